@@ -1,0 +1,366 @@
+//! Validated names: hashes, stamps, hosts, archive ids, object keys.
+//!
+//! Syntax becomes one of these once, at the edge; inside, a stamp is a [`Stamp`] and never a `String`.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A text that is not what it should be: `what` names the kind, `text` the offender.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not {what}")]
+pub struct InvalidId {
+    pub what: &'static str,
+    pub text: String,
+}
+
+fn invalid(what: &'static str, text: &str) -> InvalidId {
+    InvalidId {
+        what,
+        text: text.chars().take(120).collect(),
+    }
+}
+
+macro_rules! serde_as_text {
+    ($type:ty) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+/// A 32-byte digest (BLAKE3 or SHA-256, as the field says), written as 64 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hash(pub [u8; 32]);
+
+impl Hash {
+    pub fn blake3(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    pub fn sha256(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// The first 16 hex digits, as names carry them.
+    pub fn short(&self) -> String {
+        hex(&self.0[..8])
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Hash({self})")
+    }
+}
+
+impl FromStr for Hash {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        unhex(text)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or_else(|| invalid("a hash of 64 lower-case hex digits", text))
+    }
+}
+
+serde_as_text!(Hash);
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The bytes of an even number of lower-case hex digits.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |c: u8| match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        _ => None,
+    };
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|pair| match pair {
+            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A snapshot's UTC second, `YYYYMMDDTHHMMSSZ`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stamp(DateTime<Utc>);
+
+const STAMP_FORMAT: &str = "%Y%m%dT%H%M%SZ";
+
+impl Stamp {
+    /// The stamp of `time`, cut to the second.
+    pub fn at(time: DateTime<Utc>) -> Self {
+        use chrono::SubsecRound as _;
+        Self(time.trunc_subsecs(0))
+    }
+
+    pub fn time(&self) -> DateTime<Utc> {
+        self.0
+    }
+
+    /// The stamp one second later.
+    pub fn next(&self) -> Self {
+        Self(self.0 + chrono::Duration::seconds(1))
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.format(STAMP_FORMAT))
+    }
+}
+
+impl FromStr for Stamp {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let wrong = || invalid("a stamp like 20260407T060000Z", text);
+        if text.len() != 16 {
+            return Err(wrong());
+        }
+        let time = NaiveDateTime::parse_from_str(text, STAMP_FORMAT).map_err(|_| wrong())?;
+        let stamp = Self(time.and_utc());
+        // chrono accepts leap seconds and odd widths; a stamp is exactly what we would write.
+        if stamp.to_string() == text {
+            Ok(stamp)
+        } else {
+            Err(wrong())
+        }
+    }
+}
+
+serde_as_text!(Stamp);
+
+/// A host's name: its folder on a target, its manifests' `host`, its signature's principal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostName(String);
+
+impl HostName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for HostName {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let shape = (1..=64).contains(&text.len()) && text.chars().all(allowed);
+        if shape && !text.starts_with(['.', '-']) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(invalid(
+                "a host name (1 to 64 of A-Z a-z 0-9 . _ -, not starting with . or -)",
+                text,
+            ))
+        }
+    }
+}
+
+serde_as_text!(HostName);
+
+/// The random id of one state directory's life; archives are numbered within it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WriterId(pub [u8; 8]);
+
+impl WriterId {
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut id = [0; 8];
+        getrandom::fill(&mut id)?;
+        Ok(Self(id))
+    }
+}
+
+impl fmt::Display for WriterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl FromStr for WriterId {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        unhex(text)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or_else(|| invalid("a writer id of 16 hex digits", text))
+    }
+}
+
+serde_as_text!(WriterId);
+
+/// `<writer>.<counter>`: names one archive for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ArchiveId {
+    pub writer: WriterId,
+    /// From 1.
+    pub counter: u64,
+}
+
+impl fmt::Display for ArchiveId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.writer, self.counter)
+    }
+}
+
+impl FromStr for ArchiveId {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let wrong = || invalid("an archive id <writer>.<counter>", text);
+        let (writer, counter) = text.split_once('.').ok_or_else(wrong)?;
+        let id = Self {
+            writer: writer.parse().map_err(|_| wrong())?,
+            counter: counter.parse().map_err(|_| wrong())?,
+        };
+        if id.counter > 0 && id.to_string() == text {
+            Ok(id)
+        } else {
+            Err(wrong())
+        }
+    }
+}
+
+serde_as_text!(ArchiveId);
+
+/// Where an object stands below its host's folder, such as `archives/ab/ab12….tar.zst.age`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey(String);
+
+pub const ARCHIVES: &str = "archives";
+pub const TABLES: &str = "tables";
+pub const MANIFESTS: &str = "manifests";
+const ARCHIVE_ENDING: &str = ".tar.zst.age";
+
+impl ObjectKey {
+    pub fn archive(blake3: &Hash) -> Self {
+        let name = blake3.to_string();
+        Self(format!("{ARCHIVES}/{}/{name}{ARCHIVE_ENDING}", &name[..2]))
+    }
+
+    pub fn table(sha256: &Hash) -> Self {
+        Self(format!("{TABLES}/{sha256}.json"))
+    }
+
+    pub fn manifest(name: &impl fmt::Display) -> Self {
+        Self(format!("{MANIFESTS}/{name}.json"))
+    }
+
+    pub fn signature(name: &impl fmt::Display) -> Self {
+        Self(format!("{MANIFESTS}/{name}.json.sig"))
+    }
+
+    /// A fixed, well-known object such as `RECOVER.md`.
+    pub fn fixed(name: &'static str) -> Self {
+        Self(name.to_owned())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The BLAKE3 that an archive's key promises, if this is an archive's key.
+    pub fn archive_hash(key: &str) -> Option<Hash> {
+        let rest = key.strip_prefix(ARCHIVES)?.strip_prefix('/')?;
+        let (folder, file) = rest.split_once('/')?;
+        let hash: Hash = file.strip_suffix(ARCHIVE_ENDING)?.parse().ok()?;
+        (folder == &file[..2]).then_some(hash)
+    }
+
+    /// The BLAKE3 that a file's name promises, if it is named like an archive.
+    pub fn archive_file_hash(file_name: &str) -> Option<Hash> {
+        file_name.strip_suffix(ARCHIVE_ENDING)?.parse().ok()
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_are_exactly_one_shape() {
+        let stamp: Stamp = "20260407T060000Z".parse().unwrap();
+        assert_eq!(stamp.to_string(), "20260407T060000Z");
+        assert_eq!(stamp.next().to_string(), "20260407T060001Z");
+        for wrong in [
+            "",
+            "latest",
+            "20260407T060060Z",
+            "2026-04-07T06:00Z",
+            "20260407T0600 0Z",
+            "+0260407T060000Z",
+        ] {
+            assert!(wrong.parse::<Stamp>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hosts_cannot_walk_the_target() {
+        assert!("dalidou".parse::<HostName>().is_ok());
+        for wrong in ["", "..", ".x", "a/b", "-rf", "a b", "ü", &"x".repeat(65)] {
+            assert!(wrong.parse::<HostName>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn archive_ids_have_one_spelling() {
+        let id: ArchiveId = "00ff00ff00ff00ff.12".parse().unwrap();
+        assert_eq!(id.to_string(), "00ff00ff00ff00ff.12");
+        for wrong in [
+            "00ff00ff00ff00ff.0",
+            "00ff00ff00ff00ff.012",
+            "00FF00ff00ff00ff.1",
+            "-",
+            "x.1",
+        ] {
+            assert!(wrong.parse::<ArchiveId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn archive_keys_give_back_their_hash() {
+        let hash = Hash::blake3(b"x");
+        let key = ObjectKey::archive(&hash);
+        assert_eq!(ObjectKey::archive_hash(key.as_str()), Some(hash));
+        assert_eq!(
+            ObjectKey::archive_hash(&key.as_str().replace("archives/", "archives/0")),
+            None
+        );
+    }
+}

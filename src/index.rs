@@ -1,0 +1,492 @@
+//! The sealed list of a snapshot's entries: JSON Lines, canonical, sorted by raw path bytes.
+//!
+//! Line 1 is the header, then one line per data archive, then one line per entry
+//! (docs/format.md, 4). An unchanged entry gives the identical line from snapshot to snapshot, so
+//! the index deduplicates like any file. [`IndexReader`] trusts nothing: every path, size and
+//! extent is checked before anyone acts on it. (That a hard link names an earlier file is the plan's
+//! to check: the reader forgets what it has passed.)
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::BufRead;
+
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ArchiveId, Hash, HostName, Stamp};
+
+/// No line of an index is longer (an entry with 40 million extents would be).
+const MAX_LINE_BYTES: u64 = 2 << 30;
+
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    #[error("cannot read the index")]
+    Read(#[source] std::io::Error),
+    #[error("line {line} of the index is malformed: {what}")]
+    Malformed { line: u64, what: String },
+}
+
+/// `length` bytes at `offset` of an archive's uncompressed tar stream, or of a hole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "ExtentTuple", into = "ExtentTuple")]
+pub struct Extent {
+    /// `None` is a hole: zeros that no archive stores.
+    pub archive: Option<ArchiveId>,
+    pub offset: u64,
+    pub length: u64,
+}
+
+type ExtentTuple = (String, u64, u64);
+
+impl TryFrom<ExtentTuple> for Extent {
+    type Error = String;
+    fn try_from((archive, offset, length): ExtentTuple) -> Result<Self, String> {
+        let archive = match archive.as_str() {
+            "-" => None,
+            id => Some(
+                id.parse()
+                    .map_err(|e: crate::ids::InvalidId| e.to_string())?,
+            ),
+        };
+        if length == 0 || offset.checked_add(length).is_none() {
+            return Err(format!("extent at {offset} of length {length}"));
+        }
+        Ok(Self {
+            archive,
+            offset,
+            length,
+        })
+    }
+}
+
+impl From<Extent> for ExtentTuple {
+    fn from(extent: Extent) -> Self {
+        let archive = extent.archive.map_or("-".to_owned(), |id| id.to_string());
+        (archive, extent.offset, extent.length)
+    }
+}
+
+/// Appends `extent`, merging it into the last one where they touch.
+pub fn push_extent(extents: &mut Vec<Extent>, extent: Extent) {
+    if let Some(last) = extents.last_mut()
+        && last.archive == extent.archive
+        && (extent.archive.is_none() || last.offset + last.length == extent.offset)
+    {
+        last.length += extent.length;
+        return;
+    }
+    extents.push(extent);
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IndexHeader {
+    pub format: u32,
+    pub host: HostName,
+    pub stamp: Stamp,
+    /// 32 random bytes in hex: makes the index's hash in the manifest say nothing.
+    pub salt: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    pub sources: Vec<SourceRecord>,
+    pub validation: ValidationRecord,
+    pub databases: Vec<DatabaseRecord>,
+    pub skipped: Vec<Skipped>,
+    pub archives: u64,
+    pub entries: u64,
+}
+
+/// Where one part of the snapshot came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceRecord {
+    pub kind: String,
+    /// The absolute path on the host, or the command line; lossy where not UTF-8.
+    pub path: String,
+    pub to: String,
+    pub stage: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidationRecord {
+    pub valid: bool,
+    pub checked_at: chrono::DateTime<chrono::Utc>,
+    /// Error codes, as the AtoCore procedure names them.
+    pub errors: Vec<String>,
+}
+
+/// What a restored database must show again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseRecord {
+    /// As the entry's path; lossy where not UTF-8.
+    pub path: String,
+    pub page_size: u32,
+    /// Rows of each table that holds rows itself (no virtual tables).
+    pub tables: BTreeMap<String, u64>,
+    /// `ok`, or what `integrity_check` said first.
+    pub integrity: String,
+}
+
+/// A thing that the snapshot lacks or holds torn, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Skipped {
+    pub path: String,
+    pub reason: String,
+}
+
+/// The identity of one archive's tar stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveStream {
+    pub archive: ArchiveId,
+    pub tar_bytes: u64,
+    pub tar_blake3: Hash,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryType {
+    File,
+    Dir,
+    Symlink,
+    Hardlink,
+    Fifo,
+    Chardev,
+    Blockdev,
+}
+
+/// One file, directory or other thing of the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Raw bytes, relative, `/` between components.
+    pub path: Vec<u8>,
+    pub kind: EntryType,
+    /// Permission bits, 0 to 0o7777.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub user: Option<String>,
+    pub group: Option<String>,
+    /// Nanoseconds since 1970.
+    pub mtime_ns: i64,
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Bytes; files only.
+    pub size: u64,
+    /// Of the whole content; files only.
+    pub blake3: Option<Hash>,
+    pub extents: Vec<Extent>,
+    /// A symlink's text or a hard link's first name.
+    pub target: Option<Vec<u8>>,
+    /// Device major and minor.
+    pub rdev: Option<(u32, u32)>,
+    pub torn: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EntryLine {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path_b64: Option<String>,
+    #[serde(rename = "type")]
+    kind: EntryType,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+    mtime: i64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    xattrs: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    blake3: Option<Hash>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    extents: Vec<Extent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    target_b64: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rdev: Option<(u32, u32)>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    torn: bool,
+}
+
+const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;
+const RAW_NAME: &str = "b64:";
+
+fn split_text(bytes: &[u8]) -> (Option<String>, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Some(text.to_owned()), None),
+        Err(_) => (None, Some(BASE64.encode(bytes))),
+    }
+}
+
+fn join_text(text: Option<String>, b64: Option<String>) -> Result<Option<Vec<u8>>, String> {
+    match (text, b64) {
+        (Some(_), Some(_)) => Err("a name given twice".to_owned()),
+        (Some(text), None) => Ok(Some(text.into_bytes())),
+        (None, Some(b64)) => BASE64.decode(b64).map(Some).map_err(|e| e.to_string()),
+        (None, None) => Ok(None),
+    }
+}
+
+impl Entry {
+    /// The canonical line, without the newline.
+    pub fn to_line(&self) -> Vec<u8> {
+        let (path, path_b64) = split_text(&self.path);
+        let (target, target_b64) = self.target.as_deref().map_or((None, None), split_text);
+        let is_file = self.kind == EntryType::File;
+        let xattr_name = |name: &[u8]| match std::str::from_utf8(name) {
+            Ok(text) if !text.starts_with(RAW_NAME) => text.to_owned(),
+            _ => format!("{RAW_NAME}{}", BASE64.encode(name)),
+        };
+        crate::manifest::json_line(&EntryLine {
+            path,
+            path_b64,
+            kind: self.kind,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            user: self.user.clone(),
+            group: self.group.clone(),
+            mtime: self.mtime_ns,
+            xattrs: self
+                .xattrs
+                .iter()
+                .map(|(name, value)| (xattr_name(name), BASE64.encode(value)))
+                .collect(),
+            size: is_file.then_some(self.size),
+            blake3: self.blake3,
+            extents: self.extents.clone(),
+            target,
+            target_b64,
+            rdev: self.rdev,
+            torn: self.torn,
+        })
+    }
+
+    /// Parses and checks one line; the error says what is wrong, without the line's number.
+    pub fn from_line(line: &[u8]) -> Result<Self, String> {
+        let raw: EntryLine = serde_json::from_slice(line).map_err(|e| e.to_string())?;
+        let path = join_text(raw.path, raw.path_b64)?.ok_or("an entry without a path")?;
+        let mut xattrs = BTreeMap::new();
+        for (name, value) in raw.xattrs {
+            let name = match name.strip_prefix(RAW_NAME) {
+                Some(b64) => BASE64.decode(b64).map_err(|e| e.to_string())?,
+                None => name.into_bytes(),
+            };
+            xattrs.insert(name, BASE64.decode(value).map_err(|e| e.to_string())?);
+        }
+        let entry = Self {
+            path,
+            kind: raw.kind,
+            mode: raw.mode,
+            uid: raw.uid,
+            gid: raw.gid,
+            user: raw.user,
+            group: raw.group,
+            mtime_ns: raw.mtime,
+            xattrs,
+            size: raw.size.unwrap_or(0),
+            blake3: raw.blake3,
+            extents: raw.extents,
+            target: join_text(raw.target, raw.target_b64)?,
+            rdev: raw.rdev,
+            torn: raw.torn,
+        };
+        entry.check()?;
+        Ok(entry)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check_path(&self.path)?;
+        if self.mode > 0o7777 {
+            return Err(format!("mode {:o}", self.mode));
+        }
+        let is_file = self.kind == EntryType::File;
+        let has_target = matches!(self.kind, EntryType::Symlink | EntryType::Hardlink);
+        let is_device = matches!(self.kind, EntryType::Chardev | EntryType::Blockdev);
+        if is_file != self.blake3.is_some()
+            || has_target != self.target.is_some()
+            || is_device != self.rdev.is_some()
+            || (!is_file && !self.extents.is_empty())
+        {
+            return Err(format!("the keys of a {:?} are wrong", self.kind));
+        }
+        if let (EntryType::Hardlink, Some(target)) = (self.kind, &self.target) {
+            check_path(target)?;
+        }
+        let covered = self
+            .extents
+            .iter()
+            .try_fold(0u64, |sum, extent| sum.checked_add(extent.length));
+        if covered != Some(self.size) {
+            return Err(format!("its extents do not add up to {} bytes", self.size));
+        }
+        Ok(())
+    }
+
+    pub fn path_lossy(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.path)
+    }
+}
+
+/// Refuses whatever could leave the directory that is restored into.
+fn check_path(path: &[u8]) -> Result<(), String> {
+    let bad = |part: &[u8]| part.is_empty() || part == b"." || part == b".." || part.contains(&0);
+    if path.split(|byte| *byte == b'/').any(bad) {
+        return Err(format!("unsafe path {:?}", String::from_utf8_lossy(path)));
+    }
+    Ok(())
+}
+
+/// The parent's path, or `None` at the top.
+pub fn parent_path(path: &[u8]) -> Option<&[u8]> {
+    path.iter()
+        .rposition(|byte| *byte == b'/')
+        .map(|cut| &path[..cut])
+}
+
+/// Reads an index line by line; iterates over its entries.
+pub struct IndexReader<R> {
+    input: R,
+    line: u64,
+    pub header: IndexHeader,
+    pub archives: HashMap<ArchiveId, ArchiveStream>,
+    entries_read: u64,
+    last_path: Option<Vec<u8>>,
+    /// Directories on the way to `last_path`, for the rule that parents come first.
+    open_dirs: Vec<Vec<u8>>,
+}
+
+impl<R: BufRead> IndexReader<R> {
+    pub fn new(mut input: R) -> Result<Self, IndexError> {
+        let mut line = 0;
+        let malformed = |line, what: String| IndexError::Malformed { line, what };
+        let first = next_line(&mut input, &mut line)?
+            .ok_or_else(|| malformed(1, "it is empty".to_owned()))?;
+        let header: IndexHeader =
+            serde_json::from_slice(&first).map_err(|e| malformed(1, e.to_string()))?;
+        if header.format != crate::manifest::FORMAT {
+            return Err(malformed(1, format!("format {}", header.format)));
+        }
+        let mut archives = HashMap::new();
+        for _ in 0..header.archives {
+            let text = next_line(&mut input, &mut line)?
+                .ok_or_else(|| malformed(line, "it ends among the archives".to_owned()))?;
+            let stream: ArchiveStream =
+                serde_json::from_slice(&text).map_err(|e| malformed(line, e.to_string()))?;
+            if archives.insert(stream.archive, stream).is_some() {
+                return Err(malformed(line, format!("{} twice", stream.archive)));
+            }
+        }
+        Ok(Self {
+            input,
+            line,
+            header,
+            archives,
+            entries_read: 0,
+            last_path: None,
+            open_dirs: Vec::new(),
+        })
+    }
+
+    fn read_entry(&mut self) -> Result<Option<Entry>, IndexError> {
+        let text = next_line(&mut self.input, &mut self.line)?;
+        let line = self.line;
+        let malformed = |what: String| IndexError::Malformed { line, what };
+        let Some(text) = text else {
+            if self.entries_read != self.header.entries {
+                let (found, promised) = (self.entries_read, self.header.entries);
+                return Err(malformed(format!("{found} entries, promised {promised}")));
+            }
+            return Ok(None);
+        };
+        let entry = Entry::from_line(&text).map_err(malformed)?;
+        self.check_order(&entry).map_err(malformed)?;
+        self.check_extents(&entry).map_err(malformed)?;
+        self.entries_read += 1;
+        Ok(Some(entry))
+    }
+
+    fn check_order(&mut self, entry: &Entry) -> Result<(), String> {
+        let name = || entry.path_lossy().into_owned();
+        if self
+            .last_path
+            .as_ref()
+            .is_some_and(|last| *last >= entry.path)
+        {
+            return Err(format!("{:?} is out of order", name()));
+        }
+        if let Some(parent) = parent_path(&entry.path) {
+            // Raw byte order puts `a-b` between `a` and `a/b`: a directory stays open until the
+            // paths are past everything that can begin with it and a slash.
+            self.open_dirs.retain(|dir| {
+                let beyond = entry.path.get(dir.len()).is_some_and(|byte| *byte > b'/');
+                match entry.path[..dir.len().min(entry.path.len())].cmp(dir) {
+                    std::cmp::Ordering::Less => true,
+                    std::cmp::Ordering::Equal => !beyond,
+                    std::cmp::Ordering::Greater => false,
+                }
+            });
+            if !self.open_dirs.iter().any(|dir| dir == parent) {
+                return Err(format!("{:?} has no parent directory", name()));
+            }
+        }
+        if entry.kind == EntryType::Dir {
+            self.open_dirs.push(entry.path.clone());
+        }
+        self.last_path = Some(entry.path.clone());
+        Ok(())
+    }
+
+    fn check_extents(&self, entry: &Entry) -> Result<(), String> {
+        for extent in &entry.extents {
+            let Some(id) = extent.archive else { continue };
+            let stream = self
+                .archives
+                .get(&id)
+                .ok_or_else(|| format!("an extent in {id}, which the index does not list"))?;
+            if extent.offset + extent.length > stream.tar_bytes {
+                return Err(format!("an extent beyond the end of {id}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Iterator for IndexReader<R> {
+    type Item = Result<Entry, IndexError>;
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read_entry().transpose()
+    }
+}
+
+/// The next line without its newline; `None` at the end. A last line without newline is an error.
+fn next_line(input: &mut impl BufRead, line: &mut u64) -> Result<Option<Vec<u8>>, IndexError> {
+    use std::io::Read as _;
+    let mut text = Vec::new();
+    let mut limited = input.take(MAX_LINE_BYTES);
+    limited
+        .read_until(b'\n', &mut text)
+        .map_err(IndexError::Read)?;
+    *line += 1;
+    match text.pop() {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some(text)),
+        Some(_) => Err(IndexError::Malformed {
+            line: *line,
+            what: "it ends within the line (truncated?)".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,20 @@
+//! Sealift: an off-site replication agent with encryption. See README.md and docs/format.md.
+
+pub mod agent;
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod fs;
+pub mod ids;
+pub mod index;
+pub mod manifest;
+pub mod packer;
+pub mod producer;
+pub mod repository;
+pub mod restore;
+pub mod shipper;
+pub mod snapshot;
+pub mod spool;
+pub mod sqlite;
+pub mod target;
+pub mod walk;

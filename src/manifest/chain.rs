@@ -1,0 +1,285 @@
+//! Which of a folder's manifests to believe, and in what order they stand.
+//!
+//! Pure: takes the bytes that a target showed and a [`Trust`], gives the verified snapshots by
+//! sequence and a list of findings. `latest` is the highest verified sequence, never the newest
+//! date. Nothing unverified ever becomes a [`Snapshot`].
+
+use std::collections::BTreeMap;
+
+use ssh_key::PublicKey;
+
+use super::signature::{self, MANIFEST_NAMESPACE, Trust};
+use super::{Known, Manifest, ManifestName};
+use crate::ids::{Hash, HostName, Stamp};
+
+/// A manifest's name and what the target holds under it and its `.sig`.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    pub name: ManifestName,
+    pub manifest: Vec<u8>,
+    /// `None`: there is no signature beside it.
+    pub signature: Option<Vec<u8>>,
+}
+
+/// A verified manifest and who signed it.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub manifest: Manifest,
+    /// `SHA256:…`
+    pub signer: String,
+}
+
+impl Snapshot {
+    pub fn sequence(&self) -> u64 {
+        self.manifest.core.sequence
+    }
+
+    pub fn stamp(&self) -> Stamp {
+        self.manifest.core.stamp
+    }
+}
+
+/// Something about the folder that its owner should know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Finding {
+    #[error("manifest {0} is not acceptable: {1}")]
+    Refused(ManifestName, String),
+    #[error("sequence {sequence} is forked: {names} both claim it (two machines under one name?)")]
+    Fork { sequence: u64, names: String },
+    #[error("snapshot {} (sequence {}) is known to a later one, but its manifest is missing", .0.stamp, .0.sequence)]
+    Missing(Known),
+    #[error("manifest {child} does not follow from {parent}, which is there under its sequence")]
+    Lineage { child: ManifestName, parent: String },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    #[error("no manifest of host {0} is here")]
+    Empty(HostName),
+    #[error("none of the {count} manifests of host {host} is acceptable; the newest: {newest}")]
+    NothingVerified {
+        host: HostName,
+        count: usize,
+        newest: String,
+    },
+    #[error(
+        "host {host} has manifests by unrelated signers ({signers}): pin the right one with --signer"
+    )]
+    SeveralSigners { host: HostName, signers: String },
+    #[error("{0} names no snapshot here; the newest is {1}")]
+    NoSuchSnapshot(String, String),
+    #[error(
+        "{text} is ambiguous, sequence {sequence} is forked: choose one of {names} (by its last 16 digits)"
+    )]
+    Ambiguous {
+        text: String,
+        sequence: u64,
+        names: String,
+    },
+}
+
+/// A host's verified snapshots, oldest first, and what is odd about the folder.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    pub host: HostName,
+    pub snapshots: Vec<Snapshot>,
+    pub findings: Vec<Finding>,
+}
+
+impl Chain {
+    /// Verifies `candidates` of `host` under `trust`. `tombstones` names the core hashes of
+    /// snapshots that were deleted on purpose.
+    pub fn verify(
+        host: &HostName,
+        mut candidates: Vec<Candidate>,
+        trust: &Trust,
+        tombstones: &[Hash],
+    ) -> Result<Self, ChainError> {
+        if candidates.is_empty() {
+            return Err(ChainError::Empty(host.clone()));
+        }
+        let count = candidates.len();
+        candidates.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut findings = Vec::new();
+        let mut signed = Vec::new();
+        for candidate in candidates {
+            match check_signed(host, &candidate) {
+                Ok(ok) => signed.push(ok),
+                Err(reason) => findings.push(Finding::Refused(candidate.name, reason)),
+            }
+        }
+        let snapshots = keep_trusted(host, signed, trust, &mut findings)?;
+        if snapshots.is_empty() {
+            let newest = findings.last().map(Finding::to_string).unwrap_or_default();
+            return Err(ChainError::NothingVerified {
+                host: host.clone(),
+                count,
+                newest,
+            });
+        }
+        let mut chain = Self {
+            host: host.clone(),
+            snapshots,
+            findings,
+        };
+        chain.find_forks();
+        chain.find_broken_lineage();
+        chain.find_missing(tombstones);
+        Ok(chain)
+    }
+
+    /// The snapshot of the highest verified sequence.
+    pub fn latest(&self) -> Result<&Snapshot, ChainError> {
+        self.resolve("latest")
+    }
+
+    /// Finds `latest`, a stamp, a sequence number or the last 16 digits of a manifest's name.
+    pub fn resolve(&self, text: &str) -> Result<&Snapshot, ChainError> {
+        let newest = self.snapshots.last().map_or(0, Snapshot::sequence);
+        let matches = |snapshot: &&Snapshot| {
+            let name = snapshot.manifest.name();
+            match text {
+                "latest" => snapshot.sequence() == newest,
+                _ => {
+                    name.stamp.to_string() == text
+                        || name.hash16 == text
+                        || text.parse() == Ok(name.sequence)
+                }
+            }
+        };
+        let found: Vec<&Snapshot> = self.snapshots.iter().filter(matches).collect();
+        let Some(last) = found.last() else {
+            let newest = self
+                .snapshots
+                .last()
+                .map_or("none".to_owned(), |s| s.stamp().to_string());
+            return Err(ChainError::NoSuchSnapshot(text.to_owned(), newest));
+        };
+        // Several revisions of one core are one snapshot; the last by name serves.
+        let same_core = |s: &&Snapshot| s.manifest.core_hash == last.manifest.core_hash;
+        if found.iter().all(same_core) {
+            return Ok(last);
+        }
+        Err(ChainError::Ambiguous {
+            text: text.to_owned(),
+            sequence: last.sequence(),
+            names: names(found.iter().map(|s| s.manifest.name())),
+        })
+    }
+
+    fn find_forks(&mut self) {
+        let mut by_sequence: BTreeMap<u64, Vec<&Snapshot>> = BTreeMap::new();
+        for snapshot in &self.snapshots {
+            by_sequence
+                .entry(snapshot.sequence())
+                .or_default()
+                .push(snapshot);
+        }
+        for (sequence, siblings) in by_sequence {
+            let first = siblings[0].manifest.core_hash;
+            if siblings.iter().any(|s| s.manifest.core_hash != first) {
+                self.findings.push(Finding::Fork {
+                    sequence,
+                    names: names(siblings.iter().map(|s| s.manifest.name())),
+                });
+            }
+        }
+    }
+
+    /// What a child knows under a sequence that is here must be here with that hash.
+    fn find_broken_lineage(&mut self) {
+        let mut cores: BTreeMap<u64, Vec<Hash>> = BTreeMap::new();
+        for snapshot in &self.snapshots {
+            let core = snapshot.manifest.core_hash;
+            cores.entry(snapshot.sequence()).or_default().push(core);
+        }
+        for child in &self.snapshots {
+            for known in &child.manifest.core.known {
+                let here = cores.get(&known.sequence);
+                if here.is_some_and(|here| !here.contains(&known.core)) {
+                    self.findings.push(Finding::Lineage {
+                        child: child.manifest.name(),
+                        parent: format!("{} (sequence {})", known.stamp, known.sequence),
+                    });
+                }
+            }
+        }
+    }
+
+    fn find_missing(&mut self, tombstones: &[Hash]) {
+        let Some(newest) = self.snapshots.last() else {
+            return;
+        };
+        for known in &newest.manifest.core.known {
+            let here = |s: &Snapshot| s.sequence() == known.sequence;
+            if !self.snapshots.iter().any(here) && !tombstones.contains(&known.core) {
+                self.findings.push(Finding::Missing(*known));
+            }
+        }
+    }
+}
+
+fn names(names: impl Iterator<Item = ManifestName>) -> String {
+    names.map(|n| n.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Name = content, a well-formed signature over it, and the host that the folder says.
+fn check_signed(host: &HostName, candidate: &Candidate) -> Result<(Manifest, PublicKey), String> {
+    let signature = candidate
+        .signature
+        .as_ref()
+        .ok_or("it has no signature beside it")?;
+    let manifest = Manifest::parse_named(&candidate.name, &candidate.manifest)
+        .map_err(|error| error.to_string())?;
+    if manifest.core.host != *host {
+        return Err(format!("it is of host {}", manifest.core.host));
+    }
+    let key = signature::verify(signature, MANIFEST_NAMESPACE, &manifest.bytes)
+        .map_err(|error| error.to_string())?;
+    Ok((manifest, key))
+}
+
+/// Goes through the sequences upwards; a trusted manifest's `next_signer` is trusted from there on.
+fn keep_trusted(
+    host: &HostName,
+    signed: Vec<(Manifest, PublicKey)>,
+    trust: &Trust,
+    findings: &mut Vec<Finding>,
+) -> Result<Vec<Snapshot>, ChainError> {
+    let mut trusted: Vec<PublicKey> = Vec::new();
+    if let Trust::FirstSeen = trust
+        && let Some((_, first)) = signed.first()
+    {
+        trusted.push(first.clone());
+    }
+    let mut kept = Vec::new();
+    let mut strangers: Vec<String> = Vec::new();
+    for (manifest, key) in signed {
+        let known = trusted.iter().any(|t| t.key_data() == key.key_data());
+        let signer = signature::fingerprint(&key);
+        if !known && !trust.accepts(host, MANIFEST_NAMESPACE, &key) {
+            strangers.push(signer.clone());
+            findings.push(Finding::Refused(
+                manifest.name(),
+                format!("it is signed by {signer}, which is not a trusted signer"),
+            ));
+            continue;
+        }
+        if let Some(next) = &manifest.core.next_signer
+            && let Ok(next) = PublicKey::from_openssh(next)
+        {
+            trusted.push(next);
+        }
+        kept.push(Snapshot { manifest, signer });
+    }
+    if let (Trust::FirstSeen, false) = (trust, strangers.is_empty()) {
+        strangers.extend(kept.iter().map(|s: &Snapshot| s.signer.clone()));
+        strangers.sort();
+        strangers.dedup();
+        return Err(ChainError::SeveralSigners {
+            host: host.clone(),
+            signers: strangers.join(", "),
+        });
+    }
+    Ok(kept)
+}
