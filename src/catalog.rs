@@ -1,1 +1,435 @@
-//! (being written)
+//! The host's own memory, in SQLite: which chunk lies in which archive, which archive on which
+//! target, which snapshots were made. Disposable: losing it costs one full push.
+//!
+//! Crash argument: a row for an archive is committed (`synchronous = FULL`) only after the sealed
+//! object is durable in the spool, together with the rows of its chunks; a placement only after
+//! the target confirmed it. So whatever the catalog says is true, and what it forgot is stored
+//! again. A catalog that SQLite finds damaged is moved aside and a new one begun.
+
+mod snapshots;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::ids::{ArchiveId, Hash, WriterId};
+use crate::manifest::{ArchiveKind, ArchiveRow, recipient_set_name};
+
+pub use snapshots::SnapshotRow;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("the catalog {path} failed")]
+    Sqlite {
+        path: String,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("cannot move the damaged catalog {path} aside")]
+    MoveAside {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("no random numbers from the system: {0}")]
+    Random(getrandom::Error),
+    #[error(
+        "the catalog {path} is of version {found}; this sealift knows {CATALOG_VERSION}: use a newer one"
+    )]
+    Version { path: String, found: i64 },
+}
+
+const CATALOG_VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS recipient_sets(name TEXT PRIMARY KEY, members TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS archives(
+  n INTEGER PRIMARY KEY, writer BLOB NOT NULL, counter INTEGER NOT NULL, kind TEXT NOT NULL,
+  blake3 BLOB NOT NULL UNIQUE, sha256 BLOB NOT NULL, bytes INTEGER NOT NULL,
+  recipient_set TEXT NOT NULL, head_sha256 BLOB NOT NULL,
+  tar_bytes INTEGER NOT NULL, tar_blake3 BLOB NOT NULL, live_bytes INTEGER,
+  UNIQUE(writer, counter));
+CREATE TABLE IF NOT EXISTS chunks(
+  hash BLOB PRIMARY KEY, archive INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL
+  ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS placements(
+  archive INTEGER NOT NULL, target TEXT NOT NULL, PRIMARY KEY(target, archive)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshots(
+  core BLOB PRIMARY KEY, sequence INTEGER NOT NULL, stamp TEXT NOT NULL, name TEXT NOT NULL,
+  bytes INTEGER NOT NULL, new_bytes INTEGER NOT NULL, foreign_writer INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS publications(
+  target TEXT NOT NULL, core BLOB NOT NULL, published_at TEXT NOT NULL, state TEXT NOT NULL,
+  PRIMARY KEY(target, core)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs(
+  id INTEGER PRIMARY KEY, started_at TEXT NOT NULL, ended_at TEXT, stamp TEXT, outcome TEXT, message TEXT);
+";
+
+/// The first 24 bytes of a chunk's BLAKE3: 2^96 work to make two alike.
+pub type ChunkHash = [u8; 24];
+
+/// Where a chunk lies: `archive` is the catalog's own number of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkPlace {
+    pub archive: i64,
+    pub offset: u64,
+    pub length: u64,
+}
+
+/// An archive as the catalog knows it.
+#[derive(Debug, Clone)]
+pub struct CatalogArchive {
+    /// The catalog's own number.
+    pub n: i64,
+    pub row: ArchiveRow,
+    pub tar_bytes: u64,
+    pub tar_blake3: Hash,
+    /// Bytes of the tar stream that the last snapshot used; `None` before the first one did.
+    pub live_bytes: Option<u64>,
+}
+
+#[derive(Debug)]
+pub struct Catalog {
+    db: Connection,
+    path: PathBuf,
+    writer: WriterId,
+    /// Set when a damaged catalog was moved aside.
+    pub replaced: Option<PathBuf>,
+}
+
+impl Catalog {
+    /// Opens or makes the catalog. A damaged one is moved aside (`replaced` says where to).
+    pub fn open(path: &Path) -> Result<Self, CatalogError> {
+        match Self::open_once(path) {
+            Err(CatalogError::Sqlite { source, .. }) if is_damage(&source) => {
+                let aside = path.with_extension(format!("damaged-{}", std::process::id()));
+                std::fs::rename(path, &aside).map_err(|source| CatalogError::MoveAside {
+                    path: path.display().to_string(),
+                    source,
+                })?;
+                for ending in ["-wal", "-shm"] {
+                    let mut name = path.as_os_str().to_owned();
+                    name.push(ending);
+                    let _ = std::fs::remove_file(name);
+                }
+                let mut catalog = Self::open_once(path)?;
+                catalog.replaced = Some(aside);
+                Ok(catalog)
+            }
+            other => other,
+        }
+    }
+
+    fn open_once(path: &Path) -> Result<Self, CatalogError> {
+        let fail = |source| CatalogError::Sqlite {
+            path: path.display().to_string(),
+            source,
+        };
+        let db = Connection::open(path).map_err(fail)?;
+        db.busy_timeout(Duration::from_secs(10)).map_err(fail)?;
+        db.execute_batch(
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000; PRAGMA temp_store=MEMORY;",
+        )
+        .map_err(fail)?;
+        let found: i64 = db
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(fail)?;
+        if found > CATALOG_VERSION {
+            return Err(CatalogError::Version {
+                path: path.display().to_string(),
+                found,
+            });
+        }
+        db.execute_batch(SCHEMA).map_err(fail)?;
+        db.pragma_update(None, "user_version", CATALOG_VERSION)
+            .map_err(fail)?;
+        let mut catalog = Self {
+            db,
+            path: path.to_path_buf(),
+            writer: WriterId([0; 8]),
+            replaced: None,
+        };
+        catalog.writer = match catalog.meta("writer")?.and_then(|text| text.parse().ok()) {
+            Some(writer) => writer,
+            None => catalog.renew_writer()?,
+        };
+        Ok(catalog)
+    }
+
+    fn fail(&self) -> impl Fn(rusqlite::Error) -> CatalogError + use<> {
+        let path = self.path.display().to_string();
+        move |source| CatalogError::Sqlite {
+            path: path.clone(),
+            source,
+        }
+    }
+
+    pub fn meta(&self, key: &str) -> Result<Option<String>, CatalogError> {
+        self.db
+            .query_row("SELECT value FROM meta WHERE key=?1", [key], |r| r.get(0))
+            .optional()
+            .map_err(self.fail())
+    }
+
+    pub fn set_meta(&self, key: &str, value: &str) -> Result<(), CatalogError> {
+        self.db
+            .execute("INSERT OR REPLACE INTO meta VALUES(?1,?2)", [key, value])
+            .map(drop)
+            .map_err(self.fail())
+    }
+
+    /// Who numbers new archives.
+    pub fn writer(&self) -> WriterId {
+        self.writer
+    }
+
+    /// Draws a new writer: after a rebuild, or when the target knows more than this catalog.
+    pub fn renew_writer(&mut self) -> Result<WriterId, CatalogError> {
+        self.writer = WriterId::random().map_err(CatalogError::Random)?;
+        self.set_meta("writer", &self.writer.to_string())?;
+        Ok(self.writer)
+    }
+
+    /// The id that the next archive gets; it is used up when [`Self::commit_archive`] says so.
+    pub fn next_archive_id(&self) -> Result<ArchiveId, CatalogError> {
+        let last: Option<i64> = self
+            .db
+            .query_row(
+                "SELECT MAX(counter) FROM archives WHERE writer=?1",
+                [&self.writer.0[..]],
+                |row| row.get(0),
+            )
+            .map_err(self.fail())?;
+        Ok(ArchiveId {
+            writer: self.writer,
+            counter: last.unwrap_or(0) as u64 + 1,
+        })
+    }
+
+    pub fn remember_recipients(&self, recipients: &[String]) -> Result<String, CatalogError> {
+        let name = recipient_set_name(recipients);
+        let mut members = recipients.to_vec();
+        members.sort();
+        let members = serde_json::json!(members).to_string();
+        self.db
+            .execute(
+                "INSERT OR IGNORE INTO recipient_sets VALUES(?1,?2)",
+                [&name, &members],
+            )
+            .map_err(self.fail())?;
+        Ok(name)
+    }
+
+    pub fn recipient_sets(&self) -> Result<BTreeMap<String, Vec<String>>, CatalogError> {
+        let mut query = self
+            .db
+            .prepare("SELECT name, members FROM recipient_sets")
+            .map_err(self.fail())?;
+        let rows = query
+            .query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
+            .map_err(self.fail())?;
+        let mut sets = BTreeMap::new();
+        for row in rows {
+            let (name, members) = row.map_err(self.fail())?;
+            sets.insert(name, serde_json::from_str(&members).unwrap_or_default());
+        }
+        Ok(sets)
+    }
+
+    /// Records a sealed archive and the chunks in it, in one transaction; gives its number.
+    pub fn commit_archive(
+        &mut self,
+        row: &ArchiveRow,
+        tar_bytes: u64,
+        tar_blake3: &Hash,
+        chunks: &[(ChunkHash, u64, u64)],
+    ) -> Result<i64, CatalogError> {
+        let fail = self.fail();
+        let kind = kind_text(row.kind);
+        let tx = self.db.transaction().map_err(&fail)?;
+        tx.execute(
+            "INSERT INTO archives(writer,counter,kind,blake3,sha256,bytes,recipient_set,head_sha256,tar_bytes,tar_blake3)
+             VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
+            params![
+                &row.id.writer.0[..],
+                row.id.counter as i64,
+                kind,
+                &row.blake3.0[..],
+                &row.sha256.0[..],
+                row.bytes as i64,
+                row.recipient_set,
+                &row.head_sha256.0[..],
+                tar_bytes as i64,
+                &tar_blake3.0[..]
+            ],
+        )
+        .map_err(&fail)?;
+        let n = tx.last_insert_rowid();
+        {
+            let mut insert = tx
+                .prepare_cached("INSERT OR REPLACE INTO chunks VALUES(?1,?2,?3,?4)")
+                .map_err(&fail)?;
+            for (hash, offset, length) in chunks {
+                insert
+                    .execute(params![&hash[..], n, *offset as i64, *length as i64])
+                    .map_err(&fail)?;
+            }
+        }
+        tx.commit().map_err(&fail)?;
+        Ok(n)
+    }
+
+    pub fn find_chunk(&self, hash: &ChunkHash) -> Result<Option<ChunkPlace>, CatalogError> {
+        let mut query = self
+            .db
+            .prepare_cached("SELECT archive, offset, length FROM chunks WHERE hash=?1")
+            .map_err(self.fail())?;
+        query
+            .query_row([&hash[..]], |row| {
+                Ok(ChunkPlace {
+                    archive: row.get(0)?,
+                    offset: row.get::<_, i64>(1)? as u64,
+                    length: row.get::<_, i64>(2)? as u64,
+                })
+            })
+            .optional()
+            .map_err(self.fail())
+    }
+
+    pub fn archives(&self) -> Result<Vec<CatalogArchive>, CatalogError> {
+        let mut query = self
+            .db
+            .prepare(
+                "SELECT n,writer,counter,kind,blake3,sha256,bytes,recipient_set,head_sha256,tar_bytes,tar_blake3,live_bytes
+                 FROM archives ORDER BY n",
+            )
+            .map_err(self.fail())?;
+        let rows = query.query_map([], read_archive).map_err(self.fail())?;
+        rows.collect::<Result<_, _>>().map_err(self.fail())
+    }
+
+    /// Archives confirmed on `target`, by number.
+    pub fn placed_on(&self, target: &str) -> Result<HashSet<i64>, CatalogError> {
+        let mut query = self
+            .db
+            .prepare("SELECT archive FROM placements WHERE target=?1")
+            .map_err(self.fail())?;
+        let rows = query
+            .query_map([target], |row| row.get(0))
+            .map_err(self.fail())?;
+        rows.collect::<Result<_, _>>().map_err(self.fail())
+    }
+
+    /// Replaces what is believed of `target` by what a listing just showed.
+    pub fn set_placements(
+        &mut self,
+        target: &str,
+        archives: impl IntoIterator<Item = i64>,
+    ) -> Result<(), CatalogError> {
+        let fail = self.fail();
+        let tx = self.db.transaction().map_err(&fail)?;
+        tx.execute("DELETE FROM placements WHERE target=?1", [target])
+            .map_err(&fail)?;
+        for n in archives {
+            tx.execute("INSERT INTO placements VALUES(?1,?2)", params![n, target])
+                .map_err(&fail)?;
+        }
+        tx.commit().map_err(&fail)
+    }
+
+    pub fn add_placement(&self, target: &str, archive: i64) -> Result<(), CatalogError> {
+        self.db
+            .execute(
+                "INSERT OR IGNORE INTO placements VALUES(?1,?2)",
+                params![archive, target],
+            )
+            .map(drop)
+            .map_err(self.fail())
+    }
+
+    /// Forgets archives that are nowhere any more, and their chunks.
+    pub fn forget_archives(&mut self, lost: &HashSet<i64>) -> Result<(), CatalogError> {
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let fail = self.fail();
+        let tx = self.db.transaction().map_err(&fail)?;
+        tx.execute_batch("CREATE TEMP TABLE lost(n INTEGER PRIMARY KEY)")
+            .map_err(&fail)?;
+        for n in lost {
+            tx.execute("INSERT INTO lost VALUES(?1)", [n])
+                .map_err(&fail)?;
+        }
+        tx.execute_batch(
+            "DELETE FROM chunks WHERE archive IN (SELECT n FROM lost);
+             DELETE FROM placements WHERE archive IN (SELECT n FROM lost);
+             DELETE FROM archives WHERE n IN (SELECT n FROM lost)
+               AND (writer, counter) NOT IN (SELECT writer, MAX(counter) FROM archives GROUP BY writer);
+             DROP TABLE lost;",
+        )
+        .map_err(&fail)?;
+        tx.commit().map_err(&fail)
+    }
+
+    /// Records how much of each archive the newest snapshot uses; the others use 0.
+    pub fn set_live_bytes(&mut self, live: &HashMap<i64, u64>) -> Result<(), CatalogError> {
+        let fail = self.fail();
+        let tx = self.db.transaction().map_err(&fail)?;
+        tx.execute(
+            "UPDATE archives SET live_bytes=0 WHERE live_bytes<>0 OR live_bytes IS NULL",
+            [],
+        )
+        .map_err(&fail)?;
+        for (n, bytes) in live {
+            tx.execute(
+                "UPDATE archives SET live_bytes=?2 WHERE n=?1",
+                params![n, *bytes as i64],
+            )
+            .map_err(&fail)?;
+        }
+        tx.commit().map_err(&fail)
+    }
+}
+
+fn kind_text(kind: ArchiveKind) -> &'static str {
+    match kind {
+        ArchiveKind::Data => "data",
+        ArchiveKind::Index => "index",
+    }
+}
+
+fn read_archive(row: &Row<'_>) -> rusqlite::Result<CatalogArchive> {
+    let hash = |column| -> rusqlite::Result<Hash> { Ok(Hash(row.get(column)?)) };
+    let kind: String = row.get(3)?;
+    Ok(CatalogArchive {
+        n: row.get(0)?,
+        row: ArchiveRow {
+            id: ArchiveId {
+                writer: WriterId(row.get(1)?),
+                counter: row.get::<_, i64>(2)? as u64,
+            },
+            kind: match kind.as_str() {
+                "index" => ArchiveKind::Index,
+                _ => ArchiveKind::Data,
+            },
+            blake3: hash(4)?,
+            sha256: hash(5)?,
+            bytes: row.get::<_, i64>(6)? as u64,
+            recipient_set: row.get(7)?,
+            head_sha256: hash(8)?,
+        },
+        tar_bytes: row.get::<_, i64>(9)? as u64,
+        tar_blake3: hash(10)?,
+        live_bytes: row.get::<_, Option<i64>>(11)?.map(|bytes| bytes as u64),
+    })
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseCorrupt | NotADatabase)
+    )
+}

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod catalog;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod fs;
 pub mod ids;

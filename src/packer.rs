@@ -1,1 +1,336 @@
-//! (being written)
+//! A snapshot → sealed archives, index and manifest in the spool.
+//!
+//! `read → chunk → hash → known? → append to the open tar → zstd → age → BLAKE3 → spool`, one thread
+//! reading and looking up, others compressing and sealing. Everything it makes is durable in the
+//! spool before the manifest is, and the manifest is the last thing it writes: a run that dies
+//! leaves content that the next run finds known, or nothing.
+
+mod cache;
+mod chunker;
+mod content;
+mod file;
+mod member;
+mod meta;
+mod parts;
+pub mod seal;
+mod seal_index;
+mod store;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chrono::{DateTime, Utc};
+
+use crate::catalog::{Catalog, CatalogArchive, CatalogError};
+use crate::ids::{ArchiveId, Hash, HostName, ObjectKey};
+use crate::index::Skipped;
+use crate::manifest::signature::{MANIFEST_NAMESPACE, SignatureError, Signer};
+use crate::manifest::{ArchiveKind, ArchiveRow, IndexRef, Known, Manifest, ManifestCore, paginate};
+use crate::snapshot::Snapshot;
+use crate::spool::{Spool, SpoolError};
+use crate::walk::WalkError;
+
+use cache::{CacheReader, CacheWriter};
+use file::FilePacker;
+use parts::{Item, Parts};
+use seal::{Recipients, SealError, Sealer};
+use store::Store;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    #[error("cannot read {path}, a part of the snapshot; see that it is there and readable")]
+    Part {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("two sources put something at {0} in the snapshot: give one of them another `to`")]
+    Collision(String),
+    #[error("{0} failed validation; nothing was packed of this snapshot")]
+    Invalid(String),
+    #[error("cannot write {path} (is the state directory full or read-only?)")]
+    Scratch {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error("cannot sign the manifest")]
+    Sign(#[source] SignatureError),
+    #[error("no random numbers from the system: {0}")]
+    Random(getrandom::Error),
+    #[error("archive {0} was not sealed as it was written; nothing was published")]
+    StreamMismatch(ArchiveId),
+    #[error("archive {0} is not sealed yet; nothing was published")]
+    Unsealed(ArchiveId),
+}
+
+/// How the packer works; [`Default`] is what suits most.
+#[derive(Debug, Clone)]
+pub struct PackOptions {
+    /// Bytes of tar stream after which an archive is closed.
+    pub archive_bytes: u64,
+    /// zstd level.
+    pub level: i32,
+    /// Compressing threads.
+    pub threads: usize,
+}
+
+impl Default for PackOptions {
+    fn default() -> Self {
+        Self {
+            archive_bytes: 64 << 20,
+            level: 3,
+            threads: std::thread::available_parallelism().map_or(2, usize::from),
+        }
+    }
+}
+
+/// Where the new snapshot stands among its host's.
+#[derive(Debug, Clone)]
+pub struct Lineage {
+    pub sequence: u64,
+    pub parents: Vec<Hash>,
+    pub known: Vec<Known>,
+    pub marks_seen: Vec<String>,
+}
+
+pub struct PackRequest<'a> {
+    pub host: &'a HostName,
+    pub snapshot: &'a Snapshot,
+    pub recipients: Arc<Recipients>,
+    pub signer: &'a Signer,
+    /// An OpenSSH public key that may sign from now on too.
+    pub next_signer: Option<String>,
+    pub lineage: Lineage,
+    /// The machine's salted id.
+    pub machine: String,
+    pub next_by: Option<DateTime<Utc>>,
+    /// Archives that are sealed to today's recipients and that no target lacks.
+    pub usable: Vec<CatalogArchive>,
+    pub options: PackOptions,
+    /// For the cache and for scratch files.
+    pub state: PathBuf,
+}
+
+/// Counters that whoever shows progress may read at any time.
+#[derive(Debug, Default)]
+pub struct PackProgress {
+    pub entries: AtomicU64,
+    pub bytes: AtomicU64,
+    pub new_bytes: AtomicU64,
+}
+
+impl PackProgress {
+    fn add(&self, bytes: u64, new_bytes: u64) {
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.new_bytes.fetch_add(new_bytes, Ordering::Relaxed);
+    }
+}
+
+/// A packed snapshot: its objects are in the spool.
+#[derive(Debug)]
+pub struct Packed {
+    pub manifest: Manifest,
+    /// Every archive that the manifest names, and its size.
+    pub archives: Vec<(ObjectKey, u64)>,
+    /// Archives that this run made, and their bytes.
+    pub new_archives: u64,
+    pub new_archive_bytes: u64,
+    pub skipped: Vec<Skipped>,
+}
+
+/// Data archives whose live share fell below this part of their stream are packed anew.
+const COMPACT_BELOW_PERCENT: u64 = 25;
+/// More index archives than this in one snapshot, and the index is packed anew.
+const MAX_INDEX_ARCHIVES: usize = 24;
+
+/// Packs `request.snapshot`. `on_sealed` hears of each archive as soon as it is durable.
+pub fn pack(
+    request: &PackRequest<'_>,
+    catalog: &mut Catalog,
+    spool: &Spool,
+    progress: &PackProgress,
+    on_sealed: &mut dyn FnMut(&ObjectKey, u64),
+) -> Result<Packed, PackError> {
+    if !request.snapshot.validation.valid {
+        let stamp = request.snapshot.stamp.to_string();
+        return Err(PackError::Invalid(stamp));
+    }
+    let scratch = Scratch::make(&request.state)?;
+    let recipient_set = catalog.remember_recipients(request.recipients.texts())?;
+    let cache_path = request.state.join("last-snapshot.cache");
+    let cache = CacheReader::open(&cache_path, catalog.writer());
+    let cache_out = CacheWriter::create(&cache_path, &scratch.dir, catalog.writer())
+        .map_err(|source| scratch_error(&cache_path, source))?;
+    let options = &request.options;
+    let sealer = Sealer::start(
+        request.recipients.clone(),
+        spool.clone(),
+        options.level,
+        options.threads,
+    )?;
+    let usable = worth_using(&request.usable);
+    let mut store = Store::new(
+        catalog,
+        sealer,
+        recipient_set,
+        options.archive_bytes,
+        usable,
+        on_sealed,
+    )?;
+    let mut files = FilePacker::new(&mut store, cache, cache_out, &scratch, request.snapshot)?;
+    let mut last_path: Option<Vec<u8>> = None;
+    for item in Parts::open(&request.snapshot.parts)? {
+        if let Item::Found { path, .. } | Item::Between(path) = &item {
+            if last_path.as_ref().is_some_and(|last| last >= path) {
+                return Err(PackError::Collision(
+                    String::from_utf8_lossy(path).into_owned(),
+                ));
+            }
+            last_path = Some(path.clone());
+        }
+        files.pack(item, progress)?;
+    }
+    let body = files.finish()?;
+    store.flush()?;
+    let mut totals = body.totals;
+    let index = seal_index::seal(&mut store, request, &body)?;
+    store.flush()?;
+    let mut rows: Vec<ArchiveRow> = Vec::new();
+    for kind in [ArchiveKind::Data, ArchiveKind::Index] {
+        rows.extend(store.used(kind)?.into_iter().map(|used| used.row.clone()));
+    }
+    totals.archives = rows.len() as u64;
+    totals.archive_bytes = rows.iter().map(|row| row.bytes).sum();
+    let archives = rows.iter().map(|row| (row.key(), row.bytes)).collect();
+    let live = store.live_by_number();
+    let (new_archives, new_archive_bytes) = (store.sealed_archives, store.sealed_bytes);
+    let sets = store.catalog().recipient_sets()?;
+    drop(store);
+    let manifest = publish_in_spool(request, catalog, spool, rows, &sets, index, totals)?;
+    catalog.set_live_bytes(&live)?;
+    let cached = body.cache.finish(body.databases);
+    cached.map_err(|source| scratch_error(&cache_path, source))?;
+    Ok(Packed {
+        manifest,
+        archives,
+        new_archives,
+        new_archive_bytes,
+        skipped: body.skipped,
+    })
+}
+
+/// Leaves out archives that hold little of use: what lives in them is packed anew, and retention
+/// frees them once no manifest names them.
+fn worth_using(usable: &[CatalogArchive]) -> Vec<store::Usable> {
+    let index_in_use = |archive: &&CatalogArchive| {
+        archive.row.kind == ArchiveKind::Index && archive.live_bytes != Some(0)
+    };
+    let renew_index = usable.iter().filter(index_in_use).count() > MAX_INDEX_ARCHIVES;
+    usable
+        .iter()
+        .filter(|archive| match archive.row.kind {
+            ArchiveKind::Index => !renew_index,
+            ArchiveKind::Data => archive
+                .live_bytes
+                .is_none_or(|live| live * 100 >= archive.tar_bytes * COMPACT_BELOW_PERCENT),
+        })
+        .cloned()
+        .map(store::Usable::from)
+        .collect()
+}
+
+/// Pages, signature, manifest, in this order; then the catalog knows the snapshot.
+fn publish_in_spool(
+    request: &PackRequest<'_>,
+    catalog: &Catalog,
+    spool: &Spool,
+    rows: Vec<ArchiveRow>,
+    sets: &BTreeMap<String, Vec<String>>,
+    index: IndexRef,
+    totals: crate::manifest::Totals,
+) -> Result<Manifest, PackError> {
+    let pages = paginate(rows, sets);
+    for (hash, bytes) in &pages {
+        spool.put(&ObjectKey::table(hash), bytes)?;
+    }
+    let core = ManifestCore {
+        format: crate::manifest::FORMAT,
+        requires: Vec::new(),
+        host: request.host.clone(),
+        stamp: request.snapshot.stamp,
+        sequence: request.lineage.sequence,
+        parents: request.lineage.parents.clone(),
+        writer: catalog.writer(),
+        machine: request.machine.clone(),
+        known: request.lineage.known.clone(),
+        marks_seen: request.lineage.marks_seen.clone(),
+        next_by: request.next_by,
+        recipients: request.recipients.texts().to_vec(),
+        index,
+        totals,
+        next_signer: request.next_signer.clone(),
+    };
+    let manifest = Manifest::new(core, pages.iter().map(|(hash, _)| *hash).collect());
+    let name = manifest.name();
+    let signature = request
+        .signer
+        .sign(MANIFEST_NAMESPACE, &manifest.bytes)
+        .map_err(PackError::Sign)?;
+    spool.put(&name.signature_key(), signature.as_bytes())?;
+    spool.put(&name.key(), &manifest.bytes)?;
+    catalog.add_snapshot(&manifest, false)?;
+    Ok(manifest)
+}
+
+/// A directory for this run's temporary files, gone when it ends. What a killed run left is cleared.
+pub(crate) struct Scratch {
+    dir: PathBuf,
+}
+
+impl Scratch {
+    fn make(state: &std::path::Path) -> Result<Self, PackError> {
+        let dir = state.join("scratch");
+        let make = || -> io::Result<()> {
+            match std::fs::remove_dir_all(&dir) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            std::fs::create_dir_all(&dir)?;
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))
+        };
+        make().map_err(|source| scratch_error(&dir, source))?;
+        Ok(Self { dir })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now, the next run removes.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn scratch_error(path: &std::path::Path, source: io::Error) -> PackError {
+    PackError::Scratch {
+        path: path.display().to_string(),
+        source,
+    }
+}

@@ -1,0 +1,181 @@
+//! The catalog's rows on snapshots, their publication per target, and runs.
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::{Catalog, CatalogError};
+use crate::ids::{Hash, Stamp};
+use crate::manifest::{Known, Manifest, ManifestName};
+
+/// A snapshot that this host made, or found on a target as its own past.
+#[derive(Debug, Clone)]
+pub struct SnapshotRow {
+    pub known: Known,
+    pub name: ManifestName,
+    pub bytes: u64,
+    pub new_bytes: u64,
+}
+
+impl Catalog {
+    /// Records a snapshot of this writer, or (`foreign`) one that was found on a target.
+    pub fn add_snapshot(&self, manifest: &Manifest, foreign: bool) -> Result<(), CatalogError> {
+        let core = &manifest.core;
+        self.db
+            .execute(
+                "INSERT OR REPLACE INTO snapshots VALUES(?1,?2,?3,?4,?5,?6,?7)",
+                params![
+                    &manifest.core_hash.0[..],
+                    core.sequence as i64,
+                    core.stamp.to_string(),
+                    manifest.name().to_string(),
+                    core.totals.bytes as i64,
+                    core.totals.new_bytes as i64,
+                    foreign
+                ],
+            )
+            .map(drop)
+            .map_err(self.fail())
+    }
+
+    /// Every live snapshot, by sequence.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotRow>, CatalogError> {
+        let mut query = self
+            .db
+            .prepare("SELECT core,sequence,stamp,name,bytes,new_bytes FROM snapshots ORDER BY sequence, core")
+            .map_err(self.fail())?;
+        let rows = query
+            .query_map([], |row| {
+                Ok((
+                    Hash(row.get(0)?),
+                    row.get::<_, i64>(1)? as u64,
+                    row.get::<_, String>(2)?,
+                    row.get::<_, String>(3)?,
+                    row.get::<_, i64>(4)? as u64,
+                    row.get::<_, i64>(5)? as u64,
+                ))
+            })
+            .map_err(self.fail())?;
+        let mut found = Vec::new();
+        for row in rows {
+            let (core, sequence, stamp, name, bytes, new_bytes) = row.map_err(self.fail())?;
+            // What this program wrote parses; a row that does not is no longer of use.
+            let (Ok(stamp), Ok(name)) = (stamp.parse::<Stamp>(), name.parse()) else {
+                continue;
+            };
+            let known = Known {
+                sequence,
+                stamp,
+                core,
+            };
+            found.push(SnapshotRow {
+                known,
+                name,
+                bytes,
+                new_bytes,
+            });
+        }
+        Ok(found)
+    }
+
+    pub fn forget_snapshot(&self, core: &Hash) -> Result<(), CatalogError> {
+        for sql in [
+            "DELETE FROM snapshots WHERE core=?1",
+            "DELETE FROM publications WHERE core=?1",
+        ] {
+            self.db.execute(sql, [&core.0[..]]).map_err(self.fail())?;
+        }
+        Ok(())
+    }
+
+    /// Notes that `core` is published on `target` (`state` "published") or never will be ("given up").
+    pub fn set_publication(
+        &self,
+        target: &str,
+        core: &Hash,
+        state: &str,
+        at: chrono::DateTime<chrono::Utc>,
+    ) -> Result<(), CatalogError> {
+        self.db
+            .execute(
+                "INSERT OR REPLACE INTO publications VALUES(?1,?2,?3,?4)",
+                params![target, &core.0[..], at.to_rfc3339(), state],
+            )
+            .map(drop)
+            .map_err(self.fail())
+    }
+
+    /// `published`, `given up`, or `None` where it is still to be shipped.
+    pub fn publication(&self, target: &str, core: &Hash) -> Result<Option<String>, CatalogError> {
+        self.db
+            .query_row(
+                "SELECT state FROM publications WHERE target=?1 AND core=?2",
+                params![target, &core.0[..]],
+                |row| row.get(0),
+            )
+            .optional()
+            .map_err(self.fail())
+    }
+
+    /// When a snapshot was last published on `target`, and which.
+    pub fn last_publication(&self, target: &str) -> Result<Option<(String, String)>, CatalogError> {
+        self.db
+            .query_row(
+                "SELECT s.stamp, p.published_at FROM publications p JOIN snapshots s USING(core)
+                 WHERE p.target=?1 AND p.state='published' ORDER BY s.sequence DESC LIMIT 1",
+                [target],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional()
+            .map_err(self.fail())
+    }
+
+    /// Forgets what was published on `target`: a listing showed that it is not there any more.
+    pub fn forget_publications(&self, target: &str) -> Result<(), CatalogError> {
+        self.db
+            .execute("DELETE FROM publications WHERE target=?1", [target])
+            .map(drop)
+            .map_err(self.fail())
+    }
+
+    /// Begins a run; gives its id for [`Self::end_run`].
+    pub fn begin_run(&self, at: chrono::DateTime<chrono::Utc>) -> Result<i64, CatalogError> {
+        self.db
+            .execute("INSERT INTO runs(started_at) VALUES(?1)", [at.to_rfc3339()])
+            .map_err(self.fail())?;
+        Ok(self.db.last_insert_rowid())
+    }
+
+    pub fn end_run(
+        &self,
+        id: i64,
+        at: chrono::DateTime<chrono::Utc>,
+        stamp: Option<Stamp>,
+        outcome: &str,
+        message: &str,
+    ) -> Result<(), CatalogError> {
+        self.db
+            .execute(
+                "UPDATE runs SET ended_at=?2, stamp=?3, outcome=?4, message=?5 WHERE id=?1",
+                params![
+                    id,
+                    at.to_rfc3339(),
+                    stamp.map(|s| s.to_string()),
+                    outcome,
+                    message
+                ],
+            )
+            .map(drop)
+            .map_err(self.fail())
+    }
+
+    /// (started, ended, outcome, message) of the newest run.
+    pub fn last_run(&self) -> Result<Option<[Option<String>; 4]>, CatalogError> {
+        self.db
+            .query_row(
+                "SELECT started_at, ended_at, outcome, message FROM runs ORDER BY id DESC LIMIT 1",
+                [],
+                |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]),
+            )
+            .optional()
+            .map_err(self.fail())
+    }
+}

@@ -1,0 +1,301 @@
+//! The last snapshot's files with the stat they had: what did not change is not read again.
+//!
+//! A zstd stream of records in path order, read in step with the walk, so its size costs no memory.
+//! It belongs to one writer, and is put in place only after the snapshot's manifest: an archive id
+//! in it is in the catalog for good. A cache that is missing, damaged or of another writer only
+//! means that files are read. A file whose times are so near to the moment it was read that it could
+//! have changed since without a trace is never recorded.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ArchiveId, WriterId};
+use crate::index::DatabaseRecord;
+
+/// Coarse kernel clocks and file systems with two-second times both fit in here.
+const RACY_NS: i128 = 2_000_000_000;
+/// No path and no index line of ours is longer.
+const MAX_FIELD_BYTES: u32 = 1 << 30;
+
+/// What tells one state of a file from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    pub dev: u64,
+    pub ino: u64,
+    pub size: u64,
+    pub mtime_ns: i128,
+    /// 0 in a staged directory, where making a hard link changes it.
+    pub ctime_ns: i128,
+}
+
+impl Stat {
+    pub fn of(meta: &Metadata, staged: bool) -> Self {
+        let ns = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        Self {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            size: meta.len(),
+            mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
+            ctime_ns: match staged {
+                true => 0,
+                false => ns(meta.ctime(), meta.ctime_nsec()),
+            },
+        }
+    }
+
+    /// Whether a change right after `read_at_ns` (since 1970) could have left the same times.
+    pub fn is_racy(&self, read_at_ns: i128) -> bool {
+        self.mtime_ns.max(self.ctime_ns) + RACY_NS > read_at_ns
+    }
+}
+
+/// One file of the last snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub path: Vec<u8>,
+    pub stat: Stat,
+    pub sqlite: bool,
+    /// Its path was seen to change under one inode with its size kept.
+    pub in_place: bool,
+    /// The archives that it lies in, and how many bytes in each.
+    pub uses: Vec<(ArchiveId, u64)>,
+    /// Its line in the index.
+    pub line: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    writer: WriterId,
+    databases: Vec<DatabaseRecord>,
+}
+
+/// Gives records in path order.
+pub struct CacheReader {
+    input: Option<BufReader<zstd::Decoder<'static, BufReader<File>>>>,
+    next: Option<Record>,
+    pub databases: Vec<DatabaseRecord>,
+}
+
+impl CacheReader {
+    /// Opens the cache of `writer`; whatever is wrong with it, it is then an empty one.
+    pub fn open(path: &Path, writer: WriterId) -> Self {
+        Self::try_open(path, writer).unwrap_or(Self {
+            input: None,
+            next: None,
+            databases: Vec::new(),
+        })
+    }
+
+    fn try_open(path: &Path, writer: WriterId) -> Option<Self> {
+        let decoder = zstd::Decoder::new(File::open(path).ok()?).ok()?;
+        let mut input = BufReader::new(decoder);
+        let header: Header = serde_json::from_slice(&read_field(&mut input).ok()?).ok()?;
+        if header.writer != writer {
+            return None;
+        }
+        let mut reader = Self {
+            input: Some(input),
+            next: None,
+            databases: header.databases,
+        };
+        reader.advance();
+        Some(reader)
+    }
+
+    fn advance(&mut self) {
+        self.next = self
+            .input
+            .as_mut()
+            .and_then(|input| read_record(input).ok());
+        if self.next.is_none() {
+            self.input = None;
+        }
+    }
+
+    /// The record of `path`; paths must be asked for in ascending order.
+    pub fn find(&mut self, path: &[u8]) -> Option<Record> {
+        while let Some(next) = &self.next {
+            match next.path.as_slice().cmp(path) {
+                std::cmp::Ordering::Less => self.advance(),
+                std::cmp::Ordering::Equal => {
+                    let found = self.next.take();
+                    self.advance();
+                    return found;
+                }
+                std::cmp::Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+}
+
+/// Writes the cache anew beside the old one; [`Self::finish`] puts it in place.
+pub struct CacheWriter {
+    path: PathBuf,
+    temp: PathBuf,
+    body: zstd::Encoder<'static, BufWriter<File>>,
+    writer: WriterId,
+}
+
+impl CacheWriter {
+    /// The body is written first, the header (which knows the databases) at the end, to its front.
+    /// Temporary files go below `scratch`, on the same file system.
+    pub fn create(path: &Path, scratch: &Path, writer: WriterId) -> io::Result<Self> {
+        let temp = scratch.join("cache-body");
+        let body = zstd::Encoder::new(BufWriter::new(File::create(&temp)?), 1)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            temp,
+            body,
+            writer,
+        })
+    }
+
+    pub fn add(&mut self, record: &Record) -> io::Result<()> {
+        let mut record_bytes = Vec::new();
+        let out = &mut record_bytes;
+        write_field(out, &record.path)?;
+        let stat = &record.stat;
+        for number in [stat.dev, stat.ino, stat.size] {
+            out.write_all(&number.to_le_bytes())?;
+        }
+        out.write_all(&stat.mtime_ns.to_le_bytes())?;
+        out.write_all(&stat.ctime_ns.to_le_bytes())?;
+        out.write_all(&[u8::from(record.sqlite) | u8::from(record.in_place) << 1])?;
+        out.write_all(&(record.uses.len() as u32).to_le_bytes())?;
+        for (archive, bytes) in &record.uses {
+            out.write_all(&archive.writer.0)?;
+            out.write_all(&archive.counter.to_le_bytes())?;
+            out.write_all(&bytes.to_le_bytes())?;
+        }
+        write_field(out, &record.line)?;
+        write_field(&mut self.body, &record_bytes)?;
+        self.body.write_all(&check_bytes(&record_bytes))
+    }
+
+    /// Puts the header in front and replaces the last run's cache.
+    pub fn finish(self, databases: Vec<DatabaseRecord>) -> io::Result<()> {
+        self.body.finish()?.flush()?;
+        let header = crate::manifest::json_line(&Header {
+            writer: self.writer,
+            databases,
+        });
+        let whole = self.temp.with_file_name("cache-whole");
+        let mut encoder = zstd::Encoder::new(File::create(&whole)?, 1)?;
+        write_field(&mut encoder, &header)?;
+        let mut out = encoder.finish()?;
+        // Two zstd frames, one after the other, decompress as one stream.
+        io::copy(&mut File::open(&self.temp)?, &mut out)?;
+        out.sync_all()?;
+        fs::remove_file(&self.temp)?;
+        fs::rename(&whole, &self.path)
+    }
+}
+
+/// Every record carries a checksum of its own: one damaged on disk must not reach an index.
+fn check_bytes(record: &[u8]) -> [u8; 8] {
+    let mut check = [0; 8];
+    check.copy_from_slice(&blake3::hash(record).as_bytes()[..8]);
+    check
+}
+
+fn write_field(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    out.write_all(&(bytes.len() as u32).to_le_bytes())?;
+    out.write_all(bytes)
+}
+
+fn read_array<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    input.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_field(input: &mut impl Read) -> io::Result<Vec<u8>> {
+    let length = u32::from_le_bytes(read_array(input)?);
+    if length > MAX_FIELD_BYTES {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = Vec::new();
+    input.take(u64::from(length)).read_to_end(&mut bytes)?;
+    match bytes.len() == length as usize {
+        true => Ok(bytes),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+fn read_record(input: &mut impl Read) -> io::Result<Record> {
+    let bytes = read_field(input)?;
+    if read_array(input)? != check_bytes(&bytes) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let input = &mut bytes.as_slice();
+    let path = read_field(input)?;
+    let stat = Stat {
+        dev: u64::from_le_bytes(read_array(input)?),
+        ino: u64::from_le_bytes(read_array(input)?),
+        size: u64::from_le_bytes(read_array(input)?),
+        mtime_ns: i128::from_le_bytes(read_array(input)?),
+        ctime_ns: i128::from_le_bytes(read_array(input)?),
+    };
+    let [flags] = read_array(input)?;
+    let count = u32::from_le_bytes(read_array(input)?);
+    let mut uses = Vec::new();
+    for _ in 0..count {
+        let archive = ArchiveId {
+            writer: WriterId(read_array(input)?),
+            counter: u64::from_le_bytes(read_array(input)?),
+        };
+        uses.push((archive, u64::from_le_bytes(read_array(input)?)));
+    }
+    Ok(Record {
+        path,
+        stat,
+        sqlite: flags & 1 != 0,
+        in_place: flags & 2 != 0,
+        uses,
+        line: read_field(input)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_come_back_in_step_with_the_walk() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache");
+        let writer = WriterId([7; 8]);
+        let record = |path: &str| Record {
+            path: path.as_bytes().to_vec(),
+            stat: Stat {
+                dev: 1,
+                ino: 2,
+                size: 3,
+                mtime_ns: -4,
+                ctime_ns: 5,
+            },
+            sqlite: true,
+            in_place: false,
+            uses: vec![(ArchiveId { writer, counter: 9 }, 10)],
+            line: b"{}".to_vec(),
+        };
+        let mut out = CacheWriter::create(&path, dir.path(), writer).unwrap();
+        for name in ["a", "b", "d"] {
+            out.add(&record(name)).unwrap();
+        }
+        out.finish(Vec::new()).unwrap();
+        let mut cache = CacheReader::open(&path, writer);
+        assert_eq!(cache.find(b"a"), Some(record("a")));
+        assert_eq!(cache.find(b"c"), None);
+        assert_eq!(cache.find(b"d"), Some(record("d")));
+        assert_eq!(cache.find(b"e"), None);
+        assert_eq!(CacheReader::open(&path, WriterId([8; 8])).find(b"a"), None);
+        fs::write(&path, b"damaged").unwrap();
+        assert_eq!(CacheReader::open(&path, writer).find(b"a"), None);
+    }
+}

@@ -1,0 +1,453 @@
+//! Each thing of the snapshot → its index entry, with its content stored if it is a file.
+//!
+//! What did not change since the last snapshot is not read. A file that changes while it is read is
+//! read again, three times at the most; then it is stored as it came, marked `torn`, and reported.
+//! A SQLite database in a live tree is taken as [`database`] says.
+
+mod database;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, BufWriter, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::cache::{CacheReader, CacheWriter, Record, Stat};
+use super::chunker::Chunker;
+use super::content::{ContentError, Stored, store_file};
+use super::meta::{self, Names};
+use super::parts::Item;
+use super::store::Store;
+use super::{PackError, PackProgress, Scratch, scratch_error};
+use crate::ids::ArchiveId;
+use crate::index::{DatabaseRecord, Entry, EntryType, Extent, Skipped};
+use crate::manifest::Totals;
+use crate::snapshot::Snapshot;
+use crate::sqlite;
+
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(60);
+/// What tells a file's kind.
+const HEAD_BYTES: usize = 100;
+
+/// What packing the files gave.
+pub struct PackedFiles {
+    pub totals: Totals,
+    /// To be finished when the manifest is in the spool.
+    pub cache: CacheWriter,
+    pub databases: Vec<DatabaseRecord>,
+    pub skipped: Vec<Skipped>,
+    /// A file of entry lines, in order.
+    pub entry_lines: PathBuf,
+}
+
+pub struct FilePacker<'p, 'a> {
+    store: &'p mut Store<'a>,
+    cache: CacheReader,
+    cache_out: CacheWriter,
+    scratch: &'p Scratch,
+    lines: BufWriter<File>,
+    entry_lines: PathBuf,
+    totals: Totals,
+    databases: BTreeMap<String, DatabaseRecord>,
+    old_databases: HashMap<String, DatabaseRecord>,
+    skipped: BTreeSet<Skipped>,
+    /// (device, inode) → the first path of a file with several names.
+    links: HashMap<(u64, u64), Vec<u8>>,
+    /// Databases of live trees that were taken; their journals are in them.
+    taken: BTreeSet<Vec<u8>>,
+    names: Names,
+    buffer: Vec<u8>,
+}
+
+/// One read of a file.
+struct Reading {
+    stored: Stored,
+    stat: Stat,
+    read_at_ns: i128,
+    sqlite: bool,
+    in_place: bool,
+    torn: bool,
+    /// A later stat that finds the same must still read: the content was not in the file alone.
+    uncacheable: bool,
+}
+
+impl<'p, 'a> FilePacker<'p, 'a> {
+    pub fn new(
+        store: &'p mut Store<'a>,
+        mut cache: CacheReader,
+        cache_out: CacheWriter,
+        scratch: &'p Scratch,
+        snapshot: &Snapshot,
+    ) -> Result<Self, PackError> {
+        let entry_lines = scratch.path("entries.jsonl");
+        let lines = File::create(&entry_lines).map_err(|e| scratch_error(&entry_lines, e))?;
+        let by_path =
+            |records: Vec<DatabaseRecord>| records.into_iter().map(|r| (r.path.clone(), r));
+        let old_databases = by_path(std::mem::take(&mut cache.databases)).collect();
+        Ok(Self {
+            store,
+            cache,
+            cache_out,
+            scratch,
+            lines: BufWriter::with_capacity(1 << 20, lines),
+            entry_lines,
+            totals: Totals::default(),
+            databases: by_path(snapshot.databases.clone()).collect(),
+            old_databases,
+            skipped: snapshot.skipped.iter().cloned().collect(),
+            links: HashMap::new(),
+            taken: BTreeSet::new(),
+            names: Names::default(),
+            buffer: Vec::new(),
+        })
+    }
+
+    pub fn pack(&mut self, item: Item, progress: &PackProgress) -> Result<(), PackError> {
+        match item {
+            Item::Skipped(skipped) => {
+                self.skipped.insert(skipped);
+                Ok(())
+            }
+            Item::Between(path) => self.emit(&meta::synthetic_dir(path).to_line(), 0, progress, 0),
+            Item::Found {
+                path,
+                abs,
+                meta,
+                staged,
+            } => match meta.is_file() {
+                true => self.pack_file(path, &abs, &meta, staged, progress),
+                false => self.pack_other(path, &abs, &meta, progress),
+            },
+        }
+    }
+
+    /// Everything but the index itself.
+    pub fn finish(mut self) -> Result<PackedFiles, PackError> {
+        let failed = |e| scratch_error(&self.entry_lines, e);
+        self.lines.flush().map_err(failed)?;
+        Ok(PackedFiles {
+            totals: self.totals,
+            cache: self.cache_out,
+            databases: self.databases.into_values().collect(),
+            skipped: self.skipped.into_iter().collect(),
+            entry_lines: self.entry_lines,
+        })
+    }
+
+    fn emit(
+        &mut self,
+        line: &[u8],
+        bytes: u64,
+        progress: &PackProgress,
+        new_bytes: u64,
+    ) -> Result<(), PackError> {
+        let written = self.lines.write_all(line);
+        let written = written.and_then(|()| self.lines.write_all(b"\n"));
+        written.map_err(|e| scratch_error(&self.entry_lines, e))?;
+        self.totals.entries += 1;
+        self.totals.bytes += bytes;
+        self.totals.new_bytes += new_bytes;
+        progress.add(bytes, new_bytes);
+        Ok(())
+    }
+
+    fn skip(&mut self, path: &[u8], reason: impl std::fmt::Display) {
+        self.skipped.insert(Skipped {
+            path: String::from_utf8_lossy(path).into_owned(),
+            reason: reason.to_string(),
+        });
+    }
+
+    /// `x.db-wal` and the like, where `x.db` was taken with all that they hold.
+    fn is_journal_of_taken(&self, path: &[u8]) -> bool {
+        let endings: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
+        let stem = endings.iter().find_map(|ending| path.strip_suffix(*ending));
+        stem.is_some_and(|stem| self.taken.contains(stem))
+    }
+
+    fn pack_other(
+        &mut self,
+        path: Vec<u8>,
+        abs: &Path,
+        meta: &Metadata,
+        progress: &PackProgress,
+    ) -> Result<(), PackError> {
+        match meta::entry(path.clone(), abs, meta, &self.names) {
+            Ok(Some(entry)) => self.emit(&entry.to_line(), 0, progress, 0),
+            Ok(None) => Ok(()),
+            Err(error) => {
+                self.skip(&path, read_reason(&error));
+                Ok(())
+            }
+        }
+    }
+
+    fn pack_file(
+        &mut self,
+        path: Vec<u8>,
+        abs: &Path,
+        meta: &Metadata,
+        staged: bool,
+        progress: &PackProgress,
+    ) -> Result<(), PackError> {
+        if !staged && self.is_journal_of_taken(&path) {
+            return Ok(());
+        }
+        if meta.nlink() > 1
+            && let Some(first) = self.links.get(&(meta.dev(), meta.ino()))
+        {
+            let first = first.clone();
+            return self.pack_link(path, abs, meta, first, progress);
+        }
+        let record = self.cache.find(&path);
+        if let Some(record) = &record
+            && self.is_unchanged(record, abs, meta, staged)
+        {
+            return self.reuse(record, meta, staged, progress);
+        }
+        let mut entry = match meta::entry(path.clone(), abs, meta, &self.names) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                self.skip(&path, read_reason(&error));
+                return Ok(());
+            }
+        };
+        let Some(reading) = self.read_stable(&mut entry, abs, record.as_ref(), staged)? else {
+            return Ok(());
+        };
+        self.write_file(entry, reading, meta, progress)
+    }
+
+    fn pack_link(
+        &mut self,
+        path: Vec<u8>,
+        abs: &Path,
+        meta: &Metadata,
+        first: Vec<u8>,
+        progress: &PackProgress,
+    ) -> Result<(), PackError> {
+        match meta::entry(path.clone(), abs, meta, &self.names) {
+            Ok(Some(mut entry)) => {
+                entry.kind = EntryType::Hardlink;
+                entry.target = Some(first);
+                self.emit(&entry.to_line(), 0, progress, 0)
+            }
+            Ok(None) => Ok(()),
+            Err(error) => {
+                self.skip(&path, read_reason(&error));
+                Ok(())
+            }
+        }
+    }
+
+    /// The same stat as at the last snapshot, and its content where it may still be used.
+    fn is_unchanged(&self, record: &Record, abs: &Path, meta: &Metadata, staged: bool) -> bool {
+        record.stat == Stat::of(meta, staged)
+            && self.store.may_reuse(&record.uses)
+            && !(record.sqlite && !staged && sqlite::has_live_journal(abs))
+    }
+
+    fn reuse(
+        &mut self,
+        record: &Record,
+        meta: &Metadata,
+        staged: bool,
+        progress: &PackProgress,
+    ) -> Result<(), PackError> {
+        self.store.count_reused(&record.uses);
+        if meta.nlink() > 1 {
+            self.links
+                .insert((meta.dev(), meta.ino()), record.path.clone());
+        }
+        if record.sqlite && !staged {
+            self.taken.insert(record.path.clone());
+            let name = String::from_utf8_lossy(&record.path).into_owned();
+            if let Some(database) = self.old_databases.remove(&name) {
+                self.databases.insert(name, database);
+            }
+        }
+        self.remember(record)?;
+        self.totals.files += 1;
+        self.emit(&record.line, record.stat.size, progress, 0)
+    }
+
+    fn remember(&mut self, record: &Record) -> Result<(), PackError> {
+        let added = self.cache_out.add(record);
+        added.map_err(|e| scratch_error("the cache of the last snapshot".as_ref(), e))
+    }
+
+    /// Reads until one read saw one state of the file. `None`: it could not be read and was reported.
+    fn read_stable(
+        &mut self,
+        entry: &mut Entry,
+        abs: &Path,
+        record: Option<&Record>,
+        staged: bool,
+    ) -> Result<Option<Reading>, PackError> {
+        let mut last: Option<Reading> = None;
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                std::thread::sleep(PAUSE * attempt);
+            }
+            match self.read_once(entry, abs, record, staged) {
+                Ok(reading) if !reading.torn => return Ok(Some(reading)),
+                Ok(reading) => last = Some(reading),
+                Err(ContentError::Pack(error)) => return Err(error),
+                Err(ContentError::Read(error)) => {
+                    if attempt + 1 == ATTEMPTS && last.is_none() {
+                        self.skip(&entry.path, read_reason(&error));
+                    }
+                }
+            }
+        }
+        if last.is_some() {
+            self.skip(
+                &entry.path,
+                format_args!(
+                    "it changed during each of {ATTEMPTS} reads; stored as last read, marked torn"
+                ),
+            );
+        }
+        Ok(last)
+    }
+
+    fn read_once(
+        &mut self,
+        entry: &mut Entry,
+        abs: &Path,
+        record: Option<&Record>,
+        staged: bool,
+    ) -> Result<Reading, ContentError> {
+        let mut file = open_for_backup(abs)?;
+        let before = file.metadata()?;
+        if !before.is_file() {
+            return Err(io::Error::other("it is no longer a regular file").into());
+        }
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        (&file).take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+        file.rewind()?;
+        let is_database = sqlite::is_sqlite(&head) && sqlite::page_size(&head).is_some();
+        if is_database && !staged {
+            return self.read_database(entry, abs, file, &before, &head);
+        }
+        let reading = self.read_open(entry, &mut file, &before, &head, record, staged)?;
+        refresh(entry, &file.metadata()?);
+        Ok(reading)
+    }
+
+    /// Stores an open file as the bytes it is.
+    fn read_open(
+        &mut self,
+        entry: &Entry,
+        file: &mut File,
+        before: &Metadata,
+        head: &[u8],
+        record: Option<&Record>,
+        staged: bool,
+    ) -> Result<Reading, ContentError> {
+        let stat = Stat::of(before, staged);
+        let in_place = record.is_some_and(|record| {
+            let same_file = record.stat.dev == stat.dev && record.stat.ino == stat.ino;
+            let rewritten = record.stat.mtime_ns != stat.mtime_ns && record.stat.size == stat.size;
+            record.in_place || (same_file && rewritten)
+        });
+        let name = entry.path.rsplit(|byte| *byte == b'/').next();
+        let chunker = Chunker::choose(head, stat.size, name.unwrap_or_default(), in_place);
+        let read_at_ns = now_ns();
+        let member = meta::member(entry);
+        let stored = store_file(self.store, file, before, &member, chunker, &mut self.buffer)?;
+        let after = Stat::of(&file.metadata()?, staged);
+        Ok(Reading {
+            torn: after != stat || stored.size != stat.size,
+            stored,
+            stat,
+            read_at_ns,
+            sqlite: sqlite::is_sqlite(head),
+            in_place,
+            uncacheable: false,
+        })
+    }
+
+    fn write_file(
+        &mut self,
+        mut entry: Entry,
+        reading: Reading,
+        meta: &Metadata,
+        progress: &PackProgress,
+    ) -> Result<(), PackError> {
+        entry.size = reading.stored.size;
+        entry.blake3 = Some(reading.stored.blake3);
+        entry.extents = reading.stored.extents;
+        entry.torn = reading.torn;
+        self.store.count_live(&entry.extents);
+        if meta.nlink() > 1 {
+            self.links
+                .insert((meta.dev(), meta.ino()), entry.path.clone());
+        }
+        let line = entry.to_line();
+        if !reading.torn && !reading.uncacheable && !reading.stat.is_racy(reading.read_at_ns) {
+            self.remember(&Record {
+                path: entry.path.clone(),
+                stat: reading.stat,
+                sqlite: reading.sqlite,
+                in_place: reading.in_place,
+                uses: uses(&entry.extents),
+                line: line.clone(),
+            })?;
+        }
+        self.totals.files += 1;
+        self.emit(&line, entry.size, progress, reading.stored.new_bytes)
+    }
+}
+
+fn uses(extents: &[Extent]) -> Vec<(ArchiveId, u64)> {
+    let mut uses = BTreeMap::new();
+    for extent in extents {
+        if let Some(id) = extent.archive {
+            *uses.entry(id).or_insert(0) += extent.length;
+        }
+    }
+    uses.into_iter().collect()
+}
+
+fn refresh(entry: &mut Entry, meta: &Metadata) {
+    entry.mtime_ns = meta
+        .mtime()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(meta.mtime_nsec());
+    entry.mode = meta.mode() & 0o7777;
+    entry.uid = meta.uid();
+    entry.gid = meta.gid();
+}
+
+fn now_ns() -> i128 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |time| time.as_nanos() as i128)
+}
+
+/// Opens without following a link that appeared meanwhile, without waiting for a FIFO's other end,
+/// and, where allowed, without touching the access time.
+fn open_for_backup(path: &Path) -> io::Result<File> {
+    const BASE: i32 =
+        (rustix::fs::OFlags::NOFOLLOW.bits() | rustix::fs::OFlags::NONBLOCK.bits()) as i32;
+    const NOATIME: i32 = rustix::fs::OFlags::NOATIME.bits() as i32;
+    let open = |flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
+    match open(BASE | NOATIME) {
+        // Only the owner may ask for NOATIME.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => open(BASE),
+        other => other,
+    }
+}
+
+fn read_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "it vanished before it could be read".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; run as a user who may read it, or exclude it".to_owned()
+        }
+        _ => format!("cannot be read: {error}"),
+    }
+}

@@ -1,0 +1,136 @@
+//! A SQLite database in a live tree: never torn, never with a journal that no longer fits.
+//!
+//! With a live WAL or rollback journal it is taken through the backup API (one step) into a scratch
+//! file, and that is packed under the database's name. Without one its own bytes are read under a
+//! read transaction. Either way its `-wal`, `-shm` and `-journal` stay out of the snapshot: what they
+//! hold is in the copy, and beside it they would spoil it.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{ContentError, FilePacker, Reading, read_reason, refresh};
+use crate::index::{DatabaseRecord, Entry};
+use crate::sqlite::{self, Inspection, SqliteError};
+
+/// How long to wait for a writer to let go.
+const BUSY: Duration = Duration::from_secs(30);
+
+impl FilePacker<'_, '_> {
+    pub(super) fn read_database(
+        &mut self,
+        entry: &mut Entry,
+        abs: &Path,
+        mut file: File,
+        before: &Metadata,
+        head: &[u8],
+    ) -> Result<Reading, ContentError> {
+        self.taken.insert(entry.path.clone());
+        if sqlite::has_live_journal(abs) {
+            return self.read_copy(entry, abs, before, head);
+        }
+        // `file` is older than the lock and outlives it: closing any descriptor of the database
+        // would drop this process's locks on it.
+        let lock = match sqlite::lock_for_read(abs, BUSY) {
+            Ok(lock) => lock,
+            Err(error) => return self.read_unchecked(entry, &mut file, before, head, &error),
+        };
+        let mut reading = self.read_open(entry, &mut file, before, head, None, false)?;
+        let inspected = sqlite::inspect(abs);
+        reading.torn |= sqlite::has_live_journal(abs);
+        let changed = file.metadata()?.modified()? != before.modified()?;
+        drop(lock);
+        refresh(entry, before);
+        if reading.torn || changed {
+            reading.torn = true;
+            return Ok(reading);
+        }
+        self.note_inspection(entry, inspected);
+        Ok(reading)
+    }
+
+    fn read_copy(
+        &mut self,
+        entry: &mut Entry,
+        abs: &Path,
+        before: &Metadata,
+        head: &[u8],
+    ) -> Result<Reading, ContentError> {
+        let copy = self.scratch.path("database");
+        match std::fs::remove_file(&copy) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+        if let Err(error) = sqlite::backup(abs, &copy, BUSY) {
+            let mut file = File::open(abs)?;
+            return self.read_unchecked(entry, &mut file, before, head, &error);
+        }
+        let inspected = sqlite::inspect(&copy);
+        let mut file = File::open(&copy)?;
+        let meta = file.metadata()?;
+        let mut reading = self.read_open(entry, &mut file, &meta, head, None, false)?;
+        // What changed may be in the WAL alone: the next run must look again.
+        reading.uncacheable = true;
+        refresh(entry, before);
+        self.note_inspection(entry, inspected);
+        std::fs::remove_file(&copy)?;
+        Ok(reading)
+    }
+
+    /// What begins like a database but cannot be opened as one is kept as the bytes it is.
+    fn read_unchecked(
+        &mut self,
+        entry: &mut Entry,
+        file: &mut File,
+        before: &Metadata,
+        head: &[u8],
+        error: &SqliteError,
+    ) -> Result<Reading, ContentError> {
+        self.taken.remove(&entry.path);
+        let reading = self.read_open(entry, file, before, head, None, false)?;
+        refresh(entry, before);
+        if !reading.torn {
+            let cause =
+                std::error::Error::source(error).map_or(String::new(), |s| format!(": {s}"));
+            self.skip(
+                &entry.path,
+                format_args!("stored as bytes; SQLite cannot check it: {error}{cause}"),
+            );
+        }
+        Ok(Reading {
+            uncacheable: true,
+            ..reading
+        })
+    }
+
+    fn note_inspection(&mut self, entry: &Entry, inspected: Result<Inspection, SqliteError>) {
+        let path = entry.path_lossy().into_owned();
+        let inspection = match inspected {
+            Ok(inspection) => inspection,
+            Err(error) => {
+                let reason = read_reason(&io::Error::other(error));
+                return self.skip(
+                    &entry.path,
+                    format_args!("stored, but not checked: {reason}"),
+                );
+            }
+        };
+        if inspection.integrity != "ok" {
+            self.skip(
+                &entry.path,
+                format_args!(
+                    "stored, but it fails integrity_check: {}",
+                    inspection.integrity
+                ),
+            );
+        }
+        let record = DatabaseRecord {
+            path: path.clone(),
+            page_size: inspection.page_size,
+            tables: inspection.tables,
+            integrity: inspection.integrity,
+        };
+        self.databases.insert(path, record);
+    }
+}

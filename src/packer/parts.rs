@@ -1,0 +1,121 @@
+//! The parts of a snapshot as one stream of files in path order.
+
+use std::collections::BTreeSet;
+use std::fs::Metadata;
+use std::iter::Peekable;
+use std::path::PathBuf;
+
+use super::PackError;
+use crate::index::{Skipped, parent_path};
+use crate::snapshot::Part;
+use crate::walk::{self, Walked};
+
+/// The next thing of the snapshot.
+pub enum Item {
+    /// A file, directory or other at `path` within the snapshot.
+    Found {
+        path: Vec<u8>,
+        abs: PathBuf,
+        meta: Metadata,
+        staged: bool,
+    },
+    /// A directory on the way to a part, which no part provides.
+    Between(Vec<u8>),
+    Skipped(Skipped),
+}
+
+impl Item {
+    fn path(&self) -> &[u8] {
+        match self {
+            Self::Found { path, .. } | Self::Between(path) => path,
+            // Reports have no place in the order: they go first.
+            Self::Skipped(_) => &[],
+        }
+    }
+}
+
+type Stream = Peekable<Box<dyn Iterator<Item = Item>>>;
+
+/// Merges the parts; each is a stream in path order already.
+pub struct Parts {
+    streams: Vec<Stream>,
+}
+
+impl Parts {
+    pub fn open(parts: &[Part]) -> Result<Self, PackError> {
+        let mut streams: Vec<Stream> = Vec::new();
+        let mut between = BTreeSet::new();
+        for part in parts {
+            let mut up = part.to.as_slice();
+            while let Some(parent) = parent_path(up) {
+                between.insert(parent.to_vec());
+                up = parent;
+            }
+            streams.push(open_part(part)?.peekable());
+        }
+        let provided: BTreeSet<&[u8]> = parts.iter().map(|part| part.to.as_slice()).collect();
+        // What the staged snapshot has under the same name is the same directory: it wins.
+        let root = parts.iter().find(|part| part.to.is_empty());
+        between.retain(|path| {
+            use std::os::unix::ffi::OsStrExt as _;
+            let in_root = root.is_some_and(|part| {
+                let below = std::ffi::OsStr::from_bytes(path);
+                part.root.join(below).is_dir()
+            });
+            !provided.contains(path.as_slice()) && !in_root
+        });
+        let between: Vec<Item> = between.into_iter().map(Item::Between).collect();
+        let boxed: Box<dyn Iterator<Item = Item>> = Box::new(between.into_iter());
+        streams.push(boxed.peekable());
+        Ok(Self { streams })
+    }
+}
+
+fn open_part(part: &Part) -> Result<Box<dyn Iterator<Item = Item>>, PackError> {
+    let unreadable = |source| PackError::Part {
+        path: part.root.display().to_string(),
+        source,
+    };
+    let meta = std::fs::metadata(&part.root).map_err(unreadable)?;
+    let staged = part.staged;
+    let root = (!part.to.is_empty()).then(|| Item::Found {
+        path: part.to.clone(),
+        abs: part.root.clone(),
+        meta: meta.clone(),
+        staged,
+    });
+    if !meta.is_dir() {
+        return Ok(Box::new(root.into_iter()));
+    }
+    let prefix = match part.to.is_empty() {
+        true => Vec::new(),
+        false => [part.to.as_slice(), b"/"].concat(),
+    };
+    let found = walk::walk(&part.root, &part.filter)?.map(move |walked| match walked {
+        Walked::Found(found) => Item::Found {
+            path: [prefix.as_slice(), found.rel.as_slice()].concat(),
+            abs: found.abs,
+            meta: found.meta,
+            staged,
+        },
+        Walked::Skipped(skipped) => Item::Skipped(skipped),
+    });
+    Ok(Box::new(root.into_iter().chain(found)))
+}
+
+impl Iterator for Parts {
+    type Item = Item;
+    fn next(&mut self) -> Option<Item> {
+        let mut first: Option<(usize, Vec<u8>)> = None;
+        for (at, stream) in self.streams.iter_mut().enumerate() {
+            if let Some(item) = stream.peek()
+                && first
+                    .as_ref()
+                    .is_none_or(|(_, path)| item.path() < path.as_slice())
+            {
+                first = Some((at, item.path().to_vec()));
+            }
+        }
+        first.and_then(|(at, _)| self.streams[at].next())
+    }
+}

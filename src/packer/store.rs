@@ -1,0 +1,296 @@
+//! Content in, extents out: known chunks become extents into earlier archives, new ones members of
+//! the open archive.
+//!
+//! A chunk counts as known if it lies in an archive that may be used: sealed to at least today's
+//! recipients, and on every target or in the spool (the caller says which), or in one that this run
+//! is making. Rows go into the catalog only when the archive is sealed and durable.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::PackError;
+use super::member::{BLOCK_BYTES, Member, padding};
+use super::seal::{SealedArchive, Sealer};
+use crate::catalog::{Catalog, CatalogArchive, ChunkHash};
+use crate::ids::{ArchiveId, Hash, ObjectKey};
+use crate::index::Extent;
+use crate::manifest::{ArchiveKind, ArchiveRow};
+
+/// One chunk of a member's data.
+#[derive(Debug, Clone, Copy)]
+pub struct Chunk {
+    pub hash: ChunkHash,
+    pub length: usize,
+}
+
+pub fn chunk_hash(bytes: &[u8]) -> ChunkHash {
+    let mut short = [0; 24];
+    short.copy_from_slice(&blake3::hash(bytes).as_bytes()[..24]);
+    short
+}
+
+/// An archive whose tar stream is being written, or written and being sealed.
+struct Pending {
+    id: ArchiveId,
+    kind: ArchiveKind,
+    tar_bytes: u64,
+    chunks: HashMap<ChunkHash, (u64, u64)>,
+}
+
+/// An archive that this snapshot may name.
+#[derive(Debug, Clone)]
+pub struct Usable {
+    pub n: i64,
+    pub row: ArchiveRow,
+    pub tar_bytes: u64,
+    pub tar_blake3: Hash,
+}
+
+impl From<CatalogArchive> for Usable {
+    fn from(archive: CatalogArchive) -> Self {
+        Self {
+            n: archive.n,
+            row: archive.row,
+            tar_bytes: archive.tar_bytes,
+            tar_blake3: archive.tar_blake3,
+        }
+    }
+}
+
+pub struct Store<'a> {
+    catalog: &'a mut Catalog,
+    sealer: Sealer,
+    recipient_set: String,
+    archive_bytes: u64,
+    by_number: HashMap<i64, ArchiveId>,
+    usable: HashMap<ArchiveId, Usable>,
+    reusable: HashSet<ArchiveId>,
+    next_id: ArchiveId,
+    open: Option<Pending>,
+    sealing: VecDeque<Pending>,
+    on_sealed: &'a mut dyn FnMut(&ObjectKey, u64),
+    /// Bytes of tar stream that the snapshot's extents use, by archive.
+    live: HashMap<ArchiveId, u64>,
+    pub sealed_archives: u64,
+    pub sealed_bytes: u64,
+}
+
+impl<'a> Store<'a> {
+    pub fn new(
+        catalog: &'a mut Catalog,
+        sealer: Sealer,
+        recipient_set: String,
+        archive_bytes: u64,
+        usable: Vec<Usable>,
+        on_sealed: &'a mut dyn FnMut(&ObjectKey, u64),
+    ) -> Result<Self, PackError> {
+        let next_id = catalog.next_archive_id()?;
+        Ok(Self {
+            catalog,
+            sealer,
+            recipient_set,
+            archive_bytes,
+            reusable: usable.iter().map(|u| u.row.id).collect(),
+            by_number: usable.iter().map(|u| (u.n, u.row.id)).collect(),
+            usable: usable.into_iter().map(|u| (u.row.id, u)).collect(),
+            next_id,
+            open: None,
+            sealing: VecDeque::new(),
+            on_sealed,
+            live: HashMap::new(),
+            sealed_archives: 0,
+            sealed_bytes: 0,
+        })
+    }
+
+    /// Where a chunk of `kind` lies already, if in an archive that may be used.
+    pub fn find(&self, chunk: &Chunk, kind: ArchiveKind) -> Result<Option<Extent>, PackError> {
+        let pending = self.open.iter().chain(&self.sealing);
+        for archive in pending.filter(|archive| archive.kind == kind) {
+            if let Some((offset, length)) = archive.chunks.get(&chunk.hash) {
+                return Ok(Some(Extent {
+                    archive: Some(archive.id),
+                    offset: *offset,
+                    length: *length,
+                }));
+            }
+        }
+        let Some(place) = self.catalog.find_chunk(&chunk.hash)? else {
+            return Ok(None);
+        };
+        let Some(id) = self.by_number.get(&place.archive) else {
+            return Ok(None);
+        };
+        let fits = self.usable.get(id).is_some_and(|u| u.row.kind == kind);
+        let same = place.length == chunk.length as u64;
+        Ok((fits && same).then_some(Extent {
+            archive: Some(*id),
+            offset: place.offset,
+            length: place.length,
+        }))
+    }
+
+    /// Whether what an earlier snapshot said of a file may stand: it lies in archives that were
+    /// usable when this run began.
+    pub fn may_reuse(&self, uses: &[(ArchiveId, u64)]) -> bool {
+        uses.iter().all(|(id, _)| self.reusable.contains(id))
+    }
+
+    /// Notes that the snapshot uses so many bytes of each archive.
+    pub fn count_reused(&mut self, uses: &[(ArchiveId, u64)]) {
+        for (id, bytes) in uses {
+            *self.live.entry(*id).or_default() += bytes;
+        }
+    }
+
+    /// Notes that the snapshot uses `extents`.
+    pub fn count_live(&mut self, extents: &[Extent]) {
+        for extent in extents {
+            if let Some(id) = extent.archive {
+                *self.live.entry(id).or_default() += extent.length;
+            }
+        }
+    }
+
+    /// Appends a member with `data`, which is `chunks` one after the other; gives where it lies.
+    pub fn append(
+        &mut self,
+        kind: ArchiveKind,
+        member: &Member,
+        data: &[u8],
+        chunks: &[Chunk],
+    ) -> Result<Extent, PackError> {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.kind != kind || open.tar_bytes >= self.archive_bytes)
+        {
+            self.end_archive()?;
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => {
+                let id = self.next_id;
+                self.next_id.counter += 1;
+                self.open.insert(Pending {
+                    id,
+                    kind,
+                    tar_bytes: 0,
+                    chunks: HashMap::new(),
+                })
+            }
+        };
+        let header = member.header();
+        let start = open.tar_bytes + header.len() as u64;
+        let mut offset = start;
+        for chunk in chunks {
+            let place = (offset, chunk.length as u64);
+            open.chunks.entry(chunk.hash).or_insert(place);
+            offset += chunk.length as u64;
+        }
+        let fill = padding(data.len() as u64);
+        open.tar_bytes = start + (data.len() + fill) as u64;
+        let extent = Extent {
+            archive: Some(open.id),
+            offset: start,
+            length: data.len() as u64,
+        };
+        self.sealer.write(&header)?;
+        self.sealer.write(data)?;
+        self.sealer.write(&[0; BLOCK_BYTES][..fill])?;
+        self.collect(false)?;
+        Ok(extent)
+    }
+
+    /// Ends the open archive, if any; the next member begins another.
+    pub fn end_archive(&mut self) -> Result<(), PackError> {
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        self.sealer.write(&[0; 2 * BLOCK_BYTES])?;
+        open.tar_bytes += 2 * BLOCK_BYTES as u64;
+        self.sealer.finish_archive()?;
+        self.sealing.push_back(open);
+        self.collect(false)
+    }
+
+    /// Ends the open archive and waits until all are sealed, durable and in the catalog.
+    pub fn flush(&mut self) -> Result<(), PackError> {
+        self.end_archive()?;
+        self.collect(true)
+    }
+
+    fn collect(&mut self, all: bool) -> Result<(), PackError> {
+        while let Some(sealed) = self.sealer.next_sealed(all)? {
+            let Some(pending) = self.sealing.pop_front() else {
+                break;
+            };
+            self.commit(pending, sealed)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, pending: Pending, sealed: SealedArchive) -> Result<(), PackError> {
+        if pending.tar_bytes != sealed.tar_bytes {
+            return Err(PackError::StreamMismatch(pending.id));
+        }
+        let row = ArchiveRow {
+            id: pending.id,
+            kind: pending.kind,
+            blake3: sealed.blake3,
+            sha256: sealed.sha256,
+            bytes: sealed.bytes,
+            recipient_set: self.recipient_set.clone(),
+            head_sha256: sealed.head_sha256,
+        };
+        let mut chunks: Vec<_> = pending
+            .chunks
+            .iter()
+            .map(|(hash, (offset, length))| (*hash, *offset, *length))
+            .collect();
+        // In key order, the rows go into neighbouring pages of the catalog.
+        chunks.sort_unstable();
+        let tar_blake3 = sealed.tar_blake3;
+        let n = self
+            .catalog
+            .commit_archive(&row, sealed.tar_bytes, &tar_blake3, &chunks)?;
+        let key = row.key();
+        self.by_number.insert(n, row.id);
+        let usable = Usable {
+            n,
+            row,
+            tar_bytes: sealed.tar_bytes,
+            tar_blake3,
+        };
+        self.usable.insert(usable.row.id, usable);
+        self.sealed_archives += 1;
+        self.sealed_bytes += sealed.bytes;
+        (self.on_sealed)(&key, sealed.bytes);
+        Ok(())
+    }
+
+    /// The archives that the snapshot uses, by id. All of them must be sealed ([`Self::flush`]).
+    pub fn used(&self, kind: ArchiveKind) -> Result<Vec<&Usable>, PackError> {
+        let mut used = Vec::new();
+        for id in self.live.keys() {
+            let usable = self.usable.get(id).ok_or(PackError::Unsealed(*id))?;
+            if usable.row.kind == kind {
+                used.push(usable);
+            }
+        }
+        used.sort_by_key(|usable| usable.row.id);
+        Ok(used)
+    }
+
+    /// Live bytes by the catalog's archive number.
+    pub fn live_by_number(&self) -> HashMap<i64, u64> {
+        let number = |id| self.usable.get(id).map(|usable| usable.n);
+        self.live
+            .iter()
+            .filter_map(|(id, bytes)| Some((number(id)?, *bytes)))
+            .collect()
+    }
+
+    pub fn catalog(&mut self) -> &mut Catalog {
+        self.catalog
+    }
+}
