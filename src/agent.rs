@@ -1,1 +1,83 @@
-//! (being written)
+//! A push, from a produced snapshot to published manifests: the one place that sees packer, spool,
+//! catalog and shipper together.
+//!
+//! Order: hold the state directory → look at every target → decide the lineage → ship what earlier
+//! runs left → pack, shipping archives while they are sealed → publish → tidy the spool. Each target
+//! advances on its own; one that fails stays behind and is told of, and the spool keeps what it lacks.
+
+mod machine;
+mod push;
+mod reconcile;
+mod state;
+mod survey;
+
+pub use machine::machine_id;
+pub use push::{PushReport, PushRequest, Reporter, TargetReport, TargetState, push};
+pub use reconcile::adopt;
+pub use state::State;
+
+use std::sync::Arc;
+
+use crate::catalog::CatalogError;
+use crate::ids::{HostName, Stamp};
+use crate::packer::PackError;
+use crate::packer::seal::SealError;
+use crate::shipper::ShipError;
+use crate::spool::SpoolError;
+use crate::target::Target;
+
+/// A configured destination.
+#[derive(Debug, Clone)]
+pub struct NamedTarget {
+    /// The config's name of it; placements in the catalog go by it.
+    pub name: String,
+    pub target: Arc<dyn Target>,
+    /// Uploads under way at once.
+    pub concurrency: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("no target is configured: add a [[target]] to the config")]
+    NoTarget,
+    #[error("cannot {operation} {path}")]
+    State {
+        operation: &'static str,
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("another sealift is at work with the state directory {0}; wait for it to end")]
+    Locked(String),
+    #[error(
+        "another machine pushes as host {host}: its snapshot {stamp} (sequence {sequence}) is on {target}. \
+         If this machine takes over that name, run `sealift adopt`; else give this one another `host`"
+    )]
+    AnotherMachine {
+        host: HostName,
+        stamp: Stamp,
+        sequence: u64,
+        target: String,
+    },
+    #[error("cannot tell which machine this is")]
+    Machine(#[source] std::io::Error),
+    #[error("cannot start the network runtime")]
+    Runtime(#[source] std::io::Error),
+    #[error("the snapshots of host {host} on {target} cannot be read, so nothing was pushed")]
+    Survey {
+        host: HostName,
+        target: String,
+        #[source]
+        source: Box<crate::repository::RepositoryError>,
+    },
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error(transparent)]
+    Ship(#[from] ShipError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}

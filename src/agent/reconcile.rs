@@ -1,0 +1,260 @@
+//! Where the next snapshot stands: what the catalog remembers held against what the targets show.
+//!
+//! Four things can have happened since the last run, and each is told apart. The target knows more
+//! than we do and it came from this machine: the state directory was lost (the catalog is empty) or
+//! set back (a restored VM); a new writer begins, on top of the target's head. It came from another
+//! machine: two machines push under one name, and this one stops unless `adopt` said that it takes
+//! over. The target knows less: it was emptied or set back; what it lost is forgotten, so the next
+//! snapshot stores it again.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::survey::{Seen, Survey, survey};
+use super::{AgentError, NamedTarget, State, machine_id};
+use crate::ids::{Hash, HostName};
+use crate::manifest::Known;
+use crate::manifest::chain::{Finding, Snapshot};
+use crate::manifest::signature::Trust;
+use crate::packer::Lineage;
+
+/// Core hashes of heads of other machines that `adopt` accepted, separated by spaces.
+const ADOPTED: &str = "adopted";
+
+/// The lineage of the next snapshot, and what its owner should hear.
+#[derive(Debug)]
+pub struct Reconciled {
+    pub lineage: Lineage,
+    pub notes: Vec<String>,
+    /// Notes that the run must not pass over as a success.
+    pub warnings: Vec<String>,
+}
+
+pub fn reconcile(
+    state: &mut State,
+    host: &HostName,
+    surveys: &[Survey],
+) -> Result<Reconciled, AgentError> {
+    let machine = machine_id(host, &state.dir).map_err(AgentError::Machine)?;
+    let mut result = Reconciled {
+        lineage: Lineage {
+            sequence: 1,
+            parents: Vec::new(),
+            known: Vec::new(),
+            marks_seen: Vec::new(),
+        },
+        notes: Vec::new(),
+        warnings: Vec::new(),
+    };
+    forget_what_targets_lost(state, surveys, &mut result)?;
+    take_in_foreign(state, host, &machine, surveys, &mut result)?;
+    report_findings(surveys, &mut result);
+    let mut known: Vec<Known> = state
+        .catalog
+        .snapshots()?
+        .into_iter()
+        .map(|r| r.known)
+        .collect();
+    known.sort();
+    let head = known.last().map_or(0, |known| known.sequence);
+    result.lineage.sequence = head + 1;
+    let heads = known.iter().filter(|known| known.sequence == head);
+    result.lineage.parents = heads.map(|known| known.core).collect();
+    result.lineage.known = known;
+    Ok(result)
+}
+
+/// Snapshots of others (or of a past that this catalog does not remember), by core hash.
+fn foreign(surveys: &[Survey]) -> BTreeMap<(u64, Hash), (&Snapshot, String)> {
+    let seen = surveys
+        .iter()
+        .filter_map(|s| Some((s, s.seen.as_ref().ok()?)));
+    seen.flat_map(|(survey, seen)| {
+        seen.foreign.iter().map(|snapshot| {
+            let key = (snapshot.sequence(), snapshot.manifest.core_hash);
+            (key, (snapshot, survey.folder.target.label().to_owned()))
+        })
+    })
+    .collect()
+}
+
+fn take_in_foreign(
+    state: &mut State,
+    host: &HostName,
+    machine: &str,
+    surveys: &[Survey],
+    result: &mut Reconciled,
+) -> Result<(), AgentError> {
+    let foreign = foreign(surveys);
+    let Some(((newest, _), _)) = foreign.last_key_value() else {
+        return Ok(());
+    };
+    let newest = *newest;
+    let own = state.catalog.snapshots()?;
+    let own_head = own.last().map_or(0, |row| row.known.sequence);
+    let adopted = adopted(state)?;
+    // What stands at or above our own head decides whose chain it is; below it lies history.
+    for ((sequence, core), (snapshot, target)) in &foreign {
+        let same_machine = snapshot.manifest.core.machine == machine;
+        if *sequence >= own_head && *sequence == newest && !same_machine && !adopted.contains(core)
+        {
+            return Err(AgentError::AnotherMachine {
+                host: host.clone(),
+                stamp: snapshot.stamp(),
+                sequence: *sequence,
+                target: target.clone(),
+            });
+        }
+    }
+    if newest >= own_head {
+        // Our own unpublished snapshots would fork the chain: their content stays, they do not.
+        for row in own
+            .iter()
+            .filter(|row| row.known.sequence + 1 > foreign_base(&foreign))
+        {
+            if !is_published_anywhere(state, surveys, &row.known.core)? {
+                state.catalog.forget_snapshot(&row.known.core)?;
+                state.spool.remove(row.name.key().as_str())?;
+                state.spool.remove(row.name.signature_key().as_str())?;
+            }
+        }
+        state.catalog.renew_writer()?;
+        result.notes.push(match own.is_empty() {
+            true => format!(
+                "the state directory is new, but the target knows this host up to sequence {newest}: \
+                 continuing from there; this push stores everything once more"
+            ),
+            false => format!(
+                "the target is ahead of this state directory (sequence {newest}, here {own_head}): was this \
+                 machine restored from an image? Continuing from the target's newest snapshot"
+            ),
+        });
+    }
+    for (snapshot, _) in foreign.values() {
+        state.catalog.add_snapshot(&snapshot.manifest, true)?;
+    }
+    Ok(())
+}
+
+fn foreign_base(foreign: &BTreeMap<(u64, Hash), (&Snapshot, String)>) -> u64 {
+    foreign
+        .first_key_value()
+        .map_or(0, |((sequence, _), _)| *sequence)
+}
+
+fn is_published_anywhere(
+    state: &State,
+    surveys: &[Survey],
+    core: &Hash,
+) -> Result<bool, AgentError> {
+    for survey in surveys {
+        let publication = state.catalog.publication(&survey.name, core)?;
+        if publication.as_deref() == Some("published") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A target that no longer shows what was published on it was emptied or set back.
+fn forget_what_targets_lost(
+    state: &mut State,
+    surveys: &[Survey],
+    result: &mut Reconciled,
+) -> Result<(), AgentError> {
+    let rows = state.catalog.snapshots()?;
+    for survey in surveys {
+        let Ok(seen) = &survey.seen else { continue };
+        let shown: HashSet<_> = seen.manifests.iter().collect();
+        let mut lost = Vec::new();
+        for row in rows.iter().filter(|row| !shown.contains(&row.name)) {
+            let publication = state.catalog.publication(&survey.name, &row.known.core)?;
+            if publication.as_deref() == Some("published") {
+                lost.push(row);
+            }
+        }
+        if lost.is_empty() {
+            continue;
+        }
+        for row in &lost {
+            let (name, core) = (&survey.name, &row.known.core);
+            let now = crate::clock::now();
+            state.catalog.set_publication(name, core, "lost", now)?;
+        }
+        result.warnings.push(format!(
+            "{} no longer has {} of the snapshots that were published there (such as {}): was it emptied, \
+             pruned by hand or set back?",
+            survey.folder.target.label(),
+            lost.len(),
+            lost[0].known.stamp
+        ));
+    }
+    forget_snapshots_that_are_nowhere(state, surveys)
+}
+
+fn forget_snapshots_that_are_nowhere(
+    state: &mut State,
+    surveys: &[Survey],
+) -> Result<(), AgentError> {
+    if surveys.iter().any(|survey| survey.seen.is_err()) {
+        return Ok(());
+    }
+    for row in state.catalog.snapshots()? {
+        let shown = |seen: &Seen| seen.manifests.contains(&row.name);
+        let on_target = surveys.iter().any(|s| s.seen.as_ref().is_ok_and(shown));
+        if !on_target && !state.spool.contains(&row.name.key()) {
+            state.catalog.forget_snapshot(&row.known.core)?;
+        }
+    }
+    Ok(())
+}
+
+fn report_findings(surveys: &[Survey], result: &mut Reconciled) {
+    for survey in surveys {
+        let Ok(seen) = &survey.seen else { continue };
+        for finding in &seen.findings {
+            let text = format!("{}: {finding}", survey.folder.target.label());
+            match finding {
+                Finding::Missing(_) => result.notes.push(text),
+                _ => result.warnings.push(text),
+            }
+        }
+    }
+}
+
+fn adopted(state: &State) -> Result<HashSet<Hash>, AgentError> {
+    let text = state.catalog.meta(ADOPTED)?.unwrap_or_default();
+    Ok(text
+        .split(' ')
+        .filter_map(|hash| hash.parse().ok())
+        .collect())
+}
+
+/// Accepts the heads that the targets show, whatever machine made them: this one takes over the
+/// host's name. Gives their names. The next push has them as parents.
+pub fn adopt(
+    state: &mut State,
+    host: &HostName,
+    targets: &[NamedTarget],
+    trust: &Trust,
+) -> Result<Vec<String>, AgentError> {
+    let runtime = super::push::runtime()?;
+    let rows = state.catalog.snapshots()?;
+    let known = rows.into_iter().map(|row| row.name).collect();
+    let surveys = runtime.block_on(survey(host, targets, &known, trust))?;
+    let foreign = foreign(&surveys);
+    let newest = foreign
+        .last_key_value()
+        .map_or(0, |((sequence, _), _)| *sequence);
+    let heads = foreign
+        .iter()
+        .filter(|((sequence, _), _)| *sequence == newest);
+    let mut accepted = adopted(state)?;
+    let mut names = Vec::new();
+    for ((_, core), (snapshot, _)) in heads {
+        accepted.insert(*core);
+        names.push(snapshot.manifest.name().to_string());
+    }
+    let text: Vec<String> = accepted.iter().map(Hash::to_string).collect();
+    state.catalog.set_meta(ADOPTED, &text.join(" "))?;
+    Ok(names)
+}
