@@ -1,1 +1,169 @@
-//! (being written)
+//! The command line: clap types, one file per command, and the only place that prints or picks
+//! exit codes. stdout is data; stderr is progress and messages.
+//!
+//! Exit codes: 0 complete, 1 failed, 2 usage or config, 3 finished but something was skipped or is
+//! stale.
+
+mod adopt;
+mod backup;
+mod demo;
+mod failure;
+mod init;
+mod inspect;
+mod key;
+mod open;
+mod output;
+mod remote;
+mod restore;
+mod snapshot;
+mod status;
+mod terminal;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::config::Config;
+use failure::{Failure, Outcome};
+
+/// Off-site replication with encryption: snapshots that the host itself cannot read back.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    /// The configuration file [default: $SEALIFT_CONFIG, ./sealift.toml, the user's config
+    /// directory, /etc/sealift/sealift.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// No progress, no notes; errors and warnings only
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole story in a scratch folder: back up, lose the host, restore, compare
+    Demo(demo::DemoArgs),
+    /// Write a configuration, make the signer, try the targets
+    Init(init::InitArgs),
+    /// Identities and recipients, on the key holder's machine
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Produce and validate a snapshot
+    Snapshot(snapshot::SnapshotArgs),
+    /// Validate a snapshot again
+    Validate(snapshot::ValidateArgs),
+    /// Pack an existing snapshot and ship it
+    Push(backup::PushArgs),
+    /// Snapshot, validate, push to all targets: what the schedule runs
+    Backup(backup::BackupArgs),
+    /// List snapshots, here or on a target
+    List(inspect::ListArgs),
+    /// List the files of a snapshot
+    Ls(inspect::LsArgs),
+    /// Restore a snapshot from a target, verified
+    Restore(restore::RestoreArgs),
+    /// Open archives: a tar on stdout
+    Open(open::OpenArgs),
+    /// How fresh every target is
+    Status(status::StatusArgs),
+    /// Take over a host's name from another machine
+    Adopt(adopt::AdoptArgs),
+    /// Completions for a shell
+    Completions {
+        shell: clap_complete::Shell,
+    },
+    /// The manual page
+    Man,
+}
+
+/// What every command may need.
+struct Context {
+    config: Option<PathBuf>,
+    json: bool,
+    quiet: bool,
+}
+
+impl Context {
+    fn load_config(&self) -> Result<Config, Failure> {
+        let path = Config::locate(self.config.as_deref()).map_err(Failure::usage)?;
+        Config::load(&path).map_err(Failure::usage)
+    }
+
+    /// A note for a person, on stderr.
+    fn note(&self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+}
+
+/// Parses the command line, runs the command, and says how it went.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let context = Context {
+        config: cli.config,
+        json: cli.json,
+        quiet: cli.quiet,
+    };
+    let result = match cli.command {
+        Command::Demo(args) => demo::run(&context, &args),
+        Command::Init(args) => init::run(&context, &args),
+        Command::Key(command) => key::run(&context, &command),
+        Command::Snapshot(args) => snapshot::run(&context, &args),
+        Command::Validate(args) => snapshot::validate(&context, &args),
+        Command::Push(args) => backup::push(&context, &args),
+        Command::Backup(args) => backup::run(&context, &args),
+        Command::List(args) => inspect::list(&context, &args),
+        Command::Ls(args) => inspect::ls(&context, &args),
+        Command::Restore(args) => restore::run(&context, &args),
+        Command::Open(args) => open::run(&context, &args),
+        Command::Status(args) => status::run(&context, &args),
+        Command::Adopt(args) => adopt::run(&context, &args),
+        Command::Completions { shell } => completions(shell),
+        Command::Man => man(),
+    };
+    match result {
+        Ok(Outcome::Complete) => ExitCode::SUCCESS,
+        Ok(Outcome::Partial) => ExitCode::from(3),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<Outcome, Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut text);
+    output::write_stdout(&text)?;
+    Ok(Outcome::Complete)
+}
+
+fn man() -> Result<Outcome, Failure> {
+    let mut text = Vec::new();
+    clap_mangen::Man::new(Cli::command())
+        .render(&mut text)
+        .map_err(Failure::from_error)?;
+    for command in Cli::command().get_subcommands() {
+        let name = format!("sealift-{}", command.get_name());
+        let command = command.clone().name(name);
+        clap_mangen::Man::new(command)
+            .render(&mut text)
+            .map_err(Failure::from_error)?;
+    }
+    output::write_stdout(&text)?;
+    Ok(Outcome::Complete)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -160,6 +160,17 @@ pub struct AllowedSigner {
     key: PublicKey,
 }
 
+impl AllowedSigner {
+    /// `key`, for everything that `host` signs.
+    pub fn for_host(host: &HostName, key: PublicKey) -> Self {
+        Self {
+            principals: vec![host.as_str().to_owned()],
+            namespaces: Vec::new(),
+            key,
+        }
+    }
+}
+
 /// Whose manifests are believed.
 #[derive(Debug, Clone)]
 pub enum Trust {

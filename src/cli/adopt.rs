@@ -1,0 +1,49 @@
+//! `adopt`: this machine takes over a host's name.
+
+use clap::Args;
+use serde_json::json;
+
+use super::failure::{Failure, Outcome};
+use super::{Context, output, remote, terminal};
+use crate::agent::{self, State};
+
+#[derive(Debug, Args)]
+pub struct AdoptArgs {
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+pub fn run(context: &Context, args: &AdoptArgs) -> Result<Outcome, Failure> {
+    let config = context.load_config()?;
+    let question = format!(
+        "From now on this machine pushes as {}. Is the machine that did so before gone for good?",
+        config.host
+    );
+    if !args.yes {
+        if !terminal::is_interactive() {
+            return Err(Failure::usage("adopt must be confirmed").hint("give --yes if you are sure"));
+        }
+        if !terminal::confirm(&question)? {
+            return Err(Failure::from_error("nothing was adopted"));
+        }
+    }
+    let mut state = State::open(&config.state)?;
+    let targets = config
+        .targets
+        .iter()
+        .map(remote::open_target)
+        .collect::<Result<Vec<_>, _>>()?;
+    let trust = remote::own_trust(&config)?;
+    let heads = agent::adopt(&mut state, &config.host, &targets, &trust)?;
+    if context.json {
+        output::print_json(&json!({ "host": config.host, "adopted": heads }))?;
+    } else if heads.is_empty() {
+        output::print_line("nothing to adopt: the targets show nothing that this machine does not know")?;
+    } else {
+        for head in heads {
+            output::print_line(format_args!("adopted {head}"))?;
+        }
+    }
+    Ok(Outcome::Complete)
+}

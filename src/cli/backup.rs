@@ -1,0 +1,299 @@
+//! `backup` and `push`: produce, pack, ship, and say what came of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use clap::Args;
+use serde_json::json;
+
+use super::failure::{Failure, Outcome};
+use super::output::{self, size};
+use super::terminal::PushDisplay;
+use super::{Context, remote};
+use crate::agent::{self, PushReport, PushRequest, State, TargetState};
+use crate::config::Config;
+use crate::ids::ObjectKey;
+use crate::manifest::signature::Signer;
+use crate::packer::seal::Recipients;
+use crate::packer::{PackOptions, PackProgress};
+use crate::producer::{self, ProduceRequest};
+use crate::snapshot::Snapshot;
+use crate::{clock, fs};
+
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Also take a source that is taken on request only, such as chroma
+    #[arg(long, value_name = "SOURCE")]
+    pub include: Vec<String>,
+    /// A tag; it travels sealed
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// A note; it travels sealed
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    /// Which snapshot of the snapshots directory
+    #[arg(default_value = "latest")]
+    pub stamp: String,
+    /// Push this snapshot directory instead, made by whatever tool
+    #[arg(long, value_name = "DIR", conflicts_with = "stamp")]
+    pub dir: Option<PathBuf>,
+}
+
+impl BackupArgs {
+    pub fn request(&self) -> ProduceRequest {
+        ProduceRequest {
+            include: self.include.clone(),
+            tags: self.tag.clone(),
+            note: self.note.clone(),
+            now: clock::now(),
+        }
+    }
+}
+
+pub fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
+    let config = context.load_config()?;
+    let mut pusher = Pusher::open(context, &config)?;
+    pusher.begin_run()?;
+    let done = produce_and_push(&mut pusher, args);
+    pusher.end_run(&done)?;
+    done.and_then(|report| pusher.finish(&report))
+}
+
+fn produce_and_push(pusher: &mut Pusher<'_>, args: &BackupArgs) -> Result<PushReport, Failure> {
+    let produced = producer::produce(pusher.config, &args.request())?;
+    for note in &produced.notes {
+        pusher.context.note(note);
+    }
+    pusher.push(&produced.snapshot)
+}
+
+pub fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failure> {
+    let config = context.load_config()?;
+    let mut pusher = Pusher::open(context, &config)?;
+    let snapshot = match &args.dir {
+        Some(dir) => producer::from_dir(&config, dir, false)?,
+        None => {
+            let dir = local_snapshot(&config, &args.stamp)?;
+            producer::from_dir(&config, &dir, true)?
+        }
+    };
+    pusher.begin_run()?;
+    let done = pusher.push(&snapshot);
+    pusher.end_run(&done)?;
+    done.and_then(|report| pusher.finish(&report))
+}
+
+/// The directory of a local snapshot by its stamp or `latest`.
+pub fn local_snapshot(config: &Config, stamp: &str) -> Result<PathBuf, Failure> {
+    let snapshots = producer::list(&config.snapshots_dir)?;
+    let found = match stamp {
+        "latest" => snapshots.last(),
+        text => snapshots.iter().find(|s| s.stamp.to_string() == text),
+    };
+    found.map(|snapshot| snapshot.path.clone()).ok_or_else(|| {
+        let dir = config.snapshots_dir.display();
+        Failure::from_error(format!("no snapshot {stamp} in {dir}")).hint("`sealift list` shows what there is")
+    })
+}
+
+/// What a push needs, opened and checked before anything is produced.
+pub struct Pusher<'a> {
+    context: &'a Context,
+    config: &'a Config,
+    state: State,
+    recipients: Arc<Recipients>,
+    signer: Signer,
+    next_signer: Option<String>,
+    targets: Vec<agent::NamedTarget>,
+    run: Option<i64>,
+    started: Instant,
+}
+
+impl<'a> Pusher<'a> {
+    pub fn open(context: &'a Context, config: &'a Config) -> Result<Self, Failure> {
+        let lines = config.read_recipients().map_err(Failure::usage)?;
+        let base = config.file.parent().unwrap_or(Path::new("."));
+        let recipients = Arc::new(Recipients::load(&lines, base).map_err(Failure::usage)?);
+        let signer = Signer::load(&config.signer).map_err(|error| {
+            Failure::usage(error).hint("`sealift init` makes a signer; see keys/README.md")
+        })?;
+        let next_signer = match &config.next_signer {
+            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+                Failure::usage(format!("cannot read next_signer {}: {error}", path.display()))
+            })?),
+            None => None,
+        };
+        let targets = config
+            .targets
+            .iter()
+            .map(remote::open_target)
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            context,
+            config,
+            state: State::open(&config.state)?,
+            recipients,
+            signer,
+            next_signer: next_signer.map(|text| text.trim().to_owned()),
+            targets,
+            run: None,
+            started: Instant::now(),
+        })
+    }
+
+    fn begin_run(&mut self) -> Result<(), Failure> {
+        self.run = Some(self.state.catalog.begin_run(clock::now())?);
+        Ok(())
+    }
+
+    fn end_run(&self, done: &Result<PushReport, Failure>) -> Result<(), Failure> {
+        let Some(run) = self.run else { return Ok(()) };
+        let (stamp, outcome, message) = match done {
+            Ok(report) => {
+                let outcome = match report.is_complete() {
+                    true => "complete",
+                    false => "partial",
+                };
+                (Some(report.manifest.stamp), outcome, String::new())
+            }
+            Err(failure) => (None, "failed", failure.to_string()),
+        };
+        let catalog = &self.state.catalog;
+        Ok(catalog.end_run(run, clock::now(), stamp, outcome, &message)?)
+    }
+
+    pub fn push(&mut self, snapshot: &Snapshot) -> Result<PushReport, Failure> {
+        let progress = Arc::new(PackProgress::default());
+        let quiet = self.context.quiet || self.context.json;
+        let (display, ticker) = PushDisplay::start(quiet, &progress);
+        let defaults = PackOptions::default();
+        let pack = &self.config.pack;
+        let request = PushRequest {
+            host: &self.config.host,
+            snapshot,
+            recipients: self.recipients.clone(),
+            signer: &self.signer,
+            next_signer: self.next_signer.clone(),
+            trust: remote::own_trust(self.config)?,
+            targets: &self.targets,
+            next_by: self.config.schedule.next_by(clock::now()),
+            options: PackOptions {
+                archive_bytes: pack.archive_bytes,
+                level: pack.level,
+                threads: pack.threads.map_or(defaults.threads, |n| n as usize),
+            },
+            recovery: recovery_files(),
+        };
+        let report = agent::push(&mut self.state, &request, &progress, display.clone());
+        display.finish(ticker);
+        Ok(report?)
+    }
+
+    /// Prints the report and picks the outcome.
+    pub fn finish(&self, report: &PushReport) -> Result<Outcome, Failure> {
+        print_report(self.context, report, self.started)?;
+        if !report.is_published_somewhere() {
+            return Err(Failure::from_error(format!(
+                "snapshot {} is packed, but no target has it; the next run ships it from the spool",
+                report.manifest.stamp
+            )));
+        }
+        Ok(match report.is_complete() {
+            true => Outcome::Complete,
+            false => Outcome::Partial,
+        })
+    }
+}
+
+/// What the first push leaves beside the archives (docs/format.md; DESIGN 3.5).
+fn recovery_files() -> Vec<(ObjectKey, Bytes)> {
+    vec![
+        (ObjectKey::fixed("RECOVER.md"), Bytes::from_static(RECOVER_MD)),
+        (ObjectKey::fixed("recover-v1.py"), Bytes::from_static(RECOVER_PY)),
+    ]
+}
+
+pub const RECOVER_PY: &[u8] = include_bytes!("../../deploy/recover.py");
+const RECOVER_MD: &[u8] = include_bytes!("../../deploy/RECOVER.md");
+
+fn print_report(context: &Context, report: &PushReport, started: Instant) -> Result<(), Failure> {
+    for note in &report.notes {
+        context.note(format_args!("note: {note}"));
+    }
+    for warning in &report.warnings {
+        eprintln!("warning: {warning}");
+    }
+    const SHOWN: usize = 20;
+    for skipped in report.skipped.iter().take(SHOWN) {
+        eprintln!("skipped: {}: {}", output::printable(skipped.path.as_bytes()), skipped.reason);
+    }
+    if report.skipped.len() > SHOWN {
+        eprintln!("skipped: and {} more (all are in the snapshot's index)", report.skipped.len() - SHOWN);
+    }
+    if context.json {
+        return Ok(output::print_json(&report_json(report))?);
+    }
+    let totals = &report.totals;
+    output::print_line(format_args!(
+        "snapshot {} (sequence {}): {} files, {}; {} new, {} stored, in {}",
+        report.manifest.stamp,
+        report.manifest.sequence,
+        totals.files,
+        size(totals.bytes),
+        size(totals.new_bytes),
+        size(report.new_archive_bytes),
+        output::duration(started.elapsed()),
+    ))?;
+    for target in &report.targets {
+        let line = match &target.state {
+            TargetState::Published => format!(
+                "  {}: published, {} sent in {} objects ({})",
+                target.name,
+                size(target.shipped_bytes),
+                target.shipped_objects,
+                target.label
+            ),
+            TargetState::Behind(cause) => format!("  {}: BEHIND: {cause} ({})", target.name, target.label),
+        };
+        output::print_line(line)?;
+    }
+    Ok(())
+}
+
+fn report_json(report: &PushReport) -> serde_json::Value {
+    let targets: Vec<_> = report
+        .targets
+        .iter()
+        .map(|target| {
+            let (state, cause) = match &target.state {
+                TargetState::Published => ("published", None),
+                TargetState::Behind(cause) => ("behind", Some(cause)),
+            };
+            json!({
+                "name": target.name, "url": target.label, "state": state, "cause": cause,
+                "shipped_objects": target.shipped_objects, "shipped_bytes": target.shipped_bytes,
+            })
+        })
+        .collect();
+    json!({
+        "stamp": report.manifest.stamp, "sequence": report.manifest.sequence,
+        "manifest": report.manifest.to_string(), "totals": report.totals,
+        "new_archives": report.new_archives, "new_archive_bytes": report.new_archive_bytes,
+        "skipped": report.skipped, "notes": report.notes, "warnings": report.warnings,
+        "targets": targets, "complete": report.is_complete(),
+    })
+}
+
+/// Writes `bytes` to a new file, naming it in the error.
+pub fn write_new_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    fs::write_new(path, bytes, mode).map_err(|error| {
+        let hint = "nothing was replaced; choose another path or move the old file away";
+        Failure::from_error(format!("cannot write {}: {error}", path.display())).hint(hint)
+    })
+}

@@ -1,0 +1,190 @@
+//! `key …`: on the key holder's machine. The host that backs up never needs these.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use age::secrecy::{ExposeSecret as _, SecretString};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::Context;
+use super::backup::{RECOVER_PY, write_new_file};
+use super::failure::{Failure, Outcome};
+use super::output;
+use super::terminal::TerminalPrompt;
+use crate::ids::Hash;
+use crate::packer::seal::Recipients;
+use crate::restore::open::{self, FilePrompt, Identities, Prompt};
+
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make an identity; prints its recipient
+    Generate(GenerateArgs),
+    /// Print the recipient of an identity
+    Show(ShowArgs),
+    /// Does this identity open what these recipients seal?
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// Where to write the identity (0600); recover.py goes beside it
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Seal the identity file with a passphrase (asked for, or in $SEALIFT_PASSPHRASE_FILE)
+    #[arg(long)]
+    passphrase: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// An identity file: age, passphrase-sealed age, or an OpenSSH key
+    #[arg(value_name = "FILE")]
+    identity: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// An identity file; may be given again
+    #[arg(long, short, value_name = "FILE", required = true)]
+    identity: Vec<PathBuf>,
+    /// Recipients, or files of them; those of the config if none is given
+    #[arg(value_name = "RECIPIENT")]
+    recipients: Vec<String>,
+}
+
+pub fn run(context: &Context, command: &KeyCommand) -> Result<Outcome, Failure> {
+    match command {
+        KeyCommand::Generate(args) => generate(context, args),
+        KeyCommand::Show(args) => show(context, args),
+        KeyCommand::Check(args) => check(context, args),
+    }
+}
+
+pub fn prompt() -> Arc<dyn Prompt> {
+    FilePrompt::from_env(Arc::new(TerminalPrompt))
+}
+
+fn generate(context: &Context, args: &GenerateArgs) -> Result<Outcome, Failure> {
+    let (text, recipient) = open::generate();
+    let file = match args.passphrase {
+        true => open::seal_with_passphrase(&text, new_passphrase()?)?,
+        false => text.into_bytes(),
+    };
+    write_new_file(&args.output, &file, 0o600)?;
+    let script = place_recovery_script(&args.output)?;
+    let script_sha256 = Hash::sha256(RECOVER_PY);
+    context.note(format_args!(
+        "identity: {} — keep it off the server, and a copy on paper; without it nothing can be restored\n\
+         recovery without Sealift: {} (sha256 {script_sha256}; write that down too)\n\
+         recipient, for the server's config:",
+        args.output.display(),
+        script.display(),
+    ));
+    if context.json {
+        output::print_json(&json!({
+            "identity": args.output.display().to_string(),
+            "recipient": recipient,
+            "recover_py": script.display().to_string(),
+            "recover_py_sha256": script_sha256,
+        }))?;
+    } else {
+        output::print_line(&recipient)?;
+    }
+    Ok(Outcome::Complete)
+}
+
+/// Asks twice on a terminal; a passphrase from a file is taken as it is.
+fn new_passphrase() -> Result<SecretString, Failure> {
+    let missing = || {
+        Failure::usage("no passphrase: there is no terminal to ask on")
+            .hint("put it into a file and name that in SEALIFT_PASSPHRASE_FILE")
+    };
+    let prompt = prompt();
+    let first = prompt
+        .passphrase("Passphrase for the identity")
+        .ok_or_else(missing)?;
+    let second = prompt.passphrase("The same again").ok_or_else(missing)?;
+    if first.expose_secret() != second.expose_secret() {
+        return Err(Failure::usage("the two passphrases differ; nothing was written"));
+    }
+    if first.expose_secret().is_empty() {
+        return Err(Failure::usage("the passphrase is empty; nothing was written"));
+    }
+    Ok(first)
+}
+
+/// `recover.py` beside the identity: whoever can write a target cannot write there.
+fn place_recovery_script(identity: &Path) -> Result<PathBuf, Failure> {
+    let script = identity.with_file_name("recover.py");
+    match std::fs::read(&script) {
+        Ok(there) if there == RECOVER_PY => Ok(script),
+        Ok(_) => {
+            let other = identity.with_file_name("recover-v1.py");
+            if std::fs::read(&other).is_ok_and(|there| there == RECOVER_PY) {
+                return Ok(other);
+            }
+            write_new_file(&other, RECOVER_PY, 0o755)?;
+            Ok(other)
+        }
+        Err(_) => {
+            write_new_file(&script, RECOVER_PY, 0o755)?;
+            Ok(script)
+        }
+    }
+}
+
+fn show(context: &Context, args: &ShowArgs) -> Result<Outcome, Failure> {
+    let identities = Identities::load(std::slice::from_ref(&args.identity), &prompt())?;
+    let recipients = open::recipients_of(&identities);
+    if recipients.is_empty() {
+        return Err(Failure::from_error(format!(
+            "the recipient of {} cannot be told from it (a plugin's, or an SSH key's)",
+            args.identity.display()
+        ))
+        .hint("the plugin prints it; for an SSH key it is the .pub file"));
+    }
+    if context.json {
+        output::print_json(&json!({ "recipients": recipients }))?;
+    } else {
+        for recipient in recipients {
+            output::print_line(recipient)?;
+        }
+    }
+    Ok(Outcome::Complete)
+}
+
+fn check(context: &Context, args: &CheckArgs) -> Result<Outcome, Failure> {
+    let (texts, base) = match args.recipients.is_empty() {
+        false => (args.recipients.clone(), PathBuf::from(".")),
+        true => {
+            let config = context.load_config()?;
+            let lines = config.read_recipients().map_err(Failure::usage)?;
+            (lines, PathBuf::from("."))
+        }
+    };
+    let all = Recipients::load(&texts, &base).map_err(Failure::usage)?;
+    let identities = Identities::load(&args.identity, &prompt())?;
+    let mut results = Vec::new();
+    for text in all.texts() {
+        let one = Recipients::load(std::slice::from_ref(text), &base)?;
+        let sealed = one.seal_bytes(b"sealift key check")?;
+        results.push((text.clone(), open::opens(&identities, &sealed)));
+    }
+    if context.json {
+        let rows: Vec<_> = results
+            .iter()
+            .map(|(recipient, opens)| json!({ "recipient": recipient, "opens": opens }))
+            .collect();
+        output::print_json(&rows)?;
+    } else {
+        for (recipient, opens) in &results {
+            let verdict = if *opens { "opens" } else { "does not open" };
+            output::print_line(format_args!("{verdict}  {recipient}"))?;
+        }
+    }
+    match results.iter().any(|(_, opens)| *opens) {
+        true => Ok(Outcome::Complete),
+        false => Err(Failure::from_error("the identity opens nothing that is sealed to these recipients")),
+    }
+}

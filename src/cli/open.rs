@@ -1,0 +1,33 @@
+//! `open ARCHIVE…`: the key holder's look into archives, as a tar on stdout.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Context;
+use super::failure::{Failure, Outcome};
+use super::key::prompt;
+use crate::restore::open::{Identities, open_to_tar};
+
+#[derive(Debug, Args)]
+pub struct OpenArgs {
+    /// Archives (….tar.zst.age); several make one tar
+    #[arg(required = true, value_name = "ARCHIVE")]
+    archives: Vec<PathBuf>,
+    /// An identity file; may be given again
+    #[arg(long, short, value_name = "FILE", required = true)]
+    identity: Vec<PathBuf>,
+}
+
+pub fn run(_context: &Context, args: &OpenArgs) -> Result<Outcome, Failure> {
+    if io::stdout().is_terminal() {
+        return Err(Failure::usage("a tar on a terminal is of no use")
+            .hint("pipe it: sealift open … | tar tv"));
+    }
+    let identities = Identities::load(&args.identity, &prompt())?;
+    let mut out = io::BufWriter::with_capacity(1 << 20, io::stdout().lock());
+    open_to_tar(&args.archives, &identities, &mut out)?;
+    out.flush()?;
+    Ok(Outcome::Complete)
+}

@@ -1,0 +1,197 @@
+//! Which target a command looks at, and whose signatures it believes.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::{Context, terminal};
+use crate::agent::NamedTarget;
+use crate::config::{Config, TargetConfig};
+use crate::ids::HostName;
+use crate::manifest::chain::Chain;
+use crate::manifest::signature::{AllowedSigner, Signer, Trust};
+use crate::repository::HostFolder;
+use crate::target::{self, TargetSpec};
+
+const DEFAULT_CONCURRENCY: usize = 4;
+
+/// Where to read from: a URL and nothing else (a fresh machine), or a target of the config.
+#[derive(Debug, Args)]
+pub struct RemoteArgs {
+    /// A target's URL, such as s3://bucket/prefix or /backups; needs no config
+    #[arg(long, value_name = "URL", conflicts_with = "target")]
+    pub from: Option<String>,
+    /// The name of a [[target]] of the config
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+    /// Whose backups, where a target holds several hosts'
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<HostName>,
+    /// Trust only this signer: SHA256:… fingerprint, or an allowed_signers or public key file
+    #[arg(long, value_name = "SIGNER")]
+    pub signer: Option<String>,
+    /// Trust whoever signed the oldest snapshot there, without asking
+    #[arg(long)]
+    pub accept_signer: bool,
+    /// S3 endpoint for --from
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// S3 region for --from
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+}
+
+/// A host's folder, and whom to believe there.
+pub struct Remote {
+    pub folder: HostFolder,
+    pub trust: Trust,
+    pub chain: Chain,
+}
+
+impl RemoteArgs {
+    /// Opens the target, finds the host, verifies its manifests; asks about an unknown signer.
+    pub async fn open(&self, context: &Context) -> Result<Remote, Failure> {
+        let (target, host, trust) = match &self.from {
+            Some(url) => {
+                let spec = TargetSpec {
+                    endpoint: self.endpoint.clone(),
+                    region: self.region.clone(),
+                    ..TargetSpec::from_url(url)
+                };
+                let target = target::open(&spec).map_err(Failure::usage)?;
+                let host = self.find_host(&target).await?;
+                (target, host, None)
+            }
+            None => {
+                let config = context.load_config().map_err(|failure| {
+                    failure.hint("on a machine without a config, give --from URL")
+                })?;
+                let named = self.choose(&config)?;
+                let host = self.host.clone().unwrap_or_else(|| config.host.clone());
+                let own = (host == config.host).then(|| own_trust(&config)).transpose()?;
+                (named.target, host, own)
+            }
+        };
+        let folder = HostFolder { target, host };
+        let trust = match (&self.signer, trust) {
+            (Some(text), _) => Trust::parse(text).map_err(Failure::usage)?,
+            (None, Some(own)) => own,
+            (None, None) => Trust::FirstSeen,
+        };
+        let chain = folder.chain(&trust).await?;
+        if let Trust::FirstSeen = trust {
+            self.confirm_signer(context, &folder, &chain)?;
+        }
+        Ok(Remote {
+            folder,
+            trust,
+            chain,
+        })
+    }
+
+    fn choose(&self, config: &Config) -> Result<NamedTarget, Failure> {
+        let chosen = match &self.target {
+            Some(name) => config.target(name).ok_or_else(|| {
+                let names: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
+                Failure::usage(format!("no target is named {name}; there are: {}", names.join(", ")))
+            })?,
+            None => config
+                .targets
+                .first()
+                .ok_or_else(|| Failure::usage("no target is configured"))?,
+        };
+        open_target(chosen)
+    }
+
+    async fn find_host(&self, target: &Arc<dyn target::Target>) -> Result<HostName, Failure> {
+        if let Some(host) = &self.host {
+            return Ok(host.clone());
+        }
+        let hosts = HostFolder::hosts(target).await?;
+        match hosts.as_slice() {
+            [only] => Ok(only.clone()),
+            [] => Err(Failure::from_error(format!("no host's backups are on {}", target.label()))
+                .hint("check the URL: it is the folder that holds the host's folder")),
+            several => {
+                let names: Vec<&str> = several.iter().map(HostName::as_str).collect();
+                Err(Failure::usage(format!(
+                    "{} holds several hosts: {}",
+                    target.label(),
+                    names.join(", ")
+                ))
+                .hint("choose one with --host"))
+            }
+        }
+    }
+
+    fn confirm_signer(
+        &self,
+        context: &Context,
+        folder: &HostFolder,
+        chain: &Chain,
+    ) -> Result<(), Failure> {
+        let signer = &chain.latest()?.signer;
+        let host = &folder.host;
+        if self.accept_signer {
+            context.note(format_args!("accepted the signer of {host}: {signer}"));
+            return Ok(());
+        }
+        let question = format!(
+            "The snapshots of {host} are signed by\n  {signer}\nCompare it with what `init` printed, or with \
+             the paper page. Is it the signer of {host}?"
+        );
+        if terminal::is_interactive() && terminal::confirm(&question)? {
+            return Ok(());
+        }
+        Err(Failure::from_error(format!(
+            "the signer of {host} ({signer}) is not confirmed; nothing was read"
+        ))
+        .hint(format!(
+            "compare it with what `init` printed, then give --signer {signer}; or trust it unseen with --accept-signer"
+        )))
+    }
+}
+
+/// The host's own signer, and whoever stands in the `allowed_signers` file beside it (earlier
+/// signers of this host, after a rotation).
+pub fn own_trust(config: &Config) -> Result<Trust, Failure> {
+    let own = Signer::load(&config.signer)?.public_key().clone();
+    let listed = config.signer.with_file_name("allowed_signers");
+    let mut signers = match listed.exists() {
+        true => match Trust::parse(&listed.display().to_string())? {
+            Trust::AllowedSigners(signers) => signers,
+            Trust::Key(key) => vec![AllowedSigner::for_host(&config.host, key)],
+            Trust::Fingerprint(_) | Trust::FirstSeen => Vec::new(),
+        },
+        false => Vec::new(),
+    };
+    signers.push(AllowedSigner::for_host(&config.host, own));
+    Ok(Trust::AllowedSigners(signers))
+}
+
+pub fn open_target(config: &TargetConfig) -> Result<NamedTarget, Failure> {
+    let spec = TargetSpec {
+        name: config.name.clone(),
+        url: config.url.clone(),
+        endpoint: config.endpoint.clone(),
+        region: config.region.clone(),
+        path_style: config.path_style.then_some(true),
+        timeout_seconds: config.timeout.map(|timeout| timeout.as_secs()),
+        ..TargetSpec::default()
+    };
+    Ok(NamedTarget {
+        name: config.name.clone(),
+        target: target::open(&spec).map_err(Failure::usage)?,
+        concurrency: spec.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
+    })
+}
+
+/// A small runtime for the commands that only read.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    Ok(runtime)
+}

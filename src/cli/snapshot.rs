@@ -1,0 +1,81 @@
+//! `snapshot` and `validate`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::Context;
+use super::backup::{BackupArgs, local_snapshot};
+use super::failure::{Failure, Outcome};
+use super::output;
+use crate::agent::State;
+use crate::producer;
+
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    #[command(flatten)]
+    produce: BackupArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Which snapshot of the snapshots directory
+    #[arg(default_value = "latest")]
+    stamp: String,
+    /// Validate this snapshot directory instead, made by whatever tool
+    #[arg(long, value_name = "DIR", conflicts_with = "stamp")]
+    dir: Option<PathBuf>,
+}
+
+pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Outcome, Failure> {
+    let config = context.load_config()?;
+    let _state = State::open(&config.state)?;
+    let produced = producer::produce(&config, &args.produce.request())?;
+    for note in &produced.notes {
+        context.note(note);
+    }
+    for skipped in &produced.snapshot.skipped {
+        eprintln!("skipped: {}: {}", output::printable(skipped.path.as_bytes()), skipped.reason);
+    }
+    if context.json {
+        output::print_json(&produced.metadata)?;
+    } else {
+        output::print_line(produced.dir.display())?;
+    }
+    Ok(match produced.snapshot.skipped.is_empty() {
+        true => Outcome::Complete,
+        false => Outcome::Partial,
+    })
+}
+
+pub fn validate(context: &Context, args: &ValidateArgs) -> Result<Outcome, Failure> {
+    let dir = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => local_snapshot(&context.load_config()?, &args.stamp)?,
+    };
+    let validation = producer::validate(&dir);
+    if context.json {
+        output::print_json(&json!({
+            "snapshot": dir.display().to_string(),
+            "valid": validation.valid,
+            "errors": validation.errors,
+            "details": validation.details,
+            "databases": validation.databases,
+        }))?;
+    } else {
+        output::print_line(format_args!(
+            "{}: {}",
+            dir.display(),
+            if validation.valid { "valid" } else { "NOT VALID" }
+        ))?;
+        for line in validation.errors.iter().chain(&validation.details) {
+            output::print_line(format_args!("  {line}"))?;
+        }
+    }
+    match validation.valid {
+        true => Ok(Outcome::Complete),
+        false => Err(Failure::from_error(format!("{} is not valid", dir.display()))
+            .hint("take a fresh snapshot; if it fails twice, suspect the disk or the source itself")),
+    }
+}
