@@ -258,7 +258,7 @@ async fn what_is_not_there_is_not_found(target: Arc<dyn Target>) {
 }
 
 async fn odd_names_survive(target: Arc<dyn Target>) {
-    let long = format!("h/{}", "n".repeat(180));
+    let long = format!("h/{}", "n".repeat(100));
     let odd = [
         "h/a+b=c@d~e,f",
         "h/-dash",
