@@ -519,3 +519,37 @@ fn a_put_whose_answer_is_lost_succeeds() {
         assert_eq!(target.get("h/x", 100).await.unwrap(), "content");
     });
 }
+
+#[test]
+fn a_file_too_large_for_one_put_goes_up_in_parts() {
+    let Backend {
+        target, _server, ..
+    } = s3_server();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let (head, tail) = (noise(1, 1_000_000), noise(2, 1_000_000));
+    std::fs::write(file.path(), &head).unwrap();
+    let bytes = (100 << 20) + 17;
+    file.as_file().set_len(bytes - 1_000_000).unwrap();
+    let mut appended = std::fs::OpenOptions::new()
+        .append(true)
+        .open(file.path())
+        .unwrap();
+    std::io::Write::write_all(&mut appended, &tail).unwrap();
+    block_on(async {
+        for (mode, expected) in [
+            (PutMode::Create, PutOutcome::Written),
+            (PutMode::Create, PutOutcome::Existed),
+        ] {
+            let body = Body::File(file.path().to_owned());
+            assert_eq!(target.put("h/x", body, mode).await.unwrap(), expected);
+        }
+        assert_eq!(target.list("h/").await.unwrap()[0].bytes, bytes);
+        let got = target.get_range("h/x", 0..1_000_000).await.unwrap();
+        assert!(got == head);
+        let got = target
+            .get_range("h/x", bytes - 1_000_000..bytes)
+            .await
+            .unwrap();
+        assert!(got == tail);
+    });
+}
