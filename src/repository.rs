@@ -1,1 +1,237 @@
-//! (being written)
+//! One host's folder on a target: what is in it, and which of it to believe.
+//!
+//! Reads only. Everything small is fetched whole, within limits, and nothing is believed by its
+//! name: pages must hash to theirs, manifests pass through [`Chain::verify`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use crate::ids::{ARCHIVES, ArchiveId, Hash, HostName, MANIFESTS, ObjectKey};
+use crate::manifest::chain::{Candidate, Chain, ChainError};
+use crate::manifest::signature::Trust;
+use crate::manifest::{
+    ArchiveRow, MAX_SMALL_OBJECT_BYTES, Manifest, ManifestError, ManifestName, TablePage,
+    recipient_set_name,
+};
+use crate::target::{ErrorKind, Target, TargetError};
+
+/// Small objects fetched at once.
+const CONCURRENT_GETS: usize = 16;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    #[error("page {page} of the archive table hashes to {found}: it is damaged or forged")]
+    PageHash { page: Hash, found: Hash },
+    #[error("page {page} of the archive table is malformed")]
+    PageFormat {
+        page: Hash,
+        #[source]
+        source: ManifestError,
+    },
+    #[error("the archive table of {manifest} contradicts itself: {what}")]
+    Table {
+        manifest: ManifestName,
+        what: String,
+    },
+}
+
+/// A host's folder on a target.
+#[derive(Debug, Clone)]
+pub struct HostFolder {
+    pub target: Arc<dyn Target>,
+    pub host: HostName,
+}
+
+/// The archive table of one snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ArchiveTable {
+    pub rows: BTreeMap<ArchiveId, ArchiveRow>,
+    /// The recipients of every set that a row names.
+    pub sets: BTreeMap<String, Vec<String>>,
+}
+
+impl ArchiveTable {
+    /// Joins the pages of `manifest`, which are believed by now.
+    pub(crate) fn join(
+        manifest: ManifestName,
+        pages: impl IntoIterator<Item = TablePage>,
+    ) -> Result<Self, RepositoryError> {
+        let mut table = Self::default();
+        for page in pages {
+            table.add(page).map_err(|what| RepositoryError::Table {
+                manifest: manifest.clone(),
+                what,
+            })?;
+        }
+        Ok(table)
+    }
+
+    fn add(&mut self, page: TablePage) -> Result<(), String> {
+        for (name, members) in page.sets {
+            if recipient_set_name(&members) != name {
+                return Err(format!("recipient set {name} has other members"));
+            }
+            self.sets.insert(name, members);
+        }
+        for row in page.rows {
+            if !self.sets.contains_key(&row.recipient_set) {
+                return Err(format!("archive {} has an unknown recipient set", row.id));
+            }
+            let id = row.id;
+            if self.rows.insert(id, row).is_some() {
+                return Err(format!("archive {id} stands in it twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The hosts that have a folder with manifests on `target`, sorted.
+pub async fn hosts(target: &Arc<dyn Target>) -> Result<Vec<HostName>, TargetError> {
+    let names = target.list_folders().await?;
+    let folders = names.iter().filter_map(|name| name.parse().ok());
+    let folders = folders.map(|host| HostFolder {
+        target: Arc::clone(target),
+        host,
+    });
+    let found = futures::stream::iter(folders)
+        .map(|folder| async move {
+            let any = !folder.manifest_names().await?.is_empty();
+            Ok::<_, TargetError>(any.then_some(folder.host))
+        })
+        .buffered(CONCURRENT_GETS);
+    found
+        .try_filter_map(async |host| Ok(host))
+        .try_collect()
+        .await
+}
+
+impl HostFolder {
+    pub fn new(target: Arc<dyn Target>, host: HostName) -> Self {
+        Self { target, host }
+    }
+
+    /// The key on the target of an object of this host.
+    pub fn key(&self, key: &ObjectKey) -> String {
+        self.below(key.as_str())
+    }
+
+    fn below(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.host)
+    }
+
+    /// Every object below `folder` (such as `archives`): its key below the host's folder, and bytes.
+    pub async fn list(&self, folder: &str) -> Result<HashMap<String, u64>, TargetError> {
+        let listed = self.target.list(&self.below(&format!("{folder}/"))).await?;
+        let host = self.below("");
+        let below = |key: &str| key.strip_prefix(&host).map(str::to_owned);
+        let found = listed.into_iter();
+        Ok(found
+            .filter_map(|object| Some((below(&object.key)?, object.bytes)))
+            .collect())
+    }
+
+    /// The manifests that are here, oldest sequence first; believed by nobody yet.
+    pub async fn manifest_names(&self) -> Result<Vec<ManifestName>, TargetError> {
+        let listed = self.list(MANIFESTS).await?;
+        let mut names: Vec<ManifestName> = listed
+            .keys()
+            .filter_map(|key| ManifestName::from_key(key))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Every manifest with its signature. One that vanishes meanwhile is left out.
+    pub async fn candidates(&self) -> Result<Vec<Candidate>, TargetError> {
+        let listed = self.list(MANIFESTS).await?;
+        let named = listed
+            .iter()
+            .filter_map(|(key, bytes)| Some((ManifestName::from_key(key)?, *bytes)));
+        futures::stream::iter(named)
+            .map(|(name, bytes)| self.candidate(name, bytes))
+            .buffer_unordered(CONCURRENT_GETS)
+            .try_filter_map(async |candidate| Ok(candidate))
+            .try_collect()
+            .await
+    }
+
+    async fn candidate(
+        &self,
+        name: ManifestName,
+        bytes: u64,
+    ) -> Result<Option<Candidate>, TargetError> {
+        // Planted to choke us: it cannot be what its name promises, and is refused as such.
+        let manifest = match bytes > MAX_SMALL_OBJECT_BYTES {
+            true => Some(Vec::new()),
+            false => self.get_if_there(&name.key()).await?,
+        };
+        let Some(manifest) = manifest else {
+            return Ok(None);
+        };
+        let signature = self.get_if_there(&name.signature_key()).await?;
+        Ok(Some(Candidate {
+            name,
+            manifest,
+            signature,
+        }))
+    }
+
+    async fn get_if_there(&self, key: &ObjectKey) -> Result<Option<Vec<u8>>, TargetError> {
+        let key = self.key(key);
+        match self.target.get(&key, MAX_SMALL_OBJECT_BYTES).await {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The host's verified snapshots.
+    pub async fn chain(&self, trust: &Trust) -> Result<Chain, RepositoryError> {
+        let candidates = self.candidates().await?;
+        Ok(Chain::verify(&self.host, candidates, trust, &[])?)
+    }
+
+    /// The archive table of `manifest`, every page of which must hash to its name.
+    pub async fn table(&self, manifest: &Manifest) -> Result<ArchiveTable, RepositoryError> {
+        let pages = futures::stream::iter(&manifest.pages)
+            .map(|page| self.page(page))
+            .buffered(CONCURRENT_GETS)
+            .try_collect::<Vec<_>>()
+            .await?;
+        ArchiveTable::join(manifest.name(), pages)
+    }
+
+    pub(crate) async fn page(&self, page: &Hash) -> Result<TablePage, RepositoryError> {
+        let key = self.key(&ObjectKey::table(page));
+        let bytes = self.target.get(&key, MAX_SMALL_OBJECT_BYTES).await?;
+        parse_page(page, &bytes)
+    }
+
+    /// Bytes of every archive that is here, from one listing.
+    pub async fn archives_present(&self) -> Result<HashMap<Hash, u64>, TargetError> {
+        let listed = self.list(ARCHIVES).await?;
+        let found = listed.into_iter();
+        Ok(found
+            .filter_map(|(key, bytes)| Some((ObjectKey::archive_hash(&key)?, bytes)))
+            .collect())
+    }
+}
+
+/// A page that must hash to `page`.
+pub(crate) fn parse_page(page: &Hash, bytes: &[u8]) -> Result<TablePage, RepositoryError> {
+    let found = Hash::sha256(bytes);
+    if found != *page {
+        return Err(RepositoryError::PageHash { page: *page, found });
+    }
+    TablePage::parse(bytes).map_err(|source| RepositoryError::PageFormat {
+        page: *page,
+        source,
+    })
+}

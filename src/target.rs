@@ -4,11 +4,30 @@
 //! written once, whole or not at all, and is durable when `put` returns. Whether an error is worth
 //! another try is decided where it arises ([`ErrorKind`]); `Target`s retry transient faults
 //! themselves, within a bounded time, so a caller treats every error as final for this run.
+//!
+//! [`open`] turns a [`TargetSpec`] into a folder of our own making (`folder`) or one of the stores
+//! that `object_store` speaks to (`object`, `remote`). Secrets come from the environment and the
+//! usual files, never from here, and no label or error carries one.
 
-use std::{fmt, ops::Range, path::PathBuf};
+mod address;
+mod aws;
+mod aws_profile;
+mod beneath;
+mod environment;
+mod folder;
+mod key;
+mod object;
+mod remote;
+mod resume;
+mod store_error;
+
+use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
+
+use address::Address;
+pub use environment::Environment;
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,10 +82,28 @@ pub struct TargetError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+impl TargetError {
+    pub(crate) fn new(
+        operation: &'static str,
+        key: &str,
+        target: &str,
+        kind: ErrorKind,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            operation,
+            key: key.to_owned(),
+            target: target.to_owned(),
+            kind,
+            source: source.into(),
+        }
+    }
+}
+
 /// A place for objects. Implementations pass `tests/target_contract.rs`.
 #[async_trait::async_trait]
 pub trait Target: Send + Sync + fmt::Debug {
-    /// For messages: the URL without secrets.
+    /// For messages: the target's name, if it has one, and its URL without secrets.
     fn label(&self) -> &str;
 
     /// All objects whose key starts with `prefix` (a folder, ending in `/`), in no order.
@@ -93,4 +130,115 @@ pub trait Target: Send + Sync + fmt::Debug {
 
     /// Deletes an object; one that is not there is no error.
     async fn delete(&self, key: &str) -> Result<(), TargetError>;
+}
+
+const DEFAULT_TIMEOUT_SECONDS: u64 = 300;
+const DEFAULT_RETRY_SECONDS: u64 = 180;
+const DEFAULT_CONCURRENCY: usize = 4;
+
+/// Where a target is and how patient to be with it; all but the URL may be left to defaults.
+#[derive(Debug, Clone, Default)]
+pub struct TargetSpec {
+    /// As the configuration calls it; empty for a target given by its URL alone.
+    pub name: String,
+    /// A path, or `file`, `s3`, `gs`, `az`, `https` (WebDAV) and `memory` URLs.
+    pub url: String,
+    /// The server, where it is not the provider's own.
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    /// `endpoint/bucket/key` instead of `bucket.endpoint/key`; the default wherever an endpoint is
+    /// given.
+    pub path_style: Option<bool>,
+    /// Clear-text HTTP. An endpoint or URL that says `http://` allows it too.
+    pub allow_http: bool,
+    /// Deadline of one request; uploads of whole archives get four times that.
+    pub timeout_seconds: Option<u64>,
+    /// For how long a failing request is tried again.
+    pub retry_seconds: Option<u64>,
+    /// Uploads at once.
+    pub concurrency: Option<usize>,
+}
+
+impl TargetSpec {
+    pub fn from_url(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    pub fn timeout_seconds(&self) -> u64 {
+        self.timeout_seconds
+            .unwrap_or(DEFAULT_TIMEOUT_SECONDS)
+            .max(1)
+    }
+
+    pub fn retry_seconds(&self) -> u64 {
+        self.retry_seconds.unwrap_or(DEFAULT_RETRY_SECONDS)
+    }
+
+    pub fn concurrency(&self) -> usize {
+        self.concurrency.unwrap_or(DEFAULT_CONCURRENCY).max(1)
+    }
+
+    /// The name, if there is one, and the URL without secrets.
+    pub fn label(&self) -> String {
+        let url = address::without_secrets(&self.url);
+        match self.name.as_str() {
+            "" => url,
+            name => format!("{name} ({url})"),
+        }
+    }
+}
+
+/// Why a target cannot be used at all. URLs in it are free of secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{url} is not a target: {reason}")]
+    Malformed { url: String, reason: String },
+    #[error(
+        "{0} is not a target: sealift knows file, s3, gs, az, https (WebDAV) and memory URLs, and paths"
+    )]
+    Scheme(String),
+    #[error(
+        "cannot ship to {0} yet: this version of sealift has no targets over ssh (rsync, sftp); mount it as a folder, or use s3, gs, az or https"
+    )]
+    NotYet(String),
+    #[error("cannot open the folder {path}")]
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("no credentials for {target}: {reason}")]
+    Credentials { target: String, reason: String },
+    #[error("cannot read {path}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot open {target}")]
+    Client {
+        target: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Opens a target with the process's environment. Nothing is asked of a server yet; a folder is
+/// made if it is not there.
+pub fn open(spec: &TargetSpec) -> Result<Arc<dyn Target>, OpenError> {
+    open_with(spec, &Environment::of_process())
+}
+
+/// [`open`] with an environment of one's own.
+pub fn open_with(
+    spec: &TargetSpec,
+    environment: &Environment,
+) -> Result<Arc<dyn Target>, OpenError> {
+    match Address::parse(&spec.url)? {
+        Address::Folder(path) => Ok(Arc::new(folder::Folder::open(&path, spec.label())?)),
+        address => Ok(Arc::new(remote::open(&address, spec, environment)?)),
+    }
 }

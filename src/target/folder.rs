@@ -1,0 +1,500 @@
+//! A folder as a target: a local disk, a USB stick, a network mount.
+//!
+//! Why not `object_store`'s `LocalFileSystem`: a put that is killed leaves its staged `name#1`
+//! beside the objects for ever, and it follows symlinks. Here a put writes `<host>/.tmp/put-…`,
+//! flushes it, renames it to its name, and flushes every directory from there up to the root (also
+//! those it did not make itself: a neighbour's put may have made them a moment ago and not flushed
+//! them yet). So whatever has its name is complete, and it is durable before `put` returns.
+//!
+//! A put that fails removes its file. One that is killed leaves it, unlocked; [`Folder::open`]
+//! removes it then. A put in any other process keeps its file locked (`flock`) until the rename, and
+//! there is a minute between making and locking, so nobody's running put is ever disturbed. Where
+//! locks don't work the age alone decides, and it is a day.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::beneath::{self, Kind};
+use super::key::{check_key, check_prefix, is_key};
+use super::{Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Target, TargetError};
+
+const SCRATCH: &str = ".tmp";
+const ABANDONED_AGE: Duration = Duration::from_secs(60);
+/// Where the file system knows no locks.
+const ABANDONED_AGE_UNLOCKED: Duration = Duration::from_secs(24 * 3600);
+const STREAM_CHUNK_BYTES: usize = 1 << 20;
+
+#[derive(Debug, Clone)]
+pub(super) struct Folder {
+    root: PathBuf,
+    label: String,
+}
+
+impl Folder {
+    /// Makes the folder, durably, if it is not there, and clears what killed puts left in it.
+    pub fn open(path: &Path, label: String) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Folder {
+            path: path.to_owned(),
+            source,
+        };
+        let root = std::path::absolute(path).map_err(failed)?;
+        make_durably(&root).map_err(failed)?;
+        clear_abandoned(&root).map_err(failed)?;
+        Ok(Self { root, label })
+    }
+
+    /// Runs `work` on the root, off the asynchronous threads.
+    async fn run<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        work: impl FnOnce(&OwnedFd) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, TargetError> {
+        let root = self.root.clone();
+        let task = tokio::task::spawn_blocking(move || work(&beneath::open_root(&root)?));
+        let done = task.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+        done.map_err(|error| self.error(operation, key, error))
+    }
+
+    fn error(&self, operation: &'static str, key: &str, error: io::Error) -> TargetError {
+        TargetError::new(operation, key, &self.label, kind_of(&error), error)
+    }
+
+    fn check(&self, operation: &'static str, key: &str) -> Result<(), TargetError> {
+        check_key(key)
+            .map_err(|e| TargetError::new(operation, key, &self.label, ErrorKind::Permanent, e))
+    }
+}
+
+fn kind_of(error: &io::Error) -> ErrorKind {
+    use io::ErrorKind as Io;
+    match error.kind() {
+        Io::NotFound => ErrorKind::NotFound,
+        Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
+        Io::InvalidInput
+        | Io::InvalidData
+        | Io::NotADirectory
+        | Io::IsADirectory
+        | Io::FileTooLarge
+        | Io::UnexpectedEof => ErrorKind::Permanent,
+        // A symlink where none may be.
+        _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => ErrorKind::Permanent,
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+fn make_durably(root: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = root.ancestors().take_while(|dir| !dir.exists()).collect();
+    std::fs::create_dir_all(root)?;
+    for made in missing {
+        crate::fs::sync_parent(made)?;
+    }
+    Ok(())
+}
+
+/// Removes what killed puts left, in every host's folder that we may look into.
+fn clear_abandoned(root: &Path) -> io::Result<()> {
+    let root = beneath::open_root(root)?;
+    let found = beneath::read_dir(&root)?.into_iter();
+    let folders = found.filter(|(_, kind)| *kind == Kind::Folder);
+    // Hosts' folders, and the root itself for objects right below it.
+    for host in folders.map(|(name, _)| name).chain([String::new()]) {
+        // Another host's folder may not be ours to read or clear.
+        let Ok(scratch) = beneath::open_dir(&root, &format!("{host}/{SCRATCH}")) else {
+            continue;
+        };
+        for (name, _) in beneath::read_dir(&scratch).unwrap_or_default() {
+            if beneath::open_file(&scratch, &name).is_ok_and(|file| is_abandoned(&file)) {
+                let _ = beneath::remove(&scratch, &name);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_abandoned(file: &File) -> bool {
+    let modified = file.metadata().and_then(|meta| meta.modified());
+    let Some(age) = modified.ok().and_then(|time| time.elapsed().ok()) else {
+        return false;
+    };
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => age >= ABANDONED_AGE,
+        Err(Errno::WOULDBLOCK) => false,
+        Err(_) => age >= ABANDONED_AGE_UNLOCKED,
+    }
+}
+
+/// A file in a host's scratch folder; dropped before it is renamed away, it is removed.
+struct Scratch {
+    dir: OwnedFd,
+    name: String,
+    file: File,
+    renamed: bool,
+}
+
+impl Scratch {
+    fn create(host: &OwnedFd) -> io::Result<Self> {
+        let dir = beneath::make_dirs(host, SCRATCH)?
+            .pop()
+            .ok_or(io::ErrorKind::NotFound)?;
+        let mut random = [0; 12];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let name = format!("put-{}", crate::ids::hex(&random));
+        let file = beneath::create_file(&dir, &name)?;
+        // Best effort: see the module's words on file systems without locks.
+        let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+        Ok(Self {
+            dir,
+            name,
+            file,
+            renamed: false,
+        })
+    }
+
+    fn fill(&mut self, body: &Body) -> io::Result<()> {
+        match body {
+            Body::Bytes(bytes) => self.file.write_all(bytes)?,
+            Body::File(path) => {
+                let mut source = File::open(path)?;
+                let promised = source.metadata()?.len();
+                let copied = io::copy(&mut source, &mut self.file)?;
+                if copied != promised {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("{} changed while it was read", path.display()),
+                    ));
+                }
+            }
+        }
+        self.file.sync_all()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if !self.renamed {
+            let _ = beneath::remove(&self.dir, &self.name);
+        }
+    }
+}
+
+fn put(root: &OwnedFd, key: &str, body: &Body, mode: PutMode) -> io::Result<PutOutcome> {
+    let (folder, name) = beneath::split(key);
+    let chain = beneath::make_dirs(root, folder)?;
+    let (Some(dir), Some(host)) = (chain.last(), chain.get(1).or(chain.first())) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    let there = beneath::is_file(dir, name)?;
+    let outcome = if there && mode == PutMode::Create {
+        PutOutcome::Existed
+    } else {
+        let mut scratch = Scratch::create(host)?;
+        scratch.fill(body)?;
+        let from = (&scratch.dir, scratch.name.as_str());
+        let renamed = match mode {
+            PutMode::Create => beneath::rename_new(from, (dir, name))?,
+            PutMode::Replace => beneath::rename(from, (dir, name)).map(|()| true)?,
+        };
+        scratch.renamed = renamed;
+        match renamed {
+            true => PutOutcome::Written,
+            false => PutOutcome::Existed,
+        }
+    };
+    // Also for what existed: whoever put it may not have come to this yet.
+    chain.iter().rev().try_for_each(beneath::sync)?;
+    Ok(outcome)
+}
+
+fn list(root: &OwnedFd, folder: &str) -> io::Result<Vec<Listed>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let dir = match beneath::open_dir(root, &folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        for (name, kind) in beneath::read_dir(&dir)? {
+            let key = match folder.as_str() {
+                "" => name,
+                folder => format!("{folder}/{name}"),
+            };
+            if !is_key(&key) {
+                continue;
+            }
+            match kind {
+                Kind::Folder => folders.push(key),
+                Kind::File { bytes } => found.push(Listed { key, bytes }),
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn open_object(root: &OwnedFd, key: &str) -> io::Result<(File, u64)> {
+    let (folder, name) = beneath::split(key);
+    let file = beneath::open_file(beneath::open_dir(root, folder)?, name)?;
+    let bytes = file.metadata()?.len();
+    Ok((file, bytes))
+}
+
+fn read_range(root: &OwnedFd, key: &str, range: Range<u64>) -> io::Result<Bytes> {
+    let (mut file, bytes) = open_object(root, key)?;
+    if range.start > range.end || range.end > bytes {
+        return Err(beyond_end(bytes));
+    }
+    let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+    let mut buffer = vec![0; length];
+    file.seek(SeekFrom::Start(range.start))?;
+    file.read_exact(&mut buffer)?;
+    Ok(buffer.into())
+}
+
+fn beyond_end(bytes: u64) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("the range is beyond its end ({bytes} bytes)"),
+    )
+}
+
+/// The next piece of `file`, of which `left` bytes should still come.
+fn read_piece(file: &mut File, left: u64) -> io::Result<Bytes> {
+    let length = usize::try_from(left).map_or(STREAM_CHUNK_BYTES, |l| l.min(STREAM_CHUNK_BYTES));
+    let mut buffer = vec![0; length];
+    file.read_exact(&mut buffer)?;
+    Ok(buffer.into())
+}
+
+#[async_trait::async_trait]
+impl Target for Folder {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
+        let folder = check_prefix(prefix)
+            .map_err(|e| TargetError::new("list", prefix, &self.label, ErrorKind::Permanent, e))?
+            .to_owned();
+        self.run("list", prefix, move |root| list(root, &folder))
+            .await
+    }
+
+    async fn list_folders(&self) -> Result<Vec<String>, TargetError> {
+        let folders = |root: &OwnedFd| {
+            let is_ours = |(name, kind): &(String, Kind)| *kind == Kind::Folder && is_key(name);
+            let found = beneath::read_dir(root)?.into_iter().filter(is_ours);
+            let mut names: Vec<String> = found.map(|(name, _)| name).collect();
+            names.sort();
+            Ok(names)
+        };
+        self.run("list", "/", folders).await
+    }
+
+    async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
+        self.check("put", key)?;
+        let name = key.to_owned();
+        self.run("put", key, move |root| put(root, &name, &body, mode))
+            .await
+    }
+
+    async fn get(&self, key: &str, limit: u64) -> Result<Bytes, TargetError> {
+        self.check("get", key)?;
+        let name = key.to_owned();
+        self.run("get", key, move |root| {
+            let (_, bytes) = open_object(root, &name)?;
+            if bytes > limit {
+                let what = format!("it has {bytes} bytes, more than the {limit} expected");
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+            }
+            read_range(root, &name, 0..bytes)
+        })
+        .await
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, TargetError> {
+        self.check("get", key)?;
+        let name = key.to_owned();
+        self.run("get", key, move |root| read_range(root, &name, range))
+            .await
+    }
+
+    async fn stream(
+        &self,
+        key: &str,
+        offset: u64,
+    ) -> Result<BoxStream<'static, Result<Bytes, TargetError>>, TargetError> {
+        self.check("get", key)?;
+        let name = key.to_owned();
+        let open = move |root: &OwnedFd| {
+            let (mut file, bytes) = open_object(root, &name)?;
+            let left = bytes.checked_sub(offset).ok_or_else(|| beyond_end(bytes))?;
+            file.seek(SeekFrom::Start(offset))?;
+            Ok((file, left))
+        };
+        let opened = self.run("get", key, open).await?;
+        let (folder, key) = (self.clone(), key.to_owned());
+        let stream = futures::stream::try_unfold(opened, move |(mut file, left)| {
+            let (folder, key) = (folder.clone(), key.clone());
+            async move {
+                if left == 0 {
+                    return Ok(None);
+                }
+                let read = move |_: &OwnedFd| Ok((read_piece(&mut file, left)?, file));
+                let (piece, file) = folder.run("get", &key, read).await?;
+                let left = left - piece.len() as u64;
+                Ok(Some((piece, (file, left))))
+            }
+        });
+        Ok(Box::pin(stream))
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), TargetError> {
+        self.check("delete", key)?;
+        let key_text = key.to_owned();
+        self.run("delete", key, move |root| {
+            let (folder, name) = beneath::split(&key_text);
+            let dir = match beneath::open_dir(root, folder) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                other => other?,
+            };
+            beneath::remove(&dir, name)?;
+            beneath::sync(&dir)
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::time::SystemTime;
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(work)
+    }
+
+    fn open(root: &Path) -> Folder {
+        Folder::open(root, "here".to_owned()).unwrap()
+    }
+
+    fn bytes(text: &'static str) -> Body {
+        Body::Bytes(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn what_a_killed_put_left_is_cleared_and_a_running_put_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let scratch = dir.path().join("h/.tmp");
+        std::fs::create_dir_all(&scratch).unwrap();
+        let file = |name: &str, age: u64| {
+            let file = File::create(scratch.join(name)).unwrap();
+            let time = SystemTime::now() - Duration::from_secs(age);
+            file.set_modified(time).unwrap();
+            file
+        };
+        drop(file("put-dead", 120));
+        drop(file("put-young", 10));
+        let running = file("put-running", 7200);
+        rustix::fs::flock(&running, FlockOperation::NonBlockingLockExclusive).unwrap();
+        open(dir.path());
+        let mut left: Vec<_> = std::fs::read_dir(&scratch)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["put-running", "put-young"]);
+        drop(running);
+        open(dir.path());
+        assert!(!scratch.join("put-running").exists());
+    }
+
+    #[test]
+    fn a_failed_put_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = open(dir.path());
+        // Opens, and then cannot be read.
+        let unreadable = Body::File("/proc/self/mem".into());
+        let error = block_on(folder.put("h/a/x", unreadable, PutMode::Create)).unwrap_err();
+        assert_eq!(error.to_string(), "cannot put h/a/x on here");
+        assert_eq!(block_on(folder.list("")).unwrap(), []);
+        let left = std::fs::read_dir(dir.path().join("h/.tmp")).unwrap();
+        assert_eq!(left.count(), 0);
+    }
+
+    /// `mount -t tmpfs -o size=256k tmpfs DIR`, and DIR in `SEALIFT_TEST_SMALL_DISK`.
+    #[test]
+    #[ignore = "needs a disk of 256 KiB"]
+    fn a_full_disk_is_named_and_leaves_nothing() {
+        let dir = std::env::var("SEALIFT_TEST_SMALL_DISK").unwrap();
+        let folder = open(Path::new(&dir));
+        let large = Body::Bytes(vec![1; 1 << 20].into());
+        let error = block_on(folder.put("h/a/x", large, PutMode::Create)).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        assert!(error.source.to_string().contains("No space left"));
+        assert_eq!(block_on(folder.list("")).unwrap(), []);
+        block_on(folder.put("h/a/x", bytes("fits"), PutMode::Create)).unwrap();
+        block_on(folder.delete("h/a/x")).unwrap();
+    }
+
+    #[test]
+    fn no_symlink_leads_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "s").unwrap();
+        let folder = open(dir.path());
+        block_on(folder.put("h/real", bytes("r"), PutMode::Create)).unwrap();
+        symlink(outside.path(), dir.path().join("h/out")).unwrap();
+        symlink(outside.path().join("secret"), dir.path().join("h/file")).unwrap();
+        symlink(outside.path(), dir.path().join("g")).unwrap();
+
+        for key in ["h/out/secret", "h/file", "g/secret"] {
+            assert!(block_on(folder.get(key, 100)).is_err(), "{key}");
+            assert!(block_on(folder.stream(key, 0)).is_err(), "{key}");
+            for mode in [PutMode::Create, PutMode::Replace] {
+                assert!(
+                    block_on(folder.put(key, bytes("x"), mode)).is_err(),
+                    "{key}"
+                );
+            }
+        }
+        assert!(block_on(folder.put("h/out/new", bytes("x"), PutMode::Create)).is_err());
+        assert!(block_on(folder.delete("h/out/secret")).is_err());
+        let listed = block_on(folder.list("")).unwrap();
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert_eq!(block_on(folder.list_folders()).unwrap(), ["h"]);
+        assert_eq!(std::fs::read(outside.path().join("secret")).unwrap(), b"s");
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_fifo_does_not_make_anybody_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = open(dir.path());
+        std::fs::create_dir(dir.path().join("h")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.path().join("h/fifo"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let error = block_on(folder.get("h/fifo", 10)).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Permanent);
+        assert_eq!(block_on(folder.list("h/")).unwrap(), []);
+    }
+}

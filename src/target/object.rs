@@ -1,0 +1,363 @@
+//! A bucket, a WebDAV folder or a piece of memory as a target, through `object_store`.
+//!
+//! One put per object where it fits (a store shows it whole or not at all), with the condition that
+//! nothing is there yet. A store that knows no conditions is asked first whether the object is
+//! there, and is remembered. `object_store` retries what is safe to repeat, with backoff and jitter;
+//! it leaves interrupted conditional puts and broken bodies alone, so those are tried again here.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use object_store::path::Path;
+use object_store::{Error as StoreFailure, ObjectStore, ObjectStoreExt as _, PutPayload};
+
+use super::key::{check_key, check_prefix, is_key};
+use super::resume;
+use super::store_error::{StoreError, is_unsupported, is_worth_another_put, kind_of};
+use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
+
+/// Beyond this an object goes up in parts: servers take at most 5 GB in one put, and a put that
+/// breaks starts over.
+const ONE_PUT_BYTES: u64 = 100 << 20;
+const PART_BYTES: usize = 16 << 20;
+const PUT_ATTEMPTS: u32 = 4;
+
+#[derive(Debug)]
+pub(super) struct ObjectTarget {
+    pub label: String,
+    /// For listings, reads and small puts.
+    pub store: Arc<dyn ObjectStore>,
+    /// The same place, with the patience that a whole archive needs.
+    pub bulk: Arc<dyn ObjectStore>,
+    /// Without slashes at its ends; may be empty.
+    pub prefix: String,
+    /// Whether the store lists a whole tree at once (most WebDAV servers refuse to).
+    pub lists_deep: bool,
+    pub conditional_puts: AtomicBool,
+}
+
+type StoreResult<T> = Result<T, StoreFailure>;
+
+/// Puts of at least this size get the patient client.
+const BULK_BYTES: u64 = 4 << 20;
+
+impl ObjectTarget {
+    fn error(&self, operation: &'static str, key: &str, error: StoreFailure) -> TargetError {
+        let kind = kind_of(&error);
+        TargetError::new(operation, key, &self.label, kind, StoreError(error))
+    }
+
+    fn permanent(
+        &self,
+        operation: &'static str,
+        key: &str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> TargetError {
+        TargetError::new(operation, key, &self.label, ErrorKind::Permanent, source)
+    }
+
+    fn path(&self, operation: &'static str, key: &str) -> Result<Path, TargetError> {
+        check_key(key).map_err(|e| self.permanent(operation, key, e))?;
+        self.below_prefix(operation, key)
+    }
+
+    fn below_prefix(&self, operation: &'static str, key: &str) -> Result<Path, TargetError> {
+        Path::parse(format!("{}/{key}", self.prefix))
+            .map_err(|e| self.permanent(operation, key, StoreError(e.into())))
+    }
+
+    /// The key of a listed path; `None` for what is not ours.
+    fn key_of(&self, path: &Path) -> Option<String> {
+        let path = path.as_ref();
+        let key = match self.prefix.as_str() {
+            "" => path,
+            prefix => path.strip_prefix(prefix)?.strip_prefix('/')?,
+        };
+        is_key(key).then(|| key.to_owned())
+    }
+
+    /// `list`, folder by folder.
+    async fn list_shallow(&self, folder: Path) -> StoreResult<Vec<object_store::ObjectMeta>> {
+        let mut found = Vec::new();
+        let mut folders = vec![folder];
+        while let Some(folder) = folders.pop() {
+            let listed = self.store.list_with_delimiter(Some(&folder)).await?;
+            found.extend(listed.objects);
+            // A server that lists a folder in itself must not send us round in circles.
+            let deeper = |path: &Path| path.as_ref().len() > folder.as_ref().len();
+            folders.extend(listed.common_prefixes.into_iter().filter(deeper));
+        }
+        Ok(found)
+    }
+
+    async fn put_payload(
+        &self,
+        path: &Path,
+        payload: PutPayload,
+        mode: PutMode,
+    ) -> StoreResult<PutOutcome> {
+        for attempt in 1.. {
+            match self.put_once(path, payload.clone(), mode).await {
+                Err(error) if attempt < PUT_ATTEMPTS && is_worth_another_put(&error) => {
+                    tracing::info!(%path, attempt, %error, "put broke off, trying again");
+                    tokio::time::sleep(resume::pause(attempt)).await;
+                }
+                done => return done,
+            }
+        }
+        Ok(PutOutcome::Existed)
+    }
+
+    async fn put_once(
+        &self,
+        path: &Path,
+        payload: PutPayload,
+        mode: PutMode,
+    ) -> StoreResult<PutOutcome> {
+        let bytes = payload.content_length() as u64;
+        let store = match bytes >= BULK_BYTES {
+            true => &self.bulk,
+            false => &self.store,
+        };
+        if mode == PutMode::Create {
+            if self.conditional_puts.load(Ordering::Relaxed) {
+                let create = object_store::PutMode::Create.into();
+                match store.put_opts(path, payload.clone(), create).await {
+                    Ok(_) => return Ok(PutOutcome::Written),
+                    Err(StoreFailure::AlreadyExists { .. }) => return Ok(PutOutcome::Existed),
+                    Err(error) if is_unsupported(&error) => {
+                        self.conditional_puts.store(false, Ordering::Relaxed);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            if self.is_there(path, bytes).await? {
+                return Ok(PutOutcome::Existed);
+            }
+        }
+        store.put(path, payload).await?;
+        Ok(PutOutcome::Written)
+    }
+
+    /// Whether the object is there in full: what knows no conditions may also show a put that broke
+    /// off half-way.
+    async fn is_there(&self, path: &Path, bytes: u64) -> StoreResult<bool> {
+        match self.store.head(path).await {
+            Ok(meta) => Ok(meta.size == bytes),
+            Err(StoreFailure::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a large file in parts; a part is read, sent and forgotten before the next.
+    async fn put_parts(
+        &self,
+        key: &str,
+        path: &Path,
+        file: std::fs::File,
+        bytes: u64,
+        mode: PutMode,
+    ) -> Result<PutOutcome, TargetError> {
+        let failed = |error| self.error("put", key, error);
+        if mode == PutMode::Create && self.is_there(path, bytes).await.map_err(failed)? {
+            return Ok(PutOutcome::Existed);
+        }
+        let mut upload = match self.bulk.put_multipart(path).await {
+            Err(error) if is_unsupported(&error) => {
+                let payload = read_exactly(file, bytes).await;
+                let payload = payload.map_err(|e| self.permanent("put", key, e))?;
+                return self.put_payload(path, payload, mode).await.map_err(failed);
+            }
+            other => other.map_err(failed)?,
+        };
+        let sent = async {
+            let mut file = file;
+            let mut left = bytes;
+            while left > 0 {
+                let length = left.min(PART_BYTES as u64);
+                let read = read_piece(file, length).await;
+                let (part, rest) = read.map_err(|e| self.permanent("put", key, e))?;
+                upload.put_part(part.into()).await.map_err(failed)?;
+                (file, left) = (rest, left - length);
+            }
+            upload.complete().await.map_err(failed)
+        };
+        match sent.await {
+            Ok(_) => Ok(PutOutcome::Written),
+            Err(error) => {
+                // The parts sent so far cost money until somebody aborts them.
+                if let Err(error) = upload.abort().await {
+                    tracing::warn!(key, %error, "could not abort the upload");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// `bytes` bytes, as they were promised when the range was opened.
+    async fn collect(
+        &self,
+        key: &str,
+        path: Path,
+        start: u64,
+        opened: resume::Opened,
+    ) -> Result<Bytes, TargetError> {
+        let wanted = opened.end - start;
+        let mut body = resume::read(Arc::clone(&self.store), path, start, opened);
+        let mut all = BytesMut::with_capacity(usize::try_from(wanted).unwrap_or(0));
+        while let Some(bytes) = body.next().await {
+            all.extend_from_slice(&bytes.map_err(|e| self.error("get", key, e))?);
+        }
+        Ok(all.freeze())
+    }
+}
+
+async fn read_piece(file: std::fs::File, bytes: u64) -> std::io::Result<(Bytes, std::fs::File)> {
+    use std::io::Read as _;
+    let read = move || {
+        let mut file = file;
+        let mut buffer = vec![0; usize::try_from(bytes).map_err(std::io::Error::other)?];
+        file.read_exact(&mut buffer)?;
+        Ok((Bytes::from(buffer), file))
+    };
+    let task = tokio::task::spawn_blocking(read);
+    task.await.map_err(std::io::Error::other)?
+}
+
+async fn read_exactly(file: std::fs::File, bytes: u64) -> std::io::Result<PutPayload> {
+    read_piece(file, bytes).await.map(|(all, _)| all.into())
+}
+
+#[async_trait::async_trait]
+impl Target for ObjectTarget {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
+        let failed = |error| self.error("list", prefix, error);
+        let folder = check_prefix(prefix).map_err(|e| self.permanent("list", prefix, e))?;
+        let folder = self.below_prefix("list", folder)?;
+        let found = match self.lists_deep {
+            true => self.store.list(Some(&folder)).try_collect().await,
+            false => self.list_shallow(folder).await,
+        };
+        let found: Vec<object_store::ObjectMeta> = found.map_err(failed)?;
+        let listed = found.into_iter().filter_map(|meta| {
+            Some(Listed {
+                key: self.key_of(&meta.location)?,
+                bytes: meta.size,
+            })
+        });
+        Ok(listed.collect())
+    }
+
+    async fn list_folders(&self) -> Result<Vec<String>, TargetError> {
+        let root = self.below_prefix("list", "")?;
+        let listed = self.store.list_with_delimiter(Some(&root)).await;
+        let listed = listed.map_err(|e| self.error("list", "/", e))?;
+        let folders = listed.common_prefixes.iter();
+        let mut names: Vec<String> = folders
+            .filter_map(|path| self.key_of(path))
+            .filter(|name| !name.contains('/'))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
+        let path = self.path("put", key)?;
+        let payload = match body {
+            Body::Bytes(bytes) => PutPayload::from(bytes),
+            Body::File(source) => {
+                let unreadable = |e: std::io::Error| self.permanent("put", key, e);
+                let file = std::fs::File::open(&source).map_err(unreadable)?;
+                let bytes = file.metadata().map_err(unreadable)?.len();
+                if bytes > ONE_PUT_BYTES {
+                    return self.put_parts(key, &path, file, bytes, mode).await;
+                }
+                read_exactly(file, bytes).await.map_err(unreadable)?
+            }
+        };
+        self.put_payload(&path, payload, mode)
+            .await
+            .map_err(|error| self.error("put", key, error))
+    }
+
+    async fn get(&self, key: &str, limit: u64) -> Result<Bytes, TargetError> {
+        let path = self.path("get", key)?;
+        let opened = resume::open(&self.store, &path, 0, None).await;
+        let opened = opened.map_err(|e| self.error("get", key, e))?;
+        if opened.bytes > limit {
+            let bytes = opened.bytes;
+            let what = format!("it has {bytes} bytes, more than the {limit} expected");
+            return Err(self.permanent("get", key, what));
+        }
+        self.collect(key, path, 0, opened).await
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, TargetError> {
+        let path = self.path("get", key)?;
+        let beyond = |bytes| format!("the range {range:?} is beyond its end ({bytes} bytes)");
+        if range.start >= range.end {
+            let meta = self.store.head(&path).await;
+            let bytes = meta.map_err(|e| self.error("get", key, e))?.size;
+            return match range.start == range.end && range.end <= bytes {
+                true => Ok(Bytes::new()),
+                false => Err(self.permanent("get", key, beyond(bytes))),
+            };
+        }
+        let opened = resume::open(&self.store, &path, range.start, Some(range.end)).await;
+        let opened = opened.map_err(|e| self.error("get", key, e))?;
+        if opened.bytes < range.end {
+            return Err(self.permanent("get", key, beyond(opened.bytes)));
+        }
+        self.collect(key, path, range.start, opened).await
+    }
+
+    async fn stream(
+        &self,
+        key: &str,
+        offset: u64,
+    ) -> Result<BoxStream<'static, Result<Bytes, TargetError>>, TargetError> {
+        let path = self.path("get", key)?;
+        let failed = |error| self.error("get", key, error);
+        if offset > 0 {
+            // No server answers a range that starts at the very end.
+            let bytes = self.store.head(&path).await.map_err(failed)?.size;
+            if offset == bytes {
+                return Ok(futures::stream::empty().boxed());
+            }
+            if offset > bytes {
+                let what = format!("offset {offset} is beyond its end ({bytes} bytes)");
+                return Err(self.permanent("get", key, what));
+            }
+        }
+        let opened = resume::open(&self.store, &path, offset, None)
+            .await
+            .map_err(failed)?;
+        let body = resume::read(Arc::clone(&self.store), path, offset, opened);
+        let (label, key) = (self.label.clone(), key.to_owned());
+        let named = move |error: StoreFailure| {
+            let kind = match kind_of(&error) {
+                // The body of an object that could be opened: the way is at fault, not the object.
+                ErrorKind::Permanent => ErrorKind::Unavailable,
+                kind => kind,
+            };
+            TargetError::new("get", &key, &label, kind, StoreError(error))
+        };
+        Ok(body.map_err(named).boxed())
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), TargetError> {
+        let path = self.path("delete", key)?;
+        match self.store.delete(&path).await {
+            Ok(()) | Err(StoreFailure::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.error("delete", key, error)),
+        }
+    }
+}

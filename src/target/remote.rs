@@ -1,0 +1,201 @@
+//! Opening the stores behind `object_store`: clients, deadlines, retries, credentials.
+//!
+//! Every wait ends. Connecting takes [`CONNECT_TIMEOUT`] at most, a request the target's timeout
+//! (whole archives four times that: an hour's upload must not be cut at minute five, and a dead peer
+//! is noticed by TCP in half a minute anyway), and retries stop when their budget is used up.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use base64::Engine as _;
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::http::HttpBuilder;
+use object_store::memory::InMemory;
+use object_store::{
+    BackoffConfig, ClientOptions, HeaderMap, HeaderValue, ObjectStore, RetryConfig,
+};
+
+use super::address::Address;
+use super::object::ObjectTarget;
+use super::store_error::StoreError;
+use super::{Environment, OpenError, TargetSpec, aws};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+const BULK_TIMEOUT_FACTOR: u32 = 4;
+const MAX_RETRIES: usize = 20;
+const USER_AGENT: &str = concat!("sealift/", env!("CARGO_PKG_VERSION"));
+
+/// Opens whatever is not a folder.
+pub(super) fn open(
+    address: &Address,
+    spec: &TargetSpec,
+    environment: &Environment,
+) -> Result<ObjectTarget, OpenError> {
+    install_crypto();
+    let timeout = Duration::from_secs(spec.timeout_seconds());
+    let (store, bulk): (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>) = match address {
+        Address::Memory => {
+            let memory = Arc::new(InMemory::new());
+            (memory.clone(), memory)
+        }
+        remote => (
+            connect(remote, spec, environment, timeout)?,
+            connect(remote, spec, environment, timeout * BULK_TIMEOUT_FACTOR)?,
+        ),
+    };
+    let prefix = match address {
+        Address::S3(bucket) | Address::Gcs(bucket) | Address::Azure(bucket) => &bucket.prefix,
+        Address::WebDav { prefix, .. } => prefix,
+        Address::Memory | Address::Folder(_) => "",
+    };
+    Ok(ObjectTarget {
+        label: spec.label(),
+        store,
+        bulk,
+        prefix: prefix.to_owned(),
+        lists_deep: !matches!(address, Address::WebDav { .. }),
+        conditional_puts: AtomicBool::new(true),
+    })
+}
+
+/// TLS needs a process-wide choice of ciphers; whoever chose before us chose well.
+fn install_crypto() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn connect(
+    address: &Address,
+    spec: &TargetSpec,
+    environment: &Environment,
+    timeout: Duration,
+) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    let failed = |error: object_store::Error| OpenError::Client {
+        target: spec.label(),
+        source: Box::new(StoreError(error)),
+    };
+    let options = client_options(address, spec, environment, timeout);
+    let retry = retry_config(spec);
+    match address {
+        Address::S3(bucket) => aws::builder(bucket, spec, environment)?
+            .with_client_options(options)
+            .with_retry(retry)
+            .build()
+            .map(|store| Arc::new(store) as _)
+            .map_err(failed),
+        Address::Gcs(bucket) => {
+            let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(&bucket.name);
+            for (name, value) in environment.lowercased(&["GOOGLE_"]) {
+                if let Ok(key) = name.parse::<GoogleConfigKey>() {
+                    builder = builder.with_config(key, value);
+                }
+            }
+            if let Some(endpoint) = &spec.endpoint {
+                builder = builder.with_base_url(endpoint);
+            }
+            let builder = builder.with_client_options(options).with_retry(retry);
+            let store = builder.build().map_err(failed)?;
+            Ok(Arc::new(store))
+        }
+        Address::Azure(bucket) => {
+            let mut builder = MicrosoftAzureBuilder::new().with_container_name(&bucket.name);
+            for (name, value) in environment.lowercased(&["AZURE_", "MSI_", "IDENTITY_"]) {
+                if let Ok(key) = name.parse::<AzureConfigKey>() {
+                    builder = builder.with_config(key, value);
+                }
+            }
+            if let Some(endpoint) = &spec.endpoint {
+                builder = builder.with_endpoint(endpoint.clone());
+            }
+            let builder = builder.with_client_options(options).with_retry(retry);
+            let store = builder.build().map_err(failed)?;
+            Ok(Arc::new(store))
+        }
+        Address::WebDav { origin, login, .. } => {
+            let options = match webdav_login(login, environment) {
+                Some(login) => options.with_default_headers(basic_auth(login, spec)?),
+                None => options,
+            };
+            // The URL's path is our prefix: the store reports paths from the server's root.
+            let builder = HttpBuilder::new().with_url(origin);
+            let builder = builder.with_client_options(options).with_retry(retry);
+            let store = builder.build().map_err(failed)?;
+            Ok(Arc::new(store))
+        }
+        Address::Memory | Address::Folder(_) => Ok(Arc::new(InMemory::new())),
+    }
+}
+
+fn client_options(
+    address: &Address,
+    spec: &TargetSpec,
+    environment: &Environment,
+    timeout: Duration,
+) -> ClientOptions {
+    let says_http = |url: &str| url.starts_with("http://");
+    let clear_text = spec.allow_http
+        || spec.endpoint.as_deref().is_some_and(says_http)
+        || match address {
+            Address::WebDav { origin, .. } => says_http(origin),
+            Address::S3(_) => aws::is_clear_text(spec, environment),
+            _ => false,
+        };
+    ClientOptions::new()
+        .with_allow_http(clear_text)
+        .with_connect_timeout(CONNECT_TIMEOUT.min(timeout))
+        .with_timeout(timeout)
+        .with_user_agent(HeaderValue::from_static(USER_AGENT))
+}
+
+fn retry_config(spec: &TargetSpec) -> RetryConfig {
+    let budget = Duration::from_secs(spec.retry_seconds());
+    RetryConfig {
+        backoff: BackoffConfig {
+            // A pause must not outlast the budget by much.
+            max_backoff: Duration::from_secs(15).min(budget.max(Duration::from_millis(100))),
+            ..BackoffConfig::default()
+        },
+        max_retries: match budget.is_zero() {
+            true => 0,
+            false => MAX_RETRIES,
+        },
+        retry_timeout: budget,
+    }
+}
+
+/// From the URL, or better from the environment.
+fn webdav_login(
+    from_url: &Option<(String, String)>,
+    environment: &Environment,
+) -> Option<(String, String)> {
+    let user = environment.get("SEALIFT_WEBDAV_USER");
+    let password = environment.get("SEALIFT_WEBDAV_PASSWORD");
+    match (from_url, user, password) {
+        (Some((user, secret)), _, Some(password)) if secret.is_empty() => {
+            Some((user.clone(), password.to_owned()))
+        }
+        (Some(login), _, _) => Some(login.clone()),
+        (None, Some(user), password) => {
+            Some((user.to_owned(), password.unwrap_or_default().to_owned()))
+        }
+        (None, None, _) => None,
+    }
+}
+
+fn basic_auth(
+    (user, password): (String, String),
+    spec: &TargetSpec,
+) -> Result<HeaderMap, OpenError> {
+    let login = format!("{user}:{password}");
+    let encoded = base64::engine::general_purpose::STANDARD.encode(login);
+    let mut value =
+        HeaderValue::from_str(&format!("Basic {encoded}")).map_err(|source| OpenError::Client {
+            target: spec.label(),
+            source: Box::new(source),
+        })?;
+    value.set_sensitive(true);
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", value);
+    Ok(headers)
+}

@@ -1,0 +1,121 @@
+//! A real S3 protocol server inside the test: `s3s` over a scratch folder, on 127.0.0.1.
+//!
+//! Include it with `#[path = "support/s3.rs"] mod s3;`. The server lives until it is dropped.
+
+#![allow(dead_code)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+use s3s_fs::FileSystem;
+use sealift::target::{Environment, TargetSpec};
+use tokio::sync::oneshot;
+
+pub const BUCKET: &str = "backups";
+
+pub struct S3Server {
+    pub address: SocketAddr,
+    pub access_key: String,
+    pub secret_key: String,
+    dir: tempfile::TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+fn random_text() -> String {
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes).unwrap();
+    sealift::ids::hex(&bytes)
+}
+
+impl S3Server {
+    /// Starts a server with an empty bucket, [`BUCKET`], and credentials of its own.
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(BUCKET)).unwrap();
+        let (access_key, secret_key) = (random_text(), random_text());
+        let mut service = S3ServiceBuilder::new(FileSystem::new(dir.path()).unwrap());
+        service.set_auth(SimpleAuth::from_single(&access_key, secret_key.as_str()));
+        let service = service.build();
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, mut stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let server = Builder::new(TokioExecutor::new());
+                loop {
+                    let accept = std::pin::pin!(listener.accept());
+                    let socket = match futures::future::select(accept, &mut stopped).await {
+                        futures::future::Either::Left((Ok((socket, _)), _)) => socket,
+                        futures::future::Either::Left((Err(_), _)) => continue,
+                        futures::future::Either::Right(_) => return,
+                    };
+                    let connection = server.serve_connection(TokioIo::new(socket), service.clone());
+                    let connection = connection.into_owned();
+                    tokio::spawn(async move {
+                        let _ = connection.await;
+                    });
+                }
+            });
+        });
+        Self {
+            address,
+            access_key,
+            secret_key,
+            dir,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn spec(&self, prefix: &str) -> TargetSpec {
+        TargetSpec {
+            endpoint: Some(self.endpoint()),
+            timeout_seconds: Some(60),
+            retry_seconds: Some(5),
+            ..TargetSpec::from_url(&format!("s3://{BUCKET}/{prefix}"))
+        }
+    }
+
+    /// The variables that let a process (or [`sealift::target::open_with`]) in.
+    pub fn variables(&self) -> Vec<(&str, &str)> {
+        vec![
+            ("AWS_ACCESS_KEY_ID", &self.access_key),
+            ("AWS_SECRET_ACCESS_KEY", &self.secret_key),
+        ]
+    }
+
+    pub fn environment(&self) -> Environment {
+        Environment::from_pairs(self.variables())
+    }
+
+    /// Where the bucket's objects lie as files.
+    pub fn bucket_dir(&self) -> PathBuf {
+        self.dir.path().join(BUCKET)
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! A decorator that records what is asked of a target and lets one call fail.
+
+#![allow(dead_code)]
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use sealift::target::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// The nth call, from 0, never reaches the target.
+    Before(usize),
+    /// The nth call does its work, and its answer is lost.
+    After(usize),
+}
+
+#[derive(Debug)]
+pub struct Watched {
+    pub inner: Arc<dyn Target>,
+    /// Operation and key, in the order in which they ended well.
+    pub done: Mutex<Vec<(&'static str, String)>>,
+    calls: Mutex<usize>,
+    fault: Fault,
+}
+
+impl Watched {
+    pub fn new(inner: Arc<dyn Target>, fault: Fault) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            done: Mutex::new(Vec::new()),
+            calls: Mutex::new(0),
+            fault,
+        })
+    }
+
+    pub fn calls(&self) -> usize {
+        *self.calls.lock().unwrap()
+    }
+
+    /// Keys put, in order.
+    pub fn puts(&self) -> Vec<String> {
+        let done = self.done.lock().unwrap();
+        let puts = done.iter().filter(|(operation, _)| *operation == "put");
+        puts.map(|(_, key)| key.clone()).collect()
+    }
+
+    async fn watch<T>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        work: impl Future<Output = Result<T, TargetError>>,
+    ) -> Result<T, TargetError> {
+        let number = {
+            let mut calls = self.calls.lock().unwrap();
+            *calls += 1;
+            *calls - 1
+        };
+        let lost = || TargetError {
+            operation,
+            key: key.to_owned(),
+            target: "watched".to_owned(),
+            kind: ErrorKind::Unavailable,
+            source: "made to fail".into(),
+        };
+        if self.fault == Fault::Before(number) {
+            return Err(lost());
+        }
+        let outcome = work.await?;
+        self.done.lock().unwrap().push((operation, key.to_owned()));
+        match self.fault == Fault::After(number) {
+            true => Err(lost()),
+            false => Ok(outcome),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Target for Watched {
+    fn label(&self) -> &str {
+        self.inner.label()
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
+        self.watch("list", prefix, self.inner.list(prefix)).await
+    }
+
+    async fn list_folders(&self) -> Result<Vec<String>, TargetError> {
+        self.watch("list", "/", self.inner.list_folders()).await
+    }
+
+    async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
+        self.watch("put", key, self.inner.put(key, body, mode))
+            .await
+    }
+
+    async fn get(&self, key: &str, limit: u64) -> Result<Bytes, TargetError> {
+        self.watch("get", key, self.inner.get(key, limit)).await
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, TargetError> {
+        self.watch("get", key, self.inner.get_range(key, range))
+            .await
+    }
+
+    async fn stream(
+        &self,
+        key: &str,
+        offset: u64,
+    ) -> Result<BoxStream<'static, Result<Bytes, TargetError>>, TargetError> {
+        self.watch("get", key, self.inner.stream(key, offset)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), TargetError> {
+        self.watch("delete", key, self.inner.delete(key)).await
+    }
+}
