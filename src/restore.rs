@@ -1,1 +1,2 @@
-//! (being written)
+//! restore
+pub mod open;
