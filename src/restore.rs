@@ -1,1 +1,366 @@
-//! (being written)
+//! From sealed archives on a target to a verified tree on disk: plan, fetch, open, extract.
+//!
+//! [`plan`] reads and verifies manifest, table and index and writes nothing; [`execute`] does what the
+//! plan says. Every byte is proven on the way: the manifest by its signature, the table by hash, each
+//! archive by BLAKE3 and SHA-256, its tar stream and each file by BLAKE3, each database by its own
+//! integrity check. The destination changes in one step, after all of that, or not at all.
+
+mod extract;
+mod fetch;
+pub mod open;
+mod plan;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::ids::{ArchiveId, HostName, Stamp};
+use crate::index::{ArchiveStream, Entry, IndexError, IndexHeader, IndexReader, Skipped};
+use crate::manifest::Manifest;
+use crate::manifest::signature::Trust;
+use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
+use extract::{Destination, Extraction};
+pub use extract::{DestinationError, ExtractError, StagingError};
+use fetch::{Damaged, Sink};
+use open::Identities;
+use plan::{Contents, Index, Piece};
+pub use plan::{PlanError, RestoreRequest};
+
+/// An index beyond this is refused: it is held in memory while it is read.
+const MAX_INDEX_BYTES: u64 = 8 << 30;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("cannot read the backup of {host}")]
+    Repository {
+        host: HostName,
+        #[source]
+        source: RepositoryError,
+    },
+    #[error("cannot plan the restore")]
+    Plan(#[from] PlanError),
+    #[error("cannot restore there")]
+    Destination(#[from] DestinationError),
+    #[error("cannot read the index of snapshot {stamp}: {what}")]
+    Index { stamp: Stamp, what: String },
+    #[error("the index of snapshot {stamp} is not acceptable")]
+    IndexContent {
+        stamp: Stamp,
+        #[source]
+        source: IndexError,
+    },
+    #[error("{}", incomplete(archives, files))]
+    Incomplete {
+        /// `archive …: what is wrong with it`
+        archives: Vec<String>,
+        /// Paths that cannot be restored, by path, and why where the archive was good.
+        files: BTreeMap<String, String>,
+    },
+    #[error("cannot build the restored tree")]
+    Extract(#[from] ExtractError),
+    #[error("the restore was stopped")]
+    Stopped,
+}
+
+/// Shown in a message; the error has all of them.
+const MOST_SHOWN: usize = 20;
+
+fn incomplete(archives: &[String], files: &BTreeMap<String, String>) -> String {
+    let mut lines = vec!["the snapshot cannot be restored in full; nothing was changed".to_owned()];
+    let more = |all: usize| match all > MOST_SHOWN {
+        true => format!("\n  and {} more", all - MOST_SHOWN),
+        false => String::new(),
+    };
+    lines.extend(
+        archives
+            .iter()
+            .take(MOST_SHOWN)
+            .map(|text| format!("  {text}")),
+    );
+    let mut text = lines.join("\n") + &more(archives.len());
+    if !files.is_empty() {
+        text += &format!("\n{} files are missing or damaged:", files.len());
+        for (path, why) in files.iter().take(MOST_SHOWN) {
+            text += &format!("\n  {path}: {why}");
+        }
+        text += &more(files.len());
+    }
+    text
+}
+
+/// Hears how far a restore is. Bytes are ciphertext.
+pub trait Progress: Send + Sync {
+    fn total(&self, bytes: u64);
+    fn advance(&self, bytes: u64);
+    fn message(&self, text: &str);
+}
+
+/// Everything decided, nothing done.
+pub struct RestorePlan {
+    pub snapshot: String,
+    pub stamp: Stamp,
+    pub sequence: u64,
+    /// `SHA256:…`
+    pub signer: String,
+    pub to: PathBuf,
+    /// What is at the destination will be moved aside.
+    pub replaces: bool,
+    pub entries: u64,
+    pub files: u64,
+    /// Of all files, as they will be on disk.
+    pub bytes: u64,
+    pub archives: u64,
+    /// Ciphertext still to fetch.
+    pub fetch_bytes: u64,
+    /// What is odd about the folder without forbidding this restore.
+    pub findings: Vec<String>,
+    index_bytes: u64,
+    devices: bool,
+    contents: Contents,
+    destination: Destination,
+    folder: HostFolder,
+    identities: Arc<Identities>,
+}
+
+impl std::fmt::Debug for RestorePlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (snapshot, to) = (&self.snapshot, self.to.display());
+        write!(f, "RestorePlan({snapshot} to {to}, {} files)", self.files)
+    }
+}
+
+impl RestorePlan {
+    /// What will be restored, by path.
+    pub fn contents(&self) -> &[Entry] {
+        &self.contents.entries
+    }
+
+    pub fn header(&self) -> &IndexHeader {
+        &self.contents.header
+    }
+}
+
+/// What a restore did.
+#[derive(Debug, Clone)]
+pub struct RestoreReport {
+    /// The manifest's name.
+    pub snapshot: String,
+    pub stamp: Stamp,
+    pub sequence: u64,
+    pub signer: String,
+    pub to: PathBuf,
+    pub entries: u64,
+    pub files: u64,
+    pub bytes: u64,
+    /// Ciphertext, the index's archives included.
+    pub fetched_bytes: u64,
+    /// Databases that passed their checks.
+    pub databases: Vec<String>,
+    pub findings: Vec<String>,
+    /// What the snapshot lacks, as it says itself.
+    pub skipped_in_snapshot: Vec<Skipped>,
+    /// Files that changed while the snapshot was made.
+    pub torn: Vec<String>,
+    /// What went wrong without harm to content: owners, attributes, devices.
+    pub problems: Vec<String>,
+    pub moved_aside: Option<PathBuf>,
+}
+
+/// Verifies the chain, reads the index and decides everything; writes nothing.
+pub async fn plan(
+    folder: &HostFolder,
+    request: &RestoreRequest,
+    identities: Arc<Identities>,
+    trust: &Trust,
+) -> Result<RestorePlan, RestoreError> {
+    let destination = Destination::inspect(&request.to, request.overwrite)?;
+    let unreadable = |source| RestoreError::Repository {
+        host: folder.host.clone(),
+        source,
+    };
+    let chain = folder.chain(trust).await.map_err(unreadable)?;
+    let snapshot = plan::choose(&chain, request)?;
+    let table = folder.table(&snapshot.manifest).await.map_err(unreadable)?;
+    let (index, index_bytes) = fetch_index(folder, &snapshot.manifest, &table, &identities).await?;
+    let contents = plan::contents(index, &table, &request.paths)?;
+    Ok(RestorePlan {
+        snapshot: snapshot.manifest.name().to_string(),
+        stamp: snapshot.stamp(),
+        sequence: snapshot.sequence(),
+        signer: snapshot.signer.clone(),
+        to: destination.path.clone(),
+        replaces: destination.full,
+        entries: contents.entries.len() as u64,
+        files: contents.files(),
+        bytes: contents.bytes(),
+        archives: contents.jobs.len() as u64,
+        fetch_bytes: contents.fetch_bytes(),
+        findings: chain.findings.iter().map(ToString::to_string).collect(),
+        index_bytes,
+        devices: request.devices,
+        contents,
+        destination,
+        folder: folder.clone(),
+        identities,
+    })
+}
+
+/// Does what the plan says. After an error the destination is as it was.
+pub async fn execute(
+    plan: RestorePlan,
+    progress: Arc<dyn Progress>,
+) -> Result<RestoreReport, RestoreError> {
+    progress.total(plan.fetch_bytes);
+    let Contents {
+        header,
+        entries,
+        jobs,
+    } = plan.contents;
+    let entries = Arc::new(entries);
+    let (destination, shared) = (plan.destination, Arc::clone(&entries));
+    let extraction = blocking(move || Extraction::begin(destination, shared)).await??;
+    let sink = || extraction.sink();
+    let damaged = fetch::fetch(&plan.folder, jobs, &plan.identities, &progress, &sink).await;
+    progress.message("checking and finishing");
+    let skipped_in_snapshot = header.skipped.clone();
+    let (devices, all) = (plan.devices, Arc::clone(&entries));
+    let extracted = blocking(move || {
+        refuse_incomplete(&all, &damaged, &extraction)?;
+        let now = Stamp::at(chrono::Utc::now());
+        Ok::<_, RestoreError>(extraction.finish(&header, devices, now)?)
+    })
+    .await??;
+    Ok(RestoreReport {
+        snapshot: plan.snapshot,
+        stamp: plan.stamp,
+        sequence: plan.sequence,
+        signer: plan.signer,
+        to: plan.to,
+        entries: plan.entries,
+        files: plan.files,
+        bytes: plan.bytes,
+        fetched_bytes: plan.fetch_bytes + plan.index_bytes,
+        databases: extracted.databases,
+        findings: plan.findings,
+        skipped_in_snapshot,
+        torn: extract::torn(&entries),
+        problems: extracted.problems,
+        moved_aside: extracted.moved_aside,
+    })
+}
+
+/// Fetches, verifies and parses a snapshot's whole index.
+pub async fn read_index(
+    folder: &HostFolder,
+    manifest: &Manifest,
+    table: &ArchiveTable,
+    identities: &Arc<Identities>,
+) -> Result<(IndexHeader, Vec<Entry>, HashMap<ArchiveId, ArchiveStream>), RestoreError> {
+    let (index, _) = fetch_index(folder, manifest, table, identities).await?;
+    Ok((index.header, index.entries, index.archives))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RestoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| RestoreError::Stopped)
+}
+
+/// The index and the ciphertext bytes it took.
+async fn fetch_index(
+    folder: &HostFolder,
+    manifest: &Manifest,
+    table: &ArchiveTable,
+    identities: &Arc<Identities>,
+) -> Result<(Index, u64), RestoreError> {
+    let (stamp, reference) = (manifest.core.stamp, &manifest.core.index);
+    let broken = |what: String| RestoreError::Index { stamp, what };
+    let promised: Option<u64> = reference
+        .extents
+        .iter()
+        .try_fold(0u64, |sum, extent| sum.checked_add(extent.length));
+    if promised != Some(reference.bytes) || reference.bytes > MAX_INDEX_BYTES {
+        return Err(broken("the manifest states an impossible size".to_owned()));
+    }
+    let jobs = plan::index_jobs(&reference.extents, table)?;
+    let fetched_bytes = jobs.iter().map(|job| job.row.bytes).sum();
+    let bytes = Arc::new(Mutex::new(vec![0; reference.bytes as usize]));
+    let sink = || Box::new(MemorySink(Arc::clone(&bytes))) as Box<dyn Sink>;
+    let silent: Arc<dyn Progress> = Arc::new(Silent);
+    let damaged = fetch::fetch(folder, jobs, identities, &silent, &sink).await;
+    if !damaged.is_empty() {
+        let texts: Vec<String> = damaged.iter().map(describe).collect();
+        return Err(broken(texts.join("; ")));
+    }
+    let bytes = std::mem::take(&mut *bytes.lock().unwrap_or_else(PoisonError::into_inner));
+    let (expected, host) = (reference.blake3, manifest.core.host.clone());
+    let index = blocking(move || {
+        if crate::ids::Hash::blake3(&bytes) != expected {
+            let what = "its BLAKE3 is not the manifest's".to_owned();
+            return Err(RestoreError::Index { stamp, what });
+        }
+        let unacceptable = |source| RestoreError::IndexContent { stamp, source };
+        let mut reader = IndexReader::new(bytes.as_slice()).map_err(unacceptable)?;
+        plan::check_header(&reader.header, &host, stamp)?;
+        let entries = reader.by_ref().collect::<Result<_, _>>();
+        Ok(Index {
+            entries: entries.map_err(unacceptable)?,
+            header: reader.header,
+            archives: reader.archives,
+        })
+    });
+    Ok((index.await??, fetched_bytes))
+}
+
+fn describe(damaged: &Damaged) -> String {
+    let (archive, key) = (damaged.archive, &damaged.key);
+    format!("archive {archive} ({key}): {}", damaged.error)
+}
+
+/// Names every archive that failed and every file that lacks bytes or has wrong ones.
+fn refuse_incomplete(
+    entries: &[Entry],
+    damaged: &[Damaged],
+    extraction: &Extraction,
+) -> Result<(), RestoreError> {
+    let path = |number: u32| entries[number as usize].path_lossy().into_owned();
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    if damaged.is_empty() {
+        let wrong = extraction.verify();
+        files.extend(wrong.into_iter().map(|(number, what)| (path(number), what)));
+    }
+    for one in damaged {
+        for number in &one.entries {
+            let why = || format!("it needs archive {}", one.archive);
+            files.entry(path(*number)).or_insert_with(why);
+        }
+    }
+    if files.is_empty() && damaged.is_empty() {
+        return Ok(());
+    }
+    Err(RestoreError::Incomplete {
+        archives: damaged.iter().map(describe).collect(),
+        files,
+    })
+}
+
+struct MemorySink(Arc<Mutex<Vec<u8>>>);
+
+impl Sink for MemorySink {
+    fn write(&mut self, piece: &Piece, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = (piece.file_offset + at) as usize;
+        all[start..start + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+struct Silent;
+
+impl Progress for Silent {
+    fn total(&self, _bytes: u64) {}
+    fn advance(&self, _bytes: u64) {}
+    fn message(&self, _text: &str) {}
+}

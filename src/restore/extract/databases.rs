@@ -1,0 +1,84 @@
+//! Restored databases must show again what they showed when the snapshot was made.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use super::tree::Tree;
+use crate::index::{DatabaseRecord, Entry, EntryType, IndexHeader};
+use crate::sqlite;
+
+/// What the checks gave.
+#[derive(Default)]
+pub(super) struct Checked {
+    /// Paths of databases that are as they were.
+    pub(super) good: Vec<String>,
+    /// `path: what is wrong`
+    pub(super) wrong: Vec<String>,
+    /// Databases that were already damaged when the snapshot was made.
+    pub(super) known_bad: Vec<String>,
+}
+
+pub(super) fn check(root: &Path, tree: &Tree, header: &IndexHeader, entries: &[Entry]) -> Checked {
+    let mut checked = Checked::default();
+    for record in &header.databases {
+        let find =
+            |entry: &&Entry| entry.kind == EntryType::File && entry.path_lossy() == record.path;
+        // A partial restore has only some of them.
+        let Some(entry) = entries.iter().find(find) else {
+            continue;
+        };
+        if record.integrity != "ok" || entry.torn {
+            let what = format!(
+                "{}: damaged in the snapshot: {}",
+                record.path, record.integrity
+            );
+            checked.known_bad.push(what);
+            continue;
+        }
+        let path = root.join(OsStr::from_bytes(&entry.path));
+        match compare(&path, record) {
+            Ok(()) => checked.good.push(record.path.clone()),
+            Err(what) => checked.wrong.push(format!("{}: {what}", record.path)),
+        }
+        remove_traces(tree, entry, entries);
+    }
+    checked
+}
+
+fn compare(path: &Path, record: &DatabaseRecord) -> Result<(), String> {
+    let found = sqlite::inspect(path).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        format!("{error}{}", cause.unwrap_or_default())
+    })?;
+    if found.integrity != "ok" {
+        return Err(format!("integrity check: {}", found.integrity));
+    }
+    if found.page_size != record.page_size {
+        return Err(format!(
+            "its pages have {} bytes, they had {}",
+            found.page_size, record.page_size
+        ));
+    }
+    for (table, rows) in &record.tables {
+        match found.tables.get(table) {
+            Some(now) if now == rows => {}
+            Some(now) => return Err(format!("table {table} has {now} rows, it had {rows}")),
+            None => return Err(format!("table {table} is missing")),
+        }
+    }
+    match found.tables.len() == record.tables.len() {
+        true => Ok(()),
+        false => Err("it has tables that it had not".to_owned()),
+    }
+}
+
+/// Looking at a database may leave helper files that the snapshot does not have.
+fn remove_traces(tree: &Tree, entry: &Entry, entries: &[Entry]) {
+    for ending in ["-wal", "-shm", "-journal"] {
+        let path = [&entry.path, ending.as_bytes()].concat();
+        if crate::restore::plan::find(entries, &path).is_none() {
+            let _ = tree.remove_file(&path);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Fetching archives: in parallel, hashed while they stream, opened on a thread of their own.
+//!
+//! Per archive one task reads the target and one blocking thread verifies, decrypts, decompresses
+//! and hands the wanted pieces to a [`Sink`]; between them stand a few buffers, so memory is bounded
+//! whatever the archive's size. Bytes reach the sink before the archive's last hash is known: the
+//! caller must throw everything away if any archive turns out damaged.
+
+mod scatter;
+mod verified;
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::sync::mpsc;
+
+use super::Progress;
+use super::open::{Identities, OpenError, open_archive};
+use super::plan::{ArchiveJob, Piece};
+use crate::ids::{ArchiveId, ObjectKey};
+use crate::repository::HostFolder;
+use crate::target::TargetError;
+use scatter::{ScatterError, scatter};
+use verified::VerifiedReader;
+
+/// Buffers between the network and the thread that opens.
+const CHANNEL_BUFFERS: usize = 8;
+pub const PARALLEL_ARCHIVES: usize = 4;
+
+/// What is wrong with one archive, or with using it.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    #[error("it could not be fetched: {}", chain(.0))]
+    Fetch(TargetError),
+    #[error("it has {found} bytes, the manifest says {expected}")]
+    Size { found: String, expected: u64 },
+    #[error("its {0} is not the manifest's: it is damaged or another one")]
+    Hash(&'static str),
+    #[error("{0}")]
+    Open(OpenError),
+    #[error("its tar stream is not what the index says: {0}")]
+    Stream(String),
+    #[error("cannot write what it holds: {0}")]
+    Write(io::Error),
+    #[error("the restore was stopped")]
+    Stopped,
+}
+
+/// An error and what is behind it, on one line: it is shown in a list of damaged archives.
+fn chain(error: &TargetError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// An archive that did not give what it should.
+#[derive(Debug)]
+pub struct Damaged {
+    pub archive: ArchiveId,
+    pub key: ObjectKey,
+    pub error: ArchiveError,
+    /// Entries that lack bytes because of it.
+    pub entries: Vec<u32>,
+}
+
+/// Takes the bytes of the pieces of one archive. Within a piece they come in order.
+pub trait Sink: Send {
+    /// `bytes` stand `at` bytes into `piece`.
+    fn write(&mut self, piece: &Piece, at: u64, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// Fetches all `jobs` and gives those that failed; `sink` makes one sink per archive.
+pub async fn fetch(
+    folder: &HostFolder,
+    jobs: Vec<ArchiveJob>,
+    identities: &Arc<Identities>,
+    progress: &Arc<dyn Progress>,
+    sink: &(dyn Fn() -> Box<dyn Sink> + Sync),
+) -> Vec<Damaged> {
+    let fetches = jobs.into_iter().map(|job| {
+        let identities = Arc::clone(identities);
+        fetch_one(folder, job, identities, Arc::clone(progress), sink())
+    });
+    futures::stream::iter(fetches)
+        .buffer_unordered(PARALLEL_ARCHIVES)
+        .filter_map(async |damaged| damaged)
+        .collect()
+        .await
+}
+
+async fn fetch_one(
+    folder: &HostFolder,
+    job: ArchiveJob,
+    identities: Arc<Identities>,
+    progress: Arc<dyn Progress>,
+    mut sink: Box<dyn Sink>,
+) -> Option<Damaged> {
+    let key = job.row.key();
+    let (sender, receiver) = mpsc::channel(CHANNEL_BUFFERS);
+    let archive = job.row.id;
+    let opening = tokio::task::spawn_blocking(move || {
+        let outcome = read_archive(&job, receiver, &identities, &mut *sink);
+        outcome.map_err(|error| Box::new((error, job)))
+    });
+    let sending = send(folder, &key, sender, &*progress);
+    let ((), opened) = tokio::join!(sending, opening);
+    let (error, entries) = match opened {
+        Ok(Ok(())) => return None,
+        Ok(Err(failed)) => {
+            let (error, job) = *failed;
+            (error, job.pieces.iter().map(|piece| piece.entry).collect())
+        }
+        Err(_) => (ArchiveError::Stopped, Vec::new()),
+    };
+    Some(Damaged {
+        archive,
+        key,
+        error,
+        entries,
+    })
+}
+
+/// Passes the object's bytes on until it ends, fails or nobody listens any more.
+async fn send(
+    folder: &HostFolder,
+    key: &ObjectKey,
+    sender: mpsc::Sender<Result<Bytes, TargetError>>,
+    progress: &dyn Progress,
+) {
+    let mut stream = match folder.target.stream(&folder.key(key), 0).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            let _ = sender.send(Err(error)).await;
+            return;
+        }
+    };
+    while let Some(item) = stream.next().await {
+        if let Ok(bytes) = &item {
+            progress.advance(bytes.len() as u64);
+        }
+        if sender.send(item).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Verifies, opens and distributes one archive.
+fn read_archive(
+    job: &ArchiveJob,
+    receiver: mpsc::Receiver<Result<Bytes, TargetError>>,
+    identities: &Identities,
+    sink: &mut dyn Sink,
+) -> Result<(), ArchiveError> {
+    let mut reader = VerifiedReader::new(receiver, &job.row);
+    reader.check_head()?;
+    let scattered = open_archive(&mut reader, identities)
+        .map_err(ScatterError::Open)
+        .and_then(|mut tar| scatter(&mut tar, job, sink));
+    if let Err(ScatterError::Write(error)) = scattered {
+        return Err(ArchiveError::Write(error));
+    }
+    // That the ciphertext is not the signed one says more than what decrypting it ran into.
+    reader.finish()?;
+    scattered.map_err(|error| match error {
+        ScatterError::Open(error) => ArchiveError::Open(error),
+        ScatterError::Stream(what) => ArchiveError::Stream(what),
+        ScatterError::Write(error) => ArchiveError::Write(error),
+    })
+}

@@ -1,0 +1,117 @@
+//! Opening sealed archives: age, then zstd, giving the tar stream. The mirror of `packer/seal`.
+//!
+//! This module and its children are the only ones that name age identities. What comes out is
+//! authenticated by age chunk by chunk, but anyone who knows the recipients can seal: who wrote an
+//! archive is told only by the hashes of a signed manifest, which [`super::fetch`] compares.
+
+mod identity;
+mod join;
+mod plugin;
+mod prompt;
+
+pub use identity::{Identities, IdentityError, generate, recipients_of, seal_with_passphrase};
+pub use join::{JoinError, open_to_tar};
+pub use prompt::{FilePrompt, PASSPHRASE_FILE, Prompt, SecretString};
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use age::{DecryptError, Decryptor};
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("none of the identities opens it; it is sealed to {0} recipients")]
+    NoMatchingKey(usize),
+    #[error("it is cut short")]
+    Truncated,
+    #[error("its content is damaged: {0}")]
+    Corrupt(String),
+    #[error("the key could not be used: {0}")]
+    Key(String),
+}
+
+impl OpenError {
+    /// What an error met while reading the tar stream means.
+    pub(crate) fn reading(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Truncated,
+            _ => Self::Corrupt(error.to_string()),
+        }
+    }
+}
+
+/// No archive's age header is longer: some thousand recipients.
+const MAX_HEAD_BYTES: u64 = 4 << 20;
+const NONCE_BYTES: u64 = 16;
+
+/// The age header and the payload nonce behind it, byte for byte.
+pub(super) fn read_head(input: &mut impl BufRead) -> Result<Vec<u8>, OpenError> {
+    let mut head = Vec::new();
+    let mut limited = input.take(MAX_HEAD_BYTES);
+    loop {
+        let line = head.len();
+        limited
+            .read_until(b'\n', &mut head)
+            .map_err(OpenError::reading)?;
+        if !head.ends_with(b"\n") {
+            return Err(
+                match line == 0 && !b"age-encryption.org/v1".starts_with(&head) {
+                    true => OpenError::Corrupt("it is not an age file".to_owned()),
+                    false => OpenError::Truncated,
+                },
+            );
+        }
+        if line == 0 && !head.starts_with(b"age-encryption.org/v1\n") {
+            return Err(OpenError::Corrupt("it is not an age file".to_owned()));
+        }
+        if head[line..].starts_with(b"---") {
+            break;
+        }
+    }
+    let nonce = limited.take(NONCE_BYTES).read_to_end(&mut head);
+    match nonce.map_err(OpenError::reading)? {
+        16 => Ok(head),
+        _ => Err(OpenError::Truncated),
+    }
+}
+
+/// Stanzas that stand for a recipient; some implementations add a meaningless `*-grease`.
+fn count_stanzas(head: &[u8]) -> usize {
+    let tags = head
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.strip_prefix(b"-> "))
+        .filter_map(|line| line.split(|byte| *byte == b' ').next());
+    tags.filter(|tag| !tag.ends_with(b"-grease")).count()
+}
+
+/// The tar stream of a sealed archive; [`OpenError::reading`] tells what an error within it means.
+pub fn open_archive<R: Read + Send>(
+    input: R,
+    identities: &Identities,
+) -> Result<impl Read + use<R>, OpenError> {
+    let mut input = BufReader::with_capacity(128 << 10, input);
+    let head = read_head(&mut input)?;
+    let stanzas = count_stanzas(&head);
+    let plain = Decryptor::new_buffered(io::Cursor::new(head).chain(input))
+        .and_then(|decryptor| decryptor.decrypt(identities.keys()))
+        .map_err(|error| from_age(error, stanzas))?;
+    zstd::stream::read::Decoder::new(plain).map_err(OpenError::reading)
+}
+
+fn from_age(error: DecryptError, stanzas: usize) -> OpenError {
+    match error {
+        DecryptError::NoMatchingKeys => OpenError::NoMatchingKey(stanzas),
+        DecryptError::Io(error) => OpenError::reading(error),
+        DecryptError::KeyDecryptionFailed
+        | DecryptError::Plugin(_)
+        | DecryptError::PluginResolve(_) => OpenError::Key(error.to_string()),
+        other => OpenError::Corrupt(other.to_string()),
+    }
+}
+
+/// Whether any of the identities opens `sealed`.
+pub fn opens(identities: &Identities, sealed: &[u8]) -> bool {
+    Decryptor::new(sealed).is_ok_and(|decryptor| {
+        let opened = decryptor.decrypt(identities.keys());
+        opened.is_ok_and(|mut plain| io::copy(&mut plain, &mut io::sink()).is_ok())
+    })
+}

@@ -1,0 +1,247 @@
+//! What a restore will do, decided before it does anything.
+//!
+//! Pure: takes the verified manifest, its archive table and its index, gives the entries to make and,
+//! for every archive, the pieces of its tar stream that go somewhere. Whatever is wrong with the
+//! index as a whole (a hard link to nothing, an archive that the table lacks) is found here, while
+//! nothing is written yet.
+
+mod select;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use crate::ids::{ArchiveId, HostName, Stamp};
+use crate::index::{ArchiveStream, Entry, EntryType, Extent, IndexHeader};
+use crate::manifest::ArchiveRow;
+use crate::manifest::chain::{Chain, ChainError, Finding, Snapshot};
+use crate::repository::ArchiveTable;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error("cannot tell which snapshot is meant")]
+    Chain(#[from] ChainError),
+    #[error("refusing {stamp} as the latest: {finding} (name a snapshot to restore an older one)")]
+    Doubtful { stamp: Stamp, finding: String },
+    #[error("snapshot {stamp} is not to be trusted: {finding}")]
+    Lineage { stamp: Stamp, finding: String },
+    #[error(
+        "snapshot {stamp} has sequence {sequence}, but at least {at_least} was asked for: newer ones are hidden or deleted"
+    )]
+    TooOld {
+        stamp: Stamp,
+        sequence: u64,
+        at_least: u64,
+    },
+    #[error("the index is for snapshot {found}, the manifest for {expected}")]
+    OtherSnapshot { found: String, expected: String },
+    #[error("the index names archive {0}, which the manifest's table lacks")]
+    UnknownArchive(ArchiveId),
+    #[error("hard link {link:?} in the index names {target:?}, which is no earlier file")]
+    HardLink { link: String, target: String },
+    #[error("the snapshot holds no {path:?}{}", near_misses(near))]
+    NoSuchPath { path: String, near: Vec<String> },
+    #[error("the index has too many entries")]
+    TooManyEntries,
+}
+
+fn near_misses(near: &[String]) -> String {
+    match near.is_empty() {
+        true => String::new(),
+        false => format!(" (is it {}?)", near.join(" or ")),
+    }
+}
+
+/// What to restore, and how.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// `latest`, a stamp, a sequence number or the last 16 digits of a manifest's name.
+    pub snapshot: String,
+    pub to: PathBuf,
+    /// Snapshot-relative paths; what lies below them comes too. Empty: everything.
+    pub paths: Vec<Vec<u8>>,
+    /// Move what is at `to` aside.
+    pub overwrite: bool,
+    /// Refuse a snapshot of a lower sequence.
+    pub at_least: Option<u64>,
+    /// Make device nodes (root only).
+    pub devices: bool,
+}
+
+/// A run of an archive's tar stream and where it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Index into the plan's entries; 0 where only one thing is fetched.
+    pub entry: u32,
+    pub file_offset: u64,
+    pub tar_offset: u64,
+    pub length: u64,
+}
+
+/// One archive to fetch.
+#[derive(Debug, Clone)]
+pub struct ArchiveJob {
+    pub row: ArchiveRow,
+    /// What its tar stream must be; the index's own archives are listed nowhere.
+    pub stream: Option<ArchiveStream>,
+    /// By tar offset.
+    pub pieces: Vec<Piece>,
+}
+
+/// What the index says, all of it.
+#[derive(Debug)]
+pub struct Index {
+    pub header: IndexHeader,
+    pub archives: HashMap<ArchiveId, ArchiveStream>,
+    /// By path.
+    pub entries: Vec<Entry>,
+}
+
+/// The part of a plan that follows from snapshot and request alone.
+#[derive(Debug)]
+pub struct Contents {
+    pub header: IndexHeader,
+    /// By path; parents come first.
+    pub entries: Vec<Entry>,
+    pub jobs: Vec<ArchiveJob>,
+}
+
+impl Contents {
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.size).sum()
+    }
+
+    pub fn files(&self) -> u64 {
+        let files = self.entries.iter().filter(|e| e.kind == EntryType::File);
+        files.count() as u64
+    }
+
+    /// Ciphertext to fetch.
+    pub fn fetch_bytes(&self) -> u64 {
+        self.jobs.iter().map(|job| job.row.bytes).sum()
+    }
+}
+
+/// The snapshot that `request` means, unless something about it forbids to believe it.
+pub fn choose<'a>(chain: &'a Chain, request: &RestoreRequest) -> Result<&'a Snapshot, PlanError> {
+    let chosen = chain.resolve(&request.snapshot)?;
+    let (name, stamp) = (chosen.manifest.name(), chosen.stamp());
+    for finding in &chain.findings {
+        match finding {
+            // A damaged or foreign manifest above the highest good one: what is newest, nobody knows.
+            Finding::Refused(refused, _)
+                if request.snapshot == "latest" && refused.sequence >= chosen.sequence() =>
+            {
+                let finding = finding.to_string();
+                return Err(PlanError::Doubtful { stamp, finding });
+            }
+            Finding::Lineage { child, .. } if *child == name => {
+                let finding = finding.to_string();
+                return Err(PlanError::Lineage { stamp, finding });
+            }
+            _ => {}
+        }
+    }
+    match request.at_least {
+        Some(at_least) if chosen.sequence() < at_least => Err(PlanError::TooOld {
+            stamp,
+            sequence: chosen.sequence(),
+            at_least,
+        }),
+        _ => Ok(chosen),
+    }
+}
+
+/// The index must be the one of this snapshot.
+pub fn check_header(header: &IndexHeader, host: &HostName, stamp: Stamp) -> Result<(), PlanError> {
+    match header.host == *host && header.stamp == stamp {
+        true => Ok(()),
+        false => Err(PlanError::OtherSnapshot {
+            found: format!("{} of {}", header.stamp, header.host),
+            expected: format!("{stamp} of {host}"),
+        }),
+    }
+}
+
+/// Where the index itself lies: its extents as pieces of one file.
+pub fn index_jobs(extents: &[Extent], table: &ArchiveTable) -> Result<Vec<ArchiveJob>, PlanError> {
+    let mut pieces = BTreeMap::new();
+    add_pieces(&mut pieces, 0, extents);
+    into_jobs(pieces, table, &HashMap::new())
+}
+
+/// Decides what of `index` to restore and where its bytes come from.
+pub fn contents(
+    index: Index,
+    table: &ArchiveTable,
+    paths: &[Vec<u8>],
+) -> Result<Contents, PlanError> {
+    check_hard_links(&index.entries)?;
+    let entries = select::select(index.entries, paths)?;
+    let mut pieces = BTreeMap::new();
+    for (number, entry) in entries.iter().enumerate() {
+        let number = u32::try_from(number).map_err(|_| PlanError::TooManyEntries)?;
+        add_pieces(&mut pieces, number, &entry.extents);
+    }
+    Ok(Contents {
+        header: index.header,
+        jobs: into_jobs(pieces, table, &index.archives)?,
+        entries,
+    })
+}
+
+/// A hard link's first name must be a file that is made before it.
+fn check_hard_links(entries: &[Entry]) -> Result<(), PlanError> {
+    for entry in entries.iter().filter(|e| e.kind == EntryType::Hardlink) {
+        let target = entry.target.as_deref().unwrap_or_default();
+        let first = find(entries, target);
+        let earlier_file = first.is_some_and(|first| first.kind == EntryType::File);
+        if !earlier_file || target >= entry.path.as_slice() {
+            return Err(PlanError::HardLink {
+                link: entry.path_lossy().into_owned(),
+                target: String::from_utf8_lossy(target).into_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The entry at `path`, among entries sorted by path.
+pub fn find<'a>(entries: &'a [Entry], path: &[u8]) -> Option<&'a Entry> {
+    let at = entries.binary_search_by(|entry| entry.path.as_slice().cmp(path));
+    at.ok().map(|at| &entries[at])
+}
+
+type Pieces = BTreeMap<ArchiveId, Vec<Piece>>;
+
+fn add_pieces(pieces: &mut Pieces, entry: u32, extents: &[Extent]) {
+    let mut file_offset = 0;
+    for extent in extents {
+        if let Some(archive) = extent.archive {
+            pieces.entry(archive).or_default().push(Piece {
+                entry,
+                file_offset,
+                tar_offset: extent.offset,
+                length: extent.length,
+            });
+        }
+        file_offset += extent.length;
+    }
+}
+
+fn into_jobs(
+    pieces: Pieces,
+    table: &ArchiveTable,
+    streams: &HashMap<ArchiveId, ArchiveStream>,
+) -> Result<Vec<ArchiveJob>, PlanError> {
+    let job = |(id, mut pieces): (ArchiveId, Vec<Piece>)| {
+        pieces.sort_by_key(|piece| (piece.tar_offset, piece.entry, piece.file_offset));
+        let row = table.rows.get(&id).ok_or(PlanError::UnknownArchive(id))?;
+        Ok(ArchiveJob {
+            row: row.clone(),
+            stream: streams.get(&id).copied(),
+            pieces,
+        })
+    };
+    pieces.into_iter().map(job).collect()
+}

@@ -1,0 +1,133 @@
+//! Which entries a list of paths stands for.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{PlanError, find};
+use crate::index::{Entry, EntryType, parent_path};
+
+const MOST_NEAR_MISSES: usize = 3;
+
+/// The entries at or below `paths`, with the directories that lead there. No paths: all entries.
+pub(super) fn select(entries: Vec<Entry>, paths: &[Vec<u8>]) -> Result<Vec<Entry>, PlanError> {
+    let wanted: Vec<&[u8]> = paths.iter().map(|path| trim(path)).collect();
+    if wanted.is_empty() || wanted.contains(&&b""[..]) {
+        return Ok(entries);
+    }
+    let mut leading = BTreeSet::new();
+    for path in &wanted {
+        if find(&entries, path).is_none() {
+            return Err(PlanError::NoSuchPath {
+                path: String::from_utf8_lossy(path).into_owned(),
+                near: near_misses(&entries, path),
+            });
+        }
+        let mut above = parent_path(path);
+        while let Some(dir) = above {
+            leading.insert(dir.to_vec());
+            above = parent_path(dir);
+        }
+    }
+    let is_wanted = |entry: &Entry| {
+        leading.contains(&entry.path) || wanted.iter().any(|path| is_at_or_below(&entry.path, path))
+    };
+    let mut firsts = left_out_firsts(&entries, is_wanted);
+    let mut selected: Vec<Entry> = entries.into_iter().filter(is_wanted).collect();
+    for entry in &mut selected {
+        adopt_content(entry, &mut firsts);
+    }
+    Ok(selected)
+}
+
+/// `./a/b/` and `/a/b` mean `a/b`.
+fn trim(path: &[u8]) -> &[u8] {
+    let mut path = path;
+    loop {
+        path = match path {
+            [b'.', b'/', rest @ ..] | [b'/', rest @ ..] | [rest @ .., b'/'] => rest,
+            b"." => b"",
+            _ => return path,
+        };
+    }
+}
+
+fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {
+    let rest = path.strip_prefix(top);
+    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// The first names of hard links that are wanted while their first name is not.
+fn left_out_firsts(
+    entries: &[Entry],
+    is_wanted: impl Fn(&Entry) -> bool,
+) -> HashMap<Vec<u8>, Entry> {
+    let mut firsts = HashMap::new();
+    for entry in entries.iter().filter(|e| is_wanted(e)) {
+        if let (EntryType::Hardlink, Some(target)) = (entry.kind, &entry.target)
+            && let Some(first) = find(entries, target)
+            && !is_wanted(first)
+        {
+            firsts.insert(target.clone(), first.clone());
+        }
+    }
+    firsts
+}
+
+/// Turns the first link to a file that is left out into that file, and later ones into links to it.
+fn adopt_content(entry: &mut Entry, firsts: &mut HashMap<Vec<u8>, Entry>) {
+    let target = entry.target.as_deref().unwrap_or_default();
+    if entry.kind != EntryType::Hardlink {
+        return;
+    }
+    let Some(first) = firsts.get_mut(target) else {
+        return;
+    };
+    if first.path.as_slice() == target {
+        // Nobody has taken its place yet.
+        first.path.clone_from(&entry.path);
+        entry.clone_from(first);
+    } else {
+        entry.target = Some(first.path.clone());
+    }
+}
+
+/// Up to three paths that may have been meant: the same name elsewhere, or a similar one.
+fn near_misses(entries: &[Entry], path: &[u8]) -> Vec<String> {
+    let name = |path: &[u8]| {
+        let cut = path.iter().rposition(|byte| *byte == b'/');
+        String::from_utf8_lossy(&path[cut.map_or(0, |cut| cut + 1)..]).to_lowercase()
+    };
+    let wanted = name(path);
+    let farthest = wanted.chars().count() / 3 + 1;
+    let mut near: Vec<(usize, &Entry)> = entries
+        .iter()
+        .map(|entry| (distance(&name(&entry.path), &wanted, farthest), entry))
+        .filter(|(distance, _)| *distance <= farthest)
+        .collect();
+    // Of the equally similar, those in the same directory first.
+    near.sort_by_key(|(distance, entry)| {
+        (*distance, parent_path(&entry.path) != parent_path(path))
+    });
+    let texts = near
+        .iter()
+        .map(|(_, entry)| format!("{:?}", entry.path_lossy()));
+    texts.take(MOST_NEAR_MISSES).collect()
+}
+
+/// Edit distance, or more than `limit` as soon as the lengths say so.
+fn distance(a: &str, b: &str, limit: usize) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    if a.len().abs_diff(b.len()) > limit {
+        return limit + 1;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

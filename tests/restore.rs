@@ -1,0 +1,173 @@
+//! Restore against repositories made by hand: the whole tree comes back, or nothing changes.
+
+#[path = "support/repo.rs"]
+mod repo;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use repo::{Repo, describe, make_tree, noise};
+use sealift::manifest::signature::Trust;
+use sealift::restore::{self, Progress, RestoreError, RestoreReport, RestoreRequest};
+
+struct Quiet;
+
+impl Progress for Quiet {
+    fn total(&self, _: u64) {}
+    fn advance(&self, _: u64) {}
+    fn message(&self, _: &str) {}
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2);
+    let runtime = { runtime }.enable_all().build().unwrap();
+    runtime.block_on(future)
+}
+
+fn request(to: &Path) -> RestoreRequest {
+    RestoreRequest {
+        snapshot: "latest".to_owned(),
+        to: to.to_path_buf(),
+        paths: Vec::new(),
+        overwrite: false,
+        at_least: None,
+        devices: false,
+    }
+}
+
+fn restore(repo: &Repo, request: &RestoreRequest) -> Result<RestoreReport, RestoreError> {
+    let trust = Trust::Fingerprint(repo.signer.fingerprint());
+    run(async {
+        let folder = repo.target();
+        let plan = restore::plan(&folder, request, repo.identities(), &trust).await?;
+        restore::execute(plan, Arc::new(Quiet)).await
+    })
+}
+
+/// The error and everything behind it.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Names in `dir` that a restore left behind.
+fn leftovers(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    names
+        .filter(|name| name.contains("sealift-partial"))
+        .collect()
+}
+
+/// A repository of one snapshot of everything, and the tree it was made from.
+fn full_repo() -> (Repo, PathBuf) {
+    let mut repo = Repo::new();
+    let tree = repo.path("tree");
+    fs::create_dir(&tree).unwrap();
+    make_tree(&tree);
+    repo.push(&tree);
+    (repo, tree)
+}
+
+#[test]
+fn everything_comes_back() {
+    let (repo, tree) = full_repo();
+    let out = repo.path("out");
+    let report = restore(&repo, &request(&out)).unwrap();
+    assert_eq!(describe(&out), describe(&tree));
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert_eq!(leftovers(repo.temp.path()), Vec::<String>::new());
+    use std::os::unix::fs::MetadataExt as _;
+    let sparse = fs::metadata(out.join("sparse")).unwrap();
+    assert!(sparse.blocks() * 512 < 1 << 20, "{}", sparse.blocks());
+}
+
+#[test]
+fn every_increment_restores() {
+    let (mut repo, tree) = full_repo();
+    let mut states = vec![describe(&tree)];
+    for step in 0..3u8 {
+        let mut big = fs::read(tree.join("big.bin")).unwrap();
+        big[100_000 * usize::from(step)] ^= 0xff;
+        fs::write(tree.join("big.bin"), &big).unwrap();
+        fs::write(
+            tree.join(format!("new-{step}")),
+            noise(u64::from(step) + 50, 30_000),
+        )
+        .unwrap();
+        repo.push(&tree);
+        states.push(describe(&tree));
+    }
+    for (number, state) in states.iter().enumerate() {
+        let out = repo.path(&format!("out-{number}"));
+        let snapshot = (number + 1).to_string();
+        let report = restore(
+            &repo,
+            &RestoreRequest {
+                snapshot,
+                ..request(&out)
+            },
+        )
+        .unwrap();
+        assert_eq!(report.sequence as usize, number + 1);
+        assert_eq!(&describe(&out), state);
+    }
+}
+
+#[test]
+fn a_part_comes_back_alone() {
+    let (repo, tree) = full_repo();
+    let out = repo.path("out");
+    let paths = vec![b"./dir/".to_vec(), b"hard".to_vec()];
+    restore(
+        &repo,
+        &RestoreRequest {
+            paths,
+            ..request(&out)
+        },
+    )
+    .unwrap();
+    // `big.bin`, the first name, is not wanted: the content comes under the other two.
+    let names: Vec<String> = repo::scan(&out)
+        .iter()
+        .map(|e| e.path_lossy().into_owned())
+        .collect();
+    assert!(!names.contains(&"big.bin".to_owned()) && !names.contains(&"dir-beside".to_owned()));
+    assert_eq!(
+        fs::read(out.join("hard")).unwrap(),
+        fs::read(tree.join("big.bin")).unwrap()
+    );
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = |name: &str| fs::metadata(out.join(name)).unwrap().ino();
+    assert_eq!(inode("hard"), inode("dir/hard2"));
+    assert_eq!(
+        fs::metadata(out.join("hard")).unwrap().mode() & 0o7777,
+        0o444
+    );
+}
+
+#[test]
+fn an_unknown_path_is_named_with_what_was_meant() {
+    let (repo, _) = full_repo();
+    let paths = vec![b"dir/notes.text".to_vec()];
+    let error = restore(
+        &repo,
+        &RestoreRequest {
+            paths,
+            ..request(&repo.path("out"))
+        },
+    )
+    .unwrap_err();
+    let text = told(&error);
+    assert!(
+        text.contains("dir/notes.text") && text.contains("\"notes.txt\""),
+        "{text}"
+    );
+    assert!(!repo.path("out").exists());
+}
