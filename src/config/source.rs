@@ -130,6 +130,11 @@ fn validate(place: &Place<'_>, spanned: &Spanned<RawSource>) -> Result<Source, C
         (None, SourceKind::Sqlite { path } | SourceKind::Json { path }) => last_name(path),
         (None, SourceKind::Tree(tree)) => last_name(&tree.path),
     };
+    let in_place = matches!(&kind, SourceKind::Tree(tree) if !tree.stage);
+    if in_place && (raw.before.is_some() || raw.after.is_some() || raw.lock.is_some()) {
+        let what = "`before`, `after` and `lock` guard the copying; a source with `stage = false` is not copied";
+        return Err(place.invalid(&span, what));
+    }
     let to_span = raw.to.as_ref().map_or(span, Spanned::span);
     let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
     if to.split('/').any(bad) || overlaps(&to, METADATA) {
