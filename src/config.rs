@@ -1,1 +1,281 @@
-//! (being written)
+//! TOML becomes one validated [`Config`]; nothing behind this module sees a raw key.
+//!
+//! Every complaint names the file and the line, an unknown key also the nearest known one. Relative
+//! paths are relative to the file. A configuration that holds an identity is refused outright: the
+//! backing-up host must never be able to open what it seals.
+
+mod check;
+mod raw;
+mod recipients;
+mod source;
+mod value;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::ids::HostName;
+use crate::walk::Filter;
+
+pub use recipients::Recipient;
+pub use value::{parse_duration, parse_size};
+pub use write::{NewConfig, render_new};
+
+pub const FILE_NAME: &str = "sealift.toml";
+pub const ENVIRONMENT: &str = "SEALIFT_CONFIG";
+const SYSTEM_FILE: &str = "/etc/sealift/sealift.toml";
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error(
+        "no configuration found (looked for {}); `sealift init` writes one",
+        list(looked)
+    )]
+    NotFound { looked: Vec<PathBuf> },
+    #[error("cannot read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{}:{line}: unknown key {key:?}{}", file.display(), near(nearest.as_deref()))]
+    UnknownKey {
+        file: PathBuf,
+        line: usize,
+        key: String,
+        nearest: Option<String>,
+    },
+    #[error("{}:{line}: {what}; the backing-up host must never hold an identity, only recipients", file.display())]
+    Identity {
+        file: PathBuf,
+        line: usize,
+        what: String,
+    },
+    #[error("{}:{line}: {what}", file.display())]
+    Invalid {
+        file: PathBuf,
+        line: usize,
+        what: String,
+    },
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
+    paths.join(", ")
+}
+
+fn near(nearest: Option<&str>) -> String {
+    nearest.map_or(String::new(), |key| format!("; did you mean {key:?}?"))
+}
+
+/// Everything one host's agent is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Absolute.
+    pub file: PathBuf,
+    pub host: HostName,
+    pub recipients: Vec<Recipient>,
+    /// The OpenSSH private key that signs manifests.
+    pub signer: PathBuf,
+    /// The public key that may sign from now on too.
+    pub next_signer: Option<PathBuf>,
+    pub state: PathBuf,
+    pub snapshots_dir: PathBuf,
+    /// By no order but the file's; the preset's first.
+    pub sources: Vec<Source>,
+    pub targets: Vec<TargetConfig>,
+    /// `None` keeps everything.
+    pub retention: Option<Retention>,
+    pub schedule: Schedule,
+    pub pack: PackConfig,
+}
+
+/// One thing a snapshot contains.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Unique; begins the codes of its validation errors, names its stage record.
+    pub name: String,
+    pub kind: SourceKind,
+    /// Where it stands in the snapshot: relative, `/` between components.
+    pub to: String,
+    pub owner: Option<(u32, u32)>,
+    pub mode: Option<u32>,
+    /// Its absence is no error.
+    pub optional: bool,
+    /// Taken only when asked for by name.
+    pub on_request: bool,
+    pub before: Option<CommandLine>,
+    /// Runs whatever happened after `before` was begun.
+    pub after: Option<CommandLine>,
+    /// Held (flock) from before `before` until after `after`.
+    pub lock: Option<PathBuf>,
+    /// How long to wait for the lock file or a database's lock.
+    pub lock_timeout: Duration,
+    /// How long a command may take.
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub enum SourceKind {
+    Sqlite { path: PathBuf },
+    Json { path: PathBuf },
+    Tree(TreeSource),
+    Command { command: CommandLine },
+}
+
+impl SourceKind {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "sqlite",
+            Self::Json { .. } => "json",
+            Self::Tree(_) => "tree",
+            Self::Command { .. } => "command",
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct TreeSource {
+    pub path: PathBuf,
+    /// Copied into the snapshot; else read in place by the packer.
+    pub stage: bool,
+    pub filter: Filter,
+    pub check: Check,
+}
+
+/// What a damaged database inside a tree does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// Makes the snapshot invalid.
+    Strict,
+    /// Is reported with the snapshot, which is packed nevertheless.
+    Report,
+}
+
+/// A program and its arguments; what was one string in the file goes through `/bin/sh -c`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine(pub Vec<String>);
+
+impl std::fmt::Display for CommandLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.as_slice() {
+            [shell, flag, line] if shell == "/bin/sh" && flag == "-c" => f.write_str(line),
+            words => f.write_str(&words.join(" ")),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct TargetConfig {
+    pub name: String,
+    /// `s3`, `gs`, `az`, `https`, `http`, `file`, `rsync`, `sftp`; without a password.
+    pub url: String,
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub path_style: bool,
+    /// Of one request.
+    pub timeout: Option<Duration>,
+}
+
+/// How many snapshots of each calendar unit stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    pub last: u32,
+    pub hourly: u32,
+    pub daily: u32,
+    pub weekly: u32,
+    pub monthly: u32,
+    pub yearly: u32,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Schedule {
+    /// When `backup` is due, UTC.
+    pub backup: Option<croner::Cron>,
+}
+
+impl Schedule {
+    /// The first due time after `now`.
+    pub fn next(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.backup.as_ref()?.find_next_occurrence(&now, false).ok()
+    }
+
+    /// By when a push that follows the one at `now` should have arrived: the next due time plus a
+    /// quarter of the time to the one after it, at least one hour and at most a day. So a daily backup of
+    /// 06:00 is late at 12:00, whatever it takes to pack and ship. `None` without a schedule.
+    pub fn next_by(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let due = self.next(now)?;
+        let interval = self.next(due)? - due;
+        let grace = (interval / 4).clamp(chrono::Duration::hours(1), chrono::Duration::days(1));
+        Some(due + grace)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackConfig {
+    /// Bytes of tar stream per archive, about.
+    pub archive_bytes: u64,
+    /// Of zstd.
+    pub level: i32,
+    /// Of zstd; `None`: as many as there are processors.
+    pub threads: Option<u32>,
+}
+
+impl Default for PackConfig {
+    fn default() -> Self {
+        Self {
+            archive_bytes: 64 << 20,
+            level: 3,
+            threads: None,
+        }
+    }
+}
+
+impl Config {
+    /// The file to use: `explicit`, else the first there is of `$SEALIFT_CONFIG`, `./sealift.toml`, the
+    /// user's configuration directory, `/etc/sealift/sealift.toml`.
+    ///
+    /// A file that was named, by argument or environment, is returned whether it exists or not: to
+    /// fall back to another in silence would back up the wrong thing.
+    pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
+        let named = std::env::var_os(ENVIRONMENT).filter(|path| !path.is_empty());
+        if let Some(path) = explicit.map(Path::to_owned).or(named.map(PathBuf::from)) {
+            return Ok(path);
+        }
+        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
+        let user = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+        let user = user.filter(|dir| dir.is_absolute()).or_else(home);
+        let mut looked = vec![PathBuf::from(FILE_NAME)];
+        looked.extend(user.map(|dir| dir.join("sealift").join(FILE_NAME)));
+        looked.push(PathBuf::from(SYSTEM_FILE));
+        match looked.iter().find(|path| path.is_file()) {
+            Some(path) => Ok(path.clone()),
+            None => Err(ConfigError::NotFound { looked }),
+        }
+    }
+
+    /// Reads and validates a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        let file = std::path::absolute(path).map_err(failed)?;
+        Self::parse(&text, &file)
+    }
+
+    /// Validates `text` as the content of `file`, an absolute path that need not exist.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+        let place = check::Place { text, file };
+        check::keys_and_secrets(&place)?;
+        let raw: raw::RawConfig = toml::from_str(text).map_err(|e| place.syntax(&e))?;
+        raw.validate(&place)
+    }
+
+    pub fn target(&self, name: &str) -> Option<&TargetConfig> {
+        self.targets.iter().find(|target| target.name == name)
+    }
+}

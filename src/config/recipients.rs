@@ -1,0 +1,137 @@
+//! Recipients as the file states them, and the files that list more of them.
+//!
+//! Whether a recipient can be sealed to is the sealer's to say. Here it is made sure that none of
+//! them is private, and that none is the host's own signer, which would let the host open its backups.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::check::{Place, private_part};
+use super::{Config, ConfigError};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipient {
+    /// `age1…`, `ssh-ed25519 …`, `ssh-rsa …`.
+    Text(String),
+    /// One per line, `#` begins a comment line.
+    File(PathBuf),
+}
+
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+impl Recipient {
+    pub(super) fn validate(
+        text: &str,
+        span: &Range<usize>,
+        place: &Place<'_>,
+    ) -> Result<Self, ConfigError> {
+        let text = text.trim();
+        if is_public_key(text) {
+            return Ok(Self::Text(text.to_owned()));
+        }
+        if text.is_empty() {
+            return Err(place.invalid(span, "an empty recipient"));
+        }
+        let path = place.resolve(text);
+        // A file that is missing today is told of when it is needed: a listing does without.
+        if path.exists() {
+            for line in read_file(&path)? {
+                refuse_strange(&line, &path)?;
+            }
+        } else if !text.contains('/') && !text.contains('.') {
+            let what = format!(
+                "{text:?} is neither a recipient (age1…, ssh-ed25519 …, ssh-rsa …) nor a file"
+            );
+            return Err(place.invalid(span, what));
+        }
+        Ok(Self::File(path))
+    }
+}
+
+fn is_public_key(text: &str) -> bool {
+    ["age1", "ssh-ed25519 ", "ssh-rsa "]
+        .iter()
+        .any(|start| text.starts_with(start))
+}
+
+/// The file's lines with their numbers, without comments and empty ones.
+fn read_file(path: &Path) -> Result<Vec<(usize, String)>, ConfigError> {
+    let failed = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let meta = std::fs::metadata(path).map_err(failed)?;
+    if !meta.is_file() || meta.len() > MAX_FILE_BYTES {
+        let message = "not a list of recipients";
+        return Err(failed(std::io::Error::other(message)));
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let numbered = text.lines().enumerate();
+    Ok(numbered
+        .map(|(index, line)| (index + 1, line.trim().to_owned()))
+        .filter(|(_, line)| {
+            // `age-keygen` writes the public key as a comment into the identity file: look there too.
+            private_part(line).is_some() || !(line.is_empty() || line.starts_with('#'))
+        })
+        .collect())
+}
+
+fn refuse_strange((line, text): &(usize, String), path: &Path) -> Result<(), ConfigError> {
+    let (file, line) = (path.to_owned(), *line);
+    if let Some(what) = private_part(text) {
+        let what = format!("this is {what}");
+        return Err(ConfigError::Identity { file, line, what });
+    }
+    if !is_public_key(text) {
+        // The text is not repeated: whatever it is, it may be a secret.
+        let what = "not a recipient (age1…, ssh-ed25519 …, ssh-rsa …)".to_owned();
+        return Err(ConfigError::Invalid { file, line, what });
+    }
+    Ok(())
+}
+
+impl Config {
+    /// All recipients, files read now, sorted, each once. Empty is left to the sealer to refuse.
+    pub fn read_recipients(&self) -> Result<Vec<String>, ConfigError> {
+        let mut all = BTreeSet::new();
+        for recipient in &self.recipients {
+            match recipient {
+                Recipient::Text(text) => {
+                    all.insert(text.clone());
+                }
+                Recipient::File(path) => {
+                    for line in read_file(path)? {
+                        refuse_strange(&line, path)?;
+                        all.insert(line.1);
+                    }
+                }
+            }
+        }
+        self.refuse_own_signer(&all)?;
+        Ok(all.into_iter().collect())
+    }
+
+    fn refuse_own_signer(&self, recipients: &BTreeSet<String>) -> Result<(), ConfigError> {
+        let mut public = self.signer.clone().into_os_string();
+        public.push(".pub");
+        let Ok(text) = std::fs::read_to_string(public) else {
+            return Ok(());
+        };
+        let Some(key) = text.split_whitespace().nth(1) else {
+            return Ok(());
+        };
+        if recipients
+            .iter()
+            .any(|r| r.split_whitespace().nth(1) == Some(key))
+        {
+            return Err(ConfigError::Identity {
+                file: self.file.clone(),
+                line: 1,
+                what: "a recipient is the host's own signer".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}

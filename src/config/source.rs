@@ -1,0 +1,362 @@
+//! `[[source]]` tables and the presets that stand for several.
+//!
+//! A snapshot is one tree, so no two sources may write to the same place of it. A source's name
+//! begins its error codes; the places of AtoCore's layout get the names that its procedure uses.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::check::{Place, nearest};
+use super::raw::{RawSnapshots, Text, optional};
+use super::{Check, CommandLine, ConfigError, Source, SourceKind, TreeSource, value};
+use crate::walk::Filter;
+
+/// The name of the snapshot's own record, which no source may take.
+pub(super) const METADATA: &str = "backup-metadata.json";
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Where AtoCore's parts stand in a snapshot, and what its error codes call them.
+const ATOCORE: &[(&str, &str)] = &[
+    ("db/atocore.db", "db"),
+    ("config/project-registry.json", "registry"),
+    ("chroma", "chroma"),
+];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSource {
+    kind: Spanned<String>,
+    path: Option<String>,
+    to: Option<Spanned<String>>,
+    name: Option<Spanned<String>>,
+    owner: Option<Spanned<Text>>,
+    mode: Option<Spanned<Text>>,
+    stage: Option<Spanned<bool>>,
+    exclude: Option<Spanned<Vec<String>>>,
+    one_file_system: Option<Spanned<bool>>,
+    max_file_size: Option<Spanned<Text>>,
+    cachedir_tag: Option<Spanned<bool>>,
+    nobackup: Option<Spanned<bool>>,
+    check: Option<Spanned<String>>,
+    command: Option<RawCommand>,
+    before: Option<RawCommand>,
+    after: Option<RawCommand>,
+    lock: Option<String>,
+    lock_timeout: Option<Spanned<Text>>,
+    timeout: Option<Spanned<Text>>,
+    #[serde(default)]
+    optional: bool,
+    #[serde(default)]
+    on_request: bool,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(untagged)]
+enum RawCommand {
+    Shell(String),
+    Words(Vec<String>),
+}
+
+impl RawCommand {
+    fn line(&self) -> CommandLine {
+        match self {
+            Self::Shell(line) => CommandLine(vec!["/bin/sh".into(), "-c".into(), line.clone()]),
+            Self::Words(words) => CommandLine(words.clone()),
+        }
+    }
+}
+
+/// The preset's sources, then the file's; checked against each other.
+pub(super) fn collect_sources(
+    place: &Place<'_>,
+    snapshots: &RawSnapshots,
+    raw: &[Spanned<RawSource>],
+) -> Result<Vec<Source>, ConfigError> {
+    let mut sources: Vec<Source> = Vec::new();
+    if let Some(preset) = &snapshots.preset {
+        sources = expand_preset(place, snapshots, preset)?;
+    }
+    let preset_sources = sources.len();
+    for spanned in raw {
+        let source = validate(place, spanned)?;
+        let span = spanned.span();
+        // Saying one of the preset's sources in full adjusts it.
+        let adjusted = sources.iter_mut().take(preset_sources);
+        if let Some(adjusted) = adjusted.into_iter().find(|preset| preset.to == source.to) {
+            *adjusted = source;
+            continue;
+        }
+        for earlier in &sources {
+            if overlaps(&earlier.to, &source.to) {
+                let what = format!(
+                    "sources {:?} and {:?} both go to {:?}; give one of them another place with `to = \"…\"`",
+                    earlier.name, source.name, source.to
+                );
+                return Err(place.invalid(&span, what));
+            }
+            if earlier.name == source.name {
+                let what = format!(
+                    "two sources are named {:?}; give one of them another with `name = \"…\"`",
+                    source.name
+                );
+                return Err(place.invalid(&span, what));
+            }
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+fn overlaps(a: &str, b: &str) -> bool {
+    let within = |inner: &str, outer: &str| {
+        let rest = inner.strip_prefix(outer);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    within(a, b) || within(b, a)
+}
+
+fn validate(place: &Place<'_>, spanned: &Spanned<RawSource>) -> Result<Source, ConfigError> {
+    let (raw, span) = (spanned.get_ref(), spanned.span());
+    let kind = kind(place, spanned)?;
+    let to = match (&raw.to, &kind) {
+        (Some(to), _) => to.get_ref().clone(),
+        (None, SourceKind::Command { .. }) => match &raw.name {
+            Some(name) => name.get_ref().clone(),
+            None => return Err(place.invalid(&span, "a command needs a `name` or a `to`")),
+        },
+        (None, SourceKind::Sqlite { path } | SourceKind::Json { path }) => last_name(path),
+        (None, SourceKind::Tree(tree)) => last_name(&tree.path),
+    };
+    let in_place = matches!(&kind, SourceKind::Tree(tree) if !tree.stage);
+    if in_place && (raw.before.is_some() || raw.after.is_some() || raw.lock.is_some()) {
+        let what = "`before`, `after` and `lock` guard the copying; a source with `stage = false` is not copied";
+        return Err(place.invalid(&span, what));
+    }
+    let to_span = raw.to.as_ref().map_or(span, Spanned::span);
+    let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
+    if to.split('/').any(bad) || overlaps(&to, METADATA) {
+        let what = format!("{to:?} is no place within a snapshot; say `to = \"name\"`");
+        return Err(place.invalid(&to_span, what));
+    }
+    let name = match &raw.name {
+        Some(name) => {
+            checked_name(name.get_ref()).map_err(|what| place.invalid(&name.span(), what))?
+        }
+        None => default_name(&to),
+    };
+    Ok(Source {
+        name,
+        kind,
+        to,
+        owner: optional(place, &raw.owner, value::parse_owner)?,
+        mode: optional(place, &raw.mode, value::parse_mode)?,
+        optional: raw.optional,
+        on_request: raw.on_request,
+        before: raw.before.as_ref().map(RawCommand::line),
+        after: raw.after.as_ref().map(RawCommand::line),
+        lock: raw.lock.as_deref().map(|path| place.resolve(path)),
+        lock_timeout: optional(place, &raw.lock_timeout, value::parse_duration)?
+            .unwrap_or(LOCK_TIMEOUT),
+        timeout: optional(place, &raw.timeout, value::parse_duration)?.unwrap_or(COMMAND_TIMEOUT),
+    })
+}
+
+fn kind(place: &Place<'_>, spanned: &Spanned<RawSource>) -> Result<SourceKind, ConfigError> {
+    const KINDS: &[&str] = &["sqlite", "json", "tree", "command", "atocore"];
+    let (raw, span) = (spanned.get_ref(), spanned.span());
+    let name = raw.kind.get_ref().as_str();
+    let path = || match &raw.path {
+        Some(path) => Ok(place.resolve(path)),
+        None => Err(place.invalid(&span, format!("a source of kind {name:?} needs a `path`"))),
+    };
+    if !KINDS.contains(&name) {
+        let near = super::near(nearest(name, KINDS));
+        let what = format!("{name:?} is no kind of source{near}");
+        return Err(place.invalid(&raw.kind.span(), what));
+    }
+    refuse_misplaced(place, raw, name)?;
+    match (name, &raw.command) {
+        ("command", Some(command)) if !command.line().0.is_empty() => Ok(SourceKind::Command {
+            command: command.line(),
+        }),
+        ("command", _) => Err(place.invalid(&span, "a source of kind \"command\" needs a `command`")),
+        ("sqlite", _) => Ok(SourceKind::Sqlite { path: path()? }),
+        ("json", _) => Ok(SourceKind::Json { path: path()? }),
+        ("tree", _) => tree(place, raw, path()?),
+        _ => Err(place.invalid(
+            &raw.kind.span(),
+            "kind \"atocore\" (asking a running AtoCore) needs a later version; use preset = \"atocore\"",
+        )),
+    }
+}
+
+/// A key that would have no effect is a misunderstanding.
+fn refuse_misplaced(place: &Place<'_>, raw: &RawSource, kind: &str) -> Result<(), ConfigError> {
+    let of_trees = [
+        ("stage", raw.stage.as_ref().map(Spanned::span)),
+        ("exclude", raw.exclude.as_ref().map(Spanned::span)),
+        (
+            "one_file_system",
+            raw.one_file_system.as_ref().map(Spanned::span),
+        ),
+        (
+            "max_file_size",
+            raw.max_file_size.as_ref().map(Spanned::span),
+        ),
+        ("cachedir_tag", raw.cachedir_tag.as_ref().map(Spanned::span)),
+        ("nobackup", raw.nobackup.as_ref().map(Spanned::span)),
+        ("check", raw.check.as_ref().map(Spanned::span)),
+    ];
+    let of_files = [
+        ("owner", raw.owner.as_ref().map(Spanned::span)),
+        ("mode", raw.mode.as_ref().map(Spanned::span)),
+    ];
+    let misplaced = if kind == "tree" {
+        &of_files[..]
+    } else {
+        &of_trees[..]
+    };
+    for (key, span) in misplaced {
+        if let Some(span) = span {
+            let what = format!("{key:?} means nothing to a source of kind {kind:?}");
+            return Err(place.invalid(span, what));
+        }
+    }
+    Ok(())
+}
+
+fn tree(
+    place: &Place<'_>,
+    raw: &RawSource,
+    path: std::path::PathBuf,
+) -> Result<SourceKind, ConfigError> {
+    let said = |value: &Option<Spanned<bool>>, default| {
+        value.as_ref().map_or(default, |value| *value.get_ref())
+    };
+    let filter = Filter {
+        excludes: raw
+            .exclude
+            .as_ref()
+            .map_or(Vec::new(), |lines| lines.get_ref().clone()),
+        one_file_system: said(&raw.one_file_system, false),
+        max_file_bytes: optional(place, &raw.max_file_size, value::parse_size)?,
+        cachedir_tag: said(&raw.cachedir_tag, true),
+        nobackup: said(&raw.nobackup, true),
+        hollow: Vec::new(),
+    };
+    if let Err(e) = filter.check() {
+        let span = raw.exclude.as_ref().map_or(0..0, Spanned::span);
+        return Err(place.invalid(&span, e.to_string()));
+    }
+    let check = match raw
+        .check
+        .as_ref()
+        .map(|check| (check.get_ref().as_str(), check.span()))
+    {
+        None | Some(("report", _)) => Check::Report,
+        Some(("strict", _)) => Check::Strict,
+        Some((other, span)) => {
+            let what = format!("check is \"strict\" or \"report\", not {other:?}");
+            return Err(place.invalid(&span, what));
+        }
+    };
+    let stage = said(&raw.stage, true);
+    if check == Check::Strict && !stage {
+        let span = raw.check.as_ref().map_or(0..0, Spanned::span);
+        let what = "check = \"strict\" needs a staged copy to check; remove `stage = false`";
+        return Err(place.invalid(&span, what));
+    }
+    Ok(SourceKind::Tree(TreeSource {
+        path,
+        stage,
+        filter,
+        check,
+    }))
+}
+
+fn last_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn checked_name(name: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
+        return Err(format!("{name:?} is no name: use A-Z a-z 0-9 _ - ."));
+    }
+    Ok(name.to_owned())
+}
+
+fn default_name(to: &str) -> String {
+    if let Some((_, name)) = ATOCORE.iter().find(|(place, _)| *place == to) {
+        return (*name).to_owned();
+    }
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' {
+            c
+        } else {
+            '_'
+        }
+    };
+    to.chars().map(plain).collect()
+}
+
+fn expand_preset(
+    place: &Place<'_>,
+    snapshots: &RawSnapshots,
+    preset: &Spanned<String>,
+) -> Result<Vec<Source>, ConfigError> {
+    if preset.get_ref() != "atocore" {
+        let what = format!(
+            "there is no preset {:?}, only \"atocore\"",
+            preset.get_ref()
+        );
+        return Err(place.invalid(&preset.span(), what));
+    }
+    let Some(root) = &snapshots.root else {
+        let what = "preset \"atocore\" needs `root`, the directory that holds data/ and config/";
+        return Err(place.invalid(&preset.span(), what));
+    };
+    let root = place.resolve(root);
+    let source = |index: usize, kind| Source {
+        name: ATOCORE[index].1.to_owned(),
+        kind,
+        to: ATOCORE[index].0.to_owned(),
+        owner: None,
+        mode: None,
+        optional: false,
+        on_request: false,
+        before: None,
+        after: None,
+        lock: None,
+        lock_timeout: LOCK_TIMEOUT,
+        timeout: COMMAND_TIMEOUT,
+    };
+    let database = root.join("data/db/atocore.db");
+    let registry = root.join("config/project-registry.json");
+    let chroma = TreeSource {
+        path: root.join("data/chroma"),
+        stage: true,
+        filter: Filter::everything(),
+        check: Check::Strict,
+    };
+    Ok(vec![
+        Source {
+            owner: Some((1000, 1000)),
+            mode: Some(0o600),
+            ..source(0, SourceKind::Sqlite { path: database })
+        },
+        Source {
+            mode: Some(0o644),
+            optional: true,
+            ..source(1, SourceKind::Json { path: registry })
+        },
+        Source {
+            on_request: !snapshots.include_chroma,
+            ..source(2, SourceKind::Tree(chroma))
+        },
+    ])
+}

@@ -1,0 +1,71 @@
+//! Small values with a unit: sizes, durations, owners, modes.
+
+use std::time::Duration;
+
+const SIZE_UNITS: &[(&str, u64)] = &[
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("k", 1 << 10),
+    ("m", 1 << 20),
+    ("g", 1 << 30),
+    ("t", 1 << 40),
+    ("b", 1),
+    ("", 1),
+];
+const TIME_UNITS: &[(&str, u64)] = &[
+    ("s", 1),
+    ("m", 60),
+    ("min", 60),
+    ("h", 3600),
+    ("d", 86_400),
+    ("", 1),
+];
+
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number: u64 = text.get(..digits)?.parse().ok()?;
+    let unit = text.get(digits..)?.trim().to_ascii_lowercase();
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    number.checked_mul(*factor)
+}
+
+/// Bytes of `64MiB`, `1 GB`, `4096`; a bare `M` is 1024², as dd has it.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    with_unit(text, SIZE_UNITS).ok_or_else(|| format!("{text:?} is not a size like \"64MiB\""))
+}
+
+/// `90s`, `10m`, `1h`, `2d`, or bare seconds.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let seconds = with_unit(text, TIME_UNITS);
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("{text:?} is not a duration like \"30s\" or \"1h\""))
+}
+
+/// Numeric, as a snapshot must not depend on this machine's names.
+pub(super) fn parse_owner(text: &str) -> Result<(u32, u32), String> {
+    let parsed = text
+        .split_once(':')
+        .and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+    parsed.ok_or_else(|| format!("{text:?} is not an owner like \"1000:1000\""))
+}
+
+pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|m| *m <= 0o7777);
+    mode.ok_or_else(|| format!("{text:?} is not a mode like \"0600\""))
+}
+
+pub(super) fn parse_cron(text: &str) -> Result<croner::Cron, String> {
+    croner::parser::CronParser::builder()
+        .seconds(croner::parser::Seconds::Disallowed)
+        .build()
+        .parse(text)
+        .map_err(|e| format!("{text:?} is not a cron line like \"0 6 * * *\" (UTC): {e}"))
+}

@@ -1,0 +1,107 @@
+//! The configuration that `init` writes: short, commented, and read back by this module.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// What a new configuration says.
+#[derive(Debug, Clone, Default)]
+pub struct NewConfig {
+    pub host: String,
+    /// Recipients or paths of recipient files.
+    pub recipients: Vec<String>,
+    pub signer: PathBuf,
+    pub state: PathBuf,
+    pub snapshots_dir: Option<PathBuf>,
+    /// Name and URL.
+    pub targets: Vec<(String, String)>,
+    /// Read in place.
+    pub trees: Vec<PathBuf>,
+    pub excludes: Vec<String>,
+    /// With its root.
+    pub preset: Option<(String, PathBuf)>,
+    /// A cron line, UTC.
+    pub schedule: Option<String>,
+}
+
+/// The text of a new `sealift.toml`.
+pub fn render_new(new: &NewConfig) -> String {
+    let mut text =
+        String::from("# Sealift's configuration; docs/operations.md explains every key.\n");
+    let recipients: Vec<String> = new.recipients.iter().map(|r| quoted(r)).collect();
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "host = {}", quoted(&new.host));
+    text.push_str("# Public keys, or files of them. Identities never belong on this machine.\n");
+    let _ = writeln!(text, "recipients = [{}]", recipients.join(", "));
+    text.push_str("# Signs the manifests; readers pin its public half.\n");
+    let _ = writeln!(text, "signer = {}", path(&new.signer));
+    let _ = writeln!(text, "state = {}", path(&new.state));
+    if new.snapshots_dir.is_some() || new.preset.is_some() {
+        text.push_str("\n[snapshots]\n");
+        if let Some(dir) = &new.snapshots_dir {
+            let _ = writeln!(text, "dir = {}", path(dir));
+        }
+        if let Some((preset, root)) = &new.preset {
+            let _ = writeln!(text, "preset = {}", quoted(preset));
+            let _ = writeln!(text, "root = {}", path(root));
+            text.push_str(
+                "# include_chroma = true     # with every snapshot, not only on --include chroma\n",
+            );
+        }
+    }
+    let mut taken = std::collections::BTreeSet::new();
+    for tree in &new.trees {
+        text.push_str("\n[[source]]\nkind = \"tree\"\n");
+        let _ = writeln!(text, "path = {}", path(tree));
+        text.push_str("stage = false               # read in place, not copied first\n");
+        let name = tree.file_name().unwrap_or_default().to_string_lossy();
+        let name = if name.is_empty() { "root".into() } else { name };
+        let place = (1..)
+            .map(|n| {
+                if n == 1 {
+                    name.to_string()
+                } else {
+                    format!("{name}-{n}")
+                }
+            })
+            .find(|place| taken.insert(place.clone()))
+            .unwrap_or_default();
+        let _ = writeln!(text, "to = {}", quoted(&place));
+        if !new.excludes.is_empty() {
+            let lines: Vec<String> = new.excludes.iter().map(|line| quoted(line)).collect();
+            let _ = writeln!(text, "exclude = [{}]", lines.join(", "));
+        }
+    }
+    for (name, url) in &new.targets {
+        let (name, url) = (quoted(name), quoted(url));
+        let _ = writeln!(text, "\n[[target]]\nname = {name}\nurl = {url}");
+    }
+    text.push_str("\n[retention]\ndaily = 7\nweekly = 4\nmonthly = 6\n");
+    if let Some(line) = &new.schedule {
+        let _ = writeln!(
+            text,
+            "\n[schedule]\nbackup = {}     # cron, UTC",
+            quoted(line)
+        );
+    }
+    text
+}
+
+fn path(path: &std::path::Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+/// A basic TOML string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
