@@ -212,7 +212,7 @@ impl<'a> Pusher<'a> {
 }
 
 /// What the first push leaves beside the archives (docs/format.md; DESIGN 3.5).
-fn recovery_files() -> Vec<(ObjectKey, Bytes)> {
+pub fn recovery_files() -> Vec<(ObjectKey, Bytes)> {
     vec![
         (ObjectKey::fixed("RECOVER.md"), Bytes::from_static(RECOVER_MD)),
         (ObjectKey::fixed("recover-v1.py"), Bytes::from_static(RECOVER_PY)),

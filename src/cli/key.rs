@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use age::secrecy::{ExposeSecret as _, SecretString};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -14,7 +13,7 @@ use super::output;
 use super::terminal::TerminalPrompt;
 use crate::ids::Hash;
 use crate::packer::seal::Recipients;
-use crate::restore::open::{self, FilePrompt, Identities, Prompt};
+use crate::restore::open::{self, ExposeSecret as _, FilePrompt, Identities, Prompt, SecretString};
 
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {

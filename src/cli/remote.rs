@@ -11,7 +11,7 @@ use crate::config::{Config, TargetConfig};
 use crate::ids::HostName;
 use crate::manifest::chain::Chain;
 use crate::manifest::signature::{AllowedSigner, Signer, Trust};
-use crate::repository::HostFolder;
+use crate::repository::{self, HostFolder};
 use crate::target::{self, TargetSpec};
 
 const DEFAULT_CONCURRENCY: usize = 4;
@@ -108,7 +108,7 @@ impl RemoteArgs {
         if let Some(host) = &self.host {
             return Ok(host.clone());
         }
-        let hosts = HostFolder::hosts(target).await?;
+        let hosts = repository::hosts(target).await?;
         match hosts.as_slice() {
             [only] => Ok(only.clone()),
             [] => Err(Failure::from_error(format!("no host's backups are on {}", target.label()))

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use age::secrecy::SecretString;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output;
 use crate::agent::Reporter;
 use crate::packer::PackProgress;
-use crate::restore::{Progress, Prompt};
+use crate::restore::Progress;
+use crate::restore::open::{Prompt, SecretString};
 
 /// Asks on the terminal, if there is one.
 #[derive(Debug, Default)]

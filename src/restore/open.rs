@@ -11,6 +11,7 @@ mod prompt;
 
 pub use identity::{Identities, IdentityError, generate, recipients_of, seal_with_passphrase};
 pub use join::{JoinError, open_to_tar};
+pub use age::secrecy::ExposeSecret;
 pub use prompt::{FilePrompt, PASSPHRASE_FILE, Prompt, SecretString};
 
 use std::io::{self, BufRead, BufReader, Read};
