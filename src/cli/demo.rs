@@ -15,9 +15,9 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::Context;
 use super::failure::{Failure, Outcome};
 use super::output::{self, size};
-use super::Context;
 use crate::restore::open::{Identities, Prompt, SecretString, opens};
 use crate::walk::{Filter, Walked, walk};
 use deployment::{Deployment, check_database};
@@ -42,7 +42,10 @@ pub fn run(_context: &Context, args: &DemoArgs) -> Result<Outcome, Failure> {
         output::print_line(format_args!("\nkept: {}", kept.display()))?;
     }
     told?;
-    output::print_line(format_args!("\nall of it in {}", output::duration(started.elapsed())))?;
+    output::print_line(format_args!(
+        "\nall of it in {}",
+        output::duration(started.elapsed())
+    ))?;
     Ok(Outcome::Complete)
 }
 
@@ -71,28 +74,65 @@ impl Story {
         say("\nThe server is set up, and backs up to an off-site folder.")?;
         let target = format!("file://{}", self.dir.join("off-site").display());
         let init = self.sealift([
-            "--config", "server/sealift.toml", "init", "--host", "dalidou", "--recipient", recipient,
-            "--target", &target, "--preset", "atocore", "--root", "server/atocore",
+            "--config",
+            "server/sealift.toml",
+            "init",
+            "--host",
+            "dalidou",
+            "--recipient",
+            recipient,
+            "--target",
+            &target,
+            "--preset",
+            "atocore",
+            "--root",
+            "server/atocore",
         ])?;
-        let signer = init.split_whitespace().find(|word| word.starts_with("SHA256:"));
-        let signer = signer.ok_or_else(|| Failure::from_error("init printed no signer"))?.to_owned();
-        let backup = ["--config", "server/sealift.toml", "backup", "--include", "chroma"];
+        let signer = init
+            .split_whitespace()
+            .find(|word| word.starts_with("SHA256:"));
+        let signer = signer
+            .ok_or_else(|| Failure::from_error("init printed no signer"))?
+            .to_owned();
+        let backup = [
+            "--config",
+            "server/sealift.toml",
+            "backup",
+            "--include",
+            "chroma",
+        ];
         self.sealift(backup)?;
         let first = tree_bytes(&self.dir.join("off-site"))?;
 
         deployment.live_a_day()?;
-        say("\nA day goes by: half a percent of the rows and vectors change. Only changed pages travel.")?;
+        say(
+            "\nA day goes by: half a percent of the rows and vectors change. Only changed pages travel.",
+        )?;
         self.sealift(backup)?;
         let second = tree_bytes(&self.dir.join("off-site"))? - first;
-        say(format_args!("  off-site: {} for the first push, {} for the second", size(first), size(second)))?;
+        say(format_args!(
+            "  off-site: {} for the first push, {} for the second",
+            size(first),
+            size(second)
+        ))?;
         writer.stop()?;
 
         self.try_every_file_as_a_key()?;
 
-        say("\nThe server burns down. On a fresh machine, with the identity and the signer's fingerprint:")?;
+        say(
+            "\nThe server burns down. On a fresh machine, with the identity and the signer's fingerprint:",
+        )?;
         self.sealift([
-            "restore", "latest", "--from", &target, "--identity", "key-holder/key.txt", "--signer", &signer,
-            "--to", "fresh-machine/atocore",
+            "restore",
+            "latest",
+            "--from",
+            &target,
+            "--identity",
+            "key-holder/key.txt",
+            "--signer",
+            &signer,
+            "--to",
+            "fresh-machine/atocore",
         ])?;
         self.compare(&self.dir.join("fresh-machine/atocore"))?;
         self.with_stock_tools(&signer)
@@ -112,20 +152,36 @@ impl Story {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        let arguments: Vec<OsString> = arguments.into_iter().map(|a| a.as_ref().to_owned()).collect();
-        let shown: Vec<String> = arguments.iter().map(|a| self.shorten(&a.to_string_lossy())).collect();
+        let arguments: Vec<OsString> = arguments
+            .into_iter()
+            .map(|a| a.as_ref().to_owned())
+            .collect();
+        let shown: Vec<String> = arguments
+            .iter()
+            .map(|a| self.shorten(&a.to_string_lossy()))
+            .collect();
         say(format_args!("  $ {name} {}", shown.join(" ")))?;
         let mut command = Command::new(program);
-        command.args(&arguments).current_dir(&self.dir).stdin(Stdio::null()).env("HOME", &self.dir);
+        command
+            .args(&arguments)
+            .current_dir(&self.dir)
+            .stdin(Stdio::null())
+            .env("HOME", &self.dir);
         for (variable, _) in std::env::vars_os() {
             if variable.to_string_lossy().starts_with("SEALIFT_") {
                 command.env_remove(variable);
             }
         }
         let done = command.output()?;
-        let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        let (out, err) = (
+            String::from_utf8_lossy(&done.stdout),
+            String::from_utf8_lossy(&done.stderr),
+        );
         if !done.status.success() {
-            return Err(Failure::from_error(format!("{name} ended with {}: {err}", done.status)));
+            return Err(Failure::from_error(format!(
+                "{name} ended with {}: {err}",
+                done.status
+            )));
         }
         for line in out.lines() {
             say(format_args!("    {}", self.shorten(line)))?;
@@ -148,13 +204,20 @@ impl Story {
         let sealed = fs::read(archive)?;
         let prompt: Arc<dyn Prompt> = Arc::new(Silent);
         let mut tried = 0;
-        for place in ["server/sealift.toml", "server/sealift.signer", "server/sealift.state"] {
+        for place in [
+            "server/sealift.toml",
+            "server/sealift.signer",
+            "server/sealift.state",
+        ] {
             for path in files(&self.dir.join(place))? {
                 tried += 1;
                 if let Ok(identities) = Identities::load(&[path.clone()], &prompt)
                     && opens(&identities, &sealed)
                 {
-                    return Err(Failure::from_error(format!("{} opens a backup", path.display())));
+                    return Err(Failure::from_error(format!(
+                        "{} opens a backup",
+                        path.display()
+                    )));
                 }
             }
         }
@@ -170,7 +233,9 @@ impl Story {
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<Result<_, _>>()?;
         stamps.sort();
-        let original = stamps.pop().ok_or_else(|| Failure::from_error("the server has no snapshot"))?;
+        let original = stamps
+            .pop()
+            .ok_or_else(|| Failure::from_error("the server has no snapshot"))?;
         let compared = same_trees(&original, restored)?;
         let accounts = check_database(&restored.join("db/atocore.db"))?;
         say(format_args!(
@@ -187,14 +252,23 @@ impl Story {
             .filter(|tool| !is_on_path(tool))
             .collect();
         if !missing.is_empty() {
-            return say(format_args!("  (not shown: {} not installed here)", missing.join(", ")));
+            return say(format_args!(
+                "  (not shown: {} not installed here)",
+                missing.join(", ")
+            ));
         }
         self.command(
             "python3",
             Path::new("python3"),
             [
-                "key-holder/recover.py", "off-site/dalidou", "--identity", "key-holder/key.txt", "--signer",
-                signer, "--to", "fresh-machine/by-hand",
+                "key-holder/recover.py",
+                "off-site/dalidou",
+                "--identity",
+                "key-holder/key.txt",
+                "--signer",
+                signer,
+                "--to",
+                "fresh-machine/by-hand",
             ],
         )?;
         let (one, other) = ("fresh-machine/atocore", "fresh-machine/by-hand");
@@ -250,7 +324,10 @@ fn tree_bytes(dir: &Path) -> Result<u64, Failure> {
 fn same_trees(one: &Path, other: &Path) -> Result<usize, Failure> {
     let (a, b) = (files(one)?, files(other)?);
     let relative = |paths: &[PathBuf], base: &Path| -> Vec<PathBuf> {
-        paths.iter().filter_map(|path| path.strip_prefix(base).ok().map(Path::to_owned)).collect()
+        paths
+            .iter()
+            .filter_map(|path| path.strip_prefix(base).ok().map(Path::to_owned))
+            .collect()
     };
     if relative(&a, one) != relative(&b, other) {
         return Err(Failure::from_error("the restored tree has other files"));
@@ -259,7 +336,11 @@ fn same_trees(one: &Path, other: &Path) -> Result<usize, Failure> {
         let (left, right) = (fs::metadata(a)?, fs::metadata(b)?);
         let look = |meta: &fs::Metadata| (meta.mode(), meta.mtime(), meta.mtime_nsec(), meta.len());
         if look(&left) != look(&right) || fs::read(a)? != fs::read(b)? {
-            return Err(Failure::from_error(format!("{} differs from {}", b.display(), a.display())));
+            return Err(Failure::from_error(format!(
+                "{} differs from {}",
+                b.display(),
+                a.display()
+            )));
         }
     }
     Ok(a.len())

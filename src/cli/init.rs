@@ -76,25 +76,27 @@ impl Places {
                 state,
             });
         }
-        let stem = config.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = config
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         Ok(Self {
             config,
             signer: format!("{stem}.signer").into(),
             state: format!("{stem}.state").into(),
         })
     }
-
-    fn signer_path(&self) -> PathBuf {
-        let base = self.config.parent().unwrap_or(Path::new("/"));
-        base.join(&self.signer)
-    }
 }
 
 pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome, Failure> {
     let places = Places::of(context)?;
     if places.config.symlink_metadata().is_ok() {
-        return Err(Failure::usage(format!("{} exists already; nothing was changed", places.config.display()))
-            .hint("edit it, or give another path with --config"));
+        return Err(Failure::usage(format!(
+            "{} exists already; nothing was changed",
+            places.config.display()
+        ))
+        .hint("edit it, or give another path with --config"));
     }
     let text = render(args, &places)?;
     let config = Config::parse(&text, &places.config).map_err(Failure::usage)?;
@@ -167,17 +169,19 @@ fn host_name() -> Result<String, Failure> {
 fn targets(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
     let mut targets: Vec<(String, String)> = Vec::new();
     for text in texts {
-        let named = text.split_once('=').filter(|(name, _)| {
-            !name.is_empty() && !name.contains(['/', ':', '.'])
-        });
+        let named = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty() && !name.contains(['/', ':', '.']));
         let (name, url) = named.map_or((None, text.as_str()), |(name, url)| (Some(name), url));
         let url = match url.contains("://") {
             true => url.to_owned(),
             false => {
                 let path = std::path::absolute(url)?;
                 let url = url::Url::from_file_path(&path);
-                url.map_err(|()| Failure::usage(format!("{} is no path for a target", path.display())))?
-                    .to_string()
+                url.map_err(|()| {
+                    Failure::usage(format!("{} is no path for a target", path.display()))
+                })?
+                .to_string()
             }
         };
         let scheme = url.split("://").next().unwrap_or_default();
@@ -238,8 +242,16 @@ fn list_signer(config: &Config, signer: &Signer) -> Result<(), Failure> {
         return Ok(());
     }
     let failed = |error| Failure::from_error(format!("cannot write {}: {error}", path.display()));
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
-    let gap = if there.is_empty() || there.ends_with('\n') { "" } else { "\n" };
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(failed)?;
+    let gap = if there.is_empty() || there.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
     writeln!(file, "{gap}{line}").map_err(failed)?;
     file.sync_all().map_err(failed)?;
     Ok(fs::sync_parent(&path)?)
@@ -282,7 +294,8 @@ async fn probe(config: &Config, folder: &HostFolder) -> Option<String> {
 }
 
 async fn occupied(config: &Config, folder: &HostFolder, count: usize) -> String {
-    let trust = remote::own_trust(config).unwrap_or(Trust::AllowedSigners(Vec::<AllowedSigner>::new()));
+    let trust =
+        remote::own_trust(config).unwrap_or(Trust::AllowedSigners(Vec::<AllowedSigner>::new()));
     match folder.chain(&trust).await {
         Ok(_) => format!(
             "it holds {count} snapshots of {} by this signer already; if this machine takes over, run `sealift adopt`",
@@ -336,10 +349,14 @@ fn print(
     for (name, problem) in probes {
         match problem {
             None => output::print_line(format_args!("target   {name}: reads and writes"))?,
-            Some(problem) => output::print_line(format_args!("target   {name}: ATTENTION: {problem}"))?,
+            Some(problem) => {
+                output::print_line(format_args!("target   {name}: ATTENTION: {problem}"))?
+            }
         }
     }
-    let explicit = context.config.as_ref().map_or(String::new(), |path| format!("--config {} ", path.display()));
+    let explicit = context.config.as_ref().map_or(String::new(), |path| {
+        format!("--config {} ", path.display())
+    });
     context.note(format_args!("next: sealift {explicit}backup"));
     Ok(())
 }
@@ -350,7 +367,12 @@ mod tests {
 
     #[test]
     fn targets_get_names_and_urls() {
-        let texts = ["/backups", "s3://bucket/a", "s3://bucket/b=c", "off=https://dav.example.org/x"];
+        let texts = [
+            "/backups",
+            "s3://bucket/a",
+            "s3://bucket/b=c",
+            "off=https://dav.example.org/x",
+        ];
         let found = targets(&texts.map(String::from)).unwrap();
         let expected = [
             ("folder", "file:///backups"),

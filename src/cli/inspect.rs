@@ -68,7 +68,12 @@ fn list_remote(context: &Context, args: &RemoteArgs) -> Result<Outcome, Failure>
                 })
             })
             .collect();
-        let findings: Vec<String> = remote.chain.findings.iter().map(ToString::to_string).collect();
+        let findings: Vec<String> = remote
+            .chain
+            .findings
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         output::print_json(&json!({ "snapshots": rows, "findings": findings }))?;
     } else {
         let rows: Vec<Vec<String>> = snapshots
@@ -127,7 +132,10 @@ fn list_local(context: &Context, config: &Config) -> Result<Outcome, Failure> {
         }
     }
     if context.json {
-        let rows: Vec<_> = rows.iter().map(|(stamp, row)| row_json(config, *stamp, row)).collect();
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(stamp, row)| row_json(config, *stamp, row))
+            .collect();
         output::print_json(&json!({
             "backup_dir": config.snapshots_dir.display().to_string(), "backups": rows,
         }))?;
@@ -138,7 +146,10 @@ fn list_local(context: &Context, config: &Config) -> Result<Outcome, Failure> {
     }
     let mut header = vec!["STAMP", "SEQUENCE", "SIZE", "NEW", "HERE"];
     header.extend(config.targets.iter().map(|target| target.name.as_str()));
-    let cells: Vec<Vec<String>> = rows.iter().map(|(stamp, row)| row_cells(config, *stamp, row)).collect();
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|(stamp, row)| row_cells(config, *stamp, row))
+        .collect();
     output::write_stdout(output::table(&header, &cells).as_bytes())?;
     Ok(Outcome::Complete)
 }
@@ -188,8 +199,10 @@ fn row_json(config: &Config, stamp: Stamp, row: &Row) -> serde_json::Value {
 pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
     if args.identity.is_empty() {
         if args.remote.from.is_some() || args.remote.target.is_some() {
-            return Err(Failure::usage("what is in a snapshot on a target is sealed")
-                .hint("give the key holder's identity with --identity FILE"));
+            return Err(
+                Failure::usage("what is in a snapshot on a target is sealed")
+                    .hint("give the key holder's identity with --identity FILE"),
+            );
         }
         return ls_local(context, args);
     }
@@ -203,7 +216,10 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
         Ok::<_, Failure>(entries)
     })?;
     let wanted = wanted(args);
-    let mut shown = entries.iter().filter(|entry| is_below(&entry.path, &wanted)).peekable();
+    let mut shown = entries
+        .iter()
+        .filter(|entry| is_below(&entry.path, &wanted))
+        .peekable();
     if shown.peek().is_none() && !wanted.is_empty() {
         return Err(nothing_there(&wanted));
     }
@@ -221,7 +237,10 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
 
 fn wanted(args: &LsArgs) -> Vec<u8> {
     let path = args.path.as_deref().unwrap_or_default();
-    path.trim_start_matches("./").trim_matches('/').as_bytes().to_vec()
+    path.trim_start_matches("./")
+        .trim_matches('/')
+        .as_bytes()
+        .to_vec()
 }
 
 fn is_below(path: &[u8], wanted: &[u8]) -> bool {
@@ -245,7 +264,11 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
             Walked::Found(found) if is_below(&found.rel, &wanted) => rows.push(found),
             Walked::Found(_) => {}
             Walked::Skipped(skipped) => {
-                eprintln!("skipped: {}: {}", printable(skipped.path.as_bytes()), skipped.reason);
+                eprintln!(
+                    "skipped: {}: {}",
+                    printable(skipped.path.as_bytes()),
+                    skipped.reason
+                );
             }
         }
     }
@@ -278,7 +301,11 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
             printable(&found.rel),
         ))?;
     }
-    for source in config.sources.iter().filter(|source| status::is_in_place(source)) {
+    for source in config
+        .sources
+        .iter()
+        .filter(|source| status::is_in_place(source))
+    {
         context.note(format_args!(
             "{} is read in place and not copied here: look on a target, with --identity",
             source.to
@@ -342,7 +369,12 @@ mod tests {
 
     #[test]
     fn permissions_read_as_ls_shows_them() {
-        for (mode, text) in [(0o644, "rw-r--r--"), (0o4755, "rwsr-xr-x"), (0o1777, "rwxrwxrwt"), (0o2640, "rw-r-S---")] {
+        for (mode, text) in [
+            (0o644, "rw-r--r--"),
+            (0o4755, "rwsr-xr-x"),
+            (0o1777, "rwxrwxrwt"),
+            (0o2640, "rw-r-S---"),
+        ] {
             assert_eq!(permissions(mode), text);
         }
     }

@@ -69,7 +69,9 @@ impl RemoteArgs {
                 })?;
                 let named = self.choose(&config)?;
                 let host = self.host.clone().unwrap_or_else(|| config.host.clone());
-                let own = (host == config.host).then(|| own_trust(&config)).transpose()?;
+                let own = (host == config.host)
+                    .then(|| own_trust(&config))
+                    .transpose()?;
                 (named.target, host, own)
             }
         };
@@ -94,7 +96,10 @@ impl RemoteArgs {
         let chosen = match &self.target {
             Some(name) => config.target(name).ok_or_else(|| {
                 let names: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
-                Failure::usage(format!("no target is named {name}; there are: {}", names.join(", ")))
+                Failure::usage(format!(
+                    "no target is named {name}; there are: {}",
+                    names.join(", ")
+                ))
             })?,
             None => config
                 .targets
@@ -111,8 +116,10 @@ impl RemoteArgs {
         let hosts = repository::hosts(target).await?;
         match hosts.as_slice() {
             [only] => Ok(only.clone()),
-            [] => Err(Failure::from_error(format!("no host's backups are on {}", target.label()))
-                .hint("check the URL: it is the folder that holds the host's folder")),
+            [] => Err(
+                Failure::from_error(format!("no host's backups are on {}", target.label()))
+                    .hint("check the URL: it is the folder that holds the host's folder"),
+            ),
             several => {
                 let names: Vec<&str> = several.iter().map(HostName::as_str).collect();
                 Err(Failure::usage(format!(

@@ -103,7 +103,10 @@ fn announce(context: &Context, plan: &RestorePlan) {
         size(plan.bytes),
     ));
     if plan.replaces {
-        context.note(format_args!("{} is not empty: it will be moved aside", plan.to.display()));
+        context.note(format_args!(
+            "{} is not empty: it will be moved aside",
+            plan.to.display()
+        ));
     }
 }
 
@@ -123,10 +126,17 @@ fn print_plan(context: &Context, plan: &RestorePlan) -> Result<Outcome, Failure>
     Ok(Outcome::Complete)
 }
 
-fn print_report(context: &Context, report: &RestoreReport, started: Instant) -> Result<Outcome, Failure> {
+fn print_report(
+    context: &Context,
+    report: &RestoreReport,
+    started: Instant,
+) -> Result<Outcome, Failure> {
     for skipped in &report.skipped_in_snapshot {
         let path = output::printable(skipped.path.as_bytes());
-        eprintln!("warning: the snapshot itself lacks {path}: {}", skipped.reason);
+        eprintln!(
+            "warning: the snapshot itself lacks {path}: {}",
+            skipped.reason
+        );
     }
     for path in &report.torn {
         let path = output::printable(path.as_bytes());
@@ -159,7 +169,10 @@ fn print_report(context: &Context, report: &RestoreReport, started: Instant) -> 
             },
         ))?;
         if let Some(aside) = &report.moved_aside {
-            output::print_line(format_args!("what was there before is in {}", aside.display()))?;
+            output::print_line(format_args!(
+                "what was there before is in {}",
+                aside.display()
+            ))?;
         }
     }
     let flawless = report.skipped_in_snapshot.is_empty()

@@ -70,7 +70,9 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Outcome, Failure> {
         true => print_json(&config, &healths, &run)?,
         false => print(&config, &healths, &run)?,
     }
-    let well = healths.iter().all(|health| health.problems.is_empty() && health.newest.is_some());
+    let well = healths
+        .iter()
+        .all(|health| health.problems.is_empty() && health.newest.is_some());
     Ok(match well && !failed_run && !healths.is_empty() {
         true => Outcome::Complete,
         false => Outcome::Partial,
@@ -94,7 +96,9 @@ fn remembered(
         problems: Vec::new(),
     };
     let Some(catalog) = catalog else {
-        health.problems.push("nothing was ever pushed from here".to_owned());
+        health
+            .problems
+            .push("nothing was ever pushed from here".to_owned());
         return Ok(health);
     };
     for snapshot in catalog.snapshots()? {
@@ -102,7 +106,10 @@ fn remembered(
         health.behind += usize::from(state.is_none());
     }
     if health.behind > 0 {
-        let text = format!("{} snapshots behind; the next backup ships them", health.behind);
+        let text = format!(
+            "{} snapshots behind; the next backup ships them",
+            health.behind
+        );
         health.problems.push(text);
     }
     if let Some((stamp, _)) = catalog.last_publication(&target.name)? {
@@ -123,12 +130,16 @@ fn age(
     now: DateTime<Utc>,
 ) {
     health.age_seconds = Some((now - made).num_seconds());
-    health.problems.retain(|problem| !problem.starts_with(STALE));
+    health
+        .problems
+        .retain(|problem| !problem.starts_with(STALE));
     if let Some(due) = promised.or_else(|| config.schedule.next_by(made))
         && due < now
     {
         let due = due.format("%Y-%m-%d %H:%M");
-        health.problems.push(format!("{STALE}: the next snapshot was due by {due} UTC"));
+        health
+            .problems
+            .push(format!("{STALE}: the next snapshot was due by {due} UTC"));
     }
 }
 
@@ -163,14 +174,18 @@ async fn examine(
     health: &mut Health,
 ) -> Result<(), RepositoryError> {
     let chain = folder.chain(trust).await?;
-    health.problems.extend(chain.findings.iter().map(ToString::to_string));
+    health
+        .problems
+        .extend(chain.findings.iter().map(ToString::to_string));
     let Some(newest) = chain.snapshots.last() else {
         return Ok(());
     };
     let core = &newest.manifest.core;
     let remembered = health.newest.take().map(|(stamp, _)| stamp);
     if let Some(stamp) = remembered
-        && stamp.parse::<crate::ids::Stamp>().is_ok_and(|stamp| stamp > core.stamp)
+        && stamp
+            .parse::<crate::ids::Stamp>()
+            .is_ok_and(|stamp| stamp > core.stamp)
     {
         let text = format!("snapshot {stamp} was published there and is gone");
         health.problems.push(text);
@@ -179,20 +194,34 @@ async fn examine(
     age(config, health, core.stamp.time(), core.next_by, now);
     let table = folder.table(&newest.manifest).await?;
     let present = folder.archives_present().await?;
-    let missing = table.rows.values().filter(|row| present.get(&row.blake3) != Some(&row.bytes));
+    let missing = table
+        .rows
+        .values()
+        .filter(|row| present.get(&row.blake3) != Some(&row.bytes));
     match missing.count() {
         0 => {}
-        n => health.problems.push(format!("{n} archives of the newest snapshot are missing or cut short")),
+        n => health.problems.push(format!(
+            "{n} archives of the newest snapshot are missing or cut short"
+        )),
     }
     for recipient in &core.recipients {
-        let opens = |set: &String| table.sets.get(set).is_some_and(|set| set.contains(recipient));
+        let opens = |set: &String| {
+            table
+                .sets
+                .get(set)
+                .is_some_and(|set| set.contains(recipient))
+        };
         let all = table.rows.values().all(|row| opens(&row.recipient_set));
         health.recipients.push((recipient.clone(), all));
     }
     Ok(())
 }
 
-fn print(config: &Config, healths: &[Health], run: &Option<[Option<String>; 4]>) -> Result<(), Failure> {
+fn print(
+    config: &Config,
+    healths: &[Health],
+    run: &Option<[Option<String>; 4]>,
+) -> Result<(), Failure> {
     output::print_line(format_args!("host {}", config.host))?;
     match run {
         Some([started, _, outcome, message]) => {
@@ -200,12 +229,17 @@ fn print(config: &Config, healths: &[Health], run: &Option<[Option<String>; 4]>)
             let outcome = outcome.as_deref().unwrap_or("under way, or it was killed");
             let message = message.as_deref().unwrap_or_default();
             let colon = if message.is_empty() { "" } else { ": " };
-            output::print_line(format_args!("last run {started}: {outcome}{colon}{message}"))?;
+            output::print_line(format_args!(
+                "last run {started}: {outcome}{colon}{message}"
+            ))?;
         }
         None => output::print_line("no run yet")?,
     }
     if let Some(next) = config.schedule.next(clock::now()) {
-        output::print_line(format_args!("next run due {}", next.format("%Y-%m-%d %H:%M UTC")))?;
+        output::print_line(format_args!(
+            "next run due {}",
+            next.format("%Y-%m-%d %H:%M UTC")
+        ))?;
     }
     if healths.is_empty() {
         output::print_line("no target is configured: nothing leaves this host")?;
@@ -220,7 +254,10 @@ fn print(config: &Config, healths: &[Health], run: &Option<[Option<String>; 4]>)
             Some((stamp, sequence)) => {
                 let age = health.age_seconds.unwrap_or_default();
                 let age = match u64::try_from(age) {
-                    Ok(age) => format!("{} ago", output::duration(std::time::Duration::from_secs(age))),
+                    Ok(age) => format!(
+                        "{} ago",
+                        output::duration(std::time::Duration::from_secs(age))
+                    ),
                     Err(_) => "in the future: look at the clock".to_owned(),
                 };
                 let sequence = sequence.map_or(String::new(), |n| format!(", sequence {n}"));
@@ -239,7 +276,11 @@ fn print(config: &Config, healths: &[Health], run: &Option<[Option<String>; 4]>)
     Ok(())
 }
 
-fn print_json(config: &Config, healths: &[Health], run: &Option<[Option<String>; 4]>) -> Result<(), Failure> {
+fn print_json(
+    config: &Config,
+    healths: &[Health],
+    run: &Option<[Option<String>; 4]>,
+) -> Result<(), Failure> {
     let targets: Vec<_> = healths
         .iter()
         .map(|health| {

@@ -86,7 +86,11 @@ impl PushDisplay {
     }
 
     fn draw(&self, counters: &PackProgress) {
-        let stage = self.stage.lock().map(|text| text.clone()).unwrap_or_default();
+        let stage = self
+            .stage
+            .lock()
+            .map(|text| text.clone())
+            .unwrap_or_default();
         self.bar.set_message(format!(
             "{stage}: {} entries, {} read, {} new, {} shipped",
             counters.entries.load(Ordering::Relaxed),

@@ -9,9 +9,9 @@ mod join;
 mod plugin;
 mod prompt;
 
+pub use age::secrecy::ExposeSecret;
 pub use identity::{Identities, IdentityError, generate, recipients_of, seal_with_passphrase};
 pub use join::{JoinError, open_to_tar};
-pub use age::secrecy::ExposeSecret;
 pub use prompt::{FilePrompt, PASSPHRASE_FILE, Prompt, SecretString};
 
 use std::io::{self, BufRead, BufReader, Read};

@@ -42,9 +42,16 @@ impl Numbers {
     }
 
     fn text(&mut self) -> String {
-        let words = ["seal", "lift", "archive", "vault", "ledger", "vector", "prompt", "context", "chunk", "index"];
+        let words = [
+            "seal", "lift", "archive", "vault", "ledger", "vector", "prompt", "context", "chunk",
+            "index",
+        ];
         let picked = (0..40).map(|_| words[(self.next() % words.len() as u64) as usize]);
-        format!("{} {:016x}", picked.collect::<Vec<_>>().join(" "), self.next())
+        format!(
+            "{} {:016x}",
+            picked.collect::<Vec<_>>().join(" "),
+            self.next()
+        )
     }
 }
 
@@ -54,7 +61,9 @@ impl Deployment {
             database: root.join("data/db/atocore.db"),
             chroma: root.join("data/chroma"),
         };
-        let segment = deployment.chroma.join("6f0c9f4e-0d0b-4f62-9d5e-2f3b8f6a7c11");
+        let segment = deployment
+            .chroma
+            .join("6f0c9f4e-0d0b-4f62-9d5e-2f3b8f6a7c11");
         for dir in [&root.join("data/db"), &root.join("config"), &segment] {
             fs::create_dir_all(dir)?;
         }
@@ -77,10 +86,16 @@ impl Deployment {
              CREATE TABLE source_chunks (id INTEGER PRIMARY KEY, text TEXT NOT NULL);",
         )?;
         for id in 0..ACCOUNTS {
-            tx.execute("INSERT INTO accounts VALUES (?1, ?2)", params![id, MONEY / ACCOUNTS])?;
+            tx.execute(
+                "INSERT INTO accounts VALUES (?1, ?2)",
+                params![id, MONEY / ACCOUNTS],
+            )?;
         }
         for id in 0..CHUNKS {
-            tx.execute("INSERT INTO source_chunks VALUES (?1, ?2)", params![id.cast_signed(), numbers.text()])?;
+            tx.execute(
+                "INSERT INTO source_chunks VALUES (?1, ?2)",
+                params![id.cast_signed(), numbers.text()],
+            )?;
         }
         Ok(tx.commit()?)
     }
@@ -89,12 +104,20 @@ impl Deployment {
         let mut numbers = Numbers(2);
         let mut db = Connection::open(self.chroma.join("chroma.sqlite3"))?;
         let tx = db.transaction()?;
-        tx.execute_batch("CREATE TABLE embeddings (id INTEGER PRIMARY KEY, document TEXT NOT NULL)")?;
+        tx.execute_batch(
+            "CREATE TABLE embeddings (id INTEGER PRIMARY KEY, document TEXT NOT NULL)",
+        )?;
         for id in 0..VECTORS {
-            tx.execute("INSERT INTO embeddings VALUES (?1, ?2)", params![id.cast_signed(), numbers.text()])?;
+            tx.execute(
+                "INSERT INTO embeddings VALUES (?1, ?2)",
+                params![id.cast_signed(), numbers.text()],
+            )?;
         }
         tx.commit()?;
-        fs::write(segment.join("data_level0.bin"), numbers.bytes(VECTORS * VECTOR_BYTES))?;
+        fs::write(
+            segment.join("data_level0.bin"),
+            numbers.bytes(VECTORS * VECTOR_BYTES),
+        )?;
         fs::write(segment.join("header.bin"), numbers.bytes(100))?;
         Ok(())
     }
@@ -111,7 +134,9 @@ impl Deployment {
             tx.execute("UPDATE source_chunks SET text = ?2 WHERE id = ?1", changed)?;
         }
         tx.commit()?;
-        let vectors = self.chroma.join("6f0c9f4e-0d0b-4f62-9d5e-2f3b8f6a7c11/data_level0.bin");
+        let vectors = self
+            .chroma
+            .join("6f0c9f4e-0d0b-4f62-9d5e-2f3b8f6a7c11/data_level0.bin");
         let file = fs::OpenOptions::new().write(true).open(vectors)?;
         for vector in (0..VECTORS / CHANGED).map(|n| n * CHANGED) {
             file.write_all_at(&numbers.bytes(VECTOR_BYTES), vector * VECTOR_BYTES)?;
@@ -131,7 +156,10 @@ impl Deployment {
                 let pick = |n: u64| (n % ACCOUNTS as u64).cast_signed();
                 let (from, to) = (pick(numbers.next()), pick(numbers.next()));
                 let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-                tx.execute("UPDATE accounts SET money = money - 1 WHERE id = ?1", [from])?;
+                tx.execute(
+                    "UPDATE accounts SET money = money - 1 WHERE id = ?1",
+                    [from],
+                )?;
                 tx.execute("UPDATE accounts SET money = money + 1 WHERE id = ?1", [to])?;
                 tx.commit()?;
                 std::thread::sleep(Duration::from_millis(2));
@@ -160,7 +188,9 @@ pub fn check_database(path: &Path) -> Result<i64, Failure> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let integrity: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
     let (accounts, money): (i64, i64) =
-        db.query_row("SELECT count(*), sum(money) FROM accounts", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        db.query_row("SELECT count(*), sum(money) FROM accounts", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
     if integrity != "ok" || (accounts, money) != (ACCOUNTS, MONEY) {
         return Err(Failure::from_error(format!(
             "the restored database is wrong: integrity {integrity}, {accounts} accounts, {money} in all"
