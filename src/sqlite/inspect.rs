@@ -128,4 +128,3 @@ pub(super) fn immutable_uri(path: &Path) -> String {
     uri.push_str("?immutable=1");
     uri
 }
-
