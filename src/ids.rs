@@ -145,8 +145,9 @@ impl FromStr for Stamp {
         }
         let time = NaiveDateTime::parse_from_str(text, STAMP_FORMAT).map_err(|_| wrong())?;
         let stamp = Self(time.and_utc());
-        // chrono accepts leap seconds and odd widths; a stamp is exactly what we would write.
-        if stamp.to_string() == text {
+        // chrono accepts odd widths, and leap seconds as a second of more than 10⁹ nanoseconds; a stamp
+        // is exactly what we would write.
+        if chrono::Timelike::nanosecond(&time) == 0 && stamp.to_string() == text {
             Ok(stamp)
         } else {
             Err(wrong())

@@ -112,7 +112,10 @@ pub(super) fn clear_stale(dir: &Path) -> io::Result<Vec<String>> {
             Err(e) => Err(e),
         };
         if let Err(e) = removed {
-            notes.push(format!("cannot remove the leftover {}: {e}", path.display()));
+            notes.push(format!(
+                "cannot remove the leftover {}: {e}",
+                path.display()
+            ));
         }
     }
     Ok(notes)

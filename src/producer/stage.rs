@@ -21,8 +21,8 @@ use crate::index::Skipped;
 use crate::sqlite;
 use crate::walk::{Filter, Found, Walked, walk};
 
-const ATTEMPTS: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(30);
+pub(super) const ATTEMPTS: u32 = 3;
+pub(super) const PAUSE: Duration = Duration::from_millis(30);
 const SIDECARS: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 
 /// What to copy where.
@@ -42,6 +42,10 @@ pub(super) struct Job<'a> {
 #[derive(Default)]
 pub(super) struct Staged {
     pub looks: Vec<(Vec<u8>, Look)>,
+    /// Whatever calls itself a database, to be checked: paths below the copy.
+    pub databases: Vec<Vec<u8>>,
+    pub files: u64,
+    pub bytes: u64,
     pub skipped: Vec<Skipped>,
     pub notes: BTreeSet<String>,
 }
@@ -83,7 +87,7 @@ struct Stager<'a> {
 }
 
 /// How a file fared.
-enum Outcome {
+pub(super) enum Outcome {
     /// As it was at one moment, when it looked so.
     Whole(Metadata),
     /// A database's content as of one moment, which no look of its file identifies.
@@ -93,7 +97,7 @@ enum Outcome {
 }
 
 /// Why a file is not in the snapshot, or why there is no snapshot.
-enum Failure {
+pub(super) enum Failure {
     Skip(String),
     End(io::Error),
 }
@@ -137,7 +141,12 @@ impl Stager<'_> {
         }
     }
 
-    fn directory(&mut self, copy: &Path, original: &Path, meta: Metadata) -> Result<(), SourceError> {
+    fn directory(
+        &mut self,
+        copy: &Path,
+        original: &Path,
+        meta: Metadata,
+    ) -> Result<(), SourceError> {
         super::claim::private_dir(copy).map_err(Self::end(copy))?;
         let entry = (copy.to_owned(), original.to_owned(), meta);
         self.directories.push(entry);
@@ -190,7 +199,9 @@ impl Stager<'_> {
             match made.map_err(io::Error::from) {
                 // Making device nodes is root's.
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                    return Err(Failure::Skip("a device can be copied by root only".to_owned()));
+                    return Err(Failure::Skip(
+                        "a device can be copied by root only".to_owned(),
+                    ));
                 }
                 other => other.map_err(destination)?,
             }
@@ -215,6 +226,8 @@ impl Stager<'_> {
             let outcome = self.content(found, copy)?;
             self.settle(found, copy, &outcome)?;
         }
+        self.staged.files += 1;
+        self.staged.bytes += found.meta.len();
         if found.meta.nlink() > 1 {
             self.links.insert(inode, copy.to_owned());
         }
@@ -243,6 +256,9 @@ impl Stager<'_> {
         if is_database {
             self.databases.insert(found.rel.clone());
         }
+        if is_database || super::validate::is_called_database(&found.rel) {
+            self.staged.databases.push(found.rel.clone());
+        }
         let look = Look::of(&found.meta);
         self.staged.looks.push((found.rel.clone(), look));
         true
@@ -255,6 +271,9 @@ impl Stager<'_> {
             let read = file.read_at(&mut head, 0).map_err(source)?;
             sqlite::is_sqlite(&head[..read])
         };
+        if is_database || super::validate::is_called_database(&found.rel) {
+            self.staged.databases.push(found.rel.clone());
+        }
         if !is_database {
             return plain(&found.abs, copy, |_| true);
         }
@@ -313,7 +332,9 @@ impl Stager<'_> {
                 }
             }
             Outcome::Torn(_) => {
-                let reason = format!("changed during each of {ATTEMPTS} attempts to copy it; kept as last read");
+                let reason = format!(
+                    "changed during each of {ATTEMPTS} attempts to copy it; kept as last read"
+                );
                 self.skip(&found.rel, reason);
             }
             Outcome::BackedUp(_) => {}
@@ -331,7 +352,11 @@ impl Stager<'_> {
 }
 
 /// Copies until the file looked the same before and after, and `still` agrees.
-fn plain(path: &Path, copy: &Path, still: impl Fn(&Path) -> bool) -> Result<Outcome, Failure> {
+pub(super) fn plain(
+    path: &Path,
+    copy: &Path,
+    still: impl Fn(&Path) -> bool,
+) -> Result<Outcome, Failure> {
     let mut attempt = 1;
     loop {
         let file = open_source(path).map_err(source)?;

@@ -1,0 +1,213 @@
+//! The snapshots on this host, and any other directory, as what the packer takes.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::claim::INVALID;
+use super::metadata::{Metadata, Section};
+use super::source::{self, SourceEntry};
+use super::validate::{Validation, validate};
+use super::{ProduceError, SourceError, failed, records, staged_part};
+use crate::clock;
+use crate::config::{Config, SourceKind};
+use crate::ids::Stamp;
+use crate::index::{Skipped, SourceRecord, ValidationRecord};
+use crate::snapshot::{Part, Snapshot};
+
+/// A snapshot directory of this host.
+#[derive(Debug, Clone)]
+pub struct LocalSnapshot {
+    pub stamp: Stamp,
+    pub path: PathBuf,
+    /// `None`: missing or unreadable.
+    pub metadata: Option<serde_json::Value>,
+    /// What its metadata says of it; nothing is checked anew.
+    pub valid: Option<bool>,
+}
+
+/// The snapshots in `dir`, oldest first: the directories whose names are stamps. A missing `dir` holds none.
+pub fn list(dir: &Path) -> Result<Vec<LocalSnapshot>, ProduceError> {
+    let unreadable = || failed("read the snapshots directory", dir);
+    let stamps = stamps(dir).map_err(unreadable())?;
+    Ok(stamps
+        .into_iter()
+        .map(|(stamp, path)| {
+            let metadata = Metadata::read(&path).ok().flatten();
+            LocalSnapshot {
+                stamp,
+                path,
+                valid: metadata.as_ref().and_then(Metadata::valid),
+                metadata: metadata.map(|metadata| metadata.value),
+            }
+        })
+        .collect())
+}
+
+fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, PathBuf)>> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut stamps = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if let Some(stamp) = name.to_str().and_then(|name| name.parse().ok())
+            && entry.path().is_dir()
+        {
+            stamps.push((stamp, entry.path()));
+        }
+    }
+    stamps.sort_unstable();
+    Ok(stamps)
+}
+
+/// The newest snapshot that is not known to be invalid.
+pub(super) fn newest_valid(dir: &Path) -> Option<PathBuf> {
+    let mut newest_first = stamps(dir).ok()?.into_iter().rev();
+    let usable = |path: &Path| {
+        let metadata = Metadata::read(path).ok().flatten();
+        metadata.and_then(|metadata| metadata.valid()) != Some(false)
+    };
+    newest_first
+        .find(|(_, path)| usable(path))
+        .map(|(_, path)| path)
+}
+
+/// An existing directory as a snapshot: one that is checked and found invalid is refused.
+///
+/// With `attach_in_place`, the trees that the snapshot was made with but that it does not hold are read
+/// where the configuration says; without, they are told of as skipped.
+pub fn from_dir(
+    config: &Config,
+    dir: &Path,
+    attach_in_place: bool,
+) -> Result<Snapshot, ProduceError> {
+    let validation = validate(dir);
+    let metadata = Metadata::read(dir).ok().flatten();
+    let Some(metadata) = metadata else {
+        // A directory like any other is packed as any live tree is: the packer copies its databases
+        // safely, and tells of damage instead of refusing. A snapshot must have metadata.
+        let mut codes = validation.errors.iter();
+        return match codes.all(|code| code == "db_integrity_check_failed") {
+            true => plain_directory(dir),
+            false => Err(refusal(dir, validation)),
+        };
+    };
+    if !validation.valid {
+        return Err(refusal(dir, validation));
+    }
+    let dir = dir.canonicalize().map_err(failed("read", dir))?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    if metadata.valid() == Some(false) || name.starts_with(INVALID) {
+        return Err(ProduceError::Invalid {
+            dir: dir.clone(),
+            errors: vec!["kept aside when it was made".to_owned()],
+            details: Vec::new(),
+        });
+    }
+    let stamp = name.parse().ok().or_else(|| metadata.stamp());
+    let section = metadata.sealift.unwrap_or_default();
+    let mut snapshot = Snapshot {
+        stamp: stamp.unwrap_or_else(|| Stamp::at(clock::now())),
+        parts: vec![staged_part(&dir)],
+        tags: section.tags.clone(),
+        note: section.note.clone(),
+        sources: sources_of(&dir, &section),
+        validation: ValidationRecord {
+            valid: true,
+            checked_at: clock::now(),
+            errors: Vec::new(),
+        },
+        databases: validation.databases,
+        skipped: section.skipped.clone(),
+    };
+    for entry in section
+        .sources
+        .iter()
+        .filter(|entry| entry.present && !entry.stage)
+    {
+        match attach(config, entry, attach_in_place)? {
+            Some(part) => snapshot.parts.push(part),
+            None => snapshot.skipped.push(Skipped {
+                path: entry.to.clone(),
+                reason: format!(
+                    "not in the snapshot's directory: {} was read in place",
+                    entry.path
+                ),
+            }),
+        }
+    }
+    Ok(snapshot)
+}
+
+fn refusal(dir: &Path, validation: Validation) -> ProduceError {
+    ProduceError::Invalid {
+        dir: dir.to_owned(),
+        errors: validation.errors,
+        details: validation.details,
+    }
+}
+
+fn plain_directory(dir: &Path) -> Result<Snapshot, ProduceError> {
+    let dir = dir.canonicalize().map_err(failed("read", dir))?;
+    let now = clock::now();
+    Ok(Snapshot {
+        stamp: Stamp::at(now),
+        parts: vec![Part {
+            staged: false,
+            ..staged_part(&dir)
+        }],
+        tags: Vec::new(),
+        note: None,
+        sources: sources_of(&dir, &Section::default()),
+        validation: ValidationRecord {
+            valid: true,
+            checked_at: now,
+            errors: Vec::new(),
+        },
+        databases: Vec::new(),
+        skipped: Vec::new(),
+    })
+}
+
+/// What the snapshot says it holds; one that says nothing is a tree as a whole.
+fn sources_of(dir: &Path, section: &Section) -> Vec<SourceRecord> {
+    if !section.sources.is_empty() {
+        return records(&section.sources);
+    }
+    vec![SourceRecord {
+        kind: "tree".to_owned(),
+        path: dir.display().to_string(),
+        to: String::new(),
+        stage: true,
+    }]
+}
+
+/// The part for a tree that was read in place, if it is still configured as such.
+fn attach(
+    config: &Config,
+    entry: &SourceEntry,
+    wanted: bool,
+) -> Result<Option<Part>, ProduceError> {
+    let source = config
+        .sources
+        .iter()
+        .find(|source| wanted && source.to == entry.to);
+    let Some((source, tree)) = source.and_then(|source| match &source.kind {
+        SourceKind::Tree(tree) if !tree.stage => Some((source, tree)),
+        _ => None,
+    }) else {
+        return Ok(None);
+    };
+    let unread = |error: io::Error| ProduceError::Source {
+        name: source.name.clone(),
+        source: match source::is_missing(&error) {
+            true => SourceError::Missing(tree.path.clone()),
+            false => source::cannot("read", &tree.path)(error),
+        },
+    };
+    let root = tree.path.canonicalize().map_err(unread)?;
+    Ok(Some(source::in_place(config, source, tree, root)))
+}

@@ -1,0 +1,311 @@
+//! Is this directory a snapshot one can restore from? The codes are those of AtoCore's procedure.
+//!
+//! A snapshot that Sealift made says in its metadata what it must hold; one that AtoCore made has AtoCore's
+//! layout. A directory that is neither (no metadata, and no stamp for a name) promises nothing but
+//! that its databases are whole. Nothing is written, and nothing is believed that can be checked.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use super::SourceEntry;
+use super::claim::INVALID;
+use super::metadata::{FILE_NAME, Metadata};
+use super::source::chain;
+use crate::ids::Stamp;
+use crate::index::{DatabaseRecord, Skipped};
+use crate::sqlite;
+use crate::walk::{Filter, Walked, walk};
+
+/// What a check of a snapshot found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Validation {
+    pub valid: bool,
+    /// Codes, each once.
+    pub errors: Vec<String>,
+    /// Every database that could be read, by path within the snapshot.
+    pub databases: Vec<DatabaseRecord>,
+    /// For people: what stands behind the codes, and what is worth knowing besides.
+    pub details: Vec<String>,
+}
+
+/// Checks the snapshot directory `dir`.
+pub fn validate(dir: &Path) -> Validation {
+    let mut checker = Checker::new(dir);
+    if !dir.is_dir() {
+        checker.error(
+            "snapshot_missing",
+            format!("{} is not there", dir.display()),
+        );
+        return checker.finish();
+    }
+    let metadata = Metadata::read(dir);
+    match &metadata {
+        Ok(Some(Metadata {
+            sealift: Some(section),
+            ..
+        })) => {
+            for entry in &section.sources {
+                checker.check(entry, None);
+            }
+        }
+        Ok(None) if !is_named_as_snapshot(dir) => checker.plain_directory(),
+        found => {
+            let known = found.as_ref().ok().and_then(Option::as_ref);
+            match found {
+                Err(what) => checker.error("metadata_invalid", format!("{FILE_NAME}: {what}")),
+                Ok(None) => checker.error("metadata_invalid", format!("{FILE_NAME} is missing")),
+                Ok(Some(_)) => {}
+            }
+            // Whose snapshot it is can't be told without metadata: look at what there is.
+            if known.is_some() || dir.join("db").is_dir() {
+                for entry in atocore_layout(dir, known) {
+                    checker.check(&entry, None);
+                }
+            }
+        }
+    }
+    checker.finish()
+}
+
+/// By a stamp, or as a snapshot that was kept aside.
+fn is_named_as_snapshot(dir: &Path) -> bool {
+    let absolute = dir.canonicalize();
+    let name = absolute.as_deref().unwrap_or(dir).file_name();
+    let name = name.unwrap_or_default().to_string_lossy();
+    let stamp = name.strip_prefix(INVALID).unwrap_or(&name);
+    stamp.parse::<Stamp>().is_ok()
+}
+
+/// What AtoCore puts into a snapshot, and what its metadata says of it.
+fn atocore_layout(dir: &Path, metadata: Option<&Metadata>) -> Vec<SourceEntry> {
+    let says = |key| metadata.map_or("", |metadata| metadata.text(key));
+    let there = |place: &str| fs::symlink_metadata(dir.join(place)).is_ok();
+    let file_name = |path: &str, default: &str| {
+        let name = Path::new(path).file_name();
+        name.map_or(default.to_owned(), |name| {
+            name.to_string_lossy().into_owned()
+        })
+    };
+    let entry = |name: &str, kind: &str, to: String, present: bool| SourceEntry {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        to,
+        stage: true,
+        strict: true,
+        present,
+        ..SourceEntry::default()
+    };
+    let database = format!("db/{}", file_name(says("db_snapshot_path"), "atocore.db"));
+    let registry = says("registry_snapshot_path");
+    let registry_to = format!("config/{}", file_name(registry, "project-registry.json"));
+    let has_registry = !registry.is_empty() || there(&registry_to);
+    let has_chroma = metadata.is_some_and(Metadata::says_chroma) || there("chroma");
+    vec![
+        entry("db", "sqlite", database, true),
+        entry("registry", "json", registry_to, has_registry),
+        entry("chroma", "tree", "chroma".to_owned(), has_chroma),
+    ]
+}
+
+/// Collects what is found wrong with a snapshot, source by source.
+pub(super) struct Checker<'a> {
+    dir: &'a Path,
+    errors: Vec<String>,
+    databases: Vec<DatabaseRecord>,
+    details: Vec<String>,
+    /// Damage that is told of but does not make the snapshot invalid.
+    pub reports: Vec<Skipped>,
+}
+
+impl<'a> Checker<'a> {
+    pub fn new(dir: &'a Path) -> Self {
+        Self {
+            dir,
+            errors: Vec::new(),
+            databases: Vec::new(),
+            details: Vec::new(),
+            reports: Vec::new(),
+        }
+    }
+
+    pub fn finish(mut self) -> Validation {
+        self.databases.sort_by(|a, b| a.path.cmp(&b.path));
+        Validation {
+            valid: self.errors.is_empty(),
+            errors: self.errors,
+            databases: self.databases,
+            details: self.details,
+        }
+    }
+
+    fn error(&mut self, code: impl Into<String>, detail: String) {
+        let code = code.into();
+        if !self.errors.contains(&code) {
+            self.errors.push(code);
+        }
+        self.details.push(detail);
+    }
+
+    /// Checks one source. `databases` are those of a tree, if the caller knows them already.
+    pub fn check(&mut self, entry: &SourceEntry, databases: Option<&[Vec<u8>]>) {
+        if !entry.present || !entry.stage {
+            return;
+        }
+        let path = self.dir.join(&entry.to);
+        let is_tree = entry.kind == "tree";
+        let is_there = fs::symlink_metadata(&path).is_ok_and(|meta| {
+            if is_tree {
+                meta.is_dir()
+            } else {
+                meta.is_file()
+            }
+        });
+        if !is_there {
+            let code = match (entry.name.as_str(), is_tree) {
+                ("chroma", true) => "chroma_snapshot_missing".to_owned(),
+                (name, _) => format!("{name}_missing"),
+            };
+            return self.error(code, format!("{}: missing", entry.to));
+        }
+        match entry.kind.as_str() {
+            "sqlite" => self.database(entry, &entry.to, &path, true),
+            "json" => {
+                if let Some(what) = json_error(&path) {
+                    let code = format!("{}_invalid_json", entry.name);
+                    self.error(code, format!("{}: {what}", entry.to));
+                }
+            }
+            "tree" => match databases {
+                Some(known) => self.tree(entry, &path, known),
+                None => {
+                    let found = self.find_databases(entry, &path);
+                    self.tree(entry, &path, &found);
+                }
+            },
+            _ => {}
+        }
+    }
+
+    fn tree(&mut self, entry: &SourceEntry, root: &Path, databases: &[Vec<u8>]) {
+        for rel in databases {
+            let name = String::from_utf8_lossy(rel);
+            let place = match entry.to.as_str() {
+                "" => name.into_owned(),
+                to => format!("{to}/{name}"),
+            };
+            self.database(entry, &place, &root.join(OsStr::from_bytes(rel)), false);
+        }
+    }
+
+    /// `promised`: it must be a database; else it is one only if it says so.
+    fn database(&mut self, entry: &SourceEntry, place: &str, path: &Path, promised: bool) {
+        let wrong = |this: &mut Self, what: String| {
+            if entry.strict {
+                let code = format!("{}_integrity_check_failed", entry.name);
+                return this.error(code, format!("{place}: {what}"));
+            }
+            this.details.push(format!("{place}: {what}"));
+            this.reports.push(Skipped {
+                path: place.to_owned(),
+                reason: format!("stored, but it fails integrity_check: {what}"),
+            });
+        };
+        let head = match head(path) {
+            Ok(head) => head,
+            Err(e) => return wrong(self, format!("cannot be read: {e}")),
+        };
+        if !sqlite::is_sqlite(&head) {
+            let is_wanted = promised || (entry.strict && !head.is_empty());
+            return match is_wanted {
+                true => wrong(self, "is no SQLite database".to_owned()),
+                false => (),
+            };
+        }
+        match sqlite::inspect(path) {
+            Ok(inspection) => {
+                if !inspection.is_ok() {
+                    wrong(self, inspection.integrity.clone());
+                }
+                self.databases.push(DatabaseRecord {
+                    path: place.to_owned(),
+                    page_size: inspection.page_size,
+                    tables: inspection.tables,
+                    integrity: inspection.integrity,
+                });
+            }
+            Err(e) => wrong(self, chain(&e)),
+        }
+    }
+
+    fn find_databases(&mut self, entry: &SourceEntry, root: &Path) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        let mut unread = |what: String| {
+            let code = format!("{}_integrity_check_failed", entry.name);
+            self.error(code, format!("{}: cannot be read: {what}", entry.to));
+        };
+        match walk(root, &Filter::everything()) {
+            Err(e) => unread(chain(&e)),
+            Ok(walk) => {
+                for walked in walk {
+                    match walked {
+                        Walked::Found(file) if file.meta.is_file() => {
+                            let is_one = is_called_database(&file.rel)
+                                || head(&file.abs).is_ok_and(|head| sqlite::is_sqlite(&head));
+                            if is_one {
+                                found.push(file.rel);
+                            }
+                        }
+                        Walked::Found(_) => {}
+                        Walked::Skipped(skipped) => {
+                            unread(format!("{}: {}", skipped.path, skipped.reason));
+                        }
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    fn plain_directory(&mut self) {
+        let detail = format!(
+            "no {FILE_NAME}: a directory like any other, so only its databases are checked"
+        );
+        self.details.push(detail);
+        let entry = SourceEntry {
+            name: "db".to_owned(),
+            kind: "tree".to_owned(),
+            stage: true,
+            strict: true,
+            present: true,
+            ..SourceEntry::default()
+        };
+        let found = self.find_databases(&entry, self.dir);
+        self.tree(&entry, self.dir, &found);
+    }
+}
+
+/// Named so that it must be a database: where Chroma keeps its own.
+pub(super) fn is_called_database(rel: &[u8]) -> bool {
+    rel.ends_with(b".sqlite3")
+}
+
+/// Why a file is not JSON, if it isn't.
+pub(super) fn json_error(path: &Path) -> Option<String> {
+    match fs::read_to_string(path) {
+        Err(e) => Some(e.to_string()),
+        Ok(text) => {
+            let parsed = serde_json::from_str::<serde::de::IgnoredAny>(&text);
+            parsed.err().map(|e| e.to_string())
+        }
+    }
+}
+
+fn head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let limit = sqlite::HEAD_BYTES as u64;
+    File::open(path)?.take(limit).read_to_end(&mut head)?;
+    Ok(head)
+}
