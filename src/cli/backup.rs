@@ -270,14 +270,13 @@ fn print_report(context: &Context, report: &PushReport, started: Instant) -> Res
     for target in &report.targets {
         let line = match &target.state {
             TargetState::Published => format!(
-                "  {}: published, {} sent in {} objects ({})",
-                target.name,
+                "  {}: published, {} sent in {} objects",
+                target.label,
                 size(target.shipped_bytes),
                 target.shipped_objects,
-                target.label
             ),
             TargetState::Behind(cause) => {
-                format!("  {}: BEHIND: {cause} ({})", target.name, target.label)
+                format!("  {}: BEHIND: {cause}", target.label)
             }
         };
         output::print_line(line)?;
@@ -295,7 +294,7 @@ fn report_json(report: &PushReport) -> serde_json::Value {
                 TargetState::Behind(cause) => ("behind", Some(cause)),
             };
             json!({
-                "name": target.name, "url": target.label, "state": state, "cause": cause,
+                "name": target.name, "label": target.label, "state": state, "cause": cause,
                 "shipped_objects": target.shipped_objects, "shipped_bytes": target.shipped_bytes,
             })
         })

@@ -72,7 +72,6 @@ impl Story {
         let recipient = recipient.trim();
 
         say("\nThe server is set up, and backs up to an off-site folder.")?;
-        let target = format!("file://{}", self.dir.join("off-site").display());
         let init = self.sealift([
             "--config",
             "server/sealift.toml",
@@ -82,7 +81,7 @@ impl Story {
             "--recipient",
             recipient,
             "--target",
-            &target,
+            "off-site",
             "--preset",
             "atocore",
             "--root",
@@ -126,7 +125,7 @@ impl Story {
             "restore",
             "latest",
             "--from",
-            &target,
+            "off-site",
             "--identity",
             "key-holder/key.txt",
             "--signer",
@@ -222,8 +221,8 @@ impl Story {
             }
         }
         say(format_args!(
-            "\nCould an intruder on the server read the backups? Each of the {tried} files Sealift has there was \
-             tried as a key: none opens them."
+            "\nCould an intruder on the server read what is off-site? Each of the {tried} files that Sealift has \
+             there was\ntried as a key: none opens it."
         ))
     }
 
