@@ -18,6 +18,10 @@ pub struct Host {
     pub recipient: String,
     /// `SHA256:…`
     pub signer: String,
+    /// Which machine the program takes itself to run on.
+    pub machine: String,
+    /// What the clock says, if not the real time.
+    pub clock: Option<String>,
 }
 
 impl Host {
@@ -33,6 +37,8 @@ impl Host {
             temp,
             recipient: String::new(),
             signer: String::new(),
+            machine: "machine-1".to_owned(),
+            clock: None,
         };
         host.recipient = host.generate("key.txt");
         let recipient = host.recipient.clone();
@@ -78,6 +84,8 @@ impl Host {
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", self.temp.path())
             .env("TMPDIR", std::env::temp_dir())
+            .env("SEALIFT_MACHINE_ID", &self.machine)
+            .envs(self.clock.iter().map(|time| ("SEALIFT_CLOCK", time)))
             .current_dir(self.temp.path())
             .stdin(Stdio::null())
             .args(["--config", "c.toml"])
@@ -205,6 +213,16 @@ impl Host {
         err
     }
 
+    /// What `list --from` tells, where nothing is odd.
+    pub fn remote_list(&self) -> serde_json::Value {
+        self.json(&["list", "--from", "repo", "--signer", &self.signer])
+    }
+
+    pub fn remote_list_any(&self) -> serde_json::Value {
+        let arguments = ["list", "--from", "repo", "--signer", &self.signer];
+        self.json_exits(&arguments, &[0, 3])
+    }
+
     pub fn config(&self) -> String {
         fs::read_to_string(self.path("c.toml")).unwrap()
     }
@@ -245,4 +263,8 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+pub fn joined<'a>(first: &[&'a str], second: &[&'a str]) -> Vec<&'a str> {
+    [first, second].concat()
 }

@@ -1,0 +1,348 @@
+//! Tampering: each kind of object, flipped, cut short, swapped, deleted, replayed, forged. Restore and
+//! `recover.py` refuse each, name what is wrong, and leave nothing behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sealift::ids::Hash;
+use sealift::manifest::signature::{MANIFEST_NAMESPACE, Signer};
+use sealift::manifest::{Manifest, ManifestName, TablePage};
+
+use crate::host::{Host, files, joined};
+use crate::tree::noise;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    DataArchive,
+    IndexArchive,
+    Table,
+    Manifest,
+    Signature,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Action {
+    Flip,
+    Truncate,
+    Empty,
+    Swap,
+    Delete,
+    Replay,
+}
+
+const KINDS: [Kind; 5] = [
+    Kind::DataArchive,
+    Kind::IndexArchive,
+    Kind::Table,
+    Kind::Manifest,
+    Kind::Signature,
+];
+const ACTIONS: [Action; 6] = [
+    Action::Flip,
+    Action::Truncate,
+    Action::Empty,
+    Action::Swap,
+    Action::Delete,
+    Action::Replay,
+];
+
+/// Three snapshots, each with new content.
+fn prepared() -> Host {
+    let host = Host::new();
+    for n in 0..3 {
+        fs::write(host.data().join(format!("file-{n}")), noise(n, 30_000)).unwrap();
+        host.backup();
+    }
+    fs::rename(host.path("repo"), host.path("good")).unwrap();
+    host
+}
+
+fn reset(host: &Host) {
+    let _ = fs::remove_dir_all(host.path("repo"));
+    let done = Command::new("cp")
+        .arg("-a")
+        .arg(host.path("good"))
+        .arg(host.path("repo"))
+        .status()
+        .unwrap();
+    assert!(done.success());
+}
+
+/// The manifest of the newest snapshot.
+fn newest(host: &Host) -> (ManifestName, Manifest) {
+    let manifests = files(&host.folder().join("manifests"));
+    let newest = manifests
+        .iter()
+        .rfind(|path| path.extension().is_some_and(|e| e == "json"))
+        .unwrap();
+    let manifest = Manifest::parse(&fs::read(newest).unwrap()).unwrap();
+    (manifest.name(), manifest)
+}
+
+/// The objects of a kind that the newest snapshot needs, oldest first.
+fn objects(host: &Host, kind: Kind) -> Vec<PathBuf> {
+    let (_, manifest) = newest(host);
+    let below = |key: &sealift::ids::ObjectKey| host.folder().join(key.as_str());
+    let rows = manifest.pages.iter().flat_map(|page| {
+        let bytes = fs::read(below(&sealift::ids::ObjectKey::table(page))).unwrap();
+        TablePage::parse(&bytes).unwrap().rows
+    });
+    let archives = |wanted: &str| -> Vec<PathBuf> {
+        let of_kind = rows
+            .clone()
+            .filter(|row| format!("{:?}", row.kind).to_lowercase() == wanted);
+        of_kind.map(|row| below(&row.key())).collect()
+    };
+    let manifests = files(&host.folder().join("manifests"));
+    let ending = |wanted: &str| -> Vec<PathBuf> {
+        let all = manifests
+            .iter()
+            .filter(|path| path.to_string_lossy().ends_with(wanted));
+        all.cloned().collect()
+    };
+    match kind {
+        Kind::DataArchive => archives("data"),
+        Kind::IndexArchive => archives("index"),
+        Kind::Table => manifest
+            .pages
+            .iter()
+            .map(|page| below(&sealift::ids::ObjectKey::table(page)))
+            .collect(),
+        Kind::Manifest => ending(".json"),
+        Kind::Signature => ending(".sig"),
+    }
+}
+
+/// Does it to the newest of `objects`; `false` where there is no other to take.
+fn tamper(host: &Host, kind: Kind, action: Action) -> Option<PathBuf> {
+    let objects = objects(host, kind);
+    let object = objects.last().unwrap().clone();
+    let mut bytes = fs::read(&object).unwrap();
+    match action {
+        Action::Flip => {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        }
+        Action::Truncate => bytes.truncate(bytes.len() - 1),
+        Action::Empty => bytes.clear(),
+        // Another genuine object of that kind, under this one's name.
+        Action::Swap => {
+            let other = objects.iter().rev().nth(1)?;
+            let theirs = fs::read(other).unwrap();
+            fs::write(other, &bytes).unwrap();
+            bytes = theirs;
+        }
+        Action::Replay => bytes = fs::read(objects.iter().rev().nth(1)?).unwrap(),
+        Action::Delete => {
+            fs::remove_file(&object).unwrap();
+            return Some(object);
+        }
+    }
+    fs::write(&object, bytes).unwrap();
+    Some(object)
+}
+
+/// What a message must hold to name the object: some digits of its hash, or its manifest's stamp.
+fn names(text: &str, object: &Path) -> bool {
+    let file = object.file_name().unwrap().to_string_lossy().into_owned();
+    let stem = file.split('.').next().unwrap();
+    text.contains(stem) || text.contains(&stem[..12])
+}
+
+#[test]
+fn every_tampering_is_refused_by_name() {
+    let host = prepared();
+    let mut refused = 0;
+    for kind in KINDS {
+        for action in ACTIONS {
+            reset(&host);
+            let case = format!("{kind:?}-{action:?}");
+            let Some(object) = tamper(&host, kind, action) else {
+                continue;
+            };
+            if (kind, action) == (Kind::Manifest, Action::Delete) {
+                // The newest is hidden: only who remembers it can know.
+                continue;
+            }
+            let said = host.refused("latest", &format!("out-{case}"));
+            assert!(
+                names(&said, &object),
+                "{case}: {}\n{said}",
+                object.display()
+            );
+            let said = host.recover_refused("latest", &format!("by-hand-{case}"));
+            assert!(
+                names(&said, &object),
+                "{case} by hand: {}\n{said}",
+                object.display()
+            );
+            refused += 1;
+        }
+    }
+    assert!(refused >= 26, "{refused}");
+}
+
+#[test]
+fn a_hidden_newest_snapshot_shows_to_who_remembers_it() {
+    let host = prepared();
+    reset(&host);
+    let (name, _) = newest(&host);
+    for ending in ["json", "json.sig"] {
+        fs::remove_file(host.folder().join(format!("manifests/{name}.{ending}"))).unwrap();
+    }
+    let repo = host.path("repo").display().to_string();
+    let mut arguments = vec![
+        "restore",
+        "latest",
+        "--from",
+        &repo,
+        "--identity",
+        "key.txt",
+        "--signer",
+        &host.signer,
+        "--to",
+        "out",
+    ];
+    arguments.extend(["--at-least", "3"]);
+    let (_, err) = host.exits(&arguments, 1);
+    assert!(err.contains("at least 3"), "{err}");
+    // The host remembers, too.
+    let status = host.json_exits(&["status"], &[3]);
+    assert!(status.to_string().contains("is gone"), "{status}");
+}
+
+#[test]
+fn a_deleted_older_manifest_is_a_finding() {
+    let host = prepared();
+    reset(&host);
+    let oldest = files(&host.folder().join("manifests"));
+    for file in &oldest[..2] {
+        fs::remove_file(file).unwrap();
+    }
+    let list = host.json_exits(&["list", "--from", "repo", "--signer", &host.signer], &[3]);
+    assert!(
+        list["findings"].to_string().contains("is missing"),
+        "{list}"
+    );
+    host.restore("latest", "out");
+}
+
+/// A manifest of the highest sequence, perfect but for its signer.
+#[test]
+fn a_forged_manifest_is_refused() {
+    let host = prepared();
+    reset(&host);
+    let (_, manifest) = newest(&host);
+    let forger = Signer::generate("forger").unwrap();
+    let mut core = manifest.core.clone();
+    core.sequence += 1;
+    core.parents = vec![manifest.core_hash];
+    let forged = Manifest::new(core, manifest.pages.clone());
+    let signature = forger.sign(MANIFEST_NAMESPACE, &forged.bytes).unwrap();
+    let name = forged.name();
+    fs::write(host.folder().join(name.key().as_str()), &forged.bytes).unwrap();
+    fs::write(host.folder().join(name.signature_key().as_str()), signature).unwrap();
+    for said in [
+        host.refused("latest", "out"),
+        host.recover_refused("latest", "by-hand"),
+    ] {
+        assert!(said.contains(&name.hash16), "{said}");
+    }
+    // Without a pinned signer two unrelated signers are refused as well.
+    let (_, err) = host.exits(
+        &[
+            "restore",
+            "latest",
+            "--from",
+            "repo",
+            "--identity",
+            "key.txt",
+            "--accept-signer",
+            "--to",
+            "out",
+        ],
+        1,
+    );
+    assert!(err.contains("unrelated signers"), "{err}");
+    // A genuine one can still be named.
+    host.restore("3", "genuine");
+}
+
+/// Anyone who knows the recipients can seal: only the manifest's hashes tell who did.
+#[test]
+fn an_archive_sealed_by_someone_else_to_the_same_recipients_is_refused() {
+    let host = prepared();
+    for kind in [Kind::DataArchive, Kind::IndexArchive] {
+        reset(&host);
+        let object = objects(&host, kind).pop().unwrap();
+        let line = "age -d -i key.txt \"$1\" | age -r \"$2\" -o resealed && mv resealed \"$1\"";
+        let done = Command::new("bash")
+            .current_dir(host.temp.path())
+            .args(["-o", "pipefail", "-c", line, "bash"])
+            .arg(&object)
+            .arg(&host.recipient)
+            .status()
+            .unwrap();
+        assert!(done.success());
+        for said in [
+            host.refused("latest", "out"),
+            host.recover_refused("latest", "by-hand"),
+        ] {
+            assert!(names(&said, &object), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_manifest_of_another_host_is_refused() {
+    let host = prepared();
+    reset(&host);
+    fs::rename(host.folder(), host.path("repo/other")).unwrap();
+    let repo = host.path("repo").display().to_string();
+    let (_, err) = host.exits(
+        &[
+            "restore",
+            "--from",
+            &repo,
+            "--identity",
+            "key.txt",
+            "--signer",
+            &host.signer,
+            "--to",
+            "out",
+        ],
+        1,
+    );
+    assert!(err.contains("it is of host dalidou"), "{err}");
+}
+
+#[test]
+fn the_wrong_signer_is_refused_and_an_unknown_one_asked_about() {
+    let host = prepared();
+    reset(&host);
+    let wrong = Signer::generate("wrong").unwrap().fingerprint();
+    let common = [
+        "restore",
+        "--from",
+        "repo",
+        "--identity",
+        "key.txt",
+        "--to",
+        "out",
+    ];
+    let with = |more: &[&'static str]| joined(&common, more);
+    let (_, err) = host.exits(&joined(&common, &["--signer", &wrong]), 1);
+    assert!(err.contains("not a trusted signer"), "{err}");
+    let (_, err) = host.exits(&with(&[]), 1);
+    assert!(
+        err.contains(&host.signer) && err.contains("--accept-signer"),
+        "{err}"
+    );
+    assert!(!host.path("out").exists());
+    host.ok(&with(&["--signer", "allowed_signers"]));
+    assert_eq!(
+        Hash::blake3(&fs::read(host.path("out/data/file-1")).unwrap()),
+        Hash::blake3(&noise(1, 30_000))
+    );
+}
