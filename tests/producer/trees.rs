@@ -285,10 +285,15 @@ fn a_database_in_a_tree_is_copied_with_what_its_log_holds() {
     assert_eq!(names(&dir), ["live.db", "notes.db-wal", "quiet.db"]);
     drop(busy);
 
-    // The log grows, the file stays as it is: no earlier copy is taken for this one.
+    // A log grows, its file stays as it is: no earlier copy is taken for this one.
     live.execute_batch("INSERT INTO t VALUES (2)").unwrap();
+    let woken = rusqlite::Connection::open(host.path("live/app/quiet.db")).unwrap();
+    woken
+        .execute_batch("PRAGMA wal_autocheckpoint=0; INSERT INTO t VALUES (2)")
+        .unwrap();
     let made = host.produce();
     assert_eq!(rows(&made.dir.join("files/app/live.db")), 202);
+    assert_eq!(rows(&made.dir.join("files/app/quiet.db")), 201);
     assert_eq!(rows(&made.dir.join("files/app/busy.db")), 200);
     assert!(made.snapshot.skipped.is_empty());
     let databases: Vec<&str> = made
