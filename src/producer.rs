@@ -55,7 +55,7 @@ pub enum ProduceError {
     Source {
         name: String,
         #[source]
-        source: SourceError,
+        source: Box<SourceError>,
     },
     #[error("the snapshot is not valid ({}) and will not be packed; it is kept as {}{}", errors.join(", "), dir.display(), indented(details))]
     Invalid {
@@ -151,7 +151,7 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
     for source in wanted {
         let one = taking.take(source).map_err(|error| ProduceError::Source {
             name: source.name.clone(),
-            source: error,
+            source: Box::new(error),
         })?;
         notes.extend(one.notes.iter().cloned());
         taken.push(one);

@@ -203,10 +203,10 @@ fn attach(
     };
     let unread = |error: io::Error| ProduceError::Source {
         name: source.name.clone(),
-        source: match source::is_missing(&error) {
+        source: Box::new(match source::is_missing(&error) {
             true => SourceError::Missing(tree.path.clone()),
             false => source::cannot("read", &tree.path)(error),
-        },
+        }),
     };
     let root = tree.path.canonicalize().map_err(unread)?;
     Ok(Some(source::in_place(config, source, tree, root)))

@@ -216,7 +216,7 @@ impl Metadata {
             "include_chroma",
         ];
         let says = |key: &&str| self.value.get(*key).and_then(Value::as_bool) == Some(true);
-        keys.iter().any(|key| says(&key)) || !self.text("chroma_snapshot_path").is_empty()
+        keys.iter().any(says) || !self.text("chroma_snapshot_path").is_empty()
     }
 }
 

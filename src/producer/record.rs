@@ -66,7 +66,6 @@ struct Header {
 #[derive(Serialize, Deserialize)]
 struct Line {
     path_b64: String,
-    #[serde(flatten)]
     look: Look,
 }
 

@@ -210,7 +210,9 @@ impl Taking<'_> {
         let copy = self.copy_path(source)?;
         match sqlite::backup(path, &copy, source.lock_timeout) {
             // Its bytes are kept, for whoever repairs it; the check calls them what they are.
-            Err(e) if e.is_damage() => drop(plain(path, &copy, |_| true).map_err(unread(path))?),
+            Err(e) if e.is_damage() => {
+                plain(path, &copy, |_| true).map_err(unread(path))?;
+            }
             other => other?,
         }
         self.finish(source, Some((path, meta, false)), &copy, taken)

@@ -174,6 +174,7 @@ impl Stager<'_> {
             Ok(()) => Ok(()),
             Err(Failure::Skip(reason)) => {
                 let _ = fs::remove_file(&copy);
+                self.staged.databases.pop_if(|rel| *rel == found.rel);
                 self.skip(&found.rel, reason);
                 Ok(())
             }
@@ -219,6 +220,7 @@ impl Stager<'_> {
             && let Some(first) = self.links.get(&inode)
             && fs::hard_link(first, copy).is_ok()
         {
+            self.staged.files += 1;
             return Ok(());
         }
         let linked = self.link_unchanged(found, copy);
@@ -277,15 +279,13 @@ impl Stager<'_> {
         if !is_database {
             return plain(&found.abs, copy, |_| true);
         }
-        match self.database(found, copy) {
+        let Some(outcome) = self.database(found, copy).transpose() else {
             // It has the magic and nothing else: a file like any other.
-            Ok(None) => plain(&found.abs, copy, |_| true),
-            Ok(Some(outcome)) => {
-                self.databases.insert(found.rel.clone());
-                Ok(outcome)
-            }
-            Err(failure) => Err(failure),
-        }
+            return plain(&found.abs, copy, |_| true);
+        };
+        // Even if it is skipped: its journal, beside another state of it, would spoil that.
+        self.databases.insert(found.rel.clone());
+        outcome
     }
 
     /// `None`: SQLite does not take it for a database.

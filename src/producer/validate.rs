@@ -218,11 +218,10 @@ impl<'a> Checker<'a> {
             Err(e) => return wrong(self, format!("cannot be read: {e}")),
         };
         if !sqlite::is_sqlite(&head) {
-            let is_wanted = promised || (entry.strict && !head.is_empty());
-            return match is_wanted {
-                true => wrong(self, "is no SQLite database".to_owned()),
-                false => (),
-            };
+            if promised || (entry.strict && !head.is_empty()) {
+                wrong(self, "is no SQLite database".to_owned());
+            }
+            return;
         }
         match sqlite::inspect(path) {
             Ok(inspection) => {

@@ -1,0 +1,139 @@
+//! SQLite sources: whole under writers, and the same file again while nothing changes.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::host::{Host, names, rows};
+
+const SOURCE: &str = "[[source]]\nkind = \"sqlite\"\npath = \"@/live/a.db\"\nto = \"db/a.db\"\n";
+const ACCOUNTS: i64 = 50;
+
+fn sum(path: &Path) -> i64 {
+    assert!(sealift::sqlite::inspect(path).unwrap().is_ok());
+    let conn = Connection::open(path).unwrap();
+    conn.query_row("SELECT sum(amount) FROM account", [], |row| row.get(0))
+        .unwrap()
+}
+
+fn open_bank(path: &Path, journal: &str) -> Connection {
+    let conn = Connection::open(path).unwrap();
+    conn.busy_timeout(Duration::from_secs(20)).unwrap();
+    conn.execute_batch(&format!(
+        "PRAGMA journal_mode={journal}; PRAGMA synchronous=OFF"
+    ))
+    .unwrap();
+    conn
+}
+
+fn under_writers(journal: &str) {
+    let host = Host::new(SOURCE);
+    let path = host.write("live/a.db", b"");
+    let conn = open_bank(&path, journal);
+    conn.execute_batch("CREATE TABLE account(id INTEGER PRIMARY KEY, amount, pad)")
+        .unwrap();
+    for id in 0..ACCOUNTS {
+        conn.execute(
+            "INSERT INTO account VALUES (?, 100, randomblob(2000))",
+            [id],
+        )
+        .unwrap();
+    }
+    let (stop, transfers) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let (path, stop, transfers) = (&path, &stop, &transfers);
+            scope.spawn(move || {
+                let conn = open_bank(path, journal);
+                for n in 0.. {
+                    let (from, to) = ((n * 7 + writer) % ACCOUNTS, (n * 13 + 5) % ACCOUNTS);
+                    conn.execute_batch(&format!(
+                        "BEGIN IMMEDIATE; UPDATE account SET amount = amount - 1 WHERE id = {from};
+                         UPDATE account SET amount = amount + 1 WHERE id = {to}; COMMIT"
+                    ))
+                    .unwrap();
+                    transfers.fetch_add(1, Ordering::Relaxed);
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
+        for _ in 0..6 {
+            let before = transfers.load(Ordering::Relaxed);
+            let made = host.produce();
+            assert!(made.snapshot.skipped.is_empty());
+            assert_eq!(names(&made.dir.join("db")), ["a.db"], "no sidecars");
+            let checked = host.path("checked.db");
+            fs::copy(made.dir.join("db/a.db"), &checked).unwrap();
+            assert_eq!(sum(&checked), ACCOUNTS * 100, "{journal}");
+            // The writers were not held up for good.
+            while transfers.load(Ordering::Relaxed) < before + 2 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(host.snapshots().len(), 6);
+}
+
+#[test]
+fn copies_are_whole_under_writers_with_a_log() {
+    under_writers("WAL");
+}
+
+#[test]
+fn copies_are_whole_under_writers_with_a_journal() {
+    under_writers("DELETE");
+}
+
+#[test]
+fn a_database_that_stays_locked_fails_the_snapshot() {
+    let host = Host::new(&format!("{SOURCE}lock_timeout = \"1s\"\n"));
+    let conn = host.open_database("live/a.db", "DELETE");
+    conn.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let said = host.failure();
+    assert!(
+        said.contains("stayed locked") && said.contains("a.db"),
+        "{said}"
+    );
+    assert!(host.snapshots().is_empty());
+    conn.execute_batch("COMMIT").unwrap();
+    assert_eq!(rows(&host.produce().dir.join("db/a.db")), 200);
+}
+
+#[test]
+fn an_unchanged_database_is_one_file_in_both_snapshots() {
+    let host = Host::new(SOURCE);
+    let conn = host.open_database("live/a.db", "WAL");
+    let inode = |dir: &Path| fs::metadata(dir.join("db/a.db")).unwrap().ino();
+    let first = host.produce();
+    let second = host.produce();
+    assert_eq!(inode(&first.dir), inode(&second.dir));
+    conn.execute("INSERT INTO t VALUES (1)", []).unwrap();
+    let third = host.produce();
+    assert_ne!(inode(&second.dir), inode(&third.dir));
+    assert_eq!(rows(&second.dir.join("db/a.db")), 200);
+    assert_eq!(rows(&third.dir.join("db/a.db")), 201);
+    // Another owner or mode is another file: earlier snapshots are left alone.
+    let mut host = host;
+    host.reconfigure(&format!("{SOURCE}mode = \"0640\"\n"));
+    let fourth = host.produce();
+    assert_ne!(inode(&third.dir), inode(&fourth.dir));
+    assert_eq!(
+        fs::metadata(third.dir.join("db/a.db")).unwrap().mode() & 0o777,
+        0o644 & !umask()
+    );
+}
+
+/// SQLite makes databases 0644 but for the umask.
+fn umask() -> u32 {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("x"), "").unwrap();
+    !fs::metadata(dir.path().join("x")).unwrap().mode() & 0o666
+}
