@@ -54,6 +54,7 @@ impl RemoteArgs {
     pub async fn open(&self, context: &Context) -> Result<Remote, Failure> {
         let (target, host, trust) = match &self.from {
             Some(url) => {
+                check_folder(url)?;
                 let spec = TargetSpec {
                     endpoint: self.endpoint.clone(),
                     region: self.region.clone(),
@@ -160,6 +161,24 @@ impl RemoteArgs {
     }
 }
 
+/// A folder to read from must be there: opening one for writing would make it.
+fn check_folder(url: &str) -> Result<(), Failure> {
+    let path = match url.contains("://") {
+        false => Some(std::path::PathBuf::from(url)),
+        true => url::Url::parse(url)
+            .ok()
+            .and_then(|url| url.to_file_path().ok()),
+    };
+    match path {
+        Some(path) if !path.is_dir() => Err(Failure::from_error(format!(
+            "there is no folder {}",
+            path.display()
+        ))
+        .hint("is the disk mounted? The folder is the one that holds the host's folder")),
+        _ => Ok(()),
+    }
+}
+
 /// The host's own signer, and whoever stands in the `allowed_signers` file beside it (earlier
 /// signers of this host, after a rotation).
 pub fn own_trust(config: &Config) -> Result<Trust, Failure> {
@@ -189,7 +208,7 @@ pub fn open_target(config: &TargetConfig) -> Result<NamedTarget, Failure> {
     };
     Ok(NamedTarget {
         name: config.name.clone(),
-        target: target::open(&spec).map_err(Failure::usage)?,
+        target: target::open_or_unavailable(&spec).map_err(Failure::usage)?,
         concurrency: spec.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
     })
 }

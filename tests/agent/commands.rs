@@ -285,7 +285,6 @@ fn mistakes_are_told_and_nothing_hangs() {
             1,
             "no/such/path",
         ),
-        (vec!["--config", "none.toml", "backup"], 2, "none.toml"),
         (
             vec![
                 "restore",

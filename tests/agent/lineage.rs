@@ -35,8 +35,9 @@ fn fill_and_back_up(host: &Host, n: u64) -> Vec<String> {
 }
 
 fn assert_restores(host: &Host, snapshot: &str, state: &[String]) {
-    let out = host.restore(snapshot, &format!("out-{snapshot}-{}", host.machine));
+    let out = host.restore(snapshot, "out");
     assert_eq!(describe(&out.join("data")), state);
+    fs::remove_dir_all(out).unwrap();
     let chain = host.remote_list();
     assert_eq!(chain["findings"].as_array().unwrap().len(), 0, "{chain}");
 }

@@ -114,16 +114,19 @@ fn objects(host: &Host, kind: Kind) -> Vec<PathBuf> {
     }
 }
 
-/// Does it to the newest of `objects`; `false` where there is no other to take.
-fn tamper(host: &Host, kind: Kind, action: Action) -> Option<PathBuf> {
+/// Does it to the newest of a kind; gives what was touched, or `None` where there is no other to take.
+fn tamper(host: &Host, kind: Kind, action: Action) -> Option<Vec<PathBuf>> {
     let objects = objects(host, kind);
     let object = objects.last().unwrap().clone();
     let mut bytes = fs::read(&object).unwrap();
+    let mut touched = vec![object.clone()];
     match action {
         Action::Flip => {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
         }
+        // A signature without its last newline is a whole one.
+        Action::Truncate if kind == Kind::Signature => bytes.truncate(bytes.len() / 2),
         Action::Truncate => bytes.truncate(bytes.len() - 1),
         Action::Empty => bytes.clear(),
         // Another genuine object of that kind, under this one's name.
@@ -131,16 +134,17 @@ fn tamper(host: &Host, kind: Kind, action: Action) -> Option<PathBuf> {
             let other = objects.iter().rev().nth(1)?;
             let theirs = fs::read(other).unwrap();
             fs::write(other, &bytes).unwrap();
+            touched.push(other.clone());
             bytes = theirs;
         }
         Action::Replay => bytes = fs::read(objects.iter().rev().nth(1)?).unwrap(),
         Action::Delete => {
             fs::remove_file(&object).unwrap();
-            return Some(object);
+            return Some(touched);
         }
     }
     fs::write(&object, bytes).unwrap();
-    Some(object)
+    Some(touched)
 }
 
 /// What a message must hold to name the object: some digits of its hash, or its manifest's stamp.
@@ -158,7 +162,7 @@ fn every_tampering_is_refused_by_name() {
         for action in ACTIONS {
             reset(&host);
             let case = format!("{kind:?}-{action:?}");
-            let Some(object) = tamper(&host, kind, action) else {
+            let Some(touched) = tamper(&host, kind, action) else {
                 continue;
             };
             if (kind, action) == (Kind::Manifest, Action::Delete) {
@@ -167,15 +171,15 @@ fn every_tampering_is_refused_by_name() {
             }
             let said = host.refused("latest", &format!("out-{case}"));
             assert!(
-                names(&said, &object),
-                "{case}: {}\n{said}",
-                object.display()
+                touched.iter().any(|object| names(&said, object)),
+                "{case}: {touched:?}
+{said}"
             );
             let said = host.recover_refused("latest", &format!("by-hand-{case}"));
             assert!(
-                names(&said, &object),
-                "{case} by hand: {}\n{said}",
-                object.display()
+                touched.iter().any(|object| names(&said, object)),
+                "{case} by hand: {touched:?}
+{said}"
             );
             refused += 1;
         }
