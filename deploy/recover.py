@@ -11,8 +11,8 @@ and with --at-least SEQUENCE none that is older, for newer ones may have been hi
 Manifests are checked by signature, pages and archives by SHA-256, each before it is used. NEW_DIR
 appears whole at the end, or not at all. Exit: 0 complete, 1 failed, 2 usage, 3 complete but for the notes.
 """
-import argparse, base64, functools, glob, hashlib, json, mmap, os, re, shutil, signal, stat, subprocess, sys
-import tempfile, types
+import argparse, base64, functools, glob, hashlib, itertools, json, mmap, os, re, shutil, signal, stat, subprocess
+import sys, tempfile, types
 
 NAME = re.compile(r"(\d{8,})-(\d{8}T\d{6}Z)-([0-9a-f]{16})\.json")
 NOTES = []  # what is not as it was: exit code 3
@@ -86,9 +86,8 @@ def read_chain(folder, host, pinned):
 def choose(good, refused, wanted):
     """The manifest of `latest`, a stamp, a sequence number or the last 16 digits of a name."""
     cores = {}
-    for one in good:
-        cores.setdefault(one.sequence, {})[one.core_hash] = one.hash16
-    for sequence, forks in cores.items():
+    for sequence, same in itertools.groupby(good, lambda one: one.sequence):
+        forks = cores[sequence] = {one.core_hash: one.hash16 for one in same}
         if len(forks) > 1:
             say(f"warning: FORK: {' and '.join(forks.values())} claim sequence {sequence} (two machines, one name?)")
     name = str(good[-1].sequence) if wanted == "latest" else wanted
@@ -107,14 +106,13 @@ def choose(good, refused, wanted):
             say(f"warning: snapshot {stamp} (sequence {sequence}) is known to {chosen.stamp}, but missing here")
     return chosen
 
-def unseal(path, bytes_signed, sha256_signed, key, scratch):
+def unseal(path, row, key, scratch):
     """The tar stream of an archive, as a file, once a private copy of the archive has proved genuine."""
     need(os.path.isfile(path), "it is missing")
+    need(os.path.getsize(path) == row[4], f"it has {os.path.getsize(path)} bytes instead of {row[4]} (cut short?)")
     with open(shutil.copyfile(path, scratch + "/sealed"), "rb") as copy:
-        size = os.fstat(copy.fileno()).st_size
-        need(size == bytes_signed, f"cut short or swapped: it has {size} bytes instead of {bytes_signed}")
-        genuine = sha256(mmap.mmap(copy.fileno(), 0, access=mmap.ACCESS_READ)) == sha256_signed
-        need(genuine, "damaged or swapped: its SHA-256 is not the signed one")
+        need(sha256(mmap.mmap(copy.fileno(), 0, access=mmap.ACCESS_READ)) == row[3],
+             "damaged or swapped: its SHA-256 is not the signed one")
     age, pipe = ["age", "-d", "-i", "-", scratch + "/sealed"], subprocess.PIPE
     with open(scratch + "/tar", "wb") as tar, subprocess.Popen(age, stdin=pipe, stdout=pipe) as age:
         age.stdin.write(key)  # which so touches no disk
@@ -132,7 +130,7 @@ def fetch(folder, rows, pieces, key, scratch, open_file):
         path = f"{folder}/archives/{rows[archive][2][:2]}/{rows[archive][2]}.tar.zst.age"
         say(f"  archive {count} of {len(pieces)}: {archive}, {rows[archive][4] / 1e6:.1f} MB")
         try:
-            with unseal(path, rows[archive][4], rows[archive][3], key, scratch) as tar:
+            with unseal(path, rows[archive], key, scratch) as tar:
                 for number, at, offset, length in wanted:
                     with open_file(number) as file:
                         tar.seek(offset)
@@ -170,15 +168,13 @@ def read_index(path, manifest):
         kinds[path], last = kind, path
     return header, entries, pieces
 
-MAKE = {
-    "dir": lambda name, entry, root: os.mkdir(name),
-    "file": lambda name, entry, root: open(name, "xb").truncate(entry["size"]),
-    "symlink": lambda name, entry, root: os.symlink(entry["target"], name),
-    "hardlink": lambda name, entry, root: os.link(entry["target"], name, src_dir_fd=root),
-    "fifo": lambda name, entry, root: os.mkfifo(name),
-    "chardev": lambda name, entry, root: os.mknod(name, stat.S_IFCHR, os.makedev(*entry["rdev"])),
-    "blockdev": lambda name, entry, root: os.mknod(name, stat.S_IFBLK, os.makedev(*entry["rdev"])),
-}
+def make(name, entry, root):
+    kind, device = entry["type"], os.makedev(*entry.get("rdev", (0, 0)))
+    return {"dir": lambda: os.mkdir(name), "file": lambda: open(name, "xb").truncate(entry["size"]),
+            "symlink": lambda: os.symlink(entry["target"], name), "fifo": lambda: os.mkfifo(name),
+            "hardlink": lambda: os.link(entry["target"], name, src_dir_fd=root),
+            "chardev": lambda: os.mknod(name, stat.S_IFCHR, device),
+            "blockdev": lambda: os.mknod(name, stat.S_IFBLK, device)}[kind]()
 
 def enter(root, path):
     """Goes to the directory that holds `path`, however deep; gives the name in it."""
@@ -215,14 +211,14 @@ def rebuild(folder, manifest, key, scratch):
         rows.update((row[0], row) for row in json.loads(data)["rows"])
     say("Reading the index")
     pieces = add_pieces({}, index["extents"], 0, index["bytes"])
-    os.mknod(path)
+    open(path, "xb").close()
     fetch(folder, rows, pieces, key, scratch, lambda _: open(path, "r+b"))
     header, entries, pieces = read_index(path, manifest)
     say(f"Restoring {len(entries)} entries, {sum(entry.get('size', 0) for entry in entries)} bytes")
     os.mkdir(scratch + "/tree")
     root = os.open(scratch + "/tree", os.O_RDONLY)
-    made = [entry for entry in entries if attempt(entry, f"make this {entry['type']}", lambda: MAKE[entry["type"]](
-        enter(root, entry["path"]), entry, root))]  # what lies below a link, read_index has refused
+    made = [entry for entry in entries if attempt(  # nothing lies below a link: read_index has refused it
+        entry, "make this " + entry["type"], lambda: make(enter(root, entry["path"]), entry, root))]
     fetch(folder, rows, pieces, key, scratch, lambda number: open(enter(root, entries[number]["path"]), "r+b"))
     for entry in reversed(made):  # a directory after what is in it
         if entry["type"] != "hardlink":
@@ -248,10 +244,8 @@ def main():
     folder = os.path.dirname(found[0])
     host = args.host or os.path.basename(folder)
     good, refused = read_chain(folder, host, args.signer)
-    for one in good if args.list else []:
-        print(one.sequence, one.stamp, one.hash16, one.totals["files"], "files", one.totals["bytes"], "bytes")
     if args.list:
-        return
+        return print(*(f"{one.sequence} {one.stamp} {one.hash16} {one.totals['bytes']} bytes" for one in good), sep="\n")
     chosen = choose(good, refused, args.snapshot)
     say(f"Snapshot {chosen.stamp} (sequence {chosen.sequence}) of {host}, signed by {chosen.signer}")
     need(chosen.sequence >= int(args.at_least or 0), "that is older than --at-least: newer ones are hidden or lost")
@@ -263,8 +257,7 @@ def main():
         key = subprocess.run(["age", "-d", args.identity], stdout=subprocess.PIPE).stdout
     need(not os.path.lexists(to) or os.path.isdir(to) and not os.listdir(to), f"{to} is not new or empty")
     os.makedirs(os.path.dirname(to), exist_ok=True)
-    beside = {"prefix": f".{os.path.basename(to)}.sealift-partial-", "dir": os.path.dirname(to)}
-    with tempfile.TemporaryDirectory(**beside) as scratch:
+    with tempfile.TemporaryDirectory(prefix=os.path.basename(to) + ".partial-", dir=os.path.dirname(to)) as scratch:
         rebuild(folder, chosen, key, scratch)
         os.sync()
         os.rename(scratch + "/tree", to)
