@@ -80,6 +80,8 @@ def read_chain(folder, host, pinned):
         except (Refused, ValueError, KeyError, TypeError) as why:
             refused[f"manifest {name} is refused: {why}"] = int(name.split("-")[0])
             say(f"warning: manifest {name} is refused: {why}")
+    for name in set(os.listdir(folder + "/manifests")) - set(names) - {name + ".sig" for name in names}:
+        say(f"warning: manifests/{show(name)} belongs to no manifest that is here (a push that died, or a deletion?)")
     need(good, f"no manifest in {folder}/manifests can be believed")
     return good, refused
 
