@@ -256,7 +256,7 @@ def main():
          f"nobody vouches for the signer; if you do, say --signer {chosen.signer}")
     key, to = read(args.identity, "the identity"), os.path.abspath(args.to)
     if key.startswith((b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED")):  # by a passphrase: ask only once
-        key = subprocess.run(["age", "-d", args.identity], stdout=subprocess.PIPE).stdout
+        key = subprocess.run(["age", "-d", args.identity], stdout=subprocess.PIPE, check=True).stdout
     need(not os.path.lexists(to) or os.path.isdir(to) and not os.listdir(to), f"{to} is not new or empty")
     os.makedirs(os.path.dirname(to), exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=os.path.basename(to) + ".partial-", dir=os.path.dirname(to)) as scratch:
