@@ -4,15 +4,21 @@
     recover.py REPO_DIR --list
     recover.py REPO_DIR --identity KEY --signer SHA256:... --to NEW_DIR
 
-REPO_DIR is a plain copy of one host's folder (manifests/, tables/, archives/), or holds one.
-Nothing is believed unchecked: manifests by signature, pages and archives by their SHA-256, each
-before it is used. NEW_DIR appears whole at the end, or not at all.
-Exit codes: 0 complete, 1 failed, 2 wrong usage, 3 recovered, but read the notes.
+REPO_DIR is a plain copy of a host's folder (manifests/, tables/, archives/), or holds one (--host NAME).
+--signer is a fingerprint or an allowed_signers file; without it you are asked (or say --accept-signer).
+--snapshot takes a stamp, a sequence or the last 16 digits of a manifest's name; else it is the latest,
+and with --at-least SEQUENCE none that is older, for newer ones may have been hidden from you.
+Manifests are checked by signature, pages and archives by SHA-256, each before it is used. NEW_DIR
+appears whole at the end, or not at all. Exit: 0 complete, 1 failed, 2 usage, 3 complete but for the notes.
 """
-import argparse, base64, glob, hashlib, json, os, re, shutil, signal, stat, subprocess, sys, tempfile, types
+import argparse, base64, functools, glob, hashlib, itertools, json, mmap, os, re, shutil, signal, stat, subprocess
+import sys, tempfile, types
 
 NAME = re.compile(r"(\d{8,})-(\d{8}T\d{6}Z)-([0-9a-f]{16})\.json")
-NOTES = []
+NOTES = []  # what is not as it was: exit code 3
+say = functools.partial(print, file=sys.stderr, flush=True)
+sha256 = lambda data: hashlib.sha256(data).hexdigest()
+show = lambda path: repr(os.fsdecode(path))[1:-1]
 
 class Refused(Exception):
     """Why we stop, in words for whoever reads it at night."""
@@ -21,24 +27,14 @@ def need(condition, otherwise):
     if not condition:
         raise Refused(otherwise)
 
-def say(text):
-    print(text, file=sys.stderr, flush=True)
-
 def note(text):
-    """Something recovered is not as it was: exit code 3."""
     NOTES.append(text)
-    say(f"NOTE: {text}")
-
-def show(path):
-    return repr(os.fsdecode(path))[1:-1]
+    say("NOTE:", text)
 
 def read(path, what):
     need(os.path.isfile(path), f"{what} is missing ({path})")
     with open(path, "rb") as file:
         return file.read()
-
-def sha256(data):
-    return hashlib.sha256(data).hexdigest()
 
 def fingerprint(public_key):
     """Of a line `ssh-ed25519 AAAA...`, as `ssh-keygen -l` shows it."""
@@ -66,16 +62,15 @@ def read_manifest(path, host):
                                  pages=json.loads(tables)["tables"], signer=signer[1].decode())
 
 def read_chain(folder, host, pinned):
-    """The manifests to believe, oldest first, and (sequence, why) of those to refuse."""
-    good, refused, trusted, allowed = [], [], {pinned}, None
+    """The manifests to believe, oldest first, and {why: sequence} of those to refuse."""
+    good, refused, trusted, allowed = [], {}, {pinned}, None
     if pinned and not pinned.startswith("SHA256:"):
         trusted, allowed = set(), read(pinned, "the allowed_signers file") and ["-f", pinned, "-I", host]
     names = [name for name in os.listdir(folder + "/manifests") if NAME.fullmatch(name)]
     for name in sorted(names, key=lambda name: (len(name), name)):
         try:
             one = read_manifest(f"{folder}/manifests/{name}", host)
-            if trusted == {None}:
-                trusted = {one.signer}  # of the oldest manifest; main asks about it
+            trusted = {one.signer} if trusted == {None} else trusted  # who signed the oldest; main asks
             if one.signer not in trusted:
                 need(allowed and ssh_keygen("verify", one.path, one.data, *allowed).returncode == 0,
                      f"it is signed by {one.signer}, who is not trusted (if that is wrong, name it with --signer)")
@@ -83,59 +78,61 @@ def read_chain(folder, host, pinned):
                 trusted.add(fingerprint(one.next_signer))
             good.append(one)
         except (Refused, ValueError, KeyError, TypeError) as why:
-            refused.append((int(name.split("-")[0]), f"manifest {name} is refused: {why}"))
-            say(f"warning: {refused[-1][1]}")
+            refused[f"manifest {name} is refused: {why}"] = int(name.split("-")[0])
+            say(f"warning: manifest {name} is refused: {why}")
+    for name in set(os.listdir(folder + "/manifests")) - set(names) - {name + ".sig" for name in names}:
+        say(f"warning: manifests/{show(name)} belongs to no manifest that is here (a push that died, or a deletion?)")
     need(good, f"no manifest in {folder}/manifests can be believed")
     return good, refused
 
 def choose(good, refused, wanted):
     """The manifest of `latest`, a stamp, a sequence number or the last 16 digits of a name."""
-    newest, cores = good[-1], {}
-    for one in good:
-        cores.setdefault(one.sequence, {})[one.core_hash] = one.hash16
-    for sequence, forks in cores.items():
+    cores = {}
+    for sequence, same in itertools.groupby(good, lambda one: one.sequence):
+        forks = cores[sequence] = {one.core_hash: one.hash16 for one in same}
         if len(forks) > 1:
             say(f"warning: FORK: {' and '.join(forks.values())} claim sequence {sequence} (two machines, one name?)")
-    for sequence, stamp, _ in newest.known:
-        if sequence not in cores:
-            say(f"warning: snapshot {stamp} (sequence {sequence}) is known to the newest one, but missing here")
-    names = ("latest", str(newest.sequence)) if wanted == "latest" else (wanted,)
-    found = [one for one in good if {one.stamp, one.hash16, str(one.sequence)} & set(names)]
-    need(found, f"there is no snapshot {wanted}; the newest is {newest.stamp} (--list shows all)")
+    name = str(good[-1].sequence) if wanted == "latest" else wanted
+    found = [one for one in good if name in (one.stamp, one.hash16, str(one.sequence))]
+    need(found, f"there is no snapshot {wanted}; the newest is {good[-1].stamp} (--list shows all)")
     chosen = found[-1]
-    need(len({one.core_hash for one in found}) == 1,
-         f"{wanted} is forked; pick one with --snapshot: " + " or ".join(one.hash16 for one in found))
-    for sequence, why in refused:
+    need(all(one.core_hash == chosen.core_hash for one in found), f"{wanted} is forked; pick one with --snapshot: "
+         + " or ".join(one.hash16 for one in found))
+    for why, sequence in refused.items():
         need(wanted != "latest" or sequence < chosen.sequence, f"which snapshot is the latest is unclear: {why}\n"
              f"  To take the newest good one all the same: --snapshot {chosen.stamp}")
-    for sequence, _, core in chosen.known:
+    for sequence, stamp, core in chosen.known:
         need(sequence < chosen.sequence and core in cores.get(sequence, [core]),
              f"snapshot {chosen.stamp} does not follow from the one of sequence {sequence} that is here")
+        if sequence not in cores:
+            say(f"warning: snapshot {stamp} (sequence {sequence}) is known to {chosen.stamp}, but missing here")
     return chosen
 
-def unseal(sealed, key, scratch):
-    """The tar stream of an archive, as a file. The key reaches age without touching a disk."""
-    with open(scratch + "/sealed", "wb") as file:
-        file.write(sealed)
-    opened = subprocess.run(["age", "-d", "-i", "-", scratch + "/sealed"], input=key, stdout=subprocess.PIPE)
-    need(opened.returncode == 0, "it is genuine, but age cannot open it: is this the right identity?")
-    with open(scratch + "/tar", "wb") as file:
-        unpacked = subprocess.run(["zstd", "-dcq"], input=opened.stdout, stdout=file)
-    need(unpacked.returncode == 0, "it is genuine, but zstd cannot unpack it (disk full?)")
+def unseal(path, row, key, scratch):
+    """The tar stream of an archive, as a file, once a private copy of the archive has proved genuine."""
+    need(os.path.isfile(path), "it is missing")
+    need(os.path.getsize(path) == row[4], f"it has {os.path.getsize(path)} bytes instead of {row[4]} (cut short?)")
+    with open(shutil.copyfile(path, scratch + "/sealed"), "rb") as copy:
+        need(sha256(mmap.mmap(copy.fileno(), 0, access=mmap.ACCESS_READ)) == row[3],
+             "damaged or swapped: its SHA-256 is not the signed one")
+    age, pipe = ["age", "-d", "-i", "-", scratch + "/sealed"], subprocess.PIPE
+    with open(scratch + "/tar", "wb") as tar, subprocess.Popen(age, stdin=pipe, stdout=pipe) as age:
+        age.stdin.write(key)  # which so touches no disk
+        age.stdin.close()
+        zstd = subprocess.run(["zstd", "-dcq"], stdin=age.stdout, stdout=tar)
+    need(age.returncode == 0, "it is genuine, but age cannot open it: is this the right identity?")
+    need(zstd.returncode == 0, "it is genuine, but zstd cannot unpack it (disk full?)")
     return open(scratch + "/tar", "rb")
 
 def fetch(folder, rows, pieces, key, scratch, open_file):
-    """Writes the pieces of each archive, once it has proved genuine, to the files they belong to."""
+    """Writes {archive: [(number of a file, offset in it, offset in the tar, length)]} to the files."""
     bad = []
     for count, (archive, wanted) in enumerate(sorted(pieces.items()), 1):
         need(archive in rows, f"archive {archive} is needed, but not in the manifest's table")
-        _, _, blake3, signed_sha256, size, *_ = rows[archive]
-        path = f"{folder}/archives/{blake3[:2]}/{blake3}.tar.zst.age"
-        say(f"  archive {count} of {len(pieces)}: {archive}, {size / 1e6:.1f} MB")
+        path = f"{folder}/archives/{rows[archive][2][:2]}/{rows[archive][2]}.tar.zst.age"
+        say(f"  archive {count} of {len(pieces)}: {archive}, {rows[archive][4] / 1e6:.1f} MB")
         try:
-            sealed = read(path, "it")
-            need(sha256(sealed) == signed_sha256, "damaged, cut short or swapped: its SHA-256 is not the signed one")
-            with unseal(sealed, key, scratch) as tar:
+            with unseal(path, rows[archive], key, scratch) as tar:
                 for number, at, offset, length in wanted:
                     with open_file(number) as file:
                         tar.seek(offset)
@@ -146,7 +143,6 @@ def fetch(folder, rows, pieces, key, scratch, open_file):
     need(not bad, "\n  ".join(bad))
 
 def add_pieces(pieces, extents, number, size):
-    """Sorts the extents of a file by archive: (number of the file, offset in it, offset in the tar, length)."""
     at = 0
     for archive, offset, length in extents:
         if archive != "-":  # that is a hole
@@ -174,6 +170,14 @@ def read_index(path, manifest):
         kinds[path], last = kind, path
     return header, entries, pieces
 
+def make(name, entry, root):
+    kind, device = entry["type"], os.makedev(*entry.get("rdev", (0, 0)))
+    return {"dir": lambda: os.mkdir(name), "file": lambda: open(name, "xb").truncate(entry["size"]),
+            "symlink": lambda: os.symlink(entry["target"], name), "fifo": lambda: os.mkfifo(name),
+            "hardlink": lambda: os.link(entry["target"], name, src_dir_fd=root),
+            "chardev": lambda: os.mknod(name, stat.S_IFCHR, device),
+            "blockdev": lambda: os.mknod(name, stat.S_IFBLK, device)}[kind]()
+
 def enter(root, path):
     """Goes to the directory that holds `path`, however deep; gives the name in it."""
     os.fchdir(root)
@@ -189,22 +193,8 @@ def attempt(entry, what, action, *arguments, **options):
     except OSError as why:
         note(f"{show(entry['path'])}: cannot {what}: {why.strerror}")
 
-def make(root, entry):
-    name, kind = enter(root, entry["path"]), entry["type"]
-    if kind == "dir":
-        os.mkdir(name)
-    elif kind == "symlink":
-        os.symlink(entry["target"], name)
-    elif kind == "hardlink":
-        os.link(entry["target"], name, src_dir_fd=root)
-    else:
-        form = {"file": stat.S_IFREG, "fifo": stat.S_IFIFO, "chardev": stat.S_IFCHR, "blockdev": stat.S_IFBLK}[kind]
-        os.mknod(name, form | 0o600, os.makedev(*entry.get("rdev", (0, 0))))
-        kind == "file" and os.truncate(name, entry["size"])
-
-def dress(root, entry):
+def dress(entry, name, **link):
     """Owner, attributes, mode, time: in the order in which none undoes another."""
-    name, link = enter(root, entry["path"]), {"follow_symlinks": False}
     if os.geteuid() == 0:
         attempt(entry, "set the owner", os.chown, name, entry["uid"], entry["gid"], **link)
     for key, value in entry.get("xattrs", {}).items():
@@ -221,19 +211,20 @@ def rebuild(folder, manifest, key, scratch):
         data = read(f"{folder}/tables/{page}.json", "a page of the archive table")
         need(sha256(data) == page, f"page {folder}/tables/{page}.json is damaged or swapped")
         rows.update((row[0], row) for row in json.loads(data)["rows"])
-    say(f"Reading the index of {manifest.stamp}")
-    open(path, "xb").close()
+    say("Reading the index")
     pieces = add_pieces({}, index["extents"], 0, index["bytes"])
+    open(path, "xb").close()
     fetch(folder, rows, pieces, key, scratch, lambda _: open(path, "r+b"))
     header, entries, pieces = read_index(path, manifest)
     say(f"Restoring {len(entries)} entries, {sum(entry.get('size', 0) for entry in entries)} bytes")
     os.mkdir(scratch + "/tree")
     root = os.open(scratch + "/tree", os.O_RDONLY)
-    made = [entry for entry in entries if attempt(entry, f"make this {entry['type']}", make, root, entry)]
+    made = [entry for entry in entries if attempt(  # nothing lies below a link: read_index has refused it
+        entry, "make this " + entry["type"], lambda: make(enter(root, entry["path"]), entry, root))]
     fetch(folder, rows, pieces, key, scratch, lambda number: open(enter(root, entries[number]["path"]), "r+b"))
     for entry in reversed(made):  # a directory after what is in it
         if entry["type"] != "hardlink":
-            dress(root, entry)
+            dress(entry, enter(root, entry["path"]), follow_symlinks=False)
         if entry.get("torn"):
             note(f"{show(entry['path'])} changed while it was backed up")
     for skipped in header["skipped"]:
@@ -242,58 +233,43 @@ def rebuild(folder, manifest, key, scratch):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("repo", metavar="REPO_DIR")
-    for option, text in {
-            "--identity": "age identity file, passphrase-sealed or not, or SSH private key",
-            "--signer": "SHA256:... or an allowed_signers file; without it you are asked",
-            "--snapshot": "latest, a stamp, a sequence number, 16 digits of a manifest's name",
-            "--at-least": "refuse a snapshot of a lower sequence: newer ones may be hidden from you",
-            "--host": "whose backup, if the folder's name does not tell", "--to": "a new or empty directory"}.items():
-        parser.add_argument(option, help=text)
-    parser.add_argument("--accept-signer", action="store_true", help="believe whoever signed, unasked")
-    parser.add_argument("--list", action="store_true", help="show the snapshots and stop")
+    for name in "REPO_DIR", "--identity", "--signer", "--snapshot", "--at-least", "--host", "--to":
+        parser.add_argument(name, default="latest" if name == "--snapshot" else None)
+    for name in "--accept-signer", "--list":
+        parser.add_argument(name, action="store_true")
     args = parser.parse_args()
     if not args.list and not (args.identity and args.to):
         parser.error("--identity and --to are needed (or --list)")
-    for command in "age", "zstd", "ssh-keygen":
-        need(shutil.which(command), f"the command {command} is not installed")
-    repo = glob.escape(os.path.abspath(args.repo))
+    repo = glob.escape(os.path.abspath(args.REPO_DIR))
     found = glob.glob(repo + "/manifests") or glob.glob(f"{repo}/{args.host or '*'}/manifests")
-    need(len(found) == 1, f"{args.repo} holds no backup" if not found else "choose with --host: " + ", ".join(found))
+    need(len(found) == 1, "choose with --host: " + ", ".join(found) if found else f"{args.REPO_DIR} holds no backup")
     folder = os.path.dirname(found[0])
     host = args.host or os.path.basename(folder)
     good, refused = read_chain(folder, host, args.signer)
     if args.list:
-        for one in good:
-            print(one.sequence, one.stamp, one.hash16, one.totals["files"], "files", one.totals["bytes"], "bytes")
-        return
-    chosen = choose(good, refused, args.snapshot or "latest")
-    need(chosen.sequence >= int(args.at_least or 0), f"sequence {chosen.sequence} is too old: newer ones are hidden")
-    if not args.signer:
-        say(f"The backups of {host} are signed by\n  {chosen.signer}\nCompare that with your paper page.")
-        if not args.accept_signer:
-            need(sys.stdin.isatty(), f"nobody vouches for that signer: say --signer {chosen.signer}")
-            need(input(f"Is it the signer of {host}? (yes/no) ") == "yes", "the signer is not confirmed")
+        return print(*(f"{one.sequence} {one.stamp} {one.hash16} {one.totals['bytes']} bytes" for one in good), sep="\n")
+    chosen = choose(good, refused, args.snapshot)
+    say(f"Snapshot {chosen.stamp} (sequence {chosen.sequence}) of {host}, signed by {chosen.signer}")
+    need(chosen.sequence >= int(args.at_least or 0), "that is older than --at-least: newer ones are hidden or lost")
+    need(args.signer or args.accept_signer or sys.stdin.isatty() and
+         input("Is that fingerprint the one on your paper page? (yes/no) ") == "yes",
+         f"nobody vouches for the signer; if you do, say --signer {chosen.signer}")
     key, to = read(args.identity, "the identity"), os.path.abspath(args.to)
     if key.startswith((b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED")):  # by a passphrase: ask only once
-        key = subprocess.run(["age", "-d", args.identity], stdout=subprocess.PIPE).stdout
+        key = subprocess.run(["age", "-d", args.identity], stdout=subprocess.PIPE, check=True).stdout
     need(not os.path.lexists(to) or os.path.isdir(to) and not os.listdir(to), f"{to} is not new or empty")
     os.makedirs(os.path.dirname(to), exist_ok=True)
-    scratch = tempfile.mkdtemp(prefix=f".{os.path.basename(to)}.sealift-partial-", dir=os.path.dirname(to))
-    try:
+    with tempfile.TemporaryDirectory(prefix=os.path.basename(to) + ".partial-", dir=os.path.dirname(to)) as scratch:
         rebuild(folder, chosen, key, scratch)
         os.sync()
         os.rename(scratch + "/tree", to)
-    finally:
-        subprocess.run(["chmod", "-R", "u+rwX", scratch], stderr=subprocess.DEVNULL)
-        subprocess.run(["rm", "-rf", scratch])
-    say(f"RECOVERED snapshot {chosen.stamp} (sequence {chosen.sequence}) of {host} into {to}")
+    say(f"RECOVERED into {to}" + f", but read the {len(NOTES)} notes above" * bool(NOTES))
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         main()
-    except (Refused, OSError, ValueError, KeyError, TypeError, EOFError, KeyboardInterrupt) as error:
-        say(f"FAILED, nothing was recovered: {error if isinstance(error, (Refused, OSError)) else repr(error)}")
+    except (Exception, KeyboardInterrupt) as why:
+        say("FAILED, nothing was recovered:", why if isinstance(why, (Refused, OSError)) else repr(why))
         sys.exit(1)
     sys.exit(3 if NOTES else 0)
