@@ -210,7 +210,7 @@ impl Story {
         ] {
             for path in files(&self.dir.join(place))? {
                 tried += 1;
-                if let Ok(identities) = Identities::load(&[path.clone()], &prompt)
+                if let Ok(identities) = Identities::load(std::slice::from_ref(&path), &prompt)
                     && opens(&identities, &sealed)
                 {
                     return Err(Failure::from_error(format!(
