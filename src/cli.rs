@@ -75,9 +75,7 @@ enum Command {
     /// Take over a host's name from another machine
     Adopt(adopt::AdoptArgs),
     /// Completions for a shell
-    Completions {
-        shell: clap_complete::Shell,
-    },
+    Completions { shell: clap_complete::Shell },
     /// The manual page
     Man,
 }

@@ -21,8 +21,8 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use inspect::immutable_uri;
 pub use inspect::{Inspection, inspect};
+use inspect::{immutable_uri, inspect_open};
 
 /// The first bytes of every database.
 pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -285,6 +285,24 @@ impl LockedFile {
     /// The descriptor to read from, positioned at the start by [`lock_for_read`].
     pub fn file(&mut self) -> &mut File {
         &mut self.file
+    }
+
+    /// What [`inspect`] tells, without the descriptor of its own that would end the lock.
+    pub fn inspect(&self, path: &Path) -> Result<Inspection, SqliteError> {
+        let failed = |source| SqliteError::Sqlite {
+            what: "check the database",
+            path: path.to_owned(),
+            source,
+        };
+        let pages = "PRAGMA page_size";
+        let page_size = self.conn.query_row(pages, [], |row| row.get(0));
+        inspect_open(&self.conn, page_size.map_err(failed)?).map_err(failed)
+    }
+
+    /// Whether `other` is a descriptor of the locked file.
+    pub fn is_same_file(&self, other: &fs::Metadata) -> io::Result<bool> {
+        let ours = self.file.metadata()?;
+        Ok((ours.dev(), ours.ino()) == (other.dev(), other.ino()))
     }
 }
 

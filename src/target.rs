@@ -20,6 +20,7 @@ mod object;
 mod remote;
 mod resume;
 mod store_error;
+mod unavailable;
 
 use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
 
@@ -230,6 +231,18 @@ pub enum OpenError {
 /// made if it is not there.
 pub fn open(spec: &TargetSpec) -> Result<Arc<dyn Target>, OpenError> {
     open_with(spec, &Environment::of_process())
+}
+
+/// [`open`], where a target that cannot be opened now (credentials, folder) is one that fails every
+/// request. What can never be opened is an error still.
+pub fn open_or_unavailable(spec: &TargetSpec) -> Result<Arc<dyn Target>, OpenError> {
+    match open(spec) {
+        Err(
+            error @ (OpenError::Malformed { .. } | OpenError::Scheme(_) | OpenError::NotYet(_)),
+        ) => Err(error),
+        Err(error) => Ok(Arc::new(unavailable::Unavailable::new(spec.label(), error))),
+        opened => opened,
+    }
 }
 
 /// [`open`] with an environment of one's own.

@@ -24,6 +24,8 @@ use crate::shipper::{Publication, ShipError, publish, publish_recovery, ship_arc
 use crate::snapshot::Snapshot;
 use crate::spool::Spool;
 
+/// Several snapshots within one second get stamps ahead of the clock.
+const STAMP_TOLERANCE: chrono::Duration = chrono::Duration::seconds(60);
 /// A version of the recovery documents; a target gets them once per version.
 const RECOVERY_VERSION: &str = "1";
 
@@ -204,7 +206,7 @@ fn warn_of_clock(
 ) {
     let stamp = request.snapshot.stamp;
     if let Some(newest) = known.iter().map(|known| known.stamp).max()
-        && newest >= stamp
+        && newest.time() > stamp.time() + STAMP_TOLERANCE
     {
         warnings.push(format!(
             "the clock is behind: this snapshot is stamped {stamp}, an earlier one {newest}. \

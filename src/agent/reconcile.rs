@@ -118,16 +118,17 @@ fn take_in_foreign(
             }
         }
         state.catalog.renew_writer()?;
-        result.notes.push(match own.is_empty() {
-            true => format!(
+        match own.is_empty() {
+            true => result.notes.push(format!(
                 "the state directory is new, but the target knows this host up to sequence {newest}: \
                  continuing from there; this push stores everything once more"
-            ),
-            false => format!(
+            )),
+            // Two clones that push in turn see this every time: no success to pass over.
+            false => result.warnings.push(format!(
                 "the target is ahead of this state directory (sequence {newest}, here {own_head}): was this \
-                 machine restored from an image? Continuing from the target's newest snapshot"
-            ),
-        });
+                 machine restored from an image, or cloned? Continuing from the target's newest snapshot"
+            )),
+        }
     }
     for (snapshot, _) in foreign.values() {
         state.catalog.add_snapshot(&snapshot.manifest, true)?;

@@ -22,7 +22,9 @@ pub fn run(context: &Context, args: &AdoptArgs) -> Result<Outcome, Failure> {
     );
     if !args.yes {
         if !terminal::is_interactive() {
-            return Err(Failure::usage("adopt must be confirmed").hint("give --yes if you are sure"));
+            return Err(
+                Failure::usage("adopt must be confirmed").hint("give --yes if you are sure")
+            );
         }
         if !terminal::confirm(&question)? {
             return Err(Failure::from_error("nothing was adopted"));
@@ -39,7 +41,9 @@ pub fn run(context: &Context, args: &AdoptArgs) -> Result<Outcome, Failure> {
     if context.json {
         output::print_json(&json!({ "host": config.host, "adopted": heads }))?;
     } else if heads.is_empty() {
-        output::print_line("nothing to adopt: the targets show nothing that this machine does not know")?;
+        output::print_line(
+            "nothing to adopt: the targets show nothing that this machine does not know",
+        )?;
     } else {
         for head in heads {
             output::print_line(format_args!("adopted {head}"))?;

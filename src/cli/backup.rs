@@ -98,7 +98,8 @@ pub fn local_snapshot(config: &Config, stamp: &str) -> Result<PathBuf, Failure> 
     };
     found.map(|snapshot| snapshot.path.clone()).ok_or_else(|| {
         let dir = config.snapshots_dir.display();
-        Failure::from_error(format!("no snapshot {stamp} in {dir}")).hint("`sealift list` shows what there is")
+        Failure::from_error(format!("no snapshot {stamp} in {dir}"))
+            .hint("`sealift list` shows what there is")
     })
 }
 
@@ -125,7 +126,10 @@ impl<'a> Pusher<'a> {
         })?;
         let next_signer = match &config.next_signer {
             Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-                Failure::usage(format!("cannot read next_signer {}: {error}", path.display()))
+                Failure::usage(format!(
+                    "cannot read next_signer {}: {error}",
+                    path.display()
+                ))
             })?),
             None => None,
         };
@@ -212,10 +216,16 @@ impl<'a> Pusher<'a> {
 }
 
 /// What the first push leaves beside the archives (docs/format.md; DESIGN 3.5).
-fn recovery_files() -> Vec<(ObjectKey, Bytes)> {
+pub fn recovery_files() -> Vec<(ObjectKey, Bytes)> {
     vec![
-        (ObjectKey::fixed("RECOVER.md"), Bytes::from_static(RECOVER_MD)),
-        (ObjectKey::fixed("recover-v1.py"), Bytes::from_static(RECOVER_PY)),
+        (
+            ObjectKey::fixed("RECOVER.md"),
+            Bytes::from_static(RECOVER_MD),
+        ),
+        (
+            ObjectKey::fixed("recover-v1.py"),
+            Bytes::from_static(RECOVER_PY),
+        ),
     ]
 }
 
@@ -231,10 +241,17 @@ fn print_report(context: &Context, report: &PushReport, started: Instant) -> Res
     }
     const SHOWN: usize = 20;
     for skipped in report.skipped.iter().take(SHOWN) {
-        eprintln!("skipped: {}: {}", output::printable(skipped.path.as_bytes()), skipped.reason);
+        eprintln!(
+            "skipped: {}: {}",
+            output::printable(skipped.path.as_bytes()),
+            skipped.reason
+        );
     }
     if report.skipped.len() > SHOWN {
-        eprintln!("skipped: and {} more (all are in the snapshot's index)", report.skipped.len() - SHOWN);
+        eprintln!(
+            "skipped: and {} more (all are in the snapshot's index)",
+            report.skipped.len() - SHOWN
+        );
     }
     if context.json {
         return Ok(output::print_json(&report_json(report))?);
@@ -253,13 +270,14 @@ fn print_report(context: &Context, report: &PushReport, started: Instant) -> Res
     for target in &report.targets {
         let line = match &target.state {
             TargetState::Published => format!(
-                "  {}: published, {} sent in {} objects ({})",
-                target.name,
+                "  {}: published, {} sent in {} objects",
+                target.label,
                 size(target.shipped_bytes),
                 target.shipped_objects,
-                target.label
             ),
-            TargetState::Behind(cause) => format!("  {}: BEHIND: {cause} ({})", target.name, target.label),
+            TargetState::Behind(cause) => {
+                format!("  {}: BEHIND: {cause}", target.label)
+            }
         };
         output::print_line(line)?;
     }
@@ -276,7 +294,7 @@ fn report_json(report: &PushReport) -> serde_json::Value {
                 TargetState::Behind(cause) => ("behind", Some(cause)),
             };
             json!({
-                "name": target.name, "url": target.label, "state": state, "cause": cause,
+                "name": target.name, "label": target.label, "state": state, "cause": cause,
                 "shipped_objects": target.shipped_objects, "shipped_bytes": target.shipped_bytes,
             })
         })

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use age::secrecy::{ExposeSecret as _, SecretString};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -14,7 +13,7 @@ use super::output;
 use super::terminal::TerminalPrompt;
 use crate::ids::Hash;
 use crate::packer::seal::Recipients;
-use crate::restore::open::{self, FilePrompt, Identities, Prompt};
+use crate::restore::open::{self, ExposeSecret as _, FilePrompt, Identities, Prompt, SecretString};
 
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
@@ -106,10 +105,14 @@ fn new_passphrase() -> Result<SecretString, Failure> {
         .ok_or_else(missing)?;
     let second = prompt.passphrase("The same again").ok_or_else(missing)?;
     if first.expose_secret() != second.expose_secret() {
-        return Err(Failure::usage("the two passphrases differ; nothing was written"));
+        return Err(Failure::usage(
+            "the two passphrases differ; nothing was written",
+        ));
     }
     if first.expose_secret().is_empty() {
-        return Err(Failure::usage("the passphrase is empty; nothing was written"));
+        return Err(Failure::usage(
+            "the passphrase is empty; nothing was written",
+        ));
     }
     Ok(first)
 }
@@ -185,6 +188,8 @@ fn check(context: &Context, args: &CheckArgs) -> Result<Outcome, Failure> {
     }
     match results.iter().any(|(_, opens)| *opens) {
         true => Ok(Outcome::Complete),
-        false => Err(Failure::from_error("the identity opens nothing that is sealed to these recipients")),
+        false => Err(Failure::from_error(
+            "the identity opens nothing that is sealed to these recipients",
+        )),
     }
 }

@@ -11,7 +11,7 @@ use crate::config::{Config, TargetConfig};
 use crate::ids::HostName;
 use crate::manifest::chain::Chain;
 use crate::manifest::signature::{AllowedSigner, Signer, Trust};
-use crate::repository::HostFolder;
+use crate::repository::{self, HostFolder};
 use crate::target::{self, TargetSpec};
 
 const DEFAULT_CONCURRENCY: usize = 4;
@@ -54,6 +54,7 @@ impl RemoteArgs {
     pub async fn open(&self, context: &Context) -> Result<Remote, Failure> {
         let (target, host, trust) = match &self.from {
             Some(url) => {
+                check_folder(url)?;
                 let spec = TargetSpec {
                     endpoint: self.endpoint.clone(),
                     region: self.region.clone(),
@@ -69,7 +70,9 @@ impl RemoteArgs {
                 })?;
                 let named = self.choose(&config)?;
                 let host = self.host.clone().unwrap_or_else(|| config.host.clone());
-                let own = (host == config.host).then(|| own_trust(&config)).transpose()?;
+                let own = (host == config.host)
+                    .then(|| own_trust(&config))
+                    .transpose()?;
                 (named.target, host, own)
             }
         };
@@ -94,7 +97,10 @@ impl RemoteArgs {
         let chosen = match &self.target {
             Some(name) => config.target(name).ok_or_else(|| {
                 let names: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
-                Failure::usage(format!("no target is named {name}; there are: {}", names.join(", ")))
+                Failure::usage(format!(
+                    "no target is named {name}; there are: {}",
+                    names.join(", ")
+                ))
             })?,
             None => config
                 .targets
@@ -108,11 +114,13 @@ impl RemoteArgs {
         if let Some(host) = &self.host {
             return Ok(host.clone());
         }
-        let hosts = HostFolder::hosts(target).await?;
+        let hosts = repository::hosts(target).await?;
         match hosts.as_slice() {
             [only] => Ok(only.clone()),
-            [] => Err(Failure::from_error(format!("no host's backups are on {}", target.label()))
-                .hint("check the URL: it is the folder that holds the host's folder")),
+            [] => Err(
+                Failure::from_error(format!("no host's backups are on {}", target.label()))
+                    .hint("check the URL: it is the folder that holds the host's folder"),
+            ),
             several => {
                 let names: Vec<&str> = several.iter().map(HostName::as_str).collect();
                 Err(Failure::usage(format!(
@@ -153,6 +161,24 @@ impl RemoteArgs {
     }
 }
 
+/// A folder to read from must be there: opening one for writing would make it.
+fn check_folder(url: &str) -> Result<(), Failure> {
+    let path = match url.contains("://") {
+        false => Some(std::path::PathBuf::from(url)),
+        true => url::Url::parse(url)
+            .ok()
+            .and_then(|url| url.to_file_path().ok()),
+    };
+    match path {
+        Some(path) if !path.is_dir() => Err(Failure::from_error(format!(
+            "there is no folder {}",
+            path.display()
+        ))
+        .hint("is the disk mounted? The folder is the one that holds the host's folder")),
+        _ => Ok(()),
+    }
+}
+
 /// The host's own signer, and whoever stands in the `allowed_signers` file beside it (earlier
 /// signers of this host, after a rotation).
 pub fn own_trust(config: &Config) -> Result<Trust, Failure> {
@@ -182,7 +208,7 @@ pub fn open_target(config: &TargetConfig) -> Result<NamedTarget, Failure> {
     };
     Ok(NamedTarget {
         name: config.name.clone(),
-        target: target::open(&spec).map_err(Failure::usage)?,
+        target: target::open_or_unavailable(&spec).map_err(Failure::usage)?,
         concurrency: spec.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
     })
 }

@@ -36,7 +36,11 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Outcome, Failure> {
         context.note(note);
     }
     for skipped in &produced.snapshot.skipped {
-        eprintln!("skipped: {}: {}", output::printable(skipped.path.as_bytes()), skipped.reason);
+        eprintln!(
+            "skipped: {}: {}",
+            output::printable(skipped.path.as_bytes()),
+            skipped.reason
+        );
     }
     if context.json {
         output::print_json(&produced.metadata)?;
@@ -67,7 +71,11 @@ pub fn validate(context: &Context, args: &ValidateArgs) -> Result<Outcome, Failu
         output::print_line(format_args!(
             "{}: {}",
             dir.display(),
-            if validation.valid { "valid" } else { "NOT VALID" }
+            if validation.valid {
+                "valid"
+            } else {
+                "NOT VALID"
+            }
         ))?;
         for line in validation.errors.iter().chain(&validation.details) {
             output::print_line(format_args!("  {line}"))?;
@@ -75,7 +83,10 @@ pub fn validate(context: &Context, args: &ValidateArgs) -> Result<Outcome, Failu
     }
     match validation.valid {
         true => Ok(Outcome::Complete),
-        false => Err(Failure::from_error(format!("{} is not valid", dir.display()))
-            .hint("take a fresh snapshot; if it fails twice, suspect the disk or the source itself")),
+        false => Err(
+            Failure::from_error(format!("{} is not valid", dir.display())).hint(
+                "take a fresh snapshot; if it fails twice, suspect the disk or the source itself",
+            ),
+        ),
     }
 }

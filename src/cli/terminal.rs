@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use age::secrecy::SecretString;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output;
 use crate::agent::Reporter;
 use crate::packer::PackProgress;
-use crate::restore::{Progress, Prompt};
+use crate::restore::Progress;
+use crate::restore::open::{Prompt, SecretString};
 
 /// Asks on the terminal, if there is one.
 #[derive(Debug, Default)]
@@ -86,7 +86,11 @@ impl PushDisplay {
     }
 
     fn draw(&self, counters: &PackProgress) {
-        let stage = self.stage.lock().map(|text| text.clone()).unwrap_or_default();
+        let stage = self
+            .stage
+            .lock()
+            .map(|text| text.clone())
+            .unwrap_or_default();
         self.bar.set_message(format!(
             "{stage}: {} entries, {} read, {} new, {} shipped",
             counters.entries.load(Ordering::Relaxed),

@@ -9,6 +9,7 @@ mod join;
 mod plugin;
 mod prompt;
 
+pub use age::secrecy::ExposeSecret;
 pub use identity::{Identities, IdentityError, generate, recipients_of, seal_with_passphrase};
 pub use join::{JoinError, open_to_tar};
 pub use prompt::{FilePrompt, PASSPHRASE_FILE, Prompt, SecretString};

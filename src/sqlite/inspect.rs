@@ -44,28 +44,33 @@ pub fn inspect(path: &Path) -> Result<Inspection, SqliteError> {
     })?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let conn = Connection::open_with_flags(immutable_uri(path), flags).map_err(failed)?;
+    inspect_open(&conn, page_size(&head).unwrap_or(0)).map_err(failed)
+}
+
+/// The same through a connection that is open already, as its transaction sees the database.
+pub(super) fn inspect_open(conn: &Connection, page_size: u32) -> rusqlite::Result<Inspection> {
     let mut inspection = Inspection {
         integrity: String::new(),
-        page_size: page_size(&head).unwrap_or(0),
+        page_size,
         tables: BTreeMap::new(),
     };
     // What stands in a schema is someone else's code.
     let checked = conn
         .execute_batch("PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON")
-        .and_then(|()| table_names(&conn))
-        .and_then(|names| Ok((integrity(&conn, &names)?, names)));
+        .and_then(|()| table_names(conn))
+        .and_then(|names| Ok((integrity(conn, &names)?, names)));
     match checked {
         Ok((integrity, names)) => {
             inspection.integrity = integrity;
             inspection.tables = names
                 .into_iter()
-                .filter_map(|name| row_count(&conn, &name).map(|rows| (name, rows)))
+                .filter_map(|name| row_count(conn, &name).map(|rows| (name, rows)))
                 .collect();
         }
         Err(e) if matches!(e, rusqlite::Error::SqliteFailure(..)) => {
             inspection.integrity = e.to_string();
         }
-        Err(e) => return Err(failed(e)),
+        Err(e) => return Err(e),
     }
     Ok(inspection)
 }

@@ -32,22 +32,35 @@ impl FilePacker<'_, '_> {
         }
         // `file` is older than the lock and outlives it: closing any descriptor of the database
         // would drop this process's locks on it.
-        let lock = match sqlite::lock_for_read(abs, BUSY) {
-            Ok(lock) => lock,
-            Err(error) => return self.read_unchecked(entry, &mut file, before, head, &error),
-        };
-        let mut reading = self.read_open(entry, &mut file, before, head, None, false)?;
-        let inspected = sqlite::inspect(abs);
-        reading.torn |= sqlite::has_live_journal(abs);
-        let changed = file.metadata()?.modified()? != before.modified()?;
-        drop(lock);
-        refresh(entry, before);
-        if reading.torn || changed {
-            reading.torn = true;
-            return Ok(reading);
+        match sqlite::lock_for_read(abs, BUSY) {
+            Ok(Some(lock)) => {
+                // Since `before` a writer may have committed; from here on none can. One may prepare its
+                // journal while we read, but the file stays.
+                let before = &file.metadata()?;
+                let mut reading = self.read_open(entry, &mut file, before, head, None, false)?;
+                reading.torn |= !lock.is_same_file(before)?;
+                let inspected = lock.inspect(abs);
+                drop(lock);
+                refresh(entry, before);
+                if !reading.torn {
+                    self.note_inspection(entry, inspected);
+                }
+                Ok(reading)
+            }
+            Ok(None) => {
+                let mut reading = self.read_open(entry, &mut file, before, head, None, false)?;
+                let inspected = sqlite::inspect(abs);
+                let changed = file.metadata()?.modified()? != before.modified()?;
+                reading.torn |= changed || sqlite::has_live_journal(abs);
+                refresh(entry, before);
+                if !reading.torn {
+                    self.note_inspection(entry, inspected);
+                }
+                Ok(reading)
+            }
+            // A writer died meanwhile, and left a journal: the backup knows what to do.
+            Err(_) => self.read_copy(entry, abs, before, head),
         }
-        self.note_inspection(entry, inspected);
-        Ok(reading)
     }
 
     fn read_copy(

@@ -1,0 +1,386 @@
+//! `init`: a configuration, a signer, and targets that answered.
+//!
+//! Everything is checked before anything is written; the configuration comes last, so a failed `init`
+//! can be repeated. A target that does not answer now (a laptop that is off) is told of, exit code 3.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::backup::{recovery_files, write_new_file};
+use super::failure::{Failure, Outcome};
+use super::{Context, output, remote};
+use crate::config::{Config, FILE_NAME, NewConfig, render_new};
+use crate::fs;
+use crate::ids::HostName;
+use crate::manifest::signature::{AllowedSigner, Signer, Trust};
+use crate::packer::seal::Recipients;
+use crate::repository::{HostFolder, RepositoryError};
+use crate::shipper;
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The name under which this machine's backups stand [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Who can open the backups: age1…, an ssh-ed25519 or ssh-rsa public key, or a file of them; may
+    /// be given again
+    #[arg(long, value_name = "RECIPIENT", required = true)]
+    recipient: Vec<String>,
+    /// Where to ship to: s3://…, gs://…, az://…, https://… (WebDAV), file:///… or a path; or
+    /// NAME=URL. May be given again
+    #[arg(long, value_name = "[NAME=]URL")]
+    target: Vec<String>,
+    /// A directory to back up, read in place; may be given again
+    #[arg(long, value_name = "DIR")]
+    tree: Vec<PathBuf>,
+    /// What to leave out of the trees, in gitignore syntax; may be given again
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Sources of a known deployment
+    #[arg(long, value_name = "NAME", value_parser = ["atocore"], requires = "root")]
+    preset: Option<String>,
+    /// Where that deployment lives
+    #[arg(long, value_name = "DIR", requires = "preset")]
+    root: Option<PathBuf>,
+    /// Where snapshots are put [default: the preset's place, or below the state directory]
+    #[arg(long, value_name = "DIR")]
+    snapshots_dir: Option<PathBuf>,
+    /// When backups are due: a cron line in UTC; `status` and the manifests tell when one is late
+    #[arg(long, value_name = "CRON")]
+    schedule: Option<String>,
+}
+
+/// Where things go.
+struct Places {
+    config: PathBuf,
+    /// As the configuration says them: relative to it, or absolute.
+    signer: PathBuf,
+    state: PathBuf,
+}
+
+impl Places {
+    fn of(context: &Context) -> Result<Self, Failure> {
+        let named = context.config.clone();
+        let config = named
+            .or_else(|| std::env::var_os(crate::config::ENVIRONMENT).map(PathBuf::from))
+            .unwrap_or_else(|| PathBuf::from(FILE_NAME));
+        let config = std::path::absolute(config)?;
+        if config.starts_with("/etc") {
+            let state = PathBuf::from("/var/lib/sealift");
+            return Ok(Self {
+                signer: config.with_file_name("signer"),
+                config,
+                state,
+            });
+        }
+        let stem = config
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        Ok(Self {
+            config,
+            signer: format!("{stem}.signer").into(),
+            state: format!("{stem}.state").into(),
+        })
+    }
+}
+
+pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome, Failure> {
+    let places = Places::of(context)?;
+    if places.config.symlink_metadata().is_ok() {
+        return Err(Failure::usage(format!(
+            "{} exists already; nothing was changed",
+            places.config.display()
+        ))
+        .hint("edit it, or give another path with --config"));
+    }
+    let text = render(args, &places)?;
+    let config = Config::parse(&text, &places.config).map_err(Failure::usage)?;
+    check_sources(args, &config)?;
+    let base = config.file.parent().unwrap_or(Path::new("/"));
+    let recipients = Recipients::load(&config.read_recipients().map_err(Failure::usage)?, base)
+        .map_err(Failure::usage)?;
+    fs_dir(base)?;
+    let (signer, made) = signer(&config)?;
+    list_signer(&config, &signer)?;
+    write_new_file(&places.config, text.as_bytes(), 0o600)?;
+    let probes = probe_all(&config)?;
+    print(context, &config, &signer, made, recipients.texts(), &probes)?;
+    Ok(match probes.iter().all(|(_, problem)| problem.is_none()) {
+        true => Outcome::Complete,
+        false => Outcome::Partial,
+    })
+}
+
+fn render(args: &InitArgs, places: &Places) -> Result<String, Failure> {
+    let host = match &args.host {
+        Some(host) => host.clone(),
+        None => host_name()?,
+    };
+    let _: HostName = host.parse().map_err(|error: crate::ids::InvalidId| {
+        Failure::usage(error).hint("choose a name with --host: letters, digits, dots and dashes")
+    })?;
+    let absolute = |path: &PathBuf| std::path::absolute(path);
+    let mut recipients = Vec::new();
+    for recipient in &args.recipient {
+        // A file is named by its full path: the configuration may lie elsewhere.
+        let path = Path::new(recipient);
+        recipients.push(match path.is_file() {
+            true => absolute(&path.to_owned())?.to_string_lossy().into_owned(),
+            false => recipient.clone(),
+        });
+    }
+    let preset = match (&args.preset, &args.root) {
+        (Some(preset), Some(root)) => Some((preset.clone(), absolute(root)?)),
+        _ => None,
+    };
+    Ok(render_new(&NewConfig {
+        host,
+        recipients,
+        signer: places.signer.clone(),
+        state: places.state.clone(),
+        snapshots_dir: match (&args.snapshots_dir, &preset) {
+            (Some(dir), _) => Some(absolute(dir)?),
+            (None, Some((_, root))) => Some(root.join("backups/snapshots")),
+            (None, None) => None,
+        },
+        targets: targets(&args.target)?,
+        trees: args.tree.iter().map(absolute).collect::<Result<_, _>>()?,
+        excludes: args.exclude.clone(),
+        preset,
+        schedule: args.schedule.clone(),
+    }))
+}
+
+fn host_name() -> Result<String, Failure> {
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy().to_lowercase();
+    match name.split('.').next() {
+        Some(first) if !first.is_empty() => Ok(first.to_owned()),
+        _ => Err(Failure::usage("this machine has no name").hint("give one with --host")),
+    }
+}
+
+/// Names and URLs; a path becomes a `file` URL, a target without a name gets one from its scheme.
+fn targets(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let mut targets: Vec<(String, String)> = Vec::new();
+    for text in texts {
+        let named = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty() && !name.contains(['/', ':', '.']));
+        let (name, url) = named.map_or((None, text.as_str()), |(name, url)| (Some(name), url));
+        let url = match url.contains("://") {
+            true => url.to_owned(),
+            false => {
+                let path = std::path::absolute(url)?;
+                let url = url::Url::from_file_path(&path);
+                url.map_err(|()| {
+                    Failure::usage(format!("{} is no path for a target", path.display()))
+                })?
+                .to_string()
+            }
+        };
+        let scheme = url.split("://").next().unwrap_or_default();
+        let base = name.unwrap_or(match scheme {
+            "file" => "folder",
+            "http" | "https" => "webdav",
+            other => other,
+        });
+        let taken = |name: &str| targets.iter().any(|(taken, _)| taken == name);
+        let mut name = base.to_owned();
+        let mut number = 2;
+        while taken(&name) {
+            name = format!("{base}-{number}");
+            number += 1;
+        }
+        targets.push((name, url));
+    }
+    Ok(targets)
+}
+
+fn check_sources(args: &InitArgs, config: &Config) -> Result<(), Failure> {
+    if config.sources.is_empty() {
+        return Err(Failure::usage("there is nothing to back up")
+            .hint("give --tree DIR or --preset atocore --root DIR"));
+    }
+    if config.targets.is_empty() {
+        return Err(Failure::usage("there is nowhere to ship to").hint("give --target URL"));
+    }
+    for dir in args.tree.iter().chain(&args.root) {
+        if !dir.is_dir() {
+            return Err(Failure::usage(format!("{} is no directory", dir.display())));
+        }
+    }
+    Ok(())
+}
+
+fn fs_dir(dir: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(dir)
+        .map_err(|error| Failure::from_error(format!("cannot make {}: {error}", dir.display())))
+}
+
+/// The signer, and whether it was made now.
+fn signer(config: &Config) -> Result<(Signer, bool), Failure> {
+    if config.signer.exists() {
+        return Ok((Signer::load(&config.signer)?, false));
+    }
+    let signer = Signer::generate(&format!("sealift signer of {}", config.host))?;
+    signer.save(&config.signer)?;
+    Ok((signer, true))
+}
+
+/// Adds the signer to `allowed_signers` beside it, so that a rotated one is still believed.
+fn list_signer(config: &Config, signer: &Signer) -> Result<(), Failure> {
+    let path = config.signer.with_file_name("allowed_signers");
+    let line = allowed_line(config, signer);
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    if there.lines().any(|existing| existing == line) {
+        return Ok(());
+    }
+    let failed = |error| Failure::from_error(format!("cannot write {}: {error}", path.display()));
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(failed)?;
+    let gap = if there.is_empty() || there.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
+    writeln!(file, "{gap}{line}").map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    Ok(fs::sync_parent(&path)?)
+}
+
+fn allowed_line(config: &Config, signer: &Signer) -> String {
+    format!(
+        "{} namespaces=\"sealift-manifest,sealift-prune\" {}",
+        config.host,
+        signer.public_line().trim()
+    )
+}
+
+/// Every target's name, and what is wrong with it if something is.
+fn probe_all(config: &Config) -> Result<Vec<(String, Option<String>)>, Failure> {
+    let runtime = remote::runtime()?;
+    let mut probes = Vec::new();
+    for target in &config.targets {
+        let problem = match remote::open_target(target) {
+            Err(failure) => Some(failure.to_string()),
+            Ok(named) => {
+                let folder = HostFolder::new(named.target, config.host.clone());
+                runtime.block_on(probe(config, &folder))
+            }
+        };
+        probes.push((target.name.clone(), problem));
+    }
+    Ok(probes)
+}
+
+/// Reads and writes: the recovery script and its guide are what a target gets first anyway.
+async fn probe(config: &Config, folder: &HostFolder) -> Option<String> {
+    match folder.manifest_names().await {
+        Err(error) => return Some(with_causes(&error)),
+        Ok(names) if !names.is_empty() => return Some(occupied(config, folder, names.len()).await),
+        Ok(_) => {}
+    }
+    let put = shipper::publish_recovery(folder, &recovery_files()).await;
+    put.err().map(|error| with_causes(&error))
+}
+
+async fn occupied(config: &Config, folder: &HostFolder, count: usize) -> String {
+    let trust =
+        remote::own_trust(config).unwrap_or(Trust::AllowedSigners(Vec::<AllowedSigner>::new()));
+    match folder.chain(&trust).await {
+        Ok(_) => format!(
+            "it holds {count} snapshots of {} by this signer already; if this machine takes over, run `sealift adopt`",
+            config.host
+        ),
+        Err(RepositoryError::Chain(_)) => format!(
+            "it holds {count} snapshots of {} by another signer; give this machine another --host, or bring the old \
+             signer over and run `sealift adopt`",
+            config.host
+        ),
+        Err(error) => with_causes(&error),
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
+fn print(
+    context: &Context,
+    config: &Config,
+    signer: &Signer,
+    made: bool,
+    recipients: &[String],
+    probes: &[(String, Option<String>)],
+) -> Result<(), Failure> {
+    if context.json {
+        let targets: Vec<_> = probes
+            .iter()
+            .map(|(name, problem)| json!({ "name": name, "problem": problem }))
+            .collect();
+        return Ok(output::print_json(&json!({
+            "config": config.file.display().to_string(), "host": config.host,
+            "signer": config.signer.display().to_string(), "signer_fingerprint": signer.fingerprint(),
+            "signer_made": made, "allowed_signers": allowed_line(config, signer),
+            "recipients": recipients, "targets": targets,
+        }))?);
+    }
+    output::print_line(format_args!("config   {}", config.file.display()))?;
+    let how = if made { "new" } else { "found" };
+    output::print_line(format_args!(
+        "signer   {} ({how}: {})\n         the key holder pins this: write it down beside the identity",
+        signer.fingerprint(),
+        config.signer.display()
+    ))?;
+    for recipient in recipients {
+        output::print_line(format_args!("sealed to {recipient}"))?;
+    }
+    for (name, problem) in probes {
+        match problem {
+            None => output::print_line(format_args!("target   {name}: reads and writes"))?,
+            Some(problem) => {
+                output::print_line(format_args!("target   {name}: ATTENTION: {problem}"))?
+            }
+        }
+    }
+    let explicit = context.config.as_ref().map_or(String::new(), |path| {
+        format!("--config {} ", path.display())
+    });
+    context.note(format_args!("next: sealift {explicit}backup"));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_get_names_and_urls() {
+        let texts = [
+            "/backups",
+            "s3://bucket/a",
+            "s3://bucket/b=c",
+            "off=https://dav.example.org/x",
+        ];
+        let found = targets(&texts.map(String::from)).unwrap();
+        let expected = [
+            ("folder", "file:///backups"),
+            ("s3", "s3://bucket/a"),
+            ("s3-2", "s3://bucket/b=c"),
+            ("off", "https://dav.example.org/x"),
+        ];
+        let expected = expected.map(|(name, url)| (name.to_owned(), url.to_owned()));
+        assert_eq!(found, expected);
+    }
+}

@@ -1,0 +1,185 @@
+//! `restore`: from a target to a new directory, verified; needs no config on a fresh machine.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::json;
+
+use super::failure::{Failure, Outcome};
+use super::key::prompt;
+use super::output::{self, size};
+use super::remote::{self, RemoteArgs};
+use super::terminal::RestoreDisplay;
+use super::{Context, inspect};
+use crate::restore::open::Identities;
+use crate::restore::{self, RestorePlan, RestoreReport, RestoreRequest};
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// latest, a stamp, a sequence number, or the last 16 digits of a manifest's name
+    #[arg(default_value = "latest")]
+    snapshot: String,
+    /// Only these paths of the snapshot, with what lies below them
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    remote: RemoteArgs,
+    /// An identity file (age, passphrase-sealed age, OpenSSH); may be given again
+    #[arg(long, short, value_name = "FILE", required = true)]
+    identity: Vec<PathBuf>,
+    /// The directory to make; it must be new or empty
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Move what is at DIR aside first
+    #[arg(long)]
+    overwrite: bool,
+    /// Refuse a snapshot of a lower sequence: newer ones may be hidden from you
+    #[arg(long, value_name = "SEQUENCE")]
+    at_least: Option<u64>,
+    /// Make device nodes too (root only)
+    #[arg(long)]
+    devices: bool,
+    /// Say what would be fetched and made, and stop
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
+    let started = Instant::now();
+    let identities = Arc::new(Identities::load(&args.identity, &prompt())?);
+    let runtime = remote::runtime()?;
+    let request = RestoreRequest {
+        snapshot: args.snapshot.clone(),
+        to: args.to.clone(),
+        paths: args.paths.iter().map(|path| snapshot_path(path)).collect(),
+        overwrite: args.overwrite,
+        at_least: args.at_least,
+        devices: args.devices,
+    };
+    runtime.block_on(async {
+        let remote = args.remote.open(context).await?;
+        let plan = restore::plan(&remote.folder, &request, identities, &remote.trust)
+            .await
+            .map_err(|error| Failure::from(error).hint(NEXT_STEP))?;
+        announce(context, &plan);
+        if args.dry_run {
+            return print_plan(context, &plan);
+        }
+        let display = RestoreDisplay::start(context.quiet || context.json);
+        let done = restore::execute(plan, display.clone()).await;
+        display.finish();
+        let report = done.map_err(|error| Failure::from(error).hint(NEXT_STEP))?;
+        print_report(context, &report, started)
+    })
+}
+
+const NEXT_STEP: &str = "nothing was changed; try another target or an older snapshot (`sealift list` shows them), or \
+     restore single paths";
+
+/// As the index has it: relative, without `./` or slashes at the ends.
+fn snapshot_path(path: &std::path::Path) -> Vec<u8> {
+    let normal = path.components().filter_map(|component| match component {
+        std::path::Component::Normal(name) => Some(name.as_bytes()),
+        _ => None,
+    });
+    normal.collect::<Vec<_>>().join(&b'/')
+}
+
+fn announce(context: &Context, plan: &RestorePlan) {
+    for finding in &plan.findings {
+        eprintln!("warning: {finding}");
+    }
+    context.note(format_args!(
+        "snapshot {} (sequence {}), signed by {}\nto fetch: {} in {} archives, for {} files of {}",
+        plan.stamp,
+        plan.sequence,
+        plan.signer,
+        size(plan.fetch_bytes),
+        plan.archives,
+        plan.files,
+        size(plan.bytes),
+    ));
+    if plan.replaces {
+        context.note(format_args!(
+            "{} is not empty: it will be moved aside",
+            plan.to.display()
+        ));
+    }
+}
+
+fn print_plan(context: &Context, plan: &RestorePlan) -> Result<Outcome, Failure> {
+    if context.json {
+        output::print_json(&json!({
+            "snapshot": plan.snapshot, "stamp": plan.stamp, "sequence": plan.sequence,
+            "signer": plan.signer, "to": plan.to.display().to_string(), "replaces": plan.replaces,
+            "entries": plan.entries, "files": plan.files, "bytes": plan.bytes,
+            "archives": plan.archives, "fetch_bytes": plan.fetch_bytes, "findings": plan.findings,
+        }))?;
+    } else {
+        for entry in plan.contents() {
+            output::print_line(inspect::entry_line(entry))?;
+        }
+    }
+    Ok(Outcome::Complete)
+}
+
+fn print_report(
+    context: &Context,
+    report: &RestoreReport,
+    started: Instant,
+) -> Result<Outcome, Failure> {
+    for skipped in &report.skipped_in_snapshot {
+        let path = output::printable(skipped.path.as_bytes());
+        eprintln!(
+            "warning: the snapshot itself lacks {path}: {}",
+            skipped.reason
+        );
+    }
+    for path in &report.torn {
+        let path = output::printable(path.as_bytes());
+        eprintln!("warning: {path} changed while the snapshot was made; this is what was read");
+    }
+    for problem in &report.problems {
+        eprintln!("warning: {}", output::printable(problem.as_bytes()));
+    }
+    if context.json {
+        output::print_json(&json!({
+            "snapshot": report.snapshot, "stamp": report.stamp, "sequence": report.sequence,
+            "signer": report.signer, "to": report.to.display().to_string(),
+            "entries": report.entries, "files": report.files, "bytes": report.bytes,
+            "fetched_bytes": report.fetched_bytes, "databases": report.databases,
+            "findings": report.findings, "skipped_in_snapshot": report.skipped_in_snapshot,
+            "torn": report.torn, "problems": report.problems,
+            "moved_aside": report.moved_aside.as_ref().map(|path| path.display().to_string()),
+        }))?;
+    } else {
+        output::print_line(format_args!(
+            "restored {} files, {}, to {} in {}; every byte verified{}",
+            report.files,
+            size(report.bytes),
+            report.to.display(),
+            output::duration(started.elapsed()),
+            match report.databases.len() {
+                0 => String::new(),
+                1 => ", 1 database checked".to_owned(),
+                n => format!(", {n} databases checked"),
+            },
+        ))?;
+        if let Some(aside) = &report.moved_aside {
+            output::print_line(format_args!(
+                "what was there before is in {}",
+                aside.display()
+            ))?;
+        }
+    }
+    let flawless = report.skipped_in_snapshot.is_empty()
+        && report.torn.is_empty()
+        && report.problems.is_empty();
+    Ok(match flawless {
+        true => Outcome::Complete,
+        false => Outcome::Partial,
+    })
+}

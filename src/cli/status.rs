@@ -1,0 +1,308 @@
+//! `status`: how fresh and how whole every target is, as this host and the target itself tell it.
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use serde_json::json;
+
+use super::failure::{Failure, Outcome};
+use super::{Context, output, remote};
+use crate::agent::NamedTarget;
+use crate::catalog::Catalog;
+use crate::clock;
+use crate::config::{Config, Source, SourceKind, TargetConfig};
+use crate::manifest::signature::Trust;
+use crate::repository::{HostFolder, RepositoryError};
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Do not ask the targets; tell what this host remembers
+    #[arg(long)]
+    offline: bool,
+}
+
+/// The catalog, without taking the state directory's lock: a backup may be at work. `None` before
+/// the first one.
+pub fn open_catalog(config: &Config) -> Result<Option<Catalog>, Failure> {
+    let path = config.state.join("catalog.db");
+    Ok(path.exists().then(|| Catalog::open(&path)).transpose()?)
+}
+
+pub fn is_in_place(source: &Source) -> bool {
+    matches!(&source.kind, SourceKind::Tree(tree) if !tree.stage)
+}
+
+/// One target's health.
+struct Health {
+    name: String,
+    url: String,
+    /// Stamp and sequence of the newest snapshot there.
+    newest: Option<(String, Option<u64>)>,
+    age_seconds: Option<i64>,
+    /// Snapshots that this host made and the target has not got.
+    behind: usize,
+    /// What each recipient can open of the newest snapshot.
+    recipients: Vec<(String, bool)>,
+    problems: Vec<String>,
+}
+
+pub fn run(context: &Context, args: &StatusArgs) -> Result<Outcome, Failure> {
+    let config = context.load_config()?;
+    let now = clock::now();
+    let catalog = open_catalog(&config)?;
+    let mut healths = Vec::new();
+    let runtime = remote::runtime()?;
+    for target in &config.targets {
+        let mut health = remembered(&config, catalog.as_ref(), target, now)?;
+        if !args.offline {
+            match remote::open_target(target) {
+                Ok(named) => runtime.block_on(look(&config, &named, now, &mut health))?,
+                Err(failure) => health.problems.push(failure.to_string()),
+            }
+        }
+        healths.push(health);
+    }
+    let run = match &catalog {
+        Some(catalog) => catalog.last_run()?,
+        None => None,
+    };
+    let failed_run = matches!(&run, Some([_, _, Some(outcome), _]) if outcome != "complete");
+    match context.json {
+        true => print_json(&config, &healths, &run)?,
+        false => print(&config, &healths, &run)?,
+    }
+    let well = healths
+        .iter()
+        .all(|health| health.problems.is_empty() && health.newest.is_some());
+    Ok(match well && !failed_run && !healths.is_empty() {
+        true => Outcome::Complete,
+        false => Outcome::Partial,
+    })
+}
+
+/// What the catalog says of a target.
+fn remembered(
+    config: &Config,
+    catalog: Option<&Catalog>,
+    target: &TargetConfig,
+    now: DateTime<Utc>,
+) -> Result<Health, Failure> {
+    let mut health = Health {
+        name: target.name.clone(),
+        url: target.url.clone(),
+        newest: None,
+        age_seconds: None,
+        behind: 0,
+        recipients: Vec::new(),
+        problems: Vec::new(),
+    };
+    let Some(catalog) = catalog else {
+        health
+            .problems
+            .push("nothing was ever pushed from here".to_owned());
+        return Ok(health);
+    };
+    for snapshot in catalog.snapshots()? {
+        let state = catalog.publication(&target.name, &snapshot.known.core)?;
+        health.behind += usize::from(state.is_none());
+    }
+    if health.behind > 0 {
+        let text = format!(
+            "{} snapshots behind; the next backup ships them",
+            health.behind
+        );
+        health.problems.push(text);
+    }
+    if let Some((stamp, _)) = catalog.last_publication(&target.name)? {
+        if let Ok(parsed) = stamp.parse::<crate::ids::Stamp>() {
+            age(config, &mut health, parsed.time(), None, now);
+        }
+        health.newest = Some((stamp, None));
+    }
+    Ok(health)
+}
+
+/// Notes the age, and that the next snapshot is overdue if it is.
+fn age(
+    config: &Config,
+    health: &mut Health,
+    made: DateTime<Utc>,
+    promised: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) {
+    health.age_seconds = Some((now - made).num_seconds());
+    health
+        .problems
+        .retain(|problem| !problem.starts_with(STALE));
+    if let Some(due) = promised.or_else(|| config.schedule.next_by(made))
+        && due < now
+    {
+        let due = due.format("%Y-%m-%d %H:%M");
+        health
+            .problems
+            .push(format!("{STALE}: the next snapshot was due by {due} UTC"));
+    }
+}
+
+const STALE: &str = "STALE";
+
+/// What the target itself shows.
+async fn look(
+    config: &Config,
+    named: &NamedTarget,
+    now: DateTime<Utc>,
+    health: &mut Health,
+) -> Result<(), Failure> {
+    let folder = HostFolder::new(named.target.clone(), config.host.clone());
+    let trust = remote::own_trust(config)?;
+    if let Err(error) = examine(config, &folder, &trust, now, health).await {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(source) = cause {
+            text = format!("{text}: {source}");
+            cause = source.source();
+        }
+        health.problems.push(text);
+    }
+    Ok(())
+}
+
+async fn examine(
+    config: &Config,
+    folder: &HostFolder,
+    trust: &Trust,
+    now: DateTime<Utc>,
+    health: &mut Health,
+) -> Result<(), RepositoryError> {
+    let chain = folder.chain(trust).await?;
+    health
+        .problems
+        .extend(chain.findings.iter().map(ToString::to_string));
+    let Some(newest) = chain.snapshots.last() else {
+        return Ok(());
+    };
+    let core = &newest.manifest.core;
+    let remembered = health.newest.take().map(|(stamp, _)| stamp);
+    if let Some(stamp) = remembered
+        && stamp
+            .parse::<crate::ids::Stamp>()
+            .is_ok_and(|stamp| stamp > core.stamp)
+    {
+        let text = format!("snapshot {stamp} was published there and is gone");
+        health.problems.push(text);
+    }
+    health.newest = Some((core.stamp.to_string(), Some(core.sequence)));
+    age(config, health, core.stamp.time(), core.next_by, now);
+    let table = folder.table(&newest.manifest).await?;
+    let present = folder.archives_present().await?;
+    let missing = table
+        .rows
+        .values()
+        .filter(|row| present.get(&row.blake3) != Some(&row.bytes));
+    match missing.count() {
+        0 => {}
+        n => health.problems.push(format!(
+            "{n} archives of the newest snapshot are missing or cut short"
+        )),
+    }
+    for recipient in &core.recipients {
+        let opens = |set: &String| {
+            table
+                .sets
+                .get(set)
+                .is_some_and(|set| set.contains(recipient))
+        };
+        let all = table.rows.values().all(|row| opens(&row.recipient_set));
+        health.recipients.push((recipient.clone(), all));
+    }
+    Ok(())
+}
+
+fn print(
+    config: &Config,
+    healths: &[Health],
+    run: &Option<[Option<String>; 4]>,
+) -> Result<(), Failure> {
+    output::print_line(format_args!("host {}", config.host))?;
+    match run {
+        Some([started, _, outcome, message]) => {
+            let started = started.as_deref().unwrap_or("?");
+            let outcome = outcome.as_deref().unwrap_or("under way, or it was killed");
+            let message = message.as_deref().unwrap_or_default();
+            let colon = if message.is_empty() { "" } else { ": " };
+            output::print_line(format_args!(
+                "last run {started}: {outcome}{colon}{message}"
+            ))?;
+        }
+        None => output::print_line("no run yet")?,
+    }
+    if let Some(next) = config.schedule.next(clock::now()) {
+        output::print_line(format_args!(
+            "next run due {}",
+            next.format("%Y-%m-%d %H:%M UTC")
+        ))?;
+    }
+    if healths.is_empty() {
+        output::print_line("no target is configured: nothing leaves this host")?;
+    }
+    for health in healths {
+        let verdict = match health.problems.is_empty() {
+            true => "ok",
+            false => "ATTENTION",
+        };
+        output::print_line(format_args!("{} ({}): {verdict}", health.name, health.url))?;
+        match &health.newest {
+            Some((stamp, sequence)) => {
+                let age = health.age_seconds.unwrap_or_default();
+                let age = match u64::try_from(age) {
+                    Ok(age) => format!(
+                        "{} ago",
+                        output::duration(std::time::Duration::from_secs(age))
+                    ),
+                    Err(_) => "in the future: look at the clock".to_owned(),
+                };
+                let sequence = sequence.map_or(String::new(), |n| format!(", sequence {n}"));
+                output::print_line(format_args!("  newest: {stamp}{sequence}, {age}"))?;
+            }
+            None => output::print_line("  newest: none")?,
+        }
+        for (recipient, all) in &health.recipients {
+            let what = if *all { "in full" } else { "in part only" };
+            output::print_line(format_args!("  opened {what} by {recipient}"))?;
+        }
+        for problem in &health.problems {
+            output::print_line(format_args!("  {problem}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn print_json(
+    config: &Config,
+    healths: &[Health],
+    run: &Option<[Option<String>; 4]>,
+) -> Result<(), Failure> {
+    let targets: Vec<_> = healths
+        .iter()
+        .map(|health| {
+            let recipients: Vec<_> = health
+                .recipients
+                .iter()
+                .map(|(recipient, all)| json!({ "recipient": recipient, "opens_in_full": all }))
+                .collect();
+            json!({
+                "name": health.name, "url": health.url,
+                "newest": health.newest.as_ref().map(|(stamp, _)| stamp),
+                "sequence": health.newest.as_ref().and_then(|(_, sequence)| *sequence),
+                "age_seconds": health.age_seconds, "behind": health.behind,
+                "recipients": recipients, "problems": health.problems,
+            })
+        })
+        .collect();
+    let run = run.as_ref().map(|[started, ended, outcome, message]| {
+        json!({ "started_at": started, "ended_at": ended, "outcome": outcome, "message": message })
+    });
+    let next = config.schedule.next(clock::now());
+    Ok(output::print_json(&json!({
+        "host": config.host, "last_run": run, "next_run": next, "targets": targets,
+    }))?)
+}

@@ -1,0 +1,24 @@
+//! The program as its users run it: hosts that back up, key holders that restore, and what can go
+//! wrong between them.
+
+#[path = "support/host.rs"]
+mod host;
+#[path = "support/tree.rs"]
+mod tree;
+
+#[path = "agent/commands.rs"]
+mod commands;
+#[path = "agent/crash.rs"]
+mod crash;
+#[path = "agent/fire.rs"]
+mod fire;
+#[path = "agent/keys.rs"]
+mod keys;
+#[path = "agent/lineage.rs"]
+mod lineage;
+#[path = "agent/stock.rs"]
+mod stock;
+#[path = "agent/tamper.rs"]
+mod tamper;
+#[path = "agent/targets.rs"]
+mod targets;

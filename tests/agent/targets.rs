@@ -1,0 +1,208 @@
+//! Backups to a real S3 server, to several targets, through a network that fails.
+
+#[path = "../support/s3.rs"]
+mod s3;
+
+use std::fs;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use crate::host::{Host, files, texts};
+use crate::tree::{describe, noise};
+use s3::{BUCKET, S3Server};
+
+#[path = "../support/proxy.rs"]
+mod proxy;
+
+/// A host with a second target, `s3`, at `endpoint`.
+fn host_with_s3(endpoint: &str, with_folder: bool) -> Host {
+    let host = Host::new();
+    let mut config = host.config();
+    if !with_folder {
+        let start = config.find("[[target]]").unwrap();
+        let end = config.find("[retention]").unwrap();
+        config.replace_range(start..end, "");
+    }
+    config += &format!(
+        "\n[[target]]\nname = \"s3\"\nurl = \"s3://{BUCKET}/off/site\"\nendpoint = \"{endpoint}\"\n"
+    );
+    fs::write(host.path("c.toml"), config).unwrap();
+    host
+}
+
+fn run(mut command: Command, server: &S3Server) -> Output {
+    command.envs(server.variables()).output().unwrap()
+}
+
+fn backup(host: &Host, server: &S3Server, code: i32) -> serde_json::Value {
+    let output = run(host.command(&["--json", "backup"]), server);
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(code), "{out}{err}");
+    serde_json::from_str(&out).unwrap_or_default()
+}
+
+fn restore(host: &Host, server: &S3Server, to: &str) {
+    let (url, endpoint) = (format!("s3://{BUCKET}/off/site"), server.endpoint());
+    let output = run(
+        host.command(&[
+            "restore",
+            "latest",
+            "--from",
+            &url,
+            "--endpoint",
+            &endpoint,
+            "--identity",
+            "key.txt",
+            "--signer",
+            &host.signer,
+            "--to",
+            to,
+        ]),
+        server,
+    );
+    assert!(output.status.success(), "{}", texts(&output).1);
+    assert_eq!(
+        describe(&host.path(to).join("data")),
+        describe(&host.data())
+    );
+}
+
+#[test]
+fn a_backup_to_s3_restores_on_a_fresh_machine() {
+    let server = S3Server::start();
+    let host = host_with_s3(&server.endpoint(), false);
+    for n in 0..3 {
+        fs::write(host.data().join(format!("f{n}")), noise(n, 200_000)).unwrap();
+        backup(&host, &server, 0);
+    }
+    restore(&host, &server, "out");
+    let status = run(host.command(&["status"]), &server);
+    assert!(status.status.success(), "{}", texts(&status).0);
+}
+
+#[test]
+fn a_wrong_secret_is_told_without_showing_it() {
+    let server = S3Server::start();
+    let host = host_with_s3(&server.endpoint(), false);
+    let output = host
+        .command(&["backup"])
+        .envs([
+            ("AWS_ACCESS_KEY_ID", "wrong-id"),
+            ("AWS_SECRET_ACCESS_KEY", "wrong-secret"),
+        ])
+        .output()
+        .unwrap();
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{out}{err}");
+    assert!(!err.contains("wrong-secret") && !out.contains("wrong-secret"));
+}
+
+#[test]
+fn a_target_that_is_away_catches_up_later() {
+    let server = S3Server::start();
+    // Nobody listens there.
+    let free = std::net::TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let host = host_with_s3(&format!("http://{free}"), true);
+    host.edit_config("name = \"s3\"\n", "name = \"s3\"\ntimeout = \"2s\"\n");
+    for n in 0..2 {
+        fs::write(host.data().join(format!("f{n}")), noise(n, 100_000)).unwrap();
+        let report = backup(&host, &server, 3);
+        assert_eq!(report["targets"][0]["state"], "published");
+        assert_eq!(report["targets"][1]["state"], "behind");
+    }
+    let status = host.command(&["status", "--offline"]).output().unwrap();
+    assert_eq!(status.status.code(), Some(3));
+    assert!(
+        texts(&status).0.contains("2 snapshots behind"),
+        "{}",
+        texts(&status).0
+    );
+    let config = host
+        .config()
+        .replace(&format!("http://{free}"), &server.endpoint());
+    fs::write(host.path("c.toml"), config).unwrap();
+    let report = backup(&host, &server, 0);
+    assert_eq!(report["targets"][1]["state"], "published");
+    restore(&host, &server, "out");
+    // All three are there, and the spool is empty.
+    let manifests = files(&server.bucket_dir().join("off/site/dalidou/manifests"));
+    let json = manifests
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "json"));
+    assert_eq!(json.count(), 3);
+    assert_eq!(
+        files(&host.path("c.state/spool")),
+        Vec::<std::path::PathBuf>::new()
+    );
+}
+
+#[test]
+fn a_new_target_gets_a_complete_snapshot() {
+    let server = S3Server::start();
+    let host = host_with_s3(&server.endpoint(), true);
+    let both = host.config();
+    let start = both.rfind("\n[[target]]").unwrap();
+    fs::write(host.path("c.toml"), &both[..start]).unwrap();
+    fs::write(host.data().join("old"), noise(1, 300_000)).unwrap();
+    host.backup();
+    fs::write(host.path("c.toml"), both).unwrap();
+    fs::write(host.data().join("new"), noise(2, 1000)).unwrap();
+    backup(&host, &server, 0);
+    restore(&host, &server, "out");
+}
+
+#[test]
+fn a_network_that_breaks_connections_costs_retries_only() {
+    let server = S3Server::start();
+    // Every third connection dies after a few bytes of answer.
+    let cut: proxy::Cut = Arc::new(|number| (number % 3 == 1).then_some(40));
+    let address = proxy::start(server.address, cut);
+    let host = host_with_s3(&format!("http://{address}"), false);
+    for n in 0..3 {
+        fs::write(host.data().join(format!("f{n}")), noise(n, 400_000)).unwrap();
+        backup(&host, &server, 0);
+    }
+    restore(&host, &server, "out");
+}
+
+#[test]
+fn a_killed_upload_goes_on_without_repeating_itself() {
+    let server = S3Server::start();
+    let host = host_with_s3(&server.endpoint(), false);
+    fs::write(
+        host.path("c.toml"),
+        host.config() + "\n[pack]\narchive_size = \"1MiB\"\n",
+    )
+    .unwrap();
+    fs::write(host.data().join("big"), noise(1, 24_000_000)).unwrap();
+    let mut command = host.command(&["--quiet", "backup"]);
+    let mut running = command.envs(server.variables()).spawn().unwrap();
+    let archives = server.bucket_dir().join("off/site/dalidou/archives");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !(archives.exists() && files(&archives).len() > 5) && std::time::Instant::now() < deadline
+    {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let written = |path: &std::path::Path| fs::metadata(path).unwrap().modified().unwrap();
+    let before: Vec<_> = files(&archives)
+        .into_iter()
+        .filter(|path| path.to_string_lossy().ends_with(".age"))
+        .map(|path| (written(&path), path))
+        .collect();
+    assert!(!before.is_empty());
+    backup(&host, &server, 0);
+    for (time, path) in before {
+        assert_eq!(
+            written(&path),
+            time,
+            "{} was uploaded again",
+            path.display()
+        );
+    }
+    restore(&host, &server, "out");
+}

@@ -1,0 +1,231 @@
+//! DESIGN's layers, held by reading what the sources import.
+//!
+//! `cli → agent → stages (producer, packer, shipper, restore) → repository, spool, target, catalog,
+//! config → snapshot, walk, sqlite → manifest, index → ids, clock, fs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules by layer, lowest first. A module imports from lower layers only.
+const LAYERS: &[&[&str]] = &[
+    &["fs", "clock", "ids"],
+    // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
+    &["manifest", "index"],
+    &["walk", "sqlite"],
+    &["snapshot", "config", "catalog", "spool", "target"],
+    &["repository"],
+    &["producer", "packer", "shipper", "restore"],
+    &["agent"],
+    &["cli"],
+];
+/// Within one layer only these know each other.
+const FRIENDS: &[(&str, &str)] = &[
+    ("manifest", "index"),
+    ("index", "manifest"),
+    ("config", "walk"),
+];
+
+struct Source {
+    /// Relative to `src`, such as `packer/seal.rs`.
+    path: String,
+    module: String,
+    /// Without comments.
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut dirs = vec![root.clone()];
+    let mut sources = Vec::new();
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                sources.push(read(&root, path));
+            }
+        }
+    }
+    assert!(sources.len() > 60);
+    sources
+}
+
+fn read(root: &Path, path: PathBuf) -> Source {
+    let text = fs::read_to_string(&path).unwrap();
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let relative = path
+        .strip_prefix(root)
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    let module = relative.split(['/', '.']).next().unwrap().to_owned();
+    Source {
+        path: relative,
+        module,
+        code: lines.map(|line| format!("{line}\n")).collect(),
+    }
+}
+
+/// The top-level modules that `code` names by `crate::`.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for rest in code.split("crate::").skip(1) {
+        let grouped = rest
+            .strip_prefix('{')
+            .map(|rest| rest.split('}').next().unwrap_or_default());
+        let names = match grouped {
+            Some(group) => group.split(',').map(first_name).collect(),
+            None => vec![first_name(rest)],
+        };
+        found.extend(names.into_iter().filter(|name| !name.is_empty()));
+    }
+    found
+}
+
+fn first_name(text: &str) -> String {
+    let word = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+    text.trim_start().chars().take_while(word).collect()
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+#[test]
+fn arrows_point_down_and_stages_do_not_know_each_other() {
+    let mut wrong = Vec::new();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for source in sources() {
+        if ["lib", "main"].contains(&source.module.as_str()) {
+            continue;
+        }
+        let own =
+            layer(&source.module).unwrap_or_else(|| panic!("{} stands in no layer", source.module));
+        *seen.entry(source.module.clone()).or_default() += 1;
+        for import in imports(&source.code) {
+            let Some(theirs) = layer(&import) else {
+                continue;
+            };
+            let same = import == source.module;
+            let friends = FRIENDS.contains(&(source.module.as_str(), import.as_str()));
+            if !(same || theirs < own || friends) {
+                wrong.push(format!("{} imports {import}", source.path));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    let known: usize = LAYERS.iter().map(|layer| layer.len()).sum();
+    assert_eq!(
+        seen.len(),
+        known,
+        "a layer names a module that is gone: {seen:?}"
+    );
+}
+
+/// Whether `needle` stands in `code`, not as the end of a longer name.
+fn names(code: &str, needle: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    code.match_indices(needle)
+        .any(|(at, _)| !code[..at].chars().next_back().is_some_and(is_word))
+}
+
+/// Asserts that `needle` stands only below the `allowed` paths.
+fn only_in(needle: &str, allowed: &[&str]) {
+    let offenders: Vec<String> = sources()
+        .into_iter()
+        .filter(|source| names(&source.code, needle))
+        .filter(|source| !allowed.iter().any(|prefix| source.path.starts_with(prefix)))
+        .map(|source| source.path)
+        .collect();
+    assert_eq!(offenders, Vec::<String>::new(), "{needle}");
+}
+
+#[test]
+fn only_sealing_and_opening_name_age() {
+    for needle in ["age::", "use age", "age_core"] {
+        only_in(needle, &["packer/seal", "restore/open"]);
+    }
+    for needle in [
+        "Decryptor",
+        "x25519::Identity",
+        "IdentityFile",
+        "ssh::Identity",
+        "IdentityPluginV1",
+    ] {
+        only_in(needle, &["restore/open"]);
+    }
+    for needle in ["Encryptor", "RecipientPluginV1"] {
+        only_in(needle, &["packer/seal", "restore/open/identity.rs"]);
+    }
+}
+
+#[test]
+fn only_targets_name_object_store() {
+    only_in("object_store", &["target"]);
+    only_in("reqwest", &["target"]);
+}
+
+#[test]
+fn only_the_catalog_keeps_state_in_sqlite() {
+    // `sqlite` reads and copies users' databases; the demo makes one.
+    only_in("rusqlite", &["catalog", "sqlite", "cli/demo"]);
+}
+
+#[test]
+fn only_the_command_line_prints_or_picks_exit_codes() {
+    for needle in [
+        "println!",
+        "print!(",
+        "eprint!",
+        "io::stdout",
+        "ExitCode",
+        "process::exit",
+    ] {
+        only_in(needle, &["cli", "main.rs"]);
+    }
+}
+
+#[test]
+fn disk_work_is_sync() {
+    for source in sources() {
+        let sync = [
+            "producer",
+            "packer",
+            "catalog",
+            "spool",
+            "sqlite",
+            "walk",
+            "restore/open",
+            "restore/extract",
+        ];
+        let is_sync = sync.iter().any(|prefix| source.path.starts_with(prefix));
+        assert!(
+            !(is_sync && source.code.contains("async ")),
+            "{}",
+            source.path
+        );
+        assert!(
+            !(is_sync && source.code.contains("tokio")),
+            "{}",
+            source.path
+        );
+    }
+}
+
+#[test]
+fn nothing_is_left_to_be_written() {
+    for needle in ["todo!(", "unimplemented!(", "dbg!(", "FIXME"] {
+        only_in(needle, &[]);
+    }
+}
+
+#[test]
+fn imports_are_found_in_every_form() {
+    let code = "use crate::ids::Hash;\nuse crate::{clock, fs};\nlet x = crate::walk::walk();";
+    let found: Vec<String> = imports(code).into_iter().collect();
+    assert_eq!(found, ["clock", "fs", "ids", "walk"]);
+}
