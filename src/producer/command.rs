@@ -99,13 +99,16 @@ pub(super) fn hold_lock(path: &Path, timeout: Duration) -> Result<File, SourceEr
         path: path.to_owned(),
         source,
     };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(failed)?;
+    // Somebody else's file need not be writable to be locked.
+    let file = match File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path),
+        other => other,
+    };
+    let file = file.map_err(failed)?;
     let start = Instant::now();
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::claim::INVALID;
-use super::metadata::{Metadata, Section};
+use super::metadata::Metadata;
 use super::source::{self, SourceEntry};
-use super::validate::{Validation, validate};
+use super::validate::{self, Validation, validate};
 use super::{ProduceError, SourceError, failed, records, staged_part};
 use crate::clock;
 use crate::config::{Config, SourceKind};
@@ -108,13 +108,17 @@ pub fn from_dir(
         });
     }
     let stamp = name.parse().ok().or_else(|| metadata.stamp());
+    let sources = match &metadata.sealift {
+        Some(section) => records(&section.sources),
+        None => atocores_records(config, &dir, &metadata),
+    };
     let section = metadata.sealift.unwrap_or_default();
     let mut snapshot = Snapshot {
         stamp: stamp.unwrap_or_else(|| Stamp::at(clock::now())),
         parts: vec![staged_part(&dir)],
         tags: section.tags.clone(),
         note: section.note.clone(),
-        sources: sources_of(&dir, &section),
+        sources,
         validation: ValidationRecord {
             valid: true,
             checked_at: clock::now(),
@@ -161,7 +165,12 @@ fn plain_directory(dir: &Path) -> Result<Snapshot, ProduceError> {
         }],
         tags: Vec::new(),
         note: None,
-        sources: sources_of(&dir, &Section::default()),
+        sources: vec![SourceRecord {
+            kind: "tree".to_owned(),
+            path: dir.display().to_string(),
+            to: String::new(),
+            stage: false,
+        }],
         validation: ValidationRecord {
             valid: true,
             checked_at: now,
@@ -172,17 +181,17 @@ fn plain_directory(dir: &Path) -> Result<Snapshot, ProduceError> {
     })
 }
 
-/// What the snapshot says it holds; one that says nothing is a tree as a whole.
-fn sources_of(dir: &Path, section: &Section) -> Vec<SourceRecord> {
-    if !section.sources.is_empty() {
-        return records(&section.sources);
+/// AtoCore's metadata does not say where things came from; our configuration may.
+fn atocores_records(config: &Config, dir: &Path, metadata: &Metadata) -> Vec<SourceRecord> {
+    let mut entries = validate::atocore_layout(dir, Some(metadata));
+    for entry in &mut entries {
+        let source = config.sources.iter().find(|source| source.to == entry.to);
+        entry.path = match source {
+            Some(source) => SourceEntry::of(source).path,
+            None => dir.join(&entry.to).display().to_string(),
+        };
     }
-    vec![SourceRecord {
-        kind: "tree".to_owned(),
-        path: dir.display().to_string(),
-        to: String::new(),
-        stage: true,
-    }]
+    records(&entries)
 }
 
 /// The part for a tree that was read in place, if it is still configured as such.

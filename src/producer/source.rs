@@ -41,7 +41,7 @@ pub(super) struct SourceEntry {
 }
 
 impl SourceEntry {
-    fn of(source: &Source) -> Self {
+    pub fn of(source: &Source) -> Self {
         let (path, stage, strict) = match &source.kind {
             SourceKind::Sqlite { path } | SourceKind::Json { path } => {
                 (path.display().to_string(), true, true)

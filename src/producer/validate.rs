@@ -80,7 +80,7 @@ fn is_named_as_snapshot(dir: &Path) -> bool {
 }
 
 /// What AtoCore puts into a snapshot, and what its metadata says of it.
-fn atocore_layout(dir: &Path, metadata: Option<&Metadata>) -> Vec<SourceEntry> {
+pub(super) fn atocore_layout(dir: &Path, metadata: Option<&Metadata>) -> Vec<SourceEntry> {
     let says = |key| metadata.map_or("", |metadata| metadata.text(key));
     let there = |place: &str| fs::symlink_metadata(dir.join(place)).is_ok();
     let file_name = |path: &str, default: &str| {

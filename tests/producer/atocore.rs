@@ -137,6 +137,12 @@ fn an_invalid_snapshot_is_kept_aside_and_never_taken_for_one() {
     let refused = from_dir(&host.config, &dir, true).unwrap_err();
     assert!(matches!(refused, ProduceError::Invalid { .. }), "{refused}");
 
+    // Even one that was mended since is no snapshot: nobody knows what else is wrong with it.
+    fs::write(dir.join("config/project-registry.json"), b"{}").unwrap();
+    fs::remove_file(dir.join("chroma/chroma.sqlite3")).unwrap();
+    assert!(validate(&dir).valid);
+    assert!(from_dir(&host.config, &dir, true).is_err());
+
     // The stamp is taken: what comes next does not stand beside it under the same one.
     host.write("live/config/project-registry.json", b"{}");
     assert!(host.produce().dir.ends_with("20260407T060001Z"));

@@ -30,6 +30,15 @@ fn open_bank(path: &Path, journal: &str) -> Connection {
     conn
 }
 
+/// Ends the writers, also when the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn under_writers(journal: &str) {
     let host = Host::new(SOURCE);
     let path = host.write("live/a.db", b"");
@@ -64,6 +73,7 @@ fn under_writers(journal: &str) {
                 }
             });
         }
+        let _stop = Stop(&stop);
         for _ in 0..6 {
             let before = transfers.load(Ordering::Relaxed);
             let made = host.produce();
@@ -77,7 +87,6 @@ fn under_writers(journal: &str) {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(host.snapshots().len(), 6);
 }

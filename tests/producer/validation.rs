@@ -50,6 +50,33 @@ fn a_sound_snapshot_of_either_making_is_valid() {
             .map(|d| d.path.as_str())
             .collect();
         assert_eq!(paths, ["chroma/chroma.sqlite3", "db/atocore.db"]);
+        let snapshot = from_dir(&host.config, &dir, true).unwrap();
+        assert_eq!(
+            snapshot.stamp.to_string(),
+            dir.file_name().unwrap().to_str().unwrap()
+        );
+        let live =
+            |s: &sealift::index::SourceRecord| (s.kind.clone(), s.to.clone(), s.path.clone());
+        let expected = [
+            ("sqlite", "db/atocore.db", "live/data/db/atocore.db"),
+            (
+                "json",
+                "config/project-registry.json",
+                "live/config/project-registry.json",
+            ),
+            ("tree", "chroma", "live/data/chroma"),
+        ];
+        let expected = expected.map(|(kind, to, path)| {
+            (
+                kind.to_owned(),
+                to.to_owned(),
+                host.path(path).display().to_string(),
+            )
+        });
+        assert_eq!(
+            snapshot.sources.iter().map(live).collect::<Vec<_>>(),
+            expected
+        );
     }
 }
 
