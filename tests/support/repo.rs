@@ -126,8 +126,7 @@ impl Repo {
 
     /// The archive file of `kind` with the highest counter.
     pub fn newest_archive(&self, kind: ArchiveKind) -> PathBuf {
-        let of_kind = self.rows.values().filter(|row| row.kind == kind);
-        let row = of_kind.last().unwrap();
+        let row = self.rows.values().rfind(|row| row.kind == kind).unwrap();
         self.folder().join(row.key().as_str())
     }
 
