@@ -4,15 +4,15 @@
     recover.py REPO_DIR --list
     recover.py REPO_DIR --identity KEY --signer SHA256:... --to NEW_DIR
 
-REPO_DIR is a plain copy of a host's folder (manifests/, tables/, archives/), or holds one (--host NAME).
---signer is a fingerprint or an allowed_signers file; without it you are asked (or say --accept-signer).
---snapshot takes a stamp, a sequence or the last 16 digits of a manifest's name; else it is the latest,
-and with --at-least SEQUENCE none that is older, for newer ones may have been hidden from you.
-Manifests are checked by signature, pages and archives by SHA-256, each before it is used. NEW_DIR
-appears whole at the end, or not at all. Exit: 0 complete, 1 failed, 2 usage, 3 complete but for the notes.
+REPO_DIR is a plain copy of a host's folder (manifests/, tables/, archives/), or holds it (--host NAME).
+--signer is a fingerprint or an allowed_signers file; without it you are asked, unless --accept-signer.
+--snapshot is a stamp, a sequence or the last 16 digits of a manifest's name; else it is the latest, of
+--at-least SEQUENCE, if newer ones may have been hidden from you. Manifests are checked by signature,
+pages and archives by SHA-256, each before it is used. NEW_DIR appears whole at the end, or not at all.
+Exit codes: 0 complete, 1 failed (nothing recovered), 2 wrong usage, 3 recovered, but read the notes.
 """
-import argparse, base64, functools, glob, hashlib, itertools, json, mmap, os, re, shutil, signal, stat, subprocess
-import sys, tempfile, types
+import argparse, base64, functools, glob, hashlib, json, mmap, os, re, shutil, signal, stat, subprocess, sys
+import tempfile, types
 
 NAME = re.compile(r"(\d{8,})-(\d{8}T\d{6}Z)-([0-9a-f]{16})\.json")
 NOTES = []  # what is not as it was: exit code 3
@@ -87,11 +87,9 @@ def read_chain(folder, host, pinned):
 
 def choose(good, refused, wanted):
     """The manifest of `latest`, a stamp, a sequence number or the last 16 digits of a name."""
-    cores = {}
-    for sequence, same in itertools.groupby(good, lambda one: one.sequence):
-        forks = cores[sequence] = {one.core_hash: one.hash16 for one in same}
-        if len(forks) > 1:
-            say(f"warning: FORK: {' and '.join(forks.values())} claim sequence {sequence} (two machines, one name?)")
+    for one, other in zip(good, good[1:]):
+        if one.sequence == other.sequence and one.core_hash != other.core_hash:
+            say(f"warning: FORK: {one.hash16} and {other.hash16} are both sequence {one.sequence} (two machines?)")
     name = str(good[-1].sequence) if wanted == "latest" else wanted
     found = [one for one in good if name in (one.stamp, one.hash16, str(one.sequence))]
     need(found, f"there is no snapshot {wanted}; the newest is {good[-1].stamp} (--list shows all)")
@@ -101,11 +99,12 @@ def choose(good, refused, wanted):
     for why, sequence in refused.items():
         need(wanted != "latest" or sequence < chosen.sequence, f"which snapshot is the latest is unclear: {why}\n"
              f"  To take the newest good one all the same: --snapshot {chosen.stamp}")
+    sequences, cores = {one.sequence for one in good}, {(one.sequence, one.core_hash) for one in good}
     for sequence, stamp, core in chosen.known:
-        need(sequence < chosen.sequence and core in cores.get(sequence, [core]),
-             f"snapshot {chosen.stamp} does not follow from the one of sequence {sequence} that is here")
-        if sequence not in cores:
+        if sequence not in sequences:
             say(f"warning: snapshot {stamp} (sequence {sequence}) is known to {chosen.stamp}, but missing here")
+        need(sequence < chosen.sequence and ((sequence, core) in cores or sequence not in sequences),
+             f"snapshot {chosen.stamp} does not follow from the one of sequence {sequence} that is here")
     return chosen
 
 def unseal(path, row, key, scratch):
@@ -124,17 +123,24 @@ def unseal(path, row, key, scratch):
     need(zstd.returncode == 0, "it is genuine, but zstd cannot unpack it (disk full?)")
     return open(scratch + "/tar", "rb")
 
-def fetch(folder, rows, pieces, key, scratch, open_file):
-    """Writes {archive: [(number of a file, offset in it, offset in the tar, length)]} to the files."""
-    bad = []
+def fetch(folder, rows, entries, key, scratch, open_file):
+    """Gets the content of files, archive by archive; each file must be covered to its last byte."""
+    pieces, bad = {}, []
+    for entry in entries:
+        at = 0
+        for archive, offset, length in entry.get("extents", []):
+            if archive != "-":  # that is a hole
+                pieces.setdefault(archive, []).append((entry, at, offset, length))
+            at += length
+        need(at == entry.get("size", 0), f"the extents of {show(entry['path'])} cover {at} bytes of it only")
     for count, (archive, wanted) in enumerate(sorted(pieces.items()), 1):
         need(archive in rows, f"archive {archive} is needed, but not in the manifest's table")
         path = f"{folder}/archives/{rows[archive][2][:2]}/{rows[archive][2]}.tar.zst.age"
         say(f"  archive {count} of {len(pieces)}: {archive}, {rows[archive][4] / 1e6:.1f} MB")
         try:
             with unseal(path, rows[archive], key, scratch) as tar:
-                for number, at, offset, length in wanted:
-                    with open_file(number) as file:
+                for entry, at, offset, length in wanted:
+                    with open_file(entry) as file:
                         tar.seek(offset)
                         file.seek(at)
                         need(file.write(tar.read(length)) == length, "its tar ends too early")
@@ -142,23 +148,14 @@ def fetch(folder, rows, pieces, key, scratch, open_file):
             bad.append(f"archive {archive} ({path}): {why}")
     need(not bad, "\n  ".join(bad))
 
-def add_pieces(pieces, extents, number, size):
-    at = 0
-    for archive, offset, length in extents:
-        if archive != "-":  # that is a hole
-            pieces.setdefault(archive, []).append((number, at, offset, length))
-        at += length
-    need(at == size, f"extents cover {at} bytes of {size}")
-    return pieces
-
 def read_index(path, manifest):
-    """The index's header and entries, every path checked, and the pieces to fetch."""
+    """The index's header and entries, with every path checked."""
     with open(path, "rb") as file:
         header, *lines = map(json.loads, file)
-    entries, last, kinds, pieces = lines[header["archives"]:], b"", {b"": "dir"}, {}
+    entries, last, kinds = lines[header["archives"]:], b"", {b"": "dir"}
     need((header["format"], header["host"], header["stamp"], header["entries"]) ==
          (1, manifest.host, manifest.stamp, len(entries)), "the index is not the one of this snapshot")
-    for number, entry in enumerate(entries):
+    for entry in entries:
         for key in "path", "target":
             raw = entry.get(key + "_b64")
             entry[key] = entry.get(key, "").encode() if raw is None else base64.b64decode(raw)
@@ -166,9 +163,8 @@ def read_index(path, manifest):
         need(path > last and b"\0" not in path and not {b"", b".", b".."} & set(path.split(b"/")) and
              kinds.get(path.rpartition(b"/")[0]) == "dir", f"the index holds an unsafe path: {show(path)}")
         need(kind != "hardlink" or kinds.get(entry["target"]) == "file", f"{show(path)} links to no earlier file")
-        add_pieces(pieces, entry.get("extents", []), number, entry.get("size", 0))
         kinds[path], last = kind, path
-    return header, entries, pieces
+    return header, entries
 
 def make(name, entry, root):
     kind, device = entry["type"], os.makedev(*entry.get("rdev", (0, 0)))
@@ -206,22 +202,22 @@ def dress(entry, name, **link):
 
 def rebuild(folder, manifest, key, scratch):
     """The whole snapshot, in the directory scratch/tree."""
-    rows, index, path = {}, manifest.index, scratch + "/index"
+    rows, path = {}, scratch + "/index"
     for page in manifest.pages:
         data = read(f"{folder}/tables/{page}.json", "a page of the archive table")
         need(sha256(data) == page, f"page {folder}/tables/{page}.json is damaged or swapped")
         rows.update((row[0], row) for row in json.loads(data)["rows"])
     say("Reading the index")
-    pieces = add_pieces({}, index["extents"], 0, index["bytes"])
     open(path, "xb").close()
-    fetch(folder, rows, pieces, key, scratch, lambda _: open(path, "r+b"))
-    header, entries, pieces = read_index(path, manifest)
+    index = {"path": b"index", "extents": manifest.index["extents"], "size": manifest.index["bytes"]}
+    fetch(folder, rows, [index], key, scratch, lambda _: open(path, "r+b"))
+    header, entries = read_index(path, manifest)
     say(f"Restoring {len(entries)} entries, {sum(entry.get('size', 0) for entry in entries)} bytes")
     os.mkdir(scratch + "/tree")
     root = os.open(scratch + "/tree", os.O_RDONLY)
     made = [entry for entry in entries if attempt(  # nothing lies below a link: read_index has refused it
         entry, "make this " + entry["type"], lambda: make(enter(root, entry["path"]), entry, root))]
-    fetch(folder, rows, pieces, key, scratch, lambda number: open(enter(root, entries[number]["path"]), "r+b"))
+    fetch(folder, rows, entries, key, scratch, lambda entry: open(enter(root, entry["path"]), "r+b"))
     for entry in reversed(made):  # a directory after what is in it
         if entry["type"] != "hardlink":
             dress(entry, enter(root, entry["path"]), follow_symlinks=False)
