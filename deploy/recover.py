@@ -1,18 +1,14 @@
 #!/usr/bin/env python3
 """Gets a Sealift backup back without Sealift: Python 3.8, `age`, `zstd` and `ssh-keygen` will do.
-
     recover.py REPO_DIR --list
     recover.py REPO_DIR --identity KEY --signer SHA256:... --to NEW_DIR
-
-REPO_DIR is a plain copy of a host's folder (manifests/, tables/, archives/), or holds one (--host NAME).
---signer is a fingerprint or an allowed_signers file; without it you are asked (or say --accept-signer).
---snapshot takes a stamp, a sequence or the last 16 digits of a manifest's name; else it is the latest,
-and with --at-least SEQUENCE none that is older, for newer ones may have been hidden from you.
-Manifests are checked by signature, pages and archives by SHA-256, each before it is used. NEW_DIR
-appears whole at the end, or not at all. Exit: 0 complete, 1 failed, 2 usage, 3 complete but for the notes.
+REPO_DIR is a plain copy of a host's folder (manifests/, tables/, archives/), or holds it (--host NAME).
+--signer is a fingerprint or an allowed_signers file; without it you are asked, unless --accept-signer.
+--snapshot is a stamp, a sequence or the last 16 digits of a manifest's name; else it is the latest, of
+--at-least SEQUENCE, if newer ones may have been hidden. Manifests are checked by signature, all else by
+SHA-256, before it is used. Exit: 0 complete, 1 failed, nothing made, 2 usage, 3 complete but for the notes.
 """
-import argparse, base64, functools, glob, hashlib, itertools, json, mmap, os, re, shutil, signal, stat, subprocess
-import sys, tempfile, types
+import argparse, base64, functools, glob, hashlib, json, mmap, os, re, shutil, signal, stat, subprocess, sys, tempfile
 
 NAME = re.compile(r"(\d{8,})-(\d{8}T\d{6}Z)-([0-9a-f]{16})\.json")
 NOTES = []  # what is not as it was: exit code 3
@@ -26,21 +22,17 @@ class Refused(Exception):
 def need(condition, otherwise):
     if not condition:
         raise Refused(otherwise)
-
 def note(text):
     NOTES.append(text)
     say("NOTE:", text)
-
 def read(path, what):
     need(os.path.isfile(path), f"{what} is missing ({path})")
     with open(path, "rb") as file:
         return file.read()
 
-def fingerprint(public_key):
-    """Of a line `ssh-ed25519 AAAA...`, as `ssh-keygen -l` shows it."""
+def fingerprint(public_key):  # a line `ssh-ed25519 AAAA...`
     digest = hashlib.sha256(base64.b64decode(public_key.split()[1])).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-
 def ssh_keygen(task, path, signed, *options):
     command = ["ssh-keygen", "-Y", task, "-n", "sealift-manifest", "-s", path + ".sig", *options]
     return subprocess.run(command, input=signed, capture_output=True)
@@ -58,8 +50,8 @@ def read_manifest(path, host):
     need(core["format"] == 1 and core["requires"] == [], "its format is newer: use a newer recover.py")
     need(core["host"] == host, f"it is of host {core['host']!r}, the folder of {host!r} (renamed? say --host)")
     need((core["sequence"], core["stamp"], end) == (int(sequence), stamp, b""), "its name and content disagree")
-    return types.SimpleNamespace(**core, path=path, data=data, hash16=hash16, core_hash=sha256(line),
-                                 pages=json.loads(tables)["tables"], signer=signer[1].decode())
+    return argparse.Namespace(**core, path=path, data=data, hash16=hash16, core_hash=sha256(line),
+                              pages=json.loads(tables)["tables"], signer=signer[1].decode())
 
 def read_chain(folder, host, pinned):
     """The manifests to believe, oldest first, and {why: sequence} of those to refuse."""
@@ -87,31 +79,29 @@ def read_chain(folder, host, pinned):
 
 def choose(good, refused, wanted):
     """The manifest of `latest`, a stamp, a sequence number or the last 16 digits of a name."""
-    cores = {}
-    for sequence, same in itertools.groupby(good, lambda one: one.sequence):
-        forks = cores[sequence] = {one.core_hash: one.hash16 for one in same}
-        if len(forks) > 1:
-            say(f"warning: FORK: {' and '.join(forks.values())} claim sequence {sequence} (two machines, one name?)")
+    for one, other in zip(good, good[1:]):
+        if one.sequence == other.sequence and one.core_hash != other.core_hash:
+            say(f"warning: FORK: {one.hash16} and {other.hash16} are both sequence {one.sequence} (two machines?)")
     name = str(good[-1].sequence) if wanted == "latest" else wanted
     found = [one for one in good if name in (one.stamp, one.hash16, str(one.sequence))]
     need(found, f"there is no snapshot {wanted}; the newest is {good[-1].stamp} (--list shows all)")
     chosen = found[-1]
-    need(all(one.core_hash == chosen.core_hash for one in found), f"{wanted} is forked; pick one with --snapshot: "
-         + " or ".join(one.hash16 for one in found))
+    need(all(one.core_hash == chosen.core_hash for one in found), f"{wanted} is forked: --snapshot takes those digits")
     for why, sequence in refused.items():
         need(wanted != "latest" or sequence < chosen.sequence, f"which snapshot is the latest is unclear: {why}\n"
              f"  To take the newest good one all the same: --snapshot {chosen.stamp}")
+    sequences, cores = {one.sequence for one in good}, {one.core_hash for one in good}
     for sequence, stamp, core in chosen.known:
-        need(sequence < chosen.sequence and core in cores.get(sequence, [core]),
-             f"snapshot {chosen.stamp} does not follow from the one of sequence {sequence} that is here")
-        if sequence not in cores:
+        if sequence not in sequences:
             say(f"warning: snapshot {stamp} (sequence {sequence}) is known to {chosen.stamp}, but missing here")
+        need(sequence < chosen.sequence and (core in cores or sequence not in sequences),
+             f"snapshot {chosen.stamp} does not follow from the one of sequence {sequence} that is here")
     return chosen
 
 def unseal(path, row, key, scratch):
     """The tar stream of an archive, as a file, once a private copy of the archive has proved genuine."""
-    need(os.path.isfile(path), "it is missing")
-    need(os.path.getsize(path) == row[4], f"it has {os.path.getsize(path)} bytes instead of {row[4]} (cut short?)")
+    size = os.path.getsize(path) if os.path.isfile(path) else 0
+    need(size == row[4], f"missing or cut short: {size} bytes are there of {row[4]}")
     with open(shutil.copyfile(path, scratch + "/sealed"), "rb") as copy:
         need(sha256(mmap.mmap(copy.fileno(), 0, access=mmap.ACCESS_READ)) == row[3],
              "damaged or swapped: its SHA-256 is not the signed one")
@@ -124,17 +114,24 @@ def unseal(path, row, key, scratch):
     need(zstd.returncode == 0, "it is genuine, but zstd cannot unpack it (disk full?)")
     return open(scratch + "/tar", "rb")
 
-def fetch(folder, rows, pieces, key, scratch, open_file):
-    """Writes {archive: [(number of a file, offset in it, offset in the tar, length)]} to the files."""
-    bad = []
+def fetch(folder, rows, entries, key, scratch, open_file):
+    """Gets the content of files, archive by archive; each file must be covered to its last byte."""
+    pieces, bad = {}, []
+    for entry in entries:
+        at = 0
+        for archive, offset, length in entry.get("extents", []):
+            if archive != "-":  # that is a hole
+                pieces.setdefault(archive, []).append((entry, at, offset, length))
+            at += length
+        need(at == entry.get("size", 0), f"the extents of {show(entry['path'])} cover {at} bytes of it only")
     for count, (archive, wanted) in enumerate(sorted(pieces.items()), 1):
         need(archive in rows, f"archive {archive} is needed, but not in the manifest's table")
         path = f"{folder}/archives/{rows[archive][2][:2]}/{rows[archive][2]}.tar.zst.age"
         say(f"  archive {count} of {len(pieces)}: {archive}, {rows[archive][4] / 1e6:.1f} MB")
         try:
             with unseal(path, rows[archive], key, scratch) as tar:
-                for number, at, offset, length in wanted:
-                    with open_file(number) as file:
+                for entry, at, offset, length in wanted:
+                    with open_file(entry) as file:
                         tar.seek(offset)
                         file.seek(at)
                         need(file.write(tar.read(length)) == length, "its tar ends too early")
@@ -142,23 +139,14 @@ def fetch(folder, rows, pieces, key, scratch, open_file):
             bad.append(f"archive {archive} ({path}): {why}")
     need(not bad, "\n  ".join(bad))
 
-def add_pieces(pieces, extents, number, size):
-    at = 0
-    for archive, offset, length in extents:
-        if archive != "-":  # that is a hole
-            pieces.setdefault(archive, []).append((number, at, offset, length))
-        at += length
-    need(at == size, f"extents cover {at} bytes of {size}")
-    return pieces
-
 def read_index(path, manifest):
-    """The index's header and entries, every path checked, and the pieces to fetch."""
+    """The index's header and entries, with every path checked."""
     with open(path, "rb") as file:
         header, *lines = map(json.loads, file)
-    entries, last, kinds, pieces = lines[header["archives"]:], b"", {b"": "dir"}, {}
-    need((header["format"], header["host"], header["stamp"], header["entries"]) ==
-         (1, manifest.host, manifest.stamp, len(entries)), "the index is not the one of this snapshot")
-    for number, entry in enumerate(entries):
+    entries, last, kinds = lines[header["archives"]:], b"", {b"": "dir"}
+    told = header["format"], header["host"], header["stamp"], header["entries"]
+    need(told == (1, manifest.host, manifest.stamp, len(entries)), "the index is not the one of this snapshot")
+    for entry in entries:
         for key in "path", "target":
             raw = entry.get(key + "_b64")
             entry[key] = entry.get(key, "").encode() if raw is None else base64.b64decode(raw)
@@ -166,33 +154,28 @@ def read_index(path, manifest):
         need(path > last and b"\0" not in path and not {b"", b".", b".."} & set(path.split(b"/")) and
              kinds.get(path.rpartition(b"/")[0]) == "dir", f"the index holds an unsafe path: {show(path)}")
         need(kind != "hardlink" or kinds.get(entry["target"]) == "file", f"{show(path)} links to no earlier file")
-        add_pieces(pieces, entry.get("extents", []), number, entry.get("size", 0))
         kinds[path], last = kind, path
-    return header, entries, pieces
+    return header, entries
 
 def make(name, entry, root):
-    kind, device = entry["type"], os.makedev(*entry.get("rdev", (0, 0)))
+    target, device = entry["target"], os.makedev(*entry.get("rdev", (0, 0)))
     return {"dir": lambda: os.mkdir(name), "file": lambda: open(name, "xb").truncate(entry["size"]),
-            "symlink": lambda: os.symlink(entry["target"], name), "fifo": lambda: os.mkfifo(name),
-            "hardlink": lambda: os.link(entry["target"], name, src_dir_fd=root),
-            "chardev": lambda: os.mknod(name, stat.S_IFCHR, device),
-            "blockdev": lambda: os.mknod(name, stat.S_IFBLK, device)}[kind]()
+            "symlink": lambda: os.symlink(target, name), "hardlink": lambda: os.link(target, name, src_dir_fd=root),
+            "fifo": lambda: os.mkfifo(name), "chardev": lambda: os.mknod(name, stat.S_IFCHR, device),
+            "blockdev": lambda: os.mknod(name, stat.S_IFBLK, device)}[entry["type"]]()
 
 def enter(root, path):
     """Goes to the directory that holds `path`, however deep; gives the name in it."""
     os.fchdir(root)
-    *parents, name = path.split(b"/")
-    for parent in parents:
+    for parent in path.split(b"/")[:-1]:
         os.chdir(parent)
-    return name
-
+    return path.split(b"/")[-1]
 def attempt(entry, what, action, *arguments, **options):
     try:
         action(*arguments, **options)
         return True
     except OSError as why:
         note(f"{show(entry['path'])}: cannot {what}: {why.strerror}")
-
 def dress(entry, name, **link):
     """Owner, attributes, mode, time: in the order in which none undoes another."""
     if os.geteuid() == 0:
@@ -206,54 +189,46 @@ def dress(entry, name, **link):
 
 def rebuild(folder, manifest, key, scratch):
     """The whole snapshot, in the directory scratch/tree."""
-    rows, index, path = {}, manifest.index, scratch + "/index"
+    rows, path = {}, scratch + "/index"
     for page in manifest.pages:
         data = read(f"{folder}/tables/{page}.json", "a page of the archive table")
-        need(sha256(data) == page, f"page {folder}/tables/{page}.json is damaged or swapped")
+        need(sha256(data) == page, f"page tables/{page}.json is damaged or swapped")
         rows.update((row[0], row) for row in json.loads(data)["rows"])
-    say("Reading the index")
-    pieces = add_pieces({}, index["extents"], 0, index["bytes"])
     open(path, "xb").close()
-    fetch(folder, rows, pieces, key, scratch, lambda _: open(path, "r+b"))
-    header, entries, pieces = read_index(path, manifest)
+    index = {"path": b"index", "extents": manifest.index["extents"], "size": manifest.index["bytes"]}
+    fetch(folder, rows, [index], key, scratch, lambda _: open(path, "r+b"))
+    header, entries = read_index(path, manifest)
     say(f"Restoring {len(entries)} entries, {sum(entry.get('size', 0) for entry in entries)} bytes")
     os.mkdir(scratch + "/tree")
     root = os.open(scratch + "/tree", os.O_RDONLY)
     made = [entry for entry in entries if attempt(  # nothing lies below a link: read_index has refused it
         entry, "make this " + entry["type"], lambda: make(enter(root, entry["path"]), entry, root))]
-    fetch(folder, rows, pieces, key, scratch, lambda number: open(enter(root, entries[number]["path"]), "r+b"))
+    fetch(folder, rows, entries, key, scratch, lambda entry: open(enter(root, entry["path"]), "r+b"))
     for entry in reversed(made):  # a directory after what is in it
         if entry["type"] != "hardlink":
             dress(entry, enter(root, entry["path"]), follow_symlinks=False)
-        if entry.get("torn"):
-            note(f"{show(entry['path'])} changed while it was backed up")
-    for skipped in header["skipped"]:
-        note(f"the snapshot itself lacks {show(skipped['path'])}: {skipped['reason']}")
-    os.chdir("/")
+    torn = [{**entry, "reason": "it changed while it was backed up"} for entry in entries if entry.get("torn")]
+    for said in torn + header["skipped"]:
+        note(f"the snapshot itself says of {show(said['path'])}: {show(said['reason'])}")
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in "REPO_DIR", "--identity", "--signer", "--snapshot", "--at-least", "--host", "--to":
-        parser.add_argument(name, default="latest" if name == "--snapshot" else None)
-    for name in "--accept-signer", "--list":
-        parser.add_argument(name, action="store_true")
+    parser = argparse.ArgumentParser(usage=__doc__)
+    for name in "REPO_DIR", "--identity", "--signer", "--snapshot", "--at-least", "--host", "--to": parser.add_argument(name)
+    for name in "--accept-signer", "--list": parser.add_argument(name, action="store_true")
     args = parser.parse_args()
-    if not args.list and not (args.identity and args.to):
-        parser.error("--identity and --to are needed (or --list)")
+    args.list or args.identity and args.to or parser.error("--identity KEY and --to NEW_DIR are needed, or --list")
     repo = glob.escape(os.path.abspath(args.REPO_DIR))
     found = glob.glob(repo + "/manifests") or glob.glob(f"{repo}/{args.host or '*'}/manifests")
     need(len(found) == 1, "choose with --host: " + ", ".join(found) if found else f"{args.REPO_DIR} holds no backup")
-    folder = os.path.dirname(found[0])
-    host = args.host or os.path.basename(folder)
+    folder, host = os.path.dirname(found[0]), args.host or os.path.basename(os.path.dirname(found[0]))
     good, refused = read_chain(folder, host, args.signer)
     if args.list:
-        return print(*(f"{one.sequence} {one.stamp} {one.hash16} {one.totals['bytes']} bytes" for one in good), sep="\n")
-    chosen = choose(good, refused, args.snapshot)
+        return print("\n".join(f"{one.sequence} {one.stamp} {one.hash16} {one.totals['bytes']} bytes" for one in good))
+    chosen = choose(good, refused, args.snapshot or "latest")
     say(f"Snapshot {chosen.stamp} (sequence {chosen.sequence}) of {host}, signed by {chosen.signer}")
-    need(chosen.sequence >= int(args.at_least or 0), "that is older than --at-least: newer ones are hidden or lost")
-    need(args.signer or args.accept_signer or sys.stdin.isatty() and
-         input("Is that fingerprint the one on your paper page? (yes/no) ") == "yes",
-         f"nobody vouches for the signer; if you do, say --signer {chosen.signer}")
+    need(chosen.sequence >= int(args.at_least or 0), f"it is older than {args.at_least}: newer ones are hidden or lost")
+    agreed = args.signer or args.accept_signer or sys.stdin.isatty() and input("Is that on your paper page? (yes/no) ")
+    need(args.signer or agreed in (True, "yes"), f"nobody vouches for the signer; if you do: --signer {chosen.signer}")
     key, to = read(args.identity, "the identity"), os.path.abspath(args.to)
     if key.startswith((b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED")):  # by a passphrase: ask only once
         key = subprocess.run(["age", "-d", args.identity], stdout=subprocess.PIPE, check=True).stdout
@@ -270,6 +245,5 @@ if __name__ == "__main__":
     try:
         main()
     except (Exception, KeyboardInterrupt) as why:
-        say("FAILED, nothing was recovered:", why if isinstance(why, (Refused, OSError)) else repr(why))
-        sys.exit(1)
+        sys.exit(f"FAILED, nothing was recovered: {why if isinstance(why, (Refused, OSError)) else repr(why)}")
     sys.exit(3 if NOTES else 0)
