@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 export HOME=$work RESTIC_PASSWORD=x BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes BORG_PASSPHRASE=x
 live=$work/live
-bytes() { du -sb "$1" | cut -f1; }
+bytes() { find "$1" -type f -printf '%s\n' | awk '{ n += $1 } END { printf "%d", n }'; }
 
 fill() { # the live tree becomes a copy of $1, inodes and all, as a day's work leaves it
     mkdir -p "$live"
@@ -19,14 +19,15 @@ fill() { # the live tree becomes a copy of $1, inodes and all, as a day's work l
     sleep 3 # beyond the window in which a timestamp could hide a change
 }
 
-run() { # name, repository, command…: prints name, seconds, MB of memory, bytes added
+run() { # name, repository, command…: prints name, seconds, memory, bytes added
     local name=$1 repository=$2 before=0 after
     shift 2
     [ ! -e "$repository" ] || before=$(bytes "$repository")
-    if ! /usr/bin/time -o time.txt -f '%e %M' "$@" >out.txt 2>&1; then cat out.txt >&2; exit 1; fi
+    if ! /usr/bin/time -o time.txt -f '%e %M %U %S' "$@" >out.txt 2>&1; then cat out.txt >&2; exit 1; fi
     after=$(bytes "$repository")
-    read -r seconds kilobytes <time.txt
-    printf '%-34s %8s s %7d MB %14d bytes\n' "$name" "$seconds" $((kilobytes / 1024)) $((after - before))
+    read -r seconds kilobytes user system <time.txt
+    cpu=$(echo "$user $system" | awk '{ printf "%.1f", $1 + $2 }')
+    printf '%-26s %7s s %7s CPU s %5d MB %12d bytes\n' "$name" "$seconds" "$cpu" $((kilobytes / 1024)) $((after - before))
 }
 
 "$sealift" key generate --output key.txt >recipient 2>/dev/null

@@ -109,7 +109,11 @@ impl Extraction {
                 left_out.push(number);
             }
         }
-        let checked = databases::check(self.staging.path(), tree, header, entries);
+        let checked = std::thread::scope(|scope| {
+            // The disk can be at work meanwhile; the sync that counts comes at the end.
+            scope.spawn(|| tree.sync());
+            databases::check(self.staging.path(), tree, header, entries)
+        });
         if !checked.wrong.is_empty() {
             return Err(ExtractError::Databases(checked.wrong));
         }

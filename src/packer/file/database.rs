@@ -17,6 +17,19 @@ use crate::sqlite::{self, Inspection, SqliteError};
 /// How long to wait for a writer to let go.
 const BUSY: Duration = Duration::from_secs(30);
 
+/// Checks a database on one thread while this one reads it.
+fn beside<T, C: Send>(
+    check: impl FnOnce() -> C + Send,
+    read: impl FnOnce() -> T,
+) -> Result<(T, C), ContentError> {
+    std::thread::scope(|scope| {
+        let checking = scope.spawn(check);
+        let read = read();
+        let stopped = |_| io::Error::other("the check of the database stopped");
+        Ok((read, checking.join().map_err(stopped)?))
+    })
+}
+
 impl FilePacker<'_, '_> {
     pub(super) fn read_database(
         &mut self,
@@ -37,10 +50,18 @@ impl FilePacker<'_, '_> {
                 // Since `before` a writer may have committed; from here on none can. One may prepare its
                 // journal while we read, but the file stays.
                 let before = &file.metadata()?;
-                let mut reading = self.read_open(entry, &mut file, before, head, None, false)?;
-                reading.torn |= !lock.is_same_file(before)?;
-                let inspected = lock.inspect(abs);
+                let same_file = lock.is_same_file(before)?;
+                // The check hands the lock back: it is held until both are done.
+                let (reading, (lock, inspected)) = beside(
+                    move || {
+                        let inspected = lock.inspect(abs);
+                        (lock, inspected)
+                    },
+                    || self.read_open(entry, &mut file, before, head, None, false),
+                )?;
                 drop(lock);
+                let mut reading = reading?;
+                reading.torn |= !same_file;
                 refresh(entry, before);
                 if !reading.torn {
                     self.note_inspection(entry, inspected);
@@ -48,8 +69,11 @@ impl FilePacker<'_, '_> {
                 Ok(reading)
             }
             Ok(None) => {
-                let mut reading = self.read_open(entry, &mut file, before, head, None, false)?;
-                let inspected = sqlite::inspect(abs);
+                let (reading, inspected) = beside(
+                    || sqlite::inspect(abs),
+                    || self.read_open(entry, &mut file, before, head, None, false),
+                )?;
+                let mut reading = reading?;
                 let changed = file.metadata()?.modified()? != before.modified()?;
                 reading.torn |= changed || sqlite::has_live_journal(abs);
                 refresh(entry, before);
@@ -79,10 +103,13 @@ impl FilePacker<'_, '_> {
             let mut file = File::open(abs)?;
             return self.read_unchecked(entry, &mut file, before, head, &error);
         }
-        let inspected = sqlite::inspect(&copy);
         let mut file = File::open(&copy)?;
         let meta = file.metadata()?;
-        let mut reading = self.read_open(entry, &mut file, &meta, head, None, false)?;
+        let (reading, inspected) = beside(
+            || sqlite::inspect(&copy),
+            || self.read_open(entry, &mut file, &meta, head, None, false),
+        )?;
+        let mut reading = reading?;
         // What changed may be in the WAL alone: the next run must look again.
         reading.uncacheable = true;
         refresh(entry, before);
