@@ -75,7 +75,10 @@ pub fn render_new(new: &NewConfig) -> String {
         let (name, url) = (quoted(name), quoted(url));
         let _ = writeln!(text, "\n[[target]]\nname = {name}\nurl = {url}");
     }
-    text.push_str("\n[retention]\ndaily = 7\nweekly = 4\nmonthly = 6\n");
+    text.push_str(
+        "\n# Not applied by this version: nothing is deleted, here or on a target.\n[retention]\n\
+         daily = 7\nweekly = 4\nmonthly = 6\n",
+    );
     if let Some(line) = &new.schedule {
         let _ = writeln!(
             text,
