@@ -5,10 +5,13 @@
 //! runs left → pack, shipping archives while they are sealed → publish → tidy the spool. Each target
 //! advances on its own; one that fails stays behind and is told of, and the spool keeps what it lacks.
 
+mod lanes;
 mod machine;
+mod publish;
 mod push;
 mod reconcile;
 mod state;
+mod stock;
 mod survey;
 
 pub use machine::machine_id;

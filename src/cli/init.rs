@@ -13,6 +13,7 @@ use super::backup::{recovery_files, write_new_file};
 use super::failure::{Failure, Outcome};
 use super::{Context, output, remote};
 use crate::config::{Config, FILE_NAME, NewConfig, render_new};
+use crate::error::with_causes;
 use crate::fs;
 use crate::ids::HostName;
 use crate::manifest::signature::{AllowedSigner, Signer, Trust};
@@ -308,12 +309,6 @@ async fn occupied(config: &Config, folder: &HostFolder, count: usize) -> String 
         ),
         Err(error) => with_causes(&error),
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
 }
 
 fn print(

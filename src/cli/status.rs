@@ -10,6 +10,7 @@ use crate::agent::NamedTarget;
 use crate::catalog::Catalog;
 use crate::clock;
 use crate::config::{Config, Source, SourceKind, TargetConfig};
+use crate::error::with_causes;
 use crate::manifest::signature::Trust;
 use crate::repository::{HostFolder, RepositoryError};
 
@@ -155,13 +156,7 @@ async fn look(
     let folder = HostFolder::new(named.target.clone(), config.host.clone());
     let trust = remote::own_trust(config)?;
     if let Err(error) = examine(config, &folder, &trust, now, health).await {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(source) = cause {
-            text = format!("{text}: {source}");
-            cause = source.source();
-        }
-        health.problems.push(text);
+        health.problems.push(with_causes(&error));
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use super::SourceError;
 use super::copy::{CopyError, copy_content, copy_metadata, open_source};
 use super::record::{Look, Record};
+use crate::error::with_causes;
 use crate::index::Skipped;
 use crate::sqlite;
 use crate::walk::{Filter, Found, Walked, walk};
@@ -380,10 +381,4 @@ fn head(path: &Path) -> io::Result<Vec<u8>> {
     let limit = sqlite::HEAD_BYTES as u64;
     File::open(path)?.take(limit).read_to_end(&mut head)?;
     Ok(head)
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
 }

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::tree::Tree;
+use crate::error::with_causes;
 use crate::index::{DatabaseRecord, Entry, EntryType, IndexHeader};
 use crate::sqlite;
 
@@ -47,10 +48,7 @@ pub(super) fn check(root: &Path, tree: &Tree, header: &IndexHeader, entries: &[E
 }
 
 fn compare(path: &Path, record: &DatabaseRecord) -> Result<(), String> {
-    let found = sqlite::inspect(path).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-        format!("{error}{}", cause.unwrap_or_default())
-    })?;
+    let found = sqlite::inspect(path).map_err(|error| with_causes(&error))?;
     if found.integrity != "ok" {
         return Err(format!("integrity check: {}", found.integrity));
     }

@@ -1,0 +1,102 @@
+//! Uploads to the targets, one lane each, while packing goes on.
+
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+
+use super::survey::Survey;
+use super::{AgentError, Reporter, State};
+use crate::error::with_causes;
+use crate::ids::{ARCHIVES, ObjectKey};
+use crate::repository::HostFolder;
+use crate::shipper::{ShipError, ship_archives};
+use crate::spool::Spool;
+
+/// One target's uploads, under way while packing goes on.
+pub(super) struct Lane {
+    pub queue: Option<UnboundedSender<ObjectKey>>,
+    pub task: Option<JoinHandle<LaneEnd>>,
+    /// Why there is no lane: the target did not answer.
+    pub unreachable: Option<String>,
+}
+
+pub(super) struct LaneEnd {
+    pub result: Result<(), ShipError>,
+    pub shipped: Vec<(ObjectKey, u64)>,
+}
+
+pub(super) fn start_lanes(
+    runtime: &Runtime,
+    state: &State,
+    surveys: &[Survey],
+    reporter: &Arc<dyn Reporter>,
+) -> Result<Vec<Lane>, AgentError> {
+    let spooled = state.spool.list(ARCHIVES)?;
+    let mut lanes = Vec::new();
+    for survey in surveys {
+        let seen = match &survey.seen {
+            Ok(seen) => seen,
+            Err(error) => {
+                lanes.push(Lane {
+                    queue: None,
+                    task: None,
+                    unreachable: Some(with_causes(error)),
+                });
+                continue;
+            }
+        };
+        let (queue, requests) = unbounded_channel();
+        // What earlier runs sealed and this target still lacks goes first.
+        for (key, bytes) in &spooled {
+            if let Some(hash) = ObjectKey::archive_hash(key)
+                && seen.archives.get(&hash) != Some(bytes)
+            {
+                let _ = queue.send(ObjectKey::archive(&hash));
+            }
+        }
+        let task = ship_lane(survey, state.spool.clone(), requests, reporter.clone());
+        lanes.push(Lane {
+            queue: Some(queue),
+            task: Some(runtime.spawn(task)),
+            unreachable: None,
+        });
+    }
+    Ok(lanes)
+}
+
+fn ship_lane(
+    survey: &Survey,
+    spool: Spool,
+    requests: UnboundedReceiver<ObjectKey>,
+    reporter: Arc<dyn Reporter>,
+) -> impl Future<Output = LaneEnd> + use<> {
+    let folder = HostFolder {
+        target: survey.folder.target.clone(),
+        host: survey.folder.host.clone(),
+    };
+    let (name, concurrency) = (survey.name.clone(), survey.concurrency);
+    async move {
+        let shipped = std::sync::Mutex::new(Vec::new());
+        let note = |key: &ObjectKey, bytes: u64| {
+            reporter.shipped(&name, bytes);
+            if let Ok(mut shipped) = shipped.lock() {
+                shipped.push((key.clone(), bytes));
+            }
+        };
+        let result = ship_archives(&folder, &spool, requests, concurrency, note).await;
+        let shipped = shipped.into_inner().unwrap_or_default();
+        LaneEnd { result, shipped }
+    }
+}
+
+pub(super) async fn end_lanes(lanes: Vec<Lane>) -> Vec<Option<LaneEnd>> {
+    let ends = lanes.into_iter().map(|lane| async {
+        match lane.task {
+            Some(task) => task.await.ok(),
+            None => None,
+        }
+    });
+    futures::future::join_all(ends).await
+}

@@ -1,0 +1,171 @@
+//! What is there before a push: manifests in the spool, archives on the targets; and what stays
+//! in the spool after it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::survey::Survey;
+use super::{AgentError, NamedTarget, State};
+use crate::catalog::CatalogArchive;
+use crate::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey, TABLES};
+use crate::manifest::{Manifest, ManifestName};
+
+/// A manifest that a killed run put into the spool but not into the catalog is a snapshot all the same.
+pub(super) fn adopt_spooled_manifests(state: &mut State) -> Result<(), AgentError> {
+    let known: HashSet<ManifestName> = state
+        .catalog
+        .snapshots()?
+        .into_iter()
+        .map(|r| r.name)
+        .collect();
+    for (key, _) in state.spool.list(MANIFESTS)? {
+        let Some(name) = ManifestName::from_key(&key) else {
+            continue;
+        };
+        if known.contains(&name) {
+            continue;
+        }
+        let parsed = Manifest::parse_named(&name, &state.spool.read(&name.key())?);
+        match parsed {
+            Ok(manifest) if state.spool.contains(&name.signature_key()) => {
+                state.catalog.add_snapshot(&manifest, false)?;
+            }
+            _ => state.spool.remove(&key)?,
+        }
+    }
+    Ok(())
+}
+
+/// Updates the placements by what was seen; gives the archives that a new snapshot may lean on:
+/// sealed to at least today's recipients, and in the spool or on every target.
+pub(super) fn take_stock(
+    state: &mut State,
+    surveys: &[Survey],
+    recipients: &[String],
+) -> Result<Vec<CatalogArchive>, AgentError> {
+    let archives = state.catalog.archives()?;
+    let mut on_all: Option<HashSet<i64>> = None;
+    let mut anywhere: HashSet<i64> = HashSet::new();
+    for survey in surveys {
+        let placed: HashSet<i64> = match &survey.seen {
+            Ok(seen) => {
+                let complete =
+                    |a: &&CatalogArchive| seen.archives.get(&a.row.blake3) == Some(&a.row.bytes);
+                let placed: HashSet<i64> = archives.iter().filter(complete).map(|a| a.n).collect();
+                if placed != state.catalog.placed_on(&survey.name)? {
+                    state
+                        .catalog
+                        .set_placements(&survey.name, placed.iter().copied())?;
+                }
+                placed
+            }
+            Err(_) => state.catalog.placed_on(&survey.name)?,
+        };
+        anywhere.extend(&placed);
+        on_all = Some(match on_all {
+            Some(all) => all.intersection(&placed).copied().collect(),
+            None => placed,
+        });
+    }
+    let on_all = on_all.unwrap_or_default();
+    let in_spool = |a: &CatalogArchive| state.spool.size(&a.row.key()) == Some(a.row.bytes);
+    let sets = state.catalog.recipient_sets()?;
+    let sealed_to_all = |a: &CatalogArchive| {
+        let members = sets.get(&a.row.recipient_set);
+        members.is_some_and(|members| recipients.iter().all(|r| members.contains(r)))
+    };
+    let mut usable = Vec::new();
+    let mut lost = HashSet::new();
+    for archive in archives {
+        let spooled = in_spool(&archive);
+        if !spooled && !anywhere.contains(&archive.n) {
+            lost.insert(archive.n);
+        } else if (spooled || on_all.contains(&archive.n)) && sealed_to_all(&archive) {
+            usable.push(archive);
+        }
+    }
+    if surveys.iter().all(|survey| survey.seen.is_ok()) {
+        state.catalog.forget_archives(&lost)?;
+    }
+    Ok(usable)
+}
+
+pub(super) fn record_shipped(
+    state: &State,
+    target: &str,
+    shipped: &[(ObjectKey, u64)],
+) -> Result<(), AgentError> {
+    let numbers: HashMap<Hash, i64> = state
+        .catalog
+        .archives()?
+        .into_iter()
+        .map(|archive| (archive.row.blake3, archive.n))
+        .collect();
+    for (key, _) in shipped {
+        let hash = ObjectKey::archive_hash(key.as_str());
+        if let Some(n) = hash.and_then(|hash| numbers.get(&hash)) {
+            state.catalog.add_placement(target, *n)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes from the spool what every target has, and what no snapshot will ever name.
+pub(super) fn tidy_spool(state: &mut State, targets: &[NamedTarget]) -> Result<(), AgentError> {
+    let mut placed: Vec<HashSet<i64>> = Vec::new();
+    for target in targets {
+        placed.push(state.catalog.placed_on(&target.name)?);
+    }
+    let numbers: HashMap<Hash, i64> = state
+        .catalog
+        .archives()?
+        .into_iter()
+        .map(|archive| (archive.row.blake3, archive.n))
+        .collect();
+    for (key, _) in state.spool.list(ARCHIVES)? {
+        let number = ObjectKey::archive_hash(&key).and_then(|hash| numbers.get(&hash));
+        let needed = number.is_some_and(|n| placed.iter().any(|placed| !placed.contains(n)));
+        if !needed {
+            state.spool.remove(&key)?;
+        }
+    }
+    let mut pages_needed = HashSet::new();
+    for row in state.catalog.snapshots()? {
+        let key = row.name.key();
+        if !state.spool.contains(&key) {
+            continue;
+        }
+        let mut settled = true;
+        for target in targets {
+            settled &= state
+                .catalog
+                .publication(&target.name, &row.known.core)?
+                .is_some();
+        }
+        if settled {
+            state.spool.remove(key.as_str())?;
+            state.spool.remove(row.name.signature_key().as_str())?;
+        } else if let Ok(manifest) = Manifest::parse(&state.spool.read(&key)?) {
+            pages_needed.extend(manifest.pages.iter().map(ObjectKey::table));
+        }
+    }
+    for (key, _) in state.spool.list(TABLES)? {
+        if !pages_needed.iter().any(|needed| needed.as_str() == key) {
+            state.spool.remove(&key)?;
+        }
+    }
+    remove_stray_signatures(state)
+}
+
+/// A signature whose manifest was never written belongs to a run that died between the two.
+fn remove_stray_signatures(state: &State) -> Result<(), AgentError> {
+    let listed = state.spool.list(MANIFESTS)?;
+    let names: HashSet<&str> = listed.iter().map(|(key, _)| key.as_str()).collect();
+    for key in &names {
+        if let Some(manifest) = key.strip_suffix(".sig")
+            && !names.contains(manifest)
+        {
+            state.spool.remove(key)?;
+        }
+    }
+    Ok(())
+}
