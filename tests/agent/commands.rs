@@ -361,7 +361,26 @@ fn snapshot_then_validate_then_push() {
     assert!(std::path::Path::new(dir.trim()).is_dir());
     assert!(host.ok(&["validate"]).contains("valid"));
     assert!(!host.folder().join("manifests").exists());
+    assert!(host.ok(&["list"]).contains("before-upgrade"));
     host.ok(&["push"]);
+    let from = [
+        "ls",
+        "--from",
+        "repo",
+        "--accept-signer",
+        "--identity",
+        "key.txt",
+    ];
+    let (_, said) = host.exits(&from, 0);
+    assert!(
+        said.contains("before-upgrade") && said.contains("just in case"),
+        "{said}"
+    );
+    // Sealed: neither stands on the target in the clear.
+    for file in crate::host::files(&host.folder()) {
+        let bytes = fs::read(file).unwrap();
+        assert!(!bytes.windows(14).any(|window| window == b"before-upgrade"));
+    }
     let out = host.restore("latest", "out");
     assert_eq!(describe(&out.join("data")), describe(&host.data()));
 }
