@@ -395,3 +395,39 @@ fn completions_and_the_manual_are_there() {
         "{manual}"
     );
 }
+
+/// A service that was stopped for its backup is started again, even if the backup is told to end.
+#[test]
+fn a_terminated_backup_runs_what_after_demands() {
+    let host = Host::new();
+    let source = "\n[[source]]\nkind = \"command\"\nname = \"dump\"\ncommand = [\"sleep\", \"60\"]\n\
+                  before = \"touch stopped\"\nafter = \"rm stopped; touch started\"\n";
+    fs::write(host.path("c.toml"), host.config() + source).unwrap();
+    let running = host
+        .command(&["backup"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !host.path("stopped").exists() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let pid = running.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = running.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        texts(&output).1.contains("interrupted"),
+        "{}",
+        texts(&output).1
+    );
+    assert!(!host.path("stopped").exists() && host.path("started").exists());
+}
