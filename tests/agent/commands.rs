@@ -431,3 +431,48 @@ fn a_terminated_backup_runs_what_after_demands() {
     );
     assert!(!host.path("stopped").exists() && host.path("started").exists());
 }
+
+/// A file that will not hold still is stored as last read, marked, and told of: at the backup and at the
+/// restore. Files that come and go while the tree is read do no harm.
+#[test]
+fn files_that_change_while_they_are_read_are_told_of() {
+    use std::os::unix::fs::FileExt as _;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let host = Host::new();
+    let path = host.data().join("restless");
+    fs::write(&path, noise(1, 30_000_000)).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            let mut n = 0u64;
+            while !stop.load(Ordering::Relaxed) {
+                n += 1;
+                file.write_all_at(&n.to_le_bytes(), n * 8191 % 29_000_000)
+                    .unwrap();
+                let passing = host.data().join(format!("passing-{}", n % 7));
+                let _ = fs::write(&passing, b"x");
+                let _ = fs::remove_file(&passing);
+            }
+        });
+        let report = host.json_exits(&["backup"], &[3]);
+        stop.store(true, Ordering::Relaxed);
+        let skipped = report["skipped"].to_string();
+        assert!(
+            skipped.contains("data/restless") && skipped.contains("torn"),
+            "{report}"
+        );
+    });
+    let out = host.restore_exits("latest", "out", &[3]);
+    assert_eq!(
+        fs::metadata(out.join("data/restless")).unwrap().len(),
+        30_000_000
+    );
+    // Quiet again, it is whole.
+    host.backup();
+    let out = host.restore("latest", "quiet");
+    assert_eq!(
+        fs::read(out.join("data/restless")).unwrap(),
+        fs::read(&path).unwrap()
+    );
+}
