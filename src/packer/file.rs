@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::cache::{CacheReader, CacheWriter, Record, Stat};
 use super::chunker::Chunker;
 use super::content::{ContentError, Stored, store_file};
+use super::member::stream_bytes;
 use super::meta::{self, Names};
 use super::parts::Item;
 use super::store::Store;
@@ -407,7 +408,7 @@ fn uses(extents: &[Extent]) -> Vec<(ArchiveId, u64)> {
     let mut uses = BTreeMap::new();
     for extent in extents {
         if let Some(id) = extent.archive {
-            *uses.entry(id).or_insert(0) += extent.length;
+            *uses.entry(id).or_insert(0) += stream_bytes(extent.length);
         }
     }
     uses.into_iter().collect()

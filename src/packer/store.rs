@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::PackError;
-use super::member::{BLOCK_BYTES, Member, padding};
+use super::member::{BLOCK_BYTES, Member, padding, stream_bytes};
 use super::seal::{SealedArchive, Sealer};
 use crate::catalog::{Catalog, CatalogArchive, ChunkHash};
 use crate::ids::{ArchiveId, Hash, ObjectKey};
@@ -146,7 +146,7 @@ impl<'a> Store<'a> {
     pub fn count_live(&mut self, extents: &[Extent]) {
         for extent in extents {
             if let Some(id) = extent.archive {
-                *self.live.entry(id).or_default() += extent.length;
+                *self.live.entry(id).or_default() += stream_bytes(extent.length);
             }
         }
     }
