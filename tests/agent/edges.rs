@@ -1,0 +1,189 @@
+//! Two targets of which one is away, state that is lost in part, sources that come and go: what lies
+//! between the stories that the other tests tell.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::host::{Host, files};
+use crate::tree::{describe, noise};
+
+/// A host with a second folder target, `repo-b`.
+fn host_with_two_targets() -> Host {
+    let host = Host::new();
+    let second = host.path("repo-b").display().to_string();
+    let config = format!(
+        "{}\n[[target]]\nname = \"b\"\nurl = \"file://{second}\"\n",
+        host.config()
+    );
+    fs::write(host.path("c.toml"), config).unwrap();
+    host
+}
+
+/// Takes a folder target away until the guard is dropped.
+struct Away<'a>(&'a Host, &'static str);
+
+impl<'a> Away<'a> {
+    fn take(host: &'a Host, name: &'static str) -> Self {
+        if host.path(name).exists() {
+            fs::rename(host.path(name), host.path("away")).unwrap();
+        }
+        fs::write(host.path(name), b"no directory").unwrap();
+        Self(host, name)
+    }
+}
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        fs::remove_file(self.0.path(self.1)).unwrap();
+        if self.0.path("away").exists() {
+            fs::rename(self.0.path("away"), self.0.path(self.1)).unwrap();
+        }
+    }
+}
+
+fn fill(host: &Host, n: u64) -> Vec<String> {
+    fs::write(host.data().join("changing"), noise(n, 50_000)).unwrap();
+    fs::write(host.data().join(format!("file-{n}")), noise(n + 99, 9_000)).unwrap();
+    describe(&host.data())
+}
+
+/// Restores from the folder target `from`.
+fn restore_from(host: &Host, from: &str, snapshot: &str, to: &str) -> Vec<String> {
+    let arguments = [
+        "restore",
+        snapshot,
+        "--from",
+        from,
+        "--identity",
+        "key.txt",
+        "--signer",
+        &host.signer,
+        "--to",
+        to,
+    ];
+    host.exits_any(&arguments, &[0]);
+    describe(&host.path(to).join("data"))
+}
+
+#[test]
+fn targets_whose_histories_parted_are_restorable_after_they_meet() {
+    let host = host_with_two_targets();
+    fill(&host, 1);
+    host.backup();
+    {
+        let _away = Away::take(&host, "repo");
+        for n in [2, 3] {
+            fill(&host, n);
+            host.json_exits(&["backup"], &[3]);
+        }
+    }
+    // The host is rebuilt while only the target that lags is there: it continues from what that knows.
+    fs::remove_dir_all(host.path("c.state")).unwrap();
+    {
+        let _away = Away::take(&host, "repo-b");
+        fill(&host, 4);
+        host.json_exits(&["backup"], &[3]);
+    }
+    // The other one comes back with two snapshots that this state directory never saw.
+    let state = fill(&host, 5);
+    host.json_exits(&["backup"], &[0, 3]);
+    assert_eq!(restore_from(&host, "repo-b", "latest", "from-b"), state);
+    assert_eq!(restore_from(&host, "repo", "latest", "from-a"), state);
+    let state = fill(&host, 6);
+    host.json_exits(&["backup"], &[0, 3]);
+    assert_eq!(restore_from(&host, "repo", "latest", "again"), state);
+}
+
+#[test]
+fn status_expects_of_a_target_only_what_it_can_still_get() {
+    let host = Host::new();
+    fill(&host, 1);
+    host.backup();
+    fs::remove_dir_all(host.path("c.state")).unwrap();
+    fill(&host, 2);
+    host.backup();
+    let (out, _) = host.exits(&["status"], 0);
+    assert!(out.contains("): ok"), "{out}");
+    let second = host.path("repo-b").display().to_string();
+    let config = format!(
+        "{}\n[[target]]\nname = \"b\"\nurl = \"file://{second}\"\n",
+        host.config()
+    );
+    fs::write(host.path("c.toml"), config).unwrap();
+    fill(&host, 3);
+    host.backup();
+    host.exits(&["status"], 0);
+    {
+        let _away = Away::take(&host, "repo-b");
+        fill(&host, 4);
+        host.json_exits(&["backup"], &[3]);
+        let (out, _) = host.exits(&["status", "--offline"], 3);
+        assert!(out.contains("1 snapshots behind"), "{out}");
+    }
+    host.backup();
+    host.exits(&["status"], 0);
+}
+
+#[test]
+fn a_lost_catalog_does_not_cost_what_only_the_spool_holds() {
+    let host = Host::new();
+    let mut states = Vec::new();
+    {
+        let _away = Away::take(&host, "repo");
+        for n in [1, 2] {
+            states.push(fill(&host, n));
+            host.exits(&["backup"], 1);
+        }
+        for name in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+            let _ = fs::remove_file(host.path("c.state").join(name));
+        }
+        states.push(fill(&host, 3));
+        host.exits(&["backup"], 1);
+    }
+    host.json_exits(&["backup"], &[0, 3]);
+    for (at, state) in states.iter().enumerate() {
+        let sequence = (at + 1).to_string();
+        let out = format!("out-{sequence}");
+        assert_eq!(restore_from(&host, "repo", &sequence, &out), *state);
+    }
+    assert_eq!(files(&host.path("c.state/spool")).len(), 0);
+}
+
+#[test]
+fn a_database_that_fails_its_check_is_told_of_every_time() {
+    let host = Host::new();
+    let path = host.data().join("a.db");
+    let made = Command::new("python3")
+        .arg("-c")
+        .arg(
+            "import sqlite3,sys\nc=sqlite3.connect(sys.argv[1])\n\
+             c.execute('create table t(a text)')\nc.execute('create index i on t(a)')\n\
+             c.executemany('insert into t values(?)',[(str(i)*50,) for i in range(2000)])\nc.commit()",
+        )
+        .arg(&path)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    damage(&path);
+    // Old enough not to be read for its age alone.
+    let old = Command::new("touch")
+        .args(["-d", "2026-01-01T00:00:00Z"])
+        .arg(&path)
+        .status()
+        .unwrap();
+    assert!(old.success());
+    std::thread::sleep(std::time::Duration::from_millis(2_300));
+    for _ in 0..3 {
+        let report = host.json_exits(&["backup"], &[3]);
+        assert!(report["skipped"].to_string().contains("a.db"), "{report}");
+    }
+}
+
+/// Overwrites a page in the middle.
+fn damage(path: &Path) {
+    use std::os::unix::fs::FileExt as _;
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    let pages = file.metadata().unwrap().len() / 4096;
+    file.write_all_at(&[7; 4096], pages / 2 * 4096).unwrap();
+}
