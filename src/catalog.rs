@@ -86,7 +86,8 @@ pub struct CatalogArchive {
     pub row: ArchiveRow,
     pub tar_bytes: u64,
     pub tar_blake3: Hash,
-    /// Bytes of the tar stream that the last snapshot used; `None` before the first one did.
+    /// Bytes of the tar stream that a snapshot used: the last one that used any, or of an index
+    /// archive the last one. `None` before the first.
     pub live_bytes: Option<u64>,
 }
 
@@ -373,13 +374,14 @@ impl Catalog {
         tx.commit().map_err(&fail)
     }
 
-    /// Records how much of each archive the newest snapshot uses; the others use 0.
+    /// Records how much of each archive the newest snapshot uses. Of the others' data nothing is
+    /// learned: a source that is taken now and then would else be stored anew each time.
     pub fn set_live_bytes(&mut self, live: &HashMap<i64, u64>) -> Result<(), CatalogError> {
         let fail = self.fail();
         let tx = self.db.transaction().map_err(&fail)?;
         tx.execute(
-            "UPDATE archives SET live_bytes=0 WHERE live_bytes<>0 OR live_bytes IS NULL",
-            [],
+            "UPDATE archives SET live_bytes=0 WHERE kind=?1 AND (live_bytes<>0 OR live_bytes IS NULL)",
+            [kind_text(ArchiveKind::Index)],
         )
         .map_err(&fail)?;
         for (n, bytes) in live {

@@ -187,3 +187,30 @@ fn damage(path: &Path) {
     let pages = file.metadata().unwrap().len() / 4096;
     file.write_all_at(&[7; 4096], pages / 2 * 4096).unwrap();
 }
+
+#[test]
+fn a_source_taken_now_and_then_is_stored_once() {
+    let host = Host::new();
+    let vectors = host.path("vectors");
+    fs::create_dir(&vectors).unwrap();
+    let config = format!(
+        "{}\n[[source]]\nkind = \"tree\"\nstage = false\non_request = true\nname = \"vectors\"\n\
+         to = \"vectors\"\npath = \"{}\"\n",
+        host.config(),
+        vectors.display()
+    );
+    fs::write(host.path("c.toml"), config).unwrap();
+    fill(&host, 1);
+    host.backup();
+    fs::write(host.path("vectors/store"), noise(7, 3_000_000)).unwrap();
+    host.json(&["backup", "--include", "vectors"]);
+    for n in 2..6 {
+        fill(&host, n);
+        host.backup();
+        let report = host.json(&["backup", "--include", "vectors"]);
+        let new = report["new_archive_bytes"].as_u64().unwrap();
+        assert!(new < 100_000, "{report}");
+    }
+    let out = host.restore("latest", "out");
+    assert!(fs::read(out.join("vectors/store")).unwrap() == noise(7, 3_000_000));
+}
