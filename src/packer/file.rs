@@ -65,6 +65,8 @@ pub struct FilePacker<'p, 'a> {
 struct Reading {
     stored: Stored,
     stat: Stat,
+    /// Device and inode of what was opened: since the walk something else may have taken the name.
+    inode: (u64, u64),
     read_at_ns: i128,
     sqlite: bool,
     in_place: bool,
@@ -330,12 +332,17 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         (&file).take(HEAD_BYTES as u64).read_to_end(&mut head)?;
         file.rewind()?;
         let is_database = sqlite::is_sqlite(&head) && sqlite::page_size(&head).is_some();
-        if is_database && !staged {
-            return self.read_database(entry, abs, file, &before, &head);
-        }
-        let reading = self.read_open(entry, &mut file, &before, &head, record, staged)?;
-        refresh(entry, &file.metadata()?);
-        Ok(reading)
+        let reading = if is_database && !staged {
+            self.read_database(entry, abs, file, &before, &head)?
+        } else {
+            let reading = self.read_open(entry, &mut file, &before, &head, record, staged)?;
+            refresh(entry, &file.metadata()?);
+            reading
+        };
+        Ok(Reading {
+            inode: (before.dev(), before.ino()),
+            ..reading
+        })
     }
 
     /// Stores an open file as the bytes it is.
@@ -364,6 +371,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             torn: after != stat || stored.size != stat.size,
             stored,
             stat,
+            inode: (stat.dev, stat.ino),
             read_at_ns,
             sqlite: sqlite::is_sqlite(head),
             in_place,
@@ -384,8 +392,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         entry.torn = reading.torn;
         self.store.count_live(&entry.extents);
         if meta.nlink() > 1 {
-            self.links
-                .insert((meta.dev(), meta.ino()), entry.path.clone());
+            self.links.insert(reading.inode, entry.path.clone());
         }
         let line = entry.to_line();
         if !reading.torn && !reading.uncacheable && !reading.stat.is_racy(reading.read_at_ns) {

@@ -188,18 +188,48 @@ fn damage(path: &Path) {
     file.write_all_at(&[7; 4096], pages / 2 * 4096).unwrap();
 }
 
+/// Adds a tree that is read in place at `to`.
+fn add_tree(host: &Host, to: &str, more: &str) {
+    let path = host.path(to);
+    fs::create_dir(&path).unwrap();
+    let config = format!(
+        "{}\n[[source]]\nkind = \"tree\"\nstage = false\nname = \"{to}\"\nto = \"{to}\"\npath = \"{}\"\n{more}",
+        host.config(),
+        path.display()
+    );
+    fs::write(host.path("c.toml"), config).unwrap();
+}
+
+#[test]
+fn a_file_replaced_between_its_names_does_not_lend_them_its_content() {
+    let host = Host::new();
+    // `data-b` is read between `data` and what is in it: `data/first` has been looked at by then.
+    add_tree(&host, "data-b", "");
+    fs::write(host.path("data-b/big"), noise(3, 80_000_000)).unwrap();
+    let (first, second) = (host.data().join("first"), host.data().join("second"));
+    fs::write(&first, b"old content").unwrap();
+    fs::hard_link(&first, &second).unwrap();
+    fs::hard_link(&first, host.data().join("third")).unwrap();
+    fs::write(host.path("replacement"), b"new content").unwrap();
+    let mut backup = host.command(&["backup"]).spawn().unwrap();
+    let spool = host.path("c.state/spool/tmp");
+    while !spool.exists() || files(&spool).is_empty() {
+        assert!(backup.try_wait().unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    fs::rename(host.path("replacement"), &first).unwrap();
+    assert!(backup.wait().unwrap().success());
+    let out = host.restore("latest", "out");
+    let content = |name: &str| fs::read_to_string(out.join("data").join(name)).unwrap();
+    assert_eq!(content("second"), "old content");
+    assert_eq!(content("third"), "old content");
+    assert_eq!(content("first"), "new content");
+}
+
 #[test]
 fn a_source_taken_now_and_then_is_stored_once() {
     let host = Host::new();
-    let vectors = host.path("vectors");
-    fs::create_dir(&vectors).unwrap();
-    let config = format!(
-        "{}\n[[source]]\nkind = \"tree\"\nstage = false\non_request = true\nname = \"vectors\"\n\
-         to = \"vectors\"\npath = \"{}\"\n",
-        host.config(),
-        vectors.display()
-    );
-    fs::write(host.path("c.toml"), config).unwrap();
+    add_tree(&host, "vectors", "on_request = true\n");
     fill(&host, 1);
     host.backup();
     fs::write(host.path("vectors/store"), noise(7, 3_000_000)).unwrap();
