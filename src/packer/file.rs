@@ -67,7 +67,8 @@ struct Reading {
     stat: Stat,
     /// Device and inode of what was opened: since the walk something else may have taken the name.
     inode: (u64, u64),
-    read_at_ns: i128,
+    /// So new that it could have changed since without a trace.
+    racy: bool,
     sqlite: bool,
     in_place: bool,
     torn: bool,
@@ -372,7 +373,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             stored,
             stat,
             inode: (stat.dev, stat.ino),
-            read_at_ns,
+            racy: stat.is_racy(staged, read_at_ns),
             sqlite: sqlite::is_sqlite(head),
             in_place,
             uncacheable: false,
@@ -395,7 +396,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             self.links.insert(reading.inode, entry.path.clone());
         }
         let line = entry.to_line();
-        if !reading.torn && !reading.uncacheable && !reading.stat.is_racy(reading.read_at_ns) {
+        if !reading.torn && !reading.uncacheable && !reading.racy {
             self.remember(&Record {
                 path: entry.path.clone(),
                 stat: reading.stat,
