@@ -73,7 +73,7 @@ pub struct Record {
     pub sqlite: bool,
     /// Its path was seen to change under one inode with its size kept.
     pub in_place: bool,
-    /// The archives that it lies in, and how many bytes in each.
+    /// The archives that it lies in, and how much of each one's tar stream it takes.
     pub uses: Vec<(ArchiveId, u64)>,
     /// Its line in the index.
     pub line: Vec<u8>,

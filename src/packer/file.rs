@@ -18,10 +18,9 @@ use super::chunker::Chunker;
 use super::content::{ContentError, Stored, store_file};
 use super::meta::{self, Names};
 use super::parts::Item;
-use super::store::Store;
+use super::store::{Store, uses};
 use super::{PackError, PackProgress, Scratch, scratch_error};
-use crate::ids::ArchiveId;
-use crate::index::{DatabaseRecord, Entry, EntryType, Extent, Skipped};
+use crate::index::{DatabaseRecord, Entry, EntryType, Skipped};
 use crate::manifest::Totals;
 use crate::snapshot::Snapshot;
 use crate::sqlite;
@@ -409,16 +408,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         self.totals.files += 1;
         self.emit(&line, entry.size, progress, reading.stored.new_bytes)
     }
-}
-
-fn uses(extents: &[Extent]) -> Vec<(ArchiveId, u64)> {
-    let mut uses = BTreeMap::new();
-    for extent in extents {
-        if let Some(id) = extent.archive {
-            *uses.entry(id).or_insert(0) += extent.length;
-        }
-    }
-    uses.into_iter().collect()
 }
 
 fn refresh(entry: &mut Entry, meta: &Metadata) {

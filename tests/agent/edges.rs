@@ -244,3 +244,75 @@ fn a_source_taken_now_and_then_is_stored_once() {
     let out = host.restore("latest", "out");
     assert!(fs::read(out.join("vectors/store")).unwrap() == noise(7, 3_000_000));
 }
+
+#[test]
+fn what_cannot_be_read_is_named_as_it_stands_in_the_snapshot() {
+    let host = Host::new();
+    // Deeper than a path may be long; only who walks there step by step can make it.
+    let made = Command::new("python3")
+        .arg("-c")
+        .arg(
+            "import os\nfor _ in range(25):\n os.mkdir('d'*200); os.chdir('d'*200)\n\
+             open('bottom','w').close()",
+        )
+        .current_dir(host.data())
+        .status()
+        .unwrap();
+    assert!(made.success());
+    fs::write(host.data().join("kept"), b"kept").unwrap();
+    let report = host.json_exits(&["backup"], &[3]);
+    let skipped = report["skipped"].as_array().unwrap();
+    assert!(!skipped.is_empty(), "{report}");
+    for one in skipped {
+        let path = one["path"].as_str().unwrap();
+        assert!(path.starts_with("data/ddd"), "{path}");
+    }
+    let out = host.restore_exits("latest", "out", &[3]);
+    assert!(out.join("data/kept").exists());
+}
+
+#[test]
+fn databases_whose_names_are_no_text_restore() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let host = Host::new();
+    for (rows, name) in [(10, &b"\xfe.db"[..]), (20, &b"\xff.db"[..])] {
+        let made = Command::new("python3")
+            .arg("-c")
+            .arg(
+                "import sqlite3,sys\nc=sqlite3.connect('x')\nc.execute('create table t(a)')\n\
+                 c.executemany('insert into t values(?)',[(i,) for i in range(int(sys.argv[1]))])\n\
+                 c.commit()",
+            )
+            .arg(rows.to_string())
+            .current_dir(host.temp.path())
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let to = host.data().join(std::ffi::OsStr::from_bytes(name));
+        fs::rename(host.path("x"), to).unwrap();
+    }
+    host.backup();
+    let out = host.restore("latest", "out");
+    assert_eq!(describe(&out.join("data")), describe(&host.data()));
+}
+
+#[test]
+fn small_files_are_stored_once() {
+    let host = Host::new();
+    for n in 0..500 {
+        fs::write(host.data().join(format!("f{n}")), format!("number {n}")).unwrap();
+    }
+    host.backup();
+    for _ in 0..2 {
+        let report = host.backup();
+        let new = report["totals"]["new_bytes"].as_u64().unwrap();
+        // Only the snapshot's own metadata is new.
+        assert!(new < 1_000, "{report}");
+    }
+    fs::write(host.data().join("f7"), b"changed").unwrap();
+    let report = host.backup();
+    let new = report["totals"]["new_bytes"].as_u64().unwrap();
+    assert!(new < 1_000, "{report}");
+    let out = host.restore("latest", "out");
+    assert_eq!(describe(&out.join("data")), describe(&host.data()));
+}
