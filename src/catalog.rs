@@ -27,6 +27,14 @@ pub enum CatalogError {
         #[source]
         source: rusqlite::Error,
     },
+    #[error(
+        "the catalog {path} is damaged; run again: it is put aside then and a new one begun, which costs one full push"
+    )]
+    Damaged {
+        path: String,
+        #[source]
+        source: rusqlite::Error,
+    },
     #[error("cannot move the damaged catalog {path} aside")]
     MoveAside {
         path: String,
@@ -103,31 +111,39 @@ pub struct Catalog {
 impl Catalog {
     /// Opens or makes the catalog. A damaged one is moved aside (`replaced` says where to).
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
+        if damage_mark(path).exists() {
+            return Self::begin_anew(path);
+        }
         match Self::open_once(path) {
-            Err(CatalogError::Sqlite { source, .. }) if is_damage(&source) => {
-                let aside = path.with_extension(format!("damaged-{}", std::process::id()));
-                std::fs::rename(path, &aside).map_err(|source| CatalogError::MoveAside {
-                    path: path.display().to_string(),
-                    source,
-                })?;
-                for ending in ["-wal", "-shm"] {
-                    let mut name = path.as_os_str().to_owned();
-                    name.push(ending);
-                    let _ = std::fs::remove_file(name);
-                }
-                let mut catalog = Self::open_once(path)?;
-                catalog.replaced = Some(aside);
-                Ok(catalog)
-            }
+            Err(CatalogError::Damaged { .. }) => Self::begin_anew(path),
             other => other,
         }
     }
 
+    fn begin_anew(path: &Path) -> Result<Self, CatalogError> {
+        let aside = path.with_extension(format!("damaged-{}", std::process::id()));
+        match std::fs::rename(path, &aside) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(CatalogError::MoveAside {
+                    path: path.display().to_string(),
+                    source: error,
+                });
+            }
+            _ => {}
+        }
+        for ending in ["-wal", "-shm"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(ending);
+            let _ = std::fs::remove_file(name);
+        }
+        let mut catalog = Self::open_once(path)?;
+        catalog.replaced = Some(aside);
+        let _ = std::fs::remove_file(damage_mark(path));
+        Ok(catalog)
+    }
+
     fn open_once(path: &Path) -> Result<Self, CatalogError> {
-        let fail = |source| CatalogError::Sqlite {
-            path: path.display().to_string(),
-            source,
-        };
+        let fail = |source| failed(path, source);
         let db = Connection::open(path).map_err(fail)?;
         db.busy_timeout(Duration::from_secs(10)).map_err(fail)?;
         db.execute_batch(
@@ -160,10 +176,14 @@ impl Catalog {
     }
 
     fn fail(&self) -> impl Fn(rusqlite::Error) -> CatalogError + use<> {
-        let path = self.path.display().to_string();
-        move |source| CatalogError::Sqlite {
-            path: path.clone(),
-            source,
+        let path = self.path.clone();
+        move |source| {
+            let error = failed(&path, source);
+            if let CatalogError::Damaged { .. } = error {
+                // Where this cannot be written the next run meets the damage again, and says so.
+                let _ = std::fs::write(damage_mark(&path), b"");
+            }
+            error
         }
     }
 
@@ -426,6 +446,20 @@ fn read_archive(row: &Row<'_>) -> rusqlite::Result<CatalogArchive> {
         tar_blake3: hash(10)?,
         live_bytes: row.get::<_, Option<i64>>(11)?.map(|bytes| bytes as u64),
     })
+}
+
+fn failed(path: &Path, source: rusqlite::Error) -> CatalogError {
+    let is_damage = is_damage(&source);
+    let path = path.display().to_string();
+    match is_damage {
+        true => CatalogError::Damaged { path, source },
+        false => CatalogError::Sqlite { path, source },
+    }
+}
+
+/// Tells the next run that the catalog, whose head is sound, is damaged further in.
+fn damage_mark(path: &Path) -> PathBuf {
+    path.with_extension("is-damaged")
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

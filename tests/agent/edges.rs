@@ -316,3 +316,29 @@ fn small_files_are_stored_once() {
     let out = host.restore("latest", "out");
     assert_eq!(describe(&out.join("data")), describe(&host.data()));
 }
+
+#[test]
+fn a_catalog_that_turns_out_damaged_on_the_way_is_replaced_by_the_next_run() {
+    use std::os::unix::fs::FileExt as _;
+    let host = Host::new();
+    for n in 0..4_000 {
+        fs::write(host.data().join(format!("f{n}")), format!("number {n}")).unwrap();
+    }
+    host.backup();
+    let catalog = host.path("c.state/catalog.db");
+    let file = fs::OpenOptions::new().write(true).open(&catalog).unwrap();
+    let pages = file.metadata().unwrap().len() / 4096;
+    // Its head and what is read first stay good.
+    for page in 12..pages {
+        file.write_all_at(&[0xa5; 4096], page * 4096).unwrap();
+    }
+    drop(file);
+    fs::write(host.data().join("new"), noise(1, 500_000)).unwrap();
+    let (_, err) = host.exits(&["backup"], 1);
+    assert!(err.contains("damaged"), "{err}");
+    assert!(err.contains("run"), "{err}");
+    host.json_exits(&["backup"], &[0, 3]);
+    let out = host.restore("latest", "out");
+    assert_eq!(describe(&out.join("data")), describe(&host.data()));
+    host.backup();
+}
