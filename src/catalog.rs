@@ -4,8 +4,11 @@
 //! Crash argument: a row for an archive is committed (`synchronous = FULL`) only after the sealed
 //! object is durable in the spool, together with the rows of its chunks; a placement only after
 //! the target confirmed it. So whatever the catalog says is true, and what it forgot is stored
-//! again. A catalog that SQLite finds damaged is moved aside and a new one begun.
+//! again. A catalog that SQLite finds damaged is moved aside and a new one begun. SQLite does not see
+//! a flipped bit within a row, and a wrong offset would go into every index from then on; so rows that
+//! go there carry a check of their own ([`check`]), and one that fails it counts as unknown.
 
+mod check;
 mod snapshots;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -282,7 +285,7 @@ impl Catalog {
                 row.bytes as i64,
                 row.recipient_set,
                 &row.head_sha256.0[..],
-                tar_bytes as i64,
+                check::pack(tar_bytes, check::of_archive(row, tar_bytes, tar_blake3)),
                 &tar_blake3.0[..]
             ],
         )
@@ -293,8 +296,14 @@ impl Catalog {
                 .prepare_cached("INSERT OR REPLACE INTO chunks VALUES(?1,?2,?3,?4)")
                 .map_err(&fail)?;
             for (hash, offset, length) in chunks {
+                let place = ChunkPlace {
+                    archive: n,
+                    offset: *offset,
+                    length: *length,
+                };
+                let length = check::pack(*length, check::of_chunk(hash, &place));
                 insert
-                    .execute(params![&hash[..], n, *offset as i64, *length as i64])
+                    .execute(params![&hash[..], n, *offset as i64, length])
                     .map_err(&fail)?;
             }
         }
@@ -307,16 +316,19 @@ impl Catalog {
             .db
             .prepare_cached("SELECT archive, offset, length FROM chunks WHERE hash=?1")
             .map_err(self.fail())?;
-        query
+        let found = query
             .query_row([&hash[..]], |row| {
-                Ok(ChunkPlace {
+                let (length, checked) = check::unpack(row.get(2)?);
+                let place = ChunkPlace {
                     archive: row.get(0)?,
                     offset: row.get::<_, i64>(1)? as u64,
-                    length: row.get::<_, i64>(2)? as u64,
-                })
+                    length,
+                };
+                Ok((checked == check::of_chunk(hash, &place)).then_some(place))
             })
             .optional()
-            .map_err(self.fail())
+            .map_err(self.fail())?;
+        Ok(found.flatten())
     }
 
     pub fn archives(&self) -> Result<Vec<CatalogArchive>, CatalogError> {
@@ -328,7 +340,9 @@ impl Catalog {
             )
             .map_err(self.fail())?;
         let rows = query.query_map([], read_archive).map_err(self.fail())?;
-        rows.collect::<Result<_, _>>().map_err(self.fail())
+        rows.filter_map(Result::transpose)
+            .collect::<Result<_, _>>()
+            .map_err(self.fail())
     }
 
     /// Archives confirmed on `target`, by number.
@@ -422,10 +436,12 @@ fn kind_text(kind: ArchiveKind) -> &'static str {
     }
 }
 
-fn read_archive(row: &Row<'_>) -> rusqlite::Result<CatalogArchive> {
+/// `None`: the row is not as it was written.
+fn read_archive(row: &Row<'_>) -> rusqlite::Result<Option<CatalogArchive>> {
     let hash = |column| -> rusqlite::Result<Hash> { Ok(Hash(row.get(column)?)) };
     let kind: String = row.get(3)?;
-    Ok(CatalogArchive {
+    let (tar_bytes, checked) = check::unpack(row.get(9)?);
+    let archive = CatalogArchive {
         n: row.get(0)?,
         row: ArchiveRow {
             id: ArchiveId {
@@ -442,10 +458,12 @@ fn read_archive(row: &Row<'_>) -> rusqlite::Result<CatalogArchive> {
             recipient_set: row.get(7)?,
             head_sha256: hash(8)?,
         },
-        tar_bytes: row.get::<_, i64>(9)? as u64,
+        tar_bytes,
         tar_blake3: hash(10)?,
         live_bytes: row.get::<_, Option<i64>>(11)?.map(|bytes| bytes as u64),
-    })
+    };
+    let expected = check::of_archive(&archive.row, tar_bytes, &archive.tar_blake3);
+    Ok((checked == expected).then_some(archive))
 }
 
 fn failed(path: &Path, source: rusqlite::Error) -> CatalogError {
