@@ -4,8 +4,11 @@
 //! Crash argument: a row for an archive is committed (`synchronous = FULL`) only after the sealed
 //! object is durable in the spool, together with the rows of its chunks; a placement only after
 //! the target confirmed it. So whatever the catalog says is true, and what it forgot is stored
-//! again. A catalog that SQLite finds damaged is moved aside and a new one begun.
+//! again. A catalog that SQLite finds damaged is moved aside and a new one begun. SQLite does not see
+//! a flipped bit within a row, and a wrong offset would go into every index from then on; so rows that
+//! go there carry a check of their own ([`check`]), and one that fails it counts as unknown.
 
+mod check;
 mod snapshots;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -23,6 +26,14 @@ pub use snapshots::SnapshotRow;
 pub enum CatalogError {
     #[error("the catalog {path} failed")]
     Sqlite {
+        path: String,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error(
+        "the catalog {path} is damaged; run again: it is put aside then and a new one begun, which costs one full push"
+    )]
+    Damaged {
         path: String,
         #[source]
         source: rusqlite::Error,
@@ -86,7 +97,8 @@ pub struct CatalogArchive {
     pub row: ArchiveRow,
     pub tar_bytes: u64,
     pub tar_blake3: Hash,
-    /// Bytes of the tar stream that the last snapshot used; `None` before the first one did.
+    /// Bytes of the tar stream that a snapshot used: the last one that used any, or of an index
+    /// archive the last one. `None` before the first.
     pub live_bytes: Option<u64>,
 }
 
@@ -102,31 +114,39 @@ pub struct Catalog {
 impl Catalog {
     /// Opens or makes the catalog. A damaged one is moved aside (`replaced` says where to).
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
+        if damage_mark(path).exists() {
+            return Self::begin_anew(path);
+        }
         match Self::open_once(path) {
-            Err(CatalogError::Sqlite { source, .. }) if is_damage(&source) => {
-                let aside = path.with_extension(format!("damaged-{}", std::process::id()));
-                std::fs::rename(path, &aside).map_err(|source| CatalogError::MoveAside {
-                    path: path.display().to_string(),
-                    source,
-                })?;
-                for ending in ["-wal", "-shm"] {
-                    let mut name = path.as_os_str().to_owned();
-                    name.push(ending);
-                    let _ = std::fs::remove_file(name);
-                }
-                let mut catalog = Self::open_once(path)?;
-                catalog.replaced = Some(aside);
-                Ok(catalog)
-            }
+            Err(CatalogError::Damaged { .. }) => Self::begin_anew(path),
             other => other,
         }
     }
 
+    fn begin_anew(path: &Path) -> Result<Self, CatalogError> {
+        let aside = path.with_extension(format!("damaged-{}", std::process::id()));
+        match std::fs::rename(path, &aside) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(CatalogError::MoveAside {
+                    path: path.display().to_string(),
+                    source: error,
+                });
+            }
+            _ => {}
+        }
+        for ending in ["-wal", "-shm"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(ending);
+            let _ = std::fs::remove_file(name);
+        }
+        let mut catalog = Self::open_once(path)?;
+        catalog.replaced = Some(aside);
+        let _ = std::fs::remove_file(damage_mark(path));
+        Ok(catalog)
+    }
+
     fn open_once(path: &Path) -> Result<Self, CatalogError> {
-        let fail = |source| CatalogError::Sqlite {
-            path: path.display().to_string(),
-            source,
-        };
+        let fail = |source| failed(path, source);
         let db = Connection::open(path).map_err(fail)?;
         db.busy_timeout(Duration::from_secs(10)).map_err(fail)?;
         db.execute_batch(
@@ -159,10 +179,14 @@ impl Catalog {
     }
 
     fn fail(&self) -> impl Fn(rusqlite::Error) -> CatalogError + use<> {
-        let path = self.path.display().to_string();
-        move |source| CatalogError::Sqlite {
-            path: path.clone(),
-            source,
+        let path = self.path.clone();
+        move |source| {
+            let error = failed(&path, source);
+            if let CatalogError::Damaged { .. } = error {
+                // Where this cannot be written the next run meets the damage again, and says so.
+                let _ = std::fs::write(damage_mark(&path), b"");
+            }
+            error
         }
     }
 
@@ -261,7 +285,7 @@ impl Catalog {
                 row.bytes as i64,
                 row.recipient_set,
                 &row.head_sha256.0[..],
-                tar_bytes as i64,
+                check::pack(tar_bytes, check::of_archive(row, tar_bytes, tar_blake3)),
                 &tar_blake3.0[..]
             ],
         )
@@ -272,8 +296,14 @@ impl Catalog {
                 .prepare_cached("INSERT OR REPLACE INTO chunks VALUES(?1,?2,?3,?4)")
                 .map_err(&fail)?;
             for (hash, offset, length) in chunks {
+                let place = ChunkPlace {
+                    archive: n,
+                    offset: *offset,
+                    length: *length,
+                };
+                let length = check::pack(*length, check::of_chunk(hash, &place));
                 insert
-                    .execute(params![&hash[..], n, *offset as i64, *length as i64])
+                    .execute(params![&hash[..], n, *offset as i64, length])
                     .map_err(&fail)?;
             }
         }
@@ -286,16 +316,19 @@ impl Catalog {
             .db
             .prepare_cached("SELECT archive, offset, length FROM chunks WHERE hash=?1")
             .map_err(self.fail())?;
-        query
+        let found = query
             .query_row([&hash[..]], |row| {
-                Ok(ChunkPlace {
+                let (length, checked) = check::unpack(row.get(2)?);
+                let place = ChunkPlace {
                     archive: row.get(0)?,
                     offset: row.get::<_, i64>(1)? as u64,
-                    length: row.get::<_, i64>(2)? as u64,
-                })
+                    length,
+                };
+                Ok((checked == check::of_chunk(hash, &place)).then_some(place))
             })
             .optional()
-            .map_err(self.fail())
+            .map_err(self.fail())?;
+        Ok(found.flatten())
     }
 
     pub fn archives(&self) -> Result<Vec<CatalogArchive>, CatalogError> {
@@ -307,7 +340,9 @@ impl Catalog {
             )
             .map_err(self.fail())?;
         let rows = query.query_map([], read_archive).map_err(self.fail())?;
-        rows.collect::<Result<_, _>>().map_err(self.fail())
+        rows.filter_map(Result::transpose)
+            .collect::<Result<_, _>>()
+            .map_err(self.fail())
     }
 
     /// Archives confirmed on `target`, by number.
@@ -373,13 +408,14 @@ impl Catalog {
         tx.commit().map_err(&fail)
     }
 
-    /// Records how much of each archive the newest snapshot uses; the others use 0.
+    /// Records how much of each archive the newest snapshot uses. Of the others' data nothing is
+    /// learned: a source that is taken now and then would else be stored anew each time.
     pub fn set_live_bytes(&mut self, live: &HashMap<i64, u64>) -> Result<(), CatalogError> {
         let fail = self.fail();
         let tx = self.db.transaction().map_err(&fail)?;
         tx.execute(
-            "UPDATE archives SET live_bytes=0 WHERE live_bytes<>0 OR live_bytes IS NULL",
-            [],
+            "UPDATE archives SET live_bytes=0 WHERE kind=?1 AND (live_bytes<>0 OR live_bytes IS NULL)",
+            [kind_text(ArchiveKind::Index)],
         )
         .map_err(&fail)?;
         for (n, bytes) in live {
@@ -400,10 +436,12 @@ fn kind_text(kind: ArchiveKind) -> &'static str {
     }
 }
 
-fn read_archive(row: &Row<'_>) -> rusqlite::Result<CatalogArchive> {
+/// `None`: the row is not as it was written.
+fn read_archive(row: &Row<'_>) -> rusqlite::Result<Option<CatalogArchive>> {
     let hash = |column| -> rusqlite::Result<Hash> { Ok(Hash(row.get(column)?)) };
     let kind: String = row.get(3)?;
-    Ok(CatalogArchive {
+    let (tar_bytes, checked) = check::unpack(row.get(9)?);
+    let archive = CatalogArchive {
         n: row.get(0)?,
         row: ArchiveRow {
             id: ArchiveId {
@@ -420,10 +458,26 @@ fn read_archive(row: &Row<'_>) -> rusqlite::Result<CatalogArchive> {
             recipient_set: row.get(7)?,
             head_sha256: hash(8)?,
         },
-        tar_bytes: row.get::<_, i64>(9)? as u64,
+        tar_bytes,
         tar_blake3: hash(10)?,
         live_bytes: row.get::<_, Option<i64>>(11)?.map(|bytes| bytes as u64),
-    })
+    };
+    let expected = check::of_archive(&archive.row, tar_bytes, &archive.tar_blake3);
+    Ok((checked == expected).then_some(archive))
+}
+
+fn failed(path: &Path, source: rusqlite::Error) -> CatalogError {
+    let is_damage = is_damage(&source);
+    let path = path.display().to_string();
+    match is_damage {
+        true => CatalogError::Damaged { path, source },
+        false => CatalogError::Sqlite { path, source },
+    }
+}
+
+/// Tells the next run that the catalog, whose head is sound, is damaged further in.
+fn damage_mark(path: &Path) -> PathBuf {
+    path.with_extension("is-damaged")
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

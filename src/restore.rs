@@ -240,7 +240,7 @@ pub async fn execute(
         entries: plan.entries,
         files: plan.files,
         bytes: plan.bytes,
-        fetched_bytes: plan.fetch_bytes + plan.index_bytes,
+        fetched_bytes: plan.fetch_bytes.saturating_add(plan.index_bytes),
         databases: extracted.databases,
         findings: plan.findings,
         skipped_in_snapshot,
@@ -285,7 +285,7 @@ async fn fetch_index(
         return Err(broken("the manifest states an impossible size".to_owned()));
     }
     let jobs = plan::index_jobs(&reference.extents, table)?;
-    let fetched_bytes = jobs.iter().map(|job| job.row.bytes).sum();
+    let fetched_bytes = plan::fetch_bytes(&jobs);
     let bytes = Arc::new(Mutex::new(vec![0; reference.bytes as usize]));
     let sink = || Box::new(MemorySink(Arc::clone(&bytes))) as Box<dyn Sink>;
     let silent: Arc<dyn Progress> = Arc::new(Silent);

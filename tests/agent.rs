@@ -10,6 +10,8 @@ mod tree;
 mod commands;
 #[path = "agent/crash.rs"]
 mod crash;
+#[path = "agent/edges.rs"]
+mod edges;
 #[path = "agent/fire.rs"]
 mod fire;
 #[path = "agent/keys.rs"]

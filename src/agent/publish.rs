@@ -7,10 +7,12 @@ use tokio::runtime::Runtime;
 use super::push::PushRequest;
 use super::survey::Survey;
 use super::{AgentError, Reporter, State};
+use crate::catalog::SnapshotRow;
 use crate::error::with_causes;
 use crate::ids::ObjectKey;
 use crate::manifest::{Manifest, ManifestName};
 use crate::packer::Packed;
+use crate::repository::parse_page;
 use crate::shipper::{Publication, ShipError, publish, publish_recovery};
 
 /// A version of the recovery documents; a target gets them once per version.
@@ -39,10 +41,27 @@ pub(super) fn publish_pending(
     }
     for row in state.catalog.snapshots()? {
         let publication = state.catalog.publication(&survey.name, &row.known.core)?;
-        if publication.is_some() || !state.spool.contains(&row.name.key()) {
+        if publication.is_some() {
             continue;
         }
-        let Some(pending) = pending_publication(state, &row.name)? else {
+        if !state.spool.contains(&row.name.key()) {
+            settle_unshippable(state, survey, &row)?;
+            continue;
+        }
+        let Some(pending) = pending_publication(state, &row.name) else {
+            let cause = format!("what the spool holds of {} is damaged", row.name);
+            if row.name == newest {
+                publishing.failure = Some(cause);
+                return Ok(publishing);
+            }
+            let (core, now) = (&row.known.core, crate::clock::now());
+            state
+                .catalog
+                .set_publication(&survey.name, core, "given up", now)?;
+            publishing.warnings.push(format!(
+                "{cause}: {} will not have that one",
+                survey.folder.target.label()
+            ));
             continue;
         };
         let published = {
@@ -97,24 +116,35 @@ fn fork_warning(survey: &Survey, name: &ManifestName, siblings: &[ManifestName])
     )
 }
 
-/// What publishing a spooled snapshot takes: its archives, read from its own pages.
-fn pending_publication(
-    state: &State,
-    name: &ManifestName,
-) -> Result<Option<Publication>, AgentError> {
-    let bytes = state.spool.read(&name.key())?;
-    let Ok(manifest) = Manifest::parse_named(name, &bytes) else {
-        return Ok(None);
+/// A snapshot that the spool lacks is on the target already (another state directory put it there), or
+/// will never be: a target that is new gets no history.
+fn settle_unshippable(state: &State, survey: &Survey, row: &SnapshotRow) -> Result<(), AgentError> {
+    let is_there = survey
+        .seen
+        .as_ref()
+        .is_ok_and(|seen| seen.manifests.contains(&row.name));
+    let outcome = match is_there {
+        true => "published",
+        false => "given up",
     };
+    let (core, now) = (&row.known.core, crate::clock::now());
+    Ok(state
+        .catalog
+        .set_publication(&survey.name, core, outcome, now)?)
+}
+
+/// What publishing a spooled snapshot takes: its archives, read from its own pages. `None`: some of it
+/// is gone or damaged.
+fn pending_publication(state: &State, name: &ManifestName) -> Option<Publication> {
+    let bytes = state.spool.read(&name.key()).ok()?;
+    let manifest = Manifest::parse_named(name, &bytes).ok()?;
     let mut archives = Vec::new();
-    for page in &manifest.pages {
-        let key = ObjectKey::table(page);
-        let Ok(page) = crate::manifest::TablePage::parse(&state.spool.read(&key)?) else {
-            return Ok(None);
-        };
+    for hash in &manifest.pages {
+        let bytes = state.spool.read(&ObjectKey::table(hash)).ok()?;
+        let page = parse_page(hash, &bytes).ok()?;
         archives.extend(page.rows.iter().map(|row| (row.key(), row.bytes)));
     }
-    Ok(Some(Publication { manifest, archives }))
+    Some(Publication { manifest, archives })
 }
 
 async fn put_recovery(

@@ -7,7 +7,7 @@ use super::survey::Survey;
 use super::{AgentError, NamedTarget, State};
 use crate::catalog::CatalogArchive;
 use crate::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey, TABLES};
-use crate::manifest::{Manifest, ManifestName};
+use crate::manifest::{Manifest, ManifestName, TablePage};
 
 /// A manifest that a killed run put into the spool but not into the catalog is a snapshot all the same.
 pub(super) fn adopt_spooled_manifests(state: &mut State) -> Result<(), AgentError> {
@@ -111,6 +111,7 @@ pub(super) fn record_shipped(
 
 /// Removes from the spool what every target has, and what no snapshot will ever name.
 pub(super) fn tidy_spool(state: &mut State, targets: &[NamedTarget]) -> Result<(), AgentError> {
+    let unsettled = drop_settled_manifests(state, targets)?;
     let mut placed: Vec<HashSet<i64>> = Vec::new();
     for target in targets {
         placed.push(state.catalog.placed_on(&target.name)?);
@@ -122,13 +123,35 @@ pub(super) fn tidy_spool(state: &mut State, targets: &[NamedTarget]) -> Result<(
         .map(|archive| (archive.row.blake3, archive.n))
         .collect();
     for (key, _) in state.spool.list(ARCHIVES)? {
-        let number = ObjectKey::archive_hash(&key).and_then(|hash| numbers.get(&hash));
-        let needed = number.is_some_and(|n| placed.iter().any(|placed| !placed.contains(n)));
+        let hash = ObjectKey::archive_hash(&key);
+        let needed = match hash.and_then(|hash| numbers.get(&hash)) {
+            Some(n) => placed.iter().any(|placed| !placed.contains(n)),
+            // The catalog was lost, or a run died before it knew: then the manifests decide.
+            None => hash.is_some_and(|hash| unsettled.archives.contains(&hash)),
+        };
         if !needed {
             state.spool.remove(&key)?;
         }
     }
-    let mut pages_needed = HashSet::new();
+    for (key, _) in state.spool.list(TABLES)? {
+        if !unsettled.pages.contains(&key) {
+            state.spool.remove(&key)?;
+        }
+    }
+    remove_stray_signatures(state)
+}
+
+/// What the manifests that some target still waits for need.
+#[derive(Default)]
+struct Unsettled {
+    /// Keys.
+    pages: HashSet<String>,
+    archives: HashSet<Hash>,
+}
+
+/// Removes from the spool the manifests that no target waits for any more.
+fn drop_settled_manifests(state: &State, targets: &[NamedTarget]) -> Result<Unsettled, AgentError> {
+    let mut unsettled = Unsettled::default();
     for row in state.catalog.snapshots()? {
         let key = row.name.key();
         if !state.spool.contains(&key) {
@@ -145,15 +168,16 @@ pub(super) fn tidy_spool(state: &mut State, targets: &[NamedTarget]) -> Result<(
             state.spool.remove(key.as_str())?;
             state.spool.remove(row.name.signature_key().as_str())?;
         } else if let Ok(manifest) = Manifest::parse(&state.spool.read(&key)?) {
-            pages_needed.extend(manifest.pages.iter().map(ObjectKey::table));
+            for key in manifest.pages.iter().map(ObjectKey::table) {
+                let page = state.spool.read(&key).ok();
+                let page = page.and_then(|bytes| TablePage::parse(&bytes).ok());
+                let rows = page.into_iter().flat_map(|page| page.rows);
+                unsettled.archives.extend(rows.map(|row| row.blake3));
+                unsettled.pages.insert(key.as_str().to_owned());
+            }
         }
     }
-    for (key, _) in state.spool.list(TABLES)? {
-        if !pages_needed.iter().any(|needed| needed.as_str() == key) {
-            state.spool.remove(&key)?;
-        }
-    }
-    remove_stray_signatures(state)
+    Ok(unsettled)
 }
 
 /// A signature whose manifest was never written belongs to a run that died between the two.

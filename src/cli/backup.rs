@@ -61,8 +61,7 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
     let mut pusher = Pusher::open(context, &config)?;
     pusher.begin_run()?;
     let done = produce_and_push(&mut pusher, args);
-    pusher.end_run(&done)?;
-    done.and_then(|report| pusher.finish(&report))
+    pusher.conclude(done)
 }
 
 fn produce_and_push(pusher: &mut Pusher<'_>, args: &BackupArgs) -> Result<PushReport, Failure> {
@@ -85,8 +84,7 @@ pub fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failure> {
     };
     pusher.begin_run()?;
     let done = pusher.push(&snapshot);
-    pusher.end_run(&done)?;
-    done.and_then(|report| pusher.finish(&report))
+    pusher.conclude(done)
 }
 
 /// The directory of a local snapshot by its stamp or `latest`.
@@ -154,6 +152,14 @@ impl<'a> Pusher<'a> {
     fn begin_run(&mut self) -> Result<(), Failure> {
         self.run = Some(self.state.catalog.begin_run(clock::now())?);
         Ok(())
+    }
+
+    /// Notes the run and tells of it; what went wrong with the push itself comes first.
+    fn conclude(&self, done: Result<PushReport, Failure>) -> Result<Outcome, Failure> {
+        let noted = self.end_run(&done);
+        let outcome = self.finish(&done?)?;
+        noted?;
+        Ok(outcome)
     }
 
     fn end_run(&self, done: &Result<PushReport, Failure>) -> Result<(), Failure> {

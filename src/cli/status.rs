@@ -1,5 +1,7 @@
 //! `status`: how fresh and how whole every target is, as this host and the target itself tell it.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::json;
@@ -11,6 +13,8 @@ use crate::catalog::Catalog;
 use crate::clock;
 use crate::config::{Config, Source, SourceKind, TargetConfig};
 use crate::error::with_causes;
+use crate::ids::Hash;
+use crate::manifest::chain::Finding;
 use crate::manifest::signature::Trust;
 use crate::repository::{HostFolder, RepositoryError};
 
@@ -41,6 +45,8 @@ struct Health {
     age_seconds: Option<i64>,
     /// Snapshots that this host made and the target has not got.
     behind: usize,
+    /// Snapshots that the target will never have: it came later, or what they need was lost.
+    given_up: HashSet<Hash>,
     /// What each recipient can open of the newest snapshot.
     recipients: Vec<(String, bool)>,
     problems: Vec<String>,
@@ -93,6 +99,7 @@ fn remembered(
         newest: None,
         age_seconds: None,
         behind: 0,
+        given_up: HashSet::new(),
         recipients: Vec::new(),
         problems: Vec::new(),
     };
@@ -104,7 +111,11 @@ fn remembered(
     };
     for snapshot in catalog.snapshots()? {
         let state = catalog.publication(&target.name, &snapshot.known.core)?;
-        health.behind += usize::from(state.is_none());
+        match state.as_deref() {
+            None => health.behind += 1,
+            Some("given up") => drop(health.given_up.insert(snapshot.known.core)),
+            Some(_) => {}
+        }
     }
     if health.behind > 0 {
         let text = format!(
@@ -169,9 +180,12 @@ async fn examine(
     health: &mut Health,
 ) -> Result<(), RepositoryError> {
     let chain = folder.chain(trust).await?;
-    health
-        .problems
-        .extend(chain.findings.iter().map(ToString::to_string));
+    for finding in &chain.findings {
+        match finding {
+            Finding::Missing(known) if health.given_up.contains(&known.core) => {}
+            _ => health.problems.push(finding.to_string()),
+        }
+    }
     let Some(newest) = chain.snapshots.last() else {
         return Ok(());
     };

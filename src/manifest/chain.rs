@@ -186,7 +186,8 @@ impl Chain {
         }
     }
 
-    /// What a child knows under a sequence that is here must be here with that hash.
+    /// What a child knows under a sequence that is here must be here with that hash. Of siblings that
+    /// it knows, one must: targets whose histories parted have each their own.
     fn find_broken_lineage(&mut self) {
         let mut cores: BTreeMap<u64, Vec<Hash>> = BTreeMap::new();
         for snapshot in &self.snapshots {
@@ -194,14 +195,23 @@ impl Chain {
             cores.entry(snapshot.sequence()).or_default().push(core);
         }
         for child in &self.snapshots {
-            for known in &child.manifest.core.known {
+            let mut strange: BTreeMap<u64, Known> = BTreeMap::new();
+            let known = &child.manifest.core.known;
+            let is_here = |known: &Known| {
                 let here = cores.get(&known.sequence);
-                if here.is_some_and(|here| !here.contains(&known.core)) {
-                    self.findings.push(Finding::Lineage {
-                        child: child.manifest.name(),
-                        parent: format!("{} (sequence {})", known.stamp, known.sequence),
-                    });
-                }
+                here.map(|here| here.contains(&known.core))
+            };
+            for one in known.iter().filter(|one| is_here(one) == Some(false)) {
+                strange.insert(one.sequence, *one);
+            }
+            for one in known.iter().filter(|one| is_here(one) == Some(true)) {
+                strange.remove(&one.sequence);
+            }
+            for known in strange.into_values() {
+                self.findings.push(Finding::Lineage {
+                    child: child.manifest.name(),
+                    parent: format!("{} (sequence {})", known.stamp, known.sequence),
+                });
             }
         }
     }
@@ -210,10 +220,17 @@ impl Chain {
         let Some(newest) = self.snapshots.last() else {
             return;
         };
-        for known in &newest.manifest.core.known {
-            let here = |s: &Snapshot| s.sequence() == known.sequence;
-            if !self.snapshots.iter().any(here) && !tombstones.contains(&known.core) {
-                self.findings.push(Finding::Missing(*known));
+        let known = &newest.manifest.core.known;
+        let here = |known: &Known| {
+            let core = |s: &Snapshot| s.manifest.core_hash == known.core;
+            self.snapshots.iter().any(core)
+        };
+        for one in known.iter().filter(|one| !here(one)) {
+            // A stranger alone under its sequence is a broken lineage, and told of as such.
+            let is_replaced = self.snapshots.iter().any(|s| s.sequence() == one.sequence)
+                && !known.iter().any(|k| k.sequence == one.sequence && here(k));
+            if !is_replaced && !tombstones.contains(&one.core) {
+                self.findings.push(Finding::Missing(*one));
             }
         }
     }

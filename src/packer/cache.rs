@@ -10,6 +10,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,8 @@ pub struct Stat {
     pub ino: u64,
     pub size: u64,
     pub mtime_ns: i128,
-    /// 0 in a staged directory, where making a hard link changes it.
+    /// In a staged directory, where making a hard link changes it, the time of birth instead (0 where
+    /// the file system knows none): a copy that got the inode of a deleted one is another file.
     pub ctime_ns: i128,
 }
 
@@ -41,16 +43,26 @@ impl Stat {
             size: meta.len(),
             mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
             ctime_ns: match staged {
-                true => 0,
+                true => born_ns(meta),
                 false => ns(meta.ctime(), meta.ctime_nsec()),
             },
         }
     }
 
     /// Whether a change right after `read_at_ns` (since 1970) could have left the same times.
-    pub fn is_racy(&self, read_at_ns: i128) -> bool {
-        self.mtime_ns.max(self.ctime_ns) + RACY_NS > read_at_ns
+    pub fn is_racy(&self, staged: bool, read_at_ns: i128) -> bool {
+        let newest_ns = match staged {
+            true => self.mtime_ns,
+            false => self.mtime_ns.max(self.ctime_ns),
+        };
+        newest_ns + RACY_NS > read_at_ns
     }
+}
+
+fn born_ns(meta: &Metadata) -> i128 {
+    let born = meta.created().ok();
+    let since = born.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |time| time.as_nanos() as i128)
 }
 
 /// One file of the last snapshot.
@@ -61,7 +73,7 @@ pub struct Record {
     pub sqlite: bool,
     /// Its path was seen to change under one inode with its size kept.
     pub in_place: bool,
-    /// The archives that it lies in, and how many bytes in each.
+    /// The archives that it lies in, and how much of each one's tar stream it takes.
     pub uses: Vec<(ArchiveId, u64)>,
     /// Its line in the index.
     pub line: Vec<u8>,
@@ -264,6 +276,30 @@ fn read_record(input: &mut impl Read) -> io::Result<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_staged_copy_with_the_inode_of_a_deleted_one_is_another_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let time = std::time::SystemTime::UNIX_EPOCH;
+        let stat = |name: &str| {
+            let path = dir.path().join(name);
+            let file = File::create(&path).unwrap();
+            file.set_modified(time).unwrap();
+            let linked = path.with_extension("link");
+            let before = Stat::of(&fs::metadata(&path).unwrap(), true);
+            fs::hard_link(&path, linked).unwrap();
+            // A link from the next snapshot changes nothing.
+            assert_eq!(Stat::of(&fs::metadata(&path).unwrap(), true), before);
+            // An inode number is given again as soon as it is free.
+            Stat { ino: 7, ..before }
+        };
+        let old = stat("old");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        if old.ctime_ns != 0 {
+            assert_ne!(stat("new"), old);
+        }
+        assert!(!old.is_racy(true, RACY_NS));
+    }
 
     #[test]
     fn records_come_back_in_step_with_the_walk() {

@@ -16,13 +16,11 @@ use std::time::Duration;
 use super::cache::{CacheReader, CacheWriter, Record, Stat};
 use super::chunker::Chunker;
 use super::content::{ContentError, Stored, store_file};
-use super::member::stream_bytes;
 use super::meta::{self, Names};
 use super::parts::Item;
-use super::store::Store;
+use super::store::{Store, uses};
 use super::{PackError, PackProgress, Scratch, scratch_error};
-use crate::ids::ArchiveId;
-use crate::index::{DatabaseRecord, Entry, EntryType, Extent, Skipped};
+use crate::index::{DatabaseRecord, Entry, EntryType, Skipped};
 use crate::manifest::Totals;
 use crate::snapshot::Snapshot;
 use crate::sqlite;
@@ -66,7 +64,10 @@ pub struct FilePacker<'p, 'a> {
 struct Reading {
     stored: Stored,
     stat: Stat,
-    read_at_ns: i128,
+    /// Device and inode of what was opened: since the walk something else may have taken the name.
+    inode: (u64, u64),
+    /// So new that it could have changed since without a trace.
+    racy: bool,
     sqlite: bool,
     in_place: bool,
     torn: bool,
@@ -331,12 +332,17 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         (&file).take(HEAD_BYTES as u64).read_to_end(&mut head)?;
         file.rewind()?;
         let is_database = sqlite::is_sqlite(&head) && sqlite::page_size(&head).is_some();
-        if is_database && !staged {
-            return self.read_database(entry, abs, file, &before, &head);
-        }
-        let reading = self.read_open(entry, &mut file, &before, &head, record, staged)?;
-        refresh(entry, &file.metadata()?);
-        Ok(reading)
+        let reading = if is_database && !staged {
+            self.read_database(entry, abs, file, &before, &head)?
+        } else {
+            let reading = self.read_open(entry, &mut file, &before, &head, record, staged)?;
+            refresh(entry, &file.metadata()?);
+            reading
+        };
+        Ok(Reading {
+            inode: (before.dev(), before.ino()),
+            ..reading
+        })
     }
 
     /// Stores an open file as the bytes it is.
@@ -365,7 +371,8 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             torn: after != stat || stored.size != stat.size,
             stored,
             stat,
-            read_at_ns,
+            inode: (stat.dev, stat.ino),
+            racy: stat.is_racy(staged, read_at_ns),
             sqlite: sqlite::is_sqlite(head),
             in_place,
             uncacheable: false,
@@ -385,11 +392,10 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         entry.torn = reading.torn;
         self.store.count_live(&entry.extents);
         if meta.nlink() > 1 {
-            self.links
-                .insert((meta.dev(), meta.ino()), entry.path.clone());
+            self.links.insert(reading.inode, entry.path.clone());
         }
         let line = entry.to_line();
-        if !reading.torn && !reading.uncacheable && !reading.stat.is_racy(reading.read_at_ns) {
+        if !reading.torn && !reading.uncacheable && !reading.racy {
             self.remember(&Record {
                 path: entry.path.clone(),
                 stat: reading.stat,
@@ -402,16 +408,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         self.totals.files += 1;
         self.emit(&line, entry.size, progress, reading.stored.new_bytes)
     }
-}
-
-fn uses(extents: &[Extent]) -> Vec<(ArchiveId, u64)> {
-    let mut uses = BTreeMap::new();
-    for extent in extents {
-        if let Some(id) = extent.archive {
-            *uses.entry(id).or_insert(0) += stream_bytes(extent.length);
-        }
-    }
-    uses.into_iter().collect()
 }
 
 fn refresh(entry: &mut Entry, meta: &Metadata) {

@@ -6,13 +6,6 @@ use std::path::Path;
 
 pub const BLOCK_BYTES: usize = 512;
 
-/// What `length` bytes of content take in a tar stream, header and padding included: small files are
-/// mostly that, and an archive full of them is no dead one.
-pub fn stream_bytes(length: u64) -> u64 {
-    let block = BLOCK_BYTES as u64;
-    block + length.next_multiple_of(block)
-}
-
 /// What a member says of itself.
 #[derive(Debug, Clone, Default)]
 pub struct Member {

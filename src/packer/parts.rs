@@ -98,7 +98,10 @@ fn open_part(part: &Part) -> Result<Box<dyn Iterator<Item = Item>>, PackError> {
             meta: found.meta,
             staged,
         },
-        Walked::Skipped(skipped) => Item::Skipped(skipped),
+        Walked::Skipped(skipped) => Item::Skipped(Skipped {
+            path: format!("{}{}", String::from_utf8_lossy(&prefix), skipped.path),
+            ..skipped
+        }),
     });
     Ok(Box::new(root.into_iter().chain(found)))
 }

@@ -5,10 +5,10 @@
 //! recipients, and on every target or in the spool (the caller says which), or in one that this run
 //! is making. Rows go into the catalog only when the archive is sealed and durable.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::PackError;
-use super::member::{BLOCK_BYTES, Member, padding, stream_bytes};
+use super::member::{BLOCK_BYTES, Member, padding};
 use super::seal::{SealedArchive, Sealer};
 use crate::catalog::{Catalog, CatalogArchive, ChunkHash};
 use crate::ids::{ArchiveId, Hash, ObjectKey};
@@ -26,6 +26,19 @@ pub fn chunk_hash(bytes: &[u8]) -> ChunkHash {
     let mut short = [0; 24];
     short.copy_from_slice(&blake3::hash(bytes).as_bytes()[..24]);
     short
+}
+
+/// The archives that `extents` lie in, and how much of each one's tar stream they take: with header and
+/// padding, or an archive of small files would pass for a mostly dead one.
+pub fn uses(extents: &[Extent]) -> Vec<(ArchiveId, u64)> {
+    let mut uses = BTreeMap::new();
+    for extent in extents {
+        if let Some(id) = extent.archive {
+            let member_bytes = BLOCK_BYTES + padding(extent.length);
+            *uses.entry(id).or_insert(0) += extent.length + member_bytes as u64;
+        }
+    }
+    uses.into_iter().collect()
 }
 
 /// An archive whose tar stream is being written, or written and being sealed.
@@ -135,7 +148,7 @@ impl<'a> Store<'a> {
         uses.iter().all(|(id, _)| self.reusable.contains(id))
     }
 
-    /// Notes that the snapshot uses so many bytes of each archive.
+    /// Notes that the snapshot uses so many bytes of each archive's stream.
     pub fn count_reused(&mut self, uses: &[(ArchiveId, u64)]) {
         for (id, bytes) in uses {
             *self.live.entry(*id).or_default() += bytes;
@@ -144,11 +157,7 @@ impl<'a> Store<'a> {
 
     /// Notes that the snapshot uses `extents`.
     pub fn count_live(&mut self, extents: &[Extent]) {
-        for extent in extents {
-            if let Some(id) = extent.archive {
-                *self.live.entry(id).or_default() += stream_bytes(extent.length);
-            }
-        }
+        self.count_reused(&uses(extents));
     }
 
     /// Appends a member with `data`, which is `chunks` one after the other; gives where it lies.

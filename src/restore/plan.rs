@@ -106,9 +106,10 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// Bytes of all files.
+    /// Bytes of all files, or the most that can be said: an index may promise anything.
     pub fn bytes(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.size).sum()
+        let sizes = self.entries.iter().map(|entry| entry.size);
+        sizes.fold(0, u64::saturating_add)
     }
 
     pub fn files(&self) -> u64 {
@@ -118,8 +119,14 @@ impl Contents {
 
     /// Ciphertext to fetch.
     pub fn fetch_bytes(&self) -> u64 {
-        self.jobs.iter().map(|job| job.row.bytes).sum()
+        fetch_bytes(&self.jobs)
     }
+}
+
+/// Ciphertext of all `jobs`.
+pub fn fetch_bytes(jobs: &[ArchiveJob]) -> u64 {
+    let sizes = jobs.iter().map(|job| job.row.bytes);
+    sizes.fold(0, u64::saturating_add)
 }
 
 /// The snapshot that `request` means, unless something about it forbids to believe it.

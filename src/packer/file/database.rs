@@ -64,7 +64,7 @@ impl FilePacker<'_, '_> {
                 reading.torn |= !same_file;
                 refresh(entry, before);
                 if !reading.torn {
-                    self.note_inspection(entry, inspected);
+                    reading.uncacheable |= !self.note_inspection(entry, inspected);
                 }
                 Ok(reading)
             }
@@ -78,7 +78,7 @@ impl FilePacker<'_, '_> {
                 reading.torn |= changed || sqlite::has_live_journal(abs);
                 refresh(entry, before);
                 if !reading.torn {
-                    self.note_inspection(entry, inspected);
+                    reading.uncacheable |= !self.note_inspection(entry, inspected);
                 }
                 Ok(reading)
             }
@@ -144,19 +144,26 @@ impl FilePacker<'_, '_> {
         })
     }
 
-    fn note_inspection(&mut self, entry: &Entry, inspected: Result<Inspection, SqliteError>) {
+    /// Whether the database is sound. One that is not must be looked at, and told of, every time.
+    fn note_inspection(
+        &mut self,
+        entry: &Entry,
+        inspected: Result<Inspection, SqliteError>,
+    ) -> bool {
         let path = entry.path_lossy().into_owned();
         let inspection = match inspected {
             Ok(inspection) => inspection,
             Err(error) => {
                 let reason = read_reason(&io::Error::other(error));
-                return self.skip(
+                self.skip(
                     &entry.path,
                     format_args!("stored, but not checked: {reason}"),
                 );
+                return false;
             }
         };
-        if inspection.integrity != "ok" {
+        let is_sound = inspection.is_ok();
+        if !is_sound {
             self.skip(
                 &entry.path,
                 format_args!(
@@ -172,5 +179,6 @@ impl FilePacker<'_, '_> {
             integrity: inspection.integrity,
         };
         self.databases.insert(path, record);
+        is_sound
     }
 }

@@ -116,6 +116,11 @@ impl Tree {
     }
 
     pub(super) fn set_owner(&self, path: &[u8], uid: u32, gid: u32) -> io::Result<()> {
+        // To the kernel it means to leave the owner as he is.
+        if uid == u32::MAX || gid == u32::MAX {
+            let what = format!("{uid}:{gid} is nobody");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
         let at = self.at(path)?;
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         let flags = AtFlags::SYMLINK_NOFOLLOW;

@@ -1,0 +1,103 @@
+//! Twenty-three bits in the upper part of a number that is far smaller: what the rest of its row was.
+
+use super::{ChunkHash, ChunkPlace};
+use crate::ids::Hash;
+use crate::manifest::ArchiveRow;
+
+/// Chunks, and tar streams too, are smaller than a terabyte.
+const VALUE_BITS: u32 = 40;
+const VALUE_MASK: u64 = (1 << VALUE_BITS) - 1;
+/// Leaves the sign alone.
+const CHECK_MASK: u64 = (1 << 23) - 1;
+
+/// `value` with `check` above it. A value too large for that is stored so that it fails its check.
+pub(super) fn pack(value: u64, check: u64) -> i64 {
+    ((check << VALUE_BITS) | (value & VALUE_MASK)) as i64
+}
+
+/// The value and the check that were packed.
+pub(super) fn unpack(packed: i64) -> (u64, u64) {
+    let packed = packed as u64;
+    (packed & VALUE_MASK, (packed >> VALUE_BITS) & CHECK_MASK)
+}
+
+fn check(parts: &[&[u8]]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(first) & CHECK_MASK
+}
+
+pub(super) fn of_chunk(hash: &ChunkHash, place: &ChunkPlace) -> u64 {
+    check(&[
+        hash,
+        &place.archive.to_le_bytes(),
+        &place.offset.to_le_bytes(),
+        &place.length.to_le_bytes(),
+    ])
+}
+
+pub(super) fn of_archive(row: &ArchiveRow, tar_bytes: u64, tar_blake3: &Hash) -> u64 {
+    check(&[
+        &crate::manifest::json_line(row),
+        &tar_bytes.to_le_bytes(),
+        &tar_blake3.0,
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Catalog;
+    use super::*;
+    use crate::ids::ArchiveId;
+    use crate::manifest::ArchiveKind;
+
+    #[test]
+    fn a_row_that_is_not_as_it_was_written_counts_as_unknown() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut catalog = Catalog::open(&dir.path().join("catalog.db")).unwrap();
+        let hash = |byte: u8| Hash([byte; 32]);
+        let row = ArchiveRow {
+            id: ArchiveId {
+                writer: catalog.writer(),
+                counter: 1,
+            },
+            kind: ArchiveKind::Data,
+            blake3: hash(1),
+            sha256: hash(2),
+            bytes: 1000,
+            recipient_set: "0123456789abcdef".to_owned(),
+            head_sha256: hash(3),
+        };
+        let chunk = ([7; 24], 512, 4096);
+        let n = catalog.commit_archive(&row, 67_108_864, &hash(4), &[chunk]);
+        let place = ChunkPlace {
+            archive: n.unwrap(),
+            offset: 512,
+            length: 4096,
+        };
+        assert_eq!(catalog.find_chunk(&chunk.0).unwrap(), Some(place));
+        let archives = catalog.archives().unwrap();
+        assert_eq!(
+            (&archives[0].row, archives[0].tar_bytes),
+            (&row, 67_108_864)
+        );
+        for sql in [
+            "UPDATE chunks SET offset=offset+1",
+            "UPDATE chunks SET offset=offset-1, length=length+1",
+            "UPDATE chunks SET length=length-1, archive=archive+1",
+        ] {
+            catalog.db.execute(sql, []).unwrap();
+            assert_eq!(catalog.find_chunk(&chunk.0).unwrap(), None, "{sql}");
+        }
+        catalog
+            .db
+            .execute("UPDATE archives SET sha256=blake3", [])
+            .unwrap();
+        assert_eq!(catalog.archives().unwrap().len(), 0);
+    }
+}

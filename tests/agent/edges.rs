@@ -1,0 +1,344 @@
+//! Two targets of which one is away, state that is lost in part, sources that come and go: what lies
+//! between the stories that the other tests tell.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::host::{Host, files};
+use crate::tree::{describe, noise};
+
+/// A host with a second folder target, `repo-b`.
+fn host_with_two_targets() -> Host {
+    let host = Host::new();
+    let second = host.path("repo-b").display().to_string();
+    let config = format!(
+        "{}\n[[target]]\nname = \"b\"\nurl = \"file://{second}\"\n",
+        host.config()
+    );
+    fs::write(host.path("c.toml"), config).unwrap();
+    host
+}
+
+/// Takes a folder target away until the guard is dropped.
+struct Away<'a>(&'a Host, &'static str);
+
+impl<'a> Away<'a> {
+    fn take(host: &'a Host, name: &'static str) -> Self {
+        if host.path(name).exists() {
+            fs::rename(host.path(name), host.path("away")).unwrap();
+        }
+        fs::write(host.path(name), b"no directory").unwrap();
+        Self(host, name)
+    }
+}
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        fs::remove_file(self.0.path(self.1)).unwrap();
+        if self.0.path("away").exists() {
+            fs::rename(self.0.path("away"), self.0.path(self.1)).unwrap();
+        }
+    }
+}
+
+fn fill(host: &Host, n: u64) -> Vec<String> {
+    fs::write(host.data().join("changing"), noise(n, 50_000)).unwrap();
+    fs::write(host.data().join(format!("file-{n}")), noise(n + 99, 9_000)).unwrap();
+    describe(&host.data())
+}
+
+/// Restores from the folder target `from`.
+fn restore_from(host: &Host, from: &str, snapshot: &str, to: &str) -> Vec<String> {
+    let arguments = [
+        "restore",
+        snapshot,
+        "--from",
+        from,
+        "--identity",
+        "key.txt",
+        "--signer",
+        &host.signer,
+        "--to",
+        to,
+    ];
+    host.exits_any(&arguments, &[0]);
+    describe(&host.path(to).join("data"))
+}
+
+#[test]
+fn targets_whose_histories_parted_are_restorable_after_they_meet() {
+    let host = host_with_two_targets();
+    fill(&host, 1);
+    host.backup();
+    {
+        let _away = Away::take(&host, "repo");
+        for n in [2, 3] {
+            fill(&host, n);
+            host.json_exits(&["backup"], &[3]);
+        }
+    }
+    // The host is rebuilt while only the target that lags is there: it continues from what that knows.
+    fs::remove_dir_all(host.path("c.state")).unwrap();
+    {
+        let _away = Away::take(&host, "repo-b");
+        fill(&host, 4);
+        host.json_exits(&["backup"], &[3]);
+    }
+    // The other one comes back with two snapshots that this state directory never saw.
+    let state = fill(&host, 5);
+    host.json_exits(&["backup"], &[0, 3]);
+    assert_eq!(restore_from(&host, "repo-b", "latest", "from-b"), state);
+    assert_eq!(restore_from(&host, "repo", "latest", "from-a"), state);
+    let state = fill(&host, 6);
+    host.json_exits(&["backup"], &[0, 3]);
+    assert_eq!(restore_from(&host, "repo", "latest", "again"), state);
+}
+
+#[test]
+fn status_expects_of_a_target_only_what_it_can_still_get() {
+    let host = Host::new();
+    fill(&host, 1);
+    host.backup();
+    fs::remove_dir_all(host.path("c.state")).unwrap();
+    fill(&host, 2);
+    host.backup();
+    let (out, _) = host.exits(&["status"], 0);
+    assert!(out.contains("): ok"), "{out}");
+    let second = host.path("repo-b").display().to_string();
+    let config = format!(
+        "{}\n[[target]]\nname = \"b\"\nurl = \"file://{second}\"\n",
+        host.config()
+    );
+    fs::write(host.path("c.toml"), config).unwrap();
+    fill(&host, 3);
+    host.backup();
+    host.exits(&["status"], 0);
+    {
+        let _away = Away::take(&host, "repo-b");
+        fill(&host, 4);
+        host.json_exits(&["backup"], &[3]);
+        let (out, _) = host.exits(&["status", "--offline"], 3);
+        assert!(out.contains("1 snapshots behind"), "{out}");
+    }
+    host.backup();
+    host.exits(&["status"], 0);
+}
+
+#[test]
+fn a_lost_catalog_does_not_cost_what_only_the_spool_holds() {
+    let host = Host::new();
+    let mut states = Vec::new();
+    {
+        let _away = Away::take(&host, "repo");
+        for n in [1, 2] {
+            states.push(fill(&host, n));
+            host.exits(&["backup"], 1);
+        }
+        for name in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+            let _ = fs::remove_file(host.path("c.state").join(name));
+        }
+        states.push(fill(&host, 3));
+        host.exits(&["backup"], 1);
+    }
+    host.json_exits(&["backup"], &[0, 3]);
+    for (at, state) in states.iter().enumerate() {
+        let sequence = (at + 1).to_string();
+        let out = format!("out-{sequence}");
+        assert_eq!(restore_from(&host, "repo", &sequence, &out), *state);
+    }
+    assert_eq!(files(&host.path("c.state/spool")).len(), 0);
+}
+
+#[test]
+fn a_database_that_fails_its_check_is_told_of_every_time() {
+    let host = Host::new();
+    let path = host.data().join("a.db");
+    let made = Command::new("python3")
+        .arg("-c")
+        .arg(
+            "import sqlite3,sys\nc=sqlite3.connect(sys.argv[1])\n\
+             c.execute('create table t(a text)')\nc.execute('create index i on t(a)')\n\
+             c.executemany('insert into t values(?)',[(str(i)*50,) for i in range(2000)])\nc.commit()",
+        )
+        .arg(&path)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    damage(&path);
+    // Old enough not to be read for its age alone.
+    let old = Command::new("touch")
+        .args(["-d", "2026-01-01T00:00:00Z"])
+        .arg(&path)
+        .status()
+        .unwrap();
+    assert!(old.success());
+    std::thread::sleep(std::time::Duration::from_millis(2_300));
+    for _ in 0..3 {
+        let report = host.json_exits(&["backup"], &[3]);
+        assert!(report["skipped"].to_string().contains("a.db"), "{report}");
+    }
+}
+
+/// Overwrites a page in the middle.
+fn damage(path: &Path) {
+    use std::os::unix::fs::FileExt as _;
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    let pages = file.metadata().unwrap().len() / 4096;
+    file.write_all_at(&[7; 4096], pages / 2 * 4096).unwrap();
+}
+
+/// Adds a tree that is read in place at `to`.
+fn add_tree(host: &Host, to: &str, more: &str) {
+    let path = host.path(to);
+    fs::create_dir(&path).unwrap();
+    let config = format!(
+        "{}\n[[source]]\nkind = \"tree\"\nstage = false\nname = \"{to}\"\nto = \"{to}\"\npath = \"{}\"\n{more}",
+        host.config(),
+        path.display()
+    );
+    fs::write(host.path("c.toml"), config).unwrap();
+}
+
+#[test]
+fn a_file_replaced_between_its_names_does_not_lend_them_its_content() {
+    let host = Host::new();
+    // `data-b` is read between `data` and what is in it: `data/first` has been looked at by then.
+    add_tree(&host, "data-b", "");
+    fs::write(host.path("data-b/big"), noise(3, 80_000_000)).unwrap();
+    let (first, second) = (host.data().join("first"), host.data().join("second"));
+    fs::write(&first, b"old content").unwrap();
+    fs::hard_link(&first, &second).unwrap();
+    fs::hard_link(&first, host.data().join("third")).unwrap();
+    fs::write(host.path("replacement"), b"new content").unwrap();
+    let mut backup = host.command(&["backup"]).spawn().unwrap();
+    let spool = host.path("c.state/spool/tmp");
+    while !spool.exists() || files(&spool).is_empty() {
+        assert!(backup.try_wait().unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    fs::rename(host.path("replacement"), &first).unwrap();
+    assert!(backup.wait().unwrap().success());
+    let out = host.restore("latest", "out");
+    let content = |name: &str| fs::read_to_string(out.join("data").join(name)).unwrap();
+    assert_eq!(content("second"), "old content");
+    assert_eq!(content("third"), "old content");
+    assert_eq!(content("first"), "new content");
+}
+
+#[test]
+fn a_source_taken_now_and_then_is_stored_once() {
+    let host = Host::new();
+    add_tree(&host, "vectors", "on_request = true\n");
+    fill(&host, 1);
+    host.backup();
+    fs::write(host.path("vectors/store"), noise(7, 3_000_000)).unwrap();
+    host.json(&["backup", "--include", "vectors"]);
+    for n in 2..6 {
+        fill(&host, n);
+        host.backup();
+        let report = host.json(&["backup", "--include", "vectors"]);
+        let new = report["new_archive_bytes"].as_u64().unwrap();
+        assert!(new < 100_000, "{report}");
+    }
+    let out = host.restore("latest", "out");
+    assert!(fs::read(out.join("vectors/store")).unwrap() == noise(7, 3_000_000));
+}
+
+#[test]
+fn what_cannot_be_read_is_named_as_it_stands_in_the_snapshot() {
+    let host = Host::new();
+    // Deeper than a path may be long; only who walks there step by step can make it.
+    let made = Command::new("python3")
+        .arg("-c")
+        .arg(
+            "import os\nfor _ in range(25):\n os.mkdir('d'*200); os.chdir('d'*200)\n\
+             open('bottom','w').close()",
+        )
+        .current_dir(host.data())
+        .status()
+        .unwrap();
+    assert!(made.success());
+    fs::write(host.data().join("kept"), b"kept").unwrap();
+    let report = host.json_exits(&["backup"], &[3]);
+    let skipped = report["skipped"].as_array().unwrap();
+    assert!(!skipped.is_empty(), "{report}");
+    for one in skipped {
+        let path = one["path"].as_str().unwrap();
+        assert!(path.starts_with("data/ddd"), "{path}");
+    }
+    let out = host.restore_exits("latest", "out", &[3]);
+    assert!(out.join("data/kept").exists());
+}
+
+#[test]
+fn databases_whose_names_are_no_text_restore() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let host = Host::new();
+    for (rows, name) in [(10, &b"\xfe.db"[..]), (20, &b"\xff.db"[..])] {
+        let made = Command::new("python3")
+            .arg("-c")
+            .arg(
+                "import sqlite3,sys\nc=sqlite3.connect('x')\nc.execute('create table t(a)')\n\
+                 c.executemany('insert into t values(?)',[(i,) for i in range(int(sys.argv[1]))])\n\
+                 c.commit()",
+            )
+            .arg(rows.to_string())
+            .current_dir(host.temp.path())
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let to = host.data().join(std::ffi::OsStr::from_bytes(name));
+        fs::rename(host.path("x"), to).unwrap();
+    }
+    host.backup();
+    let out = host.restore("latest", "out");
+    assert_eq!(describe(&out.join("data")), describe(&host.data()));
+}
+
+#[test]
+fn small_files_are_stored_once() {
+    let host = Host::new();
+    for n in 0..500 {
+        fs::write(host.data().join(format!("f{n}")), format!("number {n}")).unwrap();
+    }
+    host.backup();
+    for _ in 0..2 {
+        let report = host.backup();
+        let new = report["totals"]["new_bytes"].as_u64().unwrap();
+        // Only the snapshot's own metadata is new.
+        assert!(new < 1_000, "{report}");
+    }
+    fs::write(host.data().join("f7"), b"changed").unwrap();
+    let report = host.backup();
+    let new = report["totals"]["new_bytes"].as_u64().unwrap();
+    assert!(new < 1_000, "{report}");
+    let out = host.restore("latest", "out");
+    assert_eq!(describe(&out.join("data")), describe(&host.data()));
+}
+
+#[test]
+fn a_catalog_that_turns_out_damaged_on_the_way_is_replaced_by_the_next_run() {
+    use std::os::unix::fs::FileExt as _;
+    let host = Host::new();
+    for n in 0..4_000 {
+        fs::write(host.data().join(format!("f{n}")), format!("number {n}")).unwrap();
+    }
+    host.backup();
+    let catalog = host.path("c.state/catalog.db");
+    let file = fs::OpenOptions::new().write(true).open(&catalog).unwrap();
+    let pages = file.metadata().unwrap().len() / 4096;
+    // Its head and what is read first stay good.
+    for page in 12..pages {
+        file.write_all_at(&[0xa5; 4096], page * 4096).unwrap();
+    }
+    drop(file);
+    fs::write(host.data().join("new"), noise(1, 500_000)).unwrap();
+    let (_, err) = host.exits(&["backup"], 1);
+    assert!(err.contains("damaged"), "{err}");
+    assert!(err.contains("run"), "{err}");
+    host.json_exits(&["backup"], &[0, 3]);
+    let out = host.restore("latest", "out");
+    assert_eq!(describe(&out.join("data")), describe(&host.data()));
+    host.backup();
+}
