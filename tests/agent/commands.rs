@@ -432,6 +432,15 @@ fn a_terminated_backup_runs_what_after_demands() {
     assert!(!host.path("stopped").exists() && host.path("started").exists());
 }
 
+/// Ends what runs beside a test, however the test ends.
+struct StopOnDrop<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// A file that will not hold still is stored as last read, marked, and told of: at the backup and at the
 /// restore. Files that come and go while the tree is read do no harm.
 #[test]
@@ -443,38 +452,35 @@ fn files_that_change_while_they_are_read_are_told_of() {
     fs::write(&path, noise(1, 30_000_000)).unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
         scope.spawn(|| {
             let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
             let mut n = 0u64;
             while !stop.load(Ordering::Relaxed) {
                 n += 1;
-                file.write_all_at(&n.to_le_bytes(), n * 8191 % 29_000_000)
-                    .unwrap();
+                let at = n * 8191 % 29_000_000;
+                file.write_all_at(&n.to_le_bytes(), at).unwrap();
                 let passing = host.data().join(format!("passing-{}", n % 7));
                 let _ = fs::write(&passing, b"x");
                 let _ = fs::remove_file(&passing);
             }
         });
-        let report = host.json_exits(&["backup"], &[3]);
-        stop.store(true, Ordering::Relaxed);
-        let skipped = report["skipped"].to_string();
-        assert!(
-            skipped.contains("data/restless") && skipped.contains("torn"),
-            "{report}"
-        );
+        // On a busy machine the writer may sleep through a read, which is whole then.
+        let is_torn = |_| {
+            let report = host.json_exits(&["backup"], &[0, 3]);
+            let skipped = report["skipped"].to_string();
+            skipped.contains("data/restless") && skipped.contains("torn")
+        };
+        assert!((0..20).any(is_torn));
     });
     let out = host.restore_exits("latest", "out", &[3]);
-    assert_eq!(
-        fs::metadata(out.join("data/restless")).unwrap().len(),
-        30_000_000
-    );
+    let restored = out.join("data/restless");
+    assert_eq!(fs::metadata(restored).unwrap().len(), 30_000_000);
     // Quiet again, it is whole.
     host.backup();
     let out = host.restore("latest", "quiet");
-    assert_eq!(
-        fs::read(out.join("data/restless")).unwrap(),
-        fs::read(&path).unwrap()
-    );
+    let restored = fs::read(out.join("data/restless")).unwrap();
+    assert_eq!(restored, fs::read(&path).unwrap());
 }
 
 /// Their tar headers outweigh them; that makes no archive of them a dead one.
