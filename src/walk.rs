@@ -215,10 +215,13 @@ impl Walk {
 
     /// Handles one item: a descent pushes a level, an entry is yielded.
     fn step(&mut self, rel: Vec<u8>, abs: PathBuf, descend: bool) -> Option<Walked> {
+        // What has no entry must have no content either, even if it can be read by now.
+        if descend && self.told.contains(&rel) {
+            return None;
+        }
         let meta = match fs::symlink_metadata(&abs) {
             Ok(meta) => meta,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
-            Err(_) if self.told.contains(&rel) => return None,
             Err(e) => {
                 let skipped = skipped(&rel, &e);
                 self.told.insert(rel);
