@@ -104,6 +104,7 @@ impl Context {
 /// Parses the command line, runs the command, and says how it went.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    on_interrupt();
     let context = Context {
         config: cli.config,
         json: cli.json,
@@ -130,6 +131,21 @@ pub fn run() -> ExitCode {
         Ok(Outcome::Complete) => ExitCode::SUCCESS,
         Ok(Outcome::Partial) => ExitCode::from(3),
         Err(failure) => failure.report(),
+    }
+}
+
+/// Told to end (Ctrl-C, SIGTERM, SIGHUP), the process first runs what an `after` demands. Everything else
+/// may be left as it is: the next run clears up and goes on.
+fn on_interrupt() {
+    let handler = || {
+        for line in crate::producer::run_owed() {
+            eprintln!("sealift: {line}");
+        }
+        eprintln!("sealift: interrupted; nothing is lost, the next run goes on from here");
+        std::process::exit(1);
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        eprintln!("warning: signals cannot be handled: {error}");
     }
 }
 

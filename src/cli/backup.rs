@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::failure::{Failure, Outcome};
-use super::output::{self, size};
+use super::output::{self, count, size};
 use super::terminal::PushDisplay;
 use super::{Context, remote};
 use crate::agent::{self, PushReport, PushRequest, State, TargetState};
@@ -264,10 +264,10 @@ fn print_report(context: &Context, report: &PushReport, started: Instant) -> Res
     }
     let totals = &report.totals;
     output::print_line(format_args!(
-        "snapshot {} (sequence {}): {} files, {}; {} new, {} stored, in {}",
+        "snapshot {} (sequence {}): {}, {}; {} new, {} stored, in {}",
         report.manifest.stamp,
         report.manifest.sequence,
-        totals.files,
+        count(totals.files, "file"),
         size(totals.bytes),
         size(totals.new_bytes),
         size(report.new_archive_bytes),
@@ -276,10 +276,10 @@ fn print_report(context: &Context, report: &PushReport, started: Instant) -> Res
     for target in &report.targets {
         let line = match &target.state {
             TargetState::Published => format!(
-                "  {}: published, {} sent in {} objects",
+                "  {}: published, {} sent in {}",
                 target.label,
                 size(target.shipped_bytes),
-                target.shipped_objects,
+                count(target.shipped_objects, "object"),
             ),
             TargetState::Behind(cause) => {
                 format!("  {}: BEHIND: {cause}", target.label)

@@ -108,8 +108,24 @@ struct Row {
     /// `None`: no directory of that stamp is here.
     path: Option<PathBuf>,
     valid: Option<bool>,
+    /// What `backup-metadata.json` says.
+    metadata: Option<serde_json::Value>,
     /// Per configured target.
     published: Vec<Option<String>>,
+}
+
+impl Row {
+    fn tags(&self) -> Vec<&str> {
+        let tags = self
+            .metadata
+            .as_ref()
+            .map(|metadata| &metadata["sealift"]["tags"]);
+        let tags = tags
+            .and_then(serde_json::Value::as_array)
+            .into_iter()
+            .flatten();
+        tags.filter_map(serde_json::Value::as_str).collect()
+    }
 }
 
 fn list_local(context: &Context, config: &Config) -> Result<Outcome, Failure> {
@@ -118,6 +134,7 @@ fn list_local(context: &Context, config: &Config) -> Result<Outcome, Failure> {
         let row = rows.entry(local.stamp).or_default();
         row.path = Some(local.path);
         row.valid = local.valid;
+        row.metadata = local.metadata;
     }
     if let Some(catalog) = status::open_catalog(config)? {
         for snapshot in catalog.snapshots()? {
@@ -146,6 +163,7 @@ fn list_local(context: &Context, config: &Config) -> Result<Outcome, Failure> {
     }
     let mut header = vec!["STAMP", "SEQUENCE", "SIZE", "NEW", "HERE"];
     header.extend(config.targets.iter().map(|target| target.name.as_str()));
+    header.push("TAGS");
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|(stamp, row)| row_cells(config, *stamp, row))
@@ -176,6 +194,7 @@ fn row_cells(config: &Config, stamp: Stamp, row: &Row) -> Vec<String> {
             None => dash(),
         });
     }
+    cells.push(printable(row.tags().join(" ").as_bytes()));
     cells
 }
 
@@ -192,7 +211,7 @@ fn row_json(config: &Config, stamp: Stamp, row: &Row) -> serde_json::Value {
     json!({
         "stamp": stamp, "sequence": row.sequence, "bytes": row.bytes, "new_bytes": row.new_bytes,
         "path": row.path.as_ref().map(|path| path.display().to_string()), "valid": row.valid,
-        "targets": targets,
+        "targets": targets, "metadata": row.metadata,
     })
 }
 
@@ -207,14 +226,23 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
         return ls_local(context, args);
     }
     let identities = Arc::new(Identities::load(&args.identity, &prompt())?);
-    let entries = remote::runtime()?.block_on(async {
+    let (header, entries) = remote::runtime()?.block_on(async {
         let remote = args.remote.open(context).await?;
         let snapshot = remote.chain.resolve(&args.snapshot)?;
         let table = remote.folder.table(&snapshot.manifest).await?;
-        let (_, entries, _) =
+        let (header, entries, _) =
             restore::read_index(&remote.folder, &snapshot.manifest, &table, &identities).await?;
-        Ok::<_, Failure>(entries)
+        Ok::<_, Failure>((header, entries))
     })?;
+    if !header.tags.is_empty() {
+        context.note(format_args!(
+            "tags: {}",
+            printable(header.tags.join(" ").as_bytes())
+        ));
+    }
+    if let Some(note) = &header.note {
+        context.note(format_args!("note: {}", printable(note.as_bytes())));
+    }
     let wanted = wanted(args);
     let mut shown = entries
         .iter()

@@ -53,6 +53,14 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
+/// `1 file`, `2 files`.
+pub fn count(number: u64, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}
+
 /// A path's raw bytes for a terminal: control characters and bad UTF-8 made visible.
 pub fn printable(bytes: &[u8]) -> String {
     let mut text = String::new();

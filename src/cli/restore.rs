@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::failure::{Failure, Outcome};
 use super::key::prompt;
-use super::output::{self, size};
+use super::output::{self, count, size};
 use super::remote::{self, RemoteArgs};
 use super::terminal::RestoreDisplay;
 use super::{Context, inspect};
@@ -93,13 +93,13 @@ fn announce(context: &Context, plan: &RestorePlan) {
         eprintln!("warning: {finding}");
     }
     context.note(format_args!(
-        "snapshot {} (sequence {}), signed by {}\nto fetch: {} in {} archives, for {} files of {}",
+        "snapshot {} (sequence {}), signed by {}\nto fetch: {} in {}, for {} of {}",
         plan.stamp,
         plan.sequence,
         plan.signer,
         size(plan.fetch_bytes),
-        plan.archives,
-        plan.files,
+        count(plan.archives, "archive"),
+        count(plan.files, "file"),
         size(plan.bytes),
     ));
     if plan.replaces {
@@ -157,15 +157,14 @@ fn print_report(
         }))?;
     } else {
         output::print_line(format_args!(
-            "restored {} files, {}, to {} in {}; every byte verified{}",
-            report.files,
+            "restored {}, {}, to {} in {}; every byte verified{}",
+            count(report.files, "file"),
             size(report.bytes),
             report.to.display(),
             output::duration(started.elapsed()),
-            match report.databases.len() {
+            match report.databases.len() as u64 {
                 0 => String::new(),
-                1 => ", 1 database checked".to_owned(),
-                n => format!(", {n} databases checked"),
+                n => format!(", {} checked", count(n, "database")),
             },
         ))?;
         if let Some(aside) = &report.moved_aside {

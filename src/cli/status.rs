@@ -210,7 +210,8 @@ async fn examine(
     match missing.count() {
         0 => {}
         n => health.problems.push(format!(
-            "{n} archives of the newest snapshot are missing or cut short"
+            "{} of the newest snapshot missing or cut short",
+            output::count(n as u64, "archive")
         )),
     }
     for recipient in &core.recipients {
@@ -234,7 +235,9 @@ fn print(
     output::print_line(format_args!("host {}", config.host))?;
     match run {
         Some([started, _, outcome, message]) => {
-            let started = started.as_deref().unwrap_or("?");
+            let started = started
+                .as_deref()
+                .map_or_else(|| "?".to_owned(), readable_time);
             let outcome = outcome.as_deref().unwrap_or("under way, or it was killed");
             let message = message.as_deref().unwrap_or_default();
             let colon = if message.is_empty() { "" } else { ": " };
@@ -283,6 +286,14 @@ fn print(
         }
     }
     Ok(())
+}
+
+/// An RFC 3339 time as people read it.
+fn readable_time(text: &str) -> String {
+    match DateTime::parse_from_rfc3339(text) {
+        Ok(time) => time.to_utc().format("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => text.to_owned(),
+    }
 }
 
 fn print_json(

@@ -14,7 +14,7 @@ use super::SourceError;
 use super::copy::{copy_metadata, set_owner};
 use super::record::{self, Look, Record};
 use super::stage::{self, ATTEMPTS, Failure, Job, Outcome, PAUSE, plain};
-use super::{claim, command, previous, validate};
+use super::{claim, command, owed, previous, validate};
 use crate::config::{Check, Config, Source, SourceKind, TreeSource};
 use crate::ids::Stamp;
 use crate::index::Skipped;
@@ -138,9 +138,14 @@ impl Taking<'_> {
             ("SEALIFT_SNAPSHOT", &*dir),
         ];
         let run = |line| command::run(line, None, &environment, source.timeout);
+        let owe = |line| (line, owed::owe(line, &environment, source.timeout));
+        let owed = source.after.as_ref().map(owe);
         let before = source.before.as_ref().map_or(Ok(()), run);
         let taken = before.and_then(|()| self.copy(source, &environment));
-        let after = source.after.as_ref().map_or(Ok(()), run);
+        let after = match owed {
+            Some((line, number)) if owed::settle(number) => run(line),
+            _ => Ok(()),
+        };
         match (taken, after) {
             (taken, Ok(())) => taken,
             (Ok(mut taken), Err(after)) => {

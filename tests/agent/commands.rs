@@ -361,7 +361,26 @@ fn snapshot_then_validate_then_push() {
     assert!(std::path::Path::new(dir.trim()).is_dir());
     assert!(host.ok(&["validate"]).contains("valid"));
     assert!(!host.folder().join("manifests").exists());
+    assert!(host.ok(&["list"]).contains("before-upgrade"));
     host.ok(&["push"]);
+    let from = [
+        "ls",
+        "--from",
+        "repo",
+        "--accept-signer",
+        "--identity",
+        "key.txt",
+    ];
+    let (_, said) = host.exits(&from, 0);
+    assert!(
+        said.contains("before-upgrade") && said.contains("just in case"),
+        "{said}"
+    );
+    // Sealed: neither stands on the target in the clear.
+    for file in crate::host::files(&host.folder()) {
+        let bytes = fs::read(file).unwrap();
+        assert!(!bytes.windows(14).any(|window| window == b"before-upgrade"));
+    }
     let out = host.restore("latest", "out");
     assert_eq!(describe(&out.join("data")), describe(&host.data()));
 }
@@ -375,4 +394,101 @@ fn completions_and_the_manual_are_there() {
         manual.starts_with(".ie") && manual.contains("restore"),
         "{manual}"
     );
+}
+
+/// A service that was stopped for its backup is started again, even if the backup is told to end.
+#[test]
+fn a_terminated_backup_runs_what_after_demands() {
+    let host = Host::new();
+    let source = "\n[[source]]\nkind = \"command\"\nname = \"dump\"\ncommand = [\"sleep\", \"60\"]\n\
+                  before = \"touch stopped\"\nafter = \"rm stopped; touch started\"\n";
+    fs::write(host.path("c.toml"), host.config() + source).unwrap();
+    let running = host
+        .command(&["backup"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !host.path("stopped").exists() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let pid = running.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = running.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        texts(&output).1.contains("interrupted"),
+        "{}",
+        texts(&output).1
+    );
+    assert!(!host.path("stopped").exists() && host.path("started").exists());
+}
+
+/// A file that will not hold still is stored as last read, marked, and told of: at the backup and at the
+/// restore. Files that come and go while the tree is read do no harm.
+#[test]
+fn files_that_change_while_they_are_read_are_told_of() {
+    use std::os::unix::fs::FileExt as _;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let host = Host::new();
+    let path = host.data().join("restless");
+    fs::write(&path, noise(1, 30_000_000)).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            let mut n = 0u64;
+            while !stop.load(Ordering::Relaxed) {
+                n += 1;
+                file.write_all_at(&n.to_le_bytes(), n * 8191 % 29_000_000)
+                    .unwrap();
+                let passing = host.data().join(format!("passing-{}", n % 7));
+                let _ = fs::write(&passing, b"x");
+                let _ = fs::remove_file(&passing);
+            }
+        });
+        let report = host.json_exits(&["backup"], &[3]);
+        stop.store(true, Ordering::Relaxed);
+        let skipped = report["skipped"].to_string();
+        assert!(
+            skipped.contains("data/restless") && skipped.contains("torn"),
+            "{report}"
+        );
+    });
+    let out = host.restore_exits("latest", "out", &[3]);
+    assert_eq!(
+        fs::metadata(out.join("data/restless")).unwrap().len(),
+        30_000_000
+    );
+    // Quiet again, it is whole.
+    host.backup();
+    let out = host.restore("latest", "quiet");
+    assert_eq!(
+        fs::read(out.join("data/restless")).unwrap(),
+        fs::read(&path).unwrap()
+    );
+}
+
+/// Their tar headers outweigh them; that makes no archive of them a dead one.
+#[test]
+fn tiny_files_are_stored_once() {
+    let host = Host::new();
+    for n in 0..3000 {
+        fs::write(host.data().join(format!("file-{n}")), format!("{n}")).unwrap();
+    }
+    host.backup();
+    for n in 0..4 {
+        fs::write(host.data().join("changing"), format!("{n}")).unwrap();
+        let report = host.backup();
+        let stored = report["new_archive_bytes"].as_u64().unwrap();
+        assert!(stored < 16_000, "{stored}");
+    }
 }

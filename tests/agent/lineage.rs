@@ -298,3 +298,67 @@ fn two_runs_at_once_do_not_work_on_one_state() {
         assert_eq!(second.status.code(), Some(1));
     }
 }
+
+/// docs/operations.md, "A whole new machine": the old signer is lost with the old one.
+#[test]
+fn a_new_machine_with_a_new_signer_takes_over() {
+    let mut host = Host::new();
+    let first = fill_and_back_up(&host, 1);
+    // What the key holder kept; everything else burns.
+    let allowed = fs::read(host.path("allowed_signers")).unwrap();
+    for name in ["c.toml", "c.signer", "c.signer.pub", "allowed_signers"] {
+        fs::remove_file(host.path(name)).unwrap();
+    }
+    fs::remove_dir_all(host.path("c.state")).unwrap();
+    host.machine = "machine-2".to_owned();
+    fs::write(host.path("allowed_signers"), allowed).unwrap();
+    let recipient = host.recipient.clone();
+    let init = [
+        "init",
+        "--host",
+        "dalidou",
+        "--recipient",
+        &recipient,
+        "--target",
+        "repo",
+        "--tree",
+        "data",
+    ];
+    let said = host.json_exits(&init, &[3]);
+    assert!(said.to_string().contains("sealift adopt"), "{said}");
+    let (_, err) = host.exits(&["backup"], 1);
+    assert!(err.contains("another machine"), "{err}");
+    host.ok(&["adopt", "--yes"]);
+    fill(&host, 2);
+    let report = host.backup();
+    assert_eq!(report["sequence"], 2);
+    // Whoever pins both signers reads old and new.
+    host.signer = host.path("allowed_signers").display().to_string();
+    assert_restores(&host, "latest", &describe(&host.data()));
+    assert_restores(&host, "1", &first);
+    let out = host.recover("latest", "by-hand");
+    assert_eq!(describe(&out.join("data")), describe(&host.data()));
+}
+
+/// keys/README.md, "Rotate the signer": the old one introduces the new one.
+#[test]
+fn a_rotated_signer_is_followed_by_who_pinned_the_old_one() {
+    let host = Host::new();
+    fill_and_back_up(&host, 1);
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "second", "-f"])
+        .arg(host.path("c.signer-2"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let signer = "signer = \"c.signer\"";
+    let introduced = format!("{signer}\nnext_signer = \"c.signer-2.pub\"");
+    host.edit_config(signer, &introduced);
+    fill_and_back_up(&host, 2);
+    host.edit_config(&introduced, "signer = \"c.signer-2\"");
+    let third = fill_and_back_up(&host, 3);
+    // `host.signer` is the old fingerprint.
+    assert_restores(&host, "latest", &third);
+    let out = host.recover("latest", "by-hand");
+    assert_eq!(describe(&out.join("data")), third);
+}
