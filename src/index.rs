@@ -357,6 +357,32 @@ pub fn parent_path(path: &[u8]) -> Option<&[u8]> {
         .map(|cut| &path[..cut])
 }
 
+/// The directories that paths in raw byte order may still lie in.
+#[derive(Debug, Default)]
+pub struct OpenDirs(Vec<Vec<u8>>);
+
+impl OpenDirs {
+    /// Notes that a directory stands at `path`.
+    pub fn open(&mut self, path: Vec<u8>) {
+        self.0.push(path);
+    }
+
+    /// Whether `parent`, that of `path`, is a directory. No later path may sort before `path`.
+    pub fn hold(&mut self, path: &[u8], parent: &[u8]) -> bool {
+        // Raw byte order puts `a-b` between `a` and `a/b`: a directory stays open until the
+        // paths are past everything that can begin with it and a slash.
+        self.0.retain(|dir| {
+            let beyond = path.get(dir.len()).is_some_and(|byte| *byte > b'/');
+            match path[..dir.len().min(path.len())].cmp(dir) {
+                std::cmp::Ordering::Less => true,
+                std::cmp::Ordering::Equal => !beyond,
+                std::cmp::Ordering::Greater => false,
+            }
+        });
+        self.0.iter().any(|dir| dir == parent)
+    }
+}
+
 /// Reads an index line by line; iterates over its entries.
 pub struct IndexReader<R> {
     input: R,
@@ -366,7 +392,7 @@ pub struct IndexReader<R> {
     entries_read: u64,
     last_path: Option<Vec<u8>>,
     /// Directories on the way to `last_path`, for the rule that parents come first.
-    open_dirs: Vec<Vec<u8>>,
+    open_dirs: OpenDirs,
 }
 
 impl<R: BufRead> IndexReader<R> {
@@ -397,7 +423,7 @@ impl<R: BufRead> IndexReader<R> {
             archives,
             entries_read: 0,
             last_path: None,
-            open_dirs: Vec::new(),
+            open_dirs: OpenDirs::default(),
         })
     }
 
@@ -428,23 +454,13 @@ impl<R: BufRead> IndexReader<R> {
         {
             return Err(format!("{:?} is out of order", name()));
         }
-        if let Some(parent) = parent_path(&entry.path) {
-            // Raw byte order puts `a-b` between `a` and `a/b`: a directory stays open until the
-            // paths are past everything that can begin with it and a slash.
-            self.open_dirs.retain(|dir| {
-                let beyond = entry.path.get(dir.len()).is_some_and(|byte| *byte > b'/');
-                match entry.path[..dir.len().min(entry.path.len())].cmp(dir) {
-                    std::cmp::Ordering::Less => true,
-                    std::cmp::Ordering::Equal => !beyond,
-                    std::cmp::Ordering::Greater => false,
-                }
-            });
-            if !self.open_dirs.iter().any(|dir| dir == parent) {
-                return Err(format!("{:?} has no parent directory", name()));
-            }
+        if let Some(parent) = parent_path(&entry.path)
+            && !self.open_dirs.hold(&entry.path, parent)
+        {
+            return Err(format!("{:?} has no parent directory", name()));
         }
         if entry.kind == EntryType::Dir {
-            self.open_dirs.push(entry.path.clone());
+            self.open_dirs.open(entry.path.clone());
         }
         self.last_path = Some(entry.path.clone());
         Ok(())

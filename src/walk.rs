@@ -10,6 +10,7 @@
 //! yielded as [`Walked::Skipped`]: the caller counts it and does not call the run complete. A file
 //! that is gone before it was looked at was never there.
 
+use std::collections::HashSet;
 use std::fs::{self, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -132,6 +133,7 @@ pub fn walk(root: &Path, filter: &Filter) -> Result<Walk, WalkError> {
         device: fs::metadata(root).map_err(unreadable)?.dev(),
         levels: Vec::new(),
         pending: None,
+        told: HashSet::new(),
     };
     let level = walk.list(Vec::new(), root.to_owned()).map_err(unreadable)?;
     walk.levels.push(level);
@@ -147,6 +149,8 @@ pub struct Walk {
     levels: Vec<Level>,
     /// A listing that broke off, to be told before its items.
     pending: Option<Skipped>,
+    /// Directories that were told of already.
+    told: HashSet<Vec<u8>>,
 }
 
 struct Level {
@@ -211,11 +215,18 @@ impl Walk {
 
     /// Handles one item: a descent pushes a level, an entry is yielded.
     fn step(&mut self, rel: Vec<u8>, abs: PathBuf, descend: bool) -> Option<Walked> {
+        // What has no entry must have no content either, even if it can be read by now.
+        if descend && self.told.contains(&rel) {
+            return None;
+        }
         let meta = match fs::symlink_metadata(&abs) {
             Ok(meta) => meta,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
-            Err(_) if descend => return None, // The entry itself has been told of.
-            Err(e) => return Some(Walked::Skipped(skipped(&rel, &e))),
+            Err(e) => {
+                let skipped = skipped(&rel, &e);
+                self.told.insert(rel);
+                return Some(Walked::Skipped(skipped));
+            }
         };
         if !descend {
             let too_large = |max| meta.is_file() && meta.len() > max;
@@ -388,6 +399,23 @@ mod tests {
         let deep = vec!["d"; 1500].join("/");
         fs::create_dir_all(dir.path().join(deep)).unwrap();
         assert_eq!(rels(dir.path(), &Filter::default()).len(), 1500);
+    }
+
+    #[test]
+    fn a_directory_that_is_lost_between_its_entry_and_its_content_is_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "a/b/c", b"");
+        let mut walk = walk(dir.path(), &Filter::default()).unwrap();
+        for _ in ["a", "a/b"] {
+            assert!(matches!(walk.next(), Some(Walked::Found(_))));
+        }
+        fs::rename(dir.path().join("a"), dir.path().join("elsewhere")).unwrap();
+        write(dir.path(), "a", b"a file by now");
+        let rest: Vec<_> = walk.collect();
+        assert!(
+            matches!(&rest[..], [Walked::Skipped(skipped)] if skipped.path == "a/b"),
+            "{rest:?}"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::stream::FuturesUnordered;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -91,12 +92,28 @@ fn ship_lane(
     }
 }
 
-pub(super) async fn end_lanes(lanes: Vec<Lane>) -> Vec<Option<LaneEnd>> {
-    let ends = lanes.into_iter().map(|lane| async {
-        match lane.task {
+/// How one target's uploads ended; `None`: there were none, or they broke off.
+pub(super) struct EndedLane {
+    /// Which of the lanes.
+    pub at: usize,
+    pub unreachable: Option<String>,
+    pub end: Option<LaneEnd>,
+}
+
+/// The lanes as they end, the first first: a target that hangs keeps none waiting.
+pub(super) fn end_lanes(
+    lanes: Vec<Lane>,
+) -> FuturesUnordered<impl Future<Output = EndedLane> + Send> {
+    let ended = |(at, lane): (usize, Lane)| async move {
+        let end = match lane.task {
             Some(task) => task.await.ok(),
             None => None,
+        };
+        EndedLane {
+            at,
+            unreachable: lane.unreachable,
+            end,
         }
-    });
-    futures::future::join_all(ends).await
+    };
+    lanes.into_iter().enumerate().map(ended).collect()
 }

@@ -1,13 +1,14 @@
 //! One push: see the module above for its order.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures::StreamExt as _;
 use tokio::runtime::Runtime;
 
-use super::lanes::{Lane, end_lanes, start_lanes};
+use super::lanes::{EndedLane, end_lanes, start_lanes};
 use super::publish::publish_pending;
 use super::reconcile::reconcile;
 use super::stock::{adopt_spooled_manifests, record_shipped, take_stock, tidy_spool};
@@ -172,15 +173,21 @@ pub fn push(
         Ok(packed) => packed,
         Err(error) => {
             // What was sealed is safe to keep on the targets; let the lanes end in order.
-            let _ = runtime.block_on(end_lanes(lanes));
+            runtime.block_on(end_lanes(lanes).for_each(async |_| {}));
             return Err(error.into());
         }
     };
-    let mut reports = Vec::new();
-    for (lane, survey) in lanes.into_iter().zip(&surveys) {
+    let mut finished = BTreeMap::new();
+    let mut ended = end_lanes(lanes);
+    while let Some(lane) = runtime.block_on(ended.next()) {
+        let (at, survey) = (lane.at, &surveys[lane.at]);
         let report = finish_target(&runtime, state, request, survey, lane, &packed, &reporter)?;
-        reports.push(report.0);
-        reconciled.warnings.extend(report.1);
+        finished.insert(at, report);
+    }
+    let mut reports = Vec::new();
+    for (report, warnings) in finished.into_values() {
+        reports.push(report);
+        reconciled.warnings.extend(warnings);
     }
     tidy_spool(state, request.targets)?;
     Ok(PushReport {
@@ -211,13 +218,13 @@ fn warn_of_clock(
     }
 }
 
-/// Waits for a target's uploads and publishes on it what it lacks, oldest first.
+/// After a target's uploads: publishes on it what it lacks, oldest first.
 fn finish_target(
     runtime: &Runtime,
     state: &mut State,
     request: &PushRequest<'_>,
     survey: &Survey,
-    lane: Lane,
+    lane: EndedLane,
     packed: &Packed,
     reporter: &Arc<dyn Reporter>,
 ) -> Result<(TargetReport, Vec<String>), AgentError> {
@@ -232,9 +239,8 @@ fn finish_target(
         report.state = TargetState::Behind(cause);
         return Ok((report, Vec::new()));
     }
-    let end = runtime.block_on(end_lanes(vec![lane])).pop().flatten();
     let mut shipped = Vec::new();
-    let mut failure = match end {
+    let mut failure = match lane.end {
         Some(end) => {
             shipped = end.shipped;
             end.result.err().map(|error| with_causes(&error))

@@ -20,7 +20,7 @@ use super::meta::{self, Names};
 use super::parts::Item;
 use super::store::{Store, uses};
 use super::{PackError, PackProgress, Scratch, scratch_error};
-use crate::index::{DatabaseRecord, Entry, EntryType, Skipped};
+use crate::index::{DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, parent_path};
 use crate::manifest::Totals;
 use crate::snapshot::Snapshot;
 use crate::sqlite;
@@ -57,6 +57,7 @@ pub struct FilePacker<'p, 'a> {
     /// Databases of live trees that were taken; their journals are in them.
     taken: BTreeSet<Vec<u8>>,
     names: Names,
+    open_dirs: OpenDirs,
     buffer: Vec<u8>,
 }
 
@@ -102,6 +103,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             links: HashMap::new(),
             taken: BTreeSet::new(),
             names: Names::default(),
+            open_dirs: OpenDirs::default(),
             buffer: Vec::new(),
         })
     }
@@ -112,7 +114,18 @@ impl<'p, 'a> FilePacker<'p, 'a> {
                 self.skipped.insert(skipped);
                 Ok(())
             }
-            Item::Between(path) => self.emit(&meta::synthetic_dir(path).to_line(), 0, progress, 0),
+            Item::Between(path) => {
+                self.open_dirs.open(path.clone());
+                self.emit(&meta::synthetic_dir(path).to_line(), 0, progress, 0)
+            }
+            // An index with an orphan in it is refused as a whole.
+            Item::Found { path, .. } if !self.has_parent(&path) => {
+                self.skip(
+                    &path,
+                    "what it lies in was no directory when it was looked at",
+                );
+                Ok(())
+            }
             Item::Found {
                 path,
                 abs,
@@ -176,14 +189,36 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         meta: &Metadata,
         progress: &PackProgress,
     ) -> Result<(), PackError> {
+        let Some((entry, _)) = self.describe(path, abs, meta) else {
+            return Ok(());
+        };
+        if entry.kind == EntryType::Dir {
+            self.open_dirs.open(entry.path.clone());
+        }
+        self.emit(&entry.to_line(), 0, progress, 0)
+    }
+
+    /// The entry without content, and whether it is whole otherwise. `None`: there is none, and it was
+    /// told why.
+    fn describe(&mut self, path: Vec<u8>, abs: &Path, meta: &Metadata) -> Option<(Entry, bool)> {
         match meta::entry(path.clone(), abs, meta, &self.names) {
-            Ok(Some(entry)) => self.emit(&entry.to_line(), 0, progress, 0),
-            Ok(None) => Ok(()),
+            Ok(described) => {
+                let (entry, unread) = described?;
+                if let Some(error) = &unread {
+                    let reason = format!("stored without its extended attributes: {error}");
+                    self.skip(&path, reason);
+                }
+                Some((entry, unread.is_none()))
+            }
             Err(error) => {
                 self.skip(&path, read_reason(&error));
-                Ok(())
+                None
             }
         }
+    }
+
+    fn has_parent(&mut self, path: &[u8]) -> bool {
+        parent_path(path).is_none_or(|parent| self.open_dirs.hold(path, parent))
     }
 
     fn pack_file(
@@ -209,17 +244,13 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         {
             return self.reuse(record, meta, staged, progress);
         }
-        let mut entry = match meta::entry(path.clone(), abs, meta, &self.names) {
-            Ok(Some(entry)) => entry,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                self.skip(&path, read_reason(&error));
-                return Ok(());
-            }
-        };
-        let Some(reading) = self.read_stable(&mut entry, abs, record.as_ref(), staged)? else {
+        let Some((mut entry, is_whole)) = self.describe(path, abs, meta) else {
             return Ok(());
         };
+        let Some(mut reading) = self.read_stable(&mut entry, abs, record.as_ref(), staged)? else {
+            return Ok(());
+        };
+        reading.uncacheable |= !is_whole;
         self.write_file(entry, reading, meta, progress)
     }
 
@@ -231,18 +262,12 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         first: Vec<u8>,
         progress: &PackProgress,
     ) -> Result<(), PackError> {
-        match meta::entry(path.clone(), abs, meta, &self.names) {
-            Ok(Some(mut entry)) => {
-                entry.kind = EntryType::Hardlink;
-                entry.target = Some(first);
-                self.emit(&entry.to_line(), 0, progress, 0)
-            }
-            Ok(None) => Ok(()),
-            Err(error) => {
-                self.skip(&path, read_reason(&error));
-                Ok(())
-            }
-        }
+        let Some((mut entry, _)) = self.describe(path, abs, meta) else {
+            return Ok(());
+        };
+        entry.kind = EntryType::Hardlink;
+        entry.target = Some(first);
+        self.emit(&entry.to_line(), 0, progress, 0)
     }
 
     /// The same stat as at the last snapshot, and its content where it may still be used.

@@ -38,13 +38,14 @@ impl Names {
     }
 }
 
-/// The entry of `abs` at `path`, without content. `None` for a socket, which holds no data.
+/// The entry of `abs` at `path`, without content, and why its attributes could not be read, if so.
+/// `None` for a socket, which holds no data.
 pub fn entry(
     path: Vec<u8>,
     abs: &Path,
     meta: &Metadata,
     names: &Names,
-) -> io::Result<Option<Entry>> {
+) -> io::Result<Option<(Entry, Option<io::Error>)>> {
     let kind = meta.file_type();
     let kind = if kind.is_file() {
         EntryType::File
@@ -67,7 +68,16 @@ pub fn entry(
     };
     let device = matches!(kind, EntryType::Chardev | EntryType::Blockdev);
     let rdev = meta.rdev();
-    Ok(Some(Entry {
+    let (xattrs, unread) = match xattrs(abs) {
+        Ok(xattrs) => (xattrs, None),
+        // A directory keeps its place: what is in it may be there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && kind == EntryType::Dir => {
+            (BTreeMap::new(), None)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+        Err(error) => (BTreeMap::new(), Some(error)),
+    };
+    let entry = Entry {
         path,
         kind,
         mode: meta.mode() & 0o7777,
@@ -79,14 +89,15 @@ pub fn entry(
             .mtime()
             .saturating_mul(1_000_000_000)
             .saturating_add(meta.mtime_nsec()),
-        xattrs: xattrs(abs)?,
+        xattrs,
         size: 0,
         blake3: None,
         extents: Vec::new(),
         target,
         rdev: device.then(|| (rustix::fs::major(rdev), rustix::fs::minor(rdev))),
         torn: false,
-    }))
+    };
+    Ok(Some((entry, unread)))
 }
 
 /// Extended attributes, of a symlink its own. A file system that has none gives none.

@@ -342,3 +342,68 @@ fn a_catalog_that_turns_out_damaged_on_the_way_is_replaced_by_the_next_run() {
     assert_eq!(describe(&out.join("data")), describe(&host.data()));
     host.backup();
 }
+
+/// An S3 server that lists nothing and never answers a put; gives its address.
+fn server_that_hangs_on_puts() -> std::net::SocketAddr {
+    use std::io::{Read as _, Write as _};
+    const EMPTY: &str = "<?xml version=\"1.0\"?><ListBucketResult><Name>b</Name><KeyCount>0</KeyCount>\
+                         <MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated></ListBucketResult>";
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut request = Vec::new();
+                let mut buffer = [0; 4096];
+                while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                    match stream.read(&mut buffer) {
+                        Ok(count) if count > 0 => request.extend(&buffer[..count]),
+                        _ => return,
+                    }
+                }
+                if !request.starts_with(b"GET") {
+                    std::thread::sleep(std::time::Duration::from_secs(600));
+                }
+                let length = EMPTY.len();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+                );
+                let _ = stream.write_all(format!("{head}{EMPTY}").as_bytes());
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_target_that_hangs_keeps_no_other_waiting() {
+    let host = Host::new();
+    let address = server_that_hangs_on_puts();
+    let hanging = format!(
+        "[[target]]\nname = \"s3\"\nurl = \"s3://b/p\"\nendpoint = \"http://{address}\"\ntimeout = \"2s\"\n\n[[target]]"
+    );
+    host.edit_config("[[target]]", &hanging);
+    fill(&host, 1);
+    let mut backup = host
+        .command(&["backup"])
+        .env("AWS_ACCESS_KEY_ID", "a")
+        .env("AWS_SECRET_ACCESS_KEY", "b")
+        .env("AWS_REGION", "r")
+        .spawn()
+        .unwrap();
+    // It has its manifest while the other one's uploads still wait for an answer.
+    let start = std::time::Instant::now();
+    let manifests = host.folder().join("manifests");
+    while !manifests.exists() || files(&manifests).len() < 2 {
+        assert!(backup.try_wait().unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let published = start.elapsed();
+    assert_eq!(backup.wait().unwrap().code(), Some(3));
+    assert!(published < start.elapsed() / 2, "{published:?}");
+    assert_eq!(
+        restore_from(&host, "repo", "latest", "out"),
+        describe(&host.data())
+    );
+}
