@@ -94,7 +94,8 @@ def choose(good, refused, wanted):
     for sequence, stamp, core in chosen.known:
         if sequence not in sequences:
             say(f"warning: snapshot {stamp} (sequence {sequence}) is known to {chosen.stamp}, but missing here")
-        need(sequence < chosen.sequence and (core in cores or sequence not in sequences),
+        siblings = {other for number, _, other in chosen.known if number == sequence}  # targets may differ in one
+        need(sequence < chosen.sequence and (siblings & cores or sequence not in sequences),
              f"snapshot {chosen.stamp} does not follow from the one of sequence {sequence} that is here")
     return chosen
 

@@ -38,7 +38,7 @@ struct Cli {
     /// Print data as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// No progress, no notes; errors and warnings only
+    /// No progress, no notes, no summary of a backup; errors and warnings only
     #[arg(long, short, global = true)]
     quiet: bool,
     #[command(subcommand)]
@@ -134,14 +134,16 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Told to end (Ctrl-C, SIGTERM, SIGHUP), the process first runs what an `after` demands. Everything else
-/// may be left as it is: the next run clears up and goes on.
+/// Told to end (Ctrl-C, SIGTERM, SIGHUP), the process first does what it owes. Everything else may be
+/// left as it is: what is complete stays, the next run clears up.
 fn on_interrupt() {
-    let handler = || {
-        for line in crate::producer::run_owed() {
+    let terminal = terminal::remember();
+    let handler = move || {
+        terminal::restore(&terminal);
+        for line in crate::interrupt::settle_all() {
             eprintln!("sealift: {line}");
         }
-        eprintln!("sealift: interrupted; nothing is lost, the next run goes on from here");
+        eprintln!("sealift: interrupted; nothing that was complete is lost");
         std::process::exit(1);
     };
     if let Err(error) = ctrlc::set_handler(handler) {

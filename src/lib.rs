@@ -9,6 +9,7 @@ pub mod error;
 pub mod fs;
 pub mod ids;
 pub mod index;
+pub mod interrupt;
 pub mod manifest;
 pub mod packer;
 pub mod producer;

@@ -12,7 +12,6 @@ mod command;
 mod copy;
 mod local;
 mod metadata;
-mod owed;
 mod previous;
 mod record;
 mod source;
@@ -37,7 +36,6 @@ use metadata::Document;
 use source::{SourceEntry, Taken, Taking};
 
 pub use local::{LocalSnapshot, from_dir, list};
-pub use owed::run_owed;
 pub use validate::{Validation, validate};
 
 #[derive(Debug, thiserror::Error)]

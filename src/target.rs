@@ -211,6 +211,12 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
+    #[error(
+        "there is no folder {}: is the disk mounted? If it is new, or was emptied on purpose, make it: mkdir -p {}",
+        .0.display(),
+        .0.display()
+    )]
+    Absent(PathBuf),
     #[error("no credentials for {target}: {reason}")]
     Credentials { target: String, reason: String },
     #[error("cannot read {path}")]
@@ -243,6 +249,22 @@ pub fn open_or_unavailable(spec: &TargetSpec) -> Result<Arc<dyn Target>, OpenErr
         Err(error) => Ok(Arc::new(unavailable::Unavailable::new(spec.label(), error))),
         opened => opened,
     }
+}
+
+/// [`open_or_unavailable`] for pushing: a folder must be there, for one that is made anew may be the place
+/// where a disk is not mounted. `below` is a folder that must be in it, if it ever held something.
+pub fn open_existing(spec: &TargetSpec, below: Option<&str>) -> Result<Arc<dyn Target>, OpenError> {
+    if let Address::Folder(path) = Address::parse(&spec.url)? {
+        let needed = below.map_or_else(|| path.clone(), |below| path.join(below));
+        if !needed.is_dir() {
+            let reason = OpenError::Absent(needed);
+            return Ok(Arc::new(unavailable::Unavailable::new(
+                spec.label(),
+                reason,
+            )));
+        }
+    }
+    open_or_unavailable(spec)
 }
 
 /// [`open`] with an environment of one's own.

@@ -135,7 +135,12 @@ pub fn push(
         reconciled.notes.push(text);
     }
     warn_of_clock(request, &reconciled.lineage.known, &mut reconciled.warnings);
-    let usable = take_stock(state, &surveys, request.recipients.texts())?;
+    let usable = take_stock(
+        state,
+        &surveys,
+        request.recipients.texts(),
+        &mut reconciled.warnings,
+    )?;
     let mut lanes = start_lanes(&runtime, state, &surveys, &reporter)?;
     reporter.stage("packing");
     let pack_request = PackRequest {

@@ -19,6 +19,7 @@ use crate::packer::Lineage;
 
 /// Core hashes of heads of other machines that `adopt` accepted, separated by spaces.
 const ADOPTED: &str = "adopted";
+const HIGHEST: &str = "highest sequence";
 
 /// The lineage of the next snapshot, and what its owner should hear.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub fn reconcile(
         notes: Vec::new(),
         warnings: Vec::new(),
     };
+    let remembered = remember_highest(state)?;
     forget_what_targets_lost(state, surveys, &mut result)?;
     take_in_foreign(state, host, &machine, surveys, &mut result)?;
     report_findings(surveys, &mut result);
@@ -56,11 +58,28 @@ pub fn reconcile(
         .collect();
     known.sort();
     let head = known.last().map_or(0, |known| known.sequence);
-    result.lineage.sequence = head + 1;
+    result.lineage.sequence = head.max(remembered) + 1;
     let heads = known.iter().filter(|known| known.sequence == head);
     result.lineage.parents = heads.map(|known| known.core).collect();
     result.lineage.known = known;
     Ok(result)
+}
+
+/// The highest sequence this catalog ever knew: it is not used again, even if every target was emptied, for
+/// somebody may remember it.
+fn remember_highest(state: &State) -> Result<u64, AgentError> {
+    let text = state.catalog.meta(HIGHEST)?;
+    let remembered: u64 = text.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let known = state.catalog.snapshots()?;
+    let highest = known
+        .iter()
+        .map(|row| row.known.sequence)
+        .max()
+        .unwrap_or(0);
+    if highest > remembered {
+        state.catalog.set_meta(HIGHEST, &highest.to_string())?;
+    }
+    Ok(highest.max(remembered))
 }
 
 /// Snapshots of others (or of a past that this catalog does not remember), by core hash.

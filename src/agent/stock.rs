@@ -41,6 +41,7 @@ pub(super) fn take_stock(
     state: &mut State,
     surveys: &[Survey],
     recipients: &[String],
+    warnings: &mut Vec<String>,
 ) -> Result<Vec<CatalogArchive>, AgentError> {
     let archives = state.catalog.archives()?;
     let mut on_all: Option<HashSet<i64>> = None;
@@ -51,7 +52,16 @@ pub(super) fn take_stock(
                 let complete =
                     |a: &&CatalogArchive| seen.archives.get(&a.row.blake3) == Some(&a.row.bytes);
                 let placed: HashSet<i64> = archives.iter().filter(complete).map(|a| a.n).collect();
-                if placed != state.catalog.placed_on(&survey.name)? {
+                let before = state.catalog.placed_on(&survey.name)?;
+                let gone = before.difference(&placed).count();
+                if gone > 0 {
+                    warnings.push(format!(
+                        "{} lost {gone} of the archives it had (deleted, or cut short): what today's snapshot \
+                         needs is stored again; older ones cannot be restored in full from there",
+                        survey.folder.target.label()
+                    ));
+                }
+                if placed != before {
                     state
                         .catalog
                         .set_placements(&survey.name, placed.iter().copied())?;

@@ -18,7 +18,7 @@ use crate::ids::ObjectKey;
 use crate::manifest::signature::Signer;
 use crate::packer::seal::Recipients;
 use crate::packer::{PackOptions, PackProgress};
-use crate::producer::{self, ProduceRequest};
+use crate::producer::{self, ProduceError, ProduceRequest};
 use crate::snapshot::Snapshot;
 use crate::{clock, fs};
 
@@ -65,11 +65,19 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
 }
 
 fn produce_and_push(pusher: &mut Pusher<'_>, args: &BackupArgs) -> Result<PushReport, Failure> {
-    let produced = producer::produce(pusher.config, &args.request())?;
+    let produced = producer::produce(pusher.config, &args.request()).map_err(not_produced)?;
     for note in &produced.notes {
         pusher.context.note(note);
     }
     pusher.push(&produced.snapshot)
+}
+
+/// What the command line or the configuration asks for in vain is no failed backup.
+pub fn not_produced(error: ProduceError) -> Failure {
+    match error {
+        ProduceError::UnknownInclude { .. } | ProduceError::NoSources => Failure::usage(error),
+        error => Failure::from(error),
+    }
 }
 
 pub fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failure> {
@@ -131,15 +139,16 @@ impl<'a> Pusher<'a> {
             })?),
             None => None,
         };
-        let targets = config
-            .targets
-            .iter()
-            .map(remote::open_target)
-            .collect::<Result<Vec<_>, _>>()?;
+        let state = State::open(&config.state)?;
+        let mut targets = Vec::new();
+        for target in &config.targets {
+            let has_published = state.catalog.last_publication(&target.name)?.is_some();
+            targets.push(remote::open_for_push(target, &config.host, has_published)?);
+        }
         Ok(Self {
             context,
             config,
-            state: State::open(&config.state)?,
+            state,
             recipients,
             signer,
             next_signer: next_signer.map(|text| text.trim().to_owned()),
@@ -261,6 +270,9 @@ fn print_report(context: &Context, report: &PushReport, started: Instant) -> Res
     }
     if context.json {
         return Ok(output::print_json(&report_json(report))?);
+    }
+    if context.quiet {
+        return Ok(());
     }
     let totals = &report.totals;
     output::print_line(format_args!(

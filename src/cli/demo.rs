@@ -191,7 +191,9 @@ impl Story {
     /// Leaves the scratch folder's own path out of what is shown.
     fn shorten(&self, text: &str) -> String {
         let dir = self.dir.display().to_string();
-        text.replace(&format!("{dir}/"), "").replace(&dir, ".")
+        text.replace(&format!("file://{dir}/"), "")
+            .replace(&format!("{dir}/"), "")
+            .replace(&dir, ".")
     }
 
     /// Everything the server has of Sealift, tried on an archive that it made.

@@ -271,7 +271,7 @@ fn probe_all(config: &Config) -> Result<Vec<(String, Option<String>)>, Failure> 
     let runtime = remote::runtime()?;
     let mut probes = Vec::new();
     for target in &config.targets {
-        let problem = match remote::open_target(target) {
+        let problem = match remote::make_target(target) {
             Err(failure) => Some(failure.to_string()),
             Ok(named) => {
                 let folder = HostFolder::new(named.target, config.host.clone());
@@ -352,7 +352,13 @@ fn print(
     let explicit = context.config.as_ref().map_or(String::new(), |path| {
         format!("--config {} ", path.display())
     });
-    context.note(format_args!("next: sealift {explicit}backup"));
+    let ready = probes.iter().all(|(_, problem)| problem.is_none());
+    context.note(match ready {
+        true => format!("next: sealift {explicit}backup"),
+        false => {
+            format!("next: see to the targets that want attention, then sealift {explicit}backup")
+        }
+    });
     Ok(())
 }
 

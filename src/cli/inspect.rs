@@ -309,7 +309,7 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
             .map(|found| {
                 json!({
                     "path": String::from_utf8_lossy(&found.rel), "size": found.meta.len(),
-                    "mode": found.meta.permissions().mode() & 0o7777, "mtime": found.meta.mtime(),
+                    "mode": found.meta.permissions().mode() & 0o7777, "mtime": found.meta.mtime() * 1_000_000_000 + found.meta.mtime_nsec(),
                 })
             })
             .collect();

@@ -12,7 +12,7 @@ use crate::ids::HostName;
 use crate::manifest::chain::Chain;
 use crate::manifest::signature::{AllowedSigner, Signer, Trust};
 use crate::repository::{self, HostFolder};
-use crate::target::{self, TargetSpec};
+use crate::target::{self, Target, TargetSpec};
 
 const DEFAULT_CONCURRENCY: usize = 4;
 
@@ -196,8 +196,8 @@ pub fn own_trust(config: &Config) -> Result<Trust, Failure> {
     Ok(Trust::AllowedSigners(signers))
 }
 
-pub fn open_target(config: &TargetConfig) -> Result<NamedTarget, Failure> {
-    let spec = TargetSpec {
+fn spec(config: &TargetConfig) -> TargetSpec {
+    TargetSpec {
         name: config.name.clone(),
         url: config.url.clone(),
         endpoint: config.endpoint.clone(),
@@ -205,12 +205,39 @@ pub fn open_target(config: &TargetConfig) -> Result<NamedTarget, Failure> {
         path_style: config.path_style.then_some(true),
         timeout_seconds: config.timeout.map(|timeout| timeout.as_secs()),
         ..TargetSpec::default()
-    };
-    Ok(NamedTarget {
+    }
+}
+
+fn named(config: &TargetConfig, target: Arc<dyn Target>) -> NamedTarget {
+    NamedTarget {
         name: config.name.clone(),
-        target: target::open_or_unavailable(&spec).map_err(Failure::usage)?,
-        concurrency: spec.concurrency.unwrap_or(DEFAULT_CONCURRENCY),
-    })
+        target,
+        concurrency: DEFAULT_CONCURRENCY,
+    }
+}
+
+/// Opens a target to look at it.
+pub fn open_target(config: &TargetConfig) -> Result<NamedTarget, Failure> {
+    let target = target::open_existing(&spec(config), None).map_err(Failure::usage)?;
+    Ok(named(config, target))
+}
+
+/// Opens a target to push to it. A folder that held this host's snapshots must hold its folder still: an
+/// empty one is where a disk is not mounted.
+pub fn open_for_push(
+    config: &TargetConfig,
+    host: &HostName,
+    has_published: bool,
+) -> Result<NamedTarget, Failure> {
+    let below = has_published.then_some(host.as_str());
+    let target = target::open_existing(&spec(config), below).map_err(Failure::usage)?;
+    Ok(named(config, target))
+}
+
+/// Opens a target for the first time, making its folder.
+pub fn make_target(config: &TargetConfig) -> Result<NamedTarget, Failure> {
+    let target = target::open_or_unavailable(&spec(config)).map_err(Failure::usage)?;
+    Ok(named(config, target))
 }
 
 /// A small runtime for the commands that only read.

@@ -14,8 +14,11 @@ use super::output::{self, count, size};
 use super::remote::{self, RemoteArgs};
 use super::terminal::RestoreDisplay;
 use super::{Context, inspect};
+use crate::error::with_causes;
 use crate::restore::open::Identities;
-use crate::restore::{self, RestorePlan, RestoreReport, RestoreRequest};
+use crate::restore::{
+    self, ExtractError, RestoreError, RestorePlan, RestoreReport, RestoreRequest,
+};
 
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
@@ -63,7 +66,7 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
         let remote = args.remote.open(context).await?;
         let plan = restore::plan(&remote.folder, &request, identities, &remote.trust)
             .await
-            .map_err(|error| Failure::from(error).hint(NEXT_STEP))?;
+            .map_err(failed)?;
         announce(context, &plan);
         if args.dry_run {
             return print_plan(context, &plan);
@@ -71,9 +74,28 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
         let display = RestoreDisplay::start(context.quiet || context.json);
         let done = restore::execute(plan, display.clone()).await;
         display.finish();
-        let report = done.map_err(|error| Failure::from(error).hint(NEXT_STEP))?;
+        let report = done.map_err(failed)?;
         print_report(context, &report, started)
     })
+}
+
+/// The error with the next step, where it is another one than the error itself names.
+fn failed(error: RestoreError) -> Failure {
+    let wrong_key = "see which recipients the snapshot was sealed to (`sealift list --json`), and try your other identity";
+    let is_wrong_key = with_causes(&error).contains("none of the identities opens it");
+    let hint = match &error {
+        _ if is_wrong_key => Some(wrong_key),
+        RestoreError::Incomplete { .. }
+        | RestoreError::Index { .. }
+        | RestoreError::IndexContent { .. } => Some(NEXT_STEP),
+        RestoreError::Extract(ExtractError::Databases(_)) => Some(NEXT_STEP),
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }
 
 const NEXT_STEP: &str = "nothing was changed; try another target or an older snapshot (`sealift list` shows them), or \

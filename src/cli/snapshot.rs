@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Context;
-use super::backup::{BackupArgs, local_snapshot};
+use super::backup::{BackupArgs, local_snapshot, not_produced};
 use super::failure::{Failure, Outcome};
 use super::output;
 use crate::agent::State;
@@ -31,7 +31,7 @@ pub struct ValidateArgs {
 pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let _state = State::open(&config.state)?;
-    let produced = producer::produce(&config, &args.produce.request())?;
+    let produced = producer::produce(&config, &args.produce.request()).map_err(not_produced)?;
     for note in &produced.notes {
         context.note(note);
     }

@@ -118,10 +118,8 @@ fn remembered(
         }
     }
     if health.behind > 0 {
-        let text = format!(
-            "{} snapshots behind; the next backup ships them",
-            health.behind
-        );
+        let snapshots = output::count(health.behind as u64, "snapshot");
+        let text = format!("{snapshots} behind; the next backup ships them");
         health.problems.push(text);
     }
     if let Some((stamp, _)) = catalog.last_publication(&target.name)? {

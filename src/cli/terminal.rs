@@ -46,6 +46,19 @@ pub fn confirm(question: &str) -> io::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "yes"))
 }
 
+/// How the terminal is set: a question for a passphrase switches its echo off.
+pub fn remember() -> Option<rustix::termios::Termios> {
+    rustix::termios::tcgetattr(io::stdin()).ok()
+}
+
+/// Sets the terminal as it was.
+pub fn restore(settings: &Option<rustix::termios::Termios>) {
+    if let Some(settings) = settings {
+        let now = rustix::termios::OptionalActions::Now;
+        let _ = rustix::termios::tcsetattr(io::stdin(), now, settings);
+    }
+}
+
 fn bar(quiet: bool) -> ProgressBar {
     if quiet || !io::stderr().is_terminal() {
         return ProgressBar::hidden();

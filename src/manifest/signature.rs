@@ -171,6 +171,9 @@ impl AllowedSigner {
     }
 }
 
+/// Of a SHA-256 in base64, without padding.
+const FINGERPRINT_DIGITS: usize = 43;
+
 /// Whose manifests are believed.
 #[derive(Debug, Clone)]
 pub enum Trust {
@@ -185,8 +188,13 @@ impl Trust {
     /// What `--signer` takes: `SHA256:…`, a public key line, or the path of an `allowed_signers`
     /// file (a lone public key file will do).
     pub fn parse(text: &str) -> Result<Self, SignatureError> {
-        if text.starts_with("SHA256:") {
-            return Ok(Self::Fingerprint(text.trim_end_matches('=').to_owned()));
+        if let Some(digest) = text.strip_prefix("SHA256:") {
+            let digest = digest.trim_end_matches('=');
+            let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
+            return match digest.len() == FINGERPRINT_DIGITS && digest.chars().all(is_base64) {
+                true => Ok(Self::Fingerprint(format!("SHA256:{digest}"))),
+                false => Err(SignatureError::NotATrust(text.to_owned())),
+            };
         }
         if let Ok(key) = PublicKey::from_openssh(text) {
             return Ok(Self::Key(key));

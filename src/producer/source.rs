@@ -7,6 +7,7 @@ use std::fs::{self, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +15,12 @@ use super::SourceError;
 use super::copy::{copy_metadata, set_owner};
 use super::record::{self, Look, Record};
 use super::stage::{self, ATTEMPTS, Failure, Job, Outcome, PAUSE, plain};
-use super::{claim, command, owed, previous, validate};
-use crate::config::{Check, Config, Source, SourceKind, TreeSource};
+use super::{claim, command, previous, validate};
+use crate::config::{Check, CommandLine, Config, Source, SourceKind, TreeSource};
+use crate::error::with_causes;
 use crate::ids::Stamp;
 use crate::index::Skipped;
+use crate::interrupt::Duty;
 use crate::snapshot::Part;
 use crate::sqlite;
 use crate::walk::Filter;
@@ -117,6 +120,21 @@ impl Taken {
     }
 }
 
+/// Lets `line` run even if this process is told to end between `before` and `after`.
+fn owe(line: &CommandLine, environment: &[(&str, &str)], timeout: Duration) -> Duty {
+    let line = line.clone();
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let environment: Vec<(String, String)> = environment.iter().map(owned).collect();
+    Duty::owe(move || {
+        let borrowed = environment.iter().map(|(name, value)| (&**name, &**value));
+        let environment: Vec<(&str, &str)> = borrowed.collect();
+        match command::run(&line, None, &environment, timeout) {
+            Ok(()) => format!("ran `{line}`, as `after` demands"),
+            Err(error) => with_causes(&error),
+        }
+    })
+}
+
 /// What all sources of a snapshot share.
 pub(super) struct Taking<'a> {
     pub config: &'a Config,
@@ -138,12 +156,12 @@ impl Taking<'_> {
             ("SEALIFT_SNAPSHOT", &*dir),
         ];
         let run = |line| command::run(line, None, &environment, source.timeout);
-        let owe = |line| (line, owed::owe(line, &environment, source.timeout));
+        let owe = |line: &CommandLine| (line.clone(), owe(line, &environment, source.timeout));
         let owed = source.after.as_ref().map(owe);
         let before = source.before.as_ref().map_or(Ok(()), run);
         let taken = before.and_then(|()| self.copy(source, &environment));
         let after = match owed {
-            Some((line, number)) if owed::settle(number) => run(line),
+            Some((line, duty)) if duty.take() => run(&line),
             _ => Ok(()),
         };
         match (taken, after) {

@@ -498,3 +498,54 @@ fn tiny_files_are_stored_once() {
         assert!(stored < 16_000, "{stored}");
     }
 }
+
+/// What a restore decrypted so far does not stay behind when it is told to end.
+#[test]
+fn a_terminated_restore_leaves_nothing_decrypted() {
+    let host = Host::new();
+    fs::write(host.data().join("big"), noise(1, 120_000_000)).unwrap();
+    host.backup();
+    let mut running = host
+        .command(&[
+            "restore",
+            "--from",
+            "repo",
+            "--accept-signer",
+            "--identity",
+            "key.txt",
+            "--to",
+            "out",
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let partial = || {
+        let names = fs::read_dir(host.temp.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name());
+        names
+            .filter(|name| name.to_string_lossy().contains("sealift-partial"))
+            .count()
+    };
+    while partial() == 0 && running.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let pid = running.id().to_string();
+    let _ = Command::new("kill")
+        .args(["-TERM", &pid])
+        .stderr(Stdio::null())
+        .status();
+    let status = running.wait().unwrap();
+    assert_eq!(partial(), 0);
+    // It may have been quicker than the signal.
+    assert_eq!(host.path("out").exists(), status.success());
+}
+
+#[test]
+fn a_quiet_backup_that_is_complete_says_nothing() {
+    let host = Host::new();
+    fs::write(host.data().join("a"), b"a").unwrap();
+    let (out, err) = host.exits(&["--quiet", "backup"], 0);
+    assert_eq!((out.as_str(), err.as_str()), ("", ""));
+}

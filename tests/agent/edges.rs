@@ -12,6 +12,7 @@ use crate::tree::{describe, noise};
 fn host_with_two_targets() -> Host {
     let host = Host::new();
     let second = host.path("repo-b").display().to_string();
+    fs::create_dir(&second).unwrap();
     let config = format!(
         "{}\n[[target]]\nname = \"b\"\nurl = \"file://{second}\"\n",
         host.config()
@@ -106,6 +107,7 @@ fn status_expects_of_a_target_only_what_it_can_still_get() {
     let (out, _) = host.exits(&["status"], 0);
     assert!(out.contains("): ok"), "{out}");
     let second = host.path("repo-b").display().to_string();
+    fs::create_dir(&second).unwrap();
     let config = format!(
         "{}\n[[target]]\nname = \"b\"\nurl = \"file://{second}\"\n",
         host.config()
@@ -119,7 +121,7 @@ fn status_expects_of_a_target_only_what_it_can_still_get() {
         fill(&host, 4);
         host.json_exits(&["backup"], &[3]);
         let (out, _) = host.exits(&["status", "--offline"], 3);
-        assert!(out.contains("1 snapshots behind"), "{out}");
+        assert!(out.contains("1 snapshot behind"), "{out}");
     }
     host.backup();
     host.exits(&["status"], 0);

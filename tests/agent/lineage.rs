@@ -257,11 +257,27 @@ fn an_emptied_target_gets_everything_again_and_its_owner_is_told() {
     let host = Host::new();
     fill_and_back_up(&host, 1);
     fs::remove_dir_all(host.path("repo")).unwrap();
+    // It may as well be a disk that is not mounted: nothing is written where it should be.
+    for made in ["repo", "repo/dalidou"] {
+        let (_, err) = host.exits(&["backup"], 1);
+        assert!(!host.folder().exists());
+        assert!(err.contains("no target has it"), "{err}");
+        let (out, _) = host.exits(&["status"], 3);
+        assert!(
+            out.contains("there is no folder") || made == "repo/dalidou",
+            "{out}"
+        );
+        fs::create_dir(host.path(made)).unwrap();
+    }
     let report = host.json_exits(&["backup"], &[3]);
     assert!(
         report["warnings"].to_string().contains("no longer has"),
         "{report}"
     );
+    // The two that were packed meanwhile waited in the spool; no sequence is used twice.
+    assert_eq!(report["sequence"], 4);
+    // What those two leaned on is lost with the target, so they are given up; the next one knows it.
+    host.json_exits(&["backup"], &[0, 3]);
     assert_restores(&host, "latest", &describe(&host.data()));
     host.backup();
 }
@@ -274,7 +290,15 @@ fn a_lost_archive_is_stored_again() {
     for archive in crate::host::files(&host.folder().join("archives")) {
         fs::remove_file(archive).unwrap();
     }
-    host.json_exits(&["backup"], &[0, 3]);
+    let report = host.json_exits(&["backup"], &[3]);
+    assert!(
+        report["warnings"]
+            .to_string()
+            .contains("lost 4 of the archives"),
+        "{report}"
+    );
+    // Told once.
+    host.backup();
     let out = host.restore("latest", "out");
     assert_eq!(describe(&out.join("data")), describe(&host.data()));
 }

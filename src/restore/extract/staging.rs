@@ -13,11 +13,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{self as sys, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 
 use super::destination::{Destination, Place};
 use crate::ids::{Stamp, hex, unhex};
+use crate::interrupt::Duty;
 
 const MARK: &str = "sealift-partial-";
 /// Of the destination's name in the staging directory's: the whole must stay under 255 bytes.
@@ -52,6 +54,8 @@ pub(super) struct Staging {
     /// What `mkdir` would have given without our caution.
     mode: u32,
     placed: bool,
+    /// Removes it if this process is told to end: what is in it is decrypted.
+    removal: Duty,
 }
 
 impl Staging {
@@ -77,6 +81,7 @@ impl Staging {
             // Another restore may have taken it for a dead one's before we had the lock.
             if fs::symlink_metadata(&path).is_ok_and(|now| now.ino() == made.ino()) {
                 return Ok(Self {
+                    removal: owe_removal(&path),
                     path,
                     dir,
                     destination,
@@ -97,6 +102,8 @@ impl Staging {
 
     /// Makes the tree the destination. Gives where the previous one is now, if there was one.
     pub(super) fn place(mut self, stamp: Stamp) -> Result<Option<PathBuf>, StagingError> {
+        // From here on half of it may be in its place already.
+        self.removal.take();
         let aside = match self.destination.place {
             Place::Sibling => self.place_sibling(stamp)?,
             Place::Inside => self.place_inside(stamp)?,
@@ -179,9 +186,27 @@ impl Staging {
     }
 }
 
+fn owe_removal(path: &Path) -> Duty {
+    let path = path.to_path_buf();
+    Duty::owe(move || {
+        // Others go on writing in it until the process ends.
+        let removed = (0..20).any(|_| {
+            remove_tree(&path).is_ok() && !path.exists() || {
+                std::thread::sleep(Duration::from_millis(20));
+                false
+            }
+        });
+        let path = path.display();
+        match removed {
+            true => "removed what was restored so far".to_owned(),
+            false => format!("could not remove {path}, which holds decrypted files: remove it"),
+        }
+    })
+}
+
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.placed {
+        if !self.placed && self.removal.take() {
             let _ = remove_tree(&self.path);
         }
     }
