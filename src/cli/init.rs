@@ -34,6 +34,12 @@ pub struct InitArgs {
     /// NAME=URL. May be given again
     #[arg(long, value_name = "[NAME=]URL")]
     target: Vec<String>,
+    /// The S3 targets' server, where it is not Amazon's
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// The S3 targets' region
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
     /// A directory to back up, read in place; may be given again
     #[arg(long, value_name = "DIR")]
     tree: Vec<PathBuf>,
@@ -150,6 +156,8 @@ fn render(args: &InitArgs, places: &Places) -> Result<String, Failure> {
             (None, None) => None,
         },
         targets: targets(&args.target)?,
+        endpoint: args.endpoint.clone(),
+        region: args.region.clone(),
         trees: args.tree.iter().map(absolute).collect::<Result<_, _>>()?,
         excludes: args.exclude.clone(),
         preset,

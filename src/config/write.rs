@@ -14,6 +14,9 @@ pub struct NewConfig {
     pub snapshots_dir: Option<PathBuf>,
     /// Name and URL.
     pub targets: Vec<(String, String)>,
+    /// Of the S3 targets, where they are not Amazon's.
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
     /// Read in place.
     pub trees: Vec<PathBuf>,
     pub excludes: Vec<String>,
@@ -72,8 +75,14 @@ pub fn render_new(new: &NewConfig) -> String {
         }
     }
     for (name, url) in &new.targets {
+        let is_s3 = url.starts_with("s3://");
         let (name, url) = (quoted(name), quoted(url));
         let _ = writeln!(text, "\n[[target]]\nname = {name}\nurl = {url}");
+        for (key, value) in [("endpoint", &new.endpoint), ("region", &new.region)] {
+            if let (true, Some(value)) = (is_s3, value) {
+                let _ = writeln!(text, "{key} = {}", quoted(value));
+            }
+        }
     }
     text.push_str(
         "\n# Not applied by this version: nothing is deleted, here or on a target.\n[retention]\n\

@@ -81,6 +81,37 @@ fn a_backup_to_s3_restores_on_a_fresh_machine() {
 }
 
 #[test]
+fn init_sets_up_an_s3_target_and_tries_it() {
+    let server = S3Server::start();
+    let host = Host::new();
+    fs::remove_file(host.path("c.toml")).unwrap();
+    let (url, endpoint) = (format!("s3://{BUCKET}/x"), server.endpoint());
+    let recipient = host.recipient.clone();
+    let init = [
+        "init",
+        "--host",
+        "dalidou",
+        "--recipient",
+        &recipient,
+        "--target",
+        &url,
+        "--endpoint",
+        &endpoint,
+        "--region",
+        "eu-central-1",
+        "--tree",
+        "data",
+    ];
+    let output = run(host.command(&init), &server);
+    let (out, err) = texts(&output);
+    assert!(
+        output.status.success() && out.contains("s3: reads and writes"),
+        "{out}{err}"
+    );
+    assert!(run(host.command(&["backup"]), &server).status.success());
+}
+
+#[test]
 fn a_wrong_secret_is_told_without_showing_it() {
     let server = S3Server::start();
     let host = host_with_s3(&server.endpoint(), false);
