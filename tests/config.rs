@@ -295,7 +295,12 @@ fn a_rendered_configuration_is_read_back() {
         signer: "/k/signer \"1\"".into(),
         state: "/k/state".into(),
         snapshots_dir: None,
-        targets: vec![("repo".to_owned(), "file:///repo".to_owned())],
+        targets: vec![
+            ("repo".to_owned(), "file:///repo".to_owned()),
+            ("s3".to_owned(), "s3://bucket/x".to_owned()),
+        ],
+        endpoint: Some("https://s3.example.org".to_owned()),
+        region: Some("eu-central-1".to_owned()),
         trees: vec!["/data".into(), "/other/data".into(), "/".into()],
         excludes: vec!["*.tmp".to_owned()],
         preset: Some(("atocore".to_owned(), "/srv/atocore".into())),
@@ -304,6 +309,12 @@ fn a_rendered_configuration_is_read_back() {
     let text = render_new(&new);
     let config = parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     assert_eq!(config.signer, new.signer);
+    let endpoints = config
+        .targets
+        .iter()
+        .map(|target| target.endpoint.as_deref());
+    let endpoints: Vec<Option<&str>> = endpoints.collect();
+    assert_eq!(endpoints, [None, Some("https://s3.example.org")]);
     let places: Vec<&str> = config.sources.iter().map(|s| s.to.as_str()).collect();
     assert_eq!(places.len(), 6, "{places:?}");
     let in_place = |s: &&Source| matches!(&s.kind, SourceKind::Tree(tree) if !tree.stage);
