@@ -24,7 +24,7 @@ pub use snapshots::SnapshotRow;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    #[error("the catalog {path} failed")]
+    #[error("the catalog {path} failed (is the disk full, read-only or damaged?)")]
     Sqlite {
         path: String,
         #[source]

@@ -5,59 +5,10 @@ mod repo;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use repo::{Repo, describe, make_tree, noise};
-use sealift::manifest::signature::Trust;
-use sealift::restore::{self, Progress, RestoreError, RestoreReport, RestoreRequest};
-
-struct Quiet;
-
-impl Progress for Quiet {
-    fn total(&self, _: u64) {}
-    fn advance(&self, _: u64) {}
-    fn message(&self, _: &str) {}
-}
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(future)
-}
-
-fn request(to: &Path) -> RestoreRequest {
-    RestoreRequest {
-        snapshot: "latest".to_owned(),
-        to: to.to_path_buf(),
-        paths: Vec::new(),
-        overwrite: false,
-        at_least: None,
-        devices: false,
-    }
-}
-
-fn restore(repo: &Repo, request: &RestoreRequest) -> Result<RestoreReport, RestoreError> {
-    let trust = Trust::Fingerprint(repo.signer.fingerprint());
-    run(async {
-        let folder = repo.target();
-        let plan = restore::plan(&folder, request, repo.identities(), &trust).await?;
-        restore::execute(plan, Arc::new(Quiet)).await
-    })
-}
-
-/// The error and everything behind it.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
+use repo::{Repo, describe, make_tree, noise, request, restore};
+use sealift::error::with_causes as told;
+use sealift::restore::RestoreRequest;
 
 /// Names in `dir` that a restore left behind.
 fn leftovers(dir: &Path) -> Vec<String> {

@@ -7,52 +7,20 @@ mod repo;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use repo::{Draft, Repo, noise};
+use sealift::error::with_causes as told;
 use sealift::index::{Entry, EntryType, Extent};
 use sealift::manifest::ArchiveKind;
-use sealift::manifest::signature::Trust;
-use sealift::restore::{self, Progress, RestoreError, RestoreReport, RestoreRequest};
+use sealift::restore::{RestoreError, RestoreReport, RestoreRequest};
 
-struct Quiet;
-
-impl Progress for Quiet {
-    fn total(&self, _: u64) {}
-    fn advance(&self, _: u64) {}
-    fn message(&self, _: &str) {}
-}
-
+/// As root would restore: device nodes too.
 fn restore(repo: &Repo, to: &Path) -> Result<RestoreReport, RestoreError> {
     let request = RestoreRequest {
-        snapshot: "latest".to_owned(),
-        to: to.to_path_buf(),
-        paths: Vec::new(),
-        overwrite: false,
-        at_least: None,
         devices: true,
+        ..repo::request(to)
     };
-    let trust = Trust::Fingerprint(repo.signer.fingerprint());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let folder = repo.target();
-        let plan = restore::plan(&folder, &request, repo.identities(), &trust).await?;
-        restore::execute(plan, Arc::new(Quiet)).await
-    })
-}
-
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
+    repo::restore(repo, &request)
 }
 
 /// Everything that is directly in the repository's directory: nothing may come or go there.

@@ -483,22 +483,6 @@ fn files_that_change_while_they_are_read_are_told_of() {
     assert_eq!(restored, fs::read(&path).unwrap());
 }
 
-/// Their tar headers outweigh them; that makes no archive of them a dead one.
-#[test]
-fn tiny_files_are_stored_once() {
-    let host = Host::new();
-    for n in 0..3000 {
-        fs::write(host.data().join(format!("file-{n}")), format!("{n}")).unwrap();
-    }
-    host.backup();
-    for n in 0..4 {
-        fs::write(host.data().join("changing"), format!("{n}")).unwrap();
-        let report = host.backup();
-        let stored = report["new_archive_bytes"].as_u64().unwrap();
-        assert!(stored < 16_000, "{stored}");
-    }
-}
-
 /// What a restore decrypted so far does not stay behind when it is told to end.
 #[test]
 fn a_terminated_restore_leaves_nothing_decrypted() {

@@ -80,3 +80,42 @@ fn leaves_nothing(host: &Host) {
         assert!(!name.contains("tmp"), "{}", object.display());
     }
 }
+
+/// A disk that is full, as far as a process can tell: no file may grow beyond a limit.
+#[test]
+fn a_full_disk_loses_nothing_and_the_next_run_converges() {
+    let host = Host::new();
+    fs::write(host.data().join("first"), noise(1, 100_000)).unwrap();
+    host.backup();
+    let first = describe(&host.data());
+    fs::write(host.data().join("second"), noise(2, 3_000_000)).unwrap();
+    for kilobytes in [0, 4, 64, 300, 1000] {
+        let line = format!("trap '' XFSZ; ulimit -f {kilobytes}; exec \"$@\"");
+        let output = std::process::Command::new("bash")
+            .args([
+                "-c",
+                &line,
+                "bash",
+                crate::host::SEALIFT,
+                "--config",
+                "c.toml",
+                "backup",
+            ])
+            .current_dir(host.temp.path())
+            .env("SEALIFT_MACHINE_ID", &host.machine)
+            .output()
+            .unwrap();
+        let (out, err) = crate::host::texts(&output);
+        assert_eq!(output.status.code(), Some(1), "{kilobytes} kB: {out}{err}");
+        let is_told = err.contains("File too large") || err.contains("is the disk full");
+        assert!(is_told && !err.contains("panicked"), "{err}");
+        let newest = host.remote_list();
+        assert_eq!(newest["snapshots"].as_array().unwrap().len(), 1);
+        let out = host.restore("latest", &format!("out-{kilobytes}"));
+        assert_eq!(describe(&out.join("data")), first);
+    }
+    host.backup();
+    let out = host.restore("latest", "out");
+    assert_eq!(describe(&out.join("data")), describe(&host.data()));
+    leaves_nothing(&host);
+}

@@ -297,6 +297,59 @@ fn plugin_recipients_and_identities() {
     round_trip(&host, "age1faketest1dpjkcmr0jjs57f", "plugin-key", &[]);
 }
 
+/// The tripwire: whatever made the stanzas, an object with other ones than expected is not stored.
+#[test]
+fn an_object_with_a_stanza_too_many_is_not_stored() {
+    let host = Host::new();
+    let wraps = "write(f'recipient-stanza {n} faketest', turn(key)); read()";
+    let twice = PLUGIN.replace(wraps, &format!("{wraps}; {wraps}"));
+    assert_ne!(twice, PLUGIN);
+    let plugin = host.path("age-plugin-faketest");
+    fs::write(&plugin, twice).unwrap();
+    fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).unwrap();
+    host.edit_config(&host.recipient, "age1faketest1dpjkcmr0jjs57f");
+    fill(&host, 1);
+    let path = format!(
+        "{}:{}",
+        host.temp.path().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let output = host
+        .command(&["backup"])
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let (_, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("not age with 1 stanzas: 2 stanzas"), "{err}");
+    assert!(!host.folder().join("archives").exists());
+    assert!(files(&host.path("c.state/spool")).is_empty());
+}
+
+/// No byte leaves the host unsealed: neither content nor names.
+#[test]
+fn neither_content_nor_names_stand_on_the_target() {
+    let host = Host::new();
+    fs::write(host.data().join("telltale-name"), b"telltale-content").unwrap();
+    fs::write(host.data().join("noise"), noise(1, 100_000)).unwrap();
+    host.ok(&["backup", "--tag", "telltale-tag", "--note", "telltale-note"]);
+    let noise = noise(1, 100_000);
+    for file in files(&host.folder()) {
+        let bytes = fs::read(&file).unwrap();
+        let holds = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+        assert!(
+            !holds(b"telltale") && !holds(&noise[5000..5032]),
+            "{}",
+            file.display()
+        );
+        assert!(
+            !holds(host.temp.path().display().to_string().as_bytes()),
+            "{}",
+            file.display()
+        );
+    }
+}
+
 #[test]
 fn key_show_and_key_check() {
     let host = Host::new();

@@ -15,13 +15,14 @@ use sealift::index::{
     ArchiveStream, DatabaseRecord, Entry, EntryType, Extent, IndexHeader, ValidationRecord,
     push_extent,
 };
-use sealift::manifest::signature::{MANIFEST_NAMESPACE, Signer};
+use sealift::manifest::signature::{MANIFEST_NAMESPACE, Signer, Trust};
 use sealift::manifest::{
     ArchiveKind, ArchiveRow, IndexRef, Known, Manifest, ManifestCore, Totals, paginate,
     recipient_set_name,
 };
 use sealift::repository::HostFolder;
 use sealift::restore::open::{Identities, Prompt, SecretString, generate};
+use sealift::restore::{self, Progress, RestoreError, RestoreReport, RestoreRequest};
 use sealift::target::{self, TargetSpec};
 
 #[path = "tree.rs"]
@@ -477,4 +478,44 @@ impl Prompt for Answer {
         self.0.map(SecretString::from)
     }
     fn message(&self, _text: &str) {}
+}
+
+/// Hears of a restore's progress, and says nothing.
+pub struct Quiet;
+
+impl Progress for Quiet {
+    fn total(&self, _: u64) {}
+    fn advance(&self, _: u64) {}
+    fn message(&self, _: &str) {}
+}
+
+pub fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(future)
+}
+
+/// The latest snapshot, all of it.
+pub fn request(to: &Path) -> RestoreRequest {
+    RestoreRequest {
+        snapshot: "latest".to_owned(),
+        to: to.to_path_buf(),
+        paths: Vec::new(),
+        overwrite: false,
+        at_least: None,
+        devices: false,
+    }
+}
+
+/// Plans and executes, trusting the repository's own signer.
+pub fn restore(repo: &Repo, request: &RestoreRequest) -> Result<RestoreReport, RestoreError> {
+    let trust = Trust::Fingerprint(repo.signer.fingerprint());
+    run(async {
+        let folder = repo.target();
+        let plan = restore::plan(&folder, request, repo.identities(), &trust).await?;
+        restore::execute(plan, Arc::new(Quiet)).await
+    })
 }

@@ -199,7 +199,8 @@ fn compress_frames(queue: &Mutex<Receiver<Frame>>, out: &Sender<Message>, level:
         let Ok(Frame { order, tar }) = frame else {
             return;
         };
-        let message = match compress(&tar, level, &mut check) {
+        let compressed = checked(&tar, &mut check, |tar| zstd::bulk::compress(tar, level));
+        let message = match compressed {
             Ok(zstd) => Message::Compressed { order, tar, zstd },
             Err(error) => Message::Failed(error),
         };
@@ -210,8 +211,12 @@ fn compress_frames(queue: &Mutex<Receiver<Frame>>, out: &Sender<Message>, level:
 }
 
 /// Compresses one frame, and lets it through only if it gives back what went in.
-fn compress(tar: &[u8], level: i32, check: &mut Vec<u8>) -> Result<Vec<u8>, SealError> {
-    let zstd = zstd::bulk::compress(tar, level).map_err(SealError::Compress)?;
+fn checked(
+    tar: &[u8],
+    check: &mut Vec<u8>,
+    compress: impl FnOnce(&[u8]) -> io::Result<Vec<u8>>,
+) -> Result<Vec<u8>, SealError> {
+    let zstd = compress(tar).map_err(SealError::Compress)?;
     check.resize(tar.len(), 0);
     let length = zstd::bulk::decompress_to_buffer(&zstd, check).map_err(SealError::Compress)?;
     if check[..length] != *tar {
@@ -399,5 +404,29 @@ impl SeekTable {
         table.push(0); // no checksums: BLAKE3 and age's own tags stand for them
         table.extend(Self::SEEKABLE_MAGIC.to_le_bytes());
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bad memory between the compressor and the seal must not reach an archive.
+    #[test]
+    fn a_frame_that_gives_back_something_else_is_not_sealed() {
+        let tar = b"what the host has".repeat(100);
+        let good = checked(&tar, &mut Vec::new(), |tar| zstd::bulk::compress(tar, 3));
+        assert!(good.is_ok());
+        for wrong in [
+            b"what the disk has".repeat(100),
+            tar[..90].to_vec(),
+            Vec::new(),
+        ] {
+            let lying = |_: &[u8]| zstd::bulk::compress(&wrong, 3);
+            let refused = checked(&tar, &mut Vec::new(), lying);
+            assert!(matches!(refused, Err(SealError::FrameMismatch)));
+        }
+        let garbage = checked(&tar, &mut Vec::new(), |_| Ok(b"no zstd".to_vec()));
+        assert!(matches!(garbage, Err(SealError::Compress(_))));
     }
 }
