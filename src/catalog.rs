@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 
 use crate::ids::{ArchiveId, Hash, WriterId};
 use crate::manifest::{ArchiveKind, ArchiveRow, recipient_set_name};
@@ -104,6 +104,9 @@ pub struct CatalogArchive {
 
 #[derive(Debug)]
 pub struct Catalog {
+    /// For [`Self::find_chunk`]: its read transaction stays open from look-up to look-up, which spares
+    /// each of them the taking of locks. Closed before `db`, which tidies up the log.
+    lookups: Connection,
     db: Connection,
     path: PathBuf,
     writer: WriterId,
@@ -165,7 +168,13 @@ impl Catalog {
         db.execute_batch(SCHEMA).map_err(fail)?;
         db.pragma_update(None, "user_version", CATALOG_VERSION)
             .map_err(fail)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let lookups = Connection::open_with_flags(path, flags).map_err(fail)?;
+        lookups
+            .execute_batch("PRAGMA cache_size=-16000")
+            .map_err(fail)?;
         let mut catalog = Self {
+            lookups,
             db,
             path: path.to_path_buf(),
             writer: WriterId([0; 8]),
@@ -308,12 +317,25 @@ impl Catalog {
             }
         }
         tx.commit().map_err(&fail)?;
+        self.end_lookups()?;
         Ok(n)
     }
 
+    /// Lets go of what [`Self::find_chunk`] sees; the next one sees what is there then. Whoever looked up
+    /// many and is through calls it: the log cannot be tidied up meanwhile.
+    pub fn end_lookups(&self) -> Result<(), CatalogError> {
+        match self.lookups.is_autocommit() {
+            true => Ok(()),
+            false => self.lookups.execute_batch("COMMIT").map_err(self.fail()),
+        }
+    }
+
     pub fn find_chunk(&self, hash: &ChunkHash) -> Result<Option<ChunkPlace>, CatalogError> {
+        if self.lookups.is_autocommit() {
+            self.lookups.execute_batch("BEGIN").map_err(self.fail())?;
+        }
         let mut query = self
-            .db
+            .lookups
             .prepare_cached("SELECT archive, offset, length FROM chunks WHERE hash=?1")
             .map_err(self.fail())?;
         let found = query
@@ -405,7 +427,8 @@ impl Catalog {
              DROP TABLE lost;",
         )
         .map_err(&fail)?;
-        tx.commit().map_err(&fail)
+        tx.commit().map_err(&fail)?;
+        self.end_lookups()
     }
 
     /// Records how much of each archive the newest snapshot uses. Of the others' data nothing is

@@ -219,6 +219,7 @@ pub fn pack(
     let (new_archives, new_archive_bytes) = (store.sealed_archives, store.sealed_bytes);
     let sets = store.catalog().recipient_sets()?;
     drop(store);
+    catalog.end_lookups()?;
     let manifest = publish_in_spool(request, catalog, spool, rows, &sets, index, totals)?;
     catalog.set_live_bytes(&live)?;
     let cached = body.cache.finish(body.databases);

@@ -71,7 +71,8 @@ pub struct Published {
     pub siblings: Vec<ManifestName>,
 }
 
-/// Ships archives as `requests` announces them, `concurrency` at once, until its senders are gone.
+/// Ships archives as `requests` announces them, `concurrency` at once, until its senders are gone. With
+/// `shared` no other target needs the spool's files, and a folder may keep them ([`Body::Shared`]).
 /// `on_shipped` hears of each that is on the target now, with its bytes, whoever put it there. After
 /// the first failure nothing new is begun; what is under way is waited for.
 pub async fn ship_archives(
@@ -79,6 +80,7 @@ pub async fn ship_archives(
     spool: &Spool,
     mut requests: UnboundedReceiver<ObjectKey>,
     concurrency: usize,
+    shared: bool,
     on_shipped: impl Fn(&ObjectKey, u64) + Sync,
 ) -> Result<(), ShipError> {
     let stopped = AtomicBool::new(false);
@@ -89,7 +91,7 @@ pub async fn ship_archives(
     let on_shipped = &on_shipped;
     let mut uploads = announced
         .map(|key| async move {
-            let shipped = ship(folder, spool, &key, PutMode::Create).await?;
+            let shipped = ship(folder, spool, &key, PutMode::Create, shared).await?;
             on_shipped(&key, shipped);
             Ok(())
         })
@@ -110,11 +112,15 @@ async fn ship(
     spool: &Spool,
     key: &ObjectKey,
     mode: PutMode,
+    shared: bool,
 ) -> Result<u64, ShipError> {
     let bytes = spool
         .size(key)
         .ok_or_else(|| ShipError::NotInSpool(key.clone()))?;
-    let body = Body::File(spool.path(key));
+    let body = match shared {
+        true => Body::Shared(spool.path(key)),
+        false => Body::File(spool.path(key)),
+    };
     folder.target.put(&folder.key(key), body, mode).await?;
     Ok(bytes)
 }
@@ -134,7 +140,7 @@ pub async fn publish(
     for step in [&plan.archives, &plan.pages, &plan.signature] {
         futures::stream::iter(step)
             .map(|(key, mode)| async {
-                let shipped = ship(folder, spool, key, *mode).await?;
+                let shipped = ship(folder, spool, key, *mode, false).await?;
                 on_shipped(key, shipped);
                 Ok::<(), ShipError>(())
             })

@@ -21,7 +21,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Depth, Inspection, inspect};
 use inspect::{immutable_uri, inspect_open};
 
 /// The first bytes of every database.
@@ -288,7 +288,7 @@ impl LockedFile {
     }
 
     /// What [`inspect`] tells, without the descriptor of its own that would end the lock.
-    pub fn inspect(&self, path: &Path) -> Result<Inspection, SqliteError> {
+    pub fn inspect(&self, path: &Path, depth: Depth) -> Result<Inspection, SqliteError> {
         let failed = |source| SqliteError::Sqlite {
             what: "check the database",
             path: path.to_owned(),
@@ -296,7 +296,7 @@ impl LockedFile {
         };
         let pages = "PRAGMA page_size";
         let page_size = self.conn.query_row(pages, [], |row| row.get(0));
-        inspect_open(&self.conn, page_size.map_err(failed)?).map_err(failed)
+        inspect_open(&self.conn, page_size.map_err(failed)?, depth).map_err(failed)
     }
 
     /// Whether `other` is a descriptor of the locked file.

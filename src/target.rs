@@ -42,6 +42,9 @@ pub struct Listed {
 pub enum Body {
     Bytes(Bytes),
     File(PathBuf),
+    /// A durable file that its owner never writes to again, needs for nobody else, and removes when it is
+    /// through: a folder on the same file system may keep it under a second name instead of copying it.
+    Shared(PathBuf),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -57,7 +57,14 @@ pub(super) fn start_lanes(
                 let _ = queue.send(ObjectKey::archive(&hash));
             }
         }
-        let task = ship_lane(survey, state.spool.clone(), requests, reporter.clone());
+        let shared = surveys.len() == 1;
+        let task = ship_lane(
+            survey,
+            state.spool.clone(),
+            requests,
+            shared,
+            reporter.clone(),
+        );
         lanes.push(Lane {
             queue: Some(queue),
             task: Some(runtime.spawn(task)),
@@ -71,6 +78,7 @@ fn ship_lane(
     survey: &Survey,
     spool: Spool,
     requests: UnboundedReceiver<ObjectKey>,
+    shared: bool,
     reporter: Arc<dyn Reporter>,
 ) -> impl Future<Output = LaneEnd> + use<> {
     let folder = HostFolder {
@@ -86,7 +94,7 @@ fn ship_lane(
                 shipped.push((key.clone(), bytes));
             }
         };
-        let result = ship_archives(&folder, &spool, requests, concurrency, note).await;
+        let result = ship_archives(&folder, &spool, requests, concurrency, shared, note).await;
         let shipped = shipped.into_inner().unwrap_or_default();
         LaneEnd { result, shipped }
     }

@@ -1,22 +1,26 @@
 //! One file's content: read, cut, hash, look up, append what is new.
 //!
 //! A small file is in memory before any of it is stored, so what is stored of it is one state of
-//! it. A large one streams; if it changed meanwhile, the caller reads it again (what was appended
-//! stays as unused content, and serves the next attempt as known chunks).
+//! it. A large one streams, read and cut [`ahead`] on a thread of its own; if it changed meanwhile, the
+//! caller reads it again (what was appended stays as unused content, and serves the next attempt as
+//! known chunks).
+
+mod ahead;
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 
 use super::PackError;
-use super::chunker::{CDC_MAX, Chunker};
+use super::chunker::Chunker;
 use super::member::Member;
 use super::store::{Chunk, Store, chunk_hash};
 use crate::catalog::ChunkHash;
 use crate::ids::Hash;
 use crate::index::{Extent, push_extent};
 use crate::manifest::ArchiveKind;
+use ahead::Stretch;
 
 /// Up to here a file is read whole before it is stored, and a run of new bytes is one member.
 pub const RUN_BYTES: usize = 8 << 20;
@@ -71,47 +75,26 @@ pub fn store_file(
     }
     let mut runs = Runs::new(store, ArchiveKind::Data, member);
     let mut whole = blake3::Hasher::new();
-    let mut offset = 0;
-    while offset < size {
-        let (data, end) = match sparse {
-            true => next_data(file, offset, size)?,
-            false => (offset, size),
-        };
-        if data > offset {
-            hash_zeros(&mut whole, data - offset);
-            runs.hole(data - offset)?;
+    ahead::read(file, size, sparse, chunker, |stretch| {
+        match stretch {
+            Stretch::Hole(length) => {
+                hash_zeros(&mut whole, length);
+                runs.hole(length);
+            }
+            Stretch::Data { bytes, chunks } => {
+                whole.update(bytes);
+                runs.stretch(bytes, chunks)?;
+            }
         }
-        let read = store_stretch(&mut runs, &mut whole, file, data, end, chunker, buffer)?;
-        offset = data + read;
-        if read < end - data {
-            break; // it shrank; the caller sees the wrong size
-        }
-    }
-    let (extents, new_bytes) = runs.finish()?;
+        Ok(())
+    })?;
+    let (extents, new_bytes) = runs.finish();
     Ok(Stored {
         extents,
         blake3: Hash(*whole.finalize().as_bytes()),
-        size: offset,
+        size: whole.count(),
         new_bytes,
     })
-}
-
-/// The next stretch of data at or after `offset`: its start and end.
-fn next_data(file: &mut File, offset: u64, size: u64) -> io::Result<(u64, u64)> {
-    let seek = |at| rustix::fs::seek(&*file, at).map_err(io::Error::from);
-    let data = match seek(rustix::fs::SeekFrom::Data(offset)) {
-        Ok(data) => data.min(size),
-        // ENXIO: nothing but a hole up to the end.
-        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => size,
-        // A file system that does not know holes has none.
-        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => offset,
-        Err(e) => return Err(e),
-    };
-    if data >= size {
-        return Ok((size, size));
-    }
-    let end = seek(rustix::fs::SeekFrom::Hole(data)).unwrap_or(size);
-    Ok((data, end.min(size).max(data + 1)))
 }
 
 fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64) {
@@ -120,40 +103,6 @@ fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64) {
         let now = count.min(ZEROS.len() as u64);
         hasher.update(&ZEROS[..now as usize]);
         count -= now;
-    }
-}
-
-/// Stores bytes `start..end` of the file; gives how many there were.
-fn store_stretch(
-    runs: &mut Runs<'_, '_>,
-    whole: &mut blake3::Hasher,
-    file: &mut File,
-    start: u64,
-    end: u64,
-    chunker: Chunker,
-    buffer: &mut Vec<u8>,
-) -> Result<u64, ContentError> {
-    file.seek(SeekFrom::Start(start))?;
-    let mut left = end - start;
-    let mut read_bytes = 0;
-    buffer.clear();
-    loop {
-        let want = (RUN_BYTES - buffer.len().min(CDC_MAX)) as u64;
-        let before = buffer.len();
-        let read = (&*file).take(want.min(left)).read_to_end(buffer)? as u64;
-        whole.update(&buffer[before..]);
-        read_bytes += read;
-        left -= read;
-        let last = left == 0 || read == 0;
-        let mut done = 0;
-        for length in chunker.cut(buffer, last) {
-            runs.chunk(&buffer[done..done + length])?;
-            done += length;
-        }
-        buffer.drain(..done);
-        if last {
-            return Ok(read_bytes);
-        }
     }
 }
 
@@ -193,12 +142,8 @@ fn store_small(
         (vec![extent], size)
     } else {
         let mut runs = Runs::new(store, ArchiveKind::Data, member);
-        let mut offset = 0;
-        for chunk in chunks {
-            runs.hashed_chunk(&content[offset..offset + chunk.length], chunk.hash)?;
-            offset += chunk.length;
-        }
-        runs.finish()?
+        runs.stretch(content, &chunks)?;
+        runs.finish()
     };
     Ok(Stored {
         extents,
@@ -220,8 +165,6 @@ pub struct Runs<'s, 'a> {
     kind: ArchiveKind,
     member: &'s Member,
     offset: u64,
-    run: Vec<u8>,
-    chunks: Vec<Chunk>,
     in_run: HashSet<ChunkHash>,
     extents: Vec<Extent>,
     new_bytes: u64,
@@ -234,61 +177,55 @@ impl<'s, 'a> Runs<'s, 'a> {
             kind,
             member,
             offset: 0,
-            run: Vec::new(),
-            chunks: Vec::new(),
             in_run: HashSet::new(),
             extents: Vec::new(),
             new_bytes: 0,
         }
     }
 
-    pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), PackError> {
-        self.hashed_chunk(bytes, chunk_hash(bytes))
-    }
-
-    pub fn hashed_chunk(&mut self, bytes: &[u8], hash: ChunkHash) -> Result<(), PackError> {
-        if self.in_run.contains(&hash) {
-            // It repeats a chunk that has no place yet: give it one.
-            self.end_run()?;
-        }
-        let chunk = Chunk {
-            hash,
-            length: bytes.len(),
-        };
-        if let Some(extent) = self.store.find(&chunk, self.kind)? {
-            self.end_run()?;
-            push_extent(&mut self.extents, extent);
-        } else {
-            if self.run.len() + bytes.len() > RUN_BYTES {
-                self.end_run()?;
+    /// Stores `bytes`, which are `chunks` one after the other and what follows on the last stretch. A run
+    /// ends with its stretch, so that it is appended from where it lies.
+    pub fn stretch(&mut self, bytes: &[u8], chunks: &[Chunk]) -> Result<(), PackError> {
+        let (mut from, mut to) = (0, 0);
+        let mut first = 0;
+        for (at, chunk) in chunks.iter().enumerate() {
+            if self.in_run.contains(&chunk.hash) {
+                // It repeats a chunk that has no place yet: give it one.
+                self.end_run(&bytes[from..to], &chunks[first..at])?;
+                (from, first) = (to, at);
             }
-            self.run.extend_from_slice(bytes);
-            self.chunks.push(chunk);
-            self.in_run.insert(hash);
+            let known = self.store.find(chunk, self.kind)?;
+            match known {
+                Some(extent) => {
+                    self.end_run(&bytes[from..to], &chunks[first..at])?;
+                    push_extent(&mut self.extents, extent);
+                    self.offset += extent.length;
+                    (from, first) = (to + chunk.length, at + 1);
+                }
+                None => {
+                    self.in_run.insert(chunk.hash);
+                }
+            }
+            to += chunk.length;
         }
-        self.offset += bytes.len() as u64;
-        Ok(())
+        self.end_run(&bytes[from..to], &chunks[first..])
     }
 
-    pub fn hole(&mut self, length: u64) -> Result<(), PackError> {
-        self.end_run()?;
-        push_extent(
-            &mut self.extents,
-            Extent {
-                archive: None,
-                offset: 0,
-                length,
-            },
-        );
+    pub fn hole(&mut self, length: u64) {
+        let hole = Extent {
+            archive: None,
+            offset: 0,
+            length,
+        };
+        push_extent(&mut self.extents, hole);
         self.offset += length;
-        Ok(())
     }
 
-    fn end_run(&mut self) -> Result<(), PackError> {
-        if self.run.is_empty() {
+    fn end_run(&mut self, run: &[u8], chunks: &[Chunk]) -> Result<(), PackError> {
+        if run.is_empty() {
             return Ok(());
         }
-        let start = self.offset - self.run.len() as u64;
+        let start = self.offset;
         let path = match self.kind {
             ArchiveKind::Data => {
                 let name = format!("/{start:016x}");
@@ -298,23 +235,19 @@ impl<'s, 'a> Runs<'s, 'a> {
         };
         let member = Member {
             path,
-            size: self.run.len() as u64,
+            size: run.len() as u64,
             ..self.member.clone()
         };
-        let extent = self
-            .store
-            .append(self.kind, &member, &self.run, &self.chunks)?;
+        let extent = self.store.append(self.kind, &member, run, chunks)?;
         push_extent(&mut self.extents, extent);
-        self.new_bytes += self.run.len() as u64;
-        self.run.clear();
-        self.chunks.clear();
+        self.offset += extent.length;
+        self.new_bytes += extent.length;
         self.in_run.clear();
         Ok(())
     }
 
     /// The extents in order, and how many bytes were new.
-    pub fn finish(mut self) -> Result<(Vec<Extent>, u64), PackError> {
-        self.end_run()?;
-        Ok((self.extents, self.new_bytes))
+    pub fn finish(self) -> (Vec<Extent>, u64) {
+        (self.extents, self.new_bytes)
     }
 }

@@ -7,7 +7,7 @@ use super::chunker::Chunker;
 use super::content::Runs;
 use super::file::PackedFiles;
 use super::member::Member;
-use super::store::Store;
+use super::store::{Chunk, Store, chunk_hash};
 use super::{PackError, PackRequest, scratch_error};
 use crate::ids::{Hash, hex};
 use crate::index::{ArchiveStream, Extent, IndexHeader};
@@ -105,11 +105,14 @@ impl IndexWriter<'_, '_> {
                 .map_err(|e: io::Error| scratch_error("the index's lines".as_ref(), e))?;
             self.whole.update(&buffer[before..]);
             self.bytes += read as u64;
+            let mut chunks = Vec::new();
             let mut done = 0;
             for length in Chunker::Index.cut(&buffer, read == 0) {
-                self.runs.chunk(&buffer[done..done + length])?;
+                let hash = chunk_hash(&buffer[done..done + length]);
+                chunks.push(Chunk { hash, length });
                 done += length;
             }
+            self.runs.stretch(&buffer[..done], &chunks)?;
             buffer.drain(..done);
             if read == 0 {
                 return Ok(());
@@ -118,7 +121,7 @@ impl IndexWriter<'_, '_> {
     }
 
     fn finish(self) -> Result<(Vec<Extent>, u64, Hash), PackError> {
-        let (extents, _) = self.runs.finish()?;
+        let (extents, _) = self.runs.finish();
         Ok((extents, self.bytes, Hash(*self.whole.finalize().as_bytes())))
     }
 }

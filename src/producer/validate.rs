@@ -223,7 +223,7 @@ impl<'a> Checker<'a> {
             }
             return;
         }
-        match sqlite::inspect(path) {
+        match sqlite::inspect(path, sqlite::Depth::Indexes) {
             Ok(inspection) => {
                 if !inspection.is_ok() {
                     wrong(self, inspection.integrity.clone());

@@ -117,6 +117,11 @@ pub(super) fn rename_new(from: (&OwnedFd, &str), to: (&OwnedFd, &str)) -> io::Re
     }
 }
 
+/// Gives the file `from` the further name `to`, unless something is there or it cannot be done.
+pub(super) fn link(from: &Path, to: (&OwnedFd, &str)) -> bool {
+    rustix::fs::linkat(rustix::fs::CWD, from, to.0, to.1, AtFlags::empty()).is_ok()
+}
+
 /// Removes a file; one that is not there is no error.
 pub(super) fn remove(dir: impl AsFd, name: &str) -> io::Result<()> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -163,7 +164,7 @@ impl Scratch {
     fn fill(&mut self, body: &Body) -> io::Result<()> {
         match body {
             Body::Bytes(bytes) => self.file.write_all(bytes)?,
-            Body::File(path) => {
+            Body::File(path) | Body::Shared(path) => {
                 let mut source = File::open(path)?;
                 let promised = source.metadata()?.len();
                 let copied = io::copy(&mut source, &mut self.file)?;
@@ -187,6 +188,28 @@ impl Drop for Scratch {
     }
 }
 
+/// Gives `source` a second name, if it then is like the file that a copy would be: its owner, its group
+/// and its permissions are those of `scratch`. False: copy it.
+fn share(source: &Path, scratch: &Scratch, to: (&OwnedFd, &str)) -> io::Result<bool> {
+    let file = File::open(source)?;
+    let (is, should_be) = (file.metadata()?, scratch.file.metadata()?);
+    let alike = |key: fn(&std::fs::Metadata) -> u64| key(&is) == key(&should_be);
+    let has_acl = || {
+        let name = "system.posix_acl_access";
+        rustix::fs::fgetxattr(&scratch.file, name, &mut [0_u8; 0][..]).is_ok()
+    };
+    let same_place = alike(|meta| meta.dev());
+    let same_owner = alike(|meta| u64::from(meta.uid())) && alike(|meta| u64::from(meta.gid()));
+    if !is.is_file() || !same_place || !same_owner || has_acl() {
+        return Ok(false);
+    }
+    if is.mode() != should_be.mode() {
+        file.set_permissions(should_be.permissions())?;
+        file.sync_all()?;
+    }
+    Ok(beneath::link(source, to))
+}
+
 fn put(root: &OwnedFd, key: &str, body: &Body, mode: PutMode) -> io::Result<PutOutcome> {
     let (folder, name) = beneath::split(key);
     let chain = beneath::make_dirs(root, folder)?;
@@ -198,6 +221,12 @@ fn put(root: &OwnedFd, key: &str, body: &Body, mode: PutMode) -> io::Result<PutO
         PutOutcome::Existed
     } else {
         let mut scratch = Scratch::create(host)?;
+        if let (Body::Shared(source), PutMode::Create) = (body, mode)
+            && share(source, &scratch, (dir, name))?
+        {
+            chain.iter().rev().try_for_each(beneath::sync)?;
+            return Ok(PutOutcome::Written);
+        }
         scratch.fill(body)?;
         let from = (&scratch.dir, scratch.name.as_str());
         let renamed = match mode {
@@ -376,7 +405,7 @@ impl Target for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::time::SystemTime;
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -420,6 +449,42 @@ mod tests {
         drop(running);
         open(dir.path());
         assert!(!scratch.join("put-running").exists());
+    }
+
+    /// One copy on the disk, yet nothing about it tells the spool's privacy from a file of the folder's.
+    #[test]
+    fn a_shared_file_is_linked_and_looks_like_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = open(dir.path());
+        let source = dir.path().join("in-the-spool");
+        std::fs::write(&source, "sealed").unwrap();
+        std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let put = |key, body| block_on(folder.put(key, body, PutMode::Create)).unwrap();
+        assert_eq!(
+            put("h/a/copy", Body::File(source.clone())),
+            PutOutcome::Written
+        );
+        assert_eq!(
+            put("h/a/link", Body::Shared(source.clone())),
+            PutOutcome::Written
+        );
+        assert_eq!(
+            put("h/a/link", Body::Shared(source.clone())),
+            PutOutcome::Existed
+        );
+        let meta = |name| std::fs::metadata(dir.path().join("h/a").join(name)).unwrap();
+        assert_eq!(
+            meta("link").ino(),
+            std::fs::metadata(&source).unwrap().ino()
+        );
+        assert_eq!(meta("link").mode(), meta("copy").mode());
+        std::fs::remove_file(&source).unwrap();
+        assert_eq!(
+            &block_on(folder.get("h/a/link", 100)).unwrap()[..],
+            b"sealed"
+        );
+        let left = std::fs::read_dir(dir.path().join("h/.tmp")).unwrap();
+        assert_eq!(left.count(), 0);
     }
 
     #[test]

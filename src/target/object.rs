@@ -273,7 +273,7 @@ impl Target for ObjectTarget {
         let path = self.path("put", key)?;
         let payload = match body {
             Body::Bytes(bytes) => PutPayload::from(bytes),
-            Body::File(source) => {
+            Body::File(source) | Body::Shared(source) => {
                 let unreadable = |e: std::io::Error| self.permanent("put", key, e);
                 let file = std::fs::File::open(&source).map_err(unreadable)?;
                 let bytes = file.metadata().map_err(unreadable)?.len();

@@ -14,7 +14,11 @@ const SOURCE: &str = "[[source]]\nkind = \"sqlite\"\npath = \"@/live/a.db\"\nto 
 const ACCOUNTS: i64 = 50;
 
 fn sum(path: &Path) -> i64 {
-    assert!(sealift::sqlite::inspect(path).unwrap().is_ok());
+    assert!(
+        sealift::sqlite::inspect(path, sealift::sqlite::Depth::Indexes)
+            .unwrap()
+            .is_ok()
+    );
     let conn = Connection::open(path).unwrap();
     conn.query_row("SELECT sum(amount) FROM account", [], |row| row.get(0))
         .unwrap()

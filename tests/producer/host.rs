@@ -137,7 +137,7 @@ pub fn settle() {
 }
 
 pub fn rows(database: &Path) -> u64 {
-    let inspection = sealift::sqlite::inspect(database).unwrap();
+    let inspection = sealift::sqlite::inspect(database, sealift::sqlite::Depth::Indexes).unwrap();
     assert_eq!(inspection.integrity, "ok");
     inspection.tables["t"]
 }

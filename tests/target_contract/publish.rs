@@ -121,7 +121,7 @@ impl Host {
             announce.send(key.clone()).unwrap();
         }
         drop(announce);
-        ship_archives(&folder, &self.spool, requests, 3, |_, _| {}).await?;
+        ship_archives(&folder, &self.spool, requests, 3, false, |_, _| {}).await?;
         publish(&folder, &self.spool, publication, |_, _| {}).await?;
         Ok(())
     }

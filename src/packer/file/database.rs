@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::{ContentError, FilePacker, Reading, read_reason, refresh};
 use crate::index::{DatabaseRecord, Entry};
-use crate::sqlite::{self, Inspection, SqliteError};
+use crate::sqlite::{self, Depth, Inspection, SqliteError};
 
 /// How long to wait for a writer to let go.
 const BUSY: Duration = Duration::from_secs(30);
@@ -54,7 +54,7 @@ impl FilePacker<'_, '_> {
                 // The check hands the lock back: it is held until both are done.
                 let (reading, (lock, inspected)) = beside(
                     move || {
-                        let inspected = lock.inspect(abs);
+                        let inspected = lock.inspect(abs, Depth::Structure);
                         (lock, inspected)
                     },
                     || self.read_open(entry, &mut file, before, head, None, false),
@@ -70,7 +70,7 @@ impl FilePacker<'_, '_> {
             }
             Ok(None) => {
                 let (reading, inspected) = beside(
-                    || sqlite::inspect(abs),
+                    || sqlite::inspect(abs, Depth::Structure),
                     || self.read_open(entry, &mut file, before, head, None, false),
                 )?;
                 let mut reading = reading?;
@@ -106,7 +106,7 @@ impl FilePacker<'_, '_> {
         let mut file = File::open(&copy)?;
         let meta = file.metadata()?;
         let (reading, inspected) = beside(
-            || sqlite::inspect(&copy),
+            || sqlite::inspect(&copy, Depth::Structure),
             || self.read_open(entry, &mut file, &meta, head, None, false),
         )?;
         let mut reading = reading?;
@@ -167,7 +167,7 @@ impl FilePacker<'_, '_> {
             self.skip(
                 &entry.path,
                 format_args!(
-                    "stored, but it fails integrity_check: {}",
+                    "stored, but it fails SQLite's quick_check: {}",
                     inspection.integrity
                 ),
             );

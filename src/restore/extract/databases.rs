@@ -53,7 +53,8 @@ pub(super) fn check(root: &Path, tree: &Tree, header: &IndexHeader, entries: &[E
 }
 
 fn compare(path: &Path, record: &DatabaseRecord) -> Result<(), String> {
-    let found = sqlite::inspect(path).map_err(|error| with_causes(&error))?;
+    let found =
+        sqlite::inspect(path, sqlite::Depth::Structure).map_err(|error| with_causes(&error))?;
     if found.integrity != "ok" {
         return Err(format!("integrity check: {}", found.integrity));
     }
