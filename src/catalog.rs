@@ -353,6 +353,12 @@ impl Catalog {
         Ok(found.flatten())
     }
 
+    pub fn has_chunks(&self) -> Result<bool, CatalogError> {
+        self.db
+            .query_row("SELECT EXISTS(SELECT 1 FROM chunks)", [], |row| row.get(0))
+            .map_err(self.fail())
+    }
+
     pub fn archives(&self) -> Result<Vec<CatalogArchive>, CatalogError> {
         let mut query = self
             .db

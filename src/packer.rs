@@ -9,6 +9,7 @@ mod cache;
 mod chunker;
 mod content;
 mod file;
+mod filter;
 mod member;
 mod meta;
 mod parts;

@@ -20,7 +20,7 @@ use crate::index::{ArchiveStream, Entry, IndexError, IndexHeader, IndexReader, S
 use crate::manifest::Manifest;
 use crate::manifest::signature::Trust;
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
-use extract::{Destination, Extraction};
+use extract::{Destination, Extraction, Proof};
 pub use extract::{DestinationError, ExtractError, StagingError};
 use fetch::{Damaged, Sink};
 use open::Identities;
@@ -221,14 +221,20 @@ pub async fn execute(
     let (destination, shared) = (plan.destination, Arc::clone(&entries));
     let extraction = blocking(move || Extraction::begin(destination, shared)).await??;
     let sink = || extraction.sink();
+    let write_back = extraction.write_back();
     let damaged = fetch::fetch(&plan.folder, jobs, &plan.identities, &progress, &sink).await;
+    drop(write_back);
     progress.message("checking and finishing");
     let skipped_in_snapshot = header.skipped.clone();
     let (devices, all) = (plan.devices, Arc::clone(&entries));
     let extracted = blocking(move || {
-        refuse_incomplete(&all, &damaged, &extraction)?;
+        let proof = match damaged.is_empty() {
+            true => extraction.prove(&header),
+            false => Proof::default(),
+        };
+        refuse_incomplete(&all, &damaged, &proof)?;
         let now = Stamp::at(chrono::Utc::now());
-        Ok::<_, RestoreError>(extraction.finish(&header, devices, now)?)
+        Ok::<_, RestoreError>(extraction.finish(proof, devices, now)?)
     })
     .await??;
     Ok(RestoreReport {
@@ -323,13 +329,12 @@ fn describe(damaged: &Damaged) -> String {
 fn refuse_incomplete(
     entries: &[Entry],
     damaged: &[Damaged],
-    extraction: &Extraction,
+    proof: &Proof,
 ) -> Result<(), RestoreError> {
     let path = |number: u32| entries[number as usize].path_lossy().into_owned();
     let mut files: BTreeMap<String, String> = BTreeMap::new();
-    if damaged.is_empty() {
-        let wrong = extraction.verify();
-        files.extend(wrong.into_iter().map(|(number, what)| (path(number), what)));
+    for (number, what) in &proof.wrong {
+        files.insert(path(*number), what.clone());
     }
     for one in damaged {
         for number in &one.entries {

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::PackError;
+use super::filter::Filter;
 use super::member::{BLOCK_BYTES, Member, padding};
 use super::seal::{SealedArchive, Sealer};
 use crate::catalog::{Catalog, CatalogArchive, ChunkHash};
@@ -78,6 +79,9 @@ pub struct Store<'a> {
     usable: HashMap<ArchiveId, Usable>,
     reusable: HashSet<ArchiveId>,
     next_id: ArchiveId,
+    /// Of a catalog that was empty when this run began: what it has by now. A first push spares looking up
+    /// almost all of its chunks.
+    added: Option<Filter>,
     open: Option<Pending>,
     sealing: VecDeque<Pending>,
     on_sealed: &'a mut dyn FnMut(&ObjectKey, u64),
@@ -97,6 +101,7 @@ impl<'a> Store<'a> {
         on_sealed: &'a mut dyn FnMut(&ObjectKey, u64),
     ) -> Result<Self, PackError> {
         let next_id = catalog.next_archive_id()?;
+        let added = (!catalog.has_chunks()?).then(Filter::new);
         Ok(Self {
             catalog,
             sealer,
@@ -106,6 +111,7 @@ impl<'a> Store<'a> {
             by_number: usable.iter().map(|u| (u.n, u.row.id)).collect(),
             usable: usable.into_iter().map(|u| (u.row.id, u)).collect(),
             next_id,
+            added,
             open: None,
             sealing: VecDeque::new(),
             on_sealed,
@@ -126,6 +132,13 @@ impl<'a> Store<'a> {
                     length: *length,
                 }));
             }
+        }
+        if self
+            .added
+            .as_ref()
+            .is_some_and(|added| !added.may_hold(&chunk.hash))
+        {
+            return Ok(None);
         }
         let Some(place) = self.catalog.find_chunk(&chunk.hash)? else {
             return Ok(None);
@@ -256,6 +269,9 @@ impl<'a> Store<'a> {
             .iter()
             .map(|(hash, (offset, length))| (*hash, *offset, *length))
             .collect();
+        if let Some(added) = &mut self.added {
+            chunks.iter().for_each(|(hash, ..)| added.add(hash));
+        }
         // In key order, the rows go into neighbouring pages of the catalog.
         chunks.sort_unstable();
         let tar_blake3 = sealed.tar_blake3;

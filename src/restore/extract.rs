@@ -24,7 +24,8 @@ use std::sync::Arc;
 use super::fetch::Sink;
 use crate::ids::Stamp;
 use crate::index::{Entry, EntryType, IndexHeader};
-use content::Content;
+use content::{Content, WriteBack};
+use databases::Checked;
 use metadata::Problems;
 use staging::Staging;
 use tree::Tree;
@@ -49,6 +50,14 @@ pub enum ExtractError {
 pub(super) struct Extraction {
     content: Arc<Content>,
     staging: Staging,
+}
+
+/// What a second look at the content gave.
+#[derive(Default)]
+pub(super) struct Proof {
+    /// The files whose bytes are not what the index says, by number, and how.
+    pub(super) wrong: BTreeMap<u32, String>,
+    databases: Checked,
 }
 
 /// A tree in its place.
@@ -85,15 +94,31 @@ impl Extraction {
         self.content.sink()
     }
 
-    /// The files whose bytes are not what the index says, by number, and how.
-    pub(super) fn verify(&self) -> BTreeMap<u32, String> {
-        self.content.verify()
+    /// Has the disk write while content still comes, until what this gives is dropped.
+    pub(super) fn write_back(&self) -> WriteBack {
+        WriteBack::start(Arc::clone(&self.content))
+    }
+
+    /// Looks at all content once more, when all of it is there.
+    pub(super) fn prove(&self, header: &IndexHeader) -> Proof {
+        let content = &self.content;
+        std::thread::scope(|scope| {
+            // The disk can be at work meanwhile; the sync that counts comes at the end.
+            scope.spawn(|| content.tree.sync());
+            let verifying = scope.spawn(|| content.verify());
+            let databases =
+                databases::check(self.staging.path(), &content.tree, header, &content.entries);
+            Proof {
+                wrong: verifying.join().unwrap_or_else(|_| stopped(content)),
+                databases,
+            }
+        })
     }
 
     /// Everything after the content, up to the final rename.
     pub(super) fn finish(
         self,
-        header: &IndexHeader,
+        proof: Proof,
         devices: bool,
         stamp: Stamp,
     ) -> Result<Extracted, ExtractError> {
@@ -109,11 +134,7 @@ impl Extraction {
                 left_out.push(number);
             }
         }
-        let checked = std::thread::scope(|scope| {
-            // The disk can be at work meanwhile; the sync that counts comes at the end.
-            scope.spawn(|| tree.sync());
-            databases::check(self.staging.path(), tree, header, entries)
-        });
+        let checked = proof.databases;
         if !checked.wrong.is_empty() {
             return Err(ExtractError::Databases(checked.wrong));
         }
@@ -121,13 +142,7 @@ impl Extraction {
             .known_bad
             .into_iter()
             .for_each(|what| problems.add(what));
-        // Children come after their parents, so backwards is deepest first: a directory's time is
-        // set when nothing in it changes any more.
-        for (number, entry) in entries.iter().enumerate().rev() {
-            if left_out.binary_search(&number).is_err() {
-                metadata::apply(tree, entry, as_root, &mut problems);
-            }
-        }
+        metadata::apply_all(tree, entries, &left_out, as_root, &mut problems);
         tree.sync().map_err(ExtractError::Sync)?;
         let moved_aside = self.staging.place(stamp)?;
         Ok(Extracted {
@@ -136,6 +151,15 @@ impl Extraction {
             moved_aside,
         })
     }
+}
+
+/// A thread that looked at content did not come back: then nothing is proven.
+fn stopped(content: &Content) -> BTreeMap<u32, String> {
+    let files = content.entries.iter().enumerate();
+    let files = files.filter(|(_, entry)| entry.kind == EntryType::File);
+    files
+        .map(|(number, _)| (number as u32, "its check stopped".to_owned()))
+        .collect()
 }
 
 fn cannot_make(path: &[u8], source: io::Error) -> ExtractError {

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -24,6 +25,9 @@ const PREALLOCATE_BYTES: u64 = 1 << 20;
 /// Files that one archive keeps open while its pieces interleave.
 const MOST_OPEN_FILES: usize = 32;
 const MOST_VERIFIERS: usize = 4;
+/// Worth a flush.
+const FLUSH_BYTES: u64 = 64 << 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The files being restored.
 pub(super) struct Content {
@@ -32,6 +36,8 @@ pub(super) struct Content {
     pub(super) entries: Arc<Vec<Entry>>,
     /// Entries whose bytes are not what the index says.
     wrong: Mutex<BTreeMap<u32, String>>,
+    /// Bytes written since the disk was last told to take them.
+    unflushed: AtomicU64,
 }
 
 impl Content {
@@ -40,6 +46,7 @@ impl Content {
             tree,
             entries,
             wrong: Mutex::default(),
+            unflushed: AtomicU64::new(0),
         }
     }
 
@@ -145,6 +152,45 @@ fn comes_whole(entry: &Entry) -> bool {
     matches!(entry.extents.as_slice(), [only] if only.archive.is_some())
 }
 
+/// Flushes what was written, again and again, on a thread of its own: at the end little is left to wait
+/// for. Nothing relies on it.
+pub(in crate::restore) struct WriteBack {
+    ended: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl WriteBack {
+    pub(super) fn start(content: Arc<Content>) -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ended);
+        let thread = std::thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                if content.unflushed.load(Ordering::Relaxed) < FLUSH_BYTES {
+                    std::thread::park_timeout(LOOK_AGAIN);
+                    continue;
+                }
+                content.unflushed.store(0, Ordering::Relaxed);
+                if content.tree.sync().is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            ended,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for WriteBack {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+        }
+    }
+}
+
 /// Writes what one archive holds.
 struct ContentSink {
     content: Arc<Content>,
@@ -202,6 +248,8 @@ impl Sink for ContentSink {
             .map_err(failed)?;
         file.write_all_at(bytes, piece.file_offset + at)
             .map_err(failed)?;
+        let count = bytes.len() as u64;
+        content.unflushed.fetch_add(count, Ordering::Relaxed);
         if whole {
             self.hash_on_the_way(piece, entry, at, bytes);
         }

@@ -9,6 +9,9 @@ use crate::index::{Entry, EntryType};
 
 /// At most so many problems are told one by one.
 const MOST_PROBLEMS: usize = 100;
+const MOST_THREADS: usize = 4;
+/// Entries that are worth a thread.
+const LEAST_SHARE: usize = 512;
 
 /// Collects what went wrong without harm to content.
 #[derive(Default)]
@@ -23,6 +26,11 @@ impl Problems {
             true => self.told.push(problem),
             false => self.untold += 1,
         }
+    }
+
+    fn extend(&mut self, other: Self) {
+        other.told.into_iter().for_each(|problem| self.add(problem));
+        self.untold += other.untold;
     }
 
     fn note(&mut self, entry: &Entry, what: &str, outcome: io::Result<()>) {
@@ -54,10 +62,56 @@ pub(super) fn make_special(tree: &Tree, entry: &Entry, devices: bool) -> io::Res
     Ok(true)
 }
 
+/// Sets the metadata of all but `left_out` (ascending): first of what is no directory, on several threads,
+/// then of directories. Children come after their parents, so backwards is deepest first: a directory's
+/// time is set when nothing in it changes any more.
+pub(super) fn apply_all(
+    tree: &Tree,
+    entries: &[Entry],
+    left_out: &[usize],
+    as_root: bool,
+    problems: &mut Problems,
+) {
+    let wanted = |number: &usize| left_out.binary_search(number).is_err();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = entries
+        .len()
+        .div_ceil(threads.min(MOST_THREADS))
+        .max(LEAST_SHARE);
+    std::thread::scope(|scope| {
+        let working: Vec<_> = entries
+            .chunks(share)
+            .enumerate()
+            .map(|(at, part)| {
+                scope.spawn(move || {
+                    let mut problems = Problems::default();
+                    for (number, entry) in (at * share..).zip(part) {
+                        if entry.kind != EntryType::Dir && wanted(&number) {
+                            apply(tree, entry, as_root, &mut problems);
+                        }
+                    }
+                    problems
+                })
+            })
+            .collect();
+        for work in working {
+            match work.join() {
+                Ok(found) => problems.extend(found),
+                Err(_) => problems.add("owners, modes and times may not be set".to_owned()),
+            }
+        }
+    });
+    for (number, entry) in entries.iter().enumerate().rev() {
+        if entry.kind == EntryType::Dir && wanted(&number) {
+            apply(tree, entry, as_root, problems);
+        }
+    }
+}
+
 /// Sets owner, extended attributes, mode and time, in the order in which none undoes another: a new
 /// owner clears set-user-id and capabilities, attributes need a file we may write, and all of them
 /// come before the time.
-pub(super) fn apply(tree: &Tree, entry: &Entry, as_root: bool, problems: &mut Problems) {
+fn apply(tree: &Tree, entry: &Entry, as_root: bool, problems: &mut Problems) {
     if entry.kind == EntryType::Hardlink {
         return;
     }
