@@ -13,6 +13,7 @@ mod filter;
 mod member;
 mod meta;
 mod parts;
+mod scout;
 pub mod seal;
 mod seal_index;
 mod store;
@@ -37,6 +38,7 @@ use crate::walk::WalkError;
 use cache::{CacheReader, CacheWriter};
 use file::FilePacker;
 use parts::{Item, Parts};
+use scout::scout;
 use seal::{Recipients, SealError, Sealer};
 use store::Store;
 
@@ -72,6 +74,13 @@ pub enum PackError {
     Random(getrandom::Error),
     #[error("archive {0} was not sealed as it was written; nothing was published")]
     StreamMismatch(ArchiveId),
+    #[error("cannot start a thread for reading")]
+    Thread {
+        #[source]
+        source: io::Error,
+    },
+    #[error("a reading thread ended early; nothing was published")]
+    Unread,
     #[error("archive {0} is not sealed yet; nothing was published")]
     Unsealed(ArchiveId),
 }
@@ -172,7 +181,8 @@ pub fn pack(
     let scratch = Scratch::make(&request.state)?;
     let recipient_set = catalog.remember_recipients(request.recipients.texts())?;
     let cache_path = request.state.join("last-snapshot.cache");
-    let cache = CacheReader::open(&cache_path, catalog.writer());
+    let mut cache = CacheReader::open(&cache_path, catalog.writer());
+    let old_databases = std::mem::take(&mut cache.databases);
     let cache_out = CacheWriter::create(&cache_path, &scratch.dir, catalog.writer())
         .map_err(|source| scratch_error(&cache_path, source))?;
     let options = &request.options;
@@ -191,10 +201,14 @@ pub fn pack(
         usable,
         on_sealed,
     )?;
-    let mut files = FilePacker::new(&mut store, cache, cache_out, &scratch, request.snapshot)?;
+    let reusable = store.reusable();
+    let snapshot = request.snapshot;
+    let mut files = FilePacker::new(&mut store, old_databases, cache_out, &scratch, snapshot)?;
     let mut last_path: Option<Vec<u8>> = None;
-    for item in Parts::open(&request.snapshot.parts)? {
-        if let Item::Found { path, .. } | Item::Between(path) = &item {
+    let parts = Parts::open(&snapshot.parts)?;
+    scout(parts, cache, &reusable, |scouted| {
+        let item = &scouted.item;
+        if let Item::Found { path, .. } | Item::Between(path) = item {
             if last_path.as_ref().is_some_and(|last| last >= path) {
                 return Err(PackError::Collision(
                     String::from_utf8_lossy(path).into_owned(),
@@ -202,8 +216,8 @@ pub fn pack(
             }
             last_path = Some(path.clone());
         }
-        files.pack(item, progress)?;
-    }
+        files.pack(scouted, progress)
+    })?;
     let body = files.finish()?;
     store.flush()?;
     let mut totals = body.totals;

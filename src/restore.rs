@@ -221,9 +221,7 @@ pub async fn execute(
     let (destination, shared) = (plan.destination, Arc::clone(&entries));
     let extraction = blocking(move || Extraction::begin(destination, shared)).await??;
     let sink = || extraction.sink();
-    let write_back = extraction.write_back();
     let damaged = fetch::fetch(&plan.folder, jobs, &plan.identities, &progress, &sink).await;
-    drop(write_back);
     progress.message("checking and finishing");
     let skipped_in_snapshot = header.skipped.clone();
     let (devices, all) = (plan.devices, Arc::clone(&entries));

@@ -66,12 +66,12 @@ pub fn store_file(
     buffer: &mut Vec<u8>,
 ) -> Result<Stored, ContentError> {
     let size = meta.len();
-    let sparse = size > 0 && meta.blocks() * 512 < size;
+    let sparse = is_sparse(meta);
     if !sparse && size <= RUN_BYTES as u64 {
         buffer.clear();
         // One byte more than promised, to see that it grew.
         file.take(size + 1).read_to_end(buffer)?;
-        return Ok(store_small(store, buffer, member, chunker)?);
+        return Ok(store_small(store, buffer, cut(buffer, chunker), member)?);
     }
     let mut runs = Runs::new(store, ArchiveKind::Data, member);
     let mut whole = blake3::Hasher::new();
@@ -97,6 +97,10 @@ pub fn store_file(
     })
 }
 
+pub fn is_sparse(meta: &std::fs::Metadata) -> bool {
+    meta.len() > 0 && meta.blocks() * 512 < meta.len()
+}
+
 fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64) {
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     while count > 0 {
@@ -106,28 +110,41 @@ fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64) {
     }
 }
 
-/// Stores content that is in memory: as one whole member if all of it is new.
-fn store_small(
-    store: &mut Store<'_>,
-    content: &[u8],
-    member: &Member,
-    chunker: Chunker,
-) -> Result<Stored, PackError> {
+/// How content that is in memory is cut.
+pub struct Cut {
+    pub blake3: Hash,
+    pub chunks: Vec<Chunk>,
+}
+
+pub fn cut(content: &[u8], chunker: Chunker) -> Cut {
     let blake3 = Hash::blake3(content);
     let mut chunks = Vec::new();
     let mut offset = 0;
-    let mut seen = HashSet::new();
-    let mut all_new = true;
     for length in chunker.cut(content, true) {
         // A file of one chunk needs no second hash.
         let hash = match length == content.len() {
             true => short(&blake3),
             false => chunk_hash(&content[offset..offset + length]),
         };
-        let chunk = Chunk { hash, length };
+        chunks.push(Chunk { hash, length });
         offset += length;
-        all_new &= seen.insert(hash) && store.find(&chunk, ArchiveKind::Data)?.is_none();
-        chunks.push(chunk);
+    }
+    Cut { blake3, chunks }
+}
+
+/// Stores content that is in memory: as one whole member if all of it is new.
+pub fn store_small(
+    store: &mut Store<'_>,
+    content: &[u8],
+    Cut { blake3, chunks }: Cut,
+    member: &Member,
+) -> Result<Stored, PackError> {
+    let mut all_new = true;
+    let mut seen = HashSet::new();
+    for chunk in &chunks {
+        // Two alike in one file make it no whole member.
+        let is_first = chunks.len() == 1 || seen.insert(chunk.hash);
+        all_new &= is_first && store.find(chunk, ArchiveKind::Data)?.is_none();
     }
     let size = content.len() as u64;
     let (extents, new_bytes) = if content.is_empty() {

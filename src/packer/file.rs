@@ -13,11 +13,12 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::cache::{CacheReader, CacheWriter, Record, Stat};
+use super::cache::{CacheWriter, Record, Stat};
 use super::chunker::Chunker;
-use super::content::{ContentError, Stored, store_file};
-use super::meta::{self, Names};
+use super::content::{ContentError, Stored, store_file, store_small};
+use super::meta::{self, Attributes, Names};
 use super::parts::Item;
+use super::scout::{Scouted, SmallFile};
 use super::store::{Store, uses};
 use super::{PackError, PackProgress, Scratch, scratch_error};
 use crate::index::{DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, parent_path};
@@ -43,7 +44,6 @@ pub struct PackedFiles {
 
 pub struct FilePacker<'p, 'a> {
     store: &'p mut Store<'a>,
-    cache: CacheReader,
     cache_out: CacheWriter,
     scratch: &'p Scratch,
     lines: BufWriter<File>,
@@ -59,6 +59,13 @@ pub struct FilePacker<'p, 'a> {
     names: Names,
     open_dirs: OpenDirs,
     buffer: Vec<u8>,
+}
+
+/// A file as the walk saw it.
+struct Seen {
+    abs: PathBuf,
+    meta: Metadata,
+    staged: bool,
 }
 
 /// One read of a file.
@@ -79,7 +86,7 @@ struct Reading {
 impl<'p, 'a> FilePacker<'p, 'a> {
     pub fn new(
         store: &'p mut Store<'a>,
-        mut cache: CacheReader,
+        old_databases: Vec<DatabaseRecord>,
         cache_out: CacheWriter,
         scratch: &'p Scratch,
         snapshot: &Snapshot,
@@ -88,17 +95,15 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         let lines = File::create(&entry_lines).map_err(|e| scratch_error(&entry_lines, e))?;
         let by_path =
             |records: Vec<DatabaseRecord>| records.into_iter().map(|r| (r.path.clone(), r));
-        let old_databases = by_path(std::mem::take(&mut cache.databases)).collect();
         Ok(Self {
             store,
-            cache,
             cache_out,
             scratch,
             lines: BufWriter::with_capacity(1 << 20, lines),
             entry_lines,
             totals: Totals::default(),
             databases: by_path(snapshot.databases.clone()).collect(),
-            old_databases,
+            old_databases: by_path(old_databases).collect(),
             skipped: snapshot.skipped.iter().cloned().collect(),
             links: HashMap::new(),
             taken: BTreeSet::new(),
@@ -108,7 +113,13 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         })
     }
 
-    pub fn pack(&mut self, item: Item, progress: &PackProgress) -> Result<(), PackError> {
+    pub fn pack(&mut self, scouted: Scouted, progress: &PackProgress) -> Result<(), PackError> {
+        let Scouted {
+            item,
+            record,
+            unchanged,
+            small,
+        } = scouted;
         match item {
             Item::Skipped(skipped) => {
                 self.skipped.insert(skipped);
@@ -132,7 +143,10 @@ impl<'p, 'a> FilePacker<'p, 'a> {
                 meta,
                 staged,
             } => match meta.is_file() {
-                true => self.pack_file(path, &abs, &meta, staged, progress),
+                true => {
+                    let seen = Seen { abs, meta, staged };
+                    self.pack_file(path, &seen, (record, unchanged), small, progress)
+                }
                 false => self.pack_other(path, &abs, &meta, progress),
             },
         }
@@ -189,7 +203,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         meta: &Metadata,
         progress: &PackProgress,
     ) -> Result<(), PackError> {
-        let Some((entry, _)) = self.describe(path, abs, meta) else {
+        let Some((entry, _)) = self.describe(path, abs, meta, None) else {
             return Ok(());
         };
         if entry.kind == EntryType::Dir {
@@ -200,8 +214,14 @@ impl<'p, 'a> FilePacker<'p, 'a> {
 
     /// The entry without content, and whether it is whole otherwise. `None`: there is none, and it was
     /// told why.
-    fn describe(&mut self, path: Vec<u8>, abs: &Path, meta: &Metadata) -> Option<(Entry, bool)> {
-        match meta::entry(path.clone(), abs, meta, &self.names) {
+    fn describe(
+        &mut self,
+        path: Vec<u8>,
+        abs: &Path,
+        meta: &Metadata,
+        attributes: Option<io::Result<Attributes>>,
+    ) -> Option<(Entry, bool)> {
+        match meta::entry(path.clone(), abs, meta, &self.names, attributes) {
             Ok(described) => {
                 let (entry, unread) = described?;
                 if let Some(error) = &unread {
@@ -224,11 +244,12 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     fn pack_file(
         &mut self,
         path: Vec<u8>,
-        abs: &Path,
-        meta: &Metadata,
-        staged: bool,
+        seen: &Seen,
+        (record, unchanged): (Option<Record>, bool),
+        mut small: Option<SmallFile>,
         progress: &PackProgress,
     ) -> Result<(), PackError> {
+        let Seen { abs, meta, staged } = seen;
         if !staged && self.is_journal_of_taken(&path) {
             return Ok(());
         }
@@ -238,16 +259,21 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             let first = first.clone();
             return self.pack_link(path, abs, meta, first, progress);
         }
-        let record = self.cache.find(&path);
         if let Some(record) = &record
-            && self.is_unchanged(record, abs, meta, staged)
+            && unchanged
+            && !(record.sqlite && !staged && sqlite::has_live_journal(abs))
         {
-            return self.reuse(record, meta, staged, progress);
+            return self.reuse(record, meta, *staged, progress);
         }
-        let Some((mut entry, is_whole)) = self.describe(path, abs, meta) else {
+        let nothing = || Ok(BTreeMap::new());
+        let attributes = small
+            .as_mut()
+            .map(|small| std::mem::replace(&mut small.attributes, nothing()));
+        let Some((mut entry, is_whole)) = self.describe(path, abs, meta, attributes) else {
             return Ok(());
         };
-        let Some(mut reading) = self.read_stable(&mut entry, abs, record.as_ref(), staged)? else {
+        let reading = self.read_stable(&mut entry, abs, record.as_ref(), *staged, small)?;
+        let Some(mut reading) = reading else {
             return Ok(());
         };
         reading.uncacheable |= !is_whole;
@@ -262,19 +288,12 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         first: Vec<u8>,
         progress: &PackProgress,
     ) -> Result<(), PackError> {
-        let Some((mut entry, _)) = self.describe(path, abs, meta) else {
+        let Some((mut entry, _)) = self.describe(path, abs, meta, None) else {
             return Ok(());
         };
         entry.kind = EntryType::Hardlink;
         entry.target = Some(first);
         self.emit(&entry.to_line(), 0, progress, 0)
-    }
-
-    /// The same stat as at the last snapshot, and its content where it may still be used.
-    fn is_unchanged(&self, record: &Record, abs: &Path, meta: &Metadata, staged: bool) -> bool {
-        record.stat == Stat::of(meta, staged)
-            && self.store.may_reuse(&record.uses)
-            && !(record.sqlite && !staged && sqlite::has_live_journal(abs))
     }
 
     fn reuse(
@@ -313,13 +332,18 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         abs: &Path,
         record: Option<&Record>,
         staged: bool,
+        mut small: Option<SmallFile>,
     ) -> Result<Option<Reading>, PackError> {
         let mut last: Option<Reading> = None;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 std::thread::sleep(PAUSE * attempt);
             }
-            match self.read_once(entry, abs, record, staged) {
+            let reading = match small.take() {
+                Some(small) => self.take_small(entry, small, record, staged),
+                None => self.read_once(entry, abs, record, staged),
+            };
+            match reading {
                 Ok(reading) if !reading.torn => return Ok(Some(reading)),
                 Ok(reading) => last = Some(reading),
                 Err(ContentError::Pack(error)) => return Err(error),
@@ -339,6 +363,30 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             );
         }
         Ok(last)
+    }
+
+    /// Stores what was read ahead.
+    fn take_small(
+        &mut self,
+        entry: &mut Entry,
+        small: SmallFile,
+        record: Option<&Record>,
+        staged: bool,
+    ) -> Result<Reading, ContentError> {
+        let stat = Stat::of(&small.before, staged);
+        let member = meta::member(entry);
+        let stored = store_small(self.store, &small.content, small.cut, &member)?;
+        refresh(entry, &small.after);
+        Ok(Reading {
+            torn: Stat::of(&small.after, staged) != stat || stored.size != stat.size,
+            stored,
+            inode: (stat.dev, stat.ino),
+            racy: stat.is_racy(staged, small.read_at_ns),
+            sqlite: false,
+            in_place: changes_in_place(record, &stat),
+            uncacheable: false,
+            stat,
+        })
     }
 
     fn read_once(
@@ -381,11 +429,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         staged: bool,
     ) -> Result<Reading, ContentError> {
         let stat = Stat::of(before, staged);
-        let in_place = record.is_some_and(|record| {
-            let same_file = record.stat.dev == stat.dev && record.stat.ino == stat.ino;
-            let rewritten = record.stat.mtime_ns != stat.mtime_ns && record.stat.size == stat.size;
-            record.in_place || (same_file && rewritten)
-        });
+        let in_place = changes_in_place(record, &stat);
         let name = entry.path.rsplit(|byte| *byte == b'/').next();
         let chunker = Chunker::choose(head, stat.size, name.unwrap_or_default(), in_place);
         let read_at_ns = now_ns();
@@ -435,6 +479,15 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     }
 }
 
+/// Rewritten under one inode at one size, now or earlier.
+fn changes_in_place(record: Option<&Record>, stat: &Stat) -> bool {
+    record.is_some_and(|record| {
+        let same_file = record.stat.dev == stat.dev && record.stat.ino == stat.ino;
+        let rewritten = record.stat.mtime_ns != stat.mtime_ns && record.stat.size == stat.size;
+        record.in_place || (same_file && rewritten)
+    })
+}
+
 fn refresh(entry: &mut Entry, meta: &Metadata) {
     entry.mtime_ns = meta
         .mtime()
@@ -445,14 +498,14 @@ fn refresh(entry: &mut Entry, meta: &Metadata) {
     entry.gid = meta.gid();
 }
 
-fn now_ns() -> i128 {
+pub(super) fn now_ns() -> i128 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |time| time.as_nanos() as i128)
 }
 
 /// Opens without following a link that appeared meanwhile, without waiting for a FIFO's other end,
 /// and, where allowed, without touching the access time.
-fn open_for_backup(path: &Path) -> io::Result<File> {
+pub(super) fn open_for_backup(path: &Path) -> io::Result<File> {
     const BASE: i32 =
         (rustix::fs::OFlags::NOFOLLOW.bits() | rustix::fs::OFlags::NONBLOCK.bits()) as i32;
     const NOATIME: i32 = rustix::fs::OFlags::NOATIME.bits() as i32;

@@ -38,13 +38,17 @@ impl Names {
     }
 }
 
+/// Extended attributes: name → value.
+pub type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// The entry of `abs` at `path`, without content, and why its attributes could not be read, if so.
-/// `None` for a socket, which holds no data.
+/// `None` for a socket, which holds no data. `attributes`: if they were read already.
 pub fn entry(
     path: Vec<u8>,
     abs: &Path,
     meta: &Metadata,
     names: &Names,
+    attributes: Option<io::Result<Attributes>>,
 ) -> io::Result<Option<(Entry, Option<io::Error>)>> {
     let kind = meta.file_type();
     let kind = if kind.is_file() {
@@ -68,7 +72,7 @@ pub fn entry(
     };
     let device = matches!(kind, EntryType::Chardev | EntryType::Blockdev);
     let rdev = meta.rdev();
-    let (xattrs, unread) = match xattrs(abs) {
+    let (xattrs, unread) = match attributes.unwrap_or_else(|| self::attributes(abs)) {
         Ok(xattrs) => (xattrs, None),
         // A directory keeps its place: what is in it may be there.
         Err(error) if error.kind() == io::ErrorKind::NotFound && kind == EntryType::Dir => {
@@ -101,7 +105,7 @@ pub fn entry(
 }
 
 /// Extended attributes, of a symlink its own. A file system that has none gives none.
-fn xattrs(abs: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+pub fn attributes(abs: &Path) -> io::Result<Attributes> {
     let mut found = BTreeMap::new();
     let names = match xattr::list(abs) {
         Err(e) if e.kind() == io::ErrorKind::Unsupported => return Ok(found),

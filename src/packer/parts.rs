@@ -34,7 +34,7 @@ impl Item {
     }
 }
 
-type Stream = Peekable<Box<dyn Iterator<Item = Item>>>;
+type Stream = Peekable<Box<dyn Iterator<Item = Item> + Send>>;
 
 /// Merges the parts; each is a stream in path order already.
 pub struct Parts {
@@ -65,13 +65,13 @@ impl Parts {
             !provided.contains(path.as_slice()) && !in_root
         });
         let between: Vec<Item> = between.into_iter().map(Item::Between).collect();
-        let boxed: Box<dyn Iterator<Item = Item>> = Box::new(between.into_iter());
+        let boxed: Box<dyn Iterator<Item = Item> + Send> = Box::new(between.into_iter());
         streams.push(boxed.peekable());
         Ok(Self { streams })
     }
 }
 
-fn open_part(part: &Part) -> Result<Box<dyn Iterator<Item = Item>>, PackError> {
+fn open_part(part: &Part) -> Result<Box<dyn Iterator<Item = Item> + Send>, PackError> {
     let unreadable = |source| PackError::Part {
         path: part.root.display().to_string(),
         source,

@@ -56,6 +56,8 @@ pub enum SealError {
     Write(#[source] io::Error),
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    #[error("cannot start a thread for sealing")]
+    Thread(#[source] io::Error),
     #[error("a sealing thread ended early")]
     ThreadGone,
 }

@@ -77,7 +77,6 @@ pub struct Store<'a> {
     archive_bytes: u64,
     by_number: HashMap<i64, ArchiveId>,
     usable: HashMap<ArchiveId, Usable>,
-    reusable: HashSet<ArchiveId>,
     next_id: ArchiveId,
     /// Of a catalog that was empty when this run began: what it has by now. A first push spares looking up
     /// almost all of its chunks.
@@ -107,7 +106,6 @@ impl<'a> Store<'a> {
             sealer,
             recipient_set,
             archive_bytes,
-            reusable: usable.iter().map(|u| u.row.id).collect(),
             by_number: usable.iter().map(|u| (u.n, u.row.id)).collect(),
             usable: usable.into_iter().map(|u| (u.row.id, u)).collect(),
             next_id,
@@ -155,10 +153,10 @@ impl<'a> Store<'a> {
         }))
     }
 
-    /// Whether what an earlier snapshot said of a file may stand: it lies in archives that were
-    /// usable when this run began.
-    pub fn may_reuse(&self, uses: &[(ArchiveId, u64)]) -> bool {
-        uses.iter().all(|(id, _)| self.reusable.contains(id))
+    /// The archives that were usable when this run began: what an earlier snapshot said of a file may
+    /// stand if it lies in these.
+    pub fn reusable(&self) -> HashSet<ArchiveId> {
+        self.usable.keys().copied().collect()
     }
 
     /// Notes that the snapshot uses so many bytes of each archive's stream.

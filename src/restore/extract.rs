@@ -24,7 +24,7 @@ use std::sync::Arc;
 use super::fetch::Sink;
 use crate::ids::Stamp;
 use crate::index::{Entry, EntryType, IndexHeader};
-use content::{Content, WriteBack};
+use content::Content;
 use databases::Checked;
 use metadata::Problems;
 use staging::Staging;
@@ -92,11 +92,6 @@ impl Extraction {
     /// Takes one archive's pieces.
     pub(super) fn sink(&self) -> Box<dyn Sink> {
         self.content.sink()
-    }
-
-    /// Has the disk write while content still comes, until what this gives is dropped.
-    pub(super) fn write_back(&self) -> WriteBack {
-        WriteBack::start(Arc::clone(&self.content))
     }
 
     /// Looks at all content once more, when all of it is there.

@@ -53,7 +53,8 @@ pub fn read(
     let (out, stretches) = sync_channel(AHEAD);
     // Leaving early takes both channels along, and that ends the reader.
     std::thread::scope(move |scope| {
-        let reading = scope.spawn(move || {
+        let named = std::thread::Builder::new().name("read".to_owned());
+        let reading = named.spawn_scoped(scope, move || {
             let mut reader = Reader {
                 file,
                 chunker,
@@ -61,7 +62,7 @@ pub fn read(
                 out,
             };
             reader.run(size, sparse)
-        });
+        })?;
         for stretch in stretches {
             match stretch {
                 Read::Hole(length) => take(Stretch::Hole(length))?,

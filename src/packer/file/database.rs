@@ -23,7 +23,8 @@ fn beside<T, C: Send>(
     read: impl FnOnce() -> T,
 ) -> Result<(T, C), ContentError> {
     std::thread::scope(|scope| {
-        let checking = scope.spawn(check);
+        let named = std::thread::Builder::new().name("check".to_owned());
+        let checking = named.spawn_scoped(scope, check)?;
         let read = read();
         let stopped = |_| io::Error::other("the check of the database stopped");
         Ok((read, checking.join().map_err(stopped)?))

@@ -82,7 +82,9 @@ impl Sealer {
         let mut handles = Vec::new();
         for _ in 0..workers {
             let (queue, out) = (frame_queue.clone(), messages.clone());
-            handles.push(thread::spawn(move || compress_frames(&queue, &out, level)));
+            handles.push(start("compress", move || {
+                compress_frames(&queue, &out, level)
+            })?);
         }
         let (written, to_publish) =
             sync_channel::<Result<WrittenObject, SealError>>(UNFLUSHED_ARCHIVES);
@@ -90,7 +92,7 @@ impl Sealer {
             stanzas: recipients.count(),
             spool: spool.clone(),
         };
-        handles.push(thread::spawn(move || {
+        handles.push(start("publish", move || {
             for object in to_publish {
                 let published = object.and_then(|object| publisher.publish(object));
                 let failed = published.is_err();
@@ -98,15 +100,15 @@ impl Sealer {
                     return;
                 }
             }
-        }));
-        handles.push(thread::spawn(move || {
+        })?);
+        handles.push(start("seal", move || {
             let writer = ObjectWriter {
                 recipients,
                 spool,
                 open: None,
             };
             write_objects(writer, &message_queue, &used, &written);
-        }));
+        })?);
         Ok(Self {
             frame: Frame::default(),
             order: 0,
@@ -312,6 +314,11 @@ fn write_objects(
             }
         }
     }
+}
+
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, SealError> {
+    let thread = thread::Builder::new().name(name.to_owned());
+    thread.spawn(work).map_err(SealError::Thread)
 }
 
 /// Hashes and counts what goes into the spool file.

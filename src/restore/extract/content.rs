@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -25,9 +25,10 @@ const PREALLOCATE_BYTES: u64 = 1 << 20;
 /// Files that one archive keeps open while its pieces interleave.
 const MOST_OPEN_FILES: usize = 32;
 const MOST_VERIFIERS: usize = 4;
-/// Worth a flush.
-const FLUSH_BYTES: u64 = 64 << 20;
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Files from this size on are flushed early.
+const WRITE_BACK_BYTES: u64 = 8 << 20;
+/// Flushes that wait for the one under way.
+const MOST_WAITING: usize = 16;
 
 /// The files being restored.
 pub(super) struct Content {
@@ -36,8 +37,7 @@ pub(super) struct Content {
     pub(super) entries: Arc<Vec<Entry>>,
     /// Entries whose bytes are not what the index says.
     wrong: Mutex<BTreeMap<u32, String>>,
-    /// Bytes written since the disk was last told to take them.
-    unflushed: AtomicU64,
+    write_back: WriteBack,
 }
 
 impl Content {
@@ -46,7 +46,7 @@ impl Content {
             tree,
             entries,
             wrong: Mutex::default(),
-            unflushed: AtomicU64::new(0),
+            write_back: WriteBack::start(),
         }
     }
 
@@ -152,42 +152,27 @@ fn comes_whole(entry: &Entry) -> bool {
     matches!(entry.extents.as_slice(), [only] if only.archive.is_some())
 }
 
-/// Flushes what was written, again and again, on a thread of its own: at the end little is left to wait
-/// for. Nothing relies on it.
-pub(in crate::restore) struct WriteBack {
-    ended: Arc<AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
+/// Has the disk take large files while others still come, on a thread of its own: at the end little is left
+/// to wait for. Nothing relies on it.
+struct WriteBack {
+    files: SyncSender<File>,
 }
 
 impl WriteBack {
-    pub(super) fn start(content: Arc<Content>) -> Self {
-        let ended = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&ended);
-        let thread = std::thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
-                if content.unflushed.load(Ordering::Relaxed) < FLUSH_BYTES {
-                    std::thread::park_timeout(LOOK_AGAIN);
-                    continue;
-                }
-                content.unflushed.store(0, Ordering::Relaxed);
-                if content.tree.sync().is_err() {
-                    return;
-                }
+    fn start() -> Self {
+        let (files, waiting) = sync_channel::<File>(MOST_WAITING);
+        // It ends when the last sink is gone.
+        std::thread::spawn(move || {
+            for file in waiting {
+                let _ = file.sync_data();
             }
         });
-        Self {
-            ended,
-            thread: Some(thread),
-        }
+        Self { files }
     }
-}
 
-impl Drop for WriteBack {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-        }
+    fn take(&self, file: File) {
+        // When it is behind, this file waits for the end.
+        let _ = self.files.try_send(file);
     }
 }
 
@@ -230,7 +215,21 @@ impl ContentSink {
                 self.content.mark_wrong(piece.entry, what);
             }
             self.hashers.remove(&piece.entry);
-            self.open.remove(&piece.entry);
+            if let Some(file) = self.open.remove(&piece.entry)
+                && entry.size >= WRITE_BACK_BYTES
+            {
+                self.content.write_back.take(file);
+            }
+        }
+    }
+}
+
+impl Drop for ContentSink {
+    fn drop(&mut self) {
+        for (number, file) in self.open.drain() {
+            if self.content.entries[number as usize].size >= WRITE_BACK_BYTES {
+                self.content.write_back.take(file);
+            }
         }
     }
 }
@@ -248,8 +247,6 @@ impl Sink for ContentSink {
             .map_err(failed)?;
         file.write_all_at(bytes, piece.file_offset + at)
             .map_err(failed)?;
-        let count = bytes.len() as u64;
-        content.unflushed.fetch_add(count, Ordering::Relaxed);
         if whole {
             self.hash_on_the_way(piece, entry, at, bytes);
         }

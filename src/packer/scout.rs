@@ -1,0 +1,177 @@
+//! Ahead of the packer: the walk, what the last snapshot knew of each thing, and the content of small files.
+//!
+//! One thread walks and asks the cache; a few read the small files that are not known already, cut and hash
+//! them. The packer gets everything in path order and only looks up and stores. What a reader could not
+//! read in one state is left to the packer, which tries again and tells why.
+
+use std::collections::HashSet;
+use std::fs::Metadata;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use super::PackError;
+use super::cache::{CacheReader, Record, Stat};
+use super::chunker::Chunker;
+use super::content::{Cut, cut, is_sparse};
+use super::file::{now_ns, open_for_backup};
+use super::meta::{self, Attributes};
+use super::parts::{Item, Parts};
+use crate::ids::ArchiveId;
+use crate::sqlite;
+
+/// Up to here a file is read ahead whole.
+const SMALL_BYTES: u64 = 256 << 10;
+/// A batch is full at so many things, or at so many bytes to read.
+const BATCH_ITEMS: usize = 64;
+const BATCH_BYTES: u64 = 1 << 20;
+/// Batches that are under way or wait for the packer.
+const BATCHES_AHEAD: usize = 8;
+const READERS: usize = 2;
+
+/// A thing of the snapshot, and what is known of it before it is packed.
+pub struct Scouted {
+    pub item: Item,
+    /// What the last snapshot had there.
+    pub record: Option<Record>,
+    /// It is as the record says, and what that names may be used.
+    pub unchanged: bool,
+    pub small: Option<SmallFile>,
+}
+
+/// A small file as it was read at once.
+pub struct SmallFile {
+    pub before: Metadata,
+    pub after: Metadata,
+    pub read_at_ns: i128,
+    pub content: Vec<u8>,
+    pub cut: Cut,
+    pub attributes: io::Result<Attributes>,
+}
+
+type Batch = Vec<Scouted>;
+
+/// Gives all of `parts` to `pack`, in order. `reusable`: archives whose content may be used again.
+pub fn scout(
+    parts: Parts,
+    mut cache: CacheReader,
+    reusable: &HashSet<ArchiveId>,
+    mut pack: impl FnMut(Scouted) -> Result<(), PackError>,
+) -> Result<(), PackError> {
+    let (in_order, batches) = sync_channel::<Receiver<Batch>>(BATCHES_AHEAD);
+    let (to_read, jobs) = sync_channel::<(Batch, SyncSender<Batch>)>(BATCHES_AHEAD);
+    let jobs = Mutex::new(jobs);
+    let jobs = &jobs;
+    let cannot_start = |source| PackError::Thread { source };
+    // Leaving early takes `batches` along, and that ends the threads, one after the other.
+    thread::scope(move |scope| {
+        for _ in 0..READERS {
+            let named = thread::Builder::new().name("small files".to_owned());
+            named
+                .spawn_scoped(scope, || read_batches(jobs))
+                .map_err(cannot_start)?;
+        }
+        let walk = move || {
+            let mut parts = parts.peekable();
+            while parts.peek().is_some() {
+                let batch = next_batch(&mut parts, &mut cache, reusable);
+                let (done, batch_done) = sync_channel(1);
+                if in_order.send(batch_done).is_err() || to_read.send((batch, done)).is_err() {
+                    return;
+                }
+            }
+        };
+        let named = thread::Builder::new().name("walk".to_owned());
+        named.spawn_scoped(scope, walk).map_err(cannot_start)?;
+        for batch in batches {
+            // A reader that died took its batch with it.
+            let batch = batch.recv().map_err(|_| PackError::Unread)?;
+            batch.into_iter().try_for_each(&mut pack)?;
+        }
+        Ok(())
+    })
+}
+
+fn next_batch(
+    parts: &mut impl Iterator<Item = Item>,
+    cache: &mut CacheReader,
+    reusable: &HashSet<ArchiveId>,
+) -> Batch {
+    let mut batch = Vec::with_capacity(BATCH_ITEMS);
+    let mut bytes = 0;
+    while batch.len() < BATCH_ITEMS && bytes < BATCH_BYTES {
+        let Some(item) = parts.next() else { break };
+        let mut scouted = Scouted {
+            item,
+            record: None,
+            unchanged: false,
+            small: None,
+        };
+        if let Item::Found {
+            path, meta, staged, ..
+        } = &scouted.item
+            && meta.is_file()
+        {
+            scouted.record = cache.find(path);
+            scouted.unchanged = scouted.record.as_ref().is_some_and(|record| {
+                record.stat == Stat::of(meta, *staged)
+                    && record.uses.iter().all(|(id, _)| reusable.contains(id))
+            });
+            if !scouted.unchanged && meta.len() <= SMALL_BYTES {
+                bytes += meta.len();
+            }
+        }
+        batch.push(scouted);
+    }
+    batch
+}
+
+fn read_batches(jobs: &Mutex<Receiver<(Batch, SyncSender<Batch>)>>) {
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((mut batch, done)) = job else { return };
+        for scouted in &mut batch {
+            if let Item::Found { abs, meta, .. } = &scouted.item
+                && meta.is_file()
+                // One that is here under another name already is not read again.
+                && meta.nlink() == 1
+                && meta.len() <= SMALL_BYTES
+                && !scouted.unchanged
+            {
+                scouted.small = read_small(abs).ok().flatten();
+            }
+        }
+        // If nobody waits for it any more, the walk ends; what it sent until then is still taken from it.
+        let _ = done.send(batch);
+    }
+}
+
+/// `None`: not a file to be read like that.
+fn read_small(abs: &Path) -> io::Result<Option<SmallFile>> {
+    let attributes = meta::attributes(abs);
+    let mut file = open_for_backup(abs)?;
+    let before = file.metadata()?;
+    if !before.is_file() || before.len() > SMALL_BYTES || is_sparse(&before) {
+        return Ok(None);
+    }
+    let read_at_ns = now_ns();
+    let mut content = Vec::with_capacity(before.len() as usize + 1);
+    // One byte more than promised, to see that it grew.
+    (&mut file)
+        .take(before.len() + 1)
+        .read_to_end(&mut content)?;
+    if sqlite::is_sqlite(&content) {
+        return Ok(None);
+    }
+    Ok(Some(SmallFile {
+        after: file.metadata()?,
+        before,
+        read_at_ns,
+        cut: cut(&content, Chunker::Content),
+        content,
+        attributes,
+    }))
+}
