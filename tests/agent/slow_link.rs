@@ -27,7 +27,7 @@ struct Form {
 
 const LONG: Form = Form {
     file_bytes: 64_000_000,
-    files: 8,
+    files: 10,
     bytes_per_second: 20_000_000,
     latency: Duration::from_millis(50),
     least_percent: 90,
