@@ -6,7 +6,7 @@
 //! leaves content that the next run finds known, or nothing.
 
 mod cache;
-mod chunker;
+pub mod chunker;
 mod content;
 mod file;
 mod filter;

@@ -242,9 +242,10 @@ impl Plan {
         publication: &Publication,
     ) -> Result<Self, ShipError> {
         let name = publication.manifest.name();
-        let archives = folder.archives_present().await?;
-        let mut small = folder.list(TABLES).await?;
-        small.extend(folder.list(MANIFESTS).await?);
+        let listings = (folder.archives_present(), folder.list(TABLES));
+        let (archives, mut small, manifests) =
+            futures::future::try_join3(listings.0, listings.1, folder.list(MANIFESTS)).await?;
+        small.extend(manifests);
         let mut missing = Vec::new();
         let mut needed = |key: ObjectKey, there: Option<u64>, bytes: Option<u64>| {
             let in_spool = spool.size(&key);
@@ -297,17 +298,27 @@ pub async fn publish_recovery(
     folder: &HostFolder,
     files: &[(ObjectKey, Bytes)],
 ) -> Result<(), ShipError> {
-    for (key, bytes) in files {
-        let key = folder.key(key);
-        match folder.target.get(&key, MAX_RECOVERY_BYTES).await {
-            Err(error) if error.kind == ErrorKind::NotFound => {}
-            // Not named by its content, so looked at first: what is there stays, whatever it is.
-            Ok(_) => continue,
-            Err(error) if error.kind == ErrorKind::Permanent => continue,
-            Err(error) => return Err(error.into()),
-        }
-        let body = Body::Bytes(bytes.clone());
-        folder.target.put(&key, body, PutMode::Create).await?;
+    futures::stream::iter(files)
+        .map(|(key, bytes)| put_unless_there(folder, key, bytes))
+        .buffer_unordered(PUBLISH_CONCURRENCY)
+        .try_collect()
+        .await
+}
+
+/// For what is not named by its content, so looked at first: what is there stays, whatever it is.
+async fn put_unless_there(
+    folder: &HostFolder,
+    key: &ObjectKey,
+    bytes: &Bytes,
+) -> Result<(), ShipError> {
+    let key = folder.key(key);
+    match folder.target.get(&key, MAX_RECOVERY_BYTES).await {
+        Err(error) if error.kind == ErrorKind::NotFound => {}
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind == ErrorKind::Permanent => return Ok(()),
+        Err(error) => return Err(error.into()),
     }
+    let body = Body::Bytes(bytes.clone());
+    folder.target.put(&key, body, PutMode::Create).await?;
     Ok(())
 }

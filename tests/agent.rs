@@ -3,6 +3,8 @@
 
 #[path = "support/host.rs"]
 mod host;
+#[path = "support/s3.rs"]
+mod s3;
 #[path = "support/tree.rs"]
 mod tree;
 
@@ -18,6 +20,8 @@ mod fire;
 mod keys;
 #[path = "agent/lineage.rs"]
 mod lineage;
+#[path = "agent/slow_link.rs"]
+mod slow_link;
 #[path = "agent/stock.rs"]
 mod stock;
 #[path = "agent/tamper.rs"]

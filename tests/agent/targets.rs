@@ -1,15 +1,12 @@
 //! Backups to a real S3 server, to several targets, through a network that fails.
 
-#[path = "../support/s3.rs"]
-mod s3;
-
 use std::fs;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
 use crate::host::{Host, files, texts};
+use crate::s3::{BUCKET, S3Server};
 use crate::tree::{describe, noise};
-use s3::{BUCKET, S3Server};
 
 #[path = "../support/proxy.rs"]
 mod proxy;

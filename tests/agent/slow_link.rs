@@ -1,0 +1,114 @@
+//! A slow, far link is used to the full: what there is to send or to fetch keeps it busy, and the requests
+//! that wait for it to answer are few.
+//!
+//! The measurement that counts is the long form of a release build:
+//! `SEALIFT_TEST_LONG=1 cargo test --release --test agent slow_link -- --nocapture`.
+
+#[path = "../support/slow.rs"]
+mod slow;
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::host::{Host, is_long, texts};
+use crate::s3::{BUCKET, S3Server};
+use crate::tree::{describe, noise};
+use slow::SlowLink;
+
+struct Form {
+    file_bytes: usize,
+    files: u64,
+    bytes_per_second: u64,
+    latency: Duration,
+    /// Of the link, over the whole time.
+    least_percent: u64,
+}
+
+const LONG: Form = Form {
+    file_bytes: 64_000_000,
+    files: 10,
+    bytes_per_second: 20_000_000,
+    latency: Duration::from_millis(50),
+    least_percent: 90,
+};
+/// Of a debug build on a busy machine: that nothing stands still for long.
+const SHORT: Form = Form {
+    file_bytes: 3_000_000,
+    files: 4,
+    bytes_per_second: 5_000_000,
+    latency: Duration::from_millis(20),
+    least_percent: 40,
+};
+
+/// Runs `command` to its end; how much of the link it used, in percent of what would have gone through.
+fn share_of_link(
+    link: &SlowLink,
+    server: &S3Server,
+    mut command: Command,
+    what: &str,
+    way: fn((u64, u64)) -> u64,
+) -> u64 {
+    let (before, requests) = (way(link.bytes()), link.requests());
+    let started = Instant::now();
+    let output = command.envs(server.variables()).output().unwrap();
+    let seconds = started.elapsed().as_secs_f64();
+    assert!(output.status.success(), "{}", texts(&output).1);
+    let bytes = way(link.bytes()) - before;
+    let share = bytes as f64 / seconds / link.bytes_per_second as f64;
+    println!(
+        "{what}: {:.1} MB in {seconds:.2} s, {:.2} MB/s, {:.1} % of the link, {} requests",
+        bytes as f64 / 1e6,
+        bytes as f64 / 1e6 / seconds,
+        share * 100.0,
+        link.requests() - requests
+    );
+    (share * 100.0) as u64
+}
+
+#[test]
+fn a_push_and_a_restore_fill_a_slow_link() {
+    let form = if is_long() { LONG } else { SHORT };
+    let server = S3Server::start();
+    let link = SlowLink::start(server.address, form.bytes_per_second, form.latency);
+    let (url, endpoint) = (
+        format!("s3://{BUCKET}/off/site"),
+        format!("http://{}", link.address),
+    );
+    let host = Host::with_init(&["--tree", "data"]);
+    let config = host.config();
+    let start = config.find("[[target]]").unwrap();
+    let end = config.find("[retention]").unwrap();
+    let target =
+        format!("[[target]]\nname = \"s3\"\nurl = \"{url}\"\nendpoint = \"{endpoint}\"\n\n");
+    let config = [&config[..start], &target, &config[end..]].concat();
+    fs::write(host.path("c.toml"), config).unwrap();
+    for n in 0..form.files {
+        fs::write(host.data().join(format!("f{n}")), noise(n, form.file_bytes)).unwrap();
+    }
+    let push = host.command(&["--quiet", "backup"]);
+    let pushed = share_of_link(&link, &server, push, "push", |bytes| bytes.0);
+    let restore = host.command(&[
+        "--quiet",
+        "restore",
+        "latest",
+        "--from",
+        &url,
+        "--endpoint",
+        &endpoint,
+        "--identity",
+        "key.txt",
+        "--signer",
+        &host.signer,
+        "--to",
+        "out",
+    ]);
+    let restored = share_of_link(&link, &server, restore, "restore", |bytes| bytes.1);
+    assert_eq!(describe(&host.path("out/data")), describe(&host.data()));
+    let least = form.least_percent;
+    assert!(pushed >= least, "the push used {pushed} % of the link");
+    assert!(
+        restored >= least,
+        "the restore used {restored} % of the link"
+    );
+}
