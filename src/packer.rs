@@ -163,6 +163,9 @@ pub struct Packed {
 
 /// Data archives whose live share fell below this part of their stream are packed anew.
 const COMPACT_BELOW_PERCENT: u64 = 25;
+/// All data archives together may hold this part of what lives in them; beyond, the deadest are packed
+/// anew: a restore reads whole archives, so this bounds what it reads for nothing.
+const COMPACT_ABOVE_PERCENT: u64 = 125;
 /// More index archives than this in one snapshot, and the index is packed anew.
 const MAX_INDEX_ARCHIVES: usize = 24;
 
@@ -192,7 +195,7 @@ pub fn pack(
         options.level,
         options.threads,
     )?;
-    let usable = worth_using(&request.usable);
+    let (usable, retired) = worth_using(&request.usable);
     let mut store = Store::new(
         catalog,
         sealer,
@@ -230,7 +233,9 @@ pub fn pack(
     totals.archives = rows.len() as u64;
     totals.archive_bytes = rows.iter().map(|row| row.bytes).sum();
     let archives = rows.iter().map(|row| (row.key(), row.bytes)).collect();
-    let live = store.live_by_number();
+    let mut live = store.live_by_number();
+    // What was packed anew stays out of use, even if some of its dead content comes back.
+    live.extend(retired.iter().map(|n| (*n, 0)));
     let (new_archives, new_archive_bytes) = (store.sealed_archives, store.sealed_bytes);
     let sets = store.catalog().recipient_sets()?;
     drop(store);
@@ -249,23 +254,48 @@ pub fn pack(
 }
 
 /// Leaves out archives that hold little of use: what lives in them is packed anew, and retention
-/// frees them once no manifest names them.
-fn worth_using(usable: &[CatalogArchive]) -> Vec<store::Usable> {
+/// frees them once no manifest names them. The second list are those, by number.
+fn worth_using(usable: &[CatalogArchive]) -> (Vec<store::Usable>, Vec<i64>) {
     let index_in_use = |archive: &&CatalogArchive| {
         archive.row.kind == ArchiveKind::Index && archive.live_bytes != Some(0)
     };
     let renew_index = usable.iter().filter(index_in_use).count() > MAX_INDEX_ARCHIVES;
-    usable
+    let retired = mostly_dead(usable);
+    let is_kept = |archive: &&CatalogArchive| match archive.row.kind {
+        ArchiveKind::Index => !renew_index,
+        ArchiveKind::Data => !retired.contains(&archive.n),
+    };
+    let kept = usable.iter().filter(is_kept).cloned();
+    (kept.map(store::Usable::from).collect(), retired)
+}
+
+/// Data archives to be packed anew: each that is below its threshold, and the deadest others until all
+/// together are above theirs.
+fn mostly_dead(usable: &[CatalogArchive]) -> Vec<i64> {
+    let share = |(_, live, tar): &(i64, u64, u64)| *live as f64 / (*tar).max(1) as f64;
+    let mut data: Vec<(i64, u64, u64)> = usable
         .iter()
-        .filter(|archive| match archive.row.kind {
-            ArchiveKind::Index => !renew_index,
-            ArchiveKind::Data => archive
-                .live_bytes
-                .is_none_or(|live| live * 100 >= archive.tar_bytes * COMPACT_BELOW_PERCENT),
+        .filter(|archive| archive.row.kind == ArchiveKind::Data)
+        .filter_map(|archive| {
+            let live = archive.live_bytes?.min(archive.tar_bytes);
+            Some((archive.n, live, archive.tar_bytes))
         })
-        .cloned()
-        .map(store::Usable::from)
-        .collect()
+        .collect();
+    data.sort_by(|a, b| share(a).total_cmp(&share(b)));
+    let live_bytes: u64 = data.iter().map(|(_, live, _)| live).sum();
+    let mut held_bytes: u64 = data.iter().map(|(_, _, tar)| tar).sum();
+    let mut retired = Vec::new();
+    for (n, live, tar) in data {
+        let alone = live * 100 < tar * COMPACT_BELOW_PERCENT;
+        let together = held_bytes * 100 > live_bytes * COMPACT_ABOVE_PERCENT;
+        if !alone && !together {
+            break;
+        }
+        // What lives in it will be held by a new archive, which is all live.
+        held_bytes -= tar - live;
+        retired.push(n);
+    }
+    retired
 }
 
 /// Pages, signature, manifest, in this order; then the catalog knows the snapshot.
@@ -348,5 +378,56 @@ fn scratch_error(path: &std::path::Path, source: io::Error) -> PackError {
     PackError::Scratch {
         path: path.display().to_string(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::WriterId;
+
+    fn archive(n: i64, kind: ArchiveKind, live: Option<u64>) -> CatalogArchive {
+        CatalogArchive {
+            n,
+            row: ArchiveRow {
+                id: ArchiveId {
+                    writer: WriterId([0; 8]),
+                    counter: n as u64,
+                },
+                kind,
+                blake3: Hash([0; 32]),
+                sha256: Hash([0; 32]),
+                bytes: 50,
+                recipient_set: String::new(),
+                head_sha256: Hash([0; 32]),
+            },
+            tar_bytes: 100,
+            tar_blake3: Hash([0; 32]),
+            live_bytes: live,
+        }
+    }
+
+    fn retired(shares: &[u64]) -> Vec<i64> {
+        let data = shares.iter().zip(0..);
+        let data = data.map(|(live, n)| archive(n, ArchiveKind::Data, Some(*live)));
+        // Those that no snapshot used yet, and the index's, are not its business.
+        let others = [
+            archive(100, ArchiveKind::Data, None),
+            archive(101, ArchiveKind::Index, Some(1)),
+        ];
+        mostly_dead(&data.chain(others).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_deadest_archives_are_packed_anew_until_a_restore_reads_little_for_nothing() {
+        assert_eq!(retired(&[]), [0; 0]);
+        assert_eq!(retired(&[100, 100, 81, 80]), [0; 0]);
+        // One that is nearly dead goes even if all together are well.
+        assert_eq!(retired(&[100, 100, 100, 100, 100, 100, 24]), [6]);
+        assert_eq!(retired(&[100, 100, 100, 100, 100, 100, 25]), [0; 0]);
+        // All decay alike, none of them far: 400 held for 280, until 300 are for 260.
+        assert_eq!(retired(&[70, 60, 80, 70]), [1, 0]);
+        // A share above one does not make room for others.
+        assert_eq!(retired(&[900, 50, 50]), [1, 2]);
     }
 }

@@ -92,6 +92,7 @@ mod tests {
             "UPDATE chunks SET length=length-1, archive=archive+1",
         ] {
             catalog.db.execute(sql, []).unwrap();
+            catalog.end_lookups().unwrap();
             assert_eq!(catalog.find_chunk(&chunk.0).unwrap(), None, "{sql}");
         }
         catalog

@@ -23,6 +23,8 @@ use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
 /// Beyond this an object goes up in parts: servers take at most 5 GB in one put, and a put that
 /// breaks starts over.
 const ONE_PUT_BYTES: u64 = 100 << 20;
+/// Of files' bodies in memory at once: two archives of the usual size.
+pub(super) const BODY_MEBIBYTES: u32 = 128;
 const PART_BYTES: usize = 16 << 20;
 const PUT_ATTEMPTS: u32 = 4;
 
@@ -38,6 +40,8 @@ pub(super) struct ObjectTarget {
     /// Whether the store lists a whole tree at once (most WebDAV servers refuse to).
     pub lists_deep: bool,
     pub conditional_puts: AtomicBool,
+    /// Room for the bodies of files being put, a permit for each MiB.
+    pub bodies: tokio::sync::Semaphore,
 }
 
 type StoreResult<T> = Result<T, StoreFailure>;
@@ -271,6 +275,8 @@ impl Target for ObjectTarget {
 
     async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
         let path = self.path("put", key)?;
+        // Kept until the body is sent.
+        let mut _room = None;
         let payload = match body {
             Body::Bytes(bytes) => PutPayload::from(bytes),
             Body::File(source) | Body::Shared(source) => {
@@ -280,6 +286,12 @@ impl Target for ObjectTarget {
                 if bytes > ONE_PUT_BYTES {
                     return self.put_parts(key, &path, file, bytes, mode).await;
                 }
+                let mebibytes = u32::try_from(bytes >> 20).map_or(BODY_MEBIBYTES, |n| n + 1);
+                let room = self
+                    .bodies
+                    .acquire_many(mebibytes.min(BODY_MEBIBYTES))
+                    .await;
+                _room = Some(room.map_err(|e| self.permanent("put", key, e))?);
                 read_exactly(file, bytes).await.map_err(unreadable)?
             }
         };

@@ -57,6 +57,7 @@ pub(super) fn open(
         prefix: prefix.to_owned(),
         lists_deep: !matches!(address, Address::WebDav { .. }),
         conditional_puts: AtomicBool::new(true),
+        bodies: tokio::sync::Semaphore::new(super::object::BODY_MEBIBYTES as usize),
     })
 }
 
