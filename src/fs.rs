@@ -47,3 +47,55 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     temp.persist(path).map_err(|e| e.error)?;
     sync_dir(dir)
 }
+
+/// Places in a file at which [`is_cached`] looks.
+const PROBES: u64 = 8;
+
+/// Whether the system holds most of the first `bytes` of `file` in memory already. True where it cannot be
+/// told.
+pub fn is_cached(file: &File, bytes: u64) -> bool {
+    let cached = |probe: &u64| {
+        let at = bytes * probe / PROBES;
+        let mut byte = [0];
+        let mut into = [std::io::IoSliceMut::new(&mut byte)];
+        let flags = rustix::io::ReadWriteFlags::NOWAIT;
+        !matches!(
+            rustix::io::preadv2(file, &mut into, at, flags),
+            Err(rustix::io::Errno::AGAIN)
+        )
+    };
+    let probes = PROBES.min(bytes / 4096 + 1);
+    (0..probes).filter(cached).count() as u64 * 2 > probes
+}
+
+/// Tells the system that nobody needs these bytes of `file` in memory any more: a backup reads much
+/// once, and what the server works with should stay. For what was not [cached](is_cached) before.
+pub fn let_go(file: &File, start: u64, bytes: u64) {
+    if let Some(bytes) = std::num::NonZeroU64::new(bytes) {
+        // A hint; if it is not taken, nothing is wrong.
+        let _ = rustix::fs::fadvise(file, start, Some(bytes), rustix::fs::Advice::DontNeed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_let_go_is_not_cached_and_what_was_read_is() {
+        // Not in the system's temporary directory, which may be in memory and let go of nothing.
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = dir.path().join("file");
+        write_new(&path, &[7; 1 << 20], 0o600).unwrap();
+        let file = File::open(&path).unwrap();
+        const TMPFS_MAGIC: i64 = 0x0102_1994;
+        if rustix::fs::fstatfs(&file).unwrap().f_type as i64 == TMPFS_MAGIC {
+            return;
+        }
+        assert!(is_cached(&file, 1 << 20));
+        let_go(&file, 0, 1 << 20);
+        assert!(!is_cached(&file, 1 << 20));
+        fs::read(&path).unwrap();
+        assert!(is_cached(&file, 1 << 20));
+    }
+}

@@ -55,27 +55,45 @@ impl From<io::Error> for ContentError {
     }
 }
 
-/// Reads `file` (of which `meta` was just taken) to its end and stores it. `member` carries the
-/// snapshot path and the metadata for the archive's headers.
+/// A file to be stored.
+pub struct Source<'f> {
+    pub file: &'f mut File,
+    /// As it was just taken.
+    pub meta: &'f std::fs::Metadata,
+    /// What was read of it is not to stay in the page cache.
+    pub cold: bool,
+}
+
+/// Reads a file to its end and stores it. `member` carries the snapshot path and the metadata for the
+/// archive's headers.
 pub fn store_file(
     store: &mut Store<'_>,
-    file: &mut File,
-    meta: &std::fs::Metadata,
+    source: Source<'_>,
     member: &Member,
     chunker: Chunker,
     buffer: &mut Vec<u8>,
 ) -> Result<Stored, ContentError> {
+    let Source { file, meta, cold } = source;
     let size = meta.len();
     let sparse = is_sparse(meta);
     if !sparse && size <= RUN_BYTES as u64 {
         buffer.clear();
         // One byte more than promised, to see that it grew.
-        file.take(size + 1).read_to_end(buffer)?;
+        (&mut *file).take(size + 1).read_to_end(buffer)?;
+        if cold {
+            crate::fs::let_go(file, 0, size);
+        }
         return Ok(store_small(store, buffer, cut(buffer, chunker), member)?);
     }
     let mut runs = Runs::new(store, ArchiveKind::Data, member);
     let mut whole = blake3::Hasher::new();
-    ahead::read(file, size, sparse, chunker, |stretch| {
+    let plan = ahead::Plan {
+        size,
+        sparse,
+        chunker,
+        cold,
+    };
+    ahead::read(file, plan, |stretch| {
         match stretch {
             Stretch::Hole(length) => {
                 hash_zeros(&mut whole, length);

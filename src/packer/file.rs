@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::cache::{CacheWriter, Record, Stat};
 use super::chunker::Chunker;
-use super::content::{ContentError, Stored, store_file, store_small};
+use super::content::{ContentError, Source, Stored, store_file, store_small};
 use super::meta::{self, Attributes, Names};
 use super::parts::Item;
 use super::scout::{Scouted, SmallFile};
@@ -59,6 +59,8 @@ pub struct FilePacker<'p, 'a> {
     names: Names,
     open_dirs: OpenDirs,
     buffer: Vec<u8>,
+    /// The file under way was not in memory before, and need not stay there.
+    cold: bool,
 }
 
 /// A file as the walk saw it.
@@ -110,6 +112,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             names: Names::default(),
             open_dirs: OpenDirs::default(),
             buffer: Vec::new(),
+            cold: false,
         })
     }
 
@@ -405,9 +408,17 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         (&file).take(HEAD_BYTES as u64).read_to_end(&mut head)?;
         file.rewind()?;
         let is_database = sqlite::is_sqlite(&head) && sqlite::page_size(&head).is_some();
+        let cold = !crate::fs::is_cached(&file, before.len());
         let reading = if is_database && !staged {
-            self.read_database(entry, abs, file, &before, &head)?
+            // Its check reads it too, in another order.
+            self.cold = false;
+            let reading = self.read_database(entry, abs, file, &before, &head)?;
+            if cold && let Ok(file) = open_for_backup(abs) {
+                crate::fs::let_go(&file, 0, before.len());
+            }
+            reading
         } else {
+            self.cold = cold;
             let reading = self.read_open(entry, &mut file, &before, &head, record, staged)?;
             refresh(entry, &file.metadata()?);
             reading
@@ -434,7 +445,12 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         let chunker = Chunker::choose(head, stat.size, name.unwrap_or_default(), in_place);
         let read_at_ns = now_ns();
         let member = meta::member(entry);
-        let stored = store_file(self.store, file, before, &member, chunker, &mut self.buffer)?;
+        let source = Source {
+            file,
+            meta: before,
+            cold: self.cold,
+        };
+        let stored = store_file(self.store, source, &member, chunker, &mut self.buffer)?;
         let after = Stat::of(&file.metadata()?, staged);
         Ok(Reading {
             torn: after != stat || stored.size != stat.size,

@@ -158,11 +158,15 @@ fn read_small(abs: &Path) -> io::Result<Option<SmallFile>> {
         return Ok(None);
     }
     let read_at_ns = now_ns();
+    let cold = !crate::fs::is_cached(&file, 1);
     let mut content = Vec::with_capacity(before.len() as usize + 1);
     // One byte more than promised, to see that it grew.
     (&mut file)
         .take(before.len() + 1)
         .read_to_end(&mut content)?;
+    if cold {
+        crate::fs::let_go(&file, 0, before.len());
+    }
     if sqlite::is_sqlite(&content) {
         return Ok(None);
     }

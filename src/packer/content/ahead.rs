@@ -38,12 +38,21 @@ enum Read {
     Data(Buffer),
 }
 
-/// Reads the first `size` bytes of `file`, as many as there are, and gives them to `take`.
+/// How to read a file.
+pub struct Plan {
+    /// So many bytes, or as many as there are.
+    pub size: u64,
+    /// It has holes.
+    pub sparse: bool,
+    pub chunker: Chunker,
+    /// What is read does not stay in the page cache.
+    pub cold: bool,
+}
+
+/// Reads `file` as `plan` says and gives it to `take`, part after part.
 pub fn read(
     file: &mut File,
-    size: u64,
-    sparse: bool,
-    chunker: Chunker,
+    plan: Plan,
     mut take: impl FnMut(Stretch<'_>) -> Result<(), PackError>,
 ) -> Result<(), ContentError> {
     let (used, empty) = channel();
@@ -57,11 +66,12 @@ pub fn read(
         let reading = named.spawn_scoped(scope, move || {
             let mut reader = Reader {
                 file,
-                chunker,
+                chunker: plan.chunker,
+                cold: plan.cold,
                 empty,
                 out,
             };
-            reader.run(size, sparse)
+            reader.run(plan.size, plan.sparse)
         })?;
         for stretch in stretches {
             match stretch {
@@ -84,6 +94,7 @@ pub fn read(
 struct Reader<'f> {
     file: &'f mut File,
     chunker: Chunker,
+    cold: bool,
     empty: Receiver<Buffer>,
     out: SyncSender<Read>,
 }
@@ -126,6 +137,9 @@ impl Reader<'_> {
             let file = &mut *self.file;
             let read = file.take(want.min(left)).read_to_end(&mut buffer.bytes)? as u64;
             let ended = read == 0;
+            if self.cold {
+                crate::fs::let_go(self.file, end - left, read);
+            }
             left -= read;
             self.cut(&mut buffer, left == 0 || ended);
             rest.extend_from_slice(&buffer.bytes[buffer.cut_bytes..]);
