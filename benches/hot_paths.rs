@@ -19,7 +19,7 @@ use sealift::index::{
 };
 use sealift::manifest::{ArchiveKind, ArchiveRow, FORMAT};
 use sealift::packer::chunker::{BLOCK, Chunker};
-use sealift::packer::seal::{Recipients, Sealer};
+use sealift::packer::seal::{Recipients, Sealer, Texture};
 use sealift::restore::open::{Identities, Prompt, open_archive};
 use sealift::spool::Spool;
 
@@ -185,7 +185,7 @@ impl Vault {
 fn seal_one(sealer: &mut Sealer, tar: &[u8]) -> ObjectKey {
     // As members come.
     for member in tar.chunks(64 << 10) {
-        sealer.write(member).unwrap();
+        sealer.write(member, Texture::Other).unwrap();
     }
     sealer.finish_archive().unwrap();
     let sealed = sealer.next_sealed(true).unwrap().unwrap();

@@ -19,6 +19,7 @@ use super::content::{ContentError, Source, Stored, store_file, store_small};
 use super::meta::{self, Attributes, Names};
 use super::parts::Item;
 use super::scout::{Scouted, SmallFile};
+use super::seal::Texture;
 use super::store::{Store, uses};
 use super::{PackError, PackProgress, Scratch, scratch_error};
 use crate::index::{DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, parent_path};
@@ -444,7 +445,10 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         let name = entry.path.rsplit(|byte| *byte == b'/').next();
         let chunker = Chunker::choose(head, stat.size, name.unwrap_or_default(), in_place);
         let read_at_ns = now_ns();
-        let member = meta::member(entry);
+        let mut member = meta::member(entry);
+        if sqlite::is_sqlite(head) {
+            member.texture = Texture::Pages;
+        }
         let source = Source {
             file,
             meta: before,

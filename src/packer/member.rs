@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use super::seal::Texture;
+
 pub const BLOCK_BYTES: usize = 512;
 
 /// What a member says of itself.
@@ -20,6 +22,8 @@ pub struct Member {
     pub group: Option<String>,
     /// Whole seconds since 1970.
     pub mtime_s: i64,
+    /// Not in the header: what the data is like.
+    pub texture: Texture,
 }
 
 const MAX_OCTAL_ID: u32 = 0o7_777_777;
@@ -148,6 +152,7 @@ mod tests {
                 user: Some("somebody".to_owned()),
                 group: Some("g".repeat(99)),
                 mtime_s: -5,
+                texture: Texture::Pages,
             };
             let mut stream = member.header();
             assert_eq!(stream.len() % BLOCK_BYTES, 0);

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::index::{Entry, EntryType};
 use crate::packer::member::Member;
+use crate::packer::seal::Texture;
 
 /// Names of users and groups, asked once each.
 #[derive(Default)]
@@ -152,5 +153,6 @@ pub fn member(entry: &Entry) -> Member {
         user: entry.user.clone(),
         group: entry.group.clone(),
         mtime_s: entry.mtime_ns.div_euclid(1_000_000_000),
+        texture: Texture::default(),
     }
 }

@@ -6,6 +6,7 @@
 //! fixed number of buffers, so memory is bounded. What was written is then parsed again as age, and
 //! its stanzas counted: no object leaves the host that is not sealed to exactly its recipients.
 
+mod compress;
 mod pipeline;
 mod recipients;
 
@@ -21,6 +22,15 @@ use crate::spool::SpoolError;
 
 /// Bytes of tar stream in one zstd frame.
 pub const FRAME_BYTES: usize = 4 << 20;
+
+/// What a stretch of tar stream is like, as far as its compression matters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Texture {
+    /// Pages of a SQLite database.
+    Pages,
+    #[default]
+    Other,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {

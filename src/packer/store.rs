@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use super::PackError;
 use super::filter::Filter;
 use super::member::{BLOCK_BYTES, Member, padding};
-use super::seal::{SealedArchive, Sealer};
+use super::seal::{SealedArchive, Sealer, Texture};
 use crate::catalog::{Catalog, CatalogArchive, ChunkHash};
 use crate::ids::{ArchiveId, Hash, ObjectKey};
 use crate::index::Extent;
@@ -214,9 +214,10 @@ impl<'a> Store<'a> {
             offset: start,
             length: data.len() as u64,
         };
-        self.sealer.write(&header)?;
-        self.sealer.write(data)?;
-        self.sealer.write(&[0; BLOCK_BYTES][..fill])?;
+        self.sealer.write(&header, Texture::Other)?;
+        self.sealer.write(data, member.texture)?;
+        self.sealer
+            .write(&[0; BLOCK_BYTES][..fill], Texture::Other)?;
         self.collect(false)?;
         Ok(extent)
     }
@@ -226,7 +227,7 @@ impl<'a> Store<'a> {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };
-        self.sealer.write(&[0; 2 * BLOCK_BYTES])?;
+        self.sealer.write(&[0; 2 * BLOCK_BYTES], Texture::Other)?;
         open.tar_bytes += 2 * BLOCK_BYTES as u64;
         self.sealer.finish_archive()?;
         self.sealing.push_back(open);
