@@ -402,14 +402,19 @@ impl Catalog {
         tx.commit().map_err(&fail)
     }
 
-    pub fn add_placement(&self, target: &str, archive: i64) -> Result<(), CatalogError> {
-        self.db
-            .execute(
-                "INSERT OR IGNORE INTO placements VALUES(?1,?2)",
-                params![archive, target],
-            )
-            .map(drop)
-            .map_err(self.fail())
+    /// Notes that `target` confirmed `archives`, in one transaction: each is a flush of the disk.
+    pub fn add_placements(
+        &mut self,
+        target: &str,
+        archives: impl IntoIterator<Item = i64>,
+    ) -> Result<(), CatalogError> {
+        let fail = self.fail();
+        let tx = self.db.transaction().map_err(&fail)?;
+        for n in archives {
+            let sql = "INSERT OR IGNORE INTO placements VALUES(?1,?2)";
+            tx.execute(sql, params![n, target]).map_err(&fail)?;
+        }
+        tx.commit().map_err(&fail)
     }
 
     /// Forgets archives that are nowhere any more, and their chunks.

@@ -100,7 +100,7 @@ pub(super) fn take_stock(
 }
 
 pub(super) fn record_shipped(
-    state: &State,
+    state: &mut State,
     target: &str,
     shipped: &[(ObjectKey, u64)],
 ) -> Result<(), AgentError> {
@@ -110,13 +110,12 @@ pub(super) fn record_shipped(
         .into_iter()
         .map(|archive| (archive.row.blake3, archive.n))
         .collect();
-    for (key, _) in shipped {
+    let number = |(key, _): &(ObjectKey, u64)| {
         let hash = ObjectKey::archive_hash(key.as_str());
-        if let Some(n) = hash.and_then(|hash| numbers.get(&hash)) {
-            state.catalog.add_placement(target, *n)?;
-        }
-    }
-    Ok(())
+        hash.and_then(|hash| numbers.get(&hash).copied())
+    };
+    let placed = shipped.iter().filter_map(number);
+    Ok(state.catalog.add_placements(target, placed)?)
 }
 
 /// Removes from the spool what every target has, and what no snapshot will ever name.

@@ -12,6 +12,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 
+use foldhash::fast::RandomState;
+
 use super::PackError;
 use super::chunker::Chunker;
 use super::member::Member;
@@ -158,7 +160,7 @@ pub fn store_small(
     member: &Member,
 ) -> Result<Stored, PackError> {
     let mut all_new = true;
-    let mut seen = HashSet::new();
+    let mut seen: HashSet<_, RandomState> = HashSet::default();
     for chunk in &chunks {
         // Two alike in one file make it no whole member.
         let is_first = chunks.len() == 1 || seen.insert(chunk.hash);
@@ -200,7 +202,7 @@ pub struct Runs<'s, 'a> {
     kind: ArchiveKind,
     member: &'s Member,
     offset: u64,
-    in_run: HashSet<ChunkHash>,
+    in_run: HashSet<ChunkHash, RandomState>,
     extents: Vec<Extent>,
     new_bytes: u64,
 }
@@ -212,7 +214,7 @@ impl<'s, 'a> Runs<'s, 'a> {
             kind,
             member,
             offset: 0,
-            in_run: HashSet::new(),
+            in_run: HashSet::default(),
             extents: Vec::new(),
             new_bytes: 0,
         }

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use foldhash::fast::RandomState;
+
 use super::PackError;
 use super::filter::Filter;
 use super::member::{BLOCK_BYTES, Member, padding};
@@ -47,7 +49,7 @@ struct Pending {
     id: ArchiveId,
     kind: ArchiveKind,
     tar_bytes: u64,
-    chunks: HashMap<ChunkHash, (u64, u64)>,
+    chunks: HashMap<ChunkHash, (u64, u64), RandomState>,
 }
 
 /// An archive that this snapshot may name.
@@ -195,7 +197,7 @@ impl<'a> Store<'a> {
                     id,
                     kind,
                     tar_bytes: 0,
-                    chunks: HashMap::new(),
+                    chunks: HashMap::default(),
                 })
             }
         };
