@@ -252,9 +252,10 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
         return Err(nothing_there(&wanted));
     }
     if context.json {
-        let lines = shown.map(|entry| serde_json::from_slice(&entry.to_entry().to_line()));
-        let lines: Vec<serde_json::Value> = lines.collect::<Result<_, _>>()?;
-        output::print_json(&lines)?;
+        output::print_json_list(shown.map(|entry| {
+            let line = entry.to_entry().to_line();
+            Ok::<serde_json::Value, Failure>(serde_json::from_slice(&line)?)
+        }))?;
         return Ok(Outcome::Complete);
     }
     for entry in shown {

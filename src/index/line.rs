@@ -212,3 +212,45 @@ impl Entry {
         Ok(entry)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_what_they_always_were() {
+        let hash = "00ff".repeat(16);
+        let lines = [
+            format!(
+                r#"{{"path":"a \"b\"\n/ü","type":"file","mode":420,"uid":0,"gid":1000,"user":"röt","mtime":-1,"xattrs":{{"b64:/w==":"AA==","user.x":""}},"size":12,"blake3":"{hash}","extents":[["0011223344556677.12",5,10],["-",0,2]],"torn":true}}"#
+            ),
+            r#"{"path_b64":"/w==","type":"symlink","mode":511,"uid":1,"gid":2,"group":"g","mtime":0,"target_b64":"/i8="}"#.to_owned(),
+            r#"{"path":"d","type":"chardev","mode":384,"uid":1,"gid":2,"mtime":9223372036854775807,"rdev":[1,3]}"#.to_owned(),
+            format!(
+                r#"{{"path":"e","type":"file","mode":0,"uid":1,"gid":2,"mtime":0,"size":0,"blake3":"{hash}"}}"#
+            ),
+        ];
+        for line in lines {
+            let entry = Entry::from_line(line.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(entry.to_line()).unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn an_extent_has_one_form() {
+        for wrong in [
+            r#"["0011223344556677.012",5,10]"#,
+            r#"["0011223344556677.+1",5,10]"#,
+            r#"["",5,10]"#,
+            r#"["-",5,0]"#,
+            r#"["-",18446744073709551615,1]"#,
+            r#"["-",5]"#,
+            r#"["-",5,1,1]"#,
+            "[null,5,1]",
+        ] {
+            assert!(serde_json::from_str::<Extent>(wrong).is_err(), "{wrong}");
+        }
+        let escaped: Extent = serde_json::from_str(r#"["\u002d",5,1]"#).unwrap();
+        assert_eq!(escaped.archive, None);
+    }
+}
