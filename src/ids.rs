@@ -31,8 +31,17 @@ macro_rules! serde_as_text {
         }
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
-                text.parse().map_err(serde::de::Error::custom)
+                struct Text;
+                impl serde::de::Visitor<'_> for Text {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a string")
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+                d.deserialize_str(Text)
             }
         }
     };
@@ -60,7 +69,7 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        write_hex(f, &self.0)
     }
 }
 
@@ -73,8 +82,7 @@ impl fmt::Debug for Hash {
 impl FromStr for Hash {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        unhex(text)
-            .and_then(|bytes| bytes.try_into().ok())
+        unhex_array(text)
             .map(Self)
             .ok_or_else(|| invalid("a hash of 64 lower-case hex digits", text))
     }
@@ -84,27 +92,52 @@ serde_as_text!(Hash);
 
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes.iter().flat_map(|byte| hex_digits(*byte)).collect()
+}
+
+fn hex_digits(byte: u8) -> [char; 2] {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    [digit(byte >> 4), digit(byte & 15)]
+}
+
+/// Lower-case hex of at most 32 bytes, at once: an index is full of it.
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    let mut text = [0; 64];
+    for (two, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        two.copy_from_slice(&hex_digits(*byte).map(|digit| digit as u8));
+    }
+    let text = std::str::from_utf8(&text[..2 * bytes.len()]);
+    f.write_str(text.map_err(|_| fmt::Error)?)
 }
 
 /// The bytes of an even number of lower-case hex digits.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(unhex_pair).collect()
+}
+
+/// The bytes of exactly twice as many lower-case hex digits.
+fn unhex_array<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = unhex_pair(pair)?;
+    }
+    Some(bytes)
+}
+
+fn unhex_pair(pair: &[u8]) -> Option<u8> {
     let digit = |c: u8| match c {
         b'0'..=b'9' => Some(c - b'0'),
         b'a'..=b'f' => Some(c - b'a' + 10),
         _ => None,
     };
-    let pairs = text.as_bytes().chunks(2);
-    pairs
-        .map(|pair| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
-        })
-        .collect()
+    match pair {
+        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+        _ => None,
+    }
 }
 
 /// A snapshot's UTC second, `YYYYMMDDTHHMMSSZ`.
@@ -205,15 +238,14 @@ impl WriterId {
 
 impl fmt::Display for WriterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        write_hex(f, &self.0)
     }
 }
 
 impl FromStr for WriterId {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        unhex(text)
-            .and_then(|bytes| bytes.try_into().ok())
+        unhex_array(text)
             .map(Self)
             .ok_or_else(|| invalid("a writer id of 16 hex digits", text))
     }
@@ -240,15 +272,14 @@ impl FromStr for ArchiveId {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let wrong = || invalid("an archive id <writer>.<counter>", text);
         let (writer, counter) = text.split_once('.').ok_or_else(wrong)?;
-        let id = Self {
+        // From 1, without a sign or zeros in front.
+        if !matches!(counter.as_bytes(), [b'1'..=b'9', ..]) {
+            return Err(wrong());
+        }
+        Ok(Self {
             writer: writer.parse().map_err(|_| wrong())?,
             counter: counter.parse().map_err(|_| wrong())?,
-        };
-        if id.counter > 0 && id.to_string() == text {
-            Ok(id)
-        } else {
-            Err(wrong())
-        }
+        })
     }
 }
 

@@ -6,10 +6,14 @@
 //! extent is checked before anyone acts on it. (That a hard link names an earlier file is the plan's
 //! to check: the reader forgets what it has passed.)
 
+mod entries;
+mod line;
+
+pub use entries::{EntryList, EntryRef};
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
 
-use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ArchiveId, Hash, HostName, Stamp};
@@ -27,42 +31,12 @@ pub enum IndexError {
 
 /// `length` bytes at `offset` of an archive's uncompressed tar stream, or of a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "ExtentTuple", into = "ExtentTuple")]
+#[serde(try_from = "line::ExtentTuple", into = "line::ExtentTuple")]
 pub struct Extent {
     /// `None` is a hole: zeros that no archive stores.
     pub archive: Option<ArchiveId>,
     pub offset: u64,
     pub length: u64,
-}
-
-type ExtentTuple = (String, u64, u64);
-
-impl TryFrom<ExtentTuple> for Extent {
-    type Error = String;
-    fn try_from((archive, offset, length): ExtentTuple) -> Result<Self, String> {
-        let archive = match archive.as_str() {
-            "-" => None,
-            id => Some(
-                id.parse()
-                    .map_err(|e: crate::ids::InvalidId| e.to_string())?,
-            ),
-        };
-        if length == 0 || offset.checked_add(length).is_none() {
-            return Err(format!("extent at {offset} of length {length}"));
-        }
-        Ok(Self {
-            archive,
-            offset,
-            length,
-        })
-    }
-}
-
-impl From<Extent> for ExtentTuple {
-    fn from(extent: Extent) -> Self {
-        let archive = extent.archive.map_or("-".to_owned(), |id| id.to_string());
-        (archive, extent.offset, extent.length)
-    }
 }
 
 /// Appends `extent`, merging it into the last one where they touch.
@@ -186,128 +160,7 @@ pub struct Entry {
     pub torn: bool,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EntryLine {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    path: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    path_b64: Option<String>,
-    #[serde(rename = "type")]
-    kind: EntryType,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    user: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    group: Option<String>,
-    mtime: i64,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    xattrs: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    blake3: Option<Hash>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    extents: Vec<Extent>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    target_b64: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rdev: Option<(u32, u32)>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    torn: bool,
-}
-
-const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;
-const RAW_NAME: &str = "b64:";
-
-fn split_text(bytes: &[u8]) -> (Option<String>, Option<String>) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (Some(text.to_owned()), None),
-        Err(_) => (None, Some(BASE64.encode(bytes))),
-    }
-}
-
-fn join_text(text: Option<String>, b64: Option<String>) -> Result<Option<Vec<u8>>, String> {
-    match (text, b64) {
-        (Some(_), Some(_)) => Err("a name given twice".to_owned()),
-        (Some(text), None) => Ok(Some(text.into_bytes())),
-        (None, Some(b64)) => BASE64.decode(b64).map(Some).map_err(|e| e.to_string()),
-        (None, None) => Ok(None),
-    }
-}
-
 impl Entry {
-    /// The canonical line, without the newline.
-    pub fn to_line(&self) -> Vec<u8> {
-        let (path, path_b64) = split_text(&self.path);
-        let (target, target_b64) = self.target.as_deref().map_or((None, None), split_text);
-        let is_file = self.kind == EntryType::File;
-        let xattr_name = |name: &[u8]| match std::str::from_utf8(name) {
-            Ok(text) if !text.starts_with(RAW_NAME) => text.to_owned(),
-            _ => format!("{RAW_NAME}{}", BASE64.encode(name)),
-        };
-        crate::manifest::json_line(&EntryLine {
-            path,
-            path_b64,
-            kind: self.kind,
-            mode: self.mode,
-            uid: self.uid,
-            gid: self.gid,
-            user: self.user.clone(),
-            group: self.group.clone(),
-            mtime: self.mtime_ns,
-            xattrs: self
-                .xattrs
-                .iter()
-                .map(|(name, value)| (xattr_name(name), BASE64.encode(value)))
-                .collect(),
-            size: is_file.then_some(self.size),
-            blake3: self.blake3,
-            extents: self.extents.clone(),
-            target,
-            target_b64,
-            rdev: self.rdev,
-            torn: self.torn,
-        })
-    }
-
-    /// Parses and checks one line; the error says what is wrong, without the line's number.
-    pub fn from_line(line: &[u8]) -> Result<Self, String> {
-        let raw: EntryLine = serde_json::from_slice(line).map_err(|e| e.to_string())?;
-        let path = join_text(raw.path, raw.path_b64)?.ok_or("an entry without a path")?;
-        let mut xattrs = BTreeMap::new();
-        for (name, value) in raw.xattrs {
-            let name = match name.strip_prefix(RAW_NAME) {
-                Some(b64) => BASE64.decode(b64).map_err(|e| e.to_string())?,
-                None => name.into_bytes(),
-            };
-            xattrs.insert(name, BASE64.decode(value).map_err(|e| e.to_string())?);
-        }
-        let entry = Self {
-            path,
-            kind: raw.kind,
-            mode: raw.mode,
-            uid: raw.uid,
-            gid: raw.gid,
-            user: raw.user,
-            group: raw.group,
-            mtime_ns: raw.mtime,
-            xattrs,
-            size: raw.size.unwrap_or(0),
-            blake3: raw.blake3,
-            extents: raw.extents,
-            target: join_text(raw.target, raw.target_b64)?,
-            rdev: raw.rdev,
-            torn: raw.torn,
-        };
-        entry.check()?;
-        Ok(entry)
-    }
-
     fn check(&self) -> Result<(), String> {
         check_path(&self.path)?;
         if self.mode > 0o7777 {
@@ -390,7 +243,9 @@ pub struct IndexReader<R> {
     pub header: IndexHeader,
     pub archives: HashMap<ArchiveId, ArchiveStream>,
     entries_read: u64,
-    last_path: Option<Vec<u8>>,
+    /// Of the last line, without its newline.
+    text: Vec<u8>,
+    last_path: Vec<u8>,
     /// Directories on the way to `last_path`, for the rule that parents come first.
     open_dirs: OpenDirs,
 }
@@ -399,17 +254,20 @@ impl<R: BufRead> IndexReader<R> {
     pub fn new(mut input: R) -> Result<Self, IndexError> {
         let mut line = 0;
         let malformed = |line, what: String| IndexError::Malformed { line, what };
-        let first = next_line(&mut input, &mut line)?
-            .ok_or_else(|| malformed(1, "it is empty".to_owned()))?;
+        let mut text = Vec::new();
+        if !next_line(&mut input, &mut line, &mut text)? {
+            return Err(malformed(1, "it is empty".to_owned()));
+        }
         let header: IndexHeader =
-            serde_json::from_slice(&first).map_err(|e| malformed(1, e.to_string()))?;
+            serde_json::from_slice(&text).map_err(|e| malformed(1, e.to_string()))?;
         if header.format != crate::manifest::FORMAT {
             return Err(malformed(1, format!("format {}", header.format)));
         }
         let mut archives = HashMap::new();
         for _ in 0..header.archives {
-            let text = next_line(&mut input, &mut line)?
-                .ok_or_else(|| malformed(line, "it ends among the archives".to_owned()))?;
+            if !next_line(&mut input, &mut line, &mut text)? {
+                return Err(malformed(line, "it ends among the archives".to_owned()));
+            }
             let stream: ArchiveStream =
                 serde_json::from_slice(&text).map_err(|e| malformed(line, e.to_string()))?;
             if archives.insert(stream.archive, stream).is_some() {
@@ -422,23 +280,24 @@ impl<R: BufRead> IndexReader<R> {
             header,
             archives,
             entries_read: 0,
-            last_path: None,
+            text,
+            last_path: Vec::new(),
             open_dirs: OpenDirs::default(),
         })
     }
 
     fn read_entry(&mut self) -> Result<Option<Entry>, IndexError> {
-        let text = next_line(&mut self.input, &mut self.line)?;
+        let is_there = next_line(&mut self.input, &mut self.line, &mut self.text)?;
         let line = self.line;
         let malformed = |what: String| IndexError::Malformed { line, what };
-        let Some(text) = text else {
+        if !is_there {
             if self.entries_read != self.header.entries {
                 let (found, promised) = (self.entries_read, self.header.entries);
                 return Err(malformed(format!("{found} entries, promised {promised}")));
             }
             return Ok(None);
-        };
-        let entry = Entry::from_line(&text).map_err(malformed)?;
+        }
+        let entry = Entry::from_line(&self.text).map_err(malformed)?;
         self.check_order(&entry).map_err(malformed)?;
         self.check_extents(&entry).map_err(malformed)?;
         self.entries_read += 1;
@@ -447,11 +306,8 @@ impl<R: BufRead> IndexReader<R> {
 
     fn check_order(&mut self, entry: &Entry) -> Result<(), String> {
         let name = || entry.path_lossy().into_owned();
-        if self
-            .last_path
-            .as_ref()
-            .is_some_and(|last| *last >= entry.path)
-        {
+        // No path is empty.
+        if self.last_path >= entry.path {
             return Err(format!("{:?} is out of order", name()));
         }
         if let Some(parent) = parent_path(&entry.path)
@@ -462,7 +318,7 @@ impl<R: BufRead> IndexReader<R> {
         if entry.kind == EntryType::Dir {
             self.open_dirs.open(entry.path.clone());
         }
-        self.last_path = Some(entry.path.clone());
+        self.last_path.clone_from(&entry.path);
         Ok(())
     }
 
@@ -488,18 +344,21 @@ impl<R: BufRead> Iterator for IndexReader<R> {
     }
 }
 
-/// The next line without its newline; `None` at the end. A last line without newline is an error.
-fn next_line(input: &mut impl BufRead, line: &mut u64) -> Result<Option<Vec<u8>>, IndexError> {
+/// Reads the next line into `text`, without its newline; false at the end. A last line without newline is
+/// an error.
+fn next_line(
+    input: &mut impl BufRead,
+    line: &mut u64,
+    text: &mut Vec<u8>,
+) -> Result<bool, IndexError> {
     use std::io::Read as _;
-    let mut text = Vec::new();
+    text.clear();
     let mut limited = input.take(MAX_LINE_BYTES);
-    limited
-        .read_until(b'\n', &mut text)
-        .map_err(IndexError::Read)?;
+    limited.read_until(b'\n', text).map_err(IndexError::Read)?;
     *line += 1;
     match text.pop() {
-        None => Ok(None),
-        Some(b'\n') => Ok(Some(text)),
+        None => Ok(false),
+        Some(b'\n') => Ok(true),
         Some(_) => Err(IndexError::Malformed {
             line: *line,
             what: "it ends within the line (truncated?)".to_owned(),

@@ -9,25 +9,27 @@ mod extract;
 mod fetch;
 pub mod open;
 mod plan;
+mod raw_index;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::ids::{ArchiveId, HostName, Stamp};
-use crate::index::{ArchiveStream, Entry, IndexError, IndexHeader, IndexReader, Skipped};
+use crate::ids::{HostName, Stamp};
+use crate::index::{EntryList, IndexError, IndexHeader, IndexReader, Skipped};
 use crate::manifest::Manifest;
 use crate::manifest::signature::Trust;
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
 use extract::{Destination, Extraction, Proof};
 pub use extract::{DestinationError, ExtractError, StagingError};
-use fetch::{Damaged, Sink};
+use fetch::Damaged;
 use open::Identities;
-use plan::{Contents, Index, Piece};
+use plan::{Contents, Index};
 pub use plan::{PlanError, RestoreRequest};
+use raw_index::RawIndex;
 
-/// An index beyond this is refused: it is held in memory while it is read.
+/// An index beyond this is refused.
 const MAX_INDEX_BYTES: u64 = 8 << 30;
 
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,12 @@ pub enum RestoreError {
     Destination(#[from] DestinationError),
     #[error("cannot read the index of snapshot {stamp}: {what}")]
     Index { stamp: Stamp, what: String },
+    #[error("cannot keep the index of snapshot {stamp} while it is read")]
+    KeepIndex {
+        stamp: Stamp,
+        #[source]
+        source: io::Error,
+    },
     #[error("the index of snapshot {stamp} is not acceptable")]
     IndexContent {
         stamp: Stamp,
@@ -132,7 +140,7 @@ impl std::fmt::Debug for RestorePlan {
 
 impl RestorePlan {
     /// What will be restored, by path.
-    pub fn contents(&self) -> &[Entry] {
+    pub fn contents(&self) -> &EntryList {
         &self.contents.entries
     }
 
@@ -167,7 +175,7 @@ pub struct RestoreReport {
     pub moved_aside: Option<PathBuf>,
 }
 
-/// Verifies the chain, reads the index and decides everything; writes nothing.
+/// Verifies the chain, reads the index and decides everything; leaves nothing written.
 pub async fn plan(
     folder: &HostFolder,
     request: &RestoreRequest,
@@ -182,7 +190,11 @@ pub async fn plan(
     let chain = folder.chain(trust).await.map_err(unreadable)?;
     let snapshot = plan::choose(&chain, request)?;
     let table = folder.table(&snapshot.manifest).await.map_err(unreadable)?;
-    let (index, index_bytes) = fetch_index(folder, &snapshot.manifest, &table, &identities).await?;
+    // What the restore decrypts stays where it will restore to.
+    let near = destination.path.ancestors().find(|path| path.is_dir());
+    let near = near.map_or_else(std::env::temp_dir, Path::to_path_buf);
+    let (index, index_bytes) =
+        fetch_index(folder, &snapshot.manifest, &table, &identities, &near).await?;
     let contents = plan::contents(index, &table, &request.paths)?;
     Ok(RestorePlan {
         snapshot: snapshot.manifest.name().to_string(),
@@ -192,8 +204,8 @@ pub async fn plan(
         to: destination.path.clone(),
         replaces: destination.full,
         entries: contents.entries.len() as u64,
-        files: contents.files(),
-        bytes: contents.bytes(),
+        files: contents.files,
+        bytes: contents.bytes,
         archives: contents.jobs.len() as u64,
         fetch_bytes: contents.fetch_bytes(),
         findings: chain.findings.iter().map(ToString::to_string).collect(),
@@ -216,6 +228,7 @@ pub async fn execute(
         header,
         entries,
         jobs,
+        ..
     } = plan.contents;
     let entries = Arc::new(entries);
     let (destination, shared) = (plan.destination, Arc::clone(&entries));
@@ -254,15 +267,16 @@ pub async fn execute(
     })
 }
 
-/// Fetches, verifies and parses a snapshot's whole index.
+/// Fetches, verifies and parses a snapshot's whole index: its header and its entries, by path.
 pub async fn read_index(
     folder: &HostFolder,
     manifest: &Manifest,
     table: &ArchiveTable,
     identities: &Arc<Identities>,
-) -> Result<(IndexHeader, Vec<Entry>, HashMap<ArchiveId, ArchiveStream>), RestoreError> {
-    let (index, _) = fetch_index(folder, manifest, table, identities).await?;
-    Ok((index.header, index.entries, index.archives))
+) -> Result<(IndexHeader, EntryList), RestoreError> {
+    let near = std::env::temp_dir();
+    let (index, _) = fetch_index(folder, manifest, table, identities, &near).await?;
+    Ok((index.header, index.entries))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -272,12 +286,13 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|_| RestoreError::Stopped)
 }
 
-/// The index and the ciphertext bytes it took.
+/// The index and the ciphertext bytes it took. A large one is in a file in `near` until it is parsed.
 async fn fetch_index(
     folder: &HostFolder,
     manifest: &Manifest,
     table: &ArchiveTable,
     identities: &Arc<Identities>,
+    near: &Path,
 ) -> Result<(Index, u64), RestoreError> {
     let (stamp, reference) = (manifest.core.stamp, &manifest.core.index);
     let broken = |what: String| RestoreError::Index { stamp, what };
@@ -290,27 +305,30 @@ async fn fetch_index(
     }
     let jobs = plan::index_jobs(&reference.extents, table)?;
     let fetched_bytes = plan::fetch_bytes(&jobs);
-    let bytes = Arc::new(Mutex::new(vec![0; reference.bytes as usize]));
-    let sink = || Box::new(MemorySink(Arc::clone(&bytes))) as Box<dyn Sink>;
+    let unkept = move |source| RestoreError::KeepIndex { stamp, source };
+    let raw = RawIndex::new(reference.bytes, near).map_err(unkept)?;
+    let sink = || raw.sink();
     let silent: Arc<dyn Progress> = Arc::new(Silent);
     let damaged = fetch::fetch(folder, jobs, identities, &silent, &sink).await;
     if !damaged.is_empty() {
         let texts: Vec<String> = damaged.iter().map(describe).collect();
         return Err(broken(texts.join("; ")));
     }
-    let bytes = std::mem::take(&mut *bytes.lock().unwrap_or_else(PoisonError::into_inner));
     let (expected, host) = (reference.blake3, manifest.core.host.clone());
     let index = blocking(move || {
-        if crate::ids::Hash::blake3(&bytes) != expected {
+        let Some(lines) = raw.verified(expected).map_err(unkept)? else {
             let what = "its BLAKE3 is not the manifest's".to_owned();
             return Err(RestoreError::Index { stamp, what });
-        }
+        };
         let unacceptable = |source| RestoreError::IndexContent { stamp, source };
-        let mut reader = IndexReader::new(bytes.as_slice()).map_err(unacceptable)?;
+        let mut reader = IndexReader::new(lines).map_err(unacceptable)?;
         plan::check_header(&reader.header, &host, stamp)?;
-        let entries = reader.by_ref().collect::<Result<_, _>>();
+        let mut entries = EntryList::default();
+        for entry in reader.by_ref() {
+            entries.push(&entry.map_err(unacceptable)?);
+        }
         Ok(Index {
-            entries: entries.map_err(unacceptable)?,
+            entries,
             header: reader.header,
             archives: reader.archives,
         })
@@ -325,11 +343,11 @@ fn describe(damaged: &Damaged) -> String {
 
 /// Names every archive that failed and every file that lacks bytes or has wrong ones.
 fn refuse_incomplete(
-    entries: &[Entry],
+    entries: &EntryList,
     damaged: &[Damaged],
     proof: &Proof,
 ) -> Result<(), RestoreError> {
-    let path = |number: u32| entries[number as usize].path_lossy().into_owned();
+    let path = |number: u32| entries.get(number as usize).path_lossy().into_owned();
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     for (number, what) in &proof.wrong {
         files.insert(path(*number), what.clone());
@@ -347,17 +365,6 @@ fn refuse_incomplete(
         archives: damaged.iter().map(describe).collect(),
         files,
     })
-}
-
-struct MemorySink(Arc<Mutex<Vec<u8>>>);
-
-impl Sink for MemorySink {
-    fn write(&mut self, piece: &Piece, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = (piece.file_offset + at) as usize;
-        all[start..start + bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
 }
 
 struct Silent;

@@ -16,7 +16,7 @@ use super::remote::{self, RemoteArgs};
 use super::{Context, status};
 use crate::config::Config;
 use crate::ids::Stamp;
-use crate::index::{Entry, EntryType};
+use crate::index::{EntryRef, EntryType};
 use crate::producer;
 use crate::restore::{self, open::Identities};
 use crate::walk::{Filter, Walked, walk};
@@ -230,7 +230,7 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
         let remote = args.remote.open(context).await?;
         let snapshot = remote.chain.resolve(&args.snapshot)?;
         let table = remote.folder.table(&snapshot.manifest).await?;
-        let (header, entries, _) =
+        let (header, entries) =
             restore::read_index(&remote.folder, &snapshot.manifest, &table, &identities).await?;
         Ok::<_, Failure>((header, entries))
     })?;
@@ -246,19 +246,20 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
     let wanted = wanted(args);
     let mut shown = entries
         .iter()
-        .filter(|entry| is_below(&entry.path, &wanted))
+        .filter(|entry| is_below(entry.path, &wanted))
         .peekable();
     if shown.peek().is_none() && !wanted.is_empty() {
         return Err(nothing_there(&wanted));
     }
     if context.json {
-        let lines = shown.map(|entry| serde_json::from_slice(&entry.to_line()));
-        let lines: Vec<serde_json::Value> = lines.collect::<Result<_, _>>()?;
-        output::print_json(&lines)?;
+        output::print_json_list(shown.map(|entry| {
+            let line = entry.to_entry().to_line();
+            Ok::<serde_json::Value, Failure>(serde_json::from_slice(&line)?)
+        }))?;
         return Ok(Outcome::Complete);
     }
     for entry in shown {
-        output::print_line(entry_line(entry))?;
+        output::print_line(entry_line(&entry))?;
     }
     Ok(Outcome::Complete)
 }
@@ -343,7 +344,7 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
 }
 
 /// `-rw-r--r-- root:root        4096 2026-04-07 06:00:00 PATH -> TARGET`
-pub fn entry_line(entry: &Entry) -> String {
+pub fn entry_line(entry: &EntryRef<'_>) -> String {
     let letter = match entry.kind {
         EntryType::File => '-',
         EntryType::Dir => 'd',
@@ -353,8 +354,8 @@ pub fn entry_line(entry: &Entry) -> String {
         EntryType::Chardev => 'c',
         EntryType::Blockdev => 'b',
     };
-    let owner = entry.user.clone().unwrap_or_else(|| entry.uid.to_string());
-    let group = entry.group.clone().unwrap_or_else(|| entry.gid.to_string());
+    let name = |name: Option<&str>, id: u32| name.map_or_else(|| id.to_string(), str::to_owned);
+    let (owner, group) = (name(entry.user, entry.uid), name(entry.group, entry.gid));
     let time = chrono::DateTime::from_timestamp(entry.mtime_ns.div_euclid(1_000_000_000), 0)
         .map(|time| time.format("%Y-%m-%d %H:%M:%S").to_string())
         .unwrap_or_default();
@@ -363,9 +364,9 @@ pub fn entry_line(entry: &Entry) -> String {
         permissions(entry.mode),
         format!("{owner}:{group}"),
         entry.size,
-        printable(&entry.path),
+        printable(entry.path),
     );
-    if let Some(target) = &entry.target {
+    if let Some(target) = entry.target {
         line.push_str(" -> ");
         line.push_str(&printable(target));
     }

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeSeq as _, Serializer as _};
 
 pub fn write_stdout(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -19,6 +19,21 @@ pub fn print_json(value: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(io::Error::other)?;
     text.push(b'\n');
     write_stdout(&text)
+}
+
+/// As [`print_json`] of a list, whose values need not be in memory at once.
+pub fn print_json_list<T: Serialize, E: From<io::Error>>(
+    values: impl Iterator<Item = Result<T, E>>,
+) -> Result<(), E> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut json = serde_json::Serializer::pretty(&mut out);
+    let mut list = json.serialize_seq(None).map_err(io::Error::from)?;
+    for value in values {
+        list.serialize_element(&value?).map_err(io::Error::from)?;
+    }
+    list.end().map_err(io::Error::from)?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
 }
 
 /// `1.5 MB`, `283 MB`, `97 B`: decimal units, three digits.

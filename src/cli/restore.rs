@@ -141,8 +141,8 @@ fn print_plan(context: &Context, plan: &RestorePlan) -> Result<Outcome, Failure>
             "archives": plan.archives, "fetch_bytes": plan.fetch_bytes, "findings": plan.findings,
         }))?;
     } else {
-        for entry in plan.contents() {
-            output::print_line(inspect::entry_line(entry))?;
+        for entry in plan.contents().iter() {
+            output::print_line(inspect::entry_line(&entry))?;
         }
     }
     Ok(Outcome::Complete)

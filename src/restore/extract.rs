@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use super::fetch::Sink;
 use crate::ids::Stamp;
-use crate::index::{Entry, EntryType, IndexHeader};
+use crate::index::{EntryList, EntryType, IndexHeader};
 use content::Content;
 use databases::Checked;
 use metadata::Problems;
@@ -71,7 +71,7 @@ impl Extraction {
     /// Makes the staging directory, the directories in it and the files that come in pieces.
     pub(super) fn begin(
         destination: Destination,
-        entries: Arc<Vec<Entry>>,
+        entries: Arc<EntryList>,
     ) -> Result<Self, ExtractError> {
         let staging = Staging::create(destination)?;
         let dir = staging.dir().map_err(|source| StagingError {
@@ -117,13 +117,13 @@ impl Extraction {
         devices: bool,
         stamp: Stamp,
     ) -> Result<Extracted, ExtractError> {
-        let (tree, entries) = (&self.content.tree, self.content.entries.as_slice());
+        let (tree, entries) = (&self.content.tree, &*self.content.entries);
         let as_root = rustix::process::geteuid().is_root();
         let mut problems = Problems::default();
         let mut left_out = Vec::new();
         for (number, entry) in entries.iter().enumerate() {
-            let made = metadata::make_special(tree, entry, devices && as_root);
-            if !made.map_err(|source| cannot_make(&entry.path, source))? {
+            let made = metadata::make_special(tree, &entry, devices && as_root);
+            if !made.map_err(|source| cannot_make(entry.path, source))? {
                 let why = "a device is made only by root and when asked for";
                 problems.add(format!("{}: left out: {why}", entry.path_lossy()));
                 left_out.push(number);
@@ -165,7 +165,7 @@ fn cannot_make(path: &[u8], source: io::Error) -> ExtractError {
 }
 
 /// Entries that are files and changed while the snapshot was made.
-pub(super) fn torn(entries: &[Entry]) -> Vec<String> {
+pub(super) fn torn(entries: &EntryList) -> Vec<String> {
     let torn = entries
         .iter()
         .filter(|e| e.kind == EntryType::File && e.torn);

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use crate::ids::{ArchiveId, HostName, Stamp};
-use crate::index::{ArchiveStream, Entry, EntryType, Extent, IndexHeader};
+use crate::index::{ArchiveStream, EntryList, EntryType, Extent, IndexHeader};
 use crate::manifest::ArchiveRow;
 use crate::manifest::chain::{Chain, ChainError, Finding, Snapshot};
 use crate::repository::ArchiveTable;
@@ -93,7 +93,7 @@ pub struct Index {
     pub header: IndexHeader,
     pub archives: HashMap<ArchiveId, ArchiveStream>,
     /// By path.
-    pub entries: Vec<Entry>,
+    pub entries: EntryList,
 }
 
 /// The part of a plan that follows from snapshot and request alone.
@@ -101,22 +101,15 @@ pub struct Index {
 pub struct Contents {
     pub header: IndexHeader,
     /// By path; parents come first.
-    pub entries: Vec<Entry>,
+    pub entries: EntryList,
     pub jobs: Vec<ArchiveJob>,
+    /// How many of the entries are files.
+    pub files: u64,
+    /// Of all files, or the most that can be said: an index may promise anything.
+    pub bytes: u64,
 }
 
 impl Contents {
-    /// Bytes of all files, or the most that can be said: an index may promise anything.
-    pub fn bytes(&self) -> u64 {
-        let sizes = self.entries.iter().map(|entry| entry.size);
-        sizes.fold(0, u64::saturating_add)
-    }
-
-    pub fn files(&self) -> u64 {
-        let files = self.entries.iter().filter(|e| e.kind == EntryType::File);
-        files.count() as u64
-    }
-
     /// Ciphertext to fetch.
     pub fn fetch_bytes(&self) -> u64 {
         fetch_bytes(&self.jobs)
@@ -173,7 +166,7 @@ pub fn check_header(header: &IndexHeader, host: &HostName, stamp: Stamp) -> Resu
 /// Where the index itself lies: its extents as pieces of one file.
 pub fn index_jobs(extents: &[Extent], table: &ArchiveTable) -> Result<Vec<ArchiveJob>, PlanError> {
     let mut pieces = BTreeMap::new();
-    add_pieces(&mut pieces, 0, extents);
+    add_pieces(&mut pieces, 0, extents.iter().copied());
     into_jobs(pieces, table, &HashMap::new())
 }
 
@@ -186,24 +179,29 @@ pub fn contents(
     check_hard_links(&index.entries)?;
     let entries = select::select(index.entries, paths)?;
     let mut pieces = BTreeMap::new();
+    let (mut files, mut bytes) = (0, 0u64);
     for (number, entry) in entries.iter().enumerate() {
         let number = u32::try_from(number).map_err(|_| PlanError::TooManyEntries)?;
-        add_pieces(&mut pieces, number, &entry.extents);
+        add_pieces(&mut pieces, number, entry.extents());
+        files += u64::from(entry.kind == EntryType::File);
+        bytes = bytes.saturating_add(entry.size);
     }
     Ok(Contents {
         header: index.header,
         jobs: into_jobs(pieces, table, &index.archives)?,
         entries,
+        files,
+        bytes,
     })
 }
 
 /// A hard link's first name must be a file that is made before it.
-fn check_hard_links(entries: &[Entry]) -> Result<(), PlanError> {
+fn check_hard_links(entries: &EntryList) -> Result<(), PlanError> {
     for entry in entries.iter().filter(|e| e.kind == EntryType::Hardlink) {
-        let target = entry.target.as_deref().unwrap_or_default();
-        let first = find(entries, target);
+        let target = entry.target.unwrap_or_default();
+        let first = entries.find(target);
         let earlier_file = first.is_some_and(|first| first.kind == EntryType::File);
-        if !earlier_file || target >= entry.path.as_slice() {
+        if !earlier_file || target >= entry.path {
             return Err(PlanError::HardLink {
                 link: entry.path_lossy().into_owned(),
                 target: String::from_utf8_lossy(target).into_owned(),
@@ -213,15 +211,9 @@ fn check_hard_links(entries: &[Entry]) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// The entry at `path`, among entries sorted by path.
-pub fn find<'a>(entries: &'a [Entry], path: &[u8]) -> Option<&'a Entry> {
-    let at = entries.binary_search_by(|entry| entry.path.as_slice().cmp(path));
-    at.ok().map(|at| &entries[at])
-}
-
 type Pieces = BTreeMap<ArchiveId, Vec<Piece>>;
 
-fn add_pieces(pieces: &mut Pieces, entry: u32, extents: &[Extent]) {
+fn add_pieces(pieces: &mut Pieces, entry: u32, extents: impl Iterator<Item = Extent>) {
     let mut file_offset = 0;
     for extent in extents {
         if let Some(archive) = extent.archive {
@@ -242,7 +234,8 @@ fn into_jobs(
     streams: &HashMap<ArchiveId, ArchiveStream>,
 ) -> Result<Vec<ArchiveJob>, PlanError> {
     let job = |(id, mut pieces): (ArchiveId, Vec<Piece>)| {
-        pieces.sort_by_key(|piece| (piece.tar_offset, piece.entry, piece.file_offset));
+        pieces.shrink_to_fit();
+        pieces.sort_unstable_by_key(|piece| (piece.tar_offset, piece.entry, piece.file_offset));
         let row = table.rows.get(&id).ok_or(PlanError::UnknownArchive(id))?;
         Ok(ArchiveJob {
             row: row.clone(),

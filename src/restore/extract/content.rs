@@ -16,7 +16,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use super::tree::Tree;
 use crate::ids::Hash;
-use crate::index::{Entry, EntryType};
+use crate::index::{EntryList, EntryRef, EntryType};
 use crate::restore::fetch::Sink;
 use crate::restore::plan::Piece;
 
@@ -34,14 +34,14 @@ const MOST_WAITING: usize = 16;
 pub(super) struct Content {
     pub(super) tree: Tree,
     /// By path.
-    pub(super) entries: Arc<Vec<Entry>>,
+    pub(super) entries: Arc<EntryList>,
     /// Entries whose bytes are not what the index says.
     wrong: Mutex<BTreeMap<u32, String>>,
     write_back: WriteBack,
 }
 
 impl Content {
-    pub(super) fn new(tree: Tree, entries: Arc<Vec<Entry>>) -> Self {
+    pub(super) fn new(tree: Tree, entries: Arc<EntryList>) -> Self {
         Self {
             tree,
             entries,
@@ -54,23 +54,23 @@ impl Content {
     pub(super) fn prepare(&self) -> Result<(), (Vec<u8>, io::Error)> {
         for entry in self.entries.iter() {
             let made = match entry.kind {
-                EntryType::Dir => self.tree.make_dir(&entry.path),
-                EntryType::File if !comes_whole(entry) => self.create_at_size(entry),
+                EntryType::Dir => self.tree.make_dir(entry.path),
+                EntryType::File if !comes_whole(&entry) => self.create_at_size(&entry),
                 _ => Ok(()),
             };
-            made.map_err(|error| (entry.path.clone(), error))?;
+            made.map_err(|error| (entry.path.to_vec(), error))?;
         }
         Ok(())
     }
 
-    fn create_at_size(&self, entry: &Entry) -> io::Result<()> {
-        let file = self.tree.create(&entry.path)?;
+    fn create_at_size(&self, entry: &EntryRef<'_>) -> io::Result<()> {
+        let file = self.tree.create(entry.path)?;
         file.set_len(entry.size)?;
         if entry.size < PREALLOCATE_BYTES {
             return Ok(());
         }
         let mut offset = 0;
-        for extent in &entry.extents {
+        for extent in entry.extents() {
             if extent.archive.is_some() {
                 preallocate(&file, offset, extent.length)?;
             }
@@ -98,10 +98,10 @@ impl Content {
         let work = || {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some(entry) = self.entries.get(number) else {
+                if number >= self.entries.len() {
                     return;
-                };
-                self.read_back(number as u32, entry);
+                }
+                self.read_back(number as u32, &self.entries.get(number));
             }
         };
         let threads =
@@ -114,11 +114,11 @@ impl Content {
         std::mem::take(&mut *self.wrong.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn read_back(&self, number: u32, entry: &Entry) {
+    fn read_back(&self, number: u32, entry: &EntryRef<'_>) {
         if entry.kind != EntryType::File || comes_whole(entry) {
             return;
         }
-        let hashed = self.tree.open_to_read(&entry.path).and_then(hash_file);
+        let hashed = self.tree.open_to_read(entry.path).and_then(hash_file);
         let what = match hashed {
             Ok((hash, size)) if Some(hash) == entry.blake3 && size == entry.size => return,
             Ok(_) => "its content is not what the index says".to_owned(),
@@ -148,8 +148,9 @@ fn hash_file(mut file: File) -> io::Result<(Hash, u64)> {
 }
 
 /// Whether all of a file is one run of one archive.
-fn comes_whole(entry: &Entry) -> bool {
-    matches!(entry.extents.as_slice(), [only] if only.archive.is_some())
+fn comes_whole(entry: &EntryRef<'_>) -> bool {
+    let mut extents = entry.extents();
+    extents.len() == 1 && extents.all(|only| only.archive.is_some())
 }
 
 /// Has the disk take large files while others still come, on a thread of its own: at the end little is left
@@ -185,7 +186,7 @@ struct ContentSink {
 }
 
 impl ContentSink {
-    fn file(&mut self, number: u32, entry: &Entry, create: bool) -> io::Result<&mut File> {
+    fn file(&mut self, number: u32, entry: &EntryRef<'_>, create: bool) -> io::Result<&mut File> {
         if self.open.len() >= MOST_OPEN_FILES && !self.open.contains_key(&number) {
             self.open.clear();
         }
@@ -194,8 +195,8 @@ impl ContentSink {
             std::collections::hash_map::Entry::Vacant(vacant) => {
                 let tree = &self.content.tree;
                 let file = match create {
-                    true => tree.create(&entry.path)?,
-                    false => tree.open_to_write(&entry.path)?,
+                    true => tree.create(entry.path)?,
+                    false => tree.open_to_write(entry.path)?,
                 };
                 if create && entry.size >= PREALLOCATE_BYTES {
                     preallocate(&file, 0, entry.size)?;
@@ -205,7 +206,7 @@ impl ContentSink {
         }
     }
 
-    fn hash_on_the_way(&mut self, piece: &Piece, entry: &Entry, at: u64, bytes: &[u8]) {
+    fn hash_on_the_way(&mut self, piece: &Piece, entry: &EntryRef<'_>, at: u64, bytes: &[u8]) {
         let hasher = self.hashers.entry(piece.entry).or_default();
         hasher.update(bytes);
         if at + bytes.len() as u64 == piece.length {
@@ -227,7 +228,7 @@ impl ContentSink {
 impl Drop for ContentSink {
     fn drop(&mut self) {
         for (number, file) in self.open.drain() {
-            if self.content.entries[number as usize].size >= WRITE_BACK_BYTES {
+            if self.content.entries.get(number as usize).size >= WRITE_BACK_BYTES {
                 self.content.write_back.take(file);
             }
         }
@@ -237,7 +238,7 @@ impl Drop for ContentSink {
 impl Sink for ContentSink {
     fn write(&mut self, piece: &Piece, at: u64, bytes: &[u8]) -> io::Result<()> {
         let content = Arc::clone(&self.content);
-        let entry = &content.entries[piece.entry as usize];
+        let entry = &content.entries.get(piece.entry as usize);
         let whole = comes_whole(entry);
         let failed = |error: io::Error| {
             io::Error::new(error.kind(), format!("{}: {error}", entry.path_lossy()))

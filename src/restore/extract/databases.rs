@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::tree::Tree;
 use crate::error::with_causes;
-use crate::index::{DatabaseRecord, Entry, EntryType, IndexHeader};
+use crate::index::{DatabaseRecord, EntryList, EntryRef, EntryType, IndexHeader};
 use crate::sqlite;
 
 /// What the checks gave.
@@ -20,7 +20,12 @@ pub(super) struct Checked {
     pub(super) known_bad: Vec<String>,
 }
 
-pub(super) fn check(root: &Path, tree: &Tree, header: &IndexHeader, entries: &[Entry]) -> Checked {
+pub(super) fn check(
+    root: &Path,
+    tree: &Tree,
+    header: &IndexHeader,
+    entries: &EntryList,
+) -> Checked {
     let mut checked = Checked::default();
     for record in &header.databases {
         // Names that are no text may look alike in the records, and nobody can tell whose this is. Their
@@ -28,10 +33,9 @@ pub(super) fn check(root: &Path, tree: &Tree, header: &IndexHeader, entries: &[E
         if record.path.contains(char::REPLACEMENT_CHARACTER) {
             continue;
         }
-        let find =
-            |entry: &&Entry| entry.kind == EntryType::File && entry.path_lossy() == record.path;
         // A partial restore has only some of them.
-        let Some(entry) = entries.iter().find(find) else {
+        let found = entries.find(record.path.as_bytes());
+        let Some(entry) = found.filter(|entry| entry.kind == EntryType::File) else {
             continue;
         };
         if record.integrity != "ok" || entry.torn {
@@ -42,12 +46,12 @@ pub(super) fn check(root: &Path, tree: &Tree, header: &IndexHeader, entries: &[E
             checked.known_bad.push(what);
             continue;
         }
-        let path = root.join(OsStr::from_bytes(&entry.path));
+        let path = root.join(OsStr::from_bytes(entry.path));
         match compare(&path, record) {
             Ok(()) => checked.good.push(record.path.clone()),
             Err(what) => checked.wrong.push(format!("{}: {what}", record.path)),
         }
-        remove_traces(tree, entry, entries);
+        remove_traces(tree, &entry, entries);
     }
     checked
 }
@@ -78,10 +82,10 @@ fn compare(path: &Path, record: &DatabaseRecord) -> Result<(), String> {
 }
 
 /// Looking at a database may leave helper files that the snapshot does not have.
-fn remove_traces(tree: &Tree, entry: &Entry, entries: &[Entry]) {
+fn remove_traces(tree: &Tree, entry: &EntryRef<'_>, entries: &EntryList) {
     for ending in ["-wal", "-shm", "-journal"] {
-        let path = [&entry.path, ending.as_bytes()].concat();
-        if crate::restore::plan::find(entries, &path).is_none() {
+        let path = [entry.path, ending.as_bytes()].concat();
+        if entries.find(&path).is_none() {
             let _ = tree.remove_file(&path);
         }
     }

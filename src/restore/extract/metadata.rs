@@ -5,7 +5,7 @@ use std::io;
 use rustix::fs::FileType;
 
 use super::tree::Tree;
-use crate::index::{Entry, EntryType};
+use crate::index::{EntryList, EntryRef, EntryType};
 
 /// At most so many problems are told one by one.
 const MOST_PROBLEMS: usize = 100;
@@ -33,7 +33,7 @@ impl Problems {
         self.untold += other.untold;
     }
 
-    fn note(&mut self, entry: &Entry, what: &str, outcome: io::Result<()>) {
+    fn note(&mut self, entry: &EntryRef<'_>, what: &str, outcome: io::Result<()>) {
         if let Err(error) = outcome {
             self.add(format!("{}: cannot {what}: {error}", entry.path_lossy()));
         }
@@ -48,16 +48,16 @@ impl Problems {
 }
 
 /// Makes hard links, symlinks, FIFOs and devices. `Ok(false)`: a device, which nobody asked for.
-pub(super) fn make_special(tree: &Tree, entry: &Entry, devices: bool) -> io::Result<bool> {
-    let target = entry.target.as_deref().unwrap_or_default();
+pub(super) fn make_special(tree: &Tree, entry: &EntryRef<'_>, devices: bool) -> io::Result<bool> {
+    let target = entry.target.unwrap_or_default();
     match entry.kind {
         EntryType::File | EntryType::Dir => {}
-        EntryType::Hardlink => tree.link(target, &entry.path)?,
-        EntryType::Symlink => tree.symlink(target, &entry.path)?,
-        EntryType::Fifo => tree.node(&entry.path, FileType::Fifo, None)?,
+        EntryType::Hardlink => tree.link(target, entry.path)?,
+        EntryType::Symlink => tree.symlink(target, entry.path)?,
+        EntryType::Fifo => tree.node(entry.path, FileType::Fifo, None)?,
         EntryType::Chardev | EntryType::Blockdev if !devices => return Ok(false),
-        EntryType::Chardev => tree.node(&entry.path, FileType::CharacterDevice, entry.rdev)?,
-        EntryType::Blockdev => tree.node(&entry.path, FileType::BlockDevice, entry.rdev)?,
+        EntryType::Chardev => tree.node(entry.path, FileType::CharacterDevice, entry.rdev)?,
+        EntryType::Blockdev => tree.node(entry.path, FileType::BlockDevice, entry.rdev)?,
     }
     Ok(true)
 }
@@ -67,7 +67,7 @@ pub(super) fn make_special(tree: &Tree, entry: &Entry, devices: bool) -> io::Res
 /// time is set when nothing in it changes any more.
 pub(super) fn apply_all(
     tree: &Tree,
-    entries: &[Entry],
+    entries: &EntryList,
     left_out: &[usize],
     as_root: bool,
     problems: &mut Problems,
@@ -79,15 +79,15 @@ pub(super) fn apply_all(
         .div_ceil(threads.min(MOST_THREADS))
         .max(LEAST_SHARE);
     std::thread::scope(|scope| {
-        let working: Vec<_> = entries
-            .chunks(share)
-            .enumerate()
-            .map(|(at, part)| {
+        let working: Vec<_> = (0..entries.len())
+            .step_by(share)
+            .map(|start| {
                 scope.spawn(move || {
                     let mut problems = Problems::default();
-                    for (number, entry) in (at * share..).zip(part) {
+                    for number in start..entries.len().min(start + share) {
+                        let entry = entries.get(number);
                         if entry.kind != EntryType::Dir && wanted(&number) {
-                            apply(tree, entry, as_root, &mut problems);
+                            apply(tree, &entry, as_root, &mut problems);
                         }
                     }
                     problems
@@ -103,7 +103,7 @@ pub(super) fn apply_all(
     });
     for (number, entry) in entries.iter().enumerate().rev() {
         if entry.kind == EntryType::Dir && wanted(&number) {
-            apply(tree, entry, as_root, problems);
+            apply(tree, &entry, as_root, problems);
         }
     }
 }
@@ -111,16 +111,16 @@ pub(super) fn apply_all(
 /// Sets owner, extended attributes, mode and time, in the order in which none undoes another: a new
 /// owner clears set-user-id and capabilities, attributes need a file we may write, and all of them
 /// come before the time.
-fn apply(tree: &Tree, entry: &Entry, as_root: bool, problems: &mut Problems) {
+fn apply(tree: &Tree, entry: &EntryRef<'_>, as_root: bool, problems: &mut Problems) {
     if entry.kind == EntryType::Hardlink {
         return;
     }
-    let path = entry.path.as_slice();
+    let path = entry.path;
     if as_root {
         let outcome = tree.set_owner(path, entry.uid, entry.gid);
         problems.note(entry, "set the owner", outcome);
     }
-    for (name, value) in &entry.xattrs {
+    for (name, value) in entry.xattrs() {
         let outcome = match tree.set_xattr(path, name, value) {
             Err(error) if is_unsupported(&error) => Ok(()),
             other => other,

@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{PlanError, find};
-use crate::index::{Entry, EntryType, parent_path};
+use super::PlanError;
+use crate::index::{Entry, EntryList, EntryType, parent_path};
 
 const MOST_NEAR_MISSES: usize = 3;
 
 /// The entries at or below `paths`, with the directories that lead there. No paths: all entries.
-pub(super) fn select(entries: Vec<Entry>, paths: &[Vec<u8>]) -> Result<Vec<Entry>, PlanError> {
+pub(super) fn select(entries: EntryList, paths: &[Vec<u8>]) -> Result<EntryList, PlanError> {
     let wanted: Vec<&[u8]> = paths.iter().map(|path| trim(path)).collect();
     if wanted.is_empty() || wanted.contains(&&b""[..]) {
         return Ok(entries);
     }
     let mut leading = BTreeSet::new();
     for path in &wanted {
-        if find(&entries, path).is_none() {
+        if entries.find(path).is_none() {
             return Err(PlanError::NoSuchPath {
                 path: String::from_utf8_lossy(path).into_owned(),
                 near: near_misses(&entries, path),
@@ -27,13 +27,15 @@ pub(super) fn select(entries: Vec<Entry>, paths: &[Vec<u8>]) -> Result<Vec<Entry
             above = parent_path(dir);
         }
     }
-    let is_wanted = |entry: &Entry| {
-        leading.contains(&entry.path) || wanted.iter().any(|path| is_at_or_below(&entry.path, path))
+    let is_wanted = |path: &[u8]| {
+        leading.contains(path) || wanted.iter().any(|wanted| is_at_or_below(path, wanted))
     };
     let mut firsts = left_out_firsts(&entries, is_wanted);
-    let mut selected: Vec<Entry> = entries.into_iter().filter(is_wanted).collect();
-    for entry in &mut selected {
-        adopt_content(entry, &mut firsts);
+    let mut selected = EntryList::default();
+    for entry in entries.iter().filter(|entry| is_wanted(entry.path)) {
+        let mut entry = entry.to_entry();
+        adopt_content(&mut entry, &mut firsts);
+        selected.push(&entry);
     }
     Ok(selected)
 }
@@ -57,16 +59,16 @@ fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {
 
 /// The first names of hard links that are wanted while their first name is not.
 fn left_out_firsts(
-    entries: &[Entry],
-    is_wanted: impl Fn(&Entry) -> bool,
+    entries: &EntryList,
+    is_wanted: impl Fn(&[u8]) -> bool,
 ) -> HashMap<Vec<u8>, Entry> {
     let mut firsts = HashMap::new();
-    for entry in entries.iter().filter(|e| is_wanted(e)) {
-        if let (EntryType::Hardlink, Some(target)) = (entry.kind, &entry.target)
-            && let Some(first) = find(entries, target)
-            && !is_wanted(first)
+    for entry in entries.iter().filter(|entry| is_wanted(entry.path)) {
+        if let (EntryType::Hardlink, Some(target)) = (entry.kind, entry.target)
+            && !is_wanted(target)
+            && let Some(first) = entries.find(target)
         {
-            firsts.insert(target.clone(), first.clone());
+            firsts.insert(target.to_vec(), first.to_entry());
         }
     }
     firsts
@@ -91,25 +93,23 @@ fn adopt_content(entry: &mut Entry, firsts: &mut HashMap<Vec<u8>, Entry>) {
 }
 
 /// Up to three paths that may have been meant: the same name elsewhere, or a similar one.
-fn near_misses(entries: &[Entry], path: &[u8]) -> Vec<String> {
+fn near_misses(entries: &EntryList, path: &[u8]) -> Vec<String> {
     let name = |path: &[u8]| {
         let cut = path.iter().rposition(|byte| *byte == b'/');
         String::from_utf8_lossy(&path[cut.map_or(0, |cut| cut + 1)..]).to_lowercase()
     };
     let wanted = name(path);
     let farthest = wanted.chars().count() / 3 + 1;
-    let mut near: Vec<(usize, &Entry)> = entries
+    let mut near: Vec<(usize, &[u8])> = entries
         .iter()
-        .map(|entry| (distance(&name(&entry.path), &wanted, farthest), entry))
+        .map(|entry| (distance(&name(entry.path), &wanted, farthest), entry.path))
         .filter(|(distance, _)| *distance <= farthest)
         .collect();
     // Of the equally similar, those in the same directory first.
-    near.sort_by_key(|(distance, entry)| {
-        (*distance, parent_path(&entry.path) != parent_path(path))
-    });
+    near.sort_by_key(|(distance, found)| (*distance, parent_path(found) != parent_path(path)));
     let texts = near
         .iter()
-        .map(|(_, entry)| format!("{:?}", entry.path_lossy()));
+        .map(|(_, found)| format!("{:?}", String::from_utf8_lossy(found)));
     texts.take(MOST_NEAR_MISSES).collect()
 }
 
