@@ -21,7 +21,7 @@ use crate::index::{EntryList, IndexError, IndexHeader, IndexReader, Skipped};
 use crate::manifest::Manifest;
 use crate::manifest::signature::Trust;
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
-use extract::{Destination, Extraction, Proof};
+use extract::{Destination, Extraction};
 pub use extract::{DestinationError, ExtractError, StagingError};
 use fetch::Damaged;
 use open::Identities;
@@ -232,20 +232,27 @@ pub async fn execute(
     } = plan.contents;
     let entries = Arc::new(entries);
     let (destination, shared) = (plan.destination, Arc::clone(&entries));
-    let extraction = blocking(move || Extraction::begin(destination, shared)).await??;
+    let (extraction, header) = blocking(move || {
+        let begun = Extraction::begin(destination, shared, &header);
+        begun.map(|extraction| (extraction, header))
+    })
+    .await??;
     let sink = || extraction.sink();
     let damaged = fetch::fetch(&plan.folder, jobs, &plan.identities, &progress, &sink).await;
     progress.message("checking and finishing");
     let skipped_in_snapshot = header.skipped.clone();
     let (devices, all) = (plan.devices, Arc::clone(&entries));
     let extracted = blocking(move || {
-        let proof = match damaged.is_empty() {
-            true => extraction.prove(&header),
-            false => Proof::default(),
-        };
-        refuse_incomplete(&all, &damaged, &proof)?;
+        if !damaged.is_empty() {
+            drop(extraction);
+            return Err(incomplete_by(&all, &damaged, &BTreeMap::new()));
+        }
+        let (proof, filled) = extraction.prove();
+        if !proof.wrong.is_empty() {
+            return Err(incomplete_by(&all, &damaged, &proof.wrong));
+        }
         let now = Stamp::at(chrono::Utc::now());
-        Ok::<_, RestoreError>(extraction.finish(proof, devices, now)?)
+        Ok::<_, RestoreError>(filled.finish(proof, devices, now)?)
     })
     .await??;
     Ok(RestoreReport {
@@ -341,15 +348,15 @@ fn describe(damaged: &Damaged) -> String {
     format!("archive {archive} ({key}): {}", damaged.error)
 }
 
-/// Names every archive that failed and every file that lacks bytes or has wrong ones.
-fn refuse_incomplete(
+/// Names every archive that failed and every file that lacks bytes or has `wrong` ones.
+fn incomplete_by(
     entries: &EntryList,
     damaged: &[Damaged],
-    proof: &Proof,
-) -> Result<(), RestoreError> {
+    wrong: &BTreeMap<u32, String>,
+) -> RestoreError {
     let path = |number: u32| entries.get(number as usize).path_lossy().into_owned();
     let mut files: BTreeMap<String, String> = BTreeMap::new();
-    for (number, what) in &proof.wrong {
+    for (number, what) in wrong {
         files.insert(path(*number), what.clone());
     }
     for one in damaged {
@@ -358,13 +365,10 @@ fn refuse_incomplete(
             files.entry(path(*number)).or_insert_with(why);
         }
     }
-    if files.is_empty() && damaged.is_empty() {
-        return Ok(());
-    }
-    Err(RestoreError::Incomplete {
+    RestoreError::Incomplete {
         archives: damaged.iter().map(describe).collect(),
         files,
-    })
+    }
 }
 
 struct Silent;

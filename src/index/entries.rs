@@ -278,12 +278,17 @@ impl EntryList {
 
     /// The entry at `path`, if the entries are sorted by path.
     pub fn find(&self, path: &[u8]) -> Option<EntryRef<'_>> {
+        self.position(path).map(|number| self.get(number))
+    }
+
+    /// The number of the entry at `path`, if the entries are sorted by path.
+    pub fn position(&self, path: &[u8]) -> Option<usize> {
         let (mut low, mut high) = (0, self.len);
         while low < high {
             let middle = low + (high - low) / 2;
             match self.path(middle).cmp(path) {
                 std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Some(self.get(middle)),
+                std::cmp::Ordering::Equal => return Some(middle),
                 std::cmp::Ordering::Greater => high = middle,
             }
         }

@@ -9,7 +9,9 @@ mod content;
 mod databases;
 mod destination;
 mod metadata;
+mod proofs;
 mod staging;
+mod subtrees;
 mod tree;
 
 pub(super) use destination::Destination;
@@ -18,7 +20,7 @@ pub use staging::StagingError;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fetch::Sink;
@@ -27,8 +29,8 @@ use crate::index::{EntryList, EntryType, IndexHeader};
 use content::Content;
 use databases::Checked;
 use metadata::Problems;
+use proofs::{Complete, Proofs};
 use staging::Staging;
-use tree::Tree;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExtractError {
@@ -48,16 +50,25 @@ pub enum ExtractError {
 
 /// A tree that is being restored. Dropped before [`Extraction::finish`] is through, it vanishes.
 pub(super) struct Extraction {
+    // Dropped before what they look at is removed.
+    proofs: Proofs,
     content: Arc<Content>,
     staging: Staging,
 }
 
-/// What a second look at the content gave.
+/// What all looks at the content gave.
 #[derive(Default)]
 pub(super) struct Proof {
     /// The files whose bytes are not what the index says, by number, and how.
     pub(super) wrong: BTreeMap<u32, String>,
+    problems: Problems,
     databases: Checked,
+}
+
+/// A tree whose content is there.
+pub(super) struct Filled {
+    content: Arc<Content>,
+    staging: Staging,
 }
 
 /// A tree in its place.
@@ -72,44 +83,56 @@ impl Extraction {
     pub(super) fn begin(
         destination: Destination,
         entries: Arc<EntryList>,
+        header: &IndexHeader,
     ) -> Result<Self, ExtractError> {
         let staging = Staging::create(destination)?;
-        let dir = staging.dir().map_err(|source| StagingError {
-            operation: "open",
-            path: staging.path().to_path_buf(),
+        let failed = |operation, path: &Path, source| StagingError {
+            operation,
+            path: path.to_path_buf(),
             source,
-        })?;
-        let content = Content::new(Tree::new(dir), entries);
-        content
-            .prepare()
+        };
+        let dir = staging.dir();
+        let dir = dir.map_err(|source| failed("open", staging.path(), source))?;
+        let complete = Complete::new();
+        let content = Content::prepare(dir, entries, header, &complete.queue)
             .map_err(|(path, source)| cannot_make(&path, source))?;
+        let content = Arc::new(content);
+        let proofs = Proofs::start(complete, Arc::clone(&content), staging.path())
+            .map_err(|source| failed("start a thread for", staging.path(), source))?;
         Ok(Self {
-            content: Arc::new(content),
+            proofs,
+            content,
             staging,
         })
     }
 
     /// Takes one archive's pieces.
     pub(super) fn sink(&self) -> Box<dyn Sink> {
-        self.content.sink()
+        self.content.sink(self.proofs.queue())
     }
 
-    /// Looks at all content once more, when all of it is there.
-    pub(super) fn prove(&self, header: &IndexHeader) -> Proof {
-        let content = &self.content;
-        std::thread::scope(|scope| {
+    /// Waits until all content, which must be there, is proven.
+    pub(super) fn prove(self) -> (Proof, Filled) {
+        let (content, proofs) = (&self.content, self.proofs);
+        let (outcome, databases) = std::thread::scope(|scope| {
             // The disk can be at work meanwhile; the sync that counts comes at the end.
             scope.spawn(|| content.tree.sync());
-            let verifying = scope.spawn(|| content.verify());
-            let databases =
-                databases::check(self.staging.path(), &content.tree, header, &content.entries);
-            Proof {
-                wrong: verifying.join().unwrap_or_else(|_| stopped(content)),
-                databases,
-            }
-        })
+            proofs.finish()
+        });
+        let proof = Proof {
+            wrong: outcome.wrong,
+            problems: outcome.problems,
+            databases,
+        };
+        let filled = Filled {
+            content: self.content,
+            staging: self.staging,
+        };
+        (proof, filled)
     }
+}
 
+impl Filled {
     /// Everything after the content, up to the final rename.
     pub(super) fn finish(
         self,
@@ -119,7 +142,7 @@ impl Extraction {
     ) -> Result<Extracted, ExtractError> {
         let (tree, entries) = (&self.content.tree, &*self.content.entries);
         let as_root = rustix::process::geteuid().is_root();
-        let mut problems = Problems::default();
+        let mut problems = proof.problems;
         let mut left_out = Vec::new();
         for (number, entry) in entries.iter().enumerate() {
             let made = metadata::make_special(tree, &entry, devices && as_root);
@@ -137,7 +160,7 @@ impl Extraction {
             .known_bad
             .into_iter()
             .for_each(|what| problems.add(what));
-        metadata::apply_all(tree, entries, &left_out, as_root, &mut problems);
+        metadata::apply_to_rest(tree, entries, &left_out, as_root, &mut problems);
         tree.sync().map_err(ExtractError::Sync)?;
         let moved_aside = self.staging.place(stamp)?;
         Ok(Extracted {
@@ -146,15 +169,6 @@ impl Extraction {
             moved_aside,
         })
     }
-}
-
-/// A thread that looked at content did not come back: then nothing is proven.
-fn stopped(content: &Content) -> BTreeMap<u32, String> {
-    let files = content.entries.iter().enumerate();
-    let files = files.filter(|(_, entry)| entry.kind == EntryType::File);
-    files
-        .map(|(number, _)| (number as u32, "its check stopped".to_owned()))
-        .collect()
 }
 
 fn cannot_make(path: &[u8], source: io::Error) -> ExtractError {

@@ -1,22 +1,28 @@
 //! File content on its way to disk, and the proof that it arrived.
 //!
-//! A file that comes as one run of one archive is created and hashed as its bytes pass by. Any other
-//! is created beforehand at its size, filled in whatever order its pieces come, and read back when
-//! all archives are through. Holes are never written, so they stay holes.
+//! A file that comes as one run of one archive is created, hashed as its bytes pass by, and finished at
+//! once. Any other is created beforehand at its size and filled in whatever order its pieces come; its
+//! hash is put together from what passed by ([`subtrees`](super::subtrees)). When its last piece is
+//! there, a thread of [`Proofs`](super::proofs::Proofs) takes it over. Holes are never written, so they
+//! stay holes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
+use super::databases;
+use super::metadata::{self, Problems};
+use super::subtrees::{Passing, Subtrees};
 use super::tree::Tree;
 use crate::ids::Hash;
-use crate::index::{EntryList, EntryRef, EntryType};
+use crate::index::{DatabaseRecord, EntryList, EntryRef, EntryType, IndexHeader};
 use crate::restore::fetch::Sink;
 use crate::restore::plan::Piece;
 
@@ -24,108 +30,162 @@ use crate::restore::plan::Piece;
 const PREALLOCATE_BYTES: u64 = 1 << 20;
 /// Files that one archive keeps open while its pieces interleave.
 const MOST_OPEN_FILES: usize = 32;
-const MOST_VERIFIERS: usize = 4;
-/// Files from this size on are flushed early.
-const WRITE_BACK_BYTES: u64 = 8 << 20;
-/// Flushes that wait for the one under way.
-const MOST_WAITING: usize = 16;
+/// The disk is set to work whenever so much more was written.
+const FLUSH_BYTES: u64 = 128 << 20;
+/// What a file costs the disk beyond its content.
+const FILE_OVERHEAD_BYTES: u64 = 4 << 10;
+const WRONG: &str = "its content is not what the index says";
 
 /// The files being restored.
 pub(super) struct Content {
     pub(super) tree: Tree,
     /// By path.
     pub(super) entries: Arc<EntryList>,
-    /// Entries whose bytes are not what the index says.
-    wrong: Mutex<BTreeMap<u32, String>>,
-    write_back: WriteBack,
+    as_root: bool,
+    /// Those that come in pieces, by number.
+    pieced: HashMap<u32, Pieced>,
+    pub(super) databases: HashMap<u32, DatabaseRecord>,
+    outcome: Mutex<Outcome>,
+    early_flush: EarlyFlush,
+}
+
+/// A file that is filled piece by piece.
+struct Pieced {
+    /// Bytes still to come.
+    left_bytes: AtomicU64,
+    subtrees: Mutex<Option<Subtrees>>,
+}
+
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// Entries whose bytes are not what the index says, and how.
+    pub(super) wrong: BTreeMap<u32, String>,
+    /// What went wrong without harm to content.
+    pub(super) problems: Problems,
 }
 
 impl Content {
-    pub(super) fn new(tree: Tree, entries: Arc<EntryList>) -> Self {
-        Self {
-            tree,
-            entries,
-            wrong: Mutex::default(),
-            write_back: WriteBack::start(),
-        }
-    }
-
-    /// Makes the directories and every file that does not come in one run.
-    pub(super) fn prepare(&self) -> Result<(), (Vec<u8>, io::Error)> {
-        for entry in self.entries.iter() {
+    /// Makes the directories and every file that does not come in one run. `root` is the tree's; `done`
+    /// hears of files that nothing more will come for.
+    pub(super) fn prepare(
+        root: OwnedFd,
+        entries: Arc<EntryList>,
+        header: &IndexHeader,
+        done: &Sender<u32>,
+    ) -> Result<Self, (Vec<u8>, io::Error)> {
+        let early_flush = EarlyFlush::start(&root).map_err(|error| (Vec::new(), error))?;
+        let mut content = Self {
+            tree: Tree::new(root),
+            as_root: rustix::process::geteuid().is_root(),
+            pieced: HashMap::new(),
+            databases: databases::among(&entries, header),
+            outcome: Mutex::default(),
+            early_flush,
+            entries: Arc::clone(&entries),
+        };
+        for (number, entry) in entries.iter().enumerate() {
             let made = match entry.kind {
-                EntryType::Dir => self.tree.make_dir(entry.path),
-                EntryType::File if !comes_whole(&entry) => self.create_at_size(&entry),
+                EntryType::Dir => content.tree.make_dir(entry.path),
+                EntryType::File if !comes_whole(&entry) => {
+                    content.create_at_size(number as u32, &entry, done)
+                }
                 _ => Ok(()),
             };
             made.map_err(|error| (entry.path.to_vec(), error))?;
         }
-        Ok(())
+        Ok(content)
     }
 
-    fn create_at_size(&self, entry: &EntryRef<'_>) -> io::Result<()> {
-        let file = self.tree.create(entry.path)?;
+    fn create_at_size(
+        &mut self,
+        number: u32,
+        entry: &EntryRef<'_>,
+        done: &Sender<u32>,
+    ) -> io::Result<()> {
+        let file = self.tree.create(entry.path, entry.mode)?;
         file.set_len(entry.size)?;
-        if entry.size < PREALLOCATE_BYTES {
-            return Ok(());
-        }
-        let mut offset = 0;
+        let (mut offset, mut left_bytes) = (0, 0);
         for extent in entry.extents() {
             if extent.archive.is_some() {
-                preallocate(&file, offset, extent.length)?;
+                left_bytes += extent.length;
+                if entry.size >= PREALLOCATE_BYTES {
+                    preallocate(&file, offset, extent.length)?;
+                }
             }
             offset += extent.length;
         }
+        let pieced = Pieced {
+            left_bytes: AtomicU64::new(left_bytes),
+            subtrees: Mutex::new(Some(Subtrees::new(entry.size))),
+        };
+        self.pieced.insert(number, pieced);
+        if left_bytes == 0 {
+            // Nobody takes any more only if all has failed.
+            let _ = done.send(number);
+        }
         Ok(())
     }
 
-    pub(super) fn sink(self: &Arc<Self>) -> Box<dyn Sink> {
+    pub(super) fn sink(self: &Arc<Self>, done: Sender<u32>) -> Box<dyn Sink> {
         Box::new(ContentSink {
             content: Arc::clone(self),
+            done,
             open: HashMap::new(),
             hashers: HashMap::new(),
+            passing: Passing::default(),
         })
     }
 
-    fn mark_wrong(&self, number: u32, what: String) {
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        wrong.insert(number, what);
-    }
-
-    /// Reads back what was not hashed on its way; gives every file that is wrong, and how.
-    pub(super) fn verify(&self) -> BTreeMap<u32, String> {
-        let next = AtomicUsize::new(0);
-        let work = || {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= self.entries.len() {
-                    return;
-                }
-                self.read_back(number as u32, &self.entries.get(number));
-            }
-        };
-        let threads =
-            std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_VERIFIERS));
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(work);
-            }
-        });
-        std::mem::take(&mut *self.wrong.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn read_back(&self, number: u32, entry: &EntryRef<'_>) {
-        if entry.kind != EntryType::File || comes_whole(entry) {
+    /// Compares a file whose pieces are all there with its hash.
+    pub(super) fn prove(&self, number: u32) {
+        let Some(pieced) = self.pieced.get(&number) else {
             return;
-        }
-        let hashed = self.tree.open_to_read(entry.path).and_then(hash_file);
-        let what = match hashed {
-            Ok((hash, size)) if Some(hash) == entry.blake3 && size == entry.size => return,
-            Ok(_) => "its content is not what the index says".to_owned(),
-            Err(error) => format!("it cannot be read back: {error}"),
         };
-        self.mark_wrong(number, what);
+        let subtrees = lock(&pieced.subtrees).take();
+        let entry = self.entries.get(number as usize);
+        let found = subtrees.map(|subtrees| {
+            let file = self.tree.open_to_read(entry.path)?;
+            subtrees.finish(|bytes, at| file.read_exact_at(bytes, at))
+        });
+        match found {
+            Some(Ok(hash)) if Some(hash) == entry.blake3 => {}
+            Some(Err(error)) => self.mark_wrong(number, format!("it cannot be read back: {error}")),
+            _ => self.mark_wrong(number, WRONG.to_owned()),
+        }
     }
+
+    /// Gives a file that had to be proven its owner, mode and time.
+    pub(super) fn finish_proven(&self, number: u32) {
+        let entry = self.entries.get(number as usize);
+        match self.tree.open_to_read(entry.path) {
+            Ok(file) => self.finish_file(&file, &entry),
+            Err(error) => {
+                let what = format!("{}: cannot set its metadata: {error}", entry.path_lossy());
+                lock(&self.outcome).problems.add(what);
+            }
+        }
+    }
+
+    fn finish_file(&self, file: &File, entry: &EntryRef<'_>) {
+        let mut problems = Problems::default();
+        metadata::apply_to_file(file, entry, self.as_root, &mut problems);
+        if !problems.is_empty() {
+            lock(&self.outcome).problems.extend(problems);
+        }
+    }
+
+    pub(super) fn mark_wrong(&self, number: u32, what: String) {
+        lock(&self.outcome).wrong.insert(number, what);
+    }
+
+    /// What went wrong so far; it is told once.
+    pub(super) fn take_outcome(&self) -> Outcome {
+        std::mem::take(&mut *lock(&self.outcome))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn preallocate(file: &File, offset: u64, length: u64) -> io::Result<()> {
@@ -136,102 +196,141 @@ fn preallocate(file: &File, offset: u64, length: u64) -> io::Result<()> {
     }
 }
 
-fn hash_file(mut file: File) -> io::Result<(Hash, u64)> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((Hash(*hasher.finalize().as_bytes()), hasher.count())),
-            count => hasher.update(&buffer[..count]),
-        };
-    }
-}
-
 /// Whether all of a file is one run of one archive.
 fn comes_whole(entry: &EntryRef<'_>) -> bool {
     let mut extents = entry.extents();
     extents.len() == 1 && extents.all(|only| only.archive.is_some())
 }
 
-/// Has the disk take large files while others still come, on a thread of its own: at the end little is left
-/// to wait for. Nothing relies on it.
-struct WriteBack {
-    files: SyncSender<File>,
+/// Has the disk work while archives still come, on a thread of its own: at the end little is left to wait
+/// for. Nothing relies on it.
+struct EarlyFlush {
+    written_bytes: AtomicU64,
+    wake: SyncSender<()>,
 }
 
-impl WriteBack {
-    fn start() -> Self {
-        let (files, waiting) = sync_channel::<File>(MOST_WAITING);
+impl EarlyFlush {
+    fn start(root: &OwnedFd) -> io::Result<Self> {
+        let root = root.try_clone()?;
+        let (wake, woken) = sync_channel(1);
         // It ends when the last sink is gone.
-        std::thread::spawn(move || {
-            for file in waiting {
-                let _ = file.sync_data();
+        let thread = std::thread::Builder::new().name("flush".to_owned());
+        thread.spawn(move || {
+            for () in woken {
+                let _ = rustix::fs::syncfs(&root);
             }
-        });
-        Self { files }
+        })?;
+        Ok(Self {
+            written_bytes: AtomicU64::new(0),
+            wake,
+        })
     }
 
-    fn take(&self, file: File) {
-        // When it is behind, this file waits for the end.
-        let _ = self.files.try_send(file);
+    fn written(&self, bytes: u64) {
+        let before = self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before / FLUSH_BYTES != (before + bytes) / FLUSH_BYTES {
+            // When it is behind, this waits for the next.
+            let _ = self.wake.try_send(());
+        }
     }
 }
 
 /// Writes what one archive holds.
 struct ContentSink {
     content: Arc<Content>,
+    /// Hears of files that are complete and to be proven.
+    done: Sender<u32>,
     open: HashMap<u32, File>,
     /// Of files that come whole and are under way.
     hashers: HashMap<u32, blake3::Hasher>,
+    passing: Passing,
 }
 
 impl ContentSink {
-    fn file(&mut self, number: u32, entry: &EntryRef<'_>, create: bool) -> io::Result<&mut File> {
-        if self.open.len() >= MOST_OPEN_FILES && !self.open.contains_key(&number) {
-            self.open.clear();
-        }
-        match self.open.entry(number) {
-            std::collections::hash_map::Entry::Occupied(open) => Ok(open.into_mut()),
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                let tree = &self.content.tree;
-                let file = match create {
-                    true => tree.create(entry.path)?,
-                    false => tree.open_to_write(entry.path)?,
-                };
-                if create && entry.size >= PREALLOCATE_BYTES {
+    /// A part of a file that comes in one piece.
+    fn write_whole(
+        &mut self,
+        piece: &Piece,
+        entry: &EntryRef<'_>,
+        at: u64,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let content = Arc::clone(&self.content);
+        let number = piece.entry;
+        let ends = at + bytes.len() as u64 == piece.length;
+        let file = match self.open.remove(&number) {
+            Some(file) => file,
+            None if at == 0 => {
+                let file = content.tree.create(entry.path, entry.mode)?;
+                if entry.size >= PREALLOCATE_BYTES {
                     preallocate(&file, 0, entry.size)?;
                 }
-                Ok(vacant.insert(file))
+                file
             }
+            None => content.tree.open_to_write(entry.path)?,
+        };
+        file.write_all_at(bytes, at)?;
+        let hash = match (at, ends) {
+            (0, true) => Some(blake3::hash(bytes)),
+            _ => {
+                let hasher = self.hashers.entry(number).or_default();
+                hasher.update(bytes);
+                ends.then(|| hasher.finalize())
+            }
+        };
+        let Some(hash) = hash else {
+            self.keep_open(number, file);
+            return Ok(());
+        };
+        self.hashers.remove(&number);
+        if Some(Hash(*hash.as_bytes())) != entry.blake3 {
+            content.mark_wrong(number, WRONG.to_owned());
         }
+        content.early_flush.written(FILE_OVERHEAD_BYTES);
+        if content.databases.contains_key(&number) {
+            // Nobody takes any more only if all has failed.
+            let _ = self.done.send(number);
+        } else {
+            content.finish_file(&file, entry);
+        }
+        Ok(())
     }
 
-    fn hash_on_the_way(&mut self, piece: &Piece, entry: &EntryRef<'_>, at: u64, bytes: &[u8]) {
-        let hasher = self.hashers.entry(piece.entry).or_default();
-        hasher.update(bytes);
-        if at + bytes.len() as u64 == piece.length {
-            let found = Hash(*hasher.finalize().as_bytes());
-            if Some(found) != entry.blake3 {
-                let what = "its content is not what the index says".to_owned();
-                self.content.mark_wrong(piece.entry, what);
+    /// A part of a file that comes in several pieces.
+    fn write_piece(
+        &mut self,
+        piece: &Piece,
+        pieced: &Pieced,
+        entry: &EntryRef<'_>,
+        at: u64,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let number = piece.entry;
+        let file = match self.open.remove(&number) {
+            Some(file) => file,
+            None => self.content.tree.open_to_write(entry.path)?,
+        };
+        file.write_all_at(bytes, piece.file_offset + at)?;
+        self.keep_open(number, file);
+        let end = piece.file_offset + piece.length;
+        let place = (piece.file_offset, end, entry.size);
+        self.passing.take(number, place, at, bytes, |group, value| {
+            if let Some(subtrees) = &mut *lock(&pieced.subtrees) {
+                subtrees.set(group, value);
             }
-            self.hashers.remove(&piece.entry);
-            if let Some(file) = self.open.remove(&piece.entry)
-                && entry.size >= WRITE_BACK_BYTES
-            {
-                self.content.write_back.take(file);
-            }
+        });
+        let bytes = bytes.len() as u64;
+        if pieced.left_bytes.fetch_sub(bytes, Ordering::AcqRel) == bytes {
+            let _ = self.done.send(number);
         }
+        Ok(())
     }
-}
 
-impl Drop for ContentSink {
-    fn drop(&mut self) {
-        for (number, file) in self.open.drain() {
-            if self.content.entries.get(number as usize).size >= WRITE_BACK_BYTES {
-                self.content.write_back.take(file);
-            }
+    fn keep_open(&mut self, number: u32, file: File) {
+        if self.open.len() >= MOST_OPEN_FILES {
+            self.open.clear();
         }
+        self.open.insert(number, file);
     }
 }
 
@@ -239,18 +338,13 @@ impl Sink for ContentSink {
     fn write(&mut self, piece: &Piece, at: u64, bytes: &[u8]) -> io::Result<()> {
         let content = Arc::clone(&self.content);
         let entry = &content.entries.get(piece.entry as usize);
-        let whole = comes_whole(entry);
-        let failed = |error: io::Error| {
-            io::Error::new(error.kind(), format!("{}: {error}", entry.path_lossy()))
+        let written = match content.pieced.get(&piece.entry) {
+            Some(pieced) => self.write_piece(piece, pieced, entry, at, bytes),
+            None => self.write_whole(piece, entry, at, bytes),
         };
-        let file = self
-            .file(piece.entry, entry, whole && at == 0)
-            .map_err(failed)?;
-        file.write_all_at(bytes, piece.file_offset + at)
-            .map_err(failed)?;
-        if whole {
-            self.hash_on_the_way(piece, entry, at, bytes);
-        }
-        Ok(())
+        content.early_flush.written(bytes.len() as u64);
+        written.map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", entry.path_lossy()))
+        })
     }
 }

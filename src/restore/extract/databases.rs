@@ -1,12 +1,13 @@
 //! Restored databases must show again what they showed when the snapshot was made.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::tree::Tree;
 use crate::error::with_causes;
-use crate::index::{DatabaseRecord, EntryList, EntryRef, EntryType, IndexHeader};
+use crate::index::{DatabaseRecord, EntryList, EntryRef, IndexHeader};
 use crate::sqlite;
 
 /// What the checks gave.
@@ -20,40 +21,53 @@ pub(super) struct Checked {
     pub(super) known_bad: Vec<String>,
 }
 
-pub(super) fn check(
-    root: &Path,
-    tree: &Tree,
-    header: &IndexHeader,
-    entries: &EntryList,
-) -> Checked {
-    let mut checked = Checked::default();
+/// The databases among `entries`, by number. A partial restore has only some of them.
+pub(super) fn among(entries: &EntryList, header: &IndexHeader) -> HashMap<u32, DatabaseRecord> {
+    let mut found = HashMap::new();
     for record in &header.databases {
         // Names that are no text may look alike in the records, and nobody can tell whose this is. Their
         // content is proven all the same.
         if record.path.contains(char::REPLACEMENT_CHARACTER) {
             continue;
         }
-        // A partial restore has only some of them.
-        let found = entries.find(record.path.as_bytes());
-        let Some(entry) = found.filter(|entry| entry.kind == EntryType::File) else {
-            continue;
-        };
-        if record.integrity != "ok" || entry.torn {
-            let what = format!(
-                "{}: damaged in the snapshot: {}",
-                record.path, record.integrity
-            );
-            checked.known_bad.push(what);
-            continue;
+        if let Some(number) = entries.position(record.path.as_bytes()) {
+            found.insert(number as u32, record.clone());
         }
-        let path = root.join(OsStr::from_bytes(entry.path));
-        match compare(&path, record) {
-            Ok(()) => checked.good.push(record.path.clone()),
-            Err(what) => checked.wrong.push(format!("{}: {what}", record.path)),
-        }
-        remove_traces(tree, &entry, entries);
     }
-    checked
+    found
+}
+
+impl Checked {
+    pub(super) fn extend(&mut self, more: Self) {
+        self.good.extend(more.good);
+        self.wrong.extend(more.wrong);
+        self.known_bad.extend(more.known_bad);
+    }
+}
+
+/// Checks the database at `entry`, one of `entries`, which grow below `root`.
+pub(super) fn check(
+    root: &Path,
+    tree: &Tree,
+    entries: &EntryList,
+    entry: &EntryRef<'_>,
+    record: &DatabaseRecord,
+    checked: &mut Checked,
+) {
+    if record.integrity != "ok" || entry.torn {
+        let what = format!(
+            "{}: damaged in the snapshot: {}",
+            record.path, record.integrity
+        );
+        checked.known_bad.push(what);
+        return;
+    }
+    let path = root.join(OsStr::from_bytes(entry.path));
+    match compare(&path, record) {
+        Ok(()) => checked.good.push(record.path.clone()),
+        Err(what) => checked.wrong.push(format!("{}: {what}", record.path)),
+    }
+    remove_traces(tree, entry, entries);
 }
 
 fn compare(path: &Path, record: &DatabaseRecord) -> Result<(), String> {

@@ -1,17 +1,17 @@
 //! Everything about an entry that is not content: what it is, whose it is, its mode and its time.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode, Stat, XattrFlags, fstat};
 
-use super::tree::Tree;
+use super::tree::{Tree, owner, times};
 use crate::index::{EntryList, EntryRef, EntryType};
 
 /// At most so many problems are told one by one.
 const MOST_PROBLEMS: usize = 100;
-const MOST_THREADS: usize = 4;
-/// Entries that are worth a thread.
-const LEAST_SHARE: usize = 512;
 
 /// Collects what went wrong without harm to content.
 #[derive(Default)]
@@ -28,7 +28,11 @@ impl Problems {
         }
     }
 
-    fn extend(&mut self, other: Self) {
+    pub(super) fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    pub(super) fn extend(&mut self, other: Self) {
         other.told.into_iter().for_each(|problem| self.add(problem));
         self.untold += other.untold;
     }
@@ -62,10 +66,10 @@ pub(super) fn make_special(tree: &Tree, entry: &EntryRef<'_>, devices: bool) -> 
     Ok(true)
 }
 
-/// Sets the metadata of all but `left_out` (ascending): first of what is no directory, on several threads,
-/// then of directories. Children come after their parents, so backwards is deepest first: a directory's
-/// time is set when nothing in it changes any more.
-pub(super) fn apply_all(
+/// Sets the metadata of all but files, which have theirs, and `left_out` (ascending): directories last.
+/// Children come after their parents, so backwards is deepest first: a directory's time is set when
+/// nothing in it changes any more.
+pub(super) fn apply_to_rest(
     tree: &Tree,
     entries: &EntryList,
     left_out: &[usize],
@@ -73,36 +77,17 @@ pub(super) fn apply_all(
     problems: &mut Problems,
 ) {
     let wanted = |number: &usize| left_out.binary_search(number).is_err();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = entries
-        .len()
-        .div_ceil(threads.min(MOST_THREADS))
-        .max(LEAST_SHARE);
-    std::thread::scope(|scope| {
-        let working: Vec<_> = (0..entries.len())
-            .step_by(share)
-            .map(|start| {
-                scope.spawn(move || {
-                    let mut problems = Problems::default();
-                    for number in start..entries.len().min(start + share) {
-                        let entry = entries.get(number);
-                        if entry.kind != EntryType::Dir && wanted(&number) {
-                            apply(tree, &entry, as_root, &mut problems);
-                        }
-                    }
-                    problems
-                })
-            })
-            .collect();
-        for work in working {
-            match work.join() {
-                Ok(found) => problems.extend(found),
-                Err(_) => problems.add("owners, modes and times may not be set".to_owned()),
-            }
+    for (number, entry) in entries.iter().enumerate() {
+        let is_done = matches!(
+            entry.kind,
+            EntryType::File | EntryType::Hardlink | EntryType::Dir
+        );
+        if !is_done && wanted(&number) {
+            apply(tree, &entry, as_root, problems);
         }
-    });
-    for (number, entry) in entries.iter().enumerate().rev() {
-        if entry.kind == EntryType::Dir && wanted(&number) {
+    }
+    for entry in entries.iter().rev() {
+        if entry.kind == EntryType::Dir {
             apply(tree, &entry, as_root, problems);
         }
     }
@@ -112,27 +97,66 @@ pub(super) fn apply_all(
 /// owner clears set-user-id and capabilities, attributes need a file we may write, and all of them
 /// come before the time.
 fn apply(tree: &Tree, entry: &EntryRef<'_>, as_root: bool, problems: &mut Problems) {
-    if entry.kind == EntryType::Hardlink {
-        return;
-    }
     let path = entry.path;
     if as_root {
         let outcome = tree.set_owner(path, entry.uid, entry.gid);
         problems.note(entry, "set the owner", outcome);
     }
+    set_xattrs(entry, problems, |name, value| {
+        tree.set_xattr(path, name, value)
+    });
+    if entry.kind != EntryType::Symlink {
+        problems.note(entry, "set the mode", tree.set_mode(path, entry.mode));
+    }
+    let outcome = tree.set_mtime(path, entry.mtime_ns);
+    problems.note(entry, "set the time", outcome);
+}
+
+/// The same for an open file that this process made, in the same order; what is right already stays: each
+/// of these is a transaction of the file system.
+pub(super) fn apply_to_file(
+    file: &File,
+    entry: &EntryRef<'_>,
+    as_root: bool,
+    problems: &mut Problems,
+) {
+    let now = fstat(file).ok();
+    let is_owned = |now: &Stat| now.st_uid == entry.uid && now.st_gid == entry.gid;
+    let change_owner = as_root && !now.as_ref().is_some_and(is_owned);
+    if change_owner {
+        let outcome = owner(entry.uid, entry.gid)
+            .and_then(|(uid, gid)| Ok(rustix::fs::fchown(file, uid, gid)?));
+        problems.note(entry, "set the owner", outcome);
+    }
+    set_xattrs(entry, problems, |name, value| {
+        let (name, flags) = (OsStr::from_bytes(name), XattrFlags::empty());
+        Ok(rustix::fs::fsetxattr(file, name, value, flags)?)
+    });
+    let has_mode = |now: &Stat| now.st_mode & 0o7777 == entry.mode;
+    // An access control list among the attributes changes it too.
+    let as_is = !change_owner && entry.xattrs().next().is_none();
+    if !(as_is && now.as_ref().is_some_and(has_mode)) {
+        let mode = Mode::from_raw_mode(entry.mode);
+        let outcome = rustix::fs::fchmod(file, mode).map_err(io::Error::from);
+        problems.note(entry, "set the mode", outcome);
+    }
+    let outcome = rustix::fs::futimens(file, &times(entry.mtime_ns)).map_err(io::Error::from);
+    problems.note(entry, "set the time", outcome);
+}
+
+fn set_xattrs(
+    entry: &EntryRef<'_>,
+    problems: &mut Problems,
+    set: impl Fn(&[u8], &[u8]) -> io::Result<()>,
+) {
     for (name, value) in entry.xattrs() {
-        let outcome = match tree.set_xattr(path, name, value) {
+        let outcome = match set(name, value) {
             Err(error) if is_unsupported(&error) => Ok(()),
             other => other,
         };
         let what = format!("set the attribute {}", String::from_utf8_lossy(name));
         problems.note(entry, &what, outcome);
     }
-    if entry.kind != EntryType::Symlink {
-        problems.note(entry, "set the mode", tree.set_mode(path, entry.mode));
-    }
-    let outcome = tree.set_mtime(path, entry.mtime_ns);
-    problems.note(entry, "set the time", outcome);
 }
 
 /// The file system has no such attributes at all.

@@ -65,10 +65,12 @@ impl Tree {
         Ok(sys::mkdirat(at.dir(), at.rest, Mode::RWXU)?)
     }
 
-    /// A new file that only we can read, until it gets its real mode.
-    pub(super) fn create(&self, path: &[u8]) -> io::Result<File> {
+    /// A new file with the permissions of `mode`, as far as the process gives any, and such that we can go on
+    /// with it. (Others cannot come to it yet: the tree's root is ours alone.)
+    pub(super) fn create(&self, path: &[u8], mode: u32) -> io::Result<File> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
-        self.open(path, flags, Mode::RUSR | Mode::WUSR)
+        let mode = Mode::from_raw_mode(mode & 0o777) | Mode::RUSR | Mode::WUSR;
+        self.open(path, flags, mode)
     }
 
     pub(super) fn open_to_write(&self, path: &[u8]) -> io::Result<File> {
@@ -116,21 +118,10 @@ impl Tree {
     }
 
     pub(super) fn set_owner(&self, path: &[u8], uid: u32, gid: u32) -> io::Result<()> {
-        // To the kernel it means to leave the owner as he is.
-        if uid == u32::MAX || gid == u32::MAX {
-            let what = format!("{uid}:{gid} is nobody");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
+        let (uid, gid) = owner(uid, gid)?;
         let at = self.at(path)?;
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        Ok(sys::chownat(
-            at.dir(),
-            at.rest,
-            Some(uid),
-            Some(gid),
-            flags,
-        )?)
+        Ok(sys::chownat(at.dir(), at.rest, uid, gid, flags)?)
     }
 
     /// Not for symlinks, which have no mode and would be followed.
@@ -142,18 +133,8 @@ impl Tree {
 
     pub(super) fn set_mtime(&self, path: &[u8], mtime_ns: i64) -> io::Result<()> {
         let at = self.at(path)?;
-        let times = Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: sys::UTIME_OMIT as _,
-            },
-            last_modification: Timespec {
-                tv_sec: mtime_ns.div_euclid(1_000_000_000),
-                tv_nsec: mtime_ns.rem_euclid(1_000_000_000) as _,
-            },
-        };
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        Ok(sys::utimensat(at.dir(), at.rest, &times, flags)?)
+        Ok(sys::utimensat(at.dir(), at.rest, &times(mtime_ns), flags)?)
     }
 
     pub(super) fn set_xattr(&self, path: &[u8], name: &[u8], value: &[u8]) -> io::Result<()> {
@@ -174,5 +155,29 @@ impl Tree {
     /// Writes everything of this file system to disk.
     pub(super) fn sync(&self) -> io::Result<()> {
         Ok(sys::syncfs(&self.root)?)
+    }
+}
+
+/// The ids as the kernel takes them.
+pub(super) fn owner(uid: u32, gid: u32) -> io::Result<(Option<Uid>, Option<Gid>)> {
+    // To the kernel it means to leave the owner as he is.
+    if uid == u32::MAX || gid == u32::MAX {
+        let what = format!("{uid}:{gid} is nobody");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    Ok((Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
+}
+
+/// That modification time, and the access time left alone.
+pub(super) fn times(mtime_ns: i64) -> Timestamps {
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: sys::UTIME_OMIT as _,
+        },
+        last_modification: Timespec {
+            tv_sec: mtime_ns.div_euclid(1_000_000_000),
+            tv_nsec: mtime_ns.rem_euclid(1_000_000_000) as _,
+        },
     }
 }
