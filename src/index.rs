@@ -6,6 +6,7 @@
 //! extent is checked before anyone acts on it. (That a hard link names an earlier file is the plan's
 //! to check: the reader forgets what it has passed.)
 
+mod batches;
 mod entries;
 mod line;
 
@@ -291,17 +292,31 @@ impl<R: BufRead> IndexReader<R> {
         let line = self.line;
         let malformed = |what: String| IndexError::Malformed { line, what };
         if !is_there {
-            if self.entries_read != self.header.entries {
-                let (found, promised) = (self.entries_read, self.header.entries);
-                return Err(malformed(format!("{found} entries, promised {promised}")));
-            }
-            return Ok(None);
+            return self.check_end().map(|()| None);
         }
         let entry = Entry::from_line(&self.text).map_err(malformed)?;
-        self.check_order(&entry).map_err(malformed)?;
-        self.check_extents(&entry).map_err(malformed)?;
-        self.entries_read += 1;
+        self.accept(&entry).map_err(malformed)?;
         Ok(Some(entry))
+    }
+
+    /// Whether the next entry may be `entry`.
+    fn accept(&mut self, entry: &Entry) -> Result<(), String> {
+        self.check_order(entry)?;
+        self.check_extents(entry)?;
+        self.entries_read += 1;
+        Ok(())
+    }
+
+    /// Whether there may be no more.
+    fn check_end(&self) -> Result<(), IndexError> {
+        let (found, promised) = (self.entries_read, self.header.entries);
+        match found == promised {
+            true => Ok(()),
+            false => Err(IndexError::Malformed {
+                line: self.line,
+                what: format!("{found} entries, promised {promised}"),
+            }),
+        }
     }
 
     fn check_order(&mut self, entry: &Entry) -> Result<(), String> {

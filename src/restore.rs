@@ -227,7 +227,7 @@ pub async fn execute(
     let Contents {
         header,
         entries,
-        jobs,
+        mut jobs,
         ..
     } = plan.contents;
     let entries = Arc::new(entries);
@@ -237,6 +237,8 @@ pub async fn execute(
         begun.map(|extraction| (extraction, header))
     })
     .await??;
+    // The sooner a database is there, the more of its check goes on beside the rest.
+    jobs.sort_by_key(|job| !extraction.has_database(job));
     let sink = || extraction.sink();
     let damaged = fetch::fetch(&plan.folder, jobs, &plan.identities, &progress, &sink).await;
     progress.message("checking and finishing");
@@ -330,12 +332,8 @@ async fn fetch_index(
         let unacceptable = |source| RestoreError::IndexContent { stamp, source };
         let mut reader = IndexReader::new(lines).map_err(unacceptable)?;
         plan::check_header(&reader.header, &host, stamp)?;
-        let mut entries = EntryList::default();
-        for entry in reader.by_ref() {
-            entries.push(&entry.map_err(unacceptable)?);
-        }
         Ok(Index {
-            entries,
+            entries: reader.read_rest().map_err(unacceptable)?,
             header: reader.header,
             archives: reader.archives,
         })

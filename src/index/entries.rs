@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::RandomState;
+
 use super::{Entry, EntryType, Extent};
 use crate::ids::{ArchiveId, Hash};
 
@@ -46,14 +48,14 @@ struct Owner {
 #[derive(Debug)]
 struct Interned<T> {
     values: Vec<T>,
-    numbers: HashMap<T, u64>,
+    numbers: HashMap<T, u64, RandomState>,
 }
 
 impl<T> Default for Interned<T> {
     fn default() -> Self {
         Self {
             values: Vec::new(),
-            numbers: HashMap::new(),
+            numbers: HashMap::default(),
         }
     }
 }

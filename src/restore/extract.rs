@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fetch::Sink;
+use super::plan::ArchiveJob;
 use crate::ids::Stamp;
 use crate::index::{EntryList, EntryType, IndexHeader};
 use content::Content;
@@ -104,6 +105,16 @@ impl Extraction {
             content,
             staging,
         })
+    }
+
+    /// Whether an archive holds a part of a database.
+    pub(super) fn has_database(&self, job: &ArchiveJob) -> bool {
+        let databases = &self.content.databases;
+        !databases.is_empty()
+            && job
+                .pieces
+                .iter()
+                .any(|piece| databases.contains_key(&piece.entry))
     }
 
     /// Takes one archive's pieces.
