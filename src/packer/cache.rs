@@ -1,7 +1,7 @@
 //! The last snapshot's files with the stat they had: what did not change is not read again.
 //!
-//! A zstd stream of records in path order, read in step with the walk, so its size costs no memory.
-//! It belongs to one writer, and is put in place only after the snapshot's manifest: an archive id
+//! A zstd stream of records in path order, in blocks that carry a check each, read in step with the walk,
+//! so its size costs no memory. It belongs to one writer, and is put in place only after the snapshot's manifest: an archive id
 //! in it is in the catalog for good. A cache that is missing, damaged or of another writer only
 //! means that files are read. A file whose times are so near to the moment it was read that it could
 //! have changed since without a trace is never recorded.
@@ -21,6 +21,8 @@ use crate::index::DatabaseRecord;
 const RACY_NS: i128 = 2_000_000_000;
 /// No path and no index line of ours is longer.
 const MAX_FIELD_BYTES: u32 = 1 << 30;
+/// Records of so many bytes, or one that is longer, make a block.
+const BLOCK_BYTES: usize = 64 << 10;
 
 /// What tells one state of a file from the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +90,7 @@ struct Header {
 /// Gives records in path order.
 pub struct CacheReader {
     input: Option<BufReader<zstd::Decoder<'static, BufReader<File>>>>,
+    block: io::Cursor<Vec<u8>>,
     next: Option<Record>,
     pub databases: Vec<DatabaseRecord>,
 }
@@ -97,6 +100,7 @@ impl CacheReader {
     pub fn open(path: &Path, writer: WriterId) -> Self {
         Self::try_open(path, writer).unwrap_or(Self {
             input: None,
+            block: io::Cursor::default(),
             next: None,
             databases: Vec::new(),
         })
@@ -111,6 +115,7 @@ impl CacheReader {
         }
         let mut reader = Self {
             input: Some(input),
+            block: io::Cursor::default(),
             next: None,
             databases: header.databases,
         };
@@ -119,13 +124,22 @@ impl CacheReader {
     }
 
     fn advance(&mut self) {
-        self.next = self
-            .input
-            .as_mut()
-            .and_then(|input| read_record(input).ok());
+        self.next = self.read_next().ok();
         if self.next.is_none() {
             self.input = None;
         }
+    }
+
+    fn read_next(&mut self) -> io::Result<Record> {
+        if self.block.position() == self.block.get_ref().len() as u64 {
+            let input = self.input.as_mut().ok_or(io::ErrorKind::UnexpectedEof)?;
+            let block = read_field(input)?;
+            if read_array(input)? != check_bytes(&block) {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            self.block = io::Cursor::new(block);
+        }
+        read_record(&mut self.block)
     }
 
     /// The record of `path`; paths must be asked for in ascending order.
@@ -150,6 +164,8 @@ pub struct CacheWriter {
     path: PathBuf,
     temp: PathBuf,
     body: zstd::Encoder<'static, BufWriter<File>>,
+    /// Of records.
+    block: Vec<u8>,
     writer: WriterId,
 }
 
@@ -163,13 +179,13 @@ impl CacheWriter {
             path: path.to_path_buf(),
             temp,
             body,
+            block: Vec::new(),
             writer,
         })
     }
 
     pub fn add(&mut self, record: &Record) -> io::Result<()> {
-        let mut record_bytes = Vec::new();
-        let out = &mut record_bytes;
+        let out = &mut self.block;
         write_field(out, &record.path)?;
         let stat = &record.stat;
         for number in [stat.dev, stat.ino, stat.size] {
@@ -185,12 +201,25 @@ impl CacheWriter {
             out.write_all(&bytes.to_le_bytes())?;
         }
         write_field(out, &record.line)?;
-        write_field(&mut self.body, &record_bytes)?;
-        self.body.write_all(&check_bytes(&record_bytes))
+        match out.len() >= BLOCK_BYTES {
+            true => self.end_block(),
+            false => Ok(()),
+        }
+    }
+
+    fn end_block(&mut self) -> io::Result<()> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        write_field(&mut self.body, &self.block)?;
+        self.body.write_all(&check_bytes(&self.block))?;
+        self.block.clear();
+        Ok(())
     }
 
     /// Puts the header in front and replaces the last run's cache.
-    pub fn finish(self, databases: Vec<DatabaseRecord>) -> io::Result<()> {
+    pub fn finish(mut self, databases: Vec<DatabaseRecord>) -> io::Result<()> {
+        self.end_block()?;
         self.body.finish()?.flush()?;
         let header = crate::manifest::json_line(&Header {
             writer: self.writer,
@@ -208,10 +237,10 @@ impl CacheWriter {
     }
 }
 
-/// Every record carries a checksum of its own: one damaged on disk must not reach an index.
-fn check_bytes(record: &[u8]) -> [u8; 8] {
+/// What is damaged on disk must not reach an index.
+fn check_bytes(block: &[u8]) -> [u8; 8] {
     let mut check = [0; 8];
-    check.copy_from_slice(&blake3::hash(record).as_bytes()[..8]);
+    check.copy_from_slice(&blake3::hash(block).as_bytes()[..8]);
     check
 }
 
@@ -231,7 +260,8 @@ fn read_field(input: &mut impl Read) -> io::Result<Vec<u8>> {
     if length > MAX_FIELD_BYTES {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut bytes = Vec::new();
+    // Not at once what damaged bytes may promise.
+    let mut bytes = Vec::with_capacity((length as usize).min(2 * BLOCK_BYTES));
     input.take(u64::from(length)).read_to_end(&mut bytes)?;
     match bytes.len() == length as usize {
         true => Ok(bytes),
@@ -240,11 +270,6 @@ fn read_field(input: &mut impl Read) -> io::Result<Vec<u8>> {
 }
 
 fn read_record(input: &mut impl Read) -> io::Result<Record> {
-    let bytes = read_field(input)?;
-    if read_array(input)? != check_bytes(&bytes) {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let input = &mut bytes.as_slice();
     let path = read_field(input)?;
     let stat = Stat {
         dev: u64::from_le_bytes(read_array(input)?),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
-use std::iter::Peekable;
 use std::path::PathBuf;
 
 use super::PackError;
@@ -34,7 +33,26 @@ impl Item {
     }
 }
 
-type Stream = Peekable<Box<dyn Iterator<Item = Item> + Send>>;
+type Items = Box<dyn Iterator<Item = Item> + Send>;
+
+/// One part's items, the next of them at hand.
+struct Stream {
+    head: Option<Item>,
+    rest: Items,
+}
+
+impl Stream {
+    fn new(mut items: Items) -> Self {
+        Self {
+            head: items.next(),
+            rest: items,
+        }
+    }
+
+    fn next_path(&self) -> Option<&[u8]> {
+        self.head.as_ref().map(Item::path)
+    }
+}
 
 /// Merges the parts; each is a stream in path order already.
 pub struct Parts {
@@ -51,7 +69,7 @@ impl Parts {
                 between.insert(parent.to_vec());
                 up = parent;
             }
-            streams.push(open_part(part)?.peekable());
+            streams.push(Stream::new(open_part(part)?));
         }
         let provided: BTreeSet<&[u8]> = parts.iter().map(|part| part.to.as_slice()).collect();
         // What the staged snapshot has under the same name is the same directory: it wins.
@@ -65,13 +83,12 @@ impl Parts {
             !provided.contains(path.as_slice()) && !in_root
         });
         let between: Vec<Item> = between.into_iter().map(Item::Between).collect();
-        let boxed: Box<dyn Iterator<Item = Item> + Send> = Box::new(between.into_iter());
-        streams.push(boxed.peekable());
+        streams.push(Stream::new(Box::new(between.into_iter())));
         Ok(Self { streams })
     }
 }
 
-fn open_part(part: &Part) -> Result<Box<dyn Iterator<Item = Item> + Send>, PackError> {
+fn open_part(part: &Part) -> Result<Items, PackError> {
     let unreadable = |source| PackError::Part {
         path: part.root.display().to_string(),
         source,
@@ -109,16 +126,9 @@ fn open_part(part: &Part) -> Result<Box<dyn Iterator<Item = Item> + Send>, PackE
 impl Iterator for Parts {
     type Item = Item;
     fn next(&mut self) -> Option<Item> {
-        let mut first: Option<(usize, Vec<u8>)> = None;
-        for (at, stream) in self.streams.iter_mut().enumerate() {
-            if let Some(item) = stream.peek()
-                && first
-                    .as_ref()
-                    .is_none_or(|(_, path)| item.path() < path.as_slice())
-            {
-                first = Some((at, item.path().to_vec()));
-            }
-        }
-        first.and_then(|(at, _)| self.streams[at].next())
+        let waiting = self.streams.iter_mut().filter(|s| s.head.is_some());
+        // Of equals the first: what a part provides goes before what lies between.
+        let first = waiting.min_by(|a, b| a.next_path().cmp(&b.next_path()))?;
+        std::mem::replace(&mut first.head, first.rest.next())
     }
 }

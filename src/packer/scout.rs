@@ -26,7 +26,7 @@ use crate::sqlite;
 /// Up to here a file is read ahead whole.
 const SMALL_BYTES: u64 = 256 << 10;
 /// A batch is full at so many things, or at so many bytes to read.
-const BATCH_ITEMS: usize = 64;
+const BATCH_ITEMS: usize = 256;
 const BATCH_BYTES: u64 = 1 << 20;
 /// Batches that are under way or wait for the packer.
 const BATCHES_AHEAD: usize = 8;
@@ -42,6 +42,18 @@ pub struct Scouted {
     pub small: Option<SmallFile>,
 }
 
+impl Scouted {
+    /// Whether it is a small file that must be read.
+    fn is_read_ahead(&self) -> bool {
+        let Item::Found { meta, .. } = &self.item else {
+            return false;
+        };
+        // One that is here under another name already is not read again.
+        let is_small = meta.is_file() && meta.nlink() == 1 && meta.len() <= SMALL_BYTES;
+        is_small && !self.unchanged
+    }
+}
+
 /// A small file as it was read at once.
 pub struct SmallFile {
     pub before: Metadata,
@@ -54,6 +66,13 @@ pub struct SmallFile {
 
 type Batch = Vec<Scouted>;
 
+/// A batch in its place in the order.
+enum Turn {
+    /// There was nothing to read ahead.
+    Ready(Batch),
+    Later(Receiver<Batch>),
+}
+
 /// Gives all of `parts` to `pack`, in order. `reusable`: archives whose content may be used again.
 pub fn scout(
     parts: Parts,
@@ -61,7 +80,7 @@ pub fn scout(
     reusable: &HashSet<ArchiveId>,
     mut pack: impl FnMut(Scouted) -> Result<(), PackError>,
 ) -> Result<(), PackError> {
-    let (in_order, batches) = sync_channel::<Receiver<Batch>>(BATCHES_AHEAD);
+    let (in_order, batches) = sync_channel::<Turn>(BATCHES_AHEAD);
     let (to_read, jobs) = sync_channel::<(Batch, SyncSender<Batch>)>(BATCHES_AHEAD);
     let jobs = Mutex::new(jobs);
     let jobs = &jobs;
@@ -78,8 +97,15 @@ pub fn scout(
             let mut parts = parts.peekable();
             while parts.peek().is_some() {
                 let batch = next_batch(&mut parts, &mut cache, reusable);
-                let (done, batch_done) = sync_channel(1);
-                if in_order.send(batch_done).is_err() || to_read.send((batch, done)).is_err() {
+                let sent = match batch.iter().any(Scouted::is_read_ahead) {
+                    false => in_order.send(Turn::Ready(batch)).is_ok(),
+                    true => {
+                        let (done, batch_done) = sync_channel(1);
+                        in_order.send(Turn::Later(batch_done)).is_ok()
+                            && to_read.send((batch, done)).is_ok()
+                    }
+                };
+                if !sent {
                     return;
                 }
             }
@@ -87,8 +113,11 @@ pub fn scout(
         let named = thread::Builder::new().name("walk".to_owned());
         named.spawn_scoped(scope, walk).map_err(cannot_start)?;
         for batch in batches {
-            // A reader that died took its batch with it.
-            let batch = batch.recv().map_err(|_| PackError::Unread)?;
+            let batch = match batch {
+                Turn::Ready(batch) => batch,
+                // A reader that died took its batch with it.
+                Turn::Later(batch) => batch.recv().map_err(|_| PackError::Unread)?,
+            };
             batch.into_iter().try_for_each(&mut pack)?;
         }
         Ok(())
@@ -134,12 +163,8 @@ fn read_batches(jobs: &Mutex<Receiver<(Batch, SyncSender<Batch>)>>) {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((mut batch, done)) = job else { return };
         for scouted in &mut batch {
-            if let Item::Found { abs, meta, .. } = &scouted.item
-                && meta.is_file()
-                // One that is here under another name already is not read again.
-                && meta.nlink() == 1
-                && meta.len() <= SMALL_BYTES
-                && !scouted.unchanged
+            if let Item::Found { abs, .. } = &scouted.item
+                && scouted.is_read_ahead()
             {
                 scouted.small = read_small(abs).ok().flatten();
             }
