@@ -10,6 +10,7 @@
 
 mod check;
 mod snapshots;
+mod table;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use crate::ids::{ArchiveId, Hash, WriterId};
 use crate::manifest::{ArchiveKind, ArchiveRow, recipient_set_name};
 
 pub use snapshots::SnapshotRow;
+pub use table::ChunkTable;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {

@@ -24,8 +24,8 @@ use crate::index::{Extent, push_extent};
 use crate::manifest::ArchiveKind;
 use ahead::Stretch;
 
-/// Up to here a file is read whole before it is stored, and a run of new bytes is one member.
-pub const RUN_BYTES: usize = 8 << 20;
+/// Up to here a file is read whole before it is stored.
+const RUN_BYTES: usize = 8 << 20;
 
 /// What storing a file's content gave.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! `tar stream → zstd → age → spool`: the only place that names age recipients.
 //!
-//! The packer's thread cuts the tar stream into frames of 4 MiB. A few workers compress them, each
+//! The packer's thread cuts the tar stream into frames of 8 MiB. A few workers compress them, each
 //! frame decompressed again and compared before it is let through; one writer puts them in order,
 //! encrypts, hashes, and publishes the finished object in the spool. Every frame lives in one of a
 //! fixed number of buffers, so memory is bounded. What was written is then parsed again as age, and
@@ -21,7 +21,7 @@ use crate::ids::Hash;
 use crate::spool::SpoolError;
 
 /// Bytes of tar stream in one zstd frame.
-pub const FRAME_BYTES: usize = 4 << 20;
+pub const FRAME_BYTES: usize = 8 << 20;
 
 /// What a stretch of tar stream is like, as far as its compression matters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

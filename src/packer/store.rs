@@ -13,7 +13,7 @@ use super::PackError;
 use super::filter::Filter;
 use super::member::{BLOCK_BYTES, Member, padding};
 use super::seal::{SealedArchive, Sealer, Texture};
-use crate::catalog::{Catalog, CatalogArchive, ChunkHash};
+use crate::catalog::{Catalog, CatalogArchive, ChunkHash, ChunkPlace, ChunkTable};
 use crate::ids::{ArchiveId, Hash, ObjectKey};
 use crate::index::Extent;
 use crate::manifest::{ArchiveKind, ArchiveRow};
@@ -43,6 +43,11 @@ pub fn uses(extents: &[Extent]) -> Vec<(ArchiveId, u64)> {
     }
     uses.into_iter().collect()
 }
+
+/// So many look-ups are worth reading the whole catalog into memory,
+const MANY_LOOKUPS: usize = 8192;
+/// if it has no more chunks than this: what fits in 22 MB.
+const MOST_IN_TABLE: usize = 450_000;
 
 /// An archive whose tar stream is being written, or written and being sealed.
 struct Pending {
@@ -83,6 +88,10 @@ pub struct Store<'a> {
     /// Of a catalog that was empty when this run began: what it has by now. A first push spares looking up
     /// almost all of its chunks.
     added: Option<Filter>,
+    /// Look-ups in the catalog so far.
+    lookups: usize,
+    /// All that the catalog has, once there were many.
+    table: Option<ChunkTable>,
     open: Option<Pending>,
     sealing: VecDeque<Pending>,
     on_sealed: &'a mut dyn FnMut(&ObjectKey, u64),
@@ -112,6 +121,8 @@ impl<'a> Store<'a> {
             usable: usable.into_iter().map(|u| (u.row.id, u)).collect(),
             next_id,
             added,
+            lookups: 0,
+            table: None,
             open: None,
             sealing: VecDeque::new(),
             on_sealed,
@@ -122,7 +133,7 @@ impl<'a> Store<'a> {
     }
 
     /// Where a chunk of `kind` lies already, if in an archive that may be used.
-    pub fn find(&self, chunk: &Chunk, kind: ArchiveKind) -> Result<Option<Extent>, PackError> {
+    pub fn find(&mut self, chunk: &Chunk, kind: ArchiveKind) -> Result<Option<Extent>, PackError> {
         let pending = self.open.iter().chain(&self.sealing);
         for archive in pending.filter(|archive| archive.kind == kind) {
             if let Some((offset, length)) = archive.chunks.get(&chunk.hash) {
@@ -140,7 +151,7 @@ impl<'a> Store<'a> {
         {
             return Ok(None);
         }
-        let Some(place) = self.catalog.find_chunk(&chunk.hash)? else {
+        let Some(place) = self.look_up(&chunk.hash)? else {
             return Ok(None);
         };
         let Some(id) = self.by_number.get(&place.archive) else {
@@ -153,6 +164,17 @@ impl<'a> Store<'a> {
             offset: place.offset,
             length: place.length,
         }))
+    }
+
+    fn look_up(&mut self, hash: &ChunkHash) -> Result<Option<ChunkPlace>, PackError> {
+        self.lookups += 1;
+        if self.lookups == MANY_LOOKUPS && self.added.is_none() {
+            self.table = self.catalog.chunk_table(MOST_IN_TABLE)?;
+        }
+        match &self.table {
+            Some(table) => Ok(table.get(hash)),
+            None => Ok(self.catalog.find_chunk(hash)?),
+        }
     }
 
     /// The archives that were usable when this run began: what an earlier snapshot said of a file may
@@ -279,6 +301,17 @@ impl<'a> Store<'a> {
         let n = self
             .catalog
             .commit_archive(&row, sealed.tar_bytes, &tar_blake3, &chunks)?;
+        if let Some(table) = &mut self.table {
+            for (hash, offset, length) in &chunks {
+                let (archive, offset, length) = (n, *offset, *length);
+                let place = ChunkPlace {
+                    archive,
+                    offset,
+                    length,
+                };
+                table.insert(*hash, &place);
+            }
+        }
         let key = row.key();
         self.by_number.insert(n, row.id);
         let usable = Usable {

@@ -7,8 +7,10 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
 use super::super::chunker::{CDC_MAX, Chunker};
 use super::super::store::{Chunk, chunk_hash};
-use super::{ContentError, PackError, RUN_BYTES};
+use super::{ContentError, PackError};
 
+/// Bytes of one stretch.
+const STRETCH_BYTES: usize = 4 << 20;
 /// Stretches that are read and not yet stored, at the most.
 const AHEAD: usize = 1;
 /// One being filled, those waiting, one being stored.
@@ -131,9 +133,9 @@ impl Reader<'_> {
                 return Ok(false);
             };
             buffer.bytes.clear();
-            buffer.bytes.reserve_exact(RUN_BYTES);
+            buffer.bytes.reserve_exact(STRETCH_BYTES);
             buffer.bytes.append(&mut rest);
-            let want = (RUN_BYTES - buffer.bytes.len()) as u64;
+            let want = (STRETCH_BYTES - buffer.bytes.len()) as u64;
             let file = &mut *self.file;
             let read = file.take(want.min(left)).read_to_end(&mut buffer.bytes)? as u64;
             let ended = read == 0;

@@ -75,7 +75,7 @@ impl Sealer {
         }
         let workers = threads.max(1);
         let (used, empty) = channel();
-        for _ in 0..workers * 2 + 1 {
+        for _ in 0..workers + 2 {
             let _ = used.send(Frame::default());
         }
         let (frames, frame_queue) = sync_channel::<Frame>(workers);
@@ -407,7 +407,7 @@ impl SeekTable {
     const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
 
     fn add(&mut self, compressed: usize, decompressed: usize) {
-        // Frames are 4 MiB at the most, so neither is near u32's end.
+        // Frames are some MiB at the most, so neither is near u32's end.
         self.frames.push((compressed as u32, decompressed as u32));
     }
 
