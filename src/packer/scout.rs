@@ -29,7 +29,7 @@ const SMALL_BYTES: u64 = 256 << 10;
 const BATCH_ITEMS: usize = 256;
 const BATCH_BYTES: u64 = 1 << 20;
 /// Batches that are under way or wait for the packer.
-const BATCHES_AHEAD: usize = 8;
+const BATCHES_AHEAD: usize = 5;
 const READERS: usize = 2;
 
 /// A thing of the snapshot, and what is known of it before it is packed.

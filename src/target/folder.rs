@@ -32,7 +32,7 @@ const SCRATCH: &str = ".tmp";
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
 /// Where the file system knows no locks.
 const ABANDONED_AGE_UNLOCKED: Duration = Duration::from_secs(24 * 3600);
-const STREAM_CHUNK_BYTES: usize = 512 << 10;
+const STREAM_CHUNK_BYTES: usize = 256 << 10;
 
 #[derive(Debug, Clone)]
 pub(super) struct Folder {

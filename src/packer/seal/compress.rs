@@ -1,8 +1,8 @@
 //! Compressing frames, and proof that each gives back what went in.
 
 use std::io;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use zstd::bulk::{Compressor, Decompressor};
@@ -121,8 +121,13 @@ impl Zip {
     }
 }
 
-/// Compresses what comes from `queue` until it ends.
-pub(super) fn compress_frames(queue: &Mutex<Receiver<Frame>>, out: &Sender<Message>, level: i32) {
+/// Compresses what comes from `queue` until it ends. `check` is for the second look; several may share it.
+pub(super) fn compress_frames(
+    queue: &Mutex<Receiver<Frame>>,
+    out: &Sender<Message>,
+    level: i32,
+    check: &Mutex<Vec<u8>>,
+) {
     let tools = Zip::new(level).and_then(|zip| Ok((zip, Decompressor::new()?)));
     let (mut zip, mut unzip) = match tools {
         Ok(tools) => tools,
@@ -131,7 +136,6 @@ pub(super) fn compress_frames(queue: &Mutex<Receiver<Frame>>, out: &Sender<Messa
             return;
         }
     };
-    let mut check = Vec::with_capacity(FRAME_BYTES);
     loop {
         let began = Instant::now();
         let frame = match queue.lock() {
@@ -148,7 +152,7 @@ pub(super) fn compress_frames(queue: &Mutex<Receiver<Frame>>, out: &Sender<Messa
             ..
         } = &mut frame;
         let waited = began.elapsed();
-        let compressed = checked(tar, zstd, &mut check, &mut unzip, |tar, zstd| {
+        let compressed = checked(tar, zstd, check, &mut unzip, |tar, zstd| {
             zip.compress(tar, *page_bytes, waited, zstd)
         });
         let message = match compressed {
@@ -165,17 +169,18 @@ pub(super) fn compress_frames(queue: &Mutex<Receiver<Frame>>, out: &Sender<Messa
 fn checked(
     tar: &[u8],
     zstd: &mut Vec<u8>,
-    check: &mut Vec<u8>,
+    check: &Mutex<Vec<u8>>,
     unzip: &mut Decompressor<'_>,
     compress: impl FnOnce(&[u8], &mut Vec<u8>) -> io::Result<usize>,
 ) -> Result<(), SealError> {
     zstd.clear();
     zstd.reserve_exact(compress_bound(tar.len()));
     compress(tar, zstd).map_err(SealError::Compress)?;
+    let mut check = check.lock().unwrap_or_else(PoisonError::into_inner);
     check.clear();
     check.reserve_exact(tar.len());
     unzip
-        .decompress_to_buffer(zstd, check)
+        .decompress_to_buffer(zstd, &mut *check)
         .map_err(SealError::Compress)?;
     match check.as_slice() == tar {
         true => Ok(()),
@@ -196,7 +201,7 @@ mod tests {
             checked(
                 tar,
                 &mut Vec::new(),
-                &mut Vec::new(),
+                &Mutex::default(),
                 &mut unzip,
                 |_, out| {
                     out.extend(zstd?);

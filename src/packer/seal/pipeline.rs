@@ -83,10 +83,13 @@ impl Sealer {
         let (messages, message_queue) = channel();
         let (sealed_out, sealed) = channel();
         let mut handles = Vec::new();
-        for _ in 0..workers {
+        // A check takes a quarter of a compressor's time: two of them share the memory for it.
+        let checks: Vec<Arc<_>> = (0..workers.div_ceil(2)).map(|_| Arc::default()).collect();
+        for worker in 0..workers {
             let (queue, out) = (frame_queue.clone(), messages.clone());
+            let check = Arc::clone(&checks[worker / 2]);
             handles.push(start("compress", move || {
-                compress_frames(&queue, &out, level)
+                compress_frames(&queue, &out, level, &check)
             })?);
         }
         let (written, to_publish) =
