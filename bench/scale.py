@@ -1,6 +1,6 @@
 """`bench/run scale`: how Sealift's time, memory, stored bytes and catalog grow with the work.
 
-`files`: trees of N/8, N/4, N/2 and N files of up to 2 KiB; a day rewrites 1 %, deletes and adds 0.1 %.
+`files`: trees of N/8, N/4, N/2 and N files of up to 16 KiB; a day rewrites 1 %, deletes and adds 0.1 %.
 `database`: SQLite databases of an eighth, a quarter, half and all of the size; a day updates rows on 1 % of the pages.
 Each is made, measured and deleted before the next; only the two smaller databases are restored too, for the
 disk's sake.
@@ -21,8 +21,9 @@ from places import Stop, new_run, save_run
 
 PARTS = (8, 4, 2, 1)
 FOLDER_FILES = 1000
-FILE_BYTES = 2048  # at most
-DISK_PER_FILE = 11_000  # a block live, one restored, the repository
+FILE_BYTES = 16 << 10  # at most
+POOL_BYTES = 64 << 20  # of text that files are cut from: many times zstd's window
+DISK_PER_FILE = 26_000  # its blocks live and restored, and the repository
 DISK_PER_DATABASE = 2.2  # times its size: live, repository, spool
 DISK_PER_RESTORED = 3.2
 PAGE = 4096
@@ -127,7 +128,7 @@ def state_bytes(state):
 
 
 class Files:
-    """`size` files in folders of 1000, each of up to 2 KiB of distinct text."""
+    """`size` files in folders of 1000, each of up to 16 KiB of text."""
 
     name = "files"
     restored = True
@@ -136,7 +137,8 @@ class Files:
         self.size = size
         self.rng = random.Random(size)
         letters = "abcdefghijklmnopqrstuvwxyz"
-        self.vocabulary = ["".join(self.rng.choices(letters, k=self.rng.randint(2, 9))) for _ in range(4000)]
+        vocabulary = ["".join(self.rng.choices(letters, k=self.rng.randint(2, 9))) for _ in range(4000)]
+        self.pool = " ".join(self.rng.choices(vocabulary, k=POOL_BYTES // 6)).encode()
 
     def disk_bytes(self):
         return self.size * DISK_PER_FILE
@@ -157,10 +159,10 @@ class Files:
         if number % FOLDER_FILES == 0:
             path.parent.mkdir(parents=True, exist_ok=True)
         length = self.rng.randrange(FILE_BYTES)
-        text = " ".join(self.rng.choices(self.vocabulary, k=length // 6 + 1))[:length]
+        start = self.rng.randrange(len(self.pool) - length)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            os.write(handle, text.encode())
+            os.write(handle, self.pool[start : start + length])
         finally:
             os.close(handle)
 
