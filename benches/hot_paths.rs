@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use age::secrecy::{ExposeSecret as _, SecretString};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use sealift::catalog::{Catalog, ChunkHash};
+use sealift::catalog::{Catalog, ChunkHash, NewArchive, NewChunk};
 use sealift::ids::{ArchiveId, Hash, ObjectKey, WriterId};
 use sealift::index::{
     ArchiveStream, Entry, EntryType, Extent, IndexHeader, IndexReader, ValidationRecord,
@@ -105,12 +105,20 @@ fn fill_catalog(catalog: &mut Catalog) {
         };
         let end = (start + CHUNKS_PER_ARCHIVE).min(CHUNKS);
         let mut chunks: Vec<_> = (start..end)
-            .map(|number| (chunk_hash(number), (number - start) * 4096, 4096))
+            .map(|number| NewChunk {
+                hash: chunk_hash(number),
+                archive: 0,
+                offset: (number - start) * 4096,
+                length: 4096,
+            })
             .collect();
         chunks.sort_unstable();
-        catalog
-            .commit_archive(&row, 64 << 20, &name, &chunks)
-            .unwrap();
+        let archive = NewArchive {
+            row,
+            tar_bytes: 64 << 20,
+            tar_blake3: name,
+        };
+        catalog.commit_archives(&[archive], &chunks).unwrap();
     }
 }
 

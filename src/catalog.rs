@@ -104,6 +104,24 @@ pub struct CatalogArchive {
     pub live_bytes: Option<u64>,
 }
 
+/// A sealed archive that the catalog does not know yet.
+#[derive(Debug, Clone)]
+pub struct NewArchive {
+    pub row: ArchiveRow,
+    pub tar_bytes: u64,
+    pub tar_blake3: Hash,
+}
+
+/// A chunk in one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NewChunk {
+    pub hash: ChunkHash,
+    /// Its place in the list of new archives.
+    pub archive: u32,
+    pub offset: u64,
+    pub length: u64,
+}
+
 #[derive(Debug)]
 pub struct Catalog {
     /// For [`Self::find_chunk`]: its read transaction stays open from look-up to look-up, which spares
@@ -227,7 +245,7 @@ impl Catalog {
         Ok(self.writer)
     }
 
-    /// The id that the next archive gets; it is used up when [`Self::commit_archive`] says so.
+    /// The id that the next archive gets; it is used up when [`Self::commit_archives`] says so.
     pub fn next_archive_id(&self) -> Result<ArchiveId, CatalogError> {
         let last: Option<i64> = self
             .db
@@ -273,54 +291,47 @@ impl Catalog {
         Ok(sets)
     }
 
-    /// Records a sealed archive and the chunks in it, in one transaction; gives its number.
-    pub fn commit_archive(
+    /// Records sealed archives and the chunks in them, in one transaction; gives the archives' numbers. In key
+    /// order, the chunks go into neighbouring pages.
+    pub fn commit_archives(
         &mut self,
-        row: &ArchiveRow,
-        tar_bytes: u64,
-        tar_blake3: &Hash,
-        chunks: &[(ChunkHash, u64, u64)],
-    ) -> Result<i64, CatalogError> {
+        archives: &[NewArchive],
+        chunks: &[NewChunk],
+    ) -> Result<Vec<i64>, CatalogError> {
         let fail = self.fail();
-        let kind = kind_text(row.kind);
         let tx = self.db.transaction().map_err(&fail)?;
-        tx.execute(
-            "INSERT INTO archives(writer,counter,kind,blake3,sha256,bytes,recipient_set,head_sha256,tar_bytes,tar_blake3)
-             VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
-            params![
-                &row.id.writer.0[..],
-                row.id.counter as i64,
-                kind,
-                &row.blake3.0[..],
-                &row.sha256.0[..],
-                row.bytes as i64,
-                row.recipient_set,
-                &row.head_sha256.0[..],
-                check::pack(tar_bytes, check::of_archive(row, tar_bytes, tar_blake3)),
-                &tar_blake3.0[..]
-            ],
-        )
-        .map_err(&fail)?;
-        let n = tx.last_insert_rowid();
+        let mut numbers = Vec::new();
+        for archive in archives {
+            numbers.push(insert_archive(&tx, archive).map_err(&fail)?);
+        }
         {
             let mut insert = tx
                 .prepare_cached("INSERT OR REPLACE INTO chunks VALUES(?1,?2,?3,?4)")
                 .map_err(&fail)?;
-            for (hash, offset, length) in chunks {
+            for chunk in chunks {
                 let place = ChunkPlace {
-                    archive: n,
-                    offset: *offset,
-                    length: *length,
+                    archive: numbers[chunk.archive as usize],
+                    offset: chunk.offset,
+                    length: chunk.length,
                 };
-                let length = check::pack(*length, check::of_chunk(hash, &place));
-                insert
-                    .execute(params![&hash[..], n, *offset as i64, length])
-                    .map_err(&fail)?;
+                let length = check::pack(place.length, check::of_chunk(&chunk.hash, &place));
+                let row = params![&chunk.hash[..], place.archive, place.offset as i64, length];
+                insert.execute(row).map_err(&fail)?;
             }
         }
         tx.commit().map_err(&fail)?;
         self.end_lookups()?;
-        Ok(n)
+        Ok(numbers)
+    }
+
+    /// How many chunks it has, about.
+    pub fn about_chunks(&self) -> Result<usize, CatalogError> {
+        const CHUNKS_IN_A_PAGE: usize = 60;
+        let pages: i64 = self
+            .db
+            .query_row("PRAGMA page_count", [], |row| row.get(0))
+            .map_err(self.fail())?;
+        Ok(pages as usize * CHUNKS_IN_A_PAGE)
     }
 
     /// Lets go of what [`Self::find_chunk`] sees; the next one sees what is there then. Whoever looked up
@@ -500,6 +511,31 @@ fn read_archive(row: &Row<'_>) -> rusqlite::Result<Option<CatalogArchive>> {
     };
     let expected = check::of_archive(&archive.row, tar_bytes, &archive.tar_blake3);
     Ok((checked == expected).then_some(archive))
+}
+
+fn insert_archive(tx: &Connection, archive: &NewArchive) -> rusqlite::Result<i64> {
+    let NewArchive {
+        row,
+        tar_bytes,
+        tar_blake3,
+    } = archive;
+    tx.execute(
+        "INSERT INTO archives(writer,counter,kind,blake3,sha256,bytes,recipient_set,head_sha256,tar_bytes,tar_blake3)
+         VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
+        params![
+            &row.id.writer.0[..],
+            row.id.counter as i64,
+            kind_text(row.kind),
+            &row.blake3.0[..],
+            &row.sha256.0[..],
+            row.bytes as i64,
+            row.recipient_set,
+            &row.head_sha256.0[..],
+            check::pack(*tar_bytes, check::of_archive(row, *tar_bytes, tar_blake3)),
+            &tar_blake3.0[..]
+        ],
+    )?;
+    Ok(tx.last_insert_rowid())
 }
 
 fn failed(path: &Path, source: rusqlite::Error) -> CatalogError {

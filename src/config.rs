@@ -177,6 +177,12 @@ pub struct TargetConfig {
     pub path_style: bool,
     /// Of one request.
     pub timeout: Option<Duration>,
+    /// For how long a failing request is tried again.
+    pub retry: Option<Duration>,
+    /// Of rsync over ssh: `ssh` with options.
+    pub ssh: Option<String>,
+    /// Of rsync: bytes per second, at the most.
+    pub bandwidth: Option<u64>,
 }
 
 /// How many snapshots of each calendar unit stay.

@@ -5,8 +5,8 @@
 //! another try is decided where it arises ([`ErrorKind`]); `Target`s retry transient faults
 //! themselves, within a bounded time, so a caller treats every error as final for this run.
 //!
-//! [`open`] turns a [`TargetSpec`] into a folder of our own making (`folder`) or one of the stores
-//! that `object_store` speaks to (`object`, `remote`). Secrets come from the environment and the
+//! [`open`] turns a [`TargetSpec`] into a folder of our own making (`folder`), another machine by the system's
+//! `rsync` (`rsync`), or one of the stores that `object_store` speaks to (`object`, `remote`). Secrets come from the environment and the
 //! usual files, never from here, and no label or error carries one.
 
 mod address;
@@ -19,6 +19,7 @@ mod key;
 mod object;
 mod remote;
 mod resume;
+mod rsync;
 mod store_error;
 mod unavailable;
 
@@ -139,13 +140,15 @@ pub trait Target: Send + Sync + fmt::Debug {
 const DEFAULT_TIMEOUT_SECONDS: u64 = 300;
 const DEFAULT_RETRY_SECONDS: u64 = 180;
 const DEFAULT_CONCURRENCY: usize = 4;
+/// They go in one call together.
+const RSYNC_CONCURRENCY: usize = 32;
 
 /// Where a target is and how patient to be with it; all but the URL may be left to defaults.
 #[derive(Debug, Clone, Default)]
 pub struct TargetSpec {
     /// As the configuration calls it; empty for a target given by its URL alone.
     pub name: String,
-    /// A path, or `file`, `s3`, `gs`, `az`, `https` (WebDAV) and `memory` URLs.
+    /// A path, `user@host:path`, or `file`, `s3`, `gs`, `az`, `https` (WebDAV), `rsync` and `memory` URLs.
     pub url: String,
     /// The server, where it is not the provider's own.
     pub endpoint: Option<String>,
@@ -161,6 +164,10 @@ pub struct TargetSpec {
     pub retry_seconds: Option<u64>,
     /// Uploads at once.
     pub concurrency: Option<usize>,
+    /// Of rsync over ssh: the command with its options, instead of plain `ssh`.
+    pub ssh: Option<String>,
+    /// Of rsync: KiB per second, at the most.
+    pub bandwidth_kib: Option<u64>,
 }
 
 impl TargetSpec {
@@ -182,7 +189,11 @@ impl TargetSpec {
     }
 
     pub fn concurrency(&self) -> usize {
-        self.concurrency.unwrap_or(DEFAULT_CONCURRENCY).max(1)
+        let default = match Address::parse(&self.url) {
+            Ok(Address::Rsync(_)) => RSYNC_CONCURRENCY,
+            _ => DEFAULT_CONCURRENCY,
+        };
+        self.concurrency.unwrap_or(default).max(1)
     }
 
     /// The name, if there is one, and the URL without secrets.
@@ -201,11 +212,11 @@ pub enum OpenError {
     #[error("{url} is not a target: {reason}")]
     Malformed { url: String, reason: String },
     #[error(
-        "{0} is not a target: sealift knows file, s3, gs, az, https (WebDAV) and memory URLs, and paths"
+        "{0} is not a target: sealift knows file, s3, gs, az, https (WebDAV), rsync and memory URLs, and paths"
     )]
     Scheme(String),
     #[error(
-        "cannot ship to {0} yet: this version of sealift has no targets over ssh (rsync, sftp); mount it as a folder, or use s3, gs, az or https"
+        "cannot ship to {0} yet: this version of sealift does not speak sftp; where the machine has rsync, use rsync://USER@HOST/PATH"
     )]
     NotYet(String),
     #[error("cannot open the folder {path}")]
@@ -277,6 +288,7 @@ pub fn open_with(
 ) -> Result<Arc<dyn Target>, OpenError> {
     match Address::parse(&spec.url)? {
         Address::Folder(path) => Ok(Arc::new(folder::Folder::open(&path, spec.label())?)),
+        Address::Rsync(remote) => Ok(Arc::new(rsync::Rsync::new(remote, spec))),
         address => Ok(Arc::new(remote::open(&address, spec, environment)?)),
     }
 }

@@ -3,6 +3,8 @@
 
 #[path = "support/host.rs"]
 mod host;
+#[path = "support/rsync.rs"]
+mod rsync;
 #[path = "support/s3.rs"]
 mod s3;
 #[path = "support/tree.rs"]

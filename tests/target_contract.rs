@@ -1,5 +1,6 @@
 //! What every target promises, checked over each that can run here: a folder, memory, a real S3
-//! server, and the same server taken for one that ignores conditional puts.
+//! server, the same server taken for one that ignores conditional puts, rsync over a real sshd, and a real
+//! rsync daemon.
 //!
 //! No WebDAV server is among the dev-dependencies: start one and run the ignored tests with its URL
 //! in `SEALIFT_TEST_WEBDAV_URL` (`wsgidav --auth=anonymous --root=DIR` will do). GCS and Azure need
@@ -7,6 +8,8 @@
 
 #[path = "support/proxy.rs"]
 mod proxy;
+#[path = "support/rsync.rs"]
+mod rsync;
 #[path = "support/s3.rs"]
 mod s3;
 #[path = "support/watched.rs"]
@@ -14,12 +17,15 @@ mod watched;
 
 #[path = "target_contract/publish.rs"]
 mod publish;
+#[path = "target_contract/ssh.rs"]
+mod ssh;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
+use rsync::{RsyncDaemon, SshServer};
 use s3::S3Server;
 use sealift::repository;
 use sealift::target::{
@@ -40,6 +46,7 @@ struct Backend {
     target: Arc<dyn Target>,
     _folder: Option<tempfile::TempDir>,
     _server: Option<S3Server>,
+    _other: Option<Box<dyn std::any::Any>>,
 }
 
 fn folder() -> Backend {
@@ -49,6 +56,7 @@ fn folder() -> Backend {
         target: open_with(&TargetSpec::from_url(&url), &Environment::default()).unwrap(),
         _folder: Some(dir),
         _server: None,
+        _other: None,
     }
 }
 
@@ -58,6 +66,7 @@ fn memory() -> Backend {
         target: open_with(&spec, &Environment::default()).unwrap(),
         _folder: None,
         _server: None,
+        _other: None,
     }
 }
 
@@ -69,6 +78,7 @@ fn s3_with(extra: &[(&str, &str)], prefix: &str) -> Backend {
         target: open_with(&server.spec(prefix), &environment).unwrap(),
         _folder: None,
         _server: Some(server),
+        _other: None,
     }
 }
 
@@ -78,6 +88,25 @@ fn s3_server() -> Backend {
 
 fn s3_without_conditions() -> Backend {
     s3_with(&[("AWS_CONDITIONAL_PUT", "disabled")], "")
+}
+
+fn over(spec: &TargetSpec, server: impl std::any::Any) -> Backend {
+    Backend {
+        target: open_with(spec, &Environment::default()).unwrap(),
+        _folder: None,
+        _server: None,
+        _other: Some(Box::new(server)),
+    }
+}
+
+fn rsync_over_ssh() -> Backend {
+    let server = SshServer::start("");
+    over(&server.spec("/deep/er"), server)
+}
+
+fn rsync_daemon() -> Backend {
+    let daemon = RsyncDaemon::start();
+    over(&daemon.spec("/deep/er"), daemon)
 }
 
 /// A fresh folder on a server that somebody started for us.
@@ -90,6 +119,7 @@ fn webdav() -> Backend {
         target: open_with(&TargetSpec::from_url(&url), &Environment::default()).unwrap(),
         _folder: None,
         _server: None,
+        _other: None,
     }
 }
 
@@ -99,6 +129,8 @@ macro_rules! contract {
         contract!(@backend memory [] { $($check)* });
         contract!(@backend s3_server [] { $($check)* });
         contract!(@backend s3_without_conditions [] { $($check)* });
+        contract!(@backend rsync_over_ssh [] { $($check)* });
+        contract!(@backend rsync_daemon [] { $($check)* });
         contract!(@backend webdav [#[ignore = "needs a WebDAV server"]] { $($check)* });
     };
     (@backend $backend:ident $attributes:tt { $($check:ident)* }) => {

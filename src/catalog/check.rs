@@ -51,7 +51,7 @@ pub(super) fn of_archive(row: &ArchiveRow, tar_bytes: u64, tar_blake3: &Hash) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::Catalog;
+    use super::super::{Catalog, NewArchive, NewChunk};
     use super::*;
     use crate::ids::ArchiveId;
     use crate::manifest::ArchiveKind;
@@ -73,14 +73,24 @@ mod tests {
             recipient_set: "0123456789abcdef".to_owned(),
             head_sha256: hash(3),
         };
-        let chunk = ([7; 24], 512, 4096);
-        let n = catalog.commit_archive(&row, 67_108_864, &hash(4), &[chunk]);
-        let place = ChunkPlace {
-            archive: n.unwrap(),
+        let chunk = NewChunk {
+            hash: [7; 24],
+            archive: 0,
             offset: 512,
             length: 4096,
         };
-        assert_eq!(catalog.find_chunk(&chunk.0).unwrap(), Some(place));
+        let archive = NewArchive {
+            row: row.clone(),
+            tar_bytes: 67_108_864,
+            tar_blake3: hash(4),
+        };
+        let n = catalog.commit_archives(&[archive], &[chunk]);
+        let place = ChunkPlace {
+            archive: n.unwrap()[0],
+            offset: 512,
+            length: 4096,
+        };
+        assert_eq!(catalog.find_chunk(&chunk.hash).unwrap(), Some(place));
         let archives = catalog.archives().unwrap();
         assert_eq!(
             (&archives[0].row, archives[0].tar_bytes),
@@ -93,7 +103,7 @@ mod tests {
         ] {
             catalog.db.execute(sql, []).unwrap();
             catalog.end_lookups().unwrap();
-            assert_eq!(catalog.find_chunk(&chunk.0).unwrap(), None, "{sql}");
+            assert_eq!(catalog.find_chunk(&chunk.hash).unwrap(), None, "{sql}");
         }
         catalog
             .db

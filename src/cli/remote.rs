@@ -14,8 +14,6 @@ use crate::manifest::signature::{AllowedSigner, Signer, Trust};
 use crate::repository::{self, HostFolder};
 use crate::target::{self, Target, TargetSpec};
 
-const DEFAULT_CONCURRENCY: usize = 4;
-
 /// Where to read from: a URL and nothing else (a fresh machine), or a target of the config.
 #[derive(Debug, Args)]
 pub struct RemoteArgs {
@@ -40,6 +38,9 @@ pub struct RemoteArgs {
     /// S3 region for --from
     #[arg(long, value_name = "REGION")]
     pub region: Option<String>,
+    /// For rsync over ssh with --from: the command, such as "ssh -i KEY"
+    #[arg(long, value_name = "COMMAND")]
+    pub ssh: Option<String>,
 }
 
 /// A host's folder, and whom to believe there.
@@ -58,6 +59,7 @@ impl RemoteArgs {
                 let spec = TargetSpec {
                     endpoint: self.endpoint.clone(),
                     region: self.region.clone(),
+                    ssh: self.ssh.clone(),
                     ..TargetSpec::from_url(url)
                 };
                 let target = target::open(&spec).map_err(Failure::usage)?;
@@ -204,6 +206,9 @@ fn spec(config: &TargetConfig) -> TargetSpec {
         region: config.region.clone(),
         path_style: config.path_style.then_some(true),
         timeout_seconds: config.timeout.map(|timeout| timeout.as_secs()),
+        retry_seconds: config.retry.map(|retry| retry.as_secs()),
+        ssh: config.ssh.clone(),
+        bandwidth_kib: config.bandwidth.map(|bytes| (bytes / 1024).max(1)),
         ..TargetSpec::default()
     }
 }
@@ -212,7 +217,7 @@ fn named(config: &TargetConfig, target: Arc<dyn Target>) -> NamedTarget {
     NamedTarget {
         name: config.name.clone(),
         target,
-        concurrency: DEFAULT_CONCURRENCY,
+        concurrency: spec(config).concurrency(),
     }
 }
 

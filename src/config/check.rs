@@ -93,7 +93,17 @@ const TABLES: &[(&str, &[&str])] = &[
     ),
     (
         "target",
-        &["name", "url", "endpoint", "region", "path_style", "timeout"],
+        &[
+            "name",
+            "url",
+            "endpoint",
+            "region",
+            "path_style",
+            "timeout",
+            "retry",
+            "ssh",
+            "bandwidth",
+        ],
     ),
     (
         "retention",

@@ -49,6 +49,9 @@ struct RawTarget {
     #[serde(default)]
     path_style: bool,
     timeout: Option<Spanned<Text>>,
+    retry: Option<Spanned<Text>>,
+    ssh: Option<String>,
+    bandwidth: Option<Spanned<Text>>,
 }
 
 #[derive(Deserialize)]
@@ -161,6 +164,9 @@ fn targets(
                 region: raw.region.clone(),
                 path_style: raw.path_style,
                 timeout: optional(place, &raw.timeout, value::parse_duration)?,
+                retry: optional(place, &raw.retry, value::parse_duration)?,
+                ssh: raw.ssh.clone(),
+                bandwidth: optional(place, &raw.bandwidth, value::parse_size)?,
             })
         })
         .collect()
@@ -168,6 +174,13 @@ fn targets(
 
 fn check_url(place: &Place<'_>, text: &str, span: &Range<usize>) -> Result<(), ConfigError> {
     const SCHEMES: &[&str] = &["s3", "gs", "az", "https", "http", "file", "rsync", "sftp"];
+    // As ssh and rsync write it: host:path.
+    let before_colon = text.split_once(':').map(|(host, _)| host);
+    if !text.contains("://")
+        && before_colon.is_some_and(|host| !host.is_empty() && !host.contains('/'))
+    {
+        return Ok(());
+    }
     // The text is not repeated: it may hold a password.
     let url = url::Url::parse(text).map_err(|e| place.invalid(span, format!("not a URL: {e}")))?;
     if !SCHEMES.contains(&url.scheme()) {

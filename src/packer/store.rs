@@ -13,7 +13,9 @@ use super::PackError;
 use super::filter::Filter;
 use super::member::{BLOCK_BYTES, Member, padding};
 use super::seal::{SealedArchive, Sealer, Texture};
-use crate::catalog::{Catalog, CatalogArchive, ChunkHash, ChunkPlace, ChunkTable};
+use crate::catalog::{
+    Catalog, CatalogArchive, ChunkHash, ChunkPlace, ChunkTable, NewArchive, NewChunk,
+};
 use crate::ids::{ArchiveId, Hash, ObjectKey};
 use crate::index::Extent;
 use crate::manifest::{ArchiveKind, ArchiveRow};
@@ -48,6 +50,13 @@ pub fn uses(extents: &[Extent]) -> Vec<(ArchiveId, u64)> {
 const MANY_LOOKUPS: usize = 8192;
 /// if it has no more chunks than this: what fits in 22 MB.
 const MOST_IN_TABLE: usize = 450_000;
+
+/// New chunks are as good as random among the old, so telling a large catalog of a few writes almost all of its
+/// pages anew. It is told when they are a third of what it has, or what fits in some 40 MB.
+fn commit_at(catalog_chunks: usize) -> usize {
+    const MOST_NEW_CHUNKS: usize = 300_000;
+    (catalog_chunks / 3).min(MOST_NEW_CHUNKS)
+}
 
 /// An archive whose tar stream is being written, or written and being sealed.
 struct Pending {
@@ -94,6 +103,11 @@ pub struct Store<'a> {
     table: Option<ChunkTable>,
     open: Option<Pending>,
     sealing: VecDeque<Pending>,
+    /// Sealed, durable, and not in the catalog yet; and their chunks, by place in that list.
+    new_archives: Vec<NewArchive>,
+    new_chunks: HashMap<ChunkHash, (u32, u64, u64), RandomState>,
+    /// So many new chunks are worth telling the catalog.
+    commit_at: usize,
     on_sealed: &'a mut dyn FnMut(&ObjectKey, u64),
     /// Bytes of tar stream that the snapshot's extents use, by archive.
     live: HashMap<ArchiveId, u64>,
@@ -112,6 +126,7 @@ impl<'a> Store<'a> {
     ) -> Result<Self, PackError> {
         let next_id = catalog.next_archive_id()?;
         let added = (!catalog.has_chunks()?).then(Filter::new);
+        let commit_at = commit_at(catalog.about_chunks()?);
         Ok(Self {
             catalog,
             sealer,
@@ -125,6 +140,9 @@ impl<'a> Store<'a> {
             table: None,
             open: None,
             sealing: VecDeque::new(),
+            new_archives: Vec::new(),
+            new_chunks: HashMap::default(),
+            commit_at,
             on_sealed,
             live: HashMap::new(),
             sealed_archives: 0,
@@ -143,6 +161,14 @@ impl<'a> Store<'a> {
                     length: *length,
                 }));
             }
+        }
+        if let Some((place, offset, length)) = self.new_chunks.get(&chunk.hash) {
+            let row = &self.new_archives[*place as usize].row;
+            return Ok((row.kind == kind).then_some(Extent {
+                archive: Some(row.id),
+                offset: *offset,
+                length: *length,
+            }));
         }
         if self
             .added
@@ -261,7 +287,8 @@ impl<'a> Store<'a> {
     /// Ends the open archive and waits until all are sealed, durable and in the catalog.
     pub fn flush(&mut self) -> Result<(), PackError> {
         self.end_archive()?;
-        self.collect(true)
+        self.collect(true)?;
+        self.commit()
     }
 
     fn collect(&mut self, all: bool) -> Result<(), PackError> {
@@ -269,12 +296,16 @@ impl<'a> Store<'a> {
             let Some(pending) = self.sealing.pop_front() else {
                 break;
             };
-            self.commit(pending, sealed)?;
+            self.take_sealed(pending, sealed)?;
+            if self.new_chunks.len() >= self.commit_at {
+                self.commit()?;
+            }
         }
         Ok(())
     }
 
-    fn commit(&mut self, pending: Pending, sealed: SealedArchive) -> Result<(), PackError> {
+    /// An archive is durable in the spool.
+    fn take_sealed(&mut self, pending: Pending, sealed: SealedArchive) -> Result<(), PackError> {
         if pending.tar_bytes != sealed.tar_bytes {
             return Err(PackError::StreamMismatch(pending.id));
         }
@@ -287,43 +318,63 @@ impl<'a> Store<'a> {
             recipient_set: self.recipient_set.clone(),
             head_sha256: sealed.head_sha256,
         };
-        let mut chunks: Vec<_> = pending
-            .chunks
-            .iter()
-            .map(|(hash, (offset, length))| (*hash, *offset, *length))
-            .collect();
-        if let Some(added) = &mut self.added {
-            chunks.iter().for_each(|(hash, ..)| added.add(hash));
-        }
-        // In key order, the rows go into neighbouring pages of the catalog.
-        chunks.sort_unstable();
-        let tar_blake3 = sealed.tar_blake3;
-        let n = self
-            .catalog
-            .commit_archive(&row, sealed.tar_bytes, &tar_blake3, &chunks)?;
-        if let Some(table) = &mut self.table {
-            for (hash, offset, length) in &chunks {
-                let (archive, offset, length) = (n, *offset, *length);
-                let place = ChunkPlace {
-                    archive,
-                    offset,
-                    length,
-                };
-                table.insert(*hash, &place);
+        let place = self.new_archives.len() as u32;
+        for (hash, (offset, length)) in pending.chunks {
+            if let Some(added) = &mut self.added {
+                added.add(&hash);
             }
+            self.new_chunks
+                .entry(hash)
+                .or_insert((place, offset, length));
         }
         let key = row.key();
-        self.by_number.insert(n, row.id);
-        let usable = Usable {
-            n,
+        self.new_archives.push(NewArchive {
             row,
             tar_bytes: sealed.tar_bytes,
-            tar_blake3,
-        };
-        self.usable.insert(usable.row.id, usable);
+            tar_blake3: sealed.tar_blake3,
+        });
         self.sealed_archives += 1;
         self.sealed_bytes += sealed.bytes;
         (self.on_sealed)(&key, sealed.bytes);
+        Ok(())
+    }
+
+    /// Tells the catalog of what was sealed. What dies before this is stored again.
+    fn commit(&mut self) -> Result<(), PackError> {
+        let archives = std::mem::take(&mut self.new_archives);
+        if archives.is_empty() {
+            return Ok(());
+        }
+        let chunk = |(hash, (archive, offset, length))| NewChunk {
+            hash,
+            archive,
+            offset,
+            length,
+        };
+        let mut chunks: Vec<NewChunk> = self.new_chunks.drain().map(chunk).collect();
+        chunks.sort_unstable();
+        let numbers = self.catalog.commit_archives(&archives, &chunks)?;
+        if let Some(table) = &mut self.table {
+            for chunk in &chunks {
+                let place = ChunkPlace {
+                    archive: numbers[chunk.archive as usize],
+                    offset: chunk.offset,
+                    length: chunk.length,
+                };
+                table.insert(chunk.hash, &place);
+            }
+        }
+        for (n, archive) in numbers.into_iter().zip(archives) {
+            self.by_number.insert(n, archive.row.id);
+            let usable = Usable {
+                n,
+                row: archive.row,
+                tar_bytes: archive.tar_bytes,
+                tar_blake3: archive.tar_blake3,
+            };
+            self.usable.insert(usable.row.id, usable);
+        }
+        self.commit_at = commit_at(self.catalog.about_chunks()?);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::OpenError;
+use super::rsync::Remote;
 
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Address {
@@ -13,6 +14,7 @@ pub(super) enum Address {
     S3(Bucket),
     Gcs(Bucket),
     Azure(Bucket),
+    Rsync(Remote),
     WebDav {
         /// Scheme, host and port only: the path is the prefix.
         origin: String,
@@ -35,8 +37,8 @@ impl Address {
             reason: reason.to_owned(),
         };
         let Some((scheme, rest)) = url.split_once("://") else {
-            if looks_like_scp(url) {
-                return Err(OpenError::NotYet(without_secrets(url)));
+            if let Some((login, path)) = scp(url) {
+                return ssh(login, None, path).map_err(malformed);
             }
             return match url {
                 "" => Err(malformed("it is empty")),
@@ -55,17 +57,77 @@ impl Address {
             "gs" => bucket().map(Self::Gcs),
             "az" => bucket().map(Self::Azure),
             "http" | "https" => parse_webdav(url).map_err(malformed),
-            "rsync" | "sftp" | "ssh" | "scp" => Err(OpenError::NotYet(without_secrets(url))),
+            "rsync" => parse_rsync(rest).map_err(malformed),
+            "sftp" | "ssh" | "scp" => Err(OpenError::NotYet(without_secrets(url))),
             _ => Err(OpenError::Scheme(without_secrets(url))),
         }
     }
 }
 
 /// `host:path` and `user@host:path`, as ssh and rsync write them; `./a:b` is a path.
-fn looks_like_scp(text: &str) -> bool {
-    match text.split_once(':') {
-        Some((host, _)) => !host.is_empty() && !host.contains('/'),
-        None => false,
+fn scp(text: &str) -> Option<(&str, &str)> {
+    let (login, path) = text.split_once(':')?;
+    (!login.is_empty() && !login.contains('/')).then_some((login, path))
+}
+
+fn ssh(login: &str, port: Option<u16>, path: &str) -> Result<Address, &'static str> {
+    check_login(login)?;
+    Ok(Address::Rsync(Remote::Ssh {
+        login: login.to_owned(),
+        port,
+        path: checked_path(path)?,
+    }))
+}
+
+/// `user@host:port/path` is a path on that machine, over ssh (`/~/path`: below the home directory);
+/// `host:port/module/path` is an rsync daemon's.
+fn parse_rsync(rest: &str) -> Result<Address, &'static str> {
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (login, port) = match authority.rsplit_once(':') {
+        // The colons of an address in brackets are its own.
+        Some((login, port)) if !port.contains(']') => (login, port),
+        _ => (authority, ""),
+    };
+    let number = match port {
+        "" => None,
+        digits => Some(digits.parse().map_err(|_| "its port is no number")?),
+    };
+    if login.contains('@') {
+        let path = path.strip_prefix("/~/").unwrap_or(path);
+        return match path {
+            "" => Err("it names no path"),
+            path => ssh(login, number, path),
+        };
+    }
+    check_login(login)?;
+    let path = checked_path(path.trim_matches('/'))?;
+    if path.is_empty() {
+        return Err("it names no module of the rsync daemon");
+    }
+    let port = number.map_or(String::new(), |port: u16| format!(":{port}"));
+    Ok(Address::Rsync(Remote::Daemon {
+        authority: format!("{login}{port}"),
+        path,
+    }))
+}
+
+/// Nothing that ssh or rsync could take for an option or a command.
+fn check_login(login: &str) -> Result<(), &'static str> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-@[]:%+".contains(c);
+    match login.is_empty() || login.starts_with(['-', '@', ':']) || !login.chars().all(allowed) {
+        true => Err("its host is not one"),
+        false => Ok(()),
+    }
+}
+
+fn checked_path(path: &str) -> Result<String, &'static str> {
+    if path.split('/').any(|part| part == "..") || path.contains(['\0', '\n']) {
+        return Err("its path has .. or a line break in it");
+    }
+    // rsync would take it for an option where it stands alone.
+    match path.starts_with('-') {
+        true => Ok(format!("./{path}")),
+        false => Ok(path.to_owned()),
     }
 }
 
@@ -158,13 +220,53 @@ mod tests {
     }
 
     #[test]
+    fn ssh_is_told_from_a_daemon() {
+        let parse = |url: &str| Address::parse(url).ok().unwrap();
+        let ssh = |login: &str, port, path: &str| {
+            Address::Rsync(Remote::Ssh {
+                login: login.to_owned(),
+                port,
+                path: path.to_owned(),
+            })
+        };
+        let daemon = |authority: &str, path: &str| {
+            Address::Rsync(Remote::Daemon {
+                authority: authority.to_owned(),
+                path: path.to_owned(),
+            })
+        };
+        assert!(parse("rsync://me@laptop:/backups") == ssh("me@laptop", None, "/backups"));
+        assert!(parse("rsync://me@laptop:2222/b/c") == ssh("me@laptop", Some(2222), "/b/c"));
+        assert!(parse("rsync://me@laptop/~/b") == ssh("me@laptop", None, "b"));
+        assert!(parse("rsync://me@[::1]:22/b") == ssh("me@[::1]", Some(22), "/b"));
+        assert!(parse("me@laptop:/b") == ssh("me@laptop", None, "/b"));
+        assert!(parse("laptop:b") == ssh("laptop", None, "b"));
+        assert!(parse("laptop:") == ssh("laptop", None, ""));
+        assert!(parse("rsync://nas/module/b/") == daemon("nas", "module/b"));
+        assert!(parse("rsync://nas:8730/module") == daemon("nas:8730", "module"));
+    }
+
+    #[test]
     fn what_is_not_a_target_says_why() {
         let error = |url: &str| Address::parse(url).err().unwrap().to_string();
-        for url in ["rsync://me@laptop:/b", "sftp://laptop/b", "me@laptop:/b"] {
-            assert!(error(url).contains("over ssh"), "{url}");
+        for url in ["sftp://laptop/b", "ssh://laptop/b"] {
+            assert!(error(url).contains("sftp"), "{url}");
         }
         assert!(error("ftp://x/y").contains("sealift knows"));
-        for url in ["", "s3://", "s3:///x", "s3://b/a/../b", "file://host/x"] {
+        for url in [
+            "",
+            "s3://",
+            "s3:///x",
+            "s3://b/a/../b",
+            "file://host/x",
+            "rsync://nas",
+            "rsync://nas:x/m",
+            "rsync://me@nas",
+            "rsync://me@nas/a/../b",
+            "rsync://-oProxyCommand=x/m",
+            "-oProxyCommand=x:/b",
+            "me@a b:/c",
+        ] {
             assert!(error(url).contains("is not a target"), "{url}");
         }
     }

@@ -1,10 +1,13 @@
 //! Backups to a real S3 server, to several targets, through a network that fails.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
 use crate::host::{Host, files, texts};
+use crate::rsync::SshServer;
 use crate::s3::{BUCKET, S3Server};
 use crate::tree::{describe, noise};
 
@@ -233,4 +236,75 @@ fn a_killed_upload_goes_on_without_repeating_itself() {
         );
     }
     restore(&host, &server, "out");
+}
+
+/// Every object below `dir`, with its content.
+fn objects(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let read = |path: PathBuf| {
+        let content = fs::read(&path).unwrap();
+        (path.strip_prefix(dir).unwrap().to_owned(), content)
+    };
+    files(dir).into_iter().map(read).collect()
+}
+
+/// A laptop over ssh beside a folder: the same bytes on both, and each restores alone.
+#[test]
+fn a_backup_to_a_laptop_over_ssh_restores_from_it_alone() {
+    let laptop = SshServer::start("");
+    let host = Host::new();
+    let mut config = host.config();
+    config += &format!(
+        "\n[[target]]\nname = \"laptop\"\nurl = \"{}\"\nssh = \"{}\"\nbandwidth = \"100MB\"\n",
+        laptop.url("/backups"),
+        laptop.ssh()
+    );
+    fs::write(host.path("c.toml"), config).unwrap();
+    for n in 0..3 {
+        fs::write(host.data().join(format!("f{n}")), noise(n, 300_000)).unwrap();
+        host.ok(&["backup"]);
+    }
+    host.ok(&["status"]);
+    let there = laptop.files().join("backups/dalidou");
+    assert_eq!(objects(&there), objects(&host.folder()));
+    let (url, ssh) = (laptop.url("/backups"), laptop.ssh());
+    let from = ["--from", &url, "--ssh", &ssh, "--signer", &host.signer];
+    let listed = host.ok(&[&["list"], &from[..]].concat());
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+    let restore = ["restore", "latest", "--identity", "key.txt", "--to", "out"];
+    host.ok(&[&restore[..], &from[..]].concat());
+    assert_eq!(
+        describe(&host.path("out").join("data")),
+        describe(&host.data())
+    );
+}
+
+/// A laptop that is away stays behind, keeps nobody waiting, and catches up from the spool.
+#[test]
+fn a_laptop_that_is_away_catches_up() {
+    let laptop = SshServer::start("");
+    let host = Host::new();
+    let target = |port: u16| {
+        let url = laptop
+            .url("/b")
+            .replace(&laptop.port().to_string(), &port.to_string());
+        let ssh = laptop.ssh();
+        format!(
+            "\n[[target]]\nname = \"laptop\"\nurl = \"{url}\"\nssh = \"{ssh}\"\ntimeout = \"2s\"\nretry = \"1s\"\n"
+        )
+    };
+    let config = host.config();
+    // Nobody listens there.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = gone.local_addr().unwrap().port();
+    drop(gone);
+    fs::write(host.path("c.toml"), config.clone() + &target(port)).unwrap();
+    for n in 0..2 {
+        fs::write(host.data().join(format!("f{n}")), noise(n, 300_000)).unwrap();
+        let (out, err) = host.exits(&["backup"], 3);
+        assert!(format!("{out}{err}").contains("laptop"), "{out}{err}");
+    }
+    fs::write(host.path("c.toml"), config + &target(laptop.port())).unwrap();
+    host.ok(&["backup"]);
+    let there = laptop.files().join("b/dalidou");
+    assert_eq!(objects(&there), objects(&host.folder()));
 }

@@ -20,7 +20,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use super::databases;
 use super::metadata::{self, Problems};
 use super::subtrees::{Passing, Subtrees};
-use super::tree::Tree;
+use super::tree::{Parent, Tree};
 use crate::ids::Hash;
 use crate::index::{DatabaseRecord, EntryList, EntryRef, EntryType, IndexHeader};
 use crate::restore::fetch::Sink;
@@ -31,9 +31,11 @@ const PREALLOCATE_BYTES: u64 = 1 << 20;
 /// Files that one archive keeps open while its pieces interleave.
 const MOST_OPEN_FILES: usize = 32;
 /// The disk is set to work whenever so much more was written.
-const FLUSH_BYTES: u64 = 128 << 20;
+const FLUSH_BYTES: u64 = 256 << 20;
 /// What a file costs the disk beyond its content.
 const FILE_OVERHEAD_BYTES: u64 = 4 << 10;
+/// Directories that are worth a thread.
+const LEAST_DIRS: usize = 64;
 const WRONG: &str = "its content is not what the index says";
 
 /// The files being restored.
@@ -83,17 +85,48 @@ impl Content {
             early_flush,
             entries: Arc::clone(&entries),
         };
+        content.make_dirs()?;
         for (number, entry) in entries.iter().enumerate() {
-            let made = match entry.kind {
-                EntryType::Dir => content.tree.make_dir(entry.path),
-                EntryType::File if !comes_whole(&entry) => {
-                    content.create_at_size(number as u32, &entry, done)
-                }
-                _ => Ok(()),
-            };
-            made.map_err(|error| (entry.path.to_vec(), error))?;
+            if entry.kind == EntryType::File && !comes_whole(&entry) {
+                content
+                    .create_at_size(number as u32, &entry, done)
+                    .map_err(|error| (entry.path.to_vec(), error))?;
+            }
         }
         Ok(content)
+    }
+
+    /// Makes all directories, those of one depth on several threads.
+    fn make_dirs(&self) -> Result<(), (Vec<u8>, io::Error)> {
+        let mut by_depth: Vec<Vec<u32>> = Vec::new();
+        for (number, entry) in self.entries.iter().enumerate() {
+            if entry.kind == EntryType::Dir {
+                let depth = entry.path.iter().filter(|byte| **byte == b'/').count();
+                by_depth.resize_with(by_depth.len().max(depth + 1), Vec::new);
+                by_depth[depth].push(number as u32);
+            }
+        }
+        let make = |number: &u32| {
+            let path = self.entries.path(*number as usize);
+            let made = self.tree.make_dir(path);
+            made.map_err(|error| (path.to_vec(), error))
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        for dirs in by_depth {
+            let share = dirs.len().div_ceil(threads).max(LEAST_DIRS);
+            std::thread::scope(|scope| {
+                let making: Vec<_> = dirs
+                    .chunks(share)
+                    .map(|some| scope.spawn(|| some.iter().try_for_each(make)))
+                    .collect();
+                let stopped = |_| Err((Vec::new(), io::Error::other("a thread stopped")));
+                let mut made = making
+                    .into_iter()
+                    .map(|one| one.join().unwrap_or_else(stopped));
+                made.try_for_each(|one| one)
+            })?;
+        }
+        Ok(())
     }
 
     fn create_at_size(
@@ -133,6 +166,7 @@ impl Content {
             open: HashMap::new(),
             hashers: HashMap::new(),
             passing: Passing::default(),
+            parent: None,
         })
     }
 
@@ -244,6 +278,8 @@ struct ContentSink {
     /// Of files that come whole and are under way.
     hashers: HashMap<u32, blake3::Hasher>,
     passing: Passing,
+    /// Where the last new file lies: the next one often lies there too.
+    parent: Option<Parent>,
 }
 
 impl ContentSink {
@@ -261,7 +297,9 @@ impl ContentSink {
         let file = match self.open.remove(&number) {
             Some(file) => file,
             None if at == 0 => {
-                let file = content.tree.create(entry.path, entry.mode)?;
+                let file = content
+                    .tree
+                    .create_in(&mut self.parent, entry.path, entry.mode)?;
                 if entry.size >= PREALLOCATE_BYTES {
                     preallocate(&file, 0, entry.size)?;
                 }

@@ -16,8 +16,24 @@ use rustix::fs::{self as sys, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Ti
 /// The kernel's limit is 4096 with the final zero; some is left for `/proc/self/fd/N/`.
 const MAX_PATH_BYTES: usize = 3900;
 
+const NEW_FILE: OFlags = OFlags::CREATE
+    .union(OFlags::EXCL)
+    .union(OFlags::WRONLY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+fn new_file_mode(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode & 0o777) | Mode::RUSR | Mode::WUSR
+}
+
 pub(super) struct Tree {
     root: OwnedFd,
+}
+
+/// A directory below the root that is open.
+pub(super) struct Parent {
+    path: Vec<u8>,
+    dir: OwnedFd,
 }
 
 /// A directory and what is left of a path below it.
@@ -68,9 +84,30 @@ impl Tree {
     /// A new file with the permissions of `mode`, as far as the process gives any, and such that we can go on
     /// with it. (Others cannot come to it yet: the tree's root is ours alone.)
     pub(super) fn create(&self, path: &[u8], mode: u32) -> io::Result<File> {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
-        let mode = Mode::from_raw_mode(mode & 0o777) | Mode::RUSR | Mode::WUSR;
-        self.open(path, flags, mode)
+        self.open(path, NEW_FILE, new_file_mode(mode))
+    }
+
+    /// [`Self::create`] in a directory that may be open already, and stays open for the next.
+    pub(super) fn create_in(
+        &self,
+        parent: &mut Option<Parent>,
+        path: &[u8],
+        mode: u32,
+    ) -> io::Result<File> {
+        let Some(cut) = path.iter().rposition(|byte| *byte == b'/') else {
+            return self.create(path, mode);
+        };
+        let (above, name) = (&path[..cut], &path[cut + 1..]);
+        let open = match parent {
+            Some(open) if open.path == above => open,
+            _ => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY;
+                let dir = self.open(above, flags, Mode::empty())?.into();
+                let path = above.to_vec();
+                parent.insert(Parent { path, dir })
+            }
+        };
+        Ok(sys::openat(&open.dir, name, NEW_FILE, new_file_mode(mode))?.into())
     }
 
     pub(super) fn open_to_write(&self, path: &[u8]) -> io::Result<File> {

@@ -1,0 +1,161 @@
+//! Requests that come while a call is under way go together in the next one.
+//!
+//! Whoever finds no call under way makes one, of all that waits, until nothing does. Should it be dropped in
+//! the middle, those that rely on it hear of it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+/// A call waits so long for others to join it: little beside a handshake.
+const GATHER: Duration = Duration::from_millis(20);
+/// Requests in one call.
+const MOST_IN_BATCH: usize = 256;
+
+type Run<I, O> =
+    dyn Fn(Vec<I>) -> Pin<Box<dyn Future<Output = Vec<O>> + Send>> + Send + Sync + 'static;
+
+pub(super) struct Batcher<I, O> {
+    state: Arc<Mutex<State<I, O>>>,
+    run: Box<Run<I, O>>,
+}
+
+struct State<I, O> {
+    waiting: VecDeque<(I, oneshot::Sender<O>)>,
+    is_running: bool,
+}
+
+impl<I, O> fmt::Debug for Batcher<I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Batcher")
+    }
+}
+
+impl<I, O> Batcher<I, O> {
+    /// `run` gives as many results as it is given requests, in their order.
+    pub(super) fn new(
+        run: impl Fn(Vec<I>) -> Pin<Box<dyn Future<Output = Vec<O>> + Send>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(State {
+                waiting: VecDeque::new(),
+                is_running: false,
+            })),
+            run: Box::new(run),
+        }
+    }
+
+    /// `None`: the call that should have done it was given up.
+    pub(super) async fn submit(&self, request: I) -> Option<O> {
+        let (done, result) = oneshot::channel();
+        let leads = {
+            let mut state = lock(&self.state);
+            state.waiting.push_back((request, done));
+            !std::mem::replace(&mut state.is_running, true)
+        };
+        if leads {
+            self.lead().await;
+        }
+        result.await.ok()
+    }
+
+    async fn lead(&self) {
+        let leading = Leading(&self.state);
+        loop {
+            tokio::time::sleep(GATHER).await;
+            let batch: Vec<_> = {
+                let mut state = lock(&self.state);
+                let count = state.waiting.len().min(MOST_IN_BATCH);
+                if count == 0 {
+                    state.is_running = false;
+                    std::mem::forget(leading);
+                    return;
+                }
+                state.waiting.drain(..count).collect()
+            };
+            let (requests, senders): (Vec<I>, Vec<_>) = batch.into_iter().unzip();
+            for (sender, result) in senders.into_iter().zip((self.run)(requests).await) {
+                // Whoever asked may have gone.
+                let _ = sender.send(result);
+            }
+        }
+    }
+}
+
+/// Dropped before the end: nobody may wait for what nobody does.
+struct Leading<'a, I, O>(&'a Mutex<State<I, O>>);
+
+impl<I, O> Drop for Leading<'_, I, O> {
+    fn drop(&mut self) {
+        let mut state = lock(self.0);
+        state.is_running = false;
+        state.waiting.clear();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    }
+
+    fn batcher(calls: &Arc<Mutex<Vec<usize>>>) -> Batcher<u32, u32> {
+        let calls = Arc::clone(calls);
+        Batcher::new(move |requests| {
+            lock(&calls).push(requests.len());
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                requests.into_iter().map(|n| n * 10).collect()
+            })
+        })
+    }
+
+    #[test]
+    fn what_comes_together_goes_together_and_each_gets_its_own() {
+        let calls = Arc::default();
+        let batcher = batcher(&calls);
+        runtime().block_on(async {
+            let all = futures::future::join_all((0..600).map(|n| batcher.submit(n))).await;
+            let expected: Vec<_> = (0..600).map(|n| Some(n * 10)).collect();
+            assert_eq!(all, expected);
+            assert_eq!(batcher.submit(7).await, Some(70));
+        });
+        assert_eq!(*lock(&calls), [256, 256, 88, 1]);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_call_that_was_given_up() {
+        let batcher = Arc::new(batcher(&Arc::default()));
+        let submit = |n| {
+            let batcher = Arc::clone(&batcher);
+            tokio::spawn(async move { batcher.submit(n).await })
+        };
+        runtime().block_on(async {
+            let leader = submit(1);
+            tokio::task::yield_now().await;
+            let follower = submit(2);
+            tokio::time::sleep(GATHER + Duration::from_millis(10)).await;
+            let late = submit(3);
+            tokio::task::yield_now().await;
+            leader.abort();
+            assert!(leader.await.unwrap_err().is_cancelled());
+            assert_eq!(follower.await.unwrap(), None);
+            assert_eq!(late.await.unwrap(), None);
+            assert_eq!(batcher.submit(4).await, Some(40));
+        });
+    }
+}

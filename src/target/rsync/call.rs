@@ -1,0 +1,414 @@
+//! One call of rsync: where to, with what patience, and what its failure means.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use super::super::ErrorKind;
+
+/// Seconds until a connection must stand.
+const CONNECT_SECONDS: u64 = 20;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Of what rsync and ssh said, so much is told.
+const MOST_SAID_BYTES: usize = 600;
+
+/// Where objects lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) enum Remote {
+    Ssh {
+        /// `host` or `user@host`.
+        login: String,
+        port: Option<u16>,
+        /// Absolute, or below the home directory.
+        path: String,
+    },
+    Daemon {
+        /// `host`, `host:port` or `user@host:port`.
+        authority: String,
+        /// The module, and what is below it.
+        path: String,
+    },
+}
+
+impl Remote {
+    /// The argument for what lies at `below` (which is empty or ends with a slash).
+    fn argument(&self, below: &str) -> String {
+        let joined = |path: &str| match path.trim_end_matches('/') {
+            "" if path.is_empty() => below.to_owned(),
+            path => format!("{path}/{below}"),
+        };
+        match self {
+            Self::Ssh { login, path, .. } => match joined(path).as_str() {
+                "" => format!("{login}:./"),
+                path => format!("{login}:{path}"),
+            },
+            Self::Daemon { authority, path } => format!("rsync://{authority}/{}", joined(path)),
+        }
+    }
+}
+
+impl Remote {
+    /// The path below a daemon's module, with a slash at its end if there is one. Files by name are fetched from
+    /// the module itself: rsync 3.5 does not find them from a folder in a module that is no chroot.
+    pub(super) fn inner(&self) -> String {
+        match self {
+            Self::Ssh { .. } => String::new(),
+            Self::Daemon { path, .. } => match path.split_once('/') {
+                Some((_, below)) if !below.is_empty() => format!("{below}/"),
+                _ => String::new(),
+            },
+        }
+    }
+
+    fn outer(&self) -> String {
+        match self {
+            Self::Ssh { .. } => self.argument(""),
+            Self::Daemon { authority, path } => {
+                let module = path.split('/').next().unwrap_or(path);
+                format!("rsync://{authority}/{module}/")
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Without a byte moving; a whole call may take four times that for each object.
+    pub request_seconds: u64,
+    pub retry_seconds: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Transport {
+    pub remote: Remote,
+    /// The command, with its options, instead of plain `ssh`.
+    pub ssh: Option<String>,
+    pub bandwidth_kib: Option<u64>,
+    pub patience: Patience,
+}
+
+/// What a call is to do.
+#[derive(Debug, Default)]
+pub(super) struct Arguments {
+    words: Vec<Word>,
+    /// For `--files-from`.
+    input: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Word {
+    Plain(OsString),
+    /// Below the remote's path.
+    Remote(String),
+    /// Where [`Remote::inner`] begins.
+    Outer,
+}
+
+impl Arguments {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn add<S: AsRef<OsStr>>(&mut self, words: impl IntoIterator<Item = S>) {
+        let words = words
+            .into_iter()
+            .map(|word| Word::Plain(word.as_ref().to_owned()));
+        self.words.extend(words);
+    }
+
+    /// Only these, with the folders that lead there.
+    pub(super) fn files_from(&mut self, keys: &[String]) {
+        self.add(["--files-from=-", "--from0"]);
+        for key in keys {
+            self.input.extend_from_slice(key.as_bytes());
+            self.input.push(0);
+        }
+    }
+
+    pub(super) fn local(&mut self, folder: &Path) {
+        let mut path = folder.as_os_str().to_owned();
+        path.push("/");
+        self.words.push(Word::Plain(path));
+    }
+
+    /// What [`Remote::inner`] is below.
+    pub(super) fn outer(&mut self) {
+        self.words.push(Word::Outer);
+    }
+
+    pub(super) fn remote(&mut self, below: &str) {
+        self.words.push(Word::Remote(below.to_owned()));
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(super) struct Failure {
+    pub kind: ErrorKind,
+    what: String,
+}
+
+impl Failure {
+    fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Self {
+            kind,
+            what: what.into(),
+        }
+    }
+
+    pub(super) fn interrupted() -> Self {
+        Self::new(ErrorKind::Unavailable, "the call of rsync was given up")
+    }
+
+    /// This machine's own disk.
+    pub(super) fn local(error: &io::Error) -> Self {
+        let what = format!("cannot use a temporary folder: {error}");
+        Self::new(ErrorKind::Unavailable, what)
+    }
+
+    pub(super) fn unreadable(path: &Path) -> Self {
+        let what = format!("cannot read {}", path.display());
+        Self::new(ErrorKind::Permanent, what)
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(ErrorKind::NotFound, "it is not there")
+    }
+
+    pub(super) fn too_large(most_bytes: Option<u64>) -> Self {
+        let what = match most_bytes {
+            Some(most) => format!("it has more than {most} bytes, or is no file"),
+            None => "it is no file".to_owned(),
+        };
+        Self::new(ErrorKind::Permanent, what)
+    }
+}
+
+/// What the end of a call means, by its exit code and what was said.
+fn failure(code: Option<i32>, said: &str) -> Failure {
+    let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
+    let told = |kind, hint: &str| {
+        let code = code.map_or("a signal".to_owned(), |code| format!("code {code}"));
+        let said = match said.is_empty() {
+            true => String::new(),
+            false => format!(": {said}"),
+        };
+        Failure::new(kind, format!("{hint}rsync ended with {code}{said}"))
+    };
+    if says(&["Host key verification failed"]) {
+        let hint = "the server's host key is not known here, or another one; compare it and add it to \
+                    known_hosts (ssh to it once); ";
+        return told(ErrorKind::Denied, hint);
+    }
+    if says(&[
+        "Permission denied",
+        "@ERROR: auth failed",
+        "rrsync error",
+        "is read only",
+    ]) {
+        return told(ErrorKind::Denied, "");
+    }
+    if says(&["Unknown module", "command not found", "unknown option"]) {
+        return told(ErrorKind::Permanent, "");
+    }
+    if says(&["No space left on device", "Disk quota exceeded"]) {
+        return told(ErrorKind::Unavailable, "the target's disk is full; ");
+    }
+    match code {
+        // Some files were not there: all others were done.
+        Some(23 | 3) if says(&["No such file or directory"]) => told(ErrorKind::NotFound, ""),
+        Some(24) => told(ErrorKind::NotFound, ""),
+        // Bad usage, no such protocol, not supported.
+        Some(1..=4) => told(ErrorKind::Permanent, ""),
+        _ => told(ErrorKind::Unavailable, ""),
+    }
+}
+
+/// The end of what was said, on one line.
+fn shortened(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    let joined = lines.join("; ");
+    let mut start = joined.len().saturating_sub(MOST_SAID_BYTES);
+    while !joined.is_char_boundary(start) {
+        start += 1;
+    }
+    joined[start..].to_owned()
+}
+
+impl Transport {
+    /// Runs rsync until it succeeds, fails for good, or patience ends; gives what it printed. The deadline
+    /// grows with the number of `objects`.
+    pub(super) async fn run(
+        &self,
+        arguments: Arguments,
+        objects: usize,
+    ) -> Result<String, Failure> {
+        let ends = Instant::now() + Duration::from_secs(self.patience.retry_seconds);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let failure = match self.run_once(&arguments, objects).await {
+                Ok(output) => return Ok(output),
+                Err(failure) => failure,
+            };
+            if failure.kind != ErrorKind::Unavailable || Instant::now() + pause > ends {
+                return Err(failure);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn run_once(&self, arguments: &Arguments, objects: usize) -> Result<String, Failure> {
+        let seconds = self.patience.request_seconds;
+        let deadline = Duration::from_secs(seconds.saturating_mul(4 * objects.max(1) as u64));
+        let call = self.call(arguments);
+        match tokio::time::timeout(deadline, call).await {
+            Ok(done) => done,
+            Err(_) => {
+                let what = format!("no end after {} s", deadline.as_secs());
+                Err(Failure::new(ErrorKind::Unavailable, what))
+            }
+        }
+    }
+
+    async fn call(&self, arguments: &Arguments) -> Result<String, Failure> {
+        let mut command = Command::new("rsync");
+        command
+            .env("LC_ALL", "C")
+            .arg("--no-motd")
+            .arg(format!("--timeout={}", self.patience.request_seconds));
+        match &self.remote {
+            Remote::Ssh { port, .. } => {
+                command.arg("-e").arg(self.ssh_command(*port));
+            }
+            Remote::Daemon { .. } => {
+                command.arg(format!("--contimeout={CONNECT_SECONDS}"));
+            }
+        }
+        if let Some(kib) = self.bandwidth_kib {
+            command.arg(format!("--bwlimit={kib}"));
+        }
+        for word in &arguments.words {
+            match word {
+                Word::Plain(word) => command.arg(word),
+                Word::Remote(below) => command.arg(self.remote.argument(below)),
+                Word::Outer => command.arg(self.remote.outer()),
+            };
+        }
+        let piped = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn();
+        let mut child = piped.map_err(|error| {
+            let what = match error.kind() {
+                io::ErrorKind::NotFound => "rsync is not installed here".to_owned(),
+                _ => format!("cannot start rsync: {error}"),
+            };
+            Failure::new(ErrorKind::Permanent, what)
+        })?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that ended early has its own reason.
+            let _ = stdin.write_all(&arguments.input).await;
+        }
+        let output = child.wait_with_output().await.map_err(|error| {
+            let what = format!("lost rsync: {error}");
+            Failure::new(ErrorKind::Unavailable, what)
+        })?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(failure(output.status.code(), &shortened(&output.stderr))),
+        }
+    }
+
+    /// Never asks, never trusts an unknown host, never waits for ever.
+    fn ssh_command(&self, port: Option<u16>) -> String {
+        let ssh = self.ssh.as_deref().unwrap_or("ssh");
+        let port = port.map_or(String::new(), |port| format!(" -p {port}"));
+        format!(
+            "{ssh} -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout={CONNECT_SECONDS} \
+             -o ServerAliveInterval=15 -o ServerAliveCountMax=4{port}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_name_what_they_name() {
+        let ssh = |path: &str| Remote::Ssh {
+            login: "me@laptop".to_owned(),
+            port: None,
+            path: path.to_owned(),
+        };
+        assert_eq!(ssh("/backups").argument("h/"), "me@laptop:/backups/h/");
+        assert_eq!(ssh("/").argument(""), "me@laptop:/");
+        assert_eq!(ssh("backups/").argument(""), "me@laptop:backups/");
+        assert_eq!(ssh("").argument(""), "me@laptop:./");
+        assert_eq!(ssh("").argument("h/"), "me@laptop:h/");
+        let daemon = Remote::Daemon {
+            authority: "nas:8730".to_owned(),
+            path: "module/below".to_owned(),
+        };
+        assert_eq!(daemon.argument("h/"), "rsync://nas:8730/module/below/h/");
+        assert_eq!(daemon.outer() + &daemon.inner(), daemon.argument(""));
+        assert_eq!(ssh("/b").outer() + &ssh("/b").inner(), "me@laptop:/b/");
+    }
+
+    #[test]
+    fn failures_are_told_apart() {
+        for (code, said, kind) in [
+            (
+                255,
+                "ssh: connect to host x port 22: Connection refused",
+                ErrorKind::Unavailable,
+            ),
+            (255, "Could not resolve hostname x", ErrorKind::Unavailable),
+            (
+                255,
+                "me@x: Permission denied (publickey).",
+                ErrorKind::Denied,
+            ),
+            (255, "Host key verification failed.", ErrorKind::Denied),
+            (
+                23,
+                "link_stat \"/x\" failed: No such file or directory (2)",
+                ErrorKind::NotFound,
+            ),
+            (
+                11,
+                "write failed on \"x\": No space left on device (28)",
+                ErrorKind::Unavailable,
+            ),
+            (5, "@ERROR: Unknown module 'x'", ErrorKind::Permanent),
+            (5, "@ERROR: auth failed on module x", ErrorKind::Denied),
+            (
+                30,
+                "io timeout after 5 seconds -- exiting",
+                ErrorKind::Unavailable,
+            ),
+            (1, "syntax or usage error", ErrorKind::Permanent),
+        ] {
+            assert_eq!(failure(Some(code), said).kind, kind, "{code} {said}");
+        }
+        assert_eq!(failure(None, "").to_string(), "rsync ended with a signal");
+        let long = "é".repeat(2000);
+        assert!(shortened(long.as_bytes()).len() <= MOST_SAID_BYTES);
+        assert_eq!(shortened(b"a\n\n b \n"), "a; b");
+    }
+}

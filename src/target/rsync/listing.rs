@@ -1,0 +1,86 @@
+//! What rsync prints.
+
+use std::collections::HashSet;
+
+use super::super::Listed;
+use super::super::key::is_key;
+
+/// `-rw-r--r--          1,234 2026/11/25 02:31:00 h/archives/x`: kind, bytes, name.
+fn entry(line: &str) -> Option<(u8, u64, &str)> {
+    let kind = *line.as_bytes().first()?;
+    let mut rest = line.split_once(' ')?.1.trim_start();
+    let mut next = || {
+        let (word, after) = rest.split_once(' ')?;
+        rest = after.trim_start();
+        Some(word)
+    };
+    let bytes = next()?.replace(',', "").parse().ok()?;
+    let (_date, _time) = (next()?, next()?);
+    Some((kind, bytes, rest))
+}
+
+/// The files of a recursive listing of `prefix`, whose names are relative to it.
+pub(super) fn files(output: &str, prefix: &str) -> Vec<Listed> {
+    let object = |line| {
+        let (kind, bytes, name) = entry(line)?;
+        let key = format!("{prefix}{name}");
+        (kind == b'-' && is_key(&key)).then_some(Listed { key, bytes })
+    };
+    output.lines().filter_map(object).collect()
+}
+
+/// The folders of a listing of one level, sorted.
+pub(super) fn folders(output: &str) -> Vec<String> {
+    let entries = output.lines().filter_map(entry);
+    let folders = entries.filter(|(kind, _, name)| *kind == b'd' && is_key(name));
+    let mut names: Vec<String> = folders.map(|(_, _, name)| name.to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The files that were sent, by `--out-format="%i %n"`: `<f+++++++++ h/archives/x`.
+pub(super) fn sent(output: &str) -> HashSet<String> {
+    let files = output.lines().filter(|line| line.starts_with("<f"));
+    let names = files.filter_map(|line| line.split_once(' '));
+    names.map(|(_, name)| name.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "\
+drwxr-xr-x          4,096 2026/11/25 02:31:00 .
+drwxr-xr-x           4096 2026/11/25 02:31:00 h
+-rw-r--r--             12 2026/11/25 02:31:00 h/x
+-rw-------      1,234,567 2026/11/25 02:31:00 h/a+b=c@d~e,f
+-rw-r--r--             12 2026/11/25 02:31:00 h/.x.Yz12Ab
+-rw-r--r--             12 2026/11/25 02:31:00 h/a name
+lrwxrwxrwx             12 2026/11/25 02:31:00 link -> h/x
+not a line of a listing
+";
+
+    #[test]
+    fn listings_give_what_is_ours() {
+        let listed = |key: &str, bytes| Listed {
+            key: key.to_owned(),
+            bytes,
+        };
+        assert_eq!(
+            files(OUTPUT, ""),
+            [listed("h/x", 12), listed("h/a+b=c@d~e,f", 1_234_567)]
+        );
+        assert_eq!(
+            files("-rw 5 2026/11/25 02:31:00 x", "a/b/"),
+            [listed("a/b/x", 5)]
+        );
+        assert_eq!(folders(OUTPUT), ["h"]);
+    }
+
+    #[test]
+    fn what_was_sent_is_told_from_what_was_there() {
+        let output = "cd+++++++++ h/\n<f+++++++++ h/x\n<f..t...... h/y\n.f          h/z\n";
+        let names = ["h/x", "h/y"].map(str::to_owned);
+        assert_eq!(sent(output), HashSet::from(names));
+    }
+}
