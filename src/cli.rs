@@ -11,6 +11,7 @@ mod failure;
 mod init;
 mod inspect;
 mod key;
+mod memory;
 mod open;
 mod output;
 mod remote;
@@ -103,6 +104,7 @@ impl Context {
 
 /// Parses the command line, runs the command, and says how it went.
 pub fn run() -> ExitCode {
+    memory::return_large_buffers();
     let cli = Cli::parse();
     on_interrupt();
     let context = Context {
