@@ -2,9 +2,9 @@
 
 use crate::catalog::ChunkHash;
 
-/// 8 MiB, of which the system gives only what is touched: four look-ups in a hundred in vain at ten
+/// 4 MiB, of which the system gives only what is touched: four look-ups in a hundred in vain at five
 /// million chunks, and no harm beyond.
-const BITS: usize = 1 << 26;
+const BITS: usize = 1 << 25;
 const PROBES: usize = 4;
 
 #[derive(Debug)]

@@ -52,10 +52,15 @@ const MANY_LOOKUPS: usize = 8192;
 const MOST_IN_TABLE: usize = 450_000;
 
 /// New chunks are as good as random among the old, so telling a large catalog of a few writes almost all of its
-/// pages anew. It is told when they are a third of what it has, or what fits in some 40 MB.
+/// pages anew. It is told when they are a third of what it has, or what fits in some 40 MB; a small one of each
+/// archive at once.
 fn commit_at(catalog_chunks: usize) -> usize {
+    const SMALL_CHUNKS: usize = 400_000;
     const MOST_NEW_CHUNKS: usize = 300_000;
-    (catalog_chunks / 3).min(MOST_NEW_CHUNKS)
+    match catalog_chunks < SMALL_CHUNKS {
+        true => 0,
+        false => (catalog_chunks / 3).min(MOST_NEW_CHUNKS),
+    }
 }
 
 /// An archive whose tar stream is being written, or written and being sealed.

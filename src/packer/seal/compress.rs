@@ -1,14 +1,14 @@
 //! Compressing frames, and proof that each gives back what went in.
 
 use std::io;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CParameter, Strategy, compress_bound};
 
-use super::pipeline::{Frame, Message};
+use super::pipeline::{Floor, Message};
 use super::{FRAME_BYTES, SealError};
 
 /// The level with parameters of our own.
@@ -33,6 +33,23 @@ const fn simple(hash_log: u32, min_match: u32) -> Tuning {
         search_log: 0,
         min_match,
         target_length: 0,
+    }
+}
+
+impl Tuning {
+    fn set(self, compressor: &mut Compressor<'_>) -> io::Result<()> {
+        for parameter in [
+            CParameter::WindowLog(FRAME_BYTES.ilog2()),
+            CParameter::Strategy(self.strategy),
+            CParameter::HashLog(self.hash_log),
+            CParameter::ChainLog(self.chain_log),
+            CParameter::SearchLog(self.search_log),
+            CParameter::MinMatch(self.min_match),
+            CParameter::TargetLength(self.target_length),
+        ] {
+            compressor.set_parameter(parameter)?;
+        }
+        Ok(())
     }
 }
 
@@ -76,8 +93,6 @@ impl Zip {
             remained_percent: 50,
         };
         if level == TUNED_LEVEL {
-            let set = &mut zip.zstd;
-            set.set_parameter(CParameter::WindowLog(FRAME_BYTES.ilog2()))?;
             zip.tune(FILES)?;
         }
         Ok(zip)
@@ -85,31 +100,17 @@ impl Zip {
 
     fn tune(&mut self, tuning: Tuning) -> io::Result<()> {
         if self.tuning != Some(tuning) {
-            let set = &mut self.zstd;
-            set.set_parameter(CParameter::Strategy(tuning.strategy))?;
-            set.set_parameter(CParameter::HashLog(tuning.hash_log))?;
-            set.set_parameter(CParameter::ChainLog(tuning.chain_log))?;
-            set.set_parameter(CParameter::SearchLog(tuning.search_log))?;
-            set.set_parameter(CParameter::MinMatch(tuning.min_match))?;
-            set.set_parameter(CParameter::TargetLength(tuning.target_length))?;
+            tuning.set(&mut self.zstd)?;
             self.tuning = Some(tuning);
         }
         Ok(())
     }
 
-    /// Compresses `tar` into `zstd`, which has room. `page_bytes` of it are pages of databases; it was
-    /// `waited` for so long.
-    fn compress(
-        &mut self,
-        tar: &[u8],
-        page_bytes: usize,
-        waited: Duration,
-        zstd: &mut Vec<u8>,
-    ) -> io::Result<usize> {
+    /// Compresses `tar` into `zstd`, which has room. `page_bytes` of it are pages of databases.
+    fn compress(&mut self, tar: &[u8], page_bytes: usize, zstd: &mut Vec<u8>) -> io::Result<usize> {
         if self.tuning.is_some() {
             let pages = page_bytes * 2 > tar.len();
             self.tune(match self.remained_percent {
-                _ if waited >= IDLE => THOROUGH,
                 NOISE_ABOVE_PERCENT.. => NOISE,
                 REPETITIVE_BELOW_PERCENT.. if pages => PAGES,
                 _ => FILES,
@@ -121,48 +122,76 @@ impl Zip {
     }
 }
 
-/// Compresses what comes from `queue` until it ends. `check` is for the second look; several may share it.
-pub(super) fn compress_frames(
-    queue: &Mutex<Receiver<Frame>>,
-    out: &Sender<Message>,
-    level: i32,
-    check: &Mutex<Vec<u8>>,
-) {
-    let tools = Zip::new(level).and_then(|zip| Ok((zip, Decompressor::new()?)));
+/// A compressor for frames that there is time for: one for all, since it takes 11 MB.
+#[derive(Default)]
+pub(super) struct Thorough(Mutex<Option<Compressor<'static>>>);
+
+impl Thorough {
+    fn compress(&self, tar: &[u8], zstd: &mut Vec<u8>) -> io::Result<usize> {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let compressor = match &mut *made {
+            Some(compressor) => compressor,
+            None => {
+                let mut compressor = Compressor::new(TUNED_LEVEL)?;
+                THOROUGH.set(&mut compressor)?;
+                made.insert(compressor)
+            }
+        };
+        compressor.compress_to_buffer(tar, zstd)
+    }
+}
+
+/// Compresses what comes until it ends. `check` is which of the buffers for the second look to use.
+pub(super) fn compress_frames(floor: &Floor, check: usize) {
+    let tools = Zip::new(floor.level).and_then(|zip| Ok((zip, Decompressor::new()?)));
     let (mut zip, mut unzip) = match tools {
         Ok(tools) => tools,
         Err(error) => {
-            let _ = out.send(Message::Failed(SealError::Compress(error)));
+            let _ = floor
+                .messages
+                .send(Message::Failed(SealError::Compress(error)));
             return;
         }
     };
+    let check = &floor.checks[check];
     loop {
-        let began = Instant::now();
-        let frame = match queue.lock() {
-            Ok(queue) => queue.recv(),
-            Err(_) => return,
-        };
-        let Ok(mut frame) = frame else {
+        let Some(mut zstd) = next(&floor.buffers) else {
             return;
         };
-        let Frame {
-            tar,
-            zstd,
-            page_bytes,
-            ..
-        } = &mut frame;
+        let began = Instant::now();
+        let Some(frame) = next(&floor.frames) else {
+            return;
+        };
         let waited = began.elapsed();
-        let compressed = checked(tar, zstd, check, &mut unzip, |tar, zstd| {
-            zip.compress(tar, *page_bytes, waited, zstd)
-        });
+        let compressed = checked(
+            &frame.tar,
+            &mut zstd,
+            check,
+            &mut unzip,
+            |tar, zstd| match floor.level == TUNED_LEVEL && waited >= IDLE {
+                true => floor.thorough.compress(tar, zstd),
+                false => zip.compress(tar, frame.page_bytes, zstd),
+            },
+        );
+        let (order, tar_bytes) = (frame.order, frame.tar.len());
+        // The packer may be gone already; then nobody waits for it.
+        let _ = floor.used.send(frame);
         let message = match compressed {
-            Ok(()) => Message::Compressed(frame),
+            Ok(()) => Message::Compressed {
+                order,
+                tar_bytes,
+                zstd,
+            },
             Err(error) => Message::Failed(error),
         };
-        if out.send(message).is_err() {
+        if floor.messages.send(message).is_err() {
             return;
         }
     }
+}
+
+fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
+    queue.lock().ok()?.recv().ok()
 }
 
 /// Compresses one frame into `zstd`, and lets it through only if it gives back what went in.
@@ -229,20 +258,21 @@ mod tests {
         getrandom::fill(&mut noise).unwrap();
         let text: Vec<u8> = noise.iter().map(|byte| b'a' + byte % 8).collect();
         let repetitive = b"again and again ".repeat(1 << 16);
-        let mut compress = |tar: &[u8], page_bytes: usize, waited: Duration| {
+        let mut compress = |tar: &[u8], page_bytes: usize| {
             let mut zstd = Vec::with_capacity(compress_bound(tar.len()));
-            zip.compress(tar, page_bytes, waited, &mut zstd).unwrap();
+            zip.compress(tar, page_bytes, &mut zstd).unwrap();
             assert_eq!(zstd::bulk::decompress(&zstd, tar.len()).unwrap(), tar);
             zip.tuning
         };
-        let busy = Duration::ZERO;
-        assert_eq!(compress(&text, 0, IDLE), Some(THOROUGH));
-        assert_eq!(compress(&text, text.len(), busy), Some(PAGES));
-        assert_eq!(compress(&text, 0, busy), Some(FILES));
-        assert_eq!(compress(&noise, 0, busy), Some(FILES));
-        assert_eq!(compress(&noise, noise.len(), busy), Some(NOISE));
-        assert_eq!(compress(&repetitive, 0, busy), Some(NOISE));
-        assert_eq!(compress(&repetitive, repetitive.len(), busy), Some(FILES));
+        assert_eq!(compress(&text, text.len()), Some(PAGES));
+        assert_eq!(compress(&text, 0), Some(FILES));
+        assert_eq!(compress(&noise, 0), Some(FILES));
+        assert_eq!(compress(&noise, noise.len()), Some(NOISE));
+        assert_eq!(compress(&repetitive, 0), Some(NOISE));
+        assert_eq!(compress(&repetitive, repetitive.len()), Some(FILES));
         assert_eq!(Zip::new(9).unwrap().tuning, None);
+        let mut zstd = Vec::with_capacity(compress_bound(text.len()));
+        Thorough::default().compress(&text, &mut zstd).unwrap();
+        assert_eq!(zstd::bulk::decompress(&zstd, text.len()).unwrap(), text);
     }
 }

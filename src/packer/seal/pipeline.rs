@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use age::stream::StreamWriter;
 use sha2::{Digest as _, Sha256};
 
-use super::compress::compress_frames;
+use super::compress::{Thorough, compress_frames};
 use super::{FRAME_BYTES, Recipients, SealError, Texture, read_age_head};
 use crate::ids::{Hash, ObjectKey};
 use crate::spool::{Spool, SpoolFile};
@@ -30,29 +30,51 @@ pub struct SealedArchive {
     pub tar_blake3: Hash,
 }
 
-/// The buffers of one frame. They go round: filled, compressed, written, and filled again.
+/// A part of a tar stream. Its buffer goes round: filled, compressed, and filled again.
 #[derive(Default)]
 pub(super) struct Frame {
     pub order: u64,
     pub tar: Vec<u8>,
-    pub zstd: Vec<u8>,
     /// Of `tar`, bytes that are pages of databases.
     pub page_bytes: usize,
 }
 
 pub(super) enum Message {
-    Compressed(Frame),
+    /// The buffer goes round too: written, and filled again.
+    Compressed {
+        order: u64,
+        tar_bytes: usize,
+        zstd: Vec<u8>,
+    },
     /// The archive ends here.
     Finish {
         order: u64,
+        tar_bytes: u64,
+        tar_blake3: Hash,
     },
     Failed(SealError),
+}
+
+/// What the compressors share.
+pub(super) struct Floor {
+    pub frames: Mutex<Receiver<Frame>>,
+    /// Whoever takes a frame has taken one of these before: so the frame that all others wait for is never the
+    /// one without a buffer.
+    pub buffers: Mutex<Receiver<Vec<u8>>>,
+    pub used: Sender<Frame>,
+    pub messages: Sender<Message>,
+    pub level: i32,
+    /// For the second look: it takes a quarter of a compressor's time.
+    pub checks: Vec<Mutex<Vec<u8>>>,
+    pub thorough: Thorough,
 }
 
 /// Seals tar streams, one archive after the other.
 pub struct Sealer {
     frame: Frame,
     order: u64,
+    /// Of the current archive.
+    tar_blake3: blake3::Hasher,
     empty: Receiver<Frame>,
     frames: Option<SyncSender<Frame>>,
     messages: Option<Sender<Message>>,
@@ -75,23 +97,33 @@ impl Sealer {
         }
         let workers = threads.max(1);
         let (used, empty) = channel();
-        for _ in 0..workers + 2 {
+        for _ in 0..workers + 1 {
             let _ = used.send(Frame::default());
         }
+        let (written_out, buffers) = channel();
+        for _ in 0..workers + 2 {
+            let _ = written_out.send(Vec::new());
+        }
         let (frames, frame_queue) = sync_channel::<Frame>(workers);
-        let frame_queue = Arc::new(Mutex::new(frame_queue));
         let (messages, message_queue) = channel();
+        let floor = Arc::new(Floor {
+            frames: Mutex::new(frame_queue),
+            buffers: Mutex::new(buffers),
+            used,
+            messages: messages.clone(),
+            level,
+            checks: (0..workers.div_ceil(2)).map(|_| Mutex::default()).collect(),
+            thorough: Thorough::default(),
+        });
         let (sealed_out, sealed) = channel();
         let mut handles = Vec::new();
-        // A check takes a quarter of a compressor's time: two of them share the memory for it.
-        let checks: Vec<Arc<_>> = (0..workers.div_ceil(2)).map(|_| Arc::default()).collect();
         for worker in 0..workers {
-            let (queue, out) = (frame_queue.clone(), messages.clone());
-            let check = Arc::clone(&checks[worker / 2]);
+            let floor = Arc::clone(&floor);
             handles.push(start("compress", move || {
-                compress_frames(&queue, &out, level, &check)
+                compress_frames(&floor, worker / 2)
             })?);
         }
+        drop(floor);
         let (written, to_publish) =
             sync_channel::<Result<WrittenObject, SealError>>(UNFLUSHED_ARCHIVES);
         let publisher = Publisher {
@@ -113,11 +145,12 @@ impl Sealer {
                 spool,
                 open: None,
             };
-            write_objects(writer, &message_queue, &used, &written);
+            write_objects(writer, &message_queue, &written_out, &written);
         })?);
         Ok(Self {
             frame: Frame::default(),
             order: 0,
+            tar_blake3: blake3::Hasher::new(),
             empty,
             frames: Some(frames),
             messages: Some(messages),
@@ -129,6 +162,7 @@ impl Sealer {
 
     /// Appends to the tar stream of the current archive.
     pub fn write(&mut self, mut tar: &[u8], texture: Texture) -> Result<(), SealError> {
+        self.tar_blake3.update(tar);
         while !tar.is_empty() {
             let frame = &mut self.frame;
             frame.tar.reserve_exact(FRAME_BYTES - frame.tar.len());
@@ -167,7 +201,12 @@ impl Sealer {
         if !self.frame.tar.is_empty() {
             self.send_frame()?;
         }
-        let finish = Message::Finish { order: self.order };
+        let stream = std::mem::take(&mut self.tar_blake3);
+        let finish = Message::Finish {
+            order: self.order,
+            tar_bytes: stream.count(),
+            tar_blake3: Hash(*stream.finalize().as_bytes()),
+        };
         self.order += 1;
         self.unfinished.push_back(());
         let sent = self.messages.as_ref().map(|messages| messages.send(finish));
@@ -221,7 +260,7 @@ impl Drop for Sealer {
 fn write_objects(
     mut writer: ObjectWriter,
     messages: &Receiver<Message>,
-    used: &Sender<Frame>,
+    used: &Sender<Vec<u8>>,
     written: &SyncSender<Result<WrittenObject, SealError>>,
 ) {
     let mut waiting = BTreeMap::new();
@@ -232,20 +271,26 @@ fn write_objects(
                 let _ = written.send(Err(error));
                 return;
             }
-            Message::Compressed(Frame { order, .. }) | Message::Finish { order } => {
+            Message::Compressed { order, .. } | Message::Finish { order, .. } => {
                 waiting.insert(order, message);
             }
         }
         while let Some(message) = waiting.remove(&next) {
             next += 1;
             let done = match message {
-                Message::Compressed(frame) => {
-                    let done = writer.write_frame(&frame.tar, &frame.zstd);
-                    // The packer may be gone already; then nobody waits for the buffers.
-                    let _ = used.send(frame);
+                Message::Compressed {
+                    tar_bytes, zstd, ..
+                } => {
+                    let done = writer.write_frame(tar_bytes, &zstd);
+                    // The compressors may be gone already; then nobody waits for the buffers.
+                    let _ = used.send(zstd);
                     done.map(|()| None)
                 }
-                Message::Finish { .. } => writer.finish().map(Some),
+                Message::Finish {
+                    tar_bytes,
+                    tar_blake3,
+                    ..
+                } => writer.finish(tar_bytes, tar_blake3).map(Some),
                 Message::Failed(error) => Err(error),
             };
             let failed = done.is_err();
@@ -287,8 +332,6 @@ impl Write for Hashing {
 
 struct OpenObject {
     age: StreamWriter<Hashing>,
-    tar_blake3: blake3::Hasher,
-    tar_bytes: u64,
     seek_table: SeekTable,
 }
 
@@ -313,26 +356,22 @@ impl ObjectWriter {
             .map_err(|e| SealError::Encrypt(e.to_string()))?;
         Ok(OpenObject {
             age,
-            tar_blake3: blake3::Hasher::new(),
-            tar_bytes: 0,
             seek_table: SeekTable::default(),
         })
     }
 
-    fn write_frame(&mut self, tar: &[u8], zstd: &[u8]) -> Result<(), SealError> {
+    fn write_frame(&mut self, tar_bytes: usize, zstd: &[u8]) -> Result<(), SealError> {
         if self.open.is_none() {
             self.open = Some(self.begin()?);
         }
         let Some(object) = &mut self.open else {
             return Err(SealError::ThreadGone);
         };
-        object.tar_blake3.update(tar);
-        object.tar_bytes += tar.len() as u64;
-        object.seek_table.add(zstd.len(), tar.len());
+        object.seek_table.add(zstd.len(), tar_bytes);
         object.age.write_all(zstd).map_err(SealError::Write)
     }
 
-    fn finish(&mut self) -> Result<WrittenObject, SealError> {
+    fn finish(&mut self, tar_bytes: u64, tar_blake3: Hash) -> Result<WrittenObject, SealError> {
         let mut object = match self.open.take() {
             Some(object) => object,
             None => self.begin()?,
@@ -349,8 +388,8 @@ impl ObjectWriter {
             blake3: Hash(*hashing.blake3.finalize().as_bytes()),
             sha256: Hash(hashing.sha256.finalize().into()),
             bytes: hashing.bytes,
-            tar_bytes: object.tar_bytes,
-            tar_blake3: Hash(*object.tar_blake3.finalize().as_bytes()),
+            tar_bytes,
+            tar_blake3,
         })
     }
 }
