@@ -51,6 +51,9 @@ const MANY_LOOKUPS: usize = 8192;
 /// if it has no more chunks than this: what fits in 22 MB.
 const MOST_IN_TABLE: usize = 450_000;
 
+/// A run that is killed loses what it sealed and the catalog was not told of: a gigabyte.
+const MOST_NEW_ARCHIVES: usize = 16;
+
 /// New chunks are as good as random among the old, so telling a large catalog of a few writes almost all of its
 /// pages anew. It is told when they are a third of what it has, or what fits in some 40 MB; a small one of each
 /// archive at once.
@@ -302,7 +305,9 @@ impl<'a> Store<'a> {
                 break;
             };
             self.take_sealed(pending, sealed)?;
-            if self.new_chunks.len() >= self.commit_at {
+            if self.new_chunks.len() >= self.commit_at
+                || self.new_archives.len() >= MOST_NEW_ARCHIVES
+            {
                 self.commit()?;
             }
         }
@@ -407,5 +412,13 @@ impl<'a> Store<'a> {
 
     pub fn catalog(&mut self) -> &mut Catalog {
         self.catalog
+    }
+}
+
+impl Drop for Store<'_> {
+    /// A run that fails keeps what it has sealed: the next one goes on from there.
+    fn drop(&mut self) {
+        // What cannot be kept is stored again; the run has its own error.
+        let _ = self.collect(false).and_then(|()| self.commit());
     }
 }

@@ -58,12 +58,13 @@ pub(super) struct Extraction {
 }
 
 /// What all looks at the content gave.
-#[derive(Default)]
 pub(super) struct Proof {
     /// The files whose bytes are not what the index says, by number, and how.
     pub(super) wrong: BTreeMap<u32, String>,
     problems: Problems,
     databases: Checked,
+    /// A failed write is told of once: to whoever flushes first.
+    synced: io::Result<()>,
 }
 
 /// A tree whose content is there.
@@ -125,15 +126,18 @@ impl Extraction {
     /// Waits until all content, which must be there, is proven.
     pub(super) fn prove(self) -> (Proof, Filled) {
         let (content, proofs) = (&self.content, self.proofs);
-        let (outcome, databases) = std::thread::scope(|scope| {
-            // The disk can be at work meanwhile; the sync that counts comes at the end.
-            scope.spawn(|| content.tree.sync());
-            proofs.finish()
+        let ((outcome, databases), synced) = std::thread::scope(|scope| {
+            // The disk can be at work meanwhile.
+            let syncing = scope.spawn(|| content.end_early_flush().and(content.tree.sync()));
+            let proven = proofs.finish();
+            let stopped = |_| Err(io::Error::other("the flushing thread stopped"));
+            (proven, syncing.join().unwrap_or_else(stopped))
         });
         let proof = Proof {
             wrong: outcome.wrong,
             problems: outcome.problems,
             databases,
+            synced,
         };
         let filled = Filled {
             content: self.content,
@@ -172,6 +176,7 @@ impl Filled {
             .into_iter()
             .for_each(|what| problems.add(what));
         metadata::apply_to_rest(tree, entries, &left_out, as_root, &mut problems);
+        proof.synced.map_err(ExtractError::Sync)?;
         tree.sync().map_err(ExtractError::Sync)?;
         let moved_aside = self.staging.place(stamp)?;
         Ok(Extracted {

@@ -114,13 +114,17 @@ fn parse_rsync(rest: &str) -> Result<Address, &'static str> {
 /// Nothing that ssh or rsync could take for an option or a command.
 fn check_login(login: &str) -> Result<(), &'static str> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-@[]:%+".contains(c);
-    match login.is_empty() || login.starts_with(['-', '@', ':']) || !login.chars().all(allowed) {
+    let option = login.starts_with(['-', '@', ':']) || login.contains("@-");
+    match login.is_empty() || option || !login.chars().all(allowed) {
         true => Err("its host is not one"),
         false => Ok(()),
     }
 }
 
 fn checked_path(path: &str) -> Result<String, &'static str> {
+    if path.starts_with(':') {
+        return Err("with two colons it is an rsync daemon's: write rsync://HOST/MODULE");
+    }
     if path.split('/').any(|part| part == "..") || path.contains(['\0', '\n']) {
         return Err("its path has .. or a line break in it");
     }
@@ -266,6 +270,8 @@ mod tests {
             "rsync://-oProxyCommand=x/m",
             "-oProxyCommand=x:/b",
             "me@a b:/c",
+            "me@-Ffile:/b",
+            "nas::module",
         ] {
             assert!(error(url).contains("is not a target"), "{url}");
         }

@@ -12,7 +12,7 @@ mod listing;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,10 @@ use call::{Arguments, Failure, Patience, Transport};
 const STREAM_CHUNK_BYTES: usize = 256 << 10;
 /// Small objects beyond this are not fetched at all; below it the one who asked is told how large they are.
 const MOST_SMALL_BYTES: u64 = 64 << 20;
+/// An archive, generously: for the deadline of fetching it.
+const MOST_LARGE_BYTES: u64 = 1 << 30;
+/// A listing in which something vanished meanwhile (an upload got its name) is taken again.
+const LISTINGS: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Rsync {
@@ -113,6 +117,24 @@ impl Rsync {
         move |failure| self.error(operation, &key, failure.kind, failure)
     }
 
+    /// What rsync prints of `below`; nothing if it is not there.
+    async fn listing(&self, how: [&str; 3], below: &str) -> Result<String, Arc<Failure>> {
+        let mut left = LISTINGS;
+        loop {
+            let mut arguments = Arguments::new();
+            arguments.add(how);
+            arguments.remote(below);
+            let output = self.transport.run(arguments, 0).await.map_err(Arc::new)?;
+            left -= 1;
+            if output.is_absent() && output.stdout.trim().is_empty() {
+                return Ok(String::new());
+            }
+            if output.is_complete() || left == 0 {
+                return output.complete().map_err(Arc::new);
+            }
+        }
+    }
+
     async fn fetched(&self, key: &str, small: bool) -> Result<Fetched, TargetError> {
         self.refuse("get", key)?;
         let batcher = if small { &self.smalls } else { &self.larges };
@@ -150,14 +172,17 @@ async fn send(
             arguments.files_from(keys);
             arguments.local(folder.path());
             arguments.remote("");
-            transport.run(arguments, keys.len()).await
+            transport
+                .run(arguments, puts.iter().map(Put::bytes).sum())
+                .await
         }
         Err(error) => Err(Failure::local(error)),
     };
-    let written: Result<HashSet<String>, Arc<Failure>> = match sent {
-        Ok(output) => Ok(listing::sent(&output)),
-        Err(failure) => Err(Arc::new(failure)),
+    let (written, failure) = match sent {
+        Ok(output) => (listing::sent(&output.stdout), output.complete().err()),
+        Err(failure) => (HashSet::new(), Some(failure)),
     };
+    let failure = failure.map(Arc::new);
     let staged: HashSet<&String> = match &staged {
         Ok((_, keys)) => keys.iter().collect(),
         Err(_) => puts.iter().map(|put| &put.key).collect(),
@@ -166,16 +191,27 @@ async fn send(
         if !staged.contains(&put.key) {
             return Err(Arc::new(Failure::unreadable(put.path())));
         }
-        let written = written.as_ref().map_err(Arc::clone)?;
-        Ok(match replace || written.contains(&put.key) {
-            true => PutOutcome::Written,
-            false => PutOutcome::Existed,
-        })
+        match (&failure, written.contains(&put.key)) {
+            // rsync names a file when it begins with it: after a failure that says nothing.
+            (Some(failure), _) => Err(Arc::clone(failure)),
+            (None, true) => Ok(PutOutcome::Written),
+            (None, false) if replace => Ok(PutOutcome::Written),
+            (None, false) => Ok(PutOutcome::Existed),
+        }
     };
     puts.iter().map(outcome).collect()
 }
 
 impl Put {
+    fn bytes(&self) -> u64 {
+        match &self.body {
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::File(path) | Body::Shared(path) => {
+                fs::metadata(path).map_or(0, |meta| meta.len())
+            }
+        }
+    }
+
     fn path(&self) -> &Path {
         match &self.body {
             Body::Bytes(_) => Path::new(""),
@@ -193,14 +229,18 @@ fn stage(puts: &[Put]) -> io::Result<(TempDir, Vec<String>)> {
     for put in puts {
         let place = place(folder.path(), &put.key)?;
         match &put.body {
-            Body::Bytes(bytes) => fs::write(&place, bytes)?,
+            Body::Bytes(bytes) => match File::create_new(&place) {
+                Ok(mut file) => file.write_all(bytes)?,
+                // Two puts of one key have the same content.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            },
             Body::File(path) | Body::Shared(path) => {
                 let path = std::path::absolute(path)?;
                 if File::open(&path).is_err() {
                     continue;
                 }
                 match std::os::unix::fs::symlink(path, &place) {
-                    // Two puts of one key have the same content.
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     other => other?,
                 }
@@ -234,8 +274,8 @@ async fn fetch(
     arguments.files_from(&names);
     arguments.outer();
     arguments.local(folder.path());
-    let failure = transport.run(arguments, keys.len()).await.err();
-    let failure = failure.map(Arc::new);
+    let most = most_bytes.unwrap_or(MOST_LARGE_BYTES) * keys.len() as u64;
+    let output = transport.run(arguments, most).await.map_err(Arc::new);
     let found = |key: &String| {
         let path = folder.path().join(&inner).join(key);
         if path.is_file() {
@@ -244,12 +284,12 @@ async fn fetch(
                 _folder: Arc::clone(&folder),
             });
         }
-        match &failure {
-            // Some were there and others not.
-            Some(failure) if failure.kind != ErrorKind::NotFound => Err(Arc::clone(failure)),
-            Some(_) => Err(Arc::new(Failure::not_found())),
-            None => Err(Arc::new(Failure::too_large(most_bytes))),
-        }
+        Err(match &output {
+            Err(failure) => Arc::clone(failure),
+            Ok(output) if output.is_complete() => Arc::new(Failure::too_large(most_bytes)),
+            Ok(output) if output.is_absent() => Arc::new(Failure::not_found()),
+            Ok(output) => Arc::new(output.why_not(&format!("{inner}{key}"))),
+        })
     };
     keys.iter().map(found).collect()
 }
@@ -273,25 +313,15 @@ impl Target for Rsync {
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
         check_prefix(prefix).map_err(|e| self.error("list", prefix, ErrorKind::Permanent, e))?;
-        let mut arguments = Arguments::new();
-        arguments.add(["-r", "--list-only", "--no-human-readable"]);
-        arguments.remote(prefix);
-        match self.transport.run(arguments, 1).await {
-            Ok(output) => Ok(listing::files(&output, prefix)),
-            Err(failure) if failure.kind == ErrorKind::NotFound => Ok(Vec::new()),
-            Err(failure) => Err(self.failed("list", prefix)(Arc::new(failure))),
-        }
+        let output = self.listing(["-r", "--list-only", "--no-human-readable"], prefix);
+        let output = output.await.map_err(self.failed("list", prefix))?;
+        Ok(listing::files(&output, prefix))
     }
 
     async fn list_folders(&self) -> Result<Vec<String>, TargetError> {
-        let mut arguments = Arguments::new();
-        arguments.add(["--dirs", "--list-only", "--no-human-readable"]);
-        arguments.remote("");
-        match self.transport.run(arguments, 1).await {
-            Ok(output) => Ok(listing::folders(&output)),
-            Err(failure) if failure.kind == ErrorKind::NotFound => Ok(Vec::new()),
-            Err(failure) => Err(self.failed("list", "/")(Arc::new(failure))),
-        }
+        let output = self.listing(["--dirs", "--list-only", "--no-human-readable"], "");
+        let output = output.await.map_err(self.failed("list", "/"))?;
+        Ok(listing::folders(&output))
     }
 
     async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
@@ -383,9 +413,14 @@ impl Target for Rsync {
         arguments.add(["--exclude=*"]);
         arguments.local(folder.path());
         arguments.remote("");
-        match self.transport.run(arguments, 1).await {
-            Err(failure) if failure.kind != ErrorKind::NotFound => Err(failed(Arc::new(failure))),
-            _ => Ok(()),
+        let output = self.transport.run(arguments, 0).await;
+        let output = output.map_err(|failure| failed(Arc::new(failure)))?;
+        match output.is_absent() {
+            true => Ok(()),
+            false => {
+                let done = output.complete().map(drop);
+                done.map_err(|failure| failed(Arc::new(failure)))
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -212,6 +213,11 @@ impl Content {
         lock(&self.outcome).wrong.insert(number, what);
     }
 
+    /// Waits for what the disk was told to write meanwhile; an error if it could not.
+    pub(super) fn end_early_flush(&self) -> io::Result<()> {
+        self.early_flush.end()
+    }
+
     /// What went wrong so far; it is told once.
     pub(super) fn take_outcome(&self) -> Outcome {
         std::mem::take(&mut *lock(&self.outcome))
@@ -237,34 +243,45 @@ fn comes_whole(entry: &EntryRef<'_>) -> bool {
 }
 
 /// Has the disk work while archives still come, on a thread of its own: at the end little is left to wait
-/// for. Nothing relies on it.
+/// for. The system tells of a failed write once, to the first who flushes; so what this hears counts.
 struct EarlyFlush {
     written_bytes: AtomicU64,
-    wake: SyncSender<()>,
+    wake: Mutex<Option<SyncSender<()>>>,
+    thread: Mutex<Option<JoinHandle<io::Result<()>>>>,
 }
 
 impl EarlyFlush {
     fn start(root: &OwnedFd) -> io::Result<Self> {
         let root = root.try_clone()?;
         let (wake, woken) = sync_channel(1);
-        // It ends when the last sink is gone.
         let thread = std::thread::Builder::new().name("flush".to_owned());
-        thread.spawn(move || {
+        let thread = thread.spawn(move || {
+            let mut outcome = Ok(());
             for () in woken {
-                let _ = rustix::fs::syncfs(&root);
+                outcome = outcome.and(rustix::fs::syncfs(&root));
             }
+            outcome.map_err(io::Error::from)
         })?;
         Ok(Self {
             written_bytes: AtomicU64::new(0),
-            wake,
+            wake: Mutex::new(Some(wake)),
+            thread: Mutex::new(Some(thread)),
         })
+    }
+
+    /// Waits for what is under way; an error if any flush failed.
+    fn end(&self) -> io::Result<()> {
+        *lock(&self.wake) = None;
+        let thread = lock(&self.thread).take();
+        let stopped = |_| Err(io::Error::other("the flushing thread stopped"));
+        thread.map_or(Ok(()), |thread| thread.join().unwrap_or_else(stopped))
     }
 
     fn written(&self, bytes: u64) {
         let before = self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
         if before / FLUSH_BYTES != (before + bytes) / FLUSH_BYTES {
             // When it is behind, this waits for the next.
-            let _ = self.wake.try_send(());
+            let _ = lock(&self.wake).as_ref().map(|wake| wake.try_send(()));
         }
     }
 }

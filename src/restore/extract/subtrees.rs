@@ -19,51 +19,67 @@ const GROUP_BYTES: u64 = 64 << 10;
 /// What is known so far of one file.
 pub(super) struct Subtrees {
     file_bytes: u64,
-    /// One a group; none for a file that is no longer than one.
-    groups: Vec<Option<ChainingValue>>,
+    /// By number; a file may be far larger than what is in it.
+    groups: HashMap<u64, ChainingValue>,
 }
 
 impl Subtrees {
     pub(super) fn new(file_bytes: u64) -> Self {
-        let groups = match file_bytes > GROUP_BYTES {
-            true => file_bytes.div_ceil(GROUP_BYTES) as usize,
-            false => 0,
-        };
         Self {
             file_bytes,
-            groups: vec![None; groups],
+            groups: HashMap::new(),
         }
     }
 
-    pub(super) fn set(&mut self, group: usize, value: ChainingValue) {
-        self.groups[group] = Some(value);
+    pub(super) fn set(&mut self, group: u64, value: ChainingValue) {
+        self.groups.insert(group, value);
     }
 
     /// The hash of the whole. `read` fills a buffer from an offset of the file; it is asked for what did not
     /// pass by.
     pub(super) fn finish(
-        mut self,
+        self,
         mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
     ) -> io::Result<Hash> {
         let mut buffer = vec![0; self.file_bytes.min(GROUP_BYTES) as usize];
-        if self.groups.is_empty() {
+        if self.file_bytes <= GROUP_BYTES {
             read(&mut buffer, 0)?;
             return Ok(Hash::blake3(&buffer));
         }
-        for at in 0..self.groups.len() {
-            if self.groups[at].is_none() {
-                let start = at as u64 * GROUP_BYTES;
-                let end = (start + GROUP_BYTES).min(self.file_bytes);
-                let bytes = &mut buffer[..(end - start) as usize];
-                read(bytes, start)?;
-                let mut hasher = group_hasher(start);
-                self.groups[at] = Some(hasher.update(bytes).finalize_non_root());
-            }
+        // Of the subtrees on the left that are complete, the largest first.
+        let mut complete: Vec<ChainingValue> = Vec::new();
+        for group in 0..self.file_bytes.div_ceil(GROUP_BYTES) {
+            merge_down_to(group.count_ones() as usize, &mut complete);
+            let value = match self.groups.get(&group) {
+                Some(value) => *value,
+                None => {
+                    let start = group * GROUP_BYTES;
+                    let end = end_of(start, self.file_bytes);
+                    let bytes = &mut buffer[..(end - start) as usize];
+                    read(bytes, start)?;
+                    group_hasher(start).update(bytes).finalize_non_root()
+                }
+            };
+            complete.push(value);
         }
-        let values: Vec<ChainingValue> = self.groups.into_iter().flatten().collect();
-        let (left, right) = values.split_at(left_groups(values.len()));
-        let root = merge_subtrees_root(&merged(left), &merged(right), Mode::Hash);
-        Ok(Hash(*root.as_bytes()))
+        merge_down_to(2, &mut complete);
+        match complete.as_slice() {
+            [left, right] => {
+                let root = merge_subtrees_root(left, right, Mode::Hash);
+                Ok(Hash(*root.as_bytes()))
+            }
+            // More than one group makes at least two.
+            _ => Err(io::Error::other("its parts do not make a whole")),
+        }
+    }
+}
+
+/// Merges the last two until so many are left.
+fn merge_down_to(count: usize, values: &mut Vec<ChainingValue>) {
+    while values.len() > count
+        && let (Some(right), Some(left)) = (values.pop(), values.pop())
+    {
+        values.push(merge_subtrees_non_root(&left, &right, Mode::Hash));
     }
 }
 
@@ -71,21 +87,6 @@ fn group_hasher(start: u64) -> Hasher {
     let mut hasher = Hasher::new();
     hasher.set_input_offset(start);
     hasher
-}
-
-/// Of so many groups, more than one, the left subtree has the largest power of two that leaves some.
-fn left_groups(groups: usize) -> usize {
-    groups.next_power_of_two() / 2
-}
-
-fn merged(values: &[ChainingValue]) -> ChainingValue {
-    match values {
-        [one] => *one,
-        _ => {
-            let (left, right) = values.split_at(left_groups(values.len()));
-            merge_subtrees_non_root(&merged(left), &merged(right), Mode::Hash)
-        }
-    }
 }
 
 /// Hashes the groups that pass by whole within pieces, whose bytes come in order each. For one stream of
@@ -105,7 +106,7 @@ impl Passing {
         (start, end, file_bytes): (u64, u64, u64),
         at: u64,
         mut bytes: &[u8],
-        mut found: impl FnMut(usize, ChainingValue),
+        mut found: impl FnMut(u64, ChainingValue),
     ) {
         if file_bytes <= GROUP_BYTES {
             return;
@@ -133,7 +134,7 @@ impl Passing {
                 self.under_way.insert((file, start), (hasher, group));
                 return;
             }
-            found((group / GROUP_BYTES) as usize, hasher.finalize_non_root());
+            found(group / GROUP_BYTES, hasher.finalize_non_root());
             bytes = &bytes[now as usize..];
             position += now;
         }

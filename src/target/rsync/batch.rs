@@ -1,7 +1,7 @@
 //! Requests that come while a call is under way go together in the next one.
 //!
-//! Whoever finds no call under way makes one, of all that waits, until nothing does. Should it be dropped in
-//! the middle, those that rely on it hear of it.
+//! Whoever finds no call under way starts a task that makes calls, of all that waits, until nothing does. Should
+//! it be dropped in the middle, with its runtime, those that rely on it hear of it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,7 +22,7 @@ type Run<I, O> =
 
 pub(super) struct Batcher<I, O> {
     state: Arc<Mutex<State<I, O>>>,
-    run: Box<Run<I, O>>,
+    run: Arc<Run<I, O>>,
 }
 
 struct State<I, O> {
@@ -36,7 +36,7 @@ impl<I, O> fmt::Debug for Batcher<I, O> {
     }
 }
 
-impl<I, O> Batcher<I, O> {
+impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
     /// `run` gives as many results as it is given requests, in their order.
     pub(super) fn new(
         run: impl Fn(Vec<I>) -> Pin<Box<dyn Future<Output = Vec<O>> + Send>> + Send + Sync + 'static,
@@ -46,7 +46,7 @@ impl<I, O> Batcher<I, O> {
                 waiting: VecDeque::new(),
                 is_running: false,
             })),
-            run: Box::new(run),
+            run: Arc::new(run),
         }
     }
 
@@ -59,30 +59,31 @@ impl<I, O> Batcher<I, O> {
             !std::mem::replace(&mut state.is_running, true)
         };
         if leads {
-            self.lead().await;
+            // Not within this request: it may be given up, and others rely on it.
+            tokio::spawn(lead(Arc::clone(&self.state), Arc::clone(&self.run)));
         }
         result.await.ok()
     }
+}
 
-    async fn lead(&self) {
-        let leading = Leading(&self.state);
-        loop {
-            tokio::time::sleep(GATHER).await;
-            let batch: Vec<_> = {
-                let mut state = lock(&self.state);
-                let count = state.waiting.len().min(MOST_IN_BATCH);
-                if count == 0 {
-                    state.is_running = false;
-                    std::mem::forget(leading);
-                    return;
-                }
-                state.waiting.drain(..count).collect()
-            };
-            let (requests, senders): (Vec<I>, Vec<_>) = batch.into_iter().unzip();
-            for (sender, result) in senders.into_iter().zip((self.run)(requests).await) {
-                // Whoever asked may have gone.
-                let _ = sender.send(result);
+async fn lead<I, O>(state: Arc<Mutex<State<I, O>>>, run: Arc<Run<I, O>>) {
+    let leading = Leading(&state);
+    loop {
+        tokio::time::sleep(GATHER).await;
+        let batch: Vec<_> = {
+            let mut state = lock(&state);
+            let count = state.waiting.len().min(MOST_IN_BATCH);
+            if count == 0 {
+                state.is_running = false;
+                std::mem::forget(leading);
+                return;
             }
+            state.waiting.drain(..count).collect()
+        };
+        let (requests, senders): (Vec<I>, Vec<_>) = batch.into_iter().unzip();
+        for (sender, result) in senders.into_iter().zip(run(requests).await) {
+            // Whoever asked may have gone.
+            let _ = sender.send(result);
         }
     }
 }
@@ -138,24 +139,23 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_call_that_was_given_up() {
+    fn whoever_gives_up_takes_nobody_along() {
         let batcher = Arc::new(batcher(&Arc::default()));
         let submit = |n| {
             let batcher = Arc::clone(&batcher);
             tokio::spawn(async move { batcher.submit(n).await })
         };
         runtime().block_on(async {
-            let leader = submit(1);
+            let first = submit(1);
             tokio::task::yield_now().await;
-            let follower = submit(2);
+            let second = submit(2);
             tokio::time::sleep(GATHER + Duration::from_millis(10)).await;
-            let late = submit(3);
+            let third = submit(3);
             tokio::task::yield_now().await;
-            leader.abort();
-            assert!(leader.await.unwrap_err().is_cancelled());
-            assert_eq!(follower.await.unwrap(), None);
-            assert_eq!(late.await.unwrap(), None);
-            assert_eq!(batcher.submit(4).await, Some(40));
+            first.abort();
+            assert!(first.await.unwrap_err().is_cancelled());
+            assert_eq!(second.await.unwrap(), Some(20));
+            assert_eq!(third.await.unwrap(), Some(30));
         });
     }
 }

@@ -13,6 +13,8 @@ use super::super::ErrorKind;
 
 /// Seconds until a connection must stand.
 const CONNECT_SECONDS: u64 = 20;
+/// Slower than this a call is given up, should no byte be long in coming.
+const SLOWEST_BYTES_PER_SECOND: u64 = 8 << 10;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Of what rsync and ssh said, so much is told.
@@ -79,7 +81,7 @@ impl Remote {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// Without a byte moving; a whole call may take four times that for each object.
+    /// Without a byte moving.
     pub request_seconds: u64,
     pub retry_seconds: u64,
 }
@@ -146,6 +148,67 @@ impl Arguments {
         self.words.push(Word::Remote(below.to_owned()));
     }
 }
+
+/// What a call did.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub stdout: String,
+    stderr: String,
+    /// It did not do all of it.
+    partial: Option<Failure>,
+}
+
+impl Output {
+    /// Everything, or why not.
+    pub(super) fn complete(self) -> Result<String, Failure> {
+        match self.partial {
+            None => Ok(self.stdout),
+            Some(failure) => Err(failure),
+        }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.partial.is_none()
+    }
+
+    /// Whether the folder itself that was asked for is not there, by the one complaint that says so.
+    pub(super) fn is_absent(&self) -> bool {
+        let complaints = self
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("rsync: "));
+        // The other side ends first.
+        let at_the_end = |line: &&str| {
+            line.contains("] read error: ") || line.contains("] write error: Broken pipe")
+        };
+        let mut complaints = complaints.filter(|line| !at_the_end(line)).peekable();
+        let says_so = |line: &str| {
+            let of_it = line.contains("change_dir") || line.contains("link_stat");
+            of_it && line.contains("failed: No such file or directory")
+        };
+        !self.is_complete() && complaints.peek().is_some() && complaints.all(says_so)
+    }
+
+    /// Why the object `name` was not fetched.
+    pub(super) fn why_not(&self, name: &str) -> Failure {
+        let quoted = format!("/{name}\"");
+        let bare = format!("\"{name}\"");
+        let is_its = |line: &&str| line.contains(&quoted) || line.contains(&bare);
+        let mut its = self.stderr.lines().filter(is_its);
+        let is_gone = |line: &str| {
+            line.contains("No such file or directory") || line.starts_with("file has vanished")
+        };
+        match its.next() {
+            Some(line) if is_gone(line) => Failure::not_found(),
+            Some(line) => failure(Some(PARTIAL), line),
+            None => failure(Some(PARTIAL), &shortened(&self.stderr)),
+        }
+    }
+}
+
+/// rsync's code for: not all of it.
+const PARTIAL: i32 = 23;
+const VANISHED: i32 = 24;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -222,9 +285,6 @@ fn failure(code: Option<i32>, said: &str) -> Failure {
         return told(ErrorKind::Unavailable, "the target's disk is full; ");
     }
     match code {
-        // Some files were not there: all others were done.
-        Some(23 | 3) if says(&["No such file or directory"]) => told(ErrorKind::NotFound, ""),
-        Some(24) => told(ErrorKind::NotFound, ""),
         // Bad usage, no such protocol, not supported.
         Some(1..=4) => told(ErrorKind::Permanent, ""),
         _ => told(ErrorKind::Unavailable, ""),
@@ -232,8 +292,7 @@ fn failure(code: Option<i32>, said: &str) -> Failure {
 }
 
 /// The end of what was said, on one line.
-fn shortened(stderr: &[u8]) -> String {
-    let text = String::from_utf8_lossy(stderr);
+fn shortened(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
@@ -248,17 +307,13 @@ fn shortened(stderr: &[u8]) -> String {
 }
 
 impl Transport {
-    /// Runs rsync until it succeeds, fails for good, or patience ends; gives what it printed. The deadline
-    /// grows with the number of `objects`.
-    pub(super) async fn run(
-        &self,
-        arguments: Arguments,
-        objects: usize,
-    ) -> Result<String, Failure> {
+    /// Runs rsync until it has done all or some of it, fails for good, or patience ends. The deadline grows with
+    /// the `bytes` to be moved.
+    pub(super) async fn run(&self, arguments: Arguments, bytes: u64) -> Result<Output, Failure> {
         let ends = Instant::now() + Duration::from_secs(self.patience.retry_seconds);
         let mut pause = FIRST_PAUSE;
         loop {
-            let failure = match self.run_once(&arguments, objects).await {
+            let failure = match self.run_once(&arguments, bytes).await {
                 Ok(output) => return Ok(output),
                 Err(failure) => failure,
             };
@@ -270,9 +325,10 @@ impl Transport {
         }
     }
 
-    async fn run_once(&self, arguments: &Arguments, objects: usize) -> Result<String, Failure> {
-        let seconds = self.patience.request_seconds;
-        let deadline = Duration::from_secs(seconds.saturating_mul(4 * objects.max(1) as u64));
+    async fn run_once(&self, arguments: &Arguments, bytes: u64) -> Result<Output, Failure> {
+        let slow = bytes / SLOWEST_BYTES_PER_SECOND;
+        let deadline = 4 * self.patience.request_seconds;
+        let deadline = Duration::from_secs(deadline.saturating_add(slow));
         let call = self.call(arguments);
         match tokio::time::timeout(deadline, call).await {
             Ok(done) => done,
@@ -283,7 +339,7 @@ impl Transport {
         }
     }
 
-    async fn call(&self, arguments: &Arguments) -> Result<String, Failure> {
+    async fn call(&self, arguments: &Arguments) -> Result<Output, Failure> {
         let mut command = Command::new("rsync");
         command
             .env("LC_ALL", "C")
@@ -328,10 +384,18 @@ impl Transport {
             let what = format!("lost rsync: {error}");
             Failure::new(ErrorKind::Unavailable, what)
         })?;
-        match output.status.success() {
-            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-            false => Err(failure(output.status.code(), &shortened(&output.stderr))),
-        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        let partial = match output.status.code() {
+            Some(0) => None,
+            code @ Some(PARTIAL | VANISHED) => Some(failure(code, &shortened(&stderr))),
+            code => return Err(failure(code, &shortened(&stderr))),
+        };
+        Ok(Output {
+            stdout,
+            stderr,
+            partial,
+        })
     }
 
     /// Never asks, never trusts an unknown host, never waits for ever.
@@ -386,11 +450,6 @@ mod tests {
             ),
             (255, "Host key verification failed.", ErrorKind::Denied),
             (
-                23,
-                "link_stat \"/x\" failed: No such file or directory (2)",
-                ErrorKind::NotFound,
-            ),
-            (
                 11,
                 "write failed on \"x\": No space left on device (28)",
                 ErrorKind::Unavailable,
@@ -408,7 +467,38 @@ mod tests {
         }
         assert_eq!(failure(None, "").to_string(), "rsync ended with a signal");
         let long = "é".repeat(2000);
-        assert!(shortened(long.as_bytes()).len() <= MOST_SAID_BYTES);
-        assert_eq!(shortened(b"a\n\n b \n"), "a; b");
+        assert!(shortened(&long).len() <= MOST_SAID_BYTES);
+        assert_eq!(shortened("a\n\n b \n"), "a; b");
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_from_what_could_not_be_read() {
+        let partial = |stderr: &str| Output {
+            stdout: String::new(),
+            stderr: stderr.to_owned(),
+            partial: Some(failure(Some(PARTIAL), stderr)),
+        };
+        let absent = "rsync: [sender] change_dir \"/b/h\" failed: No such file or directory (2)\n\
+                      rsync error: some files/attrs were not transferred (code 23)\n";
+        assert!(partial(absent).is_absent());
+        for other in [
+            "rsync: [sender] opendir \"/b/h/x\" failed: Permission denied (13)\n",
+            "rsync: [sender] opendir \"/b/h/x\" failed: No such file or directory (2)\n",
+            "file has vanished: \"/b/h/x\"\n",
+            "Warning: Identity file x not accessible: No such file or directory.\n",
+            "rsync: [sender] change_dir \"/b\" failed: No such file or directory (2)\n\
+             rsync: [sender] read errors mapping \"/b/y\": Input/output error (5)\n",
+        ] {
+            assert!(!partial(other).is_absent(), "{other}");
+        }
+        let some = partial(
+            "rsync: [sender] link_stat \"/b/h/gone\" failed: No such file or directory (2)\n\
+             rsync: [sender] send_files failed to open \"/b/h/closed\": Permission denied (13)\n\
+             rsync: [sender] read errors mapping \"/b/h/broken\": Input/output error (5)\n",
+        );
+        assert_eq!(some.why_not("h/gone").kind, ErrorKind::NotFound);
+        assert_eq!(some.why_not("h/closed").kind, ErrorKind::Denied);
+        assert_eq!(some.why_not("h/broken").kind, ErrorKind::Unavailable);
+        assert_ne!(some.why_not("h/other").kind, ErrorKind::NotFound);
     }
 }
