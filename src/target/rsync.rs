@@ -287,7 +287,6 @@ async fn fetch(
         Err(match &output {
             Err(failure) => Arc::clone(failure),
             Ok(output) if output.is_complete() => Arc::new(Failure::too_large(most_bytes)),
-            Ok(output) if output.is_absent() => Arc::new(Failure::not_found()),
             Ok(output) => Arc::new(output.why_not(&format!("{inner}{key}"))),
         })
     };

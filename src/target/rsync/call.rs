@@ -201,9 +201,15 @@ impl Output {
         match its.next() {
             Some(line) if is_gone(line) => Failure::not_found(),
             Some(line) => failure(Some(PARTIAL), line),
+            // Nothing is said of it: either nothing at all is there, or it was not sent for another reason.
+            None if self.stderr.lines().any(is_no_folder) => Failure::not_found(),
             None => failure(Some(PARTIAL), &shortened(&self.stderr)),
         }
     }
+}
+
+fn is_no_folder(line: &str) -> bool {
+    line.contains("change_dir") && line.contains("failed: No such file or directory")
 }
 
 /// rsync's code for: not all of it.
@@ -282,7 +288,10 @@ fn failure(code: Option<i32>, said: &str) -> Failure {
         return told(ErrorKind::Permanent, "");
     }
     if says(&["No space left on device", "Disk quota exceeded"]) {
-        return told(ErrorKind::Unavailable, "the target's disk is full; ");
+        return told(
+            ErrorKind::Unavailable,
+            "a disk is full (the target's, or the one here for temporary files); ",
+        );
     }
     match code {
         // Bad usage, no such protocol, not supported.
@@ -500,5 +509,11 @@ mod tests {
         assert_eq!(some.why_not("h/closed").kind, ErrorKind::Denied);
         assert_eq!(some.why_not("h/broken").kind, ErrorKind::Unavailable);
         assert_ne!(some.why_not("h/other").kind, ErrorKind::NotFound);
+        // Others that are not there say nothing of one that was too large.
+        let others = partial(
+            "rsync: [sender] link_stat \"/b/h/gone\" failed: No such file or directory (2)\n",
+        );
+        assert_ne!(others.why_not("h/large").kind, ErrorKind::NotFound);
+        assert_eq!(partial(absent).why_not("h/x").kind, ErrorKind::NotFound);
     }
 }
