@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::bandwidth::Timetable;
+
 use crate::ids::HostName;
 use crate::walk::Filter;
 
@@ -90,6 +92,8 @@ pub struct Config {
     pub retention: Option<Retention>,
     pub schedule: Schedule,
     pub pack: PackConfig,
+    /// Bytes that the spool may hold; `None`: half of what was free.
+    pub spool_limit: Option<u64>,
 }
 
 /// One thing a snapshot contains.
@@ -181,8 +185,16 @@ pub struct TargetConfig {
     pub retry: Option<Duration>,
     /// Of rsync over ssh: `ssh` with options.
     pub ssh: Option<String>,
-    /// Of rsync: bytes per second, at the most.
-    pub bandwidth: Option<u64>,
+    /// How fast to send and to fetch, at the most.
+    pub upload: Option<Timetable>,
+    pub download: Option<Timetable>,
+    /// Transfers at once.
+    pub concurrency: Option<usize>,
+    /// Its credentials can neither list nor read.
+    pub write_only: bool,
+    /// Of S3, GCS and Azure: the storage class of data archives, and of all else.
+    pub data_class: Option<String>,
+    pub class: Option<String>,
 }
 
 /// How many snapshots of each calendar unit stay.

@@ -1,6 +1,7 @@
 //! Sealift: an off-site replication agent with encryption. See README.md and docs/format.md.
 
 pub mod agent;
+pub mod bandwidth;
 pub mod catalog;
 pub mod cli;
 pub mod clock;

@@ -26,8 +26,10 @@ mod unavailable;
 use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 
+use crate::bandwidth::Timetable;
 use address::Address;
 pub use environment::Environment;
 
@@ -36,6 +38,8 @@ pub use environment::Environment;
 pub struct Listed {
     pub key: String,
     pub bytes: u64,
+    /// When it was written, by the target's clock, if the listing tells.
+    pub modified: Option<DateTime<Utc>>,
 }
 
 /// What to put: bytes at hand, or a file that stays as it is.
@@ -120,6 +124,16 @@ pub trait Target: Send + Sync + fmt::Debug {
 
     async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError>;
 
+    /// [`Self::put`] of what is seldom read: into the storage class for it, where the target has one.
+    async fn put_cold(
+        &self,
+        key: &str,
+        body: Body,
+        mode: PutMode,
+    ) -> Result<PutOutcome, TargetError> {
+        self.put(key, body, mode).await
+    }
+
     /// A small object whole; more than `limit` bytes is an error.
     async fn get(&self, key: &str, limit: u64) -> Result<Bytes, TargetError>;
 
@@ -166,8 +180,14 @@ pub struct TargetSpec {
     pub concurrency: Option<usize>,
     /// Of rsync over ssh: the command with its options, instead of plain `ssh`.
     pub ssh: Option<String>,
-    /// Of rsync: KiB per second, at the most.
-    pub bandwidth_kib: Option<u64>,
+    /// How fast to send and to fetch, at the most.
+    pub upload: Option<Timetable>,
+    pub download: Option<Timetable>,
+    /// The credentials can neither list nor read: what is there is known from memory only.
+    pub write_only: bool,
+    /// Of S3, GCS and Azure: where data archives go, and where all else.
+    pub data_class: Option<String>,
+    pub class: Option<String>,
 }
 
 impl TargetSpec {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, lowest first. A module imports from lower layers only.
 const LAYERS: &[&[&str]] = &[
-    &["error", "fs", "clock", "ids", "interrupt"],
+    &["bandwidth", "error", "fs", "clock", "ids", "interrupt"],
     // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
     &["manifest", "index"],
     &["walk", "sqlite"],

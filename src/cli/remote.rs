@@ -208,8 +208,13 @@ fn spec(config: &TargetConfig) -> TargetSpec {
         timeout_seconds: config.timeout.map(|timeout| timeout.as_secs()),
         retry_seconds: config.retry.map(|retry| retry.as_secs()),
         ssh: config.ssh.clone(),
-        bandwidth_kib: config.bandwidth.map(|bytes| (bytes / 1024).max(1)),
-        ..TargetSpec::default()
+        upload: config.upload.clone(),
+        download: config.download.clone(),
+        concurrency: config.concurrency,
+        write_only: config.write_only,
+        data_class: config.data_class.clone(),
+        class: config.class.clone(),
+        allow_http: false,
     }
 }
 

@@ -102,7 +102,12 @@ const TABLES: &[(&str, &[&str])] = &[
             "timeout",
             "retry",
             "ssh",
-            "bandwidth",
+            "upload",
+            "download",
+            "concurrency",
+            "write_only",
+            "data_class",
+            "class",
         ],
     ),
     (
@@ -111,6 +116,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ),
     ("schedule", &["backup"]),
     ("pack", &["archive_size", "level", "threads"]),
+    ("spool", &["limit"]),
 ];
 
 pub(super) fn keys_and_secrets(place: &Place<'_>) -> Result<(), ConfigError> {

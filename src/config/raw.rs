@@ -27,6 +27,7 @@ pub(super) struct RawConfig {
     retention: Option<Spanned<RawRetention>>,
     schedule: Option<RawSchedule>,
     pack: Option<RawPack>,
+    spool: Option<RawSpool>,
 }
 
 #[derive(Deserialize, Default)]
@@ -51,7 +52,13 @@ struct RawTarget {
     timeout: Option<Spanned<Text>>,
     retry: Option<Spanned<Text>>,
     ssh: Option<String>,
-    bandwidth: Option<Spanned<Text>>,
+    upload: Option<Spanned<Text>>,
+    download: Option<Spanned<Text>>,
+    concurrency: Option<Spanned<usize>>,
+    #[serde(default)]
+    write_only: bool,
+    data_class: Option<String>,
+    class: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +85,12 @@ struct RawPack {
     archive_size: Option<Spanned<Text>>,
     level: Option<Spanned<i32>>,
     threads: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSpool {
+    limit: Option<Spanned<Text>>,
 }
 
 /// A value with a unit, or a bare number.
@@ -139,6 +152,10 @@ impl RawConfig {
             retention: retention(place, self.retention)?,
             schedule: schedule(place, self.schedule)?,
             pack: pack(place, self.pack)?,
+            spool_limit: match self.spool {
+                Some(raw) => optional(place, &raw.limit, value::parse_size)?,
+                None => None,
+            },
         })
     }
 }
@@ -166,10 +183,27 @@ fn targets(
                 timeout: optional(place, &raw.timeout, value::parse_duration)?,
                 retry: optional(place, &raw.retry, value::parse_duration)?,
                 ssh: raw.ssh.clone(),
-                bandwidth: optional(place, &raw.bandwidth, value::parse_size)?,
+                upload: optional(place, &raw.upload, value::parse_timetable)?,
+                download: optional(place, &raw.download, value::parse_timetable)?,
+                concurrency: concurrency(place, &raw.concurrency)?,
+                write_only: raw.write_only,
+                data_class: raw.data_class.clone(),
+                class: raw.class.clone(),
             })
         })
         .collect()
+}
+
+fn concurrency(
+    place: &Place<'_>,
+    raw: &Option<Spanned<usize>>,
+) -> Result<Option<usize>, ConfigError> {
+    match raw {
+        Some(number) if !(1..=256).contains(number.get_ref()) => {
+            Err(place.invalid(&number.span(), "concurrency must be between 1 and 256"))
+        }
+        other => Ok(other.as_ref().map(|number| *number.get_ref())),
+    }
 }
 
 fn check_url(place: &Place<'_>, text: &str, span: &Range<usize>) -> Result<(), ConfigError> {

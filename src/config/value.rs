@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::bandwidth::Timetable;
+
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("kib", 1 << 10),
     ("mib", 1 << 20),
@@ -60,6 +62,11 @@ pub(super) fn parse_owner(text: &str) -> Result<(u32, u32), String> {
 pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|m| *m <= 0o7777);
     mode.ok_or_else(|| format!("{text:?} is not a mode like \"0600\""))
+}
+
+/// `2MB` a second, or `08:00 2MB, 18:00 off` by the time of day.
+pub fn parse_timetable(text: &str) -> Result<Timetable, String> {
+    Timetable::parse(text, parse_size)
 }
 
 pub(super) fn parse_cron(text: &str) -> Result<croner::Cron, String> {

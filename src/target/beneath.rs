@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
@@ -141,7 +142,10 @@ pub(super) fn sync(dir: &OwnedFd) -> io::Result<()> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Folder,
-    File { bytes: u64 },
+    File {
+        bytes: u64,
+        modified: Option<DateTime<Utc>>,
+    },
 }
 
 /// The regular files and directories in `dir` whose names are UTF-8; nothing else.
@@ -164,6 +168,7 @@ pub(super) fn read_dir(dir: &OwnedFd) -> io::Result<Vec<(String, Kind)>> {
             FileType::Directory => Kind::Folder,
             FileType::RegularFile => Kind::File {
                 bytes: u64::try_from(stat.st_size).unwrap_or(0),
+                modified: DateTime::from_timestamp(stat.st_mtime, 0),
             },
             _ => continue,
         };

@@ -262,7 +262,11 @@ fn list(root: &OwnedFd, folder: &str) -> io::Result<Vec<Listed>> {
             }
             match kind {
                 Kind::Folder => folders.push(key),
-                Kind::File { bytes } => found.push(Listed { key, bytes }),
+                Kind::File { bytes, modified } => found.push(Listed {
+                    key,
+                    bytes,
+                    modified,
+                }),
             }
         }
     }

@@ -255,6 +255,7 @@ impl Target for ObjectTarget {
             Some(Listed {
                 key: self.key_of(&meta.location)?,
                 bytes: meta.size,
+                modified: Some(meta.last_modified),
             })
         });
         Ok(listed.collect())

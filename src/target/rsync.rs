@@ -64,7 +64,8 @@ impl Rsync {
         let transport = Arc::new(Transport {
             remote,
             ssh: spec.ssh.clone(),
-            bandwidth_kib: spec.bandwidth_kib,
+            upload: spec.upload.clone(),
+            download: spec.download.clone(),
             patience: Patience {
                 request_seconds: spec.timeout_seconds(),
                 retry_seconds: spec.retry_seconds(),
@@ -163,6 +164,7 @@ async fn send(
     let sent = match &staged {
         Ok((folder, keys)) => {
             let mut arguments = Arguments::new();
+            arguments.upload();
             arguments.add(["-rL", "--fsync", "--mkpath", "--out-format=%i %n"]);
             // What is there is whole. Content that replaces what is damaged may have its size and time.
             arguments.add(match replace {

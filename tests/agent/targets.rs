@@ -254,7 +254,7 @@ fn a_backup_to_a_laptop_over_ssh_restores_from_it_alone() {
     let host = Host::new();
     let mut config = host.config();
     config += &format!(
-        "\n[[target]]\nname = \"laptop\"\nurl = \"{}\"\nssh = \"{}\"\nbandwidth = \"100MB\"\n",
+        "\n[[target]]\nname = \"laptop\"\nurl = \"{}\"\nssh = \"{}\"\nupload = \"100MB\"\n",
         laptop.url("/backups"),
         laptop.ssh()
     );

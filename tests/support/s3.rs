@@ -6,7 +6,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
@@ -16,6 +19,18 @@ use sealift::target::{Environment, TargetSpec};
 use tokio::sync::oneshot;
 
 pub const BUCKET: &str = "backups";
+
+/// What comes before the server: an answer of its own to some requests, or `None`.
+pub type Hook =
+    Arc<dyn Fn(&http::Request<Incoming>) -> Option<http::Response<String>> + Send + Sync>;
+
+/// An answer with an S3 error's body.
+pub fn error_answer(status: u16, code: &str) -> http::Response<String> {
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{code}</Message></Error>"
+    );
+    http::Response::builder().status(status).body(body).unwrap()
+}
 
 pub struct S3Server {
     pub address: SocketAddr,
@@ -35,6 +50,11 @@ fn random_text() -> String {
 impl S3Server {
     /// Starts a server with an empty bucket, [`BUCKET`], and credentials of its own.
     pub fn start() -> Self {
+        Self::start_with(Arc::new(|_| None))
+    }
+
+    /// The same behind `hook`.
+    pub fn start_with(hook: Hook) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(BUCKET)).unwrap();
         let (access_key, secret_key) = (random_text(), random_text());
@@ -60,7 +80,17 @@ impl S3Server {
                         futures::future::Either::Left((Err(_), _)) => continue,
                         futures::future::Either::Right(_) => return,
                     };
-                    let connection = server.serve_connection(TokioIo::new(socket), service.clone());
+                    let (service, hook) = (service.clone(), hook.clone());
+                    let hooked = service_fn(move |request: http::Request<Incoming>| {
+                        let (service, answer) = (service.clone(), hook(&request));
+                        async move {
+                            match answer {
+                                Some(answer) => Ok(answer.map(s3s::Body::from)),
+                                None => service.call(request.map(s3s::Body::from)).await,
+                            }
+                        }
+                    });
+                    let connection = server.serve_connection(TokioIo::new(socket), hooked);
                     let connection = connection.into_owned();
                     tokio::spawn(async move {
                         let _ = connection.await;

@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use super::super::ErrorKind;
+use crate::bandwidth::Timetable;
 
 /// Seconds until a connection must stand.
 const CONNECT_SECONDS: u64 = 20;
@@ -91,7 +92,8 @@ pub(super) struct Transport {
     pub remote: Remote,
     /// The command, with its options, instead of plain `ssh`.
     pub ssh: Option<String>,
-    pub bandwidth_kib: Option<u64>,
+    pub upload: Option<Timetable>,
+    pub download: Option<Timetable>,
     pub patience: Patience,
 }
 
@@ -101,6 +103,7 @@ pub(super) struct Arguments {
     words: Vec<Word>,
     /// For `--files-from`.
     input: Vec<u8>,
+    is_upload: bool,
 }
 
 #[derive(Debug)]
@@ -137,6 +140,11 @@ impl Arguments {
         let mut path = folder.as_os_str().to_owned();
         path.push("/");
         self.words.push(Word::Plain(path));
+    }
+
+    /// It sends what it moves.
+    pub(super) fn upload(&mut self) {
+        self.is_upload = true;
     }
 
     /// What [`Remote::inner`] is below.
@@ -352,6 +360,7 @@ impl Transport {
         let mut command = Command::new("rsync");
         command
             .env("LC_ALL", "C")
+            .env("TZ", "UTC")
             .arg("--no-motd")
             .arg(format!("--timeout={}", self.patience.request_seconds));
         match &self.remote {
@@ -362,8 +371,16 @@ impl Transport {
                 command.arg(format!("--contimeout={CONNECT_SECONDS}"));
             }
         }
-        if let Some(kib) = self.bandwidth_kib {
-            command.arg(format!("--bwlimit={kib}"));
+        let limit = if arguments.is_upload {
+            &self.upload
+        } else {
+            &self.download
+        };
+        if let Some(bytes) = limit
+            .as_ref()
+            .and_then(|table| table.at(crate::clock::now()))
+        {
+            command.arg(format!("--bwlimit={}", (bytes / 1024).max(1)));
         }
         for word in &arguments.words {
             match word {

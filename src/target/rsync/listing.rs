@@ -2,11 +2,20 @@
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, NaiveDateTime, Utc};
+
 use super::super::Listed;
 use super::super::key::is_key;
 
-/// `-rw-r--r--          1,234 2026/11/25 02:31:00 h/archives/x`: kind, bytes, name.
-fn entry(line: &str) -> Option<(u8, u64, &str)> {
+/// `-rw-r--r--          1,234 2026/11/25 02:31:00 h/archives/x`.
+struct Entry<'a> {
+    kind: u8,
+    bytes: u64,
+    modified: Option<DateTime<Utc>>,
+    name: &'a str,
+}
+
+fn entry(line: &str) -> Option<Entry<'_>> {
     let kind = *line.as_bytes().first()?;
     let mut rest = line.split_once(' ')?.1.trim_start();
     let mut next = || {
@@ -15,16 +24,26 @@ fn entry(line: &str) -> Option<(u8, u64, &str)> {
         Some(word)
     };
     let bytes = next()?.replace(',', "").parse().ok()?;
-    let (_date, _time) = (next()?, next()?);
-    Some((kind, bytes, rest))
+    let time = format!("{} {}", next()?, next()?);
+    let modified = NaiveDateTime::parse_from_str(&time, "%Y/%m/%d %H:%M:%S");
+    Some(Entry {
+        kind,
+        bytes,
+        modified: modified.ok().map(|time| time.and_utc()),
+        name: rest,
+    })
 }
 
 /// The files of a recursive listing of `prefix`, whose names are relative to it.
 pub(super) fn files(output: &str, prefix: &str) -> Vec<Listed> {
     let object = |line| {
-        let (kind, bytes, name) = entry(line)?;
-        let key = format!("{prefix}{name}");
-        (kind == b'-' && is_key(&key)).then_some(Listed { key, bytes })
+        let entry = entry(line)?;
+        let key = format!("{prefix}{}", entry.name);
+        (entry.kind == b'-' && is_key(&key)).then_some(Listed {
+            key,
+            bytes: entry.bytes,
+            modified: entry.modified,
+        })
     };
     output.lines().filter_map(object).collect()
 }
@@ -32,8 +51,8 @@ pub(super) fn files(output: &str, prefix: &str) -> Vec<Listed> {
 /// The folders of a listing of one level, sorted.
 pub(super) fn folders(output: &str) -> Vec<String> {
     let entries = output.lines().filter_map(entry);
-    let folders = entries.filter(|(kind, _, name)| *kind == b'd' && is_key(name));
-    let mut names: Vec<String> = folders.map(|(_, _, name)| name.to_owned()).collect();
+    let folders = entries.filter(|entry| entry.kind == b'd' && is_key(entry.name));
+    let mut names: Vec<String> = folders.map(|entry| entry.name.to_owned()).collect();
     names.sort();
     names
 }
@@ -65,6 +84,7 @@ not a line of a listing
         let listed = |key: &str, bytes| Listed {
             key: key.to_owned(),
             bytes,
+            modified: "2026-11-25T02:31:00Z".parse().ok(),
         };
         assert_eq!(
             files(OUTPUT, ""),
