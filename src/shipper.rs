@@ -1,7 +1,7 @@
 //! Moves sealed objects from the spool to one target, and between targets.
 //!
-//! Archives go up while packing still goes on ([`ship_archives`]); then [`publish()`] makes the
-//! snapshot visible. What the spool no longer has comes from another target ([`copy`]), and whole
+//! Archives go up while packing still goes on ([`ship_archives`]); then [`publish_all`] makes the
+//! snapshots visible. What the spool no longer has comes from another target ([`copy`]), and whole
 //! snapshots go from target to target by [`sync()`]. Nobody here ever holds an identity: what moves is
 //! ciphertext, believed by its hash.
 
@@ -21,7 +21,7 @@ use crate::repository::{HostFolder, RepositoryError};
 use crate::spool::{Spool, SpoolError};
 use crate::target::{Body, PutMode, TargetError};
 
-pub use publish::{Publication, Published, Support, publish, publish_recovery};
+pub use publish::{Publication, Published, Support, publish, publish_all, publish_recovery};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ShipError {

@@ -22,10 +22,14 @@ mod fire;
 mod keys;
 #[path = "agent/lineage.rs"]
 mod lineage;
+#[path = "agent/offline.rs"]
+mod offline;
 #[path = "agent/slow_link.rs"]
 mod slow_link;
 #[path = "agent/stock.rs"]
 mod stock;
+#[path = "agent/sync.rs"]
+mod sync;
 #[path = "agent/tamper.rs"]
 mod tamper;
 #[path = "agent/targets.rs"]

@@ -1,6 +1,6 @@
 //! Publishing on one target what it lacks, oldest first, once its archives are there.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Runtime;
@@ -12,11 +12,11 @@ use super::survey::Survey;
 use super::{AgentError, Reporter, State};
 use crate::catalog::SnapshotRow;
 use crate::error::with_causes;
-use crate::ids::ObjectKey;
+use crate::ids::{Hash, ObjectKey};
 use crate::manifest::{Manifest, ManifestName};
 use crate::packer::Packed;
 use crate::repository::{HostFolder, parse_page};
-use crate::shipper::{Publication, ShipError, Support, Watcher, publish, publish_recovery};
+use crate::shipper::{Publication, Published, Support, Watcher, publish_all, publish_recovery};
 
 /// A version of the recovery documents; a target gets them once per version.
 const RECOVERY_VERSION: &str = "1";
@@ -122,10 +122,30 @@ impl Finishing<'_> {
             progress.failure = Some(error);
             return Ok(progress);
         }
+        let pending = self.pending(state, &mut progress)?;
+        if progress.failure.is_some() {
+            return Ok(progress);
+        }
+        let support = self.support(state, put);
+        let (folder, spool) = (&self.survey.folder, &state.spool);
+        let work = publish_all(folder, spool, &pending, &support, put);
+        match self.runtime.block_on(work) {
+            Ok(published) => self.note(state, published, &mut progress)?,
+            Err(error) => progress.failure = Some(with_causes(&error)),
+        }
+        Ok(progress)
+    }
+
+    /// The snapshots that the target still waits for, oldest first.
+    fn pending(
+        &self,
+        state: &State,
+        progress: &mut Progress,
+    ) -> Result<Vec<Publication>, AgentError> {
+        let mut pending = Vec::new();
         for row in state.catalog.snapshots()? {
-            let publication = state
-                .catalog
-                .publication(&self.survey.name, &row.known.core)?;
+            let core = &row.known.core;
+            let publication = state.catalog.publication(&self.survey.name, core)?;
             if publication.is_some() {
                 continue;
             }
@@ -133,63 +153,65 @@ impl Finishing<'_> {
                 self.settle_unshippable(state, &row)?;
                 continue;
             }
-            if let Err(failure) = self.publish_one(state, &row, put, &mut progress)? {
-                progress.failure = Some(failure);
+            if let Some(publication) = pending_publication(state, &row.name) {
+                pending.push(publication);
+                continue;
+            }
+            let cause = format!("what the spool holds of {} is damaged", row.name);
+            if self.is_newest(&row.name) {
+                progress.failure = Some(cause);
                 break;
             }
-        }
-        Ok(progress)
-    }
-
-    /// An inner error is the target's; the run goes on with the others.
-    fn publish_one(
-        &self,
-        state: &mut State,
-        row: &SnapshotRow,
-        put: &Put<'_>,
-        progress: &mut Progress,
-    ) -> Result<Result<(), String>, AgentError> {
-        let (target, core) = (&self.survey.name, &row.known.core);
-        let is_newest = row.name == self.packed.manifest.name();
-        let Some(pending) = pending_publication(state, &row.name) else {
-            let cause = format!("what the spool holds of {} is damaged", row.name);
-            if is_newest {
-                return Ok(Err(cause));
-            }
-            let now = crate::clock::now();
-            state
-                .catalog
-                .set_publication(target, core, "given up", now)?;
+            self.settle(state, core, "given up")?;
             let label = self.survey.folder.target.label();
             let text = format!("{cause}: {label} will not have that one");
             progress.warnings.push(text);
-            return Ok(Ok(()));
-        };
-        let support = self.support(state, put);
-        let work = publish(&self.survey.folder, &state.spool, &pending, &support, put);
-        let published = self.runtime.block_on(work);
-        let now = crate::clock::now();
-        match published {
-            Ok(done) => {
-                state
-                    .catalog
-                    .set_publication(target, core, "published", now)?;
-                progress.copied += done.copied;
-                if !done.siblings.is_empty() {
-                    let warning = fork_warning(self.survey, &row.name, &done.siblings);
-                    progress.warnings.push(warning);
-                }
-            }
-            // An older snapshot that this target can never have whole: the newer one stands alone.
-            Err(ShipError::Incomplete { .. }) if !is_newest => {
-                state
-                    .catalog
-                    .set_publication(target, core, "given up", now)?;
-                progress.given_up.push(row.known.stamp.to_string());
-            }
-            Err(error) => return Ok(Err(with_causes(&error))),
         }
-        Ok(Ok(()))
+        Ok(pending)
+    }
+
+    fn is_newest(&self, name: &ManifestName) -> bool {
+        *name == self.packed.manifest.name()
+    }
+
+    fn settle(&self, state: &State, core: &Hash, outcome: &str) -> Result<(), AgentError> {
+        let now = crate::clock::now();
+        Ok(state
+            .catalog
+            .set_publication(&self.survey.name, core, outcome, now)?)
+    }
+
+    fn note(
+        &self,
+        state: &State,
+        published: Published,
+        progress: &mut Progress,
+    ) -> Result<(), AgentError> {
+        progress.copied = published.copied;
+        let rows = state.catalog.snapshots()?;
+        let cores: HashMap<&ManifestName, &Hash> = rows
+            .iter()
+            .map(|row| (&row.name, &row.known.core))
+            .collect();
+        for name in &published.done {
+            if let Some(core) = cores.get(name) {
+                self.settle(state, core, "published")?;
+            }
+        }
+        for (name, error) in &published.incomplete {
+            // An older snapshot that this target can never have whole: the newer one stands alone.
+            if self.is_newest(name) {
+                progress.failure = Some(with_causes(error));
+            } else if let Some(core) = cores.get(name) {
+                self.settle(state, core, "given up")?;
+                progress.given_up.push(name.stamp.to_string());
+            }
+        }
+        if !published.siblings.is_empty() {
+            let warning = fork_warning(self.survey, &published.siblings);
+            progress.warnings.push(warning);
+        }
+        Ok(())
     }
 
     fn support(&self, state: &State, put: &Put<'_>) -> Support {
@@ -222,10 +244,7 @@ impl Finishing<'_> {
             true => "published",
             false => "given up",
         };
-        let (core, now) = (&row.known.core, crate::clock::now());
-        Ok(state
-            .catalog
-            .set_publication(&self.survey.name, core, outcome, now)?)
+        self.settle(state, &row.known.core, outcome)
     }
 
     async fn put_recovery(&self, state: &State) -> Result<(), String> {
@@ -258,10 +277,10 @@ fn snapshots(stamps: &[String]) -> String {
     format!("snapshot{plural} {}{more}", named.join(", "))
 }
 
-fn fork_warning(survey: &Survey, name: &ManifestName, siblings: &[ManifestName]) -> String {
+fn fork_warning(survey: &Survey, siblings: &[ManifestName]) -> String {
     let others: Vec<String> = siblings.iter().map(ManifestName::to_string).collect();
     format!(
-        "{}: {} was published beside {name}, under the same sequence: two machines push under one name. \
+        "{}: {} was published beside ours, under the same sequence: two machines push under one name. \
          Stop one of them, or give it another `host`; then run `sealift adopt` on the one that stays",
         survey.folder.target.label(),
         others.join(", ")

@@ -189,6 +189,15 @@ impl Side<'_> {
         })
     }
 
+    /// The same for two ways to write one place, as far as this machine can tell.
+    pub fn place(&self, context: &Context) -> Result<String, Failure> {
+        let url = self.spec(context)?.url;
+        Ok(match target::folder_path(&url) {
+            Some(path) => path.canonicalize().unwrap_or(path).display().to_string(),
+            None => url.trim_end_matches('/').to_owned(),
+        })
+    }
+
     pub fn open_for_reading(&self, context: &Context) -> Result<Arc<dyn Target>, Failure> {
         let spec = self.spec(context)?;
         check_folder(&spec.url)?;

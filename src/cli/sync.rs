@@ -83,14 +83,14 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure> {
         region: &args.to_region,
         ssh: &args.ssh,
     };
+    if from.place(context)? == to.place(context)? {
+        return Err(Failure::usage("FROM and TO are the same target"));
+    }
     let from = from.open_for_reading(context)?;
     let to = match args.dry_run {
         true => to.open_if_there(context)?,
         false => to.open_for_writing(context)?,
     };
-    if from.label() == to.label() {
-        return Err(Failure::usage("FROM and TO are the same target"));
-    }
     let runtime = remote::runtime()?;
     let hosts = match args.host.as_slice() {
         [] => runtime.block_on(repository::hosts(&from))?,

@@ -62,6 +62,7 @@ const TOP: &[&str] = &[
     "retention",
     "schedule",
     "pack",
+    "spool",
 ];
 const TABLES: &[(&str, &[&str])] = &[
     ("snapshots", &["dir", "preset", "root", "include_chroma"]),

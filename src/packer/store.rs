@@ -416,7 +416,9 @@ impl<'a> Store<'a> {
 impl Drop for Store<'_> {
     /// A run that fails keeps what it has sealed: the next one goes on from there.
     fn drop(&mut self) {
+        // Nobody need hear of it any more, so it is no matter that they do not want to.
+        while let Err(PackError::Stopped(_)) = self.collect(true) {}
         // What cannot be kept is stored again; the run has its own error.
-        let _ = self.collect(false).and_then(|()| self.commit());
+        let _ = self.commit();
     }
 }

@@ -1,6 +1,6 @@
 //! Making a snapshot visible on a target.
 //!
-//! A manifest on a target must name only archives that are complete there, so [`publish`] believes
+//! A manifest on a target must name only archives that are complete there, so [`publish_all`] believes
 //! nothing of what was shipped before: it reads the table that the manifest names, lists what is there
 //! now, ships what is missing or of the wrong size, then the pages, then the signature, and the manifest
 //! last. Whatever step a run dies at, the manifest is not there yet, and the next run finds the rest in
@@ -50,16 +50,19 @@ pub struct Support {
     pub remembered: Option<HashMap<Hash, u64>>,
 }
 
-/// What [`publish`] found afterwards.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What came of [`publish_all`].
+#[derive(Debug, Default)]
 pub struct Published {
-    /// Other manifests of the same sequence: a revision, or another machine under this name.
+    pub done: Vec<ManifestName>,
+    /// What cannot be published, for some of it is nowhere.
+    pub incomplete: Vec<(ManifestName, ShipError)>,
+    /// Other manifests of a sequence that was published: a revision, or another machine under this name.
     pub siblings: Vec<ManifestName>,
     /// Archives that came from another target.
     pub copied: u64,
 }
 
-/// Makes a snapshot visible on the target; see the module's words for the order.
+/// Makes one snapshot visible on the target.
 pub async fn publish(
     folder: &HostFolder,
     spool: &Spool,
@@ -67,10 +70,28 @@ pub async fn publish(
     support: &Support,
     watcher: &impl Watcher,
 ) -> Result<Published, ShipError> {
-    let manifest = &publication.manifest;
-    let name = manifest.name();
-    require_all_listed(folder, spool, publication).await?;
-    let plan = Plan::make(folder, spool, publication, support).await?;
+    let one = std::slice::from_ref(publication);
+    let mut published = publish_all(folder, spool, one, support, watcher).await?;
+    match published.incomplete.pop() {
+        Some((_, error)) => Err(error),
+        None => Ok(published),
+    }
+}
+
+/// Makes snapshots visible on the target, oldest first; see the module's words for the order. All of them
+/// take each step together: a target that was away for weeks is not asked anew for every day of them.
+pub async fn publish_all(
+    folder: &HostFolder,
+    spool: &Spool,
+    publications: &[Publication],
+    support: &Support,
+    watcher: &impl Watcher,
+) -> Result<Published, ShipError> {
+    for publication in publications {
+        require_all_listed(folder, spool, publication).await?;
+    }
+    let mut published = Published::default();
+    let plan = Plan::make(folder, spool, publications, support, &mut published).await?;
     in_parallel(&plan.archives, |(archive, mode)| async move {
         let bytes = ship_archive(folder, spool, archive, *mode, false).await?;
         watcher.shipped(&archive.key, bytes);
@@ -84,30 +105,37 @@ pub async fn publish(
         Ok(())
     })
     .await?;
-    for step in [&plan.pages, &plan.signature] {
-        in_parallel(step, |(key, mode)| async move {
-            let bytes = spooled(spool, key)?;
-            let body = Body::File(spool.path(key));
-            folder.target.put(&folder.key(key), body, *mode).await?;
-            watcher.shipped(key, bytes);
-            Ok(())
-        })
-        .await?;
-    }
-    let key = name.key();
-    let body = Body::Bytes(Bytes::copy_from_slice(&manifest.bytes));
-    let target_key = folder.key(&key);
-    folder.target.put(&target_key, body, plan.manifest).await?;
-    watcher.shipped(&key, manifest.bytes.len() as u64);
-    let siblings = match support.remembered {
+    in_parallel(&plan.small, |(key, mode)| async move {
+        let bytes = spooled(spool, key)?;
+        let body = Body::File(spool.path(key));
+        folder.target.put(&folder.key(key), body, *mode).await?;
+        watcher.shipped(key, bytes);
+        Ok(())
+    })
+    .await?;
+    in_parallel(&plan.manifests, |(manifest, mode)| async move {
+        let key = manifest.name().key();
+        let body = Body::Bytes(Bytes::copy_from_slice(&manifest.bytes));
+        folder.target.put(&folder.key(&key), body, *mode).await?;
+        watcher.shipped(&key, manifest.bytes.len() as u64);
+        Ok(())
+    })
+    .await?;
+    published.copied = plan.copies.len() as u64;
+    let listed = match support.remembered {
         Some(_) => Vec::new(),
         None => folder.manifest_names().await?,
     };
-    let is_sibling = |n: &ManifestName| n.sequence == name.sequence && *n != name;
-    Ok(Published {
-        siblings: siblings.into_iter().filter(is_sibling).collect(),
-        copied: plan.copies.len() as u64,
-    })
+    let is_sibling = |name: &ManifestName| {
+        let same = published
+            .done
+            .iter()
+            .any(|done| done.sequence == name.sequence);
+        same && !published.done.contains(name)
+    };
+    let siblings = listed.into_iter().filter(is_sibling).collect();
+    published.siblings = siblings;
+    Ok(published)
 }
 
 async fn in_parallel<'a, T: 'a, F>(
@@ -191,84 +219,102 @@ fn first_of(keys: &[ObjectKey]) -> String {
 }
 
 /// What is still to be put, and how, in the order of its steps.
-struct Plan {
+#[derive(Default)]
+struct Plan<'a> {
     archives: Vec<(Sealed, PutMode)>,
     /// From which of the donors.
     copies: Vec<(ArchiveRow, PutMode, usize)>,
-    pages: Vec<(ObjectKey, PutMode)>,
-    signature: Vec<(ObjectKey, PutMode)>,
-    manifest: PutMode,
+    /// Pages and signatures.
+    small: Vec<(ObjectKey, PutMode)>,
+    manifests: Vec<(&'a Manifest, PutMode)>,
 }
 
-impl Plan {
-    /// Looks at what the target has now. Nothing is planned unless all of it can be done.
+impl<'a> Plan<'a> {
+    /// Looks at what the target has now. Nothing of a snapshot is planned unless all of it can be done.
     async fn make(
         folder: &HostFolder,
         spool: &Spool,
-        publication: &Publication,
+        publications: &'a [Publication],
         support: &Support,
+        published: &mut Published,
     ) -> Result<Self, ShipError> {
-        let name = publication.manifest.name();
-        let there = There::look(folder, publication, support).await?;
-        let mut plan = Self {
-            archives: Vec::new(),
-            copies: Vec::new(),
-            pages: Vec::new(),
-            signature: Vec::new(),
-            manifest: PutMode::Create,
-        };
-        let mut missing = Vec::new();
-        let mut to_copy = Vec::new();
-        for row in &publication.archives {
-            let mode = match there.archives.get(&row.blake3) {
-                Some(bytes) if *bytes == row.bytes => continue,
-                Some(_) => PutMode::Replace,
-                None => PutMode::Create,
-            };
-            match spool.size(&row.key()) == Some(row.bytes) {
-                true => plan.archives.push((row.into(), mode)),
-                false => to_copy.push((row, mode)),
+        let mut there = There::look(folder, publications, support).await?;
+        let mut plan = Self::default();
+        let mut donors = None;
+        for publication in publications {
+            let mut part = Self::default();
+            let mut missing = Vec::new();
+            let mut to_copy = Vec::new();
+            for row in &publication.archives {
+                let mode = match there.archives.get(&row.blake3) {
+                    Some(bytes) if *bytes == row.bytes => continue,
+                    Some(_) => PutMode::Replace,
+                    None => PutMode::Create,
+                };
+                match spool.size(&row.key()) == Some(row.bytes) {
+                    true => part.archives.push((row.into(), mode)),
+                    false => to_copy.push((row, mode)),
+                }
             }
-        }
-        if !to_copy.is_empty() {
-            let donors = what_donors_have(&support.donors).await;
+            if !to_copy.is_empty() && donors.is_none() {
+                donors = Some(what_donors_have(&support.donors).await);
+            }
             for (row, mode) in to_copy {
                 let has = |has: &HashMap<Hash, u64>| has.get(&row.blake3) == Some(&row.bytes);
-                match donors.iter().position(has) {
-                    Some(donor) => plan.copies.push((row.clone(), mode, donor)),
+                match donors.iter().flatten().position(has) {
+                    Some(donor) => part.copies.push((row.clone(), mode, donor)),
                     None => missing.push(row.key()),
                 }
             }
+            part.add_small(spool, publication, &there, &mut missing);
+            let name = publication.manifest.name();
+            if missing.is_empty() {
+                there.note(&part, spool);
+                plan.append(part);
+                published.done.push(name);
+            } else {
+                let error = incomplete(folder, &name, &missing);
+                published.incomplete.push((name, error));
+            }
         }
-        let mut small = |key: ObjectKey| {
+        Ok(plan)
+    }
+
+    fn add_small(
+        &mut self,
+        spool: &Spool,
+        publication: &'a Publication,
+        there: &There,
+        missing: &mut Vec<ObjectKey>,
+    ) {
+        let manifest = &publication.manifest;
+        let name = manifest.name();
+        let pages = manifest.pages.iter().map(ObjectKey::table);
+        for key in pages.chain([name.signature_key()]) {
             let in_spool = spool.size(&key);
             // The spool's copy says how long the object is; without one, what is there must do.
             let mode = match there.small.get(key.as_str()) {
-                Some(there) if in_spool.is_none_or(|right| right == *there) => return None,
+                Some(there) if in_spool.is_none_or(|right| right == *there) => continue,
                 Some(_) => PutMode::Replace,
                 None => PutMode::Create,
             };
-            if in_spool.is_none() {
-                missing.push(key);
-                return None;
+            match in_spool {
+                Some(_) => self.small.push((key, mode)),
+                None => missing.push(key),
             }
-            Some((key, mode))
+        }
+        let mode = match there.small.get(name.key().as_str()) {
+            Some(bytes) if *bytes != manifest.bytes.len() as u64 => PutMode::Replace,
+            _ => PutMode::Create,
         };
-        let pages = publication.manifest.pages.iter();
-        plan.pages = pages
-            .filter_map(|hash| small(ObjectKey::table(hash)))
-            .collect();
-        plan.signature = small(name.signature_key()).into_iter().collect();
-        if !missing.is_empty() {
-            return Err(incomplete(folder, &name, &missing));
-        }
-        let bytes = publication.manifest.bytes.len() as u64;
-        if let Some(there) = there.small.get(name.key().as_str())
-            && *there != bytes
-        {
-            plan.manifest = PutMode::Replace;
-        }
-        Ok(plan)
+        self.manifests.push((manifest, mode));
+    }
+
+    fn append(&mut self, other: Self) {
+        self.archives.extend(other.archives);
+        self.copies.extend(other.copies);
+        self.small.extend(other.small);
+        self.manifests.extend(other.manifests);
     }
 }
 
@@ -282,13 +328,13 @@ struct There {
 impl There {
     async fn look(
         folder: &HostFolder,
-        publication: &Publication,
+        publications: &[Publication],
         support: &Support,
     ) -> Result<Self, ShipError> {
+        let rows = || publications.iter().flat_map(|one| &one.archives);
         if let Some(remembered) = &support.remembered {
             let mut archives = remembered.clone();
-            let rows = publication.archives.iter();
-            let confirmed = rows.filter(|row| support.confirmed.contains(&row.blake3));
+            let confirmed = rows().filter(|row| support.confirmed.contains(&row.blake3));
             archives.extend(confirmed.map(|row| (row.blake3, row.bytes)));
             // Small ones are put again: what is there stays.
             let small = HashMap::new();
@@ -298,9 +344,13 @@ impl There {
         let (mut archives, mut small, manifests) =
             futures::future::try_join3(listings.0, listings.1, folder.list(MANIFESTS)).await?;
         small.extend(manifests);
-        let unlisted = publication.archives.iter().filter(|row| {
-            support.confirmed.contains(&row.blake3) && !archives.contains_key(&row.blake3)
+        let mut asked_for = HashSet::new();
+        let unlisted = rows().filter(|row| {
+            let is_unlisted =
+                support.confirmed.contains(&row.blake3) && !archives.contains_key(&row.blake3);
+            is_unlisted && asked_for.insert(row.blake3)
         });
+        let unlisted: Vec<&ArchiveRow> = unlisted.collect();
         let asked = futures::stream::iter(unlisted)
             .map(async |row| Ok::<_, TargetError>((row, is_there(folder, row).await?)))
             .buffer_unordered(PUBLISH_CONCURRENCY)
@@ -309,6 +359,24 @@ impl There {
         let found = asked.into_iter().filter(|(_, there)| *there);
         archives.extend(found.map(|(row, _)| (row.blake3, row.bytes)));
         Ok(Self { archives, small })
+    }
+
+    /// What is planned will be there.
+    fn note(&mut self, plan: &Plan<'_>, spool: &Spool) {
+        for (row, _, _) in &plan.copies {
+            self.archives.insert(row.blake3, row.bytes);
+        }
+        for (archive, _) in &plan.archives {
+            let hash = ObjectKey::archive_hash(archive.key.as_str());
+            if let (Some(hash), Some(bytes)) = (hash, spool.size(&archive.key)) {
+                self.archives.insert(hash, bytes);
+            }
+        }
+        for (key, _) in &plan.small {
+            if let Some(bytes) = spool.size(key) {
+                self.small.insert(key.as_str().to_owned(), bytes);
+            }
+        }
     }
 }
 

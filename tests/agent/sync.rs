@@ -1,0 +1,159 @@
+//! `sync`: ciphertext from target to target.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+
+use crate::host::{Host, files, texts};
+use crate::rsync::SshServer;
+use crate::s3::{BUCKET, S3Server};
+use crate::tree::{describe, noise};
+
+fn with_history(days: u64) -> Host {
+    let host = Host::new();
+    host.edit_config(
+        "[retention]",
+        "[pack]\narchive_size = \"1MiB\"\n\n[retention]",
+    );
+    for day in 0..days {
+        fs::write(host.data().join(format!("f{day}")), noise(day, 400_000)).unwrap();
+        host.backup();
+    }
+    host
+}
+
+fn restores(host: &Host, from: &[&str], to: &str) {
+    let restore = ["restore", "latest", "--identity", "key.txt", "--to", to];
+    let signer = ["--signer", &host.signer];
+    host.ok(&[&restore[..], &signer, from].concat());
+    assert_eq!(
+        describe(&host.path(to).join("data")),
+        describe(&host.data())
+    );
+}
+
+fn names(dir: PathBuf) -> Vec<String> {
+    let below = |path: PathBuf| path.strip_prefix(&dir).unwrap().display().to_string();
+    files(&dir).into_iter().map(below).collect()
+}
+
+#[test]
+fn a_copy_is_the_same_and_restores_alone() {
+    let host = with_history(3);
+    let planned = host.json(&["sync", "folder", "./copy", "--dry-run"]);
+    assert_eq!(planned["hosts"][0]["snapshots_to_copy"], 3);
+    assert!(!host.path("copy").exists());
+    let done = host.json(&["sync", "folder", "./copy"]);
+    assert_eq!(done["hosts"][0]["copied"], 3);
+    assert_eq!(names(host.path("copy/dalidou")), names(host.folder()));
+    restores(&host, &["--from", "copy"], "out");
+    let again = host.json(&["sync", "./repo", "./copy"]);
+    assert_eq!(again["hosts"][0]["copied"], 0);
+    assert_eq!(again["hosts"][0]["were_there"], 3);
+    assert_eq!(again["hosts"][0]["bytes"], 0);
+}
+
+fn sync_s3(host: &Host, server: &S3Server, arguments: &[&str]) -> Output {
+    let mut command = host.command(arguments);
+    command.envs(server.variables()).output().unwrap()
+}
+
+/// A laptop pulls from where the server pushes to, and another machine gets it over ssh.
+#[test]
+fn it_goes_through_s3_and_ssh() {
+    let (host, server, laptop) = (with_history(2), S3Server::start(), SshServer::start(""));
+    let (s3, endpoint) = (format!("s3://{BUCKET}/seed"), server.endpoint());
+    let there = ["sync", "./repo", &s3, "--to-endpoint", &endpoint];
+    let output = sync_s3(&host, &server, &there);
+    assert!(output.status.success(), "{}", texts(&output).1);
+    let (url, ssh) = (laptop.url("/pulled"), laptop.ssh());
+    let back = [
+        "sync",
+        &s3,
+        &url,
+        "--from-endpoint",
+        &endpoint,
+        "--ssh",
+        &ssh,
+    ];
+    let output = sync_s3(&host, &server, &back);
+    assert!(output.status.success(), "{}", texts(&output).1);
+    assert_eq!(
+        names(laptop.files().join("pulled/dalidou")),
+        names(host.folder())
+    );
+    restores(&host, &["--from", &url, "--ssh", &ssh], "out");
+}
+
+#[test]
+fn single_snapshots_can_be_chosen() {
+    let host = with_history(3);
+    let done = host.json(&["sync", "./repo", "./copy", "latest"]);
+    assert_eq!(done["hosts"][0]["copied"], 1);
+    let manifests = names(host.path("copy/dalidou/manifests"));
+    assert_eq!(manifests.len(), 2, "{manifests:?}");
+    // The others are known to it and are not there: its owner hears of that.
+    let restore = ["restore", "latest", "--identity", "key.txt", "--to", "out"];
+    let from = ["--from", "copy", "--signer", &host.signer];
+    host.exits_any(&[&restore[..], &from].concat(), &[0, 3]);
+    assert_eq!(
+        describe(&host.path("out").join("data")),
+        describe(&host.data())
+    );
+    host.exits(&["sync", "./repo", "./copy", "nonesuch"], 1);
+}
+
+/// What is damaged is not spread; what is whole is.
+#[test]
+fn a_damaged_archive_is_named_and_keeps_only_its_snapshots_behind() {
+    let host = with_history(1);
+    let before = names(host.folder().join("archives"));
+    fs::write(host.data().join("more"), noise(9, 400_000)).unwrap();
+    host.backup();
+    let after = names(host.folder().join("archives"));
+    let new: Vec<&String> = after.iter().filter(|name| !before.contains(name)).collect();
+    let path = host.folder().join("archives").join(new[0]);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (_, err) = host.exits(&["sync", "./repo", "./copy"], 3);
+    let hash = new[0].rsplit('/').next().unwrap();
+    assert!(err.contains(hash) && err.contains("damaged"), "{err}");
+    assert_eq!(names(host.path("copy/dalidou/manifests")).len(), 2);
+    assert!(!names(host.path("copy/dalidou/archives")).contains(new[0]));
+}
+
+/// A run that broke off goes on; what was lost over there comes back.
+#[test]
+fn what_is_missing_over_there_is_brought_again() {
+    let host = with_history(2);
+    host.ok(&["sync", "./repo", "./copy"]);
+    let all = names(host.path("copy/dalidou"));
+    let lost = |name: &&String| name.contains("archives/") || name.ends_with(".sig");
+    for name in all.iter().filter(lost).step_by(2) {
+        fs::remove_file(host.path("copy/dalidou").join(name)).unwrap();
+    }
+    let short = all.iter().find(|name| name.contains("tables/")).unwrap();
+    fs::remove_file(host.path("copy/dalidou").join(short)).unwrap();
+    host.ok(&["sync", "./repo", "./copy"]);
+    assert_eq!(names(host.path("copy/dalidou")), all);
+    restores(&host, &["--from", "copy"], "out");
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let host = with_history(1);
+    let (_, err) = host.exits(&["sync", "nowhere", "./copy"], 2);
+    assert!(err.contains("folder") && err.contains("./nowhere"), "{err}");
+    let (_, err) = host.exits(&["sync", "./absent", "./copy"], 1);
+    assert!(err.contains("absent"), "{err}");
+    assert!(!host.path("copy").exists());
+    let (_, err) = host.exits(&["sync", "./repo", "folder"], 2);
+    assert!(err.contains("same"), "{err}");
+    // A stranger's manifests are not spread under a pinned signer.
+    let stranger = sealift::manifest::signature::Signer::generate("x")
+        .unwrap()
+        .fingerprint();
+    host.exits(&["sync", "./repo", "./copy", "--signer", &stranger], 1);
+}
