@@ -14,12 +14,15 @@ mod aws;
 mod aws_profile;
 mod beneath;
 mod environment;
+mod failure;
 mod folder;
 mod key;
 mod object;
+mod patience;
 mod remote;
 mod resume;
 mod rsync;
+mod ssh;
 mod store_error;
 mod unavailable;
 
