@@ -1,5 +1,5 @@
 //! What every target promises, checked over each that can run here: a folder, memory, a real S3
-//! server, the same server taken for one that ignores conditional puts, rsync over a real sshd, and a real
+//! server, the same server taken for one that ignores conditional puts, rsync and sftp over a real sshd, and a real
 //! rsync daemon.
 //!
 //! No WebDAV server is among the dev-dependencies: start one and run the ignored tests with its URL
@@ -104,6 +104,11 @@ fn rsync_over_ssh() -> Backend {
     over(&server.spec("/deep/er"), server)
 }
 
+fn sftp_over_ssh() -> Backend {
+    let server = SshServer::start("");
+    over(&server.sftp_spec("/deep/er"), server)
+}
+
 fn rsync_daemon() -> Backend {
     let daemon = RsyncDaemon::start();
     over(&daemon.spec("/deep/er"), daemon)
@@ -130,6 +135,7 @@ macro_rules! contract {
         contract!(@backend s3_server [] { $($check)* });
         contract!(@backend s3_without_conditions [] { $($check)* });
         contract!(@backend rsync_over_ssh [] { $($check)* });
+        contract!(@backend sftp_over_ssh [] { $($check)* });
         contract!(@backend rsync_daemon [] { $($check)* });
         contract!(@backend webdav [#[ignore = "needs a WebDAV server"]] { $($check)* });
     };
