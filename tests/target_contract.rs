@@ -17,6 +17,8 @@ mod watched;
 
 #[path = "target_contract/publish.rs"]
 mod publish;
+#[path = "target_contract/sftp.rs"]
+mod sftp;
 #[path = "target_contract/ssh.rs"]
 mod ssh;
 
@@ -109,6 +111,13 @@ fn sftp_over_ssh() -> Backend {
     over(&server.sftp_spec("/deep/er"), server)
 }
 
+/// Only what the protocol itself has: no hard links, no renaming over what is there, no flushing, small pieces.
+fn sftp_without_extensions() -> Backend {
+    let lines = "Subsystem sftp internal-sftp -P hardlink,posix-rename,fsync,limits\n";
+    let server = SshServer::configured("", lines);
+    over(&server.sftp_spec("/deep/er"), server)
+}
+
 fn rsync_daemon() -> Backend {
     let daemon = RsyncDaemon::start();
     over(&daemon.spec("/deep/er"), daemon)
@@ -136,6 +145,7 @@ macro_rules! contract {
         contract!(@backend s3_without_conditions [] { $($check)* });
         contract!(@backend rsync_over_ssh [] { $($check)* });
         contract!(@backend sftp_over_ssh [] { $($check)* });
+        contract!(@backend sftp_without_extensions [] { $($check)* });
         contract!(@backend rsync_daemon [] { $($check)* });
         contract!(@backend webdav [#[ignore = "needs a WebDAV server"]] { $($check)* });
     };

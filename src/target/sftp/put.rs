@@ -50,36 +50,24 @@ pub(super) async fn put(
     put: &Put,
 ) -> Result<PutOutcome, Failure> {
     let path = machine.path(&put.key);
-    if put.mode == PutMode::Create && is_there(&connection, &path).await? {
+    if is_there(&connection, &path).await? && put.mode == PutMode::Create {
         return Ok(PutOutcome::Existed);
     }
-    let host = put.key.split_once('/').map_or("", |(host, _)| host);
-    let folder = match host {
-        "" => machine.path(SCRATCH),
-        host => machine.path(&format!("{host}/{SCRATCH}")),
+    let folder = match put.key.split_once('/') {
+        None => machine.path(SCRATCH),
+        Some((host, _)) => machine.path(&format!("{host}/{SCRATCH}")),
     };
     let mut scratch = Scratch::create(machine, &connection, &folder).await?;
     scratch.tidy(&folder).await;
-    let file = scratch.file.clone();
-    send::send(machine, &connection, &file, &put.body).await?;
-    flush(&connection, file.clone()).await?;
-    let outcome = match scratch.name(&path, put.mode).await {
-        Err(failure) if failure.kind == ErrorKind::NotFound => {
-            make_folder(&connection, above(&path)).await?;
-            scratch.name(&path, put.mode).await
-        }
-        other => other,
-    };
+    let outcome = scratch.become_object(&path, put).await;
+    if connection.is_alive() {
+        scratch.remove().await;
+    }
     // Of a put nothing is missing: it can be tried again.
-    let outcome = outcome.map_err(|failure| match failure.kind {
+    outcome.map_err(|failure| match failure.kind {
         ErrorKind::NotFound => Failure::new(ErrorKind::Unavailable, "its folder vanished"),
         _ => failure,
-    })?;
-    if outcome == PutOutcome::Written {
-        flush(&connection, file).await?;
-    }
-    scratch.remove().await;
-    Ok(outcome)
+    })
 }
 
 async fn flush(connection: &Connection, mut file: File) -> Result<(), Failure> {
@@ -186,6 +174,25 @@ impl<'a> Scratch<'a> {
 
     fn path(&self) -> &str {
         self.path.as_deref().unwrap_or_default()
+    }
+
+    /// Writes the file, durably, and gives it its own name.
+    async fn become_object(&mut self, path: &str, put: &Put) -> Result<PutOutcome, Failure> {
+        let connection = self.connection;
+        let file = self.file.clone();
+        send::send(self.machine, connection, &file, &put.body).await?;
+        flush(connection, file.clone()).await?;
+        let outcome = match self.name(path, put.mode).await {
+            Err(failure) if failure.kind == ErrorKind::NotFound => {
+                make_folder(connection, above(path)).await?;
+                self.name(path, put.mode).await?
+            }
+            other => other?,
+        };
+        if outcome == PutOutcome::Written {
+            flush(connection, file).await?;
+        }
+        Ok(outcome)
     }
 
     /// Gives the file its own name. The scratch name may stay.

@@ -3,11 +3,12 @@
 //!
 //! The library reserves memory for whatever length or count a packet claims, subtracts from lengths unchecked,
 //! and gives the connection up over a name that is not UTF-8. So a packet that claims more than it can hold ends
-//! the connection here, and such a name arrives with `?` in it, which is in no key.
+//! the connection here, and such a name arrives with `?` in it, which is in no key. Nor does its writing task always
+//! notice that its reading task ended; so once nothing more can come, nothing more goes either.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ pub(super) struct Wire {
     moved: AtomicU64,
     /// What is wrong with what the server sends.
     fault: OnceLock<&'static str>,
+    /// Nothing more will come.
+    is_over: AtomicBool,
 }
 
 impl Wire {
@@ -34,6 +37,7 @@ impl Wire {
             began: Instant::now(),
             moved: AtomicU64::new(0),
             fault: OnceLock::new(),
+            is_over: AtomicBool::new(false),
         }
     }
 
@@ -96,6 +100,9 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Outgoing<W> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.wire.is_over.load(Ordering::SeqCst) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         Pin::new(&mut self.inner).poll_flush(context)
     }
 
@@ -174,7 +181,23 @@ impl<R: AsyncRead + Unpin> AsyncRead for Incoming<R> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+        let before = buffer.filled().len();
+        let read = ready!(self.poll_good(context, buffer));
+        if read.is_err() || buffer.filled().len() == before {
+            self.wire.is_over.store(true, Ordering::SeqCst);
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl<R: AsyncRead + Unpin> Incoming<R> {
+    /// Reads what may pass.
+    fn poll_good(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self;
         loop {
             let good = &this.good[this.passed..];
             if !good.is_empty() {
