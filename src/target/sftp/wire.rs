@@ -115,6 +115,7 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Outgoing<W> {
 pub(super) struct Incoming<R> {
     inner: R,
     wire: Arc<Wire>,
+    buffer: Box<[u8]>,
     /// Read, and not looked at yet from `looked` on.
     raw: Vec<u8>,
     looked: usize,
@@ -131,6 +132,7 @@ impl<R> Incoming<R> {
         Self {
             inner,
             wire,
+            buffer: vec![0; READ_BYTES].into(),
             raw: Vec::new(),
             looked: 0,
             good: Vec::new(),
@@ -181,6 +183,9 @@ impl<R: AsyncRead + Unpin> AsyncRead for Incoming<R> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = ready!(self.poll_good(context, buffer));
         if read.is_err() || buffer.filled().len() == before {
@@ -197,36 +202,34 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = self;
         loop {
-            let good = &this.good[this.passed..];
+            let good = &self.good[self.passed..];
             if !good.is_empty() {
                 let length = good.len().min(buffer.remaining());
                 buffer.put_slice(&good[..length]);
-                this.passed += length;
+                self.passed += length;
                 return Poll::Ready(Ok(()));
             }
-            if this.raw.is_empty() && (1..=this.unseen).contains(&buffer.remaining()) {
+            if self.raw.is_empty() && (1..=self.unseen).contains(&buffer.remaining()) {
                 // The middle of an object: without a copy.
                 let before = buffer.filled().len();
-                ready!(Pin::new(&mut this.inner).poll_read(context, buffer))?;
+                ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
                 let length = buffer.filled().len() - before;
-                this.unseen -= length;
+                self.unseen -= length;
                 if length > 0 {
-                    this.wire.moves();
+                    self.wire.moves();
                 }
                 return Poll::Ready(Ok(()));
             }
-            let mut piece = [0; READ_BYTES];
-            let mut piece = ReadBuf::new(&mut piece);
-            ready!(Pin::new(&mut this.inner).poll_read(context, &mut piece))?;
+            let mut piece = ReadBuf::new(&mut self.buffer);
+            ready!(Pin::new(&mut self.inner).poll_read(context, &mut piece))?;
             if piece.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            this.wire.moves();
-            this.raw.extend_from_slice(piece.filled());
-            if let Err(fault) = this.look() {
-                let fault = this.wire.fault.get_or_init(|| fault);
+            self.wire.moves();
+            self.raw.extend_from_slice(piece.filled());
+            if let Err(fault) = self.look() {
+                let fault = self.wire.fault.get_or_init(|| fault);
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, *fault)));
             }
         }
