@@ -183,7 +183,7 @@ pub struct TargetConfig {
     pub timeout: Option<Duration>,
     /// For how long a failing request is tried again.
     pub retry: Option<Duration>,
-    /// Of rsync over ssh: `ssh` with options.
+    /// Of rsync and sftp over ssh: `ssh` with options.
     pub ssh: Option<String>,
     /// How fast to send and to fetch, at the most.
     pub upload: Option<Timetable>,

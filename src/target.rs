@@ -6,20 +6,25 @@
 //! themselves, within a bounded time, so a caller treats every error as final for this run.
 //!
 //! [`open`] turns a [`TargetSpec`] into a folder of our own making (`folder`), another machine by the system's
-//! `rsync` (`rsync`), or one of the stores that `object_store` speaks to (`object`, `remote`). Secrets come from the environment and the
-//! usual files, never from here, and no label or error carries one.
+//! `rsync` (`rsync`) or by sftp over the system's `ssh` (`sftp`), or one of the stores that `object_store` speaks
+//! to (`object`, `remote`). Secrets come from the environment and the usual files, never from here, and no label
+//! or error carries one.
 
 mod address;
 mod aws;
 mod aws_profile;
 mod beneath;
 mod environment;
+mod failure;
 mod folder;
 mod key;
 mod object;
+mod patience;
 mod remote;
 mod resume;
 mod rsync;
+mod sftp;
+mod ssh;
 mod store_error;
 mod unavailable;
 
@@ -162,7 +167,8 @@ const RSYNC_CONCURRENCY: usize = 32;
 pub struct TargetSpec {
     /// As the configuration calls it; empty for a target given by its URL alone.
     pub name: String,
-    /// A path, `user@host:path`, or `file`, `s3`, `gs`, `az`, `https` (WebDAV), `rsync` and `memory` URLs.
+    /// A path, `user@host:path`, or `file`, `s3`, `gs`, `az`, `https` (WebDAV), `rsync`, `sftp` and
+    /// `memory` URLs.
     pub url: String,
     /// The server, where it is not the provider's own.
     pub endpoint: Option<String>,
@@ -178,7 +184,7 @@ pub struct TargetSpec {
     pub retry_seconds: Option<u64>,
     /// Uploads at once.
     pub concurrency: Option<usize>,
-    /// Of rsync over ssh: the command with its options, instead of plain `ssh`.
+    /// Of rsync over ssh, and of sftp: the command with its options, instead of plain `ssh`.
     pub ssh: Option<String>,
     /// How fast to send and to fetch, at the most.
     pub upload: Option<Timetable>,
@@ -232,13 +238,9 @@ pub enum OpenError {
     #[error("{url} is not a target: {reason}")]
     Malformed { url: String, reason: String },
     #[error(
-        "{0} is not a target: sealift knows file, s3, gs, az, https (WebDAV), rsync and memory URLs, and paths"
+        "{0} is not a target: sealift knows file, s3, gs, az, https (WebDAV), rsync, sftp and memory URLs, and paths"
     )]
     Scheme(String),
-    #[error(
-        "cannot ship to {0} yet: this version of sealift does not speak sftp; where the machine has rsync, use rsync://USER@HOST/PATH"
-    )]
-    NotYet(String),
     #[error("cannot open the folder {path}")]
     Folder {
         path: PathBuf,
@@ -285,9 +287,7 @@ pub fn open(spec: &TargetSpec) -> Result<Arc<dyn Target>, OpenError> {
 /// request. What can never be opened is an error still.
 pub fn open_or_unavailable(spec: &TargetSpec) -> Result<Arc<dyn Target>, OpenError> {
     match open(spec) {
-        Err(
-            error @ (OpenError::Malformed { .. } | OpenError::Scheme(_) | OpenError::NotYet(_)),
-        ) => Err(error),
+        Err(error @ (OpenError::Malformed { .. } | OpenError::Scheme(_))) => Err(error),
         Err(error) => Ok(Arc::new(unavailable::Unavailable::new(spec.label(), error))),
         opened => opened,
     }
@@ -317,6 +317,7 @@ pub fn open_with(
     match Address::parse(&spec.url)? {
         Address::Folder(path) => Ok(Arc::new(folder::Folder::open(&path, spec.label())?)),
         Address::Rsync(remote) => Ok(Arc::new(rsync::Rsync::new(remote, spec))),
+        Address::Sftp(place) => Ok(Arc::new(sftp::Sftp::new(place, spec))),
         address => Ok(Arc::new(remote::open(&address, spec, environment)?)),
     }
 }

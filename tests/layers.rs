@@ -167,6 +167,7 @@ fn only_sealing_and_opening_name_age() {
 fn only_targets_name_object_store() {
     only_in("object_store", &["target"]);
     only_in("reqwest", &["target"]);
+    only_in("openssh_sftp_client", &["target/sftp"]);
 }
 
 #[test]

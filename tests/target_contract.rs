@@ -1,5 +1,5 @@
 //! What every target promises, checked over each that can run here: a folder, memory, a real S3
-//! server, the same server taken for one that ignores conditional puts, rsync over a real sshd, and a real
+//! server, the same server taken for one that ignores conditional puts, rsync and sftp over a real sshd, and a real
 //! rsync daemon.
 //!
 //! No WebDAV server is among the dev-dependencies: start one and run the ignored tests with its URL
@@ -17,6 +17,8 @@ mod watched;
 
 #[path = "target_contract/publish.rs"]
 mod publish;
+#[path = "target_contract/sftp.rs"]
+mod sftp;
 #[path = "target_contract/ssh.rs"]
 mod ssh;
 
@@ -104,6 +106,18 @@ fn rsync_over_ssh() -> Backend {
     over(&server.spec("/deep/er"), server)
 }
 
+fn sftp_over_ssh() -> Backend {
+    let server = SshServer::start("");
+    over(&server.sftp_spec("/deep/er"), server)
+}
+
+/// Only what the protocol itself has: no hard links, no renaming over what is there, no flushing, small pieces.
+fn sftp_without_extensions() -> Backend {
+    let lines = "Subsystem sftp internal-sftp -P hardlink,posix-rename,fsync,limits\n";
+    let server = SshServer::configured("", lines);
+    over(&server.sftp_spec("/deep/er"), server)
+}
+
 fn rsync_daemon() -> Backend {
     let daemon = RsyncDaemon::start();
     over(&daemon.spec("/deep/er"), daemon)
@@ -130,6 +144,8 @@ macro_rules! contract {
         contract!(@backend s3_server [] { $($check)* });
         contract!(@backend s3_without_conditions [] { $($check)* });
         contract!(@backend rsync_over_ssh [] { $($check)* });
+        contract!(@backend sftp_over_ssh [] { $($check)* });
+        contract!(@backend sftp_without_extensions [] { $($check)* });
         contract!(@backend rsync_daemon [] { $($check)* });
         contract!(@backend webdav [#[ignore = "needs a WebDAV server"]] { $($check)* });
     };

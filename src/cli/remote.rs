@@ -38,7 +38,7 @@ pub struct RemoteArgs {
     /// S3 region for --from
     #[arg(long, value_name = "REGION")]
     pub region: Option<String>,
-    /// For rsync over ssh with --from: the command, such as "ssh -i KEY"
+    /// For rsync and sftp over ssh with --from: the command, such as "ssh -i KEY"
     #[arg(long, value_name = "COMMAND")]
     pub ssh: Option<String>,
 }

@@ -6,6 +6,7 @@ use url::Url;
 
 use super::OpenError;
 use super::rsync::Remote;
+use super::sftp::Place;
 
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Address {
@@ -15,6 +16,7 @@ pub(super) enum Address {
     Gcs(Bucket),
     Azure(Bucket),
     Rsync(Remote),
+    Sftp(Place),
     WebDav {
         /// Scheme, host and port only: the path is the prefix.
         origin: String,
@@ -58,7 +60,10 @@ impl Address {
             "az" => bucket().map(Self::Azure),
             "http" | "https" => parse_webdav(url).map_err(malformed),
             "rsync" => parse_rsync(rest).map_err(malformed),
-            "sftp" | "ssh" | "scp" => Err(OpenError::NotYet(without_secrets(url))),
+            "sftp" => parse_sftp(rest).map_err(malformed),
+            "ssh" | "scp" => Err(malformed(
+                "write rsync://USER@HOST/PATH, or sftp://USER@HOST/PATH where there is no rsync",
+            )),
             _ => Err(OpenError::Scheme(without_secrets(url))),
         }
     }
@@ -82,16 +87,7 @@ fn ssh(login: &str, port: Option<u16>, path: &str) -> Result<Address, &'static s
 /// `user@host:port/path` is a path on that machine, over ssh (`/~/path`: below the home directory);
 /// `host:port/module/path` is an rsync daemon's.
 fn parse_rsync(rest: &str) -> Result<Address, &'static str> {
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let (login, port) = match authority.rsplit_once(':') {
-        // The colons of an address in brackets are its own.
-        Some((login, port)) if !port.contains(']') => (login, port),
-        _ => (authority, ""),
-    };
-    let number = match port {
-        "" => None,
-        digits => Some(digits.parse().map_err(|_| "its port is no number")?),
-    };
+    let (login, number, path) = split(rest)?;
     if login.contains('@') {
         let path = path.strip_prefix("/~/").unwrap_or(path);
         return match path {
@@ -109,6 +105,44 @@ fn parse_rsync(rest: &str) -> Result<Address, &'static str> {
         authority: format!("{login}{port}"),
         path,
     }))
+}
+
+/// `user@host:port/path` and `host/path`; `/~/path` is below the folder that a login begins in.
+fn parse_sftp(rest: &str) -> Result<Address, &'static str> {
+    let (login, port, path) = split(rest)?;
+    check_login(login)?;
+    if login
+        .split('@')
+        .next()
+        .is_some_and(|user| user != login && user.contains(':'))
+    {
+        return Err("ssh takes no password: make a key for it");
+    }
+    let path = match path {
+        "" => return Err("it names no path (/~/ is where a login begins)"),
+        "/~" => "",
+        path => path.strip_prefix("/~/").unwrap_or(path),
+    };
+    Ok(Address::Sftp(Place {
+        login: login.to_owned(),
+        port,
+        path: checked_path(path)?,
+    }))
+}
+
+/// The login, the port and the path of `user@host:port/path`.
+fn split(rest: &str) -> Result<(&str, Option<u16>, &str), &'static str> {
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (login, port) = match authority.rsplit_once(':') {
+        // The colons of an address in brackets are its own.
+        Some((login, port)) if !port.contains(']') => (login, port),
+        _ => (authority, ""),
+    };
+    let port = match port {
+        "" => None,
+        digits => Some(digits.parse().map_err(|_| "its port is no number")?),
+    };
+    Ok((login, port, path))
 }
 
 /// Nothing that ssh or rsync could take for an option or a command.
@@ -251,10 +285,28 @@ mod tests {
     }
 
     #[test]
+    fn sftp_names_a_place() {
+        let is = |url: &str, login: &str, port, path: &str| {
+            let place = Place {
+                login: login.to_owned(),
+                port,
+                path: path.to_owned(),
+            };
+            Address::parse(url).is_ok_and(|address| address == Address::Sftp(place))
+        };
+        assert!(is("sftp://me@nas/backups", "me@nas", None, "/backups"));
+        assert!(is("sftp://nas:2222/b/c", "nas", Some(2222), "/b/c"));
+        assert!(is("sftp://me@nas/~/b", "me@nas", None, "b"));
+        assert!(is("sftp://me@nas/~/", "me@nas", None, ""));
+        assert!(is("sftp://me@nas/", "me@nas", None, "/"));
+        assert!(is("sftp://me@[::1]:22/b", "me@[::1]", Some(22), "/b"));
+    }
+
+    #[test]
     fn what_is_not_a_target_says_why() {
         let error = |url: &str| Address::parse(url).err().unwrap().to_string();
-        for url in ["sftp://laptop/b", "ssh://laptop/b"] {
-            assert!(error(url).contains("sftp"), "{url}");
+        for url in ["scp://laptop/b", "ssh://laptop/b"] {
+            assert!(error(url).contains("sftp://"), "{url}");
         }
         assert!(error("ftp://x/y").contains("sealift knows"));
         for url in [
@@ -272,6 +324,11 @@ mod tests {
             "me@a b:/c",
             "me@-Ffile:/b",
             "nas::module",
+            "sftp://nas",
+            "sftp://me@nas:x/b",
+            "sftp://me@nas/a/../b",
+            "sftp://-oProxyCommand=x/b",
+            "sftp://me:hunter2@nas:22/b",
         ] {
             assert!(error(url).contains("is not a target"), "{url}");
         }
@@ -286,6 +343,7 @@ mod tests {
             "s3://key:hunter2@bucket/x",
             "az://c/p?sv=1&sig=hunter2",
             "foo://me:hunter2@x",
+            "sftp://me:hunter2@nas/b",
         ] {
             assert!(!without_secrets(url).contains("hunter2"), "{url}");
             let error = Address::parse(url).err().map(|e| e.to_string());

@@ -48,7 +48,7 @@ pub(super) fn open(
     let prefix = match address {
         Address::S3(bucket) | Address::Gcs(bucket) | Address::Azure(bucket) => &bucket.prefix,
         Address::WebDav { prefix, .. } => prefix,
-        Address::Memory | Address::Folder(_) | Address::Rsync(_) => "",
+        Address::Memory | Address::Folder(_) | Address::Rsync(_) | Address::Sftp(_) => "",
     };
     Ok(ObjectTarget {
         label: spec.label(),
@@ -124,7 +124,9 @@ fn connect(
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
         }
-        Address::Memory | Address::Folder(_) | Address::Rsync(_) => Ok(Arc::new(InMemory::new())),
+        Address::Memory | Address::Folder(_) | Address::Rsync(_) | Address::Sftp(_) => {
+            Ok(Arc::new(InMemory::new()))
+        }
     }
 }
 

@@ -22,11 +22,13 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use tempfile::TempDir;
 
+use super::failure::Failure;
 use super::key::{check_key, check_prefix};
+use super::patience::Patience;
 use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, TargetSpec};
 use batch::Batcher;
 pub(super) use call::Remote;
-use call::{Arguments, Failure, Patience, Transport};
+use call::{Arguments, Transport};
 
 const STREAM_CHUNK_BYTES: usize = 256 << 10;
 /// Small objects beyond this are not fetched at all; below it the one who asked is told how large they are.
@@ -66,10 +68,7 @@ impl Rsync {
             ssh: spec.ssh.clone(),
             upload: spec.upload.clone(),
             download: spec.download.clone(),
-            patience: Patience {
-                request_seconds: spec.timeout_seconds(),
-                retry_seconds: spec.retry_seconds(),
-            },
+            patience: Patience::of(spec),
         });
         let send = |replace| {
             let transport = Arc::clone(&transport);

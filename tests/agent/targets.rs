@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -276,6 +277,75 @@ fn a_backup_to_a_laptop_over_ssh_restores_from_it_alone() {
         describe(&host.path("out").join("data")),
         describe(&host.data())
     );
+}
+
+/// The same without rsync there.
+#[test]
+fn a_backup_by_sftp_restores_from_it_alone() {
+    let nas = SshServer::start("");
+    let host = Host::new();
+    let (url, ssh) = (nas.sftp_url("/backups"), nas.ssh());
+    let config = host.config()
+        + &format!(
+            "\n[[target]]\nname = \"nas\"\nurl = \"{url}\"\nssh = \"{ssh}\"\nupload = \"100MB\"\n"
+        );
+    fs::write(host.path("c.toml"), config).unwrap();
+    for n in 0..3 {
+        fs::write(host.data().join(format!("f{n}")), noise(n, 3_000_000)).unwrap();
+        host.ok(&["backup"]);
+    }
+    host.ok(&["status"]);
+    let there = nas.files().join("backups/dalidou");
+    assert_eq!(objects(&there), objects(&host.folder()));
+    let from = ["--from", &url, "--ssh", &ssh, "--signer", &host.signer];
+    let listed = host.ok(&[&["list"], &from[..]].concat());
+    assert_eq!(listed.lines().count(), 4, "{listed}");
+    let restore = ["restore", "latest", "--identity", "key.txt", "--to", "out"];
+    host.ok(&[&restore[..], &from[..]].concat());
+    assert_eq!(
+        describe(&host.path("out").join("data")),
+        describe(&host.data())
+    );
+}
+
+#[test]
+fn init_sets_up_an_sftp_target_and_tries_it() {
+    let nas = SshServer::start("");
+    let host = Host::new();
+    fs::remove_file(host.path("c.toml")).unwrap();
+    // The one that the user's own settings would make of plain ssh.
+    let own = host.path("bin/ssh");
+    fs::create_dir(host.path("bin")).unwrap();
+    let script = format!("#!/bin/sh\nexec /usr/bin/{} \"$@\"\n", nas.ssh());
+    fs::write(&own, script).unwrap();
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o700)).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", host.path("bin").display());
+    let (url, recipient) = (nas.sftp_url("/b"), host.recipient.as_str());
+    let init = [
+        "init",
+        "--host",
+        "dalidou",
+        "--recipient",
+        recipient,
+        "--target",
+        &url,
+        "--tree",
+        "data",
+    ];
+    for arguments in [&init[..], &["backup"]] {
+        let mut command = host.command(arguments);
+        let output = command.env("PATH", &path).output().unwrap();
+        let (out, err) = texts(&output);
+        assert!(output.status.success(), "{out}{err}");
+        if arguments == init {
+            assert!(out.contains("sftp: reads and writes"), "{out}{err}");
+        }
+    }
+    assert!(nas.files().join("b/dalidou/manifests").is_dir());
+    // With plain ssh it is not known.
+    let (out, err) = host.exits(&["status"], 3);
+    assert!(format!("{out}{err}").contains("known_hosts"), "{out}{err}");
 }
 
 /// A laptop that is away stays behind, keeps nobody waiting, and catches up from the spool.

@@ -83,8 +83,13 @@ fn public_key(path: &Path) -> String {
 }
 
 impl SshServer {
-    /// With one authorized key; `restriction` stands before it in `authorized_keys`.
+    /// With one authorized key; `restriction` stands before it in `authorized_keys`. It has sftp.
     pub fn start(restriction: &str) -> Self {
+        Self::configured(restriction, "Subsystem sftp internal-sftp\n")
+    }
+
+    /// With further lines of its configuration.
+    pub fn configured(restriction: &str, lines: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         keygen(&path("host_key"));
@@ -97,7 +102,7 @@ impl SshServer {
             let config = format!(
                 "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host_key\nAuthorizedKeysFile {0}/authorized_keys\n\
                  PidFile none\nUsePAM no\nPasswordAuthentication no\nStrictModes no\nMaxStartups 100\n\
-                 PermitRootLogin prohibit-password\n",
+                 PermitRootLogin prohibit-password\n{lines}",
                 dir.path().display()
             );
             fs::write(dir.path().join("sshd_config"), config).unwrap();
@@ -142,11 +147,18 @@ impl SshServer {
     }
 
     pub fn url(&self, below: &str) -> String {
-        let user = user();
+        self.url_by("rsync", self.port(), below)
+    }
+
+    pub fn sftp_url(&self, below: &str) -> String {
+        self.url_by("sftp", self.port(), below)
+    }
+
+    pub fn url_by(&self, scheme: &str, port: u16, below: &str) -> String {
+        let (user, files) = (user(), self.files());
         format!(
-            "rsync://{user}@127.0.0.1:{}{}{below}",
-            self.port(),
-            self.files().display()
+            "{scheme}://{user}@127.0.0.1:{port}{}{below}",
+            files.display()
         )
     }
 
@@ -154,6 +166,13 @@ impl SshServer {
         TargetSpec {
             ssh: Some(self.ssh()),
             ..TargetSpec::from_url(&self.url(below))
+        }
+    }
+
+    pub fn sftp_spec(&self, below: &str) -> TargetSpec {
+        TargetSpec {
+            ssh: Some(self.ssh()),
+            ..TargetSpec::from_url(&self.sftp_url(below))
         }
     }
 }

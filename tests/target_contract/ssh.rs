@@ -11,12 +11,12 @@ use sealift::target::{
 use super::rsync::SshServer;
 use super::{block_on, noise, text};
 
-fn open(spec: &TargetSpec) -> Arc<dyn Target> {
+pub fn open(spec: &TargetSpec) -> Arc<dyn Target> {
     open_with(spec, &Environment::default()).unwrap()
 }
 
 /// Patient for a second.
-fn hasty(spec: TargetSpec) -> Arc<dyn Target> {
+pub fn hasty(spec: TargetSpec) -> Arc<dyn Target> {
     open(&TargetSpec {
         timeout_seconds: Some(5),
         retry_seconds: Some(1),
@@ -24,7 +24,7 @@ fn hasty(spec: TargetSpec) -> Arc<dyn Target> {
     })
 }
 
-fn errors(target: &Arc<dyn Target>) -> [TargetError; 4] {
+pub fn errors(target: &Arc<dyn Target>) -> [TargetError; 4] {
     block_on(async {
         [
             target.list("h/").await.unwrap_err(),

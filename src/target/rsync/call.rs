@@ -4,22 +4,18 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use super::super::ErrorKind;
+use super::super::failure::{Failure, shortened};
+use super::super::patience::Patience;
+use super::super::{ErrorKind, ssh};
 use crate::bandwidth::Timetable;
 
-/// Seconds until a connection must stand.
-const CONNECT_SECONDS: u64 = 20;
 /// Slower than this a call is given up, should no byte be long in coming.
 const SLOWEST_BYTES_PER_SECOND: u64 = 8 << 10;
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Of what rsync and ssh said, so much is told.
-const MOST_SAID_BYTES: usize = 600;
 
 /// Where objects lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,13 +74,6 @@ impl Remote {
             }
         }
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    /// Without a byte moving.
-    pub request_seconds: u64,
-    pub retry_seconds: u64,
 }
 
 #[derive(Debug)]
@@ -224,22 +213,7 @@ fn is_no_folder(line: &str) -> bool {
 const PARTIAL: i32 = 23;
 const VANISHED: i32 = 24;
 
-/// Why a call failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}")]
-pub(super) struct Failure {
-    pub kind: ErrorKind,
-    what: String,
-}
-
 impl Failure {
-    fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self {
-            kind,
-            what: what.into(),
-        }
-    }
-
     pub(super) fn interrupted() -> Self {
         Self::new(ErrorKind::Unavailable, "the call of rsync was given up")
     }
@@ -279,17 +253,10 @@ fn failure(code: Option<i32>, said: &str) -> Failure {
         };
         Failure::new(kind, format!("{hint}rsync ended with {code}{said}"))
     };
-    if says(&["Host key verification failed"]) {
-        let hint = "the server's host key is not known here, or another one; compare it and add it to \
-                    known_hosts (ssh to it once); ";
-        return told(ErrorKind::Denied, hint);
+    if let Some((kind, hint)) = ssh::refusal(said) {
+        return told(kind, hint);
     }
-    if says(&[
-        "Permission denied",
-        "@ERROR: auth failed",
-        "rrsync error",
-        "is read only",
-    ]) {
+    if says(&["@ERROR: auth failed", "rrsync error", "is read only"]) {
         return told(ErrorKind::Denied, "");
     }
     if says(&["Unknown module", "command not found", "unknown option"]) {
@@ -308,37 +275,16 @@ fn failure(code: Option<i32>, said: &str) -> Failure {
     }
 }
 
-/// The end of what was said, on one line.
-fn shortened(text: &str) -> String {
-    let lines: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty())
-        .collect();
-    let joined = lines.join("; ");
-    let mut start = joined.len().saturating_sub(MOST_SAID_BYTES);
-    while !joined.is_char_boundary(start) {
-        start += 1;
-    }
-    joined[start..].to_owned()
-}
-
 impl Transport {
     /// Runs rsync until it has done all or some of it, fails for good, or patience ends. The deadline grows with
     /// the `bytes` to be moved.
     pub(super) async fn run(&self, arguments: Arguments, bytes: u64) -> Result<Output, Failure> {
-        let ends = Instant::now() + Duration::from_secs(self.patience.retry_seconds);
-        let mut pause = FIRST_PAUSE;
+        let mut retries = self.patience.retries();
         loop {
-            let failure = match self.run_once(&arguments, bytes).await {
-                Ok(output) => return Ok(output),
-                Err(failure) => failure,
-            };
-            if failure.kind != ErrorKind::Unavailable || Instant::now() + pause > ends {
-                return Err(failure);
+            match self.run_once(&arguments, bytes).await {
+                Err(failure) if retries.another(&failure).await => {}
+                done => return done,
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -365,10 +311,12 @@ impl Transport {
             .arg(format!("--timeout={}", self.patience.request_seconds));
         match &self.remote {
             Remote::Ssh { port, .. } => {
-                command.arg("-e").arg(self.ssh_command(*port));
+                let ssh = ssh::command_line(self.ssh.as_deref(), *port);
+                command.arg("-e").arg(ssh);
             }
             Remote::Daemon { .. } => {
-                command.arg(format!("--contimeout={CONNECT_SECONDS}"));
+                let seconds = ssh::CONNECT_SECONDS;
+                command.arg(format!("--contimeout={seconds}"));
             }
         }
         let limit = if arguments.is_upload {
@@ -422,16 +370,6 @@ impl Transport {
             stderr,
             partial,
         })
-    }
-
-    /// Never asks, never trusts an unknown host, never waits for ever.
-    fn ssh_command(&self, port: Option<u16>) -> String {
-        let ssh = self.ssh.as_deref().unwrap_or("ssh");
-        let port = port.map_or(String::new(), |port| format!(" -p {port}"));
-        format!(
-            "{ssh} -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout={CONNECT_SECONDS} \
-             -o ServerAliveInterval=15 -o ServerAliveCountMax=4{port}"
-        )
     }
 }
 
@@ -492,9 +430,6 @@ mod tests {
             assert_eq!(failure(Some(code), said).kind, kind, "{code} {said}");
         }
         assert_eq!(failure(None, "").to_string(), "rsync ended with a signal");
-        let long = "é".repeat(2000);
-        assert!(shortened(&long).len() <= MOST_SAID_BYTES);
-        assert_eq!(shortened("a\n\n b \n"), "a; b");
     }
 
     #[test]
