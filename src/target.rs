@@ -13,6 +13,7 @@ mod address;
 mod aws;
 mod aws_profile;
 mod beneath;
+mod connector;
 mod environment;
 mod folder;
 mod key;
@@ -21,6 +22,7 @@ mod remote;
 mod resume;
 mod rsync;
 mod store_error;
+mod throttle;
 mod unavailable;
 
 use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
@@ -307,7 +309,7 @@ pub fn open_with(
     environment: &Environment,
 ) -> Result<Arc<dyn Target>, OpenError> {
     match Address::parse(&spec.url)? {
-        Address::Folder(path) => Ok(Arc::new(folder::Folder::open(&path, spec.label())?)),
+        Address::Folder(path) => Ok(Arc::new(folder::Folder::open(&path, spec)?)),
         Address::Rsync(remote) => Ok(Arc::new(rsync::Rsync::new(remote, spec))),
         address => Ok(Arc::new(remote::open(&address, spec, environment)?)),
     }

@@ -19,6 +19,8 @@ mod watched;
 mod publish;
 #[path = "target_contract/ssh.rs"]
 mod ssh;
+#[path = "target_contract/throttle.rs"]
+mod throttle;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -2,7 +2,8 @@
 //!
 //! Every wait ends. Connecting takes [`CONNECT_TIMEOUT`] at most, a request the target's timeout
 //! (whole archives four times that: an hour's upload must not be cut at minute five, and a dead peer
-//! is noticed by TCP in half a minute anyway), and retries stop when their budget is used up.
+//! is noticed by TCP in half a minute anyway), and retries stop when their budget is used up. Where the
+//! rate is limited, the timeout is for each time that nothing moves.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,8 +19,10 @@ use object_store::{
 };
 
 use super::address::Address;
+use super::connector::Connector;
 use super::object::ObjectTarget;
 use super::store_error::StoreError;
+use super::throttle::Limits;
 use super::{Environment, OpenError, TargetSpec, aws};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,14 +38,22 @@ pub(super) fn open(
 ) -> Result<ObjectTarget, OpenError> {
     install_crypto();
     let timeout = Duration::from_secs(spec.timeout_seconds());
+    let limits = Limits::of(spec);
+    let connector = |idle_timeout| Connector {
+        limits: limits.clone(),
+        user_agent: USER_AGENT,
+        connect_timeout: CONNECT_TIMEOUT.min(timeout),
+        idle_timeout,
+    };
+    let bulk_timeout = timeout * BULK_TIMEOUT_FACTOR;
     let (store, bulk): (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>) = match address {
         Address::Memory => {
             let memory = Arc::new(InMemory::new());
             (memory.clone(), memory)
         }
         remote => (
-            connect(remote, spec, environment, timeout)?,
-            connect(remote, spec, environment, timeout * BULK_TIMEOUT_FACTOR)?,
+            connect(remote, spec, environment, connector(timeout))?,
+            connect(remote, spec, environment, connector(bulk_timeout))?,
         ),
     };
     let prefix = match address {
@@ -70,17 +81,18 @@ fn connect(
     address: &Address,
     spec: &TargetSpec,
     environment: &Environment,
-    timeout: Duration,
+    connector: Connector,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
     let failed = |error: object_store::Error| OpenError::Client {
         target: spec.label(),
         source: Box::new(StoreError(error)),
     };
-    let options = client_options(address, spec, environment, timeout);
+    let options = client_options(address, spec, environment, connector.idle_timeout);
     let retry = retry_config(spec);
     match address {
         Address::S3(bucket) => aws::builder(bucket, spec, environment)?
             .with_client_options(options)
+            .with_http_connector(connector)
             .with_retry(retry)
             .build()
             .map(|store| Arc::new(store) as _)
@@ -95,6 +107,7 @@ fn connect(
             if let Some(endpoint) = &spec.endpoint {
                 builder = builder.with_base_url(endpoint);
             }
+            let builder = builder.with_http_connector(connector);
             let builder = builder.with_client_options(options).with_retry(retry);
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
@@ -109,6 +122,7 @@ fn connect(
             if let Some(endpoint) = &spec.endpoint {
                 builder = builder.with_endpoint(endpoint.clone());
             }
+            let builder = builder.with_http_connector(connector);
             let builder = builder.with_client_options(options).with_retry(retry);
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
@@ -120,6 +134,7 @@ fn connect(
             };
             // The URL's path is our prefix: the store reports paths from the server's root.
             let builder = HttpBuilder::new().with_url(origin);
+            let builder = builder.with_http_connector(connector);
             let builder = builder.with_client_options(options).with_retry(retry);
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
