@@ -175,7 +175,7 @@ pub fn pack(
     catalog: &mut Catalog,
     spool: &Spool,
     progress: &PackProgress,
-    on_sealed: &mut dyn FnMut(&ObjectKey, u64),
+    on_sealed: &mut dyn FnMut(&ArchiveRow),
 ) -> Result<Packed, PackError> {
     if !request.snapshot.validation.valid {
         let stamp = request.snapshot.stamp.to_string();

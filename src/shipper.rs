@@ -7,7 +7,7 @@
 //! the signature, and the manifest last. Whatever step a run dies at, the manifest is not there yet,
 //! and the next run finds the rest in the spool, from which nothing is removed here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
@@ -16,7 +16,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
-use crate::manifest::{Manifest, ManifestName, TablePage};
+use crate::manifest::{ArchiveKind, ArchiveRow, Manifest, ManifestName, TablePage};
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError, parse_page};
 use crate::spool::{Spool, SpoolError};
 use crate::target::{Body, ErrorKind, PutMode, TargetError};
@@ -56,6 +56,31 @@ pub enum ShipError {
     },
 }
 
+/// An archive to ship.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shipment {
+    pub key: ObjectKey,
+    /// Read by restores only, so it may go into a storage class that is slow to read. An archive of an
+    /// index is read by everybody who looks.
+    pub cold: bool,
+}
+
+impl Shipment {
+    /// Of an archive of which nothing but its key is known: not cold.
+    pub fn of_unknown(key: ObjectKey) -> Self {
+        Self { key, cold: false }
+    }
+}
+
+impl From<&ArchiveRow> for Shipment {
+    fn from(row: &ArchiveRow) -> Self {
+        Self {
+            key: row.key(),
+            cold: row.kind == ArchiveKind::Data,
+        }
+    }
+}
+
 /// A snapshot to make visible. Its signature and pages are in the spool, or on the target already.
 #[derive(Debug, Clone)]
 pub struct Publication {
@@ -78,7 +103,7 @@ pub struct Published {
 pub async fn ship_archives(
     folder: &HostFolder,
     spool: &Spool,
-    mut requests: UnboundedReceiver<ObjectKey>,
+    mut requests: UnboundedReceiver<Shipment>,
     concurrency: usize,
     shared: bool,
     on_shipped: impl Fn(&ObjectKey, u64) + Sync,
@@ -90,9 +115,9 @@ pub async fn ship_archives(
     });
     let on_shipped = &on_shipped;
     let mut uploads = announced
-        .map(|key| async move {
-            let shipped = ship(folder, spool, &key, PutMode::Create, shared).await?;
-            on_shipped(&key, shipped);
+        .map(|shipment| async move {
+            let shipped = ship(folder, spool, &shipment, PutMode::Create, shared).await?;
+            on_shipped(&shipment.key, shipped);
             Ok(())
         })
         .buffer_unordered(concurrency.max(1));
@@ -110,10 +135,11 @@ pub async fn ship_archives(
 async fn ship(
     folder: &HostFolder,
     spool: &Spool,
-    key: &ObjectKey,
+    shipment: &Shipment,
     mode: PutMode,
     shared: bool,
 ) -> Result<u64, ShipError> {
+    let key = &shipment.key;
     let bytes = spool
         .size(key)
         .ok_or_else(|| ShipError::NotInSpool(key.clone()))?;
@@ -121,7 +147,11 @@ async fn ship(
         true => Body::Shared(spool.path(key)),
         false => Body::File(spool.path(key)),
     };
-    folder.target.put(&folder.key(key), body, mode).await?;
+    let (target, key) = (&folder.target, folder.key(key));
+    match shipment.cold {
+        true => target.put_cold(&key, body, mode).await?,
+        false => target.put(&key, body, mode).await?,
+    };
     Ok(bytes)
 }
 
@@ -135,12 +165,16 @@ pub async fn publish(
 ) -> Result<Published, ShipError> {
     let manifest = &publication.manifest;
     let name = manifest.name();
-    require_all_listed(folder, spool, publication).await?;
+    let cold = require_all_listed(folder, spool, publication).await?;
     let plan = Plan::make(folder, spool, publication).await?;
     for step in [&plan.archives, &plan.pages, &plan.signature] {
         futures::stream::iter(step)
             .map(|(key, mode)| async {
-                let shipped = ship(folder, spool, key, *mode, false).await?;
+                let shipment = Shipment {
+                    key: key.clone(),
+                    cold: cold.contains(key),
+                };
+                let shipped = ship(folder, spool, &shipment, *mode, false).await?;
                 on_shipped(key, shipped);
                 Ok::<(), ShipError>(())
             })
@@ -160,12 +194,13 @@ pub async fn publish(
     })
 }
 
-/// Holds the caller to its word: the archives checked below must be all that the table names.
+/// Holds the caller to its word: the archives checked below must be all that the table names. Gives those that
+/// may go into cold storage.
 async fn require_all_listed(
     folder: &HostFolder,
     spool: &Spool,
     publication: &Publication,
-) -> Result<(), ShipError> {
+) -> Result<HashSet<ObjectKey>, ShipError> {
     let name = publication.manifest.name();
     let pages = futures::stream::iter(&publication.manifest.pages)
         .map(|hash| read_page(folder, spool, &name, hash))
@@ -184,7 +219,9 @@ async fn require_all_listed(
         .map(|(key, _)| key)
         .collect();
     if unlisted.is_empty() {
-        return Ok(());
+        let shipments = table.rows.values().map(Shipment::from);
+        let cold = shipments.filter(|shipment| shipment.cold);
+        return Ok(cold.map(|shipment| shipment.key).collect());
     }
     Err(ShipError::Unlisted {
         manifest: name,

@@ -187,7 +187,7 @@ pub struct TargetSpec {
     pub download: Option<Timetable>,
     /// The credentials can neither list nor read: what is there is known from memory only.
     pub write_only: bool,
-    /// Of S3, GCS and Azure: where data archives go, and where all else.
+    /// Of S3, GCS and Azure: the storage class of data archives, and of all else.
     pub data_class: Option<String>,
     pub class: Option<String>,
 }
@@ -308,9 +308,35 @@ pub fn open_with(
     spec: &TargetSpec,
     environment: &Environment,
 ) -> Result<Arc<dyn Target>, OpenError> {
-    match Address::parse(&spec.url)? {
+    let address = Address::parse(&spec.url)?;
+    check_classes(spec, &address)?;
+    match address {
         Address::Folder(path) => Ok(Arc::new(folder::Folder::open(&path, spec)?)),
         Address::Rsync(remote) => Ok(Arc::new(rsync::Rsync::new(remote, spec))),
         address => Ok(Arc::new(remote::open(&address, spec, environment)?)),
     }
+}
+
+/// A class that would be ignored, or that no request can name, is refused.
+fn check_classes(spec: &TargetSpec, address: &Address) -> Result<(), OpenError> {
+    let has_classes = matches!(
+        address,
+        Address::S3(_) | Address::Gcs(_) | Address::Azure(_)
+    );
+    let named = |class: &str| {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        !class.is_empty() && class.chars().all(is_word)
+    };
+    for (key, class) in [("data_class", &spec.data_class), ("class", &spec.class)] {
+        let reason = match class {
+            Some(_) if !has_classes => format!("{key} is set, but it has no storage classes"),
+            Some(class) if !named(class) => format!("{key} is not a storage class"),
+            _ => continue,
+        };
+        return Err(OpenError::Malformed {
+            url: address::without_secrets(&spec.url),
+            reason,
+        });
+    }
+    Ok(())
 }

@@ -15,6 +15,8 @@ mod s3;
 #[path = "support/watched.rs"]
 mod watched;
 
+#[path = "target_contract/classes.rs"]
+mod classes;
 #[path = "target_contract/publish.rs"]
 mod publish;
 #[path = "target_contract/ssh.rs"]

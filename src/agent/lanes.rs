@@ -1,5 +1,6 @@
 //! Uploads to the targets, one lane each, while packing goes on.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
@@ -10,14 +11,14 @@ use tokio::task::JoinHandle;
 use super::survey::Survey;
 use super::{AgentError, Reporter, State};
 use crate::error::with_causes;
-use crate::ids::{ARCHIVES, ObjectKey};
+use crate::ids::{ARCHIVES, Hash, ObjectKey};
 use crate::repository::HostFolder;
-use crate::shipper::{ShipError, ship_archives};
+use crate::shipper::{ShipError, Shipment, ship_archives};
 use crate::spool::Spool;
 
 /// One target's uploads, under way while packing goes on.
 pub(super) struct Lane {
-    pub queue: Option<UnboundedSender<ObjectKey>>,
+    pub queue: Option<UnboundedSender<Shipment>>,
     pub task: Option<JoinHandle<LaneEnd>>,
     /// Why there is no lane: the target did not answer.
     pub unreachable: Option<String>,
@@ -35,6 +36,11 @@ pub(super) fn start_lanes(
     reporter: &Arc<dyn Reporter>,
 ) -> Result<Vec<Lane>, AgentError> {
     let spooled = state.spool.list(ARCHIVES)?;
+    let known = state.catalog.archives()?;
+    let known: HashMap<Hash, Shipment> = known
+        .iter()
+        .map(|archive| (archive.row.blake3, Shipment::from(&archive.row)))
+        .collect();
     let mut lanes = Vec::new();
     for survey in surveys {
         let seen = match &survey.seen {
@@ -54,7 +60,8 @@ pub(super) fn start_lanes(
             if let Some(hash) = ObjectKey::archive_hash(key)
                 && seen.archives.get(&hash) != Some(bytes)
             {
-                let _ = queue.send(ObjectKey::archive(&hash));
+                let unknown = || Shipment::of_unknown(ObjectKey::archive(&hash));
+                let _ = queue.send(known.get(&hash).cloned().unwrap_or_else(unknown));
             }
         }
         let shared = surveys.len() == 1;
@@ -77,7 +84,7 @@ pub(super) fn start_lanes(
 fn ship_lane(
     survey: &Survey,
     spool: Spool,
-    requests: UnboundedReceiver<ObjectKey>,
+    requests: UnboundedReceiver<Shipment>,
     shared: bool,
     reporter: Arc<dyn Reporter>,
 ) -> impl Future<Output = LaneEnd> + use<> {

@@ -18,7 +18,7 @@ use crate::error::with_causes;
 use crate::ids::{HostName, ObjectKey};
 use crate::index::Skipped;
 use crate::manifest::signature::{Signer, Trust};
-use crate::manifest::{ManifestName, Totals};
+use crate::manifest::{ArchiveRow, ManifestName, Totals};
 use crate::packer::seal::Recipients;
 use crate::packer::{PackOptions, PackProgress, PackRequest, Packed, pack};
 use crate::snapshot::Snapshot;
@@ -157,10 +157,10 @@ pub fn push(
         state: state.dir.clone(),
     };
     let spool = state.spool.clone();
-    let mut on_sealed = |key: &ObjectKey, _bytes: u64| {
+    let mut on_sealed = |row: &ArchiveRow| {
         for lane in &lanes {
             // A lane that failed takes no more; its error is told below.
-            let _ = lane.queue.as_ref().map(|queue| queue.send(key.clone()));
+            let _ = lane.queue.as_ref().map(|queue| queue.send(row.into()));
         }
     };
     let packed = pack(

@@ -69,6 +69,8 @@ pub(super) fn open(
         lists_deep: !matches!(address, Address::WebDav { .. }),
         conditional_puts: AtomicBool::new(true),
         bodies: tokio::sync::Semaphore::new(super::object::BODY_MEBIBYTES as usize),
+        data_class: spec.data_class.clone(),
+        class: spec.class.clone(),
     })
 }
 

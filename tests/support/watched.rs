@@ -23,6 +23,8 @@ pub struct Watched {
     pub inner: Arc<dyn Target>,
     /// Operation and key, in the order in which they ended well.
     pub done: Mutex<Vec<(&'static str, String)>>,
+    /// Keys that were to go into cold storage.
+    pub cold: Mutex<Vec<String>>,
     calls: Mutex<usize>,
     fault: Fault,
 }
@@ -32,6 +34,7 @@ impl Watched {
         Arc::new(Self {
             inner,
             done: Mutex::new(Vec::new()),
+            cold: Mutex::new(Vec::new()),
             calls: Mutex::new(0),
             fault,
         })
@@ -94,6 +97,17 @@ impl Target for Watched {
 
     async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
         self.watch("put", key, self.inner.put(key, body, mode))
+            .await
+    }
+
+    async fn put_cold(
+        &self,
+        key: &str,
+        body: Body,
+        mode: PutMode,
+    ) -> Result<PutOutcome, TargetError> {
+        self.cold.lock().unwrap().push(key.to_owned());
+        self.watch("put", key, self.inner.put_cold(key, body, mode))
             .await
     }
 

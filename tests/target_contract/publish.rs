@@ -11,7 +11,9 @@ use sealift::manifest::{
     ArchiveKind, ArchiveRow, IndexRef, Manifest, ManifestCore, Totals, paginate, recipient_set_name,
 };
 use sealift::repository::HostFolder;
-use sealift::shipper::{Publication, ShipError, publish, publish_recovery, ship_archives};
+use sealift::shipper::{
+    Publication, ShipError, Shipment, publish, publish_recovery, ship_archives,
+};
 use sealift::spool::Spool;
 use sealift::target::{Body, PutMode, Target};
 
@@ -118,7 +120,7 @@ impl Host {
         let folder = self.folder(target);
         let (announce, requests) = tokio::sync::mpsc::unbounded_channel();
         for (key, _) in &publication.archives {
-            announce.send(key.clone()).unwrap();
+            announce.send(Shipment::of_unknown(key.clone())).unwrap();
         }
         drop(announce);
         ship_archives(&folder, &self.spool, requests, 3, false, |_, _| {}).await?;
@@ -199,11 +201,18 @@ fn the_order_is_archives_pages_signature_manifest() {
     assert!(steps.is_sorted(), "{puts:#?}");
     let count = |wanted| steps.iter().filter(|step| **step == wanted).count();
     assert_eq!([count(0), count(1), count(2), count(3)], [70, 2, 1, 1]);
-    let mut heard = heard.into_inner().unwrap();
-    let mut puts = puts;
-    heard.sort();
-    puts.sort();
-    assert_eq!(heard, puts);
+    let sorted = |mut keys: Vec<String>| {
+        keys.sort();
+        keys
+    };
+    let cold = watched.cold.lock().unwrap().clone();
+    let archives = puts.iter().filter(|key| key.contains("/archives/"));
+    assert_eq!(
+        sorted(cold),
+        sorted(archives.cloned().collect()),
+        "data archives go into cold storage, nothing else does"
+    );
+    assert_eq!(sorted(heard.into_inner().unwrap()), sorted(puts));
 }
 
 #[test]
