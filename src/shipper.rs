@@ -352,7 +352,9 @@ async fn put_unless_there(
     match folder.target.get(&key, MAX_RECOVERY_BYTES).await {
         Err(error) if error.kind == ErrorKind::NotFound => {}
         Ok(_) => return Ok(()),
-        Err(error) if error.kind == ErrorKind::Permanent => return Ok(()),
+        Err(error) if [ErrorKind::Permanent, ErrorKind::Frozen].contains(&error.kind) => {
+            return Ok(());
+        }
         Err(error) => return Err(error.into()),
     }
     let body = Body::Bytes(bytes.clone());

@@ -22,6 +22,7 @@ mod remote;
 mod resume;
 mod rsync;
 mod store_error;
+mod thaw;
 mod throttle;
 mod unavailable;
 
@@ -74,10 +75,23 @@ pub enum ErrorKind {
     NotFound,
     /// Credentials wrong, missing or not enough.
     Denied,
+    /// In a storage class that cannot be read at once: [`Target::thaw`] asks for it.
+    Frozen,
     /// The network, the server or the disk failed and went on failing.
     Unavailable,
     /// Retrying would give the same.
     Permanent,
+}
+
+/// What became of asking for an object that is frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thaw {
+    /// It can be read some hours from now.
+    Asked,
+    /// Somebody asked before.
+    UnderWay,
+    /// It can be read now.
+    Ready,
 }
 
 /// One failed operation on a target; `Display` names operation, object and target.
@@ -148,6 +162,18 @@ pub trait Target: Send + Sync + fmt::Debug {
         key: &str,
         offset: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, TargetError>>, TargetError>;
+
+    /// Whether an object that is there lies where it cannot be read ([`ErrorKind::Frozen`]).
+    async fn is_frozen(&self, _key: &str) -> Result<bool, TargetError> {
+        Ok(false)
+    }
+
+    /// Asks for an object that is frozen, to be readable for so many days.
+    async fn thaw(&self, key: &str, _days: u16) -> Result<Thaw, TargetError> {
+        let what = "this kind of target cannot be asked for that; use the provider's own tools";
+        let kind = ErrorKind::Permanent;
+        Err(TargetError::new("thaw", key, self.label(), kind, what))
+    }
 
     /// Deletes an object; one that is not there is no error.
     async fn delete(&self, key: &str) -> Result<(), TargetError>;

@@ -21,6 +21,8 @@ mod classes;
 mod publish;
 #[path = "target_contract/ssh.rs"]
 mod ssh;
+#[path = "target_contract/thaw.rs"]
+mod thaw;
 #[path = "target_contract/throttle.rs"]
 mod throttle;
 

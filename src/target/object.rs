@@ -21,7 +21,8 @@ use object_store::{
 use super::key::{check_key, check_prefix, is_key};
 use super::resume;
 use super::store_error::{StoreError, is_unsupported, is_worth_another_put, kind_of};
-use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
+use super::thaw::Thawer;
+use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, Thaw};
 
 /// Beyond this an object goes up in parts: servers take at most 5 GB in one put, and a put that
 /// breaks starts over.
@@ -48,6 +49,10 @@ pub(super) struct ObjectTarget {
     /// Storage classes of data archives, and of all else; `None`: the bucket's own.
     pub data_class: Option<String>,
     pub class: Option<String>,
+    /// Whether an object may lie where it cannot be read at once,
+    pub may_freeze: bool,
+    /// and who asks for it then.
+    pub thawer: Option<Thawer>,
 }
 
 type StoreResult<T> = Result<T, StoreFailure>;
@@ -411,6 +416,26 @@ impl Target for ObjectTarget {
             TargetError::new("get", &key, &label, kind, StoreError(error))
         };
         Ok(body.map_err(named).boxed())
+    }
+
+    async fn is_frozen(&self, key: &str) -> Result<bool, TargetError> {
+        if !self.may_freeze {
+            return Ok(false);
+        }
+        match self.get_range(key, 0..1).await {
+            Err(error) if error.kind == ErrorKind::Frozen => Ok(true),
+            other => other.map(|_| false),
+        }
+    }
+
+    async fn thaw(&self, key: &str, days: u16) -> Result<Thaw, TargetError> {
+        let path = self.path("thaw", key)?;
+        let Some(thawer) = &self.thawer else {
+            let what = "there is no request for that; use the provider's own tools";
+            return Err(self.permanent("thaw", key, what));
+        };
+        let asked = thawer.thaw(&path, days).await;
+        asked.map_err(|e| TargetError::new("thaw", key, &self.label, e.kind(), e))
     }
 
     async fn delete(&self, key: &str) -> Result<(), TargetError> {

@@ -10,7 +10,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use base64::Engine as _;
+use object_store::aws::AmazonS3;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::HttpConnector as _;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::memory::InMemory;
@@ -18,10 +20,11 @@ use object_store::{
     BackoffConfig, ClientOptions, HeaderMap, HeaderValue, ObjectStore, RetryConfig,
 };
 
-use super::address::Address;
+use super::address::{Address, Bucket};
 use super::connector::Connector;
 use super::object::ObjectTarget;
 use super::store_error::StoreError;
+use super::thaw::Thawer;
 use super::throttle::Limits;
 use super::{Environment, OpenError, TargetSpec, aws};
 
@@ -45,15 +48,27 @@ pub(super) fn open(
         connect_timeout: CONNECT_TIMEOUT.min(timeout),
         idle_timeout,
     };
-    let bulk_timeout = timeout * BULK_TIMEOUT_FACTOR;
+    let (quick, patient) = (connector(timeout), connector(timeout * BULK_TIMEOUT_FACTOR));
+    let mut thawer = None;
     let (store, bulk): (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>) = match address {
         Address::Memory => {
             let memory = Arc::new(InMemory::new());
             (memory.clone(), memory)
         }
+        Address::S3(bucket) => {
+            let options = client_options(address, spec, environment, timeout);
+            let store = connect_s3(bucket, address, spec, environment, quick.clone())?;
+            thawer = Some(Thawer {
+                store: store.clone(),
+                client: quick.connect(&options).map_err(|e| failed(spec, e))?,
+                retry: Duration::from_secs(spec.retry_seconds()),
+            });
+            let bulk = connect_s3(bucket, address, spec, environment, patient)?;
+            (Arc::new(store), Arc::new(bulk))
+        }
         remote => (
-            connect(remote, spec, environment, connector(timeout))?,
-            connect(remote, spec, environment, connector(bulk_timeout))?,
+            connect(remote, spec, environment, quick)?,
+            connect(remote, spec, environment, patient)?,
         ),
     };
     let prefix = match address {
@@ -71,6 +86,8 @@ pub(super) fn open(
         bodies: tokio::sync::Semaphore::new(super::object::BODY_MEBIBYTES as usize),
         data_class: spec.data_class.clone(),
         class: spec.class.clone(),
+        may_freeze: matches!(address, Address::S3(_) | Address::Azure(_)),
+        thawer,
     })
 }
 
@@ -79,26 +96,39 @@ fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+fn failed(spec: &TargetSpec, error: object_store::Error) -> OpenError {
+    OpenError::Client {
+        target: spec.label(),
+        source: Box::new(StoreError(error)),
+    }
+}
+
+fn connect_s3(
+    bucket: &Bucket,
+    address: &Address,
+    spec: &TargetSpec,
+    environment: &Environment,
+    connector: Connector,
+) -> Result<AmazonS3, OpenError> {
+    let options = client_options(address, spec, environment, connector.idle_timeout);
+    let builder = aws::builder(bucket, spec, environment)?
+        .with_client_options(options)
+        .with_http_connector(connector)
+        .with_retry(retry_config(spec));
+    builder.build().map_err(|e| failed(spec, e))
+}
+
+/// Any but S3.
 fn connect(
     address: &Address,
     spec: &TargetSpec,
     environment: &Environment,
     connector: Connector,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
-    let failed = |error: object_store::Error| OpenError::Client {
-        target: spec.label(),
-        source: Box::new(StoreError(error)),
-    };
+    let failed = |error| failed(spec, error);
     let options = client_options(address, spec, environment, connector.idle_timeout);
     let retry = retry_config(spec);
     match address {
-        Address::S3(bucket) => aws::builder(bucket, spec, environment)?
-            .with_client_options(options)
-            .with_http_connector(connector)
-            .with_retry(retry)
-            .build()
-            .map(|store| Arc::new(store) as _)
-            .map_err(failed),
         Address::Gcs(bucket) => {
             let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(&bucket.name);
             for (name, value) in environment.lowercased(&["GOOGLE_"]) {
@@ -141,7 +171,9 @@ fn connect(
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
         }
-        Address::Memory | Address::Folder(_) | Address::Rsync(_) => Ok(Arc::new(InMemory::new())),
+        Address::Memory | Address::Folder(_) | Address::Rsync(_) | Address::S3(_) => {
+            Ok(Arc::new(InMemory::new()))
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use sealift::target::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
+use sealift::target::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, Thaw};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -126,6 +126,14 @@ impl Target for Watched {
         offset: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, TargetError>>, TargetError> {
         self.watch("get", key, self.inner.stream(key, offset)).await
+    }
+
+    async fn is_frozen(&self, key: &str) -> Result<bool, TargetError> {
+        self.inner.is_frozen(key).await
+    }
+
+    async fn thaw(&self, key: &str, days: u16) -> Result<Thaw, TargetError> {
+        self.watch("thaw", key, self.inner.thaw(key, days)).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), TargetError> {
