@@ -22,6 +22,7 @@ mod remote;
 mod resume;
 mod rsync;
 mod store_error;
+mod store_words;
 mod thaw;
 mod throttle;
 mod unavailable;

@@ -25,6 +25,8 @@ mod ssh;
 mod thaw;
 #[path = "target_contract/throttle.rs"]
 mod throttle;
+#[path = "target_contract/words.rs"]
+mod words;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

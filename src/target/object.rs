@@ -8,6 +8,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
@@ -21,6 +22,7 @@ use object_store::{
 use super::key::{check_key, check_prefix, is_key};
 use super::resume;
 use super::store_error::{StoreError, is_unsupported, is_worth_another_put, kind_of};
+use super::store_words::{describe, with_tries};
 use super::thaw::Thawer;
 use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, Thaw};
 
@@ -111,21 +113,31 @@ impl ObjectTarget {
 
     async fn put_payload(
         &self,
+        key: &str,
         path: &Path,
         payload: PutPayload,
         mode: PutMode,
         class: &Attributes,
-    ) -> StoreResult<PutOutcome> {
-        for attempt in 1.. {
+    ) -> Result<PutOutcome, TargetError> {
+        let began = Instant::now();
+        let mut attempt = 1;
+        loop {
             match self.put_once(path, payload.clone(), mode, class).await {
+                Ok(done) => return Ok(done),
                 Err(error) if attempt < PUT_ATTEMPTS && is_worth_another_put(&error) => {
                     tracing::info!(%path, attempt, %error, "put broke off, trying again");
                     tokio::time::sleep(resume::pause(attempt)).await;
+                    attempt += 1;
                 }
-                done => return done,
+                Err(error) if attempt > 1 => {
+                    let what = describe(&error);
+                    let what = with_tries(what, attempt, began.elapsed());
+                    let (label, kind) = (&self.label, kind_of(&error));
+                    return Err(TargetError::new("put", key, label, kind, what));
+                }
+                Err(error) => return Err(self.error("put", key, error)),
             }
         }
-        Ok(PutOutcome::Existed)
     }
 
     async fn put_once(
@@ -198,8 +210,7 @@ impl ObjectTarget {
             Err(error) if is_unsupported(&error) => {
                 let payload = read_exactly(file, bytes).await;
                 let payload = payload.map_err(|e| self.permanent("put", key, e))?;
-                let put = self.put_payload(path, payload, mode, class).await;
-                return put.map_err(failed);
+                return self.put_payload(key, path, payload, mode, class).await;
             }
             other => other.map_err(failed)?,
         };
@@ -259,9 +270,7 @@ impl ObjectTarget {
                 read_exactly(file, bytes).await.map_err(unreadable)?
             }
         };
-        self.put_payload(&path, payload, mode, &class)
-            .await
-            .map_err(|error| self.error("put", key, error))
+        self.put_payload(key, &path, payload, mode, &class).await
     }
 
     /// `bytes` bytes, as they were promised when the range was opened.

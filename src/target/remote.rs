@@ -30,7 +30,11 @@ use super::{Environment, OpenError, TargetSpec, aws};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const BULK_TIMEOUT_FACTOR: u32 = 4;
-const MAX_RETRIES: usize = 20;
+/// The budget of time ends retries, not their number.
+const MAX_RETRIES: usize = 100_000;
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Each pause is anything up to this many times the one before: with less than 3 they hardly grow.
+const PAUSE_GROWTH: f64 = 3.0;
 const USER_AGENT: &str = concat!("sealift/", env!("CARGO_PKG_VERSION"));
 
 /// Opens whatever is not a folder.
@@ -203,7 +207,8 @@ fn retry_config(spec: &TargetSpec) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
             // A pause must not outlast the budget by much.
-            max_backoff: Duration::from_secs(15).min(budget.max(Duration::from_millis(100))),
+            max_backoff: LONGEST_PAUSE.min((budget / 10).max(Duration::from_millis(100))),
+            base: PAUSE_GROWTH,
             ..BackoffConfig::default()
         },
         max_retries: match budget.is_zero() {

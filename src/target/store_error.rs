@@ -1,17 +1,18 @@
 //! What an `object_store` error means to us.
 //!
-//! Its messages repeat their sources all the way down, so one line of the outermost is kept and the
-//! chain is cut there.
+//! Its messages repeat their sources all the way down, so one line in our own words is kept and the chain is
+//! cut there.
 
 use std::error::Error as _;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::ErrorKind;
+use super::store_words::describe;
 
 /// An `object_store` error as a source: everything it has to say, once.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
+#[error("{}", describe(.0))]
 pub(super) struct StoreError(pub object_store::Error);
 
 pub(super) fn kind_of(error: &object_store::Error) -> ErrorKind {

@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use super::super::ErrorKind;
+use super::super::store_words::with_tries;
 use crate::bandwidth::Timetable;
 
 /// Seconds until a connection must stand.
@@ -327,23 +328,32 @@ impl Transport {
     /// Runs rsync until it has done all or some of it, fails for good, or patience ends. The deadline grows with
     /// the `bytes` to be moved.
     pub(super) async fn run(&self, arguments: Arguments, bytes: u64) -> Result<Output, Failure> {
-        let ends = Instant::now() + Duration::from_secs(self.patience.retry_seconds);
+        let began = Instant::now();
+        let ends = began + Duration::from_secs(self.patience.retry_seconds);
         let mut pause = FIRST_PAUSE;
+        let mut tries = 1;
         loop {
             let failure = match self.run_once(&arguments, bytes).await {
                 Ok(output) => return Ok(output),
                 Err(failure) => failure,
             };
             if failure.kind != ErrorKind::Unavailable || Instant::now() + pause > ends {
-                return Err(failure);
+                let what = with_tries(failure.what, tries, began.elapsed());
+                return Err(Failure { what, ..failure });
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+            tries += 1;
         }
     }
 
     async fn run_once(&self, arguments: &Arguments, bytes: u64) -> Result<Output, Failure> {
-        let slow = bytes / SLOWEST_BYTES_PER_SECOND;
+        // Half of a limit, for it may be shared with what else goes on.
+        let limit = self.limit(arguments).map(|limit| (limit / 2).max(1));
+        let slowest = limit.map_or(SLOWEST_BYTES_PER_SECOND, |l| {
+            l.min(SLOWEST_BYTES_PER_SECOND)
+        });
+        let slow = bytes / slowest;
         let deadline = 4 * self.patience.request_seconds;
         let deadline = Duration::from_secs(deadline.saturating_add(slow));
         let call = self.call(arguments);
@@ -354,6 +364,15 @@ impl Transport {
                 Err(Failure::new(ErrorKind::Unavailable, what))
             }
         }
+    }
+
+    /// Bytes per second, now.
+    fn limit(&self, arguments: &Arguments) -> Option<u64> {
+        let timetable = match arguments.is_upload {
+            true => &self.upload,
+            false => &self.download,
+        };
+        timetable.as_ref()?.at(crate::clock::now())
     }
 
     async fn call(&self, arguments: &Arguments) -> Result<Output, Failure> {
@@ -371,15 +390,7 @@ impl Transport {
                 command.arg(format!("--contimeout={CONNECT_SECONDS}"));
             }
         }
-        let limit = if arguments.is_upload {
-            &self.upload
-        } else {
-            &self.download
-        };
-        if let Some(bytes) = limit
-            .as_ref()
-            .and_then(|table| table.at(crate::clock::now()))
-        {
+        if let Some(bytes) = self.limit(arguments) {
             command.arg(format!("--bwlimit={}", (bytes / 1024).max(1)));
         }
         for word in &arguments.words {
