@@ -7,6 +7,7 @@
 
 mod extract;
 mod fetch;
+mod frozen;
 pub mod open;
 mod plan;
 mod raw_index;
@@ -24,6 +25,8 @@ use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
 use extract::{Destination, Extraction};
 pub use extract::{DestinationError, ExtractError, StagingError};
 use fetch::Damaged;
+use frozen::Needed;
+pub use frozen::{Frozen, Thawing, thaw};
 use open::Identities;
 use plan::{Contents, Index};
 pub use plan::{PlanError, RestoreRequest};
@@ -65,6 +68,8 @@ pub enum RestoreError {
         /// Paths that cannot be restored, by path, and why where the archive was good.
         files: BTreeMap<String, String>,
     },
+    #[error("{0}")]
+    Frozen(Frozen),
     #[error("cannot build the restored tree")]
     Extract(#[from] ExtractError),
     #[error("the restore was stopped")]
@@ -147,6 +152,12 @@ impl RestorePlan {
     pub fn header(&self) -> &IndexHeader {
         &self.contents.header
     }
+
+    /// What of it must be thawed first, if anything.
+    pub async fn frozen(&self) -> Option<Frozen> {
+        let needed = Needed::by(&self.contents.jobs);
+        needed.frozen_by_the_ends(&self.folder).await
+    }
 }
 
 /// What a restore did.
@@ -223,6 +234,9 @@ pub async fn execute(
     plan: RestorePlan,
     progress: Arc<dyn Progress>,
 ) -> Result<RestoreReport, RestoreError> {
+    if let Some(frozen) = plan.frozen().await {
+        return Err(RestoreError::Frozen(frozen));
+    }
     progress.total(plan.fetch_bytes);
     let Contents {
         header,
@@ -237,10 +251,16 @@ pub async fn execute(
         begun.map(|extraction| (extraction, header))
     })
     .await??;
+    let needed = Needed::by(&jobs);
     // The sooner a database is there, the more of its check goes on beside the rest.
     jobs.sort_by_key(|job| !extraction.has_database(job));
     let sink = || extraction.sink();
     let damaged = fetch::fetch(&plan.folder, jobs, &plan.identities, &progress, &sink).await;
+    if damaged.iter().any(Damaged::is_frozen) {
+        // What was begun is removed where files are written.
+        blocking(move || drop(extraction)).await?;
+        return Err(RestoreError::Frozen(needed.frozen(&plan.folder).await));
+    }
     progress.message("checking and finishing");
     let skipped_in_snapshot = header.skipped.clone();
     let (devices, all) = (plan.devices, Arc::clone(&entries));
@@ -318,7 +338,11 @@ async fn fetch_index(
     let raw = RawIndex::new(reference.bytes, near).map_err(unkept)?;
     let sink = || raw.sink();
     let silent: Arc<dyn Progress> = Arc::new(Silent);
+    let needed = Needed::by(&jobs);
     let damaged = fetch::fetch(folder, jobs, identities, &silent, &sink).await;
+    if damaged.iter().any(Damaged::is_frozen) {
+        return Err(RestoreError::Frozen(needed.frozen(folder).await));
+    }
     if !damaged.is_empty() {
         let texts: Vec<String> = damaged.iter().map(describe).collect();
         return Err(broken(texts.join("; ")));

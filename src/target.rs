@@ -14,6 +14,7 @@ mod address;
 mod aws;
 mod aws_profile;
 mod beneath;
+mod connector;
 mod environment;
 mod failure;
 mod folder;
@@ -26,6 +27,9 @@ mod rsync;
 mod sftp;
 mod ssh;
 mod store_error;
+mod store_words;
+mod thaw;
+mod throttle;
 mod unavailable;
 
 use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
@@ -77,10 +81,23 @@ pub enum ErrorKind {
     NotFound,
     /// Credentials wrong, missing or not enough.
     Denied,
+    /// In a storage class that cannot be read at once: [`Target::thaw`] asks for it.
+    Frozen,
     /// The network, the server or the disk failed and went on failing.
     Unavailable,
     /// Retrying would give the same.
     Permanent,
+}
+
+/// What became of asking for an object that is frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thaw {
+    /// It can be read some hours from now.
+    Asked,
+    /// Somebody asked before.
+    UnderWay,
+    /// It can be read now.
+    Ready,
 }
 
 /// One failed operation on a target; `Display` names operation, object and target.
@@ -152,6 +169,18 @@ pub trait Target: Send + Sync + fmt::Debug {
         offset: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, TargetError>>, TargetError>;
 
+    /// Whether an object that is there lies where it cannot be read ([`ErrorKind::Frozen`]).
+    async fn is_frozen(&self, _key: &str) -> Result<bool, TargetError> {
+        Ok(false)
+    }
+
+    /// Asks for an object that is frozen, to be readable for so many days.
+    async fn thaw(&self, key: &str, _days: u16) -> Result<Thaw, TargetError> {
+        let what = "this kind of target cannot be asked for that; use the provider's own tools";
+        let kind = ErrorKind::Permanent;
+        Err(TargetError::new("thaw", key, self.label(), kind, what))
+    }
+
     /// Deletes an object; one that is not there is no error.
     async fn delete(&self, key: &str) -> Result<(), TargetError>;
 }
@@ -191,7 +220,7 @@ pub struct TargetSpec {
     pub download: Option<Timetable>,
     /// The credentials can neither list nor read: what is there is known from memory only.
     pub write_only: bool,
-    /// Of S3, GCS and Azure: where data archives go, and where all else.
+    /// Of S3, GCS and Azure: the storage class of data archives, and of all else.
     pub data_class: Option<String>,
     pub class: Option<String>,
 }
@@ -314,10 +343,36 @@ pub fn open_with(
     spec: &TargetSpec,
     environment: &Environment,
 ) -> Result<Arc<dyn Target>, OpenError> {
-    match Address::parse(&spec.url)? {
-        Address::Folder(path) => Ok(Arc::new(folder::Folder::open(&path, spec.label())?)),
+    let address = Address::parse(&spec.url)?;
+    check_classes(spec, &address)?;
+    match address {
+        Address::Folder(path) => Ok(Arc::new(folder::Folder::open(&path, spec)?)),
         Address::Rsync(remote) => Ok(Arc::new(rsync::Rsync::new(remote, spec))),
         Address::Sftp(place) => Ok(Arc::new(sftp::Sftp::new(place, spec))),
         address => Ok(Arc::new(remote::open(&address, spec, environment)?)),
     }
+}
+
+/// A class that would be ignored, or that no request can name, is refused.
+fn check_classes(spec: &TargetSpec, address: &Address) -> Result<(), OpenError> {
+    let has_classes = matches!(
+        address,
+        Address::S3(_) | Address::Gcs(_) | Address::Azure(_)
+    );
+    let named = |class: &str| {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        !class.is_empty() && class.chars().all(is_word)
+    };
+    for (key, class) in [("data_class", &spec.data_class), ("class", &spec.class)] {
+        let reason = match class {
+            Some(_) if !has_classes => format!("{key} is set, but it has no storage classes"),
+            Some(class) if !named(class) => format!("{key} is not a storage class"),
+            _ => continue,
+        };
+        return Err(OpenError::Malformed {
+            url: address::without_secrets(&spec.url),
+            reason,
+        });
+    }
+    Ok(())
 }

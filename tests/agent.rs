@@ -10,6 +10,8 @@ mod s3;
 #[path = "support/tree.rs"]
 mod tree;
 
+#[path = "agent/cold.rs"]
+mod cold;
 #[path = "agent/commands.rs"]
 mod commands;
 #[path = "agent/crash.rs"]

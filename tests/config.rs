@@ -253,6 +253,18 @@ fn what_makes_no_sense_is_refused_with_its_reason() {
             "[[target]]\nname = \"x\"\nurl = \"https://a:geheim@x/y\"\n".into(),
             "password in a URL",
         ),
+        (
+            "[[target]]\nname = \"x\"\nurl = \"file:///x\"\ndata_class = \"GLACIER\"\n".into(),
+            "data_class: only s3, gs and az",
+        ),
+        (
+            "[[target]]\nname = \"x\"\nurl = \"me@x:b\"\nclass = \"GLACIER\"\n".into(),
+            " class: only s3, gs and az",
+        ),
+        (
+            "[[target]]\nname = \"x\"\nurl = \"s3://x\"\nclass = \"a b\"\n".into(),
+            "class: \"a b\" is not a storage class",
+        ),
         ("[retention]\ndaily = 0\n".into(), "keeps nothing"),
         ("[schedule]\nbackup = \"often\"\n".into(), "not a cron line"),
         (

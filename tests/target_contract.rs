@@ -15,12 +15,20 @@ mod s3;
 #[path = "support/watched.rs"]
 mod watched;
 
+#[path = "target_contract/classes.rs"]
+mod classes;
 #[path = "target_contract/publish.rs"]
 mod publish;
 #[path = "target_contract/sftp.rs"]
 mod sftp;
 #[path = "target_contract/ssh.rs"]
 mod ssh;
+#[path = "target_contract/thaw.rs"]
+mod thaw;
+#[path = "target_contract/throttle.rs"]
+mod throttle;
+#[path = "target_contract/words.rs"]
+mod words;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -235,6 +235,7 @@ fn is_there(read: Result<(), TargetError>) -> Result<Option<bool>, TargetError> 
         Err(error) => match error.kind {
             ErrorKind::NotFound => Ok(Some(false)),
             ErrorKind::Denied => Ok(None),
+            ErrorKind::Frozen => Ok(Some(true)),
             _ => Err(error),
         },
     }

@@ -301,6 +301,10 @@ fn print_report(context: &Context, report: &PushReport, started: Instant) -> Res
         };
         output::print_line(line)?;
     }
+    let mut targets = report.targets.iter();
+    if targets.any(|target| target.state != TargetState::Published) {
+        output::print_line("  what a target lacks waits in the spool; the next backup ships it")?;
+    }
     Ok(())
 }
 

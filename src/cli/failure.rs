@@ -3,6 +3,9 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use crate::repository::RepositoryError;
+use crate::target::{ErrorKind, TargetError};
+
 /// How a command ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -58,7 +61,8 @@ impl Failure {
             }
             source = cause.source();
         }
-        if let Some(hint) = &self.hint {
+        let hint = self.hint.as_deref();
+        if let Some(hint) = hint.or_else(|| target_hint(&*self.error)) {
             eprintln!("  next: {hint}");
         }
         ExitCode::from(self.code)
@@ -69,6 +73,34 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.error.fmt(f)
     }
+}
+
+/// The next step where a target did not do what it was asked to.
+fn target_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let of_repository = match error.downcast_ref::<RepositoryError>() {
+            Some(RepositoryError::Target(error)) => Some(error),
+            _ => None,
+        };
+        if let Some(failed) = of_repository.or(error.downcast_ref::<TargetError>()) {
+            return match failed.kind {
+                ErrorKind::Unavailable => Some(
+                    "see that the network and the server are up, and that the URL (and endpoint) are right; then \
+                     run it again. A target's `retry` says for how long it is tried (3 minutes)",
+                ),
+                ErrorKind::Denied => {
+                    Some("see that the credentials are this target's, and that they may do this")
+                }
+                ErrorKind::Frozen => {
+                    Some("`sealift restore --thaw` asks for what lies in cold storage")
+                }
+                ErrorKind::NotFound | ErrorKind::Permanent => None,
+            };
+        }
+        next = error.source();
+    }
+    None
 }
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {

@@ -1,5 +1,7 @@
 //! `restore`: from a target to a new directory, verified; needs no config on a fresh machine.
 
+mod thaw;
+
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +47,16 @@ pub struct RestoreArgs {
     /// Make device nodes too (root only)
     #[arg(long)]
     devices: bool,
+    /// Ask for the archives that lie in cold storage, to be readable for DAYS (7), if there are any
+    #[arg(
+        long,
+        value_name = "DAYS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "7",
+        value_parser = clap::value_parser!(u16).range(1..=365),
+    )]
+    thaw: Option<u16>,
     /// Say what would be fetched and made, and stop
     #[arg(long)]
     dry_run: bool,
@@ -64,18 +76,25 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
     };
     runtime.block_on(async {
         let remote = args.remote.open(context).await?;
-        let plan = restore::plan(&remote.folder, &request, identities, &remote.trust)
-            .await
-            .map_err(failed)?;
-        announce(context, &plan);
-        if args.dry_run {
-            return print_plan(context, &plan);
+        let folder = remote.folder.clone();
+        let attempt = async {
+            let plan = restore::plan(&remote.folder, &request, identities, &remote.trust).await?;
+            announce(context, &plan);
+            if args.dry_run {
+                return Ok(print_plan(context, &plan).await);
+            }
+            let display = RestoreDisplay::start(context.quiet || context.json);
+            let done = restore::execute(plan, display.clone()).await;
+            display.finish();
+            Ok(print_report(context, &done?, started))
+        };
+        match (attempt.await, args.thaw) {
+            (Ok(done), _) => done,
+            (Err(RestoreError::Frozen(frozen)), Some(days)) if !args.dry_run => {
+                Err(thaw::ask(&folder, &frozen, days).await)
+            }
+            (Err(error), _) => Err(failed(error)),
         }
-        let display = RestoreDisplay::start(context.quiet || context.json);
-        let done = restore::execute(plan, display.clone()).await;
-        display.finish();
-        let report = done.map_err(failed)?;
-        print_report(context, &report, started)
     })
 }
 
@@ -85,6 +104,7 @@ fn failed(error: RestoreError) -> Failure {
     let is_wrong_key = with_causes(&error).contains("none of the identities opens it");
     let hint = match &error {
         _ if is_wrong_key => Some(wrong_key),
+        RestoreError::Frozen(frozen) => return thaw::needed(frozen),
         RestoreError::Incomplete { .. }
         | RestoreError::Index { .. }
         | RestoreError::IndexContent { .. } => Some(NEXT_STEP),
@@ -132,13 +152,19 @@ fn announce(context: &Context, plan: &RestorePlan) {
     }
 }
 
-fn print_plan(context: &Context, plan: &RestorePlan) -> Result<Outcome, Failure> {
+async fn print_plan(context: &Context, plan: &RestorePlan) -> Result<Outcome, Failure> {
+    let frozen = plan.frozen().await;
+    if let Some(frozen) = &frozen {
+        context.note(thaw::amount(frozen));
+    }
     if context.json {
         output::print_json(&json!({
             "snapshot": plan.snapshot, "stamp": plan.stamp, "sequence": plan.sequence,
             "signer": plan.signer, "to": plan.to.display().to_string(), "replaces": plan.replaces,
             "entries": plan.entries, "files": plan.files, "bytes": plan.bytes,
             "archives": plan.archives, "fetch_bytes": plan.fetch_bytes, "findings": plan.findings,
+            "frozen_archives": frozen.as_ref().map_or(0, |frozen| frozen.archives.len()),
+            "frozen_bytes": frozen.as_ref().map_or(0, restore::Frozen::bytes),
         }))?;
     } else {
         for entry in plan.contents().iter() {

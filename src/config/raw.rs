@@ -57,8 +57,8 @@ struct RawTarget {
     concurrency: Option<Spanned<usize>>,
     #[serde(default)]
     write_only: bool,
-    data_class: Option<String>,
-    class: Option<String>,
+    data_class: Option<Spanned<String>>,
+    class: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -187,8 +187,8 @@ fn targets(
                 download: optional(place, &raw.download, value::parse_timetable)?,
                 concurrency: concurrency(place, &raw.concurrency)?,
                 write_only: raw.write_only,
-                data_class: raw.data_class.clone(),
-                class: raw.class.clone(),
+                data_class: class(place, raw, "data_class", &raw.data_class)?,
+                class: class(place, raw, "class", &raw.class)?,
             })
         })
         .collect()
@@ -204,6 +204,32 @@ fn concurrency(
         }
         other => Ok(other.as_ref().map(|number| *number.get_ref())),
     }
+}
+
+fn class(
+    place: &Place<'_>,
+    target: &RawTarget,
+    key: &str,
+    raw: &Option<Spanned<String>>,
+) -> Result<Option<String>, ConfigError> {
+    let Some(class) = raw else { return Ok(None) };
+    let url = target.url.get_ref();
+    if !["s3://", "gs://", "az://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+    {
+        let what = format!("{key}: only s3, gs and az targets have storage classes");
+        return Err(place.invalid(&class.span(), what));
+    }
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if class.get_ref().is_empty() || !class.get_ref().chars().all(is_word) {
+        let what = format!(
+            "{key}: {:?} is not a storage class like \"GLACIER_IR\"",
+            class.get_ref()
+        );
+        return Err(place.invalid(&class.span(), what));
+    }
+    Ok(Some(class.get_ref().clone()))
 }
 
 fn check_url(place: &Place<'_>, text: &str, span: &Range<usize>) -> Result<(), ConfigError> {

@@ -10,6 +10,7 @@ mod verified;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -20,7 +21,7 @@ use super::open::{Identities, OpenError, open_archive};
 use super::plan::{ArchiveJob, Piece};
 use crate::ids::{ArchiveId, ObjectKey};
 use crate::repository::HostFolder;
-use crate::target::TargetError;
+use crate::target::{ErrorKind, TargetError};
 use scatter::{ScatterError, scatter};
 use verified::VerifiedReader;
 
@@ -68,13 +69,21 @@ pub struct Damaged {
     pub entries: Vec<u32>,
 }
 
+impl Damaged {
+    /// It is whole, but lies where it cannot be read.
+    pub fn is_frozen(&self) -> bool {
+        matches!(&self.error, ArchiveError::Fetch(error) if error.kind == ErrorKind::Frozen)
+    }
+}
+
 /// Takes the bytes of the pieces of one archive. Within a piece they come in order.
 pub trait Sink: Send {
     /// `bytes` stand `at` bytes into `piece`.
     fn write(&mut self, piece: &Piece, at: u64, bytes: &[u8]) -> io::Result<()>;
 }
 
-/// Fetches all `jobs` and gives those that failed; `sink` makes one sink per archive.
+/// Fetches all `jobs` and gives those that failed; `sink` makes one sink per archive. After the first that is
+/// frozen nothing new is begun: all of it would be fetched again later.
 pub async fn fetch(
     folder: &HostFolder,
     jobs: Vec<ArchiveJob>,
@@ -82,9 +91,17 @@ pub async fn fetch(
     progress: &Arc<dyn Progress>,
     sink: &(dyn Fn() -> Box<dyn Sink> + Sync),
 ) -> Vec<Damaged> {
-    let fetches = jobs.into_iter().map(|job| {
-        let identities = Arc::clone(identities);
-        fetch_one(folder, job, identities, Arc::clone(progress), sink())
+    let frozen = &AtomicBool::new(false);
+    let fetches = jobs.into_iter().map(|job| async move {
+        if frozen.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (identities, progress) = (Arc::clone(identities), Arc::clone(progress));
+        let damaged = fetch_one(folder, job, identities, progress, sink()).await;
+        if damaged.as_ref().is_some_and(Damaged::is_frozen) {
+            frozen.store(true, Ordering::Relaxed);
+        }
+        damaged
     });
     futures::stream::iter(fetches)
         .buffer_unordered(PARALLEL_ARCHIVES)

@@ -387,7 +387,7 @@ async fn is_there(folder: &HostFolder, row: &ArchiveRow) -> Result<bool, TargetE
     match folder.target.get_range(&key, 0..1).await {
         Ok(_) => Ok(true),
         Err(error) => match error.kind {
-            ErrorKind::Denied => Ok(true),
+            ErrorKind::Denied | ErrorKind::Frozen => Ok(true),
             ErrorKind::NotFound => Ok(false),
             _ => Err(error),
         },
@@ -424,7 +424,9 @@ async fn put_unless_there(
         // Who may not read finds out by writing.
         Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Denied) => {}
         Ok(_) => return Ok(()),
-        Err(error) if error.kind == ErrorKind::Permanent => return Ok(()),
+        Err(error) if matches!(error.kind, ErrorKind::Permanent | ErrorKind::Frozen) => {
+            return Ok(());
+        }
         Err(error) => return Err(error.into()),
     }
     let body = Body::Bytes(bytes.clone());

@@ -14,6 +14,7 @@ use object_store::{ClientOptions, CredentialProvider, RetryConfig};
 
 use super::address::Bucket;
 use super::aws_profile::Profile;
+use super::store_error::StoreError;
 use super::{Environment, OpenError, TargetSpec};
 
 const DEFAULT_REGION: &str = "us-east-1";
@@ -159,7 +160,7 @@ fn with_credentials(
     }
     let provider = instance_role().map_err(|source| OpenError::Client {
         target: spec.label(),
-        source: Box::new(super::store_error::StoreError(source)),
+        source: Box::new(StoreError(source)),
     })?;
     Ok(builder.with_credentials(Arc::new(provider)))
 }
@@ -172,7 +173,7 @@ struct InstanceRole(AwsCredentialProvider);
 #[error(
     "no AWS credentials in the environment or ~/.aws, and this machine has no instance role ({0})"
 )]
-struct NoInstanceRole(object_store::Error);
+struct NoInstanceRole(StoreError);
 
 fn instance_role() -> object_store::Result<InstanceRole> {
     let retry = RetryConfig {
@@ -196,7 +197,7 @@ impl CredentialProvider for InstanceRole {
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
         let unauthenticated = |error| object_store::Error::Unauthenticated {
             path: "the instance's role".to_owned(),
-            source: Box::new(NoInstanceRole(error)),
+            source: Box::new(NoInstanceRole(StoreError(error))),
         };
         self.0.get_credential().await.map_err(unauthenticated)
     }

@@ -12,7 +12,7 @@
 //! locks don't work the age alone decides, and it is a day.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -26,7 +26,10 @@ use rustix::io::Errno;
 
 use super::beneath::{self, Kind};
 use super::key::{check_key, check_prefix, is_key};
-use super::{Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Target, TargetError};
+use super::throttle::{self, Limits, Throttle};
+use super::{
+    Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Target, TargetError, TargetSpec,
+};
 
 const SCRATCH: &str = ".tmp";
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
@@ -38,11 +41,12 @@ const STREAM_CHUNK_BYTES: usize = 256 << 10;
 pub(super) struct Folder {
     root: PathBuf,
     label: String,
+    limits: Limits,
 }
 
 impl Folder {
     /// Makes the folder, durably, if it is not there, and clears what killed puts left in it.
-    pub fn open(path: &Path, label: String) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, spec: &TargetSpec) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Folder {
             path: path.to_owned(),
             source,
@@ -50,7 +54,11 @@ impl Folder {
         let root = std::path::absolute(path).map_err(failed)?;
         make_durably(&root).map_err(failed)?;
         clear_abandoned(&root).map_err(failed)?;
-        Ok(Self { root, label })
+        Ok(Self {
+            root,
+            label: spec.label(),
+            limits: Limits::of(spec),
+        })
     }
 
     /// Runs `work` on the root, off the asynchronous threads.
@@ -161,13 +169,15 @@ impl Scratch {
         })
     }
 
-    fn fill(&mut self, body: &Body) -> io::Result<()> {
+    fn fill(&mut self, body: &Body, limit: Option<&Throttle>) -> io::Result<()> {
         match body {
-            Body::Bytes(bytes) => self.file.write_all(bytes)?,
+            Body::Bytes(bytes) => {
+                throttle::copy(&mut bytes.as_ref(), &mut self.file, limit)?;
+            }
             Body::File(path) | Body::Shared(path) => {
                 let mut source = File::open(path)?;
                 let promised = source.metadata()?.len();
-                let copied = io::copy(&mut source, &mut self.file)?;
+                let copied = throttle::copy(&mut source, &mut self.file, limit)?;
                 if copied != promised {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
@@ -210,7 +220,13 @@ fn share(source: &Path, scratch: &Scratch, to: (&OwnedFd, &str)) -> io::Result<b
     Ok(beneath::link(source, to))
 }
 
-fn put(root: &OwnedFd, key: &str, body: &Body, mode: PutMode) -> io::Result<PutOutcome> {
+fn put(
+    root: &OwnedFd,
+    key: &str,
+    body: &Body,
+    mode: PutMode,
+    limit: Option<&Throttle>,
+) -> io::Result<PutOutcome> {
     let (folder, name) = beneath::split(key);
     let chain = beneath::make_dirs(root, folder)?;
     let (Some(dir), Some(host)) = (chain.last(), chain.get(1).or(chain.first())) else {
@@ -227,7 +243,7 @@ fn put(root: &OwnedFd, key: &str, body: &Body, mode: PutMode) -> io::Result<PutO
             chain.iter().rev().try_for_each(beneath::sync)?;
             return Ok(PutOutcome::Written);
         }
-        scratch.fill(body)?;
+        scratch.fill(body, limit)?;
         let from = (&scratch.dir, scratch.name.as_str());
         let renamed = match mode {
             PutMode::Create => beneath::rename_new(from, (dir, name))?,
@@ -280,7 +296,12 @@ fn open_object(root: &OwnedFd, key: &str) -> io::Result<(File, u64)> {
     Ok((file, bytes))
 }
 
-fn read_range(root: &OwnedFd, key: &str, range: Range<u64>) -> io::Result<Bytes> {
+fn read_range(
+    root: &OwnedFd,
+    key: &str,
+    range: Range<u64>,
+    limit: Option<&Throttle>,
+) -> io::Result<Bytes> {
     let (mut file, bytes) = open_object(root, key)?;
     if range.start > range.end || range.end > bytes {
         return Err(beyond_end(bytes));
@@ -288,7 +309,7 @@ fn read_range(root: &OwnedFd, key: &str, range: Range<u64>) -> io::Result<Bytes>
     let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
     let mut buffer = vec![0; length];
     file.seek(SeekFrom::Start(range.start))?;
-    file.read_exact(&mut buffer)?;
+    throttle::read_exact(&mut file, &mut buffer, limit)?;
     Ok(buffer.into())
 }
 
@@ -300,10 +321,10 @@ fn beyond_end(bytes: u64) -> io::Error {
 }
 
 /// The next piece of `file`, of which `left` bytes should still come.
-fn read_piece(file: &mut File, left: u64) -> io::Result<Bytes> {
+fn read_piece(file: &mut File, left: u64, limit: Option<&Throttle>) -> io::Result<Bytes> {
     let length = usize::try_from(left).map_or(STREAM_CHUNK_BYTES, |l| l.min(STREAM_CHUNK_BYTES));
     let mut buffer = vec![0; length];
-    file.read_exact(&mut buffer)?;
+    throttle::read_exact(file, &mut buffer, limit)?;
     Ok(buffer.into())
 }
 
@@ -334,30 +355,34 @@ impl Target for Folder {
 
     async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
         self.check("put", key)?;
-        let name = key.to_owned();
-        self.run("put", key, move |root| put(root, &name, &body, mode))
-            .await
+        let (name, limit) = (key.to_owned(), self.limits.upload.clone());
+        self.run("put", key, move |root| {
+            put(root, &name, &body, mode, limit.as_deref())
+        })
+        .await
     }
 
     async fn get(&self, key: &str, limit: u64) -> Result<Bytes, TargetError> {
         self.check("get", key)?;
-        let name = key.to_owned();
+        let (name, throttle) = (key.to_owned(), self.limits.download.clone());
         self.run("get", key, move |root| {
             let (_, bytes) = open_object(root, &name)?;
             if bytes > limit {
                 let what = format!("it has {bytes} bytes, more than the {limit} expected");
                 return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
             }
-            read_range(root, &name, 0..bytes)
+            read_range(root, &name, 0..bytes, throttle.as_deref())
         })
         .await
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, TargetError> {
         self.check("get", key)?;
-        let name = key.to_owned();
-        self.run("get", key, move |root| read_range(root, &name, range))
-            .await
+        let (name, throttle) = (key.to_owned(), self.limits.download.clone());
+        self.run("get", key, move |root| {
+            read_range(root, &name, range, throttle.as_deref())
+        })
+        .await
     }
 
     async fn stream(
@@ -381,7 +406,11 @@ impl Target for Folder {
                 if left == 0 {
                     return Ok(None);
                 }
-                let read = move |_: &OwnedFd| Ok((read_piece(&mut file, left)?, file));
+                let throttle = folder.limits.download.clone();
+                let read = move |_: &OwnedFd| {
+                    let piece = read_piece(&mut file, left, throttle.as_deref())?;
+                    Ok((piece, file))
+                };
                 let (piece, file) = folder.run("get", &key, read).await?;
                 let left = left - piece.len() as u64;
                 Ok(Some((piece, (file, left))))
@@ -407,163 +436,4 @@ impl Target for Folder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-    use std::time::SystemTime;
-
-    fn block_on<T>(work: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(work)
-    }
-
-    fn open(root: &Path) -> Folder {
-        Folder::open(root, "here".to_owned()).unwrap()
-    }
-
-    fn bytes(text: &'static str) -> Body {
-        Body::Bytes(Bytes::from_static(text.as_bytes()))
-    }
-
-    #[test]
-    fn what_a_killed_put_left_is_cleared_and_a_running_put_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let scratch = dir.path().join("h/.tmp");
-        std::fs::create_dir_all(&scratch).unwrap();
-        let file = |name: &str, age: u64| {
-            let file = File::create(scratch.join(name)).unwrap();
-            let time = SystemTime::now() - Duration::from_secs(age);
-            file.set_modified(time).unwrap();
-            file
-        };
-        drop(file("put-dead", 120));
-        drop(file("put-young", 10));
-        let running = file("put-running", 7200);
-        rustix::fs::flock(&running, FlockOperation::NonBlockingLockExclusive).unwrap();
-        open(dir.path());
-        let mut left: Vec<_> = std::fs::read_dir(&scratch)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["put-running", "put-young"]);
-        drop(running);
-        open(dir.path());
-        assert!(!scratch.join("put-running").exists());
-    }
-
-    /// One copy on the disk, yet nothing about it tells the spool's privacy from a file of the folder's.
-    #[test]
-    fn a_shared_file_is_linked_and_looks_like_a_copy() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = open(dir.path());
-        let source = dir.path().join("in-the-spool");
-        std::fs::write(&source, "sealed").unwrap();
-        std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let put = |key, body| block_on(folder.put(key, body, PutMode::Create)).unwrap();
-        assert_eq!(
-            put("h/a/copy", Body::File(source.clone())),
-            PutOutcome::Written
-        );
-        assert_eq!(
-            put("h/a/link", Body::Shared(source.clone())),
-            PutOutcome::Written
-        );
-        assert_eq!(
-            put("h/a/link", Body::Shared(source.clone())),
-            PutOutcome::Existed
-        );
-        let meta = |name| std::fs::metadata(dir.path().join("h/a").join(name)).unwrap();
-        assert_eq!(
-            meta("link").ino(),
-            std::fs::metadata(&source).unwrap().ino()
-        );
-        assert_eq!(meta("link").mode(), meta("copy").mode());
-        std::fs::remove_file(&source).unwrap();
-        assert_eq!(
-            &block_on(folder.get("h/a/link", 100)).unwrap()[..],
-            b"sealed"
-        );
-        let left = std::fs::read_dir(dir.path().join("h/.tmp")).unwrap();
-        assert_eq!(left.count(), 0);
-    }
-
-    #[test]
-    fn a_failed_put_leaves_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = open(dir.path());
-        // Opens, and then cannot be read.
-        let unreadable = Body::File("/proc/self/mem".into());
-        let error = block_on(folder.put("h/a/x", unreadable, PutMode::Create)).unwrap_err();
-        assert_eq!(error.to_string(), "cannot put h/a/x on here");
-        assert_eq!(block_on(folder.list("")).unwrap(), []);
-        let left = std::fs::read_dir(dir.path().join("h/.tmp")).unwrap();
-        assert_eq!(left.count(), 0);
-    }
-
-    /// `mount -t tmpfs -o size=256k tmpfs DIR`, and DIR in `SEALIFT_TEST_SMALL_DISK`.
-    #[test]
-    #[ignore = "needs a disk of 256 KiB"]
-    fn a_full_disk_is_named_and_leaves_nothing() {
-        let dir = std::env::var("SEALIFT_TEST_SMALL_DISK").unwrap();
-        let folder = open(Path::new(&dir));
-        let large = Body::Bytes(vec![1; 1 << 20].into());
-        let error = block_on(folder.put("h/a/x", large, PutMode::Create)).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Unavailable);
-        assert!(error.source.to_string().contains("No space left"));
-        assert_eq!(block_on(folder.list("")).unwrap(), []);
-        block_on(folder.put("h/a/x", bytes("fits"), PutMode::Create)).unwrap();
-        block_on(folder.delete("h/a/x")).unwrap();
-    }
-
-    #[test]
-    fn no_symlink_leads_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let outside = tempfile::tempdir().unwrap();
-        std::fs::write(outside.path().join("secret"), "s").unwrap();
-        let folder = open(dir.path());
-        block_on(folder.put("h/real", bytes("r"), PutMode::Create)).unwrap();
-        symlink(outside.path(), dir.path().join("h/out")).unwrap();
-        symlink(outside.path().join("secret"), dir.path().join("h/file")).unwrap();
-        symlink(outside.path(), dir.path().join("g")).unwrap();
-
-        for key in ["h/out/secret", "h/file", "g/secret"] {
-            assert!(block_on(folder.get(key, 100)).is_err(), "{key}");
-            assert!(block_on(folder.stream(key, 0)).is_err(), "{key}");
-            for mode in [PutMode::Create, PutMode::Replace] {
-                assert!(
-                    block_on(folder.put(key, bytes("x"), mode)).is_err(),
-                    "{key}"
-                );
-            }
-        }
-        assert!(block_on(folder.put("h/out/new", bytes("x"), PutMode::Create)).is_err());
-        assert!(block_on(folder.delete("h/out/secret")).is_err());
-        let listed = block_on(folder.list("")).unwrap();
-        assert_eq!(listed.len(), 1, "{listed:?}");
-        assert_eq!(block_on(folder.list_folders()).unwrap(), ["h"]);
-        assert_eq!(std::fs::read(outside.path().join("secret")).unwrap(), b"s");
-        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_fifo_does_not_make_anybody_wait() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = open(dir.path());
-        std::fs::create_dir(dir.path().join("h")).unwrap();
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            dir.path().join("h/fifo"),
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap();
-        let error = block_on(folder.get("h/fifo", 10)).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Permanent);
-        assert_eq!(block_on(folder.list("h/")).unwrap(), []);
-    }
-}
+mod tests;

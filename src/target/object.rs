@@ -8,17 +8,24 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
-use object_store::{Error as StoreFailure, ObjectStore, ObjectStoreExt as _, PutPayload};
+use object_store::{
+    Attribute, Attributes, Error as StoreFailure, ObjectStore, ObjectStoreExt as _,
+    PutMode as StorePutMode, PutMultipartOptions, PutOptions, PutPayload,
+};
 
 use super::key::{check_key, check_prefix, is_key};
+use super::patience::with_tries;
 use super::resume;
 use super::store_error::{StoreError, is_unsupported, is_worth_another_put, kind_of};
-use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
+use super::store_words::describe;
+use super::thaw::Thawer;
+use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, Thaw};
 
 /// Beyond this an object goes up in parts: servers take at most 5 GB in one put, and a put that
 /// breaks starts over.
@@ -42,6 +49,13 @@ pub(super) struct ObjectTarget {
     pub conditional_puts: AtomicBool,
     /// Room for the bodies of files being put, a permit for each MiB.
     pub bodies: tokio::sync::Semaphore,
+    /// Storage classes of data archives, and of all else; `None`: the bucket's own.
+    pub data_class: Option<String>,
+    pub class: Option<String>,
+    /// Whether an object may lie where it cannot be read at once,
+    pub may_freeze: bool,
+    /// and who asks for it then.
+    pub thawer: Option<Thawer>,
 }
 
 type StoreResult<T> = Result<T, StoreFailure>;
@@ -100,20 +114,31 @@ impl ObjectTarget {
 
     async fn put_payload(
         &self,
+        key: &str,
         path: &Path,
         payload: PutPayload,
         mode: PutMode,
-    ) -> StoreResult<PutOutcome> {
-        for attempt in 1.. {
-            match self.put_once(path, payload.clone(), mode).await {
+        class: &Attributes,
+    ) -> Result<PutOutcome, TargetError> {
+        let began = Instant::now();
+        let mut attempt = 1;
+        loop {
+            match self.put_once(path, payload.clone(), mode, class).await {
+                Ok(done) => return Ok(done),
                 Err(error) if attempt < PUT_ATTEMPTS && is_worth_another_put(&error) => {
                     tracing::info!(%path, attempt, %error, "put broke off, trying again");
                     tokio::time::sleep(resume::pause(attempt)).await;
+                    attempt += 1;
                 }
-                done => return done,
+                Err(error) if attempt > 1 => {
+                    let what = describe(&error);
+                    let what = with_tries(what, attempt, began.elapsed());
+                    let (label, kind) = (&self.label, kind_of(&error));
+                    return Err(TargetError::new("put", key, label, kind, what));
+                }
+                Err(error) => return Err(self.error("put", key, error)),
             }
         }
-        Ok(PutOutcome::Existed)
     }
 
     async fn put_once(
@@ -121,7 +146,13 @@ impl ObjectTarget {
         path: &Path,
         payload: PutPayload,
         mode: PutMode,
+        class: &Attributes,
     ) -> StoreResult<PutOutcome> {
+        let options = |mode| PutOptions {
+            mode,
+            attributes: class.clone(),
+            ..PutOptions::default()
+        };
         let bytes = payload.content_length() as u64;
         let store = match bytes >= BULK_BYTES {
             true => &self.bulk,
@@ -129,7 +160,7 @@ impl ObjectTarget {
         };
         if mode == PutMode::Create {
             if self.conditional_puts.load(Ordering::Relaxed) {
-                let create = object_store::PutMode::Create.into();
+                let create = options(StorePutMode::Create);
                 match store.put_opts(path, payload.clone(), create).await {
                     Ok(_) => return Ok(PutOutcome::Written),
                     Err(StoreFailure::AlreadyExists { .. }) => return Ok(PutOutcome::Existed),
@@ -143,7 +174,8 @@ impl ObjectTarget {
                 return Ok(PutOutcome::Existed);
             }
         }
-        store.put(path, payload).await?;
+        let overwrite = options(StorePutMode::Overwrite);
+        store.put_opts(path, payload, overwrite).await?;
         Ok(PutOutcome::Written)
     }
 
@@ -165,16 +197,21 @@ impl ObjectTarget {
         file: std::fs::File,
         bytes: u64,
         mode: PutMode,
+        class: &Attributes,
     ) -> Result<PutOutcome, TargetError> {
         let failed = |error| self.error("put", key, error);
         if mode == PutMode::Create && self.is_there(path, bytes).await.map_err(failed)? {
             return Ok(PutOutcome::Existed);
         }
-        let mut upload = match self.bulk.put_multipart(path).await {
+        let options = PutMultipartOptions {
+            attributes: class.clone(),
+            ..PutMultipartOptions::default()
+        };
+        let mut upload = match self.bulk.put_multipart_opts(path, options).await {
             Err(error) if is_unsupported(&error) => {
                 let payload = read_exactly(file, bytes).await;
                 let payload = payload.map_err(|e| self.permanent("put", key, e))?;
-                return self.put_payload(path, payload, mode).await.map_err(failed);
+                return self.put_payload(key, path, payload, mode, class).await;
             }
             other => other.map_err(failed)?,
         };
@@ -200,6 +237,41 @@ impl ObjectTarget {
                 Err(error)
             }
         }
+    }
+
+    async fn put_into(
+        &self,
+        class: &Option<String>,
+        key: &str,
+        body: Body,
+        mode: PutMode,
+    ) -> Result<PutOutcome, TargetError> {
+        let class = class
+            .iter()
+            .map(|class| (Attribute::StorageClass, class.clone()));
+        let class: Attributes = class.collect();
+        let path = self.path("put", key)?;
+        // Kept until the body is sent.
+        let mut _room = None;
+        let payload = match body {
+            Body::Bytes(bytes) => PutPayload::from(bytes),
+            Body::File(source) | Body::Shared(source) => {
+                let unreadable = |e: std::io::Error| self.permanent("put", key, e);
+                let file = std::fs::File::open(&source).map_err(unreadable)?;
+                let bytes = file.metadata().map_err(unreadable)?.len();
+                if bytes > ONE_PUT_BYTES {
+                    return self.put_parts(key, &path, file, bytes, mode, &class).await;
+                }
+                let mebibytes = u32::try_from(bytes >> 20).map_or(BODY_MEBIBYTES, |n| n + 1);
+                let room = self
+                    .bodies
+                    .acquire_many(mebibytes.min(BODY_MEBIBYTES))
+                    .await;
+                _room = Some(room.map_err(|e| self.permanent("put", key, e))?);
+                read_exactly(file, bytes).await.map_err(unreadable)?
+            }
+        };
+        self.put_payload(key, &path, payload, mode, &class).await
     }
 
     /// `bytes` bytes, as they were promised when the range was opened.
@@ -275,30 +347,20 @@ impl Target for ObjectTarget {
     }
 
     async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
-        let path = self.path("put", key)?;
-        // Kept until the body is sent.
-        let mut _room = None;
-        let payload = match body {
-            Body::Bytes(bytes) => PutPayload::from(bytes),
-            Body::File(source) | Body::Shared(source) => {
-                let unreadable = |e: std::io::Error| self.permanent("put", key, e);
-                let file = std::fs::File::open(&source).map_err(unreadable)?;
-                let bytes = file.metadata().map_err(unreadable)?.len();
-                if bytes > ONE_PUT_BYTES {
-                    return self.put_parts(key, &path, file, bytes, mode).await;
-                }
-                let mebibytes = u32::try_from(bytes >> 20).map_or(BODY_MEBIBYTES, |n| n + 1);
-                let room = self
-                    .bodies
-                    .acquire_many(mebibytes.min(BODY_MEBIBYTES))
-                    .await;
-                _room = Some(room.map_err(|e| self.permanent("put", key, e))?);
-                read_exactly(file, bytes).await.map_err(unreadable)?
-            }
+        self.put_into(&self.class, key, body, mode).await
+    }
+
+    async fn put_cold(
+        &self,
+        key: &str,
+        body: Body,
+        mode: PutMode,
+    ) -> Result<PutOutcome, TargetError> {
+        let class = match self.data_class {
+            Some(_) => &self.data_class,
+            None => &self.class,
         };
-        self.put_payload(&path, payload, mode)
-            .await
-            .map_err(|error| self.error("put", key, error))
+        self.put_into(class, key, body, mode).await
     }
 
     async fn get(&self, key: &str, limit: u64) -> Result<Bytes, TargetError> {
@@ -364,6 +426,26 @@ impl Target for ObjectTarget {
             TargetError::new("get", &key, &label, kind, StoreError(error))
         };
         Ok(body.map_err(named).boxed())
+    }
+
+    async fn is_frozen(&self, key: &str) -> Result<bool, TargetError> {
+        if !self.may_freeze {
+            return Ok(false);
+        }
+        match self.get_range(key, 0..1).await {
+            Err(error) if error.kind == ErrorKind::Frozen => Ok(true),
+            other => other.map(|_| false),
+        }
+    }
+
+    async fn thaw(&self, key: &str, days: u16) -> Result<Thaw, TargetError> {
+        let path = self.path("thaw", key)?;
+        let Some(thawer) = &self.thawer else {
+            let what = "there is no request for that; use the provider's own tools";
+            return Err(self.permanent("thaw", key, what));
+        };
+        let asked = thawer.thaw(&path, days).await;
+        asked.map_err(|e| TargetError::new("thaw", key, &self.label, e.kind(), e))
     }
 
     async fn delete(&self, key: &str) -> Result<(), TargetError> {

@@ -25,17 +25,22 @@ impl Patience {
 
     /// From now on.
     pub fn retries(&self) -> Retries {
+        let began = Instant::now();
         Retries {
-            ends: Instant::now() + Duration::from_secs(self.retry_seconds),
+            began,
+            ends: began + Duration::from_secs(self.retry_seconds),
             pause: FIRST_PAUSE,
+            tries: 1,
         }
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Retries {
+    began: Instant,
     ends: Instant,
     pause: Duration,
+    tries: u32,
 }
 
 impl Retries {
@@ -46,6 +51,26 @@ impl Retries {
         }
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.tries += 1;
         true
+    }
+
+    /// The last `failure`, and how often it was tried for how long.
+    pub fn told(&self, failure: Failure) -> Failure {
+        let what = with_tries(failure.what, self.tries, self.began.elapsed());
+        Failure { what, ..failure }
+    }
+}
+
+/// How often and how long, where that was more than once.
+pub(super) fn with_tries(what: String, tries: u32, took: Duration) -> String {
+    let seconds = took.as_secs_f64();
+    let took = match seconds {
+        180.0.. => format!("{:.0} minutes", seconds / 60.0),
+        _ => format!("{:.0} s", seconds.max(1.0)),
+    };
+    match tries {
+        0 | 1 => what,
+        tries => format!("{what}; tried {tries} times in {took}"),
     }
 }

@@ -2,14 +2,17 @@
 //!
 //! Every wait ends. Connecting takes [`CONNECT_TIMEOUT`] at most, a request the target's timeout
 //! (whole archives four times that: an hour's upload must not be cut at minute five, and a dead peer
-//! is noticed by TCP in half a minute anyway), and retries stop when their budget is used up.
+//! is noticed by TCP in half a minute anyway), and retries stop when their budget is used up. Where the
+//! rate is limited, the timeout is for each time that nothing moves.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use base64::Engine as _;
+use object_store::aws::AmazonS3;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::HttpConnector as _;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::memory::InMemory;
@@ -17,14 +20,21 @@ use object_store::{
     BackoffConfig, ClientOptions, HeaderMap, HeaderValue, ObjectStore, RetryConfig,
 };
 
-use super::address::Address;
+use super::address::{Address, Bucket};
+use super::connector::Connector;
 use super::object::ObjectTarget;
 use super::store_error::StoreError;
+use super::thaw::Thawer;
+use super::throttle::Limits;
 use super::{Environment, OpenError, TargetSpec, aws};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const BULK_TIMEOUT_FACTOR: u32 = 4;
-const MAX_RETRIES: usize = 20;
+/// The budget of time ends retries, not their number.
+const MAX_RETRIES: usize = 100_000;
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Each pause is anything up to this many times the one before: with less than 3 they hardly grow.
+const PAUSE_GROWTH: f64 = 3.0;
 const USER_AGENT: &str = concat!("sealift/", env!("CARGO_PKG_VERSION"));
 
 /// Opens whatever is not a folder.
@@ -35,14 +45,34 @@ pub(super) fn open(
 ) -> Result<ObjectTarget, OpenError> {
     install_crypto();
     let timeout = Duration::from_secs(spec.timeout_seconds());
+    let limits = Limits::of(spec);
+    let connector = |idle_timeout| Connector {
+        limits: limits.clone(),
+        user_agent: USER_AGENT,
+        connect_timeout: CONNECT_TIMEOUT.min(timeout),
+        idle_timeout,
+    };
+    let (quick, patient) = (connector(timeout), connector(timeout * BULK_TIMEOUT_FACTOR));
+    let mut thawer = None;
     let (store, bulk): (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>) = match address {
         Address::Memory => {
             let memory = Arc::new(InMemory::new());
             (memory.clone(), memory)
         }
+        Address::S3(bucket) => {
+            let options = client_options(address, spec, environment, timeout);
+            let store = connect_s3(bucket, address, spec, environment, quick.clone())?;
+            thawer = Some(Thawer {
+                store: store.clone(),
+                client: quick.connect(&options).map_err(|e| failed(spec, e))?,
+                retry: Duration::from_secs(spec.retry_seconds()),
+            });
+            let bulk = connect_s3(bucket, address, spec, environment, patient)?;
+            (Arc::new(store), Arc::new(bulk))
+        }
         remote => (
-            connect(remote, spec, environment, timeout)?,
-            connect(remote, spec, environment, timeout * BULK_TIMEOUT_FACTOR)?,
+            connect(remote, spec, environment, quick)?,
+            connect(remote, spec, environment, patient)?,
         ),
     };
     let prefix = match address {
@@ -58,6 +88,10 @@ pub(super) fn open(
         lists_deep: !matches!(address, Address::WebDav { .. }),
         conditional_puts: AtomicBool::new(true),
         bodies: tokio::sync::Semaphore::new(super::object::BODY_MEBIBYTES as usize),
+        data_class: spec.data_class.clone(),
+        class: spec.class.clone(),
+        may_freeze: matches!(address, Address::S3(_) | Address::Azure(_)),
+        thawer,
     })
 }
 
@@ -66,25 +100,39 @@ fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+fn failed(spec: &TargetSpec, error: object_store::Error) -> OpenError {
+    OpenError::Client {
+        target: spec.label(),
+        source: Box::new(StoreError(error)),
+    }
+}
+
+fn connect_s3(
+    bucket: &Bucket,
+    address: &Address,
+    spec: &TargetSpec,
+    environment: &Environment,
+    connector: Connector,
+) -> Result<AmazonS3, OpenError> {
+    let options = client_options(address, spec, environment, connector.idle_timeout);
+    let builder = aws::builder(bucket, spec, environment)?
+        .with_client_options(options)
+        .with_http_connector(connector)
+        .with_retry(retry_config(spec));
+    builder.build().map_err(|e| failed(spec, e))
+}
+
+/// Any but S3.
 fn connect(
     address: &Address,
     spec: &TargetSpec,
     environment: &Environment,
-    timeout: Duration,
+    connector: Connector,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
-    let failed = |error: object_store::Error| OpenError::Client {
-        target: spec.label(),
-        source: Box::new(StoreError(error)),
-    };
-    let options = client_options(address, spec, environment, timeout);
+    let failed = |error| failed(spec, error);
+    let options = client_options(address, spec, environment, connector.idle_timeout);
     let retry = retry_config(spec);
     match address {
-        Address::S3(bucket) => aws::builder(bucket, spec, environment)?
-            .with_client_options(options)
-            .with_retry(retry)
-            .build()
-            .map(|store| Arc::new(store) as _)
-            .map_err(failed),
         Address::Gcs(bucket) => {
             let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(&bucket.name);
             for (name, value) in environment.lowercased(&["GOOGLE_"]) {
@@ -95,6 +143,7 @@ fn connect(
             if let Some(endpoint) = &spec.endpoint {
                 builder = builder.with_base_url(endpoint);
             }
+            let builder = builder.with_http_connector(connector);
             let builder = builder.with_client_options(options).with_retry(retry);
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
@@ -109,6 +158,7 @@ fn connect(
             if let Some(endpoint) = &spec.endpoint {
                 builder = builder.with_endpoint(endpoint.clone());
             }
+            let builder = builder.with_http_connector(connector);
             let builder = builder.with_client_options(options).with_retry(retry);
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
@@ -120,13 +170,16 @@ fn connect(
             };
             // The URL's path is our prefix: the store reports paths from the server's root.
             let builder = HttpBuilder::new().with_url(origin);
+            let builder = builder.with_http_connector(connector);
             let builder = builder.with_client_options(options).with_retry(retry);
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
         }
-        Address::Memory | Address::Folder(_) | Address::Rsync(_) | Address::Sftp(_) => {
-            Ok(Arc::new(InMemory::new()))
-        }
+        Address::Memory
+        | Address::Folder(_)
+        | Address::Rsync(_)
+        | Address::Sftp(_)
+        | Address::S3(_) => Ok(Arc::new(InMemory::new())),
     }
 }
 
@@ -156,7 +209,8 @@ fn retry_config(spec: &TargetSpec) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
             // A pause must not outlast the budget by much.
-            max_backoff: Duration::from_secs(15).min(budget.max(Duration::from_millis(100))),
+            max_backoff: LONGEST_PAUSE.min((budget / 10).max(Duration::from_millis(100))),
+            base: PAUSE_GROWTH,
             ..BackoffConfig::default()
         },
         max_retries: match budget.is_zero() {

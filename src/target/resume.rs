@@ -15,6 +15,8 @@ use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
 
+use super::store_words::describe;
+
 /// A body that brought this much was worth its request.
 const PROGRESS_BYTES: u64 = 1 << 20;
 const MAX_FRUITLESS: u32 = 5;
@@ -22,11 +24,17 @@ const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1
 
 type Body = BoxStream<'static, object_store::Result<Bytes>>;
 
+/// It was tried often enough.
 #[derive(Debug, thiserror::Error)]
-#[error("the server sent {got} of {promised} bytes, {MAX_FRUITLESS} times in a row")]
-struct Short {
+#[error(
+    "the answer ended after {got} of {promised} bytes, {MAX_FRUITLESS} times in a row{}",
+    cause.as_ref().map_or(String::new(), |cause| format!(" ({})", describe(cause)))
+)]
+pub(super) struct BrokeOff {
     got: u64,
     promised: u64,
+    #[source]
+    cause: Option<object_store::Error>,
 }
 
 struct Reader {
@@ -128,13 +136,14 @@ impl Reader {
         self.since_break = 0;
         self.fruitless += 1;
         if self.fruitless > MAX_FRUITLESS {
-            return Err(error.unwrap_or_else(|| object_store::Error::Generic {
+            return Err(object_store::Error::Generic {
                 store: "target",
-                source: Box::new(Short {
+                source: Box::new(BrokeOff {
                     got: self.rest.start,
                     promised: self.rest.end,
+                    cause: error,
                 }),
-            }));
+            });
         }
         tokio::time::sleep(pause(self.fruitless)).await;
         Ok(())

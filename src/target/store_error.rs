@@ -1,22 +1,24 @@
 //! What an `object_store` error means to us.
 //!
-//! Its messages repeat their sources all the way down, so one line of the outermost is kept and the
-//! chain is cut there.
+//! Its messages repeat their sources all the way down, so one line in our own words is kept and the chain is
+//! cut there.
 
 use std::error::Error as _;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::ErrorKind;
+use super::store_words::describe;
 
 /// An `object_store` error as a source: everything it has to say, once.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
+#[error("{}", describe(.0))]
 pub(super) struct StoreError(pub object_store::Error);
 
 pub(super) fn kind_of(error: &object_store::Error) -> ErrorKind {
     use object_store::Error as E;
     match error {
+        _ if is_frozen(error) => ErrorKind::Frozen,
         E::NotFound { .. } => ErrorKind::NotFound,
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => ErrorKind::Denied,
         E::JoinError { .. } => ErrorKind::Unavailable,
@@ -26,6 +28,30 @@ pub(super) fn kind_of(error: &object_store::Error) -> ErrorKind {
             _ => ErrorKind::Permanent,
         },
         _ => ErrorKind::Permanent,
+    }
+}
+
+/// What S3 (403) and Azure (409) answer to reading what lies in an archive class.
+fn is_frozen(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    let code = match error {
+        E::PermissionDenied { .. } => "InvalidObjectState",
+        E::AlreadyExists { .. } => "BlobArchived",
+        _ => return false,
+    };
+    error.to_string().contains(code)
+}
+
+/// What an error's XML says: its code, and its message where that is another.
+pub(super) fn s3_complaint(body: &str) -> Option<String> {
+    let inside = |tag: &str| {
+        let (_, rest) = body.split_once(&format!("<{tag}>"))?;
+        let (text, _) = rest.split_once(&format!("</{tag}>"))?;
+        Some(text.trim()).filter(|text| !text.is_empty())
+    };
+    match (inside("Code")?, inside("Message")) {
+        (code, Some(message)) if message != code => Some(format!("{code}: {message}")),
+        (code, _) => Some(code.to_owned()),
     }
 }
 

@@ -138,13 +138,25 @@ fn a_target_that_is_away_catches_up_later() {
         .local_addr()
         .unwrap();
     let host = host_with_s3(&format!("http://{free}"), true);
-    host.edit_config("name = \"s3\"\n", "name = \"s3\"\ntimeout = \"2s\"\n");
+    host.edit_config(
+        "name = \"s3\"\n",
+        "name = \"s3\"\ntimeout = \"2s\"\nretry = \"3s\"\n",
+    );
     for n in 0..2 {
         fs::write(host.data().join(format!("f{n}")), noise(n, 100_000)).unwrap();
         let report = backup(&host, &server, 3);
         assert_eq!(report["targets"][0]["state"], "published");
         assert_eq!(report["targets"][1]["state"], "behind");
     }
+    let listed = run(host.command(&["list", "--target", "s3"]), &server);
+    let (_, err) = texts(&listed);
+    assert_eq!(listed.status.code(), Some(1));
+    let words = [
+        &format!("no connection to http://{free}"),
+        "tried ",
+        "next: see that the network",
+    ];
+    assert!(words.iter().all(|word| err.contains(word)), "{err}");
     let status = host.command(&["status", "--offline"]).output().unwrap();
     assert_eq!(status.status.code(), Some(3));
     assert!(

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use sealift::target::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
+use sealift::target::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, Thaw};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -23,6 +23,8 @@ pub struct Watched {
     pub inner: Arc<dyn Target>,
     /// Operation and key, in the order in which they ended well.
     pub done: Mutex<Vec<(&'static str, String)>>,
+    /// Keys that were to go into cold storage.
+    pub cold: Mutex<Vec<String>>,
     calls: Mutex<usize>,
     fault: Fault,
 }
@@ -32,6 +34,7 @@ impl Watched {
         Arc::new(Self {
             inner,
             done: Mutex::new(Vec::new()),
+            cold: Mutex::new(Vec::new()),
             calls: Mutex::new(0),
             fault,
         })
@@ -97,6 +100,17 @@ impl Target for Watched {
             .await
     }
 
+    async fn put_cold(
+        &self,
+        key: &str,
+        body: Body,
+        mode: PutMode,
+    ) -> Result<PutOutcome, TargetError> {
+        self.cold.lock().unwrap().push(key.to_owned());
+        self.watch("put", key, self.inner.put_cold(key, body, mode))
+            .await
+    }
+
     async fn get(&self, key: &str, limit: u64) -> Result<Bytes, TargetError> {
         self.watch("get", key, self.inner.get(key, limit)).await
     }
@@ -112,6 +126,14 @@ impl Target for Watched {
         offset: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, TargetError>>, TargetError> {
         self.watch("get", key, self.inner.stream(key, offset)).await
+    }
+
+    async fn is_frozen(&self, key: &str) -> Result<bool, TargetError> {
+        self.inner.is_frozen(key).await
+    }
+
+    async fn thaw(&self, key: &str, days: u16) -> Result<Thaw, TargetError> {
+        self.watch("thaw", key, self.inner.thaw(key, days)).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), TargetError> {

@@ -213,11 +213,18 @@ fn the_order_is_archives_pages_signature_manifest() {
     assert!(steps.is_sorted(), "{puts:#?}");
     let count = |wanted| steps.iter().filter(|step| **step == wanted).count();
     assert_eq!([count(0), count(1), count(2), count(3)], [70, 2, 1, 1]);
-    let mut heard = heard.into_inner().unwrap();
-    let mut puts = puts;
-    heard.sort();
-    puts.sort();
-    assert_eq!(heard, puts);
+    let sorted = |mut keys: Vec<String>| {
+        keys.sort();
+        keys
+    };
+    let cold = watched.cold.lock().unwrap().clone();
+    let archives = puts.iter().filter(|key| key.contains("/archives/"));
+    assert_eq!(
+        sorted(cold),
+        sorted(archives.cloned().collect()),
+        "data archives go into cold storage, nothing else does"
+    );
+    assert_eq!(sorted(heard.into_inner().unwrap()), sorted(puts));
 }
 
 #[test]

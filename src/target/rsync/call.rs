@@ -282,16 +282,24 @@ impl Transport {
         let mut retries = self.patience.retries();
         loop {
             match self.run_once(&arguments, bytes).await {
+                Ok(output) => return Ok(output),
                 Err(failure) if retries.another(&failure).await => {}
-                done => return done,
+                Err(failure) => return Err(retries.told(failure)),
             }
         }
     }
 
-    async fn run_once(&self, arguments: &Arguments, bytes: u64) -> Result<Output, Failure> {
-        let slow = bytes / SLOWEST_BYTES_PER_SECOND;
+    /// Until when a call must have ended, from its beginning.
+    fn deadline(&self, arguments: &Arguments, bytes: u64) -> Duration {
+        // Half of a limit: its changes are not foreseen.
+        let limit = self.limit(arguments).map_or(u64::MAX, |limit| limit / 2);
+        let slow = bytes / SLOWEST_BYTES_PER_SECOND.min(limit).max(1);
         let deadline = 4 * self.patience.request_seconds;
-        let deadline = Duration::from_secs(deadline.saturating_add(slow));
+        Duration::from_secs(deadline.saturating_add(slow))
+    }
+
+    async fn run_once(&self, arguments: &Arguments, bytes: u64) -> Result<Output, Failure> {
+        let deadline = self.deadline(arguments, bytes);
         let call = self.call(arguments);
         match tokio::time::timeout(deadline, call).await {
             Ok(done) => done,
@@ -300,6 +308,15 @@ impl Transport {
                 Err(Failure::new(ErrorKind::Unavailable, what))
             }
         }
+    }
+
+    /// Bytes per second, now.
+    fn limit(&self, arguments: &Arguments) -> Option<u64> {
+        let timetable = match arguments.is_upload {
+            true => &self.upload,
+            false => &self.download,
+        };
+        timetable.as_ref()?.at(crate::clock::now())
     }
 
     async fn call(&self, arguments: &Arguments) -> Result<Output, Failure> {
@@ -319,15 +336,7 @@ impl Transport {
                 command.arg(format!("--contimeout={seconds}"));
             }
         }
-        let limit = if arguments.is_upload {
-            &self.upload
-        } else {
-            &self.download
-        };
-        if let Some(bytes) = limit
-            .as_ref()
-            .and_then(|table| table.at(crate::clock::now()))
-        {
+        if let Some(bytes) = self.limit(arguments) {
             command.arg(format!("--bwlimit={}", (bytes / 1024).max(1)));
         }
         for word in &arguments.words {
@@ -396,6 +405,33 @@ mod tests {
         assert_eq!(daemon.argument("h/"), "rsync://nas:8730/module/below/h/");
         assert_eq!(daemon.outer() + &daemon.inner(), daemon.argument(""));
         assert_eq!(ssh("/b").outer() + &ssh("/b").inner(), "me@laptop:/b/");
+    }
+
+    #[test]
+    fn what_is_slow_by_its_limit_has_time() {
+        let transport = |upload: Option<u64>| Transport {
+            remote: Remote::Daemon {
+                authority: "nas".to_owned(),
+                path: "module".to_owned(),
+            },
+            ssh: None,
+            upload: upload.map(Timetable::constant),
+            download: None,
+            patience: Patience {
+                request_seconds: 10,
+                retry_seconds: 0,
+            },
+        };
+        let mut sends = Arguments::new();
+        sends.upload();
+        let seconds = |limit, arguments: &Arguments| {
+            let deadline = transport(limit).deadline(arguments, 8 << 20);
+            deadline.as_secs()
+        };
+        assert_eq!(seconds(None, &sends), 40 + 1024);
+        assert_eq!(seconds(Some(1 << 20), &sends), 40 + 1024);
+        assert_eq!(seconds(Some(1 << 10), &sends), 40 + 16384);
+        assert_eq!(seconds(Some(1 << 10), &Arguments::new()), 40 + 1024);
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Machine {
             // Patience begins with the first failure: the work may have taken its time before.
             let retries = retries.get_or_insert_with(|| self.patience.retries());
             if !retries.another(&failure).await {
-                return Err(failure);
+                return Err(retries.told(failure));
             }
         }
     }

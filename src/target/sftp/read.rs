@@ -197,7 +197,7 @@ impl Reader {
             let patience = self.machine.patience;
             let retries = self.retries.get_or_insert_with(|| patience.retries());
             if !retries.another(&failure).await {
-                return Err(failure);
+                return Err(retries.told(failure));
             }
         }
         Ok(None)
