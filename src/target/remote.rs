@@ -19,6 +19,7 @@ use object_store::{
 
 use super::address::Address;
 use super::object::ObjectTarget;
+use super::retry_after::Patience;
 use super::store_error::StoreError;
 use super::{Environment, OpenError, TargetSpec, aws};
 
@@ -40,10 +41,11 @@ pub(super) fn open(
             let memory = Arc::new(InMemory::new());
             (memory.clone(), memory)
         }
-        remote => (
-            connect(remote, spec, environment, timeout)?,
-            connect(remote, spec, environment, timeout * BULK_TIMEOUT_FACTOR)?,
-        ),
+        remote => {
+            let patience = Patience::new(Duration::from_secs(spec.retry_seconds()));
+            let connect = |timeout| connect(remote, spec, environment, timeout, &patience);
+            (connect(timeout)?, connect(timeout * BULK_TIMEOUT_FACTOR)?)
+        }
     };
     let prefix = match address {
         Address::S3(bucket) | Address::Gcs(bucket) | Address::Azure(bucket) => &bucket.prefix,
@@ -57,6 +59,7 @@ pub(super) fn open(
         prefix: prefix.to_owned(),
         lists_deep: !matches!(address, Address::WebDav { .. }),
         conditional_puts: AtomicBool::new(true),
+        retry: Duration::from_secs(spec.retry_seconds()),
         bodies: tokio::sync::Semaphore::new(super::object::BODY_MEBIBYTES as usize),
     })
 }
@@ -71,6 +74,7 @@ fn connect(
     spec: &TargetSpec,
     environment: &Environment,
     timeout: Duration,
+    patience: &Patience,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
     let failed = |error: object_store::Error| OpenError::Client {
         target: spec.label(),
@@ -82,6 +86,7 @@ fn connect(
         Address::S3(bucket) => aws::builder(bucket, spec, environment)?
             .with_client_options(options)
             .with_retry(retry)
+            .with_http_connector(patience.clone())
             .build()
             .map(|store| Arc::new(store) as _)
             .map_err(failed),
@@ -96,6 +101,7 @@ fn connect(
                 builder = builder.with_base_url(endpoint);
             }
             let builder = builder.with_client_options(options).with_retry(retry);
+            let builder = builder.with_http_connector(patience.clone());
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
         }
@@ -110,6 +116,7 @@ fn connect(
                 builder = builder.with_endpoint(endpoint.clone());
             }
             let builder = builder.with_client_options(options).with_retry(retry);
+            let builder = builder.with_http_connector(patience.clone());
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
         }
@@ -121,6 +128,7 @@ fn connect(
             // The URL's path is our prefix: the store reports paths from the server's root.
             let builder = HttpBuilder::new().with_url(origin);
             let builder = builder.with_client_options(options).with_retry(retry);
+            let builder = builder.with_http_connector(patience.clone());
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
         }

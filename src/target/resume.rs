@@ -3,11 +3,11 @@
 //! `object_store` resumes a body only where the server sends entity tags, and takes a short body
 //! for a complete one where it sends no length. This knows how long the object is, asks again for
 //! the rest from where a body stopped, and gives up after a few attempts in a row that brought next
-//! to nothing.
+//! to nothing: two at least, and no more once the retry budget is used up.
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -18,13 +18,16 @@ use object_store::{GetOptions, GetRange, ObjectStore};
 /// A body that brought this much was worth its request.
 const PROGRESS_BYTES: u64 = 1 << 20;
 const MAX_FRUITLESS: u32 = 5;
+/// So many are made even if each takes as long as it may.
+const MIN_FRUITLESS: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
 type Body = BoxStream<'static, object_store::Result<Bytes>>;
 
 #[derive(Debug, thiserror::Error)]
-#[error("the server sent {got} of {promised} bytes, {MAX_FRUITLESS} times in a row")]
+#[error("the server sent {got} of {promised} bytes, and {tries} tries brought no more")]
 struct Short {
+    tries: u32,
     got: u64,
     promised: u64,
 }
@@ -36,6 +39,9 @@ struct Reader {
     body: Option<Body>,
     fruitless: u32,
     since_break: u64,
+    /// When it last got anywhere.
+    progress: Instant,
+    retry: Duration,
 }
 
 /// An opened object: its size, and the bytes from the start of the range asked for.
@@ -71,12 +77,14 @@ pub(super) async fn open(
     })
 }
 
-/// The bytes of `opened`, which started at `start`, all of them or an error.
+/// The bytes of `opened`, which started at `start`, all of them or an error. `retry`: for how long what fails is
+/// tried again.
 pub(super) fn read(
     store: Arc<dyn ObjectStore>,
     path: Path,
     start: u64,
     opened: Opened,
+    retry: Duration,
 ) -> BoxStream<'static, object_store::Result<Bytes>> {
     let reader = Reader {
         store,
@@ -85,6 +93,8 @@ pub(super) fn read(
         body: Some(opened.body),
         fruitless: 0,
         since_break: 0,
+        progress: Instant::now(),
+        retry,
     };
     let next = |mut reader: Reader| async move {
         let bytes = reader.next().await?;
@@ -124,13 +134,16 @@ impl Reader {
         self.body = None;
         if self.since_break >= PROGRESS_BYTES {
             self.fruitless = 0;
+            self.progress = Instant::now();
         }
         self.since_break = 0;
         self.fruitless += 1;
-        if self.fruitless > MAX_FRUITLESS {
+        let used_up = self.progress.elapsed() > self.retry && self.fruitless >= MIN_FRUITLESS;
+        if used_up || self.fruitless > MAX_FRUITLESS {
             return Err(error.unwrap_or_else(|| object_store::Error::Generic {
                 store: "target",
                 source: Box::new(Short {
+                    tries: self.fruitless,
                     got: self.rest.start,
                     promised: self.rest.end,
                 }),
@@ -227,7 +240,8 @@ mod tests {
             memory.put(&path, content.to_vec().into()).await?;
             let store: Arc<dyn ObjectStore> = Arc::new(Short(memory, short_bytes));
             let opened = open(&store, &path, start, None).await?;
-            let pieces: Vec<Bytes> = read(store, path, start, opened).try_collect().await?;
+            let pieces = read(store, path, start, opened, Duration::from_secs(60));
+            let pieces: Vec<Bytes> = pieces.try_collect().await?;
             Ok(pieces.concat())
         })
     }

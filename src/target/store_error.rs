@@ -1,17 +1,19 @@
 //! What an `object_store` error means to us.
 //!
-//! Its messages repeat their sources all the way down, so one line of the outermost is kept and the
-//! chain is cut there.
+//! Its messages repeat their sources all the way down, so [`explain`] makes one line of them and the chain is
+//! cut there.
 
-use std::error::Error as _;
+use std::error::Error;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::ErrorKind;
+use super::explain::explain;
+use super::retry_after::AsksForTime;
 
 /// An `object_store` error as a source: everything it has to say, once.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
+#[error("{}", explain(.0))]
 pub(super) struct StoreError(pub object_store::Error);
 
 pub(super) fn kind_of(error: &object_store::Error) -> ErrorKind {
@@ -42,20 +44,53 @@ pub(super) fn is_unsupported(error: &object_store::Error) -> bool {
 /// Whether a put broke off and should be tried again beyond what `object_store` does by itself: it
 /// never repeats an interrupted conditional put (ours may be, the name is the content), and an
 /// upload that broke after the retry budget gets no second try at all. A server that cannot be
-/// reached is not among these. 405 is what WebDAV says when two puts make one folder at once.
-pub(super) fn is_worth_another_put(error: &object_store::Error) -> bool {
-    match (http_failure(error), http_status(error)) {
+/// reached is not among these, and of one that let a deadline pass only what happened within the
+/// budget (`in_time`). 405 is what WebDAV says when two puts make one folder at once.
+pub(super) fn is_worth_another_put(error: &object_store::Error, in_time: bool) -> bool {
+    let failure = http_error(error);
+    match (failure.map(HttpError::kind), http_status(error)) {
         (Some(HttpErrorKind::Connect), _) => false,
+        (Some(HttpErrorKind::Timeout), _) => in_time || failure.is_some_and(is_of_the_system),
+        (Some(HttpErrorKind::Unknown), _) => !failure.is_some_and(is_asked_for),
         (Some(_), _) | (None, Some(405)) => true,
         _ => false,
     }
 }
 
+/// Whether a listing broke off in the middle of an answer, which `object_store` does not repeat.
+pub(super) fn is_worth_another_listing(error: &object_store::Error, in_time: bool) -> bool {
+    in_time && http_error(error).is_some() && is_worth_another_put(error, in_time)
+}
+
+/// The system itself gave the connection up: no deadline of ours.
+pub(super) fn is_of_the_system(error: &HttpError) -> bool {
+    let io = innermost(error).downcast_ref::<std::io::Error>();
+    io.is_some_and(|io| io.raw_os_error().is_some())
+}
+
+/// The server wants to be left alone for longer than there is.
+pub(super) fn is_asked_for(error: &HttpError) -> bool {
+    innermost(error).is::<AsksForTime>()
+}
+
+pub(super) fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
+}
+
 fn http_failure(error: &object_store::Error) -> Option<HttpErrorKind> {
+    http_error(error).map(HttpError::kind)
+}
+
+/// What broke the request, if it got no answer.
+pub(super) fn http_error(error: &object_store::Error) -> Option<&HttpError> {
     let mut next = error.source();
     while let Some(source) = next {
         if let Some(http) = source.downcast_ref::<HttpError>() {
-            return Some(http.kind());
+            return Some(http);
         }
         next = source.source();
     }
@@ -64,7 +99,7 @@ fn http_failure(error: &object_store::Error) -> Option<HttpErrorKind> {
 
 /// The status that the server answered. `object_store` keeps the type private that has it, so this
 /// reads the message; a test holds the wording.
-fn http_status(error: &object_store::Error) -> Option<u16> {
+pub(super) fn http_status(error: &object_store::Error) -> Option<u16> {
     const WORDING: &str = "non-2xx status code: ";
     let text = error.to_string();
     let at = text.find(WORDING)? + WORDING.len();
