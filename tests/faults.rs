@@ -1,0 +1,25 @@
+//! What a target that fails does to a backup: nothing to the other targets, nothing to what is published, a word to
+//! whoever reads the report, and nothing at all once it is mended.
+//!
+//! `cargo nextest run --test faults --no-capture` prints what each fault cost and what was said of it.
+
+#[path = "support/checker.rs"]
+mod checker;
+#[path = "support/host.rs"]
+mod host;
+#[path = "support/proxy.rs"]
+mod proxy;
+#[path = "support/rsync.rs"]
+mod rsync;
+#[path = "support/s3.rs"]
+mod s3;
+#[allow(dead_code)]
+#[path = "support/tree.rs"]
+mod tree;
+
+#[path = "faults/answers.rs"]
+mod answers;
+#[path = "faults/network.rs"]
+mod network;
+#[path = "faults/scene.rs"]
+mod scene;
