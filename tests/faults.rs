@@ -13,12 +13,18 @@ mod proxy;
 mod rsync;
 #[path = "support/s3.rs"]
 mod s3;
+#[path = "support/small_disk.rs"]
+mod small_disk;
 #[allow(dead_code)]
 #[path = "support/tree.rs"]
 mod tree;
 
 #[path = "faults/answers.rs"]
 mod answers;
+#[path = "faults/full_disk.rs"]
+mod full_disk;
+#[path = "faults/lagging.rs"]
+mod lagging;
 #[path = "faults/network.rs"]
 mod network;
 #[path = "faults/scene.rs"]

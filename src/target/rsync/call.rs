@@ -371,6 +371,10 @@ impl Transport {
                 command.arg(format!("--contimeout={CONNECT_SECONDS}"));
             }
         }
+        if arguments.is_upload {
+            // What the other side says comes the way the data go: by ssh's, an end for want of disk is often lost.
+            command.arg("--stderr=client");
+        }
         let limit = if arguments.is_upload {
             &self.upload
         } else {
