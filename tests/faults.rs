@@ -18,6 +18,8 @@ mod small_disk;
 #[allow(dead_code)]
 #[path = "support/tree.rs"]
 mod tree;
+#[path = "support/watched.rs"]
+mod watched;
 
 #[path = "faults/answers.rs"]
 mod answers;
@@ -29,3 +31,5 @@ mod lagging;
 mod network;
 #[path = "faults/scene.rs"]
 mod scene;
+#[path = "faults/steps.rs"]
+mod steps;

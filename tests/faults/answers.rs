@@ -46,8 +46,11 @@ impl Answer {
         }
     }
 
-    fn make(&self) -> http::Response<String> {
-        let mut response = error_answer(self.status, self.code);
+    /// As some servers do, it names the key, and what was signed.
+    fn make(&self, access_key: &str) -> http::Response<String> {
+        let beside = format!("<AWSAccessKeyId>{access_key}</AWSAccessKeyId></Error>");
+        let mut response =
+            error_answer(self.status, self.code).map(|body| body.replace("</Error>", &beside));
         if let Some(value) = self.retry_after {
             response
                 .headers_mut()
@@ -72,6 +75,8 @@ impl Faulty {
         let given: Arc<Mutex<Vec<Instant>>> = Arc::default();
         let left: Arc<Mutex<Option<u32>>> = Arc::default();
         let (its, noted, rest) = (answer.clone(), given.clone(), left.clone());
+        let key: Arc<Mutex<String>> = Arc::default();
+        let named = key.clone();
         let hook = move |request: &http::Request<hyper::body::Incoming>| {
             let answer = its.lock().unwrap().clone()?;
             let is_its = answer.is_for(request.method(), request.uri().path());
@@ -85,11 +90,13 @@ impl Faulty {
             };
             (is_its && is_left()).then(|| {
                 noted.lock().unwrap().push(Instant::now());
-                answer.make()
+                answer.make(&named.lock().unwrap())
             })
         };
+        let server = S3Server::start_with(Arc::new(hook));
+        *key.lock().unwrap() = server.access_key.clone();
         Self {
-            server: S3Server::start_with(Arc::new(hook)),
+            server,
             answer,
             given,
             left,

@@ -105,14 +105,14 @@ fn an_answer_that_is_reset_is_told_and_made_up_for() {
 #[test]
 fn an_upload_that_stalls_is_given_up_in_time() {
     let mishap = Mishap::Stall(Way::Up, LESS_THAN_AN_ARCHIVE);
-    behind(mishap, seconds(10), &["cannot put", "no answer", "timeout"]);
+    behind(mishap, seconds(5), &["cannot put", "no answer", "timeout"]);
 }
 
 #[test]
 fn a_target_that_stalls_is_given_up_in_time() {
     behind(
         Mishap::Stall(Way::Up, 0),
-        seconds(10),
+        seconds(5),
         &["cannot list", "no answer", "timeout"],
     );
 }
@@ -120,39 +120,31 @@ fn a_target_that_stalls_is_given_up_in_time() {
 #[test]
 fn an_answer_that_stalls_is_given_up_in_time() {
     let mishap = Mishap::Stall(Way::Down, LESS_THAN_AN_ANSWER);
-    behind(
-        mishap,
-        seconds(10),
-        &["cannot list", "no answer", "timeout"],
-    );
+    behind(mishap, seconds(5), &["cannot list", "no answer", "timeout"]);
 }
 
 #[test]
 fn answers_that_trickle_are_given_up_in_time() {
     let mishap = Mishap::Trickle(Duration::from_millis(100));
-    behind(
-        mishap,
-        seconds(10),
-        &["cannot list", "no answer", "timeout"],
-    );
+    behind(mishap, seconds(5), &["cannot list", "no answer", "timeout"]);
 }
 
 #[test]
 fn a_restore_that_is_reset_again_and_again_says_so() {
     let mishap = Mishap::Reset(Way::Down, LESS_THAN_AN_ARCHIVE);
-    restored_behind(mishap, seconds(15), &["broke off"]);
+    restored_behind(mishap, seconds(8), &["broke off"]);
 }
 
 #[test]
 fn a_restore_that_stalls_is_given_up_in_time() {
     let mishap = Mishap::Stall(Way::Down, LESS_THAN_AN_ARCHIVE);
-    restored_behind(mishap, seconds(15), &["no answer", "timeout"]);
+    restored_behind(mishap, seconds(8), &["no answer", "timeout"]);
 }
 
 #[test]
 fn a_restore_that_trickles_is_given_up_in_time() {
     let mishap = Mishap::Trickle(Duration::from_millis(20));
-    restored_behind(mishap, seconds(15), &["no answer", "timeout"]);
+    restored_behind(mishap, seconds(8), &["no answer", "timeout"]);
 }
 
 /// Where the connections that carry listings break in the middle of one, now and then.
