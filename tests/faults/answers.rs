@@ -145,10 +145,14 @@ fn a_server_error_at_the_very_end_is_told_and_made_up_for() {
 
 #[test]
 fn a_busy_server_is_told_and_made_up_for() {
-    for which in [Which::All, Which::Puts] {
-        let says = ["503 Service Unavailable", "SlowDown", "busy"];
-        answering(&answer(which, 503, "SlowDown"), seconds(8), &says);
-    }
+    let says = ["503 Service Unavailable", "SlowDown", "busy"];
+    answering(&answer(Which::All, 503, "SlowDown"), seconds(8), &says);
+}
+
+#[test]
+fn a_server_too_busy_to_write_is_told_and_made_up_for() {
+    let says = ["503 Service Unavailable", "SlowDown", "busy"];
+    answering(&answer(Which::Puts, 503, "SlowDown"), seconds(8), &says);
 }
 
 #[test]
@@ -178,16 +182,24 @@ fn a_clock_that_is_wrong_is_told_and_made_up_for() {
     );
 }
 
+fn full(status: u16, code: &'static str) {
+    let says = ["cannot put", code, "full"];
+    answering(&answer(Which::Puts, status, code), seconds(8), &says);
+}
+
 #[test]
 fn a_full_target_is_told_and_made_up_for() {
-    for (status, code) in [
-        (507, "XMinioStorageFull"),
-        (500, "InsufficientStorage"),
-        (403, "QuotaExceeded"),
-    ] {
-        let says = ["cannot put", code, "full"];
-        answering(&answer(Which::Puts, status, code), seconds(8), &says);
-    }
+    full(507, "XMinioStorageFull");
+}
+
+#[test]
+fn a_full_target_that_calls_it_an_error_of_its_own_is_told_and_made_up_for() {
+    full(500, "InsufficientStorage");
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_told_and_made_up_for() {
+    full(403, "QuotaExceeded");
 }
 
 #[test]

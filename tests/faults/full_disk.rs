@@ -43,7 +43,7 @@ fn a_laptop_with_a_full_disk_is_told_and_made_up_for() {
         within: seconds(20),
         says: &["cannot put", "a disk is full", "No space left on device"],
     };
-    scene.survives(&expected, |_, on| match on {
+    scene.survives_once(&expected, |_, on| match on {
         true => disk.fill(FREE_BYTES),
         false => disk.empty(),
     });
