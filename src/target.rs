@@ -22,6 +22,7 @@ mod remote;
 mod resume;
 mod retry_after;
 mod rsync;
+mod s3_listing;
 mod store_error;
 mod unavailable;
 

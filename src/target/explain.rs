@@ -11,13 +11,14 @@ use std::io;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::store_error::{http_error, http_status, innermost, is_asked_for, is_of_the_system};
+use super::store_error::{http_error, http_status, innermost, is_of_the_system, is_refused};
 
 /// Of what a server says, so much is told.
 const MOST_SAID_CHARS: usize = 200;
 /// What `object_store` writes before a request, between its parts, and before a server's answer.
 const PERFORMING: &str = "Error performing ";
 const RETRIES: (&str, &str) = (", after ", " retries");
+const REDIRECT: &str = "redirect without LOCATION";
 const STATUS: &str = "non-2xx status code: ";
 
 /// What to make of an answer, by its status and what its code or its message contains.
@@ -93,7 +94,7 @@ pub(super) fn explain(error: &object_store::Error) -> String {
     let mut told = match (http_error(error), answer(error, &text)) {
         (Some(http), _) => broken(http, server.as_deref()),
         (None, Some(answer)) => answered(&answer, server.as_deref()),
-        (None, None) => return text,
+        (None, None) => other(text.clone(), server.as_deref()),
     };
     if text.contains("token request") || text.contains("credentials") && text.contains("metadata") {
         told = format!("cannot get credentials: {told}");
@@ -104,13 +105,32 @@ pub(super) fn explain(error: &object_store::Error) -> String {
     told
 }
 
+/// What is neither a broken connection nor a bad status.
+fn other(text: String, server: Option<&str>) -> String {
+    let Some(server) = server else {
+        return text;
+    };
+    if text.contains(REDIRECT) {
+        return format!(
+            "the region or the endpoint is another bucket's: {server} answers with a redirect"
+        );
+    }
+    let cause = text
+        .rsplit_once(PERFORMING)
+        .and_then(|(_, rest)| rest.split_once(" - "));
+    match cause {
+        Some((_, cause)) => format!("{server}: {}", shortened(cause)),
+        None => text,
+    }
+}
+
 /// A request that got no answer, or half of one.
 fn broken(http: &HttpError, server: Option<&str>) -> String {
     let innermost = innermost(http);
     let cause = innermost.to_string();
     let io = innermost.downcast_ref::<io::Error>().map(io::Error::kind);
     let at = server.unwrap_or("the server");
-    if is_asked_for(http) {
+    if is_refused(http) {
         return format!("{at} {cause}");
     }
     let in_chain = |words: &str| {
@@ -186,8 +206,8 @@ fn answered(answer: &Answer, server: Option<&str>) -> String {
     told
 }
 
-/// Code and message of an XML or JSON body, the first line of any other that is not a web page.
-fn said(body: &str) -> String {
+/// Code and message of an XML or JSON body, the title of a web page, the first line of any other.
+pub(super) fn said(body: &str) -> String {
     let xml = |name: &str| {
         let (_, rest) = body.split_once(&format!("<{name}>"))?;
         rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
@@ -204,7 +224,9 @@ fn said(body: &str) -> String {
     match (code, message) {
         (Some(code), Some(message)) if message != code => shortened(&format!("{code}: {message}")),
         (Some(one), _) | (None, Some(one)) => shortened(&one),
-        (None, None) if body.trim_start().starts_with('<') => String::new(),
+        (None, None) if body.trim_start().starts_with('<') => {
+            shortened(xml("title").unwrap_or_default())
+        }
         (None, None) => shortened(body.trim().lines().next().unwrap_or_default()),
     }
 }

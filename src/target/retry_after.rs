@@ -14,6 +14,8 @@ use object_store::client::{
     ReqwestConnector,
 };
 
+use super::s3_listing;
+
 /// What the server asked for is more than there is.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -88,6 +90,7 @@ impl HttpService for Considerate {
         // Of an unknown kind: that is not tried again.
         let wait = wait.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         tokio::time::sleep(wait).await;
+        let is_listing = s3_listing::is_asked_by(&request);
         let response = self.client.execute(request).await?;
         let status = response.status().as_u16();
         if let (429 | 503, Some(value)) = (status, response.headers().get("retry-after")) {
@@ -96,7 +99,10 @@ impl HttpService for Considerate {
                 self.patience.note(status, wait, Instant::now());
             }
         }
-        Ok(response)
+        match is_listing {
+            true => s3_listing::checked(response).await,
+            false => Ok(response),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 use super::ErrorKind;
 use super::explain::explain;
 use super::retry_after::AsksForTime;
+use super::s3_listing::NotAListing;
 
 /// An `object_store` error as a source: everything it has to say, once.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +60,8 @@ pub(super) fn is_worth_another_put(error: &object_store::Error, in_time: bool) -
 
 /// Whether a listing broke off in the middle of an answer, which `object_store` does not repeat.
 pub(super) fn is_worth_another_listing(error: &object_store::Error, in_time: bool) -> bool {
-    in_time && http_error(error).is_some() && is_worth_another_put(error, in_time)
+    let broke = http_error(error).is_some_and(|error| !is_refused(error));
+    in_time && broke && is_worth_another_put(error, in_time)
 }
 
 /// The system itself gave the connection up: no deadline of ours.
@@ -71,6 +73,11 @@ pub(super) fn is_of_the_system(error: &HttpError) -> bool {
 /// The server wants to be left alone for longer than there is.
 pub(super) fn is_asked_for(error: &HttpError) -> bool {
     innermost(error).is::<AsksForTime>()
+}
+
+/// It was answered, and refused by us.
+pub(super) fn is_refused(error: &HttpError) -> bool {
+    is_asked_for(error) || innermost(error).is::<NotAListing>()
 }
 
 pub(super) fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {

@@ -188,6 +188,29 @@ fn full(status: u16, code: &'static str) {
 }
 
 #[test]
+fn a_bucket_that_is_not_there_is_told_and_made_up_for() {
+    let says = ["no such bucket", "404 Not Found", "NoSuchBucket"];
+    answering(&answer(Which::All, 404, "NoSuchBucket"), seconds(5), &says);
+}
+
+#[test]
+fn a_bucket_of_another_region_is_told_and_made_up_for() {
+    let says = ["cannot list", "redirect", "region"];
+    answering(
+        &answer(Which::All, 301, "PermanentRedirect"),
+        seconds(5),
+        &says,
+    );
+}
+
+/// What a hotel's network answers to whatever is asked; and S3 itself, now and then.
+#[test]
+fn what_is_no_listing_is_not_taken_for_an_empty_one() {
+    let says = ["cannot list", "answered 200 without a listing", "Welcome"];
+    answering(&answer(Which::All, 200, "Welcome"), seconds(8), &says);
+}
+
+#[test]
 fn a_full_target_is_told_and_made_up_for() {
     full(507, "XMinioStorageFull");
 }

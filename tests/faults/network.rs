@@ -105,14 +105,14 @@ fn an_answer_that_is_reset_is_told_and_made_up_for() {
 #[test]
 fn an_upload_that_stalls_is_given_up_in_time() {
     let mishap = Mishap::Stall(Way::Up, LESS_THAN_AN_ARCHIVE);
-    behind(mishap, seconds(5), &["cannot put", "no answer", "timeout"]);
+    behind(mishap, seconds(4), &["cannot put", "no answer", "timeout"]);
 }
 
 #[test]
 fn a_target_that_stalls_is_given_up_in_time() {
     behind(
         Mishap::Stall(Way::Up, 0),
-        seconds(5),
+        seconds(4),
         &["cannot list", "no answer", "timeout"],
     );
 }
@@ -120,13 +120,13 @@ fn a_target_that_stalls_is_given_up_in_time() {
 #[test]
 fn an_answer_that_stalls_is_given_up_in_time() {
     let mishap = Mishap::Stall(Way::Down, LESS_THAN_AN_ANSWER);
-    behind(mishap, seconds(5), &["cannot list", "no answer", "timeout"]);
+    behind(mishap, seconds(4), &["cannot list", "no answer", "timeout"]);
 }
 
 #[test]
 fn answers_that_trickle_are_given_up_in_time() {
     let mishap = Mishap::Trickle(Duration::from_millis(100));
-    behind(mishap, seconds(5), &["cannot list", "no answer", "timeout"]);
+    behind(mishap, seconds(4), &["cannot list", "no answer", "timeout"]);
 }
 
 #[test]
