@@ -10,6 +10,7 @@ mod verified;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -20,7 +21,7 @@ use super::open::{Identities, OpenError, open_archive};
 use super::plan::{ArchiveJob, Piece};
 use crate::ids::{ArchiveId, ObjectKey};
 use crate::repository::HostFolder;
-use crate::target::TargetError;
+use crate::target::{ErrorKind, TargetError};
 use scatter::{ScatterError, scatter};
 use verified::VerifiedReader;
 
@@ -43,6 +44,8 @@ pub enum ArchiveError {
     Stream(String),
     #[error("cannot write what it holds: {0}")]
     Write(io::Error),
+    #[error("it was not asked for: the target delivered none of the last {PARALLEL_ARCHIVES}")]
+    NotAsked,
     #[error("the restore was stopped")]
     Stopped,
 }
@@ -68,13 +71,33 @@ pub struct Damaged {
     pub entries: Vec<u32>,
 }
 
+impl Damaged {
+    fn not_asked(job: &ArchiveJob) -> Self {
+        Self {
+            archive: job.row.id,
+            key: job.row.key(),
+            error: ArchiveError::NotAsked,
+            entries: job.pieces.iter().map(|piece| piece.entry).collect(),
+        }
+    }
+
+    fn is_the_targets_fault(&self) -> bool {
+        let kind = match &self.error {
+            ArchiveError::Fetch(error) => error.kind,
+            _ => return false,
+        };
+        matches!(kind, ErrorKind::Unavailable | ErrorKind::Denied)
+    }
+}
+
 /// Takes the bytes of the pieces of one archive. Within a piece they come in order.
 pub trait Sink: Send {
     /// `bytes` stand `at` bytes into `piece`.
     fn write(&mut self, piece: &Piece, at: u64, bytes: &[u8]) -> io::Result<()>;
 }
 
-/// Fetches all `jobs` and gives those that failed; `sink` makes one sink per archive.
+/// Fetches all `jobs` and gives those that failed; `sink` makes one sink per archive. A target that fails as often in
+/// a row as archives are fetched at once is not asked for the rest: each of its failures took all its patience.
 pub async fn fetch(
     folder: &HostFolder,
     jobs: Vec<ArchiveJob>,
@@ -82,9 +105,20 @@ pub async fn fetch(
     progress: &Arc<dyn Progress>,
     sink: &(dyn Fn() -> Box<dyn Sink> + Sync),
 ) -> Vec<Damaged> {
-    let fetches = jobs.into_iter().map(|job| {
+    let in_a_row = &AtomicUsize::new(0);
+    let fetches = jobs.into_iter().map(|job| async move {
+        if in_a_row.load(Ordering::Relaxed) >= PARALLEL_ARCHIVES {
+            return Some(Damaged::not_asked(&job));
+        }
         let identities = Arc::clone(identities);
-        fetch_one(folder, job, identities, Arc::clone(progress), sink())
+        let damaged = fetch_one(folder, job, identities, Arc::clone(progress), sink()).await;
+        match &damaged {
+            Some(damaged) if damaged.is_the_targets_fault() => {
+                in_a_row.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => in_a_row.store(0, Ordering::Relaxed),
+        }
+        damaged
     });
     futures::stream::iter(fetches)
         .buffer_unordered(PARALLEL_ARCHIVES)

@@ -147,6 +147,36 @@ fn a_restore_that_trickles_is_given_up_in_time() {
     restored_behind(mishap, seconds(8), &["no answer", "timeout"]);
 }
 
+/// However much there is to fetch: a target that does not deliver is not asked for every archive.
+#[test]
+fn a_restore_of_much_that_stalls_is_given_up_as_soon() {
+    let server = S3Server::start();
+    let proxy = Proxy::start(server.address);
+    let scene = Scene::with_s3(&server, &proxy.endpoint());
+    let config = scene.host.config() + "\n[pack]\narchive_size = \"1MiB\"\n";
+    std::fs::write(scene.host.path("c.toml"), config).unwrap();
+    let large = crate::tree::noise(9, 30_000_000);
+    std::fs::write(scene.host.data().join("large"), large).unwrap();
+    scene.exits(&["backup"], 0);
+    proxy.set(Mishap::Stall(Way::Down, LESS_THAN_AN_ARCHIVE));
+    let restore = [
+        "restore",
+        "--target",
+        "s3",
+        "--identity",
+        "key.txt",
+        "--to",
+        "out",
+    ];
+    let expected = Expected {
+        within: seconds(8),
+        says: &["no answer", "was not asked for"],
+    };
+    scene.fails(&restore, 1, &expected);
+    proxy.set(Mishap::None);
+    scene.assert_converged();
+}
+
 /// Where the connections that carry listings break in the middle of one, now and then.
 #[test]
 fn a_listing_that_breaks_off_costs_a_retry_only() {
