@@ -11,15 +11,16 @@ use std::io;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::store_error::{http_error, http_status, innermost, is_of_the_system, is_refused};
+use super::store_error::{
+    STATUS, http_error, http_status, innermost, is_of_the_system, is_refused,
+};
 
 /// Of what a server says, so much is told.
 const MOST_SAID_CHARS: usize = 200;
-/// What `object_store` writes before a request, between its parts, and before a server's answer.
+/// What `object_store` writes before a request, around the count of retries, and of a redirect.
 const PERFORMING: &str = "Error performing ";
 const RETRIES: (&str, &str) = (", after ", " retries");
 const REDIRECT: &str = "redirect without LOCATION";
-const STATUS: &str = "non-2xx status code: ";
 
 /// What to make of an answer, by its status and what its code or its message contains.
 const MEANINGS: &[(Option<u16>, &[&str], &str)] = &[
@@ -143,13 +144,13 @@ fn broken(http: &HttpError, server: Option<&str>) -> String {
         .any(|text| text.contains(words))
     };
     match (http.kind(), io) {
-        (HttpErrorKind::Timeout, _) if is_of_the_system(http) => {
-            format!("the connection to {at} broke off ({cause})")
-        }
         (HttpErrorKind::Timeout, _) if in_chain("(Connect)") => {
             format!(
                 "cannot connect to {at}: no answer; is it switched on, and does a firewall let through?"
             )
+        }
+        (HttpErrorKind::Timeout, _) if is_of_the_system(http) => {
+            format!("the connection to {at} broke off ({cause})")
         }
         (HttpErrorKind::Timeout, _) => {
             format!("no answer from {at} within the target's `timeout`, or not all of it")

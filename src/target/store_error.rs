@@ -12,6 +12,9 @@ use super::explain::explain;
 use super::retry_after::AsksForTime;
 use super::s3_listing::NotAListing;
 
+/// What it writes before the status of an answer.
+pub(super) const STATUS: &str = "non-2xx status code: ";
+
 /// An `object_store` error as a source: everything it has to say, once.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", explain(.0))]
@@ -107,8 +110,7 @@ pub(super) fn http_error(error: &object_store::Error) -> Option<&HttpError> {
 /// The status that the server answered. `object_store` keeps the type private that has it, so this
 /// reads the message; a test holds the wording.
 pub(super) fn http_status(error: &object_store::Error) -> Option<u16> {
-    const WORDING: &str = "non-2xx status code: ";
     let text = error.to_string();
-    let at = text.find(WORDING)? + WORDING.len();
+    let at = text.find(STATUS)? + STATUS.len();
     text.get(at..at + 3)?.parse().ok()
 }
