@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::ReqwestConnector;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::memory::InMemory;
@@ -19,7 +20,7 @@ use object_store::{
 
 use super::address::Address;
 use super::object::ObjectTarget;
-use super::retry_after::Patience;
+use super::retry_after::{Considerately, Patience};
 use super::store_error::StoreError;
 use super::{Environment, OpenError, TargetSpec, aws};
 
@@ -43,7 +44,13 @@ pub(super) fn open(
         }
         remote => {
             let patience = Patience::new(Duration::from_secs(spec.retry_seconds()));
-            let connect = |timeout| connect(remote, spec, environment, timeout, &patience);
+            let connect = |timeout| {
+                let connector = Considerately {
+                    inner: ReqwestConnector::default(),
+                    patience: patience.clone(),
+                };
+                connect(remote, spec, environment, timeout, connector)
+            };
             (connect(timeout)?, connect(timeout * BULK_TIMEOUT_FACTOR)?)
         }
     };
@@ -74,7 +81,7 @@ fn connect(
     spec: &TargetSpec,
     environment: &Environment,
     timeout: Duration,
-    patience: &Patience,
+    connector: Considerately<ReqwestConnector>,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
     let failed = |error: object_store::Error| OpenError::Client {
         target: spec.label(),
@@ -86,7 +93,7 @@ fn connect(
         Address::S3(bucket) => aws::builder(bucket, spec, environment)?
             .with_client_options(options)
             .with_retry(retry)
-            .with_http_connector(patience.clone())
+            .with_http_connector(connector)
             .build()
             .map(|store| Arc::new(store) as _)
             .map_err(failed),
@@ -101,7 +108,7 @@ fn connect(
                 builder = builder.with_base_url(endpoint);
             }
             let builder = builder.with_client_options(options).with_retry(retry);
-            let builder = builder.with_http_connector(patience.clone());
+            let builder = builder.with_http_connector(connector);
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
         }
@@ -116,7 +123,7 @@ fn connect(
                 builder = builder.with_endpoint(endpoint.clone());
             }
             let builder = builder.with_client_options(options).with_retry(retry);
-            let builder = builder.with_http_connector(patience.clone());
+            let builder = builder.with_http_connector(connector);
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
         }
@@ -128,7 +135,7 @@ fn connect(
             // The URL's path is our prefix: the store reports paths from the server's root.
             let builder = HttpBuilder::new().with_url(origin);
             let builder = builder.with_client_options(options).with_retry(retry);
-            let builder = builder.with_http_connector(patience.clone());
+            let builder = builder.with_http_connector(connector);
             let store = builder.build().map_err(failed)?;
             Ok(Arc::new(store))
         }

@@ -11,7 +11,6 @@ use chrono::{DateTime, Utc};
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
-    ReqwestConnector,
 };
 
 use super::s3_listing;
@@ -68,11 +67,17 @@ impl Patience {
     }
 }
 
-/// Connects as `object_store` does by itself.
-impl HttpConnector for Patience {
+/// Connects as `inner` does, with `patience`.
+#[derive(Debug)]
+pub(super) struct Considerately<C> {
+    pub inner: C,
+    pub patience: Patience,
+}
+
+impl<C: HttpConnector> HttpConnector for Considerately<C> {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = ReqwestConnector::default().connect(options)?;
-        let patience = self.clone();
+        let client = self.inner.connect(options)?;
+        let patience = self.patience.clone();
         Ok(HttpClient::new(Considerate { client, patience }))
     }
 }
