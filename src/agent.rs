@@ -5,18 +5,20 @@
 //! runs left → pack, shipping archives while they are sealed → publish → tidy the spool. Each target
 //! advances on its own; one that fails stays behind and is told of, and the spool keeps what it lacks.
 
+mod donors;
 mod lanes;
 mod machine;
 mod publish;
 mod push;
 mod reconcile;
+mod room;
 mod state;
 mod stock;
 mod survey;
 
 pub use machine::machine_id;
 pub use push::{PushReport, PushRequest, Reporter, TargetReport, TargetState, push};
-pub use reconcile::adopt;
+pub use reconcile::{adopt, begin_after};
 pub use state::State;
 
 use std::sync::Arc;
@@ -37,6 +39,8 @@ pub struct NamedTarget {
     pub target: Arc<dyn Target>,
     /// Uploads under way at once.
     pub concurrency: usize,
+    /// Its credentials can neither list nor read.
+    pub write_only: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +66,11 @@ pub enum AgentError {
         sequence: u64,
         target: String,
     },
+    #[error(
+        "the state directory is new, and {target} can only be written to: nobody can see what this host pushed there \
+         before. Say after which sequence to go on: `sealift adopt --after SEQUENCE` (0: it never pushed)"
+    )]
+    Unseen { target: String },
     #[error("cannot tell which machine this is")]
     Machine(#[source] std::io::Error),
     #[error("cannot start the network runtime")]

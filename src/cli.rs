@@ -18,6 +18,7 @@ mod remote;
 mod restore;
 mod snapshot;
 mod status;
+mod sync;
 mod terminal;
 
 use std::path::PathBuf;
@@ -73,6 +74,8 @@ enum Command {
     Open(open::OpenArgs),
     /// How fresh every target is
     Status(status::StatusArgs),
+    /// Copy hosts or snapshots from one target to another, as ciphertext
+    Sync(sync::SyncArgs),
     /// Take over a host's name from another machine
     Adopt(adopt::AdoptArgs),
     /// Completions for a shell
@@ -125,6 +128,7 @@ pub fn run() -> ExitCode {
         Command::Restore(args) => restore::run(&context, &args),
         Command::Open(args) => open::run(&context, &args),
         Command::Status(args) => status::run(&context, &args),
+        Command::Sync(args) => sync::run(&context, &args),
         Command::Adopt(args) => adopt::run(&context, &args),
         Command::Completions { shell } => completions(shell),
         Command::Man => man(),

@@ -77,6 +77,12 @@ pub fn let_go(file: &File, start: u64, bytes: u64) {
     }
 }
 
+/// Bytes that whoever runs this may still write on the file system of `path`.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -83,6 +83,8 @@ pub enum PackError {
     Unread,
     #[error("archive {0} is not sealed yet; nothing was published")]
     Unsealed(ArchiveId),
+    #[error("packing was stopped; what is sealed is kept for the next run")]
+    Stopped(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// How the packer works; [`Default`] is what suits most.
@@ -169,13 +171,17 @@ const COMPACT_ABOVE_PERCENT: u64 = 125;
 /// More index archives than this in one snapshot, and the index is packed anew.
 const MAX_INDEX_ARCHIVES: usize = 24;
 
-/// Packs `request.snapshot`. `on_sealed` hears of each archive as soon as it is durable.
+/// Hears of each archive as soon as it is durable; its error stops the packing.
+pub type OnSealed<'a> =
+    dyn FnMut(&ArchiveRow) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+
+/// Packs `request.snapshot`.
 pub fn pack(
     request: &PackRequest<'_>,
     catalog: &mut Catalog,
     spool: &Spool,
     progress: &PackProgress,
-    on_sealed: &mut dyn FnMut(&ObjectKey, u64),
+    on_sealed: &mut OnSealed<'_>,
 ) -> Result<Packed, PackError> {
     if !request.snapshot.validation.valid {
         let stamp = request.snapshot.stamp.to_string();

@@ -1,30 +1,27 @@
-//! Moves sealed objects from the spool to one target.
+//! Moves sealed objects from the spool to one target, and between targets.
 //!
-//! Archives go up while packing still goes on ([`ship_archives`]); then [`publish`] makes the
-//! snapshot visible. A manifest on a target must name only archives that are complete there, so
-//! `publish` believes nothing of what was shipped before: it reads the table that the manifest
-//! names, lists what is there now, ships what is missing or of the wrong size, then the pages, then
-//! the signature, and the manifest last. Whatever step a run dies at, the manifest is not there yet,
-//! and the next run finds the rest in the spool, from which nothing is removed here.
+//! Archives go up while packing still goes on ([`ship_archives`]); then [`publish()`] makes the
+//! snapshot visible. What the spool no longer has comes from another target ([`copy`]), and whole
+//! snapshots go from target to target by [`sync()`]. Nobody here ever holds an identity: what moves is
+//! ciphertext, believed by its hash.
 
-use std::collections::HashMap;
+pub mod copy;
+mod publish;
+pub mod sync;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
-use crate::manifest::{Manifest, ManifestName, TablePage};
-use crate::repository::{ArchiveTable, HostFolder, RepositoryError, parse_page};
+use crate::ids::ObjectKey;
+use crate::manifest::{ArchiveKind, ArchiveRow, ManifestName};
+use crate::repository::{HostFolder, RepositoryError};
 use crate::spool::{Spool, SpoolError};
-use crate::target::{Body, ErrorKind, PutMode, TargetError};
+use crate::target::{Body, PutMode, TargetError};
 
-const PUBLISH_CONCURRENCY: usize = 4;
-const NAMED_MISSING: usize = 3;
-/// A recovery file is text of a few kilobytes.
-const MAX_RECOVERY_BYTES: u64 = 16 << 20;
+pub use publish::{Publication, Published, Support, publish, publish_recovery};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ShipError {
@@ -34,10 +31,13 @@ pub enum ShipError {
     Spool(#[from] SpoolError),
     #[error(transparent)]
     Repository(#[from] RepositoryError),
+    #[error(transparent)]
+    Copy(#[from] copy::CopyError),
     #[error("{0} was to be shipped, but is not in the spool")]
     NotInSpool(ObjectKey),
     #[error(
-        "cannot publish {manifest} on {target}: {count} of its objects are neither there nor in the spool ({first})"
+        "cannot publish {manifest} on {target}: {count} of its objects are neither there nor in the spool, nor on a \
+         target that can be read ({first})"
     )]
     Incomplete {
         manifest: ManifestName,
@@ -56,44 +56,70 @@ pub enum ShipError {
     },
 }
 
-/// A snapshot to make visible. Its signature and pages are in the spool, or on the target already.
-#[derive(Debug, Clone)]
-pub struct Publication {
-    pub manifest: Manifest,
-    /// Every archive that the manifest's table names, and its bytes.
-    pub archives: Vec<(ObjectKey, u64)>,
+/// A sealed archive that is in the spool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    pub key: ObjectKey,
+    /// Only a restore reads it: data, not an index.
+    pub cold: bool,
 }
 
-/// What [`publish`] found afterwards.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
-    /// Other manifests of the same sequence: a revision, or another machine under this name.
-    pub siblings: Vec<ManifestName>,
+impl From<&ArchiveRow> for Sealed {
+    fn from(row: &ArchiveRow) -> Self {
+        Self {
+            key: row.key(),
+            cold: row.kind == ArchiveKind::Data,
+        }
+    }
+}
+
+/// Hears of every object that is shipped.
+pub trait Watcher: Sync {
+    /// Before an archive goes up. `false`: the spool had to make room, and it is left out.
+    fn begins(&self, _key: &ObjectKey) -> bool {
+        true
+    }
+
+    /// The target has the object now, with so many bytes, whoever put it there.
+    fn shipped(&self, key: &ObjectKey, bytes: u64);
+
+    /// What was begun did not succeed.
+    fn failed(&self, _key: &ObjectKey) {}
+}
+
+impl<F: Fn(&ObjectKey, u64) + Sync> Watcher for F {
+    fn shipped(&self, key: &ObjectKey, bytes: u64) {
+        self(key, bytes);
+    }
 }
 
 /// Ships archives as `requests` announces them, `concurrency` at once, until its senders are gone. With
 /// `shared` no other target needs the spool's files, and a folder may keep them ([`Body::Shared`]).
-/// `on_shipped` hears of each that is on the target now, with its bytes, whoever put it there. After
-/// the first failure nothing new is begun; what is under way is waited for.
+/// After the first failure nothing new is begun; what is under way is waited for.
 pub async fn ship_archives(
     folder: &HostFolder,
     spool: &Spool,
-    mut requests: UnboundedReceiver<ObjectKey>,
+    mut requests: UnboundedReceiver<Sealed>,
     concurrency: usize,
     shared: bool,
-    on_shipped: impl Fn(&ObjectKey, u64) + Sync,
+    watcher: &impl Watcher,
 ) -> Result<(), ShipError> {
     let stopped = AtomicBool::new(false);
     let announced = futures::stream::poll_fn(|context| match stopped.load(Ordering::Relaxed) {
         true => Poll::Ready(None),
         false => requests.poll_recv(context),
     });
-    let on_shipped = &on_shipped;
     let mut uploads = announced
-        .map(|key| async move {
-            let shipped = ship(folder, spool, &key, PutMode::Create, shared).await?;
-            on_shipped(&key, shipped);
-            Ok(())
+        .map(|archive| async move {
+            if !watcher.begins(&archive.key) {
+                return Ok(());
+            }
+            let shipped = ship_archive(folder, spool, &archive, PutMode::Create, shared).await;
+            match &shipped {
+                Ok(bytes) => watcher.shipped(&archive.key, *bytes),
+                Err(_) => watcher.failed(&archive.key),
+            }
+            shipped.map(drop)
         })
         .buffer_unordered(concurrency.max(1));
     let mut outcome = Ok(());
@@ -106,219 +132,40 @@ pub async fn ship_archives(
     outcome
 }
 
-/// Puts one object of the spool onto the target; gives its bytes.
-async fn ship(
+/// Puts an archive of the spool onto the target; gives its bytes.
+async fn ship_archive(
     folder: &HostFolder,
     spool: &Spool,
-    key: &ObjectKey,
+    archive: &Sealed,
     mode: PutMode,
     shared: bool,
 ) -> Result<u64, ShipError> {
-    let bytes = spool
-        .size(key)
-        .ok_or_else(|| ShipError::NotInSpool(key.clone()))?;
+    let (key, bytes) = (&archive.key, spooled(spool, &archive.key)?);
     let body = match shared {
         true => Body::Shared(spool.path(key)),
         false => Body::File(spool.path(key)),
     };
-    folder.target.put(&folder.key(key), body, mode).await?;
+    put_archive(folder, archive, body, mode).await?;
     Ok(bytes)
 }
 
-/// Makes a snapshot visible on the target; see the module's words for the order. `on_shipped` hears
-/// of each object put here.
-pub async fn publish(
+fn spooled(spool: &Spool, key: &ObjectKey) -> Result<u64, ShipError> {
+    spool
+        .size(key)
+        .ok_or_else(|| ShipError::NotInSpool(key.clone()))
+}
+
+/// Into the class that its kind asks for.
+async fn put_archive(
     folder: &HostFolder,
-    spool: &Spool,
-    publication: &Publication,
-    on_shipped: impl Fn(&ObjectKey, u64) + Sync,
-) -> Result<Published, ShipError> {
-    let manifest = &publication.manifest;
-    let name = manifest.name();
-    require_all_listed(folder, spool, publication).await?;
-    let plan = Plan::make(folder, spool, publication).await?;
-    for step in [&plan.archives, &plan.pages, &plan.signature] {
-        futures::stream::iter(step)
-            .map(|(key, mode)| async {
-                let shipped = ship(folder, spool, key, *mode, false).await?;
-                on_shipped(key, shipped);
-                Ok::<(), ShipError>(())
-            })
-            .buffer_unordered(PUBLISH_CONCURRENCY)
-            .try_collect::<()>()
-            .await?;
-    }
-    let key = name.key();
-    let body = Body::Bytes(Bytes::copy_from_slice(&manifest.bytes));
-    let target_key = folder.key(&key);
-    folder.target.put(&target_key, body, plan.manifest).await?;
-    on_shipped(&key, manifest.bytes.len() as u64);
-    let names = folder.manifest_names().await?;
-    let is_sibling = |n: &ManifestName| n.sequence == name.sequence && *n != name;
-    Ok(Published {
-        siblings: names.into_iter().filter(is_sibling).collect(),
-    })
-}
-
-/// Holds the caller to its word: the archives checked below must be all that the table names.
-async fn require_all_listed(
-    folder: &HostFolder,
-    spool: &Spool,
-    publication: &Publication,
-) -> Result<(), ShipError> {
-    let name = publication.manifest.name();
-    let pages = futures::stream::iter(&publication.manifest.pages)
-        .map(|hash| read_page(folder, spool, &name, hash))
-        .buffered(PUBLISH_CONCURRENCY)
-        .try_collect::<Vec<_>>()
-        .await?;
-    let table = ArchiveTable::join(name.clone(), pages)?;
-    let handed_over: HashMap<&ObjectKey, u64> = publication
-        .archives
-        .iter()
-        .map(|(key, bytes)| (key, *bytes))
-        .collect();
-    let rows = table.rows.values().map(|row| (row.key(), row.bytes));
-    let unlisted: Vec<ObjectKey> = rows
-        .filter(|(key, bytes)| handed_over.get(key) != Some(bytes))
-        .map(|(key, _)| key)
-        .collect();
-    if unlisted.is_empty() {
-        return Ok(());
-    }
-    Err(ShipError::Unlisted {
-        manifest: name,
-        count: unlisted.len(),
-        first: first_of(&unlisted),
-    })
-}
-
-/// A page from the spool, else from the target.
-async fn read_page(
-    folder: &HostFolder,
-    spool: &Spool,
-    manifest: &ManifestName,
-    hash: &Hash,
-) -> Result<TablePage, ShipError> {
-    let key = ObjectKey::table(hash);
-    if spool.contains(&key) {
-        return Ok(parse_page(hash, &spool.read(&key)?)?);
-    }
-    match folder.page(hash).await {
-        Err(RepositoryError::Target(error)) if error.kind == ErrorKind::NotFound => {
-            Err(incomplete(folder, manifest, &[key]))
-        }
-        other => Ok(other?),
-    }
-}
-
-fn incomplete(folder: &HostFolder, manifest: &ManifestName, missing: &[ObjectKey]) -> ShipError {
-    ShipError::Incomplete {
-        manifest: manifest.clone(),
-        target: folder.target.label().to_owned(),
-        count: missing.len(),
-        first: first_of(missing),
-    }
-}
-
-fn first_of(keys: &[ObjectKey]) -> String {
-    let first = keys.iter().take(NAMED_MISSING).map(ObjectKey::as_str);
-    first.collect::<Vec<_>>().join(", ")
-}
-
-/// What is still to be put, and how, in the order of its steps.
-struct Plan {
-    archives: Vec<(ObjectKey, PutMode)>,
-    pages: Vec<(ObjectKey, PutMode)>,
-    signature: Vec<(ObjectKey, PutMode)>,
-    manifest: PutMode,
-}
-
-impl Plan {
-    /// Looks at what the target has now. Nothing is planned unless all of it can be done.
-    async fn make(
-        folder: &HostFolder,
-        spool: &Spool,
-        publication: &Publication,
-    ) -> Result<Self, ShipError> {
-        let name = publication.manifest.name();
-        let listings = (folder.archives_present(), folder.list(TABLES));
-        let (archives, mut small, manifests) =
-            futures::future::try_join3(listings.0, listings.1, folder.list(MANIFESTS)).await?;
-        small.extend(manifests);
-        let mut missing = Vec::new();
-        let mut needed = |key: ObjectKey, there: Option<u64>, bytes: Option<u64>| {
-            let in_spool = spool.size(&key);
-            // Without a promise, the spool's copy says how long the object is.
-            let right = bytes.or(in_spool);
-            let mode = match there {
-                Some(there) if right.is_none_or(|right| right == there) => return None,
-                Some(_) => PutMode::Replace,
-                None => PutMode::Create,
-            };
-            if in_spool.is_none() || in_spool != right {
-                missing.push(key);
-                return None;
-            }
-            Some((key, mode))
-        };
-        let planned_archives = publication.archives.iter().filter_map(|(key, bytes)| {
-            let hash = ObjectKey::archive_hash(key.as_str());
-            let there = hash.and_then(|hash| archives.get(&hash).copied());
-            needed(key.clone(), there, Some(*bytes))
-        });
-        let planned_archives = planned_archives.collect();
-        let pages = publication.manifest.pages.iter().filter_map(|hash| {
-            let key = ObjectKey::table(hash);
-            let there = small.get(key.as_str()).copied();
-            needed(key, there, None)
-        });
-        let pages = pages.collect();
-        let signature = name.signature_key();
-        let there = small.get(signature.as_str()).copied();
-        let signature = needed(signature, there, None).into_iter().collect();
-        if !missing.is_empty() {
-            return Err(incomplete(folder, &name, &missing));
-        }
-        let bytes = publication.manifest.bytes.len() as u64;
-        Ok(Self {
-            archives: planned_archives,
-            pages,
-            signature,
-            manifest: match small.get(name.key().as_str()) {
-                Some(there) if *there != bytes => PutMode::Replace,
-                _ => PutMode::Create,
-            },
-        })
-    }
-}
-
-/// Puts the files that tell how to get everything back without Sealift, unless they are there.
-pub async fn publish_recovery(
-    folder: &HostFolder,
-    files: &[(ObjectKey, Bytes)],
-) -> Result<(), ShipError> {
-    futures::stream::iter(files)
-        .map(|(key, bytes)| put_unless_there(folder, key, bytes))
-        .buffer_unordered(PUBLISH_CONCURRENCY)
-        .try_collect()
-        .await
-}
-
-/// For what is not named by its content, so looked at first: what is there stays, whatever it is.
-async fn put_unless_there(
-    folder: &HostFolder,
-    key: &ObjectKey,
-    bytes: &Bytes,
-) -> Result<(), ShipError> {
-    let key = folder.key(key);
-    match folder.target.get(&key, MAX_RECOVERY_BYTES).await {
-        Err(error) if error.kind == ErrorKind::NotFound => {}
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind == ErrorKind::Permanent => return Ok(()),
-        Err(error) => return Err(error.into()),
-    }
-    let body = Body::Bytes(bytes.clone());
-    folder.target.put(&key, body, PutMode::Create).await?;
+    archive: &Sealed,
+    body: Body,
+    mode: PutMode,
+) -> Result<(), TargetError> {
+    let key = folder.key(&archive.key);
+    match archive.cold {
+        true => folder.target.put_cold(&key, body, mode).await?,
+        false => folder.target.put(&key, body, mode).await?,
+    };
     Ok(())
 }

@@ -71,6 +71,11 @@ impl Spool {
         &self.dir
     }
 
+    /// For files on their way through this host; cleared when the spool is opened.
+    pub fn scratch(&self) -> PathBuf {
+        self.temp_dir()
+    }
+
     fn temp_dir(&self) -> PathBuf {
         self.dir.join("tmp")
     }

@@ -270,6 +270,14 @@ pub enum OpenError {
     },
 }
 
+/// The path of a target that is a folder here.
+pub fn folder_path(url: &str) -> Option<PathBuf> {
+    match Address::parse(url) {
+        Ok(Address::Folder(path)) => Some(path),
+        _ => None,
+    }
+}
+
 /// Opens a target with the process's environment. Nothing is asked of a server yet; a folder is
 /// made if it is not there.
 pub fn open(spec: &TargetSpec) -> Result<Arc<dyn Target>, OpenError> {

@@ -1,5 +1,6 @@
 //! Uploads to the targets, one lane each, while packing goes on.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
@@ -7,17 +8,17 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
+use super::room::{self, NoRoom, Room};
 use super::survey::Survey;
 use super::{AgentError, Reporter, State};
 use crate::error::with_causes;
 use crate::ids::{ARCHIVES, ObjectKey};
-use crate::repository::HostFolder;
-use crate::shipper::{ShipError, ship_archives};
+use crate::shipper::{Sealed, ShipError, Watcher, ship_archives};
 use crate::spool::Spool;
 
 /// One target's uploads, under way while packing goes on.
 pub(super) struct Lane {
-    pub queue: Option<UnboundedSender<ObjectKey>>,
+    pub queue: Option<UnboundedSender<Sealed>>,
     pub task: Option<JoinHandle<LaneEnd>>,
     /// Why there is no lane: the target did not answer.
     pub unreachable: Option<String>,
@@ -28,18 +29,43 @@ pub(super) struct LaneEnd {
     pub shipped: Vec<(ObjectKey, u64)>,
 }
 
-pub(super) fn start_lanes(
-    runtime: &Runtime,
-    state: &State,
-    surveys: &[Survey],
-    reporter: &Arc<dyn Reporter>,
-) -> Result<Vec<Lane>, AgentError> {
-    let spooled = state.spool.list(ARCHIVES)?;
-    let mut lanes = Vec::new();
-    for survey in surveys {
-        let seen = match &survey.seen {
-            Ok(seen) => seen,
-            Err(error) => {
+/// The lanes, and the spool that they share.
+pub(super) struct Lanes {
+    pub lanes: Vec<Lane>,
+    pub room: Arc<Room>,
+}
+
+impl Lanes {
+    /// Begins with what earlier runs sealed and a target still lacks.
+    pub fn start(
+        runtime: &Runtime,
+        state: &State,
+        surveys: &[Survey],
+        readable: &[bool],
+        spool_limit: Option<u64>,
+        reporter: &Arc<dyn Reporter>,
+    ) -> Result<Self, AgentError> {
+        let spooled = spooled(state)?;
+        let held = spooled.iter().map(|(_, bytes)| bytes).sum();
+        let limit = match spool_limit {
+            Some(limit) => limit,
+            None => default_limit(state, held)?,
+        };
+        let served = surveys.iter().zip(readable);
+        let served = served.map(|(survey, readable)| room::Lane {
+            is_live: survey.seen.is_ok(),
+            is_donor: *readable,
+        });
+        let room = Arc::new(Room::new(limit, state.spool.clone(), served.collect()));
+        for (archive, bytes) in &spooled {
+            let has = surveys
+                .iter()
+                .map(|survey| has(survey, &archive.key, *bytes));
+            room.add(archive.key.clone(), *bytes, has.collect());
+        }
+        let mut lanes = Vec::new();
+        for (at, survey) in surveys.iter().enumerate() {
+            if let Err(error) = &survey.seen {
                 lanes.push(Lane {
                     queue: None,
                     task: None,
@@ -47,55 +73,146 @@ pub(super) fn start_lanes(
                 });
                 continue;
             }
-        };
-        let (queue, requests) = unbounded_channel();
-        // What earlier runs sealed and this target still lacks goes first.
-        for (key, bytes) in &spooled {
-            if let Some(hash) = ObjectKey::archive_hash(key)
-                && seen.archives.get(&hash) != Some(bytes)
-            {
-                let _ = queue.send(ObjectKey::archive(&hash));
+            let (queue, requests) = unbounded_channel();
+            for (archive, bytes) in &spooled {
+                if !has(survey, &archive.key, *bytes) {
+                    let _ = queue.send(archive.clone());
+                }
             }
+            let shared = surveys.len() == 1;
+            let ship = ship_lane(
+                survey,
+                LaneWatcher::new(at, &survey.name, &room, reporter),
+                state.spool.clone(),
+                requests,
+                shared,
+            );
+            lanes.push(Lane {
+                queue: Some(queue),
+                task: Some(runtime.spawn(ship)),
+                unreachable: None,
+            });
         }
-        let shared = surveys.len() == 1;
-        let task = ship_lane(
-            survey,
-            state.spool.clone(),
-            requests,
-            shared,
-            reporter.clone(),
-        );
-        lanes.push(Lane {
-            queue: Some(queue),
-            task: Some(runtime.spawn(task)),
-            unreachable: None,
-        });
+        Ok(Self { lanes, room })
     }
-    Ok(lanes)
+
+    /// Announces an archive to every lane; waits while the spool is over its limit.
+    pub fn announce(&self, archive: &Sealed, bytes: u64) -> Result<(), NoRoom> {
+        let has = vec![false; self.lanes.len()];
+        self.room.add(archive.key.clone(), bytes, has);
+        for lane in &self.lanes {
+            // A lane that failed takes no more; its error is told when it has ended.
+            let _ = lane.queue.as_ref().map(|queue| queue.send(archive.clone()));
+        }
+        self.room.make()
+    }
+
+    /// The lanes as they end, the first first, once their queues are empty: a target that hangs keeps none
+    /// waiting.
+    pub fn end(self) -> FuturesUnordered<impl Future<Output = EndedLane> + Send> {
+        let ended = |(at, lane): (usize, Lane)| async move {
+            drop(lane.queue);
+            let end = match lane.task {
+                Some(task) => task.await.ok(),
+                None => None,
+            };
+            EndedLane {
+                at,
+                unreachable: lane.unreachable,
+                end,
+            }
+        };
+        self.lanes.into_iter().enumerate().map(ended).collect()
+    }
+}
+
+/// Whether the target showed the archive in full.
+fn has(survey: &Survey, key: &ObjectKey, bytes: u64) -> bool {
+    let Ok(seen) = &survey.seen else { return false };
+    let hash = ObjectKey::archive_hash(key.as_str());
+    hash.is_some_and(|hash| seen.archives.get(&hash) == Some(&bytes))
+}
+
+/// The archives in the spool. What the catalog does not know may be an index.
+fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, AgentError> {
+    let known: HashMap<ObjectKey, Sealed> = state
+        .catalog
+        .archives()?
+        .iter()
+        .map(|archive| (archive.row.key(), Sealed::from(&archive.row)))
+        .collect();
+    let listed = state.spool.list(ARCHIVES)?;
+    let archives = listed.into_iter().filter_map(|(key, bytes)| {
+        let key = ObjectKey::archive(&ObjectKey::archive_hash(&key)?);
+        let known = known.get(&key).cloned();
+        Some((known.unwrap_or(Sealed { key, cold: false }), bytes))
+    });
+    Ok(archives.collect())
+}
+
+/// Half of what the spool has and could have: the disk is not its own.
+fn default_limit(state: &State, held: u64) -> Result<u64, AgentError> {
+    let dir = state.spool.dir();
+    let free = crate::fs::free_bytes(dir).map_err(|source| AgentError::State {
+        operation: "tell the free space of",
+        path: dir.display().to_string(),
+        source,
+    })?;
+    Ok((held + free) / 2)
+}
+
+/// Tells the reporter and the room of a lane's uploads.
+struct LaneWatcher {
+    at: usize,
+    name: String,
+    room: Arc<Room>,
+    reporter: Arc<dyn Reporter>,
+    shipped: std::sync::Mutex<Vec<(ObjectKey, u64)>>,
+}
+
+impl LaneWatcher {
+    fn new(at: usize, name: &str, room: &Arc<Room>, reporter: &Arc<dyn Reporter>) -> Self {
+        Self {
+            at,
+            name: name.to_owned(),
+            room: Arc::clone(room),
+            reporter: Arc::clone(reporter),
+            shipped: std::sync::Mutex::new(Vec::new()),
+        }
+    }
+}
+
+impl Watcher for LaneWatcher {
+    fn begins(&self, key: &ObjectKey) -> bool {
+        self.room.begin(key)
+    }
+
+    fn shipped(&self, key: &ObjectKey, bytes: u64) {
+        self.room.end(self.at, key, true);
+        self.reporter.shipped(&self.name, bytes);
+        if let Ok(mut shipped) = self.shipped.lock() {
+            shipped.push((key.clone(), bytes));
+        }
+    }
+
+    fn failed(&self, key: &ObjectKey) {
+        self.room.end(self.at, key, false);
+    }
 }
 
 fn ship_lane(
     survey: &Survey,
+    watcher: LaneWatcher,
     spool: Spool,
-    requests: UnboundedReceiver<ObjectKey>,
+    requests: UnboundedReceiver<Sealed>,
     shared: bool,
-    reporter: Arc<dyn Reporter>,
 ) -> impl Future<Output = LaneEnd> + use<> {
-    let folder = HostFolder {
-        target: survey.folder.target.clone(),
-        host: survey.folder.host.clone(),
-    };
-    let (name, concurrency) = (survey.name.clone(), survey.concurrency);
+    let (folder, concurrency) = (survey.folder.clone(), survey.concurrency);
     async move {
-        let shipped = std::sync::Mutex::new(Vec::new());
-        let note = |key: &ObjectKey, bytes: u64| {
-            reporter.shipped(&name, bytes);
-            if let Ok(mut shipped) = shipped.lock() {
-                shipped.push((key.clone(), bytes));
-            }
-        };
-        let result = ship_archives(&folder, &spool, requests, concurrency, shared, note).await;
-        let shipped = shipped.into_inner().unwrap_or_default();
+        let shipping = ship_archives(&folder, &spool, requests, concurrency, shared, &watcher);
+        let result = shipping.await;
+        watcher.room.lane_ended(watcher.at);
+        let shipped = watcher.shipped.into_inner().unwrap_or_default();
         LaneEnd { result, shipped }
     }
 }
@@ -106,22 +223,4 @@ pub(super) struct EndedLane {
     pub at: usize,
     pub unreachable: Option<String>,
     pub end: Option<LaneEnd>,
-}
-
-/// The lanes as they end, the first first: a target that hangs keeps none waiting.
-pub(super) fn end_lanes(
-    lanes: Vec<Lane>,
-) -> FuturesUnordered<impl Future<Output = EndedLane> + Send> {
-    let ended = |(at, lane): (usize, Lane)| async move {
-        let end = match lane.task {
-            Some(task) => task.await.ok(),
-            None => None,
-        };
-        EndedLane {
-            at,
-            unreachable: lane.unreachable,
-            end,
-        }
-    };
-    lanes.into_iter().enumerate().map(ended).collect()
 }

@@ -1,10 +1,13 @@
 //! Publishing on one target what it lacks, oldest first, once its archives are there.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Runtime;
 
-use super::push::PushRequest;
+use super::lanes::EndedLane;
+use super::push::{PushRequest, TargetReport, TargetState};
+use super::stock::record_shipped;
 use super::survey::Survey;
 use super::{AgentError, Reporter, State};
 use crate::catalog::SnapshotRow;
@@ -12,98 +15,247 @@ use crate::error::with_causes;
 use crate::ids::ObjectKey;
 use crate::manifest::{Manifest, ManifestName};
 use crate::packer::Packed;
-use crate::repository::parse_page;
-use crate::shipper::{Publication, ShipError, publish, publish_recovery};
+use crate::repository::{HostFolder, parse_page};
+use crate::shipper::{Publication, ShipError, Support, Watcher, publish, publish_recovery};
 
 /// A version of the recovery documents; a target gets them once per version.
 const RECOVERY_VERSION: &str = "1";
 
-#[derive(Default)]
-pub(super) struct Publishing {
-    pub failure: Option<String>,
-    pub warnings: Vec<String>,
+/// One target after its uploads: what it lacks is published on it, oldest first.
+pub(super) struct Finishing<'a> {
+    pub runtime: &'a Runtime,
+    pub request: &'a PushRequest<'a>,
+    pub survey: &'a Survey,
+    /// Other targets, to copy from.
+    pub donors: Vec<HostFolder>,
+    pub packed: &'a Packed,
+    pub reporter: &'a Arc<dyn Reporter>,
 }
 
-pub(super) fn publish_pending(
-    runtime: &Runtime,
-    state: &mut State,
-    request: &PushRequest<'_>,
-    survey: &Survey,
-    packed: &Packed,
-    shipped: &mut Vec<(ObjectKey, u64)>,
-    reporter: &Arc<dyn Reporter>,
-) -> Result<Publishing, AgentError> {
-    let mut publishing = Publishing::default();
-    let newest = packed.manifest.name();
-    if let Err(error) = runtime.block_on(put_recovery(state, request, survey)) {
-        publishing.failure = Some(error);
-        return Ok(publishing);
+/// What is put on the target, as it happens.
+struct Put<'a> {
+    name: &'a str,
+    reporter: &'a dyn Reporter,
+    shipped: Mutex<Vec<(ObjectKey, u64)>>,
+}
+
+impl Watcher for Put<'_> {
+    fn shipped(&self, key: &ObjectKey, bytes: u64) {
+        self.reporter.shipped(self.name, bytes);
+        if let Ok(mut shipped) = self.shipped.lock() {
+            shipped.push((key.clone(), bytes));
+        }
     }
-    for row in state.catalog.snapshots()? {
-        let publication = state.catalog.publication(&survey.name, &row.known.core)?;
-        if publication.is_some() {
-            continue;
+}
+
+/// How far publishing came.
+#[derive(Default)]
+struct Progress {
+    failure: Option<String>,
+    warnings: Vec<String>,
+    /// Archives that came from other targets.
+    copied: u64,
+    /// Stamps of snapshots that the target will never have.
+    given_up: Vec<String>,
+}
+
+impl Finishing<'_> {
+    /// Gives the target's report, and what its owner should hear besides.
+    pub fn finish(
+        self,
+        state: &mut State,
+        lane: EndedLane,
+    ) -> Result<(TargetReport, Vec<String>), AgentError> {
+        let label = self.survey.folder.target.label();
+        let mut report = TargetReport {
+            name: self.survey.name.clone(),
+            label: label.to_owned(),
+            state: TargetState::Published,
+            shipped_objects: 0,
+            shipped_bytes: 0,
+            copied_archives: 0,
+        };
+        if let Some(cause) = lane.unreachable {
+            report.state = TargetState::Behind(cause);
+            return Ok((report, Vec::new()));
         }
-        if !state.spool.contains(&row.name.key()) {
-            settle_unshippable(state, survey, &row)?;
-            continue;
+        let (shipped, failure) = match lane.end {
+            Some(end) => (
+                end.shipped,
+                end.result.err().map(|error| with_causes(&error)),
+            ),
+            None => (Vec::new(), Some("its uploads ended early".to_owned())),
+        };
+        let put = Put {
+            name: &self.survey.name,
+            reporter: &**self.reporter,
+            shipped: Mutex::new(shipped),
+        };
+        let mut progress = match failure {
+            None => self.publish_pending(state, &put)?,
+            failure => Progress {
+                failure,
+                ..Progress::default()
+            },
+        };
+        let shipped = put.shipped.into_inner().unwrap_or_default();
+        record_shipped(state, &self.survey.name, &shipped)?;
+        report.shipped_objects = shipped.len() as u64;
+        report.shipped_bytes = shipped.iter().map(|(_, bytes)| bytes).sum();
+        report.copied_archives = progress.copied;
+        if let Some(cause) = progress.failure {
+            report.state = TargetState::Behind(cause);
         }
+        if !progress.given_up.is_empty() {
+            progress.warnings.push(format!(
+                "{label} will not have {}: what they need is no longer in the spool, nor on another target that can be \
+                 read. It begins again with the newest",
+                snapshots(&progress.given_up)
+            ));
+        }
+        Ok((report, progress.warnings))
+    }
+
+    fn publish_pending(&self, state: &mut State, put: &Put<'_>) -> Result<Progress, AgentError> {
+        let mut progress = Progress::default();
+        if let Err(error) = self.runtime.block_on(self.put_recovery(state)) {
+            progress.failure = Some(error);
+            return Ok(progress);
+        }
+        for row in state.catalog.snapshots()? {
+            let publication = state
+                .catalog
+                .publication(&self.survey.name, &row.known.core)?;
+            if publication.is_some() {
+                continue;
+            }
+            if !state.spool.contains(&row.name.key()) {
+                self.settle_unshippable(state, &row)?;
+                continue;
+            }
+            if let Err(failure) = self.publish_one(state, &row, put, &mut progress)? {
+                progress.failure = Some(failure);
+                break;
+            }
+        }
+        Ok(progress)
+    }
+
+    /// An inner error is the target's; the run goes on with the others.
+    fn publish_one(
+        &self,
+        state: &mut State,
+        row: &SnapshotRow,
+        put: &Put<'_>,
+        progress: &mut Progress,
+    ) -> Result<Result<(), String>, AgentError> {
+        let (target, core) = (&self.survey.name, &row.known.core);
+        let is_newest = row.name == self.packed.manifest.name();
         let Some(pending) = pending_publication(state, &row.name) else {
             let cause = format!("what the spool holds of {} is damaged", row.name);
-            if row.name == newest {
-                publishing.failure = Some(cause);
-                return Ok(publishing);
+            if is_newest {
+                return Ok(Err(cause));
             }
-            let (core, now) = (&row.known.core, crate::clock::now());
+            let now = crate::clock::now();
             state
                 .catalog
-                .set_publication(&survey.name, core, "given up", now)?;
-            publishing.warnings.push(format!(
-                "{cause}: {} will not have that one",
-                survey.folder.target.label()
-            ));
-            continue;
+                .set_publication(target, core, "given up", now)?;
+            let label = self.survey.folder.target.label();
+            let text = format!("{cause}: {label} will not have that one");
+            progress.warnings.push(text);
+            return Ok(Ok(()));
         };
-        let published = {
-            let gathered = std::sync::Mutex::new(&mut *shipped);
-            let note = |key: &ObjectKey, bytes: u64| {
-                reporter.shipped(&survey.name, bytes);
-                if let Ok(mut shipped) = gathered.lock() {
-                    shipped.push((key.clone(), bytes));
-                }
-            };
-            runtime.block_on(publish(&survey.folder, &state.spool, &pending, note))
-        };
-        let (core, now) = (&row.known.core, crate::clock::now());
+        let support = self.support(state, put);
+        let work = publish(&self.survey.folder, &state.spool, &pending, &support, put);
+        let published = self.runtime.block_on(work);
+        let now = crate::clock::now();
         match published {
             Ok(done) => {
                 state
                     .catalog
-                    .set_publication(&survey.name, core, "published", now)?;
+                    .set_publication(target, core, "published", now)?;
+                progress.copied += done.copied;
                 if !done.siblings.is_empty() {
-                    publishing
-                        .warnings
-                        .push(fork_warning(survey, &row.name, &done.siblings));
+                    let warning = fork_warning(self.survey, &row.name, &done.siblings);
+                    progress.warnings.push(warning);
                 }
             }
             // An older snapshot that this target can never have whole: the newer one stands alone.
-            Err(ShipError::Incomplete { .. }) if row.name != newest => {
+            Err(ShipError::Incomplete { .. }) if !is_newest => {
                 state
                     .catalog
-                    .set_publication(&survey.name, core, "given up", now)?;
-                publishing.warnings.push(format!(
-                    "{} lacks archives of snapshot {} that are no longer here: it will not have that one",
-                    survey.folder.target.label(),
-                    row.known.stamp
-                ));
+                    .set_publication(target, core, "given up", now)?;
+                progress.given_up.push(row.known.stamp.to_string());
             }
-            Err(error) => {
-                publishing.failure = Some(with_causes(&error));
-                return Ok(publishing);
-            }
+            Err(error) => return Ok(Err(with_causes(&error))),
+        }
+        Ok(Ok(()))
+    }
+
+    fn support(&self, state: &State, put: &Put<'_>) -> Support {
+        let shipped = put.shipped.lock();
+        let confirmed = shipped.map_or_else(
+            |_| HashSet::new(),
+            |shipped| {
+                let hashes = shipped.iter();
+                let hashes = hashes.filter_map(|(key, _)| ObjectKey::archive_hash(key.as_str()));
+                hashes.collect()
+            },
+        );
+        let seen = self.survey.seen.as_ref().ok();
+        Support {
+            donors: self.donors.clone(),
+            scratch: state.spool.scratch(),
+            confirmed,
+            remembered: seen
+                .filter(|_| self.survey.write_only)
+                .map(|seen| seen.archives.clone()),
         }
     }
-    Ok(publishing)
+
+    /// A snapshot that the spool lacks is on the target already (another state directory put it there), or
+    /// will never be: a target that is new gets no history.
+    fn settle_unshippable(&self, state: &State, row: &SnapshotRow) -> Result<(), AgentError> {
+        let seen = self.survey.seen.as_ref();
+        let is_there = seen.is_ok_and(|seen| seen.manifests.contains(&row.name));
+        let outcome = match is_there {
+            true => "published",
+            false => "given up",
+        };
+        let (core, now) = (&row.known.core, crate::clock::now());
+        Ok(state
+            .catalog
+            .set_publication(&self.survey.name, core, outcome, now)?)
+    }
+
+    async fn put_recovery(&self, state: &State) -> Result<(), String> {
+        let key = format!("recovery:{}", self.survey.name);
+        let there = state.catalog.meta(&key).map_err(|e| with_causes(&e))?;
+        let seen = self.survey.seen.as_ref();
+        let emptied = seen.is_ok_and(|seen| seen.manifests.is_empty());
+        if there.as_deref() == Some(RECOVERY_VERSION) && !emptied {
+            return Ok(());
+        }
+        publish_recovery(&self.survey.folder, &self.request.recovery)
+            .await
+            .map_err(|e| with_causes(&e))?;
+        state
+            .catalog
+            .set_meta(&key, RECOVERY_VERSION)
+            .map_err(|e| with_causes(&e))
+    }
+}
+
+/// `snapshot A`, `snapshots A, B and 3 more`.
+fn snapshots(stamps: &[String]) -> String {
+    const NAMED: usize = 8;
+    let named = stamps.iter().take(NAMED).cloned().collect::<Vec<_>>();
+    let more = match stamps.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let plural = if stamps.len() == 1 { "" } else { "s" };
+    format!("snapshot{plural} {}{more}", named.join(", "))
 }
 
 fn fork_warning(survey: &Survey, name: &ManifestName, siblings: &[ManifestName]) -> String {
@@ -116,23 +268,6 @@ fn fork_warning(survey: &Survey, name: &ManifestName, siblings: &[ManifestName])
     )
 }
 
-/// A snapshot that the spool lacks is on the target already (another state directory put it there), or
-/// will never be: a target that is new gets no history.
-fn settle_unshippable(state: &State, survey: &Survey, row: &SnapshotRow) -> Result<(), AgentError> {
-    let is_there = survey
-        .seen
-        .as_ref()
-        .is_ok_and(|seen| seen.manifests.contains(&row.name));
-    let outcome = match is_there {
-        true => "published",
-        false => "given up",
-    };
-    let (core, now) = (&row.known.core, crate::clock::now());
-    Ok(state
-        .catalog
-        .set_publication(&survey.name, core, outcome, now)?)
-}
-
 /// What publishing a spooled snapshot takes: its archives, read from its own pages. `None`: some of it
 /// is gone or damaged.
 fn pending_publication(state: &State, name: &ManifestName) -> Option<Publication> {
@@ -142,30 +277,7 @@ fn pending_publication(state: &State, name: &ManifestName) -> Option<Publication
     for hash in &manifest.pages {
         let bytes = state.spool.read(&ObjectKey::table(hash)).ok()?;
         let page = parse_page(hash, &bytes).ok()?;
-        archives.extend(page.rows.iter().map(|row| (row.key(), row.bytes)));
+        archives.extend(page.rows);
     }
     Some(Publication { manifest, archives })
-}
-
-async fn put_recovery(
-    state: &State,
-    request: &PushRequest<'_>,
-    survey: &Survey,
-) -> Result<(), String> {
-    let key = format!("recovery:{}", survey.name);
-    let there = state.catalog.meta(&key).map_err(|e| with_causes(&e))?;
-    let emptied = survey
-        .seen
-        .as_ref()
-        .is_ok_and(|seen| seen.manifests.is_empty());
-    if there.as_deref() == Some(RECOVERY_VERSION) && !emptied {
-        return Ok(());
-    }
-    publish_recovery(&survey.folder, &request.recovery)
-        .await
-        .map_err(|e| with_causes(&e))?;
-    state
-        .catalog
-        .set_meta(&key, RECOVERY_VERSION)
-        .map_err(|e| with_causes(&e))
 }

@@ -1,6 +1,6 @@
 //! One push: see the module above for its order.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,19 +8,19 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use tokio::runtime::Runtime;
 
-use super::lanes::{EndedLane, end_lanes, start_lanes};
-use super::publish::publish_pending;
+use super::donors::{donors, readable};
+use super::lanes::Lanes;
+use super::publish::Finishing;
 use super::reconcile::reconcile;
-use super::stock::{adopt_spooled_manifests, record_shipped, take_stock, tidy_spool};
-use super::survey::{Survey, survey};
+use super::stock::{adopt_spooled_manifests, take_stock, tidy_spool};
+use super::survey::survey;
 use super::{AgentError, NamedTarget, State, machine_id};
-use crate::error::with_causes;
 use crate::ids::{HostName, ObjectKey};
 use crate::index::Skipped;
 use crate::manifest::signature::{Signer, Trust};
-use crate::manifest::{ManifestName, Totals};
+use crate::manifest::{ArchiveRow, ManifestName, Totals};
 use crate::packer::seal::Recipients;
-use crate::packer::{PackOptions, PackProgress, PackRequest, Packed, pack};
+use crate::packer::{PackOptions, PackProgress, PackRequest, pack};
 use crate::snapshot::Snapshot;
 
 /// Several snapshots within one second get stamps ahead of the clock.
@@ -46,6 +46,8 @@ pub struct PushRequest<'a> {
     pub targets: &'a [NamedTarget],
     pub next_by: Option<DateTime<Utc>>,
     pub options: PackOptions,
+    /// Bytes of archives that the spool may hold; `None`: half of what was free.
+    pub spool_limit: Option<u64>,
     /// `RECOVER.md` and its script.
     pub recovery: Vec<(ObjectKey, Bytes)>,
 }
@@ -65,6 +67,8 @@ pub struct TargetReport {
     pub state: TargetState,
     pub shipped_objects: u64,
     pub shipped_bytes: u64,
+    /// Archives that came from another target.
+    pub copied_archives: u64,
 }
 
 #[derive(Debug)]
@@ -114,18 +118,7 @@ pub fn push(
     let runtime = runtime()?;
     adopt_spooled_manifests(state)?;
     reporter.stage("looking at the targets");
-    let known: HashSet<ManifestName> = state
-        .catalog
-        .snapshots()?
-        .into_iter()
-        .map(|r| r.name)
-        .collect();
-    let surveys = runtime.block_on(survey(
-        request.host,
-        request.targets,
-        &known,
-        &request.trust,
-    ))?;
+    let surveys = runtime.block_on(survey(state, request.host, request.targets, &request.trust))?;
     let mut reconciled = reconcile(state, request.host, &surveys)?;
     if let Some(aside) = &state.catalog.replaced {
         let text = format!(
@@ -135,13 +128,23 @@ pub fn push(
         reconciled.notes.push(text);
     }
     warn_of_clock(request, &reconciled.lineage.known, &mut reconciled.warnings);
+    let archives = state.catalog.archives()?;
+    let readable = runtime.block_on(readable(&surveys, &archives, &state.spool));
     let usable = take_stock(
         state,
         &surveys,
+        &readable,
         request.recipients.texts(),
         &mut reconciled.warnings,
     )?;
-    let mut lanes = start_lanes(&runtime, state, &surveys, &reporter)?;
+    let lanes = Lanes::start(
+        &runtime,
+        state,
+        &surveys,
+        &readable,
+        request.spool_limit,
+        &reporter,
+    )?;
     reporter.stage("packing");
     let pack_request = PackRequest {
         host: request.host,
@@ -157,12 +160,7 @@ pub fn push(
         state: state.dir.clone(),
     };
     let spool = state.spool.clone();
-    let mut on_sealed = |key: &ObjectKey, _bytes: u64| {
-        for lane in &lanes {
-            // A lane that failed takes no more; its error is told below.
-            let _ = lane.queue.as_ref().map(|queue| queue.send(key.clone()));
-        }
-    };
+    let mut on_sealed = |row: &ArchiveRow| Ok(lanes.announce(&row.into(), row.bytes)?);
     let packed = pack(
         &pack_request,
         &mut state.catalog,
@@ -170,24 +168,28 @@ pub fn push(
         progress,
         &mut on_sealed,
     );
-    for lane in &mut lanes {
-        lane.queue = None;
-    }
     reporter.stage("shipping");
     let packed = match packed {
         Ok(packed) => packed,
         Err(error) => {
             // What was sealed is safe to keep on the targets; let the lanes end in order.
-            runtime.block_on(end_lanes(lanes).for_each(async |_| {}));
+            runtime.block_on(lanes.end().for_each(async |_| {}));
             return Err(error.into());
         }
     };
     let mut finished = BTreeMap::new();
-    let mut ended = end_lanes(lanes);
+    let mut ended = lanes.end();
     while let Some(lane) = runtime.block_on(ended.next()) {
-        let (at, survey) = (lane.at, &surveys[lane.at]);
-        let report = finish_target(&runtime, state, request, survey, lane, &packed, &reporter)?;
-        finished.insert(at, report);
+        let at = lane.at;
+        let finishing = Finishing {
+            runtime: &runtime,
+            request,
+            survey: &surveys[at],
+            donors: donors(&surveys, &readable, at),
+            packed: &packed,
+            reporter: &reporter,
+        };
+        finished.insert(at, finishing.finish(state, lane)?);
     }
     let mut reports = Vec::new();
     for (report, warnings) in finished.into_values() {
@@ -221,56 +223,4 @@ fn warn_of_clock(
              `latest` goes by sequence, not by date; set the clock right"
         ));
     }
-}
-
-/// After a target's uploads: publishes on it what it lacks, oldest first.
-fn finish_target(
-    runtime: &Runtime,
-    state: &mut State,
-    request: &PushRequest<'_>,
-    survey: &Survey,
-    lane: EndedLane,
-    packed: &Packed,
-    reporter: &Arc<dyn Reporter>,
-) -> Result<(TargetReport, Vec<String>), AgentError> {
-    let mut report = TargetReport {
-        name: survey.name.clone(),
-        label: survey.folder.target.label().to_owned(),
-        state: TargetState::Published,
-        shipped_objects: 0,
-        shipped_bytes: 0,
-    };
-    if let Some(cause) = lane.unreachable {
-        report.state = TargetState::Behind(cause);
-        return Ok((report, Vec::new()));
-    }
-    let mut shipped = Vec::new();
-    let mut failure = match lane.end {
-        Some(end) => {
-            shipped = end.shipped;
-            end.result.err().map(|error| with_causes(&error))
-        }
-        None => Some("its uploads ended early".to_owned()),
-    };
-    let mut warnings = Vec::new();
-    if failure.is_none() {
-        let published = publish_pending(
-            runtime,
-            state,
-            request,
-            survey,
-            packed,
-            &mut shipped,
-            reporter,
-        )?;
-        warnings = published.warnings;
-        failure = published.failure;
-    }
-    record_shipped(state, &survey.name, &shipped)?;
-    report.shipped_objects = shipped.len() as u64;
-    report.shipped_bytes = shipped.iter().map(|(_, bytes)| bytes).sum();
-    if let Some(cause) = failure {
-        report.state = TargetState::Behind(cause);
-    }
-    Ok((report, warnings))
 }

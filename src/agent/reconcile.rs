@@ -20,6 +20,8 @@ use crate::packer::Lineage;
 /// Core hashes of heads of other machines that `adopt` accepted, separated by spaces.
 const ADOPTED: &str = "adopted";
 const HIGHEST: &str = "highest sequence";
+/// Set once somebody said after which sequence a host goes on that no target shows.
+const BEGINS_AFTER: &str = "begins after";
 
 /// The lineage of the next snapshot, and what its owner should hear.
 #[derive(Debug)]
@@ -47,6 +49,7 @@ pub fn reconcile(
         warnings: Vec::new(),
     };
     let remembered = remember_highest(state)?;
+    require_past(state, remembered, surveys)?;
     forget_what_targets_lost(state, surveys, &mut result)?;
     take_in_foreign(state, host, &machine, surveys, &mut result)?;
     report_findings(surveys, &mut result);
@@ -63,6 +66,34 @@ pub fn reconcile(
     result.lineage.parents = heads.map(|known| known.core).collect();
     result.lineage.known = known;
     Ok(result)
+}
+
+/// A new state directory continues what the targets show. Where one shows nothing, and no other one does,
+/// somebody must say what was there: a sequence used twice would hide the new snapshots behind old ones.
+fn require_past(state: &State, remembered: u64, surveys: &[Survey]) -> Result<(), AgentError> {
+    let blind = surveys.iter().find(|survey| survey.write_only);
+    let is_new = remembered == 0 && state.catalog.meta(BEGINS_AFTER)?.is_none();
+    let shows = |survey: &Survey| {
+        survey
+            .seen
+            .as_ref()
+            .is_ok_and(|seen| !seen.foreign.is_empty())
+    };
+    match blind {
+        Some(survey) if is_new && !surveys.iter().any(shows) => Err(AgentError::Unseen {
+            target: survey.folder.target.label().to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A host that no target shows goes on after `sequence`.
+pub fn begin_after(state: &State, sequence: u64) -> Result<(), AgentError> {
+    state
+        .catalog
+        .set_meta(BEGINS_AFTER, &sequence.to_string())?;
+    let highest = remember_highest(state)?.max(sequence);
+    Ok(state.catalog.set_meta(HIGHEST, &highest.to_string())?)
 }
 
 /// The highest sequence this catalog ever knew: it is not used again, even if every target was emptied, for
@@ -195,6 +226,9 @@ fn forget_what_targets_lost(
         if lost.is_empty() {
             continue;
         }
+        if survey.write_only {
+            continue;
+        }
         for row in &lost {
             let (name, core) = (&survey.name, &row.known.core);
             let now = crate::clock::now();
@@ -258,9 +292,7 @@ pub fn adopt(
     trust: &Trust,
 ) -> Result<Vec<String>, AgentError> {
     let runtime = super::push::runtime()?;
-    let rows = state.catalog.snapshots()?;
-    let known = rows.into_iter().map(|row| row.name).collect();
-    let surveys = runtime.block_on(survey(host, targets, &known, trust))?;
+    let surveys = runtime.block_on(survey(state, host, targets, trust))?;
     let foreign = foreign(&surveys);
     let newest = foreign
         .last_key_value()

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::donors::on_donors;
 use super::survey::Survey;
 use super::{AgentError, NamedTarget, State};
 use crate::catalog::CatalogArchive;
@@ -35,11 +36,13 @@ pub(super) fn adopt_spooled_manifests(state: &mut State) -> Result<(), AgentErro
     Ok(())
 }
 
-/// Updates the placements by what was seen; gives the archives that a new snapshot may lean on:
-/// sealed to at least today's recipients, and in the spool or on every target.
+/// Updates the placements by what was seen; gives the archives that a new snapshot may lean on: sealed to at
+/// least today's recipients, and for every target that answered there, in the spool, or on another one to
+/// copy from. A target that does not answer is not waited for: what it lacks is seen to when it returns.
 pub(super) fn take_stock(
     state: &mut State,
     surveys: &[Survey],
+    readable: &[bool],
     recipients: &[String],
     warnings: &mut Vec<String>,
 ) -> Result<Vec<CatalogArchive>, AgentError> {
@@ -68,7 +71,10 @@ pub(super) fn take_stock(
                 }
                 placed
             }
-            Err(_) => state.catalog.placed_on(&survey.name)?,
+            Err(_) => {
+                anywhere.extend(state.catalog.placed_on(&survey.name)?);
+                continue;
+            }
         };
         anywhere.extend(&placed);
         on_all = Some(match on_all {
@@ -76,7 +82,9 @@ pub(super) fn take_stock(
             None => placed,
         });
     }
-    let on_all = on_all.unwrap_or_default();
+    // Where nobody answers, memory must do.
+    let on_all = on_all.unwrap_or_else(|| anywhere.clone());
+    let on_donors = on_donors(surveys, readable);
     let in_spool = |a: &CatalogArchive| state.spool.size(&a.row.key()) == Some(a.row.bytes);
     let sets = state.catalog.recipient_sets()?;
     let sealed_to_all = |a: &CatalogArchive| {
@@ -89,7 +97,10 @@ pub(super) fn take_stock(
         let spooled = in_spool(&archive);
         if !spooled && !anywhere.contains(&archive.n) {
             lost.insert(archive.n);
-        } else if (spooled || on_all.contains(&archive.n)) && sealed_to_all(&archive) {
+            continue;
+        }
+        let copied = || on_donors.contains(&(archive.row.blake3, archive.row.bytes));
+        if (spooled || on_all.contains(&archive.n) || copied()) && sealed_to_all(&archive) {
             usable.push(archive);
         }
     }

@@ -1,14 +1,24 @@
 //! What each target holds of this host right now.
+//!
+//! A listing says most of it, but not always all: it may lag behind what was written. So what this host
+//! remembers to have put there, and the listing lacks, is asked for by name before it counts as gone. A
+//! target with write-only credentials shows nothing; there memory is all there is.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{AgentError, NamedTarget};
-use crate::ids::{Hash, HostName};
+use futures::StreamExt as _;
+
+use super::{AgentError, NamedTarget, State};
+use crate::ids::{Hash, HostName, ObjectKey};
 use crate::manifest::ManifestName;
 use crate::manifest::chain::{Chain, ChainError, Finding, Snapshot};
 use crate::manifest::signature::Trust;
 use crate::repository::{HostFolder, RepositoryError};
-use crate::target::TargetError;
+use crate::target::{ErrorKind, TargetError};
+
+/// Unlisted objects asked for by name, at the most; of an emptied target there are more.
+const MOST_ASKED: usize = 256;
+const ASKED_AT_ONCE: usize = 16;
 
 /// One target's answer.
 #[derive(Debug)]
@@ -16,6 +26,8 @@ pub struct Survey {
     pub name: String,
     pub folder: HostFolder,
     pub concurrency: usize,
+    /// Nothing there can be listed or read: `seen` is what is remembered.
+    pub write_only: bool,
     pub seen: Result<Seen, TargetError>,
 }
 
@@ -27,45 +39,92 @@ pub struct Seen {
     /// Verified snapshots that the catalog does not know.
     pub foreign: Vec<Snapshot>,
     pub findings: Vec<Finding>,
+    /// Objects that are there and are not listed.
+    pub unlisted: usize,
+}
+
+/// What this host remembers of a target.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// Published, and not known to be gone.
+    pub manifests: Vec<ManifestName>,
+    pub archives: HashMap<Hash, u64>,
+}
+
+impl Remembered {
+    pub fn of(state: &State, target: &str) -> Result<Self, AgentError> {
+        let mut remembered = Self::default();
+        for row in state.catalog.snapshots()? {
+            let publication = state.catalog.publication(target, &row.known.core)?;
+            if publication.as_deref() == Some("published") {
+                remembered.manifests.push(row.name);
+            }
+        }
+        let placed = state.catalog.placed_on(target)?;
+        let archives = state.catalog.archives()?.into_iter();
+        let there = archives.filter(|archive| placed.contains(&archive.n));
+        remembered.archives = there.map(|a| (a.row.blake3, a.row.bytes)).collect();
+        Ok(remembered)
+    }
 }
 
 /// Looks at every target at once. A target that does not answer is no error here; one that answers
 /// with manifests that cannot be read is.
 pub async fn survey(
+    state: &State,
     host: &HostName,
     targets: &[NamedTarget],
-    known: &HashSet<ManifestName>,
     trust: &Trust,
 ) -> Result<Vec<Survey>, AgentError> {
-    let looks = targets.iter().map(|named| async {
-        let folder = HostFolder {
-            target: named.target.clone(),
-            host: host.clone(),
-        };
-        let seen = match look(&folder, known, trust).await {
-            Ok(seen) => Ok(seen),
-            Err(RepositoryError::Target(error)) => Err(error),
-            Err(source) => {
-                return Err(AgentError::Survey {
-                    host: host.clone(),
-                    target: named.target.label().to_owned(),
-                    source: Box::new(source),
-                });
-            }
-        };
-        Ok(Survey {
-            name: named.name.clone(),
-            folder,
-            concurrency: named.concurrency,
-            seen,
-        })
-    });
+    let known: HashSet<ManifestName> = state
+        .catalog
+        .snapshots()?
+        .into_iter()
+        .map(|row| row.name)
+        .collect();
+    let mut remembered = Vec::new();
+    for named in targets {
+        remembered.push(Remembered::of(state, &named.name)?);
+    }
+    let known = &known;
+    let looks = targets
+        .iter()
+        .zip(remembered)
+        .map(|(named, remembered)| async move {
+            let folder = HostFolder {
+                target: named.target.clone(),
+                host: host.clone(),
+            };
+            let looked = match named.write_only {
+                true => Ok(Seen::from(remembered)),
+                false => look(&folder, known, &remembered, trust).await,
+            };
+            let seen = match looked {
+                Ok(seen) => Ok(seen),
+                Err(RepositoryError::Target(error)) => Err(error),
+                Err(source) => {
+                    return Err(AgentError::Survey {
+                        host: host.clone(),
+                        target: named.target.label().to_owned(),
+                        source: Box::new(source),
+                    });
+                }
+            };
+            Ok(Survey {
+                name: named.name.clone(),
+                folder,
+                concurrency: named.concurrency,
+                write_only: named.write_only,
+                seen,
+            })
+        });
     futures::future::join_all(looks).await.into_iter().collect()
 }
 
 async fn look(
     folder: &HostFolder,
     known: &HashSet<ManifestName>,
+    remembered: &Remembered,
     trust: &Trust,
 ) -> Result<Seen, RepositoryError> {
     let (archives, manifests) =
@@ -76,7 +135,9 @@ async fn look(
         foreign: Vec::new(),
         findings: Vec::new(),
         manifests,
+        unlisted: 0,
     };
+    ask_for_unlisted(folder, remembered, &mut seen).await?;
     if seen.manifests.iter().all(|name| known.contains(name)) {
         return Ok(seen);
     }
@@ -99,4 +160,82 @@ async fn look(
     seen.foreign = chain.snapshots.into_iter().filter(foreign).collect();
     seen.findings = chain.findings;
     Ok(seen)
+}
+
+impl From<Remembered> for Seen {
+    fn from(remembered: Remembered) -> Self {
+        Self {
+            archives: remembered.archives,
+            manifests: remembered.manifests,
+            foreign: Vec::new(),
+            findings: Vec::new(),
+            unlisted: 0,
+        }
+    }
+}
+
+/// Adds what is remembered, is not listed, and is there nevertheless.
+async fn ask_for_unlisted(
+    folder: &HostFolder,
+    remembered: &Remembered,
+    seen: &mut Seen,
+) -> Result<(), TargetError> {
+    let listed: HashSet<&ManifestName> = seen.manifests.iter().collect();
+    let unlisted = remembered.manifests.iter().rev();
+    let unlisted = unlisted.filter(|name| !listed.contains(name));
+    let keys = unlisted.map(|name| (name, folder.key(&name.key())));
+    let there = futures::stream::iter(keys.take(MOST_ASKED))
+        .map(async |(name, key)| {
+            let got = folder.target.get_range(&key, 0..1).await;
+            Ok::<_, TargetError>(is_there(got.map(drop))?.unwrap_or(false).then_some(name))
+        })
+        .buffer_unordered(ASKED_AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    let there: Vec<&ManifestName> = there
+        .into_iter()
+        .filter_map(Result::transpose)
+        .collect::<Result<_, _>>()?;
+    let listing_lags = !there.is_empty();
+    seen.unlisted += there.len();
+    seen.manifests.extend(there.into_iter().cloned());
+    let unlisted: Vec<(Hash, u64)> = remembered
+        .archives
+        .iter()
+        .filter(|(hash, _)| !seen.archives.contains_key(*hash))
+        .map(|(hash, bytes)| (*hash, *bytes))
+        .collect();
+    if unlisted.is_empty() || unlisted.len() > MOST_ASKED {
+        return Ok(());
+    }
+    let asked = futures::stream::iter(unlisted)
+        .map(async |(hash, bytes)| {
+            let key = folder.key(&ObjectKey::archive(&hash));
+            let got = folder.target.get_range(&key, 0..1).await;
+            // Where archives may not be read, the manifests tell whether the listing lags.
+            let there = is_there(got.map(drop))?.unwrap_or(listing_lags);
+            Ok::<_, TargetError>(there.then_some((hash, bytes)))
+        })
+        .buffer_unordered(ASKED_AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    let there: Vec<(Hash, u64)> = asked
+        .into_iter()
+        .filter_map(Result::transpose)
+        .collect::<Result<_, _>>()?;
+    seen.unlisted += there.len();
+    seen.archives.extend(there);
+    Ok(())
+}
+
+/// What a read says of an object; `None`: nothing, for it may not be read.
+fn is_there(read: Result<(), TargetError>) -> Result<Option<bool>, TargetError> {
+    match read {
+        Ok(()) => Ok(Some(true)),
+        Err(error) => match error.kind {
+            ErrorKind::NotFound => Ok(Some(false)),
+            ErrorKind::Denied => Ok(None),
+            _ => Err(error),
+        },
+    }
 }

@@ -12,10 +12,23 @@ pub struct AdoptArgs {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    /// Go on after this sequence, where no target can be looked at (write-only credentials); 0: this host
+    /// never pushed
+    #[arg(long, value_name = "SEQUENCE")]
+    after: Option<u64>,
 }
 
 pub fn run(context: &Context, args: &AdoptArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
+    if let Some(sequence) = args.after {
+        agent::begin_after(&State::open(&config.state)?, sequence)?;
+        context.note(format_args!(
+            "the next snapshot of {} has sequence {} or a later one",
+            config.host,
+            sequence + 1
+        ));
+        return Ok(Outcome::Complete);
+    }
     let question = format!(
         "From now on this machine pushes as {}. Is the machine that did so before gone for good?",
         config.host

@@ -207,6 +207,7 @@ impl<'a> Pusher<'a> {
                 level: pack.level,
                 threads: pack.threads.map_or(defaults.threads, |n| n as usize),
             },
+            spool_limit: self.config.spool_limit,
             recovery: recovery_files(),
         };
         let report = agent::push(&mut self.state, &request, &progress, display.clone());
@@ -288,10 +289,11 @@ fn print_report(context: &Context, report: &PushReport, started: Instant) -> Res
     for target in &report.targets {
         let line = match &target.state {
             TargetState::Published => format!(
-                "  {}: published, {} sent in {}",
+                "  {}: published, {} sent in {}{}",
                 target.label,
                 size(target.shipped_bytes),
                 count(target.shipped_objects, "object"),
+                copied(target.copied_archives),
             ),
             TargetState::Behind(cause) => {
                 format!("  {}: BEHIND: {cause}", target.label)
@@ -300,6 +302,16 @@ fn print_report(context: &Context, report: &PushReport, started: Instant) -> Res
         output::print_line(line)?;
     }
     Ok(())
+}
+
+fn copied(archives: u64) -> String {
+    match archives {
+        0 => String::new(),
+        n => format!(
+            ", of which {} came from another target",
+            count(n, "archive")
+        ),
+    }
 }
 
 fn report_json(report: &PushReport) -> serde_json::Value {
@@ -314,6 +326,7 @@ fn report_json(report: &PushReport) -> serde_json::Value {
             json!({
                 "name": target.name, "label": target.label, "state": state, "cause": cause,
                 "shipped_objects": target.shipped_objects, "shipped_bytes": target.shipped_bytes,
+                "copied_archives": target.copied_archives,
             })
         })
         .collect();

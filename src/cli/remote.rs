@@ -97,13 +97,9 @@ impl RemoteArgs {
 
     fn choose(&self, config: &Config) -> Result<NamedTarget, Failure> {
         let chosen = match &self.target {
-            Some(name) => config.target(name).ok_or_else(|| {
-                let names: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
-                Failure::usage(format!(
-                    "no target is named {name}; there are: {}",
-                    names.join(", ")
-                ))
-            })?,
+            Some(name) => config
+                .target(name)
+                .ok_or_else(|| no_such_target(config, name))?,
             None => config
                 .targets
                 .first()
@@ -163,15 +159,68 @@ impl RemoteArgs {
     }
 }
 
+/// One side of a `sync`: the name of a configured target, or a URL.
+pub struct Side<'a> {
+    pub text: &'a str,
+    pub endpoint: &'a Option<String>,
+    pub region: &'a Option<String>,
+    pub ssh: &'a Option<String>,
+}
+
+impl Side<'_> {
+    /// A name goes before a path; what has a slash or a colon in it is no name.
+    fn spec(&self, context: &Context) -> Result<TargetSpec, Failure> {
+        if !self.text.contains(['/', ':']) {
+            let config = context.load_config().map_err(|failure| {
+                let hint = format!("for a folder write ./{}", self.text);
+                failure.hint(hint)
+            })?;
+            return match config.target(self.text) {
+                Some(target) => Ok(spec(target)),
+                None => Err(no_such_target(&config, self.text)
+                    .hint(format!("for a folder write ./{}", self.text))),
+            };
+        }
+        Ok(TargetSpec {
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            ssh: self.ssh.clone(),
+            ..TargetSpec::from_url(self.text)
+        })
+    }
+
+    pub fn open_for_reading(&self, context: &Context) -> Result<Arc<dyn Target>, Failure> {
+        let spec = self.spec(context)?;
+        check_folder(&spec.url)?;
+        target::open(&spec).map_err(Failure::usage)
+    }
+
+    pub fn open_for_writing(&self, context: &Context) -> Result<Arc<dyn Target>, Failure> {
+        target::open(&self.spec(context)?).map_err(Failure::usage)
+    }
+
+    /// Without making a folder.
+    pub fn open_if_there(&self, context: &Context) -> Result<Arc<dyn Target>, Failure> {
+        let spec = self.spec(context)?;
+        match check_folder(&spec.url) {
+            Ok(()) => target::open(&spec).map_err(Failure::usage),
+            // As empty as a folder that is not there.
+            Err(_) => target::open(&TargetSpec::from_url("memory://")).map_err(Failure::usage),
+        }
+    }
+}
+
+fn no_such_target(config: &Config, name: &str) -> Failure {
+    let names: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
+    Failure::usage(format!(
+        "no target is named {name}; there are: {}",
+        names.join(", ")
+    ))
+}
+
 /// A folder to read from must be there: opening one for writing would make it.
 fn check_folder(url: &str) -> Result<(), Failure> {
-    let path = match url.contains("://") {
-        false => Some(std::path::PathBuf::from(url)),
-        true => url::Url::parse(url)
-            .ok()
-            .and_then(|url| url.to_file_path().ok()),
-    };
-    match path {
+    match target::folder_path(url) {
         Some(path) if !path.is_dir() => Err(Failure::from_error(format!(
             "there is no folder {}",
             path.display()
@@ -223,6 +272,7 @@ fn named(config: &TargetConfig, target: Arc<dyn Target>) -> NamedTarget {
         name: config.name.clone(),
         target,
         concurrency: spec(config).concurrency(),
+        write_only: config.write_only,
     }
 }
 

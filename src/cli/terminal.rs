@@ -10,9 +10,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output;
 use crate::agent::Reporter;
+use crate::ids::{HostName, ObjectKey};
 use crate::packer::PackProgress;
 use crate::restore::Progress;
 use crate::restore::open::{Prompt, SecretString};
+use crate::shipper::Watcher;
 
 /// Asks on the terminal, if there is one.
 #[derive(Debug, Default)]
@@ -130,6 +132,38 @@ impl Reporter for PushDisplay {
         if let Ok(mut stage) = self.stage.lock() {
             text.clone_into(&mut stage);
         }
+    }
+}
+
+/// Shows a sync: bytes copied of the bytes to copy.
+pub struct SyncDisplay {
+    bar: ProgressBar,
+    host: String,
+    total: u64,
+    copied: AtomicU64,
+}
+
+impl SyncDisplay {
+    pub fn start(quiet: bool, host: &HostName, total: u64) -> Arc<Self> {
+        Arc::new(Self {
+            bar: bar(quiet),
+            host: host.to_string(),
+            total,
+            copied: AtomicU64::new(0),
+        })
+    }
+
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Watcher for SyncDisplay {
+    fn shipped(&self, _key: &ObjectKey, bytes: u64) {
+        let copied = self.copied.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let (copied, total) = (output::size(copied), output::size(self.total));
+        let text = format!("{}: copied {copied} of {total}", self.host);
+        self.bar.set_message(text);
     }
 }
 

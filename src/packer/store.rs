@@ -9,14 +9,14 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use foldhash::fast::RandomState;
 
-use super::PackError;
 use super::filter::Filter;
 use super::member::{BLOCK_BYTES, Member, padding};
 use super::seal::{SealedArchive, Sealer, Texture};
+use super::{OnSealed, PackError};
 use crate::catalog::{
     Catalog, CatalogArchive, ChunkHash, ChunkPlace, ChunkTable, NewArchive, NewChunk,
 };
-use crate::ids::{ArchiveId, Hash, ObjectKey};
+use crate::ids::{ArchiveId, Hash};
 use crate::index::Extent;
 use crate::manifest::{ArchiveKind, ArchiveRow};
 
@@ -116,7 +116,7 @@ pub struct Store<'a> {
     new_chunks: HashMap<ChunkHash, (u32, u64, u64), RandomState>,
     /// So many new chunks are worth telling the catalog.
     commit_at: usize,
-    on_sealed: &'a mut dyn FnMut(&ObjectKey, u64),
+    on_sealed: &'a mut OnSealed<'a>,
     /// Bytes of tar stream that the snapshot's extents use, by archive.
     live: HashMap<ArchiveId, u64>,
     pub sealed_archives: u64,
@@ -130,7 +130,7 @@ impl<'a> Store<'a> {
         recipient_set: String,
         archive_bytes: u64,
         usable: Vec<Usable>,
-        on_sealed: &'a mut dyn FnMut(&ObjectKey, u64),
+        on_sealed: &'a mut OnSealed<'a>,
     ) -> Result<Self, PackError> {
         let next_id = catalog.next_archive_id()?;
         let added = (!catalog.has_chunks()?).then(Filter::new);
@@ -337,16 +337,14 @@ impl<'a> Store<'a> {
                 .entry(hash)
                 .or_insert((place, offset, length));
         }
-        let key = row.key();
         self.new_archives.push(NewArchive {
-            row,
+            row: row.clone(),
             tar_bytes: sealed.tar_bytes,
             tar_blake3: sealed.tar_blake3,
         });
         self.sealed_archives += 1;
         self.sealed_bytes += sealed.bytes;
-        (self.on_sealed)(&key, sealed.bytes);
-        Ok(())
+        (self.on_sealed)(&row).map_err(PackError::Stopped)
     }
 
     /// Tells the catalog of what was sealed. What dies before this is stored again.

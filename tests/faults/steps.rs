@@ -89,6 +89,7 @@ impl Pusher {
             name: name.to_owned(),
             target,
             concurrency: 2,
+            write_only: false,
         };
         let targets = [
             named(TARGETS[0], faulty.clone()),
@@ -105,6 +106,7 @@ impl Pusher {
             trust: Trust::Key(self.signer.public_key().clone()),
             targets: &targets,
             next_by: None,
+            spool_limit: None,
             options: PackOptions {
                 archive_bytes: 64 << 10,
                 threads: 1,

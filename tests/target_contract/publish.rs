@@ -11,7 +11,7 @@ use sealift::manifest::{
     ArchiveKind, ArchiveRow, IndexRef, Manifest, ManifestCore, Totals, paginate, recipient_set_name,
 };
 use sealift::repository::HostFolder;
-use sealift::shipper::{Publication, ShipError, publish, publish_recovery, ship_archives};
+use sealift::shipper::{Publication, ShipError, Support, publish, publish_recovery, ship_archives};
 use sealift::spool::Spool;
 use sealift::target::{Body, PutMode, Target};
 
@@ -27,6 +27,13 @@ struct Host {
 }
 
 const ARCHIVES: u64 = 70;
+
+fn quiet(_: &ObjectKey, _: u64) {}
+
+/// Nothing to lean on but the spool.
+fn alone() -> Support {
+    Support::default()
+}
 
 impl Host {
     fn new() -> Self {
@@ -61,7 +68,7 @@ impl Host {
             self.spool.put(&row.key(), &sealed).unwrap();
             rows.push(row);
         }
-        let archives = rows.iter().map(|row| (row.key(), row.bytes)).collect();
+        let archives = rows.clone();
         let mut pages = Vec::new();
         for (hash, bytes) in paginate(rows, &BTreeMap::from([(set, recipients.clone())])) {
             self.spool.put(&ObjectKey::table(&hash), &bytes).unwrap();
@@ -117,12 +124,12 @@ impl Host {
     ) -> Result<(), ShipError> {
         let folder = self.folder(target);
         let (announce, requests) = tokio::sync::mpsc::unbounded_channel();
-        for (key, _) in &publication.archives {
-            announce.send(key.clone()).unwrap();
+        for row in &publication.archives {
+            announce.send(row.into()).unwrap();
         }
         drop(announce);
-        ship_archives(&folder, &self.spool, requests, 3, false, |_, _| {}).await?;
-        publish(&folder, &self.spool, publication, |_, _| {}).await?;
+        ship_archives(&folder, &self.spool, requests, 3, false, &quiet).await?;
+        publish(&folder, &self.spool, publication, &alone(), &quiet).await?;
         Ok(())
     }
 
@@ -167,7 +174,7 @@ fn a_push_arrives_everywhere() {
             // Once more changes nothing.
             let watched = Watched::new(target.clone(), Fault::None);
             let folder = host.folder(watched.clone());
-            let published = publish(&folder, &host.spool, &publication, |_, _| {}).await;
+            let published = publish(&folder, &host.spool, &publication, &alone(), &quiet).await;
             assert_eq!(published.unwrap().siblings, []);
             assert_eq!(
                 watched.puts().len(),
@@ -187,7 +194,14 @@ fn the_order_is_archives_pages_signature_manifest() {
     let folder = host.folder(watched.clone());
     let heard = Mutex::new(Vec::new());
     let on_shipped = |key: &ObjectKey, _| heard.lock().unwrap().push(folder.key(key));
-    block_on(publish(&folder, &host.spool, &publication, on_shipped)).unwrap();
+    block_on(publish(
+        &folder,
+        &host.spool,
+        &publication,
+        &alone(),
+        &on_shipped,
+    ))
+    .unwrap();
     let puts = watched.puts();
     let step = |key: &String| match key.trim_start_matches("dalidou/") {
         key if key.starts_with("archives/") => 0,
@@ -212,23 +226,25 @@ fn an_archive_that_is_nowhere_stops_the_manifest() {
     let publication = host.seal(1, ARCHIVES, 0);
     let target = memory().target;
     let folder = host.folder(target.clone());
-    for (key, _) in &publication.archives[3..5] {
+    for key in publication.archives[3..5].iter().map(ArchiveRow::key) {
         host.spool.remove(key.as_str()).unwrap();
     }
     block_on(async {
-        let error = publish(&folder, &host.spool, &publication, |_, _| {})
+        let error = publish(&folder, &host.spool, &publication, &alone(), &quiet)
             .await
             .unwrap_err();
         assert!(
             error
                 .to_string()
-                .contains(publication.archives[3].0.as_str())
+                .contains(publication.archives[3].key().as_str())
         );
         assert_incomplete(error, 2);
         assert_eq!(target.list("").await.unwrap(), [], "nothing was begun");
         // Half an archive in the spool is none.
-        host.spool.put(&publication.archives[3].0, b"half").unwrap();
-        let error = publish(&folder, &host.spool, &publication, |_, _| {})
+        host.spool
+            .put(&publication.archives[3].key(), b"half")
+            .unwrap();
+        let error = publish(&folder, &host.spool, &publication, &alone(), &quiet)
             .await
             .unwrap_err();
         assert_incomplete(error, 2);
@@ -248,7 +264,7 @@ fn a_missing_signature_or_page_stops_the_manifest() {
         let target = memory().target;
         let folder = host.folder(target.clone());
         block_on(async {
-            let error = publish(&folder, &host.spool, &publication, |_, _| {})
+            let error = publish(&folder, &host.spool, &publication, &alone(), &quiet)
                 .await
                 .unwrap_err();
             assert_incomplete(error, 1);
@@ -262,18 +278,18 @@ fn archives_that_the_caller_forgot_stop_the_manifest() {
     let host = Host::new();
     let mut publication = host.seal(1, 5, 0);
     let forgotten = publication.archives.pop().unwrap();
-    publication.archives[0].1 += 1;
+    publication.archives[0].bytes += 1;
     let target = memory().target;
     let folder = host.folder(target.clone());
     block_on(async {
-        let error = publish(&folder, &host.spool, &publication, |_, _| {})
+        let error = publish(&folder, &host.spool, &publication, &alone(), &quiet)
             .await
             .unwrap_err();
         assert!(
             matches!(error, ShipError::Unlisted { count: 2, .. }),
             "{error:?}"
         );
-        assert!(error.to_string().contains(forgotten.0.as_str()));
+        assert!(error.to_string().contains(forgotten.key().as_str()));
         assert_eq!(target.list("").await.unwrap(), []);
     });
 }
@@ -286,7 +302,10 @@ fn what_is_missing_or_of_the_wrong_size_is_shipped() {
         let publication = host.seal(1, 5, 0);
         let folder = host.folder(target.clone());
         block_on(async {
-            let (whole, torn) = (&publication.archives[0].0, &publication.archives[1].0);
+            let (whole, torn) = (
+                &publication.archives[0].key(),
+                &publication.archives[1].key(),
+            );
             let body = Body::File(host.spool.path(whole));
             target
                 .put(&folder.key(whole), body, PutMode::Create)
@@ -308,7 +327,7 @@ fn what_is_missing_or_of_the_wrong_size_is_shipped() {
 
             let watched = Watched::new(target.clone(), Fault::None);
             let folder = host.folder(watched.clone());
-            publish(&folder, &host.spool, &publication, |_, _| {})
+            publish(&folder, &host.spool, &publication, &alone(), &quiet)
                 .await
                 .unwrap();
             assert!(!watched.puts().contains(&folder.key(whole)));
@@ -373,12 +392,12 @@ fn siblings_of_the_sequence_are_told() {
     let folder = host.folder(target);
     block_on(async {
         for other in [&before, &theirs] {
-            let published = publish(&folder, &host.spool, other, |_, _| {})
+            let published = publish(&folder, &host.spool, other, &alone(), &quiet)
                 .await
                 .unwrap();
             assert_eq!(published.siblings, []);
         }
-        let published = publish(&folder, &host.spool, &ours, |_, _| {})
+        let published = publish(&folder, &host.spool, &ours, &alone(), &quiet)
             .await
             .unwrap();
         assert_eq!(published.siblings, [theirs.manifest.name()]);

@@ -1,0 +1,87 @@
+//! Which targets others can copy from.
+//!
+//! What a target lacks, and the spool no longer has, may lie on another one. Whether that one lets itself
+//! be read is asked before anything is packed: credentials that only write, or a class of storage that must
+//! thaw first, make it none to count on.
+
+use std::collections::HashSet;
+
+use futures::StreamExt as _;
+
+use super::survey::Survey;
+use crate::catalog::CatalogArchive;
+use crate::ids::Hash;
+use crate::repository::HostFolder;
+use crate::spool::Spool;
+use crate::target::ErrorKind;
+
+/// By survey: whether it answered and can be read.
+pub(super) async fn readable(
+    surveys: &[Survey],
+    archives: &[CatalogArchive],
+    spool: &Spool,
+) -> Vec<bool> {
+    let needed = needed_copies(surveys, archives, spool);
+    let asked = surveys.iter().map(async |survey| {
+        let Ok(seen) = &survey.seen else { return false };
+        if survey.write_only {
+            return false;
+        }
+        let there = needed
+            .iter()
+            .filter(|archive| seen.archives.get(&archive.row.blake3) == Some(&archive.row.bytes));
+        let Some(smallest) = there.min_by_key(|archive| archive.row.bytes) else {
+            return true;
+        };
+        let key = survey.folder.key(&smallest.row.key());
+        match survey.folder.target.get_range(&key, 0..1).await {
+            Ok(_) => true,
+            // A network that fails now is no reason to store everything again.
+            Err(error) => error.kind == ErrorKind::Unavailable,
+        }
+    });
+    let asked: Vec<_> = asked.collect();
+    futures::stream::iter(asked)
+        .buffered(surveys.len().max(1))
+        .collect()
+        .await
+}
+
+/// Archives that a target which answered lacks, and the spool too.
+fn needed_copies<'a>(
+    surveys: &[Survey],
+    archives: &'a [CatalogArchive],
+    spool: &Spool,
+) -> Vec<&'a CatalogArchive> {
+    let seen: Vec<_> = surveys
+        .iter()
+        .filter_map(|s| s.seen.as_ref().ok())
+        .collect();
+    let lacking = |archive: &&CatalogArchive| {
+        let row = &archive.row;
+        let lacks =
+            |seen: &&super::survey::Seen| seen.archives.get(&row.blake3) != Some(&row.bytes);
+        seen.iter().any(lacks) && spool.size(&row.key()) != Some(row.bytes)
+    };
+    archives.iter().filter(lacking).collect()
+}
+
+/// The folders to copy from, for the target `at`.
+pub(super) fn donors(surveys: &[Survey], readable: &[bool], at: usize) -> Vec<HostFolder> {
+    let others = surveys.iter().zip(readable).enumerate();
+    others
+        .filter(|(other, (_, readable))| *other != at && **readable)
+        .map(|(_, (survey, _))| survey.folder.clone())
+        .collect()
+}
+
+/// What lies on targets that can be read.
+pub(super) fn on_donors(surveys: &[Survey], readable: &[bool]) -> HashSet<(Hash, u64)> {
+    let donors = surveys
+        .iter()
+        .zip(readable)
+        .filter(|(_, readable)| **readable);
+    let seen = donors.filter_map(|(survey, _)| survey.seen.as_ref().ok());
+    seen.flat_map(|seen| seen.archives.iter().map(|(hash, bytes)| (*hash, *bytes)))
+        .collect()
+}

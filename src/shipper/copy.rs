@@ -1,0 +1,98 @@
+//! An archive from one target to another, by way of a file here: ciphertext only, believed by its hash.
+
+use std::io;
+use std::path::Path;
+
+use futures::StreamExt as _;
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Sealed, put_archive};
+use crate::ids::{Hash, ObjectKey};
+use crate::manifest::ArchiveRow;
+use crate::repository::HostFolder;
+use crate::target::{Body, PutMode, TargetError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(
+        "{key} on {target} is damaged ({what}); it was not copied: `verify --data` finds all that are"
+    )]
+    Damaged {
+        key: ObjectKey,
+        target: String,
+        what: String,
+    },
+    #[error("cannot write {path}, where archives lie on their way from target to target")]
+    Scratch {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Copies the archive `row`; gives its bytes. It passes through a temporary file in `scratch`.
+pub async fn copy_archive(
+    from: &HostFolder,
+    to: &HostFolder,
+    row: &ArchiveRow,
+    mode: PutMode,
+    scratch: &Path,
+) -> Result<u64, CopyError> {
+    let failed = |source| CopyError::Scratch {
+        path: scratch.display().to_string(),
+        source,
+    };
+    let file = tempfile::Builder::new()
+        .prefix("copy-")
+        .tempfile_in(scratch)
+        .map_err(failed)?;
+    let writer = file.reopen().map_err(failed)?;
+    fetch_archive(from, row, writer, scratch).await?;
+    let body = Body::File(file.path().to_owned());
+    put_archive(to, &Sealed::from(row), body, mode).await?;
+    Ok(row.bytes)
+}
+
+/// Writes the archive to `file`, if it is what `row` says.
+pub async fn fetch_archive(
+    from: &HostFolder,
+    row: &ArchiveRow,
+    file: std::fs::File,
+    scratch: &Path,
+) -> Result<(), CopyError> {
+    let failed = |source| CopyError::Scratch {
+        path: scratch.display().to_string(),
+        source,
+    };
+    let damaged = |what: String| CopyError::Damaged {
+        key: row.key(),
+        target: from.target.label().to_owned(),
+        what,
+    };
+    let key = from.key(&row.key());
+    let mut body = from.target.stream(&key, 0).await?;
+    let mut file = tokio::fs::File::from_std(file);
+    let (mut blake3, mut sha256, mut bytes) = (blake3::Hasher::new(), Sha256::new(), 0);
+    while let Some(piece) = body.next().await {
+        let piece = piece?;
+        bytes += piece.len() as u64;
+        if bytes > row.bytes {
+            return Err(damaged(format!("more than its {} bytes", row.bytes)));
+        }
+        blake3.update(&piece);
+        sha256.update(&piece);
+        file.write_all(&piece).await.map_err(failed)?;
+    }
+    if bytes != row.bytes {
+        return Err(damaged(format!("{bytes} of its {} bytes", row.bytes)));
+    }
+    let same = Hash(*blake3.finalize().as_bytes()) == row.blake3
+        && Hash(sha256.finalize().into()) == row.sha256;
+    if !same {
+        return Err(damaged("its content is not what its name says".to_owned()));
+    }
+    file.flush().await.map_err(failed)
+}

@@ -1,0 +1,365 @@
+//! Making a snapshot visible on a target.
+//!
+//! A manifest on a target must name only archives that are complete there, so [`publish`] believes
+//! nothing of what was shipped before: it reads the table that the manifest names, lists what is there
+//! now, ships what is missing or of the wrong size, then the pages, then the signature, and the manifest
+//! last. Whatever step a run dies at, the manifest is not there yet, and the next run finds the rest in
+//! the spool, from which nothing is removed here.
+//!
+//! Two kinds of targets show less than that. A listing may lag behind: what this run put there, and the
+//! target confirmed, is asked for by name before it counts as missing. And credentials that only write
+//! show nothing: there memory and confirmed puts must do.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::copy::copy_archive;
+use super::{Sealed, ShipError, Watcher, ship_archive, spooled};
+use crate::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
+use crate::manifest::{ArchiveRow, Manifest, ManifestName, TablePage};
+use crate::repository::{ArchiveTable, HostFolder, RepositoryError, parse_page};
+use crate::spool::Spool;
+use crate::target::{Body, ErrorKind, PutMode, TargetError};
+
+const PUBLISH_CONCURRENCY: usize = 4;
+const NAMED_MISSING: usize = 3;
+/// A recovery file is text of a few kilobytes.
+const MAX_RECOVERY_BYTES: u64 = 16 << 20;
+
+/// A snapshot to make visible. Its signature and pages are in the spool, or on the target already.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    pub manifest: Manifest,
+    /// Every archive that the manifest's table names.
+    pub archives: Vec<ArchiveRow>,
+}
+
+/// What a publication may lean on, besides the spool.
+#[derive(Debug, Default)]
+pub struct Support {
+    /// Other targets, to copy from what neither the target nor the spool has.
+    pub donors: Vec<HostFolder>,
+    /// For copies on their way.
+    pub scratch: PathBuf,
+    /// Archives that this run put there, and the target confirmed.
+    pub confirmed: HashSet<Hash>,
+    /// The target cannot be looked at: archives that are there as far as anybody remembers.
+    pub remembered: Option<HashMap<Hash, u64>>,
+}
+
+/// What [`publish`] found afterwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Other manifests of the same sequence: a revision, or another machine under this name.
+    pub siblings: Vec<ManifestName>,
+    /// Archives that came from another target.
+    pub copied: u64,
+}
+
+/// Makes a snapshot visible on the target; see the module's words for the order.
+pub async fn publish(
+    folder: &HostFolder,
+    spool: &Spool,
+    publication: &Publication,
+    support: &Support,
+    watcher: &impl Watcher,
+) -> Result<Published, ShipError> {
+    let manifest = &publication.manifest;
+    let name = manifest.name();
+    require_all_listed(folder, spool, publication).await?;
+    let plan = Plan::make(folder, spool, publication, support).await?;
+    in_parallel(&plan.archives, |(archive, mode)| async move {
+        let bytes = ship_archive(folder, spool, archive, *mode, false).await?;
+        watcher.shipped(&archive.key, bytes);
+        Ok(())
+    })
+    .await?;
+    in_parallel(&plan.copies, |(row, mode, donor)| async move {
+        let donor = &support.donors[*donor];
+        let bytes = copy_archive(donor, folder, row, *mode, &support.scratch).await?;
+        watcher.shipped(&row.key(), bytes);
+        Ok(())
+    })
+    .await?;
+    for step in [&plan.pages, &plan.signature] {
+        in_parallel(step, |(key, mode)| async move {
+            let bytes = spooled(spool, key)?;
+            let body = Body::File(spool.path(key));
+            folder.target.put(&folder.key(key), body, *mode).await?;
+            watcher.shipped(key, bytes);
+            Ok(())
+        })
+        .await?;
+    }
+    let key = name.key();
+    let body = Body::Bytes(Bytes::copy_from_slice(&manifest.bytes));
+    let target_key = folder.key(&key);
+    folder.target.put(&target_key, body, plan.manifest).await?;
+    watcher.shipped(&key, manifest.bytes.len() as u64);
+    let siblings = match support.remembered {
+        Some(_) => Vec::new(),
+        None => folder.manifest_names().await?,
+    };
+    let is_sibling = |n: &ManifestName| n.sequence == name.sequence && *n != name;
+    Ok(Published {
+        siblings: siblings.into_iter().filter(is_sibling).collect(),
+        copied: plan.copies.len() as u64,
+    })
+}
+
+async fn in_parallel<'a, T: 'a, F>(
+    items: &'a [T],
+    work: impl Fn(&'a T) -> F,
+) -> Result<(), ShipError>
+where
+    F: Future<Output = Result<(), ShipError>> + 'a,
+{
+    futures::stream::iter(items)
+        .map(work)
+        .buffer_unordered(PUBLISH_CONCURRENCY)
+        .try_collect()
+        .await
+}
+
+/// Holds the caller to its word: the archives checked below must be all that the table names.
+async fn require_all_listed(
+    folder: &HostFolder,
+    spool: &Spool,
+    publication: &Publication,
+) -> Result<(), ShipError> {
+    let name = publication.manifest.name();
+    let pages = futures::stream::iter(&publication.manifest.pages)
+        .map(|hash| read_page(folder, spool, &name, hash))
+        .buffered(PUBLISH_CONCURRENCY)
+        .try_collect::<Vec<_>>()
+        .await?;
+    let table = ArchiveTable::join(name.clone(), pages)?;
+    let handed_over: HashMap<Hash, &ArchiveRow> = publication
+        .archives
+        .iter()
+        .map(|row| (row.blake3, row))
+        .collect();
+    let rows = table.rows.values();
+    let unlisted: Vec<ObjectKey> = rows
+        .filter(|row| handed_over.get(&row.blake3) != Some(row))
+        .map(ArchiveRow::key)
+        .collect();
+    if unlisted.is_empty() {
+        return Ok(());
+    }
+    Err(ShipError::Unlisted {
+        manifest: name,
+        count: unlisted.len(),
+        first: first_of(&unlisted),
+    })
+}
+
+/// A page from the spool, else from the target.
+async fn read_page(
+    folder: &HostFolder,
+    spool: &Spool,
+    manifest: &ManifestName,
+    hash: &Hash,
+) -> Result<TablePage, ShipError> {
+    let key = ObjectKey::table(hash);
+    if spool.contains(&key) {
+        return Ok(parse_page(hash, &spool.read(&key)?)?);
+    }
+    match folder.page(hash).await {
+        Err(RepositoryError::Target(error)) if error.kind == ErrorKind::NotFound => {
+            Err(incomplete(folder, manifest, &[key]))
+        }
+        other => Ok(other?),
+    }
+}
+
+fn incomplete(folder: &HostFolder, manifest: &ManifestName, missing: &[ObjectKey]) -> ShipError {
+    ShipError::Incomplete {
+        manifest: manifest.clone(),
+        target: folder.target.label().to_owned(),
+        count: missing.len(),
+        first: first_of(missing),
+    }
+}
+
+fn first_of(keys: &[ObjectKey]) -> String {
+    let first = keys.iter().take(NAMED_MISSING).map(ObjectKey::as_str);
+    first.collect::<Vec<_>>().join(", ")
+}
+
+/// What is still to be put, and how, in the order of its steps.
+struct Plan {
+    archives: Vec<(Sealed, PutMode)>,
+    /// From which of the donors.
+    copies: Vec<(ArchiveRow, PutMode, usize)>,
+    pages: Vec<(ObjectKey, PutMode)>,
+    signature: Vec<(ObjectKey, PutMode)>,
+    manifest: PutMode,
+}
+
+impl Plan {
+    /// Looks at what the target has now. Nothing is planned unless all of it can be done.
+    async fn make(
+        folder: &HostFolder,
+        spool: &Spool,
+        publication: &Publication,
+        support: &Support,
+    ) -> Result<Self, ShipError> {
+        let name = publication.manifest.name();
+        let there = There::look(folder, publication, support).await?;
+        let mut plan = Self {
+            archives: Vec::new(),
+            copies: Vec::new(),
+            pages: Vec::new(),
+            signature: Vec::new(),
+            manifest: PutMode::Create,
+        };
+        let mut missing = Vec::new();
+        let mut to_copy = Vec::new();
+        for row in &publication.archives {
+            let mode = match there.archives.get(&row.blake3) {
+                Some(bytes) if *bytes == row.bytes => continue,
+                Some(_) => PutMode::Replace,
+                None => PutMode::Create,
+            };
+            match spool.size(&row.key()) == Some(row.bytes) {
+                true => plan.archives.push((row.into(), mode)),
+                false => to_copy.push((row, mode)),
+            }
+        }
+        if !to_copy.is_empty() {
+            let donors = what_donors_have(&support.donors).await;
+            for (row, mode) in to_copy {
+                let has = |has: &HashMap<Hash, u64>| has.get(&row.blake3) == Some(&row.bytes);
+                match donors.iter().position(has) {
+                    Some(donor) => plan.copies.push((row.clone(), mode, donor)),
+                    None => missing.push(row.key()),
+                }
+            }
+        }
+        let mut small = |key: ObjectKey| {
+            let in_spool = spool.size(&key);
+            // The spool's copy says how long the object is; without one, what is there must do.
+            let mode = match there.small.get(key.as_str()) {
+                Some(there) if in_spool.is_none_or(|right| right == *there) => return None,
+                Some(_) => PutMode::Replace,
+                None => PutMode::Create,
+            };
+            if in_spool.is_none() {
+                missing.push(key);
+                return None;
+            }
+            Some((key, mode))
+        };
+        let pages = publication.manifest.pages.iter();
+        plan.pages = pages
+            .filter_map(|hash| small(ObjectKey::table(hash)))
+            .collect();
+        plan.signature = small(name.signature_key()).into_iter().collect();
+        if !missing.is_empty() {
+            return Err(incomplete(folder, &name, &missing));
+        }
+        let bytes = publication.manifest.bytes.len() as u64;
+        if let Some(there) = there.small.get(name.key().as_str())
+            && *there != bytes
+        {
+            plan.manifest = PutMode::Replace;
+        }
+        Ok(plan)
+    }
+}
+
+/// What the target has.
+struct There {
+    archives: HashMap<Hash, u64>,
+    /// Pages, signatures and manifests, by key.
+    small: HashMap<String, u64>,
+}
+
+impl There {
+    async fn look(
+        folder: &HostFolder,
+        publication: &Publication,
+        support: &Support,
+    ) -> Result<Self, ShipError> {
+        if let Some(remembered) = &support.remembered {
+            let mut archives = remembered.clone();
+            let rows = publication.archives.iter();
+            let confirmed = rows.filter(|row| support.confirmed.contains(&row.blake3));
+            archives.extend(confirmed.map(|row| (row.blake3, row.bytes)));
+            // Small ones are put again: what is there stays.
+            let small = HashMap::new();
+            return Ok(Self { archives, small });
+        }
+        let listings = (folder.archives_present(), folder.list(TABLES));
+        let (mut archives, mut small, manifests) =
+            futures::future::try_join3(listings.0, listings.1, folder.list(MANIFESTS)).await?;
+        small.extend(manifests);
+        let unlisted = publication.archives.iter().filter(|row| {
+            support.confirmed.contains(&row.blake3) && !archives.contains_key(&row.blake3)
+        });
+        let asked = futures::stream::iter(unlisted)
+            .map(async |row| Ok::<_, TargetError>((row, is_there(folder, row).await?)))
+            .buffer_unordered(PUBLISH_CONCURRENCY)
+            .try_collect::<Vec<_>>()
+            .await?;
+        let found = asked.into_iter().filter(|(_, there)| *there);
+        archives.extend(found.map(|(row, _)| (row.blake3, row.bytes)));
+        Ok(Self { archives, small })
+    }
+}
+
+/// Whether an archive that the target confirmed, and does not list, is there. Where nobody may read, its
+/// word must do.
+async fn is_there(folder: &HostFolder, row: &ArchiveRow) -> Result<bool, TargetError> {
+    let key = folder.key(&row.key());
+    match folder.target.get_range(&key, 0..1).await {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind {
+            ErrorKind::Denied => Ok(true),
+            ErrorKind::NotFound => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
+/// The archives of each; of one that does not answer none.
+async fn what_donors_have(donors: &[HostFolder]) -> Vec<HashMap<Hash, u64>> {
+    let looks = donors.iter().map(HostFolder::archives_present);
+    let answers = futures::future::join_all(looks).await;
+    answers.into_iter().map(Result::unwrap_or_default).collect()
+}
+
+/// Puts the files that tell how to get everything back without Sealift, unless they are there.
+pub async fn publish_recovery(
+    folder: &HostFolder,
+    files: &[(ObjectKey, Bytes)],
+) -> Result<(), ShipError> {
+    futures::stream::iter(files)
+        .map(|(key, bytes)| put_unless_there(folder, key, bytes))
+        .buffer_unordered(PUBLISH_CONCURRENCY)
+        .try_collect()
+        .await
+}
+
+/// For what is not named by its content, so looked at first: what is there stays, whatever it is.
+async fn put_unless_there(
+    folder: &HostFolder,
+    key: &ObjectKey,
+    bytes: &Bytes,
+) -> Result<(), ShipError> {
+    let key = folder.key(key);
+    match folder.target.get(&key, MAX_RECOVERY_BYTES).await {
+        // Who may not read finds out by writing.
+        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Denied) => {}
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind == ErrorKind::Permanent => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    let body = Body::Bytes(bytes.clone());
+    folder.target.put(&key, body, PutMode::Create).await?;
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! Whole snapshots of a host from one target to another: to seed a new target, or to pull where nobody
+//! can push to.
+//!
+//! Ciphertext only. Manifests are copied if they verify, archives and pages if they are what their names
+//! say, in the order in which a push writes them; so the copy at no time names what it does not have. What
+//! the other side has already is not moved again: a run that broke off goes on where it was, and one that
+//! finds an archive lost there brings it back.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::copy::copy_archive;
+use super::{ShipError, Watcher};
+use crate::error::with_causes;
+use crate::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
+use crate::manifest::chain::{Chain, Finding, Snapshot};
+use crate::manifest::signature::Trust;
+use crate::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES};
+use crate::repository::{HostFolder, RepositoryError, parse_page};
+use crate::target::{Body, PutMode, TargetError};
+
+/// Signed facts about a host that stand on their own, and travel with its snapshots.
+const STATEMENTS: [&str; 2] = ["tombstones", "receipts"];
+
+/// One host's way from target to target.
+#[derive(Debug)]
+pub struct SyncRequest {
+    pub from: HostFolder,
+    pub to: HostFolder,
+    /// For archives on their way.
+    pub scratch: PathBuf,
+    /// Archives moved at once.
+    pub concurrency: usize,
+}
+
+/// A snapshot to bring over, and what the other side lacks of it.
+#[derive(Debug)]
+pub struct PlannedSnapshot {
+    pub snapshot: Snapshot,
+    /// Without those that an earlier one of the plan brings.
+    pub archives: Vec<(ArchiveRow, PutMode)>,
+    pages: Vec<Hash>,
+    signature_there: bool,
+    pub is_there: bool,
+}
+
+impl PlannedSnapshot {
+    /// Whether nothing of it is to be moved.
+    pub fn is_complete(&self) -> bool {
+        self.is_there && self.signature_there && self.archives.is_empty() && self.pages.is_empty()
+    }
+}
+
+#[derive(Debug)]
+pub struct SyncPlan {
+    /// Oldest first.
+    pub snapshots: Vec<PlannedSnapshot>,
+    /// Of the archives to move.
+    pub bytes: u64,
+    /// What is odd about the side that is read.
+    pub findings: Vec<Finding>,
+}
+
+/// How a sync ended.
+#[derive(Debug, Default)]
+pub struct SyncReport {
+    /// Snapshots that were brought over, or completed.
+    pub copied: u64,
+    /// Snapshots that were there in full.
+    pub were_there: u64,
+    pub archives: u64,
+    /// Of everything that was moved.
+    pub bytes: u64,
+    /// Snapshots that could not be brought over, and why.
+    pub failed: Vec<(String, String)>,
+}
+
+impl SyncRequest {
+    /// Looks at both sides. `wanted` names snapshots as `list` does; empty: all.
+    pub async fn plan(&self, trust: &Trust, wanted: &[String]) -> Result<SyncPlan, ShipError> {
+        let chain = self.from.chain(trust).await?;
+        let chosen = choose(&chain, wanted)?;
+        let (mut archives, tables, manifests) = futures::future::try_join3(
+            self.to.archives_present(),
+            self.to.list(TABLES),
+            self.to.list(MANIFESTS),
+        )
+        .await?;
+        let mut pages: HashSet<Hash> = HashSet::new();
+        let mut plan = SyncPlan {
+            snapshots: Vec::new(),
+            bytes: 0,
+            findings: chain.findings.clone(),
+        };
+        for snapshot in chosen {
+            let table = self.from.table(&snapshot.manifest).await?;
+            let mut missing = Vec::new();
+            for row in table.rows.into_values() {
+                let mode = match archives.insert(row.blake3, row.bytes) {
+                    Some(bytes) if bytes == row.bytes => continue,
+                    Some(_) => PutMode::Replace,
+                    None => PutMode::Create,
+                };
+                plan.bytes += row.bytes;
+                missing.push((row, mode));
+            }
+            let lacks = |page: &&Hash| {
+                let is_there = tables.contains_key(ObjectKey::table(page).as_str());
+                !is_there && pages.insert(**page)
+            };
+            let lacking = snapshot.manifest.pages.iter().filter(lacks).copied();
+            let name = snapshot.manifest.name();
+            plan.snapshots.push(PlannedSnapshot {
+                archives: missing,
+                pages: lacking.collect(),
+                signature_there: manifests.contains_key(name.signature_key().as_str()),
+                is_there: manifests.contains_key(name.key().as_str()),
+                snapshot,
+            });
+        }
+        Ok(plan)
+    }
+
+    /// Does what `plan` says, oldest snapshot first. One that cannot be brought over keeps none of the
+    /// others from it, unless the target to be written fails.
+    pub async fn run(
+        &self,
+        plan: SyncPlan,
+        watcher: &impl Watcher,
+    ) -> Result<SyncReport, ShipError> {
+        let mut report = SyncReport::default();
+        // Archives that an earlier snapshot should have brought, and did not.
+        let mut lost: HashMap<Hash, String> = HashMap::new();
+        for planned in &plan.snapshots {
+            if planned.is_complete() {
+                report.were_there += 1;
+                continue;
+            }
+            let stamp = planned.snapshot.stamp().to_string();
+            match self.bring(planned, &mut lost, &mut report, watcher).await {
+                Ok(()) => report.copied += 1,
+                Err(why) => report.failed.push((stamp, why)),
+            }
+        }
+        self.copy_statements().await?;
+        Ok(report)
+    }
+
+    async fn bring(
+        &self,
+        planned: &PlannedSnapshot,
+        lost: &mut HashMap<Hash, String>,
+        report: &mut SyncReport,
+        watcher: &impl Watcher,
+    ) -> Result<(), String> {
+        let copied: Vec<(&ArchiveRow, Result<u64, String>)> =
+            futures::stream::iter(&planned.archives)
+                .map(async |(row, mode)| {
+                    let copied = copy_archive(&self.from, &self.to, row, *mode, &self.scratch);
+                    let copied = copied.await.map_err(|error| with_causes(&error));
+                    if let Ok(bytes) = copied {
+                        watcher.shipped(&row.key(), bytes);
+                    }
+                    (row, copied)
+                })
+                .buffer_unordered(self.concurrency.max(1))
+                .collect()
+                .await;
+        for (row, copied) in copied {
+            match copied {
+                Ok(bytes) => {
+                    report.archives += 1;
+                    report.bytes += bytes;
+                }
+                Err(why) => drop(lost.insert(row.blake3, why)),
+            }
+        }
+        let told = |error: ShipError| with_causes(&error);
+        let table = self.from.table(&planned.snapshot.manifest).await;
+        let table = table.map_err(|error| told(error.into()))?;
+        let needed = table.rows.values();
+        if let Some(why) = needed.filter_map(|row| lost.get(&row.blake3)).next() {
+            return Err(why.clone());
+        }
+        self.bring_manifest(planned, report).await.map_err(told)
+    }
+
+    /// Pages, signature, manifest, in this order.
+    async fn bring_manifest(
+        &self,
+        planned: &PlannedSnapshot,
+        report: &mut SyncReport,
+    ) -> Result<(), ShipError> {
+        for page in &planned.pages {
+            let key = ObjectKey::table(page);
+            let bytes = self.get(&key).await?;
+            parse_page(page, &bytes)?;
+            report.bytes += self.put(&key, bytes).await?;
+        }
+        let name = planned.snapshot.manifest.name();
+        if !planned.signature_there {
+            let key = name.signature_key();
+            report.bytes += self.put(&key, self.get(&key).await?).await?;
+        }
+        if !planned.is_there {
+            let bytes = Bytes::copy_from_slice(&planned.snapshot.manifest.bytes);
+            report.bytes += self.put(&name.key(), bytes).await?;
+        }
+        Ok(())
+    }
+
+    async fn get(&self, key: &ObjectKey) -> Result<Bytes, TargetError> {
+        let key = self.from.key(key);
+        self.from.target.get(&key, MAX_SMALL_OBJECT_BYTES).await
+    }
+
+    async fn put(&self, key: &ObjectKey, bytes: Bytes) -> Result<u64, TargetError> {
+        let length = bytes.len() as u64;
+        let (key, body) = (self.to.key(key), Body::Bytes(bytes));
+        self.to.target.put(&key, body, PutMode::Create).await?;
+        Ok(length)
+    }
+
+    async fn copy_statements(&self) -> Result<(), ShipError> {
+        for folder in STATEMENTS {
+            let (here, there) =
+                futures::future::try_join(self.from.list(folder), self.to.list(folder)).await?;
+            let missing = here.keys().filter(|key| !there.contains_key(*key));
+            futures::stream::iter(missing)
+                .map(async |key| {
+                    let from = format!("{}/{key}", self.from.host);
+                    let bytes = self.from.target.get(&from, MAX_SMALL_OBJECT_BYTES).await?;
+                    let (to, body) = (format!("{}/{key}", self.to.host), Body::Bytes(bytes));
+                    self.to.target.put(&to, body, PutMode::Create).await
+                })
+                .buffer_unordered(self.concurrency.max(1))
+                .try_collect::<Vec<_>>()
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn choose(chain: &Chain, wanted: &[String]) -> Result<Vec<Snapshot>, ShipError> {
+    if wanted.is_empty() {
+        return Ok(chain.snapshots.clone());
+    }
+    let mut chosen = Vec::new();
+    for text in wanted {
+        let snapshot = chain.resolve(text).map_err(RepositoryError::from)?;
+        chosen.push(snapshot.clone());
+    }
+    chosen.sort_by_key(|snapshot| snapshot.manifest.name());
+    chosen.dedup_by_key(|snapshot| snapshot.manifest.name());
+    Ok(chosen)
+}
