@@ -10,7 +10,7 @@ mod verified;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -44,6 +44,8 @@ pub enum ArchiveError {
     Stream(String),
     #[error("cannot write what it holds: {0}")]
     Write(io::Error),
+    #[error("it was not asked for: the target delivered none of the last {PARALLEL_ARCHIVES}")]
+    NotAsked,
     #[error("the restore was stopped")]
     Stopped,
 }
@@ -74,6 +76,23 @@ impl Damaged {
     pub fn is_frozen(&self) -> bool {
         matches!(&self.error, ArchiveError::Fetch(error) if error.kind == ErrorKind::Frozen)
     }
+
+    fn not_asked(job: &ArchiveJob) -> Self {
+        Self {
+            archive: job.row.id,
+            key: job.row.key(),
+            error: ArchiveError::NotAsked,
+            entries: job.pieces.iter().map(|piece| piece.entry).collect(),
+        }
+    }
+
+    fn is_the_targets_fault(&self) -> bool {
+        let kind = match &self.error {
+            ArchiveError::Fetch(error) => error.kind,
+            _ => return false,
+        };
+        matches!(kind, ErrorKind::Unavailable | ErrorKind::Denied)
+    }
 }
 
 /// Takes the bytes of the pieces of one archive. Within a piece they come in order.
@@ -83,7 +102,8 @@ pub trait Sink: Send {
 }
 
 /// Fetches all `jobs` and gives those that failed; `sink` makes one sink per archive. After the first that is
-/// frozen nothing new is begun: all of it would be fetched again later.
+/// frozen nothing new is begun: all of it would be fetched again later. And a target that fails as often in a
+/// row as archives are fetched at once is not asked for the rest: each of its failures took all its patience.
 pub async fn fetch(
     folder: &HostFolder,
     jobs: Vec<ArchiveJob>,
@@ -91,15 +111,24 @@ pub async fn fetch(
     progress: &Arc<dyn Progress>,
     sink: &(dyn Fn() -> Box<dyn Sink> + Sync),
 ) -> Vec<Damaged> {
-    let frozen = &AtomicBool::new(false);
+    let (frozen, in_a_row) = (&AtomicBool::new(false), &AtomicUsize::new(0));
     let fetches = jobs.into_iter().map(|job| async move {
         if frozen.load(Ordering::Relaxed) {
             return None;
+        }
+        if in_a_row.load(Ordering::Relaxed) >= PARALLEL_ARCHIVES {
+            return Some(Damaged::not_asked(&job));
         }
         let (identities, progress) = (Arc::clone(identities), Arc::clone(progress));
         let damaged = fetch_one(folder, job, identities, progress, sink()).await;
         if damaged.as_ref().is_some_and(Damaged::is_frozen) {
             frozen.store(true, Ordering::Relaxed);
+        }
+        match &damaged {
+            Some(damaged) if damaged.is_the_targets_fault() => {
+                in_a_row.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => in_a_row.store(0, Ordering::Relaxed),
         }
         damaged
     });

@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
@@ -19,11 +19,13 @@ use object_store::{
     PutMode as StorePutMode, PutMultipartOptions, PutOptions, PutPayload,
 };
 
+use super::explain::explain;
 use super::key::{check_key, check_prefix, is_key};
 use super::patience::with_tries;
 use super::resume;
-use super::store_error::{StoreError, is_unsupported, is_worth_another_put, kind_of};
-use super::store_words::describe;
+use super::store_error::{
+    StoreError, is_unsupported, is_worth_another_listing, is_worth_another_put, kind_of,
+};
 use super::thaw::Thawer;
 use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, Thaw};
 
@@ -33,7 +35,7 @@ const ONE_PUT_BYTES: u64 = 100 << 20;
 /// Of files' bodies in memory at once: two archives of the usual size.
 pub(super) const BODY_MEBIBYTES: u32 = 128;
 const PART_BYTES: usize = 16 << 20;
-const PUT_ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 4;
 
 #[derive(Debug)]
 pub(super) struct ObjectTarget {
@@ -47,6 +49,8 @@ pub(super) struct ObjectTarget {
     /// Whether the store lists a whole tree at once (most WebDAV servers refuse to).
     pub lists_deep: bool,
     pub conditional_puts: AtomicBool,
+    /// For how long a failing request is tried again.
+    pub retry: Duration,
     /// Room for the bodies of files being put, a permit for each MiB.
     pub bodies: tokio::sync::Semaphore,
     /// Storage classes of data archives, and of all else; `None`: the bucket's own.
@@ -98,6 +102,28 @@ impl ObjectTarget {
         is_key(key).then(|| key.to_owned())
     }
 
+    /// Everything below `folder`. A broken answer is asked for again: `object_store` does not do that.
+    async fn list_all(&self, folder: Path) -> StoreResult<Vec<object_store::ObjectMeta>> {
+        let began = Instant::now();
+        for attempt in 1.. {
+            let listed = match self.lists_deep {
+                true => self.store.list(Some(&folder)).try_collect().await,
+                false => self.list_shallow(folder.clone()).await,
+            };
+            match listed {
+                Err(error)
+                    if attempt < ATTEMPTS
+                        && is_worth_another_listing(&error, began.elapsed() < self.retry) =>
+                {
+                    tracing::info!(%folder, attempt, %error, "listing broke off, trying again");
+                    tokio::time::sleep(resume::pause(attempt)).await;
+                }
+                done => return done,
+            }
+        }
+        Ok(Vec::new())
+    }
+
     /// `list`, folder by folder.
     async fn list_shallow(&self, folder: Path) -> StoreResult<Vec<object_store::ObjectMeta>> {
         let mut found = Vec::new();
@@ -123,15 +149,16 @@ impl ObjectTarget {
         let began = Instant::now();
         let mut attempt = 1;
         loop {
+            let in_time = || began.elapsed() < self.retry;
             match self.put_once(path, payload.clone(), mode, class).await {
                 Ok(done) => return Ok(done),
-                Err(error) if attempt < PUT_ATTEMPTS && is_worth_another_put(&error) => {
+                Err(error) if attempt < ATTEMPTS && is_worth_another_put(&error, in_time()) => {
                     tracing::info!(%path, attempt, %error, "put broke off, trying again");
                     tokio::time::sleep(resume::pause(attempt)).await;
                     attempt += 1;
                 }
                 Err(error) if attempt > 1 => {
-                    let what = describe(&error);
+                    let what = explain(&error);
                     let what = with_tries(what, attempt, began.elapsed());
                     let (label, kind) = (&self.label, kind_of(&error));
                     return Err(TargetError::new("put", key, label, kind, what));
@@ -283,7 +310,7 @@ impl ObjectTarget {
         opened: resume::Opened,
     ) -> Result<Bytes, TargetError> {
         let wanted = opened.end - start;
-        let mut body = resume::read(Arc::clone(&self.store), path, start, opened);
+        let mut body = resume::read(Arc::clone(&self.store), path, start, opened, self.retry);
         let mut all = BytesMut::with_capacity(usize::try_from(wanted).unwrap_or(0));
         while let Some(bytes) = body.next().await {
             all.extend_from_slice(&bytes.map_err(|e| self.error("get", key, e))?);
@@ -318,11 +345,7 @@ impl Target for ObjectTarget {
         let failed = |error| self.error("list", prefix, error);
         let folder = check_prefix(prefix).map_err(|e| self.permanent("list", prefix, e))?;
         let folder = self.below_prefix("list", folder)?;
-        let found = match self.lists_deep {
-            true => self.store.list(Some(&folder)).try_collect().await,
-            false => self.list_shallow(folder).await,
-        };
-        let found: Vec<object_store::ObjectMeta> = found.map_err(failed)?;
+        let found = self.list_all(folder).await.map_err(failed)?;
         let listed = found.into_iter().filter_map(|meta| {
             Some(Listed {
                 key: self.key_of(&meta.location)?,
@@ -415,7 +438,7 @@ impl Target for ObjectTarget {
         let opened = resume::open(&self.store, &path, offset, None)
             .await
             .map_err(failed)?;
-        let body = resume::read(Arc::clone(&self.store), path, offset, opened);
+        let body = resume::read(Arc::clone(&self.store), path, offset, opened, self.retry);
         let (label, key) = (self.label.clone(), key.to_owned());
         let named = move |error: StoreFailure| {
             let kind = match kind_of(&error) {

@@ -23,6 +23,7 @@ use object_store::{
 use super::address::{Address, Bucket};
 use super::connector::Connector;
 use super::object::ObjectTarget;
+use super::retry_after::{Considerately, Patience};
 use super::store_error::StoreError;
 use super::thaw::Thawer;
 use super::throttle::Limits;
@@ -46,11 +47,15 @@ pub(super) fn open(
     install_crypto();
     let timeout = Duration::from_secs(spec.timeout_seconds());
     let limits = Limits::of(spec);
-    let connector = |idle_timeout| Connector {
-        limits: limits.clone(),
-        user_agent: USER_AGENT,
-        connect_timeout: CONNECT_TIMEOUT.min(timeout),
-        idle_timeout,
+    let patience = Patience::new(Duration::from_secs(spec.retry_seconds()));
+    let connector = |idle_timeout| Considerately {
+        inner: Connector {
+            limits: limits.clone(),
+            user_agent: USER_AGENT,
+            connect_timeout: CONNECT_TIMEOUT.min(timeout),
+            idle_timeout,
+        },
+        patience: patience.clone(),
     };
     let (quick, patient) = (connector(timeout), connector(timeout * BULK_TIMEOUT_FACTOR));
     let mut thawer = None;
@@ -87,6 +92,7 @@ pub(super) fn open(
         prefix: prefix.to_owned(),
         lists_deep: !matches!(address, Address::WebDav { .. }),
         conditional_puts: AtomicBool::new(true),
+        retry: Duration::from_secs(spec.retry_seconds()),
         bodies: tokio::sync::Semaphore::new(super::object::BODY_MEBIBYTES as usize),
         data_class: spec.data_class.clone(),
         class: spec.class.clone(),
@@ -112,9 +118,9 @@ fn connect_s3(
     address: &Address,
     spec: &TargetSpec,
     environment: &Environment,
-    connector: Connector,
+    connector: Considerately<Connector>,
 ) -> Result<AmazonS3, OpenError> {
-    let options = client_options(address, spec, environment, connector.idle_timeout);
+    let options = client_options(address, spec, environment, connector.inner.idle_timeout);
     let builder = aws::builder(bucket, spec, environment)?
         .with_client_options(options)
         .with_http_connector(connector)
@@ -127,10 +133,10 @@ fn connect(
     address: &Address,
     spec: &TargetSpec,
     environment: &Environment,
-    connector: Connector,
+    connector: Considerately<Connector>,
 ) -> Result<Arc<dyn ObjectStore>, OpenError> {
     let failed = |error| failed(spec, error);
-    let options = client_options(address, spec, environment, connector.idle_timeout);
+    let options = client_options(address, spec, environment, connector.inner.idle_timeout);
     let retry = retry_config(spec);
     match address {
         Address::Gcs(bucket) => {

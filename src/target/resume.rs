@@ -3,11 +3,11 @@
 //! `object_store` resumes a body only where the server sends entity tags, and takes a short body
 //! for a complete one where it sends no length. This knows how long the object is, asks again for
 //! the rest from where a body stopped, and gives up after a few attempts in a row that brought next
-//! to nothing.
+//! to nothing: two at least, and no more once the retry budget is used up.
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -15,11 +15,13 @@ use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
 
-use super::store_words::describe;
+use super::explain::explain;
 
 /// A body that brought this much was worth its request.
 const PROGRESS_BYTES: u64 = 1 << 20;
 const MAX_FRUITLESS: u32 = 5;
+/// So many are made even if each takes as long as it may.
+const MIN_FRUITLESS: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
 type Body = BoxStream<'static, object_store::Result<Bytes>>;
@@ -27,10 +29,11 @@ type Body = BoxStream<'static, object_store::Result<Bytes>>;
 /// It was tried often enough.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the answer ended after {got} of {promised} bytes, {MAX_FRUITLESS} times in a row{}",
-    cause.as_ref().map_or(String::new(), |cause| format!(" ({})", describe(cause)))
+    "the server sent {got} of {promised} bytes, and {tries} tries brought no more{}",
+    cause.as_ref().map_or(String::new(), |cause| format!(" ({})", explain(cause)))
 )]
 pub(super) struct BrokeOff {
+    tries: u32,
     got: u64,
     promised: u64,
     #[source]
@@ -44,6 +47,9 @@ struct Reader {
     body: Option<Body>,
     fruitless: u32,
     since_break: u64,
+    /// When it last got anywhere.
+    progress: Instant,
+    retry: Duration,
 }
 
 /// An opened object: its size, and the bytes from the start of the range asked for.
@@ -79,12 +85,14 @@ pub(super) async fn open(
     })
 }
 
-/// The bytes of `opened`, which started at `start`, all of them or an error.
+/// The bytes of `opened`, which started at `start`, all of them or an error. `retry`: for how long what fails is
+/// tried again.
 pub(super) fn read(
     store: Arc<dyn ObjectStore>,
     path: Path,
     start: u64,
     opened: Opened,
+    retry: Duration,
 ) -> BoxStream<'static, object_store::Result<Bytes>> {
     let reader = Reader {
         store,
@@ -93,6 +101,8 @@ pub(super) fn read(
         body: Some(opened.body),
         fruitless: 0,
         since_break: 0,
+        progress: Instant::now(),
+        retry,
     };
     let next = |mut reader: Reader| async move {
         let bytes = reader.next().await?;
@@ -132,13 +142,16 @@ impl Reader {
         self.body = None;
         if self.since_break >= PROGRESS_BYTES {
             self.fruitless = 0;
+            self.progress = Instant::now();
         }
         self.since_break = 0;
         self.fruitless += 1;
-        if self.fruitless > MAX_FRUITLESS {
+        let used_up = self.progress.elapsed() > self.retry && self.fruitless >= MIN_FRUITLESS;
+        if used_up || self.fruitless > MAX_FRUITLESS {
             return Err(object_store::Error::Generic {
                 store: "target",
                 source: Box::new(BrokeOff {
+                    tries: self.fruitless,
                     got: self.rest.start,
                     promised: self.rest.end,
                     cause: error,
@@ -236,7 +249,8 @@ mod tests {
             memory.put(&path, content.to_vec().into()).await?;
             let store: Arc<dyn ObjectStore> = Arc::new(Short(memory, short_bytes));
             let opened = open(&store, &path, start, None).await?;
-            let pieces: Vec<Bytes> = read(store, path, start, opened).try_collect().await?;
+            let pieces = read(store, path, start, opened, Duration::from_secs(60));
+            let pieces: Vec<Bytes> = pieces.try_collect().await?;
             Ok(pieces.concat())
         })
     }

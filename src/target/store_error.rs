@@ -1,18 +1,23 @@
 //! What an `object_store` error means to us.
 //!
-//! Its messages repeat their sources all the way down, so one line in our own words is kept and the chain is
+//! Its messages repeat their sources all the way down, so [`explain`] makes one line of them and the chain is
 //! cut there.
 
-use std::error::Error as _;
+use std::error::Error;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::ErrorKind;
-use super::store_words::describe;
+use super::explain::explain;
+use super::retry_after::AsksForTime;
+use super::s3_listing::NotAListing;
+
+/// What it writes before the status of an answer.
+pub(super) const STATUS: &str = "non-2xx status code: ";
 
 /// An `object_store` error as a source: everything it has to say, once.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", describe(.0))]
+#[error("{}", explain(.0))]
 pub(super) struct StoreError(pub object_store::Error);
 
 pub(super) fn kind_of(error: &object_store::Error) -> ErrorKind {
@@ -42,19 +47,6 @@ fn is_frozen(error: &object_store::Error) -> bool {
     error.to_string().contains(code)
 }
 
-/// What an error's XML says: its code, and its message where that is another.
-pub(super) fn s3_complaint(body: &str) -> Option<String> {
-    let inside = |tag: &str| {
-        let (_, rest) = body.split_once(&format!("<{tag}>"))?;
-        let (text, _) = rest.split_once(&format!("</{tag}>"))?;
-        Some(text.trim()).filter(|text| !text.is_empty())
-    };
-    match (inside("Code")?, inside("Message")) {
-        (code, Some(message)) if message != code => Some(format!("{code}: {message}")),
-        (code, _) => Some(code.to_owned()),
-    }
-}
-
 /// Whether the store does not do conditional puts: it says so, or answers 501.
 pub(super) fn is_unsupported(error: &object_store::Error) -> bool {
     use object_store::Error as E;
@@ -68,20 +60,59 @@ pub(super) fn is_unsupported(error: &object_store::Error) -> bool {
 /// Whether a put broke off and should be tried again beyond what `object_store` does by itself: it
 /// never repeats an interrupted conditional put (ours may be, the name is the content), and an
 /// upload that broke after the retry budget gets no second try at all. A server that cannot be
-/// reached is not among these. 405 is what WebDAV says when two puts make one folder at once.
-pub(super) fn is_worth_another_put(error: &object_store::Error) -> bool {
-    match (http_failure(error), http_status(error)) {
+/// reached is not among these, and of one that let a deadline pass only what happened within the
+/// budget (`in_time`). 405 is what WebDAV says when two puts make one folder at once.
+pub(super) fn is_worth_another_put(error: &object_store::Error, in_time: bool) -> bool {
+    let failure = http_error(error);
+    match (failure.map(HttpError::kind), http_status(error)) {
         (Some(HttpErrorKind::Connect), _) => false,
+        (Some(HttpErrorKind::Timeout), _) => in_time || failure.is_some_and(is_of_the_system),
+        (Some(HttpErrorKind::Unknown), _) => !failure.is_some_and(is_asked_for),
         (Some(_), _) | (None, Some(405)) => true,
         _ => false,
     }
 }
 
+/// Whether a listing broke off in the middle of an answer, which `object_store` does not repeat.
+pub(super) fn is_worth_another_listing(error: &object_store::Error, in_time: bool) -> bool {
+    let broke = http_error(error).is_some_and(|error| !is_refused(error));
+    in_time && broke && is_worth_another_put(error, in_time)
+}
+
+/// The system itself gave the connection up: no deadline of ours.
+pub(super) fn is_of_the_system(error: &HttpError) -> bool {
+    let io = innermost(error).downcast_ref::<std::io::Error>();
+    io.is_some_and(|io| io.raw_os_error().is_some())
+}
+
+/// The server wants to be left alone for longer than there is.
+pub(super) fn is_asked_for(error: &HttpError) -> bool {
+    innermost(error).is::<AsksForTime>()
+}
+
+/// It was answered, and refused by us.
+pub(super) fn is_refused(error: &HttpError) -> bool {
+    is_asked_for(error) || innermost(error).is::<NotAListing>()
+}
+
+pub(super) fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
+}
+
 fn http_failure(error: &object_store::Error) -> Option<HttpErrorKind> {
+    http_error(error).map(HttpError::kind)
+}
+
+/// What broke the request, if it got no answer.
+pub(super) fn http_error(error: &object_store::Error) -> Option<&HttpError> {
     let mut next = error.source();
     while let Some(source) = next {
         if let Some(http) = source.downcast_ref::<HttpError>() {
-            return Some(http.kind());
+            return Some(http);
         }
         next = source.source();
     }
@@ -90,9 +121,8 @@ fn http_failure(error: &object_store::Error) -> Option<HttpErrorKind> {
 
 /// The status that the server answered. `object_store` keeps the type private that has it, so this
 /// reads the message; a test holds the wording.
-fn http_status(error: &object_store::Error) -> Option<u16> {
-    const WORDING: &str = "non-2xx status code: ";
+pub(super) fn http_status(error: &object_store::Error) -> Option<u16> {
     let text = error.to_string();
-    let at = text.find(WORDING)? + WORDING.len();
+    let at = text.find(STATUS)? + STATUS.len();
     text.get(at..at + 3)?.parse().ok()
 }

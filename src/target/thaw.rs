@@ -12,7 +12,8 @@ use object_store::path::Path;
 use object_store::signer::{SignedUrlOptions, Signer as _};
 use reqwest::Method;
 
-use super::store_error::{StoreError, kind_of, s3_complaint};
+use super::explain::said;
+use super::store_error::{StoreError, kind_of};
 use super::{ErrorKind, Thaw, resume};
 
 const URL_LIVES: Duration = Duration::from_secs(15 * 60);
@@ -104,7 +105,7 @@ impl Thawer {
             403 if body.contains("InvalidObjectState") => Ok(Thaw::Ready),
             _ => Err(ThawError::Refused {
                 status,
-                complaint: s3_complaint(&body).unwrap_or_default(),
+                complaint: said(&body),
             }),
         }
     }

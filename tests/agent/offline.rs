@@ -124,8 +124,8 @@ fn a_laptop_that_was_down_for_20_days_is_brought_up_to_date_from_the_other_targe
     host.ok(&["status"]);
 }
 
-/// A server of which `hidden` says what may not be read.
-fn s3_that_refuses(refuses: Arc<dyn Fn(&str, &str) -> bool + Send + Sync>) -> S3Server {
+/// A server that refuses what `refuses` says, by method and path.
+fn s3_that_refuses(refuses: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> S3Server {
     let hook: Hook = Arc::new(move |request| {
         let (method, path) = (request.method().as_str(), request.uri().path());
         refuses(method, path).then(|| error_answer(403, "AccessDenied"))
@@ -143,9 +143,7 @@ fn s3_target(endpoint: &str) -> String {
 /// snapshots it will never have.
 #[test]
 fn without_anything_to_copy_from_a_target_begins_again_and_says_what_it_lacks() {
-    let server = s3_that_refuses(Arc::new(|method, path| {
-        method == "GET" && path.contains("/archives/")
-    }));
+    let server = s3_that_refuses(|method, path| method == "GET" && path.contains("/archives/"));
     let laptop = SshServer::start("");
     let away = s3_target(&server.endpoint()) + &ssh_target("laptop", &laptop, free_port());
     let here = s3_target(&server.endpoint()) + &ssh_target("laptop", &laptop, laptop.port());

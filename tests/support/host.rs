@@ -143,7 +143,11 @@ impl Host {
     }
 
     fn restore_arguments(&self, snapshot: &str, to: &str) -> Vec<String> {
-        let repo = self.path("repo").display().to_string();
+        self.restore_arguments_from(&self.path("repo"), snapshot, to)
+    }
+
+    fn restore_arguments_from(&self, folder: &Path, snapshot: &str, to: &str) -> Vec<String> {
+        let repo = folder.display().to_string();
         let arguments = [
             "restore",
             snapshot,
@@ -162,6 +166,12 @@ impl Host {
     /// Restores as a fresh machine would; gives the new directory.
     pub fn restore(&self, snapshot: &str, to: &str) -> PathBuf {
         self.restore_exits(snapshot, to, &[0])
+    }
+
+    /// Restores the newest snapshot from the files of a target, in `folder`.
+    pub fn restore_from(&self, folder: &Path, to: &str) -> PathBuf {
+        self.ok(&self.restore_arguments_from(folder, "latest", to));
+        self.path(to)
     }
 
     pub fn restore_exits(&self, snapshot: &str, to: &str, codes: &[i32]) -> PathBuf {

@@ -24,6 +24,9 @@ pub const BUCKET: &str = "backups";
 pub type Hook =
     Arc<dyn Fn(&http::Request<Incoming>) -> Option<http::Response<String>> + Send + Sync>;
 
+/// What comes after the server: an answer's body to replace its own, or `None`. It sees the request's URI.
+pub type Rewrite = Arc<dyn Fn(&http::Uri, &str) -> Option<String> + Send + Sync>;
+
 /// An answer with an S3 error's body.
 pub fn error_answer(status: u16, code: &str) -> http::Response<String> {
     let body = format!(
@@ -55,6 +58,11 @@ impl S3Server {
 
     /// The same behind `hook`.
     pub fn start_with(hook: Hook) -> Self {
+        Self::start_between(hook, Arc::new(|_, _| None))
+    }
+
+    /// The same with `rewrite` behind it; answers that are not small text are left alone.
+    pub fn start_between(hook: Hook, rewrite: Rewrite) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(BUCKET)).unwrap();
         let (access_key, secret_key) = (random_text(), random_text());
@@ -81,12 +89,18 @@ impl S3Server {
                         futures::future::Either::Right(_) => return,
                     };
                     let (service, hook) = (service.clone(), hook.clone());
+                    let rewrite = rewrite.clone();
                     let hooked = service_fn(move |request: http::Request<Incoming>| {
                         let (service, answer) = (service.clone(), hook(&request));
+                        let (rewrite, uri) = (rewrite.clone(), request.uri().clone());
                         async move {
                             match answer {
                                 Some(answer) => Ok(answer.map(s3s::Body::from)),
-                                None => service.call(request.map(s3s::Body::from)).await,
+                                None => {
+                                    let request = request.map(s3s::Body::from);
+                                    let answer = service.call(request).await?;
+                                    Ok::<_, s3s::HttpError>(rewritten(answer, &uri, &rewrite).await)
+                                }
                             }
                         }
                     });
@@ -136,6 +150,27 @@ impl S3Server {
     /// Where the bucket's objects lie as files.
     pub fn bucket_dir(&self) -> PathBuf {
         self.dir.path().join(BUCKET)
+    }
+}
+
+/// Listings are XML; objects are nothing of the kind.
+async fn rewritten(
+    answer: http::Response<s3s::Body>,
+    uri: &http::Uri,
+    rewrite: &Rewrite,
+) -> http::Response<s3s::Body> {
+    let kind = answer.headers().get(http::header::CONTENT_TYPE);
+    if kind.is_none_or(|kind| !kind.as_bytes().ends_with(b"/xml")) {
+        return answer;
+    }
+    let (mut parts, mut body) = answer.into_parts();
+    let bytes = body.store_all_limited(16 << 20).await.unwrap();
+    match rewrite(uri, &String::from_utf8_lossy(&bytes)) {
+        Some(text) => {
+            parts.headers.remove(http::header::CONTENT_LENGTH);
+            http::Response::from_parts(parts, s3s::Body::from(text))
+        }
+        None => http::Response::from_parts(parts, s3s::Body::from(bytes)),
     }
 }
 

@@ -16,6 +16,8 @@ pub enum Fault {
     Before(usize),
     /// The nth call does its work, and its answer is lost.
     After(usize),
+    /// From the nth call on none reaches the target.
+    From(usize),
 }
 
 #[derive(Debug)]
@@ -27,16 +29,23 @@ pub struct Watched {
     pub cold: Mutex<Vec<String>>,
     calls: Mutex<usize>,
     fault: Fault,
+    kind: ErrorKind,
 }
 
 impl Watched {
     pub fn new(inner: Arc<dyn Target>, fault: Fault) -> Arc<Self> {
+        Self::failing(inner, fault, ErrorKind::Unavailable)
+    }
+
+    /// Where what fails is of this kind.
+    pub fn failing(inner: Arc<dyn Target>, fault: Fault, kind: ErrorKind) -> Arc<Self> {
         Arc::new(Self {
             inner,
             done: Mutex::new(Vec::new()),
             cold: Mutex::new(Vec::new()),
             calls: Mutex::new(0),
             fault,
+            kind,
         })
     }
 
@@ -66,11 +75,13 @@ impl Watched {
             operation,
             key: key.to_owned(),
             target: "watched".to_owned(),
-            kind: ErrorKind::Unavailable,
+            kind: self.kind,
             source: "made to fail".into(),
         };
-        if self.fault == Fault::Before(number) {
-            return Err(lost());
+        match self.fault {
+            Fault::Before(nth) if nth == number => return Err(lost()),
+            Fault::From(nth) if nth <= number => return Err(lost()),
+            _ => {}
         }
         let outcome = work.await?;
         self.done.lock().unwrap().push((operation, key.to_owned()));

@@ -336,6 +336,10 @@ impl Transport {
                 command.arg(format!("--contimeout={seconds}"));
             }
         }
+        if arguments.is_upload {
+            // What the other side says comes the way the data go: by ssh's, an end for want of disk is often lost.
+            command.arg("--stderr=client");
+        }
         if let Some(bytes) = self.limit(arguments) {
             command.arg(format!("--bwlimit={}", (bytes / 1024).max(1)));
         }
