@@ -8,6 +8,7 @@ mod adopt;
 mod backup;
 mod demo;
 mod failure;
+mod fleet;
 mod init;
 mod inspect;
 mod key;

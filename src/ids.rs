@@ -292,6 +292,8 @@ pub struct ObjectKey(String);
 pub const ARCHIVES: &str = "archives";
 pub const TABLES: &str = "tables";
 pub const MANIFESTS: &str = "manifests";
+pub const RECEIPTS: &str = "receipts";
+pub const TOMBSTONES: &str = "tombstones";
 const ARCHIVE_ENDING: &str = ".tar.zst.age";
 
 impl ObjectKey {

@@ -6,6 +6,7 @@
 //! ciphertext, believed by its hash.
 
 pub mod copy;
+pub mod probe;
 mod publish;
 pub mod sync;
 

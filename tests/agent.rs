@@ -36,3 +36,5 @@ mod sync;
 mod tamper;
 #[path = "agent/targets.rs"]
 mod targets;
+#[path = "agent/write_only.rs"]
+mod write_only;

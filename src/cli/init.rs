@@ -12,6 +12,7 @@ use serde_json::json;
 use super::backup::{recovery_files, write_new_file};
 use super::failure::{Failure, Outcome};
 use super::{Context, output, remote};
+use crate::clock;
 use crate::config::{Config, FILE_NAME, NewConfig, render_new};
 use crate::error::with_causes;
 use crate::fs;
@@ -20,6 +21,7 @@ use crate::manifest::signature::{AllowedSigner, Signer, Trust};
 use crate::packer::seal::Recipients;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::shipper;
+use crate::shipper::probe::{Probe, probe};
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
@@ -117,7 +119,7 @@ pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome, Failure> {
     write_new_file(&places.config, text.as_bytes(), 0o600)?;
     let probes = probe_all(&config)?;
     print(context, &config, &signer, made, recipients.texts(), &probes)?;
-    Ok(match probes.iter().all(|(_, problem)| problem.is_none()) {
+    Ok(match probes.iter().all(|found| found.problem.is_none()) {
         true => Outcome::Complete,
         false => Outcome::Partial,
     })
@@ -182,18 +184,18 @@ fn targets(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
             .split_once('=')
             .filter(|(name, _)| !name.is_empty() && !name.contains(['/', ':', '.']));
         let (name, url) = named.map_or((None, text.as_str()), |(name, url)| (Some(name), url));
-        let url = match url.contains("://") {
-            true => url.to_owned(),
-            false => {
-                let path = std::path::absolute(url)?;
+        let url = match crate::target::folder_path(url) {
+            Some(path) if !url.contains("://") => {
+                let path = std::path::absolute(path)?;
                 let url = url::Url::from_file_path(&path);
                 url.map_err(|()| {
                     Failure::usage(format!("{} is no path for a target", path.display()))
                 })?
                 .to_string()
             }
+            _ => url.to_owned(),
         };
-        let scheme = url.split("://").next().unwrap_or_default();
+        let scheme = url.split_once("://").map_or("rsync", |(scheme, _)| scheme);
         let base = name.unwrap_or(match scheme {
             "file" => "folder",
             "http" | "https" => "webdav",
@@ -274,32 +276,59 @@ fn allowed_line(config: &Config, signer: &Signer) -> String {
     )
 }
 
-/// Every target's name, and what is wrong with it if something is.
-fn probe_all(config: &Config) -> Result<Vec<(String, Option<String>)>, Failure> {
-    let runtime = remote::runtime()?;
-    let mut probes = Vec::new();
-    for target in &config.targets {
-        let problem = match remote::make_target(target) {
-            Err(failure) => Some(failure.to_string()),
-            Ok(named) => {
-                let folder = HostFolder::new(named.target, config.host.clone());
-                runtime.block_on(probe(config, &folder))
-            }
-        };
-        probes.push((target.name.clone(), problem));
-    }
-    Ok(probes)
+/// What was found out about one target.
+struct Found {
+    name: String,
+    probe: Option<Probe>,
+    problem: Option<String>,
+    is_folder: bool,
 }
 
-/// Reads and writes: the recovery script and its guide are what a target gets first anyway.
-async fn probe(config: &Config, folder: &HostFolder) -> Option<String> {
-    match folder.manifest_names().await {
-        Err(error) => return Some(with_causes(&error)),
-        Ok(names) if !names.is_empty() => return Some(occupied(config, folder, names.len()).await),
-        Ok(_) => {}
+fn probe_all(config: &Config) -> Result<Vec<Found>, Failure> {
+    let runtime = remote::runtime()?;
+    let mut found = Vec::new();
+    for target in &config.targets {
+        let (probe, problem) = match remote::make_target(target) {
+            Err(failure) => (None, Some(failure.to_string())),
+            Ok(named) => {
+                let folder = HostFolder::new(named.target, config.host.clone());
+                runtime.block_on(try_target(config, &folder, target.write_only))
+            }
+        };
+        found.push(Found {
+            name: target.name.clone(),
+            probe,
+            problem,
+            is_folder: crate::target::folder_path(&target.url).is_some(),
+        });
     }
-    let put = shipper::publish_recovery(folder, &recovery_files()).await;
-    put.err().map(|error| with_causes(&error))
+    Ok(found)
+}
+
+/// What the target lets us do, and what is wrong with it if something is. The recovery script and its guide
+/// are what it gets first anyway.
+async fn try_target(
+    config: &Config,
+    folder: &HostFolder,
+    write_only: bool,
+) -> (Option<Probe>, Option<String>) {
+    let probe = match probe(folder, clock::now()).await {
+        Ok(probe) => probe,
+        Err(error) => return (None, Some(with_causes(&error))),
+    };
+    let mut problem = probe.problem(write_only);
+    if probe.lists && problem.is_none() {
+        problem = match folder.manifest_names().await {
+            Err(error) => Some(with_causes(&error)),
+            Ok(names) if !names.is_empty() => Some(occupied(config, folder, names.len()).await),
+            Ok(_) => None,
+        };
+    }
+    if problem.is_none() {
+        let put = shipper::publish_recovery(folder, &recovery_files()).await;
+        problem = put.err().map(|error| with_causes(&error));
+    }
+    (Some(probe), problem)
 }
 
 async fn occupied(config: &Config, folder: &HostFolder, count: usize) -> String {
@@ -325,13 +354,10 @@ fn print(
     signer: &Signer,
     made: bool,
     recipients: &[String],
-    probes: &[(String, Option<String>)],
+    found: &[Found],
 ) -> Result<(), Failure> {
     if context.json {
-        let targets: Vec<_> = probes
-            .iter()
-            .map(|(name, problem)| json!({ "name": name, "problem": problem }))
-            .collect();
+        let targets: Vec<_> = found.iter().map(to_json).collect();
         return Ok(output::print_json(&json!({
             "config": config.file.display().to_string(), "host": config.host,
             "signer": config.signer.display().to_string(), "signer_fingerprint": signer.fingerprint(),
@@ -349,18 +375,32 @@ fn print(
     for recipient in recipients {
         output::print_line(format_args!("sealed to {recipient}"))?;
     }
-    for (name, problem) in probes {
-        match problem {
-            None => output::print_line(format_args!("target   {name}: reads and writes"))?,
-            Some(problem) => {
-                output::print_line(format_args!("target   {name}: ATTENTION: {problem}"))?
-            }
+    for Found {
+        name,
+        probe,
+        problem,
+        ..
+    } in found
+    {
+        if let Some(probe) = probe {
+            output::print_line(format_args!("target   {name}: {}", probe.words()))?;
         }
+        if let Some(problem) = problem {
+            output::print_line(format_args!("target   {name}: ATTENTION: {problem}"))?;
+        }
+    }
+    let deletes =
+        |found: &Found| !found.is_folder && found.probe.as_ref().is_some_and(|p| p.deletes);
+    if found.iter().any(deletes) {
+        context.note(
+            "note: credentials that delete let whoever takes over this host empty the target; see \"Credentials that \
+             only push\" in docs/operations.md",
+        );
     }
     let explicit = context.config.as_ref().map_or(String::new(), |path| {
         format!("--config {} ", path.display())
     });
-    let ready = probes.iter().all(|(_, problem)| problem.is_none());
+    let ready = found.iter().all(|found| found.problem.is_none());
     context.note(match ready {
         true => format!("next: sealift {explicit}backup"),
         false => {
@@ -368,6 +408,19 @@ fn print(
         }
     });
     Ok(())
+}
+
+fn to_json(found: &Found) -> serde_json::Value {
+    let may = found.probe.as_ref().map(|probe| {
+        json!({
+            "lists": probe.lists, "reads": probe.reads, "reads_archives": probe.reads_archives,
+            "deletes": probe.deletes, "overwrites": probe.overwrites,
+            "clock_skew_seconds": probe.skew_seconds, "left_behind": probe.left_behind,
+        })
+    });
+    json!({
+        "name": found.name, "writes": found.probe.is_some(), "may": may, "problem": found.problem,
+    })
 }
 
 #[cfg(test)]
@@ -381,6 +434,7 @@ mod tests {
             "s3://bucket/a",
             "s3://bucket/b=c",
             "off=https://dav.example.org/x",
+            "me@laptop:backups",
         ];
         let found = targets(&texts.map(String::from)).unwrap();
         let expected = [
@@ -388,6 +442,7 @@ mod tests {
             ("s3", "s3://bucket/a"),
             ("s3-2", "s3://bucket/b=c"),
             ("off", "https://dav.example.org/x"),
+            ("rsync", "me@laptop:backups"),
         ];
         let expected = expected.map(|(name, url)| (name.to_owned(), url.to_owned()));
         assert_eq!(found, expected);

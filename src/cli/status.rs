@@ -7,7 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::failure::{Failure, Outcome};
-use super::{Context, output, remote};
+use super::remote::{self, Side};
+use super::{Context, fleet, output};
 use crate::agent::NamedTarget;
 use crate::catalog::Catalog;
 use crate::clock;
@@ -23,6 +24,21 @@ pub struct StatusArgs {
     /// Do not ask the targets; tell what this host remembers
     #[arg(long)]
     offline: bool,
+    /// Every host on this target instead: the name of a [[target]], or a URL; needs no config
+    #[arg(long, value_name = "URL", conflicts_with = "offline")]
+    from: Option<String>,
+    /// With --from: only what these signed counts: an allowed_signers file, a public key or a fingerprint
+    #[arg(long, value_name = "SIGNER", requires = "from")]
+    signer: Option<String>,
+    /// S3 endpoint for --from
+    #[arg(long, value_name = "URL", requires = "from")]
+    endpoint: Option<String>,
+    /// S3 region for --from
+    #[arg(long, value_name = "REGION", requires = "from")]
+    region: Option<String>,
+    /// For rsync and sftp with --from: the command, such as "ssh -i KEY"
+    #[arg(long, value_name = "COMMAND", requires = "from")]
+    ssh: Option<String>,
 }
 
 /// The catalog, without taking the state directory's lock: a backup may be at work. `None` before
@@ -50,9 +66,20 @@ struct Health {
     /// What each recipient can open of the newest snapshot.
     recipients: Vec<(String, bool)>,
     problems: Vec<String>,
+    /// Nothing to see to.
+    notes: Vec<String>,
 }
 
 pub fn run(context: &Context, args: &StatusArgs) -> Result<Outcome, Failure> {
+    if let Some(from) = &args.from {
+        let side = Side {
+            text: from,
+            endpoint: &args.endpoint,
+            region: &args.region,
+            ssh: &args.ssh,
+        };
+        return fleet::run(context, &side, args.signer.as_deref());
+    }
     let config = context.load_config()?;
     let now = clock::now();
     let catalog = open_catalog(&config)?;
@@ -60,7 +87,10 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Outcome, Failure> {
     let runtime = remote::runtime()?;
     for target in &config.targets {
         let mut health = remembered(&config, catalog.as_ref(), target, now)?;
-        if !args.offline {
+        if target.write_only {
+            let text = "write-only: nobody can look there, this is what the host remembers";
+            health.notes.push(text.to_owned());
+        } else if !args.offline {
             match remote::open_target(target) {
                 Ok(named) => runtime.block_on(look(&config, &named, now, &mut health))?,
                 Err(failure) => health.problems.push(failure.to_string()),
@@ -102,6 +132,7 @@ fn remembered(
         given_up: HashSet::new(),
         recipients: Vec::new(),
         problems: Vec::new(),
+        notes: Vec::new(),
     };
     let Some(catalog) = catalog else {
         health
@@ -279,7 +310,7 @@ fn print(
             let what = if *all { "in full" } else { "in part only" };
             output::print_line(format_args!("  opened {what} by {recipient}"))?;
         }
-        for problem in &health.problems {
+        for problem in health.problems.iter().chain(&health.notes) {
             output::print_line(format_args!("  {problem}"))?;
         }
     }
@@ -312,7 +343,7 @@ fn print_json(
                 "newest": health.newest.as_ref().map(|(stamp, _)| stamp),
                 "sequence": health.newest.as_ref().and_then(|(_, sequence)| *sequence),
                 "age_seconds": health.age_seconds, "behind": health.behind,
-                "recipients": recipients, "problems": health.problems,
+                "recipients": recipients, "problems": health.problems, "notes": health.notes,
             })
         })
         .collect();

@@ -15,7 +15,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::copy::copy_archive;
 use super::{ShipError, Watcher};
 use crate::error::with_causes;
-use crate::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
+use crate::ids::{Hash, MANIFESTS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
 use crate::manifest::chain::{Chain, Finding, Snapshot};
 use crate::manifest::signature::Trust;
 use crate::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES};
@@ -23,7 +23,7 @@ use crate::repository::{HostFolder, RepositoryError, parse_page};
 use crate::target::{Body, PutMode, TargetError};
 
 /// Signed facts about a host that stand on their own, and travel with its snapshots.
-const STATEMENTS: [&str; 2] = ["tombstones", "receipts"];
+const STATEMENTS: [&str; 2] = [TOMBSTONES, RECEIPTS];
 
 /// One host's way from target to target.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::{
-    AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider,
+    AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider, Checksum,
 };
 use object_store::{ClientOptions, CredentialProvider, RetryConfig};
 
@@ -30,7 +30,8 @@ pub(super) fn builder(
     spec: &TargetSpec,
     environment: &Environment,
 ) -> Result<AmazonS3Builder, OpenError> {
-    let mut builder = AmazonS3Builder::new();
+    // A bucket with object lock takes nothing without it, and it is computed for the signature anyway.
+    let mut builder = AmazonS3Builder::new().with_checksum_algorithm(Checksum::SHA256);
     for (name, value) in environment.lowercased(&["AWS_"]) {
         if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
             builder = builder.with_config(key, value);

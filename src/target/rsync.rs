@@ -196,7 +196,10 @@ async fn send(
             // rsync names a file when it begins with it: after a failure that says nothing.
             (Some(failure), _) => Err(Arc::clone(failure)),
             (None, true) => Ok(PutOutcome::Written),
-            (None, false) if replace => Ok(PutOutcome::Written),
+            (None, false) if replace => Err(Arc::new(Failure::new(
+                ErrorKind::Denied,
+                "the server keeps what is there (rrsync -no-overwrite)",
+            ))),
             (None, false) => Ok(PutOutcome::Existed),
         }
     };

@@ -157,3 +157,45 @@ fn what_cannot_be_done_is_said() {
         .fingerprint();
     host.exits(&["sync", "./repo", "./copy", "--signer", &stranger], 1);
 }
+
+/// One place, several hosts: who is well, who is late, whose archives are gone.
+#[test]
+fn a_fleet_is_seen_at_a_glance() {
+    let (mut well, late) = (with_history(2), Host::new());
+    well.clock = Some("2026-04-07T06:00:00Z".to_owned());
+    late.edit_config("host = \"dalidou\"", "host = \"older\"");
+    let schedule = "\n[schedule]\nbackup = \"0 6 * * *\"\n";
+    fs::write(late.path("c.toml"), late.config() + schedule).unwrap();
+    fs::write(late.data().join("f"), noise(1, 1000)).unwrap();
+    let mut late = late;
+    late.clock = Some("2026-04-01T06:00:00Z".to_owned());
+    late.exits_any(&["backup"], &[0, 3]);
+    let place = late.path("repo").display().to_string();
+    well.ok(&["sync", "./repo", &place]);
+    late.clock = Some("2026-04-07T07:00:00Z".to_owned());
+    let (out, _) = late.exits(&["status", "--from", &place], 3);
+    let line = |host: &str| {
+        let found = out
+            .lines()
+            .find(|line| line.starts_with(&format!("{host} ")));
+        found
+            .unwrap_or_else(|| panic!("{host} is not in\n{out}"))
+            .to_owned()
+    };
+    assert!(line("dalidou").ends_with(" ok"), "{out}");
+    assert!(line("older").ends_with("ATTENTION"), "{out}");
+    assert!(
+        out.contains("older: STALE: the next snapshot was due by 2026-04-02 12:00 UTC"),
+        "{out}"
+    );
+    for archive in files(&late.path("repo/dalidou/archives")) {
+        fs::remove_file(archive).unwrap();
+    }
+    let fleet = late.json_exits(&["status", "--from", &place], &[3]);
+    let hosts = fleet["hosts"].as_array().unwrap();
+    assert_eq!(hosts.len(), 2);
+    assert!(
+        hosts[0]["problems"].to_string().contains("missing"),
+        "{fleet}"
+    );
+}

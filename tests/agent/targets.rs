@@ -106,7 +106,8 @@ fn init_sets_up_an_s3_target_and_tries_it() {
     let output = run(host.command(&init), &server);
     let (out, err) = texts(&output);
     assert!(
-        output.status.success() && out.contains("s3: reads and writes"),
+        output.status.success()
+            && out.contains("s3: writes, lists, reads, reads archives, deletes\n"),
         "{out}{err}"
     );
     assert!(run(host.command(&["backup"]), &server).status.success());
@@ -351,7 +352,10 @@ fn init_sets_up_an_sftp_target_and_tries_it() {
         let (out, err) = texts(&output);
         assert!(output.status.success(), "{out}{err}");
         if arguments == init {
-            assert!(out.contains("sftp: reads and writes"), "{out}{err}");
+            assert!(
+                out.contains("sftp: writes, lists, reads, reads archives, deletes\n"),
+                "{out}{err}"
+            );
         }
     }
     assert!(nas.files().join("b/dalidou/manifests").is_dir());

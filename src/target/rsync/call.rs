@@ -256,6 +256,12 @@ fn failure(code: Option<i32>, said: &str) -> Failure {
     if let Some((kind, hint)) = ssh::refusal(said) {
         return told(kind, hint);
     }
+    if says(&["Another instance of rrsync"]) {
+        return told(
+            ErrorKind::Unavailable,
+            "rrsync there takes one call at a time; ",
+        );
+    }
     if says(&["@ERROR: auth failed", "rrsync error", "is read only"]) {
         return told(ErrorKind::Denied, "");
     }
