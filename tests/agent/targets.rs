@@ -153,7 +153,7 @@ fn a_target_that_is_away_catches_up_later() {
     let (_, err) = texts(&listed);
     assert_eq!(listed.status.code(), Some(1));
     let words = [
-        &format!("no connection to http://{free}"),
+        &format!("{free} refuses the connection"),
         "tried ",
         "next: see that the network",
     ];
