@@ -9,6 +9,7 @@
 mod batch;
 mod call;
 mod listing;
+mod master;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -29,6 +30,7 @@ use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, T
 use batch::Batcher;
 pub(super) use call::Remote;
 use call::{Arguments, Transport};
+use master::Master;
 
 const STREAM_CHUNK_BYTES: usize = 256 << 10;
 /// Small objects beyond this are not fetched at all; below it the one who asked is told how large they are.
@@ -69,6 +71,7 @@ impl Rsync {
             upload: spec.upload.clone(),
             download: spec.download.clone(),
             patience: Patience::of(spec),
+            master: Master::default(),
         });
         let send = |replace| {
             let transport = Arc::clone(&transport);

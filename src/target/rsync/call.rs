@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::process::Command;
 use super::super::failure::{Failure, shortened};
 use super::super::patience::Patience;
 use super::super::{ErrorKind, ssh};
+use super::master::Master;
 use crate::bandwidth::Timetable;
 
 /// Slower than this a call is given up, should no byte be long in coming.
@@ -84,6 +85,7 @@ pub(super) struct Transport {
     pub upload: Option<Timetable>,
     pub download: Option<Timetable>,
     pub patience: Patience,
+    pub master: Master,
 }
 
 /// What a call is to do.
@@ -325,6 +327,18 @@ impl Transport {
         timetable.as_ref()?.at(crate::clock::now())
     }
 
+    /// Of a connection that stands already, if there is one.
+    async fn master_socket(&self, port: Option<u16>) -> Option<PathBuf> {
+        let Remote::Ssh { login, .. } = &self.remote else {
+            return None;
+        };
+        let command = || ssh::command(self.ssh.as_deref(), port, login).ok();
+        let socket = self.master.socket(command).await?;
+        // It stands unquoted in rsync's `-e`.
+        let plain = socket.to_str()?;
+        (!plain.contains([' ', '\'', '"'])).then_some(socket)
+    }
+
     async fn call(&self, arguments: &Arguments) -> Result<Output, Failure> {
         let mut command = Command::new("rsync");
         command
@@ -334,7 +348,10 @@ impl Transport {
             .arg(format!("--timeout={}", self.patience.request_seconds));
         match &self.remote {
             Remote::Ssh { port, .. } => {
-                let ssh = ssh::command_line(self.ssh.as_deref(), *port);
+                let mut ssh = ssh::command_line(self.ssh.as_deref(), *port);
+                if let Some(socket) = self.master_socket(*port).await {
+                    ssh = format!("{ssh} -o ControlMaster=no -S {}", socket.display());
+                }
                 command.arg("-e").arg(ssh);
             }
             Remote::Daemon { .. } => {
@@ -431,6 +448,7 @@ mod tests {
                 request_seconds: 10,
                 retry_seconds: 0,
             },
+            master: Master::default(),
         };
         let mut sends = Arguments::new();
         sends.upload();
