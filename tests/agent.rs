@@ -16,6 +16,8 @@ mod cold;
 mod commands;
 #[path = "agent/crash.rs"]
 mod crash;
+#[path = "agent/day.rs"]
+mod day;
 #[path = "agent/edges.rs"]
 mod edges;
 #[path = "agent/fire.rs"]

@@ -31,8 +31,14 @@ impl Host {
     }
 
     pub fn with_init(arguments: &[&str]) -> Self {
+        Self::prepared(|_| {}, arguments)
+    }
+
+    /// The same; `prepare` fills the host's directory first.
+    pub fn prepared(prepare: impl FnOnce(&Path), arguments: &[&str]) -> Self {
         let temp = tempfile::tempdir().unwrap();
         fs::create_dir(temp.path().join("data")).unwrap();
+        prepare(temp.path());
         let mut host = Self {
             temp,
             recipient: String::new(),
