@@ -86,6 +86,9 @@ pub trait Watcher: Sync {
 
     /// What was begun did not succeed.
     fn failed(&self, _key: &ObjectKey) {}
+
+    /// An archive is not what its name says where it should have been copied from.
+    fn damaged(&self, _key: &ObjectKey) {}
 }
 
 impl<F: Fn(&ObjectKey, u64) + Sync> Watcher for F {

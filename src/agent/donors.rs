@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use futures::StreamExt as _;
 
 use super::survey::Survey;
-use crate::catalog::CatalogArchive;
-use crate::ids::Hash;
+use crate::catalog::{Catalog, CatalogArchive, CatalogError};
+use crate::ids::{Hash, ObjectKey};
 use crate::repository::HostFolder;
 use crate::spool::Spool;
 use crate::target::ErrorKind;
@@ -73,6 +73,31 @@ pub(super) fn donors(surveys: &[Survey], readable: &[bool], at: usize) -> Vec<Ho
         .filter(|(other, (_, readable))| *other != at && **readable)
         .map(|(_, (survey, _))| survey.folder.clone())
         .collect()
+}
+
+/// Archives that turned out damaged where they should have been copied from, separated by spaces.
+const DAMAGED: &str = "damaged on a donor";
+
+/// Damaged archives are none to copy from any more: the next run stores their content again.
+pub(super) fn note_damaged(catalog: &Catalog, keys: &[ObjectKey]) -> Result<(), CatalogError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut all = damaged(catalog)?;
+    all.extend(
+        keys.iter()
+            .filter_map(|key| ObjectKey::archive_hash(key.as_str())),
+    );
+    let all: Vec<String> = all.iter().map(Hash::to_string).collect();
+    catalog.set_meta(DAMAGED, &all.join(" "))
+}
+
+pub(super) fn damaged(catalog: &Catalog) -> Result<HashSet<Hash>, CatalogError> {
+    let known = catalog.meta(DAMAGED)?.unwrap_or_default();
+    Ok(known
+        .split(' ')
+        .filter_map(|hash| hash.parse().ok())
+        .collect())
 }
 
 /// What lies on targets that can be read.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Runtime;
 
+use super::donors::{damaged, note_damaged};
 use super::lanes::EndedLane;
 use super::push::{PushRequest, TargetReport, TargetState};
 use super::stock::record_shipped;
@@ -37,6 +38,7 @@ struct Put<'a> {
     name: &'a str,
     reporter: &'a dyn Reporter,
     shipped: Mutex<Vec<(ObjectKey, u64)>>,
+    damaged: Mutex<Vec<ObjectKey>>,
 }
 
 impl Watcher for Put<'_> {
@@ -44,6 +46,12 @@ impl Watcher for Put<'_> {
         self.reporter.shipped(self.name, bytes);
         if let Ok(mut shipped) = self.shipped.lock() {
             shipped.push((key.clone(), bytes));
+        }
+    }
+
+    fn damaged(&self, key: &ObjectKey) {
+        if let Ok(mut damaged) = self.damaged.lock() {
+            damaged.push(key.clone());
         }
     }
 }
@@ -90,6 +98,7 @@ impl Finishing<'_> {
             name: &self.survey.name,
             reporter: &**self.reporter,
             shipped: Mutex::new(shipped),
+            damaged: Mutex::default(),
         };
         let mut progress = match failure {
             None => self.publish_pending(state, &put)?,
@@ -126,13 +135,16 @@ impl Finishing<'_> {
         if progress.failure.is_some() {
             return Ok(progress);
         }
-        let support = self.support(state, put);
+        let support = self.support(state, put)?;
         let (folder, spool) = (&self.survey.folder, &state.spool);
         let work = publish_all(folder, spool, &pending, &support, put);
         match self.runtime.block_on(work) {
             Ok(published) => self.note(state, published, &mut progress)?,
             Err(error) => progress.failure = Some(with_causes(&error)),
         }
+        let met = put.damaged.lock();
+        let met = met.map_or_else(|_| Vec::new(), |keys| keys.clone());
+        note_damaged(&state.catalog, &met)?;
         Ok(progress)
     }
 
@@ -214,7 +226,7 @@ impl Finishing<'_> {
         Ok(())
     }
 
-    fn support(&self, state: &State, put: &Put<'_>) -> Support {
+    fn support(&self, state: &State, put: &Put<'_>) -> Result<Support, AgentError> {
         let shipped = put.shipped.lock();
         let confirmed = shipped.map_or_else(
             |_| HashSet::new(),
@@ -225,14 +237,15 @@ impl Finishing<'_> {
             },
         );
         let seen = self.survey.seen.as_ref().ok();
-        Support {
+        Ok(Support {
             donors: self.donors.clone(),
+            damaged: damaged(&state.catalog)?,
             scratch: state.spool.scratch(),
             confirmed,
             remembered: seen
                 .filter(|_| self.survey.write_only)
                 .map(|seen| seen.archives.clone()),
-        }
+        })
     }
 
     /// A snapshot that the spool lacks is on the target already (another state directory put it there), or

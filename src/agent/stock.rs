@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::donors::on_donors;
+use super::donors::{damaged, on_donors};
 use super::survey::Survey;
 use super::{AgentError, NamedTarget, State};
 use crate::catalog::CatalogArchive;
@@ -85,6 +85,7 @@ pub(super) fn take_stock(
     // Where nobody answers, memory must do.
     let on_all = on_all.unwrap_or_else(|| anywhere.clone());
     let on_donors = on_donors(surveys, readable);
+    let damaged = damaged(&state.catalog)?;
     let in_spool = |a: &CatalogArchive| state.spool.size(&a.row.key()) == Some(a.row.bytes);
     let sets = state.catalog.recipient_sets()?;
     let sealed_to_all = |a: &CatalogArchive| {
@@ -99,7 +100,8 @@ pub(super) fn take_stock(
             lost.insert(archive.n);
             continue;
         }
-        let copied = || on_donors.contains(&(archive.row.blake3, archive.row.bytes));
+        let (hash, bytes) = (archive.row.blake3, archive.row.bytes);
+        let copied = || on_donors.contains(&(hash, bytes)) && !damaged.contains(&hash);
         if (spooled || on_all.contains(&archive.n) || copied()) && sealed_to_all(&archive) {
             usable.push(archive);
         }

@@ -7,6 +7,8 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Duration, Instant};
 
 use super::{AgentError, NamedTarget, State};
 use crate::ids::{Hash, HostName, ObjectKey};
@@ -19,6 +21,8 @@ use crate::target::{ErrorKind, TargetError};
 /// Unlisted objects asked for by name, at the most; of an emptied target there are more.
 const MOST_ASKED: usize = 256;
 const ASKED_AT_ONCE: usize = 16;
+/// Once a target has answered, the others have so long.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One target's answer.
 #[derive(Debug)]
@@ -68,8 +72,8 @@ impl Remembered {
     }
 }
 
-/// Looks at every target at once. A target that does not answer is no error here; one that answers
-/// with manifests that cannot be read is.
+/// Looks at every target at once. A target that does not answer, or not soon after another, is no error here;
+/// one that answers with manifests that cannot be read is.
 pub async fn survey(
     state: &State,
     host: &HostName,
@@ -86,39 +90,61 @@ pub async fn survey(
     for named in targets {
         remembered.push(Remembered::of(state, &named.name)?);
     }
+    let folder = |named: &NamedTarget| HostFolder::new(named.target.clone(), host.clone());
     let known = &known;
-    let looks = targets
-        .iter()
-        .zip(remembered)
-        .map(|(named, remembered)| async move {
-            let folder = HostFolder {
-                target: named.target.clone(),
-                host: host.clone(),
-            };
-            let looked = match named.write_only {
-                true => Ok(Seen::from(remembered)),
-                false => look(&folder, known, &remembered, trust).await,
-            };
-            let seen = match looked {
-                Ok(seen) => Ok(seen),
-                Err(RepositoryError::Target(error)) => Err(error),
-                Err(source) => {
-                    return Err(AgentError::Survey {
-                        host: host.clone(),
-                        target: named.target.label().to_owned(),
-                        source: Box::new(source),
-                    });
-                }
-            };
-            Ok(Survey {
-                name: named.name.clone(),
-                folder,
-                concurrency: named.concurrency,
-                write_only: named.write_only,
-                seen,
-            })
-        });
-    futures::future::join_all(looks).await.into_iter().collect()
+    let looks = targets.iter().zip(remembered).enumerate();
+    let looks = looks.map(|(at, (named, remembered))| async move {
+        let looked = match named.write_only {
+            true => Ok(Seen::from(remembered)),
+            false => look(&folder(named), known, &remembered, trust).await,
+        };
+        (at, looked)
+    });
+    let mut answers: Vec<_> = targets.iter().map(|_| None).collect();
+    let mut looks: FuturesUnordered<_> = looks.collect();
+    let mut ends: Option<Instant> = None;
+    loop {
+        let next = match ends {
+            Some(ends) => tokio::time::timeout_at(ends, looks.next()).await,
+            None => Ok(looks.next().await),
+        };
+        let Ok(Some((at, looked))) = next else { break };
+        if looked.is_ok() && !targets[at].write_only {
+            ends.get_or_insert_with(|| Instant::now() + PATIENCE);
+        }
+        answers[at] = Some(looked);
+    }
+    let surveys = targets.iter().zip(answers).map(|(named, answer)| {
+        let seen = match answer {
+            None => Err(no_answer(named, host)),
+            Some(Ok(seen)) => Ok(seen),
+            Some(Err(RepositoryError::Target(error))) => Err(error),
+            Some(Err(source)) => {
+                return Err(AgentError::Survey {
+                    host: host.clone(),
+                    target: named.target.label().to_owned(),
+                    source: Box::new(source),
+                });
+            }
+        };
+        Ok(Survey {
+            name: named.name.clone(),
+            folder: folder(named),
+            concurrency: named.concurrency,
+            write_only: named.write_only,
+            seen,
+        })
+    });
+    surveys.collect()
+}
+
+fn no_answer(named: &NamedTarget, host: &HostName) -> TargetError {
+    let what = format!(
+        "no answer within {} s of another target's, which is not kept waiting",
+        PATIENCE.as_secs()
+    );
+    let (key, label) = (format!("{host}/"), named.target.label());
+    TargetError::new("list", &key, label, ErrorKind::Unavailable, what)
 }
 
 async fn look(

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::copy::copy_archive;
+use super::copy::{CopyError, copy_archive};
 use super::{Sealed, ShipError, Watcher, ship_archive, spooled};
 use crate::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
 use crate::manifest::{ArchiveRow, Manifest, ManifestName, TablePage};
@@ -42,6 +42,8 @@ pub struct Publication {
 pub struct Support {
     /// Other targets, to copy from what neither the target nor the spool has.
     pub donors: Vec<HostFolder>,
+    /// Archives that turned out damaged there.
+    pub damaged: HashSet<Hash>,
     /// For copies on their way.
     pub scratch: PathBuf,
     /// Archives that this run put there, and the target confirmed.
@@ -98,13 +100,7 @@ pub async fn publish_all(
         Ok(())
     })
     .await?;
-    in_parallel(&plan.copies, |(row, mode, donor)| async move {
-        let donor = &support.donors[*donor];
-        let bytes = copy_archive(donor, folder, row, *mode, &support.scratch).await?;
-        watcher.shipped(&row.key(), bytes);
-        Ok(())
-    })
-    .await?;
+    copy_all(folder, &plan, support, watcher).await?;
     in_parallel(&plan.small, |(key, mode)| async move {
         let bytes = spooled(spool, key)?;
         let body = Body::File(spool.path(key));
@@ -136,6 +132,29 @@ pub async fn publish_all(
     let siblings = listed.into_iter().filter(is_sibling).collect();
     published.siblings = siblings;
     Ok(published)
+}
+
+/// All of them, whatever becomes of one: the next run shall not meet damaged archives one by one.
+async fn copy_all(
+    folder: &HostFolder,
+    plan: &Plan<'_>,
+    support: &Support,
+    watcher: &impl Watcher,
+) -> Result<(), ShipError> {
+    let copies = futures::stream::iter(&plan.copies).map(|(row, mode, donor)| async move {
+        let donor = &support.donors[*donor];
+        let copied = copy_archive(donor, folder, row, *mode, &support.scratch).await;
+        match &copied {
+            Ok(bytes) => watcher.shipped(&row.key(), *bytes),
+            Err(CopyError::Damaged { key, .. }) => watcher.damaged(key),
+            Err(_) => {}
+        }
+        copied
+    });
+    let copied = copies.buffer_unordered(PUBLISH_CONCURRENCY);
+    let copied: Vec<Result<u64, CopyError>> = copied.collect().await;
+    copied.into_iter().collect::<Result<Vec<u64>, _>>()?;
+    Ok(())
 }
 
 async fn in_parallel<'a, T: 'a, F>(
@@ -261,7 +280,8 @@ impl<'a> Plan<'a> {
             }
             for (row, mode) in to_copy {
                 let has = |has: &HashMap<Hash, u64>| has.get(&row.blake3) == Some(&row.bytes);
-                match donors.iter().flatten().position(has) {
+                let donor = donors.iter().flatten().position(has);
+                match donor.filter(|_| !support.damaged.contains(&row.blake3)) {
                     Some(donor) => part.copies.push((row.clone(), mode, donor)),
                     None => missing.push(row.key()),
                 }

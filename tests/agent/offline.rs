@@ -246,3 +246,51 @@ fn a_full_spool_that_nobody_empties_ends_the_run() {
     let sealed = bytes_below(&server.bucket_dir().join("x/dalidou/archives"));
     assert!(sealed < 31_000_000, "{sealed}: something was stored twice");
 }
+
+/// What is damaged where it should be copied from is not spread, and keeps nobody behind for ever.
+#[test]
+fn a_damaged_copy_elsewhere_costs_one_run() {
+    let laptop = SshServer::start("");
+    let office = laptop.files().join("office");
+    fs::create_dir(&office).unwrap();
+    let office_target = format!(
+        "\n[[target]]\nname = \"office\"\nurl = \"file://{}\"\n",
+        office.display()
+    );
+    let away = office_target.clone() + &ssh_target("laptop", &laptop, free_port());
+    let here = office_target + &ssh_target("laptop", &laptop, laptop.port());
+    let host = host_with(&away, "1MB");
+    for n in 0..4 {
+        fs::write(host.data().join(format!("f{n}")), noise(n, 700_000)).unwrap();
+        host.exits(&["backup"], 3);
+    }
+    // Everything that the spool no longer has, so that one of it must be met.
+    for path in files(&office.join("dalidou/archives")) {
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    set_targets(&host, &here, "1MB");
+    let mut runs = 0;
+    let caught_up = |host: &Host| {
+        let output = host.run(&["--json", "backup"]);
+        let (out, err) = texts(&output);
+        let report: serde_json::Value =
+            serde_json::from_str(&out).unwrap_or_else(|_| panic!("{err}"));
+        report["targets"][1]["state"] == "published"
+    };
+    while !caught_up(&host) {
+        runs += 1;
+        assert!(runs < 4, "it does not get there");
+    }
+    assert!(runs > 0, "nothing damaged was met");
+    let (url, ssh) = (laptop.url("/b"), laptop.ssh());
+    let from = ["--from", &url, "--ssh", &ssh, "--signer", &host.signer];
+    let restore = ["restore", "latest", "--identity", "key.txt", "--to", "out"];
+    host.exits_any(&[&restore[..], &from[..]].concat(), &[0, 3]);
+    assert_eq!(
+        describe(&host.path("out").join("data")),
+        describe(&host.data())
+    );
+}

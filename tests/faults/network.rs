@@ -192,3 +192,25 @@ fn a_listing_that_breaks_off_costs_a_retry_only() {
     }
     scene.assert_converged();
 }
+
+/// At default patience a target that takes requests and answers none does not keep the others waiting for
+/// minutes upon minutes. Two minutes: in the long form only.
+#[test]
+fn a_target_that_never_answers_keeps_nobody_waiting() {
+    if !crate::host::is_long() {
+        return;
+    }
+    let server = S3Server::start();
+    let proxy = Proxy::start(server.address);
+    let scene = Scene::with_s3(&server, &proxy.endpoint());
+    let patient = scene.host.config().replace(crate::scene::IMPATIENT, "");
+    std::fs::write(scene.host.path("c.toml"), patient).unwrap();
+    scene.change();
+    proxy.set(Mishap::Stall(Way::Down, 0));
+    let expected = Expected {
+        within: seconds(150),
+        says: &["no answer within 120 s"],
+    };
+    scene.fails(&["backup"], 3, &expected);
+    scene.assert_healthy_has_all();
+}
