@@ -76,6 +76,8 @@ CREATE TABLE IF NOT EXISTS snapshots(
 CREATE TABLE IF NOT EXISTS publications(
   target TEXT NOT NULL, core BLOB NOT NULL, published_at TEXT NOT NULL, state TEXT NOT NULL,
   PRIMARY KEY(target, core)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checks(
+  target TEXT NOT NULL, blake3 BLOB NOT NULL, checked_at TEXT NOT NULL, PRIMARY KEY(target, blake3)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS runs(
   id INTEGER PRIMARY KEY, started_at TEXT NOT NULL, ended_at TEXT, stamp TEXT, outcome TEXT, message TEXT);
 ";

@@ -21,6 +21,7 @@ mod snapshot;
 mod status;
 mod sync;
 mod terminal;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -75,6 +76,8 @@ enum Command {
     Open(open::OpenArgs),
     /// How fresh every target is
     Status(status::StatusArgs),
+    /// Check what the targets store against the signed manifests
+    Verify(verify::VerifyArgs),
     /// Copy hosts or snapshots from one target to another, as ciphertext
     Sync(sync::SyncArgs),
     /// Take over a host's name from another machine
@@ -129,6 +132,7 @@ pub fn run() -> ExitCode {
         Command::Restore(args) => restore::run(&context, &args),
         Command::Open(args) => open::run(&context, &args),
         Command::Status(args) => status::run(&context, &args),
+        Command::Verify(args) => verify::run(&context, &args),
         Command::Sync(args) => sync::run(&context, &args),
         Command::Adopt(args) => adopt::run(&context, &args),
         Command::Completions { shell } => completions(shell),

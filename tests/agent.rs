@@ -38,5 +38,7 @@ mod sync;
 mod tamper;
 #[path = "agent/targets.rs"]
 mod targets;
+#[path = "agent/verify.rs"]
+mod verify;
 #[path = "agent/write_only.rs"]
 mod write_only;

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["snapshot", "config", "catalog", "spool", "target"],
     &["repository"],
     &["producer", "packer", "shipper", "restore"],
-    &["agent"],
+    &["agent", "scrub"],
     &["cli"],
 ];
 /// Within one layer only these know each other.

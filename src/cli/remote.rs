@@ -7,6 +7,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::{Context, terminal};
 use crate::agent::NamedTarget;
+use crate::bandwidth::Timetable;
 use crate::config::{Config, TargetConfig};
 use crate::ids::HostName;
 use crate::manifest::chain::Chain;
@@ -53,6 +54,15 @@ pub struct Remote {
 impl RemoteArgs {
     /// Opens the target, finds the host, verifies its manifests; asks about an unknown signer.
     pub async fn open(&self, context: &Context) -> Result<Remote, Failure> {
+        self.open_limited(context, None).await
+    }
+
+    /// The same, fetching no faster than `download`, with --from.
+    pub async fn open_limited(
+        &self,
+        context: &Context,
+        download: Option<Timetable>,
+    ) -> Result<Remote, Failure> {
         let (target, host, trust) = match &self.from {
             Some(url) => {
                 check_folder(url)?;
@@ -60,6 +70,7 @@ impl RemoteArgs {
                     endpoint: self.endpoint.clone(),
                     region: self.region.clone(),
                     ssh: self.ssh.clone(),
+                    download,
                     ..TargetSpec::from_url(url)
                 };
                 let target = target::open(&spec).map_err(Failure::usage)?;

@@ -150,7 +150,12 @@ async fn one_host(
     if args.dry_run {
         return Ok(done);
     }
-    let display = SyncDisplay::start(context.quiet || context.json, &done.host, plan.bytes);
+    let display = SyncDisplay::start(
+        context.quiet || context.json,
+        &done.host,
+        "copied",
+        plan.bytes,
+    );
     let run = request.run(plan, &*display).await;
     display.finish();
     done.report = run?;

@@ -135,19 +135,21 @@ impl Reporter for PushDisplay {
     }
 }
 
-/// Shows a sync: bytes copied of the bytes to copy.
+/// Shows what goes through: bytes copied or read of those to come.
 pub struct SyncDisplay {
     bar: ProgressBar,
     host: String,
+    verb: &'static str,
     total: u64,
     copied: AtomicU64,
 }
 
 impl SyncDisplay {
-    pub fn start(quiet: bool, host: &HostName, total: u64) -> Arc<Self> {
+    pub fn start(quiet: bool, host: &HostName, verb: &'static str, total: u64) -> Arc<Self> {
         Arc::new(Self {
             bar: bar(quiet),
             host: host.to_string(),
+            verb,
             total,
             copied: AtomicU64::new(0),
         })
@@ -162,7 +164,7 @@ impl Watcher for SyncDisplay {
     fn shipped(&self, _key: &ObjectKey, bytes: u64) {
         let copied = self.copied.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let (copied, total) = (output::size(copied), output::size(self.total));
-        let text = format!("{}: copied {copied} of {total}", self.host);
+        let text = format!("{}: {} {copied} of {total}", self.host, self.verb);
         self.bar.set_message(text);
     }
 }

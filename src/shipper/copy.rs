@@ -5,7 +5,7 @@ use std::path::Path;
 
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::{Sealed, put_archive};
 use crate::ids::{Hash, ObjectKey};
@@ -25,6 +25,8 @@ pub enum CopyError {
         target: String,
         what: String,
     },
+    #[error("cannot write an archive on its way (is the disk full?)")]
+    Write(#[source] io::Error),
     #[error("cannot write {path}, where archives lie on their way from target to target")]
     Scratch {
         path: String,
@@ -49,24 +51,19 @@ pub async fn copy_archive(
         .prefix("copy-")
         .tempfile_in(scratch)
         .map_err(failed)?;
-    let writer = file.reopen().map_err(failed)?;
-    fetch_archive(from, row, writer, scratch).await?;
+    let mut writer = tokio::fs::File::from_std(file.reopen().map_err(failed)?);
+    read_archive(from, row, &mut writer).await?;
     let body = Body::File(file.path().to_owned());
     put_archive(to, &Sealed::from(row), body, mode).await?;
     Ok(row.bytes)
 }
 
-/// Writes the archive to `file`, if it is what `row` says.
-pub async fn fetch_archive(
+/// Reads the archive to its end into `sink`; an error if it is not what `row` says.
+pub async fn read_archive(
     from: &HostFolder,
     row: &ArchiveRow,
-    file: std::fs::File,
-    scratch: &Path,
+    sink: &mut (impl AsyncWrite + Unpin),
 ) -> Result<(), CopyError> {
-    let failed = |source| CopyError::Scratch {
-        path: scratch.display().to_string(),
-        source,
-    };
     let damaged = |what: String| CopyError::Damaged {
         key: row.key(),
         target: from.target.label().to_owned(),
@@ -74,7 +71,6 @@ pub async fn fetch_archive(
     };
     let key = from.key(&row.key());
     let mut body = from.target.stream(&key, 0).await?;
-    let mut file = tokio::fs::File::from_std(file);
     let (mut blake3, mut sha256, mut bytes) = (blake3::Hasher::new(), Sha256::new(), 0);
     while let Some(piece) = body.next().await {
         let piece = piece?;
@@ -84,7 +80,7 @@ pub async fn fetch_archive(
         }
         blake3.update(&piece);
         sha256.update(&piece);
-        file.write_all(&piece).await.map_err(failed)?;
+        sink.write_all(&piece).await.map_err(CopyError::Write)?;
     }
     if bytes != row.bytes {
         return Err(damaged(format!("{bytes} of its {} bytes", row.bytes)));
@@ -94,5 +90,5 @@ pub async fn fetch_archive(
     if !same {
         return Err(damaged("its content is not what its name says".to_owned()));
     }
-    file.flush().await.map_err(failed)
+    sink.flush().await.map_err(CopyError::Write)
 }
