@@ -5,6 +5,7 @@
 //! of an archive is hashed and compared with its row, which the host signed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 
 use chrono::{DateTime, Datelike as _, Utc};
 use futures::StreamExt as _;
@@ -15,8 +16,8 @@ use crate::manifest::ArchiveRow;
 use crate::manifest::chain::{Chain, Finding};
 use crate::manifest::signature::Trust;
 use crate::repository::{HostFolder, RepositoryError};
-use crate::shipper::copy::{CopyError, read_archive};
-use crate::target::{ErrorKind, TargetError};
+use crate::shipper::copy::{CopyError, copy_archive, read_archive};
+use crate::target::{ErrorKind, PutMode, TargetError};
 
 /// Something that keeps a target from giving back what it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,26 +28,29 @@ pub enum Problem {
     Overdue(DateTime<Utc>),
     #[error("the archive table of snapshot {stamp} cannot be read: {why}")]
     Table { stamp: Stamp, why: String },
-    #[error("{key} is missing: {} cannot be restored in full", stamps(.snapshots))]
-    Missing {
-        key: ObjectKey,
-        snapshots: Vec<Stamp>,
-    },
-    #[error("{key} has {found} bytes, its row says {expected}: {} cannot be restored in full", stamps(.snapshots))]
-    Size {
-        key: ObjectKey,
-        found: u64,
-        expected: u64,
-        snapshots: Vec<Stamp>,
-    },
-    #[error("{key} is damaged ({what}): {} cannot be restored in full", stamps(.snapshots))]
-    Damaged {
-        key: ObjectKey,
-        what: String,
-        snapshots: Vec<Stamp>,
-    },
+    #[error("{} is missing: {} cannot be restored in full", .0.row.key(), stamps(&.0.snapshots))]
+    Missing(Needed),
+    #[error(
+        "{} has {found} bytes, its row says {}: {} cannot be restored in full",
+        .needed.row.key(), .needed.row.bytes, stamps(&.needed.snapshots)
+    )]
+    Size { needed: Needed, found: u64 },
+    #[error("{} is damaged ({what}): {} cannot be restored in full", .needed.row.key(), stamps(&.needed.snapshots))]
+    Damaged { needed: Needed, what: String },
     #[error("{key} could not be read: {why}")]
     Unread { key: ObjectKey, why: String },
+}
+
+impl Problem {
+    /// The archive that is not what it should be, and could be brought from elsewhere.
+    pub fn lost(&self) -> Option<&ArchiveRow> {
+        match self {
+            Self::Missing(needed) | Self::Size { needed, .. } | Self::Damaged { needed, .. } => {
+                Some(&needed.row)
+            }
+            _ => None,
+        }
+    }
 }
 
 fn stamps(snapshots: &[Stamp]) -> String {
@@ -68,7 +72,8 @@ pub struct Examined {
     pub stray: (u64, u64),
 }
 
-#[derive(Debug, Clone)]
+/// An archive, and the snapshots that need it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needed {
     pub row: ArchiveRow,
     pub snapshots: Vec<Stamp>,
@@ -116,16 +121,10 @@ pub async fn examine(
     }
     let mut whole = BTreeMap::new();
     for (hash, one) in needed {
-        let (key, snapshots) = (one.row.key(), one.snapshots.clone());
         match archives.remove(&hash) {
             Some(bytes) if bytes == one.row.bytes => drop(whole.insert(hash, one)),
-            Some(found) => problems.push(Problem::Size {
-                key,
-                found,
-                expected: one.row.bytes,
-                snapshots,
-            }),
-            None => problems.push(Problem::Missing { key, snapshots }),
+            Some(found) => problems.push(Problem::Size { needed: one, found }),
+            None => problems.push(Problem::Missing(one)),
         }
     }
     let left = archives.values().chain(tables.values());
@@ -213,9 +212,8 @@ pub async fn read_archives(
         let problem = match read {
             Ok(()) => None,
             Err(CopyError::Damaged { what, .. }) => Some(Problem::Damaged {
-                key,
+                needed: needed.clone(),
                 what,
-                snapshots: needed.snapshots.clone(),
             }),
             Err(CopyError::Target(error)) => match error.kind {
                 ErrorKind::Unavailable => return Err(error),
@@ -290,4 +288,23 @@ pub fn compare_heads(chains: &[(&str, &Chain)]) -> Vec<(usize, Divergence)> {
         }
     }
     odd
+}
+
+/// Brings `row` to `folder` from the first of `donors` that has it whole; gives that one's place, or why none
+/// could.
+pub async fn repair(
+    folder: &HostFolder,
+    row: &ArchiveRow,
+    donors: &[&HostFolder],
+    scratch: &Path,
+) -> Result<usize, Vec<String>> {
+    let mut why = Vec::new();
+    for (at, donor) in donors.iter().enumerate() {
+        match copy_archive(donor, folder, row, PutMode::Replace, scratch).await {
+            Ok(_) => return Ok(at),
+            Err(CopyError::Target(error)) if error.kind == ErrorKind::NotFound => {}
+            Err(error) => why.push(with_causes(&error)),
+        }
+    }
+    Err(why)
 }

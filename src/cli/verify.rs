@@ -14,10 +14,11 @@ use crate::catalog::Catalog;
 use crate::clock;
 use crate::config::{Config, parse_size};
 use crate::error::with_causes;
+use crate::manifest::ArchiveRow;
 use crate::manifest::chain::Chain;
 use crate::manifest::signature::Trust;
 use crate::repository::HostFolder;
-use crate::scrub::{self, Divergence, Examined, Share};
+use crate::scrub::{self, Divergence, Examined, Problem, Share};
 use crate::shipper::Watcher as _;
 
 #[derive(Debug, Args)]
@@ -31,6 +32,9 @@ pub struct VerifyArgs {
     /// Bytes a second to read, at the most, such as 10MB
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     rate: Option<u64>,
+    /// Bring archives that are missing or damaged from another target of the config that has them whole
+    #[arg(long, conflicts_with = "from")]
+    repair: bool,
     /// The newest snapshot must have this sequence or a higher one
     #[arg(long, value_name = "SEQUENCE")]
     at_least: Option<u64>,
@@ -53,8 +57,21 @@ struct Verdict {
     read_bytes: u64,
     /// Each a line.
     problems: Vec<String>,
+    /// Archives that are not what they should be.
+    lost: Vec<ArchiveRow>,
+    /// What was mended, each a line.
+    repaired: Vec<String>,
     /// It could not be looked at.
     failure: Option<String>,
+}
+
+impl Verdict {
+    fn take(&mut self, problems: &[Problem]) {
+        self.problems
+            .extend(problems.iter().map(ToString::to_string));
+        self.lost
+            .extend(problems.iter().filter_map(Problem::lost).cloned());
+    }
 }
 
 pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, Failure> {
@@ -65,6 +82,9 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, Failure> {
         verdicts.push(runtime.block_on(verify(context, args, subject, catalog.as_ref()))?);
     }
     add_divergences(&mut verdicts);
+    if args.repair {
+        runtime.block_on(repair(&subjects, &mut verdicts))?;
+    }
     match context.json {
         true => print_json(&verdicts)?,
         false => print(args, &verdicts)?,
@@ -163,6 +183,8 @@ async fn verify(
         read_archives: 0,
         read_bytes: 0,
         problems: Vec::new(),
+        lost: Vec::new(),
+        repaired: Vec::new(),
         failure: None,
     };
     let now = clock::now();
@@ -173,8 +195,7 @@ async fn verify(
             return Ok(verdict);
         }
     };
-    let problems = examined.problems.iter().map(ToString::to_string);
-    verdict.problems.extend(problems);
+    verdict.take(&examined.problems);
     let head = examined.chain.snapshots.last().map_or(0, |s| s.sequence());
     if let Some(least) = args.at_least
         && head < least
@@ -253,14 +274,48 @@ async fn read(
     noted?;
     match done {
         Ok(problems) => {
-            let problems = problems.iter().map(ToString::to_string);
-            verdict.problems.extend(problems);
+            verdict.take(&problems);
         }
         Err(error) => verdict.problems.push(format!(
             "reading broke off after {}: {}; run it again, it goes on from there",
             output::count(verdict.read_archives, "archive"),
             with_causes(&error)
         )),
+    }
+    Ok(())
+}
+
+/// From each other target that was looked at and has the archive in full.
+async fn repair(subjects: &[Subject], verdicts: &mut [Verdict]) -> Result<(), Failure> {
+    let scratch = tempfile::Builder::new()
+        .prefix("sealift-repair-")
+        .tempdir()?;
+    for at in 0..verdicts.len() {
+        for row in std::mem::take(&mut verdicts[at].lost) {
+            let has = |other: &usize| {
+                let examined = verdicts[*other].examined.as_ref();
+                *other != at && examined.is_some_and(|e| e.whole.contains_key(&row.blake3))
+            };
+            let others: Vec<usize> = (0..verdicts.len()).filter(has).collect();
+            let donors: Vec<&HostFolder> = others.iter().map(|n| &subjects[*n].folder).collect();
+            let folder = &subjects[at].folder;
+            let line = match scrub::repair(folder, &row, &donors, scratch.path()).await {
+                Ok(donor) => {
+                    let from = &verdicts[others[donor]].name;
+                    format!("{} was brought from {from} and is whole again", row.key())
+                }
+                Err(why) if why.is_empty() => {
+                    verdicts[at].lost.push(row);
+                    continue;
+                }
+                Err(why) => {
+                    let key = row.key();
+                    verdicts[at].lost.push(row);
+                    format!("{key} could not be mended: {}", why.join("; "))
+                }
+            };
+            verdicts[at].repaired.push(line);
+        }
     }
     Ok(())
 }
@@ -295,13 +350,19 @@ fn print(args: &VerifyArgs, verdicts: &[Verdict]) -> Result<(), Failure> {
         for problem in &verdict.problems {
             output::print_line(format_args!("  {problem}"))?;
         }
-        let damaged = |problem: &String| problem.contains("cannot be restored in full");
-        if verdict.problems.iter().any(damaged) {
-            output::print_line(
-                "  next: copy what another target has whole: `sealift sync OTHER THIS` brings back what is missing or cut \
-                 short (a damaged archive must be deleted there first); the next backup stores anew what today's \
-                 snapshot needs",
-            )?;
+        for line in &verdict.repaired {
+            output::print_line(format_args!("  repair: {line}"))?;
+        }
+        if !verdict.lost.is_empty() {
+            output::print_line(match args.repair {
+                false => {
+                    "  next: `sealift verify --data --repair` brings them from another target that has them whole"
+                }
+                true => {
+                    "  next: no target that can be read has these whole. Delete the damaged ones there: the next backup then \
+                     stores anew what today's snapshot needs of them; older snapshots stay incomplete"
+                }
+            })?;
         }
     }
     Ok(())
@@ -354,7 +415,8 @@ fn print_json(verdicts: &[Verdict]) -> Result<(), Failure> {
             json!({
                 "name": verdict.name, "label": verdict.label, "found": facts,
                 "read_archives": verdict.read_archives, "read_bytes": verdict.read_bytes,
-                "problems": verdict.problems, "failure": verdict.failure,
+                "problems": verdict.problems, "repaired": verdict.repaired,
+                "lost_archives": verdict.lost.len(), "failure": verdict.failure,
             })
         })
         .collect();

@@ -204,3 +204,29 @@ fn a_target_that_cannot_be_looked_at_is_no_clean_one() {
         "{out}{err}"
     );
 }
+
+/// What another target has whole comes back from there; what none has is said to be lost.
+#[test]
+fn a_second_target_mends_the_first() {
+    let host = with_history();
+    let other = host.path("other").display().to_string();
+    let target = format!("\n[[target]]\nname = \"other\"\nurl = \"file://{other}\"\n");
+    host.ok(&["sync", "./repo", "./other"]);
+    fs::write(host.path("c.toml"), host.config() + &target).unwrap();
+    let archives = below(&host, "archives", ".age");
+    fs::remove_file(&archives[0]).unwrap();
+    flip(&archives[1]);
+    fs::write(&archives[2], "cut").unwrap();
+    let out = found(&host, &["--data", "--repair"]);
+    assert_eq!(out.matches("whole again").count(), 3, "{out}");
+    host.ok(&["verify", "--data"]);
+    host.restore("latest", "out");
+    for folder in [host.folder(), host.path("other/dalidou")] {
+        fs::remove_file(&files(&folder.join("archives"))[0]).unwrap();
+    }
+    let out = found(&host, &["--repair"]);
+    assert!(
+        !out.contains("whole again") && out.contains("no target that can be read"),
+        "{out}"
+    );
+}
