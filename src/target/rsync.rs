@@ -167,7 +167,7 @@ async fn send(
         Ok((folder, keys)) => {
             let mut arguments = Arguments::new();
             arguments.upload();
-            arguments.add(["-rL", "--fsync", "--mkpath", "--out-format=%i %n"]);
+            arguments.add(["-rLW", "--fsync", "--mkpath", "--out-format=%i %n"]);
             // What is there is whole. Content that replaces what is damaged may have its size and time.
             arguments.add(match replace {
                 true => ["--ignore-times"],
