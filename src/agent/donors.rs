@@ -15,34 +15,53 @@ use crate::repository::HostFolder;
 use crate::spool::Spool;
 use crate::target::ErrorKind;
 
-/// By survey: whether it answered and can be read.
-pub(super) async fn readable(
+/// Whether others can copy from a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Donor {
+    Yes,
+    /// Nothing is there yet that could be tried, or the network failed.
+    Unknown,
+    No,
+}
+
+/// What each target is to the others. One small archive of each is tried, of those that another lacks if
+/// there are any.
+pub(super) async fn ask(
     surveys: &[Survey],
     archives: &[CatalogArchive],
     spool: &Spool,
-) -> Vec<bool> {
+) -> Vec<Donor> {
+    if surveys.len() < 2 {
+        return vec![Donor::No; surveys.len()];
+    }
     let needed = needed_copies(surveys, archives, spool);
     let asked = surveys.iter().map(async |survey| {
-        let Ok(seen) = &survey.seen else { return false };
+        let Ok(seen) = &survey.seen else {
+            return Donor::No;
+        };
         if survey.write_only {
-            return false;
+            return Donor::No;
         }
-        let there = needed
-            .iter()
-            .filter(|archive| seen.archives.get(&archive.row.blake3) == Some(&archive.row.bytes));
-        let Some(smallest) = there.min_by_key(|archive| archive.row.bytes) else {
-            return true;
+        let is_there = |archive: &&CatalogArchive| {
+            seen.archives.get(&archive.row.blake3) == Some(&archive.row.bytes)
+        };
+        let bytes = |archive: &&CatalogArchive| archive.row.bytes;
+        let needed = needed.iter().copied().filter(is_there).min_by_key(bytes);
+        let any = || archives.iter().filter(is_there).min_by_key(bytes);
+        let Some(smallest) = needed.or_else(any) else {
+            return Donor::Unknown;
         };
         let key = survey.folder.key(&smallest.row.key());
         match survey.folder.target.get_range(&key, 0..1).await {
-            Ok(_) => true,
+            Ok(_) => Donor::Yes,
             // A network that fails now is no reason to store everything again.
-            Err(error) => error.kind == ErrorKind::Unavailable,
+            Err(error) if error.kind == ErrorKind::Unavailable => Donor::Unknown,
+            Err(_) => Donor::No,
         }
     });
     let asked: Vec<_> = asked.collect();
     futures::stream::iter(asked)
-        .buffered(surveys.len().max(1))
+        .buffered(surveys.len())
         .collect()
         .await
 }
@@ -67,10 +86,10 @@ fn needed_copies<'a>(
 }
 
 /// The folders to copy from, for the target `at`.
-pub(super) fn donors(surveys: &[Survey], readable: &[bool], at: usize) -> Vec<HostFolder> {
-    let others = surveys.iter().zip(readable).enumerate();
+pub(super) fn donors(surveys: &[Survey], asked: &[Donor], at: usize) -> Vec<HostFolder> {
+    let others = surveys.iter().zip(asked).enumerate();
     others
-        .filter(|(other, (_, readable))| *other != at && **readable)
+        .filter(|(other, (_, donor))| *other != at && **donor != Donor::No)
         .map(|(_, (survey, _))| survey.folder.clone())
         .collect()
 }
@@ -101,11 +120,11 @@ pub(super) fn damaged(catalog: &Catalog) -> Result<HashSet<Hash>, CatalogError> 
 }
 
 /// What lies on targets that can be read.
-pub(super) fn on_donors(surveys: &[Survey], readable: &[bool]) -> HashSet<(Hash, u64)> {
+pub(super) fn on_donors(surveys: &[Survey], asked: &[Donor]) -> HashSet<(Hash, u64)> {
     let donors = surveys
         .iter()
-        .zip(readable)
-        .filter(|(_, readable)| **readable);
+        .zip(asked)
+        .filter(|(_, donor)| **donor != Donor::No);
     let seen = donors.filter_map(|(survey, _)| survey.seen.as_ref().ok());
     seen.flat_map(|seen| seen.archives.iter().map(|(hash, bytes)| (*hash, *bytes)))
         .collect()

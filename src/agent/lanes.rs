@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
+use super::donors::Donor;
 use super::room::{self, NoRoom, Room};
 use super::survey::Survey;
 use super::{AgentError, Reporter, State};
@@ -41,7 +42,7 @@ impl Lanes {
         runtime: &Runtime,
         state: &State,
         surveys: &[Survey],
-        readable: &[bool],
+        asked: &[Donor],
         spool_limit: Option<u64>,
         reporter: &Arc<dyn Reporter>,
     ) -> Result<Self, AgentError> {
@@ -51,10 +52,10 @@ impl Lanes {
             Some(limit) => limit,
             None => default_limit(state, held)?,
         };
-        let served = surveys.iter().zip(readable);
-        let served = served.map(|(survey, readable)| room::Lane {
+        let served = surveys.iter().zip(asked);
+        let served = served.map(|(survey, donor)| room::Lane {
             is_live: survey.seen.is_ok(),
-            is_donor: *readable,
+            is_donor: *donor == Donor::Yes,
         });
         let room = Arc::new(Room::new(limit, state.spool.clone(), served.collect()));
         for (archive, bytes) in &spooled {

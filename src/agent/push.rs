@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use tokio::runtime::Runtime;
 
-use super::donors::{donors, readable};
+use super::donors;
 use super::lanes::Lanes;
 use super::publish::Finishing;
 use super::reconcile::reconcile;
@@ -129,11 +129,11 @@ pub fn push(
     }
     warn_of_clock(request, &reconciled.lineage.known, &mut reconciled.warnings);
     let archives = state.catalog.archives()?;
-    let readable = runtime.block_on(readable(&surveys, &archives, &state.spool));
+    let asked = runtime.block_on(donors::ask(&surveys, &archives, &state.spool));
     let usable = take_stock(
         state,
         &surveys,
-        &readable,
+        &asked,
         request.recipients.texts(),
         &mut reconciled.warnings,
     )?;
@@ -141,7 +141,7 @@ pub fn push(
         &runtime,
         state,
         &surveys,
-        &readable,
+        &asked,
         request.spool_limit,
         &reporter,
     )?;
@@ -185,7 +185,7 @@ pub fn push(
             runtime: &runtime,
             request,
             survey: &surveys[at],
-            donors: donors(&surveys, &readable, at),
+            donors: donors::donors(&surveys, &asked, at),
             packed: &packed,
             reporter: &reporter,
         };

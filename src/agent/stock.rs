@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::donors::{damaged, on_donors};
+use super::donors::{Donor, damaged, on_donors};
 use super::survey::Survey;
 use super::{AgentError, NamedTarget, State};
 use crate::catalog::CatalogArchive;
@@ -42,7 +42,7 @@ pub(super) fn adopt_spooled_manifests(state: &mut State) -> Result<(), AgentErro
 pub(super) fn take_stock(
     state: &mut State,
     surveys: &[Survey],
-    readable: &[bool],
+    asked: &[Donor],
     recipients: &[String],
     warnings: &mut Vec<String>,
 ) -> Result<Vec<CatalogArchive>, AgentError> {
@@ -84,7 +84,7 @@ pub(super) fn take_stock(
     }
     // Where nobody answers, memory must do.
     let on_all = on_all.unwrap_or_else(|| anywhere.clone());
-    let on_donors = on_donors(surveys, readable);
+    let on_donors = on_donors(surveys, asked);
     let damaged = damaged(&state.catalog)?;
     let in_spool = |a: &CatalogArchive| state.spool.size(&a.row.key()) == Some(a.row.bytes);
     let sets = state.catalog.recipient_sets()?;

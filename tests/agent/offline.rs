@@ -294,3 +294,41 @@ fn a_damaged_copy_elsewhere_costs_one_run() {
         describe(&host.data())
     );
 }
+
+/// A slow target beside a fast one that cannot be read: packing goes at the slow one's pace, and both get all.
+#[test]
+fn a_pressed_spool_waits_for_a_target_that_could_not_copy_from_the_other() {
+    let server = s3_that_refuses(|method, path| method == "GET" && path.contains("/archives/"));
+    let slow = tempfile::tempdir().unwrap();
+    let slow_target = format!(
+        "\n[[target]]\nname = \"slow\"\nurl = \"file://{}\"\nupload = \"20MB\"\n",
+        slow.path().display()
+    );
+    let host = host_with(&(s3_target(&server.endpoint()) + &slow_target), "8MB");
+    for round in 0..2 {
+        fs::write(
+            host.data().join(format!("f{round}")),
+            noise(round, 60_000_000),
+        )
+        .unwrap();
+        let output = host
+            .command(&["backup"])
+            .envs(server.variables())
+            .output()
+            .unwrap();
+        let (out, err) = texts(&output);
+        assert!(output.status.success(), "round {round}: {out}{err}");
+    }
+    let [fast, slow] = [
+        server.bucket_dir().join("x/dalidou"),
+        slow.path().join("dalidou"),
+    ];
+    let archives = |dir: &Path| {
+        let all = files(&dir.join("archives")).into_iter();
+        let names = all.filter(|path| path.to_string_lossy().ends_with(".age"));
+        names
+            .map(|path| path.file_name().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(archives(&fast), archives(&slow));
+}
