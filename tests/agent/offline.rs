@@ -301,14 +301,14 @@ fn a_pressed_spool_waits_for_a_target_that_could_not_copy_from_the_other() {
     let server = s3_that_refuses(|method, path| method == "GET" && path.contains("/archives/"));
     let slow = tempfile::tempdir().unwrap();
     let slow_target = format!(
-        "\n[[target]]\nname = \"slow\"\nurl = \"file://{}\"\nupload = \"20MB\"\n",
+        "\n[[target]]\nname = \"slow\"\nurl = \"file://{}\"\nupload = \"6MB\"\nconcurrency = 1\n",
         slow.path().display()
     );
     let host = host_with(&(s3_target(&server.endpoint()) + &slow_target), "8MB");
     for round in 0..2 {
         fs::write(
             host.data().join(format!("f{round}")),
-            noise(round, 60_000_000),
+            noise(round, 36_000_000 >> (4 * round)),
         )
         .unwrap();
         let output = host
