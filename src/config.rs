@@ -21,6 +21,7 @@ use crate::bandwidth::Timetable;
 use crate::ids::HostName;
 use crate::walk::Filter;
 
+pub use crate::retention::Policy as Retention;
 pub use recipients::Recipient;
 pub use value::{parse_duration, parse_size};
 pub use write::{NewConfig, render_new};
@@ -195,17 +196,8 @@ pub struct TargetConfig {
     /// Of S3, GCS and Azure: the storage class of data archives, and of all else.
     pub data_class: Option<String>,
     pub class: Option<String>,
-}
-
-/// How many snapshots of each calendar unit stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Retention {
-    pub last: u32,
-    pub hourly: u32,
-    pub daily: u32,
-    pub weekly: u32,
-    pub monthly: u32,
-    pub yearly: u32,
+    /// What stays on it, if not what `[retention]` says.
+    pub retention: Option<Retention>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -291,6 +283,11 @@ impl Config {
         check::keys_and_secrets(&place)?;
         let raw: raw::RawConfig = toml::from_str(text).map_err(|e| place.syntax(&e))?;
         raw.validate(&place)
+    }
+
+    /// What stays on `target`; `None` keeps everything.
+    pub fn retention_of(&self, target: &TargetConfig) -> Option<Retention> {
+        target.retention.or(self.retention)
     }
 
     pub fn target(&self, name: &str) -> Option<&TargetConfig> {

@@ -16,6 +16,7 @@ pub mod packer;
 pub mod producer;
 pub mod repository;
 pub mod restore;
+pub mod retention;
 pub mod scrub;
 pub mod shipper;
 pub mod snapshot;

@@ -266,6 +266,8 @@ fn what_makes_no_sense_is_refused_with_its_reason() {
             "class: \"a b\" is not a storage class",
         ),
         ("[retention]\ndaily = 0\n".into(), "keeps nothing"),
+        ("[retention]\nwithin = \"0s\"\n".into(), "keeps nothing"),
+        ("[retention]\nwithin = \"soon\"\n".into(), "duration"),
         ("[schedule]\nbackup = \"often\"\n".into(), "not a cron line"),
         (
             "[pack]\narchive_size = \"1KiB\"\n".into(),
@@ -469,5 +471,23 @@ fn the_cron_line_runs_a_backup_at_six() {
     assert!(
         text.ends_with('\n'),
         "cron ignores a last line without its end"
+    );
+}
+
+#[test]
+fn a_target_may_have_a_retention_of_its_own() {
+    let text = minimal(
+        "[[target]]\nname = \"a\"\nurl = \"file:///a\"\nretention = { daily = 30, within = \"2d\" }\n\n\
+         [[target]]\nname = \"b\"\nurl = \"file:///b\"\n\n[retention]\ndaily = 7\n",
+    );
+    let config = parse(&text).unwrap();
+    let daily = |at: usize| config.retention_of(&config.targets[at]).unwrap().daily;
+    assert_eq!((daily(0), daily(1)), (30, 7));
+    let within = config.targets[0].retention.unwrap().within;
+    assert_eq!(within, Some(std::time::Duration::from_secs(172_800)));
+    let error = parse(&text.replace("daily = 30", "dayly = 30")).unwrap_err();
+    assert!(
+        error.to_string().contains("did you mean \"daily\""),
+        "{error}"
     );
 }

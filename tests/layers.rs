@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["bandwidth", "error", "fs", "clock", "ids", "interrupt"],
     // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
     &["manifest", "index"],
-    &["walk", "sqlite"],
+    &["walk", "sqlite", "retention"],
     &["snapshot", "config", "catalog", "spool", "target"],
     &["repository"],
     &["producer", "packer", "shipper", "restore"],

@@ -109,11 +109,14 @@ const TABLES: &[(&str, &[&str])] = &[
             "write_only",
             "data_class",
             "class",
+            "retention",
         ],
     ),
     (
         "retention",
-        &["last", "hourly", "daily", "weekly", "monthly", "yearly"],
+        &[
+            "last", "hourly", "daily", "weekly", "monthly", "yearly", "within",
+        ],
     ),
     ("schedule", &["backup"]),
     ("pack", &["archive_size", "level", "threads"]),
@@ -144,7 +147,9 @@ fn check_table(
                 nearest: nearest(name, known).map(str::to_owned),
             });
         }
-        let inner = TABLES.iter().find(|(table, _)| is_top && *table == name);
+        // A target may have a retention of its own.
+        let is_table = is_top || name == "retention";
+        let inner = TABLES.iter().find(|(table, _)| is_table && *table == name);
         check_value(place, value, inner.map_or(&[], |(_, keys)| keys))?;
     }
     Ok(())

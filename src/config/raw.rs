@@ -59,6 +59,7 @@ struct RawTarget {
     write_only: bool,
     data_class: Option<Spanned<String>>,
     class: Option<Spanned<String>>,
+    retention: Option<Spanned<RawRetention>>,
 }
 
 #[derive(Deserialize)]
@@ -71,6 +72,7 @@ struct RawRetention {
     weekly: u32,
     monthly: u32,
     yearly: u32,
+    within: Option<Spanned<Text>>,
 }
 
 #[derive(Deserialize)]
@@ -149,7 +151,7 @@ impl RawConfig {
             state,
             sources: collect_sources(place, &self.snapshots, &self.source)?,
             targets: targets(place, &self.target)?,
-            retention: retention(place, self.retention)?,
+            retention: retention(place, self.retention.as_ref())?,
             schedule: schedule(place, self.schedule)?,
             pack: pack(place, self.pack)?,
             spool_limit: match self.spool {
@@ -189,6 +191,7 @@ fn targets(
                 write_only: raw.write_only,
                 data_class: class(place, raw, "data_class", &raw.data_class)?,
                 class: class(place, raw, "class", &raw.class)?,
+                retention: retention(place, raw.retention.as_ref())?,
             })
         })
         .collect()
@@ -256,11 +259,10 @@ fn check_url(place: &Place<'_>, text: &str, span: &Range<usize>) -> Result<(), C
 
 fn retention(
     place: &Place<'_>,
-    raw: Option<Spanned<RawRetention>>,
+    raw: Option<&Spanned<RawRetention>>,
 ) -> Result<Option<Retention>, ConfigError> {
-    let Some(raw) = raw else { return Ok(None) };
-    let span = raw.span();
-    let raw = raw.into_inner();
+    let Some(spanned) = raw else { return Ok(None) };
+    let raw = spanned.get_ref();
     let kept = Retention {
         last: raw.last,
         hourly: raw.hourly,
@@ -268,10 +270,15 @@ fn retention(
         weekly: raw.weekly,
         monthly: raw.monthly,
         yearly: raw.yearly,
+        within: optional(place, &raw.within, value::parse_duration)?,
     };
-    if kept == Retention::default() {
+    let nothing = Retention {
+        within: kept.within.filter(|within| within.is_zero()),
+        ..Retention::default()
+    };
+    if kept == nothing {
         let what = "retention that keeps nothing; leave the section out to keep everything";
-        return Err(place.invalid(&span, what));
+        return Err(place.invalid(&spanned.span(), what));
     }
     Ok(Some(kept))
 }

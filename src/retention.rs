@@ -1,0 +1,201 @@
+//! Which snapshots stay: a pure decision, by policy, signed order and calendar.
+//!
+//! *Order* is the signed sequence's alone: the highest one is the newest and always stays, and of two
+//! snapshots of a day the later is the one with the higher sequence. *Places in the calendar* come from
+//! stamps, UTC. A stamp beyond the newest snapshot's is a clock that ran ahead once: it counts as the
+//! newest's, so that it never holds a day that has not been yet.
+//!
+//! A day and an hour stay by their last snapshot. A week, a month and a year stay by the snapshot of their
+//! first day: Sunday, the 1st, January 1st; of the first later day that has one where that is missing. For
+//! that a week runs from Sunday to Saturday: had it ended on Sunday (ISO 8601), nothing later in the week could
+//! stand in for a Sunday that is missing. It also makes the choice final: what stands for a week today does
+//! so tomorrow, so pruning every day forgets nothing that a rarer prune would have kept.
+//!
+//! What speaks for a period goes on to do so whatever else is forgotten, so deciding twice forgets nothing
+//! more; and a larger policy keeps all that a smaller one keeps. The tests hold both.
+
+mod guard;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
+
+use crate::ids::Stamp;
+
+pub use guard::{Guard, Refusal};
+
+/// How many places of each kind stay, newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Policy {
+    pub last: u32,
+    pub hourly: u32,
+    pub daily: u32,
+    /// Sunday's.
+    pub weekly: u32,
+    /// The 1st's.
+    pub monthly: u32,
+    /// January 1st's.
+    pub yearly: u32,
+    /// Everything younger than this.
+    pub within: Option<Duration>,
+}
+
+/// A snapshot to decide on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    pub sequence: u64,
+    pub stamp: Stamp,
+    /// Somebody wants it kept.
+    pub pinned: bool,
+    /// A drill restored it.
+    pub proven: bool,
+}
+
+/// Why a snapshot stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    Newest,
+    Pinned,
+    /// The newest that a drill restored.
+    Proven,
+    Within,
+    Last,
+    Hourly,
+    Daily,
+    Weekly,
+    Monthly,
+    Yearly,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Newest => "newest",
+            Self::Pinned => "pinned",
+            Self::Proven => "proven by a drill",
+            Self::Within => "within",
+            Self::Last => "last",
+            Self::Hourly => "hourly",
+            Self::Daily => "daily",
+            Self::Weekly => "weekly",
+            Self::Monthly => "monthly",
+            Self::Yearly => "yearly",
+        })
+    }
+}
+
+/// Why one snapshot stays; no reason: it is to be forgotten.
+pub type Reasons = BTreeSet<Reason>;
+
+/// For each of `snapshots`, in their order, why it stays at `now`. Says nothing of whether the clock and the
+/// extent of it are plausible: see [`Guard`].
+pub fn decide(snapshots: &[Candidate], policy: &Policy, now: DateTime<Utc>) -> Vec<Reasons> {
+    let mut reasons = vec![Reasons::new(); snapshots.len()];
+    let Some(newest) = newest(snapshots) else {
+        return reasons;
+    };
+    let placed: Vec<Placed> = snapshots
+        .iter()
+        .map(|one| Placed {
+            sequence: one.sequence,
+            time: one.stamp.min(newest.stamp).time(),
+        })
+        .collect();
+    let proven = snapshots.iter().filter(|one| one.proven);
+    let proven = proven.map(|one| one.sequence).max();
+    let sequences: BTreeSet<u64> = snapshots.iter().map(|one| one.sequence).collect();
+    let last: BTreeSet<u64> = newest_of(&sequences, policy.last);
+    let since = policy.within.and_then(|within| {
+        let within = chrono::Duration::from_std(within).ok()?;
+        Some(
+            now.checked_sub_signed(within)
+                .unwrap_or(DateTime::<Utc>::MIN_UTC),
+        )
+    });
+    for ((one, place), reasons) in snapshots.iter().zip(&placed).zip(&mut reasons) {
+        let stays = [
+            (Reason::Newest, one.sequence == newest.sequence),
+            (Reason::Pinned, one.pinned),
+            (Reason::Proven, one.proven && proven == Some(one.sequence)),
+            (Reason::Last, last.contains(&one.sequence)),
+            (
+                Reason::Within,
+                since.is_some_and(|since| place.time >= since),
+            ),
+        ];
+        let stays = stays.into_iter().filter(|(_, stays)| *stays);
+        reasons.extend(stays.map(|(reason, _)| reason));
+    }
+    for (reason, count, period) in calendar(policy) {
+        let kept = places(&placed, count, period);
+        for (place, reasons) in placed.iter().zip(&mut reasons) {
+            if kept.contains(&place.sequence) {
+                reasons.insert(reason);
+            }
+        }
+    }
+    reasons
+}
+
+/// The one with the highest sequence.
+fn newest(snapshots: &[Candidate]) -> Option<&Candidate> {
+    snapshots.iter().max_by_key(|one| (one.sequence, one.stamp))
+}
+
+struct Placed {
+    sequence: u64,
+    time: DateTime<Utc>,
+}
+
+/// A period of the calendar, and the day (or hour) within it: the first of these speaks for the period.
+type Period = fn(&DateTime<Utc>) -> (i64, i64);
+
+fn calendar(policy: &Policy) -> [(Reason, u32, Period); 5] {
+    [
+        (Reason::Hourly, policy.hourly, |time| {
+            (time.timestamp().div_euclid(3600), 0)
+        }),
+        (Reason::Daily, policy.daily, |time| (day(time), 0)),
+        (Reason::Weekly, policy.weekly, |time| {
+            let from_sunday = i64::from(time.weekday().num_days_from_sunday());
+            (day(time) - from_sunday, day(time))
+        }),
+        (Reason::Monthly, policy.monthly, |time| {
+            let month = i64::from(time.year()) * 12 + i64::from(time.month0());
+            (month, day(time))
+        }),
+        (Reason::Yearly, policy.yearly, |time| {
+            (i64::from(time.year()), day(time))
+        }),
+    ]
+}
+
+fn day(time: &DateTime<Utc>) -> i64 {
+    let date: NaiveDate = time.date_naive();
+    i64::from(date.num_days_from_ce())
+}
+
+/// The sequences that speak for the newest `count` periods that have a snapshot: of its first day the last.
+fn places(placed: &[Placed], count: u32, period: Period) -> BTreeSet<u64> {
+    let mut periods: BTreeMap<i64, (i64, u64)> = BTreeMap::new();
+    for one in placed {
+        let (period, day) = period(&one.time);
+        let speaks = periods.entry(period).or_insert((day, one.sequence));
+        if day < speaks.0 || day == speaks.0 && one.sequence > speaks.1 {
+            *speaks = (day, one.sequence);
+        }
+    }
+    let newest = periods.values().rev().take(count as usize);
+    newest.map(|(_, sequence)| *sequence).collect()
+}
+
+fn newest_of(sequences: &BTreeSet<u64>, count: u32) -> BTreeSet<u64> {
+    sequences
+        .iter()
+        .rev()
+        .take(count as usize)
+        .copied()
+        .collect()
+}
