@@ -294,6 +294,7 @@ pub const TABLES: &str = "tables";
 pub const MANIFESTS: &str = "manifests";
 pub const RECEIPTS: &str = "receipts";
 pub const TOMBSTONES: &str = "tombstones";
+pub const MARKS: &str = "marks";
 const ARCHIVE_ENDING: &str = ".tar.zst.age";
 
 impl ObjectKey {
@@ -312,6 +313,18 @@ impl ObjectKey {
 
     pub fn signature(name: &impl fmt::Display) -> Self {
         Self(format!("{MANIFESTS}/{name}.json.sig"))
+    }
+
+    pub fn tombstone(name: &impl fmt::Display) -> Self {
+        Self(format!("{TOMBSTONES}/{name}.json"))
+    }
+
+    pub fn tombstone_signature(name: &impl fmt::Display) -> Self {
+        Self(format!("{TOMBSTONES}/{name}.json.sig"))
+    }
+
+    pub fn mark(name: &impl fmt::Display) -> Self {
+        Self(format!("{MARKS}/{name}.json"))
     }
 
     /// A fixed, well-known object such as `RECOVER.md`.

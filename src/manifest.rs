@@ -6,6 +6,7 @@
 
 pub mod chain;
 pub mod signature;
+pub mod statement;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 

@@ -3,6 +3,8 @@
 //! Reads only. Everything small is fetched whole, within limits, and nothing is believed by its
 //! name: pages must hash to theirs, manifests pass through [`Chain::verify`].
 
+mod statements;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use crate::ids::{ARCHIVES, ArchiveId, Hash, HostName, MANIFESTS, ObjectKey};
 use crate::manifest::chain::{Candidate, Chain, ChainError};
 use crate::manifest::signature::Trust;
 use crate::manifest::{
-    ArchiveRow, MAX_SMALL_OBJECT_BYTES, Manifest, ManifestError, ManifestName, TablePage,
+    ArchiveRow, Known, MAX_SMALL_OBJECT_BYTES, Manifest, ManifestError, ManifestName, TablePage,
     recipient_set_name,
 };
 use crate::target::{ErrorKind, Target, TargetError};
@@ -195,7 +197,18 @@ impl HostFolder {
     /// The host's verified snapshots.
     pub async fn chain(&self, trust: &Trust) -> Result<Chain, RepositoryError> {
         let candidates = self.candidates().await?;
-        Ok(Chain::verify(&self.host, candidates, trust, &[])?)
+        let mut chain = Chain::verify(&self.host, candidates, trust, &[])?;
+        let missing = chain.missing();
+        if !missing.is_empty() {
+            let (signers, wanted) = (chain.signers(), |name: &ManifestName| {
+                let is_it =
+                    |known: &Known| (known.sequence, known.stamp) == (name.sequence, name.stamp);
+                missing.iter().any(is_it)
+            });
+            let tombstones = self.tombstones(trust, &signers, wanted).await?;
+            chain.accept_deletions(&tombstones.iter().map(|t| t.core).collect::<Vec<_>>());
+        }
+        Ok(chain)
     }
 
     /// The archive table of `manifest`, every page of which must hash to its name.

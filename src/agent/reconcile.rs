@@ -65,7 +65,18 @@ pub fn reconcile(
     let heads = known.iter().filter(|known| known.sequence == head);
     result.lineage.parents = heads.map(|known| known.core).collect();
     result.lineage.known = known;
+    result.lineage.marks_seen = marks_seen(surveys);
     Ok(result)
+}
+
+/// Every mark that was looked at: nothing that one names is used by the next snapshot (see `take_stock`).
+fn marks_seen(surveys: &[Survey]) -> Vec<String> {
+    let seen = surveys
+        .iter()
+        .filter_map(|survey| survey.seen.as_ref().ok());
+    let names = seen.flat_map(|seen| seen.marks.iter().map(|(name, _)| name.to_string()));
+    let distinct: std::collections::BTreeSet<String> = names.collect();
+    distinct.into_iter().collect()
 }
 
 /// A new state directory continues what the targets show. Where one shows nothing, and no other one does,
@@ -219,8 +230,15 @@ fn forget_what_targets_lost(
         let mut lost = Vec::new();
         for row in rows.iter().filter(|row| !shown.contains(&row.name)) {
             let publication = state.catalog.publication(&survey.name, &row.known.core)?;
-            if publication.as_deref() == Some("published") {
-                lost.push(row);
+            if publication.as_deref() != Some("published") {
+                continue;
+            }
+            match seen.pruned.contains(&row.known.core) {
+                true => {
+                    let (name, core, now) = (&survey.name, &row.known.core, crate::clock::now());
+                    state.catalog.set_publication(name, core, "pruned", now)?;
+                }
+                false => lost.push(row),
             }
         }
         if lost.is_empty() {

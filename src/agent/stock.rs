@@ -46,7 +46,16 @@ pub(super) fn take_stock(
     recipients: &[String],
     warnings: &mut Vec<String>,
 ) -> Result<Vec<CatalogArchive>, AgentError> {
-    let archives = state.catalog.archives()?;
+    let marked = marked(surveys);
+    let mut archives = state.catalog.archives()?;
+    let is_marked = |a: &CatalogArchive| marked.contains(&a.row.blake3);
+    let to_forget = archives
+        .iter()
+        .filter(|a| is_marked(a))
+        .map(|a| a.n)
+        .collect();
+    state.catalog.forget_archives(&to_forget)?;
+    archives.retain(|a| !is_marked(a));
     let mut on_all: Option<HashSet<i64>> = None;
     let mut anywhere: HashSet<i64> = HashSet::new();
     for survey in surveys {
@@ -110,6 +119,18 @@ pub(super) fn take_stock(
         state.catalog.forget_archives(&lost)?;
     }
     Ok(usable)
+}
+
+/// What some target is about to delete. It is unknown from now on, whatever else has it: the next manifest
+/// says that it heeded the mark, and by then nothing may lean on what the mark names.
+fn marked(surveys: &[Survey]) -> HashSet<Hash> {
+    let seen = surveys
+        .iter()
+        .filter_map(|survey| survey.seen.as_ref().ok());
+    let marks = seen.flat_map(|seen| &seen.marks);
+    marks
+        .flat_map(|(_, mark)| mark.archives.iter().copied())
+        .collect()
 }
 
 pub(super) fn record_shipped(

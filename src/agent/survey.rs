@@ -15,6 +15,7 @@ use crate::ids::{Hash, HostName, ObjectKey};
 use crate::manifest::ManifestName;
 use crate::manifest::chain::{Chain, ChainError, Finding, Snapshot};
 use crate::manifest::signature::Trust;
+use crate::manifest::statement::{Mark, MarkName};
 use crate::repository::{HostFolder, RepositoryError};
 use crate::target::{ErrorKind, TargetError};
 
@@ -45,6 +46,10 @@ pub struct Seen {
     pub findings: Vec<Finding>,
     /// Objects that are there and are not listed.
     pub unlisted: usize,
+    /// Core hashes of snapshots that were published there and were deleted on purpose.
+    pub pruned: HashSet<Hash>,
+    /// Prune marks, by name.
+    pub marks: Vec<(MarkName, Mark)>,
 }
 
 /// What this host remembers of a target.
@@ -153,6 +158,8 @@ async fn look(
     remembered: &Remembered,
     trust: &Trust,
 ) -> Result<Seen, RepositoryError> {
+    // Marks first: whoever deletes what one names removes it last, and the listing must not be older than that.
+    let marks = folder.marks().await?;
     let (archives, manifests) =
         futures::future::join(folder.archives_present(), folder.manifest_names()).await;
     let (archives, manifests) = (archives?, manifests?);
@@ -162,8 +169,11 @@ async fn look(
         findings: Vec::new(),
         manifests,
         unlisted: 0,
+        pruned: HashSet::new(),
+        marks,
     };
     ask_for_unlisted(folder, remembered, &mut seen).await?;
+    find_pruned(folder, remembered, trust, &mut seen).await?;
     if seen.manifests.iter().all(|name| known.contains(name)) {
         return Ok(seen);
     }
@@ -196,8 +206,32 @@ impl From<Remembered> for Seen {
             foreign: Vec::new(),
             findings: Vec::new(),
             unlisted: 0,
+            pruned: HashSet::new(),
+            marks: Vec::new(),
         }
     }
+}
+
+/// Which of the remembered snapshots that are gone have a tombstone.
+async fn find_pruned(
+    folder: &HostFolder,
+    remembered: &Remembered,
+    trust: &Trust,
+    seen: &mut Seen,
+) -> Result<(), TargetError> {
+    let there: HashSet<&ManifestName> = seen.manifests.iter().collect();
+    let gone = remembered.manifests.iter();
+    let gone: HashSet<_> = gone
+        .filter(|name| !there.contains(name))
+        .map(|name| (name.sequence, name.stamp))
+        .collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let wanted = |name: &ManifestName| gone.contains(&(name.sequence, name.stamp));
+    let tombstones = folder.tombstones(trust, &[], wanted).await?;
+    seen.pruned = tombstones.into_iter().map(|one| one.core).collect();
+    Ok(())
 }
 
 /// Adds what is remembered, is not listed, and is there nevertheless.

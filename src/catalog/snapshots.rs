@@ -88,7 +88,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Notes that `core` is published on `target` (`state` "published") or never will be ("given up").
+    /// Notes that `core` is published on `target` (`state` "published"), never will be ("given up"), or was
+    /// deleted there: on purpose ("pruned") or not ("lost").
     pub fn set_publication(
         &self,
         target: &str,

@@ -128,6 +128,29 @@ impl Chain {
         Ok(chain)
     }
 
+    /// What later snapshots know, is not here, and has no tombstone yet.
+    pub fn missing(&self) -> Vec<Known> {
+        let missing = self.findings.iter().filter_map(|finding| match finding {
+            Finding::Missing(known) => Some(*known),
+            _ => None,
+        });
+        missing.collect()
+    }
+
+    /// Fingerprints of all whose manifests are believed here.
+    pub fn signers(&self) -> Vec<String> {
+        let signers = self.snapshots.iter().map(|s| s.signer.clone());
+        let distinct: std::collections::BTreeSet<String> = signers.collect();
+        distinct.into_iter().collect()
+    }
+
+    /// What believable tombstones say was deleted on purpose is no finding.
+    pub fn accept_deletions(&mut self, cores: &[Hash]) {
+        self.findings.retain(
+            |finding| !matches!(finding, Finding::Missing(known) if cores.contains(&known.core)),
+        );
+    }
+
     /// The snapshot of the highest verified sequence.
     pub fn latest(&self) -> Result<&Snapshot, ChainError> {
         self.resolve("latest")

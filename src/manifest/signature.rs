@@ -11,6 +11,7 @@ use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
 use crate::ids::HostName;
 
 pub const MANIFEST_NAMESPACE: &str = "sealift-manifest";
+pub const PRUNE_NAMESPACE: &str = "sealift-prune";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SignatureError {
@@ -225,6 +226,18 @@ impl Trust {
                 for_host && for_use && signer.key.key_data() == key.key_data()
             }),
             Self::FirstSeen => false,
+        }
+    }
+
+    /// Whether it says anything of `key` as a signer for `host`, for whatever use.
+    pub fn names(&self, host: &HostName, key: &PublicKey) -> bool {
+        let for_host = |signer: &AllowedSigner| {
+            let mut principals = signer.principals.iter();
+            principals.any(|p| glob(p, host.as_str())) && signer.key.key_data() == key.key_data()
+        };
+        match self {
+            Self::AllowedSigners(signers) => signers.iter().any(for_host),
+            _ => false,
         }
     }
 }

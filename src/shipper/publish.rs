@@ -109,14 +109,18 @@ pub async fn publish_all(
         Ok(())
     })
     .await?;
-    in_parallel(&plan.manifests, |(manifest, mode)| async move {
-        let key = manifest.name().key();
-        let body = Body::Bytes(Bytes::copy_from_slice(&manifest.bytes));
-        folder.target.put(&folder.key(&key), body, *mode).await?;
-        watcher.shipped(&key, manifest.bytes.len() as u64);
-        Ok(())
-    })
-    .await?;
+    // A manifest that heeds a prune mark lets go of what the mark names: those planned before must be there.
+    let heeds = |(manifest, _): &(&'_ Manifest, PutMode)| manifest.core.marks_seen.clone();
+    for alike in plan.manifests.chunk_by(|a, b| heeds(a) == heeds(b)) {
+        in_parallel(alike, |(manifest, mode)| async move {
+            let key = manifest.name().key();
+            let body = Body::Bytes(Bytes::copy_from_slice(&manifest.bytes));
+            folder.target.put(&folder.key(&key), body, *mode).await?;
+            watcher.shipped(&key, manifest.bytes.len() as u64);
+            Ok(())
+        })
+        .await?;
+    }
     published.copied = plan.copies.len() as u64;
     let listed = match support.remembered {
         Some(_) => Vec::new(),

@@ -1,0 +1,259 @@
+//! What stands beside the manifests about what is to go, and what went (docs/format.md, 6 and 7).
+//!
+//! A **tombstone** is signed: it tells a snapshot that was deleted on purpose from one that somebody took
+//! away. A **mark** is not: it names archives that no manifest needs any more, and so can at worst have a
+//! packer store something twice.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::signature::{self, PRUNE_NAMESPACE, SignatureError, Signer, Trust};
+use super::{FORMAT, ManifestError, ManifestName, json_line, parse_json};
+use crate::ids::{Hash, HostName, MARKS, ObjectKey, Stamp, TOMBSTONES, hex, unhex};
+
+/// A tombstone, or its signature, beyond this is ignored unread.
+pub const MAX_TOMBSTONE_BYTES: u64 = 64 << 10;
+/// The same for a mark: it has room for 200,000 archives.
+pub const MAX_MARK_BYTES: u64 = 16 << 20;
+
+/// One snapshot that was deleted on purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tombstone {
+    pub format: u32,
+    pub host: HostName,
+    pub sequence: u64,
+    pub stamp: Stamp,
+    /// Of the snapshot that is gone.
+    pub core: Hash,
+    /// The names of its manifest and of its revisions.
+    pub manifests: Vec<String>,
+    pub deleted_at: DateTime<Utc>,
+    /// The fingerprint of who deleted it; the signature proves it.
+    pub by: String,
+    /// The highest sequence that was there then.
+    pub newest: u64,
+}
+
+impl Tombstone {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = json_line(self);
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// The object and its signature, each with its key.
+    pub fn sign(&self, signer: &Signer) -> Result<[(ObjectKey, Vec<u8>); 2], SignatureError> {
+        let bytes = self.encode();
+        let name = ManifestName {
+            sequence: self.sequence,
+            stamp: self.stamp,
+            hash16: Hash::sha256(&bytes).short(),
+        };
+        let signature = signer.sign(PRUNE_NAMESPACE, &bytes)?;
+        Ok([
+            (
+                ObjectKey::tombstone_signature(&name),
+                signature.into_bytes(),
+            ),
+            (ObjectKey::tombstone(&name), bytes),
+        ])
+    }
+
+    /// The name in a key such as `tombstones/….json`; `None` for signatures and strangers.
+    pub fn name_of(key: &str) -> Option<ManifestName> {
+        let file = key.strip_prefix(TOMBSTONES)?.strip_prefix('/')?;
+        file.strip_suffix(".json")?.parse().ok()
+    }
+
+    /// Believes `bytes` if they are what `name` promises, of `host`, and signed by somebody who may delete:
+    /// whom `trust` lets do so, or one of `signers` of its manifests, of whom `trust` says nothing.
+    pub fn verify(
+        host: &HostName,
+        name: &ManifestName,
+        bytes: &[u8],
+        signature: &[u8],
+        trust: &Trust,
+        signers: &[String],
+    ) -> Option<Self> {
+        let parsed: Self = parse_json(bytes).ok()?;
+        let is_named = Hash::sha256(bytes).short() == name.hash16
+            && (parsed.sequence, parsed.stamp) == (name.sequence, name.stamp);
+        if !is_named || parsed.format != FORMAT || parsed.host != *host {
+            return None;
+        }
+        let key = signature::verify(signature, PRUNE_NAMESPACE, bytes).ok()?;
+        let is_signer =
+            || !trust.names(host, &key) && signers.contains(&signature::fingerprint(&key));
+        (trust.accepts(host, PRUNE_NAMESPACE, &key) || is_signer()).then_some(parsed)
+    }
+}
+
+/// Archives that are to go once no packer can lean on them any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    pub format: u32,
+    pub host: HostName,
+    pub marked_at: DateTime<Utc>,
+    /// Random: a mark is never the same as an earlier one that was heeded.
+    pub nonce: String,
+    pub archives: Vec<Hash>,
+}
+
+impl Mark {
+    pub fn new(
+        host: HostName,
+        marked_at: DateTime<Utc>,
+        mut archives: Vec<Hash>,
+    ) -> Result<Self, getrandom::Error> {
+        let mut nonce = [0; 8];
+        getrandom::fill(&mut nonce)?;
+        archives.sort();
+        Ok(Self {
+            format: FORMAT,
+            host,
+            marked_at,
+            nonce: hex(&nonce),
+            archives,
+        })
+    }
+
+    pub fn encode(&self) -> (MarkName, Vec<u8>) {
+        let mut bytes = json_line(self);
+        bytes.push(b'\n');
+        (MarkName::of(&bytes), bytes)
+    }
+
+    pub fn parse_named(
+        name: &MarkName,
+        host: &HostName,
+        bytes: &[u8],
+    ) -> Result<Self, ManifestError> {
+        let found = MarkName::of(bytes);
+        if found != *name {
+            return Err(ManifestError::NameMismatch {
+                promised: name.to_string(),
+                found: found.to_string(),
+            });
+        }
+        let mark: Self = parse_json(bytes)?;
+        match mark.format == FORMAT && mark.host == *host {
+            true => Ok(mark),
+            false => Err(ManifestError::Malformed(
+                "it is of another host or format".to_owned(),
+            )),
+        }
+    }
+}
+
+/// The first 16 hex digits of the SHA-256 of a mark: its file's name, and what `marks_seen` lists.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MarkName(String);
+
+impl MarkName {
+    fn of(bytes: &[u8]) -> Self {
+        Self(Hash::sha256(bytes).short())
+    }
+
+    pub fn from_key(key: &str) -> Option<Self> {
+        let file = key.strip_prefix(MARKS)?.strip_prefix('/')?;
+        let name = file.strip_suffix(".json")?;
+        (name.len() == 16 && unhex(name).is_some()).then(|| Self(name.to_owned()))
+    }
+
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey::mark(self)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MarkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::signature::MANIFEST_NAMESPACE;
+
+    fn tombstone(host: &str) -> Tombstone {
+        Tombstone {
+            format: FORMAT,
+            host: host.parse().unwrap(),
+            sequence: 7,
+            stamp: "20260407T060000Z".parse().unwrap(),
+            core: Hash::sha256(b"core"),
+            manifests: Vec::new(),
+            deleted_at: DateTime::UNIX_EPOCH,
+            by: String::new(),
+            newest: 9,
+        }
+    }
+
+    #[test]
+    fn a_tombstone_is_believed_by_name_host_and_signer() {
+        let (signer, stranger) = (
+            Signer::generate("a").unwrap(),
+            Signer::generate("b").unwrap(),
+        );
+        let host: HostName = "dalidou".parse().unwrap();
+        let verify = |from: &Signer, of: &str, trust: &Trust, signers: &[String]| {
+            let [(_, signature), (key, bytes)] = tombstone(of).sign(from).unwrap();
+            let name = Tombstone::name_of(key.as_str()).unwrap();
+            let found = Tombstone::verify(&host, &name, &bytes, &signature, trust, signers);
+            let cut = &bytes[..bytes.len() - 2];
+            assert!(Tombstone::verify(&host, &name, cut, &signature, trust, signers).is_none());
+            found.is_some()
+        };
+        let pinned = Trust::Fingerprint(signer.fingerprint());
+        assert!(verify(&signer, "dalidou", &pinned, &[]));
+        assert!(!verify(&signer, "other", &pinned, &[]));
+        assert!(!verify(&stranger, "dalidou", &pinned, &[]));
+        assert!(verify(
+            &signer,
+            "dalidou",
+            &Trust::FirstSeen,
+            &[signer.fingerprint()]
+        ));
+        assert!(!verify(
+            &stranger,
+            "dalidou",
+            &Trust::FirstSeen,
+            &[signer.fingerprint()]
+        ));
+        // A key that may sign manifests and nothing else may delete nothing.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let line = format!(
+            "dalidou namespaces=\"{MANIFEST_NAMESPACE}\" {}\n",
+            signer.public_line()
+        );
+        std::fs::write(file.path(), line).unwrap();
+        let listed = Trust::parse(&file.path().display().to_string()).unwrap();
+        assert!(!verify(
+            &signer,
+            "dalidou",
+            &listed,
+            &[signer.fingerprint()]
+        ));
+    }
+
+    #[test]
+    fn two_marks_of_the_same_archives_are_two() {
+        let host: HostName = "dalidou".parse().unwrap();
+        let archives = vec![Hash::blake3(b"x")];
+        let mark = || Mark::new(host.clone(), DateTime::UNIX_EPOCH, archives.clone()).unwrap();
+        let ((one, bytes), (other, _)) = (mark().encode(), mark().encode());
+        assert_ne!(one, other);
+        assert_eq!(MarkName::from_key(one.key().as_str()), Some(one.clone()));
+        assert!(Mark::parse_named(&one, &host, &bytes).is_ok());
+        assert!(Mark::parse_named(&other, &host, &bytes).is_err());
+    }
+}

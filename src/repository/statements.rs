@@ -1,0 +1,82 @@
+//! Tombstones and marks of a host's folder, read within limits. What is malformed, or by nobody who may say
+//! so, is as if it were not there.
+
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::{CONCURRENT_GETS, HostFolder};
+use crate::ids::{MARKS, ObjectKey, TOMBSTONES};
+use crate::manifest::ManifestName;
+use crate::manifest::signature::Trust;
+use crate::manifest::statement::{MAX_MARK_BYTES, MAX_TOMBSTONE_BYTES, Mark, MarkName, Tombstone};
+use crate::target::{ErrorKind, TargetError};
+
+impl HostFolder {
+    /// The believable tombstones among those that `wanted` chooses by name (sequence and stamp are the
+    /// deleted snapshot's). `signers` are fingerprints of whoever signed manifests here.
+    pub async fn tombstones(
+        &self,
+        trust: &Trust,
+        signers: &[String],
+        wanted: impl Fn(&ManifestName) -> bool,
+    ) -> Result<Vec<Tombstone>, TargetError> {
+        let listed = self.list(TOMBSTONES).await?;
+        let names = listed
+            .iter()
+            .filter(|(_, bytes)| **bytes <= MAX_TOMBSTONE_BYTES)
+            .filter_map(|(key, _)| Tombstone::name_of(key))
+            .filter(wanted);
+        futures::stream::iter(names)
+            .map(async |name| {
+                let (key, signature) = (
+                    ObjectKey::tombstone(&name),
+                    ObjectKey::tombstone_signature(&name),
+                );
+                let read = futures::future::try_join(
+                    self.get_small(&key, MAX_TOMBSTONE_BYTES),
+                    self.get_small(&signature, MAX_TOMBSTONE_BYTES),
+                );
+                let (Some(bytes), Some(signature)) = read.await? else {
+                    return Ok(None);
+                };
+                let host = &self.host;
+                let found = Tombstone::verify(host, &name, &bytes, &signature, trust, signers);
+                Ok::<_, TargetError>(found)
+            })
+            .buffer_unordered(CONCURRENT_GETS)
+            .try_filter_map(async |found| Ok(found))
+            .try_collect()
+            .await
+    }
+
+    /// The marks that are here, by name.
+    pub async fn marks(&self) -> Result<Vec<(MarkName, Mark)>, TargetError> {
+        let listed = self.list(MARKS).await?;
+        let names = listed
+            .iter()
+            .filter(|(_, bytes)| **bytes <= MAX_MARK_BYTES)
+            .filter_map(|(key, _)| MarkName::from_key(key));
+        let mut marks: Vec<(MarkName, Mark)> = futures::stream::iter(names)
+            .map(async |name| {
+                let Some(bytes) = self.get_small(&name.key(), MAX_MARK_BYTES).await? else {
+                    return Ok(None);
+                };
+                let mark = Mark::parse_named(&name, &self.host, &bytes).ok();
+                Ok::<_, TargetError>(mark.map(|mark| (name, mark)))
+            })
+            .buffer_unordered(CONCURRENT_GETS)
+            .try_filter_map(async |found| Ok(found))
+            .try_collect()
+            .await?;
+        marks.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(marks)
+    }
+
+    /// `None`: it is not there, may not be read, or was planted to choke us.
+    async fn get_small(&self, key: &ObjectKey, limit: u64) -> Result<Option<Vec<u8>>, TargetError> {
+        match self.target.get(&self.key(key), limit).await {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(error) if error.kind == ErrorKind::Unavailable => Err(error),
+            Err(_) => Ok(None),
+        }
+    }
+}
