@@ -15,8 +15,11 @@ mod key;
 mod memory;
 mod open;
 mod output;
+mod pin;
+mod prune;
 mod remote;
 mod restore;
+mod retention;
 mod snapshot;
 mod status;
 mod sync;
@@ -78,6 +81,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Check what the targets store against the signed manifests
     Verify(verify::VerifyArgs),
+    /// Delete from the targets what retention lets go
+    Prune(prune::PruneArgs),
+    /// Keep a snapshot, whatever retention says
+    Pin(pin::PinArgs),
     /// Copy hosts or snapshots from one target to another, as ciphertext
     Sync(sync::SyncArgs),
     /// Take over a host's name from another machine
@@ -133,6 +140,8 @@ pub fn run() -> ExitCode {
         Command::Open(args) => open::run(&context, &args),
         Command::Status(args) => status::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
+        Command::Prune(args) => prune::run(&context, &args),
+        Command::Pin(args) => pin::run(&context, &args),
         Command::Sync(args) => sync::run(&context, &args),
         Command::Adopt(args) => adopt::run(&context, &args),
         Command::Completions { shell } => completions(shell),

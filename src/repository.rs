@@ -14,7 +14,7 @@ use crate::ids::{ARCHIVES, ArchiveId, Hash, HostName, MANIFESTS, ObjectKey};
 use crate::manifest::chain::{Candidate, Chain, ChainError};
 use crate::manifest::signature::Trust;
 use crate::manifest::{
-    ArchiveRow, Known, MAX_SMALL_OBJECT_BYTES, Manifest, ManifestError, ManifestName, TablePage,
+    ArchiveRow, MAX_SMALL_OBJECT_BYTES, Manifest, ManifestError, ManifestName, TablePage,
     recipient_set_name,
 };
 use crate::target::{ErrorKind, Target, TargetError};
@@ -198,16 +198,13 @@ impl HostFolder {
     pub async fn chain(&self, trust: &Trust) -> Result<Chain, RepositoryError> {
         let candidates = self.candidates().await?;
         let mut chain = Chain::verify(&self.host, candidates, trust, &[])?;
-        let missing = chain.missing();
-        if !missing.is_empty() {
-            let (signers, wanted) = (chain.signers(), |name: &ManifestName| {
-                let is_it =
-                    |known: &Known| (known.sequence, known.stamp) == (name.sequence, name.stamp);
-                missing.iter().any(is_it)
-            });
-            let tombstones = self.tombstones(trust, &signers, wanted).await?;
-            chain.accept_deletions(&tombstones.iter().map(|t| t.core).collect::<Vec<_>>());
-        }
+        let missing = chain
+            .missing()
+            .iter()
+            .map(|k| (k.sequence, k.stamp))
+            .collect();
+        let deleted = self.deletions(trust, &chain.signers(), &missing).await?;
+        chain.accept_deletions(&deleted);
         Ok(chain)
     }
 

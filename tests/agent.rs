@@ -28,6 +28,8 @@ mod keys;
 mod lineage;
 #[path = "agent/offline.rs"]
 mod offline;
+#[path = "agent/prune.rs"]
+mod prune;
 #[path = "agent/slow_link.rs"]
 mod slow_link;
 #[path = "agent/stock.rs"]

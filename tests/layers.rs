@@ -13,9 +13,9 @@ const LAYERS: &[&[&str]] = &[
     // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
     &["manifest", "index"],
     &["walk", "sqlite", "retention"],
-    &["snapshot", "config", "catalog", "spool", "target"],
+    &["snapshot", "config", "catalog", "spool", "target", "pins"],
     &["repository"],
-    &["producer", "packer", "shipper", "restore"],
+    &["producer", "packer", "shipper", "restore", "prune"],
     &["agent", "scrub"],
     &["cli"],
 ];

@@ -221,16 +221,11 @@ async fn find_pruned(
 ) -> Result<(), TargetError> {
     let there: HashSet<&ManifestName> = seen.manifests.iter().collect();
     let gone = remembered.manifests.iter();
-    let gone: HashSet<_> = gone
+    let gone = gone
         .filter(|name| !there.contains(name))
         .map(|name| (name.sequence, name.stamp))
         .collect();
-    if gone.is_empty() {
-        return Ok(());
-    }
-    let wanted = |name: &ManifestName| gone.contains(&(name.sequence, name.stamp));
-    let tombstones = folder.tombstones(trust, &[], wanted).await?;
-    seen.pruned = tombstones.into_iter().map(|one| one.core).collect();
+    seen.pruned = folder.deletions(trust, &[], &gone).await?;
     Ok(())
 }
 

@@ -106,6 +106,17 @@ impl RemoteArgs {
         })
     }
 
+    /// Whose snapshots, and who may have signed them, where the config says.
+    pub fn whom(&self, config: &Config) -> Result<(HostName, Trust), Failure> {
+        let host = self.host.clone().unwrap_or_else(|| config.host.clone());
+        let trust = match &self.signer {
+            Some(text) => Trust::parse(text).map_err(Failure::usage)?,
+            None if host == config.host => own_trust(config)?,
+            None => Trust::FirstSeen,
+        };
+        Ok((host, trust))
+    }
+
     fn choose(&self, config: &Config) -> Result<NamedTarget, Failure> {
         let chosen = match &self.target {
             Some(name) => config

@@ -206,7 +206,7 @@ async fn verify(
     if let Some(catalog) = catalog {
         verdict
             .problems
-            .extend(remembered_and_gone(catalog, subject, &examined.chain)?);
+            .extend(remembered_and_gone(catalog, subject, &examined.chain).await?);
     }
     if let Some(share) = args.data {
         read(context, share, subject, &examined, catalog, &mut verdict).await?;
@@ -215,8 +215,8 @@ async fn verify(
     Ok(verdict)
 }
 
-/// Snapshots that this host published there and that are not there any more.
-fn remembered_and_gone(
+/// Snapshots that this host published there and that are not there any more, though nobody signed for that.
+async fn remembered_and_gone(
     catalog: &Catalog,
     subject: &Subject,
     chain: &Chain,
@@ -229,13 +229,25 @@ fn remembered_and_gone(
             snapshots.any(|s| s.manifest.core_hash == row.known.core)
         };
         if published.as_deref() == Some("published") && !is_there() {
-            gone.push(format!(
-                "snapshot {} (sequence {}) was published there and is gone: it was deleted, or the target set back",
-                row.known.stamp, row.known.sequence
-            ));
+            gone.push(row.known);
         }
     }
-    Ok(gone)
+    let names = gone
+        .iter()
+        .map(|known| (known.sequence, known.stamp))
+        .collect();
+    let (folder, signers) = (&subject.folder, chain.signers());
+    let deleted = folder.deletions(&subject.trust, &signers, &names).await?;
+    let stolen = gone
+        .into_iter()
+        .filter(|known| !deleted.contains(&known.core));
+    let words = stolen.map(|known| {
+        format!(
+            "snapshot {} (sequence {}) was published there and is gone: it was deleted, or the target set back",
+            known.stamp, known.sequence
+        )
+    });
+    Ok(words.collect())
 }
 
 async fn read(

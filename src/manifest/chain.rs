@@ -4,7 +4,7 @@
 //! sequence and a list of findings. `latest` is the highest verified sequence, never the newest
 //! date. Nothing unverified ever becomes a [`Snapshot`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ssh_key::PublicKey;
 
@@ -140,12 +140,12 @@ impl Chain {
     /// Fingerprints of all whose manifests are believed here.
     pub fn signers(&self) -> Vec<String> {
         let signers = self.snapshots.iter().map(|s| s.signer.clone());
-        let distinct: std::collections::BTreeSet<String> = signers.collect();
+        let distinct: BTreeSet<String> = signers.collect();
         distinct.into_iter().collect()
     }
 
     /// What believable tombstones say was deleted on purpose is no finding.
-    pub fn accept_deletions(&mut self, cores: &[Hash]) {
+    pub fn accept_deletions(&mut self, cores: &HashSet<Hash>) {
         self.findings.retain(
             |finding| !matches!(finding, Finding::Missing(known) if cores.contains(&known.core)),
         );

@@ -8,6 +8,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use ssh_key::PublicKey;
 
 use super::signature::{self, PRUNE_NAMESPACE, SignatureError, Signer, Trust};
 use super::{FORMAT, ManifestError, ManifestName, json_line, parse_json};
@@ -68,8 +69,8 @@ impl Tombstone {
         file.strip_suffix(".json")?.parse().ok()
     }
 
-    /// Believes `bytes` if they are what `name` promises, of `host`, and signed by somebody who may delete:
-    /// whom `trust` lets do so, or one of `signers` of its manifests, of whom `trust` says nothing.
+    /// Believes `bytes` if they are what `name` promises, of `host`, and signed by somebody who
+    /// [may delete](may_prune).
     pub fn verify(
         host: &HostName,
         name: &ManifestName,
@@ -85,10 +86,15 @@ impl Tombstone {
             return None;
         }
         let key = signature::verify(signature, PRUNE_NAMESPACE, bytes).ok()?;
-        let is_signer =
-            || !trust.names(host, &key) && signers.contains(&signature::fingerprint(&key));
-        (trust.accepts(host, PRUNE_NAMESPACE, &key) || is_signer()).then_some(parsed)
+        may_prune(host, &key, trust, signers).then_some(parsed)
     }
+}
+
+/// Whether a tombstone by `key` is believed: `trust` lets it delete, or it signed manifests here (its
+/// fingerprint is one of `signers`) and `trust` says nothing of it.
+pub fn may_prune(host: &HostName, key: &PublicKey, trust: &Trust, signers: &[String]) -> bool {
+    let is_signer = || signers.contains(&signature::fingerprint(key));
+    trust.accepts(host, PRUNE_NAMESPACE, key) || !trust.names(host, key) && is_signer()
 }
 
 /// Archives that are to go once no packer can lean on them any more.

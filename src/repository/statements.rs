@@ -1,10 +1,12 @@
 //! Tombstones and marks of a host's folder, read within limits. What is malformed, or by nobody who may say
 //! so, is as if it were not there.
 
+use std::collections::HashSet;
+
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{CONCURRENT_GETS, HostFolder};
-use crate::ids::{MARKS, ObjectKey, TOMBSTONES};
+use crate::ids::{Hash, MARKS, ObjectKey, Stamp, TOMBSTONES};
 use crate::manifest::ManifestName;
 use crate::manifest::signature::Trust;
 use crate::manifest::statement::{MAX_MARK_BYTES, MAX_TOMBSTONE_BYTES, Mark, MarkName, Tombstone};
@@ -46,6 +48,21 @@ impl HostFolder {
             .try_filter_map(async |found| Ok(found))
             .try_collect()
             .await
+    }
+
+    /// Core hashes of those of `missing` that were deleted on purpose, as believable tombstones say.
+    pub async fn deletions(
+        &self,
+        trust: &Trust,
+        signers: &[String],
+        missing: &HashSet<(u64, Stamp)>,
+    ) -> Result<HashSet<Hash>, TargetError> {
+        if missing.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let wanted = |name: &ManifestName| missing.contains(&(name.sequence, name.stamp));
+        let tombstones = self.tombstones(trust, signers, wanted).await?;
+        Ok(tombstones.into_iter().map(|one| one.core).collect())
     }
 
     /// The marks that are here, by name.

@@ -1,0 +1,43 @@
+//! `pin`: a snapshot stays, whatever the policy says.
+
+use clap::Args;
+use serde_json::json;
+
+use super::failure::{Failure, Outcome};
+use super::{Context, output};
+use crate::ids::Stamp;
+use crate::pins;
+
+#[derive(Debug, Args)]
+pub struct PinArgs {
+    /// The snapshot to keep, here and on the targets this machine prunes
+    #[arg(value_name = "STAMP", required_unless_present_any = ["remove", "list"])]
+    stamp: Option<Stamp>,
+    /// Let retention decide on this one again
+    #[arg(long, value_name = "STAMP", conflicts_with = "stamp")]
+    remove: Option<Stamp>,
+    /// Only show what is pinned
+    #[arg(long, conflicts_with_all = ["stamp", "remove"])]
+    list: bool,
+}
+
+pub fn run(context: &Context, args: &PinArgs) -> Result<Outcome, Failure> {
+    let config = context.load_config()?;
+    let mut all = pins::read(&config.state)?;
+    if let Some(stamp) = args.stamp {
+        all.insert(stamp);
+    }
+    if let Some(stamp) = args.remove
+        && !all.remove(&stamp)
+    {
+        return Err(Failure::from_error(format!("{stamp} is not pinned")));
+    }
+    if !args.list {
+        pins::write(&config.state, &all)?;
+    }
+    match context.json {
+        true => output::print_json(&json!({ "pinned": all }))?,
+        false => all.iter().try_for_each(output::print_line)?,
+    }
+    Ok(Outcome::Complete)
+}

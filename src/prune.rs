@@ -1,0 +1,262 @@
+//! Deletes from a target what retention lets go, without a key that could read any of it.
+//!
+//! A snapshot goes by its manifest; archives go by **marks**, since who prunes cannot see who is about to
+//! name one. In order: sweep what earlier marks name and nothing needs any more; mark the archives that only
+//! the snapshots to be forgotten need; then, per snapshot, tombstone, manifest, signature.
+//!
+//! *Why nothing is lost that somebody is about to name.* A packer leans on archives that it saw on a target.
+//! Say push P saw archive A, and A is marked by M afterwards; P may publish a month later. A goes only once a
+//! manifest Q that lists M in `marks_seen` is here and no manifest names A. Q's packer had read M, so Q does not
+//! name A, nor does any later push. P ran before Q: one state directory is held by one process, so P ended before
+//! Q began; and if P's manifest still waited in the spool, Q's run put it here before Q's own (`publish_all`
+//! keeps that order across marks). So when Q is seen, P is seen or never comes, and what P names stays. Until
+//! a push lists the mark nothing goes: a host that is away for a month keeps it all. If A is gone all the same
+//! (two machines under one name, where neither waits for the other), `publish` finds it missing when it lists
+//! what is there before the manifest, and stores it again or does not publish.
+//!
+//! *Why a dead run does no harm.* A mark names only what the snapshots that stay do not need, and is written
+//! before the first manifest goes: if the run dies in between, the archives are marked and still named, and so
+//! stay until the next run has deleted the manifests. A tombstone whose manifest is still there says nothing:
+//! what is there counts. A mark is removed last, after its archives and the table pages that name them.
+//!
+//! Pages need no marks: one that no manifest names is deleted only with an archive that it names, so no manifest
+//! that could come would have it. What cannot be deleted (credentials, object lock) is told of and left.
+
+mod inventory;
+mod run;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::ids::{Hash, Stamp};
+use crate::manifest::ManifestName;
+use crate::manifest::chain::{Finding, Snapshot};
+use crate::manifest::signature::{SignatureError, Trust};
+use crate::manifest::statement::MarkName;
+use crate::repository::{HostFolder, RepositoryError};
+use crate::retention::{Candidate, Guard, Policy, Reasons, Refusal, decide};
+use crate::target::TargetError;
+
+use inventory::Inventory;
+pub use run::PruneReport;
+
+/// An archive that no manifest ever named was left by a push that died, once it has lain this long.
+const STRAY_DAYS: i64 = 7;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(
+        "what {0} names cannot be told, so nothing is deleted: {1}. `verify` shows all that is wrong"
+    )]
+    Unreadable(ManifestName, String),
+    #[error("{0} changed while it was looked at; run it again")]
+    Changed(String),
+    #[error(
+        "a tombstone by {0} would not be believed: list that key for the host in allowed_signers, with the namespace \
+         sealift-prune"
+    )]
+    Signer(String),
+    #[error("no random numbers from the system: {0}")]
+    Random(getrandom::Error),
+}
+
+/// One host's folder on one target, and what is to stay there.
+#[derive(Debug)]
+pub struct PruneRequest {
+    pub folder: HostFolder,
+    pub trust: Trust,
+    pub policy: Policy,
+    pub now: DateTime<Utc>,
+    pub pins: HashSet<Stamp>,
+    /// The host will never push again: nobody is left to heed a mark.
+    pub gone: bool,
+    /// Somebody looked at the plan and said yes to its extent.
+    pub confirmed: bool,
+}
+
+/// A snapshot, and why it stays; without a reason it goes.
+#[derive(Debug, Clone)]
+pub struct PlannedSnapshot {
+    pub sequence: u64,
+    pub stamp: Stamp,
+    pub core: Hash,
+    /// Its manifest and the revisions of it.
+    pub names: Vec<ManifestName>,
+    pub reasons: Reasons,
+}
+
+impl PlannedSnapshot {
+    pub fn stays(&self) -> bool {
+        !self.reasons.is_empty()
+    }
+}
+
+/// A mark of an earlier prune.
+#[derive(Debug, Clone)]
+pub struct PlannedMark {
+    pub name: MarkName,
+    /// Of those it names, what is here and needed by nothing, with its bytes.
+    pub archives: BTreeMap<Hash, u64>,
+    /// A later manifest heeded it.
+    pub ripe: bool,
+}
+
+#[derive(Debug)]
+pub struct PrunePlan {
+    /// Oldest first.
+    pub snapshots: Vec<PlannedSnapshot>,
+    pub marks: Vec<PlannedMark>,
+    /// Archives to mark now, and their bytes.
+    pub to_mark: BTreeMap<Hash, u64>,
+    /// Strange, but no reason not to prune.
+    pub findings: Vec<Finding>,
+    /// What deleting it would be refused for, without `--yes`.
+    pub refusal: Option<Refusal>,
+    /// Table pages that no manifest names.
+    pages: Vec<Hash>,
+    /// All that was there when the plan was made.
+    manifests: Vec<ManifestName>,
+    signers: Vec<String>,
+}
+
+impl PrunePlan {
+    pub fn forgotten(&self) -> impl Iterator<Item = &PlannedSnapshot> {
+        self.snapshots.iter().filter(|one| !one.stays())
+    }
+
+    fn ripe(&self) -> impl Iterator<Item = &PlannedMark> {
+        self.marks.iter().filter(|mark| mark.ripe)
+    }
+
+    /// Archives that can go now, and their bytes.
+    pub fn to_sweep(&self) -> BTreeMap<Hash, u64> {
+        let archives = self.ripe().flat_map(|mark| &mark.archives);
+        archives.map(|(hash, bytes)| (*hash, *bytes)).collect()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.forgotten().next().is_none() && self.ripe().next().is_none() && self.to_mark.is_empty()
+    }
+}
+
+impl PruneRequest {
+    /// Looks at the target and decides. Deletes nothing.
+    pub async fn plan(&self) -> Result<PrunePlan, PruneError> {
+        let seen = Inventory::take(&self.folder, &self.trust).await?;
+        let chain = &seen.chain;
+        for finding in &chain.findings {
+            if let Finding::Refused(name, why) = finding {
+                return Err(PruneError::Unreadable(name.clone(), why.clone()));
+            }
+        }
+        let snapshots = self.decide(&chain.snapshots);
+        let refusal = self.check(&snapshots, seen.pruned_at);
+        let mut of_stays: HashSet<Hash> = HashSet::new();
+        let mut of_any: HashSet<Hash> = HashSet::new();
+        for one in &chain.snapshots {
+            let stays = snapshots
+                .iter()
+                .any(|planned| planned.core == one.manifest.core_hash && planned.stays());
+            for archive in seen.named_by(&one.manifest) {
+                of_any.insert(archive);
+                if stays {
+                    of_stays.insert(archive);
+                }
+            }
+        }
+        let heeded: HashSet<&str> = chain
+            .snapshots
+            .iter()
+            .flat_map(|one| one.manifest.core.marks_seen.iter().map(String::as_str))
+            .collect();
+        let marks: Vec<PlannedMark> = seen
+            .marks
+            .iter()
+            .map(|(name, mark)| PlannedMark {
+                name: name.clone(),
+                archives: seen.present(mark.archives.iter().filter(|a| !of_any.contains(*a))),
+                ripe: self.gone || heeded.contains(name.as_str()),
+            })
+            .collect();
+        // What a ripe mark names and a manifest still needed is free to be marked anew.
+        let waiting: HashSet<Hash> = seen
+            .marks
+            .iter()
+            .zip(&marks)
+            .flat_map(|((_, mark), planned)| match planned.ripe {
+                true => planned.archives.keys().copied().collect::<Vec<_>>(),
+                false => mark.archives.clone(),
+            })
+            .collect();
+        let strays = seen.strays(self.now - chrono::Duration::days(STRAY_DAYS));
+        let going = of_any.difference(&of_stays).copied();
+        let going: HashSet<Hash> = going
+            .chain(strays.filter(|hash| !of_any.contains(hash)))
+            .filter(|hash| !waiting.contains(hash))
+            .collect();
+        Ok(PrunePlan {
+            to_mark: seen.present(going.iter()),
+            pages: seen.unnamed_pages(),
+            manifests: seen.names(),
+            signers: chain.signers(),
+            findings: chain.findings.clone(),
+            snapshots,
+            marks,
+            refusal,
+        })
+    }
+
+    fn decide(&self, snapshots: &[Snapshot]) -> Vec<PlannedSnapshot> {
+        let mut by_core: BTreeMap<(u64, Hash), Vec<ManifestName>> = BTreeMap::new();
+        let mut stamps: HashMap<Hash, Stamp> = HashMap::new();
+        for one in snapshots {
+            let key = (one.sequence(), one.manifest.core_hash);
+            by_core.entry(key).or_default().push(one.manifest.name());
+            stamps.insert(key.1, one.stamp());
+        }
+        let planned = by_core.into_iter().filter_map(|((sequence, core), names)| {
+            Some(PlannedSnapshot {
+                sequence,
+                stamp: *stamps.get(&core)?,
+                core,
+                names,
+                reasons: Reasons::new(),
+            })
+        });
+        let mut planned: Vec<PlannedSnapshot> = planned.collect();
+        let decided = decide(&self.candidates(&planned), &self.policy, self.now);
+        for (one, reasons) in planned.iter_mut().zip(decided) {
+            one.reasons = reasons;
+        }
+        planned
+    }
+
+    fn candidates(&self, planned: &[PlannedSnapshot]) -> Vec<Candidate> {
+        let candidate = |one: &PlannedSnapshot| Candidate {
+            sequence: one.sequence,
+            stamp: one.stamp,
+            pinned: self.pins.contains(&one.stamp),
+            proven: false,
+        };
+        planned.iter().map(candidate).collect()
+    }
+
+    fn check(&self, planned: &[PlannedSnapshot], pruned_at: Option<u64>) -> Option<Refusal> {
+        let guard = Guard {
+            now: self.now,
+            pruned_at,
+            confirmed: self.confirmed,
+        };
+        let reasons: Vec<Reasons> = planned.iter().map(|one| one.reasons.clone()).collect();
+        guard.check(&self.candidates(planned), &reasons).err()
+    }
+}

@@ -1,0 +1,131 @@
+//! What is on a target, as far as pruning must know it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::PruneError;
+use crate::ids::{ARCHIVES, Hash, ObjectKey, TABLES, TOMBSTONES};
+use crate::manifest::chain::Chain;
+use crate::manifest::signature::Trust;
+use crate::manifest::statement::{Mark, MarkName, Tombstone};
+use crate::manifest::{Manifest, ManifestName};
+use crate::repository::HostFolder;
+
+const CONCURRENT_GETS: usize = 16;
+/// Tombstones that are read to know when the last prune was: those of the highest sequences.
+const TOMBSTONES_READ: usize = 8;
+
+pub(super) struct Inventory {
+    pub chain: Chain,
+    pub marks: Vec<(MarkName, Mark)>,
+    /// The highest sequence that was there at the last prune that forgot something.
+    pub pruned_at: Option<u64>,
+    archives: HashMap<Hash, Lies>,
+    /// The archives of every page that a manifest names.
+    pages: HashMap<Hash, Vec<Hash>>,
+    listed_pages: Vec<Hash>,
+}
+
+struct Lies {
+    bytes: u64,
+    /// By the target's clock.
+    since: Option<DateTime<Utc>>,
+}
+
+impl Inventory {
+    pub async fn take(folder: &HostFolder, trust: &Trust) -> Result<Self, PruneError> {
+        // The archives first: one that comes later is none of what is decided on.
+        let below = format!("{}/{ARCHIVES}/", folder.host);
+        let listed = folder.target.list(&below).await?;
+        let (marks, tables) =
+            futures::future::try_join(folder.marks(), folder.list(TABLES)).await?;
+        let chain = folder.chain(trust).await?;
+        let host = format!("{}/", folder.host);
+        let archives = listed.into_iter().filter_map(|one| {
+            let hash = ObjectKey::archive_hash(one.key.strip_prefix(&host)?)?;
+            let (bytes, since) = (one.bytes, one.modified);
+            Some((hash, Lies { bytes, since }))
+        });
+        let wanted: HashSet<Hash> = chain
+            .snapshots
+            .iter()
+            .flat_map(|one| one.manifest.pages.iter().copied())
+            .collect();
+        let pages = futures::stream::iter(wanted)
+            .map(async |hash| {
+                let page = folder.page(&hash).await?;
+                let archives = page.rows.iter().map(|row| row.blake3).collect();
+                Ok::<_, PruneError>((hash, archives))
+            })
+            .buffer_unordered(CONCURRENT_GETS)
+            .try_collect()
+            .await?;
+        let listed_pages = tables.keys().filter_map(|key| {
+            let file = key.strip_prefix(TABLES)?.strip_prefix('/')?;
+            file.strip_suffix(".json")?.parse().ok()
+        });
+        Ok(Self {
+            pruned_at: last_prune(folder, trust, &chain).await?,
+            archives: archives.collect(),
+            listed_pages: listed_pages.collect(),
+            chain,
+            marks,
+            pages,
+        })
+    }
+
+    pub fn names(&self) -> Vec<ManifestName> {
+        let snapshots = self.chain.snapshots.iter();
+        let mut names: Vec<ManifestName> = snapshots.map(|one| one.manifest.name()).collect();
+        names.sort();
+        names
+    }
+
+    pub fn named_by<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = Hash> + 'a {
+        let pages = manifest
+            .pages
+            .iter()
+            .filter_map(|page| self.pages.get(page));
+        pages.flatten().copied()
+    }
+
+    /// Those of `archives` that are here, and their bytes.
+    pub fn present<'a>(&self, archives: impl Iterator<Item = &'a Hash>) -> BTreeMap<Hash, u64> {
+        let here = |hash: &'a Hash| Some((*hash, self.archives.get(hash)?.bytes));
+        archives.filter_map(here).collect()
+    }
+
+    /// Archives that were written before `time`.
+    pub fn strays(&self, time: DateTime<Utc>) -> impl Iterator<Item = Hash> {
+        let old = move |lies: &Lies| lies.since.is_some_and(|since| since < time);
+        let archives = self.archives.iter();
+        archives
+            .filter(move |(_, lies)| old(lies))
+            .map(|(hash, _)| *hash)
+    }
+
+    pub fn unnamed_pages(&self) -> Vec<Hash> {
+        let listed = self.listed_pages.iter();
+        listed
+            .filter(|page| !self.pages.contains_key(*page))
+            .copied()
+            .collect()
+    }
+}
+
+async fn last_prune(
+    folder: &HostFolder,
+    trust: &Trust,
+    chain: &Chain,
+) -> Result<Option<u64>, PruneError> {
+    let listed = folder.list(TOMBSTONES).await?;
+    let names = listed.keys().filter_map(|key| Tombstone::name_of(key));
+    let mut names: Vec<ManifestName> = names.collect();
+    names.sort();
+    let newest: HashSet<ManifestName> = names.into_iter().rev().take(TOMBSTONES_READ).collect();
+    let wanted = |name: &ManifestName| newest.contains(name);
+    let read = folder.tombstones(trust, &chain.signers(), wanted).await?;
+    Ok(read.iter().map(|tombstone| tombstone.newest).max())
+}

@@ -1,0 +1,235 @@
+//! Carries out a plan; see the module above for the order and why.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+
+use super::{PlannedMark, PlannedSnapshot, PruneError, PrunePlan, PruneRequest};
+use crate::error::with_causes;
+use crate::ids::{Hash, MANIFESTS, ObjectKey, Stamp};
+use crate::manifest::signature::Signer;
+use crate::manifest::statement::{Mark, Tombstone, may_prune};
+use crate::manifest::{FORMAT, ManifestName};
+use crate::target::{Body, ErrorKind, PutMode, TargetError};
+
+const CONCURRENT_DELETES: usize = 8;
+
+/// What a prune did.
+#[derive(Debug, Default)]
+pub struct PruneReport {
+    pub forgotten: Vec<Stamp>,
+    pub swept_archives: u64,
+    pub swept_bytes: u64,
+    pub marked_archives: u64,
+    pub marked_bytes: u64,
+    /// What could not be deleted, each a line.
+    pub stuck: Vec<String>,
+}
+
+impl PruneRequest {
+    /// Does what `plan` says, unless it is refused or the target changed since. `signer` signs the tombstones.
+    pub async fn run(&self, plan: &PrunePlan, signer: &Signer) -> Result<PruneReport, PruneError> {
+        if let Some(refusal) = &plan.refusal {
+            return Err(refusal.clone().into());
+        }
+        let (host, key) = (&self.folder.host, signer.public_key());
+        if !may_prune(host, key, &self.trust, &plan.signers) {
+            return Err(PruneError::Signer(signer.fingerprint()));
+        }
+        if self.folder.manifest_names().await? != plan.manifests {
+            let label = self.folder.target.label().to_owned();
+            return Err(PruneError::Changed(label));
+        }
+        let mut report = PruneReport::default();
+        self.sweep(plan, &mut report).await?;
+        self.mark(&plan.to_mark, &mut report).await?;
+        for snapshot in plan.forgotten() {
+            if !self.forget(plan, snapshot, signer, &mut report).await? {
+                break;
+            }
+        }
+        self.remove_stray_signatures(plan, &mut report).await?;
+        Ok(report)
+    }
+
+    async fn sweep(&self, plan: &PrunePlan, report: &mut PruneReport) -> Result<(), PruneError> {
+        let archives = plan.to_sweep();
+        if plan.ripe().next().is_none() {
+            return Ok(());
+        }
+        let keys = archives.keys().map(ObjectKey::archive).collect();
+        let left: HashSet<ObjectKey> = self.delete_all(keys, report).await?;
+        for (hash, bytes) in &archives {
+            if !left.contains(&ObjectKey::archive(hash)) {
+                report.swept_archives += 1;
+                report.swept_bytes += bytes;
+            }
+        }
+        self.sweep_pages(plan, report).await?;
+        let done = |mark: &&PlannedMark| {
+            let mut archives = mark.archives.keys();
+            !archives.any(|hash| left.contains(&ObjectKey::archive(hash)))
+        };
+        let marks = plan.ripe().filter(done).map(|mark| mark.name.key());
+        self.delete_all(marks.collect(), report).await?;
+        Ok(())
+    }
+
+    /// Of the pages that no manifest names those that name what a ripe mark does: none that comes has them.
+    async fn sweep_pages(
+        &self,
+        plan: &PrunePlan,
+        report: &mut PruneReport,
+    ) -> Result<(), PruneError> {
+        let going = plan.to_sweep();
+        let going = &going;
+        let read = futures::stream::iter(&plan.pages).map(async |hash| {
+            // One that cannot be read is left.
+            let page = self.folder.page(hash).await.ok()?;
+            let mut rows = page.rows.iter();
+            let dies = self.gone || rows.any(|row| going.contains_key(&row.blake3));
+            dies.then(|| ObjectKey::table(hash))
+        });
+        let read = read.buffer_unordered(CONCURRENT_DELETES);
+        let pages = read.filter_map(async |key| key).collect().await;
+        self.delete_all(pages, report).await?;
+        Ok(())
+    }
+
+    async fn mark(
+        &self,
+        archives: &BTreeMap<Hash, u64>,
+        report: &mut PruneReport,
+    ) -> Result<(), PruneError> {
+        if archives.is_empty() {
+            return Ok(());
+        }
+        let host = self.folder.host.clone();
+        let hashes = archives.keys().copied().collect();
+        let mark = Mark::new(host, self.now, hashes).map_err(PruneError::Random)?;
+        let (name, bytes) = mark.encode();
+        self.put(&name.key(), bytes).await?;
+        report.marked_archives = archives.len() as u64;
+        report.marked_bytes = archives.values().sum();
+        Ok(())
+    }
+
+    /// Deletes one snapshot. False: this target lets nothing be deleted.
+    async fn forget(
+        &self,
+        plan: &PrunePlan,
+        snapshot: &PlannedSnapshot,
+        signer: &Signer,
+        report: &mut PruneReport,
+    ) -> Result<bool, PruneError> {
+        self.entomb(plan, snapshot, signer).await?;
+        let keys: Vec<ObjectKey> = snapshot.names.iter().map(ManifestName::key).collect();
+        if !self.delete_all(keys, report).await?.is_empty() {
+            return Ok(false);
+        }
+        report.forgotten.push(snapshot.stamp);
+        let signatures = snapshot.names.iter().map(ManifestName::signature_key);
+        self.delete_all(signatures.collect(), report).await?;
+        Ok(true)
+    }
+
+    /// Leaves a tombstone, unless a run that died did.
+    async fn entomb(
+        &self,
+        plan: &PrunePlan,
+        snapshot: &PlannedSnapshot,
+        signer: &Signer,
+    ) -> Result<(), PruneError> {
+        let (sequence, stamp) = (snapshot.sequence, snapshot.stamp);
+        let wanted = |name: &ManifestName| (name.sequence, name.stamp) == (sequence, stamp);
+        let folder = &self.folder;
+        let there = folder
+            .tombstones(&self.trust, &plan.signers, wanted)
+            .await?;
+        if there.iter().any(|one| one.core == snapshot.core) {
+            return Ok(());
+        }
+        let newest = plan.snapshots.iter().map(|one| one.sequence).max();
+        let tombstone = Tombstone {
+            format: FORMAT,
+            host: folder.host.clone(),
+            sequence,
+            stamp,
+            core: snapshot.core,
+            manifests: snapshot.names.iter().map(ToString::to_string).collect(),
+            deleted_at: self.now,
+            by: signer.fingerprint(),
+            newest: newest.unwrap_or(sequence),
+        };
+        for (key, bytes) in tombstone.sign(signer)? {
+            self.put(&key, bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// A run that died between a manifest and its signature left the latter. One without a tombstone belongs
+    /// to a push that is under way.
+    async fn remove_stray_signatures(
+        &self,
+        plan: &PrunePlan,
+        report: &mut PruneReport,
+    ) -> Result<(), PruneError> {
+        let listed = self.folder.list(MANIFESTS).await?;
+        let manifest_of = |key: &String| {
+            let manifest = key.strip_suffix(".sig")?;
+            let name = ManifestName::from_key(manifest)?;
+            (!listed.contains_key(manifest)).then_some(name)
+        };
+        let strays: Vec<ManifestName> = listed.keys().filter_map(manifest_of).collect();
+        if strays.is_empty() {
+            return Ok(());
+        }
+        let wanted = |name: &ManifestName| {
+            let same = |s: &ManifestName| (s.sequence, s.stamp) == (name.sequence, name.stamp);
+            strays.iter().any(same)
+        };
+        let folder = &self.folder;
+        let tombstones = folder
+            .tombstones(&self.trust, &plan.signers, wanted)
+            .await?;
+        let buried: HashSet<&String> = tombstones.iter().flat_map(|t| &t.manifests).collect();
+        let strays = strays
+            .iter()
+            .filter(|name| buried.contains(&name.to_string()));
+        let keys = strays.map(ManifestName::signature_key).collect();
+        self.delete_all(keys, report).await?;
+        Ok(())
+    }
+
+    async fn put(&self, key: &ObjectKey, bytes: Vec<u8>) -> Result<(), TargetError> {
+        let (key, body) = (self.folder.key(key), Body::Bytes(Bytes::from(bytes)));
+        self.folder.target.put(&key, body, PutMode::Create).await?;
+        Ok(())
+    }
+
+    /// Gives those that could not be deleted; a target that fails is an error.
+    async fn delete_all(
+        &self,
+        keys: Vec<ObjectKey>,
+        report: &mut PruneReport,
+    ) -> Result<HashSet<ObjectKey>, TargetError> {
+        let deletes = futures::stream::iter(keys).map(async |key| {
+            let deleted = self.folder.target.delete(&self.folder.key(&key)).await;
+            (key, deleted)
+        });
+        let deleted: Vec<_> = deletes.buffer_unordered(CONCURRENT_DELETES).collect().await;
+        let mut left = HashSet::new();
+        for (key, deleted) in deleted {
+            match deleted {
+                Ok(()) => {}
+                Err(error) if error.kind == ErrorKind::Unavailable => return Err(error),
+                Err(error) => {
+                    report.stuck.push(with_causes(&error));
+                    left.insert(key);
+                }
+            }
+        }
+        Ok(left)
+    }
+}

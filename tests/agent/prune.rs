@@ -1,0 +1,417 @@
+//! `prune`: the right snapshots stay and restore, archives go when nothing can name them any more.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::{DateTime, Duration, Utc};
+
+use crate::host::{Host, files};
+use crate::s3::{BUCKET, Hook, S3Server, error_answer};
+use crate::tree::{describe, noise};
+
+fn day(number: i64) -> DateTime<Utc> {
+    let first: DateTime<Utc> = "2026-03-01T06:00:00Z".parse().unwrap();
+    first + Duration::days(number)
+}
+
+fn set_clock(host: &mut Host, number: i64) {
+    host.clock = Some(day(number).to_rfc3339());
+}
+
+/// A file of its own for each day, and one that every day changes.
+fn change(host: &Host, number: i64) {
+    fs::write(host.data().join("today"), noise(number as u64, 30_000)).unwrap();
+    fs::write(host.data().join("number"), number.to_string()).unwrap();
+}
+
+fn backup(host: &mut Host, number: i64) -> serde_json::Value {
+    set_clock(host, number);
+    change(host, number);
+    host.backup()
+}
+
+fn with_days(days: i64) -> Host {
+    let mut host = Host::new();
+    (0..days).for_each(|number| drop(backup(&mut host, number)));
+    host
+}
+
+fn stamps(host: &Host) -> Vec<String> {
+    let list = host.remote_list();
+    let snapshots = list["snapshots"].as_array().unwrap();
+    let stamp = |one: &serde_json::Value| one["stamp"].as_str().unwrap()[..8].to_owned();
+    snapshots.iter().map(stamp).collect()
+}
+
+fn names(dir: &Path) -> BTreeSet<String> {
+    if !dir.exists() {
+        return BTreeSet::new();
+    }
+    let name = |path: std::path::PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+    files(dir).into_iter().map(name).collect()
+}
+
+fn archives(host: &Host) -> BTreeSet<String> {
+    names(&host.folder().join("archives"))
+}
+
+#[test]
+fn sixty_days_of_backups_pruned_every_day() {
+    let mut host = Host::new();
+    let (mut most, mut all_freed) = (0, 0);
+    for number in 0..60 {
+        let report = backup(&mut host, number);
+        assert_eq!(report["warnings"].as_array().unwrap().len(), 0, "{report}");
+        let done = host.json(&["prune"]);
+        let freed = done["targets"][0]["done"]["freed_archives"]
+            .as_u64()
+            .unwrap();
+        // What was marked yesterday goes today: today's manifest took notice.
+        assert!(number > 8 || freed == 0, "{done}");
+        all_freed += freed;
+        most = most.max(archives(&host).len());
+    }
+    // The last day is 2026-04-29, a Wednesday.
+    assert_eq!(
+        stamps(&host),
+        [
+            "20260301", "20260401", "20260405", "20260412", "20260419", "20260423", "20260424",
+            "20260425", "20260426", "20260427", "20260428", "20260429"
+        ]
+    );
+    assert!(
+        most < 45 && all_freed > 80,
+        "{most} archives at most, {all_freed} freed"
+    );
+    assert!(!names(&host.folder().join("tombstones")).is_empty());
+    host.ok(&["verify", "--data"]);
+    host.ok(&["status"]);
+    for snapshot in ["20260301T060000Z", "20260405T060000Z", "latest"] {
+        let out = host.restore(snapshot, snapshot);
+        let number = fs::read_to_string(out.join("data/number")).unwrap();
+        let number: u64 = number.parse().unwrap();
+        assert_eq!(
+            fs::read(out.join("data/today")).unwrap(),
+            noise(number, 30_000)
+        );
+    }
+    let by_hand = host.recover("20260401T060000Z", "by-hand");
+    assert_eq!(
+        fs::read_to_string(by_hand.join("data/number")).unwrap(),
+        "31"
+    );
+}
+
+/// A prune, a push that takes notice, a prune: then all that only the forgotten needed is gone.
+#[test]
+fn archives_go_after_a_push_took_notice_and_not_before() {
+    let mut host = with_days(9);
+    let before = archives(&host);
+    let done = host.json(&["prune"]);
+    let done = &done["targets"][0]["done"];
+    assert_eq!(done["forgotten"].as_array().unwrap().len(), 1, "{done}");
+    let marked = done["marked_archives"].as_u64().unwrap();
+    assert!(marked > 0 && done["freed_archives"] == 0, "{done}");
+    host.json(&["prune"]);
+    assert_eq!(archives(&host), before, "nobody took notice yet");
+    let report = backup(&mut host, 9);
+    assert_eq!(report["complete"], true, "{report}");
+    let done = host.json(&["prune"]);
+    assert_eq!(
+        done["targets"][0]["done"]["freed_archives"], marked,
+        "{done}"
+    );
+    let left = before.intersection(&archives(&host)).count() as u64;
+    assert_eq!(left, before.len() as u64 - marked);
+    let report = backup(&mut host, 10);
+    assert_eq!(report["complete"], true, "{report}");
+    host.ok(&["verify", "--data"]);
+}
+
+/// Content that comes back after its archive was marked is stored again, not leaned on.
+#[test]
+fn what_is_marked_is_not_leaned_on() {
+    let mut host = with_days(9);
+    host.ok(&["prune"]);
+    set_clock(&mut host, 9);
+    // The second day's: its archive is marked.
+    fs::write(host.data().join("again"), noise(1, 30_000)).unwrap();
+    host.backup();
+    host.ok(&["prune"]);
+    host.ok(&["verify", "--data"]);
+    let out = host.restore("latest", "out");
+    assert_eq!(describe(&out.join("data")), describe(&host.data()));
+}
+
+/// A push that planned before the mark, and publishes after it: what it names stays.
+#[test]
+fn a_push_that_knew_of_no_mark_keeps_what_it_names() {
+    let mut host = Host::new();
+    host.edit_config(
+        "\n# Not applied",
+        "\n[[target]]\nname = \"second\"\nurl = \"file://@/second\"\n\n# Not applied",
+    );
+    let dir = host.temp.path().display().to_string();
+    host.edit_config("file://@", &format!("file://{dir}"));
+    let (second, away) = (host.path("second"), host.path("away"));
+    fs::create_dir(&second).unwrap();
+    for number in 0..9 {
+        backup(&mut host, number);
+    }
+    // The second target is away; what this push makes leans on an archive of day 1.
+    fs::rename(&second, &away).unwrap();
+    set_clock(&mut host, 9);
+    fs::write(host.data().join("again"), noise(1, 30_000)).unwrap();
+    let report = host.json_exits(&["backup"], &[3]);
+    let new_bytes = report["totals"]["new_bytes"].as_u64().unwrap();
+    assert!(new_bytes < 1000, "{report}");
+    // Somebody prunes it meanwhile, elsewhere, and knows nothing of that push.
+    let away_url = away.display().to_string();
+    let elsewhere = [
+        "prune",
+        "--from",
+        &away_url,
+        "--signer",
+        &host.signer,
+        "--policy",
+        "daily=1",
+        "--yes",
+    ];
+    host.ok(&elsewhere);
+    host.ok(&elsewhere);
+    assert_eq!(names(&away.join("dalidou/marks")).len(), 1);
+    fs::rename(&away, &second).unwrap();
+    backup(&mut host, 10);
+    let url = second.display().to_string();
+    let policy = [
+        "prune",
+        "--from",
+        &url,
+        "--signer",
+        &host.signer,
+        "--policy",
+        "daily=9",
+        "--yes",
+    ];
+    host.ok(&policy);
+    let third = ["verify", "--from", &url, "--signer", &host.signer, "--data"];
+    host.ok(&third);
+    for snapshot in ["20260310T060000Z", "latest"] {
+        let arguments = [
+            "restore",
+            snapshot,
+            "--from",
+            &url,
+            "--signer",
+            &host.signer,
+            "--identity",
+            "key.txt",
+            "--to",
+            snapshot,
+        ];
+        host.ok(&arguments);
+        let again = host.path(snapshot).join("data/again");
+        assert_eq!(fs::read(again).unwrap(), noise(1, 30_000));
+    }
+    // The first target was pruned by nobody.
+    host.ok(&["verify", "--data"]);
+}
+
+#[test]
+fn a_dry_run_shows_reasons_and_deletes_nothing() {
+    let host = with_days(9);
+    let before = files(&host.folder());
+    let table = host.ok(&["prune", "--dry-run"]);
+    let line = |stamp: &str| {
+        let line = table.lines().find(|line| line.starts_with(stamp));
+        line.unwrap_or_else(|| panic!("{stamp} is not in\n{table}"))
+            .to_owned()
+    };
+    assert!(line("20260302T").ends_with("forget"), "{table}");
+    assert!(line("20260301T").ends_with("weekly, monthly"), "{table}");
+    assert!(line("20260309T").ends_with("newest, daily"), "{table}");
+    assert!(table.contains("1 snapshot forgotten, 8 kept"), "{table}");
+    assert_eq!(files(&host.folder()), before);
+}
+
+#[test]
+fn an_outsized_deletion_and_a_wrong_clock_are_refused() {
+    let mut host = with_days(5);
+    let before = files(&host.folder());
+    let few = ["prune", "--policy", "last=1"];
+    let (_, err) = host.exits(&few, 1);
+    assert!(err.contains("4 of 5") && err.contains("--yes"), "{err}");
+    set_clock(&mut host, -30);
+    let (_, err) = host.exits(&["prune", "--policy", "last=1", "--yes"], 1);
+    assert!(err.contains("clock"), "{err}");
+    assert_eq!(files(&host.folder()), before);
+    set_clock(&mut host, 5);
+    host.ok(&["pin", "20260302T060000Z"]);
+    assert_eq!(host.ok(&["pin", "--list"]).trim(), "20260302T060000Z");
+    host.ok(&["prune", "--policy", "last=1", "--yes"]);
+    assert_eq!(stamps(&host), ["20260302", "20260305"]);
+    host.ok(&["pin", "--remove", "20260302T060000Z"]);
+    host.exits(&["pin", "--remove", "20260302T060000Z"], 1);
+    host.ok(&["prune", "--policy", "last=1"]);
+    assert_eq!(stamps(&host), ["20260305"]);
+}
+
+/// A host that is gone heeds no mark.
+#[test]
+fn of_a_host_that_is_gone_archives_go_at_once() {
+    let host = with_days(5);
+    let gone = ["prune", "--policy", "last=1", "--yes", "--gone"];
+    host.ok(&gone);
+    let before = archives(&host).len();
+    host.ok(&gone);
+    assert!(archives(&host).len() < before);
+    assert!(names(&host.folder().join("marks")).is_empty());
+    host.ok(&["verify", "--data"]);
+}
+
+/// Whatever step it dies at, the next run ends it.
+#[test]
+fn a_prune_that_died_is_ended_by_the_next() {
+    let mut host = with_days(9);
+    let whole = host.path("whole");
+    copy(&host.folder(), &whole);
+    host.ok(&["prune"]);
+    let tombstones = host.path("tombstones");
+    copy(&host.folder().join("tombstones"), &tombstones);
+    let marks = host.path("marks");
+    copy(&host.folder().join("marks"), &marks);
+    let gone = "00000002-20260302T060000Z";
+    let of_gone = |dir: &Path| {
+        let all = files(&dir.join("manifests")).into_iter();
+        all.filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with(gone)
+        })
+        .collect::<Vec<_>>()
+    };
+    let kept = stamps(&host);
+    // 0: only the mark; 1: the tombstone too; 2: the manifest is gone, its signature is not.
+    for died_after in 0..3 {
+        fs::remove_dir_all(host.folder()).unwrap();
+        copy(&whole, &host.folder());
+        copy(&marks, &host.folder().join("marks"));
+        if died_after > 0 {
+            copy(&tombstones, &host.folder().join("tombstones"));
+        }
+        if died_after > 1 {
+            let manifest = of_gone(&host.folder());
+            fs::remove_file(
+                manifest
+                    .iter()
+                    .find(|p| p.extension().unwrap() == "json")
+                    .unwrap(),
+            )
+            .unwrap();
+        }
+        // Readers see nothing strange meanwhile.
+        host.ok(&["verify"]);
+        host.ok(&["prune"]);
+        assert_eq!(stamps(&host), kept);
+        assert!(of_gone(&host.folder()).is_empty());
+        assert_eq!(names(&host.folder().join("tombstones")).len(), 2);
+        assert_eq!(names(&host.folder().join("marks")).len(), 1);
+    }
+    let report = backup(&mut host, 9);
+    assert_eq!(report["complete"], true, "{report}");
+    host.ok(&["prune"]);
+    host.ok(&["verify", "--data"]);
+}
+
+/// The same where a push came in between: its manifest heeds the mark of what is still named.
+#[test]
+fn a_push_between_the_mark_and_the_deletion_is_no_harm() {
+    let mut host = with_days(9);
+    let whole = host.path("whole");
+    copy(&host.folder(), &whole);
+    host.ok(&["prune"]);
+    copy(&whole.join("manifests"), &host.folder().join("manifests"));
+    backup(&mut host, 9);
+    for number in 10..12 {
+        host.ok(&["prune"]);
+        host.ok(&["verify", "--data"]);
+        backup(&mut host, number);
+    }
+    host.ok(&["prune"]);
+    assert_eq!(stamps(&host).len(), 8, "{:?}", stamps(&host));
+    host.ok(&["verify", "--data"]);
+}
+
+/// What somebody takes away without a tombstone is a finding still.
+#[test]
+fn a_forged_tombstone_silences_nothing() {
+    let mut host = with_days(3);
+    host.ok(&["prune", "--policy", "last=2"]);
+    host.ok(&["verify"]);
+    let tombstones = host.folder().join("tombstones");
+    for path in files(&tombstones) {
+        let text = fs::read(&path).unwrap();
+        fs::write(&path, [&text[..text.len() - 9], b"xxxxxxxxx"].concat()).unwrap();
+    }
+    let (out, _) = host.exits(&["verify"], 3);
+    assert!(
+        out.contains("20260301T060000Z") && out.contains("missing"),
+        "{out}"
+    );
+    set_clock(&mut host, 4);
+    let (_, err) = host.exits(&["backup"], 3);
+    assert!(err.contains("no longer has 1 of the snapshots"), "{err}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in files(from) {
+        let to = to.join(file.strip_prefix(from).unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(file, to).unwrap();
+    }
+}
+
+/// Credentials that may not delete: told of, not fought.
+#[test]
+fn what_may_not_be_deleted_is_left_and_told_of() {
+    let hook: Hook = Arc::new(|request| match request.method().as_str() {
+        "DELETE" => Some(error_answer(403, "AccessDenied")),
+        _ => None,
+    });
+    let server = S3Server::start_with(hook);
+    let host = with_days(4);
+    let (s3, endpoint) = (format!("s3://{BUCKET}/x"), server.endpoint());
+    let run = |arguments: &[&str]| {
+        let mut command = host.command(arguments);
+        command.envs(server.variables()).output().unwrap()
+    };
+    let there = run(&["sync", "./repo", &s3, "--to-endpoint", &endpoint]);
+    assert!(there.status.success());
+    let at = [
+        "--from",
+        &s3,
+        "--endpoint",
+        &endpoint,
+        "--signer",
+        &host.signer,
+    ];
+    let prune = [&["prune", "--policy", "last=2"][..], &at].concat();
+    for _ in 0..2 {
+        let output = run(&prune);
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{err}");
+        assert!(
+            err.contains("not deleted") && err.contains("00000001-"),
+            "{err}"
+        );
+    }
+    let verified = run(&[&["verify", "--data"][..], &at].concat());
+    assert!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stdout)
+    );
+}
