@@ -7,6 +7,7 @@
 
 mod donors;
 mod lanes;
+mod local;
 mod machine;
 mod publish;
 mod push;
@@ -16,6 +17,7 @@ mod state;
 mod stock;
 mod survey;
 
+pub use local::LocalRetention;
 pub use machine::machine_id;
 pub use push::{PushReport, PushRequest, Reporter, TargetReport, TargetState, push};
 pub use reconcile::{adopt, begin_after};
@@ -27,6 +29,8 @@ use crate::catalog::CatalogError;
 use crate::ids::{HostName, Stamp};
 use crate::packer::PackError;
 use crate::packer::seal::SealError;
+use crate::producer::ProduceError;
+use crate::retention::Refusal;
 use crate::shipper::ShipError;
 use crate::spool::SpoolError;
 use crate::target::Target;
@@ -82,6 +86,10 @@ pub enum AgentError {
         #[source]
         source: Box<crate::repository::RepositoryError>,
     },
+    #[error(transparent)]
+    Produce(#[from] ProduceError),
+    #[error(transparent)]
+    Retention(#[from] Refusal),
     #[error(transparent)]
     Pack(#[from] PackError),
     #[error(transparent)]

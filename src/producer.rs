@@ -10,6 +10,7 @@
 mod claim;
 mod command;
 mod copy;
+mod forget;
 mod local;
 mod metadata;
 mod previous;
@@ -35,6 +36,7 @@ use claim::Claim;
 use metadata::Document;
 use source::{SourceEntry, Taken, Taking};
 
+pub use forget::forget;
 pub use local::{LocalSnapshot, from_dir, list};
 pub use validate::{Validation, validate};
 

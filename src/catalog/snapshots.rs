@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use std::collections::BTreeSet;
+
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{Catalog, CatalogError};
@@ -207,6 +209,22 @@ impl Catalog {
             )
             .map(drop)
             .map_err(self.fail())
+    }
+
+    /// Stamps of the snapshots whose backup was complete: every target had them.
+    pub fn completed_stamps(&self) -> Result<BTreeSet<Stamp>, CatalogError> {
+        let mut query = self
+            .db
+            .prepare("SELECT stamp FROM runs WHERE outcome='complete' AND stamp IS NOT NULL")
+            .map_err(self.fail())?;
+        let rows = query
+            .query_map([], |row| row.get::<_, String>(0))
+            .map_err(self.fail())?;
+        let mut stamps = BTreeSet::new();
+        for row in rows {
+            stamps.extend(row.map_err(self.fail())?.parse::<Stamp>().ok());
+        }
+        Ok(stamps)
     }
 
     /// (started, ended, outcome, message) of the newest run.

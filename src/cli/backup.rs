@@ -11,7 +11,7 @@ use serde_json::json;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
 use super::terminal::PushDisplay;
-use super::{Context, remote};
+use super::{Context, remote, retention};
 use crate::agent::{self, PushReport, PushRequest, State, TargetState};
 use crate::config::Config;
 use crate::ids::ObjectKey;
@@ -60,7 +60,12 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let mut pusher = Pusher::open(context, &config)?;
     pusher.begin_run()?;
-    let done = produce_and_push(&mut pusher, args);
+    let mut done = produce_and_push(&mut pusher, args);
+    if let Ok(report) = &mut done
+        && report.is_published_somewhere()
+    {
+        pusher.retain_local(report);
+    }
     pusher.conclude(done)
 }
 
@@ -213,6 +218,20 @@ impl<'a> Pusher<'a> {
         let report = agent::push(&mut self.state, &request, &progress, display.clone());
         display.finish(ticker);
         Ok(report?)
+    }
+
+    /// Applies retention to the snapshots on this host; what keeps it from that is a warning.
+    fn retain_local(&self, report: &mut PushReport) {
+        match retention::retain_local(self.config, &self.state, false, false) {
+            Ok(forgotten) if forgotten.is_empty() => {}
+            Ok(forgotten) => report.notes.push(format!(
+                "{} deleted on this host, as [retention] says",
+                count(forgotten.len() as u64, "older snapshot")
+            )),
+            Err(failure) => report.warnings.push(format!(
+                "no snapshot was deleted on this host: {failure}; see `sealift prune --local --dry-run`"
+            )),
+        }
     }
 
     /// Prints the report and picks the outcome.

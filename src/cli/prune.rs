@@ -10,6 +10,7 @@ use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
 use super::remote::{self, RemoteArgs};
 use super::{Context, retention};
+use crate::agent::State;
 use crate::clock;
 use crate::config::{Config, Retention};
 use crate::error::with_causes;
@@ -29,6 +30,9 @@ pub struct PruneArgs {
     /// Keep this snapshot too; may be given again
     #[arg(long, value_name = "STAMP")]
     keep: Vec<Stamp>,
+    /// Prune the snapshots on this host instead, as `backup` does
+    #[arg(long, conflicts_with_all = ["from", "target", "policy", "gone", "keep"])]
+    local: bool,
     /// Sign the tombstones with this OpenSSH key [default: the config's signer]
     #[arg(long, value_name = "FILE")]
     sign_with: Option<PathBuf>,
@@ -51,6 +55,9 @@ struct Pruned {
 }
 
 pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
+    if args.local {
+        return prune_local(context, args);
+    }
     let runtime = remote::runtime()?;
     let config = match (&args.remote.from, context.load_config()) {
         (Some(_), config) => config.ok(),
@@ -90,6 +97,18 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
         true => Outcome::Complete,
         false => Outcome::Partial,
     })
+}
+
+fn prune_local(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
+    let config = context.load_config()?;
+    let state = State::open(&config.state)?;
+    let forgotten = retention::retain_local(&config, &state, args.yes, args.dry_run)
+        .map_err(|failure| failure.hint("if what it would delete is right, say --yes"))?;
+    match context.json {
+        true => output::print_json(&json!({ "dry_run": args.dry_run, "forgotten": forgotten }))?,
+        false => forgotten.iter().try_for_each(output::print_line)?,
+    }
+    Ok(Outcome::Complete)
 }
 
 fn signer(args: &PruneArgs, config: Option<&Config>) -> Result<Signer, Failure> {

@@ -16,7 +16,7 @@ use rustix::fs::FlockOperation;
 
 use crate::ids::Stamp;
 
-const PARTIAL: &str = ".partial-";
+pub(super) const PARTIAL: &str = ".partial-";
 pub(super) const INVALID: &str = "invalid-";
 /// A day of seconds: more snapshots ahead of the clock than that are a mistake.
 const MAX_BUMPS: usize = 86_400;

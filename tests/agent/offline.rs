@@ -57,7 +57,7 @@ fn host_with(targets: &str, limit: &str) -> Host {
 fn set_targets(host: &Host, targets: &str, limit: &str) {
     let config = host.config();
     let start = config.find("[[target]]").unwrap();
-    let end = config.find("\n# Not applied").unwrap_or(config.len());
+    let end = config.find("\n# What stays").unwrap_or(config.len());
     let head = &config[..start];
     let rest = &config[end..];
     let rest = &rest[..rest.find("\n[spool]").unwrap_or(rest.len())];

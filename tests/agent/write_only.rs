@@ -42,7 +42,7 @@ fn with_s3(server: &S3Server) -> Host {
     let host = Host::new();
     let config = host.config();
     let start = config.find("[[target]]").unwrap();
-    let end = config.find("\n# Not applied").unwrap();
+    let end = config.find("\n# What stays").unwrap();
     let endpoint = server.endpoint();
     let target = format!(
         "[[target]]\nname = \"s3\"\nurl = \"s3://{BUCKET}/x\"\nendpoint = \"{endpoint}\"\nretry = \"1s\"\n"
@@ -156,7 +156,7 @@ impl Blind {
         let host = Host::new();
         let config = host.config();
         let start = config.find("[[target]]").unwrap();
-        let end = config.find("\n# Not applied").unwrap();
+        let end = config.find("\n# What stays").unwrap();
         let target = format!(
             "[[target]]\nname = \"laptop\"\nurl = \"{}\"\nssh = \"{}\"\nwrite_only = true\nretry = \"1s\"\n",
             self.url(),
