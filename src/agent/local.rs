@@ -15,7 +15,8 @@ use crate::ids::Stamp;
 use crate::producer::{self, LocalSnapshot};
 use crate::retention::{Candidate, Guard, Policy, decide};
 
-/// The newest local snapshot at the last time.
+/// The newest local snapshot of the last time; before the first that a target still waited for then, since what
+/// arrives there at last may go together.
 const RETAINED: &str = "local retention";
 const YOUNGEST: Duration = Duration::from_secs(86_400);
 
@@ -31,12 +32,19 @@ pub struct LocalRetention<'a> {
     pub dry_run: bool,
 }
 
+struct Deliveries {
+    /// What every target has or had, as far as it ever will.
+    done: BTreeSet<Stamp>,
+    waiting: BTreeSet<Stamp>,
+}
+
 impl LocalRetention<'_> {
     /// Deletes what the policy lets go; gives its stamps.
     pub fn apply(&self, state: &State) -> Result<Vec<Stamp>, AgentError> {
         let mut there = producer::list(self.dir)?;
         there.retain(|snapshot| snapshot.valid != Some(false));
-        let candidates = self.candidates(state, &there)?;
+        let deliveries = self.deliveries(state)?;
+        let candidates = self.candidates(&deliveries.done, &there);
         let policy = Policy {
             within: Some(self.policy.within.unwrap_or_default().max(YOUNGEST)),
             ..self.policy
@@ -59,23 +67,19 @@ impl LocalRetention<'_> {
                 forgotten.push(snapshot.stamp);
             }
         }
-        if let (Some(newest), false) = (there.last(), self.dry_run) {
-            state
-                .catalog
-                .set_meta(RETAINED, &newest.stamp.to_string())?;
+        let is_waited_for = |one: &&LocalSnapshot| deliveries.waiting.contains(&one.stamp);
+        let settled = there.iter().take_while(|one| !is_waited_for(one));
+        if let (Some(newest), false) = (settled.last(), self.dry_run) {
+            let text = newest.stamp.to_string();
+            state.catalog.set_meta(RETAINED, &text)?;
         }
         Ok(forgotten)
     }
 
     /// In the order of their stamps, which is that of their making.
-    fn candidates(
-        &self,
-        state: &State,
-        there: &[LocalSnapshot],
-    ) -> Result<Vec<Candidate>, AgentError> {
+    fn candidates(&self, delivered: &BTreeSet<Stamp>, there: &[LocalSnapshot]) -> Vec<Candidate> {
         let newest_valid = there.iter().rev().find(|one| one.valid == Some(true));
         let newest_valid = newest_valid.map(|one| one.stamp);
-        let delivered = self.delivered(state)?;
         let candidate = |(one, sequence): (&LocalSnapshot, u64)| Candidate {
             sequence,
             stamp: one.stamp,
@@ -84,12 +88,12 @@ impl LocalRetention<'_> {
                 || !delivered.contains(&one.stamp),
             proven: false,
         };
-        Ok(there.iter().zip(1..).map(candidate).collect())
+        there.iter().zip(1..).map(candidate).collect()
     }
 
-    /// What every target has or had, as far as it ever will.
-    fn delivered(&self, state: &State) -> Result<BTreeSet<Stamp>, AgentError> {
-        let mut delivered: BTreeSet<Stamp> = state.catalog.completed_stamps()?;
+    fn deliveries(&self, state: &State) -> Result<Deliveries, AgentError> {
+        let mut done: BTreeSet<Stamp> = state.catalog.completed_stamps()?;
+        let mut waiting = BTreeSet::new();
         for row in state.catalog.snapshots()? {
             let mut states = Vec::new();
             for target in self.targets {
@@ -99,12 +103,15 @@ impl LocalRetention<'_> {
                 |state: &Option<String>| matches!(state.as_deref(), Some("published" | "pruned"));
             let settled =
                 |state: &Option<String>| arrived(state) || state.as_deref() == Some("given up");
-            match states.iter().any(arrived) && states.iter().all(settled) {
-                true => delivered.insert(row.known.stamp),
-                // Lost meanwhile, or a new target waits for it.
-                false => delivered.remove(&row.known.stamp),
-            };
+            let stamp = row.known.stamp;
+            if states.iter().any(arrived) && states.iter().all(settled) {
+                done.insert(stamp);
+            } else {
+                // Lost meanwhile, or a target waits for it.
+                done.remove(&stamp);
+                waiting.insert(stamp);
+            }
         }
-        Ok(delivered)
+        Ok(Deliveries { done, waiting })
     }
 }

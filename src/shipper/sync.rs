@@ -45,6 +45,8 @@ pub struct PlannedSnapshot {
     pages: Vec<Hash>,
     signature_there: bool,
     pub is_there: bool,
+    /// The other side is about to delete archives that it needs.
+    is_condemned: bool,
 }
 
 impl PlannedSnapshot {
@@ -82,13 +84,21 @@ impl SyncRequest {
     /// Looks at both sides. `wanted` names snapshots as `list` does; empty: all.
     pub async fn plan(&self, trust: &Trust, wanted: &[String]) -> Result<SyncPlan, ShipError> {
         let chain = self.from.chain(trust).await?;
-        let chosen = choose(&chain, wanted)?;
+        let mut chosen = choose(&chain, wanted)?;
+        // Before the archives: a mark goes after what it names.
+        let marks = self.to.marks().await?;
+        let marked = marks.iter().flat_map(|(_, mark)| &mark.archives);
+        let marked: HashSet<Hash> = marked.copied().collect();
         let (mut archives, tables, manifests) = futures::future::try_join3(
             self.to.archives_present(),
             self.to.list(TABLES),
             self.to.list(MANIFESTS),
         )
         .await?;
+        if wanted.is_empty() {
+            self.leave_out_pruned(&chain, trust, &manifests, &mut chosen)
+                .await?;
+        }
         let mut pages: HashSet<Hash> = HashSet::new();
         let mut plan = SyncPlan {
             snapshots: Vec::new(),
@@ -98,7 +108,11 @@ impl SyncRequest {
         for snapshot in chosen {
             let table = self.from.table(&snapshot.manifest).await?;
             let mut missing = Vec::new();
+            let name = snapshot.manifest.name();
+            let is_there = manifests.contains_key(name.key().as_str());
+            let mut is_condemned = false;
             for row in table.rows.into_values() {
+                is_condemned |= !is_there && marked.contains(&row.blake3);
                 let mode = match archives.insert(row.blake3, row.bytes) {
                     Some(bytes) if bytes == row.bytes => continue,
                     Some(_) => PutMode::Replace,
@@ -112,16 +126,33 @@ impl SyncRequest {
                 !is_there && pages.insert(**page)
             };
             let lacking = snapshot.manifest.pages.iter().filter(lacks).copied();
-            let name = snapshot.manifest.name();
             plan.snapshots.push(PlannedSnapshot {
                 archives: missing,
                 pages: lacking.collect(),
                 signature_there: manifests.contains_key(name.signature_key().as_str()),
-                is_there: manifests.contains_key(name.key().as_str()),
+                is_there,
+                is_condemned,
                 snapshot,
             });
         }
         Ok(plan)
+    }
+
+    /// What was pruned on the other side is not brought back, unless it is asked for.
+    async fn leave_out_pruned(
+        &self,
+        chain: &Chain,
+        trust: &Trust,
+        manifests: &HashMap<String, u64>,
+        chosen: &mut Vec<Snapshot>,
+    ) -> Result<(), ShipError> {
+        let lacks = |s: &&Snapshot| !manifests.contains_key(s.manifest.name().key().as_str());
+        let missing = chosen.iter().filter(lacks);
+        let missing = missing.map(|s| (s.sequence(), s.stamp())).collect();
+        let signers = chain.signers();
+        let pruned = self.to.deletions(trust, &signers, &missing).await?;
+        chosen.retain(|s| !lacks(&s) || !pruned.contains(&s.manifest.core_hash));
+        Ok(())
     }
 
     /// Does what `plan` says, oldest snapshot first. One that cannot be brought over keeps none of the
@@ -140,6 +171,12 @@ impl SyncRequest {
                 continue;
             }
             let stamp = planned.snapshot.stamp().to_string();
+            if planned.is_condemned {
+                let why = "archives that it needs are marked to be deleted there; once `prune` has done so (after \
+                           the next backup) they can be copied anew";
+                report.failed.push((stamp, why.to_owned()));
+                continue;
+            }
             match self.bring(planned, &mut lost, &mut report, watcher).await {
                 Ok(()) => report.copied += 1,
                 Err(why) => report.failed.push((stamp, why)),

@@ -482,3 +482,32 @@ fn a_first_time_on_the_host_must_be_confirmed() {
     host.backup();
     assert_eq!(local(&host).len(), 2);
 }
+
+/// What was pruned does not come back by itself, and nothing is built on what is about to go.
+#[test]
+fn a_copy_keeps_its_own_retention() {
+    let mut host = with_days(9);
+    host.ok(&["sync", "./repo", "./copy"]);
+    let signer = host.signer.clone();
+    let at = ["--from", "copy", "--signer", &signer];
+    let prune = [&["prune", "--policy", "last=2", "--yes"][..], &at].concat();
+    host.ok(&prune);
+    let again = host.json(&["sync", "./repo", "./copy"]);
+    assert_eq!(again["hosts"][0]["copied"], 0, "{again}");
+    let asked = ["sync", "./repo", "./copy", "20260303T060000Z"];
+    let (_, err) = host.exits(&asked, 1);
+    assert!(err.contains("marked to be deleted"), "{err}");
+    set_clock(&mut host, 9);
+    change(&host, 9);
+    host.backup();
+    // The copy's marks are none of the host's business; its owner says so.
+    host.ok(&["sync", "./repo", "./copy"]);
+    host.ok(&[&prune[..], &["--gone"]].concat());
+    host.ok(&[&prune[..], &["--gone"]].concat());
+    host.ok(&asked);
+    host.ok(&[
+        &["verify", "--data"][..],
+        &["--from", "copy", "--signer", &host.signer],
+    ]
+    .concat());
+}
