@@ -101,14 +101,16 @@ pub async fn publish_all(
     })
     .await?;
     copy_all(folder, &plan, support, watcher).await?;
-    in_parallel(&plan.small, |(key, mode)| async move {
-        let bytes = spooled(spool, key)?;
-        let body = Body::File(spool.path(key));
-        folder.target.put(&folder.key(key), body, *mode).await?;
-        watcher.shipped(key, bytes);
-        Ok(())
-    })
-    .await?;
+    for step in [&plan.pages, &plan.signatures] {
+        in_parallel(step, |(key, mode)| async move {
+            let bytes = spooled(spool, key)?;
+            let body = Body::File(spool.path(key));
+            folder.target.put(&folder.key(key), body, *mode).await?;
+            watcher.shipped(key, bytes);
+            Ok(())
+        })
+        .await?;
+    }
     // A manifest that heeds a prune mark lets go of what the mark names: those planned before must be there.
     let heeds = |(manifest, _): &(&'_ Manifest, PutMode)| manifest.core.marks_seen.clone();
     for alike in plan.manifests.chunk_by(|a, b| heeds(a) == heeds(b)) {
@@ -247,8 +249,8 @@ struct Plan<'a> {
     archives: Vec<(Sealed, PutMode)>,
     /// From which of the donors.
     copies: Vec<(ArchiveRow, PutMode, usize)>,
-    /// Pages and signatures.
-    small: Vec<(ObjectKey, PutMode)>,
+    pages: Vec<(ObjectKey, PutMode)>,
+    signatures: Vec<(ObjectKey, PutMode)>,
     manifests: Vec<(&'a Manifest, PutMode)>,
 }
 
@@ -313,8 +315,9 @@ impl<'a> Plan<'a> {
     ) {
         let manifest = &publication.manifest;
         let name = manifest.name();
+        let signature = name.signature_key();
         let pages = manifest.pages.iter().map(ObjectKey::table);
-        for key in pages.chain([name.signature_key()]) {
+        for key in pages.chain([signature.clone()]) {
             let in_spool = spool.size(&key);
             // The spool's copy says how long the object is; without one, what is there must do.
             let mode = match there.small.get(key.as_str()) {
@@ -323,7 +326,8 @@ impl<'a> Plan<'a> {
                 None => PutMode::Create,
             };
             match in_spool {
-                Some(_) => self.small.push((key, mode)),
+                Some(_) if key == signature => self.signatures.push((key, mode)),
+                Some(_) => self.pages.push((key, mode)),
                 None => missing.push(key),
             }
         }
@@ -337,7 +341,8 @@ impl<'a> Plan<'a> {
     fn append(&mut self, other: Self) {
         self.archives.extend(other.archives);
         self.copies.extend(other.copies);
-        self.small.extend(other.small);
+        self.pages.extend(other.pages);
+        self.signatures.extend(other.signatures);
         self.manifests.extend(other.manifests);
     }
 }
@@ -396,7 +401,7 @@ impl There {
                 self.archives.insert(hash, bytes);
             }
         }
-        for (key, _) in &plan.small {
+        for (key, _) in plan.pages.iter().chain(&plan.signatures) {
             if let Some(bytes) = spool.size(key) {
                 self.small.insert(key.as_str().to_owned(), bytes);
             }

@@ -511,3 +511,52 @@ fn a_copy_keeps_its_own_retention() {
     ]
     .concat());
 }
+
+/// Another machine's key: believed if it is listed for that, else nothing is deleted by it.
+#[test]
+fn a_key_of_its_own_prunes_from_elsewhere() {
+    let mut host = with_days(9);
+    let pruner = sealift::manifest::signature::Signer::generate("pruner").unwrap();
+    pruner.save(&host.path("pruner")).unwrap();
+    let from = ["--from", "repo", "--signer", "allowed_signers"];
+    let prune = [
+        "prune",
+        "--policy",
+        "daily=7,weekly=4",
+        "--sign-with",
+        "pruner",
+    ];
+    let prune = [&prune[..], &from].concat();
+    let before = files(&host.folder());
+    let (_, err) = host.exits(&prune, 1);
+    assert!(err.contains("sealift-prune"), "{err}");
+    assert_eq!(files(&host.folder()), before);
+    let listed = fs::read_to_string(host.path("allowed_signers")).unwrap();
+    let line = format!(
+        "dalidou namespaces=\"sealift-prune\" {}\n",
+        pruner.public_line()
+    );
+    fs::write(host.path("allowed_signers"), format!("{listed}{line}")).unwrap();
+    host.ok(&prune);
+    assert_eq!(stamps_any(&host).len(), 8);
+    host.ok(&[&["verify"][..], &from].concat());
+    // The host believes it too, and takes notice.
+    let report = backup(&mut host, 9);
+    assert_eq!(report["complete"], true, "{report}");
+    let done = host.json(&prune);
+    assert!(
+        done["targets"][0]["done"]["freed_archives"]
+            .as_u64()
+            .unwrap()
+            > 0,
+        "{done}"
+    );
+    host.ok(&[&["verify", "--data"][..], &from].concat());
+}
+
+fn stamps_any(host: &Host) -> Vec<serde_json::Value> {
+    host.remote_list_any()["snapshots"]
+        .as_array()
+        .unwrap()
+        .clone()
+}
