@@ -138,7 +138,9 @@ fn what_is_marked_is_not_leaned_on() {
     set_clock(&mut host, 9);
     // The second day's: its archive is marked.
     fs::write(host.data().join("again"), noise(1, 30_000)).unwrap();
-    host.backup();
+    let report = host.backup();
+    let new_bytes = report["totals"]["new_bytes"].as_u64().unwrap();
+    assert!(new_bytes >= 30_000, "{report}");
     host.ok(&["prune"]);
     host.ok(&["verify", "--data"]);
     let out = host.restore("latest", "out");
@@ -559,4 +561,29 @@ fn stamps_any(host: &Host) -> Vec<serde_json::Value> {
         .as_array()
         .unwrap()
         .clone()
+}
+
+/// Killed at any moment, at most what was to go is gone, and the next run ends it.
+#[test]
+fn a_prune_killed_at_any_moment_loses_nothing() {
+    let mut host = with_days(9);
+    for (round, number) in (9..21).enumerate() {
+        let mut running = host
+            .command(&["prune", "--policy", "daily=3"])
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis((round as u64 * 13) % 60));
+        running.kill().unwrap();
+        running.wait().unwrap();
+        host.ok(&["verify"]);
+        let report = backup(&mut host, number);
+        assert_eq!(report["complete"], true, "{report}");
+    }
+    for _ in 0..2 {
+        host.ok(&["prune", "--policy", "daily=3", "--yes"]);
+        assert_eq!(stamps(&host), ["20260319", "20260320", "20260321"]);
+        host.ok(&["verify", "--data"]);
+    }
+    let out = host.restore("20260319T060000Z", "out");
+    assert_eq!(fs::read_to_string(out.join("data/number")).unwrap(), "18");
 }

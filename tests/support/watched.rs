@@ -27,6 +27,8 @@ pub struct Watched {
     pub done: Mutex<Vec<(&'static str, String)>>,
     /// Keys that were to go into cold storage.
     pub cold: Mutex<Vec<String>>,
+    /// A put of a key with this in it takes a while.
+    pub slow: Mutex<Option<&'static str>>,
     calls: Mutex<usize>,
     fault: Fault,
     kind: ErrorKind,
@@ -43,6 +45,7 @@ impl Watched {
             inner,
             done: Mutex::new(Vec::new()),
             cold: Mutex::new(Vec::new()),
+            slow: Mutex::new(None),
             calls: Mutex::new(0),
             fault,
             kind,
@@ -107,6 +110,10 @@ impl Target for Watched {
     }
 
     async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
+        let is_slow = |part: &str| key.contains(part);
+        if self.slow.lock().unwrap().is_some_and(is_slow) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
         self.watch("put", key, self.inner.put(key, body, mode))
             .await
     }

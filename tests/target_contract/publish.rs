@@ -11,7 +11,9 @@ use sealift::manifest::{
     ArchiveKind, ArchiveRow, IndexRef, Manifest, ManifestCore, Totals, paginate, recipient_set_name,
 };
 use sealift::repository::HostFolder;
-use sealift::shipper::{Publication, ShipError, Support, publish, publish_recovery, ship_archives};
+use sealift::shipper::{
+    Publication, ShipError, Support, publish, publish_all, publish_recovery, ship_archives,
+};
 use sealift::spool::Spool;
 use sealift::target::{Body, PutMode, Target};
 
@@ -48,6 +50,11 @@ impl Host {
 
     /// Seals a snapshot of `archives` small archives (over 64: two pages) into the spool.
     fn seal(&self, sequence: u64, archives: u64, salt: u64) -> Publication {
+        self.seal_heeding(&[], sequence, archives, salt)
+    }
+
+    /// The same, having taken notice of prune marks.
+    fn seal_heeding(&self, marks: &[&str], sequence: u64, archives: u64, salt: u64) -> Publication {
         let recipients = vec!["age1test".to_owned()];
         let set = recipient_set_name(&recipients);
         let mut rows = Vec::new();
@@ -84,7 +91,7 @@ impl Host {
             writer: WriterId([7; 8]),
             machine: "00".repeat(16),
             known: vec![],
-            marks_seen: vec![],
+            marks_seen: marks.iter().map(|mark| (*mark).to_owned()).collect(),
             next_by: None,
             recipients,
             index: IndexRef {
@@ -225,6 +232,33 @@ fn the_order_is_archives_pages_signature_manifest() {
         "data archives go into cold storage, nothing else does"
     );
     assert_eq!(sorted(heard.into_inner().unwrap()), sorted(puts));
+}
+
+/// Whoever sees a manifest that heeds a prune mark may delete what it names: earlier ones must be there by then.
+#[test]
+fn manifests_that_heed_a_mark_come_after_those_that_do_not() {
+    let host = Host::new();
+    let mut publications = Vec::new();
+    for sequence in 1..=6 {
+        publications.push(host.seal(sequence, 2, sequence));
+    }
+    for sequence in 7..=12 {
+        let heeding = host.seal_heeding(&["00ff00ff00ff00ff"], sequence, 2, sequence);
+        publications.push(heeding);
+    }
+    let all = |target: Arc<dyn Target>| {
+        let folder = host.folder(target);
+        let (spool, alone) = (&host.spool, alone());
+        block_on(publish_all(&folder, spool, &publications, &alone, &quiet))
+    };
+    let watched = Watched::new(memory().target, Fault::None);
+    *watched.slow.lock().unwrap() = Some("manifests/00000005");
+    all(watched.clone()).unwrap();
+    let is_manifest = |key: &&String| key.contains("/manifests/") && key.ends_with(".json");
+    let puts = watched.puts();
+    let early = |key: &String| key.as_str() < "dalidou/manifests/00000007";
+    let order: Vec<bool> = puts.iter().filter(is_manifest).map(early).collect();
+    assert_eq!(order, [[true; 6], [false; 6]].concat());
 }
 
 #[test]
