@@ -149,14 +149,16 @@ fn targets_are_held_against_each_other() {
     let target = format!("\n[[target]]\nname = \"other\"\nurl = \"file://{other}\"\n");
     host.ok(&["sync", "./repo", "./other"]);
     fs::write(host.path("c.toml"), host.config() + &target).unwrap();
+    host.backup();
     host.ok(&["verify"]);
     for path in files(&host.path("other/dalidou/manifests")) {
-        if path.to_string_lossy().contains("/00000003-") {
+        if path.to_string_lossy().contains("/00000004-") {
             fs::remove_file(path).unwrap();
         }
     }
     let out = found(&host, &[]);
-    assert!(out.contains("it ends at sequence 2, folder at 3"), "{out}");
+    assert!(out.contains("it ends at sequence 3, folder at 4"), "{out}");
+    assert!(out.contains("(sequence 4) was published there"), "{out}");
     // Another host pushed there under this name from the same past.
     fs::remove_dir_all(host.path("other")).unwrap();
     host.ok(&["sync", "./repo", "./other", "1", "2"]);
