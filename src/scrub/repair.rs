@@ -29,22 +29,24 @@ pub struct Donor {
 pub struct Unmended {
     /// What each said that had it.
     pub why: Vec<String>,
-    /// Somebody who may have it did not answer.
+    /// Somebody who may have it could not be asked.
     pub is_undecided: bool,
 }
 
 impl Unmended {
-    fn note(&mut self, failed: RepairError) {
-        let kind = match &failed {
-            RepairError::Copy(CopyError::Target(error))
-            | RepairError::Target(error)
-            | RepairError::Repository(RepositoryError::Target(error)) => Some(error.kind),
-            _ => None,
-        };
-        if kind == Some(ErrorKind::NotFound) {
-            return;
+    /// Notes why `folder` did not get it from one of them.
+    fn note(&mut self, folder: &HostFolder, failed: RepairError) {
+        if let RepairError::Copy(CopyError::Target(error))
+        | RepairError::Target(error)
+        | RepairError::Repository(RepositoryError::Target(error)) = &failed
+        {
+            if error.kind == ErrorKind::NotFound {
+                return;
+            }
+            // One that is not mounted, may not be read or must thaw first may have it all the same.
+            let is_donors = error.target != folder.target.label();
+            self.is_undecided |= is_donors || error.kind == ErrorKind::Unavailable;
         }
-        self.is_undecided |= kind == Some(ErrorKind::Unavailable);
         self.why.push(with_causes(&failed));
     }
 }
@@ -74,7 +76,7 @@ pub async fn bring_archive<'a>(
     for donor in donors {
         match copy_and_prove(folder, row, donor, scratch).await {
             Ok(()) => return Ok(donor),
-            Err(error) => unmended.note(error),
+            Err(error) => unmended.note(folder, error),
         }
     }
     Err(unmended)
@@ -110,7 +112,7 @@ pub async fn bring_page<'a>(
     for donor in donors {
         match copy_page(folder, page, donor).await {
             Ok(()) => return Ok(donor),
-            Err(error) => unmended.note(error),
+            Err(error) => unmended.note(folder, error),
         }
     }
     Err(unmended)
@@ -136,7 +138,7 @@ pub async fn bring_manifest<'a>(
     for donor in donors {
         match copy_manifest(folder, name, accepts, donor, scratch).await {
             Ok(()) => return Ok(donor),
-            Err(error) => unmended.note(error),
+            Err(error) => unmended.note(folder, error),
         }
     }
     Err(unmended)

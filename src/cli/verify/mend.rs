@@ -138,7 +138,9 @@ impl Run<'_> {
     /// Gives what comes of it, to be said.
     fn note_lost(&self, archive: &Hash, unmended: &Unmended) -> Result<&'static str, Failure> {
         Ok(match &self.catalog {
-            _ if unmended.is_undecided => "; mend it when that one answers",
+            _ if unmended.is_undecided => {
+                "; nothing is given up, repair again when that one can be read"
+            }
             Some(catalog) => {
                 catalog.set_unusable(archive, true)?;
                 "; the next backup stores again what today's snapshot needs of it, older ones stay incomplete"
