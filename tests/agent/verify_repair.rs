@@ -75,6 +75,7 @@ fn everything_comes_back_from_the_second_target() {
                 };
                 files(&host.folder()).into_iter().map(file).collect()
             };
+            host.ok(&["verify"]);
             host.ok(&["verify", "--data"]);
             let now = content(&host);
             let theirs = files(&host.path("other/dalidou"));
@@ -108,6 +109,20 @@ fn a_manifest_comes_back_with_all_that_it_needs() {
     );
     host.ok(&["verify", "--data"]);
     host.restore("latest", "out");
+}
+
+/// As in a push: what names an archive that cannot be brought stays away.
+#[test]
+fn a_manifest_does_not_come_before_what_it_names() {
+    let host = on_two();
+    let archive = tamper::objects(&host, Kind::IndexArchive).pop().unwrap();
+    let there = archive.strip_prefix(host.path("repo")).unwrap();
+    fs::remove_file(host.path("other").join(there)).unwrap();
+    fs::remove_file(&archive).unwrap();
+    let signature = tamper::tamper(&host, Kind::Signature, Action::Empty).remove(0);
+    let out = found(&host, &["--repair", "--target", "folder"]);
+    assert!(!out.contains("was brought"), "{out}");
+    assert_eq!(fs::read(&signature).unwrap(), b"");
 }
 
 /// A target that is away leaves what it lacks in the spool: the other can have it from there.
@@ -234,8 +249,10 @@ fn with_an_identity_a_snapshot_is_restored_to_nowhere() {
     let out = host.ok(&[&["verify"], &OPENED[..]].concat());
     assert!(out.contains("restored and removed again: 5 files"), "{out}");
     assert_eq!(fs::read_dir(host.path("scratch")).unwrap().count(), 0);
-    let report = host.json(&[&["verify", "1"], &OPENED[..4]].concat());
-    assert_eq!(report["targets"][0]["restored"][0]["files"], 2, "{report}");
+    let report = host.json(&[&["verify", "1", "2"], &OPENED[..4]].concat());
+    let restored = &report["targets"][0]["restored"];
+    assert_eq!(restored[0]["files"], 2, "{report}");
+    assert_eq!(restored[1]["files"], 3, "{report}");
     // Somebody else's identity: that says nothing of the snapshot.
     host.generate("stranger.txt");
     let out = found(
