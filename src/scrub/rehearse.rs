@@ -47,13 +47,11 @@ pub async fn rehearse(
 ) -> Rehearsal {
     let (stamp, to) = (snapshot.stamp(), scratch.join("restored"));
     let owed = {
-        let to = to.clone();
-        Duty::owe(move || match remove(&to) {
+        // Of a process that ends nothing more comes there.
+        let all = scratch.to_path_buf();
+        Duty::owe(move || match remove(&all) {
             Ok(()) => "removed what was restored to verify it".to_owned(),
-            Err(error) => format!(
-                "{} holds decrypted files and could not be removed ({error}): remove it",
-                to.display()
-            ),
+            Err(error) => left(&all, &error),
         })
     };
     let request = RestoreRequest {
@@ -75,10 +73,7 @@ pub async fn rehearse(
     match (restored, removed) {
         (Ok(_), Err(error)) => wrong(Problem::NotRestored {
             stamp,
-            why: format!(
-                "{} holds decrypted files and could not be removed ({error}): remove it",
-                to.display()
-            ),
+            why: left(&to, &error),
         }),
         (Ok(report), Ok(())) => Rehearsal::Good {
             stamp,
@@ -96,6 +91,11 @@ const OURS: [&str; 3] = [
     "could not be fetched",
     "cannot write what it holds",
 ];
+
+fn left(tree: &Path, error: &io::Error) -> String {
+    let tree = tree.display();
+    format!("{tree} holds decrypted files and could not be removed ({error}): remove it")
+}
 
 fn remove(tree: &Path) -> io::Result<()> {
     match remove_tree(tree) {

@@ -266,3 +266,27 @@ fn with_an_identity_a_snapshot_is_restored_to_nowhere() {
     assert!(out.contains("does not give back what it should"), "{out}");
     assert_eq!(fs::read_dir(host.path("scratch")).unwrap().count(), 0);
 }
+
+/// Told to end, it leaves nothing decrypted behind.
+#[test]
+fn an_interrupted_restore_to_nowhere_leaves_nothing() {
+    let host = with_history();
+    fs::create_dir(host.path("scratch")).unwrap();
+    let slow = ["verify", "--rate", "500kB"];
+    let mut child = host
+        .command(&[&slow[..], &OPENED[..4]].concat())
+        .spawn()
+        .unwrap();
+    let begun = std::time::Instant::now();
+    while !files(&host.path("scratch"))
+        .iter()
+        .any(|path| path.ends_with("data/f0"))
+    {
+        assert!(begun.elapsed().as_secs() < 60 && child.try_wait().unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(fs::read_dir(host.path("scratch")).unwrap().count(), 0);
+}
