@@ -24,6 +24,17 @@ impl Timetable {
         }
     }
 
+    /// This one, and never more than `bytes_per_second`.
+    pub fn capped(&self, bytes_per_second: u64) -> Self {
+        let lower = |rate: Option<u64>| rate.map_or(bytes_per_second, |r| r.min(bytes_per_second));
+        let rates = self.rates.iter();
+        Self {
+            rates: rates
+                .map(|(from, rate)| (*from, Some(lower(*rate))))
+                .collect(),
+        }
+    }
+
     /// Bytes per second at `time`; `None`: no limit.
     pub fn at(&self, time: DateTime<Utc>) -> Option<u64> {
         let minute = time.hour() * 60 + time.minute();
@@ -127,6 +138,19 @@ mod tests {
             assert_eq!(at(&table, time), rate, "{time}");
         }
         assert_eq!(table.to_string(), "08:00 2000000, 12:00 3000000, 18:30 off");
+    }
+
+    #[test]
+    fn a_cap_only_lowers() {
+        let capped = parse("08:00 2MB, 12:00 4MB, 18:30 off").unwrap();
+        let capped = capped.capped(3_000_000);
+        for (time, rate) in [
+            ("09:00", 2_000_000),
+            ("13:00", 3_000_000),
+            ("20:00", 3_000_000),
+        ] {
+            assert_eq!(at(&capped, time), Some(rate), "{time}");
+        }
     }
 
     #[test]

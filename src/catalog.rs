@@ -9,6 +9,7 @@
 //! go there carry a check of their own ([`check`]), and one that fails it counts as unknown.
 
 mod check;
+mod checks;
 mod snapshots;
 mod table;
 
@@ -21,6 +22,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, params};
 use crate::ids::{ArchiveId, Hash, WriterId};
 use crate::manifest::{ArchiveKind, ArchiveRow, recipient_set_name};
 
+pub use checks::Check;
 pub use snapshots::SnapshotRow;
 pub use table::ChunkTable;
 
@@ -77,7 +79,8 @@ CREATE TABLE IF NOT EXISTS publications(
   target TEXT NOT NULL, core BLOB NOT NULL, published_at TEXT NOT NULL, state TEXT NOT NULL,
   PRIMARY KEY(target, core)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checks(
-  target TEXT NOT NULL, blake3 BLOB NOT NULL, checked_at TEXT NOT NULL, PRIMARY KEY(target, blake3)) WITHOUT ROWID;
+  target TEXT NOT NULL, blake3 BLOB NOT NULL, checked_at TEXT NOT NULL, ok INTEGER DEFAULT 1,
+  PRIMARY KEY(target, blake3)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS runs(
   id INTEGER PRIMARY KEY, started_at TEXT NOT NULL, ended_at TEXT, stamp TEXT, outcome TEXT, message TEXT);
 ";
@@ -188,6 +191,7 @@ impl Catalog {
             });
         }
         db.execute_batch(SCHEMA).map_err(fail)?;
+        checks::complete_table(&db).map_err(fail)?;
         db.pragma_update(None, "user_version", CATALOG_VERSION)
             .map_err(fail)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

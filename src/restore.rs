@@ -23,7 +23,7 @@ use crate::manifest::Manifest;
 use crate::manifest::signature::Trust;
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
 use extract::{Destination, Extraction};
-pub use extract::{DestinationError, ExtractError, StagingError};
+pub use extract::{DestinationError, ExtractError, StagingError, remove_tree};
 use fetch::Damaged;
 use frozen::Needed;
 pub use frozen::{Frozen, Thawing, thaw};

@@ -42,5 +42,7 @@ mod tamper;
 mod targets;
 #[path = "agent/verify.rs"]
 mod verify;
+#[path = "agent/verify_repair.rs"]
+mod verify_repair;
 #[path = "agent/write_only.rs"]
 mod write_only;

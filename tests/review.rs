@@ -10,6 +10,7 @@ use std::path::Path;
 
 use repo::{Draft, Repo, noise};
 use sealift::error::with_causes as told;
+use sealift::ids::Hash;
 use sealift::index::{Entry, EntryType, Extent};
 use sealift::manifest::ArchiveKind;
 use sealift::restore::{RestoreError, RestoreReport, RestoreRequest};
@@ -255,4 +256,41 @@ fn names_that_no_file_system_takes_change_nothing() {
     });
     result.unwrap();
     drop(repo);
+}
+
+/// A host that signs what is not so: every hash of its ciphertext is right, and a file is another one.
+#[test]
+fn content_that_is_not_what_the_index_says_is_found_by_opening_it() {
+    let mut repo = Repo::new();
+    let tree = repo.path("tree");
+    fs::create_dir(&tree).unwrap();
+    for (n, name) in ["honest", "forged"].iter().enumerate() {
+        fs::write(tree.join(name), noise(n as u64, 30_000)).unwrap();
+    }
+    repo.push_changed(&tree, |draft| {
+        let forged = draft
+            .entries
+            .iter_mut()
+            .find(|entry| entry.path == b"forged");
+        forged.unwrap().blake3 = Some(Hash::blake3(b"something else"));
+    });
+    let (from, signer) = (repo.path("repo"), repo.signer.fingerprint());
+    let verify = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sealift"));
+        command
+            .args(["verify", "--data", "--signer", &signer, "--from"])
+            .arg(&from);
+        let output = command.args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, out) = verify(&[]);
+    assert_eq!(code, Some(0), "{out}");
+    let (code, out) = verify(&["--identity", repo.key_file.to_str().unwrap()]);
+    assert_eq!(code, Some(3), "{out}");
+    assert!(out.contains("forged") && !out.contains("honest"), "{out}");
+    assert!(
+        out.contains("its content is not what the index says"),
+        "{out}"
+    );
 }

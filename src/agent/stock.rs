@@ -95,6 +95,7 @@ pub(super) fn take_stock(
     let on_all = on_all.unwrap_or_else(|| anywhere.clone());
     let on_donors = on_donors(surveys, asked);
     let damaged = damaged(&state.catalog)?;
+    let unusable = state.catalog.unusable()?;
     let in_spool = |a: &CatalogArchive| state.spool.size(&a.row.key()) == Some(a.row.bytes);
     let sets = state.catalog.recipient_sets()?;
     let sealed_to_all = |a: &CatalogArchive| {
@@ -110,6 +111,9 @@ pub(super) fn take_stock(
             continue;
         }
         let (hash, bytes) = (archive.row.blake3, archive.row.bytes);
+        if unusable.contains(&hash) {
+            continue;
+        }
         let copied = || on_donors.contains(&(hash, bytes)) && !damaged.contains(&hash);
         if (spooled || on_all.contains(&archive.n) || copied()) && sealed_to_all(&archive) {
             usable.push(archive);

@@ -1,7 +1,5 @@
 //! The catalog's rows on snapshots, their publication per target, and runs.
 
-use std::collections::HashMap;
-
 use std::collections::BTreeSet;
 
 use rusqlite::{OptionalExtension as _, params};
@@ -137,45 +135,6 @@ impl Catalog {
     pub fn forget_publications(&self, target: &str) -> Result<(), CatalogError> {
         self.db
             .execute("DELETE FROM publications WHERE target=?1", [target])
-            .map(drop)
-            .map_err(self.fail())
-    }
-
-    /// When each archive on `target` was last read and found whole.
-    pub fn checked(
-        &self,
-        target: &str,
-    ) -> Result<HashMap<Hash, chrono::DateTime<chrono::Utc>>, CatalogError> {
-        let mut query = self
-            .db
-            .prepare("SELECT blake3, checked_at FROM checks WHERE target=?1")
-            .map_err(self.fail())?;
-        let rows = query
-            .query_map([target], |row| {
-                Ok((Hash(row.get(0)?), row.get::<_, String>(1)?))
-            })
-            .map_err(self.fail())?;
-        let mut found = HashMap::new();
-        for row in rows {
-            let (hash, text) = row.map_err(self.fail())?;
-            if let Ok(time) = chrono::DateTime::parse_from_rfc3339(&text) {
-                found.insert(hash, time.to_utc());
-            }
-        }
-        Ok(found)
-    }
-
-    pub fn set_checked(
-        &self,
-        target: &str,
-        archive: &Hash,
-        at: chrono::DateTime<chrono::Utc>,
-    ) -> Result<(), CatalogError> {
-        self.db
-            .execute(
-                "INSERT OR REPLACE INTO checks VALUES(?1,?2,?3)",
-                params![target, &archive.0[..], at.to_rfc3339()],
-            )
             .map(drop)
             .map_err(self.fail())
     }

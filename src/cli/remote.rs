@@ -241,7 +241,7 @@ impl Side<'_> {
     }
 }
 
-fn no_such_target(config: &Config, name: &str) -> Failure {
+pub fn no_such_target(config: &Config, name: &str) -> Failure {
     let names: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
     Failure::usage(format!(
         "no target is named {name}; there are: {}",

@@ -1,43 +1,82 @@
-//! `verify`: what the targets store, held against the signed manifests. No identity is needed.
+//! `verify`: what the targets store, held against the signed manifests. No identity is needed, unless for
+//! restoring to nowhere.
 
-use std::collections::HashMap;
+mod looking;
+mod mend;
+mod reading;
+mod report;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
 use clap::Args;
-use serde_json::json;
 
 use super::failure::{Failure, Outcome};
+use super::key::prompt;
 use super::remote::{self, RemoteArgs};
-use super::terminal::SyncDisplay;
-use super::{Context, output, status};
+use super::terminal::RestoreDisplay;
+use super::{Context, status};
 use crate::bandwidth::Timetable;
 use crate::catalog::Catalog;
 use crate::clock;
-use crate::config::{Config, parse_size};
-use crate::error::with_causes;
-use crate::manifest::ArchiveRow;
-use crate::manifest::chain::Chain;
+use crate::config::{Config, TargetConfig, parse_size};
+use crate::ids::HostName;
+use crate::manifest::chain::Snapshot;
 use crate::manifest::signature::Trust;
 use crate::repository::HostFolder;
-use crate::scrub::{self, Divergence, Examined, Problem, Share};
-use crate::shipper::Watcher as _;
+use crate::restore::open::Identities;
+use crate::scrub::{self, Examined, Problem, Rehearsal, Share};
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    #[command(flatten)]
-    remote: RemoteArgs,
+    /// Only these snapshots, as `list` names them [default: all; to restore: latest]
+    #[arg(value_name = "SNAPSHOT")]
+    snapshots: Vec<String>,
+    /// The name of a [[target]] of the config; may be given again [default: all]
+    #[arg(long, value_name = "NAME", conflicts_with = "from")]
+    target: Vec<String>,
+    /// A target's URL, such as s3://bucket/prefix or /backups; needs no config
+    #[arg(long, value_name = "URL")]
+    from: Option<String>,
+    /// Whose backups, where a target holds several hosts'
+    #[arg(long, value_name = "NAME")]
+    host: Option<HostName>,
+    /// Trust only this signer: SHA256:… fingerprint, or an allowed_signers or public key file
+    #[arg(long, value_name = "SIGNER")]
+    signer: Option<String>,
+    /// With --from: trust whoever signed the oldest snapshot there, without asking
+    #[arg(long)]
+    accept_signer: bool,
+    /// S3 endpoint for --from
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// S3 region for --from
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// For rsync and sftp over ssh with --from: the command, such as "ssh -i KEY"
+    #[arg(long, value_name = "COMMAND")]
+    ssh: Option<String>,
     /// Also read archives and hash them: all, or a share such as 5%, those first that were read longest ago
     #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "all",
           value_parser = Share::parse)]
     data: Option<Share>,
     /// Bytes a second to read, at the most, such as 10MB
-    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_rate)]
     rate: Option<u64>,
-    /// Bring archives that are missing or damaged from another target of the config that has them whole
+    /// Also restore, prove every file, and remove it all again; an identity file, may be given again
+    #[arg(long, short, value_name = "FILE")]
+    identity: Vec<PathBuf>,
+    /// Bring what is missing or damaged from another target of the config that has it whole, or from the spool
     #[arg(long, conflicts_with = "from")]
     repair: bool,
     /// The newest snapshot must have this sequence or a higher one
     #[arg(long, value_name = "SEQUENCE")]
     at_least: Option<u64>,
+    /// Where archives that are repaired and files that are restored lie meanwhile [default: the system's
+    /// directory for temporary files]
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
 }
 
 /// One target to verify.
@@ -49,46 +88,96 @@ struct Subject {
 }
 
 /// What came of one.
+#[derive(Default)]
 struct Verdict {
     name: String,
     label: String,
     examined: Option<Examined>,
     read_archives: u64,
     read_bytes: u64,
-    /// Each a line.
-    problems: Vec<String>,
-    /// Archives that are not what they should be.
-    lost: Vec<ArchiveRow>,
-    /// What was mended, each a line.
+    /// Archives that an earlier run, which this one went on with, had read.
+    read_before: u64,
+    /// Archives that were to be read and lie in cold storage, and their bytes.
+    frozen: (u64, u64),
+    problems: Vec<Problem>,
+    rehearsals: Vec<Rehearsal>,
+    /// What was mended, or why not, each a line.
     repaired: Vec<String>,
+    /// Archives that are still not what they should be.
+    lost: u64,
+    /// Nothing to see to.
+    notes: Vec<String>,
     /// It could not be looked at.
     failure: Option<String>,
 }
 
 impl Verdict {
-    fn take(&mut self, problems: &[Problem]) {
-        self.problems
-            .extend(problems.iter().map(ToString::to_string));
-        self.lost
-            .extend(problems.iter().filter_map(Problem::lost).cloned());
+    /// Snapshots to restore: those that were named, else the newest.
+    fn to_rehearse(&self, wanted: &[String]) -> Vec<Snapshot> {
+        let Some(examined) = &self.examined else {
+            return Vec::new();
+        };
+        let chain = &examined.chain;
+        match wanted {
+            [] => chain.snapshots.last().cloned().into_iter().collect(),
+            named => {
+                let found = named.iter().filter_map(|text| chain.resolve(text).ok());
+                found.cloned().collect()
+            }
+        }
     }
 }
 
+/// What all steps need.
+struct Run<'a> {
+    context: &'a Context,
+    args: &'a VerifyArgs,
+    subjects: Vec<Subject>,
+    /// The memory of what was read when, and of what was pushed; of this host only.
+    catalog: Option<Catalog>,
+    /// Of a run that mends.
+    donors: Vec<scrub::repair::Donor>,
+    scratch: Option<tempfile::TempDir>,
+    now: DateTime<Utc>,
+}
+
 pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, Failure> {
+    let identities = match args.identity.as_slice() {
+        [] => None,
+        files => Some(Arc::new(Identities::load(files, &prompt())?)),
+    };
     let runtime = remote::runtime()?;
-    let (subjects, catalog) = subjects(context, args, &runtime)?;
+    let run = Run::prepare(context, args, &runtime)?;
     let mut verdicts = Vec::new();
-    for subject in &subjects {
-        verdicts.push(runtime.block_on(verify(context, args, subject, catalog.as_ref()))?);
+    for subject in &run.subjects {
+        verdicts.push(runtime.block_on(run.look(subject))?);
     }
-    add_divergences(&mut verdicts);
     if args.repair {
-        runtime.block_on(repair(&subjects, &mut verdicts))?;
+        runtime.block_on(run.mend_small(&mut verdicts))?;
+    }
+    for (subject, verdict) in run.subjects.iter().zip(&mut verdicts) {
+        if let Some(share) = args.data {
+            runtime.block_on(run.read(share, subject, verdict))?;
+        }
+        run.recall_damage(subject, verdict)?;
+    }
+    run.add_divergences(&mut verdicts)?;
+    if args.repair {
+        runtime.block_on(run.mend_archives(&mut verdicts))?;
+    }
+    if let Some(identities) = &identities {
+        for (subject, verdict) in run.subjects.iter().zip(&mut verdicts) {
+            runtime.block_on(run.rehearse(subject, identities, verdict));
+        }
     }
     match context.json {
-        true => print_json(&verdicts)?,
-        false => print(args, &verdicts)?,
+        true => report::print_json(&verdicts)?,
+        false => report::print(args, &verdicts)?,
     }
+    conclude(&verdicts)
+}
+
+fn conclude(verdicts: &[Verdict]) -> Result<Outcome, Failure> {
     if verdicts.iter().all(|verdict| verdict.failure.is_some()) {
         return Err(Failure::from_error("no target could be verified"));
     }
@@ -99,338 +188,162 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, Failure> {
     })
 }
 
-/// The target that is named, or all of the configuration; and the memory of what was read when.
-fn subjects(
-    context: &Context,
-    args: &VerifyArgs,
-    runtime: &tokio::runtime::Runtime,
-) -> Result<(Vec<Subject>, Option<Catalog>), Failure> {
-    let download = args.rate.map(Timetable::constant);
-    if args.remote.from.is_some() {
-        let opened = runtime.block_on(args.remote.open_limited(context, download))?;
-        let subject = Subject {
-            name: opened.folder.target.label().to_owned(),
-            folder: opened.folder,
-            trust: opened.trust,
-            concurrency: 4,
-        };
-        return Ok((vec![subject], None));
+fn parse_rate(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        0 => Err("it would let nothing through".to_owned()),
+        bytes => Ok(bytes),
     }
-    let config = context
-        .load_config()
-        .map_err(|failure| failure.hint("on a machine without a config, give --from URL"))?;
-    let subjects = configured(&config, args, download)?;
-    let catalog = status::open_catalog(&config)?;
-    Ok((subjects, catalog))
 }
 
-fn configured(
-    config: &Config,
-    args: &VerifyArgs,
-    download: Option<Timetable>,
-) -> Result<Vec<Subject>, Failure> {
-    let host = args
-        .remote
-        .host
-        .clone()
-        .unwrap_or_else(|| config.host.clone());
-    let trust = match &args.remote.signer {
-        Some(text) => Trust::parse(text).map_err(Failure::usage)?,
-        None if host == config.host => remote::own_trust(config)?,
-        None => Trust::FirstSeen,
-    };
-    let mut subjects = Vec::new();
-    for target in &config.targets {
-        let is_named = args
-            .remote
-            .target
-            .as_ref()
-            .is_none_or(|name| *name == target.name);
-        // What can only be written to is verified where it lies.
-        if !is_named || target.write_only {
-            continue;
+impl<'a> Run<'a> {
+    /// The targets that are named, or all of the configuration; and the memory of what was read when.
+    fn prepare(
+        context: &'a Context,
+        args: &'a VerifyArgs,
+        runtime: &tokio::runtime::Runtime,
+    ) -> Result<Self, Failure> {
+        let mut run = Self {
+            context,
+            args,
+            subjects: Vec::new(),
+            catalog: None,
+            donors: Vec::new(),
+            scratch: None,
+            now: clock::now(),
+        };
+        if args.repair || !args.identity.is_empty() {
+            run.scratch = Some(make_scratch(args)?);
         }
-        let mut target = target.clone();
-        target.download = download.clone().or(target.download);
-        let named = remote::open_target(&target)?;
-        subjects.push(Subject {
-            name: named.name,
-            folder: HostFolder::new(named.target, host.clone()),
-            trust: trust.clone(),
-            concurrency: named.concurrency,
+        if args.from.is_some() {
+            let download = args.rate.map(Timetable::constant);
+            let opened = runtime.block_on(remote_args(args).open_limited(context, download))?;
+            run.subjects.push(Subject {
+                name: opened.folder.target.label().to_owned(),
+                folder: opened.folder,
+                trust: opened.trust,
+                concurrency: 4,
+            });
+            return Ok(run);
+        }
+        let config = context
+            .load_config()
+            .map_err(|failure| failure.hint("on a machine without a config, give --from URL"))?;
+        let host = args.host.clone().unwrap_or_else(|| config.host.clone());
+        let trust = match &args.signer {
+            Some(text) => Trust::parse(text).map_err(Failure::usage)?,
+            None if host == config.host => remote::own_trust(&config)?,
+            None => Trust::FirstSeen,
+        };
+        for target in run.chosen(&config)? {
+            run.subjects.push(subject(args, target, &host, &trust)?);
+        }
+        if run.subjects.is_empty() {
+            return Err(Failure::usage(
+                "no target is configured that can be read: verify what is written only with other credentials, or \
+                 where it lies (--from)",
+            ));
+        }
+        // Another host's snapshots are none that this one remembers.
+        if host == config.host {
+            run.catalog = status::open_catalog(&config)?;
+        }
+        if args.repair {
+            run.donors = mend::donors(&config, &host)?;
+        }
+        Ok(run)
+    }
+
+    fn chosen<'c>(&self, config: &'c Config) -> Result<Vec<&'c TargetConfig>, Failure> {
+        let named = &self.args.target;
+        if let Some(unknown) = named.iter().find(|name| config.target(name).is_none()) {
+            return Err(remote::no_such_target(config, unknown));
+        }
+        let is_named = |target: &&TargetConfig| named.is_empty() || named.contains(&target.name);
+        let (blind, chosen): (Vec<_>, Vec<_>) = config
+            .targets
+            .iter()
+            .filter(is_named)
+            .partition(|target| target.write_only);
+        for target in blind {
+            self.context.note(format_args!(
+                "{} is write-only, nobody can look there with its credentials: verify it where it lies",
+                target.name
+            ));
+        }
+        Ok(chosen)
+    }
+
+    async fn rehearse(
+        &self,
+        subject: &Subject,
+        identities: &Arc<Identities>,
+        verdict: &mut Verdict,
+    ) {
+        let Some(scratch) = &self.scratch else { return };
+        for snapshot in verdict.to_rehearse(&self.args.snapshots) {
+            let display = RestoreDisplay::start(self.context.quiet || self.context.json);
+            let done = scrub::rehearse(
+                &subject.folder,
+                &snapshot,
+                Arc::clone(identities),
+                &subject.trust,
+                scratch.path(),
+                display.clone(),
+            )
+            .await;
+            display.finish();
+            match done {
+                Rehearsal::Wrong(problem) => verdict.problems.push(*problem),
+                done => verdict.rehearsals.push(done),
+            }
+        }
+    }
+}
+
+fn subject(
+    args: &VerifyArgs,
+    target: &TargetConfig,
+    host: &HostName,
+    trust: &Trust,
+) -> Result<Subject, Failure> {
+    let mut target = target.clone();
+    if let Some(rate) = args.rate {
+        target.download = Some(match target.download {
+            Some(limit) => limit.capped(rate),
+            None => Timetable::constant(rate),
         });
     }
-    if subjects.is_empty() {
-        let text = match &args.remote.target {
-            Some(name) => format!("no target is named {name}, or it can only be written to"),
-            None => "no target is configured that can be read".to_owned(),
-        };
-        return Err(Failure::usage(text));
-    }
-    Ok(subjects)
+    let named = remote::open_target(&target)?;
+    Ok(Subject {
+        name: named.name,
+        folder: HostFolder::new(named.target, host.clone()),
+        trust: trust.clone(),
+        concurrency: named.concurrency,
+    })
 }
 
-async fn verify(
-    context: &Context,
-    args: &VerifyArgs,
-    subject: &Subject,
-    catalog: Option<&Catalog>,
-) -> Result<Verdict, Failure> {
-    let mut verdict = Verdict {
-        name: subject.name.clone(),
-        label: subject.folder.target.label().to_owned(),
-        examined: None,
-        read_archives: 0,
-        read_bytes: 0,
-        problems: Vec::new(),
-        lost: Vec::new(),
-        repaired: Vec::new(),
-        failure: None,
+fn remote_args(args: &VerifyArgs) -> RemoteArgs {
+    RemoteArgs {
+        from: args.from.clone(),
+        target: None,
+        host: args.host.clone(),
+        signer: args.signer.clone(),
+        accept_signer: args.accept_signer,
+        endpoint: args.endpoint.clone(),
+        region: args.region.clone(),
+        ssh: args.ssh.clone(),
+    }
+}
+
+fn make_scratch(args: &VerifyArgs) -> Result<tempfile::TempDir, Failure> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("sealift-verify-");
+    let made = match &args.scratch {
+        Some(dir) => builder.tempdir_in(dir),
+        None => builder.tempdir(),
     };
-    let now = clock::now();
-    let examined = match scrub::examine(&subject.folder, &subject.trust, now).await {
-        Ok(examined) => examined,
-        Err(error) => {
-            verdict.failure = Some(with_causes(&error));
-            return Ok(verdict);
-        }
-    };
-    verdict.take(&examined.problems);
-    let head = examined.chain.snapshots.last().map_or(0, |s| s.sequence());
-    if let Some(least) = args.at_least
-        && head < least
-    {
-        let text = format!("it ends at sequence {head}, {least} was to be there: it was set back");
-        verdict.problems.push(text);
-    }
-    if let Some(catalog) = catalog {
-        verdict
-            .problems
-            .extend(remembered_and_gone(catalog, subject, &examined.chain).await?);
-    }
-    if let Some(share) = args.data {
-        read(context, share, subject, &examined, catalog, &mut verdict).await?;
-    }
-    verdict.examined = Some(examined);
-    Ok(verdict)
-}
-
-/// Snapshots that this host published there and that are not there any more, though nobody signed for that.
-async fn remembered_and_gone(
-    catalog: &Catalog,
-    subject: &Subject,
-    chain: &Chain,
-) -> Result<Vec<String>, Failure> {
-    let mut gone = Vec::new();
-    for row in catalog.snapshots()? {
-        let published = catalog.publication(&subject.name, &row.known.core)?;
-        let is_there = || {
-            let mut snapshots = chain.snapshots.iter();
-            snapshots.any(|s| s.manifest.core_hash == row.known.core)
-        };
-        if published.as_deref() == Some("published") && !is_there() {
-            gone.push(row.known);
-        }
-    }
-    let names = gone
-        .iter()
-        .map(|known| (known.sequence, known.stamp))
-        .collect();
-    let (folder, signers) = (&subject.folder, chain.signers());
-    let deleted = folder.deletions(&subject.trust, &signers, &names).await?;
-    let stolen = gone
-        .into_iter()
-        .filter(|known| !deleted.contains(&known.core));
-    let words = stolen.map(|known| {
-        format!(
-            "snapshot {} (sequence {}) was published there and is gone: it was deleted, or the target set back",
-            known.stamp, known.sequence
-        )
-    });
-    Ok(words.collect())
-}
-
-async fn read(
-    context: &Context,
-    share: Share,
-    subject: &Subject,
-    examined: &Examined,
-    catalog: Option<&Catalog>,
-    verdict: &mut Verdict,
-) -> Result<(), Failure> {
-    let checked = match catalog {
-        Some(catalog) => Some(catalog.checked(&subject.name)?),
-        None => None,
-    };
-    let chosen = scrub::choose(&examined.whole, share, checked.as_ref(), clock::now());
-    let bytes = chosen.iter().map(|needed| needed.row.bytes).sum();
-    let quiet = context.quiet || context.json;
-    let display = SyncDisplay::start(quiet, &subject.folder.host, "read", bytes);
-    let mut noted = Ok(());
-    let done = scrub::read_archives(
-        &subject.folder,
-        chosen,
-        subject.concurrency,
-        |needed, problem| {
-            display.shipped(&needed.row.key(), needed.row.bytes);
-            verdict.read_archives += 1;
-            verdict.read_bytes += needed.row.bytes;
-            // Each as it comes: a run that breaks off goes on there.
-            if let (Some(catalog), None, Ok(())) = (catalog, problem, &noted) {
-                noted = catalog.set_checked(&subject.name, &needed.row.blake3, clock::now());
-            }
-        },
-    )
-    .await;
-    display.finish();
-    noted?;
-    match done {
-        Ok(problems) => {
-            verdict.take(&problems);
-        }
-        Err(error) => verdict.problems.push(format!(
-            "reading broke off after {}: {}; run it again, it goes on from there",
-            output::count(verdict.read_archives, "archive"),
-            with_causes(&error)
-        )),
-    }
-    Ok(())
-}
-
-/// From each other target that was looked at and has the archive in full.
-async fn repair(subjects: &[Subject], verdicts: &mut [Verdict]) -> Result<(), Failure> {
-    let scratch = tempfile::Builder::new()
-        .prefix("sealift-repair-")
-        .tempdir()?;
-    for at in 0..verdicts.len() {
-        for row in std::mem::take(&mut verdicts[at].lost) {
-            let has = |other: &usize| {
-                let examined = verdicts[*other].examined.as_ref();
-                *other != at && examined.is_some_and(|e| e.whole.contains_key(&row.blake3))
-            };
-            let others: Vec<usize> = (0..verdicts.len()).filter(has).collect();
-            let donors: Vec<&HostFolder> = others.iter().map(|n| &subjects[*n].folder).collect();
-            let folder = &subjects[at].folder;
-            let line = match scrub::repair(folder, &row, &donors, scratch.path()).await {
-                Ok(donor) => {
-                    let from = &verdicts[others[donor]].name;
-                    format!("{} was brought from {from} and is whole again", row.key())
-                }
-                Err(why) if why.is_empty() => {
-                    verdicts[at].lost.push(row);
-                    continue;
-                }
-                Err(why) => {
-                    let key = row.key();
-                    verdicts[at].lost.push(row);
-                    format!("{key} could not be mended: {}", why.join("; "))
-                }
-            };
-            verdicts[at].repaired.push(line);
-        }
-    }
-    Ok(())
-}
-
-fn add_divergences(verdicts: &mut [Verdict]) {
-    let chains: Vec<(usize, &str, &Chain)> = verdicts
-        .iter()
-        .enumerate()
-        .filter_map(|(at, v)| Some((at, v.name.as_str(), &v.examined.as_ref()?.chain)))
-        .collect();
-    let named: Vec<(&str, &Chain)> = chains
-        .iter()
-        .map(|(_, name, chain)| (*name, *chain))
-        .collect();
-    let odd: Vec<(usize, Divergence)> = scrub::compare_heads(&named)
-        .into_iter()
-        .map(|(at, odd)| (chains[at].0, odd))
-        .collect();
-    for (at, odd) in odd {
-        verdicts[at].problems.push(odd.to_string());
-    }
-}
-
-fn print(args: &VerifyArgs, verdicts: &[Verdict]) -> Result<(), Failure> {
-    for verdict in verdicts {
-        let line = match (&verdict.failure, &verdict.examined) {
-            (Some(failure), _) => format!("{}: NOT VERIFIED: {failure}", verdict.label),
-            (None, Some(examined)) => summary(args, verdict, examined),
-            (None, None) => continue,
-        };
-        output::print_line(line)?;
-        for problem in &verdict.problems {
-            output::print_line(format_args!("  {problem}"))?;
-        }
-        for line in &verdict.repaired {
-            output::print_line(format_args!("  repair: {line}"))?;
-        }
-        if !verdict.lost.is_empty() {
-            output::print_line(match args.repair {
-                false => {
-                    "  next: `sealift verify --data --repair` brings them from another target that has them whole"
-                }
-                true => {
-                    "  next: no target that can be read has these whole. Delete the damaged ones there: the next backup then \
-                     stores anew what today's snapshot needs of them; older snapshots stay incomplete"
-                }
-            })?;
-        }
-    }
-    Ok(())
-}
-
-fn summary(args: &VerifyArgs, verdict: &Verdict, examined: &Examined) -> String {
-    let state = match verdict.problems.is_empty() {
-        true => "ok",
-        false => "ATTENTION",
-    };
-    let whole = examined.whole.values().map(|needed| needed.row.bytes).sum();
-    let mut text = format!(
-        "{}: {state}: {}, {} ({}) there in full",
-        verdict.label,
-        output::count(examined.chain.snapshots.len() as u64, "snapshot"),
-        output::count(examined.whole.len() as u64, "archive"),
-        output::size(whole),
-    );
-    if args.data.is_some() {
-        let (archives, bytes) = (verdict.read_archives, verdict.read_bytes);
-        let read = output::count(archives, "archive");
-        text += &format!("; {read} ({}) read and hashed", output::size(bytes));
-    }
-    if examined.stray.0 > 0 {
-        let (count, bytes) = examined.stray;
-        let strays = output::count(count, "object");
-        text += &format!(
-            "; {strays} ({}) that no snapshot needs",
-            output::size(bytes)
-        );
-    }
-    text
-}
-
-fn print_json(verdicts: &[Verdict]) -> Result<(), Failure> {
-    let targets: Vec<_> = verdicts
-        .iter()
-        .map(|verdict| {
-            let mut facts: HashMap<&str, serde_json::Value> = HashMap::new();
-            if let Some(examined) = &verdict.examined {
-                let whole: u64 = examined.whole.values().map(|n| n.row.bytes).sum();
-                let head = examined.chain.snapshots.last();
-                facts.insert("snapshots", json!(examined.chain.snapshots.len()));
-                facts.insert("sequence", json!(head.map(|s| s.sequence())));
-                facts.insert("archives", json!(examined.whole.len()));
-                facts.insert("archive_bytes", json!(whole));
-                facts.insert("stray_objects", json!(examined.stray.0));
-                facts.insert("stray_bytes", json!(examined.stray.1));
-            }
-            json!({
-                "name": verdict.name, "label": verdict.label, "found": facts,
-                "read_archives": verdict.read_archives, "read_bytes": verdict.read_bytes,
-                "problems": verdict.problems, "repaired": verdict.repaired,
-                "lost_archives": verdict.lost.len(), "failure": verdict.failure,
-            })
-        })
-        .collect();
-    Ok(output::print_json(&json!({ "targets": targets }))?)
+    made.map_err(|error| {
+        Failure::from_error(format!("cannot make a temporary directory: {error}"))
+            .hint("give one with --scratch")
+    })
 }

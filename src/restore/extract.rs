@@ -16,7 +16,7 @@ mod tree;
 
 pub(super) use destination::Destination;
 pub use destination::DestinationError;
-pub use staging::StagingError;
+pub use staging::{StagingError, remove_tree};
 
 use std::collections::BTreeMap;
 use std::io;

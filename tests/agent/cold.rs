@@ -315,3 +315,33 @@ fn a_frozen_index_is_told_and_asked_for() {
         freezer.asked
     );
 }
+
+/// What cannot be read now is not said to be damaged, and is read when its turn comes.
+#[test]
+fn verify_tells_what_lies_in_cold_storage_from_what_is_damaged() {
+    let (server, freezer, host) = frozen_host();
+    let all: BTreeSet<String> = freezer.lock().unwrap().cold.iter().cloned().collect();
+    freezer.lock().unwrap().frozen = all;
+    let verify = |arguments: &[&str], code: i32| {
+        let mut command = host.command(&[&["--json", "verify"], arguments].concat());
+        let output = command.envs(server.variables()).output().unwrap();
+        let (out, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(code), "{out}{err}");
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        report["targets"][0].clone()
+    };
+    let target = verify(&["--data"], 0);
+    assert_eq!(target["frozen_archives"], 3, "{target}");
+    assert_eq!(target["read_archives"], 3, "{target}");
+    let target = verify(&["--identity", "key.txt"], 0);
+    assert_eq!(target["restored"][0]["state"], "frozen", "{target}");
+    let thawed = freezer.lock().unwrap().frozen.pop_first().unwrap();
+    let path = server.bucket_dir().join(thawed);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let target = verify(&["--data"], 3);
+    assert_eq!(target["frozen_archives"], 2, "{target}");
+    assert_eq!(target["problems"].as_array().unwrap().len(), 1, "{target}");
+    assert_eq!(target["problems"][0]["kind"], "archive_damaged");
+}

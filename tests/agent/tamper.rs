@@ -13,7 +13,7 @@ use crate::host::{Host, files, joined};
 use crate::tree::noise;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
+pub enum Kind {
     DataArchive,
     IndexArchive,
     Table,
@@ -22,7 +22,7 @@ enum Kind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Action {
+pub enum Action {
     Flip,
     Truncate,
     Empty,
@@ -31,14 +31,14 @@ enum Action {
     Replay,
 }
 
-const KINDS: [Kind; 5] = [
+pub const KINDS: [Kind; 5] = [
     Kind::DataArchive,
     Kind::IndexArchive,
     Kind::Table,
     Kind::Manifest,
     Kind::Signature,
 ];
-const ACTIONS: [Action; 6] = [
+pub const ACTIONS: [Action; 6] = [
     Action::Flip,
     Action::Truncate,
     Action::Empty,
@@ -48,7 +48,7 @@ const ACTIONS: [Action; 6] = [
 ];
 
 /// Three snapshots, each with new content.
-fn prepared() -> Host {
+pub fn prepared() -> Host {
     let host = Host::new();
     for n in 0..3 {
         fs::write(host.data().join(format!("file-{n}")), noise(n, 30_000)).unwrap();
@@ -58,7 +58,7 @@ fn prepared() -> Host {
     host
 }
 
-fn reset(host: &Host) {
+pub fn reset(host: &Host) {
     let _ = fs::remove_dir_all(host.path("repo"));
     let done = Command::new("cp")
         .arg("-a")
@@ -85,7 +85,7 @@ fn newest(host: &Host) -> (ManifestName, Manifest) {
 }
 
 /// The objects of a kind; the last one is needed by the newest snapshot.
-fn objects(host: &Host, kind: Kind) -> Vec<PathBuf> {
+pub fn objects(host: &Host, kind: Kind) -> Vec<PathBuf> {
     let mut found: Vec<ObjectKey> = Vec::new();
     for manifest in manifests(host) {
         let name = manifest.name();
@@ -113,7 +113,7 @@ fn objects(host: &Host, kind: Kind) -> Vec<PathBuf> {
 }
 
 /// Does it to the newest of a kind; gives what was touched.
-fn tamper(host: &Host, kind: Kind, action: Action) -> Vec<PathBuf> {
+pub fn tamper(host: &Host, kind: Kind, action: Action) -> Vec<PathBuf> {
     let other = |objects: &[PathBuf]| {
         let newest = objects.last().unwrap();
         objects
@@ -154,7 +154,7 @@ fn tamper(host: &Host, kind: Kind, action: Action) -> Vec<PathBuf> {
 }
 
 /// What a message must hold to name the object: some digits of its hash, or its manifest's stamp.
-fn names(text: &str, object: &Path) -> bool {
+pub fn names(text: &str, object: &Path) -> bool {
     let file = object.file_name().unwrap().to_string_lossy().into_owned();
     let stem = file.split('.').next().unwrap();
     text.contains(stem) || text.contains(&stem[..12])

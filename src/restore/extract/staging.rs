@@ -330,7 +330,7 @@ fn remove_stale(parent: &Path, prefix: &OsStr) {
 }
 
 /// Removes a tree whose directories may already have modes that forbid it.
-fn remove_tree(path: &Path) -> io::Result<()> {
+pub fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let mut dirs = vec![path.to_path_buf()];

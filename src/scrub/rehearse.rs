@@ -1,0 +1,133 @@
+//! A restore to nowhere: a snapshot is decrypted and every file proven, in a directory that is removed again.
+//!
+//! A file's parts come in any order from many archives, and its hash is taken over the whole; so it has to lie
+//! somewhere meanwhile. What is decrypted is removed also if the process is told to end.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Problem;
+use crate::error::with_causes;
+use crate::ids::Stamp;
+use crate::interrupt::Duty;
+use crate::manifest::chain::Snapshot;
+use crate::manifest::signature::Trust;
+use crate::repository::HostFolder;
+use crate::restore::open::Identities;
+use crate::restore::{self, ExtractError, Progress, RestoreError, RestoreRequest, remove_tree};
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Rehearsal {
+    Good {
+        stamp: Stamp,
+        files: u64,
+        bytes: u64,
+        /// Databases that passed their checks.
+        databases: u64,
+    },
+    /// Some of what it needs lies in cold storage.
+    Frozen {
+        stamp: Stamp,
+        archives: u64,
+        bytes: u64,
+    },
+    Wrong(Box<Problem>),
+}
+
+/// Restores `snapshot`, whole, into a new directory in `scratch`, and removes it.
+pub async fn rehearse(
+    folder: &HostFolder,
+    snapshot: &Snapshot,
+    identities: Arc<Identities>,
+    trust: &Trust,
+    scratch: &Path,
+    progress: Arc<dyn Progress>,
+) -> Rehearsal {
+    let (stamp, to) = (snapshot.stamp(), scratch.join("restored"));
+    let owed = {
+        // Of a process that ends nothing more comes there.
+        let all = scratch.to_path_buf();
+        Duty::owe(move || match remove(&all) {
+            Ok(()) => "removed what was restored to verify it".to_owned(),
+            Err(error) => left(&all, &error),
+        })
+    };
+    let request = RestoreRequest {
+        // Whatever stands above it, this is the one that is meant.
+        snapshot: snapshot.manifest.name().hash16,
+        to: to.clone(),
+        paths: Vec::new(),
+        overwrite: false,
+        at_least: None,
+        devices: false,
+    };
+    let restored = async {
+        let plan = restore::plan(folder, &request, identities, trust).await?;
+        restore::execute(plan, progress).await
+    };
+    let restored = restored.await;
+    let removed = remove(&to);
+    owed.take();
+    match (restored, removed) {
+        (Ok(_), Err(error)) => wrong(Problem::NotRestored {
+            stamp,
+            why: left(&to, &error),
+        }),
+        (Ok(report), Ok(())) => Rehearsal::Good {
+            stamp,
+            files: report.files,
+            bytes: report.bytes,
+            databases: report.databases.len() as u64,
+        },
+        (Err(error), _) => failed(stamp, &error),
+    }
+}
+
+/// What in a list of archives that gave nothing tells of the key, the network or the disk here.
+const OURS: [&str; 3] = [
+    "none of the identities opens it",
+    "could not be fetched",
+    "cannot write what it holds",
+];
+
+fn left(tree: &Path, error: &io::Error) -> String {
+    let tree = tree.display();
+    format!("{tree} holds decrypted files and could not be removed ({error}): remove it")
+}
+
+fn remove(tree: &Path) -> io::Result<()> {
+    match remove_tree(tree) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn wrong(problem: Problem) -> Rehearsal {
+    Rehearsal::Wrong(Box::new(problem))
+}
+
+/// Tells what the snapshot is to blame for from what kept us from looking.
+fn failed(stamp: Stamp, error: &RestoreError) -> Rehearsal {
+    let text = with_causes(error);
+    let is_its_fault = matches!(
+        error,
+        RestoreError::Plan(_)
+            | RestoreError::Index { .. }
+            | RestoreError::IndexContent { .. }
+            | RestoreError::Incomplete { .. }
+            | RestoreError::Extract(ExtractError::Databases(_))
+    );
+    match error {
+        RestoreError::Frozen(frozen) => Rehearsal::Frozen {
+            stamp,
+            archives: frozen.archives.len() as u64,
+            bytes: frozen.bytes(),
+        },
+        _ if is_its_fault && !OURS.iter().any(|ours| text.contains(ours)) => {
+            wrong(Problem::Content { stamp, what: text })
+        }
+        _ => wrong(Problem::NotRestored { stamp, why: text }),
+    }
+}
