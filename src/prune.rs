@@ -19,6 +19,11 @@
 //! stay until the next run has deleted the manifests. A tombstone whose manifest is still there says nothing:
 //! what is there counts. A mark is removed last, after its archives and the table pages that name them.
 //!
+//! *Beside a sync*, which brings manifests that no host plans: it puts a manifest's signature first, then looks for
+//! marks and at the archives, then puts the manifest. A sweep looks for signatures without their manifest after
+//! its marks were written and before it deletes; where there is one, it waits for another run. Whichever looks last
+//! sees the other.
+//!
 //! Pages need no marks: one that no manifest names is deleted only with an archive that it names, so no manifest
 //! that could come would have it. What cannot be deleted (credentials, object lock) is told of and left.
 
@@ -121,6 +126,8 @@ pub struct PrunePlan {
     pub findings: Vec<Finding>,
     /// What deleting it would be refused for, without `--yes`.
     pub refusal: Option<Refusal>,
+    /// Manifests of deleted snapshots that nobody believes any more.
+    remains: Vec<ManifestName>,
     /// Table pages that no manifest names.
     pages: Vec<Hash>,
     /// All that was there when the plan was made.
@@ -144,7 +151,8 @@ impl PrunePlan {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.forgotten().next().is_none() && self.ripe().next().is_none() && self.to_mark.is_empty()
+        let nothing_goes = self.forgotten().next().is_none() && self.ripe().next().is_none();
+        nothing_goes && self.to_mark.is_empty() && self.remains.is_empty()
     }
 }
 
@@ -154,7 +162,9 @@ impl PruneRequest {
         let seen = Inventory::take(&self.folder, &self.trust).await?;
         let chain = &seen.chain;
         for finding in &chain.findings {
-            if let Finding::Refused(name, why) = finding {
+            if let Finding::Refused(name, why) = finding
+                && !seen.remains.contains(name)
+            {
                 return Err(PruneError::Unreadable(name.clone(), why.clone()));
             }
         }
@@ -209,6 +219,7 @@ impl PruneRequest {
             manifests: seen.names(),
             signers: chain.signers(),
             findings: chain.findings.clone(),
+            remains: seen.remains,
             snapshots,
             marks,
             refusal,

@@ -178,6 +178,10 @@ impl HostFolder {
             return Ok(None);
         };
         let signature = self.get_if_there(&name.signature_key()).await?;
+        // Signatures come before manifests and go after them.
+        if signature.is_none() && self.get_if_there(&name.key()).await?.is_none() {
+            return Ok(None);
+        }
         Ok(Some(Candidate {
             name,
             manifest,

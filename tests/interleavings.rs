@@ -12,6 +12,8 @@ mod shelf;
 mod tree;
 #[path = "support/turns.rs"]
 mod turns;
+#[path = "support/watched.rs"]
+mod watched;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,7 +41,8 @@ use sealift::walk::Filter;
 
 use shelf::Shelf;
 use tree::noise;
-use turns::{Stage, Turned, Witness};
+use turns::{Gate, Stage, Turned, Witness};
+use watched::{Fault, Watched};
 
 const HOST: &str = "dalidou";
 /// As many files as archives of a push, of so many contents each: what was forgotten comes back.
@@ -67,7 +70,8 @@ struct Base {
 }
 
 impl Base {
-    fn new() -> Self {
+    /// `away`: the near one missed all but the first.
+    fn new(away: bool) -> Self {
         let dir = scratch();
         let recipients = Recipients::load(&[generate().1], dir.path()).unwrap();
         let mut base = Self {
@@ -80,11 +84,14 @@ impl Base {
         let shelves = [Shelf::new("near", None), Shelf::new("far", None)];
         for n in 0..3 {
             write_data(&base.dir.path().join("data"), |file| (file + n) % CONTENTS);
-            let named = shelves
-                .clone()
-                .map(|shelf| named(&shelf.label().to_owned(), shelf));
-            let pushed = base.push(base.dir.path(), base.stamp, &named);
-            pushed.unwrap();
+            let fault = match away && n > 0 {
+                true => Fault::From(0),
+                false => Fault::None,
+            };
+            let near = Watched::new(shelves[NEAR].clone(), fault);
+            let targets = [named("near", near), named("far", shelves[FAR].clone())];
+            let pushed = base.push(base.dir.path(), base.stamp, &targets);
+            assert_eq!(pushed.is_ok(), fault == Fault::None, "{pushed:?}");
             base.stamp = base.stamp.next();
         }
         base.shelves = shelves.map(|shelf| shelf.objects());
@@ -196,8 +203,14 @@ struct Play<'a> {
     shelves: [Arc<Shelf>; 2],
     witness: Arc<Witness>,
     wrong: Arc<Mutex<Vec<String>>>,
+    /// Where the actor [`PAUSED`] is held up.
+    gate: Option<Arc<Gate>>,
     now: DateTime<Utc>,
 }
+
+/// Nobody's turn: actors that are not announced.
+const ALONE: usize = 100;
+const PAUSED: usize = 101;
 
 const NEAR: usize = 0;
 const FAR: usize = 1;
@@ -208,7 +221,7 @@ impl<'a> Play<'a> {
         copy_dir(&base.dir.path().join("state"), &dir.path().join("state"));
         let now = base.stamp.time() + Duration::days(30);
         // In every other play all that no manifest names looks like a leftover, from its first moment on.
-        let modified = (seed % 2 == 0).then_some(now - Duration::days(20));
+        let modified = (seed.is_multiple_of(2)).then_some(now - Duration::days(20));
         let shelf =
             |name: &str, at: usize| Shelf::holding(name, modified, base.shelves[at].clone());
         let shelves = [shelf("near", NEAR), shelf("far", FAR)];
@@ -229,6 +242,7 @@ impl<'a> Play<'a> {
             shelves,
             witness: Arc::new(witness),
             wrong,
+            gate: None,
             now,
         }
     }
@@ -239,6 +253,7 @@ impl<'a> Play<'a> {
             stage: self.stage.clone(),
             actor,
             witness: self.witness.clone(),
+            gate: self.gate.clone().filter(|_| actor == PAUSED),
         })
     }
 
@@ -246,22 +261,19 @@ impl<'a> Play<'a> {
         HostFolder::new(self.target(actor, shelf), host())
     }
 
-    /// The host: two backups, of contents that it had before, or not.
-    fn host(&self, actor: usize) -> Result<(), String> {
-        let mut done = Ok(());
-        for n in 0..2 {
-            let shift = self.stage.roll(CONTENTS);
-            write_data(&self.dir.path().join("data"), |file| {
-                (file * n + shift) % CONTENTS
-            });
-            let targets = [NEAR, FAR].map(|at| {
-                let target = self.target(actor, at);
-                named(&target.label().to_owned(), target)
-            });
-            let stamp = (0..=n).fold(self.base.stamp, |stamp, _| stamp.next());
-            done = self.base.push(self.dir.path(), stamp, &targets);
-            self.stage.note(format!("{actor}: pushed: {done:?}"));
-        }
+    /// The host's nth backup, of contents that it had before, or not.
+    fn push(&self, actor: usize, n: usize) -> Result<(), String> {
+        let shift = self.stage.roll(CONTENTS);
+        write_data(&self.dir.path().join("data"), |file| {
+            (file * n + shift) % CONTENTS
+        });
+        let targets = [NEAR, FAR].map(|at| {
+            let target = self.target(actor, at);
+            named(self.shelves[at].label(), target)
+        });
+        let stamp = (0..=n).fold(self.base.stamp, |stamp, _| stamp.next());
+        let done = self.base.push(self.dir.path(), stamp, &targets);
+        self.stage.note(format!("{actor}: pushed: {done:?}"));
         done
     }
 
@@ -292,11 +304,12 @@ impl<'a> Play<'a> {
         let request = SyncRequest {
             from: self.folder(actor, from),
             to: self.folder(actor, to),
+            trust: self.base.trust(),
             scratch: scratch.path().to_owned(),
             concurrency: 2,
         };
         let done = runtime().block_on(async {
-            let plan = request.plan(&self.base.trust(), &[]).await?;
+            let plan = request.plan(&[]).await?;
             request.run(plan, &Silent).await
         });
         self.stage.note(format!("{actor}: synced: {done:?}"));
@@ -314,27 +327,49 @@ impl<'a> Play<'a> {
         problems.map_err(|error| format!("{error:?}"))
     }
 
+    /// Whatever goes on meanwhile: nothing is wrong.
+    fn verify_all(&self, actor: usize) {
+        if let Ok(problems) = self.verify(actor, NEAR) {
+            let mut wrong = self.wrong.lock().unwrap();
+            wrong.extend(
+                problems
+                    .into_iter()
+                    .map(|what| format!("verify said: {what}")),
+            );
+        }
+    }
+
+    /// Backups, each followed by a prune that lets go of all but the newest. The state directory can be held by
+    /// somebody else: then prunes only.
+    fn weeks(&self, can_push: bool) {
+        for n in 1..4 {
+            drop(self.prune(ALONE, NEAR));
+            if can_push {
+                drop(self.push(ALONE, n));
+            }
+        }
+        drop(self.prune(ALONE, NEAR));
+        drop(self.prune(ALONE, FAR));
+    }
+
     fn act(&self, actor: usize) {
         match actor {
-            0 => drop(self.host(actor)),
+            0 => {
+                for n in 0..3 {
+                    drop(self.push(actor, n));
+                }
+            }
             1 => {
-                for _ in 0..3 {
+                for _ in 0..4 {
                     drop(self.prune(actor, NEAR));
                 }
             }
-            2 => drop(self.sync(actor, FAR, NEAR)),
-            3 => {
-                if let Ok(problems) = self.verify(actor, NEAR)
-                    && !problems.is_empty()
-                {
-                    let mut wrong = self.wrong.lock().unwrap();
-                    wrong.extend(
-                        problems
-                            .into_iter()
-                            .map(|what| format!("verify said: {what}")),
-                    );
+            2 => {
+                for _ in 0..2 {
+                    drop(self.sync(actor, FAR, NEAR));
                 }
             }
+            3 => self.verify_all(actor),
             _ => {
                 for _ in 0..2 {
                     drop(self.prune(actor, FAR));
@@ -351,7 +386,7 @@ impl<'a> Play<'a> {
         let mortal = actors[self.stage.roll(actors.len())];
         let lifetime = self.stage.roll(60);
         for actor in &actors {
-            let dies = self.seed % 3 == 0 && *actor == mortal;
+            let dies = self.seed.is_multiple_of(3) && *actor == mortal;
             self.stage.enter(*actor, dies.then_some(lifetime));
         }
         std::thread::scope(|scope| {
@@ -366,7 +401,6 @@ impl<'a> Play<'a> {
 
     /// Alone, one after the other, everything works, and nothing is left.
     fn converges(&self) {
-        let alone = usize::MAX;
         let told = |what: &str, error: String| {
             self.wrong
                 .lock()
@@ -374,23 +408,16 @@ impl<'a> Play<'a> {
                 .push(format!("{what}, alone: {error}"));
         };
         self.stage.note("now one after the other".to_owned());
-        for n in 3..6 {
-            write_data(&self.dir.path().join("data"), |file| (file + n) % CONTENTS);
-            let targets = [NEAR, FAR].map(|at| {
-                let target = self.target(alone, at);
-                named(&target.label().to_owned(), target)
-            });
-            let stamp = (0..=n).fold(self.base.stamp, |stamp, _| stamp.next());
-            let pushed = self.base.push(self.dir.path(), stamp, &targets);
+        for n in 4..7 {
             // What an earlier run could not do may be told once more, by the first.
-            if let (Err(error), true) = (pushed, n > 3) {
+            if let (Err(error), true) = (self.push(ALONE, n), n > 4) {
                 told("push", error);
             }
             for shelf in [NEAR, FAR] {
-                if let Err(error) = self.prune(alone, shelf) {
+                if let Err(error) = self.prune(ALONE, shelf) {
                     told("prune", error);
                 }
-                match self.verify(alone, shelf) {
+                match self.verify(ALONE, shelf) {
                     Ok(problems) if problems.is_empty() => {}
                     other => told("verify", format!("{other:?}")),
                 }
@@ -422,14 +449,13 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-#[test]
-fn no_interleaving_publishes_what_is_not_there() {
-    let base = Base::new();
+fn play_all(away: bool) {
+    let base = Base::new(away);
     let asked_for = std::env::var("SEALIFT_TEST_SEED").ok();
     let (first, count) = match asked_for.and_then(|seed| seed.parse::<u64>().ok()) {
         Some(seed) => (seed, 1),
-        None if std::env::var("SEALIFT_TEST_LONG").is_ok() => (0, 5000),
-        None => (0, 120),
+        None if std::env::var("SEALIFT_TEST_LONG").is_ok() => (0, 2500),
+        None => (0, 20),
     };
     let mut turns = 0;
     for seed in first..first + count {
@@ -439,4 +465,90 @@ fn no_interleaving_publishes_what_is_not_there() {
         turns += play.end();
     }
     println!("{count} interleavings, {turns} operations that took turns");
+}
+
+#[test]
+fn no_interleaving_publishes_what_is_not_there() {
+    play_all(false);
+}
+
+#[test]
+fn nor_does_one_where_a_target_was_away() {
+    play_all(true);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Push,
+    Prune,
+    Verify,
+    Sync,
+}
+
+/// Between any two operations of one actor as much happens as else in weeks: what it saw is not so any more.
+fn weeks_pass_during(kind: Kind) {
+    let base = Base::new(kind != Kind::Prune);
+    let stride = match std::env::var("SEALIFT_TEST_LONG").is_ok() {
+        true => 1,
+        false => 6,
+    };
+    let mut points = 0;
+    for nth in (0..).step_by(stride) {
+        let mut play = Play::new(&base, 2 * nth as u64);
+        if kind == Kind::Prune {
+            // So that it has something to sweep.
+            play.prune(ALONE, NEAR).unwrap();
+            play.push(ALONE, 0).unwrap();
+        }
+        let (gate, reached) = Gate::new(nth);
+        play.gate = Some(gate.clone());
+        let was_reached = std::thread::scope(|scope| {
+            let play = &play;
+            let held_up = scope.spawn(move || match kind {
+                Kind::Push => drop(play.push(PAUSED, 0)),
+                Kind::Prune => drop(play.prune(PAUSED, NEAR)),
+                Kind::Sync => drop(play.sync(PAUSED, FAR, NEAR)),
+                Kind::Verify => play.verify_all(PAUSED),
+            });
+            while !held_up.is_finished() {
+                if reached
+                    .recv_timeout(std::time::Duration::from_millis(5))
+                    .is_ok()
+                {
+                    play.weeks(kind != Kind::Push);
+                    gate.open();
+                    return true;
+                }
+            }
+            false
+        });
+        play.converges();
+        play.end();
+        if !was_reached {
+            break;
+        }
+        points += 1;
+    }
+    println!("{kind:?}: weeks pass at {points} points");
+    assert!(points > 2);
+}
+
+#[test]
+fn weeks_may_pass_during_a_push() {
+    weeks_pass_during(Kind::Push);
+}
+
+#[test]
+fn weeks_may_pass_during_a_prune() {
+    weeks_pass_during(Kind::Prune);
+}
+
+#[test]
+fn weeks_may_pass_during_a_verify() {
+    weeks_pass_during(Kind::Verify);
+}
+
+#[test]
+fn weeks_may_pass_during_a_sync() {
+    weeks_pass_during(Kind::Sync);
 }

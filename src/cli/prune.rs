@@ -82,6 +82,13 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
         if let Some(failure) = &one.failure {
             eprintln!("failed: {}: {failure}", one.label);
         }
+        for name in one.report.iter().flat_map(|report| &report.under_way) {
+            eprintln!(
+                "{}: no archive is freed this time: {name} is being published there. If that broke off, it is waited \
+                 for during a week",
+                one.label
+            );
+        }
         for stuck in one.report.iter().flat_map(|report| &report.stuck) {
             eprintln!("not deleted: {stuck}");
         }
@@ -294,6 +301,7 @@ fn to_json(one: &Pruned) -> serde_json::Value {
             "freed_archives": report.swept_archives, "freed_bytes": report.swept_bytes,
             "marked_archives": report.marked_archives, "marked_bytes": report.marked_bytes,
             "not_deleted": report.stuck,
+            "under_way": report.under_way.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     });
     json!({

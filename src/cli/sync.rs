@@ -109,6 +109,7 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure> {
     for host in hosts {
         let request = SyncRequest {
             from: HostFolder::new(from.clone(), host.clone()),
+            trust: trust(context, args, &host)?,
             to: HostFolder::new(to.clone(), host),
             scratch: scratch.path().to_owned(),
             concurrency: args.concurrency,
@@ -137,8 +138,7 @@ async fn one_host(
     args: &SyncArgs,
     request: &SyncRequest,
 ) -> Result<Done, Failure> {
-    let trust = trust(context, args, &request.from.host)?;
-    let plan = request.plan(&trust, &args.snapshots).await?;
+    let plan = request.plan(&args.snapshots).await?;
     let mut done = Done {
         host: request.from.host.clone(),
         plan_bytes: plan.bytes,

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::PruneError;
-use crate::ids::{ARCHIVES, Hash, ObjectKey, TABLES, TOMBSTONES};
-use crate::manifest::chain::Chain;
+use crate::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey, TABLES, TOMBSTONES};
+use crate::manifest::chain::{Chain, Finding};
 use crate::manifest::signature::Trust;
 use crate::manifest::statement::{Mark, MarkName, Tombstone};
 use crate::manifest::{Manifest, ManifestName};
@@ -19,6 +19,9 @@ const TOMBSTONES_READ: usize = 8;
 
 pub(super) struct Inventory {
     pub chain: Chain,
+    /// Manifests without their signature of snapshots that were deleted: what a prune left that died, or a sync
+    /// that ran beside it. Nobody believes them, and nothing is needed for them.
+    pub remains: Vec<ManifestName>,
     pub marks: Vec<(MarkName, Mark)>,
     /// The highest sequence that was there at the last prune that forgot something.
     pub pruned_at: Option<u64>,
@@ -42,6 +45,7 @@ impl Inventory {
         let (marks, tables) =
             futures::future::try_join(folder.marks(), folder.list(TABLES)).await?;
         let chain = folder.chain(trust).await?;
+        let remains = remains(folder, trust, &chain).await?;
         let host = format!("{}/", folder.host);
         let archives = listed.into_iter().filter_map(|one| {
             let hash = ObjectKey::archive_hash(one.key.strip_prefix(&host)?)?;
@@ -71,6 +75,7 @@ impl Inventory {
             archives: archives.collect(),
             listed_pages: listed_pages.collect(),
             chain,
+            remains,
             marks,
             pages,
         })
@@ -79,6 +84,7 @@ impl Inventory {
     pub fn names(&self) -> Vec<ManifestName> {
         let snapshots = self.chain.snapshots.iter();
         let mut names: Vec<ManifestName> = snapshots.map(|one| one.manifest.name()).collect();
+        names.extend(self.remains.iter().cloned());
         names.sort();
         names
     }
@@ -113,6 +119,33 @@ impl Inventory {
             .copied()
             .collect()
     }
+}
+
+async fn remains(
+    folder: &HostFolder,
+    trust: &Trust,
+    chain: &Chain,
+) -> Result<Vec<ManifestName>, PruneError> {
+    let refused = chain.findings.iter().filter_map(|finding| match finding {
+        Finding::Refused(name, _) => Some(name),
+        _ => None,
+    });
+    let refused: Vec<&ManifestName> = refused.collect();
+    if refused.is_empty() {
+        return Ok(Vec::new());
+    }
+    let listed = folder.list(MANIFESTS).await?;
+    let wanted = |name: &ManifestName| {
+        let same = |r: &&ManifestName| (r.sequence, r.stamp) == (name.sequence, name.stamp);
+        refused.iter().any(same)
+    };
+    let tombstones = folder.tombstones(trust, &chain.signers(), wanted).await?;
+    let buried: HashSet<&String> = tombstones.iter().flat_map(|t| &t.manifests).collect();
+    let is_remains = |name: &&ManifestName| {
+        let is_unsigned = !listed.contains_key(name.signature_key().as_str());
+        is_unsigned && buried.contains(&name.to_string())
+    };
+    Ok(refused.into_iter().filter(is_remains).cloned().collect())
 }
 
 async fn last_prune(

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 
-use super::{PlannedMark, PlannedSnapshot, PruneError, PrunePlan, PruneRequest};
+use super::{PlannedMark, PlannedSnapshot, PruneError, PrunePlan, PruneRequest, STRAY_DAYS};
 use crate::error::with_causes;
 use crate::ids::{Hash, MANIFESTS, ObjectKey, Stamp};
 use crate::manifest::signature::Signer;
@@ -23,6 +24,8 @@ pub struct PruneReport {
     pub swept_bytes: u64,
     pub marked_archives: u64,
     pub marked_bytes: u64,
+    /// Manifests that somebody is about to put there: until they are, no archive goes.
+    pub under_way: Vec<ManifestName>,
     /// What could not be deleted, each a line.
     pub stuck: Vec<String>,
 }
@@ -41,16 +44,70 @@ impl PruneRequest {
             let label = self.folder.target.label().to_owned();
             return Err(PruneError::Changed(label));
         }
-        let mut report = PruneReport::default();
-        self.sweep(plan, &mut report).await?;
+        let mut report = PruneReport {
+            under_way: self.publications_under_way(plan).await?,
+            ..PruneReport::default()
+        };
+        if report.under_way.is_empty() {
+            self.sweep(plan, &mut report).await?;
+        }
         self.mark(&plan.to_mark, &mut report).await?;
         for snapshot in plan.forgotten() {
             if !self.forget(plan, snapshot, signer, &mut report).await? {
                 break;
             }
         }
-        self.remove_stray_signatures(plan, &mut report).await?;
+        self.remove_remains(plan, &mut report).await?;
         Ok(report)
+    }
+
+    /// Signatures without their manifest: whoever put one may lean on anything that is here. Not those of what was
+    /// deleted, nor of a run that died long ago.
+    async fn publications_under_way(
+        &self,
+        plan: &PrunePlan,
+    ) -> Result<Vec<ManifestName>, PruneError> {
+        let folder = &self.folder;
+        let below = format!("{}/{MANIFESTS}/", folder.host);
+        let listed = folder.target.list(&below).await?;
+        let host = format!("{}/", folder.host);
+        let keys: BTreeMap<&str, Option<DateTime<Utc>>> = listed
+            .iter()
+            .filter_map(|one| Some((one.key.strip_prefix(&host)?, one.modified)))
+            .collect();
+        let oldest = self.now - chrono::Duration::days(STRAY_DAYS);
+        let pending = keys.iter().filter_map(|(key, modified)| {
+            let manifest = key.strip_suffix(".sig")?;
+            let is_recent = modified.is_none_or(|modified| modified > oldest);
+            let is_alone = !keys.contains_key(manifest);
+            let name = ManifestName::from_key(manifest)?;
+            (is_recent && is_alone).then_some(name)
+        });
+        let pending: Vec<ManifestName> = pending.collect();
+        let buried = self.buried(plan, &pending).await?;
+        let is_buried = |name: &ManifestName| buried.contains(&name.to_string());
+        Ok(pending
+            .into_iter()
+            .filter(|name| !is_buried(name))
+            .collect())
+    }
+
+    /// Those of `names` that believable tombstones name, and others.
+    async fn buried(
+        &self,
+        plan: &PrunePlan,
+        names: &[ManifestName],
+    ) -> Result<HashSet<String>, PruneError> {
+        if names.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let wanted = |name: &ManifestName| {
+            let same = |s: &ManifestName| (s.sequence, s.stamp) == (name.sequence, name.stamp);
+            names.iter().any(same)
+        };
+        let read = self.folder.tombstones(&self.trust, &plan.signers, wanted);
+        let buried = read.await?.into_iter().flat_map(|one| one.manifests);
+        Ok(buried.collect())
     }
 
     async fn sweep(&self, plan: &PrunePlan, report: &mut PruneReport) -> Result<(), PruneError> {
@@ -168,13 +225,15 @@ impl PruneRequest {
         Ok(())
     }
 
-    /// A run that died between a manifest and its signature left the latter. One without a tombstone belongs
-    /// to a push that is under way.
-    async fn remove_stray_signatures(
+    /// A run that died between a manifest and its signature left the latter; a sync beside one may have left the
+    /// former. A signature without a tombstone belongs to a push that is under way.
+    async fn remove_remains(
         &self,
         plan: &PrunePlan,
         report: &mut PruneReport,
     ) -> Result<(), PruneError> {
+        let manifests = plan.remains.iter().map(ManifestName::key);
+        self.delete_all(manifests.collect(), report).await?;
         let listed = self.folder.list(MANIFESTS).await?;
         let manifest_of = |key: &String| {
             let manifest = key.strip_suffix(".sig")?;
@@ -182,18 +241,7 @@ impl PruneRequest {
             (!listed.contains_key(manifest)).then_some(name)
         };
         let strays: Vec<ManifestName> = listed.keys().filter_map(manifest_of).collect();
-        if strays.is_empty() {
-            return Ok(());
-        }
-        let wanted = |name: &ManifestName| {
-            let same = |s: &ManifestName| (s.sequence, s.stamp) == (name.sequence, name.stamp);
-            strays.iter().any(same)
-        };
-        let folder = &self.folder;
-        let tombstones = folder
-            .tombstones(&self.trust, &plan.signers, wanted)
-            .await?;
-        let buried: HashSet<&String> = tombstones.iter().flat_map(|t| &t.manifests).collect();
+        let buried = self.buried(plan, &strays).await?;
         let strays = strays
             .iter()
             .filter(|name| buried.contains(&name.to_string()));

@@ -15,6 +15,8 @@ use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
 use crate::target::ErrorKind;
 
 const PAGES_AT_ONCE: usize = 16;
+/// At a target that changes all the time what is found in the end counts.
+const MOST_LOOKS: usize = 5;
 
 /// What looking at a target brought.
 #[derive(Debug)]
@@ -30,7 +32,27 @@ pub struct Examined {
 
 /// Looks at everything, reads what is small. `wanted` names snapshots as `list` does: then only what these need
 /// is looked at, besides the chain of all. Empty: all.
+///
+/// What a push, a prune or a sync changes meanwhile is no finding: then it looks again.
 pub async fn examine(
+    folder: &HostFolder,
+    trust: &Trust,
+    wanted: &[String],
+    now: DateTime<Utc>,
+) -> Result<Examined, RepositoryError> {
+    let mut looks = 0;
+    loop {
+        let before = folder.manifest_names().await?;
+        let looked = look(folder, trust, wanted, now).await;
+        looks += 1;
+        let is_clean = looked.as_ref().is_ok_and(|seen| seen.problems.is_empty());
+        if is_clean || looks == MOST_LOOKS || folder.manifest_names().await? == before {
+            return looked;
+        }
+    }
+}
+
+async fn look(
     folder: &HostFolder,
     trust: &Trust,
     wanted: &[String],

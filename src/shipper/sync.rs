@@ -5,6 +5,12 @@
 //! say, in the order in which a push writes them; so the copy at no time names what it does not have. What
 //! the other side has already is not moved again: a run that broke off goes on where it was, and one that
 //! finds an archive lost there brings it back.
+//!
+//! *Beside a prune of the other side.* What a plan leans on may be marked, heeded and swept before a manifest
+//! gets there, for a copy can take days. So once a manifest's signature is there and before it is itself, the
+//! marks, then the archives are looked at again: one that is marked or gone keeps the manifest back. And a prune,
+//! before it sweeps, looks for signatures without their manifest, and waits. Whichever of the two looks last sees
+//! the other.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -22,6 +28,11 @@ use crate::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES};
 use crate::repository::{HostFolder, RepositoryError, parse_page};
 use crate::target::{Body, PutMode, TargetError};
 
+/// As many as become visible together.
+const MANIFESTS_AT_ONCE: usize = 16;
+const CONDEMNED: &str = "archives that it needs are marked to be deleted there; once `prune` has done so (after the \
+                         next backup) they can be copied anew";
+
 /// Signed facts about a host that stand on their own, and travel with its snapshots.
 const STATEMENTS: [&str; 2] = [TOMBSTONES, RECEIPTS];
 
@@ -30,6 +41,7 @@ const STATEMENTS: [&str; 2] = [TOMBSTONES, RECEIPTS];
 pub struct SyncRequest {
     pub from: HostFolder,
     pub to: HostFolder,
+    pub trust: Trust,
     /// For archives on their way.
     pub scratch: PathBuf,
     /// Archives moved at once.
@@ -45,6 +57,8 @@ pub struct PlannedSnapshot {
     pages: Vec<Hash>,
     signature_there: bool,
     pub is_there: bool,
+    /// Asked for by its name, so brought even where it was pruned.
+    is_wanted: bool,
     /// The other side is about to delete archives that it needs.
     is_condemned: bool,
 }
@@ -64,6 +78,7 @@ pub struct SyncPlan {
     pub bytes: u64,
     /// What is odd about the side that is read.
     pub findings: Vec<Finding>,
+    signers: Vec<String>,
 }
 
 /// How a sync ended.
@@ -80,10 +95,23 @@ pub struct SyncReport {
     pub failed: Vec<(String, String)>,
 }
 
+impl SyncReport {
+    fn fail(&mut self, planned: &PlannedSnapshot, why: impl Into<String>) {
+        let stamp = planned.snapshot.stamp().to_string();
+        self.failed.push((stamp, why.into()));
+    }
+}
+
+/// A snapshot of which all but the manifest is there, and the archives that it needs.
+struct Ready<'a> {
+    planned: &'a PlannedSnapshot,
+    needed: Vec<Hash>,
+}
+
 impl SyncRequest {
     /// Looks at both sides. `wanted` names snapshots as `list` does; empty: all.
-    pub async fn plan(&self, trust: &Trust, wanted: &[String]) -> Result<SyncPlan, ShipError> {
-        let chain = self.from.chain(trust).await?;
+    pub async fn plan(&self, wanted: &[String]) -> Result<SyncPlan, ShipError> {
+        let chain = self.from.chain(&self.trust).await?;
         let mut chosen = choose(&chain, wanted)?;
         // Before the archives: a mark goes after what it names.
         let marks = self.to.marks().await?;
@@ -96,7 +124,7 @@ impl SyncRequest {
         )
         .await?;
         if wanted.is_empty() {
-            self.leave_out_pruned(&chain, trust, &manifests, &mut chosen)
+            self.leave_out_pruned(&chain, &manifests, &mut chosen)
                 .await?;
         }
         let mut pages: HashSet<Hash> = HashSet::new();
@@ -104,6 +132,7 @@ impl SyncRequest {
             snapshots: Vec::new(),
             bytes: 0,
             findings: chain.findings.clone(),
+            signers: chain.signers(),
         };
         for snapshot in chosen {
             let table = self.from.table(&snapshot.manifest).await?;
@@ -131,6 +160,7 @@ impl SyncRequest {
                 pages: lacking.collect(),
                 signature_there: manifests.contains_key(name.signature_key().as_str()),
                 is_there,
+                is_wanted: !wanted.is_empty(),
                 is_condemned,
                 snapshot,
             });
@@ -142,7 +172,6 @@ impl SyncRequest {
     async fn leave_out_pruned(
         &self,
         chain: &Chain,
-        trust: &Trust,
         manifests: &HashMap<String, u64>,
         chosen: &mut Vec<Snapshot>,
     ) -> Result<(), ShipError> {
@@ -150,7 +179,7 @@ impl SyncRequest {
         let missing = chosen.iter().filter(lacks);
         let missing = missing.map(|s| (s.sequence(), s.stamp())).collect();
         let signers = chain.signers();
-        let pruned = self.to.deletions(trust, &signers, &missing).await?;
+        let pruned = self.to.deletions(&self.trust, &signers, &missing).await?;
         chosen.retain(|s| !lacks(&s) || !pruned.contains(&s.manifest.core_hash));
         Ok(())
     }
@@ -165,34 +194,87 @@ impl SyncRequest {
         let mut report = SyncReport::default();
         // Archives that an earlier snapshot should have brought, and did not.
         let mut lost: HashMap<Hash, String> = HashMap::new();
+        let mut ready = Vec::new();
+        let mut enough = 1;
         for planned in &plan.snapshots {
             if planned.is_complete() {
                 report.were_there += 1;
                 continue;
             }
-            let stamp = planned.snapshot.stamp().to_string();
             if planned.is_condemned {
-                let why = "archives that it needs are marked to be deleted there; once `prune` has done so (after \
-                           the next backup) they can be copied anew";
-                report.failed.push((stamp, why.to_owned()));
+                report.fail(planned, CONDEMNED);
                 continue;
             }
             match self.bring(planned, &mut lost, &mut report, watcher).await {
-                Ok(()) => report.copied += 1,
-                Err(why) => report.failed.push((stamp, why)),
+                Ok(needed) => ready.push(Ready { planned, needed }),
+                Err(why) => report.fail(planned, why),
+            }
+            // The oldest soon; later many at once, for each time the other side is listed.
+            if ready.len() >= enough {
+                let some = std::mem::take(&mut ready);
+                self.bring_manifests(some, &plan.signers, &mut report)
+                    .await?;
+                enough = (enough * 2).min(MANIFESTS_AT_ONCE);
             }
         }
+        self.bring_manifests(ready, &plan.signers, &mut report)
+            .await?;
         self.copy_statements().await?;
         Ok(report)
     }
 
+    /// Those of which nothing went meanwhile.
+    async fn bring_manifests(
+        &self,
+        ready: Vec<Ready<'_>>,
+        signers: &[String],
+        report: &mut SyncReport,
+    ) -> Result<(), ShipError> {
+        if ready.is_empty() {
+            return Ok(());
+        }
+        // In this order: a mark is removed after what it names.
+        let marks = self.to.marks().await?;
+        let marked = marks.iter().flat_map(|(_, mark)| &mark.archives);
+        let marked: HashSet<Hash> = marked.copied().collect();
+        let archives = self.to.archives_present().await?;
+        let uninvited = ready.iter().filter(|one| !one.planned.is_wanted);
+        let uninvited = uninvited.map(|one| &one.planned.snapshot);
+        let uninvited = uninvited.map(|s| (s.sequence(), s.stamp())).collect();
+        let pruned = self.to.deletions(&self.trust, signers, &uninvited).await?;
+        for Ready { planned, needed } in ready {
+            let manifest = &planned.snapshot.manifest;
+            if !planned.is_there {
+                if needed.iter().any(|hash| marked.contains(hash)) {
+                    report.fail(planned, CONDEMNED);
+                    continue;
+                }
+                if let Some(gone) = needed.iter().find(|hash| !archives.contains_key(*hash)) {
+                    let key = ObjectKey::archive(gone);
+                    report.fail(planned, format!("{key} went there meanwhile; run it again"));
+                    continue;
+                }
+                if !planned.is_wanted && pruned.contains(&manifest.core_hash) {
+                    report.fail(planned, "it was pruned there meanwhile");
+                    continue;
+                }
+                let bytes = Bytes::copy_from_slice(&manifest.bytes);
+                report.bytes += self.put(&manifest.name().key(), bytes).await?;
+            }
+            report.copied += 1;
+        }
+        Ok(())
+    }
+
+    /// All of a snapshot but its manifest: archives, pages, signature, in this order. Gives the archives that it
+    /// needs.
     async fn bring(
         &self,
         planned: &PlannedSnapshot,
         lost: &mut HashMap<Hash, String>,
         report: &mut SyncReport,
         watcher: &impl Watcher,
-    ) -> Result<(), String> {
+    ) -> Result<Vec<Hash>, String> {
         let copied: Vec<(&ArchiveRow, Result<u64, String>)> =
             futures::stream::iter(&planned.archives)
                 .map(async |(row, mode)| {
@@ -222,11 +304,11 @@ impl SyncRequest {
         if let Some(why) = needed.filter_map(|row| lost.get(&row.blake3)).next() {
             return Err(why.clone());
         }
-        self.bring_manifest(planned, report).await.map_err(told)
+        self.bring_small(planned, report).await.map_err(told)?;
+        Ok(table.rows.values().map(|row| row.blake3).collect())
     }
 
-    /// Pages, signature, manifest, in this order.
-    async fn bring_manifest(
+    async fn bring_small(
         &self,
         planned: &PlannedSnapshot,
         report: &mut SyncReport,
@@ -241,10 +323,6 @@ impl SyncRequest {
         if !planned.signature_there {
             let key = name.signature_key();
             report.bytes += self.put(&key, self.get(&key).await?).await?;
-        }
-        if !planned.is_there {
-            let bytes = Bytes::copy_from_slice(&planned.snapshot.manifest.bytes);
-            report.bytes += self.put(&name.key(), bytes).await?;
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ impl Shelf {
         self.objects.lock().unwrap().clone()
     }
 
-    /// The manifests that are here and what is wrong with them: each must have its signature, its pages and its
+    /// The manifests that are here, and what is wrong with those that are signed: each must have its pages and its
     /// archives, in full.
     pub fn look(&self, host: &str) -> (Vec<ManifestName>, Vec<String>) {
         let objects = self.objects.lock().unwrap();
@@ -55,6 +55,12 @@ impl Shelf {
         for key in objects.keys() {
             let name = key.strip_prefix(&prefix).and_then(ManifestName::from_key);
             let Some(name) = name else { continue };
+            names.push(name.clone());
+            // Nobody believes one without.
+            let signature = format!("{prefix}{}", name.signature_key());
+            if !objects.contains_key(&signature) {
+                continue;
+            }
             match self.named_by(&objects, &prefix, key) {
                 Err(what) => wrong.push(format!("{name} on {}: {what}", self.name)),
                 Ok(rows) => {
@@ -67,11 +73,6 @@ impl Shelf {
                     }
                 }
             }
-            let signature = format!("{prefix}{}", name.signature_key());
-            if !objects.contains_key(&signature) {
-                wrong.push(format!("{name} on {} has no signature", self.name));
-            }
-            names.push(name);
         }
         (names, wrong)
     }

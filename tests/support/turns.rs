@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,7 +47,6 @@ struct Inner {
 #[derive(Default)]
 pub struct Stage {
     inner: Mutex<Inner>,
-    changed: Condvar,
 }
 
 impl Stage {
@@ -71,12 +70,6 @@ impl Stage {
         inner.live.remove(&actor);
         inner.lifetimes.remove(&actor);
         inner.next();
-        self.changed.notify_all();
-    }
-
-    /// Lets `actor` live on.
-    pub fn revive(&self, actor: usize) {
-        self.inner.lock().unwrap().lifetimes.remove(&actor);
     }
 
     pub fn turns(&self) -> usize {
@@ -199,6 +192,50 @@ pub struct Turned {
     pub stage: Arc<Stage>,
     pub actor: usize,
     pub witness: Arc<Witness>,
+    pub gate: Option<Arc<Gate>>,
+}
+
+/// Holds an actor up before its nth operation, from 0, until it is opened.
+#[derive(Debug)]
+pub struct Gate {
+    nth: usize,
+    calls: Mutex<usize>,
+    reached: Mutex<mpsc::Sender<()>>,
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    /// Also gives where it tells that it was reached.
+    pub fn new(nth: usize) -> (Arc<Self>, mpsc::Receiver<()>) {
+        let (reached, hears) = mpsc::channel();
+        let gate = Self {
+            nth,
+            calls: Mutex::default(),
+            reached: Mutex::new(reached),
+            is_open: Mutex::default(),
+            opened: Condvar::new(),
+        };
+        (Arc::new(gate), hears)
+    }
+
+    pub fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        let number = {
+            let mut calls = self.calls.lock().unwrap();
+            *calls += 1;
+            *calls - 1
+        };
+        if number == self.nth {
+            self.reached.lock().unwrap().send(()).unwrap();
+            let is_open = self.is_open.lock().unwrap();
+            drop(self.opened.wait_while(is_open, |open| !*open).unwrap());
+        }
+    }
 }
 
 impl std::fmt::Debug for Turned {
@@ -214,6 +251,9 @@ impl Turned {
         key: &str,
         work: impl Future<Output = Result<T, TargetError>>,
     ) -> Result<T, TargetError> {
+        if let Some(gate) = &self.gate {
+            gate.pass();
+        }
         let what = format!("{operation} {key} on {}", self.label());
         let turn = self.stage.turn(self.actor, what).await;
         let outcome = match turn.as_ref().is_none_or(|turn| turn.alive) {
