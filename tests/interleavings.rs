@@ -66,31 +66,43 @@ struct Base {
     recipients: Arc<Recipients>,
     signer: Signer,
     stamp: Stamp,
+    past: Past,
     shelves: [BTreeMap<String, Bytes>; 2],
 }
 
+/// What the near target had of the three.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Past {
+    Whole,
+    /// It could not be reached for the last two: the host brings it what it lacks.
+    Away,
+    /// It is new: only a sync brings it the first two, which need much of what the third needs.
+    Seeded,
+}
+
 impl Base {
-    /// `away`: the near one missed all but the first.
-    fn new(away: bool) -> Self {
+    fn new(past: Past) -> Self {
         let dir = scratch();
         let recipients = Recipients::load(&[generate().1], dir.path()).unwrap();
         let mut base = Self {
             recipients: recipients.into(),
             signer: Signer::generate("test").unwrap(),
             stamp: "20260407T060000Z".parse().unwrap(),
+            past,
             shelves: [BTreeMap::new(), BTreeMap::new()],
             dir,
         };
         let shelves = [Shelf::new("near", None), Shelf::new("far", None)];
         for n in 0..3 {
-            write_data(&base.dir.path().join("data"), |file| (file + n) % CONTENTS);
-            let fault = match away && n > 0 {
+            write_data(&base.dir.path().join("data"), |file| usize::from(file < n));
+            let fault = match past == Past::Away && n > 0 {
                 true => Fault::From(0),
                 false => Fault::None,
             };
             let near = Watched::new(shelves[NEAR].clone(), fault);
             let targets = [named("near", near), named("far", shelves[FAR].clone())];
-            let pushed = base.push(base.dir.path(), base.stamp, &targets);
+            let first = usize::from(past == Past::Seeded && n < 2);
+            let pushed = base.push(base.dir.path(), base.stamp, &targets[first..]);
             assert_eq!(pushed.is_ok(), fault == Fault::None, "{pushed:?}");
             base.stamp = base.stamp.next();
         }
@@ -132,6 +144,10 @@ impl Base {
             false => Err(format!("{:?}, {:?}", report.targets, report.warnings)),
         }
     }
+}
+
+fn is_long() -> bool {
+    std::env::var("SEALIFT_TEST_LONG").is_ok_and(|value| value == "1")
 }
 
 fn scratch() -> tempfile::TempDir {
@@ -319,9 +335,13 @@ impl<'a> Play<'a> {
     fn verify(&self, actor: usize, shelf: usize) -> Result<Vec<String>, String> {
         let (folder, trust) = (self.folder(actor, shelf), self.base.trust());
         let done = runtime().block_on(scrub::examine(&folder, &trust, &[], self.now));
+        // A new target never had the first ones, as only the host knows.
+        let is_known = |what: &String| {
+            self.base.past == Past::Seeded && what.contains("its manifest is missing")
+        };
         let problems = done.map(|examined| {
-            let problems = examined.problems.iter();
-            problems.map(ToString::to_string).collect::<Vec<_>>()
+            let problems = examined.problems.iter().map(ToString::to_string);
+            problems.filter(|what| !is_known(what)).collect::<Vec<_>>()
         });
         self.stage.note(format!("{actor}: verified: {problems:?}"));
         problems.map_err(|error| format!("{error:?}"))
@@ -331,11 +351,8 @@ impl<'a> Play<'a> {
     fn verify_all(&self, actor: usize) {
         if let Ok(problems) = self.verify(actor, NEAR) {
             let mut wrong = self.wrong.lock().unwrap();
-            wrong.extend(
-                problems
-                    .into_iter()
-                    .map(|what| format!("verify said: {what}")),
-            );
+            let said = problems.iter().map(|what| format!("verify said: {what}"));
+            wrong.extend(said);
         }
     }
 
@@ -449,12 +466,12 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-fn play_all(away: bool) {
-    let base = Base::new(away);
+fn play_all(past: Past) {
+    let base = Base::new(past);
     let asked_for = std::env::var("SEALIFT_TEST_SEED").ok();
     let (first, count) = match asked_for.and_then(|seed| seed.parse::<u64>().ok()) {
         Some(seed) => (seed, 1),
-        None if std::env::var("SEALIFT_TEST_LONG").is_ok() => (0, 2500),
+        None if is_long() => (0, 1000),
         None => (0, 20),
     };
     let mut turns = 0;
@@ -469,12 +486,17 @@ fn play_all(away: bool) {
 
 #[test]
 fn no_interleaving_publishes_what_is_not_there() {
-    play_all(false);
+    play_all(Past::Whole);
 }
 
 #[test]
 fn nor_does_one_where_a_target_was_away() {
-    play_all(true);
+    play_all(Past::Away);
+}
+
+#[test]
+fn nor_does_one_where_a_target_is_new() {
+    play_all(Past::Seeded);
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -487,8 +509,12 @@ enum Kind {
 
 /// Between any two operations of one actor as much happens as else in weeks: what it saw is not so any more.
 fn weeks_pass_during(kind: Kind) {
-    let base = Base::new(kind != Kind::Prune);
-    let stride = match std::env::var("SEALIFT_TEST_LONG").is_ok() {
+    let base = Base::new(match kind {
+        Kind::Prune | Kind::Verify => Past::Whole,
+        Kind::Push => Past::Away,
+        Kind::Sync => Past::Seeded,
+    });
+    let stride = match is_long() {
         true => 1,
         false => 6,
     };
