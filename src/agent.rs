@@ -11,6 +11,7 @@ mod local;
 mod machine;
 mod publish;
 mod push;
+mod rebuild;
 mod reconcile;
 mod room;
 mod state;
@@ -20,6 +21,7 @@ mod survey;
 pub use local::LocalRetention;
 pub use machine::machine_id;
 pub use push::{PushReport, PushRequest, Reporter, TargetReport, TargetState, push};
+pub use rebuild::{Kept, Rebuild};
 pub use reconcile::{adopt, begin_after};
 pub use state::State;
 
@@ -75,6 +77,8 @@ pub enum AgentError {
          before. Say after which sequence to go on: `sealift adopt --after SEQUENCE` (0: it never pushed)"
     )]
     Unseen { target: String },
+    #[error("{target} does not answer, so nobody can see what it has: {why}")]
+    NotSeen { target: String, why: String },
     #[error("cannot tell which machine this is")]
     Machine(#[source] std::io::Error),
     #[error("cannot start the network runtime")]

@@ -213,6 +213,18 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// Writes all of it into its one file, durably.
+    pub fn close(self) -> Result<(), CatalogError> {
+        let fail = self.fail();
+        self.end_lookups()?;
+        let close = |connection: Connection| connection.close().map_err(|(_, error)| fail(error));
+        close(self.lookups)?;
+        self.db
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(&fail)?;
+        close(self.db)
+    }
+
     fn fail(&self) -> impl Fn(rusqlite::Error) -> CatalogError + use<> {
         let path = self.path.clone();
         move |source| {
@@ -310,24 +322,55 @@ impl Catalog {
         for archive in archives {
             numbers.push(insert_archive(&tx, archive).map_err(&fail)?);
         }
-        {
-            let mut insert = tx
-                .prepare_cached("INSERT OR REPLACE INTO chunks VALUES(?1,?2,?3,?4)")
-                .map_err(&fail)?;
-            for chunk in chunks {
-                let place = ChunkPlace {
-                    archive: numbers[chunk.archive as usize],
-                    offset: chunk.offset,
-                    length: chunk.length,
-                };
-                let length = check::pack(place.length, check::of_chunk(&chunk.hash, &place));
-                let row = params![&chunk.hash[..], place.archive, place.offset as i64, length];
-                insert.execute(row).map_err(&fail)?;
-            }
+        for chunk in chunks {
+            let place = ChunkPlace {
+                archive: numbers[chunk.archive as usize],
+                offset: chunk.offset,
+                length: chunk.length,
+            };
+            insert_chunk(&tx, &chunk.hash, &place).map_err(&fail)?;
         }
         tx.commit().map_err(&fail)?;
         self.end_lookups()?;
         Ok(numbers)
+    }
+
+    /// Records archives that it knew once or another catalog does, unless it knows them; gives their numbers.
+    pub fn learn_archives(
+        &mut self,
+        archives: &[NewArchive],
+    ) -> Result<HashMap<ArchiveId, i64>, CatalogError> {
+        let fail = self.fail();
+        let tx = self.db.transaction().map_err(&fail)?;
+        let mut numbers = HashMap::new();
+        for archive in archives {
+            let known = tx
+                .query_row(
+                    "SELECT n FROM archives WHERE blake3=?1",
+                    [&archive.row.blake3.0[..]],
+                    |row| row.get(0),
+                )
+                .optional()
+                .map_err(&fail)?;
+            let n = match known {
+                Some(n) => n,
+                None => insert_archive(&tx, archive).map_err(&fail)?,
+            };
+            numbers.insert(archive.row.id, n);
+        }
+        tx.commit().map_err(&fail)?;
+        Ok(numbers)
+    }
+
+    /// Records where chunks lie, in one transaction.
+    pub fn learn_chunks(&mut self, chunks: &[(ChunkHash, ChunkPlace)]) -> Result<(), CatalogError> {
+        let fail = self.fail();
+        let tx = self.db.transaction().map_err(&fail)?;
+        for (hash, place) in chunks {
+            insert_chunk(&tx, hash, place).map_err(&fail)?;
+        }
+        tx.commit().map_err(&fail)?;
+        self.end_lookups()
     }
 
     /// How many chunks it has, about.
@@ -517,6 +560,13 @@ fn read_archive(row: &Row<'_>) -> rusqlite::Result<Option<CatalogArchive>> {
     };
     let expected = check::of_archive(&archive.row, tar_bytes, &archive.tar_blake3);
     Ok((checked == expected).then_some(archive))
+}
+
+fn insert_chunk(tx: &Connection, hash: &ChunkHash, place: &ChunkPlace) -> rusqlite::Result<()> {
+    let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO chunks VALUES(?1,?2,?3,?4)")?;
+    let length = check::pack(place.length, check::of_chunk(hash, place));
+    let row = params![&hash[..], place.archive, place.offset as i64, length];
+    insert.execute(row).map(drop)
 }
 
 fn insert_archive(tx: &Connection, archive: &NewArchive) -> rusqlite::Result<i64> {

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod backup;
+mod catalog;
 mod demo;
 mod failure;
 mod fleet;
@@ -87,6 +88,9 @@ enum Command {
     Pin(pin::PinArgs),
     /// Copy hosts or snapshots from one target to another, as ciphertext
     Sync(sync::SyncArgs),
+    /// The host's memory of what lies where
+    #[command(subcommand)]
+    Catalog(catalog::CatalogCommand),
     /// Take over a host's name from another machine
     Adopt(adopt::AdoptArgs),
     /// Completions for a shell
@@ -141,6 +145,7 @@ pub fn run() -> ExitCode {
         Command::Status(args) => status::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Prune(args) => prune::run(&context, &args),
+        Command::Catalog(command) => catalog::run(&context, &command),
         Command::Pin(args) => pin::run(&context, &args),
         Command::Sync(args) => sync::run(&context, &args),
         Command::Adopt(args) => adopt::run(&context, &args),

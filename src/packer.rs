@@ -13,6 +13,7 @@ mod filter;
 mod member;
 mod meta;
 mod parts;
+pub mod relearn;
 mod scout;
 pub mod seal;
 mod seal_index;

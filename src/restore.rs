@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::ids::{HostName, Stamp};
-use crate::index::{EntryList, IndexError, IndexHeader, IndexReader, Skipped};
-use crate::manifest::Manifest;
+use crate::index::{ArchiveStream, EntryList, IndexError, IndexHeader, IndexReader, Skipped};
 use crate::manifest::signature::Trust;
+use crate::manifest::{ArchiveRow, Manifest};
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
 use extract::{Destination, Extraction};
 pub use extract::{DestinationError, ExtractError, StagingError, remove_tree};
@@ -151,6 +151,12 @@ impl RestorePlan {
 
     pub fn header(&self) -> &IndexHeader {
         &self.contents.header
+    }
+
+    /// The data archives that it reads, and what the tar stream of each is.
+    pub fn streams(&self) -> impl Iterator<Item = (&ArchiveRow, &ArchiveStream)> {
+        let jobs = self.contents.jobs.iter();
+        jobs.filter_map(|job| Some((&job.row, job.stream.as_ref()?)))
     }
 
     /// What of it must be thawed first, if anything.

@@ -30,6 +30,8 @@ mod lineage;
 mod offline;
 #[path = "agent/prune.rs"]
 mod prune;
+#[path = "agent/rebuild.rs"]
+mod rebuild;
 #[path = "agent/slow_link.rs"]
 mod slow_link;
 #[path = "agent/stock.rs"]

@@ -471,7 +471,7 @@ fn play_all(past: Past) {
     let asked_for = std::env::var("SEALIFT_TEST_SEED").ok();
     let (first, count) = match asked_for.and_then(|seed| seed.parse::<u64>().ok()) {
         Some(seed) => (seed, 1),
-        None if is_long() => (0, 1000),
+        None if is_long() => (0, 300),
         None => (0, 20),
     };
     let mut turns = 0;

@@ -23,6 +23,17 @@ const HIGHEST: &str = "highest sequence";
 /// Set once somebody said after which sequence a host goes on that no target shows.
 const BEGINS_AFTER: &str = "begins after";
 
+/// What no target shows, and a catalog that is made anew should know.
+pub(super) fn carried_over(state: &State) -> Result<Vec<(&'static str, String)>, AgentError> {
+    let mut carried = Vec::new();
+    for key in [ADOPTED, HIGHEST, BEGINS_AFTER] {
+        if let Some(value) = state.catalog.meta(key)? {
+            carried.push((key, value));
+        }
+    }
+    Ok(carried)
+}
+
 /// The lineage of the next snapshot, and what its owner should hear.
 #[derive(Debug)]
 pub struct Reconciled {

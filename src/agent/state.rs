@@ -56,4 +56,10 @@ impl State {
             _lock: lock,
         })
     }
+
+    /// Closes the catalog, so that its file is all there is of it; gives the directory, and its lock.
+    pub(super) fn close(self) -> Result<(PathBuf, File), AgentError> {
+        self.catalog.close()?;
+        Ok((self.dir, self._lock))
+    }
 }

@@ -5,7 +5,7 @@
 //! caller reads it again (what was appended stays as unused content, and serves the next attempt as
 //! known chunks).
 
-mod ahead;
+pub(super) mod ahead;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -121,7 +121,7 @@ pub fn is_sparse(meta: &std::fs::Metadata) -> bool {
     meta.len() > 0 && meta.blocks() * 512 < meta.len()
 }
 
-fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64) {
+pub fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64) {
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     while count > 0 {
         let now = count.min(ZEROS.len() as u64);
