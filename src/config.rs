@@ -198,6 +198,8 @@ pub struct TargetConfig {
     pub class: Option<String>,
     /// What stays on it, if not what `[retention]` says.
     pub retention: Option<Retention>,
+    /// `backup` deletes there what retention lets go.
+    pub prune: bool,
 }
 
 #[derive(Debug, Clone, Default)]

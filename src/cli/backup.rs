@@ -64,6 +64,7 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
     if let Ok(report) = &mut done
         && report.is_published_somewhere()
     {
+        pusher.retain_targets(report);
         pusher.retain_local(report);
     }
     pusher.conclude(done)
@@ -218,6 +219,28 @@ impl<'a> Pusher<'a> {
         let report = agent::push(&mut self.state, &request, &progress, display.clone());
         display.finish(ticker);
         Ok(report?)
+    }
+
+    /// Applies retention on the targets that say so and have the new snapshot.
+    fn retain_targets(&self, report: &mut PushReport) {
+        for (config, target) in self.config.targets.iter().zip(&self.targets) {
+            let mut states = report.targets.iter();
+            let has_it = states.any(|t| t.name == config.name && t.state == TargetState::Published);
+            if !config.prune || !has_it {
+                continue;
+            }
+            let retained =
+                retention::retain_on(self.config, config, target, &self.state, &self.signer);
+            let label = target.target.label();
+            match retained {
+                Ok(done) => report
+                    .notes
+                    .extend(done.map(|text| format!("{label}: {text}"))),
+                Err(failure) => report.warnings.push(format!(
+                    "nothing was deleted on {label}: {failure}; see `sealift prune --dry-run`"
+                )),
+            }
+        }
     }
 
     /// Applies retention to the snapshots on this host; what keeps it from that is a warning.

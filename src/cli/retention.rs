@@ -1,10 +1,20 @@
 //! A retention policy on the command line, and its use on this host's own snapshots.
 
+use std::collections::HashSet;
+
 use super::failure::Failure;
-use crate::agent::{LocalRetention, State};
-use crate::config::{Config, Retention, parse_duration};
+use super::output::{count, size};
+use super::remote;
+use crate::agent::{LocalRetention, NamedTarget, State};
+use crate::config::{Config, Retention, TargetConfig, parse_duration};
 use crate::ids::Stamp;
+use crate::manifest::signature::Signer;
+use crate::prune::{PruneReport, PruneRequest};
+use crate::repository::HostFolder;
 use crate::{clock, pins};
+
+/// What is younger stays, whatever the policy: two backups in an hour are no mistake.
+const YOUNG: chrono::Duration = chrono::Duration::days(1);
 
 /// Deletes the snapshots of this host that `[retention]` lets go; gives their stamps.
 pub fn retain_local(
@@ -27,6 +37,57 @@ pub fn retain_local(
         dry_run,
     };
     Ok(local.apply(state)?)
+}
+
+/// Deletes on a target what retention lets go there, of what is a day old or older; says what it did, if anything.
+pub fn retain_on(
+    config: &Config,
+    target: &TargetConfig,
+    named: &NamedTarget,
+    state: &State,
+    signer: &Signer,
+) -> Result<Option<String>, Failure> {
+    let Some(policy) = config.retention_of(target) else {
+        return Ok(None);
+    };
+    let now = clock::now();
+    let mut pins: HashSet<Stamp> = pins::read(&config.state)?.into_iter().collect();
+    let stamps = state
+        .catalog
+        .snapshots()?
+        .into_iter()
+        .map(|row| row.known.stamp);
+    pins.extend(stamps.filter(|stamp| now - stamp.time() < YOUNG));
+    let request = PruneRequest {
+        folder: HostFolder::new(named.target.clone(), config.host.clone()),
+        trust: remote::own_trust(config)?,
+        policy,
+        now,
+        pins,
+        gone: false,
+        confirmed: false,
+    };
+    let report = remote::runtime()?.block_on(async {
+        let plan = request.plan().await?;
+        match plan.is_empty() {
+            true => Ok(None),
+            false => request.run(&plan, signer).await.map(Some),
+        }
+    })?;
+    Ok(report.map(|report| told(&report)))
+}
+
+fn told(report: &PruneReport) -> String {
+    let mut text = format!(
+        "{} forgotten, {} freed, as [retention] says",
+        count(report.forgotten.len() as u64, "older snapshot"),
+        size(report.swept_bytes)
+    );
+    if let Some(first) = report.stuck.first() {
+        let stuck = count(report.stuck.len() as u64, "object");
+        text += &format!("; {stuck} could not be deleted (such as: {first})");
+    }
+    text
 }
 
 /// `daily=7,weekly=4,within=2d`: the keys of `[retention]`.

@@ -110,6 +110,7 @@ const TABLES: &[(&str, &[&str])] = &[
             "data_class",
             "class",
             "retention",
+            "prune",
         ],
     ),
     (

@@ -60,6 +60,8 @@ struct RawTarget {
     data_class: Option<Spanned<String>>,
     class: Option<Spanned<String>>,
     retention: Option<Spanned<RawRetention>>,
+    #[serde(default)]
+    prune: bool,
 }
 
 #[derive(Deserialize)]
@@ -192,6 +194,7 @@ fn targets(
                 data_class: class(place, raw, "data_class", &raw.data_class)?,
                 class: class(place, raw, "class", &raw.class)?,
                 retention: retention(place, raw.retention.as_ref())?,
+                prune: raw.prune,
             })
         })
         .collect()

@@ -85,7 +85,7 @@ pub fn render_new(new: &NewConfig) -> String {
         }
     }
     text.push_str(
-        "\n# What stays: here with every backup, on the targets with `sealift prune`.\n[retention]\n\
+        "\n# What stays: here with every backup, on targets with `prune = true` too, elsewhere with `sealift prune`.\n[retention]\n\
          daily = 7\nweekly = 4\nmonthly = 6\n",
     );
     if let Some(line) = &new.schedule {

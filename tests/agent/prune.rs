@@ -587,3 +587,53 @@ fn a_prune_killed_at_any_moment_loses_nothing() {
     let out = host.restore("20260319T060000Z", "out");
     assert_eq!(fs::read_to_string(out.join("data/number")).unwrap(), "18");
 }
+
+fn prunes_its_target(host: &Host) {
+    host.edit_config("name = \"folder\"\n", "name = \"folder\"\nprune = true\n");
+}
+
+/// What a host does that may delete on a target: all of it in one command a day.
+#[test]
+fn backup_prunes_the_targets_that_say_so() {
+    let mut host = Host::new();
+    prunes_its_target(&host);
+    let mut freed = 0;
+    for number in 0..40 {
+        let report = backup(&mut host, number);
+        let notes = report["notes"].to_string();
+        freed += u64::from(notes.contains("older snapshot forgotten"));
+        assert_eq!(report["warnings"].as_array().unwrap().len(), 0, "{report}");
+        assert!(archives(&host).len() < 60, "{number}");
+    }
+    assert!(freed > 20, "{freed}");
+    // The last day is 2026-04-09, a Thursday.
+    assert_eq!(
+        stamps(&host),
+        [
+            "20260301", "20260315", "20260322", "20260329", "20260401", "20260403", "20260404",
+            "20260405", "20260406", "20260407", "20260408", "20260409"
+        ]
+    );
+    // A second one of today is no mistake: neither of them goes.
+    backup(&mut host, 39);
+    let list = host.remote_list();
+    assert_eq!(list["snapshots"].as_array().unwrap().len(), 13, "{list}");
+    host.ok(&["verify", "--data"]);
+    host.ok(&["prune", "--dry-run"]);
+}
+
+#[test]
+fn a_first_time_in_a_backup_must_be_confirmed_by_hand() {
+    let mut host = with_days(40);
+    prunes_its_target(&host);
+    set_clock(&mut host, 40);
+    let (out, err) = host.exits(&["backup"], 3);
+    let said = out + &err;
+    assert!(said.contains("nothing was deleted on"), "{said}");
+    assert!(said.contains("more than half"), "{said}");
+    assert_eq!(stamps(&host).len(), 41);
+    host.ok(&["prune", "--yes"]);
+    set_clock(&mut host, 41);
+    host.ok(&["backup"]);
+    assert!(stamps(&host).len() < 16);
+}
