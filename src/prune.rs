@@ -36,7 +36,7 @@ use chrono::{DateTime, Utc};
 
 use crate::ids::{Hash, Stamp};
 use crate::manifest::ManifestName;
-use crate::manifest::chain::{Finding, Snapshot};
+use crate::manifest::chain::Finding;
 use crate::manifest::signature::{SignatureError, Trust};
 use crate::manifest::statement::MarkName;
 use crate::repository::{HostFolder, RepositoryError};
@@ -96,6 +96,8 @@ pub struct PlannedSnapshot {
     pub core: Hash,
     /// Its manifest and the revisions of it.
     pub names: Vec<ManifestName>,
+    /// By the target's clock it came long after its stamp.
+    pub late: bool,
     pub reasons: Reasons,
 }
 
@@ -168,7 +170,7 @@ impl PruneRequest {
                 return Err(PruneError::Unreadable(name.clone(), why.clone()));
             }
         }
-        let snapshots = self.decide(&chain.snapshots);
+        let snapshots = self.decide(&seen);
         let refusal = self.check(&snapshots, seen.pruned_at);
         let mut of_stays: HashSet<Hash> = HashSet::new();
         let mut of_any: HashSet<Hash> = HashSet::new();
@@ -226,7 +228,8 @@ impl PruneRequest {
         })
     }
 
-    fn decide(&self, snapshots: &[Snapshot]) -> Vec<PlannedSnapshot> {
+    fn decide(&self, seen: &Inventory) -> Vec<PlannedSnapshot> {
+        let snapshots = &seen.chain.snapshots;
         let mut by_core: BTreeMap<(u64, Hash), Vec<ManifestName>> = BTreeMap::new();
         let mut stamps: HashMap<Hash, Stamp> = HashMap::new();
         for one in snapshots {
@@ -239,6 +242,7 @@ impl PruneRequest {
                 sequence,
                 stamp: *stamps.get(&core)?,
                 core,
+                late: seen.is_late(&names),
                 names,
                 reasons: Reasons::new(),
             })
@@ -257,6 +261,7 @@ impl PruneRequest {
             stamp: one.stamp,
             pinned: self.pins.contains(&one.stamp),
             proven: false,
+            late: one.late,
         };
         planned.iter().map(candidate).collect()
     }

@@ -11,6 +11,10 @@
 //! stand in for a Sunday that is missing. It also makes the choice final: what stands for a week today does
 //! so tomorrow, so pruning every day forgets nothing that a rarer prune would have kept.
 //!
+//! Stamps are the host's word, and an intruder's who owns it: forged ones of past days, pushed today, must not have
+//! the true ones of those days deleted. So what arrived long after its stamp (`late`) displaces nothing: of a period
+//! that stays both the first that was in time and the first that was late do.
+//!
 //! What speaks for a period goes on to do so whatever else is forgotten, so deciding twice forgets nothing
 //! more; and a larger policy keeps all that a smaller one keeps. The tests hold both.
 
@@ -51,6 +55,8 @@ pub struct Candidate {
     pub pinned: bool,
     /// A drill restored it.
     pub proven: bool,
+    /// It came to the target long after its stamp: the host could not reach it, or lies.
+    pub late: bool,
 }
 
 /// Why a snapshot stays.
@@ -101,6 +107,7 @@ pub fn decide(snapshots: &[Candidate], policy: &Policy, now: DateTime<Utc>) -> V
         .map(|one| Placed {
             sequence: one.sequence,
             time: one.stamp.min(newest.stamp).time(),
+            late: one.late,
         })
         .collect();
     let proven = snapshots.iter().filter(|one| one.proven);
@@ -147,6 +154,7 @@ fn newest(snapshots: &[Candidate]) -> Option<&Candidate> {
 struct Placed {
     sequence: u64,
     time: DateTime<Utc>,
+    late: bool,
 }
 
 /// A period of the calendar, and the day (or hour) within it: the first of these speaks for the period.
@@ -177,18 +185,22 @@ fn day(time: &DateTime<Utc>) -> i64 {
     i64::from(date.num_days_from_ce())
 }
 
-/// The sequences that speak for the newest `count` periods that have a snapshot: of its first day the last.
+/// The sequences that speak for the newest `count` periods that have a snapshot: of its first day the last; of those
+/// that were in time, and of those that were late.
 fn places(placed: &[Placed], count: u32, period: Period) -> BTreeSet<u64> {
-    let mut periods: BTreeMap<i64, (i64, u64)> = BTreeMap::new();
+    let mut periods: BTreeMap<i64, [Option<(i64, u64)>; 2]> = BTreeMap::new();
     for one in placed {
         let (period, day) = period(&one.time);
-        let speaks = periods.entry(period).or_insert((day, one.sequence));
-        if day < speaks.0 || day == speaks.0 && one.sequence > speaks.1 {
-            *speaks = (day, one.sequence);
+        let speaker = &mut periods.entry(period).or_default()[usize::from(one.late)];
+        let is_it = speaker
+            .is_none_or(|(first, sequence)| day < first || day == first && one.sequence > sequence);
+        if is_it {
+            *speaker = Some((day, one.sequence));
         }
     }
     let newest = periods.values().rev().take(count as usize);
-    newest.map(|(_, sequence)| *sequence).collect()
+    let speakers = newest.flat_map(|speakers| speakers.iter().flatten());
+    speakers.map(|(_, sequence)| *sequence).collect()
 }
 
 fn newest_of(sequences: &BTreeSet<u64>, count: u32) -> BTreeSet<u64> {

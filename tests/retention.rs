@@ -20,6 +20,7 @@ fn at(sequence: u64, time: DateTime<Utc>) -> Candidate {
         stamp: Stamp::at(time),
         pinned: false,
         proven: false,
+        late: false,
     }
 }
 
@@ -215,12 +216,14 @@ fn histories() -> impl Strategy<Value = Vec<Candidate>> {
         0..(800 * DAY),
         prop::bool::weighted(0.1),
         prop::bool::weighted(0.1),
+        prop::bool::weighted(0.3),
     );
-    let one = one.prop_map(|(sequence, seconds, pinned, proven)| Candidate {
+    let one = one.prop_map(|(sequence, seconds, pinned, proven, late)| Candidate {
         sequence,
         stamp: Stamp::at(time("2025-01-01T00:00:00Z") + chrono::Duration::seconds(seconds)),
         pinned,
         proven,
+        late,
     });
     prop::collection::vec(one, 1..60)
 }
@@ -272,6 +275,38 @@ proptest! {
         let now = now_of(&history);
         let (few, many) = (stays(&history, &small, now), stays(&history, &larger, now));
         prop_assert!(sorted(&few).is_subset(&sorted(&many)));
+    }
+
+    /// An intruder on the host may say of any day that a snapshot is of it, as long as no other day is newer for it.
+    #[test]
+    fn what_comes_late_for_days_that_have_one_displaces_nothing(
+        mut policy in policies(),
+        missing in prop::collection::btree_set(0..90i64, 0..20),
+        forged in prop::collection::vec((0..90i64, 0..DAY), 0..200),
+    ) {
+        policy.last = 0;
+        let start = time("2025-01-01T00:00:00Z");
+        let at_second = |sequence, day, second| {
+            at(sequence, start + chrono::Duration::days(day) + chrono::Duration::seconds(second))
+        };
+        let there = |day: &i64| !missing.contains(day);
+        let true_ones: Vec<Candidate> =
+            (0..91i64).filter(there).map(|day| at_second(day as u64 + 1, day, 6 * 3600)).collect();
+        // Hours that had none would be new ones.
+        policy.hourly = 0;
+        let now = now_of(&true_ones);
+        let forged = forged.into_iter().filter(|(day, _)| there(day)).zip(100..);
+        let mut all = true_ones.clone();
+        all.extend(forged.map(|((day, second), sequence)| {
+            Candidate { late: true, ..at_second(sequence, day, second) }
+        }));
+        // The newest of all is the host's next, in time.
+        all.push(at_second(1000, 90, 7 * 3600));
+        let (before, after) = (stays(&true_ones, &policy, now), stays(&all, &policy, now));
+        let newest_day = |one: &&Candidate| one.stamp.time() < start + chrono::Duration::days(90);
+        for one in before.iter().filter(newest_day) {
+            prop_assert!(after.contains(one), "{one:?} was displaced");
+        }
     }
 
     #[test]

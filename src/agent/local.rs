@@ -87,6 +87,7 @@ impl LocalRetention<'_> {
                 || Some(one.stamp) == newest_valid
                 || !delivered.contains(&one.stamp),
             proven: false,
+            late: false,
         };
         there.iter().zip(1..).map(candidate).collect()
     }

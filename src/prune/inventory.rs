@@ -17,6 +17,9 @@ const CONCURRENT_GETS: usize = 16;
 /// Tombstones that are read to know when the last prune was: those of the highest sequences.
 const TOMBSTONES_READ: usize = 8;
 
+/// A backup takes hours, and a laptop sleeps over a night.
+const LATE: chrono::Duration = chrono::Duration::hours(36);
+
 pub(super) struct Inventory {
     pub chain: Chain,
     /// Manifests without their signature of snapshots that were deleted: what a prune left that died, or a sync
@@ -26,6 +29,8 @@ pub(super) struct Inventory {
     /// The highest sequence that was there at the last prune that forgot something.
     pub pruned_at: Option<u64>,
     archives: HashMap<Hash, Lies>,
+    /// When manifests came, by the target's clock, where it tells.
+    arrived: HashMap<ManifestName, DateTime<Utc>>,
     /// The archives of every page that a manifest names.
     pages: HashMap<Hash, Vec<Hash>>,
     listed_pages: Vec<Hash>,
@@ -46,11 +51,19 @@ impl Inventory {
             futures::future::try_join(folder.marks(), folder.list(TABLES)).await?;
         let chain = folder.chain(trust).await?;
         let remains = remains(folder, trust, &chain).await?;
+        let manifests = folder
+            .target
+            .list(&format!("{}/{MANIFESTS}/", folder.host))
+            .await?;
         let host = format!("{}/", folder.host);
         let archives = listed.into_iter().filter_map(|one| {
             let hash = ObjectKey::archive_hash(one.key.strip_prefix(&host)?)?;
             let (bytes, since) = (one.bytes, one.modified);
             Some((hash, Lies { bytes, since }))
+        });
+        let arrived = manifests.into_iter().filter_map(|one| {
+            let name = ManifestName::from_key(one.key.strip_prefix(&host)?)?;
+            Some((name, one.modified?))
         });
         let wanted: HashSet<Hash> = chain
             .snapshots
@@ -73,12 +86,20 @@ impl Inventory {
         Ok(Self {
             pruned_at: last_prune(folder, trust, &chain).await?,
             archives: archives.collect(),
+            arrived: arrived.collect(),
             listed_pages: listed_pages.collect(),
             chain,
             remains,
             marks,
             pages,
         })
+    }
+
+    /// Whether the first of a snapshot's manifests came long after its stamp.
+    pub fn is_late(&self, names: &[ManifestName]) -> bool {
+        let arrived = names.iter().filter_map(|name| self.arrived.get(name)).min();
+        let stamped = names.first().map(|name| name.stamp.time());
+        matches!((arrived, stamped), (Some(arrived), Some(stamped)) if *arrived - stamped > LATE)
     }
 
     pub fn names(&self) -> Vec<ManifestName> {

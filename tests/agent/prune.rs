@@ -637,3 +637,33 @@ fn a_first_time_in_a_backup_must_be_confirmed_by_hand() {
     host.ok(&["backup"]);
     assert!(stamps(&host).len() < 16);
 }
+
+/// Who owns the host says of today's snapshots that they are of last week, so that retention deletes the true ones.
+#[test]
+fn a_flood_of_forged_stamps_displaces_nothing() {
+    let mut host = with_days(7);
+    let mut true_ones: Vec<std::path::PathBuf> = Vec::new();
+    let manifests = |host: &Host| files(&host.folder().join("manifests"));
+    for number in 0..7 {
+        let stamp = day(number).format("%Y%m%d").to_string();
+        for path in manifests(&host) {
+            if path.to_string_lossy().contains(&stamp) {
+                let time = std::time::SystemTime::from(day(number));
+                let file = fs::File::options().write(true).open(&path).unwrap();
+                file.set_modified(time).unwrap();
+                true_ones.push(path);
+            }
+        }
+    }
+    for number in 0..7 {
+        host.clock = Some((day(number) + Duration::hours(9)).to_rfc3339());
+        change(&host, 100 + number);
+        host.exits_any(&["backup"], &[0, 3]);
+    }
+    backup(&mut host, 7);
+    host.ok(&["prune", "--policy", "daily=8"]);
+    let left: BTreeSet<_> = manifests(&host).into_iter().collect();
+    for path in &true_ones {
+        assert!(left.contains(path), "{} is gone", path.display());
+    }
+}
