@@ -5,13 +5,15 @@
 REPO_DIR is a plain copy of a host's folder (manifests/, tables/, archives/), or holds it (--host NAME).
 --signer is a fingerprint or an allowed_signers file; without it you are asked, unless --accept-signer.
 --snapshot is a stamp, a sequence or the last 16 digits of a manifest's name; else it is the latest, of
---at-least SEQUENCE, if newer ones may have been hidden. Manifests are checked by signature, all else by
-SHA-256, before it is used. Exit: 0 complete, 1 failed, nothing made, 2 usage, 3 complete but for the notes.
+--at-least SEQUENCE, if newer ones may have been hidden; --devices makes device nodes too (root only). Manifests are
+checked by signature, all else by SHA-256, before it is used; and as who owned the host can sign, nothing in it is
+taken for granted. Exit: 0 complete, 1 failed, nothing made, 2 usage, 3 complete but for the notes.
 """
 import argparse, base64, functools, glob, hashlib, json, mmap, os, re, shutil, signal, stat, subprocess, sys, tempfile
 
 NAME = re.compile(r"(\d{8,})-(\d{8}T\d{6}Z)-([0-9a-f]{16})\.json")
 NOTES = []  # what is not as it was: exit code 3
+MAX_SMALL, MAX_TAR, MAX_HOLES = 64 << 20, 8 << 30, 16 << 40  # bytes: manifests and pages; one archive's tar; all holes
 say = functools.partial(print, file=sys.stderr, flush=True)
 sha256 = lambda data: hashlib.sha256(data).hexdigest()
 show = lambda path: repr(os.fsdecode(path))[1:-1]
@@ -27,6 +29,7 @@ def note(text):
     say("NOTE:", text)
 def read(path, what):
     need(os.path.isfile(path), f"{what} is missing ({path})")
+    need(os.path.getsize(path) <= MAX_SMALL, f"{what} is too large to be one ({path})")
     with open(path, "rb") as file:
         return file.read()
 
@@ -69,7 +72,7 @@ def read_chain(folder, host, pinned):
             if one.next_signer:
                 trusted.add(fingerprint(one.next_signer))
             good.append(one)
-        except (Refused, ValueError, KeyError, TypeError) as why:
+        except (Refused, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as why:
             refused[f"manifest {name} is refused: {why}"] = int(name.split("-")[0])
             say(f"warning: manifest {name} is refused: {why}")
     for name in set(os.listdir(folder + "/manifests")) - set(names) - {name + ".sig" for name in names}:
@@ -91,51 +94,74 @@ def choose(good, refused, wanted):
         need(wanted != "latest" or sequence < chosen.sequence, f"which snapshot is the latest is unclear: {why}\n"
              f"  To take the newest good one all the same: --snapshot {chosen.stamp}")
     sequences, cores = {one.sequence for one in good}, {one.core_hash for one in good}
+    followed = {sequence for sequence, _, core in chosen.known if core in cores}  # targets may differ in siblings
     for sequence, stamp, core in chosen.known:
         if sequence not in sequences:
             say(f"warning: snapshot {stamp} (sequence {sequence}) is known to {chosen.stamp}, but missing here")
-        siblings = {other for number, _, other in chosen.known if number == sequence}  # targets may differ in one
-        need(sequence < chosen.sequence and (siblings & cores or sequence not in sequences),
+        need(sequence < chosen.sequence and (sequence in followed or sequence not in sequences),
              f"snapshot {chosen.stamp} does not follow from the one of sequence {sequence} that is here")
     return chosen
 
-def unseal(path, row, key, scratch):
-    """The tar stream of an archive, as a file, once a private copy of the archive has proved genuine."""
+def copy(source, target, length):
+    """Copies up to `length` bytes; gives how many are lacking."""
+    while length > 0:
+        block = source.read(min(length, 1 << 20))
+        if not block:
+            break
+        length -= target.write(block)
+    return length
+
+def unseal(path, row, key, scratch, length):
+    """The first `length` bytes of an archive's tar, as a file, once a private copy of it has proved genuine."""
     size = os.path.getsize(path) if os.path.isfile(path) else 0
     need(size == row[4], f"missing or cut short: {size} bytes are there of {row[4]}")
-    with open(shutil.copyfile(path, scratch + "/sealed"), "rb") as copy:
-        need(sha256(mmap.mmap(copy.fileno(), 0, access=mmap.ACCESS_READ)) == row[3],
+    with open(shutil.copyfile(path, scratch + "/sealed"), "rb") as sealed:
+        need(sha256(mmap.mmap(sealed.fileno(), 0, access=mmap.ACCESS_READ)) == row[3],
              "damaged or swapped: its SHA-256 is not the signed one")
     age, pipe = ["age", "-d", "-i", "-", scratch + "/sealed"], subprocess.PIPE
-    with open(scratch + "/tar", "wb") as tar, subprocess.Popen(age, stdin=pipe, stdout=pipe) as age:
+    with open(scratch + "/tar", "wb") as tar, subprocess.Popen(age, stdin=pipe, stdout=pipe) as age, \
+            subprocess.Popen(["zstd", "-dcq"], stdin=age.stdout, stdout=pipe) as zstd:
+        age.stdout.close()  # so that age sees zstd end
         age.stdin.write(key)  # which so touches no disk
         age.stdin.close()
-        zstd = subprocess.run(["zstd", "-dcq"], stdin=age.stdout, stdout=tar)
-    need(age.returncode == 0, "it is genuine, but age cannot open it: is this the right identity?")
-    need(zstd.returncode == 0, "it is genuine, but zstd cannot unpack it (disk full?)")
+        lacking = copy(zstd.stdout, tar, length)  # and no more: a bomb cannot swell
+        zstd.stdout.close()
+    need(not lacking or age.returncode == 0, "it is genuine, but age cannot open it: is this the right identity?")
+    need(not lacking or zstd.returncode == 0, "it is genuine, but zstd cannot unpack it (disk full?)")
     return open(scratch + "/tar", "rb")
 
-def fetch(folder, rows, entries, key, scratch, open_file):
-    """Gets the content of files, archive by archive; each file must be covered to its last byte."""
-    pieces, bad = {}, []
+def locate(entries, scratch):
+    """The pieces of each archive that files need; each file must be covered to its last byte, and all must fit."""
+    pieces, room, holes = {}, 0, 0
     for entry in entries:
         at = 0
         for archive, offset, length in entry.get("extents", []):
+            need(type(offset) is type(length) is int and offset >= 0 < length and
+                 (archive == "-" or offset + length <= MAX_TAR), f"an impossible extent in {show(entry['path'])}")
             if archive != "-":  # that is a hole
                 pieces.setdefault(archive, []).append((entry, at, offset, length))
+            room, holes = (room, holes + length) if archive == "-" else (room + length, holes)
             at += length
         need(at == entry.get("size", 0), f"the extents of {show(entry['path'])} cover {at} bytes of it only")
+    free = shutil.disk_usage(scratch).free
+    need(room <= free and holes <= MAX_HOLES, f"{room} bytes, besides {holes} of holes, do not fit: {free} are free")
+    return pieces
+
+def fetch(folder, rows, pieces, key, scratch, open_file):
+    """Gets the content of files, archive by archive."""
+    bad = []
     for count, (archive, wanted) in enumerate(sorted(pieces.items()), 1):
         need(archive in rows, f"archive {archive} is needed, but not in the manifest's table")
         path = f"{folder}/archives/{rows[archive][2][:2]}/{rows[archive][2]}.tar.zst.age"
         say(f"  archive {count} of {len(pieces)}: {archive}, {rows[archive][4] / 1e6:.1f} MB")
         try:
-            with unseal(path, rows[archive], key, scratch) as tar:
+            end = max(offset + length for _, _, offset, length in wanted)
+            with unseal(path, rows[archive], key, scratch, end) as tar:
                 for entry, at, offset, length in wanted:
                     with open_file(entry) as file:
                         tar.seek(offset)
                         file.seek(at)
-                        need(file.write(tar.read(length)) == length, "its tar ends too early")
+                        need(copy(tar, file, length) == 0, "its tar ends too early")
         except Refused as why:
             bad.append(f"archive {archive} ({path}): {why}")
     need(not bad, "\n  ".join(bad))
@@ -146,7 +172,7 @@ def read_index(path, manifest):
         header, *lines = map(json.loads, file)
     entries, last, kinds = lines[header["archives"]:], b"", {b"": "dir"}
     told = header["format"], header["host"], header["stamp"], header["entries"]
-    need(told == (1, manifest.host, manifest.stamp, len(entries)), "the index is not the one of this snapshot")
+    need(told == (1, manifest.host, manifest.stamp, len(entries)) and header["archives"] >= 0, "the index is not the one of this snapshot")
     for entry in entries:
         for key in "path", "target":
             raw = entry.get(key + "_b64")
@@ -154,6 +180,7 @@ def read_index(path, manifest):
         path, kind = entry["path"], entry["type"]
         need(path > last and b"\0" not in path and not {b"", b".", b".."} & set(path.split(b"/")) and
              kinds.get(path.rpartition(b"/")[0]) == "dir", f"the index holds an unsafe path: {show(path)}")
+        need(kind == "file" or not (entry.get("extents") or entry.get("size")), f"{show(path)} is no file, with content")
         need(kind != "hardlink" or kinds.get(entry["target"]) == "file", f"{show(path)} links to no earlier file")
         kinds[path], last = kind, path
     return header, entries
@@ -161,22 +188,32 @@ def read_index(path, manifest):
 def make(name, entry, root):
     target, device = entry["target"], os.makedev(*entry.get("rdev", (0, 0)))
     return {"dir": lambda: os.mkdir(name), "file": lambda: open(name, "xb").truncate(entry["size"]),
-            "symlink": lambda: os.symlink(target, name), "hardlink": lambda: os.link(target, name, src_dir_fd=root),
+            "symlink": lambda: os.symlink(target, name), "hardlink": lambda: os.link(target, name, src_dir_fd=root, follow_symlinks=False),
             "fifo": lambda: os.mkfifo(name), "chardev": lambda: os.mknod(name, stat.S_IFCHR, device),
             "blockdev": lambda: os.mknod(name, stat.S_IFBLK, device)}[entry["type"]]()
 
-def enter(root, path):
-    """Goes to the directory that holds `path`, however deep; gives the name in it."""
-    os.fchdir(root)
-    for parent in path.split(b"/")[:-1]:
-        os.chdir(parent)
-    return path.split(b"/")[-1]
+def enter(root, path, here=[]):
+    """Goes to the directory that holds `path`, however deep, through no link; gives the name in it."""
+    *parents, name = path.split(b"/")
+    while here != parents[:len(here)]:
+        os.chdir("..")
+        here.pop()
+    if not here:
+        os.fchdir(root)
+    for parent in parents[len(here):]:
+        inner = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        os.fchdir(inner)
+        os.close(inner)
+        here.append(parent)
+    return name
+
 def attempt(entry, what, action, *arguments, **options):
     try:
         action(*arguments, **options)
         return True
-    except OSError as why:
-        note(f"{show(entry['path'])}: cannot {what}: {why.strerror}")
+    except (OSError, OverflowError, ValueError) as why:
+        need(what not in ("make this dir", "make this file"), f"cannot make {show(entry['path'])}: {why}")
+        note(f"{show(entry['path'])}: cannot {what}: {getattr(why, 'strerror', None) or why}")
 def dress(entry, name, **link):
     """Owner, attributes, mode, time: in the order in which none undoes another."""
     if os.geteuid() == 0:
@@ -188,23 +225,31 @@ def dress(entry, name, **link):
         attempt(entry, "set the mode", os.chmod, name, entry["mode"])
     attempt(entry, "set the time", os.utime, name, ns=(entry["mtime"], entry["mtime"]), **link)
 
-def rebuild(folder, manifest, key, scratch):
+def rebuild(folder, manifest, key, scratch, devices):
     """The whole snapshot, in the directory scratch/tree."""
     rows, path = {}, scratch + "/index"
+    need(len(set(manifest.pages)) == len(manifest.pages), "it names a page of the archive table twice")
+    need(0 <= manifest.index["bytes"] <= MAX_TAR, "its index is too large to be one")
     for page in manifest.pages:
         data = read(f"{folder}/tables/{page}.json", "a page of the archive table")
         need(sha256(data) == page, f"page tables/{page}.json is damaged or swapped")
         rows.update((row[0], row) for row in json.loads(data)["rows"])
     open(path, "xb").close()
     index = {"path": b"index", "extents": manifest.index["extents"], "size": manifest.index["bytes"]}
-    fetch(folder, rows, [index], key, scratch, lambda _: open(path, "r+b"))
+    fetch(folder, rows, locate([index], scratch), key, scratch, lambda _: open(path, "r+b"))
     header, entries = read_index(path, manifest)
+    pieces = locate(entries, scratch)
     say(f"Restoring {len(entries)} entries, {sum(entry.get('size', 0) for entry in entries)} bytes")
     os.mkdir(scratch + "/tree")
     root = os.open(scratch + "/tree", os.O_RDONLY)
-    made = [entry for entry in entries if attempt(  # nothing lies below a link: read_index has refused it
+    left_out = [entry for entry in entries if entry["type"] in ("chardev", "blockdev") and not devices]
+    for entry in left_out:
+        note(f"{show(entry['path'])}: left out: a device is made only with --devices")
+    left_out = {entry["path"] for entry in left_out}
+    made = [entry for entry in entries if entry["path"] not in left_out and attempt(  # nothing lies below a link: read_index has refused it
         entry, "make this " + entry["type"], lambda: make(enter(root, entry["path"]), entry, root))]
-    fetch(folder, rows, entries, key, scratch, lambda entry: open(enter(root, entry["path"]), "r+b"))
+    fetch(folder, rows, pieces, key, scratch, lambda entry: open(  # and not through a link either
+        enter(root, entry["path"]), "r+b", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW)))
     for entry in reversed(made):  # a directory after what is in it
         if entry["type"] != "hardlink":
             dress(entry, enter(root, entry["path"]), follow_symlinks=False)
@@ -215,7 +260,7 @@ def rebuild(folder, manifest, key, scratch):
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     for name in "REPO_DIR", "--identity", "--signer", "--snapshot", "--at-least", "--host", "--to": parser.add_argument(name)
-    for name in "--accept-signer", "--list": parser.add_argument(name, action="store_true")
+    for name in "--accept-signer", "--devices", "--list": parser.add_argument(name, action="store_true")
     args = parser.parse_args()
     args.list or args.identity and args.to or parser.error("--identity KEY and --to NEW_DIR are needed, or --list")
     repo = glob.escape(os.path.abspath(args.REPO_DIR))
@@ -235,10 +280,14 @@ def main():
         key = subprocess.run(["age", "-d", args.identity], stdout=subprocess.PIPE, check=True).stdout
     need(not os.path.lexists(to) or os.path.isdir(to) and not os.listdir(to), f"{to} is not new or empty")
     os.makedirs(os.path.dirname(to), exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=os.path.basename(to) + ".partial-", dir=os.path.dirname(to)) as scratch:
-        rebuild(folder, chosen, key, scratch)
+    scratch = tempfile.mkdtemp(prefix=os.path.basename(to) + ".partial-", dir=os.path.dirname(to))
+    try:
+        rebuild(folder, chosen, key, scratch, args.devices)
         os.sync()
         os.rename(scratch + "/tree", to)
+    finally:  # however deep it is, and whatever it forbids
+        subprocess.run(["chmod", "-R", "u+rwX", scratch])
+        subprocess.run(["rm", "-rf", scratch])
     say(f"RECOVERED into {to}" + f", but read the {len(NOTES)} notes above" * bool(NOTES))
 
 if __name__ == "__main__":

@@ -60,6 +60,11 @@ pub enum AgentError {
         #[source]
         source: std::io::Error,
     },
+    #[error(
+        "sequence {0} is the last there is, and no snapshot can follow it: whoever published it can sign for this host. \
+         Give the host another name and another signer"
+    )]
+    LastSequence(u64),
     #[error("another sealift is at work with the state directory {0}; wait for it to end")]
     Locked(String),
     #[error(

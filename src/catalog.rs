@@ -210,6 +210,10 @@ impl Catalog {
             Some(writer) => writer,
             None => catalog.renew_writer()?,
         };
+        // Of a row that is not as it was written nobody knows the number, and none must be given twice.
+        if catalog.read_archives()?.iter().any(Option::is_none) {
+            catalog.renew_writer()?;
+        }
         Ok(catalog)
     }
 
@@ -268,7 +272,8 @@ impl Catalog {
         let last: Option<i64> = self
             .db
             .query_row(
-                "SELECT MAX(counter) FROM archives WHERE writer=?1",
+                // The rows themselves: an index can be damaged by itself.
+                "SELECT MAX(counter) FROM archives NOT INDEXED WHERE writer=?1",
                 [&self.writer.0[..]],
                 |row| row.get(0),
             )
@@ -422,6 +427,11 @@ impl Catalog {
     }
 
     pub fn archives(&self) -> Result<Vec<CatalogArchive>, CatalogError> {
+        Ok(self.read_archives()?.into_iter().flatten().collect())
+    }
+
+    /// `None` for each row that is not as it was written.
+    fn read_archives(&self) -> Result<Vec<Option<CatalogArchive>>, CatalogError> {
         let mut query = self
             .db
             .prepare(
@@ -430,9 +440,7 @@ impl Catalog {
             )
             .map_err(self.fail())?;
         let rows = query.query_map([], read_archive).map_err(self.fail())?;
-        rows.filter_map(Result::transpose)
-            .collect::<Result<_, _>>()
-            .map_err(self.fail())
+        rows.collect::<Result<_, _>>().map_err(self.fail())
     }
 
     /// Archives confirmed on `target`, by number.
@@ -558,7 +566,7 @@ fn read_archive(row: &Row<'_>) -> rusqlite::Result<Option<CatalogArchive>> {
         tar_blake3: hash(10)?,
         live_bytes: row.get::<_, Option<i64>>(11)?.map(|bytes| bytes as u64),
     };
-    let expected = check::of_archive(&archive.row, tar_bytes, &archive.tar_blake3);
+    let expected = check::of_archive(archive.n, &archive.row, tar_bytes, &archive.tar_blake3);
     Ok((checked == expected).then_some(archive))
 }
 
@@ -577,7 +585,7 @@ fn insert_archive(tx: &Connection, archive: &NewArchive) -> rusqlite::Result<i64
     } = archive;
     tx.execute(
         "INSERT INTO archives(writer,counter,kind,blake3,sha256,bytes,recipient_set,head_sha256,tar_bytes,tar_blake3)
-         VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
+         VALUES(?1,?2,?3,?4,?5,?6,?7,?8,0,?9)",
         params![
             &row.id.writer.0[..],
             row.id.counter as i64,
@@ -587,11 +595,17 @@ fn insert_archive(tx: &Connection, archive: &NewArchive) -> rusqlite::Result<i64
             row.bytes as i64,
             row.recipient_set,
             &row.head_sha256.0[..],
-            check::pack(*tar_bytes, check::of_archive(row, *tar_bytes, tar_blake3)),
             &tar_blake3.0[..]
         ],
     )?;
-    Ok(tx.last_insert_rowid())
+    let n = tx.last_insert_rowid();
+    let checked = check::of_archive(n, row, *tar_bytes, tar_blake3);
+    let packed = check::pack(*tar_bytes, checked);
+    tx.execute(
+        "UPDATE archives SET tar_bytes=?2 WHERE n=?1",
+        params![n, packed],
+    )?;
+    Ok(n)
 }
 
 fn failed(path: &Path, source: rusqlite::Error) -> CatalogError {
@@ -608,10 +622,21 @@ fn damage_mark(path: &Path) -> PathBuf {
     path.with_extension("is-damaged")
 }
 
+/// All that does not come from the system around it: our own statements and types always fit a sound catalog.
 fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(
-        error.sqlite_error_code(),
-        Some(DatabaseCorrupt | NotADatabase)
-    )
+    use rusqlite::Error;
+    use rusqlite::ErrorCode::{
+        ConstraintViolation, DatabaseCorrupt, NotADatabase, TypeMismatch, Unknown,
+    };
+    match error {
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::InvalidColumnType(..)
+        | Error::QueryReturnedNoRows
+        | Error::Utf8Error(..) => true,
+        error => matches!(
+            error.sqlite_error_code(),
+            Some(ConstraintViolation | DatabaseCorrupt | NotADatabase | TypeMismatch | Unknown)
+        ),
+    }
 }

@@ -115,7 +115,7 @@ impl Context {
     /// A note for a person, on stderr.
     fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
-            eprintln!("{text}");
+            output::say(format_args!("{text}"));
         }
     }
 }
@@ -166,13 +166,15 @@ fn on_interrupt() {
     let handler = move || {
         terminal::restore(&terminal);
         for line in crate::interrupt::settle_all() {
-            eprintln!("sealift: {line}");
+            output::say(format_args!("sealift: {line}"));
         }
-        eprintln!("sealift: interrupted; nothing that was complete is lost");
+        output::say(format_args!(
+            "sealift: interrupted; nothing that was complete is lost"
+        ));
         std::process::exit(1);
     };
     if let Err(error) = ctrlc::set_handler(handler) {
-        eprintln!("warning: signals cannot be handled: {error}");
+        output::say(format_args!("warning: signals cannot be handled: {error}"));
     }
 }
 

@@ -21,6 +21,8 @@ use crate::ids::{ArchiveId, Hash, HostName, Stamp};
 
 /// No line of an index is longer (an entry with 40 million extents would be).
 const MAX_LINE_BYTES: u64 = 2 << 30;
+/// No archive's tar stream is longer (`archive_size` is 4 GiB at the most).
+pub const MAX_TAR_BYTES: u64 = 8 << 30;
 
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
@@ -211,7 +213,7 @@ pub fn parent_path(path: &[u8]) -> Option<&[u8]> {
         .map(|cut| &path[..cut])
 }
 
-/// The directories that paths in raw byte order may still lie in.
+/// The directories that paths in raw byte order may still lie in: each begins with the one before it.
 #[derive(Debug, Default)]
 pub struct OpenDirs(Vec<Vec<u8>>);
 
@@ -225,15 +227,14 @@ impl OpenDirs {
     pub fn hold(&mut self, path: &[u8], parent: &[u8]) -> bool {
         // Raw byte order puts `a-b` between `a` and `a/b`: a directory stays open until the
         // paths are past everything that can begin with it and a slash.
-        self.0.retain(|dir| {
+        let is_past = |dir: &Vec<u8>| {
             let beyond = path.get(dir.len()).is_some_and(|byte| *byte > b'/');
-            match path[..dir.len().min(path.len())].cmp(dir) {
-                std::cmp::Ordering::Less => true,
-                std::cmp::Ordering::Equal => !beyond,
-                std::cmp::Ordering::Greater => false,
-            }
-        });
-        self.0.iter().any(|dir| dir == parent)
+            !path.starts_with(dir) || beyond
+        };
+        while self.0.pop_if(|dir| is_past(dir)).is_some() {}
+        // Each is longer than the one before: however deep the tree, this is quick.
+        let found = self.0.binary_search_by_key(&parent.len(), Vec::len);
+        found.is_ok_and(|at| self.0[at] == parent)
     }
 }
 
@@ -271,6 +272,10 @@ impl<R: BufRead> IndexReader<R> {
             }
             let stream: ArchiveStream =
                 serde_json::from_slice(&text).map_err(|e| malformed(line, e.to_string()))?;
+            if stream.tar_bytes > MAX_TAR_BYTES {
+                let what = format!("{} with {} bytes", stream.archive, stream.tar_bytes);
+                return Err(malformed(line, what));
+            }
             if archives.insert(stream.archive, stream).is_some() {
                 return Err(malformed(line, format!("{} twice", stream.archive)));
             }

@@ -8,7 +8,8 @@ pub mod chain;
 pub mod signature;
 pub mod statement;
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::collections::{BTreeMap, HashSet};
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +17,14 @@ use crate::ids::{ArchiveId, Hash, HostName, InvalidId, ObjectKey, Stamp, WriterI
 use crate::index::Extent;
 
 pub const FORMAT: u32 = 1;
-/// A manifest, a page or a signature beyond this is refused unread.
-pub const MAX_SMALL_OBJECT_BYTES: u64 = 256 << 20;
+/// A manifest beyond this is refused unread.
+pub const MAX_SMALL_OBJECT_BYTES: u64 = 64 << 20;
+/// The same for a page of the archive table: 64 rows, and the recipients of as many sets.
+pub const MAX_PAGE_BYTES: u64 = 16 << 20;
+/// The same for a manifest's signature.
+pub const MAX_SIGNATURE_BYTES: u64 = 64 << 10;
+/// No sequence is higher: every JSON reader has such a number exactly, and one more is never too much.
+pub const MAX_SEQUENCE: u64 = (1 << 53) - 1;
 pub const ROWS_PER_PAGE: usize = 64;
 
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +155,15 @@ impl Manifest {
         refuse_foreign_format(first)?;
         let core: ManifestCore = parse_json(first)?;
         let tables: TablesLine = parse_json(second)?;
+        let sequences = 1..=MAX_SEQUENCE;
+        if !sequences.contains(&core.sequence) {
+            return Err(malformed("its sequence is out of range"));
+        }
+        let mut named = HashSet::new();
+        if let Some(twice) = tables.tables.iter().find(|page| !named.insert(**page)) {
+            let what = format!("it names page {twice} twice");
+            return Err(ManifestError::Malformed(what));
+        }
         Ok(Self {
             core_hash: Hash::sha256(first),
             core,

@@ -14,8 +14,8 @@ use crate::ids::{ARCHIVES, ArchiveId, Hash, HostName, MANIFESTS, ObjectKey};
 use crate::manifest::chain::{Candidate, Chain, ChainError};
 use crate::manifest::signature::Trust;
 use crate::manifest::{
-    ArchiveRow, MAX_SMALL_OBJECT_BYTES, Manifest, ManifestError, ManifestName, TablePage,
-    recipient_set_name,
+    ArchiveRow, MAX_PAGE_BYTES, MAX_SIGNATURE_BYTES, MAX_SMALL_OBJECT_BYTES, Manifest,
+    ManifestError, ManifestName, TablePage, recipient_set_name,
 };
 use crate::target::{ErrorKind, Target, TargetError};
 
@@ -66,12 +66,16 @@ impl ArchiveTable {
     ) -> Result<Self, RepositoryError> {
         let mut table = Self::default();
         for page in pages {
-            table.add(page).map_err(|what| RepositoryError::Table {
-                manifest: manifest.clone(),
-                what,
-            })?;
+            table.take(&manifest, page)?;
         }
         Ok(table)
+    }
+
+    fn take(&mut self, manifest: &ManifestName, page: TablePage) -> Result<(), RepositoryError> {
+        self.add(page).map_err(|what| RepositoryError::Table {
+            manifest: manifest.clone(),
+            what,
+        })
     }
 
     fn add(&mut self, page: TablePage) -> Result<(), String> {
@@ -157,7 +161,10 @@ impl HostFolder {
             .iter()
             .filter_map(|(key, bytes)| Some((ManifestName::from_key(key)?, *bytes)));
         futures::stream::iter(named)
-            .map(|(name, bytes)| self.candidate(name, bytes))
+            .map(|(name, bytes)| {
+                let signature_bytes = listed.get(name.signature_key().as_str()).copied();
+                self.candidate(name, bytes, signature_bytes)
+            })
             .buffer_unordered(CONCURRENT_GETS)
             .try_filter_map(async |candidate| Ok(candidate))
             .try_collect()
@@ -168,18 +175,28 @@ impl HostFolder {
         &self,
         name: ManifestName,
         bytes: u64,
+        signature_bytes: Option<u64>,
     ) -> Result<Option<Candidate>, TargetError> {
         // Planted to choke us: it cannot be what its name promises, and is refused as such.
         let manifest = match bytes > MAX_SMALL_OBJECT_BYTES {
             true => Some(Vec::new()),
-            false => self.get_if_there(&name.key()).await?,
+            false => {
+                let key = name.key();
+                self.get_if_there(&key, MAX_SMALL_OBJECT_BYTES).await?
+            }
         };
         let Some(manifest) = manifest else {
             return Ok(None);
         };
-        let signature = self.get_if_there(&name.signature_key()).await?;
-        // Signatures come before manifests and go after them.
-        if signature.is_none() && self.get_if_there(&name.key()).await?.is_none() {
+        let signature = match signature_bytes.is_some_and(|bytes| bytes > MAX_SIGNATURE_BYTES) {
+            true => None,
+            false => {
+                let key = name.signature_key();
+                self.get_if_there(&key, MAX_SIGNATURE_BYTES).await?
+            }
+        };
+        // Signatures come before manifests and go after them: this one is being deleted.
+        if signature.is_none() && !manifest.is_empty() && self.is_gone(&name.key()).await? {
             return Ok(None);
         }
         Ok(Some(Candidate {
@@ -189,9 +206,18 @@ impl HostFolder {
         }))
     }
 
-    async fn get_if_there(&self, key: &ObjectKey) -> Result<Option<Vec<u8>>, TargetError> {
+    async fn is_gone(&self, key: &ObjectKey) -> Result<bool, TargetError> {
+        let there = self.get_if_there(key, MAX_SMALL_OBJECT_BYTES).await?;
+        Ok(there.is_none())
+    }
+
+    async fn get_if_there(
+        &self,
+        key: &ObjectKey,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, TargetError> {
         let key = self.key(key);
-        match self.target.get(&key, MAX_SMALL_OBJECT_BYTES).await {
+        match self.target.get(&key, limit).await {
             Ok(bytes) => Ok(Some(bytes.into())),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -214,17 +240,19 @@ impl HostFolder {
 
     /// The archive table of `manifest`, every page of which must hash to its name.
     pub async fn table(&self, manifest: &Manifest) -> Result<ArchiveTable, RepositoryError> {
-        let pages = futures::stream::iter(&manifest.pages)
+        let mut pages = futures::stream::iter(&manifest.pages)
             .map(|page| self.page(page))
-            .buffered(CONCURRENT_GETS)
-            .try_collect::<Vec<_>>()
-            .await?;
-        ArchiveTable::join(manifest.name(), pages)
+            .buffered(CONCURRENT_GETS);
+        let mut table = ArchiveTable::default();
+        while let Some(page) = pages.try_next().await? {
+            table.take(&manifest.name(), page)?;
+        }
+        Ok(table)
     }
 
     pub(crate) async fn page(&self, page: &Hash) -> Result<TablePage, RepositoryError> {
         let key = self.key(&ObjectKey::table(page));
-        let bytes = self.target.get(&key, MAX_SMALL_OBJECT_BYTES).await?;
+        let bytes = self.target.get(&key, MAX_PAGE_BYTES).await?;
         parse_page(page, &bytes)
     }
 

@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::ids::{HostName, Stamp};
-use crate::index::{ArchiveStream, EntryList, IndexError, IndexHeader, IndexReader, Skipped};
+use crate::index::{
+    ArchiveStream, EntryList, Extent, IndexError, IndexHeader, IndexReader, MAX_TAR_BYTES, Skipped,
+};
 use crate::manifest::signature::Trust;
 use crate::manifest::{ArchiveRow, Manifest};
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
@@ -243,6 +245,7 @@ pub async fn execute(
     if let Some(frozen) = plan.frozen().await {
         return Err(RestoreError::Frozen(frozen));
     }
+    plan.destination.require_room(plan.contents.stored_bytes)?;
     progress.total(plan.fetch_bytes);
     let Contents {
         header,
@@ -335,7 +338,9 @@ async fn fetch_index(
         .extents
         .iter()
         .try_fold(0u64, |sum, extent| sum.checked_add(extent.length));
-    if promised != Some(reference.bytes) || reference.bytes > MAX_INDEX_BYTES {
+    let too_far = |extent: &Extent| extent.offset + extent.length > MAX_TAR_BYTES;
+    let is_impossible = promised != Some(reference.bytes) || reference.extents.iter().any(too_far);
+    if is_impossible || reference.bytes > MAX_INDEX_BYTES {
         return Err(broken("the manifest states an impossible size".to_owned()));
     }
     let jobs = plan::index_jobs(&reference.extents, table)?;

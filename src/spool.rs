@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::ids::ObjectKey;
+use crate::ids::{Hash, ObjectKey};
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {path} in the spool")]
@@ -130,6 +130,17 @@ impl Spool {
     pub fn read(&self, key: &ObjectKey) -> Result<Vec<u8>, SpoolError> {
         let path = self.path(key);
         fs::read(&path).map_err(fail("read", &path))
+    }
+
+    /// Whether an archive is what its key's text says.
+    pub fn is_whole(&self, key: &str) -> Result<bool, SpoolError> {
+        let path = self.dir.join(key);
+        let mut hasher = blake3::Hasher::new();
+        File::open(&path)
+            .and_then(|file| hasher.update_reader(file).map(drop))
+            .map_err(fail("read", &path))?;
+        let found = Hash(*hasher.finalize().as_bytes());
+        Ok(ObjectKey::archive_hash(key) == Some(found))
     }
 
     /// Every object, as (key text, bytes), below `folder` (`archives`, `tables` or `manifests`).

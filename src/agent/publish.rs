@@ -14,6 +14,7 @@ use super::{AgentError, Reporter, State};
 use crate::catalog::SnapshotRow;
 use crate::error::with_causes;
 use crate::ids::{Hash, ObjectKey};
+use crate::manifest::signature::{self, MANIFEST_NAMESPACE};
 use crate::manifest::{Manifest, ManifestName};
 use crate::packer::Packed;
 use crate::repository::{HostFolder, parse_page};
@@ -305,6 +306,10 @@ fn fork_warning(survey: &Survey, siblings: &[ManifestName]) -> String {
 fn pending_publication(state: &State, name: &ManifestName) -> Option<Publication> {
     let bytes = state.spool.read(&name.key()).ok()?;
     let manifest = Manifest::parse_named(name, &bytes).ok()?;
+    // One that is not here is on the target already.
+    if let Ok(signature) = state.spool.read(&name.signature_key()) {
+        signature::verify(&signature, MANIFEST_NAMESPACE, &bytes).ok()?;
+    }
     let mut archives = Vec::new();
     for hash in &manifest.pages {
         let bytes = state.spool.read(&ObjectKey::table(hash)).ok()?;

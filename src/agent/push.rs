@@ -12,7 +12,7 @@ use super::donors;
 use super::lanes::Lanes;
 use super::publish::Finishing;
 use super::reconcile::reconcile;
-use super::stock::{adopt_spooled_manifests, take_stock, tidy_spool};
+use super::stock::{adopt_spooled_manifests, drop_damaged, take_stock, tidy_spool};
 use super::survey::survey;
 use super::{AgentError, NamedTarget, State, machine_id};
 use crate::ids::{HostName, ObjectKey};
@@ -128,6 +128,7 @@ pub fn push(
         reconciled.notes.push(text);
     }
     warn_of_clock(request, &reconciled.lineage.known, &mut reconciled.warnings);
+    drop_damaged(state, &surveys, &mut reconciled.warnings)?;
     let archives = state.catalog.archives()?;
     let asked = runtime.block_on(donors::ask(&surveys, &archives, &state.spool));
     let usable = take_stock(

@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, HashSet};
 use super::survey::{Seen, Survey, survey};
 use super::{AgentError, NamedTarget, State, machine_id};
 use crate::ids::{Hash, HostName};
-use crate::manifest::Known;
 use crate::manifest::chain::{Finding, Snapshot};
 use crate::manifest::signature::Trust;
+use crate::manifest::{Known, MAX_SEQUENCE};
 use crate::packer::Lineage;
 
 /// Core hashes of heads of other machines that `adopt` accepted, separated by spaces.
@@ -72,7 +72,11 @@ pub fn reconcile(
         .collect();
     known.sort();
     let head = known.last().map_or(0, |known| known.sequence);
-    result.lineage.sequence = head.max(remembered) + 1;
+    let highest = head.max(remembered);
+    if highest >= MAX_SEQUENCE {
+        return Err(AgentError::LastSequence(highest));
+    }
+    result.lineage.sequence = highest + 1;
     let heads = known.iter().filter(|known| known.sequence == head);
     result.lineage.parents = heads.map(|known| known.core).collect();
     result.lineage.known = known;

@@ -36,6 +36,35 @@ pub(super) fn adopt_spooled_manifests(state: &mut State) -> Result<(), AgentErro
     Ok(())
 }
 
+/// Removes from the spool what is not what its name says and is about to be shipped: a disk forgets, too. What it
+/// held is stored again, or comes from a target that has it.
+pub(super) fn drop_damaged(
+    state: &State,
+    surveys: &[Survey],
+    warnings: &mut Vec<String>,
+) -> Result<(), AgentError> {
+    let lacks = |key: &str, bytes: u64| {
+        let hash = ObjectKey::archive_hash(key);
+        let seen = surveys
+            .iter()
+            .filter_map(|survey| survey.seen.as_ref().ok());
+        hash.is_some_and(|hash| {
+            let mut answers = seen.map(|seen| seen.archives.get(&hash));
+            answers.any(|there| there != Some(&bytes))
+        })
+    };
+    for (key, bytes) in state.spool.list(ARCHIVES)? {
+        if lacks(&key, bytes) && !state.spool.is_whole(&key)? {
+            state.spool.remove(&key)?;
+            warnings.push(format!(
+                "the spool held {key}, damaged (is its disk failing?): it was removed, and what it held is stored \
+                 again or copied from a target that has it"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Updates the placements by what was seen; gives the archives that a new snapshot may lean on: sealed to at
 /// least today's recipients, and for every target that answered there, in the spool, or on another one to
 /// copy from. A target that does not answer is not waited for: what it lacks is seen to when it returns.

@@ -41,8 +41,10 @@ pub(super) fn of_chunk(hash: &ChunkHash, place: &ChunkPlace) -> u64 {
     ])
 }
 
-pub(super) fn of_archive(row: &ArchiveRow, tar_bytes: u64, tar_blake3: &Hash) -> u64 {
+/// `n` is the number by which chunks name it: under another one they would lie in another archive.
+pub(super) fn of_archive(n: i64, row: &ArchiveRow, tar_bytes: u64, tar_blake3: &Hash) -> u64 {
     check(&[
+        &n.to_le_bytes(),
         &crate::manifest::json_line(row),
         &tar_bytes.to_le_bytes(),
         &tar_blake3.0,
@@ -105,10 +107,20 @@ mod tests {
             catalog.end_lookups().unwrap();
             assert_eq!(catalog.find_chunk(&chunk.hash).unwrap(), None, "{sql}");
         }
-        catalog
-            .db
-            .execute("UPDATE archives SET sha256=blake3", [])
-            .unwrap();
-        assert_eq!(catalog.archives().unwrap().len(), 0);
+        assert_eq!(catalog.next_archive_id().unwrap().counter, 2);
+        for (sql, back) in [
+            ("UPDATE archives SET n=n+1", "UPDATE archives SET n=n-1"),
+            ("UPDATE archives SET sha256=blake3", ""),
+        ] {
+            assert_eq!(catalog.archives().unwrap().len(), 1);
+            catalog.db.execute(sql, []).unwrap();
+            assert_eq!(catalog.archives().unwrap().len(), 0, "{sql}");
+            catalog.db.execute_batch(back).unwrap();
+        }
+        // Its number may be any: whoever goes on numbers under another name.
+        let (path, writer) = (catalog.path.clone(), catalog.writer());
+        drop(catalog);
+        let catalog = Catalog::open(&path).unwrap();
+        assert_ne!(catalog.writer(), writer);
     }
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::failure::{Failure, Outcome};
 use super::{Context, output, remote, terminal};
 use crate::agent::{self, State};
+use crate::manifest::MAX_SEQUENCE;
 
 #[derive(Debug, Args)]
 pub struct AdoptArgs {
@@ -14,7 +15,7 @@ pub struct AdoptArgs {
     yes: bool,
     /// Go on after this sequence, where no target can be looked at (write-only credentials); 0: this host
     /// never pushed
-    #[arg(long, value_name = "SEQUENCE")]
+    #[arg(long, value_name = "SEQUENCE", value_parser = clap::value_parser!(u64).range(..MAX_SEQUENCE))]
     after: Option<u64>,
 }
 

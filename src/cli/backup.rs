@@ -295,21 +295,21 @@ fn print_report(context: &Context, report: &PushReport, started: Instant) -> Res
         context.note(format_args!("note: {note}"));
     }
     for warning in &report.warnings {
-        eprintln!("warning: {warning}");
+        output::say(format_args!("warning: {warning}"));
     }
     const SHOWN: usize = 20;
     for skipped in report.skipped.iter().take(SHOWN) {
-        eprintln!(
+        output::say(format_args!(
             "skipped: {}: {}",
             output::printable(skipped.path.as_bytes()),
             skipped.reason
-        );
+        ));
     }
     if report.skipped.len() > SHOWN {
-        eprintln!(
+        output::say(format_args!(
             "skipped: and {} more (all are in the snapshot's index)",
             report.skipped.len() - SHOWN
-        );
+        ));
     }
     if context.json {
         return Ok(output::print_json(&report_json(report))?);

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use super::output;
 use crate::repository::RepositoryError;
 use crate::target::{ErrorKind, TargetError};
 
@@ -50,20 +51,20 @@ impl Failure {
             // Whoever read our output has had enough; that is no failure of ours.
             return ExitCode::SUCCESS;
         }
-        eprintln!("sealift: {}", self.error);
+        output::say(format_args!("sealift: {}", self.error));
         let mut said = self.error.to_string();
         let mut source = self.error.source();
         while let Some(cause) = source {
             let text = cause.to_string();
             if !said.contains(&text) {
-                eprintln!("  because: {text}");
+                output::say(format_args!("  because: {text}"));
                 said.push_str(&text);
             }
             source = cause.source();
         }
         let hint = self.hint.as_deref();
         if let Some(hint) = hint.or_else(|| target_hint(&*self.error)) {
-            eprintln!("  next: {hint}");
+            output::say(format_args!("  next: {hint}"));
         }
         ExitCode::from(self.code)
     }

@@ -12,7 +12,26 @@ pub fn write_stdout(bytes: &[u8]) -> io::Result<()> {
 }
 
 pub fn print_line(text: impl std::fmt::Display) -> io::Result<()> {
-    write_stdout(format!("{text}\n").as_bytes())
+    write_stdout(format!("{}\n", visible(&text.to_string())).as_bytes())
+}
+
+/// A line, or several, for whoever watches. Much of it quotes what stands on a target, which anyone may have
+/// written.
+pub fn say(text: impl std::fmt::Display) {
+    eprintln!("{}", visible(&text.to_string()));
+}
+
+/// Text without what a terminal would obey.
+fn visible(text: &str) -> String {
+    let is_harmless = |c: char| matches!(c, '\n' | '\t') || !c.is_control();
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_harmless(c) {
+            true => shown.push(c),
+            false => shown.extend(c.escape_default()),
+        }
+    }
+    shown
 }
 
 pub fn print_json(value: &impl Serialize) -> io::Result<()> {

@@ -80,7 +80,7 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
     }
     for one in &done {
         if let Some(failure) = &one.failure {
-            eprintln!("failed: {}: {failure}", one.label);
+            output::say(format_args!("failed: {}: {failure}", one.label));
         }
         for name in one.report.iter().flat_map(|report| &report.under_way) {
             eprintln!(
@@ -90,7 +90,7 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
             );
         }
         for stuck in one.report.iter().flat_map(|report| &report.stuck) {
-            eprintln!("not deleted: {stuck}");
+            output::say(format_args!("not deleted: {stuck}"));
         }
     }
     if done.iter().all(|one| one.failure.is_some()) {

@@ -132,7 +132,7 @@ fn snapshot_path(path: &std::path::Path) -> Vec<u8> {
 
 fn announce(context: &Context, plan: &RestorePlan) {
     for finding in &plan.findings {
-        eprintln!("warning: {finding}");
+        output::say(format_args!("warning: {finding}"));
     }
     context.note(format_args!(
         "snapshot {} (sequence {}), signed by {}\nto fetch: {} in {}, for {} of {}",
@@ -181,17 +181,22 @@ fn print_report(
 ) -> Result<Outcome, Failure> {
     for skipped in &report.skipped_in_snapshot {
         let path = output::printable(skipped.path.as_bytes());
-        eprintln!(
+        output::say(format_args!(
             "warning: the snapshot itself lacks {path}: {}",
             skipped.reason
-        );
+        ));
     }
     for path in &report.torn {
         let path = output::printable(path.as_bytes());
-        eprintln!("warning: {path} changed while the snapshot was made; this is what was read");
+        output::say(format_args!(
+            "warning: {path} changed while the snapshot was made; this is what was read"
+        ));
     }
     for problem in &report.problems {
-        eprintln!("warning: {}", output::printable(problem.as_bytes()));
+        output::say(format_args!(
+            "warning: {}",
+            output::printable(problem.as_bytes())
+        ));
     }
     if context.json {
         output::print_json(&json!({

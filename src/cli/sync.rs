@@ -211,13 +211,13 @@ fn conclude(done: &[Done]) -> Result<Outcome, Failure> {
 fn print(context: &Context, args: &SyncArgs, done: &[Done]) -> Result<(), Failure> {
     for one in done {
         for warning in &one.warnings {
-            eprintln!("warning: {}: {warning}", one.host);
+            output::say(format_args!("warning: {}: {warning}", one.host));
         }
         for (stamp, why) in &one.report.failed {
-            eprintln!(
+            output::say(format_args!(
                 "failed: {}: snapshot {stamp} was not copied: {why}",
                 one.host
-            );
+            ));
         }
     }
     if context.json {

@@ -30,7 +30,7 @@ impl Prompt for TerminalPrompt {
     }
 
     fn message(&self, text: &str) {
-        eprintln!("{text}");
+        super::output::say(text);
     }
 }
 

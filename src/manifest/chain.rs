@@ -244,14 +244,18 @@ impl Chain {
             return;
         };
         let known = &newest.manifest.core.known;
-        let here = |known: &Known| {
-            let core = |s: &Snapshot| s.manifest.core_hash == known.core;
-            self.snapshots.iter().any(core)
-        };
+        // In one pass each: whoever signs decides how many there are.
+        let cores: HashSet<Hash> = self
+            .snapshots
+            .iter()
+            .map(|s| s.manifest.core_hash)
+            .collect();
+        let sequences: HashSet<u64> = self.snapshots.iter().map(Snapshot::sequence).collect();
+        let here = |known: &&Known| cores.contains(&known.core);
+        let found: HashSet<u64> = known.iter().filter(here).map(|k| k.sequence).collect();
         for one in known.iter().filter(|one| !here(one)) {
             // A stranger alone under its sequence is a broken lineage, and told of as such.
-            let is_replaced = self.snapshots.iter().any(|s| s.sequence() == one.sequence)
-                && !known.iter().any(|k| k.sequence == one.sequence && here(k));
+            let is_replaced = sequences.contains(&one.sequence) && !found.contains(&one.sequence);
             if !is_replaced && !tombstones.contains(&one.core) {
                 self.findings.push(Finding::Missing(*one));
             }

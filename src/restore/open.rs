@@ -54,6 +54,10 @@ pub(super) fn read_head(input: &mut impl BufRead) -> Result<Vec<u8>, OpenError> 
             .read_until(b'\n', &mut head)
             .map_err(OpenError::reading)?;
         if !head.ends_with(b"\n") {
+            if head.len() as u64 == MAX_HEAD_BYTES {
+                let what = format!("its age header is longer than {} MiB", MAX_HEAD_BYTES >> 20);
+                return Err(OpenError::Corrupt(what));
+            }
             return Err(
                 match line == 0 && !b"age-encryption.org/v1".starts_with(&head) {
                     true => OpenError::Corrupt("it is not an age file".to_owned()),

@@ -42,7 +42,14 @@ pub enum PlanError {
     NoSuchPath { path: String, near: Vec<String> },
     #[error("the index has too many entries")]
     TooManyEntries,
+    #[error(
+        "its files have {0} bytes of holes, and more than {MAX_HOLE_BYTES} are refused: they take no room, but are hashed"
+    )]
+    Holes(u64),
 }
+
+/// Of all files. A hole costs an index nothing, and a restore a second for every few gigabytes.
+const MAX_HOLE_BYTES: u64 = 16 << 40;
 
 fn near_misses(near: &[String]) -> String {
     match near.is_empty() {
@@ -107,6 +114,8 @@ pub struct Contents {
     pub files: u64,
     /// Of all files, or the most that can be said: an index may promise anything.
     pub bytes: u64,
+    /// Of these what is no hole.
+    pub stored_bytes: u64,
 }
 
 impl Contents {
@@ -179,12 +188,18 @@ pub fn contents(
     check_hard_links(&index.entries)?;
     let entries = select::select(index.entries, paths)?;
     let mut pieces = BTreeMap::new();
-    let (mut files, mut bytes) = (0, 0u64);
+    let (mut files, mut bytes, mut hole_bytes) = (0, 0u64, 0u64);
     for (number, entry) in entries.iter().enumerate() {
         let number = u32::try_from(number).map_err(|_| PlanError::TooManyEntries)?;
         add_pieces(&mut pieces, number, entry.extents());
         files += u64::from(entry.kind == EntryType::File);
         bytes = bytes.saturating_add(entry.size);
+        let holes = entry.extents().filter(|extent| extent.archive.is_none());
+        let holes = holes.map(|extent| extent.length);
+        hole_bytes = holes.fold(hole_bytes, u64::saturating_add);
+    }
+    if hole_bytes > MAX_HOLE_BYTES {
+        return Err(PlanError::Holes(hole_bytes));
     }
     Ok(Contents {
         header: index.header,
@@ -192,6 +207,7 @@ pub fn contents(
         entries,
         files,
         bytes,
+        stored_bytes: bytes - hole_bytes,
     })
 }
 

@@ -20,7 +20,18 @@ pub enum DestinationError {
     NotADirectory(PathBuf),
     #[error("{} is not empty (--overwrite moves what is there aside)", .0.display())]
     NotEmpty(PathBuf),
+    #[error("{needed} bytes are to be restored, and {free} are free at {}", path.display())]
+    NoRoom {
+        path: PathBuf,
+        needed: u64,
+        free: u64,
+    },
 }
+
+/// What btrfs, bcachefs, f2fs and ZFS call themselves: these compress, and hold more than they have room for.
+const COMPRESSING: [u64; 4] = [0x9123_683e, 0xca45_1a4e, 0xf2f5_2010, 0x2fc1_2fc1];
+/// How much more, at the most that is believed.
+const MOST_COMPRESSION: u64 = 16;
 
 /// Where the tree grows before it becomes the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +89,28 @@ impl Destination {
             false => Place::Inside,
         };
         Ok(Self { path, place, full })
+    }
+
+    /// Refuses what cannot fit, before it fills the disk. Where nothing can be told, it will show.
+    pub(crate) fn require_room(&self, needed: u64) -> Result<(), DestinationError> {
+        let here = self.path.ancestors().find(|path| path.is_dir());
+        let Some(Ok(found)) = here.map(rustix::fs::statfs) else {
+            return Ok(());
+        };
+        let blocks = match rustix::process::geteuid().is_root() {
+            true => found.f_bfree,
+            false => found.f_bavail,
+        };
+        let free = blocks.saturating_mul(found.f_bsize as u64);
+        let fits = match COMPRESSING.contains(&(found.f_type as u64 & 0xffff_ffff)) {
+            true => free.saturating_mul(MOST_COMPRESSION),
+            false => free,
+        };
+        if found.f_blocks == 0 || needed <= fits {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        Err(DestinationError::NoRoom { path, needed, free })
     }
 }
 

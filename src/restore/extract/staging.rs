@@ -6,7 +6,7 @@
 //! `flock` on it. Dropped before it was placed, it removes itself; if its process was killed, the lock
 //! is gone, and the next restore to the same destination removes it.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -329,22 +329,52 @@ fn remove_stale(parent: &Path, prefix: &OsStr) {
     }
 }
 
-/// Removes a tree whose directories may already have modes that forbid it.
+/// Removes a tree whose directories may already have modes that forbid it, or be more deeply nested than files
+/// can be open at once.
 pub fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let mut dirs = vec![path.to_path_buf()];
-            while let Some(dir) = dirs.pop() {
-                sys::chmodat(CWD, &dir, Mode::RWXU, AtFlags::empty())?;
-                for entry in fs::read_dir(&dir)? {
-                    let entry = entry?;
-                    if entry.file_type()?.is_dir() {
-                        dirs.push(entry.path());
-                    }
-                }
-            }
-            fs::remove_dir_all(path)
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => remove_step_by_step(path),
         other => other,
     }
+}
+
+/// One directory is open at a time.
+fn remove_step_by_step(path: &Path) -> io::Result<()> {
+    let enter = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    sys::chmodat(CWD, path, Mode::RWXU, AtFlags::empty())?;
+    let mut dir = open_dir(path)?;
+    // The names on the way down, each with what else is to be removed beside it.
+    let mut above: Vec<(CString, Vec<CString>)> = Vec::new();
+    let mut inner = empty(&dir)?;
+    loop {
+        if let Some(name) = inner.pop() {
+            sys::chmodat(&dir, &name, Mode::RWXU, AtFlags::empty())?;
+            dir = sys::openat(&dir, &name, enter, Mode::empty())?;
+            above.push((name, std::mem::replace(&mut inner, empty(&dir)?)));
+        } else if let Some((name, beside)) = above.pop() {
+            dir = sys::openat(&dir, "..", enter, Mode::empty())?;
+            sys::unlinkat(&dir, &name, AtFlags::REMOVEDIR)?;
+            inner = beside;
+        } else {
+            return fs::remove_dir(path);
+        }
+    }
+}
+
+/// Removes what is no directory in `dir`; gives the names of those that are.
+fn empty(dir: &OwnedFd) -> io::Result<Vec<CString>> {
+    let mut dirs = Vec::new();
+    for entry in sys::Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if [c".", c".."].contains(&name) {
+            continue;
+        }
+        let found = sys::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        match sys::FileType::from_raw_mode(found.st_mode) {
+            sys::FileType::Directory => dirs.push(name.to_owned()),
+            _ => sys::unlinkat(dir, name, AtFlags::empty())?,
+        }
+    }
+    Ok(dirs)
 }

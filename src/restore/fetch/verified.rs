@@ -51,9 +51,13 @@ impl<'a> VerifiedReader<'a> {
                 Ok(())
             }
             // Something is wrong with the whole: a better word than about its head.
-            _ => {
+            Ok(_) => {
                 self.finish()?;
                 Err(ArchiveError::Hash("age header"))
+            }
+            Err(error) => {
+                self.finish()?;
+                Err(ArchiveError::Open(error))
             }
         }
     }
