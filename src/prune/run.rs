@@ -82,13 +82,13 @@ impl PruneRequest {
         plan: &PrunePlan,
         report: &mut PruneReport,
     ) -> Result<(), PruneError> {
-        let going = plan.to_sweep();
-        let going = &going;
+        let dead: HashSet<Hash> = plan.ripe().flat_map(|mark| &mark.dead).copied().collect();
+        let dead = &dead;
         let read = futures::stream::iter(&plan.pages).map(async |hash| {
             // One that cannot be read is left.
             let page = self.folder.page(hash).await.ok()?;
             let mut rows = page.rows.iter();
-            let dies = self.gone || rows.any(|row| going.contains_key(&row.blake3));
+            let dies = self.gone || rows.any(|row| dead.contains(&row.blake3));
             dies.then(|| ObjectKey::table(hash))
         });
         let read = read.buffer_unordered(CONCURRENT_DELETES);
