@@ -4,6 +4,7 @@
 //! name, its removal or its change is durable once the directory that it is in was flushed, and not by flushing the
 //! file. A rename is one step. What is not durable may be on the disk all the same, each piece by itself: any of the
 //! changed names (with the earlier ones of the same name), any of a file's changed blocks, its old length or the new.
+//! Modes, owners and times are not lost.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
@@ -350,7 +351,12 @@ impl Disk {
                 for (name, inner) in names {
                     self.build(*inner, &at.join(name), places);
                 }
-                fs::set_permissions(at, fs::Permissions::from_mode(*mode)).unwrap();
+                let was = places.get(&id).map(|old| fs::metadata(old).unwrap());
+                let mode = was.as_ref().map_or(*mode, fs::Metadata::mode);
+                fs::set_permissions(at, fs::Permissions::from_mode(mode)).unwrap();
+                if let Some(was) = was {
+                    fs::File::open(at).unwrap().set_times(times(&was)).unwrap();
+                }
             }
             _ => fs::hard_link(&places[&id], at).unwrap(),
         }
@@ -381,10 +387,13 @@ fn lose_content(path: &Path, durable: &[u8], random: Option<&mut Random>) -> boo
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(after.len() as u64).unwrap();
     file.write_all_at(&after, 0).unwrap();
-    let times = FileTimes::new()
-        .set_accessed(meta.accessed().unwrap())
-        .set_modified(meta.modified().unwrap());
-    file.set_times(times).unwrap();
+    file.set_times(times(&meta)).unwrap();
     fs::set_permissions(path, mode).unwrap();
     after != now
+}
+
+fn times(meta: &fs::Metadata) -> FileTimes {
+    FileTimes::new()
+        .set_accessed(meta.accessed().unwrap())
+        .set_modified(meta.modified().unwrap())
 }

@@ -58,9 +58,12 @@ impl Point {
         match self.event {
             Event::PowerOffTorn => Some(Losses::Some(self.seed)),
             Event::PowerOff => Some(Losses::All),
-            // Who says that all is well has flushed it.
-            _ if code == Some(0) => Some(Losses::All),
-            _ => None,
+            // Who says that all is well has flushed it; and power may go after a failure.
+            _ => match code {
+                Some(0) => Some(Losses::All),
+                Some(_) if self.seed.is_multiple_of(2) => Some(Losses::Some(self.seed)),
+                _ => None,
+            },
         }
     }
 }
@@ -97,8 +100,8 @@ impl Drop for Where<'_> {
     }
 }
 
-/// Tries the points of a command that makes `calls` calls, or about `everyday` of them. `attempt` gives what was
-/// seen, in a word or two, to be counted.
+/// Tries the points of a command that makes `calls` calls, or `everyday` of them. `attempt` gives what was seen, in a
+/// word or two, to be counted.
 pub fn try_points(
     what: &str,
     calls: usize,
@@ -110,14 +113,16 @@ pub fn try_points(
         u64::from(now.subsec_micros())
     });
     let all = (calls + 1) * EVENTS.len();
+    let some = number("SEALIFT_TEST_POINTS").map_or(everyday, |points| points as usize);
     let chosen: Vec<usize> = match number("SEALIFT_TEST_POINT") {
         Some(index) => vec![index as usize],
         None if is_long() => (0..all).collect(),
         None => {
-            // Of every kind.
-            let stride = (all / everyday / EVENTS.len() * EVENTS.len() + 1).max(1);
-            (0..everyday)
-                .map(|n| (seed as usize + n * stride) % all)
+            // All over the run, and one kind after the other.
+            let place = |n: usize| (seed as usize + n * (calls + 1) / some) % (calls + 1);
+            let kind = |n: usize| (seed as usize + n) % EVENTS.len();
+            (0..some)
+                .map(|n| place(n) * EVENTS.len() + kind(n))
                 .collect()
         }
     };
@@ -126,7 +131,7 @@ pub fn try_points(
         let point = Point {
             event: EVENTS[index % EVENTS.len()],
             call: index / EVENTS.len(),
-            seed: Random::new(seed ^ (index as u64) << 32).next(),
+            seed: Random::new(seed ^ ((index as u64) << 32)).next(),
         };
         let at = Where {
             what,

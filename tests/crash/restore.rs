@@ -76,7 +76,11 @@ impl Restores {
         let at = ended.at.as_deref().unwrap_or("its end");
         let (there, aside) = self.found();
         let is_new = there.as_ref() == Some(&self.new);
-        assert!(is_new || there == self.old, "{at}: {ended:#?}");
+        assert!(
+            is_new || there == self.old,
+            "{at}: {there:#?} {:#?} {ended:#?}",
+            self.new
+        );
         assert!(
             is_new || !matches!(ended.code, Some(0 | 3)),
             "{at}: {ended:#?}"

@@ -1,6 +1,7 @@
 //! A host whose state, whose targets and whose place for restores are disks that can fail.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -129,6 +130,12 @@ impl Scene {
         if day == 0 {
             write("data/kept", 4, 30_000);
             write("staged/kept", 5, 8_000);
+            for tree in ["data", "staged"] {
+                let tree = self.host.path(tree);
+                fs::create_dir(tree.join("empty")).unwrap();
+                symlink("kept", tree.join("link")).unwrap();
+                fs::hard_link(tree.join("kept"), tree.join("kept-too")).unwrap();
+            }
         }
         let database = rusqlite::Connection::open(self.host.path("db/app.db")).unwrap();
         let body = noise(1000 * day + 6, 9_000);
