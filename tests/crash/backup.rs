@@ -1,6 +1,6 @@
 //! A backup that is stopped at any of its calls: what was published stays, the next one is complete.
 
-use crate::points::{Point, try_points};
+use crate::points::{Event, Point, try_points};
 use crate::scene::{Content, Disks, Scene};
 
 /// A host with `earlier` backups behind it, and what each of them holds.
@@ -62,6 +62,16 @@ impl Backups {
                 assert_eq!(self.scene.restored(target, "latest"), now, "{at}");
             }
         }
+        let mut codes = vec![ended.code];
+        if point.event == Event::CatalogTorn {
+            // Damage is met in one run, told of in that or the next.
+            for _ in 0..2 {
+                codes.push(self.scene.may_fail(&["backup"]));
+                for target in self.targets {
+                    self.scene.published(target);
+                }
+            }
+        }
         let report = self.scene.ok(&["backup"]);
         assert_eq!(report["complete"], true, "{at}: {report}");
         let mut all = Vec::new();
@@ -79,7 +89,7 @@ impl Backups {
             "{at}: {all:#?}"
         );
         self.scene.assert_tidy();
-        format!("{:?}, on {new} of {}", ended.code, self.targets.len())
+        format!("{codes:?}, on {new} of {}", self.targets.len())
     }
 
     fn try_all(&mut self, what: &str, everyday: usize) {

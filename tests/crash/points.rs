@@ -18,6 +18,8 @@ pub enum Event {
     PowerOff,
     /// The power goes; what was not flushed is there in part, in no order.
     PowerOffTorn,
+    /// The same on a disk that says of the catalog that it was flushed, and it was not.
+    CatalogTorn,
     /// The call fails, and others do not.
     Error,
     /// The disk that it is for is full from then on.
@@ -26,10 +28,11 @@ pub enum Event {
     Dead,
 }
 
-const EVENTS: [Event; 6] = [
+const EVENTS: [Event; 7] = [
     Event::Kill,
     Event::PowerOff,
     Event::PowerOffTorn,
+    Event::CatalogTorn,
     Event::Error,
     Event::Full,
     Event::Dead,
@@ -46,7 +49,9 @@ pub struct Point {
 impl Point {
     pub fn fault(&self) -> Fault {
         match self.event {
-            Event::Kill | Event::PowerOff | Event::PowerOffTorn => Fault::Kill(self.call),
+            Event::Kill | Event::PowerOff | Event::PowerOffTorn | Event::CatalogTorn => {
+                Fault::Kill(self.call)
+            }
             Event::Error => Fault::Error(self.call, Errno::EIO),
             Event::Full => Fault::Full(self.call),
             Event::Dead => Fault::Dead(self.call),
@@ -56,7 +61,7 @@ impl Point {
     /// What the disks lose, of a run that ended so.
     pub fn losses(&self, code: Option<i32>) -> Option<Losses> {
         match self.event {
-            Event::PowerOffTorn => Some(Losses::Some(self.seed)),
+            Event::PowerOffTorn | Event::CatalogTorn => Some(Losses::Some(self.seed)),
             Event::PowerOff => Some(Losses::All),
             // Who says that all is well has flushed it; and power may go after a failure.
             _ => match code {
