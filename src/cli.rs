@@ -21,6 +21,7 @@ mod prune;
 mod remote;
 mod restore;
 mod retention;
+mod scratch;
 mod snapshot;
 mod status;
 mod sync;

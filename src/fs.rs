@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 /// Flushes a directory's entries to disk, so that a rename or a new file in it survives power loss.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -32,6 +33,23 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     written.and_then(|()| sync_parent(path))
 }
 
+const TEMPORARY: &str = ".sealift-tmp-";
+/// Longer than any such file is written.
+const ABANDONED_AGE: Duration = Duration::from_secs(60);
+
+/// Removes from `dir` what killed [`write_atomic`]s left there. Nothing is wrong where it cannot: they are in
+/// nobody's way.
+pub fn clear_abandoned(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let is_temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+        let modified = entry.metadata().and_then(|meta| meta.modified());
+        let age = modified.ok().and_then(|time| time.elapsed().ok());
+        if is_temporary && age.is_some_and(|age| age >= ABANDONED_AGE) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Replaces `path` by `bytes`, durably and in one step: readers see the old content or the new.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = match path.parent() {
@@ -39,7 +57,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         _ => Path::new("."),
     };
     let mut temp = tempfile::Builder::new()
-        .prefix(".sealift-tmp-")
+        .prefix(TEMPORARY)
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
         .tempfile_in(dir)?;
     temp.write_all(bytes)?;
@@ -86,6 +104,24 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_write_left_is_cleared_once_it_is_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, seconds_old: u64| {
+            let file = File::create(dir.path().join(name)).unwrap();
+            let then = std::time::SystemTime::now() - Duration::from_secs(seconds_old);
+            file.set_modified(then).unwrap();
+        };
+        file(".sealift-tmp-AbCdEf", 120);
+        file(".sealift-tmp-GhIjKl", 10);
+        file("pins", 120);
+        clear_abandoned(dir.path());
+        let left = fs::read_dir(dir.path()).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".sealift-tmp-GhIjKl", "pins"]);
+    }
 
     #[test]
     fn what_was_let_go_is_not_cached_and_what_was_read_is() {

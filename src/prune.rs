@@ -113,6 +113,8 @@ pub struct PlannedMark {
     pub name: MarkName,
     /// Of those it names, what is here and needed by nothing, with its bytes.
     pub archives: BTreeMap<Hash, u64>,
+    /// The same with what is here no more: a run may have died before it came to the pages.
+    dead: Vec<Hash>,
     /// A later manifest heeded it.
     pub ripe: bool,
 }
@@ -193,10 +195,15 @@ impl PruneRequest {
         let marks: Vec<PlannedMark> = seen
             .marks
             .iter()
-            .map(|(name, mark)| PlannedMark {
-                name: name.clone(),
-                archives: seen.present(mark.archives.iter().filter(|a| !of_any.contains(*a))),
-                ripe: self.gone || heeded.contains(name.as_str()),
+            .map(|(name, mark)| {
+                let unnamed = mark.archives.iter().filter(|a| !of_any.contains(*a));
+                let dead: Vec<Hash> = unnamed.copied().collect();
+                PlannedMark {
+                    name: name.clone(),
+                    archives: seen.present(dead.iter()),
+                    dead,
+                    ripe: self.gone || heeded.contains(name.as_str()),
+                }
             })
             .collect();
         // What a ripe mark names and a manifest still needed is free to be marked anew.

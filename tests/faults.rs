@@ -29,7 +29,15 @@ mod full_disk;
 mod lagging;
 #[path = "faults/network.rs"]
 mod network;
+#[path = "faults/pusher.rs"]
+mod pusher;
 #[path = "faults/scene.rs"]
 mod scene;
 #[path = "faults/steps.rs"]
 mod steps;
+#[path = "faults/steps_of_prune.rs"]
+mod steps_of_prune;
+#[path = "faults/steps_of_restore.rs"]
+mod steps_of_restore;
+#[path = "faults/steps_of_sync.rs"]
+mod steps_of_sync;

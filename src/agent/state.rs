@@ -49,6 +49,7 @@ impl State {
             }
             Err(errno) => return Err(failed("lock", &lock_path)(io::Error::from(errno))),
         }
+        crate::fs::clear_abandoned(dir);
         Ok(Self {
             dir: dir.to_path_buf(),
             catalog: Catalog::open(&dir.join("catalog.db"))?,

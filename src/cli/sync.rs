@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::failure::{Failure, Outcome};
 use super::remote::{self, Side};
+use super::scratch::Scratch;
 use super::terminal::SyncDisplay;
 use super::{Context, output};
 use crate::clock;
@@ -104,7 +105,7 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure> {
     if hosts.len() > 1 && !args.snapshots.is_empty() {
         return Err(Failure::usage("snapshots of which host?").hint("choose one with --host"));
     }
-    let scratch = scratch(args)?;
+    let scratch = Scratch::make("sync", args.scratch.as_deref())?;
     let mut done = Vec::new();
     for host in hosts {
         let request = SyncRequest {
@@ -118,19 +119,6 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure> {
     }
     print(context, args, &done)?;
     conclude(&done)
-}
-
-fn scratch(args: &SyncArgs) -> Result<tempfile::TempDir, Failure> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("sealift-sync-");
-    let made = match &args.scratch {
-        Some(dir) => builder.tempdir_in(dir),
-        None => builder.tempdir(),
-    };
-    made.map_err(|error| {
-        Failure::from_error(format!("cannot make a temporary directory: {error}"))
-            .hint("give one with --scratch")
-    })
 }
 
 async fn one_host(

@@ -15,6 +15,7 @@ use clap::Args;
 use super::failure::{Failure, Outcome};
 use super::key::prompt;
 use super::remote::{self, RemoteArgs};
+use super::scratch::Scratch;
 use super::terminal::RestoreDisplay;
 use super::{Context, status};
 use crate::bandwidth::Timetable;
@@ -137,7 +138,7 @@ struct Run<'a> {
     catalog: Option<Catalog>,
     /// Of a run that mends.
     donors: Vec<scrub::repair::Donor>,
-    scratch: Option<tempfile::TempDir>,
+    scratch: Option<Scratch>,
     now: DateTime<Utc>,
 }
 
@@ -212,7 +213,7 @@ impl<'a> Run<'a> {
             now: clock::now(),
         };
         if args.repair || !args.identity.is_empty() {
-            run.scratch = Some(make_scratch(args)?);
+            run.scratch = Some(Scratch::make("verify", args.scratch.as_deref())?);
         }
         if args.from.is_some() {
             let download = args.rate.map(Timetable::constant);
@@ -333,17 +334,4 @@ fn remote_args(args: &VerifyArgs) -> RemoteArgs {
         region: args.region.clone(),
         ssh: args.ssh.clone(),
     }
-}
-
-fn make_scratch(args: &VerifyArgs) -> Result<tempfile::TempDir, Failure> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("sealift-verify-");
-    let made = match &args.scratch {
-        Some(dir) => builder.tempdir_in(dir),
-        None => builder.tempdir(),
-    };
-    made.map_err(|error| {
-        Failure::from_error(format!("cannot make a temporary directory: {error}"))
-            .hint("give one with --scratch")
-    })
 }

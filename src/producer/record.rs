@@ -145,6 +145,7 @@ pub(super) fn save(
     text.push(b'\n');
     if let Some(dir) = file.parent() {
         super::claim::private_dir(dir)?;
+        crate::fs::clear_abandoned(dir);
     }
     crate::fs::write_atomic(file, &text, 0o600)
 }

@@ -12,6 +12,7 @@ use crate::ids::{Hash, MANIFESTS, ObjectKey, Stamp};
 use crate::manifest::signature::Signer;
 use crate::manifest::statement::{Mark, Tombstone, may_prune};
 use crate::manifest::{FORMAT, ManifestName};
+use crate::repository::RepositoryError;
 use crate::target::{Body, ErrorKind, PutMode, TargetError};
 
 const CONCURRENT_DELETES: usize = 8;
@@ -123,7 +124,10 @@ impl PruneRequest {
                 report.swept_bytes += bytes;
             }
         }
-        self.sweep_pages(plan, report).await?;
+        if !self.sweep_pages(plan, report).await? {
+            // The marks tell the next run which pages it should look at.
+            return Ok(());
+        }
         let done = |mark: &&PlannedMark| {
             let mut archives = mark.archives.keys();
             !archives.any(|hash| left.contains(&ObjectKey::archive(hash)))
@@ -133,25 +137,40 @@ impl PruneRequest {
         Ok(())
     }
 
-    /// Of the pages that no manifest names those that name what a ripe mark does: none that comes has them.
+    /// Of the pages that no manifest names those that name what a ripe mark does: none that comes has them. False:
+    /// not all could be looked at and deleted.
     async fn sweep_pages(
         &self,
         plan: &PrunePlan,
         report: &mut PruneReport,
-    ) -> Result<(), PruneError> {
-        let going = plan.to_sweep();
-        let going = &going;
-        let read = futures::stream::iter(&plan.pages).map(async |hash| {
-            // One that cannot be read is left.
-            let page = self.folder.page(hash).await.ok()?;
-            let mut rows = page.rows.iter();
-            let dies = self.gone || rows.any(|row| going.contains_key(&row.blake3));
-            dies.then(|| ObjectKey::table(hash))
-        });
-        let read = read.buffer_unordered(CONCURRENT_DELETES);
-        let pages = read.filter_map(async |key| key).collect().await;
-        self.delete_all(pages, report).await?;
-        Ok(())
+    ) -> Result<bool, PruneError> {
+        let dead: HashSet<Hash> = plan.ripe().flat_map(|mark| &mark.dead).copied().collect();
+        let read = futures::stream::iter(&plan.pages)
+            .map(async |hash| (ObjectKey::table(hash), self.folder.page(hash).await));
+        let read: Vec<_> = read.buffer_unordered(CONCURRENT_DELETES).collect().await;
+        let mut going = Vec::new();
+        let mut unread = false;
+        for (key, page) in read {
+            match page {
+                Ok(page) => {
+                    let mut rows = page.rows.iter();
+                    if self.gone || rows.any(|row| dead.contains(&row.blake3)) {
+                        going.push(key);
+                    }
+                }
+                Err(RepositoryError::Target(error)) if error.kind == ErrorKind::NotFound => {}
+                Err(RepositoryError::Target(error)) if error.kind == ErrorKind::Unavailable => {
+                    return Err(error.into());
+                }
+                Err(RepositoryError::Target(error)) => {
+                    report.stuck.push(with_causes(&error));
+                    unread = true;
+                }
+                // What it names nobody knows any more.
+                Err(_) => {}
+            }
+        }
+        Ok(self.delete_all(going, report).await?.is_empty() && !unread)
     }
 
     async fn mark(

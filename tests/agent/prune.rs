@@ -328,6 +328,31 @@ fn a_prune_that_died_is_ended_by_the_next() {
     host.ok(&["verify", "--data"]);
 }
 
+/// One that died between archives and the pages that name them leaves no page behind for ever.
+#[test]
+fn pages_go_though_their_archives_are_gone_already() {
+    let mut host = with_days(9);
+    host.ok(&["prune"]);
+    backup(&mut host, 9);
+    let whole = host.path("whole");
+    copy(&host.folder(), &whole);
+    let before = archives(&host);
+    host.ok(&["prune"]);
+    let after = archives(&host);
+    let freed: Vec<&String> = before.difference(&after).collect();
+    let pages = names(&host.folder().join("tables"));
+    assert!(!freed.is_empty() && pages.len() < names(&whole.join("tables")).len());
+    fs::remove_dir_all(host.folder()).unwrap();
+    copy(&whole, &host.folder());
+    for archive in freed {
+        let key = format!("archives/{}/{archive}", &archive[..2]);
+        fs::remove_file(host.folder().join(key)).unwrap();
+    }
+    host.ok(&["prune"]);
+    assert_eq!(names(&host.folder().join("tables")), pages);
+    host.ok(&["verify", "--data"]);
+}
+
 /// The same where a push came in between: its manifest heeds the mark of what is still named.
 #[test]
 fn a_push_between_the_mark_and_the_deletion_is_no_harm() {

@@ -141,6 +141,31 @@ fn what_is_missing_over_there_is_brought_again() {
     restores(&host, &["--from", "copy"], "out");
 }
 
+/// What a killed run left is cleared by the next; what another one uses is not.
+#[test]
+fn what_was_on_its_way_when_a_run_was_killed_is_cleared() {
+    use rustix::fs::{FlockOperation, flock};
+    let host = with_history(1);
+    let made = |name: &str, seconds_old: u64| {
+        let dir = host.path("scratch").join(name);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("copy-1"), noise(1, 1000)).unwrap();
+        let dir = fs::File::open(dir).unwrap();
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds_old);
+        dir.set_modified(then).unwrap();
+        dir
+    };
+    made("sealift-sync-killed", 120);
+    made("sealift-sync-begun", 10);
+    made("another's", 7200);
+    let in_use = made("sealift-sync-in-use", 7200);
+    flock(&in_use, FlockOperation::LockExclusive).unwrap();
+    host.ok(&["sync", "./repo", "./copy", "--scratch", "scratch"]);
+    let left = names(host.path("scratch"));
+    let expected = ["another's", "sealift-sync-begun", "sealift-sync-in-use"];
+    assert_eq!(left, expected.map(|dir| format!("{dir}/copy-1")));
+}
+
 #[test]
 fn what_cannot_be_done_is_said() {
     let host = with_history(1);

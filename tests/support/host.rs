@@ -36,7 +36,15 @@ impl Host {
 
     /// The same; `prepare` fills the host's directory first.
     pub fn prepared(prepare: impl FnOnce(&Path), arguments: &[&str]) -> Self {
-        let temp = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap(), prepare, arguments)
+    }
+
+    /// The same in a directory of the caller's.
+    pub fn within(
+        temp: tempfile::TempDir,
+        prepare: impl FnOnce(&Path),
+        arguments: &[&str],
+    ) -> Self {
         fs::create_dir(temp.path().join("data")).unwrap();
         prepare(temp.path());
         let mut host = Self {

@@ -1,0 +1,134 @@
+//! A restore that is stopped at any of its calls: the destination is as it was, or the complete new tree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::points::{Point, try_points};
+use crate::scene::{Content, Disks, Scene};
+
+struct Restores {
+    scene: Scene,
+    /// What was at the destination before, if anything.
+    old: Option<Content>,
+    new: Content,
+}
+
+impl Restores {
+    fn prepare(over_old: bool) -> Self {
+        let mut scene = Scene::new(Disks::Many, false);
+        scene.day(0);
+        scene.ok(&["backup"]);
+        let old = scene.content();
+        scene.day(1);
+        scene.ok(&["backup"]);
+        let new = scene.content();
+        let restores = Self {
+            scene,
+            old: over_old.then_some(old),
+            new,
+        };
+        if over_old {
+            restores.restore("1");
+        }
+        restores.scene.keep();
+        restores
+    }
+
+    fn arguments(&self, snapshot: &str) -> Vec<String> {
+        let path = |part: &str| self.scene.path(part).display().to_string();
+        let (from, to) = (path("repo"), path("place/out"));
+        let restore = self.scene.restore(&from, snapshot, &to);
+        let overwrite = self.old.is_some().then_some("--overwrite");
+        restore
+            .into_iter()
+            .chain(overwrite)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn restore(&self, snapshot: &str) {
+        let arguments = self.arguments(snapshot);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.scene.ok(&arguments);
+    }
+
+    /// What is at the destination, and what was moved aside there.
+    fn found(&self) -> (Option<Content>, Vec<Content>) {
+        let out = self.scene.path("place").join("out");
+        let there = out.exists().then(|| Content::of(&out));
+        (
+            there,
+            self.aside().iter().map(|path| Content::of(path)).collect(),
+        )
+    }
+
+    fn aside(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.scene.path("place")).unwrap();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| is_aside(path));
+        paths
+    }
+
+    fn attempt(&self, point: &Point) -> String {
+        let arguments = self.arguments("latest");
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let ended = self.scene.meet(&arguments, point);
+        let at = ended.at.as_deref().unwrap_or("its end");
+        let (there, aside) = self.found();
+        let is_new = there.as_ref() == Some(&self.new);
+        assert!(
+            is_new || there == self.old,
+            "{at}: {there:#?} {:#?} {ended:#?}",
+            self.new
+        );
+        assert!(
+            is_new || !matches!(ended.code, Some(0 | 3)),
+            "{at}: {ended:#?}"
+        );
+        if let Some(old) = &self.old {
+            let is_kept = !is_new || aside.contains(old);
+            let is_whole = |one: &Content| *one == self.new || one == old;
+            assert!(is_kept && aside.iter().all(is_whole), "{at}: {ended:#?}");
+        }
+        // Whoever finds it there will not ask for it again.
+        if !(is_new && self.old.is_none()) {
+            self.restore("latest");
+        }
+        let (there, aside) = self.found();
+        assert_eq!(there.as_ref(), Some(&self.new), "{at}");
+        assert!(
+            self.old.as_ref().is_none_or(|old| aside.contains(old)),
+            "{at}"
+        );
+        if !is_new {
+            self.scene.assert_tidy();
+        }
+        format!("{:?}, {}", ended.code, if is_new { "new" } else { "old" })
+    }
+
+    fn try_all(&self, what: &str) {
+        let arguments = self.arguments("latest");
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let calls = self.scene.count(&arguments);
+        try_points(what, calls, 12, |point| self.attempt(point));
+    }
+}
+
+fn is_aside(path: &Path) -> bool {
+    let name = path.file_name().unwrap().to_string_lossy();
+    name.starts_with("out.before-restore-")
+}
+
+#[test]
+fn a_restore_stopped_at_any_call_leaves_nothing_or_all() {
+    if crate::tracer::is_allowed() {
+        Restores::prepare(false).try_all("a restore");
+    }
+}
+
+#[test]
+fn a_restore_over_another_stopped_at_any_call_leaves_the_old_or_the_new() {
+    if crate::tracer::is_allowed() {
+        Restores::prepare(true).try_all("a restore over another");
+    }
+}
