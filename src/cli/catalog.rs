@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::failure::{Failure, Outcome};
 use super::key::prompt;
+use super::scratch::Scratch;
 use super::terminal::RestoreDisplay;
 use super::{Context, output, remote};
 use crate::agent::{NamedTarget, Rebuild, State};
@@ -169,7 +170,7 @@ impl Learning<'_> {
     fn learn(&self, targets: &[NamedTarget], rebuild: &mut Rebuild) -> Result<Learned, Failure> {
         let runtime = remote::runtime()?;
         let (folder, chain) = runtime.block_on(self.newest(targets))?;
-        let scratch = scratch(self.args)?;
+        let scratch = Scratch::make("rebuild", self.args.scratch.as_deref())?;
         let plan = self.plan(&folder, &chain, Vec::new(), scratch.path());
         let plan = runtime.block_on(plan)?;
         let archives: Vec<NewArchive> = plan
@@ -301,16 +302,3 @@ impl Learning<'_> {
 }
 
 const RESTORED: &str = "restored";
-
-fn scratch(args: &RebuildArgs) -> Result<tempfile::TempDir, Failure> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("sealift-rebuild-");
-    let made = match &args.scratch {
-        Some(dir) => builder.tempdir_in(dir),
-        None => builder.tempdir(),
-    };
-    made.map_err(|error| {
-        Failure::from_error(format!("cannot make a temporary directory: {error}"))
-            .hint("give one with --scratch")
-    })
-}

@@ -83,11 +83,11 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
             output::say(format_args!("failed: {}: {failure}", one.label));
         }
         for name in one.report.iter().flat_map(|report| &report.under_way) {
-            eprintln!(
+            output::say(format_args!(
                 "{}: no archive is freed this time: {name} is being published there. If that broke off, it is waited \
                  for during a week",
                 one.label
-            );
+            ));
         }
         for stuck in one.report.iter().flat_map(|report| &report.stuck) {
             output::say(format_args!("not deleted: {stuck}"));

@@ -31,13 +31,14 @@ fn sync(
     let (from, read) = pusher.watched(TARGETS[1], fault_of(Side::From), kind);
     let (to, written) = pusher.watched(COPY, fault_of(Side::To), kind);
     let request = SyncRequest {
+        trust: pusher.trust(),
         from,
         to,
         scratch: pusher.path("scratch"),
         concurrency: 2,
     };
     let done = run(async {
-        let plan = request.plan(&pusher.trust(), &[]).await?;
+        let plan = request.plan(&[]).await?;
         request.run(plan, &|_: &ObjectKey, _: u64| {}).await
     });
     let calls = match failing {
