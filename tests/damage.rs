@@ -26,7 +26,6 @@ use table::{Action, Cells, Outcome, Place, TABLE};
 
 /// In everyday runs each eighth row; all of them with `./test --long`.
 const EVERYDAY: usize = 8;
-const WORKERS: usize = 2;
 
 /// Archives by name, and their bytes.
 type Archives = BTreeMap<String, u64>;
@@ -371,7 +370,8 @@ fn every_cell_of_the_table_ends_as_it_says() {
     let wrong = Mutex::new(Vec::new());
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
+        // Each has a scene of its own, which takes as long as some rows.
+        for _ in 0..if is_long() { 2 } else { 1 } {
             scope.spawn(|| {
                 let scene = Scene::new();
                 while let Some(row) = ordinary.get(next.fetch_add(1, Ordering::Relaxed)) {
