@@ -351,7 +351,10 @@ fn an_absurd_table_is_refused() {
             "unknown recipient set",
         ),
     ];
-    for (what, change, says) in cases {
+    for (count, (what, change, says)) in cases.into_iter().enumerate() {
+        if count % 3 != 0 && !is_long() {
+            continue;
+        }
         let mut cage = Cage::new();
         let tree = cage.tree.clone();
         let manifest = cage.repo.push(&tree);

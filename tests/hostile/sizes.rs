@@ -139,8 +139,10 @@ fn numbers_that_are_none_are_refused() {
             vec![text.replace(from, to).into_bytes()]
         });
         cage.restore(&[]).ended(what, &[1]);
-        // The script takes what Python takes, and says what it cannot set.
-        cage.recover(&[]).ended(what, &[0, 1, 3]);
+        if is_long() {
+            // The script takes what Python takes, and says what it cannot set.
+            cage.recover(&[]).ended(what, &[0, 1, 3]);
+        }
     }
 }
 
