@@ -218,20 +218,25 @@ pub fn parent_path(path: &[u8]) -> Option<&[u8]> {
 pub struct OpenDirs(Vec<Vec<u8>>);
 
 impl OpenDirs {
-    /// Notes that a directory stands at `path`.
+    /// Notes that a directory stands at `path`. No later path may sort before it.
     pub fn open(&mut self, path: Vec<u8>) {
+        self.leave(&path);
         self.0.push(path);
     }
 
-    /// Whether `parent`, that of `path`, is a directory. No later path may sort before `path`.
-    pub fn hold(&mut self, path: &[u8], parent: &[u8]) -> bool {
-        // Raw byte order puts `a-b` between `a` and `a/b`: a directory stays open until the
-        // paths are past everything that can begin with it and a slash.
+    /// Raw byte order puts `a-b` between `a` and `a/b`: a directory stays open until the paths are past
+    /// everything that can begin with it and a slash.
+    fn leave(&mut self, path: &[u8]) {
         let is_past = |dir: &Vec<u8>| {
             let beyond = path.get(dir.len()).is_some_and(|byte| *byte > b'/');
             !path.starts_with(dir) || beyond
         };
         while self.0.pop_if(|dir| is_past(dir)).is_some() {}
+    }
+
+    /// Whether `parent`, that of `path`, is a directory. No later path may sort before `path`.
+    pub fn hold(&mut self, path: &[u8], parent: &[u8]) -> bool {
+        self.leave(path);
         // Each is longer than the one before: however deep the tree, this is quick.
         let found = self.0.binary_search_by_key(&parent.len(), Vec::len);
         found.is_ok_and(|at| self.0[at] == parent)
@@ -383,5 +388,35 @@ fn next_line(
             line: *line,
             what: "it ends within the line (truncated?)".to_owned(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever names there are, a parent is found if it was opened, and no other.
+        #[test]
+        fn open_dirs_hold_what_was_opened(
+            paths in proptest::collection::btree_map("[ab!0]{1,3}(/[ab!0]{1,3}){0,3}", any::<bool>(), 0..40)
+        ) {
+            let mut dirs = OpenDirs::default();
+            let mut opened: BTreeSet<Vec<u8>> = BTreeSet::new();
+            for (path, is_dir) in paths {
+                let path = path.into_bytes();
+                if let Some(parent) = parent_path(&path) {
+                    prop_assert_eq!(dirs.hold(&path, parent), opened.contains(parent));
+                }
+                if is_dir {
+                    dirs.open(path.clone());
+                    opened.insert(path);
+                }
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::hostile::{Cage, line};
 /// Directories, each with a name of its own.
 #[test]
 fn very_many_entries_are_read_within_bounds() {
-    let count = if is_long() { 1_000_000 } else { 30_000 };
+    let count = if is_long() { 1_000_000 } else { 10_000 };
     let mut cage = Cage::with_lines(|_| {
         let one = |n| {
             line(
@@ -40,17 +40,19 @@ fn very_many_entries_are_read_within_bounds() {
 /// A path through thousands of directories, and very many that are open at once.
 #[test]
 fn depth_and_breadth_take_no_more_than_their_bytes() {
-    let depth = if is_long() { 3_000 } else { 1_100 };
+    let depth = if is_long() { 3_000 } else { 1_050 };
     let start = std::time::Instant::now();
     let deep = |n: usize| {
         let path = format!("zz{}", "/d".repeat(n));
         line(&format!(r#""path":"{path}""#), "dir", "")
     };
     let cage = Cage::with_lines(|_| (0..depth).map(deep).collect());
-    for ran in [cage.ls(), cage.restore(&[]), cage.verify()] {
-        ran.ended("depth", &[0]);
+    cage.ls().ended("depth", &[0]);
+    if is_long() {
+        cage.restore(&[]).ended("depth", &[0]);
+        cage.verify().ended("depth", &[0]);
+        cage.recover(&[]).ended("depth by hand", &[0]);
     }
-    cage.recover(&[]).ended("depth by hand", &[0]);
     // What fails in the end leaves none of it, modes that forbid it or not.
     let cage = Cage::with_lines(|words| {
         let rest = format!(
@@ -84,7 +86,7 @@ fn depth_and_breadth_take_no_more_than_their_bytes() {
 /// A line of zeros, and one of nothing but extents.
 #[test]
 fn long_lines_are_read_within_bounds() {
-    let megabytes = if is_long() { 24 } else { 4 };
+    let megabytes = if is_long() { 24 } else { 2 };
     let cage = Cage::with_lines(|_| vec![vec![0; megabytes << 20]]);
     cage.refuses("zeros", "malformed", "");
     cage.ls().ended("zeros", &[1]);

@@ -105,8 +105,8 @@ fn an_absurd_manifest_is_named_and_an_older_one_restorable() {
         ),
     ];
     for (count, (what, change, says)) in cases.into_iter().enumerate() {
-        if count % 4 != 0 && !is_long() {
-            // In everyday runs each fourth.
+        if count % 8 != 0 && !is_long() {
+            // In everyday runs each eighth.
             continue;
         }
         let name = republish(&cage.repo, &second, change);
@@ -252,7 +252,7 @@ fn a_history_that_runs_in_circles_is_refused() {
 /// What the signer says he knows costs no more than reading it.
 #[test]
 fn a_huge_known_is_read_in_one_pass() {
-    let count = if is_long() { 200_000 } else { 10_000 };
+    let count = if is_long() { 200_000 } else { 4_000 };
     let mut cage = Cage::new();
     let tree = cage.tree.clone();
     let first = cage.repo.push(&tree);
@@ -351,7 +351,10 @@ fn an_absurd_table_is_refused() {
             "unknown recipient set",
         ),
     ];
-    for (what, change, says) in cases {
+    for (count, (what, change, says)) in cases.into_iter().enumerate() {
+        if count % 3 != 0 && !is_long() {
+            continue;
+        }
         let mut cage = Cage::new();
         let tree = cage.tree.clone();
         let manifest = cage.repo.push(&tree);

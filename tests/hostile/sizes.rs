@@ -24,7 +24,9 @@ fn ten_petabytes_are_refused_at_once() {
         (entry.size, entry.extents) = (10 * PETABYTE, vec![hole(10 * PETABYTE)]);
     });
     cage.refuses("holes", "bytes of holes", "do not fit");
-    cage.bears_looking("holes");
+    if is_long() {
+        cage.bears_looking("holes");
+    }
     // Just as much in many small claims, each of which would do.
     let cage = Cage::lying(|draft| {
         let mut last = draft.entries.pop().unwrap();
@@ -50,7 +52,7 @@ fn ten_petabytes_are_refused_at_once() {
         };
         let mut last = draft.entries.pop().unwrap();
         (last.size, last.extents) = (100 << 30, vec![all; 100]);
-        for n in 0..1000 {
+        for n in 0..200 {
             last.path = format!("z{n:05}").into_bytes();
             draft.entries.push(last.clone());
         }
@@ -60,7 +62,9 @@ fn ten_petabytes_are_refused_at_once() {
         "are to be restored, and",
         "do not fit",
     );
-    cage.bears_looking("gigabytes of the same");
+    if is_long() {
+        cage.bears_looking("gigabytes of the same");
+    }
 }
 
 #[test]
@@ -135,8 +139,10 @@ fn numbers_that_are_none_are_refused() {
             vec![text.replace(from, to).into_bytes()]
         });
         cage.restore(&[]).ended(what, &[1]);
-        // The script takes what Python takes, and says what it cannot set.
-        cage.recover(&[]).ended(what, &[0, 1, 3]);
+        if is_long() {
+            // The script takes what Python takes, and says what it cannot set.
+            cage.recover(&[]).ended(what, &[0, 1, 3]);
+        }
     }
 }
 
@@ -192,7 +198,9 @@ fn bombs_do_not_go_off() {
     cage.repo
         .push_changed(&tree, |draft| aimed(draft, (20 << 30) - 500, 20 << 30));
     cage.refuses("a long tar", "21474836480 bytes", "an impossible extent");
-    cage.bears_looking("a long tar");
+    if is_long() {
+        cage.bears_looking("a long tar");
+    }
     // The start of it is as good as any other content, and no more than that is unpacked.
     cage.repo.push_changed(&tree, |draft| {
         aimed(draft, 0, 4 << 30);
@@ -279,8 +287,8 @@ fn archives_that_are_no_archives_are_named() {
         ),
         (
             "a crowd",
-            |r| crowded(r, ArchiveKind::Data, 2_000),
-            "2000 recipients",
+            |r| crowded(r, ArchiveKind::Data, 300),
+            "300 recipients",
             "age",
         ),
         (
@@ -328,7 +336,7 @@ fn archives_that_are_no_archives_are_named() {
         }
     }
     // `open` has no index to tell it where to stop: it streams.
-    let (cage, archive) = opened(&|r| bomb(r, ArchiveKind::Data, 2 << 30));
+    let (cage, archive) = opened(&|r| bomb(r, ArchiveKind::Data, 512 << 20));
     cage.open(&archive).ended("a bomb", &[0]);
 }
 

@@ -273,10 +273,10 @@ impl Cage {
     }
 
     /// Neither the program nor the script makes anything of it. The one says `says`, the other `by_hand`.
-    /// In everyday runs only each fourth goes through them; the library alone hears of every one.
+    /// In everyday runs only each eighth goes through them; the library alone hears of every one.
     pub fn refuses(&self, what: &str, says: &str, by_hand: &str) {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        if !COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(4) && !is_long() {
+        if !COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(8) && !is_long() {
             self.clear();
             let before = self.outside();
             let refused = repo::restore(&self.repo, &repo::request(&self.restored()));
