@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use tempfile::TempDir;
 
 use super::failure::Failure;
+use crate::restore::remove_tree;
 
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
 
@@ -66,7 +67,7 @@ fn remove_abandoned(parent: &Path, prefix: &str) {
         };
         let is_old = dir.metadata().is_ok_and(|meta| is_old_and_ours(&meta));
         if is_old && flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = remove_tree(&entry.path());
         }
     }
 }

@@ -219,10 +219,16 @@ impl Stager<'_> {
         let inode = (found.meta.dev(), found.meta.ino());
         if found.meta.nlink() > 1
             && let Some(first) = self.links.get(&inode)
-            && fs::hard_link(first, copy).is_ok()
         {
-            self.staged.files += 1;
-            return Ok(());
+            match fs::hard_link(first, copy) {
+                Ok(()) => {
+                    self.staged.files += 1;
+                    return Ok(());
+                }
+                Err(error) => drop(self.staged.notes.insert(format!(
+                    "hard links of one file are copies of it in the snapshot: {error}"
+                ))),
+            }
         }
         let linked = self.link_unchanged(found, copy);
         if !linked {

@@ -237,7 +237,7 @@ impl Scene {
         let then = SystemTime::now() - Duration::from_secs(3600);
         for path in self.everything() {
             let is_leftover = [".tmp/", ".sealift-tmp-", "/sealift-"];
-            let text = path.to_string_lossy();
+            let text = self.inside(&path);
             if is_leftover.iter().any(|part| text.contains(part)) {
                 File::open(path).unwrap().set_modified(then).unwrap();
             }
@@ -258,6 +258,11 @@ impl Scene {
             }
         }
         found
+    }
+
+    fn inside(&self, path: &Path) -> String {
+        let inside = path.strip_prefix(self.host.temp.path()).unwrap();
+        inside.display().to_string()
     }
 
     pub fn folder(&self, target: &str) -> PathBuf {
@@ -315,8 +320,7 @@ impl Scene {
     /// Nothing that a run which died has left is there any more.
     pub fn assert_tidy(&self) {
         let is_left = |path: &PathBuf| {
-            let inside = path.strip_prefix(self.host.temp.path()).unwrap();
-            let text = inside.to_string_lossy();
+            let text = self.inside(path);
             let is_begun = ["partial-", ".tmp/", ".sealift-tmp-", "/sealift-"];
             let is_waiting = path.is_file() && text.contains("/spool/");
             is_waiting

@@ -106,7 +106,6 @@ fn start(mut command: Command, dir: &Path) -> std::io::Result<Pid> {
         command.pre_exec(|| Ok(ptrace::traceme()?));
     }
     // It is waited for below, by the tracer.
-    #[allow(clippy::zombie_processes)]
     let child = command.spawn()?;
     let pid = Pid::from_raw(child.id() as i32);
     waitpid(pid, None)?;
