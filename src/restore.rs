@@ -24,7 +24,7 @@ use crate::manifest::signature::Trust;
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
 use extract::{Destination, Extraction};
 pub use extract::{DestinationError, ExtractError, StagingError, remove_tree};
-use fetch::Damaged;
+use fetch::{ArchiveError, Damaged};
 use frozen::Needed;
 pub use frozen::{Frozen, Thawing, thaw};
 use open::Identities;
@@ -67,6 +67,12 @@ pub enum RestoreError {
         archives: Vec<String>,
         /// Paths that cannot be restored, by path, and why where the archive was good.
         files: BTreeMap<String, String>,
+    },
+    #[error("cannot write what is to stand in {}; nothing was changed", to.display())]
+    Write {
+        to: PathBuf,
+        #[source]
+        source: io::Error,
     },
     #[error("{0}")]
     Frozen(Frozen),
@@ -261,6 +267,16 @@ pub async fn execute(
         blocking(move || drop(extraction)).await?;
         return Err(RestoreError::Frozen(needed.frozen(&plan.folder).await));
     }
+    let damaged = match unwritten(damaged) {
+        Ok(damaged) => damaged,
+        Err(source) => {
+            blocking(move || drop(extraction)).await?;
+            return Err(RestoreError::Write {
+                to: plan.to,
+                source,
+            });
+        }
+    };
     progress.message("checking and finishing");
     let skipped_in_snapshot = header.skipped.clone();
     let (devices, all) = (plan.devices, Arc::clone(&entries));
@@ -343,6 +359,10 @@ async fn fetch_index(
     if damaged.iter().any(Damaged::is_frozen) {
         return Err(RestoreError::Frozen(needed.frozen(folder).await));
     }
+    let damaged = match unwritten(damaged) {
+        Ok(damaged) => damaged,
+        Err(source) => return Err(unkept(source)),
+    };
     if !damaged.is_empty() {
         let texts: Vec<String> = damaged.iter().map(describe).collect();
         return Err(broken(texts.join("; ")));
@@ -368,6 +388,19 @@ async fn fetch_index(
 fn describe(damaged: &Damaged) -> String {
     let (archive, key) = (damaged.archive, &damaged.key);
     format!("archive {archive} ({key}): {}", damaged.error)
+}
+
+/// What kept any archive's content from being written here, if that is what failed: no other target and no
+/// older snapshot helps.
+fn unwritten(damaged: Vec<Damaged>) -> Result<Vec<Damaged>, io::Error> {
+    let (mut rest, mut cause) = (Vec::new(), None);
+    for one in damaged {
+        match one.error {
+            ArchiveError::Write(source) => cause = Some(source),
+            error => rest.push(Damaged { error, ..one }),
+        }
+    }
+    cause.map_or(Ok(rest), Err)
 }
 
 /// Names every archive that failed and every file that lacks bytes or has `wrong` ones.

@@ -80,10 +80,10 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
     }
     for one in &done {
         if let Some(failure) = &one.failure {
-            eprintln!("failed: {}: {failure}", one.label);
+            output::tell(format_args!("failed: {}: {failure}", one.label));
         }
         for stuck in one.report.iter().flat_map(|report| &report.stuck) {
-            eprintln!("not deleted: {stuck}");
+            output::tell(format_args!("not deleted: {stuck}"));
         }
     }
     if done.iter().all(|one| one.failure.is_some()) {

@@ -36,11 +36,11 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Outcome, Failure> {
         context.note(note);
     }
     for skipped in &produced.snapshot.skipped {
-        eprintln!(
+        output::tell(format_args!(
             "skipped: {}: {}",
             output::printable(skipped.path.as_bytes()),
             skipped.reason
-        );
+        ));
     }
     if context.json {
         output::print_json(&produced.metadata)?;
