@@ -222,10 +222,11 @@ const FORBIDDEN: [Cell; 6] = [
 
 /// A host of which one place will give less.
 struct Story {
+    /// Unmounted before its folder is removed with the host.
+    disk: Option<SmallDisk>,
     host: Host,
     place: Place,
     prefix: Vec<&'static str>,
-    disk: Option<SmallDisk>,
     seed: u64,
 }
 

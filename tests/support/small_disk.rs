@@ -46,8 +46,8 @@ impl SmallDisk {
     /// Nothing can be written any more, or again.
     pub fn read_only(&self, read_only: bool) {
         let how = match read_only {
-            true => "remount,ro",
-            false => "remount,rw",
+            true => "remount,bind,ro",
+            false => "remount,bind,rw",
         };
         let status = Command::new("mount")
             .args(["-o", how])
