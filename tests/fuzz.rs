@@ -18,9 +18,10 @@ use repo::Repo;
 use sealift::catalog::{Catalog, Check, NewArchive, NewChunk};
 use sealift::config::{NewConfig, render_new};
 use sealift::ids::Hash;
-use sealift::manifest::ArchiveKind;
+use sealift::index::{Entry, EntryType};
 use sealift::manifest::signature::{MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer};
 use sealift::manifest::statement::{Mark, Tombstone};
+use sealift::manifest::{ArchiveKind, Manifest};
 
 type Property = fn(&[u8]);
 
@@ -56,6 +57,7 @@ fn objects(target: &str) -> BTreeMap<&'static str, Vec<u8>> {
     fs::write(tree.join("z"), b"").unwrap();
     let mut index = Vec::new();
     repo.push_changed(&tree, |draft| {
+        draft.entries.extend(rare_entries(&draft.entries));
         draft.header.archives = draft.archives.len() as u64;
         draft.header.entries = draft.entries.len() as u64;
         index = serde_json::to_vec(&draft.header).unwrap();
@@ -68,9 +70,18 @@ fn objects(target: &str) -> BTreeMap<&'static str, Vec<u8>> {
         index.push(b'\n');
     });
     let second = repo.push(&tree);
+    let mut full = second.core.clone();
+    full.marks_seen = vec!["0011223344556677".to_owned()];
+    full.next_by = Some("2026-04-08T12:00:00Z".parse().unwrap());
+    full.next_signer = Some(repo.signer.public_line());
+    let full = Manifest::new(full, second.pages.clone());
     let key = |folder: &str| fs::read(&repo.objects(folder)[0]).unwrap();
     let objects = match target {
-        "manifest" => vec![("second", second.bytes), ("first", key("manifests"))],
+        "manifest" => vec![
+            ("full", full.bytes),
+            ("second", second.bytes),
+            ("first", key("manifests")),
+        ],
         "table" => vec![("page", key("tables"))],
         "index" => vec![("tree", index)],
         "archive" => vec![
@@ -95,6 +106,41 @@ fn objects(target: &str) -> BTreeMap<&'static str, Vec<u8>> {
         other => panic!("{other} is no target"),
     };
     objects.into_iter().collect()
+}
+
+/// Entries with all that a plain tree does not have; they sort behind those of `entries`, which hold a file.
+fn rare_entries(entries: &[Entry]) -> Vec<Entry> {
+    let is_large = |entry: &&Entry| entry.kind == EntryType::File && entry.size > 0;
+    let file = entries.iter().find(is_large).unwrap();
+    let xattr = |name: &[u8], value: &[u8]| (name.to_vec(), value.to_vec());
+    let torn = Entry {
+        path: b"zz torn \"\n\xc3\xbc".to_vec(),
+        user: Some("r\u{f6}t".to_owned()),
+        group: Some("g".to_owned()),
+        mtime_ns: -1,
+        xattrs: [xattr(b"user.x", b"\0"), xattr(b"\xff", b"")].into(),
+        torn: true,
+        ..file.clone()
+    };
+    let bare = |path: &[u8], kind: EntryType| Entry {
+        path: path.to_vec(),
+        kind,
+        mode: 0o7777,
+        size: 0,
+        blake3: None,
+        extents: Vec::new(),
+        torn: false,
+        ..file.clone()
+    };
+    let device = Entry {
+        rdev: Some((1, 3)),
+        ..bare(b"zz\xfe", EntryType::Chardev)
+    };
+    let link = Entry {
+        target: Some(b"\xff/..".to_vec()),
+        ..bare(b"zz\xff", EntryType::Symlink)
+    };
+    vec![torn, bare(b"zza", EntryType::Fifo), device, link]
 }
 
 fn configurations(repo: &Repo) -> Vec<(&'static str, Vec<u8>)> {
@@ -401,7 +447,7 @@ fn any_statement_is_believed_or_refused() {
 #[test]
 fn real_objects_are_read_and_believed() {
     let of = |target: &str, name: &str| objects(target)[name].clone();
-    assert!(sealift::manifest::Manifest::parse(&of("manifest", "second")).is_ok());
+    assert!(Manifest::parse(&of("manifest", "second")).is_ok());
     assert!(sealift::manifest::TablePage::parse(&of("table", "page")).is_ok());
     let index = of("index", "tree");
     let reader = sealift::index::IndexReader::new(index.as_slice()).unwrap();
