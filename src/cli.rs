@@ -121,7 +121,7 @@ impl Context {
 /// Parses the command line, runs the command, and says how it went.
 pub fn run() -> ExitCode {
     memory::return_large_buffers();
-    limits::tell_of_refused_threads();
+    limits::tell_of_refusals();
     let cli = Cli::parse();
     on_interrupt();
     let context = Context {

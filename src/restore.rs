@@ -27,7 +27,7 @@ pub use extract::{DestinationError, ExtractError, StagingError, remove_tree};
 use fetch::{ArchiveError, Damaged};
 use frozen::Needed;
 pub use frozen::{Frozen, Thawing, thaw};
-use open::Identities;
+use open::{Identities, OpenError};
 use plan::{Contents, Index};
 pub use plan::{PlanError, RestoreRequest};
 use raw_index::RawIndex;
@@ -68,8 +68,8 @@ pub enum RestoreError {
         /// Paths that cannot be restored, by path, and why where the archive was good.
         files: BTreeMap<String, String>,
     },
-    #[error("cannot write what is to stand in {}; nothing was changed", to.display())]
-    Write {
+    #[error("cannot make what is to stand in {}; nothing was changed", to.display())]
+    NotMade {
         to: PathBuf,
         #[source]
         source: io::Error,
@@ -267,11 +267,11 @@ pub async fn execute(
         blocking(move || drop(extraction)).await?;
         return Err(RestoreError::Frozen(needed.frozen(&plan.folder).await));
     }
-    let damaged = match unwritten(damaged) {
+    let damaged = match not_for_want(damaged) {
         Ok(damaged) => damaged,
         Err(source) => {
             blocking(move || drop(extraction)).await?;
-            return Err(RestoreError::Write {
+            return Err(RestoreError::NotMade {
                 to: plan.to,
                 source,
             });
@@ -359,7 +359,7 @@ async fn fetch_index(
     if damaged.iter().any(Damaged::is_frozen) {
         return Err(RestoreError::Frozen(needed.frozen(folder).await));
     }
-    let damaged = match unwritten(damaged) {
+    let damaged = match not_for_want(damaged) {
         Ok(damaged) => damaged,
         Err(source) => return Err(unkept(source)),
     };
@@ -390,13 +390,16 @@ fn describe(damaged: &Damaged) -> String {
     format!("archive {archive} ({key}): {}", damaged.error)
 }
 
-/// What kept any archive's content from being written here, if that is what failed: no other target and no
-/// older snapshot helps.
-fn unwritten(damaged: Vec<Damaged>) -> Result<Vec<Damaged>, io::Error> {
+/// What kept any archive from being opened and written by this machine, if that is what failed: no other target
+/// and no older snapshot helps.
+fn not_for_want(damaged: Vec<Damaged>) -> Result<Vec<Damaged>, io::Error> {
     let (mut rest, mut cause) = (Vec::new(), None);
     for one in damaged {
         match one.error {
             ArchiveError::Write(source) => cause = Some(source),
+            ArchiveError::Open(error @ OpenError::NoMemory) => {
+                cause = Some(io::Error::new(io::ErrorKind::OutOfMemory, error));
+            }
             error => rest.push(Damaged { error, ..one }),
         }
     }

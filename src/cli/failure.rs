@@ -9,7 +9,7 @@ use super::output;
 use crate::agent::AgentError;
 use crate::catalog::CatalogError;
 use crate::repository::RepositoryError;
-use crate::restore::open::IdentityError;
+use crate::restore::open::{IdentityError, OpenError};
 use crate::target::{ErrorKind, TargetError};
 
 /// How a command ended well.
@@ -91,12 +91,18 @@ pub fn system_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         {
             return Some(hint);
         }
+        if let Some(OpenError::NoMemory) = error.downcast_ref::<OpenError>() {
+            return Some(MORE_MEMORY);
+        }
         let of_agent = match error.downcast_ref::<AgentError>() {
             Some(AgentError::Catalog(error)) => Some(error),
             _ => None,
         };
         let catalog = of_agent.or(error.downcast_ref::<CatalogError>());
-        if let Some(CatalogError::Sqlite { .. }) = catalog {
+        if let Some(CatalogError::Sqlite { source, .. }) = catalog {
+            if source.to_string().contains("out of memory") {
+                return Some(MORE_MEMORY);
+            }
             return Some(
                 "see that the state directory's disk has room, and that whoever runs sealift may write there; then \
                  run it again",
@@ -120,6 +126,8 @@ fn io_hint(error: &std::io::Error) -> Option<&'static str> {
             return Some("see who owns it and its mode: whoever runs sealift must be allowed to");
         }
         OutOfMemory => return Some(MORE_MEMORY),
+        // zstd's word for it.
+        _ if error.to_string().contains("not enough memory") => return Some(MORE_MEMORY),
         _ => {}
     }
     match Errno::from_io_error(error)? {

@@ -39,17 +39,18 @@ fn enough(files: Option<u64>) -> Result<(), Failure> {
     }
 }
 
-/// The runtime and the standard library panic where no thread can be had, wherever that is. It is no fault of
-/// the program's: the process ends with a word on it, as when it has no more memory.
-pub(super) fn tell_of_refused_threads() {
+/// The runtime and the standard library panic where no thread can be had, zstd's where it gets no memory, wherever
+/// that is. It is no fault of the program's: the process ends with a word on it, as when it has no more memory.
+pub(super) fn tell_of_refusals() {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let text = info.payload_as_str().unwrap_or_default();
-        if !(text.contains("spawn") && text.contains("thread")) {
+        let is_thread = text.contains("spawn") && text.contains("thread");
+        if !is_thread && !text.contains("zstd returned null pointer") {
             return usual(info);
         }
         output::tell(format_args!(
-            "sealift: a thread was refused: {text}\n  next: {MORE_MEMORY}"
+            "sealift: a thread or memory was refused: {text}\n  next: {MORE_MEMORY}"
         ));
         std::process::exit(1);
     }));
