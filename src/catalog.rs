@@ -278,9 +278,12 @@ impl Catalog {
                 |row| row.get(0),
             )
             .map_err(self.fail())?;
+        let last = last.unwrap_or(0);
+        let next = last.checked_add(1).filter(|next| *next > 0);
+        let counter = next.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, last));
         Ok(ArchiveId {
             writer: self.writer,
-            counter: last.unwrap_or(0) as u64 + 1,
+            counter: counter.map_err(self.fail())? as u64,
         })
     }
 
@@ -407,13 +410,15 @@ impl Catalog {
             .map_err(self.fail())?;
         let found = query
             .query_row([&hash[..]], |row| {
-                let (length, checked) = check::unpack(row.get(2)?);
-                let place = ChunkPlace {
-                    archive: row.get(0)?,
-                    offset: row.get::<_, i64>(1)? as u64,
-                    length,
-                };
-                Ok((checked == check::of_chunk(hash, &place)).then_some(place))
+                known(|| {
+                    let (length, checked) = check::unpack(row.get(2)?);
+                    let place = ChunkPlace {
+                        archive: row.get(0)?,
+                        offset: row.get::<_, i64>(1)? as u64,
+                        length,
+                    };
+                    Ok((checked == check::of_chunk(hash, &place)).then_some(place))
+                })
             })
             .optional()
             .map_err(self.fail())?;
@@ -439,7 +444,9 @@ impl Catalog {
                  FROM archives ORDER BY n",
             )
             .map_err(self.fail())?;
-        let rows = query.query_map([], read_archive).map_err(self.fail())?;
+        let rows = query
+            .query_map([], |row| known(|| read_archive(row)))
+            .map_err(self.fail())?;
         rows.collect::<Result<_, _>>().map_err(self.fail())
     }
 
@@ -540,6 +547,14 @@ fn kind_text(kind: ArchiveKind) -> &'static str {
     }
 }
 
+/// A row with a check of its own: if it holds values of types that were never written it is unknown as well.
+fn known<T>(read: impl FnOnce() -> rusqlite::Result<Option<T>>) -> rusqlite::Result<Option<T>> {
+    match read() {
+        Err(error) if is_strange(&error) => Ok(None),
+        other => other,
+    }
+}
+
 /// `None`: the row is not as it was written.
 fn read_archive(row: &Row<'_>) -> rusqlite::Result<Option<CatalogArchive>> {
     let hash = |column| -> rusqlite::Result<Hash> { Ok(Hash(row.get(column)?)) };
@@ -624,19 +639,31 @@ fn damage_mark(path: &Path) -> PathBuf {
 
 /// All that does not come from the system around it: our own statements and types always fit a sound catalog.
 fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::Error;
     use rusqlite::ErrorCode::{
         ConstraintViolation, DatabaseCorrupt, NotADatabase, TypeMismatch, Unknown,
     };
-    match error {
-        Error::FromSqlConversionFailure(..)
-        | Error::IntegralValueOutOfRange(..)
-        | Error::InvalidColumnType(..)
-        | Error::QueryReturnedNoRows
-        | Error::Utf8Error(..) => true,
-        error => matches!(
-            error.sqlite_error_code(),
-            Some(ConstraintViolation | DatabaseCorrupt | NotADatabase | TypeMismatch | Unknown)
-        ),
-    }
+    let code = match error {
+        rusqlite::Error::SqlInputError { error, .. } => Some(error.code),
+        other => other.sqlite_error_code(),
+    };
+    // Unknown is SQLite's complaint about a statement. Ours are right: the tables are not what was made.
+    let is_damaged = matches!(
+        code,
+        Some(ConstraintViolation | DatabaseCorrupt | NotADatabase | TypeMismatch | Unknown)
+    );
+    is_damaged || is_strange(error) || matches!(error, rusqlite::Error::QueryReturnedNoRows)
+}
+
+/// A value that no run of this program wrote.
+fn is_strange(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,
+    };
+    matches!(
+        error,
+        FromSqlConversionFailure(..)
+            | IntegralValueOutOfRange(..)
+            | InvalidColumnType(..)
+            | Utf8Error(..)
+    )
 }

@@ -13,6 +13,7 @@ mod fleet;
 mod init;
 mod inspect;
 mod key;
+mod limits;
 mod memory;
 mod open;
 mod output;
@@ -35,6 +36,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::Config;
 use failure::{Failure, Outcome};
+pub use memory::Memory;
 
 /// Off-site replication with encryption: snapshots that the host itself cannot read back.
 #[derive(Debug, Parser)]
@@ -116,7 +118,7 @@ impl Context {
     /// A note for a person, on stderr.
     fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
-            output::say(format_args!("{text}"));
+            output::tell(format_args!("{text}"));
         }
     }
 }
@@ -124,6 +126,7 @@ impl Context {
 /// Parses the command line, runs the command, and says how it went.
 pub fn run() -> ExitCode {
     memory::return_large_buffers();
+    limits::tell_of_refusals();
     let cli = Cli::parse();
     on_interrupt();
     let context = Context {
@@ -131,6 +134,9 @@ pub fn run() -> ExitCode {
         json: cli.json,
         quiet: cli.quiet,
     };
+    if let Err(failure) = limits::raise_open_files() {
+        return failure.report();
+    }
     let result = match cli.command {
         Command::Demo(args) => demo::run(&context, &args),
         Command::Init(args) => init::run(&context, &args),
@@ -167,15 +173,15 @@ fn on_interrupt() {
     let handler = move || {
         terminal::restore(&terminal);
         for line in crate::interrupt::settle_all() {
-            output::say(format_args!("sealift: {line}"));
+            output::tell(format_args!("sealift: {line}"));
         }
-        output::say(format_args!(
+        output::tell(format_args!(
             "sealift: interrupted; nothing that was complete is lost"
         ));
         std::process::exit(1);
     };
     if let Err(error) = ctrlc::set_handler(handler) {
-        output::say(format_args!("warning: signals cannot be handled: {error}"));
+        output::tell(format_args!("warning: signals cannot be handled: {error}"));
     }
 }
 

@@ -380,11 +380,13 @@ fn next_line(
     text.clear();
     let mut limited = input.take(MAX_LINE_BYTES);
     limited.read_until(b'\n', text).map_err(IndexError::Read)?;
+    let Some(last) = text.pop() else {
+        return Ok(false);
+    };
     *line += 1;
-    match text.pop() {
-        None => Ok(false),
-        Some(b'\n') => Ok(true),
-        Some(_) => Err(IndexError::Malformed {
+    match last {
+        b'\n' => Ok(true),
+        _ => Err(IndexError::Malformed {
             line: *line,
             what: "it ends within the line (truncated?)".to_owned(),
         }),

@@ -5,7 +5,7 @@
 //! spool before the manifest is, and the manifest is the last thing it writes: a run that dies
 //! leaves content that the next run finds known, or nothing.
 
-mod cache;
+pub mod cache;
 pub mod chunker;
 mod content;
 mod file;

@@ -26,10 +26,10 @@ use crate::manifest::{ArchiveRow, Manifest};
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
 use extract::{Destination, Extraction};
 pub use extract::{DestinationError, ExtractError, StagingError, remove_tree};
-use fetch::Damaged;
+use fetch::{ArchiveError, Damaged};
 use frozen::Needed;
 pub use frozen::{Frozen, Thawing, thaw};
-use open::Identities;
+use open::{Identities, OpenError};
 use plan::{Contents, Index};
 pub use plan::{PlanError, RestoreRequest};
 use raw_index::RawIndex;
@@ -69,6 +69,12 @@ pub enum RestoreError {
         archives: Vec<String>,
         /// Paths that cannot be restored, by path, and why where the archive was good.
         files: BTreeMap<String, String>,
+    },
+    #[error("cannot make what is to stand in {}; nothing was changed", to.display())]
+    NotMade {
+        to: PathBuf,
+        #[source]
+        source: io::Error,
     },
     #[error("{0}")]
     Frozen(Frozen),
@@ -270,6 +276,16 @@ pub async fn execute(
         blocking(move || drop(extraction)).await?;
         return Err(RestoreError::Frozen(needed.frozen(&plan.folder).await));
     }
+    let damaged = match not_for_want(damaged) {
+        Ok(damaged) => damaged,
+        Err(source) => {
+            blocking(move || drop(extraction)).await?;
+            return Err(RestoreError::NotMade {
+                to: plan.to,
+                source,
+            });
+        }
+    };
     progress.message("checking and finishing");
     let skipped_in_snapshot = header.skipped.clone();
     let (devices, all) = (plan.devices, Arc::clone(&entries));
@@ -354,6 +370,10 @@ async fn fetch_index(
     if damaged.iter().any(Damaged::is_frozen) {
         return Err(RestoreError::Frozen(needed.frozen(folder).await));
     }
+    let damaged = match not_for_want(damaged) {
+        Ok(damaged) => damaged,
+        Err(source) => return Err(unkept(source)),
+    };
     if !damaged.is_empty() {
         let texts: Vec<String> = damaged.iter().map(describe).collect();
         return Err(broken(texts.join("; ")));
@@ -379,6 +399,22 @@ async fn fetch_index(
 fn describe(damaged: &Damaged) -> String {
     let (archive, key) = (damaged.archive, &damaged.key);
     format!("archive {archive} ({key}): {}", damaged.error)
+}
+
+/// What kept any archive from being opened and written by this machine, if that is what failed: no other target
+/// and no older snapshot helps.
+fn not_for_want(damaged: Vec<Damaged>) -> Result<Vec<Damaged>, io::Error> {
+    let (mut rest, mut cause) = (Vec::new(), None);
+    for one in damaged {
+        match one.error {
+            ArchiveError::Write(source) => cause = Some(source),
+            ArchiveError::Open(error @ OpenError::NoMemory) => {
+                cause = Some(io::Error::new(io::ErrorKind::OutOfMemory, error));
+            }
+            error => rest.push(Damaged { error, ..one }),
+        }
+    }
+    cause.map_or(Ok(rest), Err)
 }
 
 /// Names every archive that failed and every file that lacks bytes or has `wrong` ones.

@@ -329,8 +329,7 @@ pub fn open_or_unavailable(spec: &TargetSpec) -> Result<Arc<dyn Target>, OpenErr
 pub fn open_existing(spec: &TargetSpec, below: Option<&str>) -> Result<Arc<dyn Target>, OpenError> {
     if let Address::Folder(path) = Address::parse(&spec.url)? {
         let needed = below.map_or_else(|| path.clone(), |below| path.join(below));
-        if !needed.is_dir() {
-            let reason = OpenError::Absent(needed);
+        if let Err(reason) = check_folder(&needed) {
             return Ok(Arc::new(unavailable::Unavailable::new(
                 spec.label(),
                 reason,
@@ -338,6 +337,18 @@ pub fn open_existing(spec: &TargetSpec, below: Option<&str>) -> Result<Arc<dyn T
         }
     }
     open_or_unavailable(spec)
+}
+
+/// A folder must be at `path`. That it cannot be looked at is not that it is not there.
+pub fn check_folder(path: &std::path::Path) -> Result<(), OpenError> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            let path = path.to_owned();
+            Err(OpenError::Folder { path, source })
+        }
+        _ => Err(OpenError::Absent(path.to_owned())),
+    }
 }
 
 /// [`open`] with an environment of one's own.

@@ -181,12 +181,20 @@ fn only_the_command_line_prints_or_picks_exit_codes() {
     for needle in [
         "println!",
         "print!(",
-        "eprint!",
         "io::stdout",
+        "io::stderr",
         "ExitCode",
         "process::exit",
     ] {
         only_in(needle, &["cli", "main.rs"]);
+    }
+}
+
+/// These two panic when the pipe behind stderr is closed; `output::tell` does not.
+#[test]
+fn nothing_ends_for_want_of_a_reader() {
+    for needle in ["eprintln!", "eprint!"] {
+        only_in(needle, &[]);
     }
 }
 

@@ -5,10 +5,13 @@ mod repo;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use repo::{Repo, describe, make_tree, noise, request, restore};
 use sealift::error::with_causes as told;
-use sealift::restore::RestoreRequest;
+use sealift::manifest::signature::Trust;
+use sealift::restore::{self, RestoreRequest};
 
 /// Names in `dir` that a restore left behind.
 fn leftovers(dir: &Path) -> Vec<String> {
@@ -124,4 +127,29 @@ fn an_unknown_path_is_named_with_what_was_meant() {
         "{text}"
     );
     assert!(!repo.path("out").exists());
+}
+
+#[test]
+fn one_thread_for_what_blocks_is_enough() {
+    let (repo, tree) = full_repo();
+    let request = request(&repo.path("out"));
+    let trust = Trust::Fingerprint(repo.signer.fingerprint());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let restored = runtime.block_on(async {
+        let folder = repo.target();
+        let work = async {
+            let plan = restore::plan(&folder, &request, repo.identities(), &trust).await?;
+            restore::execute(plan, Arc::new(repo::Quiet)).await
+        };
+        tokio::time::timeout(Duration::from_secs(60), work).await
+    });
+    // Where it hangs, not all of it ends.
+    runtime.shutdown_background();
+    restored.expect("it hangs").unwrap();
+    assert_eq!(describe(&request.to), describe(&tree));
 }

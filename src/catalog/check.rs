@@ -117,10 +117,65 @@ mod tests {
             assert_eq!(catalog.archives().unwrap().len(), 0, "{sql}");
             catalog.db.execute_batch(back).unwrap();
         }
+        // Nor is one of values that no run wrote.
+        for sql in [
+            "UPDATE chunks SET archive='x'",
+            "UPDATE archives SET counter='x'",
+        ] {
+            catalog.db.execute(sql, []).unwrap();
+            catalog.end_lookups().unwrap();
+            assert_eq!(catalog.find_chunk(&chunk.hash).unwrap(), None, "{sql}");
+            assert_eq!(catalog.archives().unwrap().len(), 0, "{sql}");
+        }
         // Its number may be any: whoever goes on numbers under another name.
         let (path, writer) = (catalog.path.clone(), catalog.writer());
         drop(catalog);
         let catalog = Catalog::open(&path).unwrap();
         assert_ne!(catalog.writer(), writer);
+    }
+
+    #[test]
+    fn what_no_run_wrote_is_damage_and_the_next_run_begins_anew() {
+        use super::super::CatalogError;
+        type Use = fn(&Catalog) -> Result<(), CatalogError>;
+        let snapshots: Use = |catalog| catalog.snapshots().map(drop);
+        let next_id: Use = |catalog| catalog.next_archive_id().map(drop);
+        let archive = |counter: &str| {
+            format!(
+                "INSERT INTO archives SELECT 1,unhex(value),{counter},'data',x'01',x'02',3,'s',x'04',5,x'06',7
+                 FROM meta WHERE key='writer'"
+            )
+        };
+        for (sql, using) in [
+            (
+                "INSERT INTO snapshots VALUES(x'00',1,'s','n',1,1,0)",
+                snapshots,
+            ),
+            (
+                "INSERT INTO snapshots VALUES(zeroblob(32),'many','s','n',1,1,0)",
+                snapshots,
+            ),
+            (
+                "ALTER TABLE snapshots RENAME COLUMN stamp TO stomp",
+                snapshots,
+            ),
+            (&archive("9223372036854775807"), next_id),
+            (&archive("-7"), next_id),
+            (&archive("'x'"), next_id),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("catalog.db");
+            let catalog = Catalog::open(&path).unwrap();
+            catalog.db.execute_batch(sql).unwrap();
+            let error = using(&catalog).expect_err(sql);
+            assert!(
+                matches!(error, CatalogError::Damaged { .. }),
+                "{sql}: {error:?}"
+            );
+            drop(catalog);
+            let catalog = Catalog::open(&path).unwrap();
+            assert!(catalog.replaced.is_some(), "{sql}");
+            using(&catalog).expect(sql);
+        }
     }
 }

@@ -295,18 +295,18 @@ fn print_report(context: &Context, report: &PushReport, started: Instant) -> Res
         context.note(format_args!("note: {note}"));
     }
     for warning in &report.warnings {
-        output::say(format_args!("warning: {warning}"));
+        output::tell(format_args!("warning: {warning}"));
     }
     const SHOWN: usize = 20;
     for skipped in report.skipped.iter().take(SHOWN) {
-        output::say(format_args!(
+        output::tell(format_args!(
             "skipped: {}: {}",
             output::printable(skipped.path.as_bytes()),
             skipped.reason
         ));
     }
     if report.skipped.len() > SHOWN {
-        output::say(format_args!(
+        output::tell(format_args!(
             "skipped: and {} more (all are in the snapshot's index)",
             report.skipped.len() - SHOWN
         ));
@@ -315,6 +315,11 @@ fn print_report(context: &Context, report: &PushReport, started: Instant) -> Res
         return Ok(output::print_json(&report_json(report))?);
     }
     if context.quiet {
+        for target in &report.targets {
+            if let TargetState::Behind(cause) = &target.state {
+                output::tell(format_args!("warning: {}: BEHIND: {cause}", target.label));
+            }
+        }
         return Ok(());
     }
     let totals = &report.totals;

@@ -31,7 +31,11 @@ pub struct DemoArgs {
 
 pub fn run(_context: &Context, args: &DemoArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
-    let scratch = tempfile::Builder::new().prefix("sealift-demo-").tempdir()?;
+    let scratch = tempfile::Builder::new().prefix("sealift-demo-").tempdir();
+    let scratch = scratch.map_err(|error| {
+        Failure::from_error(format!("cannot make a temporary directory: {error}"))
+            .hint("TMPDIR says where, if not /tmp")
+    })?;
     let story = Story {
         dir: scratch.path().to_owned(),
         program: std::env::current_exe()?,

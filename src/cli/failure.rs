@@ -3,8 +3,13 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use rustix::io::Errno;
+
 use super::output;
+use crate::agent::AgentError;
+use crate::catalog::CatalogError;
 use crate::repository::RepositoryError;
+use crate::restore::open::{IdentityError, OpenError};
 use crate::target::{ErrorKind, TargetError};
 
 /// How a command ended well.
@@ -51,20 +56,21 @@ impl Failure {
             // Whoever read our output has had enough; that is no failure of ours.
             return ExitCode::SUCCESS;
         }
-        output::say(format_args!("sealift: {}", self.error));
+        output::tell(format_args!("sealift: {}", self.error));
         let mut said = self.error.to_string();
         let mut source = self.error.source();
         while let Some(cause) = source {
             let text = cause.to_string();
             if !said.contains(&text) {
-                output::say(format_args!("  because: {text}"));
+                output::tell(format_args!("  because: {text}"));
                 said.push_str(&text);
             }
             source = cause.source();
         }
         let hint = self.hint.as_deref();
+        let hint = hint.or_else(|| system_hint(&*self.error).or(prompt_hint(&*self.error)));
         if let Some(hint) = hint.or_else(|| target_hint(&*self.error)) {
-            output::say(format_args!("  next: {hint}"));
+            output::tell(format_args!("  next: {hint}"));
         }
         ExitCode::from(self.code)
     }
@@ -75,6 +81,77 @@ impl std::fmt::Display for Failure {
         self.error.fmt(f)
     }
 }
+
+/// The next step where this machine gave less than was asked of it: room, files, memory, permission.
+pub fn system_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && let Some(hint) = io_hint(io)
+        {
+            return Some(hint);
+        }
+        if let Some(OpenError::NoMemory) = error.downcast_ref::<OpenError>() {
+            return Some(MORE_MEMORY);
+        }
+        let of_agent = match error.downcast_ref::<AgentError>() {
+            Some(AgentError::Catalog(error)) => Some(error),
+            _ => None,
+        };
+        let catalog = of_agent.or(error.downcast_ref::<CatalogError>());
+        if let Some(CatalogError::Sqlite { source, .. }) = catalog {
+            if source.to_string().contains("out of memory") {
+                return Some(MORE_MEMORY);
+            }
+            return Some(
+                "see that the state directory's disk has room, and that whoever runs sealift may write there; then \
+                 run it again",
+            );
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn io_hint(error: &std::io::Error) -> Option<&'static str> {
+    use std::io::ErrorKind::{
+        FileTooLarge, OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => {
+            return Some("make room there (disk, quota, `ulimit -f`), then run it again");
+        }
+        ReadOnlyFilesystem => return Some("mount it writable, or choose another place"),
+        PermissionDenied => {
+            return Some("see who owns it and its mode: whoever runs sealift must be allowed to");
+        }
+        OutOfMemory => return Some(MORE_MEMORY),
+        // zstd's word for it.
+        _ if error.to_string().contains("not enough memory") => return Some(MORE_MEMORY),
+        _ => {}
+    }
+    match Errno::from_io_error(error)? {
+        Errno::MFILE | Errno::NFILE => Some(MORE_FILES),
+        // Of a thread that could not be started; nothing else waits without blocking and tells of it.
+        Errno::AGAIN => Some(MORE_MEMORY),
+        _ => None,
+    }
+}
+
+pub const MORE_FILES: &str =
+    "raise the limit of open files: `ulimit -n 1024`, or `LimitNOFILE=1024` in its unit";
+pub const MORE_MEMORY: &str = "give it more memory or threads: `ulimit -v`, `ulimit -u`, or `MemoryMax=` and `TasksMax=` in its \
+     unit; or let it need less: `threads` in [pack]";
+
+/// The next step where nobody could be asked.
+fn prompt_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    match error.downcast_ref::<IdentityError>()? {
+        IdentityError::NoPassphrase(_) => Some(NO_TERMINAL),
+        _ => None,
+    }
+}
+
+pub const NO_TERMINAL: &str = "put it into a file and name that in SEALIFT_PASSPHRASE_FILE";
 
 /// The next step where a target did not do what it was asked to.
 fn target_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {

@@ -54,7 +54,7 @@ fn list_remote(context: &Context, args: &RemoteArgs) -> Result<Outcome, Failure>
     let remote = remote::runtime()?.block_on(args.open(context))?;
     let snapshots = &remote.chain.snapshots;
     for finding in &remote.chain.findings {
-        output::say(format_args!("warning: {finding}"));
+        output::tell(format_args!("warning: {finding}"));
     }
     if context.json {
         let rows: Vec<_> = snapshots
@@ -293,7 +293,7 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
             Walked::Found(found) if is_below(&found.rel, &wanted) => rows.push(found),
             Walked::Found(_) => {}
             Walked::Skipped(skipped) => {
-                output::say(format_args!(
+                output::tell(format_args!(
                     "skipped: {}: {}",
                     printable(skipped.path.as_bytes()),
                     skipped.reason

@@ -97,7 +97,7 @@ fn generate(context: &Context, args: &GenerateArgs) -> Result<Outcome, Failure> 
 fn new_passphrase() -> Result<SecretString, Failure> {
     let missing = || {
         Failure::usage("no passphrase: there is no terminal to ask on")
-            .hint("put it into a file and name that in SEALIFT_PASSPHRASE_FILE")
+            .hint(super::failure::NO_TERMINAL)
     };
     let prompt = prompt();
     let first = prompt

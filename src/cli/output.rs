@@ -7,18 +7,24 @@ use serde::ser::{Serialize, SerializeSeq as _, Serializer as _};
 
 pub fn write_stdout(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    written.map_err(|error| io::Error::new(error.kind(), Unwritten(error)))
+}
+
+/// What could not be printed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to the standard output")]
+struct Unwritten(#[source] io::Error);
+
+/// A line on stderr, or several; much of it quotes what stands on a target, which anyone may have written. Whether
+/// anybody reads it is no concern of the work: a pipe that is closed ends nothing.
+pub fn tell(text: impl std::fmt::Display) {
+    let line = format!("{}\n", visible(&text.to_string()));
+    let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
 pub fn print_line(text: impl std::fmt::Display) -> io::Result<()> {
     write_stdout(format!("{}\n", visible(&text.to_string())).as_bytes())
-}
-
-/// A line, or several, for whoever watches. Much of it quotes what stands on a target, which anyone may have
-/// written.
-pub fn say(text: impl std::fmt::Display) {
-    eprintln!("{}", visible(&text.to_string()));
 }
 
 /// Text without what a terminal would obey.
@@ -44,15 +50,17 @@ pub fn print_json(value: &impl Serialize) -> io::Result<()> {
 pub fn print_json_list<T: Serialize, E: From<io::Error>>(
     values: impl Iterator<Item = Result<T, E>>,
 ) -> Result<(), E> {
+    let unwritten = |error: io::Error| io::Error::new(error.kind(), Unwritten(error));
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut json = serde_json::Serializer::pretty(&mut out);
-    let mut list = json.serialize_seq(None).map_err(io::Error::from)?;
+    let mut list = json.serialize_seq(None).map_err(|e| unwritten(e.into()))?;
     for value in values {
-        list.serialize_element(&value?).map_err(io::Error::from)?;
+        list.serialize_element(&value?)
+            .map_err(|e| unwritten(e.into()))?;
     }
-    list.end().map_err(io::Error::from)?;
-    out.write_all(b"\n")?;
-    Ok(out.flush()?)
+    list.end().map_err(|e| unwritten(e.into()))?;
+    let written = out.write_all(b"\n").and_then(|()| out.flush());
+    Ok(written.map_err(unwritten)?)
 }
 
 /// `1.5 MB`, `283 MB`, `97 B`: decimal units, three digits.

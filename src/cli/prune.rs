@@ -80,17 +80,17 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
     }
     for one in &done {
         if let Some(failure) = &one.failure {
-            output::say(format_args!("failed: {}: {failure}", one.label));
+            output::tell(format_args!("failed: {}: {failure}", one.label));
         }
         for name in one.report.iter().flat_map(|report| &report.under_way) {
-            output::say(format_args!(
+            output::tell(format_args!(
                 "{}: no archive is freed this time: {name} is being published there. If that broke off, it is waited \
                  for during a week",
                 one.label
             ));
         }
         for stuck in one.report.iter().flat_map(|report| &report.stuck) {
-            output::say(format_args!("not deleted: {stuck}"));
+            output::tell(format_args!("not deleted: {stuck}"));
         }
     }
     if done.iter().all(|one| one.failure.is_some()) {

@@ -13,7 +13,7 @@ use crate::ids::HostName;
 use crate::manifest::chain::Chain;
 use crate::manifest::signature::{AllowedSigner, Signer, Trust};
 use crate::repository::{self, HostFolder};
-use crate::target::{self, Target, TargetSpec};
+use crate::target::{self, OpenError, Target, TargetSpec};
 
 /// Where to read from: a URL and nothing else (a fresh machine), or a target of the config.
 #[derive(Debug, Args)]
@@ -251,14 +251,17 @@ pub fn no_such_target(config: &Config, name: &str) -> Failure {
 
 /// A folder to read from must be there: opening one for writing would make it.
 fn check_folder(url: &str) -> Result<(), Failure> {
-    match target::folder_path(url) {
-        Some(path) if !path.is_dir() => Err(Failure::from_error(format!(
-            "there is no folder {}",
-            path.display()
-        ))
-        .hint("is the disk mounted? The folder is the one that holds the host's folder")),
-        _ => Ok(()),
-    }
+    let Some(path) = target::folder_path(url) else {
+        return Ok(());
+    };
+    target::check_folder(&path).map_err(|error| match error {
+        OpenError::Absent(path) => {
+            let text = format!("there is no folder {}", path.display());
+            let hint = "is the disk mounted? The folder is the one that holds the host's folder";
+            Failure::from_error(text).hint(hint)
+        }
+        error => Failure::from(error),
+    })
 }
 
 /// The host's own signer, and whoever stands in the `allowed_signers` file beside it (earlier

@@ -10,7 +10,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::failure::{Failure, Outcome};
+use super::failure::{Failure, Outcome, system_hint};
 use super::key::prompt;
 use super::output::{self, count, size};
 use super::remote::{self, RemoteArgs};
@@ -104,6 +104,8 @@ fn failed(error: RestoreError) -> Failure {
     let is_wrong_key = with_causes(&error).contains("none of the identities opens it");
     let hint = match &error {
         _ if is_wrong_key => Some(wrong_key),
+        // Nor does another target help then.
+        _ if system_hint(&error).is_some() => None,
         RestoreError::Frozen(frozen) => return thaw::needed(frozen),
         RestoreError::Incomplete { .. }
         | RestoreError::Index { .. }
@@ -132,7 +134,7 @@ fn snapshot_path(path: &std::path::Path) -> Vec<u8> {
 
 fn announce(context: &Context, plan: &RestorePlan) {
     for finding in &plan.findings {
-        output::say(format_args!("warning: {finding}"));
+        output::tell(format_args!("warning: {finding}"));
     }
     context.note(format_args!(
         "snapshot {} (sequence {}), signed by {}\nto fetch: {} in {}, for {} of {}",
@@ -181,19 +183,19 @@ fn print_report(
 ) -> Result<Outcome, Failure> {
     for skipped in &report.skipped_in_snapshot {
         let path = output::printable(skipped.path.as_bytes());
-        output::say(format_args!(
+        output::tell(format_args!(
             "warning: the snapshot itself lacks {path}: {}",
             skipped.reason
         ));
     }
     for path in &report.torn {
         let path = output::printable(path.as_bytes());
-        output::say(format_args!(
+        output::tell(format_args!(
             "warning: {path} changed while the snapshot was made; this is what was read"
         ));
     }
     for problem in &report.problems {
-        output::say(format_args!(
+        output::tell(format_args!(
             "warning: {}",
             output::printable(problem.as_bytes())
         ));

@@ -36,7 +36,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Outcome, Failure> {
         context.note(note);
     }
     for skipped in &produced.snapshot.skipped {
-        output::say(format_args!(
+        output::tell(format_args!(
             "skipped: {}: {}",
             output::printable(skipped.path.as_bytes()),
             skipped.reason

@@ -185,7 +185,8 @@ fn conclude(done: &[Done]) -> Result<Outcome, Failure> {
     let failed = |done: &&Done| !done.report.failed.is_empty();
     let nothing = |done: &Done| done.report.copied == 0 && done.report.were_there == 0;
     if done.iter().any(|done| failed(&done) && nothing(done)) {
-        return Err(Failure::from_error("nothing of it could be copied"));
+        let hint = "see to what is said above and run it again";
+        return Err(Failure::from_error("nothing of it could be copied").hint(hint));
     }
     let odd = done
         .iter()
@@ -199,10 +200,10 @@ fn conclude(done: &[Done]) -> Result<Outcome, Failure> {
 fn print(context: &Context, args: &SyncArgs, done: &[Done]) -> Result<(), Failure> {
     for one in done {
         for warning in &one.warnings {
-            output::say(format_args!("warning: {}: {warning}", one.host));
+            output::tell(format_args!("warning: {}: {warning}", one.host));
         }
         for (stamp, why) in &one.report.failed {
-            output::say(format_args!(
+            output::tell(format_args!(
                 "failed: {}: snapshot {stamp} was not copied: {why}",
                 one.host
             ));

@@ -30,7 +30,7 @@ impl Prompt for TerminalPrompt {
     }
 
     fn message(&self, text: &str) {
-        super::output::say(text);
+        super::output::tell(text);
     }
 }
 
@@ -41,7 +41,7 @@ pub fn is_interactive() -> bool {
 
 /// Asks a yes-or-no question; anything but yes is no.
 pub fn confirm(question: &str) -> io::Result<bool> {
-    eprint!("{question} [yes/no] ");
+    write!(io::stderr(), "{question} [yes/no] ")?;
     io::stderr().flush()?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
@@ -82,7 +82,7 @@ pub struct PushDisplay {
 }
 
 impl PushDisplay {
-    pub fn start(quiet: bool, progress: &Arc<PackProgress>) -> (Arc<Self>, JoinHandle<()>) {
+    pub fn start(quiet: bool, progress: &Arc<PackProgress>) -> (Arc<Self>, Option<JoinHandle<()>>) {
         let display = Arc::new(Self {
             bar: bar(quiet),
             shipped: AtomicU64::new(0),
@@ -90,14 +90,16 @@ impl PushDisplay {
             done: AtomicBool::new(false),
         });
         let (shown, counters) = (display.clone(), progress.clone());
-        let ticker = std::thread::spawn(move || {
+        let named = std::thread::Builder::new().name("display".to_owned());
+        let ticker = named.spawn(move || {
             while !shown.done.load(Ordering::Relaxed) {
                 shown.draw(&counters);
                 std::thread::park_timeout(Duration::from_millis(150));
             }
             shown.bar.finish_and_clear();
         });
-        (display, ticker)
+        // Where no thread can be had for it, nothing is shown.
+        (display, ticker.ok())
     }
 
     fn draw(&self, counters: &PackProgress) {
@@ -115,8 +117,9 @@ impl PushDisplay {
         ));
     }
 
-    pub fn finish(&self, ticker: JoinHandle<()>) {
+    pub fn finish(&self, ticker: Option<JoinHandle<()>>) {
         self.done.store(true, Ordering::Relaxed);
+        let Some(ticker) = ticker else { return };
         ticker.thread().unpark();
         // A ticker that panicked has nothing more to show.
         let _ = ticker.join();

@@ -53,35 +53,36 @@ impl<R: BufRead> IndexReader<R> {
             let mut under_way: VecDeque<Receiver<Parsed>> = VecDeque::new();
             loop {
                 // What is wrong further on is told only if all before it is well.
-                let batch = self.next_batch();
-                let ended = !batch.as_ref().is_ok_and(|batch| !batch.ends.is_empty());
+                let mut batch = Batch::default();
+                let read = self.fill(&mut batch);
+                let ended = read.is_err() || batch.ends.is_empty();
+                if !batch.ends.is_empty() {
+                    let (parsed, oldest) = sync_channel(1);
+                    under_way.push_back(oldest);
+                    to_parse.send((batch, parsed)).map_err(|_| stopped())?;
+                }
                 while under_way.len() > if ended { 0 } else { 2 * threads } {
                     self.take_oldest(&mut under_way, &mut entries)?;
                 }
-                let batch = batch?;
+                read?;
                 if ended {
                     self.check_end()?;
                     return Ok(entries);
                 }
-                let (parsed, oldest) = sync_channel(1);
-                under_way.push_back(oldest);
-                to_parse.send((batch, parsed)).map_err(|_| stopped())?;
             }
         })
     }
 
-    fn next_batch(&mut self) -> Result<Batch, IndexError> {
-        let mut batch = Batch {
-            first_line: self.line + 1,
-            ..Batch::default()
-        };
+    /// Reads the next lines; after an error those before it are there.
+    fn fill(&mut self, batch: &mut Batch) -> Result<(), IndexError> {
+        batch.first_line = self.line + 1;
         while batch.text.len() < BATCH_BYTES
             && next_line(&mut self.input, &mut self.line, &mut self.text)?
         {
             batch.text.extend_from_slice(&self.text);
             batch.ends.push(batch.text.len());
         }
-        Ok(batch)
+        Ok(())
     }
 
     fn take_oldest(
@@ -167,11 +168,18 @@ mod tests {
                 ),
             }
         }
-        // A promise that is not kept, and an end within a line.
-        let text = index(9000, None);
-        for cut in [text.len() - 1, text.len() - 67 * 5] {
-            let mut reader = IndexReader::new(&text[..cut]).unwrap();
-            assert!(reader.read_rest().is_err());
+        // A promise that is not kept, an end within a line, and one behind a line that is worse.
+        let (text, broken) = (index(9000, None), index(9000, Some((8998, "no JSON"))));
+        for text in [
+            &text[..text.len() - 1],
+            &text[..text.len() - 67 * 5],
+            &broken[..broken.len() - 1],
+        ] {
+            let mut one = IndexReader::new(text).unwrap();
+            let expected = one.find_map(Result::err).unwrap();
+            let mut many = IndexReader::new(text).unwrap();
+            let found = many.read_rest().unwrap_err();
+            assert_eq!(found.to_string(), expected.to_string());
         }
     }
 }

@@ -258,7 +258,8 @@ fn glob(pattern: &str, text: &str) -> bool {
     matches(pattern.as_bytes(), text.as_bytes())
 }
 
-fn parse_allowed_signers(path: &str, text: &str) -> Result<Vec<AllowedSigner>, SignatureError> {
+/// What an `allowed_signers` file says; `path` is for complaints.
+pub fn parse_allowed_signers(path: &str, text: &str) -> Result<Vec<AllowedSigner>, SignatureError> {
     let mut signers = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();

@@ -62,8 +62,12 @@ pub enum SealError {
     FrameMismatch,
     #[error("the sealed object is not age with {expected} stanzas: {found}; nothing was stored")]
     NotSealed { expected: usize, found: String },
-    #[error("cannot write the sealed archive into the spool (disk full?)")]
-    Write(#[source] io::Error),
+    #[error("cannot write a sealed archive into the spool {spool} (is the disk full?)")]
+    Write {
+        spool: String,
+        #[source]
+        source: io::Error,
+    },
     #[error(transparent)]
     Spool(#[from] SpoolError),
     #[error("cannot start a thread for sealing")]

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Progress;
 use super::open::{Identities, OpenError, open_archive};
@@ -149,10 +149,21 @@ async fn fetch_one(
     let key = job.row.key();
     let (sender, receiver) = mpsc::channel(CHANNEL_BUFFERS);
     let archive = job.row.id;
-    let opening = tokio::task::spawn_blocking(move || {
+    let open = move || {
         let outcome = read_archive(&job, receiver, &identities, &mut *sink);
         outcome.map_err(|error| Box::new((error, job)))
-    });
+    };
+    let opening = match on_a_thread_of_its_own(open) {
+        Ok(opening) => opening,
+        Err(error) => {
+            return Some(Damaged {
+                archive,
+                key,
+                error: ArchiveError::Write(error),
+                entries: Vec::new(),
+            });
+        }
+    };
     let sending = send(folder, &key, sender, &*progress);
     let ((), opened) = tokio::join!(sending, opening);
     let (error, entries) = match opened {
@@ -169,6 +180,21 @@ async fn fetch_one(
         error,
         entries,
     })
+}
+
+/// Not one of the runtime's, which targets need as well: were there so few that all of them opened, those that
+/// wait for the bytes to open would wait for ever.
+fn on_a_thread_of_its_own<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<oneshot::Receiver<T>> {
+    let (done, outcome) = oneshot::channel();
+    let named = std::thread::Builder::new().name("open".to_owned());
+    named.spawn(move || {
+        let result = work();
+        // Nobody waits for it any more where the restore was given up.
+        let _ = done.send(result);
+    })?;
+    Ok(outcome)
 }
 
 /// Passes the object's bytes on until it ends, fails or nobody listens any more.

@@ -26,6 +26,8 @@ pub enum OpenError {
     Truncated,
     #[error("its content is damaged: {0}")]
     Corrupt(String),
+    #[error("this machine has not enough memory to open it")]
+    NoMemory,
     #[error("the key could not be used: {0}")]
     Key(String),
 }
@@ -35,6 +37,9 @@ impl OpenError {
     pub(crate) fn reading(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Self::Truncated,
+            io::ErrorKind::OutOfMemory => Self::NoMemory,
+            // zstd has but a text for it.
+            _ if error.to_string().contains("not enough memory") => Self::NoMemory,
             _ => Self::Corrupt(error.to_string()),
         }
     }
@@ -119,4 +124,21 @@ pub fn opens(identities: &Identities, sealed: &[u8]) -> bool {
         let opened = decryptor.decrypt(identities.keys());
         opened.is_ok_and(|mut plain| io::copy(&mut plain, &mut io::sink()).is_ok())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_is_not_damaged_for_want_of_memory() {
+        // ZSTD_error_memory_allocation.
+        let code = zstd::zstd_safe::ErrorCode::MAX - 63;
+        let text = zstd::zstd_safe::get_error_name(code);
+        for error in [io::Error::other(text), io::ErrorKind::OutOfMemory.into()] {
+            assert!(matches!(OpenError::reading(error), OpenError::NoMemory));
+        }
+        let damaged = OpenError::reading(io::Error::other("Data corruption detected"));
+        assert!(matches!(damaged, OpenError::Corrupt(_)));
+    }
 }

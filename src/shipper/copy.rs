@@ -52,7 +52,11 @@ pub async fn copy_archive(
         .tempfile_in(scratch)
         .map_err(failed)?;
     let mut writer = tokio::fs::File::from_std(file.reopen().map_err(failed)?);
-    read_archive(from, row, &mut writer).await?;
+    let read = read_archive(from, row, &mut writer).await;
+    read.map_err(|error| match error {
+        CopyError::Write(source) => failed(source),
+        error => error,
+    })?;
     let body = Body::File(file.path().to_owned());
     put_archive(to, &Sealed::from(row), body, mode).await?;
     Ok(row.bytes)

@@ -43,6 +43,19 @@ impl SmallDisk {
         fs::write(self.at.join(FILLER), vec![0; filler as usize]).unwrap();
     }
 
+    /// Nothing can be written any more, or again.
+    pub fn read_only(&self, read_only: bool) {
+        let how = match read_only {
+            true => "remount,bind,ro",
+            false => "remount,bind,rw",
+        };
+        let status = Command::new("mount")
+            .args(["-o", how])
+            .arg(&self.at)
+            .status();
+        assert!(status.unwrap().success(), "{}", self.at.display());
+    }
+
     pub fn empty(&self) {
         fs::remove_file(self.at.join(FILLER)).unwrap();
     }

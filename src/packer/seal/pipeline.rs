@@ -330,6 +330,11 @@ impl Write for Hashing {
     }
 }
 
+fn unwritten(spool: &Spool) -> impl FnOnce(io::Error) -> SealError + use<> {
+    let spool = spool.dir().display().to_string();
+    |source| SealError::Write { spool, source }
+}
+
 struct OpenObject {
     age: StreamWriter<Hashing>,
     seek_table: SeekTable,
@@ -368,7 +373,8 @@ impl ObjectWriter {
             return Err(SealError::ThreadGone);
         };
         object.seek_table.add(zstd.len(), tar_bytes);
-        object.age.write_all(zstd).map_err(SealError::Write)
+        let written = object.age.write_all(zstd);
+        written.map_err(unwritten(&self.spool))
     }
 
     fn finish(&mut self, tar_bytes: u64, tar_blake3: Hash) -> Result<WrittenObject, SealError> {
@@ -377,12 +383,11 @@ impl ObjectWriter {
             None => self.begin()?,
         };
         let table = object.seek_table.encode();
-        object.age.write_all(&table).map_err(SealError::Write)?;
-        let hashing = object.age.finish().map_err(SealError::Write)?;
-        let file = hashing
-            .file
-            .into_inner()
-            .map_err(|e| SealError::Write(e.into_error()))?;
+        let written = object.age.write_all(&table);
+        let hashing = written.and_then(|()| object.age.finish());
+        let hashing = hashing.map_err(unwritten(&self.spool))?;
+        let file = hashing.file.into_inner();
+        let file = file.map_err(|e| unwritten(&self.spool)(e.into_error()))?;
         Ok(WrittenObject {
             file,
             blake3: Hash(*hashing.blake3.finalize().as_bytes()),
@@ -429,7 +434,7 @@ impl Publisher {
     fn check_sealed(&self, file: &SpoolFile) -> Result<Hash, SealError> {
         let expected = self.stanzas;
         let wrong = |found: String| SealError::NotSealed { expected, found };
-        let written = File::open(file.path()).map_err(SealError::Write)?;
+        let written = File::open(file.path()).map_err(unwritten(&self.spool))?;
         let head = read_age_head(written).map_err(wrong)?;
         if head.stanzas != expected {
             return Err(wrong(format!("{} stanzas", head.stanzas)));

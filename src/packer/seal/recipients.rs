@@ -87,8 +87,8 @@ impl Recipients {
             .encryptor()?
             .wrap_output(&mut sealed)
             .map_err(|e| SealError::Encrypt(e.to_string()))?;
-        writer.write_all(bytes).map_err(SealError::Write)?;
-        writer.finish().map_err(SealError::Write)?;
+        let written = writer.write_all(bytes).and_then(|()| writer.finish());
+        written.map_err(|e| SealError::Encrypt(e.to_string()))?;
         Ok(sealed)
     }
 }

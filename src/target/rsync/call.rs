@@ -381,7 +381,9 @@ impl Transport {
             .spawn();
         let mut child = piped.map_err(|error| {
             let what = match error.kind() {
-                io::ErrorKind::NotFound => "rsync is not installed here".to_owned(),
+                io::ErrorKind::NotFound => {
+                    "rsync is not installed here, or not on the PATH".to_owned()
+                }
                 _ => format!("cannot start rsync: {error}"),
             };
             Failure::new(ErrorKind::Permanent, what)

@@ -101,7 +101,9 @@ impl Connection {
         let mut child = child.map_err(|error| {
             let program = command.as_std().get_program().display();
             let what = match error.kind() {
-                std::io::ErrorKind::NotFound => format!("{program} is not installed here"),
+                std::io::ErrorKind::NotFound => {
+                    format!("{program} is not installed here, or not on the PATH")
+                }
                 _ => format!("cannot start {program}: {error}"),
             };
             Failure::new(ErrorKind::Permanent, what)
