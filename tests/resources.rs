@@ -6,6 +6,8 @@
 mod checker;
 #[path = "support/host.rs"]
 mod host;
+#[path = "support/s3.rs"]
+mod s3;
 #[path = "support/small_disk.rs"]
 mod small_disk;
 #[allow(dead_code)]

@@ -242,20 +242,33 @@ impl Trust {
     }
 }
 
-/// `*` and `?`, as OpenSSH patterns have them.
+/// `*` and `?`, as OpenSSH patterns have them. After a mismatch the last `*` takes one byte more; an earlier one
+/// never needs to, so a pattern full of them takes no longer.
 fn glob(pattern: &str, text: &str) -> bool {
-    fn matches(pattern: &[u8], text: &[u8]) -> bool {
-        match (pattern.split_first(), text.split_first()) {
-            (None, None) => true,
-            (Some((b'*', rest)), _) => {
-                matches(rest, text) || text.split_first().is_some_and(|(_, t)| matches(pattern, t))
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut at, mut next) = (0, 0);
+    // Behind the last `*`, and what it does not take yet.
+    let mut retry: Option<(usize, usize)> = None;
+    while next < text.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                at += 1;
+                retry = Some((at, next));
             }
-            (Some((b'?', rest)), Some((_, t))) => matches(rest, t),
-            (Some((p, rest)), Some((c, t))) => p == c && matches(rest, t),
-            _ => false,
+            Some(b) if *b == b'?' || *b == text[next] => {
+                at += 1;
+                next += 1;
+            }
+            _ => {
+                let Some((behind, from)) = retry else {
+                    return false;
+                };
+                retry = Some((behind, from + 1));
+                (at, next) = (behind, from + 1);
+            }
         }
     }
-    matches(pattern.as_bytes(), text.as_bytes())
+    pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
 /// What an `allowed_signers` file says; `path` is for complaints.
@@ -310,4 +323,30 @@ fn parse_allowed_signer(line: &str) -> Result<AllowedSigner, String> {
         namespaces,
         key: PublicKey::from_openssh(key.trim()).map_err(|e| e.to_string())?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_as_in_openssh_and_at_once() {
+        for (pattern, text, expected) in [
+            ("dalidou", "dalidou", true),
+            ("dalidou", "dalidou2", false),
+            ("d*", "dalidou", true),
+            ("*", "", true),
+            ("", "x", false),
+            ("d?l*u", "dalidou", true),
+            ("d??l*u", "dalidou", false),
+            ("*ab", "aab", true),
+            ("*a*b*", "xaxbx", true),
+            ("*a*b", "xbxa", false),
+            ("?", "", false),
+            (&"*a".repeat(30), &"a".repeat(64), true),
+            (&("*a".repeat(30) + "b"), &"a".repeat(64), false),
+        ] {
+            assert_eq!(glob(pattern, text), expected, "{pattern} {text}");
+        }
+    }
 }

@@ -4,8 +4,9 @@ use std::fs;
 
 use crate::checker::assert_sound;
 use crate::host::{Host, is_long};
+use crate::s3::{BUCKET, S3Server};
 use crate::tree::{describe, noise};
-use crate::wrapped::{limited, wrapped};
+use crate::wrapped::{limited, run, wrapped};
 
 /// A host of many archives and many files, one of them a database in use.
 fn with_many(archives: u64) -> Host {
@@ -69,6 +70,40 @@ fn with_64_open_files_everything_works() {
         describe(&host.path("out/data"))
     );
     assert_sound(&host.folder());
+}
+
+#[test]
+fn with_64_open_files_an_object_store_is_served_too() {
+    let server = S3Server::start();
+    let host = with_many(archives());
+    let target = format!(
+        "[[target]]\nname = \"s3\"\nurl = \"s3://{BUCKET}/off\"\nendpoint = \"{}\"\n",
+        server.endpoint()
+    );
+    let config = host.config();
+    let at = config.find("[[target]]").unwrap();
+    fs::write(
+        host.path("c.toml"),
+        [&config[..at], &target, "\n", &config[at..]].concat(),
+    )
+    .unwrap();
+    let restore = [
+        "restore",
+        "--target",
+        "s3",
+        "--identity",
+        "key.txt",
+        "--to",
+        "out",
+    ];
+    let sync = ["sync", "s3", "./copy"];
+    for arguments in [&["backup"][..], &restore, &["verify", "--data"], &sync] {
+        let prefix = ["bash", "-c", "ulimit -n 64 && exec \"$@\"", "bash"];
+        let mut command = wrapped(&host, &prefix, arguments);
+        let run = run(command.envs(server.variables()));
+        assert_eq!(run.code, Some(0), "{}: {}", arguments[0], run.said());
+    }
+    assert_eq!(describe(&host.path("out/data")), describe(&host.data()));
 }
 
 #[test]
@@ -179,7 +214,7 @@ fn with_few_threads_it_works_or_says_so() {
     for threads in threads {
         let line = format!("ulimit -u {threads} && exec \"$@\"");
         let prefix = [&prefix[..], &["bash", "-c", &line, "bash"]].concat();
-        let run = crate::wrapped::run(&mut wrapped(&host, &prefix, &["backup"]));
+        let run = run(&mut wrapped(&host, &prefix, &["backup"]));
         match run.code {
             Some(0) => {}
             Some(1) => run.assert_says(&["next: give it more memory or threads"]),
