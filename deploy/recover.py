@@ -225,6 +225,31 @@ def dress(entry, name, **link):
         attempt(entry, "set the mode", os.chmod, name, entry["mode"])
     attempt(entry, "set the time", os.utime, name, ns=(entry["mtime"], entry["mtime"]), **link)
 
+def sweep():
+    """Removes what is no directory here; gives the names of those that are."""
+    with os.scandir(b".") as found:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
+    for name, is_dir in found:
+        is_dir or os.unlink(name)
+    return [name for name, is_dir in found if is_dir]
+def remove(path):
+    """Removes a tree, however deep it is, and whatever its modes forbid."""
+    os.chdir(path)
+    above, inner = [], sweep()
+    while inner or above:
+        if inner:
+            name = inner.pop()
+            os.chmod(name, 0o700)
+            os.chdir(name)
+            above.append((name, inner))
+            inner = sweep()
+        else:
+            os.chdir("..")
+            name, inner = above.pop()
+            os.rmdir(name)
+    os.chdir("/")
+    os.rmdir(path)
+
 def rebuild(folder, manifest, key, scratch, devices):
     """The whole snapshot, in the directory scratch/tree."""
     rows, path = {}, scratch + "/index"
@@ -285,9 +310,8 @@ def main():
         rebuild(folder, chosen, key, scratch, args.devices)
         os.sync()
         os.rename(scratch + "/tree", to)
-    finally:  # however deep it is, and whatever it forbids
-        subprocess.run(["chmod", "-R", "u+rwX", scratch])
-        subprocess.run(["rm", "-rf", scratch])
+    finally:
+        remove(scratch)
     say(f"RECOVERED into {to}" + f", but read the {len(NOTES)} notes above" * bool(NOTES))
 
 if __name__ == "__main__":

@@ -244,6 +244,10 @@ fn nothing_is_written_through_a_link_or_into_a_device() {
     for (what, lines, says) in cases {
         let cage = Cage::with_lines(|words| lines(words, file(words)));
         cage.refuses(what, says, "");
+        if what.starts_with("a link with") {
+            // The script wrote through it once.
+            cage.recover(&[]).ended(what, &[1]);
+        }
         if is_long() {
             cage.bears_looking(what);
         }
