@@ -251,12 +251,13 @@ impl Catalog {
         Ok(self.writer)
     }
 
-    /// The id that the next archive gets; it is used up when [`Self::commit_archives`] says so.
+    /// The id that the next archive gets; it is used up when [`Self::commit_archives`] says so. By the rows
+    /// themselves: a damaged index may have forgotten some of them.
     pub fn next_archive_id(&self) -> Result<ArchiveId, CatalogError> {
         let last: Option<i64> = self
             .db
             .query_row(
-                "SELECT MAX(counter) FROM archives WHERE writer=?1",
+                "SELECT MAX(counter) FROM archives NOT INDEXED WHERE writer=?1",
                 [&self.writer.0[..]],
                 |row| row.get(0),
             )
@@ -308,7 +309,9 @@ impl Catalog {
         let tx = self.db.transaction().map_err(&fail)?;
         let mut numbers = Vec::new();
         for archive in archives {
-            numbers.push(insert_archive(&tx, archive).map_err(&fail)?);
+            let n = unused_number(&tx, &fail)?;
+            insert_archive(&tx, n, archive).map_err(&fail)?;
+            numbers.push(n);
         }
         {
             let mut insert = tx
@@ -387,9 +390,17 @@ impl Catalog {
             )
             .map_err(self.fail())?;
         let rows = query.query_map([], read_archive).map_err(self.fail())?;
-        rows.filter_map(Result::transpose)
+        let mut archives: Vec<CatalogArchive> = rows
+            .filter_map(Result::transpose)
             .collect::<Result<_, _>>()
-            .map_err(self.fail())
+            .map_err(self.fail())?;
+        // Which of two is meant by an id that a damaged index let both have nobody knows.
+        let mut seen: HashMap<ArchiveId, u32> = HashMap::new();
+        for archive in &archives {
+            *seen.entry(archive.row.id).or_default() += 1;
+        }
+        archives.retain(|archive| seen[&archive.row.id] == 1);
+        Ok(archives)
     }
 
     /// Archives confirmed on `target`, by number.
@@ -519,16 +530,37 @@ fn read_archive(row: &Row<'_>) -> rusqlite::Result<Option<CatalogArchive>> {
     Ok((checked == expected).then_some(archive))
 }
 
-fn insert_archive(tx: &Connection, archive: &NewArchive) -> rusqlite::Result<i64> {
+/// Drawn, not counted: what a damaged catalog still says of the chunks of an archive that it forgot must not be
+/// believed of another one that got the same number.
+fn unused_number(
+    tx: &Connection,
+    fail: impl Fn(rusqlite::Error) -> CatalogError,
+) -> Result<i64, CatalogError> {
+    loop {
+        let mut bytes = [0; 4];
+        getrandom::fill(&mut bytes).map_err(CatalogError::Random)?;
+        let n = i64::from(u32::from_le_bytes(bytes) >> 1);
+        let is_used = "SELECT EXISTS(SELECT 1 FROM archives WHERE n=?1)";
+        let is_used: bool = tx
+            .query_row(is_used, [n], |row| row.get(0))
+            .map_err(&fail)?;
+        if !is_used {
+            return Ok(n);
+        }
+    }
+}
+
+fn insert_archive(tx: &Connection, n: i64, archive: &NewArchive) -> rusqlite::Result<()> {
     let NewArchive {
         row,
         tar_bytes,
         tar_blake3,
     } = archive;
     tx.execute(
-        "INSERT INTO archives(writer,counter,kind,blake3,sha256,bytes,recipient_set,head_sha256,tar_bytes,tar_blake3)
-         VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
+        "INSERT INTO archives(n,writer,counter,kind,blake3,sha256,bytes,recipient_set,head_sha256,tar_bytes,tar_blake3)
+         VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
         params![
+            n,
             &row.id.writer.0[..],
             row.id.counter as i64,
             kind_text(row.kind),
@@ -541,7 +573,7 @@ fn insert_archive(tx: &Connection, archive: &NewArchive) -> rusqlite::Result<i64
             &tar_blake3.0[..]
         ],
     )?;
-    Ok(tx.last_insert_rowid())
+    Ok(())
 }
 
 fn failed(path: &Path, source: rusqlite::Error) -> CatalogError {
