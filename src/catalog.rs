@@ -590,10 +590,11 @@ fn damage_mark(path: &Path) -> PathBuf {
     path.with_extension("is-damaged")
 }
 
+/// What is unique by how it is made, such as an archive's id, is there already only if an index and its table disagree.
 fn is_damage(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    use rusqlite::ErrorCode::{ConstraintViolation, DatabaseCorrupt, NotADatabase};
     matches!(
         error.sqlite_error_code(),
-        Some(DatabaseCorrupt | NotADatabase)
+        Some(ConstraintViolation | DatabaseCorrupt | NotADatabase)
     )
 }
