@@ -267,7 +267,8 @@ impl Catalog {
         Ok(self.writer)
     }
 
-    /// The id that the next archive gets; it is used up when [`Self::commit_archives`] says so.
+    /// The id that the next archive gets; it is used up when [`Self::commit_archives`] says so. By the rows
+    /// themselves: a damaged index may have forgotten some of them.
     pub fn next_archive_id(&self) -> Result<ArchiveId, CatalogError> {
         let last: Option<i64> = self
             .db
@@ -328,7 +329,9 @@ impl Catalog {
         let tx = self.db.transaction().map_err(&fail)?;
         let mut numbers = Vec::new();
         for archive in archives {
-            numbers.push(insert_archive(&tx, archive).map_err(&fail)?);
+            let n = unused_number(&tx, &fail)?;
+            insert_archive(&tx, n, archive).map_err(&fail)?;
+            numbers.push(n);
         }
         for chunk in chunks {
             let place = ChunkPlace {
@@ -362,7 +365,11 @@ impl Catalog {
                 .map_err(&fail)?;
             let n = match known {
                 Some(n) => n,
-                None => insert_archive(&tx, archive).map_err(&fail)?,
+                None => {
+                    let n = unused_number(&tx, &fail)?;
+                    insert_archive(&tx, n, archive).map_err(&fail)?;
+                    n
+                }
             };
             numbers.insert(archive.row.id, n);
         }
@@ -447,7 +454,17 @@ impl Catalog {
         let rows = query
             .query_map([], |row| known(|| read_archive(row)))
             .map_err(self.fail())?;
-        rows.collect::<Result<_, _>>().map_err(self.fail())
+        let mut archives: Vec<Option<CatalogArchive>> =
+            rows.collect::<Result<_, _>>().map_err(self.fail())?;
+        // Which of two is meant by an id that a damaged index let both have nobody knows.
+        let mut seen: HashMap<ArchiveId, u32> = HashMap::new();
+        for archive in archives.iter().flatten() {
+            *seen.entry(archive.row.id).or_default() += 1;
+        }
+        for archive in &mut archives {
+            archive.take_if(|archive| seen[&archive.row.id] > 1);
+        }
+        Ok(archives)
     }
 
     /// Archives confirmed on `target`, by number.
@@ -592,16 +609,37 @@ fn insert_chunk(tx: &Connection, hash: &ChunkHash, place: &ChunkPlace) -> rusqli
     insert.execute(row).map(drop)
 }
 
-fn insert_archive(tx: &Connection, archive: &NewArchive) -> rusqlite::Result<i64> {
+/// Drawn, not counted: what a damaged catalog still says of the chunks of an archive that it forgot must not be
+/// believed of another one that got the same number.
+fn unused_number(
+    tx: &Connection,
+    fail: impl Fn(rusqlite::Error) -> CatalogError,
+) -> Result<i64, CatalogError> {
+    loop {
+        let mut bytes = [0; 4];
+        getrandom::fill(&mut bytes).map_err(CatalogError::Random)?;
+        let n = i64::from(u32::from_le_bytes(bytes) >> 1);
+        let is_used = "SELECT EXISTS(SELECT 1 FROM archives WHERE n=?1)";
+        let is_used: bool = tx
+            .query_row(is_used, [n], |row| row.get(0))
+            .map_err(&fail)?;
+        if !is_used {
+            return Ok(n);
+        }
+    }
+}
+
+fn insert_archive(tx: &Connection, n: i64, archive: &NewArchive) -> rusqlite::Result<()> {
     let NewArchive {
         row,
         tar_bytes,
         tar_blake3,
     } = archive;
     tx.execute(
-        "INSERT INTO archives(writer,counter,kind,blake3,sha256,bytes,recipient_set,head_sha256,tar_bytes,tar_blake3)
-         VALUES(?1,?2,?3,?4,?5,?6,?7,?8,0,?9)",
+        "INSERT INTO archives(n,writer,counter,kind,blake3,sha256,bytes,recipient_set,head_sha256,tar_bytes,tar_blake3)
+         VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
         params![
+            n,
             &row.id.writer.0[..],
             row.id.counter as i64,
             kind_text(row.kind),
@@ -610,17 +648,11 @@ fn insert_archive(tx: &Connection, archive: &NewArchive) -> rusqlite::Result<i64
             row.bytes as i64,
             row.recipient_set,
             &row.head_sha256.0[..],
+            check::pack(*tar_bytes, check::of_archive(n, row, *tar_bytes, tar_blake3)),
             &tar_blake3.0[..]
         ],
     )?;
-    let n = tx.last_insert_rowid();
-    let checked = check::of_archive(n, row, *tar_bytes, tar_blake3);
-    let packed = check::pack(*tar_bytes, checked);
-    tx.execute(
-        "UPDATE archives SET tar_bytes=?2 WHERE n=?1",
-        params![n, packed],
-    )?;
-    Ok(n)
+    Ok(())
 }
 
 fn failed(path: &Path, source: rusqlite::Error) -> CatalogError {

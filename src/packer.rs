@@ -191,7 +191,10 @@ pub fn pack(
     let scratch = Scratch::make(&request.state)?;
     let recipient_set = catalog.remember_recipients(request.recipients.texts())?;
     let cache_path = request.state.join("last-snapshot.cache");
-    let mut cache = CacheReader::open(&cache_path, catalog.writer());
+    let mut cache = CacheReader::open(&cache_path, catalog.next_archive_id()?);
+    if cache.is_ahead {
+        catalog.renew_writer()?;
+    }
     let old_databases = std::mem::take(&mut cache.databases);
     let cache_out = CacheWriter::create(&cache_path, &scratch.dir, catalog.writer())
         .map_err(|source| scratch_error(&cache_path, source))?;
@@ -249,7 +252,9 @@ pub fn pack(
     catalog.end_lookups()?;
     let manifest = publish_in_spool(request, catalog, spool, rows, &sets, index, totals)?;
     catalog.set_live_bytes(&live)?;
-    let cached = body.cache.finish(body.databases);
+    let cached = body
+        .cache
+        .finish(body.databases, catalog.next_archive_id()?);
     cached.map_err(|source| scratch_error(&cache_path, source))?;
     Ok(Packed {
         manifest,

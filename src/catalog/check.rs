@@ -178,4 +178,39 @@ mod tests {
             using(&catalog).expect(sql);
         }
     }
+
+    #[test]
+    fn what_is_left_of_a_forgotten_archive_is_not_believed_of_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut catalog = Catalog::open(&dir.path().join("catalog.db")).unwrap();
+        let writer = catalog.writer();
+        let archive = |counter: u8| NewArchive {
+            row: ArchiveRow {
+                id: ArchiveId {
+                    writer,
+                    counter: counter.into(),
+                },
+                kind: ArchiveKind::Data,
+                blake3: Hash([counter; 32]),
+                sha256: Hash([counter; 32]),
+                bytes: 1000,
+                recipient_set: "0123456789abcdef".to_owned(),
+                head_sha256: Hash([counter; 32]),
+            },
+            tar_bytes: 10_000,
+            tar_blake3: Hash([counter; 32]),
+        };
+        let chunk = NewChunk {
+            hash: [7; 24],
+            archive: 0,
+            offset: 512,
+            length: 4096,
+        };
+        catalog.commit_archives(&[archive(1)], &[chunk]).unwrap();
+        // As a page of the database that is older than the others has it.
+        catalog.db.execute("DELETE FROM archives", []).unwrap();
+        let n = catalog.commit_archives(&[archive(2)], &[]).unwrap();
+        let place = catalog.find_chunk(&chunk.hash).unwrap();
+        assert!(place.is_none_or(|place| place.archive != n[0]));
+    }
 }

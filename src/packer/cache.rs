@@ -2,7 +2,7 @@
 //!
 //! A zstd stream of records in path order, in blocks that carry a check each, read in step with the walk,
 //! so its size costs no memory. It belongs to one writer, and is put in place only after the snapshot's manifest: an archive id
-//! in it is in the catalog for good. A cache that is missing, damaged or of another writer only
+//! in it is in the catalog for good; if the catalog forgot one all the same, it is no cache of that catalog. A cache that is missing, damaged or of another writer only
 //! means that files are read. A file whose times are so near to the moment it was read that it could
 //! have changed since without a trace is never recorded.
 
@@ -84,40 +84,48 @@ pub struct Record {
 #[derive(Serialize, Deserialize)]
 struct Header {
     writer: WriterId,
+    /// The counter of the next archive, when this was written.
+    #[serde(default)]
+    next_counter: u64,
     databases: Vec<DatabaseRecord>,
 }
 
 /// Gives records in path order.
+#[derive(Default)]
 pub struct CacheReader {
     input: Option<BufReader<zstd::Decoder<'static, BufReader<File>>>>,
     block: io::Cursor<Vec<u8>>,
     next: Option<Record>,
     pub databases: Vec<DatabaseRecord>,
+    /// The catalog forgot archives that it had when this was written: their ids are not to be given again.
+    pub is_ahead: bool,
 }
 
 impl CacheReader {
-    /// Opens the cache of `writer`; whatever is wrong with it, it is then an empty one.
-    pub fn open(path: &Path, writer: WriterId) -> Self {
-        Self::try_open(path, writer).unwrap_or(Self {
-            input: None,
-            block: io::Cursor::default(),
-            next: None,
-            databases: Vec::new(),
-        })
+    /// Opens the cache of the writer whose next archive is `next`; whatever is wrong with it, it is then an empty one.
+    pub fn open(path: &Path, next: ArchiveId) -> Self {
+        Self::try_open(path, next).unwrap_or_default()
     }
 
-    fn try_open(path: &Path, writer: WriterId) -> Option<Self> {
+    fn try_open(path: &Path, next: ArchiveId) -> Option<Self> {
         let decoder = zstd::Decoder::new(File::open(path).ok()?).ok()?;
         let mut input = BufReader::new(decoder);
         let header: Header = serde_json::from_slice(&read_field(&mut input).ok()?).ok()?;
-        if header.writer != writer {
+        if header.writer != next.writer {
             return None;
+        }
+        if header.next_counter > next.counter {
+            return Some(Self {
+                is_ahead: true,
+                ..Self::default()
+            });
         }
         let mut reader = Self {
             input: Some(input),
             block: io::Cursor::default(),
             next: None,
             databases: header.databases,
+            is_ahead: false,
         };
         reader.advance();
         Some(reader)
@@ -218,11 +226,12 @@ impl CacheWriter {
     }
 
     /// Puts the header in front and replaces the last run's cache.
-    pub fn finish(mut self, databases: Vec<DatabaseRecord>) -> io::Result<()> {
+    pub fn finish(mut self, databases: Vec<DatabaseRecord>, next: ArchiveId) -> io::Result<()> {
         self.end_block()?;
         self.body.finish()?.flush()?;
         let header = crate::manifest::json_line(&Header {
             writer: self.writer,
+            next_counter: next.counter,
             databases,
         });
         let whole = self.temp.with_file_name("cache-whole");
@@ -349,14 +358,19 @@ mod tests {
         for name in ["a", "b", "d"] {
             out.add(&record(name)).unwrap();
         }
-        out.finish(Vec::new()).unwrap();
-        let mut cache = CacheReader::open(&path, writer);
+        let next = |writer, counter| ArchiveId { writer, counter };
+        out.finish(Vec::new(), next(writer, 10)).unwrap();
+        let mut cache = CacheReader::open(&path, next(writer, 12));
         assert_eq!(cache.find(b"a"), Some(record("a")));
         assert_eq!(cache.find(b"c"), None);
         assert_eq!(cache.find(b"d"), Some(record("d")));
         assert_eq!(cache.find(b"e"), None);
-        assert_eq!(CacheReader::open(&path, WriterId([8; 8])).find(b"a"), None);
+        let another = next(WriterId([8; 8]), 12);
+        assert_eq!(CacheReader::open(&path, another).find(b"a"), None);
+        let mut ahead = CacheReader::open(&path, next(writer, 9));
+        assert!(ahead.is_ahead && ahead.find(b"a").is_none());
         fs::write(&path, b"damaged").unwrap();
-        assert_eq!(CacheReader::open(&path, writer).find(b"a"), None);
+        let mut damaged = CacheReader::open(&path, next(writer, 12));
+        assert!(!damaged.is_ahead && damaged.find(b"a").is_none());
     }
 }

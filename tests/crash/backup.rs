@@ -65,8 +65,8 @@ impl Backups {
         }
         let mut codes = vec![ended.code];
         if point.event == Event::CatalogTorn {
-            // Damage is met in one run, told of in that or the next.
-            for _ in 0..2 {
+            // Damage is told of when it is met, which need not be in the first run.
+            for _ in 0..3 {
                 codes.push(self.scene.may_fail(&["backup"]));
                 for target in self.targets {
                     self.scene.published(target);
