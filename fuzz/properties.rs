@@ -355,18 +355,16 @@ pub fn cache_of(writer: WriterId, block: &[u8]) -> Vec<u8> {
 }
 
 fn read_cache(path: &Path, writer: WriterId) {
-    let mut cache = CacheReader::open(path, writer);
+    let next = |writer| ArchiveId { writer, counter: 1 };
+    let mut cache = CacheReader::open(path, next(writer));
     // Past everything.
     assert!(
         cache
             .find(&[0xff; 64])
             .is_none_or(|found| found.path == [0xff; 64])
     );
-    assert!(
-        CacheReader::open(path, WriterId([8; 8]))
-            .find(b"a")
-            .is_none()
-    );
+    let of_another = next(WriterId([8; 8]));
+    assert!(CacheReader::open(path, of_another).find(b"a").is_none());
 }
 
 const TABLES: [(&str, usize); 8] = [
