@@ -19,7 +19,7 @@ use super::{Context, inspect};
 use crate::error::with_causes;
 use crate::restore::open::Identities;
 use crate::restore::{
-    self, ExtractError, RestoreError, RestorePlan, RestoreReport, RestoreRequest,
+    self, DestinationError, ExtractError, RestoreError, RestorePlan, RestoreReport, RestoreRequest,
 };
 
 #[derive(Debug, Args)]
@@ -111,6 +111,9 @@ fn failed(error: RestoreError) -> Failure {
         | RestoreError::Index { .. }
         | RestoreError::IndexContent { .. } => Some(NEXT_STEP),
         RestoreError::Extract(ExtractError::Databases(_)) => Some(NEXT_STEP),
+        RestoreError::Destination(DestinationError::NoRoom { .. }) => {
+            Some("make room there, restore to another disk, or restore single paths")
+        }
         _ => None,
     };
     let failure = Failure::from(error);

@@ -20,7 +20,9 @@ pub enum DestinationError {
     NotADirectory(PathBuf),
     #[error("{} is not empty (--overwrite moves what is there aside)", .0.display())]
     NotEmpty(PathBuf),
-    #[error("{needed} bytes are to be restored, and {free} are free at {}", path.display())]
+    #[error(
+        "No space left for it at {}: {needed} bytes are to be restored, {free} are free; nothing was changed", path.display()
+    )]
     NoRoom {
         path: PathBuf,
         needed: u64,
