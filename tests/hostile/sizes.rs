@@ -57,11 +57,7 @@ fn ten_petabytes_are_refused_at_once() {
             draft.entries.push(last.clone());
         }
     });
-    cage.refuses(
-        "gigabytes of the same",
-        "are to be restored, and",
-        "do not fit",
-    );
+    cage.refuses("gigabytes of the same", "are to be restored,", "do not fit");
     if is_long() {
         cage.bears_looking("gigabytes of the same");
     }
