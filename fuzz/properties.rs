@@ -267,6 +267,7 @@ pub fn config(bytes: &[u8]) {
     let candidates: Vec<_> = (1..20u64)
         .map(|sequence| retention::Candidate {
             late: sequence % 3 == 0,
+            whole: sequence % 5 != 0,
             sequence,
             stamp: Stamp::at(noon() - chrono::Duration::hours(300 - 7 * sequence as i64)),
             pinned: sequence == 3,

@@ -98,6 +98,8 @@ pub struct PlannedSnapshot {
     pub names: Vec<ManifestName>,
     /// By the target's clock it came long after its stamp.
     pub late: bool,
+    /// All archives that it names are there, with their sizes.
+    pub whole: bool,
     pub reasons: Reasons,
 }
 
@@ -163,6 +165,20 @@ impl PrunePlan {
 impl PruneRequest {
     /// Looks at the target and decides. Deletes nothing.
     pub async fn plan(&self) -> Result<PrunePlan, PruneError> {
+        let before = self.folder.manifest_names().await?;
+        let planned = self.look_and_decide().await;
+        let is_odd = matches!(
+            planned,
+            Err(PruneError::Repository(_) | PruneError::Unreadable(..))
+        );
+        if is_odd && self.folder.manifest_names().await? != before {
+            let label = self.folder.target.label().to_owned();
+            return Err(PruneError::Changed(label));
+        }
+        planned
+    }
+
+    async fn look_and_decide(&self) -> Result<PrunePlan, PruneError> {
         let seen = Inventory::take(&self.folder, &self.trust).await?;
         let chain = &seen.chain;
         for finding in &chain.findings {
@@ -239,10 +255,14 @@ impl PruneRequest {
         let snapshots = &seen.chain.snapshots;
         let mut by_core: BTreeMap<(u64, Hash), Vec<ManifestName>> = BTreeMap::new();
         let mut stamps: HashMap<Hash, Stamp> = HashMap::new();
+        let mut whole: HashSet<Hash> = HashSet::new();
         for one in snapshots {
             let key = (one.sequence(), one.manifest.core_hash);
             by_core.entry(key).or_default().push(one.manifest.name());
             stamps.insert(key.1, one.stamp());
+            if seen.is_whole(&one.manifest) {
+                whole.insert(key.1);
+            }
         }
         let planned = by_core.into_iter().filter_map(|((sequence, core), names)| {
             Some(PlannedSnapshot {
@@ -250,6 +270,7 @@ impl PruneRequest {
                 stamp: *stamps.get(&core)?,
                 core,
                 late: seen.is_late(&names),
+                whole: whole.contains(&core),
                 names,
                 reasons: Reasons::new(),
             })
@@ -269,6 +290,7 @@ impl PruneRequest {
             pinned: self.pins.contains(&one.stamp),
             proven: false,
             late: one.late,
+            whole: one.whole,
         };
         planned.iter().map(candidate).collect()
     }

@@ -1,6 +1,7 @@
 //! Which snapshots stay: a pure decision, by policy, signed order and calendar.
 //!
-//! *Order* is the signed sequence's alone: the highest one is the newest and always stays, and of two
+//! *Order* is the signed sequence's alone: the highest one is the newest and always stays, and so does the highest of
+//! which nothing is missing, or there might be none left that restores; of two
 //! snapshots of a day the later is the one with the higher sequence. *Places in the calendar* come from
 //! stamps, UTC. A stamp beyond the newest snapshot's is a clock that ran ahead once: it counts as the
 //! newest's, so that it never holds a day that has not been yet.
@@ -46,6 +47,20 @@ pub struct Policy {
     pub within: Option<Duration>,
 }
 
+/// A policy of days leaves one snapshot of today's; to whoever just made two that is a loss.
+const YOUNG: Duration = Duration::from_secs(86_400);
+
+impl Policy {
+    /// The same, where what is younger than a day stays besides: for what is done without being asked.
+    pub fn and_young(self) -> Self {
+        let within = self.within.unwrap_or_default().max(YOUNG);
+        Self {
+            within: Some(within),
+            ..self
+        }
+    }
+}
+
 /// A snapshot to decide on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
@@ -57,12 +72,16 @@ pub struct Candidate {
     pub proven: bool,
     /// It came to the target long after its stamp: the host could not reach it, or lies.
     pub late: bool,
+    /// All that it needs is there, as far as listings show.
+    pub whole: bool,
 }
 
 /// Why a snapshot stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     Newest,
+    /// The newest of which nothing is missing.
+    Whole,
     Pinned,
     /// The newest that a drill restored.
     Proven,
@@ -79,6 +98,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Newest => "newest",
+            Self::Whole => "newest that is whole",
             Self::Pinned => "pinned",
             Self::Proven => "proven by a drill",
             Self::Within => "within",
@@ -112,6 +132,8 @@ pub fn decide(snapshots: &[Candidate], policy: &Policy, now: DateTime<Utc>) -> V
         .collect();
     let proven = snapshots.iter().filter(|one| one.proven);
     let proven = proven.map(|one| one.sequence).max();
+    let whole = snapshots.iter().filter(|one| one.whole);
+    let whole = whole.map(|one| one.sequence).max();
     let sequences: BTreeSet<u64> = snapshots.iter().map(|one| one.sequence).collect();
     let last: BTreeSet<u64> = newest_of(&sequences, policy.last);
     let since = policy.within.and_then(|within| {
@@ -124,6 +146,10 @@ pub fn decide(snapshots: &[Candidate], policy: &Policy, now: DateTime<Utc>) -> V
     for ((one, place), reasons) in snapshots.iter().zip(&placed).zip(&mut reasons) {
         let stays = [
             (Reason::Newest, one.sequence == newest.sequence),
+            (
+                Reason::Whole,
+                whole != Some(newest.sequence) && whole == Some(one.sequence) && one.whole,
+            ),
             (Reason::Pinned, one.pinned),
             (Reason::Proven, one.proven && proven == Some(one.sequence)),
             (Reason::Last, last.contains(&one.sequence)),

@@ -21,6 +21,7 @@ fn at(sequence: u64, time: DateTime<Utc>) -> Candidate {
         pinned: false,
         proven: false,
         late: false,
+        whole: true,
     }
 }
 
@@ -217,14 +218,18 @@ fn histories() -> impl Strategy<Value = Vec<Candidate>> {
         prop::bool::weighted(0.1),
         prop::bool::weighted(0.1),
         prop::bool::weighted(0.3),
+        any::<bool>(),
     );
-    let one = one.prop_map(|(sequence, seconds, pinned, proven, late)| Candidate {
-        sequence,
-        stamp: Stamp::at(time("2025-01-01T00:00:00Z") + chrono::Duration::seconds(seconds)),
-        pinned,
-        proven,
-        late,
-    });
+    let one = one.prop_map(
+        |(sequence, seconds, pinned, proven, late, whole)| Candidate {
+            sequence,
+            stamp: Stamp::at(time("2025-01-01T00:00:00Z") + chrono::Duration::seconds(seconds)),
+            pinned,
+            proven,
+            late,
+            whole,
+        },
+    );
     prop::collection::vec(one, 1..60)
 }
 
@@ -246,10 +251,15 @@ fn sorted(snapshots: &[Candidate]) -> BTreeSet<(u64, Stamp, bool, bool)> {
 
 proptest! {
     #[test]
-    fn the_newest_and_the_pinned_stay(history in histories(), policy in policies()) {
+    fn the_newest_the_newest_whole_and_the_pinned_stay(history in histories(), policy in policies()) {
         let kept = stays(&history, &policy, now_of(&history));
         let newest = history.iter().map(|one| one.sequence).max();
         prop_assert_eq!(kept.iter().map(|one| one.sequence).max(), newest);
+        let whole = |all: &[Candidate]| {
+            let whole = all.iter().filter(|one| one.whole);
+            whole.map(|one| one.sequence).max()
+        };
+        prop_assert_eq!(whole(&kept), whole(&history));
         let pinned = |all: &[Candidate]| all.iter().filter(|one| one.pinned).count();
         prop_assert_eq!(pinned(&kept), pinned(&history));
     }

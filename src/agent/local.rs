@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -18,7 +17,6 @@ use crate::retention::{Candidate, Guard, Policy, decide};
 /// The newest local snapshot of the last time; before the first that a target still waited for then, since what
 /// arrives there at last may go together.
 const RETAINED: &str = "local retention";
-const YOUNGEST: Duration = Duration::from_secs(86_400);
 
 /// What stays of the directories in `dir`.
 pub struct LocalRetention<'a> {
@@ -45,11 +43,7 @@ impl LocalRetention<'_> {
         there.retain(|snapshot| snapshot.valid != Some(false));
         let deliveries = self.deliveries(state)?;
         let candidates = self.candidates(&deliveries.done, &there);
-        let policy = Policy {
-            within: Some(self.policy.within.unwrap_or_default().max(YOUNGEST)),
-            ..self.policy
-        };
-        let decided = decide(&candidates, &policy, self.now);
+        let decided = decide(&candidates, &self.policy.and_young(), self.now);
         let retained = state.catalog.meta(RETAINED)?;
         let retained = retained.and_then(|text| text.parse::<Stamp>().ok());
         let guard = Guard {
@@ -88,6 +82,7 @@ impl LocalRetention<'_> {
                 || !delivered.contains(&one.stamp),
             proven: false,
             late: false,
+            whole: true,
         };
         there.iter().zip(1..).map(candidate).collect()
     }

@@ -229,15 +229,15 @@ impl<'a> Pusher<'a> {
             if !config.prune || !has_it {
                 continue;
             }
-            let retained =
-                retention::retain_on(self.config, config, target, &self.state, &self.signer);
+            let retained = retention::retain_on(self.config, config, target, &self.signer);
             let label = target.target.label();
             match retained {
                 Ok(done) => report
                     .notes
                     .extend(done.map(|text| format!("{label}: {text}"))),
                 Err(failure) => report.warnings.push(format!(
-                    "nothing was deleted on {label}: {failure}; see `sealift prune --dry-run`"
+                    "retention could not be applied on {label}: {}; see `sealift prune --dry-run`",
+                    failure.with_causes()
                 )),
             }
         }
@@ -252,7 +252,8 @@ impl<'a> Pusher<'a> {
                 count(forgotten.len() as u64, "older snapshot")
             )),
             Err(failure) => report.warnings.push(format!(
-                "no snapshot was deleted on this host: {failure}; see `sealift prune --local --dry-run`"
+                "retention could not be applied on this host: {}; see `sealift prune --local --dry-run`",
+                failure.with_causes()
             )),
         }
     }

@@ -76,6 +76,13 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// In one line, for whoever goes on nevertheless.
+    pub fn with_causes(&self) -> String {
+        crate::error::with_causes(&*self.error)
+    }
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.error.fmt(f)

@@ -1,7 +1,5 @@
 //! A retention policy on the command line, and its use on this host's own snapshots.
 
-use std::collections::HashSet;
-
 use super::failure::Failure;
 use super::output::{count, size};
 use super::remote;
@@ -12,9 +10,6 @@ use crate::manifest::signature::Signer;
 use crate::prune::{PruneReport, PruneRequest};
 use crate::repository::HostFolder;
 use crate::{clock, pins};
-
-/// What is younger stays, whatever the policy: two backups in an hour are no mistake.
-const YOUNG: chrono::Duration = chrono::Duration::days(1);
 
 /// Deletes the snapshots of this host that `[retention]` lets go; gives their stamps.
 pub fn retain_local(
@@ -44,26 +39,17 @@ pub fn retain_on(
     config: &Config,
     target: &TargetConfig,
     named: &NamedTarget,
-    state: &State,
     signer: &Signer,
 ) -> Result<Option<String>, Failure> {
     let Some(policy) = config.retention_of(target) else {
         return Ok(None);
     };
-    let now = clock::now();
-    let mut pins: HashSet<Stamp> = pins::read(&config.state)?.into_iter().collect();
-    let stamps = state
-        .catalog
-        .snapshots()?
-        .into_iter()
-        .map(|row| row.known.stamp);
-    pins.extend(stamps.filter(|stamp| now - stamp.time() < YOUNG));
     let request = PruneRequest {
         folder: HostFolder::new(named.target.clone(), config.host.clone()),
         trust: remote::own_trust(config)?,
-        policy,
-        now,
-        pins,
+        policy: policy.and_young(),
+        now: clock::now(),
+        pins: pins::read(&config.state)?.into_iter().collect(),
         gone: false,
         confirmed: false,
     };

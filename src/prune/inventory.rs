@@ -31,8 +31,8 @@ pub(super) struct Inventory {
     archives: HashMap<Hash, Lies>,
     /// When manifests came, by the target's clock, where it tells.
     arrived: HashMap<ManifestName, DateTime<Utc>>,
-    /// The archives of every page that a manifest names.
-    pages: HashMap<Hash, Vec<Hash>>,
+    /// The archives of every page that a manifest names, and their bytes.
+    pages: HashMap<Hash, Vec<(Hash, u64)>>,
     listed_pages: Vec<Hash>,
 }
 
@@ -73,7 +73,11 @@ impl Inventory {
         let pages = futures::stream::iter(wanted)
             .map(async |hash| {
                 let page = folder.page(&hash).await?;
-                let archives = page.rows.iter().map(|row| row.blake3).collect();
+                let archives = page
+                    .rows
+                    .iter()
+                    .map(|row| (row.blake3, row.bytes))
+                    .collect();
                 Ok::<_, PruneError>((hash, archives))
             })
             .buffer_unordered(CONCURRENT_GETS)
@@ -111,11 +115,24 @@ impl Inventory {
     }
 
     pub fn named_by<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = Hash> + 'a {
+        self.rows_of(manifest).map(|(archive, _)| archive)
+    }
+
+    fn rows_of<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = (Hash, u64)> + 'a {
         let pages = manifest
             .pages
             .iter()
             .filter_map(|page| self.pages.get(page));
         pages.flatten().copied()
+    }
+
+    /// Whether all that a manifest names is here. What came after the archives were listed seems to lack some, and
+    /// an older one stays for it.
+    pub fn is_whole(&self, manifest: &Manifest) -> bool {
+        self.rows_of(manifest).all(|(archive, bytes)| {
+            let lies = self.archives.get(&archive);
+            lies.is_some_and(|lies| lies.bytes == bytes)
+        })
     }
 
     /// Those of `archives` that are here, and their bytes.

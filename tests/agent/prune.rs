@@ -654,7 +654,7 @@ fn a_first_time_in_a_backup_must_be_confirmed_by_hand() {
     set_clock(&mut host, 40);
     let (out, err) = host.exits(&["backup"], 3);
     let said = out + &err;
-    assert!(said.contains("nothing was deleted on"), "{said}");
+    assert!(said.contains("retention could not be applied on"), "{said}");
     assert!(said.contains("more than half"), "{said}");
     assert_eq!(stamps(&host).len(), 41);
     host.ok(&["prune", "--yes"]);
@@ -691,4 +691,24 @@ fn a_flood_of_forged_stamps_displaces_nothing() {
     for path in &true_ones {
         assert!(left.contains(path), "{} is gone", path.display());
     }
+}
+
+/// Of the newest an archive is missing: the one before it is all that restores, whatever the policy says.
+#[test]
+fn the_newest_that_restores_stays() {
+    let mut host = with_days(3);
+    let before = archives(&host);
+    backup(&mut host, 3);
+    let newest: Vec<_> = files(&host.folder().join("archives"))
+        .into_iter()
+        .filter(|path| !before.contains(&path.file_name().unwrap().to_string_lossy().into_owned()))
+        .collect();
+    fs::remove_file(&newest[0]).unwrap();
+    let shown = host.ok(&["prune", "--dry-run", "--policy", "last=1", "--yes"]);
+    assert!(shown.contains("newest that is whole"), "{shown}");
+    host.ok(&["prune", "--policy", "last=1", "--yes"]);
+    let list = host.remote_list_any();
+    assert_eq!(list["snapshots"].as_array().unwrap().len(), 2, "{list}");
+    let out = host.restore("20260303T060000Z", "out");
+    assert_eq!(fs::read_to_string(out.join("data/number")).unwrap(), "2");
 }
