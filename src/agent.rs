@@ -82,7 +82,9 @@ pub enum AgentError {
          before. Say after which sequence to go on: `sealift adopt --after SEQUENCE` (0: it never pushed)"
     )]
     Unseen { target: String },
-    #[error("{target} does not answer, so nobody can see what it has: {why}")]
+    #[error(
+        "{target} cannot be looked at, so nobody can see what it has ({why}); run it again once it can be"
+    )]
     NotSeen { target: String, why: String },
     #[error("cannot tell which machine this is")]
     Machine(#[source] std::io::Error),

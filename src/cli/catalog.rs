@@ -16,13 +16,14 @@ use super::{Context, output, remote};
 use crate::agent::{NamedTarget, Rebuild, State};
 use crate::catalog::NewArchive;
 use crate::config::Config;
+use crate::error::with_causes;
 use crate::interrupt::Duty;
 use crate::manifest::chain::Chain;
 use crate::manifest::signature::Trust;
 use crate::packer::relearn::Root;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
-use crate::restore::{self, RestorePlan, RestoreRequest, remove_tree};
+use crate::restore::{self, RestoreError, RestorePlan, RestoreRequest, remove_tree};
 
 #[derive(Debug, Subcommand)]
 pub enum CatalogCommand {
@@ -73,8 +74,8 @@ fn rebuild(context: &Context, args: &RebuildArgs) -> Result<Outcome, Failure> {
         .map(remote::open_target)
         .collect::<Result<Vec<_>, _>>()?;
     let state = State::open(&config.state)?;
-    let mut rebuild = Rebuild::begin(state, &config.host, &targets, &trust)
-        .map_err(|error| Failure::from(error).hint("the catalog is as it was"))?;
+    let begun = Rebuild::begin(state, &config.host, &targets, &trust);
+    let mut rebuild = begun.map_err(|error| unchanged(error.into()))?;
     let learned = match identities {
         Some(identities) if rebuild.snapshots > 0 => {
             let learning = Learning {
@@ -85,7 +86,7 @@ fn rebuild(context: &Context, args: &RebuildArgs) -> Result<Outcome, Failure> {
                 identities,
             };
             let learned = learning.learn(&targets, &mut rebuild);
-            Some(learned.map_err(|failure| failure.hint("the catalog is as it was"))?)
+            Some(learned.map_err(unchanged)?)
         }
         _ => None,
     };
@@ -100,14 +101,43 @@ fn rebuild(context: &Context, args: &RebuildArgs) -> Result<Outcome, Failure> {
         }))?;
     } else {
         print(&config, snapshots, learned.as_ref(), kept.as_deref())?;
-        for note in &notes {
-            context.note(format_args!("warning: {note}"));
-        }
+    }
+    for note in &notes {
+        output::tell(format_args!("warning: {note}"));
     }
     Ok(match notes.is_empty() {
         true => Outcome::Complete,
         false => Outcome::Partial,
     })
+}
+
+/// The error keeps its own next step.
+fn unchanged(failure: Failure) -> Failure {
+    output::tell("nothing was rebuilt: the catalog is as it was");
+    failure
+}
+
+/// What can be done where the content cannot be read.
+fn unread(error: RestoreError) -> Failure {
+    let is_wrong_key = with_causes(&error).contains("none of the identities opens it");
+    let hint = match &error {
+        _ if is_wrong_key => {
+            Some("try your other identity (`sealift list --json` shows the recipients)")
+        }
+        RestoreError::Frozen(_) => {
+            Some("give --at-hand: what would have to be thawed is stored once more instead")
+        }
+        RestoreError::Incomplete { .. } => Some(
+            "`sealift verify --repair` mends what another target has; or give --at-hand, and what is not here is stored \
+             once more",
+        ),
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }
 
 fn to_json(learned: &Learned) -> serde_json::Value {
@@ -172,7 +202,7 @@ impl Learning<'_> {
         let (folder, chain) = runtime.block_on(self.newest(targets))?;
         let scratch = Scratch::make("rebuild", self.args.scratch.as_deref())?;
         let plan = self.plan(&folder, &chain, Vec::new(), scratch.path());
-        let plan = runtime.block_on(plan)?;
+        let plan = runtime.block_on(plan).map_err(unread)?;
         let archives: Vec<NewArchive> = plan
             .streams()
             .map(|(row, stream)| NewArchive {
@@ -225,7 +255,7 @@ impl Learning<'_> {
             at: scratch.path().join(RESTORED),
         }];
         let missing: HashSet<Vec<u8>> = here.missing.into_iter().collect();
-        let there = fetched.map_err(Failure::from).and_then(|_| {
+        let there = fetched.map_err(unread).and_then(|_| {
             let (all, paths) = (plan.contents(), Some(&missing));
             Ok(rebuild.learn(&archives, &recipients, all, &roots, paths)?)
         });
@@ -268,13 +298,11 @@ impl Learning<'_> {
         chain: &Chain,
         paths: Vec<Vec<u8>>,
         scratch: &Path,
-    ) -> Result<RestorePlan, restore::RestoreError> {
-        let newest = chain
-            .latest()
-            .map_err(|error| restore::RestoreError::Repository {
-                host: folder.host.clone(),
-                source: error.into(),
-            })?;
+    ) -> Result<RestorePlan, RestoreError> {
+        let newest = chain.latest().map_err(|error| RestoreError::Repository {
+            host: folder.host.clone(),
+            source: error.into(),
+        })?;
         let request = RestoreRequest {
             snapshot: newest.manifest.name().hash16,
             to: scratch.join(RESTORED),

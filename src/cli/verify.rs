@@ -229,12 +229,7 @@ impl<'a> Run<'a> {
         let config = context
             .load_config()
             .map_err(|failure| failure.hint("on a machine without a config, give --from URL"))?;
-        let host = args.host.clone().unwrap_or_else(|| config.host.clone());
-        let trust = match &args.signer {
-            Some(text) => Trust::parse(text).map_err(Failure::usage)?,
-            None if host == config.host => remote::own_trust(&config)?,
-            None => Trust::FirstSeen,
-        };
+        let (host, trust) = remote_args(args).whom(&config)?;
         for target in run.chosen(&config)? {
             run.subjects.push(subject(args, target, &host, &trust)?);
         }

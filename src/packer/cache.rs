@@ -1,10 +1,10 @@
 //! The last snapshot's files with the stat they had: what did not change is not read again.
 //!
-//! A zstd stream of records in path order, in blocks that carry a check each, read in step with the walk,
-//! so its size costs no memory. It belongs to one writer, and is put in place only after the snapshot's manifest: an archive id
-//! in it is in the catalog for good; if the catalog forgot one all the same, it is no cache of that catalog. A cache that is missing, damaged or of another writer only
-//! means that files are read. A file whose times are so near to the moment it was read that it could
-//! have changed since without a trace is never recorded.
+//! A zstd stream of records in path order, in blocks that carry a check each, read in step with the walk, so its
+//! size costs no memory. It belongs to one writer, and is put in place only after the snapshot's manifest: an
+//! archive id in it is in the catalog for good; if the catalog forgot one all the same, it is no cache of that
+//! catalog. A cache that is missing, damaged or of another writer only means that files are read. A file whose
+//! times are so near to the moment it was read that it could have changed since without a trace is never recorded.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, BufWriter, Read, Write};

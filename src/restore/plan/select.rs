@@ -9,8 +9,9 @@ const MOST_NEAR_MISSES: usize = 3;
 
 /// The entries at or below `paths`, with the directories that lead there. No paths: all entries.
 pub(super) fn select(entries: EntryList, paths: &[Vec<u8>]) -> Result<EntryList, PlanError> {
-    let wanted: Vec<&[u8]> = paths.iter().map(|path| trim(path)).collect();
-    if wanted.is_empty() || wanted.contains(&&b""[..]) {
+    // They can be as many as the entries.
+    let wanted: BTreeSet<&[u8]> = paths.iter().map(|path| trim(path)).collect();
+    if wanted.is_empty() || wanted.contains(&b""[..]) {
         return Ok(entries);
     }
     let mut leading = BTreeSet::new();
@@ -28,7 +29,8 @@ pub(super) fn select(entries: EntryList, paths: &[Vec<u8>]) -> Result<EntryList,
         }
     }
     let is_wanted = |path: &[u8]| {
-        leading.contains(path) || wanted.iter().any(|wanted| is_at_or_below(path, wanted))
+        let mut at_or_above = std::iter::successors(Some(path), |path| parent_path(path));
+        leading.contains(path) || at_or_above.any(|path| wanted.contains(path))
     };
     let mut firsts = left_out_firsts(&entries, is_wanted);
     let mut selected = EntryList::default();
@@ -50,11 +52,6 @@ fn trim(path: &[u8]) -> &[u8] {
             _ => return path,
         };
     }
-}
-
-fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {
-    let rest = path.strip_prefix(top);
-    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// The first names of hard links that are wanted while their first name is not.
