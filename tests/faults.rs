@@ -5,6 +5,8 @@
 
 #[path = "support/checker.rs"]
 mod checker;
+#[path = "support/data.rs"]
+mod data;
 #[path = "support/host.rs"]
 mod host;
 #[path = "support/proxy.rs"]

@@ -5,6 +5,8 @@
 //! A failure prints its seed and what happened in which order; `SEALIFT_TEST_SEED=N cargo nextest run --test
 //! interleavings --no-capture` plays that one again.
 
+#[path = "support/data.rs"]
+mod data;
 #[path = "support/shelf.rs"]
 mod shelf;
 #[allow(dead_code)]
@@ -17,14 +19,14 @@ mod watched;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use chrono::{DateTime, Duration, Utc};
-use sealift::agent::{NamedTarget, PushRequest, Reporter, State, push};
-use sealift::ids::{HostName, ObjectKey, Stamp};
-use sealift::index::ValidationRecord;
+use sealift::agent::{NamedTarget, PushRequest, State, push};
+use sealift::ids::{HostName, Stamp};
+use sealift::manifest::chain::Finding;
 use sealift::manifest::signature::{Signer, Trust};
 use sealift::packer::seal::Recipients;
 use sealift::packer::{PackOptions, PackProgress};
@@ -33,12 +35,10 @@ use sealift::repository::HostFolder;
 use sealift::restore::open::generate;
 use sealift::retention::Policy;
 use sealift::scrub;
-use sealift::shipper::Watcher;
 use sealift::shipper::sync::SyncRequest;
-use sealift::snapshot::{Part, Snapshot};
 use sealift::target::Target;
-use sealift::walk::Filter;
 
+use data::{Silent, snapshot};
 use shelf::Shelf;
 use tree::noise;
 use turns::{Gate, Stage, Turned, Witness};
@@ -48,17 +48,6 @@ const HOST: &str = "dalidou";
 /// As many files as archives of a push, of so many contents each: what was forgotten comes back.
 const FILES: usize = 3;
 const CONTENTS: usize = 3;
-
-struct Silent;
-
-impl Reporter for Silent {
-    fn shipped(&self, _: &str, _: u64) {}
-    fn stage(&self, _: &str) {}
-}
-
-impl Watcher for Silent {
-    fn shipped(&self, _: &ObjectKey, _: u64) {}
-}
 
 /// What all plays begin with: a state directory, and what three pushes left on two targets.
 struct Base {
@@ -173,28 +162,6 @@ fn write_data(data: &Path, content: impl Fn(usize) -> usize) {
     for file in 0..FILES {
         let seed = (file * CONTENTS + content(file)) as u64;
         fs::write(data.join(format!("file-{file}")), noise(seed, 17_000)).unwrap();
-    }
-}
-
-fn snapshot(data: PathBuf, stamp: Stamp) -> Snapshot {
-    Snapshot {
-        stamp,
-        parts: vec![Part {
-            to: Vec::new(),
-            root: data,
-            filter: Filter::everything(),
-            staged: false,
-        }],
-        tags: Vec::new(),
-        note: None,
-        sources: Vec::new(),
-        validation: ValidationRecord {
-            valid: true,
-            checked_at: stamp.time(),
-            errors: Vec::new(),
-        },
-        databases: Vec::new(),
-        skipped: Vec::new(),
     }
 }
 
@@ -532,7 +499,11 @@ fn weeks_pass_during(kind: Kind) {
             let play = &play;
             let held_up = scope.spawn(move || match kind {
                 Kind::Push => drop(play.push(PAUSED, 0)),
-                Kind::Prune => drop(play.prune(PAUSED, NEAR)),
+                // A manifest that goes while it looks is none that cannot be believed.
+                Kind::Prune => match play.prune(PAUSED, NEAR) {
+                    Err(error) if !error.contains("Changed") => panic!("{error}"),
+                    _ => {}
+                },
                 Kind::Sync => drop(play.sync(PAUSED, FAR, NEAR)),
                 Kind::Verify => play.verify_all(PAUSED),
             });
@@ -577,4 +548,43 @@ fn weeks_may_pass_during_a_verify() {
 #[test]
 fn weeks_may_pass_during_a_sync() {
     weeks_pass_during(Kind::Sync);
+}
+
+/// Who lists, restores or pushes reads manifests while a prune deletes some: none of them is refused for that.
+#[test]
+fn a_manifest_that_goes_while_it_is_read_is_not_refused() {
+    let base = Base::new(Past::Whole);
+    let mut points = 0;
+    for nth in 0.. {
+        let mut play = Play::new(&base, nth as u64);
+        let (gate, reached) = Gate::new(nth);
+        play.gate = Some(gate.clone());
+        let folder = play.folder(PAUSED, NEAR);
+        let findings = std::thread::scope(|scope| {
+            let trust = base.trust();
+            let reads = scope.spawn(move || {
+                let chain = runtime().block_on(folder.chain(&trust)).unwrap();
+                chain.findings
+            });
+            while !reads.is_finished() {
+                if reached
+                    .recv_timeout(std::time::Duration::from_millis(5))
+                    .is_ok()
+                {
+                    points += 1;
+                    play.prune(ALONE, NEAR).unwrap();
+                    gate.open();
+                }
+            }
+            reads.join().unwrap()
+        });
+        let refused = findings
+            .iter()
+            .find(|finding| matches!(finding, Finding::Refused(..)));
+        assert!(refused.is_none(), "before operation {nth}: {refused:?}");
+        if points <= nth {
+            break;
+        }
+    }
+    assert!(points > 4);
 }

@@ -394,3 +394,36 @@ fn a_laptop_that_is_away_catches_up() {
     let there = laptop.files().join("b/dalidou");
     assert_eq!(objects(&there), objects(&host.folder()));
 }
+
+/// A target that was away gets nothing of a snapshot whose signature rotted in the spool meanwhile.
+#[test]
+fn a_signature_that_rotted_in_the_spool_is_not_published() {
+    let host = Host::new();
+    let second = format!(
+        "\n[[target]]\nname = \"second\"\nurl = \"file://{}\"\n",
+        host.path("second").display()
+    );
+    fs::write(host.path("c.toml"), host.config() + &second).unwrap();
+    fs::write(host.data().join("one"), noise(1, 40_000)).unwrap();
+    host.exits(&["backup"], 3);
+    let spooled = files(&host.path("c.state/spool/manifests"));
+    let signature = spooled
+        .iter()
+        .find(|path| path.to_string_lossy().ends_with(".sig"));
+    let mut bytes = fs::read(signature.unwrap()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] = if bytes[middle] == b'A' { b'B' } else { b'A' };
+    fs::write(signature.unwrap(), bytes).unwrap();
+    fs::create_dir(host.path("second")).unwrap();
+    fs::write(host.data().join("two"), noise(2, 40_000)).unwrap();
+    let report = host.json_exits(&["backup"], &[3]);
+    assert!(
+        report["warnings"].to_string().contains("damaged"),
+        "{report}"
+    );
+    let there = files(&host.path("second/dalidou/manifests"));
+    assert_eq!(there.len(), 2, "{there:?}");
+    host.ok(&["verify", "--target", "second", "--data"]);
+    let out = host.restore_from(&host.path("second"), "out");
+    assert_eq!(describe(&out.join("data")), describe(&host.data()));
+}

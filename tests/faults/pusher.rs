@@ -5,29 +5,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sealift::agent::{NamedTarget, PushReport, PushRequest, Reporter, State, push};
+use sealift::agent::{NamedTarget, PushReport, PushRequest, State, push};
 use sealift::ids::{HostName, ObjectKey, Stamp};
-use sealift::index::ValidationRecord;
 use sealift::manifest::signature::{Signer, Trust};
 use sealift::packer::seal::Recipients;
 use sealift::packer::{PackOptions, PackProgress};
 use sealift::repository::HostFolder;
 use sealift::restore::open::generate;
-use sealift::snapshot::{Part, Snapshot};
 use sealift::target::{ErrorKind, Target, TargetSpec, open};
-use sealift::walk::Filter;
 
 use crate::checker::{Published, assert_sound};
+use crate::data::{Silent, snapshot};
 use crate::host::{files, is_long};
 use crate::tree::noise;
 use crate::watched::{Fault, Watched};
-
-struct Silent;
-
-impl Reporter for Silent {
-    fn shipped(&self, _: &str, _: u64) {}
-    fn stage(&self, _: &str) {}
-}
 
 /// Whoever pushes, without a command line: keys, data, a state directory and two folders as targets.
 pub struct Pusher {
@@ -98,7 +89,7 @@ impl Pusher {
             named(TARGETS[1], opened(TARGETS[1]).unwrap()),
         ];
         self.stamp = self.stamp.next();
-        let snapshot = self.snapshot();
+        let snapshot = snapshot(self.path("data"), self.stamp);
         let request = PushRequest {
             host: &self.host,
             snapshot: &snapshot,
@@ -127,28 +118,6 @@ impl Pusher {
             Arc::new(Silent),
         );
         (report.unwrap(), faulty.calls())
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            stamp: self.stamp,
-            parts: vec![Part {
-                to: Vec::new(),
-                root: self.path("data"),
-                filter: Filter::everything(),
-                staged: false,
-            }],
-            tags: Vec::new(),
-            note: None,
-            sources: Vec::new(),
-            validation: ValidationRecord {
-                valid: true,
-                checked_at: self.stamp.time(),
-                errors: Vec::new(),
-            },
-            databases: Vec::new(),
-            skipped: Vec::new(),
-        }
     }
 
     /// A push without a fault, after which both targets have all of `snapshots`.
