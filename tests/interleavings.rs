@@ -20,7 +20,9 @@ mod watched;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
+use std::thread::ScopedJoinHandle;
 
 use bytes::Bytes;
 use chrono::{DateTime, Duration, Utc};
@@ -186,14 +188,15 @@ struct Play<'a> {
     shelves: [Arc<Shelf>; 2],
     witness: Arc<Witness>,
     wrong: Arc<Mutex<Vec<String>>>,
-    /// Where the actor [`PAUSED`] is held up.
-    gate: Option<Arc<Gate>>,
+    /// Actors that are held up, and where.
+    gates: Vec<(usize, Arc<Gate>)>,
     now: DateTime<Utc>,
 }
 
 /// Nobody's turn: actors that are not announced.
 const ALONE: usize = 100;
 const PAUSED: usize = 101;
+const PAUSED_TOO: usize = 102;
 
 const NEAR: usize = 0;
 const FAR: usize = 1;
@@ -203,7 +206,7 @@ impl<'a> Play<'a> {
         let dir = scratch();
         copy_dir(&base.dir.path().join("state"), &dir.path().join("state"));
         let now = base.stamp.time() + Duration::days(30);
-        // In every other play all that no manifest names looks like a leftover, from its first moment on.
+        // In every other play each archive that no manifest names looks like a leftover, from its first moment on.
         let modified = (seed.is_multiple_of(2)).then_some(now - Duration::days(20));
         let shelf =
             |name: &str, at: usize| Shelf::holding(name, modified, base.shelves[at].clone());
@@ -225,9 +228,16 @@ impl<'a> Play<'a> {
             shelves,
             witness: Arc::new(witness),
             wrong,
-            gate: None,
+            gates: Vec::new(),
             now,
         }
+    }
+
+    /// Holds `actor` up before its nth operation; gives what lets it go on, and where it tells that it is there.
+    fn hold_up(&mut self, actor: usize, nth: usize) -> (Arc<Gate>, Receiver<()>) {
+        let (gate, reached) = Gate::new(nth);
+        self.gates.push((actor, gate.clone()));
+        (gate, reached)
     }
 
     fn target(&self, actor: usize, shelf: usize) -> Arc<dyn Target> {
@@ -236,7 +246,11 @@ impl<'a> Play<'a> {
             stage: self.stage.clone(),
             actor,
             witness: self.witness.clone(),
-            gate: self.gate.clone().filter(|_| actor == PAUSED),
+            gate: {
+                let mut gates = self.gates.iter();
+                let its = gates.find(|(held_up, _)| *held_up == actor);
+                its.map(|(_, gate)| gate.clone())
+            },
         })
     }
 
@@ -474,6 +488,19 @@ enum Kind {
     Sync,
 }
 
+/// Waits until a thread is held up; false: it came to its end.
+fn comes_to<T>(reached: &Receiver<()>, thread: &ScopedJoinHandle<'_, T>) -> bool {
+    while !thread.is_finished() {
+        if reached
+            .recv_timeout(std::time::Duration::from_millis(5))
+            .is_ok()
+        {
+            return true;
+        }
+    }
+    reached.try_recv().is_ok()
+}
+
 /// Between any two operations of one actor as much happens as else in weeks: what it saw is not so any more.
 fn weeks_pass_during(kind: Kind) {
     let base = Base::new(match kind {
@@ -493,8 +520,7 @@ fn weeks_pass_during(kind: Kind) {
             play.prune(ALONE, NEAR).unwrap();
             play.push(ALONE, 0).unwrap();
         }
-        let (gate, reached) = Gate::new(nth);
-        play.gate = Some(gate.clone());
+        let (gate, reached) = play.hold_up(PAUSED, nth);
         let was_reached = std::thread::scope(|scope| {
             let play = &play;
             let held_up = scope.spawn(move || match kind {
@@ -507,17 +533,12 @@ fn weeks_pass_during(kind: Kind) {
                 Kind::Sync => drop(play.sync(PAUSED, FAR, NEAR)),
                 Kind::Verify => play.verify_all(PAUSED),
             });
-            while !held_up.is_finished() {
-                if reached
-                    .recv_timeout(std::time::Duration::from_millis(5))
-                    .is_ok()
-                {
-                    play.weeks(kind != Kind::Push);
-                    gate.open();
-                    return true;
-                }
+            let was_reached = comes_to(&reached, &held_up);
+            if was_reached {
+                play.weeks(kind != Kind::Push);
+                gate.open();
             }
-            false
+            was_reached
         });
         play.converges();
         play.end();
@@ -550,6 +571,51 @@ fn weeks_may_pass_during_a_sync() {
     weeks_pass_during(Kind::Sync);
 }
 
+/// A sync is held up anywhere; then archives that it leans on are marked, and a backup takes notice; then the prune
+/// that would delete them is held up anywhere, and the sync goes on first. Whichever looks last sees the other.
+#[test]
+fn a_prune_and_a_sync_wait_for_each_other() {
+    let base = Base::new(Past::Seeded);
+    let (stride, other_stride) = match is_long() {
+        true => (1, 1),
+        false => (7, 5),
+    };
+    let mut points = 0;
+    'places: for nth in (0..).step_by(stride) {
+        for other in (0..).step_by(other_stride) {
+            let mut play = Play::new(&base, (100 * nth + other) as u64);
+            let (sync_gate, sync_is_there) = play.hold_up(PAUSED, nth);
+            let (prune_gate, prune_is_there) = play.hold_up(PAUSED_TOO, other);
+            let (sync_came, prune_came) = std::thread::scope(|scope| {
+                let play = &play;
+                let sync = scope.spawn(|| play.sync(PAUSED, FAR, NEAR));
+                let sync_came = comes_to(&sync_is_there, &sync);
+                drop(play.push(ALONE, 0));
+                drop(play.prune(ALONE, NEAR));
+                drop(play.push(ALONE, 1));
+                let prune = scope.spawn(|| play.prune(PAUSED_TOO, NEAR));
+                let prune_came = comes_to(&prune_is_there, &prune);
+                sync_gate.open();
+                let _ = sync.join().unwrap();
+                prune_gate.open();
+                let _ = prune.join().unwrap();
+                (sync_came, prune_came)
+            });
+            play.converges();
+            play.end();
+            points += 1;
+            if !sync_came {
+                break 'places;
+            }
+            if !prune_came {
+                break;
+            }
+        }
+    }
+    println!("a sync and a prune are held up at {points} pairs of places");
+    assert!(points > 10);
+}
+
 /// Who lists, restores or pushes reads manifests while a prune deletes some: none of them is refused for that.
 #[test]
 fn a_manifest_that_goes_while_it_is_read_is_not_refused() {
@@ -557,8 +623,7 @@ fn a_manifest_that_goes_while_it_is_read_is_not_refused() {
     let mut points = 0;
     for nth in 0.. {
         let mut play = Play::new(&base, nth as u64);
-        let (gate, reached) = Gate::new(nth);
-        play.gate = Some(gate.clone());
+        let (gate, reached) = play.hold_up(PAUSED, nth);
         let folder = play.folder(PAUSED, NEAR);
         let findings = std::thread::scope(|scope| {
             let trust = base.trust();
@@ -566,15 +631,10 @@ fn a_manifest_that_goes_while_it_is_read_is_not_refused() {
                 let chain = runtime().block_on(folder.chain(&trust)).unwrap();
                 chain.findings
             });
-            while !reads.is_finished() {
-                if reached
-                    .recv_timeout(std::time::Duration::from_millis(5))
-                    .is_ok()
-                {
-                    points += 1;
-                    play.prune(ALONE, NEAR).unwrap();
-                    gate.open();
-                }
+            if comes_to(&reached, &reads) {
+                points += 1;
+                play.prune(ALONE, NEAR).unwrap();
+                gate.open();
             }
             reads.join().unwrap()
         });

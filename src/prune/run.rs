@@ -41,12 +41,19 @@ impl PruneRequest {
         if !may_prune(host, key, &self.trust, &plan.signers) {
             return Err(PruneError::Signer(signer.fingerprint()));
         }
-        if self.folder.manifest_names().await? != plan.manifests {
+        // One listing for both: what comes between two would be seen by neither.
+        let listed = self.list_manifests().await?;
+        let mut names: Vec<ManifestName> = listed
+            .keys()
+            .filter_map(|key| ManifestName::from_key(key))
+            .collect();
+        names.sort();
+        if names != plan.manifests {
             let label = self.folder.target.label().to_owned();
             return Err(PruneError::Changed(label));
         }
         let mut report = PruneReport {
-            under_way: self.publications_under_way(plan).await?,
+            under_way: self.publications_under_way(plan, &listed).await?,
             ..PruneReport::default()
         };
         if report.under_way.is_empty() {
@@ -62,25 +69,32 @@ impl PruneRequest {
         Ok(report)
     }
 
+    /// Manifests and signatures by key, and when each came.
+    async fn list_manifests(&self) -> Result<BTreeMap<String, Option<DateTime<Utc>>>, PruneError> {
+        let host = format!("{}/", self.folder.host);
+        let listed = self
+            .folder
+            .target
+            .list(&format!("{host}{MANIFESTS}/"))
+            .await?;
+        let below = listed
+            .into_iter()
+            .filter_map(|one| Some((one.key.strip_prefix(&host)?.to_owned(), one.modified)));
+        Ok(below.collect())
+    }
+
     /// Signatures without their manifest: whoever put one may lean on anything that is here. Not those of what was
     /// deleted, nor of a run that died long ago.
     async fn publications_under_way(
         &self,
         plan: &PrunePlan,
+        listed: &BTreeMap<String, Option<DateTime<Utc>>>,
     ) -> Result<Vec<ManifestName>, PruneError> {
-        let folder = &self.folder;
-        let below = format!("{}/{MANIFESTS}/", folder.host);
-        let listed = folder.target.list(&below).await?;
-        let host = format!("{}/", folder.host);
-        let keys: BTreeMap<&str, Option<DateTime<Utc>>> = listed
-            .iter()
-            .filter_map(|one| Some((one.key.strip_prefix(&host)?, one.modified)))
-            .collect();
         let oldest = self.now - chrono::Duration::days(STRAY_DAYS);
-        let pending = keys.iter().filter_map(|(key, modified)| {
+        let pending = listed.iter().filter_map(|(key, modified)| {
             let manifest = key.strip_suffix(".sig")?;
             let is_recent = modified.is_none_or(|modified| modified > oldest);
-            let is_alone = !keys.contains_key(manifest);
+            let is_alone = !listed.contains_key(manifest);
             let name = ManifestName::from_key(manifest)?;
             (is_recent && is_alone).then_some(name)
         });

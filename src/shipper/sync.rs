@@ -8,7 +8,7 @@
 //!
 //! *Beside a prune of the other side.* What a plan leans on may be marked, heeded and swept before a manifest
 //! gets there, for a copy can take days. So once a manifest's signature is there and before it is itself, the
-//! marks, then the archives are looked at again: one that is marked or gone keeps the manifest back. And a prune,
+//! marks, then archives and pages are looked at again: one that is marked or gone keeps the manifest back. And a prune,
 //! before it sweeps, looks for signatures without their manifest, and waits. Whichever of the two looks last sees
 //! the other.
 
@@ -237,7 +237,8 @@ impl SyncRequest {
         let marks = self.to.marks().await?;
         let marked = marks.iter().flat_map(|(_, mark)| &mark.archives);
         let marked: HashSet<Hash> = marked.copied().collect();
-        let archives = self.to.archives_present().await?;
+        let (archives, tables) =
+            futures::future::try_join(self.to.archives_present(), self.to.list(TABLES)).await?;
         let uninvited = ready.iter().filter(|one| !one.planned.is_wanted);
         let uninvited = uninvited.map(|one| &one.planned.snapshot);
         let uninvited = uninvited.map(|s| (s.sequence(), s.stamp())).collect();
@@ -249,9 +250,14 @@ impl SyncRequest {
                     report.fail(planned, CONDEMNED);
                     continue;
                 }
-                if let Some(gone) = needed.iter().find(|hash| !archives.contains_key(*hash)) {
-                    let key = ObjectKey::archive(gone);
-                    report.fail(planned, format!("{key} went there meanwhile; run it again"));
+                let archives = needed.iter().filter(|hash| !archives.contains_key(*hash));
+                let pages = manifest.pages.iter().map(ObjectKey::table);
+                let pages = pages.filter(|key| !tables.contains_key(key.as_str()));
+                if let Some(gone) = archives.map(ObjectKey::archive).chain(pages).next() {
+                    report.fail(
+                        planned,
+                        format!("{gone} went there meanwhile; run it again"),
+                    );
                     continue;
                 }
                 if !planned.is_wanted && pruned.contains(&manifest.core_hash) {

@@ -18,7 +18,7 @@ use sealift::target::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, Targ
 pub struct Shelf {
     name: String,
     objects: Mutex<BTreeMap<String, Bytes>>,
-    /// What listings say of when everything was written.
+    /// What listings say of when archives were written; of all else they tell nothing.
     pub modified: Option<DateTime<Utc>>,
     /// What manifests name, once read.
     read: Mutex<HashMap<String, Vec<ArchiveRow>>>,
@@ -130,7 +130,7 @@ impl Target for Shelf {
         let listed = found.map(|(key, bytes)| Listed {
             key: key.clone(),
             bytes: bytes.len() as u64,
-            modified: self.modified,
+            modified: self.modified.filter(|_| key.contains("/archives/")),
         });
         Ok(listed.collect())
     }
