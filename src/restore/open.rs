@@ -55,10 +55,10 @@ pub(super) fn read_head(input: &mut impl BufRead) -> Result<Vec<u8>, OpenError> 
     let mut limited = input.take(MAX_HEAD_BYTES);
     loop {
         let line = head.len();
-        limited
-            .read_until(b'\n', &mut head)
-            .map_err(OpenError::reading)?;
-        if !head.ends_with(b"\n") {
+        let read = limited.read_until(b'\n', &mut head);
+        let read = read.map_err(OpenError::reading)?;
+        // An end behind a whole line is one, too.
+        if read == 0 || !head.ends_with(b"\n") {
             if head.len() as u64 == MAX_HEAD_BYTES {
                 let what = format!("its age header is longer than {} MiB", MAX_HEAD_BYTES >> 20);
                 return Err(OpenError::Corrupt(what));
@@ -129,6 +129,19 @@ pub fn opens(identities: &Identities, sealed: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_that_ends_anywhere_is_truncated() {
+        let head = b"age-encryption.org/v1\n-> X25519 AAAA\nBBBB\n--- CCCC\n0123456789abcdef";
+        assert_eq!(read_head(&mut &head[..]).unwrap(), head);
+        for length in 0..head.len() {
+            let cut = read_head(&mut &head[..length]);
+            assert!(
+                matches!(cut, Err(OpenError::Truncated)),
+                "{length}: {cut:?}"
+            );
+        }
+    }
 
     #[test]
     fn an_archive_is_not_damaged_for_want_of_memory() {
