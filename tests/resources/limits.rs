@@ -165,6 +165,8 @@ fn with_little_memory_it_works_or_says_so() {
             match run.code {
                 Some(0) => backed_up += u64::from(arguments[0] == "backup"),
                 Some(1) => run.assert_says(&["next: give it more memory"]),
+                // glibc's own last word, before the allocator can say anything: a thread's start.
+                None if run.said().contains("Fatal glibc error") => {}
                 _ => panic!("{what}"),
             }
             let out = host.path("out");
