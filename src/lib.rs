@@ -13,6 +13,7 @@ pub mod index;
 pub mod interrupt;
 pub mod manifest;
 pub mod packer;
+pub mod payload;
 pub mod pins;
 pub mod producer;
 pub mod prune;

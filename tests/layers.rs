@@ -9,7 +9,15 @@ use std::path::{Path, PathBuf};
 
 /// Modules by layer, lowest first. A module imports from lower layers only.
 const LAYERS: &[&[&str]] = &[
-    &["bandwidth", "error", "fs", "clock", "ids", "interrupt"],
+    &[
+        "bandwidth",
+        "error",
+        "fs",
+        "clock",
+        "ids",
+        "interrupt",
+        "payload",
+    ],
     // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
     &["manifest", "index"],
     &["walk", "sqlite", "retention"],

@@ -14,9 +14,13 @@ pub use identity::{Identities, IdentityError, generate, recipients_of, seal_with
 pub use join::{JoinError, open_to_tar};
 pub use prompt::{FilePrompt, PASSPHRASE_FILE, Prompt, SecretString};
 
+use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read};
 
-use age::{DecryptError, Decryptor};
+use age::{DecryptError, Decryptor, Identity};
+use age_core::format::{FileKey, Stanza};
+
+use crate::payload::{NONCE_BYTES, PayloadKey, PayloadReader};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -47,7 +51,6 @@ impl OpenError {
 
 /// No archive's age header is longer: some thousand recipients.
 const MAX_HEAD_BYTES: u64 = 4 << 20;
-const NONCE_BYTES: u64 = 16;
 
 /// The age header and the payload nonce behind it, byte for byte.
 pub(super) fn read_head(input: &mut impl BufRead) -> Result<Vec<u8>, OpenError> {
@@ -77,9 +80,9 @@ pub(super) fn read_head(input: &mut impl BufRead) -> Result<Vec<u8>, OpenError> 
             break;
         }
     }
-    let nonce = limited.take(NONCE_BYTES).read_to_end(&mut head);
+    let nonce = limited.take(NONCE_BYTES as u64).read_to_end(&mut head);
     match nonce.map_err(OpenError::reading)? {
-        16 => Ok(head),
+        NONCE_BYTES => Ok(head),
         _ => Err(OpenError::Truncated),
     }
 }
@@ -100,11 +103,58 @@ pub fn open_archive<R: Read + Send>(
 ) -> Result<impl Read + use<R>, OpenError> {
     let mut input = BufReader::with_capacity(128 << 10, input);
     let head = read_head(&mut input)?;
-    let stanzas = count_stanzas(&head);
-    let plain = Decryptor::new_buffered(io::Cursor::new(head).chain(input))
-        .and_then(|decryptor| decryptor.decrypt(identities.keys()))
-        .map_err(|error| from_age(error, stanzas))?;
-    zstd::stream::read::Decoder::new(plain).map_err(OpenError::reading)
+    let plain = PayloadReader::new(payload_key(&head, identities)?, input);
+    zstd::stream::read::Decoder::with_buffer(plain).map_err(OpenError::reading)
+}
+
+/// An identity that keeps the file key which it unwraps: the payload is decrypted here.
+struct Keeping<'a> {
+    identity: &'a dyn Identity,
+    file_key: &'a RefCell<Option<FileKey>>,
+}
+
+impl Keeping<'_> {
+    fn keep(&self, unwrapped: &Option<Result<FileKey, DecryptError>>) {
+        if let Some(Ok(file_key)) = unwrapped {
+            let kept = FileKey::new(Box::new(*file_key.expose_secret()));
+            self.file_key.replace(Some(kept));
+        }
+    }
+}
+
+impl Identity for Keeping<'_> {
+    fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
+        let unwrapped = self.identity.unwrap_stanza(stanza);
+        self.keep(&unwrapped);
+        unwrapped
+    }
+
+    fn unwrap_stanzas(&self, stanzas: &[Stanza]) -> Option<Result<FileKey, DecryptError>> {
+        let unwrapped = self.identity.unwrap_stanzas(stanzas);
+        self.keep(&unwrapped);
+        unwrapped
+    }
+}
+
+/// The key of the payload behind `head`, which the header's own key vouches for.
+fn payload_key(head: &[u8], identities: &Identities) -> Result<PayloadKey, OpenError> {
+    let file_key = RefCell::new(None);
+    let keeping: Vec<Keeping<'_>> = identities
+        .keys()
+        .map(|identity| Keeping {
+            identity,
+            file_key: &file_key,
+        })
+        .collect();
+    let keys = keeping.iter().map(|key| key as &dyn Identity);
+    // Nothing is read of the payload; what comes back is that the header's MAC is right.
+    Decryptor::new_buffered(head)
+        .and_then(|decryptor| decryptor.decrypt(keys).map(drop))
+        .map_err(|error| from_age(error, count_stanzas(head)))?;
+    let (Some(nonce), Some(file_key)) = (head.last_chunk::<NONCE_BYTES>(), file_key.take()) else {
+        return Err(OpenError::Corrupt("its header gives no key".to_owned()));
+    };
+    PayloadKey::derive(file_key.expose_secret(), nonce).map_err(OpenError::reading)
 }
 
 fn from_age(error: DecryptError, stanzas: usize) -> OpenError {

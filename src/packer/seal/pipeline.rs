@@ -8,12 +8,12 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use age::stream::StreamWriter;
 use sha2::{Digest as _, Sha256};
 
 use super::compress::{Thorough, compress_frames};
 use super::{FRAME_BYTES, Recipients, SealError, Texture, read_age_head};
 use crate::ids::{Hash, ObjectKey};
+use crate::payload::PayloadWriter;
 use crate::spool::{Spool, SpoolFile};
 
 /// Archives written whole and not yet durable: while the disk takes one, the next can be finished.
@@ -336,7 +336,7 @@ fn unwritten(spool: &Spool) -> impl FnOnce(io::Error) -> SealError + use<> {
 }
 
 struct OpenObject {
-    age: StreamWriter<Hashing>,
+    age: PayloadWriter<Hashing>,
     seek_table: SeekTable,
 }
 
@@ -354,13 +354,8 @@ impl ObjectWriter {
             sha256: Sha256::new(),
             bytes: 0,
         };
-        let age = self
-            .recipients
-            .encryptor()?
-            .wrap_output(output)
-            .map_err(|e| SealError::Encrypt(e.to_string()))?;
         Ok(OpenObject {
-            age,
+            age: self.recipients.encrypt(output)?,
             seek_table: SeekTable::default(),
         })
     }

@@ -1,12 +1,18 @@
 //! Recipients: strings and files → age recipients, with identities refused on sight.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 
 use age::plugin::RecipientPluginV1;
-use age::{Encryptor, NoCallbacks, Recipient};
+use age::secrecy::ExposeSecret as _;
+use age::{EncryptError, Encryptor, NoCallbacks, Recipient};
+use age_core::format::{FileKey, Stanza};
 
 use super::SealError;
+use crate::payload::{NONCE_BYTES, PayloadKey, PayloadWriter};
 
 /// Who can open what is packed.
 pub struct Recipients {
@@ -29,18 +35,29 @@ struct SyncPlugin(std::sync::Mutex<PluginRecipient>);
 impl Recipient for SyncPlugin {
     fn wrap_file_key(
         &self,
-        file_key: &age_core::format::FileKey,
-    ) -> Result<
-        (
-            Vec<age_core::format::Stanza>,
-            std::collections::HashSet<String>,
-        ),
-        age::EncryptError,
-    > {
+        file_key: &FileKey,
+    ) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
         match self.0.lock() {
             Ok(plugin) => plugin.wrap_file_key(file_key),
             Err(poisoned) => poisoned.into_inner().wrap_file_key(file_key),
         }
+    }
+}
+
+/// A recipient that keeps the file key which it wraps: the payload is encrypted here.
+struct Keeping<'a> {
+    recipient: &'a dyn Recipient,
+    file_key: &'a RefCell<Option<FileKey>>,
+}
+
+impl Recipient for Keeping<'_> {
+    fn wrap_file_key(
+        &self,
+        file_key: &FileKey,
+    ) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
+        let kept = FileKey::new(Box::new(*file_key.expose_secret()));
+        self.file_key.replace(Some(kept));
+        self.recipient.wrap_file_key(file_key)
     }
 }
 
@@ -74,22 +91,39 @@ impl Recipients {
         self.keys.len()
     }
 
-    pub(super) fn encryptor(&self) -> Result<Encryptor, SealError> {
-        let keys = self.keys.iter().map(|key| &**key as &dyn Recipient);
-        Encryptor::with_recipients(keys).map_err(|e| SealError::Encrypt(e.to_string()))
+    /// Writes a header of its own to `output`; what is written to the writer follows, encrypted.
+    pub(super) fn encrypt<W: Write>(&self, mut output: W) -> Result<PayloadWriter<W>, SealError> {
+        let failed = |error: &dyn std::fmt::Display| SealError::Encrypt(error.to_string());
+        let file_key = RefCell::new(None);
+        let keeping: Vec<Keeping<'_>> = self
+            .keys
+            .iter()
+            .map(|key| Keeping {
+                recipient: &**key,
+                file_key: &file_key,
+            })
+            .collect();
+        let encryptor = Encryptor::with_recipients(keeping.iter().map(|key| key as &dyn Recipient));
+        let mut head = Vec::new();
+        let headed = encryptor.map_err(|error| failed(&error))?;
+        let headed = headed.wrap_output(&mut head).map(drop);
+        headed.map_err(|error| failed(&error))?;
+        let (Some(nonce), Some(file_key)) = (head.last_chunk::<NONCE_BYTES>(), file_key.take())
+        else {
+            return Err(failed(&"the header has no nonce or no key"));
+        };
+        let key = PayloadKey::derive(file_key.expose_secret(), nonce);
+        let key = key.map_err(|error| failed(&error))?;
+        let written = output.write_all(&head);
+        written.map_err(|error| failed(&error))?;
+        Ok(PayloadWriter::new(key, output))
     }
 
     /// Seals a few bytes (for `key check`).
     pub fn seal_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
-        use std::io::Write as _;
-        let mut sealed = Vec::new();
-        let mut writer = self
-            .encryptor()?
-            .wrap_output(&mut sealed)
-            .map_err(|e| SealError::Encrypt(e.to_string()))?;
-        let written = writer.write_all(bytes).and_then(|()| writer.finish());
-        written.map_err(|e| SealError::Encrypt(e.to_string()))?;
-        Ok(sealed)
+        let mut writer = self.encrypt(Vec::new())?;
+        let sealed = writer.write_all(bytes).and_then(|()| writer.finish());
+        sealed.map_err(|error: io::Error| SealError::Encrypt(error.to_string()))
     }
 }
 
