@@ -15,7 +15,7 @@ use sealift::catalog::{Catalog, CatalogError};
 use sealift::config::{Config, parse_duration, parse_size};
 use sealift::ids::{ArchiveId, Hash, HostName, ObjectKey, Stamp, WriterId};
 use sealift::index::{Entry, IndexError, IndexReader};
-use sealift::manifest::chain::{Candidate, Chain};
+use sealift::manifest::chain::{Candidate, Chain, ChainError, Gathering};
 use sealift::manifest::signature::{
     self, MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer, Trust, parse_allowed_signers,
 };
@@ -111,12 +111,12 @@ pub fn manifest(bytes: &[u8]) {
     let stranger = signer.sign(PRUNE_NAMESPACE, bytes).unwrap();
     for signature in [None, Some(stranger)] {
         for trust in [&trust, &Trust::FirstSeen] {
-            assert!(Chain::verify(host, vec![of(signature.clone())], trust, &[]).is_err());
+            assert!(gather(host, vec![of(signature.clone())], trust).is_err());
         }
     }
     let signed = of(Some(signer.sign(MANIFEST_NAMESPACE, bytes).unwrap()));
     let twice = vec![signed.clone(), signed];
-    let mut chain = Chain::verify(host, twice, &trust, &[]).expect("it is signed");
+    let mut chain = gather(host, twice, &trust).expect("it is signed");
     let latest = chain.latest().expect("there is one").manifest.name();
     assert_eq!(latest, name);
     for text in [name.stamp.to_string(), name.sequence.to_string()] {
@@ -128,6 +128,12 @@ pub fn manifest(bytes: &[u8]) {
     for finding in &chain.findings {
         let _ = finding.to_string();
     }
+}
+
+fn gather(host: &HostName, candidates: Vec<Candidate>, trust: &Trust) -> Result<Chain, ChainError> {
+    let mut gathering = Gathering::new(host, trust);
+    candidates.into_iter().for_each(|one| gathering.take(one));
+    gathering.finish()
 }
 
 /// A page of the archive table.

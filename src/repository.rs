@@ -1,7 +1,7 @@
 //! One host's folder on a target: what is in it, and which of it to believe.
 //!
 //! Reads only. Everything small is fetched whole, within limits, and nothing is believed by its
-//! name: pages must hash to theirs, manifests pass through [`Chain::verify`].
+//! name: pages must hash to theirs, manifests pass through a [`Gathering`].
 
 mod statements;
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::ids::{ARCHIVES, ArchiveId, Hash, HostName, MANIFESTS, ObjectKey};
-use crate::manifest::chain::{Candidate, Chain, ChainError};
+use crate::manifest::chain::{Candidate, Chain, ChainError, Gathering};
 use crate::manifest::signature::Trust;
 use crate::manifest::{
     ArchiveRow, MAX_PAGE_BYTES, MAX_SIGNATURE_BYTES, MAX_SMALL_OBJECT_BYTES, Manifest,
@@ -154,40 +154,13 @@ impl HostFolder {
         Ok(names)
     }
 
-    /// Every manifest with its signature. One that vanishes meanwhile is left out.
-    pub async fn candidates(&self) -> Result<Vec<Candidate>, TargetError> {
-        let listed = self.list(MANIFESTS).await?;
-        let named = listed
-            .iter()
-            .filter_map(|(key, bytes)| Some((ManifestName::from_key(key)?, *bytes)));
-        futures::stream::iter(named)
-            .map(|(name, bytes)| {
-                let signature_bytes = listed.get(name.signature_key().as_str()).copied();
-                self.candidate(name, bytes, signature_bytes)
-            })
-            .buffer_unordered(CONCURRENT_GETS)
-            .try_filter_map(async |candidate| Ok(candidate))
-            .try_collect()
-            .await
-    }
-
+    /// A manifest with its signature; `None` if it vanished meanwhile.
     async fn candidate(
         &self,
         name: ManifestName,
         bytes: u64,
         signature_bytes: Option<u64>,
     ) -> Result<Option<Candidate>, TargetError> {
-        // Planted to choke us: it cannot be what its name promises, and is refused as such.
-        let manifest = match bytes > MAX_SMALL_OBJECT_BYTES {
-            true => Some(Vec::new()),
-            false => {
-                let key = name.key();
-                self.get_if_there(&key, MAX_SMALL_OBJECT_BYTES).await?
-            }
-        };
-        let Some(manifest) = manifest else {
-            return Ok(None);
-        };
         let signature = match signature_bytes.is_some_and(|bytes| bytes > MAX_SIGNATURE_BYTES) {
             true => None,
             false => {
@@ -195,20 +168,29 @@ impl HostFolder {
                 self.get_if_there(&key, MAX_SIGNATURE_BYTES).await?
             }
         };
-        // Signatures come before manifests and go after them: this one is being deleted.
-        if signature.is_none() && !manifest.is_empty() && self.is_gone(&name.key()).await? {
-            return Ok(None);
-        }
-        Ok(Some(Candidate {
+        // Signatures come before manifests and go after them: without one it is being deleted, or planted.
+        // Nor can it be what its name promises if it is there to choke us: either is refused unread.
+        let manifest = match signature.is_none() || bytes > MAX_SMALL_OBJECT_BYTES {
+            true => (bytes == 0 || self.is_there(&name.key()).await?).then(Vec::new),
+            false => {
+                let key = name.key();
+                self.get_if_there(&key, MAX_SMALL_OBJECT_BYTES).await?
+            }
+        };
+        Ok(manifest.map(|manifest| Candidate {
             name,
             manifest,
             signature,
         }))
     }
 
-    async fn is_gone(&self, key: &ObjectKey) -> Result<bool, TargetError> {
-        let there = self.get_if_there(key, MAX_SMALL_OBJECT_BYTES).await?;
-        Ok(there.is_none())
+    /// Whether an object that is not empty is there.
+    async fn is_there(&self, key: &ObjectKey) -> Result<bool, TargetError> {
+        match self.target.get_range(&self.key(key), 0..1).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn get_if_there(
@@ -226,8 +208,23 @@ impl HostFolder {
 
     /// The host's verified snapshots.
     pub async fn chain(&self, trust: &Trust) -> Result<Chain, RepositoryError> {
-        let candidates = self.candidates().await?;
-        let mut chain = Chain::verify(&self.host, candidates, trust, &[])?;
+        let listed = self.list(MANIFESTS).await?;
+        let named = listed
+            .iter()
+            .filter_map(|(key, bytes)| Some((ManifestName::from_key(key)?, *bytes)));
+        let mut named: Vec<(ManifestName, u64)> = named.collect();
+        named.sort();
+        let mut candidates = futures::stream::iter(named)
+            .map(|(name, bytes)| {
+                let signature_bytes = listed.get(name.signature_key().as_str()).copied();
+                self.candidate(name, bytes, signature_bytes)
+            })
+            .buffered(CONCURRENT_GETS);
+        let mut gathering = Gathering::new(&self.host, trust);
+        while let Some(candidate) = candidates.try_next().await? {
+            candidate.into_iter().for_each(|one| gathering.take(one));
+        }
+        let mut chain = gathering.finish()?;
         let missing = chain
             .missing()
             .iter()

@@ -78,6 +78,101 @@ pub enum ChainError {
     },
 }
 
+/// A chain in the making. Only what is believed stays in memory, however much was planted beside it.
+pub struct Gathering<'a> {
+    host: &'a HostName,
+    trust: &'a Trust,
+    /// Besides those of `trust`.
+    trusted: Vec<PublicKey>,
+    snapshots: Vec<Snapshot>,
+    findings: Vec<Finding>,
+    /// Fingerprints.
+    strangers: BTreeSet<String>,
+    count: usize,
+}
+
+impl<'a> Gathering<'a> {
+    /// Nothing yet of `host`, for those whom `trust` accepts.
+    pub fn new(host: &'a HostName, trust: &'a Trust) -> Self {
+        Self {
+            host,
+            trust,
+            trusted: Vec::new(),
+            snapshots: Vec::new(),
+            findings: Vec::new(),
+            strangers: BTreeSet::new(),
+            count: 0,
+        }
+    }
+
+    /// Takes the manifest that is next by name: a trusted one's `next_signer` is trusted from there on.
+    pub fn take(&mut self, candidate: Candidate) {
+        self.count += 1;
+        let believed = check_signed(self.host, &candidate)
+            .and_then(|(manifest, key)| self.believe(manifest, &key));
+        match believed {
+            Ok(snapshot) => self.snapshots.push(snapshot),
+            Err(reason) => {
+                let refused = Finding::Refused(candidate.name, reason);
+                self.findings.push(refused);
+            }
+        }
+    }
+
+    fn believe(&mut self, manifest: Manifest, key: &PublicKey) -> Result<Snapshot, String> {
+        if matches!(self.trust, Trust::FirstSeen) && self.trusted.is_empty() {
+            self.trusted.push(key.clone());
+        }
+        let signer = signature::fingerprint(key);
+        let is_trusted = self.trusted.iter().any(|t| t.key_data() == key.key_data());
+        if !is_trusted && !self.trust.accepts(self.host, MANIFEST_NAMESPACE, key) {
+            let reason = format!("it is signed by {signer}, which is not a trusted signer");
+            self.strangers.insert(signer);
+            return Err(reason);
+        }
+        if let Some(next) = &manifest.core.next_signer
+            && let Ok(next) = PublicKey::from_openssh(next)
+        {
+            self.trusted.push(next);
+        }
+        Ok(Snapshot { manifest, signer })
+    }
+
+    /// The chain of all that was taken.
+    pub fn finish(self) -> Result<Chain, ChainError> {
+        let host = self.host.clone();
+        if self.count == 0 {
+            return Err(ChainError::Empty(host));
+        }
+        if matches!(self.trust, Trust::FirstSeen) && !self.strangers.is_empty() {
+            let mut signers = self.strangers;
+            signers.extend(self.snapshots.into_iter().map(|snapshot| snapshot.signer));
+            let signers = signers.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(ChainError::SeveralSigners { host, signers });
+        }
+        if self.snapshots.is_empty() {
+            return Err(ChainError::NothingVerified {
+                host,
+                count: self.count,
+                newest: self
+                    .findings
+                    .last()
+                    .map(Finding::to_string)
+                    .unwrap_or_default(),
+            });
+        }
+        let mut chain = Chain {
+            host,
+            snapshots: self.snapshots,
+            findings: self.findings,
+        };
+        chain.find_forks();
+        chain.find_broken_lineage();
+        chain.find_missing();
+        Ok(chain)
+    }
+}
+
 /// A host's verified snapshots, oldest first, and what is odd about the folder.
 #[derive(Debug, Clone)]
 pub struct Chain {
@@ -87,47 +182,6 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Verifies `candidates` of `host` under `trust`. `tombstones` names the core hashes of
-    /// snapshots that were deleted on purpose.
-    pub fn verify(
-        host: &HostName,
-        mut candidates: Vec<Candidate>,
-        trust: &Trust,
-        tombstones: &[Hash],
-    ) -> Result<Self, ChainError> {
-        if candidates.is_empty() {
-            return Err(ChainError::Empty(host.clone()));
-        }
-        let count = candidates.len();
-        candidates.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut findings = Vec::new();
-        let mut signed = Vec::new();
-        for candidate in candidates {
-            match check_signed(host, &candidate) {
-                Ok(ok) => signed.push(ok),
-                Err(reason) => findings.push(Finding::Refused(candidate.name, reason)),
-            }
-        }
-        let snapshots = keep_trusted(host, signed, trust, &mut findings)?;
-        if snapshots.is_empty() {
-            let newest = findings.last().map(Finding::to_string).unwrap_or_default();
-            return Err(ChainError::NothingVerified {
-                host: host.clone(),
-                count,
-                newest,
-            });
-        }
-        let mut chain = Self {
-            host: host.clone(),
-            snapshots,
-            findings,
-        };
-        chain.find_forks();
-        chain.find_broken_lineage();
-        chain.find_missing(tombstones);
-        Ok(chain)
-    }
-
     /// What later snapshots know, is not here, and has no tombstone yet.
     pub fn missing(&self) -> Vec<Known> {
         let missing = self.findings.iter().filter_map(|finding| match finding {
@@ -239,7 +293,7 @@ impl Chain {
         }
     }
 
-    fn find_missing(&mut self, tombstones: &[Hash]) {
+    fn find_missing(&mut self) {
         let Some(newest) = self.snapshots.last() else {
             return;
         };
@@ -256,7 +310,7 @@ impl Chain {
         for one in known.iter().filter(|one| !here(one)) {
             // A stranger alone under its sequence is a broken lineage, and told of as such.
             let is_replaced = sequences.contains(&one.sequence) && !found.contains(&one.sequence);
-            if !is_replaced && !tombstones.contains(&one.core) {
+            if !is_replaced {
                 self.findings.push(Finding::Missing(*one));
             }
         }
@@ -281,49 +335,4 @@ fn check_signed(host: &HostName, candidate: &Candidate) -> Result<(Manifest, Pub
     let key = signature::verify(signature, MANIFEST_NAMESPACE, &manifest.bytes)
         .map_err(|error| error.to_string())?;
     Ok((manifest, key))
-}
-
-/// Goes through the sequences upwards; a trusted manifest's `next_signer` is trusted from there on.
-fn keep_trusted(
-    host: &HostName,
-    signed: Vec<(Manifest, PublicKey)>,
-    trust: &Trust,
-    findings: &mut Vec<Finding>,
-) -> Result<Vec<Snapshot>, ChainError> {
-    let mut trusted: Vec<PublicKey> = Vec::new();
-    if let Trust::FirstSeen = trust
-        && let Some((_, first)) = signed.first()
-    {
-        trusted.push(first.clone());
-    }
-    let mut kept = Vec::new();
-    let mut strangers: Vec<String> = Vec::new();
-    for (manifest, key) in signed {
-        let known = trusted.iter().any(|t| t.key_data() == key.key_data());
-        let signer = signature::fingerprint(&key);
-        if !known && !trust.accepts(host, MANIFEST_NAMESPACE, &key) {
-            strangers.push(signer.clone());
-            findings.push(Finding::Refused(
-                manifest.name(),
-                format!("it is signed by {signer}, which is not a trusted signer"),
-            ));
-            continue;
-        }
-        if let Some(next) = &manifest.core.next_signer
-            && let Ok(next) = PublicKey::from_openssh(next)
-        {
-            trusted.push(next);
-        }
-        kept.push(Snapshot { manifest, signer });
-    }
-    if let (Trust::FirstSeen, false) = (trust, strangers.is_empty()) {
-        strangers.extend(kept.iter().map(|s: &Snapshot| s.signer.clone()));
-        strangers.sort();
-        strangers.dedup();
-        return Err(ChainError::SeveralSigners {
-            host: host.clone(),
-            signers: strangers.join(", "),
-        });
-    }
-    Ok(kept)
 }

@@ -193,6 +193,26 @@ fn with_little_memory_it_works_or_says_so() {
     assert_eq!(left, Vec::<String>::new());
 }
 
+/// Whoever writes the target can plant manifests by the gigabyte: what is not believed is not kept.
+#[test]
+fn planted_manifests_do_not_fill_the_memory() {
+    let host = with_many(1);
+    host.backup();
+    for number in 0..200 {
+        let name = format!("manifests/00000000-20200101T000000Z-{number:016x}.json");
+        let path = host.folder().join(name);
+        fs::write(path.with_extension("json.sig"), "no signature").unwrap();
+        let planted = fs::File::create(path).unwrap();
+        planted.set_len(8 << 20).unwrap();
+    }
+    let signer = host.signer.clone();
+    let list = ["list", "--from", "repo", "--signer", &signer];
+    // Threads reserve half of that.
+    let run = limited(&host, "ulimit -v 2000000", &list);
+    assert_eq!(run.code, Some(3), "{}", run.said());
+    run.assert_says(&["is not acceptable"]);
+}
+
 /// Threads are a resource as well, though root has as many as it likes.
 #[test]
 fn with_few_threads_it_works_or_says_so() {

@@ -143,8 +143,7 @@ impl Host {
     /// Every manifest on the target has its signature and pages, and every archive in full.
     async fn check(&self, target: &Arc<dyn Target>) -> usize {
         let folder = self.folder(target.clone());
-        let candidates = folder.candidates().await.unwrap();
-        if candidates.is_empty() {
+        if folder.manifest_names().await.unwrap().is_empty() {
             return 0;
         }
         let chain = folder.chain(&self.trust()).await.unwrap();
