@@ -155,7 +155,7 @@ fn print(
 ) -> io::Result<()> {
     let count = |number: u64, what| output::count(number, what);
     output::print_line(format_args!(
-        "{} of {} are known again",
+        "known again: {} of {}",
         count(snapshots as u64, "snapshot"),
         config.host
     ))?;

@@ -176,10 +176,7 @@ fn without_an_identity_the_history_is_known_and_content_is_not() {
     let host = prepared();
     lose_the_catalog(&host);
     let (out, _) = host.exits(&["catalog", "rebuild"], 0);
-    assert!(
-        out.contains("2 snapshots of dalidou are known again"),
-        "{out}"
-    );
+    assert!(out.contains("known again: 2 snapshots of dalidou"), "{out}");
     assert!(out.contains("stores everything once more"), "{out}");
     let report = host.backup();
     assert!(new_bytes(&report) > 11_000_000, "{report}");
