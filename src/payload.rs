@@ -219,3 +219,28 @@ impl<R: BufRead> Read for PayloadReader<R> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What no writer makes: two ways to say the same are one too many.
+    #[test]
+    fn an_empty_last_chunk_is_refused_unless_it_is_the_only_one() {
+        let key = || PayloadKey::derive(&[1; FILE_KEY_BYTES], &[2; NONCE_BYTES]).unwrap();
+        let mut sealing = key();
+        let (mut first, mut last) = (vec![3; CHUNK_BYTES], Vec::new());
+        sealing.seal(&mut first, false).unwrap();
+        sealing.seal(&mut last, true).unwrap();
+        let payload = [first, last].concat();
+        let read = |payload: &[u8]| {
+            let mut plain = Vec::new();
+            let read = PayloadReader::new(key(), payload).read_to_end(&mut plain);
+            read.map(|_| plain)
+        };
+        let refused = read(&payload).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
+        let nothing = PayloadWriter::new(key(), Vec::new()).finish().unwrap();
+        assert_eq!(read(&nothing).unwrap(), b"");
+    }
+}

@@ -161,10 +161,7 @@ impl Catalog {
         let tx = self.db.transaction().map_err(&fail)?;
         tx.execute("DELETE FROM placements WHERE target=?1", [target])
             .map_err(&fail)?;
-        for n in archives {
-            tx.execute("INSERT INTO placements VALUES(?1,?2)", params![n, target])
-                .map_err(&fail)?;
-        }
+        place(&tx, target, archives).map_err(&fail)?;
         tx.commit().map_err(&fail)
     }
 
@@ -176,10 +173,7 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         let fail = self.fail();
         let tx = self.db.transaction().map_err(&fail)?;
-        for n in archives {
-            let sql = "INSERT OR IGNORE INTO placements VALUES(?1,?2)";
-            tx.execute(sql, params![n, target]).map_err(&fail)?;
-        }
+        place(&tx, target, archives).map_err(&fail)?;
         tx.commit().map_err(&fail)
     }
 
@@ -264,6 +258,16 @@ fn read_archive(row: &Row<'_>) -> rusqlite::Result<Option<CatalogArchive>> {
     };
     let expected = check::of_archive(archive.n, &archive.row, tar_bytes, &archive.tar_blake3);
     Ok((checked == expected).then_some(archive))
+}
+
+fn place(
+    tx: &Connection,
+    target: &str,
+    archives: impl IntoIterator<Item = i64>,
+) -> rusqlite::Result<()> {
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO placements VALUES(?1,?2)")?;
+    let mut archives = archives.into_iter();
+    archives.try_for_each(|n| insert.execute(params![n, target]).map(drop))
 }
 
 fn insert_chunk(tx: &Connection, hash: &ChunkHash, place: &ChunkPlace) -> rusqlite::Result<()> {

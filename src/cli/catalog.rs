@@ -10,13 +10,13 @@ use serde_json::json;
 
 use super::failure::{Failure, Outcome};
 use super::key::prompt;
+use super::restore::wrong_key_hint;
 use super::scratch::Scratch;
 use super::terminal::RestoreDisplay;
 use super::{Context, output, remote};
 use crate::agent::{NamedTarget, Rebuild, State};
 use crate::catalog::NewArchive;
 use crate::config::Config;
-use crate::error::with_causes;
 use crate::interrupt::Duty;
 use crate::manifest::chain::Chain;
 use crate::manifest::signature::Trust;
@@ -119,11 +119,9 @@ fn unchanged(failure: Failure) -> Failure {
 
 /// What can be done where the content cannot be read.
 fn unread(error: RestoreError) -> Failure {
-    let is_wrong_key = with_causes(&error).contains("none of the identities opens it");
+    let wrong_key = wrong_key_hint(&error);
     let hint = match &error {
-        _ if is_wrong_key => {
-            Some("try your other identity (`sealift list --json` shows the recipients)")
-        }
+        _ if wrong_key.is_some() => wrong_key,
         RestoreError::Frozen(_) => {
             Some("give --at-hand: what would have to be thawed is stored once more instead")
         }

@@ -98,12 +98,19 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
     })
 }
 
+/// The next step where nothing of it can be opened: by now what failed is text.
+pub(super) fn wrong_key_hint(error: &RestoreError) -> Option<&'static str> {
+    let is_wrong_key = with_causes(error).contains("none of the identities opens it");
+    is_wrong_key.then_some(
+        "see which recipients the snapshot was sealed to (`sealift list --json`), and try your other identity",
+    )
+}
+
 /// The error with the next step, where it is another one than the error itself names.
 fn failed(error: RestoreError) -> Failure {
-    let wrong_key = "see which recipients the snapshot was sealed to (`sealift list --json`), and try your other identity";
-    let is_wrong_key = with_causes(&error).contains("none of the identities opens it");
+    let wrong_key = wrong_key_hint(&error);
     let hint = match &error {
-        _ if is_wrong_key => Some(wrong_key),
+        _ if wrong_key.is_some() => wrong_key,
         // Nor does another target help then.
         _ if system_hint(&error).is_some() => None,
         RestoreError::Frozen(frozen) => return thaw::needed(frozen),
