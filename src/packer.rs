@@ -6,6 +6,7 @@
 //! leaves content that the next run finds known, or nothing.
 
 pub mod cache;
+pub mod chunk;
 pub mod chunker;
 mod content;
 mod file;

@@ -15,9 +15,10 @@ use std::os::unix::fs::MetadataExt as _;
 use foldhash::fast::RandomState;
 
 use super::PackError;
+use super::chunk::{Chunk, hash_chunks, short};
 use super::chunker::Chunker;
 use super::member::Member;
-use super::store::{Chunk, Store, chunk_hash};
+use super::store::Store;
 use crate::catalog::ChunkHash;
 use crate::ids::Hash;
 use crate::index::{Extent, push_extent};
@@ -139,15 +140,15 @@ pub struct Cut {
 pub fn cut(content: &[u8], chunker: Chunker) -> Cut {
     let blake3 = Hash::blake3(content);
     let mut chunks = Vec::new();
-    let mut offset = 0;
-    for length in chunker.cut(content, true) {
+    match chunker.cut(content, true).as_slice() {
         // A file of one chunk needs no second hash.
-        let hash = match length == content.len() {
-            true => short(&blake3),
-            false => chunk_hash(&content[offset..offset + length]),
-        };
-        chunks.push(Chunk { hash, length });
-        offset += length;
+        [length] => chunks.push(Chunk {
+            hash: short(&blake3),
+            length: *length,
+        }),
+        lengths => {
+            hash_chunks(content, lengths, &mut chunks);
+        }
     }
     Cut { blake3, chunks }
 }
@@ -188,12 +189,6 @@ pub fn store_small(
         size,
         new_bytes,
     })
-}
-
-fn short(hash: &Hash) -> ChunkHash {
-    let mut short = [0; 24];
-    short.copy_from_slice(&hash.0[..24]);
-    short
 }
 
 /// Gathers runs of new chunks into members `blocks/PATH/OFFSET` (or `index/OFFSET`).

@@ -13,10 +13,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use super::PackError;
+use super::chunk::Chunk;
 use super::chunker::Chunker;
 use super::content::ahead::{self, Stretch};
 use super::content::{ContentError, cut, hash_zeros, is_sparse};
-use super::store::Chunk;
 use crate::catalog::{Catalog, ChunkHash, ChunkPlace, NewArchive};
 use crate::ids::{ArchiveId, Hash};
 use crate::index::{EntryList, EntryRef, EntryType, Extent};

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 
+use super::chunk::hash_chunks;
 use super::chunker::Chunker;
 use super::content::Runs;
 use super::file::PackedFiles;
 use super::member::Member;
-use super::store::{Chunk, Store, chunk_hash};
+use super::store::Store;
 use super::{PackError, PackRequest, scratch_error};
 use crate::ids::{Hash, hex};
 use crate::index::{ArchiveStream, Extent, IndexHeader};
@@ -106,12 +107,8 @@ impl IndexWriter<'_, '_> {
             self.whole.update(&buffer[before..]);
             self.bytes += read as u64;
             let mut chunks = Vec::new();
-            let mut done = 0;
-            for length in Chunker::Index.cut(&buffer, read == 0) {
-                let hash = chunk_hash(&buffer[done..done + length]);
-                chunks.push(Chunk { hash, length });
-                done += length;
-            }
+            let lengths = Chunker::Index.cut(&buffer, read == 0);
+            let done = hash_chunks(&buffer, &lengths, &mut chunks);
             self.runs.stretch(&buffer[..done], &chunks)?;
             buffer.drain(..done);
             if read == 0 {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use foldhash::fast::RandomState;
 
+use super::chunk::Chunk;
 use super::filter::Filter;
 use super::member::{BLOCK_BYTES, Member, padding};
 use super::seal::{SealedArchive, Sealer, Texture};
@@ -19,19 +20,6 @@ use crate::catalog::{
 use crate::ids::{ArchiveId, Hash};
 use crate::index::Extent;
 use crate::manifest::{ArchiveKind, ArchiveRow};
-
-/// One chunk of a member's data.
-#[derive(Debug, Clone, Copy)]
-pub struct Chunk {
-    pub hash: ChunkHash,
-    pub length: usize,
-}
-
-pub fn chunk_hash(bytes: &[u8]) -> ChunkHash {
-    let mut short = [0; 24];
-    short.copy_from_slice(&blake3::hash(bytes).as_bytes()[..24]);
-    short
-}
 
 /// The archives that `extents` lie in, and how much of each one's tar stream they take: with header and
 /// padding, or an archive of small files would pass for a mostly dead one.

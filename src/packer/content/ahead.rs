@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
+use super::super::chunk::{Chunk, hash_chunks};
 use super::super::chunker::{CDC_MAX, Chunker};
-use super::super::store::{Chunk, chunk_hash};
 use super::{ContentError, PackError};
 
 /// Bytes of one stretch.
@@ -159,15 +159,7 @@ impl Reader<'_> {
             cut_bytes,
         } = buffer;
         chunks.clear();
-        *cut_bytes = 0;
-        for length in self.chunker.cut(bytes, last) {
-            let chunk = &bytes[*cut_bytes..*cut_bytes + length];
-            chunks.push(Chunk {
-                hash: chunk_hash(chunk),
-                length,
-            });
-            *cut_bytes += length;
-        }
+        *cut_bytes = hash_chunks(bytes, &self.chunker.cut(bytes, last), chunks);
     }
 }
 
