@@ -23,7 +23,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use crate::ids::{ArchiveId, WriterId};
 use crate::manifest::recipient_set_name;
 
-pub use archives::{CatalogArchive, NewArchive, NewChunk};
+pub use archives::{CatalogArchive, NewArchive, NewChunk, Recorder};
 pub use checks::Check;
 pub use snapshots::SnapshotRow;
 pub use table::ChunkTable;
@@ -146,12 +146,7 @@ impl Catalog {
 
     fn open_once(path: &Path) -> Result<Self, CatalogError> {
         let fail = |source| failed(path, source);
-        let db = Connection::open(path).map_err(fail)?;
-        db.busy_timeout(Duration::from_secs(10)).map_err(fail)?;
-        db.execute_batch(
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-8000; PRAGMA temp_store=MEMORY;",
-        )
-        .map_err(fail)?;
+        let db = connect(path).map_err(fail)?;
         let found: i64 = db
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .map_err(fail)?;
@@ -201,15 +196,7 @@ impl Catalog {
     }
 
     fn fail(&self) -> impl Fn(rusqlite::Error) -> CatalogError + use<> {
-        let path = self.path.clone();
-        move |source| {
-            let error = failed(&path, source);
-            if let CatalogError::Damaged { .. } = error {
-                // Where this cannot be written the next run meets the damage again, and says so.
-                let _ = std::fs::write(damage_mark(&path), b"");
-            }
-            error
-        }
+        failing(&self.path)
     }
 
     pub fn meta(&self, key: &str) -> Result<Option<String>, CatalogError> {
@@ -337,6 +324,27 @@ impl Catalog {
         self.db
             .query_row("SELECT EXISTS(SELECT 1 FROM chunks)", [], |row| row.get(0))
             .map_err(self.fail())
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let db = Connection::open(path)?;
+    db.busy_timeout(Duration::from_secs(10))?;
+    db.execute_batch(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-8000; PRAGMA temp_store=MEMORY;",
+    )?;
+    Ok(db)
+}
+
+fn failing(path: &Path) -> impl Fn(rusqlite::Error) -> CatalogError + use<> {
+    let path = path.to_path_buf();
+    move |source| {
+        let error = failed(&path, source);
+        if let CatalogError::Damaged { .. } = error {
+            // Where this cannot be written the next run meets the damage again, and says so.
+            let _ = std::fs::write(damage_mark(&path), b"");
+        }
+        error
     }
 }
 

@@ -19,6 +19,7 @@ mod scout;
 pub mod seal;
 mod seal_index;
 mod store;
+mod telling;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -76,12 +77,12 @@ pub enum PackError {
     Random(getrandom::Error),
     #[error("archive {0} was not sealed as it was written; nothing was published")]
     StreamMismatch(ArchiveId),
-    #[error("cannot start a thread for reading")]
+    #[error("cannot start a thread")]
     Thread {
         #[source]
         source: io::Error,
     },
-    #[error("a reading thread ended early; nothing was published")]
+    #[error("a thread ended early; nothing was published")]
     Unread,
     #[error("archive {0} is not sealed yet; nothing was published")]
     Unsealed(ArchiveId),
@@ -236,7 +237,7 @@ pub fn pack(
     store.flush()?;
     let mut totals = body.totals;
     let index = seal_index::seal(&mut store, request, &body)?;
-    store.flush()?;
+    store.finish()?;
     let mut rows: Vec<ArchiveRow> = Vec::new();
     for kind in [ArchiveKind::Data, ArchiveKind::Index] {
         rows.extend(store.used(kind)?.into_iter().map(|used| used.row.clone()));

@@ -1,10 +1,11 @@
 //! The catalog's rows on archives, on what they hold, and on where they lie.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 
-use super::{Catalog, CatalogError, ChunkHash, ChunkPlace, check, known};
+use super::{Catalog, CatalogError, ChunkHash, ChunkPlace, check, connect, failing, known};
 use crate::ids::{ArchiveId, Hash, WriterId};
 use crate::manifest::{ArchiveKind, ArchiveRow};
 
@@ -40,30 +41,22 @@ pub struct NewChunk {
 }
 
 impl Catalog {
-    /// Records sealed archives and the chunks in them, in one transaction; gives the archives' numbers. In key
-    /// order, the chunks go into neighbouring pages.
+    /// For a thread that records archives while this one is asked.
+    pub fn recorder(&self) -> Result<Recorder, CatalogError> {
+        Ok(Recorder {
+            db: connect(&self.path).map_err(self.fail())?,
+            path: self.path.clone(),
+        })
+    }
+
+    /// What [`Recorder::commit_archives`] does.
     pub fn commit_archives(
         &mut self,
         archives: &[NewArchive],
         chunks: &[NewChunk],
     ) -> Result<Vec<i64>, CatalogError> {
         let fail = self.fail();
-        let tx = self.db.transaction().map_err(&fail)?;
-        let mut numbers = Vec::new();
-        for archive in archives {
-            let n = unused_number(&tx, &fail)?;
-            insert_archive(&tx, n, archive).map_err(&fail)?;
-            numbers.push(n);
-        }
-        for chunk in chunks {
-            let place = ChunkPlace {
-                archive: numbers[chunk.archive as usize],
-                offset: chunk.offset,
-                length: chunk.length,
-            };
-            insert_chunk(&tx, &chunk.hash, &place).map_err(&fail)?;
-        }
-        tx.commit().map_err(&fail)?;
+        let numbers = commit_archives(&mut self.db, fail, archives, chunks)?;
         self.end_lookups()?;
         Ok(numbers)
     }
@@ -258,6 +251,50 @@ fn read_archive(row: &Row<'_>) -> rusqlite::Result<Option<CatalogArchive>> {
     };
     let expected = check::of_archive(archive.n, &archive.row, tar_bytes, &archive.tar_blake3);
     Ok((checked == expected).then_some(archive))
+}
+
+/// Records archives through a connection of its own.
+pub struct Recorder {
+    db: Connection,
+    path: PathBuf,
+}
+
+impl Recorder {
+    /// Records sealed archives and the chunks in them, in one transaction; gives the archives' numbers. In key
+    /// order, the chunks go into neighbouring pages.
+    pub fn commit_archives(
+        &mut self,
+        archives: &[NewArchive],
+        chunks: &[NewChunk],
+    ) -> Result<Vec<i64>, CatalogError> {
+        commit_archives(&mut self.db, failing(&self.path), archives, chunks)
+    }
+}
+
+fn commit_archives(
+    db: &mut Connection,
+    fail: impl Fn(rusqlite::Error) -> CatalogError,
+    archives: &[NewArchive],
+    chunks: &[NewChunk],
+) -> Result<Vec<i64>, CatalogError> {
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate);
+    let tx = tx.map_err(&fail)?;
+    let mut numbers = Vec::new();
+    for archive in archives {
+        let n = unused_number(&tx, &fail)?;
+        insert_archive(&tx, n, archive).map_err(&fail)?;
+        numbers.push(n);
+    }
+    for chunk in chunks {
+        let place = ChunkPlace {
+            archive: numbers[chunk.archive as usize],
+            offset: chunk.offset,
+            length: chunk.length,
+        };
+        insert_chunk(&tx, &chunk.hash, &place).map_err(&fail)?;
+    }
+    tx.commit().map_err(&fail)?;
+    Ok(numbers)
 }
 
 fn place(

@@ -6,6 +6,7 @@
 //! is making. Rows go into the catalog only when the archive is sealed and durable.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
@@ -13,10 +14,9 @@ use super::chunk::Chunk;
 use super::filter::Filter;
 use super::member::{BLOCK_BYTES, Member, padding};
 use super::seal::{SealedArchive, Sealer, Texture};
+use super::telling::{Batch, Telling};
 use super::{OnSealed, PackError};
-use crate::catalog::{
-    Catalog, CatalogArchive, ChunkHash, ChunkPlace, ChunkTable, NewArchive, NewChunk,
-};
+use crate::catalog::{Catalog, CatalogArchive, ChunkHash, ChunkPlace, ChunkTable, NewArchive};
 use crate::ids::{ArchiveId, Hash};
 use crate::index::Extent;
 use crate::manifest::{ArchiveKind, ArchiveRow};
@@ -39,19 +39,18 @@ const MANY_LOOKUPS: usize = 8192;
 /// if it has no more chunks than this: what fits in 22 MB.
 const MOST_IN_TABLE: usize = 450_000;
 
-/// A run that is killed loses what it sealed and the catalog was not told of: a gigabyte.
+/// A run that is killed loses what it sealed and the catalog was not told of: a gigabyte,
 const MOST_NEW_ARCHIVES: usize = 16;
+/// or the work of so long. Where archives come slowly, each is dear.
+const LONGEST_UNTOLD: Duration = Duration::from_secs(30);
 
-/// New chunks are as good as random among the old, so telling a large catalog of a few writes almost all of its
-/// pages anew. It is told when they are a third of what it has, or what fits in some 40 MB; a small one of each
-/// archive at once.
-fn commit_at(catalog_chunks: usize) -> usize {
-    const SMALL_CHUNKS: usize = 400_000;
+/// New chunks are as good as random among the old, so telling a catalog of a few writes almost all of its pages
+/// anew. It is told when they are a third of what it has, and between what four archives of pages hold and what
+/// fits in some 40 MB.
+fn tell_at(catalog_chunks: usize) -> usize {
+    const FEWEST_NEW_CHUNKS: usize = 65_536;
     const MOST_NEW_CHUNKS: usize = 300_000;
-    match catalog_chunks < SMALL_CHUNKS {
-        true => 0,
-        false => (catalog_chunks / 3).min(MOST_NEW_CHUNKS),
-    }
+    (catalog_chunks / 3).clamp(FEWEST_NEW_CHUNKS, MOST_NEW_CHUNKS)
 }
 
 /// An archive whose tar stream is being written, or written and being sealed.
@@ -65,7 +64,8 @@ struct Pending {
 /// An archive that this snapshot may name.
 #[derive(Debug, Clone)]
 pub struct Usable {
-    pub n: i64,
+    /// The catalog's number of it, once the catalog was told.
+    pub n: Option<i64>,
     pub row: ArchiveRow,
     pub tar_bytes: u64,
     pub tar_blake3: Hash,
@@ -74,7 +74,7 @@ pub struct Usable {
 impl From<CatalogArchive> for Usable {
     fn from(archive: CatalogArchive) -> Self {
         Self {
-            n: archive.n,
+            n: Some(archive.n),
             row: archive.row,
             tar_bytes: archive.tar_bytes,
             tar_blake3: archive.tar_blake3,
@@ -99,11 +99,13 @@ pub struct Store<'a> {
     table: Option<ChunkTable>,
     open: Option<Pending>,
     sealing: VecDeque<Pending>,
-    /// Sealed, durable, and not in the catalog yet; and their chunks, by place in that list.
-    new_archives: Vec<NewArchive>,
-    new_chunks: HashMap<ChunkHash, (u32, u64, u64), RandomState>,
-    /// So many new chunks are worth telling the catalog.
-    commit_at: usize,
+    /// Sealed, durable, and the catalog has not heard of it.
+    new: Batch,
+    /// What it is hearing of.
+    telling: Option<Telling>,
+    /// So many new chunks are worth telling it.
+    tell_at: usize,
+    told: Instant,
     on_sealed: &'a mut OnSealed<'a>,
     /// Bytes of tar stream that the snapshot's extents use, by archive.
     live: HashMap<ArchiveId, u64>,
@@ -122,13 +124,16 @@ impl<'a> Store<'a> {
     ) -> Result<Self, PackError> {
         let next_id = catalog.next_archive_id()?;
         let added = (!catalog.has_chunks()?).then(Filter::new);
-        let commit_at = commit_at(catalog.about_chunks()?);
+        let tell_at = tell_at(catalog.about_chunks()?);
         Ok(Self {
             catalog,
             sealer,
             recipient_set,
             archive_bytes,
-            by_number: usable.iter().map(|u| (u.n, u.row.id)).collect(),
+            by_number: usable
+                .iter()
+                .filter_map(|u| Some((u.n?, u.row.id)))
+                .collect(),
             usable: usable.into_iter().map(|u| (u.row.id, u)).collect(),
             next_id,
             added,
@@ -136,9 +141,10 @@ impl<'a> Store<'a> {
             table: None,
             open: None,
             sealing: VecDeque::new(),
-            new_archives: Vec::new(),
-            new_chunks: HashMap::default(),
-            commit_at,
+            new: Batch::default(),
+            telling: None,
+            tell_at,
+            told: Instant::now(),
             on_sealed,
             live: HashMap::new(),
             sealed_archives: 0,
@@ -158,13 +164,11 @@ impl<'a> Store<'a> {
                 }));
             }
         }
-        if let Some((place, offset, length)) = self.new_chunks.get(&chunk.hash) {
-            let row = &self.new_archives[*place as usize].row;
-            return Ok((row.kind == kind).then_some(Extent {
-                archive: Some(row.id),
-                offset: *offset,
-                length: *length,
-            }));
+        let telling = self.telling.as_ref();
+        let sealed = self.new.find(&chunk.hash);
+        let sealed = sealed.or_else(|| telling?.batch.find(&chunk.hash));
+        if let Some((found, extent)) = sealed {
+            return Ok((found == kind).then_some(extent));
         }
         if self
             .added
@@ -280,11 +284,18 @@ impl<'a> Store<'a> {
         self.collect(false)
     }
 
-    /// Ends the open archive and waits until all are sealed, durable and in the catalog.
+    /// Ends the open archive and waits until all are sealed and durable. The catalog hears of them meanwhile.
     pub fn flush(&mut self) -> Result<(), PackError> {
         self.end_archive()?;
+        self.tell()?;
         self.collect(true)?;
-        self.commit()
+        self.tell()
+    }
+
+    /// The same, and waits until they are in the catalog.
+    pub fn finish(&mut self) -> Result<(), PackError> {
+        self.flush()?;
+        self.hear()
     }
 
     fn collect(&mut self, all: bool) -> Result<(), PackError> {
@@ -293,11 +304,6 @@ impl<'a> Store<'a> {
                 break;
             };
             self.take_sealed(pending, sealed)?;
-            if self.new_chunks.len() >= self.commit_at
-                || self.new_archives.len() >= MOST_NEW_ARCHIVES
-            {
-                self.commit()?;
-            }
         }
         Ok(())
     }
@@ -316,42 +322,59 @@ impl<'a> Store<'a> {
             recipient_set: self.recipient_set.clone(),
             head_sha256: sealed.head_sha256,
         };
-        let place = self.new_archives.len() as u32;
-        for (hash, (offset, length)) in pending.chunks {
-            if let Some(added) = &mut self.added {
-                added.add(&hash);
-            }
-            self.new_chunks
-                .entry(hash)
-                .or_insert((place, offset, length));
+        if let Some(added) = &mut self.added {
+            pending.chunks.keys().for_each(|hash| added.add(hash));
         }
-        self.new_archives.push(NewArchive {
+        let (tar_bytes, tar_blake3) = (sealed.tar_bytes, sealed.tar_blake3);
+        let archive = NewArchive {
             row: row.clone(),
-            tar_bytes: sealed.tar_bytes,
-            tar_blake3: sealed.tar_blake3,
-        });
+            tar_bytes,
+            tar_blake3,
+        };
+        self.new.add(archive, pending.chunks);
+        let usable = Usable {
+            n: None,
+            row: row.clone(),
+            tar_bytes,
+            tar_blake3,
+        };
+        self.usable.insert(row.id, usable);
         self.sealed_archives += 1;
         self.sealed_bytes += sealed.bytes;
+        if self.telling.as_ref().is_some_and(Telling::is_over) {
+            self.hear()?;
+        }
+        if self.new.len_chunks() >= self.tell_at
+            || self.new.archives.len() >= MOST_NEW_ARCHIVES
+            || self.told.elapsed() >= LONGEST_UNTOLD
+        {
+            self.tell()?;
+        }
+        // This may wait for room in the spool.
         (self.on_sealed)(&row).map_err(PackError::Stopped)
     }
 
-    /// Tells the catalog of what was sealed. What dies before this is stored again.
-    fn commit(&mut self) -> Result<(), PackError> {
-        let archives = std::mem::take(&mut self.new_archives);
-        if archives.is_empty() {
-            return Ok(());
+    /// Begins to tell the catalog of what was sealed. What dies before it has heard is stored again.
+    fn tell(&mut self) -> Result<(), PackError> {
+        self.hear()?;
+        self.told = Instant::now();
+        let batch = std::mem::take(&mut self.new);
+        if !batch.is_empty() {
+            self.telling = Some(Telling::start(self.catalog, batch)?);
         }
-        let chunk = |(hash, (archive, offset, length))| NewChunk {
-            hash,
-            archive,
-            offset,
-            length,
+        Ok(())
+    }
+
+    /// Waits until the catalog has heard what it is being told.
+    fn hear(&mut self) -> Result<(), PackError> {
+        let Some(telling) = self.telling.take() else {
+            return Ok(());
         };
-        let mut chunks: Vec<NewChunk> = self.new_chunks.drain().map(chunk).collect();
-        chunks.sort_unstable();
-        let numbers = self.catalog.commit_archives(&archives, &chunks)?;
+        let (batch, numbers) = telling.wait()?;
+        // From here on they are looked up there.
+        self.catalog.end_lookups()?;
         if let Some(table) = &mut self.table {
-            for chunk in &chunks {
+            for chunk in batch.chunks() {
                 let place = ChunkPlace {
                     archive: numbers[chunk.archive as usize],
                     offset: chunk.offset,
@@ -360,17 +383,13 @@ impl<'a> Store<'a> {
                 table.insert(chunk.hash, &place);
             }
         }
-        for (n, archive) in numbers.into_iter().zip(archives) {
+        for (n, archive) in numbers.into_iter().zip(&batch.archives) {
             self.by_number.insert(n, archive.row.id);
-            let usable = Usable {
-                n,
-                row: archive.row,
-                tar_bytes: archive.tar_bytes,
-                tar_blake3: archive.tar_blake3,
-            };
-            self.usable.insert(usable.row.id, usable);
+            if let Some(usable) = self.usable.get_mut(&archive.row.id) {
+                usable.n = Some(n);
+            }
         }
-        self.commit_at = commit_at(self.catalog.about_chunks()?);
+        self.tell_at = tell_at(self.catalog.about_chunks()?);
         Ok(())
     }
 
@@ -387,9 +406,9 @@ impl<'a> Store<'a> {
         Ok(used)
     }
 
-    /// Live bytes by the catalog's archive number.
+    /// Live bytes by the catalog's archive number ([`Self::finish`]).
     pub fn live_by_number(&self) -> HashMap<i64, u64> {
-        let number = |id| self.usable.get(id).map(|usable| usable.n);
+        let number = |id| self.usable.get(id)?.n;
         self.live
             .iter()
             .filter_map(|(id, bytes)| Some((number(id)?, *bytes)))
@@ -407,6 +426,7 @@ impl Drop for Store<'_> {
         // Nobody need hear of it any more, so it is no matter that they do not want to.
         while let Err(PackError::Stopped(_)) = self.collect(true) {}
         // What cannot be kept is stored again; the run has its own error.
-        let _ = self.commit();
+        let _ = self.tell();
+        let _ = self.hear();
     }
 }

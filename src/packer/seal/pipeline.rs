@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Write};
-use std::mem;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -71,7 +70,8 @@ pub(super) struct Floor {
 
 /// Seals tar streams, one archive after the other.
 pub struct Sealer {
-    frame: Frame,
+    /// Being filled. A full one goes to the compressors before there is an empty one.
+    frame: Option<Frame>,
     order: u64,
     /// Of the current archive.
     tar_blake3: blake3::Hasher,
@@ -148,7 +148,7 @@ impl Sealer {
             write_objects(writer, &message_queue, &written_out, &written);
         })?);
         Ok(Self {
-            frame: Frame::default(),
+            frame: None,
             order: 0,
             tar_blake3: blake3::Hasher::new(),
             empty,
@@ -164,8 +164,18 @@ impl Sealer {
     pub fn write(&mut self, mut tar: &[u8], texture: Texture) -> Result<(), SealError> {
         self.tar_blake3.update(tar);
         while !tar.is_empty() {
-            let frame = &mut self.frame;
-            frame.tar.reserve_exact(FRAME_BYTES - frame.tar.len());
+            let frame = match &mut self.frame {
+                Some(frame) => frame,
+                None => {
+                    let Ok(mut empty) = self.empty.recv() else {
+                        return Err(self.cause());
+                    };
+                    empty.tar.clear();
+                    empty.tar.reserve_exact(FRAME_BYTES);
+                    empty.page_bytes = 0;
+                    self.frame.insert(empty)
+                }
+            };
             let (now, later) = tar.split_at(tar.len().min(FRAME_BYTES - frame.tar.len()));
             frame.tar.extend_from_slice(now);
             if texture == Texture::Pages {
@@ -180,13 +190,9 @@ impl Sealer {
     }
 
     fn send_frame(&mut self) -> Result<(), SealError> {
-        let mut next = match self.empty.recv() {
-            Ok(frame) => frame,
-            Err(_) => return Err(self.cause()),
+        let Some(mut frame) = self.frame.take() else {
+            return Ok(());
         };
-        next.tar.clear();
-        next.page_bytes = 0;
-        let mut frame = mem::replace(&mut self.frame, next);
         frame.order = self.order;
         self.order += 1;
         let sent = self.frames.as_ref().map(|frames| frames.send(frame));
@@ -198,9 +204,7 @@ impl Sealer {
 
     /// Ends the current archive's tar stream; [`Self::next_sealed`] will give it.
     pub fn finish_archive(&mut self) -> Result<(), SealError> {
-        if !self.frame.tar.is_empty() {
-            self.send_frame()?;
-        }
+        self.send_frame()?;
         let stream = std::mem::take(&mut self.tar_blake3);
         let finish = Message::Finish {
             order: self.order,
