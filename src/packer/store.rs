@@ -430,3 +430,76 @@ impl Drop for Store<'_> {
         let _ = self.hear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::chunk::short;
+    use super::super::seal::Recipients;
+    use super::*;
+    use crate::spool::Spool;
+
+    const RECIPIENT: &str = "age1wwtd50lehm54edva2yxgj558d044pfqq6hm87qvx9qssys4qha5swez2ur";
+
+    fn chunk_of(content: &[u8]) -> Chunk {
+        Chunk {
+            hash: short(&Hash::blake3(content)),
+            length: content.len(),
+        }
+    }
+
+    fn append(store: &mut Store<'_>, content: &[u8]) -> Extent {
+        let member = Member {
+            path: b"files/f".to_vec(),
+            size: content.len() as u64,
+            ..Member::default()
+        };
+        let chunk = chunk_of(content);
+        let extent = store.append(ArchiveKind::Data, &member, content, &[chunk]);
+        let extent = extent.unwrap();
+        store.count_live(&[extent]);
+        extent
+    }
+
+    /// It may lie in an archive that is open, being sealed, sealed, being told of, or told of.
+    #[test]
+    fn a_chunk_is_found_wherever_its_archive_stands() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut catalog = Catalog::open(&temp.path().join("catalog.db")).unwrap();
+        let spool = Spool::open(&temp.path().join("spool")).unwrap();
+        let recipients = Recipients::load(&[RECIPIENT.to_owned()], temp.path()).unwrap();
+        let set = catalog.remember_recipients(recipients.texts()).unwrap();
+        let sealer = Sealer::start(Arc::new(recipients), spool, 3, 1).unwrap();
+        let mut heard_of = 0;
+        let on_sealed: &mut OnSealed<'_> = &mut |_| {
+            heard_of += 1;
+            Ok(())
+        };
+        let mut store = Store::new(&mut catalog, sealer, set, 1 << 20, vec![], on_sealed).unwrap();
+        let content = b"a chunk".repeat(100);
+        let (chunk, data) = (chunk_of(&content), ArchiveKind::Data);
+        assert_eq!(store.find(&chunk, data).unwrap(), None);
+        let extent = append(&mut store, &content);
+        let found = |store: &mut Store<'_>| store.find(&chunk, data).unwrap() == Some(extent);
+        assert!(found(&mut store), "open");
+        store.end_archive().unwrap();
+        assert!(found(&mut store), "being sealed");
+        store.collect(true).unwrap();
+        assert!(store.sealing.is_empty() && !store.new.is_empty());
+        assert!(found(&mut store), "sealed");
+        store.tell().unwrap();
+        assert!(store.telling.is_some() && store.new.is_empty());
+        assert!(found(&mut store), "being told of");
+        assert_eq!(store.used(data).unwrap().len(), 1);
+        assert_eq!(store.find(&chunk, ArchiveKind::Index).unwrap(), None);
+        append(&mut store, &b"another".repeat(100));
+        store.finish().unwrap();
+        assert!(store.telling.is_none());
+        assert!(found(&mut store), "told of");
+        assert_eq!(store.live_by_number().len(), 2);
+        assert_eq!(store.catalog().archives().unwrap().len(), 2);
+        drop(store);
+        assert_eq!(heard_of, 2);
+    }
+}

@@ -247,6 +247,27 @@ fn a_source_taken_now_and_then_is_stored_once() {
     assert!(fs::read(out.join("vectors/store")).unwrap() == noise(7, 3_000_000));
 }
 
+/// Some of it the catalog knows by then, of some it has not heard.
+#[test]
+fn what_comes_again_in_one_run_is_stored_once() {
+    let host = Host::new();
+    let config = host.config() + "\n[pack]\narchive_size = \"1MiB\"\n";
+    fs::write(host.path("c.toml"), config).unwrap();
+    let content = noise(7, 20 << 20);
+    fs::write(host.data().join("a.bin"), &content).unwrap();
+    fs::write(host.data().join("b.bin"), noise(8, 6 << 20)).unwrap();
+    fs::write(host.data().join("c.bin"), &content).unwrap();
+    let report = host.json(&["backup"]);
+    let new = report["new_archive_bytes"].as_u64().unwrap();
+    assert!(new < (26 << 20) + 500_000, "{report}");
+    let out = host.restore("latest", "out");
+    assert_eq!(describe(&out.join("data")), describe(&host.data()));
+    fs::write(host.data().join("d.bin"), &content).unwrap();
+    let report = host.json(&["backup"]);
+    let new = report["new_archive_bytes"].as_u64().unwrap();
+    assert!(new < 100_000, "{report}");
+}
+
 #[test]
 fn what_cannot_be_read_is_named_as_it_stands_in_the_snapshot() {
     let host = Host::new();
