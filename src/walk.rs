@@ -11,7 +11,7 @@
 //! that is gone before it was looked at was never there.
 
 use std::collections::HashSet;
-use std::fs::{self, Metadata};
+use std::fs::{self, DirEntry, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -156,17 +156,40 @@ pub struct Walk {
 struct Level {
     rel: Vec<u8>,
     abs: PathBuf,
-    /// Names in descending order, to be popped; a descent ends with `/`.
-    items: Vec<Vec<u8>>,
+    /// In descending order by name, to be popped.
+    items: Vec<Item>,
 }
+
+/// Name, whether it is a directory, whether a socket.
+type Listed = (Vec<u8>, bool, bool, Option<DirEntry>);
+
+struct Item {
+    /// A descent ends with `/`.
+    name: Vec<u8>,
+    /// For asking the open directory: a whole path takes three times as long.
+    entry: Option<DirEntry>,
+}
+
+/// So many directories are held open, the outermost,
+const MOST_OPEN: usize = 8;
+/// if they have fewer entries than this, since each takes memory.
+const MOST_ENTRIES: usize = if cfg!(test) { 16 } else { 65_536 };
 
 impl Walk {
     fn list(&mut self, rel: Vec<u8>, abs: PathBuf) -> io::Result<Level> {
-        let mut items = Vec::new();
+        let mut found = Vec::new();
+        let mut hold = self.levels.len() < MOST_OPEN;
         if !self.filter.hollow.contains(&abs) {
             for entry in fs::read_dir(&abs)? {
-                match entry.and_then(|e| Ok((e.file_type()?, e.file_name().into_vec()))) {
-                    Ok((kind, name)) => items.push((name, kind.is_dir(), kind.is_socket())),
+                match entry.and_then(|e| Ok((e.file_type()?, e))) {
+                    Ok((kind, entry)) => {
+                        let name = entry.file_name().into_vec();
+                        found.push((name, kind.is_dir(), kind.is_socket(), hold.then_some(entry)));
+                        if found.len() == MOST_ENTRIES {
+                            hold = false;
+                            found.iter_mut().for_each(|(.., entry)| *entry = None);
+                        }
+                    }
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                     Err(e) => {
                         self.pending = Some(skipped(&rel, &e));
@@ -175,30 +198,29 @@ impl Walk {
                 }
             }
         }
-        if let Some(marker) = self.marker(&abs, &items) {
-            items.retain(|(name, is_dir, _)| name == marker && !is_dir);
+        if let Some(marker) = self.marker(&abs, &found) {
+            found.retain(|(name, is_dir, ..)| name == marker && !is_dir);
         }
-        let mut names = Vec::with_capacity(items.len());
-        for (name, is_dir, is_socket) in items {
+        let mut items = Vec::with_capacity(found.len());
+        for (name, is_dir, is_socket, entry) in found {
             if is_socket || self.is_excluded(&joined(&rel, &name), is_dir) {
                 continue;
             }
             if is_dir {
-                names.push([&name[..], b"/"].concat());
+                items.push(Item {
+                    name: [&name[..], b"/"].concat(),
+                    entry: None,
+                });
             }
-            names.push(name);
+            items.push(Item { name, entry });
         }
-        names.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(Level {
-            rel,
-            abs,
-            items: names,
-        })
+        items.sort_unstable_by(|a, b| b.name.cmp(&a.name));
+        Ok(Level { rel, abs, items })
     }
 
     /// The marker file that hollows this directory out, if there is one.
-    fn marker(&self, abs: &Path, items: &[(Vec<u8>, bool, bool)]) -> Option<&'static [u8]> {
-        let has = |marker: &[u8]| items.iter().any(|(name, _, _)| name == marker);
+    fn marker(&self, abs: &Path, found: &[Listed]) -> Option<&'static [u8]> {
+        let has = |marker: &[u8]| found.iter().any(|(name, ..)| name == marker);
         if self.filter.nobackup && has(NOBACKUP) {
             return Some(NOBACKUP);
         }
@@ -214,12 +236,22 @@ impl Walk {
     }
 
     /// Handles one item: a descent pushes a level, an entry is yielded.
-    fn step(&mut self, rel: Vec<u8>, abs: PathBuf, descend: bool) -> Option<Walked> {
+    fn step(
+        &mut self,
+        rel: Vec<u8>,
+        abs: PathBuf,
+        entry: Option<DirEntry>,
+        descend: bool,
+    ) -> Option<Walked> {
         // What has no entry must have no content either, even if it can be read by now.
         if descend && self.told.contains(&rel) {
             return None;
         }
-        let meta = match fs::symlink_metadata(&abs) {
+        let meta = match entry.as_ref().map(DirEntry::metadata) {
+            Some(asked) => asked,
+            None => fs::symlink_metadata(&abs),
+        };
+        let meta = match meta {
             Ok(meta) => meta,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
             Err(e) => {
@@ -256,14 +288,14 @@ impl Iterator for Walk {
                 return Some(Walked::Skipped(skipped));
             }
             let level = self.levels.last_mut()?;
-            let Some(mut name) = level.items.pop() else {
+            let Some(Item { mut name, entry }) = level.items.pop() else {
                 self.levels.pop();
                 continue;
             };
             let descend = name.pop_if(|byte| *byte == b'/').is_some();
             let rel = joined(&level.rel, &name);
             let abs = level.abs.join(std::ffi::OsStr::from_bytes(&name));
-            if let Some(walked) = self.step(rel, abs, descend) {
+            if let Some(walked) = self.step(rel, abs, entry, descend) {
                 return Some(walked);
             }
         }
