@@ -100,7 +100,7 @@ pub struct ChunkPlace {
 
 #[derive(Debug)]
 pub struct Catalog {
-    /// For [`Self::find_chunk`]: its read transaction stays open from look-up to look-up, which spares
+    /// For [`Self::find_chunk`]: its read transaction may stay open from look-up to look-up, which spares
     /// each of them the taking of locks. Closed before `db`, which tidies up the log.
     lookups: Connection,
     db: Connection,
@@ -287,7 +287,7 @@ impl Catalog {
     }
 
     /// Lets go of what [`Self::find_chunk`] sees; the next one sees what is there then. Whoever looked up
-    /// many and is through calls it: the log cannot be tidied up meanwhile.
+    /// many and is through calls it, or lets someone write: the log cannot be tidied up meanwhile.
     pub fn end_lookups(&self) -> Result<(), CatalogError> {
         match self.lookups.is_autocommit() {
             true => Ok(()),
@@ -295,10 +295,15 @@ impl Catalog {
         }
     }
 
-    pub fn find_chunk(&self, hash: &ChunkHash) -> Result<Option<ChunkPlace>, CatalogError> {
-        if self.lookups.is_autocommit() {
-            self.lookups.execute_batch("BEGIN").map_err(self.fail())?;
+    /// The first look-up of many, which see the catalog as it is now: until [`Self::end_lookups`].
+    pub fn begin_lookups(&self) -> Result<(), CatalogError> {
+        match self.lookups.is_autocommit() {
+            true => self.lookups.execute_batch("BEGIN").map_err(self.fail()),
+            false => Ok(()),
         }
+    }
+
+    pub fn find_chunk(&self, hash: &ChunkHash) -> Result<Option<ChunkPlace>, CatalogError> {
         let mut query = self
             .lookups
             .prepare_cached("SELECT archive, offset, length FROM chunks WHERE hash=?1")

@@ -199,7 +199,12 @@ impl<'a> Store<'a> {
         }
         match &self.table {
             Some(table) => Ok(table.get(hash)),
-            None => Ok(self.catalog.find_chunk(hash)?),
+            None => {
+                if self.telling.is_none() {
+                    self.catalog.begin_lookups()?;
+                }
+                Ok(self.catalog.find_chunk(hash)?)
+            }
         }
     }
 
@@ -360,6 +365,8 @@ impl<'a> Store<'a> {
         self.told = Instant::now();
         let batch = std::mem::take(&mut self.new);
         if !batch.is_empty() {
+            // Or its log would grow as long as there are look-ups.
+            self.catalog.end_lookups()?;
             self.telling = Some(Telling::start(self.catalog, batch)?);
         }
         Ok(())
@@ -371,8 +378,6 @@ impl<'a> Store<'a> {
             return Ok(());
         };
         let (batch, numbers) = telling.wait()?;
-        // From here on they are looked up there.
-        self.catalog.end_lookups()?;
         if let Some(table) = &mut self.table {
             for chunk in batch.chunks() {
                 let place = ChunkPlace {
@@ -433,6 +438,7 @@ impl Drop for Store<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
 
     use super::super::chunk::short;
@@ -462,15 +468,18 @@ mod tests {
         extent
     }
 
+    fn sealer(dir: &Path) -> Sealer {
+        let spool = Spool::open(&dir.join("spool")).unwrap();
+        let recipients = Recipients::load(&[RECIPIENT.to_owned()], dir).unwrap();
+        Sealer::start(Arc::new(recipients), spool, 3, 1).unwrap()
+    }
+
     /// It may lie in an archive that is open, being sealed, sealed, being told of, or told of.
     #[test]
     fn a_chunk_is_found_wherever_its_archive_stands() {
         let temp = tempfile::tempdir().unwrap();
         let mut catalog = Catalog::open(&temp.path().join("catalog.db")).unwrap();
-        let spool = Spool::open(&temp.path().join("spool")).unwrap();
-        let recipients = Recipients::load(&[RECIPIENT.to_owned()], temp.path()).unwrap();
-        let set = catalog.remember_recipients(recipients.texts()).unwrap();
-        let sealer = Sealer::start(Arc::new(recipients), spool, 3, 1).unwrap();
+        let (sealer, set) = (sealer(temp.path()), "set".to_owned());
         let mut heard_of = 0;
         let on_sealed: &mut OnSealed<'_> = &mut |_| {
             heard_of += 1;
@@ -501,5 +510,58 @@ mod tests {
         assert_eq!(store.catalog().archives().unwrap().len(), 2);
         drop(store);
         assert_eq!(heard_of, 2);
+    }
+    /// A log that is read from cannot be begun anew, and would have all that was ever told.
+    #[test]
+    fn the_catalogs_log_does_not_grow_with_what_it_is_told() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("catalog.db");
+        let mut catalog = Catalog::open(&path).unwrap();
+        let nobody: &mut OnSealed<'_> = &mut |_| Ok(());
+        let sealer = sealer(temp.path());
+        let mut store = Store::new(&mut catalog, sealer, "set".into(), 1, vec![], nobody).unwrap();
+        // As if it had been told of some by an earlier run: all that is asked for is looked up.
+        store.added = None;
+        let mut number = 0u64;
+        let unknown = |store: &mut Store<'_>| {
+            assert_eq!(
+                store
+                    .find(&chunk_of(b"unknown"), ArchiveKind::Data)
+                    .unwrap(),
+                None
+            );
+        };
+        let bytes = |ending: &str| {
+            let name = temp.path().join(format!("catalog.db{ending}"));
+            std::fs::metadata(name).unwrap().len()
+        };
+        for _ in 0..6 {
+            let chunks: Vec<Chunk> = (0..30_000)
+                .map(|_| {
+                    number += 1;
+                    chunk_of(&number.to_le_bytes())
+                })
+                .collect();
+            let data = vec![0; chunks.len() * 8];
+            let member = Member {
+                path: b"blocks/f".to_vec(),
+                size: data.len() as u64,
+                ..Member::default()
+            };
+            store
+                .append(ArchiveKind::Data, &member, &data, &chunks)
+                .unwrap();
+            unknown(&mut store);
+            store.flush().unwrap();
+            unknown(&mut store);
+            store.finish().unwrap();
+            unknown(&mut store);
+            // Below four megabytes it is not tidied up.
+            let (file, log) = (bytes(""), bytes("-wal"));
+            assert!(
+                log < file + (6 << 20),
+                "{log} bytes of log, {file} in the file"
+            );
+        }
     }
 }
