@@ -269,6 +269,11 @@ fn what_makes_no_sense_is_refused_with_its_reason() {
         ("[retention]\nwithin = \"0s\"\n".into(), "keeps nothing"),
         ("[retention]\nwithin = \"soon\"\n".into(), "duration"),
         ("[schedule]\nbackup = \"often\"\n".into(), "not a cron line"),
+        ("[schedule]\nbackup = \"0 , * * *\"\n".into(), "never comes"),
+        (
+            "[schedule]\nbackup = \"0 6 31 2 *\"\n".into(),
+            "never comes",
+        ),
         (
             "[pack]\narchive_size = \"1KiB\"\n".into(),
             "between 1MiB and 4GiB",

@@ -70,9 +70,14 @@ pub fn parse_timetable(text: &str) -> Result<Timetable, String> {
 }
 
 pub(super) fn parse_cron(text: &str) -> Result<croner::Cron, String> {
-    croner::parser::CronParser::builder()
+    let cron = croner::parser::CronParser::builder()
         .seconds(croner::parser::Seconds::Disallowed)
         .build()
         .parse(text)
-        .map_err(|e| format!("{text:?} is not a cron line like \"0 6 * * *\" (UTC): {e}"))
+        .map_err(|e| format!("{text:?} is not a cron line like \"0 6 * * *\" (UTC): {e}"))?;
+    // `0 , * * *` has no hour, the 31st of February no day.
+    match cron.find_next_occurrence(&chrono::DateTime::UNIX_EPOCH, false) {
+        Ok(_) => Ok(cron),
+        Err(_) => Err(format!("{text:?} is a cron line whose time never comes")),
+    }
 }
