@@ -77,13 +77,13 @@ pub enum PackError {
     Random(getrandom::Error),
     #[error("archive {0} was not sealed as it was written; nothing was published")]
     StreamMismatch(ArchiveId),
-    #[error("cannot start a thread")]
+    #[error("cannot start a thread (is there a limit on processes or memory?); run again")]
     Thread {
         #[source]
         source: io::Error,
     },
-    #[error("a thread ended early; nothing was published")]
-    Unread,
+    #[error("a thread ended early; nothing was published; run again")]
+    ThreadEnded,
     #[error("archive {0} is not sealed yet; nothing was published")]
     Unsealed(ArchiveId),
     #[error("packing was stopped; what is sealed is kept for the next run")]

@@ -78,6 +78,8 @@ pub(super) fn parse_cron(text: &str) -> Result<croner::Cron, String> {
     // `0 , * * *` has no hour, the 31st of February no day.
     match cron.find_next_occurrence(&chrono::DateTime::UNIX_EPOCH, false) {
         Ok(_) => Ok(cron),
-        Err(_) => Err(format!("{text:?} is a cron line whose time never comes")),
+        Err(_) => Err(format!(
+            "{text:?} is a cron line whose time never comes: give one like \"0 6 * * *\" (UTC)"
+        )),
     }
 }

@@ -116,7 +116,7 @@ pub fn scout(
             let batch = match batch {
                 Turn::Ready(batch) => batch,
                 // A reader that died took its batch with it.
-                Turn::Later(batch) => batch.recv().map_err(|_| PackError::Unread)?,
+                Turn::Later(batch) => batch.recv().map_err(|_| PackError::ThreadEnded)?,
             };
             batch.into_iter().try_for_each(&mut pack)?;
         }

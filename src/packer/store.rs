@@ -430,7 +430,9 @@ impl Drop for Store<'_> {
     fn drop(&mut self) {
         // Nobody need hear of it any more, so it is no matter that they do not want to.
         while let Err(PackError::Stopped(_)) = self.collect(true) {}
-        // What cannot be kept is stored again; the run has its own error.
+        // What cannot be kept is stored again; the run has its own error. One batch that could not be told of
+        // does not keep the next from it.
+        let _ = self.hear();
         let _ = self.tell();
         let _ = self.hear();
     }
@@ -511,6 +513,7 @@ mod tests {
         drop(store);
         assert_eq!(heard_of, 2);
     }
+
     /// A log that is read from cannot be begun anew, and would have all that was ever told.
     #[test]
     fn the_catalogs_log_does_not_grow_with_what_it_is_told() {

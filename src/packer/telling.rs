@@ -93,7 +93,7 @@ impl Telling {
 
     /// The catalog's numbers of the archives.
     pub fn wait(self) -> Result<(Arc<Batch>, Vec<i64>), PackError> {
-        let numbers = self.thread.join().map_err(|_| PackError::Unread)??;
+        let numbers = self.thread.join().map_err(|_| PackError::ThreadEnded)??;
         Ok((self.batch, numbers))
     }
 }
