@@ -59,7 +59,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "COMMAND")]
     ssh: Option<String>,
     /// Also read archives and hash them: all, or a share such as 5%, those first that were read longest ago
-    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "all",
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "all",
           value_parser = Share::parse)]
     data: Option<Share>,
     /// Bytes a second to read, at the most, such as 10MB

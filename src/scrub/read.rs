@@ -31,7 +31,9 @@ impl Share {
         percent
             .filter(|percent| *percent > 0.0 && *percent <= 100.0)
             .map(|percent| Self(percent / 100.0))
-            .ok_or_else(|| format!("{text:?} is not a share like \"5%\" or \"all\""))
+            .ok_or_else(|| {
+                format!("{text:?} is not a share like 5% or all; a snapshot goes before --data")
+            })
     }
 }
 

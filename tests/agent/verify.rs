@@ -50,6 +50,14 @@ fn what_is_whole_is_said_to_be() {
     assert!(out.contains("read and hashed"), "{out}");
     let from = ["--from", "repo", "--signer", &host.signer];
     host.ok(&[&["verify", "--data=50%", "--rate", "100MB"], &from[..]].concat());
+    for share in ["all", "50%"] {
+        let out = host.ok(&["verify", "--data", share]);
+        assert!(out.contains("3 snapshots"), "{out}");
+        assert!(!out.contains("; 0 archives"), "{out}");
+    }
+    host.ok(&["verify", "latest", "--data"]);
+    let (_, said) = host.exits(&["verify", "--data", "latest"], 2);
+    assert!(said.contains("a snapshot goes before --data"), "{said}");
     host.ok(&["verify", "--at-least", "3"]);
     assert!(found(&host, &["--at-least", "4"]).contains("it was set back"));
 }
