@@ -24,7 +24,8 @@ use super::key::{check_key, check_prefix, is_key};
 use super::patience::with_tries;
 use super::resume;
 use super::store_error::{
-    StoreError, is_unsupported, is_worth_another_listing, is_worth_another_put, kind_of,
+    StoreError, is_out_of_time, is_unsupported, is_worth_another_listing, is_worth_another_put,
+    kind_of,
 };
 use super::thaw::Thawer;
 use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, Thaw};
@@ -36,6 +37,8 @@ const ONE_PUT_BYTES: u64 = 100 << 20;
 pub(super) const BODY_MEBIBYTES: u32 = 128;
 const PART_BYTES: usize = 16 << 20;
 const ATTEMPTS: u32 = 4;
+/// For the question whether a put that broke off was done after all.
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct ObjectTarget {
@@ -154,6 +157,14 @@ impl ObjectTarget {
                 Ok(done) => return Ok(done),
                 Err(error) if attempt < ATTEMPTS && is_worth_another_put(&error, in_time()) => {
                     tracing::info!(%path, attempt, %error, "put broke off, trying again");
+                    // Of a server that let a deadline pass no answer is to be had here either.
+                    if mode == PutMode::Create && !is_out_of_time(&error) {
+                        let left = self.retry.saturating_sub(began.elapsed());
+                        let bytes = payload.content_length() as u64;
+                        if self.is_seen(path, bytes, left.min(LONGEST_LOOK)).await {
+                            return Ok(PutOutcome::Existed);
+                        }
+                    }
                     tokio::time::sleep(resume::pause(attempt)).await;
                     attempt += 1;
                 }
@@ -204,6 +215,20 @@ impl ObjectTarget {
         let overwrite = options(StorePutMode::Overwrite);
         store.put_opts(path, payload, overwrite).await?;
         Ok(PutOutcome::Written)
+    }
+
+    /// Whether the object of a put that broke off is there after all, as far as can be told within `left`: a
+    /// server that has it already may answer before it has read the body and hang up, and then what arrives
+    /// here is a broken connection, each time. Or the put was done, and its answer lost.
+    async fn is_seen(&self, path: &Path, bytes: u64, left: Duration) -> bool {
+        match tokio::time::timeout(left, self.is_there(path, bytes)).await {
+            Ok(Ok(is_there)) => is_there,
+            Ok(Err(error)) => {
+                tracing::info!(%path, %error, "cannot tell whether it is there");
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// Whether the object is there in full: what knows no conditions may also show a put that broke

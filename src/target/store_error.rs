@@ -73,6 +73,12 @@ pub(super) fn is_worth_another_put(error: &object_store::Error, in_time: bool) -
     }
 }
 
+/// Whether a deadline of ours ended it.
+pub(super) fn is_out_of_time(error: &object_store::Error) -> bool {
+    let failure = http_error(error);
+    failure.is_some_and(|e| e.kind() == HttpErrorKind::Timeout && !is_of_the_system(e))
+}
+
 /// Whether a listing broke off in the middle of an answer, which `object_store` does not repeat.
 pub(super) fn is_worth_another_listing(error: &object_store::Error, in_time: bool) -> bool {
     let broke = http_error(error).is_some_and(|error| !is_refused(error));

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use sealift::target::{Body, ErrorKind, PutMode, PutOutcome, TargetSpec, open_with};
+
 use crate::proxy::{Mishap, Proxy, Way};
 use crate::s3::S3Server;
 use crate::scene::{Expected, Scene, seconds};
@@ -94,6 +96,29 @@ fn a_name_that_does_not_resolve_is_told_and_made_up_for() {
 fn an_upload_that_is_reset_is_told_and_made_up_for() {
     let mishap = Mishap::Reset(Way::Up, LESS_THAN_AN_ARCHIVE);
     behind(mishap, seconds(10), &["cannot put", "broke off"]);
+}
+
+/// A server that has the object may refuse it before it has read it, and hang up. To whoever still sends, that
+/// is a broken connection.
+#[test]
+fn an_upload_that_is_reset_because_it_is_there_already_has_succeeded() {
+    let server = S3Server::start();
+    let proxy = Proxy::start(server.address);
+    let spec = TargetSpec {
+        endpoint: Some(proxy.endpoint()),
+        ..server.spec("some/prefix")
+    };
+    let target = open_with(&spec, &server.environment()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let put = |key: &str| {
+        let body = Body::Bytes(vec![1; 5_000_000].into());
+        runtime.block_on(target.put(key, body, PutMode::Create))
+    };
+    assert_eq!(put("h/there").unwrap(), PutOutcome::Written);
+    proxy.set(Mishap::Reset(Way::Up, LESS_THAN_AN_ARCHIVE));
+    assert_eq!(put("h/there").unwrap(), PutOutcome::Existed);
+    let error = put("h/not-there").unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
 }
 
 #[test]
