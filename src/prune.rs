@@ -8,8 +8,8 @@
 //! Say push P saw archive A, and A is marked by M afterwards; P may publish a month later. A goes only once a
 //! manifest Q that lists M in `marks_seen` is here and no manifest names A. Q's packer had read M, so Q does not
 //! name A, nor does any later push. P ran before Q: one state directory is held by one process, so P ended before
-//! Q began; and if P's manifest still waited in the spool, Q's run put it here before Q's own (`publish_all`
-//! keeps that order across marks). So when Q is seen, P is seen or never comes, and what P names stays. Until
+//! Q began; and if P's manifest still waited in the spool, Q's run put it here before Q's own, or gave it up
+//! (`publish_all` keeps that order across marks, and lets none wait any longer that does not heed what Q heeds). So when Q is seen, P is seen or never comes, and what P names stays. Until
 //! a push lists the mark nothing goes: a host that is away for a month keeps it all. If A is gone all the same
 //! (two machines under one name, where neither waits for the other), `publish` finds it missing when it lists
 //! what is there before the manifest, and stores it again or does not publish.

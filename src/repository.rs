@@ -171,6 +171,8 @@ impl HostFolder {
         // Signatures come before manifests and go after them: without one it is being deleted, or planted.
         // Nor can it be what its name promises if it is there to choke us: either is refused unread.
         let manifest = match signature.is_none() || bytes > MAX_SMALL_OBJECT_BYTES {
+            // Nor is it asked for: rsync, for one, would fetch all of it.
+            true if bytes > MAX_SMALL_OBJECT_BYTES => Some(Vec::new()),
             true => (bytes == 0 || self.is_there(&name.key()).await?).then(Vec::new),
             false => {
                 let key = name.key();

@@ -139,6 +139,12 @@ pub trait Target: Send + Sync + fmt::Debug {
     /// For messages: the target's name, if it has one, and its URL without secrets.
     fn label(&self) -> &str;
 
+    /// Whether its root may be the place of a disk that is not mounted just now: what is empty all of a sudden is not
+    /// what it was then. (A folder here is looked at before it is opened.)
+    fn may_be_unmounted(&self) -> bool {
+        false
+    }
+
     /// All objects whose key starts with `prefix` (a folder, ending in `/`), in no order.
     /// A folder that is not there is empty.
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError>;
@@ -306,6 +312,14 @@ pub fn folder_path(url: &str) -> Option<PathBuf> {
         Ok(Address::Folder(path)) => Some(path),
         _ => None,
     }
+}
+
+/// Whether ssh leads to the target.
+pub fn is_over_ssh(url: &str) -> bool {
+    matches!(
+        Address::parse(url),
+        Ok(Address::Rsync(rsync::Remote::Ssh { .. }) | Address::Sftp(_))
+    )
 }
 
 /// Opens a target with the process's environment. Nothing is asked of a server yet; a folder is

@@ -317,7 +317,10 @@ fn a_rendered_configuration_is_read_back() {
         targets: vec![
             ("repo".to_owned(), "file:///repo".to_owned()),
             ("s3".to_owned(), "s3://bucket/x".to_owned()),
+            ("laptop".to_owned(), "rsync://me@laptop/b".to_owned()),
         ],
+        ssh: Some("ssh -i 'a key'".to_owned()),
+        over_ssh: vec!["laptop".to_owned()],
         endpoint: Some("https://s3.example.org".to_owned()),
         region: Some("eu-central-1".to_owned()),
         trees: vec!["/data".into(), "/other/data".into(), "/".into()],
@@ -333,7 +336,9 @@ fn a_rendered_configuration_is_read_back() {
         .iter()
         .map(|target| target.endpoint.as_deref());
     let endpoints: Vec<Option<&str>> = endpoints.collect();
-    assert_eq!(endpoints, [None, Some("https://s3.example.org")]);
+    assert_eq!(endpoints, [None, Some("https://s3.example.org"), None]);
+    let ssh: Vec<Option<&str>> = config.targets.iter().map(|t| t.ssh.as_deref()).collect();
+    assert_eq!(ssh, [None, None, Some("ssh -i 'a key'")]);
     let places: Vec<&str> = config.sources.iter().map(|s| s.to.as_str()).collect();
     assert_eq!(places.len(), 6, "{places:?}");
     let in_place = |s: &&Source| matches!(&s.kind, SourceKind::Tree(tree) if !tree.stage);

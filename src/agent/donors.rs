@@ -94,6 +94,12 @@ pub(super) fn donors(surveys: &[Survey], asked: &[Donor], at: usize) -> Vec<Host
         .collect()
 }
 
+/// Whether another than the target `at` may have what that one lacks, and does not answer now.
+pub(super) fn is_any_away(surveys: &[Survey], at: usize) -> bool {
+    let mut others = surveys.iter().enumerate().filter(|(other, _)| *other != at);
+    others.any(|(_, survey)| survey.seen.is_err() && !survey.write_only)
+}
+
 /// Archives that turned out damaged where they should have been copied from, separated by spaces.
 const DAMAGED: &str = "damaged on a donor";
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures::stream::FuturesUnordered;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -108,9 +107,8 @@ impl Lanes {
         self.room.make()
     }
 
-    /// The lanes as they end, the first first, once their queues are empty: a target that hangs keeps none
-    /// waiting.
-    pub fn end(self) -> FuturesUnordered<impl Future<Output = EndedLane> + Send> {
+    /// The lanes, each as it ends once its queue is empty.
+    pub fn end(self) -> Vec<impl Future<Output = EndedLane> + Send> {
         let ended = |(at, lane): (usize, Lane)| async move {
             drop(lane.queue);
             let end = match lane.task {

@@ -3,8 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use tokio::runtime::Runtime;
-
 use super::donors::{damaged, note_damaged};
 use super::lanes::EndedLane;
 use super::push::{PushRequest, TargetReport, TargetState};
@@ -18,18 +16,22 @@ use crate::manifest::signature::{self, MANIFEST_NAMESPACE};
 use crate::manifest::{Manifest, ManifestName};
 use crate::packer::Packed;
 use crate::repository::{HostFolder, parse_page};
-use crate::shipper::{Publication, Published, Support, Watcher, publish_all, publish_recovery};
+use crate::shipper::{
+    Publication, Published, ShipError, Support, Watcher, publish_all, publish_recovery,
+};
+use crate::spool::Spool;
 
 /// A version of the recovery documents; a target gets them once per version.
 const RECOVERY_VERSION: &str = "1";
 
 /// One target after its uploads: what it lacks is published on it, oldest first.
 pub(super) struct Finishing<'a> {
-    pub runtime: &'a Runtime,
     pub request: &'a PushRequest<'a>,
     pub survey: &'a Survey,
     /// Other targets, to copy from.
     pub donors: Vec<HostFolder>,
+    /// Others might be copied from, but do not answer now.
+    pub donors_away: bool,
     pub packed: &'a Packed,
     pub reporter: &'a Arc<dyn Reporter>,
 }
@@ -66,56 +68,79 @@ struct Progress {
     copied: u64,
     /// Stamps of snapshots that the target will never have.
     given_up: Vec<String>,
+    /// Of those that it may have later.
+    postponed: Vec<String>,
+    /// Of those between its own that the spool knows nothing of.
+    forgotten: Vec<String>,
 }
 
-impl Finishing<'_> {
-    /// Gives the target's report, and what its owner should hear besides.
-    pub fn finish(
-        self,
-        state: &mut State,
-        lane: EndedLane,
-    ) -> Result<(TargetReport, Vec<String>), AgentError> {
-        let label = self.survey.folder.target.label();
-        let mut report = TargetReport {
-            name: self.survey.name.clone(),
+/// What is to be put on a target. It takes its time, and needs no state: the targets do not wait for each other.
+pub(super) struct Publishing<'a> {
+    pub at: usize,
+    finishing: Finishing<'a>,
+    put: Put<'a>,
+    progress: Progress,
+    work: Option<Work>,
+    recovery_is_put: bool,
+    published: Option<Result<Published, ShipError>>,
+}
+
+struct Work {
+    spool: Spool,
+    pending: Vec<Publication>,
+    support: Support,
+    recovery_is_due: bool,
+}
+
+impl Publishing<'_> {
+    pub async fn run(mut self) -> Self {
+        let Some(work) = self.work.take() else {
+            return self;
+        };
+        let folder = &self.finishing.survey.folder;
+        if work.recovery_is_due {
+            let recovery = &self.finishing.request.recovery;
+            if let Err(error) = publish_recovery(folder, recovery).await {
+                self.progress.failure = Some(with_causes(&error));
+                return self;
+            }
+            self.recovery_is_put = true;
+        }
+        let (pending, support) = (&work.pending, &work.support);
+        let published = publish_all(folder, &work.spool, pending, support, &self.put).await;
+        self.published = Some(published);
+        self
+    }
+
+    /// Remembers what became of it. Gives the target's report, and what its owner should hear besides.
+    pub fn conclude(self, state: &mut State) -> Result<(TargetReport, Vec<String>), AgentError> {
+        let (finishing, mut progress) = (self.finishing, self.progress);
+        let name = &finishing.survey.name;
+        let label = finishing.survey.folder.target.label();
+        if self.recovery_is_put {
+            let key = recovery_key(name);
+            state.catalog.set_meta(&key, RECOVERY_VERSION)?;
+        }
+        match self.published {
+            Some(Ok(published)) => finishing.note(state, published, &mut progress)?,
+            Some(Err(error)) => progress.failure = Some(with_causes(&error)),
+            None => {}
+        }
+        let damaged = self.put.damaged.into_inner().unwrap_or_default();
+        note_damaged(&state.catalog, &damaged)?;
+        let shipped = self.put.shipped.into_inner().unwrap_or_default();
+        record_shipped(state, name, &shipped)?;
+        let report = TargetReport {
+            name: name.clone(),
             label: label.to_owned(),
-            state: TargetState::Published,
-            shipped_objects: 0,
-            shipped_bytes: 0,
-            copied_archives: 0,
-        };
-        if let Some(cause) = lane.unreachable {
-            report.state = TargetState::Behind(cause);
-            return Ok((report, Vec::new()));
-        }
-        let (shipped, failure) = match lane.end {
-            Some(end) => (
-                end.shipped,
-                end.result.err().map(|error| with_causes(&error)),
-            ),
-            None => (Vec::new(), Some("its uploads ended early".to_owned())),
-        };
-        let put = Put {
-            name: &self.survey.name,
-            reporter: &**self.reporter,
-            shipped: Mutex::new(shipped),
-            damaged: Mutex::default(),
-        };
-        let mut progress = match failure {
-            None => self.publish_pending(state, &put)?,
-            failure => Progress {
-                failure,
-                ..Progress::default()
+            state: match progress.failure {
+                Some(cause) => TargetState::Behind(cause),
+                None => TargetState::Published,
             },
+            shipped_objects: shipped.len() as u64,
+            shipped_bytes: shipped.iter().map(|(_, bytes)| bytes).sum(),
+            copied_archives: progress.copied,
         };
-        let shipped = put.shipped.into_inner().unwrap_or_default();
-        record_shipped(state, &self.survey.name, &shipped)?;
-        report.shipped_objects = shipped.len() as u64;
-        report.shipped_bytes = shipped.iter().map(|(_, bytes)| bytes).sum();
-        report.copied_archives = progress.copied;
-        if let Some(cause) = progress.failure {
-            report.state = TargetState::Behind(cause);
-        }
         if !progress.given_up.is_empty() {
             progress.warnings.push(format!(
                 "{label} will not have {}: what they need is no longer in the spool, nor on another target that can be \
@@ -123,30 +148,69 @@ impl Finishing<'_> {
                 snapshots(&progress.given_up)
             ));
         }
+        if !progress.postponed.is_empty() {
+            progress.warnings.push(format!(
+                "{label} lacks {}: what they need is no longer in the spool, and a target that may have it does not \
+                 answer now. The next backup tries again",
+                snapshots(&progress.postponed)
+            ));
+        }
+        if !progress.forgotten.is_empty() {
+            progress.warnings.push(format!(
+                "{label} lacks {}, which the spool no longer has: `sealift sync FROM {name}` brings what another target has",
+                snapshots(&progress.forgotten)
+            ));
+        }
         Ok((report, progress.warnings))
     }
+}
 
-    fn publish_pending(&self, state: &mut State, put: &Put<'_>) -> Result<Progress, AgentError> {
-        let mut progress = Progress::default();
-        if let Err(error) = self.runtime.block_on(self.put_recovery(state)) {
-            progress.failure = Some(error);
-            return Ok(progress);
+fn recovery_key(target: &str) -> String {
+    format!("recovery:{target}")
+}
+
+impl<'a> Finishing<'a> {
+    /// Finds out what the target lacks, once its uploads have ended.
+    pub fn begin(self, state: &State, lane: EndedLane) -> Result<Publishing<'a>, AgentError> {
+        let (shipped, failure) = match (lane.unreachable, lane.end) {
+            (Some(cause), _) => (Vec::new(), Some(cause)),
+            (None, Some(end)) => {
+                let failure = end.result.err().map(|error| with_causes(&error));
+                (end.shipped, failure)
+            }
+            (None, None) => (Vec::new(), Some("its uploads ended early".to_owned())),
+        };
+        let put = Put {
+            name: &self.survey.name,
+            reporter: &**self.reporter,
+            shipped: Mutex::new(shipped),
+            damaged: Mutex::default(),
+        };
+        let mut progress = Progress {
+            failure,
+            ..Progress::default()
+        };
+        let mut work = None;
+        if progress.failure.is_none() {
+            let pending = self.pending(state, &mut progress)?;
+            if progress.failure.is_none() {
+                work = Some(Work {
+                    spool: state.spool.clone(),
+                    pending,
+                    support: self.support(state, &put)?,
+                    recovery_is_due: self.recovery_is_due(state)?,
+                });
+            }
         }
-        let pending = self.pending(state, &mut progress)?;
-        if progress.failure.is_some() {
-            return Ok(progress);
-        }
-        let support = self.support(state, put)?;
-        let (folder, spool) = (&self.survey.folder, &state.spool);
-        let work = publish_all(folder, spool, &pending, &support, put);
-        match self.runtime.block_on(work) {
-            Ok(published) => self.note(state, published, &mut progress)?,
-            Err(error) => progress.failure = Some(with_causes(&error)),
-        }
-        let met = put.damaged.lock();
-        let met = met.map_or_else(|_| Vec::new(), |keys| keys.clone());
-        note_damaged(&state.catalog, &met)?;
-        Ok(progress)
+        Ok(Publishing {
+            at: lane.at,
+            finishing: self,
+            put,
+            progress,
+            work,
+            recovery_is_put: false,
+            published: None,
+        })
     }
 
     /// The snapshots that the target still waits for, oldest first.
@@ -156,14 +220,25 @@ impl Finishing<'_> {
         progress: &mut Progress,
     ) -> Result<Vec<Publication>, AgentError> {
         let mut pending = Vec::new();
-        for row in state.catalog.snapshots()? {
+        let rows = state.catalog.snapshots()?;
+        let mut knows_target = false;
+        for row in &rows {
+            let publication = state
+                .catalog
+                .publication(&self.survey.name, &row.known.core)?;
+            knows_target |= publication.as_deref() == Some("published");
+        }
+        for row in rows {
             let core = &row.known.core;
             let publication = state.catalog.publication(&self.survey.name, core)?;
             if publication.is_some() {
                 continue;
             }
             if !state.spool.contains(&row.name.key()) {
-                self.settle_unshippable(state, &row)?;
+                // What a lost state directory has forgotten may have been pruned there: nobody knows.
+                if self.settle_unshippable(state, &row)? && knows_target {
+                    progress.forgotten.push(row.name.stamp.to_string());
+                }
                 continue;
             }
             if let Some(publication) = pending_publication(state, &row.name) {
@@ -220,6 +295,12 @@ impl Finishing<'_> {
                 progress.given_up.push(name.stamp.to_string());
             }
         }
+        for (name, error) in &published.postponed {
+            match self.is_newest(name) {
+                true => progress.failure = Some(with_causes(error)),
+                false => progress.postponed.push(name.stamp.to_string()),
+            }
+        }
         if !published.siblings.is_empty() {
             let warning = fork_warning(self.survey, &published.siblings);
             progress.warnings.push(warning);
@@ -240,6 +321,7 @@ impl Finishing<'_> {
         let seen = self.survey.seen.as_ref().ok();
         Ok(Support {
             donors: self.donors.clone(),
+            donors_away: self.donors_away,
             damaged: damaged(&state.catalog)?,
             scratch: state.spool.scratch(),
             confirmed,
@@ -250,32 +332,28 @@ impl Finishing<'_> {
     }
 
     /// A snapshot that the spool lacks is on the target already (another state directory put it there), or
-    /// will never be: a target that is new gets no history.
-    fn settle_unshippable(&self, state: &State, row: &SnapshotRow) -> Result<(), AgentError> {
-        let seen = self.survey.seen.as_ref();
-        let is_there = seen.is_ok_and(|seen| seen.manifests.contains(&row.name));
-        let outcome = match is_there {
-            true => "published",
-            false => "given up",
+    /// will not be by itself: a target that is new gets no history. Whether its owner may miss it there.
+    fn settle_unshippable(&self, state: &State, row: &SnapshotRow) -> Result<bool, AgentError> {
+        let core = &row.known.core;
+        let Ok(seen) = &self.survey.seen else {
+            self.settle(state, core, "given up")?;
+            return Ok(false);
         };
-        self.settle(state, &row.known.core, outcome)
+        if seen.manifests.contains(&row.name) {
+            self.settle(state, core, "published")?;
+            return Ok(false);
+        }
+        self.settle(state, core, "given up")?;
+        let mut there = seen.manifests.iter();
+        let is_between = there.any(|name| name.sequence < row.name.sequence);
+        Ok(is_between && !seen.pruned.contains(core))
     }
 
-    async fn put_recovery(&self, state: &State) -> Result<(), String> {
-        let key = format!("recovery:{}", self.survey.name);
-        let there = state.catalog.meta(&key).map_err(|e| with_causes(&e))?;
+    fn recovery_is_due(&self, state: &State) -> Result<bool, AgentError> {
+        let there = state.catalog.meta(&recovery_key(&self.survey.name))?;
         let seen = self.survey.seen.as_ref();
         let emptied = seen.is_ok_and(|seen| seen.manifests.is_empty());
-        if there.as_deref() == Some(RECOVERY_VERSION) && !emptied {
-            return Ok(());
-        }
-        publish_recovery(&self.survey.folder, &self.request.recovery)
-            .await
-            .map_err(|e| with_causes(&e))?;
-        state
-            .catalog
-            .set_meta(&key, RECOVERY_VERSION)
-            .map_err(|e| with_causes(&e))
+        Ok(there.as_deref() != Some(RECOVERY_VERSION) || emptied)
     }
 }
 

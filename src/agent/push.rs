@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::runtime::Runtime;
 
 use super::donors;
-use super::lanes::Lanes;
-use super::publish::Finishing;
+use super::lanes::{EndedLane, Lanes};
+use super::publish::{Finishing, Publishing};
 use super::reconcile::reconcile;
 use super::stock::{adopt_spooled_manifests, drop_damaged, take_stock, tidy_spool};
 use super::survey::survey;
@@ -174,24 +175,19 @@ pub fn push(
         Ok(packed) => packed,
         Err(error) => {
             // What was sealed is safe to keep on the targets; let the lanes end in order.
-            runtime.block_on(lanes.end().for_each(async |_| {}));
+            runtime.block_on(futures::future::join_all(lanes.end()));
             return Err(error.into());
         }
     };
-    let mut finished = BTreeMap::new();
-    let mut ended = lanes.end();
-    while let Some(lane) = runtime.block_on(ended.next()) {
-        let at = lane.at;
-        let finishing = Finishing {
-            runtime: &runtime,
-            request,
-            survey: &surveys[at],
-            donors: donors::donors(&surveys, &asked, at),
-            packed: &packed,
-            reporter: &reporter,
-        };
-        finished.insert(at, finishing.finish(state, lane)?);
-    }
+    let finishing = |at| Finishing {
+        request,
+        survey: &surveys[at],
+        donors: donors::donors(&surveys, &asked, at),
+        donors_away: donors::is_any_away(&surveys, at),
+        packed: &packed,
+        reporter: &reporter,
+    };
+    let finished = runtime.block_on(finish(state, lanes, finishing))?;
     let mut reports = Vec::new();
     for (report, warnings) in finished.into_values() {
         reports.push(report);
@@ -208,6 +204,46 @@ pub fn push(
         notes: reconciled.notes,
         warnings: reconciled.warnings,
     })
+}
+
+/// Whatever of a target ended next.
+enum Ended<'a> {
+    Uploads(EndedLane),
+    Publishing(Box<Publishing<'a>>),
+}
+
+/// Waits for the uploads, and publishes on each target once its own have ended: one that hangs, or has much to
+/// catch up with, keeps no other waiting. Gives reports and warnings by the targets' places.
+async fn finish<'a>(
+    state: &mut State,
+    lanes: Lanes,
+    finishing: impl Fn(usize) -> Finishing<'a>,
+) -> Result<BTreeMap<usize, (TargetReport, Vec<String>)>, AgentError> {
+    let uploads = lanes.end().into_iter();
+    let uploads = uploads.map(|lane| lane.map(Ended::Uploads).boxed_local());
+    let mut waiting: FuturesUnordered<_> = uploads.collect();
+    let mut finished = BTreeMap::new();
+    let mut failure = None;
+    // What is under way is seen to its end and remembered, whatever fails beside it.
+    while let Some(ended) = waiting.next().await {
+        let done = match ended {
+            Ended::Uploads(_) if failure.is_some() => Ok(()),
+            Ended::Uploads(lane) => finishing(lane.at).begin(state, lane).map(|publishing| {
+                let ended = |publishing| Ended::Publishing(Box::new(publishing));
+                waiting.push(publishing.run().map(ended).boxed_local());
+            }),
+            Ended::Publishing(publishing) => {
+                let at = publishing.at;
+                let concluded = publishing.conclude(state);
+                concluded.map(|report| drop(finished.insert(at, report)))
+            }
+        };
+        failure = failure.or(done.err());
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(finished),
+    }
 }
 
 fn warn_of_clock(

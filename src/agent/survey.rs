@@ -101,7 +101,13 @@ pub async fn survey(
     let looks = looks.map(|(at, (named, remembered))| async move {
         let looked = match named.write_only {
             true => Ok(Seen::from(remembered)),
-            false => look(&folder(named), known, &remembered, trust).await,
+            false => {
+                let folder = folder(named);
+                match look(&folder, known, &remembered, trust).await {
+                    Ok(seen) => held_still(&folder, &remembered, seen).await,
+                    failed => failed,
+                }
+            }
         };
         (at, looked)
     });
@@ -141,6 +147,34 @@ pub async fn survey(
         })
     });
     surveys.collect()
+}
+
+/// Of a target that held snapshots, and shows nothing, not even the host's folder, the disk is most likely not mounted.
+async fn held_still(
+    folder: &HostFolder,
+    remembered: &Remembered,
+    seen: Seen,
+) -> Result<Seen, RepositoryError> {
+    let is_empty = seen.manifests.is_empty() && seen.archives.is_empty();
+    if remembered.manifests.is_empty() || !is_empty || !folder.target.may_be_unmounted() {
+        return Ok(seen);
+    }
+    let host = folder.host.as_str();
+    if folder
+        .target
+        .list_folders()
+        .await?
+        .iter()
+        .any(|name| name == host)
+    {
+        return Ok(seen);
+    }
+    let what = format!(
+        "there is no folder {host} any more, where snapshots were: is the disk mounted there? If it was emptied on purpose, \
+         make that folder there"
+    );
+    let (key, kind) = (format!("{host}/"), ErrorKind::Unavailable);
+    Err(TargetError::new("list", &key, folder.target.label(), kind, what).into())
 }
 
 fn no_answer(named: &NamedTarget, host: &HostName) -> TargetError {

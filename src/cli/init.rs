@@ -22,6 +22,7 @@ use crate::packer::seal::Recipients;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::shipper;
 use crate::shipper::probe::{Probe, probe};
+use crate::target::is_over_ssh;
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
@@ -32,8 +33,8 @@ pub struct InitArgs {
     /// be given again
     #[arg(long, value_name = "RECIPIENT", required = true)]
     recipient: Vec<String>,
-    /// Where to ship to: s3://…, gs://…, az://…, https://… (WebDAV), file:///… or a path; or
-    /// NAME=URL. May be given again
+    /// Where to ship to: s3://…, gs://…, az://…, https://… (WebDAV), rsync://…, sftp://…, file:///… or a
+    /// path; or NAME=URL. May be given again
     #[arg(long, value_name = "[NAME=]URL")]
     target: Vec<String>,
     /// The S3 targets' server, where it is not Amazon's
@@ -42,6 +43,9 @@ pub struct InitArgs {
     /// The S3 targets' region
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
+    /// For the rsync and sftp targets: the command, such as "ssh -i KEY"
+    #[arg(long, value_name = "COMMAND")]
+    ssh: Option<String>,
     /// A directory to back up, read in place; may be given again
     #[arg(long, value_name = "DIR")]
     tree: Vec<PathBuf>,
@@ -147,6 +151,12 @@ fn render(args: &InitArgs, places: &Places) -> Result<String, Failure> {
         (Some(preset), Some(root)) => Some((preset.clone(), absolute(root)?)),
         _ => None,
     };
+    let targets = targets(&args.target)?;
+    let over_ssh = targets.iter().filter(|(_, url)| is_over_ssh(url));
+    let over_ssh: Vec<String> = over_ssh.map(|(name, _)| name.clone()).collect();
+    if args.ssh.is_some() && over_ssh.is_empty() {
+        return Err(Failure::usage("no target is reached by ssh").hint("leave --ssh out"));
+    }
     Ok(render_new(&NewConfig {
         host,
         recipients,
@@ -157,9 +167,11 @@ fn render(args: &InitArgs, places: &Places) -> Result<String, Failure> {
             (None, Some((_, root))) => Some(root.join("backups/snapshots")),
             (None, None) => None,
         },
-        targets: targets(&args.target)?,
+        targets,
+        over_ssh,
         endpoint: args.endpoint.clone(),
         region: args.region.clone(),
+        ssh: args.ssh.clone(),
         trees: args.tree.iter().map(absolute).collect::<Result<_, _>>()?,
         excludes: args.exclude.clone(),
         preset,

@@ -69,6 +69,22 @@ struct Done {
     plan_snapshots: usize,
     report: SyncReport,
     warnings: Vec<String>,
+    /// Why nothing of it is known to be there. It keeps no other host from being copied.
+    failure: Option<Failure>,
+}
+
+impl Done {
+    fn failed(host: HostName, failure: Failure) -> Self {
+        Self {
+            host,
+            plan_bytes: 0,
+            plan_archives: 0,
+            plan_snapshots: 0,
+            report: SyncReport::default(),
+            warnings: Vec::new(),
+            failure: Some(failure),
+        }
+    }
 }
 
 pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure> {
@@ -106,16 +122,24 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure> {
         return Err(Failure::usage("snapshots of which host?").hint("choose one with --host"));
     }
     let scratch = Scratch::make("sync", args.scratch.as_deref())?;
+    let is_alone = hosts.len() == 1;
     let mut done = Vec::new();
     for host in hosts {
-        let request = SyncRequest {
-            from: HostFolder::new(from.clone(), host.clone()),
-            trust: trust(context, args, &host)?,
-            to: HostFolder::new(to.clone(), host),
-            scratch: scratch.path().to_owned(),
-            concurrency: args.concurrency,
-        };
-        done.push(runtime.block_on(one_host(context, args, &request))?);
+        let synced = trust(context, args, &host).and_then(|trust| {
+            let request = SyncRequest {
+                from: HostFolder::new(from.clone(), host.clone()),
+                trust,
+                to: HostFolder::new(to.clone(), host.clone()),
+                scratch: scratch.path().to_owned(),
+                concurrency: args.concurrency,
+            };
+            runtime.block_on(one_host(context, args, &request))
+        });
+        done.push(match synced {
+            Err(failure) if is_alone => return Err(failure),
+            Err(failure) => Done::failed(host, failure),
+            Ok(done) => done,
+        });
     }
     print(context, args, &done)?;
     conclude(&done)
@@ -134,6 +158,7 @@ async fn one_host(
         plan_snapshots: incomplete(&plan),
         report: SyncReport::default(),
         warnings: plan.findings.iter().map(ToString::to_string).collect(),
+        failure: None,
     };
     if args.dry_run {
         return Ok(done);
@@ -147,6 +172,7 @@ async fn one_host(
     let run = request.run(plan, &*display).await;
     display.finish();
     done.report = run?;
+    done.warnings.append(&mut done.report.unread);
     if done.report.copied > 0 {
         let put = publish_recovery(&request.to, &super::backup::recovery_files()).await;
         if let Err(error) = put {
@@ -182,15 +208,15 @@ fn trust(context: &Context, args: &SyncArgs, host: &HostName) -> Result<Trust, F
 }
 
 fn conclude(done: &[Done]) -> Result<Outcome, Failure> {
-    let failed = |done: &&Done| !done.report.failed.is_empty();
+    let failed = |done: &Done| done.failure.is_some() || !done.report.failed.is_empty();
     let nothing = |done: &Done| done.report.copied == 0 && done.report.were_there == 0;
-    if done.iter().any(|done| failed(&done) && nothing(done)) {
+    if done.iter().all(|done| failed(done) && nothing(done)) {
         let hint = "see to what is said above and run it again";
         return Err(Failure::from_error("nothing of it could be copied").hint(hint));
     }
     let odd = done
         .iter()
-        .any(|done| failed(&done) || !done.warnings.is_empty());
+        .any(|done| failed(done) || !done.warnings.is_empty());
     Ok(match odd {
         true => Outcome::Partial,
         false => Outcome::Complete,
@@ -201,6 +227,10 @@ fn print(context: &Context, args: &SyncArgs, done: &[Done]) -> Result<(), Failur
     for one in done {
         for warning in &one.warnings {
             output::tell(format_args!("warning: {}: {warning}", one.host));
+        }
+        if let Some(failure) = &one.failure {
+            let why = failure.with_causes();
+            output::tell(format_args!("failed: {}: {why}", one.host));
         }
         for (stamp, why) in &one.report.failed {
             output::tell(format_args!(
@@ -215,7 +245,7 @@ fn print(context: &Context, args: &SyncArgs, done: &[Done]) -> Result<(), Failur
             "dry_run": args.dry_run, "at": clock::now(), "hosts": hosts,
         }))?);
     }
-    for one in done {
+    for one in done.iter().filter(|one| one.failure.is_none()) {
         let report = &one.report;
         let line = match args.dry_run {
             true => format!(
@@ -251,5 +281,6 @@ fn to_json(args: &SyncArgs, done: &Done) -> serde_json::Value {
         "were_there": (!args.dry_run).then_some(done.report.were_there),
         "archives": done.report.archives, "bytes": done.report.bytes,
         "failed": failed, "warnings": done.warnings,
+        "error": done.failure.as_ref().map(Failure::with_causes),
     })
 }

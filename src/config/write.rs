@@ -17,6 +17,10 @@ pub struct NewConfig {
     /// Of the S3 targets, where they are not Amazon's.
     pub endpoint: Option<String>,
     pub region: Option<String>,
+    /// Of [`Self::over_ssh`], where it is not plain `ssh`.
+    pub ssh: Option<String>,
+    /// Names of the targets that ssh leads to.
+    pub over_ssh: Vec<String>,
     /// Read in place.
     pub trees: Vec<PathBuf>,
     pub excludes: Vec<String>,
@@ -76,12 +80,16 @@ pub fn render_new(new: &NewConfig) -> String {
     }
     for (name, url) in &new.targets {
         let is_s3 = url.starts_with("s3://");
+        let is_over_ssh = new.over_ssh.contains(name);
         let (name, url) = (quoted(name), quoted(url));
         let _ = writeln!(text, "\n[[target]]\nname = {name}\nurl = {url}");
         for (key, value) in [("endpoint", &new.endpoint), ("region", &new.region)] {
             if let (true, Some(value)) = (is_s3, value) {
                 let _ = writeln!(text, "{key} = {}", quoted(value));
             }
+        }
+        if let (true, Some(ssh)) = (is_over_ssh, &new.ssh) {
+            let _ = writeln!(text, "ssh = {}", quoted(ssh));
         }
     }
     text.push_str(

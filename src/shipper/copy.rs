@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
@@ -11,7 +12,7 @@ use super::{Sealed, put_archive};
 use crate::ids::{Hash, ObjectKey};
 use crate::manifest::ArchiveRow;
 use crate::repository::HostFolder;
-use crate::target::{Body, PutMode, TargetError};
+use crate::target::{Body, ErrorKind, PutMode, TargetError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
@@ -33,6 +34,34 @@ pub enum CopyError {
         #[source]
         source: io::Error,
     },
+}
+
+/// So many copies that fail one after the other are the last: where a side is gone, each would be tried for as long.
+const LONGEST_STREAK: u32 = 4;
+
+/// How many copies failed one after the other, for no fault of their own.
+#[derive(Debug, Default)]
+pub(super) struct Streak(AtomicU32);
+
+impl Streak {
+    pub fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= LONGEST_STREAK
+    }
+
+    pub fn note<T>(&self, copied: &Result<T, CopyError>) {
+        let is_elsewhere = match copied {
+            Ok(_) => false,
+            Err(CopyError::Damaged { .. }) => return,
+            Err(CopyError::Target(error)) if error.kind != ErrorKind::Unavailable => return,
+            Err(_) => true,
+        };
+        match is_elsewhere {
+            true => drop(self.0.fetch_add(1, Ordering::Relaxed)),
+            // Once it is over, it stays so.
+            false if self.is_over() => {}
+            false => self.0.store(0, Ordering::Relaxed),
+        }
+    }
 }
 
 /// Copies the archive `row`; gives its bytes. It passes through a temporary file in `scratch`.

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::copy::{CopyError, copy_archive};
+use super::copy::{CopyError, Streak, copy_archive};
 use super::{Sealed, ShipError, Watcher, ship_archive, spooled};
 use crate::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
 use crate::manifest::{ArchiveRow, Manifest, ManifestName, TablePage};
@@ -42,6 +42,8 @@ pub struct Publication {
 pub struct Support {
     /// Other targets, to copy from what neither the target nor the spool has.
     pub donors: Vec<HostFolder>,
+    /// There are more of them, which do not answer now.
+    pub donors_away: bool,
     /// Archives that turned out damaged there.
     pub damaged: HashSet<Hash>,
     /// For copies on their way.
@@ -58,6 +60,8 @@ pub struct Published {
     pub done: Vec<ManifestName>,
     /// What cannot be published, for some of it is nowhere.
     pub incomplete: Vec<(ManifestName, ShipError)>,
+    /// What cannot be published now, for what is missing may lie on a donor that does not answer.
+    pub postponed: Vec<(ManifestName, ShipError)>,
     /// Other manifests of a sequence that was published: a revision, or another machine under this name.
     pub siblings: Vec<ManifestName>,
     /// Archives that came from another target.
@@ -74,7 +78,7 @@ pub async fn publish(
 ) -> Result<Published, ShipError> {
     let one = std::slice::from_ref(publication);
     let mut published = publish_all(folder, spool, one, support, watcher).await?;
-    match published.incomplete.pop() {
+    match published.incomplete.pop().or(published.postponed.pop()) {
         Some((_, error)) => Err(error),
         None => Ok(published),
     }
@@ -140,16 +144,23 @@ pub async fn publish_all(
     Ok(published)
 }
 
-/// All of them, whatever becomes of one: the next run shall not meet damaged archives one by one.
+/// All of them, whatever becomes of one: the next run shall not meet damaged archives one by one. Where one side is
+/// gone, a few are enough.
 async fn copy_all(
     folder: &HostFolder,
     plan: &Plan<'_>,
     support: &Support,
     watcher: &impl Watcher,
 ) -> Result<(), ShipError> {
-    let copies = futures::stream::iter(&plan.copies).map(|(row, mode, donor)| async move {
+    let streaks: Vec<Streak> = support.donors.iter().map(|_| Streak::default()).collect();
+    let copies = futures::stream::iter(&plan.copies).map(async |(row, mode, donor)| {
+        let streak = &streaks[*donor];
+        if streak.is_over() {
+            return Ok(0);
+        }
         let donor = &support.donors[*donor];
         let copied = copy_archive(donor, folder, row, *mode, &support.scratch).await;
+        streak.note(&copied);
         match &copied {
             Ok(bytes) => watcher.shipped(&row.key(), *bytes),
             Err(CopyError::Damaged { key, .. }) => watcher.damaged(key),
@@ -265,8 +276,10 @@ impl<'a> Plan<'a> {
     ) -> Result<Self, ShipError> {
         let mut there = There::look(folder, publications, support).await?;
         let mut plan = Self::default();
-        let mut donors = None;
-        for publication in publications {
+        let mut donors: Option<Vec<HashMap<Hash, u64>>> = None;
+        let mut donors_away = support.donors_away;
+        let mut incomplete_ones = Vec::new();
+        for (at, publication) in publications.iter().enumerate() {
             let mut part = Self::default();
             let mut missing = Vec::new();
             let mut to_copy = Vec::new();
@@ -282,7 +295,9 @@ impl<'a> Plan<'a> {
                 }
             }
             if !to_copy.is_empty() && donors.is_none() {
-                donors = Some(what_donors_have(&support.donors).await);
+                let looks = what_donors_have(&support.donors).await;
+                donors_away |= looks.iter().any(Result::is_err);
+                donors = Some(looks.into_iter().map(Result::unwrap_or_default).collect());
             }
             for (row, mode) in to_copy {
                 let has = |has: &HashMap<Hash, u64>| has.get(&row.blake3) == Some(&row.bytes);
@@ -300,7 +315,21 @@ impl<'a> Plan<'a> {
                 published.done.push(name);
             } else {
                 let error = incomplete(folder, &name, &missing);
-                published.incomplete.push((name, error));
+                incomplete_ones.push((at, name, error));
+            }
+        }
+        for (at, name, error) in incomplete_ones {
+            // Once a manifest that heeds a prune mark is here, no earlier one that does not heed it may come: what
+            // the mark names goes (see `prune`).
+            let heeded = &publications[at].manifest.core.marks_seen;
+            let is_passed_by = publications[at + 1..].iter().any(|later| {
+                let mut marks = later.manifest.core.marks_seen.iter();
+                published.done.contains(&later.manifest.name())
+                    && marks.any(|mark| !heeded.contains(mark))
+            });
+            match donors_away && !is_passed_by {
+                true => published.postponed.push((name, error)),
+                false => published.incomplete.push((name, error)),
             }
         }
         Ok(plan)
@@ -423,11 +452,10 @@ async fn is_there(folder: &HostFolder, row: &ArchiveRow) -> Result<bool, TargetE
     }
 }
 
-/// The archives of each; of one that does not answer none.
-async fn what_donors_have(donors: &[HostFolder]) -> Vec<HashMap<Hash, u64>> {
+/// The archives of each.
+async fn what_donors_have(donors: &[HostFolder]) -> Vec<Result<HashMap<Hash, u64>, TargetError>> {
     let looks = donors.iter().map(HostFolder::archives_present);
-    let answers = futures::future::join_all(looks).await;
-    answers.into_iter().map(Result::unwrap_or_default).collect()
+    futures::future::join_all(looks).await
 }
 
 /// Puts the files that tell how to get everything back without Sealift, unless they are there.

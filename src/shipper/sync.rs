@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::copy::copy_archive;
+use super::copy::{Streak, copy_archive};
 use super::{ShipError, Watcher};
 use crate::error::with_causes;
 use crate::ids::{Hash, MANIFESTS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
@@ -26,7 +26,7 @@ use crate::manifest::chain::{Chain, Finding, Snapshot};
 use crate::manifest::signature::Trust;
 use crate::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES};
 use crate::repository::{HostFolder, RepositoryError, parse_page};
-use crate::target::{Body, PutMode, TargetError};
+use crate::target::{Body, ErrorKind, PutMode, TargetError};
 
 /// As many as become visible together.
 const MANIFESTS_AT_ONCE: usize = 16;
@@ -93,9 +93,16 @@ pub struct SyncReport {
     pub bytes: u64,
     /// Snapshots that could not be brought over, and why.
     pub failed: Vec<(String, String)>,
+    /// Tombstones and receipts that could not be read, and why.
+    pub unread: Vec<String>,
 }
 
 impl SyncReport {
+    /// Snapshots of which it says what became of them.
+    fn told(&self) -> usize {
+        self.copied as usize + self.failed.len()
+    }
+
     fn fail(&mut self, planned: &PlannedSnapshot, why: impl Into<String>) {
         let stamp = planned.snapshot.stamp().to_string();
         self.failed.push((stamp, why.into()));
@@ -185,7 +192,7 @@ impl SyncRequest {
     }
 
     /// Does what `plan` says, oldest snapshot first. One that cannot be brought over keeps none of the
-    /// others from it, unless the target to be written fails.
+    /// others from it, unless a side is gone.
     pub async fn run(
         &self,
         plan: SyncPlan,
@@ -196,6 +203,7 @@ impl SyncRequest {
         let mut lost: HashMap<Hash, String> = HashMap::new();
         let mut ready = Vec::new();
         let mut enough = 1;
+        let streak = Streak::default();
         for planned in &plan.snapshots {
             if planned.is_complete() {
                 report.were_there += 1;
@@ -205,7 +213,12 @@ impl SyncRequest {
                 report.fail(planned, CONDEMNED);
                 continue;
             }
-            match self.bring(planned, &mut lost, &mut report, watcher).await {
+            if streak.is_over() {
+                report.fail(planned, "not tried: too many before it failed");
+                continue;
+            }
+            let brought = self.bring(planned, &mut lost, &streak, &mut report, watcher);
+            match brought.await {
                 Ok(needed) => ready.push(Ready { planned, needed }),
                 Err(why) => report.fail(planned, why),
             }
@@ -217,9 +230,21 @@ impl SyncRequest {
                 enough = (enough * 2).min(MANIFESTS_AT_ONCE);
             }
         }
-        self.bring_manifests(ready, &plan.signers, &mut report)
-            .await?;
-        self.copy_statements().await?;
+        let planned: Vec<_> = ready.iter().map(|one| one.planned).collect();
+        let told = report.told();
+        let brought = self.bring_manifests(ready, &plan.signers, &mut report);
+        match brought.await {
+            Err(error) if streak.is_over() => {
+                let told = report.told() - told;
+                for planned in &planned[told..] {
+                    report.fail(planned, with_causes(&error));
+                }
+            }
+            brought => brought?,
+        }
+        if !streak.is_over() {
+            self.copy_statements(&mut report).await?;
+        }
         Ok(report)
     }
 
@@ -278,18 +303,23 @@ impl SyncRequest {
         &self,
         planned: &PlannedSnapshot,
         lost: &mut HashMap<Hash, String>,
+        streak: &Streak,
         report: &mut SyncReport,
         watcher: &impl Watcher,
     ) -> Result<Vec<Hash>, String> {
         let copied: Vec<(&ArchiveRow, Result<u64, String>)> =
             futures::stream::iter(&planned.archives)
                 .map(async |(row, mode)| {
+                    if streak.is_over() {
+                        return (row, Err("not tried: too many before it failed".to_owned()));
+                    }
                     let copied = copy_archive(&self.from, &self.to, row, *mode, &self.scratch);
-                    let copied = copied.await.map_err(|error| with_causes(&error));
+                    let copied = copied.await;
+                    streak.note(&copied);
                     if let Ok(bytes) = copied {
                         watcher.shipped(&row.key(), bytes);
                     }
-                    (row, copied)
+                    (row, copied.map_err(|error| with_causes(&error)))
                 })
                 .buffer_unordered(self.concurrency.max(1))
                 .collect()
@@ -345,21 +375,29 @@ impl SyncRequest {
         Ok(length)
     }
 
-    async fn copy_statements(&self) -> Result<(), ShipError> {
+    /// One that cannot be read keeps nothing else back.
+    async fn copy_statements(&self, report: &mut SyncReport) -> Result<(), ShipError> {
         for folder in STATEMENTS {
             let (here, there) =
                 futures::future::try_join(self.from.list(folder), self.to.list(folder)).await?;
             let missing = here.keys().filter(|key| !there.contains_key(*key));
-            futures::stream::iter(missing)
+            let copied: Vec<Option<TargetError>> = futures::stream::iter(missing)
                 .map(async |key| {
                     let from = format!("{}/{key}", self.from.host);
-                    let bytes = self.from.target.get(&from, MAX_SMALL_OBJECT_BYTES).await?;
+                    let bytes = match self.from.target.get(&from, MAX_SMALL_OBJECT_BYTES).await {
+                        Ok(bytes) => bytes,
+                        Err(error) if error.kind == ErrorKind::Unavailable => return Err(error),
+                        Err(error) => return Ok(Some(error)),
+                    };
                     let (to, body) = (format!("{}/{key}", self.to.host), Body::Bytes(bytes));
-                    self.to.target.put(&to, body, PutMode::Create).await
+                    self.to.target.put(&to, body, PutMode::Create).await?;
+                    Ok(None)
                 })
                 .buffer_unordered(self.concurrency.max(1))
-                .try_collect::<Vec<_>>()
+                .try_collect()
                 .await?;
+            let unread = copied.iter().flatten();
+            report.unread.extend(unread.map(|error| with_causes(error)));
         }
         Ok(())
     }

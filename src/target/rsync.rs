@@ -35,8 +35,11 @@ use master::Master;
 const STREAM_CHUNK_BYTES: usize = 256 << 10;
 /// Small objects beyond this are not fetched at all; below it the one who asked is told how large they are.
 const MOST_SMALL_BYTES: u64 = 64 << 20;
+/// Nor are large ones beyond this, more than the largest archive that can be configured: they were planted to
+/// fill the disk here.
+const MOST_LARGE_BYTES: u64 = 5 << 30;
 /// An archive, generously: for the deadline of fetching it.
-const MOST_LARGE_BYTES: u64 = 1 << 30;
+const USUAL_LARGE_BYTES: u64 = 1 << 30;
 /// A listing in which something vanished meanwhile (an upload got its name) is taken again.
 const LISTINGS: usize = 4;
 
@@ -91,8 +94,8 @@ impl Rsync {
             label: spec.label(),
             puts: send(false),
             replaces: send(true),
-            smalls: fetch(Some(MOST_SMALL_BYTES)),
-            larges: fetch(None),
+            smalls: fetch(MOST_SMALL_BYTES),
+            larges: fetch(MOST_LARGE_BYTES),
             transport,
         }
     }
@@ -262,7 +265,7 @@ fn stage(puts: &[Put]) -> io::Result<(TempDir, Vec<String>)> {
 async fn fetch(
     transport: &Transport,
     keys: Vec<String>,
-    most_bytes: Option<u64>,
+    most_bytes: u64,
 ) -> Vec<Result<Fetched, Arc<Failure>>> {
     let folder = match tempfile::Builder::new().prefix("sealift-rsync-").tempdir() {
         Ok(folder) => Arc::new(folder),
@@ -272,17 +275,14 @@ async fn fetch(
         }
     };
     let mut arguments = Arguments::new();
-    arguments.add(["-r"]);
-    if let Some(most) = most_bytes {
-        arguments.add([format!("--max-size={most}")]);
-    }
+    arguments.add(["-r".to_owned(), format!("--max-size={most_bytes}")]);
     let inner = transport.remote.inner();
     let names: Vec<String> = keys.iter().map(|key| format!("{inner}{key}")).collect();
     arguments.files_from(&names);
     arguments.outer();
     arguments.local(folder.path());
-    let most = most_bytes.unwrap_or(MOST_LARGE_BYTES) * keys.len() as u64;
-    let output = transport.run(arguments, most).await.map_err(Arc::new);
+    let bytes = most_bytes.min(USUAL_LARGE_BYTES) * keys.len() as u64;
+    let output = transport.run(arguments, bytes).await.map_err(Arc::new);
     let found = |key: &String| {
         let path = folder.path().join(&inner).join(key);
         if path.is_file() {
@@ -315,6 +315,10 @@ fn beyond_end(bytes: u64) -> io::Error {
 impl Target for Rsync {
     fn label(&self) -> &str {
         &self.label
+    }
+
+    fn may_be_unmounted(&self) -> bool {
+        true
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {

@@ -94,6 +94,10 @@ impl Target for Sftp {
         &self.label
     }
 
+    fn may_be_unmounted(&self) -> bool {
+        true
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
         let folder = check_prefix(prefix)
             .map_err(|e| TargetError::new("list", prefix, &self.label, ErrorKind::Permanent, e))?;

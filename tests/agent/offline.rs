@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::host::{Host, files, is_long, texts};
 use crate::rsync::SshServer;
@@ -122,6 +122,133 @@ fn a_laptop_that_was_down_for_20_days_is_brought_up_to_date_from_the_other_targe
     assert_eq!(manifests.len(), 2 * 22);
     assert_eq!(bytes_below(&spool), 0);
     host.ok(&["status"]);
+}
+
+/// On the day that the laptop is back, the one target that has what it lacks is away: its history waits.
+#[test]
+fn history_waits_for_the_target_that_has_it() {
+    let laptop = SshServer::start("");
+    let [office, elsewhere] = ["office", "elsewhere"].map(|name| laptop.files().join(name));
+    fs::create_dir(&office).unwrap();
+    let office_target = format!(
+        "\n[[target]]\nname = \"office\"\nurl = \"file://{}\"\n",
+        office.display()
+    );
+    let away = office_target.clone() + &ssh_target("laptop", &laptop, free_port());
+    let here = office_target + &ssh_target("laptop", &laptop, laptop.port());
+    let mut host = host_with(&away, "1MB");
+    for day in 1..=4 {
+        host.clock = Some(format!("2026-04-{day:02}T06:00:00Z"));
+        fs::write(host.data().join(format!("f{day}")), noise(day, 700_000)).unwrap();
+        host.exits(&["backup"], 3);
+    }
+    set_targets(&host, &here, "1MB");
+    fs::rename(&office, &elsewhere).unwrap();
+    host.clock = Some("2026-04-05T06:00:00Z".to_owned());
+    let (_, err) = host.exits(&["backup"], 3);
+    assert!(
+        err.contains("lacks snapshots 20260401T060000Z") && err.contains("does not answer now"),
+        "{err}"
+    );
+    let [there, back] = [office.join("dalidou"), laptop.files().join("b/dalidou")];
+    let newest = files(&back.join("manifests"));
+    let newest = newest
+        .iter()
+        .any(|path| path.to_string_lossy().contains("20260405"));
+    assert!(newest, "the newest must not wait for its history");
+    fs::rename(&elsewhere, &office).unwrap();
+    host.clock = Some("2026-04-06T06:00:00Z".to_owned());
+    host.ok(&["backup"]);
+    assert_eq!(objects(&there), objects(&back));
+    assert_eq!(files(&back.join("manifests")).len(), 2 * 6);
+    host.ok(&["status"]);
+}
+
+/// A laptop that has much to catch up with from the other target does not hold back what that one is to publish.
+#[test]
+fn a_target_that_catches_up_keeps_no_other_waiting() {
+    let published_at = Arc::new(std::sync::Mutex::new(Instant::now()));
+    let hook: Hook = {
+        let published_at = Arc::clone(&published_at);
+        Arc::new(move |request| {
+            let path = request.uri().path();
+            let puts = |folder: &str| request.method() == "PUT" && path.contains(folder);
+            if puts("/archives/") {
+                // The laptop's uploads are to end before.
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            if puts("/manifests/") && path.ends_with(".json") {
+                *published_at.lock().unwrap() = Instant::now();
+            }
+            None
+        })
+    };
+    let server = S3Server::start_with(hook);
+    let mount = tempfile::tempdir().unwrap();
+    let laptop = mount.path().join("mounted");
+    let laptop_target = format!(
+        "\n[[target]]\nname = \"laptop\"\nurl = \"file://{}\"\nupload = \"4MB\"\n",
+        laptop.display()
+    );
+    let host = host_with(&(s3_target(&server.endpoint()) + &laptop_target), "1MB");
+    let run = |code: i32| {
+        let mut command = host.command(&["--json", "backup"]);
+        let output = command.envs(server.variables()).output().unwrap();
+        let (out, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(code), "{out}{err}");
+        serde_json::from_str::<serde_json::Value>(&out).unwrap()
+    };
+    fs::write(host.data().join("much"), noise(1, 16_000_000)).unwrap();
+    run(3);
+    fs::create_dir_all(&laptop).unwrap();
+    fs::write(host.data().join("last"), noise(9, 1000)).unwrap();
+    let report = run(0);
+    let copied = report["targets"][1]["copied_archives"].as_u64().unwrap();
+    assert!(copied > 0, "{report}");
+    let before = published_at.lock().unwrap().elapsed();
+    assert!(before > Duration::from_secs(2), "{before:?}");
+}
+
+/// What a target missed while the spool was emptied is named, with the way to it.
+#[test]
+fn what_the_spool_has_lost_is_named() {
+    let mount = tempfile::tempdir().unwrap();
+    let [laptop, asleep] = ["laptop", "asleep"].map(|name| mount.path().join(name));
+    fs::create_dir(&laptop).unwrap();
+    let mut host = Host::new();
+    let target = format!(
+        "[[target]]\nname = \"laptop\"\nurl = \"file://{}\"\n\n[retention]",
+        laptop.display()
+    );
+    host.edit_config("[retention]", &target);
+    let mut day = |code: i32| {
+        let now = host
+            .clock
+            .as_deref()
+            .map_or(1, |now| now[9..10].parse().unwrap());
+        host.clock = Some(format!("2026-04-0{}T06:00:00Z", now + 1));
+        fs::write(host.data().join("f"), noise(now, 50_000)).unwrap();
+        let (_, err) = host.exits(&["backup"], code);
+        if code == 3 && laptop.exists() {
+            assert!(
+                err.contains("lacks snapshot 20260403T060000Z")
+                    && err.contains("`sealift sync FROM laptop`"),
+                "{err}"
+            );
+        }
+        if now == 2 {
+            fs::remove_dir_all(host.path("c.state/spool")).unwrap();
+        }
+    };
+    day(0);
+    fs::rename(&laptop, &asleep).unwrap();
+    day(3);
+    fs::rename(&asleep, &laptop).unwrap();
+    day(3);
+    day(0);
+    host.ok(&["sync", "folder", "laptop"]);
+    let copied = files(&laptop.join("dalidou/manifests"));
+    assert_eq!(copied.len(), 2 * 4);
 }
 
 /// A server that refuses what `refuses` says, by method and path.

@@ -1,12 +1,14 @@
 //! `sync`: ciphertext from target to target.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Output;
+use std::sync::{Arc, Mutex};
 
 use crate::host::{Host, files, texts};
 use crate::rsync::SshServer;
-use crate::s3::{BUCKET, S3Server};
+use crate::s3::{BUCKET, Hook, S3Server, error_answer};
 use crate::tree::{describe, noise};
 
 fn with_history(days: u64) -> Host {
@@ -51,6 +53,83 @@ fn a_copy_is_the_same_and_restores_alone() {
     assert_eq!(again["hosts"][0]["copied"], 0);
     assert_eq!(again["hosts"][0]["were_there"], 3);
     assert_eq!(again["hosts"][0]["bytes"], 0);
+}
+
+/// One host's folder is full of rubbish: the others are copied, and what is wrong with it is told.
+#[test]
+fn a_host_that_cannot_be_copied_keeps_no_other_back() {
+    let host = with_history(2);
+    let good = files(&host.folder().join("manifests"));
+    let name = good.iter().map(|path| path.file_name().unwrap().to_owned());
+    let name = name.min().unwrap();
+    let bad = host.path("repo/aaa/manifests");
+    fs::create_dir_all(&bad).unwrap();
+    fs::write(bad.join(&name), "rubbish").unwrap();
+    fs::write(bad.join(&name).with_extension("json.sig"), "rubbish").unwrap();
+    let (out, err) = host.exits(&["sync", "./repo", "./copy"], 3);
+    assert!(out.contains("dalidou: 2 snapshots copied"), "{out}{err}");
+    assert!(err.contains("failed: aaa: "), "{err}");
+    restores(&host, &["--from", "copy", "--host", "dalidou"], "out");
+    let report = host.json_exits(&["sync", "./repo", "./copy"], &[3]);
+    assert!(report["hosts"][0]["error"].is_string(), "{report}");
+    assert_eq!(report["hosts"][1]["were_there"], 2);
+    // Alone it is an error like any other.
+    host.exits(&["sync", "./repo", "./copy", "--host", "aaa"], 1);
+}
+
+/// Receipts and tombstones are facts beside the snapshots: one that cannot be read is a word, no end.
+#[test]
+fn a_statement_that_cannot_be_read_keeps_nothing_back() {
+    let host = with_history(1);
+    let receipts = host.folder().join("receipts");
+    fs::create_dir_all(&receipts).unwrap();
+    let planted = fs::File::create(receipts.join("planted.json")).unwrap();
+    planted.set_len(1 << 30).unwrap();
+    let (out, err) = host.exits(&["sync", "./repo", "./copy"], 3);
+    assert!(out.contains("1 snapshot copied"), "{out}{err}");
+    assert!(err.contains("planted.json"), "{err}");
+    restores(&host, &["--from", "copy"], "out");
+}
+
+/// Where every put fails for want of the other side, a few are enough to know.
+#[test]
+fn a_side_that_is_gone_is_not_asked_for_every_archive() {
+    let host = with_history(1);
+    for (name, bytes) in [("more", 40_000_000), ("last", 400_000)] {
+        fs::write(host.data().join(name), noise(9, bytes)).unwrap();
+        host.backup();
+    }
+    let asked = Arc::new(Mutex::new(BTreeSet::new()));
+    let hook: Hook = {
+        let asked = Arc::clone(&asked);
+        Arc::new(move |request| {
+            let path = request.uri().path();
+            let is_archive = request.method() == "PUT" && path.contains("/archives/");
+            is_archive.then(|| {
+                asked.lock().unwrap().insert(path.to_owned());
+                error_answer(503, "SlowDown")
+            })
+        })
+    };
+    let server = S3Server::start_with(hook);
+    let target = format!(
+        "[[target]]\nname = \"s3\"\nurl = \"s3://{BUCKET}/x\"\nendpoint = \"{}\"\nretry = \"1s\"\n\n[retention]",
+        server.endpoint()
+    );
+    host.edit_config("[retention]", &target);
+    let output = sync_s3(&host, &server, &["sync", "folder", "s3"]);
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{out}{err}");
+    assert!(
+        err.contains("not tried: too many before it failed"),
+        "{err}"
+    );
+    let (asked, all) = (
+        asked.lock().unwrap().len(),
+        files(&host.folder().join("archives")).len(),
+    );
+    assert!(asked <= 8 && all > 12, "{asked} of {all}");
+    assert!(!server.bucket_dir().join("x/dalidou/manifests").exists());
 }
 
 fn sync_s3(host: &Host, server: &S3Server, arguments: &[&str]) -> Output {

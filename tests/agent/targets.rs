@@ -427,3 +427,71 @@ fn a_signature_that_rotted_in_the_spool_is_not_published() {
     let out = host.restore_from(&host.path("second"), "out");
     assert_eq!(describe(&out.join("data")), describe(&host.data()));
 }
+
+/// The documented laptop: a key and a known host of its own, named to `init`.
+#[test]
+fn init_takes_the_ssh_of_a_laptop() {
+    let laptop = SshServer::start("");
+    let host = Host::new();
+    fs::remove_file(host.path("c.toml")).unwrap();
+    let (url, ssh) = (laptop.url("/b"), laptop.ssh());
+    let init = [
+        "init",
+        "--host",
+        "dalidou",
+        "--recipient",
+        &host.recipient,
+        "--tree",
+        "data",
+    ];
+    let (_, err) = host.exits(
+        &[&init[..], &["--target", "repo", "--ssh", &ssh]].concat(),
+        2,
+    );
+    assert!(err.contains("no target is reached by ssh"), "{err}");
+    let more = ["--target", &url, "--target", "repo", "--ssh", &ssh];
+    let out = host.ok(&[&init[..], &more].concat());
+    assert!(out.contains("rsync: writes, lists, reads"), "{out}");
+    host.ok(&["backup"]);
+    assert!(laptop.files().join("b/dalidou/manifests").is_dir());
+}
+
+/// What is empty all of a sudden is a disk that is not mounted: nothing is written where it should be.
+#[test]
+fn a_disk_that_is_not_mounted_on_a_laptop_is_not_written_beside() {
+    for is_sftp in [false, true] {
+        let laptop = SshServer::start("");
+        let (root, unplugged) = (laptop.files().join("b"), laptop.files().join("unplugged"));
+        fs::create_dir(&root).unwrap();
+        let host = Host::new();
+        let url = if is_sftp {
+            laptop.sftp_url("/b")
+        } else {
+            laptop.url("/b")
+        };
+        let target = format!(
+            "[[target]]\nname = \"laptop\"\nurl = \"{url}\"\nssh = \"{}\"\n\n[retention]",
+            laptop.ssh()
+        );
+        host.edit_config("[retention]", &target);
+        fs::write(host.data().join("f"), noise(1, 100_000)).unwrap();
+        host.ok(&["backup"]);
+        fs::rename(&root, &unplugged).unwrap();
+        fs::create_dir(&root).unwrap();
+        let (out, err) = host.exits(&["backup"], 3);
+        assert!(
+            out.contains("BEHIND") && format!("{out}{err}").contains("is the disk mounted there?"),
+            "{out}{err}"
+        );
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+        fs::remove_dir(&root).unwrap();
+        fs::rename(&unplugged, &root).unwrap();
+        host.ok(&["backup"]);
+        // Emptied on purpose: it begins anew where somebody says so.
+        fs::remove_dir_all(&root).unwrap();
+        fs::create_dir_all(root.join("dalidou")).unwrap();
+        let (out, _) = host.exits(&["backup"], 3);
+        assert!(!out.contains("BEHIND"), "{out}");
+        assert!(root.join("dalidou/manifests").is_dir());
+    }
+}

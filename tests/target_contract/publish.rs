@@ -8,7 +8,8 @@ use bytes::Bytes;
 use sealift::ids::{ArchiveId, Hash, HostName, ObjectKey, WriterId};
 use sealift::manifest::signature::{MANIFEST_NAMESPACE, Signer, Trust};
 use sealift::manifest::{
-    ArchiveKind, ArchiveRow, IndexRef, Manifest, ManifestCore, Totals, paginate, recipient_set_name,
+    ArchiveKind, ArchiveRow, IndexRef, Manifest, ManifestCore, ManifestName, Totals, paginate,
+    recipient_set_name,
 };
 use sealift::repository::HostFolder;
 use sealift::shipper::{
@@ -258,6 +259,34 @@ fn manifests_that_heed_a_mark_come_after_those_that_do_not() {
     let early = |key: &String| key.as_str() < "dalidou/manifests/00000007";
     let order: Vec<bool> = puts.iter().filter(is_manifest).map(early).collect();
     assert_eq!(order, [[true; 6], [false; 6]].concat());
+}
+
+/// What a donor that is away may have is waited for, but not past a manifest that heeds more prune marks: what those name
+/// may be gone by the time it comes.
+#[test]
+fn what_waits_for_a_donor_is_not_passed_by_a_manifest_that_heeds_a_mark() {
+    let host = Host::new();
+    let waiting = host.seal(1, 2, 1);
+    let gone = waiting.archives[0].key();
+    host.spool.remove(gone.as_str()).unwrap();
+    let after = |donors_away, newer: Publication| {
+        let support = Support {
+            donors_away,
+            ..alone()
+        };
+        let folder = host.folder(memory().target);
+        let both = [waiting.clone(), newer];
+        let all = publish_all(&folder, &host.spool, &both, &support, &quiet);
+        let published = block_on(all).unwrap();
+        assert_eq!(published.done, [both[1].manifest.name()]);
+        let name = |(name, _): &(ManifestName, ShipError)| name.sequence;
+        let names = |all: &[(ManifestName, ShipError)]| all.iter().map(name).collect::<Vec<_>>();
+        (names(&published.postponed), names(&published.incomplete))
+    };
+    assert_eq!(after(true, host.seal(2, 2, 2)), (vec![1], vec![]));
+    assert_eq!(after(false, host.seal(3, 2, 3)), (vec![], vec![1]));
+    let heeding = host.seal_heeding(&["00ff00ff00ff00ff"], 4, 2, 4);
+    assert_eq!(after(true, heeding), (vec![], vec![1]));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What only a machine over ssh can do wrong.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -140,9 +142,7 @@ fn many_objects_go_in_few_calls() {
         log.display(),
         server.ssh()
     );
-    fs::write(&counting, script).unwrap();
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(&counting, fs::Permissions::from_mode(0o700)).unwrap();
+    write_program(&counting, &script);
     let target = open(&TargetSpec {
         ssh: Some(counting.display().to_string()),
         ..server.spec("/r")
@@ -162,4 +162,59 @@ fn many_objects_go_in_few_calls() {
     });
     let calls = fs::read_to_string(&log).unwrap().lines().count();
     assert!(calls <= 4, "{calls}");
+}
+
+fn write_program(path: &Path, script: &str) {
+    fs::write(path, script).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// A large call may take longer than patience lasts, and break off then: it is tried again all the same.
+#[test]
+fn patience_begins_with_the_first_failure() {
+    let server = SshServer::start("");
+    let (log, breaking) = (
+        server.files().join("calls"),
+        server.files().join("ssh-breaking"),
+    );
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *' -M '*) exit 1;; esac\n\
+         echo call >> {log}\n\
+         if [ $(wc -l < {log}) = 1 ]; then sleep 3; echo 'ssh: the connection was reset' >&2; exit 255; fi\n\
+         exec {} \"$@\"\n",
+        server.ssh(),
+        log = log.display()
+    );
+    write_program(&breaking, &script);
+    let target = open(&TargetSpec {
+        ssh: Some(breaking.display().to_string()),
+        retry_seconds: Some(2),
+        ..server.spec("/r")
+    });
+    let put = block_on(target.put("h/a/x", text("x"), PutMode::Create));
+    assert_eq!(put.unwrap(), PutOutcome::Written);
+    assert_eq!(fs::read_to_string(&log).unwrap().lines().count(), 2);
+}
+
+/// Larger than any archive can be: it would only fill the disk here.
+#[test]
+fn what_is_larger_than_any_archive_is_not_fetched() {
+    let server = SshServer::start("");
+    let planted = server.files().join("r/h/archives/planted");
+    fs::create_dir_all(planted.parent().unwrap()).unwrap();
+    let file = fs::File::create(&planted).unwrap();
+    file.set_len((5 << 30) + 1).unwrap();
+    let target = hasty(server.spec("/r"));
+    let began = Instant::now();
+    let key = "h/archives/planted";
+    let errors = block_on(async {
+        let streamed = target.stream(key, 0).await.err().unwrap();
+        [streamed, target.get_range(key, 0..1).await.unwrap_err()]
+    });
+    for error in errors {
+        assert_eq!(error.kind, ErrorKind::Permanent, "{error:?}");
+        let told = sealift::error::with_causes(&error);
+        assert!(told.contains("more than 5368709120 bytes"), "{told}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(10));
 }

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
@@ -235,11 +235,8 @@ impl Failure {
         Self::new(ErrorKind::NotFound, "it is not there")
     }
 
-    pub(super) fn too_large(most_bytes: Option<u64>) -> Self {
-        let what = match most_bytes {
-            Some(most) => format!("it has more than {most} bytes, or is no file"),
-            None => "it is no file".to_owned(),
-        };
+    pub(super) fn too_large(most_bytes: u64) -> Self {
+        let what = format!("it has more than {most_bytes} bytes, or is no file");
         Self::new(ErrorKind::Permanent, what)
     }
 }
@@ -287,12 +284,18 @@ impl Transport {
     /// Runs rsync until it has done all or some of it, fails for good, or patience ends. The deadline grows with
     /// the `bytes` to be moved.
     pub(super) async fn run(&self, arguments: Arguments, bytes: u64) -> Result<Output, Failure> {
-        let mut retries = self.patience.retries();
+        let mut retries = None;
         loop {
-            match self.run_once(&arguments, bytes).await {
+            let (began, deadline) = (Instant::now(), self.deadline(&arguments, bytes));
+            let failure = match self.run_once(&arguments, deadline).await {
                 Ok(output) => return Ok(output),
-                Err(failure) if retries.another(&failure).await => {}
-                Err(failure) => return Err(retries.told(failure)),
+                Err(failure) => failure,
+            };
+            // Patience begins with the first failure: a large call may have taken its time before. One that had no end
+            // would have none again.
+            let retries = retries.get_or_insert_with(|| self.patience.retries());
+            if began.elapsed() >= deadline || !retries.another(&failure).await {
+                return Err(retries.told(failure));
             }
         }
     }
@@ -306,8 +309,7 @@ impl Transport {
         Duration::from_secs(deadline.saturating_add(slow))
     }
 
-    async fn run_once(&self, arguments: &Arguments, bytes: u64) -> Result<Output, Failure> {
-        let deadline = self.deadline(arguments, bytes);
+    async fn run_once(&self, arguments: &Arguments, deadline: Duration) -> Result<Output, Failure> {
         let call = self.call(arguments);
         match tokio::time::timeout(deadline, call).await {
             Ok(done) => done,
