@@ -130,7 +130,10 @@ impl Rsync {
             let mut arguments = Arguments::new();
             arguments.add(how);
             arguments.remote(below);
-            let output = self.transport.run(arguments, 0).await.map_err(Arc::new)?;
+            let output = match self.transport.run(arguments, 0).await {
+                Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(String::new()),
+                other => other.map_err(Arc::new)?,
+            };
             left -= 1;
             if output.is_absent() && output.stdout.trim().is_empty() {
                 return Ok(String::new());

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use crate::host::{Host, files, texts};
-use crate::rsync::SshServer;
+use crate::rsync::{RsyncDaemon, SshServer};
 use crate::s3::{BUCKET, S3Server};
 use crate::tree::{describe, noise};
 
@@ -454,6 +454,116 @@ fn init_takes_the_ssh_of_a_laptop() {
     assert!(out.contains("rsync: writes, lists, reads"), "{out}");
     host.ok(&["backup"]);
     assert!(laptop.files().join("b/dalidou/manifests").is_dir());
+}
+
+/// The keys that docs/operations.md recommends for a laptop: from `init` to a restore through them.
+#[test]
+fn a_laptop_whose_key_is_restricted_to_rrsync_will_do() {
+    if Command::new("rrsync").arg("--help").output().is_err() {
+        eprintln!("rrsync is not installed: not checked");
+        return;
+    }
+    for options in ["-no-overwrite", "-no-overwrite -no-del"] {
+        let below = tempfile::tempdir().unwrap();
+        let laptop = SshServer::start(&format!(
+            "restrict,command=\"rrsync {options} {}\" ",
+            below.path().display()
+        ));
+        let host = Host::new();
+        fs::remove_file(host.path("c.toml")).unwrap();
+        let url = format!("rsync://root@127.0.0.1:{}/", laptop.port());
+        let ssh = laptop.ssh();
+        let init = [
+            "init",
+            "--host",
+            "dalidou",
+            "--recipient",
+            &host.recipient,
+            "--tree",
+            "data",
+        ];
+        let out = host.ok(&[&init[..], &["--target", &url, "--ssh", &ssh]].concat());
+        assert!(
+            out.contains("rsync: writes, lists, reads, reads archives"),
+            "{options}: {out}"
+        );
+        for n in 0..2 {
+            fs::write(host.data().join("f"), noise(n, 100_000)).unwrap();
+            host.ok(&["backup"]);
+        }
+        host.ok(&["status"]);
+        let from = [
+            "--from",
+            &url,
+            "--ssh",
+            &ssh,
+            "--accept-signer",
+            "--identity",
+            "key.txt",
+        ];
+        host.ok(&[&["restore", "latest", "--to", "out"], &from[..]].concat());
+        assert_eq!(
+            describe(&host.path("out").join("data")),
+            describe(&host.data())
+        );
+    }
+}
+
+/// A daemon that wants a name and a password takes them from the environment.
+#[test]
+fn a_daemon_with_a_password_takes_backups() {
+    let daemon = RsyncDaemon::with_user("carol", "geheim");
+    let host = Host::new();
+    let target = format!(
+        "[[target]]\nname = \"nas\"\nurl = \"{}\"\nretry = \"1s\"\n\n[retention]",
+        daemon.spec("").url
+    );
+    host.edit_config("[retention]", &target);
+    for (password, code) in [("geheim", 0), ("wrong", 3)] {
+        let mut command = host.command(&["backup"]);
+        let output = command
+            .env("USER", "carol")
+            .env("RSYNC_PASSWORD", password)
+            .output()
+            .unwrap();
+        let (out, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(code), "{out}{err}");
+        assert!(
+            code == 0 || out.contains("auth failed on module m"),
+            "{out}{err}"
+        );
+        assert!(!format!("{out}{err}").contains(password), "{out}{err}");
+    }
+}
+
+/// A manifest too large to be one is not even fetched to find out.
+#[test]
+fn a_giant_planted_on_a_laptop_keeps_no_backup_from_it() {
+    let laptop = SshServer::start("");
+    let host = Host::new();
+    let target = format!(
+        "[[target]]\nname = \"laptop\"\nurl = \"{}\"\nssh = \"{}\"\n\n[retention]",
+        laptop.url("/b"),
+        laptop.ssh()
+    );
+    host.edit_config("[retention]", &target);
+    host.ok(&["backup"]);
+    let manifests = laptop.files().join("b/dalidou/manifests");
+    let name = files(&manifests)
+        .into_iter()
+        .find(|path| path.extension().unwrap() == "json");
+    let name = name
+        .unwrap()
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .replace("00000001-", "00000009-");
+    fs::File::create(manifests.join(name))
+        .unwrap()
+        .set_len(6 << 30)
+        .unwrap();
+    let (out, err) = host.exits_any(&["backup"], &[0, 3]);
+    assert!(!out.contains("BEHIND"), "{out}{err}");
 }
 
 /// What is empty all of a sudden is a disk that is not mounted: nothing is written where it should be.

@@ -185,11 +185,30 @@ fn user() -> String {
 pub struct RsyncDaemon {
     server: Server,
     dir: tempfile::TempDir,
+    secrets: Option<tempfile::NamedTempFile>,
 }
 
 impl RsyncDaemon {
     /// With the module `m`.
     pub fn start() -> Self {
+        Self::configured("")
+    }
+
+    /// For one user of its own.
+    pub fn with_user(name: &str, password: &str) -> Self {
+        let secrets = tempfile::NamedTempFile::new().unwrap();
+        fs::write(secrets.path(), format!("{name}:{password}\n")).unwrap();
+        let lines = format!(
+            "auth users = {name}\nsecrets file = {}\n",
+            secrets.path().display()
+        );
+        Self {
+            secrets: Some(secrets),
+            ..Self::configured(&lines)
+        }
+    }
+
+    fn configured(lines: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let files = dir.path().join("files");
@@ -199,7 +218,7 @@ impl RsyncDaemon {
             _ => "",
         };
         let config = format!(
-            "{ids}use chroot = no\n[m]\npath = {}\nread only = no\n",
+            "{ids}use chroot = no\n[m]\npath = {}\nread only = no\n{lines}",
             files.display()
         );
         fs::write(dir.path().join("rsyncd.conf"), config).unwrap();
@@ -211,7 +230,11 @@ impl RsyncDaemon {
                 .arg(format!("--config={}/rsyncd.conf", dir.path().display()));
             command
         });
-        Self { server, dir }
+        Self {
+            server,
+            dir,
+            secrets: None,
+        }
     }
 
     pub fn spec(&self, below: &str) -> TargetSpec {

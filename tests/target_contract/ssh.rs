@@ -121,6 +121,8 @@ fn a_key_restricted_to_rsync_will_do() {
     let full = SshServer::start(&restriction("-no-overwrite"));
     let target = open(&spec(&full));
     block_on(async {
+        assert!(target.list("h/a/").await.unwrap().is_empty());
+        assert!(target.list_folders().await.unwrap().is_empty());
         let put = target.put("h/a/x", text("first"), PutMode::Create).await;
         assert_eq!(put.unwrap(), PutOutcome::Written);
         let again = target.put("h/a/x", text("other"), PutMode::Create).await;

@@ -261,6 +261,10 @@ fn failure(code: Option<i32>, said: &str) -> Failure {
             "rrsync there takes one call at a time; ",
         );
     }
+    // What rsync 3.5's `rrsync` says of a folder that is not there, in place of rsync's own complaint.
+    if says(&["rrsync error: post-realpath open failed"]) && says(&["No such file or directory"]) {
+        return told(ErrorKind::NotFound, "");
+    }
     if says(&["@ERROR: auth failed", "rrsync error", "is read only"]) {
         return told(ErrorKind::Denied, "");
     }
@@ -485,6 +489,11 @@ mod tests {
                 11,
                 "write failed on \"x\": No space left on device (28)",
                 ErrorKind::Unavailable,
+            ),
+            (
+                12,
+                "/usr/bin/rrsync error: post-realpath open failed (race detected): /h/ No such file or directory",
+                ErrorKind::NotFound,
             ),
             (5, "@ERROR: Unknown module 'x'", ErrorKind::Permanent),
             (5, "@ERROR: auth failed on module x", ErrorKind::Denied),
