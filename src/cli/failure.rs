@@ -67,12 +67,17 @@ impl Failure {
             }
             source = cause.source();
         }
-        let hint = self.hint.as_deref();
-        let hint = hint.or_else(|| system_hint(&*self.error).or(prompt_hint(&*self.error)));
-        if let Some(hint) = hint.or_else(|| target_hint(&*self.error)) {
+        if let Some(hint) = self.next() {
             output::tell(format_args!("  next: {hint}"));
         }
         ExitCode::from(self.code)
+    }
+
+    /// The next step, where there is one to name.
+    pub fn next(&self) -> Option<&str> {
+        let hint = self.hint.as_deref();
+        let hint = hint.or_else(|| system_hint(&*self.error).or(prompt_hint(&*self.error)));
+        hint.or_else(|| target_hint(&*self.error))
     }
 }
 

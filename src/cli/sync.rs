@@ -231,6 +231,11 @@ fn print(context: &Context, args: &SyncArgs, done: &[Done]) -> Result<(), Failur
         if let Some(failure) = &one.failure {
             let why = failure.with_causes();
             output::tell(format_args!("failed: {}: {why}", one.host));
+            let look = format!(
+                "look at it there: `sealift verify --from URL --host {}`",
+                one.host
+            );
+            output::tell(format_args!("  next: {}", failure.next().unwrap_or(&look)));
         }
         for (stamp, why) in &one.report.failed {
             output::tell(format_args!(

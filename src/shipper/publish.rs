@@ -296,7 +296,10 @@ impl<'a> Plan<'a> {
             }
             if !to_copy.is_empty() && donors.is_none() {
                 let looks = what_donors_have(&support.donors).await;
-                donors_away |= looks.iter().any(Result::is_err);
+                for error in looks.iter().filter_map(|look| look.as_ref().err()) {
+                    tracing::info!(%error, "nothing can be copied from there now");
+                    donors_away = true;
+                }
                 donors = Some(looks.into_iter().map(Result::unwrap_or_default).collect());
             }
             for (row, mode) in to_copy {

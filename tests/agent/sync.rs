@@ -69,6 +69,8 @@ fn a_host_that_cannot_be_copied_keeps_no_other_back() {
     let (out, err) = host.exits(&["sync", "./repo", "./copy"], 3);
     assert!(out.contains("dalidou: 2 snapshots copied"), "{out}{err}");
     assert!(err.contains("failed: aaa: "), "{err}");
+    let (_, after) = err.split_once("failed: aaa: ").unwrap();
+    assert!(after.contains("next: "), "{err}");
     restores(&host, &["--from", "copy", "--host", "dalidou"], "out");
     let report = host.json_exits(&["sync", "./repo", "./copy"], &[3]);
     assert!(report["hosts"][0]["error"].is_string(), "{report}");
