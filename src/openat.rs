@@ -1,0 +1,306 @@
+//! The file system below one open directory.
+//!
+//! What is below a source, a staging directory, a scratch directory or a folder target may be changed by
+//! another user while we work on it, and we may be root. So these places are reached through a [`Dir`]:
+//! a descriptor that stays what it is, whatever is renamed above it. A path below it is resolved without
+//! following a symbolic link and without leaving it (`openat2` with `RESOLVE_BENEATH` and
+//! `RESOLVE_NO_SYMLINKS`; component by component where the kernel has no such call). Nothing is looked at
+//! by name and then used by name: an open file is described by `fstat`, and its attributes are set by its
+//! descriptor. No open waits: a FIFO in a file's place is an error.
+//!
+//! Only the *first* step follows links: [`Dir::open`] takes a path that the operator chose.
+
+mod attributes;
+mod change;
+mod entries;
+mod meta;
+mod private;
+mod remove;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+pub use attributes::{Owner, chmod_fd, chown_fd, list_xattrs, mtime, set_mtime_fd, set_xattr_fd};
+pub use entries::Listed;
+pub use meta::{Kind, Meta};
+pub use private::PrivateDir;
+
+/// The kernel's limit is 4096 with the final zero; some is left for `/proc/self/fd/N/`.
+const MAX_PATH_BYTES: usize = 3900;
+/// `openat2` answers EAGAIN when a rename anywhere made it unsure whether it left the directory.
+const MOST_TRIES: usize = 64;
+
+const ENTER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
+const PASS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+
+/// An open directory. Cloning it shares the descriptor.
+#[derive(Debug, Clone)]
+pub struct Dir {
+    fd: Arc<OwnedFd>,
+    /// How it was reached: for messages only.
+    path: Arc<Path>,
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Dir {
+    /// Opens a directory that the operator chose: links in its path are followed. One that may be passed
+    /// through but not listed is opened too; listing it fails later.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let open = |flags| rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
+        let fd = match open(ENTER) {
+            Err(Errno::ACCESS) => open(PASS)?,
+            other => other?,
+        };
+        Ok(Self::from_fd(fd, path))
+    }
+
+    /// Opens the directory that `path` is in, and returns it with the last component of `path`.
+    pub fn open_parent(path: &Path) -> io::Result<(Self, OsString)> {
+        let Some(name) = path.file_name() else {
+            let what = format!("{} names no entry of a directory", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        };
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        Ok((Self::open(parent)?, name.to_owned()))
+    }
+
+    pub fn from_fd(fd: OwnedFd, path: &Path) -> Self {
+        Self {
+            fd: Arc::new(fd),
+            path: path.into(),
+        }
+    }
+
+    /// How it was reached. By now another directory may be there: use it in messages only.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of an entry, for messages only.
+    pub fn path_of(&self, rel: impl AsRef<OsStr>) -> PathBuf {
+        let rel = rel.as_ref();
+        match rel.is_empty() {
+            true => self.path.to_path_buf(),
+            false => self.path.join(rel),
+        }
+    }
+
+    /// Returns a descriptor of its own.
+    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    /// Opens the directory `rel` below this one.
+    pub fn sub(&self, rel: impl AsRef<OsStr>) -> io::Result<Self> {
+        let rel = rel.as_ref();
+        let fd = self.open_raw(rel, ENTER, Mode::empty())?;
+        Ok(Self::from_fd(fd, &self.path_of(rel)))
+    }
+
+    /// Opens the regular file `rel` for reading, without touching its access time where that is allowed.
+    /// Anything else under that name is an error.
+    pub fn open_file(&self, rel: impl AsRef<OsStr>) -> io::Result<(File, Meta)> {
+        let rel = rel.as_ref();
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = match self.open_raw(rel, flags | OFlags::NOATIME, Mode::empty()) {
+            // Only the owner may leave the access time alone.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.open_raw(rel, flags, Mode::empty())?
+            }
+            other => other?,
+        };
+        let meta = Meta::of_fd(&fd)?;
+        match meta.is_file() {
+            true => Ok((fd.into(), meta)),
+            false => Err(not_a_file()),
+        }
+    }
+
+    /// Opens the regular file `rel`, which is there, for writing.
+    pub fn open_to_write(&self, rel: impl AsRef<OsStr>) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = self.open_raw(rel.as_ref(), flags, Mode::empty())?;
+        match Meta::of_fd(&fd)?.is_file() {
+            true => Ok(fd.into()),
+            false => Err(not_a_file()),
+        }
+    }
+
+    /// Makes the file `rel`, which must not be there.
+    pub fn create_file(&self, rel: impl AsRef<OsStr>, mode: u32) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let mode = Mode::from_raw_mode(mode & 0o7777);
+        Ok(self.open_raw(rel.as_ref(), flags, mode)?.into())
+    }
+
+    /// Opens `rel`, whatever it is, as a place only: it can be described, but not read. A link is opened
+    /// itself.
+    pub fn open_place(&self, rel: impl AsRef<OsStr>) -> io::Result<OwnedFd> {
+        self.open_raw(rel.as_ref(), OFlags::PATH, Mode::empty())
+    }
+
+    /// Describes `rel`; a link itself. `""` is the directory.
+    pub fn meta(&self, rel: impl AsRef<OsStr>) -> io::Result<Meta> {
+        let rel = rel.as_ref();
+        if rel.is_empty() {
+            return Meta::of_fd(self);
+        }
+        let (dir, name) = self.parent(rel)?;
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        Ok(rustix::fs::statat(dir.as_fd(), name, flags)?.into())
+    }
+
+    /// [`Self::meta`], where `None` means that nothing is there.
+    pub fn try_meta(&self, rel: impl AsRef<OsStr>) -> io::Result<Option<Meta>> {
+        match self.meta(rel) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Whether `rel` is, at this moment, the very thing that `meta` describes.
+    pub fn is_still(&self, rel: impl AsRef<OsStr>, meta: &Meta) -> bool {
+        self.meta(rel).is_ok_and(|now| now.is_same(meta))
+    }
+
+    /// The text of the symbolic link `rel`.
+    pub fn read_link(&self, rel: impl AsRef<OsStr>) -> io::Result<Vec<u8>> {
+        let (dir, name) = self.parent(rel.as_ref())?;
+        let text = rustix::fs::readlinkat(dir.as_fd(), name, Vec::new())?;
+        Ok(text.into_bytes())
+    }
+
+    /// Returns what `rel` is in, and its last component.
+    fn parent<'a>(&'a self, rel: &'a OsStr) -> io::Result<(Parent<'a>, &'a OsStr)> {
+        let bytes = rel.as_bytes();
+        let Some(cut) = bytes.iter().rposition(|byte| *byte == b'/') else {
+            check_components(bytes)?;
+            return Ok((Parent::This(self.as_fd()), rel));
+        };
+        let above = OsStr::from_bytes(&bytes[..cut]);
+        let name = &bytes[cut + 1..];
+        check_components(name)?;
+        let dir = self.open_raw(above, PASS, Mode::empty())?;
+        Ok((Parent::Below(dir), OsStr::from_bytes(name)))
+    }
+
+    /// Opens `rel` below this directory; no component of it, the last included, is a link that is followed.
+    fn open_raw(&self, rel: &OsStr, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let mut rest = rel.as_bytes();
+        if rest.is_empty() {
+            let flags = flags | OFlags::CLOEXEC;
+            return Ok(rustix::fs::openat(self, ".", flags, mode)?);
+        }
+        check_components(rest)?;
+        let mut dir: Option<OwnedFd> = None;
+        while rest.len() > MAX_PATH_BYTES {
+            let cut = rest[..MAX_PATH_BYTES].iter().rposition(|b| *b == b'/');
+            let cut = cut.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
+            let from = dir.as_ref().map_or(self.as_fd(), AsFd::as_fd);
+            dir = Some(open_beneath(from, &rest[..cut], PASS, Mode::empty())?);
+            rest = &rest[cut + 1..];
+        }
+        let from = dir.as_ref().map_or(self.as_fd(), AsFd::as_fd);
+        Ok(open_beneath(from, rest, flags, mode)?)
+    }
+}
+
+/// The directory of an entry.
+enum Parent<'a> {
+    This(BorrowedFd<'a>),
+    Below(OwnedFd),
+}
+
+impl AsFd for Parent<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::This(fd) => *fd,
+            Self::Below(fd) => fd.as_fd(),
+        }
+    }
+}
+
+pub(crate) fn not_a_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")
+}
+
+/// Refuses what `openat2` would refuse only when it leads out, or resolve in a way of its own.
+fn check_components(rel: &[u8]) -> io::Result<()> {
+    let is_plain = |part: &[u8]| !part.is_empty() && part != b"." && part != b"..";
+    match rel.split(|byte| *byte == b'/').all(is_plain) {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{:?} is not a path below a directory", OsStr::from_bytes(rel)),
+        )),
+    }
+}
+
+/// Whether this kernel, and what filters its calls, has `openat2`.
+fn has_openat2() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS;
+        rustix::fs::openat2(CWD, c"/", flags, Mode::empty(), resolve).is_ok()
+    })
+}
+
+fn open_beneath(
+    dir: BorrowedFd<'_>,
+    rel: &[u8],
+    flags: OFlags,
+    mode: Mode,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if !has_openat2() {
+        return open_step_by_step(dir, rel, flags, mode);
+    }
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    for _ in 0..MOST_TRIES {
+        match rustix::fs::openat2(dir, rel, flags, mode, resolve) {
+            Err(Errno::AGAIN) => std::thread::yield_now(),
+            other => return other,
+        }
+    }
+    // Somebody renames without a pause; a step at a time has no such trouble.
+    open_step_by_step(dir, rel, flags, mode)
+}
+
+/// The same with one open for each component, each of which must be a directory and not a link.
+fn open_step_by_step(
+    dir: BorrowedFd<'_>,
+    rel: &[u8],
+    flags: OFlags,
+    mode: Mode,
+) -> rustix::io::Result<OwnedFd> {
+    let pass = PASS | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at: Option<OwnedFd> = None;
+    let mut rest = rel;
+    while let Some(cut) = rest.iter().position(|byte| *byte == b'/') {
+        let from = at.as_ref().map_or(dir, AsFd::as_fd);
+        at = Some(rustix::fs::openat(from, &rest[..cut], pass, Mode::empty())?);
+        rest = &rest[cut + 1..];
+    }
+    let from = at.as_ref().map_or(dir, AsFd::as_fd);
+    rustix::fs::openat(from, rest, flags, mode)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! Owner, mode, times and extended attributes, by descriptor or by an entry's name in an open directory.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+
+use super::Dir;
+
+/// Who owns a thing, as the kernel takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    uid: Uid,
+    gid: Gid,
+}
+
+impl Owner {
+    /// Fails for the number that means "leave it as it is" to the kernel.
+    pub fn new(uid: u32, gid: u32) -> io::Result<Self> {
+        if uid == u32::MAX || gid == u32::MAX {
+            let what = format!("{uid}:{gid} is no owner");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        Ok(Self {
+            uid: Uid::from_raw(uid),
+            gid: Gid::from_raw(gid),
+        })
+    }
+}
+
+/// That modification time (seconds, nanoseconds); the access time stays as it is.
+pub fn mtime(seconds: i64, nanoseconds: i64) -> Timestamps {
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT as _,
+        },
+        last_modification: Timespec {
+            tv_sec: seconds,
+            tv_nsec: nanoseconds as _,
+        },
+    }
+}
+
+pub fn chown_fd(fd: impl AsFd, owner: Owner) -> io::Result<()> {
+    Ok(rustix::fs::fchown(fd, Some(owner.uid), Some(owner.gid))?)
+}
+
+pub fn chmod_fd(fd: impl AsFd, mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(fd, Mode::from_raw_mode(mode & 0o7777))?)
+}
+
+pub fn set_mtime_fd(fd: impl AsFd, times: &Timestamps) -> io::Result<()> {
+    Ok(rustix::fs::futimens(fd, times)?)
+}
+
+pub fn set_xattr_fd(fd: impl AsFd, name: &OsStr, value: &[u8]) -> io::Result<()> {
+    Ok(rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())?)
+}
+
+/// The extended attributes of an open file or directory. A file system that has none returns none; one
+/// that vanished since it was listed, or that only root may read, is left out.
+pub fn list_xattrs(fd: impl AsFd) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
+    let fd = fd.as_fd();
+    read_xattrs(
+        |buffer| rustix::fs::flistxattr(fd, buffer),
+        |name, buffer| rustix::fs::fgetxattr(fd, name, buffer),
+    )
+}
+
+fn read_xattrs(
+    mut list: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
+    mut get: impl FnMut(&OsStr, &mut [u8]) -> rustix::io::Result<usize>,
+) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let names = match grown(&mut list) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(found),
+        other => other?,
+    };
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let name = OsStr::from_bytes(name);
+        if let Ok(value) = grown(|buffer| get(name, buffer)) {
+            found.insert(name.to_owned(), value);
+        }
+    }
+    Ok(found)
+}
+
+/// Asks for the length, then for the content, until both fit.
+fn grown(mut read: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Vec<u8>> {
+    loop {
+        let length = read(&mut [])?;
+        if length == 0 {
+            return Ok(Vec::new());
+        }
+        let mut buffer = vec![0; length];
+        match read(&mut buffer) {
+            Err(rustix::io::Errno::RANGE) => {}
+            other => {
+                buffer.truncate(other?);
+                return Ok(buffer);
+            }
+        }
+    }
+}
+
+impl Dir {
+    /// Of a link its own owner.
+    pub fn set_owner(&self, rel: impl AsRef<OsStr>, owner: Owner) -> io::Result<()> {
+        let (dir, name) = self.parent(rel.as_ref())?;
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let (uid, gid) = (Some(owner.uid), Some(owner.gid));
+        Ok(rustix::fs::chownat(dir.as_fd(), name, uid, gid, flags)?)
+    }
+
+    /// Fails for a link, which has no mode.
+    pub fn set_mode(&self, rel: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
+        let place = self.open_place(rel)?;
+        if super::Meta::of_fd(&place)?.is_symlink() {
+            return Err(rustix::io::Errno::LOOP.into());
+        }
+        // `fchmod` takes no such descriptor, and `fchmodat` would follow a link that came in between.
+        let path = place_path(place.as_fd());
+        Ok(rustix::fs::chmod(&path, Mode::from_raw_mode(mode & 0o7777))?)
+    }
+
+    /// Of a link its own time.
+    pub fn set_mtime(&self, rel: impl AsRef<OsStr>, times: &Timestamps) -> io::Result<()> {
+        let (dir, name) = self.parent(rel.as_ref())?;
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        Ok(rustix::fs::utimensat(dir.as_fd(), name, times, flags)?)
+    }
+
+    /// Of a link its own attribute. There is no `lsetxattrat`, and FIFOs and links cannot be opened for
+    /// `fsetxattr`; so it goes through `/proc`, whose link to the open directory cannot be exchanged.
+    pub fn set_xattr(
+        &self,
+        rel: impl AsRef<OsStr>,
+        name: &OsStr,
+        value: &[u8],
+    ) -> io::Result<()> {
+        let (dir, entry) = self.parent(rel.as_ref())?;
+        let path = place_path(dir.as_fd()).join(entry);
+        let flags = XattrFlags::empty();
+        Ok(rustix::fs::lsetxattr(&path, name, value, flags)?)
+    }
+
+    /// [`list_xattrs`] of whatever `rel` is, of a link its own. Without `/proc` a thing that is neither a file
+    /// nor a directory has none.
+    pub fn xattrs(&self, rel: impl AsRef<OsStr>) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
+        let (dir, entry) = self.parent(rel.as_ref())?;
+        let path = place_path(dir.as_fd()).join(entry);
+        read_xattrs(
+            |buffer| rustix::fs::llistxattr(&path, buffer),
+            |name, buffer| rustix::fs::lgetxattr(&path, name, buffer),
+        )
+    }
+}
+
+/// The name of an open descriptor: the kernel resolves it to what is open, whatever was renamed.
+fn place_path(fd: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}

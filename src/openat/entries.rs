@@ -1,0 +1,76 @@
+//! Listing an open directory.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt as _;
+
+use rustix::fs::{AtFlags, OFlags, RawDir, SeekFrom};
+
+use super::{Dir, Kind, Meta};
+
+const BUFFER_BYTES: usize = 32 << 10;
+
+/// An entry as its directory lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub name: OsString,
+    pub kind: Kind,
+    pub ino: u64,
+}
+
+impl Dir {
+    /// Passes each entry but `.` and `..` to `take`, which ends the listing by an error. An entry whose kind
+    /// the file system does not list is looked at; one that is gone by then is left out.
+    pub fn for_each_entry(
+        &self,
+        mut take: impl FnMut(&OsStr, Kind, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        // A descriptor of its own, so that two listings of one `Dir` do not share a position.
+        let flags = super::ENTER | OFlags::CLOEXEC;
+        let own = rustix::fs::openat(self, c".", flags, rustix::fs::Mode::empty())?;
+        rustix::fs::seek(&own, SeekFrom::Start(0))?;
+        let mut buffer = vec![MaybeUninit::uninit(); BUFFER_BYTES];
+        let mut entries = RawDir::new(&own, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            let kind = match Kind::from(entry.file_type()) {
+                Kind::Unknown => match self.try_meta(name)? {
+                    Some(meta) => meta.kind(),
+                    None => continue,
+                },
+                kind => kind,
+            };
+            take(name, kind, entry.ino())?;
+        }
+        Ok(())
+    }
+
+    pub fn entries(&self) -> io::Result<Vec<Listed>> {
+        let mut found = Vec::new();
+        self.for_each_entry(|name, kind, ino| {
+            found.push(Listed {
+                name: name.to_owned(),
+                kind,
+                ino,
+            });
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.entries()?.is_empty())
+    }
+
+    /// Describes the entry `name` of this directory, by one call.
+    pub fn meta_of_entry(&self, name: &OsStr) -> io::Result<Meta> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        Ok(rustix::fs::statat(self, name, flags)?.into())
+    }
+}

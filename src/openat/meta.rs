@@ -1,0 +1,183 @@
+//! What a thing is, as one look at it told.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
+
+use rustix::fs::{FileType, Stat};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    File,
+    Dir,
+    Symlink,
+    Fifo,
+    Socket,
+    CharDevice,
+    BlockDevice,
+    Unknown,
+}
+
+impl From<FileType> for Kind {
+    fn from(kind: FileType) -> Self {
+        match kind {
+            FileType::RegularFile => Self::File,
+            FileType::Directory => Self::Dir,
+            FileType::Symlink => Self::Symlink,
+            FileType::Fifo => Self::Fifo,
+            FileType::Socket => Self::Socket,
+            FileType::CharacterDevice => Self::CharDevice,
+            FileType::BlockDevice => Self::BlockDevice,
+            FileType::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// A thing's metadata. The methods are named as those of [`std::os::unix::fs::MetadataExt`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    dev: u64,
+    ino: u64,
+    mode: u32,
+    nlink: u64,
+    uid: u32,
+    gid: u32,
+    rdev: u64,
+    size: u64,
+    blocks: u64,
+    mtime: (i64, i64),
+    ctime: (i64, i64),
+}
+
+impl Meta {
+    pub fn of_fd(fd: impl AsFd) -> io::Result<Self> {
+        Ok(rustix::fs::fstat(fd)?.into())
+    }
+
+    pub fn kind(&self) -> Kind {
+        FileType::from_raw_mode(self.mode as _).into()
+    }
+
+    pub fn is_file(&self) -> bool {
+        self.kind() == Kind::File
+    }
+
+    pub fn is_dir(&self) -> bool {
+        self.kind() == Kind::Dir
+    }
+
+    pub fn is_symlink(&self) -> bool {
+        self.kind() == Kind::Symlink
+    }
+
+    /// Whether both are looks at one thing (device and inode).
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+
+    pub fn dev(&self) -> u64 {
+        self.dev
+    }
+
+    pub fn ino(&self) -> u64 {
+        self.ino
+    }
+
+    /// Kind and permissions.
+    pub fn mode(&self) -> u32 {
+        self.mode
+    }
+
+    /// The permission bits, set-id and sticky included.
+    pub fn permissions(&self) -> u32 {
+        self.mode & 0o7777
+    }
+
+    pub fn nlink(&self) -> u64 {
+        self.nlink
+    }
+
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    pub fn gid(&self) -> u32 {
+        self.gid
+    }
+
+    pub fn rdev(&self) -> u64 {
+        self.rdev
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Bytes.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        self.size
+    }
+
+    /// Of 512 bytes each.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Seconds.
+    pub fn mtime(&self) -> i64 {
+        self.mtime.0
+    }
+
+    pub fn mtime_nsec(&self) -> i64 {
+        self.mtime.1
+    }
+
+    /// Seconds.
+    pub fn ctime(&self) -> i64 {
+        self.ctime.0
+    }
+
+    pub fn ctime_nsec(&self) -> i64 {
+        self.ctime.1
+    }
+}
+
+// The fields' types differ from one architecture to the next.
+#[allow(clippy::unnecessary_cast)]
+impl From<Stat> for Meta {
+    fn from(stat: Stat) -> Self {
+        Self {
+            dev: stat.st_dev as u64,
+            ino: stat.st_ino as u64,
+            mode: stat.st_mode as u32,
+            nlink: stat.st_nlink as u64,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            rdev: stat.st_rdev as u64,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
+            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }
+    }
+}
+
+impl From<&std::fs::Metadata> for Meta {
+    fn from(meta: &std::fs::Metadata) -> Self {
+        Self {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            mode: meta.mode(),
+            nlink: meta.nlink(),
+            uid: meta.uid(),
+            gid: meta.gid(),
+            rdev: meta.rdev(),
+            size: meta.size(),
+            blocks: meta.blocks(),
+            mtime: (meta.mtime(), meta.mtime_nsec()),
+            ctime: (meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
