@@ -12,8 +12,10 @@
 
 mod attributes;
 mod change;
+mod chosen;
 mod entries;
 mod meta;
+mod pin;
 mod private;
 mod remove;
 
@@ -25,12 +27,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 pub use attributes::{Owner, chmod_fd, chown_fd, list_xattrs, mtime, set_mtime_fd, set_xattr_fd};
+pub use chosen::Chosen;
 pub use entries::Listed;
 pub use meta::{Kind, Meta};
+pub use pin::Pin;
 pub use private::PrivateDir;
 
 /// The kernel's limit is 4096 with the final zero; some is left for `/proc/self/fd/N/`.
@@ -65,6 +69,14 @@ impl Dir {
             other => other?,
         };
         Ok(Self::from_fd(fd, path))
+    }
+
+    /// [`Self::open`], after making what of `path` is not there, with `mode`.
+    pub fn open_or_make(path: &Path, mode: u32) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(mode).create(path)?;
+        Self::open(path)
     }
 
     /// Opens the directory that `path` is in, and returns it with the last component of `path`.
@@ -162,8 +174,7 @@ impl Dir {
             return Meta::of_fd(self);
         }
         let (dir, name) = self.parent(rel)?;
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        Ok(rustix::fs::statat(dir.as_fd(), name, flags)?.into())
+        Meta::of_entry(dir.as_fd(), name)
     }
 
     /// [`Self::meta`], where `None` means that nothing is there.
@@ -186,8 +197,21 @@ impl Dir {
         Ok(text.into_bytes())
     }
 
+    /// Opens the directory that `rel` is in, to be passed through only, and returns it with the last
+    /// component of `rel`.
+    pub fn parent_of<'a>(&self, rel: &'a OsStr) -> io::Result<(Self, &'a OsStr)> {
+        match self.parent(rel)? {
+            (Parent::This(_), name) => Ok((self.clone(), name)),
+            (Parent::Below(fd), name) => {
+                let above = rel.as_bytes().len() - name.len() - 1;
+                let path = self.path_of(OsStr::from_bytes(&rel.as_bytes()[..above]));
+                Ok((Self::from_fd(fd, &path), name))
+            }
+        }
+    }
+
     /// Returns what `rel` is in, and its last component.
-    fn parent<'a>(&'a self, rel: &'a OsStr) -> io::Result<(Parent<'a>, &'a OsStr)> {
+    fn parent<'s, 'a>(&'s self, rel: &'a OsStr) -> io::Result<(Parent<'s>, &'a OsStr)> {
         let bytes = rel.as_bytes();
         let Some(cut) = bytes.iter().rposition(|byte| *byte == b'/') else {
             check_components(bytes)?;
@@ -247,7 +271,10 @@ fn check_components(rel: &[u8]) -> io::Result<()> {
         true => Ok(()),
         false => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("{:?} is not a path below a directory", OsStr::from_bytes(rel)),
+            format!(
+                "{:?} is not a path below a directory",
+                OsStr::from_bytes(rel)
+            ),
         )),
     }
 }

@@ -1,7 +1,8 @@
 //! DESIGN's layers, held by reading what the sources import.
 //!
 //! `cli → agent → stages (producer, packer, shipper, restore) → repository, spool, target, catalog,
-//! config → snapshot, walk, sqlite → manifest, index → ids, clock, fs`.
+//! config → snapshot, walk, sqlite → manifest, index → openat → ids,
+//! clock, fs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
         "interrupt",
         "payload",
     ],
+    &["openat"],
     // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
     &["manifest", "index"],
     &["walk", "sqlite", "retention"],

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 
@@ -72,6 +72,14 @@ pub fn list_xattrs(fd: impl AsFd) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
     )
 }
 
+/// The same of `path`, of which the last component is followed.
+pub(super) fn xattrs_of_path(path: &Path) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
+    read_xattrs(
+        |buffer| rustix::fs::listxattr(path, buffer),
+        |name, buffer| rustix::fs::getxattr(path, name, buffer),
+    )
+}
+
 fn read_xattrs(
     mut list: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
     mut get: impl FnMut(&OsStr, &mut [u8]) -> rustix::io::Result<usize>,
@@ -81,7 +89,10 @@ fn read_xattrs(
         Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(found),
         other => other?,
     };
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in names
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         let name = OsStr::from_bytes(name);
         if let Ok(value) = grown(|buffer| get(name, buffer)) {
             found.insert(name.to_owned(), value);
@@ -125,7 +136,10 @@ impl Dir {
         }
         // `fchmod` takes no such descriptor, and `fchmodat` would follow a link that came in between.
         let path = place_path(place.as_fd());
-        Ok(rustix::fs::chmod(&path, Mode::from_raw_mode(mode & 0o7777))?)
+        Ok(rustix::fs::chmod(
+            &path,
+            Mode::from_raw_mode(mode & 0o7777),
+        )?)
     }
 
     /// Of a link its own time.
@@ -137,12 +151,7 @@ impl Dir {
 
     /// Of a link its own attribute. There is no `lsetxattrat`, and FIFOs and links cannot be opened for
     /// `fsetxattr`; so it goes through `/proc`, whose link to the open directory cannot be exchanged.
-    pub fn set_xattr(
-        &self,
-        rel: impl AsRef<OsStr>,
-        name: &OsStr,
-        value: &[u8],
-    ) -> io::Result<()> {
+    pub fn set_xattr(&self, rel: impl AsRef<OsStr>, name: &OsStr, value: &[u8]) -> io::Result<()> {
         let (dir, entry) = self.parent(rel.as_ref())?;
         let path = place_path(dir.as_fd()).join(entry);
         let flags = XattrFlags::empty();
@@ -162,6 +171,6 @@ impl Dir {
 }
 
 /// The name of an open descriptor: the kernel resolves it to what is open, whatever was renamed.
-fn place_path(fd: BorrowedFd<'_>) -> PathBuf {
+pub(super) fn place_path(fd: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }

@@ -28,7 +28,11 @@ pub struct PrivateDir {
 impl PrivateDir {
     /// Makes `<prefix><16 hex digits>` in `parent` and locks it (`flock`; where the file system has no
     /// locks, unlocked). `registered` learns the name before the directory is made.
-    pub fn make(parent: &Dir, prefix: &OsStr, mut registered: impl FnMut(&OsStr)) -> io::Result<Self> {
+    pub fn make(
+        parent: &Dir,
+        prefix: &OsStr,
+        mut registered: impl FnMut(&OsStr),
+    ) -> io::Result<Self> {
         loop {
             let mut random = [0; RANDOM_BYTES];
             getrandom::fill(&mut random).map_err(io::Error::other)?;
@@ -121,10 +125,13 @@ impl PrivateDir {
             let Ok(dir) = parent.sub(&entry.name) else {
                 continue;
             };
-            let is_ours = Meta::of_fd(&dir).is_ok_and(|meta| meta.uid() == uid && is_old(&meta, age));
+            let is_ours =
+                Meta::of_fd(&dir).is_ok_and(|meta| meta.uid() == uid && is_old(&meta, age));
             let lock = FlockOperation::NonBlockingLockExclusive;
             if is_ours && rustix::fs::flock(dir.as_fd(), lock).is_ok() {
-                let Ok(meta) = Meta::of_fd(&dir) else { continue };
+                let Ok(meta) = Meta::of_fd(&dir) else {
+                    continue;
+                };
                 if dir.clear().is_ok() && parent.is_still(&entry.name, &meta) {
                     let _ = parent.remove_dir(&entry.name);
                 }
@@ -149,8 +156,9 @@ fn is_exchanged(error: &io::Error) -> bool {
 }
 
 fn is_old(meta: &Meta, age: Duration) -> bool {
-    let modified = SystemTime::UNIX_EPOCH
-        .checked_add(Duration::from_secs(u64::try_from(meta.mtime()).unwrap_or(0)));
+    let modified = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(
+        u64::try_from(meta.mtime()).unwrap_or(0),
+    ));
     age.is_zero() || modified.is_some_and(|time| time.elapsed().is_ok_and(|old| old >= age))
 }
 

@@ -20,6 +20,7 @@ use super::content::{ContentError, cut, hash_zeros, is_sparse};
 use crate::catalog::{Catalog, ChunkHash, ChunkPlace, NewArchive};
 use crate::ids::{ArchiveId, Hash};
 use crate::index::{EntryList, EntryRef, EntryType, Extent};
+use crate::openat::Meta;
 use crate::sqlite;
 
 /// So many chunks are told the catalog at once.
@@ -124,7 +125,7 @@ impl Learner<'_> {
         let mut options = std::fs::OpenOptions::new();
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let mut file = options.read(true).custom_flags(flags).open(at)?;
-        let meta = file.metadata()?;
+        let meta = Meta::of_fd(&file)?;
         if !meta.is_file() || meta.len() != entry.size {
             return Ok(false);
         }
@@ -162,7 +163,7 @@ impl Learner<'_> {
 /// Gives the file's hash; `take` sees its parts.
 fn read_large(
     file: &mut File,
-    meta: &std::fs::Metadata,
+    meta: &Meta,
     chunker: Chunker,
     mut take: impl FnMut(&Stretch<'_>),
 ) -> Result<Hash, ContentError> {

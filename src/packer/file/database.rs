@@ -5,14 +5,16 @@
 //! read transaction. Either way its `-wal`, `-shm` and `-journal` stay out of the snapshot: what they
 //! hold is in the copy, and beside it they would spoil it.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use super::{ContentError, FilePacker, Reading, read_reason, refresh};
 use crate::index::{DatabaseRecord, Entry};
+use crate::openat::Meta;
 use crate::sqlite::{self, Depth, Inspection, SqliteError};
+use crate::walk::Found;
 
 /// How long to wait for a writer to let go.
 const BUSY: Duration = Duration::from_secs(30);
@@ -31,16 +33,22 @@ fn beside<T, C: Send>(
     })
 }
 
+/// Whether content of the database is in a file beside it.
+pub(super) fn has_live_journal(found: &Found) -> bool {
+    sqlite::has_live_journal(&found.root.path_of(found.rel()))
+}
+
 impl FilePacker<'_, '_> {
     pub(super) fn read_database(
         &mut self,
         entry: &mut Entry,
-        abs: &Path,
+        found: &Found,
         mut file: File,
-        before: &Metadata,
+        before: &Meta,
         head: &[u8],
     ) -> Result<Reading, ContentError> {
         self.taken.insert(entry.path.clone());
+        let abs = &found.root.path_of(found.rel());
         if sqlite::has_live_journal(abs) {
             return self.read_copy(entry, abs, before, head);
         }
@@ -50,8 +58,8 @@ impl FilePacker<'_, '_> {
             Ok(Some(lock)) => {
                 // Since `before` a writer may have committed; from here on none can. One may prepare its
                 // journal while we read, but the file stays.
-                let before = &file.metadata()?;
-                let same_file = lock.is_same_file(before)?;
+                let same_file = lock.is_same_file(&file.metadata()?)?;
+                let before = &Meta::of_fd(&file)?;
                 // The check hands the lock back: it is held until both are done.
                 let (reading, (lock, inspected)) = beside(
                     move || {
@@ -75,7 +83,8 @@ impl FilePacker<'_, '_> {
                     || self.read_open(entry, &mut file, before, head, None, false),
                 )?;
                 let mut reading = reading?;
-                let changed = file.metadata()?.modified()? != before.modified()?;
+                let mtime = |meta: &Meta| (meta.mtime(), meta.mtime_nsec());
+                let changed = mtime(&Meta::of_fd(&file)?) != mtime(before);
                 reading.torn |= changed || sqlite::has_live_journal(abs);
                 refresh(entry, before);
                 if !reading.torn {
@@ -92,7 +101,7 @@ impl FilePacker<'_, '_> {
         &mut self,
         entry: &mut Entry,
         abs: &Path,
-        before: &Metadata,
+        before: &Meta,
         head: &[u8],
     ) -> Result<Reading, ContentError> {
         let copy = self.scratch.path("database");
@@ -105,7 +114,7 @@ impl FilePacker<'_, '_> {
             return self.read_unchecked(entry, &mut file, before, head, &error);
         }
         let mut file = File::open(&copy)?;
-        let meta = file.metadata()?;
+        let meta = Meta::of_fd(&file)?;
         let (reading, inspected) = beside(
             || sqlite::inspect(&copy, Depth::Structure),
             || self.read_open(entry, &mut file, &meta, head, None, false),
@@ -124,7 +133,7 @@ impl FilePacker<'_, '_> {
         &mut self,
         entry: &mut Entry,
         file: &mut File,
-        before: &Metadata,
+        before: &Meta,
         head: &[u8],
         error: &SqliteError,
     ) -> Result<Reading, ContentError> {
