@@ -9,7 +9,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 
+use rustix::io::Errno;
+
 use super::Dir;
+
+/// Some file systems allow more than the 64 KiB that are usual.
+const MOST_BYTES: usize = 1 << 20;
 
 /// Who owns a thing, as the kernel takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,16 +106,21 @@ fn read_xattrs(
     Ok(found)
 }
 
-/// Asks for the length, then for the content, until both fit.
+/// Reads into a longer buffer until all fits. (An empty one would ask for the length, but not through these
+/// functions.)
 fn grown(mut read: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Vec<u8>> {
+    let mut small = [0; 512];
+    match read(&mut small) {
+        Err(Errno::RANGE) => {}
+        other => return Ok(small[..other?].to_vec()),
+    }
+    let mut buffer = vec![0; 4096];
     loop {
-        let length = read(&mut [])?;
-        if length == 0 {
-            return Ok(Vec::new());
-        }
-        let mut buffer = vec![0; length];
         match read(&mut buffer) {
-            Err(rustix::io::Errno::RANGE) => {}
+            Err(Errno::RANGE) if buffer.len() < MOST_BYTES => {
+                let longer = (buffer.len() * 4).min(MOST_BYTES);
+                buffer.resize(longer, 0);
+            }
             other => {
                 buffer.truncate(other?);
                 return Ok(buffer);

@@ -268,3 +268,23 @@ fn another_users_link_leads_only_to_what_is_that_users() {
         );
     }
 }
+
+#[test]
+fn extended_attributes_of_files_directories_and_entries_are_read_as_they_were_set() {
+    let (_temp, dir) = scratch();
+    let name = OsStr::new("user.mark");
+    let file = dir.create_file("file", 0o600).unwrap();
+    if set_xattr_fd(&file, name, b"\x00\xff value").is_err() {
+        return;
+    }
+    let sub = dir.make_dir("sub", 0o700).unwrap();
+    set_xattr_fd(&sub, name, &[7; 3000]).unwrap();
+    dir.set_xattr("sub", OsStr::new("user.empty"), b"").unwrap();
+    assert_eq!(list_xattrs(&file).unwrap()[name], b"\x00\xff value");
+    let of_sub = list_xattrs(&sub).unwrap();
+    assert_eq!(of_sub[name], [7; 3000]);
+    assert_eq!(of_sub[OsStr::new("user.empty")], b"");
+    assert_eq!(dir.pin("sub").unwrap().xattrs().unwrap(), of_sub);
+    assert_eq!(dir.xattrs("sub").unwrap(), of_sub);
+    assert_eq!(dir.pin("file").unwrap().xattrs().unwrap().len(), 1);
+}
