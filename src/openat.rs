@@ -197,17 +197,23 @@ impl Dir {
         Ok(text.into_bytes())
     }
 
-    /// Opens the directory that `rel` is in, to be passed through only, and returns it with the last
-    /// component of `rel`.
+    /// Opens the directory that `rel` is in, and returns it with the last component of `rel`.
     pub fn parent_of<'a>(&self, rel: &'a OsStr) -> io::Result<(Self, &'a OsStr)> {
-        match self.parent(rel)? {
-            (Parent::This(_), name) => Ok((self.clone(), name)),
-            (Parent::Below(fd), name) => {
-                let above = rel.as_bytes().len() - name.len() - 1;
-                let path = self.path_of(OsStr::from_bytes(&rel.as_bytes()[..above]));
-                Ok((Self::from_fd(fd, &path), name))
+        let bytes = rel.as_bytes();
+        let Some(cut) = bytes.iter().rposition(|byte| *byte == b'/') else {
+            check_components(bytes)?;
+            return Ok((self.clone(), rel));
+        };
+        let (above, name) = (OsStr::from_bytes(&bytes[..cut]), &bytes[cut + 1..]);
+        check_components(name)?;
+        let fd = match self.open_raw(above, ENTER, Mode::empty()) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.open_raw(above, PASS, Mode::empty())?
             }
-        }
+            other => other?,
+        };
+        let dir = Self::from_fd(fd, &self.path_of(above));
+        Ok((dir, OsStr::from_bytes(name)))
     }
 
     /// Returns what `rel` is in, and its last component.

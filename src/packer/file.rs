@@ -14,6 +14,7 @@ use std::io::{self, BufWriter, Read as _, Seek as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use self::database::Patience;
 use super::cache::{CacheWriter, Record, Stat};
 use super::chunker::Chunker;
 use super::content::{ContentError, Source, Stored, store_file, store_small};
@@ -65,6 +66,7 @@ pub struct FilePacker<'p, 'a> {
     buffer: Vec<u8>,
     /// The file under way was not in memory before, and need not stay there.
     cold: bool,
+    patience: Patience,
 }
 
 /// One read of a file.
@@ -117,6 +119,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             open_dirs: OpenDirs::default(),
             buffer: Vec::new(),
             cold: false,
+            patience: Patience::new(),
         })
     }
 

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::SourceError;
 use super::copy::{Original, dress, set_owner};
+use super::json::{self, Verdict};
 use super::record::{self, Look, Record};
 use super::stage::{self, ATTEMPTS, Failure, Job, Outcome, PAUSE, plain};
-use super::{command, previous, validate};
+use super::{command, previous};
 use crate::config::{Check, CommandLine, Config, Source, SourceKind, TreeSource};
 use crate::error::with_causes;
 use crate::ids::Stamp;
@@ -23,7 +24,7 @@ use crate::index::Skipped;
 use crate::interrupt::Duty;
 use crate::openat::{Chosen, Dir, Meta, chmod_fd};
 use crate::snapshot::Part;
-use crate::sqlite;
+use crate::sqlite::{self, Place};
 use crate::walk::Filter;
 
 /// What `backup-metadata.json` says about one source.
@@ -236,7 +237,11 @@ impl Taking<'_> {
         let path = chosen.path();
         let (file, _) = open(chosen).map_err(cannot("read", path))?;
         let original = Original::of_fd(&file).map_err(cannot("read", path))?;
-        match sqlite::backup(path, &self.dir.path_of(&copy), source.lock_timeout) {
+        let from =
+            Place::within(chosen.dir(), chosen.name(), path).map_err(cannot("read", path))?;
+        let to =
+            Place::below(self.dir, &copy).map_err(cannot("create", &self.dir.path_of(&copy)))?;
+        match sqlite::backup_at(&from, &file, &to, source.lock_timeout) {
             // Its bytes are kept, for whoever repairs it; the check calls them what they are.
             Err(e) if e.is_damage() => {
                 plain(|| open(chosen), self.dir, &copy, || true).map_err(unread(path))?;
@@ -255,7 +260,7 @@ impl Taking<'_> {
         };
         let mut outcome = attempt()?;
         for _ in 1..ATTEMPTS {
-            if validate::json_error(self.dir, &copy).is_none() {
+            if !matches!(json::check(self.dir, &copy), Verdict::Invalid(_)) {
                 break;
             }
             std::thread::sleep(PAUSE);

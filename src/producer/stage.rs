@@ -23,7 +23,7 @@ use super::validate::{below, head, is_called_database};
 use crate::error::with_causes;
 use crate::index::Skipped;
 use crate::openat::{Dir, Kind, Meta};
-use crate::sqlite;
+use crate::sqlite::{self, Place, SqliteError};
 use crate::walk::{Filter, Found, Walked, exchanged, walk};
 
 pub(super) const ATTEMPTS: u32 = 3;
@@ -41,7 +41,7 @@ pub(super) struct Job<'a> {
     /// The copy's place in the snapshot, for what is told.
     pub to: &'a str,
     pub record: &'a Record,
-    /// How long to wait for a database's lock.
+    /// How long to wait for the locks of databases, all together.
     pub lock_timeout: Duration,
 }
 
@@ -64,6 +64,7 @@ pub(super) fn stage(job: &Job<'_>) -> Result<Staged, SourceError> {
         links: HashMap::new(),
         databases: HashSet::new(),
         directories: Vec::new(),
+        patience: job.lock_timeout,
     };
     let root_meta = Meta::of_fd(job.root).map_err(|source| SourceError::Io {
         what: "read",
@@ -90,6 +91,8 @@ struct Stager<'a> {
     databases: HashSet<Vec<u8>>,
     /// Their metadata is given to the copies last, since filling them changes it.
     directories: Vec<(Vec<u8>, Meta)>,
+    /// The time that is left for waiting for databases' locks.
+    patience: Duration,
 }
 
 /// How a file fared.
@@ -273,7 +276,11 @@ impl Stager<'_> {
         };
         // Through its log a database changes while its file does not.
         let is_database = head(earlier, found.rel()).is_ok_and(|head| sqlite::is_sqlite(&head));
-        if is_database && sqlite::has_live_journal(&found.root.path_of(found.rel())) {
+        let has_live_journal = || {
+            let place = Place::below(&found.root, found.rel());
+            place.is_ok_and(|place| place.has_live_journal())
+        };
+        if is_database && has_live_journal() {
             return false;
         }
         if earlier.link(found.rel(), self.job.snapshot, copy).is_err() {
@@ -315,40 +322,49 @@ impl Stager<'_> {
     }
 
     /// `None`: SQLite does not take it for a database.
-    fn database(&self, found: &Found, copy: &OsStr) -> Result<Option<Outcome>, Failure> {
-        let busy = self.job.lock_timeout;
-        let path = &found.root.path_of(found.rel());
+    fn database(&mut self, found: &Found, copy: &OsStr) -> Result<Option<Outcome>, Failure> {
         let snapshot = self.job.snapshot;
         let open = || found.root.open_file(found.rel());
-        if !sqlite::has_live_journal(path) {
-            match sqlite::lock_for_read(path, busy) {
-                Ok(Some(mut locked)) => {
-                    let original = Original::of_fd(&*locked.file()).map_err(source)?;
-                    copy_content(locked.file(), snapshot, copy)?;
+        let place = Place::below(&found.root, found.rel()).map_err(source)?;
+        let (file, _) = open().map_err(source)?;
+        if !place.has_live_journal() {
+            match sqlite::lock_for_read(&place, &file, self.patience, None) {
+                Ok(Some(lock)) => {
+                    self.patience = self.patience.saturating_sub(lock.waited());
+                    let original = Original::of_fd(&file).map_err(source)?;
+                    copy_content(&file, snapshot, copy)?;
                     return Ok(Some(Outcome::Whole(original)));
                 }
                 Ok(None) => {
-                    let still = || !sqlite::has_live_journal(path);
-                    let copied = plain(open, snapshot, copy, still)?;
+                    let copied = plain(open, snapshot, copy, || !place.has_live_journal())?;
                     if let Outcome::Whole(_) = copied {
                         return Ok(Some(copied));
                     }
                 }
+                // It would stay locked for the backup as well.
+                Err(error) if error.is_busy() => return self.give_up(&error),
                 // A writer may have begun, or died, since we looked: the backup knows what to do.
                 Err(_) => {}
             }
         }
         let _ = snapshot.remove_file(copy);
-        let (file, _) = open().map_err(source)?;
         let original = Original::of_fd(&file).map_err(source)?;
-        match sqlite::backup(path, &snapshot.path_of(copy), busy) {
+        let to = Place::below(snapshot, copy).map_err(destination)?;
+        match sqlite::backup_at(&place, &file, &to, self.patience) {
             Ok(()) => Ok(Some(Outcome::BackedUp(original))),
             Err(e) if e.is_disk_full() => {
                 Err(Failure::End(io::Error::from(io::ErrorKind::StorageFull)))
             }
             Err(e) if e.is_damage() => Ok(None),
+            Err(e) if e.is_busy() => self.give_up(&e),
             Err(e) => Err(Failure::Skip(with_causes(&e))),
         }
+    }
+
+    /// Leaves a database out that stayed locked; the others of the tree are not waited for.
+    fn give_up(&mut self, error: &SqliteError) -> Result<Option<Outcome>, Failure> {
+        self.patience = Duration::ZERO;
+        Err(Failure::Skip(with_causes(error)))
     }
 
     /// Gives the copy its metadata and notes what is to be remembered or told.

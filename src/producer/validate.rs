@@ -11,12 +11,13 @@ use std::path::Path;
 
 use super::SourceEntry;
 use super::claim::INVALID;
+use super::json::{self, Verdict};
 use super::metadata::{FILE_NAME, Metadata};
 use super::source::{chain, place};
 use crate::ids::Stamp;
 use crate::index::{DatabaseRecord, Skipped};
 use crate::openat::{Chosen, Dir};
-use crate::sqlite;
+use crate::sqlite::{self, Budget, Place};
 use crate::walk::{Filter, Walked, walk};
 
 /// What a check of a snapshot found.
@@ -29,6 +30,8 @@ pub struct Validation {
     pub databases: Vec<DatabaseRecord>,
     /// For people: what stands behind the codes, and what is worth knowing besides.
     pub details: Vec<String>,
+    /// Paths of what is there but was not checked to the end, which took too much time or memory.
+    pub unchecked: Vec<String>,
 }
 
 /// Checks the snapshot directory `dir`.
@@ -38,6 +41,7 @@ pub fn validate(dir: &Path) -> Validation {
         errors: vec!["snapshot_missing".to_owned()],
         databases: Vec::new(),
         details: vec![detail],
+        unchecked: Vec::new(),
     };
     let shown = dir.display();
     match Chosen::open(dir) {
@@ -125,6 +129,9 @@ pub(super) struct Checker<'a> {
     errors: Vec<String>,
     databases: Vec<DatabaseRecord>,
     details: Vec<String>,
+    unchecked: Vec<String>,
+    /// The time for the databases of trees.
+    checks: Budget,
     /// Damage that is told of but does not make the snapshot invalid.
     pub reports: Vec<Skipped>,
 }
@@ -136,6 +143,8 @@ impl<'a> Checker<'a> {
             errors: Vec::new(),
             databases: Vec::new(),
             details: Vec::new(),
+            unchecked: Vec::new(),
+            checks: Budget::of_run(),
             reports: Vec::new(),
         }
     }
@@ -147,6 +156,7 @@ impl<'a> Checker<'a> {
             errors: self.errors,
             databases: self.databases,
             details: self.details,
+            unchecked: self.unchecked,
         }
     }
 
@@ -178,12 +188,14 @@ impl<'a> Checker<'a> {
         }
         match entry.kind.as_str() {
             "sqlite" => self.database(entry, &entry.to, &at, true),
-            "json" => {
-                if let Some(what) = json_error(self.dir, &at) {
+            "json" => match json::check(self.dir, &at) {
+                Verdict::Json => {}
+                Verdict::Invalid(what) => {
                     let code = format!("{}_invalid_json", entry.name);
                     self.error(code, format!("{}: {what}", entry.to));
                 }
-            }
+                Verdict::Unchecked(why) => self.leave_unchecked(&entry.to, &why),
+            },
             "tree" => match databases {
                 Some(known) => self.tree(entry, known),
                 None => {
@@ -230,7 +242,15 @@ impl<'a> Checker<'a> {
             }
             return;
         }
-        match sqlite::inspect(&self.dir.path_of(at), sqlite::Depth::Indexes) {
+        let own = Budget::of_own();
+        // A source of kind `sqlite` is the operator's own; a tree may hold what others put there.
+        let budget = if promised { &own } else { &self.checks };
+        let opened = Place::below(self.dir, at).and_then(|place| Ok((place.open()?, place)));
+        let (file, at) = match opened {
+            Ok(opened) => opened,
+            Err(e) => return wrong(self, format!("cannot be read: {e}")),
+        };
+        match sqlite::inspect_at(&at, &file, sqlite::Depth::Indexes, budget) {
             Ok(inspection) => {
                 if !inspection.is_ok() {
                     wrong(self, inspection.integrity.clone());
@@ -242,8 +262,21 @@ impl<'a> Checker<'a> {
                     integrity: inspection.integrity,
                 });
             }
-            Err(e) => wrong(self, chain(&e)),
+            Err(e) => match e.unchecked() {
+                Some(why) => self.leave_unchecked(place, why),
+                None => wrong(self, chain(&e)),
+            },
         }
+    }
+
+    /// Reports what was not checked to the end: of that nothing is known, so it is not invalid.
+    fn leave_unchecked(&mut self, place: &str, why: &str) {
+        self.details.push(format!("{place}: not checked: {why}"));
+        self.unchecked.push(place.to_owned());
+        self.reports.push(Skipped {
+            path: place.to_owned(),
+            reason: format!("stored, not checked: {why}"),
+        });
     }
 
     fn find_databases(&mut self, entry: &SourceEntry) -> Vec<Vec<u8>> {
@@ -305,21 +338,6 @@ impl<'a> Checker<'a> {
 /// Named so that it must be a database: where Chroma keeps its own.
 pub(super) fn is_called_database(rel: &[u8]) -> bool {
     rel.ends_with(b".sqlite3")
-}
-
-/// Why the file `rel` is not JSON, if it isn't.
-pub(super) fn json_error(dir: &Dir, rel: &OsStr) -> Option<String> {
-    let mut text = String::new();
-    let read = dir
-        .open_file(rel)
-        .and_then(|(mut file, _)| file.read_to_string(&mut text));
-    match read {
-        Err(e) => Some(e.to_string()),
-        Ok(_) => {
-            let parsed = serde_json::from_str::<serde::de::IgnoredAny>(&text);
-            parsed.err().map(|e| e.to_string())
-        }
-    }
 }
 
 /// So much of the file `rel` as tells what it is.

@@ -15,9 +15,13 @@ const ACCOUNTS: i64 = 50;
 
 fn sum(path: &Path) -> i64 {
     assert!(
-        sealift::sqlite::inspect(path, sealift::sqlite::Depth::Indexes)
-            .unwrap()
-            .is_ok()
+        sealift::sqlite::inspect(
+            path,
+            sealift::sqlite::Depth::Indexes,
+            &sealift::sqlite::Budget::of_run(),
+        )
+        .unwrap()
+        .is_ok()
     );
     let conn = Connection::open(path).unwrap();
     conn.query_row("SELECT sum(amount) FROM account", [], |row| row.get(0))

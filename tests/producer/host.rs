@@ -137,7 +137,12 @@ pub fn settle() {
 }
 
 pub fn rows(database: &Path) -> u64 {
-    let inspection = sealift::sqlite::inspect(database, sealift::sqlite::Depth::Indexes).unwrap();
+    let inspection = sealift::sqlite::inspect(
+        database,
+        sealift::sqlite::Depth::Indexes,
+        &sealift::sqlite::Budget::of_run(),
+    )
+    .unwrap();
     assert_eq!(inspection.integrity, "ok");
     inspection.tables["t"]
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::tree::Tree;
 use crate::error::with_causes;
 use crate::index::{DatabaseRecord, EntryList, EntryRef, IndexHeader};
-use crate::sqlite;
+use crate::sqlite::{self, Budget, Inspection};
 
 /// What the checks gave.
 #[derive(Default)]
@@ -19,6 +19,8 @@ pub(super) struct Checked {
     pub(super) wrong: Vec<String>,
     /// Databases that were already damaged when the snapshot was made.
     pub(super) known_bad: Vec<String>,
+    /// `path: why`: databases whose check did not come to an end. Their bytes are proven by hash.
+    pub(super) unchecked: Vec<String>,
 }
 
 /// The databases among `entries`, by number. A partial restore has only some of them.
@@ -42,6 +44,7 @@ impl Checked {
         self.good.extend(more.good);
         self.wrong.extend(more.wrong);
         self.known_bad.extend(more.known_bad);
+        self.unchecked.extend(more.unchecked);
     }
 }
 
@@ -52,6 +55,7 @@ pub(super) fn check(
     entries: &EntryList,
     entry: &EntryRef<'_>,
     record: &DatabaseRecord,
+    budget: &Budget,
     checked: &mut Checked,
 ) {
     if record.integrity != "ok" || entry.torn {
@@ -63,16 +67,22 @@ pub(super) fn check(
         return;
     }
     let path = root.join(OsStr::from_bytes(entry.path));
-    match compare(&path, record) {
-        Ok(()) => checked.good.push(record.path.clone()),
-        Err(what) => checked.wrong.push(format!("{}: {what}", record.path)),
+    match sqlite::inspect(&path, sqlite::Depth::Structure, budget) {
+        Ok(found) => match compare(&found, record) {
+            Ok(()) => checked.good.push(record.path.clone()),
+            Err(what) => checked.wrong.push(format!("{}: {what}", record.path)),
+        },
+        // Nothing is known against it, and its bytes are those that were backed up.
+        Err(error) => {
+            let why = error.unchecked().map(str::to_owned);
+            let why = why.unwrap_or_else(|| with_causes(&error));
+            checked.unchecked.push(format!("{}: {why}", record.path));
+        }
     }
     remove_traces(tree, entry, entries);
 }
 
-fn compare(path: &Path, record: &DatabaseRecord) -> Result<(), String> {
-    let found =
-        sqlite::inspect(path, sqlite::Depth::Structure).map_err(|error| with_causes(&error))?;
+fn compare(found: &Inspection, record: &DatabaseRecord) -> Result<(), String> {
     if found.integrity != "ok" {
         return Err(format!("integrity check: {}", found.integrity));
     }

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use super::content::{Content, Outcome};
 use super::databases::{self, Checked};
+use crate::sqlite::Budget;
 
 const MOST_THREADS: usize = 4;
 
@@ -37,6 +38,8 @@ struct Task {
     waiting: Mutex<Receiver<u32>>,
     content: Arc<Content>,
     root: PathBuf,
+    /// The time for the checks of databases.
+    checks: Budget,
 }
 
 impl Proofs {
@@ -50,6 +53,7 @@ impl Proofs {
             waiting: Mutex::new(complete.waiting),
             content: Arc::clone(&content),
             root: root.to_owned(),
+            checks: Budget::of_run(),
         });
         let mut threads = Vec::new();
         let count = thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
@@ -118,7 +122,16 @@ impl Task {
             if let Some(record) = self.content.databases.get(&number) {
                 let (tree, entries) = (&self.content.tree, &self.content.entries);
                 let entry = entries.get(number as usize);
-                databases::check(&self.root, tree, entries, &entry, record, &mut checked);
+                let budget = &self.checks;
+                databases::check(
+                    &self.root,
+                    tree,
+                    entries,
+                    &entry,
+                    record,
+                    budget,
+                    &mut checked,
+                );
             }
             self.content.finish_proven(number);
         }
