@@ -171,3 +171,68 @@ fn lock(dir: &Dir, name: impl AsRef<OsStr>, partial: &Dir) -> io::Result<bool> {
     }
     Ok(dir.is_still(name, &Meta::of_fd(partial)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Write as _;
+
+    fn claim(snapshots: &Path) -> Claim {
+        Claim::take(snapshots, crate::clock::now()).unwrap()
+    }
+
+    #[test]
+    fn a_snapshot_is_made_where_it_was_begun_and_not_where_its_name_leads_by_then() {
+        let temp = tempfile::tempdir().unwrap();
+        let (snapshots, outside) = (temp.path().join("snapshots"), temp.path().join("outside"));
+        fs::create_dir(&outside).unwrap();
+        let claim = claim(&snapshots);
+        let partial = claim.partial.path().to_owned();
+        let moved = temp.path().join("moved");
+        fs::rename(&partial, &moved).unwrap();
+        std::os::unix::fs::symlink(&outside, &partial).unwrap();
+        let mut file = claim.partial.create_file("database", 0o600).unwrap();
+        file.write_all(b"secret").unwrap();
+        assert!(moved.join("database").exists());
+        let error = claim.publish(true).unwrap_err();
+        assert!(error.to_string().contains("was exchanged"), "{error}");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+        // What was copied is removed, wherever it is.
+        assert!(!moved.join("database").exists());
+    }
+
+    #[test]
+    fn a_published_snapshot_is_open_and_private() {
+        let temp = tempfile::tempdir().unwrap();
+        let snapshots = temp.path().join("snapshots");
+        let claim = claim(&snapshots);
+        let stamp = claim.stamp.to_string();
+        let dir = claim.publish(true).unwrap();
+        assert_eq!(dir.path(), snapshots.join(stamp));
+        assert_eq!(Meta::of_fd(&dir).unwrap().permissions(), 0o700);
+        assert_eq!(
+            Meta::of_fd(&Dir::open(&snapshots).unwrap())
+                .unwrap()
+                .permissions(),
+            0o700
+        );
+    }
+
+    #[test]
+    fn a_leftover_that_is_a_link_is_named_and_what_it_leads_to_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let (snapshots, outside) = (temp.path().join("snapshots"), temp.path().join("outside"));
+        fs::create_dir_all(snapshots.join(".partial-dead/deep")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("kept"), "x").unwrap();
+        std::os::unix::fs::symlink(&outside, snapshots.join(".partial-link")).unwrap();
+        let notes = clear_stale(&snapshots).unwrap();
+        assert!(
+            matches!(&notes[..], [note] if note.contains(".partial-link")),
+            "{notes:?}"
+        );
+        assert!(outside.join("kept").exists());
+        assert!(!snapshots.join(".partial-dead").exists());
+    }
+}

@@ -444,3 +444,7 @@ pub(super) fn plain(
         std::thread::sleep(PAUSE);
     }
 }
+
+#[cfg(test)]
+#[path = "stage/tests.rs"]
+mod tests;
