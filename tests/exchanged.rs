@@ -144,7 +144,11 @@ fn look(dir: &Path) -> usize {
                 .unwrap_or_default(),
             _ => fs::read_to_string(&path).unwrap_or_default(),
         };
-        assert!(!value.contains(SECRET), "{} is from outside", path.display());
+        assert!(
+            !value.contains(SECRET),
+            "{} is from outside",
+            path.display()
+        );
         let expected = match value.as_str() {
             "open" => 0o644,
             "closed" => 0o600,
@@ -168,7 +172,15 @@ fn check(host: &Host) {
         back_up(host);
         drop(exchanging);
         let to = format!("out{round}");
-        let restore = ["restore", "--target", "repo", "--identity", "key.txt", "--to", &to];
+        let restore = [
+            "restore",
+            "--target",
+            "repo",
+            "--identity",
+            "key.txt",
+            "--to",
+            &to,
+        ];
         host.exits_any(&restore, &[0, 3]);
         looked += look(&host.path(&to));
         // Read again next time.

@@ -280,7 +280,7 @@ const ALLOWED_PATHS: &[(&str, &str, usize)] = &[
     ("producer/record.rs", "std::fs::", 2),
     ("producer/record.rs", "File::open", 1),
     // A file without a name, for what a command says.
-    ("producer/command.rs", "tempfile", 1),
+    ("producer/command.rs", "tempfile", 2),
     // The operator's own path, which is made if it is not there.
     ("target/folder.rs", "std::fs::", 1),
     ("target/folder.rs", ".exists(", 1),

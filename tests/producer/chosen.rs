@@ -38,7 +38,10 @@ fn a_users_link_redirects_no_source_to_a_file_that_is_not_that_users() {
         symlink(host.path("secret").join(name), &theirs).unwrap();
         lchown(&theirs, Some(65534), Some(65534)).unwrap();
         let error = host.failure();
-        assert!(error.contains("is a symbolic link of user 65534"), "{name}: {error}");
+        assert!(
+            error.contains("is a symbolic link of user 65534"),
+            "{name}: {error}"
+        );
         // The same link, once it is root's.
         lchown(&theirs, Some(0), Some(0)).unwrap();
         host.produce();
