@@ -90,6 +90,8 @@ mod tests {
     fn commands_are_given_no_variable_that_a_target_reads() {
         let mut dirs = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/target")];
         let mut named = 0;
+        // It sets this one, for messages in English; that one is in this test.
+        let other = ["LC_ALL", "CARGO_MANIFEST_DIR", "_"];
         while let Some(dir) = dirs.pop() {
             for entry in std::fs::read_dir(dir).unwrap() {
                 let path = entry.unwrap().path();
@@ -102,8 +104,7 @@ mod tests {
                     let is_upper =
                         |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
                     let is_variable = literal.contains('_') && literal.chars().all(is_upper);
-                    // It sets this one, for messages in English.
-                    if is_variable && literal != "LC_ALL" && !literal.starts_with('_') {
+                    if is_variable && !other.contains(&literal) {
                         named += 1;
                         let name = std::ffi::OsStr::new(literal);
                         assert!(Environment::is_credential(name), "{literal} in {path:?}");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::host::Host;
 
 fn with_source(source: &str) -> Host {
-    let host = Host::with_init(&[]);
+    let host = Host::new();
     host.edit_config("[[target]]", &format!("{source}\n[[target]]"));
     host
 }
