@@ -3,8 +3,7 @@
 //! It may have been written by us, by AtoCore, or by whatever else makes such snapshots; so reading is
 //! lenient: only what is needed is looked at, and unknown keys are nobody's mistake.
 
-use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Component, Path};
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::SourceEntry;
+use super::copy::open_source;
 use super::validate::Validation;
 use crate::ids::Stamp;
 use crate::index::{DatabaseRecord, Skipped};
@@ -165,14 +165,16 @@ impl Metadata {
     /// `Ok(None)` if there is no such file, `Err` says what is wrong with it.
     pub fn read(dir: &Path) -> Result<Option<Self>, String> {
         let path = dir.join(FILE_NAME);
-        let meta = match fs::metadata(&path) {
+        let file = match open_source(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|e| e.to_string())?,
         };
-        if !meta.is_file() || meta.len() > MAX_BYTES {
-            return Err("it is not a small regular file".to_owned());
+        let mut bytes = Vec::new();
+        let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|e| e.to_string())?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err("it is too large".to_owned());
         }
-        let bytes = fs::read(&path).map_err(|e| e.to_string())?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
         if !value.is_object() {
             return Err("it is no JSON object".to_owned());

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
@@ -401,6 +401,6 @@ fn head(path: &Path) -> io::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut head = Vec::new();
     let limit = sqlite::HEAD_BYTES as u64;
-    File::open(path)?.take(limit).read_to_end(&mut head)?;
+    open_source(path)?.take(limit).read_to_end(&mut head)?;
     Ok(head)
 }

@@ -5,13 +5,14 @@
 //! that its databases are whole. Nothing is written, and nothing is believed that can be checked.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::SourceEntry;
 use super::claim::INVALID;
+use super::copy::open_source;
 use super::json::{self, Verdict};
 use super::metadata::{FILE_NAME, Metadata};
 use super::source::chain;
@@ -321,6 +322,6 @@ pub(super) fn is_called_database(rel: &[u8]) -> bool {
 fn head(path: &Path) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let limit = sqlite::HEAD_BYTES as u64;
-    File::open(path)?.take(limit).read_to_end(&mut head)?;
+    open_source(path)?.take(limit).read_to_end(&mut head)?;
     Ok(head)
 }
