@@ -4,5 +4,11 @@
 #[path = "support/host.rs"]
 mod host;
 
+#[path = "sqlite/confined.rs"]
+mod confined;
 #[path = "sqlite/copies.rs"]
 mod copies;
+#[path = "sqlite/hostile.rs"]
+mod hostile;
+#[path = "sqlite/shapes.rs"]
+mod shapes;

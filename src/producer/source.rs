@@ -130,7 +130,7 @@ fn owe(line: &CommandLine, environment: &[(&str, &str)], timeout: Duration) -> D
     Duty::owe(move || {
         let borrowed = environment.iter().map(|(name, value)| (&**name, &**value));
         let environment: Vec<(&str, &str)> = borrowed.collect();
-        match command::run(&line, None, &environment, timeout) {
+        match command::run_last(&line, &environment, timeout) {
             Ok(()) => format!("ran `{line}`, as `after` demands"),
             Err(error) => with_causes(&error),
         }

@@ -158,9 +158,12 @@ pub fn lock_for_read<'a>(
 ) -> Result<Option<Lock<'a>>, SqliteError> {
     let step = Step::Lock;
     let failed = io_error("read the database", place.path());
-    let mut head = [0; HEAD_BYTES];
-    let read = file.read_at(&mut head, 0).map_err(&failed)?;
-    if page_size(&head[..read]).is_none() || is_wal_mode(&head) {
+    let is_lockable = || {
+        let mut head = [0; HEAD_BYTES];
+        let read = file.read_at(&mut head, 0).map_err(&failed)?;
+        Ok(page_size(&head[..read]).is_some() && !is_wal_mode(&head))
+    };
+    if !is_lockable()? {
         return Ok(None);
     }
     let bytes = occupied(&file.metadata().map_err(&failed)?);
@@ -187,6 +190,8 @@ pub fn lock_for_read<'a>(
         Ok((child, answer))
     });
     let not_held = match held {
+        // Switched to WAL before it was locked: that is no lock.
+        Ok((_, Answer::Held { .. })) if !is_lockable()? => Ok(None),
         Ok((child, Answer::Held { waited_ms })) => {
             return Ok(Some(Lock {
                 child,

@@ -162,12 +162,6 @@ impl Child {
             }
             other => other?,
         }
-        // Switched to WAL before it was locked: that is no lock. Asked of SQLite, since closing a descriptor of
-        // the file would end this process's lock.
-        let mode = conn.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0));
-        if mode.map_err(&fail)? == "wal" {
-            return Err(Answer::Unlocked);
-        }
         let waited_ms = millis(self.waited);
         self.answer(&Answer::Held { waited_ms });
         if let Some(depth) = depth {

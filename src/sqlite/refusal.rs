@@ -29,23 +29,28 @@ pub(super) fn unchecked(step: Step, place: &Place, why: impl Into<String>) -> Sq
     }
 }
 
-/// Text of a child, as far as it may be shown.
+/// Text of a child, as far as it may be shown: in one line, without what a terminal would obey.
 pub(super) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(TEXT_CHARS).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
+    let mut shown = String::new();
+    for (count, c) in text.chars().enumerate() {
+        match c {
+            _ if count == TEXT_CHARS => {
+                shown.push('…');
+                break;
+            }
+            '\n' | '\t' => shown.push(' '),
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
     }
-    match shown.contains(char::is_control) {
-        true => shown.escape_default().to_string(),
-        false => shown,
-    }
+    shown
 }
 
 /// The error for a child that did not answer.
 pub(super) fn silent(silence: Silence, step: Step, place: &Place) -> SqliteError {
     let why = match silence {
         Silence::NotStarted(error) => format!("the process for it cannot be started: {error}"),
-        Silence::Late(allowed) => format!("it took more than {} s", allowed.as_secs_f32().ceil()),
+        Silence::Late(allowed) => format!("it took more than {:.1} s", allowed.as_secs_f32()),
         Silence::Ended { signal: Some(9) } => "the process for it was killed".to_owned(),
         Silence::Ended { signal: Some(24) } => "it took too much of the processor".to_owned(),
         Silence::Ended { signal: Some(25) } => "it wrote more than it may".to_owned(),
