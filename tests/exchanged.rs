@@ -175,7 +175,7 @@ fn check(host: &Host) {
         let restore = [
             "restore",
             "--target",
-            "repo",
+            "folder",
             "--identity",
             "key.txt",
             "--to",
