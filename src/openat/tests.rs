@@ -107,7 +107,7 @@ fn a_cleared_directory_is_empty_whatever_its_modes_and_links_and_depth() {
     fs::write(root.join("closed/deep/file"), "x").unwrap();
     symlink(temp.path().join("beside"), root.join("closed/out")).unwrap();
     for closed in ["closed/deep", "closed"] {
-        fs::set_permissions(root.join(closed), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(root.join(closed), fs::Permissions::from_mode(0o000)).unwrap();
     }
     let mut at = dir.clone();
     for depth in 0..300 {

@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(dir.path(), snapshots.join(stamp));
         assert_eq!(Meta::of_fd(&dir).unwrap().permissions(), 0o700);
         assert_eq!(
-            Meta::of_fd(&Dir::open(&snapshots).unwrap())
+            Meta::of_fd(Dir::open(&snapshots).unwrap())
                 .unwrap()
                 .permissions(),
             0o700

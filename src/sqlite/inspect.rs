@@ -29,7 +29,8 @@ pub struct Inspection {
     pub integrity: String,
     /// Bytes.
     pub page_size: u32,
-    /// Rows of each table that holds rows itself; a table that needs an extension we lack is left out.
+    /// Rows of each table that holds rows itself; a table that needs an extension we lack is left out. Of a
+    /// damaged database none are counted.
     pub tables: BTreeMap<String, u64>,
 }
 
@@ -107,8 +108,11 @@ pub(super) fn inspect(conn: &Connection, depth: Depth) -> rusqlite::Result<Inspe
     match checked {
         Ok((integrity, names)) => {
             inspection.integrity = integrity;
-            let counted = |name: String| row_count(conn, &name).map(|rows| (name, rows));
-            inspection.tables = names.into_iter().filter_map(counted).collect();
+            // In a damaged tree counting may never end.
+            if inspection.is_ok() {
+                let counted = |name: String| row_count(conn, &name).map(|rows| (name, rows));
+                inspection.tables = names.into_iter().filter_map(counted).collect();
+            }
         }
         Err(e) if is_limit(&e) => return Err(e),
         Err(e) if matches!(e, rusqlite::Error::SqliteFailure(..)) => {
