@@ -8,7 +8,8 @@
 //! by name and then used by name: an open file is described by `fstat`, and its attributes are set by its
 //! descriptor. No open waits: a FIFO in a file's place is an error.
 //!
-//! Only the *first* step follows links: [`Dir::open`] takes a path that the operator chose.
+//! Only the *first* step follows links: [`Dir::open`] takes a path that the operator chose, and [`Chosen::open`]
+//! one that may lead through another user's directory.
 
 mod attributes;
 mod change;

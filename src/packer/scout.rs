@@ -206,3 +206,46 @@ fn read_small(found: &Found) -> io::Result<Option<SmallFile>> {
         attributes,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openat::{Dir, set_xattr_fd};
+    use std::ffi::OsStr;
+    use std::io::Write as _;
+
+    #[test]
+    fn a_file_that_took_anothers_name_is_read_with_its_own_metadata_and_a_fifo_or_link_is_not_read()
+    {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Dir::open(temp.path()).unwrap();
+        let make = |name: &str, content: &[u8], mode: u32| {
+            let mut file = root.create_file(name, mode).unwrap();
+            file.write_all(content).unwrap();
+            file
+        };
+        make("file", b"mine", 0o644);
+        let other = make("other", b"theirs", 0o600);
+        let marked = set_xattr_fd(&other, OsStr::new("user.mark"), b"1").is_ok();
+        let found = Found {
+            root: root.clone(),
+            rel: b"file".to_vec(),
+            meta: root.meta("file").unwrap(),
+        };
+        root.exchange("file", &root, "other").unwrap();
+        let small = read_small(&found).unwrap().unwrap();
+        assert_eq!(small.content, b"theirs");
+        assert_eq!(small.before.permissions(), 0o600);
+        assert!(!small.before.is_same(&found.meta));
+        let attributes = small.attributes.unwrap();
+        assert_eq!(attributes.contains_key(&b"user.mark"[..]), marked);
+
+        root.remove_file("file").unwrap();
+        root.symlink(b"other", "file").unwrap();
+        assert!(read_small(&found).is_err());
+        root.remove_file("file").unwrap();
+        let fifo = crate::openat::Kind::Fifo;
+        root.make_node("file", fifo, None).unwrap();
+        assert!(read_small(&found).is_err());
+    }
+}
