@@ -11,6 +11,7 @@ pub mod fs;
 pub mod ids;
 pub mod index;
 pub mod interrupt;
+pub mod journal;
 pub mod manifest;
 pub mod openat;
 pub mod packer;

@@ -16,6 +16,7 @@ mod entries;
 mod meta;
 mod private;
 mod remove;
+mod resolve;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -32,6 +33,7 @@ pub use attributes::{Owner, chmod_fd, chown_fd, list_xattrs, mtime, set_mtime_fd
 pub use entries::Listed;
 pub use meta::{Kind, Meta};
 pub use private::PrivateDir;
+pub use resolve::Resolved;
 
 /// The kernel's limit is 4096 with the final zero; some is left for `/proc/self/fd/N/`.
 const MAX_PATH_BYTES: usize = 3900;
@@ -98,6 +100,18 @@ impl Dir {
         match rel.is_empty() {
             true => self.path.to_path_buf(),
             false => self.path.join(rel),
+        }
+    }
+
+    /// Makes a file without a name, for us only: it is gone when it is closed. `Unsupported` where the file
+    /// system has no such files.
+    pub fn unnamed_file(&self) -> io::Result<File> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::openat(self, c".", flags, Mode::RUSR | Mode::WUSR) {
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
+            other => Ok(other?.into()),
         }
     }
 
@@ -247,7 +261,10 @@ fn check_components(rel: &[u8]) -> io::Result<()> {
         true => Ok(()),
         false => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("{:?} is not a path below a directory", OsStr::from_bytes(rel)),
+            format!(
+                "{:?} is not a path below a directory",
+                OsStr::from_bytes(rel)
+            ),
         )),
     }
 }

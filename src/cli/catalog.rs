@@ -23,7 +23,7 @@ use crate::manifest::signature::Trust;
 use crate::packer::relearn::Root;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
-use crate::restore::{self, RestoreError, RestorePlan, RestoreRequest, remove_tree};
+use crate::restore::{self, RestoreError, RestorePlan, RestoreRequest};
 
 #[derive(Debug, Subcommand)]
 pub enum CatalogCommand {
@@ -199,7 +199,7 @@ impl Learning<'_> {
         let runtime = remote::runtime()?;
         let (folder, chain) = runtime.block_on(self.newest(targets))?;
         let scratch = Scratch::make("rebuild", self.args.scratch.as_deref())?;
-        let plan = self.plan(&folder, &chain, Vec::new(), scratch.path());
+        let plan = self.plan(&folder, &chain, Vec::new(), &scratch);
         let plan = runtime.block_on(plan).map_err(unread)?;
         let archives: Vec<NewArchive> = plan
             .streams()
@@ -229,11 +229,11 @@ impl Learning<'_> {
         }
         let owed = {
             // What is decrypted does not outlive an interrupt.
-            let all = scratch.path().to_path_buf();
-            Duty::owe(move || match remove_tree(&all) {
+            let all = Arc::clone(scratch.private());
+            Duty::owe(move || match all.dir().clear() {
                 Ok(()) => "removed what was fetched for the catalog".to_owned(),
                 Err(error) => {
-                    let all = all.display();
+                    let all = all.dir().path().display();
                     format!(
                         "{all} holds decrypted files and could not be removed ({error}): remove it"
                     )
@@ -242,7 +242,7 @@ impl Learning<'_> {
         };
         let fetched = runtime.block_on(async {
             let missing = here.missing.clone();
-            let plan = self.plan(&folder, &chain, missing, scratch.path()).await?;
+            let plan = self.plan(&folder, &chain, missing, &scratch).await?;
             let display = RestoreDisplay::start(self.context.quiet || self.context.json);
             let done = restore::execute(plan, display.clone()).await;
             display.finish();
@@ -257,7 +257,7 @@ impl Learning<'_> {
             let (all, paths) = (plan.contents(), Some(&missing));
             Ok(rebuild.learn(&archives, &recipients, all, &roots, paths)?)
         });
-        let removed = remove_tree(&scratch.path().join(RESTORED));
+        let removed = scratch.private().dir().remove_tree(RESTORED);
         owed.take();
         let there = there?;
         removed?;
@@ -295,7 +295,7 @@ impl Learning<'_> {
         folder: &HostFolder,
         chain: &Chain,
         paths: Vec<Vec<u8>>,
-        scratch: &Path,
+        scratch: &Scratch,
     ) -> Result<RestorePlan, RestoreError> {
         let newest = chain.latest().map_err(|error| RestoreError::Repository {
             host: folder.host.clone(),
@@ -303,13 +303,15 @@ impl Learning<'_> {
         })?;
         let request = RestoreRequest {
             snapshot: newest.manifest.name().hash16,
-            to: scratch.join(RESTORED),
+            to: PathBuf::from(RESTORED),
             paths,
             overwrite: false,
             at_least: None,
             devices: false,
         };
-        restore::plan(folder, &request, Arc::clone(&self.identities), self.trust).await
+        let identities = Arc::clone(&self.identities);
+        let scratch = scratch.private().dir();
+        restore::plan_within(scratch, folder, &request, identities, self.trust).await
     }
 
     /// Where its content may still be: in the local snapshot, or where it was read in place.

@@ -283,7 +283,7 @@ impl<'a> Run<'a> {
                 &snapshot,
                 Arc::clone(identities),
                 &subject.trust,
-                scratch.path(),
+                scratch.private(),
                 display.clone(),
             )
             .await;

@@ -81,7 +81,10 @@ fn read_xattrs(
         Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(found),
         other => other?,
     };
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in names
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
         let name = OsStr::from_bytes(name);
         if let Ok(value) = grown(|buffer| get(name, buffer)) {
             found.insert(name.to_owned(), value);
@@ -125,7 +128,10 @@ impl Dir {
         }
         // `fchmod` takes no such descriptor, and `fchmodat` would follow a link that came in between.
         let path = place_path(place.as_fd());
-        Ok(rustix::fs::chmod(&path, Mode::from_raw_mode(mode & 0o7777))?)
+        Ok(rustix::fs::chmod(
+            &path,
+            Mode::from_raw_mode(mode & 0o7777),
+        )?)
     }
 
     /// Of a link its own time.
@@ -137,12 +143,7 @@ impl Dir {
 
     /// Of a link its own attribute. There is no `lsetxattrat`, and FIFOs and links cannot be opened for
     /// `fsetxattr`; so it goes through `/proc`, whose link to the open directory cannot be exchanged.
-    pub fn set_xattr(
-        &self,
-        rel: impl AsRef<OsStr>,
-        name: &OsStr,
-        value: &[u8],
-    ) -> io::Result<()> {
+    pub fn set_xattr(&self, rel: impl AsRef<OsStr>, name: &OsStr, value: &[u8]) -> io::Result<()> {
         let (dir, entry) = self.parent(rel.as_ref())?;
         let path = place_path(dir.as_fd()).join(entry);
         let flags = XattrFlags::empty();

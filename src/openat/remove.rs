@@ -36,8 +36,13 @@ impl Dir {
                 let Some(above) = levels.last_mut() else {
                     return Ok(());
                 };
-                let Some(done) = above.dirs.pop() else { continue };
-                rel.truncate(rel.len().saturating_sub(done.len() + usize::from(depth > 2)));
+                let Some(done) = above.dirs.pop() else {
+                    continue;
+                };
+                rel.truncate(
+                    rel.len()
+                        .saturating_sub(done.len() + usize::from(depth > 2)),
+                );
                 let held = match &above.dir {
                     Some(dir) => dir.clone(),
                     None => self.sub(OsStr::from_bytes(&rel))?,

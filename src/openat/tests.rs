@@ -1,8 +1,8 @@
+use super::*;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-use super::*;
+use std::time::Duration;
 
 fn scratch() -> (tempfile::TempDir, Dir) {
     let temp = tempfile::tempdir().unwrap();
@@ -31,11 +31,26 @@ fn no_way_of_resolving_follows_a_link_or_leaves_the_directory() {
         let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opens = |rel: &str| open(dir.as_fd(), rel.as_bytes(), read, Mode::empty()).is_ok();
         assert!(opens("a/b/file"));
-        for refused in ["out/file", "within/b/file", "a/absolute", "out", "within", "gone"] {
+        for refused in [
+            "out/file",
+            "within/b/file",
+            "a/absolute",
+            "out",
+            "within",
+            "gone",
+        ] {
             assert!(!opens(refused), "{refused}");
         }
     }
-    for refused in ["..", "../outside", "a/../a/b/file", "a//b/file", "/etc/passwd", "./a", "a/"] {
+    for refused in [
+        "..",
+        "../outside",
+        "a/../a/b/file",
+        "a//b/file",
+        "/etc/passwd",
+        "./a",
+        "a/",
+    ] {
         assert!(dir.open_file(refused).is_err(), "{refused}");
         assert!(dir.meta(refused).is_err(), "{refused}");
     }
@@ -130,11 +145,10 @@ fn an_abandoned_private_directory_is_removed_and_one_in_use_is_not() {
     abandoned.dir().create_file("file", 0o600).unwrap();
     let name = abandoned.name().to_owned();
     abandoned.keep();
+    drop(abandoned);
     PrivateDir::remove_abandoned(&dir, prefix, Duration::from_secs(60));
     assert!(dir.meta(&name).is_ok());
     PrivateDir::remove_abandoned(&dir, prefix, Duration::ZERO);
     assert!(dir.meta(&name).is_err());
     assert!(in_use.is_in_place());
 }
-
-use std::time::Duration;

@@ -45,9 +45,8 @@ impl Checked {
     }
 }
 
-/// Checks the database at `entry`, one of `entries`, which grow below `root`.
+/// Checks the database at `entry`, one of `entries`, in `tree`.
 pub(super) fn check(
-    root: &Path,
     tree: &Tree,
     entries: &EntryList,
     entry: &EntryRef<'_>,
@@ -62,7 +61,7 @@ pub(super) fn check(
         checked.known_bad.push(what);
         return;
     }
-    let path = root.join(OsStr::from_bytes(entry.path));
+    let path = tree.root().path_of(OsStr::from_bytes(entry.path));
     match compare(&path, record) {
         Ok(()) => checked.good.push(record.path.clone()),
         Err(what) => checked.wrong.push(format!("{}: {what}", record.path)),

@@ -2,7 +2,6 @@
 //! taken on the way, and each database's own check. Then its owner, mode and time.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -36,20 +35,13 @@ pub(super) struct Proofs {
 struct Task {
     waiting: Mutex<Receiver<u32>>,
     content: Arc<Content>,
-    root: PathBuf,
 }
 
 impl Proofs {
-    /// `root` is where the tree grows.
-    pub(super) fn start(
-        complete: Complete,
-        content: Arc<Content>,
-        root: &Path,
-    ) -> io::Result<Self> {
+    pub(super) fn start(complete: Complete, content: Arc<Content>) -> io::Result<Self> {
         let task = Arc::new(Task {
             waiting: Mutex::new(complete.waiting),
             content: Arc::clone(&content),
-            root: root.to_owned(),
         });
         let mut threads = Vec::new();
         let count = thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
@@ -118,7 +110,7 @@ impl Task {
             if let Some(record) = self.content.databases.get(&number) {
                 let (tree, entries) = (&self.content.tree, &self.content.entries);
                 let entry = entries.get(number as usize);
-                databases::check(&self.root, tree, entries, &entry, record, &mut checked);
+                databases::check(tree, entries, &entry, record, &mut checked);
             }
             self.content.finish_proven(number);
         }
