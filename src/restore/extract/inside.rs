@@ -138,13 +138,26 @@ pub(super) fn place(
     let mut journal = Journal::create(staging.dir(), JOURNAL)?;
     journal.append(&plan)?;
     to.sync()?;
-    let moves = Moves::begin(to, tree, &plan)?;
+    let moves = match Moves::begin(to, tree, &plan) {
+        Ok(moves) => moves,
+        Err(error) => {
+            // Nothing has moved; the directory for the old content may have been made.
+            if let Some(aside) = &plan.aside
+                && to.try_meta(aside)?.is_some()
+            {
+                to.remove_dir(aside)?;
+            }
+            discard(staging.dir())?;
+            return Err(error);
+        }
+    };
     for (number, item) in plan.items.iter().enumerate() {
         let Err(error) = moves.forward(item) else {
             continue;
         };
         let undone = moves.undo(&plan.items[..=number]);
-        return Err(match undone.and_then(|()| moves.withdraw(&plan)) {
+        let undone = undone.and_then(|()| moves.withdraw(&plan));
+        return Err(match undone.and_then(|()| discard(staging.dir())) {
             Ok(()) => error,
             Err(undoing) => {
                 staging.keep();
@@ -153,7 +166,15 @@ pub(super) fn place(
         });
     }
     moves.finish()?;
+    discard(staging.dir())?;
     staging.remove()
+}
+
+/// Removes the journal for good, before anything else of the staging directory goes: a journal beside half a
+/// tree would have the next restore put that in place.
+fn discard(staging: &Dir) -> io::Result<()> {
+    staging.remove_file(JOURNAL)?;
+    staging.sync()
 }
 
 fn half_way(to: &Dir, error: &io::Error, undoing: &io::Error) -> io::Error {
@@ -416,6 +437,7 @@ fn resume_one(to: &Dir, staging: &PrivateDir, plan: &Plan) -> io::Result<Resumed
             .map_or(Ok(()), |aside| settle(aside, &item.old))
     })?;
     moves.finish()?;
+    discard(staging.dir())?;
     staging.dir().clear()?;
     to.remove_dir(staging.name())?;
     Ok(Resumed {
