@@ -4,5 +4,9 @@ use std::process::ExitCode;
 static MEMORY: sealift::cli::Memory = sealift::cli::Memory;
 
 fn main() -> ExitCode {
+    sealift::sqlite::register_program();
+    if sealift::sqlite::serve() {
+        return ExitCode::SUCCESS;
+    }
     sealift::cli::run()
 }

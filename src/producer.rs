@@ -11,6 +11,7 @@ mod claim;
 mod command;
 mod copy;
 mod forget;
+mod json;
 mod local;
 mod metadata;
 mod previous;

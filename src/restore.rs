@@ -191,6 +191,8 @@ pub struct RestoreReport {
     pub fetched_bytes: u64,
     /// Databases that passed their checks.
     pub databases: Vec<String>,
+    /// `path: why`, of databases that are proven by hash, but whose check took too much time or memory.
+    pub unchecked: Vec<String>,
     pub findings: Vec<String>,
     /// What the snapshot lacks, as it says itself.
     pub skipped_in_snapshot: Vec<Skipped>,
@@ -335,6 +337,7 @@ pub async fn execute(
         bytes: plan.bytes,
         fetched_bytes: plan.fetch_bytes.saturating_add(plan.index_bytes),
         databases: extracted.databases,
+        unchecked: extracted.unchecked,
         findings: plan.findings,
         skipped_in_snapshot,
         torn: extract::torn(&entries),

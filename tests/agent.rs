@@ -22,6 +22,8 @@ mod day;
 mod edges;
 #[path = "agent/fire.rs"]
 mod fire;
+#[path = "agent/hooks.rs"]
+mod hooks;
 #[path = "agent/keys.rs"]
 mod keys;
 #[path = "agent/lineage.rs"]

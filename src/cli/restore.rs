@@ -252,12 +252,19 @@ fn print_report(
             output::printable(problem.as_bytes())
         ));
     }
+    for unchecked in &report.unchecked {
+        let unchecked = output::printable(unchecked.as_bytes());
+        context.note(format_args!(
+            "note: proven, but not checked as a database: {unchecked}"
+        ));
+    }
     if context.json {
         output::print_json(&json!({
             "snapshot": report.snapshot, "stamp": report.stamp, "sequence": report.sequence,
             "signer": report.signer, "to": report.to.display().to_string(),
             "entries": report.entries, "files": report.files, "bytes": report.bytes,
             "fetched_bytes": report.fetched_bytes, "databases": report.databases,
+            "unchecked": report.unchecked,
             "findings": report.findings, "skipped_in_snapshot": report.skipped_in_snapshot,
             "torn": report.torn, "problems": report.problems,
             "moved_aside": report.moved_aside.as_ref().map(|path| path.display().to_string()),

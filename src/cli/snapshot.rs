@@ -66,6 +66,7 @@ pub fn validate(context: &Context, args: &ValidateArgs) -> Result<Outcome, Failu
             "errors": validation.errors,
             "details": validation.details,
             "databases": validation.databases,
+            "unchecked": validation.unchecked,
         }))?;
     } else {
         output::print_line(format_args!(
@@ -82,7 +83,8 @@ pub fn validate(context: &Context, args: &ValidateArgs) -> Result<Outcome, Failu
         }
     }
     match validation.valid {
-        true => Ok(Outcome::Complete),
+        true if validation.unchecked.is_empty() => Ok(Outcome::Complete),
+        true => Ok(Outcome::Partial),
         false => Err(
             Failure::from_error(format!("{} is not valid", dir.display())).hint(
                 "take a fresh snapshot; if it fails twice, suspect the disk or the source itself",

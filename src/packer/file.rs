@@ -13,6 +13,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::database::Patience;
 use super::cache::{CacheWriter, Record, Stat};
 use super::chunker::Chunker;
 use super::content::{ContentError, Source, Stored, store_file, store_small};
@@ -62,6 +63,7 @@ pub struct FilePacker<'p, 'a> {
     buffer: Vec<u8>,
     /// The file under way was not in memory before, and need not stay there.
     cold: bool,
+    patience: Patience,
 }
 
 /// A file as the walk saw it.
@@ -114,6 +116,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             open_dirs: OpenDirs::default(),
             buffer: Vec::new(),
             cold: false,
+            patience: Patience::new(),
         })
     }
 

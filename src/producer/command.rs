@@ -1,26 +1,102 @@
 //! Running what a source asks for: the command that is the source, the hooks around it, its lock file.
 //!
-//! A command's output counts only if it ended with success in time; its whole process group is ended
-//! when it does not, and the end of what it said on stderr travels in the error.
+//! A command's output counts only if it ended with success in time, and the end of what it said on stderr
+//! travels in the error. Its whole process group is ended if it fails, when its time is up, and when this
+//! process is told to end; that of a command whose output is taken is ended in any case, so that nothing
+//! writes into the copy later. (What an `after` has started goes on.)
+//!
+//! A command gets the environment without the targets' credentials, which are no business of its.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
+};
 
 use super::SourceError;
 use crate::config::CommandLine;
+use crate::interrupt::Duty;
+use crate::target::Environment;
 
 const POLL: Duration = Duration::from_millis(20);
+/// How long a command may take to end when it is asked to.
+const GRACE: Duration = Duration::from_secs(2);
 const STDERR_TAIL_BYTES: i64 = 2048;
 
-/// Runs `line` with its output going to `stdout`, for at most `timeout`.
+/// The process group of a command that may be running.
+#[derive(Default)]
+struct Group {
+    /// Set once this process is told to end: nothing may be started any more.
+    closed: bool,
+    running: Option<Pid>,
+}
+
+type SharedGroup = Arc<Mutex<Group>>;
+
+fn locked(group: &SharedGroup) -> MutexGuard<'_, Group> {
+    group.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks the group to end, and ends it if it does not.
+fn end_with_grace(group: Pid) {
+    if kill_process_group(group, Signal::TERM).is_err() {
+        return;
+    }
+    let start = Instant::now();
+    while test_kill_process_group(group).is_ok() {
+        if start.elapsed() >= GRACE {
+            let _ = kill_process_group(group, Signal::KILL);
+            return;
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Runs `line` with its output going to `stdout`, for at most `timeout`. It ends with this process.
 pub(super) fn run(
+    line: &CommandLine,
+    stdout: Option<File>,
+    environment: &[(&str, &str)],
+    timeout: Duration,
+) -> Result<(), SourceError> {
+    let group = SharedGroup::default();
+    let owed = Arc::clone(&group);
+    let named = line.to_string();
+    let duty = Duty::owe(move || {
+        let running = {
+            let mut group = locked(&owed);
+            group.closed = true;
+            group.running.take()
+        };
+        if let Some(running) = running {
+            end_with_grace(running);
+        }
+        format!("ended `{named}`")
+    });
+    let ran = run_in(&group, line, stdout, environment, timeout);
+    duty.take();
+    ran
+}
+
+/// [`run`] for a process that is already ending: the last thing that it does.
+pub(super) fn run_last(
+    line: &CommandLine,
+    environment: &[(&str, &str)],
+    timeout: Duration,
+) -> Result<(), SourceError> {
+    run_in(&SharedGroup::default(), line, None, environment, timeout)
+}
+
+fn run_in(
+    group: &SharedGroup,
     line: &CommandLine,
     stdout: Option<File>,
     environment: &[(&str, &str)],
@@ -32,20 +108,21 @@ pub(super) fn run(
     };
     // A file, not a pipe: a grandchild that keeps the pipe open would keep us waiting.
     let mut stderr = tempfile::tempfile().map_err(failed)?;
-    let (program, arguments) = match line.0.split_first() {
-        Some((program, arguments)) => (program.as_str(), arguments),
-        None => ("", &[][..]),
+    let is_source = stdout.is_some();
+    let mut child = {
+        let mut group = locked(group);
+        if group.closed {
+            return Err(failed(io::ErrorKind::Interrupted.into()));
+        }
+        let mut command = command(line, environment);
+        let command = command
+            .stdout(stdout.map_or_else(Stdio::null, Stdio::from))
+            .stderr(stderr.try_clone().map_err(failed)?);
+        let child = command.spawn().map_err(failed)?;
+        group.running = pid(&child);
+        child
     };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(stdout.map_or_else(Stdio::null, Stdio::from))
-        .stderr(stderr.try_clone().map_err(failed)?)
-        .process_group(0)
-        .spawn()
-        .map_err(failed)?;
-    let status = wait(&mut child, timeout).map_err(failed)?;
+    let status = wait(group, &mut child, timeout, is_source).map_err(failed)?;
     match status {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(SourceError::Command {
@@ -61,22 +138,57 @@ pub(super) fn run(
     }
 }
 
-/// The exit status, or `None` when time was up and the process group has been ended.
-fn wait(child: &mut Child, timeout: Duration) -> io::Result<Option<ExitStatus>> {
+fn command(line: &CommandLine, environment: &[(&str, &str)]) -> Command {
+    let (program, arguments) = match line.0.split_first() {
+        Some((program, arguments)) => (program.as_str(), arguments),
+        None => ("", &[][..]),
+    };
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if Environment::is_credential(&name) {
+            command.env_remove(name);
+        }
+    }
+    command
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .process_group(0);
+    command
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+/// The exit status, or `None` when time was up. The process group is ended unless all is well.
+fn wait(
+    group: &SharedGroup,
+    child: &mut Child,
+    timeout: Duration,
+    is_source: bool,
+) -> io::Result<Option<ExitStatus>> {
+    let leader = pid(child).ok_or(io::ErrorKind::InvalidInput)?;
     let start = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
+    // Not reaped yet, so that its number stays its own.
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let ended = loop {
+        if let Some(ended) = waitid(WaitId::Pid(leader), look)? {
+            break Some(ended);
         }
         if start.elapsed() >= timeout {
-            if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            child.wait()?;
-            return Ok(None);
+            break None;
         }
         std::thread::sleep(POLL);
+    };
+    let is_well = ended.is_some_and(|status| status.exit_status() == Some(0));
+    if is_source || !is_well {
+        let _ = kill_process_group(leader, Signal::KILL);
     }
+    let mut group = locked(group);
+    let status = child.wait()?;
+    group.running = None;
+    Ok(ended.map(|_| status))
 }
 
 fn tail(stderr: &mut File) -> String {
@@ -92,23 +204,29 @@ fn tail(stderr: &mut File) -> String {
     text
 }
 
-/// Holds `path` (created if it is not there) against everyone who asks for the same flock.
+/// Holds the lock file `path`, which is created if it is not there, against all other takers of its flock.
 pub(super) fn hold_lock(path: &Path, timeout: Duration) -> Result<File, SourceError> {
     let failed = |source| SourceError::Io {
         what: "open the lock file",
         path: path.to_owned(),
         source,
     };
-    // Somebody else's file need not be writable to be locked.
-    let file = match File::open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path),
+    // Another user's file need not be writable to be locked, but it must be a file: a FIFO would be waited
+    // for, and a link may lead to anything.
+    let open = |flags: OFlags| {
+        let flags = flags | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+        let mut options = OpenOptions::new();
+        options.custom_flags(flags.bits().cast_signed());
+        options.read(true).mode(0o666).open(path)
+    };
+    let file = match open(OFlags::empty()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => open(OFlags::CREATE),
         other => other,
     };
     let file = file.map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::Error::other("it is not a regular file")));
+    }
     let start = Instant::now();
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::SourceError;
 use super::copy::{copy_metadata, set_owner};
+use super::json::{self, Verdict};
 use super::record::{self, Look, Record};
 use super::stage::{self, ATTEMPTS, Failure, Job, Outcome, PAUSE, plain};
-use super::{claim, command, previous, validate};
+use super::{claim, command, previous};
 use crate::config::{Check, CommandLine, Config, Source, SourceKind, TreeSource};
 use crate::error::with_causes;
 use crate::ids::Stamp;
@@ -128,7 +129,7 @@ fn owe(line: &CommandLine, environment: &[(&str, &str)], timeout: Duration) -> D
     Duty::owe(move || {
         let borrowed = environment.iter().map(|(name, value)| (&**name, &**value));
         let environment: Vec<(&str, &str)> = borrowed.collect();
-        match command::run(&line, None, &environment, timeout) {
+        match command::run_last(&line, &environment, timeout) {
             Ok(()) => format!("ran `{line}`, as `after` demands"),
             Err(error) => with_causes(&error),
         }
@@ -246,7 +247,7 @@ impl Taking<'_> {
         let copy = self.copy_path(source)?;
         let mut outcome = plain(path, &copy, |_| true).map_err(unread(path))?;
         for _ in 1..ATTEMPTS {
-            if validate::json_error(&copy).is_none() {
+            if !matches!(json::check(&copy), Verdict::Invalid(_)) {
                 break;
             }
             std::thread::sleep(PAUSE);

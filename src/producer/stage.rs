@@ -19,7 +19,7 @@ use super::copy::{CopyError, copy_content, copy_metadata, open_source};
 use super::record::{Look, Record};
 use crate::error::with_causes;
 use crate::index::Skipped;
-use crate::sqlite;
+use crate::sqlite::{self, Place, SqliteError};
 use crate::walk::{Filter, Found, Walked, walk};
 
 pub(super) const ATTEMPTS: u32 = 3;
@@ -36,7 +36,7 @@ pub(super) struct Job<'a> {
     /// The copy's place in the snapshot, for what is told.
     pub to: &'a str,
     pub record: &'a Record,
-    /// How long to wait for a database's lock.
+    /// How long to wait for the locks of databases, all together.
     pub lock_timeout: Duration,
 }
 
@@ -59,6 +59,7 @@ pub(super) fn stage(job: &Job<'_>) -> Result<Staged, SourceError> {
         links: HashMap::new(),
         databases: HashSet::new(),
         directories: Vec::new(),
+        patience: job.lock_timeout,
     };
     let root_meta = fs::metadata(job.root).map_err(|source| SourceError::Io {
         what: "read",
@@ -85,6 +86,8 @@ struct Stager<'a> {
     databases: HashSet<Vec<u8>>,
     /// Copy, original, its metadata: given to the copies last, since filling them changes it.
     directories: Vec<(PathBuf, PathBuf, Metadata)>,
+    /// The time that is left for waiting for databases' locks.
+    patience: Duration,
 }
 
 /// How a file fared.
@@ -296,32 +299,45 @@ impl Stager<'_> {
     }
 
     /// `None`: SQLite does not take it for a database.
-    fn database(&self, found: &Found, copy: &Path) -> Result<Option<Outcome>, Failure> {
-        let (path, busy) = (found.abs.as_path(), self.job.lock_timeout);
-        if !sqlite::has_live_journal(path) {
-            let locked = match sqlite::lock_for_read(path, busy) {
-                Ok(Some(mut locked)) => {
-                    let meta = locked.file().metadata().map_err(source)?;
-                    copy_content(locked.file(), copy)?;
+    fn database(&mut self, found: &Found, copy: &Path) -> Result<Option<Outcome>, Failure> {
+        let path = found.abs.as_path();
+        let place = Place::of(path).map_err(source)?;
+        let file = open_source(path).map_err(source)?;
+        if !place.has_live_journal() {
+            let outcome = match sqlite::lock_for_read(&place, &file, self.patience, None) {
+                Ok(Some(lock)) => {
+                    self.patience = self.patience.saturating_sub(lock.waited());
+                    let meta = file.metadata().map_err(source)?;
+                    copy_content(&file, copy)?;
                     return Ok(Some(Outcome::Whole(meta)));
                 }
-                Ok(None) => plain(path, copy, |path| !sqlite::has_live_journal(path))?,
+                Ok(None) => plain(path, copy, |_| !place.has_live_journal())?,
+                // It would stay locked for the backup as well.
+                Err(error) if error.is_busy() => return self.give_up(&error),
                 // A writer may have begun, or died, since we looked: the backup knows what to do.
                 Err(_) => Outcome::Torn(found.meta.clone()),
             };
-            if let Outcome::Whole(_) = locked {
-                return Ok(Some(locked));
+            if let Outcome::Whole(_) = outcome {
+                return Ok(Some(outcome));
             }
         }
         let _ = fs::remove_file(copy);
-        match sqlite::backup(path, copy, busy) {
+        let to = Place::of(copy).map_err(destination)?;
+        match sqlite::backup_at(&place, &file, &to, self.patience) {
             Ok(()) => Ok(Some(Outcome::BackedUp(found.meta.clone()))),
             Err(e) if e.is_disk_full() => {
                 Err(Failure::End(io::Error::from(io::ErrorKind::StorageFull)))
             }
             Err(e) if e.is_damage() => Ok(None),
+            Err(e) if e.is_busy() => self.give_up(&e),
             Err(e) => Err(Failure::Skip(with_causes(&e))),
         }
+    }
+
+    /// Leaves a database out that stayed locked; the others of the tree are not waited for.
+    fn give_up(&mut self, error: &SqliteError) -> Result<Option<Outcome>, Failure> {
+        self.patience = Duration::ZERO;
+        Err(Failure::Skip(with_causes(error)))
     }
 
     /// Gives the copy its metadata and notes what is to be remembered or told.

@@ -92,6 +92,7 @@ pub(super) struct Filled {
 /// A tree in its place.
 pub(super) struct Extracted {
     pub(super) databases: Vec<String>,
+    pub(super) unchecked: Vec<String>,
     pub(super) problems: Vec<String>,
     pub(super) moved_aside: Option<PathBuf>,
 }
@@ -192,6 +193,7 @@ impl Filled {
         let moved_aside = self.staging.place(stamp)?;
         Ok(Extracted {
             databases: checked.good,
+            unchecked: checked.unchecked,
             problems: problems.into_list(),
             moved_aside,
         })

@@ -1,18 +1,29 @@
-//! Asking a database copy whether it is whole, and what it holds.
+//! Whether a database is whole, and what it holds: the child's check.
 //!
-//! The copy may come from anywhere: its schema is someone else's code, and may want collations,
-//! functions and modules that only its application has. What needs them is left out of the answer.
+//! The database may come from anywhere: its schema is someone else's code, and may want collations,
+//! functions and modules that only its application has. What needs them is left out of the answer. SQLite's
+//! own limits bound what that code may take; the parent ends a check that goes on all the same.
 
 use std::collections::BTreeMap;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, ErrorCode};
+use serde::{Deserialize, Serialize};
 
-use super::{HEAD_BYTES, SqliteError, page_size, read_head};
+use super::vfs;
 
-/// What a database copy says about itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Memory that SQLite may take. A legitimate check needs its page cache, a bit for each page, and what is
+/// in an index or under a CHECK constraint, a value at a time.
+pub(super) const MEMORY_BYTES: i64 = 256 << 20;
+/// The longest value that the check reads in whole; it reads none that no index or constraint asks for.
+const VALUE_BYTES: i32 = 128 << 20;
+/// Instructions of one check: those of thousands of wide tables.
+const INSTRUCTIONS: i32 = 4 << 20;
+
+/// What a database says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Inspection {
     /// `ok`, or what the check said first.
     pub integrity: String,
@@ -29,7 +40,8 @@ impl Inspection {
 }
 
 /// How much of a database is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Depth {
     /// Every page and record, and that each page has one owner (`quick_check`). What it leaves out can be
     /// made again from what it looks at: what stands in indexes, and in a virtual table's own index.
@@ -48,50 +60,57 @@ impl Depth {
     }
 }
 
-/// Checks the database `path`, a copy that nobody writes to; nothing beside it is created or read.
-///
-/// Damage is not an error but stands in [`Inspection::integrity`].
-pub fn inspect(path: &Path, depth: Depth) -> Result<Inspection, SqliteError> {
-    let failed = |source| SqliteError::Sqlite {
-        what: "check the database",
-        path: path.to_owned(),
-        source,
-    };
-    let head = read_head(path, HEAD_BYTES as u64).map_err(|source| SqliteError::Io {
-        what: "check the database",
-        path: path.to_owned(),
-        source,
-    })?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    let conn = Connection::open_with_flags(immutable_uri(path), flags).map_err(failed)?;
-    inspect_open(&conn, page_size(&head).unwrap_or(0), depth).map_err(failed)
+/// Bounds what a connection to a database from anywhere may do.
+pub(super) fn limit(conn: &Connection) -> rusqlite::Result<()> {
+    for (limit, most) in [
+        (Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES),
+        (Limit::SQLITE_LIMIT_VDBE_OP, INSTRUCTIONS),
+        (Limit::SQLITE_LIMIT_ATTACHED, 0),
+        (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
+    ] {
+        conn.set_limit(limit, most)?;
+    }
+    // What is in a schema is someone else's code.
+    for (config, value) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+    ] {
+        conn.set_db_config(config, value)?;
+    }
+    vfs::drop_modules(conn)?;
+    conn.execute_batch(&format!(
+        "PRAGMA hard_heap_limit={MEMORY_BYTES}; PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0;
+         PRAGMA cell_size_check=ON"
+    ))
 }
 
-/// The same through a connection that is open already, as its transaction sees the database.
-pub(super) fn inspect_open(
-    conn: &Connection,
-    page_size: u32,
-    depth: Depth,
-) -> rusqlite::Result<Inspection> {
+/// Whether SQLite gave up because of a limit of ours, which says nothing about the database.
+pub(super) fn is_limit(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::OutOfMemory | ErrorCode::TooBig)
+    )
+}
+
+/// Checks the database of a connection that [`limit`] was applied to, as its transaction sees it.
+///
+/// Damage is not an error but is reported in [`Inspection::integrity`].
+pub(super) fn inspect(conn: &Connection, depth: Depth) -> rusqlite::Result<Inspection> {
     let mut inspection = Inspection {
         integrity: String::new(),
-        page_size,
+        page_size: 0,
         tables: BTreeMap::new(),
     };
-    drop_modules(conn)?;
-    // What stands in a schema is someone else's code.
-    let checked = conn
-        .execute_batch("PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON")
-        .and_then(|()| table_names(conn))
-        .and_then(|names| Ok((integrity(conn, &names, depth)?, names)));
+    let checked = table_names(conn).and_then(|names| Ok((integrity(conn, &names, depth)?, names)));
     match checked {
         Ok((integrity, names)) => {
             inspection.integrity = integrity;
-            inspection.tables = names
-                .into_iter()
-                .filter_map(|name| row_count(conn, &name).map(|rows| (name, rows)))
-                .collect();
+            let counted = |name: String| row_count(conn, &name).map(|rows| (name, rows));
+            inspection.tables = names.into_iter().filter_map(counted).collect();
         }
+        Err(e) if is_limit(&e) => return Err(e),
         Err(e) if matches!(e, rusqlite::Error::SqliteFailure(..)) => {
             inspection.integrity = e.to_string();
         }
@@ -108,29 +127,14 @@ fn table_names(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     names.collect()
 }
 
-/// Makes SQLite forget its virtual tables' modules: their code never runs on a file from anywhere, and
-/// the check leaves their tables out (it would read a full-text index twice over, for half of its time).
-/// The tables that such a table keeps its content in are ordinary ones, and checked.
-#[allow(unsafe_code)]
-fn drop_modules(conn: &Connection) -> rusqlite::Result<()> {
-    // SAFETY: the handle is open as long as `conn`, which no other thread uses meanwhile (it is not
-    // `Sync`); a null list means all modules. No statement is prepared yet that could be using one.
-    let code = unsafe { rusqlite::ffi::sqlite3_drop_modules(conn.handle(), std::ptr::null_mut()) };
-    match code {
-        rusqlite::ffi::SQLITE_OK => Ok(()),
-        code => Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(code),
-            Some("its modules cannot be put aside".to_owned()),
-        )),
-    }
-}
-
 fn integrity(conn: &Connection, names: &[String], depth: Depth) -> rusqlite::Result<String> {
     let pragma = depth.pragma();
     let whole = conn.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0));
     match whole {
         // A collation, function or module of the application's: check whatever does without it.
         Err(e) if e.sqlite_error_code() == Some(ErrorCode::Unknown) => {}
+        // One program for very many tables may be too large where each by itself is not.
+        Err(e) if is_limit(&e) => {}
         result => return result,
     }
     for name in names {
@@ -152,26 +156,4 @@ fn row_count(conn: &Connection, name: &str) -> Option<u64> {
 
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Tells SQLite that nobody writes: no locks, no sidecars.
-pub(super) fn immutable_uri(path: &Path) -> String {
-    let mut uri = String::from("file:");
-    // Beginning with two slashes would read as a host's name.
-    if path.is_relative() {
-        uri.push_str("./");
-    }
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
-                uri.push(char::from(*byte));
-            }
-            _ => {
-                use std::fmt::Write as _;
-                let _ = write!(uri, "%{byte:02X}");
-            }
-        }
-    }
-    uri.push_str("?immutable=1");
-    uri
 }

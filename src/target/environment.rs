@@ -7,7 +7,25 @@ use std::path::PathBuf;
 #[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
+/// Beginnings of the names of variables that hold credentials of targets, or lead to some.
+const CREDENTIAL_PREFIXES: [&str; 5] = ["AWS_", "AZURE_", "GOOGLE_", "IDENTITY_", "MSI_"];
+/// Their names in full.
+const CREDENTIALS: [&str; 4] = [
+    "RSYNC_PASSWORD",
+    "SEALIFT_PASSPHRASE_FILE",
+    "SEALIFT_WEBDAV_PASSWORD",
+    "SEALIFT_WEBDAV_USER",
+];
+
 impl Environment {
+    /// Whether a variable of this name is for the targets only. (`SSH_AUTH_SOCK` is not: a command may
+    /// reach a database through ssh, and the agent asks its owner whom it serves.)
+    pub fn is_credential(name: &std::ffi::OsStr) -> bool {
+        let is_prefixed = |name: &str| CREDENTIAL_PREFIXES.iter().any(|p| name.starts_with(p));
+        let is_one = |name: &str| is_prefixed(name) || CREDENTIALS.contains(&name);
+        is_one(&name.to_string_lossy())
+    }
+
     pub fn of_process() -> Self {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -60,5 +78,41 @@ impl Environment {
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every variable that the code of the targets names, but for those that say where things are.
+    #[test]
+    fn commands_are_given_no_variable_that_a_target_reads() {
+        let mut dirs = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/target")];
+        let mut named = 0;
+        // It sets this one, for messages in English; that one is in this test.
+        let other = ["LC_ALL", "CARGO_MANIFEST_DIR", "_"];
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    dirs.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                for literal in text.split('"').skip(1).step_by(2) {
+                    let is_upper =
+                        |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+                    let is_variable = literal.contains('_') && literal.chars().all(is_upper);
+                    if is_variable && !other.contains(&literal) {
+                        named += 1;
+                        let name = std::ffi::OsStr::new(literal);
+                        assert!(Environment::is_credential(name), "{literal} in {path:?}");
+                    }
+                }
+            }
+        }
+        assert!(named > 10, "{named}");
+        assert!(!Environment::is_credential("PATH".as_ref()));
     }
 }

@@ -3,21 +3,24 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::host::{Host, names, rows};
+use crate::host::{Host, Writer, names, rows};
 
 const SOURCE: &str = "[[source]]\nkind = \"sqlite\"\npath = \"@/live/a.db\"\nto = \"db/a.db\"\n";
 const ACCOUNTS: i64 = 50;
 
 fn sum(path: &Path) -> i64 {
     assert!(
-        sealift::sqlite::inspect(path, sealift::sqlite::Depth::Indexes)
-            .unwrap()
-            .is_ok()
+        sealift::sqlite::inspect(
+            path,
+            sealift::sqlite::Depth::Indexes,
+            &sealift::sqlite::Budget::of_run(),
+        )
+        .unwrap()
+        .is_ok()
     );
     let conn = Connection::open(path).unwrap();
     conn.query_row("SELECT sum(amount) FROM account", [], |row| row.get(0))
@@ -34,14 +37,20 @@ fn open_bank(path: &Path, journal: &str) -> Connection {
     conn
 }
 
-/// Ends the writers, also when the test fails.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
+/// Moves amounts about, in one transaction each, and tells of each by a byte in a file.
+const TRANSFERS: &str = r#"
+db.execute("PRAGMA synchronous=OFF")
+done = open(sys.argv[1] + ".transfers", "ab", buffering=0)
+say("begun")
+for n in range(10**9):
+    a, b = n * 7 % 50, (n * 13 + 5) % 50
+    db.execute("BEGIN IMMEDIATE")
+    db.execute("UPDATE account SET amount = amount - 1 WHERE id = ?", (a,))
+    db.execute("UPDATE account SET amount = amount + 1 WHERE id = ?", (b,))
+    db.execute("COMMIT")
+    done.write(b".")
+    time.sleep(0.001)
+"#;
 
 fn under_writers(journal: &str) {
     let host = Host::new(SOURCE);
@@ -56,42 +65,26 @@ fn under_writers(journal: &str) {
         )
         .unwrap();
     }
-    let (stop, transfers) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        for writer in 0..2 {
-            let (path, stop, transfers) = (&path, &stop, &transfers);
-            scope.spawn(move || {
-                let conn = open_bank(path, journal);
-                for n in 0.. {
-                    let (from, to) = ((n * 7 + writer) % ACCOUNTS, (n * 13 + 5) % ACCOUNTS);
-                    conn.execute_batch(&format!(
-                        "BEGIN IMMEDIATE; UPDATE account SET amount = amount - 1 WHERE id = {from};
-                         UPDATE account SET amount = amount + 1 WHERE id = {to}; COMMIT"
-                    ))
-                    .unwrap();
-                    transfers.fetch_add(1, Ordering::Relaxed);
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-            });
+    drop(conn);
+    let done = host.path("live/a.db.transfers");
+    let transfers = || fs::metadata(&done).map_or(0, |meta| meta.len());
+    let _writers = [
+        Writer::start(&path, TRANSFERS),
+        Writer::start(&path, TRANSFERS),
+    ];
+    for _ in 0..6 {
+        let before = transfers();
+        let made = host.produce();
+        assert!(made.snapshot.skipped.is_empty());
+        assert_eq!(names(&made.dir.join("db")), ["a.db"], "no sidecars");
+        let checked = host.path("checked.db");
+        fs::copy(made.dir.join("db/a.db"), &checked).unwrap();
+        assert_eq!(sum(&checked), ACCOUNTS * 100, "{journal}");
+        // The writers were not held up for good.
+        while transfers() < before + 2 {
+            std::thread::sleep(Duration::from_millis(1));
         }
-        let _stop = Stop(&stop);
-        for _ in 0..6 {
-            let before = transfers.load(Ordering::Relaxed);
-            let made = host.produce();
-            assert!(made.snapshot.skipped.is_empty());
-            assert_eq!(names(&made.dir.join("db")), ["a.db"], "no sidecars");
-            let checked = host.path("checked.db");
-            fs::copy(made.dir.join("db/a.db"), &checked).unwrap();
-            assert_eq!(sum(&checked), ACCOUNTS * 100, "{journal}");
-            // The writers were not held up for good.
-            while transfers.load(Ordering::Relaxed) < before + 2 {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
-    });
+    }
     assert_eq!(host.snapshots().len(), 6);
 }
 
@@ -108,15 +101,17 @@ fn copies_are_whole_under_writers_with_a_journal() {
 #[test]
 fn a_database_that_stays_locked_fails_the_snapshot() {
     let host = Host::new(&format!("{SOURCE}lock_timeout = \"1s\"\n"));
-    let conn = host.open_database("live/a.db", "DELETE");
-    conn.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let path = host.path("live/a.db");
+    drop(host.open_database("live/a.db", "DELETE"));
+    let held = "db.execute('BEGIN EXCLUSIVE'); say('held'); time.sleep(600)";
+    let writer = Writer::start(&path, held);
     let said = host.failure();
     assert!(
         said.contains("stayed locked") && said.contains("a.db"),
         "{said}"
     );
     assert!(host.snapshots().is_empty());
-    conn.execute_batch("COMMIT").unwrap();
+    drop(writer);
     assert_eq!(rows(&host.produce().dir.join("db/a.db")), 200);
 }
 

@@ -134,3 +134,38 @@ fn a_held_lock_file_is_waited_for_and_then_named() {
     });
     assert_eq!(names(&host.config.snapshots_dir).len(), 1);
 }
+
+#[test]
+fn a_lock_file_is_a_file_and_nothing_that_is_waited_for() {
+    let host = Host::new(
+        "[[source]]\nkind = \"json\"\npath = \"@/x.json\"\nlock = \"@/ingest.lock\"\nlock_timeout = \"1s\"\n",
+    );
+    host.write("x.json", b"{}");
+    let lock = host.path("ingest.lock");
+    let made = std::process::Command::new("mkfifo").arg(&lock).status();
+    assert!(made.unwrap().success());
+    let start = Instant::now();
+    let said = host.failure();
+    assert!(said.contains("not a regular file"), "{said}");
+    fs::remove_file(&lock).unwrap();
+    // A link that leads nowhere would have a file made somewhere else.
+    std::os::unix::fs::symlink(host.path("elsewhere"), &lock).unwrap();
+    host.failure();
+    assert!(!host.path("elsewhere").exists() && start.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn what_a_command_leaves_running_is_ended() {
+    let host = Host::new(&command(
+        "(sleep 1; echo late >> @/late) & echo whole",
+        "timeout = \"20s\"\n",
+    ));
+    let made = host.produce();
+    let failing = Host::new(&command("(sleep 1; echo late >> @/late) & exit 3", ""));
+    failing.failure();
+    std::thread::sleep(Duration::from_millis(2000));
+    for host in [&host, &failing] {
+        assert!(!host.path("late").exists());
+    }
+    assert_eq!(fs::read(made.dir.join("db/dump.sql")).unwrap(), b"whole\n");
+}

@@ -137,7 +137,12 @@ pub fn settle() {
 }
 
 pub fn rows(database: &Path) -> u64 {
-    let inspection = sealift::sqlite::inspect(database, sealift::sqlite::Depth::Indexes).unwrap();
+    let inspection = sealift::sqlite::inspect(
+        database,
+        sealift::sqlite::Depth::Indexes,
+        &sealift::sqlite::Budget::of_run(),
+    )
+    .unwrap();
     assert_eq!(inspection.integrity, "ok");
     inspection.tables["t"]
 }
@@ -147,4 +152,37 @@ pub fn damage(path: &Path) {
     use std::os::unix::fs::FileExt as _;
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.write_all_at(&[0xA5; 4096], 4096).unwrap();
+}
+
+/// Another process that works on a database, until it is dropped.
+///
+/// In this process a lock would be lost: whoever closes any descriptor of a file loses all locks of the
+/// process on it, and here the test and what it tests are one process.
+pub struct Writer(std::process::Child);
+
+impl Writer {
+    /// Runs `script` with `db`, a connection to `path` in autocommit mode, and `say(text)`; returns once it
+    /// has said something.
+    pub fn start(path: &Path, script: &str) -> Self {
+        let head = "import sqlite3,sys,time\n\
+                    db=sqlite3.connect(sys.argv[1],timeout=20,isolation_level=None)\n\
+                    def say(text): print(text,flush=True)\n";
+        let mut child = std::process::Command::new("python3")
+            .args(["-c", &format!("{head}{script}")])
+            .arg(path)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = [0];
+        let out = child.stdout.as_mut().unwrap();
+        std::io::Read::read_exact(out, &mut said).unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
 }

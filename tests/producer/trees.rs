@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::host::{Host, damage, names, rows, settle};
+use crate::host::{Host, Writer, damage, names, rows, settle};
 use sealift::producer::ProduceError;
 use sealift::walk::{Walked, walk};
 
@@ -256,9 +256,10 @@ fn a_database_in_a_tree_is_copied_with_what_its_log_holds() {
     let live = host.open_database("live/app/live.db", "WAL");
     live.execute_batch("PRAGMA wal_autocheckpoint=0; INSERT INTO t VALUES (1)")
         .unwrap();
-    let busy = host.open_database("live/app/busy.db", "DELETE");
-    busy.execute_batch("PRAGMA cache_size=1; BEGIN; UPDATE t SET x = randomblob(3000)")
-        .unwrap();
+    drop(host.open_database("live/app/busy.db", "DELETE"));
+    let half_way = "db.execute('PRAGMA cache_size=1'); db.execute('BEGIN')\n\
+                    db.execute('UPDATE t SET x = randomblob(3000)'); say('held'); time.sleep(600)";
+    let busy = Writer::start(&host.path("live/app/busy.db"), half_way);
     host.database("live/app/quiet.db", "WAL");
     host.write(
         "live/app/notes.db-wal",

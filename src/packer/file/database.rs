@@ -8,14 +8,44 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{ContentError, FilePacker, Reading, read_reason, refresh};
+use super::{ContentError, FilePacker, Reading, refresh};
+use crate::error::with_causes;
 use crate::index::{DatabaseRecord, Entry};
-use crate::sqlite::{self, Depth, Inspection, SqliteError};
+use crate::sqlite::{self, Budget, Depth, Inspection, Place, SqliteError};
 
-/// How long to wait for a writer to let go.
+/// How long to wait for one writer to let go.
 const BUSY: Duration = Duration::from_secs(30);
+/// How long all waits of a run for writers may take.
+const ALL_BUSY: Duration = Duration::from_secs(60);
+
+/// What the databases of a run share.
+pub(super) struct Patience {
+    /// The time that is left for waiting for locks.
+    busy: Duration,
+    /// The time for checks.
+    checks: Arc<Budget>,
+}
+
+impl Patience {
+    pub(super) fn new() -> Self {
+        Self {
+            busy: ALL_BUSY,
+            checks: Arc::new(Budget::of_run()),
+        }
+    }
+
+    /// How long the next database may be waited for.
+    fn busy(&self) -> Duration {
+        self.busy.min(BUSY)
+    }
+
+    fn waited(&mut self, waited: Duration) {
+        self.busy = self.busy.saturating_sub(waited);
+    }
+}
 
 /// Checks a database on one thread while this one reads it.
 fn beside<T, C: Send>(
@@ -41,57 +71,77 @@ impl FilePacker<'_, '_> {
         head: &[u8],
     ) -> Result<Reading, ContentError> {
         self.taken.insert(entry.path.clone());
-        if sqlite::has_live_journal(abs) {
-            return self.read_copy(entry, abs, before, head);
+        let place = Place::of(abs)?;
+        if place.has_live_journal() {
+            return self.read_copy(entry, &place, file, before, head);
         }
-        // `file` is older than the lock and outlives it: closing any descriptor of the database
-        // would drop this process's locks on it.
-        match sqlite::lock_for_read(abs, BUSY) {
-            Ok(Some(lock)) => {
-                // Since `before` a writer may have committed; from here on none can. One may prepare its
-                // journal while we read, but the file stays.
-                let before = &file.metadata()?;
-                let same_file = lock.is_same_file(before)?;
-                // The check hands the lock back: it is held until both are done.
-                let (reading, (lock, inspected)) = beside(
-                    move || {
-                        let inspected = lock.inspect(abs, Depth::Structure);
-                        (lock, inspected)
-                    },
-                    || self.read_open(entry, &mut file, before, head, None, false),
-                )?;
-                drop(lock);
-                let mut reading = reading?;
-                reading.torn |= !same_file;
-                refresh(entry, before);
-                if !reading.torn {
-                    reading.uncacheable |= !self.note_inspection(entry, inspected);
-                }
-                Ok(reading)
-            }
-            Ok(None) => {
-                let (reading, inspected) = beside(
-                    || sqlite::inspect(abs, Depth::Structure),
-                    || self.read_open(entry, &mut file, before, head, None, false),
-                )?;
-                let mut reading = reading?;
-                let changed = file.metadata()?.modified()? != before.modified()?;
-                reading.torn |= changed || sqlite::has_live_journal(abs);
-                refresh(entry, before);
-                if !reading.torn {
-                    reading.uncacheable |= !self.note_inspection(entry, inspected);
-                }
-                Ok(reading)
+        match self.read_locked(entry, &place, &mut file, head)? {
+            Ok(reading) => Ok(reading),
+            // It would stay locked for the backup as well.
+            Err(error) if error.is_busy() || error.unchecked().is_some() => {
+                self.read_unchecked(entry, &mut file, before, head, &error)
             }
             // A writer died meanwhile, and left a journal: the backup knows what to do.
-            Err(_) => self.read_copy(entry, abs, before, head),
+            Err(_) => self.read_copy(entry, &place, file, before, head),
         }
+    }
+
+    /// Reads the file itself, under a lock if there is one to be had.
+    fn read_locked(
+        &mut self,
+        entry: &mut Entry,
+        place: &Place,
+        file: &mut File,
+        head: &[u8],
+    ) -> Result<Result<Reading, SqliteError>, ContentError> {
+        let (busy, checks) = (self.patience.busy(), Arc::clone(&self.patience.checks));
+        let check = Some((Depth::Structure, &*checks));
+        let lock = match sqlite::lock_for_read(place, file, busy, check) {
+            Ok(lock) => lock,
+            Err(error) => {
+                if error.is_busy() {
+                    self.patience.waited(busy);
+                }
+                return Ok(Err(error));
+            }
+        };
+        if let Some(lock) = &lock {
+            self.patience.waited(lock.waited());
+        }
+        // Since the caller looked a writer may have committed; under the lock none can. One may prepare its
+        // journal while we read, but the file stays.
+        let before = &file.metadata()?;
+        let is_locked = lock.is_some();
+        let same = file.try_clone()?;
+        let check = || match lock {
+            // The lock is handed back: it is held until both are done.
+            Some(mut lock) => (lock.inspect(place), Some(lock)),
+            None => {
+                let inspected = sqlite::inspect_at(place, &same, Depth::Structure, &checks);
+                (inspected, None)
+            }
+        };
+        let (reading, (inspected, lock)) = beside(check, || {
+            self.read_open(entry, file, before, head, None, false)
+        })?;
+        drop(lock);
+        let mut reading = reading?;
+        if !is_locked {
+            let changed = file.metadata()?.modified()? != before.modified()?;
+            reading.torn |= changed || place.has_live_journal();
+        }
+        refresh(entry, before);
+        if !reading.torn {
+            reading.uncacheable |= !self.note_inspection(entry, inspected);
+        }
+        Ok(Ok(reading))
     }
 
     fn read_copy(
         &mut self,
         entry: &mut Entry,
-        abs: &Path,
+        place: &Place,
+        mut file: File,
         before: &Metadata,
         head: &[u8],
     ) -> Result<Reading, ContentError> {
@@ -100,14 +150,20 @@ impl FilePacker<'_, '_> {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
             _ => {}
         }
-        if let Err(error) = sqlite::backup(abs, &copy, BUSY) {
-            let mut file = File::open(abs)?;
+        let copy_place = Place::of(&copy)?;
+        let wait = self.patience.busy();
+        let started = Instant::now();
+        if let Err(error) = sqlite::backup_at(place, &file, &copy_place, wait) {
+            if error.is_busy() {
+                self.patience.waited(started.elapsed());
+            }
             return self.read_unchecked(entry, &mut file, before, head, &error);
         }
         let mut file = File::open(&copy)?;
         let meta = file.metadata()?;
+        let (same, checks) = (file.try_clone()?, Arc::clone(&self.patience.checks));
         let (reading, inspected) = beside(
-            || sqlite::inspect(&copy, Depth::Structure),
+            || sqlite::inspect_at(&copy_place, &same, Depth::Structure, &checks),
             || self.read_open(entry, &mut file, &meta, head, None, false),
         )?;
         let mut reading = reading?;
@@ -132,12 +188,14 @@ impl FilePacker<'_, '_> {
         let reading = self.read_open(entry, file, before, head, None, false)?;
         refresh(entry, before);
         if !reading.torn {
-            let cause =
-                std::error::Error::source(error).map_or(String::new(), |s| format!(": {s}"));
-            self.skip(
-                &entry.path,
-                format_args!("stored as bytes; SQLite cannot check it: {error}{cause}"),
-            );
+            let reason = match error.unchecked() {
+                Some(why) => format!("stored, not checked: {why}"),
+                None => {
+                    let why = with_causes(error);
+                    format!("stored as bytes; SQLite cannot check it: {why}")
+                }
+            };
+            self.skip(&entry.path, reason);
         }
         Ok(Reading {
             uncacheable: true,
@@ -155,11 +213,9 @@ impl FilePacker<'_, '_> {
         let inspection = match inspected {
             Ok(inspection) => inspection,
             Err(error) => {
-                let reason = read_reason(&io::Error::other(error));
-                self.skip(
-                    &entry.path,
-                    format_args!("stored, but not checked: {reason}"),
-                );
+                let why = error.unchecked().map(str::to_owned);
+                let why = why.unwrap_or_else(|| with_causes(&error));
+                self.skip(&entry.path, format_args!("stored, not checked: {why}"));
                 return false;
             }
         };

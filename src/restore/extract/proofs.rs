@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use super::content::{Content, Outcome};
 use super::databases::{self, Checked};
+use crate::sqlite::Budget;
 
 const MOST_THREADS: usize = 4;
 
@@ -35,6 +36,8 @@ pub(super) struct Proofs {
 struct Task {
     waiting: Mutex<Receiver<u32>>,
     content: Arc<Content>,
+    /// The time for the checks of databases.
+    checks: Budget,
 }
 
 impl Proofs {
@@ -42,6 +45,7 @@ impl Proofs {
         let task = Arc::new(Task {
             waiting: Mutex::new(complete.waiting),
             content: Arc::clone(&content),
+            checks: Budget::of_run(),
         });
         let mut threads = Vec::new();
         let count = thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
@@ -110,7 +114,7 @@ impl Task {
             if let Some(record) = self.content.databases.get(&number) {
                 let (tree, entries) = (&self.content.tree, &self.content.entries);
                 let entry = entries.get(number as usize);
-                databases::check(tree, entries, &entry, record, &mut checked);
+                databases::check(tree, entries, &entry, record, &self.checks, &mut checked);
             }
             self.content.finish_proven(number);
         }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 
 use crate::openat::{Dir, Kind, Owner, mtime};
+use crate::sqlite::Place;
 
 const OWNER_READS_AND_WRITES: u32 = 0o600;
 
@@ -31,8 +32,15 @@ impl Tree {
         Self { root }
     }
 
-    pub(super) fn root(&self) -> &Dir {
-        &self.root
+    /// Where a database is, for its check.
+    pub(super) fn place_of(&self, path: &[u8]) -> io::Result<Place> {
+        let (above, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(cut) => (&path[..cut], &path[cut + 1..]),
+            None => (&path[..0], path),
+        };
+        let dir = self.root.sub(OsStr::from_bytes(above))?;
+        let shown = self.root.path_of(OsStr::from_bytes(path));
+        Place::within(&dir, OsStr::from_bytes(name), &shown)
     }
 
     /// Makes a directory that only we can enter, until it gets its real mode.

@@ -1,6 +1,14 @@
 //! Copies are whole, locks hold, and nothing is left beside a database that was not ours.
 
-use super::*;
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rusqlite::Connection;
+use sealift::sqlite::{
+    Budget, Depth, Inspection, MAGIC, Place, SqliteError, backup, has_live_journal, is_sqlite,
+    lock_for_read, sidecars,
+};
 
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -13,6 +21,17 @@ fn database(path: &Path, journal: &str, page_size: u32) -> Connection {
     ))
     .unwrap();
     conn
+}
+
+fn inspect(path: &Path, depth: Depth) -> Result<Inspection, SqliteError> {
+    sealift::sqlite::inspect(path, depth, &Budget::of_run())
+}
+
+/// Whether there is a lock to be had for reading.
+fn is_lockable(path: &Path) -> bool {
+    let place = Place::of(path).unwrap();
+    let file = place.open().unwrap();
+    lock_for_read(&place, &file, BUSY, None).unwrap().is_some()
 }
 
 fn age(path: &Path) {
@@ -32,17 +51,6 @@ fn names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-#[test]
-fn heads_tell_page_sizes() {
-    let mut head = [MAGIC.as_slice(), &[0; 84]].concat();
-    assert_eq!(page_size(&head), None);
-    for (bytes, size) in [([16, 0], 4096), ([0, 1], 65536), ([2, 0], 512)] {
-        head[16..18].copy_from_slice(&bytes);
-        assert_eq!(page_size(&head), Some(size));
-    }
-    assert!(!is_sqlite(b"SQLite format 3"));
 }
 
 #[test]
@@ -82,12 +90,12 @@ fn a_quiet_wal_database_is_left_without_sidecars() {
     age(&src);
     backup(&src, &dst, BUSY).unwrap();
     assert_eq!(names(dir.path()), ["a.db", "copy"]);
-    assert!(lock_for_read(&src, BUSY).unwrap().is_none());
+    assert!(!is_lockable(&src));
     assert_eq!(names(dir.path()), ["a.db", "copy"]);
 }
 
 #[test]
-fn a_crashed_writers_log_and_journal_are_heeded() {
+fn a_crashed_writers_log_and_journal_are_played_back() {
     let dir = tempfile::tempdir().unwrap();
     for journal in ["WAL", "DELETE"] {
         let live = dir.path().join(format!("{journal}.db"));
@@ -132,8 +140,6 @@ fn failures_leave_no_copy_and_name_the_lock() {
     assert_eq!(fs::read(&dst).unwrap(), b"precious");
 }
 
-/// Another process would be blocked just as another connection is, as long as nobody closes a
-/// descriptor of the file: the lock is asked for by a child.
 #[test]
 fn a_lock_holds_writers_of_other_processes_off_until_dropped() {
     let dir = tempfile::tempdir().unwrap();
@@ -148,9 +154,15 @@ fn a_lock_holds_writers_of_other_processes_off_until_dropped() {
             .status();
         status.unwrap().success()
     };
-    let mut locked = lock_for_read(&src, BUSY).unwrap().unwrap();
-    let mut bytes = Vec::new();
-    locked.file().read_to_end(&mut bytes).unwrap();
+    let place = Place::of(&src).unwrap();
+    let file = place.open().unwrap();
+    let budget = Budget::of_run();
+    let check = Some((Depth::Structure, &budget));
+    let mut locked = lock_for_read(&place, &file, BUSY, check).unwrap().unwrap();
+    // The lock outlives our descriptors of the file, and its check.
+    let bytes = fs::read(&src).unwrap();
+    drop(file);
+    assert_eq!(locked.inspect(&place).unwrap().tables["t"], 200);
     assert!(!write(), "a writer got through the lock");
     drop(locked);
     assert!(write());
@@ -184,5 +196,5 @@ fn damage_is_told_and_foreign_schemas_are_tolerated() {
     assert!(!inspect(&path, Depth::Indexes).unwrap().is_ok());
     fs::write(&path, [MAGIC.as_slice(), &[9; 600]].concat()).unwrap();
     assert!(!inspect(&path, Depth::Indexes).unwrap().is_ok());
-    assert!(lock_for_read(&path, BUSY).unwrap().is_none());
+    assert!(!is_lockable(&path));
 }

@@ -1,0 +1,139 @@
+//! Copying a database as of one moment, through a child.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use rusqlite::ErrorCode;
+use rustix::fs::{Mode, OFlags};
+
+use super::check::occupied;
+use super::message::{Answer, Named, Step, Way, Work};
+use super::place::Place;
+use super::process::{self, Child, Task};
+use super::refusal::{io_error, refused, silent};
+use super::{HEAD_BYTES, SqliteError, is_wal_mode, milliseconds};
+
+/// A file written less than this ago could change again without a new mtime.
+const SETTLED: Duration = Duration::from_secs(2);
+/// The slowest copying that is waited for, beyond a minute.
+const COPIED_BYTES_PER_SECOND: u64 = 5_000_000;
+const COPY_START: Duration = Duration::from_secs(60);
+
+/// Copies the database `src` to the new file `dst` (0600, durable, no sidecars), as of one moment, while
+/// others go on writing. A lock is waited for until `busy` is over. A failure leaves no `dst`.
+///
+/// One step: stepping in pages starts over whenever someone writes, and never ends under writers.
+pub fn backup(src: &Path, dst: &Path, busy: Duration) -> Result<(), SqliteError> {
+    let opened = Place::of(src).and_then(|place| Ok((place.open()?, place)));
+    let (file, from) = opened.map_err(io_error("read the database", src))?;
+    let to = Place::of(dst).map_err(io_error("create", dst))?;
+    backup_at(&from, &file, &to, busy)
+}
+
+/// [`backup`] of a database that the caller has opened as `file`.
+pub fn backup_at(from: &Place, file: &File, to: &Place, busy: Duration) -> Result<(), SqliteError> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let created = rustix::fs::openat(to.dir(), to.name(), flags, mode);
+    let copy = File::from(created.map_err(|e| io_error("create", to.path())(e.into()))?);
+    let copied = copy_to(from, file, to, &copy, busy).and_then(|()| {
+        let synced = copy.sync_all();
+        let synced = synced.and_then(|()| Ok(rustix::fs::fsync(to.dir())?));
+        synced.map_err(io_error("flush", to.path()))
+    });
+    if copied.is_err() {
+        to.remove_with_sidecars();
+    }
+    copied
+}
+
+/// Tries the ways to open the database, the one that touches least first.
+fn copy_to(
+    from: &Place,
+    file: &File,
+    to: &Place,
+    copy: &File,
+    busy: Duration,
+) -> Result<(), SqliteError> {
+    if let Some(before) = quiet_wal(from, file) {
+        // No process has it open: SQLite would leave new -wal and -shm files beside it. Immutable does not.
+        let copied = copy_by(Way::Immutable, from, file, (to, copy), busy);
+        if copied.is_ok() && quiet_wal(from, file) == Some(before) {
+            return copied;
+        }
+        copy.set_len(0).map_err(io_error("rewrite", to.path()))?;
+    }
+    match copy_by(Way::ReadOnly, from, file, (to, copy), busy) {
+        // A crashed writer's journal must be played back, or a log's index be made, which takes a
+        // writable connection: what the application itself would do at its next start.
+        Err(SqliteError::Sqlite { source, .. }) if wants_writing(&source) => {
+            copy.set_len(0).map_err(io_error("rewrite", to.path()))?;
+            copy_by(Way::Writable, from, file, (to, copy), busy)
+        }
+        result => result,
+    }
+}
+
+fn wants_writing(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+    )
+}
+
+fn copy_by(
+    way: Way,
+    from: &Place,
+    file: &File,
+    (to, copy): (&Place, &File),
+    busy: Duration,
+) -> Result<(), SqliteError> {
+    let failed = io_error(Step::Copy.text(), from.path());
+    let meta = file.metadata().map_err(&failed)?;
+    let journal_bytes = from.journal_bytes();
+    let bytes = occupied(&meta).saturating_add(journal_bytes);
+    let allowed = COPY_START + Duration::from_secs(bytes / COPIED_BYTES_PER_SECOND);
+    let copy_identity = process::identity(copy).map_err(io_error("create", to.path()))?;
+    let started = Instant::now();
+    let child = Child::start(Task {
+        place: from,
+        identity: process::identity(file).map_err(&failed)?,
+        cpu: allowed,
+        // A log may hold each of its pages for the first time.
+        file_bytes: (meta.len().saturating_add(journal_bytes)).saturating_mul(2) + (16 << 20),
+        work: Work::Copy {
+            busy_ms: milliseconds(busy),
+            way,
+            copy: Named {
+                name: to.name().to_owned(),
+                identity: copy_identity,
+            },
+        },
+        copy_dir: Some(to),
+    });
+    let mut child = child.map_err(|silence| silent(silence, Step::Copy, from))?;
+    match child.answer(started + allowed + busy, allowed + busy) {
+        Ok(Answer::Copied { .. }) => Ok(()),
+        Ok(other) => Err(refused(other, Step::Copy, from, busy)),
+        Err(silence) => Err(silent(silence, Step::Copy, from)),
+    }
+}
+
+/// What identifies the state of a WAL database that no process has open (no `-wal` beside it), if it is one
+/// and has been left alone long enough for its mtime to tell the next change.
+fn quiet_wal(place: &Place, file: &File) -> Option<(u64, u64, i64, i64, i64, i64)> {
+    let mut head = [0; HEAD_BYTES];
+    let read = file.read_at(&mut head, 0).ok()?;
+    if !is_wal_mode(&head[..read]) || place.has_wal() {
+        return None;
+    }
+    let meta = file.metadata().ok()?;
+    let age = SystemTime::now().duration_since(meta.modified().ok()?);
+    (age.ok()? > SETTLED).then(|| {
+        let mtime = (meta.mtime(), meta.mtime_nsec());
+        let ctime = (meta.ctime(), meta.ctime_nsec());
+        (meta.ino(), meta.size(), mtime.0, mtime.1, ctime.0, ctime.1)
+    })
+}

@@ -1,0 +1,211 @@
+//! Checking a database, and locking it for reading: through a child, within a budget.
+
+use std::fs::{File, Metadata};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::budget::{Budget, Grant};
+use super::inspect::{Depth, Inspection};
+use super::message::{Answer, Step, Work};
+use super::place::Place;
+use super::process::{self, Child, START, Task};
+use super::refusal::{io_error, refused, shown, silent, unchecked};
+use super::{HEAD_BYTES, SqliteError, is_wal_mode, milliseconds, page_size};
+
+const SPENT: &str = "other databases of this run took all the time that checks may take";
+
+/// Bytes that a file occupies on the disk, or its size if that is less: a hole is worked on in no time.
+pub(super) fn occupied(meta: &Metadata) -> u64 {
+    meta.len().min(meta.blocks().saturating_mul(512))
+}
+
+/// Checks the database `path`, a copy that no process writes to; nothing beside it is created or read.
+///
+/// Damage is not an error but is reported in [`Inspection::integrity`].
+pub fn inspect(path: &Path, depth: Depth, budget: &Budget) -> Result<Inspection, SqliteError> {
+    let opened = Place::of(path).and_then(|place| Ok((place.open()?, place)));
+    let (file, place) = opened.map_err(io_error(Step::Check.text(), path))?;
+    inspect_at(&place, &file, depth, budget)
+}
+
+/// [`inspect`] of a database that the caller has opened as `file`.
+pub fn inspect_at(
+    place: &Place,
+    file: &File,
+    depth: Depth,
+    budget: &Budget,
+) -> Result<Inspection, SqliteError> {
+    let started = Instant::now();
+    let failed = io_error(Step::Check.text(), place.path());
+    let meta = file.metadata().map_err(&failed)?;
+    let grant = grant(place, &meta, depth, budget)?;
+    let child = Child::start(Task {
+        place,
+        identity: process::identity(file).map_err(&failed)?,
+        cpu: grant.deadline(),
+        file_bytes: 0,
+        work: Work::Check { depth },
+        copy_dir: None,
+    });
+    let checked = child
+        .map_err(|silence| silent(silence, Step::Check, place))
+        .and_then(|mut child| hear_check(&mut child, place, started, grant));
+    settle(budget, grant, started, &checked);
+    Ok(checked?.0)
+}
+
+fn grant(
+    place: &Place,
+    meta: &Metadata,
+    depth: Depth,
+    budget: &Budget,
+) -> Result<Grant, SqliteError> {
+    budget
+        .take(occupied(meta), depth)
+        .ok_or_else(|| unchecked(Step::Check, place, SPENT))
+}
+
+/// The outcome of a check, and the time of the processor that it took.
+fn hear_check(
+    child: &mut Child,
+    place: &Place,
+    started: Instant,
+    grant: Grant,
+) -> Result<(Inspection, Duration), SqliteError> {
+    let allowed = grant.deadline();
+    match child.answer(started + allowed, allowed) {
+        Ok(Answer::Checked {
+            mut inspection,
+            cpu_ms,
+        }) => {
+            inspection.integrity = shown(&inspection.integrity);
+            Ok((inspection, Duration::from_millis(cpu_ms)))
+        }
+        Ok(other) => Err(refused(other, Step::Check, place, Duration::ZERO)),
+        Err(silence) => Err(silent(silence, Step::Check, place)),
+    }
+}
+
+fn settle(
+    budget: &Budget,
+    grant: Grant,
+    started: Instant,
+    checked: &Result<(Inspection, Duration), SqliteError>,
+) {
+    let elapsed = started.elapsed();
+    let used = match checked {
+        // On a busy machine a check waits for the processor, which is not the database's fault.
+        Ok((_, cpu)) => elapsed.min(*cpu),
+        Err(_) => elapsed,
+    };
+    budget.settle(grant, used);
+}
+
+/// A database file that no process can write to while this lives: a child holds the lock.
+pub struct Lock<'a> {
+    child: Child,
+    started: Instant,
+    check: Option<(Grant, &'a Budget)>,
+    waited: Duration,
+}
+
+impl std::fmt::Debug for Lock<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lock").finish_non_exhaustive()
+    }
+}
+
+impl Lock<'_> {
+    /// How long the lock was waited for.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// The outcome of the check that [`lock_for_read`] was asked for. The lock stays.
+    pub fn inspect(&mut self, place: &Place) -> Result<Inspection, SqliteError> {
+        let Some((grant, budget)) = self.check.take() else {
+            return Err(unchecked(Step::Check, place, SPENT));
+        };
+        let checked = hear_check(&mut self.child, place, self.started, grant);
+        settle(budget, grant, self.started, &checked);
+        Ok(checked?.0)
+    }
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        if let Some((grant, budget)) = self.check.take() {
+            budget.settle(grant, Duration::ZERO);
+        }
+    }
+}
+
+/// Locks a rollback-mode database, which the caller has opened as `file`, against writers, for reading its
+/// bytes. A check, if one is asked for, goes on beside: see [`Lock::inspect`].
+///
+/// `None` if there is no lock to be had without leaving traces: a WAL-mode database (if no process has it
+/// open, locking it would create `-wal` and `-shm`), or a file with the magic that SQLite does not take
+/// for a database. The caller then reads it like any file, and afterwards must find its stat unchanged and
+/// [`Place::has_live_journal`] still false; else it takes [`backup`] or tries again.
+///
+/// Call it when [`Place::has_live_journal`] is false; a journal that needs playing back is an error here.
+pub fn lock_for_read<'a>(
+    place: &Place,
+    file: &File,
+    busy: Duration,
+    check: Option<(Depth, &'a Budget)>,
+) -> Result<Option<Lock<'a>>, SqliteError> {
+    let step = Step::Lock;
+    let failed = io_error("read the database", place.path());
+    let is_lockable = || {
+        let mut head = [0; HEAD_BYTES];
+        let read = file.read_at(&mut head, 0).map_err(&failed)?;
+        Ok(page_size(&head[..read]).is_some() && !is_wal_mode(&head))
+    };
+    if !is_lockable()? {
+        return Ok(None);
+    }
+    let bytes = occupied(&file.metadata().map_err(&failed)?);
+    let granted = check.and_then(|(depth, budget)| {
+        let grant = budget.take(bytes, depth)?;
+        Some((depth, grant, budget))
+    });
+    let cpu = granted.map_or(Duration::ZERO, |(_, grant, _)| grant.deadline());
+    let asked = Instant::now();
+    let task = Task {
+        place,
+        identity: process::identity(file).map_err(&failed)?,
+        cpu: cpu + START,
+        file_bytes: 0,
+        work: Work::Lock {
+            busy_ms: milliseconds(busy),
+            depth: granted.map(|(depth, ..)| depth),
+        },
+        copy_dir: None,
+    };
+    let allowed = busy + START;
+    let held = Child::start(task).and_then(|mut child| {
+        let answer = child.answer(asked + allowed, allowed)?;
+        Ok((child, answer))
+    });
+    let not_held = match held {
+        // Switched to WAL before it was locked: that is no lock.
+        Ok((_, Answer::Held { .. })) if !is_lockable()? => Ok(None),
+        Ok((child, Answer::Held { waited_ms })) => {
+            return Ok(Some(Lock {
+                child,
+                started: Instant::now(),
+                check: granted.map(|(_, grant, budget)| (grant, budget)),
+                waited: Duration::from_millis(waited_ms).min(asked.elapsed()),
+            }));
+        }
+        Ok((_, Answer::Unlocked)) => Ok(None),
+        Ok((_, other)) => Err(refused(other, step, place, busy)),
+        Err(silence) => Err(silent(silence, step, place)),
+    };
+    if let Some((_, grant, budget)) = granted {
+        budget.settle(grant, Duration::ZERO);
+    }
+    not_held
+}

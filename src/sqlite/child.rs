@@ -1,0 +1,301 @@
+//! The child: this program, started again to open one database, within limits, and to answer.
+//!
+//! Its stdin is the database's directory, its stdout a socket to the parent, its stderr the directory of
+//! a copy. The request is in its environment, which holds nothing else. It opens the copy, which is ours, then
+//! confines itself to the database's directory, and only then opens what may come from anywhere.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::inspect::{Depth, inspect, is_limit, limit};
+use super::message::{ARGUMENT, Answer, Named, Request, Step, VARIABLE, Way, Work};
+use super::{confine, place, super_journal, vfs};
+
+/// How long SQLite waits on its own before we look at the deadline.
+const BUSY_SLICE: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_millis(7);
+/// From this version on SQLite deletes no file that a planted journal names.
+pub(super) const SAFE_SQLITE: i32 = 3_054_001;
+
+/// Does the work of the child if this process was started as one; returns whether it was.
+///
+/// Every answer goes to the parent. If that one is gone, so is this process.
+pub fn serve() -> bool {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_none_or(|first| first != ARGUMENT) {
+        return false;
+    }
+    let request = std::env::var_os(VARIABLE).map(OsStringExt::into_vec);
+    let request = request.and_then(|text| serde_json::from_slice::<Request>(&text).ok());
+    let stdout = rustix::stdio::stdout().try_clone_to_owned();
+    // Started by hand, or by another version: there is no one to answer.
+    let (Some(request), Ok(stdout)) = (request, stdout) else {
+        return true;
+    };
+    if request.version != env!("CARGO_PKG_VERSION") || !confine::end_with(request.parent) {
+        return true;
+    }
+    let mut child = Child {
+        parent: UnixStream::from(stdout),
+        started: Instant::now(),
+        waited: Duration::ZERO,
+    };
+    if let Err(answer) = child.work(&request) {
+        child.answer(&answer);
+    }
+    true
+}
+
+struct Child {
+    parent: UnixStream,
+    started: Instant,
+    /// How long a lock was waited for.
+    waited: Duration,
+}
+
+fn system(step: Step) -> impl Fn(std::io::Error) -> Answer {
+    move |error| Answer::System {
+        step,
+        errno: error.raw_os_error().unwrap_or(0),
+    }
+}
+
+fn failed(step: Step) -> impl Fn(rusqlite::Error) -> Answer {
+    move |error| {
+        if vfs::was_exchanged() {
+            return Answer::Exchanged;
+        }
+        if is_limit(&error) {
+            return Answer::Memory;
+        }
+        let code = error.sqlite_error().map(|error| error.extended_code);
+        Answer::Failed {
+            step,
+            code: code.unwrap_or(rusqlite::ffi::SQLITE_ERROR),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl Child {
+    fn answer(&mut self, answer: &Answer) {
+        if let Ok(mut line) = serde_json::to_vec(answer) {
+            line.push(b'\n');
+            // A parent that is gone needs no answer.
+            let _ = self.parent.write_all(&line);
+        }
+    }
+
+    fn work(&mut self, request: &Request) -> Result<(), Answer> {
+        let start = system(Step::Start);
+        confine::limit(request.cpu_seconds, request.file_bytes).map_err(&start)?;
+        let database = &request.database;
+        match &request.work {
+            Work::Check { depth } => {
+                self.enter(database, false)?;
+                self.check(database, *depth)
+            }
+            Work::Lock { busy_ms, depth } => {
+                self.enter(database, false)?;
+                self.lock(database, Duration::from_millis(*busy_ms), *depth)
+            }
+            Work::Copy { busy_ms, way, copy } => {
+                let target = open_copy(copy)?;
+                self.enter(database, *way != Way::Immutable)?;
+                self.copy(database, target, Duration::from_millis(*busy_ms), *way)
+            }
+        }
+    }
+
+    /// Goes to the database's directory, and gives up everything outside.
+    fn enter(&self, database: &Named, write: bool) -> Result<(), Answer> {
+        let start = system(Step::Start);
+        rustix::process::fchdir(rustix::stdio::stdin()).map_err(|e| start(e.into()))?;
+        confine::to_working_directory(write).map_err(start)?;
+        vfs::allow(database);
+        Ok(())
+    }
+
+    fn check(&mut self, database: &Named, depth: Depth) -> Result<(), Answer> {
+        let conn = open(database, Way::Immutable).map_err(failed(Step::Check))?;
+        self.report(&conn, depth)
+    }
+
+    fn report(&mut self, conn: &Connection, depth: Depth) -> Result<(), Answer> {
+        let checked = limit(conn).and_then(|()| inspect(conn, depth));
+        let mut inspection = checked.map_err(failed(Step::Check))?;
+        let pages = conn.query_row("PRAGMA page_size", [], |row| row.get(0));
+        inspection.page_size = pages.unwrap_or(0);
+        let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let spent = Duration::try_from(spent).unwrap_or_else(|_| self.started.elapsed());
+        self.answer(&Answer::Checked {
+            inspection,
+            cpu_ms: millis(spent),
+        });
+        Ok(())
+    }
+
+    fn lock(
+        &mut self,
+        database: &Named,
+        busy: Duration,
+        depth: Option<Depth>,
+    ) -> Result<(), Answer> {
+        let fail = failed(Step::Lock);
+        let conn = open(database, Way::ReadOnly).map_err(&fail)?;
+        conn.busy_timeout(BUSY_SLICE.min(busy)).map_err(&fail)?;
+        conn.execute_batch("BEGIN").map_err(&fail)?;
+        let locked = self.until(busy, Step::Lock, || {
+            // The first read takes the lock, the transaction keeps it.
+            conn.query_row("PRAGMA schema_version", [], |_| Ok(StepResult::Done))
+        });
+        match locked {
+            Err(Answer::Failed { code, .. }) if super::is_damage_code(code) => {
+                return Err(Answer::Unlocked);
+            }
+            other => other?,
+        }
+        let waited_ms = millis(self.waited);
+        self.answer(&Answer::Held { waited_ms });
+        if let Some(depth) = depth {
+            let checked = self.report(&conn, depth);
+            if let Err(answer) = checked {
+                self.answer(&answer);
+            }
+        }
+        // The parent closes its end when it has read the file.
+        let _ = self.parent.read(&mut [0]);
+        Ok(())
+    }
+
+    fn copy(
+        &mut self,
+        database: &Named,
+        mut copy: Connection,
+        busy: Duration,
+        way: Way,
+    ) -> Result<(), Answer> {
+        if way == Way::Writable {
+            may_write(database)?;
+        }
+        let source = open(database, way).map_err(failed(Step::Open))?;
+        let bounded = source.busy_timeout(BUSY_SLICE.min(busy));
+        bounded.map_err(failed(Step::Open))?;
+        {
+            let backup = Backup::new(&source, &mut copy).map_err(failed(Step::Copy))?;
+            self.until(busy, Step::Copy, || backup.step(-1))?;
+        }
+        let closed = copy.close().map_err(|(_, error)| error);
+        closed.map_err(failed(Step::FinishCopy))?;
+        self.answer(&Answer::Copied {
+            waited_ms: millis(self.waited),
+        });
+        Ok(())
+    }
+
+    /// Repeats `step` until it is done; a lock is retried until `busy` is over.
+    fn until(
+        &mut self,
+        busy: Duration,
+        what: Step,
+        mut step: impl FnMut() -> rusqlite::Result<StepResult>,
+    ) -> Result<(), Answer> {
+        let start = Instant::now();
+        loop {
+            match step() {
+                Ok(StepResult::Done) => return Ok(()),
+                Ok(_) => {}
+                Err(e) if is_busy(&e) => {}
+                Err(error) => return Err(failed(what)(error)),
+            }
+            self.waited = start.elapsed();
+            if self.waited >= busy {
+                return Err(Answer::Busy);
+            }
+            std::thread::sleep(RETRY_PAUSE);
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
+}
+
+/// Opens the copy, which is in the directory of stderr, and lets go of that directory.
+fn open_copy(copy: &Named) -> Result<Connection, Answer> {
+    let start = system(Step::Start);
+    rustix::process::fchdir(rustix::stdio::stderr()).map_err(|e| start(e.into()))?;
+    vfs::allow(copy);
+    let fail = failed(Step::OpenCopy);
+    let target = open(copy, Way::Writable).map_err(&fail)?;
+    // The copy is worth nothing until it is whole, so it needs no journal; the parent flushes it. Its lock
+    // is taken here and kept, so that SQLite looks for no journal of it later, in another directory.
+    let settings = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF";
+    target.execute_batch(settings).map_err(&fail)?;
+    let read = target.query_row("PRAGMA schema_version", [], |_| Ok(()));
+    read.map_err(&fail)?;
+    let closed = rustix::stdio::dup2_stderr(rustix::stdio::stdout());
+    closed.map_err(|e| start(e.into()))?;
+    Ok(target)
+}
+
+/// Opens `database`, in the working directory.
+fn open(database: &Named, way: Way) -> rusqlite::Result<Connection> {
+    let path = vfs::path(&database.name);
+    let layer = vfs::name()?;
+    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let (path, flags) = match way {
+        Way::Immutable => (immutable_uri(&path), read_only | OpenFlags::SQLITE_OPEN_URI),
+        Way::ReadOnly => (path, read_only),
+        Way::Writable => (path, OpenFlags::SQLITE_OPEN_READ_WRITE),
+    };
+    let path = PathBuf::from(std::ffi::OsString::from_vec(path));
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let conn = Connection::open_with_flags_and_vfs(path, flags, layer)?;
+    if way == Way::Writable {
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    }
+    Ok(conn)
+}
+
+/// Refuses what may make SQLite delete files: a journal that names another, and a SQLite that obeys it.
+fn may_write(database: &Named) -> Result<(), Answer> {
+    if rusqlite::version_number() < SAFE_SQLITE {
+        return Err(Answer::OldSqlite {
+            version: rusqlite::version().to_owned(),
+        });
+    }
+    let journal = [database.name.as_slice(), b"-journal"].concat();
+    let dir = rustix::stdio::stdin();
+    match place::open_regular(dir, &journal) {
+        Ok(file) if super_journal(&file) => Err(Answer::SuperJournal),
+        _ => Ok(()),
+    }
+}
+
+/// Tells SQLite that no process writes: no locks, no sidecars.
+fn immutable_uri(path: &[u8]) -> Vec<u8> {
+    let mut uri = b"file:".to_vec();
+    for byte in path {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(*byte),
+            _ => uri.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    uri.extend_from_slice(b"?immutable=1");
+    uri
+}

@@ -1,0 +1,147 @@
+//! The words between the agent and the child that opens a database for it: one line of JSON each.
+//!
+//! The request travels in the child's environment, which other users cannot read (they can read a command
+//! line). The child's answers come from a process that has worked on someone else's file, so the parent
+//! bounds their length, parses them strictly and shows none of their text unescaped.
+
+use serde::{Deserialize, Serialize};
+
+use super::inspect::{Depth, Inspection};
+
+/// The hidden first argument that makes this program the child.
+pub const ARGUMENT: &str = "sqlite-child";
+/// The environment variable that holds the [`Request`].
+pub const VARIABLE: &str = "SEALIFT_SQLITE_REQUEST";
+
+/// A file by device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    pub dev: u64,
+    pub ino: u64,
+}
+
+impl Identity {
+    pub fn of(stat: &rustix::fs::Stat) -> Self {
+        Self {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+        }
+    }
+}
+
+/// One component of a path: any bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    pub name: Vec<u8>,
+    /// The file that the parent opened under this name.
+    pub identity: Identity,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The version of the program that asks: by path another one might be started.
+    pub version: String,
+    /// The process that asks, with which the child ends.
+    pub parent: i32,
+    /// The database, in the directory that is the child's stdin.
+    pub database: Named,
+    /// Seconds of the processor that the child may use.
+    pub cpu_seconds: u64,
+    /// Size in bytes up to which the child may write a file.
+    pub file_bytes: u64,
+    pub work: Work,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Work {
+    /// Checks a database that no process writes to.
+    Check { depth: Depth },
+    /// Locks the database against writers until the parent closes the socket; then checks it if asked.
+    Lock { busy_ms: u64, depth: Option<Depth> },
+    /// Copies the database into a file that exists, in the directory that is the child's stderr.
+    Copy { busy_ms: u64, way: Way, copy: Named },
+}
+
+/// How a database is opened for copying, the way that touches least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// Without locks, of a WAL database that no process has open.
+    Immutable,
+    ReadOnly,
+    /// Plays a crashed writer's journal back, as the application would at its next start.
+    Writable,
+}
+
+/// What the child was doing when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    Check,
+    Lock,
+    Open,
+    OpenCopy,
+    Copy,
+    FinishCopy,
+    Start,
+}
+
+impl Step {
+    /// A verb phrase that the database's path completes.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Check => "check the database",
+            Self::Lock => "lock the database",
+            Self::Open => "open the database",
+            Self::OpenCopy => "open the copy of",
+            Self::Copy => "copy the database",
+            Self::FinishCopy => "finish the copy of",
+            Self::Start => "confine the process that opens",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Answer {
+    /// The lock is held, after so long a wait.
+    Held {
+        waited_ms: u64,
+    },
+    /// There is no lock to be had, see [`super::lock_for_read`].
+    Unlocked,
+    Checked {
+        inspection: Inspection,
+        cpu_ms: u64,
+    },
+    Copied {
+        waited_ms: u64,
+    },
+    /// The database stayed locked.
+    Busy,
+    /// SQLite took more memory than it may.
+    Memory,
+    /// The name stood for another file when SQLite opened it.
+    Exchanged,
+    /// The journal belongs to a transaction over several databases.
+    SuperJournal,
+    /// The SQLite in this program is too old to write to a database from anywhere.
+    OldSqlite {
+        version: String,
+    },
+    /// SQLite failed, with its extended error code.
+    Failed {
+        step: Step,
+        code: i32,
+        message: String,
+    },
+    /// A system call failed.
+    System {
+        step: Step,
+        errno: i32,
+    },
+}

@@ -1,0 +1,184 @@
+//! The parent's half: starts a child for a database, hears it within bounds, and ends it in time.
+//!
+//! A child never outlives what waits for it: it is killed when that is dropped, and by the system when
+//! the process ends. It has a process group of its own, so Ctrl-C reaches the agent alone.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::net::Shutdown;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::message::{ARGUMENT, Answer, Identity, Named, Request, VARIABLE, Work};
+use super::place::Place;
+
+/// What a child may answer: the names of its tables are most of it.
+const ANSWER_BYTES: usize = 8 << 20;
+/// For starting a child on a busy machine, before it does anything.
+pub(super) const START: Duration = Duration::from_secs(20);
+
+static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
+
+/// Declares that this process is the `sealift` program, which can be started again as the child.
+pub fn register_program() {
+    IS_PROGRAM.store(true, Ordering::Relaxed);
+}
+
+/// The program to start: this very file, even if another has taken its name since. Without `/proc` it is
+/// the path by which the system started it.
+fn program() -> io::Result<&'static Path> {
+    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let found = PROGRAM.get_or_init(|| {
+        let own = Path::new("/proc/self/exe");
+        if IS_PROGRAM.load(Ordering::Relaxed) {
+            if own.exists() {
+                return Some(own.to_owned());
+            }
+            let path = rustix::param::linux_execfn().to_str().ok()?;
+            return std::path::absolute(path).ok();
+        }
+        // A test, or another program that uses the library: Cargo puts the two side by side.
+        let test = std::env::current_exe().ok()?;
+        let beside = test.parent()?.parent()?.join("sealift");
+        beside.is_file().then_some(beside)
+    });
+    let missing = || io::Error::other("the sealift program is not found, not even beside this one");
+    found.as_deref().ok_or_else(missing)
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Silence {
+    NotStarted(io::Error),
+    /// No answer within this time.
+    Late(Duration),
+    /// The child ended without one: by this signal, or by itself.
+    Ended {
+        signal: Option<i32>,
+    },
+    /// The answer is too long, or none that a child of this version gives.
+    Unreadable,
+}
+
+pub(super) struct Child {
+    process: std::process::Child,
+    socket: UnixStream,
+    /// What was received beyond the last answer.
+    received: Vec<u8>,
+}
+
+/// What a child is to do, and with what.
+pub(super) struct Task<'a> {
+    pub place: &'a Place,
+    pub identity: Identity,
+    pub cpu: Duration,
+    pub file_bytes: u64,
+    pub work: Work,
+    /// The directory of a copy.
+    pub copy_dir: Option<&'a Place>,
+}
+
+impl Child {
+    pub(super) fn start(task: Task<'_>) -> Result<Self, Silence> {
+        Self::spawn(task).map_err(Silence::NotStarted)
+    }
+
+    fn spawn(task: Task<'_>) -> io::Result<Self> {
+        let request = Request {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            parent: rustix::process::getpid().as_raw_nonzero().get(),
+            database: Named {
+                name: task.place.name().to_owned(),
+                identity: task.identity,
+            },
+            cpu_seconds: task.cpu.as_secs().saturating_add(2),
+            file_bytes: task.file_bytes,
+            work: task.work,
+        };
+        let (socket, theirs) = UnixStream::pair()?;
+        let copy_dir = match task.copy_dir {
+            Some(place) => Stdio::from(place.dir().try_clone_to_owned()?),
+            None => Stdio::null(),
+        };
+        let mut command = Command::new(program()?);
+        command
+            .arg(ARGUMENT)
+            .env_clear()
+            .env(VARIABLE, serde_json::to_string(&request)?)
+            .stdin(task.place.dir().try_clone_to_owned()?)
+            .stdout(OwnedFd::from(theirs))
+            .stderr(copy_dir)
+            .process_group(0);
+        // Where the program needs it, so does the child.
+        if let Some(libraries) = std::env::var_os("LD_LIBRARY_PATH") {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        let process = command.spawn()?;
+        Ok(Self {
+            process,
+            socket,
+            received: Vec::new(),
+        })
+    }
+
+    /// The next answer, if it comes before `deadline`, which is `allowed` after the start.
+    pub(super) fn answer(
+        &mut self,
+        deadline: Instant,
+        allowed: Duration,
+    ) -> Result<Answer, Silence> {
+        let mut buffer = [0; 4096];
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.received[searched..].iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.received.drain(..=searched + end).collect();
+                return serde_json::from_slice(&line).map_err(|_| Silence::Unreadable);
+            }
+            searched = self.received.len();
+            if searched > ANSWER_BYTES {
+                return Err(Silence::Unreadable);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Silence::Late(allowed));
+            }
+            let read = self.socket.set_read_timeout(Some(left));
+            match read.and_then(|()| self.socket.read(&mut buffer)) {
+                Ok(0) => return Err(self.ended()),
+                Ok(bytes) => self.received.extend_from_slice(&buffer[..bytes]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(self.ended()),
+            }
+        }
+    }
+
+    /// How the child ended, whose end of the socket is closed.
+    fn ended(&mut self) -> Silence {
+        // It may have closed it and gone on.
+        let _ = self.process.kill();
+        let status = self.process.wait();
+        Silence::Ended {
+            signal: status.ok().and_then(|status| status.signal()),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Device and inode of an open file.
+pub(super) fn identity(file: &File) -> io::Result<Identity> {
+    Ok(Identity::of(&rustix::fs::fstat(file.as_fd())?))
+}

@@ -1,0 +1,113 @@
+//! What becomes of a child that fails, or that does not answer: errors that name the database.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::message::{Answer, Step};
+use super::place::Place;
+use super::process::Silence;
+use super::{SqliteError, inspect};
+
+/// The longest text of a child that is shown.
+const TEXT_CHARS: usize = 300;
+
+pub(super) fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) -> SqliteError {
+    let path = path.to_owned();
+    move |source| SqliteError::Io {
+        what,
+        path: path.clone(),
+        source,
+    }
+}
+
+pub(super) fn unchecked(step: Step, place: &Place, why: impl Into<String>) -> SqliteError {
+    SqliteError::Unchecked {
+        what: step.text(),
+        path: place.path().to_owned(),
+        why: why.into(),
+    }
+}
+
+/// Text of a child, as far as it may be shown: in one line, without what a terminal would obey.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for (count, c) in text.chars().enumerate() {
+        match c {
+            _ if count == TEXT_CHARS => {
+                shown.push('…');
+                break;
+            }
+            '\n' | '\t' => shown.push(' '),
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// The error for a child that did not answer.
+pub(super) fn silent(silence: Silence, step: Step, place: &Place) -> SqliteError {
+    let why = match silence {
+        Silence::NotStarted(error) => format!("the process for it cannot be started: {error}"),
+        Silence::Late(allowed) => format!("it took more than {:.1} s", allowed.as_secs_f32()),
+        Silence::Ended { signal: Some(9) } => "the process for it was killed".to_owned(),
+        Silence::Ended { signal: Some(24) } => "it took too much of the processor".to_owned(),
+        Silence::Ended { signal: Some(25) } => "it wrote more than it may".to_owned(),
+        Silence::Ended { signal: Some(n) } => {
+            format!("the process for it crashed, by signal {n}")
+        }
+        Silence::Ended { signal: None } => {
+            "the process for it ended: it may have had too little memory".to_owned()
+        }
+        Silence::Unreadable => "the process for it answered nonsense, or too much".to_owned(),
+    };
+    unchecked(step, place, why)
+}
+
+/// The error that an answer is.
+pub(super) fn refused(answer: Answer, step: Step, place: &Place, busy: Duration) -> SqliteError {
+    let path = place.path().to_owned();
+    match answer {
+        Answer::Busy => SqliteError::Busy { path, waited: busy },
+        Answer::Memory => {
+            let megabytes = inspect::MEMORY_BYTES >> 20;
+            unchecked(step, place, format!("it takes more than {megabytes} MiB"))
+        }
+        Answer::Exchanged => {
+            let why = "another file took its name while it was opened";
+            io_error(step.text(), &path)(io::Error::other(why))
+        }
+        Answer::SuperJournal => {
+            let why = "its journal is of a transaction over several databases, which only its \
+                       application may play back: start that once";
+            io_error(step.text(), &path)(io::Error::other(why))
+        }
+        Answer::OldSqlite { version } => {
+            let why = format!(
+                "SQLite {} is too old to play back a journal from anywhere: use a build of Sealift \
+                 with its own SQLite",
+                shown(&version)
+            );
+            io_error(step.text(), &path)(io::Error::other(why))
+        }
+        Answer::System { step, errno } => {
+            io_error(step.text(), &path)(io::Error::from_raw_os_error(errno))
+        }
+        Answer::Failed {
+            step,
+            code,
+            message,
+        } => SqliteError::Sqlite {
+            what: step.text(),
+            path,
+            source: rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(code),
+                Some(shown(&message)),
+            ),
+        },
+        Answer::Held { .. } | Answer::Unlocked | Answer::Checked { .. } | Answer::Copied { .. } => {
+            silent(Silence::Unreadable, step, place)
+        }
+    }
+}
