@@ -7,6 +7,7 @@
 mod adopt;
 mod backup;
 mod catalog;
+mod confinement;
 mod demo;
 mod failure;
 mod fleet;

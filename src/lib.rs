@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod error;
 pub mod fs;
 pub mod ids;

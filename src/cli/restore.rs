@@ -15,7 +15,7 @@ use super::key::prompt;
 use super::output::{self, count, size};
 use super::remote::{self, RemoteArgs};
 use super::terminal::RestoreDisplay;
-use super::{Context, inspect};
+use super::{Context, confinement, inspect};
 use crate::error::with_causes;
 use crate::restore::open::Identities;
 use crate::restore::{
@@ -72,6 +72,11 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
     }
     let started = Instant::now();
     let identities = Arc::new(Identities::load(&args.identity, &prompt())?);
+    if !args.dry_run
+        && let Ok(dirs) = confinement::around(&args.to)
+    {
+        confinement::confine(context, &args.remote, &identities, dirs)?;
+    }
     let runtime = remote::runtime()?;
     let request = RestoreRequest {
         snapshot: args.snapshot.clone(),

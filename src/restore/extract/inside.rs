@@ -446,3 +446,6 @@ fn resume_one(to: &Dir, staging: &PrivateDir, plan: &Plan) -> io::Result<Resumed
         moved_aside: plan.aside.as_ref().map(|name| to.path_of(name)),
     })
 }
+
+#[cfg(test)]
+mod tests;

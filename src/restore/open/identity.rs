@@ -47,6 +47,8 @@ pub struct Identities {
     keys: Vec<BoxedIdentity>,
     /// The recipients whose archives these open, where that can be told.
     recipients: Vec<String>,
+    /// A plugin, which is a program of its own, is among them.
+    uses_programs: bool,
 }
 
 impl std::fmt::Debug for Identities {
@@ -56,11 +58,17 @@ impl std::fmt::Debug for Identities {
 }
 
 impl Identities {
+    /// Whether opening an archive starts a program: an age plugin.
+    pub fn uses_programs(&self) -> bool {
+        self.uses_programs
+    }
+
     /// Reads `paths`, asking `prompt` for the passphrases of those that have one.
     pub fn load(paths: &[PathBuf], prompt: &Arc<dyn Prompt>) -> Result<Self, IdentityError> {
         let mut loaded = Self {
             keys: Vec::new(),
             recipients: Vec::new(),
+            uses_programs: false,
         };
         for path in paths {
             loaded.load_file(path, prompt)?;
@@ -114,6 +122,7 @@ impl Identities {
                 self.keys.push(Box::new(key));
             } else if let Ok(key) = line.parse::<plugin::Identity>() {
                 let key = PluginIdentity::new(key, Arc::clone(prompt));
+                self.uses_programs = true;
                 self.keys.push(Box::new(key));
             } else if !line.is_empty() {
                 // The line itself may be most of a secret: only its number is told.
