@@ -12,8 +12,10 @@
 
 mod attributes;
 mod change;
+mod chosen;
 mod entries;
 mod meta;
+mod pin;
 mod private;
 mod remove;
 mod resolve;
@@ -26,12 +28,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 pub use attributes::{Owner, chmod_fd, chown_fd, list_xattrs, mtime, set_mtime_fd, set_xattr_fd};
+pub use chosen::Chosen;
 pub use entries::Listed;
 pub use meta::{Kind, Meta};
+pub use pin::Pin;
 pub use private::PrivateDir;
 pub use resolve::Resolved;
 
@@ -67,6 +71,14 @@ impl Dir {
             other => other?,
         };
         Ok(Self::from_fd(fd, path))
+    }
+
+    /// [`Self::open`], after making what of `path` is not there, with `mode`.
+    pub fn open_or_make(path: &Path, mode: u32) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(mode).create(path)?;
+        Self::open(path)
     }
 
     /// Opens the directory that `path` is in, and returns it with the last component of `path`.
@@ -176,8 +188,7 @@ impl Dir {
             return Meta::of_fd(self);
         }
         let (dir, name) = self.parent(rel)?;
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        Ok(rustix::fs::statat(dir.as_fd(), name, flags)?.into())
+        Meta::of_entry(dir.as_fd(), name)
     }
 
     /// [`Self::meta`], where `None` means that nothing is there.
@@ -200,8 +211,27 @@ impl Dir {
         Ok(text.into_bytes())
     }
 
+    /// Opens the directory that `rel` is in, and returns it with the last component of `rel`.
+    pub fn parent_of<'a>(&self, rel: &'a OsStr) -> io::Result<(Self, &'a OsStr)> {
+        let bytes = rel.as_bytes();
+        let Some(cut) = bytes.iter().rposition(|byte| *byte == b'/') else {
+            check_components(bytes)?;
+            return Ok((self.clone(), rel));
+        };
+        let (above, name) = (OsStr::from_bytes(&bytes[..cut]), &bytes[cut + 1..]);
+        check_components(name)?;
+        let fd = match self.open_raw(above, ENTER, Mode::empty()) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                self.open_raw(above, PASS, Mode::empty())?
+            }
+            other => other?,
+        };
+        let dir = Self::from_fd(fd, &self.path_of(above));
+        Ok((dir, OsStr::from_bytes(name)))
+    }
+
     /// Returns what `rel` is in, and its last component.
-    fn parent<'a>(&'a self, rel: &'a OsStr) -> io::Result<(Parent<'a>, &'a OsStr)> {
+    fn parent<'s, 'a>(&'s self, rel: &'a OsStr) -> io::Result<(Parent<'s>, &'a OsStr)> {
         let bytes = rel.as_bytes();
         let Some(cut) = bytes.iter().rposition(|byte| *byte == b'/') else {
             check_components(bytes)?;

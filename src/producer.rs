@@ -29,6 +29,7 @@ use chrono::{DateTime, Utc};
 
 use crate::config::{Config, Source};
 use crate::index::{Skipped, SourceRecord, ValidationRecord};
+use crate::openat::Chosen;
 use crate::snapshot::{Part, Snapshot};
 use crate::sqlite::SqliteError;
 use crate::walk::{Filter, WalkError};
@@ -161,12 +162,12 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
     }
     let (metadata, validation) = describe(config, request, &claim, &taken);
     let text = metadata.write(&claim.partial);
-    let value = text.map_err(failed("write the metadata of", &claim.partial))?;
+    let value = text.map_err(failed("write the metadata of", claim.partial.path()))?;
     let stamp = claim.stamp;
     let valid = validation.valid;
-    let dir = claim
-        .publish(valid)
-        .map_err(at_dir("put the snapshot in its place in"))?;
+    let published = claim.publish(valid).and_then(Chosen::of_dir);
+    let published = published.map_err(at_dir("put the snapshot in its place in"))?;
+    let dir = published.path().to_owned();
     if !valid {
         // A damaged earlier copy would be linked to again and again.
         for one in &taken {
@@ -181,7 +182,7 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
     // Without it the next snapshot copies more than it must, nothing worse.
     notes.extend(taken.iter().filter_map(|one| one.remember(stamp)));
     Ok(Produced {
-        snapshot: assemble(metadata, &dir, stamp, taken),
+        snapshot: assemble(metadata, published, stamp, taken),
         dir,
         metadata: value,
         notes: notes.into_iter().collect(),
@@ -240,7 +241,7 @@ fn describe(
 /// The value that the packer takes.
 fn assemble(
     metadata: Document,
-    dir: &Path,
+    dir: Chosen,
     stamp: crate::ids::Stamp,
     taken: Vec<Taken>,
 ) -> Snapshot {
@@ -263,10 +264,10 @@ fn assemble(
     }
 }
 
-fn staged_part(dir: &Path) -> Part {
+fn staged_part(dir: Chosen) -> Part {
     Part {
         to: Vec::new(),
-        root: dir.to_owned(),
+        root: dir,
         filter: Filter::everything(),
         staged: true,
     }

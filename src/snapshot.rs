@@ -1,9 +1,8 @@
 //! What the producer hands to the packer: a stamped, validated set of directories to read.
 
-use std::path::PathBuf;
-
 use crate::ids::Stamp;
 use crate::index::{DatabaseRecord, Skipped, SourceRecord, ValidationRecord};
+use crate::openat::Chosen;
 use crate::walk::Filter;
 
 /// A consistent, validated state of a server, ready to be packed.
@@ -22,12 +21,12 @@ pub struct Snapshot {
     pub skipped: Vec<Skipped>,
 }
 
-/// One directory that the packer reads.
+/// One directory (or, in a live tree, another thing) that the packer reads.
 #[derive(Debug, Clone)]
 pub struct Part {
     /// Where it stands in the snapshot, as raw path bytes; empty: it is the snapshot's root.
     pub to: Vec<u8>,
-    pub root: PathBuf,
+    pub root: Chosen,
     pub filter: Filter,
     /// A directory of our own that nobody writes to; its unchanged files may be hard links into
     /// earlier snapshots, so their ctime says nothing. Not staged: a live tree, read in place.

@@ -13,7 +13,6 @@
 mod address;
 mod aws;
 mod aws_profile;
-mod beneath;
 mod connector;
 mod environment;
 mod explain;

@@ -1,25 +1,30 @@
 //! The one order in which a directory tree is read: raw path bytes.
 //!
 //! The index is sorted by the bytes of the whole path, so `a`, `a-b`, `a/b` come in this order
-//! (`-` sorts before `/`). Sorting each listing by name alone would not give that; so a listing
-//! holds two items for a directory, `a` for the entry and `a/` for the descent, and sorting these
+//! (`-` sorts before `/`). Sorting each listing by name alone would not give that; so a directory has
+//! two items in its listing, `a` for the entry and `a/` for the descent, and sorting these
 //! gives the order of the whole while only one listing per level is held. The levels are an explicit
 //! stack: a tree may be deeper than ours.
+//!
+//! The tree may be another user's, who changes it meanwhile. So it is reached from one open directory, and
+//! each thing is looked at once: what that look found is what the walk yields, and a descent enters only the
+//! directory that the look found.
 //!
 //! What the filter leaves out was left out on purpose and is not mentioned. What could not be read is
 //! yielded as [`Walked::Skipped`]: the caller counts it and does not call the run complete. A file
 //! that is gone before it was looked at was never there.
 
-use std::collections::HashSet;
-use std::fs::{self, DirEntry, Metadata};
+use std::ffi::OsStr;
 use std::io::{self, Read as _};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use rustix::io::Errno;
 
 use crate::index::Skipped;
+use crate::openat::{Dir, Kind, Meta};
 
 const CACHEDIR_TAG: &[u8] = b"CACHEDIR.TAG";
 const CACHEDIR_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
@@ -54,8 +59,9 @@ pub struct Filter {
     pub cachedir_tag: bool,
     /// A directory with a `.nobackup` is kept with nothing but that marker.
     pub nobackup: bool,
-    /// Absolute directories that are kept, but empty: our own state and snapshots, if the tree holds them.
-    pub hollow: Vec<PathBuf>,
+    /// Directories (device and inode) that are kept, but empty: our own state and snapshots, if the tree
+    /// holds them.
+    pub hollow: Vec<(u64, u64)>,
 }
 
 impl Default for Filter {
@@ -102,14 +108,21 @@ impl Filter {
     }
 }
 
-/// One thing of the tree.
+/// One thing of the tree, as the walk saw it. By now its name may mean another.
 #[derive(Debug, Clone)]
 pub struct Found {
+    /// Open it from here, by [`Self::rel`].
+    pub root: Dir,
     /// Raw bytes relative to the root, `/` between components.
     pub rel: Vec<u8>,
-    pub abs: PathBuf,
     /// Of the thing itself: symbolic links are not followed.
-    pub meta: Metadata,
+    pub meta: Meta,
+}
+
+impl Found {
+    pub fn rel(&self) -> &OsStr {
+        OsStr::from_bytes(&self.rel)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -122,20 +135,26 @@ pub enum Walked {
 /// Walks what is below `root` (not `root` itself) in raw byte order of `rel`.
 ///
 /// Fails only if `root` can't be listed or a pattern is wrong.
-pub fn walk(root: &Path, filter: &Filter) -> Result<Walk, WalkError> {
+pub fn walk(root: &Dir, filter: &Filter) -> Result<Walk, WalkError> {
     let unreadable = |source| WalkError::Root {
-        path: root.to_owned(),
+        path: root.path().to_owned(),
         source,
     };
+    let id = Meta::of_fd(root).map_err(unreadable)?;
     let mut walk = Walk {
         matcher: filter.compile()?,
         filter: filter.clone(),
-        device: fs::metadata(root).map_err(unreadable)?.dev(),
+        root: root.clone(),
+        device: id.dev(),
         levels: Vec::new(),
         pending: None,
-        told: HashSet::new(),
+        buffer: Vec::new(),
     };
-    let level = walk.list(Vec::new(), root.to_owned()).map_err(unreadable)?;
+    let (level, broken) = walk.list(Vec::new(), root.clone(), id);
+    match broken {
+        Some(error) if level.items.is_empty() => return Err(unreadable(error)),
+        broken => walk.pending = broken.map(|error| skipped(b"", &error)),
+    }
     walk.levels.push(level);
     Ok(walk)
 }
@@ -144,138 +163,177 @@ pub fn walk(root: &Path, filter: &Filter) -> Result<Walk, WalkError> {
 pub struct Walk {
     filter: Filter,
     matcher: Gitignore,
+    root: Dir,
     /// Of the root.
     device: u64,
     levels: Vec<Level>,
-    /// A listing that broke off, to be told before its items.
+    /// A listing that broke off, to be reported before its items.
     pending: Option<Skipped>,
-    /// Directories that were told of already.
-    told: HashSet<Vec<u8>>,
+    /// For listing.
+    buffer: Vec<MaybeUninit<u8>>,
 }
 
+/// A directory under way.
 struct Level {
     rel: Vec<u8>,
-    abs: PathBuf,
+    /// `None`: it is opened again when something is wanted of it.
+    dir: Option<Dir>,
+    id: Meta,
     /// In descending order by name, to be popped.
     items: Vec<Item>,
 }
 
-/// Name, whether it is a directory, whether a socket.
-type Listed = (Vec<u8>, bool, bool, Option<DirEntry>);
-
 struct Item {
     /// A descent ends with `/`.
     name: Vec<u8>,
-    /// For asking the open directory: a whole path takes three times as long.
-    entry: Option<DirEntry>,
+    what: What,
 }
 
-/// So many directories are held open, the outermost,
+enum What {
+    /// Not looked at yet.
+    Entry { is_dir: bool },
+    /// Into the directory that was looked at.
+    Descent(Meta),
+}
+
+/// So many directories are held open, the outermost, and the innermost.
 const MOST_OPEN: usize = 8;
-/// if they have fewer entries than this, since each takes memory.
-const MOST_ENTRIES: usize = if cfg!(test) { 16 } else { 65_536 };
+
+impl Level {
+    fn open(&mut self, root: &Dir) -> io::Result<Dir> {
+        if let Some(dir) = &self.dir {
+            return Ok(dir.clone());
+        }
+        let dir = root.sub(OsStr::from_bytes(&self.rel))?;
+        if !Meta::of_fd(&dir)?.is_same(&self.id) {
+            return Err(exchanged());
+        }
+        self.dir = Some(dir.clone());
+        Ok(dir)
+    }
+
+    /// Puts the descent into `name` where it belongs among what is still to come.
+    fn descend_later(&mut self, mut name: Vec<u8>, meta: Meta) {
+        name.push(b'/');
+        let at = self.items.partition_point(|item| item.name > name);
+        let what = What::Descent(meta);
+        self.items.insert(at, Item { name, what });
+    }
+}
 
 impl Walk {
-    fn list(&mut self, rel: Vec<u8>, abs: PathBuf) -> io::Result<Level> {
-        let mut found = Vec::new();
-        let mut hold = self.levels.len() < MOST_OPEN;
-        if !self.filter.hollow.contains(&abs) {
-            for entry in fs::read_dir(&abs)? {
-                match entry.and_then(|e| Ok((e.file_type()?, e))) {
-                    Ok((kind, entry)) => {
-                        let name = entry.file_name().into_vec();
-                        found.push((name, kind.is_dir(), kind.is_socket(), hold.then_some(entry)));
-                        if found.len() == MOST_ENTRIES {
-                            hold = false;
-                            found.iter_mut().for_each(|(.., entry)| *entry = None);
-                        }
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(e) => {
-                        self.pending = Some(skipped(&rel, &e));
-                        break;
-                    }
+    /// Lists `dir`, and returns why the listing broke off, if it did.
+    fn list(&mut self, rel: Vec<u8>, dir: Dir, id: Meta) -> (Level, Option<io::Error>) {
+        let mut found: Vec<(Vec<u8>, bool)> = Vec::new();
+        let mut broken = None;
+        if !self.filter.hollow.contains(&id.id()) || rel.is_empty() {
+            let take = |name: &OsStr, kind: Kind, _| {
+                if kind != Kind::Socket {
+                    found.push((name.as_bytes().to_vec(), kind == Kind::Dir));
                 }
-            }
+                Ok(())
+            };
+            let listed = match rel.is_empty() {
+                // Shared with whoever else walks it.
+                true => dir.for_each_entry(take),
+                false => dir.for_each_entry_once(&mut self.buffer, take),
+            };
+            // One that was removed meanwhile has no entries.
+            broken = listed
+                .err()
+                .filter(|e| e.kind() != io::ErrorKind::NotFound || rel.is_empty());
         }
-        if let Some(marker) = self.marker(&abs, &found) {
-            found.retain(|(name, is_dir, ..)| name == marker && !is_dir);
+        if let Some(marker) = self.marker(&dir, &found) {
+            found.retain(|(name, is_dir)| name == marker && !is_dir);
         }
-        let mut items = Vec::with_capacity(found.len());
-        for (name, is_dir, is_socket, entry) in found {
-            if is_socket || self.is_excluded(&joined(&rel, &name), is_dir) {
-                continue;
-            }
-            if is_dir {
-                items.push(Item {
-                    name: [&name[..], b"/"].concat(),
-                    entry: None,
-                });
-            }
-            items.push(Item { name, entry });
-        }
+        let mut items: Vec<Item> = found
+            .into_iter()
+            .filter(|(name, is_dir)| !self.is_excluded(&joined(&rel, name), *is_dir))
+            .map(|(name, is_dir)| Item {
+                name,
+                what: What::Entry { is_dir },
+            })
+            .collect();
         items.sort_unstable_by(|a, b| b.name.cmp(&a.name));
-        Ok(Level { rel, abs, items })
+        let dir = Some(dir);
+        let level = Level {
+            rel,
+            dir,
+            id,
+            items,
+        };
+        (level, broken)
     }
 
     /// The marker file that hollows this directory out, if there is one.
-    fn marker(&self, abs: &Path, found: &[Listed]) -> Option<&'static [u8]> {
-        let has = |marker: &[u8]| found.iter().any(|(name, ..)| name == marker);
+    fn marker(&self, dir: &Dir, found: &[(Vec<u8>, bool)]) -> Option<&'static [u8]> {
+        let has = |marker: &[u8]| found.iter().any(|(name, _)| name == marker);
         if self.filter.nobackup && has(NOBACKUP) {
             return Some(NOBACKUP);
         }
-        if self.filter.cachedir_tag && has(CACHEDIR_TAG) && is_cachedir_tag(abs) {
+        if self.filter.cachedir_tag && has(CACHEDIR_TAG) && is_cachedir_tag(dir) {
             return Some(CACHEDIR_TAG);
         }
         None
     }
 
     fn is_excluded(&self, rel: &[u8], is_dir: bool) -> bool {
-        let path = Path::new(std::ffi::OsStr::from_bytes(rel));
+        let path = Path::new(OsStr::from_bytes(rel));
         self.matcher.matched(path, is_dir).is_ignore()
     }
 
-    /// Handles one item: a descent pushes a level, an entry is yielded.
-    fn step(
-        &mut self,
-        rel: Vec<u8>,
-        abs: PathBuf,
-        entry: Option<DirEntry>,
-        descend: bool,
-    ) -> Option<Walked> {
-        // What has no entry must have no content either, even if it can be read by now.
-        if descend && self.told.contains(&rel) {
-            return None;
-        }
-        let meta = match entry.as_ref().map(DirEntry::metadata) {
-            Some(asked) => asked,
-            None => fs::symlink_metadata(&abs),
-        };
-        let meta = match meta {
+    /// Looks at the entry `name` of the innermost directory.
+    fn look(&mut self, dir: &Dir, name: Vec<u8>, rel: Vec<u8>, was_dir: bool) -> Option<Walked> {
+        let meta = match dir.meta_of_entry(OsStr::from_bytes(&name)) {
             Ok(meta) => meta,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
-            Err(e) => {
-                let skipped = skipped(&rel, &e);
-                self.told.insert(rel);
-                return Some(Walked::Skipped(skipped));
-            }
+            Err(e) => return Some(Walked::Skipped(skipped(&rel, &e))),
         };
-        if !descend {
-            let too_large = |max| meta.is_file() && meta.len() > max;
-            let unwanted = self.filter.max_file_bytes.is_some_and(too_large);
-            let wanted = !unwanted && !meta.file_type().is_socket();
-            return wanted.then_some(Walked::Found(Found { rel, abs, meta }));
-        }
-        let is_elsewhere = self.filter.one_file_system && meta.dev() != self.device;
-        // It may have become a symbolic link since it was listed; those are not followed.
-        if is_elsewhere || !meta.is_dir() {
+        let is_dir = meta.is_dir();
+        // What it was when it was listed does not count.
+        if is_dir != was_dir && self.is_excluded(&rel, is_dir) {
             return None;
         }
-        match self.list(rel.clone(), abs) {
-            Ok(level) => self.levels.push(level),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Some(Walked::Skipped(skipped(&rel, &e))),
+        let too_large = |max| meta.is_file() && meta.len() > max;
+        if self.filter.max_file_bytes.is_some_and(too_large) || meta.kind() == Kind::Socket {
+            return None;
         }
+        if is_dir && let Some(level) = self.levels.last_mut() {
+            level.descend_later(name, meta);
+        }
+        let root = self.root.clone();
+        Some(Walked::Found(Found { root, rel, meta }))
+    }
+
+    /// Enters the directory `name` of `parent` if it is still the one that was looked at.
+    fn descend(&mut self, parent: &Dir, name: &[u8], rel: Vec<u8>, seen: &Meta) -> Option<Walked> {
+        let name = OsStr::from_bytes(name);
+        let opened = parent
+            .sub(name)
+            .and_then(|dir| Ok((Meta::of_fd(&dir)?, dir)));
+        let (id, dir) = match opened {
+            Ok(opened) => opened,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
+            Err(e) => return Some(Walked::Skipped(skipped(&rel, &e))),
+        };
+        if self.filter.one_file_system && id.dev() != self.device {
+            return None;
+        }
+        // Opening a directory may mount something there. A rename never changes the device.
+        let is_mounted = || {
+            id.dev() != seen.dev() && parent.meta_of_entry(name).is_ok_and(|now| now.is_same(&id))
+        };
+        if !id.is_same(seen) && !is_mounted() {
+            return Some(Walked::Skipped(skipped(&rel, &exchanged())));
+        }
+        if self.levels.len() > MOST_OPEN
+            && let Some(above) = self.levels.last_mut()
+        {
+            above.dir = None;
+        }
+        let (level, broken) = self.list(rel, dir, id);
+        self.pending = broken.map(|error| skipped(&level.rel, &error));
+        self.levels.push(level);
         None
     }
 }
@@ -288,15 +346,33 @@ impl Iterator for Walk {
                 return Some(Walked::Skipped(skipped));
             }
             let level = self.levels.last_mut()?;
-            let Some(Item { mut name, entry }) = level.items.pop() else {
+            let Some(Item { mut name, what }) = level.items.pop() else {
                 self.levels.pop();
                 continue;
             };
-            let descend = name.pop_if(|byte| *byte == b'/').is_some();
-            let rel = joined(&level.rel, &name);
-            let abs = level.abs.join(std::ffi::OsStr::from_bytes(&name));
-            if let Some(walked) = self.step(rel, abs, entry, descend) {
-                return Some(walked);
+            let dir = match level.open(&self.root) {
+                Ok(dir) => dir,
+                Err(error) => {
+                    level.items.clear();
+                    if error.kind() == io::ErrorKind::NotFound {
+                        continue;
+                    }
+                    return Some(Walked::Skipped(skipped(&level.rel, &error)));
+                }
+            };
+            let walked = match what {
+                What::Entry { is_dir } => {
+                    let rel = joined(&level.rel, &name);
+                    self.look(&dir, name, rel, is_dir)
+                }
+                What::Descent(seen) => {
+                    name.pop();
+                    let rel = joined(&level.rel, &name);
+                    self.descend(&dir, &name, rel, &seen)
+                }
+            };
+            if walked.is_some() {
+                return walked;
             }
         }
     }
@@ -309,155 +385,34 @@ fn joined(rel: &[u8], name: &[u8]) -> Vec<u8> {
     [rel, b"/", name].concat()
 }
 
+/// Another thing has the name of one that was looked at.
+pub fn exchanged() -> io::Error {
+    io::Error::other(
+        "something else took its place while it was read; the next backup reads it again",
+    )
+}
+
 fn skipped(rel: &[u8], error: &io::Error) -> Skipped {
+    let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     Skipped {
         path: String::from_utf8_lossy(rel).into_owned(),
         reason: match error.kind() {
             io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ if is(Errno::LOOP) || is(Errno::NOTDIR) => exchanged().to_string(),
             _ => error.to_string(),
         },
     }
 }
 
 /// The tag counts only with its signature, as the specification of cache directories says.
-fn is_cachedir_tag(dir: &Path) -> bool {
-    let path = dir.join(std::ffi::OsStr::from_bytes(CACHEDIR_TAG));
-    // A FIFO of that name would block the open for ever.
-    if !fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
-        return false;
-    }
+fn is_cachedir_tag(dir: &Dir) -> bool {
     let mut head = Vec::new();
     let limit = CACHEDIR_SIGNATURE.len() as u64;
-    let read = fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut head));
+    let read = dir
+        .open_file(OsStr::from_bytes(CACHEDIR_TAG))
+        .and_then(|(file, _)| file.take(limit).read_to_end(&mut head));
     read.is_ok() && head == CACHEDIR_SIGNATURE
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn rels(root: &Path, filter: &Filter) -> Vec<String> {
-        walk(root, filter)
-            .unwrap()
-            .map(|walked| match walked {
-                Walked::Found(found) => String::from_utf8_lossy(&found.rel).into_owned(),
-                Walked::Skipped(skipped) => format!("skipped {}", skipped.path),
-            })
-            .collect()
-    }
-
-    fn write(root: &Path, rel: &str, content: &[u8]) {
-        let path = root.join(rel);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Streaming gives what sorting all paths would.
-        #[test]
-        fn order_is_that_of_raw_path_bytes(
-            paths in prop::collection::vec(prop::collection::vec("[a!\\-0\u{e9}]{1,3}", 1..5), 0..40)
-        ) {
-            let dir = tempfile::tempdir().unwrap();
-            let mut expected = std::collections::BTreeSet::new();
-            for parts in &paths {
-                let rel = parts.join("/");
-                if fs::create_dir_all(dir.path().join(&rel)).is_ok() {
-                    for depth in 1..=parts.len() {
-                        expected.insert(parts[..depth].join("/").into_bytes());
-                    }
-                }
-            }
-            let found: Vec<Vec<u8>> = walk(dir.path(), &Filter::default()).unwrap().map(|w| match w {
-                Walked::Found(found) => found.rel,
-                Walked::Skipped(skipped) => panic!("{skipped:?}"),
-            }).collect();
-            prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn a_directory_is_interrupted_by_its_longer_sisters() {
-        let dir = tempfile::tempdir().unwrap();
-        for rel in ["a/b", "a-b", "a0", "a/b-c"] {
-            write(dir.path(), rel, b"");
-        }
-        let found = rels(dir.path(), &Filter::default());
-        assert_eq!(found, ["a", "a-b", "a/b", "a/b-c", "a0"]);
-    }
-
-    #[test]
-    fn filters_leave_out_and_do_not_mention() {
-        let dir = tempfile::tempdir().unwrap();
-        let tag = [CACHEDIR_SIGNATURE, b"\n# more"].concat();
-        write(dir.path(), "cache/CACHEDIR.TAG", &tag);
-        write(dir.path(), "cache/junk", b"");
-        write(dir.path(), "fake/CACHEDIR.TAG", b"no signature");
-        write(dir.path(), "fake/kept", b"");
-        write(dir.path(), "no/.nobackup", b"");
-        write(dir.path(), "no/junk/deep", b"");
-        write(dir.path(), "x.log", b"");
-        write(dir.path(), "keep.log", b"");
-        write(dir.path(), "build/out", b"");
-        write(dir.path(), "big", &[0; 100]);
-        write(dir.path(), "own/state", b"");
-        let filter = Filter {
-            excludes: vec!["*.log".into(), "!keep.log".into(), "/build/".into()],
-            max_file_bytes: Some(99),
-            hollow: vec![dir.path().join("own")],
-            ..Filter::default()
-        };
-        let expected = [
-            "cache",
-            "cache/CACHEDIR.TAG",
-            "fake",
-            "fake/CACHEDIR.TAG",
-            "fake/kept",
-            "keep.log",
-            "no",
-            "no/.nobackup",
-            "own",
-        ];
-        assert_eq!(rels(dir.path(), &filter), expected);
-        assert_eq!(rels(dir.path(), &Filter::everything()).len(), 17);
-    }
-
-    #[test]
-    fn sockets_vanish_and_deep_trees_do_not_overflow() {
-        let dir = tempfile::tempdir().unwrap();
-        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
-        let deep = vec!["d"; 1500].join("/");
-        fs::create_dir_all(dir.path().join(deep)).unwrap();
-        assert_eq!(rels(dir.path(), &Filter::default()).len(), 1500);
-    }
-
-    #[test]
-    fn a_directory_that_is_lost_between_its_entry_and_its_content_is_told_of() {
-        let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), "a/b/c", b"");
-        let mut walk = walk(dir.path(), &Filter::default()).unwrap();
-        for _ in ["a", "a/b"] {
-            assert!(matches!(walk.next(), Some(Walked::Found(_))));
-        }
-        fs::rename(dir.path().join("a"), dir.path().join("elsewhere")).unwrap();
-        write(dir.path(), "a", b"a file by now");
-        let rest: Vec<_> = walk.collect();
-        assert!(
-            matches!(&rest[..], [Walked::Skipped(skipped)] if skipped.path == "a/b"),
-            "{rest:?}"
-        );
-    }
-
-    #[test]
-    fn a_bad_pattern_or_root_is_an_error() {
-        let bad = Filter {
-            excludes: vec!["a{b".into()],
-            ..Filter::default()
-        };
-        assert!(matches!(bad.check(), Err(WalkError::Pattern { .. })));
-        let missing = walk(Path::new("/nonexistent/x"), &Filter::default());
-        assert!(matches!(missing.err(), Some(WalkError::Root { .. })));
-    }
-}
+mod tests;

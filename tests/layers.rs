@@ -1,7 +1,8 @@
 //! DESIGN's layers, held by reading what the sources import.
 //!
 //! `cli → agent → stages (producer, packer, shipper, restore) → repository, spool, target, catalog,
-//! config → snapshot, walk, sqlite → manifest, index → ids, clock, fs`.
+//! config → snapshot, walk, sqlite → manifest, index → openat → ids,
+//! clock, fs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
         "interrupt",
         "payload",
     ],
+    &["openat"],
     // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
     &["manifest", "index"],
     &["walk", "sqlite", "retention"],
@@ -230,6 +232,107 @@ fn disk_work_is_sync() {
             "{}",
             source.path
         );
+    }
+}
+
+/// Where another user may change what is there while we work, and we may be root: files are reached through
+/// `openat` alone, from an open directory.
+const BY_DESCRIPTOR: &[&str] = &[
+    "walk.rs",
+    "packer/content",
+    "packer/file",
+    "packer/meta.rs",
+    "packer/parts.rs",
+    "packer/relearn.rs",
+    "packer/scout.rs",
+    "producer",
+    "target/folder",
+];
+/// To be added to those above when they are converted.
+const STILL_TO_COME: &[&str] = &["restore/extract", "scrub"];
+/// What reaches a file by its path. (`is_dir()` and the like of a path cannot be told from those of metadata.)
+const BY_PATH: &[&str] = &[
+    "std::fs::",
+    "unix::fs::chown",
+    "unix::fs::lchown",
+    "unix::fs::symlink",
+    "File::open",
+    "File::create",
+    "File::options",
+    "OpenOptions",
+    "DirBuilder",
+    "tempfile",
+    "xattr::",
+    "CWD",
+    ".canonicalize(",
+    ".exists(",
+    ".try_exists(",
+    ".read_dir(",
+    ".symlink_metadata(",
+];
+/// A file, what it may name, and how often.
+const ALLOWED_PATHS: &[(&str, &str, usize)] = &[
+    // The run's scratch directory, in our own state directory.
+    ("packer/file.rs", "File::create", 1),
+    ("packer/file/database.rs", "File::open", 1),
+    ("packer/file/database.rs", "std::fs::", 2),
+    // What the last staging saw, in our own state directory.
+    ("producer/record.rs", "std::fs::", 2),
+    ("producer/record.rs", "File::open", 1),
+    // A file without a name, for what a command says.
+    ("producer/command.rs", "tempfile", 2),
+    // The operator's own path, which is made if it is not there.
+    ("target/folder.rs", "std::fs::", 1),
+    ("target/folder.rs", ".exists(", 1),
+];
+
+/// `code` up to its tests.
+fn without_tests(code: &str) -> &str {
+    let end = code.find("#[cfg(test)]\nmod tests");
+    &code[..end.unwrap_or(code.len())]
+}
+
+/// How often `needle` is named in `code`, but for `std::fs::File`, which is a type.
+fn count(code: &str, needle: &str) -> usize {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let found = code.match_indices(needle).filter(|(at, _)| {
+        let is_whole =
+            needle.starts_with('.') || !code[..*at].chars().next_back().is_some_and(is_word);
+        let rest = &code[at + needle.len()..];
+        let is_type = needle == "std::fs::" && rest.starts_with("File;");
+        is_whole && !is_type
+    });
+    found.count()
+}
+
+#[test]
+fn what_others_may_change_is_reached_by_descriptor() {
+    let sources = sources();
+    let mut wrong = Vec::new();
+    for source in &sources {
+        let is_in = |places: &[&str]| places.iter().any(|place| source.path.starts_with(place));
+        if !is_in(BY_DESCRIPTOR) || is_in(STILL_TO_COME) || source.path.ends_with("tests.rs") {
+            continue;
+        }
+        let code = without_tests(&source.code);
+        for needle in BY_PATH {
+            let allowed = ALLOWED_PATHS
+                .iter()
+                .find(|(path, name, _)| *path == source.path && name == needle)
+                .map_or(0, |(.., times)| *times);
+            let times = count(code, needle);
+            if times != allowed {
+                wrong.push(format!(
+                    "{} names {needle} {times} times, not {allowed}",
+                    source.path
+                ));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    for place in BY_DESCRIPTOR.iter().chain(STILL_TO_COME) {
+        let is_there = sources.iter().any(|source| source.path.starts_with(place));
+        assert!(is_there, "{place} is gone");
     }
 }
 

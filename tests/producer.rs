@@ -2,6 +2,8 @@
 
 #[path = "producer/atocore.rs"]
 mod atocore;
+#[path = "producer/chosen.rs"]
+mod chosen;
 #[path = "producer/databases.rs"]
 mod databases;
 #[path = "producer/hooks.rs"]

@@ -248,10 +248,7 @@ impl Learning<'_> {
             display.finish();
             done
         });
-        let roots = [Root {
-            prefix: Vec::new(),
-            at: scratch.path().join(RESTORED),
-        }];
+        let roots = [Root::new(Vec::new(), &scratch.path().join(RESTORED))];
         let missing: HashSet<Vec<u8>> = here.missing.into_iter().collect();
         let there = fetched.map_err(unread).and_then(|_| {
             let (all, paths) = (plan.contents(), Some(&missing));
@@ -316,14 +313,12 @@ impl Learning<'_> {
 
     /// Where its content may still be: in the local snapshot, or where it was read in place.
     fn roots(&self, plan: &RestorePlan) -> Vec<Root> {
-        let mut roots = vec![Root {
-            prefix: Vec::new(),
-            at: self.config.snapshots_dir.join(plan.stamp.to_string()),
-        }];
+        let snapshot = self.config.snapshots_dir.join(plan.stamp.to_string());
+        let mut roots = vec![Root::new(Vec::new(), &snapshot)];
         let in_place = plan.header().sources.iter().filter(|source| !source.stage);
-        roots.extend(in_place.map(|source| Root {
-            prefix: source.to.trim_matches('/').as_bytes().to_vec(),
-            at: PathBuf::from(&source.path),
+        roots.extend(in_place.map(|source| {
+            let prefix = source.to.trim_matches('/').as_bytes().to_vec();
+            Root::new(prefix, source.path.as_ref())
         }));
         roots
     }

@@ -18,6 +18,7 @@ use clap::Args;
 use super::Context;
 use super::failure::{Failure, Outcome};
 use super::output::{self, size};
+use crate::openat::Dir;
 use crate::restore::open::{Identities, Prompt, SecretString, opens};
 use crate::walk::{Filter, Walked, walk};
 use deployment::{Deployment, check_database};
@@ -311,9 +312,10 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
         return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();
-    for walked in walk(path, &Filter::everything())? {
+    let root = Dir::open(path)?;
+    for walked in walk(&root, &Filter::everything())? {
         match walked {
-            Walked::Found(found) if found.meta.is_file() => files.push(found.abs),
+            Walked::Found(found) if found.meta.is_file() => files.push(root.path_of(found.rel())),
             _ => {}
         }
     }

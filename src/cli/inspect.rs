@@ -1,7 +1,6 @@
 //! `list` and `ls`: which snapshots there are, and what is in one.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use super::{Context, status};
 use crate::config::Config;
 use crate::ids::Stamp;
 use crate::index::{EntryRef, EntryType};
+use crate::openat::{Dir, Kind};
 use crate::producer;
 use crate::restore::{self, open::Identities};
 use crate::walk::{Filter, Walked, walk};
@@ -288,7 +288,7 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
     let dir = local_snapshot(&config, &args.snapshot)?;
     let wanted = wanted(args);
     let mut rows = Vec::new();
-    for walked in walk(&dir, &Filter::everything())? {
+    for walked in walk(&Dir::open(&dir)?, &Filter::everything())? {
         match walked {
             Walked::Found(found) if is_below(&found.rel, &wanted) => rows.push(found),
             Walked::Found(_) => {}
@@ -310,7 +310,7 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
             .map(|found| {
                 json!({
                     "path": String::from_utf8_lossy(&found.rel), "size": found.meta.len(),
-                    "mode": found.meta.permissions().mode() & 0o7777, "mtime": found.meta.mtime() * 1_000_000_000 + found.meta.mtime_nsec(),
+                    "mode": found.meta.permissions(), "mtime": found.meta.mtime() * 1_000_000_000 + found.meta.mtime_nsec(),
                 })
             })
             .collect();
@@ -318,14 +318,14 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
         return Ok(Outcome::Complete);
     }
     for found in rows {
-        let letter = match found.meta.file_type() {
-            kind if kind.is_dir() => 'd',
-            kind if kind.is_symlink() => 'l',
+        let letter = match found.meta.kind() {
+            Kind::Dir => 'd',
+            Kind::Symlink => 'l',
             _ => '-',
         };
         output::print_line(format_args!(
             "{letter}{} {:>12} {}",
-            permissions(found.meta.permissions().mode()),
+            permissions(found.meta.mode()),
             found.meta.len(),
             printable(&found.rel),
         ))?;

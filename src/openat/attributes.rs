@@ -5,11 +5,16 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 
+use rustix::io::Errno;
+
 use super::Dir;
+
+/// Some file systems allow more than the 64 KiB that are usual.
+const MOST_BYTES: usize = 1 << 20;
 
 /// Who owns a thing, as the kernel takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +77,14 @@ pub fn list_xattrs(fd: impl AsFd) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
     )
 }
 
+/// The same of `path`, of which the last component is followed.
+pub(super) fn xattrs_of_path(path: &Path) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
+    read_xattrs(
+        |buffer| rustix::fs::listxattr(path, buffer),
+        |name, buffer| rustix::fs::getxattr(path, name, buffer),
+    )
+}
+
 fn read_xattrs(
     mut list: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
     mut get: impl FnMut(&OsStr, &mut [u8]) -> rustix::io::Result<usize>,
@@ -93,16 +106,21 @@ fn read_xattrs(
     Ok(found)
 }
 
-/// Asks for the length, then for the content, until both fit.
+/// Reads into a longer buffer until all fits. (An empty one would ask for the length, but not through these
+/// functions.)
 fn grown(mut read: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Vec<u8>> {
+    let mut small = [0; 512];
+    match read(&mut small) {
+        Err(Errno::RANGE) => {}
+        other => return Ok(small[..other?].to_vec()),
+    }
+    let mut buffer = vec![0; 4096];
     loop {
-        let length = read(&mut [])?;
-        if length == 0 {
-            return Ok(Vec::new());
-        }
-        let mut buffer = vec![0; length];
         match read(&mut buffer) {
-            Err(rustix::io::Errno::RANGE) => {}
+            Err(Errno::RANGE) if buffer.len() < MOST_BYTES => {
+                let longer = (buffer.len() * 4).min(MOST_BYTES);
+                buffer.resize(longer, 0);
+            }
             other => {
                 buffer.truncate(other?);
                 return Ok(buffer);
@@ -163,6 +181,6 @@ impl Dir {
 }
 
 /// The name of an open descriptor: the kernel resolves it to what is open, whatever was renamed.
-fn place_path(fd: BorrowedFd<'_>) -> PathBuf {
+pub(super) fn place_path(fd: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }

@@ -3,9 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::{AtFlags, OFlags, RawDir, SeekFrom};
+use rustix::fs::{OFlags, RawDir};
 
 use super::{Dir, Kind, Meta};
 
@@ -24,14 +25,32 @@ impl Dir {
     /// the file system does not list is looked at; one that is gone by then is left out.
     pub fn for_each_entry(
         &self,
-        mut take: impl FnMut(&OsStr, Kind, u64) -> io::Result<()>,
+        take: impl FnMut(&OsStr, Kind, u64) -> io::Result<()>,
     ) -> io::Result<()> {
         // A descriptor of its own, so that two listings of one `Dir` do not share a position.
         let flags = super::ENTER | OFlags::CLOEXEC;
         let own = rustix::fs::openat(self, c".", flags, rustix::fs::Mode::empty())?;
-        rustix::fs::seek(&own, SeekFrom::Start(0))?;
-        let mut buffer = vec![MaybeUninit::uninit(); BUFFER_BYTES];
-        let mut entries = RawDir::new(&own, &mut buffer);
+        self.list_by(&own, &mut Vec::new(), take)
+    }
+
+    /// [`Self::for_each_entry`] of a directory that only the caller holds and has not listed yet, with a
+    /// buffer that may serve for many.
+    pub fn for_each_entry_once(
+        &self,
+        buffer: &mut Vec<MaybeUninit<u8>>,
+        take: impl FnMut(&OsStr, Kind, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.list_by(self.as_fd(), buffer, take)
+    }
+
+    fn list_by(
+        &self,
+        fd: impl AsFd,
+        buffer: &mut Vec<MaybeUninit<u8>>,
+        mut take: impl FnMut(&OsStr, Kind, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        buffer.resize(BUFFER_BYTES, MaybeUninit::uninit());
+        let mut entries = RawDir::new(fd, buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
@@ -70,7 +89,6 @@ impl Dir {
 
     /// Describes the entry `name` of this directory, by one call.
     pub fn meta_of_entry(&self, name: &OsStr) -> io::Result<Meta> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        Ok(rustix::fs::statat(self, name, flags)?.into())
+        Meta::of_entry(self.as_fd(), name)
     }
 }

@@ -1,10 +1,12 @@
 //! What a thing is, as one look at it told.
 
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt as _;
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{AtFlags, FileType, Stat, Statx, StatxFlags};
+use rustix::io::Errno;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -47,11 +49,34 @@ pub struct Meta {
     blocks: u64,
     mtime: (i64, i64),
     ctime: (i64, i64),
+    born: Option<(i64, i64)>,
 }
 
 impl Meta {
     pub fn of_fd(fd: impl AsFd) -> io::Result<Self> {
-        Ok(rustix::fs::fstat(fd)?.into())
+        let fd = fd.as_fd();
+        let flags = AtFlags::EMPTY_PATH;
+        Self::asked(fd, OsStr::new(""), flags, |fd| rustix::fs::fstat(fd))
+    }
+
+    /// Of the entry `name` of `dir`; of a link itself.
+    pub(super) fn of_entry(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Self> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        Self::asked(dir, name, flags, |dir| rustix::fs::statat(dir, name, flags))
+    }
+
+    /// `statx` also knows the time of birth, but not every kernel, nor every filter of its calls, has it.
+    fn asked(
+        fd: BorrowedFd<'_>,
+        name: &OsStr,
+        flags: AtFlags,
+        older: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<Stat>,
+    ) -> io::Result<Self> {
+        let fields = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        match rustix::fs::statx(fd, name, flags, fields) {
+            Err(Errno::NOSYS) => Ok(older(fd)?.into()),
+            other => Ok(other?.into()),
+        }
     }
 
     pub fn kind(&self) -> Kind {
@@ -73,6 +98,11 @@ impl Meta {
     /// Whether both are looks at one thing (device and inode).
     pub fn is_same(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
+    }
+
+    /// Device and inode.
+    pub fn id(&self) -> (u64, u64) {
+        (self.dev, self.ino)
     }
 
     pub fn dev(&self) -> u64 {
@@ -142,6 +172,32 @@ impl Meta {
     pub fn ctime_nsec(&self) -> i64 {
         self.ctime.1
     }
+
+    /// When it was made (seconds, nanoseconds), where the file system and the kernel know.
+    pub fn born(&self) -> Option<(i64, i64)> {
+        self.born
+    }
+}
+
+impl From<Statx> for Meta {
+    fn from(stat: Statx) -> Self {
+        let time = |time: rustix::fs::StatxTimestamp| (time.tv_sec, i64::from(time.tv_nsec));
+        let has_born = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        Self {
+            dev: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            ino: stat.stx_ino,
+            mode: u32::from(stat.stx_mode),
+            nlink: u64::from(stat.stx_nlink),
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            rdev: rustix::fs::makedev(stat.stx_rdev_major, stat.stx_rdev_minor),
+            size: stat.stx_size,
+            blocks: stat.stx_blocks,
+            mtime: time(stat.stx_mtime),
+            ctime: time(stat.stx_ctime),
+            born: has_born.then(|| time(stat.stx_btime)),
+        }
+    }
 }
 
 // The fields' types differ from one architecture to the next.
@@ -160,6 +216,7 @@ impl From<Stat> for Meta {
             blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
             mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
             ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            born: None,
         }
     }
 }
@@ -178,6 +235,11 @@ impl From<&std::fs::Metadata> for Meta {
             blocks: meta.blocks(),
             mtime: (meta.mtime(), meta.mtime_nsec()),
             ctime: (meta.ctime(), meta.ctime_nsec()),
+            born: meta.created().ok().and_then(|time| {
+                let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+                let seconds = i64::try_from(since.as_secs()).ok()?;
+                Some((seconds, i64::from(since.subsec_nanos())))
+            }),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Resolving a path that the operator typed, in places where another user may plant links.
 //!
-//! The kernel follows every link. Here each component is opened by itself, and a symbolic link is followed
-//! only if it belongs to root or to this process's user: a link that another user put there leads
-//! root's restore wherever that user likes. A directory cannot be planted like that, since nobody can
-//! move one that is not his to another place.
+//! The kernel follows every link. Here each component is opened by itself, and a symbolic link counts only if it
+//! is root's or ours, or if what the path leads to in the end belongs to the link's owner, who could give us
+//! that anyway. (The kernel's `protected_symlinks` is the same idea, for sticky directories alone.) A directory
+//! cannot be planted like that, since a user cannot move one of another user to another place.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -50,19 +50,21 @@ struct Walk {
     /// Every directory from the root down to here.
     dirs: Vec<(OwnedFd, OsString)>,
     rest: VecDeque<OsString>,
-    links: usize,
+    /// Links that were followed, and their owners.
+    links: Vec<(PathBuf, u32)>,
     exposed: Option<PathBuf>,
 }
 
 impl Dir {
-    /// Resolves `path` as far as it is there. Fails at a link that belongs to another user.
+    /// Resolves `path` as far as it is there. Fails if it leads over a link of another user to what is not
+    /// that user's.
     pub fn resolve(path: &Path) -> io::Result<Resolved> {
         let path = std::path::absolute(path)?;
         let root = open(CWD, OsStr::new("/"), PASS)?;
         let mut walk = Walk {
             dirs: vec![(root, OsString::new())],
             rest: VecDeque::new(),
-            links: 0,
+            links: Vec::new(),
             exposed: None,
         };
         walk.push_front(&path);
@@ -92,6 +94,23 @@ fn is_exposed(meta: &Meta) -> bool {
     }
     let own_group = meta.gid() == 0 || meta.gid() == rustix::process::getegid().as_raw();
     mode & OTHERS_WRITE != 0 || (mode & GROUP_WRITES != 0 && !own_group)
+}
+
+/// Fails if a link belongs to neither root, us, nor the owner of what it leads to.
+fn check_owners(links: &[(PathBuf, u32)], end: &Meta) -> io::Result<()> {
+    let ours = rustix::process::geteuid().as_raw();
+    let is_trusted = |uid: u32| uid == 0 || uid == ours || uid == end.uid();
+    match links.iter().find(|(_, uid)| !is_trusted(*uid)) {
+        None => Ok(()),
+        Some((link, uid)) => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "{} is a symbolic link of user {uid}, and what it leads to is not that user's: name the \
+                 place itself, without the link, or give the link to root (`chown -h`)",
+                link.display()
+            ),
+        )),
+    }
 }
 
 fn open(dir: impl std::os::fd::AsFd, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
@@ -158,23 +177,10 @@ impl Walk {
     }
 
     fn follow(&mut self, link: &OwnedFd, meta: &Meta, name: &OsStr) -> io::Result<()> {
-        let ours = rustix::process::geteuid().as_raw();
-        if meta.uid() != 0 && meta.uid() != ours {
-            let place = self.path().join(name);
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!(
-                    "{} is a symbolic link that belongs to user {}, and is not followed: \
-                     name the place that it leads to",
-                    place.display(),
-                    meta.uid()
-                ),
-            ));
-        }
-        self.links += 1;
-        if self.links > MOST_LINKS {
+        if self.links.len() == MOST_LINKS {
             return Err(rustix::io::Errno::LOOP.into());
         }
+        self.links.push((self.path().join(name), meta.uid()));
         let text = rustix::fs::readlinkat(link, c"", Vec::new())?;
         let text = PathBuf::from(OsString::from_vec(text.into_bytes()));
         if text.is_absolute() {
@@ -192,6 +198,11 @@ impl Walk {
             other => other,
         };
         let dir = Dir::from_fd(listable(self.here()?)?, &path);
+        let end = match &other {
+            Some(meta) => *meta,
+            None => Meta::of_fd(&dir)?,
+        };
+        check_owners(&self.links, &end)?;
         let name = self.dirs.pop().map(|(_, name)| name);
         let above = match (self.dirs.last(), name) {
             (Some((fd, _)), Some(name)) => Some((Dir::from_fd(listable(fd)?, &self.path()), name)),

@@ -1,8 +1,8 @@
-use super::*;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::time::Duration;
+
+use super::*;
 
 fn scratch() -> (tempfile::TempDir, Dir) {
     let temp = tempfile::tempdir().unwrap();
@@ -151,4 +151,141 @@ fn an_abandoned_private_directory_is_removed_and_one_in_use_is_not() {
     PrivateDir::remove_abandoned(&dir, prefix, Duration::ZERO);
     assert!(dir.meta(&name).is_err());
     assert!(in_use.is_in_place());
+}
+
+use std::time::Duration;
+
+#[test]
+fn a_pinned_link_or_fifo_is_described_as_one_thing_even_after_its_name_went_to_another() {
+    let (_temp, dir) = scratch();
+    dir.symlink(b"first", "link").unwrap();
+    let pin = dir.pin("link").unwrap();
+    dir.remove_file("link").unwrap();
+    dir.symlink(b"second", "link").unwrap();
+    assert!(pin.meta().is_symlink());
+    assert_eq!(pin.read_link().unwrap(), b"first");
+    assert!(pin.xattrs().is_ok());
+    dir.make_node("fifo", Kind::Fifo, None).unwrap();
+    let fifo = dir.pin("fifo").unwrap();
+    assert_eq!(fifo.meta().kind(), Kind::Fifo);
+    assert!(fifo.xattrs().is_ok());
+    let (parent, name) = dir.parent_of(OsStr::new("fifo")).unwrap();
+    assert!(parent.is_still(name, fifo.meta()));
+}
+
+#[test]
+fn a_look_agrees_with_the_standard_library() {
+    let (temp, dir) = scratch();
+    dir.create_file("file", 0o640).unwrap();
+    let theirs = fs::metadata(temp.path().join("root/file")).unwrap();
+    assert_eq!(Meta::from(&theirs), dir.meta("file").unwrap());
+    let (file, meta) = dir.open_file("file").unwrap();
+    assert_eq!(meta, Meta::of_fd(&file).unwrap());
+    let older: Meta = rustix::fs::fstat(&file).unwrap().into();
+    assert_eq!(older.born(), None);
+    assert!(older.is_same(&meta));
+    assert_eq!((older.size(), older.mtime()), (meta.size(), meta.mtime()));
+}
+
+#[test]
+fn a_chosen_path_follows_links_to_where_the_standard_library_does() {
+    let (temp, dir) = scratch();
+    let root = temp.path().join("root").canonicalize().unwrap();
+    dir.make_dirs("a/b", 0o700).unwrap();
+    fs::write(root.join("a/b/file"), "content").unwrap();
+    symlink("a/b", root.join("way")).unwrap();
+    symlink("../../way/../b/file", root.join("a/b/over")).unwrap();
+    symlink(root.join("way"), root.join("absolute")).unwrap();
+    symlink("round", root.join("round")).unwrap();
+    symlink("gone", root.join("dangling")).unwrap();
+    for path in [
+        "a",
+        "a/b/file",
+        "way",
+        "way/file",
+        "a/b/over",
+        "absolute/over",
+        "a/../way/..",
+    ] {
+        let chosen = Chosen::open(&root.join(path)).unwrap();
+        let canonical = root.join(path).canonicalize().unwrap();
+        assert_eq!(chosen.path(), canonical, "{path}");
+        assert_eq!(chosen.is_dir(), canonical.is_dir(), "{path}");
+        let there = fs::metadata(&canonical).unwrap();
+        assert!(chosen.meta().is_same(&Meta::from(&there)), "{path}");
+    }
+    let file = Chosen::open(&root.join("absolute/over")).unwrap();
+    assert!(file.dir().open_file(file.name()).is_ok());
+    for path in ["round", "dangling", "a/b/file/x", "gone/x", "way/file/.."] {
+        let ours = Chosen::open(&root.join(path)).unwrap_err();
+        let theirs = root.join(path).canonicalize().unwrap_err();
+        assert_eq!(ours.kind(), theirs.kind(), "{path}");
+    }
+}
+
+/// Needs root, to have links of two users.
+#[test]
+fn another_users_link_leads_only_to_what_is_that_users() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_temp, dir) = scratch();
+    let root = dir.path().to_owned();
+    let make = |name: &str, owner: u32| {
+        dir.create_file(name, 0o600).unwrap();
+        dir.set_owner(name, Owner::new(owner, owner).unwrap())
+            .unwrap();
+    };
+    make("roots", 0);
+    make("theirs", 65534);
+    make("others", 65533);
+    dir.make_dirs("inside/of", 0o700).unwrap();
+    for (link, text, owner) in [
+        ("to-roots", "roots", 65534),
+        ("to-theirs", "theirs", 65534),
+        ("to-others", "others", 65534),
+        ("roots-to-others", "others", 0),
+        ("twice", "to-roots", 0),
+        ("to-inside", "inside", 65534),
+    ] {
+        dir.symlink(text.as_bytes(), link).unwrap();
+        dir.set_owner(link, Owner::new(owner, owner).unwrap())
+            .unwrap();
+    }
+    for followed in ["to-theirs", "roots-to-others"] {
+        Chosen::open(&root.join(followed)).unwrap();
+    }
+    for refused in [
+        "to-roots",
+        "to-others",
+        "twice",
+        "to-inside",
+        "to-inside/of",
+    ] {
+        let error = Chosen::open(&root.join(refused)).unwrap_err().to_string();
+        assert!(
+            error.contains("a symbolic link of user 65534"),
+            "{refused}: {error}"
+        );
+    }
+}
+
+#[test]
+fn extended_attributes_of_files_directories_and_entries_are_read_as_they_were_set() {
+    let (_temp, dir) = scratch();
+    let name = OsStr::new("user.mark");
+    let file = dir.create_file("file", 0o600).unwrap();
+    if set_xattr_fd(&file, name, b"\x00\xff value").is_err() {
+        return;
+    }
+    let sub = dir.make_dir("sub", 0o700).unwrap();
+    set_xattr_fd(&sub, name, &[7; 3000]).unwrap();
+    dir.set_xattr("sub", OsStr::new("user.empty"), b"").unwrap();
+    assert_eq!(list_xattrs(&file).unwrap()[name], b"\x00\xff value");
+    let of_sub = list_xattrs(&sub).unwrap();
+    assert_eq!(of_sub[name], [7; 3000]);
+    assert_eq!(of_sub[OsStr::new("user.empty")], b"");
+    assert_eq!(dir.pin("sub").unwrap().xattrs().unwrap(), of_sub);
+    assert_eq!(dir.xattrs("sub").unwrap(), of_sub);
+    assert_eq!(dir.pin("file").unwrap().xattrs().unwrap().len(), 1);
 }

@@ -6,16 +6,15 @@
 //! catalog. A cache that is missing, damaged or of another writer only means that files are read. A file whose
 //! times are so near to the moment it was read that it could have changed since without a trace is never recorded.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ArchiveId, WriterId};
 use crate::index::DatabaseRecord;
+use crate::openat::Meta;
 
 /// Coarse kernel clocks and file systems with two-second times both fit in here.
 const RACY_NS: i128 = 2_000_000_000;
@@ -37,7 +36,7 @@ pub struct Stat {
 }
 
 impl Stat {
-    pub fn of(meta: &Metadata, staged: bool) -> Self {
+    pub fn of(meta: &Meta, staged: bool) -> Self {
         let ns = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         Self {
             dev: meta.dev(),
@@ -45,7 +44,7 @@ impl Stat {
             size: meta.len(),
             mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
             ctime_ns: match staged {
-                true => born_ns(meta),
+                true => meta.born().map_or(0, |(seconds, rest)| ns(seconds, rest)),
                 false => ns(meta.ctime(), meta.ctime_nsec()),
             },
         }
@@ -59,12 +58,6 @@ impl Stat {
         };
         newest_ns + RACY_NS > read_at_ns
     }
-}
-
-fn born_ns(meta: &Metadata) -> i128 {
-    let born = meta.created().ok();
-    let since = born.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, |time| time.as_nanos() as i128)
 }
 
 /// One file of the last snapshot.
@@ -320,10 +313,13 @@ mod tests {
             let file = File::create(&path).unwrap();
             file.set_modified(time).unwrap();
             let linked = path.with_extension("link");
-            let before = Stat::of(&fs::metadata(&path).unwrap(), true);
+            let before = Stat::of(&Meta::from(&fs::metadata(&path).unwrap()), true);
             fs::hard_link(&path, linked).unwrap();
             // A link from the next snapshot changes nothing.
-            assert_eq!(Stat::of(&fs::metadata(&path).unwrap(), true), before);
+            assert_eq!(
+                Stat::of(&Meta::from(&fs::metadata(&path).unwrap()), true),
+                before
+            );
             // An inode number is given again as soon as it is free.
             Stat { ino: 7, ..before }
         };

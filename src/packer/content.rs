@@ -10,7 +10,6 @@ pub(super) mod ahead;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 
 use foldhash::fast::RandomState;
 
@@ -23,6 +22,7 @@ use crate::catalog::ChunkHash;
 use crate::ids::Hash;
 use crate::index::{Extent, push_extent};
 use crate::manifest::ArchiveKind;
+use crate::openat::Meta;
 use ahead::Stretch;
 
 /// Up to here a file is read whole before it is stored.
@@ -62,7 +62,7 @@ impl From<io::Error> for ContentError {
 pub struct Source<'f> {
     pub file: &'f mut File,
     /// As it was just taken.
-    pub meta: &'f std::fs::Metadata,
+    pub meta: &'f Meta,
     /// What was read of it is not to stay in the page cache.
     pub cold: bool,
 }
@@ -118,7 +118,7 @@ pub fn store_file(
     })
 }
 
-pub fn is_sparse(meta: &std::fs::Metadata) -> bool {
+pub fn is_sparse(meta: &Meta) -> bool {
     meta.len() > 0 && meta.blocks() * 512 < meta.len()
 }
 

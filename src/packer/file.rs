@@ -2,22 +2,24 @@
 //!
 //! What did not change since the last snapshot is not read. A file that changes while it is read is
 //! read again, three times at the most; then it is stored as it came, marked `torn`, and reported.
+//! By the time that a file is opened, its name may mean another than the walk saw: what was opened counts, with
+//! its own owner, mode and attributes, which are taken from the open file.
 //! A SQLite database in a live tree is taken as [`database`] says.
 
 mod database;
+mod other;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use self::database::Patience;
 use super::cache::{CacheWriter, Record, Stat};
 use super::chunker::Chunker;
 use super::content::{ContentError, Source, Stored, store_file, store_small};
-use super::meta::{self, Attributes, Names};
+use super::meta::{self, Names};
 use super::parts::Item;
 use super::scout::{Scouted, SmallFile};
 use super::seal::Texture;
@@ -25,8 +27,10 @@ use super::store::{Store, uses};
 use super::{PackError, PackProgress, Scratch, scratch_error};
 use crate::index::{DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, parent_path};
 use crate::manifest::Totals;
+use crate::openat::{Kind, Meta};
 use crate::snapshot::Snapshot;
 use crate::sqlite;
+use crate::walk::{Found, exchanged};
 
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(60);
@@ -66,19 +70,10 @@ pub struct FilePacker<'p, 'a> {
     patience: Patience,
 }
 
-/// A file as the walk saw it.
-struct Seen {
-    abs: PathBuf,
-    meta: Metadata,
-    staged: bool,
-}
-
 /// One read of a file.
 struct Reading {
     stored: Stored,
     stat: Stat,
-    /// Device and inode of what was opened: since the walk something else may have taken the name.
-    inode: (u64, u64),
     /// So new that it could have changed since without a trace.
     racy: bool,
     sqlite: bool,
@@ -86,6 +81,15 @@ struct Reading {
     torn: bool,
     /// A later stat that finds the same must still read: the content was not in the file alone.
     uncacheable: bool,
+}
+
+/// A file that was read, with the entry that describes what was opened.
+struct Read {
+    entry: Entry,
+    /// Why its attributes are not in the entry.
+    unread: Option<io::Error>,
+    opened: Meta,
+    reading: Reading,
 }
 
 impl<'p, 'a> FilePacker<'p, 'a> {
@@ -146,15 +150,15 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             }
             Item::Found {
                 path,
-                abs,
-                meta,
+                found,
                 staged,
-            } => match meta.is_file() {
-                true => {
-                    let seen = Seen { abs, meta, staged };
-                    self.pack_file(path, &seen, (record, unchanged), small, progress)
+            } => match found.meta.kind() {
+                Kind::File => {
+                    let seen = (&found, staged);
+                    self.pack_file(path, seen, (record, unchanged), small, progress)
                 }
-                false => self.pack_other(path, &abs, &meta, progress),
+                Kind::Dir => self.pack_dir(path, &found, progress),
+                _ => self.pack_other(path, &found, progress),
             },
         }
     }
@@ -203,44 +207,10 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         stem.is_some_and(|stem| self.taken.contains(stem))
     }
 
-    fn pack_other(
-        &mut self,
-        path: Vec<u8>,
-        abs: &Path,
-        meta: &Metadata,
-        progress: &PackProgress,
-    ) -> Result<(), PackError> {
-        let Some((entry, _)) = self.describe(path, abs, meta, None) else {
-            return Ok(());
-        };
-        if entry.kind == EntryType::Dir {
-            self.open_dirs.open(entry.path.clone());
-        }
-        self.emit(&entry.to_line(), 0, progress, 0)
-    }
-
-    /// The entry without content, and whether it is whole otherwise. `None`: there is none, and it was
-    /// told why.
-    fn describe(
-        &mut self,
-        path: Vec<u8>,
-        abs: &Path,
-        meta: &Metadata,
-        attributes: Option<io::Result<Attributes>>,
-    ) -> Option<(Entry, bool)> {
-        match meta::entry(path.clone(), abs, meta, &self.names, attributes) {
-            Ok(described) => {
-                let (entry, unread) = described?;
-                if let Some(error) = &unread {
-                    let reason = format!("stored without its extended attributes: {error}");
-                    self.skip(&path, reason);
-                }
-                Some((entry, unread.is_none()))
-            }
-            Err(error) => {
-                self.skip(&path, read_reason(&error));
-                None
-            }
+    fn report_unread(&mut self, path: &[u8], unread: Option<&io::Error>) {
+        if let Some(error) = unread {
+            let reason = format!("stored without its extended attributes: {error}");
+            self.skip(path, reason);
         }
     }
 
@@ -251,69 +221,67 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     fn pack_file(
         &mut self,
         path: Vec<u8>,
-        seen: &Seen,
+        (found, staged): (&Found, bool),
         (record, unchanged): (Option<Record>, bool),
-        mut small: Option<SmallFile>,
+        small: Option<SmallFile>,
         progress: &PackProgress,
     ) -> Result<(), PackError> {
-        let Seen { abs, meta, staged } = seen;
+        let meta = &found.meta;
         if !staged && self.is_journal_of_taken(&path) {
             return Ok(());
         }
         if meta.nlink() > 1
-            && let Some(first) = self.links.get(&(meta.dev(), meta.ino()))
+            && let Some(first) = self.links.get(&meta.id()).cloned()
+            && self.pack_link(&path, found, first, progress)?
         {
-            let first = first.clone();
-            return self.pack_link(path, abs, meta, first, progress);
+            return Ok(());
         }
         if let Some(record) = &record
             && unchanged
-            && !(record.sqlite && !staged && sqlite::has_live_journal(abs))
+            && !(record.sqlite && !staged && database::has_live_journal(found))
         {
-            return self.reuse(record, meta, *staged, progress);
+            return self.reuse(record, meta, staged, progress);
         }
-        let nothing = || Ok(BTreeMap::new());
-        let attributes = small
-            .as_mut()
-            .map(|small| std::mem::replace(&mut small.attributes, nothing()));
-        let Some((mut entry, is_whole)) = self.describe(path, abs, meta, attributes) else {
-            return Ok(());
-        };
-        let reading = self.read_stable(&mut entry, abs, record.as_ref(), *staged, small)?;
-        let Some(mut reading) = reading else {
-            return Ok(());
-        };
-        reading.uncacheable |= !is_whole;
-        self.write_file(entry, reading, meta, progress)
+        match self.read_stable(&path, (found, staged), record.as_ref(), small)? {
+            Some(read) => self.write_file(read, progress),
+            None => Ok(()),
+        }
     }
 
+    /// False if the name means another file by now.
     fn pack_link(
         &mut self,
-        path: Vec<u8>,
-        abs: &Path,
-        meta: &Metadata,
+        path: &[u8],
+        found: &Found,
         first: Vec<u8>,
         progress: &PackProgress,
-    ) -> Result<(), PackError> {
-        let Some((mut entry, _)) = self.describe(path, abs, meta, None) else {
-            return Ok(());
+    ) -> Result<bool, PackError> {
+        let pin = match found.root.pin(found.rel()) {
+            Ok(pin) if pin.meta().is_same(&found.meta) => pin,
+            _ => return Ok(false),
         };
+        let attributes = pin.xattrs().map(meta::by_bytes);
+        let described = meta::entry(path.to_vec(), pin.meta(), &self.names, attributes, None);
+        let Some((mut entry, unread)) = described else {
+            return Ok(false);
+        };
+        self.report_unread(path, unread.as_ref());
         entry.kind = EntryType::Hardlink;
         entry.target = Some(first);
-        self.emit(&entry.to_line(), 0, progress, 0)
+        self.emit(&entry.to_line(), 0, progress, 0)?;
+        Ok(true)
     }
 
     fn reuse(
         &mut self,
         record: &Record,
-        meta: &Metadata,
+        meta: &Meta,
         staged: bool,
         progress: &PackProgress,
     ) -> Result<(), PackError> {
         self.store.count_reused(&record.uses);
         if meta.nlink() > 1 {
-            self.links
-                .insert((meta.dev(), meta.ino()), record.path.clone());
+            self.links.insert(meta.id(), record.path.clone());
         }
         if record.sqlite && !staged {
             self.taken.insert(record.path.clone());
@@ -335,35 +303,34 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     /// Reads until one read saw one state of the file. `None`: it could not be read and was reported.
     fn read_stable(
         &mut self,
-        entry: &mut Entry,
-        abs: &Path,
+        path: &[u8],
+        seen: (&Found, bool),
         record: Option<&Record>,
-        staged: bool,
         mut small: Option<SmallFile>,
-    ) -> Result<Option<Reading>, PackError> {
-        let mut last: Option<Reading> = None;
+    ) -> Result<Option<Read>, PackError> {
+        let mut last: Option<Read> = None;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 std::thread::sleep(PAUSE * attempt);
             }
-            let reading = match small.take() {
-                Some(small) => self.take_small(entry, small, record, staged),
-                None => self.read_once(entry, abs, record, staged),
+            let read = match small.take() {
+                Some(small) => self.take_small(path, small, record, seen.1),
+                None => self.read_once(path, seen, record),
             };
-            match reading {
-                Ok(reading) if !reading.torn => return Ok(Some(reading)),
-                Ok(reading) => last = Some(reading),
+            match read {
+                Ok(read) if !read.reading.torn => return Ok(Some(read)),
+                Ok(read) => last = Some(read),
                 Err(ContentError::Pack(error)) => return Err(error),
                 Err(ContentError::Read(error)) => {
                     if attempt + 1 == ATTEMPTS && last.is_none() {
-                        self.skip(&entry.path, read_reason(&error));
+                        self.skip(path, read_reason(&error));
                     }
                 }
             }
         }
         if last.is_some() {
             self.skip(
-                &entry.path,
+                path,
                 format_args!(
                     "it changed during each of {ATTEMPTS} reads; stored as last read, marked torn"
                 ),
@@ -372,64 +339,79 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         Ok(last)
     }
 
+    /// The entry of an open file, and why its attributes are not in it.
+    fn describe(
+        &self,
+        path: &[u8],
+        opened: &Meta,
+        attributes: io::Result<meta::Attributes>,
+    ) -> io::Result<(Entry, Option<io::Error>)> {
+        let described = meta::entry(path.to_vec(), opened, &self.names, attributes, None);
+        described.ok_or_else(exchanged)
+    }
+
     /// Stores what was read ahead.
     fn take_small(
         &mut self,
-        entry: &mut Entry,
+        path: &[u8],
         small: SmallFile,
         record: Option<&Record>,
         staged: bool,
-    ) -> Result<Reading, ContentError> {
+    ) -> Result<Read, ContentError> {
         let stat = Stat::of(&small.before, staged);
-        let member = meta::member(entry);
+        let (mut entry, unread) = self.describe(path, &small.before, small.attributes)?;
+        let member = meta::member(&entry);
         let stored = store_small(self.store, &small.content, small.cut, &member)?;
-        refresh(entry, &small.after);
-        Ok(Reading {
+        refresh(&mut entry, &small.after);
+        let reading = Reading {
             torn: Stat::of(&small.after, staged) != stat || stored.size != stat.size,
             stored,
-            inode: (stat.dev, stat.ino),
             racy: stat.is_racy(staged, small.read_at_ns),
             sqlite: false,
             in_place: changes_in_place(record, &stat),
             uncacheable: false,
             stat,
+        };
+        Ok(Read {
+            entry,
+            unread,
+            opened: small.before,
+            reading,
         })
     }
 
     fn read_once(
         &mut self,
-        entry: &mut Entry,
-        abs: &Path,
+        path: &[u8],
+        (found, staged): (&Found, bool),
         record: Option<&Record>,
-        staged: bool,
-    ) -> Result<Reading, ContentError> {
-        let mut file = open_for_backup(abs)?;
-        let before = file.metadata()?;
-        if !before.is_file() {
-            return Err(io::Error::other("it is no longer a regular file").into());
-        }
+    ) -> Result<Read, ContentError> {
+        let (mut file, opened) = found.root.open_file(found.rel())?;
+        let (mut entry, unread) = self.describe(path, &opened, meta::attributes(&file))?;
         let mut head = Vec::with_capacity(HEAD_BYTES);
         (&file).take(HEAD_BYTES as u64).read_to_end(&mut head)?;
         file.rewind()?;
         let is_database = sqlite::is_sqlite(&head) && sqlite::page_size(&head).is_some();
-        let cold = !crate::fs::is_cached(&file, before.len());
+        let cold = !crate::fs::is_cached(&file, opened.len());
         let reading = if is_database && !staged {
             // Its check reads it too, in another order.
             self.cold = false;
-            let reading = self.read_database(entry, abs, file, &before, &head)?;
-            if cold && let Ok(file) = open_for_backup(abs) {
-                crate::fs::let_go(&file, 0, before.len());
+            let reading = self.read_database(&mut entry, found, file, &opened, &head)?;
+            if cold && let Ok((file, now)) = found.root.open_file(found.rel()) {
+                crate::fs::let_go(&file, 0, now.len());
             }
             reading
         } else {
             self.cold = cold;
-            let reading = self.read_open(entry, &mut file, &before, &head, record, staged)?;
-            refresh(entry, &file.metadata()?);
+            let reading = self.read_open(&entry, &mut file, &opened, &head, record, staged)?;
+            refresh(&mut entry, &Meta::of_fd(&file)?);
             reading
         };
-        Ok(Reading {
-            inode: (before.dev(), before.ino()),
-            ..reading
+        Ok(Read {
+            entry,
+            unread,
+            opened,
+            reading,
         })
     }
 
@@ -438,7 +420,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         &mut self,
         entry: &Entry,
         file: &mut File,
-        before: &Metadata,
+        before: &Meta,
         head: &[u8],
         record: Option<&Record>,
         staged: bool,
@@ -458,12 +440,11 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             cold: self.cold,
         };
         let stored = store_file(self.store, source, &member, chunker, &mut self.buffer)?;
-        let after = Stat::of(&file.metadata()?, staged);
+        let after = Stat::of(&Meta::of_fd(&*file)?, staged);
         Ok(Reading {
             torn: after != stat || stored.size != stat.size,
             stored,
             stat,
-            inode: (stat.dev, stat.ino),
             racy: stat.is_racy(staged, read_at_ns),
             sqlite: sqlite::is_sqlite(head),
             in_place,
@@ -471,23 +452,25 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         })
     }
 
-    fn write_file(
-        &mut self,
-        mut entry: Entry,
-        reading: Reading,
-        meta: &Metadata,
-        progress: &PackProgress,
-    ) -> Result<(), PackError> {
+    fn write_file(&mut self, read: Read, progress: &PackProgress) -> Result<(), PackError> {
+        let Read {
+            mut entry,
+            unread,
+            opened,
+            reading,
+        } = read;
+        self.report_unread(&entry.path, unread.as_ref());
         entry.size = reading.stored.size;
         entry.blake3 = Some(reading.stored.blake3);
         entry.extents = reading.stored.extents;
         entry.torn = reading.torn;
         self.store.count_live(&entry.extents);
-        if meta.nlink() > 1 {
-            self.links.insert(reading.inode, entry.path.clone());
+        if opened.nlink() > 1 {
+            self.links.insert(opened.id(), entry.path.clone());
         }
         let line = entry.to_line();
-        if !reading.torn && !reading.uncacheable && !reading.racy {
+        let is_whole = !reading.torn && !reading.uncacheable && unread.is_none();
+        if is_whole && !reading.racy {
             self.remember(&Record {
                 path: entry.path.clone(),
                 stat: reading.stat,
@@ -511,12 +494,9 @@ fn changes_in_place(record: Option<&Record>, stat: &Stat) -> bool {
     })
 }
 
-fn refresh(entry: &mut Entry, meta: &Metadata) {
-    entry.mtime_ns = meta
-        .mtime()
-        .saturating_mul(1_000_000_000)
-        .saturating_add(meta.mtime_nsec());
-    entry.mode = meta.mode() & 0o7777;
+fn refresh(entry: &mut Entry, meta: &Meta) {
+    entry.mtime_ns = meta::mtime_ns(meta);
+    entry.mode = meta.permissions();
     entry.uid = meta.uid();
     entry.gid = meta.gid();
 }
@@ -524,20 +504,6 @@ fn refresh(entry: &mut Entry, meta: &Metadata) {
 pub(super) fn now_ns() -> i128 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |time| time.as_nanos() as i128)
-}
-
-/// Opens without following a link that appeared meanwhile, without waiting for a FIFO's other end,
-/// and, where allowed, without touching the access time.
-pub(super) fn open_for_backup(path: &Path) -> io::Result<File> {
-    const BASE: i32 =
-        (rustix::fs::OFlags::NOFOLLOW.bits() | rustix::fs::OFlags::NONBLOCK.bits()) as i32;
-    const NOATIME: i32 = rustix::fs::OFlags::NOATIME.bits() as i32;
-    let open = |flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
-    match open(BASE | NOATIME) {
-        // Only the owner may ask for NOATIME.
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => open(BASE),
-        other => other,
-    }
 }
 
 fn read_reason(error: &io::Error) -> String {

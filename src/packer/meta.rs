@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::Metadata;
+use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::Path;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt as _;
 
 use crate::index::{Entry, EntryType};
+use crate::openat::{self, Kind, Meta};
 use crate::packer::member::Member;
 use crate::packer::seal::Texture;
 
@@ -42,58 +42,39 @@ impl Names {
 /// Extended attributes: name → value.
 pub type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// The entry of `abs` at `path`, without content, and why its attributes could not be read, if so.
-/// `None` for a socket, which holds no data. `attributes`: if they were read already.
+/// The entry at `path` of what `meta` describes, without content, and why its attributes could not be read,
+/// if so. `None` for a socket, which holds no data. `target`: the text of a link.
 pub fn entry(
     path: Vec<u8>,
-    abs: &Path,
-    meta: &Metadata,
+    meta: &Meta,
     names: &Names,
-    attributes: Option<io::Result<Attributes>>,
-) -> io::Result<Option<(Entry, Option<io::Error>)>> {
-    let kind = meta.file_type();
-    let kind = if kind.is_file() {
-        EntryType::File
-    } else if kind.is_dir() {
-        EntryType::Dir
-    } else if kind.is_symlink() {
-        EntryType::Symlink
-    } else if kind.is_fifo() {
-        EntryType::Fifo
-    } else if kind.is_char_device() {
-        EntryType::Chardev
-    } else if kind.is_block_device() {
-        EntryType::Blockdev
-    } else {
-        return Ok(None);
-    };
-    let target = match kind {
-        EntryType::Symlink => Some(std::fs::read_link(abs)?.as_os_str().as_bytes().to_vec()),
-        _ => None,
+    attributes: io::Result<Attributes>,
+    target: Option<Vec<u8>>,
+) -> Option<(Entry, Option<io::Error>)> {
+    let kind = match meta.kind() {
+        Kind::File => EntryType::File,
+        Kind::Dir => EntryType::Dir,
+        Kind::Symlink => EntryType::Symlink,
+        Kind::Fifo => EntryType::Fifo,
+        Kind::CharDevice => EntryType::Chardev,
+        Kind::BlockDevice => EntryType::Blockdev,
+        Kind::Socket | Kind::Unknown => return None,
     };
     let device = matches!(kind, EntryType::Chardev | EntryType::Blockdev);
     let rdev = meta.rdev();
-    let (xattrs, unread) = match attributes.unwrap_or_else(|| self::attributes(abs)) {
+    let (xattrs, unread) = match attributes {
         Ok(xattrs) => (xattrs, None),
-        // A directory keeps its place: what is in it may be there.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && kind == EntryType::Dir => {
-            (BTreeMap::new(), None)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
         Err(error) => (BTreeMap::new(), Some(error)),
     };
     let entry = Entry {
         path,
         kind,
-        mode: meta.mode() & 0o7777,
+        mode: meta.permissions(),
         uid: meta.uid(),
         gid: meta.gid(),
         user: names.user(meta.uid()),
         group: names.group(meta.gid()),
-        mtime_ns: meta
-            .mtime()
-            .saturating_mul(1_000_000_000)
-            .saturating_add(meta.mtime_nsec()),
+        mtime_ns: mtime_ns(meta),
         xattrs,
         size: 0,
         blake3: None,
@@ -102,23 +83,25 @@ pub fn entry(
         rdev: device.then(|| (rustix::fs::major(rdev), rustix::fs::minor(rdev))),
         torn: false,
     };
-    Ok(Some((entry, unread)))
+    Some((entry, unread))
 }
 
-/// Extended attributes, of a symlink its own. A file system that has none gives none.
-pub fn attributes(abs: &Path) -> io::Result<Attributes> {
-    let mut found = BTreeMap::new();
-    let names = match xattr::list(abs) {
-        Err(e) if e.kind() == io::ErrorKind::Unsupported => return Ok(found),
-        other => other?,
-    };
-    for name in names {
-        // One that vanished since, or that only root may read, is not there for us.
-        if let Ok(Some(value)) = xattr::get(abs, &name) {
-            found.insert(name.as_bytes().to_vec(), value);
-        }
-    }
-    Ok(found)
+pub fn mtime_ns(meta: &Meta) -> i64 {
+    meta.mtime()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(meta.mtime_nsec())
+}
+
+/// The extended attributes of an open file.
+pub fn attributes(fd: impl AsFd) -> io::Result<Attributes> {
+    openat::list_xattrs(fd).map(by_bytes)
+}
+
+pub fn by_bytes(attributes: BTreeMap<OsString, Vec<u8>>) -> Attributes {
+    let pairs = attributes.into_iter();
+    pairs
+        .map(|(name, value)| (name.into_vec(), value))
+        .collect()
 }
 
 /// A directory that no part provides, on the way to one that does.

@@ -1,21 +1,20 @@
 //! The parts of a snapshot as one stream of files in path order.
 
 use std::collections::BTreeSet;
-use std::fs::Metadata;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 
 use super::PackError;
 use crate::index::{Skipped, parent_path};
 use crate::snapshot::Part;
-use crate::walk::{self, Walked};
+use crate::walk::{self, Found, Walked};
 
 /// The next thing of the snapshot.
 pub enum Item {
     /// A file, directory or other at `path` within the snapshot.
     Found {
         path: Vec<u8>,
-        abs: PathBuf,
-        meta: Metadata,
+        found: Found,
         staged: bool,
     },
     /// A directory on the way to a part, which no part provides.
@@ -75,10 +74,9 @@ impl Parts {
         // What the staged snapshot has under the same name is the same directory: it wins.
         let root = parts.iter().find(|part| part.to.is_empty());
         between.retain(|path| {
-            use std::os::unix::ffi::OsStrExt as _;
             let in_root = root.is_some_and(|part| {
-                let below = std::ffi::OsStr::from_bytes(path);
-                part.root.join(below).is_dir()
+                let there = part.root.dir().meta(OsStr::from_bytes(path));
+                there.is_ok_and(|meta| meta.is_dir())
             });
             !provided.contains(path.as_slice()) && !in_root
         });
@@ -89,30 +87,32 @@ impl Parts {
 }
 
 fn open_part(part: &Part) -> Result<Items, PackError> {
-    let unreadable = |source| PackError::Part {
-        path: part.root.display().to_string(),
+    let (dir, name) = (part.root.dir(), part.root.name());
+    let meta = dir.meta(name).map_err(|source| PackError::Part {
+        path: part.root.path().display().to_string(),
         source,
-    };
-    let meta = std::fs::metadata(&part.root).map_err(unreadable)?;
+    })?;
     let staged = part.staged;
     let root = (!part.to.is_empty()).then(|| Item::Found {
         path: part.to.clone(),
-        abs: part.root.clone(),
-        meta: meta.clone(),
+        found: Found {
+            root: dir.clone(),
+            rel: name.as_bytes().to_vec(),
+            meta,
+        },
         staged,
     });
-    if !meta.is_dir() {
+    if !part.root.is_dir() {
         return Ok(Box::new(root.into_iter()));
     }
     let prefix = match part.to.is_empty() {
         true => Vec::new(),
         false => [part.to.as_slice(), b"/"].concat(),
     };
-    let found = walk::walk(&part.root, &part.filter)?.map(move |walked| match walked {
+    let found = walk::walk(dir, &part.filter)?.map(move |walked| match walked {
         Walked::Found(found) => Item::Found {
             path: [prefix.as_slice(), found.rel.as_slice()].concat(),
-            abs: found.abs,
-            meta: found.meta,
+            found,
             staged,
         },
         Walked::Skipped(skipped) => Item::Skipped(Skipped {

@@ -9,8 +9,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::PackError;
 use super::chunk::Chunk;
@@ -20,6 +19,7 @@ use super::content::{ContentError, cut, hash_zeros, is_sparse};
 use crate::catalog::{Catalog, ChunkHash, ChunkPlace, NewArchive};
 use crate::ids::{ArchiveId, Hash};
 use crate::index::{EntryList, EntryRef, EntryType, Extent};
+use crate::openat::{Chosen, Dir, Meta};
 use crate::sqlite;
 
 /// So many chunks are told the catalog at once.
@@ -27,25 +27,33 @@ const BATCH_CHUNKS: usize = 100_000;
 /// Up to here a file is read whole.
 const SMALL_BYTES: u64 = 8 << 20;
 
-/// A directory (or one file) where content of the snapshot may still lie.
-#[derive(Debug, Clone)]
+/// A directory (or one file) where content of the snapshot may still be.
+#[derive(Debug)]
 pub struct Root {
     /// The snapshot's paths that it holds: all below this one; empty: all.
-    pub prefix: Vec<u8>,
-    pub at: PathBuf,
+    prefix: Vec<u8>,
+    /// `None`: it cannot be opened.
+    at: Option<Chosen>,
 }
 
 impl Root {
-    fn locate(&self, path: &[u8]) -> Option<PathBuf> {
+    pub fn new(prefix: Vec<u8>, path: &Path) -> Self {
+        let at = Chosen::open(path).ok();
+        Self { prefix, at }
+    }
+
+    /// The directory from which `path` is opened, and its place below that.
+    fn locate<'a>(&'a self, path: &'a [u8]) -> Option<(&'a Dir, &'a OsStr)> {
+        let at = self.at.as_ref()?;
         let rest = path.strip_prefix(self.prefix.as_slice())?;
         if rest.is_empty() {
-            return Some(self.at.clone());
+            return Some((at.dir(), at.name()));
         }
         let rest = match self.prefix.is_empty() {
             true => rest,
             false => rest.strip_prefix(b"/")?,
         };
-        Some(self.at.join(OsStr::from_bytes(rest)))
+        at.is_dir().then(|| (at.dir(), OsStr::from_bytes(rest)))
     }
 }
 
@@ -100,7 +108,7 @@ impl Learner<'_> {
             let Some(at) = root.locate(entry.path) else {
                 continue;
             };
-            match self.read(entry, &at) {
+            match self.read(entry, at) {
                 Ok(true) => {
                     self.done.files += 1;
                     self.done.bytes += entry.size;
@@ -119,17 +127,18 @@ impl Learner<'_> {
         Ok(())
     }
 
-    /// Takes the chunks of the file at `at`; false where it is not what the entry says.
-    fn read(&mut self, entry: &EntryRef<'_>, at: &std::path::Path) -> Result<bool, ContentError> {
-        let mut options = std::fs::OpenOptions::new();
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let mut file = options.read(true).custom_flags(flags).open(at)?;
-        let meta = file.metadata()?;
-        if !meta.is_file() || meta.len() != entry.size {
+    /// Takes the chunks of the file `at`; false where it is not what the entry says.
+    fn read(
+        &mut self,
+        entry: &EntryRef<'_>,
+        (dir, rel): (&Dir, &OsStr),
+    ) -> Result<bool, ContentError> {
+        let (mut file, meta) = dir.open_file(rel)?;
+        if meta.len() != entry.size {
             return Ok(false);
         }
-        let name = at.file_name().unwrap_or_default().as_bytes();
-        let chunker = choose(&mut file, entry.size, name)?;
+        let name = rel.as_bytes().rsplit(|byte| *byte == b'/').next();
+        let chunker = choose(&mut file, entry.size, name.unwrap_or_default())?;
         let mut places = Places::new(entry, &self.numbers);
         let found = match entry.size <= SMALL_BYTES && !is_sparse(&meta) {
             true => {
@@ -162,7 +171,7 @@ impl Learner<'_> {
 /// Gives the file's hash; `take` sees its parts.
 fn read_large(
     file: &mut File,
-    meta: &std::fs::Metadata,
+    meta: &Meta,
     chunker: Chunker,
     mut take: impl FnMut(&Stretch<'_>),
 ) -> Result<Hash, ContentError> {

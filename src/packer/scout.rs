@@ -5,10 +5,7 @@
 //! read in one state is left to the packer, which tries again and tells why.
 
 use std::collections::HashSet;
-use std::fs::Metadata;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -17,11 +14,13 @@ use super::PackError;
 use super::cache::{CacheReader, Record, Stat};
 use super::chunker::Chunker;
 use super::content::{Cut, cut, is_sparse};
-use super::file::{now_ns, open_for_backup};
+use super::file::now_ns;
 use super::meta::{self, Attributes};
 use super::parts::{Item, Parts};
 use crate::ids::ArchiveId;
+use crate::openat::Meta;
 use crate::sqlite;
+use crate::walk::Found;
 
 /// Up to here a file is read ahead whole.
 const SMALL_BYTES: u64 = 256 << 10;
@@ -45,9 +44,10 @@ pub struct Scouted {
 impl Scouted {
     /// Whether it is a small file that must be read.
     fn is_read_ahead(&self) -> bool {
-        let Item::Found { meta, .. } = &self.item else {
+        let Item::Found { found, .. } = &self.item else {
             return false;
         };
+        let meta = &found.meta;
         // One that is here under another name already is not read again.
         let is_small = meta.is_file() && meta.nlink() == 1 && meta.len() <= SMALL_BYTES;
         is_small && !self.unchanged
@@ -56,8 +56,8 @@ impl Scouted {
 
 /// A small file as it was read at once.
 pub struct SmallFile {
-    pub before: Metadata,
-    pub after: Metadata,
+    pub before: Meta,
+    pub after: Meta,
     pub read_at_ns: i128,
     pub content: Vec<u8>,
     pub cut: Cut,
@@ -140,10 +140,13 @@ fn next_batch(
             small: None,
         };
         if let Item::Found {
-            path, meta, staged, ..
+            path,
+            found,
+            staged,
         } = &scouted.item
-            && meta.is_file()
+            && found.meta.is_file()
         {
+            let meta = &found.meta;
             scouted.record = cache.find(path);
             scouted.unchanged = scouted.record.as_ref().is_some_and(|record| {
                 record.stat == Stat::of(meta, *staged)
@@ -163,10 +166,10 @@ fn read_batches(jobs: &Mutex<Receiver<(Batch, SyncSender<Batch>)>>) {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((mut batch, done)) = job else { return };
         for scouted in &mut batch {
-            if let Item::Found { abs, .. } = &scouted.item
+            if let Item::Found { found, .. } = &scouted.item
                 && scouted.is_read_ahead()
             {
-                scouted.small = read_small(abs).ok().flatten();
+                scouted.small = read_small(found).ok().flatten();
             }
         }
         // If nobody waits for it any more, the walk ends; what it sent until then is still taken from it.
@@ -175,13 +178,12 @@ fn read_batches(jobs: &Mutex<Receiver<(Batch, SyncSender<Batch>)>>) {
 }
 
 /// `None`: not a file to be read like that.
-fn read_small(abs: &Path) -> io::Result<Option<SmallFile>> {
-    let attributes = meta::attributes(abs);
-    let mut file = open_for_backup(abs)?;
-    let before = file.metadata()?;
-    if !before.is_file() || before.len() > SMALL_BYTES || is_sparse(&before) {
+fn read_small(found: &Found) -> io::Result<Option<SmallFile>> {
+    let (mut file, before) = found.root.open_file(found.rel())?;
+    if before.len() > SMALL_BYTES || is_sparse(&before) {
         return Ok(None);
     }
+    let attributes = meta::attributes(&file);
     let read_at_ns = now_ns();
     let cold = !crate::fs::is_cached(&file, 1);
     let mut content = Vec::with_capacity(before.len() as usize + 1);
@@ -196,7 +198,7 @@ fn read_small(abs: &Path) -> io::Result<Option<SmallFile>> {
         return Ok(None);
     }
     Ok(Some(SmallFile {
-        after: file.metadata()?,
+        after: Meta::of_fd(&file)?,
         before,
         read_at_ns,
         cut: cut(&content, Chunker::Content),

@@ -5,16 +5,21 @@
 //! A stamp is free when neither `<stamp>` nor `invalid-<stamp>` exists *after* the partial directory was
 //! created: a rival that published meanwhile had renamed its own partial directory away first.
 //! Crash argument: nothing but the rename makes `<stamp>`, and everything below it was flushed before.
+//!
+//! The snapshots directory may be in a directory of another user's, who can rename what is there. So the
+//! snapshot is made through its open directory, and what got its name is compared with that.
 
-use std::fs::{self, DirBuilder, File};
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use rustix::fs::FlockOperation;
 
 use crate::ids::Stamp;
+use crate::openat::{Dir, Meta};
 
 pub(super) const PARTIAL: &str = ".partial-";
 pub(super) const INVALID: &str = "invalid-";
@@ -22,21 +27,22 @@ pub(super) const INVALID: &str = "invalid-";
 const MAX_BUMPS: usize = 86_400;
 
 pub(super) struct Claim {
-    dir: PathBuf,
-    pub partial: PathBuf,
+    dir: Dir,
+    name: String,
+    /// Locked.
+    pub partial: Dir,
+    meta: Meta,
     pub stamp: Stamp,
-    /// The flock.
-    _lock: File,
     published: bool,
 }
 
 impl Claim {
     /// Claims the first free second from `now` on.
     pub fn take(dir: &Path, now: DateTime<Utc>) -> io::Result<Self> {
-        private_dir(dir)?;
+        let dir = Dir::open_or_make(dir, 0o700)?;
         let mut stamp = Stamp::at(now);
         for _ in 0..MAX_BUMPS {
-            if let Some(claim) = Self::try_stamp(dir, stamp)? {
+            if let Some(claim) = Self::try_stamp(&dir, stamp)? {
                 return Ok(claim);
             }
             stamp = stamp.next();
@@ -44,74 +50,90 @@ impl Claim {
         Err(io::Error::other("no free stamp within a day"))
     }
 
-    fn try_stamp(dir: &Path, stamp: Stamp) -> io::Result<Option<Self>> {
-        let partial = dir.join(format!("{PARTIAL}{stamp}"));
-        match DirBuilder::new().mode(0o700).create(&partial) {
+    fn try_stamp(dir: &Dir, stamp: Stamp) -> io::Result<Option<Self>> {
+        let name = format!("{PARTIAL}{stamp}");
+        let partial = match dir.make_dir(&name, 0o700) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             other => other?,
+        };
+        let meta = Meta::of_fd(&partial)?;
+        // What was opened need not be what was made.
+        let is_ours = meta.uid() == rustix::process::geteuid().as_raw();
+        if !is_ours || meta.permissions() & 0o077 != 0 || !partial.is_empty()? {
+            return Err(was_exchanged(&dir.path_of(&name)));
         }
         // Someone clearing up may take the new directory for a dead one until it is locked.
-        let Some(lock) = lock_dir(&partial)? else {
+        if !lock(dir, &name, &partial)? {
             return Ok(None);
-        };
-        let taken = |name: String| fs::symlink_metadata(dir.join(name)).is_ok();
+        }
+        let taken = |name: String| dir.meta(name).is_ok();
         if taken(stamp.to_string()) || taken(format!("{INVALID}{stamp}")) {
-            fs::remove_dir(&partial)?;
+            dir.remove_dir(&name)?;
             return Ok(None);
         }
         Ok(Some(Self {
-            dir: dir.to_owned(),
+            dir: dir.clone(),
+            name,
             partial,
+            meta,
             stamp,
-            _lock: lock,
             published: false,
         }))
     }
 
-    /// Where a snapshot will stand.
-    pub fn destination(&self, valid: bool) -> PathBuf {
+    fn final_name(&self, valid: bool) -> String {
         let prefix = if valid { "" } else { INVALID };
-        self.dir.join(format!("{prefix}{}", self.stamp))
+        format!("{prefix}{}", self.stamp)
     }
 
-    /// Flushes everything and gives it its name.
-    pub fn publish(mut self, valid: bool) -> io::Result<PathBuf> {
+    /// Where a snapshot will be.
+    pub fn destination(&self, valid: bool) -> PathBuf {
+        self.dir.path_of(self.final_name(valid))
+    }
+
+    /// Flushes everything and gives it its name. Returns the directory, which is open.
+    pub fn publish(mut self, valid: bool) -> io::Result<Dir> {
+        let name = self.final_name(valid);
+        self.partial.sync_file_system()?;
+        self.dir.rename(&self.name, &self.dir, &name)?;
         let destination = self.destination(valid);
-        rustix::fs::syncfs(File::open(&self.partial)?)?;
-        fs::rename(&self.partial, &destination)?;
+        if !self.dir.is_still(&name, &self.meta) {
+            return Err(was_exchanged(&destination));
+        }
         self.published = true;
-        crate::fs::sync_dir(&self.dir)?;
-        Ok(destination)
+        self.dir.sync()?;
+        Ok(Dir::from_fd(self.partial.try_clone_fd()?, &destination))
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         if !self.published {
-            let _ = remove_tree(&self.partial);
+            let _ = remove(&self.dir, &self.name, &self.partial);
         }
     }
 }
 
+fn was_exchanged(path: &Path) -> io::Error {
+    io::Error::other(format!(
+        "{} was exchanged for something else while it was in use: see who else may write to its directory",
+        path.display()
+    ))
+}
+
 /// Removes the partial directories of processes that died; names those it could not remove.
 pub(super) fn clear_stale(dir: &Path) -> io::Result<Vec<String>> {
-    let entries = match fs::read_dir(dir) {
+    let dir = match Dir::open(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
     let mut notes = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        if !entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+    for entry in dir.entries()? {
+        if !entry.name.as_bytes().starts_with(PARTIAL.as_bytes()) {
             continue;
         }
-        let path = entry.path();
-        let removed = match lock_dir(&path) {
-            Ok(Some(_lock)) => remove_tree(&path),
-            Ok(None) => continue,
-            Err(e) => Err(e),
-        };
-        if let Err(e) = removed {
+        if let Err(e) = clear_one(&dir, &entry.name) {
+            let path = dir.path_of(&entry.name);
             notes.push(format!(
                 "cannot remove the leftover {}: {e}",
                 path.display()
@@ -121,42 +143,96 @@ pub(super) fn clear_stale(dir: &Path) -> io::Result<Vec<String>> {
     Ok(notes)
 }
 
-/// The lock on `path`; `None` if someone else has it or the directory is gone.
-fn lock_dir(path: &Path) -> io::Result<Option<File>> {
-    let file = match File::open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+fn clear_one(dir: &Dir, name: &OsStr) -> io::Result<()> {
+    let partial = match dir.sub(name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+    match lock(dir, name, &partial)? {
+        true => remove(dir, name, &partial),
+        false => Ok(()),
+    }
+}
+
+/// Empties `partial` and removes its name if that still means it.
+fn remove(dir: &Dir, name: impl AsRef<OsStr>, partial: &Dir) -> io::Result<()> {
+    partial.clear()?;
+    match dir.is_still(&name, &Meta::of_fd(partial)?) {
+        true => dir.remove_dir(&name),
+        false => Ok(()),
+    }
+}
+
+/// Locks `partial`, which is `name` in `dir`; false if someone else has it or its name is gone.
+fn lock(dir: &Dir, name: impl AsRef<OsStr>, partial: &Dir) -> io::Result<bool> {
+    match rustix::fs::flock(partial.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
         other => other?,
     }
-    let ours = file.metadata()?;
-    let same = |now: fs::Metadata| (now.dev(), now.ino()) == (ours.dev(), ours.ino());
-    Ok(fs::symlink_metadata(path).is_ok_and(same).then_some(file))
+    Ok(dir.is_still(name, &Meta::of_fd(partial)?))
 }
 
-/// Creates a directory and its missing parents, for us alone.
-pub(super) fn private_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Write as _;
 
-/// Removes a tree whose directories may have lost their write permission.
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => return other,
+    fn claim(snapshots: &Path) -> Claim {
+        Claim::take(snapshots, crate::clock::now()).unwrap()
     }
-    let mut dirs = vec![path.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(&dir)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                dirs.push(entry.path());
-            }
-        }
+
+    #[test]
+    fn a_snapshot_is_made_where_it_was_begun_and_not_where_its_name_leads_by_then() {
+        let temp = tempfile::tempdir().unwrap();
+        let (snapshots, outside) = (temp.path().join("snapshots"), temp.path().join("outside"));
+        fs::create_dir(&outside).unwrap();
+        let claim = claim(&snapshots);
+        let partial = claim.partial.path().to_owned();
+        let moved = temp.path().join("moved");
+        fs::rename(&partial, &moved).unwrap();
+        std::os::unix::fs::symlink(&outside, &partial).unwrap();
+        let mut file = claim.partial.create_file("database", 0o600).unwrap();
+        file.write_all(b"secret").unwrap();
+        assert!(moved.join("database").exists());
+        let error = claim.publish(true).unwrap_err();
+        assert!(error.to_string().contains("was exchanged"), "{error}");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+        // What was copied is removed, wherever it is.
+        assert!(!moved.join("database").exists());
     }
-    fs::remove_dir_all(path)
+
+    #[test]
+    fn a_published_snapshot_is_open_and_private() {
+        let temp = tempfile::tempdir().unwrap();
+        let snapshots = temp.path().join("snapshots");
+        let claim = claim(&snapshots);
+        let stamp = claim.stamp.to_string();
+        let dir = claim.publish(true).unwrap();
+        assert_eq!(dir.path(), snapshots.join(stamp));
+        assert_eq!(Meta::of_fd(&dir).unwrap().permissions(), 0o700);
+        assert_eq!(
+            Meta::of_fd(&Dir::open(&snapshots).unwrap())
+                .unwrap()
+                .permissions(),
+            0o700
+        );
+    }
+
+    #[test]
+    fn a_leftover_that_is_a_link_is_named_and_what_it_leads_to_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let (snapshots, outside) = (temp.path().join("snapshots"), temp.path().join("outside"));
+        fs::create_dir_all(snapshots.join(".partial-dead/deep")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("kept"), "x").unwrap();
+        std::os::unix::fs::symlink(&outside, snapshots.join(".partial-link")).unwrap();
+        let notes = clear_stale(&snapshots).unwrap();
+        assert!(
+            matches!(&notes[..], [note] if note.contains(".partial-link")),
+            "{notes:?}"
+        );
+        assert!(outside.join("kept").exists());
+        assert!(!snapshots.join(".partial-dead").exists());
+    }
 }

@@ -7,16 +7,15 @@
 //!
 //! A command gets the environment without the targets' credentials, which are no business of its.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, OFlags};
+use rustix::fs::FlockOperation;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
 };
@@ -24,6 +23,7 @@ use rustix::process::{
 use super::SourceError;
 use crate::config::CommandLine;
 use crate::interrupt::Duty;
+use crate::openat::{Chosen, Dir};
 use crate::target::Environment;
 
 const POLL: Duration = Duration::from_millis(20);
@@ -211,22 +211,7 @@ pub(super) fn hold_lock(path: &Path, timeout: Duration) -> Result<File, SourceEr
         path: path.to_owned(),
         source,
     };
-    // Another user's file need not be writable to be locked, but it must be a file: a FIFO would be waited
-    // for, and a link may lead to anything.
-    let open = |flags: OFlags| {
-        let flags = flags | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
-        let mut options = OpenOptions::new();
-        options.custom_flags(flags.bits().cast_signed());
-        options.read(true).mode(0o666).open(path)
-    };
-    let file = match open(OFlags::empty()) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => open(OFlags::CREATE),
-        other => other,
-    };
-    let file = file.map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(failed(io::Error::other("it is not a regular file")));
-    }
+    let file = open_lock(path).map_err(failed)?;
     let start = Instant::now();
     loop {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -242,5 +227,58 @@ pub(super) fn hold_lock(path: &Path, timeout: Duration) -> Result<File, SourceEr
             }
             Err(e) => return Err(failed(e.into())),
         }
+    }
+}
+
+/// Opens the lock file, or directory, and makes a file if nothing is there. Its directory may be everybody's
+/// (`/tmp`): a FIFO in its place is an error, and no file is made through a link.
+fn open_lock(path: &Path) -> io::Result<File> {
+    // Somebody else's file need not be writable to be locked.
+    let open = || -> io::Result<File> {
+        let chosen = Chosen::open(path)?;
+        match chosen.is_dir() {
+            true => Ok(chosen.dir().try_clone_fd()?.into()),
+            false => Ok(chosen.dir().open_file(chosen.name())?.0),
+        }
+    };
+    match open() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        other => return other,
+    }
+    let (dir, name) = Dir::open_parent(path)?;
+    match dir.create_file(&name, 0o666) {
+        // Another process has just made it; or it is a link to nothing.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => open(),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openat::Kind;
+
+    #[test]
+    fn a_lock_file_is_made_or_opened_and_a_fifo_or_a_link_to_nothing_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let hold = |name: &str| hold_lock(&temp.path().join(name), Duration::ZERO);
+        let held = hold("lock").unwrap();
+        assert!(matches!(hold("lock"), Err(SourceError::Locked { .. })));
+        drop(held);
+        hold("lock").unwrap();
+        dir.symlink(b"lock", "way").unwrap();
+        hold("way").unwrap();
+        dir.make_dir("dir", 0o700).unwrap();
+        hold("dir").unwrap();
+        dir.make_node("fifo", Kind::Fifo, None).unwrap();
+        dir.symlink(b"planted", "nowhere").unwrap();
+        for refused in ["fifo", "nowhere"] {
+            assert!(
+                matches!(hold(refused), Err(SourceError::Io { .. })),
+                "{refused}"
+            );
+        }
+        assert!(dir.meta("planted").is_err());
     }
 }

@@ -4,13 +4,18 @@
 //! Errors say which side they arose on: a source that can't be read is one thing less in the
 //! snapshot, a destination that can't be written is the end of it.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::{AtFlags, CWD, OFlags, SeekFrom, Timespec, Timestamps};
+use rustix::fs::SeekFrom;
+
+use crate::openat::{
+    Dir, Meta, Owner, Pin, chmod_fd, chown_fd, list_xattrs, mtime, set_mtime_fd, set_xattr_fd,
+};
 
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -20,31 +25,47 @@ pub(super) enum CopyError {
     Destination(io::Error),
 }
 
-/// Opens a regular file to read; a symbolic link is not followed, a FIFO does not block.
-pub(super) fn open_source(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file any more"));
-    }
-    Ok(file)
+/// What a copy is to have of the thing that was read: both of one descriptor.
+#[derive(Debug)]
+pub(super) struct Original {
+    pub meta: Meta,
+    pub xattrs: BTreeMap<OsString, Vec<u8>>,
 }
 
-/// Replaces `to` by a new file (0600) with the content of `from`.
-pub(super) fn copy_content(from: &File, to: &Path) -> Result<(), CopyError> {
-    match fs::remove_file(to) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(CopyError::Destination(e)),
-        _ => {}
+impl Original {
+    /// Of an open file or directory. A file system without extended attributes is no news.
+    pub fn of_fd(fd: impl AsFd) -> io::Result<Self> {
+        Ok(Self {
+            meta: Meta::of_fd(&fd)?,
+            xattrs: list_xattrs(fd).unwrap_or_default(),
+        })
     }
-    let copy = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(to)
-        .map_err(CopyError::Destination)?;
+
+    /// Without extended attributes.
+    pub fn bare(meta: Meta) -> Self {
+        Self {
+            meta,
+            xattrs: BTreeMap::new(),
+        }
+    }
+
+    pub fn of_pin(pin: &Pin) -> Self {
+        Self {
+            meta: *pin.meta(),
+            xattrs: pin.xattrs().unwrap_or_default(),
+        }
+    }
+}
+
+/// Replaces `rel` below `to` by a new file (0600) with the content of `from`.
+pub(super) fn copy_content(from: &File, to: &Dir, rel: &OsStr) -> Result<(), CopyError> {
+    let created = match to.create_file(rel, 0o600) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => to
+            .remove_file(rel)
+            .and_then(|()| to.create_file(rel, 0o600)),
+        other => other,
+    };
+    let copy = created.map_err(CopyError::Destination)?;
     if rustix::fs::ioctl_ficlone(&copy, from).is_ok() {
         return Ok(());
     }
@@ -100,41 +121,70 @@ fn copy_run(
     Ok(())
 }
 
-/// Gives `to` the owner, extended attributes, mode and (if `with_mtime`) mtime that `from` has.
+/// Gives the open file or directory `to` the owner, extended attributes, mode and (if `with_mtime`) mtime of
+/// `original`.
 ///
 /// What this user or file system may not set is told in `notes`, once per kind. The order matters: a
 /// change of owner clears set-id bits and file capabilities.
-pub(super) fn copy_metadata(
-    from: &Path,
-    meta: &Metadata,
-    to: &Path,
+pub(super) fn dress(
+    to: impl AsFd,
+    original: &Original,
     with_mtime: bool,
     notes: &mut BTreeSet<String>,
 ) -> io::Result<()> {
+    let (to, meta) = (to.as_fd(), &original.meta);
     set_owner(to, meta.uid(), meta.gid(), notes)?;
-    copy_xattrs(from, to, notes);
+    for (name, value) in &original.xattrs {
+        note_xattr(set_xattr_fd(to, name, value), name, notes);
+    }
+    chmod_fd(to, meta.permissions())?;
+    match with_mtime {
+        true => set_mtime_fd(to, &mtime(meta.mtime(), meta.mtime_nsec())),
+        false => Ok(()),
+    }
+}
+
+/// [`dress`] for a link, a FIFO or a device, which cannot be open.
+pub(super) fn dress_entry(
+    to: &Dir,
+    rel: &OsStr,
+    original: &Original,
+    notes: &mut BTreeSet<String>,
+) -> io::Result<()> {
+    let meta = &original.meta;
+    let now = to.meta(rel)?;
+    if (now.uid(), now.gid()) != (meta.uid(), meta.gid()) {
+        let owned = Owner::new(meta.uid(), meta.gid()).and_then(|owner| to.set_owner(rel, owner));
+        note_owner(owned, notes)?;
+    }
+    for (name, value) in &original.xattrs {
+        note_xattr(to.set_xattr(rel, name, value), name, notes);
+    }
     if !meta.is_symlink() {
-        let mode = meta.permissions().mode() & 0o7777;
-        fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
+        to.set_mode(rel, meta.permissions())?;
     }
-    if with_mtime {
-        set_mtime(to, meta)?;
-    }
-    Ok(())
+    to.set_mtime(rel, &mtime(meta.mtime(), meta.mtime_nsec()))
 }
 
 /// Only root can give files away; anyone else keeps them, and is told.
 pub(super) fn set_owner(
-    path: &Path,
+    to: impl AsFd,
     uid: u32,
     gid: u32,
     notes: &mut BTreeSet<String>,
 ) -> io::Result<()> {
-    let now = fs::symlink_metadata(path)?;
+    let now = Meta::of_fd(&to)?;
     if (now.uid(), now.gid()) == (uid, gid) {
         return Ok(());
     }
-    match std::os::unix::fs::lchown(path, Some(uid), Some(gid)) {
+    note_owner(
+        Owner::new(uid, gid).and_then(|owner| chown_fd(to, owner)),
+        notes,
+    )
+}
+
+fn note_owner(owned: io::Result<()>, notes: &mut BTreeSet<String>) -> io::Result<()> {
+    match owned {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             notes.insert("owners could not be kept: this is not root".to_owned());
             Ok(())
@@ -143,31 +193,9 @@ pub(super) fn set_owner(
     }
 }
 
-fn copy_xattrs(from: &Path, to: &Path, notes: &mut BTreeSet<String>) {
-    // A file system without them is no news.
-    let Ok(names) = xattr::list(from) else { return };
-    for name in names {
-        let copied = match xattr::get(from, &name) {
-            Ok(Some(value)) => xattr::set(to, &name, &value),
-            Ok(None) => Ok(()),
-            Err(e) => Err(e),
-        };
-        if copied.is_err() {
-            let name = name.to_string_lossy();
-            notes.insert(format!("the extended attribute {name} could not be kept"));
-        }
+fn note_xattr(set: io::Result<()>, name: &OsStr, notes: &mut BTreeSet<String>) {
+    if set.is_err() {
+        let name = name.to_string_lossy();
+        notes.insert(format!("the extended attribute {name} could not be kept"));
     }
-}
-
-fn set_mtime(path: &Path, meta: &Metadata) -> io::Result<()> {
-    let mtime = Timespec {
-        tv_sec: meta.mtime(),
-        tv_nsec: meta.mtime_nsec() as _,
-    };
-    let times = Timestamps {
-        last_access: mtime,
-        last_modification: mtime,
-    };
-    rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(())
 }

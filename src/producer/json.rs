@@ -3,13 +3,12 @@
 //! The parser keeps nothing of what it reads but one byte for each bracket that is open, so the reader
 //! before it bounds those. It also checks what the parser leaves to its caller: that the text is UTF-8.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::copy::open_source;
+use crate::openat::Dir;
 
 /// Brackets that may be open at once. No document that a person or a program means comes near.
 const MOST_DEPTH: u32 = 1 << 20;
@@ -26,11 +25,11 @@ pub(super) enum Verdict {
     Unchecked(String),
 }
 
-/// Reads the file at `path` to its end.
-pub(super) fn check(path: &Path) -> Verdict {
-    match open_source(path).and_then(|file| Ok((file.metadata()?, file))) {
+/// Reads the file `rel` below `dir` to its end.
+pub(super) fn check(dir: &Dir, rel: &OsStr) -> Verdict {
+    match dir.open_file(rel) {
         Err(e) => Verdict::Invalid(e.to_string()),
-        Ok((meta, file)) => {
+        Ok((file, meta)) => {
             // Holes are read in no time.
             let bytes = meta.len().min(meta.blocks().saturating_mul(512));
             check_within(file, START + Duration::from_secs(bytes / BYTES_PER_SECOND))
@@ -157,7 +156,9 @@ mod tests {
     }
 
     fn verdict(parts: &[(&[u8], usize)]) -> Verdict {
-        check(file(parts).path())
+        let file = file(parts);
+        let (dir, name) = Dir::open_parent(file.path()).unwrap();
+        check(&dir, &name)
     }
 
     #[test]

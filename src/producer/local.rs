@@ -1,18 +1,19 @@
 //! The snapshots on this host, and any other directory, as what the packer takes.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::claim::INVALID;
 use super::metadata::Metadata;
+use super::record::is_ours;
 use super::source::{self, SourceEntry};
-use super::validate::{self, Validation, validate};
+use super::validate::{self, Validation, validate_open};
 use super::{ProduceError, SourceError, failed, records, staged_part};
 use crate::clock;
 use crate::config::{Config, SourceKind};
 use crate::ids::Stamp;
 use crate::index::{Skipped, SourceRecord, ValidationRecord};
+use crate::openat::{Chosen, Dir, Kind};
 use crate::snapshot::{Part, Snapshot};
 
 /// A snapshot directory of this host.
@@ -28,15 +29,14 @@ pub struct LocalSnapshot {
 
 /// The snapshots in `dir`, oldest first: the directories whose names are stamps. A missing `dir` holds none.
 pub fn list(dir: &Path) -> Result<Vec<LocalSnapshot>, ProduceError> {
-    let unreadable = || failed("read the snapshots directory", dir);
-    let stamps = stamps(dir).map_err(unreadable())?;
+    let stamps = stamps(dir).map_err(failed("read the snapshots directory", dir))?;
     Ok(stamps
         .into_iter()
-        .map(|(stamp, path)| {
-            let metadata = Metadata::read(&path).ok().flatten();
+        .map(|(stamp, chosen)| {
+            let metadata = Metadata::read(chosen.dir()).ok().flatten();
             LocalSnapshot {
                 stamp,
-                path,
+                path: dir.join(stamp.to_string()),
                 valid: metadata.as_ref().and_then(Metadata::valid),
                 metadata: metadata.map(|metadata| metadata.value),
             }
@@ -44,35 +44,43 @@ pub fn list(dir: &Path) -> Result<Vec<LocalSnapshot>, ProduceError> {
         .collect())
 }
 
-fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, PathBuf)>> {
-    let entries = match fs::read_dir(dir) {
+fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, Chosen)>> {
+    let dir = match Dir::open(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
-    let mut stamps = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        if let Some(stamp) = name.to_str().and_then(|name| name.parse().ok())
-            && entry.path().is_dir()
+    let mut names = Vec::new();
+    for entry in dir.entries()? {
+        let stamp = entry.name.to_str().and_then(|name| name.parse().ok());
+        if let Some(stamp) = stamp
+            && matches!(entry.kind, Kind::Dir | Kind::Symlink)
         {
-            stamps.push((stamp, entry.path()));
+            names.push((stamp, entry));
         }
     }
-    stamps.sort_unstable();
-    Ok(stamps)
+    names.sort_unstable_by_key(|(stamp, _)| *stamp);
+    let open = |(stamp, entry): (Stamp, crate::openat::Listed)| {
+        let chosen = match entry.kind {
+            Kind::Dir => Chosen::of_dir(dir.sub(&entry.name).ok()?).ok()?,
+            // The operator may keep a snapshot elsewhere.
+            _ => Chosen::open(&dir.path_of(&entry.name)).ok()?,
+        };
+        chosen.is_dir().then_some((stamp, chosen))
+    };
+    Ok(names.into_iter().filter_map(open).collect())
 }
 
 /// The newest snapshot that is not known to be invalid.
-pub(super) fn newest_valid(dir: &Path) -> Option<PathBuf> {
+pub(super) fn newest_valid(dir: &Path) -> Option<Dir> {
     let mut newest_first = stamps(dir).ok()?.into_iter().rev();
-    let usable = |path: &Path| {
-        let metadata = Metadata::read(path).ok().flatten();
-        metadata.and_then(|metadata| metadata.valid()) != Some(false)
+    let usable = |chosen: &Chosen| {
+        let metadata = Metadata::read(chosen.dir()).ok().flatten();
+        let is_invalid = metadata.and_then(|metadata| metadata.valid()) == Some(false);
+        !is_invalid && is_ours(chosen.dir())
     };
     newest_first
-        .find(|(_, path)| usable(path))
-        .map(|(_, path)| path)
+        .find(|(_, chosen)| usable(chosen))
+        .map(|(_, chosen)| chosen.dir().clone())
 }
 
 /// An existing directory as a snapshot: one that is checked and found invalid is refused.
@@ -84,25 +92,33 @@ pub fn from_dir(
     dir: &Path,
     attach_in_place: bool,
 ) -> Result<Snapshot, ProduceError> {
-    let validation = validate(dir);
-    let metadata = Metadata::read(dir).ok().flatten();
+    let chosen = Chosen::open(dir).and_then(|chosen| match chosen.is_dir() {
+        true => Ok(chosen),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    });
+    let chosen = match chosen {
+        Ok(chosen) => chosen,
+        Err(_) => return Err(refusal(dir, validate::validate(dir))),
+    };
+    let validation = validate_open(&chosen);
+    let metadata = Metadata::read(chosen.dir()).ok().flatten();
     let Some(metadata) = metadata else {
         // A directory like any other is packed as any live tree is: the packer copies its databases
         // safely, and tells of damage instead of refusing. A snapshot must have metadata.
         let mut codes = validation.errors.iter();
         return match codes.all(|code| code == "db_integrity_check_failed") {
-            true => plain_directory(dir),
+            true => Ok(plain_directory(chosen)),
             false => Err(refusal(dir, validation)),
         };
     };
     if !validation.valid {
         return Err(refusal(dir, validation));
     }
-    let dir = dir.canonicalize().map_err(failed("read", dir))?;
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let name = chosen.path().file_name().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
     if metadata.valid() == Some(false) || name.starts_with(INVALID) {
         return Err(ProduceError::Invalid {
-            dir: dir.clone(),
+            dir: chosen.path().to_owned(),
             errors: vec!["kept aside when it was made".to_owned()],
             details: Vec::new(),
         });
@@ -110,12 +126,12 @@ pub fn from_dir(
     let stamp = name.parse().ok().or_else(|| metadata.stamp());
     let sources = match &metadata.sealift {
         Some(section) => records(&section.sources),
-        None => atocores_records(config, &dir, &metadata),
+        None => atocores_records(config, chosen.dir(), &metadata),
     };
     let section = metadata.sealift.unwrap_or_default();
     let mut snapshot = Snapshot {
         stamp: stamp.unwrap_or_else(|| Stamp::at(clock::now())),
-        parts: vec![staged_part(&dir)],
+        parts: vec![staged_part(chosen)],
         tags: section.tags.clone(),
         note: section.note.clone(),
         sources,
@@ -154,20 +170,20 @@ fn refusal(dir: &Path, validation: Validation) -> ProduceError {
     }
 }
 
-fn plain_directory(dir: &Path) -> Result<Snapshot, ProduceError> {
-    let dir = dir.canonicalize().map_err(failed("read", dir))?;
+fn plain_directory(chosen: Chosen) -> Snapshot {
     let now = clock::now();
-    Ok(Snapshot {
+    let path = chosen.path().display().to_string();
+    Snapshot {
         stamp: Stamp::at(now),
         parts: vec![Part {
             staged: false,
-            ..staged_part(&dir)
+            ..staged_part(chosen)
         }],
         tags: Vec::new(),
         note: None,
         sources: vec![SourceRecord {
             kind: "tree".to_owned(),
-            path: dir.display().to_string(),
+            path,
             to: String::new(),
             stage: false,
         }],
@@ -178,17 +194,17 @@ fn plain_directory(dir: &Path) -> Result<Snapshot, ProduceError> {
         },
         databases: Vec::new(),
         skipped: Vec::new(),
-    })
+    }
 }
 
 /// AtoCore's metadata does not say where things came from; our configuration may.
-fn atocores_records(config: &Config, dir: &Path, metadata: &Metadata) -> Vec<SourceRecord> {
+fn atocores_records(config: &Config, dir: &Dir, metadata: &Metadata) -> Vec<SourceRecord> {
     let mut entries = validate::atocore_layout(dir, Some(metadata));
     for entry in &mut entries {
         let source = config.sources.iter().find(|source| source.to == entry.to);
         entry.path = match source {
             Some(source) => SourceEntry::of(source).path,
-            None => dir.join(&entry.to).display().to_string(),
+            None => dir.path_of(&entry.to).display().to_string(),
         };
     }
     records(&entries)
@@ -217,6 +233,6 @@ fn attach(
             false => source::cannot("read", &tree.path)(error),
         }),
     };
-    let root = tree.path.canonicalize().map_err(unread)?;
+    let root = Chosen::open(&tree.path).map_err(unread)?;
     Ok(Some(source::in_place(config, source, tree, root)))
 }

@@ -3,8 +3,7 @@
 //! It may have been written by us, by AtoCore, or by whatever else makes such snapshots; so reading is
 //! lenient: only what is needed is looked at, and unknown keys are nobody's mistake.
 
-use std::fs;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Component, Path};
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -15,6 +14,7 @@ use super::SourceEntry;
 use super::validate::Validation;
 use crate::ids::Stamp;
 use crate::index::{DatabaseRecord, Skipped};
+use crate::openat::Dir;
 
 pub(super) const FILE_NAME: &str = "backup-metadata.json";
 /// More is no metadata of a snapshot.
@@ -114,10 +114,13 @@ impl Document {
     }
 
     /// Writes the file into `dir` and returns what it says.
-    pub fn write(&self, dir: &Path) -> io::Result<Value> {
+    pub fn write(&self, dir: &Dir) -> io::Result<Value> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
-        crate::fs::write_new(&dir.join(FILE_NAME), &text, 0o600)?;
+        let mut file = dir.create_file(FILE_NAME, 0o600)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        dir.sync()?;
         Ok(serde_json::to_value(self)?)
     }
 }
@@ -163,16 +166,17 @@ pub(super) struct Metadata {
 
 impl Metadata {
     /// `Ok(None)` if there is no such file, `Err` says what is wrong with it.
-    pub fn read(dir: &Path) -> Result<Option<Self>, String> {
-        let path = dir.join(FILE_NAME);
-        let meta = match fs::metadata(&path) {
+    pub fn read(dir: &Dir) -> Result<Option<Self>, String> {
+        let file = match dir.open_file(FILE_NAME) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(|e| e.to_string())?,
+            other => other.map_err(|e| e.to_string())?.0,
         };
-        if !meta.is_file() || meta.len() > MAX_BYTES {
-            return Err("it is not a small regular file".to_owned());
+        let mut bytes = Vec::new();
+        let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|e| e.to_string())?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(format!("it has more than {} MiB", MAX_BYTES >> 20));
         }
-        let bytes = fs::read(&path).map_err(|e| e.to_string())?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
         if !value.is_object() {
             return Err("it is no JSON object".to_owned());

@@ -1,47 +1,40 @@
 //! A copy that says what the previous snapshot's says becomes the same file: no space, and no new line in
 //! the index.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs::{self, File};
+use std::ffi::OsStr;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+
+use crate::openat::{Dir, Meta, list_xattrs};
 
 const BUFFER_BYTES: usize = 1 << 20;
+/// A moment's name in the snapshot.
+const LINK: &str = ".link";
 
-/// Replaces `copy` by a hard link to `earlier` if nothing tells them apart; `dir` is for a moment's name.
+/// Replaces the copy `rel` in the snapshot `copy` by a hard link to that of the snapshot `earlier` if nothing
+/// tells them apart.
 ///
 /// Where that fails, the copy stays: it is as good.
-pub(super) fn link_if_same(earlier: &Path, copy: &Path, dir: &Path, with_mtime: bool) {
-    if !is_same(earlier, copy, with_mtime).unwrap_or(false) {
+pub(super) fn link_if_same(earlier: &Dir, copy: &Dir, rel: &OsStr, with_mtime: bool) {
+    let Ok(Some(same)) = find_same(earlier, copy, rel, with_mtime) else {
+        return;
+    };
+    if earlier.link(rel, copy, LINK).is_err() {
         return;
     }
-    let link = dir.join(".link");
-    if fs::hard_link(earlier, &link).is_ok() && fs::rename(&link, copy).is_err() {
-        let _ = fs::remove_file(&link);
+    if !copy.is_still(LINK, &same) || copy.rename(LINK, copy, rel).is_err() {
+        let _ = copy.remove_file(LINK);
     }
 }
 
-fn is_same(earlier: &Path, copy: &Path, with_mtime: bool) -> io::Result<bool> {
-    let (old, new) = (fs::symlink_metadata(earlier)?, fs::symlink_metadata(copy)?);
-    let look = |meta: &fs::Metadata| (meta.mode(), meta.uid(), meta.gid(), meta.size());
-    let mtime = |meta: &fs::Metadata| (meta.mtime(), meta.mtime_nsec());
-    Ok(old.is_file()
-        && look(&old) == look(&new)
+fn find_same(earlier: &Dir, copy: &Dir, rel: &OsStr, with_mtime: bool) -> io::Result<Option<Meta>> {
+    let ((old_file, old), (new_file, new)) = (earlier.open_file(rel)?, copy.open_file(rel)?);
+    let look = |meta: &Meta| (meta.mode(), meta.uid(), meta.gid(), meta.size());
+    let mtime = |meta: &Meta| (meta.mtime(), meta.mtime_nsec());
+    let is_same = look(&old) == look(&new)
         && (!with_mtime || mtime(&old) == mtime(&new))
-        && xattrs(earlier)? == xattrs(copy)?
-        && same_bytes(File::open(earlier)?, File::open(copy)?)?)
-}
-
-fn xattrs(path: &Path) -> io::Result<BTreeMap<OsString, Option<Vec<u8>>>> {
-    let names = match xattr::list(path) {
-        Err(e) if e.kind() == io::ErrorKind::Unsupported => return Ok(BTreeMap::new()),
-        other => other?,
-    };
-    names
-        .map(|name| Ok((name.clone(), xattr::get(path, &name)?)))
-        .collect()
+        && list_xattrs(&old_file)? == list_xattrs(&new_file)?
+        && same_bytes(old_file, new_file)?;
+    Ok(is_same.then_some(old))
 }
 
 fn same_bytes(mut a: impl Read, mut b: impl Read) -> io::Result<bool> {

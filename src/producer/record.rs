@@ -5,9 +5,9 @@
 //! change could bear the same ones is not recorded. Losing the record costs one full copy.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
+use std::ffi::OsStr;
 use std::io::{self, BufRead as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +15,7 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Stamp;
+use crate::openat::{Dir, Meta};
 
 /// Coarser than any file system's clock that is in use.
 const RACY: Duration = Duration::from_secs(2);
@@ -33,7 +34,7 @@ pub(super) struct Look {
 }
 
 impl Look {
-    pub fn of(meta: &Metadata) -> Self {
+    pub fn of(meta: &Meta) -> Self {
         let nanoseconds = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
         Self {
             dev: meta.dev(),
@@ -73,7 +74,7 @@ struct Line {
 #[derive(Debug, Default)]
 pub(super) struct Record {
     /// The copy of the tree in that snapshot; `None`: there is none to link to.
-    copies: Option<PathBuf>,
+    copies: Option<Dir>,
     looks: HashMap<Vec<u8>, Look>,
 }
 
@@ -86,10 +87,15 @@ impl Record {
     fn try_load(file: &Path, snapshots_dir: &Path, root: &Path) -> Option<Self> {
         let mut lines = io::BufReader::new(std::fs::File::open(file).ok()?).lines();
         let header: Header = serde_json::from_str(&lines.next()?.ok()?).ok()?;
-        let copies = snapshots_dir.join(header.stamp.to_string()).join(header.to);
-        if header.format != 1 || header.root != root || !copies.is_dir() {
+        if header.format != 1 || header.root != root {
             return None;
         }
+        let snapshots = Dir::open(snapshots_dir).ok()?;
+        let snapshot = snapshots.sub(header.stamp.to_string()).ok()?;
+        if !is_ours(&snapshot) {
+            return None;
+        }
+        let copies = snapshot.sub(super::source::place(&header.to)).ok()?;
         let mut looks = HashMap::new();
         for line in lines {
             let line: Line = serde_json::from_str(&line.ok()?).ok()?;
@@ -101,18 +107,32 @@ impl Record {
         })
     }
 
-    /// The earlier copy of the file `rel`, if it has not changed since and the copy is still as it was.
-    pub fn copy_of(&self, rel: &[u8], meta: &Metadata) -> Option<PathBuf> {
-        use std::os::unix::ffi::OsStrExt as _;
+    /// The directory with the earlier copy of the file `rel`, if it has not changed since and the copy is still
+    /// as it was.
+    pub fn copies_with(&self, rel: &[u8], meta: &Meta) -> Option<&Dir> {
         let now = Look::of(meta);
         if self.looks.get(rel) != Some(&now) {
             return None;
         }
-        let copy = self.copies.as_ref()?.join(std::ffi::OsStr::from_bytes(rel));
-        let look = std::fs::symlink_metadata(&copy).ok();
-        let look = look.filter(Metadata::is_file).map(|meta| Look::of(&meta))?;
-        ((look.size, look.mtime) == (now.size, now.mtime)).then_some(copy)
+        let copies = self.copies.as_ref()?;
+        let copy = copies.meta(OsStr::from_bytes(rel)).ok();
+        let look = copy.filter(Meta::is_file).map(|meta| Look::of(&meta))?;
+        ((look.size, look.mtime) == (now.size, now.mtime)).then_some(copies)
     }
+}
+
+/// Whether only we can have put something into this snapshot: another user may be able to put a directory of
+/// his own where snapshots are.
+pub(super) fn is_ours(snapshot: &Dir) -> bool {
+    Meta::of_fd(snapshot).is_ok_and(|meta| {
+        let is_owner = meta.uid() == rustix::process::geteuid().as_raw();
+        is_owner && meta.permissions() & 0o022 == 0
+    })
+}
+
+/// Makes the next staging copy everything.
+pub(super) fn forget(file: &Path) {
+    let _ = std::fs::remove_file(file);
 }
 
 /// Writes the record of a staging whose snapshot has been published.
@@ -144,7 +164,7 @@ pub(super) fn save(
     }
     text.push(b'\n');
     if let Some(dir) = file.parent() {
-        super::claim::private_dir(dir)?;
+        Dir::open_or_make(dir, 0o700)?;
         crate::fs::clear_abandoned(dir);
     }
     crate::fs::write_atomic(file, &text, 0o600)

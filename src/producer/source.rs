@@ -3,27 +3,28 @@
 //! `after` runs whatever happened once `before` was begun: it may be what starts a service again.
 
 use std::collections::BTreeSet;
-use std::fs::{self, Metadata, OpenOptions};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::SourceError;
-use super::copy::{copy_metadata, set_owner};
+use super::copy::{Original, dress, set_owner};
 use super::json::{self, Verdict};
 use super::record::{self, Look, Record};
 use super::stage::{self, ATTEMPTS, Failure, Job, Outcome, PAUSE, plain};
-use super::{claim, command, previous};
+use super::{command, previous};
 use crate::config::{Check, CommandLine, Config, Source, SourceKind, TreeSource};
 use crate::error::with_causes;
 use crate::ids::Stamp;
 use crate::index::Skipped;
 use crate::interrupt::Duty;
+use crate::openat::{Chosen, Dir, Meta, chmod_fd};
 use crate::snapshot::Part;
-use crate::sqlite;
+use crate::sqlite::{self, Place};
 use crate::walk::Filter;
 
 /// What `backup-metadata.json` says about one source.
@@ -105,7 +106,7 @@ impl Taken {
     /// Makes the next snapshot copy this source afresh.
     pub fn forget(&self) {
         if let Some(draft) = &self.record {
-            let _ = fs::remove_file(&draft.file);
+            record::forget(&draft.file);
         }
     }
 
@@ -141,16 +142,16 @@ pub(super) struct Taking<'a> {
     pub config: &'a Config,
     pub stamp: Stamp,
     /// The snapshot in the making.
-    pub dir: &'a Path,
+    pub dir: &'a Dir,
     /// The newest valid snapshot.
-    pub previous: Option<PathBuf>,
+    pub previous: Option<Dir>,
 }
 
 impl Taking<'_> {
     pub fn take(&self, source: &Source) -> Result<Taken, SourceError> {
         let hold = |path: &PathBuf| command::hold_lock(path, source.lock_timeout);
         let _held = source.lock.as_ref().map(hold).transpose()?;
-        let (stamp, dir) = (self.stamp.to_string(), self.dir.to_string_lossy());
+        let (stamp, dir) = (self.stamp.to_string(), self.dir.path().to_string_lossy());
         let environment = [
             ("SEALIFT_SOURCE", source.name.as_str()),
             ("SEALIFT_STAMP", stamp.as_str()),
@@ -186,10 +187,9 @@ impl Taking<'_> {
         let mut taken = Taken::new(SourceEntry::of(source));
         let path = match &source.kind {
             SourceKind::Command { command } => {
-                let copy = self.copy_path(source)?;
-                let mut options = OpenOptions::new();
-                let created = options.write(true).create_new(true).mode(0o600).open(&copy);
-                let file = created.map_err(cannot("create", &copy))?;
+                let copy = self.copy_place(source)?;
+                let created = self.dir.create_file(&copy, 0o600);
+                let file = created.map_err(cannot("create", &self.dir.path_of(&copy)))?;
                 command::run(command, Some(file), environment, source.timeout)?;
                 self.finish(source, None, &copy, &mut taken)?;
                 return Ok(taken);
@@ -197,10 +197,7 @@ impl Taking<'_> {
             SourceKind::Sqlite { path } | SourceKind::Json { path } => path,
             SourceKind::Tree(tree) => &tree.path,
         };
-        let found = path
-            .canonicalize()
-            .and_then(|path| Ok((fs::metadata(&path)?, path)));
-        let (meta, path) = match found {
+        let chosen = match Chosen::open(path) {
             Err(e) if is_missing(&e) && source.optional => {
                 taken.entry.present = false;
                 return Ok(taken);
@@ -209,49 +206,65 @@ impl Taking<'_> {
             other => other.map_err(cannot("read", path))?,
         };
         match &source.kind {
-            SourceKind::Tree(tree) if tree.stage => self.stage(source, tree, path, &mut taken)?,
-            SourceKind::Tree(tree) => taken.part = Some(in_place(self.config, source, tree, path)),
-            SourceKind::Json { .. } => self.json(source, &path, &mut taken)?,
-            _ => self.database(source, &path, &meta, &mut taken)?,
+            SourceKind::Tree(tree) if tree.stage => {
+                self.stage(source, tree, &chosen, &mut taken)?
+            }
+            SourceKind::Tree(tree) => {
+                taken.part = Some(in_place(self.config, source, tree, chosen));
+            }
+            SourceKind::Json { .. } => self.json(source, &chosen, &mut taken)?,
+            _ => self.database(source, &chosen, &mut taken)?,
         }
         Ok(taken)
     }
 
-    fn copy_path(&self, source: &Source) -> Result<PathBuf, SourceError> {
-        let copy = self.dir.join(&source.to);
-        let parent = copy.parent().unwrap_or(self.dir);
-        claim::private_dir(parent).map_err(cannot("create", parent))?;
+    /// Where the source's copy will be in the snapshot. Makes the directory for it.
+    fn copy_place(&self, source: &Source) -> Result<OsString, SourceError> {
+        let copy = place(&source.to);
+        let parent = Path::new(&copy).parent().unwrap_or(Path::new(""));
+        let made = self.dir.make_dirs(parent, 0o700);
+        made.map_err(cannot("create", &self.dir.path_of(parent)))?;
         Ok(copy)
     }
 
     fn database(
         &self,
         source: &Source,
-        path: &Path,
-        meta: &Metadata,
+        chosen: &Chosen,
         taken: &mut Taken,
     ) -> Result<(), SourceError> {
-        let copy = self.copy_path(source)?;
-        match sqlite::backup(path, &copy, source.lock_timeout) {
+        let copy = self.copy_place(source)?;
+        let path = chosen.path();
+        let (file, _) = open(chosen).map_err(cannot("read", path))?;
+        let original = Original::of_fd(&file).map_err(cannot("read", path))?;
+        let from =
+            Place::within(chosen.dir(), chosen.name(), path).map_err(cannot("read", path))?;
+        let to =
+            Place::below(self.dir, &copy).map_err(cannot("create", &self.dir.path_of(&copy)))?;
+        match sqlite::backup_at(&from, &file, &to, source.lock_timeout) {
             // Its bytes are kept, for whoever repairs it; the check calls them what they are.
             Err(e) if e.is_damage() => {
-                plain(path, &copy, |_| true).map_err(unread(path))?;
+                plain(|| open(chosen), self.dir, &copy, || true).map_err(unread(path))?;
             }
             other => other?,
         }
-        self.finish(source, Some((path, meta, false)), &copy, taken)
+        self.finish(source, Some((&original, false)), &copy, taken)
     }
 
     /// A file that someone is just rewriting is given the time to be whole.
-    fn json(&self, source: &Source, path: &Path, taken: &mut Taken) -> Result<(), SourceError> {
-        let copy = self.copy_path(source)?;
-        let mut outcome = plain(path, &copy, |_| true).map_err(unread(path))?;
+    fn json(&self, source: &Source, chosen: &Chosen, taken: &mut Taken) -> Result<(), SourceError> {
+        let copy = self.copy_place(source)?;
+        let attempt = || {
+            let copied = plain(|| open(chosen), self.dir, &copy, || true);
+            copied.map_err(unread(chosen.path()))
+        };
+        let mut outcome = attempt()?;
         for _ in 1..ATTEMPTS {
-            if !matches!(json::check(&copy), Verdict::Invalid(_)) {
+            if !matches!(json::check(self.dir, &copy), Verdict::Invalid(_)) {
                 break;
             }
             std::thread::sleep(PAUSE);
-            outcome = plain(path, &copy, |_| true).map_err(unread(path))?;
+            outcome = attempt()?;
         }
         if let Outcome::Torn(_) = outcome {
             taken.skipped.push(Skipped {
@@ -259,37 +272,38 @@ impl Taking<'_> {
                 reason: "changed during each attempt to copy it; kept as last read".to_owned(),
             });
         }
-        let (Outcome::Whole(meta) | Outcome::BackedUp(meta) | Outcome::Torn(meta)) = &outcome;
-        self.finish(source, Some((path, meta, true)), &copy, taken)
+        self.finish(source, Some((outcome.original(), true)), &copy, taken)
     }
 
     /// Owner, mode and the rest; then the earlier copy takes the place of one that is the same.
     fn finish(
         &self,
         source: &Source,
-        original: Option<(&Path, &Metadata, bool)>,
-        copy: &Path,
+        original: Option<(&Original, bool)>,
+        copy: &OsString,
         taken: &mut Taken,
     ) -> Result<(), SourceError> {
         let dressed = (|| {
+            let (file, _) = self.dir.open_file(copy)?;
             let mut with_mtime = false;
-            if let Some((path, meta, mtime)) = original {
+            if let Some((original, mtime)) = original {
                 with_mtime = mtime;
-                copy_metadata(path, meta, copy, mtime, &mut taken.notes)?;
+                dress(&file, original, mtime, &mut taken.notes)?;
             }
             if let Some((uid, gid)) = source.owner {
-                set_owner(copy, uid, gid, &mut taken.notes)?;
+                set_owner(&file, uid, gid, &mut taken.notes)?;
             }
             if let Some(mode) = source.mode {
-                fs::set_permissions(copy, fs::Permissions::from_mode(mode))?;
+                chmod_fd(&file, mode)?;
             }
             taken.entry.files = 1;
-            taken.entry.bytes = fs::metadata(copy)?.size();
+            taken.entry.bytes = Meta::of_fd(&file)?.size();
             io::Result::Ok(with_mtime)
         })();
-        let with_mtime = dressed.map_err(cannot("give owner and mode to", copy))?;
+        let shown = self.dir.path_of(copy);
+        let with_mtime = dressed.map_err(cannot("give owner and mode to", &shown))?;
         if let Some(earlier) = &self.previous {
-            previous::link_if_same(&earlier.join(&source.to), copy, self.dir, with_mtime);
+            previous::link_if_same(earlier, self.dir, copy, with_mtime);
         }
         Ok(())
     }
@@ -298,10 +312,10 @@ impl Taking<'_> {
         &self,
         source: &Source,
         tree: &TreeSource,
-        root: PathBuf,
+        chosen: &Chosen,
         taken: &mut Taken,
     ) -> Result<(), SourceError> {
-        if !root.is_dir() {
+        if !chosen.is_dir() {
             return Err(SourceError::NotADirectory(tree.path.clone()));
         }
         let file = self
@@ -309,11 +323,12 @@ impl Taking<'_> {
             .state
             .join("stage")
             .join(format!("{}.jsonl", source.name));
-        let record = Record::load(&file, &self.config.snapshots_dir, &root);
+        let record = Record::load(&file, &self.config.snapshots_dir, chosen.path());
         let staged = stage::stage(&Job {
-            root: &root,
-            filter: &with_hollows(self.config, &tree.filter, &root),
-            copy: &self.copy_path(source)?,
+            root: chosen.dir(),
+            filter: &with_hollows(self.config, &tree.filter),
+            snapshot: self.dir,
+            copy: &self.copy_place(source)?,
             to: &source.to,
             record: &record,
             lock_timeout: source.lock_timeout,
@@ -326,7 +341,7 @@ impl Taking<'_> {
         taken.record = Some(Draft {
             file,
             to: source.to.clone(),
-            root,
+            root: chosen.path().to_owned(),
             looks: staged.looks,
         });
         Ok(())
@@ -334,10 +349,10 @@ impl Taking<'_> {
 }
 
 /// The part that the packer reads where it is.
-pub(super) fn in_place(config: &Config, source: &Source, tree: &TreeSource, root: PathBuf) -> Part {
+pub(super) fn in_place(config: &Config, source: &Source, tree: &TreeSource, root: Chosen) -> Part {
     Part {
         to: source.to.clone().into_bytes(),
-        filter: with_hollows(config, &tree.filter, &root),
+        filter: with_hollows(config, &tree.filter),
         root,
         staged: false,
     }
@@ -345,7 +360,7 @@ pub(super) fn in_place(config: &Config, source: &Source, tree: &TreeSource, root
 
 /// Keeps our own state, snapshots and folder targets out of a tree that happens to hold them: each
 /// snapshot would contain the one before.
-fn with_hollows(config: &Config, filter: &Filter, root: &Path) -> Filter {
+fn with_hollows(config: &Config, filter: &Filter) -> Filter {
     let folder = |url: &str| {
         let url = url::Url::parse(url)
             .ok()
@@ -360,11 +375,18 @@ fn with_hollows(config: &Config, filter: &Filter, root: &Path) -> Filter {
             .filter_map(|target| folder(&target.url)),
     );
     let mut filter = filter.clone();
-    let inside = ours.into_iter().filter_map(|path| path.canonicalize().ok());
+    let id = |path: PathBuf| Some(Meta::of_fd(Dir::open(&path).ok()?).ok()?.id());
+    filter.hollow.extend(ours.into_iter().filter_map(id));
     filter
-        .hollow
-        .extend(inside.filter(|path| path != root && path.starts_with(root)));
-    filter
+}
+
+/// The place `to` in a snapshot, as [`Dir`] takes it: `a//b/` and `a/./b` are `a/b`.
+pub(super) fn place(to: &str) -> OsString {
+    Path::new(to).components().collect::<PathBuf>().into()
+}
+
+fn open(chosen: &Chosen) -> io::Result<(File, Meta)> {
+    chosen.dir().open_file(chosen.name())
 }
 
 pub(super) fn is_missing(error: &io::Error) -> bool {

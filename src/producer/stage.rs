@@ -4,23 +4,27 @@
 //! last read and told of. A database is told by its magic and copied as [`crate::sqlite`] says; its
 //! sidecars are left out, since the copy is whole without them. What can't be read is skipped and told of;
 //! a snapshot directory that can't be written ends the snapshot.
+//!
+//! Both sides are reached from open directories. A copy's owner, mode and attributes are those of what was
+//! opened, and no copy is made through another: a name in the snapshot that is a link leads nowhere.
+
+mod content;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::SourceError;
-use super::copy::{CopyError, copy_content, copy_metadata, open_source};
+use super::copy::{CopyError, Original, copy_content, dress, dress_entry};
 use super::record::{Look, Record};
-use crate::error::with_causes;
+use super::validate::{below, head, is_called_database};
 use crate::index::Skipped;
-use crate::sqlite::{self, Place, SqliteError};
-use crate::walk::{Filter, Found, Walked, walk};
+use crate::openat::{Dir, Kind, Meta};
+use crate::sqlite::{self, Place};
+use crate::walk::{Filter, Found, Walked, exchanged, walk};
 
 pub(super) const ATTEMPTS: u32 = 3;
 pub(super) const PAUSE: Duration = Duration::from_millis(30);
@@ -28,11 +32,12 @@ const SIDECARS: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 
 /// What to copy where.
 pub(super) struct Job<'a> {
-    /// Canonical.
-    pub root: &'a Path,
+    pub root: &'a Dir,
     pub filter: &'a Filter,
-    /// Does not exist yet; its parent does.
-    pub copy: &'a Path,
+    /// The snapshot in the making.
+    pub snapshot: &'a Dir,
+    /// Where the copy will be in it. Its parent exists.
+    pub copy: &'a OsStr,
     /// The copy's place in the snapshot, for what is told.
     pub to: &'a str,
     pub record: &'a Record,
@@ -61,13 +66,13 @@ pub(super) fn stage(job: &Job<'_>) -> Result<Staged, SourceError> {
         directories: Vec::new(),
         patience: job.lock_timeout,
     };
-    let root_meta = fs::metadata(job.root).map_err(|source| SourceError::Io {
+    let root_meta = Meta::of_fd(job.root).map_err(|source| SourceError::Io {
         what: "read",
-        path: job.root.to_owned(),
+        path: job.root.path().to_owned(),
         source,
     })?;
     let walk = walk(job.root, job.filter).map_err(SourceError::Walk)?;
-    stager.directory(job.copy, job.root, root_meta)?;
+    stager.directory(b"", root_meta)?;
     for walked in walk {
         match walked {
             Walked::Found(found) => stager.take(&found)?,
@@ -82,10 +87,10 @@ struct Stager<'a> {
     started: SystemTime,
     staged: Staged,
     /// First copies of files with several names, by device and inode.
-    links: HashMap<(u64, u64), PathBuf>,
+    links: HashMap<(u64, u64), OsString>,
     databases: HashSet<Vec<u8>>,
-    /// Copy, original, its metadata: given to the copies last, since filling them changes it.
-    directories: Vec<(PathBuf, PathBuf, Metadata)>,
+    /// Their metadata is given to the copies last, since filling them changes it.
+    directories: Vec<(Vec<u8>, Meta)>,
     /// The time that is left for waiting for databases' locks.
     patience: Duration,
 }
@@ -93,11 +98,18 @@ struct Stager<'a> {
 /// How a file fared.
 pub(super) enum Outcome {
     /// As it was at one moment, when it looked so.
-    Whole(Metadata),
+    Whole(Original),
     /// A database's content as of one moment, which no look of its file identifies.
-    BackedUp(Metadata),
+    BackedUp(Original),
     /// It changed during every attempt.
-    Torn(Metadata),
+    Torn(Original),
+}
+
+impl Outcome {
+    pub fn original(&self) -> &Original {
+        let (Self::Whole(original) | Self::BackedUp(original) | Self::Torn(original)) = self;
+        original
+    }
 }
 
 /// Why a file is not in the snapshot, or why there is no snapshot.
@@ -136,8 +148,16 @@ impl Stager<'_> {
         self.staged.skipped.push(Skipped { path, reason });
     }
 
-    fn end(path: &Path) -> impl FnOnce(io::Error) -> SourceError {
-        let path = path.to_owned();
+    /// The place of `rel`'s copy in the snapshot.
+    fn copy_of(&self, rel: &[u8]) -> OsString {
+        match rel {
+            b"" => self.job.copy.to_owned(),
+            rel => below(self.job.copy, rel),
+        }
+    }
+
+    fn end(&self, copy: &OsStr) -> impl FnOnce(io::Error) -> SourceError + use<> {
+        let path = self.job.snapshot.path_of(copy);
         move |source| SourceError::Io {
             what: "write the snapshot's copy",
             path,
@@ -145,85 +165,79 @@ impl Stager<'_> {
         }
     }
 
-    fn directory(
-        &mut self,
-        copy: &Path,
-        original: &Path,
-        meta: Metadata,
-    ) -> Result<(), SourceError> {
-        super::claim::private_dir(copy).map_err(Self::end(copy))?;
-        let entry = (copy.to_owned(), original.to_owned(), meta);
-        self.directories.push(entry);
+    fn directory(&mut self, rel: &[u8], meta: Meta) -> Result<(), SourceError> {
+        let copy = self.copy_of(rel);
+        let snapshot = self.job.snapshot;
+        let made = match snapshot.make_dir(&copy, 0o700) {
+            // Another source has put something into it.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => snapshot.sub(&copy),
+            other => other,
+        };
+        match made {
+            Err(e) if e.kind() == io::ErrorKind::InvalidFilename && !rel.is_empty() => {
+                self.skip(rel, e.to_string());
+                return Ok(());
+            }
+            other => drop(other.map_err(self.end(&copy))?),
+        }
+        self.directories.push((rel.to_vec(), meta));
         Ok(())
     }
 
     fn take(&mut self, found: &Found) -> Result<(), SourceError> {
-        let copy = self.job.copy.join(OsStr::from_bytes(&found.rel));
-        let taken = if found.meta.is_dir() {
-            return match self.directory(&copy, &found.abs, found.meta.clone()) {
-                Err(SourceError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::InvalidFilename =>
-                {
-                    self.skip(&found.rel, source.to_string());
-                    Ok(())
-                }
-                other => other,
-            };
-        } else if found.meta.is_file() {
-            self.file(found, &copy)
-        } else {
-            self.special(found, &copy)
+        let copy = self.copy_of(&found.rel);
+        let taken = match found.meta.kind() {
+            Kind::Dir => return self.directory(&found.rel, found.meta),
+            Kind::File => self.file(found, &copy),
+            _ => self.special(found, &copy),
         };
         match taken {
             Ok(()) => Ok(()),
             Err(Failure::Skip(reason)) => {
-                let _ = fs::remove_file(&copy);
+                let _ = self.job.snapshot.remove_file(&copy);
                 self.staged.databases.pop_if(|rel| *rel == found.rel);
                 self.skip(&found.rel, reason);
                 Ok(())
             }
-            Err(Failure::End(e)) => Err(Self::end(&copy)(e)),
+            Err(Failure::End(e)) => Err(self.end(&copy)(e)),
         }
     }
 
-    fn special(&mut self, found: &Found, copy: &Path) -> Result<(), Failure> {
-        use rustix::fs::{CWD, FileType, Mode, mknodat};
-        let kind = found.meta.file_type();
-        if kind.is_symlink() {
-            let text = fs::read_link(&found.abs).map_err(source)?;
-            std::os::unix::fs::symlink(text, copy).map_err(destination)?;
-        } else {
-            let node = if kind.is_fifo() {
-                FileType::Fifo
-            } else if kind.is_block_device() {
-                FileType::BlockDevice
-            } else {
-                FileType::CharacterDevice
-            };
-            let made = mknodat(CWD, copy, node, Mode::RUSR | Mode::WUSR, found.meta.rdev());
-            match made.map_err(io::Error::from) {
-                // Making device nodes is root's.
-                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                    return Err(Failure::Skip(
-                        "a device can be copied by root only".to_owned(),
-                    ));
-                }
-                other => other.map_err(destination)?,
+    fn special(&mut self, found: &Found, copy: &OsStr) -> Result<(), Failure> {
+        let pin = found.root.pin(found.rel()).map_err(source)?;
+        let (meta, snapshot) = (pin.meta(), self.job.snapshot);
+        match meta.kind() {
+            Kind::Symlink => {
+                let text = pin.read_link().map_err(source)?;
+                snapshot.symlink(&text, copy).map_err(destination)?;
             }
+            kind @ (Kind::Fifo | Kind::BlockDevice | Kind::CharDevice) => {
+                let rdev = meta.rdev();
+                let device = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
+                match snapshot.make_node(copy, kind, Some(device)) {
+                    // Making device nodes is root's.
+                    Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                        let reason = "a device can be copied by root only";
+                        return Err(Failure::Skip(reason.to_owned()));
+                    }
+                    other => other.map_err(destination)?,
+                }
+            }
+            _ => return Err(source(exchanged())),
         }
         let notes = &mut self.staged.notes;
-        copy_metadata(&found.abs, &found.meta, copy, true, notes).map_err(destination)
+        dress_entry(snapshot, copy, &Original::of_pin(&pin), notes).map_err(destination)
     }
 
-    fn file(&mut self, found: &Found, copy: &Path) -> Result<(), Failure> {
+    fn file(&mut self, found: &Found, copy: &OsStr) -> Result<(), Failure> {
         if self.is_sidecar(&found.rel) {
             return Ok(());
         }
-        let inode = (found.meta.dev(), found.meta.ino());
         if found.meta.nlink() > 1
-            && let Some(first) = self.links.get(&inode)
+            && let Some(first) = self.links.get(&found.meta.id())
         {
-            match fs::hard_link(first, copy) {
+            let snapshot = self.job.snapshot;
+            match snapshot.link(first, snapshot, copy) {
                 Ok(()) => {
                     self.staged.files += 1;
                     return Ok(());
@@ -233,15 +247,18 @@ impl Stager<'_> {
                 ))),
             }
         }
-        let linked = self.link_unchanged(found, copy);
-        if !linked {
-            let outcome = self.content(found, copy)?;
-            self.settle(found, copy, &outcome)?;
-        }
+        let meta = match self.link_unchanged(found, copy) {
+            true => found.meta,
+            false => {
+                let outcome = self.content(found, copy)?;
+                self.settle(found, copy, &outcome)?;
+                outcome.original().meta
+            }
+        };
         self.staged.files += 1;
-        self.staged.bytes += found.meta.len();
-        if found.meta.nlink() > 1 {
-            self.links.insert(inode, copy.to_owned());
+        self.staged.bytes += meta.len();
+        if meta.nlink() > 1 {
+            self.links.insert(meta.id(), copy.to_owned());
         }
         Ok(())
     }
@@ -253,22 +270,26 @@ impl Stager<'_> {
         })
     }
 
-    fn link_unchanged(&mut self, found: &Found, copy: &Path) -> bool {
-        let Some(earlier) = self.job.record.copy_of(&found.rel, &found.meta) else {
+    fn link_unchanged(&mut self, found: &Found, copy: &OsStr) -> bool {
+        let Some(earlier) = self.job.record.copies_with(&found.rel, &found.meta) else {
             return false;
         };
         // Through its log a database changes while its file does not.
-        let is_database = head(&earlier).is_ok_and(|head| sqlite::is_sqlite(&head));
-        if is_database && sqlite::has_live_journal(&found.abs) {
+        let is_database = head(earlier, found.rel()).is_ok_and(|head| sqlite::is_sqlite(&head));
+        let has_live_journal = || {
+            let place = Place::below(&found.root, found.rel());
+            place.is_ok_and(|place| place.has_live_journal())
+        };
+        if is_database && has_live_journal() {
             return false;
         }
-        if fs::hard_link(&earlier, copy).is_err() {
+        if earlier.link(found.rel(), self.job.snapshot, copy).is_err() {
             return false;
         }
         if is_database {
             self.databases.insert(found.rel.clone());
         }
-        if is_database || super::validate::is_called_database(&found.rel) {
+        if is_database || is_called_database(&found.rel) {
             self.staged.databases.push(found.rel.clone());
         }
         let look = Look::of(&found.meta);
@@ -276,80 +297,16 @@ impl Stager<'_> {
         true
     }
 
-    fn content(&mut self, found: &Found, copy: &Path) -> Result<Outcome, Failure> {
-        let is_database = {
-            let file = open_source(&found.abs).map_err(source)?;
-            let mut head = [0; sqlite::HEAD_BYTES];
-            let read = file.read_at(&mut head, 0).map_err(source)?;
-            sqlite::is_sqlite(&head[..read])
-        };
-        if is_database || super::validate::is_called_database(&found.rel) {
-            self.staged.databases.push(found.rel.clone());
-        }
-        if !is_database {
-            return plain(&found.abs, copy, |_| true);
-        }
-        let Some(outcome) = self.database(found, copy).transpose() else {
-            // It has the magic and nothing else: a file like any other.
-            return plain(&found.abs, copy, |_| true);
-        };
-        // Even if it is skipped: its journal, beside another state of it, would spoil that.
-        self.databases.insert(found.rel.clone());
-        outcome
-    }
-
-    /// `None`: SQLite does not take it for a database.
-    fn database(&mut self, found: &Found, copy: &Path) -> Result<Option<Outcome>, Failure> {
-        let path = found.abs.as_path();
-        let place = Place::of(path).map_err(source)?;
-        let file = open_source(path).map_err(source)?;
-        if !place.has_live_journal() {
-            let outcome = match sqlite::lock_for_read(&place, &file, self.patience, None) {
-                Ok(Some(lock)) => {
-                    self.patience = self.patience.saturating_sub(lock.waited());
-                    let meta = file.metadata().map_err(source)?;
-                    copy_content(&file, copy)?;
-                    return Ok(Some(Outcome::Whole(meta)));
-                }
-                Ok(None) => plain(path, copy, |_| !place.has_live_journal())?,
-                // It would stay locked for the backup as well.
-                Err(error) if error.is_busy() => return self.give_up(&error),
-                // A writer may have begun, or died, since we looked: the backup knows what to do.
-                Err(_) => Outcome::Torn(found.meta.clone()),
-            };
-            if let Outcome::Whole(_) = outcome {
-                return Ok(Some(outcome));
-            }
-        }
-        let _ = fs::remove_file(copy);
-        let to = Place::of(copy).map_err(destination)?;
-        match sqlite::backup_at(&place, &file, &to, self.patience) {
-            Ok(()) => Ok(Some(Outcome::BackedUp(found.meta.clone()))),
-            Err(e) if e.is_disk_full() => {
-                Err(Failure::End(io::Error::from(io::ErrorKind::StorageFull)))
-            }
-            Err(e) if e.is_damage() => Ok(None),
-            Err(e) if e.is_busy() => self.give_up(&e),
-            Err(e) => Err(Failure::Skip(with_causes(&e))),
-        }
-    }
-
-    /// Leaves a database out that stayed locked; the others of the tree are not waited for.
-    fn give_up(&mut self, error: &SqliteError) -> Result<Option<Outcome>, Failure> {
-        self.patience = Duration::ZERO;
-        Err(Failure::Skip(with_causes(error)))
-    }
-
     /// Gives the copy its metadata and notes what is to be remembered or told.
-    fn settle(&mut self, found: &Found, copy: &Path, outcome: &Outcome) -> Result<(), Failure> {
-        let (Outcome::Whole(meta) | Outcome::BackedUp(meta) | Outcome::Torn(meta)) = outcome;
+    fn settle(&mut self, found: &Found, copy: &OsStr, outcome: &Outcome) -> Result<(), Failure> {
         // A backup has its own time: the file's would not tell two contents of a log apart.
         let with_mtime = !matches!(outcome, Outcome::BackedUp(_));
+        let (file, _) = self.job.snapshot.open_file(copy).map_err(destination)?;
         let notes = &mut self.staged.notes;
-        copy_metadata(&found.abs, meta, copy, with_mtime, notes).map_err(destination)?;
+        dress(&file, outcome.original(), with_mtime, notes).map_err(destination)?;
         match outcome {
-            Outcome::Whole(meta) => {
-                let look = Look::of(meta);
+            Outcome::Whole(original) => {
+                let look = Look::of(&original.meta);
                 if !look.is_racy(self.started) {
                     self.staged.looks.push((found.rel.clone(), look));
                 }
@@ -366,41 +323,57 @@ impl Stager<'_> {
     }
 
     fn finish(mut self) -> Result<Staged, SourceError> {
-        for (copy, original, meta) in self.directories.iter().rev() {
-            copy_metadata(original, meta, copy, true, &mut self.staged.notes)
-                .map_err(Self::end(copy))?;
+        for (rel, meta) in std::mem::take(&mut self.directories).into_iter().rev() {
+            let copy = self.copy_of(&rel);
+            let original = self.original_of_dir(&rel, meta);
+            let dressed = self.job.snapshot.sub(&copy).and_then(|dir| {
+                let notes = &mut self.staged.notes;
+                dress(&dir, &original, true, notes)
+            });
+            dressed.map_err(self.end(&copy))?;
         }
         Ok(self.staged)
+    }
+
+    /// The directory as the walk saw it; without its extended attributes if another has its name by now.
+    fn original_of_dir(&mut self, rel: &[u8], meta: Meta) -> Original {
+        match self.job.root.pin(OsStr::from_bytes(rel)) {
+            Ok(pin) if pin.meta().is_same(&meta) => Original {
+                meta,
+                ..Original::of_pin(&pin)
+            },
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Original::bare(meta),
+            _ => {
+                let reason = format!("stored without its extended attributes: {}", exchanged());
+                self.skip(rel, reason);
+                Original::bare(meta)
+            }
+        }
     }
 }
 
 /// Copies until the file looked the same before and after, and `still` agrees.
 pub(super) fn plain(
-    path: &Path,
-    copy: &Path,
-    still: impl Fn(&Path) -> bool,
+    open: impl Fn() -> io::Result<(File, Meta)>,
+    snapshot: &Dir,
+    copy: &OsStr,
+    still: impl Fn() -> bool,
 ) -> Result<Outcome, Failure> {
     let mut attempt = 1;
     loop {
-        let file = open_source(path).map_err(source)?;
-        let before = file.metadata().map_err(source)?;
-        copy_content(&file, copy)?;
-        let after = file.metadata().map_err(source)?;
-        if Look::of(&before) == Look::of(&after) && still(path) {
-            return Ok(Outcome::Whole(after));
+        let (file, before) = open().map_err(source)?;
+        copy_content(&file, snapshot, copy)?;
+        let original = Original::of_fd(&file).map_err(source)?;
+        if Look::of(&before) == Look::of(&original.meta) && still() {
+            return Ok(Outcome::Whole(original));
         }
         if attempt == ATTEMPTS {
-            return Ok(Outcome::Torn(after));
+            return Ok(Outcome::Torn(original));
         }
         attempt += 1;
         std::thread::sleep(PAUSE);
     }
 }
 
-fn head(path: &Path) -> io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut head = Vec::new();
-    let limit = sqlite::HEAD_BYTES as u64;
-    File::open(path)?.take(limit).read_to_end(&mut head)?;
-    Ok(head)
-}
+#[cfg(test)]
+mod tests;

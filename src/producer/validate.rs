@@ -4,8 +4,7 @@
 //! layout. A directory that is neither (no metadata, and no stamp for a name) promises nothing but
 //! that its databases are whole. Nothing is written, and nothing is believed that can be checked.
 
-use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -14,10 +13,11 @@ use super::SourceEntry;
 use super::claim::INVALID;
 use super::json::{self, Verdict};
 use super::metadata::{FILE_NAME, Metadata};
-use super::source::chain;
+use super::source::{chain, place};
 use crate::ids::Stamp;
 use crate::index::{DatabaseRecord, Skipped};
-use crate::sqlite::{self, Budget};
+use crate::openat::{Chosen, Dir};
+use crate::sqlite::{self, Budget, Place};
 use crate::walk::{Filter, Walked, walk};
 
 /// What a check of a snapshot found.
@@ -36,14 +36,26 @@ pub struct Validation {
 
 /// Checks the snapshot directory `dir`.
 pub fn validate(dir: &Path) -> Validation {
-    let mut checker = Checker::new(dir);
-    if !dir.is_dir() {
-        checker.error(
-            "snapshot_missing",
-            format!("{} is not there", dir.display()),
-        );
-        return checker.finish();
+    let missing = |detail: String| Validation {
+        valid: false,
+        errors: vec!["snapshot_missing".to_owned()],
+        databases: Vec::new(),
+        details: vec![detail],
+        unchecked: Vec::new(),
+    };
+    let shown = dir.display();
+    match Chosen::open(dir) {
+        Ok(chosen) if chosen.is_dir() => validate_open(&chosen),
+        Ok(_) => missing(format!("{shown} is not a directory")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => missing(format!("{shown} is not there")),
+        Err(e) => missing(format!("{shown} cannot be read: {e}")),
     }
+}
+
+/// Checks the snapshot directory `chosen`.
+pub(super) fn validate_open(chosen: &Chosen) -> Validation {
+    let dir = chosen.dir();
+    let mut checker = Checker::new(dir);
     let metadata = Metadata::read(dir);
     match &metadata {
         Ok(Some(Metadata {
@@ -54,7 +66,7 @@ pub fn validate(dir: &Path) -> Validation {
                 checker.check(entry, None);
             }
         }
-        Ok(None) if !is_named_as_snapshot(dir) => checker.plain_directory(),
+        Ok(None) if !is_named_as_snapshot(chosen.path()) => checker.plain_directory(),
         found => {
             let known = found.as_ref().ok().and_then(Option::as_ref);
             match found {
@@ -63,7 +75,7 @@ pub fn validate(dir: &Path) -> Validation {
                 Ok(Some(_)) => {}
             }
             // Whose snapshot it is can't be told without metadata: look at what there is.
-            if known.is_some() || dir.join("db").is_dir() {
+            if known.is_some() || dir.meta("db").is_ok_and(|meta| meta.is_dir()) {
                 for entry in atocore_layout(dir, known) {
                     checker.check(&entry, None);
                 }
@@ -75,17 +87,15 @@ pub fn validate(dir: &Path) -> Validation {
 
 /// By a stamp, or as a snapshot that was kept aside.
 fn is_named_as_snapshot(dir: &Path) -> bool {
-    let absolute = dir.canonicalize();
-    let name = absolute.as_deref().unwrap_or(dir).file_name();
-    let name = name.unwrap_or_default().to_string_lossy();
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let stamp = name.strip_prefix(INVALID).unwrap_or(&name);
     stamp.parse::<Stamp>().is_ok()
 }
 
 /// What AtoCore puts into a snapshot, and what its metadata says of it.
-pub(super) fn atocore_layout(dir: &Path, metadata: Option<&Metadata>) -> Vec<SourceEntry> {
+pub(super) fn atocore_layout(dir: &Dir, metadata: Option<&Metadata>) -> Vec<SourceEntry> {
     let says = |key| metadata.map_or("", |metadata| metadata.text(key));
-    let there = |place: &str| fs::symlink_metadata(dir.join(place)).is_ok();
+    let there = |place: &str| dir.meta(place).is_ok();
     let file_name = |path: &str, default: &str| {
         let name = Path::new(path).file_name();
         name.map_or(default.to_owned(), |name| {
@@ -115,7 +125,7 @@ pub(super) fn atocore_layout(dir: &Path, metadata: Option<&Metadata>) -> Vec<Sou
 
 /// Collects what is found wrong with a snapshot, source by source.
 pub(super) struct Checker<'a> {
-    dir: &'a Path,
+    dir: &'a Dir,
     errors: Vec<String>,
     databases: Vec<DatabaseRecord>,
     details: Vec<String>,
@@ -127,7 +137,7 @@ pub(super) struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    pub fn new(dir: &'a Path) -> Self {
+    pub fn new(dir: &'a Dir) -> Self {
         Self {
             dir,
             errors: Vec::new(),
@@ -163,14 +173,11 @@ impl<'a> Checker<'a> {
         if !entry.present || !entry.stage {
             return;
         }
-        let path = self.dir.join(&entry.to);
+        let at = place(&entry.to);
         let is_tree = entry.kind == "tree";
-        let is_there = fs::symlink_metadata(&path).is_ok_and(|meta| {
-            if is_tree {
-                meta.is_dir()
-            } else {
-                meta.is_file()
-            }
+        let is_there = self.dir.meta(&at).is_ok_and(|meta| match is_tree {
+            true => meta.is_dir(),
+            false => meta.is_file(),
         });
         if !is_there {
             let code = match (entry.name.as_str(), is_tree) {
@@ -180,8 +187,8 @@ impl<'a> Checker<'a> {
             return self.error(code, format!("{}: missing", entry.to));
         }
         match entry.kind.as_str() {
-            "sqlite" => self.database(entry, &entry.to, &path, true),
-            "json" => match json::check(&path) {
+            "sqlite" => self.database(entry, &entry.to, &at, true),
+            "json" => match json::check(self.dir, &at) {
                 Verdict::Json => {}
                 Verdict::Invalid(what) => {
                     let code = format!("{}_invalid_json", entry.name);
@@ -190,29 +197,30 @@ impl<'a> Checker<'a> {
                 Verdict::Unchecked(why) => self.leave_unchecked(&entry.to, &why),
             },
             "tree" => match databases {
-                Some(known) => self.tree(entry, &path, known),
+                Some(known) => self.tree(entry, known),
                 None => {
-                    let found = self.find_databases(entry, &path);
-                    self.tree(entry, &path, &found);
+                    let found = self.find_databases(entry);
+                    self.tree(entry, &found);
                 }
             },
             _ => {}
         }
     }
 
-    fn tree(&mut self, entry: &SourceEntry, root: &Path, databases: &[Vec<u8>]) {
+    fn tree(&mut self, entry: &SourceEntry, databases: &[Vec<u8>]) {
+        let root = place(&entry.to);
         for rel in databases {
             let name = String::from_utf8_lossy(rel);
-            let place = match entry.to.as_str() {
+            let shown = match entry.to.as_str() {
                 "" => name.into_owned(),
                 to => format!("{to}/{name}"),
             };
-            self.database(entry, &place, &root.join(OsStr::from_bytes(rel)), false);
+            self.database(entry, &shown, &below(&root, rel), false);
         }
     }
 
     /// `promised`: it must be a database; else it is one only if it says so.
-    fn database(&mut self, entry: &SourceEntry, place: &str, path: &Path, promised: bool) {
+    fn database(&mut self, entry: &SourceEntry, place: &str, at: &OsStr, promised: bool) {
         let wrong = |this: &mut Self, what: String| {
             if entry.strict {
                 let code = format!("{}_integrity_check_failed", entry.name);
@@ -224,7 +232,7 @@ impl<'a> Checker<'a> {
                 reason: format!("stored, but it fails integrity_check: {what}"),
             });
         };
-        let head = match head(path) {
+        let head = match head(self.dir, at) {
             Ok(head) => head,
             Err(e) => return wrong(self, format!("cannot be read: {e}")),
         };
@@ -237,7 +245,12 @@ impl<'a> Checker<'a> {
         let own = Budget::of_own();
         // A source of kind `sqlite` is the operator's own; a tree may hold what others put there.
         let budget = if promised { &own } else { &self.checks };
-        match sqlite::inspect(path, sqlite::Depth::Indexes, budget) {
+        let opened = Place::below(self.dir, at).and_then(|place| Ok((place.open()?, place)));
+        let (file, at) = match opened {
+            Ok(opened) => opened,
+            Err(e) => return wrong(self, format!("cannot be read: {e}")),
+        };
+        match sqlite::inspect_at(&at, &file, sqlite::Depth::Indexes, budget) {
             Ok(inspection) => {
                 if !inspection.is_ok() {
                     wrong(self, inspection.integrity.clone());
@@ -266,20 +279,29 @@ impl<'a> Checker<'a> {
         });
     }
 
-    fn find_databases(&mut self, entry: &SourceEntry, root: &Path) -> Vec<Vec<u8>> {
+    fn find_databases(&mut self, entry: &SourceEntry) -> Vec<Vec<u8>> {
+        let root = self.dir.sub(place(&entry.to));
         let mut found = Vec::new();
         let mut unread = |what: String| {
             let code = format!("{}_integrity_check_failed", entry.name);
             self.error(code, format!("{}: cannot be read: {what}", entry.to));
         };
-        match walk(root, &Filter::everything()) {
+        let root = match root {
+            Ok(root) => root,
+            Err(e) => {
+                unread(e.to_string());
+                return found;
+            }
+        };
+        match walk(&root, &Filter::everything()) {
             Err(e) => unread(chain(&e)),
             Ok(walk) => {
                 for walked in walk {
                     match walked {
                         Walked::Found(file) if file.meta.is_file() => {
                             let is_one = is_called_database(&file.rel)
-                                || head(&file.abs).is_ok_and(|head| sqlite::is_sqlite(&head));
+                                || head(&root, file.rel())
+                                    .is_ok_and(|head| sqlite::is_sqlite(&head));
                             if is_one {
                                 found.push(file.rel);
                             }
@@ -308,8 +330,8 @@ impl<'a> Checker<'a> {
             present: true,
             ..SourceEntry::default()
         };
-        let found = self.find_databases(&entry, self.dir);
-        self.tree(&entry, self.dir, &found);
+        let found = self.find_databases(&entry);
+        self.tree(&entry, &found);
     }
 }
 
@@ -318,9 +340,18 @@ pub(super) fn is_called_database(rel: &[u8]) -> bool {
     rel.ends_with(b".sqlite3")
 }
 
-fn head(path: &Path) -> io::Result<Vec<u8>> {
+/// So much of the file `rel` as tells what it is.
+pub(super) fn head(dir: &Dir, rel: &OsStr) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let limit = sqlite::HEAD_BYTES as u64;
-    File::open(path)?.take(limit).read_to_end(&mut head)?;
+    dir.open_file(rel)?.0.take(limit).read_to_end(&mut head)?;
     Ok(head)
+}
+
+/// `rel` below `root`; both are relative, and `root` may be empty.
+pub(super) fn below(root: &OsStr, rel: &[u8]) -> OsString {
+    match root.is_empty() {
+        true => OsStr::from_bytes(rel).to_owned(),
+        false => OsStr::from_bytes(&[root.as_bytes(), b"/", rel].concat()).to_owned(),
+    }
 }

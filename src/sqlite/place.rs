@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::{HEAD_BYTES, SIDECARS};
+use crate::openat::Dir;
 
 /// Where a database is: an open directory, and one name in it.
 #[derive(Debug)]
@@ -58,6 +59,12 @@ impl Place {
             name: name.to_owned(),
             path: path.to_owned(),
         })
+    }
+
+    /// The place of `rel` below `root`.
+    pub fn below(root: &Dir, rel: &OsStr) -> io::Result<Self> {
+        let (dir, name) = root.parent_of(rel)?;
+        Self::within(&dir, name, &root.path_of(rel))
     }
 
     /// The path that messages name.

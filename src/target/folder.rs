@@ -10,12 +10,15 @@
 //! removes it then. A put in any other process keeps its file locked (`flock`) until the rename, and
 //! there is a minute between making and locking, so nobody's running put is ever disturbed. Where
 //! locks don't work the age alone decides, and it is a day.
+//!
+//! A folder may be on a disk that somebody else writes to, so everything is reached from its open directory: no
+//! planted link leads a read, a write or a delete out of it, and a FIFO never makes an open wait.
+
+mod steps;
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::ops::Range;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,12 +27,13 @@ use futures::stream::BoxStream;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::beneath::{self, Kind};
 use super::key::{check_key, check_prefix, is_key};
 use super::throttle::{self, Limits, Throttle};
 use super::{
     Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Target, TargetError, TargetSpec,
 };
+use crate::openat::{Dir, Meta, chmod_fd};
+use steps::Held;
 
 const SCRATCH: &str = ".tmp";
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
@@ -66,10 +70,10 @@ impl Folder {
         &self,
         operation: &'static str,
         key: &str,
-        work: impl FnOnce(&OwnedFd) -> io::Result<T> + Send + 'static,
+        work: impl FnOnce(&Dir) -> io::Result<T> + Send + 'static,
     ) -> Result<T, TargetError> {
         let root = self.root.clone();
-        let task = tokio::task::spawn_blocking(move || work(&beneath::open_root(&root)?));
+        let task = tokio::task::spawn_blocking(move || work(&Dir::open(&root)?));
         let done = task.await.unwrap_or_else(|e| Err(io::Error::other(e)));
         done.map_err(|error| self.error(operation, key, error))
     }
@@ -112,18 +116,19 @@ fn make_durably(root: &Path) -> io::Result<()> {
 
 /// Removes what killed puts left, in every host's folder that we may look into.
 fn clear_abandoned(root: &Path) -> io::Result<()> {
-    let root = beneath::open_root(root)?;
-    let found = beneath::read_dir(&root)?.into_iter();
-    let folders = found.filter(|(_, kind)| *kind == Kind::Folder);
+    let root = Dir::open(root)?;
+    let found = steps::read_dir(&root)?.into_iter();
+    let folders = found.filter(|(_, held)| *held == Held::Folder);
     // Hosts' folders, and the root itself for objects right below it.
     for host in folders.map(|(name, _)| name).chain([String::new()]) {
         // Another host's folder may not be ours to read or clear.
-        let Ok(scratch) = beneath::open_dir(&root, &format!("{host}/{SCRATCH}")) else {
+        let Ok(scratch) = root.sub(&host).and_then(|host| host.sub(SCRATCH)) else {
             continue;
         };
-        for (name, _) in beneath::read_dir(&scratch).unwrap_or_default() {
-            if beneath::open_file(&scratch, &name).is_ok_and(|file| is_abandoned(&file)) {
-                let _ = beneath::remove(&scratch, &name);
+        for (name, _) in steps::read_dir(&scratch).unwrap_or_default() {
+            let opened = scratch.open_file(&name);
+            if opened.is_ok_and(|(file, _)| is_abandoned(&file)) {
+                let _ = steps::remove(&scratch, &name);
             }
         }
     }
@@ -144,21 +149,19 @@ fn is_abandoned(file: &File) -> bool {
 
 /// A file in a host's scratch folder; dropped before it is renamed away, it is removed.
 struct Scratch {
-    dir: OwnedFd,
+    dir: Dir,
     name: String,
     file: File,
     renamed: bool,
 }
 
 impl Scratch {
-    fn create(host: &OwnedFd) -> io::Result<Self> {
-        let dir = beneath::make_dirs(host, SCRATCH)?
-            .pop()
-            .ok_or(io::ErrorKind::NotFound)?;
+    fn create(host: &Dir) -> io::Result<Self> {
+        let dir = host.make_dirs(SCRATCH, 0o777)?;
         let mut random = [0; 12];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
         let name = format!("put-{}", crate::ids::hex(&random));
-        let file = beneath::create_file(&dir, &name)?;
+        let file = steps::create_file(&dir, &name)?;
         // Best effort: see the module's words on file systems without locks.
         let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
         Ok(Self {
@@ -175,10 +178,9 @@ impl Scratch {
                 throttle::copy(&mut bytes.as_ref(), &mut self.file, limit)?;
             }
             Body::File(path) | Body::Shared(path) => {
-                let mut source = File::open(path)?;
-                let promised = source.metadata()?.len();
+                let (mut source, meta) = open_source(path)?;
                 let copied = throttle::copy(&mut source, &mut self.file, limit)?;
-                if copied != promised {
+                if copied != meta.len() {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
                         format!("{} changed while it was read", path.display()),
@@ -193,46 +195,54 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if !self.renamed {
-            let _ = beneath::remove(&self.dir, &self.name);
+            let _ = steps::remove(&self.dir, &self.name);
         }
     }
 }
 
 /// Gives `source` a second name, if it then is like the file that a copy would be: its owner, its group
 /// and its permissions are those of `scratch`. False: copy it.
-fn share(source: &Path, scratch: &Scratch, to: (&OwnedFd, &str)) -> io::Result<bool> {
-    let file = File::open(source)?;
-    let (is, should_be) = (file.metadata()?, scratch.file.metadata()?);
-    let alike = |key: fn(&std::fs::Metadata) -> u64| key(&is) == key(&should_be);
+fn share(source: &Path, scratch: &Scratch, to: (&Dir, &str)) -> io::Result<bool> {
+    let (file, is) = open_source(source)?;
+    let should_be = Meta::of_fd(&scratch.file)?;
+    let alike = |key: fn(&Meta) -> u64| key(&is) == key(&should_be);
     let has_acl = || {
         let name = "system.posix_acl_access";
         rustix::fs::fgetxattr(&scratch.file, name, &mut [0_u8; 0][..]).is_ok()
     };
-    let same_place = alike(|meta| meta.dev());
+    let same_place = alike(Meta::dev);
     let same_owner = alike(|meta| u64::from(meta.uid())) && alike(|meta| u64::from(meta.gid()));
-    if !is.is_file() || !same_place || !same_owner || has_acl() {
+    if !same_place || !same_owner || has_acl() {
         return Ok(false);
     }
     if is.mode() != should_be.mode() {
-        file.set_permissions(should_be.permissions())?;
+        chmod_fd(&file, should_be.permissions())?;
         file.sync_all()?;
     }
-    Ok(beneath::link(source, to))
+    // Unless something is there, or it cannot be done.
+    let (from, name) = Dir::open_parent(source)?;
+    Ok(from.link(&name, to.0, to.1).is_ok())
+}
+
+/// Opens a file of the spool's.
+fn open_source(path: &Path) -> io::Result<(File, Meta)> {
+    let (dir, name) = Dir::open_parent(path)?;
+    dir.open_file(&name)
 }
 
 fn put(
-    root: &OwnedFd,
+    root: &Dir,
     key: &str,
     body: &Body,
     mode: PutMode,
     limit: Option<&Throttle>,
 ) -> io::Result<PutOutcome> {
-    let (folder, name) = beneath::split(key);
-    let chain = beneath::make_dirs(root, folder)?;
+    let (folder, name) = steps::split(key);
+    let chain = steps::make_dirs(root, folder)?;
     let (Some(dir), Some(host)) = (chain.last(), chain.get(1).or(chain.first())) else {
         return Err(io::ErrorKind::NotFound.into());
     };
-    let there = beneath::is_file(dir, name)?;
+    let there = steps::is_file(dir, name)?;
     let outcome = if there && mode == PutMode::Create {
         PutOutcome::Existed
     } else {
@@ -240,14 +250,14 @@ fn put(
         if let (Body::Shared(source), PutMode::Create) = (body, mode)
             && share(source, &scratch, (dir, name))?
         {
-            chain.iter().rev().try_for_each(beneath::sync)?;
+            chain.iter().rev().try_for_each(Dir::sync)?;
             return Ok(PutOutcome::Written);
         }
         scratch.fill(body, limit)?;
         let from = (&scratch.dir, scratch.name.as_str());
         let renamed = match mode {
-            PutMode::Create => beneath::rename_new(from, (dir, name))?,
-            PutMode::Replace => beneath::rename(from, (dir, name)).map(|()| true)?,
+            PutMode::Create => steps::rename_new(from, (dir, name))?,
+            PutMode::Replace => from.0.rename(from.1, dir, name).map(|()| true)?,
         };
         scratch.renamed = renamed;
         match renamed {
@@ -256,19 +266,19 @@ fn put(
         }
     };
     // Also for what existed: whoever put it may not have come to this yet.
-    chain.iter().rev().try_for_each(beneath::sync)?;
+    chain.iter().rev().try_for_each(Dir::sync)?;
     Ok(outcome)
 }
 
-fn list(root: &OwnedFd, folder: &str) -> io::Result<Vec<Listed>> {
+fn list(root: &Dir, folder: &str) -> io::Result<Vec<Listed>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        let dir = match beneath::open_dir(root, &folder) {
+        let dir = match root.sub(&folder) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             other => other?,
         };
-        for (name, kind) in beneath::read_dir(&dir)? {
+        for (name, held) in steps::read_dir(&dir)? {
             let key = match folder.as_str() {
                 "" => name,
                 folder => format!("{folder}/{name}"),
@@ -276,9 +286,9 @@ fn list(root: &OwnedFd, folder: &str) -> io::Result<Vec<Listed>> {
             if !is_key(&key) {
                 continue;
             }
-            match kind {
-                Kind::Folder => folders.push(key),
-                Kind::File { bytes, modified } => found.push(Listed {
+            match held {
+                Held::Folder => folders.push(key),
+                Held::File { bytes, modified } => found.push(Listed {
                     key,
                     bytes,
                     modified,
@@ -289,15 +299,14 @@ fn list(root: &OwnedFd, folder: &str) -> io::Result<Vec<Listed>> {
     Ok(found)
 }
 
-fn open_object(root: &OwnedFd, key: &str) -> io::Result<(File, u64)> {
-    let (folder, name) = beneath::split(key);
-    let file = beneath::open_file(beneath::open_dir(root, folder)?, name)?;
-    let bytes = file.metadata()?.len();
-    Ok((file, bytes))
+fn open_object(root: &Dir, key: &str) -> io::Result<(File, u64)> {
+    let (folder, name) = steps::split(key);
+    let (file, meta) = root.sub(folder)?.open_file(name)?;
+    Ok((file, meta.len()))
 }
 
 fn read_range(
-    root: &OwnedFd,
+    root: &Dir,
     key: &str,
     range: Range<u64>,
     limit: Option<&Throttle>,
@@ -343,9 +352,9 @@ impl Target for Folder {
     }
 
     async fn list_folders(&self) -> Result<Vec<String>, TargetError> {
-        let folders = |root: &OwnedFd| {
-            let is_ours = |(name, kind): &(String, Kind)| *kind == Kind::Folder && is_key(name);
-            let found = beneath::read_dir(root)?.into_iter().filter(is_ours);
+        let folders = |root: &Dir| {
+            let is_ours = |(name, held): &(String, Held)| *held == Held::Folder && is_key(name);
+            let found = steps::read_dir(root)?.into_iter().filter(is_ours);
             let mut names: Vec<String> = found.map(|(name, _)| name).collect();
             names.sort();
             Ok(names)
@@ -392,7 +401,7 @@ impl Target for Folder {
     ) -> Result<BoxStream<'static, Result<Bytes, TargetError>>, TargetError> {
         self.check("get", key)?;
         let name = key.to_owned();
-        let open = move |root: &OwnedFd| {
+        let open = move |root: &Dir| {
             let (mut file, bytes) = open_object(root, &name)?;
             let left = bytes.checked_sub(offset).ok_or_else(|| beyond_end(bytes))?;
             file.seek(SeekFrom::Start(offset))?;
@@ -407,7 +416,7 @@ impl Target for Folder {
                     return Ok(None);
                 }
                 let throttle = folder.limits.download.clone();
-                let read = move |_: &OwnedFd| {
+                let read = move |_: &Dir| {
                     let piece = read_piece(&mut file, left, throttle.as_deref())?;
                     Ok((piece, file))
                 };
@@ -423,13 +432,13 @@ impl Target for Folder {
         self.check("delete", key)?;
         let key_text = key.to_owned();
         self.run("delete", key, move |root| {
-            let (folder, name) = beneath::split(&key_text);
-            let dir = match beneath::open_dir(root, folder) {
+            let (folder, name) = steps::split(&key_text);
+            let dir = match root.sub(folder) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
                 other => other?,
             };
-            beneath::remove(&dir, name)?;
-            beneath::sync(&dir)
+            steps::remove(&dir, name)?;
+            dir.sync()
         })
         .await
     }

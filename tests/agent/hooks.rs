@@ -30,9 +30,10 @@ fn commands_run_without_the_credentials_of_the_targets() {
     run.envs(secrets)
         .env("SSH_AUTH_SOCK", "/agent")
         .env("OTHER", "stays");
-    assert!(run.output().unwrap().status.success());
-    let snapshot = fs::read_dir(host.path("state/snapshots")).unwrap();
-    let copy = snapshot.flatten().next().unwrap().path().join("env");
+    let output = run.output().unwrap();
+    assert!(output.status.success());
+    let snapshot = String::from_utf8(output.stdout).unwrap();
+    let copy = host.path(snapshot.trim()).join("env");
     for path in [copy, host.path("before"), host.path("after")] {
         let seen = fs::read_to_string(&path).unwrap();
         assert!(!seen.contains("secret-"), "{path:?}: {seen}");

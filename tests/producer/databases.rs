@@ -115,6 +115,26 @@ fn a_database_that_stays_locked_fails_the_snapshot() {
     assert_eq!(rows(&host.produce().dir.join("db/a.db")), 200);
 }
 
+/// The others are not waited for once the time is spent.
+#[test]
+fn the_locked_databases_of_a_tree_share_one_time_of_waiting() {
+    let host = Host::new(
+        "[[source]]\nkind = \"tree\"\npath = \"@/live\"\nto = \"files\"\nlock_timeout = \"3s\"\n",
+    );
+    let held = "db.execute('BEGIN EXCLUSIVE'); say('held'); time.sleep(600)";
+    let _writers: Vec<Writer> = (0..6)
+        .map(|i| {
+            drop(host.open_database(&format!("live/{i}.db"), "DELETE"));
+            Writer::start(&host.path(&format!("live/{i}.db")), held)
+        })
+        .collect();
+    let started = std::time::Instant::now();
+    let skipped = host.produce().snapshot.skipped;
+    assert!(started.elapsed() < Duration::from_secs(12), "{skipped:?}");
+    assert_eq!(skipped.len(), 6, "{skipped:?}");
+    assert!(skipped.iter().all(|s| s.reason.contains("stayed locked")));
+}
+
 #[test]
 fn an_unchanged_database_is_one_file_in_both_snapshots() {
     let host = Host::new(SOURCE);

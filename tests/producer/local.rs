@@ -45,7 +45,7 @@ fn a_snapshot_is_taken_up_as_it_was_made() {
     assert_eq!(again.databases, made.snapshot.databases);
     assert!(again.validation.valid && again.skipped.is_empty());
     assert_eq!(again.parts.len(), 1);
-    assert!(again.parts[0].staged && again.parts[0].root == made.dir);
+    assert!(again.parts[0].staged && again.parts[0].root.path() == made.dir);
 
     // Under another name its metadata says when it was made.
     let moved = host.path("moved");
@@ -72,7 +72,7 @@ fn trees_read_in_place_are_attached_or_missed() {
         "only those it was made with: {:?}",
         attached.parts
     );
-    assert_eq!(attached.parts[1].root, host.path("live"));
+    assert_eq!(attached.parts[1].root.path(), host.path("live"));
     assert!(!attached.parts[1].staged && attached.skipped.is_empty());
 
     let alone = from_dir(&host.config, &dir, false).unwrap();
@@ -95,7 +95,7 @@ fn any_directory_can_be_pushed() {
         panic!("{:?}", snapshot.parts);
     };
     // Somebody may be writing to it, so the packer must take it for a live tree.
-    assert!(!part.staged && part.to.is_empty() && part.root == host.path("some"));
+    assert!(!part.staged && part.to.is_empty() && part.root.path() == host.path("some"));
     assert!(snapshot.validation.valid);
     assert_eq!(
         snapshot.sources[0].path,

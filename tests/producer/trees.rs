@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::host::{Host, Writer, damage, names, rows, settle};
+use sealift::openat::Dir;
 use sealift::producer::ProduceError;
 use sealift::walk::{Walked, walk};
 
@@ -100,7 +101,8 @@ fn a_copy_has_everything_the_tree_has() {
     );
     let look = |root: &Path| -> Vec<_> {
         let everything = sealift::walk::Filter::everything();
-        let found = walk(root, &everything).unwrap().map(|walked| match walked {
+        let dir = Dir::open(root).unwrap();
+        let found = walk(&dir, &everything).unwrap().map(|walked| match walked {
             Walked::Found(found) => found,
             Walked::Skipped(skipped) => panic!("{skipped:?}"),
         });
@@ -108,7 +110,7 @@ fn a_copy_has_everything_the_tree_has() {
             .map(|f| {
                 let m = &f.meta;
                 let size = if m.is_dir() { 0 } else { m.size() };
-                let link = fs::read_link(&f.abs).ok();
+                let link = f.root.read_link(f.rel()).ok();
                 (
                     f.rel,
                     m.mode(),
@@ -163,9 +165,12 @@ fn what_is_not_wanted_is_left_out_without_a_word() {
         host.produce();
         let made = host.produce();
         let (root, filter) = match in_place {
-            false => (made.dir.join("files"), sealift::walk::Filter::everything()),
+            false => (
+                Dir::open(&made.dir.join("files")).unwrap(),
+                sealift::walk::Filter::everything(),
+            ),
             true => (
-                made.snapshot.parts[1].root.clone(),
+                made.snapshot.parts[1].root.dir().clone(),
                 made.snapshot.parts[1].filter.clone(),
             ),
         };
@@ -356,8 +361,8 @@ fn a_tree_read_in_place_costs_no_copy() {
     let [root, tree] = made.snapshot.parts.as_slice() else {
         panic!("{:?}", made.snapshot.parts);
     };
-    assert!(root.staged && root.to.is_empty() && root.root == made.dir);
-    assert!(!tree.staged && tree.to == b"files" && tree.root == host.path("live"));
+    assert!(root.staged && root.to.is_empty() && root.root.path() == made.dir);
+    assert!(!tree.staged && tree.to == b"files" && tree.root.path() == host.path("live"));
     assert!(!made.snapshot.sources[0].stage);
 
     fs::remove_dir_all(host.path("live")).unwrap();

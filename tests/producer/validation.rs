@@ -1,6 +1,7 @@
 //! Each of the procedure's error codes, provoked once, on snapshots of AtoCore's making and of ours.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::host::{Host, damage};
@@ -191,4 +192,38 @@ fn a_check_leaves_no_trace() {
     assert!(validate(&dir).valid);
     assert_eq!(crate::host::names(&dir.join("db")), before);
     assert_eq!(before, ["atocore.db"]);
+}
+
+/// A hole of 3 GB, and a string of 40 MB: neither is held in memory.
+#[test]
+fn json_of_any_size_is_checked_in_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshot = dir.path().join("20260407T060000Z");
+    fs::create_dir_all(snapshot.join("config")).unwrap();
+    fs::create_dir_all(snapshot.join("db")).unwrap();
+    let path = snapshot.join("config/project-registry.json");
+    let mut file = fs::File::create(&path).unwrap();
+    let peak_kib = || {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let number = line.unwrap().split_whitespace().nth(1).unwrap().to_owned();
+        number.parse::<u64>().unwrap()
+    };
+    let is_named = |validation: &sealift::producer::Validation| {
+        let code = "registry_invalid_json".to_owned();
+        validation.errors.contains(&code)
+    };
+    let before = peak_kib();
+    file.set_len(3 << 30).unwrap();
+    assert!(is_named(&sealift::producer::validate(&snapshot)));
+    file.set_len(0).unwrap();
+    let piece = vec![b'x'; 1 << 20];
+    file.write_all(b"\"").unwrap();
+    for _ in 0..40 {
+        file.write_all(&piece).unwrap();
+    }
+    assert!(is_named(&sealift::producer::validate(&snapshot)));
+    file.write_all(b"\"").unwrap();
+    assert!(!is_named(&sealift::producer::validate(&snapshot)));
+    assert!(peak_kib() < before + (16 << 10), "{before} {}", peak_kib());
 }

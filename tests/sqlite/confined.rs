@@ -13,7 +13,7 @@ use sealift::sqlite::{
     Budget, Depth, Place, SqliteError, backup, backup_at, inspect, inspect_at, lock_for_read,
 };
 
-use crate::host::Host;
+use crate::host::{Host, is_long};
 use crate::shapes::SHAPES;
 
 const BUSY: Duration = Duration::from_secs(5);
@@ -308,6 +308,9 @@ fn no_child_outlives_the_program() {
 /// M4: an exclusive lock is waited for once, and all of a run share the time.
 #[test]
 fn a_locked_database_is_stored_and_named() {
+    if !is_long() {
+        return;
+    }
     let host = Host::new();
     let held: Vec<_> = (0..3)
         .map(|i| {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use sealift::agent::Reporter;
 use sealift::ids::{ObjectKey, Stamp};
 use sealift::index::ValidationRecord;
+use sealift::openat::Chosen;
 use sealift::shipper::Watcher;
 use sealift::snapshot::{Part, Snapshot};
 use sealift::walk::Filter;
@@ -26,7 +27,7 @@ pub fn snapshot(root: PathBuf, stamp: Stamp) -> Snapshot {
         stamp,
         parts: vec![Part {
             to: Vec::new(),
-            root,
+            root: Chosen::open(&root).unwrap(),
             filter: Filter::everything(),
             staged: false,
         }],

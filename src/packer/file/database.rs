@@ -5,16 +5,17 @@
 //! read transaction. Either way its `-wal`, `-shm` and `-journal` stay out of the snapshot: what they
 //! hold is in the copy, and beside it they would spoil it.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{ContentError, FilePacker, Reading, refresh};
 use crate::error::with_causes;
 use crate::index::{DatabaseRecord, Entry};
+use crate::openat::Meta;
 use crate::sqlite::{self, Budget, Depth, Inspection, Place, SqliteError};
+use crate::walk::Found;
 
 /// How long to wait for one writer to let go.
 const BUSY: Duration = Duration::from_secs(30);
@@ -61,17 +62,23 @@ fn beside<T, C: Send>(
     })
 }
 
+/// Whether content of the database is in a file beside it.
+pub(super) fn has_live_journal(found: &Found) -> bool {
+    let place = Place::below(&found.root, found.rel());
+    place.is_ok_and(|place| place.has_live_journal())
+}
+
 impl FilePacker<'_, '_> {
     pub(super) fn read_database(
         &mut self,
         entry: &mut Entry,
-        abs: &Path,
+        found: &Found,
         mut file: File,
-        before: &Metadata,
+        before: &Meta,
         head: &[u8],
     ) -> Result<Reading, ContentError> {
         self.taken.insert(entry.path.clone());
-        let place = Place::of(abs)?;
+        let place = Place::below(&found.root, found.rel())?;
         if place.has_live_journal() {
             return self.read_copy(entry, &place, file, before, head);
         }
@@ -110,7 +117,7 @@ impl FilePacker<'_, '_> {
         }
         // Since the caller looked a writer may have committed; under the lock none can. One may prepare its
         // journal while we read, but the file stays.
-        let before = &file.metadata()?;
+        let before = &Meta::of_fd(&*file)?;
         let is_locked = lock.is_some();
         let same = file.try_clone()?;
         let check = || match lock {
@@ -127,7 +134,8 @@ impl FilePacker<'_, '_> {
         drop(lock);
         let mut reading = reading?;
         if !is_locked {
-            let changed = file.metadata()?.modified()? != before.modified()?;
+            let mtime = |meta: &Meta| (meta.mtime(), meta.mtime_nsec());
+            let changed = mtime(&Meta::of_fd(&*file)?) != mtime(before);
             reading.torn |= changed || place.has_live_journal();
         }
         refresh(entry, before);
@@ -142,7 +150,7 @@ impl FilePacker<'_, '_> {
         entry: &mut Entry,
         place: &Place,
         mut file: File,
-        before: &Metadata,
+        before: &Meta,
         head: &[u8],
     ) -> Result<Reading, ContentError> {
         let copy = self.scratch.path("database");
@@ -160,7 +168,7 @@ impl FilePacker<'_, '_> {
             return self.read_unchecked(entry, &mut file, before, head, &error);
         }
         let mut file = File::open(&copy)?;
-        let meta = file.metadata()?;
+        let meta = Meta::of_fd(&file)?;
         let (same, checks) = (file.try_clone()?, Arc::clone(&self.patience.checks));
         let (reading, inspected) = beside(
             || sqlite::inspect_at(&copy_place, &same, Depth::Structure, &checks),
@@ -180,7 +188,7 @@ impl FilePacker<'_, '_> {
         &mut self,
         entry: &mut Entry,
         file: &mut File,
-        before: &Metadata,
+        before: &Meta,
         head: &[u8],
         error: &SqliteError,
     ) -> Result<Reading, ContentError> {

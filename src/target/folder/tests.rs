@@ -1,5 +1,5 @@
 use super::*;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::time::SystemTime;
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {

@@ -1,0 +1,85 @@
+//! The content of one file of a staged tree, databases among them.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
+
+use super::super::copy::{Original, copy_content};
+use super::super::validate::is_called_database;
+use super::{Failure, Outcome, Stager, destination, plain, source};
+use crate::error::with_causes;
+use crate::sqlite::{self, Place, SqliteError};
+use crate::walk::Found;
+
+impl Stager<'_> {
+    pub(super) fn content(&mut self, found: &Found, copy: &OsStr) -> Result<Outcome, Failure> {
+        let open = || found.root.open_file(found.rel());
+        let is_database = {
+            let (file, _) = open().map_err(source)?;
+            let mut head = [0; sqlite::HEAD_BYTES];
+            let read = file.read_at(&mut head, 0).map_err(source)?;
+            sqlite::is_sqlite(&head[..read])
+        };
+        if is_database || is_called_database(&found.rel) {
+            self.staged.databases.push(found.rel.clone());
+        }
+        let snapshot = self.job.snapshot;
+        if !is_database {
+            return plain(open, snapshot, copy, || true);
+        }
+        let Some(outcome) = self.database(found, copy).transpose() else {
+            // It has the magic and nothing else: a file like any other.
+            return plain(open, snapshot, copy, || true);
+        };
+        // Even if it is skipped: its journal, beside another state of it, would spoil that.
+        self.databases.insert(found.rel.clone());
+        outcome
+    }
+
+    /// `None`: SQLite does not take it for a database.
+    fn database(&mut self, found: &Found, copy: &OsStr) -> Result<Option<Outcome>, Failure> {
+        let snapshot = self.job.snapshot;
+        let open = || found.root.open_file(found.rel());
+        let place = Place::below(&found.root, found.rel()).map_err(source)?;
+        let (file, _) = open().map_err(source)?;
+        if !place.has_live_journal() {
+            match sqlite::lock_for_read(&place, &file, self.patience, None) {
+                Ok(Some(lock)) => {
+                    self.patience = self.patience.saturating_sub(lock.waited());
+                    let original = Original::of_fd(&file).map_err(source)?;
+                    copy_content(&file, snapshot, copy)?;
+                    return Ok(Some(Outcome::Whole(original)));
+                }
+                Ok(None) => {
+                    let copied = plain(open, snapshot, copy, || !place.has_live_journal())?;
+                    if let Outcome::Whole(_) = copied {
+                        return Ok(Some(copied));
+                    }
+                }
+                // It would stay locked for the backup as well.
+                Err(error) if error.is_busy() => return self.give_up(&error),
+                // A writer may have begun, or died, since we looked: the backup knows what to do.
+                Err(_) => {}
+            }
+        }
+        let _ = snapshot.remove_file(copy);
+        let original = Original::of_fd(&file).map_err(source)?;
+        let to = Place::below(snapshot, copy).map_err(destination)?;
+        match sqlite::backup_at(&place, &file, &to, self.patience) {
+            Ok(()) => Ok(Some(Outcome::BackedUp(original))),
+            Err(e) if e.is_disk_full() => {
+                Err(Failure::End(io::Error::from(io::ErrorKind::StorageFull)))
+            }
+            Err(e) if e.is_damage() => Ok(None),
+            Err(e) if e.is_busy() => self.give_up(&e),
+            Err(e) => Err(Failure::Skip(with_causes(&e))),
+        }
+    }
+
+    /// Leaves a database out that stayed locked; the others of the tree are not waited for.
+    fn give_up(&mut self, error: &SqliteError) -> Result<Option<Outcome>, Failure> {
+        self.patience = Duration::ZERO;
+        Err(Failure::Skip(with_causes(error)))
+    }
+}
