@@ -31,6 +31,7 @@ mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -107,12 +108,19 @@ struct Context {
     config: Option<PathBuf>,
     json: bool,
     quiet: bool,
+    /// Whether the warnings about the configuration were printed.
+    has_warned: AtomicBool,
 }
 
 impl Context {
     fn load_config(&self) -> Result<Config, Failure> {
-        let path = Config::locate(self.config.as_deref()).map_err(Failure::usage)?;
-        Config::load(&path).map_err(Failure::usage)
+        let found = Config::find(self.config.as_deref()).map_err(Failure::usage)?;
+        if !self.has_warned.swap(true, Ordering::Relaxed) {
+            for warning in &found.warnings {
+                output::tell(format_args!("warning: {warning}"));
+            }
+        }
+        Ok(found.config)
     }
 
     /// A note for a person, on stderr.
@@ -133,6 +141,7 @@ pub fn run() -> ExitCode {
         config: cli.config,
         json: cli.json,
         quiet: cli.quiet,
+        has_warned: AtomicBool::new(false),
     };
     if let Err(failure) = limits::raise_open_files() {
         return failure.report();

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod index;
 pub mod interrupt;
 pub mod manifest;
+pub mod ownership;
 pub mod packer;
 pub mod payload;
 pub mod pins;

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
         "clock",
         "ids",
         "interrupt",
+        "ownership",
         "payload",
     ],
     // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.

@@ -13,11 +13,12 @@ use super::backup::{recovery_files, write_new_file};
 use super::failure::{Failure, Outcome};
 use super::{Context, output, remote};
 use crate::clock;
-use crate::config::{Config, FILE_NAME, NewConfig, render_new};
+use crate::config::{Config, FILE_NAME, NewConfig, named_by_environment, render_new};
 use crate::error::with_causes;
 use crate::fs;
 use crate::ids::HostName;
-use crate::manifest::signature::{AllowedSigner, Signer, Trust};
+use crate::manifest::signature::{Signer, Trust};
+use crate::ownership;
 use crate::packer::seal::Recipients;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::shipper;
@@ -76,11 +77,12 @@ struct Places {
 
 impl Places {
     fn of(context: &Context) -> Result<Self, Failure> {
-        let named = context.config.clone();
-        let config = named
-            .or_else(|| std::env::var_os(crate::config::ENVIRONMENT).map(PathBuf::from))
-            .unwrap_or_else(|| PathBuf::from(FILE_NAME));
-        let config = std::path::absolute(config)?;
+        let named = context.config.clone().or_else(named_by_environment);
+        let is_named = named.is_some();
+        let config = std::path::absolute(named.unwrap_or_else(|| PathBuf::from(FILE_NAME)))?;
+        if !is_named {
+            refuse_exposed(&config)?;
+        }
         if config.starts_with("/etc") {
             let state = PathBuf::from("/var/lib/sealift");
             return Ok(Self {
@@ -99,6 +101,20 @@ impl Places {
             signer: format!("{stem}.signer").into(),
             state: format!("{stem}.state").into(),
         })
+    }
+}
+
+/// Refuses a place in which later commands would find the configuration and not obey it.
+fn refuse_exposed(config: &Path) -> Result<(), Failure> {
+    match ownership::exposure_at(config)? {
+        Some(exposure) => Err(Failure::usage(format!(
+            "a configuration in this directory would not be obeyed: {exposure}"
+        ))
+        .hint(format!(
+            "{}, or name the file with --config, here and in every command",
+            exposure.remedy
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -344,8 +360,7 @@ async fn try_target(
 }
 
 async fn occupied(config: &Config, folder: &HostFolder, count: usize) -> String {
-    let trust =
-        remote::own_trust(config).unwrap_or(Trust::AllowedSigners(Vec::<AllowedSigner>::new()));
+    let trust = remote::own_trust(config).unwrap_or(Trust::AllowedSigners(Vec::new()));
     match folder.chain(&trust).await {
         Ok(_) => format!(
             "it holds {count} snapshots of {} by this signer already; if this machine takes over, run `sealift adopt`",
