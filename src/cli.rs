@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::agent::State;
 use crate::config::Config;
 use failure::{Failure, Outcome};
 pub use memory::Memory;
@@ -121,6 +122,15 @@ impl Context {
             }
         }
         Ok(found.config)
+    }
+
+    /// Opens the state directory, and warns if others can look into it.
+    fn open_state(&self, config: &Config) -> Result<State, Failure> {
+        let state = State::open(&config.state)?;
+        for warning in &state.warnings {
+            output::tell(format_args!("warning: {warning}"));
+        }
+        Ok(state)
     }
 
     /// A note for a person, on stderr.

@@ -3,7 +3,11 @@
 //! Everything is checked before anything is written; the configuration comes last, so a failed `init`
 //! can be repeated. A target that does not answer now (a laptop that is off) is told of, exit code 3.
 
-use std::io::Write as _;
+use std::fs::Permissions;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -258,7 +262,11 @@ fn check_sources(args: &InitArgs, config: &Config) -> Result<(), Failure> {
 }
 
 fn fs_dir(dir: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(dir)
+    let mut builder = std::fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o755)
+        .create(dir)
         .map_err(|error| Failure::from_error(format!("cannot make {}: {error}", dir.display())))
 }
 
@@ -276,17 +284,32 @@ fn signer(config: &Config) -> Result<(Signer, bool), Failure> {
 fn list_signer(config: &Config, signer: &Signer) -> Result<(), Failure> {
     let path = config.signer.with_file_name("allowed_signers");
     let line = allowed_line(config, signer);
-    let there = std::fs::read_to_string(&path).unwrap_or_default();
-    if there.lines().any(|existing| existing == line) {
-        return Ok(());
-    }
     let failed = |error| Failure::from_error(format!("cannot write {}: {error}", path.display()));
+    // Opened once: what is read is what the line is added to. Not the umask says who else may write.
     let mut file = std::fs::OpenOptions::new()
         .create(true)
+        .read(true)
         .append(true)
+        .mode(0o644)
+        .custom_flags(libc::O_NONBLOCK)
         .open(&path)
         .map_err(failed)?;
-    let gap = if there.is_empty() || there.ends_with('\n') {
+    let meta = file.metadata().map_err(failed)?;
+    if !meta.is_file() {
+        let text = format!("{} is not a regular file", path.display());
+        return Err(Failure::from_error(text).hint("move it away, then run it again"));
+    }
+    if meta.mode() & 0o022 != 0 {
+        let closed = Permissions::from_mode(meta.mode() & 0o7755);
+        file.set_permissions(closed).map_err(failed)?;
+    }
+    let mut there = Vec::new();
+    file.read_to_end(&mut there).map_err(failed)?;
+    let mut lines = there.split(|byte| *byte == b'\n');
+    if lines.any(|existing| existing == line.as_bytes()) {
+        return Ok(());
+    }
+    let gap = if there.is_empty() || there.ends_with(b"\n") {
         ""
     } else {
         "\n"

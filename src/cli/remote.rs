@@ -161,7 +161,11 @@ impl RemoteArgs {
         folder: &HostFolder,
         chain: &Chain,
     ) -> Result<(), Failure> {
-        let signer = &chain.latest()?.signer;
+        // At a fork there is no latest snapshot, but what is asked for by name is not affected.
+        let signer = match chain.snapshots.last() {
+            Some(newest) => &newest.signer,
+            None => &chain.latest()?.signer,
+        };
         let host = &folder.host;
         if self.accept_signer {
             context.note(format_args!("accepted the signer of {host}: {signer}"));
