@@ -28,6 +28,7 @@ mod status;
 mod sync;
 mod terminal;
 mod verify;
+mod visible;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -104,6 +105,19 @@ enum Command {
     Man,
 }
 
+impl Command {
+    /// Whether it reads or makes an identity, or decrypts with one.
+    fn holds_secrets(&self) -> bool {
+        match self {
+            Self::Demo(_) | Self::Key(_) | Self::Restore(_) | Self::Open(_) => true,
+            Self::Ls(args) => !args.identity.is_empty(),
+            Self::Verify(args) => !args.identity.is_empty(),
+            Self::Catalog(catalog::CatalogCommand::Rebuild(args)) => !args.identity.is_empty(),
+            _ => false,
+        }
+    }
+}
+
 /// What every command may need.
 struct Context {
     config: Option<PathBuf>,
@@ -146,6 +160,9 @@ pub fn run() -> ExitCode {
     memory::return_large_buffers();
     limits::tell_of_refusals();
     let cli = Cli::parse();
+    if cli.command.holds_secrets() {
+        limits::hide_memory();
+    }
     on_interrupt();
     let context = Context {
         config: cli.config,

@@ -11,6 +11,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
+use io::ErrorKind::{NotFound, PermissionDenied};
 use rustix::io::Errno;
 
 /// Something on a path that others can change.
@@ -76,7 +77,7 @@ pub fn exposure_at(path: &Path) -> io::Result<Option<Exposure>> {
 enum Walked {
     Exposed(Exposure),
     Found(Metadata),
-    /// Nothing is there, and others cannot change that.
+    /// Nothing that this user can reach is there, and others cannot change that.
     Absent,
 }
 
@@ -94,7 +95,8 @@ fn walk(path: &Path) -> io::Result<Walked> {
         let next = at.join(&name);
         let entry = match next.symlink_metadata() {
             Ok(entry) => Some(entry),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // What this user cannot reach he cannot read either.
+            Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => None,
             Err(error) => return Err(error),
         };
         // In a sticky directory such as /tmp others add entries, but they cannot exchange ours. The

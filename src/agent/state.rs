@@ -96,7 +96,10 @@ fn close_to_others(dir: &Path) -> io::Result<Vec<String>> {
     let now = opened.metadata()?;
     let open = match (now.uid() == user || now.uid() == 0, now.mode() & OTHERS) {
         (true, 0) => None,
-        (true, _) => Some(format!("is open to other users (mode {:04o})", now.mode() & 0o7777)),
+        (true, _) => Some(format!(
+            "is open to other users (mode {:04o})",
+            now.mode() & 0o7777
+        )),
         (false, _) => Some(format!("belongs to uid {}", now.uid())),
     };
     if let Some(open) = open {

@@ -36,7 +36,7 @@ pub struct RebuildArgs {
     /// Also learn where content lies, or the next push stores everything once more; an identity file, may be given
     /// again. On a host that others may own an identity is lost: then better push everything
     #[arg(long, short, value_name = "FILE")]
-    identity: Vec<PathBuf>,
+    pub(super) identity: Vec<PathBuf>,
     /// Fetch nothing but the index: content that is not here any more is stored once more
     #[arg(long, requires = "identity")]
     at_hand: bool,

@@ -68,13 +68,14 @@ impl Config {
             exposure: exposure.to_string(),
             remedy: exposure.remedy,
         };
+        let path = std::path::absolute(path).map_err(failed)?;
         // What is checked is what is read: the file is opened once.
-        let file = ownership::open_regular(path).map_err(failed)?;
-        if let Some(exposure) = ownership::exposure_of(&file, path).map_err(failed)? {
+        let file = ownership::open_regular(&path).map_err(failed)?;
+        if let Some(exposure) = ownership::exposure_of(&file, &path).map_err(failed)? {
             return Err(refused(exposure));
         }
         let text = ownership::read_text(&file, MAX_BYTES).map_err(failed)?;
-        let config = Self::parse(&text, &std::path::absolute(path).map_err(failed)?)?;
+        let config = Self::parse(&text, &path)?;
         for trusted in config.trusted_files() {
             let exposure = ownership::exposure_at(&trusted);
             let unseen = |source| ConfigError::Read {
@@ -95,14 +96,15 @@ impl Config {
             path: path.to_owned(),
             source,
         };
-        let file = std::fs::File::open(path).map_err(failed)?;
+        let path = std::path::absolute(path).map_err(failed)?;
+        let file = std::fs::File::open(&path).map_err(failed)?;
         let mut text = String::new();
         (&file).read_to_string(&mut text).map_err(failed)?;
-        let config = Self::parse(&text, &std::path::absolute(path).map_err(failed)?)?;
+        let config = Self::parse(&text, &path)?;
         let mut exposures: Vec<Exposure> = Vec::new();
         if file.metadata().is_ok_and(|meta| meta.is_file()) {
             // What cannot be looked at here was read nevertheless, as it was named.
-            exposures.extend(ownership::exposure_of(&file, path).ok().flatten());
+            exposures.extend(ownership::exposure_of(&file, &path).ok().flatten());
         }
         for trusted in config.trusted_files() {
             let exposure = ownership::exposure_at(&trusted).ok().flatten();

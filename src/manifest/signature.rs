@@ -9,6 +9,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
+use zeroize::Zeroizing;
 
 use super::allowed_signers::{AllowedSigner, parse_allowed_signers};
 use crate::ids::HostName;
@@ -63,8 +64,8 @@ impl std::fmt::Debug for Signer {
 
 impl Signer {
     pub fn generate(comment: &str) -> Result<Self, SignatureError> {
-        let mut seed = [0u8; 32];
-        getrandom::fill(&mut seed).map_err(|e| SignatureError::Generate(e.to_string()))?;
+        let mut seed = Zeroizing::new([0u8; 32]);
+        getrandom::fill(&mut *seed).map_err(|e| SignatureError::Generate(e.to_string()))?;
         let pair = ssh_key::private::Ed25519Keypair::from_seed(&seed);
         let key = PrivateKey::new(pair.into(), comment)
             .map_err(|e| SignatureError::Generate(e.to_string()))?;
@@ -72,7 +73,8 @@ impl Signer {
     }
 
     pub fn load(path: &Path) -> Result<Self, SignatureError> {
-        let text = fs::read_to_string(path).map_err(|source| SignatureError::Read {
+        let text = fs::read_to_string(path).map(Zeroizing::new);
+        let text = text.map_err(|source| SignatureError::Read {
             path: path.display().to_string(),
             source,
         })?;
