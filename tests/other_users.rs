@@ -331,6 +331,59 @@ fn recipient_of(dir: &Path) -> String {
     text[at..].split_whitespace().next().unwrap().to_owned()
 }
 
+/// A file's name reaches a terminal, a table or JSON in letters only.
+#[test]
+fn a_name_cannot_reverse_what_a_terminal_shows() {
+    let host = Host::new();
+    let name = "invoice\u{202e}fdp.exe\u{2028}\u{9b}2J\u{200b}";
+    fs::write(host.data().join(name), "content").unwrap();
+    host.ok(&["backup", "--tag", name, "--note", name]);
+    let steers = |text: &str| {
+        text.chars().any(|c| {
+            matches!(
+                c,
+                '\u{202e}' | '\u{2028}' | '\u{200b}' | '\u{80}'..='\u{9f}' | '\x1b'
+            )
+        })
+    };
+    let remote = ["--from", "repo", "--accept-signer", "--identity", "key.txt"];
+    let to = ["--to", "out"];
+    let path = format!("data/{name}");
+    let missing = format!("data/{name}x");
+    for (arguments, codes) in [
+        (vec!["list"], [0, 0]),
+        (vec!["--json", "list"], [0, 0]),
+        ([&["ls", "latest"], &remote[..]].concat(), [0, 0]),
+        ([&["--json", "ls", "latest"], &remote[..]].concat(), [0, 0]),
+        (
+            [&["restore", "latest", &missing], &remote[..], &to].concat(),
+            [1, 2],
+        ),
+        (
+            [&["restore", "latest", &path, "--dry-run"], &remote[..], &to].concat(),
+            [0, 0],
+        ),
+        (
+            [&["restore", "latest", "--to", name], &remote[..]].concat(),
+            [0, 0],
+        ),
+        (vec!["ls", name], [1, 2]),
+        (vec!["--config", name, "list"], [2, 2]),
+    ] {
+        let (out, err) = host.exits_any(&arguments, &codes);
+        assert!(
+            !steers(&out) && !steers(&err),
+            "{arguments:?} {out:?} {err:?}"
+        );
+    }
+    let rows = host.json(&[&["ls", "latest"], &remote[..]].concat());
+    let rows = rows.as_array().unwrap();
+    assert!(
+        rows.iter().any(|row| row["path"] == path.as_str()),
+        "{rows:?}"
+    );
+}
+
 /// Starts `sealift` with an identity that comes through a pipe, so that it waits for it.
 fn waiting(host: &Host, prefix: &[&str], arguments: &[&str]) -> std::process::Child {
     let mut line = prefix.to_vec();
