@@ -244,19 +244,12 @@ fn a_state_directory_that_was_made_open_is_closed_with_all_that_is_in_it() {
         },
         &["--tree", "data"],
     );
-    let old = fs::File::open(host.path("key.txt")).unwrap();
-    drop(old);
     fs::write(host.data().join("file"), "content").unwrap();
     let state = host.path("c.state");
     host.backup();
     assert_eq!(open_to_others(&state), Vec::<String>::new());
-    host.ok(&[
-        "pin",
-        &host.remote_list()["snapshots"][0]["stamp"]
-            .as_str()
-            .unwrap()
-            .to_owned(),
-    ]);
+    let listed = host.remote_list();
+    host.ok(&["pin", listed["snapshots"][0]["stamp"].as_str().unwrap()]);
     // As an older version left it.
     chmod(&state, 0o755);
     for path in entries(&state) {

@@ -116,7 +116,7 @@ fn close_to_others(dir: &Path) -> io::Result<Vec<String>> {
         let entry = entry?;
         let name = entry.file_name();
         let is_own = |own: &&str| name.as_encoded_bytes().starts_with(own.as_bytes());
-        if !OWN_NAMES.iter().any(|own| is_own(own)) {
+        if !OWN_NAMES.iter().any(is_own) {
             continue;
         }
         let meta = entry.metadata()?;

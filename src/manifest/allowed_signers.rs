@@ -204,7 +204,7 @@ fn read_key(text: &[u8]) -> Option<Key> {
     let plain = kind.strip_suffix(CERTIFICATE);
     let is_certificate_of =
         |known: &&str| plain == Some(known.strip_suffix("@openssh.com").unwrap_or(known));
-    if !KINDS.contains(&kind) && !KINDS.iter().any(|known| is_certificate_of(known)) {
+    if !KINDS.contains(&kind) && !KINDS.iter().any(is_certificate_of) {
         return None;
     }
     let rest = without_leading(&text[end..], BLANK);
