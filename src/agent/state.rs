@@ -80,6 +80,7 @@ const OWN_NAMES: &[&str] = &[
     "scratch",
     "snapshots",
     "spool",
+    "stage",
 ];
 
 /// Takes the rights of group and others from `dir` and from Sealift's entries of it: they hold names,
