@@ -88,11 +88,15 @@ const OWN_NAMES: &[&str] = &[
 /// warnings about what could not be closed.
 fn close_to_others(dir: &Path) -> io::Result<Vec<String>> {
     let user = rustix::process::geteuid().as_raw();
-    let opened = File::open(dir)?;
+    let opened = match File::open(dir) {
+        // What this user cannot enter fails at the lock, whose message names it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Vec::new()),
+        other => other?,
+    };
     let found = opened.metadata()?;
     if found.uid() == user && found.mode() & OTHERS != 0 {
         // A file system without modes refuses this or does nothing; the second look shows it.
-        let _ = opened.set_permissions(Permissions::from_mode(0o700));
+        let _ = opened.set_permissions(Permissions::from_mode(found.mode() & 0o700));
     }
     let now = opened.metadata()?;
     let open = match (now.uid() == user || now.uid() == 0, now.mode() & OTHERS) {
