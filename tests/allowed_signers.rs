@@ -1,7 +1,7 @@
 //! `allowed_signers` mean to Sealift what they mean to `ssh-keygen -Y verify`, line by line.
 //!
 //! Generated files are shown to both. Equality is the rule; the exceptions are in
-//! [`is_refused_on_purpose`]. `SEALIFT_SIGNERS_SEED` and `SEALIFT_SIGNERS_CASES` choose other files.
+//! [`is_refused_on_purpose`]. `SEALIFT_SIGNERS_SEED` and `SEALIFT_SIGNERS_CASES` choose others.
 
 use std::fs;
 use std::path::Path;

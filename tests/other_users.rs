@@ -468,7 +468,7 @@ fn no_other_process_of_the_user_reads_the_memory_that_holds_an_identity() {
     assert_eq!(restored, attribute(host.data().join("file")));
 }
 
-/// Opens a pipe for writing once somebody reads it; a reader that ends before fails the test.
+/// Opens a pipe for writing once a reader has it open; a reader that ends before fails the test.
 fn open_for(child: &mut std::process::Child, pipe: &Path) -> fs::File {
     use std::os::unix::fs::OpenOptionsExt as _;
     let began = Instant::now();

@@ -83,8 +83,8 @@ const OWN_NAMES: &[&str] = &[
     "stage",
 ];
 
-/// Takes the rights of group and others from `dir` and from Sealift's entries of it: they hold names,
-/// hashes and times of all that is backed up, and a lock, which keeps backups away. Returns
+/// Takes the rights of group and others from `dir` and from Sealift's entries of it: they hold
+/// names, hashes and times of all that is backed up, and a lock, which keeps backups away. Returns
 /// warnings about what could not be closed.
 fn close_to_others(dir: &Path) -> io::Result<Vec<String>> {
     let user = rustix::process::geteuid().as_raw();

@@ -1,6 +1,6 @@
 //! Text without what a terminal would obey or hide.
 //!
-//! Names come from whoever wrote a file or an object: control characters steer the terminal, and
+//! The authors of files and objects choose names: control characters steer the terminal, and
 //! format characters (such as U+202E) make it show a name as another one. They are shown as Rust
 //! escapes, in JSON as JSON escapes.
 
@@ -223,7 +223,8 @@ mod tests {
             let value = serde_json::json!({ key.clone(): [name.clone(), 1, {}], "x": name });
             let text = json(&value);
             prop_assert!(!text.replace('\n', "").contains(steers), "{text}");
-            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value.clone());
+            let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(read, value);
             // Where nothing steers it is what serde_json writes.
             let plain = serde_json::json!({ "a": [1, { "b": [] }], "c": {} });
             prop_assert_eq!(json(&plain), serde_json::to_string_pretty(&plain).unwrap());

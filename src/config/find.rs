@@ -2,7 +2,7 @@
 //!
 //! A configuration names commands, recipients and the signer, so obeying it is doing what its
 //! author says. A file that was *named* (`--config`, `$SEALIFT_CONFIG`) is the caller's choice; one
-//! that was merely *found*, such as the `sealift.toml` of a directory in which root stands, is
+//! that was merely *found*, such as the `sealift.toml` of root's current directory, is
 //! obeyed only if root and the user himself alone can change it and the files that it trusts. The
 //! programs that its commands run are its author's responsibility: a shell line can name any.
 

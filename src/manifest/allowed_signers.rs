@@ -105,7 +105,7 @@ const BLANK: &[u8] = b" \t";
 fn parse_line(line: &[u8]) -> Result<Option<AllowedSigner>, String> {
     // OpenSSH reads lines as C strings.
     let line = line.split(|byte| *byte == 0).next().unwrap_or_default();
-    // Newer versions of OpenSSH pass over a carriage return here, older ones read an empty principal.
+    // Newer versions of OpenSSH skip a carriage return here, older ones read an empty principal.
     let line = without_leading(line, BLANK);
     if line.is_empty() || WHITESPACE.contains(&line[0]) || line[0] == b'#' {
         return Ok(None);

@@ -184,8 +184,8 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     })
 }
 
-/// Reads to the end into memory that is wiped when it is no longer needed. A `Vec` that grows leaves
-/// copies behind; here each smaller buffer is wiped, too.
+/// Reads to the end into memory that is wiped when it is dropped. A `Vec` that grows leaves copies
+/// behind; here each smaller buffer is wiped, too.
 pub(super) fn read_secret(mut from: impl io::Read) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut content = Zeroizing::new(vec![0; 4096]);
     let mut filled = 0;
