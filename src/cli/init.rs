@@ -285,7 +285,7 @@ fn list_signer(config: &Config, signer: &Signer) -> Result<(), Failure> {
     let path = config.signer.with_file_name("allowed_signers");
     let line = allowed_line(config, signer);
     let failed = |error| Failure::from_error(format!("cannot write {}: {error}", path.display()));
-    // Opened once: what is read is what the line is added to. The umask has no say in who may write.
+    // Opened once: what is read is what the line is added to, with a mode that is not the umask's.
     let mut file = std::fs::OpenOptions::new()
         .create(true)
         .read(true)
