@@ -40,7 +40,7 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Creates a directory and its missing parents, for this user alone; an existing one stays as it is.
+/// Creates a directory and its missing parents, for this user alone. An existing one stays.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
