@@ -15,6 +15,7 @@ pub mod interrupt;
 pub mod journal;
 pub mod manifest;
 pub mod openat;
+pub mod ownership;
 pub mod packer;
 pub mod payload;
 pub mod pins;

@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
         "clock",
         "ids",
         "interrupt",
+        "ownership",
         "payload",
     ],
     &["openat"],

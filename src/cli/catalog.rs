@@ -14,11 +14,11 @@ use super::restore::wrong_key_hint;
 use super::scratch::Scratch;
 use super::terminal::RestoreDisplay;
 use super::{Context, output, remote};
-use crate::agent::{NamedTarget, Rebuild, State};
+use crate::agent::{NamedTarget, Rebuild};
 use crate::catalog::NewArchive;
 use crate::config::Config;
 use crate::interrupt::Duty;
-use crate::manifest::chain::Chain;
+use crate::manifest::chain::{Chain, Snapshot};
 use crate::manifest::signature::Trust;
 use crate::packer::relearn::Root;
 use crate::repository::HostFolder;
@@ -36,7 +36,7 @@ pub struct RebuildArgs {
     /// Also learn where content lies, or the next push stores everything once more; an identity file, may be given
     /// again. On a host that others may own an identity is lost: then better push everything
     #[arg(long, short, value_name = "FILE")]
-    identity: Vec<PathBuf>,
+    pub(super) identity: Vec<PathBuf>,
     /// Fetch nothing but the index: content that is not here any more is stored once more
     #[arg(long, requires = "identity")]
     at_hand: bool,
@@ -73,7 +73,7 @@ fn rebuild(context: &Context, args: &RebuildArgs) -> Result<Outcome, Failure> {
         .iter()
         .map(remote::open_target)
         .collect::<Result<Vec<_>, _>>()?;
-    let state = State::open(&config.state)?;
+    let state = context.open_state(&config)?;
     let begun = Rebuild::begin(state, &config.host, &targets, &trust);
     let mut rebuild = begun.map_err(|error| unchanged(error.into()))?;
     let learned = match identities {
@@ -275,9 +275,9 @@ impl Learning<'_> {
                 continue;
             }
             let chain = folder.chain(self.trust).await?;
-            let head = chain.latest()?.sequence();
+            let head = |chain: &Chain| chain.snapshots.last().map(Snapshot::sequence);
             let is_newer = match &best {
-                Some((_, best)) => best.latest()?.sequence() < head,
+                Some((_, best)) => head(best) < head(&chain),
                 None => true,
             };
             if is_newer {
@@ -294,10 +294,14 @@ impl Learning<'_> {
         paths: Vec<Vec<u8>>,
         scratch: &Scratch,
     ) -> Result<RestorePlan, RestoreError> {
-        let newest = chain.latest().map_err(|error| RestoreError::Repository {
-            host: folder.host.clone(),
-            source: error.into(),
-        })?;
+        // Of the siblings of a fork any serves: each says where its own content is.
+        let newest = match chain.snapshots.last() {
+            Some(newest) => newest,
+            None => chain.latest().map_err(|error| RestoreError::Repository {
+                host: folder.host.clone(),
+                source: error.into(),
+            })?,
+        };
         let request = RestoreRequest {
             snapshot: newest.manifest.name().hash16,
             to: PathBuf::from(RESTORED),

@@ -68,7 +68,7 @@ pub struct VerifyArgs {
     rate: Option<u64>,
     /// Also restore, prove every file, and remove it all again; an identity file, may be given again
     #[arg(long, short, value_name = "FILE")]
-    identity: Vec<PathBuf>,
+    pub(super) identity: Vec<PathBuf>,
     /// Bring what is missing or damaged from another target of the config that has it whole, or from the spool
     #[arg(long, conflicts_with = "from")]
     repair: bool,

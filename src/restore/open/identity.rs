@@ -12,6 +12,8 @@ use age::armor::{ArmoredReader, ArmoredWriter, Format};
 use age::secrecy::{ExposeSecret as _, SecretString};
 use age::{DecryptError, Decryptor, Encryptor, plugin, scrypt, ssh, x25519};
 
+use zeroize::Zeroizing;
+
 use super::plugin::PluginIdentity;
 use super::prompt::Prompt;
 
@@ -183,14 +185,33 @@ fn plugin_recipient(comment: &str) -> Option<String> {
         .then(|| value.to_owned())
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    let mut content = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_IDENTITY_BYTES).read_to_end(&mut content))
-        .map_err(|source| IdentityError::Read {
-            path: path.to_path_buf(),
-            source,
-        })?;
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+    let content = File::open(path).and_then(|file| read_secret(file.take(MAX_IDENTITY_BYTES)));
+    content.map_err(|source| IdentityError::Read {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// Reads to the end into memory that is wiped when it is dropped. A `Vec` that grows leaves copies
+/// behind; here each smaller buffer is wiped, too.
+pub(super) fn read_secret(mut from: impl io::Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut content = Zeroizing::new(vec![0; 4096]);
+    let mut filled = 0;
+    loop {
+        match from.read(&mut content[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if filled == content.len() {
+            let mut larger = Zeroizing::new(vec![0; 2 * filled]);
+            larger[..filled].copy_from_slice(&content);
+            content = larger;
+        }
+    }
+    content.truncate(filled);
     Ok(content)
 }
 
@@ -205,7 +226,7 @@ fn open_sealed(
     path: &Path,
     sealed: &[u8],
     prompt: &Arc<dyn Prompt>,
-) -> Result<Vec<u8>, IdentityError> {
+) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     let malformed = |reason: String| IdentityError::Malformed {
         path: path.to_path_buf(),
         reason,
@@ -218,27 +239,36 @@ fn open_sealed(
     }
     let key = scrypt::Identity::new(ask(path, prompt)?);
     let opened = decryptor.decrypt(std::iter::once(&key as &dyn age::Identity));
-    let mut opened = opened.map_err(|error| match error {
+    let opened = opened.map_err(|error| match error {
         DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed => {
             IdentityError::WrongPassphrase(path.to_path_buf())
         }
         other => malformed(other.to_string()),
     })?;
-    let mut content = Vec::new();
-    opened
-        .read_to_end(&mut content)
-        .map_err(|error| malformed(error.to_string()))?;
-    Ok(content)
+    read_secret(opened).map_err(|error| malformed(error.to_string()))
 }
 
 /// A new native key: the identity file's text, as `age-keygen` writes it, and its recipient.
-pub fn generate() -> (String, String) {
+pub fn generate() -> (Zeroizing<String>, String) {
     let key = x25519::Identity::generate();
     let recipient = key.to_public().to_string();
     let created = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let secret = key.to_string();
     let secret = secret.expose_secret();
-    let text = format!("# created: {created}\n# public key: {recipient}\n{secret}\n");
+    let parts = [
+        "# created: ",
+        &created,
+        "\n# public key: ",
+        &recipient,
+        "\n",
+        secret,
+        "\n",
+    ];
+    // Of the right size at once: growing would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(
+        parts.iter().map(|part| part.len()).sum(),
+    ));
+    parts.iter().for_each(|part| text.push_str(part));
     (text, recipient)
 }
 
