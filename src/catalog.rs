@@ -333,6 +333,9 @@ impl Catalog {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    // SQLite would make it with the umask's mode, and what is beside it with the file's own. Where
+    // this fails SQLite says why.
+    let _ = crate::fs::write_new(path, b"", 0o600);
     let db = Connection::open(path)?;
     db.busy_timeout(Duration::from_secs(10))?;
     db.execute_batch(
@@ -347,7 +350,7 @@ fn failing(path: &Path) -> impl Fn(rusqlite::Error) -> CatalogError + use<> {
         let error = failed(&path, source);
         if let CatalogError::Damaged { .. } = error {
             // Where this cannot be written the next run meets the damage again, and says so.
-            let _ = std::fs::write(damage_mark(&path), b"");
+            let _ = crate::fs::create_private(&damage_mark(&path));
         }
         error
     }

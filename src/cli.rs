@@ -7,6 +7,7 @@
 mod adopt;
 mod backup;
 mod catalog;
+mod confinement;
 mod demo;
 mod failure;
 mod fleet;
@@ -28,12 +29,15 @@ mod status;
 mod sync;
 mod terminal;
 mod verify;
+mod visible;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::agent::State;
 use crate::config::Config;
 use failure::{Failure, Outcome};
 pub use memory::Memory;
@@ -102,17 +106,46 @@ enum Command {
     Man,
 }
 
+impl Command {
+    /// Whether it reads or makes an identity, or decrypts with one.
+    fn holds_secrets(&self) -> bool {
+        match self {
+            Self::Demo(_) | Self::Key(_) | Self::Restore(_) | Self::Open(_) => true,
+            Self::Ls(args) => !args.identity.is_empty(),
+            Self::Verify(args) => !args.identity.is_empty(),
+            Self::Catalog(catalog::CatalogCommand::Rebuild(args)) => !args.identity.is_empty(),
+            _ => false,
+        }
+    }
+}
+
 /// What every command may need.
 struct Context {
     config: Option<PathBuf>,
     json: bool,
     quiet: bool,
+    /// Whether the warnings about the configuration were printed.
+    has_warned: AtomicBool,
 }
 
 impl Context {
     fn load_config(&self) -> Result<Config, Failure> {
-        let path = Config::locate(self.config.as_deref()).map_err(Failure::usage)?;
-        Config::load(&path).map_err(Failure::usage)
+        let found = Config::find(self.config.as_deref()).map_err(Failure::usage)?;
+        if !self.has_warned.swap(true, Ordering::Relaxed) {
+            for warning in &found.warnings {
+                output::tell(format_args!("warning: {warning}"));
+            }
+        }
+        Ok(found.config)
+    }
+
+    /// Opens the state directory, and warns if others can look into it.
+    fn open_state(&self, config: &Config) -> Result<State, Failure> {
+        let state = State::open(&config.state)?;
+        for warning in &state.warnings {
+            output::tell(format_args!("warning: {warning}"));
+        }
+        Ok(state)
     }
 
     /// A note for a person, on stderr.
@@ -128,11 +161,15 @@ pub fn run() -> ExitCode {
     memory::return_large_buffers();
     limits::tell_of_refusals();
     let cli = Cli::parse();
+    if cli.command.holds_secrets() {
+        limits::hide_memory();
+    }
     on_interrupt();
     let context = Context {
         config: cli.config,
         json: cli.json,
         quiet: cli.quiet,
+        has_warned: AtomicBool::new(false),
     };
     if let Err(failure) = limits::raise_open_files() {
         return failure.report();

@@ -5,6 +5,7 @@
 //! backing-up host must never be able to open what it seals.
 
 mod check;
+mod find;
 mod raw;
 mod recipients;
 mod source;
@@ -22,6 +23,7 @@ use crate::ids::HostName;
 use crate::walk::Filter;
 
 pub use crate::retention::Policy as Retention;
+pub use find::{Found, named_by_environment};
 pub use recipients::Recipient;
 pub use value::{parse_duration, parse_size};
 pub use write::{NewConfig, render_new};
@@ -42,6 +44,17 @@ pub enum ConfigError {
         path: PathBuf,
         #[source]
         source: std::io::Error,
+    },
+    #[error(
+        "{} was found, not named, and is not obeyed: {exposure}; {remedy}, or name the file with --config if you \
+         trust it",
+        file.display()
+    )]
+    Exposed {
+        file: PathBuf,
+        /// Names the object, its owner and its mode.
+        exposure: String,
+        remedy: String,
     },
     #[error("{}:{line}: unknown key {key:?}{}", file.display(), near(nearest.as_deref()))]
     UnknownKey {
@@ -246,39 +259,6 @@ impl Default for PackConfig {
 }
 
 impl Config {
-    /// The file to use: `explicit`, else the first there is of `$SEALIFT_CONFIG`, `./sealift.toml`, the
-    /// user's configuration directory, `/etc/sealift/sealift.toml`.
-    ///
-    /// A file that was named, by argument or environment, is returned whether it exists or not: to
-    /// fall back to another in silence would back up the wrong thing.
-    pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, ConfigError> {
-        let named = std::env::var_os(ENVIRONMENT).filter(|path| !path.is_empty());
-        if let Some(path) = explicit.map(Path::to_owned).or(named.map(PathBuf::from)) {
-            return Ok(path);
-        }
-        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
-        let user = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-        let user = user.filter(|dir| dir.is_absolute()).or_else(home);
-        let mut looked = vec![PathBuf::from(FILE_NAME)];
-        looked.extend(user.map(|dir| dir.join("sealift").join(FILE_NAME)));
-        looked.push(PathBuf::from(SYSTEM_FILE));
-        match looked.iter().find(|path| path.is_file()) {
-            Some(path) => Ok(path.clone()),
-            None => Err(ConfigError::NotFound { looked }),
-        }
-    }
-
-    /// Reads and validates a file.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let failed = |source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let text = std::fs::read_to_string(path).map_err(failed)?;
-        let file = std::path::absolute(path).map_err(failed)?;
-        Self::parse(&text, &file)
-    }
-
     /// Validates `text` as the content of `file`, an absolute path that need not exist.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         let place = check::Place { text, file };

@@ -4,6 +4,7 @@
 //! pages (docs/format.md, 2 and 3). It names no path and no plaintext hash. Parsing here checks
 //! shape and self-consistency only; whether to believe it is [`chain`]'s and [`signature`]'s work.
 
+pub mod allowed_signers;
 pub mod chain;
 pub mod signature;
 pub mod statement;

@@ -19,6 +19,7 @@ mod meta;
 mod pin;
 mod private;
 mod remove;
+mod resolve;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -37,6 +38,7 @@ pub use entries::Listed;
 pub use meta::{Kind, Meta};
 pub use pin::Pin;
 pub use private::PrivateDir;
+pub use resolve::Resolved;
 
 /// The kernel's limit is 4096 with the final zero; some is left for `/proc/self/fd/N/`.
 const MAX_PATH_BYTES: usize = 3900;
@@ -111,6 +113,18 @@ impl Dir {
         match rel.is_empty() {
             true => self.path.to_path_buf(),
             false => self.path.join(rel),
+        }
+    }
+
+    /// Makes a file without a name, for us only: it is gone when it is closed. `Unsupported` where the file
+    /// system has no such files.
+    pub fn unnamed_file(&self) -> io::Result<File> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::openat(self, c".", flags, Mode::RUSR | Mode::WUSR) {
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
+            other => Ok(other?.into()),
         }
     }
 

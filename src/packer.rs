@@ -368,9 +368,7 @@ impl Scratch {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
             }
-            std::fs::create_dir_all(&dir)?;
-            use std::os::unix::fs::PermissionsExt as _;
-            std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))
+            crate::fs::create_private_dir(&dir)
         };
         make().map_err(|source| scratch_error(&dir, source))?;
         Ok(Self { dir })

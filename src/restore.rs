@@ -14,7 +14,7 @@ mod raw_index;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::ids::{HostName, Stamp};
@@ -23,9 +23,10 @@ use crate::index::{
 };
 use crate::manifest::signature::Trust;
 use crate::manifest::{ArchiveRow, Manifest};
+use crate::openat::Dir;
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
 use extract::{Destination, Extraction};
-pub use extract::{DestinationError, ExtractError, StagingError, remove_tree};
+pub use extract::{DestinationError, ExtractError, Resumed, StagingError, resume};
 use fetch::{ArchiveError, Damaged};
 use frozen::Needed;
 pub use frozen::{Frozen, Thawing, thaw};
@@ -210,6 +211,28 @@ pub async fn plan(
     trust: &Trust,
 ) -> Result<RestorePlan, RestoreError> {
     let destination = Destination::inspect(&request.to, request.overwrite)?;
+    plan_to(destination, folder, request, identities, trust).await
+}
+
+/// [`plan`] of a restore into a new directory in `dir`, which is ours alone; `request.to` is its name.
+pub async fn plan_within(
+    dir: &Dir,
+    folder: &HostFolder,
+    request: &RestoreRequest,
+    identities: Arc<Identities>,
+    trust: &Trust,
+) -> Result<RestorePlan, RestoreError> {
+    let destination = Destination::within(dir, request.to.as_os_str());
+    plan_to(destination, folder, request, identities, trust).await
+}
+
+async fn plan_to(
+    destination: Destination,
+    folder: &HostFolder,
+    request: &RestoreRequest,
+    identities: Arc<Identities>,
+    trust: &Trust,
+) -> Result<RestorePlan, RestoreError> {
     let unreadable = |source| RestoreError::Repository {
         host: folder.host.clone(),
         source,
@@ -218,10 +241,9 @@ pub async fn plan(
     let snapshot = plan::choose(&chain, request)?;
     let table = folder.table(&snapshot.manifest).await.map_err(unreadable)?;
     // What the restore decrypts stays where it will restore to.
-    let near = destination.path.ancestors().find(|path| path.is_dir());
-    let near = near.map_or_else(std::env::temp_dir, Path::to_path_buf);
+    let near = Some(destination.near());
     let (index, index_bytes) =
-        fetch_index(folder, &snapshot.manifest, &table, &identities, &near).await?;
+        fetch_index(folder, &snapshot.manifest, &table, &identities, near).await?;
     let contents = plan::contents(index, &table, &request.paths)?;
     Ok(RestorePlan {
         snapshot: snapshot.manifest.name().to_string(),
@@ -331,8 +353,7 @@ pub async fn read_index(
     table: &ArchiveTable,
     identities: &Arc<Identities>,
 ) -> Result<(IndexHeader, EntryList), RestoreError> {
-    let near = std::env::temp_dir();
-    let (index, _) = fetch_index(folder, manifest, table, identities, &near).await?;
+    let (index, _) = fetch_index(folder, manifest, table, identities, None).await?;
     Ok((index.header, index.entries))
 }
 
@@ -349,7 +370,7 @@ async fn fetch_index(
     manifest: &Manifest,
     table: &ArchiveTable,
     identities: &Arc<Identities>,
-    near: &Path,
+    near: Option<&Dir>,
 ) -> Result<(Index, u64), RestoreError> {
     let (stamp, reference) = (manifest.core.stamp, &manifest.core.index);
     let broken = |what: String| RestoreError::Index { stamp, what };

@@ -59,7 +59,7 @@ impl Spool {
         };
         let temp = spool.temp_dir();
         let failed = fail("make", &temp);
-        fs::create_dir_all(&temp).map_err(failed)?;
+        crate::fs::create_private_dir(&temp).map_err(failed)?;
         for entry in fs::read_dir(&temp).map_err(fail("list", &temp))? {
             let path = entry.map_err(fail("list", &temp))?.path();
             fs::remove_file(&path).map_err(fail("clear", &path))?;
@@ -101,7 +101,7 @@ impl Spool {
             .sync_all()
             .map_err(fail("flush", &path))?;
         let parent = path.parent().unwrap_or(&self.dir).to_path_buf();
-        fs::create_dir_all(&parent).map_err(fail("make", &parent))?;
+        crate::fs::create_private_dir(&parent).map_err(fail("make", &parent))?;
         file.temp
             .persist(&path)
             .map_err(|e| fail("rename", &path)(e.error))?;

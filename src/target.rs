@@ -321,6 +321,14 @@ pub fn is_over_ssh(url: &str) -> bool {
     )
 }
 
+/// Whether the target is reached through programs: rsync or ssh.
+pub fn runs_programs(url: &str) -> bool {
+    matches!(
+        Address::parse(url),
+        Ok(Address::Rsync(_) | Address::Sftp(_))
+    )
+}
+
 /// Opens a target with the process's environment. Nothing is asked of a server yet; a folder is
 /// made if it is not there.
 pub fn open(spec: &TargetSpec) -> Result<Arc<dyn Target>, OpenError> {

@@ -18,6 +18,8 @@ mod commands;
 mod crash;
 #[path = "agent/day.rs"]
 mod day;
+#[path = "agent/destinations.rs"]
+mod destinations;
 #[path = "agent/edges.rs"]
 mod edges;
 #[path = "agent/fire.rs"]

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::failure::{Failure, Outcome};
 use super::{Context, output, remote, terminal};
-use crate::agent::{self, State};
+use crate::agent;
 use crate::manifest::MAX_SEQUENCE;
 
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub struct AdoptArgs {
 pub fn run(context: &Context, args: &AdoptArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     if let Some(sequence) = args.after {
-        agent::begin_after(&State::open(&config.state)?, sequence)?;
+        agent::begin_after(&context.open_state(&config)?, sequence)?;
         context.note(format_args!(
             "the next snapshot of {} has sequence {} or a later one",
             config.host,
@@ -44,7 +44,7 @@ pub fn run(context: &Context, args: &AdoptArgs) -> Result<Outcome, Failure> {
             return Err(Failure::from_error("nothing was adopted"));
         }
     }
-    let mut state = State::open(&config.state)?;
+    let mut state = context.open_state(&config)?;
     let targets = config
         .targets
         .iter()

@@ -145,7 +145,7 @@ impl<'a> Pusher<'a> {
             })?),
             None => None,
         };
-        let state = State::open(&config.state)?;
+        let state = context.open_state(config)?;
         let mut targets = Vec::new();
         for target in &config.targets {
             let has_published = state.catalog.last_publication(&target.name)?.is_some();

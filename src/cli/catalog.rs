@@ -14,16 +14,16 @@ use super::restore::wrong_key_hint;
 use super::scratch::Scratch;
 use super::terminal::RestoreDisplay;
 use super::{Context, output, remote};
-use crate::agent::{NamedTarget, Rebuild, State};
+use crate::agent::{NamedTarget, Rebuild};
 use crate::catalog::NewArchive;
 use crate::config::Config;
 use crate::interrupt::Duty;
-use crate::manifest::chain::Chain;
+use crate::manifest::chain::{Chain, Snapshot};
 use crate::manifest::signature::Trust;
 use crate::packer::relearn::Root;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
-use crate::restore::{self, RestoreError, RestorePlan, RestoreRequest, remove_tree};
+use crate::restore::{self, RestoreError, RestorePlan, RestoreRequest};
 
 #[derive(Debug, Subcommand)]
 pub enum CatalogCommand {
@@ -36,7 +36,7 @@ pub struct RebuildArgs {
     /// Also learn where content lies, or the next push stores everything once more; an identity file, may be given
     /// again. On a host that others may own an identity is lost: then better push everything
     #[arg(long, short, value_name = "FILE")]
-    identity: Vec<PathBuf>,
+    pub(super) identity: Vec<PathBuf>,
     /// Fetch nothing but the index: content that is not here any more is stored once more
     #[arg(long, requires = "identity")]
     at_hand: bool,
@@ -73,7 +73,7 @@ fn rebuild(context: &Context, args: &RebuildArgs) -> Result<Outcome, Failure> {
         .iter()
         .map(remote::open_target)
         .collect::<Result<Vec<_>, _>>()?;
-    let state = State::open(&config.state)?;
+    let state = context.open_state(&config)?;
     let begun = Rebuild::begin(state, &config.host, &targets, &trust);
     let mut rebuild = begun.map_err(|error| unchanged(error.into()))?;
     let learned = match identities {
@@ -199,7 +199,7 @@ impl Learning<'_> {
         let runtime = remote::runtime()?;
         let (folder, chain) = runtime.block_on(self.newest(targets))?;
         let scratch = Scratch::make("rebuild", self.args.scratch.as_deref())?;
-        let plan = self.plan(&folder, &chain, Vec::new(), scratch.path());
+        let plan = self.plan(&folder, &chain, Vec::new(), &scratch);
         let plan = runtime.block_on(plan).map_err(unread)?;
         let archives: Vec<NewArchive> = plan
             .streams()
@@ -229,11 +229,11 @@ impl Learning<'_> {
         }
         let owed = {
             // What is decrypted does not outlive an interrupt.
-            let all = scratch.path().to_path_buf();
-            Duty::owe(move || match remove_tree(&all) {
+            let all = Arc::clone(scratch.private());
+            Duty::owe(move || match all.dir().clear() {
                 Ok(()) => "removed what was fetched for the catalog".to_owned(),
                 Err(error) => {
-                    let all = all.display();
+                    let all = all.dir().path().display();
                     format!(
                         "{all} holds decrypted files and could not be removed ({error}): remove it"
                     )
@@ -242,7 +242,7 @@ impl Learning<'_> {
         };
         let fetched = runtime.block_on(async {
             let missing = here.missing.clone();
-            let plan = self.plan(&folder, &chain, missing, scratch.path()).await?;
+            let plan = self.plan(&folder, &chain, missing, &scratch).await?;
             let display = RestoreDisplay::start(self.context.quiet || self.context.json);
             let done = restore::execute(plan, display.clone()).await;
             display.finish();
@@ -254,7 +254,7 @@ impl Learning<'_> {
             let (all, paths) = (plan.contents(), Some(&missing));
             Ok(rebuild.learn(&archives, &recipients, all, &roots, paths)?)
         });
-        let removed = remove_tree(&scratch.path().join(RESTORED));
+        let removed = scratch.private().dir().remove_tree(RESTORED);
         owed.take();
         let there = there?;
         removed?;
@@ -275,9 +275,9 @@ impl Learning<'_> {
                 continue;
             }
             let chain = folder.chain(self.trust).await?;
-            let head = chain.latest()?.sequence();
+            let head = |chain: &Chain| chain.snapshots.last().map(Snapshot::sequence);
             let is_newer = match &best {
-                Some((_, best)) => best.latest()?.sequence() < head,
+                Some((_, best)) => head(best) < head(&chain),
                 None => true,
             };
             if is_newer {
@@ -292,21 +292,27 @@ impl Learning<'_> {
         folder: &HostFolder,
         chain: &Chain,
         paths: Vec<Vec<u8>>,
-        scratch: &Path,
+        scratch: &Scratch,
     ) -> Result<RestorePlan, RestoreError> {
-        let newest = chain.latest().map_err(|error| RestoreError::Repository {
-            host: folder.host.clone(),
-            source: error.into(),
-        })?;
+        // Of the siblings of a fork any serves: each says where its own content is.
+        let newest = match chain.snapshots.last() {
+            Some(newest) => newest,
+            None => chain.latest().map_err(|error| RestoreError::Repository {
+                host: folder.host.clone(),
+                source: error.into(),
+            })?,
+        };
         let request = RestoreRequest {
             snapshot: newest.manifest.name().hash16,
-            to: scratch.join(RESTORED),
+            to: PathBuf::from(RESTORED),
             paths,
             overwrite: false,
             at_least: None,
             devices: false,
         };
-        restore::plan(folder, &request, Arc::clone(&self.identities), self.trust).await
+        let identities = Arc::clone(&self.identities);
+        let scratch = scratch.private().dir();
+        restore::plan_within(scratch, folder, &request, identities, self.trust).await
     }
 
     /// Where its content may still be: in the local snapshot, or where it was read in place.

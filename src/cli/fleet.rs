@@ -41,7 +41,7 @@ struct Newest {
 pub fn run(context: &Context, side: &Side<'_>, signer: Option<&str>) -> Result<Outcome, Failure> {
     let target = side.open_for_reading(context)?;
     let trust = match signer {
-        Some(text) => Trust::parse(text).map_err(Failure::usage)?,
+        Some(text) => remote::trust_of(text)?,
         None => Trust::FirstSeen,
     };
     let runtime = remote::runtime()?;

@@ -3,7 +3,11 @@
 //! Everything is checked before anything is written; the configuration comes last, so a failed `init`
 //! can be repeated. A target that does not answer now (a laptop that is off) is told of, exit code 3.
 
-use std::io::Write as _;
+use std::fs::Permissions;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -13,11 +17,12 @@ use super::backup::{recovery_files, write_new_file};
 use super::failure::{Failure, Outcome};
 use super::{Context, output, remote};
 use crate::clock;
-use crate::config::{Config, FILE_NAME, NewConfig, render_new};
+use crate::config::{Config, FILE_NAME, NewConfig, named_by_environment, render_new};
 use crate::error::with_causes;
 use crate::fs;
 use crate::ids::HostName;
-use crate::manifest::signature::{AllowedSigner, Signer, Trust};
+use crate::manifest::signature::{Signer, Trust};
+use crate::ownership;
 use crate::packer::seal::Recipients;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::shipper;
@@ -76,11 +81,12 @@ struct Places {
 
 impl Places {
     fn of(context: &Context) -> Result<Self, Failure> {
-        let named = context.config.clone();
-        let config = named
-            .or_else(|| std::env::var_os(crate::config::ENVIRONMENT).map(PathBuf::from))
-            .unwrap_or_else(|| PathBuf::from(FILE_NAME));
-        let config = std::path::absolute(config)?;
+        let named = context.config.clone().or_else(named_by_environment);
+        let is_named = named.is_some();
+        let config = std::path::absolute(named.unwrap_or_else(|| PathBuf::from(FILE_NAME)))?;
+        if !is_named {
+            refuse_exposed(&config)?;
+        }
         if config.starts_with("/etc") {
             let state = PathBuf::from("/var/lib/sealift");
             return Ok(Self {
@@ -99,6 +105,20 @@ impl Places {
             signer: format!("{stem}.signer").into(),
             state: format!("{stem}.state").into(),
         })
+    }
+}
+
+/// Refuses a place in which later commands would find the configuration and not obey it.
+fn refuse_exposed(config: &Path) -> Result<(), Failure> {
+    match ownership::exposure_at(config)? {
+        Some(exposure) => Err(Failure::usage(format!(
+            "a configuration in this directory would not be obeyed: {exposure}"
+        ))
+        .hint(format!(
+            "{}, or name the file with --config, here and in every command",
+            exposure.remedy
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -242,7 +262,11 @@ fn check_sources(args: &InitArgs, config: &Config) -> Result<(), Failure> {
 }
 
 fn fs_dir(dir: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(dir)
+    let mut builder = std::fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o755)
+        .create(dir)
         .map_err(|error| Failure::from_error(format!("cannot make {}: {error}", dir.display())))
 }
 
@@ -260,17 +284,32 @@ fn signer(config: &Config) -> Result<(Signer, bool), Failure> {
 fn list_signer(config: &Config, signer: &Signer) -> Result<(), Failure> {
     let path = config.signer.with_file_name("allowed_signers");
     let line = allowed_line(config, signer);
-    let there = std::fs::read_to_string(&path).unwrap_or_default();
-    if there.lines().any(|existing| existing == line) {
-        return Ok(());
-    }
     let failed = |error| Failure::from_error(format!("cannot write {}: {error}", path.display()));
+    // Opened once: what is read is what the line is added to, with a mode that is not the umask's.
     let mut file = std::fs::OpenOptions::new()
         .create(true)
+        .read(true)
         .append(true)
+        .mode(0o644)
+        .custom_flags(libc::O_NONBLOCK)
         .open(&path)
         .map_err(failed)?;
-    let gap = if there.is_empty() || there.ends_with('\n') {
+    let meta = file.metadata().map_err(failed)?;
+    if !meta.is_file() {
+        let text = format!("{} is not a regular file", path.display());
+        return Err(Failure::from_error(text).hint("move it away, then run it again"));
+    }
+    if meta.mode() & 0o022 != 0 {
+        let closed = Permissions::from_mode(meta.mode() & 0o7755);
+        file.set_permissions(closed).map_err(failed)?;
+    }
+    let mut there = Vec::new();
+    file.read_to_end(&mut there).map_err(failed)?;
+    let mut lines = there.split(|byte| *byte == b'\n');
+    if lines.any(|existing| existing == line.as_bytes()) {
+        return Ok(());
+    }
+    let gap = if there.is_empty() || there.ends_with(b"\n") {
         ""
     } else {
         "\n"
@@ -344,8 +383,7 @@ async fn try_target(
 }
 
 async fn occupied(config: &Config, folder: &HostFolder, count: usize) -> String {
-    let trust =
-        remote::own_trust(config).unwrap_or(Trust::AllowedSigners(Vec::<AllowedSigner>::new()));
+    let trust = remote::own_trust(config).unwrap_or(Trust::AllowedSigners(Vec::new()));
     match folder.chain(&trust).await {
         Ok(_) => format!(
             "it holds {count} snapshots of {} by this signer already; if this machine takes over, run `sealift adopt`",

@@ -40,7 +40,7 @@ pub struct LsArgs {
     /// An identity file: what is in a snapshot on a target is sealed. Without one the local
     /// snapshot directory is listed
     #[arg(long, short, value_name = "FILE")]
-    identity: Vec<PathBuf>,
+    pub(super) identity: Vec<PathBuf>,
 }
 
 pub fn list(context: &Context, args: &ListArgs) -> Result<Outcome, Failure> {

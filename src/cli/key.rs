@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::Context;
 use super::backup::{RECOVER_PY, write_new_file};
@@ -67,8 +68,8 @@ pub fn prompt() -> Arc<dyn Prompt> {
 fn generate(context: &Context, args: &GenerateArgs) -> Result<Outcome, Failure> {
     let (text, recipient) = open::generate();
     let file = match args.passphrase {
-        true => open::seal_with_passphrase(&text, new_passphrase()?)?,
-        false => text.into_bytes(),
+        true => open::seal_with_passphrase(&text, new_passphrase()?)?.into(),
+        false => Zeroizing::new(text.as_bytes().to_vec()),
     };
     write_new_file(&args.output, &file, 0o600)?;
     let script = place_recovery_script(&args.output)?;

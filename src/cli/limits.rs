@@ -2,7 +2,9 @@
 
 use std::panic;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 
 use super::failure::{Failure, MORE_FILES, MORE_MEMORY};
 use super::output;
@@ -36,6 +38,21 @@ fn enough(files: Option<u64>) -> Result<(), Failure> {
         ))
         .hint(MORE_FILES)),
         _ => Ok(()),
+    }
+}
+
+/// Keeps keys and decrypted content out of core dumps and of other processes of this user.
+pub(super) fn hide_memory() {
+    let behavior = DumpableBehavior::NotDumpable;
+    let no_core = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let hidden = set_dumpable_behavior(behavior);
+    if let Err(error) = hidden.and_then(|()| setrlimit(Resource::Core, no_core)) {
+        output::tell(format_args!(
+            "warning: this process's memory may get into a core dump: {error}"
+        ));
     }
 }
 

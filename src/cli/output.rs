@@ -3,6 +3,8 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
+use super::visible::{VisibleFormatter, visible_in_line};
+pub use super::visible::{printable, visible};
 use serde::ser::{Serialize, SerializeSeq as _, Serializer as _};
 
 pub fn write_stdout(bytes: &[u8]) -> io::Result<()> {
@@ -27,21 +29,11 @@ pub fn print_line(text: impl std::fmt::Display) -> io::Result<()> {
     write_stdout(format!("{}\n", visible(&text.to_string())).as_bytes())
 }
 
-/// Text without what a terminal would obey.
-fn visible(text: &str) -> String {
-    let is_harmless = |c: char| matches!(c, '\n' | '\t') || !c.is_control();
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match is_harmless(c) {
-            true => shown.push(c),
-            false => shown.extend(c.escape_default()),
-        }
-    }
-    shown
-}
-
 pub fn print_json(value: &impl Serialize) -> io::Result<()> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(io::Error::other)?;
+    let mut text = Vec::new();
+    let formatter = VisibleFormatter::default();
+    let mut json = serde_json::Serializer::with_formatter(&mut text, formatter);
+    value.serialize(&mut json).map_err(io::Error::other)?;
     text.push(b'\n');
     write_stdout(&text)
 }
@@ -52,7 +44,7 @@ pub fn print_json_list<T: Serialize, E: From<io::Error>>(
 ) -> Result<(), E> {
     let unwritten = |error: io::Error| io::Error::new(error.kind(), Unwritten(error));
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut json = serde_json::Serializer::pretty(&mut out);
+    let mut json = serde_json::Serializer::with_formatter(&mut out, VisibleFormatter::default());
     let mut list = json.serialize_seq(None).map_err(|e| unwritten(e.into()))?;
     for value in values {
         list.serialize_element(&value?)
@@ -103,35 +95,21 @@ pub fn count(number: u64, what: &str) -> String {
     }
 }
 
-/// A path's raw bytes for a terminal: control characters and bad UTF-8 made visible.
-pub fn printable(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c.is_control() {
-                true => text.extend(c.escape_default()),
-                false => text.push(c),
-            }
-        }
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
-}
-
 /// Columns, each as wide as its widest cell; the last as it is.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let visible = |cell: &String| visible_in_line(cell).into_owned();
+    let rows = rows.iter().map(|row| row.iter().map(visible).collect());
+    let rows: Vec<Vec<String>> = rows.collect();
     let columns = header.len();
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
     let header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
-    for row in std::iter::once(&header).chain(rows) {
+    for row in std::iter::once(&header).chain(&rows) {
         let mut line = String::new();
         for (at, cell) in row.iter().enumerate() {
             line.push_str(cell);
@@ -164,10 +142,5 @@ mod tests {
         for (bytes, text) in cases {
             assert_eq!(size(bytes), text);
         }
-    }
-
-    #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(printable(b"a\x1b[2Jb\xff"), "a\\u{1b}[2Jb\\xff");
     }
 }

@@ -10,7 +10,6 @@ use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
 use super::remote::{self, RemoteArgs};
 use super::{Context, retention};
-use crate::agent::State;
 use crate::clock;
 use crate::config::{Config, Retention};
 use crate::error::with_causes;
@@ -108,7 +107,7 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
 
 fn prune_local(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
-    let state = State::open(&config.state)?;
+    let state = context.open_state(&config)?;
     let forgotten = retention::retain_local(&config, &state, args.yes, args.dry_run)
         .map_err(|failure| failure.hint("if what it would delete is right, say --yes"))?;
     match context.json {

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::failure::Failure;
-use super::{Context, terminal};
+use super::{Context, output, terminal};
 use crate::agent::NamedTarget;
 use crate::bandwidth::Timetable;
 use crate::config::{Config, TargetConfig};
 use crate::ids::HostName;
+use crate::manifest::allowed_signers::AllowedSigner;
 use crate::manifest::chain::Chain;
-use crate::manifest::signature::{AllowedSigner, Signer, Trust};
+use crate::manifest::signature::{SignatureError, Signer, Trust};
+use crate::ownership;
 use crate::repository::{self, HostFolder};
 use crate::target::{self, OpenError, Target, TargetSpec};
 
@@ -91,7 +93,7 @@ impl RemoteArgs {
         };
         let folder = HostFolder { target, host };
         let trust = match (&self.signer, trust) {
-            (Some(text), _) => Trust::parse(text).map_err(Failure::usage)?,
+            (Some(text), _) => trust_of(text)?,
             (None, Some(own)) => own,
             (None, None) => Trust::FirstSeen,
         };
@@ -110,7 +112,7 @@ impl RemoteArgs {
     pub fn whom(&self, config: &Config) -> Result<(HostName, Trust), Failure> {
         let host = self.host.clone().unwrap_or_else(|| config.host.clone());
         let trust = match &self.signer {
-            Some(text) => Trust::parse(text).map_err(Failure::usage)?,
+            Some(text) => trust_of(text)?,
             None if host == config.host => own_trust(config)?,
             None => Trust::FirstSeen,
         };
@@ -159,7 +161,11 @@ impl RemoteArgs {
         folder: &HostFolder,
         chain: &Chain,
     ) -> Result<(), Failure> {
-        let signer = &chain.latest()?.signer;
+        // At a fork there is no latest snapshot, but what is asked for by name is not affected.
+        let signer = match chain.snapshots.last() {
+            Some(newest) => &newest.signer,
+            None => &chain.latest()?.signer,
+        };
         let host = &folder.host;
         if self.accept_signer {
             context.note(format_args!("accepted the signer of {host}: {signer}"));
@@ -264,18 +270,29 @@ fn check_folder(url: &str) -> Result<(), Failure> {
     })
 }
 
+/// Parses what `--signer` takes, and warns about lines of the file that have no effect.
+pub fn trust_of(text: &str) -> Result<Trust, Failure> {
+    Trust::parse_noting(text, note_line).map_err(Failure::usage)
+}
+
+fn note_line(text: String) {
+    output::tell(format_args!("warning: {text}"));
+}
+
 /// The host's own signer, and whoever stands in the `allowed_signers` file beside it (earlier
 /// signers of this host, after a rotation).
 pub fn own_trust(config: &Config) -> Result<Trust, Failure> {
     let own = Signer::load(&config.signer)?.public_key().clone();
     let listed = config.signer.with_file_name("allowed_signers");
-    let mut signers = match listed.exists() {
-        true => match Trust::parse(&listed.display().to_string())? {
+    let path = listed.display().to_string();
+    let mut signers = match ownership::open_regular(&listed) {
+        Ok(file) => match Trust::read(&path, file, note_line)? {
             Trust::AllowedSigners(signers) => signers,
             Trust::Key(key) => vec![AllowedSigner::for_host(&config.host, key)],
             Trust::Fingerprint(_) | Trust::FirstSeen => Vec::new(),
         },
-        false => Vec::new(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(source) => return Err(SignatureError::Read { path, source }.into()),
     };
     signers.push(AllowedSigner::for_host(&config.host, own));
     Ok(Trust::AllowedSigners(signers))

@@ -3,7 +3,7 @@
 mod thaw;
 
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,11 +15,12 @@ use super::key::prompt;
 use super::output::{self, count, size};
 use super::remote::{self, RemoteArgs};
 use super::terminal::RestoreDisplay;
-use super::{Context, inspect};
+use super::{Context, confinement, inspect};
 use crate::error::with_causes;
 use crate::restore::open::Identities;
 use crate::restore::{
     self, DestinationError, ExtractError, RestoreError, RestorePlan, RestoreReport, RestoreRequest,
+    Resumed,
 };
 
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ pub struct RestoreArgs {
     #[command(flatten)]
     remote: RemoteArgs,
     /// An identity file (age, passphrase-sealed age, OpenSSH); may be given again
-    #[arg(long, short, value_name = "FILE", required = true)]
+    #[arg(long, short, value_name = "FILE", required_unless_present = "resume")]
     identity: Vec<PathBuf>,
     /// The directory to make; it must be new or empty
     #[arg(long, value_name = "DIR")]
@@ -60,11 +61,22 @@ pub struct RestoreArgs {
     /// Say what would be fetched and made, and stop
     #[arg(long)]
     dry_run: bool,
+    /// Finish a restore with --overwrite that died while it was put in place inside DIR
+    #[arg(long, conflicts_with_all = ["overwrite", "thaw", "dry_run", "at_least", "devices"])]
+    resume: bool,
 }
 
 pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
+    if args.resume {
+        return resume(&args.to, context.json);
+    }
     let started = Instant::now();
     let identities = Arc::new(Identities::load(&args.identity, &prompt())?);
+    if !args.dry_run
+        && let Ok(dirs) = confinement::around(&args.to)
+    {
+        confinement::confine(context, &args.remote, &identities, dirs)?;
+    }
     let runtime = remote::runtime()?;
     let request = RestoreRequest {
         snapshot: args.snapshot.clone(),
@@ -128,6 +140,41 @@ fn failed(error: RestoreError) -> Failure {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
+}
+
+fn resume(to: &Path, as_json: bool) -> Result<Outcome, Failure> {
+    let resumed = restore::resume(to)?;
+    let aside = |one: &Resumed| {
+        one.moved_aside
+            .as_ref()
+            .map(|path| path.display().to_string())
+    };
+    if as_json {
+        let list = resumed.iter().map(|one| {
+            json!({
+                "stamp": one.stamp, "to": one.to.display().to_string(), "moved_aside": aside(one),
+            })
+        });
+        output::print_json(&json!({ "resumed": list.collect::<Vec<_>>() }))?;
+        return Ok(Outcome::Complete);
+    }
+    if resumed.is_empty() {
+        let to = to.display();
+        output::print_line(format_args!(
+            "no restore to {to} was interrupted: nothing to finish"
+        ))?;
+    }
+    for one in &resumed {
+        output::print_line(format_args!(
+            "finished the restore to {} that was interrupted at {}",
+            one.to.display(),
+            one.stamp
+        ))?;
+        if let Some(aside) = aside(one) {
+            output::print_line(format_args!("what was there before is in {aside}"))?;
+        }
+    }
+    Ok(Outcome::Complete)
 }
 
 const NEXT_STEP: &str = "nothing was changed; try another target or an older snapshot (`sealift list` shows them), or \

@@ -9,7 +9,6 @@ use super::Context;
 use super::backup::{BackupArgs, local_snapshot, not_produced};
 use super::failure::{Failure, Outcome};
 use super::output;
-use crate::agent::State;
 use crate::producer;
 
 #[derive(Debug, Args)]
@@ -30,7 +29,7 @@ pub struct ValidateArgs {
 
 pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
-    let _state = State::open(&config.state)?;
+    let _state = context.open_state(&config)?;
     let produced = producer::produce(&config, &args.produce.request()).map_err(not_produced)?;
     for note in &produced.notes {
         context.note(note);

@@ -199,7 +199,7 @@ fn incomplete(plan: &SyncPlan) -> usize {
 /// who restores decides anew whom to believe.
 fn trust(context: &Context, args: &SyncArgs, host: &HostName) -> Result<Trust, Failure> {
     if let Some(text) = &args.signer {
-        return Trust::parse(text).map_err(Failure::usage);
+        return remote::trust_of(text);
     }
     match context.load_config() {
         Ok(config) if config.host == *host => remote::own_trust(&config),

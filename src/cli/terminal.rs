@@ -25,7 +25,7 @@ impl Prompt for TerminalPrompt {
         if !io::stdin().is_terminal() {
             return None;
         }
-        let answer = rpassword::prompt_password(format!("{what}: ")).ok()?;
+        let answer = rpassword::prompt_password(format!("{}: ", output::visible(what))).ok()?;
         Some(SecretString::from(answer))
     }
 
@@ -41,7 +41,7 @@ pub fn is_interactive() -> bool {
 
 /// Asks a yes-or-no question; anything but yes is no.
 pub fn confirm(question: &str) -> io::Result<bool> {
-    write!(io::stderr(), "{question} [yes/no] ")?;
+    write!(io::stderr(), "{} [yes/no] ", output::visible(question))?;
     io::stderr().flush()?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
@@ -133,7 +133,7 @@ impl Reporter for PushDisplay {
 
     fn stage(&self, text: &str) {
         if let Ok(mut stage) = self.stage.lock() {
-            text.clone_into(&mut stage);
+            output::visible(text).as_ref().clone_into(&mut stage);
         }
     }
 }
@@ -206,6 +206,6 @@ impl Progress for RestoreDisplay {
     }
 
     fn message(&self, text: &str) {
-        self.bar.set_message(text.to_owned());
+        self.bar.set_message(output::visible(text).into_owned());
     }
 }

@@ -17,7 +17,7 @@ use super::key::prompt;
 use super::remote::{self, RemoteArgs};
 use super::scratch::Scratch;
 use super::terminal::RestoreDisplay;
-use super::{Context, status};
+use super::{Context, confinement, status};
 use crate::bandwidth::Timetable;
 use crate::catalog::Catalog;
 use crate::clock;
@@ -25,6 +25,7 @@ use crate::config::{Config, TargetConfig, parse_size};
 use crate::ids::HostName;
 use crate::manifest::chain::Snapshot;
 use crate::manifest::signature::Trust;
+use crate::openat::Dir;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
 use crate::scrub::{self, Examined, Problem, Rehearsal, Share};
@@ -67,7 +68,7 @@ pub struct VerifyArgs {
     rate: Option<u64>,
     /// Also restore, prove every file, and remove it all again; an identity file, may be given again
     #[arg(long, short, value_name = "FILE")]
-    identity: Vec<PathBuf>,
+    pub(super) identity: Vec<PathBuf>,
     /// Bring what is missing or damaged from another target of the config that has it whole, or from the spool
     #[arg(long, conflicts_with = "from")]
     repair: bool,
@@ -147,6 +148,11 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, Failure> {
         [] => None,
         files => Some(Arc::new(Identities::load(files, &prompt())?)),
     };
+    // A repair writes to every target.
+    if let Some(identities) = identities.as_ref().filter(|_| !args.repair) {
+        let scratch = args.scratch.iter().filter_map(|dir| Dir::open(dir).ok());
+        confinement::confine(context, &remote_args(args), identities, scratch.collect())?;
+    }
     let runtime = remote::runtime()?;
     let run = Run::prepare(context, args, &runtime)?;
     let mut verdicts = Vec::new();
@@ -283,7 +289,7 @@ impl<'a> Run<'a> {
                 &snapshot,
                 Arc::clone(identities),
                 &subject.trust,
-                scratch.path(),
+                scratch.private(),
                 display.clone(),
             )
             .await;

@@ -4,11 +4,13 @@
 //! them is private, and that none is the host's own signer, which would let the host open its backups.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::check::{Place, private_part};
 use super::{Config, ConfigError};
+use crate::ownership;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipient {
@@ -61,12 +63,16 @@ fn read_file(path: &Path) -> Result<Vec<(usize, String)>, ConfigError> {
         path: path.to_owned(),
         source,
     };
-    let meta = std::fs::metadata(path).map_err(failed)?;
-    if !meta.is_file() || meta.len() > MAX_FILE_BYTES {
+    // What is looked at is what is read: the file is opened once.
+    let file = ownership::open_regular(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
         let message = "not a list of recipients";
         return Err(failed(std::io::Error::other(message)));
     }
-    let bytes = std::fs::read(path).map_err(failed)?;
     let text = String::from_utf8_lossy(&bytes);
     let numbered = text.lines().enumerate();
     Ok(numbered
@@ -116,7 +122,8 @@ impl Config {
     fn refuse_own_signer(&self, recipients: &BTreeSet<String>) -> Result<(), ConfigError> {
         let mut public = self.signer.clone().into_os_string();
         public.push(".pub");
-        let Ok(text) = std::fs::read_to_string(public) else {
+        let file = ownership::open_regular(Path::new(&public));
+        let Ok(text) = file.and_then(|file| ownership::read_text(&file, MAX_FILE_BYTES)) else {
             return Ok(());
         };
         let Some(key) = text.split_whitespace().nth(1) else {

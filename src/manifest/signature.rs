@@ -4,10 +4,14 @@
 //! [`Trust`]: a pinned fingerprint, an `allowed_signers` file, a public key, or (when the user says
 //! so) whoever signed the newest manifest.
 
-use std::{fs, io, path::Path};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::Path;
 
 use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
+use zeroize::Zeroizing;
 
+use super::allowed_signers::{AllowedSigner, parse_allowed_signers};
 use crate::ids::HostName;
 
 pub const MANIFEST_NAMESPACE: &str = "sealift-manifest";
@@ -35,7 +39,7 @@ pub enum SignatureError {
     Namespace(String, &'static str),
     #[error("the signature does not match what it signs")]
     Mismatch,
-    #[error("line {line} of allowed_signers {path} is malformed: {reason}")]
+    #[error("{path} is neither a public key nor an allowed_signers file; line {line}: {reason}")]
     AllowedSigners {
         path: String,
         line: usize,
@@ -60,8 +64,8 @@ impl std::fmt::Debug for Signer {
 
 impl Signer {
     pub fn generate(comment: &str) -> Result<Self, SignatureError> {
-        let mut seed = [0u8; 32];
-        getrandom::fill(&mut seed).map_err(|e| SignatureError::Generate(e.to_string()))?;
+        let mut seed = Zeroizing::new([0u8; 32]);
+        getrandom::fill(&mut *seed).map_err(|e| SignatureError::Generate(e.to_string()))?;
         let pair = ssh_key::private::Ed25519Keypair::from_seed(&seed);
         let key = PrivateKey::new(pair.into(), comment)
             .map_err(|e| SignatureError::Generate(e.to_string()))?;
@@ -69,7 +73,8 @@ impl Signer {
     }
 
     pub fn load(path: &Path) -> Result<Self, SignatureError> {
-        let text = fs::read_to_string(path).map_err(|source| SignatureError::Read {
+        let text = fs::read_to_string(path).map(Zeroizing::new);
+        let text = text.map_err(|source| SignatureError::Read {
             path: path.display().to_string(),
             source,
         })?;
@@ -152,26 +157,8 @@ pub fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }
 
-/// One line of an `allowed_signers` file.
-#[derive(Debug, Clone)]
-pub struct AllowedSigner {
-    principals: Vec<String>,
-    /// Empty: every namespace.
-    namespaces: Vec<String>,
-    key: PublicKey,
-}
-
-impl AllowedSigner {
-    /// `key`, for everything that `host` signs.
-    pub fn for_host(host: &HostName, key: PublicKey) -> Self {
-        Self {
-            principals: vec![host.as_str().to_owned()],
-            namespaces: Vec::new(),
-            key,
-        }
-    }
-}
-
+/// Largest `allowed_signers` file that is read.
+const MAX_SIGNERS_BYTES: u64 = 16 << 20;
 /// Of a SHA-256 in base64, without padding.
 const FINGERPRINT_DIGITS: usize = 43;
 
@@ -186,9 +173,14 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// What `--signer` takes: `SHA256:…`, a public key line, or the path of an `allowed_signers`
-    /// file (a lone public key file will do).
+    /// Parses what `--signer` takes: `SHA256:…`, a public key line, or the path of an
+    /// `allowed_signers` file or of a public key file.
     pub fn parse(text: &str) -> Result<Self, SignatureError> {
+        Self::parse_noting(text, |_| {})
+    }
+
+    /// The same; `note` receives a sentence about each line of the file that has no effect.
+    pub fn parse_noting(text: &str, note: impl FnMut(String)) -> Result<Self, SignatureError> {
         if let Some(digest) = text.strip_prefix("SHA256:") {
             let digest = digest.trim_end_matches('=');
             let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
@@ -200,18 +192,50 @@ impl Trust {
         if let Ok(key) = PublicKey::from_openssh(text) {
             return Ok(Self::Key(key));
         }
-        let path = Path::new(text);
-        if !path.exists() {
-            return Err(SignatureError::NotATrust(text.to_owned()));
+        match File::open(text) {
+            Ok(file) => Self::read(text, file, note),
+            Err(error) if is_no_path(&error) => Err(SignatureError::NotATrust(text.to_owned())),
+            Err(source) => {
+                let path = text.to_owned();
+                Err(SignatureError::Read { path, source })
+            }
         }
-        let content = fs::read_to_string(path).map_err(|source| SignatureError::Read {
-            path: text.to_owned(),
+    }
+
+    /// Reads an `allowed_signers` or public key file that is open; `path` is for messages.
+    pub fn read(
+        path: &str,
+        file: impl io::Read,
+        mut note: impl FnMut(String),
+    ) -> Result<Self, SignatureError> {
+        let failed = |source| SignatureError::Read {
+            path: path.to_owned(),
             source,
-        })?;
-        if let Ok(key) = PublicKey::from_openssh(content.trim()) {
+        };
+        let mut content = Vec::new();
+        file.take(MAX_SIGNERS_BYTES + 1)
+            .read_to_end(&mut content)
+            .map_err(failed)?;
+        if content.len() as u64 > MAX_SIGNERS_BYTES {
+            let message = format!("it is larger than {} MiB", MAX_SIGNERS_BYTES >> 20);
+            return Err(failed(io::Error::other(message)));
+        }
+        if let Some(key) = lone_key(&content) {
             return Ok(Self::Key(key));
         }
-        parse_allowed_signers(text, &content).map(Self::AllowedSigners)
+        let listed = parse_allowed_signers(&content);
+        if let ([], [first, ..]) = (listed.signers.as_slice(), listed.ignored.as_slice()) {
+            return Err(SignatureError::AllowedSigners {
+                path: path.to_owned(),
+                line: first.number,
+                reason: first.reason.clone(),
+            });
+        }
+        for line in &listed.ignored {
+            let (number, reason) = (line.number, &line.reason);
+            note(format!("line {number} of {path} has no effect: {reason}"));
+        }
+        Ok(Self::AllowedSigners(listed.signers))
     }
 
     /// Whether `key` may sign for `host` in `namespace`. [`Trust::FirstSeen`] knows nobody yet.
@@ -219,134 +243,37 @@ impl Trust {
         match self {
             Self::Fingerprint(pinned) => fingerprint(key) == *pinned,
             Self::Key(pinned) => pinned.key_data() == key.key_data(),
-            Self::AllowedSigners(signers) => signers.iter().any(|signer| {
-                let for_host = signer.principals.iter().any(|p| glob(p, host.as_str()));
-                let for_use = signer.namespaces.is_empty()
-                    || signer.namespaces.iter().any(|n| glob(n, namespace));
-                for_host && for_use && signer.key.key_data() == key.key_data()
-            }),
+            Self::AllowedSigners(signers) => {
+                // As `ssh-keygen -Y verify` does, which takes no other time from the signature.
+                let now = crate::clock::now().timestamp();
+                let mut signers = signers.iter();
+                signers.any(|signer| signer.accepts(host, namespace, key, now))
+            }
             Self::FirstSeen => false,
         }
     }
 
-    /// Whether it says anything of `key` as a signer for `host`, for whatever use.
+    /// Whether it is about `key` as a signer for `host`, for any use.
     pub fn names(&self, host: &HostName, key: &PublicKey) -> bool {
-        let for_host = |signer: &AllowedSigner| {
-            let mut principals = signer.principals.iter();
-            principals.any(|p| glob(p, host.as_str())) && signer.key.key_data() == key.key_data()
-        };
         match self {
-            Self::AllowedSigners(signers) => signers.iter().any(for_host),
+            Self::AllowedSigners(signers) => signers.iter().any(|s| s.names(host, key)),
             _ => false,
         }
     }
 }
 
-/// `*` and `?`, as OpenSSH patterns have them. After a mismatch the last `*` takes one byte more; an earlier one
-/// never needs to, so a pattern full of them takes no longer.
-fn glob(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut at, mut next) = (0, 0);
-    // Behind the last `*`, and what it does not take yet.
-    let mut retry: Option<(usize, usize)> = None;
-    while next < text.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                at += 1;
-                retry = Some((at, next));
-            }
-            Some(b) if *b == b'?' || *b == text[next] => {
-                at += 1;
-                next += 1;
-            }
-            _ => {
-                let Some((behind, from)) = retry else {
-                    return false;
-                };
-                retry = Some((behind, from + 1));
-                (at, next) = (behind, from + 1);
-            }
-        }
-    }
-    pattern[at..].iter().all(|byte| *byte == b'*')
+/// Whether opening failed because no file has such a name.
+fn is_no_path(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
+    let kinds = [InvalidFilename, InvalidInput, NotADirectory, NotFound];
+    kinds.contains(&error.kind())
 }
 
-/// What an `allowed_signers` file says; `path` is for complaints.
-pub fn parse_allowed_signers(path: &str, text: &str) -> Result<Vec<AllowedSigner>, SignatureError> {
-    let mut signers = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let signer =
-            parse_allowed_signer(line).map_err(|reason| SignatureError::AllowedSigners {
-                path: path.to_owned(),
-                line: number + 1,
-                reason,
-            })?;
-        signers.push(signer);
-    }
-    Ok(signers)
-}
-
-/// `principals [options] keytype base64 [comment]`
-fn parse_allowed_signer(line: &str) -> Result<AllowedSigner, String> {
-    let (principals, rest) = line
-        .split_once(char::is_whitespace)
-        .ok_or("it has no key")?;
-    let rest = rest.trim_start();
-    let key_at = ["ssh-", "ecdsa-", "sk-"]
-        .iter()
-        .filter_map(|kind| match rest.starts_with(kind) {
-            true => Some(0),
-            false => rest.find(&format!(" {kind}")).map(|at| at + 1),
-        })
-        .min()
-        .ok_or("it has no key")?;
-    let (options, key) = rest.split_at(key_at);
-    let mut namespaces = Vec::new();
-    for option in options.trim().split(',').filter(|o| !o.is_empty()) {
-        match option.split_once('=') {
-            Some(("namespaces", value)) => namespaces.push(value.trim_matches('"').to_owned()),
-            // A quoted list splits at its commas; what has no `=` belongs to it.
-            None if !namespaces.is_empty() => namespaces.push(option.trim_matches('"').to_owned()),
-            _ => return Err(format!("option {option:?} is not supported")),
-        }
-    }
-    Ok(AllowedSigner {
-        principals: principals
-            .trim_matches('"')
-            .split(',')
-            .map(str::to_owned)
-            .collect(),
-        namespaces,
-        key: PublicKey::from_openssh(key.trim()).map_err(|e| e.to_string())?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_matches_as_in_openssh_and_at_once() {
-        for (pattern, text, expected) in [
-            ("dalidou", "dalidou", true),
-            ("dalidou", "dalidou2", false),
-            ("d*", "dalidou", true),
-            ("*", "", true),
-            ("", "x", false),
-            ("d?l*u", "dalidou", true),
-            ("d??l*u", "dalidou", false),
-            ("*ab", "aab", true),
-            ("*a*b*", "xaxbx", true),
-            ("*a*b", "xbxa", false),
-            ("?", "", false),
-            (&"*a".repeat(30), &"a".repeat(64), true),
-            (&("*a".repeat(30) + "b"), &"a".repeat(64), false),
-        ] {
-            assert_eq!(glob(pattern, text), expected, "{pattern} {text}");
-        }
+/// Returns the key of a file that is a public key and nothing else.
+fn lone_key(content: &[u8]) -> Option<PublicKey> {
+    let text = std::str::from_utf8(content).ok()?.trim();
+    match text.lines().count() {
+        1 => PublicKey::from_openssh(text).ok(),
+        _ => None,
     }
 }

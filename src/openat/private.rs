@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::FlockOperation;
@@ -22,7 +23,7 @@ pub struct PrivateDir {
     name: OsString,
     dir: Dir,
     meta: Meta,
-    kept: bool,
+    kept: AtomicBool,
 }
 
 impl PrivateDir {
@@ -62,10 +63,29 @@ impl PrivateDir {
                     name,
                     dir,
                     meta,
-                    kept: false,
+                    kept: AtomicBool::new(false),
                 });
             }
         }
+    }
+
+    /// Takes over the directory `name`, which a dead process left in `parent`. `None`: a process that lives
+    /// holds its lock.
+    pub fn adopt(parent: &Dir, name: &OsStr) -> io::Result<Option<Self>> {
+        let dir = parent.sub(name)?;
+        let meta = Meta::of_fd(&dir)?;
+        match rustix::fs::flock(dir.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            // Where the file system has no locks nothing shows that its process lives.
+            Ok(()) | Err(_) => {}
+        }
+        Ok(Some(Self {
+            parent: parent.clone(),
+            name: name.to_owned(),
+            dir,
+            meta,
+            kept: AtomicBool::new(false),
+        }))
     }
 
     pub fn dir(&self) -> &Dir {
@@ -91,18 +111,23 @@ impl PrivateDir {
     }
 
     /// Leaves it where it is: it has become something else.
-    pub fn keep(mut self) {
-        self.kept = true;
+    pub fn keep(&self) {
+        self.kept.store(true, Ordering::Relaxed);
     }
 
-    /// Empties it and removes its name. Fails if another thing has that name; that is left alone.
-    pub fn remove(mut self) -> io::Result<()> {
-        self.kept = true;
-        self.take_away()
+    /// Empties it and removes its name, once. Fails if another thing has that name; that is left alone.
+    pub fn remove(&self) -> io::Result<()> {
+        if self.kept.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let removed = self.take_away();
+        if removed.is_err() {
+            self.kept.store(false, Ordering::Relaxed);
+        }
+        removed
     }
 
-    /// [`Self::remove`] for one that is shared: the directory stays usable as a value, but is gone.
-    pub fn take_away(&self) -> io::Result<()> {
+    fn take_away(&self) -> io::Result<()> {
         self.dir.clear()?;
         match self.parent.try_meta(&self.name)? {
             None => Ok(()),
@@ -114,12 +139,19 @@ impl PrivateDir {
         }
     }
 
+    /// Whether `name` is `prefix` and 16 hex digits.
+    pub fn is_named(name: &OsStr, prefix: &OsStr) -> bool {
+        let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
+        let text = rest.and_then(|rest| std::str::from_utf8(rest).ok());
+        text.is_some_and(|text| text.len() == 2 * RANDOM_BYTES && unhex(text).is_some())
+    }
+
     /// Removes from `parent` the directories `<prefix><16 hex digits>` of ours whose process is gone and
     /// which are older than `age`. What cannot be removed stays: it is in nobody's way.
     pub fn remove_abandoned(parent: &Dir, prefix: &OsStr, age: Duration) {
         let uid = rustix::process::geteuid().as_raw();
         for entry in parent.entries().unwrap_or_default() {
-            if !has_shape(&entry.name, prefix) {
+            if !Self::is_named(&entry.name, prefix) {
                 continue;
             }
             let Ok(dir) = parent.sub(&entry.name) else {
@@ -142,9 +174,7 @@ impl PrivateDir {
 
 impl Drop for PrivateDir {
     fn drop(&mut self) {
-        if !self.kept {
-            let _ = self.take_away();
-        }
+        let _ = self.remove();
     }
 }
 
@@ -160,11 +190,4 @@ fn is_old(meta: &Meta, age: Duration) -> bool {
         u64::try_from(meta.mtime()).unwrap_or(0),
     ));
     age.is_zero() || modified.is_some_and(|time| time.elapsed().is_ok_and(|old| old >= age))
-}
-
-/// Whether `name` is `prefix` and 16 hex digits.
-pub fn has_shape(name: &OsStr, prefix: &OsStr) -> bool {
-    let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
-    let text = rest.and_then(|rest| std::str::from_utf8(rest).ok());
-    text.is_some_and(|text| text.len() == 2 * RANDOM_BYTES && unhex(text).is_some())
 }

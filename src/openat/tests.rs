@@ -145,6 +145,7 @@ fn an_abandoned_private_directory_is_removed_and_one_in_use_is_not() {
     abandoned.dir().create_file("file", 0o600).unwrap();
     let name = abandoned.name().to_owned();
     abandoned.keep();
+    drop(abandoned);
     PrivateDir::remove_abandoned(&dir, prefix, Duration::from_secs(60));
     assert!(dir.meta(&name).is_ok());
     PrivateDir::remove_abandoned(&dir, prefix, Duration::ZERO);

@@ -175,7 +175,7 @@ impl CacheWriter {
     /// Temporary files go below `scratch`, on the same file system.
     pub fn create(path: &Path, scratch: &Path, writer: WriterId) -> io::Result<Self> {
         let temp = scratch.join("cache-body");
-        let body = zstd::Encoder::new(BufWriter::new(File::create(&temp)?), 1)?;
+        let body = zstd::Encoder::new(BufWriter::new(crate::fs::create_private(&temp)?), 1)?;
         Ok(Self {
             path: path.to_path_buf(),
             temp,
@@ -228,7 +228,7 @@ impl CacheWriter {
             databases,
         });
         let whole = self.temp.with_file_name("cache-whole");
-        let mut encoder = zstd::Encoder::new(File::create(&whole)?, 1)?;
+        let mut encoder = zstd::Encoder::new(crate::fs::create_private(&whole)?, 1)?;
         write_field(&mut encoder, &header)?;
         let mut out = encoder.finish()?;
         // Two zstd frames, one after the other, decompress as one stream.

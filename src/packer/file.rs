@@ -101,7 +101,8 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         snapshot: &Snapshot,
     ) -> Result<Self, PackError> {
         let entry_lines = scratch.path("entries.jsonl");
-        let lines = File::create(&entry_lines).map_err(|e| scratch_error(&entry_lines, e))?;
+        let lines =
+            crate::fs::create_private(&entry_lines).map_err(|e| scratch_error(&entry_lines, e))?;
         let by_path =
             |records: Vec<DatabaseRecord>| records.into_iter().map(|r| (r.path.clone(), r));
         Ok(Self {

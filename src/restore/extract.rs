@@ -8,6 +8,7 @@
 mod content;
 mod databases;
 mod destination;
+mod inside;
 mod metadata;
 mod proofs;
 mod staging;
@@ -16,7 +17,8 @@ mod tree;
 
 pub(super) use destination::Destination;
 pub use destination::DestinationError;
-pub use staging::{StagingError, remove_tree};
+pub use inside::Resumed;
+pub use staging::StagingError;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,6 +29,7 @@ use super::fetch::Sink;
 use super::plan::ArchiveJob;
 use crate::ids::Stamp;
 use crate::index::{EntryList, EntryType, IndexHeader};
+use crate::openat::Dir;
 use content::Content;
 use databases::Checked;
 use metadata::Problems;
@@ -47,6 +50,19 @@ pub enum ExtractError {
     Sync(#[source] io::Error),
     #[error("restored databases are not what they were: {}", .0.join("; "))]
     Databases(Vec<String>),
+}
+
+/// Finishes the restores to the directory `to` that died while they were put in place inside it.
+pub fn resume(to: &Path) -> Result<Vec<Resumed>, DestinationError> {
+    let look = |source| DestinationError::Look {
+        path: to.to_path_buf(),
+        source,
+    };
+    let dir = Dir::open_trusted(to).map_err(look)?;
+    inside::resume(&dir).map_err(|source| DestinationError::Resume {
+        path: dir.path().to_path_buf(),
+        source,
+    })
 }
 
 /// A tree that is being restored. Dropped before [`Extraction::finish`] is through, it vanishes.
@@ -89,19 +105,14 @@ impl Extraction {
         header: &IndexHeader,
     ) -> Result<Self, ExtractError> {
         let staging = Staging::create(destination)?;
-        let failed = |operation, path: &Path, source| StagingError {
-            operation,
-            path: path.to_path_buf(),
-            source,
-        };
-        let dir = staging.dir();
-        let dir = dir.map_err(|source| failed("open", staging.path(), source))?;
         let complete = Complete::new();
-        let content = Content::prepare(dir, entries, header, &complete.queue)
+        let tree = staging.tree().clone();
+        let content = Content::prepare(tree, entries, header, &complete.queue)
             .map_err(|(path, source)| cannot_make(&path, source))?;
         let content = Arc::new(content);
-        let proofs = Proofs::start(complete, Arc::clone(&content), staging.path())
-            .map_err(|source| failed("start a thread for", staging.path(), source))?;
+        let path = staging.tree().path();
+        let proofs = Proofs::start(complete, Arc::clone(&content))
+            .map_err(staging::fail("start a thread for", path))?;
         Ok(Self {
             proofs,
             content,

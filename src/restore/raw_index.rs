@@ -5,12 +5,12 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek as _};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fetch::Sink;
 use super::plan::Piece;
 use crate::ids::Hash;
+use crate::openat::Dir;
 
 /// An index of more bytes goes into a file.
 const MOST_IN_MEMORY_BYTES: u64 = 32 << 20;
@@ -25,8 +25,8 @@ enum Store {
 }
 
 impl RawIndex {
-    /// Room for `bytes`. A file lies in `near`, or among the temporary files if that cannot be.
-    pub(super) fn new(bytes: u64, near: &Path) -> io::Result<Self> {
+    /// Makes room for `bytes`. A file is in `near`, or among the temporary files if that cannot be.
+    pub(super) fn new(bytes: u64, near: Option<&Dir>) -> io::Result<Self> {
         let store = match bytes > MOST_IN_MEMORY_BYTES {
             true => in_file(bytes, near)?,
             false => Store::Memory(Mutex::new(vec![0; bytes as usize])),
@@ -60,8 +60,11 @@ impl RawIndex {
     }
 }
 
-fn in_file(bytes: u64, near: &Path) -> io::Result<Store> {
-    let file = tempfile::tempfile_in(near).or_else(|_| tempfile::tempfile())?;
+fn in_file(bytes: u64, near: Option<&Dir>) -> io::Result<Store> {
+    let file = match near.map(Dir::unnamed_file) {
+        Some(Ok(file)) => file,
+        _ => tempfile::tempfile()?,
+    };
     file.set_len(bytes)?;
     Ok(Store::File(file))
 }
@@ -109,8 +112,9 @@ mod tests {
             length,
         };
         let length = content.len() as u64;
-        let memory = || RawIndex::new(length, dir.path()).unwrap();
-        let file = || RawIndex(Arc::new(in_file(length, dir.path()).unwrap()));
+        let memory = || RawIndex::new(length, None).unwrap();
+        let near = Dir::open(dir.path()).unwrap();
+        let file = || RawIndex(Arc::new(in_file(length, Some(&near)).unwrap()));
         for (raw, expected) in [
             (memory(), &content[..]),
             (file(), &content[..]),

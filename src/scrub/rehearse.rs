@@ -3,8 +3,9 @@
 //! A file's parts come in any order from many archives, and its hash is taken over the whole; so it has to lie
 //! somewhere meanwhile. What is decrypted is removed also if the process is told to end.
 
+use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Problem;
@@ -13,9 +14,10 @@ use crate::ids::Stamp;
 use crate::interrupt::Duty;
 use crate::manifest::chain::Snapshot;
 use crate::manifest::signature::Trust;
+use crate::openat::PrivateDir;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
-use crate::restore::{self, ExtractError, Progress, RestoreError, RestoreRequest, remove_tree};
+use crate::restore::{self, ExtractError, Progress, RestoreError, RestoreRequest};
 
 /// What came of it.
 #[derive(Debug)]
@@ -42,14 +44,15 @@ pub async fn rehearse(
     snapshot: &Snapshot,
     identities: Arc<Identities>,
     trust: &Trust,
-    scratch: &Path,
+    scratch: &Arc<PrivateDir>,
     progress: Arc<dyn Progress>,
 ) -> Rehearsal {
-    let (stamp, to) = (snapshot.stamp(), scratch.join("restored"));
+    let stamp = snapshot.stamp();
+    let name = OsStr::new("restored");
     let owed = {
         // Of a process that ends nothing more comes there.
-        let all = scratch.to_path_buf();
-        Duty::owe(move || match remove(&all) {
+        let all = Arc::clone(scratch);
+        Duty::owe(move || match all.dir().clear() {
             Ok(()) => "removed what was restored to verify it".to_owned(),
             Err(error) => left(&all, &error),
         })
@@ -57,23 +60,23 @@ pub async fn rehearse(
     let request = RestoreRequest {
         // Whatever stands above it, this is the one that is meant.
         snapshot: snapshot.manifest.name().hash16,
-        to: to.clone(),
+        to: PathBuf::from(name),
         paths: Vec::new(),
         overwrite: false,
         at_least: None,
         devices: false,
     };
     let restored = async {
-        let plan = restore::plan(folder, &request, identities, trust).await?;
+        let plan = restore::plan_within(scratch.dir(), folder, &request, identities, trust).await?;
         restore::execute(plan, progress).await
     };
     let restored = restored.await;
-    let removed = remove(&to);
+    let removed = scratch.dir().remove_tree(name);
     owed.take();
     match (restored, removed) {
         (Ok(_), Err(error)) => wrong(Problem::NotRestored {
             stamp,
-            why: left(&to, &error),
+            why: left(scratch, &error),
         }),
         (Ok(report), Ok(())) => Rehearsal::Good {
             stamp,
@@ -92,16 +95,9 @@ const OURS: [&str; 3] = [
     "cannot write what it holds",
 ];
 
-fn left(tree: &Path, error: &io::Error) -> String {
-    let tree = tree.display();
+fn left(scratch: &PrivateDir, error: &io::Error) -> String {
+    let tree = scratch.dir().path().display();
     format!("{tree} holds decrypted files and could not be removed ({error}): remove it")
-}
-
-fn remove(tree: &Path) -> io::Result<()> {
-    match remove_tree(tree) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn wrong(problem: Problem) -> Rehearsal {

@@ -224,6 +224,28 @@ fn two_machines_that_publish_at_once_are_a_fork_and_both_are_told() {
     let mut expected = vec![second, third];
     expected.sort();
     assert_eq!(states, expected);
+    // So on a fresh machine that has pinned no signer: what has a name of its own is not ambiguous.
+    let fresh = |command: &[&str]| {
+        let from = ["--from", "repo", "--accept-signer", "--identity", "key.txt"];
+        host.exits_any(&[command, &from].concat(), &[0, 3]);
+    };
+    for name in names.iter().map(String::as_str).chain(["1"]) {
+        let to = format!("fresh-{name}");
+        fresh(&["restore", name, "--to", &to]);
+        fresh(&["ls", name]);
+        fresh(&["verify", name]);
+    }
+    host.exits(&["list", "--from", "repo", "--accept-signer"], 3);
+    let latest = [
+        "restore",
+        "--from",
+        "repo",
+        "--accept-signer",
+        "--identity",
+        "key.txt",
+    ];
+    let (_, err) = host.exits(&[&latest[..], &["--to", "fresh-latest"]].concat(), 1);
+    assert!(err.contains("forked"), "{err}");
     // `adopt` joins the two heads, and the chain goes on.
     host.ok(&["adopt", "--yes"]);
     fill(&host, 4);

@@ -6,15 +6,27 @@ use std::path::{Path, PathBuf};
 use crate::points::{Point, try_points};
 use crate::scene::{Content, Disks, Scene};
 
+/// What a restore meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Destination {
+    New,
+    /// Another restore, which it takes the place of.
+    Full,
+    /// Another restore, in the current directory: its entries move one by one.
+    FullAndCurrent,
+}
+
 struct Restores {
     scene: Scene,
+    destination: Destination,
     /// What was at the destination before, if anything.
     old: Option<Content>,
     new: Content,
 }
 
 impl Restores {
-    fn prepare(over_old: bool) -> Self {
+    fn prepare(destination: Destination) -> Self {
+        let over_old = destination != Destination::New;
         let mut scene = Scene::new(Disks::Many, false);
         scene.day(0);
         scene.ok(&["backup"]);
@@ -22,13 +34,17 @@ impl Restores {
         scene.day(1);
         scene.ok(&["backup"]);
         let new = scene.content();
-        let restores = Self {
+        let mut restores = Self {
             scene,
+            destination,
             old: over_old.then_some(old),
             new,
         };
         if over_old {
             restores.restore("1");
+        }
+        if destination == Destination::FullAndCurrent {
+            restores.scene.started_in = Some("place/out");
         }
         restores.scene.keep();
         restores
@@ -63,10 +79,33 @@ impl Restores {
     }
 
     fn aside(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.scene.path("place")).unwrap();
-        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-        paths.retain(|path| is_aside(path));
-        paths
+        let mut found = Vec::new();
+        let mut dirs = vec![self.scene.path("place"), self.scene.path("place/out")];
+        while let Some(dir) = dirs.pop() {
+            let entries = fs::read_dir(dir).into_iter().flatten();
+            let paths = entries.map(|entry| entry.unwrap().path());
+            let asides: Vec<PathBuf> = paths.filter(|path| is_aside(path)).collect();
+            // One restore's aside is moved aside by the next.
+            dirs.extend(asides.iter().cloned());
+            found.extend(asides);
+        }
+        found
+    }
+
+    /// Has what was interrupted half-way finished; nothing but the command line says that it must be.
+    fn resume(&self, at: &str) {
+        let to = self.scene.path("place/out").display().to_string();
+        let arguments = ["restore", "--resume", "--to", to.as_str()];
+        let said = self.scene.ok(&arguments);
+        assert!(
+            said["resumed"].as_array().unwrap().len() <= 1,
+            "{at}: {said}"
+        );
+        assert_eq!(
+            self.scene.ok(&arguments)["resumed"],
+            serde_json::json!([]),
+            "{at}"
+        );
     }
 
     fn attempt(&self, point: &Point) -> String {
@@ -74,6 +113,9 @@ impl Restores {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let ended = self.scene.meet(&arguments, point);
         let at = ended.at.as_deref().unwrap_or("its end");
+        if self.destination == Destination::FullAndCurrent {
+            self.resume(at);
+        }
         let (there, aside) = self.found();
         let is_new = there.as_ref() == Some(&self.new);
         assert!(
@@ -116,19 +158,27 @@ impl Restores {
 
 fn is_aside(path: &Path) -> bool {
     let name = path.file_name().unwrap().to_string_lossy();
-    name.starts_with("out.before-restore-")
+    name.starts_with("out.before-restore-") || name.starts_with("content.before-restore-")
 }
 
 #[test]
 fn a_restore_stopped_at_any_call_leaves_nothing_or_all() {
     if crate::tracer::is_allowed() {
-        Restores::prepare(false).try_all("a restore");
+        Restores::prepare(Destination::New).try_all("a restore");
     }
 }
 
 #[test]
 fn a_restore_over_another_stopped_at_any_call_leaves_the_old_or_the_new() {
     if crate::tracer::is_allowed() {
-        Restores::prepare(true).try_all("a restore over another");
+        Restores::prepare(Destination::Full).try_all("a restore over another");
+    }
+}
+
+#[test]
+fn a_restore_over_the_current_directory_stopped_at_any_call_leaves_the_old_or_the_new() {
+    if crate::tracer::is_allowed() {
+        let restores = Restores::prepare(Destination::FullAndCurrent);
+        restores.try_all("a restore over the current directory");
     }
 }

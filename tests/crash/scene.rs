@@ -49,8 +49,11 @@ pub enum Disks {
 
 pub struct Scene {
     pub host: Host,
+    key: String,
     /// Names of the disks' roots.
     disks: Vec<String>,
+    /// The part in which commands are started, if not where the host is.
+    pub started_in: Option<&'static str>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -82,8 +85,10 @@ impl Scene {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_all().build().unwrap();
         let scene = Self {
+            key: host.path("key.txt").display().to_string(),
             host,
             disks,
+            started_in: None,
             runtime,
         };
         scene.configure(second_target);
@@ -174,7 +179,10 @@ impl Scene {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.host.command(arguments);
+        let mut command = match self.started_in {
+            Some(part) => self.host.command_in(&self.path(part), arguments),
+            None => self.host.command(arguments),
+        };
         command.env("TMPDIR", self.path("scratch"));
         command
     }
@@ -302,7 +310,7 @@ impl Scene {
     }
 
     pub fn restore<'a>(&'a self, from: &'a str, snapshot: &'a str, to: &'a str) -> [&'a str; 10] {
-        let (signer, key) = (&self.host.signer, "key.txt");
+        let (signer, key) = (&self.host.signer, self.key.as_str());
         [
             "restore",
             snapshot,

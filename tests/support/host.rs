@@ -92,6 +92,11 @@ impl Host {
 
     /// The program with `arguments`, in the host's directory and a bare environment.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        self.command_in(self.temp.path(), arguments)
+    }
+
+    /// The program as it is started in `dir`.
+    pub fn command_in<S: AsRef<OsStr>>(&self, dir: &Path, arguments: &[S]) -> Command {
         let mut command = Command::new(SEALIFT);
         command
             .env_clear()
@@ -100,9 +105,10 @@ impl Host {
             .env("TMPDIR", std::env::temp_dir())
             .env("SEALIFT_MACHINE_ID", &self.machine)
             .envs(self.clock.iter().map(|time| ("SEALIFT_CLOCK", time)))
-            .current_dir(self.temp.path())
+            .current_dir(dir)
             .stdin(Stdio::null())
-            .args(["--config", "c.toml"])
+            .arg("--config")
+            .arg(self.path("c.toml"))
             .args(arguments);
         command
     }

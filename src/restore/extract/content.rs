@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, sync_channel};
@@ -24,6 +23,7 @@ use super::subtrees::{Passing, Subtrees};
 use super::tree::{Parent, Tree};
 use crate::ids::Hash;
 use crate::index::{DatabaseRecord, EntryList, EntryRef, EntryType, IndexHeader};
+use crate::openat::Dir;
 use crate::restore::fetch::Sink;
 use crate::restore::plan::Piece;
 
@@ -71,7 +71,7 @@ impl Content {
     /// Makes the directories and every file that does not come in one run. `root` is the tree's; `done`
     /// hears of files that nothing more will come for.
     pub(super) fn prepare(
-        root: OwnedFd,
+        root: Dir,
         entries: Arc<EntryList>,
         header: &IndexHeader,
         done: &Sender<u32>,
@@ -180,7 +180,15 @@ impl Content {
         let entry = self.entries.get(number as usize);
         let found = subtrees.map(|subtrees| {
             let file = self.tree.open_to_read(entry.path)?;
-            subtrees.finish(|bytes, at| file.read_exact_at(bytes, at))
+            let mut holes = Holes::of(&entry);
+            subtrees.finish(|bytes, at| match holes.contain(at, bytes.len() as u64) {
+                // It was made at its size and never written there: nothing to be read back.
+                true => {
+                    bytes.fill(0);
+                    Ok(())
+                }
+                false => file.read_exact_at(bytes, at),
+            })
         });
         match found {
             Some(Ok(hash)) if Some(hash) == entry.blake3 => {}
@@ -236,6 +244,33 @@ fn preallocate(file: &File, offset: u64, length: u64) -> io::Result<()> {
     }
 }
 
+/// The holes of a file, asked for in ascending order.
+struct Holes {
+    /// Start and end, the last one first.
+    left: Vec<(u64, u64)>,
+}
+
+impl Holes {
+    fn of(entry: &EntryRef<'_>) -> Self {
+        let (mut left, mut offset) = (Vec::new(), 0);
+        for extent in entry.extents() {
+            let end = offset + extent.length;
+            if extent.archive.is_none() {
+                left.push((offset, end));
+            }
+            offset = end;
+        }
+        left.reverse();
+        Self { left }
+    }
+
+    fn contain(&mut self, start: u64, bytes: u64) -> bool {
+        while self.left.pop_if(|(_, end)| *end <= start).is_some() {}
+        let next = self.left.last();
+        next.is_some_and(|(from, end)| *from <= start && start + bytes <= *end)
+    }
+}
+
 /// Whether all of a file is one run of one archive.
 fn comes_whole(entry: &EntryRef<'_>) -> bool {
     let mut extents = entry.extents();
@@ -251,16 +286,16 @@ struct EarlyFlush {
 }
 
 impl EarlyFlush {
-    fn start(root: &OwnedFd) -> io::Result<Self> {
-        let root = root.try_clone()?;
+    fn start(root: &Dir) -> io::Result<Self> {
+        let root = root.clone();
         let (wake, woken) = sync_channel(1);
         let thread = std::thread::Builder::new().name("flush".to_owned());
         let thread = thread.spawn(move || {
             let mut outcome = Ok(());
             for () in woken {
-                outcome = outcome.and(rustix::fs::syncfs(&root));
+                outcome = outcome.and(root.sync_file_system());
             }
-            outcome.map_err(io::Error::from)
+            outcome
         })?;
         Ok(Self {
             written_bytes: AtomicU64::new(0),

@@ -1,9 +1,7 @@
 //! Restored databases must show again what they showed when the snapshot was made.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::io;
 
 use super::tree::Tree;
 use crate::error::with_causes;
@@ -48,9 +46,8 @@ impl Checked {
     }
 }
 
-/// Checks the database at `entry`, one of `entries`, which grow below `root`.
+/// Checks the database at `entry`, one of `entries`, in `tree`.
 pub(super) fn check(
-    root: &Path,
     tree: &Tree,
     entries: &EntryList,
     entry: &EntryRef<'_>,
@@ -66,20 +63,28 @@ pub(super) fn check(
         checked.known_bad.push(what);
         return;
     }
-    let path = root.join(OsStr::from_bytes(entry.path));
-    match sqlite::inspect(&path, sqlite::Depth::Structure, budget) {
+    match inspect(tree, entry, budget) {
         Ok(found) => match compare(&found, record) {
             Ok(()) => checked.good.push(record.path.clone()),
             Err(what) => checked.wrong.push(format!("{}: {what}", record.path)),
         },
         // Nothing is known against it, and its bytes are those that were backed up.
-        Err(error) => {
-            let why = error.unchecked().map(str::to_owned);
-            let why = why.unwrap_or_else(|| with_causes(&error));
-            checked.unchecked.push(format!("{}: {why}", record.path));
-        }
+        Err(why) => checked.unchecked.push(format!("{}: {why}", record.path)),
     }
     remove_traces(tree, entry, entries);
+}
+
+/// Checks the database; an error says why it could not be checked.
+fn inspect(tree: &Tree, entry: &EntryRef<'_>, budget: &Budget) -> Result<Inspection, String> {
+    let opened = || {
+        let file = tree.open_to_read(entry.path)?;
+        Ok((tree.place_of(entry.path)?, file))
+    };
+    let (place, file) = opened().map_err(|error: io::Error| error.to_string())?;
+    sqlite::inspect_at(&place, &file, sqlite::Depth::Structure, budget).map_err(|error| {
+        let why = error.unchecked().map(str::to_owned);
+        why.unwrap_or_else(|| with_causes(&error))
+    })
 }
 
 fn compare(found: &Inspection, record: &DatabaseRecord) -> Result<(), String> {

@@ -1,12 +1,14 @@
-//! What stands where a restore is to go.
+//! What is at the place where a restore is to go.
 
-use std::fs;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, CWD, StatxAttributes, StatxFlags, accessat, statx};
+use rustix::fs::{Access, AtFlags, StatxAttributes, StatxFlags, accessat, statx};
 
-use super::staging::is_staging_inside;
+use super::staging::{self, INSIDE_PREFIX};
+use crate::openat::{Dir, Meta, PrivateDir};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DestinationError {
@@ -20,6 +22,17 @@ pub enum DestinationError {
     NotADirectory(PathBuf),
     #[error("{} is not empty (--overwrite moves what is there aside)", .0.display())]
     NotEmpty(PathBuf),
+    #[error(
+        "a restore to {to} was interrupted while it was put in place: finish it with \
+         `sealift restore --resume --to {to}`", to = .0.display()
+    )]
+    Interrupted(PathBuf),
+    #[error("cannot finish the interrupted restore to {}", path.display())]
+    Resume {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error(
         "No space left for it at {}: {needed} bytes are to be restored, {free} are free; nothing was changed", path.display()
     )]
@@ -44,59 +57,117 @@ pub(crate) enum Place {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Destination {
-    /// Absolute, links resolved as far as it exists.
+    /// The real path, for messages: by now something else may be there.
     pub path: PathBuf,
     pub place: Place,
     /// It has content, which is to be moved aside.
     pub full: bool,
+    /// The directory that is there.
+    pub(super) there: Option<Dir>,
+    /// The directory that it is in, or the nearest one above that is there.
+    pub(super) above: Dir,
+    /// Directories between `above` and the destination that are not there.
+    pub(super) between: Vec<OsString>,
+    /// Its name in the directory that it is in. Empty for the root directory.
+    pub(super) name: OsString,
 }
 
 impl Destination {
-    /// Looks, changes nothing.
+    /// Looks at the place that the operator named and changes nothing. Links of other users on the way
+    /// are not followed.
     pub(crate) fn inspect(to: &Path, overwrite: bool) -> Result<Self, DestinationError> {
         let look = |source| DestinationError::Look {
             path: to.to_path_buf(),
             source,
         };
-        if let Err(error) = fs::symlink_metadata(to) {
-            if error.kind() != io::ErrorKind::NotFound {
-                return Err(look(error));
-            }
-            return Ok(Self {
-                path: resolve_absent(to).map_err(look)?,
-                place: Place::Sibling,
-                full: false,
-            });
-        }
-        let path = fs::canonicalize(to).map_err(look)?;
-        if !fs::metadata(&path).map_err(look)?.is_dir() {
+        let resolved = Dir::resolve(to).map_err(look)?;
+        let path = resolved.path();
+        if resolved.other.is_some() {
             return Err(DestinationError::NotADirectory(to.to_path_buf()));
         }
-        let mount = is_mount_point(&path);
-        let mut full = false;
-        for entry in fs::read_dir(&path).map_err(look)? {
-            let name = entry.map_err(look)?.file_name();
-            full |= !(is_staging_inside(&name) || (mount && name == "lost+found"));
+        let mut missing = resolved.missing;
+        if let Some(name) = missing.pop() {
+            return Ok(Self::absent(resolved.dir, missing, name, path));
+        }
+        let (above, name) = match resolved.above {
+            Some((above, name)) => (above, name),
+            None => (resolved.dir.clone(), OsString::new()),
+        };
+        Self::existing(resolved.dir, above, name, path, overwrite)
+    }
+
+    /// A new directory `name` in `dir`, which is ours alone.
+    pub(crate) fn within(dir: &Dir, name: &OsStr) -> Self {
+        let path = dir.path_of(name);
+        Self::absent(dir.clone(), Vec::new(), name.to_owned(), path)
+    }
+
+    fn absent(above: Dir, between: Vec<OsString>, name: OsString, path: PathBuf) -> Self {
+        Self {
+            path,
+            place: Place::Sibling,
+            full: false,
+            there: None,
+            above,
+            between,
+            name,
+        }
+    }
+
+    fn existing(
+        dir: Dir,
+        above: Dir,
+        name: OsString,
+        path: PathBuf,
+        overwrite: bool,
+    ) -> Result<Self, DestinationError> {
+        let look = |source| DestinationError::Look {
+            path: path.clone(),
+            source,
+        };
+        let mount = is_mount_point(&dir);
+        let (mut full, mut interrupted) = (false, false);
+        for entry in dir.entries().map_err(look)? {
+            if PrivateDir::is_named(&entry.name, INSIDE_PREFIX.as_ref()) {
+                interrupted |= staging::is_interrupted(&dir, &entry.name);
+                continue;
+            }
+            full |= !(mount && entry.name == "lost+found");
+        }
+        if interrupted && !overwrite {
+            return Err(DestinationError::Interrupted(path));
         }
         if full && !overwrite {
-            return Err(DestinationError::NotEmpty(to.to_path_buf()));
+            return Err(DestinationError::NotEmpty(path));
         }
-        let parent_is_ours = path.parent().is_some_and(|parent| {
-            accessat(CWD, parent, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
-        });
-        // A shell that stands in the directory would stay behind in the old one.
-        let is_current = std::env::current_dir().is_ok_and(|current| current == path);
-        let place = match parent_is_ours && !mount && !is_current {
+        let writable = accessat(&above, ".", Access::WRITE_OK, AtFlags::EACCESS).is_ok();
+        let has_name = !name.is_empty();
+        // A shell that is in the directory would stay behind in the old one.
+        let place = match has_name && writable && !mount && !is_current(&dir) {
             true => Place::Sibling,
             false => Place::Inside,
         };
-        Ok(Self { path, place, full })
+        Ok(Self {
+            path,
+            // What was begun inside is finished inside.
+            place: if interrupted { Place::Inside } else { place },
+            full,
+            there: Some(dir),
+            above,
+            between: Vec::new(),
+            name,
+        })
     }
 
-    /// Refuses what cannot fit, before it fills the disk. Where nothing can be told, it will show.
+    /// The nearest directory that is there: on the file system that the restore will fill.
+    pub(crate) fn near(&self) -> &Dir {
+        self.there.as_ref().unwrap_or(&self.above)
+    }
+
+    /// Refuses what cannot fit, before it fills the disk. Where the file system does not say how much is free,
+    /// it will show.
     pub(crate) fn require_room(&self, needed: u64) -> Result<(), DestinationError> {
-        let here = self.path.ancestors().find(|path| path.is_dir());
-        let Some(Ok(found)) = here.map(rustix::fs::statfs) else {
+        let Ok(found) = rustix::fs::fstatfs(self.near()) else {
             return Ok(());
         };
         let blocks = match rustix::process::geteuid().is_root() {
@@ -116,26 +187,18 @@ impl Destination {
     }
 }
 
-fn is_mount_point(path: &Path) -> bool {
-    let found = statx(CWD, path, AtFlags::empty(), StatxFlags::BASIC_STATS);
+fn is_mount_point(dir: &Dir) -> bool {
+    let found = statx(
+        dir.as_fd(),
+        c"",
+        AtFlags::EMPTY_PATH,
+        StatxFlags::BASIC_STATS,
+    );
     found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// The absolute path of something that is not there: its nearest ancestor that is, resolved.
-fn resolve_absent(to: &Path) -> io::Result<PathBuf> {
-    let to = std::path::absolute(to)?;
-    let mut missing = Vec::new();
-    let mut above = to.as_path();
-    let mut base = loop {
-        match (fs::canonicalize(above), above.parent(), above.file_name()) {
-            (Ok(base), _, _) => break base,
-            (Err(_), Some(parent), Some(name)) => {
-                missing.push(name);
-                above = parent;
-            }
-            (Err(error), _, _) => return Err(error),
-        }
-    };
-    base.extend(missing.iter().rev());
-    Ok(base)
+fn is_current(dir: &Dir) -> bool {
+    let here = Dir::open(Path::new(".")).and_then(|here| Meta::of_fd(&here));
+    let meta = Meta::of_fd(dir);
+    here.is_ok_and(|here| meta.is_ok_and(|meta| meta.is_same(&here)))
 }

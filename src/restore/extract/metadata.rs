@@ -5,10 +5,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::{FileType, Mode, Stat, XattrFlags, fstat};
-
-use super::tree::{Tree, owner, times};
+use super::tree::{Tree, times};
 use crate::index::{EntryList, EntryRef, EntryType};
+use crate::openat::{Kind, Meta, Owner, chmod_fd, chown_fd, set_mtime_fd, set_xattr_fd};
 
 /// At most so many problems are told one by one.
 const MOST_PROBLEMS: usize = 100;
@@ -58,10 +57,10 @@ pub(super) fn make_special(tree: &Tree, entry: &EntryRef<'_>, devices: bool) -> 
         EntryType::File | EntryType::Dir => {}
         EntryType::Hardlink => tree.link(target, entry.path)?,
         EntryType::Symlink => tree.symlink(target, entry.path)?,
-        EntryType::Fifo => tree.node(entry.path, FileType::Fifo, None)?,
+        EntryType::Fifo => tree.node(entry.path, Kind::Fifo, None)?,
         EntryType::Chardev | EntryType::Blockdev if !devices => return Ok(false),
-        EntryType::Chardev => tree.node(entry.path, FileType::CharacterDevice, entry.rdev)?,
-        EntryType::Blockdev => tree.node(entry.path, FileType::BlockDevice, entry.rdev)?,
+        EntryType::Chardev => tree.node(entry.path, Kind::CharDevice, entry.rdev)?,
+        EntryType::Blockdev => tree.node(entry.path, Kind::BlockDevice, entry.rdev)?,
     }
     Ok(true)
 }
@@ -120,27 +119,24 @@ pub(super) fn apply_to_file(
     as_root: bool,
     problems: &mut Problems,
 ) {
-    let now = fstat(file).ok();
-    let is_owned = |now: &Stat| now.st_uid == entry.uid && now.st_gid == entry.gid;
+    let now = Meta::of_fd(file).ok();
+    let is_owned = |now: &Meta| now.uid() == entry.uid && now.gid() == entry.gid;
     let change_owner = as_root && !now.as_ref().is_some_and(is_owned);
     if change_owner {
-        let outcome = owner(entry.uid, entry.gid)
-            .and_then(|(uid, gid)| Ok(rustix::fs::fchown(file, uid, gid)?));
+        let outcome = Owner::new(entry.uid, entry.gid).and_then(|owner| chown_fd(file, owner));
         problems.note(entry, "set the owner", outcome);
     }
     set_xattrs(entry, problems, |name, value| {
-        let (name, flags) = (OsStr::from_bytes(name), XattrFlags::empty());
-        Ok(rustix::fs::fsetxattr(file, name, value, flags)?)
+        set_xattr_fd(file, OsStr::from_bytes(name), value)
     });
-    let has_mode = |now: &Stat| now.st_mode & 0o7777 == entry.mode;
+    let has_mode = |now: &Meta| now.permissions() == entry.mode;
     // An access control list among the attributes changes it too.
     let as_is = !change_owner && entry.xattrs().next().is_none();
     if !(as_is && now.as_ref().is_some_and(has_mode)) {
-        let mode = Mode::from_raw_mode(entry.mode);
-        let outcome = rustix::fs::fchmod(file, mode).map_err(io::Error::from);
+        let outcome = chmod_fd(file, entry.mode);
         problems.note(entry, "set the mode", outcome);
     }
-    let outcome = rustix::fs::futimens(file, &times(entry.mtime_ns)).map_err(io::Error::from);
+    let outcome = set_mtime_fd(file, &times(entry.mtime_ns));
     problems.note(entry, "set the time", outcome);
 }
 

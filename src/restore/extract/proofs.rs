@@ -2,7 +2,6 @@
 //! taken on the way, and each database's own check. Then its owner, mode and time.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -37,22 +36,15 @@ pub(super) struct Proofs {
 struct Task {
     waiting: Mutex<Receiver<u32>>,
     content: Arc<Content>,
-    root: PathBuf,
     /// The time for the checks of databases.
     checks: Budget,
 }
 
 impl Proofs {
-    /// `root` is where the tree grows.
-    pub(super) fn start(
-        complete: Complete,
-        content: Arc<Content>,
-        root: &Path,
-    ) -> io::Result<Self> {
+    pub(super) fn start(complete: Complete, content: Arc<Content>) -> io::Result<Self> {
         let task = Arc::new(Task {
             waiting: Mutex::new(complete.waiting),
             content: Arc::clone(&content),
-            root: root.to_owned(),
             checks: Budget::of_run(),
         });
         let mut threads = Vec::new();
@@ -122,16 +114,7 @@ impl Task {
             if let Some(record) = self.content.databases.get(&number) {
                 let (tree, entries) = (&self.content.tree, &self.content.entries);
                 let entry = entries.get(number as usize);
-                let budget = &self.checks;
-                databases::check(
-                    &self.root,
-                    tree,
-                    entries,
-                    &entry,
-                    record,
-                    budget,
-                    &mut checked,
-                );
+                databases::check(tree, entries, &entry, record, &self.checks, &mut checked);
             }
             self.content.finish_proven(number);
         }

@@ -2,28 +2,34 @@
 //!
 //! It is a sibling of the destination, `.<name>.sealift-partial-<16 hex digits>`, so that a rename
 //! puts it there; where that cannot be (a mount point, a parent that is not ours to write, the current
-//! directory) it is inside the destination and its entries move up one by one. Its owner holds an
-//! `flock` on it. Dropped before it was placed, it removes itself; if its process was killed, the lock
-//! is gone, and the next restore to the same destination removes it.
+//! directory) it is inside the destination and its entries move up one by one ([`inside`](super::inside)).
+//!
+//! The destination and what it is in may belong to another user, who can rename the staging directory
+//! and put something else under its name while a restore by root goes on. So all of it goes by
+//! descriptors: what is in the staging directory, its own attributes, and every rename, whose outcome
+//! is compared with the directory that is open. Dropped before it was placed, it removes itself; if its
+//! process was killed, its lock is gone, and the next restore to the same destination removes it.
 
-use std::ffi::{CString, OsStr, OsString};
-use std::fs;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustix::fs::{self as sys, AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
-
 use super::destination::{Destination, Place};
-use crate::ids::{Stamp, hex, unhex};
+use super::inside;
+use crate::ids::Stamp;
 use crate::interrupt::Duty;
+use crate::openat::{Dir, Meta, Owner, PrivateDir, chmod_fd, chown_fd};
 
-const MARK: &str = "sealift-partial-";
+/// Of a staging directory inside its destination.
+pub(super) const INSIDE_PREFIX: &str = ".sealift-partial-";
 /// Of the destination's name in the staging directory's: the whole must stay under 255 bytes.
 const MAX_NAME_BYTES: usize = 200;
+/// The tree in a staging directory inside the destination, beside the journal.
+pub(super) const TREE: &str = "tree";
+const SET_GID: u32 = 0o2000;
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}", path.display())]
@@ -34,31 +40,30 @@ pub struct StagingError {
     pub source: io::Error,
 }
 
-fn fail<E: Into<io::Error>>(
+pub(super) fn fail(
     operation: &'static str,
     path: &Path,
-) -> impl FnOnce(E) -> StagingError {
+) -> impl FnOnce(io::Error) -> StagingError + use<> {
     let path = path.to_path_buf();
     move |source| StagingError {
         operation,
         path,
-        source: source.into(),
+        source,
     }
 }
 
 pub(super) struct Staging {
-    path: PathBuf,
-    /// Holds the lock; the file system drops it when the last copy closes.
-    dir: OwnedFd,
+    private: Arc<PrivateDir>,
+    /// What becomes the destination's content.
+    tree: Dir,
     destination: Destination,
-    /// What `mkdir` would have given without our caution.
-    mode: u32,
-    placed: bool,
+    /// The permissions that a directory made in the usual way has there.
+    usual_mode: u32,
     /// Removes it if this process is told to end: what is in it is decrypted.
     removal: Removal,
 }
 
-/// Owed before there is anything to remove, and no longer than its directory is meant to be there.
+/// A duty that is taken back when its staging directory is placed or dropped.
 struct Removal(Duty);
 
 impl Drop for Removal {
@@ -68,313 +73,228 @@ impl Drop for Removal {
 }
 
 impl Staging {
-    /// Removes what dead restores to the same destination left and makes a fresh directory.
-    pub(super) fn create(destination: Destination) -> Result<Self, StagingError> {
-        let (parent, prefix) = location(&destination);
-        fs::create_dir_all(&parent).map_err(fail("make", &parent))?;
-        remove_stale(&parent, &prefix);
-        loop {
-            let mut random = [0; 8];
-            let filled = getrandom::fill(&mut random).map_err(io::Error::other);
-            filled.map_err(fail("name a directory in", &parent))?;
-            let mut name = prefix.clone();
-            name.push(hex(&random));
-            let path = parent.join(name);
-            let removal = Removal(owe_removal(&path));
-            fs::create_dir(&path).map_err(fail("make", &path))?;
-            let made = fs::metadata(&path).map_err(fail("look at", &path))?;
-            let private = fs::Permissions::from_mode(0o700);
-            fs::set_permissions(&path, private).map_err(fail("protect", &path))?;
-            let dir = open_dir(&path).map_err(fail("open", &path))?;
-            sys::flock(&dir, FlockOperation::NonBlockingLockExclusive)
-                .map_err(fail("lock", &path))?;
-            // Another restore may have taken it for a dead one's before we had the lock.
-            if fs::symlink_metadata(&path).is_ok_and(|now| now.ino() == made.ino()) {
-                return Ok(Self {
-                    removal,
-                    path,
-                    dir,
-                    destination,
-                    mode: made.mode() & 0o7777,
-                    placed: false,
-                });
+    /// Removes the directories that dead restores to the same destination left, finishes one that died while
+    /// it was put in place, and makes a new one.
+    pub(super) fn create(mut destination: Destination) -> Result<Self, StagingError> {
+        let parent = make_parent(&mut destination)?;
+        let prefix = prefix_of(&destination);
+        if let (Place::Inside, Some(dir)) = (destination.place, &destination.there) {
+            inside::resume(dir).map_err(fail("finish the interrupted restore to", dir.path()))?;
+        }
+        PrivateDir::remove_abandoned(&parent, &prefix, Duration::ZERO);
+        // The duty is there before anything is to be removed.
+        let slot: Arc<OnceLock<Arc<PrivateDir>>> = Arc::default();
+        let removal = Removal(owe_removal(Arc::clone(&slot)));
+        let private = PrivateDir::make(&parent, &prefix, |_| ())
+            .map_err(fail("make a directory in", parent.path()))?;
+        let private = Arc::new(private);
+        let _ = slot.set(Arc::clone(&private));
+        let path = parent.path_of(private.name());
+        let usual_mode = usual_mode(&private).map_err(fail("look at", &path))?;
+        let tree = match destination.place {
+            Place::Sibling => private.dir().clone(),
+            Place::Inside => {
+                let made = private.dir().make_dir(TREE, 0o700);
+                made.map_err(fail("make a directory in", &path))?
             }
+        };
+        Ok(Self {
+            private,
+            tree,
+            destination,
+            usual_mode,
+            removal,
+        })
+    }
+
+    /// Where the tree grows.
+    pub(super) fn tree(&self) -> &Dir {
+        &self.tree
+    }
+
+    /// Makes the tree the destination. Returns where the previous one is now, if there was one.
+    pub(super) fn place(self, stamp: Stamp) -> Result<Option<PathBuf>, StagingError> {
+        // From here on half of it may be in its place already.
+        self.removal.0.take();
+        match self.destination.place {
+            Place::Sibling => self.place_sibling(stamp),
+            Place::Inside => self.place_inside(stamp),
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(super) fn dir(&self) -> io::Result<OwnedFd> {
-        self.dir.try_clone()
-    }
-
-    /// Makes the tree the destination. Gives where the previous one is now, if there was one.
-    pub(super) fn place(mut self, stamp: Stamp) -> Result<Option<PathBuf>, StagingError> {
-        // From here on half of it may be in its place already.
-        self.removal.0.take();
-        let aside = match self.destination.place {
-            Place::Sibling => self.place_sibling(stamp)?,
-            Place::Inside => self.place_inside(stamp)?,
-        };
-        self.placed = true;
-        Ok(aside)
+    fn parent(&self) -> &Dir {
+        self.private.parent()
     }
 
     fn place_sibling(&self, stamp: Stamp) -> Result<Option<PathBuf>, StagingError> {
-        let to = &self.destination.path;
-        self.take_attributes(to)?;
+        let (to, parent) = (&self.destination.path, self.parent());
+        self.take_attributes()?;
         let aside = match self.destination.full {
-            true => Some(self.exchange(to, &free_name(to, stamp))?),
+            true => Some(self.exchange(stamp)?),
             false => {
                 // Over nothing or over an empty directory; anything else makes it fail.
-                fs::rename(&self.path, to).map_err(fail("move the restored tree to", to))?;
+                let renamed = parent.rename(self.private.name(), parent, &self.destination.name);
+                renamed.map_err(fail("move the restored tree to", to))?;
                 None
             }
         };
-        crate::fs::sync_parent(to).map_err(fail("flush the directory of", to))?;
-        Ok(aside)
+        if !parent.is_still(&self.destination.name, self.private.meta()) {
+            let what = "another user exchanged the restored tree while it was put in place";
+            return Err(fail("restore to", to)(io::Error::other(what)));
+        }
+        self.private.keep();
+        let flushed = parent.sync();
+        flushed.map_err(fail("flush the directory of", to))?;
+        Ok(aside.map(|aside| parent.path_of(aside)))
     }
 
     /// The destination keeps the mode and owner it had.
-    fn take_attributes(&self, to: &Path) -> Result<(), StagingError> {
-        let mut mode = self.mode;
-        if let Ok(previous) = fs::metadata(to) {
-            mode = previous.mode() & 0o7777;
-            let (uid, gid) = (previous.uid(), previous.gid());
-            let _ = std::os::unix::fs::chown(&self.path, Some(uid), Some(gid));
-        }
-        let mode = fs::Permissions::from_mode(mode);
-        fs::set_permissions(&self.path, mode).map_err(fail("set the mode of", &self.path))
+    fn take_attributes(&self) -> Result<(), StagingError> {
+        let path = self.parent().path_of(self.private.name());
+        let set = || {
+            let mut mode = self.usual_mode;
+            if let Some(previous) = &self.destination.there {
+                let previous = Meta::of_fd(previous)?;
+                mode = previous.permissions();
+                let owner = Owner::new(previous.uid(), previous.gid())?;
+                // Only root can give it away.
+                let _ = chown_fd(&self.tree, owner);
+            }
+            chmod_fd(&self.tree, mode)
+        };
+        set().map_err(fail("set the owner and mode of", &path))
     }
 
     /// Swaps the tree with a destination that has content. The tree takes the name `aside` first and
     /// both change places in one step, so at no moment is the old content under a name that a
     /// clean-up would remove, or the destination missing.
-    fn exchange(&self, to: &Path, aside: &Path) -> Result<PathBuf, StagingError> {
-        fs::rename(&self.path, aside).map_err(fail("move the restored tree to", aside))?;
-        let swapped = sys::renameat_with(CWD, aside, CWD, to, RenameFlags::EXCHANGE);
-        if swapped.is_ok() {
-            return Ok(aside.to_path_buf());
+    fn exchange(&self, stamp: Stamp) -> Result<OsString, StagingError> {
+        let (parent, name) = (self.parent(), &self.destination.name);
+        let (ours, to) = (self.private.name(), &self.destination.path);
+        let aside = free_name(parent, name, stamp).map_err(fail("look beside", to))?;
+        let aside_path = parent.path_of(&aside);
+        parent
+            .rename(ours, parent, &aside)
+            .map_err(fail("move the restored tree to", &aside_path))?;
+        if parent.exchange(&aside, parent, name).is_ok() {
+            return Ok(aside);
         }
         // A file system without exchange: two renames, taken back if the second fails.
-        fs::rename(aside, &self.path).map_err(fail("move back", aside))?;
-        fs::rename(to, aside).map_err(fail("move aside", to))?;
-        if let Err(error) = fs::rename(&self.path, to) {
-            fs::rename(aside, to).map_err(fail("move back", aside))?;
+        parent
+            .rename(&aside, parent, ours)
+            .map_err(fail("move back", &aside_path))?;
+        parent
+            .rename(name, parent, &aside)
+            .map_err(fail("move aside", to))?;
+        if let Err(error) = parent.rename(ours, parent, name) {
+            parent
+                .rename(&aside, parent, name)
+                .map_err(fail("move back", &aside_path))?;
             return Err(fail("move the restored tree to", to)(error));
         }
-        Ok(aside.to_path_buf())
+        Ok(aside)
     }
 
     fn place_inside(&self, stamp: Stamp) -> Result<Option<PathBuf>, StagingError> {
-        let to = &self.destination.path;
-        let own = self.path.file_name().unwrap_or_default();
-        let mut moves = Moves::default();
-        let moved = (|| {
-            let aside = match self.destination.full {
-                false => None,
-                true => {
-                    let aside = free_name(&to.join("content"), stamp);
-                    fs::create_dir(&aside).map_err(fail("make", &aside))?;
-                    let keep = [Some(own), aside.file_name(), Some(OsStr::new("lost+found"))];
-                    moves.all(to, &aside, &keep)?;
-                    Some(aside)
-                }
-            };
-            moves.all(&self.path, to, &[])?;
-            Ok(aside)
-        })();
-        if moved.is_err() {
-            moves.undo();
-        } else {
-            let _ = fs::remove_dir(&self.path);
-            crate::fs::sync_dir(to).map_err(fail("flush", to))?;
-        }
-        moved
-    }
-}
-
-fn owe_removal(path: &Path) -> Duty {
-    let path = path.to_path_buf();
-    Duty::owe(move || {
-        // Others go on writing in it until the process ends.
-        let removed = (0..20).any(|_| {
-            remove_tree(&path).is_ok() && !path.exists() || {
-                std::thread::sleep(Duration::from_millis(20));
-                false
+        let path = &self.destination.path;
+        let Some(to) = &self.destination.there else {
+            let gone = io::Error::from(io::ErrorKind::NotFound);
+            return Err(fail("restore to", path)(gone));
+        };
+        let aside = match self.destination.full {
+            false => None,
+            true => {
+                let free = free_name(to, OsStr::new("content"), stamp);
+                Some(free.map_err(fail("look at", path))?)
             }
-        });
-        let path = path.display();
-        match removed {
-            true => "removed what was restored so far".to_owned(),
-            false => format!("could not remove {path}, which holds decrypted files: remove it"),
-        }
-    })
+        };
+        inside::place(to, &self.private, &self.tree, aside.as_deref(), stamp)
+            .map_err(fail("put the restored tree in its place in", path))?;
+        Ok(aside.map(|aside| to.path_of(aside)))
+    }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.placed && self.removal.0.take() {
-            let _ = remove_tree(&self.path);
+        if self.removal.0.take() {
+            let _ = self.private.remove();
         }
     }
 }
 
-/// Renames that can be taken back.
-#[derive(Default)]
-struct Moves(Vec<(PathBuf, PathBuf)>);
-
-impl Moves {
-    fn all(&mut self, from: &Path, to: &Path, keep: &[Option<&OsStr>]) -> Result<(), StagingError> {
-        for entry in fs::read_dir(from).map_err(fail("list", from))? {
-            let name = entry.map_err(fail("list", from))?.file_name();
-            if !keep.contains(&Some(&name)) {
-                let (source, target) = (from.join(&name), to.join(&name));
-                move_entry(&source, &target).map_err(fail("move", &source))?;
-                self.0.push((source, target));
-            }
-        }
-        Ok(())
+/// Returns the directory that the staging directory is made in, and makes what is missing above it.
+fn make_parent(destination: &mut Destination) -> Result<Dir, StagingError> {
+    if let (Place::Inside, Some(dir)) = (destination.place, &destination.there) {
+        return Ok(dir.clone());
     }
-
-    fn undo(self) {
-        for (source, target) in self.0.into_iter().rev() {
-            let _ = move_entry(&target, &source);
-        }
+    let mut parent = destination.above.clone();
+    for name in std::mem::take(&mut destination.between) {
+        let path = parent.path_of(&name);
+        let made = parent.make_dirs(&name, 0o777);
+        parent = made.map_err(fail("make", &path))?;
     }
+    destination.above = parent.clone();
+    Ok(parent)
 }
 
-/// A rename into another directory. One whose mode forbids its owner to write is refused that (its
-/// `..` would change), so it gets the permission for that moment.
-fn move_entry(source: &Path, target: &Path) -> io::Result<()> {
-    match fs::rename(source, target) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let real = fs::symlink_metadata(source)?;
-            if !real.is_dir() {
-                return Err(error);
-            }
-            fs::set_permissions(source, fs::Permissions::from_mode(0o700))?;
-            let renamed = fs::rename(source, target);
-            let now = if renamed.is_ok() { target } else { source };
-            fs::set_permissions(now, real.permissions())?;
-            renamed
-        }
-        other => other,
-    }
-}
-
-/// The directory that the staging directory stands in, and its name without the random digits.
-fn location(destination: &Destination) -> (PathBuf, OsString) {
-    let to = &destination.path;
-    match (&destination.place, to.parent(), to.file_name()) {
-        (Place::Sibling, Some(parent), Some(name)) => {
-            let name = name.as_bytes();
+/// The staging directory's name without the random digits.
+fn prefix_of(destination: &Destination) -> OsString {
+    match destination.place {
+        Place::Inside => INSIDE_PREFIX.into(),
+        Place::Sibling => {
+            let name = destination.name.as_bytes();
             let name = &name[..name.len().min(MAX_NAME_BYTES)];
-            let prefix = [b".", name, b".", MARK.as_bytes()].concat();
-            (parent.to_path_buf(), OsString::from_vec(prefix))
+            OsString::from_vec([b".", name, INSIDE_PREFIX.as_bytes()].concat())
         }
-        _ => (to.clone(), format!(".{MARK}").into()),
     }
 }
 
-/// Whether `name` is a staging directory's inside its destination.
-pub(super) fn is_staging_inside(name: &OsStr) -> bool {
-    has_shape(name, format!(".{MARK}").as_ref())
+/// The permissions that `mkdir` gives there, by the process's umask.
+fn usual_mode(private: &PrivateDir) -> io::Result<u32> {
+    let probe = private.dir().make_dir("mode", 0o777)?;
+    let mode = Meta::of_fd(&probe)?.permissions();
+    private.dir().remove_dir("mode")?;
+    let inherited = Meta::of_fd(private.parent())?.permissions() & SET_GID;
+    Ok(mode | inherited)
 }
 
-fn has_shape(name: &OsStr, prefix: &OsStr) -> bool {
-    let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
-    let text = rest.and_then(|rest| std::str::from_utf8(rest).ok());
-    text.is_some_and(|text| text.len() == 16 && unhex(text).is_some())
+fn owe_removal(slot: Arc<OnceLock<Arc<PrivateDir>>>) -> Duty {
+    Duty::owe(move || {
+        let Some(private) = slot.get() else {
+            return "nothing was restored yet".to_owned();
+        };
+        // Others go on writing in it until the process ends.
+        let mut removed = Ok(());
+        for _ in 0..20 {
+            removed = private.remove();
+            if removed.is_ok() {
+                return "removed what was restored so far".to_owned();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let path = private.parent().path_of(private.name());
+        let why = removed.err().map(|error| error.to_string());
+        format!(
+            "could not remove {}, which holds decrypted files ({}): remove it",
+            path.display(),
+            why.unwrap_or_default()
+        )
+    })
 }
 
-/// `<to>.before-restore-<stamp>`, with the first stamp from `stamp` on that is free.
-fn free_name(to: &Path, mut stamp: Stamp) -> PathBuf {
+/// Whether `name` in `dir` is the staging directory of a restore that died while it was put in place.
+pub(super) fn is_interrupted(dir: &Dir, name: &OsStr) -> bool {
+    inside::is_interrupted(dir, name)
+}
+
+/// Returns `<name>.before-restore-<stamp>`, with the first stamp from `stamp` on that is free in `dir`.
+fn free_name(dir: &Dir, name: &OsStr, mut stamp: Stamp) -> io::Result<OsString> {
     loop {
-        let mut name = to.as_os_str().to_owned();
-        name.push(format!(".before-restore-{stamp}"));
-        let path = PathBuf::from(name);
-        if fs::symlink_metadata(&path).is_err() {
-            return path;
+        let mut free = name.to_owned();
+        free.push(format!(".before-restore-{stamp}"));
+        if dir.try_meta(&free)?.is_none() {
+            return Ok(free);
         }
         stamp = stamp.next();
     }
-}
-
-fn open_dir(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(sys::openat(CWD, path, flags, Mode::empty())?)
-}
-
-/// Removes staging directories whose process is gone. What cannot be removed stays: it is in
-/// nobody's way.
-fn remove_stale(parent: &Path, prefix: &OsStr) {
-    let uid = rustix::process::geteuid().as_raw();
-    let Ok(entries) = fs::read_dir(parent) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let ours = entry.metadata().is_ok_and(|m| m.is_dir() && m.uid() == uid);
-        if !ours || !has_shape(&entry.file_name(), prefix) {
-            continue;
-        }
-        let Ok(dir) = open_dir(&entry.path()) else {
-            continue;
-        };
-        if sys::flock(&dir, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = remove_tree(&entry.path());
-        }
-    }
-}
-
-/// Removes a tree whose directories may already have modes that forbid it, or be more deeply nested than files
-/// can be open at once.
-pub fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => remove_step_by_step(path),
-        other => other,
-    }
-}
-
-/// One directory is open at a time.
-fn remove_step_by_step(path: &Path) -> io::Result<()> {
-    let enter = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    sys::chmodat(CWD, path, Mode::RWXU, AtFlags::empty())?;
-    let mut dir = open_dir(path)?;
-    // The names on the way down, each with what else is to be removed beside it.
-    let mut above: Vec<(CString, Vec<CString>)> = Vec::new();
-    let mut inner = empty(&dir)?;
-    loop {
-        if let Some(name) = inner.pop() {
-            sys::chmodat(&dir, &name, Mode::RWXU, AtFlags::empty())?;
-            dir = sys::openat(&dir, &name, enter, Mode::empty())?;
-            above.push((name, std::mem::replace(&mut inner, empty(&dir)?)));
-        } else if let Some((name, beside)) = above.pop() {
-            dir = sys::openat(&dir, "..", enter, Mode::empty())?;
-            sys::unlinkat(&dir, &name, AtFlags::REMOVEDIR)?;
-            inner = beside;
-        } else {
-            return fs::remove_dir(path);
-        }
-    }
-}
-
-/// Removes what is no directory in `dir`; gives the names of those that are.
-fn empty(dir: &OwnedFd) -> io::Result<Vec<CString>> {
-    let mut dirs = Vec::new();
-    for entry in sys::Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if [c".", c".."].contains(&name) {
-            continue;
-        }
-        let found = sys::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        match sys::FileType::from_raw_mode(found.st_mode) {
-            sys::FileType::Directory => dirs.push(name.to_owned()),
-            _ => sys::unlinkat(dir, name, AtFlags::empty())?,
-        }
-    }
-    Ok(dirs)
 }

@@ -1,90 +1,58 @@
-//! File system operations below one directory.
+//! The tree that is being restored, below one open directory.
 //!
-//! Every operation is relative to the open directory, so nobody who renames things above it matters,
-//! and a path longer than the kernel takes is walked in parts. Paths come from the index, whose
-//! reader has refused `..` and the like; links are made only when all content is in place, and no
-//! entry lies below one.
+//! Paths come from the index, whose reader has refused `..` and the like; links are made only when all
+//! content is in place, and none is ever followed ([`openat`](crate::openat)).
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::{self as sys, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use crate::openat::{Dir, Kind, Owner, mtime};
+use crate::sqlite::Place;
 
-/// The kernel's limit is 4096 with the final zero; some is left for `/proc/self/fd/N/`.
-const MAX_PATH_BYTES: usize = 3900;
-
-const NEW_FILE: OFlags = OFlags::CREATE
-    .union(OFlags::EXCL)
-    .union(OFlags::WRONLY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-
-fn new_file_mode(mode: u32) -> Mode {
-    Mode::from_raw_mode(mode & 0o777) | Mode::RUSR | Mode::WUSR
-}
+const OWNER_READS_AND_WRITES: u32 = 0o600;
 
 pub(super) struct Tree {
-    root: OwnedFd,
+    root: Dir,
 }
 
 /// A directory below the root that is open.
 pub(super) struct Parent {
     path: Vec<u8>,
-    dir: OwnedFd,
+    dir: Dir,
 }
 
-/// A directory and what is left of a path below it.
-struct At<'a> {
-    dir: Option<OwnedFd>,
-    root: BorrowedFd<'a>,
-    rest: &'a [u8],
-}
-
-impl At<'_> {
-    fn dir(&self) -> BorrowedFd<'_> {
-        self.dir.as_ref().map_or(self.root, AsFd::as_fd)
-    }
+fn new_file_mode(mode: u32) -> u32 {
+    mode & 0o777 | OWNER_READS_AND_WRITES
 }
 
 impl Tree {
-    pub(super) fn new(root: OwnedFd) -> Self {
+    pub(super) fn new(root: Dir) -> Self {
         Self { root }
     }
 
-    fn at<'a>(&'a self, path: &'a [u8]) -> io::Result<At<'a>> {
-        let mut at = At {
-            dir: None,
-            root: self.root.as_fd(),
-            rest: path,
+    /// Where a database is, for its check.
+    pub(super) fn place_of(&self, path: &[u8]) -> io::Result<Place> {
+        let (above, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(cut) => (&path[..cut], &path[cut + 1..]),
+            None => (&path[..0], path),
         };
-        while at.rest.len() > MAX_PATH_BYTES {
-            let cut = at.rest[..MAX_PATH_BYTES].iter().rposition(|b| *b == b'/');
-            let cut = cut.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            at.dir = Some(sys::openat(
-                at.dir(),
-                &at.rest[..cut],
-                flags,
-                Mode::empty(),
-            )?);
-            at.rest = &at.rest[cut + 1..];
-        }
-        Ok(at)
+        let dir = self.root.sub(OsStr::from_bytes(above))?;
+        let shown = self.root.path_of(OsStr::from_bytes(path));
+        Place::within(&dir, OsStr::from_bytes(name), &shown)
     }
 
-    /// A directory that only we can enter, until it gets its real mode.
+    /// Makes a directory that only we can enter, until it gets its real mode.
     pub(super) fn make_dir(&self, path: &[u8]) -> io::Result<()> {
-        let at = self.at(path)?;
-        Ok(sys::mkdirat(at.dir(), at.rest, Mode::RWXU)?)
+        self.root.make_dir(OsStr::from_bytes(path), 0o700).map(drop)
     }
 
-    /// A new file with the permissions of `mode`, as far as the process gives any, and such that we can go on
-    /// with it. (Others cannot come to it yet: the tree's root is ours alone.)
+    /// Makes a file with the permissions of `mode`, as far as the process gives any, and such that we can go on
+    /// with it. (Others cannot reach it yet: the tree's root is ours alone.)
     pub(super) fn create(&self, path: &[u8], mode: u32) -> io::Result<File> {
-        self.open(path, NEW_FILE, new_file_mode(mode))
+        self.root
+            .create_file(OsStr::from_bytes(path), new_file_mode(mode))
     }
 
     /// [`Self::create`] in a directory that may be open already, and stays open for the next.
@@ -101,120 +69,76 @@ impl Tree {
         let open = match parent {
             Some(open) if open.path == above => open,
             _ => {
-                let flags = OFlags::PATH | OFlags::DIRECTORY;
-                let dir = self.open(above, flags, Mode::empty())?.into();
+                let dir = self.root.sub(OsStr::from_bytes(above))?;
                 let path = above.to_vec();
                 parent.insert(Parent { path, dir })
             }
         };
-        Ok(sys::openat(&open.dir, name, NEW_FILE, new_file_mode(mode))?.into())
+        open.dir
+            .create_file(OsStr::from_bytes(name), new_file_mode(mode))
     }
 
     pub(super) fn open_to_write(&self, path: &[u8]) -> io::Result<File> {
-        self.open(path, OFlags::WRONLY, Mode::empty())
+        self.root.open_to_write(OsStr::from_bytes(path))
     }
 
     pub(super) fn open_to_read(&self, path: &[u8]) -> io::Result<File> {
-        self.open(path, OFlags::RDONLY, Mode::empty())
-    }
-
-    fn open(&self, path: &[u8], flags: OFlags, mode: Mode) -> io::Result<File> {
-        let at = self.at(path)?;
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(sys::openat(at.dir(), at.rest, flags, mode)?.into())
+        Ok(self.root.open_file(OsStr::from_bytes(path))?.0)
     }
 
     pub(super) fn link(&self, first: &[u8], path: &[u8]) -> io::Result<()> {
-        let (first, at) = (self.at(first)?, self.at(path)?);
-        let flags = AtFlags::empty();
-        Ok(sys::linkat(
-            first.dir(),
-            first.rest,
-            at.dir(),
-            at.rest,
-            flags,
-        )?)
+        let (first, path) = (OsStr::from_bytes(first), OsStr::from_bytes(path));
+        self.root.link(first, &self.root, path)
     }
 
     pub(super) fn symlink(&self, text: &[u8], path: &[u8]) -> io::Result<()> {
-        let at = self.at(path)?;
-        Ok(sys::symlinkat(text, at.dir(), at.rest)?)
+        self.root.symlink(text, OsStr::from_bytes(path))
     }
 
-    /// A FIFO or a device.
+    /// Makes a FIFO or a device.
     pub(super) fn node(
         &self,
         path: &[u8],
-        kind: FileType,
+        kind: Kind,
         device: Option<(u32, u32)>,
     ) -> io::Result<()> {
-        let at = self.at(path)?;
-        let device = device.map_or(0, |(major, minor)| sys::makedev(major, minor));
-        let mode = Mode::RUSR | Mode::WUSR;
-        Ok(sys::mknodat(at.dir(), at.rest, kind, mode, device)?)
+        self.root.make_node(OsStr::from_bytes(path), kind, device)
     }
 
     pub(super) fn set_owner(&self, path: &[u8], uid: u32, gid: u32) -> io::Result<()> {
-        let (uid, gid) = owner(uid, gid)?;
-        let at = self.at(path)?;
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        Ok(sys::chownat(at.dir(), at.rest, uid, gid, flags)?)
+        self.root
+            .set_owner(OsStr::from_bytes(path), Owner::new(uid, gid)?)
     }
 
-    /// Not for symlinks, which have no mode and would be followed.
+    /// Not for symlinks, which have no mode.
     pub(super) fn set_mode(&self, path: &[u8], mode: u32) -> io::Result<()> {
-        let at = self.at(path)?;
-        let mode = Mode::from_raw_mode(mode);
-        Ok(sys::chmodat(at.dir(), at.rest, mode, AtFlags::empty())?)
+        self.root.set_mode(OsStr::from_bytes(path), mode)
     }
 
     pub(super) fn set_mtime(&self, path: &[u8], mtime_ns: i64) -> io::Result<()> {
-        let at = self.at(path)?;
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        Ok(sys::utimensat(at.dir(), at.rest, &times(mtime_ns), flags)?)
+        self.root
+            .set_mtime(OsStr::from_bytes(path), &times(mtime_ns))
     }
 
     pub(super) fn set_xattr(&self, path: &[u8], name: &[u8], value: &[u8]) -> io::Result<()> {
-        // There is no `lsetxattrat`, and FIFOs and links cannot be opened for `fsetxattr`.
-        let at = self.at(path)?;
-        let mut full = format!("/proc/self/fd/{}/", at.dir().as_raw_fd()).into_bytes();
-        full.extend_from_slice(at.rest);
-        let (full, name) = (OsStr::from_bytes(&full), OsStr::from_bytes(name));
-        let flags = sys::XattrFlags::empty();
-        Ok(sys::lsetxattr(full, name, value, flags)?)
+        let (path, name) = (OsStr::from_bytes(path), OsStr::from_bytes(name));
+        self.root.set_xattr(path, name, value)
     }
 
     pub(super) fn remove_file(&self, path: &[u8]) -> io::Result<()> {
-        let at = self.at(path)?;
-        Ok(sys::unlinkat(at.dir(), at.rest, AtFlags::empty())?)
+        self.root.remove_file(OsStr::from_bytes(path))
     }
 
     /// Writes everything of this file system to disk.
     pub(super) fn sync(&self) -> io::Result<()> {
-        Ok(sys::syncfs(&self.root)?)
+        self.root.sync_file_system()
     }
 }
 
-/// The ids as the kernel takes them.
-pub(super) fn owner(uid: u32, gid: u32) -> io::Result<(Option<Uid>, Option<Gid>)> {
-    // To the kernel it means to leave the owner as he is.
-    if uid == u32::MAX || gid == u32::MAX {
-        let what = format!("{uid}:{gid} is nobody");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-    }
-    Ok((Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))
-}
-
-/// That modification time, and the access time left alone.
-pub(super) fn times(mtime_ns: i64) -> Timestamps {
-    Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: sys::UTIME_OMIT as _,
-        },
-        last_modification: Timespec {
-            tv_sec: mtime_ns.div_euclid(1_000_000_000),
-            tv_nsec: mtime_ns.rem_euclid(1_000_000_000) as _,
-        },
-    }
+/// That modification time; the access time stays as it is.
+pub(super) fn times(mtime_ns: i64) -> rustix::fs::Timestamps {
+    mtime(
+        mtime_ns.div_euclid(1_000_000_000),
+        mtime_ns.rem_euclid(1_000_000_000),
+    )
 }

@@ -12,6 +12,8 @@ use age::armor::{ArmoredReader, ArmoredWriter, Format};
 use age::secrecy::{ExposeSecret as _, SecretString};
 use age::{DecryptError, Decryptor, Encryptor, plugin, scrypt, ssh, x25519};
 
+use zeroize::Zeroizing;
+
 use super::plugin::PluginIdentity;
 use super::prompt::Prompt;
 
@@ -47,6 +49,8 @@ pub struct Identities {
     keys: Vec<BoxedIdentity>,
     /// The recipients whose archives these open, where that can be told.
     recipients: Vec<String>,
+    /// A plugin, which is a program of its own, is among them.
+    uses_programs: bool,
 }
 
 impl std::fmt::Debug for Identities {
@@ -56,11 +60,17 @@ impl std::fmt::Debug for Identities {
 }
 
 impl Identities {
+    /// Whether opening an archive starts a program: an age plugin.
+    pub fn uses_programs(&self) -> bool {
+        self.uses_programs
+    }
+
     /// Reads `paths`, asking `prompt` for the passphrases of those that have one.
     pub fn load(paths: &[PathBuf], prompt: &Arc<dyn Prompt>) -> Result<Self, IdentityError> {
         let mut loaded = Self {
             keys: Vec::new(),
             recipients: Vec::new(),
+            uses_programs: false,
         };
         for path in paths {
             loaded.load_file(path, prompt)?;
@@ -114,6 +124,7 @@ impl Identities {
                 self.keys.push(Box::new(key));
             } else if let Ok(key) = line.parse::<plugin::Identity>() {
                 let key = PluginIdentity::new(key, Arc::clone(prompt));
+                self.uses_programs = true;
                 self.keys.push(Box::new(key));
             } else if !line.is_empty() {
                 // The line itself may be most of a secret: only its number is told.
@@ -174,14 +185,33 @@ fn plugin_recipient(comment: &str) -> Option<String> {
         .then(|| value.to_owned())
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    let mut content = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_IDENTITY_BYTES).read_to_end(&mut content))
-        .map_err(|source| IdentityError::Read {
-            path: path.to_path_buf(),
-            source,
-        })?;
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+    let content = File::open(path).and_then(|file| read_secret(file.take(MAX_IDENTITY_BYTES)));
+    content.map_err(|source| IdentityError::Read {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// Reads to the end into memory that is wiped when it is dropped. A `Vec` that grows leaves copies
+/// behind; here each smaller buffer is wiped, too.
+pub(super) fn read_secret(mut from: impl io::Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut content = Zeroizing::new(vec![0; 4096]);
+    let mut filled = 0;
+    loop {
+        match from.read(&mut content[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if filled == content.len() {
+            let mut larger = Zeroizing::new(vec![0; 2 * filled]);
+            larger[..filled].copy_from_slice(&content);
+            content = larger;
+        }
+    }
+    content.truncate(filled);
     Ok(content)
 }
 
@@ -196,7 +226,7 @@ fn open_sealed(
     path: &Path,
     sealed: &[u8],
     prompt: &Arc<dyn Prompt>,
-) -> Result<Vec<u8>, IdentityError> {
+) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     let malformed = |reason: String| IdentityError::Malformed {
         path: path.to_path_buf(),
         reason,
@@ -209,27 +239,36 @@ fn open_sealed(
     }
     let key = scrypt::Identity::new(ask(path, prompt)?);
     let opened = decryptor.decrypt(std::iter::once(&key as &dyn age::Identity));
-    let mut opened = opened.map_err(|error| match error {
+    let opened = opened.map_err(|error| match error {
         DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed => {
             IdentityError::WrongPassphrase(path.to_path_buf())
         }
         other => malformed(other.to_string()),
     })?;
-    let mut content = Vec::new();
-    opened
-        .read_to_end(&mut content)
-        .map_err(|error| malformed(error.to_string()))?;
-    Ok(content)
+    read_secret(opened).map_err(|error| malformed(error.to_string()))
 }
 
 /// A new native key: the identity file's text, as `age-keygen` writes it, and its recipient.
-pub fn generate() -> (String, String) {
+pub fn generate() -> (Zeroizing<String>, String) {
     let key = x25519::Identity::generate();
     let recipient = key.to_public().to_string();
     let created = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let secret = key.to_string();
     let secret = secret.expose_secret();
-    let text = format!("# created: {created}\n# public key: {recipient}\n{secret}\n");
+    let parts = [
+        "# created: ",
+        &created,
+        "\n# public key: ",
+        &recipient,
+        "\n",
+        secret,
+        "\n",
+    ];
+    // Of the right size at once: growing would leave copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(
+        parts.iter().map(|part| part.len()).sum(),
+    ));
+    parts.iter().for_each(|part| text.push_str(part));
     (text, recipient)
 }
 

@@ -1,11 +1,15 @@
 //! How a key asks its holder something: a passphrase, a touch, a yes or no.
 
 use std::env;
-use std::fs;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use age::secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use super::identity::read_secret;
 
 /// The file whose first line is the passphrase, for use without a terminal.
 pub const PASSPHRASE_FILE: &str = "SEALIFT_PASSPHRASE_FILE";
@@ -45,10 +49,23 @@ impl FilePrompt {
     }
 }
 
+impl FilePrompt {
+    fn read(&self) -> io::Result<Zeroizing<Vec<u8>>> {
+        let text = read_secret(File::open(&self.path)?)?;
+        match std::str::from_utf8(&text) {
+            Ok(_) => Ok(text),
+            Err(_) => Err(io::Error::other("it is not text")),
+        }
+    }
+}
+
 impl Prompt for FilePrompt {
     fn passphrase(&self, _what: &str) -> Option<SecretString> {
-        match fs::read_to_string(&self.path) {
-            Ok(text) => text.lines().next().map(SecretString::from),
+        match self.read() {
+            Ok(text) => {
+                let text = std::str::from_utf8(&text).ok()?;
+                text.lines().next().map(SecretString::from)
+            }
             Err(error) => {
                 let path = self.path.display();
                 self.shown_by

@@ -1,0 +1,57 @@
+//! Commands that decrypt foreign content give up writing elsewhere ([`crate::confine`]), where nothing that they
+//! start needs it.
+
+use std::path::Path;
+
+use super::Context;
+use super::failure::Failure;
+use super::remote::RemoteArgs;
+use crate::confine::writes_to;
+use crate::openat::Dir;
+use crate::restore::open::Identities;
+use crate::target;
+
+/// The directories that a restore to `to` changes: what the destination is in, and the destination itself
+/// where it is there already.
+pub fn around(to: &Path) -> std::io::Result<Vec<Dir>> {
+    let resolved = Dir::resolve(to)?;
+    let above = resolved.above.map(|(above, _)| above);
+    let is_there = resolved.missing.is_empty();
+    Ok(above
+        .filter(|_| is_there)
+        .into_iter()
+        .chain([resolved.dir])
+        .collect())
+}
+
+/// Confines this process to `dirs`, to the directory for temporary files and, with a configuration, to what
+/// that names. Not if it reads a target through ssh or rsync, or opens archives through an age plugin: those
+/// programs would be confined too. Call it before any thread is started.
+pub fn confine(
+    context: &Context,
+    remote: &RemoteArgs,
+    identities: &Identities,
+    mut dirs: Vec<Dir>,
+) -> Result<(), Failure> {
+    let mut urls: Vec<String> = remote.from.iter().cloned().collect();
+    if remote.from.is_none() {
+        let config = context.load_config()?;
+        urls.extend(config.targets.iter().map(|target| target.url.clone()));
+        dirs.extend(Dir::open(&config.state));
+    }
+    if identities.uses_programs() || urls.iter().any(|url| target::runs_programs(url)) {
+        return Ok(());
+    }
+    dirs.extend(Dir::open(&std::env::temp_dir()));
+    // Opening a folder clears what killed puts left in it.
+    dirs.extend(
+        urls.iter()
+            .filter_map(|url| Dir::open(&target::folder_path(url)?).ok()),
+    );
+    match writes_to(&dirs) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::from_error(format!(
+            "cannot give up the right to write elsewhere (Landlock): {error}"
+        ))),
+    }
+}

@@ -1,0 +1,139 @@
+//! Which configuration is obeyed, and whether others can change it.
+//!
+//! A configuration names commands, recipients and the signer, so obeying it is doing what its
+//! author says. A file that was *named* (`--config`, `$SEALIFT_CONFIG`) is the caller's choice; one
+//! that was merely *found*, such as the `sealift.toml` of root's current directory, is
+//! obeyed only if root and the user himself alone can change it and the files that it trusts. The
+//! programs that its commands run are its author's responsibility: a shell line can name any.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::{Config, ConfigError, ENVIRONMENT, FILE_NAME, Recipient, SYSTEM_FILE};
+use crate::ownership::{self, Exposure};
+
+/// A configuration, and what the user should know about it.
+#[derive(Debug)]
+pub struct Found {
+    pub config: Config,
+    pub warnings: Vec<String>,
+}
+
+/// Largest configuration file that is read, in bytes.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Returns the file that the environment names.
+pub fn named_by_environment() -> Option<PathBuf> {
+    let named = std::env::var_os(ENVIRONMENT).filter(|path| !path.is_empty());
+    named.map(PathBuf::from)
+}
+
+/// Returns the places in which a configuration is looked for, first to last.
+fn places() -> Vec<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
+    let user = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let user = user.filter(|dir| dir.is_absolute()).or_else(home);
+    let mut places = vec![PathBuf::from(FILE_NAME)];
+    places.extend(user.map(|dir| dir.join("sealift").join(FILE_NAME)));
+    places.push(PathBuf::from(SYSTEM_FILE));
+    places
+}
+
+impl Config {
+    /// Reads and validates `explicit`, else the file that `$SEALIFT_CONFIG` names, else the first
+    /// there is of `./sealift.toml`, the user's configuration directory and
+    /// `/etc/sealift/sealift.toml`.
+    ///
+    /// A file that was named is read or is an error: to fall back to another in silence would back
+    /// up the wrong thing.
+    pub fn find(explicit: Option<&Path>) -> Result<Found, ConfigError> {
+        if let Some(path) = explicit.map(Path::to_owned).or_else(named_by_environment) {
+            return Self::read_named(&path);
+        }
+        let looked = places();
+        match looked.iter().find(|path| path.is_file()) {
+            Some(path) => Self::read_found(path),
+            None => Err(ConfigError::NotFound { looked }),
+        }
+    }
+
+    /// Reads a file that others cannot change, nor what it trusts.
+    fn read_found(path: &Path) -> Result<Found, ConfigError> {
+        let failed = |source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let refused = |exposure: Exposure| ConfigError::Exposed {
+            file: path.to_owned(),
+            exposure: exposure.to_string(),
+            remedy: exposure.remedy,
+        };
+        let path = std::path::absolute(path).map_err(failed)?;
+        // What is checked is what is read: the file is opened once.
+        let file = ownership::open_regular(&path).map_err(failed)?;
+        if let Some(exposure) = ownership::exposure_of(&file, &path).map_err(failed)? {
+            return Err(refused(exposure));
+        }
+        let text = ownership::read_text(&file, MAX_BYTES).map_err(failed)?;
+        let config = Self::parse(&text, &path)?;
+        for trusted in config.trusted_files() {
+            let exposure = ownership::exposure_at(&trusted);
+            let unseen = |source| ConfigError::Read {
+                path: trusted.clone(),
+                source,
+            };
+            if let Some(exposure) = exposure.map_err(unseen)? {
+                return Err(refused(exposure));
+            }
+        }
+        let warnings = Vec::new();
+        Ok(Found { config, warnings })
+    }
+
+    /// Reads a file that the caller chose; it may be a pipe.
+    fn read_named(path: &Path) -> Result<Found, ConfigError> {
+        let failed = |source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let path = std::path::absolute(path).map_err(failed)?;
+        let file = std::fs::File::open(&path).map_err(failed)?;
+        let mut text = String::new();
+        (&file).read_to_string(&mut text).map_err(failed)?;
+        let config = Self::parse(&text, &path)?;
+        let mut exposures: Vec<Exposure> = Vec::new();
+        if file.metadata().is_ok_and(|meta| meta.is_file()) {
+            // What cannot be looked at here was read nevertheless, as it was named.
+            exposures.extend(ownership::exposure_of(&file, &path).ok().flatten());
+        }
+        for trusted in config.trusted_files() {
+            let exposure = ownership::exposure_at(&trusted).ok().flatten();
+            exposures.extend(exposure.filter(|new| !exposures.contains(new)));
+        }
+        let warnings = exposures.iter().map(|exposure| {
+            let remedy = &exposure.remedy;
+            format!(
+                "{exposure}: others can change which commands {} runs or whom it trusts; {remedy}",
+                path.display()
+            )
+        });
+        let warnings = warnings.collect();
+        Ok(Found { config, warnings })
+    }
+
+    /// Returns the files that decide who can open the backups and whose signatures count.
+    fn trusted_files(&self) -> Vec<PathBuf> {
+        let files = self
+            .recipients
+            .iter()
+            .filter_map(|recipient| match recipient {
+                Recipient::File(path) => Some(path.clone()),
+                Recipient::Text(_) => None,
+            });
+        let mut files: Vec<PathBuf> = files.collect();
+        files.push(self.signer.clone());
+        files.push(self.signer.with_file_name("allowed_signers"));
+        files.extend(self.next_signer.clone());
+        files
+    }
+}
