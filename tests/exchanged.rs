@@ -138,7 +138,10 @@ fn look(dir: &Path) -> usize {
         if !meta.is_file() {
             continue;
         }
+        // What was stored as bytes has its log beside it, and that may be the other database's.
+        let has_log = path.with_file_name("x.db-wal").exists();
         let value = match name.as_str() {
+            "x.db" if has_log => continue,
             "x.db" => Connection::open(&path)
                 .and_then(|conn| conn.query_row("SELECT v FROM t", [], |row| row.get(0)))
                 .unwrap_or_default(),
