@@ -275,7 +275,7 @@ pub fn config(bytes: &[u8]) {
             late: sequence % 3 == 0,
             whole: sequence % 5 != 0,
             sequence,
-            stamp: Stamp::at(noon() - chrono::Duration::hours(300 - 7 * sequence as i64)),
+            stamp: Stamp::at(noon() - chrono::Duration::hours(300 - 7 * sequence as i64)).unwrap(),
             pinned: sequence == 3,
             proven: sequence == 2,
         })

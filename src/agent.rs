@@ -9,6 +9,7 @@ mod donors;
 mod lanes;
 mod local;
 mod machine;
+mod order;
 mod publish;
 mod push;
 mod rebuild;
@@ -20,6 +21,7 @@ mod survey;
 
 pub use local::LocalRetention;
 pub use machine::machine_id;
+pub use order::{OrderedSnapshot, in_order};
 pub use push::{PushReport, PushRequest, Reporter, TargetReport, TargetState, push};
 pub use rebuild::{Kept, Rebuild};
 pub use reconcile::{adopt, begin_after};

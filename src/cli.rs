@@ -34,6 +34,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::clock;
 use crate::config::Config;
 use failure::{Failure, Outcome};
 pub use memory::Memory;
@@ -134,7 +135,7 @@ pub fn run() -> ExitCode {
         json: cli.json,
         quiet: cli.quiet,
     };
-    if let Err(failure) = limits::raise_open_files() {
+    if let Err(failure) = limits::raise_open_files().and_then(|()| check_clock()) {
         return failure.report();
     }
     let result = match cli.command {
@@ -164,6 +165,18 @@ pub fn run() -> ExitCode {
         Ok(Outcome::Partial) => ExitCode::from(3),
         Err(failure) => failure.report(),
     }
+}
+
+/// Refuses a clock that no snapshot could be stamped by, and reports one that is overridden.
+fn check_clock() -> Result<(), Failure> {
+    if let Some(time) = clock::check().map_err(Failure::usage)? {
+        output::tell(format_args!(
+            "warning: {} is set: this run takes {} for the time now. It is for tests and drills; unset it elsewhere",
+            clock::CLOCK_VARIABLE,
+            time.format("%Y-%m-%dT%H:%M:%SZ"),
+        ));
+    }
+    Ok(())
 }
 
 /// Told to end (Ctrl-C, SIGTERM, SIGHUP), the process first does what it owes. Everything else may be

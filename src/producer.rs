@@ -119,6 +119,8 @@ pub struct ProduceRequest {
     pub tags: Vec<String>,
     pub note: Option<String>,
     pub now: DateTime<Utc>,
+    /// The directory of the snapshot before this one: unchanged files become hard links to its own.
+    pub previous: Option<PathBuf>,
 }
 
 /// A snapshot that is valid and has its name.
@@ -147,7 +149,7 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
         config,
         stamp: claim.stamp,
         dir: &claim.partial,
-        previous: local::newest_valid(snapshots_dir),
+        previous: request.previous.clone(),
     };
     let mut taken = Vec::new();
     for source in wanted {

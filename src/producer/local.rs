@@ -26,7 +26,8 @@ pub struct LocalSnapshot {
     pub valid: Option<bool>,
 }
 
-/// The snapshots in `dir`, oldest first: the directories whose names are stamps. A missing `dir` holds none.
+/// Returns the snapshots in `dir` by stamp: the directories whose names are stamps. A missing `dir` holds none.
+/// The order of their making is another one where a clock was wrong: see `agent::in_order`.
 pub fn list(dir: &Path) -> Result<Vec<LocalSnapshot>, ProduceError> {
     let unreadable = || failed("read the snapshots directory", dir);
     let stamps = stamps(dir).map_err(unreadable())?;
@@ -63,18 +64,6 @@ fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, PathBuf)>> {
     Ok(stamps)
 }
 
-/// The newest snapshot that is not known to be invalid.
-pub(super) fn newest_valid(dir: &Path) -> Option<PathBuf> {
-    let mut newest_first = stamps(dir).ok()?.into_iter().rev();
-    let usable = |path: &Path| {
-        let metadata = Metadata::read(path).ok().flatten();
-        metadata.and_then(|metadata| metadata.valid()) != Some(false)
-    };
-    newest_first
-        .find(|(_, path)| usable(path))
-        .map(|(_, path)| path)
-}
-
 /// An existing directory as a snapshot: one that is checked and found invalid is refused.
 ///
 /// With `attach_in_place`, the trees that the snapshot was made with but that it does not hold are read
@@ -107,14 +96,17 @@ pub fn from_dir(
             details: Vec::new(),
         });
     }
-    let stamp = name.parse().ok().or_else(|| metadata.stamp());
+    let stamp = match name.parse().ok().or_else(|| metadata.stamp()) {
+        Some(stamp) => stamp,
+        None => stamp_of_now(&dir)?,
+    };
     let sources = match &metadata.sealift {
         Some(section) => records(&section.sources),
         None => atocores_records(config, &dir, &metadata),
     };
     let section = metadata.sealift.unwrap_or_default();
     let mut snapshot = Snapshot {
-        stamp: stamp.unwrap_or_else(|| Stamp::at(clock::now())),
+        stamp,
         parts: vec![staged_part(&dir)],
         tags: section.tags.clone(),
         note: section.note.clone(),
@@ -154,11 +146,16 @@ fn refusal(dir: &Path, validation: Validation) -> ProduceError {
     }
 }
 
+fn stamp_of_now(dir: &Path) -> Result<Stamp, ProduceError> {
+    let stamp = Stamp::at(clock::now()).map_err(io::Error::other);
+    stamp.map_err(failed("stamp a snapshot of", dir))
+}
+
 fn plain_directory(dir: &Path) -> Result<Snapshot, ProduceError> {
     let dir = dir.canonicalize().map_err(failed("read", dir))?;
     let now = clock::now();
     Ok(Snapshot {
-        stamp: Stamp::at(now),
+        stamp: stamp_of_now(&dir)?,
         parts: vec![Part {
             staged: false,
             ..staged_part(&dir)
