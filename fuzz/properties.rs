@@ -443,7 +443,7 @@ fn use_catalog(path: &Path) -> Result<(), CatalogError> {
     for snapshot in catalog.snapshots()? {
         catalog.publication(TARGET, &snapshot.known.core)?;
     }
-    catalog.last_publication(TARGET)?;
+    catalog.last_published(TARGET)?;
     catalog.completed_stamps()?;
     catalog.last_run()?;
     catalog.checks(TARGET)?;

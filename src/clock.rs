@@ -19,7 +19,9 @@ pub enum ClockError {
         "{CLOCK_VARIABLE} is {text:?}, which is not a time like 2026-04-07T06:00:00Z: unset it, or set it to one"
     )]
     Unreadable { text: String },
-    #[error("{CLOCK_VARIABLE} is out of range: unset it, or set it to a time like 2026-04-07T06:00:00Z")]
+    #[error(
+        "{CLOCK_VARIABLE} is out of range: unset it, or set it to a time like 2026-04-07T06:00:00Z"
+    )]
     Variable(#[source] InvalidId),
     #[error("the clock of this machine is wrong: set it right")]
     System(#[source] InvalidId),

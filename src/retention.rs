@@ -21,6 +21,7 @@
 //! more; and a larger policy keeps all that a smaller one keeps. The tests hold both.
 
 mod guard;
+mod named;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -31,6 +32,7 @@ use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use crate::ids::Stamp;
 
 pub use guard::{Guard, Refusal};
+pub use named::{Nameable, NamedError, find, may_go};
 
 /// How many places of each kind stay, newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -168,10 +170,13 @@ pub fn decide(snapshots: &[Candidate], policy: &Policy, now: DateTime<Utc>) -> V
         reasons.extend(stays.map(|(reason, _)| reason));
     }
     for (reason, count, period) in calendar(policy) {
-        let kept = places(&placed, count, period);
+        let speakers = speakers(&placed, count, period);
         for (place, reasons) in placed.iter().zip(&mut reasons) {
-            let is_kept = |place: &Placed| kept.contains(&place.sequence);
-            if place.as_ref().is_some_and(is_kept) {
+            let Some(place) = place else { continue };
+            let (period, day) = period(&place.time);
+            let speaker = speakers.get(&period);
+            let speaker = speaker.and_then(|speaker| speaker[usize::from(place.late)]);
+            if speaker == Some((day, place.sequence)) {
                 reasons.insert(reason);
             }
         }
@@ -237,10 +242,12 @@ fn day(time: &DateTime<Utc>) -> i64 {
     i64::from(date.num_days_from_ce())
 }
 
-/// The sequences that speak for the newest `count` periods that have a snapshot: of its first day the last; of those
-/// that were in time, and of those that were late.
-fn places(placed: &[Option<Placed>], count: u32, period: Period) -> BTreeSet<u64> {
-    let mut periods: BTreeMap<i64, [Option<(i64, u64)>; 2]> = BTreeMap::new();
+/// The day and the sequence that speak for a period: of the snapshots that were in time, and of those that were late.
+type Speaker = [Option<(i64, u64)>; 2];
+
+/// Returns what speaks for the newest `count` periods that have a snapshot: of the period's first day the last.
+fn speakers(placed: &[Option<Placed>], count: u32, period: Period) -> BTreeMap<i64, Speaker> {
+    let mut periods: BTreeMap<i64, Speaker> = BTreeMap::new();
     for one in placed.iter().flatten() {
         let (period, day) = period(&one.time);
         let speaker = &mut periods.entry(period).or_default()[usize::from(one.late)];
@@ -250,9 +257,8 @@ fn places(placed: &[Option<Placed>], count: u32, period: Period) -> BTreeSet<u64
             *speaker = Some((day, one.sequence));
         }
     }
-    let newest = periods.values().rev().take(count as usize);
-    let speakers = newest.flat_map(|speakers| speakers.iter().flatten());
-    speakers.map(|(_, sequence)| *sequence).collect()
+    let newest = periods.into_iter().rev().take(count as usize);
+    newest.collect()
 }
 
 fn newest_of(sequences: &BTreeSet<u64>, count: u32) -> BTreeSet<u64> {

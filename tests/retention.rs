@@ -269,7 +269,8 @@ fn histories() -> impl Strategy<Value = Vec<Candidate>> {
     let one = one.prop_map(
         |(sequence, seconds, pinned, proven, late, whole)| Candidate {
             sequence,
-            stamp: Stamp::at(time("2025-01-01T00:00:00Z") + chrono::Duration::seconds(seconds)).unwrap(),
+            stamp: Stamp::at(time("2025-01-01T00:00:00Z") + chrono::Duration::seconds(seconds))
+                .unwrap(),
             pinned,
             proven,
             late,

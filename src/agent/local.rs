@@ -13,7 +13,7 @@ use super::order::{OrderedSnapshot, in_order};
 use super::{AgentError, State};
 use crate::ids::Stamp;
 use crate::producer;
-use crate::retention::{Candidate, Guard, Policy, Reason, Reasons, decide};
+use crate::retention::{Candidate, Guard, Policy, Reason, Reasons, Refusal, decide};
 
 /// The sequence of the newest local snapshot that the last time settled (see [`settled_until`]).
 const RETAINED: &str = "local retention sequence";
@@ -32,6 +32,14 @@ pub struct LocalRetention<'a> {
     pub dry_run: bool,
 }
 
+/// What went, or would go.
+#[derive(Debug, Default)]
+pub struct LocalPruned {
+    pub forgotten: Vec<Stamp>,
+    /// Why it would not be done without `--yes`, or at all; of a dry run only.
+    pub refusal: Option<Refusal>,
+}
+
 /// Snapshots by whether the targets have them.
 pub(super) struct Deliveries {
     /// What every target has or had, as far as it ever will.
@@ -40,8 +48,8 @@ pub(super) struct Deliveries {
 }
 
 impl LocalRetention<'_> {
-    /// Deletes what the policy lets go; returns its stamps.
-    pub fn apply(&self, state: &State) -> Result<Vec<Stamp>, AgentError> {
+    /// Deletes what the policy lets go.
+    pub fn apply(&self, state: &State) -> Result<LocalPruned, AgentError> {
         let there = valid_in_order(self.dir, state, self.now)?;
         let deliveries = Deliveries::of(state, self.targets)?;
         let candidates = self.candidates(&deliveries.done, &there);
@@ -51,7 +59,10 @@ impl LocalRetention<'_> {
             pruned_at: retained(state)?.map(|at| count_until(&there, at)),
             confirmed: self.confirmed,
         };
-        guard.check(&candidates, &decided)?;
+        let refusal = guard.check(&candidates, &decided).err();
+        if let (Some(refusal), false) = (&refusal, self.dry_run) {
+            return Err(refusal.clone().into());
+        }
         let mut forgotten = Vec::new();
         for (one, reasons) in there.iter().zip(&decided) {
             if reasons.is_empty() {
@@ -66,15 +77,11 @@ impl LocalRetention<'_> {
             let settled = settled.or(retained(state)?).unwrap_or(0);
             state.catalog.set_meta(RETAINED, &settled.to_string())?;
         }
-        Ok(forgotten)
+        Ok(LocalPruned { forgotten, refusal })
     }
 
     /// Numbered in the order of their making.
-    fn candidates(
-        &self,
-        delivered: &BTreeSet<Stamp>,
-        there: &[OrderedSnapshot],
-    ) -> Vec<Candidate> {
+    fn candidates(&self, delivered: &BTreeSet<Stamp>, there: &[OrderedSnapshot]) -> Vec<Candidate> {
         let newest_valid = newest_valid(there);
         let candidate = |(one, sequence): (&OrderedSnapshot, u64)| {
             let stamp = one.snapshot.stamp;

@@ -31,7 +31,11 @@ pub fn in_order(
     now: DateTime<Utc>,
 ) -> Result<Vec<OrderedSnapshot>, CatalogError> {
     let mut sequences: BTreeMap<Stamp, u64> = BTreeMap::new();
-    for row in catalog.map(Catalog::snapshots).transpose()?.unwrap_or_default() {
+    for row in catalog
+        .map(Catalog::snapshots)
+        .transpose()?
+        .unwrap_or_default()
+    {
         let known = row.known;
         let newest = sequences.entry(known.stamp).or_default();
         *newest = known.sequence.max(*newest);
@@ -120,11 +124,18 @@ mod tests {
 
     #[test]
     fn a_stamp_ahead_of_the_clock_never_makes_the_newest_of_what_was_not_packed() {
-        let there = [("20990101", None), ("20261101", None), ("20261102", Some(1))];
+        let there = [
+            ("20990101", None),
+            ("20261101", None),
+            ("20261102", Some(1)),
+        ];
         let made = ["20990101", "20261101", "20261102"];
         assert_eq!(order(&there, "2026-11-03T07:00:00Z"), made);
         // By a clock that is behind all of them, nothing is ahead of another.
         let there = [("20261101", None), ("20261102", None)];
-        assert_eq!(order(&there, "1970-01-01T00:00:00Z"), ["20261101", "20261102"]);
+        assert_eq!(
+            order(&there, "1970-01-01T00:00:00Z"),
+            ["20261101", "20261102"]
+        );
     }
 }

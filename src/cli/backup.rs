@@ -171,7 +171,7 @@ impl<'a> Pusher<'a> {
         let state = State::open(&config.state)?;
         let mut targets = Vec::new();
         for target in &config.targets {
-            let has_published = state.catalog.last_publication(&target.name)?.is_some();
+            let has_published = state.catalog.last_published(&target.name)?.is_some();
             targets.push(remote::open_for_push(target, &config.host, has_published)?);
         }
         Ok(Self {
@@ -252,7 +252,8 @@ impl<'a> Pusher<'a> {
             if !config.prune || !has_it {
                 continue;
             }
-            let retained = retention::retain_on(self.config, config, target, &self.signer);
+            let retained =
+                retention::retain_on(self.config, &self.state, config, target, &self.signer);
             let label = target.target.label();
             match retained {
                 Ok(done) => report
@@ -268,11 +269,11 @@ impl<'a> Pusher<'a> {
 
     /// Applies retention to the snapshots on this host; what keeps it from that is a warning.
     fn retain_local(&self, report: &mut PushReport) {
-        match retention::retain_local(self.config, &self.state, false, false) {
-            Ok(forgotten) if forgotten.is_empty() => {}
-            Ok(forgotten) => report.notes.push(format!(
+        match retention::retain_local(self.config, &self.state, retention::Local::default()) {
+            Ok(done) if done.forgotten.is_empty() => {}
+            Ok(done) => report.notes.push(format!(
                 "{} deleted on this host, as [retention] says",
-                count(forgotten.len() as u64, "older snapshot")
+                count(done.forgotten.len() as u64, "older snapshot")
             )),
             Err(failure) => report.warnings.push(format!(
                 "retention could not be applied on this host: {}; see `sealift prune --local --dry-run`",

@@ -75,6 +75,14 @@ impl Guard {
         Ok(())
     }
 
+    /// The same where the snapshots to go are named: no clock decides which.
+    pub fn check_named(&self, snapshots: &[Candidate], decided: &[Reasons]) -> Result<(), Refusal> {
+        match self.check_extent(snapshots, decided) {
+            Err(refusal) if !self.confirmed => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+
     fn check_clock(&self, snapshots: &[Candidate]) -> Result<(), Refusal> {
         let Some(newest) = newest(snapshots).map(|newest| newest.stamp.time()) else {
             return Ok(());

@@ -26,6 +26,7 @@ use rustix::io::Errno;
 
 use super::beneath::{self, Kind};
 use super::key::{check_key, check_prefix, is_key};
+use super::reserve;
 use super::throttle::{self, Limits, Throttle};
 use super::{
     Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Target, TargetError, TargetSpec,
@@ -430,6 +431,36 @@ impl Target for Folder {
             };
             beneath::remove(&dir, name)?;
             beneath::sync(&dir)
+        })
+        .await
+    }
+
+    fn has_reserve(&self) -> bool {
+        true
+    }
+
+    async fn keep_reserve(&self, host: &str) -> Result<(), TargetError> {
+        self.check("keep room in", host)?;
+        let (key, body) = (reserve::key(host), Body::Bytes(reserve::content(host)));
+        self.run("keep room in", host, move |root| {
+            put(root, &key, &body, PutMode::Create, None).map(drop)
+        })
+        .await
+    }
+
+    async fn free_reserve(&self, host: &str) -> Result<bool, TargetError> {
+        self.check("free room in", host)?;
+        let key = reserve::key(host);
+        self.run("free room in", host, move |root| {
+            let (folder, name) = beneath::split(&key);
+            let dir = match beneath::open_dir(root, folder) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+                other => other?,
+            };
+            let was_there = beneath::is_file(&dir, name)?;
+            beneath::remove(&dir, name)?;
+            beneath::sync(&dir)?;
+            Ok(was_there)
         })
         .await
     }
