@@ -28,6 +28,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::key::{check_key, check_prefix, is_key};
+use super::reserve;
 use super::throttle::{self, Limits, Throttle};
 use super::{
     Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Target, TargetError, TargetSpec,
@@ -439,6 +440,36 @@ impl Target for Folder {
             };
             steps::remove(&dir, name)?;
             dir.sync()
+        })
+        .await
+    }
+
+    fn has_reserve(&self) -> bool {
+        true
+    }
+
+    async fn keep_reserve(&self, host: &str) -> Result<(), TargetError> {
+        self.check("keep room in", host)?;
+        let (key, body) = (reserve::key(host), Body::Bytes(reserve::content(host)));
+        self.run("keep room in", host, move |root| {
+            put(root, &key, &body, PutMode::Create, None).map(drop)
+        })
+        .await
+    }
+
+    async fn free_reserve(&self, host: &str) -> Result<bool, TargetError> {
+        self.check("free room in", host)?;
+        let key = reserve::key(host);
+        self.run("free room in", host, move |root| {
+            let (folder, name) = steps::split(&key);
+            let dir = match root.sub(folder) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+                other => other?,
+            };
+            let was_there = steps::is_file(&dir, name)?;
+            steps::remove(&dir, name)?;
+            dir.sync()?;
+            Ok(was_there)
         })
         .await
     }
