@@ -1,0 +1,221 @@
+//! Restores, by the program and by hand: the other user owns the directory in which the destination is made.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::racer::{Plan, decoys};
+use crate::scene::{Ran, Scene, Storm, is_possible};
+use crate::vault::find;
+
+/// In a file that each snapshot has, whose directory is closed to others on the host.
+const PRIVATE: &str = "STORM-PRIVATE";
+
+/// A host with one snapshot of a tree that has a few hundred entries.
+fn scene() -> Scene {
+    let scene = Scene::new("", |host, _| {
+        for n in 0..20 {
+            let dir = host.data().join(format!("d{n}"));
+            fs::create_dir(&dir).unwrap();
+            for file in 0..10 {
+                fs::write(dir.join(format!("f{file}")), format!("{n} {file}")).unwrap();
+            }
+        }
+        fs::write(host.data().join("big"), vec![7; 2_000_000]).unwrap();
+        fs::write(host.data().join("shown"), PRIVATE).unwrap();
+        for (name, statements) in [("app.db", "CREATE TABLE t(x); INSERT INTO t VALUES (1)")] {
+            let database = rusqlite::Connection::open(host.data().join(name)).unwrap();
+            database.execute_batch(statements).unwrap();
+        }
+    });
+    scene.host.backup();
+    scene
+}
+
+fn restore(scene: &Scene, more: &[&str]) -> Command {
+    let (repo, key) = (scene.host.path("repo"), scene.host.path("key.txt"));
+    let from = ["restore", "latest", "--from", repo.to_str().unwrap()];
+    let with = ["--identity", key.to_str().unwrap(), "--signer", &scene.host.signer];
+    scene.host.command(&[&from[..], &with, more].concat())
+}
+
+/// The decoys beside the destination, whatever else is there.
+fn with_decoys(scene: &Scene, dir: &Path) {
+    fs::create_dir_all(dir).unwrap();
+    decoys(dir, &scene.vault.dir);
+}
+
+/// Exit code 0 means that all of it is there, under whatever name the other user gave it since.
+fn assert_complete(scene: &Scene, ran: &Ran, in_place: &str, file: &str) {
+    if ran.code != Some(0) {
+        return;
+    }
+    let dir = scene.home().join(in_place);
+    let names = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
+    let is_whole = |path: &Path| {
+        fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) && path.join(file).is_file()
+    };
+    let there = dir.join(file).is_file() || names.into_iter().any(|path| is_whole(&path));
+    assert!(there, "exit code 0, and {file} is nowhere in {}\n{}", dir.display(), ran.said);
+}
+
+fn watching(dir: &Path, part: &str) -> Plan {
+    Plan {
+        watched: vec![(dir.to_owned(), part.to_owned())],
+        ..Plan::default()
+    }
+}
+
+#[test]
+fn a_restore_to_a_new_directory() {
+    if !is_possible() {
+        return;
+    }
+    scene().weather(&Storm {
+        what: "restore to a new directory",
+        prepare: &|scene, home| with_decoys(scene, home),
+        plan: &|home, _| watching(home, ".sealift-partial-"),
+        operate: &|scene, _| restore(scene, &["--to", "home/out"]),
+        check: &|scene, ran| assert_complete(scene, ran, "", "data/d19/f9"),
+    });
+}
+
+#[test]
+fn a_restore_of_a_part() {
+    if !is_possible() {
+        return;
+    }
+    scene().weather(&Storm {
+        what: "restore of a part",
+        prepare: &|scene, home| with_decoys(scene, home),
+        plan: &|home, _| watching(home, ".sealift-partial-"),
+        operate: &|scene, _| restore(scene, &["data/d3", "data/shown", "--to", "home/out"]),
+        check: &|scene, ran| assert_complete(scene, ran, "", "data/d3/f9"),
+    });
+}
+
+/// A destination that has content of the other user's.
+fn full(scene: &Scene, dir: &Path) {
+    with_decoys(scene, dir);
+    for name in ["data", "old"] {
+        fs::create_dir(dir.join(name)).unwrap();
+        fs::write(dir.join(name).join("file"), "old").unwrap();
+        symlink(scene.vault.dir.join("closed"), dir.join(format!(".link-{name}"))).unwrap();
+    }
+    fs::write(dir.join("file"), "old").unwrap();
+    symlink(scene.vault.dir.join("recorded"), dir.join(".link-file")).unwrap();
+}
+
+#[test]
+fn a_restore_over_a_directory() {
+    if !is_possible() {
+        return;
+    }
+    scene().weather(&Storm {
+        what: "restore --overwrite",
+        prepare: &|scene, home| {
+            with_decoys(scene, home);
+            full(scene, &home.join("x"));
+            symlink(scene.vault.dir.join("closed"), home.join(".link-x")).unwrap();
+        },
+        plan: &|home, round| {
+            let mut plan = watching(home, ".sealift-partial-");
+            plan.watched.push((home.to_owned(), ".before-restore-".to_owned()));
+            if round % 4 == 3 {
+                plan.pairs.push((home.join("x"), home.join(".link-x")));
+            }
+            plan
+        },
+        operate: &|scene, _| restore(scene, &["--to", "home/x", "--overwrite"]),
+        check: &|scene, ran| assert_complete(scene, ran, "", "data/d19/f9"),
+    });
+}
+
+/// Into the current directory: entries move one by one.
+#[test]
+fn a_restore_inside_a_directory() {
+    if !is_possible() {
+        return;
+    }
+    scene().weather(&Storm {
+        what: "restore --to . --overwrite",
+        prepare: &|scene, home| full(scene, &home.join("x")),
+        plan: &|home, round| {
+            let dir = home.join("x");
+            let parts = [".sealift-partial-", "before-restore-", "data"];
+            let mut plan = watching(&dir, parts[round as usize % 3]);
+            if round % 2 == 1 {
+                let name = ["data", "old", "file"][round as usize % 3];
+                plan.pairs.push((dir.join(name), dir.join(format!(".link-{name}"))));
+            }
+            plan
+        },
+        operate: &|scene, _| {
+            let mut command = restore(scene, &["--to", ".", "--overwrite"]);
+            command.current_dir(scene.home().join("x"));
+            command.env_remove("SEALIFT_CONFIG");
+            command
+        },
+        check: &|scene, ran| assert_complete(scene, ran, "x", "data/d19/f9"),
+    });
+}
+
+#[test]
+fn verify_with_an_identity() {
+    if !is_possible() {
+        return;
+    }
+    scene().weather(&Storm {
+        what: "verify --identity --scratch",
+        prepare: &|scene, home| {
+            with_decoys(scene, &home.join("scratch"));
+            fs::create_dir(home.join("spy")).unwrap();
+        },
+        plan: &|home, _| Plan {
+            spied: Some((PRIVATE.to_owned(), home.join("spy/read"))),
+            ..watching(&home.join("scratch"), "sealift-verify-")
+        },
+        operate: &|scene, _| {
+            let from = ["verify", "--from", "repo", "--signer", &scene.host.signer];
+            let with = ["--identity", "key.txt", "--scratch", "home/scratch"];
+            scene.host.command(&[&from[..], &with].concat())
+        },
+        check: &|_, _| {},
+    });
+}
+
+/// Finding M7: `recover.py`, which stock Python runs.
+#[test]
+fn a_recovery_by_hand() {
+    if !is_possible() {
+        return;
+    }
+    scene().weather(&Storm {
+        what: "recover.py",
+        prepare: &|scene, home| {
+            with_decoys(scene, home);
+            fs::create_dir(home.join("inner")).unwrap();
+            symlink(scene.vault.dir.join("empty"), home.join(".link-inner")).unwrap();
+        },
+        plan: &|home, round| {
+            let mut plan = watching(home, "out.partial-");
+            if round % 4 == 3 {
+                plan.pairs.push((home.join("inner"), home.join(".link-inner")));
+            }
+            plan
+        },
+        operate: &|scene, round| {
+            let to = if round % 4 == 3 { "home/inner/out" } else { "home/out" };
+            let mut command = scene.host.recover_command("latest", to);
+            command.stdin(Stdio::null());
+            command
+        },
+        check: &|scene, ran| {
+            if ran.code == Some(0) {
+                let found = find(&scene.home(), PRIVATE);
+                assert!(found.is_some(), "exit code 0, and nothing is there\n{}", ran.said);
+            }
+        },
+    });
+}
