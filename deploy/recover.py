@@ -472,7 +472,6 @@ def place(home, scratch, root, name, mode):
     os.chmod(root, mode)
     os.sync()
     os.rename("tree", name, src_dir_fd=scratch, dst_dir_fd=home)
-    os.sync()
     found = os.stat(name, dir_fd=home, follow_symlinks=False)
     need(os.path.samestat(found, os.fstat(root)), "all was restored, but another user has moved it elsewhere since")
 

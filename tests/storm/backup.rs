@@ -6,10 +6,10 @@ use std::path::Path;
 
 use crate::racer::{Plan, decoys, fifo};
 use crate::scene::{Ran, Scene, Storm, clear, is_possible};
-use crate::vault::{SECRET, database, find};
+use crate::vault::{SECRET, databases, find};
 
 const PAIRS: usize = 10;
-const MINE: &str = "the user's own";
+const MINE: &str = "of the other user";
 
 /// A tree of the other user's in which directories and files have a counterpart beside them.
 fn tree(scene: &Scene, dir: &Path) {
@@ -42,7 +42,7 @@ fn tree(scene: &Scene, dir: &Path) {
         fifo(&cache.join("z"));
     }
     for n in 0..2 {
-        database(&dir.join(format!("app{n}.db")), MINE);
+        databases(&[dir.join(format!("app{n}.db"))], MINE);
         symlink(closed.join("app.db"), dir.join(format!(".x{n}"))).unwrap();
         symlink(closed.join("app.db-wal"), dir.join(format!(".w{n}"))).unwrap();
     }
@@ -72,8 +72,13 @@ fn succeeded(ran: &Ran) -> bool {
 }
 
 /// No snapshot on the host holds anything from outside; all of them are removed.
-fn assert_local_is_clean(_: &Scene, dir: &Path) {
-    assert_eq!(find(dir, SECRET), None, "a snapshot holds a file from outside");
+fn assert_local_is_clean(ran: &Ran, dir: &Path) {
+    let found = find(dir, SECRET);
+    assert_eq!(
+        found, None,
+        "{}: a snapshot holds a file from outside",
+        ran.at
+    );
     for entry in fs::read_dir(dir).into_iter().flatten() {
         clear(&entry.unwrap().path());
     }
@@ -84,7 +89,8 @@ fn a_backup_of_a_tree_in_place() {
     if !is_possible() {
         return;
     }
-    let source = "[[source]]\nkind = \"tree\"\npath = \"@/home/tree\"\nto = \"tree\"\nstage = false\n";
+    let source =
+        "[[source]]\nkind = \"tree\"\npath = \"@/home/tree\"\nto = \"tree\"\nstage = false\n";
     let scene = Scene::new(source, |_, _| {});
     scene.weather(&Storm {
         what: "backup of a tree in place",
@@ -93,9 +99,48 @@ fn a_backup_of_a_tree_in_place() {
         operate: &|scene, _| scene.host.command(&["backup"]),
         check: &|scene, ran| {
             if succeeded(ran) {
-                scene.assert_newest_is_clean();
+                scene.assert_newest_is_clean(ran);
             }
         },
+    });
+}
+
+/// Finding L1: a FIFO that takes a file's place must not be waited for.
+#[test]
+fn a_backup_of_files_that_become_fifos() {
+    if !is_possible() {
+        return;
+    }
+    let source = "[[source]]\nkind = \"tree\"\npath = \"@/home/tree\"\nto = \"tree\"\nstage = false\n\n\
+        [[source]]\nkind = \"tree\"\npath = \"@/home/staged\"\nto = \"staged\"\n";
+    let scene = Scene::new(source, |_, _| {});
+    let names = ["f0", "app0.db", "app1.db-wal"];
+    scene.weather(&Storm {
+        what: "backup of files that become FIFOs",
+        prepare: &|scene, home| {
+            for dir in ["tree", "staged"].map(|name| home.join(name)) {
+                tree(scene, &dir);
+                names
+                    .iter()
+                    .for_each(|name| fifo(&dir.join(format!(".p-{name}"))));
+            }
+        },
+        plan: &|home, round| {
+            let dir = home.join(if round.is_multiple_of(4) {
+                "staged"
+            } else {
+                "tree"
+            });
+            let mut plan = tree_plan(&dir);
+            plan.pairs.retain(|(one, _)| one.ends_with("CACHEDIR.TAG"));
+            let others = names
+                .iter()
+                .map(|name| (dir.join(name), dir.join(format!(".p-{name}"))));
+            plan.pairs.extend(others);
+            plan
+        },
+        operate: &|scene, _| scene.host.command(&["backup"]),
+        check: &|_, _| {},
     });
 }
 
@@ -113,7 +158,11 @@ fn a_backup_of_a_tree_whose_root_is_exchanged() {
         prepare: &|scene, home| {
             for name in ["tree", "staged"] {
                 tree(scene, &home.join(name));
-                symlink(scene.vault.dir.join("closed"), home.join(format!(".{name}"))).unwrap();
+                symlink(
+                    scene.vault.dir.join("closed"),
+                    home.join(format!(".{name}")),
+                )
+                .unwrap();
             }
         },
         plan: &|home, _| Plan {
@@ -125,7 +174,7 @@ fn a_backup_of_a_tree_whose_root_is_exchanged() {
         operate: &|scene, _| scene.host.command(&["backup"]),
         check: &|scene, ran| {
             if succeeded(ran) {
-                scene.assert_newest_is_clean();
+                scene.assert_newest_is_clean(ran);
             }
         },
     });
@@ -143,7 +192,7 @@ fn a_backup_of_a_staged_tree() {
         prepare: &|scene, home| tree(scene, &home.join("tree")),
         plan: &|home, _| tree_plan(&home.join("tree")),
         operate: &|scene, _| scene.host.command(&["backup"]),
-        check: &|scene, _| assert_local_is_clean(scene, &scene.host.path("c.state/snapshots")),
+        check: &|scene, ran| assert_local_is_clean(ran, &scene.host.path("c.state/snapshots")),
     });
 }
 
@@ -160,7 +209,7 @@ fn a_backup_into_a_snapshots_directory_of_another_user() {
         for name in ["d0/shadow", "d0/planted", "file", "shadow"] {
             fs::write(host.data().join(name), "what is backed up").unwrap();
         }
-        database(&host.data().join("app.db"), "what is backed up");
+        databases(&[host.data().join("app.db")], "what is backed up");
     });
     scene.weather(&Storm {
         what: "backup into a snapshots directory of another user",
@@ -175,9 +224,10 @@ fn a_backup_into_a_snapshots_directory_of_another_user() {
         },
         operate: &|scene, _| scene.host.command(&["backup"]),
         check: &|scene, ran| {
-            assert_eq!(find(&scene.home(), SECRET), None, "copied to the other user");
+            let found = find(&scene.home(), SECRET);
+            assert_eq!(found, None, "{}: copied to the other user", ran.at);
             if succeeded(ran) {
-                scene.assert_newest_is_clean();
+                scene.assert_newest_is_clean(ran);
             }
         },
     });
@@ -187,13 +237,17 @@ fn a_backup_into_a_snapshots_directory_of_another_user() {
 fn single_files(scene: &Scene, dir: &Path) {
     fs::create_dir(dir).unwrap();
     let closed = scene.vault.dir.join("closed");
-    database(&dir.join("app.db"), MINE);
+    databases(&[dir.join("app.db")], MINE);
     fs::write(dir.join("registry.json"), format!("{{\"x\": \"{MINE}\"}}")).unwrap();
     fs::write(dir.join("lock"), "").unwrap();
     fs::create_dir(dir.join("files")).unwrap();
     fs::write(dir.join("files/shadow"), MINE).unwrap();
     for name in ["app.db", "app.db-wal", "registry.json", "lock", "files"] {
-        let to = if name == "files" { closed.clone() } else { closed.join(name) };
+        let to = if name == "files" {
+            closed.clone()
+        } else {
+            closed.join(name)
+        };
         symlink(to, dir.join(format!(".link-{name}"))).unwrap();
         fifo(&dir.join(format!(".fifo-{name}")));
     }
@@ -219,52 +273,64 @@ fn a_backup_of_a_database_a_json_file_and_what_a_lock_guards() {
             let dir = home.join("app");
             let names = ["app.db", "app.db-wal", "registry.json", "lock", "files"];
             let name = names[round as usize % 5];
-            let kind = if round.is_multiple_of(3) { "fifo" } else { "link" };
+            let kind = if round.is_multiple_of(3) {
+                "fifo"
+            } else {
+                "link"
+            };
             let one = (dir.join(name), dir.join(format!(".{kind}-{name}")));
             let whole = (dir, home.join(".link-app"));
             Plan {
-                pairs: if round % 7 == 6 { vec![whole] } else { vec![one] },
+                pairs: if round % 7 == 6 {
+                    vec![whole]
+                } else {
+                    vec![one]
+                },
                 ..Plan::default()
             }
         },
         operate: &|scene, _| scene.host.command(&["backup"]),
-        check: &|scene, _| assert_local_is_clean(scene, &scene.host.path("c.state/snapshots")),
+        check: &|scene, ran| assert_local_is_clean(ran, &scene.host.path("c.state/snapshots")),
     });
 }
 
 /// A snapshot directory that some tool of the other user's has made.
 fn foreign_snapshot(scene: &Scene, dir: &Path) {
-    fs::create_dir_all(dir.join("db")).unwrap();
-    fs::create_dir(dir.join("config")).unwrap();
-    fs::create_dir(dir.join("data")).unwrap();
-    database(&dir.join("db/app.db"), MINE);
-    for name in ["registry.json", "backup-metadata.json", "config/registry.json"] {
+    for name in ["db", "config", "chroma"] {
+        fs::create_dir_all(dir.join(name)).unwrap();
+    }
+    databases(
+        &["db/atocore.db", "chroma/chroma.sqlite3"].map(|name| dir.join(name)),
+        MINE,
+    );
+    for name in ["backup-metadata.json", "config/project-registry.json"] {
         fs::write(dir.join(name), "{\"x\": 1}").unwrap();
     }
-    fs::write(dir.join("data/shadow"), MINE).unwrap();
-    fs::write(dir.join("data/planted"), MINE).unwrap();
+    fs::write(dir.join("chroma/shadow"), MINE).unwrap();
     let closed = scene.vault.dir.join("closed");
-    for (n, (name, to)) in EXCHANGED.iter().enumerate() {
-        symlink(closed.join(to), dir.join(format!(".link{n}"))).unwrap();
-        let kept = dir.join(name);
-        fifo(&kept.with_file_name(format!(".fifo{n}")));
+    for (n, name) in EXCHANGED.iter().enumerate() {
+        symlink(closed.join(name), dir.join(format!(".link{n}"))).unwrap();
+        fifo(&dir.join(name).with_file_name(format!(".fifo{n}")));
     }
 }
 
-/// What is exchanged in such a snapshot, and for what of the vault's.
-const EXCHANGED: [(&str, &str); 6] = [
-    ("db", "db"),
-    ("data", "data"),
-    ("db/app.db", "app.db"),
-    ("registry.json", "registry.json"),
-    ("backup-metadata.json", "backup-metadata.json"),
-    ("data/shadow", "shadow"),
+/// What is exchanged in such a snapshot, for its namesake in the vault or for a FIFO.
+const EXCHANGED: [&str; 9] = [
+    "db",
+    "config",
+    "chroma",
+    "db/atocore.db",
+    "db/atocore.db-wal",
+    "config/project-registry.json",
+    "chroma/chroma.sqlite3",
+    "chroma/shadow",
+    "backup-metadata.json",
 ];
 
 fn snapshot_plan(home: &Path, round: u64) -> Plan {
     let dir = home.join("snapshot");
     let n = round as usize % EXCHANGED.len();
-    let name = dir.join(EXCHANGED[n].0);
+    let name = dir.join(EXCHANGED[n]);
     let other = match round % 4 {
         3 => name.with_file_name(format!(".fifo{n}")),
         _ => dir.join(format!(".link{n}")),
@@ -303,7 +369,7 @@ fn push_of_a_snapshot_of_another_user() {
         operate: &|scene, _| scene.host.command(&["push", "--dir", "home/snapshot"]),
         check: &|scene, ran| {
             if succeeded(ran) {
-                scene.assert_newest_is_clean();
+                scene.assert_newest_is_clean(ran);
             }
         },
     });

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -29,10 +29,19 @@ pub struct Plan {
     pub pairs: Vec<(PathBuf, PathBuf)>,
     /// Directories of his, each with [`decoys`] in it, and what a name that appears there contains.
     pub watched: Vec<(PathBuf, String)>,
-    /// Text that he must not get to read below a name that appeared, and where he notes that he did.
-    pub spied: Option<(String, PathBuf)>,
+    /// What he must not get to read.
+    pub spied: Option<Spied>,
     /// Decides what is done to which name, and when.
     pub seed: u64,
+}
+
+/// Text that may not be read below names that appear in a directory, and where the racer notes that he read it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spied {
+    pub dir: PathBuf,
+    pub part: String,
+    pub text: String,
+    pub noted: PathBuf,
 }
 
 /// Names of the decoys in a watched directory.
@@ -83,7 +92,10 @@ impl Racer {
         let racer = Self { child };
         let pid = Pid::from_raw(racer.child.id().cast_signed());
         let status = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
-        assert!(matches!(status, WaitStatus::Stopped(..)), "the racer ended: {status:?}");
+        assert!(
+            matches!(status, WaitStatus::Stopped(..)),
+            "the racer ended: {status:?}"
+        );
         kill(pid, Signal::SIGCONT).unwrap();
         racer
     }
@@ -118,7 +130,10 @@ struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (self.0 >> 33) % end
     }
 }
@@ -163,10 +178,8 @@ fn race(plan: Plan) -> ! {
             }
             !is_due
         });
-        if let Some((text, noted)) = &plan.spied {
-            for (dir, part) in &plan.watched {
-                spy(dir, part, text, noted);
-            }
+        if let Some(spied) = &plan.spied {
+            spy(spied);
         }
         // Now and then what he has is in its place for longer than a moment.
         if turn.is_multiple_of(64) {
@@ -203,11 +216,11 @@ fn new_names(dir: &Path, part: &str, seen: &mut HashSet<OsString>) -> Vec<OsStri
     found
 }
 
-/// Reads what he can below what appeared, three levels down.
-fn spy(dir: &Path, part: &str, text: &str, noted: &Path) {
+/// Reads what he can below the names that appeared, three levels down.
+fn spy(spied: &Spied) {
     let mut dirs: Vec<(PathBuf, usize)> = Vec::new();
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().contains(part) {
+    for entry in fs::read_dir(&spied.dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().contains(&spied.part) {
             dirs.push((entry.path(), 0));
         }
     }
@@ -215,19 +228,20 @@ fn spy(dir: &Path, part: &str, text: &str, noted: &Path) {
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() && depth < 3 => dirs.push((entry.path(), depth + 1)),
-                Ok(kind) if kind.is_file() => {
-                    let opened = fs::OpenOptions::new()
-                        .read(true)
-                        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
-                        .open(entry.path());
-                    let content = opened.and_then(std::io::read_to_string);
-                    if content.is_ok_and(|content| content.contains(text)) {
-                        let _ = fs::write(noted, entry.path().as_os_str().as_bytes());
-                        let _ = fs::set_permissions(noted, fs::Permissions::from_mode(0o644));
-                    }
+                Ok(kind) if kind.is_file() && can_read(&entry.path(), &spied.text) => {
+                    let _ = fs::write(&spied.noted, entry.path().as_os_str().as_bytes());
                 }
                 _ => {}
             }
         }
     }
+}
+
+fn can_read(path: &Path, text: &str) -> bool {
+    let opened = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path);
+    let content = opened.and_then(std::io::read_to_string);
+    content.is_ok_and(|content| content.contains(text))
 }

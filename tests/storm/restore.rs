@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::racer::{Plan, decoys};
+use crate::racer::{Plan, Spied, decoys};
 use crate::scene::{Ran, Scene, Storm, is_possible};
 use crate::vault::find;
 
@@ -36,7 +36,12 @@ fn scene() -> Scene {
 fn restore(scene: &Scene, more: &[&str]) -> Command {
     let (repo, key) = (scene.host.path("repo"), scene.host.path("key.txt"));
     let from = ["restore", "latest", "--from", repo.to_str().unwrap()];
-    let with = ["--identity", key.to_str().unwrap(), "--signer", &scene.host.signer];
+    let with = [
+        "--identity",
+        key.to_str().unwrap(),
+        "--signer",
+        &scene.host.signer,
+    ];
     scene.host.command(&[&from[..], &with, more].concat())
 }
 
@@ -46,18 +51,23 @@ fn with_decoys(scene: &Scene, dir: &Path) {
     decoys(dir, &scene.vault.dir);
 }
 
-/// Exit code 0 means that all of it is there, under whatever name the other user gave it since.
-fn assert_complete(scene: &Scene, ran: &Ran, in_place: &str, file: &str) {
-    if ran.code != Some(0) {
-        return;
+/// Exit code 0 means that the tree is there, under whatever name the other user gave it since.
+fn assert_complete(scene: &Scene, ran: &Ran, ending: &str) {
+    if ran.code == Some(0) {
+        let found = ends_with(&scene.home(), Path::new(ending));
+        assert!(found, "exit code 0, and {ending} is nowhere\n{}", ran.said);
     }
-    let dir = scene.home().join(in_place);
-    let names = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
-    let is_whole = |path: &Path| {
-        fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) && path.join(file).is_file()
-    };
-    let there = dir.join(file).is_file() || names.into_iter().any(|path| is_whole(&path));
-    assert!(there, "exit code 0, and {file} is nowhere in {}\n{}", dir.display(), ran.said);
+}
+
+/// Whether there is a file below `dir` whose path ends so; links are not followed.
+fn ends_with(dir: &Path, ending: &Path) -> bool {
+    let paths = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    paths.into_iter().any(|path| {
+        let is_dir = fs::symlink_metadata(&path).unwrap().is_dir();
+        is_dir && ends_with(&path, ending) || path.ends_with(ending)
+    })
 }
 
 fn watching(dir: &Path, part: &str) -> Plan {
@@ -77,7 +87,7 @@ fn a_restore_to_a_new_directory() {
         prepare: &|scene, home| with_decoys(scene, home),
         plan: &|home, _| watching(home, ".sealift-partial-"),
         operate: &|scene, _| restore(scene, &["--to", "home/out"]),
-        check: &|scene, ran| assert_complete(scene, ran, "", "data/d19/f9"),
+        check: &|scene, ran| assert_complete(scene, ran, "d19/f9"),
     });
 }
 
@@ -91,7 +101,7 @@ fn a_restore_of_a_part() {
         prepare: &|scene, home| with_decoys(scene, home),
         plan: &|home, _| watching(home, ".sealift-partial-"),
         operate: &|scene, _| restore(scene, &["data/d3", "data/shown", "--to", "home/out"]),
-        check: &|scene, ran| assert_complete(scene, ran, "", "data/d3/f9"),
+        check: &|scene, ran| assert_complete(scene, ran, "d3/f9"),
     });
 }
 
@@ -101,7 +111,11 @@ fn full(scene: &Scene, dir: &Path) {
     for name in ["data", "old"] {
         fs::create_dir(dir.join(name)).unwrap();
         fs::write(dir.join(name).join("file"), "old").unwrap();
-        symlink(scene.vault.dir.join("closed"), dir.join(format!(".link-{name}"))).unwrap();
+        symlink(
+            scene.vault.dir.join("closed"),
+            dir.join(format!(".link-{name}")),
+        )
+        .unwrap();
     }
     fs::write(dir.join("file"), "old").unwrap();
     symlink(scene.vault.dir.join("recorded"), dir.join(".link-file")).unwrap();
@@ -121,14 +135,15 @@ fn a_restore_over_a_directory() {
         },
         plan: &|home, round| {
             let mut plan = watching(home, ".sealift-partial-");
-            plan.watched.push((home.to_owned(), ".before-restore-".to_owned()));
+            plan.watched
+                .push((home.to_owned(), ".before-restore-".to_owned()));
             if round % 4 == 3 {
                 plan.pairs.push((home.join("x"), home.join(".link-x")));
             }
             plan
         },
         operate: &|scene, _| restore(scene, &["--to", "home/x", "--overwrite"]),
-        check: &|scene, ran| assert_complete(scene, ran, "", "data/d19/f9"),
+        check: &|scene, ran| assert_complete(scene, ran, "d19/f9"),
     });
 }
 
@@ -147,7 +162,8 @@ fn a_restore_inside_a_directory() {
             let mut plan = watching(&dir, parts[round as usize % 3]);
             if round % 2 == 1 {
                 let name = ["data", "old", "file"][round as usize % 3];
-                plan.pairs.push((dir.join(name), dir.join(format!(".link-{name}"))));
+                plan.pairs
+                    .push((dir.join(name), dir.join(format!(".link-{name}"))));
             }
             plan
         },
@@ -157,7 +173,7 @@ fn a_restore_inside_a_directory() {
             command.env_remove("SEALIFT_CONFIG");
             command
         },
-        check: &|scene, ran| assert_complete(scene, ran, "x", "data/d19/f9"),
+        check: &|scene, ran| assert_complete(scene, ran, "d19/f9"),
     });
 }
 
@@ -168,20 +184,42 @@ fn verify_with_an_identity() {
     }
     scene().weather(&Storm {
         what: "verify --identity --scratch",
-        prepare: &|scene, home| {
-            with_decoys(scene, &home.join("scratch"));
+        prepare: &|scene, home| with_decoys(scene, &home.join("scratch")),
+        plan: &|home, _| watching(&home.join("scratch"), "sealift-verify-"),
+        operate: &|scene, _| verify(scene),
+        check: &|_, _| {},
+    });
+}
+
+fn verify(scene: &Scene) -> Command {
+    let from = ["verify", "--from", "repo", "--signer", &scene.host.signer];
+    let with = ["--identity", "key.txt", "--scratch", "home/scratch"];
+    scene.host.command(&[&from[..], &with].concat())
+}
+
+/// Finding H2: nobody but root reads what is decrypted on its way.
+#[test]
+fn verify_shows_nothing_to_another_user() {
+    if !is_possible() {
+        return;
+    }
+    scene().weather(&Storm {
+        what: "verify --identity, watched",
+        prepare: &|_, home| {
+            fs::create_dir(home.join("scratch")).unwrap();
             fs::create_dir(home.join("spy")).unwrap();
         },
         plan: &|home, _| Plan {
-            spied: Some((PRIVATE.to_owned(), home.join("spy/read"))),
-            ..watching(&home.join("scratch"), "sealift-verify-")
+            spied: Some(Spied {
+                dir: home.join("scratch"),
+                part: "sealift-verify-".to_owned(),
+                text: PRIVATE.to_owned(),
+                noted: home.join("spy/read"),
+            }),
+            ..Plan::default()
         },
-        operate: &|scene, _| {
-            let from = ["verify", "--from", "repo", "--signer", &scene.host.signer];
-            let with = ["--identity", "key.txt", "--scratch", "home/scratch"];
-            scene.host.command(&[&from[..], &with].concat())
-        },
-        check: &|_, _| {},
+        operate: &|scene, _| verify(scene),
+        check: &|_, ran| assert_eq!(ran.code, Some(0), "{}", ran.said),
     });
 }
 
@@ -201,12 +239,17 @@ fn a_recovery_by_hand() {
         plan: &|home, round| {
             let mut plan = watching(home, "out.partial-");
             if round % 4 == 3 {
-                plan.pairs.push((home.join("inner"), home.join(".link-inner")));
+                plan.pairs
+                    .push((home.join("inner"), home.join(".link-inner")));
             }
             plan
         },
         operate: &|scene, round| {
-            let to = if round % 4 == 3 { "home/inner/out" } else { "home/out" };
+            let to = if round % 4 == 3 {
+                "home/inner/out"
+            } else {
+                "home/out"
+            };
             let mut command = scene.host.recover_command("latest", to);
             command.stdin(Stdio::null());
             command
@@ -214,7 +257,11 @@ fn a_recovery_by_hand() {
         check: &|scene, ran| {
             if ran.code == Some(0) {
                 let found = find(&scene.home(), PRIVATE);
-                assert!(found.is_some(), "exit code 0, and nothing is there\n{}", ran.said);
+                assert!(
+                    found.is_some(),
+                    "exit code 0, and nothing is there\n{}",
+                    ran.said
+                );
             }
         },
     });

@@ -22,6 +22,8 @@ pub struct Scene {
 
 /// How an operation ended.
 pub struct Ran {
+    /// Which operation, and which round.
+    pub at: String,
     pub code: Option<i32>,
     pub said: String,
 }
@@ -60,7 +62,10 @@ impl Scene {
         fs::set_permissions(host.temp.path(), open).unwrap();
         if !sources.is_empty() {
             let config = host.config();
-            let (start, end) = (config.find("[[source]]").unwrap(), config.find("[[target]]").unwrap());
+            let (start, end) = (
+                config.find("[[source]]").unwrap(),
+                config.find("[[target]]").unwrap(),
+            );
             let sources = sources.replace('@', &host.temp.path().display().to_string());
             let config = format!("{}{sources}\n{}", &config[..start], &config[end..]);
             fs::write(host.path("c.toml"), config).unwrap();
@@ -90,14 +95,19 @@ impl Scene {
             let mut plan = (storm.plan)(&home, round);
             plan.seed = round.wrapping_mul(7919).wrapping_add(17);
             let racer = Racer::start(&plan);
-            let ran = run(&mut (storm.operate)(self, round), &self.host.path("said.log"));
+            let at = format!("{}: round {} of {count}", storm.what, round + 1);
+            let ran = run(
+                at,
+                &mut (storm.operate)(self, round),
+                &self.host.path("said.log"),
+            );
             drop(racer);
             *codes.entry(ran.code).or_default() += 1;
-            let at = format!("{}: round {} of {count}", storm.what, round + 1);
-            self.assert_unharmed(&at, &ran);
-            assert_eq!(self.names(), names, "{at}: something came or went\n{}", ran.said);
-            if let Some((_, noted)) = &plan.spied {
-                let read = fs::read_to_string(noted).unwrap_or_default();
+            self.assert_unharmed(&ran);
+            let (at, now) = (&ran.at, self.names());
+            assert_eq!(now, names, "{at}: something came or went\n{}", ran.said);
+            if let Some(spied) = &plan.spied {
+                let read = fs::read_to_string(&spied.noted).unwrap_or_default();
                 assert_eq!(read, "", "{at}: the other user read a decrypted file");
             }
             (storm.check)(self, &ran);
@@ -105,12 +115,25 @@ impl Scene {
         println!("{}: {count} rounds, exit codes {codes:?}", storm.what);
     }
 
-    fn assert_unharmed(&self, at: &str, ran: &Ran) {
-        let said = &ran.said;
-        assert!(ran.code.is_some(), "{at}: it waited for {DEADLINE:?} or was killed\n{said}");
-        assert!(matches!(ran.code, Some(0..=3)), "{at}: {:?}\n{said}", ran.code);
-        assert!(!said.contains("panicked") && !said.contains("Traceback"), "{at}: {said}");
-        assert!(!said.contains(SECRET), "{at}: it shows what only root may read\n{said}");
+    fn assert_unharmed(&self, ran: &Ran) {
+        let (at, said) = (&ran.at, &ran.said);
+        assert!(
+            ran.code.is_some(),
+            "{at}: it waited for {DEADLINE:?} or was killed\n{said}"
+        );
+        assert!(
+            matches!(ran.code, Some(0..=3)),
+            "{at}: {:?}\n{said}",
+            ran.code
+        );
+        assert!(
+            !said.contains("panicked") && !said.contains("Traceback"),
+            "{at}: {said}"
+        );
+        assert!(
+            !said.contains(SECRET),
+            "{at}: it shows what only root may read\n{said}"
+        );
         let changed = self.vault.changed();
         assert!(changed.is_empty(), "{at}: outside: {changed:#?}\n{said}");
     }
@@ -120,30 +143,38 @@ impl Scene {
         let entries = fs::read_dir(self.host.temp.path()).unwrap();
         let mut names: Vec<String> = entries
             .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-            .filter(|name| name != "said.log" && name != "home" && name != "repo")
+            .filter(|name| !["said.log", "home", "repo", "c.state"].contains(&name.as_str()))
             .collect();
         names.sort();
         names
     }
 
     /// The newest snapshot, restored where only root is, holds nothing from the vault.
-    pub fn assert_newest_is_clean(&self) {
-        let out = self.host.restore_exits("latest", "c.state/checked", &[0, 3]);
+    pub fn assert_newest_is_clean(&self, ran: &Ran) {
+        let out = self
+            .host
+            .restore_exits("latest", "c.state/checked", &[0, 3]);
         let found = find(&out, SECRET);
-        assert_eq!(found, None, "the snapshot holds a file from outside");
+        assert_eq!(
+            found, None,
+            "{}: the snapshot holds a file from outside",
+            ran.at
+        );
         clear(&out);
     }
 }
 
 /// Runs it to its end, or kills it at the deadline (then it has no exit code).
-fn run(command: &mut Command, log: &Path) -> Ran {
+fn run(at: String, command: &mut Command, log: &Path) -> Ran {
     let file = File::create(log).unwrap();
     command.stdout(file.try_clone().unwrap()).stderr(file);
     let mut child = command.spawn().unwrap();
     let end = Instant::now() + DEADLINE;
     let code = loop {
         if let Some(status) = child.try_wait().unwrap() {
-            break status.code().or_else(|| status.signal().map(|number| -number));
+            break status
+                .code()
+                .or_else(|| status.signal().map(|number| -number));
         }
         if Instant::now() > end {
             child.kill().unwrap();
@@ -153,7 +184,7 @@ fn run(command: &mut Command, log: &Path) -> Ran {
         std::thread::sleep(Duration::from_millis(1));
     };
     let said = String::from_utf8_lossy(&fs::read(log).unwrap()).into_owned();
-    Ran { code, said }
+    Ran { at, code, said }
 }
 
 /// Removes a tree, if it is there.

@@ -10,7 +10,12 @@ use crate::racer::{Plan, fifo};
 use crate::scene::{Scene, Storm, is_possible};
 
 fn copy(from: &Path, to: &Path) {
-    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status()
+        .unwrap();
     assert!(copied.success());
 }
 
@@ -43,7 +48,11 @@ fn folder(scene: &Scene, home: &Path, name: &str) {
     }
     let shelves = fs::read_dir(dir.join("archives")).unwrap();
     let shelf = shelves.map(|entry| entry.unwrap().path()).min().unwrap();
-    let mirrored = scene.vault.dir.join("mirror/archives").join(shelf.file_name().unwrap());
+    let mirrored = scene
+        .vault
+        .dir
+        .join("mirror/archives")
+        .join(shelf.file_name().unwrap());
     symlink(mirrored, home.join(".link-shelf")).unwrap();
 }
 
@@ -80,8 +89,21 @@ fn prune_of_a_folder_of_another_user() {
         prepare: &|scene, home| folder(scene, home, "repo"),
         plan: &|home, round| plan(home, "repo", round),
         operate: &|scene, _| {
-            let from = ["prune", "--from", "home/repo", "--signer", &scene.host.signer];
-            let policy = ["--policy", "last=1", "--yes", "--gone", "--sign-with", "c.signer"];
+            let from = [
+                "prune",
+                "--from",
+                "home/repo",
+                "--signer",
+                &scene.host.signer,
+            ];
+            let policy = [
+                "--policy",
+                "last=1",
+                "--yes",
+                "--gone",
+                "--sign-with",
+                "c.signer",
+            ];
             scene.host.command(&[&from[..], &policy].concat())
         },
         check: &|_, _| {},
@@ -109,11 +131,21 @@ fn sync_between_folders_of_another_user() {
         },
         plan: &|home, round| {
             // Either side, one after the other.
-            let name = if (round / 8).is_multiple_of(2) || round % 8 == 7 { "repo" } else { "copy" };
+            let name = if (round / 8).is_multiple_of(2) || round % 8 == 7 {
+                "repo"
+            } else {
+                "copy"
+            };
             plan(home, name, round)
         },
         operate: &|scene, _| {
-            let line = ["sync", "home/repo", "home/copy", "--signer", &scene.host.signer];
+            let line = [
+                "sync",
+                "home/repo",
+                "home/copy",
+                "--signer",
+                &scene.host.signer,
+            ];
             scene.host.command(&line)
         },
         check: &|_, _| {},

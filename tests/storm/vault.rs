@@ -29,7 +29,7 @@ impl Vault {
         fs::create_dir(dir.join("empty")).unwrap();
         close(&dir.join("empty"), 0o700);
         fifo(&dir.join("fifo"));
-        fill(&dir.join("closed"), 2);
+        fill(&dir.join("closed"), true);
         close(&dir.join("closed"), 0o700);
         more(&dir);
         let before = look(&dir);
@@ -62,38 +62,51 @@ fn secret(path: &Path) {
 }
 
 /// A directory in which everything is there that some operation reads, writes or removes by name.
-fn fill(dir: &Path, depth: usize) {
+fn fill(dir: &Path, with_directories: bool) {
     fs::create_dir(dir).unwrap();
     for name in [
         "shadow", "sealed", "tar", "index", "work", "lock", "journal", "new", "file", "steady",
     ] {
         secret(&dir.join(name));
     }
-    fs::write(dir.join("registry.json"), format!("{{\"x\": \"{SECRET}\"}}")).unwrap();
-    fs::write(dir.join("backup-metadata.json"), format!("{{\"x\": \"{SECRET}\"}}")).unwrap();
+    for name in [
+        "registry.json",
+        "project-registry.json",
+        "backup-metadata.json",
+    ] {
+        fs::write(dir.join(name), format!("{{\"x\": \"{SECRET}\"}}")).unwrap();
+    }
     let signature = format!("Signature: 8a477f597d28d172789f06886806bc55 {SECRET}");
     fs::write(dir.join("CACHEDIR.TAG"), signature).unwrap();
-    database(&dir.join("app.db"), SECRET);
-    if depth > 0 {
-        for name in ["restored", "tree", "content", "data", "d0", "db", "config"] {
-            fill(&dir.join(name), if name == "data" { depth - 1 } else { 0 });
+    databases(
+        &["app.db", "atocore.db", "chroma.sqlite3"].map(|name| dir.join(name)),
+        SECRET,
+    );
+    if with_directories {
+        for name in [
+            "restored", "tree", "content", "data", "d0", "db", "config", "chroma",
+        ] {
+            fill(&dir.join(name), false);
         }
     }
 }
 
-/// A database whose newest row is in its `-wal` alone: who opens it to write, or recovers it, changes the files.
-pub fn database(path: &Path, text: &str) {
+/// Databases whose newest row is in the `-wal` alone: opening one to write, or recovering it, changes its files.
+pub fn databases(paths: &[PathBuf], text: &str) {
     let build = tempfile::tempdir().unwrap();
     let made = build.path().join("made.db");
     let connection = rusqlite::Connection::open(&made).unwrap();
     let statements = format!(
-        "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x);
-         INSERT INTO t VALUES ('{text} 1'); PRAGMA wal_checkpoint(PASSIVE); INSERT INTO t VALUES ('{text} 2')"
+        "PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0;
+         CREATE TABLE t(x); INSERT INTO t VALUES ('{text} 1'); PRAGMA wal_checkpoint(PASSIVE);
+         INSERT INTO t VALUES ('{text} 2')"
     );
     connection.execute_batch(&statements).unwrap();
-    for ending in ["", "-wal"] {
-        let from = format!("{}{ending}", made.display());
-        fs::copy(from, format!("{}{ending}", path.display())).unwrap();
+    for path in paths {
+        for ending in ["", "-wal"] {
+            let from = format!("{}{ending}", made.display());
+            fs::copy(from, format!("{}{ending}", path.display())).unwrap();
+        }
     }
 }
 
@@ -111,7 +124,12 @@ fn look(dir: &Path) -> BTreeMap<PathBuf, String> {
             let entries = fs::read_dir(&path).unwrap();
             left.extend(entries.map(|entry| entry.unwrap().path()));
         }
-        let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+        let times = (
+            meta.mtime(),
+            meta.mtime_nsec(),
+            meta.ctime(),
+            meta.ctime_nsec(),
+        );
         let text = format!(
             "{:o} {}:{} inode {} links {} size {} times {times:?} {content}",
             meta.mode(),
