@@ -10,6 +10,8 @@ mod s3;
 #[path = "support/tree.rs"]
 mod tree;
 
+#[path = "agent/by_hand.rs"]
+mod by_hand;
 #[path = "agent/cold.rs"]
 mod cold;
 #[path = "agent/commands.rs"]

@@ -1,7 +1,7 @@
 //! Restores, by the program and by hand: the other user owns the directory in which the destination is made.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -29,6 +29,8 @@ fn scene() -> Scene {
             database.execute_batch(statements).unwrap();
         }
     });
+    // Open in itself, in a closed directory: that is how another user could read it where it is restored.
+    fs::set_permissions(scene.host.data(), fs::Permissions::from_mode(0o755)).unwrap();
     scene.host.backup();
     scene
 }
