@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::host::Host;
-use crate::racer::{Plan, fifo};
+use crate::racer::{Plan, decoys, fifo};
 use crate::scene::{Scene, Storm, is_possible};
 
 fn copy(from: &Path, to: &Path) {
@@ -28,14 +28,24 @@ fn scene() -> Scene {
             host.backup();
         }
         copy(&host.folder(), &vault.join("mirror"));
-        for name in ["marks", "tombstones"] {
+        for name in NAMES {
             fs::create_dir_all(vault.join("mirror").join(name)).unwrap();
         }
     })
 }
 
-/// What is exchanged in the folder: directories for those of the mirror, files for FIFOs and links.
-const NAMES: [&str; 6] = ["", "manifests", "archives", "tables", "tombstones", "marks"];
+/// Directories of a host's folder that are exchanged for links to those of the mirror.
+const NAMES: [&str; 7] = [
+    "",
+    "manifests",
+    "archives",
+    "tables",
+    "tombstones",
+    "marks",
+    ".tmp",
+];
+/// Of a plan: those, a shelf of archives, a manifest for a FIFO, and what appears in `.tmp`.
+const WAYS: u64 = 10;
 
 fn folder(scene: &Scene, home: &Path, name: &str) {
     copy(&scene.host.path("repo"), &home.join(name));
@@ -44,8 +54,9 @@ fn folder(scene: &Scene, home: &Path, name: &str) {
         fs::create_dir_all(dir.join(name)).unwrap();
         let mirror = scene.vault.dir.join("mirror");
         symlink(mirror.join(name), home.join(format!(".link{n}"))).unwrap();
-        fifo(&home.join(format!(".fifo{n}")));
     }
+    fifo(&home.join(".fifo"));
+    decoys(&dir.join(".tmp"), &scene.vault.dir);
     let shelves = fs::read_dir(dir.join("archives")).unwrap();
     let shelf = shelves.map(|entry| entry.unwrap().path()).min().unwrap();
     let mirrored = scene
@@ -58,20 +69,21 @@ fn folder(scene: &Scene, home: &Path, name: &str) {
 
 fn plan(home: &Path, name: &str, round: u64) -> Plan {
     let dir = home.join(name).join("dalidou");
-    let n = round as usize % 8;
-    let pair = match n {
-        0..6 => (dir.join(NAMES[n]), home.join(format!(".link{n}"))),
-        6 => {
+    let n = (round % WAYS) as usize;
+    let mut plan = Plan::default();
+    match n {
+        0..7 => plan
+            .pairs
+            .push((dir.join(NAMES[n]), home.join(format!(".link{n}")))),
+        7 => {
             let shelves = fs::read_dir(dir.join("archives")).unwrap();
             let shelf = shelves.map(|entry| entry.unwrap().path()).min().unwrap();
-            (shelf, home.join(".link-shelf"))
+            plan.pairs.push((shelf, home.join(".link-shelf")));
         }
-        _ => (a_manifest(&dir), home.join(".fifo0")),
-    };
-    Plan {
-        pairs: vec![pair],
-        ..Plan::default()
+        8 => plan.pairs.push((a_manifest(&dir), home.join(".fifo"))),
+        _ => plan.watched.push((dir.join(".tmp"), "put-".to_owned())),
     }
+    plan
 }
 
 fn a_manifest(dir: &Path) -> PathBuf {
@@ -123,6 +135,7 @@ fn sync_between_folders_of_another_user() {
             for name in NAMES {
                 fs::create_dir_all(home.join("copy/dalidou").join(name)).unwrap();
             }
+            decoys(&home.join("copy/dalidou/.tmp"), &scene.vault.dir);
             let shelves = fs::read_dir(home.join("repo/dalidou/archives")).unwrap();
             for shelf in shelves {
                 let name = shelf.unwrap().file_name();
@@ -131,7 +144,7 @@ fn sync_between_folders_of_another_user() {
         },
         plan: &|home, round| {
             // Either side, one after the other.
-            let name = if (round / 8).is_multiple_of(2) || round % 8 == 7 {
+            let name = if (round / WAYS).is_multiple_of(2) || round % WAYS == 8 {
                 "repo"
             } else {
                 "copy"
