@@ -27,6 +27,8 @@ const MOST_FLIPPED: usize = 4;
 pub struct Plan {
     /// Names that are exchanged with each other on and on.
     pub pairs: Vec<(PathBuf, PathBuf)>,
+    /// Names that are exchanged once, at some moment of the operation.
+    pub once: Vec<(PathBuf, PathBuf)>,
     /// Directories of his, each with [`decoys`] in it, and what a name that appears there contains.
     pub watched: Vec<(PathBuf, String)>,
     /// What he must not get to read.
@@ -136,6 +138,11 @@ impl Dice {
             .wrapping_add(1);
         (self.0 >> 33) % end
     }
+
+    /// Anywhere in an operation, and rather early than late.
+    fn delay(&mut self) -> Duration {
+        Duration::from_micros((1 << self.below(19)) + self.below(1 << 12))
+    }
 }
 
 fn race(plan: Plan) -> ! {
@@ -144,6 +151,10 @@ fn race(plan: Plan) -> ! {
     let mut seen: HashSet<OsString> = HashSet::new();
     // (when, the name, the decoy)
     let mut later: Vec<(Instant, PathBuf, PathBuf)> = Vec::new();
+    for (one, other) in &plan.once {
+        let when = Instant::now() + dice.delay();
+        later.push((when, one.clone(), other.clone()));
+    }
     let mut turn = 0_u64;
     loop {
         turn += 1;
@@ -164,9 +175,8 @@ fn race(plan: Plan) -> ! {
                     }
                     2 => replace(&path, &decoy),
                     _ => {
-                        // Anywhere in the operation, and rather early than late.
-                        let delay = Duration::from_micros(1 << dice.below(19));
-                        later.push((Instant::now() + delay, path, decoy));
+                        let when = Instant::now() + dice.delay();
+                        later.push((when, path, decoy));
                     }
                 }
             }

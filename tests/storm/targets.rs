@@ -27,9 +27,10 @@ fn scene() -> Scene {
             fs::write(host.data().join("same"), vec![n; 3_000]).unwrap();
             host.backup();
         }
-        copy(&host.folder(), &vault.join("mirror"));
+        fs::create_dir(vault.join("target")).unwrap();
+        copy(&host.folder(), &vault.join("target/dalidou"));
         for name in NAMES {
-            fs::create_dir_all(vault.join("mirror").join(name)).unwrap();
+            fs::create_dir_all(vault.join("target/dalidou").join(name)).unwrap();
         }
     })
 }
@@ -44,44 +45,62 @@ const NAMES: [&str; 7] = [
     "marks",
     ".tmp",
 ];
-/// Of a plan: those, a shelf of archives, a manifest for a FIFO, and what appears in `.tmp`.
-const WAYS: u64 = 10;
+/// Of a plan: the target itself, those, a shelf of archives, a manifest for a FIFO, and what appears in `.tmp`.
+const WAYS: u64 = 11;
 
 fn folder(scene: &Scene, home: &Path, name: &str) {
     copy(&scene.host.path("repo"), &home.join(name));
     let dir = home.join(name).join("dalidou");
     for (n, name) in NAMES.iter().enumerate() {
         fs::create_dir_all(dir.join(name)).unwrap();
-        let mirror = scene.vault.dir.join("mirror");
+        let mirror = scene.vault.dir.join("target/dalidou");
         symlink(mirror.join(name), home.join(format!(".link{n}"))).unwrap();
     }
     fifo(&home.join(".fifo"));
+    for name in ["target", "empty"] {
+        symlink(
+            scene.vault.dir.join(name),
+            home.join(format!(".link-{name}")),
+        )
+        .unwrap();
+    }
     decoys(&dir.join(".tmp"), &scene.vault.dir);
     let shelves = fs::read_dir(dir.join("archives")).unwrap();
     let shelf = shelves.map(|entry| entry.unwrap().path()).min().unwrap();
     let mirrored = scene
         .vault
         .dir
-        .join("mirror/archives")
+        .join("target/dalidou/archives")
         .join(shelf.file_name().unwrap());
     symlink(mirrored, home.join(".link-shelf")).unwrap();
 }
 
 fn plan(home: &Path, name: &str, round: u64) -> Plan {
     let dir = home.join(name).join("dalidou");
-    let n = (round % WAYS) as usize;
     let mut plan = Plan::default();
-    match n {
-        0..7 => plan
-            .pairs
-            .push((dir.join(NAMES[n]), home.join(format!(".link{n}")))),
-        7 => {
+    let mut pair = match (round % WAYS) as usize {
+        0 => (home.join(name), home.join(".link-target")),
+        n @ 1..8 => (dir.join(NAMES[n - 1]), home.join(format!(".link{}", n - 1))),
+        8 => {
             let shelves = fs::read_dir(dir.join("archives")).unwrap();
             let shelf = shelves.map(|entry| entry.unwrap().path()).min().unwrap();
-            plan.pairs.push((shelf, home.join(".link-shelf")));
+            (shelf, home.join(".link-shelf"))
         }
-        8 => plan.pairs.push((a_manifest(&dir), home.join(".fifo"))),
-        _ => plan.watched.push((dir.join(".tmp"), "put-".to_owned())),
+        9 => (a_manifest(&dir), home.join(".fifo")),
+        _ => {
+            let watched = (dir.join(".tmp"), "put-".to_owned());
+            plan.watched.push(watched);
+            return plan;
+        }
+    };
+    if name == "copy" {
+        // The mirror has every object already: what is written shows in an empty directory.
+        pair.1 = home.join(".link-empty");
+    }
+    // What is exchanged all the time lets few operations get far.
+    match (round / WAYS).is_multiple_of(2) {
+        true => plan.once.push(pair),
+        false => plan.pairs.push(pair),
     }
     plan
 }
@@ -144,11 +163,8 @@ fn sync_between_folders_of_another_user() {
         },
         plan: &|home, round| {
             // Either side, one after the other.
-            let name = if (round / WAYS).is_multiple_of(2) || round % WAYS == 8 {
-                "repo"
-            } else {
-                "copy"
-            };
+            let is_copy = round.is_multiple_of(2) && round % WAYS != 9;
+            let name = if is_copy { "copy" } else { "repo" };
             plan(home, name, round)
         },
         operate: &|scene, _| {
