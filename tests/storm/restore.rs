@@ -188,39 +188,40 @@ fn verify_with_an_identity() {
         what: "verify --identity --scratch",
         prepare: &|scene, home| with_decoys(scene, &home.join("scratch")),
         plan: &|home, _| watching(&home.join("scratch"), "sealift-verify-"),
-        operate: &|scene, _| verify(scene),
+        operate: &|scene, _| verify(scene, "home/scratch"),
         check: &|_, _| {},
     });
 }
 
-fn verify(scene: &Scene) -> Command {
+fn verify(scene: &Scene, scratch: &str) -> Command {
     let from = ["verify", "--from", "repo", "--signer", &scene.host.signer];
-    let with = ["--identity", "key.txt", "--scratch", "home/scratch"];
+    let with = ["--identity", "key.txt", "--scratch", scratch];
     scene.host.command(&[&from[..], &with].concat())
 }
 
-/// Finding H2: nobody but root reads what is decrypted on its way.
+/// Finding H2: in the directory for temporary files, where every user looks, root's decrypted files are closed.
 #[test]
 fn verify_shows_nothing_to_another_user() {
     if !is_possible() {
         return;
     }
-    scene().weather(&Storm {
+    let scene = scene();
+    let scratch = scene.host.path("scratch");
+    fs::create_dir(&scratch).unwrap();
+    fs::set_permissions(&scratch, fs::Permissions::from_mode(0o1777)).unwrap();
+    scene.weather(&Storm {
         what: "verify --identity, watched",
-        prepare: &|_, home| {
-            fs::create_dir(home.join("scratch")).unwrap();
-            fs::create_dir(home.join("spy")).unwrap();
-        },
+        prepare: &|_, home| fs::create_dir(home.join("spy")).unwrap(),
         plan: &|home, _| Plan {
             spied: Some(Spied {
-                dir: home.join("scratch"),
+                dir: scratch.clone(),
                 part: "sealift-verify-".to_owned(),
                 text: PRIVATE.to_owned(),
                 noted: home.join("spy/read"),
             }),
             ..Plan::default()
         },
-        operate: &|scene, _| verify(scene),
+        operate: &|scene, _| verify(scene, "scratch"),
         check: &|_, ran| assert_eq!(ran.code, Some(0), "{}", ran.said),
     });
 }
