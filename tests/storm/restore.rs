@@ -24,10 +24,9 @@ fn scene() -> Scene {
         }
         fs::write(host.data().join("big"), vec![7; 2_000_000]).unwrap();
         fs::write(host.data().join("shown"), PRIVATE).unwrap();
-        for (name, statements) in [("app.db", "CREATE TABLE t(x); INSERT INTO t VALUES (1)")] {
-            let database = rusqlite::Connection::open(host.data().join(name)).unwrap();
-            database.execute_batch(statements).unwrap();
-        }
+        let database = rusqlite::Connection::open(host.data().join("app.db")).unwrap();
+        let statements = "CREATE TABLE t(x); INSERT INTO t VALUES (1)";
+        database.execute_batch(statements).unwrap();
     });
     // Open in itself, in a closed directory: that is how another user could read it where it is restored.
     fs::set_permissions(scene.host.data(), fs::Permissions::from_mode(0o755)).unwrap();
