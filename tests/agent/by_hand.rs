@@ -41,13 +41,13 @@ fn host() -> Host {
 
 /// An access list that opens what is made in the directory to user 65534.
 fn default_acl() -> Vec<u8> {
-    let nobody = u32::MAX;
+    let no_id = u32::MAX;
     let entries = [
-        (0x01_u16, 7_u16, nobody),
+        (0x01_u16, 7_u16, no_id),
         (0x02, 7, OTHER),
-        (0x04, 7, nobody),
-        (0x10, 7, nobody),
-        (0x20, 7, nobody),
+        (0x04, 7, no_id),
+        (0x10, 7, no_id),
+        (0x20, 7, no_id),
     ];
     let mut bytes = 2_u32.to_le_bytes().to_vec();
     for (tag, rights, id) in entries {

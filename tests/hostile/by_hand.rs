@@ -184,7 +184,7 @@ fn a_fifo_in_a_files_place_is_not_waited_for() {
     assert!(ran.err.contains("is no file"), "{}", ran.said());
 }
 
-/// Whoever writes the target plants manifests; the words about them have an end.
+/// A target can hold any number of planted manifests: the script names some of them and counts the rest.
 #[test]
 fn many_planted_manifests_are_named_and_counted() {
     let cage = Cage::lying(|_| {});

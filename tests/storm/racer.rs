@@ -139,9 +139,12 @@ impl Dice {
         (self.0 >> 33) % end
     }
 
-    /// Anywhere in an operation, and rather early than late.
+    /// Anywhere in an operation: half of them in its first milliseconds.
     fn delay(&mut self) -> Duration {
-        Duration::from_micros((1 << self.below(19)) + self.below(1 << 12))
+        Duration::from_micros(match self.below(2) {
+            0 => 1 << self.below(16),
+            _ => self.below(500_000),
+        })
     }
 }
 
