@@ -10,6 +10,8 @@ mod s3;
 #[path = "support/tree.rs"]
 mod tree;
 
+#[path = "agent/by_hand.rs"]
+mod by_hand;
 #[path = "agent/clocks.rs"]
 mod clocks;
 #[path = "agent/cold.rs"]
