@@ -7,76 +7,122 @@ REPO_DIR is a plain copy of a host's folder (manifests/, tables/, archives/), or
 --snapshot is a stamp, a sequence or the last 16 digits of a manifest's name; else it is the latest, of
 --at-least SEQUENCE, if newer ones may have been hidden; --devices makes device nodes too (root only). Manifests are
 checked by signature, all else by SHA-256, before it is used; and as who owned the host can sign, nothing in it is
-taken for granted. Exit: 0 complete, 1 failed, nothing made, 2 usage, 3 complete but for the notes.
+taken for granted. Another user who can write where NEW_DIR is to be cannot lead the writing elsewhere: everything is
+made in a closed directory, which is opened once. Exit: 0 complete, 1 failed, 2 usage, 3 complete but for the notes.
 """
-import argparse, base64, functools, glob, hashlib, json, mmap, os, re, shutil, signal, stat, subprocess, sys, tempfile
+import argparse, base64, glob, hashlib, json, os, re, secrets, signal, stat, subprocess, sys, tempfile
 
 NAME = re.compile(r"(\d{8,})-(\d{8}T\d{6}Z)-([0-9a-f]{16})\.json")
-NOTES = []  # what is not as it was: exit code 3
-MAX_SMALL, MAX_TAR, MAX_HOLES = 64 << 20, 8 << 30, 16 << 40  # bytes: manifests and pages; one archive's tar; all holes
-say = functools.partial(print, file=sys.stderr, flush=True)
-sha256 = lambda data: hashlib.sha256(data).hexdigest()
-show = lambda path: repr(os.fsdecode(path))[1:-1]
+HASH = re.compile("[0-9a-f]{64}")
+MAX_SMALL, MAX_PAGE, MAX_KNOWN_PAGE = 64 << 20, 16 << 20, 16 << 10  # bytes: a manifest; a page of archives, of snapshots
+MAX_DIRECTORIES, MAX_KNOWN_PAGES = 1024, 16384
+MAX_TAR, MAX_HOLES = 8 << 30, 16 << 40  # bytes: one archive's tar, or an index; all holes of a snapshot
+MAX_WARNINGS = 20
+UMASK = os.umask(0o077)
+FEATURES = {"known-pages"}  # of `requires`
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+SEARCH = DIRECTORY | getattr(os, "O_PATH", 0)  # for one that we may enter and not list
+NOTES, WARNINGS, STRANGERS = [], [], []  # what is not as it was (exit code 3); as printed; paths of other owners
 
 class Refused(Exception):
-    """Why we stop, in words for whoever reads it at night."""
+    """Why the script stops, in words for the operator."""
 
 def need(condition, otherwise):
     if not condition:
         raise Refused(otherwise)
+def say(text):
+    """Prints to stderr, without anything that a terminal obeys."""
+    text = "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
+    print(text, file=sys.stderr, flush=True)
 def note(text):
     NOTES.append(text)
-    say("NOTE:", text)
-def read(path, what):
-    need(os.path.isfile(path), f"{what} is missing ({path})")
-    need(os.path.getsize(path) <= MAX_SMALL, f"{what} is too large to be one ({path})")
-    with open(path, "rb") as file:
-        return file.read()
+    say("NOTE: " + text)
+def warn(text):
+    WARNINGS.append(text)
+    if len(WARNINGS) <= MAX_WARNINGS:
+        say("warning: " + text)
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+def show(path):
+    return repr(os.fsdecode(path))[1:-1]
+
+def open_source(path, what):
+    """Opens a regular file, and waits for no other end of a FIFO; a file that is looked at first could be exchanged."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as why:
+        raise Refused(f"{what} is missing ({path}: {why.strerror})")
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise Refused(f"{what} is missing: {path} is no file")
+    return open(fd, "rb")
+def read(path, what, most=MAX_SMALL):
+    with open_source(path, what) as file:
+        data = file.read(most + 1)
+    need(len(data) <= most, f"{what} is too large to be one ({path})")
+    return data
 
 def fingerprint(public_key):  # a line `ssh-ed25519 AAAA...`
     digest = hashlib.sha256(base64.b64decode(public_key.split()[1])).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-def ssh_keygen(task, path, signed, *options):
-    command = ["ssh-keygen", "-Y", task, "-n", "sealift-manifest", "-s", path + ".sig", *options]
-    return subprocess.run(command, input=signed, capture_output=True)
+def ssh_keygen(task, signed, signature, *options, allowed=b""):
+    """Runs ssh-keygen on what was read already, by descriptors: a path could lead to another file by now."""
+    with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
+        for file, data in (first, signature), (second, allowed):
+            file.write(data)
+            file.seek(0)
+        files = first.fileno(), second.fileno()
+        command = ["ssh-keygen", "-Y", task, "-n", "sealift-manifest", "-s", f"/dev/fd/{files[0]}", *options]
+        command += ["-f", f"/dev/fd/{files[1]}"] if allowed else []
+        return subprocess.run(command, input=signed, capture_output=True, pass_fds=files, timeout=60)
 
-def read_manifest(path, host):
-    """A manifest that is what its name says and is signed, by whomever."""
+def read_manifest(path, host, is_trusted):
+    """A manifest that is what its name says, signed by a signer whom `is_trusted` accepts."""
     sequence, stamp, hash16 = NAME.fullmatch(os.path.basename(path)).groups()
-    data, _ = read(path, "it"), read(path + ".sig", "its signature")
+    data, signature = read(path, "it"), read(path + ".sig", "its signature")
     need(sha256(data)[:16] == hash16, "damaged or swapped: its name is not its SHA-256")
-    checked = ssh_keygen("check-novalidate", path, data)
+    checked = ssh_keygen("check-novalidate", data, signature)
     signer = re.match(rb'Good "sealift-manifest" signature with ED25519 key (SHA256:\S+)', checked.stdout)
     need(signer and checked.returncode == 0, "its signature does not match it (damaged, swapped or forged)")
+    signer = signer[1].decode()
+    need(is_trusted(signer, data, signature),
+         f"it is signed by {signer}, who is not trusted (if that is wrong, name it with --signer)")
     line, tables, end = data.split(b"\n")
     core = json.loads(line)
-    need(core["format"] == 1 and core["requires"] == [], "its format is newer: use a newer recover.py")
+    need(core["format"] == 1, "its format is newer: use a newer recover.py")
+    unknown = set(core["requires"]) - FEATURES
+    need(not unknown, f"it requires {', '.join(sorted(unknown))}, which this recover.py does not know: use a newer one")
+    need(isinstance(core["known"], dict) == ("known-pages" in core["requires"]), "its `known` is malformed")
     need(core["host"] == host, f"it is of host {core['host']!r}, the folder of {host!r} (renamed? say --host)")
     need((core["sequence"], core["stamp"], end) == (int(sequence), stamp, b""), "its name and content disagree")
-    return argparse.Namespace(**core, path=path, data=data, hash16=hash16, core_hash=sha256(line),
-                              pages=json.loads(tables)["tables"], signer=signer[1].decode())
+    return argparse.Namespace(**core, path=path, hash16=hash16, core_hash=sha256(line),
+                              pages=json.loads(tables)["tables"], signer=signer)
 
 def read_chain(folder, host, pinned):
     """The manifests to believe, oldest first, and {why: sequence} of those to refuse."""
-    good, refused, trusted, allowed = [], {}, {pinned}, None
+    good, refused, trusted, allowed = [], {}, {pinned}, b""
     if pinned and not pinned.startswith("SHA256:"):
-        trusted, allowed = set(), read(pinned, "the allowed_signers file") and ["-f", pinned, "-I", host]
-    names = [name for name in os.listdir(folder + "/manifests") if NAME.fullmatch(name)]
+        trusted, allowed = set(), read(pinned, "the allowed_signers file")
+    def is_trusted(signer, data, signature):
+        if signer in trusted or trusted == {None}:  # without --signer: the signer of the oldest; main asks
+            return True
+        return allowed and ssh_keygen("verify", data, signature, "-I", host, allowed=allowed).returncode == 0
+    there = os.listdir(folder + "/manifests")
+    names = [name for name in there if NAME.fullmatch(name)]
     for name in sorted(names, key=lambda name: (len(name), name)):
         try:
-            one = read_manifest(f"{folder}/manifests/{name}", host)
-            trusted = {one.signer} if trusted == {None} else trusted  # who signed the oldest; main asks
-            if one.signer not in trusted:
-                need(allowed and ssh_keygen("verify", one.path, one.data, *allowed).returncode == 0,
-                     f"it is signed by {one.signer}, who is not trusted (if that is wrong, name it with --signer)")
+            one = read_manifest(f"{folder}/manifests/{name}", host, is_trusted)
+            trusted = {one.signer} if trusted == {None} else trusted
             if one.next_signer:
                 trusted.add(fingerprint(one.next_signer))
-            good.append(one)
-        except (Refused, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as why:
+            kept = "path", "hash16", "core_hash", "signer", "sequence", "stamp", "totals"  # no more: there may be many
+            good.append(argparse.Namespace(**{key: getattr(one, key) for key in kept}))
+        except (Refused, ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError,
+                subprocess.SubprocessError) as why:
             refused[f"manifest {name} is refused: {why}"] = int(name.split("-")[0])
-            say(f"warning: manifest {name} is refused: {why}")
-    for name in set(os.listdir(folder + "/manifests")) - set(names) - {name + ".sig" for name in names}:
-        say(f"warning: manifests/{show(name)} belongs to no manifest that is here (a push that died, or a deletion?)")
+            warn(f"manifest {name} is refused: {why}")
+    for name in set(there) - set(names) - {name + ".sig" for name in names}:
+        warn(f"manifests/{show(name)} belongs to no manifest that is here (a push that died, or a deletion?)")
     need(good, f"no manifest in {folder}/manifests can be believed")
     return good, refused
 
@@ -84,7 +130,7 @@ def choose(good, refused, wanted):
     """The manifest of `latest`, a stamp, a sequence number or the last 16 digits of a name."""
     for one, other in zip(good, good[1:]):
         if one.sequence == other.sequence and one.core_hash != other.core_hash:
-            say(f"warning: FORK: {one.hash16} and {other.hash16} are both sequence {one.sequence} (two machines?)")
+            warn(f"FORK: {one.hash16} and {other.hash16} are both sequence {one.sequence} (two machines?)")
     name = str(good[-1].sequence) if wanted == "latest" else wanted
     found = [one for one in good if name in (one.stamp, one.hash16, str(one.sequence))]
     need(found, f"there is no snapshot {wanted}; the newest is {good[-1].stamp} (--list shows all)")
@@ -93,42 +139,82 @@ def choose(good, refused, wanted):
     for why, sequence in refused.items():
         need(wanted != "latest" or sequence < chosen.sequence, f"which snapshot is the latest is unclear: {why}\n"
              f"  To take the newest good one all the same: --snapshot {chosen.stamp}")
-    sequences, cores = {one.sequence for one in good}, {one.core_hash for one in good}
-    followed = {sequence for sequence, _, core in chosen.known if core in cores}  # targets may differ in siblings
-    for sequence, stamp, core in chosen.known:
-        if sequence not in sequences:
-            say(f"warning: snapshot {stamp} (sequence {sequence}) is known to {chosen.stamp}, but missing here")
-        need(sequence < chosen.sequence and (sequence in followed or sequence not in sequences),
-             f"snapshot {chosen.stamp} does not follow from the one of sequence {sequence} that is here")
     return chosen
 
-def copy(source, target, length):
-    """Copies up to `length` bytes; gives how many are lacking."""
+def read_page(folder, page, what, most=MAX_PAGE):
+    """A page of a table, which its name proves."""
+    need(HASH.fullmatch(page), f"the name of {what} is no hash")
+    data = read(f"{folder}/tables/{page}.json", what, most)
+    need(sha256(data) == page, f"page tables/{page}.json is damaged or swapped")
+    return json.loads(data)
+
+def read_known(folder, chosen):
+    """The earlier snapshots that the chosen one knows: [sequence, stamp, core hash], in this order."""
+    if isinstance(chosen.known, list):  # in manifests of before November 2026
+        return chosen.known
+    directories, pages, rows = chosen.known["directories"], [], []
+    need(len(directories) <= MAX_DIRECTORIES, "it has too many directories of earlier snapshots")
+    for name in directories:
+        pages += read_page(folder, name, "a directory of earlier snapshots", MAX_KNOWN_PAGE)["directory"]
+    pages += chosen.known["pages"]
+    need(len(pages) <= MAX_KNOWN_PAGES, "it has too many pages of earlier snapshots")
+    for name in pages:
+        rows += read_page(folder, name, "a page of earlier snapshots", MAX_KNOWN_PAGE)["known"]
+    need(all(list(map(type, row)) == [int, str, str] for row in rows) and
+         all(one < other for one, other in zip(rows, rows[1:])), "its pages of earlier snapshots are malformed")
+    return rows
+
+def check_lineage(folder, chosen, good):
+    """The snapshots that the chosen one knows are those that are here."""
+    try:
+        known = read_known(folder, chosen)
+    except (Refused, AttributeError, LookupError, TypeError, ValueError) as why:
+        return warn(f"whether earlier snapshots are missing or swapped could not be checked: {why}")
+    sequences, cores = {one.sequence for one in good}, {one.core_hash for one in good}
+    followed = {sequence for sequence, _, core in known if core in cores}  # targets may differ in siblings
+    for sequence, stamp, core in known:
+        if sequence not in sequences:
+            warn(f"snapshot {stamp} (sequence {sequence}) is known to {chosen.stamp}, but missing here")
+        need(sequence < chosen.sequence and (sequence in followed or sequence not in sequences),
+             f"snapshot {chosen.stamp} does not follow from the one of sequence {sequence} that is here")
+
+def unnamed(scratch):
+    """A new file in the closed directory, to write and then to read, of which no name is left."""
+    file = open("work", "x+b", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600, dir_fd=scratch))
+    os.unlink("work", dir_fd=scratch)
+    return file
+def copy(source, target, length, digest=None):
+    """Copies up to `length` bytes; returns how many are lacking."""
     while length > 0:
         block = source.read(min(length, 1 << 20))
         if not block:
             break
+        if digest:
+            digest.update(block)
         length -= target.write(block)
     return length
 
 def unseal(path, row, key, scratch, length):
     """The first `length` bytes of an archive's tar, as a file, once a private copy of it has proved genuine."""
-    size = os.path.getsize(path) if os.path.isfile(path) else 0
-    need(size == row[4], f"missing or cut short: {size} bytes are there of {row[4]}")
-    with open(shutil.copyfile(path, scratch + "/sealed"), "rb") as sealed:
-        need(sha256(mmap.mmap(sealed.fileno(), 0, access=mmap.ACCESS_READ)) == row[3],
-             "damaged or swapped: its SHA-256 is not the signed one")
-    age, pipe = ["age", "-d", "-i", "-", scratch + "/sealed"], subprocess.PIPE
-    with open(scratch + "/tar", "wb") as tar, subprocess.Popen(age, stdin=pipe, stdout=pipe) as age, \
-            subprocess.Popen(["zstd", "-dcq"], stdin=age.stdout, stdout=pipe) as zstd:
-        age.stdout.close()  # so that age sees zstd end
-        age.stdin.write(key)  # which so touches no disk
-        age.stdin.close()
-        lacking = copy(zstd.stdout, tar, length)  # and no more: a bomb cannot swell
-        zstd.stdout.close()
+    sealed, tar, digest, pipe = unnamed(scratch), unnamed(scratch), hashlib.sha256(), subprocess.PIPE
+    with sealed:
+        with open_source(path, "it") as source:
+            size = os.fstat(source.fileno()).st_size
+            lacking = size != row[4] or copy(source, sealed, size, digest)
+        need(not lacking, f"missing or cut short: {size} bytes are there of {row[4]}")
+        need(digest.hexdigest() == row[3], "damaged or swapped: its SHA-256 is not the signed one")
+        sealed.seek(0)  # this writes the rest of it out, too
+        age = ["age", "-d", "-i", "-", f"/dev/fd/{sealed.fileno()}"]
+        with subprocess.Popen(age, stdin=pipe, stdout=pipe, pass_fds=[sealed.fileno()]) as age, \
+                subprocess.Popen(["zstd", "-dcq"], stdin=age.stdout, stdout=pipe) as zstd:
+            age.stdout.close()  # so that age sees zstd end
+            age.stdin.write(key)  # which so touches no disk
+            age.stdin.close()
+            lacking = copy(zstd.stdout, tar, length)  # and no more: a bomb cannot swell
+            zstd.stdout.close()
     need(not lacking or age.returncode == 0, "it is genuine, but age cannot open it: is this the right identity?")
     need(not lacking or zstd.returncode == 0, "it is genuine, but zstd cannot unpack it (disk full?)")
-    return open(scratch + "/tar", "rb")
+    return tar
 
 def locate(entries, scratch):
     """The pieces of each archive that files need; each file must be covered to its last byte, and all must fit."""
@@ -143,7 +229,8 @@ def locate(entries, scratch):
             room, holes = (room, holes + length) if archive == "-" else (room + length, holes)
             at += length
         need(at == entry.get("size", 0), f"the extents of {show(entry['path'])} cover {at} bytes of it only")
-    free = shutil.disk_usage(scratch).free
+    disk = os.fstatvfs(scratch)
+    free = disk.f_bavail * disk.f_frsize if disk.f_blocks else room  # some file systems report nothing
     need(room <= free and holes <= MAX_HOLES, f"{room} bytes, besides {holes} of holes, do not fit: {free} are free")
     return pieces
 
@@ -152,11 +239,13 @@ def fetch(folder, rows, pieces, key, scratch, open_file):
     bad = []
     for count, (archive, wanted) in enumerate(sorted(pieces.items()), 1):
         need(archive in rows, f"archive {archive} is needed, but not in the manifest's table")
-        path = f"{folder}/archives/{rows[archive][2][:2]}/{rows[archive][2]}.tar.zst.age"
-        say(f"  archive {count} of {len(pieces)}: {archive}, {rows[archive][4] / 1e6:.1f} MB")
+        row = rows[archive]
+        need(HASH.fullmatch(row[2]), f"the name of archive {archive} is no hash")
+        path = f"{folder}/archives/{row[2][:2]}/{row[2]}.tar.zst.age"
+        say(f"  archive {count} of {len(pieces)}: {archive}, {row[4] / 1e6:.1f} MB")
         try:
             end = max(offset + length for _, _, offset, length in wanted)
-            with unseal(path, rows[archive], key, scratch, end) as tar:
+            with unseal(path, row, key, scratch, end) as tar:
                 for entry, at, offset, length in wanted:
                     with open_file(entry) as file:
                         tar.seek(offset)
@@ -166,13 +255,14 @@ def fetch(folder, rows, pieces, key, scratch, open_file):
             bad.append(f"archive {archive} ({path}): {why}")
     need(not bad, "\n  ".join(bad))
 
-def read_index(path, manifest):
+def read_index(file, manifest):
     """The index's header and entries, with every path checked."""
-    with open(path, "rb") as file:
-        header, *lines = map(json.loads, file)
+    file.seek(0)
+    header, *lines = map(json.loads, file)
     entries, last, kinds = lines[header["archives"]:], b"", {b"": "dir"}
     told = header["format"], header["host"], header["stamp"], header["entries"]
-    need(told == (1, manifest.host, manifest.stamp, len(entries)) and header["archives"] >= 0, "the index is not the one of this snapshot")
+    need(told == (1, manifest.host, manifest.stamp, len(entries)) and header["archives"] >= 0,
+         "the index is not the one of this snapshot")
     for entry in entries:
         for key in "path", "target":
             raw = entry.get(key + "_b64")
@@ -185,15 +275,60 @@ def read_index(path, manifest):
         kinds[path], last = kind, path
     return header, entries
 
-def make(name, entry, root):
-    target, device = entry["target"], os.makedev(*entry.get("rdev", (0, 0)))
-    return {"dir": lambda: os.mkdir(name), "file": lambda: open(name, "xb").truncate(entry["size"]),
-            "symlink": lambda: os.symlink(target, name), "hardlink": lambda: os.link(target, name, src_dir_fd=root, follow_symlinks=False),
-            "fifo": lambda: os.mkfifo(name), "chardev": lambda: os.mknod(name, stat.S_IFCHR, device),
-            "blockdev": lambda: os.mknod(name, stat.S_IFBLK, device)}[entry["type"]]()
+# From here on everything is made in the closed directory: by a descriptor, or by a single name in the current
+# directory, which `enter` goes to by descriptors. Nothing is reached by a path that leads through NEW_DIR's parents.
 
+def open_parent(path):
+    """Opens the directory `path`, component by component, and makes what is missing of it. A link is followed only if
+    it is in a directory where root and we alone can put one: another user's may lead anywhere, and be exchanged."""
+    at, left, links = os.open("/", SEARCH), path.split("/")[::-1], 0
+    while left:
+        name = left.pop()
+        if not name:
+            continue
+        here = os.fstat(at)
+        is_closed = here.st_uid in (0, os.geteuid()) and not here.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        try:
+            if is_closed and stat.S_ISLNK(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+                target, links = os.readlink(name, dir_fd=at), links + 1
+                need(links <= 40, f"{path} leads in a circle of links")
+                left += target.split("/")[::-1]
+                inner = os.open("/", SEARCH) if target.startswith("/") else os.dup(at)
+            else:
+                inner = os.open(name, SEARCH, dir_fd=at)
+        except FileNotFoundError:
+            os.mkdir(name, 0o777 & ~UMASK, dir_fd=at)
+            inner = os.open(name, SEARCH, dir_fd=at)
+        except OSError as why:
+            raise Refused(f"cannot enter {show(name)} in {show(path)}: {why.strerror} (a link where other users can "
+                          "exchange it? Then say where it leads)")
+        os.close(at)
+        at = inner
+    return at
+
+def make_closed(home, name):
+    """Makes a directory in `home` that only we can enter; returns its name and a descriptor."""
+    name = os.fsencode(name)[:200] + b".partial-" + secrets.token_hex(8).encode()
+    os.mkdir(name, 0o700, dir_fd=home)
+    scratch = os.open(name, DIRECTORY, dir_fd=home)
+    found = os.fstat(scratch)
+    need(found.st_uid == os.geteuid() and not found.st_mode & 0o077 and not os.listdir(scratch),
+         f"another user has exchanged {show(name)}: restore to where no other user can write")
+    # What it has of a set-group-ID directory or of a default access list, its content would inherit.
+    os.chown(scratch, -1, os.getegid())
+    for attribute in getattr(os, "listxattr", lambda _: [])(scratch):
+        if attribute.startswith("system.posix_acl_"):
+            os.removexattr(scratch, attribute)
+    os.chmod(scratch, 0o700)
+    return name, scratch
+
+def step(name):
+    """Goes into a directory of the current one, through no link."""
+    inner = os.open(name, DIRECTORY)
+    os.fchdir(inner)
+    os.close(inner)
 def enter(root, path, here=[]):
-    """Goes to the directory that holds `path`, however deep, through no link; gives the name in it."""
+    """Goes to the directory that holds `path`, however deep, through no link; returns the name in it."""
     *parents, name = path.split(b"/")
     while here != parents[:len(here)]:
         os.chdir("..")
@@ -201,11 +336,24 @@ def enter(root, path, here=[]):
     if not here:
         os.fchdir(root)
     for parent in parents[len(here):]:
-        inner = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        os.fchdir(inner)
-        os.close(inner)
+        step(parent)
         here.append(parent)
     return name
+
+def make_link(entry, root):
+    first = enter(root, entry["target"])
+    held = os.open(".", DIRECTORY)
+    try:
+        os.link(first, enter(root, entry["path"]), src_dir_fd=held, follow_symlinks=False)
+    finally:
+        os.close(held)
+def make(name, entry, root):
+    """Makes an entry, for nobody but us until `dress`."""
+    target, device = entry["target"], os.makedev(*entry.get("rdev", (0, 0)))
+    return {"dir": lambda: os.mkdir(name, 0o700), "file": lambda: open(name, "xb").truncate(entry["size"]),
+            "symlink": lambda: os.symlink(target, name), "hardlink": lambda: make_link(entry, root),
+            "fifo": lambda: os.mkfifo(name, 0o600), "chardev": lambda: os.mknod(name, stat.S_IFCHR | 0o600, device),
+            "blockdev": lambda: os.mknod(name, stat.S_IFBLK | 0o600, device)}[entry["type"]]()
 
 def attempt(entry, what, action, *arguments, **options):
     try:
@@ -214,73 +362,118 @@ def attempt(entry, what, action, *arguments, **options):
     except (OSError, OverflowError, ValueError) as why:
         need(what not in ("make this dir", "make this file"), f"cannot make {show(entry['path'])}: {why}")
         note(f"{show(entry['path'])}: cannot {what}: {getattr(why, 'strerror', None) or why}")
-def dress(entry, name, **link):
+def dress(entry, name):
     """Owner, attributes, mode, time: in the order in which none undoes another."""
+    if entry["type"] in ("symlink", "chardev", "blockdev"):  # opening a device does something
+        return dress_opened(entry, name, follow_symlinks=False)
+    opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        dress_opened(entry, opened)
+    finally:
+        os.close(opened)
+def dress_opened(entry, it, **link):
     if os.geteuid() == 0:
-        attempt(entry, "set the owner", os.chown, name, entry["uid"], entry["gid"], **link)
+        attempt(entry, "set the owner", os.chown, it, entry["uid"], entry["gid"], **link)
+    elif entry["gid"] in os.getgroups():
+        attempt(entry, "set the group", os.chown, it, -1, entry["gid"], **link)
     for key, value in entry.get("xattrs", {}).items():
         key = base64.b64decode(key[4:]) if key.startswith("b64:") else key.encode()
-        attempt(entry, f"set {show(key)}", os.setxattr, name, key, base64.b64decode(value), **link)
+        attempt(entry, f"set {show(key)}", os.setxattr, it, key, base64.b64decode(value), **link)
+    now = os.stat(it, **link)
+    if (now.st_uid, now.st_gid) != (entry["uid"], entry["gid"]):
+        STRANGERS.append(entry["path"])
     if entry["type"] != "symlink":
-        attempt(entry, "set the mode", os.chmod, name, entry["mode"])
-    attempt(entry, "set the time", os.utime, name, ns=(entry["mtime"], entry["mtime"]), **link)
+        # Of another owner these bits would hand out rights that the file never had.
+        lost = (stat.S_ISUID if now.st_uid != entry["uid"] else 0) | (stat.S_ISGID if now.st_gid != entry["gid"] else 0)
+        if entry["mode"] & lost:
+            note(f"{show(entry['path'])}: restored without set-user-ID or set-group-ID, since its owner is another one")
+        attempt(entry, "set the mode", os.chmod, it, entry["mode"] & ~lost)  # of a device by name: nobody else is here
+    attempt(entry, "set the time", os.utime, it, ns=(entry["mtime"], entry["mtime"]), **link)
 
 def sweep():
-    """Removes what is no directory here; gives the names of those that are."""
+    """Removes what is no directory here; returns the names of those that are."""
     with os.scandir(b".") as found:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
     for name, is_dir in found:
         is_dir or os.unlink(name)
     return [name for name, is_dir in found if is_dir]
-def remove(path):
-    """Removes a tree, however deep it is, and whatever its modes forbid."""
-    os.chdir(path)
+def remove(home, name, scratch):
+    """Removes the closed directory and a tree in it, however deep it is, and whatever its modes forbid."""
+    os.fchdir(scratch)
     above, inner = [], sweep()
     while inner or above:
         if inner:
-            name = inner.pop()
-            os.chmod(name, 0o700)
-            os.chdir(name)
-            above.append((name, inner))
+            outer = inner.pop()
+            os.chmod(outer, 0o700)
+            step(outer)
+            above.append((outer, inner))
             inner = sweep()
         else:
             os.chdir("..")
-            name, inner = above.pop()
-            os.rmdir(name)
-    os.chdir("/")
-    os.rmdir(path)
+            outer, inner = above.pop()
+            os.rmdir(outer)
+    try:
+        os.rmdir(name, dir_fd=home)
+    except OSError as why:
+        say(f"warning: {show(name)}, which is empty, cannot be removed: {why.strerror}")
+
+def read_rows(folder, manifest):
+    """The archive table, by id."""
+    need(len(set(manifest.pages)) == len(manifest.pages), "it names a page of the archive table twice")
+    pages = (read_page(folder, page, "a page of the archive table") for page in manifest.pages)
+    return {row[0]: row for page in pages for row in page["rows"]}
 
 def rebuild(folder, manifest, key, scratch, devices):
-    """The whole snapshot, in the directory scratch/tree."""
-    rows, path = {}, scratch + "/index"
-    need(len(set(manifest.pages)) == len(manifest.pages), "it names a page of the archive table twice")
+    """The whole snapshot, in the directory `tree` of the closed one; returns its descriptor."""
     need(0 <= manifest.index["bytes"] <= MAX_TAR, "its index is too large to be one")
-    for page in manifest.pages:
-        data = read(f"{folder}/tables/{page}.json", "a page of the archive table")
-        need(sha256(data) == page, f"page tables/{page}.json is damaged or swapped")
-        rows.update((row[0], row) for row in json.loads(data)["rows"])
-    open(path, "xb").close()
-    index = {"path": b"index", "extents": manifest.index["extents"], "size": manifest.index["bytes"]}
-    fetch(folder, rows, locate([index], scratch), key, scratch, lambda _: open(path, "r+b"))
-    header, entries = read_index(path, manifest)
+    rows = read_rows(folder, manifest)
+    with unnamed(scratch) as file:
+        index = {"path": b"index", "extents": manifest.index["extents"], "size": manifest.index["bytes"]}
+        again = lambda _: open(os.dup(file.fileno()), "r+b")
+        fetch(folder, rows, locate([index], scratch), key, scratch, again)
+        header, entries = read_index(file, manifest)
     pieces = locate(entries, scratch)
     say(f"Restoring {len(entries)} entries, {sum(entry.get('size', 0) for entry in entries)} bytes")
-    os.mkdir(scratch + "/tree")
-    root = os.open(scratch + "/tree", os.O_RDONLY)
+    os.mkdir("tree", 0o700, dir_fd=scratch)
+    root = os.open("tree", DIRECTORY, dir_fd=scratch)
     left_out = [entry for entry in entries if entry["type"] in ("chardev", "blockdev") and not devices]
     for entry in left_out:
         note(f"{show(entry['path'])}: left out: a device is made only with --devices")
     left_out = {entry["path"] for entry in left_out}
-    made = [entry for entry in entries if entry["path"] not in left_out and attempt(  # nothing lies below a link: read_index has refused it
+    # Nothing is below a link: read_index has refused it.
+    made = [entry for entry in entries if entry["path"] not in left_out and attempt(
         entry, "make this " + entry["type"], lambda: make(enter(root, entry["path"]), entry, root))]
-    fetch(folder, rows, pieces, key, scratch, lambda entry: open(  # and not through a link either
+    fetch(folder, rows, pieces, key, scratch, lambda entry: open(
         enter(root, entry["path"]), "r+b", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW)))
     for entry in reversed(made):  # a directory after what is in it
         if entry["type"] != "hardlink":
-            dress(entry, enter(root, entry["path"]), follow_symlinks=False)
+            dress(entry, enter(root, entry["path"]))
+    if STRANGERS:
+        say(f"{len(STRANGERS)} entries have not the owner or group that was recorded, but yours: only root can set those")
     torn = [{**entry, "reason": "it changed while it was backed up"} for entry in entries if entry.get("torn")]
     for said in torn + header["skipped"]:
         note(f"the snapshot itself says of {show(said['path'])}: {show(said['reason'])}")
+    return root
+
+def look(home, name, to):
+    """The mode for NEW_DIR, which must be new or empty: no wider than the one that is there."""
+    try:
+        there = os.open(name, DIRECTORY, dir_fd=home)
+    except FileNotFoundError:
+        return 0o777 & ~UMASK
+    except OSError as why:
+        raise Refused(f"{to} is not new or empty ({why.strerror})")
+    need(not os.listdir(there), f"{to} is not new or empty")
+    mode = os.fstat(there).st_mode & 0o777 & ~UMASK
+    os.close(there)
+    return mode
+def place(home, scratch, root, name, mode):
+    """Moves the finished tree to its name, where nothing or an empty directory may be."""
+    os.chmod(root, mode)
+    os.sync()
+    os.rename("tree", name, src_dir_fd=scratch, dst_dir_fd=home)
+    found = os.stat(name, dir_fd=home, follow_symlinks=False)
+    need(os.path.samestat(found, os.fstat(root)), "all was restored, but another user has moved it elsewhere since")
 
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
@@ -294,8 +487,12 @@ def main():
     folder, host = os.path.dirname(found[0]), args.host or os.path.basename(os.path.dirname(found[0]))
     good, refused = read_chain(folder, host, args.signer)
     if args.list:
-        return print("\n".join(f"{one.sequence} {one.stamp} {one.hash16} {one.totals['bytes']} bytes" for one in good))
+        return print("\n".join(f"{one.sequence} {one.stamp} {one.hash16} {one.totals['bytes']!r} bytes" for one in good))
     chosen = choose(good, refused, args.snapshot or "latest")
+    chosen = read_manifest(chosen.path, host, lambda signer, *_: signer == chosen.signer)
+    check_lineage(folder, chosen, good)
+    if len(WARNINGS) > MAX_WARNINGS:
+        say(f"warning: and {len(WARNINGS) - MAX_WARNINGS} more of these")
     say(f"Snapshot {chosen.stamp} (sequence {chosen.sequence}) of {host}, signed by {chosen.signer}")
     need(chosen.sequence >= int(args.at_least or 0), f"it is older than {args.at_least}: newer ones are hidden or lost")
     agreed = args.signer or args.accept_signer or sys.stdin.isatty() and input("Is that on your paper page? (yes/no) ")
@@ -303,15 +500,13 @@ def main():
     key, to = read(args.identity, "the identity"), os.path.abspath(args.to)
     if key.startswith((b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED")):  # by a passphrase: ask only once
         key = subprocess.run(["age", "-d", args.identity], stdout=subprocess.PIPE, check=True).stdout
-    need(not os.path.lexists(to) or os.path.isdir(to) and not os.listdir(to), f"{to} is not new or empty")
-    os.makedirs(os.path.dirname(to), exist_ok=True)
-    scratch = tempfile.mkdtemp(prefix=os.path.basename(to) + ".partial-", dir=os.path.dirname(to))
+    home, name = open_parent(os.path.dirname(to)), os.path.basename(to)
+    mode = look(home, name, to)
+    closed, scratch = make_closed(home, name)
     try:
-        rebuild(folder, chosen, key, scratch, args.devices)
-        os.sync()
-        os.rename(scratch + "/tree", to)
+        place(home, scratch, rebuild(folder, chosen, key, scratch, args.devices), name, mode)
     finally:
-        remove(scratch)
+        remove(home, closed, scratch)
     say(f"RECOVERED into {to}" + f", but read the {len(NOTES)} notes above" * bool(NOTES))
 
 if __name__ == "__main__":
@@ -319,5 +514,6 @@ if __name__ == "__main__":
     try:
         main()
     except (Exception, KeyboardInterrupt) as why:
-        sys.exit(f"FAILED, nothing was recovered: {why if isinstance(why, (Refused, OSError)) else repr(why)}")
+        say(f"FAILED, nothing was recovered: {why if isinstance(why, (Refused, OSError)) else repr(why)}")
+        sys.exit(1)
     sys.exit(3 if NOTES else 0)

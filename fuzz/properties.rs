@@ -274,7 +274,7 @@ pub fn config(bytes: &[u8]) {
             late: sequence % 3 == 0,
             whole: sequence % 5 != 0,
             sequence,
-            stamp: Stamp::at(noon() - chrono::Duration::hours(300 - 7 * sequence as i64)),
+            stamp: Stamp::at(noon() - chrono::Duration::hours(300 - 7 * sequence as i64)).unwrap(),
             pinned: sequence == 3,
             proven: sequence == 2,
         })
@@ -442,7 +442,7 @@ fn use_catalog(path: &Path) -> Result<(), CatalogError> {
     for snapshot in catalog.snapshots()? {
         catalog.publication(TARGET, &snapshot.known.core)?;
     }
-    catalog.last_publication(TARGET)?;
+    catalog.last_published(TARGET)?;
     catalog.completed_stamps()?;
     catalog.last_run()?;
     catalog.checks(TARGET)?;

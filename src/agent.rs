@@ -6,9 +6,11 @@
 //! advances on its own; one that fails stays behind and is told of, and the spool keeps what it lacks.
 
 mod donors;
+mod forget;
 mod lanes;
 mod local;
 mod machine;
+mod order;
 mod publish;
 mod push;
 mod rebuild;
@@ -18,8 +20,10 @@ mod state;
 mod stock;
 mod survey;
 
-pub use local::LocalRetention;
+pub use forget::LocalForget;
+pub use local::{LocalPruned, LocalRetention};
 pub use machine::machine_id;
+pub use order::{OrderedSnapshot, in_order};
 pub use push::{PushReport, PushRequest, Reporter, TargetReport, TargetState, push};
 pub use rebuild::{Kept, Rebuild};
 pub use reconcile::{adopt, begin_after};
@@ -32,7 +36,7 @@ use crate::ids::{HostName, Stamp};
 use crate::packer::PackError;
 use crate::packer::seal::SealError;
 use crate::producer::ProduceError;
-use crate::retention::Refusal;
+use crate::retention::{NamedError, Refusal};
 use crate::shipper::ShipError;
 use crate::spool::SpoolError;
 use crate::target::Target;
@@ -101,6 +105,17 @@ pub enum AgentError {
     Produce(#[from] ProduceError),
     #[error(transparent)]
     Retention(#[from] Refusal),
+    #[error(transparent)]
+    Named(#[from] NamedError),
+    #[error("no snapshot {text} is in {}; `sealift list` shows what there is", dir.display())]
+    NotHere {
+        text: String,
+        dir: std::path::PathBuf,
+    },
+    #[error(
+        "not every target is known to have snapshot {0}, so it may be here only; if it is to go nevertheless, say --yes"
+    )]
+    OnlyHere(Stamp),
     #[error(transparent)]
     Pack(#[from] PackError),
     #[error(transparent)]

@@ -38,6 +38,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::agent::State;
+use crate::clock;
 use crate::config::Config;
 use failure::{Failure, Outcome};
 pub use memory::Memory;
@@ -171,7 +172,7 @@ pub fn run() -> ExitCode {
         quiet: cli.quiet,
         has_warned: AtomicBool::new(false),
     };
-    if let Err(failure) = limits::raise_open_files() {
+    if let Err(failure) = limits::raise_open_files().and_then(|()| check_clock()) {
         return failure.report();
     }
     let result = match cli.command {
@@ -201,6 +202,18 @@ pub fn run() -> ExitCode {
         Ok(Outcome::Partial) => ExitCode::from(3),
         Err(failure) => failure.report(),
     }
+}
+
+/// Refuses a clock that no snapshot could be stamped by, and reports one that is overridden.
+fn check_clock() -> Result<(), Failure> {
+    if let Some(time) = clock::check().map_err(Failure::usage)? {
+        output::tell(format_args!(
+            "warning: {} is set: this run takes {} for the time now. It is for tests and drills; unset it elsewhere",
+            clock::CLOCK_VARIABLE,
+            time.format("%Y-%m-%dT%H:%M:%SZ"),
+        ));
+    }
+    Ok(())
 }
 
 /// Told to end (Ctrl-C, SIGTERM, SIGHUP), the process first does what it owes. Everything else may be

@@ -25,7 +25,7 @@ use crate::walk::Filter;
 pub use crate::retention::Policy as Retention;
 pub use find::{Found, named_by_environment};
 pub use recipients::Recipient;
-pub use value::{parse_duration, parse_size};
+pub use value::{parse_age, parse_duration, parse_size};
 pub use write::{NewConfig, render_new};
 
 pub const FILE_NAME: &str = "sealift.toml";

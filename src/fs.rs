@@ -113,6 +113,20 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// Says what to write instead where `path` begins with a `~` that no shell expanded: it would name a folder
+/// called `~`.
+pub fn unexpanded_home(path: &str) -> Option<String> {
+    let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+    let user = first.strip_prefix('~')?;
+    let whole = match (user, std::env::home_dir()) {
+        ("", Some(home)) => format!("write {}", home.join(rest).display()),
+        _ => "write the absolute path".to_owned(),
+    };
+    Some(format!(
+        "no shell replaced its ~ by a home directory: {whole} (for a folder that is called {first}: ./{path})"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 
 use std::{fmt, str::FromStr};
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A text that is not what it should be: `what` names the kind, `text` the offender.
@@ -147,19 +147,25 @@ pub struct Stamp(DateTime<Utc>);
 const STAMP_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 
 impl Stamp {
-    /// The stamp of `time`, cut to the second.
-    pub fn at(time: DateTime<Utc>) -> Self {
-        use chrono::SubsecRound as _;
-        Self(time.trunc_subsecs(0))
+    /// Returns the stamp of `time`, cut to the second. A leap second counts as the second before it,
+    /// which every reader takes. A time before 1970 or after 9999 has no stamp: four digits of a year
+    /// cannot write the latter, and no clock that was ever set says the former.
+    pub fn at(time: DateTime<Utc>) -> Result<Self, InvalidId> {
+        let second = DateTime::from_timestamp(time.timestamp(), 0);
+        let stamp = second.filter(|time| (1970..=9999).contains(&time.year()));
+        stamp.map(Self).ok_or_else(|| {
+            let text = time.to_rfc3339();
+            invalid("a time from 1970 to 9999, as stamps have them", &text)
+        })
     }
 
     pub fn time(&self) -> DateTime<Utc> {
         self.0
     }
 
-    /// The stamp one second later.
+    /// Returns the stamp one second later; the last second of 9999 has none after it and returns itself.
     pub fn next(&self) -> Self {
-        Self(self.0 + chrono::Duration::seconds(1))
+        Self::at(self.0 + chrono::Duration::seconds(1)).unwrap_or(*self)
     }
 }
 
@@ -375,6 +381,34 @@ mod tests {
         ] {
             assert!(wrong.parse::<Stamp>().is_err(), "{wrong}");
         }
+    }
+
+    /// Kind: a writer makes a stamp that its readers refuse.
+    #[test]
+    fn every_stamp_that_is_made_is_one_that_is_read() {
+        let at = |text: &str| Stamp::at(text.parse().unwrap());
+        for (time, stamp) in [
+            ("1970-01-01T00:00:00Z", "19700101T000000Z"),
+            ("2026-12-31T23:59:59.999Z", "20261231T235959Z"),
+            ("2026-12-31T23:59:60Z", "20261231T235959Z"),
+            ("2026-04-07T08:00:00+02:00", "20260407T060000Z"),
+            ("9999-12-31T23:59:59Z", "99991231T235959Z"),
+        ] {
+            let made = at(time).unwrap();
+            assert_eq!(made.to_string(), stamp);
+            assert_eq!(made.to_string().parse(), Ok(made));
+        }
+        for time in [
+            DateTime::<Utc>::MIN_UTC,
+            DateTime::<Utc>::MAX_UTC,
+            "1969-12-31T23:59:59Z".parse().unwrap(),
+            "+10000-01-01T00:00:00Z".parse().unwrap(),
+        ] {
+            let error = Stamp::at(time).unwrap_err().to_string();
+            assert!(error.contains("from 1970 to 9999"), "{error}");
+        }
+        let last = at("9999-12-31T23:59:59Z").unwrap();
+        assert_eq!(last.next(), last);
     }
 
     #[test]

@@ -121,6 +121,8 @@ pub struct ProduceRequest {
     pub tags: Vec<String>,
     pub note: Option<String>,
     pub now: DateTime<Utc>,
+    /// The directory of the snapshot before this one: unchanged files become hard links to its own.
+    pub previous: Option<PathBuf>,
 }
 
 /// A snapshot that is valid and has its name.
@@ -149,7 +151,7 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
         config,
         stamp: claim.stamp,
         dir: &claim.partial,
-        previous: local::newest_valid(snapshots_dir),
+        previous: request.previous.as_deref().and_then(local::previous),
     };
     let mut taken = Vec::new();
     for source in wanted {

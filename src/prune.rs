@@ -28,19 +28,22 @@
 //! that could come would have it. What cannot be deleted (credentials, object lock) is told of and left.
 
 mod inventory;
+mod named;
+mod room;
 mod run;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use crate::ids::{Hash, Stamp};
+use crate::ids::{Hash, ObjectKey, Stamp};
 use crate::manifest::ManifestName;
 use crate::manifest::chain::Finding;
 use crate::manifest::signature::{SignatureError, Trust};
 use crate::manifest::statement::MarkName;
 use crate::repository::{HostFolder, RepositoryError};
-use crate::retention::{Candidate, Guard, Policy, Reasons, Refusal, decide};
+use crate::retention::{Candidate, Guard, NamedError, Policy, Reasons, Refusal, decide};
 use crate::target::TargetError;
 
 use inventory::Inventory;
@@ -70,6 +73,8 @@ pub enum PruneError {
          sealift-prune"
     )]
     Signer(String),
+    #[error(transparent)]
+    Named(#[from] NamedError),
     #[error("no random numbers from the system: {0}")]
     Random(getrandom::Error),
 }
@@ -80,12 +85,17 @@ pub struct PruneRequest {
     pub folder: HostFolder,
     pub trust: Trust,
     pub policy: Policy,
+    /// Snapshots to forget by stamp, sequence or hash, and no other, whatever the policy says. Empty: the policy
+    /// decides.
+    pub forget: Vec<String>,
     pub now: DateTime<Utc>,
     pub pins: HashSet<Stamp>,
     /// The host will never push again: nobody is left to heed a mark.
     pub gone: bool,
     /// Somebody looked at the plan and said yes to its extent.
     pub confirmed: bool,
+    /// The recovery documents, which may have to go to make room, and are put back.
+    pub recovery: Vec<(ObjectKey, Bytes)>,
 }
 
 /// A snapshot, and why it stays; without a reason it goes.
@@ -132,6 +142,8 @@ pub struct PrunePlan {
     pub findings: Vec<Finding>,
     /// What deleting it would be refused for, without `--yes`.
     pub refusal: Option<Refusal>,
+    /// Names to forget that no snapshot here has.
+    pub not_here: Vec<String>,
     /// Manifests of deleted snapshots that nobody believes any more.
     remains: Vec<ManifestName>,
     /// Table pages that no manifest names.
@@ -188,7 +200,8 @@ impl PruneRequest {
                 return Err(PruneError::Unreadable(name.clone(), why.clone()));
             }
         }
-        let snapshots = self.decide(&seen);
+        let mut snapshots = self.decide(&seen);
+        let not_here = self.choose_named(&mut snapshots)?;
         let refusal = self.check(&snapshots, seen.pruned_at);
         let mut of_stays: HashSet<Hash> = HashSet::new();
         let mut of_any: HashSet<Hash> = HashSet::new();
@@ -248,6 +261,7 @@ impl PruneRequest {
             snapshots,
             marks,
             refusal,
+            not_here,
         })
     }
 
@@ -276,7 +290,11 @@ impl PruneRequest {
             })
         });
         let mut planned: Vec<PlannedSnapshot> = planned.collect();
-        let decided = decide(&self.candidates(&planned), &self.policy, self.now);
+        let policy = match self.forget.is_empty() {
+            true => self.policy,
+            false => Policy::default(),
+        };
+        let decided = decide(&self.candidates(&planned), &policy, self.now);
         for (one, reasons) in planned.iter_mut().zip(decided) {
             one.reasons = reasons;
         }
@@ -302,6 +320,11 @@ impl PruneRequest {
             confirmed: self.confirmed,
         };
         let reasons: Vec<Reasons> = planned.iter().map(|one| one.reasons.clone()).collect();
-        guard.check(&self.candidates(planned), &reasons).err()
+        let candidates = self.candidates(planned);
+        let checked = match self.forget.is_empty() {
+            true => guard.check(&candidates, &reasons),
+            false => guard.check_named(&candidates, &reasons),
+        };
+        checked.err()
     }
 }

@@ -313,6 +313,7 @@ pub async fn execute(
     progress.message("checking and finishing");
     let skipped_in_snapshot = header.skipped.clone();
     let (devices, all) = (plan.devices, Arc::clone(&entries));
+    let to = plan.to.clone();
     let extracted = blocking(move || {
         if !damaged.is_empty() {
             drop(extraction);
@@ -322,7 +323,8 @@ pub async fn execute(
         if !proof.wrong.is_empty() {
             return Err(incomplete_by(&all, &damaged, &proof.wrong));
         }
-        let now = Stamp::at(chrono::Utc::now());
+        let now = Stamp::at(chrono::Utc::now()).map_err(io::Error::other);
+        let now = now.map_err(|source| RestoreError::NotMade { to, source })?;
         Ok::<_, RestoreError>(filled.finish(proof, devices, now)?)
     })
     .await??;

@@ -3,8 +3,9 @@
 //! *Order* is the signed sequence's alone: the highest one is the newest and always stays, and so does the highest of
 //! which nothing is missing, or there might be none left that restores; of two
 //! snapshots of a day the later is the one with the higher sequence. *Places in the calendar* come from
-//! stamps, UTC. A stamp beyond the newest snapshot's is a clock that ran ahead once: it counts as the
-//! newest's, so that it never holds a day that has not been yet.
+//! stamps, UTC. A stamp after the newest snapshot's is a clock that ran ahead once. Such a snapshot holds no
+//! place, or it would hold a day that has not been yet; `within` takes it for as old as the next by sequence
+//! whose stamp is no such one, or it would be young for ever.
 //!
 //! A day and an hour stay by their last snapshot. A week, a month and a year stay by the snapshot of their
 //! first day: Sunday, the 1st, January 1st; of the first later day that has one where that is missing. For
@@ -20,6 +21,7 @@
 //! more; and a larger policy keeps all that a smaller one keeps. The tests hold both.
 
 mod guard;
+mod named;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -30,6 +32,7 @@ use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use crate::ids::Stamp;
 
 pub use guard::{Guard, Refusal};
+pub use named::{Nameable, NamedError, find, may_go};
 
 /// How many places of each kind stay, newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -92,6 +95,8 @@ pub enum Reason {
     Weekly,
     Monthly,
     Yearly,
+    /// Others are to go by name, and this one is not among them.
+    NotNamed,
 }
 
 impl fmt::Display for Reason {
@@ -108,6 +113,7 @@ impl fmt::Display for Reason {
             Self::Weekly => "weekly",
             Self::Monthly => "monthly",
             Self::Yearly => "yearly",
+            Self::NotNamed => "not named",
         })
     }
 }
@@ -122,12 +128,15 @@ pub fn decide(snapshots: &[Candidate], policy: &Policy, now: DateTime<Utc>) -> V
     let Some(newest) = newest(snapshots) else {
         return reasons;
     };
-    let placed: Vec<Placed> = snapshots
+    let made = made(snapshots, newest.stamp);
+    let placed: Vec<Option<Placed>> = snapshots
         .iter()
-        .map(|one| Placed {
-            sequence: one.sequence,
-            time: one.stamp.min(newest.stamp).time(),
-            late: one.late,
+        .map(|one| {
+            (one.stamp <= newest.stamp).then(|| Placed {
+                sequence: one.sequence,
+                time: one.stamp.time(),
+                late: one.late,
+            })
         })
         .collect();
     let proven = snapshots.iter().filter(|one| one.proven);
@@ -136,14 +145,13 @@ pub fn decide(snapshots: &[Candidate], policy: &Policy, now: DateTime<Utc>) -> V
     let whole = whole.map(|one| one.sequence).max();
     let sequences: BTreeSet<u64> = snapshots.iter().map(|one| one.sequence).collect();
     let last: BTreeSet<u64> = newest_of(&sequences, policy.last);
-    let since = policy.within.and_then(|within| {
-        let within = chrono::Duration::from_std(within).ok()?;
-        Some(
-            now.checked_sub_signed(within)
-                .unwrap_or(DateTime::<Utc>::MIN_UTC),
-        )
+    // What reaches back beyond all time keeps everything.
+    let since = policy.within.map(|within| {
+        let within = chrono::Duration::from_std(within).ok();
+        let since = within.and_then(|within| now.checked_sub_signed(within));
+        since.unwrap_or(DateTime::<Utc>::MIN_UTC)
     });
-    for ((one, place), reasons) in snapshots.iter().zip(&placed).zip(&mut reasons) {
+    for ((one, made), reasons) in snapshots.iter().zip(made).zip(&mut reasons) {
         let stays = [
             (Reason::Newest, one.sequence == newest.sequence),
             (
@@ -155,16 +163,20 @@ pub fn decide(snapshots: &[Candidate], policy: &Policy, now: DateTime<Utc>) -> V
             (Reason::Last, last.contains(&one.sequence)),
             (
                 Reason::Within,
-                since.is_some_and(|since| place.time >= since),
+                since.is_some_and(|since| made.time() >= since),
             ),
         ];
         let stays = stays.into_iter().filter(|(_, stays)| *stays);
         reasons.extend(stays.map(|(reason, _)| reason));
     }
     for (reason, count, period) in calendar(policy) {
-        let kept = places(&placed, count, period);
+        let speakers = speakers(&placed, count, period);
         for (place, reasons) in placed.iter().zip(&mut reasons) {
-            if kept.contains(&place.sequence) {
+            let Some(place) = place else { continue };
+            let (period, day) = period(&place.time);
+            let speaker = speakers.get(&period);
+            let speaker = speaker.and_then(|speaker| speaker[usize::from(place.late)]);
+            if speaker == Some((day, place.sequence)) {
                 reasons.insert(reason);
             }
         }
@@ -175,6 +187,25 @@ pub fn decide(snapshots: &[Candidate], policy: &Policy, now: DateTime<Utc>) -> V
 /// The one with the highest sequence.
 fn newest(snapshots: &[Candidate]) -> Option<&Candidate> {
     snapshots.iter().max_by_key(|one| (one.sequence, one.stamp))
+}
+
+/// Returns when each snapshot was made, as far as stamps say: one that is after the newest's says nothing, and
+/// the next by sequence that says something was made later.
+fn made(snapshots: &[Candidate], newest: Stamp) -> Vec<Stamp> {
+    let says = snapshots.iter().filter(|one| one.stamp <= newest);
+    let mut by_sequence: BTreeMap<u64, Stamp> = BTreeMap::new();
+    for one in says {
+        let stamp = by_sequence.entry(one.sequence).or_insert(one.stamp);
+        *stamp = one.stamp.max(*stamp);
+    }
+    let made = |one: &Candidate| match one.stamp <= newest {
+        true => one.stamp,
+        false => {
+            let next = by_sequence.range(one.sequence..).next();
+            next.map_or(newest, |(_, stamp)| *stamp)
+        }
+    };
+    snapshots.iter().map(made).collect()
 }
 
 struct Placed {
@@ -211,11 +242,13 @@ fn day(time: &DateTime<Utc>) -> i64 {
     i64::from(date.num_days_from_ce())
 }
 
-/// The sequences that speak for the newest `count` periods that have a snapshot: of its first day the last; of those
-/// that were in time, and of those that were late.
-fn places(placed: &[Placed], count: u32, period: Period) -> BTreeSet<u64> {
-    let mut periods: BTreeMap<i64, [Option<(i64, u64)>; 2]> = BTreeMap::new();
-    for one in placed {
+/// The day and the sequence that speak for a period: of the snapshots that were in time, and of those that were late.
+type Speaker = [Option<(i64, u64)>; 2];
+
+/// Returns what speaks for the newest `count` periods that have a snapshot: of the period's first day the last.
+fn speakers(placed: &[Option<Placed>], count: u32, period: Period) -> BTreeMap<i64, Speaker> {
+    let mut periods: BTreeMap<i64, Speaker> = BTreeMap::new();
+    for one in placed.iter().flatten() {
         let (period, day) = period(&one.time);
         let speaker = &mut periods.entry(period).or_default()[usize::from(one.late)];
         let is_it = speaker
@@ -224,9 +257,8 @@ fn places(placed: &[Placed], count: u32, period: Period) -> BTreeSet<u64> {
             *speaker = Some((day, one.sequence));
         }
     }
-    let newest = periods.values().rev().take(count as usize);
-    let speakers = newest.flat_map(|speakers| speakers.iter().flatten());
-    speakers.map(|(_, sequence)| *sequence).collect()
+    let newest = periods.into_iter().rev().take(count as usize);
+    newest.collect()
 }
 
 fn newest_of(sequences: &BTreeSet<u64>, count: u32) -> BTreeSet<u64> {

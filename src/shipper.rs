@@ -47,6 +47,12 @@ pub enum ShipError {
         /// Keys of the first few.
         first: String,
     },
+    #[error("there is no room for {manifest} on {target}: {cause}")]
+    NoRoom {
+        manifest: ManifestName,
+        target: String,
+        cause: String,
+    },
     #[error(
         "cannot publish {manifest}: its table names {count} archives that were not handed over ({first})"
     )]

@@ -22,6 +22,7 @@ mod key;
 mod object;
 mod patience;
 mod remote;
+mod reserve;
 mod resume;
 mod retry_after;
 mod rsync;
@@ -42,6 +43,7 @@ use futures::stream::BoxStream;
 use crate::bandwidth::Timetable;
 use address::Address;
 pub use environment::Environment;
+pub use reserve::is_full;
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +192,22 @@ pub trait Target: Send + Sync + fmt::Debug {
 
     /// Deletes an object; one that is not there is no error.
     async fn delete(&self, key: &str) -> Result<(), TargetError>;
+
+    /// Whether this kind of target keeps room for a prune of a full disk: a folder does, a store that grows
+    /// does not.
+    fn has_reserve(&self) -> bool {
+        false
+    }
+
+    /// Keeps that room in a host's folder, unless it is kept already.
+    async fn keep_reserve(&self, _host: &str) -> Result<(), TargetError> {
+        Ok(())
+    }
+
+    /// Frees it. `false`: none was kept.
+    async fn free_reserve(&self, _host: &str) -> Result<bool, TargetError> {
+        Ok(false)
+    }
 }
 
 const DEFAULT_TIMEOUT_SECONDS: u64 = 300;
@@ -303,6 +321,11 @@ pub enum OpenError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// Says what is wrong with a target's URL, as far as it tells by itself.
+pub fn check_url(url: &str) -> Result<(), OpenError> {
+    Address::parse(url).map(drop)
 }
 
 /// The path of a target that is a folder here.

@@ -10,6 +10,10 @@ mod s3;
 #[path = "support/tree.rs"]
 mod tree;
 
+#[path = "agent/by_hand.rs"]
+mod by_hand;
+#[path = "agent/clocks.rs"]
+mod clocks;
 #[path = "agent/cold.rs"]
 mod cold;
 #[path = "agent/commands.rs"]
@@ -24,6 +28,8 @@ mod destinations;
 mod edges;
 #[path = "agent/fire.rs"]
 mod fire;
+#[path = "agent/forget.rs"]
+mod forget;
 #[path = "agent/hooks.rs"]
 mod hooks;
 #[path = "agent/keys.rs"]
@@ -46,6 +52,8 @@ mod sync;
 mod tamper;
 #[path = "agent/targets.rs"]
 mod targets;
+#[path = "agent/truth.rs"]
+mod truth;
 #[path = "agent/verify.rs"]
 mod verify;
 #[path = "agent/verify_repair.rs"]

@@ -266,8 +266,12 @@ fn what_makes_no_sense_is_refused_with_its_reason() {
             "class: \"a b\" is not a storage class",
         ),
         ("[retention]\ndaily = 0\n".into(), "keeps nothing"),
-        ("[retention]\nwithin = \"0s\"\n".into(), "keeps nothing"),
-        ("[retention]\nwithin = \"soon\"\n".into(), "duration"),
+        ("[retention]\nwithin = \"0s\"\n".into(), "is not an age"),
+        ("[retention]\nwithin = \"0d\"\n".into(), "is not an age"),
+        ("[retention]\nwithin = \"soon\"\n".into(), "is not an age"),
+        // Of seconds, or of days? And are those minutes or months?
+        ("[retention]\nwithin = 7\n".into(), "is not an age"),
+        ("[retention]\nwithin = \"6m\"\n".into(), "is not an age"),
         ("[schedule]\nbackup = \"often\"\n".into(), "not a cron line"),
         ("[schedule]\nbackup = \"0 , * * *\"\n".into(), "never comes"),
         (

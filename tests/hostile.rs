@@ -12,6 +12,8 @@ mod repo;
 
 #[path = "hostile/bounds.rs"]
 mod bounds;
+#[path = "hostile/by_hand.rs"]
+mod by_hand;
 #[path = "hostile/manifests.rs"]
 mod manifests;
 #[path = "hostile/paths.rs"]

@@ -283,10 +283,12 @@ impl<'a> Play<'a> {
                 last: 1,
                 ..Policy::default()
             },
+            forget: Vec::new(),
             now: self.now,
             pins: Default::default(),
             gone: false,
             confirmed: true,
+            recovery: Vec::new(),
         };
         let done = runtime().block_on(async {
             let plan = request.plan().await?;

@@ -35,6 +35,8 @@ const FRIENDS: &[(&str, &str)] = &[
     ("manifest", "index"),
     ("index", "manifest"),
     ("config", "walk"),
+    // A clock is right if a stamp can be made of what it says.
+    ("clock", "ids"),
 ];
 
 struct Source {

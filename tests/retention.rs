@@ -17,7 +17,7 @@ fn time(text: &str) -> DateTime<Utc> {
 fn at(sequence: u64, time: DateTime<Utc>) -> Candidate {
     Candidate {
         sequence,
-        stamp: Stamp::at(time),
+        stamp: Stamp::at(time).unwrap(),
         pinned: false,
         proven: false,
         late: false,
@@ -121,13 +121,59 @@ fn of_a_day_the_last_stays_and_of_a_sunday_too() {
 #[test]
 fn a_clock_that_ran_ahead_once_holds_no_place() {
     let mut snapshots = days("2026-04-01", "2026-04-20", |_| false);
-    snapshots[9].stamp = Stamp::at(time("2099-01-01T06:00:00Z"));
+    snapshots[9].stamp = Stamp::at(time("2099-01-01T06:00:00Z")).unwrap();
     let stays = kept(&snapshots, &atocore(), time("2026-04-20T07:00:00Z"));
     assert!(
         !stays.iter().any(|day| day.starts_with("01-01")),
         "{stays:?}"
     );
     assert_eq!(stays.iter().filter(|day| day.contains('d')).count(), 7);
+}
+
+/// Kind: a stamp from a wrong clock decides. It was young for ever: `within` went by the newest's stamp.
+#[test]
+fn a_clock_that_ran_ahead_once_is_as_old_as_the_next_snapshot() {
+    let mut snapshots = days("2026-04-01", "2026-04-20", |_| false);
+    snapshots[9].stamp = Stamp::at(time("2099-01-01T06:00:00Z")).unwrap();
+    let policy = Policy {
+        last: 1,
+        ..Policy::default()
+    };
+    let within = |days: i64| Policy {
+        within: Some(Duration::from_secs((days * DAY) as u64)),
+        ..policy
+    };
+    let stays = |policy| {
+        let stays = stays(&snapshots, &policy, time("2026-04-20T07:00:00Z"));
+        stays.iter().any(|one| one.sequence == 10)
+    };
+    // The next one is of April 11th.
+    assert!(stays(within(10)) && !stays(within(9)));
+}
+
+/// What a run whose clock is ahead pushes is the newest itself: by its own clock nothing is wrong.
+#[test]
+fn a_jump_of_the_newest_is_refused_and_may_be_confirmed() {
+    let mut snapshots = days("2026-04-01", "2026-04-20", |_| false);
+    let newest = time("2099-01-01T06:00:00Z");
+    snapshots[19].stamp = Stamp::at(newest).unwrap();
+    let mut guard = Guard {
+        now: newest,
+        pruned_at: Some(0),
+        confirmed: false,
+    };
+    let refused = checked(&snapshots, guard);
+    assert!(
+        matches!(refused, Err(Refusal::ClockJumped { .. })),
+        "{refused:?}"
+    );
+    guard.confirmed = true;
+    assert_eq!(checked(&snapshots, guard), Ok(()));
+    // Once it is right again, what was ahead is no reason to refuse.
+    guard.confirmed = false;
+    guard.now = time("2026-04-21T07:00:00Z");
+    snapshots.push(at(21, time("2026-04-21T06:00:00Z")));
+    assert_eq!(checked(&snapshots, guard), Ok(()));
 }
 
 #[test]
@@ -223,7 +269,8 @@ fn histories() -> impl Strategy<Value = Vec<Candidate>> {
     let one = one.prop_map(
         |(sequence, seconds, pinned, proven, late, whole)| Candidate {
             sequence,
-            stamp: Stamp::at(time("2025-01-01T00:00:00Z") + chrono::Duration::seconds(seconds)),
+            stamp: Stamp::at(time("2025-01-01T00:00:00Z") + chrono::Duration::seconds(seconds))
+                .unwrap(),
             pinned,
             proven,
             late,

@@ -9,14 +9,16 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 
+use super::order::{OrderedSnapshot, in_order};
 use super::{AgentError, State};
 use crate::ids::Stamp;
-use crate::producer::{self, LocalSnapshot};
-use crate::retention::{Candidate, Guard, Policy, decide};
+use crate::producer;
+use crate::retention::{Candidate, Guard, Policy, Reason, Reasons, Refusal, decide};
 
-/// The newest local snapshot of the last time; before the first that a target still waited for then, since what
-/// arrives there at last may go together.
-const RETAINED: &str = "local retention";
+/// The sequence of the newest local snapshot that the last time settled (see [`settled_until`]).
+const RETAINED: &str = "local retention sequence";
+/// The same as a stamp, as versions before it remembered it.
+const RETAINED_STAMP: &str = "local retention";
 
 /// What stays of the directories in `dir`.
 pub struct LocalRetention<'a> {
@@ -30,69 +32,135 @@ pub struct LocalRetention<'a> {
     pub dry_run: bool,
 }
 
-struct Deliveries {
+/// What went, or would go.
+#[derive(Debug, Default)]
+pub struct LocalPruned {
+    pub forgotten: Vec<Stamp>,
+    /// Why it would not be done without `--yes`, or at all; of a dry run only.
+    pub refusal: Option<Refusal>,
+}
+
+/// Snapshots by whether the targets have them.
+pub(super) struct Deliveries {
     /// What every target has or had, as far as it ever will.
-    done: BTreeSet<Stamp>,
+    pub done: BTreeSet<Stamp>,
     waiting: BTreeSet<Stamp>,
 }
 
 impl LocalRetention<'_> {
-    /// Deletes what the policy lets go; gives its stamps.
-    pub fn apply(&self, state: &State) -> Result<Vec<Stamp>, AgentError> {
-        let mut there = producer::list(self.dir)?;
-        there.retain(|snapshot| snapshot.valid != Some(false));
-        let deliveries = self.deliveries(state)?;
+    /// Deletes what the policy lets go.
+    pub fn apply(&self, state: &State) -> Result<LocalPruned, AgentError> {
+        let there = valid_in_order(self.dir, state, self.now)?;
+        let deliveries = Deliveries::of(state, self.targets)?;
         let candidates = self.candidates(&deliveries.done, &there);
         let decided = decide(&candidates, &self.policy.and_young(), self.now);
-        let retained = state.catalog.meta(RETAINED)?;
-        let retained = retained.and_then(|text| text.parse::<Stamp>().ok());
         let guard = Guard {
             now: self.now,
-            pruned_at: retained.map(|at| there.iter().filter(|one| one.stamp <= at).count() as u64),
+            pruned_at: retained(state)?.map(|at| count_until(&there, at)),
             confirmed: self.confirmed,
         };
-        guard.check(&candidates, &decided)?;
+        let refusal = guard.check(&candidates, &decided).err();
+        if let (Some(refusal), false) = (&refusal, self.dry_run) {
+            return Err(refusal.clone().into());
+        }
         let mut forgotten = Vec::new();
-        for (snapshot, reasons) in there.iter().zip(decided) {
+        for (one, reasons) in there.iter().zip(&decided) {
             if reasons.is_empty() {
                 if !self.dry_run {
-                    producer::forget(snapshot)?;
+                    producer::forget(&one.snapshot)?;
                 }
-                forgotten.push(snapshot.stamp);
+                forgotten.push(one.snapshot.stamp);
             }
         }
-        let is_waited_for = |one: &&LocalSnapshot| deliveries.waiting.contains(&one.stamp);
-        let settled = there.iter().take_while(|one| !is_waited_for(one));
-        if let (Some(newest), false) = (settled.last(), self.dry_run) {
-            let text = newest.stamp.to_string();
-            state.catalog.set_meta(RETAINED, &text)?;
+        if !self.dry_run {
+            let settled = settled_until(&there, &decided, &deliveries);
+            let settled = settled.or(retained(state)?).unwrap_or(0);
+            state.catalog.set_meta(RETAINED, &settled.to_string())?;
         }
-        Ok(forgotten)
+        Ok(LocalPruned { forgotten, refusal })
     }
 
-    /// In the order of their stamps, which is that of their making.
-    fn candidates(&self, delivered: &BTreeSet<Stamp>, there: &[LocalSnapshot]) -> Vec<Candidate> {
-        let newest_valid = there.iter().rev().find(|one| one.valid == Some(true));
-        let newest_valid = newest_valid.map(|one| one.stamp);
-        let candidate = |(one, sequence): (&LocalSnapshot, u64)| Candidate {
-            sequence,
-            stamp: one.stamp,
-            pinned: self.pins.contains(&one.stamp)
-                || Some(one.stamp) == newest_valid
-                || !delivered.contains(&one.stamp),
-            proven: false,
-            late: false,
-            whole: true,
+    /// Numbered in the order of their making.
+    fn candidates(&self, delivered: &BTreeSet<Stamp>, there: &[OrderedSnapshot]) -> Vec<Candidate> {
+        let newest_valid = newest_valid(there);
+        let candidate = |(one, sequence): (&OrderedSnapshot, u64)| {
+            let stamp = one.snapshot.stamp;
+            Candidate {
+                sequence,
+                stamp,
+                pinned: self.pins.contains(&stamp)
+                    || Some(stamp) == newest_valid
+                    || !delivered.contains(&stamp),
+                proven: false,
+                late: false,
+                whole: true,
+            }
         };
         there.iter().zip(1..).map(candidate).collect()
     }
+}
 
-    fn deliveries(&self, state: &State) -> Result<Deliveries, AgentError> {
+/// The snapshots in `dir` that are not known to be invalid, oldest first.
+pub(super) fn valid_in_order(
+    dir: &Path,
+    state: &State,
+    now: DateTime<Utc>,
+) -> Result<Vec<OrderedSnapshot>, AgentError> {
+    let mut there = producer::list(dir)?;
+    there.retain(|snapshot| snapshot.valid != Some(false));
+    Ok(in_order(there, Some(&state.catalog), now)?)
+}
+
+pub(super) fn newest_valid(there: &[OrderedSnapshot]) -> Option<Stamp> {
+    let mut newest_first = there.iter().rev();
+    let valid = newest_first.find(|one| one.snapshot.valid == Some(true));
+    valid.map(|one| one.snapshot.stamp)
+}
+
+/// The sequence up to which the last time settled. `None`: there was no last time.
+fn retained(state: &State) -> Result<Option<u64>, AgentError> {
+    if let Some(text) = state.catalog.meta(RETAINED)? {
+        return Ok(text.parse().ok());
+    }
+    let Some(stamp) = state.catalog.meta(RETAINED_STAMP)? else {
+        return Ok(None);
+    };
+    let known = state.catalog.snapshots()?.into_iter();
+    let known = known.filter(|row| row.known.stamp.to_string() == stamp);
+    Ok(known.map(|row| row.known.sequence).max())
+}
+
+/// How many of `there` were made until the snapshot of that sequence.
+fn count_until(there: &[OrderedSnapshot], sequence: u64) -> u64 {
+    let last = there
+        .iter()
+        .rposition(|one| one.sequence.is_some_and(|n| n <= sequence));
+    last.map_or(0, |at| at as u64 + 1)
+}
+
+/// The highest sequence before the first snapshot that a later time may let go for no fault of the policy:
+/// a target waits for it, and what arrives there at last may go together; or it stayed only because it is
+/// younger than a day.
+fn settled_until(
+    there: &[OrderedSnapshot],
+    decided: &[Reasons],
+    deliveries: &Deliveries,
+) -> Option<u64> {
+    let only_young = Reasons::from([Reason::Within]);
+    let settled = there.iter().zip(decided).take_while(|(one, reasons)| {
+        !deliveries.waiting.contains(&one.snapshot.stamp) && **reasons != only_young
+    });
+    let sequences = settled.filter_map(|(one, _)| one.sequence);
+    sequences.max()
+}
+
+impl Deliveries {
+    pub fn of(state: &State, targets: &[&str]) -> Result<Self, AgentError> {
         let mut done: BTreeSet<Stamp> = state.catalog.completed_stamps()?;
         let mut waiting = BTreeSet::new();
         for row in state.catalog.snapshots()? {
             let mut states = Vec::new();
-            for target in self.targets {
+            for target in targets {
                 states.push(state.catalog.publication(target, &row.known.core)?);
             }
             let arrived =
@@ -104,10 +172,11 @@ impl LocalRetention<'_> {
                 done.insert(stamp);
             } else {
                 // Lost meanwhile, or a target waits for it.
-                done.remove(&stamp);
                 waiting.insert(stamp);
             }
         }
-        Ok(Deliveries { done, waiting })
+        // Two snapshots may have one stamp: a target that waits for either has the directory stay.
+        done.retain(|stamp| !waiting.contains(stamp));
+        Ok(Self { done, waiting })
     }
 }

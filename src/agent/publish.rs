@@ -20,6 +20,7 @@ use crate::shipper::{
     Publication, Published, ShipError, Support, Watcher, publish_all, publish_recovery,
 };
 use crate::spool::Spool;
+use crate::target::is_full;
 
 /// A version of the recovery documents; a target gets them once per version.
 const RECOVERY_VERSION: &str = "1";
@@ -70,6 +71,8 @@ struct Progress {
     given_up: Vec<String>,
     /// Of those that it may have later.
     postponed: Vec<String>,
+    /// Of those that it has no room for.
+    crowded_out: Vec<String>,
     /// Of those between its own that the spool knows nothing of.
     forgotten: Vec<String>,
 }
@@ -82,6 +85,7 @@ pub(super) struct Publishing<'a> {
     progress: Progress,
     work: Option<Work>,
     recovery_is_put: bool,
+    reserve_is_kept: bool,
     published: Option<Result<Published, ShipError>>,
 }
 
@@ -90,6 +94,7 @@ struct Work {
     pending: Vec<Publication>,
     support: Support,
     recovery_is_due: bool,
+    reserve_is_due: bool,
 }
 
 impl Publishing<'_> {
@@ -108,6 +113,11 @@ impl Publishing<'_> {
         }
         let (pending, support) = (&work.pending, &work.support);
         let published = publish_all(folder, &work.spool, pending, support, &self.put).await;
+        // Last: it must not take the room of a snapshot. Where there is none for it, the next run tries again.
+        if work.reserve_is_due && published.is_ok() {
+            let kept = folder.target.keep_reserve(folder.host.as_str()).await;
+            self.reserve_is_kept = kept.is_ok();
+        }
         self.published = Some(published);
         self
     }
@@ -121,9 +131,12 @@ impl Publishing<'_> {
             let key = recovery_key(name);
             state.catalog.set_meta(&key, RECOVERY_VERSION)?;
         }
+        if self.reserve_is_kept {
+            state.catalog.set_meta(&reserve_key(name), "1")?;
+        }
         match self.published {
             Some(Ok(published)) => finishing.note(state, published, &mut progress)?,
-            Some(Err(error)) => progress.failure = Some(with_causes(&error)),
+            Some(Err(error)) => progress.failure = Some(with_way_out(&error)),
             None => {}
         }
         let damaged = self.put.damaged.into_inner().unwrap_or_default();
@@ -155,6 +168,12 @@ impl Publishing<'_> {
                 snapshots(&progress.postponed)
             ));
         }
+        if !progress.crowded_out.is_empty() {
+            progress.warnings.push(format!(
+                "{label} lacks {}: there is no room for what they need. {MAKE_ROOM}; the next backup tries again",
+                snapshots(&progress.crowded_out)
+            ));
+        }
         if !progress.forgotten.is_empty() {
             progress.warnings.push(format!(
                 "{label} lacks {}, which the spool no longer has: `sealift sync FROM {name}` brings what another target has",
@@ -163,6 +182,21 @@ impl Publishing<'_> {
         }
         Ok((report, progress.warnings))
     }
+}
+
+const MAKE_ROOM: &str = "`sealift prune` makes room there";
+
+/// In one line, with the way out where the target is full.
+fn with_way_out(error: &ShipError) -> String {
+    let text = with_causes(error);
+    match is_full(error) {
+        true => format!("{text}. {MAKE_ROOM}"),
+        false => text,
+    }
+}
+
+fn reserve_key(target: &str) -> String {
+    format!("reserve:{target}")
 }
 
 fn recovery_key(target: &str) -> String {
@@ -175,8 +209,9 @@ impl<'a> Finishing<'a> {
         let (shipped, failure) = match (lane.unreachable, lane.end) {
             (Some(cause), _) => (Vec::new(), Some(cause)),
             (None, Some(end)) => {
-                let failure = end.result.err().map(|error| with_causes(&error));
-                (end.shipped, failure)
+                // What a full target still takes is found out below.
+                let failure = end.result.err().filter(|error| !is_full(error));
+                (end.shipped, failure.map(|error| with_causes(&error)))
             }
             (None, None) => (Vec::new(), Some("its uploads ended early".to_owned())),
         };
@@ -191,6 +226,7 @@ impl<'a> Finishing<'a> {
             ..Progress::default()
         };
         let mut work = None;
+        let name = &self.survey.name;
         if progress.failure.is_none() {
             let pending = self.pending(state, &mut progress)?;
             if progress.failure.is_none() {
@@ -198,7 +234,8 @@ impl<'a> Finishing<'a> {
                     spool: state.spool.clone(),
                     pending,
                     support: self.support(state, &put)?,
-                    recovery_is_due: self.recovery_is_due(state)?,
+                    recovery_is_due: self.is_due(state, &recovery_key(name), RECOVERY_VERSION)?,
+                    reserve_is_due: self.is_due(state, &reserve_key(name), "1")?,
                 });
             }
         }
@@ -209,6 +246,7 @@ impl<'a> Finishing<'a> {
             progress,
             work,
             recovery_is_put: false,
+            reserve_is_kept: false,
             published: None,
         })
     }
@@ -231,7 +269,13 @@ impl<'a> Finishing<'a> {
         for row in rows {
             let core = &row.known.core;
             let publication = state.catalog.publication(&self.survey.name, core)?;
-            if publication.is_some() {
+            if let Some(publication) = publication {
+                // `sync`, or whoever repaired it, may have brought what this host had given up.
+                let is_back = publication == "given up" || publication == "lost";
+                let seen = self.survey.seen.as_ref();
+                if is_back && seen.is_ok_and(|seen| seen.manifests.contains(&row.name)) {
+                    self.settle(state, core, "published")?;
+                }
                 continue;
             }
             if !state.spool.contains(&row.name.key()) {
@@ -301,6 +345,21 @@ impl<'a> Finishing<'a> {
                 false => progress.postponed.push(name.stamp.to_string()),
             }
         }
+        for (name, error, is_passed_by) in &published.crowded_out {
+            let stamp = name.stamp.to_string();
+            if self.is_newest(name) {
+                progress.failure = Some(with_way_out(error));
+            } else if let (true, Some(core)) = (*is_passed_by, cores.get(name)) {
+                self.settle(state, core, "given up")?;
+                let label = self.survey.folder.target.label();
+                progress.warnings.push(format!(
+                    "{label} will not have snapshot {stamp}: there was no room for what it needs, and a later one \
+                     that took notice of a prune is there"
+                ));
+            } else {
+                progress.crowded_out.push(stamp);
+            }
+        }
         if !published.siblings.is_empty() {
             let warning = fork_warning(self.survey, &published.siblings);
             progress.warnings.push(warning);
@@ -349,11 +408,12 @@ impl<'a> Finishing<'a> {
         Ok(is_between && !seen.pruned.contains(core))
     }
 
-    fn recovery_is_due(&self, state: &State) -> Result<bool, AgentError> {
-        let there = state.catalog.meta(&recovery_key(&self.survey.name))?;
+    /// Whether what the catalog remembers under `key` is another version, or went with everything else.
+    fn is_due(&self, state: &State, key: &str, version: &str) -> Result<bool, AgentError> {
+        let there = state.catalog.meta(key)?;
         let seen = self.survey.seen.as_ref();
         let emptied = seen.is_ok_and(|seen| seen.manifests.is_empty());
-        Ok(there.as_deref() != Some(RECOVERY_VERSION) || emptied)
+        Ok(there.as_deref() != Some(version) || emptied)
     }
 }
 

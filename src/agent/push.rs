@@ -246,18 +246,21 @@ async fn finish<'a>(
     }
 }
 
+/// Compares with the snapshot before this one only: a clock that was ahead once is no news for ever.
 fn warn_of_clock(
     request: &PushRequest<'_>,
     known: &[crate::manifest::Known],
     warnings: &mut Vec<String>,
 ) {
     let stamp = request.snapshot.stamp;
-    if let Some(newest) = known.iter().map(|known| known.stamp).max()
-        && newest.time() > stamp.time() + STAMP_TOLERANCE
+    if let Some(last) = known.iter().max_by_key(|known| known.sequence)
+        && last.stamp.time() > stamp.time() + STAMP_TOLERANCE
     {
+        let last = last.stamp;
         warnings.push(format!(
-            "the clock is behind: this snapshot is stamped {stamp}, an earlier one {newest}. \
-             `latest` goes by sequence, not by date; set the clock right"
+            "this snapshot is stamped {stamp}, and the one before it {last}: the clock is behind, or it was ahead then. \
+             Order goes by sequence, not by date. Set the clock right if it is wrong; `sealift prune --forget {last}` \
+             deletes a snapshot with a wrong stamp"
         ));
     }
 }

@@ -100,7 +100,9 @@ impl Rebuild {
         let (new, path) = (dir.join(NEW), dir.join("catalog.db"));
         let kept = match path.exists() {
             true => {
-                let aside = dir.join(format!("catalog.replaced-{}.db", Stamp::at(clock::now())));
+                let stamp = Stamp::at(clock::now()).map_err(std::io::Error::other);
+                let stamp = stamp.map_err(failed("keep", &path))?;
+                let aside = dir.join(format!("catalog.replaced-{stamp}.db"));
                 let _ = fs::remove_file(&aside);
                 fs::hard_link(&path, &aside).map_err(failed("keep", &path))?;
                 Some(aside)

@@ -118,17 +118,30 @@ impl Catalog {
             .map_err(self.fail())
     }
 
-    /// When a snapshot was last published on `target`, and which.
-    pub fn last_publication(&self, target: &str) -> Result<Option<(String, String)>, CatalogError> {
-        self.db
+    /// Returns the snapshot of the highest sequence that was published on `target`.
+    pub fn last_published(&self, target: &str) -> Result<Option<Known>, CatalogError> {
+        let row = self
+            .db
             .query_row(
-                "SELECT s.stamp, p.published_at FROM publications p JOIN snapshots s USING(core)
+                "SELECT s.core, s.sequence, s.stamp FROM publications p JOIN snapshots s USING(core)
                  WHERE p.target=?1 AND p.state='published' ORDER BY s.sequence DESC LIMIT 1",
                 [target],
-                |row| Ok((row.get(0)?, row.get(1)?)),
+                |row| {
+                    let (core, sequence) = (Hash(row.get(0)?), row.get::<_, i64>(1)? as u64);
+                    Ok((core, sequence, row.get::<_, String>(2)?))
+                },
             )
             .optional()
-            .map_err(self.fail())
+            .map_err(self.fail())?;
+        // A stamp that is none is a damaged row: it counts as not known, as everywhere here.
+        Ok(row.and_then(|(core, sequence, stamp)| {
+            let stamp = stamp.parse().ok()?;
+            Some(Known {
+                sequence,
+                stamp,
+                core,
+            })
+        }))
     }
 
     /// Forgets what was published on `target`: a listing showed that it is not there any more.

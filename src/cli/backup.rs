@@ -11,8 +11,8 @@ use serde_json::json;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
 use super::terminal::PushDisplay;
-use super::{Context, remote, retention};
-use crate::agent::{self, PushReport, PushRequest, State, TargetState};
+use super::{Context, remote, retention, status};
+use crate::agent::{self, OrderedSnapshot, PushReport, PushRequest, State, TargetState};
 use crate::config::Config;
 use crate::ids::ObjectKey;
 use crate::manifest::signature::Signer;
@@ -46,13 +46,16 @@ pub struct PushArgs {
 }
 
 impl BackupArgs {
-    pub fn request(&self) -> ProduceRequest {
-        ProduceRequest {
+    pub fn request(&self, config: &Config) -> Result<ProduceRequest, Failure> {
+        let mut newest_first = local_snapshots(config)?.into_iter().rev();
+        let usable = newest_first.find(|one| one.snapshot.valid != Some(false));
+        Ok(ProduceRequest {
             include: self.include.clone(),
             tags: self.tag.clone(),
             note: self.note.clone(),
             now: clock::now(),
-        }
+            previous: usable.map(|one| one.snapshot.path),
+        })
     }
 }
 
@@ -71,7 +74,8 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
 }
 
 fn produce_and_push(pusher: &mut Pusher<'_>, args: &BackupArgs) -> Result<PushReport, Failure> {
-    let produced = producer::produce(pusher.config, &args.request()).map_err(not_produced)?;
+    let request = args.request(pusher.config)?;
+    let produced = producer::produce(pusher.config, &request).map_err(not_produced)?;
     for note in &produced.notes {
         pusher.context.note(note);
     }
@@ -101,16 +105,35 @@ pub fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failure> {
     pusher.conclude(done)
 }
 
-/// The directory of a local snapshot by its stamp or `latest`.
-pub fn local_snapshot(config: &Config, stamp: &str) -> Result<PathBuf, Failure> {
-    let snapshots = producer::list(&config.snapshots_dir)?;
-    let found = match stamp {
-        "latest" => snapshots.last(),
-        text => snapshots.iter().find(|s| s.stamp.to_string() == text),
+/// Returns the snapshots of this host in the order of their making, oldest first.
+pub fn local_snapshots(config: &Config) -> Result<Vec<OrderedSnapshot>, Failure> {
+    let there = producer::list(&config.snapshots_dir)?;
+    let now = clock::now();
+    let ordered = status::open_catalog(config)
+        .and_then(|catalog| Ok(agent::in_order(there.clone(), catalog.as_ref(), now)?));
+    ordered.or_else(|failure| {
+        output::tell(format_args!(
+            "warning: the catalog cannot say in which order the snapshots were made, so their stamps do: {}",
+            failure.with_causes()
+        ));
+        Ok(agent::in_order(there, None, now)?)
+    })
+}
+
+/// Returns the directory of a local snapshot by its stamp, its sequence or `latest`.
+pub fn local_snapshot(config: &Config, text: &str) -> Result<PathBuf, Failure> {
+    let snapshots = local_snapshots(config)?;
+    let is_named = |one: &&OrderedSnapshot| {
+        let sequence = one.sequence.map(|sequence| sequence.to_string());
+        one.snapshot.stamp.to_string() == text || sequence.as_deref() == Some(text)
     };
-    found.map(|snapshot| snapshot.path.clone()).ok_or_else(|| {
+    let found = match text {
+        "latest" => snapshots.last(),
+        _ => snapshots.iter().find(is_named),
+    };
+    found.map(|one| one.snapshot.path.clone()).ok_or_else(|| {
         let dir = config.snapshots_dir.display();
-        Failure::from_error(format!("no snapshot {stamp} in {dir}"))
+        Failure::from_error(format!("no snapshot {text} in {dir}"))
             .hint("`sealift list` shows what there is")
     })
 }
@@ -148,7 +171,7 @@ impl<'a> Pusher<'a> {
         let state = context.open_state(config)?;
         let mut targets = Vec::new();
         for target in &config.targets {
-            let has_published = state.catalog.last_publication(&target.name)?.is_some();
+            let has_published = state.catalog.last_published(&target.name)?.is_some();
             targets.push(remote::open_for_push(target, &config.host, has_published)?);
         }
         Ok(Self {
@@ -229,7 +252,8 @@ impl<'a> Pusher<'a> {
             if !config.prune || !has_it {
                 continue;
             }
-            let retained = retention::retain_on(self.config, config, target, &self.signer);
+            let retained =
+                retention::retain_on(self.config, &self.state, config, target, &self.signer);
             let label = target.target.label();
             match retained {
                 Ok(done) => report
@@ -245,11 +269,11 @@ impl<'a> Pusher<'a> {
 
     /// Applies retention to the snapshots on this host; what keeps it from that is a warning.
     fn retain_local(&self, report: &mut PushReport) {
-        match retention::retain_local(self.config, &self.state, false, false) {
-            Ok(forgotten) if forgotten.is_empty() => {}
-            Ok(forgotten) => report.notes.push(format!(
+        match retention::retain_local(self.config, &self.state, retention::Local::default()) {
+            Ok(done) if done.forgotten.is_empty() => {}
+            Ok(done) => report.notes.push(format!(
                 "{} deleted on this host, as [retention] says",
-                count(forgotten.len() as u64, "older snapshot")
+                count(done.forgotten.len() as u64, "older snapshot")
             )),
             Err(failure) => report.warnings.push(format!(
                 "retention could not be applied on this host: {}; see `sealift prune --local --dry-run`",

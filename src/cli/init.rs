@@ -216,6 +216,7 @@ fn targets(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
             .split_once('=')
             .filter(|(name, _)| !name.is_empty() && !name.contains(['/', ':', '.']));
         let (name, url) = named.map_or((None, text.as_str()), |(name, url)| (Some(name), url));
+        crate::target::check_url(url).map_err(Failure::usage)?;
         let url = match crate::target::folder_path(url) {
             Some(path) if !url.contains("://") => {
                 let path = std::path::absolute(path)?;

@@ -1,6 +1,7 @@
 //! `list` and `ls`: which snapshots there are, and what is in one.
 
-use std::collections::BTreeMap;
+mod listing;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,11 +14,8 @@ use super::key::prompt;
 use super::output::{self, printable, size};
 use super::remote::{self, RemoteArgs};
 use super::{Context, status};
-use crate::config::Config;
-use crate::ids::Stamp;
 use crate::index::{EntryRef, EntryType};
 use crate::openat::{Dir, Kind};
-use crate::producer;
 use crate::restore::{self, open::Identities};
 use crate::walk::{Filter, Walked, walk};
 
@@ -46,7 +44,7 @@ pub struct LsArgs {
 pub fn list(context: &Context, args: &ListArgs) -> Result<Outcome, Failure> {
     match args.remote.from.is_some() || args.remote.target.is_some() {
         true => list_remote(context, &args.remote),
-        false => list_local(context, &context.load_config()?),
+        false => listing::list(context, &context.load_config()?),
     }
 }
 
@@ -96,122 +94,6 @@ fn list_remote(context: &Context, args: &RemoteArgs) -> Result<Outcome, Failure>
     Ok(match remote.chain.findings.is_empty() {
         true => Outcome::Complete,
         false => Outcome::Partial,
-    })
-}
-
-/// One snapshot as this host knows it.
-#[derive(Default)]
-struct Row {
-    sequence: Option<u64>,
-    bytes: Option<u64>,
-    new_bytes: Option<u64>,
-    /// `None`: no directory of that stamp is here.
-    path: Option<PathBuf>,
-    valid: Option<bool>,
-    /// What `backup-metadata.json` says.
-    metadata: Option<serde_json::Value>,
-    /// Per configured target.
-    published: Vec<Option<String>>,
-}
-
-impl Row {
-    fn tags(&self) -> Vec<&str> {
-        let tags = self
-            .metadata
-            .as_ref()
-            .map(|metadata| &metadata["sealift"]["tags"]);
-        let tags = tags
-            .and_then(serde_json::Value::as_array)
-            .into_iter()
-            .flatten();
-        tags.filter_map(serde_json::Value::as_str).collect()
-    }
-}
-
-fn list_local(context: &Context, config: &Config) -> Result<Outcome, Failure> {
-    let mut rows: BTreeMap<Stamp, Row> = BTreeMap::new();
-    for local in producer::list(&config.snapshots_dir)? {
-        let row = rows.entry(local.stamp).or_default();
-        row.path = Some(local.path);
-        row.valid = local.valid;
-        row.metadata = local.metadata;
-    }
-    if let Some(catalog) = status::open_catalog(config)? {
-        for snapshot in catalog.snapshots()? {
-            let row = rows.entry(snapshot.known.stamp).or_default();
-            row.sequence = Some(snapshot.known.sequence);
-            row.bytes = Some(snapshot.bytes);
-            row.new_bytes = Some(snapshot.new_bytes);
-            for target in &config.targets {
-                let state = catalog.publication(&target.name, &snapshot.known.core)?;
-                row.published.push(state);
-            }
-        }
-    }
-    if context.json {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|(stamp, row)| row_json(config, *stamp, row))
-            .collect();
-        output::print_json(&json!({
-            "backup_dir": config.snapshots_dir.display().to_string(), "backups": rows,
-        }))?;
-        return Ok(Outcome::Complete);
-    }
-    if rows.is_empty() {
-        context.note("no snapshot yet; `sealift backup` makes the first");
-    }
-    let mut header = vec!["STAMP", "SEQUENCE", "SIZE", "NEW", "HERE"];
-    header.extend(config.targets.iter().map(|target| target.name.as_str()));
-    header.push("TAGS");
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|(stamp, row)| row_cells(config, *stamp, row))
-        .collect();
-    output::write_stdout(output::table(&header, &cells).as_bytes())?;
-    Ok(Outcome::Complete)
-}
-
-fn row_cells(config: &Config, stamp: Stamp, row: &Row) -> Vec<String> {
-    let dash = || "-".to_owned();
-    let here = match (&row.path, row.valid) {
-        (None, _) => dash(),
-        (Some(_), Some(true)) => "valid".to_owned(),
-        (Some(_), Some(false)) => "NOT VALID".to_owned(),
-        (Some(_), None) => "not validated".to_owned(),
-    };
-    let mut cells = vec![
-        stamp.to_string(),
-        row.sequence.map_or_else(dash, |n| n.to_string()),
-        row.bytes.map_or_else(dash, size),
-        row.new_bytes.map_or_else(dash, size),
-        here,
-    ];
-    for at in 0..config.targets.len() {
-        let state = row.published.get(at).cloned().flatten();
-        cells.push(match row.sequence {
-            Some(_) => state.unwrap_or_else(|| "behind".to_owned()),
-            None => dash(),
-        });
-    }
-    cells.push(printable(row.tags().join(" ").as_bytes()));
-    cells
-}
-
-fn row_json(config: &Config, stamp: Stamp, row: &Row) -> serde_json::Value {
-    let targets: BTreeMap<&str, Option<&String>> = config
-        .targets
-        .iter()
-        .enumerate()
-        .map(|(at, target)| {
-            let state = row.published.get(at).and_then(Option::as_ref);
-            (target.name.as_str(), state)
-        })
-        .collect();
-    json!({
-        "stamp": stamp, "sequence": row.sequence, "bytes": row.bytes, "new_bytes": row.new_bytes,
-        "path": row.path.as_ref().map(|path| path.display().to_string()), "valid": row.valid,
-        "targets": targets, "metadata": row.metadata,
     })
 }
 

@@ -6,18 +6,22 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
+use super::backup::recovery_files;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
 use super::remote::{self, RemoteArgs};
 use super::{Context, retention};
+use crate::agent::{LocalPruned, State};
 use crate::clock;
 use crate::config::{Config, Retention};
 use crate::error::with_causes;
 use crate::ids::Stamp;
 use crate::manifest::signature::Signer;
 use crate::pins;
-use crate::prune::{PlannedSnapshot, PrunePlan, PruneReport, PruneRequest};
+use crate::prune::{PlannedSnapshot, PruneError, PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
+use crate::retention::Refusal;
+use crate::target::is_full;
 
 #[derive(Debug, Args)]
 pub struct PruneArgs {
@@ -29,6 +33,10 @@ pub struct PruneArgs {
     /// Keep this snapshot too; may be given again
     #[arg(long, value_name = "STAMP")]
     keep: Vec<Stamp>,
+    /// Forget this snapshot and no other, whatever the policy says: a stamp, a sequence number, or the last 16
+    /// digits of a manifest's name; may be given again. The newest stays
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["policy", "keep"])]
+    forget: Vec<String>,
     /// Prune the snapshots on this host instead, as `backup` does
     #[arg(long, conflicts_with_all = ["from", "target", "policy", "gone", "keep"])]
     local: bool,
@@ -51,6 +59,14 @@ struct Pruned {
     plan: Option<PrunePlan>,
     report: Option<PruneReport>,
     failure: Option<String>,
+    /// Why the plan would not be carried out without --yes; of a dry run only.
+    refusal: Option<String>,
+}
+
+/// A target to prune, and what the config calls it.
+struct Asked {
+    name: Option<String>,
+    request: PruneRequest,
 }
 
 pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
@@ -64,14 +80,21 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
             failure.hint("on a machine without a config, give --from URL, --policy and --sign-with")
         })?),
     };
-    let requests = requests(context, args, config.as_ref(), &runtime)?;
+    let asked = requests(context, args, config.as_ref(), &runtime)?;
     let signer = match args.dry_run {
         true => None,
         false => Some(signer(args, config.as_ref())?),
     };
     let mut done = Vec::new();
-    for request in &requests {
-        done.push(runtime.block_on(prune(request, signer.as_ref())));
+    for one in &asked {
+        done.push(runtime.block_on(plan(&one.request, args.dry_run)));
+    }
+    require_found(args, &done)?;
+    if let Some(signer) = &signer {
+        for (one, done) in asked.iter().zip(&mut done) {
+            runtime.block_on(carry_out(&one.request, done, signer));
+        }
+        remember(config.as_ref(), &asked, &done);
     }
     match context.json {
         true => print_json(args, &done)?,
@@ -91,13 +114,26 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
         for stuck in one.report.iter().flat_map(|report| &report.stuck) {
             output::tell(format_args!("not deleted: {stuck}"));
         }
+        if is_without_recovery(one) {
+            output::tell(format_args!(
+                "warning: {}: the recovery documents went to make room, and there is none yet to put them back; the \
+                 next `prune` does",
+                one.label
+            ));
+        }
+        if let Some(refusal) = &one.refusal {
+            output::tell(format_args!(
+                "{}: it would be refused: {refusal}",
+                one.label
+            ));
+        }
     }
     if done.iter().all(|one| one.failure.is_some()) {
         return Err(Failure::from_error("nothing was pruned"));
     }
     let complete = |one: &Pruned| {
         let is_stuck = one.report.as_ref().is_some_and(|r| !r.stuck.is_empty());
-        one.failure.is_none() && !is_stuck
+        one.failure.is_none() && !is_stuck && !is_without_recovery(one)
     };
     Ok(match done.iter().all(complete) {
         true => Outcome::Complete,
@@ -105,14 +141,69 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
     })
 }
 
+fn is_without_recovery(one: &Pruned) -> bool {
+    one.report.as_ref().is_some_and(|r| r.without_recovery)
+}
+
+/// Each name must be one of a snapshot on some target, or nothing is deleted anywhere.
+fn require_found(args: &PruneArgs, done: &[Pruned]) -> Result<(), Failure> {
+    let plans: Vec<&PrunePlan> = done.iter().filter_map(|one| one.plan.as_ref()).collect();
+    let is_nowhere = |name: &&String| plans.iter().all(|plan| plan.not_here.contains(name));
+    match args.forget.iter().find(is_nowhere) {
+        Some(name) if !plans.is_empty() => {
+            let text = format!("no target that was looked at has a snapshot {name}");
+            Err(Failure::from_error(text).hint(
+                "`sealift list --target NAME` shows them; those on this host go with --local",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Notes in the catalog what went, so that `list` says so. A backup that is at work notes it the next time.
+fn remember(config: Option<&Config>, asked: &[Asked], done: &[Pruned]) {
+    let state = config.and_then(|config| State::open(&config.state).ok());
+    let Some(state) = state else { return };
+    for (asked, done) in asked.iter().zip(done) {
+        if let (Some(name), Some(plan), Some(report)) = (&asked.name, &done.plan, &done.report)
+            && let Err(failure) = retention::note_pruned(&state, name, plan, report)
+        {
+            output::tell(format_args!("warning: {}", failure.with_causes()));
+        }
+    }
+}
+
 fn prune_local(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let state = context.open_state(&config)?;
-    let forgotten = retention::retain_local(&config, &state, args.yes, args.dry_run)
-        .map_err(|failure| failure.hint("if what it would delete is right, say --yes"))?;
+    let how = retention::Local {
+        confirmed: args.yes,
+        dry_run: args.dry_run,
+    };
+    let done = match args.forget.as_slice() {
+        [] => retention::retain_local(&config, &state, how)?,
+        named => LocalPruned {
+            forgotten: retention::forget_local(&config, &state, named, how)?,
+            refusal: None,
+        },
+    };
+    let (forgotten, refusal) = (done.forgotten, done.refusal);
     match context.json {
-        true => output::print_json(&json!({ "dry_run": args.dry_run, "forgotten": forgotten }))?,
+        true => output::print_json(&json!({
+            "dry_run": args.dry_run, "forgotten": forgotten,
+            "refusal": refusal.as_ref().map(ToString::to_string),
+        }))?,
         false => forgotten.iter().try_for_each(output::print_line)?,
+    }
+    if forgotten.is_empty() {
+        context.note("nothing is to be deleted on this host");
+    }
+    if let Some(refusal) = &refusal {
+        let how = match refusal.may_be_confirmed() {
+            true => "without --yes it would be refused",
+            false => "it would be refused",
+        };
+        output::tell(format_args!("{how}: {refusal}"));
     }
     Ok(Outcome::Complete)
 }
@@ -130,7 +221,7 @@ fn requests(
     args: &PruneArgs,
     config: Option<&Config>,
     runtime: &tokio::runtime::Runtime,
-) -> Result<Vec<PruneRequest>, Failure> {
+) -> Result<Vec<Asked>, Failure> {
     let mut pins: HashSet<Stamp> = args.keep.iter().copied().collect();
     if let Some(config) = config {
         pins.extend(pins::read(&config.state)?);
@@ -139,19 +230,29 @@ fn requests(
         folder,
         trust,
         policy,
+        forget: args.forget.clone(),
         now: clock::now(),
         pins: pins.clone(),
         gone: args.gone,
         confirmed: args.yes,
+        recovery: recovery_files(),
+    };
+    // Where snapshots are named, no policy decides.
+    let given = match args.forget.is_empty() {
+        true => args.policy,
+        false => Some(Retention::default()),
     };
     let no_policy = || {
         Failure::usage("nothing says what is to stay")
             .hint("write [retention] in the config, or give --policy")
     };
     if args.remote.from.is_some() {
-        let policy = args.policy.ok_or_else(no_policy)?;
+        let policy = given.ok_or_else(no_policy)?;
         let opened = runtime.block_on(args.remote.open(context))?;
-        return Ok(vec![request(opened.folder, opened.trust, policy)]);
+        return Ok(vec![Asked {
+            name: None,
+            request: request(opened.folder, opened.trust, policy),
+        }]);
     }
     let config = config.ok_or_else(no_policy)?;
     let (host, trust) = args.remote.whom(config)?;
@@ -166,12 +267,14 @@ fn requests(
         if !is_named || target.write_only {
             continue;
         }
-        let policy = args
-            .policy
+        let policy = given
             .or(config.retention_of(target))
             .ok_or_else(no_policy)?;
         let folder = HostFolder::new(remote::open_target(target)?.target, host.clone());
-        requests.push(request(folder, trust.clone(), policy));
+        requests.push(Asked {
+            name: (host == config.host).then(|| target.name.clone()),
+            request: request(folder, trust.clone(), policy),
+        });
     }
     if requests.is_empty() {
         let text = "no target of that name is configured, or it can only be written to";
@@ -180,35 +283,51 @@ fn requests(
     Ok(requests)
 }
 
-async fn prune(request: &PruneRequest, signer: Option<&Signer>) -> Pruned {
+/// Decides what goes; deletes nothing.
+async fn plan(request: &PruneRequest, dry_run: bool) -> Pruned {
     let mut done = Pruned {
         label: request.folder.target.label().to_owned(),
         plan: None,
         report: None,
         failure: None,
+        refusal: None,
     };
-    let plan = match request.plan().await {
-        Ok(plan) => done.plan.insert(plan),
-        Err(error) => {
-            done.failure = Some(with_causes(&error));
-            return done;
+    match request.plan().await {
+        Ok(plan) => {
+            let refusal = plan.refusal.as_ref().filter(|_| dry_run);
+            done.refusal = refusal.map(|refusal| match refusal.may_be_confirmed() {
+                true => format!("{refusal} (--yes confirms it)"),
+                false => refusal.to_string(),
+            });
+            done.plan = Some(plan);
         }
-    };
-    if let Some(signer) = signer {
-        match request.run(plan, signer).await {
-            Ok(report) => done.report = Some(report),
-            Err(error) => done.failure = Some(with_causes(&error)),
-        }
-    } else if let Some(refusal) = &plan.refusal {
-        done.failure = Some(refusal.to_string());
-    }
-    if let (Some(failure), true) = (
-        &mut done.failure,
-        plan.refusal.as_ref().is_some_and(|r| r.may_be_confirmed()),
-    ) {
-        failure.push_str("; if that is right, say --yes");
+        Err(error) => done.failure = Some(told(&error)),
     }
     done
+}
+
+async fn carry_out(request: &PruneRequest, done: &mut Pruned, signer: &Signer) {
+    let Some(plan) = &done.plan else { return };
+    match request.run(plan, signer).await {
+        Ok(report) => done.report = Some(report),
+        Err(error) => {
+            let mut failure = told(&error);
+            if plan.refusal.as_ref().is_some_and(Refusal::may_be_confirmed) {
+                failure.push_str("; if that is right, say --yes");
+            }
+            done.failure = Some(failure);
+        }
+    }
+}
+
+/// With the way out where a disk is so full that nothing can be written for a prune.
+fn told(error: &PruneError) -> String {
+    let mut text = with_causes(error);
+    if is_full(error) {
+        text += ". Make some 64 KiB of room there (delete or move a file that is none of Sealift's, or raise the quota), \
+                 then run `sealift prune` again";
+    }
+    text
 }
 
 fn reasons(snapshot: &PlannedSnapshot) -> String {
@@ -304,7 +423,7 @@ fn to_json(one: &Pruned) -> serde_json::Value {
         })
     });
     json!({
-        "label": one.label, "snapshots": snapshots, "failure": one.failure, "done": done,
+        "label": one.label, "snapshots": snapshots, "failure": one.failure, "refusal": one.refusal, "done": done,
         "to_free_archives": plan.map(|plan| plan.to_sweep().len()),
         "to_free_bytes": plan.map(|plan| plan.to_sweep().values().sum::<u64>()),
         "to_mark_archives": plan.map(|plan| plan.to_mark.len()),

@@ -1,25 +1,30 @@
 //! A retention policy on the command line, and its use on this host's own snapshots.
 
+use std::collections::BTreeSet;
+
+use super::backup::recovery_files;
 use super::failure::Failure;
 use super::output::{count, size};
 use super::remote;
-use crate::agent::{LocalRetention, NamedTarget, State};
-use crate::config::{Config, Retention, TargetConfig, parse_duration};
+use crate::agent::{AgentError, LocalForget, LocalPruned, LocalRetention, NamedTarget, State};
+use crate::config::{Config, Retention, TargetConfig, parse_age};
 use crate::ids::Stamp;
 use crate::manifest::signature::Signer;
-use crate::prune::{PruneReport, PruneRequest};
+use crate::prune::{PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
 use crate::{clock, pins};
 
-/// Deletes the snapshots of this host that `[retention]` lets go; gives their stamps.
-pub fn retain_local(
-    config: &Config,
-    state: &State,
-    confirmed: bool,
-    dry_run: bool,
-) -> Result<Vec<Stamp>, Failure> {
+/// How the snapshots of this host are pruned.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Local {
+    pub confirmed: bool,
+    pub dry_run: bool,
+}
+
+/// Deletes the snapshots of this host that `[retention]` lets go.
+pub fn retain_local(config: &Config, state: &State, how: Local) -> Result<LocalPruned, Failure> {
     let Some(policy) = config.retention else {
-        return Ok(Vec::new());
+        return Ok(LocalPruned::default());
     };
     let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
     let local = LocalRetention {
@@ -28,15 +33,64 @@ pub fn retain_local(
         pins: &pins::read(&config.state)?,
         targets: &targets,
         now: clock::now(),
-        confirmed,
-        dry_run,
+        confirmed: how.confirmed,
+        dry_run: how.dry_run,
     };
-    Ok(local.apply(state)?)
+    local.apply(state).map_err(|error| {
+        let may_be_confirmed =
+            matches!(&error, AgentError::Retention(refusal) if refusal.may_be_confirmed());
+        let failure = Failure::from(error);
+        match may_be_confirmed {
+            true => failure.hint("if what it would delete is right, say --yes"),
+            false => failure,
+        }
+    })
+}
+
+/// Deletes the named snapshots of this host and no other; returns their stamps.
+pub fn forget_local(
+    config: &Config,
+    state: &State,
+    named: &[String],
+    how: Local,
+) -> Result<Vec<Stamp>, Failure> {
+    let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
+    let forget = LocalForget {
+        dir: &config.snapshots_dir,
+        named,
+        pins: &pins::read(&config.state)?,
+        targets: &targets,
+        now: clock::now(),
+        confirmed: how.confirmed,
+        dry_run: how.dry_run,
+    };
+    Ok(forget.apply(state)?)
+}
+
+/// Notes in the catalog what a prune of the target `name` forgot.
+pub fn note_pruned(
+    state: &State,
+    name: &str,
+    plan: &PrunePlan,
+    report: &PruneReport,
+) -> Result<(), Failure> {
+    let gone = plan.forgotten();
+    for one in gone.filter(|one| report.forgotten.contains(&one.stamp)) {
+        let known = state.catalog.publication(name, &one.core)?;
+        if known.as_deref() == Some("published") {
+            let now = clock::now();
+            state
+                .catalog
+                .set_publication(name, &one.core, "pruned", now)?;
+        }
+    }
+    Ok(())
 }
 
 /// Deletes on a target what retention lets go there, of what is a day old or older; says what it did, if anything.
 pub fn retain_on(
     config: &Config,
+    state: &State,
     target: &TargetConfig,
     named: &NamedTarget,
     signer: &Signer,
@@ -48,19 +102,21 @@ pub fn retain_on(
         folder: HostFolder::new(named.target.clone(), config.host.clone()),
         trust: remote::own_trust(config)?,
         policy: policy.and_young(),
+        forget: Vec::new(),
         now: clock::now(),
         pins: pins::read(&config.state)?.into_iter().collect(),
         gone: false,
         confirmed: false,
+        recovery: recovery_files(),
     };
-    let report = remote::runtime()?.block_on(async {
-        let plan = request.plan().await?;
-        match plan.is_empty() {
-            true => Ok(None),
-            false => request.run(&plan, signer).await.map(Some),
-        }
-    })?;
-    Ok(report.map(|report| told(&report)))
+    let runtime = remote::runtime()?;
+    let plan = runtime.block_on(request.plan())?;
+    if plan.is_empty() {
+        return Ok(None);
+    }
+    let report = runtime.block_on(request.run(&plan, signer))?;
+    note_pruned(state, &target.name, &plan, &report)?;
+    Ok(Some(told(&report)))
 }
 
 fn told(report: &PruneReport) -> String {
@@ -79,9 +135,13 @@ fn told(report: &PruneReport) -> String {
 /// `daily=7,weekly=4,within=2d`: the keys of `[retention]`.
 pub fn parse(text: &str) -> Result<Retention, String> {
     let mut policy = Retention::default();
+    let mut seen = BTreeSet::new();
     for part in text.split(',') {
         let wrong = || format!("{part:?} is not like \"daily=7\" or \"within=2d\"");
         let (key, value) = part.trim().split_once('=').ok_or_else(wrong)?;
+        if !seen.insert(key) {
+            return Err(format!("{key} is given twice"));
+        }
         let place = match key {
             "last" => &mut policy.last,
             "hourly" => &mut policy.hourly,
@@ -90,7 +150,7 @@ pub fn parse(text: &str) -> Result<Retention, String> {
             "monthly" => &mut policy.monthly,
             "yearly" => &mut policy.yearly,
             "within" => {
-                policy.within = Some(parse_duration(value)?);
+                policy.within = Some(parse_age(value)?);
                 continue;
             }
             _ => return Err(wrong()),

@@ -30,7 +30,8 @@ pub struct ValidateArgs {
 pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let _state = context.open_state(&config)?;
-    let produced = producer::produce(&config, &args.produce.request()).map_err(not_produced)?;
+    let request = args.produce.request(&config)?;
+    let produced = producer::produce(&config, &request).map_err(not_produced)?;
     for note in &produced.notes {
         context.note(note);
     }

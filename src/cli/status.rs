@@ -14,7 +14,7 @@ use crate::catalog::Catalog;
 use crate::clock;
 use crate::config::{Config, Source, SourceKind, TargetConfig};
 use crate::error::with_causes;
-use crate::ids::Hash;
+use crate::ids::{Hash, Stamp};
 use crate::manifest::chain::Finding;
 use crate::manifest::signature::Trust;
 use crate::repository::{HostFolder, RepositoryError};
@@ -57,10 +57,10 @@ struct Health {
     name: String,
     url: String,
     /// Stamp and sequence of the newest snapshot there.
-    newest: Option<(String, Option<u64>)>,
+    newest: Option<(Stamp, u64)>,
     age_seconds: Option<i64>,
     /// Snapshots that this host made and the target has not got.
-    behind: usize,
+    behind: HashSet<Hash>,
     /// Snapshots that the target will never have: it came later, or what they need was lost.
     given_up: HashSet<Hash>,
     /// What each recipient can open of the newest snapshot.
@@ -96,6 +96,7 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Outcome, Failure> {
                 Err(failure) => health.problems.push(failure.to_string()),
             }
         }
+        report_behind(&mut health);
         healths.push(health);
     }
     let run = match &catalog {
@@ -128,7 +129,7 @@ fn remembered(
         url: target.url.clone(),
         newest: None,
         age_seconds: None,
-        behind: 0,
+        behind: HashSet::new(),
         given_up: HashSet::new(),
         recipients: Vec::new(),
         problems: Vec::new(),
@@ -143,23 +144,25 @@ fn remembered(
     for snapshot in catalog.snapshots()? {
         let state = catalog.publication(&target.name, &snapshot.known.core)?;
         match state.as_deref() {
-            None => health.behind += 1,
+            None => drop(health.behind.insert(snapshot.known.core)),
             Some("given up") => drop(health.given_up.insert(snapshot.known.core)),
             Some(_) => {}
         }
     }
-    if health.behind > 0 {
-        let snapshots = output::count(health.behind as u64, "snapshot");
-        let text = format!("{snapshots} behind; the next backup ships them");
-        health.problems.push(text);
-    }
-    if let Some((stamp, _)) = catalog.last_publication(&target.name)? {
-        if let Ok(parsed) = stamp.parse::<crate::ids::Stamp>() {
-            age(config, &mut health, parsed.time(), None, now);
-        }
-        health.newest = Some((stamp, None));
+    if let Some(newest) = catalog.last_published(&target.name)? {
+        age(config, &mut health, newest.stamp.time(), None, now);
+        health.newest = Some((newest.stamp, newest.sequence));
     }
     Ok(health)
+}
+
+/// What the target itself does not show either.
+fn report_behind(health: &mut Health) {
+    if !health.behind.is_empty() {
+        let snapshots = output::count(health.behind.len() as u64, "snapshot");
+        let text = format!("{snapshots} behind; the next backup ships them");
+        health.problems.insert(0, text);
+    }
 }
 
 /// Notes the age, and that the next snapshot is overdue if it is.
@@ -209,6 +212,10 @@ async fn examine(
     health: &mut Health,
 ) -> Result<(), RepositoryError> {
     let chain = folder.chain(trust).await?;
+    // However they got there: `sync` brings what this host's catalog does not know to be there.
+    for snapshot in &chain.snapshots {
+        health.behind.remove(&snapshot.manifest.core_hash);
+    }
     for finding in &chain.findings {
         match finding {
             Finding::Missing(known) if health.given_up.contains(&known.core) => {}
@@ -219,16 +226,13 @@ async fn examine(
         return Ok(());
     };
     let core = &newest.manifest.core;
-    let remembered = health.newest.take().map(|(stamp, _)| stamp);
-    if let Some(stamp) = remembered
-        && stamp
-            .parse::<crate::ids::Stamp>()
-            .is_ok_and(|stamp| stamp > core.stamp)
+    if let Some((stamp, sequence)) = health.newest.take()
+        && sequence > core.sequence
     {
         let text = format!("snapshot {stamp} was published there and is gone");
         health.problems.push(text);
     }
-    health.newest = Some((core.stamp.to_string(), Some(core.sequence)));
+    health.newest = Some((core.stamp, core.sequence));
     age(config, health, core.stamp.time(), core.next_by, now);
     let table = folder.table(&newest.manifest).await?;
     let present = folder.archives_present().await?;
@@ -301,8 +305,9 @@ fn print(
                     ),
                     Err(_) => "in the future: look at the clock".to_owned(),
                 };
-                let sequence = sequence.map_or(String::new(), |n| format!(", sequence {n}"));
-                output::print_line(format_args!("  newest: {stamp}{sequence}, {age}"))?;
+                output::print_line(format_args!(
+                    "  newest: {stamp}, sequence {sequence}, {age}"
+                ))?;
             }
             None => output::print_line("  newest: none")?,
         }
@@ -341,8 +346,8 @@ fn print_json(
             json!({
                 "name": health.name, "url": health.url,
                 "newest": health.newest.as_ref().map(|(stamp, _)| stamp),
-                "sequence": health.newest.as_ref().and_then(|(_, sequence)| *sequence),
-                "age_seconds": health.age_seconds, "behind": health.behind,
+                "sequence": health.newest.as_ref().map(|(_, sequence)| sequence),
+                "age_seconds": health.age_seconds, "behind": health.behind.len(),
                 "recipients": recipients, "problems": health.problems, "notes": health.notes,
             })
         })

@@ -182,6 +182,11 @@ async fn one_host(
             );
             done.warnings.push(text);
         }
+        // A full target says so by itself, soon enough.
+        let to = &request.to;
+        if let Err(error) = to.target.keep_reserve(to.host.as_str()).await {
+            tracing::info!(%error, "no room is kept for a prune of a full disk");
+        }
     }
     Ok(done)
 }

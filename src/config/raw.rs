@@ -247,6 +247,9 @@ fn check_url(place: &Place<'_>, text: &str, span: &Range<usize>) -> Result<(), C
     {
         return Ok(());
     }
+    if let Some(instead) = crate::fs::unexpanded_home(text) {
+        return Err(place.invalid(span, instead));
+    }
     // The text is not repeated: it may hold a password.
     let url = url::Url::parse(text).map_err(|e| place.invalid(span, format!("not a URL: {e}")))?;
     if !SCHEMES.contains(&url.scheme()) {
@@ -273,13 +276,9 @@ fn retention(
         weekly: raw.weekly,
         monthly: raw.monthly,
         yearly: raw.yearly,
-        within: optional(place, &raw.within, value::parse_duration)?,
+        within: optional(place, &raw.within, value::parse_age)?,
     };
-    let nothing = Retention {
-        within: kept.within.filter(|within| within.is_zero()),
-        ..Retention::default()
-    };
-    if kept == nothing {
+    if kept == Retention::default() {
         let what = "retention that keeps nothing; leave the section out to keep everything";
         return Err(place.invalid(&spanned.span(), what));
     }

@@ -51,6 +51,36 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("{text:?} is not a duration like \"30s\" or \"1h\""))
 }
 
+/// Ages as retention has them. `m` is missing on purpose: it is months to some and minutes to others. A
+/// month and a year are as long as the longest, so that nothing goes early.
+const AGE_UNITS: &[(&str, u64)] = &[
+    ("h", 3600),
+    ("hour", 3600),
+    ("hours", 3600),
+    ("d", 86_400),
+    ("day", 86_400),
+    ("days", 86_400),
+    ("w", 7 * 86_400),
+    ("week", 7 * 86_400),
+    ("weeks", 7 * 86_400),
+    ("mo", 31 * 86_400),
+    ("month", 31 * 86_400),
+    ("months", 31 * 86_400),
+    ("y", 366 * 86_400),
+    ("year", 366 * 86_400),
+    ("years", 366 * 86_400),
+];
+
+/// Parses an age of one hour or more with its unit, such as `2d`, `3 weeks`, `6mo`.
+pub fn parse_age(text: &str) -> Result<Duration, String> {
+    let age = with_unit(text, AGE_UNITS).filter(|seconds| *seconds >= 3600);
+    age.map(Duration::from_secs).ok_or_else(|| {
+        format!(
+            "{text:?} is not an age like \"2d\": a number and a unit (h, d, w, mo, y), one hour or more"
+        )
+    })
+}
+
 /// Numeric, as a snapshot must not depend on this machine's names.
 pub(super) fn parse_owner(text: &str) -> Result<(u32, u32), String> {
     let parsed = text

@@ -40,12 +40,15 @@ impl Claim {
     /// Claims the first free second from `now` on.
     pub fn take(dir: &Path, now: DateTime<Utc>) -> io::Result<Self> {
         let dir = Dir::open_or_make(dir, 0o700)?;
-        let mut stamp = Stamp::at(now);
+        let mut stamp = Stamp::at(now).map_err(io::Error::other)?;
         for _ in 0..MAX_BUMPS {
             if let Some(claim) = Self::try_stamp(&dir, stamp)? {
                 return Ok(claim);
             }
-            stamp = stamp.next();
+            stamp = match stamp.next() {
+                next if next == stamp => break,
+                next => next,
+            };
         }
         Err(io::Error::other("no free stamp within a day"))
     }

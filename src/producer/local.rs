@@ -27,7 +27,8 @@ pub struct LocalSnapshot {
     pub valid: Option<bool>,
 }
 
-/// The snapshots in `dir`, oldest first: the directories whose names are stamps. A missing `dir` holds none.
+/// Returns the snapshots in `dir` by stamp: the directories whose names are stamps. A missing `dir` holds none.
+/// The order of their making is another one where a clock was wrong: see `agent::in_order`.
 pub fn list(dir: &Path) -> Result<Vec<LocalSnapshot>, ProduceError> {
     let stamps = stamps(dir).map_err(failed("read the snapshots directory", dir))?;
     Ok(stamps
@@ -70,17 +71,11 @@ fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, Chosen)>> {
     Ok(names.into_iter().filter_map(open).collect())
 }
 
-/// The newest snapshot that is not known to be invalid.
-pub(super) fn newest_valid(dir: &Path) -> Option<Dir> {
-    let mut newest_first = stamps(dir).ok()?.into_iter().rev();
-    let usable = |chosen: &Chosen| {
-        let metadata = Metadata::read(chosen.dir()).ok().flatten();
-        let is_invalid = metadata.and_then(|metadata| metadata.valid()) == Some(false);
-        !is_invalid && is_ours(chosen.dir())
-    };
-    newest_first
-        .find(|(_, chosen)| usable(chosen))
-        .map(|(_, chosen)| chosen.dir().clone())
+/// Opens the snapshot whose files new ones may be linked to; `None` if another user could have changed it.
+pub(super) fn previous(dir: &Path) -> Option<Dir> {
+    let chosen = Chosen::open(dir).ok()?;
+    let is_usable = chosen.is_dir() && is_ours(chosen.dir());
+    is_usable.then(|| chosen.dir().clone())
 }
 
 /// An existing directory as a snapshot: one that is checked and found invalid is refused.
@@ -107,7 +102,7 @@ pub fn from_dir(
         // safely, and tells of damage instead of refusing. A snapshot must have metadata.
         let mut codes = validation.errors.iter();
         return match codes.all(|code| code == "db_integrity_check_failed") {
-            true => Ok(plain_directory(chosen)),
+            true => plain_directory(chosen),
             false => Err(refusal(dir, validation)),
         };
     };
@@ -123,14 +118,17 @@ pub fn from_dir(
             details: Vec::new(),
         });
     }
-    let stamp = name.parse().ok().or_else(|| metadata.stamp());
+    let stamp = match name.parse().ok().or_else(|| metadata.stamp()) {
+        Some(stamp) => stamp,
+        None => stamp_of_now(&dir)?,
+    };
     let sources = match &metadata.sealift {
         Some(section) => records(&section.sources),
         None => atocores_records(config, chosen.dir(), &metadata),
     };
     let section = metadata.sealift.unwrap_or_default();
     let mut snapshot = Snapshot {
-        stamp: stamp.unwrap_or_else(|| Stamp::at(clock::now())),
+        stamp,
         parts: vec![staged_part(chosen)],
         tags: section.tags.clone(),
         note: section.note.clone(),
@@ -170,11 +168,16 @@ fn refusal(dir: &Path, validation: Validation) -> ProduceError {
     }
 }
 
-fn plain_directory(chosen: Chosen) -> Snapshot {
+fn stamp_of_now(dir: &Path) -> Result<Stamp, ProduceError> {
+    let stamp = Stamp::at(clock::now()).map_err(io::Error::other);
+    stamp.map_err(failed("stamp a snapshot of", dir))
+}
+
+fn plain_directory(chosen: Chosen) -> Result<Snapshot, ProduceError> {
     let now = clock::now();
     let path = chosen.path().display().to_string();
-    Snapshot {
-        stamp: Stamp::at(now),
+    Ok(Snapshot {
+        stamp: stamp_of_now(chosen.path())?,
         parts: vec![Part {
             staged: false,
             ..staged_part(chosen)
@@ -194,7 +197,7 @@ fn plain_directory(chosen: Chosen) -> Snapshot {
         },
         databases: Vec::new(),
         skipped: Vec::new(),
-    }
+    })
 }
 
 /// AtoCore's metadata does not say where things came from; our configuration may.

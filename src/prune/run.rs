@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 
@@ -13,7 +12,7 @@ use crate::manifest::signature::Signer;
 use crate::manifest::statement::{Mark, Tombstone, may_prune};
 use crate::manifest::{FORMAT, ManifestName};
 use crate::repository::RepositoryError;
-use crate::target::{Body, ErrorKind, PutMode, TargetError};
+use crate::target::{ErrorKind, TargetError};
 
 const CONCURRENT_DELETES: usize = 8;
 
@@ -29,6 +28,8 @@ pub struct PruneReport {
     pub under_way: Vec<ManifestName>,
     /// What could not be deleted, each a line.
     pub stuck: Vec<String>,
+    /// The recovery documents had to go to make room, and there is none yet to put them back.
+    pub without_recovery: bool,
 }
 
 impl PruneRequest {
@@ -56,17 +57,27 @@ impl PruneRequest {
             under_way: self.publications_under_way(plan, &listed).await?,
             ..PruneReport::default()
         };
+        let carried_out = self.carry_out(plan, signer, &mut report).await;
+        self.keep_room(plan, &mut report).await;
+        carried_out.map(|()| report)
+    }
+
+    async fn carry_out(
+        &self,
+        plan: &PrunePlan,
+        signer: &Signer,
+        report: &mut PruneReport,
+    ) -> Result<(), PruneError> {
         if report.under_way.is_empty() {
-            self.sweep(plan, &mut report).await?;
+            self.sweep(plan, report).await?;
         }
-        self.mark(&plan.to_mark, &mut report).await?;
+        self.mark(&plan.to_mark, report).await?;
         for snapshot in plan.forgotten() {
-            if !self.forget(plan, snapshot, signer, &mut report).await? {
+            if !self.forget(plan, snapshot, signer, report).await? {
                 break;
             }
         }
-        self.remove_remains(plan, &mut report).await?;
-        Ok(report)
+        self.remove_remains(plan, report).await
     }
 
     /// Manifests and signatures by key, and when each came.
@@ -280,12 +291,6 @@ impl PruneRequest {
             .filter(|name| buried.contains(&name.to_string()));
         let keys = strays.map(ManifestName::signature_key).collect();
         self.delete_all(keys, report).await?;
-        Ok(())
-    }
-
-    async fn put(&self, key: &ObjectKey, bytes: Vec<u8>) -> Result<(), TargetError> {
-        let (key, body) = (self.folder.key(key), Body::Bytes(Bytes::from(bytes)));
-        self.folder.target.put(&key, body, PutMode::Create).await?;
         Ok(())
     }
 

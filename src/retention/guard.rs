@@ -14,7 +14,8 @@ const SILENT_INTERVALS: i32 = 10;
 pub enum Refusal {
     #[error(
         "the clock says {now}, but the newest snapshot is stamped {newest}: nothing is deleted by a clock that \
-         cannot be right"
+         cannot be right. If the clock is right and was ahead then, run `sealift backup` first: order goes by \
+         sequence, and a newer snapshot ends this"
     )]
     ClockBehind {
         now: DateTime<Utc>,
@@ -24,6 +25,11 @@ pub enum Refusal {
         "the newest snapshot is {days} days old, far more than lies between them usually: is the clock right ({now})?"
     )]
     ClockAhead { now: DateTime<Utc>, days: i64 },
+    #[error(
+        "the newest snapshot is stamped {days} days after the one before it ({newest}), far more than lies between \
+         them usually: was the clock right?"
+    )]
+    ClockJumped { newest: DateTime<Utc>, days: i64 },
     #[error(
         "{forgotten} of {total} snapshots would be deleted, more than half, and more than came since the last \
          prune ({arrived})"
@@ -69,6 +75,14 @@ impl Guard {
         Ok(())
     }
 
+    /// The same where the snapshots to go are named: no clock decides which.
+    pub fn check_named(&self, snapshots: &[Candidate], decided: &[Reasons]) -> Result<(), Refusal> {
+        match self.check_extent(snapshots, decided) {
+            Err(refusal) if !self.confirmed => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+
     fn check_clock(&self, snapshots: &[Candidate]) -> Result<(), Refusal> {
         let Some(newest) = newest(snapshots).map(|newest| newest.stamp.time()) else {
             return Ok(());
@@ -77,9 +91,21 @@ impl Guard {
         if newest > now + TOLERANCE {
             return Err(Refusal::ClockBehind { now, newest });
         }
+        let mut gaps = gaps(snapshots);
+        let last = gaps.pop();
+        let is_silence = |silent: Duration, gaps: &[Duration]| {
+            silent > SILENCE && median(gaps).is_some_and(|usual| silent > usual * SILENT_INTERVALS)
+        };
+        // What was made a moment ago by a clock that is ahead says nothing against that clock.
+        if let Some(jump) = last
+            && is_silence(jump, &gaps)
+        {
+            let days = jump.num_days();
+            return Err(Refusal::ClockJumped { newest, days });
+        }
+        gaps.extend(last);
         let age = now - newest;
-        let usual = usual_interval(snapshots);
-        if age > SILENCE && usual.is_some_and(|usual| age > usual * SILENT_INTERVALS) {
+        if is_silence(age, &gaps) {
             let days = age.num_days();
             return Err(Refusal::ClockAhead { now, days });
         }
@@ -106,17 +132,23 @@ impl Guard {
     }
 }
 
-/// The median time between one snapshot and the next.
-fn usual_interval(snapshots: &[Candidate]) -> Option<Duration> {
+/// The times between one snapshot and the next, oldest first; negative where a stamp is before its
+/// predecessor's.
+fn gaps(snapshots: &[Candidate]) -> Vec<Duration> {
     let mut ordered: Vec<_> = snapshots
         .iter()
         .map(|one| (one.sequence, one.stamp))
         .collect();
     ordered.sort_unstable();
     let pairs = ordered.windows(2);
-    let mut gaps: Vec<Duration> = pairs
-        .map(|pair| (pair[1].1.time() - pair[0].1.time()).abs())
-        .collect();
-    gaps.sort_unstable();
-    gaps.get(gaps.len() / 2).copied()
+    pairs
+        .map(|pair| pair[1].1.time() - pair[0].1.time())
+        .collect()
+}
+
+/// The median of their lengths.
+fn median(gaps: &[Duration]) -> Option<Duration> {
+    let mut lengths: Vec<Duration> = gaps.iter().map(Duration::abs).collect();
+    lengths.sort_unstable();
+    lengths.get(lengths.len() / 2).copied()
 }

@@ -172,7 +172,7 @@ mod tests {
                 recipient_set: String::new(),
                 head_sha256: blake3,
             };
-            let snapshots = Stamps::one(Stamp::at(DateTime::UNIX_EPOCH));
+            let snapshots = Stamps::one(Stamp::at(DateTime::UNIX_EPOCH).unwrap());
             (blake3, Needed { row, snapshots })
         };
         (0..count).map(one).collect()

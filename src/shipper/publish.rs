@@ -3,26 +3,30 @@
 //! A manifest on a target must name only archives that are complete there, so [`publish_all`] believes
 //! nothing of what was shipped before: it reads the table that the manifest names, lists what is there
 //! now, ships what is missing or of the wrong size, then the pages, then the signature, and the manifest
-//! last. Whatever step a run dies at, the manifest is not there yet, and the next run finds the rest in
+//! last. What a full target has no room for is left out, and a later snapshot that fits is published without it.
+//! Whatever step a run dies at, the manifest is not there yet, and the next run finds the rest in
 //! the spool, from which nothing is removed here.
 //!
 //! Two kinds of targets show less than that. A listing may lag behind: what this run put there, and the
 //! target confirmed, is asked for by name before it counts as missing. And credentials that only write
 //! show nothing: there memory and confirmed puts must do.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::copy::{CopyError, Streak, copy_archive};
 use super::{Sealed, ShipError, Watcher, ship_archive, spooled};
+use crate::error::with_causes;
 use crate::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
 use crate::manifest::{ArchiveRow, Manifest, ManifestName, TablePage};
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError, parse_page};
 use crate::spool::Spool;
-use crate::target::{Body, ErrorKind, PutMode, TargetError};
+use crate::target::{Body, ErrorKind, PutMode, TargetError, is_full};
 
 const PUBLISH_CONCURRENCY: usize = 4;
 const NAMED_MISSING: usize = 3;
@@ -62,6 +66,9 @@ pub struct Published {
     pub incomplete: Vec<(ManifestName, ShipError)>,
     /// What cannot be published now, for what is missing may lie on a donor that does not answer.
     pub postponed: Vec<(ManifestName, ShipError)>,
+    /// What the target has no room for. `true`: it is passed by for good, for a later one that is there heeds a
+    /// prune mark that it does not heed.
+    pub crowded_out: Vec<(ManifestName, ShipError, bool)>,
     /// Other manifests of a sequence that was published: a revision, or another machine under this name.
     pub siblings: Vec<ManifestName>,
     /// Archives that came from another target.
@@ -78,7 +85,10 @@ pub async fn publish(
 ) -> Result<Published, ShipError> {
     let one = std::slice::from_ref(publication);
     let mut published = publish_all(folder, spool, one, support, watcher).await?;
-    match published.incomplete.pop().or(published.postponed.pop()) {
+    let crowded_out = published.crowded_out.pop();
+    let crowded_out = crowded_out.map(|(name, error, _)| (name, error));
+    let failed = published.incomplete.pop().or(published.postponed.pop());
+    match failed.or(crowded_out) {
         Some((_, error)) => Err(error),
         None => Ok(published),
     }
@@ -96,15 +106,53 @@ pub async fn publish_all(
     for publication in publications {
         require_all_listed(folder, spool, publication).await?;
     }
-    let mut published = Published::default();
-    let plan = Plan::make(folder, spool, publications, support, &mut published).await?;
-    in_parallel(&plan.archives, |(archive, mode)| async move {
-        let bytes = ship_archive(folder, spool, archive, *mode, false).await?;
-        watcher.shipped(&archive.key, bytes);
-        Ok(())
-    })
-    .await?;
-    copy_all(folder, &plan, support, watcher).await?;
+    let mut shipped = HashMap::new();
+    let mut crowded_out: BTreeMap<usize, ShipError> = BTreeMap::new();
+    // What does not fit is planned no more, and what does is planned once more without it.
+    let (plan, mut published) = loop {
+        let mut published = Published::default();
+        let is_in = |at: &usize| !crowded_out.contains_key(at);
+        let plan = Plan::make(
+            folder,
+            spool,
+            publications,
+            is_in,
+            support,
+            &shipped,
+            &mut published,
+        )
+        .await?;
+        let newest = published.done.last();
+        let newest = publications
+            .iter()
+            .find(|one| Some(&one.manifest.name()) == newest);
+        let mut no_room =
+            ship_newest_first(folder, spool, &plan, newest, watcher, &mut shipped).await?;
+        no_room.extend(copy_all(folder, &plan, support, watcher).await?);
+        if no_room.is_empty() {
+            break (plan, published);
+        }
+        for (at, publication) in publications.iter().enumerate() {
+            let mut archives = publication.archives.iter();
+            let cause = archives.find_map(|row| no_room.get(&row.blake3));
+            let manifest = publication.manifest.name();
+            if let Some(cause) = cause.filter(|_| published.done.contains(&manifest)) {
+                let target = folder.target.label().to_owned();
+                let cause = cause.clone();
+                let error = ShipError::NoRoom {
+                    manifest,
+                    target,
+                    cause,
+                };
+                crowded_out.insert(at, error);
+            }
+        }
+    };
+    for (at, error) in crowded_out {
+        let is_passed_by = is_passed_by(publications, at, &published.done);
+        let name = publications[at].manifest.name();
+        published.crowded_out.push((name, error, is_passed_by));
+    }
     for step in [&plan.pages, &plan.signatures] {
         in_parallel(step, |(key, mode)| async move {
             let bytes = spooled(spool, key)?;
@@ -144,14 +192,84 @@ pub async fn publish_all(
     Ok(published)
 }
 
-/// All of them, whatever becomes of one: the next run shall not meet damaged archives one by one. Where one side is
-/// gone, a few are enough.
+/// Ships the plan's archives, those that the newest snapshot needs before all others. Returns those that the target
+/// has no room for, and why.
+async fn ship_newest_first(
+    folder: &HostFolder,
+    spool: &Spool,
+    plan: &Plan<'_>,
+    newest: Option<&Publication>,
+    watcher: &impl Watcher,
+    shipped: &mut HashMap<Hash, u64>,
+) -> Result<HashMap<Hash, String>, ShipError> {
+    let rows = newest.into_iter().flat_map(|newest| &newest.archives);
+    let needed_first: HashSet<ObjectKey> = rows.map(ArchiveRow::key).collect();
+    let is_first = |(archive, _): &&(Sealed, PutMode)| needed_first.contains(&archive.key);
+    let (first, then): (Vec<_>, Vec<_>) = plan.archives.iter().partition(is_first);
+    // The bytes of the smallest that does not fit, and what the target said.
+    let no_room = AtomicU64::new(u64::MAX);
+    let cause = Mutex::new(String::new());
+    let mut crowded_out = Vec::new();
+    for mut stage in [first, then] {
+        // Where a small one does not fit, a larger one does not either, and each try may take minutes.
+        stage.sort_by_key(|(archive, _)| spool.size(&archive.key));
+        let ship = async |(archive, mode): &(Sealed, PutMode)| {
+            let bytes = spooled(spool, &archive.key)?;
+            if bytes >= no_room.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            match ship_archive(folder, spool, archive, *mode, false).await {
+                Ok(bytes) => {
+                    watcher.shipped(&archive.key, bytes);
+                    Ok(Some(bytes))
+                }
+                Err(error) if is_full(&error) => {
+                    no_room.fetch_min(bytes, Ordering::Relaxed);
+                    if let Ok(mut cause) = cause.lock() {
+                        *cause = with_causes(&error);
+                    }
+                    Ok(None)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        let at_once = futures::stream::iter(&stage).map(|one| ship(one));
+        let done = at_once.buffered(PUBLISH_CONCURRENCY);
+        let mut done: Vec<Option<u64>> = done.try_collect().await?;
+        if folder.target.has_reserve() && done.contains(&None) {
+            // On a disk those that went up at once may have taken each other's room.
+            no_room.store(u64::MAX, Ordering::Relaxed);
+            for (one, done) in stage
+                .iter()
+                .zip(&mut done)
+                .filter(|(_, done)| done.is_none())
+            {
+                *done = ship(one).await?;
+            }
+        }
+        for ((archive, _), done) in stage.into_iter().zip(done) {
+            let Some(hash) = ObjectKey::archive_hash(archive.key.as_str()) else {
+                continue;
+            };
+            match done {
+                Some(bytes) => drop(shipped.insert(hash, bytes)),
+                None => crowded_out.push(hash),
+            }
+        }
+    }
+    let cause = cause.into_inner().unwrap_or_default();
+    let crowded_out = crowded_out.into_iter().map(|hash| (hash, cause.clone()));
+    Ok(crowded_out.collect())
+}
+
+/// Copies all of them, whatever becomes of one: the next run shall not meet damaged archives one by one. Where one
+/// side is gone, a few are enough. Returns those that the target has no room for, and why.
 async fn copy_all(
     folder: &HostFolder,
     plan: &Plan<'_>,
     support: &Support,
     watcher: &impl Watcher,
-) -> Result<(), ShipError> {
+) -> Result<HashMap<Hash, String>, ShipError> {
     let streaks: Vec<Streak> = support.donors.iter().map(|_| Streak::default()).collect();
     let copies = futures::stream::iter(&plan.copies).map(async |(row, mode, donor)| {
         let streak = &streaks[*donor];
@@ -166,12 +284,30 @@ async fn copy_all(
             Err(CopyError::Damaged { key, .. }) => watcher.damaged(key),
             Err(_) => {}
         }
-        copied
+        copied.map_err(|error| (row.blake3, error))
     });
     let copied = copies.buffer_unordered(PUBLISH_CONCURRENCY);
-    let copied: Vec<Result<u64, CopyError>> = copied.collect().await;
-    copied.into_iter().collect::<Result<Vec<u64>, _>>()?;
-    Ok(())
+    let copied: Vec<Result<u64, (Hash, CopyError)>> = copied.collect().await;
+    let mut no_room = HashMap::new();
+    for (hash, error) in copied.into_iter().filter_map(Result::err) {
+        match &error {
+            CopyError::Target(failed) if is_full(failed) => {
+                no_room.insert(hash, with_causes(&error));
+            }
+            _ => return Err(error.into()),
+        }
+    }
+    Ok(no_room)
+}
+
+/// Once a manifest that heeds a prune mark is on a target, no earlier one that does not heed it may come: what the
+/// mark names goes (see `prune`).
+fn is_passed_by(publications: &[Publication], at: usize, done: &[ManifestName]) -> bool {
+    let heeded = &publications[at].manifest.core.marks_seen;
+    publications[at + 1..].iter().any(|later| {
+        let mut marks = later.manifest.core.marks_seen.iter();
+        done.contains(&later.manifest.name()) && marks.any(|mark| !heeded.contains(mark))
+    })
 }
 
 async fn in_parallel<'a, T: 'a, F>(
@@ -271,15 +407,19 @@ impl<'a> Plan<'a> {
         folder: &HostFolder,
         spool: &Spool,
         publications: &'a [Publication],
+        is_in: impl Fn(&usize) -> bool,
         support: &Support,
+        shipped: &HashMap<Hash, u64>,
         published: &mut Published,
     ) -> Result<Self, ShipError> {
         let mut there = There::look(folder, publications, support).await?;
+        there.archives.extend(shipped);
         let mut plan = Self::default();
         let mut donors: Option<Vec<HashMap<Hash, u64>>> = None;
         let mut donors_away = support.donors_away;
         let mut incomplete_ones = Vec::new();
-        for (at, publication) in publications.iter().enumerate() {
+        let those_in = publications.iter().enumerate();
+        for (at, publication) in those_in.filter(|(at, _)| is_in(at)) {
             let mut part = Self::default();
             let mut missing = Vec::new();
             let mut to_copy = Vec::new();
@@ -322,14 +462,7 @@ impl<'a> Plan<'a> {
             }
         }
         for (at, name, error) in incomplete_ones {
-            // Once a manifest that heeds a prune mark is here, no earlier one that does not heed it may come: what
-            // the mark names goes (see `prune`).
-            let heeded = &publications[at].manifest.core.marks_seen;
-            let is_passed_by = publications[at + 1..].iter().any(|later| {
-                let mut marks = later.manifest.core.marks_seen.iter();
-                published.done.contains(&later.manifest.name())
-                    && marks.any(|mark| !heeded.contains(mark))
-            });
+            let is_passed_by = is_passed_by(publications, at, &published.done);
             match donors_away && !is_passed_by {
                 true => published.postponed.push((name, error)),
                 false => published.incomplete.push((name, error)),

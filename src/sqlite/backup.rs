@@ -18,7 +18,7 @@ use super::{HEAD_BYTES, SqliteError, is_wal_mode, milliseconds};
 /// A file written less than this ago could change again without a new mtime.
 const SETTLED: Duration = Duration::from_secs(2);
 /// The slowest copying that is waited for, beyond a minute.
-const COPIED_BYTES_PER_SECOND: u64 = 5_000_000;
+const COPIED_BYTES_PER_SECOND: u64 = 1_000_000;
 const COPY_START: Duration = Duration::from_secs(60);
 
 /// Copies the database `src` to the new file `dst` (0600, durable, no sidecars), as of one moment, while

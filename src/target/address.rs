@@ -42,9 +42,10 @@ impl Address {
             if let Some((login, path)) = scp(url) {
                 return ssh(login, None, path).map_err(malformed);
             }
-            return match url {
-                "" => Err(malformed("it is empty")),
-                path => Ok(Self::Folder(PathBuf::from(path))),
+            return match (url, crate::fs::unexpanded_home(url)) {
+                ("", _) => Err(malformed("it is empty")),
+                (_, Some(instead)) => Err(malformed(&instead)),
+                (path, None) => Ok(Self::Folder(PathBuf::from(path))),
             };
         };
         let bucket = || parse_bucket(rest).map_err(malformed);
@@ -52,8 +53,14 @@ impl Address {
             "file" => Url::parse(url)
                 .ok()
                 .and_then(|url| url.to_file_path().ok())
-                .map(Self::Folder)
-                .ok_or_else(|| malformed("a file URL has three slashes and an absolute path")),
+                .ok_or_else(|| malformed("a file URL has three slashes and an absolute path"))
+                .and_then(|path| {
+                    let below = path.to_string_lossy();
+                    match crate::fs::unexpanded_home(below.trim_start_matches('/')) {
+                        Some(instead) => Err(malformed(&instead)),
+                        None => Ok(Self::Folder(path)),
+                    }
+                }),
             "memory" => Ok(Self::Memory),
             "s3" | "s3a" => bucket().map(Self::S3),
             "gs" => bucket().map(Self::Gcs),
@@ -309,6 +316,10 @@ mod tests {
             assert!(error(url).contains("sftp://"), "{url}");
         }
         assert!(error("ftp://x/y").contains("sealift knows"));
+        for url in ["~", "~/backups", "~user/backups", "file:///~/backups"] {
+            assert!(error(url).contains("no shell replaced its ~"), "{url}");
+        }
+        assert!(Address::parse("./~/backups").is_ok());
         for url in [
             "",
             "s3://",

@@ -21,6 +21,15 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether a disk is full for certain: waiting makes no room.
+    pub fn is_full(&self) -> bool {
+        self.what.starts_with(DISK_IS_FULL)
+    }
+}
+
+pub(super) const DISK_IS_FULL: &str = "a disk is full";
+
 /// The end of what was said, on one line.
 pub(super) fn shortened(text: &str) -> String {
     let lines: Vec<&str> = text

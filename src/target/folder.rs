@@ -28,11 +28,12 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::key::{check_key, check_prefix, is_key};
+use super::reserve;
 use super::throttle::{self, Limits, Throttle};
 use super::{
     Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Target, TargetError, TargetSpec,
 };
-use crate::openat::{Dir, Meta, chmod_fd};
+use crate::openat::{Chosen, Dir, Meta, chmod_fd};
 use steps::Held;
 
 const SCRATCH: &str = ".tmp";
@@ -73,7 +74,7 @@ impl Folder {
         work: impl FnOnce(&Dir) -> io::Result<T> + Send + 'static,
     ) -> Result<T, TargetError> {
         let root = self.root.clone();
-        let task = tokio::task::spawn_blocking(move || work(&Dir::open(&root)?));
+        let task = tokio::task::spawn_blocking(move || work(&open_root(&root)?));
         let done = task.await.unwrap_or_else(|e| Err(io::Error::other(e)));
         done.map_err(|error| self.error(operation, key, error))
     }
@@ -105,18 +106,39 @@ fn kind_of(error: &io::Error) -> ErrorKind {
     }
 }
 
+/// Opens the root. A link of another user's may lead to it only if what it leads to is that user's as well: otherwise
+/// whoever owns the directory that the folder is in could have another repository pruned.
+fn open_root(root: &Path) -> io::Result<Dir> {
+    let chosen = Chosen::open(root)?;
+    match chosen.is_dir() {
+        true => Ok(chosen.dir().clone()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    }
+}
+
 fn make_durably(root: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = root.ancestors().take_while(|dir| !dir.exists()).collect();
-    std::fs::create_dir_all(root)?;
-    for made in missing {
-        crate::fs::sync_parent(made)?;
+    let (mut at, mut missing) = (root, Vec::new());
+    let mut dir = loop {
+        match (open_root(at), at.parent(), at.file_name()) {
+            (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
+                missing.push(name);
+                let is_here = parent.as_os_str().is_empty();
+                at = if is_here { Path::new(".") } else { parent };
+            }
+            (opened, ..) => break opened?,
+        }
+    };
+    while let Some(name) = missing.pop() {
+        let made = dir.make_dirs(name, 0o777)?;
+        dir.sync()?;
+        dir = made;
     }
     Ok(())
 }
 
 /// Removes what killed puts left, in every host's folder that we may look into.
 fn clear_abandoned(root: &Path) -> io::Result<()> {
-    let root = Dir::open(root)?;
+    let root = open_root(root)?;
     let found = steps::read_dir(&root)?.into_iter();
     let folders = found.filter(|(_, held)| *held == Held::Folder);
     // Hosts' folders, and the root itself for objects right below it.
@@ -439,6 +461,36 @@ impl Target for Folder {
             };
             steps::remove(&dir, name)?;
             dir.sync()
+        })
+        .await
+    }
+
+    fn has_reserve(&self) -> bool {
+        true
+    }
+
+    async fn keep_reserve(&self, host: &str) -> Result<(), TargetError> {
+        self.check("keep room in", host)?;
+        let (key, body) = (reserve::key(host), Body::Bytes(reserve::content(host)));
+        self.run("keep room in", host, move |root| {
+            put(root, &key, &body, PutMode::Create, None).map(drop)
+        })
+        .await
+    }
+
+    async fn free_reserve(&self, host: &str) -> Result<bool, TargetError> {
+        self.check("free room in", host)?;
+        let key = reserve::key(host);
+        self.run("free room in", host, move |root| {
+            let (folder, name) = steps::split(&key);
+            let dir = match root.sub(folder) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+                other => other?,
+            };
+            let was_there = steps::is_file(&dir, name)?;
+            steps::remove(&dir, name)?;
+            dir.sync()?;
+            Ok(was_there)
         })
         .await
     }

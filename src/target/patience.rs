@@ -46,7 +46,8 @@ pub(super) struct Retries {
 impl Retries {
     /// Whether to try again after `failure`; then it is time to.
     pub async fn another(&mut self, failure: &Failure) -> bool {
-        if failure.kind != ErrorKind::Unavailable || Instant::now() + self.pause > self.ends {
+        let is_final = failure.kind != ErrorKind::Unavailable || failure.is_full();
+        if is_final || Instant::now() + self.pause > self.ends {
             return false;
         }
         tokio::time::sleep(self.pause).await;

@@ -26,6 +26,7 @@ use tempfile::TempDir;
 use super::failure::Failure;
 use super::key::{check_key, check_prefix};
 use super::patience::Patience;
+use super::reserve;
 use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, TargetSpec};
 use batch::Batcher;
 pub(super) use call::Remote;
@@ -339,17 +340,7 @@ impl Target for Rsync {
 
     async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
         self.refuse("put", key)?;
-        let batcher = match mode {
-            PutMode::Create => &self.puts,
-            PutMode::Replace => &self.replaces,
-        };
-        let put = Put {
-            key: key.to_owned(),
-            body,
-        };
-        let done = batcher.submit(put).await;
-        done.unwrap_or_else(|| Err(Arc::new(Failure::interrupted())))
-            .map_err(self.failed("put", key))
+        self.send_one(key, body, mode).await
     }
 
     async fn get(&self, key: &str, limit: u64) -> Result<Bytes, TargetError> {
@@ -409,6 +400,49 @@ impl Target for Rsync {
 
     async fn delete(&self, key: &str) -> Result<(), TargetError> {
         self.refuse("delete", key)?;
+        self.delete_one(key).await
+    }
+
+    fn has_reserve(&self) -> bool {
+        true
+    }
+
+    async fn keep_reserve(&self, host: &str) -> Result<(), TargetError> {
+        self.refuse("keep room in", host)?;
+        let (key, body) = (reserve::key(host), Body::Bytes(reserve::content(host)));
+        let sent = self.send_one(&key, body, PutMode::Create).await;
+        sent.map(drop)
+    }
+
+    /// Whether one was there rsync does not say.
+    async fn free_reserve(&self, host: &str) -> Result<bool, TargetError> {
+        self.refuse("free room in", host)?;
+        let deleted = self.delete_one(&reserve::key(host)).await;
+        deleted.map(|()| true)
+    }
+}
+
+impl Rsync {
+    async fn send_one(
+        &self,
+        key: &str,
+        body: Body,
+        mode: PutMode,
+    ) -> Result<PutOutcome, TargetError> {
+        let batcher = match mode {
+            PutMode::Create => &self.puts,
+            PutMode::Replace => &self.replaces,
+        };
+        let put = Put {
+            key: key.to_owned(),
+            body,
+        };
+        let done = batcher.submit(put).await;
+        done.unwrap_or_else(|| Err(Arc::new(Failure::interrupted())))
+            .map_err(self.failed("put", key))
+    }
+
+    async fn delete_one(&self, key: &str) -> Result<(), TargetError> {
         let failed = self.failed("delete", key);
         let local = |error: io::Error| failed(Arc::new(Failure::local(&error)));
         let folder = tempfile::Builder::new()

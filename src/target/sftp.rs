@@ -23,6 +23,7 @@ use futures::stream::BoxStream;
 
 use super::failure::Failure;
 use super::key::{check_key, check_prefix};
+use super::reserve;
 use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, TargetSpec};
 use machine::Machine;
 use put::Put;
@@ -114,16 +115,7 @@ impl Target for Sftp {
 
     async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
         self.refuse("put", key)?;
-        let put = Put {
-            key: key.to_owned(),
-            body,
-            mode,
-        };
-        let done = self
-            .machine
-            .run(|connection| put::put(&self.machine, connection, &put))
-            .await;
-        done.map_err(self.failed("put", key))
+        self.put_one(key, body, mode).await
     }
 
     async fn get(&self, key: &str, limit: u64) -> Result<Bytes, TargetError> {
@@ -162,13 +154,54 @@ impl Target for Sftp {
 
     async fn delete(&self, key: &str) -> Result<(), TargetError> {
         self.refuse("delete", key)?;
+        self.delete_one(key).await.map(drop)
+    }
+
+    fn has_reserve(&self) -> bool {
+        true
+    }
+
+    async fn keep_reserve(&self, host: &str) -> Result<(), TargetError> {
+        self.refuse("keep room in", host)?;
+        let (key, body) = (reserve::key(host), Body::Bytes(reserve::content(host)));
+        let put = self.put_one(&key, body, PutMode::Create).await;
+        put.map(drop)
+    }
+
+    async fn free_reserve(&self, host: &str) -> Result<bool, TargetError> {
+        self.refuse("free room in", host)?;
+        self.delete_one(&reserve::key(host)).await
+    }
+}
+
+impl Sftp {
+    async fn put_one(
+        &self,
+        key: &str,
+        body: Body,
+        mode: PutMode,
+    ) -> Result<PutOutcome, TargetError> {
+        let put = Put {
+            key: key.to_owned(),
+            body,
+            mode,
+        };
+        let done = self
+            .machine
+            .run(|connection| put::put(&self.machine, connection, &put))
+            .await;
+        done.map_err(self.failed("put", key))
+    }
+
+    /// `false`: it was not there.
+    async fn delete_one(&self, key: &str) -> Result<bool, TargetError> {
         let path = self.machine.path(key);
         let path = path.as_str();
         let delete = |connection: Arc<connection::Connection>| async move {
             let mut fs = connection.client.fs();
             match connection.ask(fs.remove_file(path)).await {
-                Err(failure) if failure.kind == ErrorKind::NotFound => Ok(()),
-                other => other,
+                Err(failure) if failure.kind == ErrorKind::NotFound => Ok(false),
+                other => other.map(|()| true),
             }
         };
         let deleted = self.machine.run(delete).await;

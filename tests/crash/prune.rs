@@ -9,6 +9,8 @@ use crate::scene::{Content, Disks, Scene};
 
 const PRUNE: [&str; 4] = ["prune", "--policy", "last=2", "--yes"];
 const EARLIER: u64 = 6;
+/// What goes where a disk is full, and is back after the next prune.
+const MAKES_ROOM: [&str; 3] = [".reserve", "RECOVER.md", "recover-v1.py"];
 const RESTORED_EVERY: usize = 4;
 
 /// What a target holds of each kind: archives, pages and manifests by name; marks and tombstones, whose names are
@@ -90,7 +92,12 @@ impl Prunes {
         let there = scene.published("repo").manifests;
         assert!(there.is_subset(&self.before), "{at}: {there:#?}");
         let held = Held::by(&scene.folder("repo"));
-        assert!(held.named.is_superset(&self.after.named), "{at}: {held:#?}");
+        let needed = self.after.named.iter();
+        let mut needed = needed.filter(|key| !MAKES_ROOM.contains(&key.as_str()));
+        assert!(
+            needed.all(|key| held.named.contains(key)),
+            "{at}: {held:#?}"
+        );
         if restores {
             let oldest: u64 = there.first().unwrap()[..8].parse().unwrap();
             let content = scene.restored("repo", &oldest.to_string());

@@ -35,10 +35,12 @@ fn prune(
             last: 2,
             ..Policy::default()
         },
+        forget: Vec::new(),
         now: pusher.stamp.time() + chrono::Duration::hours(1),
         pins: std::collections::HashSet::new(),
         gone: false,
         confirmed: true,
+        recovery: Vec::new(),
     };
     let done = run(async {
         let plan = request.plan().await?;

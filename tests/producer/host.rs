@@ -71,11 +71,15 @@ impl Host {
     }
 
     pub fn try_produce(&self, include: &[&str]) -> Result<Produced, ProduceError> {
+        let there = sealift::producer::list(&self.config.snapshots_dir).unwrap();
+        let mut newest_first = there.into_iter().rev();
+        let previous = newest_first.find(|one| one.valid != Some(false));
         let request = ProduceRequest {
             include: include.iter().map(|name| (*name).to_owned()).collect(),
             tags: vec!["nightly".to_owned()],
             note: Some("a note".to_owned()),
             now: now(),
+            previous: previous.map(|one| one.path),
         };
         produce(&self.config, &request)
     }

@@ -305,6 +305,58 @@ fn no_child_outlives_the_program() {
     }
 }
 
+/// The hash has proven the bytes, so a check that does not come to an end is a note.
+#[test]
+fn a_restore_whose_checks_are_killed_is_complete_and_says_so() {
+    let host = Host::new();
+    for i in 0..30 {
+        let path = host.data().join(format!("{i}.db"));
+        database(&path, "t");
+        let db = Connection::open(path).unwrap();
+        db.execute_batch("INSERT INTO t VALUES (randomblob(2000000))")
+            .unwrap();
+    }
+    host.backup();
+    let repo = host.path("repo").display().to_string();
+    for round in 0..10 {
+        let to = format!("out-{round}");
+        let restore = [
+            "restore",
+            "latest",
+            "--from",
+            &repo,
+            "--identity",
+            "key.txt",
+            "--signer",
+            &host.signer,
+            "--to",
+            &to,
+        ];
+        let said = fs::File::create(host.path("said")).unwrap();
+        let mut program = host.command(&restore).stderr(said).spawn().unwrap();
+        let status = loop {
+            children(program.id()).into_iter().for_each(|pid| {
+                let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            });
+            if let Some(status) = program.try_wait().unwrap() {
+                break status;
+            }
+        };
+        assert_eq!(status.code(), Some(0));
+        for i in 0..30 {
+            let name = format!("{i}.db");
+            let restored = host.path(&to).join("data").join(&name);
+            assert!(fs::read(host.data().join(&name)).unwrap() == fs::read(restored).unwrap());
+        }
+        let said = fs::read_to_string(host.path("said")).unwrap();
+        if said.contains("note: proven, but not checked as a database") {
+            return;
+        }
+    }
+    panic!("no check was killed in time");
+}
+
 /// M4: an exclusive lock is waited for once, and all of a run share the time.
 #[test]
 fn a_locked_database_is_stored_and_named() {

@@ -198,3 +198,19 @@ fn damage_is_told_and_foreign_schemas_are_tolerated() {
     assert!(!inspect(&path, Depth::Indexes).unwrap().is_ok());
     assert!(!is_lockable(&path));
 }
+
+/// SQLite by itself takes no path of more than 512 bytes.
+#[test]
+fn a_database_at_the_end_of_a_long_path_is_checked_and_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = dir.path().join("a.db");
+    drop(database(&made, "DELETE", 4096));
+    let deep = (0..4).fold(dir.path().to_owned(), |path, _| path.join("d".repeat(200)));
+    fs::create_dir_all(&deep).unwrap();
+    let path = deep.join("a.db");
+    fs::rename(&made, &path).unwrap();
+    assert_eq!(inspect(&path, Depth::Indexes).unwrap().tables["t"], 200);
+    assert!(is_lockable(&path));
+    backup(&path, &deep.join("copy"), BUSY).unwrap();
+    assert!(inspect(&deep.join("copy"), Depth::Indexes).unwrap().is_ok());
+}
