@@ -66,10 +66,11 @@ mod tests {
         std::fs::write(at("c/there"), "x").unwrap();
         let dirs = ["a", "b"].map(|name| Dir::open(&at(name)).unwrap());
         let outside = Dir::open(&at("c")).unwrap();
-        let confined = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
+                // Not every kernel has Landlock.
                 if !writes_to(&dirs).unwrap() {
-                    return false;
+                    return;
                 }
                 std::fs::write(at("a/new"), "x").unwrap();
                 std::fs::rename(at("a/new"), at("b/new")).unwrap();
@@ -82,13 +83,9 @@ mod tests {
                 assert!(std::fs::rename(at("b/dir"), at("c/dir")).is_err());
                 assert_eq!(std::fs::read(at("c/there")).unwrap(), b"x");
                 std::fs::write("/dev/null", "x").unwrap();
-                true
             });
-            thread.join().unwrap()
+            thread.join().unwrap();
         });
-        if !confined {
-            eprintln!("this kernel has no Landlock");
-        }
         // The other threads go on as they were.
         std::fs::write(at("c/new"), "x").unwrap();
     }
