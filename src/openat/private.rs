@@ -74,10 +74,10 @@ impl PrivateDir {
     pub fn adopt(parent: &Dir, name: &OsStr) -> io::Result<Option<Self>> {
         let dir = parent.sub(name)?;
         let meta = Meta::of_fd(&dir)?;
-        match rustix::fs::flock(dir.as_fd(), FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            // Where the file system has no locks nothing shows that its process lives.
-            Ok(()) | Err(_) => {}
+        let lock = FlockOperation::NonBlockingLockExclusive;
+        // Where the file system has no locks nothing shows that its process lives.
+        if rustix::fs::flock(dir.as_fd(), lock) == Err(rustix::io::Errno::WOULDBLOCK) {
+            return Ok(None);
         }
         Ok(Some(Self {
             parent: parent.clone(),

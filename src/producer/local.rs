@@ -120,7 +120,7 @@ pub fn from_dir(
     }
     let stamp = match name.parse().ok().or_else(|| metadata.stamp()) {
         Some(stamp) => stamp,
-        None => stamp_of_now(&dir)?,
+        None => stamp_of_now(dir)?,
     };
     let sources = match &metadata.sealift {
         Some(section) => records(&section.sources),
