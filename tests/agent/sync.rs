@@ -236,14 +236,14 @@ fn what_was_on_its_way_when_a_run_was_killed_is_cleared() {
         dir.set_modified(then).unwrap();
         dir
     };
-    made("sealift-sync-killed", 120);
-    made("sealift-sync-begun", 10);
+    made("sealift-sync-0000000000000001", 120);
+    made("sealift-sync-0000000000000002", 10);
     made("another's", 7200);
-    let in_use = made("sealift-sync-in-use", 7200);
+    let in_use = made("sealift-sync-0000000000000003", 7200);
     flock(&in_use, FlockOperation::LockExclusive).unwrap();
     host.ok(&["sync", "./repo", "./copy", "--scratch", "scratch"]);
     let left = names(host.path("scratch"));
-    let expected = ["another's", "sealift-sync-begun", "sealift-sync-in-use"];
+    let expected = ["another's", "sealift-sync-0000000000000002", "sealift-sync-0000000000000003"];
     assert_eq!(left, expected.map(|dir| format!("{dir}/copy-1")));
 }
 
