@@ -9,6 +9,7 @@ mod donors;
 mod lanes;
 mod local;
 mod machine;
+mod marks;
 mod publish;
 mod push;
 mod rebuild;

@@ -5,6 +5,7 @@
 //! shape and self-consistency only; whether to believe it is [`chain`]'s and [`signature`]'s work.
 
 pub mod chain;
+pub mod known;
 pub mod signature;
 pub mod statement;
 
@@ -15,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ArchiveId, Hash, HostName, InvalidId, ObjectKey, Stamp, WriterId};
 use crate::index::Extent;
+
+use known::{KNOWN_PAGES, KnownRef};
 
 pub const FORMAT: u32 = 1;
 /// A manifest beyond this is refused unread.
@@ -35,6 +38,8 @@ pub enum ManifestError {
     Format(u32),
     #[error("the manifest needs features this sealift lacks ({0}): use a newer one")]
     Requires(String),
+    #[error("the manifest names more pages of earlier snapshots than a reader takes")]
+    TooManyKnown,
     #[error("the manifest's name promises {promised}, its content is {found}")]
     NameMismatch { promised: String, found: String },
 }
@@ -51,7 +56,7 @@ pub struct ManifestCore {
     pub parents: Vec<Hash>,
     pub writer: WriterId,
     pub machine: String,
-    pub known: Vec<Known>,
+    pub known: KnownRef,
     pub marks_seen: Vec<String>,
     pub next_by: Option<chrono::DateTime<chrono::Utc>>,
     pub recipients: Vec<String>,
@@ -114,7 +119,7 @@ struct TablesLine {
     tables: Vec<Hash>,
 }
 
-/// A parsed manifest together with the exact bytes that were signed.
+/// A parsed manifest, and the exact bytes that were signed.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     pub core: ManifestCore,
@@ -122,6 +127,9 @@ pub struct Manifest {
     pub core_hash: Hash,
     /// SHA-256 of each page of the archive table, in row order.
     pub pages: Vec<Hash>,
+    /// SHA-256 of all of it.
+    pub digest: Hash,
+    /// Empty in a [`chain::Snapshot`], of which there may be thousands.
     pub bytes: Vec<u8>,
 }
 
@@ -139,6 +147,7 @@ impl Manifest {
             core,
             core_hash,
             pages,
+            digest: Hash::sha256(&bytes),
             bytes,
         }
     }
@@ -159,6 +168,10 @@ impl Manifest {
         if !sequences.contains(&core.sequence) {
             return Err(malformed("its sequence is out of range"));
         }
+        if core.requires != core.known.requires() {
+            return Err(malformed("its `requires` does not go with its `known`"));
+        }
+        core.known.check()?;
         let mut named = HashSet::new();
         if let Some(twice) = tables.tables.iter().find(|page| !named.insert(**page)) {
             let what = format!("it names page {twice} twice");
@@ -168,6 +181,7 @@ impl Manifest {
             core_hash: Hash::sha256(first),
             core,
             pages: tables.tables,
+            digest: Hash::sha256(bytes),
             bytes: bytes.to_vec(),
         })
     }
@@ -193,7 +207,7 @@ impl Manifest {
         ManifestName {
             sequence: self.core.sequence,
             stamp: self.core.stamp,
-            hash16: Hash::sha256(&self.bytes).short(),
+            hash16: self.digest.short(),
         }
     }
 
@@ -218,8 +232,10 @@ fn refuse_foreign_format(core: &[u8]) -> Result<(), ManifestError> {
     if probe.format != FORMAT {
         return Err(ManifestError::Format(probe.format));
     }
-    if !probe.requires.is_empty() {
-        return Err(ManifestError::Requires(probe.requires.join(", ")));
+    let unknown = probe.requires.into_iter().filter(|one| one != KNOWN_PAGES);
+    let unknown: Vec<String> = unknown.collect();
+    if !unknown.is_empty() {
+        return Err(ManifestError::Requires(unknown.join(", ")));
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ use crate::ids::{HostName, Stamp};
 use crate::index::{
     ArchiveStream, EntryList, Extent, IndexError, IndexHeader, IndexReader, MAX_TAR_BYTES, Skipped,
 };
+use crate::manifest::chain::Chain;
 use crate::manifest::signature::Trust;
 use crate::manifest::{ArchiveRow, Manifest};
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
@@ -207,12 +208,31 @@ pub async fn plan(
     identities: Arc<Identities>,
     trust: &Trust,
 ) -> Result<RestorePlan, RestoreError> {
+    let chain = folder.chain(trust).await;
+    let chain = chain.map_err(|source| RestoreError::Repository {
+        host: folder.host.clone(),
+        source,
+    })?;
+    plan_from(folder, chain, request, identities).await
+}
+
+/// The same with a chain that was read before.
+pub async fn plan_from(
+    folder: &HostFolder,
+    mut chain: Chain,
+    request: &RestoreRequest,
+    identities: Arc<Identities>,
+) -> Result<RestorePlan, RestoreError> {
     let destination = Destination::inspect(&request.to, request.overwrite)?;
     let unreadable = |source| RestoreError::Repository {
         host: folder.host.clone(),
         source,
     };
-    let chain = folder.chain(trust).await.map_err(unreadable)?;
+    let chosen = plan::choose(&chain, request)?.manifest.clone();
+    if chosen.core.sequence < chain.latest_sequence() {
+        let checked = folder.check_lineage(&mut chain, &chosen).await;
+        checked.map_err(unreadable)?;
+    }
     let snapshot = plan::choose(&chain, request)?;
     let table = folder.table(&snapshot.manifest).await.map_err(unreadable)?;
     // What the restore decrypts stays where it will restore to.

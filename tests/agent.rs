@@ -26,6 +26,8 @@ mod fire;
 mod keys;
 #[path = "agent/lineage.rs"]
 mod lineage;
+#[path = "agent/marks.rs"]
+mod marks;
 #[path = "agent/offline.rs"]
 mod offline;
 #[path = "agent/prune.rs"]

@@ -309,7 +309,8 @@ impl Learning<'_> {
             at_least: None,
             devices: false,
         };
-        restore::plan(folder, &request, Arc::clone(&self.identities), self.trust).await
+        let identities = Arc::clone(&self.identities);
+        restore::plan_from(folder, chain.clone(), &request, identities).await
     }
 
     /// Where its content may still be: in the local snapshot, or where it was read in place.

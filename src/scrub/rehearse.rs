@@ -11,8 +11,7 @@ use super::Problem;
 use crate::error::with_causes;
 use crate::ids::Stamp;
 use crate::interrupt::Duty;
-use crate::manifest::chain::Snapshot;
-use crate::manifest::signature::Trust;
+use crate::manifest::chain::{Chain, Snapshot};
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
 use crate::restore::{self, ExtractError, Progress, RestoreError, RestoreRequest, remove_tree};
@@ -36,12 +35,12 @@ pub enum Rehearsal {
     Wrong(Box<Problem>),
 }
 
-/// Restores `snapshot`, whole, into a new directory in `scratch`, and removes it.
+/// Restores `snapshot` of `chain`, whole, into a new directory in `scratch`, and removes it.
 pub async fn rehearse(
     folder: &HostFolder,
     snapshot: &Snapshot,
     identities: Arc<Identities>,
-    trust: &Trust,
+    chain: Chain,
     scratch: &Path,
     progress: Arc<dyn Progress>,
 ) -> Rehearsal {
@@ -64,7 +63,7 @@ pub async fn rehearse(
         devices: false,
     };
     let restored = async {
-        let plan = restore::plan(folder, &request, identities, trust).await?;
+        let plan = restore::plan_from(folder, chain, &request, identities).await?;
         restore::execute(plan, progress).await
     };
     let restored = restored.await;
