@@ -130,7 +130,8 @@ pub(super) fn take_stock(
     let on_donors = on_donors(surveys, asked);
     let damaged = damaged(&state.catalog)?;
     let unusable = state.catalog.unusable()?;
-    let in_spool = |a: &CatalogArchive| state.spool.size(&a.row.key()) == Some(a.row.bytes);
+    let spooled: HashMap<String, u64> = state.spool.list(ARCHIVES)?.into_iter().collect();
+    let in_spool = |a: &CatalogArchive| spooled.get(a.row.key().as_str()) == Some(&a.row.bytes);
     let sets = state.catalog.recipient_sets()?;
     let sealed_to_all = |a: &CatalogArchive| {
         let members = sets.get(&a.row.recipient_set);

@@ -78,7 +78,7 @@ fn hash(rows: &[Known]) -> Hash {
     let mut hasher = blake3::Hasher::new();
     for row in rows {
         hasher.update(&row.sequence.to_le_bytes());
-        hasher.update(row.stamp.to_string().as_bytes());
+        hasher.update(&row.stamp.time().timestamp().to_le_bytes());
         hasher.update(&row.core.0);
     }
     Hash(*hasher.finalize().as_bytes())
