@@ -17,9 +17,10 @@ use sealift::ids::{ArchiveId, Hash, HostName, ObjectKey, Stamp, WriterId};
 use sealift::index::{Entry, IndexError, IndexReader};
 use sealift::manifest::allowed_signers::parse_allowed_signers;
 use sealift::manifest::chain::{Candidate, Chain, ChainError, Gathering};
+use sealift::manifest::known::{Directory, KnownPage, paginate_known};
 use sealift::manifest::signature::{self, MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer, Trust};
 use sealift::manifest::statement::{Mark, MarkName, Tombstone};
-use sealift::manifest::{ArchiveRow, Manifest, ManifestName, TablePage, paginate};
+use sealift::manifest::{ArchiveRow, Known, Manifest, ManifestName, TablePage, paginate};
 use sealift::packer::cache::CacheReader;
 use sealift::packer::seal::{Recipients, read_age_head};
 use sealift::restore::open::{
@@ -135,8 +136,23 @@ fn gather(host: &HostName, candidates: Vec<Candidate>, trust: &Trust) -> Result<
     gathering.finish()
 }
 
-/// A page of the archive table.
+/// An object of `tables/`: a page of the archive table, or of earlier snapshots, or a directory of the latter.
 pub fn table(bytes: &[u8]) {
+    if let Ok(page) = KnownPage::parse(bytes) {
+        let (_, encoded) = page.encode();
+        let again = KnownPage::parse(&encoded).expect("what is written is read");
+        assert_eq!(again, page);
+        let paged = paginate_known(&page.known, |_, _| page.made);
+        let pages = paged.objects.iter();
+        let pages = pages.filter_map(|(_, bytes)| KnownPage::parse(bytes).ok());
+        let mut kept: Vec<Known> = pages.flat_map(|page| page.known).collect();
+        kept.sort();
+        assert_eq!(kept, page.known);
+    }
+    if let Ok(directory) = Directory::parse(bytes) {
+        let again = Directory::parse(&directory.encode().1).expect("what is written is read");
+        assert_eq!(again, directory);
+    }
     let Ok(page) = TablePage::parse(bytes) else {
         return;
     };

@@ -10,6 +10,7 @@ mod forget;
 mod lanes;
 mod local;
 mod machine;
+mod marks;
 mod order;
 mod publish;
 mod push;

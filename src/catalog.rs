@@ -25,7 +25,7 @@ use crate::manifest::recipient_set_name;
 
 pub use archives::{CatalogArchive, NewArchive, NewChunk, Recorder};
 pub use checks::Check;
-pub use snapshots::SnapshotRow;
+pub use snapshots::{KnownGroup, SnapshotRow};
 pub use table::ChunkTable;
 
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +77,8 @@ CREATE TABLE IF NOT EXISTS placements(
 CREATE TABLE IF NOT EXISTS snapshots(
   core BLOB PRIMARY KEY, sequence INTEGER NOT NULL, stamp TEXT NOT NULL, name TEXT NOT NULL,
   bytes INTEGER NOT NULL, new_bytes INTEGER NOT NULL, foreign_writer INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS known_groups(
+  number INTEGER PRIMARY KEY, rows BLOB NOT NULL, writer BLOB NOT NULL, sequence INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS publications(
   target TEXT NOT NULL, core BLOB NOT NULL, published_at TEXT NOT NULL, state TEXT NOT NULL,
   PRIMARY KEY(target, core)) WITHOUT ROWID;

@@ -333,6 +333,10 @@ impl ObjectKey {
         Self(format!("{MARKS}/{name}.json"))
     }
 
+    pub fn mark_signature(name: &impl fmt::Display) -> Self {
+        Self(format!("{MARKS}/{name}.json.sig"))
+    }
+
     /// A fixed, well-known object such as `RECOVER.md`.
     pub fn fixed(name: &'static str) -> Self {
         Self(name.to_owned())

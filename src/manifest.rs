@@ -6,6 +6,7 @@
 
 pub mod allowed_signers;
 pub mod chain;
+pub mod known;
 pub mod signature;
 pub mod statement;
 
@@ -16,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ArchiveId, Hash, HostName, InvalidId, ObjectKey, Stamp, WriterId};
 use crate::index::Extent;
+
+use known::{KNOWN_PAGES, KnownRef};
 
 pub const FORMAT: u32 = 1;
 /// A manifest beyond this is refused unread.
@@ -36,6 +39,8 @@ pub enum ManifestError {
     Format(u32),
     #[error("the manifest needs features this sealift lacks ({0}): use a newer one")]
     Requires(String),
+    #[error("the manifest names more pages of earlier snapshots than a reader takes")]
+    TooManyKnown,
     #[error("the manifest's name promises {promised}, its content is {found}")]
     NameMismatch { promised: String, found: String },
 }
@@ -52,7 +57,7 @@ pub struct ManifestCore {
     pub parents: Vec<Hash>,
     pub writer: WriterId,
     pub machine: String,
-    pub known: Vec<Known>,
+    pub known: KnownRef,
     pub marks_seen: Vec<String>,
     pub next_by: Option<chrono::DateTime<chrono::Utc>>,
     pub recipients: Vec<String>,
@@ -115,7 +120,7 @@ struct TablesLine {
     tables: Vec<Hash>,
 }
 
-/// A parsed manifest together with the exact bytes that were signed.
+/// A parsed manifest, and the exact bytes that were signed.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     pub core: ManifestCore,
@@ -123,6 +128,9 @@ pub struct Manifest {
     pub core_hash: Hash,
     /// SHA-256 of each page of the archive table, in row order.
     pub pages: Vec<Hash>,
+    /// SHA-256 of all of it.
+    pub digest: Hash,
+    /// Empty in a [`chain::Snapshot`], of which there may be thousands.
     pub bytes: Vec<u8>,
 }
 
@@ -140,6 +148,7 @@ impl Manifest {
             core,
             core_hash,
             pages,
+            digest: Hash::sha256(&bytes),
             bytes,
         }
     }
@@ -160,6 +169,10 @@ impl Manifest {
         if !sequences.contains(&core.sequence) {
             return Err(malformed("its sequence is out of range"));
         }
+        if core.requires != core.known.requires() {
+            return Err(malformed("its `requires` does not go with its `known`"));
+        }
+        core.known.check()?;
         let mut named = HashSet::new();
         if let Some(twice) = tables.tables.iter().find(|page| !named.insert(**page)) {
             let what = format!("it names page {twice} twice");
@@ -169,6 +182,7 @@ impl Manifest {
             core_hash: Hash::sha256(first),
             core,
             pages: tables.tables,
+            digest: Hash::sha256(bytes),
             bytes: bytes.to_vec(),
         })
     }
@@ -194,7 +208,7 @@ impl Manifest {
         ManifestName {
             sequence: self.core.sequence,
             stamp: self.core.stamp,
-            hash16: Hash::sha256(&self.bytes).short(),
+            hash16: self.digest.short(),
         }
     }
 
@@ -219,8 +233,10 @@ fn refuse_foreign_format(core: &[u8]) -> Result<(), ManifestError> {
     if probe.format != FORMAT {
         return Err(ManifestError::Format(probe.format));
     }
-    if !probe.requires.is_empty() {
-        return Err(ManifestError::Requires(probe.requires.join(", ")));
+    let unknown = probe.requires.into_iter().filter(|one| one != KNOWN_PAGES);
+    let unknown: Vec<String> = unknown.collect();
+    if !unknown.is_empty() {
+        return Err(ManifestError::Requires(unknown.join(", ")));
     }
     Ok(())
 }

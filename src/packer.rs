@@ -11,6 +11,7 @@ pub mod chunker;
 mod content;
 mod file;
 mod filter;
+mod history;
 mod member;
 mod meta;
 mod parts;
@@ -21,7 +22,6 @@ mod seal_index;
 mod store;
 mod telling;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use chrono::{DateTime, Utc};
 use crate::catalog::{Catalog, CatalogArchive, CatalogError};
 use crate::ids::{ArchiveId, Hash, HostName, ObjectKey};
 use crate::index::Skipped;
+use crate::manifest::known::KnownRef;
 use crate::manifest::signature::{MANIFEST_NAMESPACE, SignatureError, Signer};
 use crate::manifest::{ArchiveKind, ArchiveRow, IndexRef, Known, Manifest, ManifestCore, paginate};
 use crate::snapshot::Snapshot;
@@ -71,6 +72,10 @@ pub enum PackError {
     Catalog(#[from] CatalogError),
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    #[error(
+        "there are more earlier snapshots than a manifest can name: forget some (`sealift prune`), then run again"
+    )]
+    TooManyKnown,
     #[error("cannot sign the manifest")]
     Sign(#[source] SignatureError),
     #[error("no random numbers from the system: {0}")]
@@ -116,8 +121,11 @@ impl Default for PackOptions {
 pub struct Lineage {
     pub sequence: u64,
     pub parents: Vec<Hash>,
+    /// In order.
     pub known: Vec<Known>,
     pub marks_seen: Vec<String>,
+    /// Every target shows the snapshot before this one, and so has the pages that it names.
+    pub before_is_everywhere: bool,
 }
 
 pub struct PackRequest<'a> {
@@ -160,6 +168,8 @@ pub struct Packed {
     pub manifest: Manifest,
     /// Every archive that the manifest names, and its size.
     pub archives: Vec<(ObjectKey, u64)>,
+    /// Pages of earlier snapshots that the manifest names, and directories of them.
+    pub known: Vec<(Hash, Vec<u8>)>,
     /// Archives that this run made, and their bytes.
     pub new_archives: u64,
     pub new_archive_bytes: u64,
@@ -252,7 +262,20 @@ pub fn pack(
     let sets = store.catalog().recipient_sets()?;
     drop(store);
     catalog.end_lookups()?;
-    let manifest = publish_in_spool(request, catalog, spool, rows, &sets, index, totals)?;
+    let paged = history::page(&request.lineage, catalog, spool)?;
+    let pages = paginate(rows, &sets);
+    for (hash, bytes) in &pages {
+        spool.put(&ObjectKey::table(hash), bytes)?;
+    }
+    let pages = pages.iter().map(|(hash, _)| *hash).collect();
+    let core = core(
+        request,
+        catalog,
+        KnownRef::Pages(paged.named),
+        index,
+        totals,
+    );
+    let manifest = publish_in_spool(request, catalog, spool, Manifest::new(core, pages))?;
     catalog.set_live_bytes(&live)?;
     let cached = body
         .cache
@@ -261,6 +284,7 @@ pub fn pack(
     Ok(Packed {
         manifest,
         archives,
+        known: paged.objects,
         new_archives,
         new_archive_bytes,
         skipped: body.skipped,
@@ -312,38 +336,39 @@ fn mostly_dead(usable: &[CatalogArchive]) -> Vec<i64> {
     retired
 }
 
-/// Pages, signature, manifest, in this order; then the catalog knows the snapshot.
-fn publish_in_spool(
+fn core(
     request: &PackRequest<'_>,
     catalog: &Catalog,
-    spool: &Spool,
-    rows: Vec<ArchiveRow>,
-    sets: &BTreeMap<String, Vec<String>>,
+    known: KnownRef,
     index: IndexRef,
     totals: crate::manifest::Totals,
-) -> Result<Manifest, PackError> {
-    let pages = paginate(rows, sets);
-    for (hash, bytes) in &pages {
-        spool.put(&ObjectKey::table(hash), bytes)?;
-    }
-    let core = ManifestCore {
+) -> ManifestCore {
+    ManifestCore {
         format: crate::manifest::FORMAT,
-        requires: Vec::new(),
+        requires: known.requires(),
         host: request.host.clone(),
         stamp: request.snapshot.stamp,
         sequence: request.lineage.sequence,
         parents: request.lineage.parents.clone(),
         writer: catalog.writer(),
         machine: request.machine.clone(),
-        known: request.lineage.known.clone(),
+        known,
         marks_seen: request.lineage.marks_seen.clone(),
         next_by: request.next_by,
         recipients: request.recipients.texts().to_vec(),
         index,
         totals,
         next_signer: request.next_signer.clone(),
-    };
-    let manifest = Manifest::new(core, pages.iter().map(|(hash, _)| *hash).collect());
+    }
+}
+
+/// Signature and manifest, in this order, once the pages are there; then the catalog knows the snapshot.
+fn publish_in_spool(
+    request: &PackRequest<'_>,
+    catalog: &Catalog,
+    spool: &Spool,
+    manifest: Manifest,
+) -> Result<Manifest, PackError> {
     let name = manifest.name();
     let signature = request
         .signer

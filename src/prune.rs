@@ -14,6 +14,16 @@
 //! (two machines under one name, where neither waits for the other), `publish` finds it missing when it lists
 //! what is there before the manifest, and stores it again or does not publish.
 //!
+//! *That marks are signed, and some ignored, changes nothing of it.* A mark that no manifest lists has no force. A packer
+//! ignores those that it does not believe, and those that name what its newest snapshot needs (`agent::marks`); it
+//! lists only the others, and for these the argument above holds word for word. Each target is a case of its own: Q, M, and the
+//! manifests that are looked at are on it, and it does not matter what other targets have or mark.
+//!
+//! *Why no page of earlier snapshots is lost that a manifest is about to name.* Such pages are marked too, and packers
+//! need not look: a page K that is here and that Q does not name was named by manifests of one writer in a row (`packer::history`), and
+//! that row ended before Q. If Q's writer made K later than Q, then K was put here by a push that began after Q's
+//! and so after M was written; but M names only what was here before. Manifests that a sync brings are held back by M.
+//!
 //! *Why a dead run does no harm.* A mark names only what the snapshots that stay do not need, and is written
 //! before the first manifest goes: if the run dies in between, the archives are marked and still named, and so
 //! stay until the next run has deleted the manifests. A tombstone whose manifest is still there says nothing:
@@ -24,25 +34,25 @@
 //! its marks were written and before it deletes; where there is one, it waits for another run. Whichever looks last
 //! sees the other.
 //!
-//! Pages need no marks: one that no manifest names is deleted only with an archive that it names, so no manifest
-//! that could come would have it. What cannot be deleted (credentials, object lock) is told of and left.
+//! Pages of the archive table need no marks: one that no manifest names is deleted only with an archive that it names, so
+//! no manifest that could come would have it. What cannot be deleted (credentials, object lock) is told of and left.
 
 mod inventory;
 mod named;
 mod room;
 mod run;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use crate::ids::{Hash, ObjectKey, Stamp};
-use crate::manifest::ManifestName;
 use crate::manifest::chain::Finding;
 use crate::manifest::signature::{SignatureError, Trust};
-use crate::manifest::statement::MarkName;
-use crate::repository::{HostFolder, RepositoryError};
+use crate::manifest::statement::{MarkName, Vouched};
+use crate::manifest::{Manifest, ManifestName};
+use crate::repository::{HostFolder, RepositoryError, SeenMark};
 use crate::retention::{Candidate, Guard, NamedError, Policy, Reasons, Refusal, decide};
 use crate::target::TargetError;
 
@@ -127,8 +137,14 @@ pub struct PlannedMark {
     pub archives: BTreeMap<Hash, u64>,
     /// The same with what is here no more: a run may have died before it came to the pages.
     dead: Vec<Hash>,
+    /// Pages of earlier snapshots, and directories of them, that it names and no manifest does.
+    pages: Vec<Hash>,
     /// A later manifest heeded it.
     pub ripe: bool,
+    /// No packer will heed it as it is: what it names and nothing needs is marked again, and it is removed.
+    stale: bool,
+    /// It names pages of which nobody can tell now whether a manifest needs them.
+    is_unclear: bool,
 }
 
 #[derive(Debug)]
@@ -138,6 +154,10 @@ pub struct PrunePlan {
     pub marks: Vec<PlannedMark>,
     /// Archives to mark now, and their bytes.
     pub to_mark: BTreeMap<Hash, u64>,
+    /// Pages of earlier snapshots to mark now, and directories of them.
+    to_mark_pages: BTreeSet<Hash>,
+    /// Marks that could not be read: there are too many, or they are too large.
+    pub unread_marks: usize,
     /// Strange, but no reason not to prune.
     pub findings: Vec<Finding>,
     /// What deleting it would be refused for, without `--yes`.
@@ -162,6 +182,10 @@ impl PrunePlan {
         self.marks.iter().filter(|mark| mark.ripe)
     }
 
+    fn stale(&self) -> impl Iterator<Item = &PlannedMark> {
+        self.marks.iter().filter(|mark| mark.stale)
+    }
+
     /// Archives that can go now, and their bytes.
     pub fn to_sweep(&self) -> BTreeMap<Hash, u64> {
         let archives = self.ripe().flat_map(|mark| &mark.archives);
@@ -170,7 +194,55 @@ impl PrunePlan {
 
     pub fn is_empty(&self) -> bool {
         let nothing_goes = self.forgotten().next().is_none() && self.ripe().next().is_none();
-        nothing_goes && self.to_mark.is_empty() && self.remains.is_empty()
+        let nothing_to_mark = self.to_mark.is_empty() && self.to_mark_pages.is_empty();
+        nothing_goes && nothing_to_mark && self.remains.is_empty() && self.stale().next().is_none()
+    }
+}
+
+/// What manifests need: archives, and the pages and directories that tell of earlier snapshots.
+#[derive(Default)]
+struct Needed {
+    of_any: HashSet<Hash>,
+    of_stays: HashSet<Hash>,
+    history_of_any: HashSet<Hash>,
+    history_of_stays: HashSet<Hash>,
+}
+
+impl Needed {
+    fn add(&mut self, seen: &Inventory, manifest: &Manifest, stays: bool) {
+        self.of_any.extend(seen.named_by(manifest));
+        self.history_of_any.extend(seen.history_of(manifest));
+        if stays {
+            self.of_stays.extend(seen.named_by(manifest));
+            self.history_of_stays.extend(seen.history_of(manifest));
+        }
+    }
+
+    fn plan_mark(&self, seen: &Inventory, one: &SeenMark, ripe: bool) -> PlannedMark {
+        let unnamed = one
+            .mark
+            .archives
+            .iter()
+            .filter(|a| !self.of_any.contains(*a));
+        let dead: Vec<Hash> = unnamed.copied().collect();
+        let unnamed = one
+            .mark
+            .pages
+            .iter()
+            .filter(|page| !self.history_of_any.contains(*page));
+        let is_needed = one.mark.archives.iter().any(|a| self.of_stays.contains(a));
+        PlannedMark {
+            name: one.name.clone(),
+            archives: seen.present(dead.iter()),
+            dead,
+            pages: match seen.history_is_unclear {
+                true => Vec::new(),
+                false => unnamed.copied().collect(),
+            },
+            ripe,
+            is_unclear: seen.history_is_unclear && !one.mark.pages.is_empty(),
+            stale: !ripe && (one.vouched != Vouched::Signer || is_needed),
+        }
     }
 }
 
@@ -203,57 +275,37 @@ impl PruneRequest {
         let mut snapshots = self.decide(&seen);
         let not_here = self.choose_named(&mut snapshots)?;
         let refusal = self.check(&snapshots, seen.pruned_at);
-        let mut of_stays: HashSet<Hash> = HashSet::new();
-        let mut of_any: HashSet<Hash> = HashSet::new();
+        let mut needed = Needed::default();
+        let staying: HashSet<Hash> = snapshots
+            .iter()
+            .filter(|one| one.stays())
+            .map(|one| one.core)
+            .collect();
         for one in &chain.snapshots {
-            let stays = snapshots
-                .iter()
-                .any(|planned| planned.core == one.manifest.core_hash && planned.stays());
-            for archive in seen.named_by(&one.manifest) {
-                of_any.insert(archive);
-                if stays {
-                    of_stays.insert(archive);
-                }
-            }
+            needed.add(
+                &seen,
+                &one.manifest,
+                staying.contains(&one.manifest.core_hash),
+            );
         }
         let heeded: HashSet<&str> = chain
             .snapshots
             .iter()
             .flat_map(|one| one.manifest.core.marks_seen.iter().map(String::as_str))
             .collect();
-        let marks: Vec<PlannedMark> = seen
-            .marks
-            .iter()
-            .map(|(name, mark)| {
-                let unnamed = mark.archives.iter().filter(|a| !of_any.contains(*a));
-                let dead: Vec<Hash> = unnamed.copied().collect();
-                PlannedMark {
-                    name: name.clone(),
-                    archives: seen.present(dead.iter()),
-                    dead,
-                    ripe: self.gone || heeded.contains(name.as_str()),
-                }
+        let marks = seen.marks.seen.iter();
+        let marks: Vec<PlannedMark> = marks
+            .map(|one| {
+                let ripe = self.gone || heeded.contains(one.name.as_str());
+                needed.plan_mark(&seen, one, ripe)
             })
             .collect();
-        // What a ripe mark names and a manifest still needed is free to be marked anew.
-        let waiting: HashSet<Hash> = seen
-            .marks
-            .iter()
-            .zip(&marks)
-            .flat_map(|((_, mark), planned)| match planned.ripe {
-                true => planned.archives.keys().copied().collect::<Vec<_>>(),
-                false => mark.archives.clone(),
-            })
-            .collect();
-        let strays = seen.strays(self.now - chrono::Duration::days(STRAY_DAYS));
-        let going = of_any.difference(&of_stays).copied();
-        let going: HashSet<Hash> = going
-            .chain(strays.filter(|hash| !of_any.contains(hash)))
-            .filter(|hash| !waiting.contains(hash))
-            .collect();
+        let (to_mark, to_mark_pages) = self.to_mark(&seen, &marks, &needed).await?;
         Ok(PrunePlan {
-            to_mark: seen.present(going.iter()),
-            pages: seen.unnamed_pages(),
+            to_mark,
+            to_mark_pages,
+            unread_marks: seen.marks.unread,
+            pages: seen.unnamed_pages(&needed.history_of_any),
             manifests: seen.names(),
             signers: chain.signers(),
             findings: chain.findings.clone(),
@@ -263,6 +315,55 @@ impl PruneRequest {
             refusal,
             not_here,
         })
+    }
+
+    /// What only snapshots that go need, and what was left by pushes that died, unless a mark names it already.
+    async fn to_mark(
+        &self,
+        seen: &Inventory,
+        marks: &[PlannedMark],
+        needed: &Needed,
+    ) -> Result<(BTreeMap<Hash, u64>, BTreeSet<Hash>), PruneError> {
+        let (mut waiting, mut waiting_pages) = (HashSet::<Hash>::new(), HashSet::<Hash>::new());
+        for (one, planned) in seen.marks.seen.iter().zip(marks) {
+            if planned.stale {
+                continue;
+            }
+            // What a ripe mark names and a manifest still needed is free to be marked again.
+            match planned.ripe {
+                true => waiting.extend(planned.archives.keys().copied()),
+                false => waiting.extend(&one.mark.archives),
+            }
+            match planned.ripe {
+                true => waiting_pages.extend(&planned.pages),
+                false => waiting_pages.extend(&one.mark.pages),
+            }
+        }
+        let long_ago = self.now - chrono::Duration::days(STRAY_DAYS);
+        let strays = seen
+            .strays(long_ago)
+            .filter(|one| !needed.of_any.contains(one));
+        let going = needed
+            .of_any
+            .difference(&needed.of_stays)
+            .copied()
+            .chain(strays);
+        let going: HashSet<Hash> = going.filter(|one| !waiting.contains(one)).collect();
+        if seen.history_is_unclear {
+            return Ok((seen.present(going.iter()), BTreeSet::new()));
+        }
+        let mut unnamed = seen.unnamed_pages(&needed.history_of_any);
+        unnamed.retain(|one| !waiting_pages.contains(one));
+        let strays = seen.stray_history(&self.folder, &unnamed, long_ago).await?;
+        let pages = needed
+            .history_of_any
+            .difference(&needed.history_of_stays)
+            .copied();
+        let pages: HashSet<Hash> = pages
+            .chain(strays)
+            .filter(|one| !waiting_pages.contains(one))
+            .collect();
+        Ok((seen.present(going.iter()), seen.present_pages(pages.iter())))
     }
 
     fn decide(&self, seen: &Inventory) -> Vec<PlannedSnapshot> {

@@ -3,6 +3,7 @@
 //! Reads only. Everything small is fetched whole, within limits, and nothing is believed by its
 //! name: pages must hash to theirs, manifests pass through a [`Gathering`].
 
+mod known;
 mod statements;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +19,9 @@ use crate::manifest::{
     ManifestError, ManifestName, TablePage, recipient_set_name,
 };
 use crate::target::{ErrorKind, Target, TargetError};
+
+pub use known::{parse_known, require_hash};
+pub use statements::{Marks, SeenMark};
 
 /// Small objects fetched at once.
 const CONCURRENT_GETS: usize = 16;
@@ -36,6 +40,10 @@ pub enum RepositoryError {
         #[source]
         source: ManifestError,
     },
+    #[error("page {page} of earlier snapshots cannot be used: {what}")]
+    Known { page: Hash, what: String },
+    #[error("manifest {0} is not what it was a moment ago: run it again")]
+    Replaced(ManifestName),
     #[error("the archive table of {manifest} contradicts itself: {what}")]
     Table {
         manifest: ManifestName,
@@ -227,6 +235,7 @@ impl HostFolder {
             candidate.into_iter().for_each(|one| gathering.take(one));
         }
         let mut chain = gathering.finish()?;
+        self.check_history(&mut chain).await?;
         let missing = chain
             .missing()
             .iter()

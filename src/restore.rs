@@ -21,6 +21,7 @@ use crate::ids::{HostName, Stamp};
 use crate::index::{
     ArchiveStream, EntryList, Extent, IndexError, IndexHeader, IndexReader, MAX_TAR_BYTES, Skipped,
 };
+use crate::manifest::chain::Chain;
 use crate::manifest::signature::Trust;
 use crate::manifest::{ArchiveRow, Manifest};
 use crate::openat::Dir;
@@ -210,34 +211,53 @@ pub async fn plan(
     identities: Arc<Identities>,
     trust: &Trust,
 ) -> Result<RestorePlan, RestoreError> {
-    let destination = Destination::inspect(&request.to, request.overwrite)?;
-    plan_to(destination, folder, request, identities, trust).await
+    let chain = folder.chain(trust).await;
+    let chain = chain.map_err(|source| RestoreError::Repository {
+        host: folder.host.clone(),
+        source,
+    })?;
+    plan_from(folder, chain, request, identities).await
 }
 
-/// [`plan`] of a restore into a new directory in `dir`, which is ours alone; `request.to` is its name.
+/// The same with a chain that was read before.
+pub async fn plan_from(
+    folder: &HostFolder,
+    chain: Chain,
+    request: &RestoreRequest,
+    identities: Arc<Identities>,
+) -> Result<RestorePlan, RestoreError> {
+    let destination = Destination::inspect(&request.to, request.overwrite)?;
+    plan_to(destination, folder, chain, request, identities).await
+}
+
+/// [`plan_from`] of a restore into a new directory in `dir`, which is ours alone; `request.to` is its name.
 pub async fn plan_within(
     dir: &Dir,
     folder: &HostFolder,
+    chain: Chain,
     request: &RestoreRequest,
     identities: Arc<Identities>,
-    trust: &Trust,
 ) -> Result<RestorePlan, RestoreError> {
     let destination = Destination::within(dir, request.to.as_os_str());
-    plan_to(destination, folder, request, identities, trust).await
+    plan_to(destination, folder, chain, request, identities).await
 }
 
 async fn plan_to(
     destination: Destination,
     folder: &HostFolder,
+    mut chain: Chain,
     request: &RestoreRequest,
     identities: Arc<Identities>,
-    trust: &Trust,
 ) -> Result<RestorePlan, RestoreError> {
     let unreadable = |source| RestoreError::Repository {
         host: folder.host.clone(),
         source,
     };
-    let chain = folder.chain(trust).await.map_err(unreadable)?;
+    let chosen = plan::choose(&chain, request)?.manifest.clone();
+    if chosen.core.sequence < chain.latest_sequence() {
+        let checked = folder.check_lineage(&mut chain, &chosen).await;
+        checked.map_err(unreadable)?;
+    }
     let snapshot = plan::choose(&chain, request)?;
     let table = folder.table(&snapshot.manifest).await.map_err(unreadable)?;
     // What the restore decrypts stays where it will restore to.

@@ -34,6 +34,12 @@ pub enum ShipError {
     Repository(#[from] RepositoryError),
     #[error(transparent)]
     Copy(#[from] copy::CopyError),
+    #[error(
+        "{target} holds {count} prune marks that were not read, for there are too many or they are too large: what they \
+         name cannot be told. See who writes there, and remove them from marks/ (`sealift prune` writes those again \
+         that are needed)"
+    )]
+    UnreadMarks { target: String, count: usize },
     #[error("{0} was to be shipped, but is not in the spool")]
     NotInSpool(ObjectKey),
     #[error(
@@ -54,7 +60,7 @@ pub enum ShipError {
         cause: String,
     },
     #[error(
-        "cannot publish {manifest}: its table names {count} archives that were not handed over ({first})"
+        "cannot publish {manifest}: it names {count} archives and pages that were not handed over ({first})"
     )]
     Unlisted {
         manifest: ManifestName,

@@ -36,6 +36,8 @@ mod hooks;
 mod keys;
 #[path = "agent/lineage.rs"]
 mod lineage;
+#[path = "agent/marks.rs"]
+mod marks;
 #[path = "agent/offline.rs"]
 mod offline;
 #[path = "agent/prune.rs"]

@@ -264,6 +264,7 @@ fn statements(repo: &Repo) -> Vec<(&'static str, Vec<u8>)> {
         host.clone(),
         time,
         vec![Hash::blake3(b"x"), Hash::blake3(b"y")],
+        vec![Hash::sha256(b"z")],
     );
     let (mark_name, mark) = mark.unwrap().encode();
     let text = |text: &str| text.as_bytes().to_vec();

@@ -20,16 +20,17 @@ const EVERYDAY: usize = 16;
 /// Days after the last of them.
 const CLOCK: &str = "2026-04-20T06:00:00Z";
 
-fn samples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/format-1")
+fn samples(name: &str) -> PathBuf {
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples");
+    all.join(name)
 }
 
-/// The samples in a directory of their own, with the identity that opens them.
-fn copied() -> tempfile::TempDir {
+/// The sample `name` in a directory of its own, with the identity that opens it.
+fn copied(name: &str) -> tempfile::TempDir {
     let temp = tempfile::tempdir().unwrap();
     let done = Command::new("cp")
         .arg("-r")
-        .arg(samples())
+        .arg(samples(name))
         .arg(temp.path().join("it"))
         .status();
     assert!(done.unwrap().success());
@@ -51,8 +52,17 @@ fn run(temp: &Path, program: &str, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn the_sample_is_read_by_every_command() {
-    let temp = copied();
+fn the_first_sample_is_read_by_every_command() {
+    is_read_by_every_command("format-1");
+}
+
+#[test]
+fn the_sample_with_pages_of_earlier_snapshots_is_read_by_every_command() {
+    is_read_by_every_command("format-1-pages");
+}
+
+fn is_read_by_every_command(name: &str) {
+    let temp = copied(name);
     let dir = temp.path();
     let expected = Expected::read(&dir.join("it"));
     let from = ["--from", "it/repo", "--signer", "it/allowed_signers"];
@@ -139,8 +149,17 @@ fn the_sample_is_read_by_every_command() {
 
 /// Each file is there for a reason: without it, or with another bit in it, the reading fails.
 #[test]
-fn every_file_of_the_sample_is_needed() {
-    let temp = copied();
+fn every_file_of_the_first_sample_is_needed() {
+    every_file_is_needed("format-1");
+}
+
+#[test]
+fn every_file_of_the_sample_with_pages_of_earlier_snapshots_is_needed() {
+    every_file_is_needed("format-1-pages");
+}
+
+fn every_file_is_needed(name: &str) {
+    let temp = copied(name);
     let dir = temp.path().join("it");
     let key = temp.path().join("key.txt");
     let read = || read::everything(&dir, &key);
@@ -174,14 +193,16 @@ fn every_file_of_the_sample_is_needed() {
 
 #[test]
 fn the_samples_are_small_and_hold_no_private_key() {
-    let mut bytes = 0;
-    for path in files(&samples()) {
-        let content = fs::read(&path).unwrap();
-        bytes += content.len();
-        for secret in [&b"PRIVATE KEY"[..], b"AGE-SECRET-KEY"] {
-            let found = content.windows(secret.len()).any(|window| window == secret);
-            assert!(!found, "{}", path.display());
+    for name in ["format-1", "format-1-pages"] {
+        let mut bytes = 0;
+        for path in files(&samples(name)) {
+            let content = fs::read(&path).unwrap();
+            bytes += content.len();
+            for secret in [&b"PRIVATE KEY"[..], b"AGE-SECRET-KEY"] {
+                let found = content.windows(secret.len()).any(|window| window == secret);
+                assert!(!found, "{}", path.display());
+            }
         }
+        assert!(bytes < 200_000, "{name}: {bytes}");
     }
-    assert!(bytes < 200_000, "{bytes}");
 }

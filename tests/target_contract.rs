@@ -17,6 +17,8 @@ mod watched;
 
 #[path = "target_contract/classes.rs"]
 mod classes;
+#[path = "target_contract/endless.rs"]
+mod endless;
 #[path = "target_contract/publish.rs"]
 mod publish;
 #[path = "target_contract/sftp.rs"]

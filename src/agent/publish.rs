@@ -3,10 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+
 use super::donors::{damaged, note_damaged};
 use super::lanes::EndedLane;
 use super::push::{PushRequest, TargetReport, TargetState};
-use super::stock::record_shipped;
+use super::stock::{known_objects, record_shipped};
 use super::survey::Survey;
 use super::{AgentError, Reporter, State};
 use crate::catalog::SnapshotRow;
@@ -258,18 +260,11 @@ impl<'a> Finishing<'a> {
         progress: &mut Progress,
     ) -> Result<Vec<Publication>, AgentError> {
         let mut pending = Vec::new();
-        let rows = state.catalog.snapshots()?;
-        let mut knows_target = false;
-        for row in &rows {
-            let publication = state
-                .catalog
-                .publication(&self.survey.name, &row.known.core)?;
-            knows_target |= publication.as_deref() == Some("published");
-        }
-        for row in rows {
+        let publications = state.catalog.publications(&self.survey.name)?;
+        let knows_target = publications.values().any(|state| state == "published");
+        for row in state.catalog.snapshots()? {
             let core = &row.known.core;
-            let publication = state.catalog.publication(&self.survey.name, core)?;
-            if let Some(publication) = publication {
+            if let Some(publication) = publications.get(core) {
                 // `sync`, or whoever repaired it, may have brought what this host had given up.
                 let is_back = publication == "given up" || publication == "lost";
                 let seen = self.survey.seen.as_ref();
@@ -285,7 +280,7 @@ impl<'a> Finishing<'a> {
                 }
                 continue;
             }
-            if let Some(publication) = pending_publication(state, &row.name) {
+            if let Some(publication) = pending_publication(state, self.packed, &row.name) {
                 pending.push(publication);
                 continue;
             }
@@ -441,7 +436,7 @@ fn fork_warning(survey: &Survey, siblings: &[ManifestName]) -> String {
 
 /// What publishing a spooled snapshot takes: its archives, read from its own pages. `None`: some of it
 /// is gone or damaged.
-fn pending_publication(state: &State, name: &ManifestName) -> Option<Publication> {
+fn pending_publication(state: &State, packed: &Packed, name: &ManifestName) -> Option<Publication> {
     let bytes = state.spool.read(&name.key()).ok()?;
     let manifest = Manifest::parse_named(name, &bytes).ok()?;
     // One that is not here is on the target already.
@@ -454,5 +449,26 @@ fn pending_publication(state: &State, name: &ManifestName) -> Option<Publication
         let page = parse_page(hash, &bytes).ok()?;
         archives.extend(page.rows);
     }
-    Some(Publication { manifest, archives })
+    if manifest.name() == packed.manifest.name() {
+        let objects = packed.known.iter();
+        let at_hand = objects.map(|(name, bytes)| (*name, Bytes::copy_from_slice(bytes)));
+        return Some(Publication {
+            manifest,
+            archives,
+            known: packed.known.iter().map(|(name, _)| *name).collect(),
+            at_hand: at_hand.collect(),
+        });
+    }
+    let known = known_objects(&state.spool, &manifest)?;
+    // Those that are not here were on every target when it was packed.
+    let is_right = |name: &Hash| match state.spool.read(&ObjectKey::table(name)) {
+        Ok(bytes) => Hash::sha256(&bytes) == *name,
+        Err(_) => !state.spool.contains(&ObjectKey::table(name)),
+    };
+    known.iter().all(is_right).then_some(Publication {
+        manifest,
+        archives,
+        known,
+        at_hand: HashMap::new(),
+    })
 }

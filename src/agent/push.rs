@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::donors;
 use super::lanes::{EndedLane, Lanes};
+use super::marks;
 use super::publish::{Finishing, Publishing};
 use super::reconcile::reconcile;
 use super::stock::{adopt_spooled_manifests, drop_damaged, take_stock, tidy_spool};
@@ -129,6 +130,10 @@ pub fn push(
         reconciled.notes.push(text);
     }
     warn_of_clock(request, &reconciled.lineage.known, &mut reconciled.warnings);
+    let followed = runtime.block_on(marks::judge(state, &surveys))?;
+    reconciled.notes.extend(followed.notes);
+    reconciled.warnings.extend(followed.warnings);
+    reconciled.lineage.marks_seen = followed.names;
     drop_damaged(state, &surveys, &mut reconciled.warnings)?;
     let archives = state.catalog.archives()?;
     let asked = runtime.block_on(donors::ask(&surveys, &archives, &state.spool));
@@ -137,6 +142,7 @@ pub fn push(
         &surveys,
         &asked,
         request.recipients.texts(),
+        &followed.archives,
         &mut reconciled.warnings,
     )?;
     let lanes = Lanes::start(

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::survey::{Seen, Survey, survey};
+use super::survey::{Survey, survey};
 use super::{AgentError, NamedTarget, State, machine_id};
 use crate::ids::{Hash, HostName};
 use crate::manifest::chain::{Finding, Snapshot};
@@ -55,6 +55,7 @@ pub fn reconcile(
             parents: Vec::new(),
             known: Vec::new(),
             marks_seen: Vec::new(),
+            before_is_everywhere: false,
         },
         notes: Vec::new(),
         warnings: Vec::new(),
@@ -80,18 +81,19 @@ pub fn reconcile(
     let heads = known.iter().filter(|known| known.sequence == head);
     result.lineage.parents = heads.map(|known| known.core).collect();
     result.lineage.known = known;
-    result.lineage.marks_seen = marks_seen(surveys);
+    result.lineage.before_is_everywhere = is_everywhere(state, surveys, highest)?;
     Ok(result)
 }
 
-/// Every mark that was looked at: nothing that one names is used by the next snapshot (see `take_stock`).
-fn marks_seen(surveys: &[Survey]) -> Vec<String> {
-    let seen = surveys
-        .iter()
-        .filter_map(|survey| survey.seen.as_ref().ok());
-    let names = seen.flat_map(|seen| seen.marks.iter().map(|(name, _)| name.to_string()));
-    let distinct: std::collections::BTreeSet<String> = names.collect();
-    distinct.into_iter().collect()
+/// Whether each target shows all snapshots of this `sequence` that the catalog knows.
+fn is_everywhere(state: &State, surveys: &[Survey], sequence: u64) -> Result<bool, AgentError> {
+    let mut rows = state.catalog.snapshots()?;
+    rows.retain(|row| row.known.sequence == sequence);
+    let shows = |survey: &Survey| {
+        let seen = survey.seen.as_ref().ok();
+        seen.is_some_and(|seen| rows.iter().all(|row| seen.manifests.contains(&row.name)))
+    };
+    Ok(!rows.is_empty() && surveys.iter().all(shows))
 }
 
 /// A new state directory continues what the targets show. Where one shows nothing, and no other one does,
@@ -242,10 +244,11 @@ fn forget_what_targets_lost(
     for survey in surveys {
         let Ok(seen) = &survey.seen else { continue };
         let shown: HashSet<_> = seen.manifests.iter().collect();
+        let publications = state.catalog.publications(&survey.name)?;
         let mut lost = Vec::new();
         for row in rows.iter().filter(|row| !shown.contains(&row.name)) {
-            let publication = state.catalog.publication(&survey.name, &row.known.core)?;
-            if publication.as_deref() != Some("published") {
+            let publication = publications.get(&row.known.core);
+            if publication.is_none_or(|state| state != "published") {
                 continue;
             }
             match seen.pruned.contains(&row.known.core) {
@@ -285,9 +288,12 @@ fn forget_snapshots_that_are_nowhere(
     if surveys.iter().any(|survey| survey.seen.is_err()) {
         return Ok(());
     }
+    let seen = surveys
+        .iter()
+        .filter_map(|survey| survey.seen.as_ref().ok());
+    let shown: HashSet<_> = seen.flat_map(|seen| &seen.manifests).collect();
     for row in state.catalog.snapshots()? {
-        let shown = |seen: &Seen| seen.manifests.contains(&row.name);
-        let on_target = surveys.iter().any(|s| s.seen.as_ref().is_ok_and(shown));
+        let on_target = shown.contains(&row.name);
         if !on_target && !state.spool.contains(&row.name.key()) {
             state.catalog.forget_snapshot(&row.known.core)?;
         }
@@ -295,17 +301,36 @@ fn forget_snapshots_that_are_nowhere(
     Ok(())
 }
 
+/// Findings of one kind that are reported one by one; there may be thousands that were planted.
+const MOST_REPORTED: usize = 20;
+
 fn report_findings(surveys: &[Survey], result: &mut Reconciled) {
     for survey in surveys {
         let Ok(seen) = &survey.seen else { continue };
-        for finding in &seen.findings {
-            let text = format!("{}: {finding}", survey.folder.target.label());
-            match finding {
-                Finding::Missing(_) => result.notes.push(text),
-                _ => result.warnings.push(text),
-            }
-        }
+        let label = survey.folder.target.label();
+        let (missing, other): (Vec<&Finding>, Vec<&Finding>) = seen
+            .findings
+            .iter()
+            .partition(|finding| matches!(finding, Finding::Missing(_)));
+        result.notes.extend(some_of(label, &missing));
+        let (refused, other): (Vec<&Finding>, Vec<&Finding>) = other
+            .into_iter()
+            .partition(|finding| matches!(finding, Finding::Refused(..)));
+        result.warnings.extend(some_of(label, &refused));
+        result.warnings.extend(some_of(label, &other));
     }
+}
+
+/// The first few as text, and how many more there are.
+pub(super) fn some_of(label: &str, findings: &[impl std::fmt::Display]) -> Vec<String> {
+    let first = findings.iter().take(MOST_REPORTED);
+    let mut texts: Vec<String> = first.map(|finding| format!("{label}: {finding}")).collect();
+    if let more @ 1.. = findings.len().saturating_sub(MOST_REPORTED) {
+        texts.push(format!(
+            "{label}: and {more} more like these; `sealift verify` names all"
+        ));
+    }
+    texts
 }
 
 fn adopted(state: &State) -> Result<HashSet<Hash>, AgentError> {

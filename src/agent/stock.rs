@@ -8,7 +8,10 @@ use super::survey::Survey;
 use super::{AgentError, NamedTarget, State};
 use crate::catalog::CatalogArchive;
 use crate::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey, TABLES};
+use crate::manifest::known::Directory;
 use crate::manifest::{Manifest, ManifestName, TablePage};
+use crate::repository::parse_known;
+use crate::spool::Spool;
 
 /// A manifest that a killed run put into the spool but not into the catalog is a snapshot all the same.
 pub(super) fn adopt_spooled_manifests(state: &mut State) -> Result<(), AgentError> {
@@ -68,14 +71,16 @@ pub(super) fn drop_damaged(
 /// Updates the placements by what was seen; gives the archives that a new snapshot may lean on: sealed to at
 /// least today's recipients, and for every target that answered there, in the spool, or on another one to
 /// copy from. A target that does not answer is not waited for: what it lacks is seen to when it returns.
+/// The `marked` ones are unknown from now on, whatever else has them: the next manifest lists
+/// their marks, and no later one that is published beside it may name them.
 pub(super) fn take_stock(
     state: &mut State,
     surveys: &[Survey],
     asked: &[Donor],
     recipients: &[String],
+    marked: &HashSet<Hash>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<CatalogArchive>, AgentError> {
-    let marked = marked(surveys);
     let mut archives = state.catalog.archives()?;
     let is_marked = |a: &CatalogArchive| marked.contains(&a.row.blake3);
     let to_forget = archives
@@ -125,7 +130,8 @@ pub(super) fn take_stock(
     let on_donors = on_donors(surveys, asked);
     let damaged = damaged(&state.catalog)?;
     let unusable = state.catalog.unusable()?;
-    let in_spool = |a: &CatalogArchive| state.spool.size(&a.row.key()) == Some(a.row.bytes);
+    let spooled: HashMap<String, u64> = state.spool.list(ARCHIVES)?.into_iter().collect();
+    let in_spool = |a: &CatalogArchive| spooled.get(a.row.key().as_str()) == Some(&a.row.bytes);
     let sets = state.catalog.recipient_sets()?;
     let sealed_to_all = |a: &CatalogArchive| {
         let members = sets.get(&a.row.recipient_set);
@@ -152,18 +158,6 @@ pub(super) fn take_stock(
         state.catalog.forget_archives(&lost)?;
     }
     Ok(usable)
-}
-
-/// What some target is about to delete. It is unknown from now on, whatever else has it: the next manifest
-/// says that it heeded the mark, and by then nothing may lean on what the mark names.
-fn marked(surveys: &[Survey]) -> HashSet<Hash> {
-    let seen = surveys
-        .iter()
-        .filter_map(|survey| survey.seen.as_ref().ok());
-    let marks = seen.flat_map(|seen| &seen.marks);
-    marks
-        .flat_map(|(_, mark)| mark.archives.iter().copied())
-        .collect()
 }
 
 pub(super) fn record_shipped(
@@ -228,9 +222,15 @@ struct Unsettled {
 /// Removes from the spool the manifests that no target waits for any more.
 fn drop_settled_manifests(state: &State, targets: &[NamedTarget]) -> Result<Unsettled, AgentError> {
     let mut unsettled = Unsettled::default();
+    let spooled: HashSet<String> = state
+        .spool
+        .list(MANIFESTS)?
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect();
     for row in state.catalog.snapshots()? {
         let key = row.name.key();
-        if !state.spool.contains(&key) {
+        if !spooled.contains(key.as_str()) {
             continue;
         }
         let mut settled = true;
@@ -251,9 +251,29 @@ fn drop_settled_manifests(state: &State, targets: &[NamedTarget]) -> Result<Unse
                 unsettled.archives.extend(rows.map(|row| row.blake3));
                 unsettled.pages.insert(key.as_str().to_owned());
             }
+            // Of a directory that is damaged the pages are of no more use than it is.
+            let known = known_objects(&state.spool, &manifest).unwrap_or_default();
+            let keys = known.iter().map(ObjectKey::table);
+            unsettled
+                .pages
+                .extend(keys.map(|key| key.as_str().to_owned()));
         }
     }
     Ok(unsettled)
+}
+
+/// The pages of earlier snapshots that `manifest` names, and the directories of them, as the spool has them.
+/// `None`: a directory is gone or damaged.
+pub(super) fn known_objects(spool: &Spool, manifest: &Manifest) -> Option<Vec<Hash>> {
+    let Some(named) = manifest.core.known.pages() else {
+        return Some(Vec::new());
+    };
+    let mut objects = [&named.pages[..], &named.directories].concat();
+    for name in &named.directories {
+        let bytes = spool.read(&ObjectKey::table(name)).ok()?;
+        objects.extend(parse_known(name, &bytes, Directory::parse).ok()?.directory);
+    }
+    Some(objects)
 }
 
 /// A signature whose manifest was never written belongs to a run that died between the two.

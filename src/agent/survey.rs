@@ -15,8 +15,7 @@ use crate::ids::{Hash, HostName, ObjectKey};
 use crate::manifest::ManifestName;
 use crate::manifest::chain::{Chain, ChainError, Finding, Snapshot};
 use crate::manifest::signature::Trust;
-use crate::manifest::statement::{Mark, MarkName};
-use crate::repository::{HostFolder, RepositoryError};
+use crate::repository::{HostFolder, Marks, RepositoryError};
 use crate::target::{ErrorKind, TargetError};
 
 /// Unlisted objects asked for by name, at the most; of an emptied target there are more.
@@ -48,8 +47,7 @@ pub struct Seen {
     pub unlisted: usize,
     /// Core hashes of snapshots that were published there and were deleted on purpose.
     pub pruned: HashSet<Hash>,
-    /// Prune marks, by name.
-    pub marks: Vec<(MarkName, Mark)>,
+    pub marks: Marks,
 }
 
 /// What this host remembers of a target.
@@ -63,9 +61,10 @@ pub struct Remembered {
 impl Remembered {
     pub fn of(state: &State, target: &str) -> Result<Self, AgentError> {
         let mut remembered = Self::default();
+        let publications = state.catalog.publications(target)?;
         for row in state.catalog.snapshots()? {
-            let publication = state.catalog.publication(target, &row.known.core)?;
-            if publication.as_deref() == Some("published") {
+            let publication = publications.get(&row.known.core);
+            if publication.is_some_and(|state| state == "published") {
                 remembered.manifests.push(row.name);
             }
         }
@@ -192,8 +191,8 @@ async fn look(
     remembered: &Remembered,
     trust: &Trust,
 ) -> Result<Seen, RepositoryError> {
-    // Marks first: whoever deletes what one names removes it last, and the listing must not be older than that.
-    let marks = folder.marks().await?;
+    // Marks first: a mark is removed after what it names, and the listing must not be older than that.
+    let marks = folder.marks(trust, &[]).await?;
     let (archives, manifests) =
         futures::future::join(folder.archives_present(), folder.manifest_names()).await;
     let (archives, manifests) = (archives?, manifests?);
@@ -241,7 +240,7 @@ impl From<Remembered> for Seen {
             findings: Vec::new(),
             unlisted: 0,
             pruned: HashSet::new(),
-            marks: Vec::new(),
+            marks: Marks::default(),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The catalog's rows on snapshots, their publication per target, and runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{Catalog, CatalogError};
-use crate::ids::{Hash, Stamp};
+use crate::ids::{Hash, Stamp, WriterId};
+use crate::manifest::known::Made;
 use crate::manifest::{Known, Manifest, ManifestName};
 
 /// A snapshot that this host made, or found on a target as its own past.
@@ -17,7 +18,68 @@ pub struct SnapshotRow {
     pub new_bytes: u64,
 }
 
+/// Earlier snapshots that stand in the same pages of a manifest, and which manifest first had exactly these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownGroup {
+    pub number: u64,
+    /// Hash of its rows.
+    pub rows: Hash,
+    pub made: Made,
+}
+
+/// The sequence of the manifest that the groups are those of.
+const KNOWN_GROUPS_OF: &str = "known groups of";
+
 impl Catalog {
+    /// The groups of the manifest before `sequence`, or of an attempt at this one; else none.
+    pub fn known_groups(&self, sequence: u64) -> Result<Vec<KnownGroup>, CatalogError> {
+        let of = self.meta(KNOWN_GROUPS_OF)?;
+        let of = of.and_then(|text| text.parse::<u64>().ok());
+        if !of.is_some_and(|of| of == sequence || of.checked_add(1) == Some(sequence)) {
+            return Ok(Vec::new());
+        }
+        let mut query = self
+            .db
+            .prepare("SELECT number,rows,writer,sequence FROM known_groups")
+            .map_err(self.fail())?;
+        let rows = query
+            .query_map([], |row| {
+                Ok(KnownGroup {
+                    number: row.get::<_, i64>(0)? as u64,
+                    rows: Hash(row.get(1)?),
+                    made: (WriterId(row.get(2)?), row.get::<_, i64>(3)? as u64),
+                })
+            })
+            .map_err(self.fail())?;
+        rows.collect::<Result<_, _>>().map_err(self.fail())
+    }
+
+    /// Remembers the groups of the manifest `sequence`, and no other.
+    pub fn set_known_groups(
+        &mut self,
+        sequence: u64,
+        groups: &[KnownGroup],
+    ) -> Result<(), CatalogError> {
+        let fail = self.fail();
+        let tx = self.db.transaction().map_err(&fail)?;
+        tx.execute("DELETE FROM known_groups", []).map_err(&fail)?;
+        for group in groups {
+            let (writer, made) = (&group.made.0.0[..], group.made.1 as i64);
+            tx.execute(
+                "INSERT INTO known_groups VALUES(?1,?2,?3,?4)",
+                params![group.number as i64, &group.rows.0[..], writer, made],
+            )
+            .map_err(&fail)?;
+        }
+        let of = sequence.to_string();
+        tx.execute(
+            "INSERT OR REPLACE INTO meta VALUES(?1,?2)",
+            [KNOWN_GROUPS_OF, &of],
+        )
+        .map_err(&fail)?;
+        tx.commit().map_err(&fail)
+    }
+
     /// Records a snapshot of this writer, or (`foreign`) one that was found on a target.
     pub fn add_snapshot(&self, manifest: &Manifest, foreign: bool) -> Result<(), CatalogError> {
         let core = &manifest.core;
@@ -108,14 +170,26 @@ impl Catalog {
 
     /// `published`, `given up`, or `None` where it is still to be shipped.
     pub fn publication(&self, target: &str, core: &Hash) -> Result<Option<String>, CatalogError> {
-        self.db
-            .query_row(
-                "SELECT state FROM publications WHERE target=?1 AND core=?2",
-                params![target, &core.0[..]],
-                |row| row.get(0),
-            )
+        let mut query = self
+            .db
+            .prepare_cached("SELECT state FROM publications WHERE target=?1 AND core=?2")
+            .map_err(self.fail())?;
+        query
+            .query_row(params![target, &core.0[..]], |row| row.get(0))
             .optional()
             .map_err(self.fail())
+    }
+
+    /// What [`Self::publication`] says of each snapshot, by core hash.
+    pub fn publications(&self, target: &str) -> Result<HashMap<Hash, String>, CatalogError> {
+        let mut query = self
+            .db
+            .prepare("SELECT core, state FROM publications WHERE target=?1")
+            .map_err(self.fail())?;
+        let rows = query
+            .query_map([target], |row| Ok((Hash(row.get(0)?), row.get(1)?)))
+            .map_err(self.fail())?;
+        rows.collect::<Result<_, _>>().map_err(self.fail())
     }
 
     /// Returns the snapshot of the highest sequence that was published on `target`.

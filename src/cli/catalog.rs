@@ -312,7 +312,7 @@ impl Learning<'_> {
         };
         let identities = Arc::clone(&self.identities);
         let scratch = scratch.private().dir();
-        restore::plan_within(scratch, folder, &request, identities, self.trust).await
+        restore::plan_within(scratch, folder, chain.clone(), &request, identities).await
     }
 
     /// Where its content may still be: in the local snapshot, or where it was read in place.

@@ -48,11 +48,18 @@ pub fn list(context: &Context, args: &ListArgs) -> Result<Outcome, Failure> {
     }
 }
 
+/// Findings that are shown one by one; there may be thousands that were planted.
+const MOST_FINDINGS: usize = 20;
+
 fn list_remote(context: &Context, args: &RemoteArgs) -> Result<Outcome, Failure> {
     let remote = remote::runtime()?.block_on(args.open(context))?;
     let snapshots = &remote.chain.snapshots;
-    for finding in &remote.chain.findings {
+    let findings = &remote.chain.findings;
+    for finding in findings.iter().take(MOST_FINDINGS) {
         output::tell(format_args!("warning: {finding}"));
+    }
+    if let more @ 1.. = findings.len().saturating_sub(MOST_FINDINGS) {
+        output::tell(format_args!("warning: and {more} more; --json has all"));
     }
     if context.json {
         let rows: Vec<_> = snapshots

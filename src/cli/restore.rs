@@ -90,7 +90,8 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
         let remote = args.remote.open(context).await?;
         let folder = remote.folder.clone();
         let attempt = async {
-            let plan = restore::plan(&remote.folder, &request, identities, &remote.trust).await?;
+            let chain = remote.chain;
+            let plan = restore::plan_from(&remote.folder, chain, &request, identities).await?;
             announce(context, &plan);
             if args.dry_run {
                 return Ok(print_plan(context, &plan).await);

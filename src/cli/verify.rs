@@ -283,12 +283,17 @@ impl<'a> Run<'a> {
     ) {
         let Some(scratch) = &self.scratch else { return };
         for snapshot in verdict.to_rehearse(&self.args.snapshots) {
+            let chain = verdict
+                .examined
+                .as_ref()
+                .map(|examined| examined.chain.clone());
+            let Some(chain) = chain else { continue };
             let display = RestoreDisplay::start(self.context.quiet || self.context.json);
             let done = scrub::rehearse(
                 &subject.folder,
                 &snapshot,
                 Arc::clone(identities),
-                &subject.trust,
+                chain,
                 scratch.private(),
                 display.clone(),
             )

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ssh_key::PublicKey;
 
+use super::known::KnownRef;
 use super::signature::{self, MANIFEST_NAMESPACE, Trust};
 use super::{Known, Manifest, ManifestName};
 use crate::ids::{Hash, HostName, Stamp};
@@ -24,6 +25,7 @@ pub struct Candidate {
 /// A verified manifest and who signed it.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
+    /// Without its bytes; and without a list of earlier snapshots in itself, unless it is the newest.
     pub manifest: Manifest,
     /// `SHA256:…`
     pub signer: String,
@@ -50,6 +52,8 @@ pub enum Finding {
     Missing(Known),
     #[error("manifest {child} does not follow from {parent}, which is there under its sequence")]
     Lineage { child: ManifestName, parent: String },
+    #[error("which snapshots were here before {0} cannot be told: {1}")]
+    History(ManifestName, String),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -111,12 +115,27 @@ impl<'a> Gathering<'a> {
         let believed = check_signed(self.host, &candidate)
             .and_then(|(manifest, key)| self.believe(manifest, &key));
         match believed {
-            Ok(snapshot) => self.snapshots.push(snapshot),
+            Ok(snapshot) => self.add(snapshot),
             Err(reason) => {
                 let refused = Finding::Refused(candidate.name, reason);
                 self.findings.push(refused);
             }
         }
+    }
+
+    /// Keeps of thousands of manifests only what is asked of each.
+    fn add(&mut self, mut snapshot: Snapshot) {
+        snapshot.manifest.bytes = Vec::new();
+        let highest = self.snapshots.last().map_or(0, Snapshot::sequence);
+        if snapshot.sequence() > highest {
+            let heads = self.snapshots.iter_mut().rev();
+            for old in heads.take_while(|old| old.sequence() == highest) {
+                if let KnownRef::Inline(known) = &mut old.manifest.core.known {
+                    *known = Vec::new();
+                }
+            }
+        }
+        self.snapshots.push(snapshot);
     }
 
     fn believe(&mut self, manifest: Manifest, key: &PublicKey) -> Result<Snapshot, String> {
@@ -138,7 +157,8 @@ impl<'a> Gathering<'a> {
         Ok(Snapshot { manifest, signer })
     }
 
-    /// The chain of all that was taken.
+    /// The chain of all that was taken; what its newest manifest says of earlier ones is not looked at yet
+    /// ([`Chain::hold_against`]).
     pub fn finish(self) -> Result<Chain, ChainError> {
         let host = self.host.clone();
         if self.count == 0 {
@@ -165,10 +185,9 @@ impl<'a> Gathering<'a> {
             host,
             snapshots: self.snapshots,
             findings: self.findings,
+            known: BTreeSet::new(),
         };
         chain.find_forks();
-        chain.find_broken_lineage();
-        chain.find_missing();
         Ok(chain)
     }
 }
@@ -179,9 +198,29 @@ pub struct Chain {
     pub host: HostName,
     pub snapshots: Vec<Snapshot>,
     pub findings: Vec<Finding>,
+    /// What the newest manifest, or each at a fork, says was before it.
+    pub known: BTreeSet<Known>,
 }
 
 impl Chain {
+    /// The snapshot of the highest sequence; all of that sequence at a fork.
+    pub fn heads(&self) -> Vec<Snapshot> {
+        let newest = self.latest_sequence();
+        let heads = self.snapshots.iter().filter(|s| s.sequence() == newest);
+        heads.cloned().collect()
+    }
+
+    pub fn latest_sequence(&self) -> u64 {
+        self.snapshots.last().map_or(0, Snapshot::sequence)
+    }
+
+    /// Looks for what `head` knows as earlier snapshots and is not here, or is another one here.
+    pub fn hold_against(&mut self, head: &ManifestName, known: Vec<Known>) {
+        self.check_lineage_of(head, &known);
+        self.find_missing(&known);
+        self.known.extend(known);
+    }
+
     /// What later snapshots know, is not here, and has no tombstone yet.
     pub fn missing(&self) -> Vec<Known> {
         let missing = self.findings.iter().filter_map(|finding| match finding {
@@ -263,42 +302,35 @@ impl Chain {
         }
     }
 
-    /// What a child knows under a sequence that is here must be here with that hash. Of siblings that
-    /// it knows, one must: targets whose histories parted have each their own.
-    fn find_broken_lineage(&mut self) {
+    /// What `child` knows under a sequence that is here must be here with that hash. Of siblings that it knows, one
+    /// must: targets whose histories parted have each their own.
+    pub fn check_lineage_of(&mut self, child: &ManifestName, known: &[Known]) {
         let mut cores: BTreeMap<u64, Vec<Hash>> = BTreeMap::new();
         for snapshot in &self.snapshots {
             let core = snapshot.manifest.core_hash;
             cores.entry(snapshot.sequence()).or_default().push(core);
         }
-        for child in &self.snapshots {
-            let mut strange: BTreeMap<u64, Known> = BTreeMap::new();
-            let known = &child.manifest.core.known;
-            let is_here = |known: &Known| {
-                let here = cores.get(&known.sequence);
-                here.map(|here| here.contains(&known.core))
-            };
-            for one in known.iter().filter(|one| is_here(one) == Some(false)) {
-                strange.insert(one.sequence, *one);
-            }
-            for one in known.iter().filter(|one| is_here(one) == Some(true)) {
-                strange.remove(&one.sequence);
-            }
-            for known in strange.into_values() {
-                self.findings.push(Finding::Lineage {
-                    child: child.manifest.name(),
-                    parent: format!("{} (sequence {})", known.stamp, known.sequence),
-                });
-            }
+        let is_here = |known: &Known| {
+            let here = cores.get(&known.sequence);
+            here.map(|here| here.contains(&known.core))
+        };
+        let mut strange: BTreeMap<u64, Known> = BTreeMap::new();
+        for one in known.iter().filter(|one| is_here(one) == Some(false)) {
+            strange.insert(one.sequence, *one);
+        }
+        for one in known.iter().filter(|one| is_here(one) == Some(true)) {
+            strange.remove(&one.sequence);
+        }
+        for known in strange.into_values() {
+            self.findings.push(Finding::Lineage {
+                child: child.clone(),
+                parent: format!("{} (sequence {})", known.stamp, known.sequence),
+            });
         }
     }
 
-    fn find_missing(&mut self) {
-        let Some(newest) = self.snapshots.last() else {
-            return;
-        };
-        let known = &newest.manifest.core.known;
-        // In one pass each: whoever signs decides how many there are.
+    fn find_missing(&mut self, known: &[Known]) {
+        // In one pass each: the signer decides how many there are.
         let cores: HashSet<Hash> = self
             .snapshots
             .iter()
@@ -310,7 +342,7 @@ impl Chain {
         for one in known.iter().filter(|one| !here(one)) {
             // A stranger alone under its sequence is a broken lineage, and told of as such.
             let is_replaced = sequences.contains(&one.sequence) && !found.contains(&one.sequence);
-            if !is_replaced {
+            if !is_replaced && !self.known.contains(one) {
                 self.findings.push(Finding::Missing(*one));
             }
         }

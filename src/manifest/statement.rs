@@ -1,8 +1,8 @@
 //! What stands beside the manifests about what is to go, and what went (docs/format.md, 6 and 7).
 //!
-//! A **tombstone** is signed: it tells a snapshot that was deleted on purpose from one that somebody took
-//! away. A **mark** is not: it names archives that no manifest needs any more, and so can at worst have a
-//! packer store something twice.
+//! A **tombstone** tells a snapshot that was deleted on purpose from one that was taken away. A **mark** names
+//! archives, and pages of earlier snapshots, that no manifest of its target needs any more. Both are signed. Marks
+//! of November 2026 and earlier are not ([`Vouched::Nobody`]).
 
 use std::fmt;
 
@@ -18,6 +18,10 @@ use crate::ids::{Hash, HostName, MARKS, ObjectKey, Stamp, TOMBSTONES, hex, unhex
 pub const MAX_TOMBSTONE_BYTES: u64 = 64 << 10;
 /// The same for a mark: it has room for 200,000 archives.
 pub const MAX_MARK_BYTES: u64 = 16 << 20;
+/// Marks of one target that are read; those beyond have no force.
+pub const MAX_MARKS: usize = 256;
+/// Bytes of them in all.
+pub const MAX_ALL_MARKS_BYTES: u64 = 64 << 20;
 
 /// One snapshot that was deleted on purpose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +111,20 @@ pub struct Mark {
     /// Random: a mark is never the same as an earlier one that was heeded.
     pub nonce: String,
     pub archives: Vec<Hash>,
+    /// Pages of earlier snapshots, and directories of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<Hash>,
+}
+
+/// Who stands for a mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Vouched {
+    /// It is signed by a key that [may delete](may_prune).
+    Signer,
+    /// No signature is beside it.
+    Nobody,
+    /// Why its signature does not count.
+    Stranger(String),
 }
 
 impl Mark {
@@ -114,17 +132,49 @@ impl Mark {
         host: HostName,
         marked_at: DateTime<Utc>,
         mut archives: Vec<Hash>,
+        mut pages: Vec<Hash>,
     ) -> Result<Self, getrandom::Error> {
         let mut nonce = [0; 8];
         getrandom::fill(&mut nonce)?;
         archives.sort();
+        pages.sort();
         Ok(Self {
             format: FORMAT,
             host,
             marked_at,
             nonce: hex(&nonce),
             archives,
+            pages,
         })
+    }
+
+    /// The signature and then the mark, each with its key.
+    pub fn sign(&self, signer: &Signer) -> Result<[(ObjectKey, Vec<u8>); 2], SignatureError> {
+        let (name, bytes) = self.encode();
+        let signature = signer.sign(PRUNE_NAMESPACE, &bytes)?;
+        let signature = (name.signature_key(), signature.into_bytes());
+        Ok([signature, (name.key(), bytes)])
+    }
+
+    /// Who stands for a mark that is `bytes`. `trust` and `signers` as for a tombstone.
+    pub fn vouched(
+        host: &HostName,
+        bytes: &[u8],
+        signature: Option<&[u8]>,
+        trust: &Trust,
+        signers: &[String],
+    ) -> Vouched {
+        let Some(signature) = signature else {
+            return Vouched::Nobody;
+        };
+        match signature::verify(signature, PRUNE_NAMESPACE, bytes) {
+            Ok(key) if may_prune(host, &key, trust, signers) => Vouched::Signer,
+            Ok(key) => {
+                let who = signature::fingerprint(&key);
+                Vouched::Stranger(format!("it is signed by {who}, which may not prune"))
+            }
+            Err(error) => Vouched::Stranger(error.to_string()),
+        }
     }
 
     pub fn encode(&self) -> (MarkName, Vec<u8>) {
@@ -172,6 +222,10 @@ impl MarkName {
 
     pub fn key(&self) -> ObjectKey {
         ObjectKey::mark(self)
+    }
+
+    pub fn signature_key(&self) -> ObjectKey {
+        ObjectKey::mark_signature(self)
     }
 
     pub fn as_str(&self) -> &str {
@@ -255,11 +309,40 @@ mod tests {
     fn two_marks_of_the_same_archives_are_two() {
         let host: HostName = "dalidou".parse().unwrap();
         let archives = vec![Hash::blake3(b"x")];
-        let mark = || Mark::new(host.clone(), DateTime::UNIX_EPOCH, archives.clone()).unwrap();
+        let time = DateTime::UNIX_EPOCH;
+        let mark = || Mark::new(host.clone(), time, archives.clone(), Vec::new()).unwrap();
         let ((one, bytes), (other, _)) = (mark().encode(), mark().encode());
         assert_ne!(one, other);
         assert_eq!(MarkName::from_key(one.key().as_str()), Some(one.clone()));
         assert!(Mark::parse_named(&one, &host, &bytes).is_ok());
         assert!(Mark::parse_named(&other, &host, &bytes).is_err());
+    }
+
+    #[test]
+    fn a_mark_is_vouched_for_by_a_trusted_signature_only() {
+        let host: HostName = "dalidou".parse().unwrap();
+        let key = || Signer::generate("test").unwrap();
+        let (signer, stranger) = (key(), key());
+        let trust = Trust::Fingerprint(signer.fingerprint());
+        let mark = Mark::new(host.clone(), DateTime::UNIX_EPOCH, Vec::new(), Vec::new()).unwrap();
+        let [(signature_key, signature), (key, bytes)] = mark.sign(&signer).unwrap();
+        assert_eq!(signature_key.as_str(), format!("{key}.sig"));
+        let vouched = |signature: Option<&[u8]>, bytes: &[u8]| {
+            Mark::vouched(&host, bytes, signature, &trust, &[])
+        };
+        assert_eq!(vouched(Some(&signature), &bytes), Vouched::Signer);
+        assert_eq!(vouched(None, &bytes), Vouched::Nobody);
+        let [(_, by_stranger), _] = mark.sign(&stranger).unwrap();
+        let changed = [&bytes[..], b"\n"].concat();
+        let for_manifests = signer.sign(signature::MANIFEST_NAMESPACE, &bytes).unwrap();
+        for (signature, bytes) in [
+            (&by_stranger[..], &bytes),
+            (&signature[..], &changed),
+            (for_manifests.as_bytes(), &bytes),
+            (b"none", &bytes),
+        ] {
+            let found = vouched(Some(signature), bytes);
+            assert!(matches!(found, Vouched::Stranger(_)), "{found:?}");
+        }
     }
 }

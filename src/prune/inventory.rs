@@ -1,6 +1,6 @@
 //! What is on a target, as far as pruning must know it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -9,9 +9,10 @@ use super::PruneError;
 use crate::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey, TABLES, TOMBSTONES};
 use crate::manifest::chain::{Chain, Finding};
 use crate::manifest::signature::Trust;
-use crate::manifest::statement::{Mark, MarkName, Tombstone};
+use crate::manifest::statement::Tombstone;
 use crate::manifest::{Manifest, ManifestName};
-use crate::repository::HostFolder;
+use crate::repository::{HostFolder, Marks, RepositoryError};
+use crate::target::ErrorKind;
 
 const CONCURRENT_GETS: usize = 16;
 /// Tombstones that are read to know when the last prune was: those of the highest sequences.
@@ -25,7 +26,7 @@ pub(super) struct Inventory {
     /// Manifests without their signature of snapshots that were deleted: what a prune left that died, or a sync
     /// that ran beside it. Nobody believes them, and nothing is needed for them.
     pub remains: Vec<ManifestName>,
-    pub marks: Vec<(MarkName, Mark)>,
+    pub marks: Marks,
     /// The highest sequence that was there at the last prune that forgot something.
     pub pruned_at: Option<u64>,
     archives: HashMap<Hash, Lies>,
@@ -33,7 +34,12 @@ pub(super) struct Inventory {
     arrived: HashMap<ManifestName, DateTime<Utc>>,
     /// The archives of every page that a manifest names, and their bytes.
     pages: HashMap<Hash, Vec<(Hash, u64)>>,
-    listed_pages: Vec<Hash>,
+    /// Everything in `tables/`, and when it came.
+    tables: HashMap<Hash, Option<DateTime<Utc>>>,
+    /// The pages that each directory of earlier snapshots names.
+    directories: HashMap<Hash, Vec<Hash>>,
+    /// A directory that a manifest names cannot be read: which pages are needed cannot be told.
+    pub history_is_unclear: bool,
 }
 
 struct Lies {
@@ -47,9 +53,12 @@ impl Inventory {
         // The archives first: one that comes later is none of what is decided on.
         let below = format!("{}/{ARCHIVES}/", folder.host);
         let listed = folder.target.list(&below).await?;
-        let (marks, tables) =
-            futures::future::try_join(folder.marks(), folder.list(TABLES)).await?;
+        let tables = folder
+            .target
+            .list(&format!("{}/{TABLES}/", folder.host))
+            .await?;
         let chain = folder.chain(trust).await?;
+        let marks = folder.marks(trust, &chain.signers()).await?;
         let remains = remains(folder, trust, &chain).await?;
         let manifests = folder
             .target
@@ -83,15 +92,19 @@ impl Inventory {
             .buffer_unordered(CONCURRENT_GETS)
             .try_collect()
             .await?;
-        let listed_pages = tables.keys().filter_map(|key| {
-            let file = key.strip_prefix(TABLES)?.strip_prefix('/')?;
-            file.strip_suffix(".json")?.parse().ok()
+        let tables = tables.into_iter().filter_map(|one| {
+            let file = one.key.strip_prefix(&host)?.strip_prefix(TABLES)?;
+            let name = file.strip_prefix('/')?.strip_suffix(".json")?;
+            Some((name.parse().ok()?, one.modified))
         });
+        let (directories, history_is_unclear) = read_directories(folder, &chain).await?;
         Ok(Self {
             pruned_at: last_prune(folder, trust, &chain).await?,
             archives: archives.collect(),
             arrived: arrived.collect(),
-            listed_pages: listed_pages.collect(),
+            tables: tables.collect(),
+            directories,
+            history_is_unclear,
             chain,
             remains,
             marks,
@@ -150,13 +163,81 @@ impl Inventory {
             .map(|(hash, _)| *hash)
     }
 
-    pub fn unnamed_pages(&self) -> Vec<Hash> {
-        let listed = self.listed_pages.iter();
-        listed
-            .filter(|page| !self.pages.contains_key(*page))
+    /// The pages of earlier snapshots that `manifest` names, and the directories of them.
+    pub fn history_of<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = Hash> + 'a {
+        let named = manifest.core.known.pages();
+        let directories = || named.into_iter().flat_map(|named| &named.directories);
+        let inner = directories()
+            .filter_map(|name| self.directories.get(name))
+            .flatten();
+        let pages = named.into_iter().flat_map(|named| &named.pages);
+        directories().chain(inner).chain(pages).copied()
+    }
+
+    /// Those of `pages` that are here.
+    pub fn present_pages<'a>(&self, pages: impl Iterator<Item = &'a Hash>) -> BTreeSet<Hash> {
+        pages
+            .filter(|page| self.tables.contains_key(*page))
             .copied()
             .collect()
     }
+
+    /// What is in `tables/` and is neither a page that a manifest's table names nor one of `history`.
+    pub fn unnamed_pages(&self, history: &HashSet<Hash>) -> Vec<Hash> {
+        let listed = self.tables.keys();
+        let is_named = |page: &&Hash| self.pages.contains_key(*page) || history.contains(*page);
+        listed.filter(|page| !is_named(page)).copied().collect()
+    }
+
+    /// Of `pages` those that were written before `time` and tell of earlier snapshots.
+    pub async fn stray_history(
+        &self,
+        folder: &HostFolder,
+        pages: &[Hash],
+        time: DateTime<Utc>,
+    ) -> Result<Vec<Hash>, PruneError> {
+        let is_old = |page: &&Hash| {
+            let since = self.tables.get(*page).copied().flatten();
+            since.is_some_and(|since| since < time)
+        };
+        let found = futures::stream::iter(pages.iter().filter(is_old))
+            .map(async |page| match folder.is_history(page).await {
+                Ok(true) => Ok(Some(*page)),
+                Err(error) if error.kind == ErrorKind::Unavailable => Err(PruneError::from(error)),
+                _ => Ok(None),
+            })
+            .buffer_unordered(CONCURRENT_GETS)
+            .try_collect::<Vec<_>>()
+            .await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+}
+
+/// Every directory that a manifest names; and whether one could not be read.
+async fn read_directories(
+    folder: &HostFolder,
+    chain: &Chain,
+) -> Result<(HashMap<Hash, Vec<Hash>>, bool), PruneError> {
+    let named = chain
+        .snapshots
+        .iter()
+        .filter_map(|one| one.manifest.core.known.pages());
+    let wanted: HashSet<Hash> = named
+        .flat_map(|named| named.directories.iter().copied())
+        .collect();
+    let read = futures::stream::iter(wanted)
+        .map(async |name| match folder.directory(&name).await {
+            Ok(directory) => Ok(Some((name, directory.directory))),
+            Err(RepositoryError::Target(error)) if error.kind == ErrorKind::Unavailable => {
+                Err(PruneError::from(error))
+            }
+            Err(_) => Ok(None),
+        })
+        .buffer_unordered(CONCURRENT_GETS)
+        .try_collect::<Vec<_>>()
+        .await?;
+    let is_unclear = read.iter().any(Option::is_none);
+    Ok((read.into_iter().flatten().collect(), is_unclear))
 }
 
 async fn remains(

@@ -7,14 +7,16 @@ use futures::StreamExt as _;
 
 use super::{PlannedMark, PlannedSnapshot, PruneError, PrunePlan, PruneRequest, STRAY_DAYS};
 use crate::error::with_causes;
-use crate::ids::{Hash, MANIFESTS, ObjectKey, Stamp};
+use crate::ids::{Hash, MANIFESTS, MARKS, ObjectKey, Stamp};
 use crate::manifest::signature::Signer;
-use crate::manifest::statement::{Mark, Tombstone, may_prune};
+use crate::manifest::statement::{Mark, MarkName, Tombstone, may_prune};
 use crate::manifest::{FORMAT, ManifestName};
 use crate::repository::RepositoryError;
 use crate::target::{ErrorKind, TargetError};
 
 const CONCURRENT_DELETES: usize = 8;
+/// As many have room in one mark.
+const MARKED_AT_ONCE: usize = 100_000;
 
 /// What a prune did.
 #[derive(Debug, Default)]
@@ -71,13 +73,15 @@ impl PruneRequest {
         if report.under_way.is_empty() {
             self.sweep(plan, report).await?;
         }
-        self.mark(&plan.to_mark, report).await?;
+        self.mark(plan, signer, report).await?;
+        self.remove_marks(plan.stale(), report).await?;
         for snapshot in plan.forgotten() {
             if !self.forget(plan, snapshot, signer, report).await? {
                 break;
             }
         }
-        self.remove_remains(plan, report).await
+        self.remove_remains(plan, report).await?;
+        self.remove_lone_signatures(report).await
     }
 
     /// Manifests and signatures by key, and when each came.
@@ -141,7 +145,15 @@ impl PruneRequest {
         if plan.ripe().next().is_none() {
             return Ok(());
         }
-        let keys = archives.keys().map(ObjectKey::archive).collect();
+        let history = plan
+            .ripe()
+            .flat_map(|mark| &mark.pages)
+            .map(ObjectKey::table);
+        let keys = archives
+            .keys()
+            .map(ObjectKey::archive)
+            .chain(history)
+            .collect();
         let left: HashSet<ObjectKey> = self.delete_all(keys, report).await?;
         for (hash, bytes) in &archives {
             if !left.contains(&ObjectKey::archive(hash)) {
@@ -154,12 +166,11 @@ impl PruneRequest {
             return Ok(());
         }
         let done = |mark: &&PlannedMark| {
-            let mut archives = mark.archives.keys();
-            !archives.any(|hash| left.contains(&ObjectKey::archive(hash)))
+            let archives = mark.archives.keys().map(ObjectKey::archive);
+            let mut keys = archives.chain(mark.pages.iter().map(ObjectKey::table));
+            !mark.is_unclear && !keys.any(|key| left.contains(&key))
         };
-        let marks = plan.ripe().filter(done).map(|mark| mark.name.key());
-        self.delete_all(marks.collect(), report).await?;
-        Ok(())
+        self.remove_marks(plan.ripe().filter(done), report).await
     }
 
     /// Of the pages that no manifest names those that name what a ripe mark does: none that comes has them. False:
@@ -200,19 +211,53 @@ impl PruneRequest {
 
     async fn mark(
         &self,
-        archives: &BTreeMap<Hash, u64>,
+        plan: &PrunePlan,
+        signer: &Signer,
         report: &mut PruneReport,
     ) -> Result<(), PruneError> {
-        if archives.is_empty() {
+        let (archives, pages) = (&plan.to_mark, &plan.to_mark_pages);
+        if archives.is_empty() && pages.is_empty() {
             return Ok(());
         }
-        let host = self.folder.host.clone();
-        let hashes = archives.keys().copied().collect();
-        let mark = Mark::new(host, self.now, hashes).map_err(PruneError::Random)?;
-        let (name, bytes) = mark.encode();
-        self.put(&name.key(), bytes).await?;
+        let host = &self.folder.host;
+        let archives_of = archives.keys().copied().collect::<Vec<_>>();
+        let pages = pages.iter().copied().collect::<Vec<_>>();
+        let parts = archives_of.chunks(MARKED_AT_ONCE).map(<[Hash]>::to_vec);
+        let parts = parts.map(|archives| (archives, Vec::new()));
+        let page_parts = pages.chunks(MARKED_AT_ONCE).map(<[Hash]>::to_vec);
+        let mut parts: Vec<(Vec<Hash>, Vec<Hash>)> = parts
+            .chain(page_parts.map(|pages| (Vec::new(), pages)))
+            .collect();
+        // Mostly one of each: then one mark has both.
+        if let [(_, first), (_, second)] = &mut parts[..]
+            && first.is_empty()
+        {
+            *first = std::mem::take(second);
+            parts.retain(|(archives, pages)| !archives.is_empty() || !pages.is_empty());
+        }
+        for (archives, pages) in parts {
+            let mark = Mark::new(host.clone(), self.now, archives, pages);
+            for (key, bytes) in mark.map_err(PruneError::Random)?.sign(signer)? {
+                self.put(&key, bytes).await?;
+            }
+        }
         report.marked_archives = archives.len() as u64;
         report.marked_bytes = archives.values().sum();
+        Ok(())
+    }
+
+    /// Each mark before its signature, so that one without the other is none that is believed.
+    async fn remove_marks(
+        &self,
+        marks: impl Iterator<Item = &PlannedMark>,
+        report: &mut PruneReport,
+    ) -> Result<(), PruneError> {
+        let names: Vec<&MarkName> = marks.map(|mark| &mark.name).collect();
+        let keys = names.iter().map(|name| name.key()).collect();
+        let left = self.delete_all(keys, report).await?;
+        let gone = names.iter().filter(|name| !left.contains(&name.key()));
+        let signatures = gone.map(|name| name.signature_key()).collect();
+        self.delete_all(signatures, report).await?;
         Ok(())
     }
 
@@ -291,6 +336,20 @@ impl PruneRequest {
             .filter(|name| buried.contains(&name.to_string()));
         let keys = strays.map(ManifestName::signature_key).collect();
         self.delete_all(keys, report).await?;
+        Ok(())
+    }
+
+    /// Signatures of marks that were never written, for a run died, or of which only the signature could not be
+    /// removed. If another prune is just about to write the mark, that one is unsigned, and replaced by the next.
+    async fn remove_lone_signatures(&self, report: &mut PruneReport) -> Result<(), PruneError> {
+        let listed = self.folder.list(MARKS).await?;
+        let lone = listed.keys().filter_map(|key| {
+            let mark = key.strip_suffix(".sig")?;
+            let name = MarkName::from_key(mark)?;
+            (!listed.contains_key(mark)).then(|| name.signature_key())
+        });
+        let lone = lone.collect();
+        self.delete_all(lone, report).await?;
         Ok(())
     }
 

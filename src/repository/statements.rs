@@ -9,8 +9,28 @@ use super::{CONCURRENT_GETS, HostFolder};
 use crate::ids::{Hash, MARKS, ObjectKey, Stamp, TOMBSTONES};
 use crate::manifest::ManifestName;
 use crate::manifest::signature::Trust;
-use crate::manifest::statement::{MAX_MARK_BYTES, MAX_TOMBSTONE_BYTES, Mark, MarkName, Tombstone};
+use crate::manifest::statement::{
+    MAX_ALL_MARKS_BYTES, MAX_MARK_BYTES, MAX_MARKS, MAX_TOMBSTONE_BYTES, Mark, MarkName, Tombstone,
+    Vouched,
+};
 use crate::target::{ErrorKind, TargetError};
+
+/// A mark, and who stands for it.
+#[derive(Debug, Clone)]
+pub struct SeenMark {
+    pub name: MarkName,
+    pub mark: Mark,
+    pub vouched: Vouched,
+}
+
+/// The marks of a target.
+#[derive(Debug, Clone, Default)]
+pub struct Marks {
+    /// By name.
+    pub seen: Vec<SeenMark>,
+    /// Marks that were not read, for there are too many or they are too large.
+    pub unread: usize,
+}
 
 impl HostFolder {
     /// The believable tombstones among those that `wanted` chooses by name (sequence and stamp are the
@@ -65,26 +85,48 @@ impl HostFolder {
         Ok(tombstones.into_iter().map(|one| one.core).collect())
     }
 
-    /// The marks that are here, by name.
-    pub async fn marks(&self) -> Result<Vec<(MarkName, Mark)>, TargetError> {
+    /// The marks that are here, one read after the other. Those with a signature come first, so that marks which
+    /// were planted do not crowd them out.
+    pub async fn marks(&self, trust: &Trust, signers: &[String]) -> Result<Marks, TargetError> {
         let listed = self.list(MARKS).await?;
-        let names = listed
-            .iter()
-            .filter(|(_, bytes)| **bytes <= MAX_MARK_BYTES)
-            .filter_map(|(key, _)| MarkName::from_key(key));
-        let mut marks: Vec<(MarkName, Mark)> = futures::stream::iter(names)
-            .map(async |name| {
-                let Some(bytes) = self.get_small(&name.key(), MAX_MARK_BYTES).await? else {
-                    return Ok(None);
-                };
-                let mark = Mark::parse_named(&name, &self.host, &bytes).ok();
-                Ok::<_, TargetError>(mark.map(|mark| (name, mark)))
-            })
-            .buffer_unordered(CONCURRENT_GETS)
-            .try_filter_map(async |found| Ok(found))
-            .try_collect()
-            .await?;
-        marks.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let named = listed.iter().filter_map(|(key, bytes)| {
+            let name = MarkName::from_key(key)?;
+            let is_signed = listed.contains_key(name.signature_key().as_str());
+            Some((!is_signed, name, *bytes))
+        });
+        let mut named: Vec<(bool, MarkName, u64)> = named.collect();
+        named.sort();
+        let mut marks = Marks::default();
+        let (mut tried, mut all_bytes) = (0, 0u64);
+        for (is_unsigned, name, bytes) in named {
+            let is_too_much = bytes > MAX_MARK_BYTES || all_bytes + bytes > MAX_ALL_MARKS_BYTES;
+            if tried >= MAX_MARKS || is_too_much {
+                marks.unread += 1;
+                continue;
+            }
+            tried += 1;
+            all_bytes += bytes;
+            let Some(bytes) = self.get_small(&name.key(), MAX_MARK_BYTES).await? else {
+                continue;
+            };
+            let Ok(mark) = Mark::parse_named(&name, &self.host, &bytes) else {
+                continue;
+            };
+            let signature = match is_unsigned {
+                true => None,
+                false => {
+                    let key = name.signature_key();
+                    self.get_small(&key, MAX_TOMBSTONE_BYTES).await?
+                }
+            };
+            let vouched = Mark::vouched(&self.host, &bytes, signature.as_deref(), trust, signers);
+            marks.seen.push(SeenMark {
+                name,
+                mark,
+                vouched,
+            });
+        }
+        marks.seen.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(marks)
     }
 

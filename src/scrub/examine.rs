@@ -9,7 +9,7 @@ use super::{Needed, Problem, Stamps};
 use crate::error::with_causes;
 use crate::ids::{Hash, ObjectKey, TABLES};
 use crate::manifest::TablePage;
-use crate::manifest::chain::{Chain, Snapshot};
+use crate::manifest::chain::{Chain, Finding, Snapshot};
 use crate::manifest::signature::Trust;
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
 use crate::target::ErrorKind;
@@ -69,6 +69,14 @@ async fn look(
     }
     let snapshots = choose(&chain, wanted, &mut problems);
     let pages = read_pages(folder, &snapshots, &mut problems).await?;
+    let history = read_history(folder, &snapshots, &mut problems).await?;
+    if problems
+        .iter()
+        .any(|one| matches!(one, Problem::History { .. }))
+    {
+        // The page is named, with what brings it back.
+        problems.retain(|one| !matches!(one, Problem::Chain(Finding::History(..))));
+    }
     let needed = needed_by(&snapshots, &pages, &mut problems);
     let mut whole = BTreeMap::new();
     for (hash, one) in needed {
@@ -78,7 +86,7 @@ async fn look(
             None => problems.push(Problem::Missing(one)),
         }
     }
-    for page in pages.keys() {
+    for page in pages.keys().chain(&history) {
         tables.remove(ObjectKey::table(page).as_str());
     }
     let left = archives.values().chain(tables.values());
@@ -152,6 +160,81 @@ async fn read_pages(
         pages.insert(page, read.ok());
     }
     Ok(pages)
+}
+
+/// Every directory and page of earlier snapshots that the snapshots name, once; their names.
+async fn read_history(
+    folder: &HostFolder,
+    snapshots: &[Snapshot],
+    problems: &mut Vec<Problem>,
+) -> Result<Vec<Hash>, RepositoryError> {
+    let (mut directories, mut pages) = (BTreeMap::new(), BTreeMap::new());
+    for snapshot in snapshots {
+        if let Some(named) = snapshot.manifest.core.known.pages() {
+            add_users(
+                &mut directories,
+                &named.directories,
+                Stamps::one(snapshot.stamp()),
+            );
+            add_users(&mut pages, &named.pages, Stamps::one(snapshot.stamp()));
+        }
+    }
+    let read = async |name: Hash, users: Stamps| {
+        let read = folder.directory(&name).await.map(|read| read.directory);
+        (name, users, read)
+    };
+    let read = futures::stream::iter(directories.clone())
+        .map(|(name, users)| read(name, users))
+        .buffered(PAGES_AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    for (name, users, read) in read {
+        match read {
+            Ok(inner) => add_users(&mut pages, &inner, users),
+            Err(error) => problems.push(history(name, users, error)?),
+        }
+    }
+    let read = async |name: Hash, users: Stamps| (name, users, folder.known_page(&name).await);
+    let read = futures::stream::iter(pages.clone())
+        .map(|(name, users)| read(name, users))
+        .buffered(PAGES_AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    for (name, users, read) in read {
+        if let Err(error) = read {
+            problems.push(history(name, users, error)?);
+        }
+    }
+    Ok(directories.into_keys().chain(pages.into_keys()).collect())
+}
+
+fn add_users(named: &mut BTreeMap<Hash, Stamps>, names: &[Hash], users: Stamps) {
+    for name in names {
+        let known = named.get_mut(name).map(|known| known.join(users));
+        if known.is_none() {
+            named.insert(*name, users);
+        }
+    }
+}
+
+/// Of a target that does not answer nothing can be said at all.
+fn history(
+    page: Hash,
+    snapshots: Stamps,
+    error: RepositoryError,
+) -> Result<Problem, RepositoryError> {
+    match &error {
+        RepositoryError::Target(target)
+            if matches!(target.kind, ErrorKind::Unavailable | ErrorKind::Denied) =>
+        {
+            Err(error)
+        }
+        _ => Ok(Problem::History {
+            page,
+            snapshots,
+            why: with_causes(&error),
+        }),
+    }
 }
 
 /// What the tables name. Of a snapshot that lacks a page, what the others name.

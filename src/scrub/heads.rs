@@ -27,17 +27,13 @@ pub fn compare_heads(chains: &[(&str, &Chain)]) -> Vec<(usize, Divergence)> {
     let Some((longest_name, longest)) = longest else {
         return Vec::new();
     };
-    let known: HashSet<(u64, Hash)> = longest
-        .snapshots
+    let here = longest.snapshots.iter();
+    let here = here.map(|s| (s.sequence(), s.manifest.core_hash));
+    let before = longest
+        .known
         .iter()
-        .flat_map(|s| s.manifest.core.known.iter().map(|k| (k.sequence, k.core)))
-        .chain(
-            longest
-                .snapshots
-                .iter()
-                .map(|s| (s.sequence(), s.manifest.core_hash)),
-        )
-        .collect();
+        .map(|known| (known.sequence, known.core));
+    let known: HashSet<(u64, Hash)> = here.chain(before).collect();
     let mut odd = Vec::new();
     for (at, (_, chain)) in chains.iter().enumerate() {
         let strange = chain.snapshots.iter().find(|s| {

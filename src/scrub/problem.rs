@@ -31,6 +31,13 @@ impl Stamps {
         self.first = self.first.min(stamp);
         self.last = self.last.max(stamp);
     }
+
+    /// Adds those of `others`, which are other snapshots.
+    pub fn join(&mut self, others: Self) {
+        self.count += others.count;
+        self.first = self.first.min(others.first);
+        self.last = self.last.max(others.last);
+    }
 }
 
 impl fmt::Display for Stamps {
@@ -59,6 +66,15 @@ pub enum Problem {
     Overdue(DateTime<Utc>),
     #[error("a page of the archive table cannot be used ({why}): {snapshots} cannot be restored")]
     Page {
+        page: Hash,
+        snapshots: Stamps,
+        why: String,
+    },
+    #[error(
+        "a page that tells of earlier snapshots cannot be used ({why}): {snapshots} can be restored, but whether all \
+         earlier ones are here cannot be told by it"
+    )]
+    History {
         page: Hash,
         snapshots: Stamps,
         why: String,
@@ -120,6 +136,7 @@ impl Problem {
             Self::Chain(Finding::Fork { .. }) => "fork",
             Self::Chain(Finding::Missing(_)) => "manifest_missing",
             Self::Chain(Finding::Lineage { .. }) => "lineage",
+            Self::Chain(Finding::History(..)) | Self::History { .. } => "history",
             Self::Overdue(_) => "overdue",
             Self::Page { .. } => "page",
             Self::Table { .. } => "table",
@@ -143,6 +160,8 @@ impl Problem {
     pub fn next(&self) -> &'static str {
         match self {
             Self::Page { .. }
+            | Self::History { .. }
+            | Self::Chain(Finding::History(..))
             | Self::Missing(_)
             | Self::Size { .. }
             | Self::Damaged { .. }

@@ -12,8 +12,7 @@ use super::Problem;
 use crate::error::with_causes;
 use crate::ids::Stamp;
 use crate::interrupt::Duty;
-use crate::manifest::chain::Snapshot;
-use crate::manifest::signature::Trust;
+use crate::manifest::chain::{Chain, Snapshot};
 use crate::openat::PrivateDir;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
@@ -38,12 +37,12 @@ pub enum Rehearsal {
     Wrong(Box<Problem>),
 }
 
-/// Restores `snapshot`, whole, into a new directory in `scratch`, and removes it.
+/// Restores `snapshot` of `chain`, whole, into a new directory in `scratch`, and removes it.
 pub async fn rehearse(
     folder: &HostFolder,
     snapshot: &Snapshot,
     identities: Arc<Identities>,
-    trust: &Trust,
+    chain: Chain,
     scratch: &Arc<PrivateDir>,
     progress: Arc<dyn Progress>,
 ) -> Rehearsal {
@@ -67,7 +66,7 @@ pub async fn rehearse(
         devices: false,
     };
     let restored = async {
-        let plan = restore::plan_within(scratch.dir(), folder, &request, identities, trust).await?;
+        let plan = restore::plan_within(scratch.dir(), folder, chain, &request, identities).await?;
         restore::execute(plan, progress).await
     };
     let restored = restored.await;

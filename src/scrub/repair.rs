@@ -13,7 +13,7 @@ use crate::error::with_causes;
 use crate::ids::{Hash, ObjectKey};
 use crate::manifest::signature::{self, MANIFEST_NAMESPACE};
 use crate::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES, Manifest, ManifestName};
-use crate::repository::{HostFolder, RepositoryError, parse_page};
+use crate::repository::{HostFolder, RepositoryError, parse_page, require_hash};
 use crate::shipper::copy::{CopyError, copy_archive, read_archive};
 use crate::target::{Body, ErrorKind, PutMode, TargetError};
 
@@ -125,6 +125,50 @@ async fn copy_page(folder: &HostFolder, page: &Hash, donor: &Donor) -> Result<()
     replace(folder, &key, bytes).await
 }
 
+/// Brings a page of earlier snapshots, or a directory of such pages.
+pub async fn bring_history<'a>(
+    folder: &HostFolder,
+    page: &Hash,
+    donors: &'a [Donor],
+) -> Result<&'a Donor, Unmended> {
+    let mut unmended = Unmended::default();
+    for donor in donors {
+        match copy_history(folder, page, donor).await {
+            Ok(()) => return Ok(donor),
+            Err(error) => unmended.note(folder, error),
+        }
+    }
+    Err(unmended)
+}
+
+async fn copy_history(folder: &HostFolder, page: &Hash, donor: &Donor) -> Result<(), RepairError> {
+    let key = ObjectKey::table(page);
+    let bytes = get(&donor.folder, &key).await?;
+    require_hash(page, &bytes)?;
+    replace(folder, &key, bytes).await
+}
+
+/// Brings what `manifest` names of earlier snapshots, unless it is there: the pages, then the directories.
+async fn copy_all_history(
+    folder: &HostFolder,
+    manifest: &Manifest,
+    donor: &Donor,
+) -> Result<(), RepairError> {
+    let Some(named) = manifest.core.known.pages() else {
+        return Ok(());
+    };
+    let mut pages = donor.folder.known_page_names(named).await?;
+    pages.extend(&named.directories);
+    for page in &pages {
+        match folder.is_history(page).await {
+            Ok(true) => {}
+            Err(error) if error.kind == ErrorKind::Unavailable => return Err(error.into()),
+            _ => copy_history(folder, page, donor).await?,
+        }
+    }
+    Ok(())
+}
+
 /// Brings a manifest and its signature, and first everything that they need and `folder` lacks. `accepts` says
 /// whose signature is trusted.
 pub async fn bring_manifest<'a>(
@@ -183,6 +227,7 @@ async fn copy_manifest(
             Err(_) => copy_page(folder, page, donor).await?,
         }
     }
+    copy_all_history(folder, &manifest, donor).await?;
     replace(folder, &name.signature_key(), signature).await?;
     replace(folder, &name.key(), bytes).await
 }

@@ -23,8 +23,9 @@ use super::copy::{CopyError, Streak, copy_archive};
 use super::{Sealed, ShipError, Watcher, ship_archive, spooled};
 use crate::error::with_causes;
 use crate::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
+use crate::manifest::known::Directory;
 use crate::manifest::{ArchiveRow, Manifest, ManifestName, TablePage};
-use crate::repository::{ArchiveTable, HostFolder, RepositoryError, parse_page};
+use crate::repository::{ArchiveTable, HostFolder, RepositoryError, parse_known, parse_page};
 use crate::spool::Spool;
 use crate::target::{Body, ErrorKind, PutMode, TargetError, is_full};
 
@@ -33,12 +34,16 @@ const NAMED_MISSING: usize = 3;
 /// A recovery file is text of a few kilobytes.
 const MAX_RECOVERY_BYTES: u64 = 16 << 20;
 
-/// A snapshot to make visible. Its signature and pages are in the spool, or on the target already.
+/// A snapshot to make visible. Its signature and pages are in the spool, at hand here, or on the target already.
 #[derive(Debug, Clone)]
 pub struct Publication {
     pub manifest: Manifest,
     /// Every archive that the manifest's table names.
     pub archives: Vec<ArchiveRow>,
+    /// Every page of earlier snapshots that the manifest names, and every directory of them.
+    pub known: Vec<Hash>,
+    /// What of these is at hand besides the spool, by name.
+    pub at_hand: HashMap<Hash, Bytes>,
 }
 
 /// What a publication may lean on, besides the spool.
@@ -154,10 +159,13 @@ pub async fn publish_all(
         published.crowded_out.push((name, error, is_passed_by));
     }
     for step in [&plan.pages, &plan.signatures] {
-        in_parallel(step, |(key, mode)| async move {
-            let bytes = spooled(spool, key)?;
-            let body = Body::File(spool.path(key));
-            folder.target.put(&folder.key(key), body, *mode).await?;
+        in_parallel(step, |small| async move {
+            let (key, mode) = (&small.key, small.mode);
+            let (bytes, body) = match &small.at_hand {
+                Some(bytes) => (bytes.len() as u64, Body::Bytes(bytes.clone())),
+                None => (spooled(spool, key)?, Body::File(spool.path(key))),
+            };
+            folder.target.put(&folder.key(key), body, mode).await?;
             watcher.shipped(key, bytes);
             Ok(())
         })
@@ -343,10 +351,14 @@ async fn require_all_listed(
         .map(|row| (row.blake3, row))
         .collect();
     let rows = table.rows.values();
-    let unlisted: Vec<ObjectKey> = rows
+    let unlisted = rows
         .filter(|row| handed_over.get(&row.blake3) != Some(row))
-        .map(ArchiveRow::key)
-        .collect();
+        .map(ArchiveRow::key);
+    let mut unlisted: Vec<ObjectKey> = unlisted.collect();
+    let known = known_names(folder, spool, publication).await?;
+    let listed: HashSet<&Hash> = publication.known.iter().collect();
+    let known = known.iter().filter(|name| !listed.contains(name));
+    unlisted.extend(known.map(ObjectKey::table));
     if unlisted.is_empty() {
         return Ok(());
     }
@@ -355,6 +367,35 @@ async fn require_all_listed(
         count: unlisted.len(),
         first: first_of(&unlisted),
     })
+}
+
+/// The pages of earlier snapshots that the manifest names, and the directories of them, which come from the spool,
+/// else from the target.
+async fn known_names(
+    folder: &HostFolder,
+    spool: &Spool,
+    publication: &Publication,
+) -> Result<Vec<Hash>, ShipError> {
+    let manifest = &publication.manifest;
+    let Some(named) = manifest.core.known.pages() else {
+        return Ok(Vec::new());
+    };
+    let mut names = [&named.pages[..], &named.directories].concat();
+    for name in &named.directories {
+        let key = ObjectKey::table(name);
+        let directory = match (publication.at_hand.get(name), spool.contains(&key)) {
+            (Some(bytes), _) => parse_known(name, bytes, Directory::parse)?,
+            (None, true) => parse_known(name, &spool.read(&key)?, Directory::parse)?,
+            (None, false) => match folder.directory(name).await {
+                Err(RepositoryError::Target(error)) if error.kind == ErrorKind::NotFound => {
+                    return Err(incomplete(folder, &manifest.name(), &[key]));
+                }
+                other => other?,
+            },
+        };
+        names.extend(directory.directory);
+    }
+    Ok(names)
 }
 
 /// A page from the spool, else from the target.
@@ -390,14 +431,22 @@ fn first_of(keys: &[ObjectKey]) -> String {
     first.collect::<Vec<_>>().join(", ")
 }
 
+/// A page or a signature to put.
+struct Small {
+    key: ObjectKey,
+    mode: PutMode,
+    /// `None`: it is in the spool.
+    at_hand: Option<Bytes>,
+}
+
 /// What is still to be put, and how, in the order of its steps.
 #[derive(Default)]
 struct Plan<'a> {
     archives: Vec<(Sealed, PutMode)>,
     /// From which of the donors.
     copies: Vec<(ArchiveRow, PutMode, usize)>,
-    pages: Vec<(ObjectKey, PutMode)>,
-    signatures: Vec<(ObjectKey, PutMode)>,
+    pages: Vec<Small>,
+    signatures: Vec<Small>,
     manifests: Vec<(&'a Manifest, PutMode)>,
 }
 
@@ -481,19 +530,23 @@ impl<'a> Plan<'a> {
         let manifest = &publication.manifest;
         let name = manifest.name();
         let signature = name.signature_key();
-        let pages = manifest.pages.iter().map(ObjectKey::table);
-        for key in pages.chain([signature.clone()]) {
-            let in_spool = spool.size(&key);
-            // The spool's copy says how long the object is; without one, what is there must do.
+        let pages = manifest.pages.iter().chain(&publication.known);
+        let pages = pages.map(|page| (ObjectKey::table(page), publication.at_hand.get(page)));
+        for (key, at_hand) in pages.chain([(signature.clone(), None)]) {
+            let in_spool = spool.size(&key).or(at_hand.map(|bytes| bytes.len() as u64));
+            // Our own copy says how long the object is; without one, what is there must do.
             let mode = match there.small.get(key.as_str()) {
                 Some(there) if in_spool.is_none_or(|right| right == *there) => continue,
                 Some(_) => PutMode::Replace,
                 None => PutMode::Create,
             };
+            let is_signature = key == signature;
+            let at_hand = at_hand.cloned();
+            let small = Small { key, mode, at_hand };
             match in_spool {
-                Some(_) if key == signature => self.signatures.push((key, mode)),
-                Some(_) => self.pages.push((key, mode)),
-                None => missing.push(key),
+                Some(_) if is_signature => self.signatures.push(small),
+                Some(_) => self.pages.push(small),
+                None => missing.push(small.key),
             }
         }
         let mode = match there.small.get(name.key().as_str()) {
@@ -566,9 +619,10 @@ impl There {
                 self.archives.insert(hash, bytes);
             }
         }
-        for (key, _) in plan.pages.iter().chain(&plan.signatures) {
-            if let Some(bytes) = spool.size(key) {
-                self.small.insert(key.as_str().to_owned(), bytes);
+        for one in plan.pages.iter().chain(&plan.signatures) {
+            let at_hand = one.at_hand.as_ref().map(|bytes| bytes.len() as u64);
+            if let Some(bytes) = at_hand.or(spool.size(&one.key)) {
+                self.small.insert(one.key.as_str().to_owned(), bytes);
             }
         }
     }

@@ -12,6 +12,7 @@
 //! before it sweeps, looks for signatures without their manifest, and waits. Whichever of the two looks last sees
 //! the other.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
@@ -25,7 +26,7 @@ use crate::ids::{Hash, MANIFESTS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
 use crate::manifest::chain::{Chain, Finding, Snapshot};
 use crate::manifest::signature::Trust;
 use crate::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES};
-use crate::repository::{HostFolder, RepositoryError, parse_page};
+use crate::repository::{HostFolder, RepositoryError, parse_page, require_hash};
 use crate::target::{Body, ErrorKind, PutMode, TargetError};
 
 /// As many as become visible together.
@@ -55,6 +56,8 @@ pub struct PlannedSnapshot {
     /// Without those that an earlier one of the plan brings.
     pub archives: Vec<(ArchiveRow, PutMode)>,
     pages: Vec<Hash>,
+    /// Pages of earlier snapshots and directories of them, that it names; the other side may have them.
+    known: Vec<Hash>,
     signature_there: bool,
     pub is_there: bool,
     /// Asked for by its name, so brought even where it was pruned.
@@ -67,6 +70,11 @@ impl PlannedSnapshot {
     /// Whether nothing of it is to be moved.
     pub fn is_complete(&self) -> bool {
         self.is_there && self.signature_there && self.archives.is_empty() && self.pages.is_empty()
+    }
+
+    /// What of `tables/` it needs.
+    fn tables(&self) -> impl Iterator<Item = &Hash> {
+        self.snapshot.manifest.pages.iter().chain(&self.known)
     }
 }
 
@@ -121,9 +129,7 @@ impl SyncRequest {
         let chain = self.from.chain(&self.trust).await?;
         let mut chosen = choose(&chain, wanted)?;
         // Before the archives: a mark goes after what it names.
-        let marks = self.to.marks().await?;
-        let marked = marks.iter().flat_map(|(_, mark)| &mark.archives);
-        let marked: HashSet<Hash> = marked.copied().collect();
+        let marked = self.marked().await?;
         let (mut archives, tables, manifests) = futures::future::try_join3(
             self.to.archives_present(),
             self.to.list(TABLES),
@@ -135,6 +141,7 @@ impl SyncRequest {
                 .await?;
         }
         let mut pages: HashSet<Hash> = HashSet::new();
+        let mut directories: HashMap<Hash, Vec<Hash>> = HashMap::new();
         let mut plan = SyncPlan {
             snapshots: Vec::new(),
             bytes: 0,
@@ -157,14 +164,17 @@ impl SyncRequest {
                 plan.bytes += row.bytes;
                 missing.push((row, mode));
             }
+            let known = self.history_of(&snapshot, &mut directories).await?;
+            is_condemned |= !is_there && known.iter().any(|page| marked.contains(page));
             let lacks = |page: &&Hash| {
                 let is_there = tables.contains_key(ObjectKey::table(page).as_str());
                 !is_there && pages.insert(**page)
             };
-            let lacking = snapshot.manifest.pages.iter().filter(lacks).copied();
+            let lacking = snapshot.manifest.pages.iter().chain(&known).filter(lacks);
             plan.snapshots.push(PlannedSnapshot {
                 archives: missing,
-                pages: lacking.collect(),
+                pages: lacking.copied().collect(),
+                known,
                 signature_there: manifests.contains_key(name.signature_key().as_str()),
                 is_there,
                 is_wanted: !wanted.is_empty(),
@@ -173,6 +183,43 @@ impl SyncRequest {
             });
         }
         Ok(plan)
+    }
+
+    /// What the marks of the other side name. Whoever stands for one: the host may heed it.
+    async fn marked(&self) -> Result<HashSet<Hash>, ShipError> {
+        let marks = self.to.marks(&self.trust, &[]).await?;
+        if marks.unread > 0 {
+            return Err(ShipError::UnreadMarks {
+                target: self.to.target.label().to_owned(),
+                count: marks.unread,
+            });
+        }
+        let named = marks
+            .seen
+            .into_iter()
+            .flat_map(|one| [one.mark.archives, one.mark.pages]);
+        Ok(named.flatten().collect())
+    }
+
+    /// The pages of earlier snapshots that `snapshot` names, and the directories of them. Those of `directories`
+    /// were read before.
+    async fn history_of(
+        &self,
+        snapshot: &Snapshot,
+        directories: &mut HashMap<Hash, Vec<Hash>>,
+    ) -> Result<Vec<Hash>, ShipError> {
+        let Some(named) = snapshot.manifest.core.known.pages() else {
+            return Ok(Vec::new());
+        };
+        let mut history = [&named.pages[..], &named.directories].concat();
+        for name in &named.directories {
+            let pages = match directories.entry(*name) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(self.from.directory(name).await?.directory),
+            };
+            history.extend(pages.iter());
+        }
+        Ok(history)
     }
 
     /// What was pruned on the other side is not brought back, unless it is asked for.
@@ -259,9 +306,7 @@ impl SyncRequest {
             return Ok(());
         }
         // In this order: a mark is removed after what it names.
-        let marks = self.to.marks().await?;
-        let marked = marks.iter().flat_map(|(_, mark)| &mark.archives);
-        let marked: HashSet<Hash> = marked.copied().collect();
+        let marked = self.marked().await?;
         let (archives, tables) =
             futures::future::try_join(self.to.archives_present(), self.to.list(TABLES)).await?;
         let uninvited = ready.iter().filter(|one| !one.planned.is_wanted);
@@ -271,12 +316,16 @@ impl SyncRequest {
         for Ready { planned, needed } in ready {
             let manifest = &planned.snapshot.manifest;
             if !planned.is_there {
-                if needed.iter().any(|hash| marked.contains(hash)) {
+                if needed
+                    .iter()
+                    .chain(planned.tables())
+                    .any(|hash| marked.contains(hash))
+                {
                     report.fail(planned, CONDEMNED);
                     continue;
                 }
                 let archives = needed.iter().filter(|hash| !archives.contains_key(*hash));
-                let pages = manifest.pages.iter().map(ObjectKey::table);
+                let pages = planned.tables().map(ObjectKey::table);
                 let pages = pages.filter(|key| !tables.contains_key(key.as_str()));
                 if let Some(gone) = archives.map(ObjectKey::archive).chain(pages).next() {
                     report.fail(
@@ -289,8 +338,8 @@ impl SyncRequest {
                     report.fail(planned, "it was pruned there meanwhile");
                     continue;
                 }
-                let bytes = Bytes::copy_from_slice(&manifest.bytes);
-                report.bytes += self.put(&manifest.name().key(), bytes).await?;
+                let whole = self.from.manifest(manifest).await?;
+                report.bytes += self.put(&manifest.name().key(), whole.bytes.into()).await?;
             }
             report.copied += 1;
         }
@@ -352,7 +401,10 @@ impl SyncRequest {
         for page in &planned.pages {
             let key = ObjectKey::table(page);
             let bytes = self.get(&key).await?;
-            parse_page(page, &bytes)?;
+            match planned.known.contains(page) {
+                true => require_hash(page, &bytes)?,
+                false => drop(parse_page(page, &bytes)?),
+            }
             report.bytes += self.put(&key, bytes).await?;
         }
         let name = planned.snapshot.manifest.name();

@@ -23,6 +23,7 @@ use super::explain::explain;
 use super::key::{check_key, check_prefix, is_key};
 use super::patience::with_tries;
 use super::resume;
+use super::s3_listing::{Circle, Endless, IDLE};
 use super::store_error::{
     StoreError, is_out_of_time, is_unsupported, is_worth_another_listing, is_worth_another_put,
     kind_of,
@@ -70,6 +71,13 @@ type StoreResult<T> = Result<T, StoreFailure>;
 /// Puts of at least this size get the patient client.
 const BULK_BYTES: u64 = 4 << 20;
 
+fn endless(source: Endless) -> StoreFailure {
+    StoreFailure::Generic {
+        store: "listing",
+        source: source.into(),
+    }
+}
+
 impl ObjectTarget {
     fn error(&self, operation: &'static str, key: &str, error: StoreFailure) -> TargetError {
         let kind = kind_of(&error);
@@ -110,7 +118,7 @@ impl ObjectTarget {
         let began = Instant::now();
         for attempt in 1.. {
             let listed = match self.lists_deep {
-                true => self.store.list(Some(&folder)).try_collect().await,
+                true => self.list_deep(&folder).await,
                 false => self.list_shallow(folder.clone()).await,
             };
             match listed {
@@ -125,6 +133,20 @@ impl ObjectTarget {
             }
         }
         Ok(Vec::new())
+    }
+
+    /// `list`, by a server that lists what is below a prefix.
+    async fn list_deep(&self, folder: &Path) -> StoreResult<Vec<object_store::ObjectMeta>> {
+        let mut listing = self.store.list(Some(folder));
+        let (mut found, mut circle) = (Vec::new(), Circle::default());
+        loop {
+            let next = tokio::time::timeout(IDLE, listing.try_next()).await;
+            let Some(object) = next.map_err(|_| endless(Endless::Idle))?? else {
+                return Ok(found);
+            };
+            circle.check(object.location.as_ref()).map_err(endless)?;
+            found.push(object);
+        }
     }
 
     /// `list`, folder by folder.

@@ -96,6 +96,7 @@ impl HttpService for Considerate {
         let wait = wait.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         tokio::time::sleep(wait).await;
         let is_listing = s3_listing::is_asked_by(&request);
+        let part = s3_listing::part_asked_for(&request);
         let response = self.client.execute(request).await?;
         let status = response.status().as_u16();
         if let (429 | 503, Some(value)) = (status, response.headers().get("retry-after")) {
@@ -105,7 +106,7 @@ impl HttpService for Considerate {
             }
         }
         match is_listing {
-            true => s3_listing::checked(response).await,
+            true => s3_listing::checked(response, part).await,
             false => Ok(response),
         }
     }

@@ -10,7 +10,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 use super::ErrorKind;
 use super::explain::explain;
 use super::retry_after::AsksForTime;
-use super::s3_listing::NotAListing;
+use super::s3_listing::{Endless, NotAListing};
 
 /// What it writes before the status of an answer.
 pub(super) const STATUS: &str = "non-2xx status code: ";
@@ -98,7 +98,8 @@ pub(super) fn is_asked_for(error: &HttpError) -> bool {
 
 /// It was answered, and refused by us.
 pub(super) fn is_refused(error: &HttpError) -> bool {
-    is_asked_for(error) || innermost(error).is::<NotAListing>()
+    let innermost = innermost(error);
+    is_asked_for(error) || innermost.is::<NotAListing>() || innermost.is::<Endless>()
 }
 
 pub(super) fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {

@@ -183,7 +183,11 @@ fn a_push_that_knew_of_no_mark_keeps_what_it_names() {
     ];
     host.ok(&elsewhere);
     host.ok(&elsewhere);
-    assert_eq!(names(&away.join("dalidou/marks")).len(), 1);
+    assert_eq!(
+        names(&away.join("dalidou/marks")).len(),
+        2,
+        "a mark and its signature"
+    );
     fs::rename(&away, &second).unwrap();
     backup(&mut host, 10);
     let url = second.display().to_string();
@@ -320,7 +324,11 @@ fn a_prune_that_died_is_ended_by_the_next() {
         assert_eq!(stamps(&host), kept);
         assert!(of_gone(&host.folder()).is_empty());
         assert_eq!(names(&host.folder().join("tombstones")).len(), 2);
-        assert_eq!(names(&host.folder().join("marks")).len(), 1);
+        assert_eq!(
+            names(&host.folder().join("marks")).len(),
+            2,
+            "a mark and its signature"
+        );
     }
     let report = backup(&mut host, 9);
     assert_eq!(report["complete"], true, "{report}");

@@ -243,7 +243,11 @@ fn what_was_on_its_way_when_a_run_was_killed_is_cleared() {
     flock(&in_use, FlockOperation::LockExclusive).unwrap();
     host.ok(&["sync", "./repo", "./copy", "--scratch", "scratch"]);
     let left = names(host.path("scratch"));
-    let expected = ["another's", "sealift-sync-0000000000000002", "sealift-sync-0000000000000003"];
+    let expected = [
+        "another's",
+        "sealift-sync-0000000000000002",
+        "sealift-sync-0000000000000003",
+    ];
     assert_eq!(left, expected.map(|dir| format!("{dir}/copy-1")));
 }
 

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use sealift::ids::Hash;
-use sealift::manifest::Known;
+use sealift::ids::{Hash, ObjectKey};
+use sealift::manifest::known::{Directory, KnownPage, KnownPages, KnownRef};
+use sealift::manifest::{Known, ManifestCore};
 use serde_json::json;
 
 use crate::host::is_long;
@@ -205,6 +206,14 @@ fn numbers_at_their_limits_are_borne() {
     }
 }
 
+/// The earlier snapshots of a manifest that names them in itself.
+fn inline(core: &mut ManifestCore) -> &mut Vec<Known> {
+    match &mut core.known {
+        KnownRef::Inline(known) => known,
+        KnownRef::Pages(_) => panic!("they are in pages"),
+    }
+}
+
 /// Lineage that leads back into itself, or up: refused where it contradicts what is here, borne where it does not.
 #[test]
 fn a_history_that_runs_in_circles_is_refused() {
@@ -216,7 +225,7 @@ fn a_history_that_runs_in_circles_is_refused() {
     let core = third.core_hash;
     // The second knows the third, which knows the second.
     let name = republish_core(&cage.repo, &second, |core| {
-        core.known.push(third.as_known())
+        inline(core).push(third.as_known())
     });
     let ran = cage.restore(&[]);
     ran.ended("a circle", &[1]);
@@ -235,9 +244,10 @@ fn a_history_that_runs_in_circles_is_refused() {
     // One that knows itself under its own sequence, and one above it.
     republish_core(&cage.repo, &third, |changed| {
         for sequence in [3, 4] {
-            changed.known.push(Known {
+            let stamp = changed.stamp;
+            inline(changed).push(Known {
                 sequence,
-                stamp: changed.stamp,
+                stamp,
                 core,
             });
         }
@@ -260,15 +270,16 @@ fn a_huge_known_is_read_in_one_pass() {
     let start = std::time::Instant::now();
     for above in [false, true] {
         republish_core(&cage.repo, &second, |core| {
-            core.known = (0..count)
+            let stamp = core.stamp;
+            *inline(core) = (0..count)
                 .map(|n: u64| Known {
                     // All of the one that is here, or all of what is not.
                     sequence: if above { 1 } else { 10 + n },
-                    stamp: core.stamp,
+                    stamp,
                     core: Hash::blake3(&n.to_le_bytes()),
                 })
                 .collect();
-            core.known.push(first.as_known());
+            inline(core).push(first.as_known());
         });
         cage.list().ended("known", &[3]);
         cage.restore(&["2"]).ended("known", &[0]);
@@ -281,6 +292,144 @@ fn a_huge_known_is_read_in_one_pass() {
         }
     }
     assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
+/// Pages and directories of earlier snapshots that are missing, forged, nested, out of order, or too many: the reader
+/// says so, soon, and restores what there is.
+#[test]
+fn absurd_pages_of_earlier_snapshots_are_named_and_harm_nothing() {
+    let mut cage = Cage::new();
+    let tree = cage.tree.clone();
+    let first = cage.repo.push(&tree);
+    let second = cage.repo.push(&tree);
+    let made = (second.core.writer, 2);
+    let known = |sequence: u64| Known {
+        sequence,
+        stamp: first.core.stamp,
+        core: Hash::sha256(&sequence.to_le_bytes()),
+    };
+    let page = |known: Vec<Known>| KnownPage { made, known }.encode();
+    let directory = |pages: Vec<Hash>| Directory { directory: pages }.encode();
+    let pages = |pages: Vec<Hash>| KnownPages {
+        directories: Vec::new(),
+        pages,
+    };
+    let honest = page(vec![first.as_known()]);
+    let full = page((10..74).map(known).collect());
+    let inner = directory(vec![honest.0]);
+    let nested = directory(vec![inner.0]);
+    let same = directory(vec![full.0; 64]);
+    let disordered = page(vec![known(9), known(8)]);
+    let long = page((10..90).map(known).collect());
+    let swollen = [&honest.1[..], &[b' '; 17 << 10]].concat();
+    let swollen = (Hash::sha256(&swollen), swollen);
+    let cases = [
+        ("an honest one", pages(vec![honest.0]), vec![&honest], 0),
+        ("a missing page", pages(vec![Hash::sha256(b"x")]), vec![], 3),
+        ("a page twice", pages(vec![full.0; 2]), vec![&full], 3),
+        (
+            "pages in disorder",
+            pages(vec![full.0, honest.0]),
+            vec![&full, &honest],
+            3,
+        ),
+        (
+            "rows in disorder",
+            pages(vec![disordered.0]),
+            vec![&disordered],
+            3,
+        ),
+        ("a long page", pages(vec![long.0]), vec![&long], 3),
+        ("a swollen page", pages(vec![swollen.0]), vec![&swollen], 3),
+        (
+            "a directory for a page",
+            pages(vec![inner.0]),
+            vec![&inner, &honest],
+            3,
+        ),
+        (
+            "a directory of directories",
+            KnownPages {
+                directories: vec![nested.0],
+                pages: Vec::new(),
+            },
+            vec![&nested, &inner, &honest],
+            3,
+        ),
+        (
+            "a page 16,000 times",
+            KnownPages {
+                directories: vec![same.0; 250],
+                pages: Vec::new(),
+            },
+            vec![&same, &full],
+            3,
+        ),
+        (
+            "a page 65,000 times",
+            KnownPages {
+                directories: vec![same.0; 1024],
+                pages: Vec::new(),
+            },
+            vec![&same, &full],
+            3,
+        ),
+    ];
+    let remove = || {
+        for path in cage.repo.objects("manifests") {
+            if path.to_string_lossy().contains("/00000002-") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    };
+    for (what, named, objects, code) in cases {
+        for (name, bytes) in objects {
+            cage.repo.write(ObjectKey::table(name).as_str(), bytes);
+        }
+        republish_core(&cage.repo, &second, |core| {
+            core.known = KnownRef::Pages(named);
+            core.requires = core.known.requires();
+        });
+        let ran = cage.list();
+        ran.ended(what, &[code]);
+        assert_eq!(
+            ran.err.contains("cannot be told"),
+            code == 3,
+            "{what}: {}",
+            ran.err
+        );
+        cage.restore(&["2"]).ended(what, &[0]);
+        cage.verify().ended(what, &[code]);
+        remove();
+    }
+    // What contradicts itself is no manifest.
+    let none = || KnownRef::Pages(KnownPages::default());
+    let many = KnownPages {
+        directories: vec![same.0; 1025],
+        pages: Vec::new(),
+    };
+    for (what, known, requires) in [
+        ("pages that nothing requires", none(), vec![]),
+        (
+            "a list in itself",
+            KnownRef::Inline(Vec::new()),
+            vec!["known-pages".to_owned()],
+        ),
+        (
+            "too many directories",
+            KnownRef::Pages(many),
+            vec!["known-pages".to_owned()],
+        ),
+    ] {
+        republish_core(&cage.repo, &second, |core| {
+            core.known = known;
+            core.requires = requires;
+        });
+        let ran = cage.list();
+        ran.ended(what, &[3]);
+        assert!(ran.err.contains("is not acceptable"), "{what}: {}", ran.err);
+        remove();
+    }
 }
 
 #[test]

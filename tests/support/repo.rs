@@ -15,6 +15,7 @@ use sealift::index::{
     ArchiveStream, DatabaseRecord, Entry, EntryType, Extent, IndexHeader, ValidationRecord,
     push_extent,
 };
+use sealift::manifest::known::KnownRef;
 use sealift::manifest::signature::{MANIFEST_NAMESPACE, Signer, Trust};
 use sealift::manifest::{
     ArchiveKind, ArchiveRow, IndexRef, Known, Manifest, ManifestCore, Totals, paginate,
@@ -357,7 +358,7 @@ impl Repo {
                 .collect(),
             writer: self.writer,
             machine: "0".repeat(32),
-            known: self.known.clone(),
+            known: KnownRef::Inline(self.known.clone()),
             marks_seen: Vec::new(),
             next_by: None,
             recipients: self.recipients.clone(),

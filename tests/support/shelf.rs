@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use sealift::ids::{Hash, ObjectKey};
+use sealift::manifest::known::{Directory, KnownPage};
 use sealift::manifest::{ArchiveRow, Manifest, ManifestName, TablePage};
 use sealift::target::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
 
@@ -99,6 +100,7 @@ impl Shelf {
             rows.extend(parsed.rows.iter().cloned());
             read.insert(page_key.to_string(), parsed.rows);
         }
+        require_history(objects, prefix, &manifest)?;
         Ok(rows)
     }
 
@@ -116,6 +118,33 @@ impl Shelf {
             source: why.into(),
         }
     }
+}
+
+/// Every page of earlier snapshots that the manifest names must be there, itself or through a directory.
+fn require_history(
+    objects: &BTreeMap<String, Bytes>,
+    prefix: &str,
+    manifest: &Manifest,
+) -> Result<(), String> {
+    let Some(named) = manifest.core.known.pages() else {
+        return Ok(());
+    };
+    let find = |name: &Hash| {
+        let key = ObjectKey::table(name);
+        let bytes = objects.get(&format!("{prefix}{key}"));
+        bytes.ok_or_else(|| format!("{key}, of earlier snapshots, is not there"))
+    };
+    let mut pages = named.pages.clone();
+    for name in &named.directories {
+        let directory = Directory::parse(find(name)?).map_err(|error| error.to_string())?;
+        pages.extend(directory.directory);
+    }
+    for page in &pages {
+        let bytes = find(page)?;
+        assert_eq!(Hash::sha256(bytes), *page);
+        KnownPage::parse(bytes).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 #[async_trait::async_trait]

@@ -1,11 +1,12 @@
 //! What the shipper promises: a manifest on a target names only what is complete there, whatever
 //! fails, and trying again gets there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use sealift::ids::{ArchiveId, Hash, HostName, ObjectKey, WriterId};
+use sealift::manifest::known::KnownRef;
 use sealift::manifest::signature::{MANIFEST_NAMESPACE, Signer, Trust};
 use sealift::manifest::{
     ArchiveKind, ArchiveRow, IndexRef, Manifest, ManifestCore, ManifestName, Totals, paginate,
@@ -91,7 +92,7 @@ impl Host {
             parents: vec![],
             writer: WriterId([7; 8]),
             machine: "00".repeat(16),
-            known: vec![],
+            known: KnownRef::Inline(vec![]),
             marks_seen: marks.iter().map(|mark| (*mark).to_owned()).collect(),
             next_by: None,
             recipients,
@@ -113,7 +114,12 @@ impl Host {
             .put(&name.signature_key(), signature.as_bytes())
             .unwrap();
         self.spool.put(&name.key(), &manifest.bytes).unwrap();
-        Publication { manifest, archives }
+        Publication {
+            manifest,
+            archives,
+            known: Vec::new(),
+            at_hand: HashMap::new(),
+        }
     }
 
     fn folder(&self, target: Arc<dyn Target>) -> HostFolder {

@@ -14,7 +14,9 @@ use crate::manifest::chain::Finding;
 use crate::manifest::signature::{self, MANIFEST_NAMESPACE};
 use crate::repository::HostFolder;
 use crate::scrub::Problem;
-use crate::scrub::repair::{Donor, Unmended, bring_archive, bring_manifest, bring_page};
+use crate::scrub::repair::{
+    Donor, Unmended, bring_archive, bring_history, bring_manifest, bring_page,
+};
 use crate::target::{self, TargetSpec};
 
 /// The spool's folder within the state directory; it looks like a host's folder on a target.
@@ -71,6 +73,7 @@ impl Run<'_> {
             for small in small(&verdict.problems) {
                 let brought = match &small {
                     Small::Page(page) => bring_page(folder, page, &donors).await,
+                    Small::History(page) => bring_history(folder, page, &donors).await,
                     Small::Manifest(name) => {
                         bring_manifest(folder, name, &accepts, &donors, scratch.path()).await
                     }
@@ -153,13 +156,15 @@ impl Run<'_> {
 /// What is fetched whole.
 enum Small {
     Page(Hash),
+    /// A page of earlier snapshots, or a directory of them.
+    History(Hash),
     Manifest(ManifestName),
 }
 
 impl std::fmt::Display for Small {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Page(page) => write!(f, "tables/{page}.json"),
+            Self::Page(page) | Self::History(page) => write!(f, "tables/{page}.json"),
             Self::Manifest(name) => write!(f, "manifest {name}"),
         }
     }
@@ -168,6 +173,7 @@ impl std::fmt::Display for Small {
 fn small(problems: &[Problem]) -> Vec<Small> {
     let found = problems.iter().filter_map(|problem| match problem {
         Problem::Page { page, .. } => Some(Small::Page(*page)),
+        Problem::History { page, .. } => Some(Small::History(*page)),
         Problem::Chain(Finding::Refused(name, _)) => Some(Small::Manifest(name.clone())),
         _ => None,
     });
