@@ -3,7 +3,8 @@
     python3 bench/history.py [BINARY] [COUNT] [BINARY_BEFORE]
 
 Pushes COUNT (2,000) snapshots an hour apart to a folder, and says what the 20th and the last one took: bytes of manifests and
-pages, and seconds (the median of the eleven pushes up to them). Then lists the folder and restores the newest as a fresh machine would
+pages, seconds, and seconds of the processor (the median of the eleven pushes up to them). All is in a temporary folder: with
+TMPDIR=/dev/shm no disk is waited for. Then lists the folder and restores the newest as a fresh machine would
 (the best of three): seconds and the largest resident set. Given BINARY_BEFORE, the same with that one.
 """
 import datetime, os, resource, statistics, subprocess, sys, tempfile, time
@@ -29,10 +30,10 @@ class Host:
     def push(self, number):
         (self.root / "tree/file").write_text(f"{number}\n")
         moment = datetime.datetime(2020, 1, 1) + datetime.timedelta(hours=number)
-        before, began = self.small(), time.monotonic()
+        before, began, used = self.small(), time.monotonic(), processor()
         self.run("--config", "s.toml", "backup", "--quiet", clock=moment.strftime("%Y-%m-%dT%H:%M:%SZ"))
         took = time.monotonic() - began
-        return took, self.small() - before
+        return took, processor() - used, self.small() - before
 
     def small(self):
         """Bytes of all manifests, and of all that is in tables/."""
@@ -54,17 +55,25 @@ class Host:
         return min(tries)
 
 
+def processor():
+    """Seconds of the processor that commands which ended have used."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def measure(binary, count):
     with tempfile.TemporaryDirectory() as root:
         host = Host(binary, Path(root))
         pushes = [host.push(number) for number in range(1, count + 1)]
-        seconds = lambda at: statistics.median(took for took, _ in pushes[at - 11:at])
+        median = lambda at, what: statistics.median(push[what] for push in pushes[at - 11:at])
         where = ["--from", "repo", "--accept-signer"]
         listing = host.look("list", *where)
         restore = host.look("restore", "latest", *where, "--identity", "key.txt", "--to", "out")
         manifests = sum(file.stat().st_size for file in Path(root, "repo/h/manifests").glob("*.json"))
     print(f"{binary}: {count} snapshots, manifests of {manifests / 1e6:.2f} MB in all")
-    for what, early, late in [("bytes", pushes[19][1], pushes[-1][1]), ("seconds", seconds(20), seconds(count))]:
+    figures = [("bytes", pushes[19][2], pushes[-1][2])]
+    figures += [(name, median(20, what), median(count, what)) for what, name in enumerate(["seconds", "processor"])]
+    for what, early, late in figures:
         print(f"  push, {what}: {early:.3f} the 20th, {late:.3f} the last: x {late / early:.2f}")
     for what, (took, megabytes) in [("list", listing), ("restore", restore)]:
         print(f"  {what}: {took:.2f} s, {megabytes:.0f} MB")

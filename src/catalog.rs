@@ -9,19 +9,23 @@
 //! go there carry a check of their own ([`check`]), and one that fails it counts as unknown.
 
 mod archives;
+mod cached;
 mod check;
 mod checks;
 mod snapshots;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
-use crate::ids::{ArchiveId, WriterId};
+use crate::ids::{ArchiveId, Hash, WriterId};
 use crate::manifest::recipient_set_name;
+
+use cached::Cached;
 
 pub use archives::{CatalogArchive, NewArchive, NewChunk, Recorder};
 pub use checks::Check;
@@ -108,6 +112,9 @@ pub struct Catalog {
     db: Connection,
     path: PathBuf,
     writer: WriterId,
+    cached_archives: Cached<Vec<CatalogArchive>>,
+    cached_snapshots: Cached<Vec<SnapshotRow>>,
+    cached_publications: Cached<BTreeMap<String, Arc<HashMap<Hash, String>>>>,
     /// Set when a damaged catalog was moved aside.
     pub replaced: Option<PathBuf>,
 }
@@ -172,6 +179,9 @@ impl Catalog {
             db,
             path: path.to_path_buf(),
             writer: WriterId([0; 8]),
+            cached_archives: Cached::default(),
+            cached_snapshots: Cached::default(),
+            cached_publications: Cached::default(),
             replaced: None,
         };
         catalog.writer = match catalog.meta("writer")?.and_then(|text| text.parse().ok()) {
@@ -179,7 +189,12 @@ impl Catalog {
             None => catalog.renew_writer()?,
         };
         // Of a row that is not as it was written nobody knows the number, and none must be given twice.
-        if catalog.read_archives()?.iter().any(Option::is_none) {
+        let version = catalog.version()?;
+        let archives = catalog.read_archives()?;
+        let is_whole = archives.iter().all(Option::is_some);
+        let archives = || Ok::<_, CatalogError>(archives.into_iter().flatten().collect());
+        catalog.cached_archives.get(version, archives)?;
+        if !is_whole {
             catalog.renew_writer()?;
         }
         Ok(catalog)
@@ -199,6 +214,14 @@ impl Catalog {
 
     fn fail(&self) -> impl Fn(rusqlite::Error) -> CatalogError + use<> {
         failing(&self.path)
+    }
+
+    /// Changes when another connection changed the database.
+    fn version(&self) -> Result<i64, CatalogError> {
+        self.db
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut query| query.query_row([], |row| row.get(0)))
+            .map_err(self.fail())
     }
 
     pub fn meta(&self, key: &str) -> Result<Option<String>, CatalogError> {

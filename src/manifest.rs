@@ -299,8 +299,12 @@ impl FromStr for ManifestName {
             stamp: stamp.parse().map_err(|_| wrong())?,
             hash16: hash16.to_owned(),
         };
-        let hash_ok = hash16.len() == 16 && crate::ids::unhex(hash16).is_some();
-        if hash_ok && name.to_string() == text {
+        // Exactly what we would write: a stamp is by itself, a hash if it is hex, a number by its length.
+        let is_digits = sequence.bytes().all(|byte| byte.is_ascii_digit());
+        let is_padded = sequence.len() == 8 || (sequence.len() > 8 && !sequence.starts_with('0'));
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let hash_ok = hash16.len() == 16 && hash16.bytes().all(is_hex);
+        if hash_ok && is_digits && is_padded {
             Ok(name)
         } else {
             Err(wrong())

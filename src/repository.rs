@@ -153,11 +153,11 @@ impl HostFolder {
 
     /// The manifests that are here, oldest sequence first; believed by nobody yet.
     pub async fn manifest_names(&self) -> Result<Vec<ManifestName>, TargetError> {
-        let listed = self.list(MANIFESTS).await?;
-        let mut names: Vec<ManifestName> = listed
-            .keys()
-            .filter_map(|key| ManifestName::from_key(key))
-            .collect();
+        let folder = self.below(&format!("{MANIFESTS}/"));
+        let listed = self.target.list_keys(&folder).await?;
+        let host = self.below("");
+        let below = listed.iter().filter_map(|key| key.strip_prefix(&host));
+        let mut names: Vec<ManifestName> = below.filter_map(ManifestName::from_key).collect();
         names.sort();
         Ok(names)
     }
@@ -266,11 +266,28 @@ impl HostFolder {
 
     /// Bytes of every archive that is here, from one listing.
     pub async fn archives_present(&self) -> Result<HashMap<Hash, u64>, TargetError> {
-        let listed = self.list(ARCHIVES).await?;
-        let found = listed.into_iter();
+        let folder = self.below(&format!("{ARCHIVES}/"));
+        let listed = self.target.list(&folder).await?;
+        let host = self.below("");
+        let archive = |key: &str| ObjectKey::archive_hash(key.strip_prefix(&host)?);
+        let found = listed.iter();
         Ok(found
-            .filter_map(|(key, bytes)| Some((ObjectKey::archive_hash(&key)?, bytes)))
+            .filter_map(|object| Some((archive(&object.key)?, object.bytes)))
             .collect())
+    }
+
+    /// Bytes of those of `keys` that are here now. `None`: this kind of target lists instead.
+    pub async fn sizes(
+        &self,
+        keys: &[ObjectKey],
+    ) -> Result<Option<HashMap<String, u64>>, TargetError> {
+        let full: Vec<String> = keys.iter().map(|key| self.key(key)).collect();
+        let Some(found) = self.target.sizes(&full).await? else {
+            return Ok(None);
+        };
+        let sized = keys.iter().zip(&full);
+        let sized = sized.filter_map(|(key, full)| Some((key.to_string(), *found.get(full)?)));
+        Ok(Some(sized.collect()))
     }
 }
 

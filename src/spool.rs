@@ -167,6 +167,25 @@ impl Spool {
         Ok(found)
     }
 
+    /// Removes the folders right below `folder` that hold nothing: each would be listed in every run. Nothing else
+    /// may be writing into the spool, for a folder could go just before an object comes into it.
+    pub fn remove_empty_folders(&self, folder: &str) -> Result<(), SpoolError> {
+        let dir = self.dir.join(folder);
+        let entries = match fs::read_dir(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(fail("list", &dir))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(fail("list", &dir))?;
+            let path = entry.path();
+            if entry.file_type().map_err(fail("list", &path))?.is_dir() {
+                // One that holds something stays.
+                let _ = fs::remove_dir(&path);
+            }
+        }
+        Ok(())
+    }
+
     /// Removes an object by its key's text; one that is not there is no error.
     pub fn remove(&self, key: &str) -> Result<(), SpoolError> {
         let path = self.dir.join(key);
@@ -183,5 +202,30 @@ fn fail(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Spool
         operation,
         path,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ARCHIVES;
+
+    #[test]
+    fn empty_folders_go_and_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&dir.path().join("spool")).unwrap();
+        spool.remove_empty_folders(ARCHIVES).unwrap();
+        let keys = [1, 2].map(|byte| ObjectKey::archive(&Hash([byte; 32])));
+        for key in &keys {
+            spool.put(key, b"x").unwrap();
+        }
+        spool.remove(keys[0].as_str()).unwrap();
+        spool.remove_empty_folders(ARCHIVES).unwrap();
+        let left = fs::read_dir(spool.dir().join(ARCHIVES)).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["02"]);
+        assert!(spool.contains(&keys[1]));
+        spool.put(&keys[0], b"x").unwrap();
+        assert_eq!(spool.list(ARCHIVES).unwrap().len(), 2);
     }
 }

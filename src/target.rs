@@ -34,7 +34,7 @@ mod thaw;
 mod throttle;
 mod unavailable;
 
-use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, fmt, ops::Range, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -149,6 +149,17 @@ pub trait Target: Send + Sync + fmt::Debug {
     /// All objects whose key starts with `prefix` (a folder, ending in `/`), in no order.
     /// A folder that is not there is empty.
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError>;
+
+    /// The keys that [`Self::list`] returns: some kinds of targets find out sizes one by one.
+    async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, TargetError> {
+        let listed = self.list(prefix).await?;
+        Ok(listed.into_iter().map(|object| object.key).collect())
+    }
+
+    /// Bytes of those of `keys` that are there now. `None`: to ask for each costs more than to list their folders.
+    async fn sizes(&self, _keys: &[String]) -> Result<Option<HashMap<String, u64>>, TargetError> {
+        Ok(None)
+    }
 
     /// The names of the folders right below the target's root (host names), sorted.
     async fn list_folders(&self) -> Result<Vec<String>, TargetError>;

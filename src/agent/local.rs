@@ -158,15 +158,13 @@ impl Deliveries {
     pub fn of(state: &State, targets: &[&str]) -> Result<Self, AgentError> {
         let mut done: BTreeSet<Stamp> = state.catalog.completed_stamps()?;
         let mut waiting = BTreeSet::new();
+        let publications = targets.iter().map(|name| state.catalog.publications(name));
+        let publications: Vec<_> = publications.collect::<Result<_, _>>()?;
         for row in state.catalog.snapshots()? {
-            let mut states = Vec::new();
-            for target in targets {
-                states.push(state.catalog.publication(target, &row.known.core)?);
-            }
-            let arrived =
-                |state: &Option<String>| matches!(state.as_deref(), Some("published" | "pruned"));
-            let settled =
-                |state: &Option<String>| arrived(state) || state.as_deref() == Some("given up");
+            let states = publications.iter().map(|all| all.get(&row.known.core));
+            let states: Vec<Option<&str>> = states.map(|one| one.map(String::as_str)).collect();
+            let arrived = |state: &Option<&str>| matches!(state, Some("published" | "pruned"));
+            let settled = |state: &Option<&str>| arrived(state) || *state == Some("given up");
             let stamp = row.known.stamp;
             if states.iter().any(arrived) && states.iter().all(settled) {
                 done.insert(stamp);

@@ -165,12 +165,9 @@ pub(super) fn record_shipped(
     target: &str,
     shipped: &[(ObjectKey, u64)],
 ) -> Result<(), AgentError> {
-    let numbers: HashMap<Hash, i64> = state
-        .catalog
-        .archives()?
-        .into_iter()
-        .map(|archive| (archive.row.blake3, archive.n))
-        .collect();
+    let hashes = shipped.iter().map(|(key, _)| key.as_str());
+    let hashes = hashes.filter_map(ObjectKey::archive_hash);
+    let numbers = state.catalog.archive_numbers(hashes)?;
     let number = |(key, _): &(ObjectKey, u64)| {
         let hash = ObjectKey::archive_hash(key.as_str());
         hash.and_then(|hash| numbers.get(&hash).copied())
@@ -182,20 +179,15 @@ pub(super) fn record_shipped(
 /// Removes from the spool what every target has, and what no snapshot will ever name.
 pub(super) fn tidy_spool(state: &mut State, targets: &[NamedTarget]) -> Result<(), AgentError> {
     let unsettled = drop_settled_manifests(state, targets)?;
-    let mut placed: Vec<HashSet<i64>> = Vec::new();
-    for target in targets {
-        placed.push(state.catalog.placed_on(&target.name)?);
-    }
-    let numbers: HashMap<Hash, i64> = state
+    let spooled = state.spool.list(ARCHIVES)?;
+    let hashes = spooled.iter().map(|(key, _)| key.as_str());
+    let numbers = state
         .catalog
-        .archives()?
-        .into_iter()
-        .map(|archive| (archive.row.blake3, archive.n))
-        .collect();
-    for (key, _) in state.spool.list(ARCHIVES)? {
+        .archive_numbers(hashes.filter_map(ObjectKey::archive_hash))?;
+    for (key, _) in spooled {
         let hash = ObjectKey::archive_hash(&key);
         let needed = match hash.and_then(|hash| numbers.get(&hash)) {
-            Some(n) => placed.iter().any(|placed| !placed.contains(n)),
+            Some(n) => !is_placed_on_all(state, targets, *n)?,
             // The catalog was lost, or a run died before it knew: then the manifests decide.
             None => hash.is_some_and(|hash| unsettled.archives.contains(&hash)),
         };
@@ -208,7 +200,17 @@ pub(super) fn tidy_spool(state: &mut State, targets: &[NamedTarget]) -> Result<(
             state.spool.remove(&key)?;
         }
     }
-    remove_stray_signatures(state)
+    remove_stray_signatures(state)?;
+    Ok(state.spool.remove_empty_folders(ARCHIVES)?)
+}
+
+fn is_placed_on_all(state: &State, targets: &[NamedTarget], n: i64) -> Result<bool, AgentError> {
+    for target in targets {
+        if !state.catalog.is_placed(&target.name, n)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What the manifests that some target still waits for need.

@@ -55,6 +55,7 @@ impl Catalog {
         archives: &[NewArchive],
         chunks: &[NewChunk],
     ) -> Result<Vec<i64>, CatalogError> {
+        self.cached_archives.forget();
         let fail = self.fail();
         let numbers = commit_archives(&mut self.db, fail, archives, chunks)?;
         self.end_lookups()?;
@@ -66,6 +67,7 @@ impl Catalog {
         &mut self,
         archives: &[NewArchive],
     ) -> Result<HashMap<ArchiveId, i64>, CatalogError> {
+        self.cached_archives.forget();
         let fail = self.fail();
         let tx = self.db.transaction().map_err(&fail)?;
         let mut numbers = HashMap::new();
@@ -104,7 +106,37 @@ impl Catalog {
     }
 
     pub fn archives(&self) -> Result<Vec<CatalogArchive>, CatalogError> {
-        Ok(self.read_archives()?.into_iter().flatten().collect())
+        self.cached_archives.get(self.version()?, || {
+            Ok(self.read_archives()?.into_iter().flatten().collect())
+        })
+    }
+
+    /// Returns the numbers of those archives of `hashes` that it knows.
+    pub fn archive_numbers(
+        &self,
+        hashes: impl IntoIterator<Item = Hash>,
+    ) -> Result<HashMap<Hash, i64>, CatalogError> {
+        let mut query = self
+            .db
+            .prepare_cached("SELECT n FROM archives WHERE blake3=?1")
+            .map_err(self.fail())?;
+        let mut numbers = HashMap::new();
+        for hash in hashes {
+            let n = query.query_row([&hash.0[..]], |row| row.get(0)).optional();
+            if let Some(n) = n.map_err(self.fail())? {
+                numbers.insert(hash, n);
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// Whether the archive `n` is confirmed on `target`.
+    pub fn is_placed(&self, target: &str, n: i64) -> Result<bool, CatalogError> {
+        let mut query = self
+            .db
+            .prepare_cached("SELECT 1 FROM placements WHERE target=?1 AND archive=?2")
+            .map_err(self.fail())?;
+        query.exists(params![target, n]).map_err(self.fail())
     }
 
     /// `None` for each row that is not as it was written.
@@ -175,6 +207,7 @@ impl Catalog {
         if lost.is_empty() {
             return Ok(());
         }
+        self.cached_archives.forget();
         let fail = self.fail();
         let tx = self.db.transaction().map_err(&fail)?;
         tx.execute_batch("CREATE TEMP TABLE lost(n INTEGER PRIMARY KEY)")
@@ -198,6 +231,7 @@ impl Catalog {
     /// Records how much of each archive the newest snapshot uses. Of the others' data nothing is
     /// learned: a source that is taken now and then would else be stored anew each time.
     pub fn set_live_bytes(&mut self, live: &HashMap<i64, u64>) -> Result<(), CatalogError> {
+        self.cached_archives.forget();
         let fail = self.fail();
         let tx = self.db.transaction().map_err(&fail)?;
         tx.execute(

@@ -1,6 +1,7 @@
 //! The catalog's rows on snapshots, their publication per target, and runs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use rusqlite::{OptionalExtension as _, params};
 
@@ -83,6 +84,7 @@ impl Catalog {
     /// Records a snapshot of this writer, or (`foreign`) one that was found on a target.
     pub fn add_snapshot(&self, manifest: &Manifest, foreign: bool) -> Result<(), CatalogError> {
         let core = &manifest.core;
+        self.cached_snapshots.forget();
         self.db
             .execute(
                 "INSERT OR REPLACE INTO snapshots VALUES(?1,?2,?3,?4,?5,?6,?7)",
@@ -102,6 +104,11 @@ impl Catalog {
 
     /// Every live snapshot, by sequence.
     pub fn snapshots(&self) -> Result<Vec<SnapshotRow>, CatalogError> {
+        self.cached_snapshots
+            .get(self.version()?, || self.read_snapshots())
+    }
+
+    fn read_snapshots(&self) -> Result<Vec<SnapshotRow>, CatalogError> {
         let mut query = self
             .db
             .prepare("SELECT core,sequence,stamp,name,bytes,new_bytes FROM snapshots ORDER BY sequence, core")
@@ -141,6 +148,8 @@ impl Catalog {
     }
 
     pub fn forget_snapshot(&self, core: &Hash) -> Result<(), CatalogError> {
+        self.cached_snapshots.forget();
+        self.cached_publications.forget();
         for sql in [
             "DELETE FROM snapshots WHERE core=?1",
             "DELETE FROM publications WHERE core=?1",
@@ -159,6 +168,7 @@ impl Catalog {
         state: &str,
         at: chrono::DateTime<chrono::Utc>,
     ) -> Result<(), CatalogError> {
+        self.cached_publications.forget();
         self.db
             .execute(
                 "INSERT OR REPLACE INTO publications VALUES(?1,?2,?3,?4)",
@@ -181,15 +191,35 @@ impl Catalog {
     }
 
     /// What [`Self::publication`] says of each snapshot, by core hash.
-    pub fn publications(&self, target: &str) -> Result<HashMap<Hash, String>, CatalogError> {
+    pub fn publications(&self, target: &str) -> Result<Arc<HashMap<Hash, String>>, CatalogError> {
+        let all = self
+            .cached_publications
+            .get(self.version()?, || self.read_publications())?;
+        Ok(all.get(target).cloned().unwrap_or_default())
+    }
+
+    fn read_publications(
+        &self,
+    ) -> Result<BTreeMap<String, Arc<HashMap<Hash, String>>>, CatalogError> {
         let mut query = self
             .db
-            .prepare("SELECT core, state FROM publications WHERE target=?1")
+            .prepare("SELECT target, core, state FROM publications ORDER BY target, core")
             .map_err(self.fail())?;
         let rows = query
-            .query_map([target], |row| Ok((Hash(row.get(0)?), row.get(1)?)))
+            .query_map([], |row| Ok((row.get(0)?, Hash(row.get(1)?), row.get(2)?)))
             .map_err(self.fail())?;
-        rows.collect::<Result<_, _>>().map_err(self.fail())
+        let mut all: BTreeMap<String, HashMap<Hash, String>> = BTreeMap::new();
+        for row in rows {
+            let (target, core, state): (String, Hash, String) = row.map_err(self.fail())?;
+            match all.get_mut(&target) {
+                Some(states) => drop(states.insert(core, state)),
+                None => drop(all.insert(target, HashMap::from([(core, state)]))),
+            }
+        }
+        let shared = all
+            .into_iter()
+            .map(|(target, states)| (target, Arc::new(states)));
+        Ok(shared.collect())
     }
 
     /// Returns the snapshot of the highest sequence that was published on `target`.
@@ -220,6 +250,7 @@ impl Catalog {
 
     /// Forgets what was published on `target`: a listing showed that it is not there any more.
     pub fn forget_publications(&self, target: &str) -> Result<(), CatalogError> {
+        self.cached_publications.forget();
         self.db
             .execute("DELETE FROM publications WHERE target=?1", [target])
             .map(drop)

@@ -18,7 +18,7 @@ use crate::ids::ObjectKey;
 use crate::manifest::signature::Signer;
 use crate::packer::seal::Recipients;
 use crate::packer::{PackOptions, PackProgress};
-use crate::producer::{self, ProduceError, ProduceRequest};
+use crate::producer::{self, LocalSnapshot, ProduceError, ProduceRequest};
 use crate::snapshot::Snapshot;
 use crate::{clock, fs};
 
@@ -46,16 +46,17 @@ pub struct PushArgs {
 }
 
 impl BackupArgs {
-    pub fn request(&self, config: &Config) -> Result<ProduceRequest, Failure> {
-        let mut newest_first = local_snapshots(config)?.into_iter().rev();
+    /// Returns what is to be produced, after the newest of `snapshots`, which are oldest first.
+    pub fn request(&self, snapshots: Vec<OrderedSnapshot>) -> ProduceRequest {
+        let mut newest_first = snapshots.into_iter().rev();
         let usable = newest_first.find(|one| one.snapshot.valid != Some(false));
-        Ok(ProduceRequest {
+        ProduceRequest {
             include: self.include.clone(),
             tags: self.tag.clone(),
             note: self.note.clone(),
             now: clock::now(),
             previous: usable.map(|one| one.snapshot.path),
-        })
+        }
     }
 }
 
@@ -74,7 +75,11 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
 }
 
 fn produce_and_push(pusher: &mut Pusher<'_>, args: &BackupArgs) -> Result<PushReport, Failure> {
-    let request = args.request(pusher.config)?;
+    let there = producer::list(&pusher.config.snapshots_dir)?;
+    let catalog = &pusher.state.catalog;
+    let ordered = agent::in_order(there.clone(), Some(catalog), clock::now());
+    let ordered = ordered.or_else(|error| by_stamps(there, &error.into()))?;
+    let request = args.request(ordered);
     let produced = producer::produce(pusher.config, &request).map_err(not_produced)?;
     for note in &produced.notes {
         pusher.context.note(note);
@@ -111,13 +116,19 @@ pub fn local_snapshots(config: &Config) -> Result<Vec<OrderedSnapshot>, Failure>
     let now = clock::now();
     let ordered = status::open_catalog(config)
         .and_then(|catalog| Ok(agent::in_order(there.clone(), catalog.as_ref(), now)?));
-    ordered.or_else(|failure| {
-        output::tell(format_args!(
-            "warning: the catalog cannot say in which order the snapshots were made, so their stamps do: {}",
-            failure.with_causes()
-        ));
-        Ok(agent::in_order(there, None, now)?)
-    })
+    ordered.or_else(|failure| by_stamps(there, &failure))
+}
+
+/// Orders `there` by stamps, and says why.
+fn by_stamps(
+    there: Vec<LocalSnapshot>,
+    failure: &Failure,
+) -> Result<Vec<OrderedSnapshot>, Failure> {
+    output::tell(format_args!(
+        "warning: the catalog cannot say in which order the snapshots were made, so their stamps do: {}",
+        failure.with_causes()
+    ));
+    Ok(agent::in_order(there, None, clock::now())?)
 }
 
 /// Returns the directory of a local snapshot by its stamp, its sequence or `latest`.

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Context;
-use super::backup::{BackupArgs, local_snapshot, not_produced};
+use super::backup::{BackupArgs, local_snapshot, local_snapshots, not_produced};
 use super::failure::{Failure, Outcome};
 use super::output;
 use crate::producer;
@@ -30,7 +30,7 @@ pub struct ValidateArgs {
 pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let _state = context.open_state(&config)?;
-    let request = args.produce.request(&config)?;
+    let request = args.produce.request(local_snapshots(&config)?);
     let produced = producer::produce(&config, &request).map_err(not_produced)?;
     for note in &produced.notes {
         context.note(note);

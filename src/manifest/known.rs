@@ -166,6 +166,8 @@ pub struct Paged {
     pub named: KnownPages,
     /// Pages and directories by name.
     pub objects: Vec<(Hash, Vec<u8>)>,
+    /// Which manifest first had each of the objects; `None`: it is a directory.
+    pub made: Vec<Option<Made>>,
 }
 
 /// Puts `known`, which is in order, into pages. `made` returns for a group of rows which manifest first had
@@ -184,6 +186,7 @@ pub fn paginate_known(known: &[Known], made: impl Fn(u64, &[Known]) -> Made) -> 
             let (hash, bytes) = KnownPage { made, known }.encode();
             pages.push((group, hash));
             paged.objects.push((hash, bytes));
+            paged.made.push(Some(made));
         }
     }
     let last = pages.last().map(|(group, _)| *group);
@@ -202,6 +205,7 @@ pub fn paginate_known(known: &[Known], made: impl Fn(u64, &[Known]) -> Made) -> 
                 .encode();
                 paged.named.directories.push(hash);
                 paged.objects.push((hash, bytes));
+                paged.made.push(None);
             }
         }
     }

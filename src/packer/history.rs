@@ -14,8 +14,7 @@ use crate::catalog::{Catalog, KnownGroup};
 use crate::ids::{Hash, ObjectKey};
 use crate::manifest::Known;
 use crate::manifest::known::{
-    KnownPage, MAX_DIRECTORIES, MAX_KNOWN_PAGES, Made, Paged, ROWS_PER_KNOWN_PAGE, group_of,
-    paginate_known,
+    MAX_DIRECTORIES, MAX_KNOWN_PAGES, Made, Paged, ROWS_PER_KNOWN_PAGE, group_of, paginate_known,
 };
 use crate::spool::Spool;
 
@@ -60,9 +59,8 @@ pub(super) fn page(
             .collect(),
         false => HashSet::new(),
     };
-    for (name, bytes) in &paged.objects {
-        let page = KnownPage::parse(bytes);
-        if page.is_ok_and(|page| old.contains(&page.made)) {
+    for ((name, bytes), made) in paged.objects.iter().zip(&paged.made) {
+        if made.is_some_and(|made| old.contains(&made)) {
             continue;
         }
         let key = ObjectKey::table(name);

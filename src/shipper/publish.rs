@@ -1,8 +1,8 @@
 //! Making a snapshot visible on a target.
 //!
 //! A manifest on a target must name only archives that are complete there, so [`publish_all`] believes
-//! nothing of what was shipped before: it reads the table that the manifest names, lists what is there
-//! now, ships what is missing or of the wrong size, then the pages, then the signature, and the manifest
+//! nothing of what was shipped before: it reads the table that the manifest names, looks at what of it is there
+//! now (object by object, or in a listing where that costs less), ships what is missing or of the wrong size, then the pages, then the signature, and the manifest
 //! last. What a full target has no room for is left out, and a later snapshot that fits is published without it.
 //! Whatever step a run dies at, the manifest is not there yet, and the next run finds the rest in
 //! the spool, from which nothing is removed here.
@@ -10,6 +10,11 @@
 //! Two kinds of targets show less than that. A listing may lag behind: what this run put there, and the
 //! target confirmed, is asked for by name before it counts as missing. And credentials that only write
 //! show nothing: there memory and confirmed puts must do.
+
+mod named;
+mod plan;
+mod recovery;
+mod there;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -22,17 +27,18 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::copy::{CopyError, Streak, copy_archive};
 use super::{Sealed, ShipError, Watcher, ship_archive, spooled};
 use crate::error::with_causes;
-use crate::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
-use crate::manifest::known::Directory;
-use crate::manifest::{ArchiveRow, Manifest, ManifestName, TablePage};
-use crate::repository::{ArchiveTable, HostFolder, RepositoryError, parse_known, parse_page};
+use crate::ids::{Hash, ObjectKey};
+use crate::manifest::{ArchiveRow, Manifest, ManifestName};
+use crate::repository::HostFolder;
 use crate::spool::Spool;
-use crate::target::{Body, ErrorKind, PutMode, TargetError, is_full};
+use crate::target::{Body, PutMode, is_full};
+use named::require_all_listed;
+use plan::Plan;
+
+pub use recovery::publish_recovery;
 
 const PUBLISH_CONCURRENCY: usize = 4;
 const NAMED_MISSING: usize = 3;
-/// A recovery file is text of a few kilobytes.
-const MAX_RECOVERY_BYTES: u64 = 16 << 20;
 
 /// A snapshot to make visible. Its signature and pages are in the spool, at hand here, or on the target already.
 #[derive(Debug, Clone)]
@@ -332,91 +338,6 @@ where
         .await
 }
 
-/// Holds the caller to its word: the archives checked below must be all that the table names.
-async fn require_all_listed(
-    folder: &HostFolder,
-    spool: &Spool,
-    publication: &Publication,
-) -> Result<(), ShipError> {
-    let name = publication.manifest.name();
-    let pages = futures::stream::iter(&publication.manifest.pages)
-        .map(|hash| read_page(folder, spool, &name, hash))
-        .buffered(PUBLISH_CONCURRENCY)
-        .try_collect::<Vec<_>>()
-        .await?;
-    let table = ArchiveTable::join(name.clone(), pages)?;
-    let handed_over: HashMap<Hash, &ArchiveRow> = publication
-        .archives
-        .iter()
-        .map(|row| (row.blake3, row))
-        .collect();
-    let rows = table.rows.values();
-    let unlisted = rows
-        .filter(|row| handed_over.get(&row.blake3) != Some(row))
-        .map(ArchiveRow::key);
-    let mut unlisted: Vec<ObjectKey> = unlisted.collect();
-    let known = known_names(folder, spool, publication).await?;
-    let listed: HashSet<&Hash> = publication.known.iter().collect();
-    let known = known.iter().filter(|name| !listed.contains(name));
-    unlisted.extend(known.map(ObjectKey::table));
-    if unlisted.is_empty() {
-        return Ok(());
-    }
-    Err(ShipError::Unlisted {
-        manifest: name,
-        count: unlisted.len(),
-        first: first_of(&unlisted),
-    })
-}
-
-/// The pages of earlier snapshots that the manifest names, and the directories of them, which come from the spool,
-/// else from the target.
-async fn known_names(
-    folder: &HostFolder,
-    spool: &Spool,
-    publication: &Publication,
-) -> Result<Vec<Hash>, ShipError> {
-    let manifest = &publication.manifest;
-    let Some(named) = manifest.core.known.pages() else {
-        return Ok(Vec::new());
-    };
-    let mut names = [&named.pages[..], &named.directories].concat();
-    for name in &named.directories {
-        let key = ObjectKey::table(name);
-        let directory = match (publication.at_hand.get(name), spool.contains(&key)) {
-            (Some(bytes), _) => parse_known(name, bytes, Directory::parse)?,
-            (None, true) => parse_known(name, &spool.read(&key)?, Directory::parse)?,
-            (None, false) => match folder.directory(name).await {
-                Err(RepositoryError::Target(error)) if error.kind == ErrorKind::NotFound => {
-                    return Err(incomplete(folder, &manifest.name(), &[key]));
-                }
-                other => other?,
-            },
-        };
-        names.extend(directory.directory);
-    }
-    Ok(names)
-}
-
-/// A page from the spool, else from the target.
-async fn read_page(
-    folder: &HostFolder,
-    spool: &Spool,
-    manifest: &ManifestName,
-    hash: &Hash,
-) -> Result<TablePage, ShipError> {
-    let key = ObjectKey::table(hash);
-    if spool.contains(&key) {
-        return Ok(parse_page(hash, &spool.read(&key)?)?);
-    }
-    match folder.page(hash).await {
-        Err(RepositoryError::Target(error)) if error.kind == ErrorKind::NotFound => {
-            Err(incomplete(folder, manifest, &[key]))
-        }
-        other => Ok(other?),
-    }
-}
-
 fn incomplete(folder: &HostFolder, manifest: &ManifestName, missing: &[ObjectKey]) -> ShipError {
     ShipError::Incomplete {
         manifest: manifest.clone(),
@@ -429,254 +350,4 @@ fn incomplete(folder: &HostFolder, manifest: &ManifestName, missing: &[ObjectKey
 fn first_of(keys: &[ObjectKey]) -> String {
     let first = keys.iter().take(NAMED_MISSING).map(ObjectKey::as_str);
     first.collect::<Vec<_>>().join(", ")
-}
-
-/// A page or a signature to put.
-struct Small {
-    key: ObjectKey,
-    mode: PutMode,
-    /// `None`: it is in the spool.
-    at_hand: Option<Bytes>,
-}
-
-/// What is still to be put, and how, in the order of its steps.
-#[derive(Default)]
-struct Plan<'a> {
-    archives: Vec<(Sealed, PutMode)>,
-    /// From which of the donors.
-    copies: Vec<(ArchiveRow, PutMode, usize)>,
-    pages: Vec<Small>,
-    signatures: Vec<Small>,
-    manifests: Vec<(&'a Manifest, PutMode)>,
-}
-
-impl<'a> Plan<'a> {
-    /// Looks at what the target has now. Nothing of a snapshot is planned unless all of it can be done.
-    async fn make(
-        folder: &HostFolder,
-        spool: &Spool,
-        publications: &'a [Publication],
-        is_in: impl Fn(&usize) -> bool,
-        support: &Support,
-        shipped: &HashMap<Hash, u64>,
-        published: &mut Published,
-    ) -> Result<Self, ShipError> {
-        let mut there = There::look(folder, publications, support).await?;
-        there.archives.extend(shipped);
-        let mut plan = Self::default();
-        let mut donors: Option<Vec<HashMap<Hash, u64>>> = None;
-        let mut donors_away = support.donors_away;
-        let mut incomplete_ones = Vec::new();
-        let those_in = publications.iter().enumerate();
-        for (at, publication) in those_in.filter(|(at, _)| is_in(at)) {
-            let mut part = Self::default();
-            let mut missing = Vec::new();
-            let mut to_copy = Vec::new();
-            for row in &publication.archives {
-                let mode = match there.archives.get(&row.blake3) {
-                    Some(bytes) if *bytes == row.bytes => continue,
-                    Some(_) => PutMode::Replace,
-                    None => PutMode::Create,
-                };
-                match spool.size(&row.key()) == Some(row.bytes) {
-                    true => part.archives.push((row.into(), mode)),
-                    false => to_copy.push((row, mode)),
-                }
-            }
-            if !to_copy.is_empty() && donors.is_none() {
-                let looks = what_donors_have(&support.donors).await;
-                for error in looks.iter().filter_map(|look| look.as_ref().err()) {
-                    tracing::info!(%error, "nothing can be copied from there now");
-                    donors_away = true;
-                }
-                donors = Some(looks.into_iter().map(Result::unwrap_or_default).collect());
-            }
-            for (row, mode) in to_copy {
-                let has = |has: &HashMap<Hash, u64>| has.get(&row.blake3) == Some(&row.bytes);
-                let donor = donors.iter().flatten().position(has);
-                match donor.filter(|_| !support.damaged.contains(&row.blake3)) {
-                    Some(donor) => part.copies.push((row.clone(), mode, donor)),
-                    None => missing.push(row.key()),
-                }
-            }
-            part.add_small(spool, publication, &there, &mut missing);
-            let name = publication.manifest.name();
-            if missing.is_empty() {
-                there.note(&part, spool);
-                plan.append(part);
-                published.done.push(name);
-            } else {
-                let error = incomplete(folder, &name, &missing);
-                incomplete_ones.push((at, name, error));
-            }
-        }
-        for (at, name, error) in incomplete_ones {
-            let is_passed_by = is_passed_by(publications, at, &published.done);
-            match donors_away && !is_passed_by {
-                true => published.postponed.push((name, error)),
-                false => published.incomplete.push((name, error)),
-            }
-        }
-        Ok(plan)
-    }
-
-    fn add_small(
-        &mut self,
-        spool: &Spool,
-        publication: &'a Publication,
-        there: &There,
-        missing: &mut Vec<ObjectKey>,
-    ) {
-        let manifest = &publication.manifest;
-        let name = manifest.name();
-        let signature = name.signature_key();
-        let pages = manifest.pages.iter().chain(&publication.known);
-        let pages = pages.map(|page| (ObjectKey::table(page), publication.at_hand.get(page)));
-        for (key, at_hand) in pages.chain([(signature.clone(), None)]) {
-            let in_spool = spool.size(&key).or(at_hand.map(|bytes| bytes.len() as u64));
-            // Our own copy says how long the object is; without one, what is there must do.
-            let mode = match there.small.get(key.as_str()) {
-                Some(there) if in_spool.is_none_or(|right| right == *there) => continue,
-                Some(_) => PutMode::Replace,
-                None => PutMode::Create,
-            };
-            let is_signature = key == signature;
-            let at_hand = at_hand.cloned();
-            let small = Small { key, mode, at_hand };
-            match in_spool {
-                Some(_) if is_signature => self.signatures.push(small),
-                Some(_) => self.pages.push(small),
-                None => missing.push(small.key),
-            }
-        }
-        let mode = match there.small.get(name.key().as_str()) {
-            Some(bytes) if *bytes != manifest.bytes.len() as u64 => PutMode::Replace,
-            _ => PutMode::Create,
-        };
-        self.manifests.push((manifest, mode));
-    }
-
-    fn append(&mut self, other: Self) {
-        self.archives.extend(other.archives);
-        self.copies.extend(other.copies);
-        self.pages.extend(other.pages);
-        self.signatures.extend(other.signatures);
-        self.manifests.extend(other.manifests);
-    }
-}
-
-/// What the target has.
-struct There {
-    archives: HashMap<Hash, u64>,
-    /// Pages, signatures and manifests, by key.
-    small: HashMap<String, u64>,
-}
-
-impl There {
-    async fn look(
-        folder: &HostFolder,
-        publications: &[Publication],
-        support: &Support,
-    ) -> Result<Self, ShipError> {
-        let rows = || publications.iter().flat_map(|one| &one.archives);
-        if let Some(remembered) = &support.remembered {
-            let mut archives = remembered.clone();
-            let confirmed = rows().filter(|row| support.confirmed.contains(&row.blake3));
-            archives.extend(confirmed.map(|row| (row.blake3, row.bytes)));
-            // Small ones are put again: what is there stays.
-            let small = HashMap::new();
-            return Ok(Self { archives, small });
-        }
-        let listings = (folder.archives_present(), folder.list(TABLES));
-        let (mut archives, mut small, manifests) =
-            futures::future::try_join3(listings.0, listings.1, folder.list(MANIFESTS)).await?;
-        small.extend(manifests);
-        let mut asked_for = HashSet::new();
-        let unlisted = rows().filter(|row| {
-            let is_unlisted =
-                support.confirmed.contains(&row.blake3) && !archives.contains_key(&row.blake3);
-            is_unlisted && asked_for.insert(row.blake3)
-        });
-        let unlisted: Vec<&ArchiveRow> = unlisted.collect();
-        let asked = futures::stream::iter(unlisted)
-            .map(async |row| Ok::<_, TargetError>((row, is_there(folder, row).await?)))
-            .buffer_unordered(PUBLISH_CONCURRENCY)
-            .try_collect::<Vec<_>>()
-            .await?;
-        let found = asked.into_iter().filter(|(_, there)| *there);
-        archives.extend(found.map(|(row, _)| (row.blake3, row.bytes)));
-        Ok(Self { archives, small })
-    }
-
-    /// What is planned will be there.
-    fn note(&mut self, plan: &Plan<'_>, spool: &Spool) {
-        for (row, _, _) in &plan.copies {
-            self.archives.insert(row.blake3, row.bytes);
-        }
-        for (archive, _) in &plan.archives {
-            let hash = ObjectKey::archive_hash(archive.key.as_str());
-            if let (Some(hash), Some(bytes)) = (hash, spool.size(&archive.key)) {
-                self.archives.insert(hash, bytes);
-            }
-        }
-        for one in plan.pages.iter().chain(&plan.signatures) {
-            let at_hand = one.at_hand.as_ref().map(|bytes| bytes.len() as u64);
-            if let Some(bytes) = at_hand.or(spool.size(&one.key)) {
-                self.small.insert(one.key.as_str().to_owned(), bytes);
-            }
-        }
-    }
-}
-
-/// Whether an archive that the target confirmed, and does not list, is there. Where nobody may read, its
-/// word must do.
-async fn is_there(folder: &HostFolder, row: &ArchiveRow) -> Result<bool, TargetError> {
-    let key = folder.key(&row.key());
-    match folder.target.get_range(&key, 0..1).await {
-        Ok(_) => Ok(true),
-        Err(error) => match error.kind {
-            ErrorKind::Denied | ErrorKind::Frozen => Ok(true),
-            ErrorKind::NotFound => Ok(false),
-            _ => Err(error),
-        },
-    }
-}
-
-/// The archives of each.
-async fn what_donors_have(donors: &[HostFolder]) -> Vec<Result<HashMap<Hash, u64>, TargetError>> {
-    let looks = donors.iter().map(HostFolder::archives_present);
-    futures::future::join_all(looks).await
-}
-
-/// Puts the files that tell how to get everything back without Sealift, unless they are there.
-pub async fn publish_recovery(
-    folder: &HostFolder,
-    files: &[(ObjectKey, Bytes)],
-) -> Result<(), ShipError> {
-    futures::stream::iter(files)
-        .map(|(key, bytes)| put_unless_there(folder, key, bytes))
-        .buffer_unordered(PUBLISH_CONCURRENCY)
-        .try_collect()
-        .await
-}
-
-/// For what is not named by its content, so looked at first: what is there stays, whatever it is.
-async fn put_unless_there(
-    folder: &HostFolder,
-    key: &ObjectKey,
-    bytes: &Bytes,
-) -> Result<(), ShipError> {
-    let key = folder.key(key);
-    match folder.target.get(&key, MAX_RECOVERY_BYTES).await {
-        // Who may not read finds out by writing.
-        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Denied) => {}
-        Ok(_) => return Ok(()),
-        Err(error) if matches!(error.kind, ErrorKind::Permanent | ErrorKind::Frozen) => {
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
-    }
-    let body = Body::Bytes(bytes.clone());
-    folder.target.put(&key, body, PutMode::Create).await?;
-    Ok(())
 }

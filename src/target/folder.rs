@@ -16,6 +16,7 @@
 
 mod steps;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::ops::Range;
@@ -33,7 +34,7 @@ use super::throttle::{self, Limits, Throttle};
 use super::{
     Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Target, TargetError, TargetSpec,
 };
-use crate::openat::{Chosen, Dir, Meta, chmod_fd};
+use crate::openat::{Chosen, Dir, Kind, Meta, chmod_fd};
 use steps::Held;
 
 const SCRATCH: &str = ".tmp";
@@ -321,6 +322,50 @@ fn list(root: &Dir, folder: &str) -> io::Result<Vec<Listed>> {
     Ok(found)
 }
 
+/// The keys that [`list`] returns of one folder and those below, without a look at each file.
+fn list_keys(root: &Dir, folder: &str) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let dir = match root.sub(&folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        dir.for_each_entry(|name, kind, _| {
+            let Some(name) = name.to_str() else {
+                return Ok(());
+            };
+            let key = match folder.as_str() {
+                "" => name.to_owned(),
+                folder => format!("{folder}/{name}"),
+            };
+            match kind {
+                Kind::Dir if is_key(&key) => folders.push(key),
+                Kind::File if is_key(&key) => found.push(key),
+                _ => {}
+            }
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+/// What [`list`] says of these keys.
+fn sizes(root: &Dir, keys: &[String]) -> io::Result<HashMap<String, u64>> {
+    let mut found = HashMap::new();
+    for key in keys {
+        let (folder, name) = steps::split(key);
+        let looked = root.sub(folder).and_then(|dir| dir.try_meta(name));
+        match looked {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(Some(meta)) if meta.is_file() => drop(found.insert(key.clone(), meta.len())),
+            Ok(_) => {}
+        }
+    }
+    Ok(found)
+}
+
 fn open_object(root: &Dir, key: &str) -> io::Result<(File, u64)> {
     let (folder, name) = steps::split(key);
     let (file, meta) = root.sub(folder)?.open_file(name)?;
@@ -371,6 +416,26 @@ impl Target for Folder {
             .to_owned();
         self.run("list", prefix, move |root| list(root, &folder))
             .await
+    }
+
+    async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, TargetError> {
+        let folder = check_prefix(prefix)
+            .map_err(|e| TargetError::new("list", prefix, &self.label, ErrorKind::Permanent, e))?
+            .to_owned();
+        self.run("list", prefix, move |root| list_keys(root, &folder))
+            .await
+    }
+
+    async fn sizes(&self, keys: &[String]) -> Result<Option<HashMap<String, u64>>, TargetError> {
+        let Some(first) = keys.first() else {
+            return Ok(Some(HashMap::new()));
+        };
+        for key in keys {
+            self.check("look at", key)?;
+        }
+        let keys = keys.to_vec();
+        let found = self.run("look at", first, move |root| sizes(root, &keys));
+        Ok(Some(found.await?))
     }
 
     async fn list_folders(&self) -> Result<Vec<String>, TargetError> {

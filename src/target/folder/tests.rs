@@ -160,3 +160,30 @@ fn a_fifo_does_not_make_anybody_wait() {
     assert_eq!(error.kind, ErrorKind::Permanent);
     assert_eq!(block_on(folder.list("h/")).unwrap(), []);
 }
+
+/// Kind: a cheaper look at a target says something else than its listing.
+#[test]
+fn single_looks_say_what_the_listing_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = open(dir.path());
+    for (key, content) in [("h/a/x", "12"), ("h/a/b/y", "345"), ("h/z", "")] {
+        block_on(folder.put(key, bytes(content), PutMode::Create)).unwrap();
+    }
+    std::fs::create_dir_all(dir.path().join("h/a/folder")).unwrap();
+    symlink(dir.path().join("h/a/x"), dir.path().join("h/a/link")).unwrap();
+    let listed = block_on(folder.list("h/")).unwrap();
+    let mut listed: Vec<(String, u64)> = listed.into_iter().map(|o| (o.key, o.bytes)).collect();
+    listed.sort();
+    let mut keys = block_on(folder.list_keys("h/")).unwrap();
+    keys.sort();
+    let listed_keys: Vec<&String> = listed.iter().map(|(key, _)| key).collect();
+    assert_eq!(keys.iter().collect::<Vec<_>>(), listed_keys);
+    let others = ["h/a/none", "h/none/x", "g/x", "h/a/folder", "h/a/link"];
+    keys.extend(others.map(str::to_owned));
+    let sizes = block_on(folder.sizes(&keys)).unwrap().unwrap();
+    let mut sizes: Vec<(String, u64)> = sizes.into_iter().collect();
+    sizes.sort();
+    assert_eq!(sizes, listed);
+    assert_eq!(block_on(folder.list_keys("none/")).unwrap(), [""; 0]);
+    assert!(block_on(folder.sizes(&["h/../x".to_owned()])).is_err());
+}
