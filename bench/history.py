@@ -75,6 +75,8 @@ def measure(binary, count):
     figures += [(name, median(20, what), median(count, what)) for what, name in enumerate(["seconds", "processor"])]
     for what, early, late in figures:
         print(f"  push, {what}: {early:.3f} the 20th, {late:.3f} the last: x {late / early:.2f}")
+    added = [push[2] for push in pushes[-64:]]
+    print(f"  bytes over the last 64 pushes: {min(added)} to {max(added)}, as the newest page of 64 rows fills")
     for what, (took, megabytes) in [("list", listing), ("restore", restore)]:
         print(f"  {what}: {took:.2f} s, {megabytes:.0f} MB")
 

@@ -1,6 +1,6 @@
 //! Uploads to the targets, one lane each, while packing goes on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
@@ -12,7 +12,7 @@ use super::room::{self, NoRoom, Room};
 use super::survey::Survey;
 use super::{AgentError, Reporter, State};
 use crate::error::with_causes;
-use crate::ids::{ARCHIVES, ObjectKey};
+use crate::ids::{ARCHIVES, Hash, ObjectKey};
 use crate::shipper::{Sealed, ShipError, Watcher, ship_archives};
 use crate::spool::Spool;
 
@@ -134,17 +134,25 @@ fn has(survey: &Survey, key: &ObjectKey, bytes: u64) -> bool {
 
 /// The archives in the spool. What the catalog does not know may be an index.
 fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, AgentError> {
-    let known: HashMap<ObjectKey, Sealed> = state
-        .catalog
-        .archives()?
-        .iter()
-        .map(|archive| (archive.row.key(), Sealed::from(&archive.row)))
-        .collect();
     let listed = state.spool.list(ARCHIVES)?;
+    let hashes = listed.iter().map(|(key, _)| key.as_str());
+    let spooled: HashSet<Hash> = hashes.filter_map(ObjectKey::archive_hash).collect();
+    let mut known: HashMap<Hash, Sealed> = HashMap::new();
+    if !spooled.is_empty() {
+        for archive in state.catalog.archives()? {
+            if spooled.contains(&archive.row.blake3) {
+                known.insert(archive.row.blake3, Sealed::from(&archive.row));
+            }
+        }
+    }
     let archives = listed.into_iter().filter_map(|(key, bytes)| {
-        let key = ObjectKey::archive(&ObjectKey::archive_hash(&key)?);
-        let known = known.get(&key).cloned();
-        Some((known.unwrap_or(Sealed { key, cold: false }), bytes))
+        let hash = ObjectKey::archive_hash(&key)?;
+        let unknown = || Sealed {
+            key: ObjectKey::archive(&hash),
+            cold: false,
+        };
+        let sealed = known.get(&hash).cloned();
+        Some((sealed.unwrap_or_else(unknown), bytes))
     });
     Ok(archives.collect())
 }

@@ -5,7 +5,7 @@
 //! never packed has none: it follows the last packed one whose stamp is not after its own. Where its stamp
 //! is ahead of the clock it is compared with such stamps only, so a wrong one never makes it the newest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Duration, Utc};
 
@@ -30,6 +30,7 @@ pub fn in_order(
     catalog: Option<&Catalog>,
     now: DateTime<Utc>,
 ) -> Result<Vec<OrderedSnapshot>, CatalogError> {
+    let here: BTreeSet<Stamp> = there.iter().map(|snapshot| snapshot.stamp).collect();
     let mut sequences: BTreeMap<Stamp, u64> = BTreeMap::new();
     for row in catalog
         .map(Catalog::snapshots)
@@ -37,6 +38,9 @@ pub fn in_order(
         .unwrap_or_default()
     {
         let known = row.known;
+        if !here.contains(&known.stamp) {
+            continue;
+        }
         let newest = sequences.entry(known.stamp).or_default();
         *newest = known.sequence.max(*newest);
     }

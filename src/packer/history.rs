@@ -85,6 +85,7 @@ fn hash(rows: &[Known]) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::known::KnownPage;
 
     struct Host {
         catalog: Catalog,
