@@ -278,12 +278,16 @@ pub fn texts(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// Every file below `dir`, sorted.
+/// Every file below `dir`, sorted. A folder may go meanwhile: a push removes the spool's empty ones.
 pub fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(dir).unwrap() {
+        let entries = match fs::read_dir(dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            entries => entries.unwrap(),
+        };
+        for entry in entries {
             let entry = entry.unwrap();
             match entry.file_type().unwrap().is_dir() {
                 true => dirs.push(entry.path()),
