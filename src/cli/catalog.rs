@@ -230,7 +230,7 @@ impl Learning<'_> {
         let owed = {
             // What is decrypted does not outlive an interrupt.
             let all = Arc::clone(scratch.private());
-            Duty::owe(move || match all.dir().clear() {
+            Duty::owe(move || match all.remove() {
                 Ok(()) => "removed what was fetched for the catalog".to_owned(),
                 Err(error) => {
                     let all = all.dir().path().display();

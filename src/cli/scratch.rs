@@ -30,7 +30,7 @@ impl Scratch {
             Failure::from_error(format!(
                 "cannot make a temporary directory in {parent}: {error}"
             ))
-            .hint("name one that is yours with --scratch")
+            .hint("give one with --scratch that is yours")
         })
     }
 

@@ -51,7 +51,7 @@ pub async fn rehearse(
     let owed = {
         // Of a process that ends nothing more comes there.
         let all = Arc::clone(scratch);
-        Duty::owe(move || match all.dir().clear() {
+        Duty::owe(move || match all.remove() {
             Ok(()) => "removed what was restored to verify it".to_owned(),
             Err(error) => left(&all, &error),
         })

@@ -100,6 +100,7 @@ const LOG: &str =
 const DONOR: &str = "what it held is on the other target, and is copied from there";
 const COPY: &str = "a copy of another size or time is made again; one that looks the same is not read again, for its content was stored when it was made";
 const ABSENCE: &str = "a tombstone says why something is absent: a manifest that is there counts, and what is gone needs none to be pruned";
+const REMEMBERED: &str = "the host remembers what it pruned itself: a tombstone is for other readers, and `verify` looks at it";
 const NAMED: &str = "it is not what its name says, and so as if it were not there";
 const MARK: &str = "a mark concerns only who packs and who deletes";
 const MARKED: &str = "an archive is deleted only if no manifest names it, whatever a mark says; without one it waits for the next";
@@ -179,15 +180,15 @@ pub const TABLE: &[(Place, Action, Cells)] = &[
     (Place::SnapshotFile, Action::RollBack, [Unaffected(HOST), Unaffected(HOST), Unaffected(COPY), Unaffected(HOST)]),
     (Place::SnapshotFile, Action::Replay, [Unaffected(HOST), Unaffected(HOST), Unaffected(COPY), Unaffected(HOST)]),
     (Place::SnapshotFile, Action::Append, [Unaffected(HOST), Unaffected(HOST), Unaffected(COPY), Unaffected(HOST)]),
-    (Place::Tombstone, Action::Flip, [Unaffected(ABSENCE), Found, Told, Unaffected(ABSENCE)]),
-    (Place::Tombstone, Action::Truncate, [Unaffected(ABSENCE), Found, Told, Unaffected(ABSENCE)]),
-    (Place::Tombstone, Action::Zero, [Unaffected(ABSENCE), Found, Told, Unaffected(ABSENCE)]),
-    (Place::Tombstone, Action::Delete, [Unaffected(ABSENCE), Found, Told, Unaffected(ABSENCE)]),
+    (Place::Tombstone, Action::Flip, [Unaffected(ABSENCE), Found, Unaffected(REMEMBERED), Unaffected(ABSENCE)]),
+    (Place::Tombstone, Action::Truncate, [Unaffected(ABSENCE), Found, Unaffected(REMEMBERED), Unaffected(ABSENCE)]),
+    (Place::Tombstone, Action::Zero, [Unaffected(ABSENCE), Found, Unaffected(REMEMBERED), Unaffected(ABSENCE)]),
+    (Place::Tombstone, Action::Delete, [Unaffected(ABSENCE), Found, Unaffected(REMEMBERED), Unaffected(ABSENCE)]),
     (Place::Tombstone, Action::Duplicate, [Unaffected(ABSENCE), Unaffected(NAMED), Unaffected(NAMED), Unaffected(NAMED)]),
-    (Place::Tombstone, Action::Swap, [Unaffected(ABSENCE), Found, Told, Unaffected(ABSENCE)]),
-    (Place::Tombstone, Action::RollBack, [Unaffected(ABSENCE), Found, Told, Unaffected(ABSENCE)]),
+    (Place::Tombstone, Action::Swap, [Unaffected(ABSENCE), Found, Unaffected(REMEMBERED), Unaffected(ABSENCE)]),
+    (Place::Tombstone, Action::RollBack, [Unaffected(ABSENCE), Found, Unaffected(REMEMBERED), Unaffected(ABSENCE)]),
     (Place::Tombstone, Action::Replay, [Unaffected(ABSENCE), Unaffected(NAMED), Unaffected(NAMED), Unaffected(NAMED)]),
-    (Place::Tombstone, Action::Append, [Unaffected(ABSENCE), Found, Told, Unaffected(ABSENCE)]),
+    (Place::Tombstone, Action::Append, [Unaffected(ABSENCE), Found, Unaffected(REMEMBERED), Unaffected(ABSENCE)]),
     (Place::Mark, Action::Flip, [Unaffected(MARK), Unaffected(MARK), Unaffected(MARKED), Unaffected(MARKED)]),
     (Place::Mark, Action::Truncate, [Unaffected(MARK), Unaffected(MARK), Unaffected(MARKED), Unaffected(MARKED)]),
     (Place::Mark, Action::Zero, [Unaffected(MARK), Unaffected(MARK), Unaffected(MARKED), Unaffected(MARKED)]),

@@ -86,7 +86,7 @@ impl Staging {
         let slot: Arc<OnceLock<Arc<PrivateDir>>> = Arc::default();
         let removal = Removal(owe_removal(Arc::clone(&slot)));
         let private = PrivateDir::make(&parent, &prefix, |_| ())
-            .map_err(fail("make a directory in", parent.path()))?;
+            .map_err(fail("make", &parent.path_of(&prefix)))?;
         let private = Arc::new(private);
         let _ = slot.set(Arc::clone(&private));
         let path = parent.path_of(private.name());
