@@ -149,7 +149,14 @@ impl Walk {
                 }
                 continue;
             }
-            let found = match open(self.here()?, &name, OFlags::PATH) {
+            // As a directory first: what is mounted on demand is mounted by that alone.
+            let opened = match open(self.here()?, &name, PASS) {
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                    open(self.here()?, &name, OFlags::PATH)
+                }
+                other => other,
+            };
+            let found = match opened {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.rest.push_front(name);
                     return self.finish(None);
