@@ -5,7 +5,7 @@
 //! without is read as the bytes it is under [`lock_for_read`]. Both leave page order alone, which is
 //! what makes the next push small.
 //!
-//! **No database but our own catalog is opened in this process.** Whoever may write a file may have made it
+//! **No database but our own catalog is opened in this process.** Any user who may write a file may have made it
 //! to crash SQLite, to fill the memory or to be worked on for years. So [`process`] starts a [`child`] for
 //! each: with limits, confined to the database's directory, killed when its time is up. What did not come to
 //! an end is [`SqliteError::Unchecked`], never damage. The child also holds the lock for reading. (Here it

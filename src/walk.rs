@@ -234,7 +234,7 @@ impl Walk {
                 Ok(())
             };
             let listed = match rel.is_empty() {
-                // Shared with whoever else walks it.
+                // Shared with other walks of it.
                 true => dir.for_each_entry(take),
                 false => dir.for_each_entry_once(&mut self.buffer, take),
             };

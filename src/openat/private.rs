@@ -14,7 +14,7 @@ use crate::ids::{hex, unhex};
 
 const RANDOM_BYTES: usize = 8;
 
-/// A private directory (0700) in a directory that may be someone else's. Whoever owns that one can rename
+/// A private directory (0700) in a directory that may be someone else's. The owner of that one can rename
 /// ours and put another in its place; so it is used through [`Self::dir`] alone, and removing it empties
 /// what is open and then removes its name only if that still means it.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! How the child's SQLite reaches files: below its working directory, by the database's name, and no others.
 //!
 //! SQLite by itself makes a path absolute, looks at each of its parts, and then opens it from the root:
-//! whoever may rename one of those directories has it open something else. Here the name stays relative to
+//! a user who may rename one of those directories has it open something else. Here the name stays relative to
 //! the working directory, which is an open descriptor. Each opening is proven by `fstat` of what was opened:
 //! the database must be the file that the parent opened, its log and journal must be regular files.
 //! `O_NONBLOCK` keeps a FIFO that took a file's place from being waited for. What is neither the database

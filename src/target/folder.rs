@@ -108,7 +108,7 @@ fn kind_of(error: &io::Error) -> ErrorKind {
 }
 
 /// Opens the root. A link of another user's may lead to it only if what it leads to is that user's as well: otherwise
-/// whoever owns the directory that the folder is in could have another repository pruned.
+/// the owner of the directory that the folder is in could have another repository pruned.
 fn open_root(root: &Path) -> io::Result<Dir> {
     let chosen = Chosen::open(root)?;
     match chosen.is_dir() {

@@ -4,7 +4,7 @@
 //! That takes a rename for each entry of the directory, and the process can die between any two. So the plan
 //! is on disk before the first one: a [journal](crate::journal) in the staging directory names every entry
 //! that is to go (to `content.before-restore-<stamp>`) and every one that is to come. By then all of the new
-//! content is verified and flushed, so whoever finds the journal goes *forward*: [`resume`] looks where each
+//! content is verified and flushed, so the process that finds the journal goes *forward*: [`resume`] looks where each
 //! entry is now, does what is still to be done, and can itself die and be resumed. If a step fails in a
 //! process that lives, the steps before it are taken back.
 //!
