@@ -48,7 +48,7 @@ pub(super) struct Deliveries {
 }
 
 impl LocalRetention<'_> {
-    /// Deletes what the policy lets go.
+    /// Deletes the snapshots that the policy does not keep.
     pub fn apply(&self, state: &State) -> Result<LocalPruned, AgentError> {
         let there = valid_in_order(self.dir, state, self.now)?;
         let deliveries = Deliveries::of(state, self.targets)?;

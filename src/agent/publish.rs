@@ -265,7 +265,7 @@ impl<'a> Finishing<'a> {
         for row in state.catalog.snapshots()? {
             let core = &row.known.core;
             if let Some(publication) = publications.get(core) {
-                // `sync`, or whoever repaired it, may have brought what this host had given up.
+                // `sync`, or a repair, may have brought what this host had given up.
                 let is_back = publication == "given up" || publication == "lost";
                 let seen = self.survey.seen.as_ref();
                 if is_back && seen.is_ok_and(|seen| seen.manifests.contains(&row.name)) {

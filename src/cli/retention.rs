@@ -21,7 +21,7 @@ pub struct Local {
     pub dry_run: bool,
 }
 
-/// Deletes the snapshots of this host that `[retention]` lets go.
+/// Deletes the snapshots of this host that `[retention]` does not keep.
 pub fn retain_local(config: &Config, state: &State, how: Local) -> Result<LocalPruned, Failure> {
     let Some(policy) = config.retention else {
         return Ok(LocalPruned::default());

@@ -13,6 +13,9 @@ use super::{Dir, Meta, chmod_fd};
 use crate::ids::{hex, unhex};
 
 const RANDOM_BYTES: usize = 8;
+/// Each that fails had its new directory moved away or exchanged by another user in that moment.
+const MOST_TRIES: usize = 64;
+const PROBE: &str = "owner";
 
 /// A private directory (0700) in a directory that may be someone else's. The owner of that one can rename
 /// ours and put another in its place; so it is used through [`Self::dir`] alone, and removing it empties
@@ -34,7 +37,7 @@ impl PrivateDir {
         prefix: &OsStr,
         mut registered: impl FnMut(&OsStr),
     ) -> io::Result<Self> {
-        loop {
+        for _ in 0..MOST_TRIES {
             let mut random = [0; RANDOM_BYTES];
             getrandom::fill(&mut random).map_err(io::Error::other)?;
             let mut name = prefix.to_owned();
@@ -47,7 +50,8 @@ impl PrivateDir {
                 other => other?,
             };
             let mut meta = Meta::of_fd(&dir)?;
-            if meta.uid() != rustix::process::geteuid().as_raw() {
+            // One of root's that was exchanged for it is root's, too, but it is not empty.
+            if !dir.is_empty()? || !is_made_by_us(&dir, &meta) {
                 continue;
             }
             if meta.permissions() != 0o700 {
@@ -67,6 +71,10 @@ impl PrivateDir {
                 });
             }
         }
+        let gone = parent.path().display();
+        Err(io::Error::other(format!(
+            "no directory that is made in {gone} stays there: it is gone, or another user moves what is made in it"
+        )))
     }
 
     /// Takes over the directory `name`, which a dead process left in `parent`. `None`: a process that lives
@@ -176,6 +184,20 @@ impl Drop for PrivateDir {
     fn drop(&mut self) {
         let _ = self.remove();
     }
+}
+
+/// Whether this process made the open directory. A file system that gives every new entry another owner (NFS
+/// with `root_squash`, FAT) gives it to a file that is made in the directory, too.
+fn is_made_by_us(dir: &Dir, meta: &Meta) -> bool {
+    if meta.uid() == rustix::process::geteuid().as_raw() {
+        return true;
+    }
+    let probe = dir.create_file(PROBE, 0o600);
+    let owner = probe
+        .and_then(|file| Meta::of_fd(&file))
+        .map(|meta| meta.uid());
+    let _ = dir.remove_file(PROBE);
+    owner.is_ok_and(|uid| uid == meta.uid())
 }
 
 fn is_exchanged(error: &io::Error) -> bool {

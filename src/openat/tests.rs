@@ -137,6 +137,14 @@ fn a_private_directory_that_was_exchanged_is_emptied_and_the_other_one_stays() {
 }
 
 #[test]
+fn a_private_directory_in_a_parent_that_is_gone_is_an_error_and_no_endless_loop() {
+    let (temp, dir) = scratch();
+    fs::remove_dir(temp.path().join("root")).unwrap();
+    let error = PrivateDir::make(&dir, OsStr::new("p-"), |_| ()).unwrap_err();
+    assert!(error.to_string().contains("gone"), "{error}");
+}
+
+#[test]
 fn an_abandoned_private_directory_is_removed_and_one_in_use_is_not() {
     let (_temp, dir) = scratch();
     let prefix = OsStr::new("p-");
