@@ -171,7 +171,7 @@ impl<'a> Pusher<'a> {
             Failure::usage(error).hint("`sealift init` makes a signer; see keys/README.md")
         })?;
         let next_signer = match &config.next_signer {
-            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+            Some(path) => Some(Signer::read_next(path).map_err(|error| {
                 Failure::usage(format!(
                     "cannot read next_signer {}: {error}",
                     path.display()
@@ -191,7 +191,7 @@ impl<'a> Pusher<'a> {
             state,
             recipients,
             signer,
-            next_signer: next_signer.map(|text| text.trim().to_owned()),
+            next_signer,
             targets,
             run: None,
             started: Instant::now(),
