@@ -98,6 +98,7 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
             notes.extend(set_aside(&mut claim, one, found));
         }
     }
+    notes.extend(found.iter().flat_map(|found| found.notes.iter().cloned()));
     let metadata = describe(config, request, &claim, &taken, found, true);
     let value = metadata.write(&claim.partial);
     let value = value.map_err(failed("write the metadata of", claim.partial.path()))?;
