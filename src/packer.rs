@@ -22,6 +22,7 @@ mod seal_index;
 mod store;
 mod telling;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -257,7 +258,12 @@ pub fn pack(
     let archives = rows.iter().map(|row| (row.key(), row.bytes)).collect();
     let mut live = store.live_by_number();
     // What was packed anew stays out of use, even if some of its dead content comes back.
-    live.extend(retired.iter().map(|n| (*n, 0)));
+    // Most of a long history was so already: no row is written anew for that.
+    let were_in_use = request
+        .usable
+        .iter()
+        .filter(|archive| archive.live_bytes != Some(0) && retired.contains(&archive.n));
+    live.extend(were_in_use.map(|archive| (archive.n, 0)));
     let (new_archives, new_archive_bytes) = (store.sealed_archives, store.sealed_bytes);
     let sets = store.catalog().recipient_sets()?;
     drop(store);
@@ -293,12 +299,12 @@ pub fn pack(
 
 /// Leaves out archives that hold little of use: what lives in them is packed anew, and retention
 /// frees them once no manifest names them. The second list are those, by number.
-fn worth_using(usable: &[CatalogArchive]) -> (Vec<store::Usable>, Vec<i64>) {
+fn worth_using(usable: &[CatalogArchive]) -> (Vec<store::Usable>, HashSet<i64>) {
     let index_in_use = |archive: &&CatalogArchive| {
         archive.row.kind == ArchiveKind::Index && archive.live_bytes != Some(0)
     };
     let renew_index = usable.iter().filter(index_in_use).count() > MAX_INDEX_ARCHIVES;
-    let retired = mostly_dead(usable);
+    let retired: HashSet<i64> = mostly_dead(usable).into_iter().collect();
     let is_kept = |archive: &&CatalogArchive| match archive.row.kind {
         ArchiveKind::Index => !renew_index,
         ArchiveKind::Data => !retired.contains(&archive.n),

@@ -262,7 +262,7 @@ impl<'a> Finishing<'a> {
         let mut pending = Vec::new();
         let publications = state.catalog.publications(&self.survey.name)?;
         let knows_target = publications.values().any(|state| state == "published");
-        for row in state.catalog.snapshots()? {
+        for row in state.catalog.snapshots()?.iter() {
             let core = &row.known.core;
             if let Some(publication) = publications.get(core) {
                 // `sync`, or a repair, may have brought what this host had given up.
@@ -275,7 +275,7 @@ impl<'a> Finishing<'a> {
             }
             if !state.spool.contains(&row.name.key()) {
                 // What a lost state directory has forgotten may have been pruned there: nobody knows.
-                if self.settle_unshippable(state, &row)? && knows_target {
+                if self.settle_unshippable(state, row)? && knows_target {
                     progress.forgotten.push(row.name.stamp.to_string());
                 }
                 continue;

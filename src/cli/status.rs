@@ -141,7 +141,7 @@ fn remembered(
             .push("nothing was ever pushed from here".to_owned());
         return Ok(health);
     };
-    for snapshot in catalog.snapshots()? {
+    for snapshot in catalog.snapshots()?.iter() {
         let state = catalog.publication(&target.name, &snapshot.known.core)?;
         match state.as_deref() {
             None => drop(health.behind.insert(snapshot.known.core)),

@@ -65,7 +65,10 @@ impl Row {
 pub fn list(context: &Context, config: &Config) -> Result<Outcome, Failure> {
     let catalog = status::open_catalog(config)?;
     let known = catalog.as_ref().map(Catalog::snapshots).transpose()?;
-    let mut rows = rows(local_snapshots(config)?, known.unwrap_or_default());
+    let mut rows = rows(
+        local_snapshots(config)?,
+        known.map(|rows| rows.to_vec()).unwrap_or_default(),
+    );
     let mut outcome = Outcome::Complete;
     for target in &config.targets {
         let shown = look(config, target)?;
