@@ -402,10 +402,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{
         ConstraintViolation, DatabaseCorrupt, NotADatabase, TypeMismatch, Unknown,
     };
-    let code = match error {
-        rusqlite::Error::SqlInputError { error, .. } => Some(error.code),
-        other => other.sqlite_error_code(),
-    };
+    let code = crate::sqlite::error_kind(error);
     // Unknown is SQLite's complaint about a statement. Ours are right: the tables are not what was made.
     let is_damaged = matches!(
         code,
