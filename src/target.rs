@@ -18,6 +18,7 @@ mod environment;
 mod explain;
 mod failure;
 mod folder;
+mod isolated;
 mod key;
 mod object;
 mod patience;
@@ -41,8 +42,10 @@ use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 
 use crate::bandwidth::Timetable;
+use crate::panics;
 use address::Address;
 pub use environment::Environment;
+pub use isolated::{isolated, panicked};
 pub use reserve::is_full;
 
 /// One object of a listing.
@@ -411,6 +414,17 @@ pub fn open_with(
     spec: &TargetSpec,
     environment: &Environment,
 ) -> Result<Arc<dyn Target>, OpenError> {
+    let opened = panics::caught_now(|| connect(spec, environment));
+    let opened = opened.unwrap_or_else(|panicked| {
+        Err(OpenError::Client {
+            target: spec.label(),
+            source: Box::new(panicked),
+        })
+    });
+    opened.map(isolated)
+}
+
+fn connect(spec: &TargetSpec, environment: &Environment) -> Result<Arc<dyn Target>, OpenError> {
     let address = Address::parse(&spec.url)?;
     check_classes(spec, &address)?;
     match address {

@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
         "ids",
         "interrupt",
         "ownership",
+        "panics",
         "payload",
     ],
     &["openat"],
