@@ -22,12 +22,15 @@ mod isolated;
 mod key;
 mod object;
 mod patience;
+mod proxy;
 mod remote;
 mod reserve;
 mod resume;
+mod roots;
 mod retry_after;
 mod rsync;
 mod s3_listing;
+mod setting;
 mod sftp;
 mod ssh;
 mod store_error;
@@ -323,6 +326,14 @@ pub enum OpenError {
     Absent(PathBuf),
     #[error("no credentials for {target}: {reason}")]
     Credentials { target: String, reason: String },
+    /// A value that would be of no use, from the environment, a file or the command line; never said itself.
+    #[error("{name} {what} (it is for the target {target})")]
+    Setting {
+        target: String,
+        /// The variable, or the setting with file and line.
+        name: String,
+        what: String,
+    },
     #[error("cannot read {path}")]
     Read {
         path: PathBuf,
@@ -335,6 +346,16 @@ pub enum OpenError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl OpenError {
+    fn setting(target: &str, name: &str, what: impl Into<String>) -> Self {
+        Self::Setting {
+            target: target.to_owned(),
+            name: name.to_owned(),
+            what: what.into(),
+        }
+    }
 }
 
 /// Says what is wrong with a target's URL, as far as it tells by itself.
