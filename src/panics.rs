@@ -105,21 +105,18 @@ pub fn caught_now<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
 /// Does `work`; a panic in it is an error. What `work` borrows may be half done then.
 pub async fn caught<F: Future>(work: F) -> Result<F::Output, Panicked> {
     let mut work = Box::pin(work);
-    std::future::poll_fn(move |context| {
-        match caught_now(|| work.as_mut().poll(context)) {
+    std::future::poll_fn(
+        move |context| match caught_now(|| work.as_mut().poll(context)) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
             Err(panicked) => Poll::Ready(Err(panicked)),
-        }
-    })
+        },
+    )
     .await
 }
 
 /// `items`, which end with what `failed` makes of a panic.
-pub fn caught_items<S, F>(
-    items: S,
-    failed: F,
-) -> impl Stream<Item = S::Item> + Send + use<S, F>
+pub fn caught_items<S, F>(items: S, failed: F) -> impl Stream<Item = S::Item> + Send + use<S, F>
 where
     S: Stream + Send + Unpin,
     F: FnOnce(Panicked) -> S::Item + Send,
@@ -150,7 +147,10 @@ mod tests {
         let number = || "x".parse::<u8>();
         let panicked = caught_now(|| number().unwrap()).unwrap_err();
         let told = panicked.to_string();
-        assert!(told.contains("internal error") && told.contains("InvalidDigit"), "{told}");
+        assert!(
+            told.contains("internal error") && told.contains("InvalidDigit"),
+            "{told}"
+        );
         assert_eq!(caught_now(|| 1), Ok(1));
         assert_eq!(CATCHERS.get(), 0);
         let done = block_on(async {
@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn a_place_names_no_machine() {
-        let file = "/home/me/.cargo/registry/src/index.x-1/object_store-0.14.2/src/aws/credential.rs";
+        let file =
+            "/home/me/.cargo/registry/src/index.x-1/object_store-0.14.2/src/aws/credential.rs";
         assert_eq!(place(file), "object_store-0.14.2/src/aws/credential.rs");
         assert_eq!(place("src/cli.rs"), "src/cli.rs");
     }

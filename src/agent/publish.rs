@@ -103,7 +103,7 @@ struct Work {
 impl Publishing<'_> {
     pub async fn run(mut self) -> Self {
         let done = caught(self.put_all()).await;
-        if let Err(error) = done {
+        if let (Err(error), None) = (done, &self.published) {
             let folder = &self.finishing.survey.folder;
             let (host, label) = (folder.host.as_str(), folder.target.label());
             self.published = Some(Err(panicked("publish on", host, label, error).into()));
@@ -126,12 +126,13 @@ impl Publishing<'_> {
         }
         let (pending, support) = (&work.pending, &work.support);
         let published = publish_all(folder, &work.spool, pending, support, &self.put).await;
+        let is_published = published.is_ok();
+        self.published = Some(published);
         // Last: it must not take the room of a snapshot. Where there is none for it, the next run tries again.
-        if work.reserve_is_due && published.is_ok() {
+        if work.reserve_is_due && is_published {
             let kept = folder.target.keep_reserve(folder.host.as_str()).await;
             self.reserve_is_kept = kept.is_ok();
         }
-        self.published = Some(published);
     }
 
     /// Remembers what became of it. Gives the target's report, and what its owner should hear besides.

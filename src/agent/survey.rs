@@ -15,8 +15,8 @@ use crate::ids::{Hash, HostName, ObjectKey};
 use crate::manifest::ManifestName;
 use crate::manifest::chain::{Chain, ChainError, Finding, Snapshot};
 use crate::manifest::signature::Trust;
-use crate::repository::{HostFolder, Marks, RepositoryError};
 use crate::panics;
+use crate::repository::{HostFolder, Marks, RepositoryError};
 use crate::target::{ErrorKind, TargetError, panicked};
 
 /// Unlisted objects asked for by name, at the most; of an emptied target there are more.

@@ -205,7 +205,9 @@ fn parse_bucket(rest: &str, others: &str) -> Result<Bucket, String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
     let is_name = name.len() <= MOST_BUCKET_BYTES && name.chars().all(fits);
     if !is_name || name.chars().all(|c| c == '.') {
-        return Err("its bucket's name is none: it has letters, digits, dots and dashes".to_owned());
+        return Err(
+            "its bucket's name is none: it has letters, digits, dots and dashes".to_owned(),
+        );
     }
     let is_odd = object_store::path::Path::parse(prefix).is_err();
     if prefix.split('/').any(|part| part == "." || part == "..") || prefix.contains("//") || is_odd

@@ -277,9 +277,15 @@ aws_secret_access_key = x
             profile.keys("t").err().unwrap().to_string()
         };
         let half = wrong("[default]\naws_access_key_id = AK\n");
-        assert!(half.contains("(credentials:2) has no aws_secret_access_key"), "{half}");
+        assert!(
+            half.contains("(credentials:2) has no aws_secret_access_key"),
+            "{half}"
+        );
         let odd = wrong("[default]\naws_secret_access_key = hunter\x072\naws_access_key_id = AK\n");
-        assert!(odd.contains("(credentials:2) has a control character"), "{odd}");
+        assert!(
+            odd.contains("(credentials:2) has a control character"),
+            "{odd}"
+        );
         assert!(!odd.contains("hunter"));
     }
 

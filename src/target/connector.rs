@@ -40,7 +40,9 @@ impl HttpConnector for Connector {
         if self.limits.are_none() {
             let roots = Certificate::from_pem_bundle(&self.roots)?;
             let options = options.clone();
-            let options = roots.into_iter().fold(options, ClientOptions::with_root_certificate);
+            let options = roots
+                .into_iter()
+                .fold(options, ClientOptions::with_root_certificate);
             return ReqwestConnector::default().connect(&options);
         }
         let allows_http = options.get_config_value(&ClientConfigKey::AllowHttp);

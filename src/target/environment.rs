@@ -15,7 +15,14 @@ pub struct Environment {
 }
 
 /// Beginnings of the names of variables that hold credentials of targets, or lead to some.
-const CREDENTIAL_PREFIXES: [&str; 5] = ["AWS_", "AZURE_", "GOOGLE_", "IDENTITY_", "MSI_"];
+const CREDENTIAL_PREFIXES: [&str; 6] = [
+    "AWS_",
+    "AZURE_",
+    "GCE_METADATA_",
+    "GOOGLE_",
+    "IDENTITY_",
+    "MSI_",
+];
 /// Their names in full.
 const CREDENTIALS: [&str; 4] = [
     "RSYNC_PASSWORD",
@@ -149,6 +156,7 @@ mod tests {
         let is_ours = |name: &str| ours.iter().any(|prefix| name.starts_with(prefix));
         let elsewhere = [
             "ALL_PROXY",
+            "AZURITE_BLOB_STORAGE_URL",
             "HTTPS_PROXY",
             "HTTP_PROXY",
             "NO_PROXY",

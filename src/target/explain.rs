@@ -147,7 +147,10 @@ fn broken(http: &HttpError, server: Option<&str>) -> String {
     if let Some(proxy) = proxy_of(http) {
         let told = match cause.contains("tunnel") {
             true => format!("{proxy} does not lead to {at}: {cause}"),
-            false => format!("{}, on the way to {at}", unreached(http, &proxy.to_string())),
+            false => format!(
+                "{}, on the way to {at}",
+                unreached(http, &proxy.to_string())
+            ),
         };
         return told;
     }
@@ -220,12 +223,30 @@ const UNTRUSTED: &[(&str, &str)] = &[
         "is signed by nobody who is known here; name the certificate of the authority (CA) that signed it in \
          SSL_CERT_FILE, or for S3 in AWS_CA_BUNDLE",
     ),
-    ("Expired", "has expired; have it renewed, and see that the clock here is right"),
-    ("expired", "has expired; have it renewed, and see that the clock here is right"),
-    ("NotValidYet", "is not valid yet; see that the clocks here and there are right"),
-    ("not valid yet", "is not valid yet; see that the clocks here and there are right"),
-    ("NotValidForName", "is another server's; use the name that it was made for"),
-    ("not valid for name", "is another server's; use the name that it was made for"),
+    (
+        "Expired",
+        "has expired; have it renewed, and see that the clock here is right",
+    ),
+    (
+        "expired",
+        "has expired; have it renewed, and see that the clock here is right",
+    ),
+    (
+        "NotValidYet",
+        "is not valid yet; see that the clocks here and there are right",
+    ),
+    (
+        "not valid yet",
+        "is not valid yet; see that the clocks here and there are right",
+    ),
+    (
+        "NotValidForName",
+        "is another server's; use the name that it was made for",
+    ),
+    (
+        "not valid for name",
+        "is another server's; use the name that it was made for",
+    ),
 ];
 
 /// A server whose certificate does not count.
@@ -235,7 +256,9 @@ fn untrusted(http: &HttpError, at: &str) -> Option<String> {
         return None;
     }
     let known = UNTRUSTED.iter().find(|(word, _)| cause.contains(word));
-    let meaning = known.map(|(_, meaning)| *meaning).unwrap_or("does not count");
+    let meaning = known
+        .map(|(_, meaning)| *meaning)
+        .unwrap_or("does not count");
     Some(format!("the certificate of {at} {meaning} ({cause})"))
 }
 

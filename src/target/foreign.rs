@@ -34,10 +34,14 @@ pub(super) fn instead(url: &str) -> Option<String> {
         "ssh" | "scp" | "borg" | "ssh+rsync" | "rsync+ssh" => {
             let over_rsync = remote("rsync", rest);
             let over_sftp = remote("sftp", rest);
-            write(format!("{over_rsync}, or {over_sftp} where there is no rsync"))
+            write(format!(
+                "{over_rsync}, or {over_sftp} where there is no rsync"
+            ))
         }
         "rsync" if !rest.starts_with("//") => write(remote("rsync", rest)),
-        "http" | "https" if !rest.starts_with("//") => write(format!("{word}://HOST/PATH (WebDAV)")),
+        "http" | "https" if !rest.starts_with("//") => {
+            write(format!("{word}://HOST/PATH (WebDAV)"))
+        }
         "webdav" | "dav" | "webdavs" | "davs" => write("https://HOST/PATH".to_owned()),
         "rest" => elsewhere(
             "restic's REST server",
@@ -52,10 +56,14 @@ pub(super) fn instead(url: &str) -> Option<String> {
             "most of its providers speak S3 too: s3://BUCKET/PREFIX with their endpoint",
         ),
         "opendal" => elsewhere("OpenDAL's services", "name the place itself"),
-        "ftp" | "ftps" => elsewhere("FTP", "many of its servers speak sftp: sftp://USER@HOST/PATH"),
-        "smb" | "cifs" | "nfs" | "afp" => {
-            elsewhere("network shares", "mount it, and name the folder: file:///PATH")
-        }
+        "ftp" | "ftps" => elsewhere(
+            "FTP",
+            "many of its servers speak sftp: sftp://USER@HOST/PATH",
+        ),
+        "smb" | "cifs" | "nfs" | "afp" => elsewhere(
+            "network shares",
+            "mount it, and name the folder: file:///PATH",
+        ),
         "gdrive" | "drive" | "dropbox" | "onedrive" | "mega" | "box" | "pcloud" => elsewhere(
             "that service",
             "let `rclone serve webdav` or `rclone mount` lead there, and name that",
@@ -112,7 +120,9 @@ fn s3(rest: &str) -> String {
     let url = format!("url = \"s3://{}\"", bucket(below));
     match host.ends_with(".amazonaws.com") {
         true => url,
-        false => format!("{url} with endpoint = \"{scheme}://{host}\" (or --endpoint {scheme}://{host})"),
+        false => {
+            format!("{url} with endpoint = \"{scheme}://{host}\" (or --endpoint {scheme}://{host})")
+        }
     }
 }
 
@@ -126,7 +136,9 @@ fn remote(scheme: &str, rest: &str) -> String {
         });
         let login = user.unwrap_or_else(|| with_user(scheme, login));
         // Below the home directory, as borg has it.
-        let path = path.strip_prefix("./").map_or(path.to_owned(), |path| format!("~/{path}"));
+        let path = path
+            .strip_prefix("./")
+            .map_or(path.to_owned(), |path| format!("~/{path}"));
         return format!("{scheme}://{login}/{path}");
     }
     let at = rest.find('@').unwrap_or(0);
@@ -169,31 +181,55 @@ mod tests {
             ("file:repo", "write ./repo"),
             ("sftp:me@nas:/backups", "write sftp://me@nas/backups"),
             ("sftp:me@nas:backups", "write sftp://me@nas/~/backups"),
-            ("sftp:me:hunter2@nas:/backups", "write sftp://me@nas/backups"),
+            (
+                "sftp:me:hunter2@nas:/backups",
+                "write sftp://me@nas/backups",
+            ),
             ("sftp:nas:/backups", "write sftp://nas/backups"),
-            ("s3:s3.amazonaws.com/bucket/x", "write url = \"s3://bucket/x\""),
+            (
+                "s3:s3.amazonaws.com/bucket/x",
+                "write url = \"s3://bucket/x\"",
+            ),
             (
                 "s3:https://store.example:9000/bucket/x",
                 "write url = \"s3://bucket/x\" with endpoint = \"https://store.example:9000\"",
             ),
-            ("s3:http://localhost:9000/b", "endpoint = \"http://localhost:9000\""),
+            (
+                "s3:http://localhost:9000/b",
+                "endpoint = \"http://localhost:9000\"",
+            ),
             ("s3:/bucket/x", "write s3://bucket/x"),
             ("s3:bucket/x", "write s3://bucket/x"),
             ("s3:bucket", "write s3://bucket"),
-            ("minio://us-east-1@host:9000/bucket/x", "s3://bucket/x\" with endpoint = \"https://host:9000\""),
+            (
+                "minio://us-east-1@host:9000/bucket/x",
+                "s3://bucket/x\" with endpoint = \"https://host:9000\"",
+            ),
             ("b2:bucket:x/y", "url = \"s3://bucket/x/y\" with endpoint"),
             ("b2://key@bucket/x", "url = \"s3://bucket/x\""),
             ("gs:bucket:/x", "write gs://bucket/x"),
             ("gcs://bucket/x", "write gs://bucket/x"),
             ("azure:container:/x", "write az://container/x"),
-            ("wasbs://container@account.blob.core.windows.net/x", "write az://container/x"),
+            (
+                "wasbs://container@account.blob.core.windows.net/x",
+                "write az://container/x",
+            ),
             ("swift:container:/x", "speak S3 too"),
             ("rest:https://me:hunter2@host:8000/x", "REST server"),
             ("rclone:remote:x", "rclone serve"),
-            ("ssh://me@host:2222/./repo", "write rsync://me@host:2222/~/repo, or sftp://"),
+            (
+                "ssh://me@host:2222/./repo",
+                "write rsync://me@host:2222/~/repo, or sftp://",
+            ),
             ("ssh://me@host/srv/repo", "write rsync://me@host/srv/repo"),
-            ("ssh://me:hunter2@host/srv/repo", "write rsync://me@host/srv/repo"),
-            ("ssh://host/srv", "write rsync://USER@host/srv, or sftp://host/srv"),
+            (
+                "ssh://me:hunter2@host/srv/repo",
+                "write rsync://me@host/srv/repo",
+            ),
+            (
+                "ssh://host/srv",
+                "write rsync://USER@host/srv, or sftp://host/srv",
+            ),
             ("scp:me@host:/srv", "write rsync://me@host/srv"),
             ("webdav://host/x", "write https://HOST/PATH"),
             ("https:/host/x", "write https://HOST/PATH"),
@@ -202,15 +238,29 @@ mod tests {
             ("ftp://host/x", "speak sftp"),
         ] {
             let told = instead(url).unwrap_or_default();
-            assert!(told.contains(right) && !told.contains("hunter2"), "{url}: {told}");
+            assert!(
+                told.contains(right) && !told.contains("hunter2"),
+                "{url}: {told}"
+            );
         }
     }
 
     #[test]
     fn ours_are_left_alone() {
         for url in [
-            "s3://bucket/x", "gs://b", "az://c/p", "file:///x", "/backups", "./s3:x", "nas:/backups",
-            "me@nas:b", "me@s3:/x", "rsync://me@nas/b", "sftp://nas/b", "https://nas/dav", "memory://",
+            "s3://bucket/x",
+            "gs://b",
+            "az://c/p",
+            "file:///x",
+            "/backups",
+            "./s3:x",
+            "nas:/backups",
+            "me@nas:b",
+            "me@s3:/x",
+            "rsync://me@nas/b",
+            "sftp://nas/b",
+            "https://nas/dav",
+            "memory://",
         ] {
             assert_eq!(instead(url), None, "{url}");
         }

@@ -27,7 +27,12 @@ pub fn isolated(target: Arc<dyn Target>) -> Arc<dyn Target> {
 }
 
 /// A panic as the failure of an operation on `target`.
-pub fn panicked(operation: &'static str, key: &str, target: &str, panicked: Panicked) -> TargetError {
+pub fn panicked(
+    operation: &'static str,
+    key: &str,
+    target: &str,
+    panicked: Panicked,
+) -> TargetError {
     TargetError::new(operation, key, target, ErrorKind::Permanent, panicked)
 }
 

@@ -73,7 +73,10 @@ mod tests {
     #[test]
     fn only_words_that_nobody_knows_are_questioned() {
         let told = doubt("usb-disk-of-nobody:/backups", None).unwrap();
-        assert!(told.contains("write /backups or ./usb-disk-of-nobody:/backups"), "{told}");
+        assert!(
+            told.contains("write /backups or ./usb-disk-of-nobody:/backups"),
+            "{told}"
+        );
         for url in [
             "localhost:/backups",
             "me@usb-disk-of-nobody:/backups",

@@ -74,7 +74,9 @@ impl Proxies {
             false => self.http.as_ref(),
         };
         let named = own.or(self.all.as_ref())?;
-        let probe = Matcher::builder().all("http://proxy").no(self.not_for.as_str());
+        let probe = Matcher::builder()
+            .all("http://proxy")
+            .no(self.not_for.as_str());
         probe.build().intercept(&url.parse().ok()?)?;
         Some(named)
     }
@@ -104,12 +106,21 @@ impl Proxies {
     pub fn told(&self, error: HttpError, url: &str) -> HttpError {
         let kind = error.kind();
         let is_early = matches!(kind, HttpErrorKind::Connect | HttpErrorKind::Timeout);
-        let proxy = self.deciding(url).filter(|_| is_early).and_then(|(variable, value)| {
-            let server = server_of(value, url)?;
-            Some(Proxy { variable, server })
-        });
+        let proxy = self
+            .deciding(url)
+            .filter(|_| is_early)
+            .and_then(|(variable, value)| {
+                let server = server_of(value, url)?;
+                Some(Proxy { variable, server })
+            });
         match proxy {
-            Some(proxy) => HttpError::new(kind, AtProxy { proxy, source: error }),
+            Some(proxy) => HttpError::new(
+                kind,
+                AtProxy {
+                    proxy,
+                    source: error,
+                },
+            ),
             None => error,
         }
     }
@@ -142,13 +153,26 @@ mod tests {
         let wrong = |pairs: &[(&str, &str)], url: &str| proxies(pairs).check(url).unwrap_err();
         let (http, https) = ("http://store:9000/", "https://store/");
         assert_eq!(wrong(&[("http_proxy", "proxy\n")], http).0, "http_proxy");
-        assert!(wrong(&[("HTTPS_PROXY", "ftp://proxy")], https).1.contains("http://HOST:PORT"));
-        let socks = wrong(&[("ALL_PROXY", "socks5h://me:hunter2@127.0.0.1:9050")], https);
-        assert!(socks.0 == "ALL_PROXY" && socks.1.contains("socks5h"), "{socks:?}");
+        assert!(
+            wrong(&[("HTTPS_PROXY", "ftp://proxy")], https)
+                .1
+                .contains("http://HOST:PORT")
+        );
+        let socks = wrong(
+            &[("ALL_PROXY", "socks5h://me:hunter2@127.0.0.1:9050")],
+            https,
+        );
+        assert!(
+            socks.0 == "ALL_PROXY" && socks.1.contains("socks5h"),
+            "{socks:?}"
+        );
         assert!(!socks.1.contains("hunter2"));
         for (pairs, url) in [
             (vec![("http_proxy", "garbage\n")], https),
-            (vec![("HTTPS_PROXY", "gar bage"), ("NO_PROXY", "store")], https),
+            (
+                vec![("HTTPS_PROXY", "gar bage"), ("NO_PROXY", "store")],
+                https,
+            ),
             (vec![("HTTPS_PROXY", "proxy:3128")], https),
             (vec![("ALL_PROXY", "http://me:pw@proxy")], http),
             (vec![("HTTP_PROXY", ""), ("http_proxy", "garbage\n")], http),
@@ -169,6 +193,9 @@ mod tests {
         let named = told(&[("http_proxy", "http://me:hunter2@proxy:3128")]);
         assert_eq!(named, "the proxy proxy:3128 (http_proxy) failed");
         assert_eq!(told(&[("https_proxy", "http://proxy:3128")]), "refused");
-        assert_eq!(told(&[("http_proxy", "proxy"), ("no_proxy", "*")]), "refused");
+        assert_eq!(
+            told(&[("http_proxy", "proxy"), ("no_proxy", "*")]),
+            "refused"
+        );
     }
 }

@@ -137,7 +137,9 @@ fn check_environment(
             })?;
             origin.clone()
         }
-        Address::Memory | Address::Folder(_) | Address::Rsync(_) | Address::Sftp(_) => return Ok(()),
+        Address::Memory | Address::Folder(_) | Address::Rsync(_) | Address::Sftp(_) => {
+            return Ok(());
+        }
     };
     let proxies = Proxies::of(environment);
     proxies
@@ -175,7 +177,11 @@ fn built<T>(
     };
     let value = environment.get(name).unwrap_or_default();
     let said = StoreError(error).to_string().replace(value, "…");
-    Err(OpenError::setting(&spec.label(), name, format!("is not what it should be: {said}")))
+    Err(OpenError::setting(
+        &spec.label(),
+        name,
+        format!("is not what it should be: {said}"),
+    ))
 }
 
 /// TLS needs a process-wide choice of ciphers; whoever chose before us chose well.

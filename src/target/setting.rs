@@ -159,7 +159,10 @@ mod tests {
             assert_eq!(wrong(takes, "x\r\n"), "ends in a line break");
             assert_eq!(wrong(takes, "x\ny"), "has a line break in it");
             assert_eq!(wrong(takes, " x"), "begins or ends with a blank");
-            assert_eq!(wrong(takes, "x\u{feff}y"), "has a character that is not ASCII (U+FEFF) in it");
+            assert_eq!(
+                wrong(takes, "x\u{feff}y"),
+                "has a character that is not ASCII (U+FEFF) in it"
+            );
             assert!(wrong(takes, "x\x07y").contains("U+0007"));
             assert!(wrong(takes, &"x".repeat(20_000)).contains("longer"));
         }
@@ -174,7 +177,10 @@ mod tests {
         for (text, is) in [
             ("https://s3.example.org/", "https://s3.example.org"),
             ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
-            ("HTTPS://S3.Example.org:443/a%20b/", "https://s3.example.org/a%20b"),
+            (
+                "HTTPS://S3.Example.org:443/a%20b/",
+                "https://s3.example.org/a%20b",
+            ),
             ("http://[::1]:1", "http://[::1]:1"),
             ("https://bücher.example", "https://xn--bcher-kva.example"),
         ] {
@@ -195,7 +201,10 @@ mod tests {
             ("http://x:99999", "invalid port"),
         ] {
             let wrong = server(text).unwrap_err();
-            assert!(wrong.contains(why) && !wrong.contains("secret"), "{text}: {wrong}");
+            assert!(
+                wrong.contains(why) && !wrong.contains("secret"),
+                "{text}: {wrong}"
+            );
         }
         assert!(check(Takes::Path, "/v2/x?y=z").is_ok());
         assert!(check(Takes::Host, "169.254.169.254:80").is_ok());

@@ -215,9 +215,14 @@ mod tests {
     fn a_post_quantum_recipient_is_refused_with_the_reason() {
         // Of the right form: charset and checksum of "age1pq"; and one that is cut off.
         for text in ["age1pq1qqqqqqqqqqqqqqqqqqqqqqqqqqq", "age1pq1x"] {
-            let error = Recipients::load(&[text.to_owned()], Path::new("/")).err().unwrap();
+            let error = Recipients::load(&[text.to_owned()], Path::new("/"))
+                .err()
+                .unwrap();
             let told = error.to_string();
-            assert!(told.contains("post-quantum") && told.contains("without -pq"), "{told}");
+            assert!(
+                told.contains("post-quantum") && told.contains("without -pq"),
+                "{told}"
+            );
         }
     }
 }
