@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod openat;
 pub mod ownership;
 pub mod packer;
+pub mod panics;
 pub mod payload;
 pub mod pins;
 pub mod producer;

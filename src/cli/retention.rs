@@ -10,6 +10,7 @@ use crate::agent::{AgentError, LocalForget, LocalPruned, LocalRetention, NamedTa
 use crate::config::{Config, Retention, TargetConfig, parse_age};
 use crate::ids::Stamp;
 use crate::manifest::signature::Signer;
+use crate::panics::caught;
 use crate::prune::{PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
 use crate::{clock, pins};
@@ -110,11 +111,11 @@ pub fn retain_on(
         recovery: recovery_files(),
     };
     let runtime = remote::runtime()?;
-    let plan = runtime.block_on(request.plan())?;
+    let plan = runtime.block_on(caught(request.plan()))??;
     if plan.is_empty() {
         return Ok(None);
     }
-    let report = runtime.block_on(request.run(&plan, signer))?;
+    let report = runtime.block_on(caught(request.run(&plan, signer)))??;
     note_pruned(state, &target.name, &plan, &report)?;
     Ok(Some(told(&report)))
 }

@@ -17,6 +17,7 @@ use crate::error::with_causes;
 use crate::ids::{Hash, Stamp};
 use crate::manifest::chain::Finding;
 use crate::manifest::signature::Trust;
+use crate::panics::caught;
 use crate::repository::{HostFolder, RepositoryError};
 
 #[derive(Debug, Args)]
@@ -198,8 +199,10 @@ async fn look(
 ) -> Result<(), Failure> {
     let folder = HostFolder::new(named.target.clone(), config.host.clone());
     let trust = remote::own_trust(config)?;
-    if let Err(error) = examine(config, &folder, &trust, now, health).await {
-        health.problems.push(with_causes(&error));
+    match caught(examine(config, &folder, &trust, now, health)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => health.problems.push(with_causes(&error)),
+        Err(panicked) => health.problems.push(panicked.to_string()),
     }
     Ok(())
 }
