@@ -25,7 +25,9 @@ const LAYERS: &[&[&str]] = &[
     // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
     &["manifest", "index"],
     &["walk", "sqlite", "retention"],
-    &["snapshot", "config", "catalog", "spool", "target", "pins"],
+    &[
+        "snapshot", "config", "catalog", "spool", "target", "pins", "figures",
+    ],
     &["repository"],
     &["producer", "packer", "shipper", "restore", "prune"],
     &["agent", "scrub"],
