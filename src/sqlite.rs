@@ -68,6 +68,16 @@ pub enum SqliteError {
         #[source]
         source: io::Error,
     },
+    /// The database's log can be read only by writing beside it, which cannot be done there.
+    #[error(
+        "cannot copy the database {}: it has a -wal, and no -shm, which SQLite must make in {} to read it; {why}",
+        path.display(), dir.display()
+    )]
+    ReadOnlyLog {
+        path: PathBuf,
+        dir: PathBuf,
+        why: String,
+    },
     /// Nothing is known of the database: what was to open it did not come to an end.
     #[error("cannot {what} {}: {why}", path.display())]
     Unchecked {
@@ -94,7 +104,7 @@ impl SqliteError {
 
     pub fn is_disk_full(&self) -> bool {
         match self {
-            Self::Busy { .. } | Self::Unchecked { .. } => false,
+            Self::Busy { .. } | Self::Unchecked { .. } | Self::ReadOnlyLog { .. } => false,
             Self::Sqlite { source, .. } => source.sqlite_error_code() == Some(ErrorCode::DiskFull),
             Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
         }

@@ -19,7 +19,7 @@ use crate::manifest::signature::Signer;
 use crate::packer::seal::Recipients;
 use crate::packer::{PackOptions, PackProgress};
 use crate::producer::{self, LocalSnapshot, ProduceError, ProduceRequest};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{LeftOut, Snapshot};
 use crate::{clock, fs};
 
 #[derive(Debug, Args)]
@@ -91,7 +91,10 @@ fn produce_and_push(pusher: &mut Pusher<'_>, args: &BackupArgs) -> Result<PushRe
 pub fn not_produced(error: ProduceError) -> Failure {
     match error {
         ProduceError::UnknownInclude { .. } | ProduceError::NoSources => Failure::usage(error),
-        error => Failure::from(error),
+        error => match error.next() {
+            Some(next) => Failure::from(error).hint(next),
+            None => Failure::from(error),
+        },
     }
 }
 
@@ -99,10 +102,10 @@ pub fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let mut pusher = Pusher::open(context, &config)?;
     let snapshot = match &args.dir {
-        Some(dir) => producer::from_dir(&config, dir, false)?,
+        Some(dir) => producer::from_dir(&config, dir, false).map_err(not_produced)?,
         None => {
             let dir = local_snapshot(&config, &args.stamp)?;
-            producer::from_dir(&config, &dir, true)?
+            producer::from_dir(&config, &dir, true).map_err(not_produced)?
         }
     };
     pusher.begin_run()?;
@@ -160,6 +163,8 @@ pub struct Pusher<'a> {
     targets: Vec<agent::NamedTarget>,
     run: Option<i64>,
     started: Instant,
+    /// The sources that the snapshot lacks because they failed.
+    left_out: Vec<LeftOut>,
 }
 
 impl<'a> Pusher<'a> {
@@ -195,6 +200,7 @@ impl<'a> Pusher<'a> {
             targets,
             run: None,
             started: Instant::now(),
+            left_out: Vec::new(),
         })
     }
 
@@ -219,7 +225,7 @@ impl<'a> Pusher<'a> {
                     true => "complete",
                     false => "partial",
                 };
-                (Some(report.manifest.stamp), outcome, String::new())
+                (Some(report.manifest.stamp), outcome, self.lacks())
             }
             Err(failure) => (None, "failed", failure.to_string()),
         };
@@ -227,7 +233,15 @@ impl<'a> Pusher<'a> {
         Ok(catalog.end_run(run, clock::now(), stamp, outcome, &message)?)
     }
 
+    /// `without registry: …`, for the run's record; empty if no source failed.
+    fn lacks(&self) -> String {
+        let lack = |one: &LeftOut| format!("without {}: {}", one.source, one.cause);
+        let lacks: Vec<String> = self.left_out.iter().map(lack).collect();
+        lacks.join("; ")
+    }
+
     pub fn push(&mut self, snapshot: &Snapshot) -> Result<PushReport, Failure> {
+        self.left_out.clone_from(&snapshot.left_out);
         let progress = Arc::new(PackProgress::default());
         let quiet = self.context.quiet || self.context.json;
         let (display, ticker) = PushDisplay::start(quiet, &progress);
@@ -295,7 +309,7 @@ impl<'a> Pusher<'a> {
 
     /// Prints the report and picks the outcome.
     pub fn finish(&self, report: &PushReport) -> Result<Outcome, Failure> {
-        print_report(self.context, report, self.started)?;
+        print_report(self.context, report, &self.left_out, self.started)?;
         if !report.is_published_somewhere() {
             return Err(Failure::from_error(format!(
                 "snapshot {} is packed, but no target has it; the next run ships it from the spool",
@@ -326,29 +340,52 @@ pub fn recovery_files() -> Vec<(ObjectKey, Bytes)> {
 pub const RECOVER_PY: &[u8] = include_bytes!("../../deploy/recover.py");
 const RECOVER_MD: &[u8] = include_bytes!("../../deploy/RECOVER.md");
 
-fn print_report(context: &Context, report: &PushReport, started: Instant) -> Result<(), Failure> {
+/// Names the sources that failed, each with cause and next step.
+pub fn print_left_out(left_out: &[LeftOut]) {
+    for one in left_out {
+        let kept = match &one.kept {
+            Some(kept) => format!("\n  kept: {kept}"),
+            None => String::new(),
+        };
+        output::tell(format_args!(
+            "left out: the source {:?} ({}): {}{kept}\n  next: {}",
+            one.source, one.to, one.cause, one.next
+        ));
+    }
+}
+
+fn print_report(
+    context: &Context,
+    report: &PushReport,
+    left_out: &[LeftOut],
+    started: Instant,
+) -> Result<(), Failure> {
     for note in &report.notes {
         context.note(format_args!("note: {note}"));
     }
     for warning in &report.warnings {
         output::tell(format_args!("warning: {warning}"));
     }
+    print_left_out(left_out);
     const SHOWN: usize = 20;
-    for skipped in report.skipped.iter().take(SHOWN) {
+    let named: Vec<_> = left_out.iter().map(LeftOut::skipped).collect();
+    let others = report.skipped.iter().filter(|one| !named.contains(one));
+    let others: Vec<_> = others.collect();
+    for skipped in others.iter().take(SHOWN) {
         output::tell(format_args!(
             "skipped: {}: {}",
             output::printable(skipped.path.as_bytes()),
             skipped.reason
         ));
     }
-    if report.skipped.len() > SHOWN {
+    if others.len() > SHOWN {
         output::tell(format_args!(
             "skipped: and {} more (all are in the snapshot's index)",
-            report.skipped.len() - SHOWN
+            others.len() - SHOWN
         ));
     }
     if context.json {
-        return Ok(output::print_json(&report_json(report))?);
+        return Ok(output::print_json(&report_json(report, left_out))?);
     }
     if context.quiet {
         for target in &report.targets {
@@ -401,7 +438,7 @@ fn copied(archives: u64) -> String {
     }
 }
 
-fn report_json(report: &PushReport) -> serde_json::Value {
+fn report_json(report: &PushReport, left_out: &[LeftOut]) -> serde_json::Value {
     let targets: Vec<_> = report
         .targets
         .iter()
@@ -421,7 +458,7 @@ fn report_json(report: &PushReport) -> serde_json::Value {
         "stamp": report.manifest.stamp, "sequence": report.manifest.sequence,
         "manifest": report.manifest.to_string(), "totals": report.totals,
         "new_archives": report.new_archives, "new_archive_bytes": report.new_archive_bytes,
-        "skipped": report.skipped, "notes": report.notes, "warnings": report.warnings,
+        "skipped": report.skipped, "left_out": left_out, "notes": report.notes, "warnings": report.warnings,
         "targets": targets, "complete": report.is_complete(),
     })
 }

@@ -89,6 +89,8 @@ const TABLES: &[(&str, &[&str])] = &[
             "lock_timeout",
             "timeout",
             "optional",
+            "required",
+            "allow_empty",
             "on_request",
         ],
     ),

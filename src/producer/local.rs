@@ -8,7 +8,7 @@ use super::metadata::Metadata;
 use super::record::is_ours;
 use super::source::{self, SourceEntry};
 use super::validate::{self, Validation, validate_open};
-use super::{ProduceError, SourceError, failed, records, staged_part};
+use super::{ProduceError, SourceError, failed, left_out, records, staged_part};
 use crate::clock;
 use crate::config::{Config, SourceKind};
 use crate::ids::Stamp;
@@ -140,6 +140,7 @@ pub fn from_dir(
         },
         databases: validation.databases,
         skipped: section.skipped.clone(),
+        left_out: left_out(&section.sources),
     };
     for entry in section
         .sources
@@ -197,6 +198,7 @@ fn plain_directory(chosen: Chosen) -> Result<Snapshot, ProduceError> {
         },
         databases: Vec::new(),
         skipped: Vec::new(),
+        left_out: Vec::new(),
     })
 }
 
