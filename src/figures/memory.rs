@@ -135,17 +135,15 @@ pub struct Noted {
 }
 
 impl Memory {
-    /// What is remembered if the newest snapshot from before held `figures`.
-    pub fn of(snapshot: Kept, figures: BTreeMap<String, Figures>) -> Self {
-        let seen = |figures| Seen {
-            in_snapshot: snapshot,
-            settings: Settings::new(),
-            figures,
-        };
-        let sources = figures.into_iter().map(|(to, one)| (to, seen(one)));
-        Self {
-            sources: sources.collect(),
-            ..Self::default()
+    /// Remembers `figures` without comparing them: they are of an earlier snapshot.
+    pub fn learn(&mut self, snapshot: Kept, figures: BTreeMap<String, Figures>) {
+        for (to, figures) in figures {
+            let seen = Seen {
+                in_snapshot: snapshot,
+                settings: Settings::new(),
+                figures,
+            };
+            self.sources.insert(to, seen);
         }
     }
 

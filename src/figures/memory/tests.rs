@@ -107,7 +107,8 @@ fn the_settings_that_changed_are_named() {
     // Of a snapshot by its metadata alone the settings are not known.
     let figures = taken(1, &[("a", 50)]).sources;
     let figures = figures.into_iter().map(|(to, one)| (to, one.figures));
-    let mut memory = Memory::of(kept(1), figures.collect());
+    let mut memory = Memory::default();
+    memory.learn(kept(1), figures.collect());
     let opened = memory.note(taken(2, &[("a", 5)])).opened;
     assert_eq!(
         (opened[0].before, &opened[0].changed_settings),
