@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod confine;
 pub mod error;
+pub mod figures;
 pub mod fs;
 pub mod ids;
 pub mod index;

@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
     // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
     &["manifest", "index"],
     &["walk", "sqlite", "retention"],
-    &["snapshot", "catalog", "spool", "target", "pins"],
+    &["snapshot", "catalog", "spool", "target", "pins", "figures"],
     // What a target's settings may be, the target knows.
     &["repository", "config"],
     &["producer", "packer", "shipper", "restore", "prune"],
