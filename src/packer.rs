@@ -22,6 +22,7 @@ mod seal_index;
 mod store;
 mod telling;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -174,6 +175,8 @@ pub struct Packed {
     pub new_archives: u64,
     pub new_archive_bytes: u64,
     pub skipped: Vec<Skipped>,
+    /// Worth a line, but nothing is missing because of it.
+    pub notes: BTreeSet<String>,
 }
 
 /// Data archives whose live share fell below this part of their stream are packed anew.
@@ -288,6 +291,7 @@ pub fn pack(
         new_archives,
         new_archive_bytes,
         skipped: body.skipped,
+        notes: body.notes,
     })
 }
 

@@ -44,6 +44,8 @@ pub struct PackedFiles {
     pub cache: CacheWriter,
     pub databases: Vec<DatabaseRecord>,
     pub skipped: Vec<Skipped>,
+    /// Worth a line, but nothing is missing because of it.
+    pub notes: BTreeSet<String>,
     /// A file of entry lines, in order.
     pub entry_lines: PathBuf,
 }
@@ -58,6 +60,7 @@ pub struct FilePacker<'p, 'a> {
     databases: BTreeMap<String, DatabaseRecord>,
     old_databases: HashMap<String, DatabaseRecord>,
     skipped: BTreeSet<Skipped>,
+    notes: BTreeSet<String>,
     /// (device, inode) → the first path of a file with several names.
     links: HashMap<(u64, u64), Vec<u8>>,
     /// Databases of live trees that were taken; their journals are in them.
@@ -115,6 +118,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             databases: by_path(snapshot.databases.clone()).collect(),
             old_databases: by_path(old_databases).collect(),
             skipped: snapshot.skipped.iter().cloned().collect(),
+            notes: BTreeSet::new(),
             links: HashMap::new(),
             taken: BTreeSet::new(),
             names: Names::default(),
@@ -135,6 +139,10 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         match item {
             Item::Skipped(skipped) => {
                 self.skipped.insert(skipped);
+                Ok(())
+            }
+            Item::Note(note) => {
+                self.notes.insert(note);
                 Ok(())
             }
             Item::Between(path) => {
@@ -173,6 +181,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             cache: self.cache_out,
             databases: self.databases.into_values().collect(),
             skipped: self.skipped.into_iter().collect(),
+            notes: self.notes,
             entry_lines: self.entry_lines,
         })
     }

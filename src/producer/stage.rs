@@ -77,6 +77,7 @@ pub(super) fn stage(job: &Job<'_>) -> Result<Staged, SourceError> {
         match walked {
             Walked::Found(found) => stager.take(&found)?,
             Walked::Skipped(skipped) => stager.skip(skipped.path.as_bytes(), skipped.reason),
+            Walked::Note(note) => drop(stager.staged.notes.insert(note)),
         }
     }
     stager.finish()

@@ -85,6 +85,7 @@ fn stage_with(scene: &Scene, at: &str, change: impl Fn()) -> Result<Staged, Sour
                 stager.take(&found)?;
             }
             Walked::Skipped(skipped) => stager.skip(skipped.path.as_bytes(), skipped.reason),
+            Walked::Note(note) => drop(stager.staged.notes.insert(note)),
         }
     }
     stager.finish()
