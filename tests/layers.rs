@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
     // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
     &["manifest", "index"],
     &["walk", "sqlite", "retention"],
+    &["database_names"],
     &["snapshot", "config", "catalog", "spool", "target", "pins"],
     &["repository"],
     &["producer", "packer", "shipper", "restore", "prune"],

@@ -10,6 +10,7 @@ struct Scene {
     snapshot: Dir,
     record: Record,
     filter: Filter,
+    roots: Roots,
 }
 
 impl Scene {
@@ -24,6 +25,7 @@ impl Scene {
             snapshot: open("snapshot"),
             record: Record::default(),
             filter: Filter::everything(),
+            roots: Roots::default(),
             temp,
         }
     }
@@ -36,6 +38,7 @@ impl Scene {
             copy: OsStr::new("files"),
             to: "files",
             record: &self.record,
+            roots: &self.roots,
             lock_timeout: Duration::ZERO,
         }
     }
@@ -59,10 +62,12 @@ impl Scene {
 fn stager<'a>(job: &'a Job<'a>) -> Stager<'a> {
     let mut stager = Stager {
         job,
+        record: job.record,
         started: SystemTime::now(),
         staged: Staged::default(),
         links: HashMap::new(),
-        databases: HashSet::new(),
+        databases: HashMap::new(),
+        names: DatabaseNames::new(job.roots.clone()),
         directories: Vec::new(),
         patience: job.lock_timeout,
     };
