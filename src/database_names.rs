@@ -124,7 +124,10 @@ impl DatabaseNames {
             quiet.get_or_insert(place);
         }
         // A program that has it open, and wrote nothing yet, keeps an empty log there.
-        if let Some(place) = quiet.filter(|_| !has_sidecar(root, rel)) {
+        if has_sidecar(root, rel) {
+            return Ok(here(own, false, 0));
+        }
+        if let Some(place) = quiet {
             return Ok(here(place, false, 0));
         }
         let seen = found.seen.get(&meta.id()).copied().unwrap_or(1);

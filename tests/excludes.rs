@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use sealift::openat::Dir;
 use sealift::walk::{Filter, Walked, walk};
 
-const CASES: u64 = 400;
+const CASES: u64 = 250;
 const CASES_LONG: u64 = 20_000;
 /// Trees of one repository.
 const BATCH: u64 = 400;

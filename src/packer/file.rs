@@ -178,6 +178,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
 
     /// Everything but the index itself.
     pub fn finish(mut self) -> Result<PackedFiles, PackError> {
+        self.notes.extend(self.names.clamped());
         let failed = |e| scratch_error(&self.entry_lines, e);
         self.lines.flush().map_err(failed)?;
         Ok(PackedFiles {
@@ -322,6 +323,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         progress: &PackProgress,
     ) -> Result<(), PackError> {
         self.store.count_reused(&record.uses);
+        self.names.note_time(&record.path, meta);
         self.note_name(meta, &record.path);
         if record.sqlite && !staged {
             // Nothing of it is in a journal, or it would be read.

@@ -70,11 +70,17 @@ pub(super) struct Staged {
 pub(super) fn stage(job: &Job<'_>) -> Result<Staged, SourceError> {
     let mut staged = stage_once(job, job.record)?;
     for attempt in 1..=ATTEMPTS {
-        let moved = staged.seen.moved(job.root, job.filter)?;
+        let mut moved = staged.seen.moved(job.root, job.filter)?;
         if moved.is_empty() {
             break;
         }
         if attempt == ATTEMPTS {
+            // What changed while it was copied is reported on its own.
+            let path = |rel: &[u8]| format!("{}/{}", job.to, String::from_utf8_lossy(rel));
+            moved.retain(|rel| staged.skipped.iter().all(|one| one.path != path(rel)));
+            if moved.is_empty() {
+                break;
+            }
             let path = job.to.to_owned();
             let reason = again::reason(&moved, attempt);
             staged.skipped.push(Skipped { path, reason });
