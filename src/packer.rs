@@ -22,7 +22,7 @@ mod seal_index;
 mod store;
 mod telling;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -178,6 +178,8 @@ pub struct Packed {
     pub skipped: Vec<Skipped>,
     /// What each source holds, by its place in the snapshot.
     pub figures: BTreeMap<String, Figures>,
+    /// Worth a line, but nothing is missing because of it.
+    pub notes: BTreeSet<String>,
 }
 
 /// Data archives whose live share fell below this part of their stream are packed anew.
@@ -298,6 +300,7 @@ pub fn pack(
         new_archive_bytes,
         skipped: body.skipped,
         figures: body.figures,
+        notes: body.notes,
     })
 }
 
