@@ -27,7 +27,9 @@ use crate::manifest::{ArchiveRow, Manifest};
 use crate::openat::Dir;
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
 use extract::{Destination, Extraction};
-pub use extract::{DestinationError, ExtractError, Resumed, StagingError, resume};
+pub use extract::{
+    Aspect, DestinationError, ExtractError, NotKept, Resumed, StagingError, resume,
+};
 use fetch::{ArchiveError, Damaged};
 use frozen::Needed;
 pub use frozen::{Frozen, Thawing, thaw};
@@ -199,8 +201,10 @@ pub struct RestoreReport {
     pub skipped_in_snapshot: Vec<Skipped>,
     /// Files that changed while the snapshot was made.
     pub torn: Vec<String>,
-    /// What went wrong without harm to content: owners, attributes, devices.
+    /// What went wrong without harm to content: devices, damaged databases.
     pub problems: Vec<String>,
+    /// What the destination did not keep: owners, attributes, times. One per kind.
+    pub not_kept: Vec<NotKept>,
     pub moved_aside: Option<PathBuf>,
 }
 
@@ -364,6 +368,7 @@ pub async fn execute(
         skipped_in_snapshot,
         torn: extract::torn(&entries),
         problems: extracted.problems,
+        not_kept: extracted.not_kept,
         moved_aside: extracted.moved_aside,
     })
 }
