@@ -26,10 +26,8 @@ use crate::manifest::signature::Trust;
 use crate::manifest::{ArchiveRow, Manifest};
 use crate::openat::Dir;
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
+pub use extract::{Aspect, DestinationError, ExtractError, NotKept, Resumed, StagingError, resume};
 use extract::{Destination, Extraction};
-pub use extract::{
-    Aspect, DestinationError, ExtractError, NotKept, Resumed, StagingError, resume,
-};
 use fetch::{ArchiveError, Damaged};
 use frozen::Needed;
 pub use frozen::{Frozen, Thawing, thaw};

@@ -44,6 +44,8 @@ mod offline;
 mod prune;
 #[path = "agent/rebuild.rs"]
 mod rebuild;
+#[path = "agent/rights.rs"]
+mod rights;
 #[path = "agent/slow_link.rs"]
 mod slow_link;
 #[path = "agent/stock.rs"]

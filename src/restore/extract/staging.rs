@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::access_list::mode_without;
 use super::destination::{Destination, Place};
 use super::inside;
 use crate::ids::Stamp;
 use crate::interrupt::Duty;
-use super::access_list::mode_without;
 use crate::openat::{
     ACCESS_LISTS, Dir, Meta, Owner, PrivateDir, chmod_fd, chown_fd, list_xattrs, set_xattr_fd,
 };
