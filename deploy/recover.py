@@ -120,7 +120,7 @@ def unlock(path, key):
                                           pass_fds=[held.fileno()], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if run("-y", "-P", "").returncode == 0:
             return key
-        say(f"The SSH key {path} has a passphrase.")
+        say(f"ssh-keygen asks, once, for what locks {path}:")
         unlocked = run("-p", "-N", "")
         said = unlocked.stderr.decode(errors="replace").strip().rpartition(": ")[2]
         need(unlocked.returncode == 0, f"the identity {path} was not opened: {said or 'ssh-keygen could not open it'}")

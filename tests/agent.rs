@@ -32,6 +32,8 @@ mod fire;
 mod forget;
 #[path = "agent/hooks.rs"]
 mod hooks;
+#[path = "agent/identities.rs"]
+mod identities;
 #[path = "agent/keys.rs"]
 mod keys;
 #[path = "agent/lineage.rs"]
