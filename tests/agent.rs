@@ -58,6 +58,8 @@ mod sync;
 mod tamper;
 #[path = "agent/targets.rs"]
 mod targets;
+#[path = "agent/times.rs"]
+mod times;
 #[path = "agent/truth.rs"]
 mod truth;
 #[path = "agent/verify.rs"]

@@ -222,12 +222,12 @@ fn odd_metadata_is_told_of_or_harmless() {
     let (repo, result) = lie(|draft| {
         let entry = file(draft, "z");
         (entry.uid, entry.gid) = (u32::MAX, u32::MAX);
-        entry.mtime_ns = i64::MIN;
+        entry.mtime_ns = i64::MIN.into();
         entry.xattrs.insert(b"user.\0".to_vec(), b"x".to_vec());
         entry.xattrs.insert(vec![b'x'; 300], vec![0; 100_000]);
         entry.user = Some("nobody\nat all".to_owned());
         let entry = file(draft, "a/file");
-        entry.mtime_ns = i64::MAX;
+        entry.mtime_ns = i64::MAX.into();
         named(draft, "b", EntryType::Chardev, None);
         file(draft, "b").rdev = Some((u32::MAX, u32::MAX));
     });

@@ -25,7 +25,9 @@ use super::scout::{Scouted, SmallFile};
 use super::seal::Texture;
 use super::store::{Store, uses};
 use super::{PackError, PackProgress, Scratch, scratch_error};
-use crate::index::{DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, parent_path};
+use crate::index::{
+    DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, has_wide_time, parent_path,
+};
 use crate::manifest::Totals;
 use crate::openat::{Kind, Meta};
 use crate::snapshot::Snapshot;
@@ -44,6 +46,8 @@ pub struct PackedFiles {
     pub cache: CacheWriter,
     pub databases: Vec<DatabaseRecord>,
     pub skipped: Vec<Skipped>,
+    /// An entry's time is beyond 64 bits.
+    pub has_wide_times: bool,
     /// A file of entry lines, in order.
     pub entry_lines: PathBuf,
 }
@@ -54,6 +58,7 @@ pub struct FilePacker<'p, 'a> {
     scratch: &'p Scratch,
     lines: BufWriter<File>,
     entry_lines: PathBuf,
+    has_wide_times: bool,
     totals: Totals,
     databases: BTreeMap<String, DatabaseRecord>,
     old_databases: HashMap<String, DatabaseRecord>,
@@ -111,6 +116,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             scratch,
             lines: BufWriter::with_capacity(1 << 20, lines),
             entry_lines,
+            has_wide_times: false,
             totals: Totals::default(),
             databases: by_path(snapshot.databases.clone()).collect(),
             old_databases: by_path(old_databases).collect(),
@@ -173,6 +179,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             cache: self.cache_out,
             databases: self.databases.into_values().collect(),
             skipped: self.skipped.into_iter().collect(),
+            has_wide_times: self.has_wide_times,
             entry_lines: self.entry_lines,
         })
     }
@@ -187,6 +194,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         let written = self.lines.write_all(line);
         let written = written.and_then(|()| self.lines.write_all(b"\n"));
         written.map_err(|e| scratch_error(&self.entry_lines, e))?;
+        self.has_wide_times |= has_wide_time(line);
         self.totals.entries += 1;
         self.totals.bytes += bytes;
         self.totals.new_bytes += new_bytes;

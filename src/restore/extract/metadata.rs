@@ -261,7 +261,7 @@ fn apply(
         missed.miss(entry, Aspect::Mode, reason(why_no_mode));
     }
     let mtime = i128::from(now.mtime()) * 1_000_000_000 + i128::from(now.mtime_nsec());
-    if mtime != i128::from(entry.mtime_ns) {
+    if mtime != entry.mtime_ns {
         missed.miss(entry, Aspect::Time, reason(why_no_time));
     }
     if is_filled(entry, &now) {

@@ -144,9 +144,10 @@ impl Tree {
 }
 
 /// That modification time; the access time stays as it is.
-pub(super) fn times(mtime_ns: i64) -> Timestamps {
+pub(super) fn times(mtime_ns: i128) -> Timestamps {
+    // The seconds fit: the index's reader has seen to it.
     mtime(
-        mtime_ns.div_euclid(1_000_000_000),
-        mtime_ns.rem_euclid(1_000_000_000),
+        i64::try_from(mtime_ns.div_euclid(1_000_000_000)).unwrap_or_default(),
+        mtime_ns.rem_euclid(1_000_000_000) as i64,
     )
 }
