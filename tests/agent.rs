@@ -32,6 +32,8 @@ mod fire;
 mod forget;
 #[path = "agent/hooks.rs"]
 mod hooks;
+#[path = "agent/identities.rs"]
+mod identities;
 #[path = "agent/keys.rs"]
 mod keys;
 #[path = "agent/lineage.rs"]
@@ -44,6 +46,8 @@ mod offline;
 mod prune;
 #[path = "agent/rebuild.rs"]
 mod rebuild;
+#[path = "agent/rights.rs"]
+mod rights;
 #[path = "agent/shrink.rs"]
 mod shrink;
 #[path = "agent/slow_link.rs"]
@@ -56,6 +60,8 @@ mod sync;
 mod tamper;
 #[path = "agent/targets.rs"]
 mod targets;
+#[path = "agent/times.rs"]
+mod times;
 #[path = "agent/truth.rs"]
 mod truth;
 #[path = "agent/verify.rs"]

@@ -27,7 +27,9 @@ use super::store::{Store, uses};
 use super::{PackError, PackProgress, Scratch, scratch_error};
 use crate::database_names::{DatabaseNames, Journals, Roots};
 use crate::figures::{Figures, FileSeen, Grain, Tally};
-use crate::index::{DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, parent_path};
+use crate::index::{
+    DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, has_wide_time, parent_path,
+};
 use crate::manifest::Totals;
 use crate::openat::{Kind, Meta};
 use crate::snapshot::Snapshot;
@@ -50,6 +52,8 @@ pub struct PackedFiles {
     pub figures: BTreeMap<String, Figures>,
     /// Worth a line, but nothing is missing because of it.
     pub notes: BTreeSet<String>,
+    /// An entry's time is beyond 64 bits.
+    pub has_wide_times: bool,
     /// A file of entry lines, in order.
     pub entry_lines: PathBuf,
 }
@@ -60,6 +64,7 @@ pub struct FilePacker<'p, 'a> {
     scratch: &'p Scratch,
     lines: BufWriter<File>,
     entry_lines: PathBuf,
+    has_wide_times: bool,
     totals: Totals,
     tally: Tally,
     databases: BTreeMap<String, DatabaseRecord>,
@@ -121,6 +126,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             scratch,
             lines: BufWriter::with_capacity(1 << 20, lines),
             entry_lines,
+            has_wide_times: false,
             totals: Totals::default(),
             tally: Tally::new(&snapshot.sources),
             databases: by_path(snapshot.databases.clone()).collect(),
@@ -184,7 +190,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
 
     /// Everything but the index itself.
     pub fn finish(mut self) -> Result<PackedFiles, PackError> {
-        self.notes.extend(self.names.clamped());
         let failed = |e| scratch_error(&self.entry_lines, e);
         self.lines.flush().map_err(failed)?;
         let databases: Vec<DatabaseRecord> = self.databases.into_values().collect();
@@ -195,6 +200,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             databases,
             skipped: self.skipped.into_iter().collect(),
             notes: self.notes,
+            has_wide_times: self.has_wide_times,
             entry_lines: self.entry_lines,
         })
     }
@@ -209,6 +215,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         let written = self.lines.write_all(line);
         let written = written.and_then(|()| self.lines.write_all(b"\n"));
         written.map_err(|e| scratch_error(&self.entry_lines, e))?;
+        self.has_wide_times |= has_wide_time(line);
         self.totals.entries += 1;
         self.totals.bytes += bytes;
         self.totals.new_bytes += new_bytes;
@@ -332,7 +339,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         progress: &PackProgress,
     ) -> Result<(), PackError> {
         self.store.count_reused(&record.uses);
-        self.names.note_time(&record.path, meta);
         self.note_name(meta, &record.path);
         if record.sqlite && !staged {
             // Nothing of it is in a journal, or it would be read.
