@@ -34,6 +34,8 @@ mod forget;
 mod hooks;
 #[path = "agent/keys.rs"]
 mod keys;
+#[path = "agent/left_out.rs"]
+mod left_out;
 #[path = "agent/lineage.rs"]
 mod lineage;
 #[path = "agent/marks.rs"]
