@@ -165,6 +165,10 @@ pub struct TreeSource {
     pub stage: bool,
     pub filter: Filter,
     pub check: Check,
+    /// Paths below it: without one of them it is not read. `/` between components.
+    pub must_exist: Vec<String>,
+    /// It is read only if its path is a mount point.
+    pub mountpoint: bool,
 }
 
 /// What a damaged database inside a tree does.

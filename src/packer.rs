@@ -22,7 +22,7 @@ mod seal_index;
 mod store;
 mod telling;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chrono::{DateTime, Utc};
 
 use crate::catalog::{Catalog, CatalogArchive, CatalogError};
+use crate::figures::Figures;
 use crate::ids::{ArchiveId, Hash, HostName, ObjectKey};
 use crate::index::Skipped;
 use crate::manifest::known::KnownRef;
@@ -175,6 +176,8 @@ pub struct Packed {
     pub new_archives: u64,
     pub new_archive_bytes: u64,
     pub skipped: Vec<Skipped>,
+    /// What each source holds, by its place in the snapshot.
+    pub figures: BTreeMap<String, Figures>,
 }
 
 /// Data archives whose live share fell below this part of their stream are packed anew.
@@ -294,6 +297,7 @@ pub fn pack(
         new_archives,
         new_archive_bytes,
         skipped: body.skipped,
+        figures: body.figures,
     })
 }
 

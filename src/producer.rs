@@ -11,6 +11,7 @@
 mod claim;
 mod command;
 mod copy;
+mod demands;
 mod error;
 mod forget;
 mod json;

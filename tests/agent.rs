@@ -46,6 +46,8 @@ mod offline;
 mod prune;
 #[path = "agent/rebuild.rs"]
 mod rebuild;
+#[path = "agent/shrink.rs"]
+mod shrink;
 #[path = "agent/slow_link.rs"]
 mod slow_link;
 #[path = "agent/stock.rs"]

@@ -13,7 +13,7 @@ use super::order::{OrderedSnapshot, in_order};
 use super::{AgentError, State};
 use crate::ids::Stamp;
 use crate::producer;
-use crate::retention::{Candidate, Guard, Policy, Reason, Reasons, Refusal, decide};
+use crate::retention::{Candidate, Guard, Pins, Policy, Reason, Reasons, Refusal, decide};
 
 /// The sequence of the newest local snapshot that the last time settled (see [`settled_until`]).
 const RETAINED: &str = "local retention sequence";
@@ -24,7 +24,7 @@ const RETAINED_STAMP: &str = "local retention";
 pub struct LocalRetention<'a> {
     pub dir: &'a Path,
     pub policy: Policy,
-    pub pins: &'a BTreeSet<Stamp>,
+    pub pins: &'a Pins,
     /// Names of all targets.
     pub targets: &'a [&'a str],
     pub now: DateTime<Utc>,
@@ -88,7 +88,7 @@ impl LocalRetention<'_> {
             Candidate {
                 sequence,
                 stamp,
-                pinned: self.pins.contains(&stamp)
+                pinned: self.pins.holds(&stamp)
                     || Some(stamp) == newest_valid
                     || !delivered.contains(&stamp),
                 proven: false,

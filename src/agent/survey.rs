@@ -15,8 +15,9 @@ use crate::ids::{Hash, HostName, ObjectKey};
 use crate::manifest::ManifestName;
 use crate::manifest::chain::{Chain, ChainError, Finding, Snapshot};
 use crate::manifest::signature::Trust;
+use crate::panics;
 use crate::repository::{HostFolder, Marks, RepositoryError};
-use crate::target::{ErrorKind, TargetError};
+use crate::target::{ErrorKind, TargetError, panicked};
 
 /// Unlisted objects asked for by name, at the most; of an emptied target there are more.
 const MOST_ASKED: usize = 256;
@@ -96,16 +97,18 @@ pub async fn survey(
     let known = &known;
     let looks = targets.iter().zip(remembered).enumerate();
     let looks = looks.map(|(at, (named, remembered))| async move {
-        let looked = match named.write_only {
-            true => Ok(Seen::from(remembered)),
-            false => {
-                let folder = folder(named);
-                match look(&folder, known, &remembered, trust).await {
-                    Ok(seen) => held_still(&folder, &remembered, seen).await,
-                    failed => failed,
-                }
+        let looked = async {
+            if named.write_only {
+                return Ok(Seen::from(remembered));
             }
+            let folder = folder(named);
+            let seen = look(&folder, known, &remembered, trust).await?;
+            held_still(&folder, &remembered, seen).await
         };
+        let looked = panics::caught(looked).await.unwrap_or_else(|error| {
+            let key = format!("{host}/");
+            Err(panicked("look at", &key, named.target.label(), error).into())
+        });
         (at, looked)
     });
     let mut answers: Vec<_> = targets.iter().map(|_| None).collect();

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
+use super::shrunk::{self, Alarm};
 use super::terminal::PushDisplay;
 use super::{Context, remote, retention, status};
 use crate::agent::{self, OrderedSnapshot, PushReport, PushRequest, State, TargetState};
@@ -84,7 +85,7 @@ fn produce_and_push(pusher: &mut Pusher<'_>, args: &BackupArgs) -> Result<PushRe
     for note in &produced.notes {
         pusher.context.note(note);
     }
-    pusher.push(&produced.snapshot)
+    pusher.push(&produced.snapshot, true)
 }
 
 /// What the command line or the configuration asks for in vain is no failed backup.
@@ -109,7 +110,7 @@ pub fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failure> {
         }
     };
     pusher.begin_run()?;
-    let done = pusher.push(&snapshot);
+    let done = pusher.push(&snapshot, false);
     pusher.conclude(done)
 }
 
@@ -165,6 +166,8 @@ pub struct Pusher<'a> {
     started: Instant,
     /// The sources that the snapshot lacks because they failed.
     left_out: Vec<LeftOut>,
+    /// Sources that shrank, and nobody acknowledged it.
+    shrunk: Vec<Alarm>,
 }
 
 impl<'a> Pusher<'a> {
@@ -176,7 +179,7 @@ impl<'a> Pusher<'a> {
             Failure::usage(error).hint("`sealift init` makes a signer; see keys/README.md")
         })?;
         let next_signer = match &config.next_signer {
-            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+            Some(path) => Some(Signer::read_next(path).map_err(|error| {
                 Failure::usage(format!(
                     "cannot read next_signer {}: {error}",
                     path.display()
@@ -196,11 +199,12 @@ impl<'a> Pusher<'a> {
             state,
             recipients,
             signer,
-            next_signer: next_signer.map(|text| text.trim().to_owned()),
+            next_signer,
             targets,
             run: None,
             started: Instant::now(),
             left_out: Vec::new(),
+            shrunk: Vec::new(),
         })
     }
 
@@ -240,7 +244,8 @@ impl<'a> Pusher<'a> {
         lacks.join("; ")
     }
 
-    pub fn push(&mut self, snapshot: &Snapshot) -> Result<PushReport, Failure> {
+    /// `made_now`: the snapshot is what the sources hold now.
+    pub fn push(&mut self, snapshot: &Snapshot, made_now: bool) -> Result<PushReport, Failure> {
         self.left_out.clone_from(&snapshot.left_out);
         let progress = Arc::new(PackProgress::default());
         let quiet = self.context.quiet || self.context.json;
@@ -266,7 +271,10 @@ impl<'a> Pusher<'a> {
         };
         let report = agent::push(&mut self.state, &request, &progress, display.clone());
         display.finish(ticker);
-        Ok(report?)
+        let mut report = report?;
+        // Before retention, which keeps the last snapshot before a source shrank.
+        self.shrunk = shrunk::compare(self.config, &self.state, &mut report, made_now);
+        Ok(report)
     }
 
     /// Applies retention on the targets that say so and have the new snapshot.
@@ -309,14 +317,20 @@ impl<'a> Pusher<'a> {
 
     /// Prints the report and picks the outcome.
     pub fn finish(&self, report: &PushReport) -> Result<Outcome, Failure> {
-        print_report(self.context, report, &self.left_out, self.started)?;
+        print_report(
+            self.context,
+            report,
+            &self.left_out,
+            &self.shrunk,
+            self.started,
+        )?;
         if !report.is_published_somewhere() {
             return Err(Failure::from_error(format!(
                 "snapshot {} is packed, but no target has it; the next run ships it from the spool",
                 report.manifest.stamp
             )));
         }
-        Ok(match report.is_complete() {
+        Ok(match report.is_complete() && self.shrunk.is_empty() {
             true => Outcome::Complete,
             false => Outcome::Partial,
         })
@@ -358,6 +372,7 @@ fn print_report(
     context: &Context,
     report: &PushReport,
     left_out: &[LeftOut],
+    shrunk: &[Alarm],
     started: Instant,
 ) -> Result<(), Failure> {
     for note in &report.notes {
@@ -367,6 +382,12 @@ fn print_report(
         output::tell(format_args!("warning: {warning}"));
     }
     print_left_out(left_out);
+    for finding in shrunk {
+        output::tell(format_args!(
+            "shrunk: {}\n  next: {}",
+            finding.text, finding.next
+        ));
+    }
     const SHOWN: usize = 20;
     let named: Vec<_> = left_out.iter().map(LeftOut::skipped).collect();
     let others = report.skipped.iter().filter(|one| !named.contains(one));
@@ -385,7 +406,7 @@ fn print_report(
         ));
     }
     if context.json {
-        return Ok(output::print_json(&report_json(report, left_out))?);
+        return Ok(output::print_json(&report_json(report, left_out, shrunk))?);
     }
     if context.quiet {
         for target in &report.targets {
@@ -438,7 +459,7 @@ fn copied(archives: u64) -> String {
     }
 }
 
-fn report_json(report: &PushReport, left_out: &[LeftOut]) -> serde_json::Value {
+fn report_json(report: &PushReport, left_out: &[LeftOut], shrunk: &[Alarm]) -> serde_json::Value {
     let targets: Vec<_> = report
         .targets
         .iter()
@@ -459,7 +480,8 @@ fn report_json(report: &PushReport, left_out: &[LeftOut]) -> serde_json::Value {
         "manifest": report.manifest.to_string(), "totals": report.totals,
         "new_archives": report.new_archives, "new_archive_bytes": report.new_archive_bytes,
         "skipped": report.skipped, "left_out": left_out, "notes": report.notes, "warnings": report.warnings,
-        "targets": targets, "complete": report.is_complete(),
+        "targets": targets, "complete": report.is_complete() && shrunk.is_empty(),
+        "findings": shrunk.iter().map(shrunk::to_json).collect::<Vec<_>>(),
     })
 }
 

@@ -14,6 +14,7 @@ use crate::clock;
 use crate::error::with_causes;
 use crate::ids::HostName;
 use crate::manifest::signature::Trust;
+use crate::panics::caught;
 use crate::repository::{self, HostFolder};
 use crate::shipper::publish_recovery;
 use crate::shipper::sync::{SyncPlan, SyncReport, SyncRequest};
@@ -133,7 +134,8 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure> {
                 scratch: scratch.path().to_owned(),
                 concurrency: args.concurrency,
             };
-            runtime.block_on(one_host(context, args, &request))
+            let done = runtime.block_on(caught(one_host(context, args, &request)));
+            done.unwrap_or_else(|panicked| Err(panicked.into()))
         });
         done.push(match synced {
             Err(failure) if is_alone => return Err(failure),

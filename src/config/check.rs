@@ -92,6 +92,8 @@ const TABLES: &[(&str, &[&str])] = &[
             "required",
             "allow_empty",
             "on_request",
+            "must_exist",
+            "mountpoint",
         ],
     ),
     (

@@ -53,6 +53,8 @@ pub(super) struct RawSource {
     allow_empty: Option<Spanned<bool>>,
     #[serde(default)]
     on_request: bool,
+    must_exist: Option<Spanned<Vec<Spanned<String>>>>,
+    mountpoint: Option<Spanned<bool>>,
 }
 
 #[derive(Deserialize, Clone)]
@@ -234,6 +236,8 @@ fn refuse_misplaced(place: &Place<'_>, raw: &RawSource, kind: &str) -> Result<()
         ("cachedir_tag", raw.cachedir_tag.as_ref().map(Spanned::span)),
         ("nobackup", raw.nobackup.as_ref().map(Spanned::span)),
         ("check", raw.check.as_ref().map(Spanned::span)),
+        ("must_exist", raw.must_exist.as_ref().map(Spanned::span)),
+        ("mountpoint", raw.mountpoint.as_ref().map(Spanned::span)),
     ];
     let of_files = [
         ("owner", raw.owner.as_ref().map(Spanned::span)),
@@ -300,7 +304,38 @@ fn tree(
         stage,
         filter,
         check,
+        must_exist: must_exist(place, raw.must_exist.as_ref())?,
+        mountpoint: said(&raw.mountpoint, false),
     }))
+}
+
+/// Paths below the tree.
+fn must_exist(
+    place: &Place<'_>,
+    raw: Option<&Spanned<Vec<Spanned<String>>>>,
+) -> Result<Vec<String>, ConfigError> {
+    let Some(raw) = raw else {
+        return Ok(Vec::new());
+    };
+    if raw.get_ref().is_empty() {
+        let what = "`must_exist` names nothing: say what must be in the tree, such as [\"photos/.marker\"]";
+        return Err(place.invalid(&raw.span(), what));
+    }
+    let checked = raw.get_ref().iter().map(|marker| {
+        let path = marker.get_ref().trim_end_matches('/');
+        let is_bad = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
+        match path.split('/').any(is_bad) {
+            false => Ok(path.to_owned()),
+            true => {
+                let what = format!(
+                    "must_exist: {:?} is no path below the source's own, such as \"photos/.marker\"",
+                    marker.get_ref()
+                );
+                Err(place.invalid(&marker.span(), what))
+            }
+        }
+    });
+    checked.collect()
 }
 
 fn last_name(path: &Path) -> String {
@@ -370,6 +405,8 @@ fn expand_preset(
         stage: true,
         filter: Filter::everything(),
         check: Check::Strict,
+        must_exist: Vec::new(),
+        mountpoint: false,
     };
     Ok(vec![
         Source {

@@ -25,6 +25,7 @@ use super::scout::{Scouted, SmallFile};
 use super::seal::Texture;
 use super::store::{Store, uses};
 use super::{PackError, PackProgress, Scratch, scratch_error};
+use crate::figures::{Figures, FileSeen, Grain, Tally};
 use crate::index::{DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, parent_path};
 use crate::manifest::Totals;
 use crate::openat::{Kind, Meta};
@@ -44,6 +45,8 @@ pub struct PackedFiles {
     pub cache: CacheWriter,
     pub databases: Vec<DatabaseRecord>,
     pub skipped: Vec<Skipped>,
+    /// What each source holds, by its place in the snapshot.
+    pub figures: BTreeMap<String, Figures>,
     /// A file of entry lines, in order.
     pub entry_lines: PathBuf,
 }
@@ -55,6 +58,7 @@ pub struct FilePacker<'p, 'a> {
     lines: BufWriter<File>,
     entry_lines: PathBuf,
     totals: Totals,
+    tally: Tally,
     databases: BTreeMap<String, DatabaseRecord>,
     old_databases: HashMap<String, DatabaseRecord>,
     skipped: BTreeSet<Skipped>,
@@ -112,6 +116,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             lines: BufWriter::with_capacity(1 << 20, lines),
             entry_lines,
             totals: Totals::default(),
+            tally: Tally::new(&snapshot.sources),
             databases: by_path(snapshot.databases.clone()).collect(),
             old_databases: by_path(old_databases).collect(),
             skipped: snapshot.skipped.iter().cloned().collect(),
@@ -129,6 +134,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         let Scouted {
             item,
             record,
+            was,
             unchanged,
             small,
         } = scouted;
@@ -156,7 +162,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             } => match found.meta.kind() {
                 Kind::File => {
                     let seen = (&found, staged);
-                    self.pack_file(path, seen, (record, unchanged), small, progress)
+                    self.pack_file(path, seen, (record, was, unchanged), small, progress)
                 }
                 Kind::Dir => self.pack_dir(path, &found, progress),
                 _ => self.pack_other(path, &found, progress),
@@ -168,10 +174,12 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     pub fn finish(mut self) -> Result<PackedFiles, PackError> {
         let failed = |e| scratch_error(&self.entry_lines, e);
         self.lines.flush().map_err(failed)?;
+        let databases: Vec<DatabaseRecord> = self.databases.into_values().collect();
         Ok(PackedFiles {
             totals: self.totals,
             cache: self.cache_out,
-            databases: self.databases.into_values().collect(),
+            figures: self.tally.finish(&databases),
+            databases,
             skipped: self.skipped.into_iter().collect(),
             entry_lines: self.entry_lines,
         })
@@ -223,7 +231,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         &mut self,
         path: Vec<u8>,
         (found, staged): (&Found, bool),
-        (record, unchanged): (Option<Record>, bool),
+        (record, was, unchanged): (Option<Record>, Option<Grain>, bool),
         small: Option<SmallFile>,
         progress: &PackProgress,
     ) -> Result<(), PackError> {
@@ -244,7 +252,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             return self.reuse(record, meta, staged, progress);
         }
         match self.read_stable(&path, (found, staged), record.as_ref(), small)? {
-            Some(read) => self.write_file(read, progress),
+            Some(read) => self.write_file(read, was, progress),
             None => Ok(()),
         }
     }
@@ -269,6 +277,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         self.report_unread(path, unread.as_ref());
         entry.kind = EntryType::Hardlink;
         entry.target = Some(first);
+        self.tally.other(path);
         self.emit(&entry.to_line(), 0, progress, 0)?;
         Ok(true)
     }
@@ -293,6 +302,13 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         }
         self.remember(record)?;
         self.totals.files += 1;
+        let seen = FileSeen {
+            bytes: record.stat.size,
+            is_database: record.sqlite,
+            grain: record.grain,
+            was: None,
+        };
+        self.tally.file(&record.path, seen);
         self.emit(&record.line, record.stat.size, progress, 0)
     }
 
@@ -453,7 +469,13 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         })
     }
 
-    fn write_file(&mut self, read: Read, progress: &PackProgress) -> Result<(), PackError> {
+    /// `was`: how the file looked in the last snapshot.
+    fn write_file(
+        &mut self,
+        read: Read,
+        was: Option<Grain>,
+        progress: &PackProgress,
+    ) -> Result<(), PackError> {
         let Read {
             mut entry,
             unread,
@@ -470,6 +492,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             self.links.insert(opened.id(), entry.path.clone());
         }
         let line = entry.to_line();
+        let grain = reading.stored.grain;
         let is_whole = !reading.torn && !reading.uncacheable && unread.is_none();
         if is_whole && !reading.racy {
             self.remember(&Record {
@@ -477,11 +500,30 @@ impl<'p, 'a> FilePacker<'p, 'a> {
                 stat: reading.stat,
                 sqlite: reading.sqlite,
                 in_place: reading.in_place,
+                grain,
                 uses: uses(&entry.extents),
                 line: line.clone(),
             })?;
+        } else {
+            // The next run reads it whatever it looks like, and knows how it looked.
+            self.remember(&Record {
+                path: entry.path.clone(),
+                stat: Stat::of_none(),
+                sqlite: false,
+                in_place: false,
+                grain,
+                uses: Vec::new(),
+                line: Vec::new(),
+            })?;
         }
         self.totals.files += 1;
+        let seen = FileSeen {
+            bytes: entry.size,
+            is_database: reading.sqlite,
+            grain,
+            was: was.filter(|_| reading.stored.new_bytes > 0),
+        };
+        self.tally.file(&entry.path, seen);
         self.emit(&line, entry.size, progress, reading.stored.new_bytes)
     }
 }

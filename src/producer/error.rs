@@ -68,6 +68,15 @@ pub enum SourceError {
     Missing(PathBuf),
     #[error("{} is not a directory", .0.display())]
     NotADirectory(PathBuf),
+    #[error("nothing is mounted at {}, and `mountpoint = true` says that there must be", .0.display())]
+    NotMounted(PathBuf),
+    #[error("{} lacks {}, which `must_exist` names", path.display(), marker.display())]
+    NoMarker {
+        path: PathBuf,
+        marker: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
     #[error("cannot start `{line}`")]
     Start {
         line: String,
@@ -110,6 +119,13 @@ impl SourceError {
         let next = match self {
             Self::Missing(_) => {
                 "see that it is mounted and that `path` is right; `optional = true` says that it may be missing"
+            }
+            Self::NotMounted(_) => {
+                "mount the disk, then back up again; if it is no longer one of its own, remove `mountpoint`"
+            }
+            Self::NoMarker { .. } => {
+                "see that its disk is mounted and holds what it should; if that file is gone for good, remove it \
+                 from `must_exist`"
             }
             Self::NotADirectory(_) => {
                 "correct `path`; a single file is a source of kind \"sqlite\" or \"json\", or a tree with \

@@ -8,7 +8,7 @@ use super::metadata::Metadata;
 use super::record::is_ours;
 use super::source::{self, SourceEntry};
 use super::validate::{self, Validation, validate_open};
-use super::{ProduceError, SourceError, failed, left_out, records, staged_part};
+use super::{ProduceError, SourceError, demands, failed, left_out, records, staged_part};
 use crate::clock;
 use crate::config::{Config, SourceKind};
 use crate::ids::Stamp;
@@ -247,5 +247,9 @@ fn attach(
         }),
     };
     let root = Chosen::open(&tree.path).map_err(unread)?;
+    demands::check(tree, &root).map_err(|error| ProduceError::Source {
+        name: source.name.clone(),
+        source: Box::new(error),
+    })?;
     Ok(Some(source::in_place(config, source, tree, root)))
 }

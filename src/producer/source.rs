@@ -16,7 +16,7 @@ use super::copy::{Original, dress, set_owner};
 use super::json::{self, Verdict};
 use super::record::{self, Look, Record};
 use super::stage::{self, ATTEMPTS, Failure, Job, Outcome, PAUSE, plain};
-use super::{command, previous};
+use super::{command, demands, previous};
 use crate::config::{Check, CommandLine, Config, Source, SourceKind, TreeSource};
 use crate::error::with_causes;
 use crate::ids::Stamp;
@@ -297,6 +297,9 @@ impl Taking<'_> {
             Err(e) if is_missing(&e) => return Err(SourceError::Missing(path.clone())),
             other => other.map_err(cannot("read", path))?,
         };
+        if let SourceKind::Tree(tree) = &source.kind {
+            demands::check(tree, &chosen)?;
+        }
         match &source.kind {
             SourceKind::Tree(tree) if tree.stage => {
                 self.stage(source, tree, &chosen, &mut taken)?

@@ -11,11 +11,7 @@ use crate::scrub::{self, Divergence, Problem};
 impl Run<'_> {
     /// Looks at everything, reads what is small.
     pub(super) async fn look(&self, subject: &Subject) -> Result<Verdict, Failure> {
-        let mut verdict = Verdict {
-            name: subject.name.clone(),
-            label: subject.folder.target.label().to_owned(),
-            ..Verdict::default()
-        };
+        let mut verdict = Verdict::of(subject);
         let (folder, wanted) = (&subject.folder, &self.args.snapshots);
         let examined = scrub::examine(folder, &subject.trust, wanted, self.now).await;
         let mut examined = match examined {
