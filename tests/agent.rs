@@ -36,6 +36,8 @@ mod hooks;
 mod identities;
 #[path = "agent/keys.rs"]
 mod keys;
+#[path = "agent/left_out.rs"]
+mod left_out;
 #[path = "agent/lineage.rs"]
 mod lineage;
 #[path = "agent/marks.rs"]
