@@ -534,7 +534,7 @@ fn an_older_snapshot_that_is_pushed_by_hand_is_compared_with_nothing() {
     on(&mut host, 2);
     host.backup();
     on(&mut host, 3);
-    let report = host.json(&["push", "20261101T060000Z"]);
+    let report = host.json_exits(&["push", "20261101T060000Z"], &[3]);
     assert_eq!(findings(&report), Vec::<Value>::new());
     clear(&host.data());
     on(&mut host, 4);
