@@ -7,6 +7,8 @@ mod host;
 mod rsync;
 #[path = "support/s3.rs"]
 mod s3;
+#[path = "support/small_disk.rs"]
+mod small_disk;
 #[path = "support/tree.rs"]
 mod tree;
 
