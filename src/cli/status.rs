@@ -15,7 +15,7 @@ use crate::clock;
 use crate::config::{Config, Source, SourceKind, TargetConfig};
 use crate::error::with_causes;
 use crate::ids::{Hash, Stamp};
-use crate::manifest::chain::Finding;
+use crate::manifest::chain::{ChainError, Finding};
 use crate::manifest::signature::Trust;
 use crate::repository::{HostFolder, RepositoryError};
 
@@ -199,6 +199,10 @@ async fn look(
     let folder = HostFolder::new(named.target.clone(), config.host.clone());
     let trust = remote::own_trust(config)?;
     if let Err(error) = examine(config, &folder, &trust, now, health).await {
+        if let RepositoryError::Chain(ChainError::Empty(_)) = error {
+            // What is remembered to be there is not.
+            (health.newest, health.age_seconds) = (None, None);
+        }
         health.problems.push(with_causes(&error));
     }
     Ok(())
