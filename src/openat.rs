@@ -16,6 +16,7 @@ mod change;
 mod chosen;
 mod entries;
 mod meta;
+mod mount;
 mod pin;
 mod private;
 mod remove;

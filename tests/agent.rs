@@ -48,6 +48,8 @@ mod prune;
 mod rebuild;
 #[path = "agent/rights.rs"]
 mod rights;
+#[path = "agent/shrink.rs"]
+mod shrink;
 #[path = "agent/slow_link.rs"]
 mod slow_link;
 #[path = "agent/stock.rs"]

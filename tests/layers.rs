@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
         "ids",
         "interrupt",
         "ownership",
+        "panics",
         "payload",
     ],
     &["openat"],
@@ -25,8 +26,10 @@ const LAYERS: &[&[&str]] = &[
     // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
     &["manifest", "index"],
     &["walk", "sqlite", "retention"],
-    &["snapshot", "config", "catalog", "spool", "target", "pins"],
-    &["repository"],
+    &["database_names"],
+    &["snapshot", "catalog", "spool", "target", "pins", "figures"],
+    // What a target's settings may be, the target knows.
+    &["repository", "config"],
     &["producer", "packer", "shipper", "restore", "prune"],
     &["agent", "scrub"],
     &["cli"],

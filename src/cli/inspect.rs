@@ -180,7 +180,7 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
     for walked in walk(&Dir::open(&dir)?, &Filter::everything())? {
         match walked {
             Walked::Found(found) if is_below(&found.rel, &wanted) => rows.push(found),
-            Walked::Found(_) => {}
+            Walked::Found(_) | Walked::Note(_) => {}
             Walked::Skipped(skipped) => {
                 output::tell(format_args!(
                     "skipped: {}: {}",

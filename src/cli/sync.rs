@@ -16,6 +16,7 @@ use crate::config::TargetConfig;
 use crate::error::with_causes;
 use crate::ids::HostName;
 use crate::manifest::signature::Trust;
+use crate::panics::caught;
 use crate::repository::{self, HostFolder};
 use crate::shipper::publish_recovery;
 use crate::shipper::sync::{SyncPlan, SyncReport, SyncRequest};
@@ -135,7 +136,8 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure> {
                 scratch: scratch.path().to_owned(),
                 concurrency: args.concurrency,
             };
-            let done = runtime.block_on(one_host(context, args, &request))?;
+            let done = runtime.block_on(caught(one_host(context, args, &request)));
+            let done = done.unwrap_or_else(|panicked| Err(panicked.into()))?;
             if !args.dry_run {
                 runtime.block_on(remember(context, args, &request.to));
             }

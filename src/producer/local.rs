@@ -8,7 +8,7 @@ use super::metadata::Metadata;
 use super::record::is_ours;
 use super::source::{self, SourceEntry};
 use super::validate::{self, Validation, validate_open};
-use super::{ProduceError, SourceError, failed, records, staged_part};
+use super::{ProduceError, SourceError, demands, failed, left_out, records, staged_part};
 use crate::clock;
 use crate::config::{Config, SourceKind};
 use crate::ids::Stamp;
@@ -130,6 +130,7 @@ pub fn from_dir(
     let mut snapshot = Snapshot {
         stamp,
         parts: vec![staged_part(chosen)],
+        roots: source::roots(config),
         tags: section.tags.clone(),
         note: section.note.clone(),
         sources,
@@ -140,6 +141,7 @@ pub fn from_dir(
         },
         databases: validation.databases,
         skipped: section.skipped.clone(),
+        left_out: left_out(&section.sources),
     };
     for entry in section
         .sources
@@ -182,6 +184,7 @@ fn plain_directory(chosen: Chosen) -> Result<Snapshot, ProduceError> {
             staged: false,
             ..staged_part(chosen)
         }],
+        roots: Default::default(),
         tags: Vec::new(),
         note: None,
         sources: vec![SourceRecord {
@@ -197,6 +200,7 @@ fn plain_directory(chosen: Chosen) -> Result<Snapshot, ProduceError> {
         },
         databases: Vec::new(),
         skipped: Vec::new(),
+        left_out: Vec::new(),
     })
 }
 
@@ -237,5 +241,9 @@ fn attach(
         }),
     };
     let root = Chosen::open(&tree.path).map_err(unread)?;
+    demands::check(tree, &root).map_err(|error| ProduceError::Source {
+        name: source.name.clone(),
+        source: Box::new(error),
+    })?;
     Ok(Some(source::in_place(config, source, tree, root)))
 }

@@ -48,12 +48,26 @@ impl Row {
             .flatten();
         tags.filter_map(serde_json::Value::as_str).collect()
     }
+
+    /// Names of the sources that it lacks because they failed.
+    fn lacks(&self) -> Vec<&str> {
+        let local = self.local.as_ref();
+        let metadata = local.and_then(|local| local.metadata.as_ref());
+        let sources = metadata.map(|metadata| &metadata["sealift"]["sources"]);
+        let sources = sources.and_then(serde_json::Value::as_array);
+        let names = sources.into_iter().flatten();
+        let names = names.filter_map(|source| source["left_out"]["source"].as_str());
+        names.collect()
+    }
 }
 
 pub fn list(context: &Context, config: &Config) -> Result<Outcome, Failure> {
     let catalog = status::open_catalog(config)?;
     let known = catalog.as_ref().map(Catalog::snapshots).transpose()?;
-    let mut rows = rows(local_snapshots(config)?, known.unwrap_or_default());
+    let mut rows = rows(
+        local_snapshots(config)?,
+        known.map(|rows| rows.to_vec()).unwrap_or_default(),
+    );
     let mut outcome = Outcome::Complete;
     for target in &config.targets {
         let shown = look(config, target, &rows)?;
@@ -180,6 +194,9 @@ fn cells(row: &Row) -> Vec<String> {
     let dash = || "-".to_owned();
     let here = match row.local.as_ref().map(|local| local.valid) {
         None => dash(),
+        Some(Some(true)) if !row.lacks().is_empty() => {
+            format!("lacks {}", printable(row.lacks().join(",").as_bytes()))
+        }
         Some(Some(true)) => "valid".to_owned(),
         Some(Some(false)) => "NOT VALID".to_owned(),
         Some(None) => "not validated".to_owned(),
@@ -210,7 +227,7 @@ fn to_json(config: &Config, row: &Row) -> serde_json::Value {
         "stamp": row.stamp(), "sequence": known.map(|row| row.known.sequence),
         "bytes": known.map(|row| row.bytes), "new_bytes": known.map(|row| row.new_bytes),
         "path": local.map(|local| local.path.display().to_string()),
-        "valid": local.and_then(|local| local.valid),
+        "valid": local.and_then(|local| local.valid), "lacks": row.lacks(),
         "targets": targets, "metadata": local.and_then(|local| local.metadata.as_ref()),
     })
 }
