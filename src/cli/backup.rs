@@ -348,7 +348,7 @@ pub fn recovery_files() -> Vec<(ObjectKey, Bytes)> {
             Bytes::from_static(RECOVER_MD),
         ),
         (
-            ObjectKey::fixed("recover-v2.py"),
+            ObjectKey::fixed("recover-v3.py"),
             Bytes::from_static(RECOVER_PY),
         ),
     ]
