@@ -26,7 +26,10 @@ use super::seal::Texture;
 use super::store::{Store, uses};
 use super::{PackError, PackProgress, Scratch, scratch_error};
 use crate::database_names::{DatabaseNames, Journals, Roots};
-use crate::index::{DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, parent_path};
+use crate::figures::{Figures, FileSeen, Grain, Tally};
+use crate::index::{
+    DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, has_wide_time, parent_path,
+};
 use crate::manifest::Totals;
 use crate::openat::{Kind, Meta};
 use crate::snapshot::Snapshot;
@@ -45,8 +48,12 @@ pub struct PackedFiles {
     pub cache: CacheWriter,
     pub databases: Vec<DatabaseRecord>,
     pub skipped: Vec<Skipped>,
+    /// What each source holds, by its place in the snapshot.
+    pub figures: BTreeMap<String, Figures>,
     /// Worth a line, but nothing is missing because of it.
     pub notes: BTreeSet<String>,
+    /// An entry's time is beyond 64 bits.
+    pub has_wide_times: bool,
     /// A file of entry lines, in order.
     pub entry_lines: PathBuf,
 }
@@ -57,7 +64,9 @@ pub struct FilePacker<'p, 'a> {
     scratch: &'p Scratch,
     lines: BufWriter<File>,
     entry_lines: PathBuf,
+    has_wide_times: bool,
     totals: Totals,
+    tally: Tally,
     databases: BTreeMap<String, DatabaseRecord>,
     old_databases: HashMap<String, DatabaseRecord>,
     skipped: BTreeSet<Skipped>,
@@ -117,7 +126,9 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             scratch,
             lines: BufWriter::with_capacity(1 << 20, lines),
             entry_lines,
+            has_wide_times: false,
             totals: Totals::default(),
+            tally: Tally::new(&snapshot.sources),
             databases: by_path(snapshot.databases.clone()).collect(),
             old_databases: by_path(old_databases).collect(),
             skipped: snapshot.skipped.iter().cloned().collect(),
@@ -137,6 +148,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         let Scouted {
             item,
             record,
+            was,
             unchanged,
             small,
         } = scouted;
@@ -168,7 +180,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             } => match found.meta.kind() {
                 Kind::File => {
                     let seen = (&found, staged);
-                    self.pack_file(path, seen, (record, unchanged), small, progress)
+                    self.pack_file(path, seen, (record, was, unchanged), small, progress)
                 }
                 Kind::Dir => self.pack_dir(path, &found, progress),
                 _ => self.pack_other(path, &found, progress),
@@ -178,15 +190,17 @@ impl<'p, 'a> FilePacker<'p, 'a> {
 
     /// Everything but the index itself.
     pub fn finish(mut self) -> Result<PackedFiles, PackError> {
-        self.notes.extend(self.names.clamped());
         let failed = |e| scratch_error(&self.entry_lines, e);
         self.lines.flush().map_err(failed)?;
+        let databases: Vec<DatabaseRecord> = self.databases.into_values().collect();
         Ok(PackedFiles {
             totals: self.totals,
             cache: self.cache_out,
-            databases: self.databases.into_values().collect(),
+            figures: self.tally.finish(&databases),
+            databases,
             skipped: self.skipped.into_iter().collect(),
             notes: self.notes,
+            has_wide_times: self.has_wide_times,
             entry_lines: self.entry_lines,
         })
     }
@@ -201,6 +215,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         let written = self.lines.write_all(line);
         let written = written.and_then(|()| self.lines.write_all(b"\n"));
         written.map_err(|e| scratch_error(&self.entry_lines, e))?;
+        self.has_wide_times |= has_wide_time(line);
         self.totals.entries += 1;
         self.totals.bytes += bytes;
         self.totals.new_bytes += new_bytes;
@@ -237,7 +252,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         &mut self,
         path: Vec<u8>,
         (found, staged): (&Found, bool),
-        (record, unchanged): (Option<Record>, bool),
+        (record, was, unchanged): (Option<Record>, Option<Grain>, bool),
         small: Option<SmallFile>,
         progress: &PackProgress,
     ) -> Result<(), PackError> {
@@ -257,7 +272,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             return self.reuse(record, meta, staged, progress);
         }
         match self.read_stable(&path, (found, staged), record.as_ref(), small)? {
-            Some(read) => self.write_file(read, progress),
+            Some(read) => self.write_file(read, was, progress),
             None => Ok(()),
         }
     }
@@ -311,6 +326,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         }
         entry.kind = EntryType::Hardlink;
         entry.target = Some(first);
+        self.tally.other(path);
         self.emit(&entry.to_line(), 0, progress, 0)?;
         Ok(true)
     }
@@ -323,7 +339,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         progress: &PackProgress,
     ) -> Result<(), PackError> {
         self.store.count_reused(&record.uses);
-        self.names.note_time(&record.path, meta);
         self.note_name(meta, &record.path);
         if record.sqlite && !staged {
             // Nothing of it is in a journal, or it would be read.
@@ -335,6 +350,13 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         }
         self.remember(record)?;
         self.totals.files += 1;
+        let seen = FileSeen {
+            bytes: record.stat.size,
+            is_database: record.sqlite,
+            grain: record.grain,
+            was: None,
+        };
+        self.tally.file(&record.path, seen);
         self.emit(&record.line, record.stat.size, progress, 0)
     }
 
@@ -495,7 +517,13 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         })
     }
 
-    fn write_file(&mut self, read: Read, progress: &PackProgress) -> Result<(), PackError> {
+    /// `was`: how the file looked in the last snapshot.
+    fn write_file(
+        &mut self,
+        read: Read,
+        was: Option<Grain>,
+        progress: &PackProgress,
+    ) -> Result<(), PackError> {
         let Read {
             mut entry,
             unread,
@@ -510,6 +538,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         self.store.count_live(&entry.extents);
         self.note_name(&opened, &entry.path);
         let line = entry.to_line();
+        let grain = reading.stored.grain;
         let is_whole = !reading.torn && !reading.uncacheable && unread.is_none();
         if is_whole && !reading.racy {
             self.remember(&Record {
@@ -517,11 +546,30 @@ impl<'p, 'a> FilePacker<'p, 'a> {
                 stat: reading.stat,
                 sqlite: reading.sqlite,
                 in_place: reading.in_place,
+                grain,
                 uses: uses(&entry.extents),
                 line: line.clone(),
             })?;
+        } else {
+            // The next run reads it whatever it looks like, and knows how it looked.
+            self.remember(&Record {
+                path: entry.path.clone(),
+                stat: Stat::of_none(),
+                sqlite: false,
+                in_place: false,
+                grain,
+                uses: Vec::new(),
+                line: Vec::new(),
+            })?;
         }
         self.totals.files += 1;
+        let seen = FileSeen {
+            bytes: entry.size,
+            is_database: reading.sqlite,
+            grain,
+            was: was.filter(|_| reading.stored.new_bytes > 0),
+        };
+        self.tally.file(&entry.path, seen);
         self.emit(&line, entry.size, progress, reading.stored.new_bytes)
     }
 }

@@ -42,5 +42,6 @@ pub fn snapshot(root: PathBuf, stamp: Stamp) -> Snapshot {
         },
         databases: Vec::new(),
         skipped: Vec::new(),
+        left_out: Vec::new(),
     }
 }
