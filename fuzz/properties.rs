@@ -455,7 +455,7 @@ fn use_catalog(path: &Path) -> Result<(), CatalogError> {
     catalog.chunk_table(1000)?;
     let archives = catalog.archives()?;
     catalog.placed_on(TARGET)?;
-    for snapshot in catalog.snapshots()? {
+    for snapshot in catalog.snapshots()?.iter() {
         catalog.publication(TARGET, &snapshot.known.core)?;
     }
     catalog.last_published(TARGET)?;

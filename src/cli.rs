@@ -42,6 +42,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::agent::State;
 use crate::clock;
 use crate::config::Config;
+use crate::panics;
 use failure::{Failure, Outcome};
 pub use memory::Memory;
 
@@ -164,7 +165,7 @@ impl Context {
 /// Parses the command line, runs the command, and says how it went.
 pub fn run() -> ExitCode {
     memory::return_large_buffers();
-    limits::tell_of_refusals();
+    limits::tell_of_panics();
     let cli = Cli::parse();
     if cli.command.holds_secrets() {
         limits::hide_memory();
@@ -179,33 +180,42 @@ pub fn run() -> ExitCode {
     if let Err(failure) = limits::raise_open_files().and_then(|()| check_clock()) {
         return failure.report();
     }
-    let result = match cli.command {
-        Command::Demo(args) => demo::run(&context, &args),
-        Command::Init(args) => init::run(&context, &args),
-        Command::Key(command) => key::run(&context, &command),
-        Command::Snapshot(args) => snapshot::run(&context, &args),
-        Command::Validate(args) => snapshot::validate(&context, &args),
-        Command::Push(args) => backup::push(&context, &args),
-        Command::Backup(args) => backup::run(&context, &args),
-        Command::List(args) => inspect::list(&context, &args),
-        Command::Ls(args) => inspect::ls(&context, &args),
-        Command::Restore(args) => restore::run(&context, &args),
-        Command::Open(args) => open::run(&context, &args),
-        Command::Status(args) => status::run(&context, &args),
-        Command::Ack(args) => ack::run(&context, &args),
-        Command::Verify(args) => verify::run(&context, &args),
-        Command::Prune(args) => prune::run(&context, &args),
-        Command::Catalog(command) => catalog::run(&context, &command),
-        Command::Pin(args) => pin::run(&context, &args),
-        Command::Sync(args) => sync::run(&context, &args),
-        Command::Adopt(args) => adopt::run(&context, &args),
-        Command::Completions { shell } => completions(shell),
-        Command::Man => man(),
-    };
+    let done = panics::caught_now(|| dispatch(&context, cli.command));
+    let result = done.unwrap_or_else(|panicked| {
+        Err(Failure::from_error(panicked).hint(
+            "what was complete before is kept; run it again, and report this line if it comes back",
+        ))
+    });
     match result {
         Ok(Outcome::Complete) => ExitCode::SUCCESS,
         Ok(Outcome::Partial) => ExitCode::from(3),
         Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
+    match command {
+        Command::Demo(args) => demo::run(context, &args),
+        Command::Init(args) => init::run(context, &args),
+        Command::Key(command) => key::run(context, &command),
+        Command::Snapshot(args) => snapshot::run(context, &args),
+        Command::Validate(args) => snapshot::validate(context, &args),
+        Command::Push(args) => backup::push(context, &args),
+        Command::Backup(args) => backup::run(context, &args),
+        Command::List(args) => inspect::list(context, &args),
+        Command::Ls(args) => inspect::ls(context, &args),
+        Command::Restore(args) => restore::run(context, &args),
+        Command::Open(args) => open::run(context, &args),
+        Command::Status(args) => status::run(context, &args),
+        Command::Ack(args) => ack::run(context, &args),
+        Command::Verify(args) => verify::run(context, &args),
+        Command::Prune(args) => prune::run(context, &args),
+        Command::Catalog(command) => catalog::run(context, &command),
+        Command::Pin(args) => pin::run(context, &args),
+        Command::Sync(args) => sync::run(context, &args),
+        Command::Adopt(args) => adopt::run(context, &args),
+        Command::Completions { shell } => completions(shell),
+        Command::Man => man(),
     }
 }
 

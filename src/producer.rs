@@ -44,7 +44,7 @@ use validate::{Checker, Findings};
 
 pub use error::{ProduceError, SourceError};
 pub use forget::forget;
-pub use local::{LocalSnapshot, from_dir, list};
+pub use local::{LocalSnapshot, from_dir, left_out_of, list};
 pub use validate::{Validation, validate};
 
 /// What is asked for beyond the configuration.
@@ -68,6 +68,8 @@ pub struct Produced {
     pub metadata: serde_json::Value,
     /// Worth telling, but nothing is missing because of it.
     pub notes: Vec<String>,
+    /// What may be wrong with the snapshot, though nothing shows it.
+    pub warnings: Vec<String>,
 }
 
 /// Makes a snapshot of the configured sources.
@@ -99,6 +101,7 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
             notes.extend(set_aside(&mut claim, one, found));
         }
     }
+    notes.extend(found.iter().flat_map(|found| found.notes.iter().cloned()));
     let metadata = describe(config, request, &claim, &taken, found, true);
     let value = metadata.write(&claim.partial);
     let value = value.map_err(failed("write the metadata of", claim.partial.path()))?;
@@ -114,7 +117,8 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
     // Without it the next snapshot copies more than it must, nothing worse.
     notes.extend(taken.iter().filter_map(|one| one.remember(stamp)));
     Ok(Produced {
-        snapshot: assemble(metadata, published, stamp, taken),
+        warnings: taken.iter().filter_map(|one| one.warning.clone()).collect(),
+        snapshot: assemble(config, metadata, published, stamp, taken),
         dir,
         metadata: value,
         notes: notes.into_iter().collect(),
@@ -156,7 +160,7 @@ fn take_all(
         all.push(taken);
         errors.push(failed(error));
     }
-    if all.iter().any(|one| one.entry.left_out.is_none()) || errors.is_empty() {
+    if all.iter().any(|one| one.entry.present) || errors.is_empty() {
         return Ok(all);
     }
     Err(match errors.pop() {
@@ -333,6 +337,7 @@ fn about<'a>(
 
 /// The value that the packer takes.
 fn assemble(
+    config: &Config,
     metadata: Document,
     dir: Chosen,
     stamp: crate::ids::Stamp,
@@ -344,6 +349,7 @@ fn assemble(
     Snapshot {
         stamp,
         parts,
+        roots: source::roots(config),
         tags: about.tags,
         note: about.note,
         sources: records(&about.sources),

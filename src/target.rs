@@ -18,16 +18,24 @@ mod environment;
 mod explain;
 mod failure;
 mod folder;
+mod foreign;
+mod google;
+mod isolated;
 mod key;
+mod machine_name;
 mod object;
 mod patience;
+mod proxy;
 mod remote;
 mod reserve;
 mod resume;
 mod retry_after;
+mod roots;
 mod rsync;
 mod s3_listing;
+mod setting;
 mod sftp;
+mod spec;
 mod ssh;
 mod store_error;
 mod thaw;
@@ -40,10 +48,12 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 
-use crate::bandwidth::Timetable;
+use crate::panics;
 use address::Address;
 pub use environment::Environment;
+pub use isolated::{isolated, panicked};
 pub use reserve::is_full;
+pub use spec::{Fault, TargetSpec};
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,82 +231,6 @@ pub trait Target: Send + Sync + fmt::Debug {
     }
 }
 
-const DEFAULT_TIMEOUT_SECONDS: u64 = 300;
-const DEFAULT_RETRY_SECONDS: u64 = 180;
-const DEFAULT_CONCURRENCY: usize = 4;
-/// They go in one call together.
-const RSYNC_CONCURRENCY: usize = 32;
-
-/// Where a target is and how patient to be with it; all but the URL may be left to defaults.
-#[derive(Debug, Clone, Default)]
-pub struct TargetSpec {
-    /// As the configuration calls it; empty for a target given by its URL alone.
-    pub name: String,
-    /// A path, `user@host:path`, or `file`, `s3`, `gs`, `az`, `https` (WebDAV), `rsync`, `sftp` and
-    /// `memory` URLs.
-    pub url: String,
-    /// The server, where it is not the provider's own.
-    pub endpoint: Option<String>,
-    pub region: Option<String>,
-    /// `endpoint/bucket/key` instead of `bucket.endpoint/key`; the default wherever an endpoint is
-    /// given.
-    pub path_style: Option<bool>,
-    /// Clear-text HTTP. An endpoint or URL that says `http://` allows it too.
-    pub allow_http: bool,
-    /// Deadline of one request; uploads of whole archives get four times that.
-    pub timeout_seconds: Option<u64>,
-    /// For how long a failing request is tried again.
-    pub retry_seconds: Option<u64>,
-    /// Uploads at once.
-    pub concurrency: Option<usize>,
-    /// Of rsync over ssh, and of sftp: the command with its options, instead of plain `ssh`.
-    pub ssh: Option<String>,
-    /// How fast to send and to fetch, at the most.
-    pub upload: Option<Timetable>,
-    pub download: Option<Timetable>,
-    /// The credentials can neither list nor read: what is there is known from memory only.
-    pub write_only: bool,
-    /// Of S3, GCS and Azure: the storage class of data archives, and of all else.
-    pub data_class: Option<String>,
-    pub class: Option<String>,
-}
-
-impl TargetSpec {
-    pub fn from_url(url: &str) -> Self {
-        Self {
-            url: url.to_owned(),
-            ..Self::default()
-        }
-    }
-
-    pub fn timeout_seconds(&self) -> u64 {
-        self.timeout_seconds
-            .unwrap_or(DEFAULT_TIMEOUT_SECONDS)
-            .max(1)
-    }
-
-    pub fn retry_seconds(&self) -> u64 {
-        self.retry_seconds.unwrap_or(DEFAULT_RETRY_SECONDS)
-    }
-
-    pub fn concurrency(&self) -> usize {
-        let default = match Address::parse(&self.url) {
-            Ok(Address::Rsync(_)) => RSYNC_CONCURRENCY,
-            _ => DEFAULT_CONCURRENCY,
-        };
-        self.concurrency.unwrap_or(default).max(1)
-    }
-
-    /// The name, if there is one, and the URL without secrets.
-    pub fn label(&self) -> String {
-        let url = address::without_secrets(&self.url);
-        match self.name.as_str() {
-            "" => url,
-            name => format!("{name} ({url})"),
-        }
-    }
-}
-
 /// Why a target cannot be used at all. URLs in it are free of secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -320,6 +254,14 @@ pub enum OpenError {
     Absent(PathBuf),
     #[error("no credentials for {target}: {reason}")]
     Credentials { target: String, reason: String },
+    /// A value that would be of no use, from the environment, a file or the command line; never said itself.
+    #[error("{name} {what} (it is for the target {target})")]
+    Setting {
+        target: String,
+        /// The variable, or the setting with file and line.
+        name: String,
+        what: String,
+    },
     #[error("cannot read {path}")]
     Read {
         path: PathBuf,
@@ -332,6 +274,16 @@ pub enum OpenError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl OpenError {
+    fn setting(target: &str, name: &str, what: impl Into<String>) -> Self {
+        Self::Setting {
+            target: target.to_owned(),
+            name: name.to_owned(),
+            what: what.into(),
+        }
+    }
 }
 
 /// Says what is wrong with a target's URL, as far as it tells by itself.
@@ -411,36 +363,27 @@ pub fn open_with(
     spec: &TargetSpec,
     environment: &Environment,
 ) -> Result<Arc<dyn Target>, OpenError> {
+    let opened = panics::caught_now(|| connect(spec, environment));
+    let opened = opened.unwrap_or_else(|panicked| {
+        Err(OpenError::Client {
+            target: spec.label(),
+            source: Box::new(panicked),
+        })
+    });
+    opened.map(isolated)
+}
+
+fn connect(spec: &TargetSpec, environment: &Environment) -> Result<Arc<dyn Target>, OpenError> {
     let address = Address::parse(&spec.url)?;
-    check_classes(spec, &address)?;
+    let wrong = |fault: Fault| OpenError::setting(&spec.label(), fault.key, fault.what);
+    spec.check_settings(&address).map_err(wrong)?;
+    if let Some(doubt) = machine_name::doubt(&spec.url, spec.ssh.as_deref()) {
+        return Err(OpenError::setting(&spec.label(), "its URL", doubt));
+    }
     match address {
         Address::Folder(path) => Ok(Arc::new(folder::Folder::open(&path, spec)?)),
         Address::Rsync(remote) => Ok(Arc::new(rsync::Rsync::new(remote, spec))),
         Address::Sftp(place) => Ok(Arc::new(sftp::Sftp::new(place, spec))),
         address => Ok(Arc::new(remote::open(&address, spec, environment)?)),
     }
-}
-
-/// A class that would be ignored, or that no request can name, is refused.
-fn check_classes(spec: &TargetSpec, address: &Address) -> Result<(), OpenError> {
-    let has_classes = matches!(
-        address,
-        Address::S3(_) | Address::Gcs(_) | Address::Azure(_)
-    );
-    let named = |class: &str| {
-        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        !class.is_empty() && class.chars().all(is_word)
-    };
-    for (key, class) in [("data_class", &spec.data_class), ("class", &spec.class)] {
-        let reason = match class {
-            Some(_) if !has_classes => format!("{key} is set, but it has no storage classes"),
-            Some(class) if !named(class) => format!("{key} is not a storage class"),
-            _ => continue,
-        };
-        return Err(OpenError::Malformed {
-            url: address::without_secrets(&spec.url),
-            reason,
-        });
-    }
-    Ok(())
 }

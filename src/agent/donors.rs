@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use super::survey::Survey;
 use crate::catalog::{Catalog, CatalogArchive, CatalogError};
 use crate::ids::{Hash, ObjectKey};
+use crate::panics::caught;
 use crate::repository::HostFolder;
 use crate::spool::Spool;
 use crate::target::ErrorKind;
@@ -52,11 +53,11 @@ pub(super) async fn ask(
             return Donor::Unknown;
         };
         let key = survey.folder.key(&smallest.row.key());
-        match survey.folder.target.get_range(&key, 0..1).await {
-            Ok(_) => Donor::Yes,
+        match caught(survey.folder.target.get_range(&key, 0..1)).await {
+            Ok(Ok(_)) => Donor::Yes,
             // A network that fails now is no reason to store everything again.
-            Err(error) if error.kind == ErrorKind::Unavailable => Donor::Unknown,
-            Err(_) => Donor::No,
+            Ok(Err(error)) if error.kind == ErrorKind::Unavailable => Donor::Unknown,
+            Ok(Err(_)) | Err(_) => Donor::No,
         }
     });
     let asked: Vec<_> = asked.collect();

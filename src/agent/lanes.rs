@@ -13,8 +13,10 @@ use super::survey::Survey;
 use super::{AgentError, Reporter, State};
 use crate::error::with_causes;
 use crate::ids::{ARCHIVES, Hash, ObjectKey};
+use crate::panics::caught;
 use crate::shipper::{Sealed, ShipError, Watcher, ship_archives};
 use crate::spool::Spool;
+use crate::target::panicked;
 
 /// One target's uploads, under way while packing goes on.
 pub(super) struct Lane {
@@ -139,7 +141,7 @@ fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, AgentError> {
     let spooled: HashSet<Hash> = hashes.filter_map(ObjectKey::archive_hash).collect();
     let mut known: HashMap<Hash, Sealed> = HashMap::new();
     if !spooled.is_empty() {
-        for archive in state.catalog.archives()? {
+        for archive in state.catalog.archives()?.iter() {
             if spooled.contains(&archive.row.blake3) {
                 known.insert(archive.row.blake3, Sealed::from(&archive.row));
             }
@@ -217,7 +219,10 @@ fn ship_lane(
     let (folder, concurrency) = (survey.folder.clone(), survey.concurrency);
     async move {
         let shipping = ship_archives(&folder, &spool, requests, concurrency, shared, &watcher);
-        let result = shipping.await;
+        let result = caught(shipping).await.unwrap_or_else(|error| {
+            let label = folder.target.label();
+            Err(panicked("ship to", folder.host.as_str(), label, error).into())
+        });
         watcher.room.lane_ended(watcher.at);
         let shipped = watcher.shipped.into_inner().unwrap_or_default();
         LaneEnd { result, shipped }

@@ -125,8 +125,10 @@ fn retained(state: &State) -> Result<Option<u64>, AgentError> {
     let Some(stamp) = state.catalog.meta(RETAINED_STAMP)? else {
         return Ok(None);
     };
-    let known = state.catalog.snapshots()?.into_iter();
-    let known = known.filter(|row| row.known.stamp.to_string() == stamp);
+    let rows = state.catalog.snapshots()?;
+    let known = rows
+        .iter()
+        .filter(|row| row.known.stamp.to_string() == stamp);
     Ok(known.map(|row| row.known.sequence).max())
 }
 
@@ -160,7 +162,7 @@ impl Deliveries {
         let mut waiting = BTreeSet::new();
         let publications = targets.iter().map(|name| state.catalog.publications(name));
         let publications: Vec<_> = publications.collect::<Result<_, _>>()?;
-        for row in state.catalog.snapshots()? {
+        for row in state.catalog.snapshots()?.iter() {
             let states = publications.iter().map(|all| all.get(&row.known.core));
             let states: Vec<Option<&str>> = states.map(|one| one.map(String::as_str)).collect();
             let arrived = |state: &Option<&str>| matches!(state, Some("published" | "pruned"));

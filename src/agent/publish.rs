@@ -17,15 +17,16 @@ use crate::ids::{Hash, ObjectKey};
 use crate::manifest::signature::{self, MANIFEST_NAMESPACE};
 use crate::manifest::{Manifest, ManifestName};
 use crate::packer::Packed;
+use crate::panics::caught;
 use crate::repository::{HostFolder, parse_page};
 use crate::shipper::{
     Publication, Published, ShipError, Support, Watcher, publish_all, publish_recovery,
 };
 use crate::spool::Spool;
-use crate::target::is_full;
+use crate::target::{is_full, panicked};
 
 /// A version of the recovery documents; a target gets them once per version.
-const RECOVERY_VERSION: &str = "2";
+const RECOVERY_VERSION: &str = "3";
 
 /// One target after its uploads: what it lacks is published on it, oldest first.
 pub(super) struct Finishing<'a> {
@@ -101,27 +102,37 @@ struct Work {
 
 impl Publishing<'_> {
     pub async fn run(mut self) -> Self {
+        let done = caught(self.put_all()).await;
+        if let (Err(error), None) = (done, &self.published) {
+            let folder = &self.finishing.survey.folder;
+            let (host, label) = (folder.host.as_str(), folder.target.label());
+            self.published = Some(Err(panicked("publish on", host, label, error).into()));
+        }
+        self
+    }
+
+    async fn put_all(&mut self) {
         let Some(work) = self.work.take() else {
-            return self;
+            return;
         };
         let folder = &self.finishing.survey.folder;
         if work.recovery_is_due {
             let recovery = &self.finishing.request.recovery;
             if let Err(error) = publish_recovery(folder, recovery).await {
                 self.progress.failure = Some(with_causes(&error));
-                return self;
+                return;
             }
             self.recovery_is_put = true;
         }
         let (pending, support) = (&work.pending, &work.support);
         let published = publish_all(folder, &work.spool, pending, support, &self.put).await;
+        let is_published = published.is_ok();
+        self.published = Some(published);
         // Last: it must not take the room of a snapshot. Where there is none for it, the next run tries again.
-        if work.reserve_is_due && published.is_ok() {
+        if work.reserve_is_due && is_published {
             let kept = folder.target.keep_reserve(folder.host.as_str()).await;
             self.reserve_is_kept = kept.is_ok();
         }
-        self.published = Some(published);
-        self
     }
 
     /// Remembers what became of it. Gives the target's report, and what its owner should hear besides.
@@ -262,7 +273,7 @@ impl<'a> Finishing<'a> {
         let mut pending = Vec::new();
         let publications = state.catalog.publications(&self.survey.name)?;
         let knows_target = publications.values().any(|state| state == "published");
-        for row in state.catalog.snapshots()? {
+        for row in state.catalog.snapshots()?.iter() {
             let core = &row.known.core;
             if let Some(publication) = publications.get(core) {
                 // `sync`, or a repair, may have brought what this host had given up.
@@ -275,7 +286,7 @@ impl<'a> Finishing<'a> {
             }
             if !state.spool.contains(&row.name.key()) {
                 // What a lost state directory has forgotten may have been pruned there: nobody knows.
-                if self.settle_unshippable(state, &row)? && knows_target {
+                if self.settle_unshippable(state, row)? && knows_target {
                     progress.forgotten.push(row.name.stamp.to_string());
                 }
                 continue;

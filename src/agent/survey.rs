@@ -15,8 +15,9 @@ use crate::ids::{Hash, HostName, ObjectKey};
 use crate::manifest::ManifestName;
 use crate::manifest::chain::{Chain, ChainError, Finding, Snapshot};
 use crate::manifest::signature::Trust;
+use crate::panics;
 use crate::repository::{HostFolder, Marks, RepositoryError};
-use crate::target::{ErrorKind, TargetError};
+use crate::target::{ErrorKind, TargetError, panicked};
 
 /// Unlisted objects asked for by name, at the most; of an emptied target there are more.
 const MOST_ASKED: usize = 256;
@@ -62,15 +63,17 @@ impl Remembered {
     pub fn of(state: &State, target: &str) -> Result<Self, AgentError> {
         let mut remembered = Self::default();
         let publications = state.catalog.publications(target)?;
-        for row in state.catalog.snapshots()? {
+        for row in state.catalog.snapshots()?.iter() {
             let publication = publications.get(&row.known.core);
             if publication.is_some_and(|state| state == "published") {
-                remembered.manifests.push(row.name);
+                remembered.manifests.push(row.name.clone());
             }
         }
         let placed = state.catalog.placed_on(target)?;
-        let archives = state.catalog.archives()?.into_iter();
-        let there = archives.filter(|archive| placed.contains(&archive.n));
+        let archives = state.catalog.archives()?;
+        let there = archives
+            .iter()
+            .filter(|archive| placed.contains(&archive.n));
         remembered.archives = there.map(|a| (a.row.blake3, a.row.bytes)).collect();
         Ok(remembered)
     }
@@ -84,12 +87,8 @@ pub async fn survey(
     targets: &[NamedTarget],
     trust: &Trust,
 ) -> Result<Vec<Survey>, AgentError> {
-    let known: HashSet<ManifestName> = state
-        .catalog
-        .snapshots()?
-        .into_iter()
-        .map(|row| row.name)
-        .collect();
+    let rows = state.catalog.snapshots()?;
+    let known: HashSet<&ManifestName> = rows.iter().map(|row| &row.name).collect();
     let mut remembered = Vec::new();
     for named in targets {
         remembered.push(Remembered::of(state, &named.name)?);
@@ -98,16 +97,18 @@ pub async fn survey(
     let known = &known;
     let looks = targets.iter().zip(remembered).enumerate();
     let looks = looks.map(|(at, (named, remembered))| async move {
-        let looked = match named.write_only {
-            true => Ok(Seen::from(remembered)),
-            false => {
-                let folder = folder(named);
-                match look(&folder, known, &remembered, trust).await {
-                    Ok(seen) => held_still(&folder, &remembered, seen).await,
-                    failed => failed,
-                }
+        let looked = async {
+            if named.write_only {
+                return Ok(Seen::from(remembered));
             }
+            let folder = folder(named);
+            let seen = look(&folder, known, &remembered, trust).await?;
+            held_still(&folder, &remembered, seen).await
         };
+        let looked = panics::caught(looked).await.unwrap_or_else(|error| {
+            let key = format!("{host}/");
+            Err(panicked("look at", &key, named.target.label(), error).into())
+        });
         (at, looked)
     });
     let mut answers: Vec<_> = targets.iter().map(|_| None).collect();
@@ -187,7 +188,7 @@ fn no_answer(named: &NamedTarget, host: &HostName) -> TargetError {
 
 async fn look(
     folder: &HostFolder,
-    known: &HashSet<ManifestName>,
+    known: &HashSet<&ManifestName>,
     remembered: &Remembered,
     trust: &Trust,
 ) -> Result<Seen, RepositoryError> {

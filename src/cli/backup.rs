@@ -83,6 +83,9 @@ fn produce_and_push(pusher: &mut Pusher<'_>, args: &BackupArgs) -> Result<PushRe
     let ordered = ordered.or_else(|error| by_stamps(there, &error.into()))?;
     let request = args.request(ordered);
     let produced = producer::produce(pusher.config, &request).map_err(not_produced)?;
+    for warning in &produced.warnings {
+        output::tell(format_args!("warning: {warning}"));
+    }
     for note in &produced.notes {
         pusher.context.note(note);
     }
@@ -182,7 +185,7 @@ impl<'a> Pusher<'a> {
             Failure::usage(error).hint("`sealift init` makes a signer; see keys/README.md")
         })?;
         let next_signer = match &config.next_signer {
-            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+            Some(path) => Some(Signer::read_next(path).map_err(|error| {
                 Failure::usage(format!(
                     "cannot read next_signer {}: {error}",
                     path.display()
@@ -202,7 +205,7 @@ impl<'a> Pusher<'a> {
             state,
             recipients,
             signer,
-            next_signer: next_signer.map(|text| text.trim().to_owned()),
+            next_signer,
             targets,
             run: None,
             started: Instant::now(),
@@ -351,7 +354,7 @@ pub fn recovery_files() -> Vec<(ObjectKey, Bytes)> {
             Bytes::from_static(RECOVER_MD),
         ),
         (
-            ObjectKey::fixed("recover-v2.py"),
+            ObjectKey::fixed("recover-v3.py"),
             Bytes::from_static(RECOVER_PY),
         ),
     ]

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::error::with_causes;
 use crate::ids::{HostName, Stamp};
 use crate::manifest::signature::Trust;
+use crate::panics::caught;
 use crate::repository::{self, HostFolder, RepositoryError};
 
 /// Hosts looked at at once.
@@ -78,8 +79,10 @@ async fn look(folder: HostFolder, trust: &Trust, now: DateTime<Utc>) -> Member {
         stored_bytes: 0,
         problems: Vec::new(),
     };
-    if let Err(error) = examine(&folder, trust, now, &mut member).await {
-        member.problems.push(with_causes(&error));
+    match caught(examine(&folder, trust, now, &mut member)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => member.problems.push(with_causes(&error)),
+        Err(panicked) => member.problems.push(panicked.to_string()),
     }
     member
 }

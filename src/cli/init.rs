@@ -24,6 +24,7 @@ use crate::ids::HostName;
 use crate::manifest::signature::{Signer, Trust};
 use crate::ownership;
 use crate::packer::seal::Recipients;
+use crate::panics::caught;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::shipper;
 use crate::shipper::probe::{Probe, probe};
@@ -344,7 +345,9 @@ fn probe_all(config: &Config) -> Result<Vec<Found>, Failure> {
             Err(failure) => (None, Some(failure.to_string())),
             Ok(named) => {
                 let folder = HostFolder::new(named.target, config.host.clone());
-                runtime.block_on(try_target(config, &folder, target.write_only))
+                let tried = caught(try_target(config, &folder, target.write_only));
+                let tried = runtime.block_on(tried);
+                tried.unwrap_or_else(|panicked| (None, Some(panicked.to_string())))
             }
         };
         found.push(Found {
@@ -447,6 +450,14 @@ fn print(
             "note: credentials that delete let whoever takes over this host empty the target; see \"Credentials that \
              only push\" in docs/operations.md",
         );
+    }
+    for source in config.sources.iter().filter(|source| source.is_unguarded()) {
+        context.note(format_args!(
+            "note: nothing holds back programs that write to {} while it is copied, so its files may not fit each \
+             other; give it a `lock` or a `before` and an `after`, or stop the program first: see \"With the vector store\" in \
+             docs/operations.md",
+            source.name
+        ));
     }
     let explicit = context.config.as_ref().map_or(String::new(), |path| {
         format!("--config {} ", path.display())

@@ -1,5 +1,6 @@
 //! What the system lets the process have.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic;
 
 use rustix::process::{
@@ -8,6 +9,7 @@ use rustix::process::{
 
 use super::failure::{Failure, MORE_FILES, MORE_MEMORY};
 use super::output;
+use crate::panics;
 
 /// With so many everything works, with fewer a target may seem to be away, or a thread stops.
 const LEAST_FILES: u64 = 64;
@@ -56,19 +58,25 @@ pub(super) fn hide_memory() {
     }
 }
 
-/// The runtime and the standard library panic where no thread can be had, zstd's where it gets no memory, wherever
-/// that is. It is no fault of the program's: the process ends with a word on it, as when it has no more memory.
-pub(super) fn tell_of_refusals() {
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
+/// A panic that somebody catches is that one's failure and is not told here. The runtime and the standard library panic
+/// where no thread can be had, zstd's where it gets no memory, wherever that is. It is no fault of the program's: the
+/// process ends with a word on it, as when it has no more memory.
+pub(super) fn tell_of_panics() {
+    panic::set_hook(Box::new(|info| {
         let text = info.payload_as_str().unwrap_or_default();
         let is_thread = text.contains("spawn") && text.contains("thread");
-        if !is_thread && !text.contains("zstd returned null pointer") {
-            return usual(info);
+        if is_thread || text.contains("zstd returned null pointer") {
+            output::tell(format_args!(
+                "sealift: a thread or memory was refused: {text}\n  next: {MORE_MEMORY}"
+            ));
+            std::process::exit(1);
         }
-        output::tell(format_args!(
-            "sealift: a thread or memory was refused: {text}\n  next: {MORE_MEMORY}"
-        ));
-        std::process::exit(1);
+        if let Some(what) = panics::heard(info) {
+            output::tell(format_args!("sealift: internal error: {what}"));
+        }
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            output::tell(trace);
+        }
     }));
 }

@@ -16,6 +16,7 @@ use crate::config::{Config, Retention};
 use crate::error::with_causes;
 use crate::ids::Stamp;
 use crate::manifest::signature::Signer;
+use crate::panics::caught;
 use crate::prune::{PlannedSnapshot, PruneError, PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
 use crate::retention::{Pins, Refusal};
@@ -291,8 +292,9 @@ async fn plan(request: &PruneRequest, dry_run: bool) -> Pruned {
         failure: None,
         refusal: None,
     };
-    match request.plan().await {
-        Ok(plan) => {
+    match caught(request.plan()).await {
+        Err(panicked) => done.failure = Some(panicked.to_string()),
+        Ok(Ok(plan)) => {
             let refusal = plan.refusal.as_ref().filter(|_| dry_run);
             done.refusal = refusal.map(|refusal| match refusal.may_be_confirmed() {
                 true => format!("{refusal} (--yes confirms it)"),
@@ -300,16 +302,17 @@ async fn plan(request: &PruneRequest, dry_run: bool) -> Pruned {
             });
             done.plan = Some(plan);
         }
-        Err(error) => done.failure = Some(told(&error)),
+        Ok(Err(error)) => done.failure = Some(told(&error)),
     }
     done
 }
 
 async fn carry_out(request: &PruneRequest, done: &mut Pruned, signer: &Signer) {
     let Some(plan) = &done.plan else { return };
-    match request.run(plan, signer).await {
-        Ok(report) => done.report = Some(report),
-        Err(error) => {
+    match caught(request.run(plan, signer)).await {
+        Err(panicked) => done.failure = Some(panicked.to_string()),
+        Ok(Ok(report)) => done.report = Some(report),
+        Ok(Err(error)) => {
             let mut failure = told(&error);
             if plan.refusal.as_ref().is_some_and(Refusal::may_be_confirmed) {
                 failure.push_str("; if that is right, say --yes");

@@ -10,6 +10,7 @@ use crate::agent::{AgentError, LocalForget, LocalPruned, LocalRetention, NamedTa
 use crate::config::{Config, Retention, TargetConfig, parse_age};
 use crate::ids::Stamp;
 use crate::manifest::signature::Signer;
+use crate::panics::caught;
 use crate::prune::{PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
 use crate::retention::Pins;
@@ -86,7 +87,8 @@ pub fn note_pruned(
     let gone = plan.forgotten();
     for one in gone.filter(|one| report.forgotten.contains(&one.stamp)) {
         let known = state.catalog.publication(name, &one.core)?;
-        if known.as_deref() == Some("published") {
+        // Also of what `sync` had brought there without this host.
+        if known.as_deref() != Some("pruned") {
             let now = clock::now();
             state
                 .catalog
@@ -119,11 +121,11 @@ pub fn retain_on(
         recovery: recovery_files(),
     };
     let runtime = remote::runtime()?;
-    let plan = runtime.block_on(request.plan())?;
+    let plan = runtime.block_on(caught(request.plan()))??;
     if plan.is_empty() {
         return Ok(None);
     }
-    let report = runtime.block_on(request.run(&plan, signer))?;
+    let report = runtime.block_on(caught(request.run(&plan, signer)))??;
     note_pruned(state, &target.name, &plan, &report)?;
     Ok(Some(told(&report)))
 }

@@ -16,8 +16,9 @@ use crate::clock;
 use crate::config::{Config, Source, SourceKind, TargetConfig};
 use crate::error::with_causes;
 use crate::ids::{Hash, Stamp};
-use crate::manifest::chain::Finding;
+use crate::manifest::chain::{ChainError, Finding};
 use crate::manifest::signature::Trust;
+use crate::panics::caught;
 use crate::repository::{HostFolder, RepositoryError};
 
 #[derive(Debug, Args)]
@@ -145,7 +146,7 @@ fn remembered(
             .push("nothing was ever pushed from here".to_owned());
         return Ok(health);
     };
-    for snapshot in catalog.snapshots()? {
+    for snapshot in catalog.snapshots()?.iter() {
         let state = catalog.publication(&target.name, &snapshot.known.core)?;
         match state.as_deref() {
             None => drop(health.behind.insert(snapshot.known.core)),
@@ -202,8 +203,16 @@ async fn look(
 ) -> Result<(), Failure> {
     let folder = HostFolder::new(named.target.clone(), config.host.clone());
     let trust = remote::own_trust(config)?;
-    if let Err(error) = examine(config, &folder, &trust, now, health).await {
-        health.problems.push(with_causes(&error));
+    match caught(examine(config, &folder, &trust, now, health)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            if let RepositoryError::Chain(ChainError::Empty(_)) = error {
+                // What is remembered to be there is not.
+                (health.newest, health.age_seconds) = (None, None);
+            }
+            health.problems.push(with_causes(&error));
+        }
+        Err(panicked) => health.problems.push(panicked.to_string()),
     }
     Ok(())
 }

@@ -22,10 +22,12 @@ use crate::bandwidth::Timetable;
 use crate::catalog::Catalog;
 use crate::clock;
 use crate::config::{Config, TargetConfig, parse_size};
+use crate::error::with_causes;
 use crate::ids::HostName;
 use crate::manifest::chain::Snapshot;
 use crate::manifest::signature::Trust;
 use crate::openat::Dir;
+use crate::panics::caught;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
 use crate::scrub::{self, Examined, Problem, Rehearsal, Share};
@@ -114,6 +116,21 @@ struct Verdict {
 }
 
 impl Verdict {
+    fn of(subject: &Subject) -> Self {
+        Self {
+            name: subject.name.clone(),
+            label: subject.folder.target.label().to_owned(),
+            ..Self::default()
+        }
+    }
+
+    fn failed(subject: &Subject, error: &dyn std::error::Error) -> Self {
+        Self {
+            failure: Some(with_causes(error)),
+            ..Self::of(subject)
+        }
+    }
+
     /// Snapshots to restore: those that were named, else the newest.
     fn to_rehearse(&self, wanted: &[String]) -> Vec<Snapshot> {
         let Some(examined) = &self.examined else {
@@ -157,14 +174,21 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, Failure> {
     let run = Run::prepare(context, args, &runtime)?;
     let mut verdicts = Vec::new();
     for subject in &run.subjects {
-        verdicts.push(runtime.block_on(run.look(subject))?);
+        let looked = runtime.block_on(caught(run.look(subject)));
+        verdicts.push(match looked {
+            Ok(verdict) => verdict?,
+            Err(panicked) => Verdict::failed(subject, &panicked),
+        });
     }
     if args.repair {
         runtime.block_on(run.mend_small(&mut verdicts))?;
     }
     for (subject, verdict) in run.subjects.iter().zip(&mut verdicts) {
         if let Some(share) = args.data {
-            runtime.block_on(run.read(share, subject, verdict))?;
+            match runtime.block_on(caught(run.read(share, subject, verdict))) {
+                Ok(read) => read?,
+                Err(panicked) => verdict.failure = Some(panicked.to_string()),
+            }
         }
         run.recall_damage(subject, verdict)?;
     }
@@ -174,7 +198,10 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, Failure> {
     }
     if let Some(identities) = &identities {
         for (subject, verdict) in run.subjects.iter().zip(&mut verdicts) {
-            runtime.block_on(run.rehearse(subject, identities, verdict));
+            let done = runtime.block_on(caught(run.rehearse(subject, identities, verdict)));
+            if let Err(panicked) = done {
+                verdict.failure = Some(panicked.to_string());
+            }
         }
     }
     match context.json {

@@ -1,7 +1,6 @@
 //! The file's shape, and its validation table by table.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -9,6 +8,7 @@ use toml::Spanned;
 use super::check::Place;
 use super::source::{RawSource, collect_sources};
 use super::{Config, ConfigError, PackConfig, Recipient, Retention, Schedule, TargetConfig, value};
+use crate::target::{self, TargetSpec};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,13 +45,13 @@ pub(super) struct RawSnapshots {
 struct RawTarget {
     name: Spanned<String>,
     url: Spanned<String>,
-    endpoint: Option<String>,
-    region: Option<String>,
+    endpoint: Option<Spanned<String>>,
+    region: Option<Spanned<String>>,
     #[serde(default)]
     path_style: bool,
     timeout: Option<Spanned<Text>>,
     retry: Option<Spanned<Text>>,
-    ssh: Option<String>,
+    ssh: Option<Spanned<String>>,
     upload: Option<Spanned<Text>>,
     download: Option<Spanned<Text>>,
     concurrency: Option<Spanned<usize>>,
@@ -177,22 +177,26 @@ fn targets(
                 let what = format!("target name {name:?} is empty or used twice");
                 return Err(place.invalid(&raw.name.span(), what));
             }
-            check_url(place, raw.url.get_ref(), &raw.url.span())?;
+            let url = target_url(place, &raw.url)?;
+            let text = |value: &Option<Spanned<String>>| {
+                value.as_ref().map(|value| value.get_ref().clone())
+            };
+            check_target(place, raw, &url)?;
             Ok(TargetConfig {
                 name: name.clone(),
-                url: raw.url.get_ref().clone(),
-                endpoint: raw.endpoint.clone(),
-                region: raw.region.clone(),
+                url,
+                endpoint: text(&raw.endpoint),
+                region: text(&raw.region),
                 path_style: raw.path_style,
                 timeout: optional(place, &raw.timeout, value::parse_duration)?,
                 retry: optional(place, &raw.retry, value::parse_duration)?,
-                ssh: raw.ssh.clone(),
+                ssh: text(&raw.ssh),
                 upload: optional(place, &raw.upload, value::parse_timetable)?,
                 download: optional(place, &raw.download, value::parse_timetable)?,
                 concurrency: concurrency(place, &raw.concurrency)?,
                 write_only: raw.write_only,
-                data_class: class(place, raw, "data_class", &raw.data_class)?,
-                class: class(place, raw, "class", &raw.class)?,
+                data_class: text(&raw.data_class),
+                class: text(&raw.class),
                 retention: retention(place, raw.retention.as_ref())?,
                 prune: raw.prune,
             })
@@ -212,55 +216,53 @@ fn concurrency(
     }
 }
 
-fn class(
-    place: &Place<'_>,
-    target: &RawTarget,
-    key: &str,
-    raw: &Option<Spanned<String>>,
-) -> Result<Option<String>, ConfigError> {
-    let Some(class) = raw else { return Ok(None) };
-    let url = target.url.get_ref();
-    if !["s3://", "gs://", "az://"]
-        .iter()
-        .any(|scheme| url.starts_with(scheme))
-    {
-        let what = format!("{key}: only s3, gs and az targets have storage classes");
-        return Err(place.invalid(&class.span(), what));
+/// The target's URL. A path is taken as `--target` takes it, but from the file's directory.
+fn target_url(place: &Place<'_>, url: &Spanned<String>) -> Result<String, ConfigError> {
+    let text = url.get_ref();
+    let wrong = |what: String| Err(place.invalid(&url.span(), what));
+    if text.contains("://") || target::folder_path(text).is_none() {
+        return Ok(text.clone());
     }
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if class.get_ref().is_empty() || !class.get_ref().chars().all(is_word) {
-        let what = format!(
-            "{key}: {:?} is not a storage class like \"GLACIER_IR\"",
-            class.get_ref()
-        );
-        return Err(place.invalid(&class.span(), what));
+    if !text.contains('/') {
+        return wrong(format!(
+            "url: {text:?} is no URL; for a folder beside this file write ./{text}"
+        ));
     }
-    Ok(Some(class.get_ref().clone()))
+    Ok(place.resolve(text).to_string_lossy().into_owned())
 }
 
-fn check_url(place: &Place<'_>, text: &str, span: &Range<usize>) -> Result<(), ConfigError> {
-    const SCHEMES: &[&str] = &["s3", "gs", "az", "https", "http", "file", "rsync", "sftp"];
-    // As ssh and rsync write it: host:path.
-    let before_colon = text.split_once(':').map(|(host, _)| host);
-    if !text.contains("://")
-        && before_colon.is_some_and(|host| !host.is_empty() && !host.contains('/'))
-    {
-        return Ok(());
-    }
-    if let Some(instead) = crate::fs::unexpanded_home(text) {
-        return Err(place.invalid(span, instead));
-    }
-    // The text is not repeated: it may hold a password.
-    let url = url::Url::parse(text).map_err(|e| place.invalid(span, format!("not a URL: {e}")))?;
-    if !SCHEMES.contains(&url.scheme()) {
-        let (scheme, known) = (url.scheme(), SCHEMES.join(", "));
-        return Err(place.invalid(span, format!("scheme {scheme:?} is none of {known}")));
-    }
-    if url.password().is_some() {
+/// Complains at the line of the key that is at fault. Values are not repeated: they may hold a password.
+fn check_target(place: &Place<'_>, raw: &RawTarget, url: &str) -> Result<(), ConfigError> {
+    let text = |value: &Option<Spanned<String>>| value.as_ref().map(|v| v.get_ref().clone());
+    let spec = TargetSpec {
+        endpoint: text(&raw.endpoint),
+        region: text(&raw.region),
+        ssh: text(&raw.ssh),
+        data_class: text(&raw.data_class),
+        class: text(&raw.class),
+        ..TargetSpec::from_url(url)
+    };
+    if url::Url::parse(url).is_ok_and(|url| url.password().is_some()) {
         let what = "a password in a URL: secrets come from the environment or from files";
-        return Err(place.invalid(span, what));
+        return Err(place.invalid(&raw.url.span(), what));
     }
-    Ok(())
+    if url.starts_with("memory:") {
+        let what = "url: what is in memory is gone with the run; name a place";
+        return Err(place.invalid(&raw.url.span(), what));
+    }
+    let Err(fault) = spec.check() else {
+        return Ok(());
+    };
+    let spanned = match fault.key {
+        "endpoint" => &raw.endpoint,
+        "region" => &raw.region,
+        "ssh" => &raw.ssh,
+        "data_class" => &raw.data_class,
+        "class" => &raw.class,
+        _ => &None,
+    };
+    let span = spanned.as_ref().map_or(raw.url.span(), Spanned::span);
+    Err(place.invalid(&span, format!("{} {}", fault.key, fault.what)))
 }
 
 fn retention(

@@ -43,12 +43,17 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     with_unit(text, SIZE_UNITS).ok_or_else(|| format!("{text:?} is not a size like \"64MiB\""))
 }
 
-/// `90s`, `10m`, `1h`, `2d`, or bare seconds.
+/// Longer waits and ages than a century have no use, and no date can be made of the longest.
+const MOST_SECONDS: u64 = 100 * 366 * 86_400;
+
+/// `90s`, `10m`, `1h`, `2d`, or bare seconds; a year at most.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let seconds = with_unit(text, TIME_UNITS);
-    seconds
-        .map(Duration::from_secs)
-        .ok_or_else(|| format!("{text:?} is not a duration like \"30s\" or \"1h\""))
+    let seconds = with_unit(text, TIME_UNITS)
+        .ok_or_else(|| format!("{text:?} is not a duration like \"30s\" or \"1h\""))?;
+    match seconds {
+        0..=31_622_400 => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("{text:?} is longer than a year")),
+    }
 }
 
 /// Ages as retention has them. `m` is missing on purpose: it is months to some and minutes to others. A
@@ -73,7 +78,13 @@ const AGE_UNITS: &[(&str, u64)] = &[
 
 /// Parses an age of one hour or more with its unit, such as `2d`, `3 weeks`, `6mo`.
 pub fn parse_age(text: &str) -> Result<Duration, String> {
-    let age = with_unit(text, AGE_UNITS).filter(|seconds| *seconds >= 3600);
+    let age = with_unit(text, AGE_UNITS);
+    if age.is_some_and(|seconds| seconds > MOST_SECONDS) {
+        return Err(format!(
+            "{text:?} is longer than a century; leave it out to keep everything"
+        ));
+    }
+    let age = age.filter(|seconds| *seconds >= 3600);
     age.map(Duration::from_secs).ok_or_else(|| {
         format!(
             "{text:?} is not an age like \"2d\": a number and a unit (h, d, w, mo, y), one hour or more"

@@ -50,6 +50,12 @@ pub enum SealError {
         "{0} holds a private key: a host that packs must never hold an identity; give the public recipient"
     )]
     Identity(String),
+    #[error(
+        "{0}… is a post-quantum recipient (`age-keygen -pq`), to which sealift cannot seal: its age library has no such \
+         keys yet, and there is no program age-plugin-pq on the PATH; give a recipient that `sealift key generate` or \
+         `age-keygen` without -pq makes"
+    )]
+    PostQuantum(String),
     #[error("recipient {recipient} cannot be used: {reason}")]
     Plugin { recipient: String, reason: String },
     #[error("encrypting failed: {0}")]

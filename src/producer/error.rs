@@ -179,8 +179,8 @@ fn next_for_database(error: &SqliteError) -> &'static str {
         SqliteError::Unchecked { .. } => {
             "back up again; if it fails twice, look at the database by hand"
         }
-        SqliteError::ReadOnlyLog { .. } => {
-            "mount it writable, or copy the database together with its -wal to a directory that is, and name that"
+        SqliteError::ReadOnlyPlace { .. } => {
+            "mount it writable, or copy the database together with that file to a directory that is, and name the copy"
         }
         SqliteError::Io { source, .. } => next_for(source),
         SqliteError::Sqlite { .. } if error.is_disk_full() => {

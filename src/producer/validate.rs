@@ -138,6 +138,8 @@ pub(super) struct Findings {
     pub details: Vec<String>,
     databases: Vec<DatabaseRecord>,
     unchecked: Vec<String>,
+    /// Worth telling, but nothing is missing because of it.
+    pub notes: Vec<String>,
     /// What the snapshot is to list: damage that does not make it invalid, and what was not checked.
     pub reports: Vec<Skipped>,
 }
@@ -149,6 +151,7 @@ impl Findings {
         self.details.append(&mut other.details);
         self.databases.append(&mut other.databases);
         self.unchecked.append(&mut other.unchecked);
+        self.notes.append(&mut other.notes);
         self.reports.append(&mut other.reports);
     }
 
@@ -217,6 +220,11 @@ impl<'a> Checker<'a> {
             "sqlite" => self.database(entry, &entry.to, &at, true),
             "json" => match json::check(self.dir, &at) {
                 Verdict::Json => {}
+                Verdict::Lenient(what) => {
+                    let note = format!("{}: {what}; stored as it is", entry.to);
+                    self.found.details.push(note.clone());
+                    self.found.notes.push(note);
+                }
                 Verdict::Invalid(what) => {
                     let code = format!("{}_invalid_json", entry.name);
                     self.error(code, format!("{}: {what}", entry.to));
@@ -282,6 +290,11 @@ impl<'a> Checker<'a> {
                 if !inspection.is_ok() {
                     wrong(self, inspection.integrity.clone());
                 }
+                if let Some(what) = inspection.unchecked {
+                    let note = format!("{place}: stored; only its application can check {what}");
+                    self.found.details.push(note.clone());
+                    self.found.notes.push(note);
+                }
                 self.found.databases.push(DatabaseRecord {
                     path: place.to_owned(),
                     page_size: inspection.page_size,
@@ -335,7 +348,7 @@ impl<'a> Checker<'a> {
                                 found.push(file.rel);
                             }
                         }
-                        Walked::Found(_) => {}
+                        Walked::Found(_) | Walked::Note(_) => {}
                         Walked::Skipped(skipped) => {
                             unread(format!("{}: {}", skipped.path, skipped.reason));
                         }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::OpenError;
+use super::foreign;
 use super::rsync::Remote;
+use super::setting;
 use super::sftp::Place;
 
 #[derive(Clone, PartialEq, Eq)]
@@ -32,12 +34,25 @@ pub(super) struct Bucket {
     pub prefix: String,
 }
 
+const MOST_BYTES: usize = 4 << 10;
+const MOST_BUCKET_BYTES: usize = 255;
+
 impl Address {
     pub fn parse(url: &str) -> Result<Self, OpenError> {
         let malformed = |reason: &str| OpenError::Malformed {
             url: without_secrets(url),
             reason: reason.to_owned(),
         };
+        let lengthy = url.len() > MOST_BYTES;
+        if lengthy || url.chars().any(char::is_control) {
+            return Err(malformed(match lengthy {
+                true => "it is longer than any place's address",
+                false => "it has a control character or a line break in it",
+            }));
+        }
+        if let Some(instead) = foreign::instead(url) {
+            return Err(malformed(&instead));
+        }
         let Some((scheme, rest)) = url.split_once("://") else {
             if let Some((login, path)) = scp(url) {
                 return ssh(login, None, path).map_err(malformed);
@@ -48,7 +63,7 @@ impl Address {
                 (path, None) => Ok(Self::Folder(PathBuf::from(path))),
             };
         };
-        let bucket = || parse_bucket(rest).map_err(malformed);
+        let bucket = |others: &str| parse_bucket(rest, others).map_err(|what| malformed(&what));
         match scheme.to_ascii_lowercase().as_str() {
             "file" => Url::parse(url)
                 .ok()
@@ -62,15 +77,12 @@ impl Address {
                     }
                 }),
             "memory" => Ok(Self::Memory),
-            "s3" | "s3a" => bucket().map(Self::S3),
-            "gs" => bucket().map(Self::Gcs),
-            "az" => bucket().map(Self::Azure),
+            "s3" | "s3a" => bucket("._-:").map(Self::S3),
+            "gs" => bucket("._-").map(Self::Gcs),
+            "az" => bucket("-$").map(Self::Azure),
             "http" | "https" => parse_webdav(url).map_err(malformed),
             "rsync" => parse_rsync(rest).map_err(malformed),
             "sftp" => parse_sftp(rest).map_err(malformed),
-            "ssh" | "scp" => Err(malformed(
-                "write rsync://USER@HOST/PATH, or sftp://USER@HOST/PATH where there is no rsync",
-            )),
             _ => Err(OpenError::Scheme(without_secrets(url))),
         }
     }
@@ -176,17 +188,31 @@ fn checked_path(path: &str) -> Result<String, &'static str> {
     }
 }
 
-fn parse_bucket(rest: &str) -> Result<Bucket, &'static str> {
+/// Besides letters and digits a bucket's name has only `others`.
+fn parse_bucket(rest: &str, others: &str) -> Result<Bucket, String> {
     if rest.contains(['?', '#', '@']) {
-        return Err("a bucket URL is scheme://bucket/prefix and nothing else");
+        return Err("a bucket URL is scheme://bucket/prefix and nothing else".to_owned());
     }
     let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let prefix = prefix.trim_matches('/');
     if name.is_empty() {
-        return Err("it names no bucket");
+        let first = prefix.split('/').next().unwrap_or_default();
+        return Err(match first {
+            "" => "it names no bucket".to_owned(),
+            first => format!("it names no bucket; with two slashes, {first} is one"),
+        });
     }
-    if prefix.split('/').any(|part| part == "." || part == "..") || prefix.contains("//") {
-        return Err("its prefix has empty, . or .. parts");
+    let fits = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
+    let is_name = name.len() <= MOST_BUCKET_BYTES && name.chars().all(fits);
+    if !is_name || name.chars().all(|c| c == '.') {
+        return Err(
+            "its bucket's name is none: it has letters, digits, dots and dashes".to_owned(),
+        );
+    }
+    let is_odd = object_store::path::Path::parse(prefix).is_err();
+    if prefix.split('/').any(|part| part == "." || part == "..") || prefix.contains("//") || is_odd
+    {
+        return Err("its prefix has empty, . or .. parts".to_owned());
     }
     Ok(Bucket {
         name: name.to_owned(),
@@ -200,19 +226,25 @@ fn parse_webdav(url: &str) -> Result<Address, &'static str> {
         return Err("a WebDAV URL has neither ? nor #");
     }
     let decode = |text: &str| {
-        let pairs = format!("x={}", text.replace('+', "%2B"));
+        let pairs = format!("x={}", text.replace('+', "%2B").replace('&', "%26"));
         let first = url::form_urlencoded::parse(pairs.as_bytes()).next();
         first
             .map(|(_, value)| value.into_owned())
             .unwrap_or_default()
     };
+    let origin = url.origin().ascii_serialization();
+    setting::server(&origin).map_err(|_| "it names no host")?;
+    let prefix = decode(url.path().trim_matches('/'));
+    if object_store::path::Path::parse(&prefix).is_err() || prefix.contains('\u{fffd}') {
+        return Err("its path has empty, . or .. parts, or is not UTF-8");
+    }
     let login = match (url.username(), url.password()) {
         ("", None) => None,
         (user, password) => Some((decode(user), decode(password.unwrap_or("")))),
     };
     Ok(Address::WebDav {
-        origin: url.origin().ascii_serialization(),
-        prefix: decode(url.path().trim_matches('/')),
+        origin,
+        prefix,
         login,
     })
 }
@@ -220,7 +252,14 @@ fn parse_webdav(url: &str) -> Result<Address, &'static str> {
 /// `url` without user, password, query and fragment.
 pub(super) fn without_secrets(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
-        return url.to_owned();
+        return match url.rsplit_once('@') {
+            // Before the @ of `user:password@host:path` and the like.
+            Some((before, after)) if before.contains(':') && !before.starts_with(['/', '.']) => {
+                let first = before.split(':').next().unwrap_or_default();
+                format!("{first}:…@{after}")
+            }
+            _ => url.to_owned(),
+        };
     };
     let rest = rest.split(['?', '#']).next().unwrap_or(rest);
     let (authority, path) = match rest.find('/') {
@@ -253,6 +292,12 @@ mod tests {
         assert!(parse("s3://b") == Address::S3(bucket("b", "")));
         assert!(parse("s3://b/p/q/") == Address::S3(bucket("b", "p/q")));
         assert!(parse("gs://b/p") == Address::Gcs(bucket("b", "p")));
+        assert!(parse("s3://tenant:b/p") == Address::S3(bucket("tenant:b", "p")));
+        let dav = |url: &str| match parse(url) {
+            Address::WebDav { prefix, .. } => prefix,
+            _ => String::new(),
+        };
+        assert_eq!(dav("https://dav.example/R&D/a+b"), "R&D/a+b");
         assert!(parse("az://c/p") == Address::Azure(bucket("c", "p")));
         assert!(
             parse("https://me:p%40ss@dav.example:8443/remote/dav%20x/")
@@ -313,9 +358,9 @@ mod tests {
     fn what_is_not_a_target_says_why() {
         let error = |url: &str| Address::parse(url).err().unwrap().to_string();
         for url in ["scp://laptop/b", "ssh://laptop/b"] {
-            assert!(error(url).contains("sftp://"), "{url}");
+            assert!(error(url).contains("sftp://laptop/b"), "{url}");
         }
-        assert!(error("ftp://x/y").contains("sealift knows"));
+        assert!(error("gopher://x/y").contains("sealift knows"));
         for url in ["~", "~/backups", "~user/backups", "file:///~/backups"] {
             assert!(error(url).contains("no shell replaced its ~"), "{url}");
         }
@@ -325,6 +370,14 @@ mod tests {
             "s3://",
             "s3:///x",
             "s3://b/a/../b",
+            "s3://..",
+            "s3://a b/x",
+            "s3://b\n/x",
+            "s3://b/x\x07y",
+            "gs://tenant:bucket/x",
+            "https://a\"b/x",
+            "https://h/a%0Ab",
+            "https://h/%FF",
             "file://host/x",
             "rsync://nas",
             "rsync://nas:x/m",
@@ -355,6 +408,8 @@ mod tests {
             "az://c/p?sv=1&sig=hunter2",
             "foo://me:hunter2@x",
             "sftp://me:hunter2@nas/b",
+            "sftp:me:hunter2@nas:/b",
+            "me:hunter2@nas:/b",
         ] {
             assert!(!without_secrets(url).contains("hunter2"), "{url}");
             let error = Address::parse(url).err().map(|e| e.to_string());

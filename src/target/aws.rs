@@ -4,6 +4,7 @@
 //! web identity or container role) the profile of the AWS files, then the instance's role. The last
 //! is asked for only where the server is Amazon's, briefly, and its silence is explained.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use object_store::aws::{
 use object_store::{ClientOptions, CredentialProvider, RetryConfig};
 
 use super::address::Bucket;
-use super::aws_profile::Profile;
+use super::aws_profile::{Keys, Profile};
+use super::setting::{self, Takes};
 use super::store_error::StoreError;
-use super::{Environment, OpenError, TargetSpec};
+use super::{Environment, OpenError, TargetSpec, roots};
 
 const DEFAULT_REGION: &str = "us-east-1";
 /// Variables by which a role's credentials are fetched; `object_store` knows them.
@@ -25,77 +27,206 @@ const ROLE_VARIABLES: [&str; 3] = [
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 ];
 
-pub(super) fn builder(
+pub(super) const PREFIXES: [&str; 1] = ["AWS_"];
+
+/// Where a bucket is, and with which credentials it is spoken to. All values were looked at.
+pub(super) struct Account {
+    /// `None`: Amazon's own.
+    endpoint: Option<String>,
+    region: String,
+    credentials: Credentials,
+}
+
+enum Credentials {
+    /// As the environment says: keys, a role, or none.
+    OfEnvironment,
+    Keys(Keys),
+    Role(Arc<InstanceRole>),
+}
+
+impl Account {
+    pub fn find(
+        bucket: &Bucket,
+        spec: &TargetSpec,
+        environment: &Environment,
+    ) -> Result<Self, OpenError> {
+        let target = spec.label();
+        environment.check(&target, |name| takes(name, spec))?;
+        if let Some(file) = environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
+            check_token(&target, file)?;
+        }
+        let profile = Profile::load(&target, environment)?;
+        let endpoint = endpoint(spec, environment, &profile)?;
+        let found = Self {
+            credentials: credentials(&endpoint, spec, environment, &profile)?,
+            region: region(spec, environment, &profile)?,
+            endpoint,
+        };
+        let server = found.server(bucket, spec);
+        match setting::server(&server) {
+            Ok(_) => Ok(found),
+            Err(what) => Err(OpenError::setting(&target, "its server's address", what)),
+        }
+    }
+
+    fn is_virtual_hosted(&self, bucket: &Bucket, spec: &TargetSpec) -> bool {
+        match spec.path_style {
+            Some(path_style) => !path_style,
+            // A certificate covers one label: buckets with dots go into the path.
+            None => self.endpoint.is_none() && !bucket.name.contains(['.', ':']),
+        }
+    }
+
+    /// The address that requests go to.
+    fn server(&self, bucket: &Bucket, spec: &TargetSpec) -> String {
+        let region = &self.region;
+        let is_virtual_hosted = self.is_virtual_hosted(bucket, spec);
+        let amazon = || format!("https://s3.{region}.amazonaws.com");
+        let server = self.endpoint.clone().unwrap_or_else(amazon);
+        match is_virtual_hosted {
+            true => with_bucket_in_host(&server, &bucket.name),
+            false => server,
+        }
+    }
+
+    pub fn builder(
+        &self,
+        bucket: &Bucket,
+        spec: &TargetSpec,
+        environment: &Environment,
+    ) -> AmazonS3Builder {
+        // A bucket with object lock takes nothing without it, and it is computed for the signature anyway.
+        let mut builder = AmazonS3Builder::new().with_checksum_algorithm(Checksum::SHA256);
+        for (name, value) in environment.lowercased(&PREFIXES) {
+            if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        builder = match &self.credentials {
+            Credentials::OfEnvironment => builder,
+            Credentials::Role(role) => builder.with_credentials(Arc::clone(role) as _),
+            Credentials::Keys(keys) => {
+                let builder = builder
+                    .with_access_key_id(&keys.id)
+                    .with_secret_access_key(&keys.secret);
+                match &keys.token {
+                    Some(token) => builder.with_token(token),
+                    None => builder,
+                }
+            }
+        };
+        if self.endpoint.is_some() {
+            // The S3 variable would win over this otherwise.
+            let server = self.server(bucket, spec);
+            builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, server);
+        }
+        builder
+            .with_region(&self.region)
+            .with_bucket_name(&bucket.name)
+            .with_virtual_hosted_style_request(self.is_virtual_hosted(bucket, spec))
+            // Deletes are single here, and the bulk request is what S3's imitators lack first.
+            .with_disable_bulk_delete(true)
+    }
+}
+
+/// What a variable takes that an S3 target reads.
+fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
+    use AmazonS3ConfigKey as Key;
+    if !name.starts_with("AWS_") {
+        return None;
+    }
+    match name.to_ascii_lowercase().parse().ok()? {
+        // The bucket is the URL's; of the client's own settings none is used.
+        Key::Bucket | Key::Client(_) => None,
+        Key::AccessKeyId | Key::Token => Some(Takes::Word),
+        Key::Region | Key::DefaultRegion => spec.region.is_none().then_some(Takes::Label),
+        Key::Endpoint | Key::S3Endpoint => spec.endpoint.is_none().then_some(Takes::Server),
+        Key::StsEndpoint | Key::MetadataEndpoint => Some(Takes::Server),
+        Key::ContainerCredentialsFullUri => Some(Takes::Address),
+        Key::ContainerCredentialsRelativeUri => Some(Takes::Path),
+        _ => Some(Takes::Text),
+    }
+}
+
+/// The token in the file goes into a header. One that comes later is looked at by nobody.
+fn check_token(target: &str, file: &str) -> Result<(), OpenError> {
+    let name = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+    let wrong = |what: String| OpenError::setting(target, name, format!("names {file}, {what}"));
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| wrong(format!("which cannot be read: {error}")))?;
+    setting::check(Takes::Text, &text).map_err(|what| wrong(format!("whose token {what}")))
+}
+
+/// The address that requests go to.
+pub(super) fn server(
     bucket: &Bucket,
     spec: &TargetSpec,
     environment: &Environment,
-) -> Result<AmazonS3Builder, OpenError> {
-    // A bucket with object lock takes nothing without it, and it is computed for the signature anyway.
-    let mut builder = AmazonS3Builder::new().with_checksum_algorithm(Checksum::SHA256);
-    for (name, value) in environment.lowercased(&["AWS_"]) {
-        if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
-            builder = builder.with_config(key, value);
-        }
-    }
-    let profile = Profile::load(&spec.label(), environment)?;
-    let endpoint = endpoint(spec, environment, &profile);
-    builder = with_credentials(builder, &endpoint, spec, environment, &profile)?;
-    if let Some(region) = region(spec, environment, &profile) {
-        builder = builder.with_region(region);
-    }
-    let virtual_hosted = match spec.path_style {
-        Some(path_style) => !path_style,
-        // A certificate covers one label: buckets with dots go into the path.
-        None => endpoint.is_none() && !bucket.name.contains('.'),
-    };
-    if let Some(endpoint) = &endpoint {
-        let server = match virtual_hosted {
-            true => with_bucket_in_host(endpoint, &bucket.name),
-            false => endpoint.clone(),
-        };
-        // The S3 variable would win over this otherwise.
-        builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, server);
-    }
-    Ok(builder
-        .with_bucket_name(&bucket.name)
-        .with_virtual_hosted_style_request(virtual_hosted)
-        // Deletes are single here, and the bulk request is what S3's imitators lack first.
-        .with_disable_bulk_delete(true))
+) -> Result<String, OpenError> {
+    Ok(Account::find(bucket, spec, environment)?.server(bucket, spec))
 }
 
 /// Whether the server is spoken to in clear text because its URL says so.
 pub(super) fn is_clear_text(spec: &TargetSpec, environment: &Environment) -> bool {
     let profile = Profile::load("", environment).unwrap_or_default();
-    endpoint(spec, environment, &profile).is_some_and(|url| url.starts_with("http://"))
+    let endpoint = endpoint(spec, environment, &profile).unwrap_or_default();
+    endpoint.is_some_and(|url| url.starts_with("http://"))
 }
 
-fn endpoint(spec: &TargetSpec, environment: &Environment, profile: &Profile) -> Option<String> {
-    let from_environment = || {
-        environment
-            .get("AWS_ENDPOINT_URL_S3")
-            .or_else(|| environment.get("AWS_ENDPOINT_URL"))
-            .or_else(|| environment.get("AWS_ENDPOINT"))
-            .map(str::to_owned)
-    };
-    spec.endpoint
-        .clone()
-        .or_else(from_environment)
-        .or_else(|| profile.endpoint.clone())
-        .map(|url| url.trim_end_matches('/').to_owned())
+/// Certificates of authorities that only S3 targets count, in PEM form.
+pub(super) fn roots(spec: &TargetSpec, environment: &Environment) -> Result<Vec<u8>, OpenError> {
+    let target = spec.label();
+    if let Some(file) = environment.get("AWS_CA_BUNDLE") {
+        return roots::read(&target, "AWS_CA_BUNDLE", Path::new(file));
+    }
+    match &Profile::load(&target, environment)?.ca_bundle {
+        Some(set) => roots::read(&target, &set.place, Path::new(&set.value)),
+        None => Ok(Vec::new()),
+    }
 }
 
-fn region(spec: &TargetSpec, environment: &Environment, profile: &Profile) -> Option<String> {
-    let from_environment = || {
-        environment
-            .get("AWS_REGION")
-            .or_else(|| environment.get("AWS_DEFAULT_REGION"))
-            .map(str::to_owned)
+fn endpoint(
+    spec: &TargetSpec,
+    environment: &Environment,
+    profile: &Profile,
+) -> Result<Option<String>, OpenError> {
+    let variables = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+    let of_variable = |name: &'static str| Some((name, environment.get(name)?));
+    let of_profile = || {
+        let set = profile.endpoint.as_ref()?;
+        Some((set.place.as_str(), set.value.as_str()))
     };
-    spec.region
-        .clone()
-        .or_else(from_environment)
-        .or_else(|| profile.region.clone())
-        .or_else(|| Some(DEFAULT_REGION.to_owned()))
+    let of_spec = spec.endpoint.as_deref().map(|text| ("endpoint", text));
+    let named = of_spec
+        .or_else(|| variables.into_iter().find_map(of_variable))
+        .or_else(of_profile);
+    let Some((name, text)) = named else {
+        return Ok(None);
+    };
+    let server = setting::server(text);
+    let server = server.map_err(|what| OpenError::setting(&spec.label(), name, what))?;
+    Ok(Some(server))
+}
+
+fn region(
+    spec: &TargetSpec,
+    environment: &Environment,
+    profile: &Profile,
+) -> Result<String, OpenError> {
+    let of_variable = |name: &'static str| Some((name, environment.get(name)?));
+    let of_profile = || {
+        let set = profile.region.as_ref()?;
+        Some((set.place.as_str(), set.value.as_str()))
+    };
+    let of_spec = spec.region.as_deref().map(|text| ("region", text));
+    let named = of_spec
+        .or_else(|| of_variable("AWS_REGION"))
+        .or_else(|| of_variable("AWS_DEFAULT_REGION"))
+        .or_else(of_profile);
+    let (name, region) = named.unwrap_or(("region", DEFAULT_REGION));
+    let checked = setting::check(Takes::Label, region);
+    checked.map_err(|what| OpenError::setting(&spec.label(), name, what))?;
+    Ok(region.to_owned())
 }
 
 fn with_bucket_in_host(endpoint: &str, bucket: &str) -> String {
@@ -106,13 +237,12 @@ fn with_bucket_in_host(endpoint: &str, bucket: &str) -> String {
     }
 }
 
-fn with_credentials(
-    builder: AmazonS3Builder,
+fn credentials(
     endpoint: &Option<String>,
     spec: &TargetSpec,
     environment: &Environment,
     profile: &Profile,
-) -> Result<AmazonS3Builder, OpenError> {
+) -> Result<Credentials, OpenError> {
     let missing = |reason: String| OpenError::Credentials {
         target: spec.label(),
         reason,
@@ -121,7 +251,7 @@ fn with_credentials(
         environment.get("AWS_ACCESS_KEY_ID"),
         environment.get("AWS_SECRET_ACCESS_KEY"),
     ) {
-        (Some(_), Some(_)) => return Ok(builder),
+        (Some(_), Some(_)) => return Ok(Credentials::OfEnvironment),
         (None, None) => {}
         _ => {
             return Err(missing(
@@ -133,16 +263,10 @@ fn with_credentials(
         .get("AWS_SKIP_SIGNATURE")
         .is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"));
     if anonymous || environment.has_any(&ROLE_VARIABLES) {
-        return Ok(builder);
+        return Ok(Credentials::OfEnvironment);
     }
-    if let Some(keys) = &profile.keys {
-        let builder = builder
-            .with_access_key_id(&keys.id)
-            .with_secret_access_key(&keys.secret);
-        return Ok(match &keys.token {
-            Some(token) => builder.with_token(token),
-            None => builder,
-        });
+    if let Some(keys) = profile.keys(&spec.label())? {
+        return Ok(Credentials::Keys(keys));
     }
     if let Some(setting) = profile.unsupported {
         return Err(missing(format!(
@@ -159,11 +283,11 @@ fn with_credentials(
                 .to_owned(),
         ));
     }
-    let provider = instance_role().map_err(|source| OpenError::Client {
+    let role = instance_role().map_err(|source| OpenError::Client {
         target: spec.label(),
         source: Box::new(StoreError(source)),
     })?;
-    Ok(builder.with_credentials(Arc::new(provider)))
+    Ok(Credentials::Role(Arc::new(role)))
 }
 
 /// The role of an EC2 instance, asked for with little patience: on any other machine nobody answers.
@@ -214,7 +338,8 @@ mod tests {
             prefix: String::new(),
         };
         let environment = Environment::from_pairs(pairs.iter().copied());
-        let built = builder(&bucket, spec, &environment).unwrap();
+        let account = Account::find(&bucket, spec, &environment).ok().unwrap();
+        let built = account.builder(&bucket, spec, &environment);
         built.get_config_value(&key)
     }
 
@@ -260,9 +385,8 @@ mod tests {
             name: "bucket".to_owned(),
             prefix: String::new(),
         };
-        let error = builder(&bucket, &spec, &Environment::default())
-            .err()
-            .unwrap();
+        let error = Account::find(&bucket, &spec, &Environment::default());
+        let error = error.err().unwrap();
         assert!(error.to_string().contains("~/.aws/credentials"), "{error}");
     }
 }

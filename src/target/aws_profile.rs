@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use super::setting::{self, Takes};
 use super::{Environment, OpenError};
 
 const DEFAULT_PROFILE: &str = "default";
@@ -15,11 +16,21 @@ const DEFAULT_PROFILE: &str = "default";
 /// What one profile says, both files taken together.
 #[derive(Default, Clone, PartialEq, Eq)]
 pub(super) struct Profile {
-    pub keys: Option<Keys>,
-    pub region: Option<String>,
-    pub endpoint: Option<String>,
+    /// The id, the secret and the token of one of the files.
+    keys: [Option<Set>; 3],
+    pub region: Option<Set>,
+    pub endpoint: Option<Set>,
+    /// A file with certificates of authorities.
+    pub ca_bundle: Option<Set>,
     /// The setting by which the profile gets its credentials in a way that we do not speak.
     pub unsupported: Option<&'static str>,
+}
+
+/// A value, and where it stands: its key, the file and the line.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Set {
+    pub value: String,
+    pub place: String,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -29,14 +40,27 @@ pub(super) struct Keys {
     pub token: Option<String>,
 }
 
-type Section = BTreeMap<String, String>;
+const KEYS: [(&str, Takes); 3] = [
+    ("aws_access_key_id", Takes::Word),
+    ("aws_secret_access_key", Takes::Text),
+    ("aws_session_token", Takes::Word),
+];
+
+type Section = BTreeMap<String, Set>;
+
+/// One of the two files.
+#[derive(Default)]
+struct AwsFile {
+    name: String,
+    text: String,
+}
 
 impl Profile {
     /// The profile that the environment chooses. A profile asked for by name must be there.
     pub fn load(target: &str, environment: &Environment) -> Result<Self, OpenError> {
         let credentials = environment.path("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
         let config = environment.path("AWS_CONFIG_FILE", ".aws/config");
-        let read = |path: Option<&Path>| path.map_or(Ok(String::new()), read_if_there);
+        let read = |path: Option<&Path>| path.map_or(Ok(AwsFile::default()), AwsFile::read);
         let credentials = read(credentials.as_deref())?;
         let config = read(config.as_deref())?;
         let wanted = environment
@@ -53,13 +77,13 @@ impl Profile {
         }
     }
 
-    fn find(name: &str, credentials: &str, config: &str) -> Option<Self> {
+    fn find(name: &str, credentials: &AwsFile, config: &AwsFile) -> Option<Self> {
         let in_config = match name {
             DEFAULT_PROFILE => DEFAULT_PROFILE.to_owned(),
             name => format!("profile {name}"),
         };
-        let from_config = section(config, &in_config);
-        let from_credentials = section(credentials, name);
+        let from_config = config.section(&in_config);
+        let from_credentials = credentials.section(name);
         if from_config.is_none() && from_credentials.is_none() {
             return None;
         }
@@ -67,7 +91,11 @@ impl Profile {
         let from_credentials = from_credentials.unwrap_or_default();
         let either = |key: &str| from_credentials.get(key).or_else(|| from_config.get(key));
         // Keys and token go together: never the id of one file with the token of the other.
-        let keys = keys_of(&from_credentials).or_else(|| keys_of(&from_config));
+        let has_keys = |section: &Section| KEYS[..2].iter().any(|(k, _)| section.contains_key(*k));
+        let with_keys = match has_keys(&from_credentials) {
+            true => &from_credentials,
+            false => &from_config,
+        };
         let unsupported = [
             "sso_session",
             "sso_start_url",
@@ -76,65 +104,102 @@ impl Profile {
             "web_identity_token_file",
         ];
         Some(Self {
-            keys,
+            keys: KEYS.map(|(key, _)| with_keys.get(key).cloned()),
             region: either("region").cloned(),
             endpoint: either("endpoint_url").cloned(),
+            ca_bundle: either("ca_bundle").cloned(),
             unsupported: unsupported.into_iter().find(|key| either(key).is_some()),
         })
     }
-}
 
-fn keys_of(section: &Section) -> Option<Keys> {
-    Some(Keys {
-        id: section.get("aws_access_key_id")?.clone(),
-        secret: section.get("aws_secret_access_key")?.clone(),
-        token: section.get("aws_session_token").cloned(),
-    })
-}
-
-fn read_if_there(path: &Path) -> Result<String, OpenError> {
-    match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        other => other.map_err(|source| OpenError::Read {
-            path: path.to_owned(),
-            source,
-        }),
-    }
-}
-
-/// The settings of `[name]`; a later section of the same name adds to it. Indented lines belong to
-/// a nested setting (`s3 =`), of which we need none.
-fn section(text: &str, name: &str) -> Option<Section> {
-    let mut found: Option<Section> = None;
-    let mut inside = false;
-    for line in text.lines() {
-        let trimmed = line.trim();
-        if trimmed.is_empty() || trimmed.starts_with(['#', ';']) {
-            continue;
-        }
-        if let Some(header) = trimmed.strip_prefix('[') {
-            let header = header.split(']').next().unwrap_or(header);
-            let words: Vec<&str> = header.split_whitespace().collect();
-            inside = words.join(" ").replace('"', "") == name;
-            if inside {
-                found.get_or_insert_default();
-            }
-        } else if inside
-            && !line.starts_with([' ', '\t'])
-            && let Some((key, value)) = trimmed.split_once('=')
-            && let Some(section) = &mut found
-        {
-            let value = match value.find(" #").or_else(|| value.find(" ;")) {
-                Some(comment) => &value[..comment],
-                None => value,
-            };
-            let value = value.trim();
-            if !value.is_empty() {
-                section.insert(key.trim().to_ascii_lowercase(), value.to_owned());
+    /// The keys, looked at; `None`: there are none.
+    pub fn keys(&self, target: &str) -> Result<Option<Keys>, OpenError> {
+        for (set, (_, takes)) in self.keys.iter().zip(KEYS) {
+            if let Some(set) = set {
+                let checked = setting::check(takes, &set.value);
+                checked.map_err(|what| OpenError::setting(target, &set.place, what))?;
             }
         }
+        match &self.keys {
+            [Some(id), Some(secret), token] => Ok(Some(Keys {
+                id: id.value.clone(),
+                secret: secret.value.clone(),
+                token: token.as_ref().map(|token| token.value.clone()),
+            })),
+            [Some(one), None, _] => {
+                let what = "has no aws_secret_access_key beside it";
+                Err(OpenError::setting(target, &one.place, what))
+            }
+            [None, Some(one), _] => {
+                let what = "has no aws_access_key_id beside it";
+                Err(OpenError::setting(target, &one.place, what))
+            }
+            [None, None, _] => Ok(None),
+        }
     }
-    found
+}
+
+impl AwsFile {
+    fn read(path: &Path) -> Result<Self, OpenError> {
+        let text = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            other => other.map_err(|source| OpenError::Read {
+                path: path.to_owned(),
+                source,
+            })?,
+        };
+        Ok(Self {
+            name: path.display().to_string(),
+            text,
+        })
+    }
+
+    /// The settings of `[name]`; a later section of the same name adds to it. As Amazon's tools read it, a line that
+    /// is indented deeper than the setting before it belongs to that one (`s3 =`); of these we need none.
+    fn section(&self, name: &str) -> Option<Section> {
+        let mut found: Option<Section> = None;
+        let mut inside = false;
+        // How deep the setting before is indented.
+        let mut setting: Option<usize> = None;
+        let text = self.text.trim_start_matches('\u{feff}');
+        for (number, line) in text.lines().enumerate() {
+            let trimmed = line.trim();
+            if trimmed.is_empty() || trimmed.starts_with(['#', ';']) {
+                continue;
+            }
+            let indent = line.len() - line.trim_start().len();
+            if setting.is_some_and(|before| indent > before) {
+                continue;
+            }
+            if let Some(header) = trimmed.strip_prefix('[') {
+                let header = header.split(']').next().unwrap_or(header);
+                let words: Vec<&str> = header.split_whitespace().collect();
+                inside = words.join(" ").replace('"', "") == name;
+                setting = None;
+                if inside {
+                    found.get_or_insert_default();
+                }
+                continue;
+            }
+            setting = Some(indent);
+            if inside
+                && let Some((key, value)) = trimmed.split_once('=')
+                && let Some(section) = &mut found
+            {
+                let value = match value.find(" #").or_else(|| value.find(" ;")) {
+                    Some(comment) => &value[..comment],
+                    None => value,
+                };
+                let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
+                if !value.is_empty() {
+                    let place = format!("{key} ({}:{})", self.name, number + 1);
+                    let value = value.to_owned();
+                    section.insert(key, Set { value, place });
+                }
+            }
+        }
+        found
+    }
 }
 
 #[cfg(test)]
@@ -169,26 +234,66 @@ aws_secret_access_key = x
 
     #[test]
     fn profiles_come_from_both_files() {
-        let find = |name| Profile::find(name, CREDENTIALS, CONFIG);
+        let find = |name| Profile::find(name, &file(CREDENTIALS), &file(CONFIG));
+        let value = |set: &Option<Set>| set.as_ref().map(|set| set.value.clone());
         let default = find("default").unwrap();
-        let keys = default.keys.unwrap();
+        let keys = default.keys("t").ok().flatten().unwrap();
         assert_eq!(keys.id, "AKIDEFAULT");
         assert_eq!(keys.secret, "abc/def+ghi=");
         assert_eq!(keys.token, None);
-        assert_eq!(default.region.as_deref(), Some("eu-central-1"));
-        assert_eq!(default.endpoint, None);
+        assert_eq!(value(&default.region).as_deref(), Some("eu-central-1"));
+        assert_eq!(value(&default.endpoint), None);
 
         let backup = find("backup").unwrap();
-        let keys = backup.keys.unwrap();
+        let keys = backup.keys("t").ok().flatten().unwrap();
         assert_eq!(keys.id, "AKBACKUP");
         assert_eq!(keys.secret, "s3cr=t");
         assert_eq!(keys.token.as_deref(), Some("tok=="));
-        assert_eq!(backup.endpoint.as_deref(), Some("https://s3.example.org"));
+        let endpoint = value(&backup.endpoint);
+        assert_eq!(endpoint.as_deref(), Some("https://s3.example.org"));
 
-        assert_eq!(find("keys").unwrap().keys.unwrap().id, "AKCONFIG");
+        let keys = find("keys").unwrap().keys("t").ok().flatten().unwrap();
+        assert_eq!(keys.id, "AKCONFIG");
         assert_eq!(find("sso").unwrap().unsupported, Some("sso_session"));
         assert!(find("nobody").is_none());
-        assert!(Profile::find("default", "", "").is_none());
+        assert!(Profile::find("default", &file(""), &file("")).is_none());
+    }
+
+    #[test]
+    fn files_are_read_as_editors_leave_them() {
+        let indented = "\u{feff}[default]\r\n  aws_access_key_id = AK\r\n  s3 =\r\n    aws_session_token = nested\r\n  \
+                        aws_secret_access_key = SK\r\n\taws_session_token = deeper\r\n[other]\n aws_access_key_id = O\n";
+        let profile = Profile::find("default", &file(indented), &file("")).unwrap();
+        let keys = profile.keys("t").ok().flatten().unwrap();
+        assert_eq!((keys.id.as_str(), keys.secret.as_str()), ("AK", "SK"));
+        let place = profile.keys[1].as_ref().map(|set| set.place.as_str());
+        assert_eq!(place, Some("aws_secret_access_key (credentials:5)"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_line() {
+        let wrong = |text: &str| {
+            let profile = Profile::find("default", &file(text), &file("")).unwrap();
+            profile.keys("t").err().unwrap().to_string()
+        };
+        let half = wrong("[default]\naws_access_key_id = AK\n");
+        assert!(
+            half.contains("(credentials:2) has no aws_secret_access_key"),
+            "{half}"
+        );
+        let odd = wrong("[default]\naws_secret_access_key = hunter\x072\naws_access_key_id = AK\n");
+        assert!(
+            odd.contains("(credentials:2) has a control character"),
+            "{odd}"
+        );
+        assert!(!odd.contains("hunter"));
+    }
+
+    fn file(text: &str) -> AwsFile {
+        AwsFile {
+            name: "credentials".to_owned(),
+            text: text.to_owned(),
+        }
     }
 
     #[test]
@@ -207,7 +312,7 @@ aws_secret_access_key = x
             let pairs = pairs.iter().copied().chain([home]);
             Profile::load("s3://b", &Environment::from_pairs(pairs))
         };
-        let id = |profile: Profile| profile.keys.unwrap().id;
+        let id = |profile: Profile| profile.keys("t").ok().flatten().unwrap().id;
         assert_eq!(id(load(&[]).ok().unwrap()), "AKIDEFAULT");
         assert_eq!(
             id(load(&[("AWS_PROFILE", "backup")]).ok().unwrap()),

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use object_store::ClientOptions;
 use object_store::client::{
     ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
     HttpResponse, HttpResponseBody, HttpService, ReqwestConnector,
 };
+use object_store::{Certificate, ClientOptions};
 use tokio::time::{Instant, Sleep};
 
 use super::throttle::{Limits, Throttle, next_piece};
@@ -31,16 +31,29 @@ pub(super) struct Connector {
     pub connect_timeout: Duration,
     /// Without a byte moving.
     pub idle_timeout: Duration,
+    /// Certificates of further authorities, in PEM form.
+    pub roots: Arc<[u8]>,
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         if self.limits.are_none() {
-            return ReqwestConnector::default().connect(options);
+            let roots = Certificate::from_pem_bundle(&self.roots)?;
+            let options = options.clone();
+            let options = roots
+                .into_iter()
+                .fold(options, ClientOptions::with_root_certificate);
+            return ReqwestConnector::default().connect(&options);
         }
         let allows_http = options.get_config_value(&ClientConfigKey::AllowHttp);
         let headers = options.get_default_headers().cloned().unwrap_or_default();
+        let failed = |error: reqwest::Error| object_store::Error::Generic {
+            store: "HTTP client",
+            source: Box::new(error),
+        };
+        let roots = reqwest::Certificate::from_pem_bundle(&self.roots).map_err(failed)?;
         let client = reqwest::Client::builder()
+            .tls_certs_merge(roots)
             .user_agent(self.user_agent)
             .default_headers(headers)
             .connect_timeout(self.connect_timeout)
@@ -52,10 +65,7 @@ impl HttpConnector for Connector {
             .no_zstd()
             .no_deflate()
             .build();
-        let client = client.map_err(|error| object_store::Error::Generic {
-            store: "HTTP client",
-            source: Box::new(error),
-        })?;
+        let client = client.map_err(failed)?;
         Ok(HttpClient::new(Limited {
             client,
             limits: self.limits.clone(),

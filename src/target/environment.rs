@@ -1,14 +1,28 @@
 //! The environment variables that a target's credentials come from, as a value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+
+use super::OpenError;
+use super::setting::{self, Takes};
 
 /// Environment variables. Its `Debug` shows names only: half of the values are secrets.
 #[derive(Clone, Default)]
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment {
+    values: BTreeMap<String, String>,
+    /// Names of those whose value is not UTF-8.
+    garbled: BTreeSet<String>,
+}
 
 /// Beginnings of the names of variables that hold credentials of targets, or lead to some.
-const CREDENTIAL_PREFIXES: [&str; 5] = ["AWS_", "AZURE_", "GOOGLE_", "IDENTITY_", "MSI_"];
+const CREDENTIAL_PREFIXES: [&str; 6] = [
+    "AWS_",
+    "AZURE_",
+    "GCE_METADATA_",
+    "GOOGLE_",
+    "IDENTITY_",
+    "MSI_",
+];
 /// Their names in full.
 const CREDENTIALS: [&str; 4] = [
     "RSYNC_PASSWORD",
@@ -27,20 +41,67 @@ impl Environment {
     }
 
     pub fn of_process() -> Self {
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        Self(std::env::vars_os().filter_map(text).collect())
+        let mut of_process = Self::default();
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else {
+                continue;
+            };
+            match value.into_string() {
+                Ok(value) => drop(of_process.values.insert(name, value)),
+                Err(_) => drop(of_process.garbled.insert(name)),
+            }
+        }
+        of_process
     }
 
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        Self(pairs.into_iter().map(owned).collect())
+        Self {
+            values: pairs.into_iter().map(owned).collect(),
+            garbled: BTreeSet::new(),
+        }
+    }
+
+    /// All but `name`.
+    pub(super) fn without(&self, name: &str) -> Self {
+        let mut rest = self.clone();
+        rest.values.remove(name);
+        rest
+    }
+
+    /// Whether a variable is there, and be it empty.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// Checks the variables that `takes` knows, for `target`.
+    pub(super) fn check(
+        &self,
+        target: &str,
+        takes: impl Fn(&str) -> Option<Takes>,
+    ) -> Result<(), OpenError> {
+        let mut garbled = self.garbled.iter();
+        if let Some(name) = garbled.find(|name| takes(name).is_some()) {
+            return Err(OpenError::setting(target, name, "is not UTF-8"));
+        }
+        for (name, value) in self.values.iter().filter(|(_, value)| !value.is_empty()) {
+            if let Some(takes) = takes(name) {
+                let checked = setting::check(takes, value);
+                checked.map_err(|what| OpenError::setting(target, name, what))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Names of all variables that begin with one of `prefixes`.
+    pub(super) fn names<'a>(&'a self, prefixes: &'a [&str]) -> impl Iterator<Item = &'a str> {
+        let wanted = |name: &&str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        self.values.keys().map(String::as_str).filter(wanted)
     }
 
     /// A variable that is set and not empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0
+        self.values
             .get(name)
             .map(String::as_str)
             .filter(|v| !v.is_empty())
@@ -56,7 +117,7 @@ impl Environment {
         prefixes: &'a [&str],
     ) -> impl Iterator<Item = (String, &'a str)> {
         let wanted = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
-        self.0
+        self.values
             .iter()
             .filter(move |(name, value)| wanted(name) && !value.is_empty())
             .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
@@ -77,7 +138,7 @@ impl Environment {
 
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.values.keys()).finish()
     }
 }
 
@@ -85,7 +146,7 @@ impl std::fmt::Debug for Environment {
 mod tests {
     use super::*;
 
-    /// Every variable that the code of the targets names, but for those that say where things are.
+    /// Every variable that the code of the targets names, but for those that say where things are, to any program.
     #[test]
     fn commands_are_given_no_variable_that_a_target_reads() {
         let mut dirs = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/target")];
@@ -93,7 +154,19 @@ mod tests {
         // Set for messages in English, known when the program is built, or of tests.
         let ours = ["CARGO_", "SEALIFT_TEST_"];
         let is_ours = |name: &str| ours.iter().any(|prefix| name.starts_with(prefix));
-        let other = |name: &str| matches!(name, "LC_ALL" | "_") || is_ours(name);
+        let elsewhere = [
+            "ALL_PROXY",
+            "AZURITE_BLOB_STORAGE_URL",
+            "HTTPS_PROXY",
+            "HTTP_PROXY",
+            "NO_PROXY",
+            "REQUEST_METHOD",
+            "SSL_CERT_DIR",
+            "SSL_CERT_FILE",
+        ];
+        let other = |name: &str| {
+            matches!(name, "LC_ALL" | "_") || elsewhere.contains(&name) || is_ours(name)
+        };
         while let Some(dir) = dirs.pop() {
             for entry in std::fs::read_dir(dir).unwrap() {
                 let path = entry.unwrap().path();

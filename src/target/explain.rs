@@ -13,6 +13,7 @@ use std::time::Duration;
 use object_store::client::{HttpError, HttpErrorKind};
 
 use super::patience::with_tries;
+use super::proxy::{AtProxy, Proxy};
 use super::resume::BrokeOff;
 use super::store_error::{
     STATUS, http_error, http_status, innermost, is_of_the_system, is_refused,
@@ -68,6 +69,11 @@ const MEANINGS: &[(Option<u16>, &[&str], &str)] = &[
     ),
     (Some(401), &[], "the server does not accept the credentials"),
     (Some(403), &[], "the credentials may not do this"),
+    (
+        Some(407),
+        &[],
+        "the proxy (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY) wants a user name and a password, or others",
+    ),
     (
         Some(429),
         &[],
@@ -133,13 +139,32 @@ fn other(text: String, server: Option<&str>) -> String {
 
 /// A request that got no answer, or half of one.
 fn broken(http: &HttpError, server: Option<&str>) -> String {
-    let innermost = innermost(http);
-    let cause = innermost.to_string();
-    let io = innermost.downcast_ref::<io::Error>().map(io::Error::kind);
+    let cause = innermost(http).to_string();
     let at = server.unwrap_or("the server");
+    if let Some(told) = untrusted(http, at) {
+        return told;
+    }
+    if let Some(proxy) = proxy_of(http) {
+        let told = match cause.contains("tunnel") {
+            true => format!("{proxy} does not lead to {at}: {cause}"),
+            false => format!(
+                "{}, on the way to {at}",
+                unreached(http, &proxy.to_string())
+            ),
+        };
+        return told;
+    }
     if is_refused(http) {
         return format!("{at} {cause}");
     }
+    unreached(http, at)
+}
+
+/// What kept a request from `at`, the server or a proxy.
+fn unreached(http: &HttpError, at: &str) -> String {
+    let innermost = innermost(http);
+    let cause = innermost.to_string();
+    let io = innermost.downcast_ref::<io::Error>().map(io::Error::kind);
     let in_chain = |words: &str| {
         let mut next: Option<&(dyn Error + 'static)> = Some(http);
         std::iter::from_fn(|| {
@@ -174,6 +199,67 @@ fn broken(http: &HttpError, server: Option<&str>) -> String {
         (_, Some(_)) => format!("the connection to {at} broke off ({cause})"),
         _ => format!("the request to {at} failed: {cause}"),
     }
+}
+
+fn proxy_of(http: &HttpError) -> Option<&Proxy> {
+    let mut next: Option<&(dyn Error + 'static)> = Some(http);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<AtProxy>() {
+            return Some(&found.proxy);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What the TLS library says of a certificate, and what to make of it.
+const UNTRUSTED: &[(&str, &str)] = &[
+    (
+        "CaUsedAsEndEntity",
+        "is self-signed and says of itself that it is an authority's (CA), which no server may show; make an authority,          have it sign one for the server (`basicConstraints=CA:FALSE`), and name the authority's certificate in          SSL_CERT_FILE",
+    ),
+    (
+        "UnknownIssuer",
+        "is signed by nobody who is known here; name the certificate of the authority (CA) that signed it in \
+         SSL_CERT_FILE, or for S3 in AWS_CA_BUNDLE",
+    ),
+    (
+        "Expired",
+        "has expired; have it renewed, and see that the clock here is right",
+    ),
+    (
+        "expired",
+        "has expired; have it renewed, and see that the clock here is right",
+    ),
+    (
+        "NotValidYet",
+        "is not valid yet; see that the clocks here and there are right",
+    ),
+    (
+        "not valid yet",
+        "is not valid yet; see that the clocks here and there are right",
+    ),
+    (
+        "NotValidForName",
+        "is another server's; use the name that it was made for",
+    ),
+    (
+        "not valid for name",
+        "is another server's; use the name that it was made for",
+    ),
+];
+
+/// A server whose certificate does not count.
+fn untrusted(http: &HttpError, at: &str) -> Option<String> {
+    let cause = innermost(http).to_string();
+    if !cause.contains("invalid peer certificate") {
+        return None;
+    }
+    let known = UNTRUSTED.iter().find(|(word, _)| cause.contains(word));
+    let meaning = known
+        .map(|(_, meaning)| *meaning)
+        .unwrap_or("does not count");
+    Some(format!("the certificate of {at} {meaning} ({cause})"))
 }
 
 /// What a server answered.

@@ -35,6 +35,7 @@ use super::{
     Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Target, TargetError, TargetSpec,
 };
 use crate::openat::{Chosen, Dir, Kind, Meta, chmod_fd};
+use crate::panics::{Panicked, caught_now};
 use steps::Held;
 
 const SCRATCH: &str = ".tmp";
@@ -75,8 +76,10 @@ impl Folder {
         work: impl FnOnce(&Dir) -> io::Result<T> + Send + 'static,
     ) -> Result<T, TargetError> {
         let root = self.root.clone();
-        let task = tokio::task::spawn_blocking(move || work(&open_root(&root)?));
-        let done = task.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+        let work = move || caught_now(|| work(&open_root(&root)?));
+        let task = tokio::task::spawn_blocking(work).await;
+        let done = task.unwrap_or_else(|e| Err(Panicked::of_task(e)));
+        let done = done.unwrap_or_else(|e| Err(io::Error::other(e)));
         done.map_err(|error| self.error(operation, key, error))
     }
 

@@ -30,6 +30,7 @@ use super::store_error::{
 };
 use super::thaw::Thawer;
 use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, Thaw};
+use crate::panics::Panicked;
 
 /// Beyond this an object goes up in parts: servers take at most 5 GB in one put, and a put that
 /// breaks starts over.
@@ -382,7 +383,8 @@ async fn read_piece(file: std::fs::File, bytes: u64) -> std::io::Result<(Bytes, 
         Ok((Bytes::from(buffer), file))
     };
     let task = tokio::task::spawn_blocking(read);
-    task.await.map_err(std::io::Error::other)?
+    let given_up = |error| std::io::Error::other(Panicked::of_task(error));
+    task.await.map_err(given_up)?
 }
 
 async fn read_exactly(file: std::fs::File, bytes: u64) -> std::io::Result<PutPayload> {

@@ -23,11 +23,14 @@ use object_store::{
 use super::address::{Address, Bucket};
 use super::connector::Connector;
 use super::object::ObjectTarget;
+use super::proxy::Proxies;
 use super::retry_after::{Considerately, Patience};
+use super::roots;
+use super::setting::{self, Takes};
 use super::store_error::StoreError;
 use super::thaw::Thawer;
 use super::throttle::Limits;
-use super::{Environment, OpenError, TargetSpec, aws};
+use super::{Environment, OpenError, TargetSpec, aws, google};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const BULK_TIMEOUT_FACTOR: u32 = 4;
@@ -45,6 +48,12 @@ pub(super) fn open(
     environment: &Environment,
 ) -> Result<ObjectTarget, OpenError> {
     install_crypto();
+    check_environment(address, spec, environment)?;
+    let proxies = Arc::new(Proxies::of(environment));
+    let roots: Arc<[u8]> = match address {
+        Address::S3(_) => aws::roots(spec, environment)?.into(),
+        _ => Arc::default(),
+    };
     let timeout = Duration::from_secs(spec.timeout_seconds());
     let limits = Limits::of(spec);
     let patience = Patience::new(Duration::from_secs(spec.retry_seconds()));
@@ -54,8 +63,10 @@ pub(super) fn open(
             user_agent: USER_AGENT,
             connect_timeout: CONNECT_TIMEOUT.min(timeout),
             idle_timeout,
+            roots: Arc::clone(&roots),
         },
         patience: patience.clone(),
+        proxies: Arc::clone(&proxies),
     };
     let (quick, patient) = (connector(timeout), connector(timeout * BULK_TIMEOUT_FACTOR));
     let mut thawer = None;
@@ -101,6 +112,78 @@ pub(super) fn open(
     })
 }
 
+/// What the HTTP client reads by itself: proxies and certificates; and the variables of a WebDAV login.
+fn check_environment(
+    address: &Address,
+    spec: &TargetSpec,
+    environment: &Environment,
+) -> Result<(), OpenError> {
+    let target = spec.label();
+    let server = match address {
+        Address::S3(bucket) => aws::server(bucket, spec, environment)?,
+        Address::Gcs(_) => {
+            let named = environment.get("GOOGLE_BASE_URL");
+            named_server(spec, named.unwrap_or("https://storage.googleapis.com"))?
+        }
+        Address::Azure(_) => {
+            let named = environment.get("AZURE_STORAGE_ENDPOINT");
+            let named = named.or_else(|| environment.get("AZURE_ENDPOINT"));
+            named_server(spec, named.unwrap_or("https://blob.core.windows.net"))?
+        }
+        Address::WebDav { origin, .. } => {
+            environment.check(&target, |name| match name {
+                "SEALIFT_WEBDAV_USER" | "SEALIFT_WEBDAV_PASSWORD" => Some(Takes::Text),
+                _ => None,
+            })?;
+            origin.clone()
+        }
+        Address::Memory | Address::Folder(_) | Address::Rsync(_) | Address::Sftp(_) => {
+            return Ok(());
+        }
+    };
+    let proxies = Proxies::of(environment);
+    proxies
+        .check(&format!("{server}/"))
+        .map_err(|(name, what)| OpenError::setting(&target, name, what))?;
+    match server.starts_with("https:") {
+        true => roots::check(&target, environment),
+        false => Ok(()),
+    }
+}
+
+/// The target's `endpoint`, else `other`, which is checked with the rest of the environment.
+fn named_server(spec: &TargetSpec, other: &str) -> Result<String, OpenError> {
+    let wrong = |what: String| OpenError::setting(&spec.label(), "endpoint", what);
+    match &spec.endpoint {
+        Some(endpoint) => setting::server(endpoint).map_err(wrong),
+        None => Ok(other.to_owned()),
+    }
+}
+
+/// What `build` makes of the environment. Where that fails for the sake of one variable, the error names it.
+fn built<T>(
+    spec: &TargetSpec,
+    environment: &Environment,
+    prefixes: &[&str],
+    build: impl Fn(&Environment) -> object_store::Result<T>,
+) -> Result<T, OpenError> {
+    let error = match build(environment) {
+        Ok(built) => return Ok(built),
+        Err(error) => error,
+    };
+    let mut names = environment.names(prefixes);
+    let Some(name) = names.find(|name| build(&environment.without(name)).is_ok()) else {
+        return Err(failed(spec, error));
+    };
+    let value = environment.get(name).unwrap_or_default();
+    let said = StoreError(error).to_string().replace(value, "…");
+    Err(OpenError::setting(
+        &spec.label(),
+        name,
+        format!("is not what it should be: {said}"),
+    ))
+}
+
 /// TLS needs a process-wide choice of ciphers; whoever chose before us chose well.
 fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -121,11 +204,15 @@ fn connect_s3(
     connector: Considerately<Connector>,
 ) -> Result<AmazonS3, OpenError> {
     let options = client_options(address, spec, environment, connector.inner.idle_timeout);
-    let builder = aws::builder(bucket, spec, environment)?
-        .with_client_options(options)
-        .with_http_connector(connector)
-        .with_retry(retry_config(spec));
-    builder.build().map_err(|e| failed(spec, e))
+    let account = aws::Account::find(bucket, spec, environment)?;
+    built(spec, environment, &aws::PREFIXES, |environment| {
+        account
+            .builder(bucket, spec, environment)
+            .with_client_options(options.clone())
+            .with_http_connector(connector.clone())
+            .with_retry(retry_config(spec))
+            .build()
+    })
 }
 
 /// Any but S3.
@@ -140,34 +227,45 @@ fn connect(
     let retry = retry_config(spec);
     match address {
         Address::Gcs(bucket) => {
-            let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(&bucket.name);
-            for (name, value) in environment.lowercased(&["GOOGLE_"]) {
-                if let Ok(key) = name.parse::<GoogleConfigKey>() {
-                    builder = builder.with_config(key, value);
+            google::check(spec, environment)?;
+            let build = |environment: &Environment| {
+                let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(&bucket.name);
+                for (name, value) in environment.lowercased(&google::PREFIXES) {
+                    if let Ok(key) = name.parse::<GoogleConfigKey>() {
+                        builder = builder.with_config(key, value);
+                    }
                 }
-            }
-            if let Some(endpoint) = &spec.endpoint {
-                builder = builder.with_base_url(endpoint);
-            }
-            let builder = builder.with_http_connector(connector);
-            let builder = builder.with_client_options(options).with_retry(retry);
-            let store = builder.build().map_err(failed)?;
-            Ok(Arc::new(store))
+                if let Some(endpoint) = &spec.endpoint {
+                    builder = builder.with_base_url(endpoint);
+                }
+                let builder = builder.with_http_connector(connector.clone());
+                let builder = builder.with_client_options(options.clone());
+                builder.with_retry(retry.clone()).build()
+            };
+            Ok(Arc::new(built(
+                spec,
+                environment,
+                &google::PREFIXES,
+                build,
+            )?))
         }
         Address::Azure(bucket) => {
-            let mut builder = MicrosoftAzureBuilder::new().with_container_name(&bucket.name);
-            for (name, value) in environment.lowercased(&["AZURE_", "MSI_", "IDENTITY_"]) {
-                if let Ok(key) = name.parse::<AzureConfigKey>() {
-                    builder = builder.with_config(key, value);
+            environment.check(&spec.label(), |name| azure_takes(name, spec))?;
+            let build = |environment: &Environment| {
+                let mut builder = MicrosoftAzureBuilder::new().with_container_name(&bucket.name);
+                for (name, value) in environment.lowercased(&AZURE) {
+                    if let Ok(key) = name.parse::<AzureConfigKey>() {
+                        builder = builder.with_config(key, value);
+                    }
                 }
-            }
-            if let Some(endpoint) = &spec.endpoint {
-                builder = builder.with_endpoint(endpoint.clone());
-            }
-            let builder = builder.with_http_connector(connector);
-            let builder = builder.with_client_options(options).with_retry(retry);
-            let store = builder.build().map_err(failed)?;
-            Ok(Arc::new(store))
+                if let Some(endpoint) = &spec.endpoint {
+                    builder = builder.with_endpoint(endpoint.clone());
+                }
+                let builder = builder.with_http_connector(connector.clone());
+                let builder = builder.with_client_options(options.clone());
+                builder.with_retry(retry.clone()).build()
+            };
+            Ok(Arc::new(built(spec, environment, &AZURE, build)?))
         }
         Address::WebDav { origin, login, .. } => {
             let options = match webdav_login(login, environment) {
@@ -186,6 +284,33 @@ fn connect(
         | Address::Rsync(_)
         | Address::Sftp(_)
         | Address::S3(_) => Ok(Arc::new(InMemory::new())),
+    }
+}
+
+const AZURE: [&str; 3] = ["AZURE_", "MSI_", "IDENTITY_"];
+
+/// What a variable takes that an Azure target reads.
+fn azure_takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
+    use AzureConfigKey as Key;
+    match name {
+        "IDENTITY_HEADER" => return Some(Takes::Word),
+        "AZURITE_BLOB_STORAGE_URL" => return Some(Takes::Server),
+        _ if !AZURE.iter().any(|prefix| name.starts_with(prefix)) => return None,
+        _ => {}
+    }
+    match name.to_ascii_lowercase().parse().ok()? {
+        Key::ContainerName | Key::Client(_) => None,
+        Key::Endpoint => spec.endpoint.is_none().then_some(Takes::Server),
+        Key::AccountName | Key::AuthorityId => Some(Takes::Label),
+        Key::AuthorityHost => Some(Takes::Server),
+        Key::MsiEndpoint | Key::FabricTokenServiceUrl => Some(Takes::Address),
+        Key::Token
+        | Key::FabricWorkloadHost
+        | Key::AccessKey
+        | Key::FabricSessionToken
+        | Key::FabricClusterIdentifier
+        | Key::EncryptionKey => Some(Takes::Word),
+        _ => Some(Takes::Text),
     }
 }
 

@@ -13,6 +13,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 
+use super::proxy::{self, Proxies};
 use super::s3_listing;
 
 /// What the server asked for is more than there is.
@@ -72,13 +73,17 @@ impl Patience {
 pub(super) struct Considerately<C> {
     pub inner: C,
     pub patience: Patience,
+    pub proxies: Arc<Proxies>,
 }
 
 impl<C: HttpConnector> HttpConnector for Considerately<C> {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = self.inner.connect(options)?;
-        let patience = self.patience.clone();
-        Ok(HttpClient::new(Considerate { client, patience }))
+        Ok(HttpClient::new(Considerate {
+            client,
+            patience: self.patience.clone(),
+            proxies: Arc::clone(&self.proxies),
+        }))
     }
 }
 
@@ -86,6 +91,7 @@ impl<C: HttpConnector> HttpConnector for Considerately<C> {
 struct Considerate {
     client: HttpClient,
     patience: Patience,
+    proxies: Arc<Proxies>,
 }
 
 #[async_trait::async_trait]
@@ -97,7 +103,9 @@ impl HttpService for Considerate {
         tokio::time::sleep(wait).await;
         let is_listing = s3_listing::is_asked_by(&request);
         let part = s3_listing::part_asked_for(&request);
-        let response = self.client.execute(request).await?;
+        let url = proxy::url_of(&request);
+        let response = self.client.execute(request).await;
+        let response = response.map_err(|error| self.proxies.told(error, &url))?;
         let status = response.status().as_u16();
         if let (429 | 503, Some(value)) = (status, response.headers().get("retry-after")) {
             let asked = value.to_str().ok();

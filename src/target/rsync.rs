@@ -28,6 +28,7 @@ use super::key::{check_key, check_prefix};
 use super::patience::Patience;
 use super::reserve;
 use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, TargetSpec};
+use crate::panics::Panicked;
 use batch::Batcher;
 pub(super) use call::Remote;
 use call::{Arguments, Transport};
@@ -390,7 +391,7 @@ impl Target for Rsync {
                 let path = fetched.path.clone();
                 let read = tokio::task::spawn_blocking(move || read_range(&path, at..end)).await;
                 let piece = read
-                    .unwrap_or_else(|e| Err(io::Error::other(e)))
+                    .unwrap_or_else(|e| Err(io::Error::other(Panicked::of_task(e))))
                     .map_err(|e| TargetError::new("get", &key, &label, ErrorKind::Permanent, e))?;
                 Ok(Some((piece, end)))
             }

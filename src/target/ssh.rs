@@ -35,6 +35,17 @@ pub(super) fn command(
     Ok(command)
 }
 
+/// Says what is wrong with the setting `ssh`, to follow its name.
+pub(super) fn check_command(line: &str) -> Result<(), String> {
+    match words(line) {
+        None => Err("has a quote that is not closed".to_owned()),
+        Some(words) if words.first().is_none_or(String::is_empty) => {
+            Err("names no command".to_owned())
+        }
+        Some(_) => Ok(()),
+    }
+}
+
 /// An address in brackets without them: only URLs and rsync's arguments need them.
 fn bare(login: &str) -> String {
     login.replace(['[', ']'], "")
@@ -42,7 +53,7 @@ fn bare(login: &str) -> String {
 
 /// As rsync reads its `-e`: words may stand in quotes, within which a doubled quote is one. `None`: one is
 /// not closed.
-fn words(line: &str) -> Option<Vec<String>> {
+pub(super) fn words(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;

@@ -10,6 +10,12 @@ use crate::watched::Fault;
 
 /// Tries every step of a push that comes after `earlier` good ones.
 fn every_step_of_a_push(earlier: usize, kind: ErrorKind) {
+    every_step(earlier, kind, |step| {
+        vec![Fault::Before(step), Fault::After(step), Fault::From(step)]
+    });
+}
+
+fn every_step(earlier: usize, kind: ErrorKind, faults: impl Fn(usize) -> Vec<Fault>) {
     let prepare = || {
         let mut pusher = Pusher::new();
         for n in 0..earlier {
@@ -26,7 +32,7 @@ fn every_step_of_a_push(earlier: usize, kind: ErrorKind) {
     );
     let mut points = 0;
     for step in 0..steps {
-        for fault in [Fault::Before(step), Fault::After(step), Fault::From(step)] {
+        for fault in faults(step) {
             let what = format!("{fault:?} of {steps}, {kind:?}, after {earlier} pushes");
             let mut pusher = prepare();
             let (report, _) = pusher.push(fault, kind);
@@ -67,4 +73,14 @@ fn a_target_that_denies_at_every_step_of_a_push() {
 fn a_target_that_fails_for_good_at_every_step_of_a_push() {
     every_step_of_a_push(0, ErrorKind::Permanent);
     every_step_of_a_push(1, ErrorKind::Permanent);
+}
+
+/// Whatever is behind a target may panic, and so may what we do with its answers.
+#[test]
+fn a_target_that_panics_at_every_step_of_a_push() {
+    for earlier in [0, 1] {
+        every_step(earlier, ErrorKind::Permanent, |step| {
+            vec![Fault::Panic(step), Fault::PanicFrom(step)]
+        });
+    }
 }

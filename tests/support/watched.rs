@@ -18,6 +18,10 @@ pub enum Fault {
     After(usize),
     /// From the nth call on none reaches the target.
     From(usize),
+    /// The nth call panics.
+    Panic(usize),
+    /// Each from the nth on does.
+    PanicFrom(usize),
 }
 
 #[derive(Debug)]
@@ -84,6 +88,8 @@ impl Watched {
         match self.fault {
             Fault::Before(nth) if nth == number => return Err(lost()),
             Fault::From(nth) if nth <= number => return Err(lost()),
+            Fault::Panic(nth) if nth == number => panic!("made to fail: {operation} {key}"),
+            Fault::PanicFrom(nth) if nth <= number => panic!("made to fail: {operation} {key}"),
             _ => {}
         }
         let outcome = work.await?;

@@ -11,11 +11,7 @@ use crate::scrub::{self, Divergence, Problem};
 impl Run<'_> {
     /// Looks at everything, reads what is small.
     pub(super) async fn look(&self, subject: &Subject) -> Result<Verdict, Failure> {
-        let mut verdict = Verdict {
-            name: subject.name.clone(),
-            label: subject.folder.target.label().to_owned(),
-            ..Verdict::default()
-        };
+        let mut verdict = Verdict::of(subject);
         let (folder, wanted) = (&subject.folder, &self.args.snapshots);
         let examined = scrub::examine(folder, &subject.trust, wanted, self.now).await;
         let mut examined = match examined {
@@ -101,7 +97,7 @@ async fn recall(
 ) -> Result<(), Failure> {
     let (mut behind, mut newest, mut never) = (0, None, 0);
     let mut gone = Vec::new();
-    for row in catalog.snapshots()? {
+    for row in catalog.snapshots()?.iter() {
         let core = row.known.core;
         let mut there = chain.snapshots.iter();
         if there.any(|snapshot| snapshot.manifest.core_hash == core) {

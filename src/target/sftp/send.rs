@@ -16,6 +16,7 @@ use super::super::failure::Failure;
 use super::super::{Body, ErrorKind};
 use super::connection::Connection;
 use super::machine::Machine;
+use crate::panics::Panicked;
 
 /// Read from the disk in one go.
 const BLOCK_BYTES: u64 = 1 << 20;
@@ -124,7 +125,8 @@ async fn off_thread<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let moved = Arc::clone(path);
     let task = tokio::task::spawn_blocking(move || read(&moved));
-    let done = task.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+    let given_up = |e| Err(io::Error::other(Panicked::of_task(e)));
+    let done = task.await.unwrap_or_else(given_up);
     done.map_err(|error| {
         let what = format!("cannot read {}: {error}", path.display());
         Failure::new(ErrorKind::Permanent, what)
