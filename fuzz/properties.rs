@@ -455,7 +455,7 @@ fn use_catalog(path: &Path) -> Result<(), CatalogError> {
     catalog.chunk_table(1000)?;
     let archives = catalog.archives()?;
     catalog.placed_on(TARGET)?;
-    for snapshot in catalog.snapshots()? {
+    for snapshot in catalog.snapshots()?.iter() {
         catalog.publication(TARGET, &snapshot.known.core)?;
     }
     catalog.last_published(TARGET)?;
@@ -510,6 +510,12 @@ pub fn statement(bytes: &[u8]) {
     if let Ok(pins) = sealift::pins::read(state.path()) {
         sealift::pins::write(state.path(), &pins).unwrap();
         assert_eq!(sealift::pins::read(state.path()).unwrap(), pins);
+    }
+    fs::write(state.path().join("figures.json"), bytes).unwrap();
+    if let Ok(Some(memory)) = sealift::figures::load(state.path()) {
+        sealift::figures::save(state.path(), &memory).unwrap();
+        let again = sealift::figures::load(state.path()).unwrap();
+        assert_eq!(again, Some(memory));
     }
 }
 

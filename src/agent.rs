@@ -17,6 +17,7 @@ mod push;
 mod rebuild;
 mod reconcile;
 mod room;
+mod shrink;
 mod state;
 mod stock;
 mod survey;
@@ -28,11 +29,13 @@ pub use order::{OrderedSnapshot, in_order};
 pub use push::{PushReport, PushRequest, Reporter, TargetReport, TargetState, push};
 pub use rebuild::{Kept, Rebuild};
 pub use reconcile::{adopt, begin_after};
+pub use shrink::{ShrinkReport, is_gone, note_figures};
 pub use state::State;
 
 use std::sync::Arc;
 
 use crate::catalog::CatalogError;
+use crate::figures::MemoryError;
 use crate::ids::{HostName, Stamp};
 use crate::packer::PackError;
 use crate::packer::seal::SealError;
@@ -125,6 +128,8 @@ pub enum AgentError {
     Ship(#[from] ShipError),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Figures(#[from] MemoryError),
     #[error(transparent)]
     Spool(#[from] SpoolError),
 }

@@ -73,6 +73,8 @@ CREATE TABLE IF NOT EXISTS archives(
   recipient_set TEXT NOT NULL, head_sha256 BLOB NOT NULL,
   tar_bytes INTEGER NOT NULL, tar_blake3 BLOB NOT NULL, live_bytes INTEGER,
   UNIQUE(writer, counter));
+CREATE INDEX IF NOT EXISTS live_indexes ON archives(n)
+  WHERE kind='index' AND (live_bytes<>0 OR live_bytes IS NULL);
 CREATE TABLE IF NOT EXISTS chunks(
   hash BLOB PRIMARY KEY, archive INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL
   ) WITHOUT ROWID;
@@ -112,8 +114,8 @@ pub struct Catalog {
     db: Connection,
     path: PathBuf,
     writer: WriterId,
-    cached_archives: Cached<Vec<CatalogArchive>>,
-    cached_snapshots: Cached<Vec<SnapshotRow>>,
+    cached_archives: Cached<Arc<Vec<CatalogArchive>>>,
+    cached_snapshots: Cached<Arc<Vec<SnapshotRow>>>,
     cached_publications: Cached<BTreeMap<String, Arc<HashMap<Hash, String>>>>,
     /// Set when a damaged catalog was moved aside.
     pub replaced: Option<PathBuf>,
@@ -192,7 +194,7 @@ impl Catalog {
         let version = catalog.version()?;
         let archives = catalog.read_archives()?;
         let is_whole = archives.iter().all(Option::is_some);
-        let archives = || Ok::<_, CatalogError>(archives.into_iter().flatten().collect());
+        let archives = || Ok::<_, CatalogError>(Arc::new(archives.into_iter().flatten().collect()));
         catalog.cached_archives.get(version, archives)?;
         if !is_whole {
             catalog.renew_writer()?;
@@ -400,10 +402,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{
         ConstraintViolation, DatabaseCorrupt, NotADatabase, TypeMismatch, Unknown,
     };
-    let code = match error {
-        rusqlite::Error::SqlInputError { error, .. } => Some(error.code),
-        other => other.sqlite_error_code(),
-    };
+    let code = crate::sqlite::error_kind(error);
     // Unknown is SQLite's complaint about a statement. Ours are right: the tables are not what was made.
     let is_damaged = matches!(
         code,

@@ -4,6 +4,7 @@
 //! Exit codes: 0 complete, 1 failed, 2 usage or config, 3 finished but something was skipped or is
 //! stale.
 
+mod ack;
 mod adopt;
 mod backup;
 mod catalog;
@@ -24,6 +25,7 @@ mod remote;
 mod restore;
 mod retention;
 mod scratch;
+mod shrunk;
 mod snapshot;
 mod status;
 mod sync;
@@ -89,6 +91,8 @@ enum Command {
     Open(open::OpenArgs),
     /// How fresh every target is
     Status(status::StatusArgs),
+    /// Say that a finding of `status` is as it should be
+    Ack(ack::AckArgs),
     /// Check what the targets store against the signed manifests
     Verify(verify::VerifyArgs),
     /// Delete from the targets what retention lets go
@@ -203,6 +207,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Restore(args) => restore::run(context, &args),
         Command::Open(args) => open::run(context, &args),
         Command::Status(args) => status::run(context, &args),
+        Command::Ack(args) => ack::run(context, &args),
         Command::Verify(args) => verify::run(context, &args),
         Command::Prune(args) => prune::run(context, &args),
         Command::Catalog(command) => catalog::run(context, &command),

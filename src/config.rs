@@ -122,6 +122,10 @@ pub struct Source {
     pub mode: Option<u32>,
     /// Its absence is no error.
     pub optional: bool,
+    /// If it fails there is no snapshot; else it is left out, and the run ends with exit code 3.
+    pub required: bool,
+    /// Of a command: that it prints nothing is no error.
+    pub allow_empty: bool,
     /// Taken only when asked for by name.
     pub on_request: bool,
     pub before: Option<CommandLine>,
@@ -133,6 +137,20 @@ pub struct Source {
     pub lock_timeout: Duration,
     /// How long a command may take.
     pub timeout: Duration,
+}
+
+impl Source {
+    /// Whether it is the preset's vector store, whose files fit each other only while nothing writes.
+    pub fn is_vector_store(&self) -> bool {
+        self.name == "chroma" && self.to == "chroma"
+    }
+
+    /// Whether it is a tree that must not be written while it is copied, and nothing holds its writers back.
+    pub fn is_unguarded(&self) -> bool {
+        let is_staged = matches!(&self.kind, SourceKind::Tree(tree) if tree.stage);
+        let is_special = self.on_request || self.is_vector_store();
+        is_staged && is_special && self.lock.is_none() && self.before.is_none()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -161,6 +179,10 @@ pub struct TreeSource {
     pub stage: bool,
     pub filter: Filter,
     pub check: Check,
+    /// Paths below it: without one of them it is not read. `/` between components.
+    pub must_exist: Vec<String>,
+    /// It is read only if its path is a mount point.
+    pub mountpoint: bool,
 }
 
 /// What a damaged database inside a tree does.
@@ -172,15 +194,20 @@ pub enum Check {
     Report,
 }
 
-/// A program and its arguments; what was one string in the file goes through `/bin/sh -c`.
+/// A command of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandLine(pub Vec<String>);
+pub enum CommandLine {
+    /// A line for the shell.
+    Shell(String),
+    /// A program and its arguments.
+    Words(Vec<String>),
+}
 
 impl std::fmt::Display for CommandLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0.as_slice() {
-            [shell, flag, line] if shell == "/bin/sh" && flag == "-c" => f.write_str(line),
-            words => f.write_str(&words.join(" ")),
+        match self {
+            Self::Shell(line) => f.write_str(line),
+            Self::Words(words) => f.write_str(&words.join(" ")),
         }
     }
 }

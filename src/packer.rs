@@ -22,6 +22,7 @@ mod seal_index;
 mod store;
 mod telling;
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,11 +31,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chrono::{DateTime, Utc};
 
 use crate::catalog::{Catalog, CatalogArchive, CatalogError};
+use crate::figures::Figures;
 use crate::ids::{ArchiveId, Hash, HostName, ObjectKey};
 use crate::index::Skipped;
 use crate::manifest::known::KnownRef;
 use crate::manifest::signature::{MANIFEST_NAMESPACE, SignatureError, Signer};
-use crate::manifest::{ArchiveKind, ArchiveRow, IndexRef, Known, Manifest, ManifestCore, paginate};
+use crate::manifest::{
+    ArchiveKind, ArchiveRow, IndexRef, Known, Manifest, ManifestCore, paginate, with_wide_times,
+};
 use crate::snapshot::Snapshot;
 use crate::spool::{Spool, SpoolError};
 use crate::walk::WalkError;
@@ -174,6 +178,10 @@ pub struct Packed {
     pub new_archives: u64,
     pub new_archive_bytes: u64,
     pub skipped: Vec<Skipped>,
+    /// What each source holds, by its place in the snapshot.
+    pub figures: BTreeMap<String, Figures>,
+    /// Worth a line, but nothing is missing because of it.
+    pub notes: BTreeSet<String>,
 }
 
 /// Data archives whose live share fell below this part of their stream are packed anew.
@@ -257,7 +265,12 @@ pub fn pack(
     let archives = rows.iter().map(|row| (row.key(), row.bytes)).collect();
     let mut live = store.live_by_number();
     // What was packed anew stays out of use, even if some of its dead content comes back.
-    live.extend(retired.iter().map(|n| (*n, 0)));
+    // Most of a long history was so already: no row is written anew for that.
+    let were_in_use = request
+        .usable
+        .iter()
+        .filter(|archive| archive.live_bytes != Some(0) && retired.contains(&archive.n));
+    live.extend(were_in_use.map(|archive| (archive.n, 0)));
     let (new_archives, new_archive_bytes) = (store.sealed_archives, store.sealed_bytes);
     let sets = store.catalog().recipient_sets()?;
     drop(store);
@@ -274,6 +287,7 @@ pub fn pack(
         KnownRef::Pages(paged.named),
         index,
         totals,
+        body.has_wide_times,
     );
     let manifest = publish_in_spool(request, catalog, spool, Manifest::new(core, pages))?;
     catalog.set_live_bytes(&live)?;
@@ -288,17 +302,19 @@ pub fn pack(
         new_archives,
         new_archive_bytes,
         skipped: body.skipped,
+        figures: body.figures,
+        notes: body.notes,
     })
 }
 
 /// Leaves out archives that hold little of use: what lives in them is packed anew, and retention
 /// frees them once no manifest names them. The second list are those, by number.
-fn worth_using(usable: &[CatalogArchive]) -> (Vec<store::Usable>, Vec<i64>) {
+fn worth_using(usable: &[CatalogArchive]) -> (Vec<store::Usable>, HashSet<i64>) {
     let index_in_use = |archive: &&CatalogArchive| {
         archive.row.kind == ArchiveKind::Index && archive.live_bytes != Some(0)
     };
     let renew_index = usable.iter().filter(index_in_use).count() > MAX_INDEX_ARCHIVES;
-    let retired = mostly_dead(usable);
+    let retired: HashSet<i64> = mostly_dead(usable).into_iter().collect();
     let is_kept = |archive: &&CatalogArchive| match archive.row.kind {
         ArchiveKind::Index => !renew_index,
         ArchiveKind::Data => !retired.contains(&archive.n),
@@ -342,10 +358,14 @@ fn core(
     known: KnownRef,
     index: IndexRef,
     totals: crate::manifest::Totals,
+    has_wide_times: bool,
 ) -> ManifestCore {
     ManifestCore {
         format: crate::manifest::FORMAT,
-        requires: known.requires(),
+        requires: match has_wide_times {
+            true => with_wide_times(known.requires()),
+            false => known.requires(),
+        },
         host: request.host.clone(),
         stamp: request.snapshot.stamp,
         sequence: request.lineage.sequence,

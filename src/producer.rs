@@ -1,7 +1,8 @@
 //! Sources → snapshot: a stamped directory of copies, validated before it gets its name.
 //!
-//! The copies are made in `.partial-<stamp>`, checked, and appear as `<stamp>` by one rename; if a check
-//! failed, as `invalid-<stamp>`, to be looked at and never packed. Trees with `stage = false` are not
+//! The copies are made in `.partial-<stamp>`, checked, and appear as `<stamp>` by one rename. A source that
+//! fails is left out, and a copy that fails its check is kept aside in `invalid-<stamp>`, never packed; the
+//! others go on. If a `required` source fails, or all do, there is no snapshot. Trees with `stage = false` are not
 //! copied: they become parts that the packer reads where they are. What had to be left out is listed in
 //! the snapshot: a run with such a list is not a complete one.
 //!
@@ -10,108 +11,41 @@
 mod claim;
 mod command;
 mod copy;
+mod demands;
+mod error;
 mod forget;
 mod json;
 mod local;
 mod metadata;
 mod previous;
 mod record;
+mod shell;
 mod source;
 mod stage;
+mod stderr;
 mod validate;
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use crate::config::{Config, Source};
 use crate::index::{Skipped, SourceRecord, ValidationRecord};
 use crate::openat::Chosen;
-use crate::snapshot::{Part, Snapshot};
-use crate::sqlite::SqliteError;
-use crate::walk::{Filter, WalkError};
+use crate::snapshot::{LeftOut, Part, Snapshot};
+use crate::walk::Filter;
 
 use claim::Claim;
+use error::{failed, next_for_invalid};
 use metadata::Document;
-use source::{SourceEntry, Taken, Taking};
+use source::{SourceEntry, Taken, Taking, place};
+use validate::{Checker, Findings};
 
+pub use error::{ProduceError, SourceError};
 pub use forget::forget;
-pub use local::{LocalSnapshot, from_dir, list};
+pub use local::{LocalSnapshot, from_dir, left_out_of, list};
 pub use validate::{Validation, validate};
-
-#[derive(Debug, thiserror::Error)]
-pub enum ProduceError {
-    #[error("there is nothing to back up: the configuration names no source")]
-    NoSources,
-    #[error("no source is named {name:?}; there is {}", known.join(", "))]
-    UnknownInclude { name: String, known: Vec<String> },
-    #[error("cannot {what} {}", path.display())]
-    Io {
-        what: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("no snapshot was made: the source {name:?} could not be taken")]
-    Source {
-        name: String,
-        #[source]
-        source: Box<SourceError>,
-    },
-    #[error("the snapshot is not valid ({}) and will not be packed; it is kept as {}{}", errors.join(", "), dir.display(), indented(details))]
-    Invalid {
-        dir: PathBuf,
-        errors: Vec<String>,
-        details: Vec<String>,
-    },
-}
-
-fn indented(details: &[String]) -> String {
-    details.iter().map(|line| format!("\n  {line}")).collect()
-}
-
-/// Why one source could not be taken.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    #[error("{} is not there", .0.display())]
-    Missing(PathBuf),
-    #[error("{} is not a directory", .0.display())]
-    NotADirectory(PathBuf),
-    #[error("cannot start `{line}`")]
-    Start {
-        line: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error("`{line}` failed, {status}: {stderr}")]
-    Command {
-        line: String,
-        status: String,
-        stderr: String,
-    },
-    #[error("the lock file {} stayed locked for {} s", path.display(), waited.as_secs())]
-    Locked { path: PathBuf, waited: Duration },
-    #[error("cannot {what} {}", path.display())]
-    Io {
-        what: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("its `after` failed as well ({after})")]
-    Both {
-        after: String,
-        #[source]
-        source: Box<SourceError>,
-    },
-    #[error(transparent)]
-    Walk(WalkError),
-    #[error(transparent)]
-    Sqlite(#[from] SqliteError),
-}
 
 /// What is asked for beyond the configuration.
 #[derive(Debug, Clone)]
@@ -134,6 +68,8 @@ pub struct Produced {
     pub metadata: serde_json::Value,
     /// Worth telling, but nothing is missing because of it.
     pub notes: Vec<String>,
+    /// What may be wrong with the snapshot, though nothing shows it.
+    pub warnings: Vec<String>,
 }
 
 /// Makes a snapshot of the configured sources.
@@ -145,7 +81,7 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
         .map_err(at_dir("read the snapshots directory"))?
         .into_iter()
         .collect();
-    let claim =
+    let mut claim =
         Claim::take(snapshots_dir, request.now).map_err(at_dir("make a snapshot directory in"))?;
     let taking = Taking {
         config,
@@ -153,42 +89,190 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
         dir: &claim.partial,
         previous: request.previous.as_deref().and_then(local::previous),
     };
-    let mut taken = Vec::new();
-    for source in wanted {
-        let one = taking.take(source).map_err(|error| ProduceError::Source {
-            name: source.name.clone(),
-            source: Box::new(error),
-        })?;
-        notes.extend(one.notes.iter().cloned());
-        taken.push(one);
+    let mut taken = take_all(&taking, &claim, wanted)?;
+    notes.extend(taken.iter().flat_map(|one| one.notes.iter().cloned()));
+    let mut found = check_all(&claim, &taken);
+    if is_lost(&taken, &found) {
+        return Err(give_up(config, request, claim, taken, found)?);
     }
-    let (metadata, validation) = describe(config, request, &claim, &taken);
-    let text = metadata.write(&claim.partial);
-    let value = text.map_err(failed("write the metadata of", claim.partial.path()))?;
-    let stamp = claim.stamp;
-    let valid = validation.valid;
-    let published = claim.publish(valid).and_then(Chosen::of_dir);
-    let published = published.map_err(at_dir("put the snapshot in its place in"))?;
-    let dir = published.path().to_owned();
-    if !valid {
-        // A damaged earlier copy would be linked to again and again.
-        for one in &taken {
-            one.forget();
+    for (one, found) in taken.iter_mut().zip(&mut found) {
+        if !found.errors.is_empty() {
+            let found = std::mem::take(found);
+            notes.extend(set_aside(&mut claim, one, found));
         }
-        return Err(ProduceError::Invalid {
-            dir,
-            errors: validation.errors,
-            details: validation.details,
-        });
     }
+    notes.extend(found.iter().flat_map(|found| found.notes.iter().cloned()));
+    let metadata = describe(config, request, &claim, &taken, found, true);
+    let value = metadata.write(&claim.partial);
+    let value = value.map_err(failed("write the metadata of", claim.partial.path()))?;
+    write_aside(config, request, &claim, &taken)?;
+    let stamp = claim.stamp;
+    let has_aside = claim.aside().is_some();
+    let published = claim.publish(true).and_then(Chosen::of_dir);
+    let published = published.map_err(at_dir("put the snapshot in its place in"))?;
+    if has_aside {
+        notes.extend(claim::bound_invalid(snapshots_dir, stamp));
+    }
+    let dir = published.path().to_owned();
     // Without it the next snapshot copies more than it must, nothing worse.
     notes.extend(taken.iter().filter_map(|one| one.remember(stamp)));
     Ok(Produced {
-        snapshot: assemble(metadata, published, stamp, taken),
+        warnings: taken.iter().filter_map(|one| one.warning.clone()).collect(),
+        snapshot: assemble(config, metadata, published, stamp, taken),
         dir,
         metadata: value,
         notes: notes.into_iter().collect(),
     })
+}
+
+/// Takes the sources one after the other. One that fails and is not required is left out.
+fn take_all(
+    taking: &Taking<'_>,
+    claim: &Claim,
+    wanted: Vec<&Source>,
+) -> Result<Vec<Taken>, ProduceError> {
+    let mut all: Vec<Taken> = Vec::new();
+    let mut errors = Vec::new();
+    for source in wanted {
+        let error = match taking.take(source) {
+            Ok(taken) => {
+                all.push(taken);
+                continue;
+            }
+            Err(error) => error,
+        };
+        let failed = |error| ProduceError::Source {
+            name: source.name.clone(),
+            source: Box::new(error),
+        };
+        if source.required {
+            return Err(failed(error));
+        }
+        // Half a copy is none, and its room may be what the next source needs.
+        let discarded = claim.discard(&place(&source.to));
+        let mut taken = Taken::failed(source, &error);
+        taken.notes.extend(discarded.err().map(|error| {
+            format!(
+                "cannot remove what was read of the source {:?}: {error}",
+                source.name
+            )
+        }));
+        all.push(taken);
+        errors.push(failed(error));
+    }
+    if all.iter().any(|one| one.entry.present) || errors.is_empty() {
+        return Ok(all);
+    }
+    Err(match errors.pop() {
+        Some(only) if errors.is_empty() => only,
+        _ => ProduceError::EverySource {
+            failed: all
+                .into_iter()
+                .filter_map(|one| one.entry.left_out)
+                .collect(),
+        },
+    })
+}
+
+/// Checks each source's copy.
+fn check_all(claim: &Claim, taken: &[Taken]) -> Vec<Findings> {
+    let mut checker = Checker::new(&claim.partial);
+    let check = |one: &Taken| {
+        checker.check(&one.entry, one.databases.as_deref());
+        checker.take()
+    };
+    taken.iter().map(check).collect()
+}
+
+/// Whether there is no snapshot: a required source is not valid, or nothing that was taken is.
+fn is_lost(taken: &[Taken], found: &[Findings]) -> bool {
+    let is_valid = |found: &Findings| found.errors.is_empty();
+    let mut both = taken.iter().zip(found);
+    let is_required_lost = both.any(|(one, found)| one.entry.required && !is_valid(found));
+    let mut both = taken.iter().zip(found);
+    let is_any_sound = both.any(|(one, found)| one.entry.present && is_valid(found));
+    let is_any_invalid = !found.iter().all(is_valid);
+    is_required_lost || (is_any_invalid && !is_any_sound)
+}
+
+/// Keeps the whole snapshot aside as an invalid one.
+fn give_up(
+    config: &Config,
+    request: &ProduceRequest,
+    claim: Claim,
+    taken: Vec<Taken>,
+    found: Vec<Findings>,
+) -> Result<ProduceError, ProduceError> {
+    let snapshots_dir = config.snapshots_dir.as_path();
+    let metadata = describe(config, request, &claim, &taken, found, false);
+    let written = metadata.write(&claim.partial);
+    written.map_err(failed("write the metadata of", claim.partial.path()))?;
+    let stamp = claim.stamp;
+    let published = claim.publish(false);
+    let dir = published.map_err(failed("keep the invalid snapshot in", snapshots_dir))?;
+    claim::bound_invalid(snapshots_dir, stamp);
+    // A damaged earlier copy would be linked to again and again.
+    for one in &taken {
+        one.forget();
+    }
+    let left_out = taken.iter().filter_map(|one| one.entry.left_out.as_ref());
+    let reasons = left_out.map(LeftOut::reason);
+    let validation = metadata.sealift.validation;
+    Ok(ProduceError::Invalid {
+        dir: dir.path().to_owned(),
+        errors: validation.errors,
+        details: validation.details.into_iter().chain(reasons).collect(),
+    })
+}
+
+/// Leaves a source out whose copy is not valid, and keeps the copy aside. Returns what is worth a note.
+fn set_aside(claim: &mut Claim, one: &mut Taken, found: Findings) -> Option<String> {
+    one.forget();
+    let at = place(&one.entry.to);
+    let (kept, note) = match claim.set_aside(&at) {
+        Ok(kept) => (Some(kept.display().to_string()), None),
+        Err(error) => {
+            let discarded = claim.discard(&at).err();
+            let why = discarded.map_or(String::new(), |error| format!("; nor removed: {error}"));
+            let name = &one.entry.name;
+            let note = format!("the invalid copy of {name:?} could not be kept: {error}{why}");
+            (None, Some(note))
+        }
+    };
+    let next = next_for_invalid(&one.entry.kind).to_owned();
+    one.leave_out(found.errors, found.details.join("; "), next, kept);
+    note
+}
+
+/// Describes what is kept aside as an invalid snapshot of its own.
+fn write_aside(
+    config: &Config,
+    request: &ProduceRequest,
+    claim: &Claim,
+    taken: &[Taken],
+) -> Result<(), ProduceError> {
+    let Some(aside) = claim.aside() else {
+        return Ok(());
+    };
+    let mut kept = Vec::new();
+    let mut validation = Validation::default();
+    for one in taken {
+        let Some(left_out) = one.entry.left_out.as_ref().filter(|one| one.kept.is_some()) else {
+            continue;
+        };
+        validation.errors.extend(left_out.errors.iter().cloned());
+        validation.details.push(left_out.cause.clone());
+        kept.push(SourceEntry {
+            present: true,
+            left_out: None,
+            ..one.entry.clone()
+        });
+    }
+    let dir = claim.destination(false);
+    let about = about(config, request, claim, &dir);
+    let document = Document::new(&about, kept, &validation, Vec::new());
+    let written = document.write(aside).map(drop);
+    written.map_err(failed("write the metadata of", aside.path()))
 }
 
 /// The sources of this run, by the file's order.
@@ -212,36 +296,48 @@ fn wanted_sources<'a>(
     Ok(config.sources.iter().filter(asked).collect())
 }
 
-/// Checks what was taken and writes down what it is.
+/// The metadata of what was taken and what was found in it.
 fn describe(
     config: &Config,
     request: &ProduceRequest,
     claim: &Claim,
     taken: &[Taken],
-) -> (Document, Validation) {
-    let mut skipped: Vec<Skipped> = taken.iter().flat_map(|one| one.skipped.clone()).collect();
-    let mut checker = validate::Checker::new(&claim.partial);
-    for one in taken {
-        checker.check(&one.entry, one.databases.as_deref());
-    }
-    skipped.append(&mut checker.reports);
-    let validation = checker.finish();
-    let dir = claim.destination(validation.valid);
+    found: Vec<Findings>,
+    valid: bool,
+) -> Document {
     let entries: Vec<SourceEntry> = taken.iter().map(|one| one.entry.clone()).collect();
-    let about = metadata::About {
+    let left_out = entries.iter().filter_map(|entry| entry.left_out.as_ref());
+    let mut skipped: Vec<Skipped> = left_out.map(LeftOut::skipped).collect();
+    skipped.extend(taken.iter().flat_map(|one| one.skipped.iter().cloned()));
+    let mut all = Findings::default();
+    for one in found {
+        all.append(one);
+    }
+    skipped.append(&mut all.reports);
+    let dir = claim.destination(valid);
+    let about = about(config, request, claim, &dir);
+    Document::new(&about, entries, &all.finish(), skipped)
+}
+
+fn about<'a>(
+    config: &'a Config,
+    request: &'a ProduceRequest,
+    claim: &Claim,
+    dir: &'a Path,
+) -> metadata::About<'a> {
+    metadata::About {
         host: config.host.as_str(),
         stamp: claim.stamp,
         created_at: request.now,
-        dir: &dir,
+        dir,
         tags: &request.tags,
         note: request.note.as_deref(),
-    };
-    let metadata = Document::new(&about, entries, &validation, skipped);
-    (metadata, validation)
+    }
 }
 
 /// The value that the packer takes.
 fn assemble(
+    config: &Config,
     metadata: Document,
     dir: Chosen,
     stamp: crate::ids::Stamp,
@@ -253,6 +349,7 @@ fn assemble(
     Snapshot {
         stamp,
         parts,
+        roots: source::roots(config),
         tags: about.tags,
         note: about.note,
         sources: records(&about.sources),
@@ -262,8 +359,15 @@ fn assemble(
             errors: about.validation.errors,
         },
         databases: about.databases,
+        left_out: left_out(&about.sources),
         skipped: about.skipped,
     }
+}
+
+/// The sources that the snapshot lacks because they failed.
+fn left_out(entries: &[SourceEntry]) -> Vec<LeftOut> {
+    let left_out = entries.iter().filter_map(|entry| entry.left_out.clone());
+    left_out.collect()
 }
 
 fn staged_part(dir: Chosen) -> Part {
@@ -286,9 +390,4 @@ fn records(entries: &[SourceEntry]) -> Vec<SourceRecord> {
             stage: entry.stage,
         })
         .collect()
-}
-
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ProduceError {
-    let path = path.to_owned();
-    move |source| ProduceError::Io { what, path, source }
 }

@@ -53,7 +53,7 @@ use crate::manifest::signature::{SignatureError, Trust};
 use crate::manifest::statement::{MarkName, Vouched};
 use crate::manifest::{Manifest, ManifestName};
 use crate::repository::{HostFolder, RepositoryError, SeenMark};
-use crate::retention::{Candidate, Guard, NamedError, Policy, Reasons, Refusal, decide};
+use crate::retention::{Candidate, Guard, NamedError, Pins, Policy, Reasons, Refusal, decide};
 use crate::target::TargetError;
 
 use inventory::Inventory;
@@ -99,7 +99,7 @@ pub struct PruneRequest {
     /// decides.
     pub forget: Vec<String>,
     pub now: DateTime<Utc>,
-    pub pins: HashSet<Stamp>,
+    pub pins: Pins,
     /// The host will never push again: nobody is left to heed a mark.
     pub gone: bool,
     /// Somebody looked at the plan and said yes to its extent.
@@ -398,6 +398,7 @@ impl PruneRequest {
         let decided = decide(&self.candidates(&planned), &policy, self.now);
         for (one, reasons) in planned.iter_mut().zip(decided) {
             one.reasons = reasons;
+            self.pins.explain(&one.stamp, &mut one.reasons);
         }
         planned
     }
@@ -406,7 +407,7 @@ impl PruneRequest {
         let candidate = |one: &PlannedSnapshot| Candidate {
             sequence: one.sequence,
             stamp: one.stamp,
-            pinned: self.pins.contains(&one.stamp),
+            pinned: self.pins.holds(&one.stamp),
             proven: false,
             late: one.late,
             whole: one.whole,

@@ -22,6 +22,7 @@
 
 mod guard;
 mod named;
+mod pins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -33,6 +34,7 @@ use crate::ids::Stamp;
 
 pub use guard::{Guard, Refusal};
 pub use named::{Nameable, NamedError, find, may_go};
+pub use pins::Pins;
 
 /// How many places of each kind stay, newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,6 +88,8 @@ pub enum Reason {
     /// The newest of which nothing is missing.
     Whole,
     Pinned,
+    /// A source shrank after it, and nobody acknowledged that.
+    BeforeShrink,
     /// The newest that a drill restored.
     Proven,
     Within,
@@ -105,6 +109,7 @@ impl fmt::Display for Reason {
             Self::Newest => "newest",
             Self::Whole => "newest that is whole",
             Self::Pinned => "pinned",
+            Self::BeforeShrink => "last before a source shrank",
             Self::Proven => "proven by a drill",
             Self::Within => "within",
             Self::Last => "last",

@@ -18,6 +18,7 @@ mod backup;
 mod budget;
 mod check;
 mod child;
+mod code;
 mod confine;
 mod inspect;
 mod message;
@@ -38,6 +39,7 @@ pub use backup::{backup, backup_at};
 pub use budget::Budget;
 pub use check::{Lock, inspect, inspect_at, lock_for_read};
 pub use child::serve;
+pub use code::kind as error_kind;
 pub use inspect::{Depth, Inspection};
 pub use place::Place;
 pub use process::register_program;
@@ -68,7 +70,20 @@ pub enum SqliteError {
         #[source]
         source: io::Error,
     },
-    /// Nothing is known of the database: what was to open it did not come to an end.
+    /// What a sidecar holds can be read only by writing beside it, and there nothing can be written.
+    #[error(
+        "cannot copy the database {}: what its {sidecar} holds can be read only by writing to {}, {why}",
+        path.display(), dir.display()
+    )]
+    ReadOnlyPlace {
+        path: PathBuf,
+        /// `-wal` or `-journal`.
+        sidecar: &'static str,
+        dir: PathBuf,
+        why: &'static str,
+    },
+    /// Nothing is known of the database: what was to open it did not come to an end, or lacks what its
+    /// application has.
     #[error("cannot {what} {}: {why}", path.display())]
     Unchecked {
         what: &'static str,
@@ -81,9 +96,7 @@ impl SqliteError {
     /// The file has the magic, but SQLite does not take it for a sound database.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::Sqlite { source, .. } => source
-                .sqlite_error()
-                .is_some_and(|error| is_damage_code(error.extended_code)),
+            Self::Sqlite { source, .. } => code::extended(source).is_some_and(code::is_damage),
             _ => false,
         }
     }
@@ -94,8 +107,8 @@ impl SqliteError {
 
     pub fn is_disk_full(&self) -> bool {
         match self {
-            Self::Busy { .. } | Self::Unchecked { .. } => false,
-            Self::Sqlite { source, .. } => source.sqlite_error_code() == Some(ErrorCode::DiskFull),
+            Self::Busy { .. } | Self::Unchecked { .. } | Self::ReadOnlyPlace { .. } => false,
+            Self::Sqlite { source, .. } => code::kind(source) == Some(ErrorCode::DiskFull),
             Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
         }
     }
@@ -107,12 +120,6 @@ impl SqliteError {
             _ => None,
         }
     }
-}
-
-/// The magic and nothing that fits it, or damage.
-fn is_damage_code(extended: i32) -> bool {
-    let code = rusqlite::ffi::Error::new(extended).code;
-    matches!(code, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
 }
 
 pub fn is_sqlite(head: &[u8]) -> bool {

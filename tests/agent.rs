@@ -7,6 +7,8 @@ mod host;
 mod rsync;
 #[path = "support/s3.rs"]
 mod s3;
+#[path = "support/small_disk.rs"]
+mod small_disk;
 #[path = "support/tree.rs"]
 mod tree;
 
@@ -32,8 +34,12 @@ mod fire;
 mod forget;
 #[path = "agent/hooks.rs"]
 mod hooks;
+#[path = "agent/identities.rs"]
+mod identities;
 #[path = "agent/keys.rs"]
 mod keys;
+#[path = "agent/left_out.rs"]
+mod left_out;
 #[path = "agent/lineage.rs"]
 mod lineage;
 #[path = "agent/marks.rs"]
@@ -46,6 +52,10 @@ mod on_the_way;
 mod prune;
 #[path = "agent/rebuild.rs"]
 mod rebuild;
+#[path = "agent/rights.rs"]
+mod rights;
+#[path = "agent/shrink.rs"]
+mod shrink;
 #[path = "agent/slow_link.rs"]
 mod slow_link;
 #[path = "agent/stock.rs"]
@@ -56,6 +66,8 @@ mod sync;
 mod tamper;
 #[path = "agent/targets.rs"]
 mod targets;
+#[path = "agent/times.rs"]
+mod times;
 #[path = "agent/truth.rs"]
 mod truth;
 #[path = "agent/verify.rs"]

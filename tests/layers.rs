@@ -26,7 +26,8 @@ const LAYERS: &[&[&str]] = &[
     // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
     &["manifest", "index"],
     &["walk", "sqlite", "retention"],
-    &["snapshot", "catalog", "spool", "target", "pins"],
+    &["database_names"],
+    &["snapshot", "catalog", "spool", "target", "pins", "figures"],
     // What a target's settings may be, the target knows.
     &["repository", "config"],
     &["producer", "packer", "shipper", "restore", "prune"],
@@ -285,7 +286,7 @@ const ALLOWED_PATHS: &[(&str, &str, usize)] = &[
     ("producer/record.rs", "std::fs::", 2),
     ("producer/record.rs", "File::open", 1),
     // A file without a name, for what a command says.
-    ("producer/command.rs", "tempfile", 2),
+    ("producer/stderr.rs", "tempfile", 2),
 ];
 
 /// `code` up to its tests.

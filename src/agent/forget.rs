@@ -12,14 +12,14 @@ use super::order::{OrderedSnapshot, in_order};
 use super::{AgentError, State};
 use crate::ids::Stamp;
 use crate::producer;
-use crate::retention::{Nameable, Reason, Reasons, find, may_go};
+use crate::retention::{Nameable, Pins, Reason, Reasons, find, may_go};
 
 /// Which of the directories in `dir` go.
 pub struct LocalForget<'a> {
     pub dir: &'a Path,
     /// Stamps, sequences, or the last 16 digits of manifests' names.
     pub named: &'a [String],
-    pub pins: &'a BTreeSet<Stamp>,
+    pub pins: &'a Pins,
     /// Names of all targets.
     pub targets: &'a [&'a str],
     pub now: DateTime<Utc>,
@@ -47,8 +47,9 @@ impl LocalForget<'_> {
             if Some(stamp) == newest {
                 reasons.insert(Reason::Newest);
             }
-            if self.pins.contains(&stamp) {
+            if self.pins.holds(&stamp) {
                 reasons.insert(Reason::Pinned);
+                self.pins.explain(&stamp, &mut reasons);
             }
             may_go(stamp, &reasons)?;
             if !done.contains(&stamp) && !self.confirmed && !self.dry_run {

@@ -141,7 +141,7 @@ fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, AgentError> {
     let spooled: HashSet<Hash> = hashes.filter_map(ObjectKey::archive_hash).collect();
     let mut known: HashMap<Hash, Sealed> = HashMap::new();
     if !spooled.is_empty() {
-        for archive in state.catalog.archives()? {
+        for archive in state.catalog.archives()?.iter() {
             if spooled.contains(&archive.row.blake3) {
                 known.insert(archive.row.blake3, Sealed::from(&archive.row));
             }

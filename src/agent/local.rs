@@ -13,7 +13,7 @@ use super::order::{OrderedSnapshot, in_order};
 use super::{AgentError, State};
 use crate::ids::Stamp;
 use crate::producer;
-use crate::retention::{Candidate, Guard, Policy, Reason, Reasons, Refusal, decide};
+use crate::retention::{Candidate, Guard, Pins, Policy, Reason, Reasons, Refusal, decide};
 
 /// The sequence of the newest local snapshot that the last time settled (see [`settled_until`]).
 const RETAINED: &str = "local retention sequence";
@@ -24,7 +24,7 @@ const RETAINED_STAMP: &str = "local retention";
 pub struct LocalRetention<'a> {
     pub dir: &'a Path,
     pub policy: Policy,
-    pub pins: &'a BTreeSet<Stamp>,
+    pub pins: &'a Pins,
     /// Names of all targets.
     pub targets: &'a [&'a str],
     pub now: DateTime<Utc>,
@@ -88,7 +88,7 @@ impl LocalRetention<'_> {
             Candidate {
                 sequence,
                 stamp,
-                pinned: self.pins.contains(&stamp)
+                pinned: self.pins.holds(&stamp)
                     || Some(stamp) == newest_valid
                     || !delivered.contains(&stamp),
                 proven: false,
@@ -125,8 +125,10 @@ fn retained(state: &State) -> Result<Option<u64>, AgentError> {
     let Some(stamp) = state.catalog.meta(RETAINED_STAMP)? else {
         return Ok(None);
     };
-    let known = state.catalog.snapshots()?.into_iter();
-    let known = known.filter(|row| row.known.stamp.to_string() == stamp);
+    let rows = state.catalog.snapshots()?;
+    let known = rows
+        .iter()
+        .filter(|row| row.known.stamp.to_string() == stamp);
     Ok(known.map(|row| row.known.sequence).max())
 }
 
@@ -160,7 +162,7 @@ impl Deliveries {
         let mut waiting = BTreeSet::new();
         let publications = targets.iter().map(|name| state.catalog.publications(name));
         let publications: Vec<_> = publications.collect::<Result<_, _>>()?;
-        for row in state.catalog.snapshots()? {
+        for row in state.catalog.snapshots()?.iter() {
             let states = publications.iter().map(|all| all.get(&row.known.core));
             let states: Vec<Option<&str>> = states.map(|one| one.map(String::as_str)).collect();
             let arrived = |state: &Option<&str>| matches!(state, Some("published" | "pruned"));

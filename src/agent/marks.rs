@@ -177,7 +177,7 @@ fn unsigned_share(state: &State, seen: &Seen) -> Result<Unsigned, AgentError> {
         .collect();
     let (mut bytes, mut all_bytes) = (0, 0);
     if !named.is_empty() {
-        for archive in state.catalog.archives()? {
+        for archive in state.catalog.archives()?.iter() {
             all_bytes += archive.row.bytes;
             if named.contains(&archive.row.blake3) {
                 bytes += archive.row.bytes;

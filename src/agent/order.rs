@@ -32,11 +32,8 @@ pub fn in_order(
 ) -> Result<Vec<OrderedSnapshot>, CatalogError> {
     let here: BTreeSet<Stamp> = there.iter().map(|snapshot| snapshot.stamp).collect();
     let mut sequences: BTreeMap<Stamp, u64> = BTreeMap::new();
-    for row in catalog
-        .map(Catalog::snapshots)
-        .transpose()?
-        .unwrap_or_default()
-    {
+    let rows = catalog.map(Catalog::snapshots).transpose()?;
+    for row in rows.iter().flat_map(|rows| rows.iter()) {
         let known = row.known;
         if !here.contains(&known.stamp) {
             continue;

@@ -26,7 +26,7 @@ use crate::spool::Spool;
 use crate::target::{is_full, panicked};
 
 /// A version of the recovery documents; a target gets them once per version.
-const RECOVERY_VERSION: &str = "2";
+const RECOVERY_VERSION: &str = "3";
 
 /// One target after its uploads: what it lacks is published on it, oldest first.
 pub(super) struct Finishing<'a> {
@@ -273,7 +273,7 @@ impl<'a> Finishing<'a> {
         let mut pending = Vec::new();
         let publications = state.catalog.publications(&self.survey.name)?;
         let knows_target = publications.values().any(|state| state == "published");
-        for row in state.catalog.snapshots()? {
+        for row in state.catalog.snapshots()?.iter() {
             let core = &row.known.core;
             if let Some(publication) = publications.get(core) {
                 // `sync`, or a repair, may have brought what this host had given up.
@@ -286,7 +286,7 @@ impl<'a> Finishing<'a> {
             }
             if !state.spool.contains(&row.name.key()) {
                 // What a lost state directory has forgotten may have been pruned there: nobody knows.
-                if self.settle_unshippable(state, &row)? && knows_target {
+                if self.settle_unshippable(state, row)? && knows_target {
                     progress.forgotten.push(row.name.stamp.to_string());
                 }
                 continue;

@@ -17,6 +17,7 @@ use super::reconcile::reconcile;
 use super::stock::{adopt_spooled_manifests, drop_damaged, take_stock, tidy_spool};
 use super::survey::survey;
 use super::{AgentError, NamedTarget, State, machine_id};
+use crate::figures::Figures;
 use crate::ids::{HostName, ObjectKey};
 use crate::index::Skipped;
 use crate::manifest::signature::{Signer, Trust};
@@ -80,6 +81,8 @@ pub struct PushReport {
     pub new_archives: u64,
     pub new_archive_bytes: u64,
     pub skipped: Vec<Skipped>,
+    /// What each source holds, by its place in the snapshot.
+    pub figures: BTreeMap<String, Figures>,
     pub targets: Vec<TargetReport>,
     pub notes: Vec<String>,
     /// Not errors, but no success either (exit code 3).
@@ -200,12 +203,14 @@ pub fn push(
         reconciled.warnings.extend(warnings);
     }
     tidy_spool(state, request.targets)?;
+    reconciled.notes.extend(packed.notes);
     Ok(PushReport {
         manifest: packed.manifest.name(),
         totals: packed.manifest.core.totals,
         new_archives: packed.new_archives,
         new_archive_bytes: packed.new_archive_bytes,
         skipped: packed.skipped,
+        figures: packed.figures,
         targets: reports,
         notes: reconciled.notes,
         warnings: reconciled.warnings,

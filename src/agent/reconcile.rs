@@ -65,12 +65,8 @@ pub fn reconcile(
     forget_what_targets_lost(state, surveys, &mut result)?;
     take_in_foreign(state, host, &machine, surveys, &mut result)?;
     report_findings(surveys, &mut result);
-    let mut known: Vec<Known> = state
-        .catalog
-        .snapshots()?
-        .into_iter()
-        .map(|r| r.known)
-        .collect();
+    let rows = state.catalog.snapshots()?;
+    let mut known: Vec<Known> = rows.iter().map(|row| row.known).collect();
     known.sort();
     let head = known.last().map_or(0, |known| known.sequence);
     let highest = head.max(remembered);
@@ -87,13 +83,14 @@ pub fn reconcile(
 
 /// Whether each target shows all snapshots of this `sequence` that the catalog knows.
 fn is_everywhere(state: &State, surveys: &[Survey], sequence: u64) -> Result<bool, AgentError> {
-    let mut rows = state.catalog.snapshots()?;
-    rows.retain(|row| row.known.sequence == sequence);
+    let rows = state.catalog.snapshots()?;
+    let last = rows.iter().filter(|row| row.known.sequence == sequence);
+    let last: Vec<_> = last.collect();
     let shows = |survey: &Survey| {
         let seen = survey.seen.as_ref().ok();
-        seen.is_some_and(|seen| rows.iter().all(|row| seen.manifests.contains(&row.name)))
+        seen.is_some_and(|seen| last.iter().all(|row| seen.manifests.contains(&row.name)))
     };
-    Ok(!rows.is_empty() && surveys.iter().all(shows))
+    Ok(!last.is_empty() && surveys.iter().all(shows))
 }
 
 /// A new state directory continues what the targets show. Where one shows nothing, and no other one does,
@@ -292,7 +289,7 @@ fn forget_snapshots_that_are_nowhere(
         .iter()
         .filter_map(|survey| survey.seen.as_ref().ok());
     let shown: HashSet<_> = seen.flat_map(|seen| &seen.manifests).collect();
-    for row in state.catalog.snapshots()? {
+    for row in state.catalog.snapshots()?.iter() {
         let on_target = shown.contains(&row.name);
         if !on_target && !state.spool.contains(&row.name.key()) {
             state.catalog.forget_snapshot(&row.known.core)?;

@@ -73,6 +73,7 @@ const OTHERS: u32 = 0o077;
 /// Beginnings of the names that Sealift uses in the directory.
 const OWN_NAMES: &[&str] = &[
     "catalog.",
+    "figures.",
     "last-snapshot.",
     "lock",
     "machine-id",

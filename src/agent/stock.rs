@@ -15,13 +15,13 @@ use crate::spool::Spool;
 
 /// A manifest that a killed run put into the spool but not into the catalog is a snapshot all the same.
 pub(super) fn adopt_spooled_manifests(state: &mut State) -> Result<(), AgentError> {
-    let known: HashSet<ManifestName> = state
-        .catalog
-        .snapshots()?
-        .into_iter()
-        .map(|r| r.name)
-        .collect();
-    for (key, _) in state.spool.list(MANIFESTS)? {
+    let spooled = state.spool.list(MANIFESTS)?;
+    if spooled.is_empty() {
+        return Ok(());
+    }
+    let rows = state.catalog.snapshots()?;
+    let known: HashSet<&ManifestName> = rows.iter().map(|row| &row.name).collect();
+    for (key, _) in spooled {
         let Some(name) = ManifestName::from_key(&key) else {
             continue;
         };
@@ -81,22 +81,19 @@ pub(super) fn take_stock(
     marked: &HashSet<Hash>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<CatalogArchive>, AgentError> {
-    let mut archives = state.catalog.archives()?;
-    let is_marked = |a: &CatalogArchive| marked.contains(&a.row.blake3);
-    let to_forget = archives
+    let known = state.catalog.archives()?;
+    let (to_forget, archives): (Vec<&CatalogArchive>, Vec<_>) = known
         .iter()
-        .filter(|a| is_marked(a))
-        .map(|a| a.n)
-        .collect();
+        .partition(|archive| marked.contains(&archive.row.blake3));
+    let to_forget = to_forget.iter().map(|archive| archive.n).collect();
     state.catalog.forget_archives(&to_forget)?;
-    archives.retain(|a| !is_marked(a));
     let mut on_all: Option<HashSet<i64>> = None;
     let mut anywhere: HashSet<i64> = HashSet::new();
     for survey in surveys {
         let placed: HashSet<i64> = match &survey.seen {
             Ok(seen) => {
                 let complete =
-                    |a: &&CatalogArchive| seen.archives.get(&a.row.blake3) == Some(&a.row.bytes);
+                    |a: &&&CatalogArchive| seen.archives.get(&a.row.blake3) == Some(&a.row.bytes);
                 let placed: HashSet<i64> = archives.iter().filter(complete).map(|a| a.n).collect();
                 let before = state.catalog.placed_on(&survey.name)?;
                 let gone = before.difference(&placed).count();
@@ -140,7 +137,7 @@ pub(super) fn take_stock(
     let mut usable = Vec::new();
     let mut lost = HashSet::new();
     for archive in archives {
-        let spooled = in_spool(&archive);
+        let spooled = in_spool(archive);
         if !spooled && !anywhere.contains(&archive.n) {
             lost.insert(archive.n);
             continue;
@@ -150,8 +147,8 @@ pub(super) fn take_stock(
             continue;
         }
         let copied = || on_donors.contains(&(hash, bytes)) && !damaged.contains(&hash);
-        if (spooled || on_all.contains(&archive.n) || copied()) && sealed_to_all(&archive) {
-            usable.push(archive);
+        if (spooled || on_all.contains(&archive.n) || copied()) && sealed_to_all(archive) {
+            usable.push(archive.clone());
         }
     }
     if surveys.iter().all(|survey| survey.seen.is_ok()) {
@@ -230,7 +227,7 @@ fn drop_settled_manifests(state: &State, targets: &[NamedTarget]) -> Result<Unse
         .into_iter()
         .map(|(key, _)| key)
         .collect();
-    for row in state.catalog.snapshots()? {
+    for row in state.catalog.snapshots()?.iter() {
         let key = row.name.key();
         if !spooled.contains(key.as_str()) {
             continue;

@@ -63,15 +63,17 @@ impl Remembered {
     pub fn of(state: &State, target: &str) -> Result<Self, AgentError> {
         let mut remembered = Self::default();
         let publications = state.catalog.publications(target)?;
-        for row in state.catalog.snapshots()? {
+        for row in state.catalog.snapshots()?.iter() {
             let publication = publications.get(&row.known.core);
             if publication.is_some_and(|state| state == "published") {
-                remembered.manifests.push(row.name);
+                remembered.manifests.push(row.name.clone());
             }
         }
         let placed = state.catalog.placed_on(target)?;
-        let archives = state.catalog.archives()?.into_iter();
-        let there = archives.filter(|archive| placed.contains(&archive.n));
+        let archives = state.catalog.archives()?;
+        let there = archives
+            .iter()
+            .filter(|archive| placed.contains(&archive.n));
         remembered.archives = there.map(|a| (a.row.blake3, a.row.bytes)).collect();
         Ok(remembered)
     }
@@ -85,12 +87,8 @@ pub async fn survey(
     targets: &[NamedTarget],
     trust: &Trust,
 ) -> Result<Vec<Survey>, AgentError> {
-    let known: HashSet<ManifestName> = state
-        .catalog
-        .snapshots()?
-        .into_iter()
-        .map(|row| row.name)
-        .collect();
+    let rows = state.catalog.snapshots()?;
+    let known: HashSet<&ManifestName> = rows.iter().map(|row| &row.name).collect();
     let mut remembered = Vec::new();
     for named in targets {
         remembered.push(Remembered::of(state, &named.name)?);
@@ -190,7 +188,7 @@ fn no_answer(named: &NamedTarget, host: &HostName) -> TargetError {
 
 async fn look(
     folder: &HostFolder,
-    known: &HashSet<ManifestName>,
+    known: &HashSet<&ManifestName>,
     remembered: &Remembered,
     trust: &Trust,
 ) -> Result<Seen, RepositoryError> {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 
@@ -105,9 +106,11 @@ impl Catalog {
         self.end_lookups()
     }
 
-    pub fn archives(&self) -> Result<Vec<CatalogArchive>, CatalogError> {
+    /// Every archive whose row is as it was written.
+    pub fn archives(&self) -> Result<Arc<Vec<CatalogArchive>>, CatalogError> {
         self.cached_archives.get(self.version()?, || {
-            Ok(self.read_archives()?.into_iter().flatten().collect())
+            let rows = self.read_archives()?.into_iter().flatten();
+            Ok(Arc::new(rows.collect()))
         })
     }
 
@@ -234,9 +237,10 @@ impl Catalog {
         self.cached_archives.forget();
         let fail = self.fail();
         let tx = self.db.transaction().map_err(&fail)?;
+        // As the index `live_indexes` has it, or all rows would be read.
         tx.execute(
-            "UPDATE archives SET live_bytes=0 WHERE kind=?1 AND (live_bytes<>0 OR live_bytes IS NULL)",
-            [kind_text(ArchiveKind::Index)],
+            "UPDATE archives SET live_bytes=0 WHERE kind='index' AND (live_bytes<>0 OR live_bytes IS NULL)",
+            [],
         )
         .map_err(&fail)?;
         for (n, bytes) in live {

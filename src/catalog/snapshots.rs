@@ -103,9 +103,9 @@ impl Catalog {
     }
 
     /// Every live snapshot, by sequence.
-    pub fn snapshots(&self) -> Result<Vec<SnapshotRow>, CatalogError> {
+    pub fn snapshots(&self) -> Result<Arc<Vec<SnapshotRow>>, CatalogError> {
         self.cached_snapshots
-            .get(self.version()?, || self.read_snapshots())
+            .get(self.version()?, || Ok(Arc::new(self.read_snapshots()?)))
     }
 
     fn read_snapshots(&self) -> Result<Vec<SnapshotRow>, CatalogError> {

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
+use super::shrunk::{self, Alarm};
 use super::terminal::PushDisplay;
 use super::{Context, remote, retention, status};
 use crate::agent::{self, OrderedSnapshot, PushReport, PushRequest, State, TargetState};
@@ -19,7 +20,7 @@ use crate::manifest::signature::Signer;
 use crate::packer::seal::Recipients;
 use crate::packer::{PackOptions, PackProgress};
 use crate::producer::{self, LocalSnapshot, ProduceError, ProduceRequest};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{LeftOut, Snapshot};
 use crate::{clock, fs};
 
 #[derive(Debug, Args)]
@@ -67,6 +68,7 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
     let mut done = produce_and_push(&mut pusher, args);
     if let Ok(report) = &mut done
         && report.is_published_somewhere()
+        && pusher.may_retain
     {
         pusher.retain_targets(report);
         pusher.retain_local(report);
@@ -81,17 +83,23 @@ fn produce_and_push(pusher: &mut Pusher<'_>, args: &BackupArgs) -> Result<PushRe
     let ordered = ordered.or_else(|error| by_stamps(there, &error.into()))?;
     let request = args.request(ordered);
     let produced = producer::produce(pusher.config, &request).map_err(not_produced)?;
+    for warning in &produced.warnings {
+        output::tell(format_args!("warning: {warning}"));
+    }
     for note in &produced.notes {
         pusher.context.note(note);
     }
-    pusher.push(&produced.snapshot)
+    pusher.push(&produced.snapshot, true)
 }
 
 /// What the command line or the configuration asks for in vain is no failed backup.
 pub fn not_produced(error: ProduceError) -> Failure {
     match error {
         ProduceError::UnknownInclude { .. } | ProduceError::NoSources => Failure::usage(error),
-        error => Failure::from(error),
+        error => match error.next() {
+            Some(next) => Failure::from(error).hint(next),
+            None => Failure::from(error),
+        },
     }
 }
 
@@ -99,14 +107,14 @@ pub fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let mut pusher = Pusher::open(context, &config)?;
     let snapshot = match &args.dir {
-        Some(dir) => producer::from_dir(&config, dir, false)?,
+        Some(dir) => producer::from_dir(&config, dir, false).map_err(not_produced)?,
         None => {
             let dir = local_snapshot(&config, &args.stamp)?;
-            producer::from_dir(&config, &dir, true)?
+            producer::from_dir(&config, &dir, true).map_err(not_produced)?
         }
     };
     pusher.begin_run()?;
-    let done = pusher.push(&snapshot);
+    let done = pusher.push(&snapshot, false);
     pusher.conclude(done)
 }
 
@@ -160,6 +168,12 @@ pub struct Pusher<'a> {
     targets: Vec<agent::NamedTarget>,
     run: Option<i64>,
     started: Instant,
+    /// The sources that the snapshot lacks because they failed.
+    left_out: Vec<LeftOut>,
+    /// Sources that shrank, and nobody acknowledged it.
+    shrunk: Vec<Alarm>,
+    /// It is known which snapshots an alarm keeps.
+    may_retain: bool,
 }
 
 impl<'a> Pusher<'a> {
@@ -171,7 +185,7 @@ impl<'a> Pusher<'a> {
             Failure::usage(error).hint("`sealift init` makes a signer; see keys/README.md")
         })?;
         let next_signer = match &config.next_signer {
-            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
+            Some(path) => Some(Signer::read_next(path).map_err(|error| {
                 Failure::usage(format!(
                     "cannot read next_signer {}: {error}",
                     path.display()
@@ -191,10 +205,13 @@ impl<'a> Pusher<'a> {
             state,
             recipients,
             signer,
-            next_signer: next_signer.map(|text| text.trim().to_owned()),
+            next_signer,
             targets,
             run: None,
             started: Instant::now(),
+            left_out: Vec::new(),
+            shrunk: Vec::new(),
+            may_retain: false,
         })
     }
 
@@ -219,7 +236,7 @@ impl<'a> Pusher<'a> {
                     true => "complete",
                     false => "partial",
                 };
-                (Some(report.manifest.stamp), outcome, String::new())
+                (Some(report.manifest.stamp), outcome, self.lacks())
             }
             Err(failure) => (None, "failed", failure.to_string()),
         };
@@ -227,7 +244,16 @@ impl<'a> Pusher<'a> {
         Ok(catalog.end_run(run, clock::now(), stamp, outcome, &message)?)
     }
 
-    pub fn push(&mut self, snapshot: &Snapshot) -> Result<PushReport, Failure> {
+    /// `without registry: …`, for the run's record; empty if no source failed.
+    fn lacks(&self) -> String {
+        let lack = |one: &LeftOut| format!("without {}: {}", one.source, one.cause);
+        let lacks: Vec<String> = self.left_out.iter().map(lack).collect();
+        lacks.join("; ")
+    }
+
+    /// `made_now`: the snapshot is what the sources hold now.
+    pub fn push(&mut self, snapshot: &Snapshot, made_now: bool) -> Result<PushReport, Failure> {
+        self.left_out.clone_from(&snapshot.left_out);
         let progress = Arc::new(PackProgress::default());
         let quiet = self.context.quiet || self.context.json;
         let (display, ticker) = PushDisplay::start(quiet, &progress);
@@ -252,7 +278,12 @@ impl<'a> Pusher<'a> {
         };
         let report = agent::push(&mut self.state, &request, &progress, display.clone());
         display.finish(ticker);
-        Ok(report?)
+        let mut report = report?;
+        // Before retention, which keeps the last snapshot before a source shrank.
+        let compared = shrunk::compare(self.config, &self.state, &mut report, made_now);
+        self.may_retain = compared.is_some();
+        self.shrunk = compared.unwrap_or_default();
+        Ok(report)
     }
 
     /// Applies retention on the targets that say so and have the new snapshot.
@@ -295,14 +326,20 @@ impl<'a> Pusher<'a> {
 
     /// Prints the report and picks the outcome.
     pub fn finish(&self, report: &PushReport) -> Result<Outcome, Failure> {
-        print_report(self.context, report, self.started)?;
+        print_report(
+            self.context,
+            report,
+            &self.left_out,
+            &self.shrunk,
+            self.started,
+        )?;
         if !report.is_published_somewhere() {
             return Err(Failure::from_error(format!(
                 "snapshot {} is packed, but no target has it; the next run ships it from the spool",
                 report.manifest.stamp
             )));
         }
-        Ok(match report.is_complete() {
+        Ok(match report.is_complete() && self.shrunk.is_empty() {
             true => Outcome::Complete,
             false => Outcome::Partial,
         })
@@ -317,7 +354,7 @@ pub fn recovery_files() -> Vec<(ObjectKey, Bytes)> {
             Bytes::from_static(RECOVER_MD),
         ),
         (
-            ObjectKey::fixed("recover-v2.py"),
+            ObjectKey::fixed("recover-v3.py"),
             Bytes::from_static(RECOVER_PY),
         ),
     ]
@@ -326,29 +363,59 @@ pub fn recovery_files() -> Vec<(ObjectKey, Bytes)> {
 pub const RECOVER_PY: &[u8] = include_bytes!("../../deploy/recover.py");
 const RECOVER_MD: &[u8] = include_bytes!("../../deploy/RECOVER.md");
 
-fn print_report(context: &Context, report: &PushReport, started: Instant) -> Result<(), Failure> {
+/// Names the sources that failed, each with cause and next step.
+pub fn print_left_out(left_out: &[LeftOut]) {
+    for one in left_out {
+        let kept = match &one.kept {
+            Some(kept) => format!("\n  kept: {kept}"),
+            None => String::new(),
+        };
+        output::tell(format_args!(
+            "left out: the source {:?} ({}): {}{kept}\n  next: {}",
+            one.source, one.to, one.cause, one.next
+        ));
+    }
+}
+
+fn print_report(
+    context: &Context,
+    report: &PushReport,
+    left_out: &[LeftOut],
+    shrunk: &[Alarm],
+    started: Instant,
+) -> Result<(), Failure> {
     for note in &report.notes {
         context.note(format_args!("note: {note}"));
     }
     for warning in &report.warnings {
         output::tell(format_args!("warning: {warning}"));
     }
+    print_left_out(left_out);
+    for finding in shrunk {
+        output::tell(format_args!(
+            "shrunk: {}\n  next: {}",
+            finding.text, finding.next
+        ));
+    }
     const SHOWN: usize = 20;
-    for skipped in report.skipped.iter().take(SHOWN) {
+    let named: Vec<_> = left_out.iter().map(LeftOut::skipped).collect();
+    let others = report.skipped.iter().filter(|one| !named.contains(one));
+    let others: Vec<_> = others.collect();
+    for skipped in others.iter().take(SHOWN) {
         output::tell(format_args!(
             "skipped: {}: {}",
             output::printable(skipped.path.as_bytes()),
             skipped.reason
         ));
     }
-    if report.skipped.len() > SHOWN {
+    if others.len() > SHOWN {
         output::tell(format_args!(
             "skipped: and {} more (all are in the snapshot's index)",
-            report.skipped.len() - SHOWN
+            others.len() - SHOWN
         ));
     }
     if context.json {
-        return Ok(output::print_json(&report_json(report))?);
+        return Ok(output::print_json(&report_json(report, left_out, shrunk))?);
     }
     if context.quiet {
         for target in &report.targets {
@@ -401,7 +468,7 @@ fn copied(archives: u64) -> String {
     }
 }
 
-fn report_json(report: &PushReport) -> serde_json::Value {
+fn report_json(report: &PushReport, left_out: &[LeftOut], shrunk: &[Alarm]) -> serde_json::Value {
     let targets: Vec<_> = report
         .targets
         .iter()
@@ -421,8 +488,9 @@ fn report_json(report: &PushReport) -> serde_json::Value {
         "stamp": report.manifest.stamp, "sequence": report.manifest.sequence,
         "manifest": report.manifest.to_string(), "totals": report.totals,
         "new_archives": report.new_archives, "new_archive_bytes": report.new_archive_bytes,
-        "skipped": report.skipped, "notes": report.notes, "warnings": report.warnings,
-        "targets": targets, "complete": report.is_complete(),
+        "skipped": report.skipped, "left_out": left_out, "notes": report.notes, "warnings": report.warnings,
+        "targets": targets, "complete": report.is_complete() && shrunk.is_empty(),
+        "findings": shrunk.iter().map(shrunk::to_json).collect::<Vec<_>>(),
     })
 }
 

@@ -15,7 +15,8 @@ use super::output::{self, printable, size};
 use super::remote::{self, RemoteArgs};
 use super::{Context, status};
 use crate::index::{EntryRef, EntryType};
-use crate::openat::{Dir, Kind};
+use crate::openat::{Dir, Kind, Meta};
+use crate::producer;
 use crate::restore::{self, open::Identities};
 use crate::walk::{Filter, Walked, walk};
 
@@ -133,6 +134,18 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
         context.note(format_args!("note: {}", printable(note.as_bytes())));
     }
     let wanted = wanted(args);
+    let skipped = header.skipped.iter();
+    let lacked: Vec<_> = skipped.filter(|one| concerns(&one.path, &wanted)).collect();
+    for one in lacked.iter().take(MOST_FINDINGS) {
+        output::tell(format_args!(
+            "warning: the snapshot lacks {}: {}",
+            printable(one.path.as_bytes()),
+            one.reason
+        ));
+    }
+    if let more @ 1.. = lacked.len().saturating_sub(MOST_FINDINGS) {
+        output::tell(format_args!("warning: and {more} more"));
+    }
     let mut shown = entries
         .iter()
         .filter(|entry| is_below(entry.path, &wanted))
@@ -166,6 +179,11 @@ fn is_below(path: &[u8], wanted: &[u8]) -> bool {
     wanted.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
+/// Whether what is missing at `path` is missing from what was asked for.
+fn concerns(path: &str, wanted: &[u8]) -> bool {
+    is_below(path.as_bytes(), wanted) || is_below(wanted, path.as_bytes())
+}
+
 fn nothing_there(wanted: &[u8]) -> Failure {
     Failure::from_error(format!("the snapshot holds no {}", printable(wanted)))
         .hint("`sealift ls` without a path shows everything")
@@ -176,11 +194,20 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let dir = local_snapshot(&config, &args.snapshot)?;
     let wanted = wanted(args);
+    for one in producer::left_out_of(&dir) {
+        if concerns(&one.to, &wanted) {
+            output::tell(format_args!(
+                "warning: the snapshot lacks {}: {}",
+                printable(one.to.as_bytes()),
+                one.reason()
+            ));
+        }
+    }
     let mut rows = Vec::new();
     for walked in walk(&Dir::open(&dir)?, &Filter::everything())? {
         match walked {
             Walked::Found(found) if is_below(&found.rel, &wanted) => rows.push(found),
-            Walked::Found(_) => {}
+            Walked::Found(_) | Walked::Note(_) => {}
             Walked::Skipped(skipped) => {
                 output::tell(format_args!(
                     "skipped: {}: {}",
@@ -199,7 +226,7 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
             .map(|found| {
                 json!({
                     "path": String::from_utf8_lossy(&found.rel), "size": found.meta.len(),
-                    "mode": found.meta.permissions(), "mtime": found.meta.mtime() * 1_000_000_000 + found.meta.mtime_nsec(),
+                    "mode": found.meta.permissions(), "mtime": nanoseconds(&found.meta),
                 })
             })
             .collect();
@@ -232,6 +259,15 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
     Ok(Outcome::Complete)
 }
 
+/// The time as a number of JSON; beyond 64 bits the nearest that is a double.
+fn nanoseconds(meta: &Meta) -> serde_json::Value {
+    let exact = meta
+        .mtime()
+        .checked_mul(1_000_000_000)
+        .and_then(|whole| whole.checked_add(meta.mtime_nsec()));
+    exact.map_or_else(|| json!(meta.mtime() as f64 * 1e9), |exact| json!(exact))
+}
+
 /// `-rw-r--r-- root:root        4096 2026-04-07 06:00:00 PATH -> TARGET`
 pub fn entry_line(entry: &EntryRef<'_>) -> String {
     let letter = match entry.kind {
@@ -245,9 +281,11 @@ pub fn entry_line(entry: &EntryRef<'_>) -> String {
     };
     let name = |name: Option<&str>, id: u32| name.map_or_else(|| id.to_string(), str::to_owned);
     let (owner, group) = (name(entry.user, entry.uid), name(entry.group, entry.gid));
-    let time = chrono::DateTime::from_timestamp(entry.mtime_ns.div_euclid(1_000_000_000), 0)
-        .map(|time| time.format("%Y-%m-%d %H:%M:%S").to_string())
-        .unwrap_or_default();
+    let seconds = i64::try_from(entry.mtime_ns.div_euclid(1_000_000_000)).unwrap_or_default();
+    let time = chrono::DateTime::from_timestamp(seconds, 0).map_or_else(
+        || format!("@{seconds}"),
+        |time| time.format("%Y-%m-%d %H:%M:%S").to_string(),
+    );
     let mut line = format!(
         "{letter}{} {:<15} {:>12} {time} {}",
         permissions(entry.mode),

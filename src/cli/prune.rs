@@ -1,6 +1,5 @@
 //! `prune`: retention on targets.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -18,10 +17,9 @@ use crate::error::with_causes;
 use crate::ids::Stamp;
 use crate::manifest::signature::Signer;
 use crate::panics::caught;
-use crate::pins;
 use crate::prune::{PlannedSnapshot, PruneError, PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
-use crate::retention::Refusal;
+use crate::retention::{Pins, Refusal};
 use crate::target::is_full;
 
 #[derive(Debug, Args)]
@@ -223,10 +221,11 @@ fn requests(
     config: Option<&Config>,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<Vec<Asked>, Failure> {
-    let mut pins: HashSet<Stamp> = args.keep.iter().copied().collect();
-    if let Some(config) = config {
-        pins.extend(pins::read(&config.state)?);
-    }
+    let mut pins = match config {
+        Some(config) => retention::pins_of(config)?,
+        None => Pins::default(),
+    };
+    pins.by_hand.extend(&args.keep);
     let request = |folder: HostFolder, trust, policy| PruneRequest {
         folder,
         trust,

@@ -13,13 +13,22 @@ use crate::manifest::signature::Signer;
 use crate::panics::caught;
 use crate::prune::{PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
-use crate::{clock, pins};
+use crate::retention::Pins;
+use crate::{clock, figures, pins};
 
 /// How the snapshots of this host are pruned.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Local {
     pub confirmed: bool,
     pub dry_run: bool,
+}
+
+/// The snapshots that stay on this host and on its targets, by what its state directory says.
+pub fn pins_of(config: &Config) -> Result<Pins, Failure> {
+    Ok(Pins {
+        by_hand: pins::read(&config.state)?,
+        before_shrink: figures::pinned(&config.state)?,
+    })
 }
 
 /// Deletes the snapshots of this host that `[retention]` does not keep.
@@ -31,7 +40,7 @@ pub fn retain_local(config: &Config, state: &State, how: Local) -> Result<LocalP
     let local = LocalRetention {
         dir: &config.snapshots_dir,
         policy,
-        pins: &pins::read(&config.state)?,
+        pins: &pins_of(config)?,
         targets: &targets,
         now: clock::now(),
         confirmed: how.confirmed,
@@ -59,7 +68,7 @@ pub fn forget_local(
     let forget = LocalForget {
         dir: &config.snapshots_dir,
         named,
-        pins: &pins::read(&config.state)?,
+        pins: &pins_of(config)?,
         targets: &targets,
         now: clock::now(),
         confirmed: how.confirmed,
@@ -78,7 +87,8 @@ pub fn note_pruned(
     let gone = plan.forgotten();
     for one in gone.filter(|one| report.forgotten.contains(&one.stamp)) {
         let known = state.catalog.publication(name, &one.core)?;
-        if known.as_deref() == Some("published") {
+        // Also of what `sync` had brought there without this host.
+        if known.as_deref() != Some("pruned") {
             let now = clock::now();
             state
                 .catalog
@@ -105,7 +115,7 @@ pub fn retain_on(
         policy: policy.and_young(),
         forget: Vec::new(),
         now: clock::now(),
-        pins: pins::read(&config.state)?.into_iter().collect(),
+        pins: pins_of(config)?,
         gone: false,
         confirmed: false,
         recovery: recovery_files(),

@@ -6,10 +6,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::Context;
-use super::backup::{BackupArgs, local_snapshot, local_snapshots, not_produced};
+use super::backup::{BackupArgs, local_snapshot, local_snapshots, not_produced, print_left_out};
 use super::failure::{Failure, Outcome};
 use super::output;
 use crate::producer;
+use crate::snapshot::LeftOut;
 
 #[derive(Debug, Args)]
 pub struct SnapshotArgs {
@@ -32,10 +33,17 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Outcome, Failure> {
     let _state = context.open_state(&config)?;
     let request = args.produce.request(local_snapshots(&config)?);
     let produced = producer::produce(&config, &request).map_err(not_produced)?;
+    for warning in &produced.warnings {
+        output::tell(format_args!("warning: {warning}"));
+    }
     for note in &produced.notes {
         context.note(note);
     }
-    for skipped in &produced.snapshot.skipped {
+    let left_out = &produced.snapshot.left_out;
+    print_left_out(left_out);
+    let named: Vec<_> = left_out.iter().map(LeftOut::skipped).collect();
+    let others = produced.snapshot.skipped.iter();
+    for skipped in others.filter(|one| !named.contains(one)) {
         output::tell(format_args!(
             "skipped: {}: {}",
             output::printable(skipped.path.as_bytes()),
@@ -67,6 +75,7 @@ pub fn validate(context: &Context, args: &ValidateArgs) -> Result<Outcome, Failu
             "details": validation.details,
             "databases": validation.databases,
             "unchecked": validation.unchecked,
+            "left_out": validation.left_out,
         }))?;
     } else {
         output::print_line(format_args!(
@@ -81,9 +90,14 @@ pub fn validate(context: &Context, args: &ValidateArgs) -> Result<Outcome, Failu
         for line in validation.errors.iter().chain(&validation.details) {
             output::print_line(format_args!("  {line}"))?;
         }
+        for one in &validation.left_out {
+            output::print_line(format_args!("  it lacks {}: {}", one.to, one.reason()))?;
+        }
     }
     match validation.valid {
-        true if validation.unchecked.is_empty() => Ok(Outcome::Complete),
+        true if validation.unchecked.is_empty() && validation.left_out.is_empty() => {
+            Ok(Outcome::Complete)
+        }
         true => Ok(Outcome::Partial),
         false => Err(
             Failure::from_error(format!("{} is not valid", dir.display())).hint(

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::failure::{Failure, Outcome};
 use super::remote::{self, Side};
+use super::shrunk::{self, Alarm};
 use super::{Context, fleet, output};
 use crate::agent::NamedTarget;
 use crate::catalog::Catalog;
@@ -15,7 +16,7 @@ use crate::clock;
 use crate::config::{Config, Source, SourceKind, TargetConfig};
 use crate::error::with_causes;
 use crate::ids::{Hash, Stamp};
-use crate::manifest::chain::Finding;
+use crate::manifest::chain::{ChainError, Finding};
 use crate::manifest::signature::Trust;
 use crate::panics::caught;
 use crate::repository::{HostFolder, RepositoryError};
@@ -104,18 +105,21 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Outcome, Failure> {
         Some(catalog) => catalog.last_run()?,
         None => None,
     };
+    let findings = shrunk::read(&config, catalog.as_ref(), now);
     let failed_run = matches!(&run, Some([_, _, Some(outcome), _]) if outcome != "complete");
     match context.json {
-        true => print_json(&config, &healths, &run)?,
-        false => print(&config, &healths, &run)?,
+        true => print_json(&config, &findings, &healths, &run)?,
+        false => print(&config, &findings, &healths, &run)?,
     }
     let well = healths
         .iter()
         .all(|health| health.problems.is_empty() && health.newest.is_some());
-    Ok(match well && !failed_run && !healths.is_empty() {
-        true => Outcome::Complete,
-        false => Outcome::Partial,
-    })
+    Ok(
+        match well && findings.is_empty() && !failed_run && !healths.is_empty() {
+            true => Outcome::Complete,
+            false => Outcome::Partial,
+        },
+    )
 }
 
 /// What the catalog says of a target.
@@ -142,7 +146,7 @@ fn remembered(
             .push("nothing was ever pushed from here".to_owned());
         return Ok(health);
     };
-    for snapshot in catalog.snapshots()? {
+    for snapshot in catalog.snapshots()?.iter() {
         let state = catalog.publication(&target.name, &snapshot.known.core)?;
         match state.as_deref() {
             None => drop(health.behind.insert(snapshot.known.core)),
@@ -201,7 +205,13 @@ async fn look(
     let trust = remote::own_trust(config)?;
     match caught(examine(config, &folder, &trust, now, health)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => health.problems.push(with_causes(&error)),
+        Ok(Err(error)) => {
+            if let RepositoryError::Chain(ChainError::Empty(_)) = error {
+                // What is remembered to be there is not.
+                (health.newest, health.age_seconds) = (None, None);
+            }
+            health.problems.push(with_causes(&error));
+        }
         Err(panicked) => health.problems.push(panicked.to_string()),
     }
     Ok(())
@@ -265,6 +275,7 @@ async fn examine(
 
 fn print(
     config: &Config,
+    findings: &[Alarm],
     healths: &[Health],
     run: &Option<[Option<String>; 4]>,
 ) -> Result<(), Failure> {
@@ -288,6 +299,10 @@ fn print(
             "next run due {}",
             next.format("%Y-%m-%d %H:%M UTC")
         ))?;
+    }
+    for finding in findings {
+        output::print_line(format_args!("shrunk: ATTENTION: {}", finding.text))?;
+        output::print_line(format_args!("  next: {}", finding.next))?;
     }
     if healths.is_empty() {
         output::print_line("no target is configured: nothing leaves this host")?;
@@ -335,6 +350,7 @@ fn readable_time(text: &str) -> String {
 
 fn print_json(
     config: &Config,
+    findings: &[Alarm],
     healths: &[Health],
     run: &Option<[Option<String>; 4]>,
 ) -> Result<(), Failure> {
@@ -361,5 +377,6 @@ fn print_json(
     let next = config.schedule.next(clock::now());
     Ok(output::print_json(&json!({
         "host": config.host, "last_run": run, "next_run": next, "targets": targets,
+        "findings": findings.iter().map(shrunk::to_json).collect::<Vec<_>>(),
     }))?)
 }

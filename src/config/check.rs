@@ -89,7 +89,11 @@ const TABLES: &[(&str, &[&str])] = &[
             "lock_timeout",
             "timeout",
             "optional",
+            "required",
+            "allow_empty",
             "on_request",
+            "must_exist",
+            "mountpoint",
         ],
     ),
     (

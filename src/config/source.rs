@@ -49,8 +49,12 @@ pub(super) struct RawSource {
     timeout: Option<Spanned<Text>>,
     #[serde(default)]
     optional: bool,
+    required: Option<bool>,
+    allow_empty: Option<Spanned<bool>>,
     #[serde(default)]
     on_request: bool,
+    must_exist: Option<Spanned<Vec<Spanned<String>>>>,
+    mountpoint: Option<Spanned<bool>>,
 }
 
 #[derive(Deserialize, Clone)]
@@ -63,8 +67,18 @@ enum RawCommand {
 impl RawCommand {
     fn line(&self) -> CommandLine {
         match self {
-            Self::Shell(line) => CommandLine(vec!["/bin/sh".into(), "-c".into(), line.clone()]),
-            Self::Words(words) => CommandLine(words.clone()),
+            Self::Shell(line) => CommandLine::Shell(line.clone()),
+            Self::Words(words) => CommandLine::Words(words.clone()),
+        }
+    }
+
+    /// Whether there is anything to run.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Shell(line) => line.trim().is_empty(),
+            Self::Words(words) => words
+                .first()
+                .is_none_or(|program| program.trim().is_empty()),
         }
     }
 }
@@ -86,7 +100,9 @@ pub(super) fn collect_sources(
         // Saying one of the preset's sources in full adjusts it.
         let adjusted = sources.iter_mut().take(preset_sources);
         if let Some(adjusted) = adjusted.into_iter().find(|preset| preset.to == source.to) {
-            *adjusted = source;
+            // One that must not be missing stays so, unless this one says otherwise.
+            let required = spanned.get_ref().required.unwrap_or(adjusted.required);
+            *adjusted = Source { required, ..source };
             continue;
         }
         for earlier in &sources {
@@ -130,6 +146,12 @@ fn validate(place: &Place<'_>, spanned: &Spanned<RawSource>) -> Result<Source, C
         (None, SourceKind::Sqlite { path } | SourceKind::Json { path }) => last_name(path),
         (None, SourceKind::Tree(tree)) => last_name(&tree.path),
     };
+    for (key, hook) in [("before", &raw.before), ("after", &raw.after)] {
+        if hook.as_ref().is_some_and(RawCommand::is_empty) {
+            let what = format!("`{key}` names no program: remove it, or say what is to be run");
+            return Err(place.invalid(&span, what));
+        }
+    }
     let in_place = matches!(&kind, SourceKind::Tree(tree) if !tree.stage);
     if in_place && (raw.before.is_some() || raw.after.is_some() || raw.lock.is_some()) {
         let what = "`before`, `after` and `lock` guard the copying; a source with `stage = false` is not copied";
@@ -154,6 +176,11 @@ fn validate(place: &Place<'_>, spanned: &Spanned<RawSource>) -> Result<Source, C
         owner: optional(place, &raw.owner, value::parse_owner)?,
         mode: optional(place, &raw.mode, value::parse_mode)?,
         optional: raw.optional,
+        required: raw.required.unwrap_or(false),
+        allow_empty: raw
+            .allow_empty
+            .as_ref()
+            .is_some_and(|value| *value.get_ref()),
         on_request: raw.on_request,
         before: raw.before.as_ref().map(RawCommand::line),
         after: raw.after.as_ref().map(RawCommand::line),
@@ -179,7 +206,7 @@ fn kind(place: &Place<'_>, spanned: &Spanned<RawSource>) -> Result<SourceKind, C
     }
     refuse_misplaced(place, raw, name)?;
     match (name, &raw.command) {
-        ("command", Some(command)) if !command.line().0.is_empty() => Ok(SourceKind::Command {
+        ("command", Some(command)) if !command.is_empty() => Ok(SourceKind::Command {
             command: command.line(),
         }),
         ("command", _) => Err(place.invalid(&span, "a source of kind \"command\" needs a `command`")),
@@ -209,17 +236,20 @@ fn refuse_misplaced(place: &Place<'_>, raw: &RawSource, kind: &str) -> Result<()
         ("cachedir_tag", raw.cachedir_tag.as_ref().map(Spanned::span)),
         ("nobackup", raw.nobackup.as_ref().map(Spanned::span)),
         ("check", raw.check.as_ref().map(Spanned::span)),
+        ("must_exist", raw.must_exist.as_ref().map(Spanned::span)),
+        ("mountpoint", raw.mountpoint.as_ref().map(Spanned::span)),
     ];
     let of_files = [
         ("owner", raw.owner.as_ref().map(Spanned::span)),
         ("mode", raw.mode.as_ref().map(Spanned::span)),
     ];
-    let misplaced = if kind == "tree" {
-        &of_files[..]
-    } else {
-        &of_trees[..]
+    let of_commands = [("allow_empty", raw.allow_empty.as_ref().map(Spanned::span))];
+    let misplaced = match kind {
+        "tree" => [&of_files[..], &of_commands].concat(),
+        "command" => of_trees.to_vec(),
+        _ => [&of_trees[..], &of_commands].concat(),
     };
-    for (key, span) in misplaced {
+    for (key, span) in &misplaced {
         if let Some(span) = span {
             let what = format!("{key:?} means nothing to a source of kind {kind:?}");
             return Err(place.invalid(span, what));
@@ -274,7 +304,38 @@ fn tree(
         stage,
         filter,
         check,
+        must_exist: must_exist(place, raw.must_exist.as_ref())?,
+        mountpoint: said(&raw.mountpoint, false),
     }))
+}
+
+/// Paths below the tree.
+fn must_exist(
+    place: &Place<'_>,
+    raw: Option<&Spanned<Vec<Spanned<String>>>>,
+) -> Result<Vec<String>, ConfigError> {
+    let Some(raw) = raw else {
+        return Ok(Vec::new());
+    };
+    if raw.get_ref().is_empty() {
+        let what = "`must_exist` names nothing: say what must be in the tree, such as [\"photos/.marker\"]";
+        return Err(place.invalid(&raw.span(), what));
+    }
+    let checked = raw.get_ref().iter().map(|marker| {
+        let path = marker.get_ref().trim_end_matches('/');
+        let is_bad = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
+        match path.split('/').any(is_bad) {
+            false => Ok(path.to_owned()),
+            true => {
+                let what = format!(
+                    "must_exist: {:?} is no path below the source's own, such as \"photos/.marker\"",
+                    marker.get_ref()
+                );
+                Err(place.invalid(&marker.span(), what))
+            }
+        }
+    });
+    checked.collect()
 }
 
 fn last_name(path: &Path) -> String {
@@ -328,6 +389,8 @@ fn expand_preset(
         owner: None,
         mode: None,
         optional: false,
+        required: false,
+        allow_empty: false,
         on_request: false,
         before: None,
         after: None,
@@ -342,11 +405,14 @@ fn expand_preset(
         stage: true,
         filter: Filter::everything(),
         check: Check::Strict,
+        must_exist: Vec::new(),
+        mountpoint: false,
     };
     Ok(vec![
         Source {
             owner: Some((1000, 1000)),
             mode: Some(0o600),
+            required: true,
             ..source(0, SourceKind::Sqlite { path: database })
         },
         Source {

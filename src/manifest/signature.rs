@@ -4,7 +4,7 @@
 //! [`Trust`]: a pinned fingerprint, an `allowed_signers` file, a public key, or (when the user says
 //! so) whoever signed the newest manifest.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::allowed_signers::{AllowedSigner, parse_allowed_signers};
 use crate::ids::HostName;
+use crate::ownership::{open_regular, read_text};
 
 pub const MANIFEST_NAMESPACE: &str = "sealift-manifest";
 pub const PRUNE_NAMESPACE: &str = "sealift-prune";
@@ -73,11 +74,13 @@ impl Signer {
     }
 
     pub fn load(path: &Path) -> Result<Self, SignatureError> {
-        let text = fs::read_to_string(path).map(Zeroizing::new);
-        let text = text.map_err(|source| SignatureError::Read {
-            path: path.display().to_string(),
-            source,
-        })?;
+        let text = open_regular(path).and_then(|file| read_text(&file, MAX_KEY_BYTES));
+        let text = text
+            .map(Zeroizing::new)
+            .map_err(|source| SignatureError::Read {
+                path: path.display().to_string(),
+                source,
+            })?;
         let not = |reason: String| SignatureError::NotASigner {
             path: path.display().to_string(),
             reason,
@@ -90,6 +93,12 @@ impl Signer {
             return Err(not(format!("it is an {} key", key.algorithm())));
         }
         Ok(Self { key })
+    }
+
+    /// Reads the file of the signer that is to follow, without the blanks around it.
+    pub fn read_next(path: &Path) -> io::Result<String> {
+        let text = open_regular(path).and_then(|file| read_text(&file, MAX_KEY_BYTES))?;
+        Ok(text.trim().to_owned())
     }
 
     /// Writes the private key (0600) and `PATH.pub`; refuses to replace either.
@@ -159,6 +168,8 @@ pub fn fingerprint(key: &PublicKey) -> String {
 
 /// Largest `allowed_signers` file that is read.
 const MAX_SIGNERS_BYTES: u64 = 16 << 20;
+/// Of a private key.
+const MAX_KEY_BYTES: u64 = 64 << 10;
 /// Of a SHA-256 in base64, without padding.
 const FINGERPRINT_DIGITS: usize = 43;
 

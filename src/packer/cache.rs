@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::figures::Grain;
 use crate::ids::{ArchiveId, WriterId};
-use crate::index::DatabaseRecord;
+use crate::index::{DatabaseRecord, has_wide_time, is_wide_time};
 use crate::openat::Meta;
 
 /// Coarse kernel clocks and file systems with two-second times both fit in here.
@@ -24,7 +25,7 @@ const MAX_FIELD_BYTES: u32 = 1 << 30;
 const BLOCK_BYTES: usize = 64 << 10;
 
 /// What tells one state of a file from the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stat {
     pub dev: u64,
     pub ino: u64,
@@ -50,6 +51,11 @@ impl Stat {
         }
     }
 
+    /// That of no file: a record with it says what a file was, and never that it is unchanged.
+    pub fn of_none() -> Self {
+        Self::default()
+    }
+
     /// Whether a change right after `read_at_ns` (since 1970) could have left the same times.
     pub fn is_racy(&self, staged: bool, read_at_ns: i128) -> bool {
         let newest_ns = match staged {
@@ -68,6 +74,8 @@ pub struct Record {
     pub sqlite: bool,
     /// Its path was seen to change under one inode with its size kept.
     pub in_place: bool,
+    /// How its content looked.
+    pub grain: Grain,
     /// The archives that it lies in, and how much of each one's tar stream it takes.
     pub uses: Vec<(ArchiveId, u64)>,
     /// Its line in the index.
@@ -89,6 +97,8 @@ pub struct CacheReader {
     input: Option<BufReader<zstd::Decoder<'static, BufReader<File>>>>,
     block: io::Cursor<Vec<u8>>,
     next: Option<Record>,
+    /// The last record that was passed by: no file has its path any more.
+    passed: Option<(Vec<u8>, Grain)>,
     pub databases: Vec<DatabaseRecord>,
     /// The catalog forgot archives that it had when this was written: their ids are not to be given again.
     pub is_ahead: bool,
@@ -117,6 +127,7 @@ impl CacheReader {
             input: Some(input),
             block: io::Cursor::default(),
             next: None,
+            passed: None,
             databases: header.databases,
             is_ahead: false,
         };
@@ -147,16 +158,28 @@ impl CacheReader {
     pub fn find(&mut self, path: &[u8]) -> Option<Record> {
         while let Some(next) = &self.next {
             match next.path.as_slice().cmp(path) {
-                std::cmp::Ordering::Less => self.advance(),
+                std::cmp::Ordering::Less => {
+                    self.passed = self.next.take().map(|gone| (gone.path, gone.grain));
+                    self.advance();
+                }
                 std::cmp::Ordering::Equal => {
                     let found = self.next.take();
                     self.advance();
-                    return found;
+                    return found.filter(has_its_time);
                 }
                 std::cmp::Ordering::Greater => return None,
             }
         }
         None
+    }
+
+    /// How the file looked that had the path of `path` without a last ending, and is gone: what encrypts files
+    /// often adds one. Only the file before it in the order is known.
+    pub fn renamed_from(&self, path: &[u8]) -> Option<Grain> {
+        let (gone, grain) = self.passed.as_ref()?;
+        let ending = path.strip_prefix(gone.as_slice())?;
+        let is_one = ending.len() > 1 && ending[0] == b'.' && !ending.contains(&b'/');
+        is_one.then_some(*grain)
     }
 }
 
@@ -194,7 +217,8 @@ impl CacheWriter {
         }
         out.write_all(&stat.mtime_ns.to_le_bytes())?;
         out.write_all(&stat.ctime_ns.to_le_bytes())?;
-        out.write_all(&[u8::from(record.sqlite) | u8::from(record.in_place) << 1])?;
+        let flags = u8::from(record.sqlite) | u8::from(record.in_place) << 1;
+        out.write_all(&[flags | record.grain.to_bits() << 2])?;
         out.write_all(&(record.uses.len() as u32).to_le_bytes())?;
         for (archive, bytes) in &record.uses {
             out.write_all(&archive.writer.0)?;
@@ -271,6 +295,11 @@ fn read_field(input: &mut impl Read) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Versions before wide times wrote the nearest that fits 64 bits.
+fn has_its_time(record: &Record) -> bool {
+    !is_wide_time(record.stat.mtime_ns) || has_wide_time(&record.line)
+}
+
 fn read_record(input: &mut impl Read) -> io::Result<Record> {
     let path = read_field(input)?;
     let stat = Stat {
@@ -295,6 +324,7 @@ fn read_record(input: &mut impl Read) -> io::Result<Record> {
         stat,
         sqlite: flags & 1 != 0,
         in_place: flags & 2 != 0,
+        grain: Grain::from_bits(flags >> 2 & 7),
         uses,
         line: read_field(input)?,
     })
@@ -347,6 +377,7 @@ mod tests {
             },
             sqlite: true,
             in_place: false,
+            grain: Grain::Noise,
             uses: vec![(ArchiveId { writer, counter: 9 }, 10)],
             line: b"{}".to_vec(),
         };
@@ -358,6 +389,11 @@ mod tests {
         out.finish(Vec::new(), next(writer, 10)).unwrap();
         let mut cache = CacheReader::open(&path, next(writer, 12));
         assert_eq!(cache.find(b"a"), Some(record("a")));
+        assert_eq!(cache.find(b"b.locked"), None);
+        assert_eq!(cache.renamed_from(b"b.locked"), Some(Grain::Noise));
+        for other in ["b", "b.", "bb.locked", "b.d/locked", "a.locked"] {
+            assert_eq!(cache.renamed_from(other.as_bytes()), None, "{other}");
+        }
         assert_eq!(cache.find(b"c"), None);
         assert_eq!(cache.find(b"d"), Some(record("d")));
         assert_eq!(cache.find(b"e"), None);

@@ -19,6 +19,7 @@ use super::chunker::Chunker;
 use super::member::Member;
 use super::store::Store;
 use crate::catalog::ChunkHash;
+use crate::figures::{Grain, Looks};
 use crate::ids::Hash;
 use crate::index::{Extent, push_extent};
 use crate::manifest::ArchiveKind;
@@ -37,6 +38,8 @@ pub struct Stored {
     pub size: u64,
     /// Of them, new.
     pub new_bytes: u64,
+    /// How they look.
+    pub grain: Grain,
 }
 
 /// Why content could not be stored: the file's fault (try again, or skip it) or ours (stop).
@@ -90,6 +93,7 @@ pub fn store_file(
     }
     let mut runs = Runs::new(store, ArchiveKind::Data, member);
     let mut whole = blake3::Hasher::new();
+    let mut looks = Looks::default();
     let plan = ahead::Plan {
         size,
         sparse,
@@ -104,6 +108,7 @@ pub fn store_file(
             }
             Stretch::Data { bytes, chunks } => {
                 whole.update(bytes);
+                looks.look(bytes);
                 runs.stretch(bytes, chunks)?;
             }
         }
@@ -115,6 +120,7 @@ pub fn store_file(
         blake3: Hash(*whole.finalize().as_bytes()),
         size: whole.count(),
         new_bytes,
+        grain: looks.grain(),
     })
 }
 
@@ -131,10 +137,11 @@ pub fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64) {
     }
 }
 
-/// How content that is in memory is cut.
+/// How content that is in memory is cut, and how it looks.
 pub struct Cut {
     pub blake3: Hash,
     pub chunks: Vec<Chunk>,
+    pub grain: Grain,
 }
 
 pub fn cut(content: &[u8], chunker: Chunker) -> Cut {
@@ -150,14 +157,22 @@ pub fn cut(content: &[u8], chunker: Chunker) -> Cut {
             hash_chunks(content, lengths, &mut chunks);
         }
     }
-    Cut { blake3, chunks }
+    Cut {
+        blake3,
+        chunks,
+        grain: Grain::of(content),
+    }
 }
 
 /// Stores content that is in memory: as one whole member if all of it is new.
 pub fn store_small(
     store: &mut Store<'_>,
     content: &[u8],
-    Cut { blake3, chunks }: Cut,
+    Cut {
+        blake3,
+        chunks,
+        grain,
+    }: Cut,
     member: &Member,
 ) -> Result<Stored, PackError> {
     let mut all_new = true;
@@ -188,6 +203,7 @@ pub fn store_small(
         blake3,
         size,
         new_bytes,
+        grain,
     })
 }
 

@@ -17,6 +17,7 @@ use super::content::{Cut, cut, is_sparse};
 use super::file::now_ns;
 use super::meta::{self, Attributes};
 use super::parts::{Item, Parts};
+use crate::figures::Grain;
 use crate::ids::ArchiveId;
 use crate::openat::Meta;
 use crate::sqlite;
@@ -36,6 +37,8 @@ pub struct Scouted {
     pub item: Item,
     /// What the last snapshot had there.
     pub record: Option<Record>,
+    /// How it looked then, also where it had a shorter name.
+    pub was: Option<Grain>,
     /// It is as the record says, and what that names may be used.
     pub unchanged: bool,
     pub small: Option<SmallFile>,
@@ -136,6 +139,7 @@ fn next_batch(
         let mut scouted = Scouted {
             item,
             record: None,
+            was: None,
             unchanged: false,
             small: None,
         };
@@ -148,6 +152,10 @@ fn next_batch(
         {
             let meta = &found.meta;
             scouted.record = cache.find(path);
+            scouted.was = match &scouted.record {
+                Some(record) => Some(record.grain),
+                None => cache.renamed_from(path),
+            };
             scouted.unchanged = scouted.record.as_ref().is_some_and(|record| {
                 record.stat == Stat::of(meta, *staged)
                     && record.uses.iter().all(|(id, _)| reusable.contains(id))

@@ -23,6 +23,8 @@ use crate::openat::{Dir, Meta};
 
 pub(super) const PARTIAL: &str = ".partial-";
 pub(super) const INVALID: &str = "invalid-";
+/// How many directories of what failed its check are kept.
+const MOST_INVALID: usize = 3;
 /// A day of seconds: more snapshots ahead of the clock than that are a mistake.
 const MAX_BUMPS: usize = 86_400;
 
@@ -34,6 +36,8 @@ pub(super) struct Claim {
     meta: Meta,
     pub stamp: Stamp,
     published: bool,
+    /// Copies that failed their check, on their way to `invalid-<stamp>`. Locked, too.
+    aside: Option<(Dir, Meta)>,
 }
 
 impl Claim {
@@ -55,20 +59,9 @@ impl Claim {
 
     fn try_stamp(dir: &Dir, stamp: Stamp) -> io::Result<Option<Self>> {
         let name = format!("{PARTIAL}{stamp}");
-        let partial = match dir.make_dir(&name, 0o700) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
-            other => other?,
-        };
-        let meta = Meta::of_fd(&partial)?;
-        // What was opened need not be what was made.
-        let is_ours = meta.uid() == rustix::process::geteuid().as_raw();
-        if !is_ours || meta.permissions() & 0o077 != 0 || !partial.is_empty()? {
-            return Err(was_exchanged(&dir.path_of(&name)));
-        }
-        // Someone clearing up may take the new directory for a dead one until it is locked.
-        if !lock(dir, &name, &partial)? {
+        let Some((partial, meta)) = make_locked(dir, &name)? else {
             return Ok(None);
-        }
+        };
         let taken = |name: String| dir.meta(name).is_ok();
         if taken(stamp.to_string()) || taken(format!("{INVALID}{stamp}")) {
             dir.remove_dir(&name)?;
@@ -81,7 +74,59 @@ impl Claim {
             meta,
             stamp,
             published: false,
+            aside: None,
         }))
+    }
+
+    fn aside_name(&self) -> String {
+        format!("{PARTIAL}{INVALID}{}", self.stamp)
+    }
+
+    /// The directory of what was set aside, if anything was.
+    pub fn aside(&self) -> Option<&Dir> {
+        self.aside.as_ref().map(|(dir, _)| dir)
+    }
+
+    /// Moves the copy `rel` out of the snapshot. Returns where it will be once the snapshot is published.
+    pub fn set_aside(&mut self, rel: &OsStr) -> io::Result<PathBuf> {
+        let aside = match &self.aside {
+            Some((aside, _)) => aside.clone(),
+            None => {
+                let made = make_locked(&self.dir, &self.aside_name())?;
+                let taken = || io::Error::from(io::ErrorKind::AlreadyExists);
+                let (aside, meta) = made.ok_or_else(taken)?;
+                self.aside = Some((aside.clone(), meta));
+                aside
+            }
+        };
+        let parent = Path::new(rel).parent().unwrap_or(Path::new(""));
+        aside.make_dirs(parent, 0o700)?;
+        self.partial.rename(rel, &aside, rel)?;
+        self.remove_empty_parents(rel);
+        Ok(self.destination(false).join(rel))
+    }
+
+    /// Removes what there is of the copy `rel`.
+    pub fn discard(&self, rel: &OsStr) -> io::Result<()> {
+        match self.partial.meta(rel) {
+            Ok(meta) if meta.is_dir() => self.partial.remove_tree(rel)?,
+            Ok(_) => self.partial.remove_file(rel)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+        self.remove_empty_parents(rel);
+        Ok(())
+    }
+
+    /// Removes the directories that were made for the copy `rel` and hold nothing else.
+    fn remove_empty_parents(&self, rel: &OsStr) {
+        let above = Path::new(rel).ancestors().skip(1);
+        for dir in above.take_while(|dir| !dir.as_os_str().is_empty()) {
+            // One that holds something is not removed.
+            if self.partial.remove_dir(dir).is_err() {
+                break;
+            }
+        }
     }
 
     fn final_name(&self, valid: bool) -> String {
@@ -98,6 +143,15 @@ impl Claim {
     pub fn publish(mut self, valid: bool) -> io::Result<Dir> {
         let name = self.final_name(valid);
         self.partial.sync_file_system()?;
+        if let Some((_, meta)) = &self.aside {
+            // First: a run that dies in between has used the stamp up, and no snapshot names what is not there.
+            let aside = self.final_name(false);
+            self.dir.rename(self.aside_name(), &self.dir, &aside)?;
+            if !self.dir.is_still(&aside, meta) {
+                return Err(was_exchanged(&self.destination(false)));
+            }
+            self.aside = None;
+        }
         self.dir.rename(&self.name, &self.dir, &name)?;
         let destination = self.destination(valid);
         if !self.dir.is_still(&name, &self.meta) {
@@ -113,8 +167,63 @@ impl Drop for Claim {
     fn drop(&mut self) {
         if !self.published {
             let _ = remove(&self.dir, &self.name, &self.partial);
+            if let Some((aside, _)) = &self.aside {
+                let _ = remove(&self.dir, self.aside_name(), aside);
+            }
         }
     }
+}
+
+/// Makes the directory `name` in `dir`, ours alone and locked; `None` if there is one, or another process took it.
+fn make_locked(dir: &Dir, name: &str) -> io::Result<Option<(Dir, Meta)>> {
+    let made = match dir.make_dir(name, 0o700) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+        other => other?,
+    };
+    let meta = Meta::of_fd(&made)?;
+    // What was opened need not be what was made.
+    let is_ours = meta.uid() == rustix::process::geteuid().as_raw();
+    if !is_ours || meta.permissions() & 0o077 != 0 || !made.is_empty()? {
+        return Err(was_exchanged(&dir.path_of(name)));
+    }
+    // Another process that clears up may take the new directory for a dead one until it is locked.
+    match lock(dir, name, &made)? {
+        true => Ok(Some((made, meta))),
+        false => Ok(None),
+    }
+}
+
+/// Deletes the oldest `invalid-*` directories of `dir` beyond [`MOST_INVALID`]; the one of `newest` stays. Names
+/// those that it could not delete.
+pub(super) fn bound_invalid(dir: &Path, newest: Stamp) -> Vec<String> {
+    let bounded = Dir::open(dir).and_then(|dir| {
+        let mut stamps: Vec<Stamp> = Vec::new();
+        for entry in dir.entries()? {
+            let stamp = entry
+                .name
+                .to_str()
+                .and_then(|name| name.strip_prefix(INVALID));
+            let stamp: Option<Stamp> = stamp.and_then(|stamp| stamp.parse().ok());
+            stamps.extend(stamp.filter(|stamp| *stamp != newest));
+        }
+        stamps.sort_unstable();
+        let surplus = (stamps.len() + 1).saturating_sub(MOST_INVALID);
+        for stamp in &stamps[..surplus] {
+            // It loses its name first: what is left of it if this process dies is cleared up by the next run.
+            let (name, partial) = (
+                format!("{INVALID}{stamp}"),
+                format!("{PARTIAL}{INVALID}{stamp}"),
+            );
+            dir.rename(&name, &dir, &partial)?;
+            dir.remove_tree(&partial)?;
+        }
+        Ok(())
+    });
+    let note = |error| {
+        let dir = dir.display();
+        format!("cannot delete older `{INVALID}*` directories in {dir}: {error}")
+    };
+    bounded.map_err(note).err().into_iter().collect()
 }
 
 fn was_exchanged(path: &Path) -> io::Error {

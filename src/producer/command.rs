@@ -1,14 +1,14 @@
 //! Running what a source asks for: the command that is the source, the hooks around it, its lock file.
 //!
-//! A command's output counts only if it ended with success in time, and the end of what it said on stderr
-//! travels in the error. Its whole process group is ended if it fails, when its time is up, and when this
+//! A command's output counts only if it ended with success in time. The end of what it wrote to stderr is kept
+//! with the run, in the error if it failed. Its whole process group is ended if it fails, when its time is up, and when this
 //! process is told to end; that of a command whose output is taken is ended in any case, so that nothing
 //! writes into the copy later. (What an `after` has started goes on.)
 //!
 //! A command gets the environment without the targets' credentials, which are no business of its.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -21,6 +21,8 @@ use rustix::process::{
 };
 
 use super::SourceError;
+use super::shell::{Shell, explain};
+use super::stderr::Stderr;
 use crate::config::CommandLine;
 use crate::interrupt::Duty;
 use crate::openat::{Chosen, Dir};
@@ -29,7 +31,15 @@ use crate::target::Environment;
 const POLL: Duration = Duration::from_millis(20);
 /// How long a command may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(2);
-const STDERR_TAIL_BYTES: i64 = 2048;
+
+/// A command that succeeded.
+#[derive(Debug)]
+pub(super) struct Ran {
+    /// The end of what it wrote to stderr.
+    pub stderr: String,
+    /// What the operator must know of how it was run.
+    pub warning: Option<String>,
+}
 
 /// The process group of a command that may be running.
 #[derive(Default)]
@@ -66,7 +76,7 @@ pub(super) fn run(
     stdout: Option<File>,
     environment: &[(&str, &str)],
     timeout: Duration,
-) -> Result<(), SourceError> {
+) -> Result<Ran, SourceError> {
     let group = SharedGroup::default();
     let owed = Arc::clone(&group);
     let named = line.to_string();
@@ -91,7 +101,7 @@ pub(super) fn run_last(
     line: &CommandLine,
     environment: &[(&str, &str)],
     timeout: Duration,
-) -> Result<(), SourceError> {
+) -> Result<Ran, SourceError> {
     run_in(&SharedGroup::default(), line, None, environment, timeout)
 }
 
@@ -101,13 +111,12 @@ fn run_in(
     stdout: Option<File>,
     environment: &[(&str, &str)],
     timeout: Duration,
-) -> Result<(), SourceError> {
+) -> Result<Ran, SourceError> {
     let failed = |source| SourceError::Start {
         line: line.to_string(),
         source,
     };
-    // A file, not a pipe: a grandchild that keeps the pipe open would keep us waiting.
-    let mut stderr = tempfile::tempfile().map_err(failed)?;
+    let mut stderr = Stderr::new().map_err(failed)?;
     let is_source = stdout.is_some();
     let mut child = {
         let mut group = locked(group);
@@ -117,40 +126,45 @@ fn run_in(
         let mut command = command(line, environment);
         let command = command
             .stdout(stdout.map_or_else(Stdio::null, Stdio::from))
-            .stderr(stderr.try_clone().map_err(failed)?);
+            .stderr(stderr.for_command().map_err(failed)?);
         let child = command.spawn().map_err(failed)?;
         group.running = pid(&child);
         child
     };
-    let status = wait(group, &mut child, timeout, is_source).map_err(failed)?;
-    match status {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => Err(SourceError::Command {
-            line: line.to_string(),
-            status: status.to_string(),
-            stderr: tail(&mut stderr),
-        }),
-        None => Err(SourceError::Command {
-            line: line.to_string(),
-            status: format!("no end after {} s (`timeout`)", timeout.as_secs()),
-            stderr: tail(&mut stderr),
-        }),
-    }
+    let status = wait(group, &mut child, &mut stderr, timeout, is_source).map_err(failed)?;
+    let stderr = stderr.end();
+    let (shell_line, warning) = match line {
+        CommandLine::Shell(line) => (true, Shell::get().warning(line)),
+        CommandLine::Words(_) => (false, None),
+    };
+    let status = match status {
+        Some(status) if status.success() => return Ok(Ran { stderr, warning }),
+        Some(status) => explain(status, shell_line),
+        None => format!("no end after {} s (`timeout`)", timeout.as_secs()),
+    };
+    Err(SourceError::Command {
+        line: line.to_string(),
+        status,
+        stderr: said(stderr),
+    })
 }
 
 fn command(line: &CommandLine, environment: &[(&str, &str)]) -> Command {
-    let (program, arguments) = match line.0.split_first() {
-        Some((program, arguments)) => (program.as_str(), arguments),
-        None => ("", &[][..]),
+    let mut command = match line {
+        CommandLine::Shell(line) => Shell::get().command(line),
+        CommandLine::Words(words) => {
+            let mut words = words.iter();
+            let mut command = Command::new(words.next().map_or("", String::as_str));
+            command.args(words);
+            command
+        }
     };
-    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if Environment::is_credential(&name) {
             command.env_remove(name);
         }
     }
     command
-        .args(arguments)
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .process_group(0);
@@ -165,6 +179,7 @@ fn pid(child: &Child) -> Option<Pid> {
 fn wait(
     group: &SharedGroup,
     child: &mut Child,
+    stderr: &mut Stderr,
     timeout: Duration,
     is_source: bool,
 ) -> io::Result<Option<ExitStatus>> {
@@ -179,6 +194,7 @@ fn wait(
         if start.elapsed() >= timeout {
             break None;
         }
+        stderr.bound()?;
         std::thread::sleep(POLL);
     };
     let is_well = ended.is_some_and(|status| status.exit_status() == Some(0));
@@ -191,17 +207,12 @@ fn wait(
     Ok(ended.map(|_| status))
 }
 
-fn tail(stderr: &mut File) -> String {
-    let mut bytes = Vec::new();
-    let end = stderr.seek(SeekFrom::End(0)).unwrap_or(0);
-    let start = end.saturating_sub(STDERR_TAIL_BYTES.unsigned_abs());
-    let _ = stderr.seek(SeekFrom::Start(start));
-    let _ = stderr.read_to_end(&mut bytes);
-    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-    if text.is_empty() {
-        return "it said nothing on stderr".to_owned();
+/// What a message says of stderr.
+pub(super) fn said(stderr: String) -> String {
+    match stderr.is_empty() {
+        true => "it wrote nothing to stderr".to_owned(),
+        false => stderr,
     }
-    text
 }
 
 /// Holds the lock file `path`, which is created if it is not there, against all other takers of its flock.

@@ -8,13 +8,13 @@ use super::metadata::Metadata;
 use super::record::is_ours;
 use super::source::{self, SourceEntry};
 use super::validate::{self, Validation, validate_open};
-use super::{ProduceError, SourceError, failed, records, staged_part};
+use super::{ProduceError, SourceError, demands, failed, left_out, records, staged_part};
 use crate::clock;
 use crate::config::{Config, SourceKind};
 use crate::ids::Stamp;
 use crate::index::{Skipped, SourceRecord, ValidationRecord};
 use crate::openat::{Chosen, Dir, Kind};
-use crate::snapshot::{Part, Snapshot};
+use crate::snapshot::{LeftOut, Part, Snapshot};
 
 /// A snapshot directory of this host.
 #[derive(Debug, Clone)]
@@ -43,6 +43,14 @@ pub fn list(dir: &Path) -> Result<Vec<LocalSnapshot>, ProduceError> {
             }
         })
         .collect())
+}
+
+/// Returns the sources that the snapshot in `dir` lacks because they failed, as its metadata has it.
+pub fn left_out_of(dir: &Path) -> Vec<LeftOut> {
+    let chosen = Chosen::open(dir).ok();
+    let metadata = chosen.and_then(|chosen| Metadata::read(chosen.dir()).ok().flatten());
+    let section = metadata.and_then(|metadata| metadata.sealift);
+    section.map_or(Vec::new(), |section| left_out(&section.sources))
 }
 
 fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, Chosen)>> {
@@ -130,6 +138,7 @@ pub fn from_dir(
     let mut snapshot = Snapshot {
         stamp,
         parts: vec![staged_part(chosen)],
+        roots: source::roots(config),
         tags: section.tags.clone(),
         note: section.note.clone(),
         sources,
@@ -140,6 +149,7 @@ pub fn from_dir(
         },
         databases: validation.databases,
         skipped: section.skipped.clone(),
+        left_out: left_out(&section.sources),
     };
     for entry in section
         .sources
@@ -182,6 +192,7 @@ fn plain_directory(chosen: Chosen) -> Result<Snapshot, ProduceError> {
             staged: false,
             ..staged_part(chosen)
         }],
+        roots: Default::default(),
         tags: Vec::new(),
         note: None,
         sources: vec![SourceRecord {
@@ -197,6 +208,7 @@ fn plain_directory(chosen: Chosen) -> Result<Snapshot, ProduceError> {
         },
         databases: Vec::new(),
         skipped: Vec::new(),
+        left_out: Vec::new(),
     })
 }
 
@@ -237,5 +249,9 @@ fn attach(
         }),
     };
     let root = Chosen::open(&tree.path).map_err(unread)?;
+    demands::check(tree, &root).map_err(|error| ProduceError::Source {
+        name: source.name.clone(),
+        source: Box::new(error),
+    })?;
     Ok(Some(source::in_place(config, source, tree, root)))
 }

@@ -2,7 +2,7 @@
 //!
 //! `after` runs whatever happened once `before` was begun: it may be what starts a service again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -16,16 +16,20 @@ use super::copy::{Original, dress, set_owner};
 use super::json::{self, Verdict};
 use super::record::{self, Look, Record};
 use super::stage::{self, ATTEMPTS, Failure, Job, Outcome, PAUSE, plain};
-use super::{command, previous};
+use super::{command, demands, previous};
 use crate::config::{Check, CommandLine, Config, Source, SourceKind, TreeSource};
+use crate::database_names::{DatabaseNames, Roots};
 use crate::error::with_causes;
 use crate::ids::Stamp;
 use crate::index::Skipped;
 use crate::interrupt::Duty;
 use crate::openat::{Chosen, Dir, Meta, chmod_fd};
-use crate::snapshot::Part;
+use crate::snapshot::{LeftOut, Part};
 use crate::sqlite::{self, Place};
 use crate::walk::Filter;
+
+/// Lines of stderr that a note shows; the metadata has more.
+const SHOWN_LINES: usize = 3;
 
 /// What `backup-metadata.json` says about one source.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -39,10 +43,23 @@ pub(super) struct SourceEntry {
     pub stage: bool,
     /// Of trees: a damaged database makes the snapshot invalid.
     pub strict: bool,
-    /// `false`: it was not there, and is optional.
+    /// If it fails there is no snapshot.
+    #[serde(skip_serializing_if = "is_false")]
+    pub required: bool,
+    /// `false`: it was not there, and is optional; or it is left out.
     pub present: bool,
     pub files: u64,
     pub bytes: u64,
+    /// Why the snapshot lacks it, if it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
+    /// The end of what its commands wrote to stderr, by `before`, `command` and `after`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub stderr: BTreeMap<String, String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl SourceEntry {
@@ -64,9 +81,12 @@ impl SourceEntry {
             to: source.to.clone(),
             stage,
             strict,
+            required: source.required,
             present: true,
             files: 0,
             bytes: 0,
+            left_out: None,
+            stderr: BTreeMap::new(),
         }
     }
 }
@@ -80,6 +100,7 @@ pub(super) struct Taken {
     pub databases: Option<Vec<Vec<u8>>>,
     pub skipped: Vec<Skipped>,
     pub notes: BTreeSet<String>,
+    pub warning: Option<String>,
     record: Option<Draft>,
 }
 
@@ -99,8 +120,37 @@ impl Taken {
             databases: None,
             skipped: Vec::new(),
             notes: BTreeSet::new(),
+            warning: None,
             record: None,
         }
+    }
+
+    /// A source that could not be taken.
+    pub fn failed(source: &Source, error: &SourceError) -> Self {
+        let mut taken = Self::new(SourceEntry::of(source));
+        taken.leave_out(Vec::new(), chain(error), error.next(), None);
+        taken
+    }
+
+    /// Makes it one that the snapshot lacks.
+    pub fn leave_out(
+        &mut self,
+        errors: Vec<String>,
+        cause: String,
+        next: String,
+        kept: Option<String>,
+    ) {
+        self.part = None;
+        self.record = None;
+        self.entry.present = false;
+        self.entry.left_out = Some(LeftOut {
+            source: self.entry.name.clone(),
+            to: self.entry.to.clone(),
+            errors,
+            cause,
+            next,
+            kept,
+        });
     }
 
     /// Makes the next snapshot copy this source afresh.
@@ -131,10 +181,37 @@ fn owe(line: &CommandLine, environment: &[(&str, &str)], timeout: Duration) -> D
         let borrowed = environment.iter().map(|(name, value)| (&**name, &**value));
         let environment: Vec<(&str, &str)> = borrowed.collect();
         match command::run_last(&line, &environment, timeout) {
-            Ok(()) => format!("ran `{line}`, as `after` demands"),
+            Ok(_) => format!("ran `{line}`, as `after` demands"),
             Err(error) => with_causes(&error),
         }
     })
+}
+
+/// What the commands of a source wrote to stderr although they succeeded.
+#[derive(Default)]
+struct Heard {
+    stderr: BTreeMap<String, String>,
+    notes: BTreeSet<String>,
+}
+
+impl Heard {
+    fn add(&mut self, key: &str, line: &CommandLine, ran: command::Ran) {
+        self.notes.extend(ran.warning);
+        if ran.stderr.is_empty() {
+            return;
+        }
+        let lines: Vec<&str> = ran.stderr.lines().collect();
+        let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n  ");
+        self.notes.insert(format!(
+            "`{line}` succeeded, and wrote to stderr:\n  {last}"
+        ));
+        self.stderr.insert(key.to_owned(), ran.stderr);
+    }
+
+    fn tell(self, taken: &mut Taken) {
+        taken.entry.stderr.extend(self.stderr);
+        taken.notes.extend(self.notes);
+    }
 }
 
 /// What all sources of a snapshot share.
@@ -157,25 +234,34 @@ impl Taking<'_> {
             ("SEALIFT_STAMP", stamp.as_str()),
             ("SEALIFT_SNAPSHOT", &*dir),
         ];
-        let run = |line| command::run(line, None, &environment, source.timeout);
+        let mut heard = Heard::default();
+        let mut run = |key: &str, line: &CommandLine| {
+            let ran = command::run(line, None, &environment, source.timeout)?;
+            heard.add(key, line, ran);
+            Ok(())
+        };
         let owe = |line: &CommandLine| (line.clone(), owe(line, &environment, source.timeout));
         let owed = source.after.as_ref().map(owe);
-        let before = source.before.as_ref().map_or(Ok(()), run);
+        let before = source.before.as_ref();
+        let before = before.map_or(Ok(()), |line| run("before", line));
         let taken = before.and_then(|()| self.copy(source, &environment));
         let after = match owed {
-            Some((line, duty)) if duty.take() => run(&line),
+            Some((line, duty)) if duty.take() => run("after", &line),
             _ => Ok(()),
         };
         match (taken, after) {
-            (taken, Ok(())) => taken,
-            (Ok(mut taken), Err(after)) => {
-                // The copy is good, so it is kept; but whatever was stopped for it may still be.
-                taken.skipped.push(Skipped {
-                    path: source.to.clone(),
-                    reason: format!("taken in full, but `after` failed: {}", chain(&after)),
-                });
+            (Ok(mut taken), after) => {
+                heard.tell(&mut taken);
+                if let Err(after) = after {
+                    // The copy is good, so it is kept; but whatever was stopped for it may still be.
+                    taken.skipped.push(Skipped {
+                        path: source.to.clone(),
+                        reason: format!("taken in full, but `after` failed: {}", chain(&after)),
+                    });
+                }
                 Ok(taken)
             }
+            (Err(error), Ok(())) => Err(error),
             (Err(error), Err(after)) => Err(SourceError::Both {
                 after: chain(&after),
                 source: Box::new(error),
@@ -190,8 +276,17 @@ impl Taking<'_> {
                 let copy = self.copy_place(source)?;
                 let created = self.dir.create_file(&copy, 0o600);
                 let file = created.map_err(cannot("create", &self.dir.path_of(&copy)))?;
-                command::run(command, Some(file), environment, source.timeout)?;
+                let ran = command::run(command, Some(file), environment, source.timeout)?;
                 self.finish(source, None, &copy, &mut taken)?;
+                if taken.entry.bytes == 0 && !source.allow_empty {
+                    return Err(SourceError::Empty {
+                        line: command.to_string(),
+                        stderr: command::said(ran.stderr),
+                    });
+                }
+                let mut heard = Heard::default();
+                heard.add("command", command, ran);
+                heard.tell(&mut taken);
                 return Ok(taken);
             }
             SourceKind::Sqlite { path } | SourceKind::Json { path } => path,
@@ -205,6 +300,9 @@ impl Taking<'_> {
             Err(e) if is_missing(&e) => return Err(SourceError::Missing(path.clone())),
             other => other.map_err(cannot("read", path))?,
         };
+        if let SourceKind::Tree(tree) = &source.kind {
+            demands::check(tree, &chosen)?;
+        }
         match &source.kind {
             SourceKind::Tree(tree) if tree.stage => {
                 self.stage(source, tree, &chosen, &mut taken)?
@@ -237,8 +335,15 @@ impl Taking<'_> {
         let path = chosen.path();
         let (file, _) = open(chosen).map_err(cannot("read", path))?;
         let original = Original::of_fd(&file).map_err(cannot("read", path))?;
-        let from =
-            Place::within(chosen.dir(), chosen.name(), path).map_err(cannot("read", path))?;
+        let mut names = DatabaseNames::new(roots(self.config));
+        let home = names.home(chosen.dir(), chosen.name(), &original.meta);
+        let home = home.map_err(cannot("read", path))?;
+        let doubt = home.doubt().map(|reason| Skipped {
+            path: source.to.clone(),
+            reason,
+        });
+        taken.skipped.extend(doubt);
+        let from = home.place;
         let to =
             Place::below(self.dir, &copy).map_err(cannot("create", &self.dir.path_of(&copy)))?;
         match sqlite::backup_at(&from, &file, &to, source.lock_timeout) {
@@ -331,12 +436,14 @@ impl Taking<'_> {
             copy: &self.copy_place(source)?,
             to: &source.to,
             record: &record,
+            roots: &roots(self.config),
             lock_timeout: source.lock_timeout,
         })?;
         taken.entry.files = staged.files;
         taken.entry.bytes = staged.bytes;
         taken.skipped = staged.skipped;
         taken.notes = staged.notes;
+        taken.warning = unguarded(source);
         taken.databases = Some(staged.databases);
         taken.record = Some(Draft {
             file,
@@ -346,6 +453,16 @@ impl Taking<'_> {
         });
         Ok(())
     }
+}
+
+/// Warns of a tree that is taken on request only, as it must not be written meanwhile, and that nothing guards.
+fn unguarded(source: &Source) -> Option<String> {
+    source.is_unguarded().then(|| {
+        format!(
+            "{}: nothing held back programs that write there while it was copied; give its source a `lock` or a `before`, or stop them first",
+            source.name
+        )
+    })
 }
 
 /// The part that the packer reads where it is.
@@ -378,6 +495,19 @@ fn with_hollows(config: &Config, filter: &Filter) -> Filter {
     let id = |path: PathBuf| Some(Meta::of_fd(Dir::open(&path).ok()?).ok()?.id());
     filter.hollow.extend(ours.into_iter().filter_map(id));
     filter
+}
+
+/// Where the names of the sources' databases may be.
+pub(super) fn roots(config: &Config) -> Roots {
+    let path = |source: &Source| match &source.kind {
+        SourceKind::Sqlite { path } => Some(path.clone()),
+        SourceKind::Tree(tree) => Some(tree.path.clone()),
+        SourceKind::Json { .. } | SourceKind::Command { .. } => None,
+    };
+    Roots {
+        paths: config.sources.iter().filter_map(path).collect(),
+        hollow: with_hollows(config, &Filter::everything()).hollow,
+    }
 }
 
 /// The place `to` in a snapshot, as [`Dir`] takes it: `a//b/` and `a/./b` are `a/b`.

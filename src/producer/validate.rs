@@ -17,11 +17,12 @@ use super::source::{chain, place};
 use crate::ids::Stamp;
 use crate::index::{DatabaseRecord, Skipped};
 use crate::openat::{Chosen, Dir};
+use crate::snapshot::LeftOut;
 use crate::sqlite::{self, Budget, Place};
 use crate::walk::{Filter, Walked, walk};
 
 /// What a check of a snapshot found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Validation {
     pub valid: bool,
     /// Codes, each once.
@@ -32,6 +33,8 @@ pub struct Validation {
     pub details: Vec<String>,
     /// Paths of what is there but was not checked to the end, which took too much time or memory.
     pub unchecked: Vec<String>,
+    /// Sources that the snapshot lacks because they failed when it was made.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// Checks the snapshot directory `dir`.
@@ -39,9 +42,8 @@ pub fn validate(dir: &Path) -> Validation {
     let missing = |detail: String| Validation {
         valid: false,
         errors: vec!["snapshot_missing".to_owned()],
-        databases: Vec::new(),
         details: vec![detail],
-        unchecked: Vec::new(),
+        ..Validation::default()
     };
     let shown = dir.display();
     match Chosen::open(dir) {
@@ -57,6 +59,7 @@ pub(super) fn validate_open(chosen: &Chosen) -> Validation {
     let dir = chosen.dir();
     let mut checker = Checker::new(dir);
     let metadata = Metadata::read(dir);
+    let mut left_out = Vec::new();
     match &metadata {
         Ok(Some(Metadata {
             sealift: Some(section),
@@ -64,6 +67,7 @@ pub(super) fn validate_open(chosen: &Chosen) -> Validation {
         })) => {
             for entry in &section.sources {
                 checker.check(entry, None);
+                left_out.extend(entry.left_out.clone());
             }
         }
         Ok(None) if !is_named_as_snapshot(chosen.path()) => checker.plain_directory(),
@@ -82,7 +86,10 @@ pub(super) fn validate_open(chosen: &Chosen) -> Validation {
             }
         }
     }
-    checker.finish()
+    Validation {
+        left_out,
+        ..checker.take().finish()
+    }
 }
 
 /// By a stamp, or as a snapshot that was kept aside.
@@ -123,30 +130,29 @@ pub(super) fn atocore_layout(dir: &Dir, metadata: Option<&Metadata>) -> Vec<Sour
     ]
 }
 
-/// Collects what is found wrong with a snapshot, source by source.
-pub(super) struct Checker<'a> {
-    dir: &'a Dir,
-    errors: Vec<String>,
+/// What was found in one source, or in all of them.
+#[derive(Default)]
+pub(super) struct Findings {
+    /// Codes, each once.
+    pub errors: Vec<String>,
+    pub details: Vec<String>,
     databases: Vec<DatabaseRecord>,
-    details: Vec<String>,
     unchecked: Vec<String>,
-    /// The time for the databases of trees.
-    checks: Budget,
-    /// Damage that is told of but does not make the snapshot invalid.
+    /// Worth telling, but nothing is missing because of it.
+    pub notes: Vec<String>,
+    /// What the snapshot is to list: damage that does not make it invalid, and what was not checked.
     pub reports: Vec<Skipped>,
 }
 
-impl<'a> Checker<'a> {
-    pub fn new(dir: &'a Dir) -> Self {
-        Self {
-            dir,
-            errors: Vec::new(),
-            databases: Vec::new(),
-            details: Vec::new(),
-            unchecked: Vec::new(),
-            checks: Budget::of_run(),
-            reports: Vec::new(),
-        }
+impl Findings {
+    pub fn append(&mut self, mut other: Self) {
+        other.errors.retain(|code| !self.errors.contains(code));
+        self.errors.append(&mut other.errors);
+        self.details.append(&mut other.details);
+        self.databases.append(&mut other.databases);
+        self.unchecked.append(&mut other.unchecked);
+        self.notes.append(&mut other.notes);
+        self.reports.append(&mut other.reports);
     }
 
     pub fn finish(mut self) -> Validation {
@@ -157,15 +163,39 @@ impl<'a> Checker<'a> {
             databases: self.databases,
             details: self.details,
             unchecked: self.unchecked,
+            left_out: Vec::new(),
         }
+    }
+}
+
+/// Collects what is found wrong with a snapshot, source by source.
+pub(super) struct Checker<'a> {
+    dir: &'a Dir,
+    found: Findings,
+    /// The time for the databases of trees.
+    checks: Budget,
+}
+
+impl<'a> Checker<'a> {
+    pub fn new(dir: &'a Dir) -> Self {
+        Self {
+            dir,
+            found: Findings::default(),
+            checks: Budget::of_run(),
+        }
+    }
+
+    /// What was found since the last time.
+    pub fn take(&mut self) -> Findings {
+        std::mem::take(&mut self.found)
     }
 
     fn error(&mut self, code: impl Into<String>, detail: String) {
         let code = code.into();
-        if !self.errors.contains(&code) {
-            self.errors.push(code);
+        if !self.found.errors.contains(&code) {
+            self.found.errors.push(code);
         }
-        self.details.push(detail);
+        self.found.details.push(detail);
     }
 
     /// Checks one source. `databases` are those of a tree, if the caller knows them already.
@@ -190,6 +220,11 @@ impl<'a> Checker<'a> {
             "sqlite" => self.database(entry, &entry.to, &at, true),
             "json" => match json::check(self.dir, &at) {
                 Verdict::Json => {}
+                Verdict::Lenient(what) => {
+                    let note = format!("{}: {what}; stored as it is", entry.to);
+                    self.found.details.push(note.clone());
+                    self.found.notes.push(note);
+                }
                 Verdict::Invalid(what) => {
                     let code = format!("{}_invalid_json", entry.name);
                     self.error(code, format!("{}: {what}", entry.to));
@@ -226,8 +261,8 @@ impl<'a> Checker<'a> {
                 let code = format!("{}_integrity_check_failed", entry.name);
                 return this.error(code, format!("{place}: {what}"));
             }
-            this.details.push(format!("{place}: {what}"));
-            this.reports.push(Skipped {
+            this.found.details.push(format!("{place}: {what}"));
+            this.found.reports.push(Skipped {
                 path: place.to_owned(),
                 reason: format!("stored, but it fails integrity_check: {what}"),
             });
@@ -255,7 +290,12 @@ impl<'a> Checker<'a> {
                 if !inspection.is_ok() {
                     wrong(self, inspection.integrity.clone());
                 }
-                self.databases.push(DatabaseRecord {
+                if let Some(what) = inspection.unchecked {
+                    let note = format!("{place}: stored; only its application can check {what}");
+                    self.found.details.push(note.clone());
+                    self.found.notes.push(note);
+                }
+                self.found.databases.push(DatabaseRecord {
                     path: place.to_owned(),
                     page_size: inspection.page_size,
                     tables: inspection.tables,
@@ -271,9 +311,11 @@ impl<'a> Checker<'a> {
 
     /// Reports what was not checked to the end: of that nothing is known, so it is not invalid.
     fn leave_unchecked(&mut self, place: &str, why: &str) {
-        self.details.push(format!("{place}: not checked: {why}"));
-        self.unchecked.push(place.to_owned());
-        self.reports.push(Skipped {
+        self.found
+            .details
+            .push(format!("{place}: not checked: {why}"));
+        self.found.unchecked.push(place.to_owned());
+        self.found.reports.push(Skipped {
             path: place.to_owned(),
             reason: format!("stored, not checked: {why}"),
         });
@@ -306,7 +348,7 @@ impl<'a> Checker<'a> {
                                 found.push(file.rel);
                             }
                         }
-                        Walked::Found(_) => {}
+                        Walked::Found(_) | Walked::Note(_) => {}
                         Walked::Skipped(skipped) => {
                             unread(format!("{}: {}", skipped.path, skipped.reason));
                         }
@@ -321,7 +363,7 @@ impl<'a> Checker<'a> {
         let detail = format!(
             "no {FILE_NAME}: a directory like any other, so only its databases are checked"
         );
-        self.details.push(detail);
+        self.found.details.push(detail);
         let entry = SourceEntry {
             name: "db".to_owned(),
             kind: "tree".to_owned(),

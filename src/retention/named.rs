@@ -14,6 +14,11 @@ pub enum NamedError {
     Whole(Stamp),
     #[error("snapshot {0} is pinned and stays; `sealift pin --remove {0}` unpins it")]
     Pinned(Stamp),
+    #[error(
+        "snapshot {0} is the last before a source shrank, and stays; if the source is as it should be, say so first: \
+         `sealift ack shrunk`"
+    )]
+    BeforeShrink(Stamp),
     #[error("{text:?} names several snapshots; name one by its sequence: {}", sequences.join(", "))]
     Ambiguous {
         text: String,
@@ -65,6 +70,9 @@ pub fn may_go(stamp: Stamp, reasons: &Reasons) -> Result<(), NamedError> {
     }
     if reasons.contains(&Reason::Pinned) {
         return Err(NamedError::Pinned(stamp));
+    }
+    if reasons.contains(&Reason::BeforeShrink) {
+        return Err(NamedError::BeforeShrink(stamp));
     }
     Ok(())
 }

@@ -5,10 +5,11 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use rusqlite::ErrorCode;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::check::occupied;
+use super::code::wants_writing;
 use super::message::{Answer, Named, Step, Way, Work};
 use super::place::Place;
 use super::process::{self, Child, Task};
@@ -70,17 +71,37 @@ fn copy_to(
         // writable connection: what the application itself would do at its next start.
         Err(SqliteError::Sqlite { source, .. }) if wants_writing(&source) => {
             copy.set_len(0).map_err(io_error("rewrite", to.path()))?;
-            copy_by(Way::Writable, from, file, (to, copy), busy)
+            let copied = copy_by(Way::Writable, from, file, (to, copy), busy);
+            copied.map_err(|error| explain(error, from))
         }
         result => result,
     }
 }
 
-fn wants_writing(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)
-    )
+/// Names what keeps SQLite from reading a log or a journal, if a connection that may write got no further.
+fn explain(error: SqliteError, from: &Place) -> SqliteError {
+    let wants_writing =
+        matches!(&error, SqliteError::Sqlite { source, .. } if wants_writing(source));
+    let sidecar = match (from.has_wal(), from.has_live_journal()) {
+        (true, _) => "-wal",
+        (false, true) => "-journal",
+        (false, false) => return error,
+    };
+    let access = rustix::fs::Access::WRITE_OK;
+    let why = match rustix::fs::accessat(from.dir(), ".", access, AtFlags::EACCESS) {
+        Err(Errno::ROFS) => "which is mounted read-only",
+        Err(Errno::ACCESS | Errno::PERM) => "where this user may not write",
+        _ => return error,
+    };
+    match wants_writing {
+        true => SqliteError::ReadOnlyPlace {
+            path: from.path().to_owned(),
+            sidecar,
+            dir: from.path().parent().unwrap_or(Path::new("/")).to_owned(),
+            why,
+        },
+        false => error,
+    }
 }
 
 fn copy_by(

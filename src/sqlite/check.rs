@@ -80,6 +80,7 @@ fn hear_check(
             cpu_ms,
         }) => {
             inspection.integrity = shown(&inspection.integrity);
+            inspection.unchecked = inspection.unchecked.as_deref().map(shown);
             Ok((inspection, Duration::from_millis(cpu_ms)))
         }
         Ok(other) => Err(refused(other, Step::Check, place, Duration::ZERO)),

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 
-use super::inspect::{Depth, inspect, is_limit, limit};
+use super::code::{self, is_busy, is_limit};
+use super::inspect::{Depth, inspect, limit};
 use super::message::{ARGUMENT, Answer, Named, Request, Step, VARIABLE, Way, Work};
 use super::{confine, place, super_journal, vfs};
 
@@ -75,10 +76,9 @@ fn failed(step: Step) -> impl Fn(rusqlite::Error) -> Answer {
         if is_limit(&error) {
             return Answer::Memory;
         }
-        let code = error.sqlite_error().map(|error| error.extended_code);
         Answer::Failed {
             step,
-            code: code.unwrap_or(rusqlite::ffi::SQLITE_ERROR),
+            code: code::extended(&error).unwrap_or(rusqlite::ffi::SQLITE_ERROR),
             message: error.to_string(),
         }
     }
@@ -157,7 +157,7 @@ impl Child {
             conn.query_row("PRAGMA schema_version", [], |_| Ok(StepResult::Done))
         });
         match locked {
-            Err(Answer::Failed { code, .. }) if super::is_damage_code(code) => {
+            Err(Answer::Failed { code, .. }) if code::is_damage(code) => {
                 return Err(Answer::Unlocked);
             }
             other => other?,
@@ -226,13 +226,6 @@ impl Child {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn is_busy(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-    )
 }
 
 /// Opens the copy, which is in the directory of stderr, and lets go of that directory.

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
-use rusqlite::{Connection, ErrorCode};
 use serde::{Deserialize, Serialize};
 
+use super::code::{self, is_limit};
 use super::vfs;
 
 /// Memory that SQLite may take. A legitimate check needs its page cache, a bit for each page, and what is
@@ -20,6 +21,9 @@ pub(super) const MEMORY_BYTES: i64 = 256 << 20;
 const VALUE_BYTES: i32 = 128 << 20;
 /// Instructions of one check: those of thousands of wide tables.
 const INSTRUCTIONS: i32 = 4 << 20;
+
+/// Tables that are named of those that could not be checked.
+const SHOWN: usize = 2;
 
 /// What a database says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +36,10 @@ pub struct Inspection {
     /// Rows of each table that holds rows itself; a table that needs an extension we lack is left out. Of a
     /// damaged database none are counted.
     pub tables: BTreeMap<String, u64>,
+    /// What was not checked because only the database's application can: tables or indexes, and why. The rest
+    /// was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unchecked: Option<String>,
 }
 
 impl Inspection {
@@ -87,14 +95,6 @@ pub(super) fn limit(conn: &Connection) -> rusqlite::Result<()> {
     ))
 }
 
-/// Whether SQLite gave up because of a limit of ours, which says nothing about the database.
-pub(super) fn is_limit(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::OutOfMemory | ErrorCode::TooBig)
-    )
-}
-
 /// Checks the database of a connection that [`limit`] was applied to, as its transaction sees it.
 ///
 /// Damage is not an error but is reported in [`Inspection::integrity`].
@@ -103,11 +103,13 @@ pub(super) fn inspect(conn: &Connection, depth: Depth) -> rusqlite::Result<Inspe
         integrity: String::new(),
         page_size: 0,
         tables: BTreeMap::new(),
+        unchecked: None,
     };
     let checked = table_names(conn).and_then(|names| Ok((integrity(conn, &names, depth)?, names)));
     match checked {
-        Ok((integrity, names)) => {
-            inspection.integrity = integrity;
+        Ok((checked, names)) => {
+            inspection.integrity = checked.integrity;
+            inspection.unchecked = described(&checked.unchecked);
             // In a damaged tree counting may never end.
             if inspection.is_ok() {
                 let counted = |name: String| row_count(conn, &name).map(|rows| (name, rows));
@@ -115,7 +117,7 @@ pub(super) fn inspect(conn: &Connection, depth: Depth) -> rusqlite::Result<Inspe
             }
         }
         Err(e) if is_limit(&e) => return Err(e),
-        Err(e) if matches!(e, rusqlite::Error::SqliteFailure(..)) => {
+        Err(e) if code::extended(&e).is_some_and(|code| !code::is_foreign(code)) => {
             inspection.integrity = e.to_string();
         }
         Err(e) => return Err(e),
@@ -131,25 +133,76 @@ fn table_names(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     names.collect()
 }
 
-fn integrity(conn: &Connection, names: &[String], depth: Depth) -> rusqlite::Result<String> {
+struct Checked {
+    /// `ok`, or what the check said first.
+    integrity: String,
+    /// What needs something of the application's, each with the reason.
+    unchecked: Vec<String>,
+}
+
+fn integrity(conn: &Connection, names: &[String], depth: Depth) -> rusqlite::Result<Checked> {
     let pragma = depth.pragma();
-    let whole = conn.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0));
-    match whole {
+    let checked = |integrity| Checked {
+        integrity,
+        unchecked: Vec::new(),
+    };
+    match conn.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0)) {
         // A collation, function or module of the application's: check whatever does without it.
-        Err(e) if e.sqlite_error_code() == Some(ErrorCode::Unknown) => {}
+        Err(e) if is_foreign(&e) => {}
         // One program for very many tables may be too large where each by itself is not.
         Err(e) if is_limit(&e) => {}
-        result => return result,
+        result => return result.map(checked),
     }
+    let mut all = checked("ok".to_owned());
     for name in names {
-        let sql = format!("PRAGMA {pragma}({})", quoted(name));
-        match conn.query_row(&sql, [], |row| row.get::<_, String>(0)) {
+        let said = match check_table(conn, name, depth) {
+            Err(e) if is_foreign(&e) && depth == Depth::Indexes => {
+                // An index by such a function keeps the rows from being compared with it, and nothing else.
+                all.unchecked
+                    .push(format!("indexes of the table {name:?}: {}", message(&e)));
+                check_table(conn, name, Depth::Structure)
+            }
+            said => said,
+        };
+        match said {
             Ok(said) if said == "ok" => {}
-            Err(e) if e.sqlite_error_code() == Some(ErrorCode::Unknown) => {}
-            result => return result,
+            Err(e) if is_foreign(&e) => {
+                let what = format!("the table {name:?}: {}", message(&e));
+                let of_indexes = format!("indexes of {what}");
+                all.unchecked.pop_if(|last| *last == of_indexes);
+                all.unchecked.push(what);
+            }
+            result => return result.map(checked),
         }
     }
-    Ok("ok".to_owned())
+    Ok(all)
+}
+
+fn check_table(conn: &Connection, name: &str, depth: Depth) -> rusqlite::Result<String> {
+    let sql = format!("PRAGMA {}({})", depth.pragma(), quoted(name));
+    conn.query_row(&sql, [], |row| row.get(0))
+}
+
+fn is_foreign(error: &rusqlite::Error) -> bool {
+    code::extended(error).is_some_and(code::is_foreign)
+}
+
+/// What SQLite said, without the statement.
+fn message(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The first of `unchecked`, and how many more there are.
+fn described(unchecked: &[String]) -> Option<String> {
+    let shown = unchecked.get(..SHOWN).unwrap_or(unchecked).join("; ");
+    match unchecked.len() {
+        0 => None,
+        n if n > SHOWN => Some(format!("{shown}; and {} more", n - SHOWN)),
+        _ => Some(shown),
+    }
 }
 
 fn row_count(conn: &Connection, name: &str) -> Option<u64> {

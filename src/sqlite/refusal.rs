@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::message::{Answer, Step};
 use super::place::Place;
 use super::process::Silence;
-use super::{SqliteError, inspect};
+use super::{SqliteError, code, inspect};
 
 /// The longest text of a child that is shown.
 const TEXT_CHARS: usize = 300;
@@ -94,6 +94,12 @@ pub(super) fn refused(answer: Answer, step: Step, place: &Place, busy: Duration)
         Answer::System { step, errno } => {
             io_error(step.text(), &path)(io::Error::from_raw_os_error(errno))
         }
+        // Nothing is wrong with the database: this SQLite lacks what its application, or a newer one, has.
+        Answer::Failed {
+            step: step @ Step::Check,
+            code,
+            message,
+        } if code::is_foreign(code) => unchecked(step, place, shown(&message)),
         Answer::Failed {
             step,
             code,

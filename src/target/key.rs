@@ -13,10 +13,13 @@ const MAX_SEGMENT_BYTES: usize = 255;
 pub(super) struct InvalidKey(String);
 
 fn is_segment(segment: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-+=@~,".contains(c);
+    let allowed = |byte: u8| {
+        let is_mark = matches!(byte, b'.' | b'_' | b'-' | b'+' | b'=' | b'@' | b'~' | b',');
+        byte.is_ascii_alphanumeric() || is_mark
+    };
     (1..=MAX_SEGMENT_BYTES).contains(&segment.len())
         && !segment.starts_with('.')
-        && segment.chars().all(allowed)
+        && segment.bytes().all(allowed)
 }
 
 pub(super) fn is_key(key: &str) -> bool {

@@ -432,3 +432,53 @@ fn a_target_that_hangs_keeps_no_other_waiting() {
         describe(&host.data())
     );
 }
+
+/// Kind: a file of the configuration is opened by its name, and what has that name waits for a writer for ever.
+#[test]
+fn a_fifo_that_the_configuration_names_is_refused_at_once() {
+    let host = Host::new();
+    let fifo = host.path("fifo").display().to_string();
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let config = host.config();
+    let line_of = |key: &str| {
+        let line = config.lines().find(|line| line.starts_with(key));
+        line.unwrap_or_default().to_owned()
+    };
+    for (what, old, new) in [
+        ("signer", line_of("signer ="), format!("signer = {fifo:?}")),
+        ("next_signer", line_of("signer ="), {
+            format!("{}\nnext_signer = {fifo:?}", line_of("signer ="))
+        }),
+        (
+            "recipients",
+            line_of("recipients ="),
+            format!("recipients = [{fifo:?}]"),
+        ),
+    ] {
+        fs::write(host.path("c.toml"), config.replace(&old, &new)).unwrap();
+        let mut command = Command::new("timeout");
+        let backup = host.command(&["backup"]);
+        command
+            .arg("20")
+            .arg(backup.get_program())
+            .args(backup.get_args());
+        let set = backup
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let done = command.envs(set).output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{what}: {said}");
+        assert!(
+            said.contains("fifo") && said.contains("not a regular file"),
+            "{what}: {said}"
+        );
+    }
+    fs::write(host.path("c.toml"), config).unwrap();
+    host.backup();
+}

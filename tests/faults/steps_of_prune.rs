@@ -37,7 +37,7 @@ fn prune(
         },
         forget: Vec::new(),
         now: pusher.stamp.time() + chrono::Duration::hours(1),
-        pins: std::collections::HashSet::new(),
+        pins: Default::default(),
         gone: false,
         confirmed: true,
         recovery: Vec::new(),

@@ -97,7 +97,7 @@ async fn recall(
 ) -> Result<(), Failure> {
     let (mut behind, mut newest, mut never) = (0, None, 0);
     let mut gone = Vec::new();
-    for row in catalog.snapshots()? {
+    for row in catalog.snapshots()?.iter() {
         let core = row.known.core;
         let mut there = chain.snapshots.iter();
         if there.any(|snapshot| snapshot.manifest.core_hash == core) {

@@ -7,10 +7,12 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{ContentError, FilePacker, Reading, refresh};
+use crate::database_names::Journals;
 use crate::error::with_causes;
 use crate::index::{DatabaseRecord, Entry};
 use crate::openat::Meta;
@@ -62,13 +64,14 @@ fn beside<T, C: Send>(
     })
 }
 
-/// Whether content of the database is in a file beside it.
-pub(super) fn has_live_journal(found: &Found) -> bool {
-    let place = Place::below(&found.root, found.rel());
-    place.is_ok_and(|place| place.has_live_journal())
-}
-
 impl FilePacker<'_, '_> {
+    /// Whether all of the database is in its file, under whatever name.
+    pub(super) fn is_in_file_alone(&mut self, found: &Found) -> bool {
+        let names = &mut self.database_names;
+        let home = names.home(&found.root, found.rel(), &found.meta);
+        home.is_ok_and(|home| !home.has_live_journal && home.unseen == 0)
+    }
+
     pub(super) fn read_database(
         &mut self,
         entry: &mut Entry,
@@ -77,13 +80,27 @@ impl FilePacker<'_, '_> {
         before: &Meta,
         head: &[u8],
     ) -> Result<Reading, ContentError> {
-        self.taken.insert(entry.path.clone());
-        let place = Place::below(&found.root, found.rel())?;
-        if place.has_live_journal() {
+        let names = &mut self.database_names;
+        let home = names.home(&found.root, found.rel(), before)?;
+        self.taken.insert(entry.path.clone(), home.journals);
+        if let Some(rel) = home.rel(&found.root)
+            && let Some(prefix) = entry.path.strip_suffix(found.rel.as_slice())
+        {
+            let path = [prefix, rel.as_bytes()].concat();
+            self.taken.insert(path, home.journals);
+        }
+        if let Some(doubt) = home.doubt() {
+            self.skip(&entry.path, doubt);
+        }
+        let place = home.place;
+        if home.has_live_journal {
             return self.read_copy(entry, &place, file, before, head);
         }
         match self.read_locked(entry, &place, &mut file, head)? {
-            Ok(reading) => Ok(reading),
+            Ok(reading) => Ok(Reading {
+                uncacheable: reading.uncacheable || home.unseen > 0,
+                ..reading
+            }),
             // It would stay locked for the backup as well.
             Err(error) if error.is_busy() || error.unchecked().is_some() => {
                 self.read_unchecked(entry, &mut file, before, head, &error)
@@ -192,7 +209,12 @@ impl FilePacker<'_, '_> {
         head: &[u8],
         error: &SqliteError,
     ) -> Result<Reading, ContentError> {
-        self.taken.remove(&entry.path);
+        // Its journals are files like any other, under whatever name.
+        if let Some(journals) = self.taken.remove(&entry.path)
+            && journals != Journals::default()
+        {
+            self.taken.retain(|_, other| *other != journals);
+        }
         let reading = self.read_open(entry, file, before, head, None, false)?;
         refresh(entry, before);
         if !reading.torn {

@@ -72,6 +72,7 @@ impl FilePacker<'_, '_> {
             return Ok(());
         };
         self.report_unread(&entry.path, unread.as_ref());
+        self.tally.other(&entry.path);
         self.emit(&entry.to_line(), 0, progress, 0)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -12,7 +11,11 @@ use age::{EncryptError, Encryptor, NoCallbacks, Recipient};
 use age_core::format::{FileKey, Stanza};
 
 use super::SealError;
+use crate::ownership::{open_regular, read_text};
 use crate::payload::{NONCE_BYTES, PayloadKey, PayloadWriter};
+
+/// Of a file that lists recipients.
+const MAX_LIST_BYTES: u64 = 4 << 20;
 
 /// Who can open what is packed.
 pub struct Recipients {
@@ -143,7 +146,8 @@ fn collect_lines(text: &str, base: &Path, lines: &mut Vec<String>) -> Result<(),
         return Ok(());
     }
     let path = base.join(text);
-    let content = match fs::read_to_string(&path) {
+    let content = open_regular(&path).and_then(|file| read_text(&file, MAX_LIST_BYTES));
+    let content = match content {
         Ok(content) => content,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return Err(SealError::NotARecipient(text.to_owned()));

@@ -1,0 +1,306 @@
+//! The finding `shrunk`, in words and as JSON.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::output::{count, size};
+use crate::agent::{self, AgentError, PushReport, State};
+use crate::catalog::Catalog;
+use crate::clock;
+use crate::config::Config;
+use crate::error::with_causes;
+use crate::figures::{self, Kept, Measure, Open};
+
+pub const CODE: &str = "shrunk";
+/// Tables that are named, of more.
+const SHOWN_TABLES: usize = 3;
+
+/// A source that shrank, for people.
+#[derive(Debug)]
+pub struct Alarm {
+    source: String,
+    /// When the first snapshot after it was made.
+    since: Option<DateTime<Utc>>,
+    pub text: String,
+    pub next: String,
+    before: Option<Kept>,
+    figures: Vec<serde_json::Value>,
+}
+
+/// Compares what was pushed with the snapshot before; notes of `report` say what is back. `None`: the comparison
+/// failed, which is one of its warnings, and nobody knows which snapshots must stay.
+pub fn compare(
+    config: &Config,
+    state: &State,
+    report: &mut PushReport,
+    made_now: bool,
+) -> Option<Vec<Alarm>> {
+    let noted = agent::note_figures(state, config, report, made_now);
+    let found = noted.and_then(|noted| {
+        let back = noted.back.iter().map(|one| one.name.clone());
+        let back: BTreeSet<String> = back.collect();
+        let notes = back.into_iter();
+        report
+            .notes
+            .extend(notes.map(|name| format!("{name} had shrunk, and is back")));
+        findings(config, Some(&state.catalog), &noted.open, clock::now())
+    });
+    match found {
+        Ok(found) => Some(found),
+        Err(error) => {
+            report.warnings.push(format!(
+                "nobody can say whether a source shrank, so nothing older is deleted: {}",
+                with_causes(&error)
+            ));
+            None
+        }
+    }
+}
+
+/// What is open on this host. What cannot be read is a finding, too.
+pub fn read(config: &Config, catalog: Option<&Catalog>, now: DateTime<Utc>) -> Vec<Alarm> {
+    let memory = figures::load(&config.state).map_err(AgentError::from);
+    let found = memory.and_then(|memory| match memory {
+        Some(memory) => findings(config, catalog, memory.open(), now),
+        None => Ok(Vec::new()),
+    });
+    found.unwrap_or_else(|error| {
+        vec![Alarm {
+            source: String::new(),
+            since: None,
+            text: format!("nobody can say what shrank: {}", with_causes(&error)),
+            next: "put that right, then back up".to_owned(),
+            before: None,
+            figures: Vec::new(),
+        }]
+    })
+}
+
+/// Puts `open` into words: one finding for each source and snapshot that it is compared with.
+pub fn findings(
+    config: &Config,
+    catalog: Option<&Catalog>,
+    open: &[Open],
+    now: DateTime<Utc>,
+) -> Result<Vec<Alarm>, AgentError> {
+    let mut groups: Vec<Vec<&Open>> = Vec::new();
+    for one in open {
+        let is_same = |group: &&mut Vec<&Open>| {
+            let first = group[0];
+            (&first.to, first.before) == (&one.to, one.before)
+        };
+        match groups.iter_mut().find(is_same) {
+            Some(group) => group.push(one),
+            None => groups.push(vec![one]),
+        }
+    }
+    let has_one_source = groups.iter().all(|group| group[0].to == groups[0][0].to);
+    let mut found = Vec::new();
+    for group in groups {
+        let is_gone = agent::is_gone(catalog, config, &group[0].before)?;
+        found.push(finding(&group, is_gone, has_one_source, now));
+    }
+    Ok(found)
+}
+
+fn finding(group: &[&Open], is_gone: bool, has_one_source: bool, now: DateTime<Utc>) -> Alarm {
+    let first = group[0];
+    let since = group.iter().map(|one| one.since.stamp.time()).min();
+    let before = shown(&first.before);
+    let kept = match is_gone {
+        true => format!("snapshot {before} from before is gone, so there is nothing to go back to"),
+        false => format!("snapshot {before} from before is kept"),
+    };
+    let mut text = format!(
+        "{} since {}. It was backed up as it is; {kept}",
+        losses(group),
+        when(first.before.stamp.time(), now)
+    );
+    let mut changed: Vec<&str> = group
+        .iter()
+        .flat_map(|one| one.changed_settings.iter().map(String::as_str))
+        .collect();
+    changed.sort_unstable();
+    changed.dedup();
+    if !changed.is_empty() {
+        text += &format!(
+            ". The configuration may explain it: `{}` of this source changed meanwhile",
+            changed.join("`, `")
+        );
+    }
+    let only = match has_one_source {
+        true => String::new(),
+        false => format!(" --source {}", first.name),
+    };
+    Alarm {
+        source: first.name.clone(),
+        since,
+        text,
+        next: format!("if that is right: sealift ack {CODE}{only}"),
+        before: Some(first.before),
+        figures: group.iter().map(|one| json!(one.shrunk)).collect(),
+    }
+}
+
+pub fn shown(snapshot: &Kept) -> String {
+    match snapshot.sequence {
+        Some(sequence) => sequence.to_string(),
+        None => snapshot.stamp.to_string(),
+    }
+}
+
+/// `db: documents went from 1204 to 0 rows`, `photos went from 50 to 0 files and from 450 kB to 0 B`.
+pub fn losses(group: &[&Open]) -> String {
+    let first = group[0];
+    let (mut whole, mut tables, mut turned) = (Vec::new(), Vec::new(), None);
+    for one in group {
+        let (before, now) = (one.shrunk.before, one.shrunk.now);
+        match &one.shrunk.measure {
+            Measure::Files => whole.push(format!("from {before} to {}", count(now, "file"))),
+            Measure::Bytes => whole.push(format!("from {} to {}", size(before), size(now))),
+            Measure::SourceRows => {
+                whole.push(format!("from {before} to {} in all", count(now, "row")));
+            }
+            Measure::Rows { database, table } => tables.push(format!(
+                "{}{table} went from {before} to {}",
+                within(database, &first.to),
+                count(now, "row")
+            )),
+            Measure::AllRows { database } => tables.push(format!(
+                "{}all tables together went from {before} to {}",
+                within(database, &first.to),
+                count(now, "row")
+            )),
+            Measure::Noise => turned = Some(now.saturating_sub(before)),
+        }
+    }
+    let mut clauses = Vec::new();
+    if !whole.is_empty() {
+        clauses.push(format!("went {}", whole.join(" and ")));
+    }
+    let more = tables.len().saturating_sub(SHOWN_TABLES);
+    tables.truncate(SHOWN_TABLES);
+    clauses.append(&mut tables);
+    if more > 0 {
+        clauses.push(format!("and so did {}", count(more as u64, "more table")));
+    }
+    if let Some(turned) = turned {
+        clauses.push(format!(
+            "{} turned into what looks like random bytes, as encryption by malware leaves them",
+            count(turned, "file")
+        ));
+    }
+    let colon = if whole.is_empty() { ":" } else { "" };
+    format!("{}{colon} {}", first.name, clauses.join("; "))
+}
+
+/// The database's path in its source, where it is one of several.
+fn within(database: &str, to: &str) -> String {
+    let rest = database.strip_prefix(to).unwrap_or(database);
+    match rest.trim_start_matches('/') {
+        "" => String::new(),
+        rest => format!("{rest}: "),
+    }
+}
+
+fn when(time: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let days = (now.date_naive() - time.date_naive()).num_days();
+    match days {
+        0 => time.format("today, %H:%M UTC").to_string(),
+        1 => "yesterday".to_owned(),
+        2..=300 => time.format("%-d %B").to_string(),
+        _ => time.format("%-d %B %Y").to_string(),
+    }
+}
+
+pub fn to_json(finding: &Alarm) -> serde_json::Value {
+    json!({
+        "code": CODE, "severity": "amber", "source": finding.source, "since": finding.since,
+        "text": finding.text, "next": finding.next, "before": finding.before, "figures": finding.figures,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::Shrunk;
+
+    fn open(to: &str, measure: Measure, before: u64, now: u64) -> Open {
+        let kept = |day: u32, sequence| Kept {
+            stamp: format!("202611{day:02}T060000Z").parse().unwrap(),
+            sequence: Some(sequence),
+        };
+        Open {
+            to: to.to_owned(),
+            name: to.to_owned(),
+            shrunk: Shrunk {
+                measure,
+                before,
+                now,
+            },
+            before: kept(28, 42),
+            since: kept(29, 43),
+            changed_settings: Vec::new(),
+        }
+    }
+
+    fn rows(to: &str, database: &str, table: &str) -> Open {
+        let measure = Measure::Rows {
+            database: database.to_owned(),
+            table: table.to_owned(),
+        };
+        open(to, measure, 1204, 0)
+    }
+
+    fn text(group: &[&Open]) -> String {
+        let now = "2026-11-29T07:00:00Z".parse().unwrap();
+        finding(group, false, true, now).text
+    }
+
+    #[test]
+    fn the_words_say_what_went_since_when_and_what_is_kept() {
+        assert_eq!(
+            text(&[&rows("db", "db", "documents")]),
+            "db: documents went from 1204 to 0 rows since yesterday. It was backed up as it is; snapshot 42 from \
+             before is kept"
+        );
+        let (files, bytes) = (
+            open("photos", Measure::Files, 50, 0),
+            open("photos", Measure::Bytes, 450_000, 0),
+        );
+        assert!(text(&[&files, &bytes]).starts_with(
+            "photos went from 50 to 0 files and from 450 kB to 0 B since yesterday. "
+        ));
+        let tables = ["a", "b", "c", "d"].map(|table| rows("chroma", "chroma/x.sqlite3", table));
+        let tables: Vec<&Open> = tables.iter().collect();
+        let text = text(&tables);
+        assert!(text.starts_with("chroma: x.sqlite3: a went from 1204 to 0 rows; x.sqlite3: b "));
+        assert!(text.contains("; and so did 1 more table since"), "{text}");
+    }
+
+    #[test]
+    fn it_names_the_source_settings_that_changed_and_a_snapshot_that_is_gone() {
+        let mut one = open("photos", Measure::Noise, 2, 42);
+        one.changed_settings = vec!["exclude".to_owned()];
+        let now = "2026-12-29T07:00:00Z".parse().unwrap();
+        let found = finding(&[&one], true, false, now);
+        assert!(
+            found.text.contains("photos: 40 files turned into"),
+            "{}",
+            found.text
+        );
+        assert!(found.text.contains("since 28 November. "), "{}", found.text);
+        assert!(found.text.contains("snapshot 42 from before is gone"));
+        assert!(
+            found
+                .text
+                .ends_with("`exclude` of this source changed meanwhile")
+        );
+        assert_eq!(
+            found.next,
+            "if that is right: sealift ack shrunk --source photos"
+        );
+    }
+}

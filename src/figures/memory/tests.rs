@@ -1,0 +1,181 @@
+use super::super::Database;
+use super::*;
+
+fn stamp(day: u32) -> Stamp {
+    format!("202611{day:02}T060000Z").parse().unwrap()
+}
+
+fn kept(day: u32) -> Kept {
+    Kept {
+        stamp: stamp(day),
+        sequence: Some(u64::from(day)),
+    }
+}
+
+fn taken(day: u32, sources: &[(&str, u64)]) -> Taken {
+    let sources = sources.iter().map(|(to, files)| {
+        let figures = Figures {
+            kind: "tree".to_owned(),
+            files: *files,
+            bytes: files * 1000,
+            ..Figures::default()
+        };
+        let source = SourceTaken {
+            name: (*to).to_owned(),
+            settings: Settings::from([("exclude".to_owned(), "[]".to_owned())]),
+            figures,
+        };
+        ((*to).to_owned(), source)
+    });
+    Taken {
+        snapshot: kept(day),
+        sources: sources.collect(),
+    }
+}
+
+fn first() -> Memory {
+    let mut memory = Memory::default();
+    assert_eq!(
+        memory.note(taken(1, &[("a", 50), ("b", 50)])),
+        Noted::default()
+    );
+    memory
+}
+
+#[test]
+fn a_second_run_of_the_shrunk_state_does_not_hide_it() {
+    let mut memory = first();
+    let opened = memory.note(taken(2, &[("a", 5), ("b", 50)])).opened;
+    assert_eq!(opened.len(), 1);
+    assert_eq!((opened[0].before, opened[0].since), (kept(1), kept(2)));
+    for day in 3..6 {
+        assert_eq!(
+            memory.note(taken(day, &[("a", 7), ("b", 50)])),
+            Noted::default()
+        );
+        let open = &memory.open()[0];
+        assert_eq!((open.before, open.since), (kept(1), kept(2)));
+        assert_eq!((open.shrunk.before, open.shrunk.now), (50, 7));
+    }
+    assert_eq!(memory.pinned(), BTreeSet::from([stamp(1)]));
+    // Another source has a predecessor of its own.
+    memory.note(taken(6, &[("a", 7), ("b", 0)]));
+    assert_eq!(memory.pinned(), BTreeSet::from([stamp(1), stamp(5)]));
+}
+
+#[test]
+fn it_ends_when_it_grows_back_or_is_acknowledged_and_may_ring_again() {
+    let mut memory = first();
+    memory.note(taken(2, &[("a", 5)]));
+    let back = memory.note(taken(3, &[("a", 25)])).back;
+    assert_eq!(back.len(), 1);
+    assert!(memory.open().is_empty() && memory.pinned().is_empty());
+    memory.note(taken(4, &[("a", 3)]));
+    assert_eq!(memory.pinned(), BTreeSet::from([stamp(3)]));
+    assert_eq!(
+        memory.acknowledge(Some("b"), None, DateTime::UNIX_EPOCH),
+        []
+    );
+    let closed = memory.acknowledge(Some("a"), Some("moved"), DateTime::UNIX_EPOCH);
+    assert_eq!(closed.len(), 1);
+    assert!(memory.pinned().is_empty());
+    assert_eq!(memory.acknowledged()[0].note.as_deref(), Some("moved"));
+    // The present figures are the right ones now; the next fall is another instance.
+    assert_eq!(memory.note(taken(5, &[("a", 3)])), Noted::default());
+    let opened = memory.note(taken(6, &[("a", 0)])).opened;
+    let measures: Vec<&Measure> = opened.iter().map(|one| &one.shrunk.measure).collect();
+    assert_eq!(measures, [&Measure::Files, &Measure::Bytes]);
+}
+
+#[test]
+fn a_source_that_is_left_out_new_or_renamed_is_compared_with_nothing() {
+    let mut memory = first();
+    assert_eq!(
+        memory.note(taken(2, &[("b", 50), ("c", 1)])),
+        Noted::default()
+    );
+    // Of the one that was left out, the last snapshot with it is the one before.
+    let opened = memory.note(taken(3, &[("a", 0), ("b", 50)])).opened;
+    assert!(
+        !opened.is_empty()
+            && opened
+                .iter()
+                .all(|one| one.to == "a" && one.before == kept(1))
+    );
+}
+
+#[test]
+fn the_settings_that_changed_are_named() {
+    let mut memory = first();
+    let mut next = taken(2, &[("a", 5)]);
+    let settings = &mut next.sources.get_mut("a").unwrap().settings;
+    settings.insert("exclude".to_owned(), "[\"*\"]".to_owned());
+    assert_eq!(memory.note(next).opened[0].changed_settings, ["exclude"]);
+    // Of a snapshot by its metadata alone the settings are not known.
+    let figures = taken(1, &[("a", 50)]).sources;
+    let figures = figures.into_iter().map(|(to, one)| (to, one.figures));
+    let mut memory = Memory::default();
+    memory.learn(kept(1), figures.collect());
+    let opened = memory.note(taken(2, &[("a", 5)])).opened;
+    assert_eq!(
+        (opened[0].before, &opened[0].changed_settings),
+        (kept(1), &vec![])
+    );
+}
+
+#[test]
+fn rows_that_were_not_counted_once_are_compared_the_next_time() {
+    let with = |day: u32, rows: Option<u64>| {
+        let mut taken = taken(day, &[("a", 50)]);
+        let database = Database {
+            bytes: 5,
+            tables: rows.map(|rows| BTreeMap::from([("t".to_owned(), rows)])),
+        };
+        let figures = &mut taken.sources.get_mut("a").unwrap().figures;
+        figures.databases.insert("a/x.db".to_owned(), database);
+        taken
+    };
+    let mut memory = Memory::default();
+    memory.note(with(1, Some(1204)));
+    assert_eq!(memory.note(with(2, None)), Noted::default());
+    assert_eq!(memory.note(with(3, Some(0))).opened.len(), 1);
+    // And it stays open where it is not counted.
+    assert_eq!(memory.note(with(4, None)), Noted::default());
+    assert_eq!(memory.open().len(), 1);
+}
+
+#[test]
+fn an_older_snapshot_is_known_for_one() {
+    let mut memory = first();
+    assert!(!memory.is_later_than(&taken(1, &[("a", 1)])));
+    memory.note(taken(3, &[("a", 50)]));
+    assert!(memory.is_later_than(&taken(2, &[("a", 1)])));
+    assert!(!memory.is_later_than(&taken(2, &[("a", 1), ("new", 1)])));
+    assert!(!memory.is_later_than(&taken(4, &[("a", 1)])));
+}
+
+#[test]
+fn the_file_comes_back_as_it_was_and_a_damaged_one_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(load(dir.path()).unwrap(), None);
+    assert!(pinned(dir.path()).unwrap().is_empty());
+    let mut memory = first();
+    memory.note(taken(2, &[("a", 5)]));
+    memory.note(taken(3, &[("b", 5)]));
+    memory.acknowledge(Some("b"), Some("note"), DateTime::UNIX_EPOCH);
+    save(dir.path(), &memory).unwrap();
+    assert_eq!(load(dir.path()).unwrap(), Some(memory));
+    assert_eq!(pinned(dir.path()).unwrap(), BTreeSet::from([stamp(1)]));
+    let file = dir.path().join("figures.json");
+    for text in ["", "{", "[]", "{\"format\":1,\"sources\":{},\"open\":[{}]}"] {
+        std::fs::write(&file, text).unwrap();
+        let error = load(dir.path()).unwrap_err();
+        assert!(
+            matches!(error, MemoryError::Damaged { .. }),
+            "{text}: {error:?}"
+        );
+    }
+    std::fs::write(&file, "{\"format\":2,\"sources\":{},\"open\":[]}").unwrap();
+    let error = load(dir.path()).unwrap_err();
+    assert!(matches!(error, MemoryError::Format { found: 2, .. }));
+}

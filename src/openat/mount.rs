@@ -1,0 +1,58 @@
+//! Whether a directory is where something is mounted.
+
+use std::io;
+
+use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+
+use super::{Dir, Meta};
+
+impl Dir {
+    /// Whether this directory is the root of a mount: a disk, a share or a bind mount. A subvolume that is
+    /// reached by its path alone is none.
+    pub fn is_mount_point(&self) -> io::Result<bool> {
+        let root = StatxAttributes::MOUNT_ROOT;
+        match rustix::fs::statx(self, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) {
+            Ok(stat) if stat.stx_attributes_mask.contains(root) => {
+                Ok(stat.stx_attributes.contains(root))
+            }
+            // Before Linux 5.8, or where a filter of calls knows no statx.
+            Ok(_) | Err(Errno::NOSYS) => self.is_on_another_device(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The same without a word from the kernel: what it is in is on another device, or it is the root of all.
+    /// It takes a bind mount from the same device for a plain directory.
+    fn is_on_another_device(&self) -> io::Result<bool> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let above = rustix::fs::openat(self, c"..", flags, Mode::empty())?;
+        let (own, above) = (Meta::of_fd(self)?, Meta::of_fd(&above)?);
+        Ok(own.dev() != above.dev() || own.is_same(&above))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn only_the_root_of_a_mount_is_one() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temp.path().join("plain")).unwrap();
+        let plain = temp.path().join("plain");
+        for (path, is_one) in [
+            (Path::new("/"), true),
+            (Path::new("/proc"), true),
+            (Path::new("/proc/self"), false),
+            (&plain, false),
+        ] {
+            let dir = Dir::open(path).unwrap();
+            assert_eq!(dir.is_mount_point().unwrap(), is_one, "{}", path.display());
+            let is_guessed = dir.is_on_another_device().unwrap();
+            assert_eq!(is_guessed, is_one, "{}", path.display());
+        }
+    }
+}

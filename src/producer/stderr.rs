@@ -1,0 +1,94 @@
+//! What a command writes to stderr: its end is kept, however much there is.
+//!
+//! A file, not a pipe: a grandchild that keeps a pipe open would keep us waiting, and a service that a hook
+//! starts would die of a closed one. The file is cut whenever it has grown too long.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::process::Stdio;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+/// Bytes that are kept.
+const TAIL_BYTES: usize = 2048;
+/// Bytes that the file may grow to between two looks, before it is cut.
+const MOST_BYTES: u64 = 1 << 20;
+
+pub(super) struct Stderr {
+    file: File,
+    /// The end of what was cut off.
+    tail: Vec<u8>,
+}
+
+impl Stderr {
+    pub fn new() -> io::Result<Self> {
+        let file = tempfile::tempfile()?;
+        // So that the command goes on at the new end after a cut.
+        fcntl_setfl(&file, fcntl_getfl(&file)? | OFlags::APPEND)?;
+        Ok(Self {
+            file,
+            tail: Vec::new(),
+        })
+    }
+
+    pub fn for_command(&self) -> io::Result<Stdio> {
+        Ok(self.file.try_clone()?.into())
+    }
+
+    /// Cuts the file if it is long. Some of what is written at that very moment may be lost.
+    pub fn bound(&mut self) -> io::Result<()> {
+        if self.file.metadata()?.len() > MOST_BYTES {
+            self.read_tail()?;
+            self.file.set_len(0)?;
+        }
+        Ok(())
+    }
+
+    fn read_tail(&mut self) -> io::Result<()> {
+        let end = self.file.seek(SeekFrom::End(0))?;
+        self.file
+            .seek(SeekFrom::Start(end.saturating_sub(TAIL_BYTES as u64)))?;
+        let tail = &mut self.tail;
+        self.file
+            .by_ref()
+            .take(TAIL_BYTES as u64)
+            .read_to_end(tail)?;
+        let surplus = tail.len().saturating_sub(TAIL_BYTES);
+        tail.drain(..surplus);
+        Ok(())
+    }
+
+    /// The end of what was written, in whole characters and without blanks around it.
+    pub fn end(mut self) -> String {
+        // What cannot be read is missing from a message, and nothing else.
+        let _ = self.read_tail();
+        let text = String::from_utf8_lossy(&self.tail);
+        text.trim_start_matches('\u{fffd}').trim().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn the_end_is_kept_across_cuts() {
+        let mut stderr = Stderr::new().unwrap();
+        let mut command = stderr.file.try_clone().unwrap();
+        for round in 0..3 {
+            command.write_all(&vec![b'x'; 2 << 20]).unwrap();
+            writeln!(command, "round {round}").unwrap();
+            stderr.bound().unwrap();
+            assert_eq!(stderr.file.metadata().unwrap().len(), 0);
+        }
+        write!(command, "é the last").unwrap();
+        let end = stderr.end();
+        assert!(
+            end.ends_with("round 2\né the last") && end.len() <= TAIL_BYTES,
+            "{end}"
+        );
+        let empty = Stderr::new().unwrap();
+        assert_eq!(empty.end(), "");
+    }
+}

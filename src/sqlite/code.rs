@@ -1,0 +1,140 @@
+//! What kind of failure an error of SQLite is, by its extended result code wherever the error carries one.
+//!
+//! rusqlite's own `sqlite_error_code()` knows one of the two variants that carry a code: of an error in the text
+//! of a statement, which a missing function or collation is, it says nothing.
+
+use rusqlite::{Error, ErrorCode, ffi};
+
+/// The extended result code of `error`; `None` if it is rusqlite's own.
+pub fn extended(error: &Error) -> Option<i32> {
+    match error {
+        Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. } => {
+            Some(error.extended_code)
+        }
+        _ => None,
+    }
+}
+
+/// The kind of [`extended`].
+pub fn kind(error: &Error) -> Option<ErrorCode> {
+    extended(error).map(|code| ffi::Error::new(code).code)
+}
+
+/// The magic and nothing that fits it, or damage.
+pub(super) fn is_damage(code: i32) -> bool {
+    let kind = ffi::Error::new(code).code;
+    matches!(kind, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
+}
+
+/// `SQLITE_ERROR`: a statement cannot be prepared or run, because of a function, collation or module that only
+/// the database's application has, or of a schema that is newer than this SQLite. It says nothing against the
+/// database.
+pub(super) fn is_foreign(code: i32) -> bool {
+    code & 0xff == ffi::SQLITE_ERROR
+}
+
+pub(super) fn is_busy(error: &Error) -> bool {
+    let kind = kind(error);
+    matches!(
+        kind,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
+}
+
+/// Whether SQLite gave up because of a limit of ours, which says nothing about the database.
+pub(super) fn is_limit(error: &Error) -> bool {
+    matches!(
+        kind(error),
+        Some(ErrorCode::OutOfMemory | ErrorCode::TooBig)
+    )
+}
+
+/// Whether a connection that may write would get further.
+pub(super) fn wants_writing(error: &Error) -> bool {
+    matches!(
+        kind(error),
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::types::Type;
+
+    /// Every variant that can be made from outside, with `code` where it has one.
+    fn variants(code: i32) -> Vec<(bool, Error)> {
+        let utf8 = std::str::from_utf8(&[0xff, b'x'][..]).unwrap_err();
+        let boxed = || Box::new(std::fmt::Error);
+        let input = Error::SqlInputError {
+            error: ffi::Error::new(code),
+            msg: "no such function: fold".to_owned(),
+            sql: "PRAGMA integrity_check".to_owned(),
+            offset: 0,
+        };
+        let own = [
+            Error::SqliteSingleThreadedMode,
+            Error::FromSqlConversionFailure(0, Type::Text, boxed()),
+            Error::IntegralValueOutOfRange(0, 1),
+            Error::Utf8Error(0, utf8),
+            Error::NulError(std::ffi::CString::new("\0").unwrap_err()),
+            Error::InvalidParameterName(String::new()),
+            Error::InvalidPath("x".into()),
+            Error::ExecuteReturnedResults,
+            Error::QueryReturnedNoRows,
+            Error::QueryReturnedMoreThanOneRow,
+            Error::InvalidColumnIndex(0),
+            Error::InvalidColumnName(String::new()),
+            Error::InvalidColumnType(0, String::new(), Type::Null),
+            Error::StatementChangedRows(2),
+            Error::ToSqlConversionFailure(boxed()),
+            Error::Empty,
+            Error::InvalidQuery,
+            Error::UnwindingPanic,
+            Error::MultipleStatement,
+            Error::InvalidParameterCount(0, 1),
+            Error::InvalidDatabaseIndex(0),
+        ];
+        let failure = Error::SqliteFailure(ffi::Error::new(code), None);
+        let mut all = vec![(true, failure), (true, input)];
+        all.extend(own.map(|error| (false, error)));
+        all
+    }
+
+    /// Each code in each variant: one that carries it is classified by it, the others never are.
+    #[test]
+    fn errors_are_classified_by_their_code_whatever_carries_it() {
+        let extended_of = |primary: i32, n: i32| primary | (n << 8);
+        for primary in 1..=26 {
+            for code in [primary, extended_of(primary, 1), extended_of(primary, 5)] {
+                for (carries, error) in variants(code) {
+                    let of = |expected: &[i32]| carries && expected.contains(&primary);
+                    let said = extended(&error);
+                    assert_eq!(said, carries.then_some(code), "{error:?}");
+                    let is = |test: fn(i32) -> bool| said.is_some_and(test);
+                    assert_eq!(is_busy(&error), of(&[5, 6]), "{error:?}");
+                    assert_eq!(is_limit(&error), of(&[7, 18]), "{error:?}");
+                    assert_eq!(wants_writing(&error), of(&[8, 14]), "{error:?}");
+                    assert_eq!(is(is_damage), of(&[11, 26]), "{error:?}");
+                    assert_eq!(is(is_foreign), of(&[1]), "{error:?}");
+                    let full = kind(&error) == Some(ErrorCode::DiskFull);
+                    assert_eq!(full, of(&[13]), "{error:?}");
+                }
+            }
+        }
+    }
+
+    /// What SQLite itself says where an application's function is missing.
+    #[test]
+    fn a_missing_function_or_collation_is_foreign() {
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        for sql in [
+            "SELECT fold(1)",
+            "SELECT 1 ORDER BY 1 COLLATE mine",
+            "SELECT * FROM x.y",
+        ] {
+            let error = db.prepare(sql).unwrap_err();
+            assert!(extended(&error).is_some_and(is_foreign), "{error:?}");
+        }
+    }
+}
