@@ -261,7 +261,7 @@ fn entries(writer: WriterId) -> Vec<Entry> {
             gid: 1000,
             user: Some("atocore".to_owned()),
             group: Some("atocore".to_owned()),
-            mtime_ns: 1_775_000_000_123_456_789 + number as i64,
+            mtime_ns: 1_775_000_000_123_456_789 + i128::from(number),
             xattrs: BTreeMap::new(),
             size: extents * 4096,
             blake3: Some(Hash::blake3(&number.to_le_bytes())),

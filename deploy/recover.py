@@ -3,14 +3,15 @@
     recover.py REPO_DIR --list
     recover.py REPO_DIR --identity KEY --signer SHA256:... --to NEW_DIR
 REPO_DIR is a plain copy of a host's folder (manifests/, tables/, archives/), or holds it (--host NAME).
---signer is a fingerprint or an allowed_signers file; without it you are asked, unless --accept-signer.
+--identity - reads KEY from standard input; a passphrase is asked for once. --signer is a fingerprint, a public key, a
+file of one (x.pub) or an allowed_signers file; without it you are asked, unless --accept-signer.
 --snapshot is a stamp, a sequence or the last 16 digits of a manifest's name; else it is the latest, of
 --at-least SEQUENCE, if newer ones may have been hidden; --devices makes device nodes too (root only). Manifests are
 checked by signature, all else by SHA-256, before it is used; and as who owned the host can sign, nothing in it is
 taken for granted. Another user who can write where NEW_DIR is to be cannot lead the writing elsewhere: everything is
 made in a closed directory, which is opened once. Exit: 0 complete, 1 failed, 2 usage, 3 complete but for the notes.
 """
-import argparse, base64, glob, hashlib, json, os, re, secrets, signal, stat, subprocess, sys, tempfile
+import argparse, base64, errno, glob, hashlib, json, os, re, secrets, signal, stat, subprocess, sys, tempfile
 
 NAME = re.compile(r"(\d{8,})-(\d{8}T\d{6}Z)-([0-9a-f]{16})\.json")
 HASH = re.compile("[0-9a-f]{64}")
@@ -19,10 +20,12 @@ MAX_DIRECTORIES, MAX_KNOWN_PAGES = 1024, 16384
 MAX_TAR, MAX_HOLES = 8 << 30, 16 << 40  # bytes: one archive's tar, or an index; all holes of a snapshot
 MAX_WARNINGS = 20
 UMASK = os.umask(0o077)
-FEATURES = {"known-pages"}  # of `requires`
+FEATURES = {"known-pages", "wide-times"}  # of `requires`
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 SEARCH = DIRECTORY | getattr(os, "O_PATH", 0)  # for one that we may enter and not list
 NOTES, WARNINGS, STRANGERS = [], [], []  # what is not as it was (exit code 3); as printed; paths of other owners
+MISSED, MAX_NAMED = {}, 5  # what of the entries the disk did not keep: their paths; so many are named
+ACCESS_LIST = "system.posix_acl_access"
 
 class Refused(Exception):
     """Why the script stops, in words for the operator."""
@@ -62,6 +65,68 @@ def read(path, what, most=MAX_SMALL):
     need(len(data) <= most, f"{what} is too large to be one ({path})")
     return data
 
+def is_sound(key):
+    """Whether the checksum of an identity's line is right: it is Bech32."""
+    human, _, rest = key.lower().rpartition("1")
+    values = ["qpzry9x8gf2tvdw0s3jn54khce6mua7l".find(one) for one in rest]
+    check, before = 1, [ord(one) >> 5 for one in human] + [0] + [ord(one) & 31 for one in human]
+    for value in before + values:
+        check, top = (check & 0x1ffffff) << 5 ^ value, check >> 25
+        for bit, term in enumerate((0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3)):
+            check ^= term if top >> bit & 1 else 0
+    return check == 1 and min(values, default=-1) >= 0
+def read_identity(path):
+    """The identity, as age takes it without a question. A passphrase is asked for here, once, and what it opens is
+    kept in memory."""
+    try:  # a pipe will do
+        with open(sys.stdin.fileno() if path == "-" else path, "rb", closefd=path != "-") as file:
+            key = file.read(MAX_SMALL)
+    except OSError as why:
+        raise Refused(f"the identity {path} cannot be read: {why.strerror}")
+    need(not key.startswith((b"\xff\xfe", b"\xfe\xff")), f"the identity {path} is UTF-16: save it as UTF-8")
+    key = (key[3:] if key.startswith(b"\xef\xbb\xbf") else key).lstrip()
+    if key.startswith((b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED")):
+        opened = subprocess.run(["age", "-d"], input=key, stdout=subprocess.PIPE)
+        need(opened.returncode == 0, f"the identity {path} was not opened: age says why above (wrong passphrase?)")
+        key = opened.stdout.lstrip()
+    try:
+        lines = [line.strip() for line in key.decode().splitlines()]
+    except UnicodeDecodeError:
+        raise Refused(f"the identity {path} is no text: is that the right file?")
+    need(any(lines), f"the identity {path} is empty")
+    if lines[0].startswith("-----BEGIN "):
+        return unlock(path, "".join(line + "\n" for line in lines).encode())
+    need(not lines[0].startswith(("age1", "ssh-")), f"{path} holds a public key: its private half opens archives")
+    keys = [(number, line) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
+    need(keys, f"the identity {path} holds no secret key")
+    for number, line in keys:
+        need(line.upper().startswith(("AGE-SECRET-KEY-", "AGE-PLUGIN-")),
+             f"line {number} of the identity {path} is no secret key (AGE-SECRET-KEY-...)")
+        need(is_sound(line), f"line {number} of the identity {path} has a typing error, or is cut short")
+    return "".join(line + "\n" for _, line in keys).encode()
+def unlock(path, key):
+    """An SSH private key without its passphrase, for which ssh-keygen asks, unless it has none."""
+    if not hasattr(os, "memfd_create"):  # not Linux: age asks, for each archive, as a file would be on a disk
+        return key
+    try:
+        terminal = open("/dev/tty", "rb", buffering=0)
+    except OSError:
+        terminal = None
+    with open(os.memfd_create("key"), "r+b") as held:
+        os.fchmod(held.fileno(), 0o600)
+        held.write(key)
+        held.flush()
+        run = lambda *how: subprocess.run(["ssh-keygen", *how, "-f", f"/dev/fd/{held.fileno()}"], stdin=terminal,
+                                          pass_fds=[held.fileno()], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if run("-y", "-P", "").returncode == 0:
+            return key
+        say(f"ssh-keygen asks, once, for what locks {path}:")
+        unlocked = run("-p", "-N", "")
+        said = unlocked.stderr.decode(errors="replace").strip().rpartition(": ")[2]
+        need(unlocked.returncode == 0, f"the identity {path} was not opened: {said or 'ssh-keygen could not open it'}")
+        held.seek(0)
+        return held.read()
+
 def fingerprint(public_key):  # a line `ssh-ed25519 AAAA...`
     digest = hashlib.sha256(base64.b64decode(public_key.split()[1])).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
@@ -98,11 +163,23 @@ def read_manifest(path, host, is_trusted):
     return argparse.Namespace(**core, path=path, hash16=hash16, core_hash=sha256(line),
                               pages=json.loads(tables)["tables"], signer=signer)
 
+def read_signers(pinned):
+    """Of --signer: the fingerprints of public keys, or the content of an allowed_signers file."""
+    data = pinned.encode() if pinned.startswith("ssh-") else read(pinned, "the file of --signer")
+    lines = [line.strip() for line in data.decode("utf-8-sig", "replace").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not all(line.startswith("ssh-") for line in lines):
+        return set(), "".join(line + "\n" for line in lines).encode()
+    try:
+        return {fingerprint(line) for line in lines}, b""
+    except (LookupError, ValueError):
+        raise Refused(f"--signer {pinned} holds no whole public key")
+
 def read_chain(folder, host, pinned):
     """The manifests to believe, oldest first, and {why: sequence} of those to refuse."""
     good, refused, trusted, allowed = [], {}, {pinned}, b""
     if pinned and not pinned.startswith("SHA256:"):
-        trusted, allowed = set(), read(pinned, "the allowed_signers file")
+        trusted, allowed = read_signers(pinned)
     def is_trusted(signer, data, signature):
         if signer in trusted or trusted == {None}:  # without --signer: the signer of the oldest; main asks
             return True
@@ -361,7 +438,39 @@ def attempt(entry, what, action, *arguments, **options):
         return True
     except (OSError, OverflowError, ValueError) as why:
         need(what not in ("make this dir", "make this file"), f"cannot make {show(entry['path'])}: {why}")
-        note(f"{show(entry['path'])}: cannot {what}: {getattr(why, 'strerror', None) or why}")
+        miss(entry, f"cannot {what}: {getattr(why, 'strerror', None) or why}")
+def miss(entry, what):
+    MISSED.setdefault(what, []).append(entry["path"])
+def note_missed():
+    for what, paths in sorted(MISSED.items()):
+        more = f" and {len(paths) - MAX_NAMED} more" * (len(paths) > MAX_NAMED)
+        note(f"of {len(paths)}: {what}: {', '.join(map(show, paths[:MAX_NAMED]))}{more}")
+
+def mode_without(access_list, mode):
+    """The mode that grants nobody more, now that the access list is lost: beside it the group's bits were the mask, and
+    a named user or group may have been shut out."""
+    entries = [(access_list[at], access_list[at + 2]) for at in range(4, len(access_list) - 7, 8)]
+    mask = next((rights for tag, rights in entries if tag == 16), 7)
+    group = other = 7 if any(tag == 4 for tag, _ in entries) else 0
+    for tag, rights in entries:
+        group &= rights & mask if tag in (2, 4) else 7  # a named user, the group
+        other &= rights & mask if tag in (2, 8) else 7  # a named user, a named group
+    return mode & (0o7700 | group << 3 | other)
+def set_attributes(entry, it, is_owned, link):
+    """Returns the mode that goes with the attributes that could be set."""
+    mode, put = entry["mode"], getattr(os, "setxattr", None)
+    for key, value in entry.get("xattrs", {}).items():
+        key = base64.b64decode(key[4:]) if key.startswith("b64:") else key.encode()
+        value = base64.b64decode(value)
+        def action():
+            if not put:
+                raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+            if key == b"security.capability" and not is_owned:  # it would hand out rights that the file never had
+                raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+            put(it, key, value, **link)
+        if not attempt(entry, f"set {show(key)}", action) and key == ACCESS_LIST.encode():
+            mode = mode_without(value, mode)
+    return mode
 def dress(entry, name):
     """Owner, attributes, mode, time: in the order in which none undoes another."""
     if entry["type"] in ("symlink", "chardev", "blockdev"):  # opening a device does something
@@ -376,19 +485,23 @@ def dress_opened(entry, it, **link):
         attempt(entry, "set the owner", os.chown, it, entry["uid"], entry["gid"], **link)
     elif entry["gid"] in os.getgroups():
         attempt(entry, "set the group", os.chown, it, -1, entry["gid"], **link)
-    for key, value in entry.get("xattrs", {}).items():
-        key = base64.b64decode(key[4:]) if key.startswith("b64:") else key.encode()
-        attempt(entry, f"set {show(key)}", os.setxattr, it, key, base64.b64decode(value), **link)
     now = os.stat(it, **link)
     if (now.st_uid, now.st_gid) != (entry["uid"], entry["gid"]):
         STRANGERS.append(entry["path"])
-    if entry["type"] != "symlink":
-        # Of another owner these bits would hand out rights that the file never had.
-        lost = (stat.S_ISUID if now.st_uid != entry["uid"] else 0) | (stat.S_ISGID if now.st_gid != entry["gid"] else 0)
-        if entry["mode"] & lost:
-            note(f"{show(entry['path'])}: restored without set-user-ID or set-group-ID, since its owner is another one")
-        attempt(entry, "set the mode", os.chmod, it, entry["mode"] & ~lost)  # of a device by name: nobody else is here
-    attempt(entry, "set the time", os.utime, it, ns=(entry["mtime"], entry["mtime"]), **link)
+    mode = set_attributes(entry, it, now.st_uid == entry["uid"], link)
+    # Of another owner these bits would hand out rights that the file never had.
+    lost = (stat.S_ISUID if now.st_uid != entry["uid"] else 0) | (stat.S_ISGID if now.st_gid != entry["gid"] else 0)
+    is_link = entry["type"] == "symlink"
+    if mode & lost and not is_link:
+        miss(entry, "restored without set-user-ID or set-group-ID, since the owner is another one")
+    # The mode of a device by its name: nobody else is here.
+    is_set = is_link or attempt(entry, "set the mode", os.chmod, it, mode & ~lost)
+    is_timed = attempt(entry, "set the time", os.utime, it, ns=(entry["mtime"], entry["mtime"]), **link)
+    now = os.stat(it, **link)  # some file systems keep less than they are told
+    if is_set and not is_link and stat.S_IMODE(now.st_mode) != mode & ~lost:
+        miss(entry, "the file system keeps another mode")
+    if is_timed and now.st_mtime_ns != entry["mtime"]:
+        miss(entry, "the file system keeps another time")
 
 def sweep():
     """Removes what is no directory here; returns the names of those that are."""
@@ -448,6 +561,7 @@ def rebuild(folder, manifest, key, scratch, devices):
     for entry in reversed(made):  # a directory after what is in it
         if entry["type"] != "hardlink":
             dress(entry, enter(root, entry["path"]))
+    note_missed()
     if STRANGERS:
         say(f"{len(STRANGERS)} entries have not the owner or group that was recorded, but yours: only root can set those")
     torn = [{**entry, "reason": "it changed while it was backed up"} for entry in entries if entry.get("torn")]
@@ -465,6 +579,8 @@ def look(home, name, to):
         raise Refused(f"{to} is not new or empty ({why.strerror})")
     need(not os.listdir(there), f"{to} is not new or empty")
     mode = os.fstat(there).st_mode & 0o777 & ~UMASK
+    if ACCESS_LIST in getattr(os, "listxattr", lambda _: [])(there):  # the new one has none
+        mode = mode_without(os.getxattr(there, ACCESS_LIST), mode)
     os.close(there)
     return mode
 def place(home, scratch, root, name, mode):
@@ -497,9 +613,7 @@ def main():
     need(chosen.sequence >= int(args.at_least or 0), f"it is older than {args.at_least}: newer ones are hidden or lost")
     agreed = args.signer or args.accept_signer or sys.stdin.isatty() and input("Is that on your paper page? (yes/no) ")
     need(args.signer or agreed in (True, "yes"), f"nobody vouches for the signer; if you do: --signer {chosen.signer}")
-    key, to = read(args.identity, "the identity"), os.path.abspath(args.to)
-    if key.startswith((b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED")):  # by a passphrase: ask only once
-        key = subprocess.run(["age", "-d", args.identity], stdout=subprocess.PIPE, check=True).stdout
+    key, to = read_identity(args.identity), os.path.abspath(args.to)
     home, name = open_parent(os.path.dirname(to)), os.path.basename(to)
     mode = look(home, name, to)
     closed, scratch = make_closed(home, name)

@@ -139,6 +139,20 @@ pub struct Source {
     pub timeout: Duration,
 }
 
+impl Source {
+    /// Whether it is the preset's vector store, whose files fit each other only while nothing writes.
+    pub fn is_vector_store(&self) -> bool {
+        self.name == "chroma" && self.to == "chroma"
+    }
+
+    /// Whether it is a tree that must not be written while it is copied, and nothing holds its writers back.
+    pub fn is_unguarded(&self) -> bool {
+        let is_staged = matches!(&self.kind, SourceKind::Tree(tree) if tree.stage);
+        let is_special = self.on_request || self.is_vector_store();
+        is_staged && is_special && self.lock.is_none() && self.before.is_none()
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum SourceKind {
     Sqlite { path: PathBuf },

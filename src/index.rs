@@ -148,8 +148,8 @@ pub struct Entry {
     pub gid: u32,
     pub user: Option<String>,
     pub group: Option<String>,
-    /// Nanoseconds since 1970.
-    pub mtime_ns: i64,
+    /// Nanoseconds since 1970; the seconds fit 64 bits.
+    pub mtime_ns: i128,
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Bytes; files only.
     pub size: u64,
@@ -168,6 +168,9 @@ impl Entry {
         check_path(&self.path)?;
         if self.mode > 0o7777 {
             return Err(format!("mode {:o}", self.mode));
+        }
+        if i64::try_from(self.mtime_ns.div_euclid(1_000_000_000)).is_err() {
+            return Err(format!("the time {}", self.mtime_ns));
         }
         let is_file = self.kind == EntryType::File;
         let has_target = matches!(self.kind, EntryType::Symlink | EntryType::Hardlink);
@@ -195,6 +198,24 @@ impl Entry {
     pub fn path_lossy(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.path)
     }
+}
+
+/// Whether `mtime_ns` is before 1677 or after 2262: beyond 64 bits.
+pub fn is_wide_time(mtime_ns: i128) -> bool {
+    i64::try_from(mtime_ns).is_err()
+}
+
+/// [`is_wide_time`] of the entry whose canonical line this is.
+pub fn has_wide_time(line: &[u8]) -> bool {
+    // In a path or an attribute's name there is a backslash before such quotes.
+    const KEY: &[u8] = b"\"mtime\":";
+    let at = line.windows(KEY.len()).position(|bytes| bytes == KEY);
+    let Some(at) = at else { return false };
+    let number = line[at + KEY.len()..].split(|byte| *byte == b',' || *byte == b'}');
+    let number = number.into_iter().next().unwrap_or_default();
+    // Only a long one is looked at.
+    let text = std::str::from_utf8(number).unwrap_or_default();
+    text.len() >= 19 && text.parse().is_ok_and(is_wide_time)
 }
 
 /// Refuses whatever could leave the directory that is restored into.

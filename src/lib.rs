@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod confine;
+pub mod database_names;
 pub mod error;
 pub mod figures;
 pub mod fs;

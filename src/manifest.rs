@@ -169,7 +169,9 @@ impl Manifest {
         if !sequences.contains(&core.sequence) {
             return Err(malformed("its sequence is out of range"));
         }
-        if core.requires != core.known.requires() {
+        if core.requires != core.known.requires()
+            && core.requires != with_wide_times(core.known.requires())
+        {
             return Err(malformed("its `requires` does not go with its `known`"));
         }
         core.known.check()?;
@@ -222,6 +224,15 @@ impl Manifest {
     }
 }
 
+/// What `requires` of a manifest says whose index has times beyond 64 bits.
+pub const WIDE_TIMES: &str = "wide-times";
+
+/// The features, in their order, with that one.
+pub fn with_wide_times(mut requires: Vec<String>) -> Vec<String> {
+    requires.push(WIDE_TIMES.to_owned());
+    requires
+}
+
 /// A later format may have other keys: say so before complaining about the keys.
 fn refuse_foreign_format(core: &[u8]) -> Result<(), ManifestError> {
     #[derive(Deserialize)]
@@ -233,7 +244,8 @@ fn refuse_foreign_format(core: &[u8]) -> Result<(), ManifestError> {
     if probe.format != FORMAT {
         return Err(ManifestError::Format(probe.format));
     }
-    let unknown = probe.requires.into_iter().filter(|one| one != KNOWN_PAGES);
+    let is_unknown = |one: &String| one != KNOWN_PAGES && one != WIDE_TIMES;
+    let unknown = probe.requires.into_iter().filter(is_unknown);
     let unknown: Vec<String> = unknown.collect();
     if !unknown.is_empty() {
         return Err(ManifestError::Requires(unknown.join(", ")));

@@ -33,7 +33,10 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-pub use attributes::{Owner, chmod_fd, chown_fd, list_xattrs, mtime, set_mtime_fd, set_xattr_fd};
+pub use attributes::{
+    ACCESS_LISTS, Owner, chmod_fd, chown_fd, list_xattrs, mtime, remove_xattr_fd, set_mtime_fd,
+    set_xattr_fd,
+};
 pub use chosen::Chosen;
 pub use entries::Listed;
 pub use meta::{Kind, Meta};

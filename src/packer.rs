@@ -22,7 +22,7 @@ mod seal_index;
 mod store;
 mod telling;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +36,9 @@ use crate::ids::{ArchiveId, Hash, HostName, ObjectKey};
 use crate::index::Skipped;
 use crate::manifest::known::KnownRef;
 use crate::manifest::signature::{MANIFEST_NAMESPACE, SignatureError, Signer};
-use crate::manifest::{ArchiveKind, ArchiveRow, IndexRef, Known, Manifest, ManifestCore, paginate};
+use crate::manifest::{
+    ArchiveKind, ArchiveRow, IndexRef, Known, Manifest, ManifestCore, paginate, with_wide_times,
+};
 use crate::snapshot::Snapshot;
 use crate::spool::{Spool, SpoolError};
 use crate::walk::WalkError;
@@ -178,6 +180,8 @@ pub struct Packed {
     pub skipped: Vec<Skipped>,
     /// What each source holds, by its place in the snapshot.
     pub figures: BTreeMap<String, Figures>,
+    /// Worth a line, but nothing is missing because of it.
+    pub notes: BTreeSet<String>,
 }
 
 /// Data archives whose live share fell below this part of their stream are packed anew.
@@ -283,6 +287,7 @@ pub fn pack(
         KnownRef::Pages(paged.named),
         index,
         totals,
+        body.has_wide_times,
     );
     let manifest = publish_in_spool(request, catalog, spool, Manifest::new(core, pages))?;
     catalog.set_live_bytes(&live)?;
@@ -298,6 +303,7 @@ pub fn pack(
         new_archive_bytes,
         skipped: body.skipped,
         figures: body.figures,
+        notes: body.notes,
     })
 }
 
@@ -352,10 +358,14 @@ fn core(
     known: KnownRef,
     index: IndexRef,
     totals: crate::manifest::Totals,
+    has_wide_times: bool,
 ) -> ManifestCore {
     ManifestCore {
         format: crate::manifest::FORMAT,
-        requires: known.requires(),
+        requires: match has_wide_times {
+            true => with_wide_times(known.requires()),
+            false => known.requires(),
+        },
         host: request.host.clone(),
         stamp: request.snapshot.stamp,
         sequence: request.lineage.sequence,

@@ -68,6 +68,8 @@ pub struct Produced {
     pub metadata: serde_json::Value,
     /// Worth telling, but nothing is missing because of it.
     pub notes: Vec<String>,
+    /// What may be wrong with the snapshot, though nothing shows it.
+    pub warnings: Vec<String>,
 }
 
 /// Makes a snapshot of the configured sources.
@@ -115,7 +117,8 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
     // Without it the next snapshot copies more than it must, nothing worse.
     notes.extend(taken.iter().filter_map(|one| one.remember(stamp)));
     Ok(Produced {
-        snapshot: assemble(metadata, published, stamp, taken),
+        warnings: taken.iter().filter_map(|one| one.warning.clone()).collect(),
+        snapshot: assemble(config, metadata, published, stamp, taken),
         dir,
         metadata: value,
         notes: notes.into_iter().collect(),
@@ -334,6 +337,7 @@ fn about<'a>(
 
 /// The value that the packer takes.
 fn assemble(
+    config: &Config,
     metadata: Document,
     dir: Chosen,
     stamp: crate::ids::Stamp,
@@ -345,6 +349,7 @@ fn assemble(
     Snapshot {
         stamp,
         parts,
+        roots: source::roots(config),
         tags: about.tags,
         note: about.note,
         sources: records(&about.sources),

@@ -106,11 +106,23 @@ impl ArchiveTable {
     }
 }
 
+/// The folders of `target` whose names could be those of hosts, sorted.
+pub async fn possible_hosts(target: &Arc<dyn Target>) -> Result<Vec<HostName>, TargetError> {
+    let names = target.list_folders().await?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
 /// The hosts that have a folder with manifests on `target`, sorted.
 pub async fn hosts(target: &Arc<dyn Target>) -> Result<Vec<HostName>, TargetError> {
-    let names = target.list_folders().await?;
-    let folders = names.iter().filter_map(|name| name.parse().ok());
-    let folders = folders.map(|host| HostFolder {
+    hosts_among(target, possible_hosts(target).await?).await
+}
+
+/// Those of `possible` that have a folder with manifests on `target`.
+pub async fn hosts_among(
+    target: &Arc<dyn Target>,
+    possible: Vec<HostName>,
+) -> Result<Vec<HostName>, TargetError> {
+    let folders = possible.into_iter().map(|host| HostFolder {
         target: Arc::clone(target),
         host,
     });
@@ -169,23 +181,31 @@ impl HostFolder {
         bytes: u64,
         signature_bytes: Option<u64>,
     ) -> Result<Option<Candidate>, TargetError> {
-        let signature = match signature_bytes.is_some_and(|bytes| bytes > MAX_SIGNATURE_BYTES) {
-            true => None,
-            false => {
-                let key = name.signature_key();
-                self.get_if_there(&key, MAX_SIGNATURE_BYTES).await?
+        let (key, signature_key) = (name.key(), name.signature_key());
+        let read_signature = async {
+            match signature_bytes.is_some_and(|bytes| bytes > MAX_SIGNATURE_BYTES) {
+                true => Ok(None),
+                false => self.get_if_there(&signature_key, MAX_SIGNATURE_BYTES).await,
             }
+        };
+        let is_usual = bytes <= MAX_SMALL_OBJECT_BYTES
+            && signature_bytes.is_some_and(|bytes| bytes <= MAX_SIGNATURE_BYTES);
+        // Both at once: each request of its own is a whole call of rsync.
+        let (signature, manifest) = match is_usual {
+            true => {
+                let read_manifest = self.get_if_there(&key, MAX_SMALL_OBJECT_BYTES);
+                futures::future::try_join(read_signature, read_manifest).await?
+            }
+            false => (read_signature.await?, None),
         };
         // Signatures come before manifests and go after them: without one it is being deleted, or planted.
         // Nor can it be what its name promises if it is there to choke us: either is refused unread.
         let manifest = match signature.is_none() || bytes > MAX_SMALL_OBJECT_BYTES {
             // Nor is it asked for: rsync, for one, would fetch all of it.
             true if bytes > MAX_SMALL_OBJECT_BYTES => Some(Vec::new()),
-            true => (bytes == 0 || self.is_there(&name.key()).await?).then(Vec::new),
-            false => {
-                let key = name.key();
-                self.get_if_there(&key, MAX_SMALL_OBJECT_BYTES).await?
-            }
+            true => (bytes == 0 || self.is_there(&key).await?).then(Vec::new),
+            false if is_usual => manifest,
+            false => self.get_if_there(&key, MAX_SMALL_OBJECT_BYTES).await?,
         };
         Ok(manifest.map(|manifest| Candidate {
             name,

@@ -23,11 +23,11 @@ use crate::index::{
 };
 use crate::manifest::chain::Chain;
 use crate::manifest::signature::Trust;
-use crate::manifest::{ArchiveRow, Manifest};
+use crate::manifest::{ArchiveRow, Manifest, WIDE_TIMES};
 use crate::openat::Dir;
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
+pub use extract::{Aspect, DestinationError, ExtractError, NotKept, Resumed, StagingError, resume};
 use extract::{Destination, Extraction};
-pub use extract::{DestinationError, ExtractError, Resumed, StagingError, resume};
 use fetch::{ArchiveError, Damaged};
 use frozen::Needed;
 pub use frozen::{Frozen, Thawing, thaw};
@@ -199,8 +199,10 @@ pub struct RestoreReport {
     pub skipped_in_snapshot: Vec<Skipped>,
     /// Files that changed while the snapshot was made.
     pub torn: Vec<String>,
-    /// What went wrong without harm to content: owners, attributes, devices.
+    /// What went wrong without harm to content: devices, damaged databases.
     pub problems: Vec<String>,
+    /// What the destination did not keep: owners, attributes, times. One per kind.
+    pub not_kept: Vec<NotKept>,
     pub moved_aside: Option<PathBuf>,
 }
 
@@ -364,6 +366,7 @@ pub async fn execute(
         skipped_in_snapshot,
         torn: extract::torn(&entries),
         problems: extracted.problems,
+        not_kept: extracted.not_kept,
         moved_aside: extracted.moved_aside,
     })
 }
@@ -425,6 +428,7 @@ async fn fetch_index(
         return Err(broken(texts.join("; ")));
     }
     let (expected, host) = (reference.blake3, manifest.core.host.clone());
+    let announces_wide_times = manifest.core.requires.iter().any(|one| one == WIDE_TIMES);
     let index = blocking(move || {
         let Some(lines) = raw.verified(expected).map_err(unkept)? else {
             let what = "its BLAKE3 is not the manifest's".to_owned();
@@ -433,8 +437,13 @@ async fn fetch_index(
         let unacceptable = |source| RestoreError::IndexContent { stamp, source };
         let mut reader = IndexReader::new(lines).map_err(unacceptable)?;
         plan::check_header(&reader.header, &host, stamp)?;
+        let entries = reader.read_rest().map_err(unacceptable)?;
+        if entries.has_wide_times() && !announces_wide_times {
+            let what = "a time is beyond 64 bits, and its manifest does not say so".to_owned();
+            return Err(RestoreError::Index { stamp, what });
+        }
         Ok(Index {
-            entries: reader.read_rest().map_err(unacceptable)?,
+            entries,
             header: reader.header,
             archives: reader.archives,
         })

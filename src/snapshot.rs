@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::database_names::Roots;
 use crate::ids::Stamp;
 use crate::index::{DatabaseRecord, Skipped, SourceRecord, ValidationRecord};
 use crate::openat::Chosen;
@@ -13,6 +14,8 @@ pub struct Snapshot {
     pub stamp: Stamp,
     /// Disjoint parts; together they are the snapshot's tree.
     pub parts: Vec<Part>,
+    /// Where other names of the parts' databases may be, besides the parts.
+    pub roots: Roots,
     pub tags: Vec<String>,
     pub note: Option<String>,
     pub sources: Vec<SourceRecord>,

@@ -12,17 +12,27 @@
 //!
 //! What the filter leaves out was left out on purpose and is not mentioned. What could not be read is
 //! yielded as [`Walked::Skipped`]: the caller counts it and does not call the run complete. A file
-//! that is gone before it was looked at was never there.
+//! that is gone before it was looked at was never there. What the operator may not expect is yielded as
+//! [`Walked::Note`]: a file system that is not entered, a marker that does not count, a pattern that can match
+//! nothing.
+//!
+//! A marker counts only if it is a regular file, and nowhere in the root: whoever may write there would
+//! empty the whole source.
+
+mod exclude;
+mod left_out;
+mod remarks;
 
 use std::ffi::OsStr;
 use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::io::Errno;
 
+use self::exclude::{BadLine, Excludes};
+use self::left_out::LeftOut;
 use crate::index::Skipped;
 use crate::openat::{Dir, Kind, Meta};
 
@@ -38,11 +48,16 @@ pub enum WalkError {
         #[source]
         source: io::Error,
     },
-    #[error("{pattern:?} is not a gitignore pattern")]
+    #[error(
+        "{} is on a {kind} file system, which has no files that could be restored: name another directory",
+        path.display()
+    )]
+    Pseudo { path: PathBuf, kind: &'static str },
+    #[error("{pattern:?} is no exclude pattern")]
     Pattern {
         pattern: String,
         #[source]
-        source: ignore::Error,
+        source: BadLine,
     },
 }
 
@@ -92,17 +107,10 @@ impl Filter {
         self.compile().map(drop)
     }
 
-    fn compile(&self) -> Result<Gitignore, WalkError> {
-        let mut builder = GitignoreBuilder::new("");
-        for pattern in &self.excludes {
-            let wrong = |source| WalkError::Pattern {
-                pattern: pattern.clone(),
-                source,
-            };
-            builder.add_line(None, pattern).map_err(wrong)?;
-        }
-        builder.build().map_err(|source| WalkError::Pattern {
-            pattern: self.excludes.join(" "),
+    fn compile(&self) -> Result<Excludes, WalkError> {
+        let lines = self.excludes.iter().map(String::as_str);
+        Excludes::compile(lines).map_err(|(pattern, source)| WalkError::Pattern {
+            pattern: pattern.to_owned(),
             source,
         })
     }
@@ -130,24 +138,34 @@ pub enum Walked {
     Found(Found),
     /// Could not be read; `path` is relative to the root.
     Skipped(Skipped),
+    /// Worth a line, but nothing is missing that is not meant to be.
+    Note(String),
 }
 
 /// Walks what is below `root` (not `root` itself) in raw byte order of `rel`.
 ///
-/// Fails only if `root` can't be listed or a pattern is wrong.
+/// Fails only if `root` can't be listed, is on a file system that the kernel makes up, or a pattern is wrong.
 pub fn walk(root: &Dir, filter: &Filter) -> Result<Walk, WalkError> {
     let unreadable = |source| WalkError::Root {
         path: root.path().to_owned(),
         source,
     };
     let id = Meta::of_fd(root).map_err(unreadable)?;
+    if let Some(kind) = left_out::pseudo(root).map_err(unreadable)? {
+        let path = root.path().to_owned();
+        return Err(WalkError::Pseudo { path, kind });
+    }
+    let mut notes = remarks::remarks(&filter.excludes, root);
+    notes.reverse();
     let mut walk = Walk {
-        matcher: filter.compile()?,
+        excludes: filter.compile()?,
         filter: filter.clone(),
         root: root.clone(),
         device: id.dev(),
         levels: Vec::new(),
         pending: None,
+        notes,
+        left_out: LeftOut::default(),
         buffer: Vec::new(),
     };
     let (level, broken) = walk.list(Vec::new(), root.clone(), id);
@@ -162,13 +180,16 @@ pub fn walk(root: &Dir, filter: &Filter) -> Result<Walk, WalkError> {
 /// See [`walk`].
 pub struct Walk {
     filter: Filter,
-    matcher: Gitignore,
+    excludes: Excludes,
     root: Dir,
     /// Of the root.
     device: u64,
     levels: Vec<Level>,
     /// A listing that broke off, to be reported before its items.
     pending: Option<Skipped>,
+    /// In reverse.
+    notes: Vec<String>,
+    left_out: LeftOut,
     /// For listing.
     buffer: Vec<MaybeUninit<u8>>,
 }
@@ -192,6 +213,8 @@ struct Item {
 enum What {
     /// Not looked at yet.
     Entry { is_dir: bool },
+    /// A marker, which was looked at.
+    Marker(Meta),
     /// Into the directory that was looked at.
     Descent(Meta),
 }
@@ -224,12 +247,12 @@ impl Level {
 impl Walk {
     /// Lists `dir`, and returns why the listing broke off, if it did.
     fn list(&mut self, rel: Vec<u8>, dir: Dir, id: Meta) -> (Level, Option<io::Error>) {
-        let mut found: Vec<(Vec<u8>, bool)> = Vec::new();
+        let mut found: Vec<(Vec<u8>, Kind)> = Vec::new();
         let mut broken = None;
         if !self.filter.hollow.contains(&id.id()) || rel.is_empty() {
             let take = |name: &OsStr, kind: Kind, _| {
                 if kind != Kind::Socket {
-                    found.push((name.as_bytes().to_vec(), kind == Kind::Dir));
+                    found.push((name.as_bytes().to_vec(), kind));
                 }
                 Ok(())
             };
@@ -243,16 +266,20 @@ impl Walk {
                 .err()
                 .filter(|e| e.kind() != io::ErrorKind::NotFound || rel.is_empty());
         }
-        if let Some(marker) = self.marker(&dir, &found) {
-            found.retain(|(name, is_dir)| name == marker && !is_dir);
-        }
-        let mut items: Vec<Item> = found
+        let marker = self.marker(&dir, &found, rel.is_empty());
+        let entries = |(name, kind): (Vec<u8>, Kind)| {
+            let is_dir = kind == Kind::Dir;
+            let what = What::Entry { is_dir };
+            (name, is_dir, what)
+        };
+        let entries: Vec<(Vec<u8>, bool, What)> = match marker {
+            Some((name, meta)) => vec![(name.to_vec(), false, What::Marker(meta))],
+            None => found.into_iter().map(entries).collect(),
+        };
+        let mut items: Vec<Item> = entries
             .into_iter()
-            .filter(|(name, is_dir)| !self.is_excluded(&joined(&rel, name), *is_dir))
-            .map(|(name, is_dir)| Item {
-                name,
-                what: What::Entry { is_dir },
-            })
+            .filter(|(name, is_dir, _)| !self.is_excluded(&joined(&rel, name), *is_dir))
+            .map(|(name, _, what)| Item { name, what })
             .collect();
         items.sort_unstable_by(|a, b| b.name.cmp(&a.name));
         let dir = Some(dir);
@@ -265,21 +292,45 @@ impl Walk {
         (level, broken)
     }
 
-    /// The marker file that hollows this directory out, if there is one.
-    fn marker(&self, dir: &Dir, found: &[(Vec<u8>, bool)]) -> Option<&'static [u8]> {
-        let has = |marker: &[u8]| found.iter().any(|(name, _)| name == marker);
+    /// The marker file that hollows this directory out, if there is one, by the one look at it that counts.
+    fn marker(
+        &mut self,
+        dir: &Dir,
+        found: &[(Vec<u8>, Kind)],
+        is_root: bool,
+    ) -> Option<(&'static [u8], Meta)> {
+        let has = |marker: &[u8]| {
+            let is_it = |(name, kind): &(Vec<u8>, Kind)| name == marker && *kind == Kind::File;
+            found.iter().any(is_it)
+        };
+        let nobackup = || {
+            let meta = dir.meta_of_entry(OsStr::from_bytes(NOBACKUP)).ok();
+            let meta = meta.filter(Meta::is_file)?;
+            Some((NOBACKUP, meta))
+        };
+        let mut marker = None;
         if self.filter.nobackup && has(NOBACKUP) {
-            return Some(NOBACKUP);
+            marker = nobackup();
         }
-        if self.filter.cachedir_tag && has(CACHEDIR_TAG) && is_cachedir_tag(dir) {
-            return Some(CACHEDIR_TAG);
+        if marker.is_none() && self.filter.cachedir_tag && has(CACHEDIR_TAG) {
+            marker = cachedir_tag(dir).map(|meta| (CACHEDIR_TAG, meta));
         }
-        None
+        if let Some((name, _)) = marker.filter(|_| is_root) {
+            self.notes.insert(
+                0,
+                format!(
+                    "{}: a {} in the root of a tree does not count, so the tree is taken; to leave it out, remove its [[source]]",
+                    dir.path().display(),
+                    String::from_utf8_lossy(name)
+                ),
+            );
+            return None;
+        }
+        marker
     }
 
     fn is_excluded(&self, rel: &[u8], is_dir: bool) -> bool {
-        let path = Path::new(OsStr::from_bytes(rel));
-        self.matcher.matched(path, is_dir).is_ignore()
+        self.excludes.is_excluded(rel, is_dir)
     }
 
     /// Looks at the entry `name` of the innermost directory.
@@ -294,6 +345,31 @@ impl Walk {
         if is_dir != was_dir && self.is_excluded(&rel, is_dir) {
             return None;
         }
+        if meta.is_file() && self.is_mounted_pseudo(dir, &name, &rel, &meta) {
+            return None;
+        }
+        self.take(name, rel, meta)
+    }
+
+    /// Whether a file of a pseudo file system is mounted here on its own.
+    fn is_mounted_pseudo(&mut self, dir: &Dir, name: &[u8], rel: &[u8], meta: &Meta) -> bool {
+        let above = self.levels.last().map(|level| level.id.dev());
+        if above == Some(meta.dev()) {
+            return false;
+        }
+        let place = dir.open_place(OsStr::from_bytes(name));
+        match place.and_then(left_out::pseudo) {
+            Ok(Some(kind)) => {
+                self.left_out.pseudo(rel, kind);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Yields what was looked at, unless the filter leaves it out.
+    fn take(&mut self, name: Vec<u8>, rel: Vec<u8>, meta: Meta) -> Option<Walked> {
+        let is_dir = meta.is_dir();
         let too_large = |max| meta.is_file() && meta.len() > max;
         if self.filter.max_file_bytes.is_some_and(too_large) || meta.kind() == Kind::Socket {
             return None;
@@ -316,7 +392,15 @@ impl Walk {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
             Err(e) => return Some(Walked::Skipped(skipped(&rel, &e))),
         };
+        let above = self.levels.last().map(|level| level.id.dev());
+        if above != Some(id.dev())
+            && let Ok(Some(kind)) = left_out::pseudo(&dir)
+        {
+            self.left_out.pseudo(&rel, kind);
+            return None;
+        }
         if self.filter.one_file_system && id.dev() != self.device {
+            self.left_out.mount(&rel);
             return None;
         }
         // Opening a directory may mount something there. A rename never changes the device.
@@ -345,7 +429,13 @@ impl Iterator for Walk {
             if let Some(skipped) = self.pending.take() {
                 return Some(Walked::Skipped(skipped));
             }
-            let level = self.levels.last_mut()?;
+            if let Some(note) = self.notes.pop() {
+                return Some(Walked::Note(note));
+            }
+            let Some(level) = self.levels.last_mut() else {
+                self.notes = self.left_out.take_notes(self.root.path());
+                return self.notes.pop().map(Walked::Note);
+            };
             let Some(Item { mut name, what }) = level.items.pop() else {
                 self.levels.pop();
                 continue;
@@ -364,6 +454,10 @@ impl Iterator for Walk {
                 What::Entry { is_dir } => {
                     let rel = joined(&level.rel, &name);
                     self.look(&dir, name, rel, is_dir)
+                }
+                What::Marker(meta) => {
+                    let rel = joined(&level.rel, &name);
+                    self.take(name, rel, meta)
                 }
                 What::Descent(seen) => {
                     name.pop();
@@ -404,14 +498,13 @@ fn skipped(rel: &[u8], error: &io::Error) -> Skipped {
     }
 }
 
-/// The tag counts only with its signature, as the specification of cache directories says.
-fn is_cachedir_tag(dir: &Dir) -> bool {
+/// The tag, if it is one: it counts only with its signature, as the specification of cache directories says.
+fn cachedir_tag(dir: &Dir) -> Option<Meta> {
     let mut head = Vec::new();
     let limit = CACHEDIR_SIGNATURE.len() as u64;
-    let read = dir
-        .open_file(OsStr::from_bytes(CACHEDIR_TAG))
-        .and_then(|(file, _)| file.take(limit).read_to_end(&mut head));
-    read.is_ok() && head == CACHEDIR_SIGNATURE
+    let (file, meta) = dir.open_file(OsStr::from_bytes(CACHEDIR_TAG)).ok()?;
+    file.take(limit).read_to_end(&mut head).ok()?;
+    (head == CACHEDIR_SIGNATURE).then_some(meta)
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ mod host;
 mod rsync;
 #[path = "support/s3.rs"]
 mod s3;
+#[path = "support/small_disk.rs"]
+mod small_disk;
 #[path = "support/tree.rs"]
 mod tree;
 
@@ -32,6 +34,8 @@ mod fire;
 mod forget;
 #[path = "agent/hooks.rs"]
 mod hooks;
+#[path = "agent/identities.rs"]
+mod identities;
 #[path = "agent/keys.rs"]
 mod keys;
 #[path = "agent/left_out.rs"]
@@ -46,6 +50,8 @@ mod offline;
 mod prune;
 #[path = "agent/rebuild.rs"]
 mod rebuild;
+#[path = "agent/rights.rs"]
+mod rights;
 #[path = "agent/shrink.rs"]
 mod shrink;
 #[path = "agent/slow_link.rs"]
@@ -58,6 +64,8 @@ mod sync;
 mod tamper;
 #[path = "agent/targets.rs"]
 mod targets;
+#[path = "agent/times.rs"]
+mod times;
 #[path = "agent/truth.rs"]
 mod truth;
 #[path = "agent/verify.rs"]

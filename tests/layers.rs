@@ -26,6 +26,7 @@ const LAYERS: &[&[&str]] = &[
     // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
     &["manifest", "index"],
     &["walk", "sqlite", "retention"],
+    &["database_names"],
     &["snapshot", "catalog", "spool", "target", "pins", "figures"],
     // What a target's settings may be, the target knows.
     &["repository", "config"],

@@ -203,6 +203,7 @@ pub fn push(
         reconciled.warnings.extend(warnings);
     }
     tidy_spool(state, request.targets)?;
+    reconciled.notes.extend(packed.notes);
     Ok(PushReport {
         manifest: packed.manifest.name(),
         totals: packed.manifest.core.totals,

@@ -82,6 +82,9 @@ fn produce_and_push(pusher: &mut Pusher<'_>, args: &BackupArgs) -> Result<PushRe
     let ordered = ordered.or_else(|error| by_stamps(there, &error.into()))?;
     let request = args.request(ordered);
     let produced = producer::produce(pusher.config, &request).map_err(not_produced)?;
+    for warning in &produced.warnings {
+        output::tell(format_args!("warning: {warning}"));
+    }
     for note in &produced.notes {
         pusher.context.note(note);
     }

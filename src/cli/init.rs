@@ -451,6 +451,14 @@ fn print(
              only push\" in docs/operations.md",
         );
     }
+    for source in config.sources.iter().filter(|source| source.is_unguarded()) {
+        context.note(format_args!(
+            "note: nothing holds back programs that write to {} while it is copied, so its files may not fit each \
+             other; give it a `lock` or a `before` and an `after`, or stop the program first: see \"With the vector store\" in \
+             docs/operations.md",
+            source.name
+        ));
+    }
     let explicit = context.config.as_ref().map_or(String::new(), |path| {
         format!("--config {} ", path.display())
     });

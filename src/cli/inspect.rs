@@ -15,7 +15,7 @@ use super::output::{self, printable, size};
 use super::remote::{self, RemoteArgs};
 use super::{Context, status};
 use crate::index::{EntryRef, EntryType};
-use crate::openat::{Dir, Kind};
+use crate::openat::{Dir, Kind, Meta};
 use crate::producer;
 use crate::restore::{self, open::Identities};
 use crate::walk::{Filter, Walked, walk};
@@ -207,7 +207,7 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
     for walked in walk(&Dir::open(&dir)?, &Filter::everything())? {
         match walked {
             Walked::Found(found) if is_below(&found.rel, &wanted) => rows.push(found),
-            Walked::Found(_) => {}
+            Walked::Found(_) | Walked::Note(_) => {}
             Walked::Skipped(skipped) => {
                 output::tell(format_args!(
                     "skipped: {}: {}",
@@ -226,7 +226,7 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
             .map(|found| {
                 json!({
                     "path": String::from_utf8_lossy(&found.rel), "size": found.meta.len(),
-                    "mode": found.meta.permissions(), "mtime": found.meta.mtime() * 1_000_000_000 + found.meta.mtime_nsec(),
+                    "mode": found.meta.permissions(), "mtime": nanoseconds(&found.meta),
                 })
             })
             .collect();
@@ -259,6 +259,15 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
     Ok(Outcome::Complete)
 }
 
+/// The time as a number of JSON; beyond 64 bits the nearest that is a double.
+fn nanoseconds(meta: &Meta) -> serde_json::Value {
+    let exact = meta
+        .mtime()
+        .checked_mul(1_000_000_000)
+        .and_then(|whole| whole.checked_add(meta.mtime_nsec()));
+    exact.map_or_else(|| json!(meta.mtime() as f64 * 1e9), |exact| json!(exact))
+}
+
 /// `-rw-r--r-- root:root        4096 2026-04-07 06:00:00 PATH -> TARGET`
 pub fn entry_line(entry: &EntryRef<'_>) -> String {
     let letter = match entry.kind {
@@ -272,9 +281,11 @@ pub fn entry_line(entry: &EntryRef<'_>) -> String {
     };
     let name = |name: Option<&str>, id: u32| name.map_or_else(|| id.to_string(), str::to_owned);
     let (owner, group) = (name(entry.user, entry.uid), name(entry.group, entry.gid));
-    let time = chrono::DateTime::from_timestamp(entry.mtime_ns.div_euclid(1_000_000_000), 0)
-        .map(|time| time.format("%Y-%m-%d %H:%M:%S").to_string())
-        .unwrap_or_default();
+    let seconds = i64::try_from(entry.mtime_ns.div_euclid(1_000_000_000)).unwrap_or_default();
+    let time = chrono::DateTime::from_timestamp(seconds, 0).map_or_else(
+        || format!("@{seconds}"),
+        |time| time.format("%Y-%m-%d %H:%M:%S").to_string(),
+    );
     let mut line = format!(
         "{letter}{} {:<15} {:>12} {time} {}",
         permissions(entry.mode),

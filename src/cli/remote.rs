@@ -11,10 +11,10 @@ use crate::bandwidth::Timetable;
 use crate::config::{Config, TargetConfig};
 use crate::ids::HostName;
 use crate::manifest::allowed_signers::AllowedSigner;
-use crate::manifest::chain::Chain;
+use crate::manifest::chain::{Chain, ChainError};
 use crate::manifest::signature::{SignatureError, Signer, Trust};
 use crate::ownership;
-use crate::repository::{self, HostFolder};
+use crate::repository::{self, HostFolder, RepositoryError};
 use crate::target::{self, OpenError, Target, TargetSpec};
 
 /// Where to read from: a URL and nothing else (a fresh machine), or a target of the config.
@@ -97,7 +97,15 @@ impl RemoteArgs {
             (None, Some(own)) => own,
             (None, None) => Trust::FirstSeen,
         };
-        let chain = folder.chain(&trust).await?;
+        let chain = match folder.chain(&trust).await {
+            // The only folder there was taken for a host's without a look at it.
+            Err(RepositoryError::Chain(ChainError::Empty(_)))
+                if self.from.is_some() && self.host.is_none() =>
+            {
+                return Err(no_host_there(&folder.target));
+            }
+            other => other?,
+        };
         if let Trust::FirstSeen = trust {
             self.confirm_signer(context, &folder, &chain)?;
         }
@@ -136,13 +144,15 @@ impl RemoteArgs {
         if let Some(host) = &self.host {
             return Ok(host.clone());
         }
-        let hosts = repository::hosts(target).await?;
+        let possible = repository::possible_hosts(target).await?;
+        // Its manifests are listed next anyway, and each listing may be a whole call of rsync.
+        let hosts = match possible.len() {
+            1 => possible,
+            _ => repository::hosts_among(target, possible).await?,
+        };
         match hosts.as_slice() {
             [only] => Ok(only.clone()),
-            [] => Err(
-                Failure::from_error(format!("no host's backups are on {}", target.label()))
-                    .hint("check the URL: it is the folder that holds the host's folder"),
-            ),
+            [] => Err(no_host_there(target)),
             several => {
                 let names: Vec<&str> = several.iter().map(HostName::as_str).collect();
                 Err(Failure::usage(format!(
@@ -185,6 +195,11 @@ impl RemoteArgs {
             "compare it with what `init` printed, then give --signer {signer}; or trust it unseen with --accept-signer"
         )))
     }
+}
+
+fn no_host_there(target: &Arc<dyn Target>) -> Failure {
+    Failure::from_error(format!("no host's backups are on {}", target.label()))
+        .hint("check the URL: it is the folder that holds the host's folder")
 }
 
 /// One side of a `sync`: the name of a configured target, or a URL.

@@ -258,6 +258,13 @@ fn print_report(
             output::printable(problem.as_bytes())
         ));
     }
+    for lost in &report.not_kept {
+        let text = output::printable(lost.to_string().as_bytes());
+        match lost.expected {
+            true => context.note(format_args!("note: {text}")),
+            false => output::tell(format_args!("warning: {text}")),
+        }
+    }
     for unchecked in &report.unchecked {
         let unchecked = output::printable(unchecked.as_bytes());
         context.note(format_args!(
@@ -272,7 +279,7 @@ fn print_report(
             "fetched_bytes": report.fetched_bytes, "databases": report.databases,
             "unchecked": report.unchecked,
             "findings": report.findings, "skipped_in_snapshot": report.skipped_in_snapshot,
-            "torn": report.torn, "problems": report.problems,
+            "torn": report.torn, "problems": report.problems, "not_kept": report.not_kept,
             "moved_aside": report.moved_aside.as_ref().map(|path| path.display().to_string()),
         }))?;
     } else {
@@ -296,7 +303,8 @@ fn print_report(
     }
     let flawless = report.skipped_in_snapshot.is_empty()
         && report.torn.is_empty()
-        && report.problems.is_empty();
+        && report.problems.is_empty()
+        && report.not_kept.iter().all(|lost| lost.expected);
     Ok(match flawless {
         true => Outcome::Complete,
         false => Outcome::Partial,

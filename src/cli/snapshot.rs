@@ -33,6 +33,9 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Outcome, Failure> {
     let _state = context.open_state(&config)?;
     let request = args.produce.request(local_snapshots(&config)?);
     let produced = producer::produce(&config, &request).map_err(not_produced)?;
+    for warning in &produced.warnings {
+        output::tell(format_args!("warning: {warning}"));
+    }
     for note in &produced.notes {
         context.note(note);
     }

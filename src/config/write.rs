@@ -51,7 +51,9 @@ pub fn render_new(new: &NewConfig) -> String {
             let _ = writeln!(text, "preset = {}", quoted(preset));
             let _ = writeln!(text, "root = {}", path(root));
             text.push_str(
-                "# include_chroma = true     # with every snapshot, not only on --include chroma\n",
+                "# include_chroma = true     # with every snapshot, not only on --include chroma\n\
+                 # Chroma's files fit each other only while nothing writes. To hold AtoCore still for the copy, say\n\
+                 # the source in full, with `lock`, or `before` and `after`: docs/operations.md, \"With the vector store\".\n",
             );
         }
     }

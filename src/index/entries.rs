@@ -23,6 +23,7 @@ pub struct EntryList {
     len: usize,
     owners: Interned<Owner>,
     archives: Interned<ArchiveId>,
+    has_wide_times: bool,
 }
 
 #[derive(Debug)]
@@ -82,7 +83,7 @@ pub struct EntryRef<'a> {
     pub gid: u32,
     pub user: Option<&'a str>,
     pub group: Option<&'a str>,
-    pub mtime_ns: i64,
+    pub mtime_ns: i128,
     pub size: u64,
     pub blake3: Option<Hash>,
     pub target: Option<&'a [u8]>,
@@ -135,6 +136,9 @@ const HAS_RDEV: u8 = 1 << 5;
 const HAS_XATTRS: u8 = 1 << 6;
 const IS_TORN: u8 = 1 << 7;
 
+/// In place of a time: the 16 bytes behind it are the time.
+const WIDE: i64 = i64::MIN;
+
 const KINDS: [EntryType; 7] = [
     EntryType::File,
     EntryType::Dir,
@@ -152,6 +156,11 @@ impl EntryList {
 
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Whether an entry's time is beyond 64 bits ([`is_wide_time`](super::is_wide_time)).
+    pub fn has_wide_times(&self) -> bool {
+        self.has_wide_times
     }
 
     pub fn push(&mut self, entry: &Entry) {
@@ -192,7 +201,14 @@ impl EntryList {
             group: entry.group.clone(),
         });
         put(out, owner);
-        out.extend_from_slice(&entry.mtime_ns.to_le_bytes());
+        match i64::try_from(entry.mtime_ns) {
+            Ok(short) if short != WIDE => out.extend_from_slice(&short.to_le_bytes()),
+            wide => {
+                self.has_wide_times |= wide.is_err();
+                out.extend_from_slice(&WIDE.to_le_bytes());
+                out.extend_from_slice(&entry.mtime_ns.to_le_bytes());
+            }
+        }
         put(out, entry.size);
         if let Some(hash) = &entry.blake3 {
             out.extend_from_slice(&hash.0);
@@ -241,7 +257,10 @@ impl EntryList {
         let path = from.take_bytes();
         let bits = from.take(1)[0];
         let owner = &self.owners.values[from.number() as usize];
-        let mtime_ns = i64::from_le_bytes(from.array());
+        let mtime_ns = match i64::from_le_bytes(from.array()) {
+            WIDE => i128::from_le_bytes(from.array()),
+            short => i128::from(short),
+        };
         let size = from.number();
         let blake3 = (bits & HAS_HASH != 0).then(|| Hash(from.array()));
         let target = (bits & HAS_TARGET != 0).then(|| from.take_bytes());

@@ -99,7 +99,7 @@ struct EntryLine<'a> {
     user: Option<Text<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     group: Option<Text<'a>>,
-    mtime: i64,
+    mtime: i128,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     xattrs: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,13 +13,16 @@ use rustix::io::Errno;
 
 use super::Dir;
 
+/// Who may do what with a thing beyond its mode, and with what is made in it.
+pub const ACCESS_LISTS: [&str; 2] = ["system.posix_acl_access", "system.posix_acl_default"];
 /// Some file systems allow more than the 64 KiB that are usual.
 const MOST_BYTES: usize = 1 << 20;
 
 /// Who owns a thing, as the kernel takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    uid: Uid,
+    /// `None`: as it is.
+    uid: Option<Uid>,
     gid: Gid,
 }
 
@@ -31,9 +34,15 @@ impl Owner {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
         Ok(Self {
-            uid: Uid::from_raw(uid),
+            uid: Some(Uid::from_raw(uid)),
             gid: Gid::from_raw(gid),
         })
+    }
+
+    /// Only the group; an ordinary user can set one that he is in.
+    pub fn only_group(gid: u32) -> io::Result<Self> {
+        let owner = Self::new(0, gid)?;
+        Ok(Self { uid: None, ..owner })
     }
 }
 
@@ -52,7 +61,7 @@ pub fn mtime(seconds: i64, nanoseconds: i64) -> Timestamps {
 }
 
 pub fn chown_fd(fd: impl AsFd, owner: Owner) -> io::Result<()> {
-    Ok(rustix::fs::fchown(fd, Some(owner.uid), Some(owner.gid))?)
+    Ok(rustix::fs::fchown(fd, owner.uid, Some(owner.gid))?)
 }
 
 pub fn chmod_fd(fd: impl AsFd, mode: u32) -> io::Result<()> {
@@ -65,6 +74,32 @@ pub fn set_mtime_fd(fd: impl AsFd, times: &Timestamps) -> io::Result<()> {
 
 pub fn set_xattr_fd(fd: impl AsFd, name: &OsStr, value: &[u8]) -> io::Result<()> {
     Ok(rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())?)
+}
+
+/// Takes the attribute away. It is no error that there is none.
+pub fn remove_xattr_fd(fd: impl AsFd, name: &OsStr) -> io::Result<()> {
+    match rustix::fs::fremovexattr(fd, name) {
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Gives the open directory, which this process made, our group and mode 0700, and takes its access lists away: what is
+/// made in it inherits nothing of the directory that it was made in (set-gid, a default access list).
+pub(super) fn inherit_nothing(dir: &Dir) -> io::Result<()> {
+    for name in ACCESS_LISTS {
+        remove_xattr_fd(dir, OsStr::new(name))?;
+    }
+    let meta = super::Meta::of_fd(dir)?;
+    let ours = rustix::process::getegid().as_raw();
+    if meta.gid() != ours {
+        // A file system with owners of its own (NFS with `root_squash`) has no group to inherit either.
+        let _ = Owner::only_group(ours).and_then(|owner| chown_fd(dir, owner));
+    }
+    match super::Meta::of_fd(dir)?.permissions() {
+        0o700 => Ok(()),
+        _ => chmod_fd(dir, 0o700),
+    }
 }
 
 /// The extended attributes of an open file or directory. A file system that has none returns none; one
@@ -134,7 +169,7 @@ impl Dir {
     pub fn set_owner(&self, rel: impl AsRef<OsStr>, owner: Owner) -> io::Result<()> {
         let (dir, name) = self.parent(rel.as_ref())?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let (uid, gid) = (Some(owner.uid), Some(owner.gid));
+        let (uid, gid) = (owner.uid, Some(owner.gid));
         Ok(rustix::fs::chownat(dir.as_fd(), name, uid, gid, flags)?)
     }
 

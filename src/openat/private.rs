@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::FlockOperation;
 
-use super::{Dir, Meta, chmod_fd};
+use super::attributes::inherit_nothing;
+use super::{Dir, Meta};
 use crate::ids::{hex, unhex};
 
 const RANDOM_BYTES: usize = 8;
@@ -17,7 +18,7 @@ const RANDOM_BYTES: usize = 8;
 const MOST_TRIES: usize = 64;
 const PROBE: &str = "owner";
 
-/// A private directory (0700) in a directory that may be someone else's. The owner of that one can rename
+/// A private directory (0700, of our group, without access lists) in a directory that may be someone else's. The owner of that one can rename
 /// ours and put another in its place; so it is used through [`Self::dir`] alone, and removing it empties
 /// what is open and then removes its name only if that still means it.
 #[derive(Debug)]
@@ -49,16 +50,18 @@ impl PrivateDir {
                 Err(error) if is_exchanged(&error) => continue,
                 other => other?,
             };
-            let mut meta = Meta::of_fd(&dir)?;
+            let meta = Meta::of_fd(&dir)?;
             // One of root's that was exchanged for it is root's, too, but it is not empty.
             if !dir.is_empty()? || !is_made_by_us(&dir, &meta) {
                 continue;
             }
-            if meta.permissions() != 0o700 {
-                // A set-gid parent or a strange umask.
-                chmod_fd(&dir, 0o700)?;
-                meta = Meta::of_fd(&dir)?;
+            if let Err(error) = inherit_nothing(&dir) {
+                if parent.is_still(&name, &meta) {
+                    let _ = parent.remove_dir(&name);
+                }
+                return Err(error);
             }
+            let meta = Meta::of_fd(&dir)?;
             let _ = rustix::fs::flock(dir.as_fd(), FlockOperation::NonBlockingLockExclusive);
             // A clean-up elsewhere may have taken it for a dead one's before it was locked.
             if parent.is_still(&name, &meta) {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::figures::Grain;
 use crate::ids::{ArchiveId, WriterId};
-use crate::index::DatabaseRecord;
+use crate::index::{DatabaseRecord, has_wide_time, is_wide_time};
 use crate::openat::Meta;
 
 /// Coarse kernel clocks and file systems with two-second times both fit in here.
@@ -165,7 +165,7 @@ impl CacheReader {
                 std::cmp::Ordering::Equal => {
                     let found = self.next.take();
                     self.advance();
-                    return found;
+                    return found.filter(has_its_time);
                 }
                 std::cmp::Ordering::Greater => return None,
             }
@@ -293,6 +293,11 @@ fn read_field(input: &mut impl Read) -> io::Result<Vec<u8>> {
         true => Ok(bytes),
         false => Err(io::ErrorKind::UnexpectedEof.into()),
     }
+}
+
+/// Versions before wide times wrote the nearest that fits 64 bits.
+fn has_its_time(record: &Record) -> bool {
+    !is_wide_time(record.stat.mtime_ns) || has_wide_time(&record.line)
 }
 
 fn read_record(input: &mut impl Read) -> io::Result<Record> {

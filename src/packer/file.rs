@@ -25,8 +25,11 @@ use super::scout::{Scouted, SmallFile};
 use super::seal::Texture;
 use super::store::{Store, uses};
 use super::{PackError, PackProgress, Scratch, scratch_error};
+use crate::database_names::{DatabaseNames, Journals, Roots};
 use crate::figures::{Figures, FileSeen, Grain, Tally};
-use crate::index::{DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, parent_path};
+use crate::index::{
+    DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, has_wide_time, parent_path,
+};
 use crate::manifest::Totals;
 use crate::openat::{Kind, Meta};
 use crate::snapshot::Snapshot;
@@ -47,6 +50,10 @@ pub struct PackedFiles {
     pub skipped: Vec<Skipped>,
     /// What each source holds, by its place in the snapshot.
     pub figures: BTreeMap<String, Figures>,
+    /// Worth a line, but nothing is missing because of it.
+    pub notes: BTreeSet<String>,
+    /// An entry's time is beyond 64 bits.
+    pub has_wide_times: bool,
     /// A file of entry lines, in order.
     pub entry_lines: PathBuf,
 }
@@ -57,15 +64,19 @@ pub struct FilePacker<'p, 'a> {
     scratch: &'p Scratch,
     lines: BufWriter<File>,
     entry_lines: PathBuf,
+    has_wide_times: bool,
     totals: Totals,
     tally: Tally,
     databases: BTreeMap<String, DatabaseRecord>,
     old_databases: HashMap<String, DatabaseRecord>,
     skipped: BTreeSet<Skipped>,
-    /// (device, inode) → the first path of a file with several names.
-    links: HashMap<(u64, u64), Vec<u8>>,
-    /// Databases of live trees that were taken; their journals are in them.
-    taken: BTreeSet<Vec<u8>>,
+    notes: BTreeSet<String>,
+    /// (device, inode) → paths of a file with several names: the first; of a database, the first for each
+    /// state of its journals.
+    links: HashMap<(u64, u64), Vec<Vec<u8>>>,
+    /// Databases of live trees that were taken, with these journals; what is in those is in them.
+    taken: BTreeMap<Vec<u8>, Journals>,
+    database_names: DatabaseNames,
     names: Names,
     open_dirs: OpenDirs,
     buffer: Vec<u8>,
@@ -115,13 +126,16 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             scratch,
             lines: BufWriter::with_capacity(1 << 20, lines),
             entry_lines,
+            has_wide_times: false,
             totals: Totals::default(),
             tally: Tally::new(&snapshot.sources),
             databases: by_path(snapshot.databases.clone()).collect(),
             old_databases: by_path(old_databases).collect(),
             skipped: snapshot.skipped.iter().cloned().collect(),
+            notes: BTreeSet::new(),
             links: HashMap::new(),
-            taken: BTreeSet::new(),
+            taken: BTreeMap::new(),
+            database_names: DatabaseNames::new(roots(snapshot)),
             names: Names::default(),
             open_dirs: OpenDirs::default(),
             buffer: Vec::new(),
@@ -141,6 +155,10 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         match item {
             Item::Skipped(skipped) => {
                 self.skipped.insert(skipped);
+                Ok(())
+            }
+            Item::Note(note) => {
+                self.notes.insert(note);
                 Ok(())
             }
             Item::Between(path) => {
@@ -181,6 +199,8 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             figures: self.tally.finish(&databases),
             databases,
             skipped: self.skipped.into_iter().collect(),
+            notes: self.notes,
+            has_wide_times: self.has_wide_times,
             entry_lines: self.entry_lines,
         })
     }
@@ -195,6 +215,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         let written = self.lines.write_all(line);
         let written = written.and_then(|()| self.lines.write_all(b"\n"));
         written.map_err(|e| scratch_error(&self.entry_lines, e))?;
+        self.has_wide_times |= has_wide_time(line);
         self.totals.entries += 1;
         self.totals.bytes += bytes;
         self.totals.new_bytes += new_bytes;
@@ -213,7 +234,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     fn is_journal_of_taken(&self, path: &[u8]) -> bool {
         let endings: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
         let stem = endings.iter().find_map(|ending| path.strip_suffix(*ending));
-        stem.is_some_and(|stem| self.taken.contains(stem))
+        stem.is_some_and(|stem| self.taken.contains_key(stem))
     }
 
     fn report_unread(&mut self, path: &[u8], unread: Option<&io::Error>) {
@@ -239,21 +260,46 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         if !staged && self.is_journal_of_taken(&path) {
             return Ok(());
         }
-        if meta.nlink() > 1
-            && let Some(first) = self.links.get(&meta.id()).cloned()
+        if let Some(first) = self.first_name(found)
             && self.pack_link(&path, found, first, progress)?
         {
             return Ok(());
         }
         if let Some(record) = &record
             && unchanged
-            && !(record.sqlite && !staged && database::has_live_journal(found))
+            && (!record.sqlite || staged || self.is_in_file_alone(found))
         {
             return self.reuse(record, meta, staged, progress);
         }
         match self.read_stable(&path, (found, staged), record.as_ref(), small)? {
             Some(read) => self.write_file(read, was, progress),
             None => Ok(()),
+        }
+    }
+
+    /// The path that `found` is another name of, with the same content.
+    fn first_name(&mut self, found: &Found) -> Option<Vec<u8>> {
+        if found.meta.nlink() < 2 {
+            return None;
+        }
+        let names = self.links.get(&found.meta.id())?;
+        let first = names.first()?;
+        if !self.taken.contains_key(first) {
+            return Some(first.clone());
+        }
+        // Two names of a database may have a log each.
+        let home = self
+            .database_names
+            .home(&found.root, found.rel(), &found.meta);
+        let journals = home.ok()?.journals;
+        let has_same = |path: &&Vec<u8>| self.taken.get(*path) == Some(&journals);
+        names.iter().find(has_same).cloned()
+    }
+
+    fn note_name(&mut self, meta: &Meta, path: &[u8]) {
+        if meta.nlink() > 1 {
+            let names = self.links.entry(meta.id()).or_default();
+            names.push(path.to_vec());
         }
     }
 
@@ -275,6 +321,9 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             return Ok(false);
         };
         self.report_unread(path, unread.as_ref());
+        if let Some(journals) = self.taken.get(&first) {
+            self.taken.insert(path.to_vec(), *journals);
+        }
         entry.kind = EntryType::Hardlink;
         entry.target = Some(first);
         self.tally.other(path);
@@ -290,11 +339,10 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         progress: &PackProgress,
     ) -> Result<(), PackError> {
         self.store.count_reused(&record.uses);
-        if meta.nlink() > 1 {
-            self.links.insert(meta.id(), record.path.clone());
-        }
+        self.note_name(meta, &record.path);
         if record.sqlite && !staged {
-            self.taken.insert(record.path.clone());
+            // Nothing of it is in a journal, or it would be read.
+            self.taken.insert(record.path.clone(), Journals::default());
             let name = String::from_utf8_lossy(&record.path).into_owned();
             if let Some(database) = self.old_databases.remove(&name) {
                 self.databases.insert(name, database);
@@ -488,9 +536,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         entry.extents = reading.stored.extents;
         entry.torn = reading.torn;
         self.store.count_live(&entry.extents);
-        if opened.nlink() > 1 {
-            self.links.insert(opened.id(), entry.path.clone());
-        }
+        self.note_name(&opened, &entry.path);
         let line = entry.to_line();
         let grain = reading.stored.grain;
         let is_whole = !reading.torn && !reading.uncacheable && unread.is_none();
@@ -526,6 +572,17 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         self.tally.file(&entry.path, seen);
         self.emit(&line, entry.size, progress, reading.stored.new_bytes)
     }
+}
+
+/// Where the names of a snapshot's databases may be.
+fn roots(snapshot: &Snapshot) -> Roots {
+    let mut roots = snapshot.roots.clone();
+    let live = snapshot.parts.iter().filter(|part| !part.staged);
+    for part in live {
+        roots.paths.push(part.root.path().to_owned());
+        roots.hollow.extend(&part.filter.hollow);
+    }
+    roots
 }
 
 /// Rewritten under one inode at one size, now or earlier.

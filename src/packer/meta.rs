@@ -86,10 +86,8 @@ pub fn entry(
     Some((entry, unread))
 }
 
-pub fn mtime_ns(meta: &Meta) -> i64 {
-    meta.mtime()
-        .saturating_mul(1_000_000_000)
-        .saturating_add(meta.mtime_nsec())
+pub fn mtime_ns(meta: &Meta) -> i128 {
+    i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec())
 }
 
 /// The extended attributes of an open file.
@@ -135,7 +133,7 @@ pub fn member(entry: &Entry) -> Member {
         gid: entry.gid,
         user: entry.user.clone(),
         group: entry.group.clone(),
-        mtime_s: entry.mtime_ns.div_euclid(1_000_000_000),
+        mtime_s: i64::try_from(entry.mtime_ns.div_euclid(1_000_000_000)).unwrap_or_default(),
         texture: Texture::default(),
     }
 }

@@ -20,6 +20,7 @@ pub enum Item {
     /// A directory on the way to a part, which no part provides.
     Between(Vec<u8>),
     Skipped(Skipped),
+    Note(String),
 }
 
 impl Item {
@@ -27,7 +28,7 @@ impl Item {
         match self {
             Self::Found { path, .. } | Self::Between(path) => path,
             // Reports have no place in the order: they go first.
-            Self::Skipped(_) => &[],
+            Self::Skipped(_) | Self::Note(_) => &[],
         }
     }
 }
@@ -119,6 +120,7 @@ fn open_part(part: &Part) -> Result<Items, PackError> {
             path: format!("{}{}", String::from_utf8_lossy(&prefix), skipped.path),
             ..skipped
         }),
+        Walked::Note(note) => Item::Note(note),
     });
     Ok(Box::new(root.into_iter().chain(found)))
 }

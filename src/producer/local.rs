@@ -138,6 +138,7 @@ pub fn from_dir(
     let mut snapshot = Snapshot {
         stamp,
         parts: vec![staged_part(chosen)],
+        roots: source::roots(config),
         tags: section.tags.clone(),
         note: section.note.clone(),
         sources,
@@ -191,6 +192,7 @@ fn plain_directory(chosen: Chosen) -> Result<Snapshot, ProduceError> {
             staged: false,
             ..staged_part(chosen)
         }],
+        roots: Default::default(),
         tags: Vec::new(),
         note: None,
         sources: vec![SourceRecord {

@@ -18,6 +18,7 @@ use super::record::{self, Look, Record};
 use super::stage::{self, ATTEMPTS, Failure, Job, Outcome, PAUSE, plain};
 use super::{command, demands, previous};
 use crate::config::{Check, CommandLine, Config, Source, SourceKind, TreeSource};
+use crate::database_names::{DatabaseNames, Roots};
 use crate::error::with_causes;
 use crate::ids::Stamp;
 use crate::index::Skipped;
@@ -99,6 +100,7 @@ pub(super) struct Taken {
     pub databases: Option<Vec<Vec<u8>>>,
     pub skipped: Vec<Skipped>,
     pub notes: BTreeSet<String>,
+    pub warning: Option<String>,
     record: Option<Draft>,
 }
 
@@ -118,6 +120,7 @@ impl Taken {
             databases: None,
             skipped: Vec::new(),
             notes: BTreeSet::new(),
+            warning: None,
             record: None,
         }
     }
@@ -332,8 +335,15 @@ impl Taking<'_> {
         let path = chosen.path();
         let (file, _) = open(chosen).map_err(cannot("read", path))?;
         let original = Original::of_fd(&file).map_err(cannot("read", path))?;
-        let from =
-            Place::within(chosen.dir(), chosen.name(), path).map_err(cannot("read", path))?;
+        let mut names = DatabaseNames::new(roots(self.config));
+        let home = names.home(chosen.dir(), chosen.name(), &original.meta);
+        let home = home.map_err(cannot("read", path))?;
+        let doubt = home.doubt().map(|reason| Skipped {
+            path: source.to.clone(),
+            reason,
+        });
+        taken.skipped.extend(doubt);
+        let from = home.place;
         let to =
             Place::below(self.dir, &copy).map_err(cannot("create", &self.dir.path_of(&copy)))?;
         match sqlite::backup_at(&from, &file, &to, source.lock_timeout) {
@@ -426,12 +436,14 @@ impl Taking<'_> {
             copy: &self.copy_place(source)?,
             to: &source.to,
             record: &record,
+            roots: &roots(self.config),
             lock_timeout: source.lock_timeout,
         })?;
         taken.entry.files = staged.files;
         taken.entry.bytes = staged.bytes;
         taken.skipped = staged.skipped;
         taken.notes = staged.notes;
+        taken.warning = unguarded(source);
         taken.databases = Some(staged.databases);
         taken.record = Some(Draft {
             file,
@@ -441,6 +453,16 @@ impl Taking<'_> {
         });
         Ok(())
     }
+}
+
+/// Warns of a tree that is taken on request only, as it must not be written meanwhile, and that nothing guards.
+fn unguarded(source: &Source) -> Option<String> {
+    source.is_unguarded().then(|| {
+        format!(
+            "{}: nothing held back programs that write there while it was copied; give its source a `lock` or a `before`, or stop them first",
+            source.name
+        )
+    })
 }
 
 /// The part that the packer reads where it is.
@@ -473,6 +495,19 @@ fn with_hollows(config: &Config, filter: &Filter) -> Filter {
     let id = |path: PathBuf| Some(Meta::of_fd(Dir::open(&path).ok()?).ok()?.id());
     filter.hollow.extend(ours.into_iter().filter_map(id));
     filter
+}
+
+/// Where the names of the sources' databases may be.
+pub(super) fn roots(config: &Config) -> Roots {
+    let path = |source: &Source| match &source.kind {
+        SourceKind::Sqlite { path } => Some(path.clone()),
+        SourceKind::Tree(tree) => Some(tree.path.clone()),
+        SourceKind::Json { .. } | SourceKind::Command { .. } => None,
+    };
+    Roots {
+        paths: config.sources.iter().filter_map(path).collect(),
+        hollow: with_hollows(config, &Filter::everything()).hollow,
+    }
 }
 
 /// The place `to` in a snapshot, as [`Dir`] takes it: `a//b/` and `a/./b` are `a/b`.

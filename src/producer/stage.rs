@@ -1,33 +1,40 @@
 //! A tree becomes a copy in the snapshot: linked where unchanged, never torn in silence.
 //!
 //! A file that changes while it is copied is copied again; one that will not hold still is kept as
-//! last read and told of. A database is told by its magic and copied as [`crate::sqlite`] says; its
+//! last read and told of. So is the tree as a whole: see [`again`]. A database is told by its magic and copied as [`crate::sqlite`] says; its
 //! sidecars are left out, since the copy is whole without them. What can't be read is skipped and told of;
 //! a snapshot directory that can't be written ends the snapshot.
 //!
 //! Both sides are reached from open directories. A copy's owner, mode and attributes are those of what was
 //! opened, and no copy is made through another: a name in the snapshot that is a link leads nowhere.
 
+mod again;
 mod content;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, SystemTime};
 
+use self::again::Seen;
 use super::SourceError;
 use super::copy::{CopyError, Original, copy_content, dress, dress_entry};
 use super::record::{Look, Record};
 use super::validate::{below, head, is_called_database};
+use crate::database_names::{DatabaseNames, Home, Journals, Roots};
 use crate::index::Skipped;
 use crate::openat::{Dir, Kind, Meta};
-use crate::sqlite::{self, Place};
+use crate::sqlite;
 use crate::walk::{Filter, Found, Walked, exchanged, walk};
 
 pub(super) const ATTEMPTS: u32 = 3;
 pub(super) const PAUSE: Duration = Duration::from_millis(30);
+/// Between two copies of a tree.
+const PAUSE_OF_TREE: Duration = Duration::from_millis(150);
+/// The copy that an attempt made, while the next one is made.
+const BEFORE: &str = ".attempt-before";
 const SIDECARS: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 
 /// What to copy where.
@@ -41,6 +48,8 @@ pub(super) struct Job<'a> {
     /// The copy's place in the snapshot, for what is told.
     pub to: &'a str,
     pub record: &'a Record,
+    /// Where other names of its databases may be.
+    pub roots: &'a Roots,
     /// How long to wait for the locks of databases, all together.
     pub lock_timeout: Duration,
 }
@@ -54,15 +63,61 @@ pub(super) struct Staged {
     pub bytes: u64,
     pub skipped: Vec<Skipped>,
     pub notes: BTreeSet<String>,
+    seen: Seen,
 }
 
+/// Copies the tree until it was in one state while it was copied. After the last attempt, what moved is reported.
 pub(super) fn stage(job: &Job<'_>) -> Result<Staged, SourceError> {
+    let mut staged = stage_once(job, job.record)?;
+    for attempt in 1..=ATTEMPTS {
+        let mut moved = staged.seen.moved(job.root, job.filter)?;
+        if moved.is_empty() {
+            break;
+        }
+        if attempt == ATTEMPTS {
+            // What changed while it was copied is reported on its own.
+            let path = |rel: &[u8]| format!("{}/{}", job.to, String::from_utf8_lossy(rel));
+            moved.retain(|rel| staged.skipped.iter().all(|one| one.path != path(rel)));
+            if moved.is_empty() {
+                break;
+            }
+            let path = job.to.to_owned();
+            let reason = again::reason(&moved, attempt);
+            staged.skipped.push(Skipped { path, reason });
+            break;
+        }
+        std::thread::sleep(PAUSE_OF_TREE * attempt);
+        staged = stage_again(job, staged)?;
+    }
+    Ok(staged)
+}
+
+/// Copies the tree anew, and links what did not move from the attempt before, which is removed.
+fn stage_again(job: &Job<'_>, before: Staged) -> Result<Staged, SourceError> {
+    let failed = |source| SourceError::Io {
+        what: "write the snapshot's copy",
+        path: job.snapshot.path_of(job.copy),
+        source,
+    };
+    let snapshot = job.snapshot;
+    let copies = snapshot
+        .rename(job.copy, snapshot, BEFORE)
+        .and_then(|()| snapshot.sub(BEFORE));
+    let record = Record::of(copies.map_err(failed)?, before.looks);
+    let staged = stage_once(job, &record)?;
+    snapshot.remove_tree(BEFORE).map_err(failed)?;
+    Ok(staged)
+}
+
+fn stage_once(job: &Job<'_>, record: &Record) -> Result<Staged, SourceError> {
     let mut stager = Stager {
         job,
+        record,
         started: SystemTime::now(),
         staged: Staged::default(),
         links: HashMap::new(),
-        databases: HashSet::new(),
+        databases: HashMap::new(),
+        names: DatabaseNames::new(job.roots.clone()),
         directories: Vec::new(),
         patience: job.lock_timeout,
     };
@@ -77,6 +132,7 @@ pub(super) fn stage(job: &Job<'_>) -> Result<Staged, SourceError> {
         match walked {
             Walked::Found(found) => stager.take(&found)?,
             Walked::Skipped(skipped) => stager.skip(skipped.path.as_bytes(), skipped.reason),
+            Walked::Note(note) => drop(stager.staged.notes.insert(note)),
         }
     }
     stager.finish()
@@ -84,11 +140,16 @@ pub(super) fn stage(job: &Job<'_>) -> Result<Staged, SourceError> {
 
 struct Stager<'a> {
     job: &'a Job<'a>,
+    /// Of copies that may be linked.
+    record: &'a Record,
     started: SystemTime,
     staged: Staged,
-    /// First copies of files with several names, by device and inode.
-    links: HashMap<(u64, u64), OsString>,
-    databases: HashSet<Vec<u8>>,
+    /// Files with several names that were copied, by device and inode: the first name; of a database, the first
+    /// for each state of its journals.
+    links: HashMap<(u64, u64), Vec<Vec<u8>>>,
+    /// Databases, by path, with the journals that they were copied with.
+    databases: HashMap<Vec<u8>, Journals>,
+    names: DatabaseNames,
     /// Their metadata is given to the copies last, since filling them changes it.
     directories: Vec<(Vec<u8>, Meta)>,
     /// The time that is left for waiting for databases' locks.
@@ -186,6 +247,7 @@ impl Stager<'_> {
 
     fn take(&mut self, found: &Found) -> Result<(), SourceError> {
         let copy = self.copy_of(&found.rel);
+        self.staged.seen.note(&found.rel, &found.meta);
         let taken = match found.meta.kind() {
             Kind::Dir => return self.directory(&found.rel, found.meta),
             Kind::File => self.file(found, &copy),
@@ -233,12 +295,13 @@ impl Stager<'_> {
         if self.is_sidecar(&found.rel) {
             return Ok(());
         }
-        if found.meta.nlink() > 1
-            && let Some(first) = self.links.get(&found.meta.id())
-        {
+        if let Some(first) = self.first_name(found) {
             let snapshot = self.job.snapshot;
-            match snapshot.link(first, snapshot, copy) {
+            match snapshot.link(self.copy_of(&first), snapshot, copy) {
                 Ok(()) => {
+                    if let Some(journals) = self.databases.get(&first).copied() {
+                        self.databases.insert(found.rel.clone(), journals);
+                    }
                     self.staged.files += 1;
                     return Ok(());
                 }
@@ -258,36 +321,58 @@ impl Stager<'_> {
         self.staged.files += 1;
         self.staged.bytes += meta.len();
         if meta.nlink() > 1 {
-            self.links.insert(meta.id(), copy.to_owned());
+            let names = self.links.entry(meta.id()).or_default();
+            names.push(found.rel.clone());
         }
         Ok(())
+    }
+
+    /// The name that `found` is another one of, with the same content.
+    fn first_name(&mut self, found: &Found) -> Option<Vec<u8>> {
+        if found.meta.nlink() < 2 {
+            return None;
+        }
+        let names = self.links.get(&found.meta.id())?.clone();
+        let first = names.first()?;
+        if !self.databases.contains_key(first) {
+            return Some(first.clone());
+        }
+        let journals = self.home(found).ok()?.journals;
+        let has_same = |name: &Vec<u8>| self.databases.get(name) == Some(&journals);
+        names.into_iter().find(has_same)
+    }
+
+    /// By which name the database `found` is to be opened.
+    fn home(&mut self, found: &Found) -> io::Result<Home> {
+        self.names.home(&found.root, found.rel(), &found.meta)
     }
 
     fn is_sidecar(&self, rel: &[u8]) -> bool {
         SIDECARS.iter().any(|ending| {
             let base = rel.strip_suffix(*ending);
-            base.is_some_and(|base| self.databases.contains(base))
+            base.is_some_and(|base| self.databases.contains_key(base))
         })
     }
 
     fn link_unchanged(&mut self, found: &Found, copy: &OsStr) -> bool {
-        let Some(earlier) = self.job.record.copies_with(&found.rel, &found.meta) else {
+        let Some(earlier) = self.record.copies_with(&found.rel, &found.meta) else {
             return false;
         };
         // Through its log a database changes while its file does not.
         let is_database = head(earlier, found.rel()).is_ok_and(|head| sqlite::is_sqlite(&head));
-        let has_live_journal = || {
-            let place = Place::below(&found.root, found.rel());
-            place.is_ok_and(|place| place.has_live_journal())
+        let mut is_in_file_alone = || {
+            let home = self.home(found);
+            home.is_ok_and(|home| !home.has_live_journal && home.unseen == 0)
         };
-        if is_database && has_live_journal() {
+        if is_database && !is_in_file_alone() {
             return false;
         }
         if earlier.link(found.rel(), self.job.snapshot, copy).is_err() {
             return false;
         }
         if is_database {
-            self.databases.insert(found.rel.clone());
+            self.databases
+                .insert(found.rel.clone(), Journals::default());
         }
         if is_database || is_called_database(&found.rel) {
             self.staged.databases.push(found.rel.clone());
@@ -332,6 +417,7 @@ impl Stager<'_> {
             });
             dressed.map_err(self.end(&copy))?;
         }
+        self.staged.seen.note_databases(self.databases.keys());
         Ok(self.staged)
     }
 

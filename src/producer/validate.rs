@@ -348,7 +348,7 @@ impl<'a> Checker<'a> {
                                 found.push(file.rel);
                             }
                         }
-                        Walked::Found(_) => {}
+                        Walked::Found(_) | Walked::Note(_) => {}
                         Walked::Skipped(skipped) => {
                             unread(format!("{}: {}", skipped.path, skipped.reason));
                         }

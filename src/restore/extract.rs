@@ -5,10 +5,12 @@
 //! and compared, then metadata is set, directories last and deepest first. When all of it is on disk,
 //! one rename puts it in place. Whatever fails before leaves the destination as it was.
 
+mod access_list;
 mod content;
 mod databases;
 mod destination;
 mod inside;
+mod kept;
 mod metadata;
 mod proofs;
 mod staging;
@@ -18,6 +20,7 @@ mod tree;
 pub(super) use destination::Destination;
 pub use destination::DestinationError;
 pub use inside::Resumed;
+pub use kept::{Aspect, NotKept};
 pub use staging::StagingError;
 
 use std::collections::BTreeMap;
@@ -32,7 +35,7 @@ use crate::index::{EntryList, EntryType, IndexHeader};
 use crate::openat::Dir;
 use content::Content;
 use databases::Checked;
-use metadata::Problems;
+use metadata::{Problems, Restorer};
 use proofs::{Complete, Proofs};
 use staging::Staging;
 
@@ -94,6 +97,7 @@ pub(super) struct Extracted {
     pub(super) databases: Vec<String>,
     pub(super) unchecked: Vec<String>,
     pub(super) problems: Vec<String>,
+    pub(super) not_kept: Vec<NotKept>,
     pub(super) moved_aside: Option<PathBuf>,
 }
 
@@ -168,11 +172,11 @@ impl Filled {
         stamp: Stamp,
     ) -> Result<Extracted, ExtractError> {
         let (tree, entries) = (&self.content.tree, &*self.content.entries);
-        let as_root = rustix::process::geteuid().is_root();
+        let restorer = Restorer::this_process();
         let mut problems = proof.problems;
         let mut left_out = Vec::new();
         for (number, entry) in entries.iter().enumerate() {
-            let made = metadata::make_special(tree, &entry, devices && as_root);
+            let made = metadata::make_special(tree, &entry, devices && restorer.as_root);
             if !made.map_err(|source| cannot_make(entry.path, source))? {
                 let why = "a device is made only by root and when asked for";
                 problems.add(format!("{}: left out: {why}", entry.path_lossy()));
@@ -187,14 +191,15 @@ impl Filled {
             .known_bad
             .into_iter()
             .for_each(|what| problems.add(what));
-        metadata::apply_to_rest(tree, entries, &left_out, as_root, &mut problems);
+        metadata::apply_to_rest(tree, entries, &left_out, &restorer, &mut problems);
         proof.synced.map_err(ExtractError::Sync)?;
         tree.sync().map_err(ExtractError::Sync)?;
         let moved_aside = self.staging.place(stamp)?;
         Ok(Extracted {
             databases: checked.good,
             unchecked: checked.unchecked,
-            problems: problems.into_list(),
+            problems: problems.take_list(),
+            not_kept: problems.not_kept.into_list(),
             moved_aside,
         })
     }

@@ -1,6 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::fs;
+use std::path::Path;
 
 fn open(root: &Path, filter: &Filter) -> Walk {
     walk(&Dir::open(root).unwrap(), filter).unwrap()
@@ -11,6 +12,7 @@ fn rels(root: &Path, filter: &Filter) -> Vec<String> {
         .map(|walked| match walked {
             Walked::Found(found) => String::from_utf8_lossy(&found.rel).into_owned(),
             Walked::Skipped(skipped) => format!("skipped {}", skipped.path),
+            Walked::Note(note) => format!("note {note}"),
         })
         .collect()
 }
@@ -40,7 +42,7 @@ proptest! {
         }
         let found: Vec<Vec<u8>> = open(dir.path(), &Filter::default()).map(|w| match w {
             Walked::Found(found) => found.rel,
-            Walked::Skipped(skipped) => panic!("{skipped:?}"),
+            other => panic!("{other:?}"),
         }).collect();
         prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
     }
@@ -216,19 +218,94 @@ fn a_tag_that_is_a_fifo_is_no_tag_and_makes_nothing_wait() {
     let temp = tempfile::tempdir().unwrap();
     let dir = Dir::open(temp.path()).unwrap();
     dir.make_node("CACHEDIR.TAG", Kind::Fifo, None).unwrap();
-    assert!(!is_cachedir_tag(&dir));
+    assert!(!cachedir_tag(&dir).is_some());
     dir.remove_file("CACHEDIR.TAG").unwrap();
     write(temp.path(), "elsewhere", CACHEDIR_SIGNATURE);
     dir.symlink(b"elsewhere", "CACHEDIR.TAG").unwrap();
-    assert!(!is_cachedir_tag(&dir));
+    assert!(!cachedir_tag(&dir).is_some());
     assert_eq!(rels(temp.path(), &Filter::default()).len(), 2);
 }
 
 #[test]
 fn a_bad_pattern_is_an_error() {
     let bad = Filter {
-        excludes: vec!["a{b".into()],
+        excludes: vec!["a\nb".into()],
         ..Filter::default()
     };
     assert!(matches!(bad.check(), Err(WalkError::Pattern { .. })));
+}
+
+/// Each kind of thing under each marker's name: only a regular file marks, and never the root.
+#[test]
+fn a_marker_is_a_regular_file_below_the_root() {
+    for name in [".nobackup", "CACHEDIR.TAG"] {
+        for kind in [
+            "file",
+            "directory",
+            "link to a file",
+            "dangling link",
+            "fifo",
+        ] {
+            for depth in ["", "home/"] {
+                let temp = tempfile::tempdir().unwrap();
+                write(temp.path(), &format!("{depth}thesis"), b"precious");
+                write(temp.path(), "z/tag", CACHEDIR_SIGNATURE);
+                let dir = Dir::open(temp.path()).unwrap();
+                let marker = format!("{depth}{name}");
+                match kind {
+                    "file" => write(temp.path(), &marker, CACHEDIR_SIGNATURE),
+                    "directory" => write(temp.path(), &format!("{marker}/scratch"), b""),
+                    "link to a file" => {
+                        let to = temp.path().join("z/tag");
+                        dir.symlink(to.as_os_str().as_bytes(), &marker).unwrap();
+                    }
+                    "dangling link" => dir.symlink(b"nowhere", &marker).unwrap(),
+                    _ => dir.make_node(&marker, Kind::Fifo, None).unwrap(),
+                }
+                let found = rels(temp.path(), &Filter::default());
+                let is_taken = found.contains(&format!("{depth}thesis"));
+                let marks = kind == "file" && !depth.is_empty();
+                assert_eq!(is_taken, !marks, "{name} as {kind} in {depth:?}: {found:?}");
+                assert!(found.contains(&marker), "{found:?}");
+                let has_note = found.iter().any(|line| line.starts_with("note "));
+                assert_eq!(has_note, kind == "file" && depth.is_empty(), "{found:?}");
+            }
+        }
+    }
+}
+
+/// What was a marker when it was listed and is none when it is looked at marks nothing.
+#[test]
+fn a_marker_that_is_exchanged_after_the_listing_marks_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::create_dir(temp.path().join(".nobackup")).unwrap();
+    let dir = Dir::open(temp.path()).unwrap();
+    let mut walk = open(temp.path(), &Filter::default());
+    let listed = [(NOBACKUP.to_vec(), Kind::File)];
+    assert!(walk.marker(&dir, &listed, false).is_none());
+    fs::remove_dir(temp.path().join(".nobackup")).unwrap();
+    write(temp.path(), ".nobackup", b"");
+    assert!(walk.marker(&dir, &listed, false).is_some());
+}
+
+#[test]
+fn a_tree_on_a_file_system_of_the_kernel_is_an_error_that_says_so() {
+    for path in ["/proc", "/proc/self"] {
+        let walked = walk(&Dir::open(Path::new(path)).unwrap(), &Filter::default());
+        let error = walked.err().unwrap().to_string();
+        assert!(error.contains("is on a proc file system"), "{error}");
+    }
+}
+
+#[test]
+fn a_pattern_that_can_match_nothing_is_noted_once() {
+    let temp = tempfile::tempdir().unwrap();
+    write(temp.path(), "a/b", b"");
+    let filter = Filter {
+        excludes: vec!["#recycle".into(), "*.log".into()],
+        ..Filter::default()
+    };
+    let found = rels(temp.path(), &filter);
+    assert_eq!(found[1..], ["a", "a/b"]);
+    assert!(found[0].contains("#recycle"), "{found:?}");
 }

@@ -104,7 +104,7 @@ fn a_copy_has_everything_the_tree_has() {
         let dir = Dir::open(root).unwrap();
         let found = walk(&dir, &everything).unwrap().map(|walked| match walked {
             Walked::Found(found) => found,
-            Walked::Skipped(skipped) => panic!("{skipped:?}"),
+            other => panic!("{other:?}"),
         });
         found
             .map(|f| {
@@ -301,7 +301,8 @@ fn a_database_in_a_tree_is_copied_with_what_its_log_holds() {
     assert_eq!(rows(&made.dir.join("files/app/live.db")), 202);
     assert_eq!(rows(&made.dir.join("files/app/quiet.db")), 201);
     assert_eq!(rows(&made.dir.join("files/app/busy.db")), 200);
-    assert!(made.snapshot.skipped.is_empty());
+    let skipped = &made.snapshot.skipped;
+    assert!(skipped.is_empty(), "{skipped:?}");
     let databases: Vec<&str> = made
         .snapshot
         .databases
@@ -367,4 +368,97 @@ fn a_tree_read_in_place_costs_no_copy() {
 
     fs::remove_dir_all(host.path("live")).unwrap();
     assert!(host.failure().contains("live is not there"));
+}
+
+/// Chroma as it ingests: a row goes into the database, and then a record of 100 bytes into a file beside it.
+const INGEST: &str = "n = int(sys.argv[2]) if len(sys.argv) > 2 else 10**9
+bin = open(sys.argv[1].replace('chroma.sqlite3', '0f.bin'), 'ab', 0)
+db.execute('PRAGMA synchronous=OFF')
+for i in range(n):
+    db.execute('INSERT INTO t VALUES (1)')
+    time.sleep(0.004)
+    bin.write(b'7' * 100)
+    time.sleep(0.004)
+    if i == 3: say('ingesting')
+";
+
+fn chroma(sources: &str) -> Host {
+    let host = Host::new(&format!("[snapshots]\ndir = \"@/snapshots\"\n{sources}"));
+    drop(host.open_database("live/chroma.sqlite3", "DELETE"));
+    host.write("live/0f.bin", &[7; 20_000]);
+    // So that a copy takes a while.
+    for n in 0..60 {
+        host.write(&format!("live/segment-{n}"), &vec![n; 100_000]);
+    }
+    host
+}
+
+/// Rows and records of a copy.
+fn pairs(copy: &Path) -> (u64, u64) {
+    let bytes = fs::metadata(copy.join("0f.bin")).unwrap().len();
+    (rows(&copy.join("chroma.sqlite3")), bytes / 100)
+}
+
+#[test]
+fn a_tree_that_is_written_all_the_time_is_named_as_torn() {
+    let host = chroma(TREE);
+    let writer = Writer::start(&host.path("live/chroma.sqlite3"), INGEST);
+    let made = host.produce();
+    drop(writer);
+    let reasons: Vec<_> = made.snapshot.skipped.iter().collect();
+    let is_named = |reason: &str| {
+        let names = ["0f.bin", "chroma.sqlite3"]
+            .iter()
+            .any(|name| reason.contains(name));
+        names && reason.contains("may not fit each other")
+    };
+    assert!(
+        reasons
+            .iter()
+            .any(|one| one.path == "files" && is_named(&one.reason)),
+        "{reasons:?}; {:?}",
+        pairs(&made.dir.join("files"))
+    );
+}
+
+#[test]
+fn a_tree_that_is_written_for_a_moment_is_copied_again_and_fits() {
+    let host = chroma(TREE);
+    let script = INGEST.replace("10**9", "12");
+    let writer = Writer::start(&host.path("live/chroma.sqlite3"), &script);
+    let made = host.produce();
+    drop(writer);
+    assert!(
+        made.snapshot.skipped.is_empty(),
+        "{:?}",
+        made.snapshot.skipped
+    );
+    assert_eq!(pairs(&made.dir.join("files")), (212, 212));
+    assert_eq!(names(&made.dir), ["backup-metadata.json", "files"]);
+}
+
+/// A tree that is taken on request only must not be written meanwhile, and neither must the preset's.
+#[test]
+fn a_special_tree_that_nothing_guards_is_warned_of_each_time() {
+    let on_request = format!("{TREE}on_request = true\n");
+    let host = chroma(&on_request);
+    let warnings = |host: &Host, include: &[&str]| host.try_produce(include).unwrap().warnings;
+    for _ in 0..2 {
+        let warned = warnings(&host, &["files"]);
+        assert!(
+            warned.len() == 1 && warned[0].contains("`lock`"),
+            "{warned:?}"
+        );
+    }
+    for guard in [
+        "lock = \"@/lock\"\n",
+        "before = \"true\"\n",
+        "stage = false\n",
+    ] {
+        let host = chroma(&format!("{on_request}{guard}"));
+        assert_eq!(warnings(&host, &["files"]), [""; 0], "{guard}");
+    }
+    assert_eq!(warnings(&chroma(TREE), &[]), [""; 0]);
+    assert_eq!(warnings(&Host::atocore(), &["chroma"]).len(), 1);
+    assert_eq!(warnings(&Host::atocore(), &[]), [""; 0]);
 }

@@ -31,6 +31,7 @@ pub fn snapshot(root: PathBuf, stamp: Stamp) -> Snapshot {
             filter: Filter::everything(),
             staged: false,
         }],
+        roots: Default::default(),
         tags: Vec::new(),
         note: None,
         sources: Vec::new(),

@@ -34,7 +34,7 @@ pub fn scan(tree: &Path) -> Vec<Entry> {
             gid: meta.gid(),
             user: None,
             group: None,
-            mtime_ns: meta.mtime() * 1_000_000_000 + meta.mtime_nsec(),
+            mtime_ns: i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec()),
             xattrs: BTreeMap::new(),
             size: 0,
             blake3: None,

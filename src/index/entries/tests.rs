@@ -1,5 +1,6 @@
 use super::*;
 use crate::ids::WriterId;
+use crate::index::{has_wide_time, is_wide_time};
 use proptest::prelude::*;
 
 fn text() -> impl Strategy<Value = Vec<u8>> {
@@ -30,7 +31,13 @@ prop_compose! {
         kind in 0usize..7,
         (mode, uid, gid) in (0u32..0o10000, prop_oneof![0u32..3, any::<u32>()], any::<u32>()),
         (user, group) in (prop::option::of("[a-c]{1,2}"), prop::option::of(".{0,8}")),
-        mtime_ns in any::<i64>(),
+        mtime_ns in prop_oneof![
+            any::<i64>().prop_map(i128::from),
+            (any::<i64>(), 0i128..1_000_000_000)
+                .prop_map(|(seconds, rest)| i128::from(seconds) * 1_000_000_000 + rest),
+            Just(i128::from(i64::MIN)),
+            Just(i128::from(i64::MAX) + 1),
+        ],
         xattrs in prop::collection::btree_map(text(), text(), 0..3),
         hash in any::<[u8; 32]>(),
         extents in prop::collection::vec(extent(), 0..60),
@@ -71,7 +78,9 @@ proptest! {
         let back: Vec<Entry> = list.iter().map(|entry| entry.to_entry()).collect();
         prop_assert_eq!(&back, &entries);
         for entry in &entries {
-            prop_assert_eq!(&Entry::from_line(&entry.to_line()), &Ok(entry.clone()));
+            let line = entry.to_line();
+            prop_assert_eq!(&Entry::from_line(&line), &Ok(entry.clone()));
+            prop_assert_eq!(has_wide_time(&line), is_wide_time(entry.mtime_ns));
         }
     }
 
@@ -97,7 +106,7 @@ fn ordinary(number: u64) -> Entry {
         gid: 1000,
         user: Some("atocore".to_owned()),
         group: Some("atocore".to_owned()),
-        mtime_ns: 1_775_000_000_123_456_789 + number as i64,
+        mtime_ns: 1_775_000_000_123_456_789 + i128::from(number),
         xattrs: BTreeMap::new(),
         size: 2000,
         blake3: Some(Hash::blake3(&number.to_le_bytes())),

@@ -62,13 +62,14 @@ fn beside<T, C: Send>(
     })
 }
 
-/// Whether content of the database is in a file beside it.
-pub(super) fn has_live_journal(found: &Found) -> bool {
-    let place = Place::below(&found.root, found.rel());
-    place.is_ok_and(|place| place.has_live_journal())
-}
-
 impl FilePacker<'_, '_> {
+    /// Whether all of the database is in its file, under whatever name.
+    pub(super) fn is_in_file_alone(&mut self, found: &Found) -> bool {
+        let names = &mut self.database_names;
+        let home = names.home(&found.root, found.rel(), &found.meta);
+        home.is_ok_and(|home| !home.has_live_journal && home.unseen == 0)
+    }
+
     pub(super) fn read_database(
         &mut self,
         entry: &mut Entry,
@@ -77,13 +78,21 @@ impl FilePacker<'_, '_> {
         before: &Meta,
         head: &[u8],
     ) -> Result<Reading, ContentError> {
-        self.taken.insert(entry.path.clone());
-        let place = Place::below(&found.root, found.rel())?;
-        if place.has_live_journal() {
+        let names = &mut self.database_names;
+        let home = names.home(&found.root, found.rel(), before)?;
+        self.taken.insert(entry.path.clone(), home.journals);
+        if let Some(doubt) = home.doubt() {
+            self.skip(&entry.path, doubt);
+        }
+        let place = home.place;
+        if home.has_live_journal {
             return self.read_copy(entry, &place, file, before, head);
         }
         match self.read_locked(entry, &place, &mut file, head)? {
-            Ok(reading) => Ok(reading),
+            Ok(reading) => Ok(Reading {
+                uncacheable: reading.uncacheable || home.unseen > 0,
+                ..reading
+            }),
             // It would stay locked for the backup as well.
             Err(error) if error.is_busy() || error.unchecked().is_some() => {
                 self.read_unchecked(entry, &mut file, before, head, &error)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::super::copy::{Original, copy_content};
 use super::super::validate::is_called_database;
 use super::{Failure, Outcome, Stager, destination, plain, source};
+use crate::database_names::Home;
 use crate::error::with_causes;
 use crate::sqlite::{self, Place, SqliteError};
 use crate::walk::Found;
@@ -28,20 +29,30 @@ impl Stager<'_> {
         if !is_database {
             return plain(open, snapshot, copy, || true);
         }
-        let Some(outcome) = self.database(found, copy).transpose() else {
+        let home = self.home(found).map_err(source)?;
+        if let Some(doubt) = home.doubt() {
+            self.skip(&found.rel, doubt);
+        }
+        let journals = home.journals;
+        let Some(outcome) = self.database(found, home, copy).transpose() else {
             // It has the magic and nothing else: a file like any other.
             return plain(open, snapshot, copy, || true);
         };
         // Even if it is skipped: its journal, beside another state of it, would spoil that.
-        self.databases.insert(found.rel.clone());
+        self.databases.insert(found.rel.clone(), journals);
         outcome
     }
 
     /// `None`: SQLite does not take it for a database.
-    fn database(&mut self, found: &Found, copy: &OsStr) -> Result<Option<Outcome>, Failure> {
+    fn database(
+        &mut self,
+        found: &Found,
+        home: Home,
+        copy: &OsStr,
+    ) -> Result<Option<Outcome>, Failure> {
         let snapshot = self.job.snapshot;
         let open = || found.root.open_file(found.rel());
-        let place = Place::below(&found.root, found.rel()).map_err(source)?;
+        let place = home.place;
         let (file, _) = open().map_err(source)?;
         if !place.has_live_journal() {
             match sqlite::lock_for_read(&place, &file, self.patience, None) {

@@ -10,6 +10,7 @@ struct Scene {
     snapshot: Dir,
     record: Record,
     filter: Filter,
+    roots: Roots,
 }
 
 impl Scene {
@@ -24,6 +25,7 @@ impl Scene {
             snapshot: open("snapshot"),
             record: Record::default(),
             filter: Filter::everything(),
+            roots: Roots::default(),
             temp,
         }
     }
@@ -36,6 +38,7 @@ impl Scene {
             copy: OsStr::new("files"),
             to: "files",
             record: &self.record,
+            roots: &self.roots,
             lock_timeout: Duration::ZERO,
         }
     }
@@ -59,10 +62,12 @@ impl Scene {
 fn stager<'a>(job: &'a Job<'a>) -> Stager<'a> {
     let mut stager = Stager {
         job,
+        record: job.record,
         started: SystemTime::now(),
         staged: Staged::default(),
         links: HashMap::new(),
-        databases: HashSet::new(),
+        databases: HashMap::new(),
+        names: DatabaseNames::new(job.roots.clone()),
         directories: Vec::new(),
         patience: job.lock_timeout,
     };
@@ -85,6 +90,7 @@ fn stage_with(scene: &Scene, at: &str, change: impl Fn()) -> Result<Staged, Sour
                 stager.take(&found)?;
             }
             Walked::Skipped(skipped) => stager.skip(skipped.path.as_bytes(), skipped.reason),
+            Walked::Note(note) => drop(stager.staged.notes.insert(note)),
         }
     }
     stager.finish()
@@ -191,4 +197,41 @@ fn a_link_that_took_another_ones_name_is_copied_whole_and_a_fifo_makes_nothing_w
     let staged = stage_with(&scene, "file", fifo).unwrap();
     assert_eq!(staged.skipped[0].reason, "it is not a regular file");
     assert!(!scene.copy("file").exists());
+}
+
+/// What moved while a tree was copied is copied again, and the rest linked.
+#[test]
+fn a_further_attempt_has_what_moved_and_links_the_rest() {
+    use std::os::unix::fs::MetadataExt as _;
+    let scene = Scene::new();
+    for name in ["moves", "stays", "goes"] {
+        scene.write(&format!("tree/{name}"), "first", 0o644);
+    }
+    // So long that a change since would show.
+    std::thread::sleep(Duration::from_millis(2100));
+    let job = scene.job();
+    let first = stage_once(&job, job.record).unwrap();
+    assert!(first.seen.moved(job.root, job.filter).unwrap().is_empty());
+    let inode = |name: &str| fs::metadata(scene.copy(name)).unwrap().ino();
+    let before = [inode("moves"), inode("stays")];
+    scene.write("tree/moves", "other", 0o644);
+    scene.write("tree/comes", "new", 0o644);
+    fs::remove_file(scene.temp.path().join("tree/goes")).unwrap();
+    let moved = first.seen.moved(job.root, job.filter).unwrap();
+    let moved: Vec<&[u8]> = moved.iter().map(Vec::as_slice).collect();
+    assert_eq!(moved, [&b"comes"[..], b"goes", b"moves"]);
+
+    let second = stage_again(&job, first).unwrap();
+    assert_eq!(second.files, 3);
+    assert_eq!(fs::read(scene.copy("moves")).unwrap(), b"other");
+    assert_eq!(fs::read(scene.copy("comes")).unwrap(), b"new");
+    assert!(!scene.copy("goes").exists());
+    assert_ne!(inode("moves"), before[0]);
+    assert_eq!(inode("stays"), before[1]);
+    assert_eq!(
+        fs::read_dir(scene.temp.path().join("snapshot"))
+            .unwrap()
+            .count(),
+        1
+    );
 }

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::databases;
-use super::metadata::{self, Problems};
+use super::metadata::{self, Problems, Restorer};
 use super::subtrees::{Passing, Subtrees};
 use super::tree::{Parent, Tree};
 use crate::ids::Hash;
@@ -44,7 +44,7 @@ pub(super) struct Content {
     pub(super) tree: Tree,
     /// By path.
     pub(super) entries: Arc<EntryList>,
-    as_root: bool,
+    restorer: Restorer,
     /// Those that come in pieces, by number.
     pieced: HashMap<u32, Pieced>,
     pub(super) databases: HashMap<u32, DatabaseRecord>,
@@ -79,7 +79,7 @@ impl Content {
         let early_flush = EarlyFlush::start(&root).map_err(|error| (Vec::new(), error))?;
         let mut content = Self {
             tree: Tree::new(root),
-            as_root: rustix::process::geteuid().is_root(),
+            restorer: Restorer::this_process(),
             pieced: HashMap::new(),
             databases: databases::among(&entries, header),
             outcome: Mutex::default(),
@@ -211,7 +211,7 @@ impl Content {
 
     fn finish_file(&self, file: &File, entry: &EntryRef<'_>) {
         let mut problems = Problems::default();
-        metadata::apply_to_file(file, entry, self.as_root, &mut problems);
+        metadata::apply_to_file(file, entry, &self.restorer, &mut problems);
         if !problems.is_empty() {
             lock(&self.outcome).problems.extend(problems);
         }

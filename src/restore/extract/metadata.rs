@@ -1,22 +1,41 @@
 //! Everything about an entry that is not content: what it is, whose it is, its mode and its time.
+//!
+//! Nothing here makes an entry wider than the snapshot has it. The tree grows in a directory that hands
+//! nothing down ([`PrivateDir`](crate::openat::PrivateDir)); set-user-ID and set-group-ID go where the owner or
+//! group is another one; a mode whose access list could not be set grants no more than both did together.
+//! At the end of each entry a look shows what the destination kept, whatever its calls answered.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
+use rustix::fs::Timestamps;
+
+use super::access_list::mode_without;
+use super::kept::{Aspect, Tally};
 use super::tree::{Tree, times};
 use crate::index::{EntryList, EntryRef, EntryType};
-use crate::openat::{Kind, Meta, Owner, chmod_fd, chown_fd, set_mtime_fd, set_xattr_fd};
+use crate::openat::{
+    ACCESS_LISTS, Kind, Meta, Owner, chmod_fd, chown_fd, set_mtime_fd, set_xattr_fd,
+};
 
 /// At most so many problems are told one by one.
 const MOST_PROBLEMS: usize = 100;
+const SET_UID: u32 = 0o4000;
+const SET_GID: u32 = 0o2000;
+const CAPABILITIES: &[u8] = b"security.capability";
+/// A file system may give a whole block to a smaller hole.
+const LEAST_HOLE_BYTES: u64 = 64 << 10;
+const BLOCK_BYTES: u64 = 512;
 
 /// Collects what went wrong without harm to content.
 #[derive(Default)]
 pub(super) struct Problems {
     told: Vec<String>,
     untold: usize,
+    pub(super) not_kept: Tally,
 }
 
 impl Problems {
@@ -28,25 +47,51 @@ impl Problems {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.told.is_empty()
+        self.told.is_empty() && self.not_kept.is_empty()
     }
 
     pub(super) fn extend(&mut self, other: Self) {
         other.told.into_iter().for_each(|problem| self.add(problem));
         self.untold += other.untold;
+        self.not_kept.extend(other.not_kept);
     }
 
-    fn note(&mut self, entry: &EntryRef<'_>, what: &str, outcome: io::Result<()>) {
-        if let Err(error) = outcome {
-            self.add(format!("{}: cannot {what}: {error}", entry.path_lossy()));
-        }
-    }
-
-    pub(super) fn into_list(mut self) -> Vec<String> {
+    /// All but what was not kept.
+    pub(super) fn take_list(&mut self) -> Vec<String> {
+        let mut told = std::mem::take(&mut self.told);
         if self.untold > 0 {
-            self.told.push(format!("and {} more", self.untold));
+            told.push(format!("and {} more", self.untold));
         }
-        self.told
+        told
+    }
+}
+
+/// Who restores: that decides which owners can be set.
+pub(super) struct Restorer {
+    pub(super) as_root: bool,
+    groups: Vec<u32>,
+}
+
+impl Restorer {
+    pub(super) fn this_process() -> Self {
+        use rustix::process::{getegid, geteuid, getgroups};
+        let mut groups = vec![getegid().as_raw()];
+        groups.extend(getgroups().unwrap_or_default().iter().map(|g| g.as_raw()));
+        Self {
+            as_root: geteuid().is_root(),
+            groups,
+        }
+    }
+
+    /// The most of the recorded owner that can be set. `None`: nothing is to be set.
+    fn owner_for(&self, entry: &EntryRef<'_>, now: &Meta) -> Option<io::Result<Owner>> {
+        let same = (now.uid() == entry.uid, now.gid() == entry.gid);
+        match same {
+            (true, true) => None,
+            _ if self.as_root => Some(Owner::new(entry.uid, entry.gid)),
+            (_, false) if self.groups.contains(&entry.gid) => Some(Owner::only_group(entry.gid)),
+            _ => None,
+        }
     }
 }
 
@@ -72,7 +117,7 @@ pub(super) fn apply_to_rest(
     tree: &Tree,
     entries: &EntryList,
     left_out: &[usize],
-    as_root: bool,
+    restorer: &Restorer,
     problems: &mut Problems,
 ) {
     let wanted = |number: &usize| left_out.binary_search(number).is_err();
@@ -82,80 +127,209 @@ pub(super) fn apply_to_rest(
             EntryType::File | EntryType::Hardlink | EntryType::Dir
         );
         if !is_done && wanted(&number) {
-            apply(tree, &entry, as_root, problems);
+            let path = entry.path;
+            let outcome = apply(&Named { tree, path }, &entry, restorer, problems);
+            note_unseen(&entry, outcome, problems);
         }
     }
     for entry in entries.iter().rev() {
         if entry.kind == EntryType::Dir {
-            apply(tree, &entry, as_root, problems);
+            let opened = tree.open_dir(entry.path);
+            let outcome =
+                opened.and_then(|dir| apply(&Opened(dir.as_fd()), &entry, restorer, problems));
+            note_unseen(&entry, outcome, problems);
         }
+    }
+}
+
+fn note_unseen(entry: &EntryRef<'_>, outcome: io::Result<()>, problems: &mut Problems) {
+    if let Err(error) = outcome {
+        let path = entry.path_lossy();
+        problems.add(format!("{path}: cannot set its metadata: {error}"));
+    }
+}
+
+/// Sets the metadata of an open file that this process made.
+pub(super) fn apply_to_file(
+    file: &File,
+    entry: &EntryRef<'_>,
+    restorer: &Restorer,
+    problems: &mut Problems,
+) {
+    let outcome = apply(&Opened(file.as_fd()), entry, restorer, problems);
+    note_unseen(entry, outcome, problems);
+}
+
+/// A thing in the tree whose metadata is to be set.
+trait Thing {
+    fn meta(&self) -> io::Result<Meta>;
+    fn set_owner(&self, owner: Owner) -> io::Result<()>;
+    fn set_xattr(&self, name: &[u8], value: &[u8]) -> io::Result<()>;
+    fn set_mode(&self, mode: u32) -> io::Result<()>;
+    fn set_mtime(&self, times: &Timestamps) -> io::Result<()>;
+}
+
+/// A file or a directory.
+struct Opened<'a>(BorrowedFd<'a>);
+
+impl Thing for Opened<'_> {
+    fn meta(&self) -> io::Result<Meta> {
+        Meta::of_fd(self.0)
+    }
+    fn set_owner(&self, owner: Owner) -> io::Result<()> {
+        chown_fd(self.0, owner)
+    }
+    fn set_xattr(&self, name: &[u8], value: &[u8]) -> io::Result<()> {
+        set_xattr_fd(self.0, OsStr::from_bytes(name), value)
+    }
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        chmod_fd(self.0, mode)
+    }
+    fn set_mtime(&self, times: &Timestamps) -> io::Result<()> {
+        set_mtime_fd(self.0, times)
+    }
+}
+
+/// What cannot be open: a link, a FIFO, a device.
+struct Named<'a> {
+    tree: &'a Tree,
+    path: &'a [u8],
+}
+
+impl Thing for Named<'_> {
+    fn meta(&self) -> io::Result<Meta> {
+        self.tree.meta(self.path)
+    }
+    fn set_owner(&self, owner: Owner) -> io::Result<()> {
+        self.tree.set_owner(self.path, owner)
+    }
+    fn set_xattr(&self, name: &[u8], value: &[u8]) -> io::Result<()> {
+        self.tree.set_xattr(self.path, name, value)
+    }
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.tree.set_mode(self.path, mode)
+    }
+    fn set_mtime(&self, times: &Timestamps) -> io::Result<()> {
+        self.tree.set_mtime(self.path, times)
     }
 }
 
 /// Sets owner, extended attributes, mode and time, in the order in which none undoes another: a new
 /// owner clears set-user-id and capabilities, attributes need a file we may write, and all of them
-/// come before the time.
-fn apply(tree: &Tree, entry: &EntryRef<'_>, as_root: bool, problems: &mut Problems) {
-    let path = entry.path;
-    if as_root {
-        let outcome = tree.set_owner(path, entry.uid, entry.gid);
-        problems.note(entry, "set the owner", outcome);
-    }
-    set_xattrs(entry, problems, |name, value| {
-        tree.set_xattr(path, name, value)
-    });
-    if entry.kind != EntryType::Symlink {
-        problems.note(entry, "set the mode", tree.set_mode(path, entry.mode));
-    }
-    let outcome = tree.set_mtime(path, entry.mtime_ns);
-    problems.note(entry, "set the time", outcome);
-}
-
-/// The same for an open file that this process made, in the same order; what is right already stays: each
-/// of these is a transaction of the file system.
-pub(super) fn apply_to_file(
-    file: &File,
+/// come before the time. What is right already stays: each of these is a transaction of the file system.
+/// An error: it cannot be looked at.
+fn apply(
+    it: &impl Thing,
     entry: &EntryRef<'_>,
-    as_root: bool,
+    restorer: &Restorer,
     problems: &mut Problems,
-) {
-    let now = Meta::of_fd(file).ok();
-    let is_owned = |now: &Meta| now.uid() == entry.uid && now.gid() == entry.gid;
-    let change_owner = as_root && !now.as_ref().is_some_and(is_owned);
-    if change_owner {
-        let outcome = Owner::new(entry.uid, entry.gid).and_then(|owner| chown_fd(file, owner));
-        problems.note(entry, "set the owner", outcome);
+) -> io::Result<()> {
+    let missed = &mut problems.not_kept;
+    let mut now = it.meta()?;
+    let mut why_not_owned = None;
+    if let Some(owner) = restorer.owner_for(entry, &now) {
+        why_not_owned = owner.and_then(|owner| it.set_owner(owner)).err();
+        now = it.meta()?;
     }
-    set_xattrs(entry, problems, |name, value| {
-        set_xattr_fd(file, OsStr::from_bytes(name), value)
-    });
-    let has_mode = |now: &Meta| now.permissions() == entry.mode;
-    // An access control list among the attributes changes it too.
-    let as_is = !change_owner && entry.xattrs().next().is_none();
-    if !(as_is && now.as_ref().is_some_and(has_mode)) {
-        let outcome = chmod_fd(file, entry.mode);
-        problems.note(entry, "set the mode", outcome);
+    let (same_uid, same_gid) = (now.uid() == entry.uid, now.gid() == entry.gid);
+    if !(same_uid && same_gid) {
+        match (restorer.as_root, why_not_owned) {
+            (false, _) => missed.miss_as_expected(entry, Aspect::Owner, "only root can set it"),
+            (true, Some(error)) => missed.miss(entry, Aspect::Owner, error.to_string()),
+            (true, None) => missed.miss(entry, Aspect::Owner, IGNORED.to_owned()),
+        }
     }
-    let outcome = set_mtime_fd(file, &times(entry.mtime_ns));
-    problems.note(entry, "set the time", outcome);
+    let mut mode = set_xattrs(it, entry, restorer, same_uid, missed);
+    let lost = match entry.kind {
+        EntryType::Symlink => 0,
+        _ => mode & (SET_UID * u32::from(!same_uid) | SET_GID * u32::from(!same_gid)),
+    };
+    if lost != 0 {
+        // Of another owner they would grant what the original never granted.
+        mode &= !lost;
+        missed.miss(entry, Aspect::SetId, "the owner is another one".to_owned());
+    }
+    // An access list among the attributes changes it too.
+    let as_is = entry.xattrs().next().is_none() && now.permissions() == mode;
+    let mut why_no_mode = None;
+    if entry.kind != EntryType::Symlink && !as_is {
+        why_no_mode = it.set_mode(mode).err();
+    }
+    let why_no_time = it.set_mtime(&times(entry.mtime_ns)).err();
+    let now = it.meta()?;
+    if entry.kind != EntryType::Symlink && now.permissions() != mode {
+        missed.miss(entry, Aspect::Mode, reason(why_no_mode));
+    }
+    let mtime = i128::from(now.mtime()) * 1_000_000_000 + i128::from(now.mtime_nsec());
+    if mtime != entry.mtime_ns {
+        missed.miss(entry, Aspect::Time, reason(why_no_time));
+    }
+    if is_filled(entry, &now) {
+        let why = "the file system stores them as zeros";
+        missed.miss_as_expected(entry, Aspect::Holes, why);
+    }
+    Ok(())
 }
 
+const IGNORED: &str = "the file system keeps another one";
+
+fn reason(error: Option<io::Error>) -> String {
+    error.map_or_else(|| IGNORED.to_owned(), |error| error.to_string())
+}
+
+/// Returns the mode that the entry may have with the attributes that could be set.
 fn set_xattrs(
+    it: &impl Thing,
     entry: &EntryRef<'_>,
-    problems: &mut Problems,
-    set: impl Fn(&[u8], &[u8]) -> io::Result<()>,
-) {
+    restorer: &Restorer,
+    same_uid: bool,
+    missed: &mut Tally,
+) -> u32 {
+    let mut mode = entry.mode;
+    let (mut unlisted, mut expected, mut lost) = (None, None, None);
     for (name, value) in entry.xattrs() {
-        let outcome = match set(name, value) {
-            Err(error) if is_unsupported(&error) => Ok(()),
-            other => other,
+        // Of another owner's program they would grant what the original never granted.
+        let set = match name == CAPABILITIES && !same_uid {
+            true => Err(io::Error::from(io::ErrorKind::PermissionDenied)),
+            false => it.set_xattr(name, value),
         };
-        let what = format!("set the attribute {}", String::from_utf8_lossy(name));
-        problems.note(entry, &what, outcome);
+        let Err(error) = set else { continue };
+        let shown = String::from_utf8_lossy(name);
+        if ACCESS_LISTS.iter().any(|list| list.as_bytes() == name) {
+            if name == ACCESS_LISTS[0].as_bytes() {
+                mode = mode_without(value, mode);
+            }
+            unlisted.get_or_insert(error.to_string());
+        } else if !restorer.as_root && is_for_root(name) {
+            expected.get_or_insert_with(|| format!("{shown}: only root can set it"));
+        } else {
+            lost.get_or_insert_with(|| format!("{shown}: {error}"));
+        }
     }
+    if let Some(why) = unlisted {
+        missed.miss(entry, Aspect::AccessList, why);
+    }
+    if let Some(why) = lost {
+        missed.miss(entry, Aspect::Attributes, why);
+    }
+    if let Some(why) = expected {
+        missed.miss_as_expected(entry, Aspect::Attributes, &why);
+    }
+    mode
 }
 
-/// The file system has no such attributes at all.
-fn is_unsupported(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error())
+/// Labels of the system; a file's capabilities are more, as they change what it does.
+fn is_for_root(name: &[u8]) -> bool {
+    let is_systems = name.starts_with(b"security.") || name.starts_with(b"trusted.");
+    is_systems && name != CAPABILITIES
+}
+
+/// Whether a file with large holes takes its whole size.
+fn is_filled(entry: &EntryRef<'_>, now: &Meta) -> bool {
+    if entry.kind != EntryType::File {
+        return false;
+    }
+    let holes = entry.extents().filter(|extent| extent.archive.is_none());
+    let hole_bytes: u64 = holes.map(|extent| extent.length).sum();
+    hole_bytes >= LEAST_HOLE_BYTES && now.blocks().saturating_mul(BLOCK_BYTES) >= entry.size
 }

@@ -17,11 +17,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::access_list::mode_without;
 use super::destination::{Destination, Place};
 use super::inside;
 use crate::ids::Stamp;
 use crate::interrupt::Duty;
-use crate::openat::{Dir, Meta, Owner, PrivateDir, chmod_fd, chown_fd};
+use crate::openat::{
+    ACCESS_LISTS, Dir, Meta, Owner, PrivateDir, chmod_fd, chown_fd, list_xattrs, set_xattr_fd,
+};
 
 /// Of a staging directory inside its destination.
 pub(super) const INSIDE_PREFIX: &str = ".sealift-partial-";
@@ -148,17 +151,13 @@ impl Staging {
         Ok(aside.map(|aside| parent.path_of(aside)))
     }
 
-    /// The destination keeps the mode and owner it had.
+    /// The destination keeps the owner, mode and access lists it had.
     fn take_attributes(&self) -> Result<(), StagingError> {
         let path = self.parent().path_of(self.private.name());
         let set = || {
             let mut mode = self.usual_mode;
             if let Some(previous) = &self.destination.there {
-                let previous = Meta::of_fd(previous)?;
-                mode = previous.permissions();
-                let owner = Owner::new(previous.uid(), previous.gid())?;
-                // Only root can give it away.
-                let _ = chown_fd(&self.tree, owner);
+                mode = take_from(previous, &self.tree)?;
             }
             chmod_fd(&self.tree, mode)
         };
@@ -214,6 +213,28 @@ impl Staging {
     }
 }
 
+/// Gives `tree` the owner and the access lists of `previous`, as far as they can be given, and returns the mode that
+/// goes with them.
+fn take_from(previous: &Dir, tree: &Dir) -> io::Result<u32> {
+    let meta = Meta::of_fd(previous)?;
+    // Only root can give it away.
+    if chown_fd(tree, Owner::new(meta.uid(), meta.gid())?).is_err() {
+        let _ = Owner::only_group(meta.gid()).and_then(|owner| chown_fd(tree, owner));
+    }
+    let mut mode = meta.permissions();
+    for (name, value) in list_xattrs(previous)? {
+        let is_list = ACCESS_LISTS.iter().any(|list| name == *list);
+        if is_list && set_xattr_fd(tree, &name, &value).is_err() && name == ACCESS_LISTS[0] {
+            mode = mode_without(&value, mode);
+        }
+    }
+    let now = Meta::of_fd(tree)?;
+    Ok(match now.gid() == meta.gid() {
+        true => mode,
+        false => mode & !SET_GID,
+    })
+}
+
 impl Drop for Staging {
     fn drop(&mut self) {
         if self.removal.0.take() {
@@ -249,13 +270,12 @@ fn prefix_of(destination: &Destination) -> OsString {
     }
 }
 
-/// The permissions that `mkdir` gives there, by the process's umask.
+/// The permissions that the process's umask leaves to a new directory.
 fn usual_mode(private: &PrivateDir) -> io::Result<u32> {
     let probe = private.dir().make_dir("mode", 0o777)?;
     let mode = Meta::of_fd(&probe)?.permissions();
     private.dir().remove_dir("mode")?;
-    let inherited = Meta::of_fd(private.parent())?.permissions() & SET_GID;
-    Ok(mode | inherited)
+    Ok(mode & 0o777)
 }
 
 fn owe_removal(slot: Arc<OnceLock<Arc<PrivateDir>>>) -> Duty {

@@ -8,7 +8,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 
-use crate::openat::{Dir, Kind, Owner, mtime};
+use rustix::fs::Timestamps;
+
+use crate::openat::{Dir, Kind, Meta, Owner, mtime};
 use crate::sqlite::Place;
 
 const OWNER_READS_AND_WRITES: u32 = 0o600;
@@ -105,9 +107,16 @@ impl Tree {
         self.root.make_node(OsStr::from_bytes(path), kind, device)
     }
 
-    pub(super) fn set_owner(&self, path: &[u8], uid: u32, gid: u32) -> io::Result<()> {
-        self.root
-            .set_owner(OsStr::from_bytes(path), Owner::new(uid, gid)?)
+    pub(super) fn open_dir(&self, path: &[u8]) -> io::Result<Dir> {
+        self.root.sub(OsStr::from_bytes(path))
+    }
+
+    pub(super) fn meta(&self, path: &[u8]) -> io::Result<Meta> {
+        self.root.meta(OsStr::from_bytes(path))
+    }
+
+    pub(super) fn set_owner(&self, path: &[u8], owner: Owner) -> io::Result<()> {
+        self.root.set_owner(OsStr::from_bytes(path), owner)
     }
 
     /// Not for symlinks, which have no mode.
@@ -115,9 +124,8 @@ impl Tree {
         self.root.set_mode(OsStr::from_bytes(path), mode)
     }
 
-    pub(super) fn set_mtime(&self, path: &[u8], mtime_ns: i64) -> io::Result<()> {
-        self.root
-            .set_mtime(OsStr::from_bytes(path), &times(mtime_ns))
+    pub(super) fn set_mtime(&self, path: &[u8], times: &Timestamps) -> io::Result<()> {
+        self.root.set_mtime(OsStr::from_bytes(path), times)
     }
 
     pub(super) fn set_xattr(&self, path: &[u8], name: &[u8], value: &[u8]) -> io::Result<()> {
@@ -136,9 +144,10 @@ impl Tree {
 }
 
 /// That modification time; the access time stays as it is.
-pub(super) fn times(mtime_ns: i64) -> rustix::fs::Timestamps {
+pub(super) fn times(mtime_ns: i128) -> Timestamps {
+    // The seconds fit: the index's reader has seen to it.
     mtime(
-        mtime_ns.div_euclid(1_000_000_000),
-        mtime_ns.rem_euclid(1_000_000_000),
+        i64::try_from(mtime_ns.div_euclid(1_000_000_000)).unwrap_or_default(),
+        mtime_ns.rem_euclid(1_000_000_000) as i64,
     )
 }

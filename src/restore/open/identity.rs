@@ -87,6 +87,13 @@ impl Identities {
 
     fn load_file(&mut self, path: &Path, prompt: &Arc<dyn Prompt>) -> Result<(), IdentityError> {
         let content = read_file(path)?;
+        if is_utf16(&content) {
+            return Err(IdentityError::Malformed {
+                path: path.to_path_buf(),
+                reason: "it is UTF-16; save it as UTF-8".to_owned(),
+            });
+        }
+        let content = without_mark(&content);
         let starts_with = |start: &[u8]| content.trim_ascii_start().starts_with(start);
         if starts_with(b"age-encryption.org/") || starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----")
         {
@@ -94,12 +101,12 @@ impl Identities {
             return self.add_age(path, &opened, prompt);
         }
         if starts_with(b"-----BEGIN ") {
-            return self.add_ssh(path, &content, prompt);
+            return self.add_ssh(path, content.trim_ascii_start(), prompt);
         }
         if starts_with(b"ssh-") || starts_with(b"age1") {
             return Err(IdentityError::PublicKey(path.to_path_buf()));
         }
-        self.add_age(path, &content, prompt)
+        self.add_age(path, content, prompt)
     }
 
     fn add_age(
@@ -128,7 +135,12 @@ impl Identities {
                 self.keys.push(Box::new(key));
             } else if !line.is_empty() {
                 // The line itself may be most of a secret: only its number is told.
-                return Err(malformed(format!("line {} is no secret key", number + 1)));
+                let start = line.get(..4).unwrap_or_default();
+                let what = match start.eq_ignore_ascii_case("AGE-") {
+                    true => "has a typing error, or is cut short",
+                    false => "is no secret key",
+                };
+                return Err(malformed(format!("line {} {what}", number + 1)));
             }
         }
         match self.keys.len() == before {
@@ -183,6 +195,15 @@ fn plugin_recipient(comment: &str) -> Option<String> {
     // A native key's own comment (`public key`) repeats what is derived from the key.
     (word.trim().eq_ignore_ascii_case("recipient") && value.starts_with("age1"))
         .then(|| value.to_owned())
+}
+
+/// Some editors put a mark before the text.
+fn without_mark(content: &[u8]) -> &[u8] {
+    content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content)
+}
+
+fn is_utf16(content: &[u8]) -> bool {
+    content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff")
 }
 
 fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {

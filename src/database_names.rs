@@ -1,0 +1,287 @@
+//! A database that has several names (hard links): under which of them its log is.
+//!
+//! SQLite names a database's log after the name by which it was opened, so the newest rows of the one file are
+//! beside one of its names only. Whoever reads the file by another name must open it by that one. Other names
+//! are looked for in the directories of all sources, excluded parts included: once, and only if a database
+//! with several names has no log beside the name that was found.
+//!
+//! Two names may each have a log of their own. Then they are two databases that share their old pages, and
+//! each is taken with its own log: [`Journals`] tells such states apart.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+
+use crate::openat::{Chosen, Dir, Meta};
+use crate::sqlite::{self, Place, SIDECARS};
+use crate::walk::{Filter, Walked, walk};
+
+/// Device and inode.
+type Id = (u64, u64);
+
+/// The log and the rollback journal that a database was read with, by device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Journals([Option<Id>; 2]);
+
+/// Where names may be.
+#[derive(Debug, Clone, Default)]
+pub struct Roots {
+    /// Of the sources: directories and files.
+    pub paths: Vec<PathBuf>,
+    /// Directories (device and inode) that are not entered: our own state and snapshots.
+    pub hollow: Vec<Id>,
+}
+
+/// By which name a database is to be opened.
+#[derive(Debug)]
+pub struct Home {
+    pub place: Place,
+    pub journals: Journals,
+    /// Whether content of the database is in a file beside that name.
+    pub has_live_journal: bool,
+    /// So many of its names are in no source, and it keeps a log: its newest rows may be beside one of them.
+    pub unseen: u64,
+}
+
+impl Home {
+    /// Why the database may lack rows, if so.
+    pub fn doubt(&self) -> Option<String> {
+        (self.unseen > 0).then(|| {
+            format!(
+                "stored, but {} of its names (hard links) {} in no source: if a program opens it by that name, its newest rows are missing; \
+                 take that directory as a source too, or remove the link",
+                self.unseen,
+                if self.unseen == 1 { "is" } else { "are" }
+            )
+        })
+    }
+}
+
+/// The names of the databases of a run.
+#[derive(Debug, Default)]
+pub struct DatabaseNames {
+    roots: Roots,
+    found: Option<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    /// Names with something beside them that may be a log, by the database's id.
+    with_sidecar: HashMap<Id, Vec<(Dir, Vec<u8>)>>,
+    /// How many names of a file were seen.
+    seen: HashMap<Id, u64>,
+}
+
+impl DatabaseNames {
+    pub fn new(roots: Roots) -> Self {
+        let found = None;
+        Self { roots, found }
+    }
+
+    /// Returns by which name the database `meta`, which was found as `rel` below `root`, is to be opened.
+    pub fn home(&mut self, root: &Dir, rel: &OsStr, meta: &Meta) -> io::Result<Home> {
+        let own = Place::below(root, rel)?;
+        let is_live = own.has_live_journal();
+        let here = |place, has_live_journal, unseen| {
+            let journals = match has_live_journal {
+                true => journals(root, rel),
+                false => Journals::default(),
+            };
+            Home {
+                place,
+                journals,
+                has_live_journal,
+                unseen,
+            }
+        };
+        if meta.nlink() < 2 || is_live {
+            return Ok(here(own, is_live, 0));
+        }
+        let roots = &self.roots;
+        let found = self.found.get_or_insert_with(|| Found::look(roots));
+        let names = found.with_sidecar.get(&meta.id());
+        let mut quiet = None;
+        for (root, rel) in names.into_iter().flatten() {
+            let rel = OsStr::from_bytes(rel);
+            let Ok(place) = Place::below(root, rel) else {
+                continue;
+            };
+            if !root.is_still(rel, meta) {
+                continue;
+            }
+            if place.has_live_journal() {
+                return Ok(Home {
+                    place,
+                    journals: journals(root, rel),
+                    has_live_journal: true,
+                    unseen: 0,
+                });
+            }
+            quiet.get_or_insert(place);
+        }
+        let seen = found.seen.get(&meta.id()).copied().unwrap_or(1);
+        let unseen = match meta.nlink().saturating_sub(seen) {
+            0 => 0,
+            unseen if own.open().is_ok_and(|file| keeps_a_log(&file)) => unseen,
+            _ => 0,
+        };
+        // A program that has it open, and wrote nothing yet, keeps an empty log there. It proves nothing:
+        // reading a database may leave one.
+        let place = quiet.filter(|_| !has_sidecar(root, rel)).unwrap_or(own);
+        Ok(here(place, false, unseen))
+    }
+}
+
+impl Found {
+    /// Looks through the sources. What cannot be read has no names.
+    fn look(roots: &Roots) -> Self {
+        let mut found = Self::default();
+        let opened = roots
+            .paths
+            .iter()
+            .filter_map(|path| Chosen::open(path).ok());
+        // By path: a source within another is looked through once.
+        let opened: BTreeMap<PathBuf, Chosen> = opened
+            .map(|chosen| (chosen.path().to_owned(), chosen))
+            .collect();
+        let mut trees: Vec<PathBuf> = Vec::new();
+        for (path, chosen) in opened {
+            if trees.iter().any(|tree| path.starts_with(tree)) {
+                continue;
+            }
+            if !chosen.is_dir() {
+                let name = chosen.name().as_bytes();
+                found.note(chosen.dir(), name, chosen.meta());
+                continue;
+            }
+            let filter = Filter {
+                hollow: roots.hollow.clone(),
+                ..Filter::everything()
+            };
+            let walked = walk(chosen.dir(), &filter);
+            for walked in walked.into_iter().flatten() {
+                if let Walked::Found(one) = walked {
+                    found.note(&one.root, &one.rel, &one.meta);
+                }
+            }
+            trees.push(path);
+        }
+        found
+    }
+
+    fn note(&mut self, root: &Dir, rel: &[u8], meta: &Meta) {
+        if !meta.is_file() || meta.nlink() < 2 {
+            return;
+        }
+        *self.seen.entry(meta.id()).or_default() += 1;
+        if has_sidecar(root, OsStr::from_bytes(rel)) {
+            let names = self.with_sidecar.entry(meta.id()).or_default();
+            names.push((root.clone(), rel.to_vec()));
+        }
+    }
+}
+
+fn beside(rel: &OsStr, ending: &[u8]) -> Vec<u8> {
+    [rel.as_bytes(), ending].concat()
+}
+
+fn has_sidecar(root: &Dir, rel: &OsStr) -> bool {
+    let is_there = |ending: &[u8]| {
+        let meta = root.meta(OsStr::from_bytes(&beside(rel, ending)));
+        meta.is_ok_and(|meta| meta.is_file())
+    };
+    SIDECARS.iter().any(|ending| is_there(ending))
+}
+
+fn journals(root: &Dir, rel: &OsStr) -> Journals {
+    Journals([&b"-wal"[..], b"-journal"].map(|ending| {
+        let meta = root.meta(OsStr::from_bytes(&beside(rel, ending))).ok()?;
+        (meta.is_file() && meta.len() > 0).then(|| meta.id())
+    }))
+}
+
+/// Whether the database writes a log, as its header says.
+fn keeps_a_log(file: &File) -> bool {
+    let mut head = [0; 20];
+    let read = file.read_exact_at(&mut head, 0);
+    read.is_ok() && sqlite::is_sqlite(&head) && head[18..].contains(&2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    const WAL: &[u8] = b"SQLite format 3\0\x10\0\x02\x02";
+
+    fn home(names: &mut DatabaseNames, dir: &Path, rel: &str) -> Home {
+        let root = Dir::open(dir).unwrap();
+        let meta = root.meta(rel).unwrap();
+        names.home(&root, OsStr::new(rel), &meta).unwrap()
+    }
+
+    fn names(paths: &[&Path]) -> DatabaseNames {
+        DatabaseNames::new(Roots {
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            hollow: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn the_name_with_the_log_is_found_in_every_source() {
+        let temp = tempfile::tempdir().unwrap();
+        let (a, b) = (temp.path().join("a"), temp.path().join("b"));
+        fs::create_dir_all(&a).unwrap();
+        fs::create_dir_all(b.join("deep")).unwrap();
+        fs::write(a.join("alias"), WAL).unwrap();
+        fs::hard_link(a.join("alias"), b.join("deep/live")).unwrap();
+        fs::write(b.join("deep/live-wal"), b"rows").unwrap();
+        let home_of = |paths: &[&Path]| home(&mut names(paths), &a, "alias");
+        let found = home_of(&[&a, &b]);
+        assert!(found.has_live_journal && found.place.path().ends_with("deep/live"));
+        assert_eq!(found.doubt(), None);
+        // A source that is that one file.
+        let found = home_of(&[&a, &b.join("deep/live")]);
+        assert!(found.has_live_journal);
+        // It is in no source.
+        let found = home_of(&[&a]);
+        assert!(!found.has_live_journal && found.place.path().ends_with("a/alias"));
+        assert!(
+            found
+                .doubt()
+                .unwrap()
+                .starts_with("stored, but 1 of its names")
+        );
+        // An empty log is kept by a program that has it open there.
+        fs::write(b.join("deep/live-wal"), b"").unwrap();
+        let found = home_of(&[&a, &b]);
+        assert!(!found.has_live_journal && found.place.path().ends_with("deep/live"));
+    }
+
+    #[test]
+    fn a_log_of_its_own_counts_before_that_of_another_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        fs::write(dir.join("x"), WAL).unwrap();
+        fs::hard_link(dir.join("x"), dir.join("y")).unwrap();
+        fs::hard_link(dir.join("x"), dir.join("z")).unwrap();
+        for name in ["x-wal", "y-wal"] {
+            fs::write(dir.join(name), name).unwrap();
+        }
+        let mut names = names(&[dir]);
+        let [x, y, z] = ["x", "y", "z"].map(|name| home(&mut names, dir, name));
+        assert!(x.place.path().ends_with("x") && y.place.path().ends_with("y"));
+        assert_ne!(x.journals, y.journals);
+        assert!(z.has_live_journal && [x.journals, y.journals].contains(&z.journals));
+        // Logs that are links of one file are one state.
+        fs::remove_file(dir.join("y-wal")).unwrap();
+        fs::hard_link(dir.join("x-wal"), dir.join("y-wal")).unwrap();
+        let [x, y] = ["x", "y"].map(|name| home(&mut names, dir, name));
+        assert_eq!(x.journals, y.journals);
+    }
+}

@@ -1,0 +1,232 @@
+//! Exclude patterns, read as git reads the lines of a `.gitignore` in the root of the tree.
+//!
+//! `tests/excludes.rs` holds this module to `git check-ignore`. Where git's implementation and its manual
+//! differ, the implementation counts: `foo**/bar` is read as if `**` were a component, since git compares
+//! the part without wildcards first and looks at the rest alone.
+
+mod glob;
+
+use glob::Glob;
+
+/// A line that git could not have in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadLine {
+    #[error("it has a line break: write one pattern per line, as a string of its own")]
+    LineBreak,
+    #[error("it has a zero byte, which no name has")]
+    Zero,
+}
+
+/// Compiled patterns, in the order of the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Excludes(Vec<Pattern>);
+
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    /// `!`: what matches is taken after all.
+    pub is_negated: bool,
+    /// It ends with `/`: directories only.
+    pub dirs_only: bool,
+    /// It has a `/` elsewhere: the whole path must match, else the last component of it.
+    pub is_anchored: bool,
+    /// What the path begins with.
+    prefix: Vec<u8>,
+    rest: Rest,
+}
+
+#[derive(Debug, Clone)]
+enum Rest {
+    /// The prefix is all of it.
+    Nothing,
+    Glob(Glob),
+    /// It is malformed.
+    Never,
+}
+
+impl Excludes {
+    /// Compiles `lines`, in their order.
+    pub fn compile<'a>(
+        lines: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, (&'a str, BadLine)> {
+        let mut patterns = Vec::new();
+        for line in lines {
+            patterns.extend(Pattern::parse(line).map_err(|bad| (line, bad))?);
+        }
+        Ok(Self(patterns))
+    }
+
+    /// Whether `rel`, relative to the root, is left out. The directories above it are not: the caller never
+    /// enters one that is.
+    pub fn is_excluded(&self, rel: &[u8], is_dir: bool) -> bool {
+        let name_at = rel.iter().rposition(|byte| *byte == b'/');
+        let name = &rel[name_at.map_or(0, |at| at + 1)..];
+        let mut patterns = self.0.iter().rev();
+        let last = patterns.find(|pattern| pattern.matches(rel, name, is_dir));
+        last.is_some_and(|pattern| !pattern.is_negated)
+    }
+}
+
+impl Pattern {
+    /// Parses one line. `None`: it is empty or a comment.
+    pub fn parse(line: &str) -> Result<Option<Self>, BadLine> {
+        if line.contains('\n') {
+            return Err(BadLine::LineBreak);
+        }
+        if line.contains('\0') {
+            return Err(BadLine::Zero);
+        }
+        if line.is_empty() || line.starts_with('#') {
+            return Ok(None);
+        }
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let text = without_trailing_spaces(line.as_bytes());
+        let (is_negated, text) = match text.strip_prefix(b"!") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let (dirs_only, text) = match text.strip_suffix(b"/") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let is_anchored = text.contains(&b'/');
+        let text = match is_anchored {
+            true => text.strip_prefix(b"/").unwrap_or(text),
+            false => text,
+        };
+        let is_special = |byte: &u8| matches!(byte, b'*' | b'?' | b'[' | b'\\');
+        let plain = text.iter().position(is_special).unwrap_or(text.len());
+        // Of a name git looks at the whole pattern if it has a wildcard.
+        let cut = match is_anchored || plain == text.len() {
+            true => plain,
+            false => 0,
+        };
+        let (prefix, glob) = text.split_at(cut);
+        let rest = match glob.is_empty() {
+            // A pattern without a byte matches nothing.
+            true if prefix.is_empty() => Rest::Never,
+            true => Rest::Nothing,
+            false => Glob::compile(glob).map_or(Rest::Never, Rest::Glob),
+        };
+        Ok(Some(Self {
+            is_negated,
+            dirs_only,
+            is_anchored,
+            prefix: prefix.to_vec(),
+            rest,
+        }))
+    }
+
+    /// Whether nothing at all can match.
+    pub fn is_malformed(&self) -> bool {
+        matches!(self.rest, Rest::Never)
+    }
+
+    fn matches(&self, rel: &[u8], name: &[u8], is_dir: bool) -> bool {
+        if self.dirs_only && !is_dir {
+            return false;
+        }
+        let text = if self.is_anchored { rel } else { name };
+        let Some(rest) = text.strip_prefix(self.prefix.as_slice()) else {
+            return false;
+        };
+        match &self.rest {
+            Rest::Nothing => rest.is_empty(),
+            Rest::Glob(glob) => glob.matches(rest),
+            Rest::Never => false,
+        }
+    }
+}
+
+/// Drops spaces at the end, but for those after a backslash.
+pub fn without_trailing_spaces(line: &[u8]) -> &[u8] {
+    let mut end = 0;
+    let mut at = 0;
+    while at < line.len() {
+        match line[at] {
+            b' ' => {}
+            b'\\' => {
+                at += 1;
+                end = at + 1;
+            }
+            _ => end = at + 1,
+        }
+        at += 1;
+    }
+    // A backslash at the very end ends git's search for spaces.
+    &line[..end.min(line.len())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn excluded(lines: &[&str], rel: &str) -> bool {
+        let (rel, is_dir) = match rel.strip_suffix('/') {
+            Some(rel) => (rel, true),
+            None => (rel, false),
+        };
+        let excludes = Excludes::compile(lines.iter().copied()).unwrap();
+        excludes.is_excluded(rel.as_bytes(), is_dir)
+    }
+
+    /// The lines that people write, and what public reports say was read wrongly. That git agrees is shown by
+    /// `tests/excludes.rs`.
+    #[test]
+    fn patterns_are_read_as_git_reads_them() {
+        for (lines, out, taken) in [
+            (
+                &["{old}", "*.txt{}"][..],
+                &["{old}", "a/{old}/", "x.txt{}"][..],
+                &["old", "x.txt"][..],
+            ),
+            (&["[[:alpha:]]x"], &["ax"], &["1x", "ax1"]),
+            (
+                &["[[:nothing:]]", "[a", "a\\"],
+                &[],
+                &["a", ":", "[a", "a\\"],
+            ),
+            (&["[!a-c]"], &["d", "-"], &["a", "b", "dd"]),
+            (&["[]-]"], &["]", "-"], &["a"]),
+            (
+                &["a\t", "b ", "c\\ ", " "],
+                &["a\t", "b", "c "],
+                &["a", "b ", "c", " "],
+            ),
+            (&["#a", "\\#b", "\\!c"], &["#b", "!c"], &["#a", "a"]),
+            (&["build/"], &["build/", "x/build/"], &["build", "x/build"]),
+            (&["/build"], &["build", "build/"], &["x/build"]),
+            (&["a/b"], &["a/b"], &["x/a/b", "b"]),
+            (&["**/b"], &["b", "a/b", "a/c/b"], &["bb"]),
+            (&["a/**"], &["a/b", "a/b/c"], &["a/", "x/a/b"]),
+            (&["a/**/b"], &["a/b", "a/x/b", "a/x/y/b"], &["ab", "a/xb"]),
+            (&["a/*/b"], &["a/x/b"], &["a/b", "a/x/y/b"]),
+            (&["a**b"], &["axb", "ab"], &["a"]),
+            (&["*.log", "!keep.log"], &["x.log"], &["keep.log"]),
+            (&["!keep.log", "*.log"], &["keep.log"], &[]),
+            (&["A"], &["A"], &["a"]),
+            (&["/", "//", "!", "a//b", ""], &[], &["a", "a/", "a/b"]),
+        ] {
+            for rel in out {
+                assert!(excluded(lines, rel), "{lines:?} leaves {rel:?} out");
+            }
+            for rel in taken {
+                assert!(!excluded(lines, rel), "{lines:?} takes {rel:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_stars_take_no_time() {
+        let pattern = "*a".repeat(40) + "b";
+        assert!(!excluded(&[&pattern], &"a".repeat(4000)));
+        let pattern = "**/a/".repeat(40) + "b";
+        assert!(!excluded(&[&pattern], &vec!["a"; 2000].join("/")));
+    }
+
+    #[test]
+    fn what_no_line_of_a_file_can_be_is_an_error() {
+        let bad = |line| Excludes::compile([line]).unwrap_err().1;
+        assert_eq!(bad("a\nb"), BadLine::LineBreak);
+        assert_eq!(bad("a\0"), BadLine::Zero);
+    }
+}
