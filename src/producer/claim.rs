@@ -183,8 +183,12 @@ fn make_locked(dir: &Dir, name: &str) -> io::Result<Option<(Dir, Meta)>> {
     let meta = Meta::of_fd(&made)?;
     // What was opened need not be what was made.
     let is_ours = meta.uid() == rustix::process::geteuid().as_raw();
-    if !is_ours || meta.permissions() & 0o077 != 0 || !made.is_empty()? {
+    if !is_ours || meta.permissions() & 0o077 != 0 {
         return Err(was_exchanged(&dir.path_of(name)));
+    }
+    // Another process took ours for a dead one, removed it, and has made its own since.
+    if !made.is_empty()? {
+        return Ok(None);
     }
     // Another process that clears up may take the new directory for a dead one until it is locked.
     match lock(dir, name, &made)? {
