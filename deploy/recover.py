@@ -19,6 +19,7 @@ MAX_SMALL, MAX_PAGE, MAX_KNOWN_PAGE = 64 << 20, 16 << 20, 16 << 10  # bytes: a m
 MAX_DIRECTORIES, MAX_KNOWN_PAGES = 1024, 16384
 MAX_TAR, MAX_HOLES = 8 << 30, 16 << 40  # bytes: one archive's tar, or an index; all holes of a snapshot
 MAX_WARNINGS = 20
+MAX_SAID = 20_000  # characters of one message
 UMASK = os.umask(0o077)
 FEATURES = {"known-pages", "wide-times"}  # of `requires`
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -34,7 +35,8 @@ def need(condition, otherwise):
     if not condition:
         raise Refused(otherwise)
 def say(text):
-    """Prints to stderr, without anything that a terminal obeys."""
+    """Prints to stderr, without anything that a terminal obeys, and no more than a few screens."""
+    text = text if len(text) <= MAX_SAID else text[:MAX_SAID] + " …"
     text = "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
     print(text, file=sys.stderr, flush=True)
 def note(text):
@@ -44,6 +46,9 @@ def warn(text):
     WARNINGS.append(text)
     if len(WARNINGS) <= MAX_WARNINGS:
         say("warning: " + text)
+def parse(line):
+    """Of canonical JSON, which is UTF-8: `json` itself would guess the encoding of bytes."""
+    return json.loads(line.decode())
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
 def show(path):
@@ -170,7 +175,7 @@ def read_manifest(path, host, is_trusted):
     need(is_trusted(signer, data, signature),
          f"it is signed by {signer}, who is not trusted (if that is wrong, name it with --signer)")
     line, tables, end = data.split(b"\n")
-    core = json.loads(line)
+    core = parse(line)
     need(core["format"] == 1, "its format is newer: use a newer recover.py")
     unknown = set(core["requires"]) - FEATURES
     need(not unknown, f"it requires {', '.join(sorted(unknown))}, which this recover.py does not know: use a newer one")
@@ -178,7 +183,7 @@ def read_manifest(path, host, is_trusted):
     need(core["host"] == host, f"it is of host {core['host']!r}, the folder of {host!r} (renamed? say --host)")
     need((core["sequence"], core["stamp"], end) == (int(sequence), stamp, b""), "its name and content disagree")
     return argparse.Namespace(**core, path=path, hash16=hash16, core_hash=sha256(line),
-                              pages=json.loads(tables)["tables"], signer=signer)
+                              pages=parse(tables)["tables"], signer=signer)
 
 def read_signers(pinned):
     """Of --signer: the fingerprints of public keys, or the content of an allowed_signers file."""
@@ -240,7 +245,7 @@ def read_page(folder, page, what, most=MAX_PAGE):
     need(HASH.fullmatch(page), f"the name of {what} is no hash")
     data = read(f"{folder}/tables/{page}.json", what, most)
     need(sha256(data) == page, f"page tables/{page}.json is damaged or swapped")
-    return json.loads(data)
+    return parse(data)
 
 def read_known(folder, chosen):
     """The earlier snapshots that the chosen one knows: [sequence, stamp, core hash], in this order."""
@@ -352,7 +357,7 @@ def fetch(folder, rows, pieces, key, scratch, open_file):
 def read_index(file, manifest):
     """The index's header and entries, with every path checked."""
     file.seek(0)
-    header, *lines = map(json.loads, file)
+    header, *lines = map(parse, file)
     entries, last, kinds = lines[header["archives"]:], b"", {b"": "dir"}
     told = header["format"], header["host"], header["stamp"], header["entries"]
     need(told == (1, manifest.host, manifest.stamp, len(entries)) and header["archives"] >= 0,
@@ -645,6 +650,6 @@ if __name__ == "__main__":
     try:
         main()
     except (Exception, KeyboardInterrupt) as why:
-        say(f"FAILED, nothing was recovered: {why if isinstance(why, (Refused, OSError)) else repr(why)}")
+        say(f"FAILED, nothing was recovered: {why if isinstance(why, (Refused, OSError)) else f"{type(why).__name__}: {why}"}")
         sys.exit(1)
     sys.exit(3 if NOTES else 0)

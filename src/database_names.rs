@@ -48,6 +48,13 @@ pub struct Home {
 }
 
 impl Home {
+    /// The path of that name relative to `root`, if it is there. The name itself may be excluded, and its
+    /// sidecars not: they change when the database is read, and are in what was read.
+    pub fn rel(&self, root: &Dir) -> Option<&OsStr> {
+        let rel = self.place.path().strip_prefix(root.path()).ok()?;
+        Some(rel.as_os_str())
+    }
+
     /// Why the database may lack rows, if so.
     pub fn doubt(&self) -> Option<String> {
         (self.unseen > 0).then(|| {
@@ -123,20 +130,16 @@ impl DatabaseNames {
             }
             quiet.get_or_insert(place);
         }
-        // A program that has it open, and wrote nothing yet, keeps an empty log there.
-        if has_sidecar(root, rel) {
-            return Ok(here(own, false, 0));
-        }
-        if let Some(place) = quiet {
-            return Ok(here(place, false, 0));
-        }
         let seen = found.seen.get(&meta.id()).copied().unwrap_or(1);
         let unseen = match meta.nlink().saturating_sub(seen) {
             0 => 0,
             unseen if own.open().is_ok_and(|file| keeps_a_log(&file)) => unseen,
             _ => 0,
         };
-        Ok(here(own, false, unseen))
+        // A program that has it open, and wrote nothing yet, keeps an empty log there. It proves nothing:
+        // reading a database may leave one.
+        let place = quiet.filter(|_| !has_sidecar(root, rel)).unwrap_or(own);
+        Ok(here(place, false, unseen))
     }
 }
 

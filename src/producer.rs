@@ -44,7 +44,7 @@ use validate::{Checker, Findings};
 
 pub use error::{ProduceError, SourceError};
 pub use forget::forget;
-pub use local::{LocalSnapshot, from_dir, list};
+pub use local::{LocalSnapshot, from_dir, left_out_of, list};
 pub use validate::{Validation, validate};
 
 /// What is asked for beyond the configuration.
@@ -160,7 +160,7 @@ fn take_all(
         all.push(taken);
         errors.push(failed(error));
     }
-    if all.iter().any(|one| one.entry.left_out.is_none()) || errors.is_empty() {
+    if all.iter().any(|one| one.entry.present) || errors.is_empty() {
         return Ok(all);
     }
     Err(match errors.pop() {

@@ -19,6 +19,7 @@ mod explain;
 mod failure;
 mod folder;
 mod foreign;
+mod google;
 mod isolated;
 mod key;
 mod machine_name;

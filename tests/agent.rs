@@ -7,6 +7,8 @@ mod host;
 mod rsync;
 #[path = "support/s3.rs"]
 mod s3;
+#[path = "support/small_disk.rs"]
+mod small_disk;
 #[path = "support/tree.rs"]
 mod tree;
 
@@ -36,12 +38,16 @@ mod hooks;
 mod identities;
 #[path = "agent/keys.rs"]
 mod keys;
+#[path = "agent/left_out.rs"]
+mod left_out;
 #[path = "agent/lineage.rs"]
 mod lineage;
 #[path = "agent/marks.rs"]
 mod marks;
 #[path = "agent/offline.rs"]
 mod offline;
+#[path = "agent/on_the_way.rs"]
+mod on_the_way;
 #[path = "agent/prune.rs"]
 mod prune;
 #[path = "agent/rebuild.rs"]

@@ -286,7 +286,7 @@ const ALLOWED_PATHS: &[(&str, &str, usize)] = &[
     ("producer/record.rs", "std::fs::", 2),
     ("producer/record.rs", "File::open", 1),
     // A file without a name, for what a command says.
-    ("producer/command.rs", "tempfile", 2),
+    ("producer/stderr.rs", "tempfile", 2),
 ];
 
 /// `code` up to its tests.

@@ -53,7 +53,9 @@ fn taken(
     sequence: u64,
     figures: &BTreeMap<String, Figures>,
 ) -> Taken {
-    let sources = figures.iter().map(|(to, figures)| {
+    // A plain directory that was pushed by hand is no source of this host.
+    let sources = figures.iter().filter(|(to, _)| !to.is_empty());
+    let sources = sources.map(|(to, figures)| {
         let configured = config.sources.iter().find(|source| source.to == *to);
         let source = SourceTaken {
             name: configured.map_or_else(|| to.clone(), |source| source.name.clone()),

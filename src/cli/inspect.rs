@@ -16,6 +16,7 @@ use super::remote::{self, RemoteArgs};
 use super::{Context, status};
 use crate::index::{EntryRef, EntryType};
 use crate::openat::{Dir, Kind, Meta};
+use crate::producer;
 use crate::restore::{self, open::Identities};
 use crate::walk::{Filter, Walked, walk};
 
@@ -133,6 +134,18 @@ pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
         context.note(format_args!("note: {}", printable(note.as_bytes())));
     }
     let wanted = wanted(args);
+    let skipped = header.skipped.iter();
+    let lacked: Vec<_> = skipped.filter(|one| concerns(&one.path, &wanted)).collect();
+    for one in lacked.iter().take(MOST_FINDINGS) {
+        output::tell(format_args!(
+            "warning: the snapshot lacks {}: {}",
+            printable(one.path.as_bytes()),
+            one.reason
+        ));
+    }
+    if let more @ 1.. = lacked.len().saturating_sub(MOST_FINDINGS) {
+        output::tell(format_args!("warning: and {more} more"));
+    }
     let mut shown = entries
         .iter()
         .filter(|entry| is_below(entry.path, &wanted))
@@ -166,6 +179,11 @@ fn is_below(path: &[u8], wanted: &[u8]) -> bool {
     wanted.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
+/// Whether what is missing at `path` is missing from what was asked for.
+fn concerns(path: &str, wanted: &[u8]) -> bool {
+    is_below(path.as_bytes(), wanted) || is_below(wanted, path.as_bytes())
+}
+
 fn nothing_there(wanted: &[u8]) -> Failure {
     Failure::from_error(format!("the snapshot holds no {}", printable(wanted)))
         .hint("`sealift ls` without a path shows everything")
@@ -176,6 +194,15 @@ fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let dir = local_snapshot(&config, &args.snapshot)?;
     let wanted = wanted(args);
+    for one in producer::left_out_of(&dir) {
+        if concerns(&one.to, &wanted) {
+            output::tell(format_args!(
+                "warning: the snapshot lacks {}: {}",
+                printable(one.to.as_bytes()),
+                one.reason()
+            ));
+        }
+    }
     let mut rows = Vec::new();
     for walked in walk(&Dir::open(&dir)?, &Filter::everything())? {
         match walked {

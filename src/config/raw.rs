@@ -228,10 +228,7 @@ fn target_url(place: &Place<'_>, url: &Spanned<String>) -> Result<String, Config
             "url: {text:?} is no URL; for a folder beside this file write ./{text}"
         ));
     }
-    match url::Url::from_file_path(place.resolve(text)) {
-        Ok(folder) => Ok(folder.to_string()),
-        Err(()) => wrong(format!("url: {text:?} is no path of a folder")),
-    }
+    Ok(place.resolve(text).to_string_lossy().into_owned())
 }
 
 /// Complains at the line of the key that is at fault. Values are not repeated: they may hold a password.

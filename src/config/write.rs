@@ -57,9 +57,18 @@ pub fn render_new(new: &NewConfig) -> String {
             );
         }
     }
+    if !new.trees.is_empty() || new.preset.is_some() {
+        text.push_str(
+            "\n# A source that fails is left out, and the backup exits 3. One with `required = true`, as the preset's database,\n\
+             # fails the whole snapshot.\n",
+        );
+    }
     let mut taken = std::collections::BTreeSet::new();
-    for tree in &new.trees {
-        text.push_str("\n[[source]]\nkind = \"tree\"\n");
+    for (number, tree) in new.trees.iter().enumerate() {
+        if number > 0 {
+            text.push('\n');
+        }
+        text.push_str("[[source]]\nkind = \"tree\"\n");
         let _ = writeln!(text, "path = {}", path(tree));
         text.push_str("stage = false               # read in place, not copied first\n");
         let name = tree.file_name().unwrap_or_default().to_string_lossy();

@@ -68,7 +68,6 @@ pub struct Open {
     pub to: String,
     /// What the configuration calls it.
     pub name: String,
-    #[serde(flatten)]
     pub shrunk: Shrunk,
     /// The last snapshot before: retention keeps it.
     pub before: Kept,
@@ -84,7 +83,6 @@ pub struct Open {
 pub struct Acknowledged {
     pub at: DateTime<Utc>,
     pub note: Option<String>,
-    #[serde(flatten)]
     pub open: Open,
 }
 

@@ -48,12 +48,12 @@ pub struct PackedFiles {
     pub cache: CacheWriter,
     pub databases: Vec<DatabaseRecord>,
     pub skipped: Vec<Skipped>,
-    /// An entry's time is beyond 64 bits.
-    pub has_wide_times: bool,
     /// What each source holds, by its place in the snapshot.
     pub figures: BTreeMap<String, Figures>,
     /// Worth a line, but nothing is missing because of it.
     pub notes: BTreeSet<String>,
+    /// An entry's time is beyond 64 bits.
+    pub has_wide_times: bool,
     /// A file of entry lines, in order.
     pub entry_lines: PathBuf,
 }
@@ -190,7 +190,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
 
     /// Everything but the index itself.
     pub fn finish(mut self) -> Result<PackedFiles, PackError> {
-        self.notes.extend(self.names.clamped());
         let failed = |e| scratch_error(&self.entry_lines, e);
         self.lines.flush().map_err(failed)?;
         let databases: Vec<DatabaseRecord> = self.databases.into_values().collect();
@@ -200,8 +199,8 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             figures: self.tally.finish(&databases),
             databases,
             skipped: self.skipped.into_iter().collect(),
-            has_wide_times: self.has_wide_times,
             notes: self.notes,
+            has_wide_times: self.has_wide_times,
             entry_lines: self.entry_lines,
         })
     }
@@ -340,7 +339,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         progress: &PackProgress,
     ) -> Result<(), PackError> {
         self.store.count_reused(&record.uses);
-        self.names.note_time(&record.path, meta);
         self.note_name(meta, &record.path);
         if record.sqlite && !staged {
             // Nothing of it is in a journal, or it would be read.

@@ -12,16 +12,11 @@ use crate::openat::{self, Kind, Meta};
 use crate::packer::member::Member;
 use crate::packer::seal::Texture;
 
-/// So many paths with a time that does not fit are named; the others are counted.
-const MOST_NAMED: usize = 5;
-
-/// Names of users and groups, asked once each; and what could not be described as it is.
+/// Names of users and groups, asked once each.
 #[derive(Default)]
 pub struct Names {
     users: RefCell<HashMap<u32, Option<String>>>,
     groups: RefCell<HashMap<u32, Option<String>>>,
-    /// Some paths whose time does not fit into the index, and how many there are.
-    clamped: RefCell<(Vec<String>, usize)>,
 }
 
 impl Names {
@@ -41,37 +36,6 @@ impl Names {
             .entry(gid)
             .or_insert_with(ask)
             .clone()
-    }
-}
-
-impl Names {
-    /// Notes whether the index can hold the time of `path`.
-    pub fn note_time(&self, path: &[u8], meta: &Meta) {
-        let whole = meta.mtime().checked_mul(1_000_000_000);
-        let fits = whole.and_then(|ns| ns.checked_add(meta.mtime_nsec()));
-        if fits.is_some() {
-            return;
-        }
-        let mut clamped = self.clamped.borrow_mut();
-        clamped.1 += 1;
-        if clamped.0.len() < MOST_NAMED {
-            clamped.0.push(String::from_utf8_lossy(path).into_owned());
-        }
-    }
-
-    /// Names what [`Self::note_time`] noted.
-    pub fn clamped(&self) -> Option<String> {
-        let (some, count) = &*self.clamped.borrow();
-        let more = match count.saturating_sub(some.len()) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        (*count > 0).then(|| {
-            format!(
-                "times before 1677 or after 2262 are stored as the nearest time within: {}{more}",
-                some.join(", ")
-            )
-        })
     }
 }
 
@@ -96,7 +60,6 @@ pub fn entry(
         Kind::BlockDevice => EntryType::Blockdev,
         Kind::Socket | Kind::Unknown => return None,
     };
-    names.note_time(&path, meta);
     let device = matches!(kind, EntryType::Chardev | EntryType::Blockdev);
     let rdev = meta.rdev();
     let (xattrs, unread) = match attributes {
@@ -172,32 +135,5 @@ pub fn member(entry: &Entry) -> Member {
         group: entry.group.clone(),
         mtime_s: i64::try_from(entry.mtime_ns.div_euclid(1_000_000_000)).unwrap_or_default(),
         texture: Texture::default(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_that_the_index_cannot_hold_is_named() {
-        let temp = tempfile::NamedTempFile::new().unwrap();
-        let names = Names::default();
-        let year = |year: i64| {
-            let seconds = (year - 1970) * 31_557_600;
-            let file = temp.as_file();
-            openat::set_mtime_fd(file, &openat::mtime(seconds, 0)).unwrap();
-            let meta = Meta::of_fd(file).unwrap();
-            // Some file systems hold no such time.
-            let is_held = meta.mtime() == seconds;
-            names.note_time(format!("of {year}").as_bytes(), &meta);
-            is_held
-        };
-        assert!(year(2026));
-        assert_eq!(names.clamped(), None);
-        if year(2400) {
-            let note = names.clamped().unwrap();
-            assert!(note.ends_with("within: of 2400"), "{note}");
-        }
     }
 }

@@ -14,7 +14,7 @@ use crate::config::{Config, SourceKind};
 use crate::ids::Stamp;
 use crate::index::{Skipped, SourceRecord, ValidationRecord};
 use crate::openat::{Chosen, Dir, Kind};
-use crate::snapshot::{Part, Snapshot};
+use crate::snapshot::{LeftOut, Part, Snapshot};
 
 /// A snapshot directory of this host.
 #[derive(Debug, Clone)]
@@ -43,6 +43,14 @@ pub fn list(dir: &Path) -> Result<Vec<LocalSnapshot>, ProduceError> {
             }
         })
         .collect())
+}
+
+/// Returns the sources that the snapshot in `dir` lacks because they failed, as its metadata has it.
+pub fn left_out_of(dir: &Path) -> Vec<LeftOut> {
+    let chosen = Chosen::open(dir).ok();
+    let metadata = chosen.and_then(|chosen| Metadata::read(chosen.dir()).ok().flatten());
+    let section = metadata.and_then(|metadata| metadata.sealift);
+    section.map_or(Vec::new(), |section| left_out(&section.sources))
 }
 
 fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, Chosen)>> {

@@ -3,11 +3,12 @@
 //! `dump | gzip` ends as `gzip` does: a plain shell calls half a dump a success. So lines go through
 //! `bash -o pipefail`, or through a `/bin/sh` that knows `pipefail`.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+
+use rustix::fs::{Access, access};
 
 const SH: &str = "/bin/sh";
 const PLACES_OF_BASH: [&str; 3] = ["/bin", "/usr/bin", "/usr/local/bin"];
@@ -33,14 +34,19 @@ impl Shell {
     }
 
     fn among(places: impl Iterator<Item = PathBuf>, sh: &Path) -> Self {
-        let is_program = |path: &PathBuf| {
-            let meta = std::fs::metadata(path);
-            meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-        };
         let mut bashes = places.map(|dir| dir.join("bash"));
-        let program = bashes.find(is_program).unwrap_or_else(|| sh.to_owned());
-        let pipefail = knows_pipefail(&program);
-        Self { program, pipefail }
+        let bash =
+            bashes.find(|bash| access(bash, Access::EXEC_OK).is_ok() && knows_pipefail(bash));
+        match bash {
+            Some(program) => Self {
+                program,
+                pipefail: true,
+            },
+            None => Self {
+                program: sh.to_owned(),
+                pipefail: knows_pipefail(sh),
+            },
+        }
     }
 
     pub fn command(&self, line: &str) -> Command {
@@ -111,6 +117,7 @@ pub(super) fn explain(status: ExitStatus, is_shell: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn pipes_are_told_from_other_bars() {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use crate::ids::{ArchiveId, HostName, Stamp};
-use crate::index::{ArchiveStream, EntryList, EntryType, Extent, IndexHeader};
+use crate::index::{ArchiveStream, EntryList, EntryType, Extent, IndexHeader, Skipped};
 use crate::manifest::ArchiveRow;
 use crate::manifest::chain::{Chain, ChainError, Finding, Snapshot};
 use crate::repository::ArchiveTable;
@@ -40,6 +40,8 @@ pub enum PlanError {
     HardLink { link: String, target: String },
     #[error("the snapshot holds no {path:?}{}", near_misses(near))]
     NoSuchPath { path: String, near: Vec<String> },
+    #[error("the snapshot has no {path:?}: {reason}")]
+    Lacked { path: String, reason: String },
     #[error("the index has too many entries")]
     TooManyEntries,
     #[error(
@@ -56,6 +58,29 @@ fn near_misses(near: &[String]) -> String {
         true => String::new(),
         false => format!(" (is it {}?)", near.join(" or ")),
     }
+}
+
+/// Says why a path is missing, if the snapshot's own list of what it lacks does.
+fn explain_lack(error: PlanError, skipped: &[Skipped]) -> PlanError {
+    let PlanError::NoSuchPath { path, near } = error else {
+        return error;
+    };
+    let is_it = |one: &&Skipped| {
+        is_at_or_below(path.as_bytes(), one.path.as_bytes())
+            || is_at_or_below(one.path.as_bytes(), path.as_bytes())
+    };
+    match skipped.iter().find(is_it) {
+        Some(one) => PlanError::Lacked {
+            path,
+            reason: one.reason.clone(),
+        },
+        None => PlanError::NoSuchPath { path, near },
+    }
+}
+
+fn is_at_or_below(path: &[u8], dir: &[u8]) -> bool {
+    let rest = path.strip_prefix(dir);
+    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// What to restore, and how.
@@ -186,7 +211,8 @@ pub fn contents(
     paths: &[Vec<u8>],
 ) -> Result<Contents, PlanError> {
     check_hard_links(&index.entries)?;
-    let entries = select::select(index.entries, paths)?;
+    let lacked = |error| explain_lack(error, &index.header.skipped);
+    let entries = select::select(index.entries, paths).map_err(lacked)?;
     let mut pieces = BTreeMap::new();
     let (mut files, mut bytes, mut hole_bytes) = (0, 0u64, 0u64);
     for (number, entry) in entries.iter().enumerate() {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::Problem;
 use crate::error::with_causes;
 use crate::ids::Stamp;
+use crate::index::Skipped;
 use crate::interrupt::Duty;
 use crate::manifest::chain::{Chain, Snapshot};
 use crate::openat::PrivateDir;
@@ -27,6 +28,8 @@ pub enum Rehearsal {
         bytes: u64,
         /// Databases that passed their checks.
         databases: u64,
+        /// What the snapshot itself lacks, since it was made without.
+        lacks: Vec<Skipped>,
     },
     /// Some of what it needs lies in cold storage.
     Frozen {
@@ -82,6 +85,7 @@ pub async fn rehearse(
             files: report.files,
             bytes: report.bytes,
             databases: report.databases.len() as u64,
+            lacks: report.skipped_in_snapshot,
         },
         (Err(error), _) => failed(stamp, &error),
     }

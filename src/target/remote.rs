@@ -30,7 +30,7 @@ use super::setting::{self, Takes};
 use super::store_error::StoreError;
 use super::thaw::Thawer;
 use super::throttle::Limits;
-use super::{Environment, OpenError, TargetSpec, aws};
+use super::{Environment, OpenError, TargetSpec, aws, google};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const BULK_TIMEOUT_FACTOR: u32 = 4;
@@ -227,10 +227,10 @@ fn connect(
     let retry = retry_config(spec);
     match address {
         Address::Gcs(bucket) => {
-            environment.check(&spec.label(), |name| google_takes(name, spec))?;
+            google::check(spec, environment)?;
             let build = |environment: &Environment| {
                 let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(&bucket.name);
-                for (name, value) in environment.lowercased(&GOOGLE) {
+                for (name, value) in environment.lowercased(&google::PREFIXES) {
                     if let Ok(key) = name.parse::<GoogleConfigKey>() {
                         builder = builder.with_config(key, value);
                     }
@@ -242,7 +242,12 @@ fn connect(
                 let builder = builder.with_client_options(options.clone());
                 builder.with_retry(retry.clone()).build()
             };
-            Ok(Arc::new(built(spec, environment, &GOOGLE, build)?))
+            Ok(Arc::new(built(
+                spec,
+                environment,
+                &google::PREFIXES,
+                build,
+            )?))
         }
         Address::Azure(bucket) => {
             environment.check(&spec.label(), |name| azure_takes(name, spec))?;
@@ -282,26 +287,7 @@ fn connect(
     }
 }
 
-const GOOGLE: [&str; 1] = ["GOOGLE_"];
 const AZURE: [&str; 3] = ["AZURE_", "MSI_", "IDENTITY_"];
-
-/// What a variable takes that a Google target reads.
-fn google_takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
-    use GoogleConfigKey as Key;
-    if ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"].contains(&name) {
-        return Some(Takes::Host);
-    }
-    match GOOGLE.iter().any(|prefix| name.starts_with(prefix)) {
-        true => match name.to_ascii_lowercase().parse().ok()? {
-            // JSON, on as many lines as it likes; the bucket is the URL's.
-            Key::ServiceAccountKey | Key::Bucket | Key::Client(_) => None,
-            Key::BaseUrl => spec.endpoint.is_none().then_some(Takes::Server),
-            Key::BearerToken => Some(Takes::Word),
-            _ => Some(Takes::Text),
-        },
-        false => None,
-    }
-}
 
 /// What a variable takes that an Azure target reads.
 fn azure_takes(name: &str, spec: &TargetSpec) -> Option<Takes> {

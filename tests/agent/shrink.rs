@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::host::{Host, files};
+use crate::small_disk::SmallDisk;
 
 /// A host with its clock on a day of November 2026.
 fn on(host: &mut Host, day: u32) {
@@ -190,7 +191,7 @@ const SCENARIOS: &[Scenario] = &[
             fs::write(data.join("large"), vec![7; 1 << 20]).unwrap();
         },
         |data| fs::write(data.join("large"), vec![7; 400_000]).unwrap(),
-        "data went from 1.05 MB to 405 kB since",
+        "data went from 1.05 MB to 404 kB since",
     ),
     (
         "a small tree",
@@ -288,28 +289,35 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 #[test]
-fn scenarios_of_trees() {
+fn scenarios_of_trees_that_are_read_in_place() {
+    try_scenarios(false);
+}
+
+#[test]
+fn scenarios_of_trees_that_are_copied_first() {
+    try_scenarios(true);
+}
+
+fn try_scenarios(stage: bool) {
     for (what, before, after, says) in SCENARIOS {
-        for stage in [false, true] {
-            let mut host = Host::new();
-            if stage {
-                host.edit_config("stage = false", "stage = true");
-            }
-            before(&host.data());
-            on(&mut host, 1);
-            assert_eq!(findings(&host.backup()), Vec::<Value>::new(), "{what}");
-            after(&host.data());
-            on(&mut host, 2);
-            let report = host.json_exits(&["backup"], &[0, 3]);
-            let found = findings(&report);
-            let texts: Vec<&str> = found.iter().map(text_of).collect();
-            match says.is_empty() {
-                true => assert_eq!(texts, [""; 0], "{what}"),
-                false => assert!(
-                    texts.len() == 1 && texts[0].contains(says),
-                    "{what}: {texts:?}"
-                ),
-            }
+        let mut host = Host::new();
+        if stage {
+            host.edit_config("stage = false", "stage = true");
+        }
+        before(&host.data());
+        on(&mut host, 1);
+        assert_eq!(findings(&host.backup()), Vec::<Value>::new(), "{what}");
+        after(&host.data());
+        on(&mut host, 2);
+        let report = host.json_exits(&["backup"], &[0, 3]);
+        let found = findings(&report);
+        let texts: Vec<&str> = found.iter().map(text_of).collect();
+        match says.is_empty() {
+            true => assert_eq!(texts, [""; 0], "{what}"),
+            false => assert!(
+                texts.len() == 1 && texts[0].contains(says),
+                "{what}: {texts:?}"
+            ),
         }
     }
 }
@@ -387,6 +395,15 @@ fn one_instance_is_acknowledged_and_never_a_code() {
     assert_eq!(rings(&host).len(), 1);
 }
 
+/// Has each backup delete all but the newest, here and on the target, of what is a day old.
+fn keep_one(host: &Host) {
+    let config = host.config();
+    let end = config.find("[retention]").unwrap();
+    let config = format!("{}[retention]\nlast = 1\n", &config[..end]);
+    fs::write(host.path("c.toml"), config).unwrap();
+    host.edit_config("[[target]]\n", "[[target]]\nprune = true\n");
+}
+
 #[test]
 fn retention_keeps_the_last_one_before_here_and_on_the_target_until_it_is_acknowledged() {
     let mut host = Host::new();
@@ -396,10 +413,7 @@ fn retention_keeps_the_last_one_before_here_and_on_the_target_until_it_is_acknow
         host.backup();
     }
     clear(&host.data());
-    let retention = "[retention]\nlast = 1\n";
-    let config = format!("{}\n{retention}", host.config());
-    fs::write(host.path("c.toml"), config).unwrap();
-    host.edit_config("[[target]]\n", "[[target]]\nprune = true\n");
+    keep_one(&host);
     // `backup` prunes here and there, of what is a day old.
     for day in 3..=6 {
         on(&mut host, day);
@@ -474,12 +488,20 @@ fn a_damaged_memory_stops_retention_and_no_backup() {
     fill(&host.data(), 0..50, 900);
     on(&mut host, 1);
     host.backup();
+    keep_one(&host);
     fs::write(host.path("c.state/figures.json"), "{").unwrap();
-    on(&mut host, 2);
-    let report = host.json_exits(&["backup"], &[3]);
-    let warnings = report["warnings"].to_string();
-    assert!(warnings.contains("figures.json is damaged"), "{warnings}");
-    assert_eq!(remote(&host), [1, 2]);
+    for day in 2..=3 {
+        on(&mut host, day);
+        let report = host.json_exits(&["backup"], &[3]);
+        let warnings = report["warnings"].to_string();
+        assert!(
+            warnings.contains("so nothing older is deleted"),
+            "{warnings}"
+        );
+        assert!(warnings.contains("figures.json is damaged"), "{warnings}");
+    }
+    assert_eq!(remote(&host), [1, 2, 3]);
+    assert_eq!(local(&host).len(), 3);
     for arguments in [
         &["prune", "--policy", "last=1", "--yes"][..],
         &["ack", "shrunk"],
@@ -489,7 +511,12 @@ fn a_damaged_memory_stops_retention_and_no_backup() {
     }
     let (out, _) = host.exits(&["status"], 3);
     assert!(out.contains("figures.json is damaged"), "{out}");
-    assert_eq!(remote(&host), [1, 2]);
+    // What cannot be written is no different.
+    fs::remove_file(host.path("c.state/figures.json")).unwrap();
+    fs::create_dir(host.path("c.state/figures.json")).unwrap();
+    on(&mut host, 4);
+    host.json_exits(&["backup"], &[3]);
+    assert_eq!(remote(&host), [1, 2, 3, 4]);
 }
 
 #[test]
@@ -534,7 +561,7 @@ fn an_older_snapshot_that_is_pushed_by_hand_is_compared_with_nothing() {
     on(&mut host, 2);
     host.backup();
     on(&mut host, 3);
-    let report = host.json(&["push", "20261101T060000Z"]);
+    let report = host.json_exits(&["push", "20261101T060000Z"], &[3]);
     assert_eq!(findings(&report), Vec::<Value>::new());
     clear(&host.data());
     on(&mut host, 4);
@@ -543,6 +570,25 @@ fn an_older_snapshot_that_is_pushed_by_hand_is_compared_with_nothing() {
         text_of(&found[0]).contains("from 50 to 0 files"),
         "{found:?}"
     );
+}
+
+#[test]
+fn a_mount_point_is_one() {
+    let mut host = Host::new();
+    host.edit_config("to = \"data\"", "to = \"data\"\nmountpoint = true");
+    let Some(disk) = SmallDisk::mount(&host.data()) else {
+        return;
+    };
+    fill(&host.data(), 0..50, 900);
+    on(&mut host, 1);
+    host.backup();
+    // Not mounted: nothing of the empty folder is taken for what was there.
+    drop(disk);
+    on(&mut host, 2);
+    let (_, err) = host.exits(&["backup"], 1);
+    assert!(err.contains("nothing is mounted at "), "{err}");
+    assert!(err.contains("next: mount the disk"), "{err}");
+    assert_eq!(remote(&host), [1]);
 }
 
 #[test]

@@ -207,8 +207,8 @@ fn a_path_is_a_folder_as_on_the_command_line() {
             .url
             .clone()
     };
-    assert_eq!(url("\"/srv/my repo\""), "file:///srv/my%20repo");
-    assert_eq!(url("\"./repo\""), "file:///c/repo");
-    assert_eq!(url("\"../repo\""), "file:///repo");
+    assert_eq!(url("\"/srv/my repo\""), "/srv/my repo");
+    assert_eq!(url("\"./repo\""), "/c/./repo");
+    assert_eq!(url("\"../repo\""), "/c/../repo");
     assert_eq!(url("\"me@nas:/repo\""), "me@nas:/repo");
 }

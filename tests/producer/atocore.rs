@@ -117,6 +117,7 @@ fn an_invalid_snapshot_is_kept_aside_and_never_taken_for_one() {
     let host = Host::atocore();
     host.write("live/config/project-registry.json", b"{\"projects\": [");
     damage(&host.path("live/data/chroma/chroma.sqlite3"));
+    damage(&host.path("live/data/db/atocore.db"));
     let error = host.try_produce(&["chroma"]).unwrap_err();
     let said = error.to_string();
     let ProduceError::Invalid { dir, errors, .. } = error else {
@@ -124,7 +125,11 @@ fn an_invalid_snapshot_is_kept_aside_and_never_taken_for_one() {
     };
     assert_eq!(
         errors,
-        ["registry_invalid_json", "chroma_integrity_check_failed"]
+        [
+            "db_integrity_check_failed",
+            "registry_invalid_json",
+            "chroma_integrity_check_failed"
+        ]
     );
     assert_eq!(dir, host.path("snapshots/invalid-20260407T060000Z"));
     assert!(
@@ -140,11 +145,14 @@ fn an_invalid_snapshot_is_kept_aside_and_never_taken_for_one() {
     // Even one that was mended since is no snapshot: nobody knows what else is wrong with it.
     fs::write(dir.join("config/project-registry.json"), b"{}").unwrap();
     fs::remove_file(dir.join("chroma/chroma.sqlite3")).unwrap();
+    let sound = host.database("sound.db", "DELETE");
+    fs::copy(&sound, dir.join("db/atocore.db")).unwrap();
     assert!(validate(&dir).valid);
     assert!(from_dir(&host.config, &dir, true).is_err());
 
     // The stamp is taken: what comes next does not stand beside it under the same one.
     host.write("live/config/project-registry.json", b"{}");
+    fs::copy(&sound, host.path("live/data/db/atocore.db")).unwrap();
     assert!(host.produce().dir.ends_with("20260407T060001Z"));
 }
 

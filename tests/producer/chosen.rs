@@ -37,7 +37,7 @@ fn a_users_link_redirects_no_source_to_a_file_that_is_not_that_users() {
         fs::rename(&theirs, &aside).unwrap();
         symlink(host.path("secret").join(name), &theirs).unwrap();
         lchown(&theirs, Some(65534), Some(65534)).unwrap();
-        let error = host.failure();
+        let error = host.left_out();
         assert!(
             error.contains("is a symbolic link of user 65534"),
             "{name}: {error}"

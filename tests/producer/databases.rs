@@ -1,7 +1,7 @@
 //! SQLite sources: whole under writers, and the same file again while nothing changes.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -164,4 +164,123 @@ fn umask() -> u32 {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("x"), "").unwrap();
     !fs::metadata(dir.path().join("x")).unwrap().mode() & 0o666
+}
+
+/// A database that only its application can check in full.
+struct Foreign {
+    name: &'static str,
+    script: &'static str,
+    /// Words of the note; empty if nothing is left to its application.
+    note: &'static str,
+}
+
+const FOREIGN: &[Foreign] = &[
+    Foreign {
+        name: "an index on a function",
+        script: "CREATE TABLE t(x); CREATE INDEX i ON t(fold(x))",
+        note: "only its application can check indexes of the table \"t\": ",
+    },
+    Foreign {
+        name: "a partial index",
+        script: "CREATE TABLE t(x); CREATE INDEX i ON t(x) WHERE fold(x) > 0",
+        note: "only its application can check indexes of the table \"t\": ",
+    },
+    Foreign {
+        name: "a stored column, which no check makes anew",
+        script: "CREATE TABLE t(x, y GENERATED ALWAYS AS (fold(x)) STORED)",
+        note: "",
+    },
+    Foreign {
+        name: "a constraint",
+        script: "CREATE TABLE t(x CHECK (fold(x) > 0))",
+        note: "",
+    },
+    Foreign {
+        name: "a collation",
+        script: "CREATE TABLE t(x COLLATE mine PRIMARY KEY)",
+        note: "only its application can check the table \"t\": no such collation sequence: mine",
+    },
+    Foreign {
+        name: "a trigger and a view, which no check runs",
+        script: "CREATE TABLE t(x); CREATE VIEW v AS SELECT fold(x) FROM t;
+                 CREATE TRIGGER g AFTER DELETE ON t BEGIN SELECT fold(old.x); END",
+        note: "",
+    },
+];
+
+/// Kind: SQLite cannot prepare what it needs a function, a collation or a module of the application for.
+#[test]
+fn what_only_its_application_can_check_is_stored_and_named() {
+    for foreign in FOREIGN {
+        let host = Host::new(SOURCE);
+        let path = host.write("live/a.db", b"");
+        let script = format!(
+            "import sqlite3, sys\n\
+             db = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+             db.create_function('fold', 1, lambda x: x, deterministic=True)\n\
+             db.create_collation('mine', lambda a, b: (a > b) - (a < b))\n\
+             db.executescript(sys.argv[2])\n\
+             db.execute('CREATE TABLE other(x)')\n\
+             db.execute('INSERT INTO t(x) VALUES (1)')\n"
+        );
+        let made = std::process::Command::new("python3")
+            .args(["-c", &script])
+            .arg(&path)
+            .arg(foreign.script)
+            .status();
+        assert!(made.unwrap().success(), "{}", foreign.name);
+        let made = host.produce();
+        let (name, notes) = (foreign.name, &made.notes);
+        assert!(
+            made.snapshot.skipped.is_empty(),
+            "{name}: {:?}",
+            made.snapshot.skipped
+        );
+        assert_eq!(
+            notes.is_empty(),
+            foreign.note.is_empty(),
+            "{name}: {notes:?}"
+        );
+        let note = notes.concat();
+        assert!(note.contains(foreign.note), "{name}: {notes:?}");
+        let copy = made.dir.join("db/a.db");
+        let tables = &made.snapshot.databases[0].tables;
+        assert_eq!(tables.get("other"), Some(&0), "{name}: {tables:?}");
+        let checked = sealift::producer::validate(&made.dir);
+        assert!(
+            checked.valid && checked.unchecked.is_empty(),
+            "{name}: {checked:?}"
+        );
+
+        // Damage is found all the same: in the table itself, or only beside it if its keys are foreign.
+        let file = fs::OpenOptions::new().write(true).open(&copy).unwrap();
+        let page = match foreign.name {
+            "a collation" => file.metadata().unwrap().len() / 4096 - 1,
+            _ => 1,
+        };
+        file.write_all_at(&[0xa5; 4096], page * 4096).unwrap();
+        let checked = sealift::producer::validate(&made.dir);
+        assert_eq!(checked.errors, ["db_a_db_integrity_check_failed"], "{name}");
+    }
+}
+
+/// A schema of a later SQLite says nothing against the database.
+#[test]
+fn a_database_of_a_later_sqlite_is_stored_and_called_not_checked() {
+    let host = Host::new(SOURCE);
+    let path = host.database("live/a.db", "DELETE");
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    // The schema format number; four is the highest so far.
+    file.write_all_at(&[0, 0, 0, 9], 44).unwrap();
+    let made = host.produce();
+    let skipped = &made.snapshot.skipped;
+    assert_eq!(skipped.len(), 1, "{skipped:?}");
+    assert!(
+        skipped[0].reason.starts_with("stored, not checked: "),
+        "{skipped:?}"
+    );
+    assert!(made.snapshot.left_out.is_empty());
+    let same =
+        fs::read(made.dir.join("db/a.db")).unwrap()[100..] == fs::read(&path).unwrap()[100..];
+    assert!(same);
 }

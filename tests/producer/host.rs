@@ -94,6 +94,14 @@ impl Host {
         told(&self.try_produce(&[]).expect_err("a snapshot was made"))
     }
 
+    /// Why sources are missing from a snapshot that was made without them.
+    pub fn left_out(&self) -> String {
+        let left_out = self.produce().snapshot.left_out;
+        assert!(!left_out.is_empty(), "every source was taken");
+        let reasons: Vec<String> = left_out.iter().map(|one| one.reason()).collect();
+        reasons.join("\n")
+    }
+
     /// Names in the snapshots directory.
     pub fn snapshots(&self) -> Vec<String> {
         names(&self.config.snapshots_dir)

@@ -301,7 +301,8 @@ fn a_database_in_a_tree_is_copied_with_what_its_log_holds() {
     assert_eq!(rows(&made.dir.join("files/app/live.db")), 202);
     assert_eq!(rows(&made.dir.join("files/app/quiet.db")), 201);
     assert_eq!(rows(&made.dir.join("files/app/busy.db")), 200);
-    assert!(made.snapshot.skipped.is_empty());
+    let skipped = &made.snapshot.skipped;
+    assert!(skipped.is_empty(), "{skipped:?}");
     let databases: Vec<&str> = made
         .snapshot
         .databases

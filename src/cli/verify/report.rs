@@ -6,10 +6,12 @@ use super::super::failure::Failure;
 use super::super::output;
 use super::looking::head;
 use super::{Verdict, VerifyArgs};
+use crate::index::Skipped;
 use crate::scrub::{Examined, Problem, Rehearsal};
 
 /// Of one kind, one after the other; --json has all.
 const MOST_SHOWN: usize = 20;
+const MOST_LACKS: usize = 5;
 
 pub(super) fn print(args: &VerifyArgs, verdicts: &[Verdict]) -> Result<(), Failure> {
     for verdict in verdicts {
@@ -92,6 +94,19 @@ fn summary(args: &VerifyArgs, verdict: &Verdict, examined: &Examined) -> String 
     text
 }
 
+/// What the snapshot was made without, a line each.
+fn lacking(lacks: &[Skipped]) -> String {
+    let line = |one: &Skipped| {
+        let path = output::printable(one.path.as_bytes());
+        format!("\n  it was made without {path}: {}", one.reason)
+    };
+    let mut text: String = lacks.iter().take(MOST_LACKS).map(line).collect();
+    if let more @ 1.. = lacks.len().saturating_sub(MOST_LACKS) {
+        text.push_str(&format!("\n  and without {more} more"));
+    }
+    text
+}
+
 fn told(rehearsal: &Rehearsal) -> String {
     match rehearsal {
         Rehearsal::Good {
@@ -99,6 +114,7 @@ fn told(rehearsal: &Rehearsal) -> String {
             files,
             bytes,
             databases,
+            lacks,
         } => {
             let checked = match databases {
                 0 => String::new(),
@@ -106,7 +122,8 @@ fn told(rehearsal: &Rehearsal) -> String {
             };
             let (files, size) = (output::count(*files, "file"), output::size(*bytes));
             format!(
-                "snapshot {stamp} was restored and removed again: {files}, {size}, every byte verified{checked}"
+                "snapshot {stamp} was restored and removed again: {files}, {size}, every byte verified{checked}{}",
+                lacking(lacks)
             )
         }
         Rehearsal::Frozen {
@@ -161,8 +178,10 @@ fn rehearsal_json(rehearsal: &Rehearsal) -> serde_json::Value {
             files,
             bytes,
             databases,
+            lacks,
         } => json!({
             "stamp": stamp, "state": "good", "files": files, "bytes": bytes, "databases": databases,
+            "lacks": lacks,
         }),
         Rehearsal::Frozen {
             stamp,

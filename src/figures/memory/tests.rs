@@ -82,7 +82,9 @@ fn it_ends_when_it_grows_back_or_is_acknowledged_and_may_ring_again() {
     assert_eq!(memory.acknowledged()[0].note.as_deref(), Some("moved"));
     // The present figures are the right ones now; the next fall is another instance.
     assert_eq!(memory.note(taken(5, &[("a", 3)])), Noted::default());
-    assert_eq!(memory.note(taken(6, &[("a", 0)])).opened.len(), 1);
+    let opened = memory.note(taken(6, &[("a", 0)])).opened;
+    let measures: Vec<&Measure> = opened.iter().map(|one| &one.shrunk.measure).collect();
+    assert_eq!(measures, [&Measure::Files, &Measure::Bytes]);
 }
 
 #[test]
@@ -94,7 +96,12 @@ fn a_source_that_is_left_out_new_or_renamed_is_compared_with_nothing() {
     );
     // Of the one that was left out, the last snapshot with it is the one before.
     let opened = memory.note(taken(3, &[("a", 0), ("b", 50)])).opened;
-    assert_eq!((opened.len(), opened[0].before), (1, kept(1)));
+    assert!(
+        !opened.is_empty()
+            && opened
+                .iter()
+                .all(|one| one.to == "a" && one.before == kept(1))
+    );
 }
 
 #[test]

@@ -28,8 +28,8 @@ pub(in super::super) struct Seen {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// A file or a link. `is_fresh`: it changed just before it was looked at.
-    Content { look: Look, is_fresh: bool },
+    /// A file or a link, and when it was looked at (nanoseconds since 1970).
+    Content { look: Look, at: i128 },
     /// What is in a directory are entries of their own. Making and removing them changes its times, as using
     /// a FIFO or a device does.
     Other {
@@ -48,22 +48,30 @@ impl State {
                 owner: (meta.uid(), meta.gid()),
             };
         }
-        let look = Look::of(meta);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = now.map_or(0, |since| since.as_nanos() as i128);
-        let age = now - look.mtime.max(look.ctime);
-        let is_fresh = (0..TICK.as_nanos() as i128).contains(&age);
-        Self::Content { look, is_fresh }
+        Self::Content {
+            look: Look::of(meta),
+            at: now.map_or(0, |since| since.as_nanos() as i128),
+        }
     }
 
-    /// Whether it is certainly what `earlier` was.
-    fn is_still(&self, earlier: &Self) -> bool {
-        match (self, earlier) {
-            (Self::Content { look: now, .. }, Self::Content { look, is_fresh }) => {
-                now == look && !is_fresh
-            }
-            (now, earlier) => now == earlier,
-        }
+    /// Whether it is certainly what `earlier` was. Of a database's journal the time of its last change says
+    /// nothing: SQLite gives it the database's owner whenever it opens it, as reading it does.
+    fn is_still(self, earlier: Self, is_journal: bool) -> bool {
+        let (Self::Content { look: now, .. }, Self::Content { look, at }) = (self, earlier) else {
+            return self == earlier;
+        };
+        let counted = |look: Look| match is_journal {
+            true => Look {
+                ctime: look.mtime,
+                ..look
+            },
+            false => look,
+        };
+        let (now, look) = (counted(now), counted(look));
+        let age = at - look.mtime.max(look.ctime);
+        let is_fresh = (0..TICK.as_nanos() as i128).contains(&age);
+        now == look && !is_fresh
     }
 }
 
@@ -90,31 +98,32 @@ impl Seen {
             };
             let state = State::of(&found.meta);
             let earlier = gone.remove(&found.rel);
-            let is_same = earlier.is_some_and(|earlier| state.is_still(earlier));
-            if !is_same && self.counts(&found.rel, Some(&state)) {
+            let is_journal = self.is_journal(&found.rel);
+            let is_same = earlier.is_some_and(|earlier| state.is_still(*earlier, is_journal));
+            if !is_same && self.counts(&found.rel, &state) {
                 moved.insert(found.rel);
             }
         }
         let gone = gone.into_iter();
-        let gone = gone.filter(|(rel, state)| self.counts(rel, Some(state)));
+        let gone = gone.filter(|(rel, state)| self.counts(rel, state));
         moved.extend(gone.map(|(rel, _)| rel.clone()));
         Ok(moved)
     }
 
     /// Whether it is content. Reading a database may make its sidecars, and a program that ends removes them;
     /// an empty log is none, and its index is made from it.
-    fn counts(&self, rel: &[u8], state: Option<&State>) -> bool {
-        let is_of_database = |ending: &[u8]| {
-            let base = rel.strip_suffix(ending);
-            base.is_some_and(|base| self.databases.contains(base))
-        };
-        if is_of_database(b"-shm") {
-            return false;
-        }
-        let is_empty =
-            |state: &State| matches!(state, State::Content { look, .. } if look.size == 0);
-        let is_journal = is_of_database(b"-wal") || is_of_database(b"-journal");
-        !(is_journal && state.is_some_and(is_empty))
+    fn counts(&self, rel: &[u8], state: &State) -> bool {
+        let is_empty = matches!(state, State::Content { look, .. } if look.size == 0);
+        !(self.is_sidecar(rel, b"-shm") || self.is_journal(rel) && is_empty)
+    }
+
+    fn is_journal(&self, rel: &[u8]) -> bool {
+        self.is_sidecar(rel, b"-wal") || self.is_sidecar(rel, b"-journal")
+    }
+
+    fn is_sidecar(&self, rel: &[u8], ending: &[u8]) -> bool {
+        let base = rel.strip_suffix(ending);
+        base.is_some_and(|base| self.databases.contains(base))
     }
 }
 
@@ -185,6 +194,10 @@ mod tests {
             }),
             ("index of a log", None, |d| {
                 fs::write(d.join("x-shm"), "more").unwrap()
+            }),
+            ("owner of a log", None, |d| {
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+                fs::set_permissions(d.join("x-wal"), mode).unwrap();
             }),
             ("nothing of a database", Some("a-wal"), |d| {
                 fs::write(d.join("a-wal"), "").unwrap()
