@@ -650,6 +650,7 @@ if __name__ == "__main__":
     try:
         main()
     except (Exception, KeyboardInterrupt) as why:
-        say(f"FAILED, nothing was recovered: {why if isinstance(why, (Refused, OSError)) else f"{type(why).__name__}: {why}"}")
+        kind = "" if isinstance(why, (Refused, OSError)) else type(why).__name__ + ": "
+        say(f"FAILED, nothing was recovered: {kind}{why}")
         sys.exit(1)
     sys.exit(3 if NOTES else 0)
