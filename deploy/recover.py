@@ -11,7 +11,7 @@ checked by signature, all else by SHA-256, before it is used; and as who owned t
 taken for granted. Another user who can write where NEW_DIR is to be cannot lead the writing elsewhere: everything is
 made in a closed directory, which is opened once. Exit: 0 complete, 1 failed, 2 usage, 3 complete but for the notes.
 """
-import argparse, base64, errno, glob, hashlib, json, os, re, secrets, signal, stat, subprocess, sys, tempfile
+import argparse, base64, errno, glob, hashlib, json, os, re, secrets, signal, stat, subprocess, sys, tempfile, time
 
 NAME = re.compile(r"(\d{8,})-(\d{8}T\d{6}Z)-([0-9a-f]{16})\.json")
 HASH = re.compile("[0-9a-f]{64}")
@@ -80,12 +80,29 @@ def is_sound(key):
         for bit, term in enumerate((0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3)):
             check ^= term if top >> bit & 1 else 0
     return check == 1 and min(values, default=-1) >= 0
+def wait_for_writer(fd, path):
+    """Waits for the other end of a pipe, but not for ever; returns what it had to read of it."""
+    for _ in range(30):
+        os.set_blocking(fd, False)
+        try:
+            first = os.read(fd, 1)
+        except BlockingIOError:
+            first = None  # there is one, which takes its time: somebody may have to type
+        os.set_blocking(fd, True)
+        if first != b"":
+            return first or b""
+        time.sleep(0.1)
+    raise Refused(f"the identity {path} is empty: nobody writes to that pipe")
 def read_identity(path):
     """The identity, as age takes it without a question. A passphrase is asked for here, once, and what it opens is
     kept in memory."""
-    try:  # a pipe will do
-        with open(sys.stdin.fileno() if path == "-" else path, "rb", closefd=path != "-") as file:
-            key = file.read(MAX_SMALL)
+    try:
+        fd = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        is_pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
+        need(is_pipe or path == "-" or stat.S_ISREG(os.fstat(fd).st_mode), f"the identity {path} is no file")
+        key = wait_for_writer(fd, path) if is_pipe else b""
+        with open(fd, "rb", closefd=path != "-") as file:
+            key += file.read(MAX_SMALL)
     except OSError as why:
         raise Refused(f"the identity {path} cannot be read: {why.strerror}")
     need(not key.startswith((b"\xff\xfe", b"\xfe\xff")), f"the identity {path} is UTF-16: save it as UTF-8")
@@ -170,11 +187,11 @@ def read_manifest(path, host, is_trusted):
 
 def read_signers(pinned):
     """Of --signer: the fingerprints of public keys, or the content of an allowed_signers file."""
-    data = pinned.encode() if pinned.startswith("ssh-") else read(pinned, "the file of --signer")
+    data = pinned.encode() if re.match("ssh-[a-z0-9]+ ", pinned) else read(pinned, "the file of --signer")
     lines = [line.strip() for line in data.decode("utf-8-sig", "replace").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not all(line.startswith("ssh-") for line in lines):
-        return set(), "".join(line + "\n" for line in lines).encode()
+        return set(), data[3:] if data.startswith(b"\xef\xbb\xbf") else data
     try:
         return {fingerprint(line) for line in lines}, b""
     except (LookupError, ValueError):
