@@ -27,6 +27,10 @@ const ROLE_VARIABLES: [&str; 3] = [
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 ];
 
+const TOKEN_FILES: [&str; 2] = [
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+];
 pub(super) const PREFIXES: [&str; 1] = ["AWS_"];
 
 /// Where a bucket is, and with which credentials it is spoken to. All values were looked at.
@@ -52,8 +56,10 @@ impl Account {
     ) -> Result<Self, OpenError> {
         let target = spec.label();
         environment.check(&target, |name| takes(name, spec))?;
-        if let Some(file) = environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
-            check_token(&target, file)?;
+        for name in TOKEN_FILES {
+            if let Some(file) = environment.get(name) {
+                check_token(&target, name, file)?;
+            }
         }
         let profile = Profile::load(&target, environment)?;
         let endpoint = endpoint(spec, environment, &profile)?;
@@ -148,9 +154,8 @@ fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
     }
 }
 
-/// The token in the file goes into a header. One that comes later is looked at by nobody.
-fn check_token(target: &str, file: &str) -> Result<(), OpenError> {
-    let name = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+/// The token in the file goes into a header or an address. One that comes later is looked at by nobody.
+fn check_token(target: &str, name: &str, file: &str) -> Result<(), OpenError> {
     let wrong = |what: String| OpenError::setting(target, name, format!("names {file}, {what}"));
     let text = std::fs::read_to_string(file);
     let text = text.map_err(|error| wrong(format!("which cannot be read: {error}")))?;

@@ -177,6 +177,7 @@ fn built<T>(
     };
     let value = environment.get(name).unwrap_or_default();
     let said = StoreError(error).to_string().replace(value, "…");
+    let said = said.trim_start_matches("Generic Config error: ");
     Err(OpenError::setting(
         &spec.label(),
         name,

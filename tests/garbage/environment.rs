@@ -9,6 +9,8 @@ use super::values::{Source, assert_no_panic};
 
 /// Nobody listens there.
 const NOWHERE: &str = "http://127.0.0.1:1";
+/// A file of a line without an end.
+const TOKEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/garbage/token");
 /// In each secret; must not be shown.
 const SECRET: &str = "hunter2";
 
@@ -72,7 +74,7 @@ const SCENES: &[Scene] = &[
     Scene {
         url: "s3://bucket/x",
         says: &[
-            ("AWS_WEB_IDENTITY_TOKEN_FILE", "/etc/hostname"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", TOKEN),
             ("AWS_ROLE_ARN", "arn:aws:iam::1:role/x"),
             ("AWS_ROLE_SESSION_NAME", "x"),
             ("AWS_ENDPOINT_URL_STS", "https://127.0.0.1:1"),
@@ -88,7 +90,7 @@ const SCENES: &[Scene] = &[
                 "AWS_CONTAINER_CREDENTIALS_FULL_URI",
                 "http://127.0.0.1:1/x?y=z",
             ),
-            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/etc/hostname"),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", TOKEN),
             ("AWS_ENDPOINT_URL_S3", NOWHERE),
             ("AWS_ENDPOINT_URL", NOWHERE),
         ],
