@@ -157,7 +157,7 @@ fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
 /// The token in the file goes into a header or an address. One that comes later is looked at by nobody.
 fn check_token(target: &str, name: &str, file: &str) -> Result<(), OpenError> {
     let wrong = |what: String| OpenError::setting(target, name, format!("names {file}, {what}"));
-    let text = std::fs::read_to_string(file);
+    let text = setting::read_file(Path::new(file));
     let text = text.map_err(|error| wrong(format!("which cannot be read: {error}")))?;
     setting::check(Takes::Text, &text).map_err(|what| wrong(format!("whose token {what}")))
 }

@@ -141,7 +141,7 @@ impl Profile {
 
 impl AwsFile {
     fn read(path: &Path) -> Result<Self, OpenError> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match setting::read_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             other => other.map_err(|source| OpenError::Read {
                 path: path.to_owned(),

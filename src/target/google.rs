@@ -10,7 +10,11 @@ use super::{Environment, OpenError, TargetSpec};
 
 pub(super) const PREFIXES: [&str; 1] = ["GOOGLE_"];
 const METADATA: [&str; 3] = ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"];
-const ACCOUNT_FILES: [&str; 2] = ["GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH"];
+const ACCOUNT_FILES: [&str; 3] = [
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_SERVICE_ACCOUNT",
+    "GOOGLE_SERVICE_ACCOUNT_PATH",
+];
 
 /// Looks at every value before the library meets it.
 pub(super) fn check(spec: &TargetSpec, environment: &Environment) -> Result<(), OpenError> {
@@ -20,9 +24,11 @@ pub(super) fn check(spec: &TargetSpec, environment: &Environment) -> Result<(), 
         check_account(&target, "GOOGLE_SERVICE_ACCOUNT_KEY", key)?;
     }
     for name in ACCOUNT_FILES {
-        // That it cannot be read, the library says with its name.
-        let file = environment.get(name).map(Path::new);
-        if let Some(text) = file.and_then(|file| std::fs::read_to_string(file).ok()) {
+        if let Some(file) = environment.get(name) {
+            let text = setting::read_file(Path::new(file)).map_err(|error| {
+                let what = format!("names {file}, which cannot be read: {error}");
+                OpenError::setting(&target, name, what)
+            })?;
             check_account(&target, name, &text)?;
         }
     }

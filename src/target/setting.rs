@@ -3,10 +3,15 @@
 //! Most of these libraries panic on what they do not expect. So every value of the configuration, the environment and
 //! the credential files goes through here first. What is wrong is said without the value, which may be a secret.
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
 use url::Url;
 
 /// No credential and no address is longer.
 const MOST_BYTES: usize = 16 << 10;
+const MOST_FILE_BYTES: u64 = 1 << 20;
 const MOST_ADDRESS_BYTES: usize = 2 << 10;
 
 /// What a setting takes.
@@ -142,6 +147,19 @@ fn address(text: &str) -> Result<Url, String> {
         return Err(format!("has {} in it", shown(c)));
     }
     Ok(url)
+}
+
+/// A file of credentials. One without an end (a device) is none.
+pub(super) fn read_file(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = File::open(path)?;
+    file.take(MOST_FILE_BYTES + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > MOST_FILE_BYTES {
+        true => Err(io::Error::other(
+            "it is too large for a file of credentials",
+        )),
+        false => Ok(text),
+    }
 }
 
 #[cfg(test)]
