@@ -227,7 +227,7 @@ fn repeat(everyday: usize, mut attempt: impl FnMut(&mut Source)) {
     let mut source = Source::new();
     let (cases, time) = match is_long() {
         true => (5_000, Duration::from_secs(300)),
-        false => (everyday, Duration::from_secs(6)),
+        false => (everyday, Duration::from_secs(4)),
     };
     let began = Instant::now();
     let mut done = 0;
