@@ -11,7 +11,7 @@ checked by signature, all else by SHA-256, before it is used; and as who owned t
 taken for granted. Another user who can write where NEW_DIR is to be cannot lead the writing elsewhere: everything is
 made in a closed directory, which is opened once. Exit: 0 complete, 1 failed, 2 usage, 3 complete but for the notes.
 """
-import argparse, base64, errno, glob, hashlib, json, os, re, secrets, signal, stat, subprocess, sys, tempfile
+import argparse, base64, errno, glob, hashlib, json, os, re, secrets, signal, stat, subprocess, sys, tempfile, time
 
 NAME = re.compile(r"(\d{8,})-(\d{8}T\d{6}Z)-([0-9a-f]{16})\.json")
 HASH = re.compile("[0-9a-f]{64}")
@@ -19,6 +19,7 @@ MAX_SMALL, MAX_PAGE, MAX_KNOWN_PAGE = 64 << 20, 16 << 20, 16 << 10  # bytes: a m
 MAX_DIRECTORIES, MAX_KNOWN_PAGES = 1024, 16384
 MAX_TAR, MAX_HOLES = 8 << 30, 16 << 40  # bytes: one archive's tar, or an index; all holes of a snapshot
 MAX_WARNINGS = 20
+MAX_SAID = 20_000  # characters of one message
 UMASK = os.umask(0o077)
 FEATURES = {"known-pages", "wide-times"}  # of `requires`
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -34,7 +35,8 @@ def need(condition, otherwise):
     if not condition:
         raise Refused(otherwise)
 def say(text):
-    """Prints to stderr, without anything that a terminal obeys."""
+    """Prints to stderr, without anything that a terminal obeys, and no more than a few screens."""
+    text = text if len(text) <= MAX_SAID else text[:MAX_SAID] + " …"
     text = "".join(one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
     print(text, file=sys.stderr, flush=True)
 def note(text):
@@ -44,6 +46,9 @@ def warn(text):
     WARNINGS.append(text)
     if len(WARNINGS) <= MAX_WARNINGS:
         say("warning: " + text)
+def parse(line):
+    """Of canonical JSON, which is UTF-8: `json` itself would guess the encoding of bytes."""
+    return json.loads(line.decode())
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
 def show(path):
@@ -75,12 +80,29 @@ def is_sound(key):
         for bit, term in enumerate((0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3)):
             check ^= term if top >> bit & 1 else 0
     return check == 1 and min(values, default=-1) >= 0
+def wait_for_writer(fd, path):
+    """Waits for the other end of a pipe, but not for ever; returns what it had to read of it."""
+    for _ in range(30):
+        os.set_blocking(fd, False)
+        try:
+            first = os.read(fd, 1)
+        except BlockingIOError:
+            first = None  # there is one, which takes its time: somebody may have to type
+        os.set_blocking(fd, True)
+        if first != b"":
+            return first or b""
+        time.sleep(0.1)
+    raise Refused(f"the identity {path} is empty: nobody writes to that pipe")
 def read_identity(path):
     """The identity, as age takes it without a question. A passphrase is asked for here, once, and what it opens is
     kept in memory."""
-    try:  # a pipe will do
-        with open(sys.stdin.fileno() if path == "-" else path, "rb", closefd=path != "-") as file:
-            key = file.read(MAX_SMALL)
+    try:
+        fd = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        is_pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
+        need(is_pipe or path == "-" or stat.S_ISREG(os.fstat(fd).st_mode), f"the identity {path} is no file")
+        key = wait_for_writer(fd, path) if is_pipe else b""
+        with open(fd, "rb", closefd=path != "-") as file:
+            key += file.read(MAX_SMALL)
     except OSError as why:
         raise Refused(f"the identity {path} cannot be read: {why.strerror}")
     need(not key.startswith((b"\xff\xfe", b"\xfe\xff")), f"the identity {path} is UTF-16: save it as UTF-8")
@@ -153,7 +175,7 @@ def read_manifest(path, host, is_trusted):
     need(is_trusted(signer, data, signature),
          f"it is signed by {signer}, who is not trusted (if that is wrong, name it with --signer)")
     line, tables, end = data.split(b"\n")
-    core = json.loads(line)
+    core = parse(line)
     need(core["format"] == 1, "its format is newer: use a newer recover.py")
     unknown = set(core["requires"]) - FEATURES
     need(not unknown, f"it requires {', '.join(sorted(unknown))}, which this recover.py does not know: use a newer one")
@@ -161,15 +183,15 @@ def read_manifest(path, host, is_trusted):
     need(core["host"] == host, f"it is of host {core['host']!r}, the folder of {host!r} (renamed? say --host)")
     need((core["sequence"], core["stamp"], end) == (int(sequence), stamp, b""), "its name and content disagree")
     return argparse.Namespace(**core, path=path, hash16=hash16, core_hash=sha256(line),
-                              pages=json.loads(tables)["tables"], signer=signer)
+                              pages=parse(tables)["tables"], signer=signer)
 
 def read_signers(pinned):
     """Of --signer: the fingerprints of public keys, or the content of an allowed_signers file."""
-    data = pinned.encode() if pinned.startswith("ssh-") else read(pinned, "the file of --signer")
+    data = pinned.encode() if re.match("ssh-[a-z0-9]+ ", pinned) else read(pinned, "the file of --signer")
     lines = [line.strip() for line in data.decode("utf-8-sig", "replace").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not all(line.startswith("ssh-") for line in lines):
-        return set(), "".join(line + "\n" for line in lines).encode()
+        return set(), data[3:] if data.startswith(b"\xef\xbb\xbf") else data
     try:
         return {fingerprint(line) for line in lines}, b""
     except (LookupError, ValueError):
@@ -223,7 +245,7 @@ def read_page(folder, page, what, most=MAX_PAGE):
     need(HASH.fullmatch(page), f"the name of {what} is no hash")
     data = read(f"{folder}/tables/{page}.json", what, most)
     need(sha256(data) == page, f"page tables/{page}.json is damaged or swapped")
-    return json.loads(data)
+    return parse(data)
 
 def read_known(folder, chosen):
     """The earlier snapshots that the chosen one knows: [sequence, stamp, core hash], in this order."""
@@ -335,7 +357,7 @@ def fetch(folder, rows, pieces, key, scratch, open_file):
 def read_index(file, manifest):
     """The index's header and entries, with every path checked."""
     file.seek(0)
-    header, *lines = map(json.loads, file)
+    header, *lines = map(parse, file)
     entries, last, kinds = lines[header["archives"]:], b"", {b"": "dir"}
     told = header["format"], header["host"], header["stamp"], header["entries"]
     need(told == (1, manifest.host, manifest.stamp, len(entries)) and header["archives"] >= 0,
@@ -628,6 +650,7 @@ if __name__ == "__main__":
     try:
         main()
     except (Exception, KeyboardInterrupt) as why:
-        say(f"FAILED, nothing was recovered: {why if isinstance(why, (Refused, OSError)) else repr(why)}")
+        kind = "" if isinstance(why, (Refused, OSError)) else type(why).__name__ + ": "
+        say(f"FAILED, nothing was recovered: {kind}{why}")
         sys.exit(1)
     sys.exit(3 if NOTES else 0)

@@ -511,6 +511,12 @@ pub fn statement(bytes: &[u8]) {
         sealift::pins::write(state.path(), &pins).unwrap();
         assert_eq!(sealift::pins::read(state.path()).unwrap(), pins);
     }
+    fs::write(state.path().join("figures.json"), bytes).unwrap();
+    if let Ok(Some(memory)) = sealift::figures::load(state.path()) {
+        sealift::figures::save(state.path(), &memory).unwrap();
+        let again = sealift::figures::load(state.path()).unwrap();
+        assert_eq!(again, Some(memory));
+    }
 }
 
 /// Those of a tombstone, found without its parser.

@@ -48,6 +48,13 @@ pub struct Home {
 }
 
 impl Home {
+    /// The path of that name relative to `root`, if it is there. The name itself may be excluded, and its
+    /// sidecars not: they change when the database is read, and are in what was read.
+    pub fn rel(&self, root: &Dir) -> Option<&OsStr> {
+        let rel = self.place.path().strip_prefix(root.path()).ok()?;
+        Some(rel.as_os_str())
+    }
+
     /// Why the database may lack rows, if so.
     pub fn doubt(&self) -> Option<String> {
         (self.unseen > 0).then(|| {

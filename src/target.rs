@@ -262,6 +262,8 @@ pub enum OpenError {
         name: String,
         what: String,
     },
+    #[error("{fault} (it is for the target {target})")]
+    Fault { target: String, fault: Fault },
     #[error("cannot read {path}")]
     Read {
         path: PathBuf,
@@ -375,7 +377,16 @@ pub fn open_with(
 
 fn connect(spec: &TargetSpec, environment: &Environment) -> Result<Arc<dyn Target>, OpenError> {
     let address = Address::parse(&spec.url)?;
-    let wrong = |fault: Fault| OpenError::setting(&spec.label(), fault.key, fault.what);
+    let wrong = |fault: Fault| match fault.of_class() {
+        Some(reason) => OpenError::Malformed {
+            url: address::without_secrets(&spec.url),
+            reason,
+        },
+        None => OpenError::Fault {
+            target: spec.label(),
+            fault,
+        },
+    };
     spec.check_settings(&address).map_err(wrong)?;
     if let Some(doubt) = machine_name::doubt(&spec.url, spec.ssh.as_deref()) {
         return Err(OpenError::setting(&spec.label(), "its URL", doubt));

@@ -46,6 +46,8 @@ mod lineage;
 mod marks;
 #[path = "agent/offline.rs"]
 mod offline;
+#[path = "agent/on_the_way.rs"]
+mod on_the_way;
 #[path = "agent/prune.rs"]
 mod prune;
 #[path = "agent/rebuild.rs"]

@@ -26,7 +26,7 @@ use crate::spool::Spool;
 use crate::target::{is_full, panicked};
 
 /// A version of the recovery documents; a target gets them once per version.
-const RECOVERY_VERSION: &str = "2";
+const RECOVERY_VERSION: &str = "3";
 
 /// One target after its uploads: what it lacks is published on it, oldest first.
 pub(super) struct Finishing<'a> {

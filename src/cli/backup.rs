@@ -68,6 +68,7 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
     let mut done = produce_and_push(&mut pusher, args);
     if let Ok(report) = &mut done
         && report.is_published_somewhere()
+        && pusher.may_retain
     {
         pusher.retain_targets(report);
         pusher.retain_local(report);
@@ -171,6 +172,8 @@ pub struct Pusher<'a> {
     left_out: Vec<LeftOut>,
     /// Sources that shrank, and nobody acknowledged it.
     shrunk: Vec<Alarm>,
+    /// It is known which snapshots an alarm keeps.
+    may_retain: bool,
 }
 
 impl<'a> Pusher<'a> {
@@ -208,6 +211,7 @@ impl<'a> Pusher<'a> {
             started: Instant::now(),
             left_out: Vec::new(),
             shrunk: Vec::new(),
+            may_retain: false,
         })
     }
 
@@ -276,7 +280,9 @@ impl<'a> Pusher<'a> {
         display.finish(ticker);
         let mut report = report?;
         // Before retention, which keeps the last snapshot before a source shrank.
-        self.shrunk = shrunk::compare(self.config, &self.state, &mut report, made_now);
+        let compared = shrunk::compare(self.config, &self.state, &mut report, made_now);
+        self.may_retain = compared.is_some();
+        self.shrunk = compared.unwrap_or_default();
         Ok(report)
     }
 
@@ -348,7 +354,7 @@ pub fn recovery_files() -> Vec<(ObjectKey, Bytes)> {
             Bytes::from_static(RECOVER_MD),
         ),
         (
-            ObjectKey::fixed("recover-v2.py"),
+            ObjectKey::fixed("recover-v3.py"),
             Bytes::from_static(RECOVER_PY),
         ),
     ]

@@ -28,7 +28,7 @@ use crate::panics::caught;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::shipper;
 use crate::shipper::probe::{Probe, probe};
-use crate::target::is_over_ssh;
+use crate::target::{TargetSpec, is_over_ssh};
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
@@ -177,6 +177,17 @@ fn render(args: &InitArgs, places: &Places) -> Result<String, Failure> {
     let over_ssh: Vec<String> = over_ssh.map(|(name, _)| name.clone()).collect();
     if args.ssh.is_some() && over_ssh.is_empty() {
         return Err(Failure::usage("no target is reached by ssh").hint("leave --ssh out"));
+    }
+    for (name, url) in &targets {
+        let of_s3 = |value: &Option<String>| value.clone().filter(|_| url.starts_with("s3://"));
+        let spec = TargetSpec {
+            endpoint: of_s3(&args.endpoint),
+            region: of_s3(&args.region),
+            ssh: args.ssh.clone().filter(|_| over_ssh.contains(name)),
+            ..TargetSpec::from_url(url)
+        };
+        spec.check()
+            .map_err(|fault| Failure::usage(format!("--{fault}")))?;
     }
     Ok(render_new(&NewConfig {
         host,

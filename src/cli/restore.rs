@@ -131,6 +131,9 @@ fn failed(error: RestoreError) -> Failure {
         | RestoreError::Index { .. }
         | RestoreError::IndexContent { .. } => Some(NEXT_STEP),
         RestoreError::Extract(ExtractError::Databases(_)) => Some(NEXT_STEP),
+        RestoreError::Extract(ExtractError::Make { .. }) => Some(
+            "nothing was changed; if the file system there cannot hold such an entry, restore to another one, or restore other paths",
+        ),
         RestoreError::Destination(DestinationError::NoRoom { .. }) => {
             Some("make room there, restore to another disk, or restore single paths")
         }

@@ -87,7 +87,8 @@ pub fn note_pruned(
     let gone = plan.forgotten();
     for one in gone.filter(|one| report.forgotten.contains(&one.stamp)) {
         let known = state.catalog.publication(name, &one.core)?;
-        if known.as_deref() == Some("published") {
+        // Also of what `sync` had brought there without this host.
+        if known.as_deref() != Some("pruned") {
             let now = clock::now();
             state
                 .catalog

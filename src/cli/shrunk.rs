@@ -29,14 +29,14 @@ pub struct Alarm {
     figures: Vec<serde_json::Value>,
 }
 
-/// Compares what was pushed with the snapshot before; notes of `report` say what is back. A comparison that
-/// failed is one of its warnings.
+/// Compares what was pushed with the snapshot before; notes of `report` say what is back. `None`: the comparison
+/// failed, which is one of its warnings, and nobody knows which snapshots must stay.
 pub fn compare(
     config: &Config,
     state: &State,
     report: &mut PushReport,
     made_now: bool,
-) -> Vec<Alarm> {
+) -> Option<Vec<Alarm>> {
     let noted = agent::note_figures(state, config, report, made_now);
     let found = noted.and_then(|noted| {
         let back = noted.back.iter().map(|one| one.name.clone());
@@ -47,13 +47,16 @@ pub fn compare(
             .extend(notes.map(|name| format!("{name} had shrunk, and is back")));
         findings(config, Some(&state.catalog), &noted.open, clock::now())
     });
-    found.unwrap_or_else(|error| {
-        report.warnings.push(format!(
-            "nobody can say whether a source shrank: {}",
-            with_causes(&error)
-        ));
-        Vec::new()
-    })
+    match found {
+        Ok(found) => Some(found),
+        Err(error) => {
+            report.warnings.push(format!(
+                "nobody can say whether a source shrank, so nothing older is deleted: {}",
+                with_causes(&error)
+            ));
+            None
+        }
+    }
 }
 
 /// What is open on this host. What cannot be read is a finding, too.

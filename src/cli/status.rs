@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::{Config, Source, SourceKind, TargetConfig};
 use crate::error::with_causes;
 use crate::ids::{Hash, Stamp};
-use crate::manifest::chain::Finding;
+use crate::manifest::chain::{ChainError, Finding};
 use crate::manifest::signature::Trust;
 use crate::panics::caught;
 use crate::repository::{HostFolder, RepositoryError};
@@ -205,7 +205,13 @@ async fn look(
     let trust = remote::own_trust(config)?;
     match caught(examine(config, &folder, &trust, now, health)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => health.problems.push(with_causes(&error)),
+        Ok(Err(error)) => {
+            if let RepositoryError::Chain(ChainError::Empty(_)) = error {
+                // What is remembered to be there is not.
+                (health.newest, health.age_seconds) = (None, None);
+            }
+            health.problems.push(with_causes(&error));
+        }
         Err(panicked) => health.problems.push(panicked.to_string()),
     }
     Ok(())

@@ -9,8 +9,10 @@ use super::failure::{Failure, Outcome};
 use super::remote::{self, Side};
 use super::scratch::Scratch;
 use super::terminal::SyncDisplay;
-use super::{Context, output};
+use super::{Context, output, status};
+use crate::agent::State;
 use crate::clock;
+use crate::config::TargetConfig;
 use crate::error::with_causes;
 use crate::ids::HostName;
 use crate::manifest::signature::Trust;
@@ -135,7 +137,11 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure> {
                 concurrency: args.concurrency,
             };
             let done = runtime.block_on(caught(one_host(context, args, &request)));
-            done.unwrap_or_else(|panicked| Err(panicked.into()))
+            let done = done.unwrap_or_else(|panicked| Err(panicked.into()))?;
+            if !args.dry_run {
+                runtime.block_on(remember(context, args, &request.to));
+            }
+            Ok(done)
         });
         done.push(match synced {
             Err(failure) if is_alone => return Err(failure),
@@ -191,6 +197,38 @@ async fn one_host(
         }
     }
     Ok(done)
+}
+
+/// Notes in the catalog what is on a target of this host now, so that `list` says so. Where that cannot be, the next
+/// backup notes it.
+async fn remember(context: &Context, args: &SyncArgs, to: &HostFolder) {
+    let Ok(config) = context.load_config() else {
+        return;
+    };
+    let is_to = |target: &&TargetConfig| target.name == args.to || target.url == args.to;
+    let target = config.targets.iter().find(is_to);
+    let Some(target) = target.filter(|_| config.host == to.host) else {
+        return;
+    };
+    let has_catalog = status::open_catalog(&config).is_ok_and(|catalog| catalog.is_some());
+    let Some(state) = has_catalog
+        .then(|| State::open(&config.state).ok())
+        .flatten()
+    else {
+        return;
+    };
+    let (Ok(there), Ok(rows)) = (to.manifest_names().await, state.catalog.snapshots()) else {
+        return;
+    };
+    for row in rows.iter().filter(|row| there.contains(&row.name)) {
+        let (core, now) = (&row.known.core, clock::now());
+        let noted = state
+            .catalog
+            .set_publication(&target.name, core, "published", now);
+        if let Err(error) = noted {
+            output::tell(format_args!("warning: {}", with_causes(&error)));
+        }
+    }
 }
 
 /// Snapshots of which something is to be moved.

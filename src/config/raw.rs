@@ -253,6 +253,15 @@ fn check_target(place: &Place<'_>, raw: &RawTarget, url: &str) -> Result<(), Con
     let Err(fault) = spec.check() else {
         return Ok(());
     };
+    const SCHEMES: [&str; 8] = ["s3", "gs", "az", "https", "http", "file", "rsync", "sftp"];
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    if let Some(scheme) = scheme.filter(|scheme| !SCHEMES.contains(scheme)) {
+        let what = format!(
+            "scheme {scheme:?} is none of {}; {fault}",
+            SCHEMES.join(", ")
+        );
+        return Err(place.invalid(&raw.url.span(), what));
+    }
     let spanned = match fault.key {
         "endpoint" => &raw.endpoint,
         "region" => &raw.region,
@@ -262,7 +271,7 @@ fn check_target(place: &Place<'_>, raw: &RawTarget, url: &str) -> Result<(), Con
         _ => &None,
     };
     let span = spanned.as_ref().map_or(raw.url.span(), Spanned::span);
-    Err(place.invalid(&span, format!("{} {}", fault.key, fault.what)))
+    Err(place.invalid(&span, fault.to_string()))
 }
 
 fn retention(

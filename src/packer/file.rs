@@ -7,6 +7,7 @@
 //! A SQLite database in a live tree is taken as [`database`] says.
 
 mod database;
+mod names;
 mod other;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,11 +26,9 @@ use super::scout::{Scouted, SmallFile};
 use super::seal::Texture;
 use super::store::{Store, uses};
 use super::{PackError, PackProgress, Scratch, scratch_error};
-use crate::database_names::{DatabaseNames, Journals, Roots};
+use crate::database_names::{DatabaseNames, Journals};
 use crate::figures::{Figures, FileSeen, Grain, Tally};
-use crate::index::{
-    DatabaseRecord, Entry, EntryType, OpenDirs, Skipped, has_wide_time, parent_path,
-};
+use crate::index::{DatabaseRecord, Entry, OpenDirs, Skipped, has_wide_time, parent_path};
 use crate::manifest::Totals;
 use crate::openat::{Kind, Meta};
 use crate::snapshot::Snapshot;
@@ -135,7 +134,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             notes: BTreeSet::new(),
             links: HashMap::new(),
             taken: BTreeMap::new(),
-            database_names: DatabaseNames::new(roots(snapshot)),
+            database_names: DatabaseNames::new(names::roots(snapshot)),
             names: Names::default(),
             open_dirs: OpenDirs::default(),
             buffer: Vec::new(),
@@ -275,60 +274,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             Some(read) => self.write_file(read, was, progress),
             None => Ok(()),
         }
-    }
-
-    /// The path that `found` is another name of, with the same content.
-    fn first_name(&mut self, found: &Found) -> Option<Vec<u8>> {
-        if found.meta.nlink() < 2 {
-            return None;
-        }
-        let names = self.links.get(&found.meta.id())?;
-        let first = names.first()?;
-        if !self.taken.contains_key(first) {
-            return Some(first.clone());
-        }
-        // Two names of a database may have a log each.
-        let home = self
-            .database_names
-            .home(&found.root, found.rel(), &found.meta);
-        let journals = home.ok()?.journals;
-        let has_same = |path: &&Vec<u8>| self.taken.get(*path) == Some(&journals);
-        names.iter().find(has_same).cloned()
-    }
-
-    fn note_name(&mut self, meta: &Meta, path: &[u8]) {
-        if meta.nlink() > 1 {
-            let names = self.links.entry(meta.id()).or_default();
-            names.push(path.to_vec());
-        }
-    }
-
-    /// False if the name means another file by now.
-    fn pack_link(
-        &mut self,
-        path: &[u8],
-        found: &Found,
-        first: Vec<u8>,
-        progress: &PackProgress,
-    ) -> Result<bool, PackError> {
-        let pin = match found.root.pin(found.rel()) {
-            Ok(pin) if pin.meta().is_same(&found.meta) => pin,
-            _ => return Ok(false),
-        };
-        let attributes = pin.xattrs().map(meta::by_bytes);
-        let described = meta::entry(path.to_vec(), pin.meta(), &self.names, attributes, None);
-        let Some((mut entry, unread)) = described else {
-            return Ok(false);
-        };
-        self.report_unread(path, unread.as_ref());
-        if let Some(journals) = self.taken.get(&first) {
-            self.taken.insert(path.to_vec(), *journals);
-        }
-        entry.kind = EntryType::Hardlink;
-        entry.target = Some(first);
-        self.tally.other(path);
-        self.emit(&entry.to_line(), 0, progress, 0)?;
-        Ok(true)
     }
 
     fn reuse(
@@ -572,17 +517,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         self.tally.file(&entry.path, seen);
         self.emit(&line, entry.size, progress, reading.stored.new_bytes)
     }
-}
-
-/// Where the names of a snapshot's databases may be.
-fn roots(snapshot: &Snapshot) -> Roots {
-    let mut roots = snapshot.roots.clone();
-    let live = snapshot.parts.iter().filter(|part| !part.staged);
-    for part in live {
-        roots.paths.push(part.root.path().to_owned());
-        roots.hollow.extend(&part.filter.hollow);
-    }
-    roots
 }
 
 /// Rewritten under one inode at one size, now or earlier.

@@ -26,7 +26,7 @@ use crate::interrupt::Duty;
 use crate::openat::{Chosen, Dir, Meta, chmod_fd};
 use crate::snapshot::{LeftOut, Part};
 use crate::sqlite::{self, Place};
-use crate::walk::Filter;
+use crate::walk::{Filter, walk};
 
 /// Lines of stderr that a note shows; the metadata has more.
 const SHOWN_LINES: usize = 3;
@@ -308,7 +308,12 @@ impl Taking<'_> {
                 self.stage(source, tree, &chosen, &mut taken)?
             }
             SourceKind::Tree(tree) => {
-                taken.part = Some(in_place(self.config, source, tree, chosen));
+                let part = in_place(self.config, source, tree, chosen);
+                if part.root.is_dir() {
+                    // Here a root that cannot be walked is this source's failure; later it would be the run's.
+                    walk(part.root.dir(), &part.filter).map_err(SourceError::Walk)?;
+                }
+                taken.part = Some(part);
             }
             SourceKind::Json { .. } => self.json(source, &chosen, &mut taken)?,
             _ => self.database(source, &chosen, &mut taken)?,

@@ -10,6 +10,7 @@
 
 mod again;
 mod content;
+mod names;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -23,7 +24,7 @@ use super::SourceError;
 use super::copy::{CopyError, Original, copy_content, dress, dress_entry};
 use super::record::{Look, Record};
 use super::validate::{below, head, is_called_database};
-use crate::database_names::{DatabaseNames, Home, Journals, Roots};
+use crate::database_names::{DatabaseNames, Journals, Roots};
 use crate::index::Skipped;
 use crate::openat::{Dir, Kind, Meta};
 use crate::sqlite;
@@ -325,26 +326,6 @@ impl Stager<'_> {
             names.push(found.rel.clone());
         }
         Ok(())
-    }
-
-    /// The name that `found` is another one of, with the same content.
-    fn first_name(&mut self, found: &Found) -> Option<Vec<u8>> {
-        if found.meta.nlink() < 2 {
-            return None;
-        }
-        let names = self.links.get(&found.meta.id())?.clone();
-        let first = names.first()?;
-        if !self.databases.contains_key(first) {
-            return Some(first.clone());
-        }
-        let journals = self.home(found).ok()?.journals;
-        let has_same = |name: &Vec<u8>| self.databases.get(name) == Some(&journals);
-        names.into_iter().find(has_same)
-    }
-
-    /// By which name the database `found` is to be opened.
-    fn home(&mut self, found: &Found) -> io::Result<Home> {
-        self.names.home(&found.root, found.rel(), &found.meta)
     }
 
     fn is_sidecar(&self, rel: &[u8]) -> bool {

@@ -86,8 +86,29 @@ impl TargetSpec {
 pub struct Fault {
     /// As the configuration calls it: `url`, `endpoint`, `region`, `ssh`, `class`, `data_class`.
     pub key: &'static str,
-    /// Follows the key; without the value, which may hold a secret.
-    pub what: String,
+    /// Without the value, which may hold a secret.
+    what: String,
+}
+
+impl Fault {
+    /// What is wrong with a target that has this storage class, if that is the fault.
+    pub(super) fn of_class(&self) -> Option<String> {
+        match (self.key, self.what.starts_with("only")) {
+            ("class" | "data_class", true) => Some(format!(
+                "{} is set, but it has no storage classes",
+                self.key
+            )),
+            ("class" | "data_class", false) => Some(format!("{} is not a storage class", self.key)),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let colon = if self.key.ends_with("class") { ":" } else { "" };
+        write!(f, "{}{colon} {}", self.key, self.what)
+    }
 }
 
 impl TargetSpec {
@@ -129,18 +150,13 @@ impl TargetSpec {
         );
         let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         for (key, class) in [("data_class", &self.data_class), ("class", &self.class)] {
-            let what = match class {
-                None => continue,
-                Some(_) if !has_classes => {
-                    "is set, but only s3, gs and az targets have storage classes"
-                }
-                Some(class) if class.is_empty() || class.len() > 64 => "is no storage class",
-                Some(class) if !class.chars().all(is_word) => {
-                    "is not a storage class like \"GLACIER_IR\""
-                }
-                Some(_) => continue,
+            let Some(class) = class else { continue };
+            let is_one = (1..=64).contains(&class.len()) && class.chars().all(is_word);
+            let what = match (has_classes, is_one) {
+                (true, true) => continue,
+                (false, _) => "only s3, gs and az targets have storage classes".to_owned(),
+                (true, false) => format!("{class:?} is not a storage class like \"GLACIER_IR\""),
             };
-            let what = what.to_owned();
             return Err(Fault { key, what });
         }
         Ok(())

@@ -1,3 +1,4 @@
+use super::marker::{CACHEDIR_SIGNATURE, NOBACKUP, cachedir_tag};
 use super::*;
 use proptest::prelude::*;
 use std::fs;
@@ -218,11 +219,11 @@ fn a_tag_that_is_a_fifo_is_no_tag_and_makes_nothing_wait() {
     let temp = tempfile::tempdir().unwrap();
     let dir = Dir::open(temp.path()).unwrap();
     dir.make_node("CACHEDIR.TAG", Kind::Fifo, None).unwrap();
-    assert!(!cachedir_tag(&dir).is_some());
+    assert!(cachedir_tag(&dir).is_none());
     dir.remove_file("CACHEDIR.TAG").unwrap();
     write(temp.path(), "elsewhere", CACHEDIR_SIGNATURE);
     dir.symlink(b"elsewhere", "CACHEDIR.TAG").unwrap();
-    assert!(!cachedir_tag(&dir).is_some());
+    assert!(cachedir_tag(&dir).is_none());
     assert_eq!(rels(temp.path(), &Filter::default()).len(), 2);
 }
 

@@ -113,3 +113,29 @@ fn the_hosts_day_leaves_three_places_that_restore_the_same() {
     assert_eq!(rows, 500 + 3 * 20);
     assert!(host.path("from-s3/chroma/chroma.sqlite3").exists());
 }
+
+/// Chroma's files fit each other only while nothing writes: `init` says so, and each backup that takes them unguarded.
+#[test]
+fn a_vector_store_that_nothing_guards_is_named_by_init_and_by_each_backup() {
+    let host = atocore();
+    fs::remove_file(host.path("c.toml")).unwrap();
+    let recipient = host.recipient.as_str();
+    let init = [
+        "init",
+        "--host",
+        "dalidou",
+        "--recipient",
+        recipient,
+        "--target",
+        "repo",
+    ];
+    let init = [&init[..], &["--preset", "atocore", "--root", "ato"]].concat();
+    let (_, err) = host.exits(&init, 0);
+    assert!(err.contains("With the vector store"), "{err}");
+    for _ in 0..2 {
+        let (_, err) = host.exits(&["--quiet", "backup", "--include", "chroma"], 0);
+        assert!(err.contains("warning: chroma: nothing held back"), "{err}");
+        let (_, err) = host.exits(&["backup"], 0);
+        assert!(!err.contains("nothing held back"), "{err}");
+    }
+}

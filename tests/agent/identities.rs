@@ -76,7 +76,8 @@ fn what_is_wrong_with_an_identity_is_said_of_it() {
     let host = host();
     host.backup();
     let key = secret(&host);
-    let typo = key.replacen(&key[30..31], if &key[30..31] == "Q" { "P" } else { "Q" }, 1);
+    let wrong = if &key[30..31] == "Q" { "P" } else { "Q" };
+    let typo = format!("{}{wrong}{}", &key[..30], &key[31..]);
     let wide: Vec<u8> = format!("\u{feff}{key}\n")
         .encode_utf16()
         .flat_map(u16::to_le_bytes)
@@ -147,11 +148,11 @@ fn a_signer_may_be_a_public_key() {
     host.backup();
     let public = fs::read_to_string(host.path("c.signer.pub")).unwrap();
     fs::write(
-        host.path("edited.pub"),
+        host.path("ssh-edited.pub"),
         format!("\u{feff}# mine\r\n{}\r\n", public.trim()),
     )
     .unwrap();
-    for (number, signer) in ["c.signer.pub", "edited.pub", public.trim()]
+    for (number, signer) in ["c.signer.pub", "ssh-edited.pub", public.trim()]
         .into_iter()
         .enumerate()
     {

@@ -395,6 +395,15 @@ fn one_instance_is_acknowledged_and_never_a_code() {
     assert_eq!(rings(&host).len(), 1);
 }
 
+/// Has each backup delete all but the newest, here and on the target, of what is a day old.
+fn keep_one(host: &Host) {
+    let config = host.config();
+    let end = config.find("[retention]").unwrap();
+    let config = format!("{}[retention]\nlast = 1\n", &config[..end]);
+    fs::write(host.path("c.toml"), config).unwrap();
+    host.edit_config("[[target]]\n", "[[target]]\nprune = true\n");
+}
+
 #[test]
 fn retention_keeps_the_last_one_before_here_and_on_the_target_until_it_is_acknowledged() {
     let mut host = Host::new();
@@ -404,11 +413,7 @@ fn retention_keeps_the_last_one_before_here_and_on_the_target_until_it_is_acknow
         host.backup();
     }
     clear(&host.data());
-    let config = host.config();
-    let end = config.find("[retention]").unwrap();
-    let config = format!("{}[retention]\nlast = 1\n", &config[..end]);
-    fs::write(host.path("c.toml"), config).unwrap();
-    host.edit_config("[[target]]\n", "[[target]]\nprune = true\n");
+    keep_one(&host);
     // `backup` prunes here and there, of what is a day old.
     for day in 3..=6 {
         on(&mut host, day);
@@ -483,12 +488,20 @@ fn a_damaged_memory_stops_retention_and_no_backup() {
     fill(&host.data(), 0..50, 900);
     on(&mut host, 1);
     host.backup();
+    keep_one(&host);
     fs::write(host.path("c.state/figures.json"), "{").unwrap();
-    on(&mut host, 2);
-    let report = host.json_exits(&["backup"], &[3]);
-    let warnings = report["warnings"].to_string();
-    assert!(warnings.contains("figures.json is damaged"), "{warnings}");
-    assert_eq!(remote(&host), [1, 2]);
+    for day in 2..=3 {
+        on(&mut host, day);
+        let report = host.json_exits(&["backup"], &[3]);
+        let warnings = report["warnings"].to_string();
+        assert!(
+            warnings.contains("so nothing older is deleted"),
+            "{warnings}"
+        );
+        assert!(warnings.contains("figures.json is damaged"), "{warnings}");
+    }
+    assert_eq!(remote(&host), [1, 2, 3]);
+    assert_eq!(local(&host).len(), 3);
     for arguments in [
         &["prune", "--policy", "last=1", "--yes"][..],
         &["ack", "shrunk"],
@@ -498,7 +511,12 @@ fn a_damaged_memory_stops_retention_and_no_backup() {
     }
     let (out, _) = host.exits(&["status"], 3);
     assert!(out.contains("figures.json is damaged"), "{out}");
-    assert_eq!(remote(&host), [1, 2]);
+    // What cannot be written is no different.
+    fs::remove_file(host.path("c.state/figures.json")).unwrap();
+    fs::create_dir(host.path("c.state/figures.json")).unwrap();
+    on(&mut host, 4);
+    host.json_exits(&["backup"], &[3]);
+    assert_eq!(remote(&host), [1, 2, 3, 4]);
 }
 
 #[test]

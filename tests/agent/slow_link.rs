@@ -8,6 +8,7 @@
 mod slow;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -111,4 +112,53 @@ fn a_push_and_a_restore_fill_a_slow_link() {
         restored >= least,
         "the restore used {restored} % of the link"
     );
+}
+
+/// Each call of rsync is a process on the other machine. A restore needs six: the folders, the manifests, the
+/// newest with its signature, its table, its index, its data.
+#[test]
+fn a_restore_over_rsync_makes_no_more_calls_than_it_must() {
+    let host = Host::new();
+    for name in ["a", "b"] {
+        fs::write(host.data().join(name), name).unwrap();
+    }
+    host.backup();
+    let server = crate::rsync::SshServer::start("");
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(host.folder())
+        .arg(server.files())
+        .status();
+    assert!(copied.unwrap().success());
+    // Counts, and is rsync.
+    let (shims, calls) = (host.path("shims"), host.path("calls"));
+    fs::create_dir(&shims).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let script = format!(
+        "#!/bin/sh\necho call >>'{}'\nPATH='{path}' exec rsync \"$@\"\n",
+        calls.display()
+    );
+    fs::write(shims.join("rsync"), script).unwrap();
+    fs::set_permissions(shims.join("rsync"), fs::Permissions::from_mode(0o755)).unwrap();
+    let (url, ssh) = (server.url(""), server.ssh());
+    let from = [
+        "restore",
+        "latest",
+        "--from",
+        &url,
+        "--ssh",
+        &ssh,
+        "--identity",
+        "key.txt",
+    ];
+    let mut command =
+        host.command(&[&from[..], &["--signer", &host.signer, "--to", "out"]].concat());
+    let output = command
+        .env("PATH", format!("{}:{path}", shims.display()))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", crate::host::texts(&output).1);
+    assert!(host.path("out/data/b").is_file());
+    let made = fs::read_to_string(&calls).unwrap().lines().count();
+    assert!(made <= 6, "{made} calls of rsync");
 }

@@ -73,6 +73,137 @@ fn what_was_pruned_is_not_published() {
     assert_eq!(states(&host, "folder", &[0]), expected);
 }
 
+/// What was pruned where this host had not noted it, is pruned; a tombstone that nobody signed says nothing.
+#[test]
+fn what_a_target_says_goes_before_what_is_remembered() {
+    let host = host_and_usb();
+    host.ok(&["sync", "folder", "usb"]);
+    let usb = format!("file://{}", host.path("usb").display());
+    let signer = host.signer.clone();
+    let by_hand = [
+        "prune",
+        "--from",
+        &usb,
+        "--signer",
+        &signer,
+        "--sign-with",
+        "c.signer",
+        "--policy",
+        "last=2",
+        "--yes",
+    ];
+    let output = host.run(&by_hand);
+    assert!(output.status.success(), "{}", crate::host::texts(&output).1);
+    assert_eq!(
+        states(&host, "usb", &[0]),
+        ["pruned", "published", "published"]
+    );
+    assert_eq!(states(&host, "folder", &[0]), ["published"; 3]);
+    let (out, _) = host.exits(&["status"], 3);
+    assert!(!out.contains("behind"), "{out}");
+    let manifests = host.path("usb/dalidou/manifests");
+    let mut names: Vec<_> = fs::read_dir(&manifests)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    let name = names[0].to_str().unwrap().to_owned();
+    for file in [name.clone(), format!("{name}.sig")] {
+        fs::remove_file(manifests.join(file)).unwrap();
+    }
+    let forged = host.path("usb/dalidou/tombstones").join(&name);
+    fs::write(&forged, "{}").unwrap();
+    fs::write(forged.with_extension("json.sig"), "nobody's").unwrap();
+    assert_eq!(states(&host, "usb", &[0]), ["pruned", "gone", "published"]);
+    // What is sent anew is there again.
+    host.ok(&["sync", "folder", "usb"]);
+    assert_eq!(states(&host, "usb", &[0])[1], "published");
+    // A backup changes none of it.
+    with_two(&host, 5);
+    host.backup();
+    assert_eq!(states(&host, "usb", &[0])[1..], ["published"; 3]);
+}
+
+/// Of a target that is no folder here `list` says what this host remembers: so `sync` and `prune` note what they do.
+#[test]
+fn what_this_host_does_on_a_target_elsewhere_is_noted() {
+    let server = crate::s3::S3Server::start();
+    let mut host = Host::new();
+    let run = |host: &Host, arguments: &[&str], codes: &[i32]| {
+        let output = host
+            .command(arguments)
+            .envs(server.variables())
+            .output()
+            .unwrap();
+        let (out, err) = crate::host::texts(&output);
+        assert!(
+            codes.contains(&output.status.code().unwrap()),
+            "{arguments:?}: {out}{err}"
+        );
+        out
+    };
+    for number in 1..=3 {
+        host.clock = Some(format!("2026-11-0{number}T06:00:00Z"));
+        with_two(&host, number);
+        host.backup();
+    }
+    let text = format!(
+        "{}\n[[target]]\nname = \"far\"\nurl = \"s3://{}/x\"\nendpoint = \"{}\"\n",
+        host.config(),
+        crate::s3::BUCKET,
+        server.endpoint()
+    );
+    fs::write(host.path("c.toml"), text).unwrap();
+    host.clock = Some("2026-11-04T06:00:00Z".to_owned());
+    with_two(&host, 4);
+    run(&host, &["backup"], &[0, 3]);
+    let given_up = ["given up", "given up", "given up", "published"];
+    assert_eq!(states(&host, "far", &[0]), given_up);
+    run(&host, &["sync", "folder", "far"], &[0]);
+    assert_eq!(states(&host, "far", &[0]), ["published"; 4]);
+    run(&host, &["status"], &[0, 3]);
+    run(
+        &host,
+        &["prune", "--target", "far", "--policy", "last=2", "--yes"],
+        &[0],
+    );
+    assert_eq!(
+        states(&host, "far", &[0]),
+        ["pruned", "pruned", "published", "published"]
+    );
+    assert_eq!(states(&host, "folder", &[0]), ["published"; 4]);
+    // Away, or back with nothing on it: what is remembered is not said to be seen.
+    drop(server);
+    let (out, err) = host.exits(&["status"], 3);
+    assert!(out.contains("far"), "{out}{err}");
+}
+
+/// `newest` is what is there, not what was.
+#[test]
+fn of_a_folder_that_was_emptied_nothing_is_the_newest() {
+    let host = Host::new();
+    with_two(&host, 1);
+    host.backup();
+    fs::rename(host.path("repo/dalidou"), host.path("elsewhere")).unwrap();
+    let status = host.json_exits(&["status"], &[3]);
+    let target = &status["targets"][0];
+    assert!(
+        target["newest"].is_null() && target["age_seconds"].is_null(),
+        "{target}"
+    );
+    assert!(
+        !target["problems"].as_array().unwrap().is_empty(),
+        "{target}"
+    );
+    // Emptied on purpose, it is filled anew.
+    fs::create_dir(host.path("repo/dalidou")).unwrap();
+    assert_eq!(states(&host, "folder", &[0]), ["gone"]);
+    with_two(&host, 2);
+    host.json_exits(&["backup"], &[0, 3]);
+    assert_eq!(states(&host, "folder", &[0]).last().unwrap(), "published");
+    host.json_exits(&["status"], &[0, 3]);
+}
+
 /// Kind: a `~` that no shell replaced is taken for the name of a folder.
 #[test]
 fn a_tilde_is_refused_wherever_a_target_is_named() {

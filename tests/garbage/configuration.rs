@@ -172,7 +172,7 @@ fn a_targets_settings_are_refused_at_their_line() {
         ("region", "\"eu west\"", "region has a blank in it"),
         ("ssh", "\"ssh 'x\"", "ssh has a quote that is not closed"),
         ("ssh", "\"\"", "ssh is empty"),
-        ("class", "\"a b\"", "class is not a storage class"),
+        ("class", "\"a b\"", "class: \"a b\" is not a storage class"),
         (
             "url",
             "\"s3:https://store.example/bucket/x\"",
@@ -208,7 +208,7 @@ fn a_path_is_a_folder_as_on_the_command_line() {
             .clone()
     };
     assert_eq!(url("\"/srv/my repo\""), "/srv/my repo");
-    assert_eq!(url("\"./repo\""), "/c/./repo");
+    assert_eq!(url("\"./repo\""), "/c/repo");
     assert_eq!(url("\"../repo\""), "/c/../repo");
     assert_eq!(url("\"me@nas:/repo\""), "me@nas:/repo");
 }

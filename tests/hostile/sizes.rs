@@ -317,9 +317,10 @@ fn archives_that_are_no_archives_are_named() {
             "zstd",
         ),
     ];
-    let million: Craft = |r| crowded(r, ArchiveKind::Data, 1_000_000);
+    // As many as fit into the largest file that recover.py may write here.
+    let most: Craft = |r| crowded(r, ArchiveKind::Data, 600_000);
     if is_long() {
-        cases.push(("a million stanzas", million, "longer than 4 MiB", "age"));
+        cases.push(("most stanzas", most, "longer than 4 MiB", "age"));
     }
     let many: Craft = |r| crowded(r, ArchiveKind::Data, 60_000);
     cases.push(("many stanzas", many, "longer than 4 MiB", "age"));

@@ -16,9 +16,8 @@ use crate::agent::OrderedSnapshot;
 use crate::catalog::{Catalog, SnapshotRow};
 use crate::config::{Config, TargetConfig};
 use crate::error::with_causes;
-use crate::ids::{Stamp, TOMBSTONES};
+use crate::ids::{Hash, Stamp};
 use crate::manifest::ManifestName;
-use crate::manifest::statement::Tombstone;
 use crate::producer::LocalSnapshot;
 use crate::repository::HostFolder;
 use crate::target::{self, TargetError};
@@ -71,7 +70,7 @@ pub fn list(context: &Context, config: &Config) -> Result<Outcome, Failure> {
     );
     let mut outcome = Outcome::Complete;
     for target in &config.targets {
-        let shown = look(config, target)?;
+        let shown = look(config, target, &rows)?;
         if let Some(Err(error)) = &shown {
             outcome = Outcome::Partial;
             output::tell(format_args!("warning: {}", with_causes(error)));
@@ -81,7 +80,7 @@ pub fn list(context: &Context, config: &Config) -> Result<Outcome, Failure> {
             let state = match (&catalog, &row.known) {
                 (Some(catalog), Some(known)) => {
                     let remembered = catalog.publication(&target.name, &known.known.core)?;
-                    state(remembered, &known.name, shown)
+                    state(remembered, known, shown)
                 }
                 _ => None,
             };
@@ -143,25 +142,32 @@ fn rows(there: Vec<OrderedSnapshot>, known: Vec<SnapshotRow>) -> Vec<Row> {
 /// What a target shows.
 struct Shown {
     manifests: HashSet<ManifestName>,
-    /// Sequence and stamp of what tombstones say was deleted on purpose.
-    deleted: HashSet<(u64, Stamp)>,
+    /// Core hashes of what believable tombstones say was deleted on purpose.
+    deleted: HashSet<Hash>,
 }
 
 /// Looks at a target, if it is a folder here that this host may look at.
 fn look(
     config: &Config,
     target: &TargetConfig,
+    rows: &[Row],
 ) -> Result<Option<Result<Shown, TargetError>>, Failure> {
     if target.write_only || target::folder_path(&target.url).is_none() {
         return Ok(None);
     }
     let named = remote::open_target(target)?;
     let folder = HostFolder::new(named.target, config.host.clone());
+    // Without its own signer this host knows nothing of deletions.
+    let trust = remote::own_trust(config).ok();
     let shown = remote::runtime()?.block_on(async {
         let manifests = HashSet::from_iter(folder.manifest_names().await?);
-        let tombstones = folder.list(TOMBSTONES).await?;
-        let deleted = tombstones.keys().filter_map(|key| Tombstone::name_of(key));
-        let deleted = deleted.map(|name| (name.sequence, name.stamp)).collect();
+        let known = rows.iter().filter_map(|row| row.known.as_ref());
+        let absent = known.filter(|known| !manifests.contains(&known.name));
+        let absent = absent.map(|known| (known.known.sequence, known.known.stamp));
+        let deleted = match &trust {
+            Some(trust) => folder.deletions(trust, &[], &absent.collect()).await?,
+            None => HashSet::new(),
+        };
         Ok(Shown { manifests, deleted })
     });
     Ok(Some(shown))
@@ -170,15 +176,15 @@ fn look(
 /// What a cell says: `published`, `behind` and so on.
 fn state(
     remembered: Option<String>,
-    name: &ManifestName,
+    row: &SnapshotRow,
     shown: Option<Result<&Shown, &TargetError>>,
 ) -> Option<String> {
     match (shown, remembered.as_deref()) {
-        (Some(Ok(shown)), _) if shown.manifests.contains(name) => Some("published".to_owned()),
-        (Some(Ok(shown)), Some("published")) => {
-            let is_deleted = shown.deleted.contains(&(name.sequence, name.stamp));
-            Some(if is_deleted { "pruned" } else { "gone" }.to_owned())
+        (Some(Ok(shown)), _) if shown.manifests.contains(&row.name) => Some("published".to_owned()),
+        (Some(Ok(shown)), _) if shown.deleted.contains(&row.known.core) => {
+            Some("pruned".to_owned())
         }
+        (Some(Ok(_)), Some("published")) => Some("gone".to_owned()),
         (Some(Err(_)), Some("published")) => Some("not seen".to_owned()),
         _ => remembered,
     }

@@ -7,10 +7,12 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{ContentError, FilePacker, Reading, refresh};
+use crate::database_names::Journals;
 use crate::error::with_causes;
 use crate::index::{DatabaseRecord, Entry};
 use crate::openat::Meta;
@@ -81,6 +83,12 @@ impl FilePacker<'_, '_> {
         let names = &mut self.database_names;
         let home = names.home(&found.root, found.rel(), before)?;
         self.taken.insert(entry.path.clone(), home.journals);
+        if let Some(rel) = home.rel(&found.root)
+            && let Some(prefix) = entry.path.strip_suffix(found.rel.as_slice())
+        {
+            let path = [prefix, rel.as_bytes()].concat();
+            self.taken.insert(path, home.journals);
+        }
         if let Some(doubt) = home.doubt() {
             self.skip(&entry.path, doubt);
         }
@@ -201,7 +209,12 @@ impl FilePacker<'_, '_> {
         head: &[u8],
         error: &SqliteError,
     ) -> Result<Reading, ContentError> {
-        self.taken.remove(&entry.path);
+        // Its journals are files like any other, under whatever name.
+        if let Some(journals) = self.taken.remove(&entry.path)
+            && journals != Journals::default()
+        {
+            self.taken.retain(|_, other| *other != journals);
+        }
         let reading = self.read_open(entry, file, before, head, None, false)?;
         refresh(entry, before);
         if !reading.torn {

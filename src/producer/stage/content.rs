@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
@@ -34,12 +35,16 @@ impl Stager<'_> {
             self.skip(&found.rel, doubt);
         }
         let journals = home.journals;
+        let rel = home.rel(self.job.root).map(OsStr::to_owned);
         let Some(outcome) = self.database(found, home, copy).transpose() else {
             // It has the magic and nothing else: a file like any other.
             return plain(open, snapshot, copy, || true);
         };
         // Even if it is skipped: its journal, beside another state of it, would spoil that.
         self.databases.insert(found.rel.clone(), journals);
+        if let Some(rel) = rel {
+            self.databases.insert(rel.into_vec(), journals);
+        }
         outcome
     }
 

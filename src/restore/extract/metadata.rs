@@ -242,7 +242,11 @@ fn apply(
     let mut mode = set_xattrs(it, entry, restorer, same_uid, missed);
     let lost = match entry.kind {
         EntryType::Symlink => 0,
-        _ => mode & (SET_UID * u32::from(!same_uid) | SET_GID * u32::from(!same_gid)),
+        _ => {
+            let of_user = if same_uid { 0 } else { SET_UID };
+            let of_group = if same_gid { 0 } else { SET_GID };
+            mode & (of_user | of_group)
+        }
     };
     if lost != 0 {
         // Of another owner they would grant what the original never granted.

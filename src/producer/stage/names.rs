@@ -1,0 +1,31 @@
+//! Files with several names: the first is copied, the others are links to the copy.
+//!
+//! A database may have a log beside each name. Only names that are copied with the same log are links of each other.
+
+use std::io;
+
+use super::Stager;
+use crate::database_names::Home;
+use crate::walk::Found;
+
+impl Stager<'_> {
+    /// The name that `found` is another one of, with the same content.
+    pub(super) fn first_name(&mut self, found: &Found) -> Option<Vec<u8>> {
+        if found.meta.nlink() < 2 {
+            return None;
+        }
+        let names = self.links.get(&found.meta.id())?.clone();
+        let first = names.first()?;
+        if !self.databases.contains_key(first) {
+            return Some(first.clone());
+        }
+        let journals = self.home(found).ok()?.journals;
+        let has_same = |name: &Vec<u8>| self.databases.get(name) == Some(&journals);
+        names.into_iter().find(has_same)
+    }
+
+    /// By which name the database `found` is to be opened.
+    pub(super) fn home(&mut self, found: &Found) -> io::Result<Home> {
+        self.names.home(&found.root, found.rel(), &found.meta)
+    }
+}
