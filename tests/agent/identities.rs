@@ -86,7 +86,7 @@ fn what_is_wrong_with_an_identity_is_said_of_it() {
         ("a typing error", typo.into_bytes(), "typing error"),
         (
             "a line too short",
-            key[..40].as_bytes().to_vec(),
+            key.as_bytes()[..40].to_vec(),
             "typing error",
         ),
         ("no key", b"hello\n".to_vec(), "line 1"),

@@ -84,18 +84,19 @@ struct TlsServer(Child, u16);
 impl TlsServer {
     fn start(dir: &Path, certificate: &str) -> Self {
         let port = dir.join(format!("{certificate}.port"));
-        let child = Command::new("python3")
+        let started = Command::new("python3")
             .args(["-c", SERVER])
             .arg(dir.join(format!("{certificate}.pem")))
             .arg(dir.join(format!("{certificate}.key")))
             .arg(&port)
             .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+            .spawn();
+        let mut server = Self(started.unwrap(), 0);
         let began = Instant::now();
         loop {
             if let Ok(text) = fs::read_to_string(&port) {
-                return Self(child, text.parse().unwrap());
+                server.1 = text.parse().unwrap();
+                return server;
             }
             assert!(began.elapsed() < Duration::from_secs(20));
             std::thread::sleep(Duration::from_millis(20));

@@ -5,8 +5,10 @@ use std::fs;
 use super::host::{Host, is_long, texts};
 use super::values::{Source, assert_no_panic};
 
+type Pairs = &'static [(&'static str, &'static str)];
+
 /// A target, the variable that names its file, other variables, and a right file with a place for garbage.
-const FILES: &[(&str, &str, &[(&str, &str)], &str)] = &[
+const FILES: &[(&str, &str, Pairs, &str)] = &[
     (
         "s3://bucket/x",
         "AWS_SHARED_CREDENTIALS_FILE",

@@ -214,15 +214,13 @@ fn what_only_its_application_can_check_is_stored_and_named() {
     for foreign in FOREIGN {
         let host = Host::new(SOURCE);
         let path = host.write("live/a.db", b"");
-        let script = format!(
-            "import sqlite3, sys\n\
+        let script = "import sqlite3, sys\n\
              db = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
              db.create_function('fold', 1, lambda x: x, deterministic=True)\n\
              db.create_collation('mine', lambda a, b: (a > b) - (a < b))\n\
              db.executescript(sys.argv[2])\n\
              db.execute('CREATE TABLE other(x)')\n\
-             db.execute('INSERT INTO t(x) VALUES (1)')\n"
-        );
+             db.execute('INSERT INTO t(x) VALUES (1)')\n";
         let made = std::process::Command::new("python3")
             .args(["-c", &script])
             .arg(&path)
