@@ -56,6 +56,8 @@ mod rebuild;
 mod rights;
 #[path = "agent/shrink.rs"]
 mod shrink;
+#[path = "agent/shrink_of_trees.rs"]
+mod shrink_of_trees;
 #[path = "agent/slow_link.rs"]
 mod slow_link;
 #[path = "agent/stock.rs"]
