@@ -3,7 +3,7 @@
 //! An unmounted disk, a database that was made anew and files that malware encrypted all look like an ordinary
 //! change: every byte of them is backed up as it is. So each run's figures are compared with those of the
 //! snapshot before ([`shrunk`]). What shrank is named until the operator acknowledges it or it grows back, and
-//! until then retention keeps the last snapshot from before ([`Memory::pinned`]).
+//! until then retention keeps the last snapshot from before ([`Memory::before_shrink`]).
 //!
 //! The figures are in `<state>/figures.json`, beside the pins and not in the catalog: the catalog is disposable,
 //! an alarm and what it keeps are not. Where the file is missing, the metadata of the newest local snapshot
@@ -22,8 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use compare::{Measure, Shrunk, shrunk};
 pub use grain::{Grain, Looks};
 pub use memory::{
-    Acknowledged, Kept, Memory, MemoryError, Noted, Open, Settings, SourceTaken, Taken, load,
-    pinned, save,
+    Acknowledged, Kept, Memory, MemoryError, Noted, Open, Settings, SourceTaken, Taken, load, save,
 };
 pub use metadata::of_metadata;
 pub use tally::{FileSeen, Tally};

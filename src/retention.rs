@@ -90,6 +90,8 @@ pub enum Reason {
     Pinned,
     /// A source shrank after it, and nobody acknowledged that.
     BeforeShrink,
+    /// A source that it has failed in every snapshot since.
+    LastWithSource,
     /// The newest that a drill restored.
     Proven,
     Within,
@@ -110,6 +112,7 @@ impl fmt::Display for Reason {
             Self::Whole => "newest that is whole",
             Self::Pinned => "pinned",
             Self::BeforeShrink => "last before a source shrank",
+            Self::LastWithSource => "last with a source that fails now",
             Self::Proven => "proven by a drill",
             Self::Within => "within",
             Self::Last => "last",

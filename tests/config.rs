@@ -224,7 +224,6 @@ fn what_makes_no_sense_is_refused_with_its_reason() {
             tree("to = \"backup-metadata.json\"\n"),
             "no place within a snapshot",
         ),
-        (tree("exclude = [\"a{b\"]\n"), "not a gitignore pattern"),
         (tree("stage = false\nlock = \"/x\"\n"), "guard the copying"),
         (
             tree("stage = false\ncheck = \"strict\"\n"),

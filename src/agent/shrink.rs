@@ -10,6 +10,7 @@ use crate::config::{Config, Source, SourceKind};
 use crate::figures::{self, Figures, Kept, Memory, Open, Settings, SourceTaken, Taken};
 use crate::ids::Stamp;
 use crate::producer;
+use crate::snapshot::LeftOut;
 
 /// How a push compares with the snapshot before.
 #[derive(Debug, Default)]
@@ -28,10 +29,11 @@ pub fn note_figures(
     state: &State,
     config: &Config,
     report: &PushReport,
+    left_out: &[LeftOut],
     made_now: bool,
 ) -> Result<ShrinkReport, AgentError> {
     let name = &report.manifest;
-    let taken = taken(config, name.stamp, name.sequence, &report.figures);
+    let taken = taken(config, name.stamp, name.sequence, &report.figures, left_out);
     let mut memory = match figures::load(&state.dir)? {
         Some(memory) => memory,
         None => from_local_snapshots(state, config, name.stamp)?,
@@ -52,6 +54,7 @@ fn taken(
     stamp: Stamp,
     sequence: u64,
     figures: &BTreeMap<String, Figures>,
+    left_out: &[LeftOut],
 ) -> Taken {
     // A plain directory that was pushed by hand is no source of this host.
     let sources = figures.iter().filter(|(to, _)| !to.is_empty());
@@ -70,6 +73,8 @@ fn taken(
             sequence: Some(sequence),
         },
         sources: sources.collect(),
+        left_out: left_out.iter().map(|one| one.to.clone()).collect(),
+        configured: config.sources.iter().map(|one| one.to.clone()).collect(),
     }
 }
 

@@ -280,7 +280,13 @@ impl<'a> Pusher<'a> {
         display.finish(ticker);
         let mut report = report?;
         // Before retention, which keeps the last snapshot before a source shrank.
-        let compared = shrunk::compare(self.config, &self.state, &mut report, made_now);
+        let compared = shrunk::compare(
+            self.config,
+            &self.state,
+            &mut report,
+            &self.left_out,
+            made_now,
+        );
         self.may_retain = compared.is_some();
         self.shrunk = compared.unwrap_or_default();
         Ok(report)

@@ -25,9 +25,11 @@ pub struct Local {
 
 /// The snapshots that stay on this host and on its targets, by what its state directory says.
 pub fn pins_of(config: &Config) -> Result<Pins, Failure> {
+    let memory = figures::load(&config.state)?.unwrap_or_default();
     Ok(Pins {
         by_hand: pins::read(&config.state)?,
-        before_shrink: figures::pinned(&config.state)?,
+        before_shrink: memory.before_shrink(),
+        last_with_source: memory.last_with_source(),
     })
 }
 

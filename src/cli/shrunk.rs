@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::error::with_causes;
 use crate::figures::{self, Kept, Measure, Open};
+use crate::snapshot::LeftOut;
 
 pub const CODE: &str = "shrunk";
 /// Tables that are named, of more.
@@ -35,9 +36,10 @@ pub fn compare(
     config: &Config,
     state: &State,
     report: &mut PushReport,
+    left_out: &[LeftOut],
     made_now: bool,
 ) -> Option<Vec<Alarm>> {
-    let noted = agent::note_figures(state, config, report, made_now);
+    let noted = agent::note_figures(state, config, report, left_out, made_now);
     let found = noted.and_then(|noted| {
         let back = noted.back.iter().map(|one| one.name.clone());
         let back: BTreeSet<String> = back.collect();

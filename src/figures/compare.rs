@@ -64,11 +64,10 @@ pub fn shrunk(before: &Figures, now: &Figures) -> Vec<Shrunk> {
     if fell(before.files, now.files, FEWEST_FILES) || emptied(before.files, now.files) {
         note(Measure::Files, before.files, now.files);
     }
-    let counted = |figures: &Figures| {
-        let has_rows = |path: &str| is_counted(before, path) || is_counted(now, path);
-        bytes_without(figures, has_rows)
-    };
-    let (old_bytes, new_bytes) = (counted(before), counted(now));
+    // What is watched by its rows now is not watched by its bytes as well; what nobody counted now, is.
+    let has_rows = |path: &str| is_counted(before, path) || is_counted(now, path);
+    let old_bytes = bytes_without(before, has_rows);
+    let new_bytes = bytes_without(now, |path| is_counted(now, path));
     if fell(old_bytes, new_bytes, FEWEST_BYTES) {
         note(Measure::Bytes, old_bytes, new_bytes);
     } else if emptied(before.bytes, now.bytes) {

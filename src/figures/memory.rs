@@ -93,6 +93,10 @@ pub struct Memory {
     /// By place in a snapshot.
     sources: BTreeMap<String, Seen>,
     open: Vec<Open>,
+    /// Sources that the newest snapshot lacks because they failed, each with the last snapshot that has it:
+    /// retention keeps that one.
+    #[serde(default)]
+    lacking: BTreeMap<String, Kept>,
     #[serde(default)]
     acknowledged: Vec<Acknowledged>,
 }
@@ -103,6 +107,7 @@ impl Default for Memory {
             format: FORMAT,
             sources: BTreeMap::new(),
             open: Vec::new(),
+            lacking: BTreeMap::new(),
             acknowledged: Vec::new(),
         }
     }
@@ -114,6 +119,10 @@ pub struct Taken {
     pub snapshot: Kept,
     /// By place in the snapshot. A source that was left out is not among them.
     pub sources: BTreeMap<String, SourceTaken>,
+    /// Places of sources that were left out because they failed.
+    pub left_out: BTreeSet<String>,
+    /// Places of all sources of the configuration.
+    pub configured: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -148,6 +157,14 @@ impl Memory {
     /// Compares `taken` with what is remembered, and remembers it instead. Sources that it lacks stay as they are.
     pub fn note(&mut self, taken: Taken) -> Noted {
         let mut noted = Noted::default();
+        // Of a source that nobody wants any more the policy decides.
+        self.lacking
+            .retain(|to, _| taken.configured.contains(to) && !taken.sources.contains_key(to));
+        for to in taken.left_out {
+            if let Some(seen) = self.sources.get(&to) {
+                self.lacking.insert(to, seen.in_snapshot);
+            }
+        }
         for (to, mut source) in taken.sources {
             noted.back.extend(self.look_again(&to, &source));
             if let Some(before) = self.sources.get(&to) {
@@ -255,9 +272,14 @@ impl Memory {
         closed
     }
 
-    /// The snapshots that retention must keep.
-    pub fn pinned(&self) -> BTreeSet<Stamp> {
+    /// The snapshots that retention must keep for what shrank.
+    pub fn before_shrink(&self) -> BTreeSet<Stamp> {
         self.open.iter().map(|one| one.before.stamp).collect()
+    }
+
+    /// The snapshots that retention must keep because they are the last that have a source which fails now.
+    pub fn last_with_source(&self) -> BTreeSet<Stamp> {
+        self.lacking.values().map(|kept| kept.stamp).collect()
     }
 }
 
@@ -326,11 +348,6 @@ pub fn save(state: &Path, memory: &Memory) -> Result<(), MemoryError> {
         let what = "write";
         MemoryError::Io { what, path, source }
     })
-}
-
-/// The snapshots that retention must keep for what shrank.
-pub fn pinned(state: &Path) -> Result<BTreeSet<Stamp>, MemoryError> {
-    Ok(load(state)?.map_or_else(BTreeSet::new, |memory| memory.pinned()))
 }
 
 #[cfg(test)]

@@ -19,6 +19,11 @@ pub enum NamedError {
          `sealift ack shrunk`"
     )]
     BeforeShrink(Stamp),
+    #[error(
+        "snapshot {0} is the last that has a source which fails now, and stays; mend that source, or remove it from the \
+         configuration, and back up first"
+    )]
+    LastWithSource(Stamp),
     #[error("{text:?} names several snapshots; name one by its sequence: {}", sequences.join(", "))]
     Ambiguous {
         text: String,
@@ -73,6 +78,9 @@ pub fn may_go(stamp: Stamp, reasons: &Reasons) -> Result<(), NamedError> {
     }
     if reasons.contains(&Reason::BeforeShrink) {
         return Err(NamedError::BeforeShrink(stamp));
+    }
+    if reasons.contains(&Reason::LastWithSource) {
+        return Err(NamedError::LastWithSource(stamp));
     }
     Ok(())
 }

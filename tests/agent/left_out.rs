@@ -689,3 +689,47 @@ fn json_of_real_programs_is_stored_as_it_is() {
         );
     }
 }
+
+/// Kind: weeks of snapshots without a source push the last one that has it out of the policy.
+#[test]
+fn the_last_snapshot_that_has_a_source_which_fails_stays() {
+    let mut host = Host::new();
+    let more = "\n[[source]]\nkind = \"json\"\nname = \"registry\"\npath = \"registry.json\"\n\n[retention]\nlast = 1\n";
+    let config = host.config();
+    let config = config.split("[retention]").next().unwrap();
+    fs::write(host.path("c.toml"), format!("{config}{more}")).unwrap();
+    host.edit_config("[[target]]\n", "[[target]]\nprune = true\n");
+    fs::write(host.path("registry.json"), "{}").unwrap();
+    let mut day = 0;
+    let mut back_up = |host: &mut Host, code: i32| {
+        day += 1;
+        host.clock = Some(format!("2026-11-{day:02}T06:00:00Z"));
+        fs::write(host.data().join("a"), format!("day {day}")).unwrap();
+        host.json_exits(&["backup"], &[code]);
+        let listed = host.json_exits(&["list", "--target", "folder"], &[0, 3]);
+        let snapshots = listed["snapshots"].as_array().unwrap().clone();
+        let there = snapshots
+            .iter()
+            .map(|one| one["sequence"].as_u64().unwrap());
+        there.collect::<Vec<u64>>()
+    };
+    back_up(&mut host, 0);
+    back_up(&mut host, 0);
+    fs::write(host.path("registry.json"), "{").unwrap();
+    for _ in 3..7 {
+        let there = back_up(&mut host, 3);
+        assert!(there.contains(&2), "{there:?}");
+    }
+    let said = host.exits_any(&["prune", "--dry-run"], &[0, 3]);
+    let said = format!("{}{}", said.0, said.1);
+    assert!(said.contains("last with a source that fails now"), "{said}");
+    host.exits(&["prune", "--forget", "2", "--yes"], 1);
+    fs::write(host.path("registry.json"), "{}").unwrap();
+    let there = back_up(&mut host, 0);
+    let there = if there.contains(&2) {
+        back_up(&mut host, 0)
+    } else {
+        there
+    };
+    assert!(!there.contains(&2), "{there:?}");
+}

@@ -94,7 +94,9 @@ fn a_folder_full_to_the_last_byte_is_pruned_and_freed() {
             !has_reserve,
             "{err}"
         );
-        back_up(&mut host, 5, 100, &[0]);
+        host.clock = Some("2026-11-05T06:00:00Z".to_owned());
+        fs::write(host.data().join("b"), noise(5, 100)).unwrap();
+        host.backup();
         host.ok(&LAST);
         let stat = rustix::fs::statvfs(mount.path()).unwrap();
         assert!(stat.f_bavail * stat.f_frsize > 4_000_000);
@@ -170,6 +172,8 @@ fn a_newer_snapshot_that_fits_does_not_wait_for_an_older_one_that_does_not() {
     assert_eq!(sequences(&host), [1, 3]);
     let out = host.restore_from(mount.path(), "out");
     assert_eq!(describe(&out.join("data")), describe(&host.data()));
+    // The large file went on purpose.
+    host.ok(&["ack", "shrunk"]);
     // Once there is room, the older one comes, too.
     disk.empty();
     back_up(&mut host, 4, 1000, &[0]);

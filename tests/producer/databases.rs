@@ -222,7 +222,7 @@ fn what_only_its_application_can_check_is_stored_and_named() {
              db.execute('CREATE TABLE other(x)')\n\
              db.execute('INSERT INTO t(x) VALUES (1)')\n";
         let made = std::process::Command::new("python3")
-            .args(["-c", &script])
+            .args(["-c", script])
             .arg(&path)
             .arg(foreign.script)
             .status();

@@ -323,3 +323,17 @@ proptest! {
         prop_assert_eq!(rang, before.files > 0 || before.bytes > 0 || all >= FEWEST_ROWS);
     }
 }
+
+/// Found by the property above: a fall that the next look would not see is none.
+#[test]
+fn a_database_that_nobody_counts_any_more_counts_by_its_bytes() {
+    let with = |tables: Option<BTreeMap<String, u64>>, bytes: u64| {
+        let database = Database { bytes, tables };
+        Figures {
+            databases: BTreeMap::from([("x.db".to_owned(), database)]),
+            ..tree(2, 65536)
+        }
+    };
+    let before = with(Some(BTreeMap::new()), 0);
+    assert_eq!(measures(&before, &with(None, 65536)), [""; 0]);
+}

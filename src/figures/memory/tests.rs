@@ -30,6 +30,8 @@ fn taken(day: u32, sources: &[(&str, u64)]) -> Taken {
     Taken {
         snapshot: kept(day),
         sources: sources.collect(),
+        left_out: BTreeSet::new(),
+        configured: BTreeSet::from(["a".to_owned(), "b".to_owned()]),
     }
 }
 
@@ -57,10 +59,10 @@ fn a_second_run_of_the_shrunk_state_does_not_hide_it() {
         assert_eq!((open.before, open.since), (kept(1), kept(2)));
         assert_eq!((open.shrunk.before, open.shrunk.now), (50, 7));
     }
-    assert_eq!(memory.pinned(), BTreeSet::from([stamp(1)]));
+    assert_eq!(memory.before_shrink(), BTreeSet::from([stamp(1)]));
     // Another source has a predecessor of its own.
     memory.note(taken(6, &[("a", 7), ("b", 0)]));
-    assert_eq!(memory.pinned(), BTreeSet::from([stamp(1), stamp(5)]));
+    assert_eq!(memory.before_shrink(), BTreeSet::from([stamp(1), stamp(5)]));
 }
 
 #[test]
@@ -69,16 +71,16 @@ fn it_ends_when_it_grows_back_or_is_acknowledged_and_may_ring_again() {
     memory.note(taken(2, &[("a", 5)]));
     let back = memory.note(taken(3, &[("a", 25)])).back;
     assert_eq!(back.len(), 1);
-    assert!(memory.open().is_empty() && memory.pinned().is_empty());
+    assert!(memory.open().is_empty() && memory.before_shrink().is_empty());
     memory.note(taken(4, &[("a", 3)]));
-    assert_eq!(memory.pinned(), BTreeSet::from([stamp(3)]));
+    assert_eq!(memory.before_shrink(), BTreeSet::from([stamp(3)]));
     assert_eq!(
         memory.acknowledge(Some("b"), None, DateTime::UNIX_EPOCH),
         []
     );
     let closed = memory.acknowledge(Some("a"), Some("moved"), DateTime::UNIX_EPOCH);
     assert_eq!(closed.len(), 1);
-    assert!(memory.pinned().is_empty());
+    assert!(memory.before_shrink().is_empty());
     assert_eq!(memory.acknowledged()[0].note.as_deref(), Some("moved"));
     // The present figures are the right ones now; the next fall is another instance.
     assert_eq!(memory.note(taken(5, &[("a", 3)])), Noted::default());
@@ -158,14 +160,14 @@ fn an_older_snapshot_is_known_for_one() {
 fn the_file_comes_back_as_it_was_and_a_damaged_one_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(load(dir.path()).unwrap(), None);
-    assert!(pinned(dir.path()).unwrap().is_empty());
     let mut memory = first();
     memory.note(taken(2, &[("a", 5)]));
     memory.note(taken(3, &[("b", 5)]));
     memory.acknowledge(Some("b"), Some("note"), DateTime::UNIX_EPOCH);
     save(dir.path(), &memory).unwrap();
     assert_eq!(load(dir.path()).unwrap(), Some(memory));
-    assert_eq!(pinned(dir.path()).unwrap(), BTreeSet::from([stamp(1)]));
+    let loaded = load(dir.path()).unwrap().unwrap();
+    assert_eq!(loaded.before_shrink(), BTreeSet::from([stamp(1)]));
     let file = dir.path().join("figures.json");
     for text in ["", "{", "[]", "{\"format\":1,\"sources\":{},\"open\":[{}]}"] {
         std::fs::write(&file, text).unwrap();
@@ -178,4 +180,31 @@ fn the_file_comes_back_as_it_was_and_a_damaged_one_is_an_error() {
     std::fs::write(&file, "{\"format\":2,\"sources\":{},\"open\":[]}").unwrap();
     let error = load(dir.path()).unwrap_err();
     assert!(matches!(error, MemoryError::Format { found: 2, .. }));
+}
+
+#[test]
+fn the_last_snapshot_with_a_source_that_fails_is_kept_until_it_is_taken_again() {
+    let without_b = |day: u32| Taken {
+        left_out: BTreeSet::from(["b".to_owned(), "never taken".to_owned()]),
+        ..taken(day, &[("a", 50)])
+    };
+    let mut memory = first();
+    memory.note(taken(2, &[("a", 50), ("b", 50)]));
+    for day in 3..6 {
+        memory.note(without_b(day));
+        assert_eq!(memory.last_with_source(), BTreeSet::from([stamp(2)]));
+    }
+    // A run that did not ask for it changes nothing.
+    memory.note(taken(6, &[("a", 50)]));
+    assert_eq!(memory.last_with_source(), BTreeSet::from([stamp(2)]));
+    memory.note(taken(7, &[("a", 50), ("b", 50)]));
+    assert_eq!(memory.last_with_source(), BTreeSet::new());
+    // Or until the configuration does not name it any more.
+    memory.note(without_b(8));
+    assert_eq!(memory.last_with_source(), BTreeSet::from([stamp(7)]));
+    memory.note(Taken {
+        configured: BTreeSet::from(["a".to_owned()]),
+        ..taken(9, &[("a", 50)])
+    });
+    assert_eq!(memory.last_with_source(), BTreeSet::new());
 }
