@@ -126,6 +126,8 @@ pub struct Source {
     pub required: bool,
     /// Of a command: that it prints nothing is no error.
     pub allow_empty: bool,
+    /// Whether an alarm is raised if it loses most of what it held.
+    pub shrink_alarm: bool,
     /// Taken only when asked for by name.
     pub on_request: bool,
     pub before: Option<CommandLine>,
@@ -201,6 +203,24 @@ pub enum CommandLine {
     Shell(String),
     /// A program and its arguments.
     Words(Vec<String>),
+}
+
+impl CommandLine {
+    /// The program, for a log: what follows it may be a password.
+    pub fn brief(&self) -> String {
+        let words: Vec<&str> = match self {
+            Self::Shell(line) => line.split_whitespace().collect(),
+            Self::Words(words) => words.iter().map(String::as_str).collect(),
+        };
+        // `PGPASSWORD=… pg_dump` of a shell.
+        let is_set = |word: &&&str| matches!(self, Self::Shell(_)) && word.contains('=');
+        let set = words.iter().take_while(is_set).count();
+        let program = words.get(set).copied().unwrap_or("…");
+        match words.len() {
+            1 => program.to_owned(),
+            _ => format!("{program} …"),
+        }
+    }
 }
 
 impl std::fmt::Display for CommandLine {

@@ -210,7 +210,7 @@ fn give_up(
     let stamp = claim.stamp;
     let published = claim.publish(false);
     let dir = published.map_err(failed("keep the invalid snapshot in", snapshots_dir))?;
-    claim::bound_invalid(snapshots_dir, stamp);
+    let deleted = claim::bound_invalid(snapshots_dir, stamp);
     // A damaged earlier copy would be linked to again and again.
     for one in &taken {
         one.forget();
@@ -221,7 +221,7 @@ fn give_up(
     Ok(ProduceError::Invalid {
         dir: dir.path().to_owned(),
         errors: validation.errors,
-        details: validation.details.into_iter().chain(reasons).collect(),
+        details: [validation.details, reasons.collect(), deleted].concat(),
     })
 }
 

@@ -396,18 +396,25 @@ impl PruneRequest {
             false => Policy::default(),
         };
         let decided = decide(&self.candidates(&planned), &policy, self.now);
+        let pins = self.pins_among(&planned);
         for (one, reasons) in planned.iter_mut().zip(decided) {
             one.reasons = reasons;
-            self.pins.explain(&one.stamp, &mut one.reasons);
+            pins.explain(&one.stamp, &mut one.reasons);
         }
         planned
     }
 
+    fn pins_among(&self, planned: &[PlannedSnapshot]) -> Pins {
+        let there = planned.iter().map(|one| (one.stamp, one.sequence));
+        self.pins.among(&there.collect::<Vec<_>>())
+    }
+
     fn candidates(&self, planned: &[PlannedSnapshot]) -> Vec<Candidate> {
+        let pins = self.pins_among(planned);
         let candidate = |one: &PlannedSnapshot| Candidate {
             sequence: one.sequence,
             stamp: one.stamp,
-            pinned: self.pins.holds(&one.stamp),
+            pinned: pins.holds(&one.stamp),
             proven: false,
             late: one.late,
             whole: one.whole,

@@ -90,8 +90,8 @@ pub enum Reason {
     Pinned,
     /// A source shrank after it, and nobody acknowledged that.
     BeforeShrink,
-    /// A source that it has failed in every snapshot since.
-    LastWithSource,
+    /// A source failed after it, and does still.
+    BeforeFailure,
     /// The newest that a drill restored.
     Proven,
     Within,
@@ -112,7 +112,7 @@ impl fmt::Display for Reason {
             Self::Whole => "newest that is whole",
             Self::Pinned => "pinned",
             Self::BeforeShrink => "last before a source shrank",
-            Self::LastWithSource => "last with a source that fails now",
+            Self::BeforeFailure => "last before a source failed",
             Self::Proven => "proven by a drill",
             Self::Within => "within",
             Self::Last => "last",

@@ -33,13 +33,28 @@ pub fn note_figures(
     made_now: bool,
 ) -> Result<ShrinkReport, AgentError> {
     let name = &report.manifest;
-    let taken = taken(config, name.stamp, name.sequence, &report.figures, left_out);
+    let rows = state.catalog.snapshots()?;
+    let earlier = rows.iter().filter(|row| row.known.sequence < name.sequence);
+    let previous = earlier
+        .max_by_key(|row| row.known.sequence)
+        .map(|row| Kept {
+            stamp: row.known.stamp,
+            sequence: Some(row.known.sequence),
+        });
+    let mut taken = taken(
+        config,
+        name.stamp,
+        name.sequence,
+        &report.figures,
+        left_out,
+        previous,
+    );
     let mut memory = match figures::load(&state.dir)? {
         Some(memory) => memory,
         None => from_local_snapshots(state, config, name.stamp)?,
     };
     let mut back = Vec::new();
-    if made_now || !memory.is_later_than(&taken) {
+    if made_now || memory.leave_out_known(&mut taken) {
         back = memory.note(taken).back;
         figures::save(&state.dir, &memory)?;
     }
@@ -55,6 +70,7 @@ fn taken(
     sequence: u64,
     figures: &BTreeMap<String, Figures>,
     left_out: &[LeftOut],
+    previous: Option<Kept>,
 ) -> Taken {
     // A plain directory that was pushed by hand is no source of this host.
     let sources = figures.iter().filter(|(to, _)| !to.is_empty());
@@ -62,11 +78,16 @@ fn taken(
         let configured = config.sources.iter().find(|source| source.to == *to);
         let source = SourceTaken {
             name: configured.map_or_else(|| to.clone(), |source| source.name.clone()),
+            rings: configured.is_none_or(|source| source.shrink_alarm),
+            may_be_empty: configured.is_some_and(|source| source.allow_empty),
             settings: configured.map(settings).unwrap_or_default(),
             figures: figures.clone(),
         };
         (to.clone(), source)
     });
+    // An optional source that is not there does not fail.
+    let configured = config.sources.iter();
+    let configured = configured.filter(|source| !source.optional || source.on_request);
     Taken {
         snapshot: Kept {
             stamp,
@@ -74,7 +95,8 @@ fn taken(
         },
         sources: sources.collect(),
         left_out: left_out.iter().map(|one| one.to.clone()).collect(),
-        configured: config.sources.iter().map(|one| one.to.clone()).collect(),
+        configured: configured.map(|one| one.to.clone()).collect(),
+        previous,
     }
 }
 

@@ -29,7 +29,7 @@ pub fn pins_of(config: &Config) -> Result<Pins, Failure> {
     Ok(Pins {
         by_hand: pins::read(&config.state)?,
         before_shrink: memory.before_shrink(),
-        last_with_source: memory.last_with_source(),
+        before_failure: memory.before_failure(),
     })
 }
 

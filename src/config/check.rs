@@ -91,6 +91,7 @@ const TABLES: &[(&str, &[&str])] = &[
             "optional",
             "required",
             "allow_empty",
+            "shrink_alarm",
             "on_request",
             "must_exist",
             "mountpoint",

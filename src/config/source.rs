@@ -51,6 +51,7 @@ pub(super) struct RawSource {
     optional: bool,
     required: Option<bool>,
     allow_empty: Option<Spanned<bool>>,
+    shrink_alarm: Option<bool>,
     #[serde(default)]
     on_request: bool,
     must_exist: Option<Spanned<Vec<Spanned<String>>>>,
@@ -181,6 +182,7 @@ fn validate(place: &Place<'_>, spanned: &Spanned<RawSource>) -> Result<Source, C
             .allow_empty
             .as_ref()
             .is_some_and(|value| *value.get_ref()),
+        shrink_alarm: raw.shrink_alarm.unwrap_or(true),
         on_request: raw.on_request,
         before: raw.before.as_ref().map(RawCommand::line),
         after: raw.after.as_ref().map(RawCommand::line),
@@ -391,6 +393,7 @@ fn expand_preset(
         optional: false,
         required: false,
         allow_empty: false,
+        shrink_alarm: true,
         on_request: false,
         before: None,
         after: None,

@@ -93,8 +93,8 @@ pub struct Memory {
     /// By place in a snapshot.
     sources: BTreeMap<String, Seen>,
     open: Vec<Open>,
-    /// Sources that the newest snapshot lacks because they failed, each with the last snapshot that has it:
-    /// retention keeps that one.
+    /// Sources that the newest snapshot lacks because they failed, each with the last snapshot that has it, as far as
+    /// is known: retention keeps that one.
     #[serde(default)]
     lacking: BTreeMap<String, Kept>,
     #[serde(default)]
@@ -121,13 +121,19 @@ pub struct Taken {
     pub sources: BTreeMap<String, SourceTaken>,
     /// Places of sources that were left out because they failed.
     pub left_out: BTreeSet<String>,
-    /// Places of all sources of the configuration.
+    /// Places of all sources of the configuration that are to be in a snapshot, or were asked for.
     pub configured: BTreeSet<String>,
+    /// The snapshot before this one.
+    pub previous: Option<Kept>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct SourceTaken {
     pub name: String,
+    /// Whether it raises an alarm at all.
+    pub rings: bool,
+    /// That nothing is in it is no alarm.
+    pub may_be_empty: bool,
     pub settings: Settings,
     pub figures: Figures,
 }
@@ -161,14 +167,21 @@ impl Memory {
         self.lacking
             .retain(|to, _| taken.configured.contains(to) && !taken.sources.contains_key(to));
         for to in taken.left_out {
-            if let Some(seen) = self.sources.get(&to) {
-                self.lacking.insert(to, seen.in_snapshot);
+            // Of a source that no memory is left of, the snapshot before may be the last that has it.
+            let last = self.sources.get(&to).map(|seen| seen.in_snapshot);
+            let last = last.or(self.lacking.get(&to).copied());
+            if let Some(last) = last.or(taken.previous) {
+                self.lacking.insert(to, last);
             }
         }
         for (to, mut source) in taken.sources {
+            if !source.rings {
+                self.open.retain(|one| one.to != to);
+            }
             noted.back.extend(self.look_again(&to, &source));
-            if let Some(before) = self.sources.get(&to) {
-                let opened = self.newly_shrunk(&to, before, &source, taken.snapshot);
+            if let Some(before) = self.sources.get(&to).filter(|_| source.rings) {
+                let mut opened = self.newly_shrunk(&to, before, &source, taken.snapshot);
+                opened.retain(|one| !source.may_be_empty || one.shrunk.now > 0);
                 keep_uncounted(&before.figures, &mut source.figures);
                 noted.opened.extend(opened);
             }
@@ -239,13 +252,14 @@ impl Memory {
         self.sources.contains_key(source) || self.open.iter().any(|one| one.is_of(source))
     }
 
-    /// Whether every source of `taken` is known by a snapshot with a later stamp.
-    pub fn is_later_than(&self, taken: &Taken) -> bool {
+    /// Leaves out of `taken` the sources that are known by a snapshot with a later stamp. Returns whether any is left.
+    pub fn leave_out_known(&self, taken: &mut Taken) -> bool {
         let is_later = |to: &String| {
             let seen = self.sources.get(to);
             seen.is_some_and(|seen| seen.in_snapshot.stamp > taken.snapshot.stamp)
         };
-        !taken.sources.is_empty() && taken.sources.keys().all(is_later)
+        taken.sources.retain(|to, _| !is_later(to));
+        !taken.sources.is_empty()
     }
 
     /// Closes what is open, of one source if it is named: the present figures are the right ones. Returns it.
@@ -273,13 +287,15 @@ impl Memory {
     }
 
     /// The snapshots that retention must keep for what shrank.
-    pub fn before_shrink(&self) -> BTreeSet<Stamp> {
-        self.open.iter().map(|one| one.before.stamp).collect()
+    pub fn before_shrink(&self) -> BTreeMap<Stamp, Option<u64>> {
+        let before = self.open.iter().map(|one| &one.before);
+        before.map(|kept| (kept.stamp, kept.sequence)).collect()
     }
 
-    /// The snapshots that retention must keep because they are the last that have a source which fails now.
-    pub fn last_with_source(&self) -> BTreeSet<Stamp> {
-        self.lacking.values().map(|kept| kept.stamp).collect()
+    /// The snapshots that retention must keep because a source failed after them, and does still.
+    pub fn before_failure(&self) -> BTreeMap<Stamp, Option<u64>> {
+        let before = self.lacking.values();
+        before.map(|kept| (kept.stamp, kept.sequence)).collect()
     }
 }
 

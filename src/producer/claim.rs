@@ -9,6 +9,7 @@
 //! The snapshots directory may be in a directory of another user's, who can rename what is there. So the
 //! snapshot is made through its open directory, and what got its name is compared with that.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -18,12 +19,13 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use rustix::fs::FlockOperation;
 
+use super::metadata::Metadata;
 use crate::ids::Stamp;
 use crate::openat::{Dir, Meta};
 
 pub(super) const PARTIAL: &str = ".partial-";
 pub(super) const INVALID: &str = "invalid-";
-/// How many directories of what failed its check are kept.
+/// How many copies of a source that failed their check are kept.
 const MOST_INVALID: usize = 3;
 /// A day of seconds: more snapshots ahead of the clock than that are a mistake.
 const MAX_BUMPS: usize = 86_400;
@@ -101,7 +103,14 @@ impl Claim {
         };
         let parent = Path::new(rel).parent().unwrap_or(Path::new(""));
         aside.make_dirs(parent, 0o700)?;
-        self.partial.rename(rel, &aside, rel)?;
+        match self.partial.rename(rel, &aside, rel) {
+            // To move a directory elsewhere is to write to it, and this one's owner may not.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                self.partial.set_mode(rel, 0o700)?;
+                self.partial.rename(rel, &aside, rel)?;
+            }
+            moved => moved?,
+        }
         self.remove_empty_parents(rel);
         Ok(self.destination(false).join(rel))
     }
@@ -197,29 +206,36 @@ fn make_locked(dir: &Dir, name: &str) -> io::Result<Option<(Dir, Meta)>> {
     }
 }
 
-/// Deletes the oldest `invalid-*` directories of `dir` beyond [`MOST_INVALID`]; the one of `newest` stays. Names
-/// those that it could not delete.
+/// Deletes the `invalid-*` directories of `dir` of whose every source [`MOST_INVALID`] newer ones hold a copy; the one
+/// of `newest` stays. Names those that it deleted, and what it could not do.
 pub(super) fn bound_invalid(dir: &Path, newest: Stamp) -> Vec<String> {
+    let mut notes = Vec::new();
     let bounded = Dir::open(dir).and_then(|dir| {
         let mut stamps: Vec<Stamp> = Vec::new();
         for entry in dir.entries()? {
-            let stamp = entry
-                .name
-                .to_str()
-                .and_then(|name| name.strip_prefix(INVALID));
-            let stamp: Option<Stamp> = stamp.and_then(|stamp| stamp.parse().ok());
-            stamps.extend(stamp.filter(|stamp| *stamp != newest));
+            let name = entry.name.to_str();
+            let stamp = name.and_then(|name| name.strip_prefix(INVALID));
+            stamps.extend(stamp.and_then(|stamp| stamp.parse::<Stamp>().ok()));
         }
         stamps.sort_unstable();
-        let surplus = (stamps.len() + 1).saturating_sub(MOST_INVALID);
-        for stamp in &stamps[..surplus] {
+        let mut copies: BTreeMap<String, usize> = BTreeMap::new();
+        for stamp in stamps.into_iter().rev() {
+            let name = format!("{INVALID}{stamp}");
+            let places = places(&dir, &name);
+            let is_surplus = |place: &String| copies.get(place).is_some_and(|n| *n >= MOST_INVALID);
+            if stamp == newest || !places.iter().all(is_surplus) {
+                for place in places {
+                    *copies.entry(place).or_default() += 1;
+                }
+                continue;
+            }
             // It loses its name first: what is left of it if this process dies is cleared up by the next run.
-            let (name, partial) = (
-                format!("{INVALID}{stamp}"),
-                format!("{PARTIAL}{INVALID}{stamp}"),
-            );
+            let partial = format!("{PARTIAL}{name}");
             dir.rename(&name, &dir, &partial)?;
             dir.remove_tree(&partial)?;
+            notes.push(format!(
+                "{name} was deleted: {MOST_INVALID} newer copies that failed their check are kept of each of its sources"
+            ));
         }
         Ok(())
     });
@@ -227,7 +243,22 @@ pub(super) fn bound_invalid(dir: &Path, newest: Stamp) -> Vec<String> {
         let dir = dir.display();
         format!("cannot delete older `{INVALID}*` directories in {dir}: {error}")
     };
-    bounded.map_err(note).err().into_iter().collect()
+    notes.extend(bounded.map_err(note).err());
+    notes
+}
+
+/// The places of the sources whose copies an `invalid-*` directory holds. One that says nothing of them is a kind of
+/// its own.
+fn places(dir: &Dir, name: &str) -> BTreeSet<String> {
+    let read = dir.sub(name).map(|dir| Metadata::read(&dir));
+    let places = match read {
+        Ok(Ok(Some(metadata))) => metadata.places(),
+        _ => BTreeSet::new(),
+    };
+    match places.is_empty() {
+        true => BTreeSet::from([String::new()]),
+        false => places,
+    }
 }
 
 fn was_exchanged(path: &Path) -> io::Error {

@@ -79,7 +79,7 @@ pub(super) fn run(
 ) -> Result<Ran, SourceError> {
     let group = SharedGroup::default();
     let owed = Arc::clone(&group);
-    let named = line.to_string();
+    let named = line.brief();
     let duty = Duty::owe(move || {
         let running = {
             let mut group = locked(&owed);
@@ -113,7 +113,7 @@ fn run_in(
     timeout: Duration,
 ) -> Result<Ran, SourceError> {
     let failed = |source| SourceError::Start {
-        line: line.to_string(),
+        line: line.brief(),
         source,
     };
     let mut stderr = Stderr::new().map_err(failed)?;
@@ -131,10 +131,23 @@ fn run_in(
         group.running = pid(&child);
         child
     };
-    let status = wait(group, &mut child, &mut stderr, timeout, is_source).map_err(failed)?;
+    let status = match wait(group, &mut child, &mut stderr, timeout, is_source) {
+        Ok(status) => status,
+        Err(error) => {
+            // It is not left behind, whatever could not be seen of it.
+            if let Some(leader) = pid(&child) {
+                let _ = kill_process_group(leader, Signal::KILL);
+            }
+            let mut group = locked(group);
+            let _ = child.wait();
+            group.running = None;
+            return Err(failed(error));
+        }
+    };
     let stderr = stderr.end();
+    let line_in_brief = line.brief();
     let (shell_line, warning) = match line {
-        CommandLine::Shell(line) => (true, Shell::get().warning(line)),
+        CommandLine::Shell(line) => (true, Shell::get().warning(line, &line_in_brief)),
         CommandLine::Words(_) => (false, None),
     };
     let status = match status {
@@ -143,7 +156,7 @@ fn run_in(
         None => format!("no end after {} s (`timeout`)", timeout.as_secs()),
     };
     Err(SourceError::Command {
-        line: line.to_string(),
+        line: line.brief(),
         status,
         stderr: said(stderr),
     })

@@ -3,6 +3,7 @@
 //! It may have been written by us, by AtoCore, or by whatever else makes such snapshots; so reading is
 //! lenient: only what is needed is looked at, and unknown keys are nobody's mistake.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Component, Path};
 
@@ -191,6 +192,13 @@ impl Metadata {
             }
         };
         Ok(Some(Self { value, sealift }))
+    }
+
+    /// Where in the directory the sources are that it holds.
+    pub(super) fn places(&self) -> BTreeSet<String> {
+        let sections = self.sealift.iter().flat_map(|section| &section.sources);
+        let there = sections.filter(|source| source.present && source.left_out.is_none());
+        there.map(|source| source.to.clone()).collect()
     }
 
     /// What it says about its snapshot's validity, if anything.

@@ -58,11 +58,11 @@ impl Shell {
         command
     }
 
-    /// What the operator must know of `line`: that a part of it may fail unnoticed.
-    pub fn warning(&self, line: &str) -> Option<String> {
+    /// What the operator must know of `line`, which is named `brief`: that a part of it may fail unnoticed.
+    pub fn warning(&self, line: &str, brief: &str) -> Option<String> {
         (!self.pipefail && has_pipe(line)).then(|| {
             format!(
-                "`{line}` is a pipeline, and {} on this host does not report that a part of it failed: install bash",
+                "`{brief}` is a pipeline, and {} on this host does not report that a part of it failed: install bash",
                 self.program.display()
             )
         })
@@ -105,7 +105,9 @@ pub(super) fn explain(status: ExitStatus, is_shell: bool) -> String {
         (None, Some(code)) if is_shell && code > BY_SIGNAL && code < BY_SIGNAL + 65 => {
             match code - BY_SIGNAL {
                 9 => killed.to_owned(),
-                13 => "a later part of the pipeline ended before it had read everything".to_owned(),
+                13 => "a later part of the pipeline, such as head, ended before it had read everything; let it read \
+                       to its end, or begin the line with `set +o pipefail;`"
+                    .to_owned(),
                 signal => format!("signal {signal} ended it"),
             }
         }
@@ -142,7 +144,7 @@ mod tests {
         let failed = |line: &str| !shell.command(line).status().unwrap().success();
         assert!(failed("exit 3"));
         assert_eq!(failed("false | true"), shell.pipefail);
-        assert_eq!(shell.warning("a | b").is_some(), !shell.pipefail);
+        assert_eq!(shell.warning("a | b", "a …").is_some(), !shell.pipefail);
     }
 
     #[test]
@@ -164,8 +166,13 @@ mod tests {
             "#!/bin/sh\n[ \"$1\" != -o ] || shift 2\nexec /bin/sh \"$@\"\n",
         );
         let shell = Shell::among(std::iter::empty(), &plain);
-        assert!(!shell.pipefail && shell.warning("a || b").is_none());
-        assert!(shell.warning("a | b").unwrap().contains("install bash"));
+        assert!(!shell.pipefail && shell.warning("a || b", "a …").is_none());
+        assert!(
+            shell
+                .warning("a | b", "a …")
+                .unwrap()
+                .contains("install bash")
+        );
         assert!(shell.command("exit 0").status().unwrap().success());
         let shell = Shell::among(std::iter::once(temp.path().to_owned()), &knowing);
         assert!(shell.pipefail && shell.program == knowing);

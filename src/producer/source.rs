@@ -203,7 +203,8 @@ impl Heard {
         let lines: Vec<&str> = ran.stderr.lines().collect();
         let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n  ");
         self.notes.insert(format!(
-            "`{line}` succeeded, and wrote to stderr:\n  {last}"
+            "`{}` succeeded, and wrote to stderr:\n  {last}",
+            line.brief()
         ));
         self.stderr.insert(key.to_owned(), ran.stderr);
     }
@@ -280,7 +281,7 @@ impl Taking<'_> {
                 self.finish(source, None, &copy, &mut taken)?;
                 if taken.entry.bytes == 0 && !source.allow_empty {
                     return Err(SourceError::Empty {
-                        line: command.to_string(),
+                        line: command.brief(),
                         stderr: command::said(ran.stderr),
                     });
                 }

@@ -20,10 +20,10 @@ pub enum NamedError {
     )]
     BeforeShrink(Stamp),
     #[error(
-        "snapshot {0} is the last that has a source which fails now, and stays; mend that source, or remove it from the \
+        "snapshot {0} is the last before a source failed, and stays; mend that source, or remove it from the \
          configuration, and back up first"
     )]
-    LastWithSource(Stamp),
+    BeforeFailure(Stamp),
     #[error("{text:?} names several snapshots; name one by its sequence: {}", sequences.join(", "))]
     Ambiguous {
         text: String,
@@ -79,8 +79,8 @@ pub fn may_go(stamp: Stamp, reasons: &Reasons) -> Result<(), NamedError> {
     if reasons.contains(&Reason::BeforeShrink) {
         return Err(NamedError::BeforeShrink(stamp));
     }
-    if reasons.contains(&Reason::LastWithSource) {
-        return Err(NamedError::LastWithSource(stamp));
+    if reasons.contains(&Reason::BeforeFailure) {
+        return Err(NamedError::BeforeFailure(stamp));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Snapshots that stay whatever the policy says, and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Reason, Reasons};
 use crate::ids::Stamp;
@@ -10,26 +10,46 @@ use crate::ids::Stamp;
 pub struct Pins {
     /// The operator wants them kept.
     pub by_hand: BTreeSet<Stamp>,
-    /// The last ones before a source shrank.
-    pub before_shrink: BTreeSet<Stamp>,
-    /// The last ones that have a source which fails now.
-    pub last_with_source: BTreeSet<Stamp>,
+    /// The last ones before a source shrank, with their sequences where they are known.
+    pub before_shrink: BTreeMap<Stamp, Option<u64>>,
+    /// The last ones from before a source failed, which it does still.
+    pub before_failure: BTreeMap<Stamp, Option<u64>>,
 }
 
 impl Pins {
     pub fn holds(&self, stamp: &Stamp) -> bool {
-        let mut all = [&self.by_hand, &self.before_shrink, &self.last_with_source].into_iter();
-        all.any(|stamps| stamps.contains(stamp))
+        let mut by_themselves = [&self.before_shrink, &self.before_failure].into_iter();
+        self.by_hand.contains(stamp) || by_themselves.any(|stamps| stamps.contains_key(stamp))
+    }
+
+    /// The pins in a place that holds the snapshots `there`. For one that never came there, or went, the newest of an
+    /// earlier sequence stays instead.
+    pub fn among(&self, there: &[(Stamp, u64)]) -> Self {
+        let instead = |(stamp, sequence): (&Stamp, &Option<u64>)| {
+            let is_there = there.iter().any(|(other, _)| other == stamp);
+            let earlier = there
+                .iter()
+                .filter(|(_, n)| sequence.is_some_and(|last| *n < last));
+            match (is_there, earlier.max_by_key(|(_, n)| *n)) {
+                (false, Some((earlier, n))) => (*earlier, Some(*n)),
+                _ => (*stamp, *sequence),
+            }
+        };
+        Self {
+            by_hand: self.by_hand.clone(),
+            before_shrink: self.before_shrink.iter().map(instead).collect(),
+            before_failure: self.before_failure.iter().map(instead).collect(),
+        }
     }
 
     /// Names the reason for which a snapshot that is held stays, in the place of [`Reason::Pinned`].
     pub fn explain(&self, stamp: &Stamp, reasons: &mut Reasons) {
         let kept = [
             (&self.before_shrink, Reason::BeforeShrink),
-            (&self.last_with_source, Reason::LastWithSource),
+            (&self.before_failure, Reason::BeforeFailure),
         ];
         for (stamps, reason) in kept {
-            if !stamps.contains(stamp) {
+            if !stamps.contains_key(stamp) {
                 continue;
             }
             if !self.by_hand.contains(stamp) {
@@ -49,8 +69,8 @@ mod tests {
         let stamp = |day: u32| format!("202611{day:02}T060000Z").parse().unwrap();
         let pins = Pins {
             by_hand: BTreeSet::from([stamp(1), stamp(2)]),
-            before_shrink: BTreeSet::from([stamp(2), stamp(3)]),
-            last_with_source: BTreeSet::from([stamp(5)]),
+            before_shrink: BTreeMap::from([(stamp(2), Some(2)), (stamp(3), None)]),
+            before_failure: BTreeMap::from([(stamp(5), Some(5))]),
         };
         let explained = |day: u32| {
             let mut reasons = Reasons::from([Reason::Pinned, Reason::Daily]);
@@ -63,10 +83,30 @@ mod tests {
         assert_eq!(explained(3), Reasons::from([before, Reason::Daily]));
         assert_eq!(
             explained(5),
-            Reasons::from([Reason::LastWithSource, Reason::Daily])
+            Reasons::from([Reason::BeforeFailure, Reason::Daily])
         );
         assert!(
             [1, 2, 3, 5].into_iter().all(|day| pins.holds(&stamp(day))) && !pins.holds(&stamp(4))
         );
+    }
+
+    /// Kind: a pin by name holds nothing in a place that never had what it names.
+    #[test]
+    fn where_a_pinned_snapshot_never_came_an_earlier_one_stays() {
+        let stamp = |day: u64| format!("202611{day:02}T060000Z").parse().unwrap();
+        let pins = Pins {
+            by_hand: BTreeSet::from([stamp(7)]),
+            before_shrink: BTreeMap::from([(stamp(4), Some(4))]),
+            before_failure: BTreeMap::from([(stamp(6), Some(6)), (stamp(1), Some(1))]),
+        };
+        let there = |days: &[u64]| {
+            let there: Vec<(Stamp, u64)> = days.iter().map(|day| (stamp(*day), *day)).collect();
+            let pins = pins.among(&there);
+            let held = days.iter().copied().filter(|day| pins.holds(&stamp(*day)));
+            held.collect::<Vec<u64>>()
+        };
+        assert_eq!(there(&[1, 2, 3, 4, 5, 6, 7]), [1, 4, 6, 7]);
+        assert_eq!(there(&[2, 3, 5, 7, 8]), [3, 5, 7]);
+        assert_eq!(there(&[8, 9]), [0; 0]);
     }
 }

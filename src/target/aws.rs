@@ -56,8 +56,11 @@ impl Account {
     ) -> Result<Self, OpenError> {
         let target = spec.label();
         environment.check(&target, |name| takes(name, spec))?;
+        let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+        // Keys win over tokens, whose files are not read then.
+        let has_keys = keys.iter().all(|name| environment.get(name).is_some());
         for name in TOKEN_FILES {
-            if let Some(file) = environment.get(name) {
+            if let Some(file) = environment.get(name).filter(|_| !has_keys) {
                 check_token(&target, name, file)?;
             }
         }

@@ -4,8 +4,23 @@
 //! borg's `ssh://`, `file:/path`. With a colon and no `//` most of them look like `host:path` of ssh. Taken for that,
 //! they fail after minutes with a word on a host that nobody meant; so they are recognised by their first word.
 
-/// How to write the place that `url` means, if another tool's spelling is recognised. Never a user's password.
+/// Words before a colon that are a tool's spelling even where a machine's name could be: `s3:bucket`.
+const SURE: [&str; 13] = [
+    "file", "s3", "s3a", "b2", "gs", "gcs", "azure", "sftp", "ssh", "scp", "rsync", "http", "https",
+];
+
+/// How to write the place that `url` means, if it is another tool's spelling for sure. Never a user's password.
+///
+/// `box:/backups` may be a folder of a machine that is called so: see [`perhaps`].
 pub(super) fn instead(url: &str) -> Option<String> {
+    let (word, rest) = url.split_once(':')?;
+    let is_url = rest.starts_with("//") || rest.contains([':', '@']);
+    let is_sure = is_url || SURE.contains(&word.to_ascii_lowercase().as_str());
+    perhaps(url).filter(|_| is_sure)
+}
+
+/// [`instead`], of words too that a machine may have for its name.
+pub(super) fn perhaps(url: &str) -> Option<String> {
     let (word, rest) = url.split_once(':')?;
     let word = word.to_ascii_lowercase();
     let is_own = rest.starts_with("//") && OWN.contains(&word.as_str());
@@ -238,6 +253,7 @@ mod tests {
             ("ftp://host/x", "speak sftp"),
         ] {
             let told = instead(url).unwrap_or_default();
+            assert_eq!(perhaps(url).unwrap_or_default(), told);
             assert!(
                 told.contains(right) && !told.contains("hunter2"),
                 "{url}: {told}"
@@ -255,6 +271,10 @@ mod tests {
             "/backups",
             "./s3:x",
             "nas:/backups",
+            "box:/backups",
+            "borg:backups",
+            "drive:/b",
+            "minio:/data",
             "me@nas:b",
             "me@s3:/x",
             "rsync://me@nas/b",

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::ssh;
+use super::{foreign, ssh};
 
 /// A name service that is away says nothing of the name; then ssh is left to find out.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,7 +21,12 @@ pub(super) fn doubt(url: &str, ssh: Option<&str>) -> Option<String> {
     if word.is_empty() || !word.chars().all(is_bare) || path.starts_with("//") {
         return None;
     }
-    let path = path.strip_prefix('/')?;
+    let other = foreign::perhaps(url);
+    let path = match (path.strip_prefix('/'), &other) {
+        (Some(path), _) => path,
+        (None, Some(_)) => path,
+        (None, None) => return None,
+    };
     let words = ssh::words(ssh.unwrap_or("ssh"))?;
     let is_ssh = |command: &String| Path::new(command).file_name() == Some("ssh".as_ref());
     if !words.first().is_some_and(is_ssh) {
@@ -35,10 +40,18 @@ pub(super) fn doubt(url: &str, ssh: Option<&str>) -> Option<String> {
     let thread = std::thread::Builder::new().name("look up".to_owned());
     thread.spawn(look).ok()?;
     match answered.recv_timeout(PATIENCE) {
-        Ok(false) => Some(format!(
-            "means the machine {word:?}, which neither the name service (DNS) nor ssh's configuration knows; for a folder \
-             here write /{path} or ./{word}:/{path}, for another machine USER@HOST:/{path} with a name that is known"
-        )),
+        Ok(false) => {
+            let unknown = format!(
+                "means the machine {word:?}, which neither the name service (DNS) nor ssh's configuration knows"
+            );
+            Some(match other {
+                Some(other) => format!("{unknown}; or {other}"),
+                None => format!(
+                    "{unknown}; for a folder here write /{path} or ./{word}:/{path}, for another machine \
+                     USER@HOST:/{path} with a name that is known"
+                ),
+            })
+        }
         _ => None,
     }
 }
@@ -87,6 +100,8 @@ mod tests {
         ] {
             assert_eq!(doubt(url, None), None, "{url}");
         }
+        let told = doubt("gdrive:backups", None).unwrap();
+        assert!(told.contains("rclone serve"), "{told}");
         assert_eq!(doubt("usb-disk-of-nobody:/x", Some("my-ssh -x")), None);
         let configured = "ssh -o HostName=127.0.0.1";
         assert_eq!(doubt("usb-disk-of-nobody:/x", Some(configured)), None);

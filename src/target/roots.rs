@@ -19,15 +19,15 @@ pub(super) fn check(target: &str, environment: &Environment) -> Result<(), OpenE
         read(target, "SSL_CERT_FILE", Path::new(file))?;
     }
     let dirs = environment.get("SSL_CERT_DIR").unwrap_or_default();
-    let mut dirs = dirs.split(':').filter(|dir| !dir.is_empty());
-    let is_no_dir = |dir: &&str| !Path::new(dir).is_dir();
-    match dirs.find(is_no_dir) {
-        Some(dir) => Err(OpenError::setting(
+    // As other programs have it, one of several may be missing.
+    let named: Vec<&str> = dirs.split(':').filter(|dir| !dir.is_empty()).collect();
+    match named.is_empty() || named.iter().any(|dir| Path::new(dir).is_dir()) {
+        true => Ok(()),
+        false => Err(OpenError::setting(
             target,
             "SSL_CERT_DIR",
-            format!("names {dir}, which is no directory"),
+            format!("names {}, which is no directory", named.join(":")),
         )),
-        None => Ok(()),
     }
 }
 

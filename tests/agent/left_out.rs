@@ -497,7 +497,26 @@ fn of_what_failed_its_check_the_newest_three_are_kept() {
     };
     let expected = [3, 4, 5].map(|day| format!("invalid-202611{day:02}T060000Z"));
     assert_eq!(kept(), expected);
-    assert_eq!(host.json(&["list"])["backups"].as_array().unwrap().len(), 5);
+    // Those of one source do not push out those of another.
+    let config = host.config();
+    let other = "[[source]]\nkind = \"json\"\npath = \"y.json\"\n\n[[target]]";
+    fs::write(host.path("y.json"), "[").unwrap();
+    fs::write(host.path("c.toml"), config.replace("[[target]]", other)).unwrap();
+    host.clock = Some("2026-11-06T06:00:00Z".to_owned());
+    host.exits(&["backup"], 3);
+    fs::write(host.path("y.json"), "[]").unwrap();
+    for day in 7..=9 {
+        host.clock = Some(format!("2026-11-0{day}T06:00:00Z"));
+        let (_, err) = host.exits(&["backup"], 3);
+        let deleted = format!("invalid-2026110{}T060000Z was deleted", day - 3);
+        assert!(day == 9 || err.contains(&deleted), "{err}");
+    }
+    let expected = [6, 7, 8, 9].map(|day| format!("invalid-202611{day:02}T060000Z"));
+    assert_eq!(kept(), expected);
+    let copy = host.path("c.state/snapshots/invalid-20261106T060000Z/y.json");
+    assert_eq!(fs::read(copy).unwrap(), b"[");
+    fs::write(host.path("c.toml"), config).unwrap();
+    assert_eq!(host.json(&["list"])["backups"].as_array().unwrap().len(), 9);
 }
 
 #[test]
@@ -722,7 +741,7 @@ fn the_last_snapshot_that_has_a_source_which_fails_stays() {
     }
     let said = host.exits_any(&["prune", "--dry-run"], &[0, 3]);
     let said = format!("{}{}", said.0, said.1);
-    assert!(said.contains("last with a source that fails now"), "{said}");
+    assert!(said.contains("last before a source failed"), "{said}");
     host.exits(&["prune", "--forget", "2", "--yes"], 1);
     fs::write(host.path("registry.json"), "{}").unwrap();
     let there = back_up(&mut host, 0);

@@ -22,6 +22,8 @@ fn taken(day: u32, sources: &[(&str, u64)]) -> Taken {
         };
         let source = SourceTaken {
             name: (*to).to_owned(),
+            rings: true,
+            may_be_empty: false,
             settings: Settings::from([("exclude".to_owned(), "[]".to_owned())]),
             figures,
         };
@@ -32,7 +34,12 @@ fn taken(day: u32, sources: &[(&str, u64)]) -> Taken {
         sources: sources.collect(),
         left_out: BTreeSet::new(),
         configured: BTreeSet::from(["a".to_owned(), "b".to_owned()]),
+        previous: None,
     }
+}
+
+fn days(pinned: &BTreeMap<Stamp, Option<u64>>) -> Vec<u64> {
+    pinned.values().map(|sequence| sequence.unwrap()).collect()
 }
 
 fn first() -> Memory {
@@ -59,10 +66,10 @@ fn a_second_run_of_the_shrunk_state_does_not_hide_it() {
         assert_eq!((open.before, open.since), (kept(1), kept(2)));
         assert_eq!((open.shrunk.before, open.shrunk.now), (50, 7));
     }
-    assert_eq!(memory.before_shrink(), BTreeSet::from([stamp(1)]));
+    assert_eq!(days(&memory.before_shrink()), [1]);
     // Another source has a predecessor of its own.
     memory.note(taken(6, &[("a", 7), ("b", 0)]));
-    assert_eq!(memory.before_shrink(), BTreeSet::from([stamp(1), stamp(5)]));
+    assert_eq!(days(&memory.before_shrink()), [1, 5]);
 }
 
 #[test]
@@ -73,7 +80,7 @@ fn it_ends_when_it_grows_back_or_is_acknowledged_and_may_ring_again() {
     assert_eq!(back.len(), 1);
     assert!(memory.open().is_empty() && memory.before_shrink().is_empty());
     memory.note(taken(4, &[("a", 3)]));
-    assert_eq!(memory.before_shrink(), BTreeSet::from([stamp(3)]));
+    assert_eq!(days(&memory.before_shrink()), [3]);
     assert_eq!(
         memory.acknowledge(Some("b"), None, DateTime::UNIX_EPOCH),
         []
@@ -149,11 +156,17 @@ fn rows_that_were_not_counted_once_are_compared_the_next_time() {
 #[test]
 fn an_older_snapshot_is_known_for_one() {
     let mut memory = first();
-    assert!(!memory.is_later_than(&taken(1, &[("a", 1)])));
+    let known = |memory: &Memory, day: u32, sources: &[(&str, u64)]| {
+        let mut taken = taken(day, sources);
+        memory.leave_out_known(&mut taken);
+        taken.sources.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(known(&memory, 1, &[("a", 1)]), ["a"]);
     memory.note(taken(3, &[("a", 50)]));
-    assert!(memory.is_later_than(&taken(2, &[("a", 1)])));
-    assert!(!memory.is_later_than(&taken(2, &[("a", 1), ("new", 1)])));
-    assert!(!memory.is_later_than(&taken(4, &[("a", 1)])));
+    assert_eq!(known(&memory, 2, &[("a", 1)]), [""; 0]);
+    // Each source by itself: one that is new, or gone from the configuration, says nothing of the others.
+    assert_eq!(known(&memory, 2, &[("a", 1), ("new", 1)]), ["new"]);
+    assert_eq!(known(&memory, 4, &[("a", 1)]), ["a"]);
 }
 
 #[test]
@@ -167,7 +180,7 @@ fn the_file_comes_back_as_it_was_and_a_damaged_one_is_an_error() {
     save(dir.path(), &memory).unwrap();
     assert_eq!(load(dir.path()).unwrap(), Some(memory));
     let loaded = load(dir.path()).unwrap().unwrap();
-    assert_eq!(loaded.before_shrink(), BTreeSet::from([stamp(1)]));
+    assert_eq!(days(&loaded.before_shrink()), [1]);
     let file = dir.path().join("figures.json");
     for text in ["", "{", "[]", "{\"format\":1,\"sources\":{},\"open\":[{}]}"] {
         std::fs::write(&file, text).unwrap();
@@ -192,19 +205,60 @@ fn the_last_snapshot_with_a_source_that_fails_is_kept_until_it_is_taken_again() 
     memory.note(taken(2, &[("a", 50), ("b", 50)]));
     for day in 3..6 {
         memory.note(without_b(day));
-        assert_eq!(memory.last_with_source(), BTreeSet::from([stamp(2)]));
+        assert_eq!(days(&memory.before_failure()), [2]);
     }
     // A run that did not ask for it changes nothing.
     memory.note(taken(6, &[("a", 50)]));
-    assert_eq!(memory.last_with_source(), BTreeSet::from([stamp(2)]));
+    assert_eq!(days(&memory.before_failure()), [2]);
     memory.note(taken(7, &[("a", 50), ("b", 50)]));
-    assert_eq!(memory.last_with_source(), BTreeSet::new());
+    assert_eq!(days(&memory.before_failure()), [0_u64; 0]);
     // Or until the configuration does not name it any more.
     memory.note(without_b(8));
-    assert_eq!(memory.last_with_source(), BTreeSet::from([stamp(7)]));
+    assert_eq!(days(&memory.before_failure()), [7]);
     memory.note(Taken {
         configured: BTreeSet::from(["a".to_owned()]),
         ..taken(9, &[("a", 50)])
     });
-    assert_eq!(memory.last_with_source(), BTreeSet::new());
+    assert_eq!(days(&memory.before_failure()), [0_u64; 0]);
+}
+
+#[test]
+fn of_a_source_without_a_memory_the_snapshot_before_stays() {
+    let mut memory = Memory::default();
+    let without_b = |day: u32| Taken {
+        left_out: BTreeSet::from(["b".to_owned()]),
+        previous: Some(kept(day - 1)),
+        ..taken(day, &[("a", 50)])
+    };
+    for day in 5..9 {
+        memory.note(without_b(day));
+        assert_eq!(days(&memory.before_failure()), [4]);
+    }
+}
+
+#[test]
+fn a_source_may_be_silent_or_empty() {
+    let set = |day: u32, files: u64, rings: bool, may_be_empty: bool| {
+        let mut taken = taken(day, &[("a", files)]);
+        let a = taken.sources.get_mut("a").unwrap();
+        (a.rings, a.may_be_empty) = (rings, may_be_empty);
+        taken
+    };
+    for (files, rings, may_be_empty, expected) in [
+        (5, true, false, 1),
+        (5, false, false, 0),
+        (0, true, true, 0),
+        (5, true, true, 1),
+    ] {
+        let mut memory = first();
+        let opened = memory.note(set(2, files, rings, may_be_empty)).opened;
+        assert_eq!(
+            opened.is_empty(),
+            expected == 0,
+            "{files} {rings} {may_be_empty}"
+        );
+        // Once it is to be silent, nothing of it stays open.
+        memory.note(set(3, files, false, false));
+        assert!(memory.open().is_empty());
+    }
 }
