@@ -250,50 +250,73 @@ fn after_whatever_change_the_copy_becomes_the_tree() {
             chmod(&d.join("file"), 0o400);
         }),
     ];
-    for (what, change) in changes {
-        for at in ["", "a-first", "deep", "deep/er/file", "one", "two", "zz"] {
-            let scene = Scene::new();
-            let dir = scene.temp.path().join("tree");
-            for made in ["deep/er", "other", "closed"] {
-                fs::create_dir_all(dir.join(made)).unwrap();
-            }
-            for name in ["a-first", "deep/er/file", "file", "one", "other/x", "zz"] {
-                fs::write(dir.join(name), name).unwrap();
-            }
-            fs::hard_link(dir.join("one"), dir.join("two")).unwrap();
-            symlink("file", dir.join("link")).unwrap();
-            chmod(&dir.join("closed"), 0o555);
-            settle_clock();
-            let job = scene.job();
-            let none = OnceCell::new();
-            let made = match at {
-                "" => first(&job),
-                at => pass_with(&job, None, false, &none, at, || change(&dir)).unwrap(),
-            };
-            if at.is_empty() {
-                change(&dir);
-            }
-            settle_clock();
-            // What was in doubt is certain after the second.
-            let made = again(&job, &made);
-            let mut made = again(&job, &made);
-            assert!(made.cause.is_none(), "{what} at {at}: {:?}", made.cause);
-            assert!(made.moved.is_empty(), "{what} at {at}: {:?}", made.moved);
-            assert!(look(&job, &made).moved.is_empty(), "{what} at {at}");
-            finish(&job, &mut made).unwrap();
-            assert!(made.skipped.is_empty(), "{what} at {at}");
-            let copies = scene.snapshot.sub("files").unwrap();
-            let found = describe(&copies);
-            assert_eq!(found, describe(&scene.root), "{what} at {at}");
-            let kinds = walk(&scene.root, &scene.filter).unwrap();
-            let is_file =
-                |one: &Walked| matches!(one, Walked::Found(found) if found.meta.is_file());
-            let files = kinds.filter(is_file).count() as u64;
-            assert_eq!(made.files, files, "{what} at {at}");
-            let mtime = |dir: &Dir| dir.meta("").map(|meta| (meta.mtime(), meta.mtime_nsec()));
-            assert_eq!(mtime(&copies).unwrap(), mtime(&scene.root).unwrap());
+    // In the first walk, between both, or in the second.
+    let moments = ["a-first", "deep", "deep/er/file", "one", "two", "zz"];
+    let moments = moments.map(|at| [(true, at), (false, at)]).concat();
+    let moments = [&moments[..], &[(true, "")]].concat();
+    std::thread::scope(|scope| {
+        for moment in &moments {
+            scope.spawn(move || {
+                for (what, change) in changes {
+                    becomes_the_tree(what, *change, *moment);
+                }
+            });
         }
+    });
+}
+
+/// Stages a tree to which `change` comes before an item of the first walk or the second, or between both.
+fn becomes_the_tree(what: &str, change: fn(&Path), moment: (bool, &str)) {
+    let what = format!("{what} at {moment:?}");
+    let scene = Scene::new();
+    let dir = scene.temp.path().join("tree");
+    for made in ["deep/er", "other", "closed"] {
+        fs::create_dir_all(dir.join(made)).unwrap();
     }
+    for name in ["a-first", "deep/er/file", "file", "one", "other/x", "zz"] {
+        fs::write(dir.join(name), name).unwrap();
+    }
+    fs::hard_link(dir.join("one"), dir.join("two")).unwrap();
+    symlink("file", dir.join("link")).unwrap();
+    chmod(&dir.join("closed"), 0o555);
+    settle_clock();
+    let job = scene.job();
+    let aside = OnceCell::new();
+    let changed = || change(&dir);
+    let made = match moment {
+        (true, "") => {
+            let made = first(&job);
+            changed();
+            made
+        }
+        (true, at) => pass_with(&job, None, false, &aside, at, changed).unwrap(),
+        (false, at) => {
+            let made = first(&job);
+            pass_with(&job, Some(&made), true, &aside, at, changed).unwrap()
+        }
+    };
+    settle_clock();
+    // What was in doubt is certain after the second.
+    let made = again(&job, &made);
+    let mut made = again(&job, &made);
+    assert!(made.cause.is_none(), "{what}: {:?}", made.cause);
+    assert!(made.moved.is_empty(), "{what}: {:?}", made.moved);
+    assert!(look(&job, &made).moved.is_empty(), "{what}");
+    drop(aside);
+    finish(&job, &mut made).unwrap();
+    assert!(made.skipped.is_empty(), "{what}: {:?}", made.skipped);
+    let copies = scene.snapshot.sub("files").unwrap();
+    assert_eq!(describe(&copies), describe(&scene.root), "{what}");
+    let kinds = walk(&scene.root, &scene.filter).unwrap();
+    let is_file = |one: &Walked| matches!(one, Walked::Found(found) if found.meta.is_file());
+    let files = kinds.filter(is_file).count() as u64;
+    assert_eq!(made.files, files, "{what}");
+    let mtime = |dir: &Dir| dir.meta("").map(|meta| (meta.mtime(), meta.mtime_nsec()));
+    assert_eq!(
+        mtime(&copies).unwrap(),
+        mtime(&scene.root).unwrap(),
+        "{what}"
+    );
 }
 
 /// The second attempt changes nothing that a file which stays unreadable, or torn, needs to be told of.
