@@ -367,7 +367,9 @@ impl Stager<'_> {
             Err(failure) => failure,
         };
         self.reset(mark);
-        self.staged.known.remove(&found.rel);
+        if had.is_some() {
+            self.staged.known.remove(&found.rel);
+        }
         if let Some(names) = self.links.get_mut(&found.meta.id()) {
             names.retain(|one| one.rel != found.rel);
         }
