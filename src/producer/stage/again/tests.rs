@@ -251,7 +251,15 @@ fn after_whatever_change_the_copy_becomes_the_tree() {
         }),
     ];
     // In the first walk, between both, or in the second.
-    let moments = ["a-first", "deep", "deep/er/file", "one", "two", "zz"];
+    let moments = [
+        "a-first",
+        "deep",
+        "deep/er/file",
+        "one",
+        "other/x",
+        "two",
+        "zz",
+    ];
     let moments = moments.map(|at| [(true, at), (false, at)]).concat();
     let moments = [&moments[..], &[(true, "")]].concat();
     std::thread::scope(|scope| {
@@ -317,6 +325,27 @@ fn becomes_the_tree(what: &str, change: fn(&Path), moment: (bool, &str)) {
         mtime(&scene.root).unwrap(),
         "{what}"
     );
+}
+
+/// A link to a copy that was made before a change has what was there before it.
+#[test]
+fn a_name_that_was_linked_to_an_older_copy_is_in_doubt() {
+    let scene = Scene::new();
+    let path = |name: &str| scene.temp.path().join("tree").join(name);
+    scene.write("tree/a", "first", 0o644);
+    fs::hard_link(path("a"), path("z")).unwrap();
+    scene.write("tree/m", "m", 0o644);
+    settle_clock();
+    let job = scene.job();
+    let change = || {
+        fs::write(path("a"), "other").unwrap();
+        settle_clock();
+    };
+    let one = pass_with(&job, None, false, &OnceCell::new(), "m", change).unwrap();
+    assert_eq!(fs::read(scene.copy("z")).unwrap(), b"first");
+    assert_eq!(moved(&look(&job, &one)), ["a", "z"]);
+    assert_eq!(again(&job, &one).bytes, 6);
+    assert_eq!(fs::read(scene.copy("z")).unwrap(), b"other");
 }
 
 /// The second attempt changes nothing that a file which stays unreadable, or torn, needs to be told of.
