@@ -38,6 +38,8 @@ pub(super) fn settle(job: &Job<'_>, first: Staged, aside: &OnceCell<PrivateDir>)
         if attempt == ATTEMPTS - 1 {
             std::thread::sleep(PAUSE_OF_TREE);
         }
+        // The walk finds those anew; without them the next snapshot copies more than it must, nothing worse.
+        staged.looks = Vec::new();
         let looked = pass(job, Some(&staged), attempt < ATTEMPTS, aside);
         match looked {
             Ok(again) => staged = again,
