@@ -488,8 +488,9 @@ fn of_what_failed_its_check_the_newest_three_are_kept() {
         host.clock = Some(format!("2026-11-0{day}T06:00:00Z"));
         host.exits(&["backup"], 3);
     }
+    let snapshots = host.path("c.state/snapshots");
     let kept = || {
-        let entries = fs::read_dir(host.path("c.state/snapshots")).unwrap();
+        let entries = fs::read_dir(&snapshots).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut kept: Vec<String> = names.filter(|name| name.starts_with("invalid-")).collect();
         kept.sort();
