@@ -27,6 +27,12 @@ type Id = (u64, u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Journals([Option<Id>; 2]);
 
+impl Journals {
+    fn of(logs: &[Option<Meta>; 2]) -> Self {
+        Self(logs.map(|log| log.map(|meta| meta.id())))
+    }
+}
+
 /// Where names may be.
 #[derive(Debug, Clone, Default)]
 pub struct Roots {
@@ -43,6 +49,8 @@ pub struct Roots {
 pub struct Home {
     pub place: Place,
     pub journals: Journals,
+    /// The log and the rollback journal themselves, as they looked before the database is read.
+    pub logs: [Option<Meta>; 2],
     /// Whether content of the database is in a file beside that name.
     pub has_live_journal: bool,
     /// So many of its names are in no source, and its newest rows may be beside one of them.
@@ -111,13 +119,14 @@ impl DatabaseNames {
         let own = Place::below(root, rel)?;
         let is_live = own.has_live_journal();
         let here = |place, has_live_journal, unseen| {
-            let journals = match has_live_journal {
-                true => journals(root, rel),
-                false => Journals::default(),
+            let logs = match has_live_journal {
+                true => logs(root, rel),
+                false => [None; 2],
             };
             Home {
                 place,
-                journals,
+                journals: Journals::of(&logs),
+                logs,
                 has_live_journal,
                 unseen,
             }
@@ -138,9 +147,11 @@ impl DatabaseNames {
                 continue;
             }
             if place.has_live_journal() {
+                let logs = logs(root, rel);
                 return Ok(Home {
                     place,
-                    journals: journals(root, rel),
+                    journals: Journals::of(&logs),
+                    logs,
                     has_live_journal: true,
                     unseen: 0,
                 });
@@ -243,11 +254,11 @@ fn has_sidecar(root: &Dir, rel: &OsStr) -> bool {
     SIDECARS.iter().any(|ending| is_there(ending))
 }
 
-fn journals(root: &Dir, rel: &OsStr) -> Journals {
-    Journals([&b"-wal"[..], b"-journal"].map(|ending| {
+fn logs(root: &Dir, rel: &OsStr) -> [Option<Meta>; 2] {
+    [&b"-wal"[..], b"-journal"].map(|ending| {
         let meta = root.meta(OsStr::from_bytes(&beside(rel, ending))).ok()?;
-        (meta.is_file() && meta.len() > 0).then(|| meta.id())
-    }))
+        (meta.is_file() && meta.len() > 0).then_some(meta)
+    })
 }
 
 fn is_database(root: &Dir, rel: &OsStr) -> bool {

@@ -219,6 +219,62 @@ fn an_ordinary_user_obeys_his_own_configuration_and_roots() {
     assert!(err.contains("is owned by uid 1234"), "{err}");
 }
 
+/// A user copies trees that he may not write to, however often what moves in them is copied again.
+#[test]
+fn an_ordinary_user_copies_a_closed_tree_that_moves() {
+    if !is_root("running as another user") {
+        return;
+    }
+    let host = Host::prepared(|_| {}, &["--tree", "data"]);
+    let text = host.config().replace("stage = false", "stage = true");
+    let text = text.replace("to = \"data\"", "to = \"data/src\"");
+    fs::write(host.path("c.toml"), text).unwrap();
+    fs::create_dir(host.data().join("closed")).unwrap();
+    for name in ["log", "closed/log", "closed/calm"] {
+        fs::write(host.data().join(name), "first").unwrap();
+    }
+    chmod(&host.data().join("closed"), 0o555);
+    chmod(&host.data(), 0o555);
+    give_to(host.temp.path(), STRANGER);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let open = |name: &str| {
+                let options = OpenOptions::new().append(true).open(host.data().join(name));
+                options.unwrap()
+            };
+            let mut logs = ["log", "closed/log"].map(open);
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                for log in &mut logs {
+                    log.write_all(b"more").unwrap();
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let output = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+            .args([SEALIFT, "--config", "c.toml", "backup"])
+            .current_dir(host.temp.path())
+            .stdin(Stdio::null())
+            .output();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        output.unwrap()
+    });
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(3), "{out}{err}");
+    assert!(err.contains("in each of 3 attempts"), "{out}{err}");
+    assert!(!err.contains("ermission"), "{out}{err}");
+    let snapshots = host.path("c.state/snapshots");
+    let made = entries(&snapshots).into_iter().find(|path| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        !name.starts_with('.')
+    });
+    let copy = made.unwrap().join("data/src");
+    assert_eq!([mode(&copy), mode(&copy.join("closed"))], [0o555, 0o555]);
+    assert_eq!(entries(&copy).len(), 2);
+    assert_eq!(entries(&copy.join("closed")).len(), 2);
+}
+
 /// Whatever is in `dir` and directly below it, with its mode, if others have any right to it.
 fn open_to_others(dir: &Path) -> Vec<String> {
     let mut open = Vec::new();

@@ -12,6 +12,10 @@ mod hooks;
 mod host;
 #[path = "producer/local.rs"]
 mod local;
+#[path = "producer/moving.rs"]
+mod moving;
+#[path = "support/small_disk.rs"]
+mod small_disk;
 #[path = "producer/trees.rs"]
 mod trees;
 #[path = "producer/validation.rs"]

@@ -107,14 +107,6 @@ impl Record {
         })
     }
 
-    /// The record of a copy that was just made.
-    pub fn of(copies: Dir, looks: Vec<(Vec<u8>, Look)>) -> Self {
-        Self {
-            copies: Some(copies),
-            looks: looks.into_iter().collect(),
-        }
-    }
-
     /// The directory with the earlier copy of the file `rel`, if it has not changed since and the copy is still
     /// as it was.
     pub fn copies_with(&self, rel: &[u8], meta: &Meta) -> Option<&Dir> {

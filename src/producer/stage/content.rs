@@ -2,17 +2,40 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use super::super::copy::{Original, copy_content};
 use super::super::validate::is_called_database;
-use super::{Failure, Outcome, Stager, destination, plain, source};
+use super::seen::State;
+use super::take::{Failure, Outcome, destination, plain, source};
+use super::{Known, Stager};
 use crate::database_names::Home;
 use crate::error::with_causes;
 use crate::sqlite::{self, Place, SqliteError};
 use crate::walk::Found;
+
+impl Known {
+    pub(super) fn of(home: &Home) -> Self {
+        Self {
+            journals: home.journals,
+            logs: home.logs.map(|log| log.as_ref().map(State::of)),
+            alias: None,
+        }
+    }
+
+    /// Whether its journals are certainly what they were.
+    pub(super) fn is_still(&self, earlier: &Self) -> bool {
+        let mut logs = self.logs.iter().zip(&earlier.logs);
+        let are_still = logs.all(|(now, earlier)| match (now, earlier) {
+            (None, None) => true,
+            (Some(now), Some(earlier)) => now.is_still(earlier, true),
+            _ => false,
+        });
+        are_still && self.journals == earlier.journals
+    }
+}
 
 impl Stager<'_> {
     pub(super) fn content(&mut self, found: &Found, copy: &OsStr) -> Result<Outcome, Failure> {
@@ -34,18 +57,31 @@ impl Stager<'_> {
         if let Some(doubt) = home.doubt() {
             self.skip(&found.rel, doubt);
         }
-        let journals = home.journals;
-        let rel = home.rel(self.job.root).map(OsStr::to_owned);
+        let alias = home.rel(self.job.root).map(OsStr::to_owned);
+        let alias = alias.map(OsStringExt::into_vec);
+        let known = Known {
+            alias: alias.filter(|rel| *rel != found.rel),
+            ..Known::of(&home)
+        };
         let Some(outcome) = self.database(found, home, copy).transpose() else {
             // It has the magic and nothing else: a file like any other.
             return plain(open, snapshot, copy, || true);
         };
         // Even if it is skipped: its journal, beside another state of it, would spoil that.
-        self.databases.insert(found.rel.clone(), journals);
-        if let Some(rel) = rel {
-            self.databases.insert(rel.into_vec(), journals);
-        }
+        self.know(&found.rel, known);
         outcome
+    }
+
+    /// Notes a database, by both names if it was read by another one.
+    pub(super) fn know(&mut self, rel: &[u8], known: Known) {
+        if let Some(alias) = known.alias.clone() {
+            let known = Known {
+                alias: None,
+                ..known.clone()
+            };
+            self.staged.known.entry(alias).or_insert(known);
+        }
+        self.staged.known.insert(rel.to_vec(), known);
     }
 
     /// `None`: SQLite does not take it for a database.

@@ -4,23 +4,26 @@
 
 use std::io;
 
-use super::Stager;
+use super::{Copied, Stager};
 use crate::database_names::Home;
 use crate::walk::Found;
 
 impl Stager<'_> {
     /// The name that `found` is another one of, with the same content.
-    pub(super) fn first_name(&mut self, found: &Found) -> Option<Vec<u8>> {
+    pub(super) fn first_name(&mut self, found: &Found) -> Option<Copied> {
         if found.meta.nlink() < 2 {
             return None;
         }
         let names = self.links.get(&found.meta.id())?.clone();
         let first = names.first()?;
-        if !self.databases.contains_key(first) {
+        if !self.staged.known.contains_key(&first.rel) {
             return Some(first.clone());
         }
         let journals = self.home(found).ok()?.journals;
-        let has_same = |name: &Vec<u8>| self.databases.get(name) == Some(&journals);
+        let has_same = |name: &Copied| {
+            let known = self.staged.known.get(&name.rel);
+            known.is_some_and(|known| known.journals == journals)
+        };
         names.into_iter().find(has_same)
     }
 

@@ -1,20 +1,22 @@
 use super::*;
+use crate::openat::Kind;
 use std::fs;
+use std::fs::File;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 /// A tree that is staged item by item, so that a test can change it in between.
-struct Scene {
-    temp: tempfile::TempDir,
-    root: Dir,
-    snapshot: Dir,
-    record: Record,
-    filter: Filter,
-    roots: Roots,
+pub(super) struct Scene {
+    pub temp: tempfile::TempDir,
+    pub root: Dir,
+    pub snapshot: Dir,
+    pub record: Record,
+    pub filter: Filter,
+    pub roots: Roots,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         for dir in ["tree", "snapshot", "outside"] {
             fs::create_dir(temp.path().join(dir)).unwrap();
@@ -30,7 +32,7 @@ impl Scene {
         }
     }
 
-    fn job(&self) -> Job<'_> {
+    pub fn job(&self) -> Job<'_> {
         Job {
             root: &self.root,
             filter: &self.filter,
@@ -43,57 +45,48 @@ impl Scene {
         }
     }
 
-    fn write(&self, rel: &str, content: &str, mode: u32) {
+    pub fn write(&self, rel: &str, content: &str, mode: u32) {
         let path = self.temp.path().join(rel);
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    fn exchange(&self, a: &str, b: &str) {
+    pub fn exchange(&self, a: &str, b: &str) {
         let top = Dir::open(self.temp.path()).unwrap();
         top.exchange(a, &top, b).unwrap();
     }
 
-    fn copy(&self, rel: &str) -> PathBuf {
+    pub fn copy(&self, rel: &str) -> PathBuf {
         self.temp.path().join("snapshot/files").join(rel)
     }
-}
-
-fn stager<'a>(job: &'a Job<'a>) -> Stager<'a> {
-    let mut stager = Stager {
-        job,
-        record: job.record,
-        started: SystemTime::now(),
-        staged: Staged::default(),
-        links: HashMap::new(),
-        databases: HashMap::new(),
-        names: DatabaseNames::new(job.roots.clone()),
-        directories: Vec::new(),
-        patience: job.lock_timeout,
-    };
-    stager
-        .directory(b"", Meta::of_fd(job.root).unwrap())
-        .unwrap();
-    stager
 }
 
 /// Stages all but that `change` comes before the item `at`.
 fn stage_with(scene: &Scene, at: &str, change: impl Fn()) -> Result<Staged, SourceError> {
     let job = scene.job();
-    let mut stager = stager(&job);
-    for walked in walk(&scene.root, &scene.filter).unwrap() {
-        match walked {
-            Walked::Found(found) => {
-                if found.rel == at.as_bytes() {
-                    change();
-                }
-                stager.take(&found)?;
-            }
-            Walked::Skipped(skipped) => stager.skip(skipped.path.as_bytes(), skipped.reason),
-            Walked::Note(note) => drop(stager.staged.notes.insert(note)),
+    let mut staged = pass_with(&job, None, false, &OnceCell::new(), at, change)?;
+    finish(&job, &mut staged)?;
+    Ok(staged)
+}
+
+/// [`pass`], but that `change` comes before the item `at`.
+pub(super) fn pass_with(
+    job: &Job<'_>,
+    earlier: Option<&Staged>,
+    may_copy: bool,
+    aside: &OnceCell<PrivateDir>,
+    at: &str,
+    change: impl Fn(),
+) -> Result<Staged, SourceError> {
+    let mut stager = Stager::new(job, earlier, may_copy, aside);
+    stager.root(Meta::of_fd(job.root).unwrap())?;
+    for walked in walk(job.root, job.filter).unwrap() {
+        if matches!(&walked, Walked::Found(found) if found.rel == at.as_bytes()) {
+            change();
         }
+        stager.walked(walked)?;
     }
-    stager.finish()
+    stager.end()
 }
 
 #[test]
@@ -147,7 +140,9 @@ fn no_copy_is_made_through_a_copied_link() {
     scene.write("tree/d/file", "mine", 0o644);
     symlink(&outside, scene.temp.path().join("tree/z")).unwrap();
     let job = scene.job();
-    let mut stager = stager(&job);
+    let aside = OnceCell::new();
+    let mut stager = Stager::new(&job, None, false, &aside);
+    stager.root(Meta::of_fd(job.root).unwrap()).unwrap();
     let found = |rel: &str| Found {
         root: scene.root.clone(),
         rel: rel.as_bytes().to_vec(),
@@ -197,41 +192,4 @@ fn a_link_that_took_another_ones_name_is_copied_whole_and_a_fifo_makes_nothing_w
     let staged = stage_with(&scene, "file", fifo).unwrap();
     assert_eq!(staged.skipped[0].reason, "it is not a regular file");
     assert!(!scene.copy("file").exists());
-}
-
-/// What moved while a tree was copied is copied again, and the rest linked.
-#[test]
-fn a_further_attempt_has_what_moved_and_links_the_rest() {
-    use std::os::unix::fs::MetadataExt as _;
-    let scene = Scene::new();
-    for name in ["moves", "stays", "goes"] {
-        scene.write(&format!("tree/{name}"), "first", 0o644);
-    }
-    // So long that a change since would show.
-    std::thread::sleep(Duration::from_millis(2100));
-    let job = scene.job();
-    let first = stage_once(&job, job.record).unwrap();
-    assert!(first.seen.moved(job.root, job.filter).unwrap().is_empty());
-    let inode = |name: &str| fs::metadata(scene.copy(name)).unwrap().ino();
-    let before = [inode("moves"), inode("stays")];
-    scene.write("tree/moves", "other", 0o644);
-    scene.write("tree/comes", "new", 0o644);
-    fs::remove_file(scene.temp.path().join("tree/goes")).unwrap();
-    let moved = first.seen.moved(job.root, job.filter).unwrap();
-    let moved: Vec<&[u8]> = moved.iter().map(Vec::as_slice).collect();
-    assert_eq!(moved, [&b"comes"[..], b"goes", b"moves"]);
-
-    let second = stage_again(&job, first).unwrap();
-    assert_eq!(second.files, 3);
-    assert_eq!(fs::read(scene.copy("moves")).unwrap(), b"other");
-    assert_eq!(fs::read(scene.copy("comes")).unwrap(), b"new");
-    assert!(!scene.copy("goes").exists());
-    assert_ne!(inode("moves"), before[0]);
-    assert_eq!(inode("stays"), before[1]);
-    assert_eq!(
-        fs::read_dir(scene.temp.path().join("snapshot"))
-            .unwrap()
-            .count(),
-        1
-    );
 }
