@@ -171,6 +171,12 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A connection that writes, for tests of what copies databases.
+#[cfg(test)]
+pub(crate) fn open_for_test(path: &std::path::Path) -> rusqlite::Connection {
+    rusqlite::Connection::open(path).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@
 
 mod again;
 mod content;
+mod earlier;
 mod names;
 mod seen;
 mod take;
@@ -21,7 +22,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, SystemTime};
 
-use self::again::Earlier;
+use self::earlier::Earlier;
 use self::seen::{Seen, State};
 use super::SourceError;
 use super::copy::{Original, dress};

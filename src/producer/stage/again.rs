@@ -11,18 +11,18 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::io::Errno;
 
-use super::seen::{Cursor, State, flag};
+use super::seen::{State, flag};
 use super::take::{Failure, Made, destination};
-use super::{ATTEMPTS, Job, Known, PAUSE_OF_TREE, SIDECARS, Staged, Stager, pass};
+use super::{ATTEMPTS, Job, Known, PAUSE_OF_TREE, Staged, Stager, pass};
 use crate::index::Skipped;
-use crate::openat::{Meta, PrivateDir};
+use crate::openat::PrivateDir;
 use crate::producer::source::chain;
 use crate::walk::Found;
 
@@ -89,77 +89,6 @@ fn report(job: &Job<'_>, staged: &mut Staged, attempts: u32) {
     };
     let path = job.to.to_owned();
     staged.skipped.push(Skipped { path, reason });
-}
-
-/// What the walk before saw and copied.
-pub(super) struct Earlier<'a> {
-    staged: &'a Staged,
-    cursor: Cursor<'a>,
-    /// What was to be told of entries, by the path that messages call them.
-    reasons: HashMap<&'a str, Vec<&'a str>>,
-    /// Paths, as messages call them, that this walk could not read.
-    unread: HashSet<String>,
-    may_copy: bool,
-    /// Where new copies are made.
-    aside: &'a OnceCell<PrivateDir>,
-    /// What is not in the tree any more, and whether it is a directory.
-    gone: Vec<(Vec<u8>, bool)>,
-}
-
-impl<'a> Earlier<'a> {
-    pub fn new(staged: &'a Staged, may_copy: bool, aside: &'a OnceCell<PrivateDir>) -> Self {
-        let mut reasons: HashMap<&str, Vec<&str>> = HashMap::new();
-        for one in &staged.skipped {
-            reasons.entry(&one.path).or_default().push(&one.reason);
-        }
-        Self {
-            staged,
-            cursor: staged.seen.cursor(),
-            reasons,
-            unread: HashSet::new(),
-            may_copy,
-            aside,
-            gone: Vec::new(),
-        }
-    }
-
-    /// `path`: relative to the tree, as messages call it.
-    pub fn note_unread(&mut self, path: &str) {
-        self.unread.insert(path.to_owned());
-    }
-
-    fn is_unread(&self, rel: &[u8]) -> bool {
-        if self.unread.is_empty() {
-            return false;
-        }
-        let text = String::from_utf8_lossy(rel);
-        let cuts = text.match_indices('/').map(|(at, _)| at);
-        let mut above = cuts.chain([0, text.len()]);
-        above.any(|end| self.unread.contains(&text[..end]))
-    }
-
-    /// Whether it is content. Reading a database may make its sidecars, and a program that ends removes them;
-    /// an empty log is none, and its index is made from it.
-    fn counts(&self, rel: &[u8], state: &State) -> bool {
-        !(self.is_sidecar(rel, b"-shm") || self.is_journal(rel) && state.is_empty())
-    }
-
-    fn is_journal(&self, rel: &[u8]) -> bool {
-        let journals = SIDECARS.iter().filter(|ending| **ending != b"-shm");
-        journals.into_iter().any(|one| self.is_sidecar(rel, one))
-    }
-
-    fn is_sidecar(&self, rel: &[u8], ending: &[u8]) -> bool {
-        let base = rel.strip_suffix(ending);
-        base.is_some_and(|base| self.staged.known.contains_key(base))
-    }
-
-    /// The directory `rel` of the copy, as the walk before saw it.
-    fn directory(&self, rel: &[u8]) -> Option<Meta> {
-        let all = &self.staged.directories;
-        let at = all.binary_search_by(|(one, _)| one.as_slice().cmp(rel));
-        at.ok().map(|at| all[at].1)
-    }
 }
 
 /// There is nothing of that name in the copy.

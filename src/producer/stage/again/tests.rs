@@ -8,8 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::Duration;
 
-#[path = "../../../../tests/support/small_disk.rs"]
-mod small_disk;
+mod failure_tests;
 
 /// So long that a change since shows.
 fn settle_clock() {
@@ -380,7 +379,7 @@ fn what_was_told_of_a_file_that_did_not_move_is_told_still() {
 fn a_live_database_is_copied_again_if_it_moved() {
     let scene = Scene::new();
     let path = scene.temp.path().join("tree/live.db");
-    let live = rusqlite::Connection::open(&path).unwrap();
+    let live = crate::sqlite::open_for_test(&path);
     live.execute_batch(
         "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t(x); INSERT INTO t VALUES (1)",
     )
@@ -392,7 +391,7 @@ fn a_live_database_is_copied_again_if_it_moved() {
     assert!(one.looks.iter().all(|(rel, _)| rel != b"live.db"));
     let inode = || fs::metadata(scene.copy("live.db")).unwrap().ino();
     let rows = || -> u32 {
-        let copy = rusqlite::Connection::open(scene.copy("live.db")).unwrap();
+        let copy = crate::sqlite::open_for_test(&scene.copy("live.db"));
         let count = "SELECT count(*) FROM t";
         copy.query_row(count, [], |row| row.get(0)).unwrap()
     };
@@ -413,78 +412,4 @@ fn a_live_database_is_copied_again_if_it_moved() {
     let four = look(&job, &three);
     assert_eq!(moved(&four), [""; 0]);
     assert_eq!(four.databases, [b"live.db"]);
-}
-
-/// Kind: whatever fails in a further attempt, the first copy stays, and what may not fit is named with the cause.
-#[test]
-fn an_attempt_that_meets_a_full_disk_keeps_the_copy_before() {
-    let mut scene = Scene::new();
-    let at = scene.temp.path().join("snapshot");
-    let Some(disk) = small_disk::SmallDisk::mount(&at) else {
-        return;
-    };
-    scene.snapshot = Dir::open(&at).unwrap();
-    let text = |byte: &str| byte.repeat(2 << 20);
-    fs::create_dir(scene.temp.path().join("tree/d")).unwrap();
-    fs::create_dir(scene.temp.path().join("tree/gone")).unwrap();
-    scene.write("tree/gone/x", "x", 0o644);
-    scene.write("tree/a", "small", 0o644);
-    scene.write("tree/d/big", &text("1"), 0o644);
-    scene.write("tree/z", "z", 0o644);
-    settle_clock();
-    let job = scene.job();
-    let one = first(&job);
-    disk.fill(1 << 20);
-    scene.write("tree/a", "other", 0o644);
-    scene.write("tree/d/big", &text("2"), 0o600);
-    scene.write("tree/d/new", "new", 0o600);
-    fs::remove_dir_all(scene.temp.path().join("tree/gone")).unwrap();
-    settle_clock();
-    let aside = OnceCell::new();
-    let mut staged = settle(&job, one, &aside);
-    aside.into_inner().unwrap().remove().unwrap();
-    finish(&job, &mut staged).unwrap();
-    assert_eq!(staged.files, 4);
-    let [skipped] = &staged.skipped[..] else {
-        panic!("{:?}", staged.skipped);
-    };
-    assert_eq!(skipped.path, "files");
-    for word in ["d/big", "d/new", "gone/x", "No space left", "make room"] {
-        assert!(skipped.reason.contains(word), "{}", skipped.reason);
-    }
-    assert_eq!(fs::read_to_string(scene.copy("a")).unwrap(), "other");
-    assert!(fs::read_to_string(scene.copy("d/big")).unwrap() == text("1"));
-    assert!(scene.copy("gone/x").exists() && scene.copy("z").exists());
-    let mut names: Vec<_> = fs::read_dir(scene.copy(""))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    assert_eq!(names, ["a", "d", "gone", "z"]);
-}
-
-#[test]
-fn a_tree_that_cannot_be_looked_at_again_keeps_its_copy() {
-    let scene = Scene::new();
-    scene.write("tree/a", "a", 0o644);
-    fs::create_dir(scene.temp.path().join("tree/d")).unwrap();
-    scene.write("tree/d/b", "b", 0o644);
-    settle_clock();
-    let job = scene.job();
-    let one = first(&job);
-    // The walk of a root that is removed fails.
-    fs::remove_dir_all(scene.temp.path().join("tree")).unwrap();
-    let bad = Filter {
-        excludes: vec!["[".to_owned()],
-        ..Filter::everything()
-    };
-    let job = Job {
-        filter: &bad,
-        ..job
-    };
-    let staged = settle(&job, one, &OnceCell::new());
-    assert_eq!((staged.files, staged.skipped.len()), (2, 1));
-    let reason = &staged.skipped[0].reason;
-    assert!(reason.contains("could not be copied again"), "{reason}");
-    assert_eq!(fs::read(scene.copy("d/b")).unwrap(), b"b");
 }
