@@ -11,7 +11,8 @@ checked by signature, all else by SHA-256, before it is used; and as who owned t
 taken for granted. Another user who can write where NEW_DIR is to be cannot lead the writing elsewhere: everything is
 made in a closed directory, which is opened once. Exit: 0 complete, 1 failed, 2 usage, 3 complete but for the notes.
 """
-import argparse, base64, errno, glob, hashlib, json, os, re, secrets, signal, stat, subprocess, sys, tempfile, time
+import argparse, base64, contextlib, errno, glob, hashlib, json, os, re, secrets, signal, stat, struct, subprocess, sys
+import tempfile, time
 
 NAME = re.compile(r"(\d{8,})-(\d{8}T\d{6}Z)-([0-9a-f]{16})\.json")
 HASH = re.compile("[0-9a-f]{64}")
@@ -24,7 +25,8 @@ UMASK = os.umask(0o077)
 FEATURES = {"known-pages", "wide-times"}  # of `requires`
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 SEARCH = DIRECTORY | getattr(os, "O_PATH", 0)  # for one that we may enter and not list
-NOTES, WARNINGS, STRANGERS = [], [], []  # what is not as it was (exit code 3); as printed; paths of other owners
+NOTES, WARNINGS = [], []  # what is not as it was (exit code 3); as printed
+STRANGERS, LABELS = [], []  # paths whose owner, whose label only root could set: no fault of this run
 MISSED, MAX_NAMED = {}, 5  # what of the entries the disk did not keep: their paths; so many are named
 ACCESS_LIST = "system.posix_acl_access"
 
@@ -471,7 +473,9 @@ def note_missed():
 def mode_without(access_list, mode):
     """The mode that grants nobody more, now that the access list is lost: beside it the group's bits were the mask, and
     a named user or group may have been shut out."""
-    entries = [(access_list[at], access_list[at + 2]) for at in range(4, len(access_list) - 7, 8)]
+    if access_list[:4] != b"\2\0\0\0":  # a version that nobody knows
+        return mode & 0o7700
+    entries = [struct.unpack_from("<HH", access_list, at) for at in range(4, len(access_list) - 7, 8)]
     mask = next((rights for tag, rights in entries if tag == 16), 7)
     group = other = 7 if any(tag == 4 for tag, _ in entries) else 0
     for tag, rights in entries:
@@ -490,7 +494,13 @@ def set_attributes(entry, it, is_owned, link):
             if key == b"security.capability" and not is_owned:  # it would hand out rights that the file never had
                 raise OSError(errno.EPERM, os.strerror(errno.EPERM))
             put(it, key, value, **link)
-        if not attempt(entry, f"set {show(key)}", action) and key == ACCESS_LIST.encode():
+        is_label = key.startswith((b"security.", b"trusted.")) and key != b"security.capability"
+        if is_label and os.geteuid() != 0:
+            with contextlib.suppress(OSError):
+                action()
+                continue
+            LABELS.append(entry["path"])
+        elif not attempt(entry, f"set {show(key)}", action) and key == ACCESS_LIST.encode():
             mode = mode_without(value, mode)
     return mode
 def dress(entry, name):
@@ -584,6 +594,8 @@ def rebuild(folder, manifest, key, scratch, devices):
         if entry["type"] != "hardlink":
             dress(entry, enter(root, entry["path"]))
     note_missed()
+    if LABELS:
+        say(f"{len(LABELS)} security labels are not as recorded: only root can set those")
     if STRANGERS:
         say(f"{len(STRANGERS)} entries have not the owner or group that was recorded, but yours: only root can set those")
     torn = [{**entry, "reason": "it changed while it was backed up"} for entry in entries if entry.get("torn")]

@@ -8,13 +8,13 @@
 //! Two names may each have a log of their own. Then they are two databases that share their old pages, and
 //! each is taken with its own log: [`Journals`] tells such states apart.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::openat::{Chosen, Dir, Meta};
 use crate::sqlite::{self, Place, SIDECARS};
@@ -38,6 +38,8 @@ impl Journals {
 pub struct Roots {
     /// Of the sources: directories and files.
     pub paths: Vec<PathBuf>,
+    /// Of these, the directories whose file system is not left.
+    pub on_one_file_system: Vec<PathBuf>,
     /// Directories (device and inode) that are not entered: our own state and snapshots.
     pub hollow: Vec<Id>,
 }
@@ -51,7 +53,7 @@ pub struct Home {
     pub logs: [Option<Meta>; 2],
     /// Whether content of the database is in a file beside that name.
     pub has_live_journal: bool,
-    /// So many of its names are in no source, and it keeps a log: its newest rows may be beside one of them.
+    /// So many of its names are in no source, and its newest rows may be beside one of them.
     pub unseen: u64,
 }
 
@@ -85,11 +87,26 @@ pub struct DatabaseNames {
 
 #[derive(Debug, Default)]
 struct Found {
-    /// Names with something beside them that may be a log, by the database's id.
-    with_sidecar: HashMap<Id, Vec<(Dir, Vec<u8>)>>,
-    /// How many names of a file were seen.
-    seen: HashMap<Id, u64>,
+    /// Of databases with several names, by id.
+    databases: HashMap<Id, Names>,
+    /// Files with several names that are no databases.
+    others: HashSet<Id>,
 }
+
+#[derive(Debug, Default)]
+struct Names {
+    /// Those with something beside them that may be a log, [`MOST_NAMES`] at the most.
+    with_sidecar: Vec<(Dir, Vec<u8>)>,
+    /// Each once, by its directory: a bind mount shows a directory in two places.
+    seen: HashSet<(Id, Vec<u8>)>,
+    /// Names with something beside them that are not looked at.
+    surplus: u64,
+}
+
+/// Names of one database that are looked at for a log. A user may make thousands, each with a log.
+const MOST_NAMES: usize = 16;
+/// For so long after it was written a database with a rollback journal may have one that a program left half-way.
+const RECENT_SECONDS: i64 = 31 * 86_400;
 
 impl DatabaseNames {
     pub fn new(roots: Roots) -> Self {
@@ -119,9 +136,9 @@ impl DatabaseNames {
         }
         let roots = &self.roots;
         let found = self.found.get_or_insert_with(|| Found::look(roots));
-        let names = found.with_sidecar.get(&meta.id());
+        let names = found.databases.get(&meta.id());
         let mut quiet = None;
-        for (root, rel) in names.into_iter().flatten() {
+        for (root, rel) in names.into_iter().flat_map(|names| &names.with_sidecar) {
             let rel = OsStr::from_bytes(rel);
             let Ok(place) = Place::below(root, rel) else {
                 continue;
@@ -141,10 +158,11 @@ impl DatabaseNames {
             }
             quiet.get_or_insert(place);
         }
-        let seen = found.seen.get(&meta.id()).copied().unwrap_or(1);
-        let unseen = match meta.nlink().saturating_sub(seen) {
+        let seen = names.map_or(1, |names| names.seen.len() as u64);
+        let surplus = names.map_or(0, |names| names.surplus);
+        let unseen = match meta.nlink().saturating_sub(seen) + surplus {
             0 => 0,
-            unseen if own.open().is_ok_and(|file| keeps_a_log(&file)) => unseen,
+            unseen if own.open().is_ok_and(|file| may_lack_rows(&file, meta)) => unseen,
             _ => 0,
         };
         // A program that has it open, and wrote nothing yet, keeps an empty log there. It proves nothing:
@@ -177,6 +195,7 @@ impl Found {
                 continue;
             }
             let filter = Filter {
+                one_file_system: roots.on_one_file_system.contains(&path),
                 hollow: roots.hollow.clone(),
                 ..Filter::everything()
             };
@@ -192,13 +211,33 @@ impl Found {
     }
 
     fn note(&mut self, root: &Dir, rel: &[u8], meta: &Meta) {
-        if !meta.is_file() || meta.nlink() < 2 {
+        let id = meta.id();
+        if !meta.is_file() || meta.nlink() < 2 || self.others.contains(&id) {
             return;
         }
-        *self.seen.entry(meta.id()).or_default() += 1;
-        if has_sidecar(root, OsStr::from_bytes(rel)) {
-            let names = self.with_sidecar.entry(meta.id()).or_default();
-            names.push((root.clone(), rel.to_vec()));
+        let name = OsStr::from_bytes(rel);
+        if !self.databases.contains_key(&id) && !is_database(root, name) {
+            self.others.insert(id);
+            return;
+        }
+        let path = Path::new(name);
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let parent = match parent.as_os_str().is_empty() {
+            true => Meta::of_fd(root),
+            false => root.meta(parent),
+        };
+        let (Ok(parent), Some(last)) = (parent, path.file_name()) else {
+            return;
+        };
+        let names = self.databases.entry(id).or_default();
+        if !names.seen.insert((parent.id(), last.as_bytes().to_vec())) {
+            return;
+        }
+        if has_sidecar(root, name) {
+            match names.with_sidecar.len() < MOST_NAMES {
+                true => names.with_sidecar.push((root.clone(), rel.to_vec())),
+                false => names.surplus += 1,
+            }
         }
     }
 }
@@ -222,18 +261,26 @@ fn logs(root: &Dir, rel: &OsStr) -> [Option<Meta>; 2] {
     })
 }
 
-/// Whether the database writes a log, as its header says.
-fn keeps_a_log(file: &File) -> bool {
+fn is_database(root: &Dir, rel: &OsStr) -> bool {
+    let mut head = [0; 20];
+    let file = root.open_file(rel);
+    file.is_ok_and(|(file, _)| file.read_exact_at(&mut head, 0).is_ok()) && sqlite::is_sqlite(&head)
+}
+
+/// Whether rows of the database may be beside another name: it writes a log, as its header says, or it was written
+/// lately and a program may have died before its rollback journal was of no use any more.
+fn may_lack_rows(file: &File, meta: &Meta) -> bool {
     let mut head = [0; 20];
     let read = file.read_exact_at(&mut head, 0);
-    read.is_ok() && sqlite::is_sqlite(&head) && head[18..].contains(&2)
+    let is_database = read.is_ok() && sqlite::is_sqlite(&head);
+    let since = crate::clock::now().timestamp() - RECENT_SECONDS;
+    is_database && (head[18..].contains(&2) || meta.mtime() > since)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
-    use std::path::Path;
 
     const WAL: &[u8] = b"SQLite format 3\0\x10\0\x02\x02";
 
@@ -246,7 +293,7 @@ mod tests {
     fn names(paths: &[&Path]) -> DatabaseNames {
         DatabaseNames::new(Roots {
             paths: paths.iter().map(|path| (*path).to_owned()).collect(),
-            hollow: Vec::new(),
+            ..Roots::default()
         })
     }
 
@@ -301,5 +348,62 @@ mod tests {
         fs::hard_link(dir.join("x-wal"), dir.join("y-wal")).unwrap();
         let [x, y] = ["x", "y"].map(|name| home(&mut names, dir, name));
         assert_eq!(x.journals, y.journals);
+    }
+
+    /// A database in rollback mode has no log, but may have a journal that takes half a transaction back.
+    #[test]
+    fn a_rollback_database_that_was_written_lately_is_doubted_too() {
+        const ROLLBACK: &[u8] = b"SQLite format 3\0\x10\0\x01\x01";
+        let temp = tempfile::tempdir().unwrap();
+        let (a, b) = (temp.path().join("a"), temp.path().join("b"));
+        fs::create_dir_all(&a).unwrap();
+        fs::create_dir_all(&b).unwrap();
+        fs::write(a.join("alias"), ROLLBACK).unwrap();
+        fs::hard_link(a.join("alias"), b.join("live")).unwrap();
+        let doubt = || home(&mut names(&[&a]), &a, "alias").doubt();
+        assert!(doubt().is_some());
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        let file = File::options().write(true).open(a.join("alias")).unwrap();
+        file.set_modified(long_ago).unwrap();
+        assert_eq!(doubt(), None);
+    }
+
+    /// Kind: a user makes thousands of names, each with a log, and each is looked at for each.
+    #[test]
+    fn of_thousands_of_names_with_logs_few_are_looked_at_and_the_rest_is_told() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path();
+        fs::write(dir.join("0"), WAL).unwrap();
+        let count = 2000;
+        for n in 1..count {
+            fs::hard_link(dir.join("0"), dir.join(n.to_string())).unwrap();
+        }
+        for n in 0..count {
+            fs::write(dir.join(format!("{n}-wal")), b"").unwrap();
+        }
+        let mut names = names(&[dir]);
+        let start = std::time::Instant::now();
+        for n in 0..count {
+            let found = home(&mut names, dir, &n.to_string());
+            assert_eq!(found.unseen, count - MOST_NAMES as u64);
+        }
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn one_name_that_is_seen_twice_counts_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let (a, outside) = (temp.path().join("a"), temp.path().join("outside"));
+        fs::create_dir_all(&a).unwrap();
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(a.join("x"), WAL).unwrap();
+        fs::hard_link(a.join("x"), outside.join("x")).unwrap();
+        let root = Dir::open(temp.path()).unwrap();
+        let meta = root.meta("a/x").unwrap();
+        let mut found = Found::default();
+        // As a bind mount shows it: by another root, and by another path.
+        found.note(&root, b"a/x", &meta);
+        found.note(&Dir::open(&a).unwrap(), b"x", &meta);
+        assert_eq!(found.databases[&meta.id()].seen.len(), 1);
     }
 }

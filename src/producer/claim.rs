@@ -183,8 +183,27 @@ impl Drop for Claim {
     }
 }
 
+/// How often a directory is made anew that another process cleared away before it was locked.
+const MOST_MADE: usize = 16;
+
 /// Makes the directory `name` in `dir`, ours alone and locked; `None` if there is one, or another process took it.
 fn make_locked(dir: &Dir, name: &str) -> io::Result<Option<(Dir, Meta)>> {
+    for _ in 1..MOST_MADE {
+        match try_make_locked(dir, name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Ok(None) if is_gone(dir, name) => {}
+            made => return made,
+        }
+    }
+    try_make_locked(dir, name)
+}
+
+fn is_gone(dir: &Dir, name: &str) -> bool {
+    let looked = dir.meta(name);
+    looked.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+fn try_make_locked(dir: &Dir, name: &str) -> io::Result<Option<(Dir, Meta)>> {
     let made = match dir.make_dir(name, 0o700) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         other => other?,

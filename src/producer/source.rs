@@ -510,8 +510,16 @@ pub(super) fn roots(config: &Config) -> Roots {
         SourceKind::Tree(tree) => Some(tree.path.clone()),
         SourceKind::Json { .. } | SourceKind::Command { .. } => None,
     };
+    let trees = config
+        .sources
+        .iter()
+        .filter_map(|source| match &source.kind {
+            SourceKind::Tree(tree) if tree.filter.one_file_system => Some(tree.path.clone()),
+            _ => None,
+        });
     Roots {
         paths: config.sources.iter().filter_map(path).collect(),
+        on_one_file_system: trees.collect(),
         hollow: with_hollows(config, &Filter::everything()).hollow,
     }
 }

@@ -230,12 +230,14 @@ fn connect(
         Address::Gcs(bucket) => {
             google::check(spec, environment)?;
             let build = |environment: &Environment| {
-                let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(&bucket.name);
+                let mut builder = GoogleCloudStorageBuilder::new();
                 for (name, value) in environment.lowercased(&google::PREFIXES) {
                     if let Ok(key) = name.parse::<GoogleConfigKey>() {
                         builder = builder.with_config(key, value);
                     }
                 }
+                // After the variables: GOOGLE_BUCKET would win over the URL otherwise.
+                builder = builder.with_bucket_name(&bucket.name);
                 if let Some(endpoint) = &spec.endpoint {
                     builder = builder.with_base_url(endpoint);
                 }
@@ -253,12 +255,14 @@ fn connect(
         Address::Azure(bucket) => {
             environment.check(&spec.label(), |name| azure_takes(name, spec))?;
             let build = |environment: &Environment| {
-                let mut builder = MicrosoftAzureBuilder::new().with_container_name(&bucket.name);
+                let mut builder = MicrosoftAzureBuilder::new();
                 for (name, value) in environment.lowercased(&AZURE) {
                     if let Ok(key) = name.parse::<AzureConfigKey>() {
                         builder = builder.with_config(key, value);
                     }
                 }
+                // After the variables: AZURE_CONTAINER_NAME would win over the URL otherwise.
+                builder = builder.with_container_name(&bucket.name);
                 if let Some(endpoint) = &spec.endpoint {
                     builder = builder.with_endpoint(endpoint.clone());
                 }

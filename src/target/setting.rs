@@ -46,15 +46,28 @@ pub(super) fn check(takes: Takes, value: &str) -> Result<(), String> {
                 None => Ok(()),
             }
         }
-        Takes::Server => server(value).map(drop),
-        Takes::Address => address(value).map(drop),
+        Takes::Server => server(value).and_then(|_| as_it_is(value)),
+        Takes::Address => address(value).and_then(|_| as_it_is(value)),
         Takes::Path if !value.starts_with('/') => Err("does not begin with a slash".to_owned()),
-        Takes::Path => address(&format!("http://host{value}")).map(drop),
+        Takes::Path => {
+            let whole = format!("http://host{value}");
+            address(&whole).and_then(|_| as_it_is(&whole))
+        }
         Takes::Host if value.contains(['/', '@', '?', '#']) => {
             Err("is not HOST or HOST:PORT".to_owned())
         }
-        Takes::Host => address(&format!("http://{value}")).map(drop),
+        Takes::Host => {
+            let whole = format!("http://{value}");
+            address(&whole).and_then(|_| as_it_is(&whole))
+        }
     }
+}
+
+/// The library takes the text and not what a URL's parser makes of it: nothing may need to be encoded.
+fn as_it_is(text: &str) -> Result<(), String> {
+    word(text)?;
+    let parsed = text.parse::<http::Uri>();
+    parsed.map(drop).map_err(|error| format!("is no address of a server ({error})"))
 }
 
 /// One line without controls and without blanks at its ends.
@@ -226,6 +239,11 @@ mod tests {
         }
         assert!(check(Takes::Path, "/v2/x?y=z").is_ok());
         assert!(check(Takes::Host, "169.254.169.254:80").is_ok());
+        // What goes to a library as it is must not need to be encoded.
+        assert!(wrong(Takes::Address, "http://127.0.0.1:1/xa b?y=z").contains("a blank"));
+        assert!(wrong(Takes::Address, "http://127.0.0.1:1/x?y=\"z").contains("no address"));
+        assert!(wrong(Takes::Server, "https://bücher.example").contains("not ASCII"));
+        assert!(wrong(Takes::Path, "/ü").contains("not ASCII"));
         assert!(check(Takes::Host, "http://x").is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! Every variable that a library behind a target reads, in this process: the target is opened, and asked.
 
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use sealift::target::{Body, Environment, PutMode, TargetSpec, open_with};
@@ -326,4 +327,63 @@ fn a_setting_that_is_garbage_is_the_failure_of_its_target() {
         }
         assert_no_panic(&said(&spec, &Environment::from_pairs(environment)), &what);
     });
+}
+
+/// Kind: a variable that names the place wins over the URL, and backups go where nobody looks for them.
+#[test]
+fn the_bucket_is_the_one_of_the_url_whatever_the_environment_says() {
+    for (url, endpoint, more) in [
+        (
+            "s3://mine/x",
+            "AWS_ENDPOINT_URL",
+            &[("AWS_BUCKET", "other"), ("AWS_BUCKET_NAME", "other")],
+        ),
+        (
+            "gs://mine/x",
+            "GOOGLE_BASE_URL",
+            &[("GOOGLE_BUCKET", "other"), ("GOOGLE_BUCKET_NAME", "other")],
+        ),
+        (
+            "az://mine/x",
+            "AZURE_STORAGE_ENDPOINT",
+            &[
+                ("AZURE_CONTAINER_NAME", "other"),
+                ("AZURE_ALLOW_HTTP", "true"),
+            ],
+        ),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let asked = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(10)))
+                .unwrap();
+            let mut head = [0; 4096];
+            let read = stream.read(&mut head).unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
+            let text = String::from_utf8_lossy(&head[..read]).into_owned();
+            text.lines().next().unwrap_or_default().to_owned()
+        });
+        let common = [
+            (endpoint, server.as_str()),
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
+            ("GOOGLE_BEARER_TOKEN", SECRET),
+            ("AZURE_STORAGE_ACCOUNT_NAME", "account"),
+            ("AZURE_STORAGE_ACCOUNT_KEY", "aHVudGVyMg=="),
+        ];
+        let pairs = common.into_iter().chain(more.iter().copied());
+        let spec = TargetSpec {
+            allow_http: true,
+            ..patient(TargetSpec::from_url(url))
+        };
+        let said = said(&spec, &Environment::from_pairs(pairs));
+        assert!(!said.is_empty());
+        let line = asked.join().unwrap();
+        assert!(
+            line.contains("/mine") && !line.contains("other"),
+            "{url}: {line}"
+        );
+    }
 }

@@ -63,7 +63,13 @@ const VARIABLES: &[&str] = &[
 ];
 
 fn run(host: &Host, command: &mut Command, what: &str) -> (Option<i32>, String) {
-    let output = command.output().unwrap();
+    let output = match command.output() {
+        // Longer than the system lets anything be: nobody was asked.
+        Err(error) if error.kind() == std::io::ErrorKind::ArgumentListTooLong => {
+            return (None, String::new());
+        }
+        output => output.unwrap(),
+    };
     let (out, err) = texts(&output);
     let said = format!("{out}{err}");
     assert_no_panic(&said, what);
@@ -103,7 +109,7 @@ fn a_variable_that_is_garbage_ends_no_command_badly() {
             value.chars().take(100).collect::<String>()
         );
         let (code, said) = run(&host, &mut command, &what);
-        if arguments == &["backup"] {
+        if arguments == &["backup"] && code.is_some() {
             assert_eq!(code, Some(3), "{what}: {said}");
             assert!(
                 said.contains("published") && said.contains("odd"),

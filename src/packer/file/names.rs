@@ -71,7 +71,11 @@ pub(super) fn roots(snapshot: &Snapshot) -> Roots {
     let mut roots = snapshot.roots.clone();
     let live = snapshot.parts.iter().filter(|part| !part.staged);
     for part in live {
-        roots.paths.push(part.root.path().to_owned());
+        let path = part.root.path();
+        roots.paths.push(path.to_owned());
+        if part.filter.one_file_system {
+            roots.on_one_file_system.push(path.to_owned());
+        }
         roots.hollow.extend(&part.filter.hollow);
     }
     roots
