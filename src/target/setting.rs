@@ -67,7 +67,9 @@ pub(super) fn check(takes: Takes, value: &str) -> Result<(), String> {
 fn as_it_is(text: &str) -> Result<(), String> {
     word(text)?;
     let parsed = text.parse::<http::Uri>();
-    parsed.map(drop).map_err(|error| format!("is no address of a server ({error})"))
+    parsed
+        .map(drop)
+        .map_err(|error| format!("is no address of a server ({error})"))
 }
 
 /// One line without controls and without blanks at its ends.
