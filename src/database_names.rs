@@ -1,7 +1,7 @@
 //! A database that has several names (hard links): under which of them its log is.
 //!
 //! SQLite names a database's log after the name by which it was opened, so the newest rows of the one file are
-//! beside one of its names only. Whoever reads the file by another name must open it by that one. Other names
+//! beside one of its names only. A reader that has another name must open it by that one. Other names
 //! are looked for in the directories of all sources, excluded parts included: once, and only if a database
 //! with several names has no log beside the name that was found.
 //!

@@ -1,6 +1,6 @@
 //! What each source of a snapshot holds, in figures, and the alarm if one of them shrinks.
 //!
-//! An unmounted disk, a database that was made anew and files that malware encrypted all look like an ordinary
+//! An unmounted disk, a database that was made again and files that malware encrypted all look like an ordinary
 //! change: every byte of them is backed up as it is. So each run's figures are compared with those of the
 //! snapshot before ([`shrunk`]). What shrank is named until the operator acknowledges it or it grows back, and
 //! until then retention keeps the last snapshot from before ([`Memory::before_shrink`]).

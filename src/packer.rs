@@ -265,7 +265,7 @@ pub fn pack(
     let archives = rows.iter().map(|row| (row.key(), row.bytes)).collect();
     let mut live = store.live_by_number();
     // What was packed anew stays out of use, even if some of its dead content comes back.
-    // Most of a long history was so already: no row is written anew for that.
+    // Most of a long history was so already: no row is written again for that.
     let were_in_use = request
         .usable
         .iter()

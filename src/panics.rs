@@ -51,7 +51,7 @@ impl Panicked {
     }
 }
 
-/// Notes a panic for whoever catches it. Returns the message with its place where nobody does: that is to be told.
+/// Notes a panic for the code that catches it. Returns message and place if nothing catches it: the caller prints them.
 pub fn heard(info: &PanicHookInfo<'_>) -> Option<String> {
     let message = shortened(info.payload_as_str().unwrap_or("no message"));
     let what = match info.location() {

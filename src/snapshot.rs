@@ -49,7 +49,7 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    /// The entry in the snapshot's list of what it lacks, which readers show.
+    /// The entry in the snapshot's list of what was skipped, which readers show.
     pub fn skipped(&self) -> Skipped {
         Skipped {
             path: self.to.clone(),

@@ -16,7 +16,7 @@
 //! [`Walked::Note`]: a file system that is not entered, a marker that does not count, a pattern that can match
 //! nothing.
 //!
-//! A marker counts only if it is a regular file, and nowhere in the root: whoever may write there would
+//! A marker counts only if it is a regular file, and nowhere in the root: a user who may write there would
 //! empty the whole source.
 
 mod exclude;

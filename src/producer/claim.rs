@@ -183,7 +183,7 @@ impl Drop for Claim {
     }
 }
 
-/// How often a directory is made anew that another process cleared away before it was locked.
+/// How often a directory is made again that another process cleared away before it was locked.
 const MOST_MADE: usize = 16;
 
 /// Makes the directory `name` in `dir`, ours alone and locked; `None` if there is one, or another process took it.

@@ -60,7 +60,7 @@ fn near_misses(near: &[String]) -> String {
     }
 }
 
-/// Says why a path is missing, if the snapshot's own list of what it lacks does.
+/// Says why a path is missing, if the snapshot's own list of missing sources does.
 fn explain_lack(error: PlanError, skipped: &[Skipped]) -> PlanError {
     let PlanError::NoSuchPath { path, near } = error else {
         return error;

@@ -14,7 +14,7 @@ use super::{foreign, ssh};
 /// A name service that is away says nothing of the name; then ssh is left to find out.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is to be asked of whoever wrote `url`, if it is such a word.
+/// The question to the operator about `url`, if it is such a word.
 pub(super) fn doubt(url: &str, ssh: Option<&str>) -> Option<String> {
     let (word, path) = url.split_once(':')?;
     let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';

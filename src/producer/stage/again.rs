@@ -38,7 +38,7 @@ pub(super) fn settle(job: &Job<'_>, first: Staged, aside: &OnceCell<PrivateDir>)
         if attempt == ATTEMPTS - 1 {
             std::thread::sleep(PAUSE_OF_TREE);
         }
-        // The walk finds those anew; without them the next snapshot copies more than it must, nothing worse.
+        // The walk finds those again; without them the next snapshot copies more than it must, nothing worse.
         staged.looks = Vec::new();
         let looked = pass(job, Some(&staged), attempt < ATTEMPTS, aside);
         match looked {
@@ -112,7 +112,7 @@ impl Stager<'_> {
         is_allowed && self.staged.cause.is_none()
     }
 
-    /// Keeps the copy of `found` if it has not moved, and makes it anew if it has.
+    /// Keeps the copy of `found` if it has not moved, and makes it again if it has.
     pub(super) fn take_again(&mut self, found: &Found) {
         let now = State::of(&found.meta);
         let old = self.pass_by(Some(&found.rel));
@@ -285,7 +285,7 @@ impl Stager<'_> {
         }
     }
 
-    /// Makes the copy of `found` anew. If that fails, the earlier one stays.
+    /// Makes the copy of `found` again. If that fails, the earlier one stays.
     fn retake(&mut self, found: &Found, now: State, old: Option<State>) {
         let (copy, mark) = (self.copy_of(&found.rel), self.mark());
         let had = old.filter(|old| old.has(flag::MADE));
