@@ -12,17 +12,17 @@ use std::time::Duration;
 
 use age::secrecy::{ExposeSecret as _, SecretString};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use sealift::catalog::{Catalog, ChunkHash, NewArchive, NewChunk};
-use sealift::ids::{ArchiveId, Hash, ObjectKey, WriterId};
-use sealift::index::{
+use sealift::base::ids::{ArchiveId, Hash, ObjectKey, WriterId};
+use sealift::format::index::{
     ArchiveStream, Entry, EntryType, Extent, IndexHeader, IndexReader, ValidationRecord,
 };
-use sealift::manifest::{ArchiveKind, ArchiveRow, FORMAT};
-use sealift::packer::chunk::hash_chunks;
+use sealift::format::manifest::{ArchiveKind, ArchiveRow, FORMAT};
+use sealift::packer::chunk_hash::hash_chunks;
 use sealift::packer::chunker::{BLOCK, Chunker};
 use sealift::packer::seal::{Recipients, Sealer, Texture};
 use sealift::restore::open::{Identities, Prompt, open_archive};
-use sealift::spool::Spool;
+use sealift::state::catalog::{Catalog, ChunkHash, NewArchive, NewChunk};
+use sealift::state::spool::Spool;
 
 const MIB: usize = 1 << 20;
 
@@ -41,9 +41,9 @@ fn noise(seed: u64, bytes: usize) -> Vec<u8> {
 fn text(bytes: usize) -> Vec<u8> {
     const SOURCE: &str = concat!(
         include_str!("../src/packer.rs"),
-        include_str!("../src/catalog.rs"),
+        include_str!("../src/state/catalog.rs"),
         include_str!("../src/restore.rs"),
-        include_str!("../src/target.rs"),
+        include_str!("../src/storage.rs"),
         include_str!("../docs/format.md"),
     );
     let lines: Vec<&str> = SOURCE.split_inclusive('\n').collect();

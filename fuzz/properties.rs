@@ -10,23 +10,23 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, Utc};
-use sealift::bandwidth::Timetable;
-use sealift::catalog::{Catalog, CatalogError};
+use sealift::base::ids::{ArchiveId, Hash, HostName, ObjectKey, Stamp, WriterId};
+use sealift::base::rate_schedule::Timetable;
 use sealift::config::{Config, parse_duration, parse_size};
-use sealift::ids::{ArchiveId, Hash, HostName, ObjectKey, Stamp, WriterId};
-use sealift::index::{Entry, IndexError, IndexReader};
-use sealift::manifest::allowed_signers::parse_allowed_signers;
-use sealift::manifest::chain::{Candidate, Chain, ChainError, Gathering};
-use sealift::manifest::known::{Directory, KnownPage, paginate_known};
-use sealift::manifest::signature::{self, MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer, Trust};
-use sealift::manifest::statement::{Mark, MarkName, Tombstone};
-use sealift::manifest::{ArchiveRow, Known, Manifest, ManifestName, TablePage, paginate};
-use sealift::packer::cache::CacheReader;
+use sealift::format::allowed_signers::parse_allowed_signers;
+use sealift::format::chain::{Candidate, Chain, ChainError, Gathering};
+use sealift::format::index::{Entry, IndexError, IndexReader};
+use sealift::format::known::{Directory, KnownPage, paginate_known};
+use sealift::format::manifest::{ArchiveRow, Known, Manifest, ManifestName, TablePage, paginate};
+use sealift::format::signature::{self, MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer, Trust};
+use sealift::format::statement::{Mark, MarkName, Tombstone};
+use sealift::packer::files_cache::CacheReader;
 use sealift::packer::seal::{Recipients, read_age_head};
 use sealift::restore::open::{
     Identities, OpenError, Prompt, SecretString, generate, open_archive, open_to_tar,
 };
 use sealift::retention::{self, decide};
+use sealift::state::catalog::{Catalog, CatalogError};
 
 /// Of what an archive may swell to; a bomb is read no further.
 const MOST_TAR_BYTES: u64 = 8 << 20;
@@ -507,14 +507,14 @@ pub fn statement(bytes: &[u8]) {
     names(&String::from_utf8_lossy(bytes));
     let state = tempfile::tempdir_in(PEOPLE.scratch.path()).unwrap();
     fs::write(state.path().join("pins"), bytes).unwrap();
-    if let Ok(pins) = sealift::pins::read(state.path()) {
-        sealift::pins::write(state.path(), &pins).unwrap();
-        assert_eq!(sealift::pins::read(state.path()).unwrap(), pins);
+    if let Ok(pins) = sealift::state::pins::read(state.path()) {
+        sealift::state::pins::write(state.path(), &pins).unwrap();
+        assert_eq!(sealift::state::pins::read(state.path()).unwrap(), pins);
     }
     fs::write(state.path().join("figures.json"), bytes).unwrap();
-    if let Ok(Some(memory)) = sealift::figures::load(state.path()) {
-        sealift::figures::save(state.path(), &memory).unwrap();
-        let again = sealift::figures::load(state.path()).unwrap();
+    if let Ok(Some(memory)) = sealift::state::figures::load(state.path()) {
+        sealift::state::figures::save(state.path(), &memory).unwrap();
+        let again = sealift::state::figures::load(state.path()).unwrap();
         assert_eq!(again, Some(memory));
     }
 }

@@ -11,17 +11,16 @@ mod catalog;
 mod confinement;
 mod demo;
 mod failure;
-mod fleet;
+mod hosts;
 mod init;
-mod inspect;
 mod key;
-mod limits;
+mod list;
 mod memory;
 mod open;
 mod output;
 mod pin;
+mod process_limits;
 mod prune;
-mod remote;
 mod restore;
 mod retention;
 mod scratch;
@@ -29,6 +28,7 @@ mod shrunk;
 mod snapshot;
 mod status;
 mod sync;
+mod target_args;
 mod terminal;
 mod verify;
 mod visible;
@@ -39,10 +39,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::agent::State;
-use crate::clock;
+use crate::base::clock;
+use crate::base::panics;
 use crate::config::Config;
-use crate::panics;
+use crate::jobs::push::State;
 use failure::{Failure, Outcome};
 pub use memory::Memory;
 
@@ -82,9 +82,9 @@ enum Command {
     /// Snapshot, validate, push to all targets: what the schedule runs
     Backup(backup::BackupArgs),
     /// List snapshots, here or on a target
-    List(inspect::ListArgs),
+    List(list::ListArgs),
     /// List the files of a snapshot
-    Ls(inspect::LsArgs),
+    Ls(list::LsArgs),
     /// Restore a snapshot from a target, verified
     Restore(restore::RestoreArgs),
     /// Open archives: a tar on stdout
@@ -165,10 +165,10 @@ impl Context {
 /// Parses the command line, runs the command, and says how it went.
 pub fn run() -> ExitCode {
     memory::return_large_buffers();
-    limits::tell_of_panics();
+    process_limits::tell_of_panics();
     let cli = Cli::parse();
     if cli.command.holds_secrets() {
-        limits::hide_memory();
+        process_limits::hide_memory();
     }
     on_interrupt();
     let context = Context {
@@ -177,7 +177,7 @@ pub fn run() -> ExitCode {
         quiet: cli.quiet,
         has_warned: AtomicBool::new(false),
     };
-    if let Err(failure) = limits::raise_open_files().and_then(|()| check_clock()) {
+    if let Err(failure) = process_limits::raise_open_files().and_then(|()| check_clock()) {
         return failure.report();
     }
     let done = panics::caught_now(|| dispatch(&context, cli.command));
@@ -202,8 +202,8 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Validate(args) => snapshot::validate(context, &args),
         Command::Push(args) => backup::push(context, &args),
         Command::Backup(args) => backup::run(context, &args),
-        Command::List(args) => inspect::list(context, &args),
-        Command::Ls(args) => inspect::ls(context, &args),
+        Command::List(args) => list::list(context, &args),
+        Command::Ls(args) => list::ls(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Open(args) => open::run(context, &args),
         Command::Status(args) => status::run(context, &args),
@@ -237,7 +237,7 @@ fn on_interrupt() {
     let terminal = terminal::remember();
     let handler = move || {
         terminal::restore(&terminal);
-        for line in crate::interrupt::settle_all() {
+        for line in crate::base::cleanup::settle_all() {
             output::tell(format_args!("sealift: {line}"));
         }
         output::tell(format_args!(

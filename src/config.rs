@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::bandwidth::Timetable;
+use crate::base::rate_schedule::Timetable;
 
-use crate::ids::HostName;
-use crate::walk::Filter;
+use crate::base::ids::HostName;
+use crate::base::walk::Filter;
 
 pub use crate::retention::Policy as Retention;
 pub use find::{Found, named_by_environment};

@@ -1,27 +1,22 @@
 //! Sealift: an off-site replication agent with encryption. See README.md and docs/format.md.
+//!
+//! The layers, from the top; a module imports from its own folder and from lower layers only (`tests/layers.rs`):
+//!
+//! - [`cli`]: arguments and printing.
+//! - [`jobs`]: the use cases, which print nothing.
+//! - [`producer`], [`packer`], [`shipper`], [`restore`], [`prune`], [`scrub`]: the stages, which do not know each other.
+//! - [`repository`]: one host's folder on a target; [`config`]: the configuration file.
+//! - [`storage`]: the targets; [`state`]: the state directory; [`keys`]: recipients and identities.
+//! - [`format`](mod@format): all that is stored on a target; [`retention`]: which snapshots stay.
+//! - [`base`]: what every layer stands on.
 
-pub mod agent;
-pub mod bandwidth;
-pub mod catalog;
+pub mod base;
 pub mod cli;
-pub mod clock;
 pub mod config;
-pub mod confine;
-pub mod database_names;
-pub mod error;
-pub mod figures;
-pub mod fs;
-pub mod ids;
-pub mod index;
-pub mod interrupt;
-pub mod journal;
-pub mod manifest;
-pub mod openat;
-pub mod ownership;
+pub mod format;
+pub mod jobs;
+pub mod keys;
 pub mod packer;
-pub mod panics;
-pub mod payload;
-pub mod pins;
 pub mod producer;
 pub mod prune;
 pub mod repository;
@@ -29,8 +24,5 @@ pub mod restore;
 pub mod retention;
 pub mod scrub;
 pub mod shipper;
-pub mod snapshot;
-pub mod spool;
-pub mod sqlite;
-pub mod target;
-pub mod walk;
+pub mod state;
+pub mod storage;

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 static MEMORY: sealift::cli::Memory = sealift::cli::Memory;
 
 fn main() -> ExitCode {
-    sealift::sqlite::register_program();
-    if sealift::sqlite::serve() {
+    sealift::base::sqlite::register_program();
+    if sealift::base::sqlite::serve() {
         return ExitCode::SUCCESS;
     }
     sealift::cli::run()

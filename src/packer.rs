@@ -5,22 +5,21 @@
 //! spool before the manifest is, and the manifest is the last thing it writes: a run that dies
 //! leaves content that the next run finds known, or nothing.
 
-pub mod cache;
-pub mod chunk;
+mod archive_writer;
+mod bloom;
+mod catalog_writer;
+pub mod chunk_hash;
 pub mod chunker;
-mod content;
-mod file;
-mod filter;
+mod entry_metadata;
+mod file_content;
+mod file_packer;
+pub mod files_cache;
 mod history;
-mod member;
-mod meta;
-mod parts;
-pub mod relearn;
-mod scout;
+mod index_writer;
+mod merge_parts;
+mod prefetch;
+pub mod reindex;
 pub mod seal;
-mod seal_index;
-mod store;
-mod telling;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
@@ -30,25 +29,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 
-use crate::catalog::{Catalog, CatalogArchive, CatalogError};
-use crate::figures::Figures;
-use crate::ids::{ArchiveId, Hash, HostName, ObjectKey};
-use crate::index::Skipped;
-use crate::manifest::known::KnownRef;
-use crate::manifest::signature::{MANIFEST_NAMESPACE, SignatureError, Signer};
-use crate::manifest::{
+use crate::base::ids::{ArchiveId, Hash, HostName, ObjectKey};
+use crate::base::walk::WalkError;
+use crate::format::index::Skipped;
+use crate::format::known::KnownRef;
+use crate::format::manifest::{
     ArchiveKind, ArchiveRow, IndexRef, Known, Manifest, ManifestCore, paginate, with_wide_times,
 };
-use crate::snapshot::Snapshot;
-use crate::spool::{Spool, SpoolError};
-use crate::walk::WalkError;
+use crate::format::signature::{MANIFEST_NAMESPACE, SignatureError, Signer};
+use crate::state::catalog::{Catalog, CatalogArchive, CatalogError};
+use crate::state::figures::Figures;
+use crate::state::spool::{Spool, SpoolError};
+use crate::state::staged_snapshot::Snapshot;
 
-use cache::{CacheReader, CacheWriter};
-use file::FilePacker;
-use parts::{Item, Parts};
-use scout::scout;
+use archive_writer::Store;
+use file_packer::FilePacker;
+use files_cache::{CacheReader, CacheWriter};
+use merge_parts::{Item, Parts};
+use prefetch::scout;
 use seal::{Recipients, SealError, Sealer};
-use store::Store;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
@@ -254,7 +253,7 @@ pub fn pack(
     let body = files.finish()?;
     store.flush()?;
     let mut totals = body.totals;
-    let index = seal_index::seal(&mut store, request, &body)?;
+    let index = index_writer::seal(&mut store, request, &body)?;
     store.finish()?;
     let mut rows: Vec<ArchiveRow> = Vec::new();
     for kind in [ArchiveKind::Data, ArchiveKind::Index] {
@@ -309,7 +308,7 @@ pub fn pack(
 
 /// Leaves out archives that hold little of use: what lives in them is packed anew, and retention
 /// frees them once no manifest names them. The second list are those, by number.
-fn worth_using(usable: &[CatalogArchive]) -> (Vec<store::Usable>, HashSet<i64>) {
+fn worth_using(usable: &[CatalogArchive]) -> (Vec<archive_writer::Usable>, HashSet<i64>) {
     let index_in_use = |archive: &&CatalogArchive| {
         archive.row.kind == ArchiveKind::Index && archive.live_bytes != Some(0)
     };
@@ -320,7 +319,7 @@ fn worth_using(usable: &[CatalogArchive]) -> (Vec<store::Usable>, HashSet<i64>) 
         ArchiveKind::Data => !retired.contains(&archive.n),
     };
     let kept = usable.iter().filter(is_kept).cloned();
-    (kept.map(store::Usable::from).collect(), retired)
+    (kept.map(archive_writer::Usable::from).collect(), retired)
 }
 
 /// Data archives to be packed anew: each that is below its threshold, and the deadest others until all
@@ -357,11 +356,11 @@ fn core(
     catalog: &Catalog,
     known: KnownRef,
     index: IndexRef,
-    totals: crate::manifest::Totals,
+    totals: crate::format::manifest::Totals,
     has_wide_times: bool,
 ) -> ManifestCore {
     ManifestCore {
-        format: crate::manifest::FORMAT,
+        format: crate::format::manifest::FORMAT,
         requires: match has_wide_times {
             true => with_wide_times(known.requires()),
             false => known.requires(),
@@ -413,7 +412,7 @@ impl Scratch {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
             }
-            crate::fs::create_private_dir(&dir)
+            crate::base::fs::create_private_dir(&dir)
         };
         make().map_err(|source| scratch_error(&dir, source))?;
         Ok(Self { dir })
@@ -441,7 +440,7 @@ fn scratch_error(path: &std::path::Path, source: io::Error) -> PackError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::WriterId;
+    use crate::base::ids::WriterId;
 
     fn archive(n: i64, kind: ArchiveKind, live: Option<u64>) -> CatalogArchive {
         CatalogArchive {

@@ -8,21 +8,21 @@
 //!
 //! Crash argument: see `claim`. A run that died leaves a partial directory, which the next one removes.
 
-mod claim;
-mod command;
-mod copy;
+mod backup_metadata;
+mod copy_file;
 mod demands;
 mod error;
 mod forget;
+mod hardlink_unchanged;
+mod hooks;
 mod json;
-mod local;
-mod metadata;
-mod previous;
-mod record;
+mod local_snapshots;
 mod shell;
-mod source;
-mod stage;
+mod snapshot_dir;
+mod stage_tree;
+mod staged_files;
 mod stderr;
+mod take_source;
 mod validate;
 
 use std::collections::BTreeSet;
@@ -30,21 +30,21 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
+use crate::base::openat::Chosen;
+use crate::base::walk::Filter;
 use crate::config::{Config, Source};
-use crate::index::{Skipped, SourceRecord, ValidationRecord};
-use crate::openat::Chosen;
-use crate::snapshot::{LeftOut, Part, Snapshot};
-use crate::walk::Filter;
+use crate::format::index::{Skipped, SourceRecord, ValidationRecord};
+use crate::state::staged_snapshot::{LeftOut, Part, Snapshot};
 
-use claim::Claim;
+use backup_metadata::Document;
 use error::{failed, next_for_invalid};
-use metadata::Document;
-use source::{SourceEntry, Taken, Taking, place};
+use snapshot_dir::Claim;
+use take_source::{SourceEntry, Taken, Taking, place};
 use validate::{Checker, Findings};
 
 pub use error::{ProduceError, SourceError};
 pub use forget::forget;
-pub use local::{LocalSnapshot, from_dir, left_out_of, list};
+pub use local_snapshots::{LocalSnapshot, from_dir, left_out_of, list};
 pub use validate::{Validation, validate};
 
 /// What is asked for beyond the configuration.
@@ -77,7 +77,7 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
     let wanted = wanted_sources(config, &request.include)?;
     let snapshots_dir = config.snapshots_dir.as_path();
     let at_dir = |what| failed(what, snapshots_dir);
-    let mut notes: BTreeSet<String> = claim::clear_stale(snapshots_dir)
+    let mut notes: BTreeSet<String> = snapshot_dir::clear_stale(snapshots_dir)
         .map_err(at_dir("read the snapshots directory"))?
         .into_iter()
         .collect();
@@ -87,7 +87,10 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
         config,
         stamp: claim.stamp,
         dir: &claim.partial,
-        previous: request.previous.as_deref().and_then(local::previous),
+        previous: request
+            .previous
+            .as_deref()
+            .and_then(local_snapshots::previous),
     };
     let mut taken = take_all(&taking, &claim, wanted)?;
     notes.extend(taken.iter().flat_map(|one| one.notes.iter().cloned()));
@@ -111,7 +114,7 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
     let published = claim.publish(true).and_then(Chosen::of_dir);
     let published = published.map_err(at_dir("put the snapshot in its place in"))?;
     if has_aside {
-        notes.extend(claim::bound_invalid(snapshots_dir, stamp));
+        notes.extend(snapshot_dir::bound_invalid(snapshots_dir, stamp));
     }
     let dir = published.path().to_owned();
     // Without it the next snapshot copies more than it must, nothing worse.
@@ -210,7 +213,7 @@ fn give_up(
     let stamp = claim.stamp;
     let published = claim.publish(false);
     let dir = published.map_err(failed("keep the invalid snapshot in", snapshots_dir))?;
-    let deleted = claim::bound_invalid(snapshots_dir, stamp);
+    let deleted = snapshot_dir::bound_invalid(snapshots_dir, stamp);
     // A damaged earlier copy would be linked to again and again.
     for one in &taken {
         one.forget();
@@ -324,8 +327,8 @@ fn about<'a>(
     request: &'a ProduceRequest,
     claim: &Claim,
     dir: &'a Path,
-) -> metadata::About<'a> {
-    metadata::About {
+) -> backup_metadata::About<'a> {
+    backup_metadata::About {
         host: config.host.as_str(),
         stamp: claim.stamp,
         created_at: request.now,
@@ -340,7 +343,7 @@ fn assemble(
     config: &Config,
     metadata: Document,
     dir: Chosen,
-    stamp: crate::ids::Stamp,
+    stamp: crate::base::ids::Stamp,
     taken: Vec<Taken>,
 ) -> Snapshot {
     let about = metadata.sealift;
@@ -349,7 +352,7 @@ fn assemble(
     Snapshot {
         stamp,
         parts,
-        roots: source::roots(config),
+        roots: take_source::roots(config),
         tags: about.tags,
         note: about.note,
         sources: records(&about.sources),

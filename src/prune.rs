@@ -47,14 +47,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use crate::ids::{Hash, ObjectKey, Stamp};
-use crate::manifest::chain::Finding;
-use crate::manifest::signature::{SignatureError, Trust};
-use crate::manifest::statement::{MarkName, Vouched};
-use crate::manifest::{Manifest, ManifestName};
+use crate::base::ids::{Hash, ObjectKey, Stamp};
+use crate::format::chain::Finding;
+use crate::format::manifest::{Manifest, ManifestName};
+use crate::format::signature::{SignatureError, Trust};
+use crate::format::statement::{MarkName, Vouched};
 use crate::repository::{HostFolder, RepositoryError, SeenMark};
 use crate::retention::{Candidate, Guard, NamedError, Pins, Policy, Reasons, Refusal, decide};
-use crate::target::TargetError;
+use crate::storage::TargetError;
 
 use inventory::Inventory;
 pub use run::PruneReport;

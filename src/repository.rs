@@ -4,6 +4,7 @@
 //! name: pages must hash to theirs, manifests pass through a [`Gathering`].
 
 mod known;
+pub mod probe;
 mod statements;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,14 +12,14 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use crate::ids::{ARCHIVES, ArchiveId, Hash, HostName, MANIFESTS, ObjectKey};
-use crate::manifest::chain::{Candidate, Chain, ChainError, Gathering};
-use crate::manifest::signature::Trust;
-use crate::manifest::{
+use crate::base::ids::{ARCHIVES, ArchiveId, Hash, HostName, MANIFESTS, ObjectKey};
+use crate::format::chain::{Candidate, Chain, ChainError, Gathering};
+use crate::format::manifest::{
     ArchiveRow, MAX_PAGE_BYTES, MAX_SIGNATURE_BYTES, MAX_SMALL_OBJECT_BYTES, Manifest,
     ManifestError, ManifestName, TablePage, recipient_set_name,
 };
-use crate::target::{ErrorKind, Target, TargetError};
+use crate::format::signature::Trust;
+use crate::storage::{ErrorKind, Target, TargetError};
 
 pub use known::{parse_known, require_hash};
 pub use statements::{Marks, SeenMark};

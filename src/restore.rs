@@ -5,36 +5,36 @@
 //! archive by BLAKE3 and SHA-256, its tar stream and each file by BLAKE3, each database by its own
 //! integrity check. The destination changes in one step, after all of that, or not at all.
 
+mod cold_storage;
 mod extract;
 mod fetch;
-mod frozen;
+mod index_buffer;
 pub mod open;
 mod plan;
-mod raw_index;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::ids::{HostName, Stamp};
-use crate::index::{
+use crate::base::ids::{HostName, Stamp};
+use crate::base::openat::Dir;
+use crate::format::chain::Chain;
+use crate::format::index::{
     ArchiveStream, EntryList, Extent, IndexError, IndexHeader, IndexReader, MAX_TAR_BYTES, Skipped,
 };
-use crate::manifest::chain::Chain;
-use crate::manifest::signature::Trust;
-use crate::manifest::{ArchiveRow, Manifest, WIDE_TIMES};
-use crate::openat::Dir;
+use crate::format::manifest::{ArchiveRow, Manifest, WIDE_TIMES};
+use crate::format::signature::Trust;
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
+use cold_storage::Needed;
+pub use cold_storage::{Frozen, Thawing, thaw};
 pub use extract::{Aspect, DestinationError, ExtractError, NotKept, Resumed, StagingError, resume};
 use extract::{Destination, Extraction};
 use fetch::{ArchiveError, Damaged};
-use frozen::Needed;
-pub use frozen::{Frozen, Thawing, thaw};
+use index_buffer::RawIndex;
 use open::{Identities, OpenError};
 use plan::{Contents, Index};
 pub use plan::{PlanError, RestoreRequest};
-use raw_index::RawIndex;
 
 /// An index beyond this is refused.
 const MAX_INDEX_BYTES: u64 = 8 << 30;

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 
-use crate::ids::Stamp;
+use crate::base::ids::Stamp;
 
 pub use guard::{Guard, Refusal};
 pub use named::{Nameable, NamedError, find, may_go};

@@ -6,15 +6,15 @@
 //! where it is whole ([`repair`]). Whoever has an identity can go further and restore to nowhere
 //! ([`rehearse()`]).
 
-mod examine;
-mod heads;
+mod check_listing;
+mod compare_targets;
 mod problem;
-mod read;
-mod rehearse;
+mod read_archives;
 pub mod repair;
+mod test_restore;
 
-pub use examine::{Examined, examine};
-pub use heads::{Divergence, compare_heads};
+pub use check_listing::{Examined, examine};
+pub use compare_targets::{Divergence, compare_heads};
 pub use problem::{Needed, Problem, Stamps};
-pub use read::{Reading, Share, choose, choose_by_week, read_archives};
-pub use rehearse::{Rehearsal, rehearse};
+pub use read_archives::{Reading, Share, choose, choose_by_week, read_archives};
+pub use test_restore::{Rehearsal, rehearse};

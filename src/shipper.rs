@@ -6,7 +6,6 @@
 //! ciphertext, believed by its hash.
 
 pub mod copy;
-pub mod probe;
 mod publish;
 pub mod sync;
 
@@ -16,11 +15,11 @@ use std::task::Poll;
 use futures::StreamExt as _;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::ids::ObjectKey;
-use crate::manifest::{ArchiveKind, ArchiveRow, ManifestName};
+use crate::base::ids::ObjectKey;
+use crate::format::manifest::{ArchiveKind, ArchiveRow, ManifestName};
 use crate::repository::{HostFolder, RepositoryError};
-use crate::spool::{Spool, SpoolError};
-use crate::target::{Body, PutMode, TargetError};
+use crate::state::spool::{Spool, SpoolError};
+use crate::storage::{Body, PutMode, TargetError};
 
 pub use publish::{Publication, Published, Support, publish, publish_all, publish_recovery};
 

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use chrono::{DateTime, Utc};
-use sealift::ids::HostName;
-use sealift::manifest::allowed_signers::parse_allowed_signers;
-use sealift::manifest::signature::{self, MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer, Trust};
+use sealift::base::ids::HostName;
+use sealift::format::allowed_signers::parse_allowed_signers;
+use sealift::format::signature::{self, MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer, Trust};
 
 const MESSAGE: &[u8] = b"what was signed\n";
 const HOSTS: &[&str] = &["h", "dalidou", "db.example.org"];

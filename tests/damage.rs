@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sealift::ids::{Hash, ObjectKey};
-use sealift::manifest::{Manifest, ManifestName, TablePage};
+use sealift::base::ids::{Hash, ObjectKey};
+use sealift::format::manifest::{Manifest, ManifestName, TablePage};
 
 use host::{files, is_long};
 use scene::{Ended, Scene};

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use host::Host;
 use rusqlite::Connection;
-use sealift::openat::{Dir, Kind};
+use sealift::base::openat::{Dir, Kind};
 
 const SECRET: &str = "TOPSECRET";
 const PAIRS: usize = 6;

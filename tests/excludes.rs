@@ -10,8 +10,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use sealift::openat::Dir;
-use sealift::walk::{Filter, Walked, walk};
+use sealift::base::openat::Dir;
+use sealift::base::walk::{Filter, Walked, walk};
 
 const CASES: u64 = 250;
 const CASES_LONG: u64 = 20_000;

@@ -15,13 +15,13 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use repo::Repo;
-use sealift::catalog::{Catalog, Check, NewArchive, NewChunk};
+use sealift::base::ids::Hash;
 use sealift::config::{NewConfig, render_new};
-use sealift::ids::Hash;
-use sealift::index::{Entry, EntryType};
-use sealift::manifest::signature::{MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer};
-use sealift::manifest::statement::{Mark, Tombstone};
-use sealift::manifest::{ArchiveKind, Manifest};
+use sealift::format::index::{Entry, EntryType};
+use sealift::format::manifest::{ArchiveKind, Manifest};
+use sealift::format::signature::{MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer};
+use sealift::format::statement::{Mark, Tombstone};
+use sealift::state::catalog::{Catalog, Check, NewArchive, NewChunk};
 
 type Property = fn(&[u8]);
 
@@ -200,7 +200,7 @@ fn catalogs() -> Vec<(&'static str, Vec<u8>)> {
     let mut catalog = Catalog::open(&path).unwrap();
     let recipient_set = catalog.remember_recipients(&["age1x".to_owned()]).unwrap();
     let archive = NewArchive {
-        row: sealift::manifest::ArchiveRow {
+        row: sealift::format::manifest::ArchiveRow {
             id: catalog.next_archive_id().unwrap(),
             kind: ArchiveKind::Data,
             blake3: hash(1),
@@ -449,14 +449,14 @@ fn any_statement_is_believed_or_refused() {
 fn real_objects_are_read_and_believed() {
     let of = |target: &str, name: &str| objects(target)[name].clone();
     assert!(Manifest::parse(&of("manifest", "second")).is_ok());
-    assert!(sealift::manifest::TablePage::parse(&of("table", "page")).is_ok());
+    assert!(sealift::format::manifest::TablePage::parse(&of("table", "page")).is_ok());
     let index = of("index", "tree");
-    let reader = sealift::index::IndexReader::new(index.as_slice()).unwrap();
+    let reader = sealift::format::index::IndexReader::new(index.as_slice()).unwrap();
     assert!(reader.map(Result::unwrap).count() > 5);
     let text = String::from_utf8(of("config", "small")).unwrap();
     sealift::config::Config::parse(&text, "/nowhere/sealift.toml".as_ref()).unwrap();
     let signature = of("signature", "manifest");
-    sealift::manifest::signature::verify(&signature, MANIFEST_NAMESPACE, properties::MESSAGE)
+    sealift::format::signature::verify(&signature, MANIFEST_NAMESPACE, properties::MESSAGE)
         .unwrap();
 }
 

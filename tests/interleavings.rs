@@ -26,10 +26,13 @@ use std::thread::ScopedJoinHandle;
 
 use bytes::Bytes;
 use chrono::{DateTime, Duration, Utc};
-use sealift::agent::{NamedTarget, PushRequest, State, push};
-use sealift::ids::{HostName, Stamp};
-use sealift::manifest::chain::Finding;
-use sealift::manifest::signature::{Signer, Trust};
+use sealift::base::ids::{HostName, Stamp};
+use sealift::format::chain::Finding;
+use sealift::format::signature::{Signer, Trust};
+use sealift::jobs::push::NamedTarget;
+use sealift::jobs::push::PushRequest;
+use sealift::jobs::push::State;
+use sealift::jobs::push::push;
 use sealift::packer::seal::Recipients;
 use sealift::packer::{PackOptions, PackProgress};
 use sealift::prune::{PruneReport, PruneRequest};
@@ -38,7 +41,7 @@ use sealift::restore::open::generate;
 use sealift::retention::Policy;
 use sealift::scrub;
 use sealift::shipper::sync::SyncRequest;
-use sealift::target::Target;
+use sealift::storage::Target;
 
 use data::{Silent, snapshot};
 use shelf::Shelf;

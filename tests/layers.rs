@@ -1,52 +1,39 @@
 //! DESIGN's layers, held by reading what the sources import.
 //!
-//! `cli → agent → stages (producer, packer, shipper, restore) → repository, spool, target, catalog,
-//! config → snapshot, walk, sqlite → manifest, index → openat → ids,
-//! clock, fs`.
+//! `cli → jobs → stages (producer, packer, shipper, restore, prune, scrub) → repository, config → storage, keys, state
+//! → format, retention → base`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Modules by layer, lowest first. A module imports from lower layers only.
+/// The folders of `src` by layer, lowest first. A file imports from its own folder and from lower layers only.
 const LAYERS: &[&[&str]] = &[
-    &[
-        "bandwidth",
-        "error",
-        "fs",
-        "clock",
-        "ids",
-        "interrupt",
-        "ownership",
-        "panics",
-        "payload",
-    ],
-    &["openat"],
-    &["confine", "journal"],
-    // Two halves of the format: an index extent stands in a manifest, and both are canonical JSON.
-    &["manifest", "index"],
-    &["walk", "sqlite", "retention"],
-    &["database_names"],
-    &["snapshot", "catalog", "spool", "target", "pins", "figures"],
-    // What a target's settings may be, the target knows.
+    &["base"],
+    &["format", "retention"],
+    &["storage", "keys", "state"],
     &["repository", "config"],
-    &["producer", "packer", "shipper", "restore", "prune"],
-    &["agent", "scrub"],
+    &["producer", "packer", "shipper", "restore", "prune", "scrub"],
+    &["jobs"],
     &["cli"],
 ];
-/// Within one layer only these know each other.
-const FRIENDS: &[(&str, &str)] = &[
-    ("manifest", "index"),
-    ("index", "manifest"),
-    ("config", "walk"),
-    // A clock is right if a stamp can be made of what it says.
-    ("clock", "ids"),
+/// Imports against the layers, to be mended.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("base/walk", "format/index"),
+    ("format/archive/tar_member", "packer/seal"),
+    ("keys/recipients", "packer/seal"),
+    ("scrub/read_archives", "shipper/copy"),
+    ("scrub/repair", "shipper/copy"),
+    ("scrub/test_restore", "restore"),
+    ("scrub/test_restore", "restore/open"),
+    ("state", "jobs/push"),
 ];
 
 struct Source {
     /// Relative to `src`, such as `packer/seal.rs`.
     path: String,
-    module: String,
+    /// Such as `["packer", "seal"]`.
+    module: Vec<String>,
     /// Without comments.
     code: String,
 }
@@ -66,6 +53,7 @@ fn sources() -> Vec<Source> {
         }
     }
     assert!(sources.len() > 60);
+    sources.sort_by(|a, b| a.path.cmp(&b.path));
     sources
 }
 
@@ -74,38 +62,93 @@ fn read(root: &Path, path: PathBuf) -> Source {
     let lines = text
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"));
-    let relative = path
-        .strip_prefix(root)
-        .unwrap()
-        .to_string_lossy()
-        .into_owned();
-    let module = relative.split(['/', '.']).next().unwrap().to_owned();
+    let relative = path.strip_prefix(root).unwrap();
+    let relative = relative.to_string_lossy().into_owned();
+    let module = relative.trim_end_matches(".rs").split('/');
     Source {
+        module: module.map(str::to_owned).collect(),
         path: relative,
-        module,
         code: lines.map(|line| format!("{line}\n")).collect(),
     }
 }
 
-/// The top-level modules that `code` names by `crate::`.
-fn imports(code: &str) -> BTreeSet<String> {
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// The paths that `code` of module `own` names by `crate::` or `super::`, from the root of the crate.
+fn imports(own: &[String], code: &str) -> BTreeSet<Vec<String>> {
     let mut found = BTreeSet::new();
-    for rest in code.split("crate::").skip(1) {
-        let grouped = rest
-            .strip_prefix('{')
-            .map(|rest| rest.split('}').next().unwrap_or_default());
-        let names = match grouped {
-            Some(group) => group.split(',').map(first_name).collect(),
-            None => vec![first_name(rest)],
+    // Inside `mod tests { … }` `super` is the file itself.
+    let code = without_tests(code);
+    for (at, _) in code.match_indices("::") {
+        let before = &code[..at];
+        let start = before.rfind(|c| !is_word(c)).map_or(0, |at| at + 1);
+        let first = &before[start..];
+        let is_root = !before[..start].ends_with("::");
+        let mut base = match first {
+            "crate" if is_root => Vec::new(),
+            "super" if is_root => own[..own.len() - 1].to_vec(),
+            _ => continue,
         };
-        found.extend(names.into_iter().filter(|name| !name.is_empty()));
+        let mut rest = &code[at + 2..];
+        while let Some(further) = rest.strip_prefix("super::") {
+            base.pop();
+            rest = further;
+        }
+        collect(&base, rest, &mut found);
     }
     found
 }
 
-fn first_name(text: &str) -> String {
-    let word = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
-    text.trim_start().chars().take_while(word).collect()
+/// Adds the paths of one use tree, or of a path in code, to `found`. Returns what follows it.
+fn collect<'a>(base: &[String], mut rest: &'a str, found: &mut BTreeSet<Vec<String>>) -> &'a str {
+    let mut path = base.to_vec();
+    loop {
+        rest = rest.trim_start();
+        if let Some(mut group) = rest.strip_prefix('{') {
+            loop {
+                group = collect(&path, group, found).trim_start();
+                match group.strip_prefix(',') {
+                    Some(next) if !next.trim_start().starts_with('}') => group = next,
+                    Some(next) => return next.trim_start().strip_prefix('}').unwrap_or(next),
+                    None => return group.strip_prefix('}').unwrap_or(group),
+                }
+            }
+        }
+        let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+        if end > 0 {
+            path.push(rest[..end].to_owned());
+        }
+        rest = &rest[end..];
+        match rest.strip_prefix("::") {
+            Some(next) => rest = next,
+            None => break,
+        }
+    }
+    found.insert(path);
+    match rest.strip_prefix(" as ") {
+        Some(alias) => &alias[alias.find(|c| !is_word(c)).unwrap_or(alias.len())..],
+        None => rest,
+    }
+}
+
+/// The files that each file imports from, both as module paths.
+fn arrows(sources: &[Source]) -> BTreeSet<(Vec<String>, Vec<String>)> {
+    let files: BTreeSet<&[String]> = sources.iter().map(|source| &source.module[..]).collect();
+    let mut arrows = BTreeSet::new();
+    for source in sources {
+        for path in imports(&source.module, &source.code) {
+            let file = (1..=path.len()).rev().map(|n| &path[..n]);
+            let Some(file) = file.into_iter().find(|path| files.contains(path)) else {
+                continue;
+            };
+            if *file != source.module[..] {
+                arrows.insert((source.module.clone(), file.to_vec()));
+            }
+        }
+    }
+    arrows
 }
 
 fn layer(module: &str) -> Option<usize> {
@@ -114,38 +157,62 @@ fn layer(module: &str) -> Option<usize> {
 
 #[test]
 fn arrows_point_down_and_stages_do_not_know_each_other() {
+    let sources = sources();
+    let folders: BTreeSet<&str> = sources.iter().map(|source| &source.module[0][..]).collect();
+    let known: BTreeSet<&str> = LAYERS
+        .iter()
+        .flat_map(|layer| layer.iter().copied())
+        .collect();
+    let others: Vec<&&str> = folders.symmetric_difference(&known).collect();
+    assert_eq!(others, [&"lib", &"main"], "not in LAYERS, or gone");
     let mut wrong = Vec::new();
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for source in sources() {
-        if ["lib", "main"].contains(&source.module.as_str()) {
+    for (from, to) in arrows(&sources) {
+        let (Some(own), Some(theirs)) = (layer(&from[0]), layer(&to[0])) else {
             continue;
-        }
-        let own =
-            layer(&source.module).unwrap_or_else(|| panic!("{} stands in no layer", source.module));
-        *seen.entry(source.module.clone()).or_default() += 1;
-        for import in imports(&source.code) {
-            let Some(theirs) = layer(&import) else {
-                continue;
-            };
-            let same = import == source.module;
-            let friends = FRIENDS.contains(&(source.module.as_str(), import.as_str()));
-            if !(same || theirs < own || friends) {
-                wrong.push(format!("{} imports {import}", source.path));
-            }
+        };
+        let (from_path, to_path) = (from.join("/"), to.join("/"));
+        let is_known = EXCEPTIONS.contains(&(&from_path[..], &to_path[..]));
+        if from[0] != to[0] && theirs >= own && !is_known {
+            wrong.push(format!("{from_path} imports {to_path}"));
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
-    let known: usize = LAYERS.iter().map(|layer| layer.len()).sum();
-    assert_eq!(
-        seen.len(),
-        known,
-        "a layer names a module that is gone: {seen:?}"
-    );
+}
+
+/// Neither files nor folders import from each other in a circle. A file and the folder of its own submodules are one.
+#[test]
+#[ignore = "the circles are being mended"]
+fn nothing_goes_in_a_circle() {
+    // By folder: which of its files (each with its own folder) imports from which, and one arrow as proof.
+    let mut floors: BTreeMap<String, BTreeMap<(String, String), String>> = BTreeMap::new();
+    for (from, to) in arrows(&sources()) {
+        let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+        if common < from.len() && common < to.len() {
+            let proof = format!("{} -> {}", from.join("/"), to.join("/"));
+            let ends = (from[common].clone(), to[common].clone());
+            let floor = floors.entry(from[..common].join("/")).or_default();
+            floor.entry(ends).or_insert(proof);
+        }
+    }
+    let mut circles = Vec::new();
+    for floor in floors.values_mut() {
+        // What nothing imports, or what imports nothing, is in no circle.
+        loop {
+            let starts: BTreeSet<String> = floor.keys().map(|(from, _)| from.clone()).collect();
+            let ends: BTreeSet<String> = floor.keys().map(|(_, to)| to.clone()).collect();
+            let all = floor.len();
+            floor.retain(|(from, to), _| ends.contains(from) && starts.contains(to));
+            if floor.len() == all {
+                break;
+            }
+        }
+        circles.extend(floor.values().cloned());
+    }
+    assert_eq!(circles, Vec::<String>::new());
 }
 
 /// Whether `needle` stands in `code`, not as the end of a longer name.
 fn names(code: &str, needle: &str) -> bool {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     code.match_indices(needle)
         .any(|(at, _)| !code[..at].chars().next_back().is_some_and(is_word))
 }
@@ -164,7 +231,7 @@ fn only_in(needle: &str, allowed: &[&str]) {
 #[test]
 fn only_sealing_and_opening_name_age() {
     for needle in ["age::", "use age", "age_core"] {
-        only_in(needle, &["packer/seal", "restore/open"]);
+        only_in(needle, &["packer/seal", "restore/open", "keys"]);
     }
     for needle in [
         "Decryptor",
@@ -173,24 +240,27 @@ fn only_sealing_and_opening_name_age() {
         "ssh::Identity",
         "IdentityPluginV1",
     ] {
-        only_in(needle, &["restore/open"]);
+        only_in(
+            needle,
+            &["restore/open", "keys/identities.rs", "keys/plugin.rs"],
+        );
     }
     for needle in ["Encryptor", "RecipientPluginV1"] {
-        only_in(needle, &["packer/seal", "restore/open/identity.rs"]);
+        only_in(needle, &["packer/seal", "keys"]);
     }
 }
 
 #[test]
 fn only_targets_name_object_store() {
-    only_in("object_store", &["target"]);
-    only_in("reqwest", &["target"]);
-    only_in("openssh_sftp_client", &["target/sftp"]);
+    only_in("object_store", &["storage"]);
+    only_in("reqwest", &["storage"]);
+    only_in("openssh_sftp_client", &["storage/sftp"]);
 }
 
 #[test]
 fn only_the_catalog_keeps_state_in_sqlite() {
     // `sqlite` reads and copies users' databases; the demo makes one.
-    only_in("rusqlite", &["catalog", "sqlite", "cli/demo"]);
+    only_in("rusqlite", &["state/catalog", "base/sqlite", "cli/demo"]);
 }
 
 #[test]
@@ -221,10 +291,10 @@ fn disk_work_is_sync() {
         let sync = [
             "producer",
             "packer",
-            "catalog",
-            "spool",
-            "sqlite",
-            "walk",
+            "state",
+            "base/sqlite",
+            "base/walk",
+            "keys",
             "restore/open",
             "restore/extract",
         ];
@@ -245,17 +315,17 @@ fn disk_work_is_sync() {
 /// Where another user may change what is there while we work, and we may be root: files are reached through
 /// `openat` alone, from an open directory.
 const BY_DESCRIPTOR: &[&str] = &[
-    "walk.rs",
-    "packer/content",
-    "packer/file",
-    "packer/meta.rs",
-    "packer/parts.rs",
-    "packer/relearn.rs",
-    "packer/scout.rs",
+    "base/walk.rs",
+    "packer/file_content",
+    "packer/file_packer",
+    "packer/entry_metadata.rs",
+    "packer/merge_parts.rs",
+    "packer/reindex.rs",
+    "packer/prefetch.rs",
     "producer",
     "restore/extract",
     "scrub",
-    "target/folder",
+    "storage/folder",
 ];
 /// What reaches a file by its path. (`is_dir()` and the like of a path cannot be told from those of metadata.)
 const BY_PATH: &[&str] = &[
@@ -280,11 +350,11 @@ const BY_PATH: &[&str] = &[
 /// A file, what it may name, and how often.
 const ALLOWED_PATHS: &[(&str, &str, usize)] = &[
     // The run's scratch directory, in our own state directory.
-    ("packer/file/database.rs", "File::open", 1),
-    ("packer/file/database.rs", "std::fs::", 2),
+    ("packer/file_packer/live_database.rs", "File::open", 1),
+    ("packer/file_packer/live_database.rs", "std::fs::", 2),
     // What the last staging saw, in our own state directory.
-    ("producer/record.rs", "std::fs::", 2),
-    ("producer/record.rs", "File::open", 1),
+    ("producer/staged_files.rs", "std::fs::", 2),
+    ("producer/staged_files.rs", "File::open", 1),
     // A file without a name, for what a command says.
     ("producer/stderr.rs", "tempfile", 2),
 ];
@@ -297,7 +367,6 @@ fn without_tests(code: &str) -> &str {
 
 /// How often `needle` is named in `code`, but for `std::fs::File`, which is a type.
 fn count(code: &str, needle: &str) -> usize {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let found = code.match_indices(needle).filter(|(at, _)| {
         let is_whole =
             needle.starts_with('.') || !code[..*at].chars().next_back().is_some_and(is_word);
@@ -348,7 +417,20 @@ fn nothing_is_left_to_be_written() {
 
 #[test]
 fn imports_are_found_in_every_form() {
-    let code = "use crate::ids::Hash;\nuse crate::{clock, fs};\nlet x = crate::walk::walk();";
-    let found: Vec<String> = imports(code).into_iter().collect();
-    assert_eq!(found, ["clock", "fs", "ids", "walk"]);
+    let code = "use crate::ids::Hash;\nuse crate::{clock, fs as files, a::{B, c::D}};\nlet x = crate::walk::walk();\n\
+                use super::super::e;\nsuper::f::<T>();";
+    let own: Vec<String> = ["x", "y", "z"].map(String::from).into();
+    let found = imports(&own, code).into_iter();
+    let found: Vec<String> = found.map(|path| path.join("/")).collect();
+    let expected = [
+        "a/B",
+        "a/c/D",
+        "clock",
+        "fs",
+        "ids/Hash",
+        "walk/walk",
+        "x/e",
+        "x/y/f",
+    ];
+    assert_eq!(found, expected);
 }

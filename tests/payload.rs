@@ -7,7 +7,9 @@ use age::secrecy::ExposeSecret as _;
 use age::{DecryptError, Decryptor, EncryptError, Encryptor};
 use age_core::format::{FileKey, Stanza};
 use proptest::prelude::*;
-use sealift::payload::{FILE_KEY_BYTES, NONCE_BYTES, PayloadKey, PayloadReader, PayloadWriter};
+use sealift::format::archive::age_payload::{
+    FILE_KEY_BYTES, NONCE_BYTES, PayloadKey, PayloadReader, PayloadWriter,
+};
 
 const CHUNK: usize = 64 << 10;
 const SEALED_CHUNK: usize = CHUNK + 16;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use repo::{Repo, describe, make_tree, noise, request, restore};
-use sealift::error::with_causes as told;
-use sealift::manifest::signature::Trust;
+use sealift::base::error_chain::with_causes as told;
+use sealift::format::signature::Trust;
 use sealift::restore::{self, RestoreRequest};
 
 /// Names in `dir` that a restore left behind.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use proptest::prelude::*;
-use sealift::ids::Stamp;
+use sealift::base::ids::Stamp;
 use sealift::retention::{Candidate, Guard, Policy, Reason, Refusal, decide};
 
 const DAY: i64 = 86_400;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc, Weekday};
 use proptest::prelude::*;
-use sealift::ids::Stamp;
+use sealift::base::ids::Stamp;
 use sealift::retention::{Candidate, Policy, Reason, decide};
 
 fn date(one: &Candidate) -> String {

@@ -9,10 +9,10 @@ use std::fs;
 use std::path::Path;
 
 use repo::{Draft, Repo, noise};
-use sealift::error::with_causes as told;
-use sealift::ids::Hash;
-use sealift::index::{Entry, EntryType, Extent};
-use sealift::manifest::ArchiveKind;
+use sealift::base::error_chain::with_causes as told;
+use sealift::base::ids::Hash;
+use sealift::format::index::{Entry, EntryType, Extent};
+use sealift::format::manifest::ArchiveKind;
 use sealift::restore::{Aspect, RestoreError, RestoreReport, RestoreRequest};
 
 /// As root would restore: device nodes too.
@@ -188,7 +188,7 @@ fn content_that_overlaps_is_proven_like_any_other() {
         entry.extents = vec![part(100, 3_000), part(0, 3_000), part(50, 3_000)];
         entry.size = 9_000;
         let whole = [&content[100..3_100], &content[..3_000], &content[50..3_050]].concat();
-        entry.blake3 = Some(sealift::ids::Hash::blake3(&whole));
+        entry.blake3 = Some(sealift::base::ids::Hash::blake3(&whole));
     });
     result.unwrap();
     assert_eq!(fs::metadata(repo.path("out/z")).unwrap().len(), 9_000);

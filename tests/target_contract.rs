@@ -40,7 +40,7 @@ use futures::StreamExt as _;
 use rsync::{RsyncDaemon, SshServer};
 use s3::S3Server;
 use sealift::repository;
-use sealift::target::{
+use sealift::storage::{
     Body, Environment, ErrorKind, PutMode, PutOutcome, Target, TargetSpec, open_with,
 };
 
@@ -138,7 +138,7 @@ fn webdav() -> Backend {
     let url = std::env::var("SEALIFT_TEST_WEBDAV_URL").expect("SEALIFT_TEST_WEBDAV_URL is not set");
     let mut random = [0; 8];
     getrandom::fill(&mut random).unwrap();
-    let url = format!("{url}/deep/er/{}", sealift::ids::hex(&random));
+    let url = format!("{url}/deep/er/{}", sealift::base::ids::hex(&random));
     Backend {
         target: open_with(&TargetSpec::from_url(&url), &Environment::default()).unwrap(),
         _folder: None,

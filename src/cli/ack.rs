@@ -8,9 +8,9 @@ use serde_json::json;
 use super::failure::{Failure, Outcome};
 use super::shrunk::{self, CODE};
 use super::{Context, output};
-use crate::clock;
+use crate::base::clock;
 use crate::config::Config;
-use crate::figures::{self, Memory, Open};
+use crate::state::figures::{self, Memory, Open};
 
 /// Codes of findings that can be acknowledged.
 const CODES: &[&str] = &[CODE];

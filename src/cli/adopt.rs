@@ -3,10 +3,13 @@
 use clap::Args;
 use serde_json::json;
 
+use super::Context;
 use super::failure::{Failure, Outcome};
-use super::{Context, output, remote, terminal};
-use crate::agent;
-use crate::manifest::MAX_SEQUENCE;
+use super::output;
+use super::target_args;
+use super::terminal;
+use crate::format::manifest::MAX_SEQUENCE;
+use crate::jobs::push;
 
 #[derive(Debug, Args)]
 pub struct AdoptArgs {
@@ -22,7 +25,7 @@ pub struct AdoptArgs {
 pub fn run(context: &Context, args: &AdoptArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     if let Some(sequence) = args.after {
-        agent::begin_after(&context.open_state(&config)?, sequence)?;
+        push::begin_after(&context.open_state(&config)?, sequence)?;
         context.note(format_args!(
             "the next snapshot of {} has sequence {} or a later one",
             config.host,
@@ -48,10 +51,10 @@ pub fn run(context: &Context, args: &AdoptArgs) -> Result<Outcome, Failure> {
     let targets = config
         .targets
         .iter()
-        .map(remote::open_target)
+        .map(target_args::open_target)
         .collect::<Result<Vec<_>, _>>()?;
-    let trust = remote::own_trust(&config)?;
-    let heads = agent::adopt(&mut state, &config.host, &targets, &trust)?;
+    let trust = target_args::own_trust(&config)?;
+    let heads = push::adopt(&mut state, &config.host, &targets, &trust)?;
     if context.json {
         output::print_json(&json!({ "host": config.host, "adopted": heads }))?;
     } else if heads.is_empty() {

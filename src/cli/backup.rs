@@ -8,20 +8,24 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 
+use super::Context;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
+use super::retention;
 use super::shrunk::{self, Alarm};
+use super::status;
+use super::target_args;
 use super::terminal::PushDisplay;
-use super::{Context, remote, retention, status};
-use crate::agent::{self, OrderedSnapshot, PushReport, PushRequest, State, TargetState};
+use crate::base::clock;
+use crate::base::fs;
+use crate::base::ids::ObjectKey;
 use crate::config::Config;
-use crate::ids::ObjectKey;
-use crate::manifest::signature::Signer;
+use crate::format::signature::Signer;
+use crate::jobs::push::{self, OrderedSnapshot, PushReport, PushRequest, State, TargetState};
 use crate::packer::seal::Recipients;
 use crate::packer::{PackOptions, PackProgress};
 use crate::producer::{self, LocalSnapshot, ProduceError, ProduceRequest};
-use crate::snapshot::{LeftOut, Snapshot};
-use crate::{clock, fs};
+use crate::state::staged_snapshot::{LeftOut, Snapshot};
 
 #[derive(Debug, Args)]
 pub struct BackupArgs {
@@ -79,7 +83,7 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
 fn produce_and_push(pusher: &mut Pusher<'_>, args: &BackupArgs) -> Result<PushReport, Failure> {
     let there = producer::list(&pusher.config.snapshots_dir)?;
     let catalog = &pusher.state.catalog;
-    let ordered = agent::in_order(there.clone(), Some(catalog), clock::now());
+    let ordered = push::in_order(there.clone(), Some(catalog), clock::now());
     let ordered = ordered.or_else(|error| by_stamps(there, &error.into()))?;
     let request = args.request(ordered);
     let produced = producer::produce(pusher.config, &request).map_err(not_produced)?;
@@ -123,7 +127,7 @@ pub fn local_snapshots(config: &Config) -> Result<Vec<OrderedSnapshot>, Failure>
     let there = producer::list(&config.snapshots_dir)?;
     let now = clock::now();
     let ordered = status::open_catalog(config)
-        .and_then(|catalog| Ok(agent::in_order(there.clone(), catalog.as_ref(), now)?));
+        .and_then(|catalog| Ok(push::in_order(there.clone(), catalog.as_ref(), now)?));
     ordered.or_else(|failure| by_stamps(there, &failure))
 }
 
@@ -136,7 +140,7 @@ fn by_stamps(
         "warning: the catalog cannot say in which order the snapshots were made, so their stamps do: {}",
         failure.with_causes()
     ));
-    Ok(agent::in_order(there, None, clock::now())?)
+    Ok(push::in_order(there, None, clock::now())?)
 }
 
 /// Returns the directory of a local snapshot by its stamp, its sequence or `latest`.
@@ -165,7 +169,7 @@ pub struct Pusher<'a> {
     recipients: Arc<Recipients>,
     signer: Signer,
     next_signer: Option<String>,
-    targets: Vec<agent::NamedTarget>,
+    targets: Vec<push::NamedTarget>,
     run: Option<i64>,
     started: Instant,
     /// The sources that the snapshot lacks because they failed.
@@ -197,7 +201,11 @@ impl<'a> Pusher<'a> {
         let mut targets = Vec::new();
         for target in &config.targets {
             let has_published = state.catalog.last_published(&target.name)?.is_some();
-            targets.push(remote::open_for_push(target, &config.host, has_published)?);
+            targets.push(target_args::open_for_push(
+                target,
+                &config.host,
+                has_published,
+            )?);
         }
         Ok(Self {
             context,
@@ -265,7 +273,7 @@ impl<'a> Pusher<'a> {
             recipients: self.recipients.clone(),
             signer: &self.signer,
             next_signer: self.next_signer.clone(),
-            trust: remote::own_trust(self.config)?,
+            trust: target_args::own_trust(self.config)?,
             targets: &self.targets,
             next_by: self.config.schedule.next_by(clock::now()),
             options: PackOptions {
@@ -276,7 +284,7 @@ impl<'a> Pusher<'a> {
             spool_limit: self.config.spool_limit,
             recovery: recovery_files(),
         };
-        let report = agent::push(&mut self.state, &request, &progress, display.clone());
+        let report = push::push(&mut self.state, &request, &progress, display.clone());
         display.finish(ticker);
         let mut report = report?;
         // Before retention, which keeps the last snapshot before a source shrank.

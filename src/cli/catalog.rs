@@ -8,22 +8,24 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::Context;
 use super::failure::{Failure, Outcome};
 use super::key::prompt;
+use super::output;
 use super::restore::wrong_key_hint;
 use super::scratch::Scratch;
+use super::target_args;
 use super::terminal::RestoreDisplay;
-use super::{Context, output, remote};
-use crate::agent::{NamedTarget, Rebuild};
-use crate::catalog::NewArchive;
+use crate::base::cleanup::Duty;
 use crate::config::Config;
-use crate::interrupt::Duty;
-use crate::manifest::chain::{Chain, Snapshot};
-use crate::manifest::signature::Trust;
-use crate::packer::relearn::Root;
+use crate::format::chain::{Chain, Snapshot};
+use crate::format::signature::Trust;
+use crate::jobs::push::{NamedTarget, Rebuild};
+use crate::packer::reindex::Root;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
 use crate::restore::{self, RestoreError, RestorePlan, RestoreRequest};
+use crate::state::catalog::NewArchive;
 
 #[derive(Debug, Subcommand)]
 pub enum CatalogCommand {
@@ -67,11 +69,11 @@ fn rebuild(context: &Context, args: &RebuildArgs) -> Result<Outcome, Failure> {
         [] => None,
         files => Some(Arc::new(Identities::load(files, &prompt())?)),
     };
-    let trust = remote::own_trust(&config)?;
+    let trust = target_args::own_trust(&config)?;
     let targets = config
         .targets
         .iter()
-        .map(remote::open_target)
+        .map(target_args::open_target)
         .collect::<Result<Vec<_>, _>>()?;
     let state = context.open_state(&config)?;
     let begun = Rebuild::begin(state, &config.host, &targets, &trust);
@@ -196,7 +198,7 @@ struct Learning<'a> {
 
 impl Learning<'_> {
     fn learn(&self, targets: &[NamedTarget], rebuild: &mut Rebuild) -> Result<Learned, Failure> {
-        let runtime = remote::runtime()?;
+        let runtime = target_args::runtime()?;
         let (folder, chain) = runtime.block_on(self.newest(targets))?;
         let scratch = Scratch::make("rebuild", self.args.scratch.as_deref())?;
         let plan = self.plan(&folder, &chain, Vec::new(), &scratch);

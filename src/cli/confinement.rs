@@ -1,15 +1,15 @@
-//! Commands that decrypt foreign content give up writing elsewhere ([`crate::confine`]), where nothing that they
+//! Commands that decrypt foreign content give up writing elsewhere ([`crate::base::confine`]), where nothing that they
 //! start needs it.
 
 use std::path::Path;
 
 use super::Context;
 use super::failure::Failure;
-use super::remote::RemoteArgs;
-use crate::confine::writes_to;
-use crate::openat::Dir;
+use super::target_args::RemoteArgs;
+use crate::base::confine::writes_to;
+use crate::base::openat::Dir;
 use crate::restore::open::Identities;
-use crate::target;
+use crate::storage;
 
 /// The directories that a restore to `to` changes: what the destination is in, and the destination itself
 /// where it is there already.
@@ -39,14 +39,14 @@ pub fn confine(
         urls.extend(config.targets.iter().map(|target| target.url.clone()));
         dirs.extend(Dir::open(&config.state));
     }
-    if identities.uses_programs() || urls.iter().any(|url| target::runs_programs(url)) {
+    if identities.uses_programs() || urls.iter().any(|url| storage::runs_programs(url)) {
         return Ok(());
     }
     dirs.extend(Dir::open(&std::env::temp_dir()));
     // Opening a folder clears what killed puts left in it.
     dirs.extend(
         urls.iter()
-            .filter_map(|url| Dir::open(&target::folder_path(url)?).ok()),
+            .filter_map(|url| Dir::open(&storage::folder_path(url)?).ok()),
     );
     match writes_to(&dirs) {
         Ok(_) => Ok(()),

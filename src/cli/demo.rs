@@ -18,9 +18,9 @@ use clap::Args;
 use super::Context;
 use super::failure::{Failure, Outcome};
 use super::output::{self, size};
-use crate::openat::Dir;
+use crate::base::openat::Dir;
+use crate::base::walk::{Filter, Walked, walk};
 use crate::restore::open::{Identities, Prompt, SecretString, opens};
-use crate::walk::{Filter, Walked, walk};
 use deployment::{Deployment, check_database};
 
 #[derive(Debug, Args)]

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use rustix::io::Errno;
 
 use super::output;
-use crate::agent::AgentError;
-use crate::catalog::CatalogError;
+use crate::jobs::push::AgentError;
 use crate::repository::RepositoryError;
 use crate::restore::open::{IdentityError, OpenError};
-use crate::target::{ErrorKind, TargetError};
+use crate::state::catalog::CatalogError;
+use crate::storage::{ErrorKind, TargetError};
 
 /// How a command ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Failure {
 impl Failure {
     /// In one line, for whoever goes on nevertheless.
     pub fn with_causes(&self) -> String {
-        crate::error::with_causes(&*self.error)
+        crate::base::error_chain::with_causes(&*self.error)
     }
 }
 

@@ -13,22 +13,24 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
+use super::Context;
 use super::backup::{recovery_files, write_new_file};
 use super::failure::{Failure, Outcome};
-use super::{Context, output, remote};
-use crate::clock;
+use super::output;
+use super::target_args;
+use crate::base::clock;
+use crate::base::error_chain::with_causes;
+use crate::base::fs;
+use crate::base::ids::HostName;
+use crate::base::ownership;
+use crate::base::panics::caught;
 use crate::config::{Config, FILE_NAME, NewConfig, named_by_environment, render_new};
-use crate::error::with_causes;
-use crate::fs;
-use crate::ids::HostName;
-use crate::manifest::signature::{Signer, Trust};
-use crate::ownership;
+use crate::format::signature::{Signer, Trust};
 use crate::packer::seal::Recipients;
-use crate::panics::caught;
+use crate::repository::probe::{Probe, probe};
 use crate::repository::{HostFolder, RepositoryError};
 use crate::shipper;
-use crate::shipper::probe::{Probe, probe};
-use crate::target::{TargetSpec, is_over_ssh};
+use crate::storage::{TargetSpec, is_over_ssh};
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
@@ -155,7 +157,7 @@ fn render(args: &InitArgs, places: &Places) -> Result<String, Failure> {
         Some(host) => host.clone(),
         None => host_name()?,
     };
-    let _: HostName = host.parse().map_err(|error: crate::ids::InvalidId| {
+    let _: HostName = host.parse().map_err(|error: crate::base::ids::InvalidId| {
         Failure::usage(error).hint("choose a name with --host: letters, digits, dots and dashes")
     })?;
     let absolute = |path: &PathBuf| std::path::absolute(path);
@@ -228,8 +230,8 @@ fn targets(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
             .split_once('=')
             .filter(|(name, _)| !name.is_empty() && !name.contains(['/', ':', '.']));
         let (name, url) = named.map_or((None, text.as_str()), |(name, url)| (Some(name), url));
-        crate::target::check_url(url).map_err(Failure::usage)?;
-        let url = match crate::target::folder_path(url) {
+        crate::storage::check_url(url).map_err(Failure::usage)?;
+        let url = match crate::storage::folder_path(url) {
             Some(path) if !url.contains("://") => {
                 let path = std::path::absolute(path)?;
                 let url = url::Url::from_file_path(&path);
@@ -349,10 +351,10 @@ struct Found {
 }
 
 fn probe_all(config: &Config) -> Result<Vec<Found>, Failure> {
-    let runtime = remote::runtime()?;
+    let runtime = target_args::runtime()?;
     let mut found = Vec::new();
     for target in &config.targets {
-        let (probe, problem) = match remote::make_target(target) {
+        let (probe, problem) = match target_args::make_target(target) {
             Err(failure) => (None, Some(failure.to_string())),
             Ok(named) => {
                 let folder = HostFolder::new(named.target, config.host.clone());
@@ -365,7 +367,7 @@ fn probe_all(config: &Config) -> Result<Vec<Found>, Failure> {
             name: target.name.clone(),
             probe,
             problem,
-            is_folder: crate::target::folder_path(&target.url).is_some(),
+            is_folder: crate::storage::folder_path(&target.url).is_some(),
         });
     }
     Ok(found)
@@ -398,7 +400,7 @@ async fn try_target(
 }
 
 async fn occupied(config: &Config, folder: &HostFolder, count: usize) -> String {
-    let trust = remote::own_trust(config).unwrap_or(Trust::AllowedSigners(Vec::new()));
+    let trust = target_args::own_trust(config).unwrap_or(Trust::AllowedSigners(Vec::new()));
     match folder.chain(&trust).await {
         Ok(_) => format!(
             "it holds {count} snapshots of {} by this signer already; if this machine takes over, run `sealift adopt`",

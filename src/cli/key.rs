@@ -12,7 +12,7 @@ use super::backup::{RECOVER_PY, write_new_file};
 use super::failure::{Failure, Outcome};
 use super::output;
 use super::terminal::TerminalPrompt;
-use crate::ids::Hash;
+use crate::base::ids::Hash;
 use crate::packer::seal::Recipients;
 use crate::restore::open::{self, ExposeSecret as _, FilePrompt, Identities, Prompt, SecretString};
 

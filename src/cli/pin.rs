@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::failure::{Failure, Outcome};
 use super::{Context, output};
-use crate::ids::Stamp;
-use crate::pins;
+use crate::base::ids::Stamp;
+use crate::state::pins;
 
 #[derive(Debug, Args)]
 pub struct PinArgs {

@@ -8,19 +8,19 @@ use serde_json::json;
 use super::backup::recovery_files;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
-use super::remote::{self, RemoteArgs};
+use super::target_args::{self, RemoteArgs};
 use super::{Context, retention};
-use crate::agent::{LocalPruned, State};
-use crate::clock;
+use crate::base::clock;
+use crate::base::error_chain::with_causes;
+use crate::base::ids::Stamp;
+use crate::base::panics::caught;
 use crate::config::{Config, Retention};
-use crate::error::with_causes;
-use crate::ids::Stamp;
-use crate::manifest::signature::Signer;
-use crate::panics::caught;
+use crate::format::signature::Signer;
+use crate::jobs::push::{LocalPruned, State};
 use crate::prune::{PlannedSnapshot, PruneError, PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
 use crate::retention::{Pins, Refusal};
-use crate::target::is_full;
+use crate::storage::is_full;
 
 #[derive(Debug, Args)]
 pub struct PruneArgs {
@@ -72,7 +72,7 @@ pub fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
     if args.local {
         return prune_local(context, args);
     }
-    let runtime = remote::runtime()?;
+    let runtime = target_args::runtime()?;
     let config = match (&args.remote.from, context.load_config()) {
         (Some(_), config) => config.ok(),
         (None, config) => Some(config.map_err(|failure| {
@@ -270,7 +270,7 @@ fn requests(
         let policy = given
             .or(config.retention_of(target))
             .ok_or_else(no_policy)?;
-        let folder = HostFolder::new(remote::open_target(target)?.target, host.clone());
+        let folder = HostFolder::new(target_args::open_target(target)?.target, host.clone());
         requests.push(Asked {
             name: (host == config.host).then(|| target.name.clone()),
             request: request(folder, trust.clone(), policy),
@@ -368,7 +368,7 @@ fn print(args: &PruneArgs, done: &[Pruned]) -> Result<(), Failure> {
 /// `None` where the plan was not carried out, though it should have been.
 fn summary(one: &Pruned, plan: &PrunePlan) -> Option<String> {
     let kept = plan.snapshots.iter().filter(|s| s.stays()).count() as u64;
-    let total = |archives: &std::collections::BTreeMap<crate::ids::Hash, u64>| {
+    let total = |archives: &std::collections::BTreeMap<crate::base::ids::Hash, u64>| {
         (archives.len() as u64, archives.values().sum::<u64>())
     };
     let (gone, swept, marked, prefix) = match &one.report {

@@ -10,13 +10,15 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
+use super::Context;
+use super::confinement;
 use super::failure::{Failure, Outcome, system_hint};
 use super::key::prompt;
+use super::list;
 use super::output::{self, count, size};
-use super::remote::{self, RemoteArgs};
+use super::target_args::{self, RemoteArgs};
 use super::terminal::RestoreDisplay;
-use super::{Context, confinement, inspect};
-use crate::error::with_causes;
+use crate::base::error_chain::with_causes;
 use crate::restore::open::Identities;
 use crate::restore::{
     self, DestinationError, ExtractError, RestoreError, RestorePlan, RestoreReport, RestoreRequest,
@@ -77,7 +79,7 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
     {
         confinement::confine(context, &args.remote, &identities, dirs)?;
     }
-    let runtime = remote::runtime()?;
+    let runtime = target_args::runtime()?;
     let request = RestoreRequest {
         snapshot: args.snapshot.clone(),
         to: args.to.clone(),
@@ -231,7 +233,7 @@ async fn print_plan(context: &Context, plan: &RestorePlan) -> Result<Outcome, Fa
         }))?;
     } else {
         for entry in plan.contents().iter() {
-            output::print_line(inspect::entry_line(&entry))?;
+            output::print_line(list::entry_line(&entry))?;
         }
     }
     Ok(Outcome::Complete)

@@ -5,16 +5,18 @@ use std::collections::BTreeSet;
 use super::backup::recovery_files;
 use super::failure::Failure;
 use super::output::{count, size};
-use super::remote;
-use crate::agent::{AgentError, LocalForget, LocalPruned, LocalRetention, NamedTarget, State};
+use super::target_args;
+use crate::base::clock;
+use crate::base::ids::Stamp;
+use crate::base::panics::caught;
 use crate::config::{Config, Retention, TargetConfig, parse_age};
-use crate::ids::Stamp;
-use crate::manifest::signature::Signer;
-use crate::panics::caught;
+use crate::format::signature::Signer;
+use crate::jobs::push::{AgentError, LocalForget, LocalPruned, LocalRetention, NamedTarget, State};
 use crate::prune::{PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
 use crate::retention::Pins;
-use crate::{clock, figures, pins};
+use crate::state::figures;
+use crate::state::pins;
 
 /// How the snapshots of this host are pruned.
 #[derive(Debug, Clone, Copy, Default)]
@@ -113,7 +115,7 @@ pub fn retain_on(
     };
     let request = PruneRequest {
         folder: HostFolder::new(named.target.clone(), config.host.clone()),
-        trust: remote::own_trust(config)?,
+        trust: target_args::own_trust(config)?,
         policy: policy.and_young(),
         forget: Vec::new(),
         now: clock::now(),
@@ -122,7 +124,7 @@ pub fn retain_on(
         confirmed: false,
         recovery: recovery_files(),
     };
-    let runtime = remote::runtime()?;
+    let runtime = target_args::runtime()?;
     let plan = runtime.block_on(caught(request.plan()))??;
     if plan.is_empty() {
         return Ok(None);

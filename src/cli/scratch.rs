@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::Failure;
-use crate::openat::{Dir, PrivateDir};
+use crate::base::openat::{Dir, PrivateDir};
 
 /// Between making and locking one is not locked.
 const ABANDONED_AGE: Duration = Duration::from_secs(60);

@@ -6,13 +6,13 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::output::{count, size};
-use crate::agent::{self, AgentError, PushReport, State};
-use crate::catalog::Catalog;
-use crate::clock;
+use crate::base::clock;
+use crate::base::error_chain::with_causes;
 use crate::config::Config;
-use crate::error::with_causes;
-use crate::figures::{self, Kept, Measure, Open};
-use crate::snapshot::LeftOut;
+use crate::jobs::push::{self, AgentError, PushReport, State};
+use crate::state::catalog::Catalog;
+use crate::state::figures::{self, Kept, Measure, Open};
+use crate::state::staged_snapshot::LeftOut;
 
 pub const CODE: &str = "shrunk";
 /// Tables that are named, of more.
@@ -39,7 +39,7 @@ pub fn compare(
     left_out: &[LeftOut],
     made_now: bool,
 ) -> Option<Vec<Alarm>> {
-    let noted = agent::note_figures(state, config, report, left_out, made_now);
+    let noted = push::note_figures(state, config, report, left_out, made_now);
     let found = noted.and_then(|noted| {
         let back = noted.back.iter().map(|one| one.name.clone());
         let back: BTreeSet<String> = back.collect();
@@ -101,7 +101,7 @@ pub fn findings(
     let has_one_source = groups.iter().all(|group| group[0].to == groups[0][0].to);
     let mut found = Vec::new();
     for group in groups {
-        let is_gone = agent::is_gone(catalog, config, &group[0].before)?;
+        let is_gone = push::is_gone(catalog, config, &group[0].before)?;
         found.push(finding(&group, is_gone, has_one_source, now));
     }
     Ok(found)
@@ -227,7 +227,7 @@ pub fn to_json(finding: &Alarm) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::Shrunk;
+    use crate::state::figures::Shrunk;
 
     fn open(to: &str, measure: Measure, before: u64, now: u64) -> Open {
         let kept = |day: u32, sequence| Kept {

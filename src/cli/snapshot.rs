@@ -10,7 +10,7 @@ use super::backup::{BackupArgs, local_snapshot, local_snapshots, not_produced, p
 use super::failure::{Failure, Outcome};
 use super::output;
 use crate::producer;
-use crate::snapshot::LeftOut;
+use crate::state::staged_snapshot::LeftOut;
 
 #[derive(Debug, Args)]
 pub struct SnapshotArgs {

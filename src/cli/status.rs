@@ -6,20 +6,22 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::json;
 
+use super::Context;
 use super::failure::{Failure, Outcome};
-use super::remote::{self, Side};
+use super::hosts;
+use super::output;
 use super::shrunk::{self, Alarm};
-use super::{Context, fleet, output};
-use crate::agent::NamedTarget;
-use crate::catalog::Catalog;
-use crate::clock;
+use super::target_args::{self, Side};
+use crate::base::clock;
+use crate::base::error_chain::with_causes;
+use crate::base::ids::{Hash, Stamp};
+use crate::base::panics::caught;
 use crate::config::{Config, Source, SourceKind, TargetConfig};
-use crate::error::with_causes;
-use crate::ids::{Hash, Stamp};
-use crate::manifest::chain::{ChainError, Finding};
-use crate::manifest::signature::Trust;
-use crate::panics::caught;
+use crate::format::chain::{ChainError, Finding};
+use crate::format::signature::Trust;
+use crate::jobs::push::NamedTarget;
 use crate::repository::{HostFolder, RepositoryError};
+use crate::state::catalog::Catalog;
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -80,20 +82,20 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Outcome, Failure> {
             region: &args.region,
             ssh: &args.ssh,
         };
-        return fleet::run(context, &side, args.signer.as_deref());
+        return hosts::run(context, &side, args.signer.as_deref());
     }
     let config = context.load_config()?;
     let now = clock::now();
     let catalog = open_catalog(&config)?;
     let mut healths = Vec::new();
-    let runtime = remote::runtime()?;
+    let runtime = target_args::runtime()?;
     for target in &config.targets {
         let mut health = remembered(&config, catalog.as_ref(), target, now)?;
         if target.write_only {
             let text = "write-only: nobody can look there, this is what the host remembers";
             health.notes.push(text.to_owned());
         } else if !args.offline {
-            match remote::open_target(target) {
+            match target_args::open_target(target) {
                 Ok(named) => runtime.block_on(look(&config, &named, now, &mut health))?,
                 Err(failure) => health.problems.push(failure.to_string()),
             }
@@ -202,7 +204,7 @@ async fn look(
     health: &mut Health,
 ) -> Result<(), Failure> {
     let folder = HostFolder::new(named.target.clone(), config.host.clone());
-    let trust = remote::own_trust(config)?;
+    let trust = target_args::own_trust(config)?;
     match caught(examine(config, &folder, &trust, now, health)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {

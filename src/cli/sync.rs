@@ -6,17 +6,17 @@ use clap::Args;
 use serde_json::json;
 
 use super::failure::{Failure, Outcome};
-use super::remote::{self, Side};
 use super::scratch::Scratch;
+use super::target_args::{self, Side};
 use super::terminal::SyncDisplay;
 use super::{Context, output, status};
-use crate::agent::State;
-use crate::clock;
+use crate::base::clock;
+use crate::base::error_chain::with_causes;
+use crate::base::ids::HostName;
+use crate::base::panics::caught;
 use crate::config::TargetConfig;
-use crate::error::with_causes;
-use crate::ids::HostName;
-use crate::manifest::signature::Trust;
-use crate::panics::caught;
+use crate::format::signature::Trust;
+use crate::jobs::push::State;
 use crate::repository::{self, HostFolder};
 use crate::shipper::publish_recovery;
 use crate::shipper::sync::{SyncPlan, SyncReport, SyncRequest};
@@ -111,7 +111,7 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure> {
         true => to.open_if_there(context)?,
         false => to.open_for_writing(context)?,
     };
-    let runtime = remote::runtime()?;
+    let runtime = target_args::runtime()?;
     let hosts = match args.host.as_slice() {
         [] => runtime.block_on(repository::hosts(&from))?,
         named => named.to_vec(),
@@ -244,10 +244,10 @@ fn incomplete(plan: &SyncPlan) -> usize {
 /// who restores decides anew whom to believe.
 fn trust(context: &Context, args: &SyncArgs, host: &HostName) -> Result<Trust, Failure> {
     if let Some(text) = &args.signer {
-        return remote::trust_of(text);
+        return target_args::trust_of(text);
     }
     match context.load_config() {
-        Ok(config) if config.host == *host => remote::own_trust(&config),
+        Ok(config) if config.host == *host => target_args::own_trust(&config),
         _ => Ok(Trust::FirstSeen),
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output;
-use crate::agent::Reporter;
-use crate::ids::{HostName, ObjectKey};
+use crate::base::ids::{HostName, ObjectKey};
+use crate::jobs::push::Reporter;
 use crate::packer::PackProgress;
 use crate::restore::Progress;
 use crate::restore::open::{Prompt, SecretString};

@@ -1,9 +1,9 @@
 //! `verify`: what the targets store, held against the signed manifests. No identity is needed, unless for
 //! restoring to nowhere.
 
-mod looking;
-mod mend;
-mod reading;
+mod look;
+mod read;
+mod repair;
 mod report;
 
 use std::path::PathBuf;
@@ -14,23 +14,23 @@ use clap::Args;
 
 use super::failure::{Failure, Outcome};
 use super::key::prompt;
-use super::remote::{self, RemoteArgs};
 use super::scratch::Scratch;
+use super::target_args::{self, RemoteArgs};
 use super::terminal::RestoreDisplay;
 use super::{Context, confinement, status};
-use crate::bandwidth::Timetable;
-use crate::catalog::Catalog;
-use crate::clock;
+use crate::base::clock;
+use crate::base::error_chain::with_causes;
+use crate::base::ids::HostName;
+use crate::base::openat::Dir;
+use crate::base::panics::caught;
+use crate::base::rate_schedule::Timetable;
 use crate::config::{Config, TargetConfig, parse_size};
-use crate::error::with_causes;
-use crate::ids::HostName;
-use crate::manifest::chain::Snapshot;
-use crate::manifest::signature::Trust;
-use crate::openat::Dir;
-use crate::panics::caught;
+use crate::format::chain::Snapshot;
+use crate::format::signature::Trust;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
 use crate::scrub::{self, Examined, Problem, Rehearsal, Share};
+use crate::state::catalog::Catalog;
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -170,7 +170,7 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, Failure> {
         let scratch = args.scratch.iter().filter_map(|dir| Dir::open(dir).ok());
         confinement::confine(context, &remote_args(args), identities, scratch.collect())?;
     }
-    let runtime = remote::runtime()?;
+    let runtime = target_args::runtime()?;
     let run = Run::prepare(context, args, &runtime)?;
     let mut verdicts = Vec::new();
     for subject in &run.subjects {
@@ -277,7 +277,7 @@ impl<'a> Run<'a> {
             run.catalog = status::open_catalog(&config)?;
         }
         if args.repair {
-            run.donors = mend::donors(&config, &host)?;
+            run.donors = repair::donors(&config, &host)?;
         }
         Ok(run)
     }
@@ -285,7 +285,7 @@ impl<'a> Run<'a> {
     fn chosen<'c>(&self, config: &'c Config) -> Result<Vec<&'c TargetConfig>, Failure> {
         let named = &self.args.target;
         if let Some(unknown) = named.iter().find(|name| config.target(name).is_none()) {
-            return Err(remote::no_such_target(config, unknown));
+            return Err(target_args::no_such_target(config, unknown));
         }
         let is_named = |target: &&TargetConfig| named.is_empty() || named.contains(&target.name);
         let (blind, chosen): (Vec<_>, Vec<_>) = config
@@ -347,7 +347,7 @@ fn subject(
             None => Timetable::constant(rate),
         });
     }
-    let named = remote::open_target(&target)?;
+    let named = target_args::open_target(&target)?;
     Ok(Subject {
         name: named.name,
         folder: HostFolder::new(named.target, host.clone()),

@@ -10,7 +10,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::{Config, ConfigError, ENVIRONMENT, FILE_NAME, Recipient, SYSTEM_FILE};
-use crate::ownership::{self, Exposure};
+use crate::base::ownership::{self, Exposure};
 
 /// A configuration, and what the user should know about it.
 #[derive(Debug)]

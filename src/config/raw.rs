@@ -8,7 +8,7 @@ use toml::Spanned;
 use super::check::Place;
 use super::source::{RawSource, collect_sources};
 use super::{Config, ConfigError, PackConfig, Recipient, Retention, Schedule, TargetConfig, value};
-use crate::target::{self, TargetSpec};
+use crate::storage::{self, TargetSpec};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,8 +130,9 @@ pub(super) fn optional<T>(
 impl RawConfig {
     pub fn validate(self, place: &Place<'_>) -> Result<Config, ConfigError> {
         let host = self.host.get_ref().parse();
-        let host = host
-            .map_err(|e: crate::ids::InvalidId| place.invalid(&self.host.span(), e.to_string()))?;
+        let host = host.map_err(|e: crate::base::ids::InvalidId| {
+            place.invalid(&self.host.span(), e.to_string())
+        })?;
         if self.recipients.get_ref().is_empty() {
             let what = "no recipients: without one nothing can be sealed";
             return Err(place.invalid(&self.recipients.span(), what));
@@ -220,7 +221,7 @@ fn concurrency(
 fn target_url(place: &Place<'_>, url: &Spanned<String>) -> Result<String, ConfigError> {
     let text = url.get_ref();
     let wrong = |what: String| Err(place.invalid(&url.span(), what));
-    if text.contains("://") || target::folder_path(text).is_none() {
+    if text.contains("://") || storage::folder_path(text).is_none() {
         return Ok(text.clone());
     }
     if !text.contains('/') {

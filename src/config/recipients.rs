@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::check::{Place, private_part};
 use super::{Config, ConfigError};
-use crate::ownership;
+use crate::base::ownership;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipient {

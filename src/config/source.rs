@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::check::{Place, nearest};
 use super::raw::{RawSnapshots, Text, optional};
 use super::{Check, CommandLine, ConfigError, Source, SourceKind, TreeSource, value};
-use crate::walk::Filter;
+use crate::base::walk::Filter;
 
 /// The name of the snapshot's own record, which no source may take.
 pub(super) const METADATA: &str = "backup-metadata.json";

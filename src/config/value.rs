@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bandwidth::Timetable;
+use crate::base::rate_schedule::Timetable;
 
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("kib", 1 << 10),

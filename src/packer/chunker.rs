@@ -2,7 +2,7 @@
 
 use fastcdc::v2020::FastCDC;
 
-use crate::sqlite;
+use crate::base::sqlite;
 
 pub const BLOCK: usize = 4096;
 /// Files below this are one chunk.

@@ -10,13 +10,13 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Lineage, PackError};
-use crate::catalog::{Catalog, KnownGroup};
-use crate::ids::{Hash, ObjectKey};
-use crate::manifest::Known;
-use crate::manifest::known::{
+use crate::base::ids::{Hash, ObjectKey};
+use crate::format::known::{
     MAX_DIRECTORIES, MAX_KNOWN_PAGES, Made, Paged, ROWS_PER_KNOWN_PAGE, group_of, paginate_known,
 };
-use crate::spool::Spool;
+use crate::format::manifest::Known;
+use crate::state::catalog::{Catalog, KnownGroup};
+use crate::state::spool::Spool;
 
 /// The pages for `lineage`; those are in the spool then that a target may lack.
 pub(super) fn page(
@@ -85,7 +85,7 @@ fn hash(rows: &[Known]) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::known::KnownPage;
+    use crate::format::known::KnownPage;
 
     struct Host {
         catalog: Catalog,
@@ -155,7 +155,7 @@ mod tests {
     fn a_page_that_every_target_has_is_not_spooled_again() {
         let mut host = Host::new();
         host.page(70, &[1, 2, 66]);
-        for key in host.spool.list(crate::ids::TABLES).unwrap() {
+        for key in host.spool.list(crate::base::ids::TABLES).unwrap() {
             host.spool.remove(&key.0).unwrap();
         }
         let [old, new] = host.page_for(71, &[1, 2, 66, 70], true)[..] else {

@@ -8,17 +8,16 @@
 
 mod compress;
 mod pipeline;
-mod recipients;
 
+pub use crate::keys::recipients::Recipients;
 pub use pipeline::{SealedArchive, Sealer};
-pub use recipients::Recipients;
 
 use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::ids::Hash;
-use crate::spool::SpoolError;
+use crate::base::ids::Hash;
+use crate::state::spool::SpoolError;
 
 /// Bytes of tar stream in one zstd frame.
 pub const FRAME_BYTES: usize = 8 << 20;

@@ -4,9 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use super::SourceError;
-use super::source::{cannot, is_missing};
+use super::take_source::{cannot, is_missing};
+use crate::base::openat::Chosen;
 use crate::config::TreeSource;
-use crate::openat::Chosen;
 
 /// Checks the open tree, so whatever is mounted there later changes nothing.
 pub(super) fn check(tree: &TreeSource, chosen: &Chosen) -> Result<(), SourceError> {

@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::snapshot::LeftOut;
-use crate::sqlite::SqliteError;
-use crate::walk::WalkError;
+use crate::base::sqlite::SqliteError;
+use crate::base::walk::WalkError;
+use crate::state::staged_snapshot::LeftOut;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProduceError {

@@ -1,8 +1,8 @@
 //! Deleting a snapshot of this host.
 
-use super::claim::PARTIAL;
+use super::snapshot_dir::PARTIAL;
 use super::{LocalSnapshot, ProduceError, failed};
-use crate::openat::Dir;
+use crate::base::openat::Dir;
 
 /// Deletes `snapshot`. It loses its name first: a run that dies leaves a partial directory, which the next one
 /// removes, and never half a snapshot.

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::time::{Duration, Instant};
 
-use crate::openat::Dir;
+use crate::base::openat::Dir;
 
 /// Brackets that may be open at once. No document that a person or a program means comes near.
 const MOST_DEPTH: u32 = 1 << 20;

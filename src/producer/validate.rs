@@ -10,16 +10,16 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::SourceEntry;
-use super::claim::INVALID;
+use super::backup_metadata::{FILE_NAME, Metadata};
 use super::json::{self, Verdict};
-use super::metadata::{FILE_NAME, Metadata};
-use super::source::{chain, place};
-use crate::ids::Stamp;
-use crate::index::{DatabaseRecord, Skipped};
-use crate::openat::{Chosen, Dir};
-use crate::snapshot::LeftOut;
-use crate::sqlite::{self, Budget, Place};
-use crate::walk::{Filter, Walked, walk};
+use super::snapshot_dir::INVALID;
+use super::take_source::{chain, place};
+use crate::base::ids::Stamp;
+use crate::base::openat::{Chosen, Dir};
+use crate::base::sqlite::{self, Budget, Place};
+use crate::base::walk::{Filter, Walked, walk};
+use crate::format::index::{DatabaseRecord, Skipped};
+use crate::state::staged_snapshot::LeftOut;
 
 /// What a check of a snapshot found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -6,13 +6,13 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::PruneError;
-use crate::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey, TABLES, TOMBSTONES};
-use crate::manifest::chain::{Chain, Finding};
-use crate::manifest::signature::Trust;
-use crate::manifest::statement::Tombstone;
-use crate::manifest::{Manifest, ManifestName};
+use crate::base::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey, TABLES, TOMBSTONES};
+use crate::format::chain::{Chain, Finding};
+use crate::format::manifest::{Manifest, ManifestName};
+use crate::format::signature::Trust;
+use crate::format::statement::Tombstone;
 use crate::repository::{HostFolder, Marks, RepositoryError};
-use crate::target::ErrorKind;
+use crate::storage::ErrorKind;
 
 const CONCURRENT_GETS: usize = 16;
 /// Tombstones that are read to know when the last prune was: those of the highest sequences.

@@ -8,8 +8,8 @@
 use bytes::Bytes;
 
 use super::{PrunePlan, PruneReport, PruneRequest};
-use crate::ids::ObjectKey;
-use crate::target::{Body, ErrorKind, PutMode, TargetError, is_full};
+use crate::base::ids::ObjectKey;
+use crate::storage::{Body, ErrorKind, PutMode, TargetError, is_full};
 
 /// What may go to make room, in this order.
 const SPARE: [Spare; 2] = [Spare::Reserve, Spare::Recovery];

@@ -6,13 +6,13 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 
 use super::{PlannedMark, PlannedSnapshot, PruneError, PrunePlan, PruneRequest, STRAY_DAYS};
-use crate::error::with_causes;
-use crate::ids::{Hash, MANIFESTS, MARKS, ObjectKey, Stamp};
-use crate::manifest::signature::Signer;
-use crate::manifest::statement::{Mark, MarkName, Tombstone, may_prune};
-use crate::manifest::{FORMAT, ManifestName};
+use crate::base::error_chain::with_causes;
+use crate::base::ids::{Hash, MANIFESTS, MARKS, ObjectKey, Stamp};
+use crate::format::manifest::{FORMAT, ManifestName};
+use crate::format::signature::Signer;
+use crate::format::statement::{Mark, MarkName, Tombstone, may_prune};
 use crate::repository::RepositoryError;
-use crate::target::{ErrorKind, TargetError};
+use crate::storage::{ErrorKind, TargetError};
 
 const CONCURRENT_DELETES: usize = 8;
 /// As many have room in one mark.

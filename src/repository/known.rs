@@ -8,13 +8,15 @@ use std::collections::HashMap;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{CONCURRENT_GETS, HostFolder, RepositoryError};
-use crate::ids::{Hash, ObjectKey};
-use crate::manifest::chain::{Chain, Finding};
-use crate::manifest::known::{
+use crate::base::ids::{Hash, ObjectKey};
+use crate::format::chain::{Chain, Finding};
+use crate::format::known::{
     Directory, KnownPage, KnownPages, KnownRef, MAX_KNOWN_OBJECT_BYTES, MAX_KNOWN_PAGES,
 };
-use crate::manifest::{Known, MAX_SMALL_OBJECT_BYTES, Manifest, ManifestError, ManifestName};
-use crate::target::{ErrorKind, TargetError};
+use crate::format::manifest::{
+    Known, MAX_SMALL_OBJECT_BYTES, Manifest, ManifestError, ManifestName,
+};
+use crate::storage::{ErrorKind, TargetError};
 
 /// Pages that were read, by name.
 pub(super) type Cache = HashMap<Hash, Vec<Known>>;
@@ -124,7 +126,7 @@ impl HostFolder {
                 Err(RepositoryError::Target(error))
                     if error.kind == ErrorKind::NotFound && !self.is_there(&name.key()).await? => {}
                 Err(error) => {
-                    let why = crate::error::with_causes(&error);
+                    let why = crate::base::error_chain::with_causes(&error);
                     chain.findings.push(Finding::History(name, why));
                 }
             }
@@ -145,7 +147,7 @@ impl HostFolder {
                 return Err(error.into());
             }
             Err(error) => {
-                let why = crate::error::with_causes(&error);
+                let why = crate::base::error_chain::with_causes(&error);
                 chain.findings.push(Finding::History(whole.name(), why));
             }
         }

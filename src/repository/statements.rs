@@ -6,14 +6,14 @@ use std::collections::HashSet;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{CONCURRENT_GETS, HostFolder};
-use crate::ids::{Hash, MARKS, ObjectKey, Stamp, TOMBSTONES};
-use crate::manifest::ManifestName;
-use crate::manifest::signature::Trust;
-use crate::manifest::statement::{
+use crate::base::ids::{Hash, MARKS, ObjectKey, Stamp, TOMBSTONES};
+use crate::format::manifest::ManifestName;
+use crate::format::signature::Trust;
+use crate::format::statement::{
     MAX_ALL_MARKS_BYTES, MAX_MARK_BYTES, MAX_MARKS, MAX_TOMBSTONE_BYTES, Mark, MarkName, Tombstone,
     Vouched,
 };
-use crate::target::{ErrorKind, TargetError};
+use crate::storage::{ErrorKind, TargetError};
 
 /// A mark, and who stands for it.
 #[derive(Debug, Clone)]

@@ -6,16 +6,16 @@
 //! one rename puts it in place. Whatever fails before leaves the destination as it was.
 
 mod access_list;
+mod blake3_tree;
 mod content;
 mod databases;
 mod destination;
 mod inside;
 mod kept;
 mod metadata;
-mod proofs;
 mod staging;
-mod subtrees;
 mod tree;
+mod verify_pool;
 
 pub(super) use destination::Destination;
 pub use destination::DestinationError;
@@ -30,14 +30,14 @@ use std::sync::Arc;
 
 use super::fetch::Sink;
 use super::plan::ArchiveJob;
-use crate::ids::Stamp;
-use crate::index::{EntryList, EntryType, IndexHeader};
-use crate::openat::Dir;
+use crate::base::ids::Stamp;
+use crate::base::openat::Dir;
+use crate::format::index::{EntryList, EntryType, IndexHeader};
 use content::Content;
 use databases::Checked;
 use metadata::{Problems, Restorer};
-use proofs::{Complete, Proofs};
 use staging::Staging;
+use verify_pool::{Complete, Proofs};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExtractError {

@@ -5,8 +5,8 @@
 //! whatever the archive's size. Bytes reach the sink before the archive's last hash is known: the
 //! caller must throw everything away if any archive turns out damaged.
 
-mod scatter;
-mod verified;
+mod demux;
+mod verify;
 
 use std::io;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::Progress;
 use super::open::{Identities, OpenError, open_archive};
 use super::plan::{ArchiveJob, Piece};
-use crate::ids::{ArchiveId, ObjectKey};
+use crate::base::ids::{ArchiveId, ObjectKey};
 use crate::repository::HostFolder;
-use crate::target::{ErrorKind, TargetError};
-use scatter::{ScatterError, scatter};
-use verified::VerifiedReader;
+use crate::storage::{ErrorKind, TargetError};
+use demux::{ScatterError, scatter};
+use verify::VerifiedReader;
 
 /// Buffers between the network and the thread that opens.
 const CHANNEL_BUFFERS: usize = 8;

@@ -4,15 +4,14 @@
 //! authenticated by age chunk by chunk, but anyone who knows the recipients can seal: who wrote an
 //! archive is told only by the hashes of a signed manifest, which [`super::fetch`] compares.
 
-mod identity;
-mod join;
-mod plugin;
-mod prompt;
+mod concat_tars;
 
+pub use crate::keys::identities::{
+    Identities, IdentityError, generate, recipients_of, seal_with_passphrase,
+};
+pub use crate::keys::prompt::{FilePrompt, PASSPHRASE_FILE, Prompt, SecretString};
 pub use age::secrecy::ExposeSecret;
-pub use identity::{Identities, IdentityError, generate, recipients_of, seal_with_passphrase};
-pub use join::{JoinError, open_to_tar};
-pub use prompt::{FilePrompt, PASSPHRASE_FILE, Prompt, SecretString};
+pub use concat_tars::{JoinError, open_to_tar};
 
 use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read};
@@ -20,7 +19,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use age::{DecryptError, Decryptor, Identity};
 use age_core::format::{FileKey, Stanza};
 
-use crate::payload::{NONCE_BYTES, PayloadKey, PayloadReader};
+use crate::format::archive::age_payload::{NONCE_BYTES, PayloadKey, PayloadReader};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -10,10 +10,10 @@ mod select;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use crate::ids::{ArchiveId, HostName, Stamp};
-use crate::index::{ArchiveStream, EntryList, EntryType, Extent, IndexHeader, Skipped};
-use crate::manifest::ArchiveRow;
-use crate::manifest::chain::{Chain, ChainError, Finding, Snapshot};
+use crate::base::ids::{ArchiveId, HostName, Stamp};
+use crate::format::chain::{Chain, ChainError, Finding, Snapshot};
+use crate::format::index::{ArchiveStream, EntryList, EntryType, Extent, IndexHeader, Skipped};
+use crate::format::manifest::ArchiveRow;
 use crate::repository::ArchiveTable;
 
 #[derive(Debug, thiserror::Error)]

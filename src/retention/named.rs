@@ -2,7 +2,7 @@
 //! newest, the newest of which nothing is missing, or a pinned one.
 
 use super::{Reason, Reasons};
-use crate::ids::Stamp;
+use crate::base::ids::Stamp;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NamedError {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Reason, Reasons};
-use crate::ids::Stamp;
+use crate::base::ids::Stamp;
 
 /// By stamp.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 
 use super::Divergence;
-use crate::ids::{Hash, ObjectKey, Stamp};
-use crate::manifest::ArchiveRow;
-use crate::manifest::chain::Finding;
+use crate::base::ids::{Hash, ObjectKey, Stamp};
+use crate::format::chain::Finding;
+use crate::format::manifest::ArchiveRow;
 
 /// The snapshots that need an object: how many, and which are the first and the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

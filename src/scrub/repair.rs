@@ -9,13 +9,13 @@ use std::path::Path;
 use bytes::Bytes;
 use ssh_key::PublicKey;
 
-use crate::error::with_causes;
-use crate::ids::{Hash, ObjectKey};
-use crate::manifest::signature::{self, MANIFEST_NAMESPACE};
-use crate::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES, Manifest, ManifestName};
+use crate::base::error_chain::with_causes;
+use crate::base::ids::{Hash, ObjectKey};
+use crate::format::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES, Manifest, ManifestName};
+use crate::format::signature::{self, MANIFEST_NAMESPACE};
 use crate::repository::{HostFolder, RepositoryError, parse_page, require_hash};
 use crate::shipper::copy::{CopyError, copy_archive, read_archive};
-use crate::target::{Body, ErrorKind, PutMode, TargetError};
+use crate::storage::{Body, ErrorKind, PutMode, TargetError};
 
 /// Where something may be had from.
 #[derive(Debug, Clone)]

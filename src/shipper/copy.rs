@@ -9,10 +9,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::{Sealed, put_archive};
-use crate::ids::{Hash, ObjectKey};
-use crate::manifest::ArchiveRow;
+use crate::base::ids::{Hash, ObjectKey};
+use crate::format::manifest::ArchiveRow;
 use crate::repository::HostFolder;
-use crate::target::{Body, ErrorKind, PutMode, TargetError};
+use crate::storage::{Body, ErrorKind, PutMode, TargetError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {

@@ -26,12 +26,12 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::copy::{CopyError, Streak, copy_archive};
 use super::{Sealed, ShipError, Watcher, ship_archive, spooled};
-use crate::error::with_causes;
-use crate::ids::{Hash, ObjectKey};
-use crate::manifest::{ArchiveRow, Manifest, ManifestName};
+use crate::base::error_chain::with_causes;
+use crate::base::ids::{Hash, ObjectKey};
+use crate::format::manifest::{ArchiveRow, Manifest, ManifestName};
 use crate::repository::HostFolder;
-use crate::spool::Spool;
-use crate::target::{Body, PutMode, is_full};
+use crate::state::spool::Spool;
+use crate::storage::{Body, PutMode, is_full};
 use named::require_all_listed;
 use plan::Plan;
 

@@ -21,13 +21,13 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::copy::{Streak, copy_archive};
 use super::{ShipError, Watcher};
-use crate::error::with_causes;
-use crate::ids::{Hash, MANIFESTS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
-use crate::manifest::chain::{Chain, Finding, Snapshot};
-use crate::manifest::signature::Trust;
-use crate::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES};
+use crate::base::error_chain::with_causes;
+use crate::base::ids::{Hash, MANIFESTS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
+use crate::format::chain::{Chain, Finding, Snapshot};
+use crate::format::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES};
+use crate::format::signature::Trust;
 use crate::repository::{HostFolder, RepositoryError, parse_page, require_hash};
-use crate::target::{Body, ErrorKind, PutMode, TargetError};
+use crate::storage::{Body, ErrorKind, PutMode, TargetError};
 
 /// As many as become visible together.
 const MANIFESTS_AT_ONCE: usize = 16;

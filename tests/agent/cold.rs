@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::{Arc, Mutex};
 
-use sealift::manifest::{ArchiveKind, TablePage};
+use sealift::format::manifest::{ArchiveKind, TablePage};
 
 use crate::host::{Host, files, texts};
 use crate::s3::{BUCKET, Hook, S3Server, error_answer};

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use sealift::ids::Hash;
-use sealift::manifest::signature::{PRUNE_NAMESPACE, Signer};
-use sealift::manifest::{Manifest, ManifestName};
+use sealift::base::ids::Hash;
+use sealift::format::manifest::{Manifest, ManifestName};
+use sealift::format::signature::{PRUNE_NAMESPACE, Signer};
 
 use crate::host::{Host, files};
 use crate::tree::noise;
@@ -190,7 +190,9 @@ fn an_unsigned_mark_is_followed_if_it_names_little() {
 fn needed_by_newest(host: &Host) -> Vec<String> {
     let pages = newest(&host.folder()).pages.into_iter().flat_map(|page| {
         let bytes = fs::read(host.folder().join(format!("tables/{page}.json"))).unwrap();
-        sealift::manifest::TablePage::parse(&bytes).unwrap().rows
+        sealift::format::manifest::TablePage::parse(&bytes)
+            .unwrap()
+            .rows
     });
     pages.map(|row| row.blake3.to_string()).collect()
 }

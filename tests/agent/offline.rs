@@ -13,9 +13,9 @@ use crate::s3::{BUCKET, Hook, S3Server, error_answer};
 use crate::tree::{describe, noise};
 
 /// Every object below `dir`, by its key, as its BLAKE3.
-fn objects(dir: &Path) -> BTreeMap<PathBuf, sealift::ids::Hash> {
+fn objects(dir: &Path) -> BTreeMap<PathBuf, sealift::base::ids::Hash> {
     let read = |path: PathBuf| {
-        let content = sealift::ids::Hash::blake3(&fs::read(&path).unwrap());
+        let content = sealift::base::ids::Hash::blake3(&fs::read(&path).unwrap());
         (path.strip_prefix(dir).unwrap().to_owned(), content)
     };
     files(dir).into_iter().map(read).collect()

@@ -561,7 +561,7 @@ fn a_copy_keeps_its_own_retention() {
 #[test]
 fn a_key_of_its_own_prunes_from_elsewhere() {
     let mut host = with_days(9);
-    let pruner = sealift::manifest::signature::Signer::generate("pruner").unwrap();
+    let pruner = sealift::format::signature::Signer::generate("pruner").unwrap();
     pruner.save(&host.path("pruner")).unwrap();
     let from = ["--from", "repo", "--signer", "allowed_signers"];
     let prune = [

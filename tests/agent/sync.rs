@@ -262,7 +262,7 @@ fn what_cannot_be_done_is_said() {
     let (_, err) = host.exits(&["sync", "./repo", "folder"], 2);
     assert!(err.contains("same"), "{err}");
     // A stranger's manifests are not spread under a pinned signer.
-    let stranger = sealift::manifest::signature::Signer::generate("x")
+    let stranger = sealift::format::signature::Signer::generate("x")
         .unwrap()
         .fingerprint();
     host.exits(&["sync", "./repo", "./copy", "--signer", &stranger], 1);

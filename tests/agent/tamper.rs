@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sealift::ids::{Hash, ObjectKey};
-use sealift::manifest::signature::{MANIFEST_NAMESPACE, Signer};
-use sealift::manifest::{ArchiveKind, ArchiveRow, Manifest, ManifestName, TablePage};
+use sealift::base::ids::{Hash, ObjectKey};
+use sealift::format::manifest::{ArchiveKind, ArchiveRow, Manifest, ManifestName, TablePage};
+use sealift::format::signature::{MANIFEST_NAMESPACE, Signer};
 
 use crate::host::{Host, files, joined};
 use crate::tree::noise;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sealift::catalog::Catalog;
-use sealift::manifest::TablePage;
+use sealift::format::manifest::TablePage;
+use sealift::state::catalog::Catalog;
 
 use crate::host::{Host, files, texts};
 use crate::s3::{BUCKET, S3Server};

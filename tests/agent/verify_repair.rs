@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use sealift::ids::Hash;
+use sealift::base::ids::Hash;
 
 use crate::host::{Host, files};
 use crate::tamper::{self, Action, Kind};

@@ -226,12 +226,12 @@ fn a_key_that_only_writes_cannot_spoil_what_is_there() {
         .into_iter()
         .map(|path| fs::read(path).unwrap())
         .collect();
-    let target = sealift::target::open_with(
-        &sealift::target::TargetSpec {
+    let target = sealift::storage::open_with(
+        &sealift::storage::TargetSpec {
             ssh: Some(blind.server.ssh()),
-            ..sealift::target::TargetSpec::from_url(&blind.url())
+            ..sealift::storage::TargetSpec::from_url(&blind.url())
         },
-        &sealift::target::Environment::default(),
+        &sealift::storage::Environment::default(),
     )
     .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -240,8 +240,8 @@ fn a_key_that_only_writes_cannot_spoil_what_is_there() {
         .unwrap();
     for path in files(&repo) {
         let key = path.strip_prefix(&repo).unwrap().display().to_string();
-        let body = sealift::target::Body::Bytes("spoilt".into());
-        let put = target.put(&key, body, sealift::target::PutMode::Replace);
+        let body = sealift::storage::Body::Bytes("spoilt".into());
+        let put = target.put(&key, body, sealift::storage::PutMode::Replace);
         assert!(runtime.block_on(put).is_err(), "{key} seems to be replaced");
         assert!(
             runtime.block_on(target.delete(&key)).is_err(),

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use sealift::manifest::chain::Finding;
-use sealift::manifest::signature::Trust;
+use sealift::format::chain::Finding;
+use sealift::format::signature::Trust;
 use sealift::repository::HostFolder;
-use sealift::target::{TargetSpec, open};
+use sealift::storage::{TargetSpec, open};
 
 use crate::checker::{Published, assert_sound};
 use crate::disk::Disk;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sealift::ids::ObjectKey;
-use sealift::manifest::{ArchiveKind, ArchiveRow, Manifest, TablePage};
+use sealift::base::ids::ObjectKey;
+use sealift::format::manifest::{ArchiveKind, ArchiveRow, Manifest, TablePage};
 
 use crate::host::{Host, files, texts};
 use crate::table::{Action, Place};
@@ -198,7 +198,7 @@ impl Scene {
         }
         for path in files(&self.host.path("second/dalidou/archives")) {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            let found = sealift::ids::Hash::blake3(&fs::read(&path).unwrap());
+            let found = sealift::base::ids::Hash::blake3(&fs::read(&path).unwrap());
             if ObjectKey::archive_file_hash(&name) != Some(found) {
                 return Err(format!(
                     "{name} was put on the second target and is another"
@@ -481,7 +481,7 @@ impl Scene {
             // A tombstone under the name of a snapshot that lives; a mark that was heeded and gone.
             Place::Tombstone => {
                 let live = self.newest().name().to_string();
-                let hash = sealift::ids::Hash::sha256(&fs::read(object).unwrap()).short();
+                let hash = sealift::base::ids::Hash::sha256(&fs::read(object).unwrap()).short();
                 let to = object
                     .with_file_name(format!("{}-{hash}.json", live.rsplit_once('-').unwrap().0));
                 fs::copy(object, &to).unwrap();

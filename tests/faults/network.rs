@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sealift::target::{Body, ErrorKind, PutMode, PutOutcome, TargetSpec, open_with};
+use sealift::storage::{Body, ErrorKind, PutMode, PutOutcome, TargetSpec, open_with};
 
 use crate::proxy::{Mishap, Proxy, Way};
 use crate::s3::S3Server;

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sealift::agent::{NamedTarget, PushReport, PushRequest, State, push};
-use sealift::ids::{HostName, ObjectKey, Stamp};
-use sealift::manifest::signature::{Signer, Trust};
+use sealift::base::ids::{HostName, ObjectKey, Stamp};
+use sealift::format::signature::{Signer, Trust};
+use sealift::jobs::push::NamedTarget;
+use sealift::jobs::push::PushReport;
+use sealift::jobs::push::PushRequest;
+use sealift::jobs::push::State;
+use sealift::jobs::push::push;
 use sealift::packer::seal::Recipients;
 use sealift::packer::{PackOptions, PackProgress};
 use sealift::repository::HostFolder;
 use sealift::restore::open::generate;
-use sealift::target::{ErrorKind, Target, TargetSpec, open};
+use sealift::storage::{ErrorKind, Target, TargetSpec, open};
 
 use crate::checker::{Published, assert_sound};
 use crate::data::{Silent, snapshot};

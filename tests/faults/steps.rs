@@ -1,8 +1,8 @@
 //! A push to two targets of which one fails at its nth step, for every n: before the step is done, with the step
 //! done and its answer lost, or from there on.
 
-use sealift::agent::TargetState;
-use sealift::target::ErrorKind;
+use sealift::jobs::push::TargetState;
+use sealift::storage::ErrorKind;
 
 use crate::checker::assert_sound;
 use crate::pusher::{Pusher, TARGETS};

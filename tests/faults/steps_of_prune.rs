@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sealift::prune::{PruneError, PruneReport, PruneRequest};
 use sealift::retention::Policy;
-use sealift::target::ErrorKind;
+use sealift::storage::ErrorKind;
 
 use crate::host::files;
 use crate::pusher::{Pusher, TARGETS, every_step, run};

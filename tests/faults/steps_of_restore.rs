@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sealift::restore::open::{Identities, Prompt, SecretString};
 use sealift::restore::{self, Progress, RestoreError, RestoreReport, RestoreRequest};
-use sealift::target::ErrorKind;
+use sealift::storage::ErrorKind;
 
 use crate::pusher::{Pusher, TARGETS, every_step, run};
 use crate::tree::describe;

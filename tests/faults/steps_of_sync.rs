@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use sealift::ids::ObjectKey;
+use sealift::base::ids::ObjectKey;
 use sealift::shipper::ShipError;
 use sealift::shipper::sync::{SyncReport, SyncRequest};
-use sealift::target::ErrorKind;
+use sealift::storage::ErrorKind;
 
 use crate::host::files;
 use crate::pusher::{Pusher, TARGETS, every_step, run};

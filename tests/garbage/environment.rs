@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use sealift::target::{Body, Environment, PutMode, TargetSpec, open_with};
+use sealift::storage::{Body, Environment, PutMode, TargetSpec, open_with};
 
 use super::host::is_long;
 use super::values::{Source, assert_no_panic};
@@ -191,7 +191,7 @@ const SCENES: &[Scene] = &[
 
 /// What the target says when it is opened and asked.
 fn said(spec: &TargetSpec, environment: &Environment) -> String {
-    let told = |error: &dyn std::error::Error| sealift::error::with_causes(error);
+    let told = |error: &dyn std::error::Error| sealift::base::error_chain::with_causes(error);
     let target = match open_with(spec, environment) {
         Ok(target) => target,
         Err(error) => return told(&error),
@@ -321,7 +321,7 @@ fn a_setting_that_is_garbage_is_the_failure_of_its_target() {
             assert!(opened.is_err(), "{what}");
             return;
         }
-        if sealift::target::folder_path(&spec.url).is_some() {
+        if sealift::storage::folder_path(&spec.url).is_some() {
             // It would be made.
             return;
         }

@@ -225,19 +225,19 @@ fn an_argument_that_is_garbage_ends_no_command_badly() {
 /// Not what waits for the target's usual patience: with `--from` that cannot be changed.
 fn is_quick(option: &str, value: &str) -> bool {
     match option {
-        "--endpoint" => sealift::target::TargetSpec {
+        "--endpoint" => sealift::storage::TargetSpec {
             endpoint: Some(value.to_owned()),
-            ..sealift::target::TargetSpec::from_url("s3://bucket/x")
+            ..sealift::storage::TargetSpec::from_url("s3://bucket/x")
         }
         .check()
         .is_err(),
         "--from" => {
-            let spec = sealift::target::TargetSpec::from_url(value);
-            spec.check().is_err() || sealift::target::folder_path(value).is_some()
+            let spec = sealift::storage::TargetSpec::from_url(value);
+            spec.check().is_err() || sealift::storage::folder_path(value).is_some()
         }
-        "--region" => sealift::target::TargetSpec {
+        "--region" => sealift::storage::TargetSpec {
             region: Some(value.to_owned()),
-            ..sealift::target::TargetSpec::from_url("s3://bucket/x")
+            ..sealift::storage::TargetSpec::from_url("s3://bucket/x")
         }
         .check()
         .is_err(),

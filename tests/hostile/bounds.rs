@@ -118,7 +118,7 @@ fn long_lines_are_read_within_bounds() {
         draft.header.note = Some("\u{1b}[2J".repeat(megabytes << 16));
         draft.header.tags = vec!["\u{7}".to_owned(); megabytes << 10];
         draft.header.skipped = vec![
-            sealift::index::Skipped {
+            sealift::format::index::Skipped {
                 path: "\u{1b}]0;x\u{7}".to_owned(),
                 reason: "\u{1b}c".to_owned(),
             };

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sealift::ids::Hash;
-use sealift::manifest::{ArchiveKind, Manifest};
+use sealift::base::ids::Hash;
+use sealift::format::manifest::{ArchiveKind, Manifest};
 use serde_json::{Value, json};
 
 use crate::hostile::{Cage, republish};

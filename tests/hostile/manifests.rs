@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use sealift::ids::{Hash, ObjectKey};
-use sealift::manifest::known::{Directory, KnownPage, KnownPages, KnownRef};
-use sealift::manifest::{Known, ManifestCore};
+use sealift::base::ids::{Hash, ObjectKey};
+use sealift::format::known::{Directory, KnownPage, KnownPages, KnownRef};
+use sealift::format::manifest::{Known, ManifestCore};
 use serde_json::json;
 
 use crate::host::is_long;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use base64::Engine as _;
-use sealift::index::EntryType;
+use sealift::format::index::EntryType;
 
 use crate::host::is_long;
 use crate::hostile::{Cage, Words, line, made};

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use sealift::ids::Hash;
-use sealift::index::{Entry, EntryType, Extent};
-use sealift::manifest::{ArchiveKind, IndexRef};
+use sealift::base::ids::Hash;
+use sealift::format::index::{Entry, EntryType, Extent};
+use sealift::format::manifest::{ArchiveKind, IndexRef};
 
 use crate::host::is_long;
 use crate::hostile::{Cage, Words, bomb, crowded, hole, line, republish_core, wide};
@@ -256,7 +256,7 @@ fn bombs_do_not_go_off() {
 
 #[test]
 fn archives_that_are_no_archives_are_named() {
-    let opened = |kind: &dyn Fn(&mut crate::repo::Repo) -> sealift::ids::ArchiveId| {
+    let opened = |kind: &dyn Fn(&mut crate::repo::Repo) -> sealift::base::ids::ArchiveId| {
         let mut cage = Cage::new();
         let id = kind(&mut cage.repo);
         let path = cage.repo.newest_archive(ArchiveKind::Data);
@@ -273,7 +273,7 @@ fn archives_that_are_no_archives_are_named() {
         });
         (cage, path)
     };
-    type Craft = fn(&mut crate::repo::Repo) -> sealift::ids::ArchiveId;
+    type Craft = fn(&mut crate::repo::Repo) -> sealift::base::ids::ArchiveId;
     let mut cases: Vec<(&str, Craft, &str, &str)> = vec![
         (
             "a wide window",

@@ -14,10 +14,10 @@ const ACCOUNTS: i64 = 50;
 
 fn sum(path: &Path) -> i64 {
     assert!(
-        sealift::sqlite::inspect(
+        sealift::base::sqlite::inspect(
             path,
-            sealift::sqlite::Depth::Indexes,
-            &sealift::sqlite::Budget::of_run(),
+            sealift::base::sqlite::Depth::Indexes,
+            &sealift::base::sqlite::Budget::of_run(),
         )
         .unwrap()
         .is_ok()

@@ -149,10 +149,10 @@ pub fn settle() {
 }
 
 pub fn rows(database: &Path) -> u64 {
-    let inspection = sealift::sqlite::inspect(
+    let inspection = sealift::base::sqlite::inspect(
         database,
-        sealift::sqlite::Depth::Indexes,
-        &sealift::sqlite::Budget::of_run(),
+        sealift::base::sqlite::Depth::Indexes,
+        &sealift::base::sqlite::Budget::of_run(),
     )
     .unwrap();
     assert_eq!(inspection.integrity, "ok");

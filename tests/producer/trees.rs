@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::host::{Host, Writer, damage, names, rows, settle};
-use sealift::openat::Dir;
+use sealift::base::openat::Dir;
+use sealift::base::walk::{Walked, walk};
 use sealift::producer::ProduceError;
-use sealift::walk::{Walked, walk};
 
 const TREE: &str = "[[source]]\nkind = \"tree\"\npath = \"@/live\"\nto = \"files\"\n";
 
@@ -100,7 +100,7 @@ fn a_copy_has_everything_the_tree_has() {
         made.snapshot.skipped
     );
     let look = |root: &Path| -> Vec<_> {
-        let everything = sealift::walk::Filter::everything();
+        let everything = sealift::base::walk::Filter::everything();
         let dir = Dir::open(root).unwrap();
         let found = walk(&dir, &everything).unwrap().map(|walked| match walked {
             Walked::Found(found) => found,
@@ -167,7 +167,7 @@ fn what_is_not_wanted_is_left_out_without_a_word() {
         let (root, filter) = match in_place {
             false => (
                 Dir::open(&made.dir.join("files")).unwrap(),
-                sealift::walk::Filter::everything(),
+                sealift::base::walk::Filter::everything(),
             ),
             true => (
                 made.snapshot.parts[1].root.dir().clone(),

@@ -56,8 +56,9 @@ fn a_sound_snapshot_of_either_making_is_valid() {
             snapshot.stamp.to_string(),
             dir.file_name().unwrap().to_str().unwrap()
         );
-        let live =
-            |s: &sealift::index::SourceRecord| (s.kind.clone(), s.to.clone(), s.path.clone());
+        let live = |s: &sealift::format::index::SourceRecord| {
+            (s.kind.clone(), s.to.clone(), s.path.clone())
+        };
         let expected = [
             ("sqlite", "db/atocore.db", "live/data/db/atocore.db"),
             (

@@ -7,8 +7,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sealift::ids::{Hash, ObjectKey};
-use sealift::manifest::{Manifest, TablePage};
+use sealift::base::ids::{Hash, ObjectKey};
+use sealift::format::manifest::{Manifest, TablePage};
 
 use crate::host::{SEALIFT, files, texts};
 use crate::read::{Expected, full_listing};

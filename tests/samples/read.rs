@@ -7,17 +7,19 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sealift::error::with_causes;
-use sealift::ids::{Hash, ObjectKey};
-use sealift::manifest::TablePage;
-use sealift::manifest::known::{Directory, KnownPage};
-use sealift::manifest::signature::Trust;
-use sealift::manifest::statement::Vouched;
+use sealift::base::error_chain::with_causes;
+use sealift::base::ids::{Hash, ObjectKey};
+use sealift::format::known::{Directory, KnownPage};
+use sealift::format::manifest::TablePage;
+use sealift::format::signature::Trust;
+use sealift::format::statement::Vouched;
 use sealift::repository::HostFolder;
 use sealift::restore::open::{Identities, Prompt, SecretString};
 use sealift::restore::{self, Progress, RestoreRequest};
-use sealift::scrub::{Reading, examine, read_archives};
-use sealift::target::{self, TargetSpec};
+use sealift::scrub::Reading;
+use sealift::scrub::examine;
+use sealift::scrub::read_archives;
+use sealift::storage::{self, TargetSpec};
 
 use crate::host::files;
 
@@ -200,7 +202,7 @@ async fn read(
 ) -> Result<(), String> {
     let told = |error: &dyn std::error::Error| error.to_string();
     let url = sample.join("repo").display().to_string();
-    let target = target::open(&TargetSpec::from_url(&url)).map_err(|e| told(&e))?;
+    let target = storage::open(&TargetSpec::from_url(&url)).map_err(|e| told(&e))?;
     let folder = HostFolder::new(target, "sample".parse().unwrap());
     let chain = folder.chain(trust).await.map_err(|e| with_causes(&e))?;
     same("findings", chain.findings.len(), 0)?;

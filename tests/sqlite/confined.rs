@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use sealift::sqlite::{
+use sealift::base::sqlite::{
     Budget, Depth, Place, SqliteError, backup, backup_at, inspect, inspect_at, lock_for_read,
 };
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::Connection;
-use sealift::sqlite::{
+use sealift::base::sqlite::{
     Budget, Depth, Inspection, MAGIC, Place, SqliteError, backup, has_live_journal, is_sqlite,
     lock_for_read, sidecars,
 };
@@ -24,7 +24,7 @@ fn database(path: &Path, journal: &str, page_size: u32) -> Connection {
 }
 
 fn inspect(path: &Path, depth: Depth) -> Result<Inspection, SqliteError> {
-    sealift::sqlite::inspect(path, depth, &Budget::of_run())
+    sealift::base::sqlite::inspect(path, depth, &Budget::of_run())
 }
 
 /// Whether there is a lock to be had for reading.

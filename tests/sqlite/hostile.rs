@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use sealift::sqlite::{Budget, Depth, inspect};
+use sealift::base::sqlite::{Budget, Depth, inspect};
 
 use crate::host::{Host, is_long};
 use crate::shapes::{End, SHAPES};

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use sealift::ids::Hash;
+use sealift::base::ids::Hash;
 
 use crate::racer::fifo;
 

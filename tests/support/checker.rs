@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use sealift::ids::Hash;
+use sealift::base::ids::Hash;
 use serde_json::Value;
 
 /// What a host's folder holds that counts: keys of manifests, and of all that they name.

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use sealift::agent::Reporter;
-use sealift::ids::{ObjectKey, Stamp};
-use sealift::index::ValidationRecord;
-use sealift::openat::Chosen;
+use sealift::base::ids::{ObjectKey, Stamp};
+use sealift::base::openat::Chosen;
+use sealift::base::walk::Filter;
+use sealift::format::index::ValidationRecord;
+use sealift::jobs::push::Reporter;
 use sealift::shipper::Watcher;
-use sealift::snapshot::{Part, Snapshot};
-use sealift::walk::Filter;
+use sealift::state::staged_snapshot::{Part, Snapshot};
 
 pub struct Silent;
 

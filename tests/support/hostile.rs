@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sealift::error::with_causes;
-use sealift::ids::{Hash, ObjectKey};
-use sealift::index::{EntryType, Extent};
-use sealift::manifest::signature::MANIFEST_NAMESPACE;
-use sealift::manifest::{ArchiveKind, Manifest, ManifestCore, ManifestName};
+use sealift::base::error_chain::with_causes;
+use sealift::base::ids::{Hash, ObjectKey};
+use sealift::format::index::{EntryType, Extent};
+use sealift::format::manifest::{ArchiveKind, Manifest, ManifestCore, ManifestName};
+use sealift::format::signature::MANIFEST_NAMESPACE;
 
 use crate::host::is_long;
 use crate::repo::{self, Draft, Repo, noise};
@@ -397,7 +397,7 @@ pub fn replace_page(repo: &Repo, manifest: &Manifest, change: impl FnOnce(&mut s
 }
 
 /// An archive that opens to `bytes` zeros: a few dozen kB for a gigabyte.
-pub fn bomb(repo: &mut Repo, kind: ArchiveKind, bytes: u64) -> sealift::ids::ArchiveId {
+pub fn bomb(repo: &mut Repo, kind: ArchiveKind, bytes: u64) -> sealift::base::ids::ArchiveId {
     let zeros = std::io::Read::take(std::io::repeat(0), bytes);
     let packed = zstd::encode_all(zeros, 1).unwrap();
     let sealed = repo::encrypt(&packed, &repo.recipients.clone());
@@ -405,7 +405,7 @@ pub fn bomb(repo: &mut Repo, kind: ArchiveKind, bytes: u64) -> sealift::ids::Arc
 }
 
 /// An archive that cannot be opened as others: its zstd frame wants a window of 2 GiB.
-pub fn wide(repo: &mut Repo, kind: ArchiveKind) -> sealift::ids::ArchiveId {
+pub fn wide(repo: &mut Repo, kind: ArchiveKind) -> sealift::base::ids::ArchiveId {
     // Magic, a frame header without size and checksum, windowLog 31, one empty last block.
     let frame = [
         0x28,
@@ -423,7 +423,11 @@ pub fn wide(repo: &mut Repo, kind: ArchiveKind) -> sealift::ids::ArchiveId {
 }
 
 /// An age header of so many stanzas that nobody can open, and the payload of a real file.
-pub fn crowded(repo: &mut Repo, kind: ArchiveKind, stanzas: usize) -> sealift::ids::ArchiveId {
+pub fn crowded(
+    repo: &mut Repo,
+    kind: ArchiveKind,
+    stanzas: usize,
+) -> sealift::base::ids::ArchiveId {
     let sealed = repo::seal_tar(&[0; 1024], &repo.recipients.clone());
     let cut = sealed.windows(4).position(|w| w == b"\n---").unwrap() + 1;
     let stanza = "-> X25519 TEiF0ypqr+bpvcqXNyCVJpL7OuwPdVwPL7KQEbFDOCc\nEmECAEcKN+n/Vs9SbWiV+Hu0r+E8R77DdWYyd83nw7U\n";

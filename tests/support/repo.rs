@@ -10,21 +10,21 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sealift::ids::{ArchiveId, Hash, HostName, ObjectKey, Stamp, WriterId};
-use sealift::index::{
+use sealift::base::ids::{ArchiveId, Hash, HostName, ObjectKey, Stamp, WriterId};
+use sealift::format::index::{
     ArchiveStream, DatabaseRecord, Entry, EntryType, Extent, IndexHeader, ValidationRecord,
     push_extent,
 };
-use sealift::manifest::known::KnownRef;
-use sealift::manifest::signature::{MANIFEST_NAMESPACE, Signer, Trust};
-use sealift::manifest::{
+use sealift::format::known::KnownRef;
+use sealift::format::manifest::{
     ArchiveKind, ArchiveRow, IndexRef, Known, Manifest, ManifestCore, Totals, paginate,
     recipient_set_name,
 };
+use sealift::format::signature::{MANIFEST_NAMESPACE, Signer, Trust};
 use sealift::repository::HostFolder;
 use sealift::restore::open::{Identities, Prompt, SecretString, generate};
 use sealift::restore::{self, Progress, RestoreError, RestoreReport, RestoreRequest};
-use sealift::target::{self, TargetSpec};
+use sealift::storage::{self, TargetSpec};
 
 #[path = "tree.rs"]
 pub mod tree;
@@ -101,7 +101,7 @@ impl Repo {
 
     pub fn target(&self) -> HostFolder {
         let url = self.path("repo").display().to_string();
-        let target = target::open(&TargetSpec::from_url(&url)).unwrap();
+        let target = storage::open(&TargetSpec::from_url(&url)).unwrap();
         HostFolder::new(target, self.host.clone())
     }
 
@@ -182,7 +182,7 @@ impl Repo {
             format: 1,
             host: self.host.clone(),
             stamp: self.stamp,
-            salt: sealift::ids::hex(&salt),
+            salt: sealift::base::ids::hex(&salt),
             tags: Vec::new(),
             note: None,
             sources: Vec::new(),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sealift::target::TargetSpec;
+use sealift::storage::TargetSpec;
 
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 

@@ -15,7 +15,7 @@ use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
-use sealift::target::{Environment, TargetSpec};
+use sealift::storage::{Environment, TargetSpec};
 use tokio::sync::oneshot;
 
 pub const BUCKET: &str = "backups";
@@ -47,7 +47,7 @@ pub struct S3Server {
 fn random_text() -> String {
     let mut bytes = [0; 12];
     getrandom::fill(&mut bytes).unwrap();
-    sealift::ids::hex(&bytes)
+    sealift::base::ids::hex(&bytes)
 }
 
 impl S3Server {
@@ -135,7 +135,7 @@ impl S3Server {
         }
     }
 
-    /// The variables that let a process (or [`sealift::target::open_with`]) in.
+    /// The variables that let a process (or [`sealift::storage::open_with`]) in.
     pub fn variables(&self) -> Vec<(&str, &str)> {
         vec![
             ("AWS_ACCESS_KEY_ID", &self.access_key),

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use sealift::ids::{Hash, ObjectKey};
-use sealift::manifest::known::{Directory, KnownPage};
-use sealift::manifest::{ArchiveRow, Manifest, ManifestName, TablePage};
-use sealift::target::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
+use sealift::base::ids::{Hash, ObjectKey};
+use sealift::format::known::{Directory, KnownPage};
+use sealift::format::manifest::{ArchiveRow, Manifest, ManifestName, TablePage};
+use sealift::storage::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
 
 #[derive(Debug)]
 pub struct Shelf {

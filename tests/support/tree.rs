@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
-use sealift::ids::Hash;
-use sealift::index::{Entry, EntryType};
+use sealift::base::ids::Hash;
+use sealift::format::index::{Entry, EntryType};
 
 /// The entries of a real directory, without content.
 pub fn scan(tree: &Path) -> Vec<Entry> {

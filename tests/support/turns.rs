@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use sealift::target::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
+use sealift::storage::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
 use tokio::sync::oneshot;
 
 /// An actor that waits this long for its turn shows that the scheduler, or an actor, hangs.

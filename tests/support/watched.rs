@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use sealift::target::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, Thaw};
+use sealift::storage::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, Thaw};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use sealift::target::{Body, Environment, OpenError, PutMode, TargetSpec, open_with};
+use sealift::storage::{Body, Environment, OpenError, PutMode, TargetSpec, open_with};
 
 use super::s3::S3Server;
 use super::{block_on, text};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sealift::target::{Environment, open_with};
+use sealift::storage::{Environment, open_with};
 
 use super::block_on;
 use super::s3::{BUCKET, S3Server};

@@ -5,19 +5,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use sealift::ids::{ArchiveId, Hash, HostName, ObjectKey, WriterId};
-use sealift::manifest::known::KnownRef;
-use sealift::manifest::signature::{MANIFEST_NAMESPACE, Signer, Trust};
-use sealift::manifest::{
+use sealift::base::ids::{ArchiveId, Hash, HostName, ObjectKey, WriterId};
+use sealift::format::known::KnownRef;
+use sealift::format::manifest::{
     ArchiveKind, ArchiveRow, IndexRef, Manifest, ManifestCore, ManifestName, Totals, paginate,
     recipient_set_name,
 };
+use sealift::format::signature::{MANIFEST_NAMESPACE, Signer, Trust};
 use sealift::repository::HostFolder;
 use sealift::shipper::{
     Publication, ShipError, Support, publish, publish_all, publish_recovery, ship_archives,
 };
-use sealift::spool::Spool;
-use sealift::target::{Body, PutMode, Target};
+use sealift::state::spool::Spool;
+use sealift::storage::{Body, PutMode, Target};
 
 use super::watched::{Fault, Watched};
 use super::{Backend, block_on, folder, memory, noise, s3_server};

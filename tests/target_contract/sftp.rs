@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt as _;
-use sealift::bandwidth::Timetable;
-use sealift::target::{Body, ErrorKind, PutMode, PutOutcome, Target, TargetSpec};
+use sealift::base::rate_schedule::Timetable;
+use sealift::storage::{Body, ErrorKind, PutMode, PutOutcome, Target, TargetSpec};
 
 use super::rsync::SshServer;
 use super::ssh::{errors, hasty, open};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sealift::target::{
+use sealift::storage::{
     Environment, ErrorKind, PutMode, PutOutcome, Target, TargetError, TargetSpec, open_with,
 };
 
@@ -152,7 +152,7 @@ fn many_objects_go_in_few_calls() {
     block_on(async {
         let keys: Vec<String> = (0..60).map(|n| format!("h/a/{n}")).collect();
         let puts = keys.iter().map(|key| async {
-            let body = sealift::target::Body::Bytes(noise(key.len() as u64, 10_000).into());
+            let body = sealift::storage::Body::Bytes(noise(key.len() as u64, 10_000).into());
             target.put(key, body, PutMode::Create).await.unwrap()
         });
         let outcomes = futures::future::join_all(puts).await;
@@ -215,7 +215,7 @@ fn what_is_larger_than_any_archive_is_not_fetched() {
     });
     for error in errors {
         assert_eq!(error.kind, ErrorKind::Permanent, "{error:?}");
-        let told = sealift::error::with_causes(&error);
+        let told = sealift::base::error_chain::with_causes(&error);
         assert!(told.contains("more than 5368709120 bytes"), "{told}");
     }
     assert!(began.elapsed() < Duration::from_secs(10));

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
-use sealift::bandwidth::Timetable;
-use sealift::target::{Environment, ErrorKind, PutMode, Target, TargetSpec, Thaw, open_with};
+use sealift::base::rate_schedule::Timetable;
+use sealift::storage::{Environment, ErrorKind, PutMode, Target, TargetSpec, Thaw, open_with};
 
 use super::s3::{S3Server, error_answer};
 use super::{block_on, folder, put, text};
@@ -44,11 +44,11 @@ fn what_is_frozen_is_told_from_what_is_denied() {
         assert!(target.is_frozen("h/missing").await.is_err());
         // It is there all the same, and stays.
         let again = target.put("h/frozen", text("other"), PutMode::Create).await;
-        assert_eq!(again.unwrap(), sealift::target::PutOutcome::Existed);
+        assert_eq!(again.unwrap(), sealift::storage::PutOutcome::Existed);
     });
 }
 
-fn thaw(target: &Arc<dyn Target>) -> Result<Thaw, sealift::target::TargetError> {
+fn thaw(target: &Arc<dyn Target>) -> Result<Thaw, sealift::storage::TargetError> {
     block_on(target.thaw("h/x", 3))
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sealift::bandwidth::Timetable;
-use sealift::target::{Body, Environment, PutMode, Target, TargetSpec, open_with};
+use sealift::base::rate_schedule::Timetable;
+use sealift::storage::{Body, Environment, PutMode, Target, TargetSpec, open_with};
 
 use super::s3::S3Server;
 use super::{block_on, noise, stream_all};

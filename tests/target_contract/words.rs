@@ -7,8 +7,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sealift::bandwidth::Timetable;
-use sealift::target::{Environment, PutMode, PutOutcome, TargetSpec, open_with};
+use sealift::base::rate_schedule::Timetable;
+use sealift::storage::{Environment, PutMode, PutOutcome, TargetSpec, open_with};
 
 use super::s3::{S3Server, error_answer};
 use super::{block_on, text};

@@ -2,7 +2,7 @@
 
 use super::super::failure::Failure;
 use super::super::output::{count, size};
-use crate::error::with_causes;
+use crate::base::error_chain::with_causes;
 use crate::repository::HostFolder;
 use crate::restore::{self, Frozen, Thawing};
 

@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::super::failure::Failure;
 use super::super::output;
-use super::looking::head;
+use super::look::head;
 use super::{Verdict, VerifyArgs};
-use crate::index::Skipped;
+use crate::format::index::Skipped;
 use crate::scrub::{Examined, Problem, Rehearsal};
 
 /// Of one kind, one after the other; --json has all.

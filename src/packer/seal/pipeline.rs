@@ -11,9 +11,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::compress::{Thorough, compress_frames};
 use super::{FRAME_BYTES, Recipients, SealError, Texture, read_age_head};
-use crate::ids::{Hash, ObjectKey};
-use crate::payload::PayloadWriter;
-use crate::spool::{Spool, SpoolFile};
+use crate::base::ids::{Hash, ObjectKey};
+use crate::format::archive::age_payload::PayloadWriter;
+use crate::state::spool::{Spool, SpoolFile};
 
 /// Archives written whole and not yet durable: while the disk takes one, the next can be finished.
 const UNFLUSHED_ARCHIVES: usize = 1;

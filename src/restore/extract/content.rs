@@ -2,8 +2,8 @@
 //!
 //! A file that comes as one run of one archive is created, hashed as its bytes pass by, and finished at
 //! once. Any other is created beforehand at its size and filled in whatever order its pieces come; its
-//! hash is put together from what passed by ([`subtrees`](super::subtrees)). When its last piece is
-//! there, a thread of [`Proofs`](super::proofs::Proofs) takes it over. Holes are never written, so they
+//! hash is put together from what passed by ([`subtrees`](super::blake3_tree)). When its last piece is
+//! there, a thread of [`Proofs`](super::verify_pool::Proofs) takes it over. Holes are never written, so they
 //! stay holes.
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,13 +17,13 @@ use std::thread::JoinHandle;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
+use super::blake3_tree::{Passing, Subtrees};
 use super::databases;
 use super::metadata::{self, Problems, Restorer};
-use super::subtrees::{Passing, Subtrees};
 use super::tree::{Parent, Tree};
-use crate::ids::Hash;
-use crate::index::{DatabaseRecord, EntryList, EntryRef, EntryType, IndexHeader};
-use crate::openat::Dir;
+use crate::base::ids::Hash;
+use crate::base::openat::Dir;
+use crate::format::index::{DatabaseRecord, EntryList, EntryRef, EntryType, IndexHeader};
 use crate::restore::fetch::Sink;
 use crate::restore::plan::Piece;
 

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::io;
 
 use super::tree::Tree;
-use crate::error::with_causes;
-use crate::index::{DatabaseRecord, EntryList, EntryRef, IndexHeader};
-use crate::sqlite::{self, Budget, Inspection};
+use crate::base::error_chain::with_causes;
+use crate::base::sqlite::{self, Budget, Inspection};
+use crate::format::index::{DatabaseRecord, EntryList, EntryRef, IndexHeader};
 
 /// What the checks gave.
 #[derive(Default)]

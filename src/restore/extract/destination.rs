@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, StatxAttributes, StatxFlags, accessat, statx};
 
 use super::staging::{self, INSIDE_PREFIX};
-use crate::openat::{Dir, Meta, PrivateDir};
+use crate::base::openat::{Dir, Meta, PrivateDir};
 
 #[derive(Debug, thiserror::Error)]
 pub enum DestinationError {

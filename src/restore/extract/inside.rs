@@ -2,7 +2,7 @@
 //! a directory whose parent is not ours to write.
 //!
 //! That takes a rename for each entry of the directory, and the process can die between any two. So the plan
-//! is on disk before the first one: a [journal](crate::journal) in the staging directory names every entry
+//! is on disk before the first one: a [journal](crate::base::journal) in the staging directory names every entry
 //! that is to go (to `content.before-restore-<stamp>`) and every one that is to come. By then all of the new
 //! content is verified and flushed, so the process that finds the journal goes *forward*: [`resume`] looks where each
 //! entry is now, does what is still to be done, and can itself die and be resumed. If a step fails in a
@@ -24,9 +24,9 @@ use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
 use super::staging::{INSIDE_PREFIX, TREE};
-use crate::ids::Stamp;
-use crate::journal::Journal;
-use crate::openat::{Dir, Meta, PrivateDir};
+use crate::base::ids::Stamp;
+use crate::base::journal::Journal;
+use crate::base::openat::{Dir, Meta, PrivateDir};
 
 const JOURNAL: &str = "journal.jsonl";
 const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::index::EntryRef;
+use crate::format::index::EntryRef;
 
 /// Paths that are named per kind.
 const MOST_NAMED: usize = 5;

@@ -1,7 +1,7 @@
 //! Everything about an entry that is not content: what it is, whose it is, its mode and its time.
 //!
 //! Nothing here makes an entry wider than the snapshot has it. The tree grows in a directory that hands
-//! nothing down ([`PrivateDir`](crate::openat::PrivateDir)); set-user-ID and set-group-ID go where the owner or
+//! nothing down ([`PrivateDir`](crate::base::openat::PrivateDir)); set-user-ID and set-group-ID go where the owner or
 //! group is another one; a mode whose access list could not be set grants no more than both did together.
 //! At the end of each entry a look shows what the destination kept, whatever its calls answered.
 
@@ -16,10 +16,10 @@ use rustix::fs::Timestamps;
 use super::access_list::mode_without;
 use super::kept::{Aspect, Tally};
 use super::tree::{Tree, times};
-use crate::index::{EntryList, EntryRef, EntryType};
-use crate::openat::{
+use crate::base::openat::{
     ACCESS_LISTS, Kind, Meta, Owner, chmod_fd, chown_fd, set_mtime_fd, set_xattr_fd,
 };
+use crate::format::index::{EntryList, EntryRef, EntryType};
 
 /// At most so many problems are told one by one.
 const MOST_PROBLEMS: usize = 100;

@@ -20,9 +20,9 @@ use std::time::Duration;
 use super::access_list::mode_without;
 use super::destination::{Destination, Place};
 use super::inside;
-use crate::ids::Stamp;
-use crate::interrupt::Duty;
-use crate::openat::{
+use crate::base::cleanup::Duty;
+use crate::base::ids::Stamp;
+use crate::base::openat::{
     ACCESS_LISTS, Dir, Meta, Owner, PrivateDir, chmod_fd, chown_fd, list_xattrs, set_xattr_fd,
 };
 

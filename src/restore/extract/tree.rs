@@ -1,7 +1,7 @@
 //! The tree that is being restored, below one open directory.
 //!
 //! Paths come from the index, whose reader has refused `..` and the like; links are made only when all
-//! content is in place, and none is ever followed ([`openat`](crate::openat)).
+//! content is in place, and none is ever followed ([`openat`](crate::base::openat)).
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -10,8 +10,8 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::Timestamps;
 
-use crate::openat::{Dir, Kind, Meta, Owner, mtime};
-use crate::sqlite::Place;
+use crate::base::openat::{Dir, Kind, Meta, Owner, mtime};
+use crate::base::sqlite::Place;
 
 const OWNER_READS_AND_WRITES: u32 = 0o600;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::PlanError;
-use crate::index::{Entry, EntryList, EntryType, parent_path};
+use crate::format::index::{Entry, EntryList, EntryType, parent_path};
 
 const MOST_NEAR_MISSES: usize = 3;
 

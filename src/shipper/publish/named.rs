@@ -6,12 +6,12 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::super::ShipError;
 use super::{PUBLISH_CONCURRENCY, Publication, first_of, incomplete};
-use crate::ids::{Hash, ObjectKey};
-use crate::manifest::known::Directory;
-use crate::manifest::{ArchiveRow, ManifestName, TablePage};
+use crate::base::ids::{Hash, ObjectKey};
+use crate::format::known::Directory;
+use crate::format::manifest::{ArchiveRow, ManifestName, TablePage};
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError, parse_known, parse_page};
-use crate::spool::Spool;
-use crate::target::ErrorKind;
+use crate::state::spool::Spool;
+use crate::storage::ErrorKind;
 
 /// Holds the caller to its word: the archives checked below must be all that the table names.
 pub(super) async fn require_all_listed(

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use super::super::{Sealed, ShipError};
 use super::there::There;
 use super::{Publication, Published, Support, incomplete, is_passed_by};
-use crate::ids::{Hash, ObjectKey};
-use crate::manifest::{ArchiveRow, Manifest};
+use crate::base::ids::{Hash, ObjectKey};
+use crate::format::manifest::{ArchiveRow, Manifest};
 use crate::repository::HostFolder;
-use crate::spool::Spool;
-use crate::target::{PutMode, TargetError};
+use crate::state::spool::Spool;
+use crate::storage::{PutMode, TargetError};
 
 /// A page or a signature to put.
 pub(super) struct Small {

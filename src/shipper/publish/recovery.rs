@@ -5,9 +5,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::super::ShipError;
 use super::PUBLISH_CONCURRENCY;
-use crate::ids::ObjectKey;
+use crate::base::ids::ObjectKey;
 use crate::repository::HostFolder;
-use crate::target::{Body, ErrorKind, PutMode};
+use crate::storage::{Body, ErrorKind, PutMode};
 
 /// A recovery file is text of a few kilobytes.
 const MAX_RECOVERY_BYTES: u64 = 16 << 20;

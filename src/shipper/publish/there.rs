@@ -7,11 +7,11 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::super::ShipError;
 use super::plan::Plan;
 use super::{PUBLISH_CONCURRENCY, Publication, Support};
-use crate::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
-use crate::manifest::ArchiveRow;
+use crate::base::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
+use crate::format::manifest::ArchiveRow;
 use crate::repository::HostFolder;
-use crate::spool::Spool;
-use crate::target::{ErrorKind, TargetError};
+use crate::state::spool::Spool;
+use crate::storage::{ErrorKind, TargetError};
 
 /// What the target has now, of what the publications need at the least.
 ///

@@ -1,0 +1,71 @@
+//! The one place that asks what time it is.
+//!
+//! `SEALIFT_CLOCK` overrides the clock. The program calls [`check`] once before it does anything: a value
+//! that is no time is an error, never ignored, and one that is a time is reported in each run, since it
+//! may be a leftover of a drill.
+
+use std::time::SystemTime;
+
+use chrono::{DateTime, Timelike as _, Utc};
+
+use crate::base::ids::{InvalidId, Stamp};
+
+/// Overrides the clock, for tests and drills: an RFC 3339 time.
+pub const CLOCK_VARIABLE: &str = "SEALIFT_CLOCK";
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClockError {
+    #[error(
+        "{CLOCK_VARIABLE} is {text:?}, which is not a time like 2026-04-07T06:00:00Z: unset it, or set it to one"
+    )]
+    Unreadable { text: String },
+    #[error(
+        "{CLOCK_VARIABLE} is out of range: unset it, or set it to a time like 2026-04-07T06:00:00Z"
+    )]
+    Variable(#[source] InvalidId),
+    #[error("the clock of this machine is wrong: set it right")]
+    System(#[source] InvalidId),
+}
+
+/// Returns the time that `SEALIFT_CLOCK` sets, if it sets one. An error: no snapshot could be stamped
+/// with what the variable or the clock says.
+pub fn check() -> Result<Option<DateTime<Utc>>, ClockError> {
+    let Some(value) = std::env::var_os(CLOCK_VARIABLE) else {
+        Stamp::at(system()).map_err(ClockError::System)?;
+        return Ok(None);
+    };
+    let text = value.to_string_lossy().into_owned();
+    let time = parse(&text).ok_or(ClockError::Unreadable { text })?;
+    Stamp::at(time).map_err(ClockError::Variable)?;
+    Ok(Some(time))
+}
+
+/// Returns the time now, in UTC.
+pub fn now() -> DateTime<Utc> {
+    let set = std::env::var(CLOCK_VARIABLE).ok();
+    set.and_then(|text| parse(&text)).unwrap_or_else(system)
+}
+
+/// `Utc::now` panics where the clock is before 1970.
+fn system() -> DateTime<Utc> {
+    SystemTime::now().into()
+}
+
+/// Parses an RFC 3339 time. A leap second is the second before it: not every reader takes a `:60`.
+fn parse(text: &str) -> Option<DateTime<Utc>> {
+    let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+    time.with_nanosecond(time.nanosecond() % 1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leap_second_is_the_second_before_it() {
+        let time = parse("2026-12-31T23:59:60Z").unwrap();
+        assert_eq!(time.to_rfc3339(), "2026-12-31T23:59:59+00:00");
+        assert_eq!(parse("2026-12-31"), None);
+        assert_eq!(parse("yesterday"), None);
+    }
+}

@@ -1,0 +1,462 @@
+//! The one order in which a directory tree is read: raw path bytes.
+//!
+//! The index is sorted by the bytes of the whole path, so `a`, `a-b`, `a/b` come in this order
+//! (`-` sorts before `/`). Sorting each listing by name alone would not give that; so a directory has
+//! two items in its listing, `a` for the entry and `a/` for the descent, and sorting these
+//! gives the order of the whole while only one listing per level is held. The levels are an explicit
+//! stack: a tree may be deeper than ours.
+//!
+//! The tree may be another user's, who changes it meanwhile. So it is reached from one open directory, and
+//! each thing is looked at once: what that look found is what the walk yields, and a descent enters only the
+//! directory that the look found.
+//!
+//! What the filter leaves out was left out on purpose and is not mentioned. What could not be read is
+//! yielded as [`Walked::Skipped`]: the caller counts it and does not call the run complete. A file
+//! that is gone before it was looked at was never there. What the operator may not expect is yielded as
+//! [`Walked::Note`]: a file system that is not entered, a marker that does not count, a pattern that can match
+//! nothing.
+//!
+//! A marker counts only if it is a regular file, and nowhere in the root: a user who may write there would
+//! empty the whole source.
+
+mod exclude;
+mod left_out;
+mod marker;
+mod remarks;
+
+use std::ffi::OsStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use self::exclude::{BadLine, Excludes};
+use self::left_out::LeftOut;
+use crate::base::openat::{Dir, Kind, Meta};
+use crate::format::index::Skipped;
+
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    #[error("cannot read the directory {}", path.display())]
+    Root {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{} is on a {kind} file system, which has no files that could be restored: name another directory",
+        path.display()
+    )]
+    Pseudo { path: PathBuf, kind: &'static str },
+    #[error("{pattern:?} is no exclude pattern")]
+    Pattern {
+        pattern: String,
+        #[source]
+        source: BadLine,
+    },
+}
+
+/// What of a tree is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// Gitignore lines, relative to the root; a later line wins, `!` takes back.
+    pub excludes: Vec<String>,
+    /// Keeps a mount point as a directory, but nothing inside it.
+    pub one_file_system: bool,
+    /// Larger regular files are left out.
+    pub max_file_bytes: Option<u64>,
+    /// A directory with a valid `CACHEDIR.TAG` is kept with nothing but the tag.
+    pub cachedir_tag: bool,
+    /// A directory with a `.nobackup` is kept with nothing but that marker.
+    pub nobackup: bool,
+    /// Directories (device and inode) that are kept, but empty: our own state and snapshots, if the tree
+    /// holds them.
+    pub hollow: Vec<(u64, u64)>,
+}
+
+impl Default for Filter {
+    fn default() -> Self {
+        Self {
+            excludes: Vec::new(),
+            one_file_system: false,
+            max_file_bytes: None,
+            cachedir_tag: true,
+            nobackup: true,
+            hollow: Vec::new(),
+        }
+    }
+}
+
+impl Filter {
+    /// Everything there is, markers or not: for directories that are ours.
+    pub fn everything() -> Self {
+        Self {
+            cachedir_tag: false,
+            nobackup: false,
+            ..Self::default()
+        }
+    }
+
+    /// Checks the patterns, so that a configuration fails early.
+    pub fn check(&self) -> Result<(), WalkError> {
+        self.compile().map(drop)
+    }
+
+    fn compile(&self) -> Result<Excludes, WalkError> {
+        let lines = self.excludes.iter().map(String::as_str);
+        Excludes::compile(lines).map_err(|(pattern, source)| WalkError::Pattern {
+            pattern: pattern.to_owned(),
+            source,
+        })
+    }
+}
+
+/// One thing of the tree, as the walk saw it. By now its name may mean another.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Open it from here, by [`Self::rel`].
+    pub root: Dir,
+    /// Raw bytes relative to the root, `/` between components.
+    pub rel: Vec<u8>,
+    /// Of the thing itself: symbolic links are not followed.
+    pub meta: Meta,
+}
+
+impl Found {
+    pub fn rel(&self) -> &OsStr {
+        OsStr::from_bytes(&self.rel)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Walked {
+    Found(Found),
+    /// Could not be read; `path` is relative to the root.
+    Skipped(Skipped),
+    /// Worth a line, but nothing is missing that is not meant to be.
+    Note(String),
+}
+
+/// Walks what is below `root` (not `root` itself) in raw byte order of `rel`.
+///
+/// Fails only if `root` can't be listed, is on a file system that the kernel makes up, or a pattern is wrong.
+pub fn walk(root: &Dir, filter: &Filter) -> Result<Walk, WalkError> {
+    let unreadable = |source| WalkError::Root {
+        path: root.path().to_owned(),
+        source,
+    };
+    let id = Meta::of_fd(root).map_err(unreadable)?;
+    if let Some(kind) = left_out::pseudo(root).map_err(unreadable)? {
+        let path = root.path().to_owned();
+        return Err(WalkError::Pseudo { path, kind });
+    }
+    let mut notes = remarks::remarks(&filter.excludes, root);
+    notes.reverse();
+    let mut walk = Walk {
+        excludes: filter.compile()?,
+        filter: filter.clone(),
+        root: root.clone(),
+        device: id.dev(),
+        levels: Vec::new(),
+        pending: None,
+        notes,
+        left_out: LeftOut::default(),
+        buffer: Vec::new(),
+    };
+    let (level, broken) = walk.list(Vec::new(), root.clone(), id);
+    match broken {
+        Some(error) if level.items.is_empty() => return Err(unreadable(error)),
+        broken => walk.pending = broken.map(|error| skipped(b"", &error)),
+    }
+    walk.levels.push(level);
+    Ok(walk)
+}
+
+/// See [`walk`].
+pub struct Walk {
+    filter: Filter,
+    excludes: Excludes,
+    root: Dir,
+    /// Of the root.
+    device: u64,
+    levels: Vec<Level>,
+    /// A listing that broke off, to be reported before its items.
+    pending: Option<Skipped>,
+    /// In reverse.
+    notes: Vec<String>,
+    left_out: LeftOut,
+    /// For listing.
+    buffer: Vec<MaybeUninit<u8>>,
+}
+
+/// A directory under way.
+struct Level {
+    rel: Vec<u8>,
+    /// `None`: it is opened again when something is wanted of it.
+    dir: Option<Dir>,
+    id: Meta,
+    /// In descending order by name, to be popped.
+    items: Vec<Item>,
+}
+
+struct Item {
+    /// A descent ends with `/`.
+    name: Vec<u8>,
+    what: What,
+}
+
+enum What {
+    /// Not looked at yet.
+    Entry { is_dir: bool },
+    /// A marker, which was looked at.
+    Marker(Meta),
+    /// Into the directory that was looked at.
+    Descent(Meta),
+}
+
+/// So many directories are held open, the outermost, and the innermost.
+const MOST_OPEN: usize = 8;
+
+impl Level {
+    fn open(&mut self, root: &Dir) -> io::Result<Dir> {
+        if let Some(dir) = &self.dir {
+            return Ok(dir.clone());
+        }
+        let dir = root.sub(OsStr::from_bytes(&self.rel))?;
+        if !Meta::of_fd(&dir)?.is_same(&self.id) {
+            return Err(exchanged());
+        }
+        self.dir = Some(dir.clone());
+        Ok(dir)
+    }
+
+    /// Puts the descent into `name` where it belongs among what is still to come.
+    fn descend_later(&mut self, mut name: Vec<u8>, meta: Meta) {
+        name.push(b'/');
+        let at = self.items.partition_point(|item| item.name > name);
+        let what = What::Descent(meta);
+        self.items.insert(at, Item { name, what });
+    }
+}
+
+impl Walk {
+    /// Lists `dir`, and returns why the listing broke off, if it did.
+    fn list(&mut self, rel: Vec<u8>, dir: Dir, id: Meta) -> (Level, Option<io::Error>) {
+        let mut found: Vec<(Vec<u8>, Kind)> = Vec::new();
+        let mut broken = None;
+        if !self.filter.hollow.contains(&id.id()) || rel.is_empty() {
+            let take = |name: &OsStr, kind: Kind, _| {
+                if kind != Kind::Socket {
+                    found.push((name.as_bytes().to_vec(), kind));
+                }
+                Ok(())
+            };
+            let listed = match rel.is_empty() {
+                // Shared with other walks of it.
+                true => dir.for_each_entry(take),
+                false => dir.for_each_entry_once(&mut self.buffer, take),
+            };
+            // One that was removed meanwhile has no entries.
+            broken = listed
+                .err()
+                .filter(|e| e.kind() != io::ErrorKind::NotFound || rel.is_empty());
+        }
+        let marker = self.marker(&dir, &found, rel.is_empty());
+        let entries = |(name, kind): (Vec<u8>, Kind)| {
+            let is_dir = kind == Kind::Dir;
+            let what = What::Entry { is_dir };
+            (name, is_dir, what)
+        };
+        let entries: Vec<(Vec<u8>, bool, What)> = match marker {
+            Some((name, meta)) => vec![(name.to_vec(), false, What::Marker(meta))],
+            None => found.into_iter().map(entries).collect(),
+        };
+        let mut items: Vec<Item> = entries
+            .into_iter()
+            .filter(|(name, is_dir, _)| !self.is_excluded(&joined(&rel, name), *is_dir))
+            .map(|(name, _, what)| Item { name, what })
+            .collect();
+        items.sort_unstable_by(|a, b| b.name.cmp(&a.name));
+        let dir = Some(dir);
+        let level = Level {
+            rel,
+            dir,
+            id,
+            items,
+        };
+        (level, broken)
+    }
+
+    fn is_excluded(&self, rel: &[u8], is_dir: bool) -> bool {
+        self.excludes.is_excluded(rel, is_dir)
+    }
+
+    /// Looks at the entry `name` of the innermost directory.
+    fn look(&mut self, dir: &Dir, name: Vec<u8>, rel: Vec<u8>, was_dir: bool) -> Option<Walked> {
+        let meta = match dir.meta_of_entry(OsStr::from_bytes(&name)) {
+            Ok(meta) => meta,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
+            Err(e) => return Some(Walked::Skipped(skipped(&rel, &e))),
+        };
+        let is_dir = meta.is_dir();
+        // What it was when it was listed does not count.
+        if is_dir != was_dir && self.is_excluded(&rel, is_dir) {
+            return None;
+        }
+        if meta.is_file() && self.is_mounted_pseudo(dir, &name, &rel, &meta) {
+            return None;
+        }
+        self.take(name, rel, meta)
+    }
+
+    /// Whether a file of a pseudo file system is mounted here on its own.
+    fn is_mounted_pseudo(&mut self, dir: &Dir, name: &[u8], rel: &[u8], meta: &Meta) -> bool {
+        let above = self.levels.last().map(|level| level.id.dev());
+        if above == Some(meta.dev()) {
+            return false;
+        }
+        let place = dir.open_place(OsStr::from_bytes(name));
+        match place.and_then(left_out::pseudo) {
+            Ok(Some(kind)) => {
+                self.left_out.pseudo(rel, kind);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Yields what was looked at, unless the filter leaves it out.
+    fn take(&mut self, name: Vec<u8>, rel: Vec<u8>, meta: Meta) -> Option<Walked> {
+        let is_dir = meta.is_dir();
+        let too_large = |max| meta.is_file() && meta.len() > max;
+        if self.filter.max_file_bytes.is_some_and(too_large) || meta.kind() == Kind::Socket {
+            return None;
+        }
+        if is_dir && let Some(level) = self.levels.last_mut() {
+            level.descend_later(name, meta);
+        }
+        let root = self.root.clone();
+        Some(Walked::Found(Found { root, rel, meta }))
+    }
+
+    /// Enters the directory `name` of `parent` if it is still the one that was looked at.
+    fn descend(&mut self, parent: &Dir, name: &[u8], rel: Vec<u8>, seen: &Meta) -> Option<Walked> {
+        let name = OsStr::from_bytes(name);
+        let opened = parent
+            .sub(name)
+            .and_then(|dir| Ok((Meta::of_fd(&dir)?, dir)));
+        let (id, dir) = match opened {
+            Ok(opened) => opened,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return None,
+            Err(e) => return Some(Walked::Skipped(skipped(&rel, &e))),
+        };
+        let above = self.levels.last().map(|level| level.id.dev());
+        if above != Some(id.dev())
+            && let Ok(Some(kind)) = left_out::pseudo(&dir)
+        {
+            self.left_out.pseudo(&rel, kind);
+            return None;
+        }
+        if self.filter.one_file_system && id.dev() != self.device {
+            self.left_out.mount(&rel);
+            return None;
+        }
+        // Opening a directory may mount something there. A rename never changes the device.
+        let is_mounted = || {
+            id.dev() != seen.dev() && parent.meta_of_entry(name).is_ok_and(|now| now.is_same(&id))
+        };
+        if !id.is_same(seen) && !is_mounted() {
+            return Some(Walked::Skipped(skipped(&rel, &exchanged())));
+        }
+        if self.levels.len() > MOST_OPEN
+            && let Some(above) = self.levels.last_mut()
+        {
+            above.dir = None;
+        }
+        let (level, broken) = self.list(rel, dir, id);
+        self.pending = broken.map(|error| skipped(&level.rel, &error));
+        self.levels.push(level);
+        None
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Walked;
+    fn next(&mut self) -> Option<Walked> {
+        loop {
+            if let Some(skipped) = self.pending.take() {
+                return Some(Walked::Skipped(skipped));
+            }
+            if let Some(note) = self.notes.pop() {
+                return Some(Walked::Note(note));
+            }
+            let Some(level) = self.levels.last_mut() else {
+                self.notes = self.left_out.take_notes(self.root.path());
+                return self.notes.pop().map(Walked::Note);
+            };
+            let Some(Item { mut name, what }) = level.items.pop() else {
+                self.levels.pop();
+                continue;
+            };
+            let dir = match level.open(&self.root) {
+                Ok(dir) => dir,
+                Err(error) => {
+                    level.items.clear();
+                    if error.kind() == io::ErrorKind::NotFound {
+                        continue;
+                    }
+                    return Some(Walked::Skipped(skipped(&level.rel, &error)));
+                }
+            };
+            let walked = match what {
+                What::Entry { is_dir } => {
+                    let rel = joined(&level.rel, &name);
+                    self.look(&dir, name, rel, is_dir)
+                }
+                What::Marker(meta) => {
+                    let rel = joined(&level.rel, &name);
+                    self.take(name, rel, meta)
+                }
+                What::Descent(seen) => {
+                    name.pop();
+                    let rel = joined(&level.rel, &name);
+                    self.descend(&dir, &name, rel, &seen)
+                }
+            };
+            if walked.is_some() {
+                return walked;
+            }
+        }
+    }
+}
+
+fn joined(rel: &[u8], name: &[u8]) -> Vec<u8> {
+    if rel.is_empty() {
+        return name.to_vec();
+    }
+    [rel, b"/", name].concat()
+}
+
+/// Another thing has the name of one that was looked at.
+pub fn exchanged() -> io::Error {
+    io::Error::other(
+        "something else took its place while it was read; the next backup reads it again",
+    )
+}
+
+fn skipped(rel: &[u8], error: &io::Error) -> Skipped {
+    let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    Skipped {
+        path: String::from_utf8_lossy(rel).into_owned(),
+        reason: match error.kind() {
+            io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ if is(Errno::LOOP) || is(Errno::NOTDIR) => exchanged().to_string(),
+            _ => error.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! Reading archives, and the memory of it.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+
+use super::super::failure::Failure;
+use super::super::terminal::SyncDisplay;
+use super::{Run, Subject, Verdict};
+use crate::base::error_chain::with_causes;
+use crate::base::ids::Hash;
+use crate::scrub::{self, Needed, Problem, Share};
+use crate::shipper::Watcher as _;
+use crate::state::catalog::{Catalog, CatalogError, Check};
+
+/// A reading of everything that broke off longer ago is begun anew.
+const FULL_READING_DAYS: i64 = 30;
+
+impl Run<'_> {
+    /// Reads so much of the archives. Each result is noted as it comes: a run that breaks off goes on there.
+    pub(super) async fn read(
+        &self,
+        share: Share,
+        subject: &Subject,
+        verdict: &mut Verdict,
+    ) -> Result<(), Failure> {
+        let Some(examined) = &verdict.examined else {
+            return Ok(());
+        };
+        let is_full = share == Share::ALL && self.args.snapshots.is_empty();
+        let chosen = match &self.catalog {
+            None => scrub::choose_by_week(&examined.whole, share, self.now),
+            Some(catalog) => {
+                let begun = match is_full {
+                    true => self.resume(catalog, &subject.name)?,
+                    false => None,
+                };
+                let memory = catalog.checks(&subject.name)?;
+                let chosen = scrub::choose(&examined.whole, share, &memory, begun);
+                if is_full {
+                    let all = examined.whole.len() as u64;
+                    verdict.read_before = all.saturating_sub(chosen.len() as u64);
+                }
+                chosen
+            }
+        };
+        let bytes = chosen.iter().map(|needed| needed.row.bytes).sum();
+        let quiet = self.context.quiet || self.context.json;
+        let display = SyncDisplay::start(quiet, &subject.folder.host, "read", bytes);
+        let mut noted = Ok(());
+        let on_read = |needed: &Needed, read: scrub::Reading| {
+            display.shipped(&needed.row.key(), needed.row.bytes);
+            if noted.is_ok() {
+                noted = self.note_check(&subject.name, needed, &read);
+            }
+            verdict.take(needed, read);
+        };
+        let read = scrub::read_archives(&subject.folder, chosen, subject.concurrency, on_read);
+        let read = read.await;
+        display.finish();
+        noted?;
+        match (read, &self.catalog) {
+            (Err(error), _) => {
+                let why = with_causes(&error);
+                verdict.problems.push(Problem::BrokeOff(why));
+            }
+            (Ok(()), Some(catalog)) if is_full => catalog.set_full_reading(&subject.name, None)?,
+            (Ok(()), _) => {}
+        }
+        Ok(())
+    }
+
+    /// When the reading of everything began that this run belongs to.
+    fn resume(&self, catalog: &Catalog, target: &str) -> Result<Option<DateTime<Utc>>, Failure> {
+        let oldest = self.now - chrono::Duration::days(FULL_READING_DAYS);
+        let begun = catalog.full_reading(target)?;
+        if let Some(begun) = begun.filter(|begun| (oldest..=self.now).contains(begun)) {
+            return Ok(Some(begun));
+        }
+        catalog.set_full_reading(target, Some(self.now))?;
+        Ok(None)
+    }
+
+    fn note_check(
+        &self,
+        target: &str,
+        needed: &Needed,
+        read: &scrub::Reading,
+    ) -> Result<(), CatalogError> {
+        let Some(catalog) = &self.catalog else {
+            return Ok(());
+        };
+        let whole = match read {
+            scrub::Reading::Whole => Some(true),
+            scrub::Reading::Wrong(problem) if problem.lost().is_some() => Some(false),
+            scrub::Reading::Frozen | scrub::Reading::Wrong(_) => None,
+        };
+        let at = crate::base::clock::now();
+        catalog.set_check(target, &needed.row.blake3, &Check { at, whole })
+    }
+
+    /// What an earlier reading found damaged, this one did not come to, and nobody mended.
+    pub(super) fn recall_damage(
+        &self,
+        subject: &Subject,
+        verdict: &mut Verdict,
+    ) -> Result<(), Failure> {
+        let (Some(catalog), Some(examined)) = (&self.catalog, &verdict.examined) else {
+            return Ok(());
+        };
+        let found = verdict.problems.iter().filter_map(Problem::lost);
+        let found: Vec<Hash> = found.map(|row| row.blake3).collect();
+        let memory: HashMap<Hash, Check> = catalog.checks(&subject.name)?;
+        for (hash, needed) in &examined.whole {
+            let bad = memory.get(hash).filter(|c| c.whole == Some(false));
+            if let Some(bad) = bad.filter(|_| !found.contains(hash)) {
+                verdict.problems.push(Problem::KnownDamaged {
+                    needed: needed.clone(),
+                    at: bad.at,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Verdict {
+    fn take(&mut self, needed: &Needed, read: scrub::Reading) {
+        match read {
+            scrub::Reading::Frozen => {
+                self.frozen.0 += 1;
+                self.frozen.1 += needed.row.bytes;
+                return;
+            }
+            scrub::Reading::Whole => {}
+            scrub::Reading::Wrong(problem) => self.problems.push(*problem),
+        }
+        self.read_archives += 1;
+        self.read_bytes += needed.row.bytes;
+    }
+}

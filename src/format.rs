@@ -1,0 +1,11 @@
+//! Everything that is stored on a target, versioned: manifests and their signatures, archive tables, indexes, prune
+//! marks, and the layout of an archive. docs/format.md is the specification.
+
+pub mod allowed_signers;
+pub mod archive;
+pub mod chain;
+pub mod index;
+pub mod known;
+pub mod manifest;
+pub mod signature;
+pub mod statement;

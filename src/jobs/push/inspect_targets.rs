@@ -1,0 +1,331 @@
+//! What each target holds of this host right now.
+//!
+//! A listing says most of it, but not always all: it may lag behind what was written. So what this host
+//! remembers to have put there, and the listing lacks, is asked for by name before it counts as gone. A
+//! target with write-only credentials shows nothing; there memory is all there is.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Duration, Instant};
+
+use super::{AgentError, NamedTarget, State};
+use crate::base::ids::{Hash, HostName, ObjectKey};
+use crate::base::panics;
+use crate::format::chain::{Chain, ChainError, Finding, Snapshot};
+use crate::format::manifest::ManifestName;
+use crate::format::signature::Trust;
+use crate::repository::{HostFolder, Marks, RepositoryError};
+use crate::storage::{ErrorKind, TargetError, panicked};
+
+/// Unlisted objects asked for by name, at the most; of an emptied target there are more.
+const MOST_ASKED: usize = 256;
+const ASKED_AT_ONCE: usize = 16;
+/// Once a target has answered, the others have so long.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// One target's answer.
+#[derive(Debug)]
+pub struct Survey {
+    pub name: String,
+    pub folder: HostFolder,
+    pub concurrency: usize,
+    /// Nothing there can be listed or read: `seen` is what is remembered.
+    pub write_only: bool,
+    pub seen: Result<Seen, TargetError>,
+}
+
+#[derive(Debug)]
+pub struct Seen {
+    /// Archives by BLAKE3, and their sizes.
+    pub archives: HashMap<Hash, u64>,
+    pub manifests: Vec<ManifestName>,
+    /// Verified snapshots that the catalog does not know.
+    pub foreign: Vec<Snapshot>,
+    pub findings: Vec<Finding>,
+    /// Objects that are there and are not listed.
+    pub unlisted: usize,
+    /// Core hashes of snapshots that were published there and were deleted on purpose.
+    pub pruned: HashSet<Hash>,
+    pub marks: Marks,
+}
+
+/// What this host remembers of a target.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// Published, and not known to be gone.
+    pub manifests: Vec<ManifestName>,
+    pub archives: HashMap<Hash, u64>,
+}
+
+impl Remembered {
+    pub fn of(state: &State, target: &str) -> Result<Self, AgentError> {
+        let mut remembered = Self::default();
+        let publications = state.catalog.publications(target)?;
+        for row in state.catalog.snapshots()?.iter() {
+            let publication = publications.get(&row.known.core);
+            if publication.is_some_and(|state| state == "published") {
+                remembered.manifests.push(row.name.clone());
+            }
+        }
+        let placed = state.catalog.placed_on(target)?;
+        let archives = state.catalog.archives()?;
+        let there = archives
+            .iter()
+            .filter(|archive| placed.contains(&archive.n));
+        remembered.archives = there.map(|a| (a.row.blake3, a.row.bytes)).collect();
+        Ok(remembered)
+    }
+}
+
+/// Looks at every target at once. A target that does not answer, or not soon after another, is no error here;
+/// one that answers with manifests that cannot be read is.
+pub async fn survey(
+    state: &State,
+    host: &HostName,
+    targets: &[NamedTarget],
+    trust: &Trust,
+) -> Result<Vec<Survey>, AgentError> {
+    let rows = state.catalog.snapshots()?;
+    let known: HashSet<&ManifestName> = rows.iter().map(|row| &row.name).collect();
+    let mut remembered = Vec::new();
+    for named in targets {
+        remembered.push(Remembered::of(state, &named.name)?);
+    }
+    let folder = |named: &NamedTarget| HostFolder::new(named.target.clone(), host.clone());
+    let known = &known;
+    let looks = targets.iter().zip(remembered).enumerate();
+    let looks = looks.map(|(at, (named, remembered))| async move {
+        let looked = async {
+            if named.write_only {
+                return Ok(Seen::from(remembered));
+            }
+            let folder = folder(named);
+            let seen = look(&folder, known, &remembered, trust).await?;
+            held_still(&folder, &remembered, seen).await
+        };
+        let looked = panics::caught(looked).await.unwrap_or_else(|error| {
+            let key = format!("{host}/");
+            Err(panicked("look at", &key, named.target.label(), error).into())
+        });
+        (at, looked)
+    });
+    let mut answers: Vec<_> = targets.iter().map(|_| None).collect();
+    let mut looks: FuturesUnordered<_> = looks.collect();
+    let mut ends: Option<Instant> = None;
+    loop {
+        let next = match ends {
+            Some(ends) => tokio::time::timeout_at(ends, looks.next()).await,
+            None => Ok(looks.next().await),
+        };
+        let Ok(Some((at, looked))) = next else { break };
+        if looked.is_ok() && !targets[at].write_only {
+            ends.get_or_insert_with(|| Instant::now() + PATIENCE);
+        }
+        answers[at] = Some(looked);
+    }
+    let surveys = targets.iter().zip(answers).map(|(named, answer)| {
+        let seen = match answer {
+            None => Err(no_answer(named, host)),
+            Some(Ok(seen)) => Ok(seen),
+            Some(Err(RepositoryError::Target(error))) => Err(error),
+            Some(Err(source)) => {
+                return Err(AgentError::Survey {
+                    host: host.clone(),
+                    target: named.target.label().to_owned(),
+                    source: Box::new(source),
+                });
+            }
+        };
+        Ok(Survey {
+            name: named.name.clone(),
+            folder: folder(named),
+            concurrency: named.concurrency,
+            write_only: named.write_only,
+            seen,
+        })
+    });
+    surveys.collect()
+}
+
+/// Of a target that held snapshots, and shows nothing, not even the host's folder, the disk is most likely not mounted.
+async fn held_still(
+    folder: &HostFolder,
+    remembered: &Remembered,
+    seen: Seen,
+) -> Result<Seen, RepositoryError> {
+    let is_empty = seen.manifests.is_empty() && seen.archives.is_empty();
+    if remembered.manifests.is_empty() || !is_empty || !folder.target.may_be_unmounted() {
+        return Ok(seen);
+    }
+    let host = folder.host.as_str();
+    if folder
+        .target
+        .list_folders()
+        .await?
+        .iter()
+        .any(|name| name == host)
+    {
+        return Ok(seen);
+    }
+    let what = format!(
+        "there is no folder {host} any more, where snapshots were: is the disk mounted there? If it was emptied on purpose, \
+         make that folder there"
+    );
+    let (key, kind) = (format!("{host}/"), ErrorKind::Unavailable);
+    Err(TargetError::new("list", &key, folder.target.label(), kind, what).into())
+}
+
+fn no_answer(named: &NamedTarget, host: &HostName) -> TargetError {
+    let what = format!(
+        "no answer within {} s of another target's, which is not kept waiting",
+        PATIENCE.as_secs()
+    );
+    let (key, label) = (format!("{host}/"), named.target.label());
+    TargetError::new("list", &key, label, ErrorKind::Unavailable, what)
+}
+
+async fn look(
+    folder: &HostFolder,
+    known: &HashSet<&ManifestName>,
+    remembered: &Remembered,
+    trust: &Trust,
+) -> Result<Seen, RepositoryError> {
+    // Marks first: a mark is removed after what it names, and the listing must not be older than that.
+    let marks = folder.marks(trust, &[]).await?;
+    let (archives, manifests) =
+        futures::future::join(folder.archives_present(), folder.manifest_names()).await;
+    let (archives, manifests) = (archives?, manifests?);
+    let mut seen = Seen {
+        archives,
+        foreign: Vec::new(),
+        findings: Vec::new(),
+        manifests,
+        unlisted: 0,
+        pruned: HashSet::new(),
+        marks,
+    };
+    ask_for_unlisted(folder, remembered, &mut seen).await?;
+    find_pruned(folder, remembered, trust, &mut seen).await?;
+    if seen.manifests.iter().all(|name| known.contains(name)) {
+        return Ok(seen);
+    }
+    let chain: Chain = match folder.chain(trust).await {
+        Ok(chain) => chain,
+        // A folder of manifests that are none of ours gives us no past; the report says so.
+        Err(RepositoryError::Chain(ChainError::Empty(_))) => return Ok(seen),
+        Err(RepositoryError::Chain(ChainError::NothingVerified { .. })) => {
+            let strange = seen.manifests.iter().filter(|name| !known.contains(name));
+            let refused = |name: &ManifestName| {
+                let reason = "it is not signed by this host's signer".to_owned();
+                Finding::Refused(name.clone(), reason)
+            };
+            seen.findings = strange.map(refused).collect();
+            return Ok(seen);
+        }
+        Err(error) => return Err(error),
+    };
+    let foreign = |snapshot: &Snapshot| !known.contains(&snapshot.manifest.name());
+    seen.foreign = chain.snapshots.into_iter().filter(foreign).collect();
+    seen.findings = chain.findings;
+    Ok(seen)
+}
+
+impl From<Remembered> for Seen {
+    fn from(remembered: Remembered) -> Self {
+        Self {
+            archives: remembered.archives,
+            manifests: remembered.manifests,
+            foreign: Vec::new(),
+            findings: Vec::new(),
+            unlisted: 0,
+            pruned: HashSet::new(),
+            marks: Marks::default(),
+        }
+    }
+}
+
+/// Which of the remembered snapshots that are gone have a tombstone.
+async fn find_pruned(
+    folder: &HostFolder,
+    remembered: &Remembered,
+    trust: &Trust,
+    seen: &mut Seen,
+) -> Result<(), TargetError> {
+    let there: HashSet<&ManifestName> = seen.manifests.iter().collect();
+    let gone = remembered.manifests.iter();
+    let gone = gone
+        .filter(|name| !there.contains(name))
+        .map(|name| (name.sequence, name.stamp))
+        .collect();
+    seen.pruned = folder.deletions(trust, &[], &gone).await?;
+    Ok(())
+}
+
+/// Adds what is remembered, is not listed, and is there nevertheless.
+async fn ask_for_unlisted(
+    folder: &HostFolder,
+    remembered: &Remembered,
+    seen: &mut Seen,
+) -> Result<(), TargetError> {
+    let listed: HashSet<&ManifestName> = seen.manifests.iter().collect();
+    let unlisted = remembered.manifests.iter().rev();
+    let unlisted = unlisted.filter(|name| !listed.contains(name));
+    let keys = unlisted.map(|name| (name, folder.key(&name.key())));
+    let there = futures::stream::iter(keys.take(MOST_ASKED))
+        .map(async |(name, key)| {
+            let got = folder.target.get_range(&key, 0..1).await;
+            Ok::<_, TargetError>(is_there(got.map(drop))?.unwrap_or(false).then_some(name))
+        })
+        .buffer_unordered(ASKED_AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    let there: Vec<&ManifestName> = there
+        .into_iter()
+        .filter_map(Result::transpose)
+        .collect::<Result<_, _>>()?;
+    let listing_lags = !there.is_empty();
+    seen.unlisted += there.len();
+    seen.manifests.extend(there.into_iter().cloned());
+    let unlisted: Vec<(Hash, u64)> = remembered
+        .archives
+        .iter()
+        .filter(|(hash, _)| !seen.archives.contains_key(*hash))
+        .map(|(hash, bytes)| (*hash, *bytes))
+        .collect();
+    if unlisted.is_empty() || unlisted.len() > MOST_ASKED {
+        return Ok(());
+    }
+    let asked = futures::stream::iter(unlisted)
+        .map(async |(hash, bytes)| {
+            let key = folder.key(&ObjectKey::archive(&hash));
+            let got = folder.target.get_range(&key, 0..1).await;
+            // Where archives may not be read, the manifests tell whether the listing lags.
+            let there = is_there(got.map(drop))?.unwrap_or(listing_lags);
+            Ok::<_, TargetError>(there.then_some((hash, bytes)))
+        })
+        .buffer_unordered(ASKED_AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    let there: Vec<(Hash, u64)> = asked
+        .into_iter()
+        .filter_map(Result::transpose)
+        .collect::<Result<_, _>>()?;
+    seen.unlisted += there.len();
+    seen.archives.extend(there);
+    Ok(())
+}
+
+/// What a read says of an object; `None`: nothing, for it may not be read.
+fn is_there(read: Result<(), TargetError>) -> Result<Option<bool>, TargetError> {
+    match read {
+        Ok(()) => Ok(Some(true)),
+        Err(error) => match error.kind {
+            ErrorKind::NotFound => Ok(Some(false)),
+            ErrorKind::Denied => Ok(None),
+            ErrorKind::Frozen => Ok(Some(true)),
+            _ => Err(error),
+        },
+    }
+}

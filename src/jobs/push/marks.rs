@@ -1,0 +1,313 @@
+//! Which prune marks the next snapshot follows.
+//!
+//! To follow a mark is to use none of the archives that it names, and to list it. A mark has no force until a
+//! manifest lists it, so to ignore one is always safe: what it names is merely not deleted. To follow one that
+//! was planted is not: one manifest goes to every target, so an archive that one target is about to delete is stored
+//! again on all of them if its content is needed again. So a mark is followed only if
+//!
+//! - it is signed by a key that may prune; or it is not signed at all (marks of November 2026 and earlier), and it and
+//!   the other unsigned ones are few and name a small part of what is stored;
+//! - and it names no archive that the newest snapshot on its target, or the newest of all, needs. Nobody who prunes
+//!   and sees all snapshots marks one of those, with whatever key: one who was shown a part of them might.
+
+use std::collections::HashSet;
+
+use super::inspect_targets::{Seen, Survey};
+use super::{AgentError, State};
+use crate::base::ids::{Hash, ObjectKey};
+use crate::format::manifest::Manifest;
+use crate::format::statement::Vouched;
+use crate::repository::{HostFolder, SeenMark, parse_page};
+use crate::state::catalog::SnapshotRow;
+
+/// Unsigned marks of one target that are followed at the most.
+const MOST_UNSIGNED: usize = 16;
+/// They may name this part of the bytes of all archives that the host knows.
+const UNSIGNED_PERCENT: u64 = 10;
+/// Marks that are reported one by one.
+const MOST_REPORTED: usize = 20;
+
+/// What becomes of the marks.
+#[derive(Debug, Default)]
+pub(super) struct Followed {
+    /// For the manifest's `marks_seen`.
+    pub names: Vec<String>,
+    /// What they name: the next snapshot uses none of it.
+    pub archives: HashSet<Hash>,
+    pub notes: Vec<String>,
+    /// The run exits with code 3.
+    pub warnings: Vec<String>,
+}
+
+pub(super) async fn judge(state: &State, surveys: &[Survey]) -> Result<Followed, AgentError> {
+    let mut followed = Followed::default();
+    let seen = surveys
+        .iter()
+        .filter_map(|s| Some((s, s.seen.as_ref().ok()?)));
+    let marked: Vec<(&Survey, &Seen)> = seen
+        .filter(|(_, seen)| !seen.marks.seen.is_empty() || seen.marks.unread > 0)
+        .collect();
+    if marked.is_empty() {
+        return Ok(followed);
+    }
+    let rows = state.catalog.snapshots()?;
+    let newest = needed_by_newest(state, surveys, &rows).await;
+    for (survey, seen) in marked {
+        let here = needed_on(survey, seen, &rows).await;
+        let judge = Judge {
+            here: here.as_ref(),
+            anywhere: newest.as_ref(),
+            unsigned: unsigned_share(state, seen)?,
+        };
+        let label = survey.folder.target.label();
+        let mut ignored: Vec<String> = Vec::new();
+        for one in &seen.marks.seen {
+            match judge.verdict(one) {
+                Verdict::Follow => {
+                    followed.names.push(one.name.to_string());
+                    followed.archives.extend(&one.mark.archives);
+                }
+                Verdict::Wait(why) => followed.notes.push(ignored_mark(label, one, &why)),
+                Verdict::Refuse(why) => ignored.push(ignored_mark(label, one, &why)),
+            }
+        }
+        if let more @ 1.. = ignored.len().saturating_sub(MOST_REPORTED) {
+            ignored.truncate(MOST_REPORTED);
+            ignored.push(format!(
+                "{label}: and {more} more prune marks like these were ignored"
+            ));
+        }
+        if seen.marks.unread > 0 {
+            ignored.push(format!(
+                "{label}: {} more prune marks were not read, for there are too many or they are too large: see who \
+                 writes there, and remove them from marks/ (`sealift prune` writes those again that are needed)",
+                seen.marks.unread
+            ));
+        }
+        followed.warnings.extend(ignored);
+    }
+    followed.names.sort();
+    followed.names.dedup();
+    Ok(followed)
+}
+
+fn ignored_mark(label: &str, one: &SeenMark, why: &str) -> String {
+    format!("{label}: prune mark {} is ignored: {why}", one.name)
+}
+
+enum Verdict {
+    Follow,
+    /// Nothing is wrong, but it cannot be followed now.
+    Wait(String),
+    Refuse(String),
+}
+
+/// What the marks of one target are held against. `None`: it could not be read.
+struct Judge<'a> {
+    /// What the target's newest snapshot needs,
+    here: Option<&'a HashSet<Hash>>,
+    /// and the newest of all.
+    anywhere: Option<&'a HashSet<Hash>>,
+    unsigned: Unsigned,
+}
+
+impl Judge<'_> {
+    fn verdict(&self, one: &SeenMark) -> Verdict {
+        if let Vouched::Stranger(why) = &one.vouched {
+            return Verdict::Refuse(format!("{why}. See who writes there"));
+        }
+        let is_signed = one.vouched == Vouched::Signer;
+        if !is_signed && self.unsigned.is_too_much() {
+            return Verdict::Refuse(format!("it is not signed, and {}", self.unsigned.why()));
+        }
+        let (Some(here), Some(anywhere)) = (self.here, self.anywhere) else {
+            return Verdict::Wait("what the newest snapshot needs could not be read".to_owned());
+        };
+        let names = |needed: &HashSet<Hash>| one.mark.archives.iter().any(|a| needed.contains(a));
+        match (names(here), names(anywhere)) {
+            (false, false) => Verdict::Follow,
+            // It was signed by somebody who did not see our newest snapshot: it may not have come there yet.
+            (false, true) if is_signed => Verdict::Wait(
+                "it names archives that a newer snapshot needs again; the next prune writes it again".to_owned(),
+            ),
+            _ => Verdict::Refuse(
+                "it names archives that the newest snapshot needs, which no prune marks. See who writes there; \
+                 `sealift prune` replaces it"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+/// The unsigned marks of one target.
+struct Unsigned {
+    count: usize,
+    /// Bytes of the archives that they name and the host knows, and of all that it knows.
+    bytes: u64,
+    all_bytes: u64,
+}
+
+impl Unsigned {
+    fn is_too_much(&self) -> bool {
+        let limit = self.all_bytes.saturating_mul(UNSIGNED_PERCENT);
+        self.count > MOST_UNSIGNED || self.bytes.saturating_mul(100) > limit
+    }
+
+    fn why(&self) -> String {
+        match self.count > MOST_UNSIGNED {
+            true => format!("{} of them are there. See who writes there", self.count),
+            false => format!(
+                "such marks name {} of the {} bytes that this host has stored. If an older sealift wrote it, \
+                 `sealift prune` replaces it with a signed one; else see who writes there",
+                self.bytes, self.all_bytes
+            ),
+        }
+    }
+}
+
+fn unsigned_share(state: &State, seen: &Seen) -> Result<Unsigned, AgentError> {
+    let unsigned = seen
+        .marks
+        .seen
+        .iter()
+        .filter(|one| one.vouched == Vouched::Nobody);
+    let named: HashSet<Hash> = unsigned
+        .clone()
+        .flat_map(|one| one.mark.archives.iter().copied())
+        .collect();
+    let (mut bytes, mut all_bytes) = (0, 0);
+    if !named.is_empty() {
+        for archive in state.catalog.archives()?.iter() {
+            all_bytes += archive.row.bytes;
+            if named.contains(&archive.row.blake3) {
+                bytes += archive.row.bytes;
+            }
+        }
+    }
+    Ok(Unsigned {
+        count: unsigned.count(),
+        bytes,
+        all_bytes,
+    })
+}
+
+/// The archives of the newest snapshot that the target shows.
+async fn needed_on(survey: &Survey, seen: &Seen, rows: &[SnapshotRow]) -> Option<HashSet<Hash>> {
+    let shown: HashSet<_> = seen.manifests.iter().collect();
+    match rows.iter().rev().find(|row| shown.contains(&row.name)) {
+        Some(row) => needed_by(&survey.folder, row).await,
+        None => Some(HashSet::new()),
+    }
+}
+
+/// The archives of the newest snapshot of all: from the spool, or a target that shows it.
+async fn needed_by_newest(
+    state: &State,
+    surveys: &[Survey],
+    rows: &[SnapshotRow],
+) -> Option<HashSet<Hash>> {
+    let Some(row) = rows.last() else {
+        return Some(HashSet::new());
+    };
+    if let Some(needed) = needed_in_spool(state, row) {
+        return Some(needed);
+    }
+    for survey in surveys.iter().filter(|survey| !survey.write_only) {
+        let Ok(seen) = &survey.seen else { continue };
+        if !seen.manifests.contains(&row.name) {
+            continue;
+        }
+        if let Some(needed) = needed_by(&survey.folder, row).await {
+            return Some(needed);
+        }
+    }
+    None
+}
+
+fn needed_in_spool(state: &State, row: &SnapshotRow) -> Option<HashSet<Hash>> {
+    let manifest =
+        Manifest::parse_named(&row.name, &state.spool.read(&row.name.key()).ok()?).ok()?;
+    let mut needed = HashSet::new();
+    for hash in &manifest.pages {
+        let bytes = state.spool.read(&ObjectKey::table(hash)).ok()?;
+        let page = parse_page(hash, &bytes).ok()?;
+        needed.extend(page.rows.iter().map(|archive| archive.blake3));
+    }
+    Some(needed)
+}
+
+async fn needed_by(folder: &HostFolder, row: &SnapshotRow) -> Option<HashSet<Hash>> {
+    let manifest = folder.manifest_named(&row.name).await.ok()?;
+    // By the catalog, and not by what is there, this is the snapshot that is meant.
+    if manifest.core_hash != row.known.core {
+        return None;
+    }
+    let table = folder.table(&manifest).await.ok()?;
+    Some(table.rows.values().map(|archive| archive.blake3).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::format::statement::Mark;
+
+    fn mark(vouched: Vouched, archives: &[&str]) -> SeenMark {
+        let archives = archives
+            .iter()
+            .map(|name| Hash::blake3(name.as_bytes()))
+            .collect();
+        let host = "dalidou".parse().unwrap();
+        let mark = Mark::new(host, DateTime::UNIX_EPOCH, archives, Vec::new()).unwrap();
+        let (name, _) = mark.encode();
+        SeenMark {
+            name,
+            mark,
+            vouched,
+        }
+    }
+
+    fn set(names: &[&str]) -> HashSet<Hash> {
+        names
+            .iter()
+            .map(|name| Hash::blake3(name.as_bytes()))
+            .collect()
+    }
+
+    fn verdict(one: &SeenMark, here: Option<&[&str]>, unsigned: (usize, u64)) -> &'static str {
+        let (here, anywhere) = (here.map(set), set(&["new", "both"]));
+        let judge = Judge {
+            here: here.as_ref(),
+            anywhere: Some(&anywhere),
+            unsigned: Unsigned {
+                count: unsigned.0,
+                bytes: unsigned.1,
+                all_bytes: 100,
+            },
+        };
+        match judge.verdict(one) {
+            Verdict::Follow => "follow",
+            Verdict::Wait(_) => "wait",
+            Verdict::Refuse(_) => "refuse",
+        }
+    }
+
+    #[test]
+    fn a_mark_is_followed_only_if_it_is_vouched_for_and_names_nothing_of_today() {
+        let here = Some(&["old", "both"][..]);
+        let signed = |archives: &[&str]| mark(Vouched::Signer, archives);
+        let unsigned = |archives: &[&str]| mark(Vouched::Nobody, archives);
+        let stranger = mark(Vouched::Stranger("x".to_owned()), &["gone"]);
+        assert_eq!(verdict(&signed(&["gone"]), here, (0, 0)), "follow");
+        assert_eq!(verdict(&signed(&["gone", "new"]), here, (0, 0)), "wait");
+        assert_eq!(verdict(&signed(&["gone", "old"]), here, (0, 0)), "refuse");
+        assert_eq!(verdict(&signed(&["both"]), here, (0, 0)), "refuse");
+        assert_eq!(verdict(&signed(&["gone"]), None, (0, 0)), "wait");
+        assert_eq!(verdict(&unsigned(&["gone"]), here, (1, 10)), "follow");
+        assert_eq!(verdict(&unsigned(&["gone"]), here, (1, 11)), "refuse");
+        assert_eq!(verdict(&unsigned(&["gone"]), here, (17, 0)), "refuse");
+        assert_eq!(verdict(&unsigned(&["new"]), here, (1, 0)), "refuse");
+        assert_eq!(verdict(&stranger, here, (0, 0)), "refuse");
+    }
+}

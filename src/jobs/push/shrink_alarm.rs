@@ -1,0 +1,178 @@
+//! Compares what a push stored of each source with the snapshot before: see [`crate::state::figures`].
+
+use std::collections::BTreeMap;
+
+use super::upload_order::in_order;
+use super::{AgentError, PushReport, State};
+use crate::base::clock;
+use crate::base::ids::Stamp;
+use crate::config::{Config, Source, SourceKind};
+use crate::producer;
+use crate::state::catalog::Catalog;
+use crate::state::figures::{self, Figures, Kept, Memory, Open, Settings, SourceTaken, Taken};
+use crate::state::staged_snapshot::LeftOut;
+
+/// How a push compares with the snapshot before.
+#[derive(Debug, Default)]
+pub struct ShrinkReport {
+    /// What shrank, now or earlier, and was not acknowledged.
+    pub open: Vec<Open>,
+    /// What had shrunk and is back.
+    pub back: Vec<Open>,
+}
+
+/// Compares the figures of `report`, remembers them, and returns what is open.
+///
+/// A snapshot that is not `made_now` and older than what is known of all its sources is compared with
+/// nothing: somebody pushed it by hand.
+pub fn note_figures(
+    state: &State,
+    config: &Config,
+    report: &PushReport,
+    left_out: &[LeftOut],
+    made_now: bool,
+) -> Result<ShrinkReport, AgentError> {
+    let name = &report.manifest;
+    let rows = state.catalog.snapshots()?;
+    let earlier = rows.iter().filter(|row| row.known.sequence < name.sequence);
+    let previous = earlier
+        .max_by_key(|row| row.known.sequence)
+        .map(|row| Kept {
+            stamp: row.known.stamp,
+            sequence: Some(row.known.sequence),
+        });
+    let mut taken = taken(
+        config,
+        name.stamp,
+        name.sequence,
+        &report.figures,
+        left_out,
+        previous,
+    );
+    let mut memory = match figures::load(&state.dir)? {
+        Some(memory) => memory,
+        None => from_local_snapshots(state, config, name.stamp)?,
+    };
+    let mut back = Vec::new();
+    if made_now || memory.leave_out_known(&mut taken) {
+        back = memory.note(taken).back;
+        figures::save(&state.dir, &memory)?;
+    }
+    Ok(ShrinkReport {
+        open: memory.open().to_vec(),
+        back,
+    })
+}
+
+fn taken(
+    config: &Config,
+    stamp: Stamp,
+    sequence: u64,
+    figures: &BTreeMap<String, Figures>,
+    left_out: &[LeftOut],
+    previous: Option<Kept>,
+) -> Taken {
+    // A plain directory that was pushed by hand is no source of this host.
+    let sources = figures.iter().filter(|(to, _)| !to.is_empty());
+    let sources = sources.map(|(to, figures)| {
+        let configured = config.sources.iter().find(|source| source.to == *to);
+        let source = SourceTaken {
+            name: configured.map_or_else(|| to.clone(), |source| source.name.clone()),
+            rings: configured.is_none_or(|source| source.shrink_alarm),
+            may_be_empty: configured.is_some_and(|source| source.allow_empty),
+            settings: configured.map(settings).unwrap_or_default(),
+            figures: figures.clone(),
+        };
+        (to.clone(), source)
+    });
+    // An optional source that is not there does not fail.
+    let configured = config.sources.iter();
+    let configured = configured.filter(|source| !source.optional || source.on_request);
+    Taken {
+        snapshot: Kept {
+            stamp,
+            sequence: Some(sequence),
+        },
+        sources: sources.collect(),
+        left_out: left_out.iter().map(|one| one.to.clone()).collect(),
+        configured: configured.map(|one| one.to.clone()).collect(),
+        previous,
+    }
+}
+
+/// What of a source's settings decides what it holds.
+fn settings(source: &Source) -> Settings {
+    let mut settings = Settings::new();
+    let mut set = |key: &str, value: String| drop(settings.insert(key.to_owned(), value));
+    match &source.kind {
+        SourceKind::Sqlite { path } | SourceKind::Json { path } => {
+            set("path", path.display().to_string());
+        }
+        SourceKind::Command { command } => set("command", command.to_string()),
+        SourceKind::Tree(tree) => {
+            let filter = &tree.filter;
+            set("path", tree.path.display().to_string());
+            set("exclude", format!("{:?}", filter.excludes));
+            set("one_file_system", filter.one_file_system.to_string());
+            set("max_file_size", format!("{:?}", filter.max_file_bytes));
+            set("cachedir_tag", filter.cachedir_tag.to_string());
+            set("nobackup", filter.nobackup.to_string());
+        }
+    }
+    settings
+}
+
+/// What the snapshots of this host say, each source by the newest that has it: for a host that has no memory
+/// yet, or lost it.
+fn from_local_snapshots(state: &State, config: &Config, but: Stamp) -> Result<Memory, AgentError> {
+    let there = producer::list(&config.snapshots_dir)?;
+    let ordered = in_order(there, Some(&state.catalog), clock::now())?;
+    let valid = ordered
+        .iter()
+        .filter(|one| one.snapshot.valid == Some(true) && one.snapshot.stamp != but);
+    let mut memory = Memory::default();
+    for one in valid {
+        let snapshot = Kept {
+            stamp: one.snapshot.stamp,
+            sequence: one.sequence,
+        };
+        if let Some(metadata) = &one.snapshot.metadata {
+            memory.learn(snapshot, figures::of_metadata(metadata));
+        }
+    }
+    Ok(memory)
+}
+
+/// Whether a snapshot is neither on this host nor, as far as the catalog knows, on any target.
+pub fn is_gone(
+    catalog: Option<&Catalog>,
+    config: &Config,
+    snapshot: &Kept,
+) -> Result<bool, AgentError> {
+    if config
+        .snapshots_dir
+        .join(snapshot.stamp.to_string())
+        .exists()
+    {
+        return Ok(false);
+    }
+    let Some(catalog) = catalog else {
+        return Ok(false);
+    };
+    let rows = catalog.snapshots()?;
+    let mut rows = rows.iter().filter(|row| row.known.stamp == snapshot.stamp);
+    let Some(row) = rows.next() else {
+        // Nobody knows: the catalog is a new one.
+        return Ok(false);
+    };
+    for target in &config.targets {
+        match catalog
+            .publication(&target.name, &row.known.core)?
+            .as_deref()
+        {
+            Some("published") | None => return Ok(false),
+            Some(_) => {}
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,83 @@
+//! Files with several names: the first is packed, the others are hard links to it.
+//!
+//! A database may have a log beside each name. Only names that are read with the same log are links of each other.
+
+use super::super::{PackError, PackProgress};
+use super::{FilePacker, entry_metadata};
+use crate::base::database_names::Roots;
+use crate::base::openat::Meta;
+use crate::base::walk::Found;
+use crate::format::index::EntryType;
+use crate::state::staged_snapshot::Snapshot;
+
+impl FilePacker<'_, '_> {
+    /// The path that `found` is another name of, with the same content.
+    pub(super) fn first_name(&mut self, found: &Found) -> Option<Vec<u8>> {
+        if found.meta.nlink() < 2 {
+            return None;
+        }
+        let names = self.links.get(&found.meta.id())?;
+        let first = names.first()?;
+        if !self.taken.contains_key(first) {
+            return Some(first.clone());
+        }
+        // Two names of a database may have a log each.
+        let home = self
+            .database_names
+            .home(&found.root, found.rel(), &found.meta);
+        let journals = home.ok()?.journals;
+        let has_same = |path: &&Vec<u8>| self.taken.get(*path) == Some(&journals);
+        names.iter().find(has_same).cloned()
+    }
+
+    pub(super) fn note_name(&mut self, meta: &Meta, path: &[u8]) {
+        if meta.nlink() > 1 {
+            let names = self.links.entry(meta.id()).or_default();
+            names.push(path.to_vec());
+        }
+    }
+
+    /// False if the name means another file by now.
+    pub(super) fn pack_link(
+        &mut self,
+        path: &[u8],
+        found: &Found,
+        first: Vec<u8>,
+        progress: &PackProgress,
+    ) -> Result<bool, PackError> {
+        let pin = match found.root.pin(found.rel()) {
+            Ok(pin) if pin.meta().is_same(&found.meta) => pin,
+            _ => return Ok(false),
+        };
+        let attributes = pin.xattrs().map(entry_metadata::by_bytes);
+        let described =
+            entry_metadata::entry(path.to_vec(), pin.meta(), &self.names, attributes, None);
+        let Some((mut entry, unread)) = described else {
+            return Ok(false);
+        };
+        self.report_unread(path, unread.as_ref());
+        if let Some(journals) = self.taken.get(&first) {
+            self.taken.insert(path.to_vec(), *journals);
+        }
+        entry.kind = EntryType::Hardlink;
+        entry.target = Some(first);
+        self.tally.other(path);
+        self.emit(&entry.to_line(), 0, progress, 0)?;
+        Ok(true)
+    }
+}
+
+/// Where the names of a snapshot's databases may be.
+pub(super) fn roots(snapshot: &Snapshot) -> Roots {
+    let mut roots = snapshot.roots.clone();
+    let live = snapshot.parts.iter().filter(|part| !part.staged);
+    for part in live {
+        let path = part.root.path();
+        roots.paths.push(path.to_owned());
+        if part.filter.one_file_system {
+            roots.on_one_file_system.push(path.to_owned());
+        }
+        roots.hollow.extend(&part.filter.hollow);
+    }
+    roots
+}

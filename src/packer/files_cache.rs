@@ -1,0 +1,408 @@
+//! The last snapshot's files with the stat they had: what did not change is not read again.
+//!
+//! A zstd stream of records in path order, in blocks that carry a check each, read in step with the walk, so its
+//! size costs no memory. It belongs to one writer, and is put in place only after the snapshot's manifest: an
+//! archive id in it is in the catalog for good; if the catalog forgot one all the same, it is no cache of that
+//! catalog. A cache that is missing, damaged or of another writer only means that files are read. A file whose
+//! times are so near to the moment it was read that it could have changed since without a trace is never recorded.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::ids::{ArchiveId, WriterId};
+use crate::base::openat::Meta;
+use crate::format::index::{DatabaseRecord, has_wide_time, is_wide_time};
+use crate::state::figures::Grain;
+
+/// Coarse kernel clocks and file systems with two-second times both fit in here.
+const RACY_NS: i128 = 2_000_000_000;
+/// No path and no index line of ours is longer.
+const MAX_FIELD_BYTES: u32 = 1 << 30;
+/// Records of so many bytes, or one that is longer, make a block.
+const BLOCK_BYTES: usize = 64 << 10;
+
+/// What tells one state of a file from the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stat {
+    pub dev: u64,
+    pub ino: u64,
+    pub size: u64,
+    pub mtime_ns: i128,
+    /// In a staged directory, where making a hard link changes it, the time of birth instead (0 where
+    /// the file system knows none): a copy that got the inode of a deleted one is another file.
+    pub ctime_ns: i128,
+}
+
+impl Stat {
+    pub fn of(meta: &Meta, staged: bool) -> Self {
+        let ns = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        Self {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            size: meta.len(),
+            mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
+            ctime_ns: match staged {
+                true => meta.born().map_or(0, |(seconds, rest)| ns(seconds, rest)),
+                false => ns(meta.ctime(), meta.ctime_nsec()),
+            },
+        }
+    }
+
+    /// That of no file: a record with it says what a file was, and never that it is unchanged.
+    pub fn of_none() -> Self {
+        Self::default()
+    }
+
+    /// Whether a change right after `read_at_ns` (since 1970) could have left the same times.
+    pub fn is_racy(&self, staged: bool, read_at_ns: i128) -> bool {
+        let newest_ns = match staged {
+            true => self.mtime_ns,
+            false => self.mtime_ns.max(self.ctime_ns),
+        };
+        newest_ns + RACY_NS > read_at_ns
+    }
+}
+
+/// One file of the last snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub path: Vec<u8>,
+    pub stat: Stat,
+    pub sqlite: bool,
+    /// Its path was seen to change under one inode with its size kept.
+    pub in_place: bool,
+    /// How its content looked.
+    pub grain: Grain,
+    /// The archives that it lies in, and how much of each one's tar stream it takes.
+    pub uses: Vec<(ArchiveId, u64)>,
+    /// Its line in the index.
+    pub line: Vec<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    writer: WriterId,
+    /// The counter of the next archive, when this was written.
+    #[serde(default)]
+    next_counter: u64,
+    databases: Vec<DatabaseRecord>,
+}
+
+/// Gives records in path order.
+#[derive(Default)]
+pub struct CacheReader {
+    input: Option<BufReader<zstd::Decoder<'static, BufReader<File>>>>,
+    block: io::Cursor<Vec<u8>>,
+    next: Option<Record>,
+    /// The last record that was passed by: no file has its path any more.
+    passed: Option<(Vec<u8>, Grain)>,
+    pub databases: Vec<DatabaseRecord>,
+    /// The catalog forgot archives that it had when this was written: their ids are not to be given again.
+    pub is_ahead: bool,
+}
+
+impl CacheReader {
+    /// Opens the cache of the writer whose next archive is `next`; whatever is wrong with it, it is then an empty one.
+    pub fn open(path: &Path, next: ArchiveId) -> Self {
+        Self::try_open(path, next).unwrap_or_default()
+    }
+
+    fn try_open(path: &Path, next: ArchiveId) -> Option<Self> {
+        let decoder = zstd::Decoder::new(File::open(path).ok()?).ok()?;
+        let mut input = BufReader::new(decoder);
+        let header: Header = serde_json::from_slice(&read_field(&mut input).ok()?).ok()?;
+        if header.writer != next.writer {
+            return None;
+        }
+        if header.next_counter > next.counter {
+            return Some(Self {
+                is_ahead: true,
+                ..Self::default()
+            });
+        }
+        let mut reader = Self {
+            input: Some(input),
+            block: io::Cursor::default(),
+            next: None,
+            passed: None,
+            databases: header.databases,
+            is_ahead: false,
+        };
+        reader.advance();
+        Some(reader)
+    }
+
+    fn advance(&mut self) {
+        self.next = self.read_next().ok();
+        if self.next.is_none() {
+            self.input = None;
+        }
+    }
+
+    fn read_next(&mut self) -> io::Result<Record> {
+        if self.block.position() == self.block.get_ref().len() as u64 {
+            let input = self.input.as_mut().ok_or(io::ErrorKind::UnexpectedEof)?;
+            let block = read_field(input)?;
+            if read_array(input)? != check_bytes(&block) {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            self.block = io::Cursor::new(block);
+        }
+        read_record(&mut self.block)
+    }
+
+    /// The record of `path`; paths must be asked for in ascending order.
+    pub fn find(&mut self, path: &[u8]) -> Option<Record> {
+        while let Some(next) = &self.next {
+            match next.path.as_slice().cmp(path) {
+                std::cmp::Ordering::Less => {
+                    self.passed = self.next.take().map(|gone| (gone.path, gone.grain));
+                    self.advance();
+                }
+                std::cmp::Ordering::Equal => {
+                    let found = self.next.take();
+                    self.advance();
+                    return found.filter(has_its_time);
+                }
+                std::cmp::Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+
+    /// How the file looked that had the path of `path` without a last ending, and is gone: what encrypts files
+    /// often adds one. Only the file before it in the order is known.
+    pub fn renamed_from(&self, path: &[u8]) -> Option<Grain> {
+        let (gone, grain) = self.passed.as_ref()?;
+        let ending = path.strip_prefix(gone.as_slice())?;
+        let is_one = ending.len() > 1 && ending[0] == b'.' && !ending.contains(&b'/');
+        is_one.then_some(*grain)
+    }
+}
+
+/// Writes the cache anew beside the old one; [`Self::finish`] puts it in place.
+pub struct CacheWriter {
+    path: PathBuf,
+    temp: PathBuf,
+    body: zstd::Encoder<'static, BufWriter<File>>,
+    /// Of records.
+    block: Vec<u8>,
+    writer: WriterId,
+}
+
+impl CacheWriter {
+    /// The body is written first, the header (which knows the databases) at the end, to its front.
+    /// Temporary files go below `scratch`, on the same file system.
+    pub fn create(path: &Path, scratch: &Path, writer: WriterId) -> io::Result<Self> {
+        let temp = scratch.join("cache-body");
+        let body = zstd::Encoder::new(BufWriter::new(crate::base::fs::create_private(&temp)?), 1)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            temp,
+            body,
+            block: Vec::new(),
+            writer,
+        })
+    }
+
+    pub fn add(&mut self, record: &Record) -> io::Result<()> {
+        let out = &mut self.block;
+        write_field(out, &record.path)?;
+        let stat = &record.stat;
+        for number in [stat.dev, stat.ino, stat.size] {
+            out.write_all(&number.to_le_bytes())?;
+        }
+        out.write_all(&stat.mtime_ns.to_le_bytes())?;
+        out.write_all(&stat.ctime_ns.to_le_bytes())?;
+        let flags = u8::from(record.sqlite) | u8::from(record.in_place) << 1;
+        out.write_all(&[flags | record.grain.to_bits() << 2])?;
+        out.write_all(&(record.uses.len() as u32).to_le_bytes())?;
+        for (archive, bytes) in &record.uses {
+            out.write_all(&archive.writer.0)?;
+            out.write_all(&archive.counter.to_le_bytes())?;
+            out.write_all(&bytes.to_le_bytes())?;
+        }
+        write_field(out, &record.line)?;
+        match out.len() >= BLOCK_BYTES {
+            true => self.end_block(),
+            false => Ok(()),
+        }
+    }
+
+    fn end_block(&mut self) -> io::Result<()> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        write_field(&mut self.body, &self.block)?;
+        self.body.write_all(&check_bytes(&self.block))?;
+        self.block.clear();
+        Ok(())
+    }
+
+    /// Puts the header in front and replaces the last run's cache.
+    pub fn finish(mut self, databases: Vec<DatabaseRecord>, next: ArchiveId) -> io::Result<()> {
+        self.end_block()?;
+        self.body.finish()?.flush()?;
+        let header = crate::format::manifest::json_line(&Header {
+            writer: self.writer,
+            next_counter: next.counter,
+            databases,
+        });
+        let whole = self.temp.with_file_name("cache-whole");
+        let mut encoder = zstd::Encoder::new(crate::base::fs::create_private(&whole)?, 1)?;
+        write_field(&mut encoder, &header)?;
+        let mut out = encoder.finish()?;
+        // Two zstd frames, one after the other, decompress as one stream.
+        io::copy(&mut File::open(&self.temp)?, &mut out)?;
+        out.sync_all()?;
+        fs::remove_file(&self.temp)?;
+        fs::rename(&whole, &self.path)
+    }
+}
+
+/// What is damaged on disk must not reach an index.
+fn check_bytes(block: &[u8]) -> [u8; 8] {
+    let mut check = [0; 8];
+    check.copy_from_slice(&blake3::hash(block).as_bytes()[..8]);
+    check
+}
+
+fn write_field(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    out.write_all(&(bytes.len() as u32).to_le_bytes())?;
+    out.write_all(bytes)
+}
+
+fn read_array<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    input.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_field(input: &mut impl Read) -> io::Result<Vec<u8>> {
+    let length = u32::from_le_bytes(read_array(input)?);
+    if length > MAX_FIELD_BYTES {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // Not at once what damaged bytes may promise.
+    let mut bytes = Vec::with_capacity((length as usize).min(2 * BLOCK_BYTES));
+    input.take(u64::from(length)).read_to_end(&mut bytes)?;
+    match bytes.len() == length as usize {
+        true => Ok(bytes),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Versions before wide times wrote the nearest that fits 64 bits.
+fn has_its_time(record: &Record) -> bool {
+    !is_wide_time(record.stat.mtime_ns) || has_wide_time(&record.line)
+}
+
+fn read_record(input: &mut impl Read) -> io::Result<Record> {
+    let path = read_field(input)?;
+    let stat = Stat {
+        dev: u64::from_le_bytes(read_array(input)?),
+        ino: u64::from_le_bytes(read_array(input)?),
+        size: u64::from_le_bytes(read_array(input)?),
+        mtime_ns: i128::from_le_bytes(read_array(input)?),
+        ctime_ns: i128::from_le_bytes(read_array(input)?),
+    };
+    let [flags] = read_array(input)?;
+    let count = u32::from_le_bytes(read_array(input)?);
+    let mut uses = Vec::new();
+    for _ in 0..count {
+        let archive = ArchiveId {
+            writer: WriterId(read_array(input)?),
+            counter: u64::from_le_bytes(read_array(input)?),
+        };
+        uses.push((archive, u64::from_le_bytes(read_array(input)?)));
+    }
+    Ok(Record {
+        path,
+        stat,
+        sqlite: flags & 1 != 0,
+        in_place: flags & 2 != 0,
+        grain: Grain::from_bits(flags >> 2 & 7),
+        uses,
+        line: read_field(input)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_staged_copy_with_the_inode_of_a_deleted_one_is_another_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let time = std::time::SystemTime::UNIX_EPOCH;
+        let stat = |name: &str| {
+            let path = dir.path().join(name);
+            let file = File::create(&path).unwrap();
+            file.set_modified(time).unwrap();
+            let linked = path.with_extension("link");
+            let before = Stat::of(&Meta::from(&fs::metadata(&path).unwrap()), true);
+            fs::hard_link(&path, linked).unwrap();
+            // A link from the next snapshot changes nothing.
+            assert_eq!(
+                Stat::of(&Meta::from(&fs::metadata(&path).unwrap()), true),
+                before
+            );
+            // An inode number is given again as soon as it is free.
+            Stat { ino: 7, ..before }
+        };
+        let old = stat("old");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        if old.ctime_ns != 0 {
+            assert_ne!(stat("new"), old);
+        }
+        assert!(!old.is_racy(true, RACY_NS));
+    }
+
+    #[test]
+    fn records_come_back_in_step_with_the_walk() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache");
+        let writer = WriterId([7; 8]);
+        let record = |path: &str| Record {
+            path: path.as_bytes().to_vec(),
+            stat: Stat {
+                dev: 1,
+                ino: 2,
+                size: 3,
+                mtime_ns: -4,
+                ctime_ns: 5,
+            },
+            sqlite: true,
+            in_place: false,
+            grain: Grain::Noise,
+            uses: vec![(ArchiveId { writer, counter: 9 }, 10)],
+            line: b"{}".to_vec(),
+        };
+        let mut out = CacheWriter::create(&path, dir.path(), writer).unwrap();
+        for name in ["a", "b", "d"] {
+            out.add(&record(name)).unwrap();
+        }
+        let next = |writer, counter| ArchiveId { writer, counter };
+        out.finish(Vec::new(), next(writer, 10)).unwrap();
+        let mut cache = CacheReader::open(&path, next(writer, 12));
+        assert_eq!(cache.find(b"a"), Some(record("a")));
+        assert_eq!(cache.find(b"b.locked"), None);
+        assert_eq!(cache.renamed_from(b"b.locked"), Some(Grain::Noise));
+        for other in ["b", "b.", "bb.locked", "b.d/locked", "a.locked"] {
+            assert_eq!(cache.renamed_from(other.as_bytes()), None, "{other}");
+        }
+        assert_eq!(cache.find(b"c"), None);
+        assert_eq!(cache.find(b"d"), Some(record("d")));
+        assert_eq!(cache.find(b"e"), None);
+        let another = next(WriterId([8; 8]), 12);
+        assert_eq!(CacheReader::open(&path, another).find(b"a"), None);
+        let mut ahead = CacheReader::open(&path, next(writer, 9));
+        assert!(ahead.is_ahead && ahead.find(b"a").is_none());
+        fs::write(&path, b"damaged").unwrap();
+        let mut damaged = CacheReader::open(&path, next(writer, 12));
+        assert!(!damaged.is_ahead && damaged.find(b"a").is_none());
+    }
+}

@@ -1,0 +1,246 @@
+//! `backup-metadata.json`: the keys of AtoCore's procedure, and under `sealift` what Sealift knows besides.
+//!
+//! It may have been written by us, by AtoCore, or by whatever else makes such snapshots; so reading is
+//! lenient: only what is needed is looked at, and unknown keys are nobody's mistake.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Component, Path};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::SourceEntry;
+use super::validate::Validation;
+use crate::base::ids::Stamp;
+use crate::base::openat::Dir;
+use crate::format::index::{DatabaseRecord, Skipped};
+
+pub(super) const FILE_NAME: &str = "backup-metadata.json";
+/// More is no metadata of a snapshot.
+const MAX_BYTES: u64 = 64 << 20;
+const VECTOR_STORE_NOTE: &str =
+    "no vector store in this snapshot: after a restore, SQL and vectors may disagree";
+
+/// The file, as we write it.
+#[derive(Debug, Serialize)]
+pub(super) struct Document {
+    created_at: String,
+    stamp: Stamp,
+    backup_root: String,
+    #[serde(flatten)]
+    atocore: Option<AtoCore>,
+    pub sealift: Section,
+}
+
+/// The keys of AtoCore's own `create_runtime_backup`; empty texts for what is not there.
+#[derive(Debug, Serialize)]
+struct AtoCore {
+    db_snapshot_path: String,
+    db_size_bytes: u64,
+    registry_snapshot_path: String,
+    chroma_snapshot_included: bool,
+    chroma_snapshot_path: String,
+    chroma_snapshot_files: u64,
+    chroma_snapshot_bytes: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    vector_store_note: &'static str,
+}
+
+/// What only Sealift writes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Section {
+    pub version: String,
+    pub host: String,
+    pub tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    pub sources: Vec<SourceEntry>,
+    pub validation: Checked,
+    /// For people; whoever reads it back asks the databases themselves.
+    #[serde(skip_deserializing)]
+    pub databases: Vec<DatabaseRecord>,
+    pub skipped: Vec<Skipped>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Checked {
+    pub valid: bool,
+    pub checked_at: DateTime<Utc>,
+    pub errors: Vec<String>,
+    pub details: Vec<String>,
+}
+
+pub(super) struct About<'a> {
+    pub host: &'a str,
+    pub stamp: Stamp,
+    pub created_at: DateTime<Utc>,
+    /// Where the snapshot will stand.
+    pub dir: &'a Path,
+    pub tags: &'a [String],
+    pub note: Option<&'a str>,
+}
+
+impl Document {
+    pub fn new(
+        about: &About<'_>,
+        sources: Vec<SourceEntry>,
+        validation: &Validation,
+        skipped: Vec<Skipped>,
+    ) -> Self {
+        Self {
+            created_at: about.created_at.to_rfc3339_opts(SecondsFormat::Secs, false),
+            stamp: about.stamp,
+            backup_root: about.dir.display().to_string(),
+            atocore: AtoCore::of(about.dir, &sources),
+            sealift: Section {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                host: about.host.to_owned(),
+                tags: about.tags.to_vec(),
+                note: about.note.map(str::to_owned),
+                sources,
+                validation: Checked {
+                    valid: validation.valid,
+                    checked_at: about.created_at,
+                    errors: validation.errors.clone(),
+                    details: validation.details.clone(),
+                },
+                databases: validation.databases.clone(),
+                skipped,
+            },
+        }
+    }
+
+    /// Writes the file into `dir` and returns what it says.
+    pub fn write(&self, dir: &Dir) -> io::Result<Value> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        let mut file = dir.create_file(FILE_NAME, 0o600)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        dir.sync()?;
+        Ok(serde_json::to_value(self)?)
+    }
+}
+
+impl AtoCore {
+    /// `None` if this is no snapshot of an AtoCore.
+    fn of(dir: &Path, sources: &[SourceEntry]) -> Option<Self> {
+        let find = |name: &str| {
+            sources
+                .iter()
+                .find(|entry| entry.name == name && entry.present)
+        };
+        let path = |entry: Option<&SourceEntry>| {
+            entry.map_or(String::new(), |entry| {
+                dir.join(&entry.to).display().to_string()
+            })
+        };
+        let database = find("db").filter(|entry| entry.to.starts_with("db/"))?;
+        let chroma = find("chroma");
+        Some(Self {
+            db_snapshot_path: path(Some(database)),
+            db_size_bytes: database.bytes,
+            registry_snapshot_path: path(find("registry")),
+            chroma_snapshot_included: chroma.is_some(),
+            chroma_snapshot_path: path(chroma),
+            chroma_snapshot_files: chroma.map_or(0, |entry| entry.files),
+            chroma_snapshot_bytes: chroma.map_or(0, |entry| entry.bytes),
+            vector_store_note: match chroma {
+                Some(_) => "",
+                None => VECTOR_STORE_NOTE,
+            },
+        })
+    }
+}
+
+/// The file, as it was found.
+#[derive(Debug, Clone)]
+pub(super) struct Metadata {
+    pub value: Value,
+    /// `None`: not of our making.
+    pub sealift: Option<Section>,
+}
+
+impl Metadata {
+    /// `Ok(None)` if there is no such file, `Err` says what is wrong with it.
+    pub fn read(dir: &Dir) -> Result<Option<Self>, String> {
+        let file = match dir.open_file(FILE_NAME) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|e| e.to_string())?.0,
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|e| e.to_string())?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(format!("it has more than {} MiB", MAX_BYTES >> 20));
+        }
+        let value: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+        if !value.is_object() {
+            return Err("it is no JSON object".to_owned());
+        }
+        let sealift = match value.get("sealift") {
+            None | Some(Value::Null) => None,
+            Some(section) => {
+                let section: Section =
+                    Deserialize::deserialize(section).map_err(|e| format!("`sealift`: {e}"))?;
+                section.check()?;
+                Some(section)
+            }
+        };
+        Ok(Some(Self { value, sealift }))
+    }
+
+    /// Where in the directory the sources are that it holds.
+    pub(super) fn places(&self) -> BTreeSet<String> {
+        let sections = self.sealift.iter().flat_map(|section| &section.sources);
+        let there = sections.filter(|source| source.present && source.left_out.is_none());
+        there.map(|source| source.to.clone()).collect()
+    }
+
+    /// What it says about its snapshot's validity, if anything.
+    pub fn valid(&self) -> Option<bool> {
+        match &self.sealift {
+            Some(section) => Some(section.validation.valid),
+            None => self.value.get("valid").and_then(Value::as_bool),
+        }
+    }
+
+    pub fn stamp(&self) -> Option<Stamp> {
+        let root = self.text("backup_root");
+        let name = Path::new(root).file_name().and_then(|name| name.to_str());
+        let name = name.and_then(|name| name.parse().ok());
+        self.text("stamp").parse().ok().or(name)
+    }
+
+    /// Of a key that may be missing or null.
+    pub fn text(&self, key: &str) -> &str {
+        self.value.get(key).and_then(Value::as_str).unwrap_or("")
+    }
+
+    pub fn says_chroma(&self) -> bool {
+        let keys = [
+            "chroma_snapshot_included",
+            "chroma_included",
+            "include_chroma",
+        ];
+        let says = |key: &&str| self.value.get(*key).and_then(Value::as_bool) == Some(true);
+        keys.iter().any(says) || !self.text("chroma_snapshot_path").is_empty()
+    }
+}
+
+impl Section {
+    /// Refuses whatever would lead out of the snapshot.
+    fn check(&self) -> Result<(), String> {
+        for entry in &self.sources {
+            let mut parts = Path::new(&entry.to).components();
+            if entry.to.is_empty() || !parts.all(|part| matches!(part, Component::Normal(_))) {
+                return Err(format!("{:?} is no place within a snapshot", entry.to));
+            }
+        }
+        Ok(())
+    }
+}

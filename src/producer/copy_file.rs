@@ -1,0 +1,201 @@
+//! Copying one file with everything that belongs to it.
+//!
+//! Content goes by reflink where the file system can, else by its data runs, so holes stay holes.
+//! Errors say which side they arose on: a source that can't be read is one thing less in the
+//! snapshot, a destination that can't be written is the end of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::SeekFrom;
+
+use crate::base::openat::{
+    Dir, Meta, Owner, Pin, chmod_fd, chown_fd, list_xattrs, mtime, set_mtime_fd, set_xattr_fd,
+};
+
+const BUFFER_BYTES: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(super) enum CopyError {
+    Source(io::Error),
+    Destination(io::Error),
+}
+
+/// What a copy is to have of the thing that was read: both of one descriptor.
+#[derive(Debug)]
+pub(super) struct Original {
+    pub meta: Meta,
+    pub xattrs: BTreeMap<OsString, Vec<u8>>,
+}
+
+impl Original {
+    /// Of an open file or directory. A file system without extended attributes is no news.
+    pub fn of_fd(fd: impl AsFd) -> io::Result<Self> {
+        Ok(Self {
+            meta: Meta::of_fd(&fd)?,
+            xattrs: list_xattrs(fd).unwrap_or_default(),
+        })
+    }
+
+    /// Without extended attributes.
+    pub fn bare(meta: Meta) -> Self {
+        Self {
+            meta,
+            xattrs: BTreeMap::new(),
+        }
+    }
+
+    pub fn of_pin(pin: &Pin) -> Self {
+        Self {
+            meta: *pin.meta(),
+            xattrs: pin.xattrs().unwrap_or_default(),
+        }
+    }
+}
+
+/// Replaces `rel` below `to` by a new file (0600) with the content of `from`.
+pub(super) fn copy_content(from: &File, to: &Dir, rel: &OsStr) -> Result<(), CopyError> {
+    let created = match to.create_file(rel, 0o600) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => to
+            .remove_file(rel)
+            .and_then(|()| to.create_file(rel, 0o600)),
+        other => other,
+    };
+    let copy = created.map_err(CopyError::Destination)?;
+    if rustix::fs::ioctl_ficlone(&copy, from).is_ok() {
+        return Ok(());
+    }
+    let meta = from.metadata().map_err(CopyError::Source)?;
+    copy.set_len(meta.len()).map_err(CopyError::Destination)?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut end = 0;
+    while let Some((start, stop)) = next_run(from, end, meta.len())? {
+        copy_run(from, &copy, start, stop, &mut buffer)?;
+        end = stop;
+    }
+    Ok(())
+}
+
+/// The next run of data at or after `offset`; file systems that know no holes call everything data.
+fn next_run(file: &File, offset: u64, size: u64) -> Result<Option<(u64, u64)>, CopyError> {
+    if offset >= size {
+        return Ok(None);
+    }
+    let start = match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(start) => start,
+        Err(rustix::io::Errno::NXIO) => return Ok(None),
+        Err(rustix::io::Errno::INVAL) => return Ok(Some((offset, size))),
+        Err(e) => return Err(CopyError::Source(e.into())),
+    };
+    if start >= size {
+        return Ok(None);
+    }
+    let hole = rustix::fs::seek(file, SeekFrom::Hole(start));
+    Ok(Some((start, hole.unwrap_or(size).clamp(start + 1, size))))
+}
+
+fn copy_run(
+    from: &File,
+    to: &File,
+    mut at: u64,
+    stop: u64,
+    buffer: &mut [u8],
+) -> Result<(), CopyError> {
+    while at < stop {
+        let wanted = usize::try_from(stop - at).map_or(buffer.len(), |n| n.min(buffer.len()));
+        let read = match from.read_at(&mut buffer[..wanted], at) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            other => other.map_err(CopyError::Source)?,
+        };
+        if read == 0 {
+            return Ok(()); // Truncated meanwhile; the caller sees the changed stat.
+        }
+        to.write_all_at(&buffer[..read], at)
+            .map_err(CopyError::Destination)?;
+        at += read as u64;
+    }
+    Ok(())
+}
+
+/// Gives the open file or directory `to` the owner, extended attributes, mode and (if `with_mtime`) mtime of
+/// `original`.
+///
+/// What this user or file system may not set is told in `notes`, once per kind. The order matters: a
+/// change of owner clears set-id bits and file capabilities.
+pub(super) fn dress(
+    to: impl AsFd,
+    original: &Original,
+    with_mtime: bool,
+    notes: &mut BTreeSet<String>,
+) -> io::Result<()> {
+    let (to, meta) = (to.as_fd(), &original.meta);
+    set_owner(to, meta.uid(), meta.gid(), notes)?;
+    for (name, value) in &original.xattrs {
+        note_xattr(set_xattr_fd(to, name, value), name, notes);
+    }
+    chmod_fd(to, meta.permissions())?;
+    match with_mtime {
+        true => set_mtime_fd(to, &mtime(meta.mtime(), meta.mtime_nsec())),
+        false => Ok(()),
+    }
+}
+
+/// [`dress`] for a link, a FIFO or a device, which cannot be open.
+pub(super) fn dress_entry(
+    to: &Dir,
+    rel: &OsStr,
+    original: &Original,
+    notes: &mut BTreeSet<String>,
+) -> io::Result<()> {
+    let meta = &original.meta;
+    let now = to.meta(rel)?;
+    if (now.uid(), now.gid()) != (meta.uid(), meta.gid()) {
+        let owned = Owner::new(meta.uid(), meta.gid()).and_then(|owner| to.set_owner(rel, owner));
+        note_owner(owned, notes)?;
+    }
+    for (name, value) in &original.xattrs {
+        note_xattr(to.set_xattr(rel, name, value), name, notes);
+    }
+    if !meta.is_symlink() {
+        to.set_mode(rel, meta.permissions())?;
+    }
+    to.set_mtime(rel, &mtime(meta.mtime(), meta.mtime_nsec()))
+}
+
+/// Only root can give files away; anyone else keeps them, and is told.
+pub(super) fn set_owner(
+    to: impl AsFd,
+    uid: u32,
+    gid: u32,
+    notes: &mut BTreeSet<String>,
+) -> io::Result<()> {
+    let now = Meta::of_fd(&to)?;
+    if (now.uid(), now.gid()) == (uid, gid) {
+        return Ok(());
+    }
+    note_owner(
+        Owner::new(uid, gid).and_then(|owner| chown_fd(to, owner)),
+        notes,
+    )
+}
+
+fn note_owner(owned: io::Result<()>, notes: &mut BTreeSet<String>) -> io::Result<()> {
+    match owned {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            notes.insert("owners could not be kept: this is not root".to_owned());
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn note_xattr(set: io::Result<()>, name: &OsStr, notes: &mut BTreeSet<String>) {
+    if set.is_err() {
+        let name = name.to_string_lossy();
+        notes.insert(format!("the extended attribute {name} could not be kept"));
+    }
+}

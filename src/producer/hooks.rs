@@ -1,0 +1,308 @@
+//! Running what a source asks for: the command that is the source, the hooks around it, its lock file.
+//!
+//! A command's output counts only if it ended with success in time. The end of what it wrote to stderr is kept
+//! with the run, in the error if it failed. Its whole process group is ended if it fails, when its time is up, and when this
+//! process is told to end; that of a command whose output is taken is ended in any case, so that nothing
+//! writes into the copy later. (What an `after` has started goes on.)
+//!
+//! A command gets the environment without the targets' credentials, which are no business of its.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
+};
+
+use super::SourceError;
+use super::shell::{Shell, explain};
+use super::stderr::Stderr;
+use crate::base::cleanup::Duty;
+use crate::base::openat::{Chosen, Dir};
+use crate::config::CommandLine;
+use crate::storage::Environment;
+
+const POLL: Duration = Duration::from_millis(20);
+/// How long a command may take to end when it is asked to.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A command that succeeded.
+#[derive(Debug)]
+pub(super) struct Ran {
+    /// The end of what it wrote to stderr.
+    pub stderr: String,
+    /// What the operator must know of how it was run.
+    pub warning: Option<String>,
+}
+
+/// The process group of a command that may be running.
+#[derive(Default)]
+struct Group {
+    /// Set once this process is told to end: nothing may be started any more.
+    closed: bool,
+    running: Option<Pid>,
+}
+
+type SharedGroup = Arc<Mutex<Group>>;
+
+fn locked(group: &SharedGroup) -> MutexGuard<'_, Group> {
+    group.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Asks the group to end, and ends it if it does not.
+fn end_with_grace(group: Pid) {
+    if kill_process_group(group, Signal::TERM).is_err() {
+        return;
+    }
+    let start = Instant::now();
+    while test_kill_process_group(group).is_ok() {
+        if start.elapsed() >= GRACE {
+            let _ = kill_process_group(group, Signal::KILL);
+            return;
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Runs `line` with its output going to `stdout`, for at most `timeout`. It ends with this process.
+pub(super) fn run(
+    line: &CommandLine,
+    stdout: Option<File>,
+    environment: &[(&str, &str)],
+    timeout: Duration,
+) -> Result<Ran, SourceError> {
+    let group = SharedGroup::default();
+    let owed = Arc::clone(&group);
+    let named = line.brief();
+    let duty = Duty::owe(move || {
+        let running = {
+            let mut group = locked(&owed);
+            group.closed = true;
+            group.running.take()
+        };
+        if let Some(running) = running {
+            end_with_grace(running);
+        }
+        format!("ended `{named}`")
+    });
+    let ran = run_in(&group, line, stdout, environment, timeout);
+    duty.take();
+    ran
+}
+
+/// [`run`] for a process that is already ending: the last thing that it does.
+pub(super) fn run_last(
+    line: &CommandLine,
+    environment: &[(&str, &str)],
+    timeout: Duration,
+) -> Result<Ran, SourceError> {
+    run_in(&SharedGroup::default(), line, None, environment, timeout)
+}
+
+fn run_in(
+    group: &SharedGroup,
+    line: &CommandLine,
+    stdout: Option<File>,
+    environment: &[(&str, &str)],
+    timeout: Duration,
+) -> Result<Ran, SourceError> {
+    let failed = |source| SourceError::Start {
+        line: line.brief(),
+        source,
+    };
+    let mut stderr = Stderr::new().map_err(failed)?;
+    let is_source = stdout.is_some();
+    let mut child = {
+        let mut group = locked(group);
+        if group.closed {
+            return Err(failed(io::ErrorKind::Interrupted.into()));
+        }
+        let mut command = command(line, environment);
+        let command = command
+            .stdout(stdout.map_or_else(Stdio::null, Stdio::from))
+            .stderr(stderr.for_command().map_err(failed)?);
+        let child = command.spawn().map_err(failed)?;
+        group.running = pid(&child);
+        child
+    };
+    let status = match wait(group, &mut child, &mut stderr, timeout, is_source) {
+        Ok(status) => status,
+        Err(error) => {
+            // It is not left behind, whatever could not be seen of it.
+            if let Some(leader) = pid(&child) {
+                let _ = kill_process_group(leader, Signal::KILL);
+            }
+            let mut group = locked(group);
+            let _ = child.wait();
+            group.running = None;
+            return Err(failed(error));
+        }
+    };
+    let stderr = stderr.end();
+    let line_in_brief = line.brief();
+    let (shell_line, warning) = match line {
+        CommandLine::Shell(line) => (true, Shell::get().warning(line, &line_in_brief)),
+        CommandLine::Words(_) => (false, None),
+    };
+    let status = match status {
+        Some(status) if status.success() => return Ok(Ran { stderr, warning }),
+        Some(status) => explain(status, shell_line),
+        None => format!("no end after {} s (`timeout`)", timeout.as_secs()),
+    };
+    Err(SourceError::Command {
+        line: line.brief(),
+        status,
+        stderr: said(stderr),
+    })
+}
+
+fn command(line: &CommandLine, environment: &[(&str, &str)]) -> Command {
+    let mut command = match line {
+        CommandLine::Shell(line) => Shell::get().command(line),
+        CommandLine::Words(words) => {
+            let mut words = words.iter();
+            let mut command = Command::new(words.next().map_or("", String::as_str));
+            command.args(words);
+            command
+        }
+    };
+    for (name, _) in std::env::vars_os() {
+        if Environment::is_credential(&name) {
+            command.env_remove(name);
+        }
+    }
+    command
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .process_group(0);
+    command
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+/// The exit status, or `None` when time was up. The process group is ended unless all is well.
+fn wait(
+    group: &SharedGroup,
+    child: &mut Child,
+    stderr: &mut Stderr,
+    timeout: Duration,
+    is_source: bool,
+) -> io::Result<Option<ExitStatus>> {
+    let leader = pid(child).ok_or(io::ErrorKind::InvalidInput)?;
+    let start = Instant::now();
+    // Not reaped yet, so that its number stays its own.
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let ended = loop {
+        if let Some(ended) = waitid(WaitId::Pid(leader), look)? {
+            break Some(ended);
+        }
+        if start.elapsed() >= timeout {
+            break None;
+        }
+        stderr.bound()?;
+        std::thread::sleep(POLL);
+    };
+    let is_well = ended.is_some_and(|status| status.exit_status() == Some(0));
+    if is_source || !is_well {
+        let _ = kill_process_group(leader, Signal::KILL);
+    }
+    let mut group = locked(group);
+    let status = child.wait()?;
+    group.running = None;
+    Ok(ended.map(|_| status))
+}
+
+/// What a message says of stderr.
+pub(super) fn said(stderr: String) -> String {
+    match stderr.is_empty() {
+        true => "it wrote nothing to stderr".to_owned(),
+        false => stderr,
+    }
+}
+
+/// Holds the lock file `path`, which is created if it is not there, against all other takers of its flock.
+pub(super) fn hold_lock(path: &Path, timeout: Duration) -> Result<File, SourceError> {
+    let failed = |source| SourceError::Io {
+        what: "open the lock file",
+        path: path.to_owned(),
+        source,
+    };
+    let file = open_lock(path).map_err(failed)?;
+    let start = Instant::now();
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if start.elapsed() < timeout => {
+                std::thread::sleep(POLL);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(SourceError::Locked {
+                    path: path.to_owned(),
+                    waited: timeout,
+                });
+            }
+            Err(e) => return Err(failed(e.into())),
+        }
+    }
+}
+
+/// Opens the lock file, or directory, and makes a file if nothing is there. Its directory may be everybody's
+/// (`/tmp`): a FIFO in its place is an error, and no file is made through a link.
+fn open_lock(path: &Path) -> io::Result<File> {
+    // Somebody else's file need not be writable to be locked.
+    let open = || -> io::Result<File> {
+        let chosen = Chosen::open(path)?;
+        match chosen.is_dir() {
+            true => Ok(chosen.dir().try_clone_fd()?.into()),
+            false => Ok(chosen.dir().open_file(chosen.name())?.0),
+        }
+    };
+    match open() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        other => return other,
+    }
+    let (dir, name) = Dir::open_parent(path)?;
+    match dir.create_file(&name, 0o666) {
+        // Another process has just made it; or it is a link to nothing.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => open(),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::openat::Kind;
+
+    #[test]
+    fn a_lock_file_is_made_or_opened_and_a_fifo_or_a_link_to_nothing_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let hold = |name: &str| hold_lock(&temp.path().join(name), Duration::ZERO);
+        let held = hold("lock").unwrap();
+        assert!(matches!(hold("lock"), Err(SourceError::Locked { .. })));
+        drop(held);
+        hold("lock").unwrap();
+        dir.symlink(b"lock", "way").unwrap();
+        hold("way").unwrap();
+        dir.make_dir("dir", 0o700).unwrap();
+        hold("dir").unwrap();
+        dir.make_node("fifo", Kind::Fifo, None).unwrap();
+        dir.symlink(b"planted", "nowhere").unwrap();
+        for refused in ["fifo", "nowhere"] {
+            assert!(
+                matches!(hold(refused), Err(SourceError::Io { .. })),
+                "{refused}"
+            );
+        }
+        assert!(dir.meta("planted").is_err());
+    }
+}

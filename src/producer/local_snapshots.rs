@@ -1,0 +1,257 @@
+//! The snapshots on this host, and any other directory, as what the packer takes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::backup_metadata::Metadata;
+use super::snapshot_dir::INVALID;
+use super::staged_files::is_ours;
+use super::take_source::{self, SourceEntry};
+use super::validate::{self, Validation, validate_open};
+use super::{ProduceError, SourceError, demands, failed, left_out, records, staged_part};
+use crate::base::clock;
+use crate::base::ids::Stamp;
+use crate::base::openat::{Chosen, Dir, Kind};
+use crate::config::{Config, SourceKind};
+use crate::format::index::{Skipped, SourceRecord, ValidationRecord};
+use crate::state::staged_snapshot::{LeftOut, Part, Snapshot};
+
+/// A snapshot directory of this host.
+#[derive(Debug, Clone)]
+pub struct LocalSnapshot {
+    pub stamp: Stamp,
+    pub path: PathBuf,
+    /// `None`: missing or unreadable.
+    pub metadata: Option<serde_json::Value>,
+    /// What its metadata says of it; nothing is checked anew.
+    pub valid: Option<bool>,
+}
+
+/// Returns the snapshots in `dir` by stamp: the directories whose names are stamps. A missing `dir` holds none.
+/// The order of their making is another one where a clock was wrong: see `agent::in_order`.
+pub fn list(dir: &Path) -> Result<Vec<LocalSnapshot>, ProduceError> {
+    let stamps = stamps(dir).map_err(failed("read the snapshots directory", dir))?;
+    Ok(stamps
+        .into_iter()
+        .map(|(stamp, chosen)| {
+            let metadata = Metadata::read(chosen.dir()).ok().flatten();
+            LocalSnapshot {
+                stamp,
+                path: dir.join(stamp.to_string()),
+                valid: metadata.as_ref().and_then(Metadata::valid),
+                metadata: metadata.map(|metadata| metadata.value),
+            }
+        })
+        .collect())
+}
+
+/// Returns the sources that the snapshot in `dir` lacks because they failed, as its metadata has it.
+pub fn left_out_of(dir: &Path) -> Vec<LeftOut> {
+    let chosen = Chosen::open(dir).ok();
+    let metadata = chosen.and_then(|chosen| Metadata::read(chosen.dir()).ok().flatten());
+    let section = metadata.and_then(|metadata| metadata.sealift);
+    section.map_or(Vec::new(), |section| left_out(&section.sources))
+}
+
+fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, Chosen)>> {
+    let dir = match Dir::open(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut names = Vec::new();
+    for entry in dir.entries()? {
+        let stamp = entry.name.to_str().and_then(|name| name.parse().ok());
+        if let Some(stamp) = stamp
+            && matches!(entry.kind, Kind::Dir | Kind::Symlink)
+        {
+            names.push((stamp, entry));
+        }
+    }
+    names.sort_unstable_by_key(|(stamp, _)| *stamp);
+    let open = |(stamp, entry): (Stamp, crate::base::openat::Listed)| {
+        let chosen = match entry.kind {
+            Kind::Dir => Chosen::of_dir(dir.sub(&entry.name).ok()?).ok()?,
+            // The operator may keep a snapshot elsewhere.
+            _ => Chosen::open(&dir.path_of(&entry.name)).ok()?,
+        };
+        chosen.is_dir().then_some((stamp, chosen))
+    };
+    Ok(names.into_iter().filter_map(open).collect())
+}
+
+/// Opens the snapshot whose files new ones may be linked to; `None` if another user could have changed it.
+pub(super) fn previous(dir: &Path) -> Option<Dir> {
+    let chosen = Chosen::open(dir).ok()?;
+    let is_usable = chosen.is_dir() && is_ours(chosen.dir());
+    is_usable.then(|| chosen.dir().clone())
+}
+
+/// An existing directory as a snapshot: one that is checked and found invalid is refused.
+///
+/// With `attach_in_place`, the trees that the snapshot was made with but that it does not hold are read
+/// where the configuration says; without, they are told of as skipped.
+pub fn from_dir(
+    config: &Config,
+    dir: &Path,
+    attach_in_place: bool,
+) -> Result<Snapshot, ProduceError> {
+    let chosen = Chosen::open(dir).and_then(|chosen| match chosen.is_dir() {
+        true => Ok(chosen),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    });
+    let chosen = match chosen {
+        Ok(chosen) => chosen,
+        Err(_) => return Err(refusal(dir, validate::validate(dir))),
+    };
+    let validation = validate_open(&chosen);
+    let metadata = Metadata::read(chosen.dir()).ok().flatten();
+    let Some(metadata) = metadata else {
+        // A directory like any other is packed as any live tree is: the packer copies its databases
+        // safely, and tells of damage instead of refusing. A snapshot must have metadata.
+        let mut codes = validation.errors.iter();
+        return match codes.all(|code| code == "db_integrity_check_failed") {
+            true => plain_directory(chosen),
+            false => Err(refusal(dir, validation)),
+        };
+    };
+    if !validation.valid {
+        return Err(refusal(dir, validation));
+    }
+    let name = chosen.path().file_name().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
+    if metadata.valid() == Some(false) || name.starts_with(INVALID) {
+        return Err(ProduceError::Invalid {
+            dir: chosen.path().to_owned(),
+            errors: vec!["kept aside when it was made".to_owned()],
+            details: Vec::new(),
+        });
+    }
+    let stamp = match name.parse().ok().or_else(|| metadata.stamp()) {
+        Some(stamp) => stamp,
+        None => stamp_of_now(dir)?,
+    };
+    let sources = match &metadata.sealift {
+        Some(section) => records(&section.sources),
+        None => atocores_records(config, chosen.dir(), &metadata),
+    };
+    let section = metadata.sealift.unwrap_or_default();
+    let mut snapshot = Snapshot {
+        stamp,
+        parts: vec![staged_part(chosen)],
+        roots: take_source::roots(config),
+        tags: section.tags.clone(),
+        note: section.note.clone(),
+        sources,
+        validation: ValidationRecord {
+            valid: true,
+            checked_at: clock::now(),
+            errors: Vec::new(),
+        },
+        databases: validation.databases,
+        skipped: section.skipped.clone(),
+        left_out: left_out(&section.sources),
+    };
+    for entry in section
+        .sources
+        .iter()
+        .filter(|entry| entry.present && !entry.stage)
+    {
+        match attach(config, entry, attach_in_place)? {
+            Some(part) => snapshot.parts.push(part),
+            None => snapshot.skipped.push(Skipped {
+                path: entry.to.clone(),
+                reason: format!(
+                    "not in the snapshot's directory: {} was read in place",
+                    entry.path
+                ),
+            }),
+        }
+    }
+    Ok(snapshot)
+}
+
+fn refusal(dir: &Path, validation: Validation) -> ProduceError {
+    ProduceError::Invalid {
+        dir: dir.to_owned(),
+        errors: validation.errors,
+        details: validation.details,
+    }
+}
+
+fn stamp_of_now(dir: &Path) -> Result<Stamp, ProduceError> {
+    let stamp = Stamp::at(clock::now()).map_err(io::Error::other);
+    stamp.map_err(failed("stamp a snapshot of", dir))
+}
+
+fn plain_directory(chosen: Chosen) -> Result<Snapshot, ProduceError> {
+    let now = clock::now();
+    let path = chosen.path().display().to_string();
+    Ok(Snapshot {
+        stamp: stamp_of_now(chosen.path())?,
+        parts: vec![Part {
+            staged: false,
+            ..staged_part(chosen)
+        }],
+        roots: Default::default(),
+        tags: Vec::new(),
+        note: None,
+        sources: vec![SourceRecord {
+            kind: "tree".to_owned(),
+            path,
+            to: String::new(),
+            stage: false,
+        }],
+        validation: ValidationRecord {
+            valid: true,
+            checked_at: now,
+            errors: Vec::new(),
+        },
+        databases: Vec::new(),
+        skipped: Vec::new(),
+        left_out: Vec::new(),
+    })
+}
+
+/// AtoCore's metadata does not say where things came from; our configuration may.
+fn atocores_records(config: &Config, dir: &Dir, metadata: &Metadata) -> Vec<SourceRecord> {
+    let mut entries = validate::atocore_layout(dir, Some(metadata));
+    for entry in &mut entries {
+        let source = config.sources.iter().find(|source| source.to == entry.to);
+        entry.path = match source {
+            Some(source) => SourceEntry::of(source).path,
+            None => dir.path_of(&entry.to).display().to_string(),
+        };
+    }
+    records(&entries)
+}
+
+/// The part for a tree that was read in place, if it is still configured as such.
+fn attach(
+    config: &Config,
+    entry: &SourceEntry,
+    wanted: bool,
+) -> Result<Option<Part>, ProduceError> {
+    let source = config
+        .sources
+        .iter()
+        .find(|source| wanted && source.to == entry.to);
+    let Some((source, tree)) = source.and_then(|source| match &source.kind {
+        SourceKind::Tree(tree) if !tree.stage => Some((source, tree)),
+        _ => None,
+    }) else {
+        return Ok(None);
+    };
+    let unread = |error: io::Error| ProduceError::Source {
+        name: source.name.clone(),
+        source: Box::new(match take_source::is_missing(&error) {
+            true => SourceError::Missing(tree.path.clone()),
+            false => take_source::cannot("read", &tree.path)(error),
+        }),
+    };
+    let root = Chosen::open(&tree.path).map_err(unread)?;
+    demands::check(tree, &root).map_err(|error| ProduceError::Source {
+        name: source.name.clone(),
+        source: Box::new(error),
+    })?;
+    Ok(Some(take_source::in_place(config, source, tree, root)))
+}

@@ -1,0 +1,137 @@
+//! The content of one file of a staged tree, databases among them.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
+
+use super::super::copy_file::{Original, copy_content};
+use super::super::validate::is_called_database;
+use super::seen::State;
+use super::take::{Failure, Outcome, destination, plain, source};
+use super::{Known, Stager};
+use crate::base::database_names::Home;
+use crate::base::error_chain::with_causes;
+use crate::base::sqlite::{self, Place, SqliteError};
+use crate::base::walk::Found;
+
+impl Known {
+    pub(super) fn of(home: &Home) -> Self {
+        Self {
+            journals: home.journals,
+            logs: home.logs.map(|log| log.as_ref().map(State::of)),
+            alias: None,
+        }
+    }
+
+    /// Whether its journals are certainly what they were.
+    pub(super) fn is_still(&self, earlier: &Self) -> bool {
+        let mut logs = self.logs.iter().zip(&earlier.logs);
+        let are_still = logs.all(|(now, earlier)| match (now, earlier) {
+            (None, None) => true,
+            (Some(now), Some(earlier)) => now.is_still(earlier, true),
+            _ => false,
+        });
+        are_still && self.journals == earlier.journals
+    }
+}
+
+impl Stager<'_> {
+    pub(super) fn content(&mut self, found: &Found, copy: &OsStr) -> Result<Outcome, Failure> {
+        let open = || found.root.open_file(found.rel());
+        let is_database = {
+            let (file, _) = open().map_err(source)?;
+            let mut head = [0; sqlite::HEAD_BYTES];
+            let read = file.read_at(&mut head, 0).map_err(source)?;
+            sqlite::is_sqlite(&head[..read])
+        };
+        if is_database || is_called_database(&found.rel) {
+            self.staged.databases.push(found.rel.clone());
+        }
+        let snapshot = self.job.snapshot;
+        if !is_database {
+            return plain(open, snapshot, copy, || true);
+        }
+        let home = self.home(found).map_err(source)?;
+        if let Some(doubt) = home.doubt() {
+            self.skip(&found.rel, doubt);
+        }
+        let alias = home.rel(self.job.root).map(OsStr::to_owned);
+        let alias = alias.map(OsStringExt::into_vec);
+        let known = Known {
+            alias: alias.filter(|rel| *rel != found.rel),
+            ..Known::of(&home)
+        };
+        let Some(outcome) = self.database(found, home, copy).transpose() else {
+            // It has the magic and nothing else: a file like any other.
+            return plain(open, snapshot, copy, || true);
+        };
+        // Even if it is skipped: its journal, beside another state of it, would spoil that.
+        self.know(&found.rel, known);
+        outcome
+    }
+
+    /// Notes a database, by both names if it was read by another one.
+    pub(super) fn know(&mut self, rel: &[u8], known: Known) {
+        if let Some(alias) = known.alias.clone() {
+            let known = Known {
+                alias: None,
+                ..known.clone()
+            };
+            self.staged.known.entry(alias).or_insert(known);
+        }
+        self.staged.known.insert(rel.to_vec(), known);
+    }
+
+    /// `None`: SQLite does not take it for a database.
+    fn database(
+        &mut self,
+        found: &Found,
+        home: Home,
+        copy: &OsStr,
+    ) -> Result<Option<Outcome>, Failure> {
+        let snapshot = self.job.snapshot;
+        let open = || found.root.open_file(found.rel());
+        let place = home.place;
+        let (file, _) = open().map_err(source)?;
+        if !place.has_live_journal() {
+            match sqlite::lock_for_read(&place, &file, self.patience, None) {
+                Ok(Some(lock)) => {
+                    self.patience = self.patience.saturating_sub(lock.waited());
+                    let original = Original::of_fd(&file).map_err(source)?;
+                    copy_content(&file, snapshot, copy)?;
+                    return Ok(Some(Outcome::Whole(original)));
+                }
+                Ok(None) => {
+                    let copied = plain(open, snapshot, copy, || !place.has_live_journal())?;
+                    if let Outcome::Whole(_) = copied {
+                        return Ok(Some(copied));
+                    }
+                }
+                // It would stay locked for the backup as well.
+                Err(error) if error.is_busy() => return self.give_up(&error),
+                // A writer may have begun, or died, since we looked: the backup knows what to do.
+                Err(_) => {}
+            }
+        }
+        let _ = snapshot.remove_file(copy);
+        let original = Original::of_fd(&file).map_err(source)?;
+        let to = Place::below(snapshot, copy).map_err(destination)?;
+        match sqlite::backup_at(&place, &file, &to, self.patience) {
+            Ok(()) => Ok(Some(Outcome::BackedUp(original))),
+            Err(e) if e.is_disk_full() => {
+                Err(Failure::End(io::Error::from(io::ErrorKind::StorageFull)))
+            }
+            Err(e) if e.is_damage() => Ok(None),
+            Err(e) if e.is_busy() => self.give_up(&e),
+            Err(e) => Err(Failure::Skip(with_causes(&e))),
+        }
+    }
+
+    /// Leaves a database out that stayed locked; the others of the tree are not waited for.
+    fn give_up(&mut self, error: &SqliteError) -> Result<Option<Outcome>, Failure> {
+        self.patience = Duration::ZERO;
+        Err(Failure::Skip(with_causes(error)))
+    }
+}

@@ -1,0 +1,34 @@
+//! Files with several names: the first is copied, the others are links to the copy.
+//!
+//! A database may have a log beside each name. Only names that are copied with the same log are links of each other.
+
+use std::io;
+
+use super::{Copied, Stager};
+use crate::base::database_names::Home;
+use crate::base::walk::Found;
+
+impl Stager<'_> {
+    /// The name that `found` is another one of, with the same content.
+    pub(super) fn first_name(&mut self, found: &Found) -> Option<Copied> {
+        if found.meta.nlink() < 2 {
+            return None;
+        }
+        let names = self.links.get(&found.meta.id())?.clone();
+        let first = names.first()?;
+        if !self.staged.known.contains_key(&first.rel) {
+            return Some(first.clone());
+        }
+        let journals = self.home(found).ok()?.journals;
+        let has_same = |name: &Copied| {
+            let known = self.staged.known.get(&name.rel);
+            known.is_some_and(|known| known.journals == journals)
+        };
+        names.into_iter().find(has_same)
+    }
+
+    /// By which name the database `found` is to be opened.
+    pub(super) fn home(&mut self, found: &Found) -> io::Result<Home> {
+        self.names.home(&found.root, found.rel(), &found.meta)
+    }
+}

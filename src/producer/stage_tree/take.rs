@@ -1,0 +1,301 @@
+//! Making the copy of one entry.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+
+use super::super::copy_file::{CopyError, Original, copy_content, dress, dress_entry};
+use super::super::staged_files::Look;
+use super::super::validate::{head, is_called_database};
+use super::seen::{State, flag};
+use super::{ATTEMPTS, Copied, Known, PAUSE, SIDECARS, Stager};
+use crate::base::openat::{Dir, Kind, Meta};
+use crate::base::sqlite;
+use crate::base::walk::{Found, exchanged};
+
+/// How a file fared.
+pub(in super::super) enum Outcome {
+    /// As it was at one moment, when it looked so.
+    Whole(Original),
+    /// A database's content as of one moment, which no look of its file identifies.
+    BackedUp(Original),
+    /// It changed during every attempt.
+    Torn(Original),
+}
+
+impl Outcome {
+    pub fn original(&self) -> &Original {
+        let (Self::Whole(original) | Self::BackedUp(original) | Self::Torn(original)) = self;
+        original
+    }
+}
+
+/// Why a file is not in the snapshot, or why there is no snapshot.
+pub(in super::super) enum Failure {
+    Skip(String),
+    End(io::Error),
+}
+
+impl From<CopyError> for Failure {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Source(e) => Self::Skip(e.to_string()),
+            // A path that is too long only in the copy's place is a matter of this one file.
+            CopyError::Destination(e) if e.kind() == io::ErrorKind::InvalidFilename => {
+                Self::Skip(e.to_string())
+            }
+            CopyError::Destination(e) => Self::End(e),
+        }
+    }
+}
+
+pub(super) fn destination(e: io::Error) -> Failure {
+    CopyError::Destination(e).into()
+}
+
+pub(super) fn source(e: io::Error) -> Failure {
+    CopyError::Source(e).into()
+}
+
+/// What was made of an entry.
+pub(super) enum Made {
+    /// Nothing: the copy of its database is whole without it.
+    Sidecar,
+    /// A further name of the copy of a file with several names. `in_doubt`: the file has changed since.
+    Link {
+        in_doubt: bool,
+    },
+    File,
+    Other,
+}
+
+/// How far the lists of what was staged reach.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    files: u64,
+    bytes: u64,
+    looks: usize,
+    databases: usize,
+    skipped: usize,
+}
+
+impl Mark {
+    /// Whether there is more to tell than at `earlier`.
+    pub fn is_told_since(&self, earlier: Self) -> bool {
+        self.skipped > earlier.skipped
+    }
+}
+
+impl Stager<'_> {
+    pub(super) fn mark(&self) -> Mark {
+        let staged = &self.staged;
+        Mark {
+            files: staged.files,
+            bytes: staged.bytes,
+            looks: staged.looks.len(),
+            databases: staged.databases.len(),
+            skipped: staged.skipped.len(),
+        }
+    }
+
+    /// Forgets what was staged since, but not what is to be told.
+    pub(super) fn reset(&mut self, mark: Mark) {
+        let staged = &mut self.staged;
+        (staged.files, staged.bytes) = (mark.files, mark.bytes);
+        staged.looks.truncate(mark.looks);
+        staged.databases.truncate(mark.databases);
+    }
+
+    /// Notes what the copy has of the entry that looked like `state`. `None`: nothing.
+    pub(super) fn note(&mut self, rel: &[u8], state: State, mark: Mark, made: Option<&Made>) {
+        let (mut state, staged) = (state, &self.staged);
+        state.flags |= match made {
+            None => 0,
+            Some(Made::Sidecar) => flag::SIDECAR,
+            Some(Made::Link { .. }) => flag::MADE | flag::COUNTED,
+            Some(Made::File) => flag::MADE | flag::COUNTED | flag::SIZED,
+            Some(Made::Other) => flag::MADE,
+        };
+        for (flag, is_so) in [
+            (flag::RECORDED, staged.looks.len() > mark.looks),
+            (flag::DATABASE, staged.databases.len() > mark.databases),
+            (flag::SKIPPED, staged.skipped.len() > mark.skipped),
+        ] {
+            state.flags |= if is_so { flag } else { 0 };
+        }
+        if let Some(Made::Link { in_doubt: true }) = made {
+            state = state.in_doubt();
+        }
+        self.staged.seen.note(rel, state);
+    }
+
+    /// Makes the copy of `found`, which is no directory, as `copy`, where nothing is.
+    pub(super) fn make(&mut self, found: &Found, copy: &OsStr) -> Result<Made, Failure> {
+        match found.meta.kind() {
+            Kind::File => self.file(found, copy),
+            _ => self.special(found, copy).map(|()| Made::Other),
+        }
+    }
+
+    fn special(&mut self, found: &Found, copy: &OsStr) -> Result<(), Failure> {
+        let pin = found.root.pin(found.rel()).map_err(source)?;
+        let (meta, snapshot) = (pin.meta(), self.job.snapshot);
+        match meta.kind() {
+            Kind::Symlink => {
+                let text = pin.read_link().map_err(source)?;
+                snapshot.symlink(&text, copy).map_err(destination)?;
+            }
+            kind @ (Kind::Fifo | Kind::BlockDevice | Kind::CharDevice) => {
+                let rdev = meta.rdev();
+                let device = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
+                match snapshot.make_node(copy, kind, Some(device)) {
+                    // Making device nodes is root's.
+                    Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                        let reason = "a device can be copied by root only";
+                        return Err(Failure::Skip(reason.to_owned()));
+                    }
+                    other => other.map_err(destination)?,
+                }
+            }
+            _ => return Err(source(exchanged())),
+        }
+        let notes = &mut self.staged.notes;
+        dress_entry(snapshot, copy, &Original::of_pin(&pin), notes).map_err(destination)
+    }
+
+    fn file(&mut self, found: &Found, copy: &OsStr) -> Result<Made, Failure> {
+        if self.is_sidecar(&found.rel) {
+            return Ok(Made::Sidecar);
+        }
+        if let Some(first) = self.first_name(found) {
+            let snapshot = self.job.snapshot;
+            match snapshot.link(self.copy_of(&first.rel), snapshot, copy) {
+                Ok(()) => {
+                    if let Some(known) = self.staged.known.get(&first.rel).cloned() {
+                        self.staged.known.insert(found.rel.clone(), known);
+                    }
+                    self.staged.files += 1;
+                    let in_doubt = first.look != Look::of(&found.meta);
+                    return Ok(Made::Link { in_doubt });
+                }
+                Err(error) => drop(self.staged.notes.insert(format!(
+                    "hard links of one file are copies of it in the snapshot: {error}"
+                ))),
+            }
+        }
+        let meta = match self.link_unchanged(found, copy) {
+            true => found.meta,
+            false => {
+                let outcome = self.content(found, copy)?;
+                self.settle(found, copy, &outcome)?;
+                outcome.original().meta
+            }
+        };
+        self.staged.files += 1;
+        self.staged.bytes += meta.len();
+        self.note_first(found, &meta);
+        Ok(Made::File)
+    }
+
+    pub(super) fn make_directory(&mut self, found: &Found, copy: &OsStr) -> Result<Made, Failure> {
+        self.job.make_dir(copy).map_err(destination)?;
+        let directory = (found.rel.clone(), found.meta);
+        self.staged.directories.push(directory);
+        Ok(Made::Other)
+    }
+
+    /// Lets further names of the file be links to its copy, which was made when it looked like `meta`.
+    pub(super) fn note_first(&mut self, found: &Found, meta: &Meta) {
+        if meta.nlink() > 1 {
+            let copied = Copied {
+                rel: found.rel.clone(),
+                look: Look::of(meta),
+            };
+            self.links.entry(meta.id()).or_default().push(copied);
+        }
+    }
+
+    pub(super) fn is_sidecar(&self, rel: &[u8]) -> bool {
+        SIDECARS.iter().any(|ending| {
+            let base = rel.strip_suffix(*ending);
+            base.is_some_and(|base| self.staged.known.contains_key(base))
+        })
+    }
+
+    fn link_unchanged(&mut self, found: &Found, copy: &OsStr) -> bool {
+        let Some(earlier) = self.job.record.copies_with(&found.rel, &found.meta) else {
+            return false;
+        };
+        // Through its log a database changes while its file does not.
+        let is_database = head(earlier, found.rel()).is_ok_and(|head| sqlite::is_sqlite(&head));
+        let mut is_in_file_alone = || {
+            let home = self.home(found);
+            home.is_ok_and(|home| !home.has_live_journal && home.unseen == 0)
+        };
+        if is_database && !is_in_file_alone() {
+            return false;
+        }
+        if earlier.link(found.rel(), self.job.snapshot, copy).is_err() {
+            return false;
+        }
+        if is_database {
+            self.staged
+                .known
+                .insert(found.rel.clone(), Known::default());
+        }
+        if is_database || is_called_database(&found.rel) {
+            self.staged.databases.push(found.rel.clone());
+        }
+        let look = Look::of(&found.meta);
+        self.staged.looks.push((found.rel.clone(), look));
+        true
+    }
+
+    /// Gives the copy its metadata and notes what is to be remembered or told.
+    fn settle(&mut self, found: &Found, copy: &OsStr, outcome: &Outcome) -> Result<(), Failure> {
+        // A backup has its own time: the file's would not tell two contents of a log apart.
+        let with_mtime = !matches!(outcome, Outcome::BackedUp(_));
+        let (file, _) = self.job.snapshot.open_file(copy).map_err(destination)?;
+        let notes = &mut self.staged.notes;
+        dress(&file, outcome.original(), with_mtime, notes).map_err(destination)?;
+        match outcome {
+            Outcome::Whole(original) => {
+                let look = Look::of(&original.meta);
+                if !look.is_racy(self.started) {
+                    self.staged.looks.push((found.rel.clone(), look));
+                }
+            }
+            Outcome::Torn(_) => {
+                let reason = format!(
+                    "changed during each of {ATTEMPTS} attempts to copy it; kept as last read"
+                );
+                self.skip(&found.rel, reason);
+            }
+            Outcome::BackedUp(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// Copies until the file looked the same before and after, and `still` agrees.
+pub(in super::super) fn plain(
+    open: impl Fn() -> io::Result<(File, Meta)>,
+    snapshot: &Dir,
+    copy: &OsStr,
+    still: impl Fn() -> bool,
+) -> Result<Outcome, Failure> {
+    let mut attempt = 1;
+    loop {
+        let (file, before) = open().map_err(source)?;
+        copy_content(&file, snapshot, copy)?;
+        let original = Original::of_fd(&file).map_err(source)?;
+        if Look::of(&before) == Look::of(&original.meta) && still() {
+            return Ok(Outcome::Whole(original));
+        }
+        if attempt == ATTEMPTS {
+            return Ok(Outcome::Torn(original));
+        }
+        attempt += 1;
+        std::thread::sleep(PAUSE);
+    }
+}

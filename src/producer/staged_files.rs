@@ -1,0 +1,171 @@
+//! What a tree's files looked like when they were last staged: `<state>/stage/<source>.jsonl`.
+//!
+//! A file that looks the same now is not copied again but hard-linked to the snapshot that has it. That is
+//! safe only if every change since would show: so a file whose times are so near its staging that another
+//! change could bear the same ones is not recorded. Losing the record costs one full copy.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::{self, BufRead as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+
+use crate::base::ids::Stamp;
+use crate::base::openat::{Dir, Meta};
+
+/// Coarser than any file system's clock that is in use.
+const RACY: Duration = Duration::from_secs(2);
+const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;
+
+/// Of one file; any change of content or metadata changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Look {
+    pub dev: u64,
+    pub ino: u64,
+    pub size: u64,
+    /// Nanoseconds.
+    pub mtime: i128,
+    /// Nanoseconds.
+    pub ctime: i128,
+}
+
+impl Look {
+    pub fn of(meta: &Meta) -> Self {
+        let nanoseconds = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
+        Self {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            size: meta.size(),
+            mtime: nanoseconds(meta.mtime(), meta.mtime_nsec()),
+            ctime: nanoseconds(meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+
+    /// Whether a change after `staged` could still go unseen.
+    pub fn is_racy(&self, staged: SystemTime) -> bool {
+        let settled = staged.checked_sub(RACY).and_then(|time| {
+            let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            i128::try_from(since.as_nanos()).ok()
+        });
+        settled.is_none_or(|settled| self.mtime.max(self.ctime) >= settled)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    /// The snapshot that has the copies.
+    stamp: Stamp,
+    to: String,
+    root: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    path_b64: String,
+    look: Look,
+}
+
+/// The last staging of one source.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    /// The copy of the tree in that snapshot; `None`: there is none to link to.
+    copies: Option<Dir>,
+    looks: HashMap<Vec<u8>, Look>,
+}
+
+impl Record {
+    /// Reads the record; one that is missing, damaged or about another tree is empty.
+    pub fn load(file: &Path, snapshots_dir: &Path, root: &Path) -> Self {
+        Self::try_load(file, snapshots_dir, root).unwrap_or_default()
+    }
+
+    fn try_load(file: &Path, snapshots_dir: &Path, root: &Path) -> Option<Self> {
+        let mut lines = io::BufReader::new(std::fs::File::open(file).ok()?).lines();
+        let header: Header = serde_json::from_str(&lines.next()?.ok()?).ok()?;
+        if header.format != 1 || header.root != root {
+            return None;
+        }
+        let snapshots = Dir::open(snapshots_dir).ok()?;
+        let snapshot = snapshots.sub(header.stamp.to_string()).ok()?;
+        if !is_ours(&snapshot) {
+            return None;
+        }
+        let copies = snapshot.sub(super::take_source::place(&header.to)).ok()?;
+        let mut looks = HashMap::new();
+        for line in lines {
+            let line: Line = serde_json::from_str(&line.ok()?).ok()?;
+            looks.insert(BASE64.decode(line.path_b64).ok()?, line.look);
+        }
+        Some(Self {
+            copies: Some(copies),
+            looks,
+        })
+    }
+
+    /// The directory with the earlier copy of the file `rel`, if it has not changed since and the copy is still
+    /// as it was.
+    pub fn copies_with(&self, rel: &[u8], meta: &Meta) -> Option<&Dir> {
+        let now = Look::of(meta);
+        if self.looks.get(rel) != Some(&now) {
+            return None;
+        }
+        let copies = self.copies.as_ref()?;
+        let copy = copies.meta(OsStr::from_bytes(rel)).ok();
+        let look = copy.filter(Meta::is_file).map(|meta| Look::of(&meta))?;
+        ((look.size, look.mtime) == (now.size, now.mtime)).then_some(copies)
+    }
+}
+
+/// Whether only we can have put something into this snapshot: another user may be able to put a directory of
+/// his own where snapshots are.
+pub(super) fn is_ours(snapshot: &Dir) -> bool {
+    Meta::of_fd(snapshot).is_ok_and(|meta| {
+        let is_owner = meta.uid() == rustix::process::geteuid().as_raw();
+        is_owner && meta.permissions() & 0o022 == 0
+    })
+}
+
+/// Makes the next staging copy everything.
+pub(super) fn forget(file: &Path) {
+    let _ = std::fs::remove_file(file);
+}
+
+/// Writes the record of a staging whose snapshot has been published.
+pub(super) fn save(
+    file: &Path,
+    stamp: Stamp,
+    to: &str,
+    root: &Path,
+    looks: &[(Vec<u8>, Look)],
+) -> io::Result<()> {
+    let mut text = Vec::new();
+    let header = Header {
+        format: 1,
+        stamp,
+        to: to.to_owned(),
+        root: root.to_owned(),
+    };
+    serde_json::to_writer(&mut text, &header)?;
+    for (rel, look) in looks {
+        text.write_all(b"\n")?;
+        let path_b64 = BASE64.encode(rel);
+        serde_json::to_writer(
+            &mut text,
+            &Line {
+                path_b64,
+                look: *look,
+            },
+        )?;
+    }
+    text.push(b'\n');
+    if let Some(dir) = file.parent() {
+        Dir::open_or_make(dir, 0o700)?;
+        crate::base::fs::clear_abandoned(dir);
+    }
+    crate::base::fs::write_atomic(file, &text, 0o600)
+}

@@ -1,0 +1,202 @@
+//! The BLAKE3 of a file whose parts arrive in any order.
+//!
+//! BLAKE3 is a tree: the chaining values of aligned groups can be taken when their bytes pass by, and are
+//! put together at the end. A group that never passes by in one piece is read back from the file.
+
+use std::collections::HashMap;
+use std::io;
+
+use blake3::Hasher;
+use blake3::hazmat::{
+    ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root,
+};
+
+use crate::base::ids::Hash;
+
+/// A power of two of BLAKE3's chunks.
+const GROUP_BYTES: u64 = 64 << 10;
+
+/// What is known so far of one file.
+pub(super) struct Subtrees {
+    file_bytes: u64,
+    /// By number; a file may be far larger than what is in it.
+    groups: HashMap<u64, ChainingValue>,
+}
+
+impl Subtrees {
+    pub(super) fn new(file_bytes: u64) -> Self {
+        Self {
+            file_bytes,
+            groups: HashMap::new(),
+        }
+    }
+
+    pub(super) fn set(&mut self, group: u64, value: ChainingValue) {
+        self.groups.insert(group, value);
+    }
+
+    /// The hash of the whole. `read` fills a buffer from an offset of the file; it is asked for what did not
+    /// pass by.
+    pub(super) fn finish(
+        self,
+        mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
+    ) -> io::Result<Hash> {
+        let mut buffer = vec![0; self.file_bytes.min(GROUP_BYTES) as usize];
+        if self.file_bytes <= GROUP_BYTES {
+            read(&mut buffer, 0)?;
+            return Ok(Hash::blake3(&buffer));
+        }
+        // Of the subtrees on the left that are complete, the largest first.
+        let mut complete: Vec<ChainingValue> = Vec::new();
+        for group in 0..self.file_bytes.div_ceil(GROUP_BYTES) {
+            merge_down_to(group.count_ones() as usize, &mut complete);
+            let value = match self.groups.get(&group) {
+                Some(value) => *value,
+                None => {
+                    let start = group * GROUP_BYTES;
+                    let end = end_of(start, self.file_bytes);
+                    let bytes = &mut buffer[..(end - start) as usize];
+                    read(bytes, start)?;
+                    group_hasher(start).update(bytes).finalize_non_root()
+                }
+            };
+            complete.push(value);
+        }
+        merge_down_to(2, &mut complete);
+        match complete.as_slice() {
+            [left, right] => {
+                let root = merge_subtrees_root(left, right, Mode::Hash);
+                Ok(Hash(*root.as_bytes()))
+            }
+            // More than one group makes at least two.
+            _ => Err(io::Error::other("its parts do not make a whole")),
+        }
+    }
+}
+
+/// Merges the last two until so many are left.
+fn merge_down_to(count: usize, values: &mut Vec<ChainingValue>) {
+    while values.len() > count
+        && let (Some(right), Some(left)) = (values.pop(), values.pop())
+    {
+        values.push(merge_subtrees_non_root(&left, &right, Mode::Hash));
+    }
+}
+
+fn group_hasher(start: u64) -> Hasher {
+    let mut hasher = Hasher::new();
+    hasher.set_input_offset(start);
+    hasher
+}
+
+/// Hashes the groups that pass by whole within pieces, whose bytes come in order each. For one stream of
+/// pieces; several may work on one file.
+#[derive(Default)]
+pub(super) struct Passing {
+    /// By file and the piece's place in it: a group under way, and where it begins.
+    under_way: HashMap<(u32, u64), (Hasher, u64)>,
+}
+
+impl Passing {
+    /// Takes `bytes`, which stand `at` in the piece from `start` to `end` of file number `file`. `found` gets
+    /// every group that is complete.
+    pub(super) fn take(
+        &mut self,
+        file: u32,
+        (start, end, file_bytes): (u64, u64, u64),
+        at: u64,
+        mut bytes: &[u8],
+        mut found: impl FnMut(u64, ChainingValue),
+    ) {
+        if file_bytes <= GROUP_BYTES {
+            return;
+        }
+        let mut position = start + at;
+        let mut current = self.under_way.remove(&(file, start));
+        loop {
+            let (mut hasher, group) = match current.take() {
+                Some(under_way) => under_way,
+                None => {
+                    let group = position.next_multiple_of(GROUP_BYTES);
+                    let skipped = group - position;
+                    if end_of(group, file_bytes) > end || skipped >= bytes.len() as u64 {
+                        return;
+                    }
+                    bytes = &bytes[skipped as usize..];
+                    position = group;
+                    (group_hasher(group), group)
+                }
+            };
+            let wanted = end_of(group, file_bytes) - position;
+            let now = wanted.min(bytes.len() as u64);
+            hasher.update(&bytes[..now as usize]);
+            if now < wanted {
+                self.under_way.insert((file, start), (hasher, group));
+                return;
+            }
+            found(group / GROUP_BYTES, hasher.finalize_non_root());
+            bytes = &bytes[now as usize..];
+            position += now;
+        }
+    }
+}
+
+fn end_of(group: u64, file_bytes: u64) -> u64 {
+    (group + GROUP_BYTES).min(file_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// However a file is cut and in whatever order its pieces come, its hash is BLAKE3's.
+        #[test]
+        fn the_hash_is_that_of_the_whole(
+            size in prop_oneof![0usize..3000, 60_000usize..70_000, 100_000usize..1_500_000],
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+            aligned in any::<bool>(),
+            order in any::<u64>(),
+            step in 1000usize..300_000,
+        ) {
+            let content: Vec<u8> = (0..size).map(|i| (i * i / 7 % 251) as u8).collect();
+            let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(size + 1)).collect();
+            if aligned {
+                ends.iter_mut().for_each(|end| *end -= *end % GROUP_BYTES as usize);
+            }
+            ends.extend([0, size]);
+            ends.sort_unstable();
+            ends.dedup();
+            let mut pieces: Vec<(usize, usize)> = ends.windows(2).map(|w| (w[0], w[1])).collect();
+            pieces.sort_by_key(|(start, _)| (*start as u64).wrapping_mul(order | 1));
+            let mut subtrees = Subtrees::new(size as u64);
+            let mut passing = Passing::default();
+            for (start, end) in &pieces {
+                let mut at = *start;
+                while at < *end {
+                    let until = (at + step).min(*end);
+                    let place = (*start as u64, *end as u64, size as u64);
+                    let bytes = &content[at..until];
+                    passing.take(3, place, (at - start) as u64, bytes, |group, value| {
+                        subtrees.set(group, value);
+                    });
+                    at = until;
+                }
+            }
+            prop_assert!(passing.under_way.is_empty());
+            let mut read_bytes = 0;
+            let read = |buffer: &mut [u8], from: u64| {
+                buffer.copy_from_slice(&content[from as usize..][..buffer.len()]);
+                read_bytes += buffer.len();
+                Ok(())
+            };
+            let hash = subtrees.finish(read).unwrap();
+            prop_assert_eq!(hash, Hash::blake3(&content));
+            // Only groups that no piece held whole are read again.
+            let most = 2 * GROUP_BYTES as usize * pieces.len();
+            prop_assert!(size <= GROUP_BYTES as usize || read_bytes <= most);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The second look at what was restored, while the rest still comes: a file's hash, where it could not be
+//! taken on the way, and each database's own check. Then its owner, mode and time.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::content::{Content, Outcome};
+use super::databases::{self, Checked};
+use crate::base::sqlite::Budget;
+
+const MOST_THREADS: usize = 4;
+
+/// Files whose last byte is there, by number.
+pub(super) struct Complete {
+    pub(super) queue: Sender<u32>,
+    waiting: Receiver<u32>,
+}
+
+impl Complete {
+    pub(super) fn new() -> Self {
+        let (queue, waiting) = channel();
+        Self { queue, waiting }
+    }
+}
+
+/// Threads that prove files as they are completed.
+pub(super) struct Proofs {
+    queue: Option<Sender<u32>>,
+    threads: Vec<JoinHandle<Checked>>,
+    content: Arc<Content>,
+}
+
+/// What all threads share.
+struct Task {
+    waiting: Mutex<Receiver<u32>>,
+    content: Arc<Content>,
+    /// The time for the checks of databases.
+    checks: Budget,
+}
+
+impl Proofs {
+    pub(super) fn start(complete: Complete, content: Arc<Content>) -> io::Result<Self> {
+        let task = Arc::new(Task {
+            waiting: Mutex::new(complete.waiting),
+            content: Arc::clone(&content),
+            checks: Budget::of_run(),
+        });
+        let mut threads = Vec::new();
+        let count = thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
+        for _ in 0..count {
+            let task = Arc::clone(&task);
+            let named = thread::Builder::new().name("prove".to_owned());
+            threads.push(named.spawn(move || task.work())?);
+        }
+        Ok(Self {
+            queue: Some(complete.queue),
+            threads,
+            content,
+        })
+    }
+
+    /// Where to tell that a file is complete.
+    pub(super) fn queue(&self) -> Sender<u32> {
+        match &self.queue {
+            Some(queue) => queue.clone(),
+            // Only after the end: nobody listens.
+            None => channel().0,
+        }
+    }
+
+    /// Waits until all that was complete is proven.
+    pub(super) fn finish(mut self) -> (Outcome, Checked) {
+        let mut checked = Checked::default();
+        let mut stopped = false;
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            match thread.join() {
+                Ok(more) => checked.extend(more),
+                Err(_) => stopped = true,
+            }
+        }
+        let mut outcome = self.content.take_outcome();
+        if stopped {
+            // Then nothing is proven.
+            let all = 0..self.content.entries.len() as u32;
+            outcome
+                .wrong
+                .extend(all.map(|number| (number, "its check stopped".to_owned())));
+        }
+        (outcome, checked)
+    }
+}
+
+impl Drop for Proofs {
+    /// They must not look on at a tree that is being removed.
+    fn drop(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Task {
+    fn work(&self) -> Checked {
+        let mut checked = Checked::default();
+        loop {
+            let waiting = self.waiting.lock();
+            let next = waiting.unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(number) = next else { return checked };
+            self.content.prove(number);
+            if let Some(record) = self.content.databases.get(&number) {
+                let (tree, entries) = (&self.content.tree, &self.content.entries);
+                let entry = entries.get(number as usize);
+                databases::check(tree, entries, &entry, record, &self.checks, &mut checked);
+            }
+            self.content.finish_proven(number);
+        }
+    }
+}

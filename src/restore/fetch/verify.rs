@@ -1,0 +1,127 @@
+//! An archive's ciphertext as it arrives, measured against its row of the archive table.
+//!
+//! By BLAKE3, which is also its name. The row's SHA-256 says the same to those who have no BLAKE3.
+
+use std::io::{self, Read};
+
+use bytes::{Buf as _, Bytes};
+use tokio::sync::mpsc;
+
+use super::super::open::read_head;
+use super::ArchiveError;
+use crate::base::ids::Hash;
+use crate::format::manifest::ArchiveRow;
+use crate::storage::TargetError;
+
+pub(super) struct VerifiedReader<'a> {
+    receiver: mpsc::Receiver<Result<Bytes, TargetError>>,
+    row: &'a ArchiveRow,
+    current: Bytes,
+    /// Head bytes that were looked at and are to be read again.
+    head: Bytes,
+    received_bytes: u64,
+    blake3: blake3::Hasher,
+    /// Why the stream ended early.
+    failure: Option<ArchiveError>,
+}
+
+impl<'a> VerifiedReader<'a> {
+    pub(super) fn new(
+        receiver: mpsc::Receiver<Result<Bytes, TargetError>>,
+        row: &'a ArchiveRow,
+    ) -> Self {
+        Self {
+            receiver,
+            row,
+            current: Bytes::new(),
+            head: Bytes::new(),
+            received_bytes: 0,
+            blake3: blake3::Hasher::new(),
+            failure: None,
+        }
+    }
+
+    /// Compares the age header and nonce with the row before anything is decrypted under them.
+    pub(super) fn check_head(&mut self) -> Result<(), ArchiveError> {
+        // One byte of buffer: nothing behind the head is taken.
+        let read = read_head(&mut io::BufReader::with_capacity(1, &mut *self));
+        match read {
+            Ok(head) if Hash::sha256(&head) == self.row.head_sha256 => {
+                self.head = head.into();
+                Ok(())
+            }
+            // Something is wrong with the whole: a better word than about its head.
+            Ok(_) => {
+                self.finish()?;
+                Err(ArchiveError::Hash("age header"))
+            }
+            Err(error) => {
+                self.finish()?;
+                Err(ArchiveError::Open(error))
+            }
+        }
+    }
+
+    /// Reads what is left and compares the whole with the row.
+    pub(super) fn finish(&mut self) -> Result<(), ArchiveError> {
+        self.head.clear();
+        self.current.clear();
+        while self.receive() {
+            self.current.clear();
+        }
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        if self.received_bytes != self.row.bytes {
+            return Err(ArchiveError::Size {
+                found: self.received_bytes.to_string(),
+                expected: self.row.bytes,
+            });
+        }
+        match Hash(*self.blake3.finalize().as_bytes()) == self.row.blake3 {
+            true => Ok(()),
+            false => Err(ArchiveError::Hash("BLAKE3")),
+        }
+    }
+
+    /// Fetches the next bytes into `current`; false at the end or after a failure.
+    fn receive(&mut self) -> bool {
+        while self.current.is_empty() && self.failure.is_none() {
+            match self.receiver.blocking_recv() {
+                None => return false,
+                Some(Err(error)) => self.failure = Some(ArchiveError::Fetch(error)),
+                Some(Ok(bytes)) => self.take(bytes),
+            }
+        }
+        self.failure.is_none()
+    }
+
+    fn take(&mut self, bytes: Bytes) {
+        self.received_bytes += bytes.len() as u64;
+        if self.received_bytes > self.row.bytes {
+            self.failure = Some(ArchiveError::Size {
+                found: format!("more than {}", self.row.bytes),
+                expected: self.row.bytes,
+            });
+            return;
+        }
+        self.blake3.update(&bytes);
+        self.current = bytes;
+    }
+}
+
+impl Read for VerifiedReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let source = if self.head.is_empty() {
+            if !self.receive() {
+                return Ok(0);
+            }
+            &mut self.current
+        } else {
+            &mut self.head
+        };
+        let count = buffer.len().min(source.len());
+        source.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}

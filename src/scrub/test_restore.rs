@@ -1,0 +1,132 @@
+//! A restore to nowhere: a snapshot is decrypted and every file proven, in a directory that is removed again.
+//!
+//! A file's parts come in any order from many archives, and its hash is taken over the whole; so it has to lie
+//! somewhere meanwhile. What is decrypted is removed also if the process is told to end.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Problem;
+use crate::base::cleanup::Duty;
+use crate::base::error_chain::with_causes;
+use crate::base::ids::Stamp;
+use crate::base::openat::PrivateDir;
+use crate::format::chain::{Chain, Snapshot};
+use crate::format::index::Skipped;
+use crate::repository::HostFolder;
+use crate::restore::open::Identities;
+use crate::restore::{self, ExtractError, Progress, RestoreError, RestoreRequest};
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Rehearsal {
+    Good {
+        stamp: Stamp,
+        files: u64,
+        bytes: u64,
+        /// Databases that passed their checks.
+        databases: u64,
+        /// What the snapshot itself lacks, since it was made without.
+        lacks: Vec<Skipped>,
+    },
+    /// Some of what it needs lies in cold storage.
+    Frozen {
+        stamp: Stamp,
+        archives: u64,
+        bytes: u64,
+    },
+    Wrong(Box<Problem>),
+}
+
+/// Restores `snapshot` of `chain`, whole, into a new directory in `scratch`, and removes it.
+pub async fn rehearse(
+    folder: &HostFolder,
+    snapshot: &Snapshot,
+    identities: Arc<Identities>,
+    chain: Chain,
+    scratch: &Arc<PrivateDir>,
+    progress: Arc<dyn Progress>,
+) -> Rehearsal {
+    let stamp = snapshot.stamp();
+    let name = OsStr::new("restored");
+    let owed = {
+        // Of a process that ends nothing more comes there.
+        let all = Arc::clone(scratch);
+        Duty::owe(move || match all.remove() {
+            Ok(()) => "removed what was restored to verify it".to_owned(),
+            Err(error) => left(&all, &error),
+        })
+    };
+    let request = RestoreRequest {
+        // Whatever stands above it, this is the one that is meant.
+        snapshot: snapshot.manifest.name().hash16,
+        to: PathBuf::from(name),
+        paths: Vec::new(),
+        overwrite: false,
+        at_least: None,
+        devices: false,
+    };
+    let restored = async {
+        let plan = restore::plan_within(scratch.dir(), folder, chain, &request, identities).await?;
+        restore::execute(plan, progress).await
+    };
+    let restored = restored.await;
+    let removed = scratch.dir().remove_tree(name);
+    owed.take();
+    match (restored, removed) {
+        (Ok(_), Err(error)) => wrong(Problem::NotRestored {
+            stamp,
+            why: left(scratch, &error),
+        }),
+        (Ok(report), Ok(())) => Rehearsal::Good {
+            stamp,
+            files: report.files,
+            bytes: report.bytes,
+            databases: report.databases.len() as u64,
+            lacks: report.skipped_in_snapshot,
+        },
+        (Err(error), _) => failed(stamp, &error),
+    }
+}
+
+/// What in a list of archives that gave nothing tells of the key, the network or the disk here.
+const OURS: [&str; 3] = [
+    "none of the identities opens it",
+    "could not be fetched",
+    "cannot write what it holds",
+];
+
+fn left(scratch: &PrivateDir, error: &io::Error) -> String {
+    let tree = scratch.dir().path().display();
+    format!("{tree} holds decrypted files and could not be removed ({error}): remove it")
+}
+
+fn wrong(problem: Problem) -> Rehearsal {
+    Rehearsal::Wrong(Box::new(problem))
+}
+
+/// Tells what the snapshot is to blame for from what kept us from looking.
+fn failed(stamp: Stamp, error: &RestoreError) -> Rehearsal {
+    let text = with_causes(error);
+    let is_its_fault = matches!(
+        error,
+        RestoreError::Plan(_)
+            | RestoreError::Index { .. }
+            | RestoreError::IndexContent { .. }
+            | RestoreError::Incomplete { .. }
+            | RestoreError::Extract(ExtractError::Databases(_))
+    );
+    match error {
+        RestoreError::Frozen(frozen) => Rehearsal::Frozen {
+            stamp,
+            archives: frozen.archives.len() as u64,
+            bytes: frozen.bytes(),
+        },
+        _ if is_its_fault && !OURS.iter().any(|ours| text.contains(ours)) => {
+            wrong(Problem::Content { stamp, what: text })
+        }
+        _ => wrong(Problem::NotRestored { stamp, why: text }),
+    }
+}

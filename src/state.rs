@@ -1,0 +1,144 @@
+//! The state directory: catalog, spool, cache and scratch, held by one process at a time.
+
+pub mod catalog;
+pub mod figures;
+pub mod machine;
+pub mod pins;
+pub mod spool;
+pub mod staged_snapshot;
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::jobs::push::AgentError;
+use crate::state::catalog::Catalog;
+use crate::state::spool::Spool;
+
+/// The opened state directory; nobody else has it while this lives.
+#[derive(Debug)]
+pub struct State {
+    pub dir: PathBuf,
+    pub catalog: Catalog,
+    pub spool: Spool,
+    /// What the user should know about the directory: others can read or change it.
+    pub warnings: Vec<String>,
+    _lock: File,
+}
+
+impl State {
+    /// Opens or makes `dir`, closes it to other users and locks it. A lock dies with its process,
+    /// however that ends.
+    pub fn open(dir: &Path) -> Result<Self, AgentError> {
+        let failed = |operation, path: &Path| {
+            let path = path.display().to_string();
+            move |source| AgentError::State {
+                operation,
+                path,
+                source,
+            }
+        };
+        crate::base::fs::create_private_dir(dir)
+            .map_err(failed("make the state directory", dir))?;
+        let warnings = close_to_others(dir).map_err(failed("protect the state directory", dir))?;
+        let lock_path = dir.join("lock");
+        // What is no file of ours is not followed, nor waited for.
+        let lock = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(&lock_path)
+            .map_err(failed("open", &lock_path))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(AgentError::Locked(dir.display().to_string()));
+            }
+            Err(errno) => return Err(failed("lock", &lock_path)(io::Error::from(errno))),
+        }
+        crate::base::fs::clear_abandoned(dir);
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            catalog: Catalog::open(&dir.join("catalog.db"))?,
+            spool: Spool::open(&dir.join("spool"))?,
+            warnings,
+            _lock: lock,
+        })
+    }
+
+    /// Closes the catalog, so that its file is all there is of it; gives the directory, and its lock.
+    pub(crate) fn close(self) -> Result<(PathBuf, File), AgentError> {
+        self.catalog.close()?;
+        Ok((self.dir, self._lock))
+    }
+}
+
+const OTHERS: u32 = 0o077;
+/// Beginnings of the names that Sealift uses in the directory.
+const OWN_NAMES: &[&str] = &[
+    "catalog.",
+    "figures.",
+    "last-snapshot.",
+    "lock",
+    "machine-id",
+    "pins",
+    "scratch",
+    "snapshots",
+    "spool",
+    "stage",
+];
+
+/// Takes the rights of group and others from `dir` and from Sealift's entries of it: they hold
+/// names, hashes and times of all that is backed up, and a lock, which keeps backups away. Returns
+/// warnings about what could not be closed.
+fn close_to_others(dir: &Path) -> io::Result<Vec<String>> {
+    let user = rustix::process::geteuid().as_raw();
+    let opened = match File::open(dir) {
+        // What this user cannot enter fails at the lock, whose message names it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Vec::new()),
+        other => other?,
+    };
+    let found = opened.metadata()?;
+    if found.uid() == user && found.mode() & OTHERS != 0 {
+        // A file system without modes refuses this or does nothing; the second look shows it.
+        let _ = opened.set_permissions(Permissions::from_mode(found.mode() & 0o700));
+    }
+    let now = opened.metadata()?;
+    let open = match (now.uid() == user || now.uid() == 0, now.mode() & OTHERS) {
+        (true, 0) => None,
+        (true, _) => Some(format!(
+            "is open to other users (mode {:04o})",
+            now.mode() & 0o7777
+        )),
+        (false, _) => Some(format!("belongs to uid {}", now.uid())),
+    };
+    if let Some(open) = open {
+        let text = format!(
+            "the state directory {} {open}: they can see what is backed up, and stop backups; give it \
+             to the user who runs sealift, with mode 0700",
+            dir.display()
+        );
+        return Ok(vec![text]);
+    }
+    // From here on others can neither enter nor exchange what is in it. A file that has a second
+    // name may be another directory's, too.
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_own = |own: &&str| name.as_encoded_bytes().starts_with(own.as_bytes());
+        if !OWN_NAMES.iter().any(is_own) {
+            continue;
+        }
+        let meta = entry.metadata()?;
+        let is_ours = meta.uid() == user && (meta.is_dir() || meta.is_file() && meta.nlink() == 1);
+        if is_ours && meta.mode() & OTHERS != 0 {
+            let closed = Permissions::from_mode(meta.mode() & 0o700);
+            fs::set_permissions(entry.path(), closed)?;
+        }
+    }
+    Ok(Vec::new())
+}

@@ -1,0 +1,125 @@
+//! Rows that a run reads again and again, kept in memory until the catalog changes.
+//!
+//! A push asks for all snapshots and archives in many places, and there may be thousands of either. What is kept
+//! counts for one version of the database file, which another connection's commit ends; each statement of this
+//! connection that changes such rows calls [`Cached::forget`] first.
+
+use std::cell::RefCell;
+
+#[derive(Debug)]
+pub(super) struct Cached<T>(RefCell<Option<(i64, T)>>);
+
+impl<T> Default for Cached<T> {
+    fn default() -> Self {
+        Self(RefCell::new(None))
+    }
+}
+
+impl<T: Clone> Cached<T> {
+    /// Returns what is kept for `version`, else what `read` returns, which is kept from now on.
+    pub fn get<E>(&self, version: i64, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        if let Some((kept, rows)) = &*self.0.borrow()
+            && *kept == version
+        {
+            return Ok(rows.clone());
+        }
+        let rows = read()?;
+        self.0.replace(Some((version, rows.clone())));
+        Ok(rows)
+    }
+
+    pub fn forget(&self) {
+        self.0.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Catalog, NewArchive};
+    use crate::base::ids::{ArchiveId, Hash};
+    use crate::format::manifest::{ArchiveKind, ArchiveRow};
+
+    fn archive(catalog: &Catalog, counter: u8) -> NewArchive {
+        let hash = Hash([counter; 32]);
+        let row = ArchiveRow {
+            id: ArchiveId {
+                writer: catalog.writer(),
+                counter: counter.into(),
+            },
+            kind: ArchiveKind::Data,
+            blake3: hash,
+            sha256: hash,
+            bytes: 1000,
+            recipient_set: "0123456789abcdef".to_owned(),
+            head_sha256: hash,
+        };
+        NewArchive {
+            row,
+            tar_bytes: 10_000,
+            tar_blake3: hash,
+        }
+    }
+
+    /// Kind: rows that were read once are believed after they changed.
+    #[test]
+    fn what_is_kept_ends_with_every_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut catalog = Catalog::open(&dir.path().join("catalog.db")).unwrap();
+        let known = |catalog: &Catalog| -> Vec<u64> {
+            let archives = catalog.archives().unwrap();
+            let mut counters: Vec<u64> = archives.iter().map(|a| a.row.id.counter).collect();
+            counters.sort();
+            counters
+        };
+        assert_eq!(known(&catalog), [0; 0]);
+        let first = archive(&catalog, 1);
+        let n = catalog.commit_archives(&[first], &[]).unwrap()[0];
+        assert_eq!(known(&catalog), [1]);
+        // By another connection.
+        let second = archive(&catalog, 2);
+        let mut recorder = catalog.recorder().unwrap();
+        recorder.commit_archives(&[second], &[]).unwrap();
+        assert_eq!(known(&catalog), [1, 2]);
+        let third = archive(&catalog, 3);
+        catalog.learn_archives(&[third]).unwrap();
+        assert_eq!(known(&catalog), [1, 2, 3]);
+        catalog.set_live_bytes(&[(n, 7)].into()).unwrap();
+        let live: u64 = catalog
+            .archives()
+            .unwrap()
+            .iter()
+            .filter_map(|a| a.live_bytes)
+            .sum();
+        assert_eq!(live, 7);
+        catalog.forget_archives(&[n].into()).unwrap();
+        assert_eq!(known(&catalog), [2, 3]);
+
+        let now = crate::base::clock::now();
+        let core = Hash([9; 32]);
+        for state in ["published", "lost"] {
+            catalog.set_publication("here", &core, state, now).unwrap();
+            let states = catalog.publications("here").unwrap();
+            assert_eq!(states.get(&core).map(String::as_str), Some(state));
+        }
+        assert!(catalog.publications("there").unwrap().is_empty());
+        catalog.forget_publications("here").unwrap();
+        assert!(catalog.publications("here").unwrap().is_empty());
+    }
+
+    #[test]
+    fn single_questions_are_answered_as_by_all_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut catalog = Catalog::open(&dir.path().join("catalog.db")).unwrap();
+        let both = [archive(&catalog, 1), archive(&catalog, 2)];
+        let n = catalog.commit_archives(&both, &[]).unwrap();
+        catalog.add_placements("here", [n[0]]).unwrap();
+        let asked = [1, 2, 3].map(|byte| Hash([byte; 32]));
+        let numbers = catalog.archive_numbers(asked).unwrap();
+        let expected = [(asked[0], n[0]), (asked[1], n[1])];
+        assert_eq!(numbers, expected.into());
+        for (n, target, is_placed) in [(n[0], "here", true), (n[1], "here", false)] {
+            assert_eq!(catalog.is_placed(target, n).unwrap(), is_placed);
+        }
+        assert!(!catalog.is_placed("there", n[0]).unwrap());
+    }
+}

@@ -1,0 +1,149 @@
+//! When each archive on a target was last read in full, and what came of it; and which archives must not be
+//! counted on any more.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, params};
+
+use super::{Catalog, CatalogError};
+use crate::base::ids::Hash;
+
+/// One look at an archive on a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    pub at: DateTime<Utc>,
+    /// `None`: it could not be read then (cold storage, no permission).
+    pub whole: Option<bool>,
+}
+
+/// Hashes of archives whose content is to be stored again, separated by spaces.
+const UNUSABLE: &str = "unusable archives";
+
+/// The table once had no column for what came of a look: it told of good ones only.
+pub(super) fn complete_table(db: &Connection) -> rusqlite::Result<()> {
+    let sql = "SELECT count(*) FROM pragma_table_info('checks') WHERE name='ok'";
+    let there: i64 = db.query_row(sql, [], |row| row.get(0))?;
+    match there {
+        0 => db.execute_batch("ALTER TABLE checks ADD COLUMN ok INTEGER DEFAULT 1"),
+        _ => Ok(()),
+    }
+}
+
+impl Catalog {
+    /// The last look at each archive on `target`.
+    pub fn checks(&self, target: &str) -> Result<HashMap<Hash, Check>, CatalogError> {
+        let mut query = self
+            .db
+            .prepare("SELECT blake3, checked_at, ok FROM checks WHERE target=?1")
+            .map_err(self.fail())?;
+        let rows = query
+            .query_map([target], |row| {
+                Ok((Hash(row.get(0)?), row.get::<_, String>(1)?, row.get(2)?))
+            })
+            .map_err(self.fail())?;
+        let mut found = HashMap::new();
+        for row in rows {
+            let (hash, text, whole) = row.map_err(self.fail())?;
+            // A time that is none: as if it was never looked at.
+            if let Ok(at) = DateTime::parse_from_rfc3339(&text) {
+                let at = at.to_utc();
+                found.insert(hash, Check { at, whole });
+            }
+        }
+        Ok(found)
+    }
+
+    pub fn set_check(
+        &self,
+        target: &str,
+        archive: &Hash,
+        check: &Check,
+    ) -> Result<(), CatalogError> {
+        self.db
+            .execute(
+                "INSERT OR REPLACE INTO checks VALUES(?1,?2,?3,?4)",
+                params![target, &archive.0[..], check.at.to_rfc3339(), check.whole],
+            )
+            .map(drop)
+            .map_err(self.fail())
+    }
+
+    /// Archives that no new snapshot may lean on, wherever they are: some target holds one that is damaged,
+    /// and nothing to mend it with was found.
+    pub fn unusable(&self) -> Result<HashSet<Hash>, CatalogError> {
+        let text = self.meta(UNUSABLE)?.unwrap_or_default();
+        let hashes = text.split(' ').filter_map(|hash| hash.parse().ok());
+        Ok(hashes.collect())
+    }
+
+    /// Has the content of `archive` stored again by the next push, or (`false`) counts on it once more.
+    pub fn set_unusable(&self, archive: &Hash, unusable: bool) -> Result<(), CatalogError> {
+        let mut all = self.unusable()?;
+        let changed = match unusable {
+            true => all.insert(*archive),
+            false => all.remove(archive),
+        };
+        if !changed {
+            return Ok(());
+        }
+        let mut texts: Vec<String> = all.iter().map(Hash::to_string).collect();
+        texts.sort();
+        self.set_meta(UNUSABLE, &texts.join(" "))
+    }
+
+    /// When a reading of everything on `target` began that has not come to its end.
+    pub fn full_reading(&self, target: &str) -> Result<Option<DateTime<Utc>>, CatalogError> {
+        let text = self.meta(&full_reading_key(target))?.unwrap_or_default();
+        let begun = DateTime::parse_from_rfc3339(&text).ok();
+        Ok(begun.map(|begun| begun.to_utc()))
+    }
+
+    /// `None`: it came to its end.
+    pub fn set_full_reading(
+        &self,
+        target: &str,
+        begun: Option<DateTime<Utc>>,
+    ) -> Result<(), CatalogError> {
+        let text = begun.map_or_else(String::new, |begun| begun.to_rfc3339());
+        self.set_meta(&full_reading_key(target), &text)
+    }
+}
+
+fn full_reading_key(target: &str) -> String {
+    format!("full reading:{target}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalog_of_before_takes_in_what_came_of_a_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.db");
+        drop(Catalog::open(&path).unwrap());
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(
+            "DROP TABLE checks;
+             CREATE TABLE checks(target TEXT NOT NULL, blake3 BLOB NOT NULL, checked_at TEXT NOT NULL,
+               PRIMARY KEY(target, blake3)) WITHOUT ROWID;
+             INSERT INTO checks VALUES('t', zeroblob(32), '2026-04-07T06:00:00+00:00');",
+        )
+        .unwrap();
+        drop(old);
+        let catalog = Catalog::open(&path).unwrap();
+        assert_eq!(
+            catalog.checks("t").unwrap()[&Hash([0; 32])].whole,
+            Some(true)
+        );
+        let now = crate::base::clock::now();
+        for whole in [Some(false), None, Some(true)] {
+            let check = Check { at: now, whole };
+            catalog.set_check("t", &Hash([1; 32]), &check).unwrap();
+            let found = catalog.checks("t").unwrap()[&Hash([1; 32])];
+            assert_eq!((found.whole, found.at), (whole, now));
+        }
+        assert!(catalog.checks("another").unwrap().is_empty());
+    }
+}

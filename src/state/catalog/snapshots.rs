@@ -1,0 +1,318 @@
+//! The catalog's rows on snapshots, their publication per target, and runs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::{Catalog, CatalogError};
+use crate::base::ids::{Hash, Stamp, WriterId};
+use crate::format::known::Made;
+use crate::format::manifest::{Known, Manifest, ManifestName};
+
+/// A snapshot that this host made, or found on a target as its own past.
+#[derive(Debug, Clone)]
+pub struct SnapshotRow {
+    pub known: Known,
+    pub name: ManifestName,
+    pub bytes: u64,
+    pub new_bytes: u64,
+}
+
+/// Earlier snapshots that stand in the same pages of a manifest, and which manifest first had exactly these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownGroup {
+    pub number: u64,
+    /// Hash of its rows.
+    pub rows: Hash,
+    pub made: Made,
+}
+
+/// The sequence of the manifest that the groups are those of.
+const KNOWN_GROUPS_OF: &str = "known groups of";
+
+impl Catalog {
+    /// The groups of the manifest before `sequence`, or of an attempt at this one; else none.
+    pub fn known_groups(&self, sequence: u64) -> Result<Vec<KnownGroup>, CatalogError> {
+        let of = self.meta(KNOWN_GROUPS_OF)?;
+        let of = of.and_then(|text| text.parse::<u64>().ok());
+        if !of.is_some_and(|of| of == sequence || of.checked_add(1) == Some(sequence)) {
+            return Ok(Vec::new());
+        }
+        let mut query = self
+            .db
+            .prepare("SELECT number,rows,writer,sequence FROM known_groups")
+            .map_err(self.fail())?;
+        let rows = query
+            .query_map([], |row| {
+                Ok(KnownGroup {
+                    number: row.get::<_, i64>(0)? as u64,
+                    rows: Hash(row.get(1)?),
+                    made: (WriterId(row.get(2)?), row.get::<_, i64>(3)? as u64),
+                })
+            })
+            .map_err(self.fail())?;
+        rows.collect::<Result<_, _>>().map_err(self.fail())
+    }
+
+    /// Remembers the groups of the manifest `sequence`, and no other.
+    pub fn set_known_groups(
+        &mut self,
+        sequence: u64,
+        groups: &[KnownGroup],
+    ) -> Result<(), CatalogError> {
+        let fail = self.fail();
+        let tx = self.db.transaction().map_err(&fail)?;
+        tx.execute("DELETE FROM known_groups", []).map_err(&fail)?;
+        for group in groups {
+            let (writer, made) = (&group.made.0.0[..], group.made.1 as i64);
+            tx.execute(
+                "INSERT INTO known_groups VALUES(?1,?2,?3,?4)",
+                params![group.number as i64, &group.rows.0[..], writer, made],
+            )
+            .map_err(&fail)?;
+        }
+        let of = sequence.to_string();
+        tx.execute(
+            "INSERT OR REPLACE INTO meta VALUES(?1,?2)",
+            [KNOWN_GROUPS_OF, &of],
+        )
+        .map_err(&fail)?;
+        tx.commit().map_err(&fail)
+    }
+
+    /// Records a snapshot of this writer, or (`foreign`) one that was found on a target.
+    pub fn add_snapshot(&self, manifest: &Manifest, foreign: bool) -> Result<(), CatalogError> {
+        let core = &manifest.core;
+        self.cached_snapshots.forget();
+        self.db
+            .execute(
+                "INSERT OR REPLACE INTO snapshots VALUES(?1,?2,?3,?4,?5,?6,?7)",
+                params![
+                    &manifest.core_hash.0[..],
+                    core.sequence as i64,
+                    core.stamp.to_string(),
+                    manifest.name().to_string(),
+                    core.totals.bytes as i64,
+                    core.totals.new_bytes as i64,
+                    foreign
+                ],
+            )
+            .map(drop)
+            .map_err(self.fail())
+    }
+
+    /// Every live snapshot, by sequence.
+    pub fn snapshots(&self) -> Result<Arc<Vec<SnapshotRow>>, CatalogError> {
+        self.cached_snapshots
+            .get(self.version()?, || Ok(Arc::new(self.read_snapshots()?)))
+    }
+
+    fn read_snapshots(&self) -> Result<Vec<SnapshotRow>, CatalogError> {
+        let mut query = self
+            .db
+            .prepare("SELECT core,sequence,stamp,name,bytes,new_bytes FROM snapshots ORDER BY sequence, core")
+            .map_err(self.fail())?;
+        let rows = query
+            .query_map([], |row| {
+                Ok((
+                    Hash(row.get(0)?),
+                    row.get::<_, i64>(1)? as u64,
+                    row.get::<_, String>(2)?,
+                    row.get::<_, String>(3)?,
+                    row.get::<_, i64>(4)? as u64,
+                    row.get::<_, i64>(5)? as u64,
+                ))
+            })
+            .map_err(self.fail())?;
+        let mut found = Vec::new();
+        for row in rows {
+            let (core, sequence, stamp, name, bytes, new_bytes) = row.map_err(self.fail())?;
+            // What this program wrote parses; a row that does not is no longer of use.
+            let (Ok(stamp), Ok(name)) = (stamp.parse::<Stamp>(), name.parse()) else {
+                continue;
+            };
+            let known = Known {
+                sequence,
+                stamp,
+                core,
+            };
+            found.push(SnapshotRow {
+                known,
+                name,
+                bytes,
+                new_bytes,
+            });
+        }
+        Ok(found)
+    }
+
+    pub fn forget_snapshot(&self, core: &Hash) -> Result<(), CatalogError> {
+        self.cached_snapshots.forget();
+        self.cached_publications.forget();
+        for sql in [
+            "DELETE FROM snapshots WHERE core=?1",
+            "DELETE FROM publications WHERE core=?1",
+        ] {
+            self.db.execute(sql, [&core.0[..]]).map_err(self.fail())?;
+        }
+        Ok(())
+    }
+
+    /// Notes that `core` is published on `target` (`state` "published"), never will be ("given up"), or was
+    /// deleted there: on purpose ("pruned") or not ("lost").
+    pub fn set_publication(
+        &self,
+        target: &str,
+        core: &Hash,
+        state: &str,
+        at: chrono::DateTime<chrono::Utc>,
+    ) -> Result<(), CatalogError> {
+        self.cached_publications.forget();
+        self.db
+            .execute(
+                "INSERT OR REPLACE INTO publications VALUES(?1,?2,?3,?4)",
+                params![target, &core.0[..], at.to_rfc3339(), state],
+            )
+            .map(drop)
+            .map_err(self.fail())
+    }
+
+    /// `published`, `given up`, or `None` where it is still to be shipped.
+    pub fn publication(&self, target: &str, core: &Hash) -> Result<Option<String>, CatalogError> {
+        let mut query = self
+            .db
+            .prepare_cached("SELECT state FROM publications WHERE target=?1 AND core=?2")
+            .map_err(self.fail())?;
+        query
+            .query_row(params![target, &core.0[..]], |row| row.get(0))
+            .optional()
+            .map_err(self.fail())
+    }
+
+    /// What [`Self::publication`] says of each snapshot, by core hash.
+    pub fn publications(&self, target: &str) -> Result<Arc<HashMap<Hash, String>>, CatalogError> {
+        let all = self
+            .cached_publications
+            .get(self.version()?, || self.read_publications())?;
+        Ok(all.get(target).cloned().unwrap_or_default())
+    }
+
+    fn read_publications(
+        &self,
+    ) -> Result<BTreeMap<String, Arc<HashMap<Hash, String>>>, CatalogError> {
+        let mut query = self
+            .db
+            .prepare("SELECT target, core, state FROM publications ORDER BY target, core")
+            .map_err(self.fail())?;
+        let rows = query
+            .query_map([], |row| Ok((row.get(0)?, Hash(row.get(1)?), row.get(2)?)))
+            .map_err(self.fail())?;
+        let mut all: BTreeMap<String, HashMap<Hash, String>> = BTreeMap::new();
+        for row in rows {
+            let (target, core, state): (String, Hash, String) = row.map_err(self.fail())?;
+            match all.get_mut(&target) {
+                Some(states) => drop(states.insert(core, state)),
+                None => drop(all.insert(target, HashMap::from([(core, state)]))),
+            }
+        }
+        let shared = all
+            .into_iter()
+            .map(|(target, states)| (target, Arc::new(states)));
+        Ok(shared.collect())
+    }
+
+    /// Returns the snapshot of the highest sequence that was published on `target`.
+    pub fn last_published(&self, target: &str) -> Result<Option<Known>, CatalogError> {
+        let row = self
+            .db
+            .query_row(
+                "SELECT s.core, s.sequence, s.stamp FROM publications p JOIN snapshots s USING(core)
+                 WHERE p.target=?1 AND p.state='published' ORDER BY s.sequence DESC LIMIT 1",
+                [target],
+                |row| {
+                    let (core, sequence) = (Hash(row.get(0)?), row.get::<_, i64>(1)? as u64);
+                    Ok((core, sequence, row.get::<_, String>(2)?))
+                },
+            )
+            .optional()
+            .map_err(self.fail())?;
+        // A stamp that is none is a damaged row: it counts as not known, as everywhere here.
+        Ok(row.and_then(|(core, sequence, stamp)| {
+            let stamp = stamp.parse().ok()?;
+            Some(Known {
+                sequence,
+                stamp,
+                core,
+            })
+        }))
+    }
+
+    /// Forgets what was published on `target`: a listing showed that it is not there any more.
+    pub fn forget_publications(&self, target: &str) -> Result<(), CatalogError> {
+        self.cached_publications.forget();
+        self.db
+            .execute("DELETE FROM publications WHERE target=?1", [target])
+            .map(drop)
+            .map_err(self.fail())
+    }
+
+    /// Begins a run; gives its id for [`Self::end_run`].
+    pub fn begin_run(&self, at: chrono::DateTime<chrono::Utc>) -> Result<i64, CatalogError> {
+        self.db
+            .execute("INSERT INTO runs(started_at) VALUES(?1)", [at.to_rfc3339()])
+            .map_err(self.fail())?;
+        Ok(self.db.last_insert_rowid())
+    }
+
+    pub fn end_run(
+        &self,
+        id: i64,
+        at: chrono::DateTime<chrono::Utc>,
+        stamp: Option<Stamp>,
+        outcome: &str,
+        message: &str,
+    ) -> Result<(), CatalogError> {
+        self.db
+            .execute(
+                "UPDATE runs SET ended_at=?2, stamp=?3, outcome=?4, message=?5 WHERE id=?1",
+                params![
+                    id,
+                    at.to_rfc3339(),
+                    stamp.map(|s| s.to_string()),
+                    outcome,
+                    message
+                ],
+            )
+            .map(drop)
+            .map_err(self.fail())
+    }
+
+    /// Stamps of the snapshots whose backup was complete: every target had them.
+    pub fn completed_stamps(&self) -> Result<BTreeSet<Stamp>, CatalogError> {
+        let mut query = self
+            .db
+            .prepare("SELECT stamp FROM runs WHERE outcome='complete' AND stamp IS NOT NULL")
+            .map_err(self.fail())?;
+        let rows = query
+            .query_map([], |row| row.get::<_, String>(0))
+            .map_err(self.fail())?;
+        let mut stamps = BTreeSet::new();
+        for row in rows {
+            stamps.extend(row.map_err(self.fail())?.parse::<Stamp>().ok());
+        }
+        Ok(stamps)
+    }
+
+    /// (started, ended, outcome, message) of the newest run.
+    pub fn last_run(&self) -> Result<Option<[Option<String>; 4]>, CatalogError> {
+        self.db
+            .query_row(
+                "SELECT started_at, ended_at, outcome, message FROM runs ORDER BY id DESC LIMIT 1",
+                [],
+                |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]),
+            )
+            .optional()
+            .map_err(self.fail())
+    }
+}

@@ -1,0 +1,231 @@
+//! Sealed objects that are not yet on every target.
+//!
+//! The spool mirrors the host's folder: `archives/ab/…`, `tables/…`, `manifests/…`. An object in it
+//! is complete or absent: it is written under `tmp/`, flushed, renamed into place, and the
+//! directory flushed. So whatever survives a crash under its own name can be shipped, and whatever
+//! lies in `tmp/` is rubbish, which [`Spool::open`] clears (one process at a time holds the state).
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::base::ids::{Hash, ObjectKey};
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {path} in the spool")]
+pub struct SpoolError {
+    operation: &'static str,
+    path: String,
+    #[source]
+    source: io::Error,
+}
+
+#[derive(Debug, Clone)]
+pub struct Spool {
+    dir: PathBuf,
+}
+
+/// An object being written. Dropped unfinished, it leaves nothing.
+#[derive(Debug)]
+pub struct SpoolFile {
+    temp: tempfile::NamedTempFile,
+}
+
+impl SpoolFile {
+    pub fn path(&self) -> &Path {
+        self.temp.path()
+    }
+
+    pub fn file(&self) -> &File {
+        self.temp.as_file()
+    }
+}
+
+impl io::Write for SpoolFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.temp.as_file_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.temp.as_file_mut().flush()
+    }
+}
+
+impl Spool {
+    /// Opens or makes the spool and clears what a killed run left half-written.
+    pub fn open(dir: &Path) -> Result<Self, SpoolError> {
+        let spool = Self {
+            dir: dir.to_path_buf(),
+        };
+        let temp = spool.temp_dir();
+        let failed = fail("make", &temp);
+        crate::base::fs::create_private_dir(&temp).map_err(failed)?;
+        for entry in fs::read_dir(&temp).map_err(fail("list", &temp))? {
+            let path = entry.map_err(fail("list", &temp))?.path();
+            fs::remove_file(&path).map_err(fail("clear", &path))?;
+        }
+        Ok(spool)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// For files on their way through this host; cleared when the spool is opened.
+    pub fn scratch(&self) -> PathBuf {
+        self.temp_dir()
+    }
+
+    fn temp_dir(&self) -> PathBuf {
+        self.dir.join("tmp")
+    }
+
+    pub fn path(&self, key: &ObjectKey) -> PathBuf {
+        self.dir.join(key.as_str())
+    }
+
+    pub fn create(&self) -> Result<SpoolFile, SpoolError> {
+        let dir = self.temp_dir();
+        let temp = tempfile::Builder::new()
+            .prefix("object-")
+            .tempfile_in(&dir)
+            .map_err(fail("create a file in", &dir))?;
+        Ok(SpoolFile { temp })
+    }
+
+    /// Makes `file` appear under `key`, durably.
+    pub fn publish(&self, file: SpoolFile, key: &ObjectKey) -> Result<(), SpoolError> {
+        let path = self.path(key);
+        file.temp
+            .as_file()
+            .sync_all()
+            .map_err(fail("flush", &path))?;
+        let parent = path.parent().unwrap_or(&self.dir).to_path_buf();
+        crate::base::fs::create_private_dir(&parent).map_err(fail("make", &parent))?;
+        file.temp
+            .persist(&path)
+            .map_err(|e| fail("rename", &path)(e.error))?;
+        crate::base::fs::sync_dir(&parent).map_err(fail("flush", &parent))?;
+        // The two-digit folder may be new as well.
+        crate::base::fs::sync_parent(&parent).map_err(fail("flush", &parent))
+    }
+
+    /// Writes and publishes a small object.
+    pub fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<(), SpoolError> {
+        let mut file = self.create()?;
+        file.write_all(bytes)
+            .map_err(fail("write", &self.path(key)))?;
+        self.publish(file, key)
+    }
+
+    /// The object's bytes on disk, if it is here.
+    pub fn size(&self, key: &ObjectKey) -> Option<u64> {
+        fs::metadata(self.path(key)).ok().map(|meta| meta.len())
+    }
+
+    pub fn contains(&self, key: &ObjectKey) -> bool {
+        self.size(key).is_some()
+    }
+
+    pub fn read(&self, key: &ObjectKey) -> Result<Vec<u8>, SpoolError> {
+        let path = self.path(key);
+        fs::read(&path).map_err(fail("read", &path))
+    }
+
+    /// Whether an archive is what its key's text says.
+    pub fn is_whole(&self, key: &str) -> Result<bool, SpoolError> {
+        let path = self.dir.join(key);
+        let mut hasher = blake3::Hasher::new();
+        File::open(&path)
+            .and_then(|file| hasher.update_reader(file).map(drop))
+            .map_err(fail("read", &path))?;
+        let found = Hash(*hasher.finalize().as_bytes());
+        Ok(ObjectKey::archive_hash(key) == Some(found))
+    }
+
+    /// Every object, as (key text, bytes), below `folder` (`archives`, `tables` or `manifests`).
+    pub fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, SpoolError> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.dir.join(folder)];
+        while let Some(dir) = folders.pop() {
+            let entries = match fs::read_dir(&dir) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(fail("list", &dir))?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(fail("list", &dir))?;
+                let meta = entry.metadata().map_err(fail("list", &dir))?;
+                let path = entry.path();
+                if meta.is_dir() {
+                    folders.push(path);
+                } else if let Ok(key) = path.strip_prefix(&self.dir) {
+                    found.push((key.to_string_lossy().into_owned(), meta.len()));
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Removes the folders right below `folder` that hold nothing: each would be listed in every run. Nothing else
+    /// may be writing into the spool, for a folder could go just before an object comes into it.
+    pub fn remove_empty_folders(&self, folder: &str) -> Result<(), SpoolError> {
+        let dir = self.dir.join(folder);
+        let entries = match fs::read_dir(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(fail("list", &dir))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(fail("list", &dir))?;
+            let path = entry.path();
+            if entry.file_type().map_err(fail("list", &path))?.is_dir() {
+                // One that holds something stays.
+                let _ = fs::remove_dir(&path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes an object by its key's text; one that is not there is no error.
+    pub fn remove(&self, key: &str) -> Result<(), SpoolError> {
+        let path = self.dir.join(key);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(fail("remove", &path)(e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn fail(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SpoolError {
+    let path = path.display().to_string();
+    move |source| SpoolError {
+        operation,
+        path,
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::ARCHIVES;
+
+    #[test]
+    fn empty_folders_go_and_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&dir.path().join("spool")).unwrap();
+        spool.remove_empty_folders(ARCHIVES).unwrap();
+        let keys = [1, 2].map(|byte| ObjectKey::archive(&Hash([byte; 32])));
+        for key in &keys {
+            spool.put(key, b"x").unwrap();
+        }
+        spool.remove(keys[0].as_str()).unwrap();
+        spool.remove_empty_folders(ARCHIVES).unwrap();
+        let left = fs::read_dir(spool.dir().join(ARCHIVES)).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["02"]);
+        assert!(spool.contains(&keys[1]));
+        spool.put(&keys[0], b"x").unwrap();
+        assert_eq!(spool.list(ARCHIVES).unwrap().len(), 2);
+    }
+}

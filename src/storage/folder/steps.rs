@@ -1,0 +1,123 @@
+//! What a folder target does with files and folders, beyond what [`Dir`] does.
+
+use std::fs::File;
+use std::io;
+
+use chrono::{DateTime, Utc};
+
+use crate::base::openat::{Dir, Kind, Meta, not_a_file};
+
+/// Splits a key into its folder (`""`: the root) and its file's name.
+pub fn split(key: &str) -> (&str, &str) {
+    key.rsplit_once('/').unwrap_or(("", key))
+}
+
+/// Opens `folder`, making what is missing of it; returns every directory on the way, `root` first and
+/// `folder` last.
+pub fn make_dirs(root: &Dir, folder: &str) -> io::Result<Vec<Dir>> {
+    let mut chain = vec![root.clone()];
+    let mut dir = root.clone();
+    for part in folder.split('/').filter(|part| !part.is_empty()) {
+        dir = dir.make_dirs(part, 0o777)?;
+        chain.push(dir.clone());
+    }
+    Ok(chain)
+}
+
+/// Makes a new file that no other process has.
+pub fn create_file(dir: &Dir, name: &str) -> io::Result<File> {
+    dir.create_file(name, 0o666)
+}
+
+/// Whether a regular file is there under `name`; anything else there is an error.
+pub fn is_file(dir: &Dir, name: &str) -> io::Result<bool> {
+    match dir.try_meta(name)? {
+        Some(meta) if meta.is_file() => Ok(true),
+        Some(_) => Err(not_a_file()),
+        None => Ok(false),
+    }
+}
+
+/// Renames unless something is there: `false`. Where the file system can't do that in one step
+/// (NFS, some FUSE), it looks first: two writers of one name then race, with the same content.
+pub fn rename_new(from: (&Dir, &str), to: (&Dir, &str)) -> io::Result<bool> {
+    match from.0.rename_new(from.1, to.0, to.1) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            if is_file(to.0, to.1)? {
+                return Ok(false);
+            }
+            from.0.rename(from.1, to.0, to.1).map(|()| true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a file; one that is not there is no error.
+pub fn remove(dir: &Dir, name: &str) -> io::Result<()> {
+    match dir.remove_file(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    Folder,
+    File {
+        bytes: u64,
+        modified: Option<DateTime<Utc>>,
+    },
+}
+
+/// The regular files and directories in `dir` whose names are UTF-8; nothing else.
+pub fn read_dir(dir: &Dir) -> io::Result<Vec<(String, Held)>> {
+    let mut found = Vec::new();
+    for entry in dir.entries()? {
+        let held = match entry.kind {
+            Kind::Dir => Held::Folder,
+            Kind::File => match dir.meta_of_entry(&entry.name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                looked => match held(&looked?) {
+                    Some(held) => held,
+                    None => continue,
+                },
+            },
+            _ => continue,
+        };
+        if let Ok(name) = entry.name.into_string() {
+            found.push((name, held));
+        }
+    }
+    Ok(found)
+}
+
+fn held(meta: &Meta) -> Option<Held> {
+    match meta.kind() {
+        Kind::Dir => Some(Held::Folder),
+        Kind::File => Some(Held::File {
+            bytes: meta.len(),
+            modified: DateTime::from_timestamp(meta.mtime(), 0),
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renaming_to_a_new_name_keeps_what_is_there() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Dir::open(temp.path()).unwrap();
+        std::fs::write(temp.path().join("there"), "first").unwrap();
+        std::fs::write(temp.path().join("new"), "second").unwrap();
+        assert!(!rename_new((&root, "new"), (&root, "there")).unwrap());
+        assert_eq!(std::fs::read(temp.path().join("there")).unwrap(), b"first");
+        assert!(temp.path().join("new").exists());
+        assert!(rename_new((&root, "new"), (&root, "elsewhere")).unwrap());
+        assert!(!temp.path().join("new").exists());
+    }
+}

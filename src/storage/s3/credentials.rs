@@ -1,0 +1,403 @@
+//! S3 and what speaks like it: where its credentials, region and endpoint come from.
+//!
+//! In the order that AWS's own tools have: the environment, then (where the environment names no
+//! web identity or container role) the profile of the AWS files, then the instance's role. The last
+//! is asked for only where the server is Amazon's, briefly, and its silence is explained.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::{
+    AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider, Checksum,
+};
+use object_store::{ClientOptions, CredentialProvider, RetryConfig};
+
+use crate::storage::Environment;
+use crate::storage::OpenError;
+use crate::storage::TargetSpec;
+use crate::storage::http::classify::StoreError;
+use crate::storage::http::roots;
+use crate::storage::s3::profile::{Keys, Profile};
+use crate::storage::setting::{self, Takes};
+use crate::storage::url::Bucket;
+
+const DEFAULT_REGION: &str = "us-east-1";
+/// Variables by which a role's credentials are fetched; `object_store` knows them.
+const ROLE_VARIABLES: [&str; 3] = [
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+];
+
+const TOKEN_FILES: [&str; 2] = [
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+];
+pub(crate) const PREFIXES: [&str; 1] = ["AWS_"];
+
+/// Where a bucket is, and with which credentials it is spoken to. All values were looked at.
+pub(crate) struct Account {
+    /// `None`: Amazon's own.
+    endpoint: Option<String>,
+    region: String,
+    credentials: Credentials,
+}
+
+enum Credentials {
+    /// As the environment says: keys, a role, or none.
+    OfEnvironment,
+    Keys(Keys),
+    Role(Arc<InstanceRole>),
+}
+
+impl Account {
+    pub(in crate::storage) fn find(
+        bucket: &Bucket,
+        spec: &TargetSpec,
+        environment: &Environment,
+    ) -> Result<Self, OpenError> {
+        let target = spec.label();
+        environment.check(&target, |name| takes(name, spec))?;
+        let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+        // Keys win over tokens, whose files are not read then.
+        let has_keys = keys.iter().all(|name| environment.get(name).is_some());
+        for name in TOKEN_FILES {
+            if let Some(file) = environment.get(name).filter(|_| !has_keys) {
+                check_token(&target, name, file)?;
+            }
+        }
+        let profile = Profile::load(&target, environment)?;
+        let endpoint = endpoint(spec, environment, &profile)?;
+        let found = Self {
+            credentials: credentials(&endpoint, spec, environment, &profile)?,
+            region: region(spec, environment, &profile)?,
+            endpoint,
+        };
+        let server = found.server(bucket, spec);
+        match setting::server(&server) {
+            Ok(_) => Ok(found),
+            Err(what) => Err(OpenError::setting(&target, "its server's address", what)),
+        }
+    }
+
+    fn is_virtual_hosted(&self, bucket: &Bucket, spec: &TargetSpec) -> bool {
+        match spec.path_style {
+            Some(path_style) => !path_style,
+            // A certificate covers one label: buckets with dots go into the path.
+            None => self.endpoint.is_none() && !bucket.name.contains(['.', ':']),
+        }
+    }
+
+    /// The address that requests go to.
+    fn server(&self, bucket: &Bucket, spec: &TargetSpec) -> String {
+        let region = &self.region;
+        let is_virtual_hosted = self.is_virtual_hosted(bucket, spec);
+        let amazon = || format!("https://s3.{region}.amazonaws.com");
+        let server = self.endpoint.clone().unwrap_or_else(amazon);
+        match is_virtual_hosted {
+            true => with_bucket_in_host(&server, &bucket.name),
+            false => server,
+        }
+    }
+
+    pub(in crate::storage) fn builder(
+        &self,
+        bucket: &Bucket,
+        spec: &TargetSpec,
+        environment: &Environment,
+    ) -> AmazonS3Builder {
+        // A bucket with object lock takes nothing without it, and it is computed for the signature anyway.
+        let mut builder = AmazonS3Builder::new().with_checksum_algorithm(Checksum::SHA256);
+        for (name, value) in environment.lowercased(&PREFIXES) {
+            if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        builder = match &self.credentials {
+            Credentials::OfEnvironment => builder,
+            Credentials::Role(role) => builder.with_credentials(Arc::clone(role) as _),
+            Credentials::Keys(keys) => {
+                let builder = builder
+                    .with_access_key_id(&keys.id)
+                    .with_secret_access_key(&keys.secret);
+                match &keys.token {
+                    Some(token) => builder.with_token(token),
+                    None => builder,
+                }
+            }
+        };
+        if self.endpoint.is_some() {
+            // The S3 variable would win over this otherwise.
+            let server = self.server(bucket, spec);
+            builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, server);
+        }
+        builder
+            .with_region(&self.region)
+            .with_bucket_name(&bucket.name)
+            .with_virtual_hosted_style_request(self.is_virtual_hosted(bucket, spec))
+            // Deletes are single here, and the bulk request is what S3's imitators lack first.
+            .with_disable_bulk_delete(true)
+    }
+}
+
+/// What a variable takes that an S3 target reads.
+fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
+    use AmazonS3ConfigKey as Key;
+    if !name.starts_with("AWS_") {
+        return None;
+    }
+    match name.to_ascii_lowercase().parse().ok()? {
+        // The bucket is the URL's; of the client's own settings none is used.
+        Key::Bucket | Key::Client(_) => None,
+        Key::AccessKeyId | Key::Token => Some(Takes::Word),
+        Key::Region | Key::DefaultRegion => spec.region.is_none().then_some(Takes::Label),
+        Key::Endpoint | Key::S3Endpoint => spec.endpoint.is_none().then_some(Takes::Server),
+        Key::StsEndpoint | Key::MetadataEndpoint => Some(Takes::Server),
+        Key::ContainerCredentialsFullUri => Some(Takes::Address),
+        Key::ContainerCredentialsRelativeUri => Some(Takes::Path),
+        _ => Some(Takes::Text),
+    }
+}
+
+/// The token in the file goes into a header or an address. One that comes later is looked at by nobody.
+fn check_token(target: &str, name: &str, file: &str) -> Result<(), OpenError> {
+    let wrong = |what: String| OpenError::setting(target, name, format!("names {file}, {what}"));
+    let text = setting::read_file(Path::new(file));
+    let text = text.map_err(|error| wrong(format!("which cannot be read: {error}")))?;
+    setting::check(Takes::Text, &text).map_err(|what| wrong(format!("whose token {what}")))
+}
+
+/// The address that requests go to.
+pub(in crate::storage) fn server(
+    bucket: &Bucket,
+    spec: &TargetSpec,
+    environment: &Environment,
+) -> Result<String, OpenError> {
+    Ok(Account::find(bucket, spec, environment)?.server(bucket, spec))
+}
+
+/// Whether the server is spoken to in clear text because its URL says so.
+pub(crate) fn is_clear_text(spec: &TargetSpec, environment: &Environment) -> bool {
+    let profile = Profile::load("", environment).unwrap_or_default();
+    let endpoint = endpoint(spec, environment, &profile).unwrap_or_default();
+    endpoint.is_some_and(|url| url.starts_with("http://"))
+}
+
+/// Certificates of authorities that only S3 targets count, in PEM form.
+pub(crate) fn roots(spec: &TargetSpec, environment: &Environment) -> Result<Vec<u8>, OpenError> {
+    let target = spec.label();
+    if let Some(file) = environment.get("AWS_CA_BUNDLE") {
+        return roots::read(&target, "AWS_CA_BUNDLE", Path::new(file));
+    }
+    match &Profile::load(&target, environment)?.ca_bundle {
+        Some(set) => roots::read(&target, &set.place, Path::new(&set.value)),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn endpoint(
+    spec: &TargetSpec,
+    environment: &Environment,
+    profile: &Profile,
+) -> Result<Option<String>, OpenError> {
+    let variables = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+    let of_variable = |name: &'static str| Some((name, environment.get(name)?));
+    let of_profile = || {
+        let set = profile.endpoint.as_ref()?;
+        Some((set.place.as_str(), set.value.as_str()))
+    };
+    let of_spec = spec.endpoint.as_deref().map(|text| ("endpoint", text));
+    let named = of_spec
+        .or_else(|| variables.into_iter().find_map(of_variable))
+        .or_else(of_profile);
+    let Some((name, text)) = named else {
+        return Ok(None);
+    };
+    let server = setting::server(text);
+    let server = server.map_err(|what| OpenError::setting(&spec.label(), name, what))?;
+    Ok(Some(server))
+}
+
+fn region(
+    spec: &TargetSpec,
+    environment: &Environment,
+    profile: &Profile,
+) -> Result<String, OpenError> {
+    let of_variable = |name: &'static str| Some((name, environment.get(name)?));
+    let of_profile = || {
+        let set = profile.region.as_ref()?;
+        Some((set.place.as_str(), set.value.as_str()))
+    };
+    let of_spec = spec.region.as_deref().map(|text| ("region", text));
+    let named = of_spec
+        .or_else(|| of_variable("AWS_REGION"))
+        .or_else(|| of_variable("AWS_DEFAULT_REGION"))
+        .or_else(of_profile);
+    let (name, region) = named.unwrap_or(("region", DEFAULT_REGION));
+    let checked = setting::check(Takes::Label, region);
+    checked.map_err(|what| OpenError::setting(&spec.label(), name, what))?;
+    Ok(region.to_owned())
+}
+
+fn with_bucket_in_host(endpoint: &str, bucket: &str) -> String {
+    match endpoint.split_once("://") {
+        Some((_, host)) if host.starts_with(&format!("{bucket}.")) => endpoint.to_owned(),
+        Some((scheme, host)) => format!("{scheme}://{bucket}.{host}"),
+        None => format!("{bucket}.{endpoint}"),
+    }
+}
+
+fn credentials(
+    endpoint: &Option<String>,
+    spec: &TargetSpec,
+    environment: &Environment,
+    profile: &Profile,
+) -> Result<Credentials, OpenError> {
+    let missing = |reason: String| OpenError::Credentials {
+        target: spec.label(),
+        reason,
+    };
+    match (
+        environment.get("AWS_ACCESS_KEY_ID"),
+        environment.get("AWS_SECRET_ACCESS_KEY"),
+    ) {
+        (Some(_), Some(_)) => return Ok(Credentials::OfEnvironment),
+        (None, None) => {}
+        _ => {
+            return Err(missing(
+                "of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY only one is set".to_owned(),
+            ));
+        }
+    }
+    let anonymous = environment
+        .get("AWS_SKIP_SIGNATURE")
+        .is_some_and(|v| matches!(v.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"));
+    if anonymous || environment.has_any(&ROLE_VARIABLES) {
+        return Ok(Credentials::OfEnvironment);
+    }
+    if let Some(keys) = profile.keys(&spec.label())? {
+        return Ok(Credentials::Keys(keys));
+    }
+    if let Some(setting) = profile.unsupported {
+        return Err(missing(format!(
+            "the AWS profile uses {setting}, which sealift does not do; export the keys that `aws configure export-credentials --format env` prints"
+        )));
+    }
+    let amazon = |url: &String| url.contains(".amazonaws.com");
+    let disabled = environment
+        .get("AWS_EC2_METADATA_DISABLED")
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    if disabled || endpoint.as_ref().is_some_and(|url| !amazon(url)) {
+        return Err(missing(
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write ~/.aws/credentials"
+                .to_owned(),
+        ));
+    }
+    let role = instance_role().map_err(|source| OpenError::Client {
+        target: spec.label(),
+        source: Box::new(StoreError(source)),
+    })?;
+    Ok(Credentials::Role(Arc::new(role)))
+}
+
+/// The role of an EC2 instance, asked for with little patience: on any other machine nobody answers.
+#[derive(Debug)]
+struct InstanceRole(AwsCredentialProvider);
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no AWS credentials in the environment or ~/.aws, and this machine has no instance role ({0})"
+)]
+struct NoInstanceRole(StoreError);
+
+fn instance_role() -> object_store::Result<InstanceRole> {
+    let retry = RetryConfig {
+        max_retries: 2,
+        retry_timeout: Duration::from_secs(5),
+        ..RetryConfig::default()
+    };
+    let options = ClientOptions::new().with_timeout(Duration::from_secs(5));
+    let store: AmazonS3 = AmazonS3Builder::new()
+        .with_bucket_name("unused")
+        .with_client_options(options)
+        .with_retry(retry)
+        .build()?;
+    Ok(InstanceRole(store.credentials().clone()))
+}
+
+#[async_trait::async_trait]
+impl CredentialProvider for InstanceRole {
+    type Credential = AwsCredential;
+
+    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
+        let unauthenticated = |error| object_store::Error::Unauthenticated {
+            path: "the instance's role".to_owned(),
+            source: Box::new(NoInstanceRole(StoreError(error))),
+        };
+        self.0.get_credential().await.map_err(unauthenticated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(spec: &TargetSpec, pairs: &[(&str, &str)], key: AmazonS3ConfigKey) -> Option<String> {
+        let bucket = Bucket {
+            name: "bucket".to_owned(),
+            prefix: String::new(),
+        };
+        let environment = Environment::from_pairs(pairs.iter().copied());
+        let account = Account::find(&bucket, spec, &environment).ok().unwrap();
+        let built = account.builder(&bucket, spec, &environment);
+        built.get_config_value(&key)
+    }
+
+    const KEYS: [(&str, &str); 3] = [
+        ("AWS_ACCESS_KEY_ID", "AK"),
+        ("AWS_SECRET_ACCESS_KEY", "SK"),
+        ("AWS_SESSION_TOKEN", "TOKEN"),
+    ];
+
+    #[test]
+    fn the_environment_gives_keys_and_token() {
+        let spec = TargetSpec::from_url("s3://bucket");
+        let get = |key| config(&spec, &KEYS, key);
+        assert_eq!(get(AmazonS3ConfigKey::AccessKeyId).as_deref(), Some("AK"));
+        assert_eq!(get(AmazonS3ConfigKey::Token).as_deref(), Some("TOKEN"));
+        assert_eq!(get(AmazonS3ConfigKey::Region).as_deref(), Some("us-east-1"));
+        let virtual_hosted = get(AmazonS3ConfigKey::VirtualHostedStyleRequest);
+        assert_eq!(virtual_hosted.as_deref(), Some("true"));
+    }
+
+    #[test]
+    fn an_endpoint_means_path_style_unless_said_otherwise() {
+        let mut spec = TargetSpec::from_url("s3://bucket");
+        spec.endpoint = Some("https://s3.example.org/".to_owned());
+        let get = |spec: &TargetSpec, key| config(spec, &KEYS, key);
+        let style = AmazonS3ConfigKey::VirtualHostedStyleRequest;
+        let server = AmazonS3ConfigKey::S3Endpoint;
+        assert_eq!(get(&spec, style).as_deref(), Some("false"));
+        assert_eq!(
+            get(&spec, server).as_deref(),
+            Some("https://s3.example.org")
+        );
+        spec.path_style = Some(false);
+        let expected = Some("https://bucket.s3.example.org");
+        assert_eq!(get(&spec, server).as_deref(), expected);
+    }
+
+    #[test]
+    fn no_credentials_for_a_foreign_server_is_told_at_once() {
+        let mut spec = TargetSpec::from_url("s3://bucket");
+        spec.endpoint = Some("https://s3.example.org".to_owned());
+        let bucket = Bucket {
+            name: "bucket".to_owned(),
+            prefix: String::new(),
+        };
+        let error = Account::find(&bucket, &spec, &Environment::default());
+        let error = error.err().unwrap();
+        assert!(error.to_string().contains("~/.aws/credentials"), "{error}");
+    }
+}

@@ -1,0 +1,332 @@
+//! One connection: ssh as a process of ours, and the sftp that is spoken through its pipes.
+//!
+//! Requests share it. One that gets no answer waits as long as anything moves on the connection at all, then gives
+//! the whole of it up. ssh's last words say why a connection ended. The process ends with the connection.
+
+use std::pin::pin;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::{Either, select};
+use openssh_sftp_client::error::SftpErrorKind;
+use openssh_sftp_client::{Error, Sftp as Client, SftpOptions};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{timeout, timeout_at};
+
+use super::super::ErrorKind;
+use super::super::process_failure::{Failure, MOST_SAID_BYTES, shortened};
+use super::super::ssh::{self, CONNECT_SECONDS};
+use super::packet_guard::{Incoming, Outgoing, Wire};
+
+/// ssh gives up by itself before, and knows better why.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(CONNECT_SECONDS + 10);
+/// For ssh to end after its connection did, and for its last words after it ended: a master connection that it
+/// left behind keeps its pipe open.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
+/// What OpenSSH reads or writes in one request.
+const PIECE_BYTES: u32 = 255 << 10;
+/// On its way at once, of one transfer: twice what ssh lets through unconfirmed.
+const WINDOW_BYTES: u32 = 4 << 20;
+const MOST_PIECES: u32 = 64;
+
+pub(super) struct Connection {
+    pub client: Client,
+    link: Link,
+    patience: Duration,
+    /// What the server takes in one request, as far as it has shown.
+    pub read_bytes: PieceSize,
+    pub write_bytes: PieceSize,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.link.fmt(f)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct PieceSize(AtomicU32);
+
+impl PieceSize {
+    fn new() -> Self {
+        Self(AtomicU32::new(PIECE_BYTES))
+    }
+
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed) as usize
+    }
+
+    /// How many to have on their way.
+    pub fn at_once(&self) -> usize {
+        (WINDOW_BYTES / self.0.load(Ordering::Relaxed)).clamp(1, MOST_PIECES) as usize
+    }
+
+    /// Of a larger piece the server took so much.
+    pub fn learn(&self, bytes: usize) {
+        if let Ok(bytes) = u32::try_from(bytes) {
+            self.0.fetch_min(bytes.max(4096), Ordering::Relaxed);
+        }
+    }
+}
+
+/// ssh, and what it has to say.
+#[derive(Debug)]
+struct Link {
+    wire: Arc<Wire>,
+    end: watch::Receiver<Option<End>>,
+    /// Dropped, it ends ssh.
+    leash: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+#[derive(Debug, Clone)]
+struct End {
+    code: Option<i32>,
+    said: String,
+}
+
+impl Connection {
+    /// Starts `command`, which is ssh up to the machine's name.
+    pub async fn open(mut command: Command, patience: Duration) -> Result<Self, Failure> {
+        let child = command
+            .args(["-s", "sftp"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn();
+        let mut child = child.map_err(|error| {
+            let program = command.as_std().get_program().display();
+            let what = match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    format!("{program} is not installed here, or not on the PATH")
+                }
+                _ => format!("cannot start {program}: {error}"),
+            };
+            Failure::new(ErrorKind::Permanent, what)
+        })?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+            return Err(Failure::new(ErrorKind::Permanent, "ssh has no pipes"));
+        };
+        let wire = Arc::new(Wire::new());
+        let outgoing = Outgoing::new(stdin, Arc::clone(&wire));
+        let incoming = Incoming::new(stdout, Arc::clone(&wire));
+        let (leash, released) = oneshot::channel();
+        let (report, end) = watch::channel(None);
+        tokio::spawn(accompany(child, stderr, released, report));
+        let link = Link {
+            wire,
+            end,
+            leash: Mutex::new(Some(leash)),
+        };
+        // Not within this request, which may be given up: the client's own tasks panic without it.
+        let options = SftpOptions::new().flush_interval(Duration::ZERO);
+        let greeting = tokio::spawn(Client::new(outgoing, incoming, options));
+        match timeout(CONNECTED_WITHIN, greeting).await {
+            Ok(Ok(Ok(client))) => Ok(Self {
+                client,
+                link,
+                patience,
+                read_bytes: PieceSize::new(),
+                write_bytes: PieceSize::new(),
+            }),
+            Ok(Ok(Err(error))) => Err(link.lost(&error).await),
+            Ok(Err(error)) => Err(link.lost(&error.into()).await),
+            Err(_) => {
+                let what = format!("no sftp after {} s", CONNECTED_WITHIN.as_secs());
+                Err(Failure::new(ErrorKind::Unavailable, what))
+            }
+        }
+    }
+
+    /// Whether there is any use in another request.
+    pub fn is_alive(&self) -> bool {
+        self.link.end.borrow().is_none() && self.link.leash().is_some()
+    }
+
+    /// What `request` gives, or why nothing.
+    pub async fn ask<T>(
+        &self,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Failure> {
+        let began = Instant::now();
+        let mut request = pin!(request);
+        loop {
+            let deadline = began.max(self.link.wire.moved()) + self.patience;
+            match timeout_at(deadline.into(), &mut request).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(Error::SftpError(kind, message))) => {
+                    return Err(refused(kind, message.get().0));
+                }
+                Ok(Err(error)) => return Err(self.link.lost(&error).await),
+                Err(_) if self.link.wire.moved() + self.patience > Instant::now() => {}
+                Err(_) => {
+                    self.link.end();
+                    let what = format!("the server was silent for {} s", self.patience.as_secs());
+                    return Err(Failure::new(ErrorKind::Unavailable, what));
+                }
+            }
+        }
+    }
+}
+
+impl Link {
+    fn leash(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<()>>> {
+        self.leash.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) {
+        self.leash().take();
+    }
+
+    /// Why the connection broke, of which the client noticed `error`.
+    async fn lost(&self, error: &Error) -> Failure {
+        let mut end = self.end.clone();
+        let ended = timeout(LAST_WORDS_WITHIN, end.wait_for(Option::is_some)).await;
+        let ended = ended
+            .ok()
+            .and_then(Result::ok)
+            .and_then(|end| Option::clone(&end));
+        self.end();
+        if let Some(fault) = self.wire.fault() {
+            return Failure::new(ErrorKind::Permanent, fault);
+        }
+        match ended {
+            Some(end) => ended_as(end.code, &end.said),
+            None => {
+                let what = format!("the connection broke: {error}");
+                Failure::new(ErrorKind::Unavailable, what)
+            }
+        }
+    }
+}
+
+/// Sees ssh to its end, which comes at the latest when it is released.
+async fn accompany(
+    mut child: Child,
+    stderr: ChildStderr,
+    released: oneshot::Receiver<()>,
+    report: watch::Sender<Option<End>>,
+) {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let mut listening = tokio::spawn(listen(stderr, Arc::clone(&said)));
+    let ended = match select(pin!(child.wait()), released).await {
+        Either::Left((status, _)) => Some(status),
+        Either::Right(_) => None,
+    };
+    let status = match ended {
+        Some(status) => status,
+        None => {
+            // It may have ended just now.
+            let _ = child.start_kill();
+            child.wait().await
+        }
+    };
+    if timeout(LAST_WORDS_WITHIN / 2, &mut listening)
+        .await
+        .is_err()
+    {
+        listening.abort();
+    }
+    let said = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    report.send_replace(Some(End {
+        code: status.ok().and_then(|status| status.code()),
+        said: shortened(&String::from_utf8_lossy(&said)),
+    }));
+}
+
+/// Keeps the end of what comes.
+async fn listen(mut stderr: ChildStderr, said: Arc<Mutex<Vec<u8>>>) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = stderr.read(&mut buffer).await {
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.extend_from_slice(&buffer[..length]);
+        let surplus = said.len().saturating_sub(4 * MOST_SAID_BYTES);
+        said.drain(..surplus);
+    }
+}
+
+/// What the end of ssh means.
+fn ended_as(code: Option<i32>, said: &str) -> Failure {
+    let told = |kind, hint: &str| {
+        let code = code.map_or("a signal".to_owned(), |code| format!("code {code}"));
+        let said = match said.is_empty() {
+            true => String::new(),
+            false => format!(": {said}"),
+        };
+        Failure::new(kind, format!("{hint}ssh ended with {code}{said}"))
+    };
+    if let Some((kind, hint)) = ssh::refusal(said) {
+        return told(kind, hint);
+    }
+    match said.contains("subsystem request failed") {
+        true => told(
+            ErrorKind::Permanent,
+            "the server has no sftp, or this key may not use it; ",
+        ),
+        false => told(ErrorKind::Unavailable, ""),
+    }
+}
+
+/// What the server says of a request.
+fn refused(kind: SftpErrorKind, message: &str) -> Failure {
+    let says = |kind, what: &str| {
+        let message = match message {
+            "" => "nothing more",
+            message => message,
+        };
+        Failure::new(kind, format!("{what}; the server says: {message}"))
+    };
+    match kind {
+        SftpErrorKind::NoSuchFile => Failure::new(ErrorKind::NotFound, "it is not there"),
+        SftpErrorKind::PermDenied => says(ErrorKind::Denied, "it is not allowed"),
+        SftpErrorKind::BadMessage | SftpErrorKind::OpUnsupported => {
+            says(ErrorKind::Permanent, "the server cannot do it")
+        }
+        _ => says(ErrorKind::Unavailable, "it failed there"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_told_apart() {
+        for (said, kind) in [
+            ("me@x: Permission denied (publickey).", ErrorKind::Denied),
+            (
+                "No ED25519 host key is known for x.; Host key verification failed.",
+                ErrorKind::Denied,
+            ),
+            (
+                "subsystem request failed on channel 0",
+                ErrorKind::Permanent,
+            ),
+            (
+                "ssh: connect to host x port 22: Connection refused",
+                ErrorKind::Unavailable,
+            ),
+            ("Could not resolve hostname x", ErrorKind::Unavailable),
+            ("", ErrorKind::Unavailable),
+        ] {
+            assert_eq!(ended_as(Some(255), said).kind, kind, "{said}");
+        }
+        assert_eq!(ended_as(None, "").to_string(), "ssh ended with a signal");
+    }
+
+    #[test]
+    fn pieces_fit_the_server() {
+        let size = PieceSize::new();
+        assert_eq!((size.get(), size.at_once()), (261_120, 16));
+        size.learn(32 << 10);
+        assert_eq!((size.get(), size.at_once()), (32 << 10, 64));
+        size.learn(1);
+        size.learn(1 << 20);
+        assert_eq!(size.get(), 4096);
+    }
+}

@@ -1,0 +1,225 @@
+//! Reading an object: in pieces, many of them on their way at once.
+
+use std::io::SeekFrom;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::join;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use openssh_sftp_client::file::File;
+use openssh_sftp_client::metadata::MetaData;
+use tokio::io::AsyncSeekExt as _;
+
+use super::super::ErrorKind;
+use super::super::process_failure::Failure;
+use super::super::retry::Retries;
+use super::connection::Connection;
+use super::pace::Pace;
+use super::session::Machine;
+
+/// An opened object.
+pub(super) struct Object {
+    connection: Arc<Connection>,
+    file: File,
+    pub bytes: u64,
+}
+
+fn size(metadata: &MetaData) -> Result<u64, Failure> {
+    let is_file = metadata.file_type().is_none_or(|kind| kind.is_file());
+    let size = metadata.len().filter(|_| is_file);
+    size.ok_or_else(|| Failure::new(ErrorKind::Permanent, "it is no file"))
+}
+
+pub(super) async fn open(connection: Arc<Connection>, path: String) -> Result<Object, Failure> {
+    let mut file = connection.ask(connection.client.open(path)).await?;
+    let metadata = connection.ask(file.metadata()).await?;
+    Ok(Object {
+        connection,
+        file,
+        bytes: size(&metadata)?,
+    })
+}
+
+/// A small object whole: most come with the answer that tells their size.
+pub(super) async fn whole(
+    machine: &Machine,
+    connection: Arc<Connection>,
+    path: String,
+    limit: u64,
+) -> Result<Bytes, Failure> {
+    let mut file = connection.ask(connection.client.open(path)).await?;
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let wanted = wanted.min(connection.read_bytes.get()).max(1);
+    let start = read_once(&connection, file.clone(), 0, wanted);
+    let (metadata, start) = join(connection.ask(file.metadata()), start).await;
+    let bytes = size(&metadata?)?;
+    let start = start?;
+    machine.download.wait(start.len()).await;
+    if bytes > limit {
+        let what = format!("it has {bytes} bytes, more than the {limit} expected");
+        return Err(Failure::new(ErrorKind::Permanent, what));
+    }
+    if start.len() as u64 >= bytes {
+        return Ok(start.freeze());
+    }
+    let object = Object {
+        connection,
+        file,
+        bytes,
+    };
+    let rest = start.len() as u64..bytes;
+    let rest = object.pieces(rest, &machine.download);
+    let whole = rest.try_fold(start, |mut whole, piece| async move {
+        whole.extend_from_slice(&piece);
+        Ok(whole)
+    });
+    Ok(whole.await?.freeze())
+}
+
+impl Object {
+    /// The bytes of `range`, which must lie within the object.
+    fn pieces(
+        &self,
+        range: Range<u64>,
+        pace: &Arc<Pace>,
+    ) -> BoxStream<'static, Result<Bytes, Failure>> {
+        let pace = Arc::clone(pace);
+        let (connection, file) = (Arc::clone(&self.connection), self.file.clone());
+        let at_once = connection.read_bytes.at_once();
+        let piece_bytes = connection.read_bytes.get();
+        let starts = range.clone().step_by(piece_bytes);
+        let turns = futures::stream::iter(starts).then(move |at| {
+            let pace = Arc::clone(&pace);
+            async move {
+                let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+                let length = left.min(piece_bytes);
+                pace.wait(length).await;
+                (at, length)
+            }
+        });
+        turns
+            .map(move |(at, length)| read_piece(Arc::clone(&connection), file.clone(), at, length))
+            .buffered(at_once)
+            .boxed()
+    }
+}
+
+async fn read_piece(
+    connection: Arc<Connection>,
+    file: File,
+    at: u64,
+    length: usize,
+) -> Result<Bytes, Failure> {
+    let mut piece = BytesMut::new();
+    while piece.len() < length {
+        let (at, left) = (at + piece.len() as u64, length - piece.len());
+        let got = read_once(&connection, file.clone(), at, left).await?;
+        match got.len() {
+            0 => {
+                let what = format!("it ends after {at} bytes, too early");
+                return Err(Failure::new(ErrorKind::Permanent, what));
+            }
+            got if got < left => connection.read_bytes.learn(got),
+            _ => {}
+        }
+        match piece.is_empty() {
+            true => piece = got,
+            false => piece.extend_from_slice(&got),
+        }
+    }
+    Ok(piece.freeze())
+}
+
+/// What one request gives of `length` bytes from `at` on: nothing only at the object's end.
+async fn read_once(
+    connection: &Connection,
+    mut file: File,
+    at: u64,
+    length: usize,
+) -> Result<BytesMut, Failure> {
+    // Never waits, and fails only beyond 2^63.
+    let sought = file.seek(SeekFrom::Start(at)).await;
+    sought.map_err(|error| Failure::new(ErrorKind::Permanent, error.to_string()))?;
+    let most = u32::try_from(length).unwrap_or(u32::MAX);
+    let read = file.read(most, BytesMut::with_capacity(length));
+    let got = connection.ask(read).await?.unwrap_or_default();
+    match got.len() <= length {
+        true => Ok(got),
+        false => {
+            let what = "the server sends more than was asked for";
+            Err(Failure::new(ErrorKind::Permanent, what))
+        }
+    }
+}
+
+/// Reads on after a connection broke, from where it broke off.
+pub(super) struct Reader {
+    machine: Arc<Machine>,
+    path: String,
+    bytes: u64,
+    rest: Range<u64>,
+    pieces: Option<BoxStream<'static, Result<Bytes, Failure>>>,
+    retries: Option<Retries>,
+}
+
+impl Reader {
+    pub fn new(machine: Arc<Machine>, path: String, object: &Object, rest: Range<u64>) -> Self {
+        let mut reader = Self {
+            machine,
+            path,
+            bytes: object.bytes,
+            rest,
+            pieces: None,
+            retries: None,
+        };
+        reader.begin(object);
+        reader
+    }
+
+    fn begin(&mut self, object: &Object) {
+        let pieces = object.pieces(self.rest.clone(), &self.machine.download);
+        self.pieces = Some(pieces);
+    }
+
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        while !self.rest.is_empty() {
+            let failure = match self.try_next().await {
+                Ok(piece) => {
+                    self.rest.start += piece.len() as u64;
+                    self.retries = None;
+                    return Ok(Some(piece));
+                }
+                Err(failure) => failure,
+            };
+            self.pieces = None;
+            let patience = self.machine.patience;
+            let retries = self.retries.get_or_insert_with(|| patience.retries());
+            if !retries.another(&failure).await {
+                return Err(retries.told(failure));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn try_next(&mut self) -> Result<Bytes, Failure> {
+        if self.pieces.is_none() {
+            let (connection, _) = self.machine.connection().await?;
+            let object = open(connection, self.path.clone()).await?;
+            if object.bytes != self.bytes {
+                let what = format!("it had {} bytes, and now {}", self.bytes, object.bytes);
+                return Err(Failure::new(ErrorKind::Permanent, what));
+            }
+            self.begin(&object);
+        }
+        let next = match &mut self.pieces {
+            Some(pieces) => pieces.next().await,
+            None => None,
+        };
+        next.unwrap_or_else(|| {
+            let what = format!("it ends after {} bytes, too early", self.rest.start);
+            Err(Failure::new(ErrorKind::Permanent, what))
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! The system's ssh, as rsync and sftp have it started: it never asks, never trusts an unknown host, never waits
+//! for ever. Keys, agents, known hosts and jump hosts are those that the user's own ssh has.
+
+use tokio::process::Command;
+
+use super::ErrorKind;
+use super::process_failure::Failure;
+
+/// Seconds until a connection must stand.
+pub(super) const CONNECT_SECONDS: u64 = 20;
+
+/// `ssh` (the command with its options, instead of plain `ssh`) and the options that it always gets.
+pub(super) fn command_line(ssh: Option<&str>, port: Option<u16>) -> String {
+    let ssh = ssh.unwrap_or("ssh");
+    let port = port.map_or(String::new(), |port| format!(" -p {port}"));
+    format!(
+        "{ssh} -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout={CONNECT_SECONDS} \
+         -o ServerAliveInterval=15 -o ServerAliveCountMax=4{port}"
+    )
+}
+
+/// The same as a process that can be started, up to the machine `login`.
+pub(super) fn command(
+    ssh: Option<&str>,
+    port: Option<u16>,
+    login: &str,
+) -> Result<Command, Failure> {
+    let words = words(&command_line(ssh, port)).ok_or_else(|| {
+        let what = "a quote in the ssh command is not closed";
+        Failure::new(ErrorKind::Permanent, what)
+    })?;
+    let mut words = words.into_iter();
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.env("LC_ALL", "C").args(words).arg(bare(login));
+    Ok(command)
+}
+
+/// Says what is wrong with the setting `ssh`, to follow its name.
+pub(super) fn check_command(line: &str) -> Result<(), String> {
+    match words(line) {
+        None => Err("has a quote that is not closed".to_owned()),
+        Some(words) if words.first().is_none_or(String::is_empty) => {
+            Err("names no command".to_owned())
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// An address in brackets without them: only URLs and rsync's arguments need them.
+fn bare(login: &str) -> String {
+    login.replace(['[', ']'], "")
+}
+
+/// As rsync reads its `-e`: words may stand in quotes, within which a doubled quote is one. `None`: one is
+/// not closed.
+pub(super) fn words(line: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut characters = line.chars().peekable();
+    while let Some(c) = characters.next() {
+        match quote {
+            None if c == ' ' => words.extend(word.take()),
+            None if c == '\'' || c == '"' => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            Some(open) if c == open && characters.peek() == Some(&open) => {
+                characters.next();
+                word.get_or_insert_default().push(c);
+            }
+            Some(open) if c == open => quote = None,
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    quote.is_none().then_some(words)
+}
+
+/// What ssh's last words mean, if they are of those that need no other try, and a hint to go before them.
+pub(super) fn refusal(said: &str) -> Option<(ErrorKind, &'static str)> {
+    if said.contains("Host key verification failed") {
+        let hint = "the server's host key is not known here, or another one; compare it and add it to \
+                    known_hosts (ssh to it once); ";
+        return Some((ErrorKind::Denied, hint));
+    }
+    ["Permission denied", "Too many authentication failures"]
+        .iter()
+        .any(|text| said.contains(text))
+        .then_some((ErrorKind::Denied, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_read_as_rsync_reads_them() {
+        let words = |line| words(line).unwrap_or_default();
+        assert_eq!(words("ssh  -i key "), ["ssh", "-i", "key"]);
+        assert_eq!(
+            words("ssh -i 'my key' -o \"A=b c\""),
+            ["ssh", "-i", "my key", "-o", "A=b c"]
+        );
+        assert_eq!(words("a'b c'd ''"), ["ab cd", ""]);
+        assert_eq!(words("'it''s' \"'\""), ["it's", "'"]);
+        assert_eq!(super::words("ssh 'x"), None);
+    }
+
+    #[test]
+    fn a_command_leads_to_its_machine() {
+        let command = command(Some("my-ssh -i 'a b'"), Some(2222), "me@[::1]").unwrap();
+        let command = command.as_std();
+        assert_eq!(command.get_program(), "my-ssh");
+        let arguments: Vec<_> = command.get_args().collect();
+        assert_eq!(arguments[..2], ["-i", "a b"]);
+        assert!(arguments.contains(&"StrictHostKeyChecking=yes".as_ref()));
+        assert_eq!(arguments[arguments.len() - 3..], ["-p", "2222", "me@::1"]);
+        assert!(super::command(Some("ssh '"), None, "x").is_err());
+    }
+}
