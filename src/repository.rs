@@ -19,7 +19,7 @@ use crate::format::manifest::{
     ManifestError, ManifestName, TablePage, recipient_set_name,
 };
 use crate::format::signature::Trust;
-use crate::storage::{ErrorKind, Target, TargetError};
+use crate::storage::{ErrorKind, Storage, TargetError};
 
 pub use known::{parse_known, require_hash};
 pub use statements::{Marks, SeenMark};
@@ -55,7 +55,7 @@ pub enum RepositoryError {
 /// A host's folder on a target.
 #[derive(Debug, Clone)]
 pub struct HostFolder {
-    pub target: Arc<dyn Target>,
+    pub target: Arc<dyn Storage>,
     pub host: HostName,
 }
 
@@ -108,19 +108,19 @@ impl ArchiveTable {
 }
 
 /// The folders of `target` whose names could be those of hosts, sorted.
-pub async fn possible_hosts(target: &Arc<dyn Target>) -> Result<Vec<HostName>, TargetError> {
+pub async fn possible_hosts(target: &Arc<dyn Storage>) -> Result<Vec<HostName>, TargetError> {
     let names = target.list_folders().await?;
     Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 /// The hosts that have a folder with manifests on `target`, sorted.
-pub async fn hosts(target: &Arc<dyn Target>) -> Result<Vec<HostName>, TargetError> {
+pub async fn hosts(target: &Arc<dyn Storage>) -> Result<Vec<HostName>, TargetError> {
     hosts_among(target, possible_hosts(target).await?).await
 }
 
 /// Those of `possible` that have a folder with manifests on `target`.
 pub async fn hosts_among(
-    target: &Arc<dyn Target>,
+    target: &Arc<dyn Storage>,
     possible: Vec<HostName>,
 ) -> Result<Vec<HostName>, TargetError> {
     let folders = possible.into_iter().map(|host| HostFolder {
@@ -140,7 +140,7 @@ pub async fn hosts_among(
 }
 
 impl HostFolder {
-    pub fn new(target: Arc<dyn Target>, host: HostName) -> Self {
+    pub fn new(target: Arc<dyn Storage>, host: HostName) -> Self {
         Self { target, host }
     }
 

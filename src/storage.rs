@@ -83,7 +83,7 @@ pub enum ErrorKind {
     NotFound,
     /// Credentials wrong, missing or not enough.
     Denied,
-    /// In a storage class that cannot be read at once: [`Target::thaw`] asks for it.
+    /// In a storage class that cannot be read at once: [`Storage::thaw`] asks for it.
     Frozen,
     /// The network, the server or the disk failed and went on failing.
     Unavailable,
@@ -135,7 +135,7 @@ impl TargetError {
 
 /// A place for objects. Implementations pass `tests/target_contract.rs`.
 #[async_trait::async_trait]
-pub trait Target: Send + Sync + fmt::Debug {
+pub trait Storage: Send + Sync + fmt::Debug {
     /// For messages: the target's name, if it has one, and its URL without secrets.
     fn label(&self) -> &str;
 
@@ -308,13 +308,13 @@ pub fn runs_programs(url: &str) -> bool {
 
 /// Opens a target with the process's environment. Nothing is asked of a server yet; a folder is
 /// made if it is not there.
-pub fn open(spec: &TargetSpec) -> Result<Arc<dyn Target>, OpenError> {
+pub fn open(spec: &TargetSpec) -> Result<Arc<dyn Storage>, OpenError> {
     open_with(spec, &Environment::of_process())
 }
 
 /// [`open`], where a target that cannot be opened now (credentials, folder) is one that fails every
 /// request. What can never be opened is an error still.
-pub fn open_or_unavailable(spec: &TargetSpec) -> Result<Arc<dyn Target>, OpenError> {
+pub fn open_or_unavailable(spec: &TargetSpec) -> Result<Arc<dyn Storage>, OpenError> {
     match open(spec) {
         Err(error @ (OpenError::Malformed { .. } | OpenError::Scheme(_))) => Err(error),
         Err(error) => Ok(Arc::new(offline::Unavailable::new(spec.label(), error))),
@@ -324,7 +324,10 @@ pub fn open_or_unavailable(spec: &TargetSpec) -> Result<Arc<dyn Target>, OpenErr
 
 /// [`open_or_unavailable`] for pushing: a folder must be there, for one that is made anew may be the place
 /// where a disk is not mounted. `below` is a folder that must be in it, if it ever held something.
-pub fn open_existing(spec: &TargetSpec, below: Option<&str>) -> Result<Arc<dyn Target>, OpenError> {
+pub fn open_existing(
+    spec: &TargetSpec,
+    below: Option<&str>,
+) -> Result<Arc<dyn Storage>, OpenError> {
     if let Address::Folder(path) = Address::parse(&spec.url)? {
         let needed = below.map_or_else(|| path.clone(), |below| path.join(below));
         if let Err(reason) = check_folder(&needed) {
@@ -350,7 +353,7 @@ pub fn check_folder(path: &std::path::Path) -> Result<(), OpenError> {
 pub fn open_with(
     spec: &TargetSpec,
     environment: &Environment,
-) -> Result<Arc<dyn Target>, OpenError> {
+) -> Result<Arc<dyn Storage>, OpenError> {
     let opened = panics::caught_now(|| connect(spec, environment));
     let opened = opened.unwrap_or_else(|panicked| {
         Err(OpenError::Client {
@@ -361,7 +364,7 @@ pub fn open_with(
     opened.map(isolated)
 }
 
-fn connect(spec: &TargetSpec, environment: &Environment) -> Result<Arc<dyn Target>, OpenError> {
+fn connect(spec: &TargetSpec, environment: &Environment) -> Result<Arc<dyn Storage>, OpenError> {
     let address = Address::parse(&spec.url)?;
     let wrong = |fault: Fault| match fault.of_class() {
         Some(reason) => OpenError::Malformed {

@@ -22,10 +22,10 @@ use sealift::format::chain::{Chain, Finding};
 use sealift::format::known::{Directory, KnownPage};
 use sealift::format::manifest::{Manifest, ManifestName};
 use sealift::format::signature::{Signer, Trust};
-use sealift::jobs::push::NamedTarget;
 use sealift::jobs::push::PushReport;
 use sealift::jobs::push::PushRequest;
 use sealift::jobs::push::State;
+use sealift::jobs::push::Target;
 use sealift::jobs::push::begin_after;
 use sealift::jobs::push::push;
 use sealift::packer::seal::Recipients;
@@ -37,7 +37,7 @@ use sealift::retention::Policy;
 use sealift::scrub::repair::{Donor, bring_history, bring_manifest};
 use sealift::scrub::{self, Problem};
 use sealift::shipper::sync::{SyncReport, SyncRequest};
-use sealift::storage::{Body, PutMode, Target};
+use sealift::storage::{Body, PutMode, Storage};
 
 use data::{Silent, snapshot};
 use shelf::Shelf;
@@ -106,15 +106,15 @@ impl Pusher {
         begin_after(&state, head + 64).unwrap();
     }
 
-    fn push(&mut self, targets: &[&Arc<dyn Target>]) -> PushReport {
+    fn push(&mut self, targets: &[&Arc<dyn Storage>]) -> PushReport {
         self.count += 1;
         self.stamp = self.stamp.next();
         let data = self.dir.path().join("data");
         fs::write(data.join("file"), self.count.to_string()).unwrap();
         let (host, snapshot) = (host(), snapshot(data, self.stamp));
-        let targets: Vec<NamedTarget> = targets
+        let targets: Vec<Target> = targets
             .iter()
-            .map(|target| NamedTarget {
+            .map(|target| Target {
                 name: target.label().to_owned(),
                 target: Arc::clone(target),
                 concurrency: 2,
@@ -142,16 +142,16 @@ impl Pusher {
         push(&mut state, &request, &progress, Arc::new(Silent)).unwrap()
     }
 
-    fn folder(&self, target: &Arc<dyn Target>) -> HostFolder {
+    fn folder(&self, target: &Arc<dyn Storage>) -> HostFolder {
         HostFolder::new(Arc::clone(target), host())
     }
 
-    fn chain(&self, target: &Arc<dyn Target>) -> Chain {
+    fn chain(&self, target: &Arc<dyn Storage>) -> Chain {
         block_on(self.folder(target).chain(&self.trust())).unwrap()
     }
 
     /// Keeps the last `last` snapshots.
-    fn prune(&self, target: &Arc<dyn Target>, last: u32) -> PruneReport {
+    fn prune(&self, target: &Arc<dyn Storage>, last: u32) -> PruneReport {
         let request = PruneRequest {
             folder: self.folder(target),
             trust: self.trust(),
@@ -173,7 +173,7 @@ impl Pusher {
         .unwrap()
     }
 
-    fn sync(&self, from: &Arc<dyn Target>, to: &Arc<dyn Target>) -> SyncReport {
+    fn sync(&self, from: &Arc<dyn Storage>, to: &Arc<dyn Storage>) -> SyncReport {
         let request = SyncRequest {
             from: self.folder(from),
             to: self.folder(to),
@@ -188,7 +188,7 @@ impl Pusher {
         .unwrap()
     }
 
-    fn problems(&self, target: &Arc<dyn Target>) -> Vec<Problem> {
+    fn problems(&self, target: &Arc<dyn Storage>) -> Vec<Problem> {
         let now = self.stamp.time();
         let (folder, trust) = (self.folder(target), self.trust());
         let examined = block_on(scrub::examine(&folder, &trust, &[], now));
@@ -196,8 +196,8 @@ impl Pusher {
     }
 }
 
-fn as_target(shelf: &Arc<Shelf>) -> Arc<dyn Target> {
-    Arc::clone(shelf) as Arc<dyn Target>
+fn as_target(shelf: &Arc<Shelf>) -> Arc<dyn Storage> {
+    Arc::clone(shelf) as Arc<dyn Storage>
 }
 
 /// Pages of earlier snapshots and directories of them.
@@ -253,7 +253,7 @@ fn the_newest_of_many_snapshots_costs_no_more_than_an_early_one() {
     for n in 1..=count {
         let known: BTreeSet<String> = shelf.objects().into_keys().collect();
         let watched = Watched::new(as_target(&shelf), Fault::None);
-        let target: Arc<dyn Target> = watched.clone();
+        let target: Arc<dyn Storage> = watched.clone();
         let began = processor();
         let report = pusher.push(&[&target]);
         times.push(processor() - began);
@@ -284,7 +284,7 @@ fn the_newest_of_many_snapshots_costs_no_more_than_an_early_one() {
     assert!(!is_long() || late < early * 8, "{early:?} {late:?}");
 
     let watched = Watched::new(as_target(&shelf), Fault::None);
-    let target: Arc<dyn Target> = watched.clone();
+    let target: Arc<dyn Storage> = watched.clone();
     let chain = pusher.chain(&target);
     assert_eq!((chain.findings.len(), chain.snapshots.len()), (0, count));
     assert_eq!(chain.known.len(), count - 1);
@@ -353,7 +353,7 @@ fn while_a_directory_cannot_be_read_no_page_is_deleted() {
     assert_eq!(shelf.look(HOST).1, [""; 0]);
 }
 
-fn put(target: &Arc<dyn Target>, key: &str, bytes: &[u8]) {
+fn put(target: &Arc<dyn Storage>, key: &str, bytes: &[u8]) {
     let body = Body::Bytes(Bytes::copy_from_slice(bytes));
     block_on(target.put(key, body, PutMode::Replace)).unwrap();
 }
@@ -369,7 +369,7 @@ fn a_sync_brings_the_pages_before_the_manifest() {
         pusher.push(&[&from]);
     }
     let watched = Watched::new(to.clone(), Fault::None);
-    let watched_to: Arc<dyn Target> = watched.clone();
+    let watched_to: Arc<dyn Storage> = watched.clone();
     let report = pusher.sync(&from, &watched_to);
     assert_eq!((report.copied, report.failed.len()), (5, 0), "{report:?}");
     assert_eq!(history(&near), history(&far));
@@ -454,7 +454,7 @@ fn a_target_that_was_away_gets_the_pages_of_what_it_missed() {
     let mut pusher = Pusher::new();
     pusher.push(&[&target, &other]);
     for _ in 0..70 {
-        let away: Arc<dyn Target> = Watched::new(other.clone(), Fault::From(0));
+        let away: Arc<dyn Storage> = Watched::new(other.clone(), Fault::From(0));
         pusher.push(&[&target, &away]);
     }
     let report = pusher.push(&[&target, &other]);

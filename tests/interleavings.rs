@@ -29,9 +29,9 @@ use chrono::{DateTime, Duration, Utc};
 use sealift::base::ids::{HostName, Stamp};
 use sealift::format::chain::Finding;
 use sealift::format::signature::{Signer, Trust};
-use sealift::jobs::push::NamedTarget;
 use sealift::jobs::push::PushRequest;
 use sealift::jobs::push::State;
+use sealift::jobs::push::Target;
 use sealift::jobs::push::push;
 use sealift::packer::seal::Recipients;
 use sealift::packer::{PackOptions, PackProgress};
@@ -41,7 +41,7 @@ use sealift::restore::open::generate;
 use sealift::retention::Policy;
 use sealift::scrub;
 use sealift::shipper::sync::SyncRequest;
-use sealift::storage::Target;
+use sealift::storage::Storage;
 
 use data::{Silent, snapshot};
 use shelf::Shelf;
@@ -109,7 +109,7 @@ impl Base {
     }
 
     /// One push of `dir/data` with the state directory `dir/state`.
-    fn push(&self, dir: &Path, stamp: Stamp, targets: &[NamedTarget]) -> Result<(), String> {
+    fn push(&self, dir: &Path, stamp: Stamp, targets: &[Target]) -> Result<(), String> {
         let host = host();
         let snapshot = snapshot(dir.join("data"), stamp);
         let request = PushRequest {
@@ -153,8 +153,8 @@ fn host() -> HostName {
     HOST.parse().unwrap()
 }
 
-fn named(name: &str, target: Arc<dyn Target>) -> NamedTarget {
-    NamedTarget {
+fn named(name: &str, target: Arc<dyn Storage>) -> Target {
+    Target {
         name: name.to_owned(),
         target,
         concurrency: 2,
@@ -243,7 +243,7 @@ impl<'a> Play<'a> {
         (gate, reached)
     }
 
-    fn target(&self, actor: usize, shelf: usize) -> Arc<dyn Target> {
+    fn target(&self, actor: usize, shelf: usize) -> Arc<dyn Storage> {
         Arc::new(Turned {
             inner: self.shelves[shelf].clone(),
             stage: self.stage.clone(),

@@ -41,7 +41,7 @@ use rsync::{RsyncDaemon, SshServer};
 use s3::S3Server;
 use sealift::repository;
 use sealift::storage::{
-    Body, Environment, ErrorKind, PutMode, PutOutcome, Target, TargetSpec, open_with,
+    Body, Environment, ErrorKind, PutMode, PutOutcome, Storage, TargetSpec, open_with,
 };
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -55,7 +55,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 
 /// A target and what keeps it alive.
 struct Backend {
-    target: Arc<dyn Target>,
+    target: Arc<dyn Storage>,
     _folder: Option<tempfile::TempDir>,
     _server: Option<S3Server>,
     _other: Option<Box<dyn std::any::Any>>,
@@ -195,12 +195,12 @@ fn text(text: &str) -> Body {
     Body::Bytes(Bytes::copy_from_slice(text.as_bytes()))
 }
 
-async fn put(target: &Arc<dyn Target>, key: &str, content: &str) {
+async fn put(target: &Arc<dyn Storage>, key: &str, content: &str) {
     let put = target.put(key, text(content), PutMode::Create).await;
     assert_eq!(put.unwrap(), PutOutcome::Written, "{key}");
 }
 
-async fn stream_all(target: &Arc<dyn Target>, key: &str, offset: u64) -> Vec<u8> {
+async fn stream_all(target: &Arc<dyn Storage>, key: &str, offset: u64) -> Vec<u8> {
     let mut stream = target.stream(key, offset).await.unwrap();
     let mut all = Vec::new();
     while let Some(bytes) = stream.next().await {
@@ -209,7 +209,7 @@ async fn stream_all(target: &Arc<dyn Target>, key: &str, offset: u64) -> Vec<u8>
     all
 }
 
-async fn keys(target: &Arc<dyn Target>, prefix: &str) -> Vec<String> {
+async fn keys(target: &Arc<dyn Storage>, prefix: &str) -> Vec<String> {
     let listed = target.list(prefix).await.unwrap();
     let mut keys: Vec<String> = listed.into_iter().map(|l| l.key).collect();
     keys.sort();
@@ -228,7 +228,7 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-async fn round_trip(target: Arc<dyn Target>) {
+async fn round_trip(target: Arc<dyn Storage>) {
     put(&target, "h/a/x", "content").await;
     put(&target, "h/a/empty", "").await;
     put(&target, "top", "t").await;
@@ -238,14 +238,14 @@ async fn round_trip(target: Arc<dyn Target>) {
     assert_eq!(stream_all(&target, "h/a/empty", 0).await, b"");
 }
 
-async fn create_never_overwrites(target: Arc<dyn Target>) {
+async fn create_never_overwrites(target: Arc<dyn Storage>) {
     put(&target, "h/x", "first!").await;
     let again = target.put("h/x", text("second"), PutMode::Create).await;
     assert_eq!(again.unwrap(), PutOutcome::Existed);
     assert_eq!(target.get("h/x", 100).await.unwrap(), "first!");
 }
 
-async fn replace_overwrites(target: Arc<dyn Target>) {
+async fn replace_overwrites(target: Arc<dyn Storage>) {
     put(&target, "h/x", "damaged").await;
     for content in ["right", "a longer one than that"] {
         let replaced = target.put("h/x", text(content), PutMode::Replace).await;
@@ -256,7 +256,7 @@ async fn replace_overwrites(target: Arc<dyn Target>) {
     assert_eq!(new.unwrap(), PutOutcome::Written);
 }
 
-async fn lists_what_is_below(target: Arc<dyn Target>) {
+async fn lists_what_is_below(target: Arc<dyn Storage>) {
     assert_eq!(target.list("").await.unwrap(), []);
     assert_eq!(target.list("nobody/archives/").await.unwrap(), []);
     for key in ["h/a/aa/1", "h/a/bb/22", "h/a/top", "h/ab/x", "h/b", "g/a/z"] {
@@ -275,7 +275,7 @@ async fn lists_what_is_below(target: Arc<dyn Target>) {
     assert!(target.list("h/a").await.is_err(), "a prefix is a folder");
 }
 
-async fn reads_ranges(target: Arc<dyn Target>) {
+async fn reads_ranges(target: Arc<dyn Storage>) {
     put(&target, "h/x", "0123456789").await;
     let range = |range| target.get_range("h/x", range);
     assert_eq!(range(0..10).await.unwrap(), "0123456789");
@@ -291,7 +291,7 @@ async fn reads_ranges(target: Arc<dyn Target>) {
     assert_eq!(missing.kind, ErrorKind::NotFound);
 }
 
-async fn streams_from_anywhere(target: Arc<dyn Target>) {
+async fn streams_from_anywhere(target: Arc<dyn Storage>) {
     let content = noise(7, 3_500_000);
     let body = Body::Bytes(content.clone().into());
     target.put("h/x", body, PutMode::Create).await.unwrap();
@@ -307,7 +307,7 @@ async fn streams_from_anywhere(target: Arc<dyn Target>) {
     assert_eq!(beyond.kind, ErrorKind::Permanent);
 }
 
-async fn get_has_a_limit(target: Arc<dyn Target>) {
+async fn get_has_a_limit(target: Arc<dyn Storage>) {
     put(&target, "h/x", "12345").await;
     assert_eq!(target.get("h/x", 5).await.unwrap(), "12345");
     let error = target.get("h/x", 4).await.unwrap_err();
@@ -315,7 +315,7 @@ async fn get_has_a_limit(target: Arc<dyn Target>) {
     assert!(error.source.to_string().contains("5 bytes"));
 }
 
-async fn delete_is_idempotent(target: Arc<dyn Target>) {
+async fn delete_is_idempotent(target: Arc<dyn Storage>) {
     put(&target, "h/a/x", "x").await;
     target.delete("h/a/x").await.unwrap();
     assert_eq!(keys(&target, "").await.len(), 0);
@@ -324,7 +324,7 @@ async fn delete_is_idempotent(target: Arc<dyn Target>) {
     put(&target, "h/a/x", "again").await;
 }
 
-async fn what_is_not_there_is_not_found(target: Arc<dyn Target>) {
+async fn what_is_not_there_is_not_found(target: Arc<dyn Storage>) {
     put(&target, "h/here", "x").await;
     for key in ["h/x", "nobody/a/b/c"] {
         let errors = [
@@ -340,7 +340,7 @@ async fn what_is_not_there_is_not_found(target: Arc<dyn Target>) {
     }
 }
 
-async fn odd_names_survive(target: Arc<dyn Target>) {
+async fn odd_names_survive(target: Arc<dyn Storage>) {
     let long = format!("h/{}", "n".repeat(100));
     let odd = [
         "h/a+b=c@d~e,f",
@@ -361,7 +361,7 @@ async fn odd_names_survive(target: Arc<dyn Target>) {
     assert_eq!(keys(&target, "h/").await, expected);
 }
 
-async fn foreign_names_are_refused(target: Arc<dyn Target>) {
+async fn foreign_names_are_refused(target: Arc<dyn Storage>) {
     for key in [
         "",
         "/x",
@@ -384,7 +384,7 @@ async fn foreign_names_are_refused(target: Arc<dyn Target>) {
     assert_eq!(keys(&target, "").await.len(), 0);
 }
 
-async fn large_files_survive(target: Arc<dyn Target>) {
+async fn large_files_survive(target: Arc<dyn Storage>) {
     let content = noise(3, 20_000_000);
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &content).unwrap();
@@ -410,7 +410,7 @@ async fn large_files_survive(target: Arc<dyn Target>) {
     assert_eq!(keys(&target, "h/").await, ["h/big"]);
 }
 
-async fn concurrent_puts_of_one_key(target: Arc<dyn Target>) {
+async fn concurrent_puts_of_one_key(target: Arc<dyn Storage>) {
     let content = Bytes::from(noise(5, 300_000));
     let puts = (0..8).map(|_| {
         let body = Body::Bytes(content.clone());
@@ -425,7 +425,7 @@ async fn concurrent_puts_of_one_key(target: Arc<dyn Target>) {
     assert_eq!(keys(&target, "").await, ["h/new/folder/x"]);
 }
 
-async fn hosts_are_listed(target: Arc<dyn Target>) {
+async fn hosts_are_listed(target: Arc<dyn Storage>) {
     assert_eq!(target.list_folders().await.unwrap(), [""; 0]);
     assert_eq!(repository::hosts(&target).await.unwrap(), []);
     let manifest = "manifests/00000001-20260407T060000Z-0123456789abcdef.json";
@@ -472,7 +472,7 @@ fn wrong_credentials_are_denied_at_once() {
     assert!(began.elapsed() < Duration::from_secs(10));
 }
 
-fn impatient(endpoint: String) -> Arc<dyn Target> {
+fn impatient(endpoint: String) -> Arc<dyn Storage> {
     let spec = TargetSpec {
         endpoint: Some(endpoint),
         timeout_seconds: Some(1),
@@ -483,7 +483,7 @@ fn impatient(endpoint: String) -> Arc<dyn Target> {
     open_with(&spec, &Environment::from_pairs(pairs)).unwrap()
 }
 
-fn assert_unavailable_soon(target: &Arc<dyn Target>) {
+fn assert_unavailable_soon(target: &Arc<dyn Storage>) {
     let began = Instant::now();
     let errors = block_on(async {
         [
@@ -523,7 +523,7 @@ fn a_server_that_never_answers_is_unavailable_in_bounded_time() {
 }
 
 /// The server behind a proxy that cuts answers, and no retries by the library beneath.
-fn behind_proxy(server: &S3Server, cut: proxy::Cut) -> Arc<dyn Target> {
+fn behind_proxy(server: &S3Server, cut: proxy::Cut) -> Arc<dyn Storage> {
     let spec = TargetSpec {
         endpoint: Some(format!("http://{}", proxy::start(server.address, cut))),
         retry_seconds: Some(0),

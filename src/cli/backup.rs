@@ -169,7 +169,7 @@ pub struct Pusher<'a> {
     recipients: Arc<Recipients>,
     signer: Signer,
     next_signer: Option<String>,
-    targets: Vec<push::NamedTarget>,
+    targets: Vec<push::Target>,
     run: Option<i64>,
     started: Instant,
     /// The sources that the snapshot lacks because they failed.

@@ -20,7 +20,7 @@ use crate::base::cleanup::Duty;
 use crate::config::Config;
 use crate::format::chain::{Chain, Snapshot};
 use crate::format::signature::Trust;
-use crate::jobs::push::{NamedTarget, Rebuild};
+use crate::jobs::push::{Rebuild, Target};
 use crate::packer::reindex::Root;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
@@ -197,7 +197,7 @@ struct Learning<'a> {
 }
 
 impl Learning<'_> {
-    fn learn(&self, targets: &[NamedTarget], rebuild: &mut Rebuild) -> Result<Learned, Failure> {
+    fn learn(&self, targets: &[Target], rebuild: &mut Rebuild) -> Result<Learned, Failure> {
         let runtime = target_args::runtime()?;
         let (folder, chain) = runtime.block_on(self.newest(targets))?;
         let scratch = Scratch::make("rebuild", self.args.scratch.as_deref())?;
@@ -269,7 +269,7 @@ impl Learning<'_> {
     }
 
     /// The readable target whose newest snapshot is the newest of all.
-    async fn newest(&self, targets: &[NamedTarget]) -> Result<(HostFolder, Chain), Failure> {
+    async fn newest(&self, targets: &[Target]) -> Result<(HostFolder, Chain), Failure> {
         let mut best: Option<(HostFolder, Chain)> = None;
         for target in targets.iter().filter(|target| !target.write_only) {
             let folder = HostFolder::new(target.target.clone(), self.config.host.clone());

@@ -11,7 +11,7 @@ use crate::base::ids::Stamp;
 use crate::base::panics::caught;
 use crate::config::{Config, Retention, TargetConfig, parse_age};
 use crate::format::signature::Signer;
-use crate::jobs::push::{AgentError, LocalForget, LocalPruned, LocalRetention, NamedTarget, State};
+use crate::jobs::push::{AgentError, LocalForget, LocalPruned, LocalRetention, State, Target};
 use crate::prune::{PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
 use crate::retention::Pins;
@@ -107,7 +107,7 @@ pub fn retain_on(
     config: &Config,
     state: &State,
     target: &TargetConfig,
-    named: &NamedTarget,
+    named: &Target,
     signer: &Signer,
 ) -> Result<Option<String>, Failure> {
     let Some(policy) = config.retention_of(target) else {

@@ -19,7 +19,7 @@ use crate::base::panics::caught;
 use crate::config::{Config, Source, SourceKind, TargetConfig};
 use crate::format::chain::{ChainError, Finding};
 use crate::format::signature::Trust;
-use crate::jobs::push::NamedTarget;
+use crate::jobs::push::Target;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::state::catalog::Catalog;
 
@@ -199,7 +199,7 @@ const STALE: &str = "STALE";
 /// What the target itself shows.
 async fn look(
     config: &Config,
-    named: &NamedTarget,
+    named: &Target,
     now: DateTime<Utc>,
     health: &mut Health,
 ) -> Result<(), Failure> {

@@ -13,9 +13,9 @@ use crate::config::{Config, TargetConfig};
 use crate::format::allowed_signers::AllowedSigner;
 use crate::format::chain::{Chain, ChainError};
 use crate::format::signature::{SignatureError, Signer, Trust};
-use crate::jobs::push::NamedTarget;
+use crate::jobs::push::Target;
 use crate::repository::{self, HostFolder, RepositoryError};
-use crate::storage::{self, OpenError, Target, TargetSpec};
+use crate::storage::{self, OpenError, Storage, TargetSpec};
 
 /// Where to read from: a URL and nothing else (a fresh machine), or a target of the config.
 #[derive(Debug, Args)]
@@ -127,7 +127,7 @@ impl RemoteArgs {
         Ok((host, trust))
     }
 
-    fn choose(&self, config: &Config) -> Result<NamedTarget, Failure> {
+    fn choose(&self, config: &Config) -> Result<Target, Failure> {
         let chosen = match &self.target {
             Some(name) => config
                 .target(name)
@@ -140,7 +140,7 @@ impl RemoteArgs {
         open_target(chosen)
     }
 
-    async fn find_host(&self, target: &Arc<dyn storage::Target>) -> Result<HostName, Failure> {
+    async fn find_host(&self, target: &Arc<dyn storage::Storage>) -> Result<HostName, Failure> {
         if let Some(host) = &self.host {
             return Ok(host.clone());
         }
@@ -197,7 +197,7 @@ impl RemoteArgs {
     }
 }
 
-fn no_host_there(target: &Arc<dyn Target>) -> Failure {
+fn no_host_there(target: &Arc<dyn Storage>) -> Failure {
     Failure::from_error(format!("no host's backups are on {}", target.label()))
         .hint("check the URL: it is the folder that holds the host's folder")
 }
@@ -241,18 +241,18 @@ impl Side<'_> {
         })
     }
 
-    pub fn open_for_reading(&self, context: &Context) -> Result<Arc<dyn Target>, Failure> {
+    pub fn open_for_reading(&self, context: &Context) -> Result<Arc<dyn Storage>, Failure> {
         let spec = self.spec(context)?;
         check_folder(&spec.url)?;
         storage::open(&spec).map_err(Failure::usage)
     }
 
-    pub fn open_for_writing(&self, context: &Context) -> Result<Arc<dyn Target>, Failure> {
+    pub fn open_for_writing(&self, context: &Context) -> Result<Arc<dyn Storage>, Failure> {
         storage::open(&self.spec(context)?).map_err(Failure::usage)
     }
 
     /// Without making a folder.
-    pub fn open_if_there(&self, context: &Context) -> Result<Arc<dyn Target>, Failure> {
+    pub fn open_if_there(&self, context: &Context) -> Result<Arc<dyn Storage>, Failure> {
         let spec = self.spec(context)?;
         match check_folder(&spec.url) {
             Ok(()) => storage::open(&spec).map_err(Failure::usage),
@@ -333,8 +333,8 @@ fn spec(config: &TargetConfig) -> TargetSpec {
     }
 }
 
-fn named(config: &TargetConfig, target: Arc<dyn Target>) -> NamedTarget {
-    NamedTarget {
+fn named(config: &TargetConfig, target: Arc<dyn Storage>) -> Target {
+    Target {
         name: config.name.clone(),
         target,
         concurrency: spec(config).concurrency(),
@@ -343,7 +343,7 @@ fn named(config: &TargetConfig, target: Arc<dyn Target>) -> NamedTarget {
 }
 
 /// Opens a target to look at it.
-pub fn open_target(config: &TargetConfig) -> Result<NamedTarget, Failure> {
+pub fn open_target(config: &TargetConfig) -> Result<Target, Failure> {
     let target = storage::open_existing(&spec(config), None).map_err(Failure::usage)?;
     Ok(named(config, target))
 }
@@ -354,14 +354,14 @@ pub fn open_for_push(
     config: &TargetConfig,
     host: &HostName,
     has_published: bool,
-) -> Result<NamedTarget, Failure> {
+) -> Result<Target, Failure> {
     let below = has_published.then_some(host.as_str());
     let target = storage::open_existing(&spec(config), below).map_err(Failure::usage)?;
     Ok(named(config, target))
 }
 
 /// Opens a target for the first time, making its folder.
-pub fn make_target(config: &TargetConfig) -> Result<NamedTarget, Failure> {
+pub fn make_target(config: &TargetConfig) -> Result<Target, Failure> {
     let target = storage::open_or_unavailable(&spec(config)).map_err(Failure::usage)?;
     Ok(named(config, target))
 }

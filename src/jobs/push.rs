@@ -38,14 +38,14 @@ use crate::shipper::ShipError;
 use crate::state::catalog::CatalogError;
 use crate::state::figures::MemoryError;
 use crate::state::spool::SpoolError;
-use crate::storage::Target;
+use crate::storage::Storage;
 
 /// A configured destination.
 #[derive(Debug, Clone)]
-pub struct NamedTarget {
+pub struct Target {
     /// The config's name of it; placements in the catalog go by it.
     pub name: String,
-    pub target: Arc<dyn Target>,
+    pub target: Arc<dyn Storage>,
     /// Uploads under way at once.
     pub concurrency: usize,
     /// Its credentials can neither list nor read.

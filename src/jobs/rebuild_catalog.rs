@@ -16,7 +16,7 @@ use crate::base::ids::{HostName, Stamp};
 use crate::format::index::EntryList;
 use crate::format::signature::Trust;
 use crate::jobs::push::lineage::{Reconciled, carried_over, reconcile};
-use crate::jobs::push::{AgentError, NamedTarget, State};
+use crate::jobs::push::{AgentError, State, Target};
 use crate::packer::reindex::{Relearned, Root, relearn};
 use crate::state::catalog::{Catalog, NewArchive};
 
@@ -42,7 +42,7 @@ impl Rebuild {
     pub fn begin(
         mut state: State,
         host: &HostName,
-        targets: &[NamedTarget],
+        targets: &[Target],
         trust: &Trust,
     ) -> Result<Self, AgentError> {
         let carried = carried_over(&state)?;

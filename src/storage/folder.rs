@@ -31,7 +31,7 @@ use rustix::io::Errno;
 use super::key::{check_key, check_prefix, is_key};
 use super::throttle::{self, Limits, Throttle};
 use super::{
-    Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Target, TargetError, TargetSpec,
+    Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Storage, TargetError, TargetSpec,
 };
 use crate::base::openat::{Chosen, Dir, Kind, Meta, chmod_fd};
 use crate::base::panics::{Panicked, caught_now};
@@ -407,7 +407,7 @@ fn read_piece(file: &mut File, left: u64, limit: Option<&Throttle>) -> io::Resul
 }
 
 #[async_trait::async_trait]
-impl Target for Folder {
+impl Storage for Folder {
     fn label(&self) -> &str {
         &self.label
     }

@@ -11,17 +11,17 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
-use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, Thaw};
+use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Storage, TargetError, Thaw};
 use crate::base::panics::{Panicked, caught, caught_items};
 
 #[derive(Debug)]
 struct Isolated {
-    target: Arc<dyn Target>,
+    target: Arc<dyn Storage>,
     label: String,
 }
 
 /// `target`, of which a panic ends the request only.
-pub fn isolated(target: Arc<dyn Target>) -> Arc<dyn Target> {
+pub fn isolated(target: Arc<dyn Storage>) -> Arc<dyn Storage> {
     let label = target.label().to_owned();
     Arc::new(Isolated { target, label })
 }
@@ -49,7 +49,7 @@ impl Isolated {
 }
 
 #[async_trait::async_trait]
-impl Target for Isolated {
+impl Storage for Isolated {
     fn label(&self) -> &str {
         &self.label
     }

@@ -31,7 +31,7 @@ use super::key::{check_key, check_prefix, is_key};
 use super::retry::with_tries;
 use super::s3::listing_guard::{Circle, Endless, IDLE};
 use super::s3::thaw::Thawer;
-use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, Thaw};
+use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Storage, TargetError, Thaw};
 use crate::base::panics::Panicked;
 
 /// Beyond this an object goes up in parts: servers take at most 5 GB in one put, and a put that
@@ -394,7 +394,7 @@ async fn read_exactly(file: std::fs::File, bytes: u64) -> std::io::Result<PutPay
 }
 
 #[async_trait::async_trait]
-impl Target for ObjectTarget {
+impl Storage for ObjectTarget {
     fn label(&self) -> &str {
         &self.label
     }

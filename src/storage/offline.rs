@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use super::{Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Target, TargetError};
+use super::{Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Storage, TargetError};
 
 #[derive(Debug)]
 pub(super) struct Unavailable {
@@ -37,7 +37,7 @@ impl Unavailable {
 }
 
 #[async_trait::async_trait]
-impl Target for Unavailable {
+impl Storage for Unavailable {
     fn label(&self) -> &str {
         &self.label
     }

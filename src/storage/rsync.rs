@@ -27,7 +27,7 @@ use super::folder::reserve;
 use super::key::{check_key, check_prefix};
 use super::process_failure::Failure;
 use super::retry::Patience;
-use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, TargetSpec};
+use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Storage, TargetError, TargetSpec};
 use crate::base::panics::Panicked;
 use batch::Batcher;
 pub(super) use process::Remote;
@@ -317,7 +317,7 @@ fn beyond_end(bytes: u64) -> io::Error {
 }
 
 #[async_trait::async_trait]
-impl Target for Rsync {
+impl Storage for Rsync {
     fn label(&self) -> &str {
         &self.label
     }

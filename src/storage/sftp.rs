@@ -24,7 +24,7 @@ use futures::stream::BoxStream;
 use super::folder::reserve;
 use super::key::{check_key, check_prefix};
 use super::process_failure::Failure;
-use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, TargetSpec};
+use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Storage, TargetError, TargetSpec};
 use put::Put;
 use read::Reader;
 use session::Machine;
@@ -90,7 +90,7 @@ impl Sftp {
 }
 
 #[async_trait::async_trait]
-impl Target for Sftp {
+impl Storage for Sftp {
     fn label(&self) -> &str {
         &self.label
     }

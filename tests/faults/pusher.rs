@@ -7,16 +7,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sealift::base::ids::{HostName, ObjectKey, Stamp};
 use sealift::format::signature::{Signer, Trust};
-use sealift::jobs::push::NamedTarget;
 use sealift::jobs::push::PushReport;
 use sealift::jobs::push::PushRequest;
 use sealift::jobs::push::State;
+use sealift::jobs::push::Target;
 use sealift::jobs::push::push;
 use sealift::packer::seal::Recipients;
 use sealift::packer::{PackOptions, PackProgress};
 use sealift::repository::HostFolder;
 use sealift::restore::open::generate;
-use sealift::storage::{ErrorKind, Target, TargetSpec, open};
+use sealift::storage::{ErrorKind, Storage, TargetSpec, open};
 
 use crate::checker::{Published, assert_sound};
 use crate::data::{Silent, snapshot};
@@ -82,7 +82,7 @@ impl Pusher {
             ))
         };
         let faulty = Watched::failing(opened(TARGETS[0]).unwrap(), fault, kind);
-        let named = |name: &str, target: Arc<dyn Target>| NamedTarget {
+        let named = |name: &str, target: Arc<dyn Storage>| Target {
             name: name.to_owned(),
             target,
             concurrency: 2,

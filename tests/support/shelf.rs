@@ -13,7 +13,7 @@ use futures::stream::BoxStream;
 use sealift::base::ids::{Hash, ObjectKey};
 use sealift::format::known::{Directory, KnownPage};
 use sealift::format::manifest::{ArchiveRow, Manifest, ManifestName, TablePage};
-use sealift::storage::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
+use sealift::storage::{Body, ErrorKind, Listed, PutMode, PutOutcome, Storage, TargetError};
 
 #[derive(Debug)]
 pub struct Shelf {
@@ -148,7 +148,7 @@ fn require_history(
 }
 
 #[async_trait::async_trait]
-impl Target for Shelf {
+impl Storage for Shelf {
     fn label(&self) -> &str {
         &self.name
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use sealift::storage::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError};
+use sealift::storage::{Body, ErrorKind, Listed, PutMode, PutOutcome, Storage, TargetError};
 use tokio::sync::oneshot;
 
 /// An actor that waits this long for its turn shows that the scheduler, or an actor, hangs.
@@ -188,7 +188,7 @@ impl Inner {
 
 /// A target as one actor has it.
 pub struct Turned {
-    pub inner: Arc<dyn Target>,
+    pub inner: Arc<dyn Storage>,
     pub stage: Arc<Stage>,
     pub actor: usize,
     pub witness: Arc<Witness>,
@@ -275,7 +275,7 @@ impl Turned {
 }
 
 #[async_trait::async_trait]
-impl Target for Turned {
+impl Storage for Turned {
     fn label(&self) -> &str {
         self.inner.label()
     }

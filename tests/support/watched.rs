@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use sealift::storage::{Body, ErrorKind, Listed, PutMode, PutOutcome, Target, TargetError, Thaw};
+use sealift::storage::{Body, ErrorKind, Listed, PutMode, PutOutcome, Storage, TargetError, Thaw};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -26,7 +26,7 @@ pub enum Fault {
 
 #[derive(Debug)]
 pub struct Watched {
-    pub inner: Arc<dyn Target>,
+    pub inner: Arc<dyn Storage>,
     /// Operation and key, in the order in which they ended well.
     pub done: Mutex<Vec<(&'static str, String)>>,
     /// Keys that were to go into cold storage.
@@ -39,12 +39,12 @@ pub struct Watched {
 }
 
 impl Watched {
-    pub fn new(inner: Arc<dyn Target>, fault: Fault) -> Arc<Self> {
+    pub fn new(inner: Arc<dyn Storage>, fault: Fault) -> Arc<Self> {
         Self::failing(inner, fault, ErrorKind::Unavailable)
     }
 
     /// Where what fails is of this kind.
-    pub fn failing(inner: Arc<dyn Target>, fault: Fault, kind: ErrorKind) -> Arc<Self> {
+    pub fn failing(inner: Arc<dyn Storage>, fault: Fault, kind: ErrorKind) -> Arc<Self> {
         Arc::new(Self {
             inner,
             done: Mutex::new(Vec::new()),
@@ -102,7 +102,7 @@ impl Watched {
 }
 
 #[async_trait::async_trait]
-impl Target for Watched {
+impl Storage for Watched {
     fn label(&self) -> &str {
         self.inner.label()
     }

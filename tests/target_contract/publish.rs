@@ -17,7 +17,7 @@ use sealift::shipper::{
     Publication, ShipError, Support, publish, publish_all, publish_recovery, ship_archives,
 };
 use sealift::state::spool::Spool;
-use sealift::storage::{Body, PutMode, Target};
+use sealift::storage::{Body, PutMode, Storage};
 
 use super::watched::{Fault, Watched};
 use super::{Backend, block_on, folder, memory, noise, s3_server};
@@ -122,7 +122,7 @@ impl Host {
         }
     }
 
-    fn folder(&self, target: Arc<dyn Target>) -> HostFolder {
+    fn folder(&self, target: Arc<dyn Storage>) -> HostFolder {
         HostFolder::new(target, self.name.clone())
     }
 
@@ -133,7 +133,7 @@ impl Host {
     /// What a push does: archives as they come, then the manifest.
     async fn push(
         &self,
-        target: Arc<dyn Target>,
+        target: Arc<dyn Storage>,
         publication: &Publication,
     ) -> Result<(), ShipError> {
         let folder = self.folder(target);
@@ -148,7 +148,7 @@ impl Host {
     }
 
     /// Every manifest on the target has its signature and pages, and every archive in full.
-    async fn check(&self, target: &Arc<dyn Target>) -> usize {
+    async fn check(&self, target: &Arc<dyn Storage>) -> usize {
         let folder = self.folder(target.clone());
         if folder.manifest_names().await.unwrap().is_empty() {
             return 0;
@@ -252,7 +252,7 @@ fn manifests_that_heed_a_mark_come_after_those_that_do_not() {
         let heeding = host.seal_heeding(&["00ff00ff00ff00ff"], sequence, 2, sequence);
         publications.push(heeding);
     }
-    let all = |target: Arc<dyn Target>| {
+    let all = |target: Arc<dyn Storage>| {
         let folder = host.folder(target);
         let (spool, alone) = (&host.spool, alone());
         block_on(publish_all(&folder, spool, &publications, &alone, &quiet))

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt as _;
 use sealift::base::rate_schedule::Timetable;
-use sealift::storage::{Body, ErrorKind, PutMode, PutOutcome, Target, TargetSpec};
+use sealift::storage::{Body, ErrorKind, PutMode, PutOutcome, Storage, TargetSpec};
 
 use super::rsync::SshServer;
 use super::ssh::{errors, hasty, open};
@@ -466,7 +466,7 @@ fn a_home_directory_is_where_paths_begin() {
 #[test]
 fn transfers_keep_to_their_pace() {
     let server = SshServer::start("");
-    let target: Arc<dyn Target> = open(&TargetSpec {
+    let target: Arc<dyn Storage> = open(&TargetSpec {
         upload: Some(Timetable::constant(2_000_000)),
         download: Some(Timetable::constant(2_000_000)),
         ..server.sftp_spec("/r")

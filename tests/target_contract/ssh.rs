@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealift::storage::{
-    Environment, ErrorKind, PutMode, PutOutcome, Target, TargetError, TargetSpec, open_with,
+    Environment, ErrorKind, PutMode, PutOutcome, Storage, TargetError, TargetSpec, open_with,
 };
 
 use super::rsync::SshServer;
 use super::{block_on, noise, text};
 
-pub fn open(spec: &TargetSpec) -> Arc<dyn Target> {
+pub fn open(spec: &TargetSpec) -> Arc<dyn Storage> {
     open_with(spec, &Environment::default()).unwrap()
 }
 
 /// Patient for a second.
-pub fn hasty(spec: TargetSpec) -> Arc<dyn Target> {
+pub fn hasty(spec: TargetSpec) -> Arc<dyn Storage> {
     open(&TargetSpec {
         timeout_seconds: Some(5),
         retry_seconds: Some(1),
@@ -26,7 +26,7 @@ pub fn hasty(spec: TargetSpec) -> Arc<dyn Target> {
     })
 }
 
-pub fn errors(target: &Arc<dyn Target>) -> [TargetError; 4] {
+pub fn errors(target: &Arc<dyn Storage>) -> [TargetError; 4] {
     block_on(async {
         [
             target.list("h/").await.unwrap_err(),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use sealift::base::rate_schedule::Timetable;
-use sealift::storage::{Environment, ErrorKind, PutMode, Target, TargetSpec, Thaw, open_with};
+use sealift::storage::{Environment, ErrorKind, PutMode, Storage, TargetSpec, Thaw, open_with};
 
 use super::s3::{S3Server, error_answer};
 use super::{block_on, folder, put, text};
@@ -48,7 +48,7 @@ fn what_is_frozen_is_told_from_what_is_denied() {
     });
 }
 
-fn thaw(target: &Arc<dyn Target>) -> Result<Thaw, sealift::storage::TargetError> {
+fn thaw(target: &Arc<dyn Storage>) -> Result<Thaw, sealift::storage::TargetError> {
     block_on(target.thaw("h/x", 3))
 }
 

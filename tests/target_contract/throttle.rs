@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sealift::base::rate_schedule::Timetable;
-use sealift::storage::{Body, Environment, PutMode, Target, TargetSpec, open_with};
+use sealift::storage::{Body, Environment, PutMode, Storage, TargetSpec, open_with};
 
 use super::s3::S3Server;
 use super::{block_on, noise, stream_all};
@@ -22,7 +22,7 @@ fn limited(spec: TargetSpec) -> TargetSpec {
     }
 }
 
-async fn put(target: &Arc<dyn Target>, key: &str, body: Body) {
+async fn put(target: &Arc<dyn Storage>, key: &str, body: Body) {
     target.put(key, body, PutMode::Create).await.unwrap();
 }
 
@@ -32,7 +32,7 @@ fn assert_at_rate(began: Instant, what: &str) {
 }
 
 /// 4 MB each way in some two seconds, as one transfer and as four.
-async fn keeps_to_the_rate(target: Arc<dyn Target>) {
+async fn keeps_to_the_rate(target: Arc<dyn Storage>) {
     let content = noise(1, BYTES);
     let began = Instant::now();
     put(&target, "h/one", Body::Bytes(content.clone().into())).await;

@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Duration, Instant};
 
-use super::{AgentError, NamedTarget, State};
+use super::{AgentError, State, Target};
 use crate::base::ids::{Hash, HostName, ObjectKey};
 use crate::base::panics;
 use crate::format::chain::{Chain, ChainError, Finding, Snapshot};
@@ -84,7 +84,7 @@ impl Remembered {
 pub async fn survey(
     state: &State,
     host: &HostName,
-    targets: &[NamedTarget],
+    targets: &[Target],
     trust: &Trust,
 ) -> Result<Vec<Survey>, AgentError> {
     let rows = state.catalog.snapshots()?;
@@ -93,7 +93,7 @@ pub async fn survey(
     for named in targets {
         remembered.push(Remembered::of(state, &named.name)?);
     }
-    let folder = |named: &NamedTarget| HostFolder::new(named.target.clone(), host.clone());
+    let folder = |named: &Target| HostFolder::new(named.target.clone(), host.clone());
     let known = &known;
     let looks = targets.iter().zip(remembered).enumerate();
     let looks = looks.map(|(at, (named, remembered))| async move {
@@ -177,7 +177,7 @@ async fn held_still(
     Err(TargetError::new("list", &key, folder.target.label(), kind, what).into())
 }
 
-fn no_answer(named: &NamedTarget, host: &HostName) -> TargetError {
+fn no_answer(named: &Target, host: &HostName) -> TargetError {
     let what = format!(
         "no answer within {} s of another target's, which is not kept waiting",
         PATIENCE.as_secs()

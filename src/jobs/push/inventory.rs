@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::copy_sources::{Donor, damaged, on_donors};
 use super::inspect_targets::Survey;
-use super::{AgentError, NamedTarget, State};
+use super::{AgentError, State, Target};
 use crate::base::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey, TABLES};
 use crate::format::known::Directory;
 use crate::format::manifest::{Manifest, ManifestName, TablePage};
@@ -174,7 +174,7 @@ pub(super) fn record_shipped(
 }
 
 /// Removes from the spool what every target has, and what no snapshot will ever name.
-pub(super) fn tidy_spool(state: &mut State, targets: &[NamedTarget]) -> Result<(), AgentError> {
+pub(super) fn tidy_spool(state: &mut State, targets: &[Target]) -> Result<(), AgentError> {
     let unsettled = drop_settled_manifests(state, targets)?;
     let spooled = state.spool.list(ARCHIVES)?;
     let hashes = spooled.iter().map(|(key, _)| key.as_str());
@@ -201,7 +201,7 @@ pub(super) fn tidy_spool(state: &mut State, targets: &[NamedTarget]) -> Result<(
     Ok(state.spool.remove_empty_folders(ARCHIVES)?)
 }
 
-fn is_placed_on_all(state: &State, targets: &[NamedTarget], n: i64) -> Result<bool, AgentError> {
+fn is_placed_on_all(state: &State, targets: &[Target], n: i64) -> Result<bool, AgentError> {
     for target in targets {
         if !state.catalog.is_placed(&target.name, n)? {
             return Ok(false);
@@ -219,7 +219,7 @@ struct Unsettled {
 }
 
 /// Removes from the spool the manifests that no target waits for any more.
-fn drop_settled_manifests(state: &State, targets: &[NamedTarget]) -> Result<Unsettled, AgentError> {
+fn drop_settled_manifests(state: &State, targets: &[Target]) -> Result<Unsettled, AgentError> {
     let mut unsettled = Unsettled::default();
     let spooled: HashSet<String> = state
         .spool

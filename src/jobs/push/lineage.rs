@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::inspect_targets::{Survey, survey};
-use super::{AgentError, NamedTarget, State, machine_id};
+use super::{AgentError, State, Target, machine_id};
 use crate::base::ids::{Hash, HostName};
 use crate::format::chain::{Finding, Snapshot};
 use crate::format::manifest::{Known, MAX_SEQUENCE};
@@ -344,7 +344,7 @@ fn adopted(state: &State) -> Result<HashSet<Hash>, AgentError> {
 pub fn adopt(
     state: &mut State,
     host: &HostName,
-    targets: &[NamedTarget],
+    targets: &[Target],
     trust: &Trust,
 ) -> Result<Vec<String>, AgentError> {
     let runtime = super::run::runtime()?;

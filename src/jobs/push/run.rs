@@ -16,7 +16,7 @@ use super::inventory::{adopt_spooled_manifests, drop_damaged, take_stock, tidy_s
 use super::lineage::reconcile;
 use super::marks;
 use super::uploads::{EndedLane, Lanes};
-use super::{AgentError, NamedTarget, State, machine_id};
+use super::{AgentError, State, Target, machine_id};
 use crate::base::ids::{HostName, ObjectKey};
 use crate::format::index::Skipped;
 use crate::format::manifest::{ArchiveRow, ManifestName, Totals};
@@ -46,7 +46,7 @@ pub struct PushRequest<'a> {
     pub next_signer: Option<String>,
     /// Who may have signed what is on the targets already.
     pub trust: Trust,
-    pub targets: &'a [NamedTarget],
+    pub targets: &'a [Target],
     pub next_by: Option<DateTime<Utc>>,
     pub options: PackOptions,
     /// Bytes of archives that the spool may hold; `None`: half of what was free.
