@@ -40,7 +40,7 @@ use crate::format::signature::{MANIFEST_NAMESPACE, SignatureError, Signer};
 use crate::state::catalog::{Catalog, CatalogArchive, CatalogError};
 use crate::state::figures::Figures;
 use crate::state::spool::{Spool, SpoolError};
-use crate::state::staged_snapshot::Snapshot;
+use crate::state::staged_snapshot::StagedSnapshot;
 
 use archive_writer::Store;
 use file_packer::FilePacker;
@@ -133,7 +133,7 @@ pub struct Lineage {
 
 pub struct PackRequest<'a> {
     pub host: &'a HostName,
-    pub snapshot: &'a Snapshot,
+    pub snapshot: &'a StagedSnapshot,
     pub recipients: Arc<Recipients>,
     pub signer: &'a Signer,
     /// An OpenSSH public key that may sign from now on too.

@@ -34,7 +34,7 @@ use crate::base::openat::Chosen;
 use crate::base::walk::Filter;
 use crate::config::{Config, Source};
 use crate::format::index::{Skipped, SourceRecord, ValidationRecord};
-use crate::state::staged_snapshot::{LeftOut, Part, Snapshot};
+use crate::state::staged_snapshot::{LeftOut, Part, StagedSnapshot};
 
 use backup_metadata::Document;
 use error::{failed, next_for_invalid};
@@ -62,7 +62,7 @@ pub struct ProduceRequest {
 /// A snapshot that is valid and has its name.
 #[derive(Debug)]
 pub struct Produced {
-    pub snapshot: Snapshot,
+    pub snapshot: StagedSnapshot,
     pub dir: PathBuf,
     /// The content of `backup-metadata.json`.
     pub metadata: serde_json::Value,
@@ -345,11 +345,11 @@ fn assemble(
     dir: Chosen,
     stamp: crate::base::ids::Stamp,
     taken: Vec<Taken>,
-) -> Snapshot {
+) -> StagedSnapshot {
     let about = metadata.sealift;
     let mut parts = vec![staged_part(dir)];
     parts.extend(taken.into_iter().filter_map(|one| one.part));
-    Snapshot {
+    StagedSnapshot {
         stamp,
         parts,
         roots: take_source::roots(config),

@@ -25,7 +25,7 @@ use crate::jobs::push::{self, OrderedSnapshot, PushReport, PushRequest, State, T
 use crate::packer::seal::Recipients;
 use crate::packer::{PackOptions, PackProgress};
 use crate::producer::{self, LocalSnapshot, ProduceError, ProduceRequest};
-use crate::state::staged_snapshot::{LeftOut, Snapshot};
+use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
 
 #[derive(Debug, Args)]
 pub struct BackupArgs {
@@ -260,7 +260,11 @@ impl<'a> Pusher<'a> {
     }
 
     /// `made_now`: the snapshot is what the sources hold now.
-    pub fn push(&mut self, snapshot: &Snapshot, made_now: bool) -> Result<PushReport, Failure> {
+    pub fn push(
+        &mut self,
+        snapshot: &StagedSnapshot,
+        made_now: bool,
+    ) -> Result<PushReport, Failure> {
         self.left_out.clone_from(&snapshot.left_out);
         let progress = Arc::new(PackProgress::default());
         let quiet = self.context.quiet || self.context.json;

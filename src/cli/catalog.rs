@@ -18,7 +18,7 @@ use super::target_args;
 use super::terminal::RestoreDisplay;
 use crate::base::cleanup::Duty;
 use crate::config::Config;
-use crate::format::chain::{Chain, Snapshot};
+use crate::format::chain::{Chain, VerifiedSnapshot};
 use crate::format::signature::Trust;
 use crate::jobs::push::{Rebuild, Target};
 use crate::packer::reindex::Root;
@@ -277,7 +277,7 @@ impl Learning<'_> {
                 continue;
             }
             let chain = folder.chain(self.trust).await?;
-            let head = |chain: &Chain| chain.snapshots.last().map(Snapshot::sequence);
+            let head = |chain: &Chain| chain.snapshots.last().map(VerifiedSnapshot::sequence);
             let is_newer = match &best {
                 Some((_, best)) => head(best) < head(&chain),
                 None => true,

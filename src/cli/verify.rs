@@ -25,7 +25,7 @@ use crate::base::openat::Dir;
 use crate::base::panics::caught;
 use crate::base::rate_schedule::Timetable;
 use crate::config::{Config, TargetConfig, parse_size};
-use crate::format::chain::Snapshot;
+use crate::format::chain::VerifiedSnapshot;
 use crate::format::signature::Trust;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
@@ -132,7 +132,7 @@ impl Verdict {
     }
 
     /// Snapshots to restore: those that were named, else the newest.
-    fn to_rehearse(&self, wanted: &[String]) -> Vec<Snapshot> {
+    fn to_rehearse(&self, wanted: &[String]) -> Vec<VerifiedSnapshot> {
         let Some(examined) = &self.examined else {
             return Vec::new();
         };

@@ -2,7 +2,7 @@
 //!
 //! Pure: takes the bytes that a target showed and a [`Trust`], gives the verified snapshots by
 //! sequence and a list of findings. `latest` is the highest verified sequence, never the newest
-//! date. Nothing unverified ever becomes a [`Snapshot`].
+//! date. Nothing unverified ever becomes a [`VerifiedSnapshot`].
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -24,14 +24,14 @@ pub struct Candidate {
 
 /// A verified manifest and who signed it.
 #[derive(Debug, Clone)]
-pub struct Snapshot {
+pub struct VerifiedSnapshot {
     /// Without its bytes; and without a list of earlier snapshots in itself, unless it is the newest.
     pub manifest: Manifest,
     /// `SHA256:…`
     pub signer: String,
 }
 
-impl Snapshot {
+impl VerifiedSnapshot {
     pub fn sequence(&self) -> u64 {
         self.manifest.core.sequence
     }
@@ -88,7 +88,7 @@ pub struct Gathering<'a> {
     trust: &'a Trust,
     /// Besides those of `trust`.
     trusted: Vec<PublicKey>,
-    snapshots: Vec<Snapshot>,
+    snapshots: Vec<VerifiedSnapshot>,
     findings: Vec<Finding>,
     /// Fingerprints.
     strangers: BTreeSet<String>,
@@ -124,9 +124,9 @@ impl<'a> Gathering<'a> {
     }
 
     /// Keeps of thousands of manifests only what is asked of each.
-    fn add(&mut self, mut snapshot: Snapshot) {
+    fn add(&mut self, mut snapshot: VerifiedSnapshot) {
         snapshot.manifest.bytes = Vec::new();
-        let highest = self.snapshots.last().map_or(0, Snapshot::sequence);
+        let highest = self.snapshots.last().map_or(0, VerifiedSnapshot::sequence);
         if snapshot.sequence() > highest {
             let heads = self.snapshots.iter_mut().rev();
             for old in heads.take_while(|old| old.sequence() == highest) {
@@ -138,7 +138,7 @@ impl<'a> Gathering<'a> {
         self.snapshots.push(snapshot);
     }
 
-    fn believe(&mut self, manifest: Manifest, key: &PublicKey) -> Result<Snapshot, String> {
+    fn believe(&mut self, manifest: Manifest, key: &PublicKey) -> Result<VerifiedSnapshot, String> {
         if matches!(self.trust, Trust::FirstSeen) && self.trusted.is_empty() {
             self.trusted.push(key.clone());
         }
@@ -154,7 +154,7 @@ impl<'a> Gathering<'a> {
         {
             self.trusted.push(next);
         }
-        Ok(Snapshot { manifest, signer })
+        Ok(VerifiedSnapshot { manifest, signer })
     }
 
     /// The chain of all that was taken; what its newest manifest says of earlier ones is not looked at yet
@@ -196,7 +196,7 @@ impl<'a> Gathering<'a> {
 #[derive(Debug, Clone)]
 pub struct Chain {
     pub host: HostName,
-    pub snapshots: Vec<Snapshot>,
+    pub snapshots: Vec<VerifiedSnapshot>,
     pub findings: Vec<Finding>,
     /// What the newest manifest, or each at a fork, says was before it.
     pub known: BTreeSet<Known>,
@@ -204,14 +204,14 @@ pub struct Chain {
 
 impl Chain {
     /// The snapshot of the highest sequence; all of that sequence at a fork.
-    pub fn heads(&self) -> Vec<Snapshot> {
+    pub fn heads(&self) -> Vec<VerifiedSnapshot> {
         let newest = self.latest_sequence();
         let heads = self.snapshots.iter().filter(|s| s.sequence() == newest);
         heads.cloned().collect()
     }
 
     pub fn latest_sequence(&self) -> u64 {
-        self.snapshots.last().map_or(0, Snapshot::sequence)
+        self.snapshots.last().map_or(0, VerifiedSnapshot::sequence)
     }
 
     /// Looks for what `head` knows as earlier snapshots and is not here, or is another one here.
@@ -245,14 +245,14 @@ impl Chain {
     }
 
     /// The snapshot of the highest verified sequence.
-    pub fn latest(&self) -> Result<&Snapshot, ChainError> {
+    pub fn latest(&self) -> Result<&VerifiedSnapshot, ChainError> {
         self.resolve("latest")
     }
 
     /// Finds `latest`, a stamp, a sequence number or the last 16 digits of a manifest's name.
-    pub fn resolve(&self, text: &str) -> Result<&Snapshot, ChainError> {
-        let newest = self.snapshots.last().map_or(0, Snapshot::sequence);
-        let matches = |snapshot: &&Snapshot| {
+    pub fn resolve(&self, text: &str) -> Result<&VerifiedSnapshot, ChainError> {
+        let newest = self.snapshots.last().map_or(0, VerifiedSnapshot::sequence);
+        let matches = |snapshot: &&VerifiedSnapshot| {
             let name = snapshot.manifest.name();
             match text {
                 "latest" => snapshot.sequence() == newest,
@@ -263,7 +263,7 @@ impl Chain {
                 }
             }
         };
-        let found: Vec<&Snapshot> = self.snapshots.iter().filter(matches).collect();
+        let found: Vec<&VerifiedSnapshot> = self.snapshots.iter().filter(matches).collect();
         let Some(last) = found.last() else {
             let newest = self
                 .snapshots
@@ -272,7 +272,7 @@ impl Chain {
             return Err(ChainError::NoSuchSnapshot(text.to_owned(), newest));
         };
         // Several revisions of one core are one snapshot; the last by name serves.
-        let same_core = |s: &&Snapshot| s.manifest.core_hash == last.manifest.core_hash;
+        let same_core = |s: &&VerifiedSnapshot| s.manifest.core_hash == last.manifest.core_hash;
         if found.iter().all(same_core) {
             return Ok(last);
         }
@@ -284,7 +284,7 @@ impl Chain {
     }
 
     fn find_forks(&mut self) {
-        let mut by_sequence: BTreeMap<u64, Vec<&Snapshot>> = BTreeMap::new();
+        let mut by_sequence: BTreeMap<u64, Vec<&VerifiedSnapshot>> = BTreeMap::new();
         for snapshot in &self.snapshots {
             by_sequence
                 .entry(snapshot.sequence())
@@ -336,7 +336,11 @@ impl Chain {
             .iter()
             .map(|s| s.manifest.core_hash)
             .collect();
-        let sequences: HashSet<u64> = self.snapshots.iter().map(Snapshot::sequence).collect();
+        let sequences: HashSet<u64> = self
+            .snapshots
+            .iter()
+            .map(VerifiedSnapshot::sequence)
+            .collect();
         let here = |known: &&Known| cores.contains(&known.core);
         let found: HashSet<u64> = known.iter().filter(here).map(|k| k.sequence).collect();
         for one in known.iter().filter(|one| !here(one)) {

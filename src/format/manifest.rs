@@ -124,7 +124,7 @@ pub struct Manifest {
     pub pages: Vec<Hash>,
     /// SHA-256 of all of it.
     pub digest: Hash,
-    /// Empty in a [`crate::format::chain::Snapshot`], of which there may be thousands.
+    /// Empty in a [`crate::format::chain::VerifiedSnapshot`], of which there may be thousands.
     pub bytes: Vec<u8>,
 }
 

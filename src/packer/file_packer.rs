@@ -33,7 +33,7 @@ use crate::base::walk::{Found, exchanged};
 use crate::format::index::{DatabaseRecord, Entry, OpenDirs, Skipped, has_wide_time, parent_path};
 use crate::format::manifest::Totals;
 use crate::state::figures::{Figures, FileSeen, Grain, Tally};
-use crate::state::staged_snapshot::Snapshot;
+use crate::state::staged_snapshot::StagedSnapshot;
 
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(60);
@@ -112,7 +112,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         old_databases: Vec<DatabaseRecord>,
         cache_out: CacheWriter,
         scratch: &'p Scratch,
-        snapshot: &Snapshot,
+        snapshot: &StagedSnapshot,
     ) -> Result<Self, PackError> {
         let entry_lines = scratch.path("entries.jsonl");
         let lines = crate::base::fs::create_private(&entry_lines)

@@ -14,7 +14,7 @@ use crate::base::ids::Stamp;
 use crate::base::openat::{Chosen, Dir, Kind};
 use crate::config::{Config, SourceKind};
 use crate::format::index::{Skipped, SourceRecord, ValidationRecord};
-use crate::state::staged_snapshot::{LeftOut, Part, Snapshot};
+use crate::state::staged_snapshot::{LeftOut, Part, StagedSnapshot};
 
 /// A snapshot directory of this host.
 #[derive(Debug, Clone)]
@@ -94,7 +94,7 @@ pub fn from_dir(
     config: &Config,
     dir: &Path,
     attach_in_place: bool,
-) -> Result<Snapshot, ProduceError> {
+) -> Result<StagedSnapshot, ProduceError> {
     let chosen = Chosen::open(dir).and_then(|chosen| match chosen.is_dir() {
         true => Ok(chosen),
         false => Err(io::ErrorKind::NotADirectory.into()),
@@ -135,7 +135,7 @@ pub fn from_dir(
         None => atocores_records(config, chosen.dir(), &metadata),
     };
     let section = metadata.sealift.unwrap_or_default();
-    let mut snapshot = Snapshot {
+    let mut snapshot = StagedSnapshot {
         stamp,
         parts: vec![staged_part(chosen)],
         roots: take_source::roots(config),
@@ -183,10 +183,10 @@ fn stamp_of_now(dir: &Path) -> Result<Stamp, ProduceError> {
     stamp.map_err(failed("stamp a snapshot of", dir))
 }
 
-fn plain_directory(chosen: Chosen) -> Result<Snapshot, ProduceError> {
+fn plain_directory(chosen: Chosen) -> Result<StagedSnapshot, ProduceError> {
     let now = clock::now();
     let path = chosen.path().display().to_string();
-    Ok(Snapshot {
+    Ok(StagedSnapshot {
         stamp: stamp_of_now(chosen.path())?,
         parts: vec![Part {
             staged: false,

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use crate::base::ids::{ArchiveId, HostName, Stamp};
-use crate::format::chain::{Chain, ChainError, Finding, Snapshot};
+use crate::format::chain::{Chain, ChainError, Finding, VerifiedSnapshot};
 use crate::format::index::{ArchiveStream, EntryList, EntryType, Extent, IndexHeader, Skipped};
 use crate::format::manifest::ArchiveRow;
 use crate::repository::ArchiveTable;
@@ -157,7 +157,10 @@ pub fn fetch_bytes(jobs: &[ArchiveJob]) -> u64 {
 }
 
 /// The snapshot that `request` means, unless something about it forbids to believe it.
-pub fn choose<'a>(chain: &'a Chain, request: &RestoreRequest) -> Result<&'a Snapshot, PlanError> {
+pub fn choose<'a>(
+    chain: &'a Chain,
+    request: &RestoreRequest,
+) -> Result<&'a VerifiedSnapshot, PlanError> {
     let chosen = chain.resolve(&request.snapshot)?;
     let (name, stamp) = (chosen.manifest.name(), chosen.stamp());
     for finding in &chain.findings {

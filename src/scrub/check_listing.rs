@@ -8,7 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::{Needed, Problem, Stamps};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, ObjectKey, TABLES};
-use crate::format::chain::{Chain, Finding, Snapshot};
+use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
 use crate::format::manifest::TablePage;
 use crate::format::signature::Trust;
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
@@ -99,11 +99,11 @@ async fn look(
     })
 }
 
-fn choose(chain: &Chain, wanted: &[String], problems: &mut Vec<Problem>) -> Vec<Snapshot> {
+fn choose(chain: &Chain, wanted: &[String], problems: &mut Vec<Problem>) -> Vec<VerifiedSnapshot> {
     if wanted.is_empty() {
         return chain.snapshots.clone();
     }
-    let mut chosen: Vec<Snapshot> = Vec::new();
+    let mut chosen: Vec<VerifiedSnapshot> = Vec::new();
     for text in wanted {
         match chain.resolve(text) {
             Ok(snapshot) => chosen.push(snapshot.clone()),
@@ -120,7 +120,7 @@ fn choose(chain: &Chain, wanted: &[String], problems: &mut Vec<Problem>) -> Vec<
 /// Every page that the snapshots name, once, however many share it. `None`: it cannot be used.
 async fn read_pages(
     folder: &HostFolder,
-    snapshots: &[Snapshot],
+    snapshots: &[VerifiedSnapshot],
     problems: &mut Vec<Problem>,
 ) -> Result<HashMap<Hash, Option<TablePage>>, RepositoryError> {
     let mut named: BTreeMap<Hash, Stamps> = BTreeMap::new();
@@ -165,7 +165,7 @@ async fn read_pages(
 /// Every directory and page of earlier snapshots that the snapshots name, once; their names.
 async fn read_history(
     folder: &HostFolder,
-    snapshots: &[Snapshot],
+    snapshots: &[VerifiedSnapshot],
     problems: &mut Vec<Problem>,
 ) -> Result<Vec<Hash>, RepositoryError> {
     let (mut directories, mut pages) = (BTreeMap::new(), BTreeMap::new());
@@ -239,7 +239,7 @@ fn history(
 
 /// What the tables name. Of a snapshot that lacks a page, what the others name.
 fn needed_by(
-    snapshots: &[Snapshot],
+    snapshots: &[VerifiedSnapshot],
     pages: &HashMap<Hash, Option<TablePage>>,
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<Hash, Needed> {

@@ -13,7 +13,7 @@ use crate::base::cleanup::Duty;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Stamp;
 use crate::base::openat::PrivateDir;
-use crate::format::chain::{Chain, Snapshot};
+use crate::format::chain::{Chain, VerifiedSnapshot};
 use crate::format::index::Skipped;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
@@ -43,7 +43,7 @@ pub enum Rehearsal {
 /// Restores `snapshot` of `chain`, whole, into a new directory in `scratch`, and removes it.
 pub async fn rehearse(
     folder: &HostFolder,
-    snapshot: &Snapshot,
+    snapshot: &VerifiedSnapshot,
     identities: Arc<Identities>,
     chain: Chain,
     scratch: &Arc<PrivateDir>,

@@ -23,7 +23,7 @@ use super::copy::{Streak, copy_archive};
 use super::{ShipError, Watcher};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, MANIFESTS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
-use crate::format::chain::{Chain, Finding, Snapshot};
+use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
 use crate::format::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES};
 use crate::format::signature::Trust;
 use crate::repository::{HostFolder, RepositoryError, parse_page, require_hash};
@@ -52,7 +52,7 @@ pub struct SyncRequest {
 /// A snapshot to bring over, and what the other side lacks of it.
 #[derive(Debug)]
 pub struct PlannedSnapshot {
-    pub snapshot: Snapshot,
+    pub snapshot: VerifiedSnapshot,
     /// Without those that an earlier one of the plan brings.
     pub archives: Vec<(ArchiveRow, PutMode)>,
     pages: Vec<Hash>,
@@ -205,7 +205,7 @@ impl SyncRequest {
     /// were read before.
     async fn history_of(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &VerifiedSnapshot,
         directories: &mut HashMap<Hash, Vec<Hash>>,
     ) -> Result<Vec<Hash>, ShipError> {
         let Some(named) = snapshot.manifest.core.known.pages() else {
@@ -227,9 +227,10 @@ impl SyncRequest {
         &self,
         chain: &Chain,
         manifests: &HashMap<String, u64>,
-        chosen: &mut Vec<Snapshot>,
+        chosen: &mut Vec<VerifiedSnapshot>,
     ) -> Result<(), ShipError> {
-        let lacks = |s: &&Snapshot| !manifests.contains_key(s.manifest.name().key().as_str());
+        let lacks =
+            |s: &&VerifiedSnapshot| !manifests.contains_key(s.manifest.name().key().as_str());
         let missing = chosen.iter().filter(lacks);
         let missing = missing.map(|s| (s.sequence(), s.stamp())).collect();
         let signers = chain.signers();
@@ -455,7 +456,7 @@ impl SyncRequest {
     }
 }
 
-fn choose(chain: &Chain, wanted: &[String]) -> Result<Vec<Snapshot>, ShipError> {
+fn choose(chain: &Chain, wanted: &[String]) -> Result<Vec<VerifiedSnapshot>, ShipError> {
     if wanted.is_empty() {
         return Ok(chain.snapshots.clone());
     }

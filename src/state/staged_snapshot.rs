@@ -10,7 +10,7 @@ use crate::format::index::{DatabaseRecord, Skipped, SourceRecord, ValidationReco
 
 /// A consistent, validated state of a server, ready to be packed.
 #[derive(Debug, Clone)]
-pub struct Snapshot {
+pub struct StagedSnapshot {
     pub stamp: Stamp,
     /// Disjoint parts; together they are the snapshot's tree.
     pub parts: Vec<Part>,

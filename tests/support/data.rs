@@ -8,7 +8,7 @@ use sealift::base::walk::Filter;
 use sealift::format::index::ValidationRecord;
 use sealift::jobs::push::Reporter;
 use sealift::shipper::Watcher;
-use sealift::state::staged_snapshot::{Part, Snapshot};
+use sealift::state::staged_snapshot::{Part, StagedSnapshot};
 
 pub struct Silent;
 
@@ -22,8 +22,8 @@ impl Watcher for Silent {
 }
 
 /// All that is below `root`, read in place.
-pub fn snapshot(root: PathBuf, stamp: Stamp) -> Snapshot {
-    Snapshot {
+pub fn snapshot(root: PathBuf, stamp: Stamp) -> StagedSnapshot {
+    StagedSnapshot {
         stamp,
         parts: vec![Part {
             to: Vec::new(),

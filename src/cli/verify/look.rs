@@ -4,7 +4,7 @@ use super::super::failure::Failure;
 use super::super::output;
 use super::{Run, Subject, Verdict};
 use crate::base::error_chain::with_causes;
-use crate::format::chain::{Chain, Finding, Snapshot};
+use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
 use crate::scrub::{self, Divergence, Problem};
 use crate::state::catalog::Catalog;
 
@@ -71,7 +71,7 @@ impl Run<'_> {
 }
 
 pub(super) fn head(chain: &Chain) -> u64 {
-    chain.snapshots.last().map_or(0, Snapshot::sequence)
+    chain.snapshots.last().map_or(0, VerifiedSnapshot::sequence)
 }
 
 /// Whether this host never shipped to target `name` what the longest chain has beyond `head`.

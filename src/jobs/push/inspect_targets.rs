@@ -13,7 +13,7 @@ use tokio::time::{Duration, Instant};
 use super::{AgentError, State, Target};
 use crate::base::ids::{Hash, HostName, ObjectKey};
 use crate::base::panics;
-use crate::format::chain::{Chain, ChainError, Finding, Snapshot};
+use crate::format::chain::{Chain, ChainError, Finding, VerifiedSnapshot};
 use crate::format::manifest::ManifestName;
 use crate::format::signature::Trust;
 use crate::repository::{HostFolder, Marks, RepositoryError};
@@ -42,7 +42,7 @@ pub struct Seen {
     pub archives: HashMap<Hash, u64>,
     pub manifests: Vec<ManifestName>,
     /// Verified snapshots that the catalog does not know.
-    pub foreign: Vec<Snapshot>,
+    pub foreign: Vec<VerifiedSnapshot>,
     pub findings: Vec<Finding>,
     /// Objects that are there and are not listed.
     pub unlisted: usize,
@@ -226,7 +226,7 @@ async fn look(
         }
         Err(error) => return Err(error),
     };
-    let foreign = |snapshot: &Snapshot| !known.contains(&snapshot.manifest.name());
+    let foreign = |snapshot: &VerifiedSnapshot| !known.contains(&snapshot.manifest.name());
     seen.foreign = chain.snapshots.into_iter().filter(foreign).collect();
     seen.findings = chain.findings;
     Ok(seen)

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::inspect_targets::{Survey, survey};
 use super::{AgentError, State, Target, machine_id};
 use crate::base::ids::{Hash, HostName};
-use crate::format::chain::{Finding, Snapshot};
+use crate::format::chain::{Finding, VerifiedSnapshot};
 use crate::format::manifest::{Known, MAX_SEQUENCE};
 use crate::format::signature::Trust;
 use crate::packer::Lineage;
@@ -139,7 +139,7 @@ fn remember_highest(state: &State) -> Result<u64, AgentError> {
 }
 
 /// Snapshots of others (or of a past that this catalog does not remember), by core hash.
-fn foreign(surveys: &[Survey]) -> BTreeMap<(u64, Hash), (&Snapshot, String)> {
+fn foreign(surveys: &[Survey]) -> BTreeMap<(u64, Hash), (&VerifiedSnapshot, String)> {
     let seen = surveys
         .iter()
         .filter_map(|s| Some((s, s.seen.as_ref().ok()?)));
@@ -211,7 +211,7 @@ fn take_in_foreign(
     Ok(())
 }
 
-fn foreign_base(foreign: &BTreeMap<(u64, Hash), (&Snapshot, String)>) -> u64 {
+fn foreign_base(foreign: &BTreeMap<(u64, Hash), (&VerifiedSnapshot, String)>) -> u64 {
     foreign
         .first_key_value()
         .map_or(0, |((sequence, _), _)| *sequence)

@@ -24,7 +24,7 @@ use crate::format::signature::{Signer, Trust};
 use crate::packer::seal::Recipients;
 use crate::packer::{PackOptions, PackProgress, PackRequest, pack};
 use crate::state::figures::Figures;
-use crate::state::staged_snapshot::Snapshot;
+use crate::state::staged_snapshot::StagedSnapshot;
 
 /// Several snapshots within one second get stamps ahead of the clock.
 const STAMP_TOLERANCE: chrono::Duration = chrono::Duration::seconds(60);
@@ -39,7 +39,7 @@ pub trait Reporter: Send + Sync {
 
 pub struct PushRequest<'a> {
     pub host: &'a HostName,
-    pub snapshot: &'a Snapshot,
+    pub snapshot: &'a StagedSnapshot,
     pub recipients: Arc<Recipients>,
     pub signer: &'a Signer,
     /// An OpenSSH public key to announce.

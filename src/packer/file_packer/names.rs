@@ -8,7 +8,7 @@ use crate::base::database_names::Roots;
 use crate::base::openat::Meta;
 use crate::base::walk::Found;
 use crate::format::index::EntryType;
-use crate::state::staged_snapshot::Snapshot;
+use crate::state::staged_snapshot::StagedSnapshot;
 
 impl FilePacker<'_, '_> {
     /// The path that `found` is another name of, with the same content.
@@ -68,7 +68,7 @@ impl FilePacker<'_, '_> {
 }
 
 /// Where the names of a snapshot's databases may be.
-pub(super) fn roots(snapshot: &Snapshot) -> Roots {
+pub(super) fn roots(snapshot: &StagedSnapshot) -> Roots {
     let mut roots = snapshot.roots.clone();
     let live = snapshot.parts.iter().filter(|part| !part.staged);
     for part in live {
