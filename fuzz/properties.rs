@@ -1,7 +1,7 @@
 //! What must hold of whatever bytes come in from outside: nothing panics, hangs or swells, what is accepted has
 //! one meaning, and nobody is believed who did not sign.
 //!
-//! Each function is one fuzz target; `tests/fuzz.rs` puts the same ones to random and to damaged real objects.
+//! Each function is one fuzz target; `tests/stages/format/fuzzed_bytes.rs` puts the same ones to random and to damaged real objects.
 
 use std::collections::HashSet;
 use std::fs;

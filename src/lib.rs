@@ -1,6 +1,6 @@
 //! Sealift: an off-site replication agent with encryption. See README.md and docs/format.md.
 //!
-//! The layers, from the top; a module imports from its own folder and from lower layers only (`tests/layers.rs`):
+//! The layers, from the top; a module imports from its own folder and from lower layers only (`tests/layers`):
 //!
 //! - [`cli`]: arguments and printing.
 //! - [`jobs`]: the use cases, which print nothing.

@@ -133,7 +133,7 @@ impl TargetError {
     }
 }
 
-/// A place for objects. Implementations pass `tests/target_contract.rs`.
+/// A place for objects. Implementations pass `tests/storage/contract.rs`.
 #[async_trait::async_trait]
 pub trait Storage: Send + Sync + fmt::Debug {
     /// For messages: the target's name, if it has one, and its URL without secrets.

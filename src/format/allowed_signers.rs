@@ -6,7 +6,7 @@
 //! - quotes join words, and both pattern lists may deny (`!pattern`), see [`pattern`];
 //! - a line that OpenSSH cannot read has no effect, and the others keep theirs.
 //!
-//! A test compares the two readers on generated lines (`tests/allowed_signers.rs`).
+//! A test compares the two readers on generated lines (`tests/stages/format/allowed_signers.rs`).
 
 mod pattern;
 mod time;

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 
 use crate::disk::Losses;
-use crate::host::is_long;
+use crate::support::host::is_long;
 use crate::tracer::Fault;
 
 /// What happens at a call.

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::host::files;
 use crate::points::{Point, try_points};
 use crate::scene::{Content, Disks, Scene};
+use crate::support::host::files;
 
 const PRUNE: [&str; 4] = ["prune", "--policy", "last=2", "--yes"];
 const EARLIER: u64 = 6;

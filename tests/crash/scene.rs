@@ -11,12 +11,12 @@ use sealift::format::signature::Trust;
 use sealift::repository::HostFolder;
 use sealift::storage::{TargetSpec, open};
 
-use crate::checker::{Published, assert_sound};
 use crate::disk::Disk;
-use crate::host::Host;
 use crate::points::{Event, Point};
+use crate::support::checker::{Published, assert_sound};
+use crate::support::host::Host;
+use crate::support::tree::{describe, noise};
 use crate::tracer::{Ended, Fault, run};
-use crate::tree::{describe, noise};
 
 /// The host's state and its snapshots; two targets; where restores and copies go; temporary files.
 const PARTS: [&str; 5] = ["state", "repo", "second", "place", "scratch"];
@@ -225,7 +225,7 @@ impl Scene {
     pub fn ok(&self, arguments: &[&str]) -> serde_json::Value {
         let output = self.command(&[&["--json"], arguments].concat()).output();
         let output = output.unwrap();
-        let (out, err) = crate::host::texts(&output);
+        let (out, err) = crate::support::host::texts(&output);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {out}{err}");
         serde_json::from_str(&out).unwrap()
     }
@@ -233,7 +233,7 @@ impl Scene {
     /// The program where it may fail, but not badly.
     pub fn may_fail(&self, arguments: &[&str]) -> Option<i32> {
         let output = self.command(arguments).output().unwrap();
-        let (out, err) = crate::host::texts(&output);
+        let (out, err) = crate::support::host::texts(&output);
         let code = output.status.code();
         let is_told = matches!(code, Some(0 | 1 | 3)) && !err.contains("panicked");
         assert!(is_told, "{arguments:?}: {code:?}, {out}{err}");

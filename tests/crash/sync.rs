@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::host::files;
 use crate::points::{Point, try_points};
 use crate::scene::{Content, Disks, Scene};
+use crate::support::host::files;
 
 const RESTORED_EVERY: usize = 4;
 

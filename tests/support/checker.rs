@@ -1,8 +1,6 @@
 //! The invariant of a target, checked on the files that it stores, by nothing but the format's own words: every
 //! manifest that is there has its signature, every page of its table, and every archive, in full.
 
-#![allow(dead_code)]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,4 @@
 //! A server that backs up with the real program, its key holder, and a folder as its target.
-#![allow(dead_code)]
-
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};

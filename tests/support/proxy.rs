@@ -1,8 +1,6 @@
 //! A TCP proxy for tests of what a bad network does: it cuts connections off, or stalls them, or lets a byte
 //! through at a time.
 
-#![allow(dead_code)]
-
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};

@@ -1,8 +1,6 @@
 //! A real `sshd` and a real rsync daemon on 127.0.0.1, each an ordinary process with its own configuration in
 //! a temporary directory; gone when dropped.
 
-#![allow(dead_code)]
-
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;

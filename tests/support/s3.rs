@@ -2,8 +2,6 @@
 //!
 //! Include it with `#[path = "support/s3.rs"] mod s3;`. The server lives until it is dropped.
 
-#![allow(dead_code)]
-
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,8 +1,6 @@
 //! A scheduler for operations on targets: of all that wait, one at a time is let through, chosen by a seed. What
 //! the actors do between two operations is theirs; what a target sees of them is one interleaving of many.
 
-#![allow(dead_code)]
-
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, mpsc};

@@ -1,6 +1,6 @@
 //! Exclude patterns, read as git reads the lines of a `.gitignore` in the root of the tree.
 //!
-//! `tests/excludes.rs` holds this module to `git check-ignore`. Where git's implementation and its manual
+//! `tests/stages/base/excludes.rs` holds this module to `git check-ignore`. Where git's implementation and its manual
 //! differ, the implementation counts: `foo**/bar` is read as if `**` were a component, since git compares
 //! the part without wildcards first and looks at the rest alone.
 
@@ -170,7 +170,7 @@ mod tests {
     }
 
     /// The lines that people write, and what public reports say was read wrongly. That git agrees is shown by
-    /// `tests/excludes.rs`.
+    /// `tests/stages/base/excludes.rs`.
     #[test]
     fn patterns_are_read_as_git_reads_them() {
         for (lines, out, taken) in [

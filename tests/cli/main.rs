@@ -1,0 +1,15 @@
+//! The program as its users run it: hosts that back up, key holders that restore, and the faults that come between
+//! them. One module per verb; `cmd/` holds the expected output of each verb.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod backup;
+mod catalog_rebuild;
+mod clocks;
+mod commands;
+mod list_and_status;
+mod prune;
+mod restore;
+mod sync;
+mod verify;

@@ -1,0 +1,14 @@
+//! Surroundings that mean harm, or provide less than they should: hosts that lie, values that are garbage, other users
+//! of the machine, damaged objects, and a machine that is short of room, permission or memory.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod damage;
+mod exchanged;
+mod garbage;
+mod lying_host;
+mod other_users;
+mod scarcity;
+#[cfg(target_os = "linux")]
+mod storm;

@@ -1,0 +1,5 @@
+//! `base`: walking trees (excludes, mounts) and opening SQLite databases.
+
+mod excludes;
+mod mounts;
+mod sqlite;

@@ -1,0 +1,11 @@
+//! The producer, on real databases, trees and commands: what a snapshot holds, and when there is none.
+
+mod atocore;
+mod chosen;
+mod databases;
+mod hooks;
+mod host;
+mod local;
+mod moving;
+mod trees;
+mod validation;
