@@ -12,6 +12,7 @@ pub mod journal;
 pub mod openat;
 pub mod ownership;
 pub mod panics;
+pub mod progress;
 pub mod rate_schedule;
 pub mod sqlite;
 pub mod walk;

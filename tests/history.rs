@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sealift::base::ids::{Hash, HostName, ObjectKey, Stamp};
+use sealift::base::progress::Silent;
 use sealift::format::chain::{Chain, Finding};
 use sealift::format::known::{Directory, KnownPage};
 use sealift::format::manifest::{Manifest, ManifestName};
@@ -28,8 +29,8 @@ use sealift::jobs::push::State;
 use sealift::jobs::push::Target;
 use sealift::jobs::push::begin_after;
 use sealift::jobs::push::push;
+use sealift::packer::PackOptions;
 use sealift::packer::seal::Recipients;
-use sealift::packer::{PackOptions, PackProgress};
 use sealift::prune::{PruneReport, PruneRequest};
 use sealift::repository::HostFolder;
 use sealift::restore::open::generate;
@@ -39,7 +40,7 @@ use sealift::scrub::{self, Problem};
 use sealift::shipper::sync::{SyncReport, SyncRequest};
 use sealift::storage::{Body, PutMode, Storage};
 
-use data::{Silent, snapshot};
+use data::snapshot;
 use shelf::Shelf;
 use watched::{Fault, Watched};
 
@@ -138,8 +139,7 @@ impl Pusher {
             recovery: Vec::new(),
         };
         let mut state = State::open(&self.state()).unwrap();
-        let progress = PackProgress::default();
-        push(&mut state, &request, &progress, Arc::new(Silent)).unwrap()
+        push(&mut state, &request, Arc::new(Silent)).unwrap()
     }
 
     fn folder(&self, target: &Arc<dyn Storage>) -> HostFolder {

@@ -23,7 +23,7 @@ pub use crate::jobs::rebuild_catalog::{Kept, Rebuild};
 pub use crate::state::State;
 pub use crate::state::machine::machine_id;
 pub use lineage::{adopt, begin_after};
-pub use run::{PushReport, PushRequest, Reporter, TargetReport, TargetState, push};
+pub use run::{PushReport, PushRequest, TargetReport, TargetState, push};
 pub use shrink_alarm::{ShrinkReport, is_gone, note_figures};
 pub use upload_order::{OrderedSnapshot, in_order};
 

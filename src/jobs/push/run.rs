@@ -18,24 +18,17 @@ use super::marks;
 use super::uploads::{EndedLane, Lanes};
 use super::{AgentError, State, Target, machine_id};
 use crate::base::ids::{HostName, ObjectKey};
+use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::format::index::Skipped;
 use crate::format::manifest::{ArchiveRow, ManifestName, Totals};
 use crate::format::signature::{Signer, Trust};
 use crate::packer::seal::Recipients;
-use crate::packer::{PackOptions, PackProgress, PackRequest, pack};
+use crate::packer::{PackOptions, PackRequest, pack};
 use crate::state::figures::Figures;
 use crate::state::staged_snapshot::StagedSnapshot;
 
 /// Several snapshots within one second get stamps ahead of the clock.
 const STAMP_TOLERANCE: chrono::Duration = chrono::Duration::seconds(60);
-
-/// Hears how far things are. Called from several threads.
-pub trait Reporter: Send + Sync {
-    /// Bytes confirmed by a target.
-    fn shipped(&self, target: &str, bytes: u64);
-    /// What goes on now.
-    fn stage(&self, text: &str);
-}
 
 pub struct PushRequest<'a> {
     pub host: &'a HostName,
@@ -114,15 +107,15 @@ pub(crate) fn runtime() -> Result<Runtime, AgentError> {
 pub fn push(
     state: &mut State,
     request: &PushRequest<'_>,
-    progress: &PackProgress,
-    reporter: Arc<dyn Reporter>,
+    progress: Arc<dyn Progress>,
 ) -> Result<PushReport, AgentError> {
     if request.targets.is_empty() {
         return Err(AgentError::NoTarget);
     }
     let runtime = runtime()?;
     adopt_spooled_manifests(state)?;
-    reporter.stage("looking at the targets");
+    let begin = |stage| progress.report(&ProgressEvent::StageStarted { stage });
+    begin(Stage::InspectingTargets);
     let surveys = runtime.block_on(survey(state, request.host, request.targets, &request.trust))?;
     let mut reconciled = reconcile(state, request.host, &surveys)?;
     if let Some(aside) = &state.catalog.replaced {
@@ -154,9 +147,9 @@ pub fn push(
         &surveys,
         &asked,
         request.spool_limit,
-        &reporter,
+        &progress,
     )?;
-    reporter.stage("packing");
+    begin(Stage::Packing);
     let pack_request = PackRequest {
         host: request.host,
         snapshot: request.snapshot,
@@ -176,10 +169,10 @@ pub fn push(
         &pack_request,
         &mut state.catalog,
         &spool,
-        progress,
+        &*progress,
         &mut on_sealed,
     );
-    reporter.stage("shipping");
+    begin(Stage::Shipping);
     let packed = match packed {
         Ok(packed) => packed,
         Err(error) => {
@@ -194,7 +187,7 @@ pub fn push(
         donors: copy_sources::donors(&surveys, &asked, at),
         donors_away: copy_sources::is_any_away(&surveys, at),
         packed: &packed,
-        reporter: &reporter,
+        progress: &*progress,
     };
     let finished = runtime.block_on(finish(state, lanes, finishing))?;
     let mut reports = Vec::new();

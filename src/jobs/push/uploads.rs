@@ -10,11 +10,12 @@ use tokio::task::JoinHandle;
 use super::copy_sources::Donor;
 use super::inspect_targets::Survey;
 use super::spool_quota::{self, NoRoom, Room};
-use super::{AgentError, Reporter, State};
+use super::{AgentError, State};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{ARCHIVES, Hash, ObjectKey};
 use crate::base::panics::caught;
-use crate::shipper::{Sealed, ShipError, Watcher, ship_archives};
+use crate::base::progress::{Progress, ProgressEvent};
+use crate::shipper::{Sealed, ShipError, UploadTracker, ship_archives};
 use crate::state::spool::Spool;
 use crate::storage::panicked;
 
@@ -45,7 +46,7 @@ impl Lanes {
         surveys: &[Survey],
         asked: &[Donor],
         spool_limit: Option<u64>,
-        reporter: &Arc<dyn Reporter>,
+        progress: &Arc<dyn Progress>,
     ) -> Result<Self, AgentError> {
         let spooled = spooled(state)?;
         let held = spooled.iter().map(|(_, bytes)| bytes).sum();
@@ -84,7 +85,7 @@ impl Lanes {
             let shared = surveys.len() == 1;
             let ship = ship_lane(
                 survey,
-                LaneWatcher::new(at, &survey.name, &room, reporter),
+                LaneTracker::new(at, &survey.name, &room, progress),
                 state.spool.clone(),
                 requests,
                 shared,
@@ -170,35 +171,37 @@ fn default_limit(state: &State, held: u64) -> Result<u64, AgentError> {
     Ok((held + free) / 2)
 }
 
-/// Tells the reporter and the room of a lane's uploads.
-struct LaneWatcher {
+/// Reports the uploads of one lane to the spool quota and as progress.
+struct LaneTracker {
     at: usize,
     name: String,
     room: Arc<Room>,
-    reporter: Arc<dyn Reporter>,
+    progress: Arc<dyn Progress>,
     shipped: std::sync::Mutex<Vec<(ObjectKey, u64)>>,
 }
 
-impl LaneWatcher {
-    fn new(at: usize, name: &str, room: &Arc<Room>, reporter: &Arc<dyn Reporter>) -> Self {
+impl LaneTracker {
+    fn new(at: usize, name: &str, room: &Arc<Room>, progress: &Arc<dyn Progress>) -> Self {
         Self {
             at,
             name: name.to_owned(),
             room: Arc::clone(room),
-            reporter: Arc::clone(reporter),
+            progress: Arc::clone(progress),
             shipped: std::sync::Mutex::new(Vec::new()),
         }
     }
 }
 
-impl Watcher for LaneWatcher {
+impl UploadTracker for LaneTracker {
     fn begins(&self, key: &ObjectKey) -> bool {
         self.room.begin(key)
     }
 
     fn shipped(&self, key: &ObjectKey, bytes: u64) {
         self.room.end(self.at, key, true);
-        self.reporter.shipped(&self.name, bytes);
+        let target = &self.name;
+        self.progress
+            .report(&ProgressEvent::BytesShipped { target, bytes });
         if let Ok(mut shipped) = self.shipped.lock() {
             shipped.push((key.clone(), bytes));
         }
@@ -211,20 +214,20 @@ impl Watcher for LaneWatcher {
 
 fn ship_lane(
     survey: &Survey,
-    watcher: LaneWatcher,
+    tracker: LaneTracker,
     spool: Spool,
     requests: UnboundedReceiver<Sealed>,
     shared: bool,
 ) -> impl Future<Output = LaneEnd> + use<> {
     let (folder, concurrency) = (survey.folder.clone(), survey.concurrency);
     async move {
-        let shipping = ship_archives(&folder, &spool, requests, concurrency, shared, &watcher);
+        let shipping = ship_archives(&folder, &spool, requests, concurrency, shared, &tracker);
         let result = caught(shipping).await.unwrap_or_else(|error| {
             let label = folder.target.label();
             Err(panicked("ship to", folder.host.as_str(), label, error).into())
         });
-        watcher.room.lane_ended(watcher.at);
-        let shipped = watcher.shipped.into_inner().unwrap_or_default();
+        tracker.room.lane_ended(tracker.at);
+        let shipped = tracker.shipped.into_inner().unwrap_or_default();
         LaneEnd { result, shipped }
     }
 }
