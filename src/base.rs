@@ -14,5 +14,6 @@ pub mod ownership;
 pub mod panics;
 pub mod progress;
 pub mod rate_schedule;
+pub mod runtime;
 pub mod sqlite;
 pub mod walk;

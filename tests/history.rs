@@ -25,7 +25,6 @@ use sealift::format::manifest::{Manifest, ManifestName};
 use sealift::format::signature::{Signer, Trust};
 use sealift::jobs::push::PushReport;
 use sealift::jobs::push::PushRequest;
-use sealift::jobs::push::State;
 use sealift::jobs::push::Target;
 use sealift::jobs::push::begin_after;
 use sealift::jobs::push::push;
@@ -38,6 +37,7 @@ use sealift::retention::Policy;
 use sealift::scrub::repair::{Donor, bring_history, bring_manifest};
 use sealift::scrub::{self, Problem};
 use sealift::shipper::sync::{SyncReport, SyncRequest};
+use sealift::state::State;
 use sealift::storage::{Body, PutMode, Storage};
 
 use data::snapshot;

@@ -31,7 +31,6 @@ use sealift::base::progress::Silent;
 use sealift::format::chain::Finding;
 use sealift::format::signature::{Signer, Trust};
 use sealift::jobs::push::PushRequest;
-use sealift::jobs::push::State;
 use sealift::jobs::push::Target;
 use sealift::jobs::push::push;
 use sealift::packer::PackOptions;
@@ -42,6 +41,7 @@ use sealift::restore::open::generate;
 use sealift::retention::Policy;
 use sealift::scrub;
 use sealift::shipper::sync::SyncRequest;
+use sealift::state::State;
 use sealift::storage::Storage;
 
 use data::snapshot;

@@ -21,10 +21,11 @@ use crate::base::fs;
 use crate::base::ids::ObjectKey;
 use crate::config::Config;
 use crate::format::signature::Signer;
-use crate::jobs::push::{self, OrderedSnapshot, PushReport, PushRequest, State, TargetState};
+use crate::jobs::push::{self, OrderedSnapshot, PushReport, PushRequest, TargetState};
 use crate::packer::PackOptions;
 use crate::packer::seal::Recipients;
 use crate::producer::{self, LocalSnapshot, ProduceError, ProduceRequest};
+use crate::state::State;
 use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
 
 #[derive(Debug, Args)]

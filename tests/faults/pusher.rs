@@ -10,13 +10,13 @@ use sealift::base::progress::Silent;
 use sealift::format::signature::{Signer, Trust};
 use sealift::jobs::push::PushReport;
 use sealift::jobs::push::PushRequest;
-use sealift::jobs::push::State;
 use sealift::jobs::push::Target;
 use sealift::jobs::push::push;
 use sealift::packer::PackOptions;
 use sealift::packer::seal::Recipients;
 use sealift::repository::HostFolder;
 use sealift::restore::open::generate;
+use sealift::state::State;
 use sealift::storage::{ErrorKind, Storage, TargetSpec, open};
 
 use crate::checker::{Published, assert_sound};

@@ -6,11 +6,11 @@ use std::sync::Mutex;
 use bytes::Bytes;
 
 use super::copy_sources::{damaged, note_damaged};
+use super::error::PushError;
 use super::inspect_targets::Survey;
 use super::inventory::{known_objects, record_shipped};
-use super::run::{PushRequest, TargetReport, TargetState};
+use super::request::{PushRequest, TargetReport, TargetState};
 use super::uploads::EndedLane;
-use super::{AgentError, State};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, ObjectKey};
 use crate::base::panics::caught;
@@ -22,6 +22,8 @@ use crate::repository::{HostFolder, parse_page};
 use crate::shipper::{
     Publication, Published, ShipError, Support, UploadTracker, publish_all, publish_recovery,
 };
+use crate::state::State;
+use crate::state::catalog::PublicationState;
 use crate::state::catalog::SnapshotRow;
 use crate::state::spool::Spool;
 use crate::storage::{is_full, panicked};
@@ -139,7 +141,7 @@ impl Publishing<'_> {
     }
 
     /// Remembers what became of it. Gives the target's report, and what its owner should hear besides.
-    pub fn conclude(self, state: &mut State) -> Result<(TargetReport, Vec<String>), AgentError> {
+    pub fn conclude(self, state: &mut State) -> Result<(TargetReport, Vec<String>), PushError> {
         let (finishing, mut result) = (self.finishing, self.result);
         let name = &finishing.survey.name;
         let label = finishing.survey.folder.target.label();
@@ -221,7 +223,7 @@ fn recovery_key(target: &str) -> String {
 
 impl<'a> Finishing<'a> {
     /// Finds out what the target lacks, once its uploads have ended.
-    pub fn begin(self, state: &State, lane: EndedLane) -> Result<Publishing<'a>, AgentError> {
+    pub fn begin(self, state: &State, lane: EndedLane) -> Result<Publishing<'a>, PushError> {
         let (shipped, failure) = match (lane.unreachable, lane.end) {
             (Some(cause), _) => (Vec::new(), Some(cause)),
             (None, Some(end)) => {
@@ -272,18 +274,23 @@ impl<'a> Finishing<'a> {
         &self,
         state: &State,
         result: &mut PublishResult,
-    ) -> Result<Vec<Publication>, AgentError> {
+    ) -> Result<Vec<Publication>, PushError> {
         let mut pending = Vec::new();
         let publications = state.catalog.publications(&self.survey.name)?;
-        let knows_target = publications.values().any(|state| state == "published");
+        let knows_target = publications
+            .values()
+            .any(|state| *state == PublicationState::Published);
         for row in state.catalog.snapshots()?.iter() {
             let core = &row.known.core;
             if let Some(publication) = publications.get(core) {
                 // `sync`, or a repair, may have brought what this host had given up.
-                let is_back = publication == "given up" || publication == "lost";
+                let is_back = matches!(
+                    publication,
+                    PublicationState::GivenUp | PublicationState::Lost
+                );
                 let seen = self.survey.seen.as_ref();
                 if is_back && seen.is_ok_and(|seen| seen.manifests.contains(&row.name)) {
-                    self.settle(state, core, "published")?;
+                    self.settle(state, core, PublicationState::Published)?;
                 }
                 continue;
             }
@@ -303,7 +310,7 @@ impl<'a> Finishing<'a> {
                 result.failure = Some(cause);
                 break;
             }
-            self.settle(state, core, "given up")?;
+            self.settle(state, core, PublicationState::GivenUp)?;
             let label = self.survey.folder.target.label();
             let text = format!("{cause}: {label} will not have that one");
             result.warnings.push(text);
@@ -315,7 +322,12 @@ impl<'a> Finishing<'a> {
         *name == self.packed.manifest.name()
     }
 
-    fn settle(&self, state: &State, core: &Hash, outcome: &str) -> Result<(), AgentError> {
+    fn settle(
+        &self,
+        state: &State,
+        core: &Hash,
+        outcome: PublicationState,
+    ) -> Result<(), PushError> {
         let now = crate::base::clock::now();
         Ok(state
             .catalog
@@ -327,7 +339,7 @@ impl<'a> Finishing<'a> {
         state: &State,
         published: Published,
         result: &mut PublishResult,
-    ) -> Result<(), AgentError> {
+    ) -> Result<(), PushError> {
         result.copied = published.copied;
         let rows = state.catalog.snapshots()?;
         let cores: HashMap<&ManifestName, &Hash> = rows
@@ -336,7 +348,7 @@ impl<'a> Finishing<'a> {
             .collect();
         for name in &published.done {
             if let Some(core) = cores.get(name) {
-                self.settle(state, core, "published")?;
+                self.settle(state, core, PublicationState::Published)?;
             }
         }
         for (name, error) in &published.incomplete {
@@ -344,7 +356,7 @@ impl<'a> Finishing<'a> {
             if self.is_newest(name) {
                 result.failure = Some(with_causes(error));
             } else if let Some(core) = cores.get(name) {
-                self.settle(state, core, "given up")?;
+                self.settle(state, core, PublicationState::GivenUp)?;
                 result.given_up.push(name.stamp.to_string());
             }
         }
@@ -359,7 +371,7 @@ impl<'a> Finishing<'a> {
             if self.is_newest(name) {
                 result.failure = Some(with_way_out(error));
             } else if let (true, Some(core)) = (*is_passed_by, cores.get(name)) {
-                self.settle(state, core, "given up")?;
+                self.settle(state, core, PublicationState::GivenUp)?;
                 let label = self.survey.folder.target.label();
                 result.warnings.push(format!(
                     "{label} will not have snapshot {stamp}: there was no room for what it needs, and a later one \
@@ -376,7 +388,7 @@ impl<'a> Finishing<'a> {
         Ok(())
     }
 
-    fn support(&self, state: &State, put: &Put<'_>) -> Result<Support, AgentError> {
+    fn support(&self, state: &State, put: &Put<'_>) -> Result<Support, PushError> {
         let shipped = put.shipped.lock();
         let confirmed = shipped.map_or_else(
             |_| HashSet::new(),
@@ -401,24 +413,24 @@ impl<'a> Finishing<'a> {
 
     /// A snapshot that the spool lacks is on the target already (another state directory put it there), or
     /// will not be by itself: a target that is new gets no history. Whether its owner may miss it there.
-    fn settle_unshippable(&self, state: &State, row: &SnapshotRow) -> Result<bool, AgentError> {
+    fn settle_unshippable(&self, state: &State, row: &SnapshotRow) -> Result<bool, PushError> {
         let core = &row.known.core;
         let Ok(seen) = &self.survey.seen else {
-            self.settle(state, core, "given up")?;
+            self.settle(state, core, PublicationState::GivenUp)?;
             return Ok(false);
         };
         if seen.manifests.contains(&row.name) {
-            self.settle(state, core, "published")?;
+            self.settle(state, core, PublicationState::Published)?;
             return Ok(false);
         }
-        self.settle(state, core, "given up")?;
+        self.settle(state, core, PublicationState::GivenUp)?;
         let mut there = seen.manifests.iter();
         let is_between = there.any(|name| name.sequence < row.name.sequence);
         Ok(is_between && !seen.pruned.contains(core))
     }
 
     /// Whether what the catalog remembers under `key` is another version, or went with everything else.
-    fn is_due(&self, state: &State, key: &str, version: &str) -> Result<bool, AgentError> {
+    fn is_due(&self, state: &State, key: &str, version: &str) -> Result<bool, PushError> {
         let there = state.catalog.meta(key)?;
         let seen = self.survey.seen.as_ref();
         let emptied = seen.is_ok_and(|seen| seen.manifests.is_empty());

@@ -8,14 +8,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::copy_sources::Donor;
+use super::error::PushError;
 use super::inspect_targets::Survey;
 use super::spool_quota::{self, NoRoom, Room};
-use super::{AgentError, State};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{ARCHIVES, Hash, ObjectKey};
 use crate::base::panics::caught;
 use crate::base::progress::{Progress, ProgressEvent};
 use crate::shipper::{Sealed, ShipError, UploadTracker, ship_archives};
+use crate::state::State;
 use crate::state::spool::Spool;
 use crate::storage::panicked;
 
@@ -47,7 +48,7 @@ impl Lanes {
         asked: &[Donor],
         spool_limit: Option<u64>,
         progress: &Arc<dyn Progress>,
-    ) -> Result<Self, AgentError> {
+    ) -> Result<Self, PushError> {
         let spooled = spooled(state)?;
         let held = spooled.iter().map(|(_, bytes)| bytes).sum();
         let limit = match spool_limit {
@@ -136,7 +137,7 @@ fn has(survey: &Survey, key: &ObjectKey, bytes: u64) -> bool {
 }
 
 /// The archives in the spool. What the catalog does not know may be an index.
-fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, AgentError> {
+fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, PushError> {
     let listed = state.spool.list(ARCHIVES)?;
     let hashes = listed.iter().map(|(key, _)| key.as_str());
     let spooled: HashSet<Hash> = hashes.filter_map(ObjectKey::archive_hash).collect();
@@ -161,9 +162,9 @@ fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, AgentError> {
 }
 
 /// Half of what the spool has and could have: the disk is not its own.
-fn default_limit(state: &State, held: u64) -> Result<u64, AgentError> {
+fn default_limit(state: &State, held: u64) -> Result<u64, PushError> {
     let dir = state.spool.dir();
-    let free = crate::base::fs::free_bytes(dir).map_err(|source| AgentError::State {
+    let free = crate::base::fs::free_bytes(dir).map_err(|source| PushError::State {
         operation: "tell the free space of",
         path: dir.display().to_string(),
         source,
