@@ -12,6 +12,8 @@ pub mod journal;
 pub mod openat;
 pub mod ownership;
 pub mod panics;
+pub mod progress;
 pub mod rate_schedule;
+pub mod runtime;
 pub mod sqlite;
 pub mod walk;

@@ -42,7 +42,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::base::clock;
 use crate::base::panics;
 use crate::config::Config;
-use crate::jobs::push::State;
+use crate::state::State;
 use failure::{Failure, Outcome};
 pub use memory::Memory;
 

@@ -25,11 +25,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
 
 use crate::base::ids::{ArchiveId, Hash, HostName, ObjectKey};
+use crate::base::progress::Progress;
 use crate::base::walk::WalkError;
 use crate::format::index::Skipped;
 use crate::format::known::KnownRef;
@@ -149,22 +149,6 @@ pub struct PackRequest<'a> {
     pub state: PathBuf,
 }
 
-/// Counters that whoever shows progress may read at any time.
-#[derive(Debug, Default)]
-pub struct PackProgress {
-    pub entries: AtomicU64,
-    pub bytes: AtomicU64,
-    pub new_bytes: AtomicU64,
-}
-
-impl PackProgress {
-    fn add(&self, bytes: u64, new_bytes: u64) {
-        self.entries.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.new_bytes.fetch_add(new_bytes, Ordering::Relaxed);
-    }
-}
-
 /// A packed snapshot: its objects are in the spool.
 #[derive(Debug)]
 pub struct Packed {
@@ -200,7 +184,7 @@ pub fn pack(
     request: &PackRequest<'_>,
     catalog: &mut Catalog,
     spool: &Spool,
-    progress: &PackProgress,
+    progress: &dyn Progress,
     on_sealed: &mut OnSealed<'_>,
 ) -> Result<Packed, PackError> {
     if !request.snapshot.validation.valid {

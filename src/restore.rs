@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use crate::base::ids::{HostName, Stamp};
 use crate::base::openat::Dir;
+use crate::base::progress::{Progress, ProgressEvent, Silent, Stage};
 use crate::format::chain::Chain;
 use crate::format::index::{
     ArchiveStream, EntryList, Extent, IndexError, IndexHeader, IndexReader, MAX_TAR_BYTES, Skipped,
@@ -110,13 +111,6 @@ fn incomplete(archives: &[String], files: &BTreeMap<String, String>) -> String {
         text += &more(files.len());
     }
     text
-}
-
-/// Hears how far a restore is. Bytes are ciphertext.
-pub trait Progress: Send + Sync {
-    fn total(&self, bytes: u64);
-    fn advance(&self, bytes: u64);
-    fn message(&self, text: &str);
 }
 
 /// Everything decided, nothing done.
@@ -298,7 +292,9 @@ pub async fn execute(
         return Err(RestoreError::Frozen(frozen));
     }
     plan.destination.require_room(plan.contents.stored_bytes)?;
-    progress.total(plan.fetch_bytes);
+    progress.report(&ProgressEvent::BytesExpected {
+        bytes: plan.fetch_bytes,
+    });
     let Contents {
         header,
         entries,
@@ -332,7 +328,9 @@ pub async fn execute(
             });
         }
     };
-    progress.message("checking and finishing");
+    progress.report(&ProgressEvent::StageStarted {
+        stage: Stage::Finishing,
+    });
     let skipped_in_snapshot = header.skipped.clone();
     let (devices, all) = (plan.devices, Arc::clone(&entries));
     let to = plan.to.clone();
@@ -493,12 +491,4 @@ fn incomplete_by(
         archives: damaged.iter().map(describe).collect(),
         files,
     }
-}
-
-struct Silent;
-
-impl Progress for Silent {
-    fn total(&self, _bytes: u64) {}
-    fn advance(&self, _bytes: u64) {}
-    fn message(&self, _text: &str) {}
 }

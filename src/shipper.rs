@@ -85,24 +85,25 @@ impl From<&ArchiveRow> for Sealed {
     }
 }
 
-/// Hears of every object that is shipped.
-pub trait Watcher: Sync {
-    /// Before an archive goes up. `false`: the spool had to make room, and it is left out.
+/// Keeps the books of uploads to one target: which objects it confirmed, and which copies were damaged.
+pub trait UploadTracker: Sync {
+    /// An archive's upload is about to begin. Returns false if it must not, because the spool no longer has the
+    /// archive.
     fn begins(&self, _key: &ObjectKey) -> bool {
         true
     }
 
-    /// The target has the object now, with so many bytes, whoever put it there.
+    /// The target confirmed an object of `bytes` bytes, which came from the spool or from another target.
     fn shipped(&self, key: &ObjectKey, bytes: u64);
 
-    /// What was begun did not succeed.
+    /// An upload that had begun failed.
     fn failed(&self, _key: &ObjectKey) {}
 
-    /// An archive is not what its name says where it should have been copied from.
+    /// The archive could not be copied from another target because it is damaged there.
     fn damaged(&self, _key: &ObjectKey) {}
 }
 
-impl<F: Fn(&ObjectKey, u64) + Sync> Watcher for F {
+impl<F: Fn(&ObjectKey, u64) + Sync> UploadTracker for F {
     fn shipped(&self, key: &ObjectKey, bytes: u64) {
         self(key, bytes);
     }
@@ -117,7 +118,7 @@ pub async fn ship_archives(
     mut requests: UnboundedReceiver<Sealed>,
     concurrency: usize,
     shared: bool,
-    watcher: &impl Watcher,
+    tracker: &impl UploadTracker,
 ) -> Result<(), ShipError> {
     let stopped = AtomicBool::new(false);
     let announced = futures::stream::poll_fn(|context| match stopped.load(Ordering::Relaxed) {
@@ -126,13 +127,13 @@ pub async fn ship_archives(
     });
     let mut uploads = announced
         .map(|archive| async move {
-            if !watcher.begins(&archive.key) {
+            if !tracker.begins(&archive.key) {
                 return Ok(());
             }
             let shipped = ship_archive(folder, spool, &archive, PutMode::Create, shared).await;
             match &shipped {
-                Ok(bytes) => watcher.shipped(&archive.key, *bytes),
-                Err(_) => watcher.failed(&archive.key),
+                Ok(bytes) => tracker.shipped(&archive.key, *bytes),
+                Err(_) => tracker.failed(&archive.key),
             }
             shipped.map(drop)
         })

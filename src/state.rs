@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::jobs::push::AgentError;
+use super::jobs::push::PushError;
 use crate::state::catalog::Catalog;
 use crate::state::spool::Spool;
 
@@ -32,10 +32,10 @@ pub struct State {
 impl State {
     /// Opens or makes `dir`, closes it to other users and locks it. A lock dies with its process,
     /// however that ends.
-    pub fn open(dir: &Path) -> Result<Self, AgentError> {
+    pub fn open(dir: &Path) -> Result<Self, PushError> {
         let failed = |operation, path: &Path| {
             let path = path.display().to_string();
-            move |source| AgentError::State {
+            move |source| PushError::State {
                 operation,
                 path,
                 source,
@@ -56,7 +56,7 @@ impl State {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(AgentError::Locked(dir.display().to_string()));
+                return Err(PushError::Locked(dir.display().to_string()));
             }
             Err(errno) => return Err(failed("lock", &lock_path)(io::Error::from(errno))),
         }
@@ -71,7 +71,7 @@ impl State {
     }
 
     /// Closes the catalog, so that its file is all there is of it; gives the directory, and its lock.
-    pub(crate) fn close(self) -> Result<(PathBuf, File), AgentError> {
+    pub(crate) fn close(self) -> Result<(PathBuf, File), PushError> {
         self.catalog.close()?;
         Ok((self.dir, self._lock))
     }

@@ -21,10 +21,11 @@ use crate::base::fs;
 use crate::base::ids::ObjectKey;
 use crate::config::Config;
 use crate::format::signature::Signer;
-use crate::jobs::push::{self, OrderedSnapshot, PushReport, PushRequest, State, TargetState};
+use crate::jobs::push::{self, OrderedSnapshot, PushReport, PushRequest, TargetState};
+use crate::packer::PackOptions;
 use crate::packer::seal::Recipients;
-use crate::packer::{PackOptions, PackProgress};
 use crate::producer::{self, LocalSnapshot, ProduceError, ProduceRequest};
+use crate::state::State;
 use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
 
 #[derive(Debug, Args)]
@@ -266,9 +267,8 @@ impl<'a> Pusher<'a> {
         made_now: bool,
     ) -> Result<PushReport, Failure> {
         self.left_out.clone_from(&snapshot.left_out);
-        let progress = Arc::new(PackProgress::default());
         let quiet = self.context.quiet || self.context.json;
-        let (display, ticker) = PushDisplay::start(quiet, &progress);
+        let (display, ticker) = PushDisplay::start(quiet);
         let defaults = PackOptions::default();
         let pack = &self.config.pack;
         let request = PushRequest {
@@ -288,7 +288,7 @@ impl<'a> Pusher<'a> {
             spool_limit: self.config.spool_limit,
             recovery: recovery_files(),
         };
-        let report = push::push(&mut self.state, &request, &progress, display.clone());
+        let report = push::push(&mut self.state, &request, display.clone());
         display.finish(ticker);
         let mut report = report?;
         // Before retention, which keeps the last snapshot before a source shrank.

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use rustix::io::Errno;
 
 use super::output;
-use crate::jobs::push::AgentError;
+use crate::jobs::local_retention::LocalRetentionError;
+use crate::jobs::push::PushError;
 use crate::repository::RepositoryError;
 use crate::restore::open::{IdentityError, OpenError};
 use crate::state::catalog::CatalogError;
@@ -106,11 +107,16 @@ pub fn system_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         if let Some(OpenError::NoMemory) = error.downcast_ref::<OpenError>() {
             return Some(MORE_MEMORY);
         }
-        let of_agent = match error.downcast_ref::<AgentError>() {
-            Some(AgentError::Catalog(error)) => Some(error),
+        let of_push = match error.downcast_ref::<PushError>() {
+            Some(PushError::Catalog(error)) => Some(error),
             _ => None,
         };
-        let catalog = of_agent.or(error.downcast_ref::<CatalogError>());
+        let of_retention = match error.downcast_ref::<LocalRetentionError>() {
+            Some(LocalRetentionError::Catalog(error)) => Some(error),
+            _ => None,
+        };
+        let catalog = error.downcast_ref::<CatalogError>();
+        let catalog = of_push.or(of_retention).or(catalog);
         if let Some(CatalogError::Sqlite { source, .. }) = catalog {
             if source.to_string().contains("out of memory") {
                 return Some(MORE_MEMORY);

@@ -16,10 +16,11 @@ use crate::base::ids::Stamp;
 use crate::base::panics::caught;
 use crate::config::{Config, Retention};
 use crate::format::signature::Signer;
-use crate::jobs::push::{LocalPruned, State};
+use crate::jobs::local_retention::LocalPruned;
 use crate::prune::{PlannedSnapshot, PruneError, PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
 use crate::retention::{Pins, Refusal};
+use crate::state::State;
 use crate::storage::is_full;
 
 #[derive(Debug, Args)]

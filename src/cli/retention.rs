@@ -11,10 +11,14 @@ use crate::base::ids::Stamp;
 use crate::base::panics::caught;
 use crate::config::{Config, Retention, TargetConfig, parse_age};
 use crate::format::signature::Signer;
-use crate::jobs::push::{AgentError, LocalForget, LocalPruned, LocalRetention, State, Target};
+use crate::jobs::forget_local::LocalForget;
+use crate::jobs::local_retention::{LocalPruned, LocalRetention, LocalRetentionError};
+use crate::jobs::push::Target;
 use crate::prune::{PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
 use crate::retention::Pins;
+use crate::state::State;
+use crate::state::catalog::PublicationState;
 use crate::state::figures;
 use crate::state::pins;
 
@@ -52,7 +56,7 @@ pub fn retain_local(config: &Config, state: &State, how: Local) -> Result<LocalP
     };
     local.apply(state).map_err(|error| {
         let may_be_confirmed =
-            matches!(&error, AgentError::Retention(refusal) if refusal.may_be_confirmed());
+            matches!(&error, LocalRetentionError::Retention(refusal) if refusal.may_be_confirmed());
         let failure = Failure::from(error);
         match may_be_confirmed {
             true => failure.hint("if what it would delete is right, say --yes"),
@@ -92,11 +96,11 @@ pub fn note_pruned(
     for one in gone.filter(|one| report.forgotten.contains(&one.stamp)) {
         let known = state.catalog.publication(name, &one.core)?;
         // Also of what `sync` had brought there without this host.
-        if known.as_deref() != Some("pruned") {
+        if known != Some(PublicationState::Pruned) {
             let now = clock::now();
             state
                 .catalog
-                .set_publication(name, &one.core, "pruned", now)?;
+                .set_publication(name, &one.core, PublicationState::Pruned, now)?;
         }
     }
     Ok(())

@@ -9,7 +9,8 @@ use super::output::{count, size};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::config::Config;
-use crate::jobs::push::{self, AgentError, PushReport, State};
+use crate::jobs::push::{self, PushError, PushReport};
+use crate::state::State;
 use crate::state::catalog::Catalog;
 use crate::state::figures::{self, Kept, Measure, Open};
 use crate::state::staged_snapshot::LeftOut;
@@ -63,7 +64,7 @@ pub fn compare(
 
 /// What is open on this host. What cannot be read is a finding, too.
 pub fn read(config: &Config, catalog: Option<&Catalog>, now: DateTime<Utc>) -> Vec<Alarm> {
-    let memory = figures::load(&config.state).map_err(AgentError::from);
+    let memory = figures::load(&config.state).map_err(PushError::from);
     let found = memory.and_then(|memory| match memory {
         Some(memory) => findings(config, catalog, memory.open(), now),
         None => Ok(Vec::new()),
@@ -86,7 +87,7 @@ pub fn findings(
     catalog: Option<&Catalog>,
     open: &[Open],
     now: DateTime<Utc>,
-) -> Result<Vec<Alarm>, AgentError> {
+) -> Result<Vec<Alarm>, PushError> {
     let mut groups: Vec<Vec<&Open>> = Vec::new();
     for one in open {
         let is_same = |group: &&mut Vec<&Open>| {

@@ -22,6 +22,7 @@ use crate::format::signature::Trust;
 use crate::jobs::push::Target;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::state::catalog::Catalog;
+use crate::state::catalog::PublicationState;
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -150,9 +151,9 @@ fn remembered(
     };
     for snapshot in catalog.snapshots()?.iter() {
         let state = catalog.publication(&target.name, &snapshot.known.core)?;
-        match state.as_deref() {
+        match state {
             None => drop(health.behind.insert(snapshot.known.core)),
-            Some("given up") => drop(health.given_up.insert(snapshot.known.core)),
+            Some(PublicationState::GivenUp) => drop(health.given_up.insert(snapshot.known.core)),
             Some(_) => {}
         }
     }

@@ -16,10 +16,11 @@ use crate::base::ids::HostName;
 use crate::base::panics::caught;
 use crate::config::TargetConfig;
 use crate::format::signature::Trust;
-use crate::jobs::push::State;
 use crate::repository::{self, HostFolder};
 use crate::shipper::publish_recovery;
 use crate::shipper::sync::{SyncPlan, SyncReport, SyncRequest};
+use crate::state::State;
+use crate::state::catalog::PublicationState;
 
 #[derive(Debug, Args)]
 pub struct SyncArgs {
@@ -222,9 +223,10 @@ async fn remember(context: &Context, args: &SyncArgs, to: &HostFolder) {
     };
     for row in rows.iter().filter(|row| there.contains(&row.name)) {
         let (core, now) = (&row.known.core, clock::now());
-        let noted = state
-            .catalog
-            .set_publication(&target.name, core, "published", now);
+        let noted =
+            state
+                .catalog
+                .set_publication(&target.name, core, PublicationState::Published, now);
         if let Err(error) = noted {
             output::tell(format_args!("warning: {}", with_causes(&error)));
         }

@@ -1,20 +1,17 @@
 //! The person at the terminal: questions and progress.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output;
-use crate::base::ids::{HostName, ObjectKey};
-use crate::jobs::push::Reporter;
-use crate::packer::PackProgress;
-use crate::restore::Progress;
+use crate::base::ids::HostName;
+use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::restore::open::{Prompt, SecretString};
-use crate::shipper::Watcher;
 
 /// Asks on the terminal, if there is one.
 #[derive(Debug, Default)]
@@ -73,46 +70,49 @@ fn bar(quiet: bool) -> ProgressBar {
     bar
 }
 
-/// Shows a push: what was read, what is new, what was shipped.
+/// Shows a push: entries and bytes read, new bytes and shipped bytes.
 pub struct PushDisplay {
     bar: ProgressBar,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    new_bytes: AtomicU64,
     shipped: AtomicU64,
-    stage: std::sync::Mutex<String>,
+    stage: Mutex<Option<Stage>>,
     done: AtomicBool,
 }
 
 impl PushDisplay {
-    pub fn start(quiet: bool, progress: &Arc<PackProgress>) -> (Arc<Self>, Option<JoinHandle<()>>) {
+    pub fn start(quiet: bool) -> (Arc<Self>, Option<JoinHandle<()>>) {
         let display = Arc::new(Self {
             bar: bar(quiet),
+            entries: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            new_bytes: AtomicU64::new(0),
             shipped: AtomicU64::new(0),
-            stage: std::sync::Mutex::new(String::new()),
+            stage: Mutex::new(None),
             done: AtomicBool::new(false),
         });
-        let (shown, counters) = (display.clone(), progress.clone());
+        let shown = display.clone();
         let named = std::thread::Builder::new().name("display".to_owned());
         let ticker = named.spawn(move || {
             while !shown.done.load(Ordering::Relaxed) {
-                shown.draw(&counters);
+                shown.draw();
                 std::thread::park_timeout(Duration::from_millis(150));
             }
             shown.bar.finish_and_clear();
         });
-        // Where no thread can be had for it, nothing is shown.
+        // Without a thread for it, nothing is shown.
         (display, ticker.ok())
     }
 
-    fn draw(&self, counters: &PackProgress) {
-        let stage = self
-            .stage
-            .lock()
-            .map(|text| text.clone())
-            .unwrap_or_default();
+    fn draw(&self) {
+        let stage = self.stage.lock().map_or(None, |stage| *stage);
+        let stage = stage.map(|stage| stage.to_string()).unwrap_or_default();
         self.bar.set_message(format!(
             "{stage}: {} entries, {} read, {} new, {} shipped",
-            counters.entries.load(Ordering::Relaxed),
-            output::size(counters.bytes.load(Ordering::Relaxed)),
-            output::size(counters.new_bytes.load(Ordering::Relaxed)),
+            self.entries.load(Ordering::Relaxed),
+            output::size(self.bytes.load(Ordering::Relaxed)),
+            output::size(self.new_bytes.load(Ordering::Relaxed)),
             output::size(self.shipped.load(Ordering::Relaxed)),
         ));
     }
@@ -126,25 +126,34 @@ impl PushDisplay {
     }
 }
 
-impl Reporter for PushDisplay {
-    fn shipped(&self, _target: &str, bytes: u64) {
-        self.shipped.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn stage(&self, text: &str) {
-        if let Ok(mut stage) = self.stage.lock() {
-            output::visible(text).as_ref().clone_into(&mut stage);
+impl Progress for PushDisplay {
+    fn report(&self, event: &ProgressEvent<'_>) {
+        match event {
+            ProgressEvent::EntryPacked { bytes, new_bytes } => {
+                self.entries.fetch_add(1, Ordering::Relaxed);
+                self.bytes.fetch_add(*bytes, Ordering::Relaxed);
+                self.new_bytes.fetch_add(*new_bytes, Ordering::Relaxed);
+            }
+            ProgressEvent::BytesShipped { bytes, .. } => {
+                self.shipped.fetch_add(*bytes, Ordering::Relaxed);
+            }
+            ProgressEvent::StageStarted { stage } => {
+                if let Ok(mut shown) = self.stage.lock() {
+                    *shown = Some(*stage);
+                }
+            }
+            _ => {}
         }
     }
 }
 
-/// Shows what goes through: bytes copied or read of those to come.
+/// Shows a sync or a reading of archives: bytes copied or read, of those to come.
 pub struct SyncDisplay {
     bar: ProgressBar,
     host: String,
     verb: &'static str,
     total: u64,
-    copied: AtomicU64,
+    done: AtomicU64,
 }
 
 impl SyncDisplay {
@@ -154,7 +163,7 @@ impl SyncDisplay {
             host: host.to_string(),
             verb,
             total,
-            copied: AtomicU64::new(0),
+            done: AtomicU64::new(0),
         })
     }
 
@@ -163,11 +172,16 @@ impl SyncDisplay {
     }
 }
 
-impl Watcher for SyncDisplay {
-    fn shipped(&self, _key: &ObjectKey, bytes: u64) {
-        let copied = self.copied.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let (copied, total) = (output::size(copied), output::size(self.total));
-        let text = format!("{}: {} {copied} of {total}", self.host, self.verb);
+impl Progress for SyncDisplay {
+    fn report(&self, event: &ProgressEvent<'_>) {
+        let (ProgressEvent::BytesShipped { bytes, .. } | ProgressEvent::BytesFetched { bytes }) =
+            event
+        else {
+            return;
+        };
+        let done = self.done.fetch_add(*bytes, Ordering::Relaxed) + bytes;
+        let (done, total) = (output::size(done), output::size(self.total));
+        let text = format!("{}: {} {done} of {total}", self.host, self.verb);
         self.bar.set_message(text);
     }
 }
@@ -194,18 +208,17 @@ impl RestoreDisplay {
 }
 
 impl Progress for RestoreDisplay {
-    fn total(&self, bytes: u64) {
-        self.total.store(bytes, Ordering::Relaxed);
-    }
-
-    fn advance(&self, bytes: u64) {
-        let fetched = self.fetched.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let total = output::size(self.total.load(Ordering::Relaxed));
-        let text = format!("fetched {} of {total}", output::size(fetched));
-        self.bar.set_message(text);
-    }
-
-    fn message(&self, text: &str) {
-        self.bar.set_message(output::visible(text).into_owned());
+    fn report(&self, event: &ProgressEvent<'_>) {
+        match event {
+            ProgressEvent::BytesExpected { bytes } => self.total.store(*bytes, Ordering::Relaxed),
+            ProgressEvent::BytesFetched { bytes } => {
+                let fetched = self.fetched.fetch_add(*bytes, Ordering::Relaxed) + bytes;
+                let total = output::size(self.total.load(Ordering::Relaxed));
+                let text = format!("fetched {} of {total}", output::size(fetched));
+                self.bar.set_message(text);
+            }
+            ProgressEvent::StageStarted { stage } => self.bar.set_message(stage.to_string()),
+            _ => {}
+        }
     }
 }

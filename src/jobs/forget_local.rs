@@ -8,11 +8,11 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 
 use crate::base::ids::Stamp;
-use crate::jobs::local_retention::{Deliveries, newest_valid};
+use crate::jobs::local_retention::{Deliveries, LocalRetentionError, newest_valid};
 use crate::jobs::push::upload_order::{OrderedSnapshot, in_order};
-use crate::jobs::push::{AgentError, State};
 use crate::producer;
 use crate::retention::{Nameable, Pins, Reason, Reasons, find, may_go};
+use crate::state::State;
 
 /// Which of the directories in `dir` go.
 pub struct LocalForget<'a> {
@@ -29,7 +29,7 @@ pub struct LocalForget<'a> {
 
 impl LocalForget<'_> {
     /// Deletes them; returns their stamps. If one must stay, or is not there, none is deleted.
-    pub fn apply(&self, state: &State) -> Result<Vec<Stamp>, AgentError> {
+    pub fn apply(&self, state: &State) -> Result<Vec<Stamp>, LocalRetentionError> {
         let there = in_order(producer::list(self.dir)?, Some(&state.catalog), self.now)?;
         let nameable = nameable(&there, state)?;
         let done = Deliveries::of(state, self.targets)?.done;
@@ -37,7 +37,7 @@ impl LocalForget<'_> {
         let mut going = BTreeSet::new();
         for text in self.named {
             let Some(at) = find(text, &nameable)? else {
-                return Err(AgentError::NotHere {
+                return Err(LocalRetentionError::NotHere {
                     text: text.clone(),
                     dir: self.dir.to_owned(),
                 });
@@ -53,7 +53,7 @@ impl LocalForget<'_> {
             }
             may_go(stamp, &reasons)?;
             if !done.contains(&stamp) && !self.confirmed && !self.dry_run {
-                return Err(AgentError::OnlyHere(stamp));
+                return Err(LocalRetentionError::OnlyHere(stamp));
             }
             going.insert(stamp);
         }
@@ -69,7 +69,10 @@ impl LocalForget<'_> {
     }
 }
 
-fn nameable(there: &[OrderedSnapshot], state: &State) -> Result<Vec<Nameable>, AgentError> {
+fn nameable(
+    there: &[OrderedSnapshot],
+    state: &State,
+) -> Result<Vec<Nameable>, LocalRetentionError> {
     let rows = state.catalog.snapshots()?;
     let named = there.iter().map(|one| {
         let stamp = one.snapshot.stamp;

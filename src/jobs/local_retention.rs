@@ -5,20 +5,54 @@
 //! policy of days would else leave of today's snapshots one, and the newest that is known to be valid.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
 use crate::base::ids::Stamp;
 use crate::jobs::push::upload_order::{OrderedSnapshot, in_order};
-use crate::jobs::push::{AgentError, State};
-use crate::producer;
-use crate::retention::{Candidate, Guard, Pins, Policy, Reason, Reasons, Refusal, decide};
+use crate::state::State;
+use crate::state::catalog::{CatalogError, PublicationState};
+
+use crate::producer::{self, ProduceError};
+use crate::retention::{
+    Candidate, Guard, NamedError, Pins, Policy, Reason, Reasons, Refusal, decide,
+};
 
 /// The sequence of the newest local snapshot that the last time settled (see [`settled_until`]).
 const RETAINED: &str = "local retention sequence";
 /// The same as a stamp, as versions before it remembered it.
 const RETAINED_STAMP: &str = "local retention";
+
+/// Why retention, or a deletion by name, was not applied to this host's snapshots.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalRetentionError {
+    /// A snapshot directory cannot be listed or deleted.
+    #[error(transparent)]
+    Produce(#[from] ProduceError),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The decision looks wrong, or was not confirmed.
+    #[error(transparent)]
+    Retention(#[from] Refusal),
+    /// A name is ambiguous, or its snapshot must stay.
+    #[error(transparent)]
+    Named(#[from] NamedError),
+    /// A name is no snapshot's.
+    #[error("no snapshot {text} is in {}; `sealift list` shows what there is", dir.display())]
+    NotHere {
+        /// The name as it was given.
+        text: String,
+        /// The directory of this host's snapshots.
+        dir: PathBuf,
+    },
+    /// A named snapshot may have no other copy.
+    #[error(
+        "not every target is known to have snapshot {0}, so it may be here only; if it is to go nevertheless, say --yes"
+    )]
+    OnlyHere(Stamp),
+}
 
 /// What stays of the directories in `dir`.
 pub struct LocalRetention<'a> {
@@ -49,7 +83,7 @@ pub(crate) struct Deliveries {
 
 impl LocalRetention<'_> {
     /// Deletes the snapshots that the policy does not keep.
-    pub fn apply(&self, state: &State) -> Result<LocalPruned, AgentError> {
+    pub fn apply(&self, state: &State) -> Result<LocalPruned, LocalRetentionError> {
         let there = valid_in_order(self.dir, state, self.now)?;
         let deliveries = Deliveries::of(state, self.targets)?;
         let candidates = self.candidates(&deliveries.done, &there);
@@ -105,7 +139,7 @@ pub(crate) fn valid_in_order(
     dir: &Path,
     state: &State,
     now: DateTime<Utc>,
-) -> Result<Vec<OrderedSnapshot>, AgentError> {
+) -> Result<Vec<OrderedSnapshot>, LocalRetentionError> {
     let mut there = producer::list(dir)?;
     there.retain(|snapshot| snapshot.valid != Some(false));
     Ok(in_order(there, Some(&state.catalog), now)?)
@@ -118,7 +152,7 @@ pub(crate) fn newest_valid(there: &[OrderedSnapshot]) -> Option<Stamp> {
 }
 
 /// The sequence up to which the last time settled. `None`: there was no last time.
-fn retained(state: &State) -> Result<Option<u64>, AgentError> {
+fn retained(state: &State) -> Result<Option<u64>, LocalRetentionError> {
     if let Some(text) = state.catalog.meta(RETAINED)? {
         return Ok(text.parse().ok());
     }
@@ -157,16 +191,23 @@ fn settled_until(
 }
 
 impl Deliveries {
-    pub fn of(state: &State, targets: &[&str]) -> Result<Self, AgentError> {
+    pub fn of(state: &State, targets: &[&str]) -> Result<Self, LocalRetentionError> {
         let mut done: BTreeSet<Stamp> = state.catalog.completed_stamps()?;
         let mut waiting = BTreeSet::new();
         let publications = targets.iter().map(|name| state.catalog.publications(name));
         let publications: Vec<_> = publications.collect::<Result<_, _>>()?;
         for row in state.catalog.snapshots()?.iter() {
             let states = publications.iter().map(|all| all.get(&row.known.core));
-            let states: Vec<Option<&str>> = states.map(|one| one.map(String::as_str)).collect();
-            let arrived = |state: &Option<&str>| matches!(state, Some("published" | "pruned"));
-            let settled = |state: &Option<&str>| arrived(state) || *state == Some("given up");
+            let states: Vec<Option<&PublicationState>> = states.collect();
+            let arrived = |state: &Option<&PublicationState>| {
+                matches!(
+                    state,
+                    Some(PublicationState::Published | PublicationState::Pruned)
+                )
+            };
+            let settled = |state: &Option<&PublicationState>| {
+                arrived(state) || *state == Some(&PublicationState::GivenUp)
+            };
             let stamp = row.known.stamp;
             if states.iter().any(arrived) && states.iter().all(settled) {
                 done.insert(stamp);

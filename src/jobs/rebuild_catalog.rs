@@ -13,11 +13,13 @@ use super::push::inspect_targets::survey;
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{HostName, Stamp};
+use crate::base::runtime::runtime;
 use crate::format::index::EntryList;
 use crate::format::signature::Trust;
 use crate::jobs::push::lineage::{Reconciled, carried_over, reconcile};
-use crate::jobs::push::{AgentError, State, Target};
+use crate::jobs::push::{PushError, Target};
 use crate::packer::reindex::{Relearned, Root, relearn};
+use crate::state::State;
 use crate::state::catalog::{Catalog, NewArchive};
 
 const NEW: &str = "catalog.new.db";
@@ -44,7 +46,7 @@ impl Rebuild {
         host: &HostName,
         targets: &[Target],
         trust: &Trust,
-    ) -> Result<Self, AgentError> {
+    ) -> Result<Self, PushError> {
         let carried = carried_over(&state)?;
         let path = state.dir.join(NEW);
         remove(&path).map_err(failed("remove", &path))?;
@@ -54,11 +56,11 @@ impl Rebuild {
         for (key, value) in carried {
             state.catalog.set_meta(key, &value)?;
         }
-        let runtime = super::push::run::runtime()?;
+        let runtime = runtime().map_err(PushError::Runtime)?;
         let surveys = runtime.block_on(survey(&state, host, targets, trust))?;
         for survey in &surveys {
             if let Err(error) = &survey.seen {
-                return Err(AgentError::NotSeen {
+                return Err(PushError::NotSeen {
                     target: survey.folder.target.label().to_owned(),
                     why: with_causes(error),
                 });
@@ -84,7 +86,7 @@ impl Rebuild {
         entries: &EntryList,
         roots: &[Root],
         paths: Option<&HashSet<Vec<u8>>>,
-    ) -> Result<Relearned, AgentError> {
+    ) -> Result<Relearned, PushError> {
         let catalog = &mut self.state.catalog;
         for set in recipients {
             catalog.remember_recipients(set)?;
@@ -93,7 +95,7 @@ impl Rebuild {
     }
 
     /// Puts the new catalog in its place.
-    pub fn finish(self) -> Result<Kept, AgentError> {
+    pub fn finish(self) -> Result<Kept, PushError> {
         // Renamed, the file is not where its removal looks for it.
         let Self { state, _file, .. } = self;
         let (dir, lock) = state.close()?;
@@ -116,9 +118,9 @@ impl Rebuild {
     }
 }
 
-fn failed(operation: &'static str, path: &Path) -> impl Fn(std::io::Error) -> AgentError + use<> {
+fn failed(operation: &'static str, path: &Path) -> impl Fn(std::io::Error) -> PushError + use<> {
     let path = path.display().to_string();
-    move |source| AgentError::State {
+    move |source| PushError::State {
         operation,
         path: path.clone(),
         source,

@@ -25,9 +25,10 @@ use super::files_cache::{CacheWriter, Record, Stat};
 use super::merge_parts::Item;
 use super::prefetch::{Scouted, SmallFile};
 use super::seal::Texture;
-use super::{PackError, PackProgress, Scratch, scratch_error};
+use super::{PackError, Scratch, scratch_error};
 use crate::base::database_names::{DatabaseNames, Journals};
 use crate::base::openat::{Kind, Meta};
+use crate::base::progress::{Progress, ProgressEvent};
 use crate::base::sqlite;
 use crate::base::walk::{Found, exchanged};
 use crate::format::index::{DatabaseRecord, Entry, OpenDirs, Skipped, has_wide_time, parent_path};
@@ -143,7 +144,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         })
     }
 
-    pub fn pack(&mut self, scouted: Scouted, progress: &PackProgress) -> Result<(), PackError> {
+    pub fn pack(&mut self, scouted: Scouted, progress: &dyn Progress) -> Result<(), PackError> {
         let Scouted {
             item,
             record,
@@ -213,7 +214,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         &mut self,
         line: &[u8],
         bytes: u64,
-        progress: &PackProgress,
+        progress: &dyn Progress,
         new_bytes: u64,
     ) -> Result<(), PackError> {
         let written = self.lines.write_all(line);
@@ -223,7 +224,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         self.totals.entries += 1;
         self.totals.bytes += bytes;
         self.totals.new_bytes += new_bytes;
-        progress.add(bytes, new_bytes);
+        progress.report(&ProgressEvent::EntryPacked { bytes, new_bytes });
         Ok(())
     }
 
@@ -258,7 +259,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         (found, staged): (&Found, bool),
         (record, was, unchanged): (Option<Record>, Option<Grain>, bool),
         small: Option<SmallFile>,
-        progress: &PackProgress,
+        progress: &dyn Progress,
     ) -> Result<(), PackError> {
         let meta = &found.meta;
         if !staged && self.is_journal_of_taken(&path) {
@@ -286,7 +287,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         record: &Record,
         meta: &Meta,
         staged: bool,
-        progress: &PackProgress,
+        progress: &dyn Progress,
     ) -> Result<(), PackError> {
         self.store.count_reused(&record.uses);
         self.note_name(meta, &record.path);
@@ -473,7 +474,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         &mut self,
         read: Read,
         was: Option<Grain>,
-        progress: &PackProgress,
+        progress: &dyn Progress,
     ) -> Result<(), PackError> {
         let Read {
             mut entry,

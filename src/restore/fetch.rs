@@ -16,10 +16,10 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::sync::{mpsc, oneshot};
 
-use super::Progress;
 use super::open::{Identities, OpenError, open_archive};
 use super::plan::{ArchiveJob, Piece};
 use crate::base::ids::{ArchiveId, ObjectKey};
+use crate::base::progress::{Progress, ProgressEvent};
 use crate::repository::HostFolder;
 use crate::storage::{ErrorKind, TargetError};
 use demux::{ScatterError, scatter};
@@ -213,7 +213,8 @@ async fn send(
     };
     while let Some(item) = stream.next().await {
         if let Ok(bytes) = &item {
-            progress.advance(bytes.len() as u64);
+            let bytes = bytes.len() as u64;
+            progress.report(&ProgressEvent::BytesFetched { bytes });
         }
         if sender.send(item).await.is_err() {
             return;

@@ -13,11 +13,12 @@ use crate::base::cleanup::Duty;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Stamp;
 use crate::base::openat::PrivateDir;
+use crate::base::progress::Progress;
 use crate::format::chain::{Chain, VerifiedSnapshot};
 use crate::format::index::Skipped;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
-use crate::restore::{self, ExtractError, Progress, RestoreError, RestoreRequest};
+use crate::restore::{self, ExtractError, RestoreError, RestoreRequest};
 
 /// What came of it.
 #[derive(Debug)]

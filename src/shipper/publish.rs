@@ -25,7 +25,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::copy::{CopyError, Streak, copy_archive};
-use super::{Sealed, ShipError, Watcher, ship_archive, spooled};
+use super::{Sealed, ShipError, UploadTracker, ship_archive, spooled};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, ObjectKey};
 use crate::format::manifest::{ArchiveRow, Manifest, ManifestName};
@@ -92,10 +92,10 @@ pub async fn publish(
     spool: &Spool,
     publication: &Publication,
     support: &Support,
-    watcher: &impl Watcher,
+    tracker: &impl UploadTracker,
 ) -> Result<Published, ShipError> {
     let one = std::slice::from_ref(publication);
-    let mut published = publish_all(folder, spool, one, support, watcher).await?;
+    let mut published = publish_all(folder, spool, one, support, tracker).await?;
     let crowded_out = published.crowded_out.pop();
     let crowded_out = crowded_out.map(|(name, error, _)| (name, error));
     let failed = published.incomplete.pop().or(published.postponed.pop());
@@ -112,7 +112,7 @@ pub async fn publish_all(
     spool: &Spool,
     publications: &[Publication],
     support: &Support,
-    watcher: &impl Watcher,
+    tracker: &impl UploadTracker,
 ) -> Result<Published, ShipError> {
     for publication in publications {
         require_all_listed(folder, spool, publication).await?;
@@ -138,8 +138,8 @@ pub async fn publish_all(
             .iter()
             .find(|one| Some(&one.manifest.name()) == newest);
         let mut no_room =
-            ship_newest_first(folder, spool, &plan, newest, watcher, &mut shipped).await?;
-        no_room.extend(copy_all(folder, &plan, support, watcher).await?);
+            ship_newest_first(folder, spool, &plan, newest, tracker, &mut shipped).await?;
+        no_room.extend(copy_all(folder, &plan, support, tracker).await?);
         if no_room.is_empty() {
             break (plan, published);
         }
@@ -172,7 +172,7 @@ pub async fn publish_all(
                 None => (spooled(spool, key)?, Body::File(spool.path(key))),
             };
             folder.target.put(&folder.key(key), body, mode).await?;
-            watcher.shipped(key, bytes);
+            tracker.shipped(key, bytes);
             Ok(())
         })
         .await?;
@@ -184,7 +184,7 @@ pub async fn publish_all(
             let key = manifest.name().key();
             let body = Body::Bytes(Bytes::copy_from_slice(&manifest.bytes));
             folder.target.put(&folder.key(&key), body, *mode).await?;
-            watcher.shipped(&key, manifest.bytes.len() as u64);
+            tracker.shipped(&key, manifest.bytes.len() as u64);
             Ok(())
         })
         .await?;
@@ -213,7 +213,7 @@ async fn ship_newest_first(
     spool: &Spool,
     plan: &Plan<'_>,
     newest: Option<&Publication>,
-    watcher: &impl Watcher,
+    tracker: &impl UploadTracker,
     shipped: &mut HashMap<Hash, u64>,
 ) -> Result<HashMap<Hash, String>, ShipError> {
     let rows = newest.into_iter().flat_map(|newest| &newest.archives);
@@ -234,7 +234,7 @@ async fn ship_newest_first(
             }
             match ship_archive(folder, spool, archive, *mode, false).await {
                 Ok(bytes) => {
-                    watcher.shipped(&archive.key, bytes);
+                    tracker.shipped(&archive.key, bytes);
                     Ok(Some(bytes))
                 }
                 Err(error) if is_full(&error) => {
@@ -282,7 +282,7 @@ async fn copy_all(
     folder: &HostFolder,
     plan: &Plan<'_>,
     support: &Support,
-    watcher: &impl Watcher,
+    tracker: &impl UploadTracker,
 ) -> Result<HashMap<Hash, String>, ShipError> {
     let streaks: Vec<Streak> = support.donors.iter().map(|_| Streak::default()).collect();
     let copies = futures::stream::iter(&plan.copies).map(async |(row, mode, donor)| {
@@ -294,8 +294,8 @@ async fn copy_all(
         let copied = copy_archive(donor, folder, row, *mode, &support.scratch).await;
         streak.note(&copied);
         match &copied {
-            Ok(bytes) => watcher.shipped(&row.key(), *bytes),
-            Err(CopyError::Damaged { key, .. }) => watcher.damaged(key),
+            Ok(bytes) => tracker.shipped(&row.key(), *bytes),
+            Err(CopyError::Damaged { key, .. }) => tracker.damaged(key),
             Err(_) => {}
         }
         copied.map_err(|error| (row.blake3, error))

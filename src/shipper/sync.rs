@@ -19,10 +19,11 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use super::ShipError;
 use super::copy::{Streak, copy_archive};
-use super::{ShipError, Watcher};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, MANIFESTS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
+use crate::base::progress::{Progress, ProgressEvent};
 use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
 use crate::format::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES};
 use crate::format::signature::Trust;
@@ -244,7 +245,7 @@ impl SyncRequest {
     pub async fn run(
         &self,
         plan: SyncPlan,
-        watcher: &impl Watcher,
+        progress: &dyn Progress,
     ) -> Result<SyncReport, ShipError> {
         let mut report = SyncReport::default();
         // Archives that an earlier snapshot should have brought, and did not.
@@ -265,7 +266,7 @@ impl SyncRequest {
                 report.fail(planned, "not tried: too many before it failed");
                 continue;
             }
-            let brought = self.bring(planned, &mut lost, &streak, &mut report, watcher);
+            let brought = self.bring(planned, &mut lost, &streak, &mut report, progress);
             match brought.await {
                 Ok(needed) => ready.push(Ready { planned, needed }),
                 Err(why) => report.fail(planned, why),
@@ -355,7 +356,7 @@ impl SyncRequest {
         lost: &mut HashMap<Hash, String>,
         streak: &Streak,
         report: &mut SyncReport,
-        watcher: &impl Watcher,
+        progress: &dyn Progress,
     ) -> Result<Vec<Hash>, String> {
         let copied: Vec<(&ArchiveRow, Result<u64, String>)> =
             futures::stream::iter(&planned.archives)
@@ -367,7 +368,8 @@ impl SyncRequest {
                     let copied = copied.await;
                     streak.note(&copied);
                     if let Ok(bytes) = copied {
-                        watcher.shipped(&row.key(), bytes);
+                        let target = self.to.target.label();
+                        progress.report(&ProgressEvent::BytesShipped { target, bytes });
                     }
                     (row, copied.map_err(|error| with_causes(&error)))
                 })

@@ -10,6 +10,7 @@
 
 mod archives;
 mod cached;
+mod publication_state;
 mod row_checksum;
 mod scrub_history;
 mod snapshots;
@@ -28,6 +29,7 @@ use crate::format::manifest::recipient_set_name;
 use cached::Cached;
 
 pub use archives::{CatalogArchive, NewArchive, NewChunk, Recorder};
+pub use publication_state::PublicationState;
 pub use scrub_history::Check;
 pub use snapshots::{KnownGroup, SnapshotRow};
 pub use table::ChunkTable;
@@ -116,7 +118,7 @@ pub struct Catalog {
     writer: WriterId,
     cached_archives: Cached<Arc<Vec<CatalogArchive>>>,
     cached_snapshots: Cached<Arc<Vec<SnapshotRow>>>,
-    cached_publications: Cached<BTreeMap<String, Arc<HashMap<Hash, String>>>>,
+    cached_publications: Cached<BTreeMap<String, Arc<HashMap<Hash, PublicationState>>>>,
     /// Set when a damaged catalog was moved aside.
     pub replaced: Option<PathBuf>,
 }

@@ -11,18 +11,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sealift::base::ids::{Hash, HostName, ObjectKey, Stamp};
+use sealift::base::progress::Silent;
 use sealift::format::chain::{Chain, Finding};
 use sealift::format::known::{Directory, KnownPage};
 use sealift::format::manifest::{Manifest, ManifestName};
 use sealift::format::signature::{Signer, Trust};
 use sealift::jobs::push::PushReport;
 use sealift::jobs::push::PushRequest;
-use sealift::jobs::push::State;
 use sealift::jobs::push::Target;
 use sealift::jobs::push::begin_after;
 use sealift::jobs::push::push;
+use sealift::packer::PackOptions;
 use sealift::packer::seal::Recipients;
-use sealift::packer::{PackOptions, PackProgress};
 use sealift::prune::{PruneReport, PruneRequest};
 use sealift::repository::HostFolder;
 use sealift::restore::open::generate;
@@ -30,9 +30,10 @@ use sealift::retention::Policy;
 use sealift::scrub::repair::{Donor, bring_history, bring_manifest};
 use sealift::scrub::{self, Problem};
 use sealift::shipper::sync::{SyncReport, SyncRequest};
+use sealift::state::State;
 use sealift::storage::{Body, PutMode, Storage};
 
-use crate::support::live_snapshot::{Silent, snapshot};
+use crate::support::live_snapshot::snapshot;
 use crate::support::memory_target::Shelf;
 use crate::support::watched_target::{Fault, Watched};
 
@@ -131,8 +132,7 @@ impl Pusher {
             recovery: Vec::new(),
         };
         let mut state = State::open(&self.state()).unwrap();
-        let progress = PackProgress::default();
-        push(&mut state, &request, &progress, Arc::new(Silent)).unwrap()
+        push(&mut state, &request, Arc::new(Silent)).unwrap()
     }
 
     fn folder(&self, target: &Arc<dyn Storage>) -> HostFolder {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sealift::base::error_chain::with_causes as told;
+use sealift::base::progress::Silent;
 use sealift::format::signature::Trust;
 use sealift::restore::{self, RestoreRequest};
 
@@ -143,7 +144,7 @@ fn one_thread_for_what_blocks_is_enough() {
         let folder = repo.target();
         let work = async {
             let plan = restore::plan(&folder, &request, repo.identities(), &trust).await?;
-            restore::execute(plan, Arc::new(handmade_repo::Quiet)).await
+            restore::execute(plan, Arc::new(Silent)).await
         };
         tokio::time::timeout(Duration::from_secs(60), work).await
     });

@@ -15,23 +15,24 @@ use std::thread::ScopedJoinHandle;
 use bytes::Bytes;
 use chrono::{DateTime, Duration, Utc};
 use sealift::base::ids::{HostName, Stamp};
+use sealift::base::progress::Silent;
 use sealift::format::chain::Finding;
 use sealift::format::signature::{Signer, Trust};
 use sealift::jobs::push::PushRequest;
-use sealift::jobs::push::State;
 use sealift::jobs::push::Target;
 use sealift::jobs::push::push;
+use sealift::packer::PackOptions;
 use sealift::packer::seal::Recipients;
-use sealift::packer::{PackOptions, PackProgress};
 use sealift::prune::{PruneReport, PruneRequest};
 use sealift::repository::HostFolder;
 use sealift::restore::open::generate;
 use sealift::retention::Policy;
 use sealift::scrub;
 use sealift::shipper::sync::SyncRequest;
+use sealift::state::State;
 use sealift::storage::Storage;
 
-use crate::support::live_snapshot::{Silent, snapshot};
+use crate::support::live_snapshot::snapshot;
 use crate::support::memory_target::Shelf;
 use crate::support::tree::noise;
 use crate::support::turns::{Gate, Stage, Turned, Witness};
@@ -118,8 +119,7 @@ impl Base {
             recovery: Vec::new(),
         };
         let mut state = State::open(&dir.join("state")).map_err(|error| error.to_string())?;
-        let progress = PackProgress::default();
-        let report = push(&mut state, &request, &progress, Arc::new(Silent));
+        let report = push(&mut state, &request, Arc::new(Silent));
         let report = report.map_err(|error| format!("{error:?}"))?;
         match report.is_complete() {
             true => Ok(()),

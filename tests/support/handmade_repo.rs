@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sealift::base::ids::{ArchiveId, Hash, HostName, ObjectKey, Stamp, WriterId};
+use sealift::base::progress::Silent;
 use sealift::format::index::{
     ArchiveStream, DatabaseRecord, Entry, EntryType, Extent, IndexHeader, ValidationRecord,
     push_extent,
@@ -21,7 +22,7 @@ use sealift::format::manifest::{
 use sealift::format::signature::{MANIFEST_NAMESPACE, Signer, Trust};
 use sealift::repository::HostFolder;
 use sealift::restore::open::{Identities, Prompt, SecretString, generate};
-use sealift::restore::{self, Progress, RestoreError, RestoreReport, RestoreRequest};
+use sealift::restore::{self, RestoreError, RestoreReport, RestoreRequest};
 use sealift::storage::{self, TargetSpec};
 
 use super::tree::scan;
@@ -476,15 +477,6 @@ impl Prompt for Answer {
     fn message(&self, _text: &str) {}
 }
 
-/// Hears of a restore's progress, and says nothing.
-pub struct Quiet;
-
-impl Progress for Quiet {
-    fn total(&self, _: u64) {}
-    fn advance(&self, _: u64) {}
-    fn message(&self, _: &str) {}
-}
-
 pub fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -512,6 +504,6 @@ pub fn restore(repo: &Repo, request: &RestoreRequest) -> Result<RestoreReport, R
     run(async {
         let folder = repo.target();
         let plan = restore::plan(&folder, request, repo.identities(), &trust).await?;
-        restore::execute(plan, Arc::new(Quiet)).await
+        restore::execute(plan, Arc::new(Silent)).await
     })
 }

@@ -21,6 +21,7 @@ use crate::format::manifest::ManifestName;
 use crate::jobs::push::OrderedSnapshot;
 use crate::producer::LocalSnapshot;
 use crate::repository::HostFolder;
+use crate::state::catalog::PublicationState;
 use crate::state::catalog::{Catalog, SnapshotRow};
 use crate::storage::{self, TargetError};
 
@@ -177,18 +178,18 @@ fn look(
 
 /// What a cell says: `published`, `behind` and so on.
 fn state(
-    remembered: Option<String>,
+    remembered: Option<PublicationState>,
     row: &SnapshotRow,
     shown: Option<Result<&Shown, &TargetError>>,
 ) -> Option<String> {
-    match (shown, remembered.as_deref()) {
+    match (shown, remembered) {
         (Some(Ok(shown)), _) if shown.manifests.contains(&row.name) => Some("published".to_owned()),
         (Some(Ok(shown)), _) if shown.deleted.contains(&row.known.core) => {
             Some("pruned".to_owned())
         }
-        (Some(Ok(_)), Some("published")) => Some("gone".to_owned()),
-        (Some(Err(_)), Some("published")) => Some("not seen".to_owned()),
-        _ => remembered,
+        (Some(Ok(_)), Some(PublicationState::Published)) => Some("gone".to_owned()),
+        (Some(Err(_)), Some(PublicationState::Published)) => Some("not seen".to_owned()),
+        _ => remembered.map(|state| state.to_string()),
     }
 }
 

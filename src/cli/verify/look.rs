@@ -7,6 +7,7 @@ use crate::base::error_chain::with_causes;
 use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
 use crate::scrub::{self, Divergence, Problem};
 use crate::state::catalog::Catalog;
+use crate::state::catalog::PublicationState;
 
 impl Run<'_> {
     /// Looks at everything, reads what is small.
@@ -104,9 +105,9 @@ async fn recall(
             continue;
         }
         let is_it = |problem: &Problem| matches!(problem, Problem::Chain(Finding::Missing(known)) if known.core == core);
-        match catalog.publication(&subject.name, &core)?.as_deref() {
-            Some("published") => gone.push(row.known),
-            Some("given up") => {
+        match catalog.publication(&subject.name, &core)? {
+            Some(PublicationState::Published) => gone.push(row.known),
+            Some(PublicationState::GivenUp) => {
                 verdict.problems.retain(|problem| !is_it(problem));
                 never += 1;
             }

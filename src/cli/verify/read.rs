@@ -9,8 +9,8 @@ use super::super::terminal::SyncDisplay;
 use super::{Run, Subject, Verdict};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
+use crate::base::progress::{Progress as _, ProgressEvent};
 use crate::scrub::{self, Needed, Problem, Share};
-use crate::shipper::Watcher as _;
 use crate::state::catalog::{Catalog, CatalogError, Check};
 
 /// A reading of everything that broke off longer ago is begun anew.
@@ -49,7 +49,8 @@ impl Run<'_> {
         let display = SyncDisplay::start(quiet, &subject.folder.host, "read", bytes);
         let mut noted = Ok(());
         let on_read = |needed: &Needed, read: scrub::Reading| {
-            display.shipped(&needed.row.key(), needed.row.bytes);
+            let bytes = needed.row.bytes;
+            display.report(&ProgressEvent::BytesFetched { bytes });
             if noted.is_ok() {
                 noted = self.note_check(&subject.name, needed, &read);
             }

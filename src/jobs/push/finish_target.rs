@@ -1,26 +1,29 @@
 //! Publishing on one target what it lacks, oldest first, once its archives are there.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use bytes::Bytes;
 
 use super::copy_sources::{damaged, note_damaged};
+use super::error::PushError;
 use super::inspect_targets::Survey;
 use super::inventory::{known_objects, record_shipped};
-use super::run::{PushRequest, TargetReport, TargetState};
+use super::request::{PushRequest, TargetReport, TargetState};
 use super::uploads::EndedLane;
-use super::{AgentError, Reporter, State};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, ObjectKey};
 use crate::base::panics::caught;
+use crate::base::progress::{Progress, ProgressEvent};
 use crate::format::manifest::{Manifest, ManifestName};
 use crate::format::signature::{self, MANIFEST_NAMESPACE};
 use crate::packer::Packed;
 use crate::repository::{HostFolder, parse_page};
 use crate::shipper::{
-    Publication, Published, ShipError, Support, Watcher, publish_all, publish_recovery,
+    Publication, Published, ShipError, Support, UploadTracker, publish_all, publish_recovery,
 };
+use crate::state::State;
+use crate::state::catalog::PublicationState;
 use crate::state::catalog::SnapshotRow;
 use crate::state::spool::Spool;
 use crate::storage::{is_full, panicked};
@@ -37,20 +40,22 @@ pub(super) struct Finishing<'a> {
     /// Others might be copied from, but do not answer now.
     pub donors_away: bool,
     pub packed: &'a Packed,
-    pub reporter: &'a Arc<dyn Reporter>,
+    pub progress: &'a dyn Progress,
 }
 
 /// What is put on the target, as it happens.
 struct Put<'a> {
     name: &'a str,
-    reporter: &'a dyn Reporter,
+    progress: &'a dyn Progress,
     shipped: Mutex<Vec<(ObjectKey, u64)>>,
     damaged: Mutex<Vec<ObjectKey>>,
 }
 
-impl Watcher for Put<'_> {
+impl UploadTracker for Put<'_> {
     fn shipped(&self, key: &ObjectKey, bytes: u64) {
-        self.reporter.shipped(self.name, bytes);
+        let target = self.name;
+        self.progress
+            .report(&ProgressEvent::BytesShipped { target, bytes });
         if let Ok(mut shipped) = self.shipped.lock() {
             shipped.push((key.clone(), bytes));
         }
@@ -65,7 +70,7 @@ impl Watcher for Put<'_> {
 
 /// How far publishing came.
 #[derive(Default)]
-struct Progress {
+struct PublishResult {
     failure: Option<String>,
     warnings: Vec<String>,
     /// Archives that came from other targets.
@@ -85,7 +90,7 @@ pub(super) struct Publishing<'a> {
     pub at: usize,
     finishing: Finishing<'a>,
     put: Put<'a>,
-    progress: Progress,
+    result: PublishResult,
     work: Option<Work>,
     recovery_is_put: bool,
     reserve_is_kept: bool,
@@ -119,7 +124,7 @@ impl Publishing<'_> {
         if work.recovery_is_due {
             let recovery = &self.finishing.request.recovery;
             if let Err(error) = publish_recovery(folder, recovery).await {
-                self.progress.failure = Some(with_causes(&error));
+                self.result.failure = Some(with_causes(&error));
                 return;
             }
             self.recovery_is_put = true;
@@ -136,8 +141,8 @@ impl Publishing<'_> {
     }
 
     /// Remembers what became of it. Gives the target's report, and what its owner should hear besides.
-    pub fn conclude(self, state: &mut State) -> Result<(TargetReport, Vec<String>), AgentError> {
-        let (finishing, mut progress) = (self.finishing, self.progress);
+    pub fn conclude(self, state: &mut State) -> Result<(TargetReport, Vec<String>), PushError> {
+        let (finishing, mut result) = (self.finishing, self.result);
         let name = &finishing.survey.name;
         let label = finishing.survey.folder.target.label();
         if self.recovery_is_put {
@@ -148,8 +153,8 @@ impl Publishing<'_> {
             state.catalog.set_meta(&reserve_key(name), "1")?;
         }
         match self.published {
-            Some(Ok(published)) => finishing.note(state, published, &mut progress)?,
-            Some(Err(error)) => progress.failure = Some(with_way_out(&error)),
+            Some(Ok(published)) => finishing.note(state, published, &mut result)?,
+            Some(Err(error)) => result.failure = Some(with_way_out(&error)),
             None => {}
         }
         let damaged = self.put.damaged.into_inner().unwrap_or_default();
@@ -159,41 +164,41 @@ impl Publishing<'_> {
         let report = TargetReport {
             name: name.clone(),
             label: label.to_owned(),
-            state: match progress.failure {
+            state: match result.failure {
                 Some(cause) => TargetState::Behind(cause),
                 None => TargetState::Published,
             },
             shipped_objects: shipped.len() as u64,
             shipped_bytes: shipped.iter().map(|(_, bytes)| bytes).sum(),
-            copied_archives: progress.copied,
+            copied_archives: result.copied,
         };
-        if !progress.given_up.is_empty() {
-            progress.warnings.push(format!(
+        if !result.given_up.is_empty() {
+            result.warnings.push(format!(
                 "{label} will not have {}: what they need is no longer in the spool, nor on another target that can be \
                  read. It begins again with the newest",
-                snapshots(&progress.given_up)
+                snapshots(&result.given_up)
             ));
         }
-        if !progress.postponed.is_empty() {
-            progress.warnings.push(format!(
+        if !result.postponed.is_empty() {
+            result.warnings.push(format!(
                 "{label} lacks {}: what they need is no longer in the spool, and a target that may have it does not \
                  answer now. The next backup tries again",
-                snapshots(&progress.postponed)
+                snapshots(&result.postponed)
             ));
         }
-        if !progress.crowded_out.is_empty() {
-            progress.warnings.push(format!(
+        if !result.crowded_out.is_empty() {
+            result.warnings.push(format!(
                 "{label} lacks {}: there is no room for what they need. {MAKE_ROOM}; the next backup tries again",
-                snapshots(&progress.crowded_out)
+                snapshots(&result.crowded_out)
             ));
         }
-        if !progress.forgotten.is_empty() {
-            progress.warnings.push(format!(
+        if !result.forgotten.is_empty() {
+            result.warnings.push(format!(
                 "{label} lacks {}, which the spool no longer has: `sealift sync FROM {name}` brings what another target has",
-                snapshots(&progress.forgotten)
+                snapshots(&result.forgotten)
             ));
         }
-        Ok((report, progress.warnings))
+        Ok((report, result.warnings))
     }
 }
 
@@ -218,7 +223,7 @@ fn recovery_key(target: &str) -> String {
 
 impl<'a> Finishing<'a> {
     /// Finds out what the target lacks, once its uploads have ended.
-    pub fn begin(self, state: &State, lane: EndedLane) -> Result<Publishing<'a>, AgentError> {
+    pub fn begin(self, state: &State, lane: EndedLane) -> Result<Publishing<'a>, PushError> {
         let (shipped, failure) = match (lane.unreachable, lane.end) {
             (Some(cause), _) => (Vec::new(), Some(cause)),
             (None, Some(end)) => {
@@ -230,19 +235,19 @@ impl<'a> Finishing<'a> {
         };
         let put = Put {
             name: &self.survey.name,
-            reporter: &**self.reporter,
+            progress: self.progress,
             shipped: Mutex::new(shipped),
             damaged: Mutex::default(),
         };
-        let mut progress = Progress {
+        let mut result = PublishResult {
             failure,
-            ..Progress::default()
+            ..PublishResult::default()
         };
         let mut work = None;
         let name = &self.survey.name;
-        if progress.failure.is_none() {
-            let pending = self.pending(state, &mut progress)?;
-            if progress.failure.is_none() {
+        if result.failure.is_none() {
+            let pending = self.pending(state, &mut result)?;
+            if result.failure.is_none() {
                 work = Some(Work {
                     spool: state.spool.clone(),
                     pending,
@@ -256,7 +261,7 @@ impl<'a> Finishing<'a> {
             at: lane.at,
             finishing: self,
             put,
-            progress,
+            result,
             work,
             recovery_is_put: false,
             reserve_is_kept: false,
@@ -268,26 +273,31 @@ impl<'a> Finishing<'a> {
     fn pending(
         &self,
         state: &State,
-        progress: &mut Progress,
-    ) -> Result<Vec<Publication>, AgentError> {
+        result: &mut PublishResult,
+    ) -> Result<Vec<Publication>, PushError> {
         let mut pending = Vec::new();
         let publications = state.catalog.publications(&self.survey.name)?;
-        let knows_target = publications.values().any(|state| state == "published");
+        let knows_target = publications
+            .values()
+            .any(|state| *state == PublicationState::Published);
         for row in state.catalog.snapshots()?.iter() {
             let core = &row.known.core;
             if let Some(publication) = publications.get(core) {
                 // `sync`, or a repair, may have brought what this host had given up.
-                let is_back = publication == "given up" || publication == "lost";
+                let is_back = matches!(
+                    publication,
+                    PublicationState::GivenUp | PublicationState::Lost
+                );
                 let seen = self.survey.seen.as_ref();
                 if is_back && seen.is_ok_and(|seen| seen.manifests.contains(&row.name)) {
-                    self.settle(state, core, "published")?;
+                    self.settle(state, core, PublicationState::Published)?;
                 }
                 continue;
             }
             if !state.spool.contains(&row.name.key()) {
                 // What a lost state directory has forgotten may have been pruned there: nobody knows.
                 if self.settle_unshippable(state, row)? && knows_target {
-                    progress.forgotten.push(row.name.stamp.to_string());
+                    result.forgotten.push(row.name.stamp.to_string());
                 }
                 continue;
             }
@@ -297,13 +307,13 @@ impl<'a> Finishing<'a> {
             }
             let cause = format!("what the spool holds of {} is damaged", row.name);
             if self.is_newest(&row.name) {
-                progress.failure = Some(cause);
+                result.failure = Some(cause);
                 break;
             }
-            self.settle(state, core, "given up")?;
+            self.settle(state, core, PublicationState::GivenUp)?;
             let label = self.survey.folder.target.label();
             let text = format!("{cause}: {label} will not have that one");
-            progress.warnings.push(text);
+            result.warnings.push(text);
         }
         Ok(pending)
     }
@@ -312,7 +322,12 @@ impl<'a> Finishing<'a> {
         *name == self.packed.manifest.name()
     }
 
-    fn settle(&self, state: &State, core: &Hash, outcome: &str) -> Result<(), AgentError> {
+    fn settle(
+        &self,
+        state: &State,
+        core: &Hash,
+        outcome: PublicationState,
+    ) -> Result<(), PushError> {
         let now = crate::base::clock::now();
         Ok(state
             .catalog
@@ -323,9 +338,9 @@ impl<'a> Finishing<'a> {
         &self,
         state: &State,
         published: Published,
-        progress: &mut Progress,
-    ) -> Result<(), AgentError> {
-        progress.copied = published.copied;
+        result: &mut PublishResult,
+    ) -> Result<(), PushError> {
+        result.copied = published.copied;
         let rows = state.catalog.snapshots()?;
         let cores: HashMap<&ManifestName, &Hash> = rows
             .iter()
@@ -333,47 +348,47 @@ impl<'a> Finishing<'a> {
             .collect();
         for name in &published.done {
             if let Some(core) = cores.get(name) {
-                self.settle(state, core, "published")?;
+                self.settle(state, core, PublicationState::Published)?;
             }
         }
         for (name, error) in &published.incomplete {
             // An older snapshot that this target can never have whole: the newer one stands alone.
             if self.is_newest(name) {
-                progress.failure = Some(with_causes(error));
+                result.failure = Some(with_causes(error));
             } else if let Some(core) = cores.get(name) {
-                self.settle(state, core, "given up")?;
-                progress.given_up.push(name.stamp.to_string());
+                self.settle(state, core, PublicationState::GivenUp)?;
+                result.given_up.push(name.stamp.to_string());
             }
         }
         for (name, error) in &published.postponed {
             match self.is_newest(name) {
-                true => progress.failure = Some(with_causes(error)),
-                false => progress.postponed.push(name.stamp.to_string()),
+                true => result.failure = Some(with_causes(error)),
+                false => result.postponed.push(name.stamp.to_string()),
             }
         }
         for (name, error, is_passed_by) in &published.crowded_out {
             let stamp = name.stamp.to_string();
             if self.is_newest(name) {
-                progress.failure = Some(with_way_out(error));
+                result.failure = Some(with_way_out(error));
             } else if let (true, Some(core)) = (*is_passed_by, cores.get(name)) {
-                self.settle(state, core, "given up")?;
+                self.settle(state, core, PublicationState::GivenUp)?;
                 let label = self.survey.folder.target.label();
-                progress.warnings.push(format!(
+                result.warnings.push(format!(
                     "{label} will not have snapshot {stamp}: there was no room for what it needs, and a later one \
                      that took notice of a prune is there"
                 ));
             } else {
-                progress.crowded_out.push(stamp);
+                result.crowded_out.push(stamp);
             }
         }
         if !published.siblings.is_empty() {
             let warning = fork_warning(self.survey, &published.siblings);
-            progress.warnings.push(warning);
+            result.warnings.push(warning);
         }
         Ok(())
     }
 
-    fn support(&self, state: &State, put: &Put<'_>) -> Result<Support, AgentError> {
+    fn support(&self, state: &State, put: &Put<'_>) -> Result<Support, PushError> {
         let shipped = put.shipped.lock();
         let confirmed = shipped.map_or_else(
             |_| HashSet::new(),
@@ -398,24 +413,24 @@ impl<'a> Finishing<'a> {
 
     /// A snapshot that the spool lacks is on the target already (another state directory put it there), or
     /// will not be by itself: a target that is new gets no history. Whether its owner may miss it there.
-    fn settle_unshippable(&self, state: &State, row: &SnapshotRow) -> Result<bool, AgentError> {
+    fn settle_unshippable(&self, state: &State, row: &SnapshotRow) -> Result<bool, PushError> {
         let core = &row.known.core;
         let Ok(seen) = &self.survey.seen else {
-            self.settle(state, core, "given up")?;
+            self.settle(state, core, PublicationState::GivenUp)?;
             return Ok(false);
         };
         if seen.manifests.contains(&row.name) {
-            self.settle(state, core, "published")?;
+            self.settle(state, core, PublicationState::Published)?;
             return Ok(false);
         }
-        self.settle(state, core, "given up")?;
+        self.settle(state, core, PublicationState::GivenUp)?;
         let mut there = seen.manifests.iter();
         let is_between = there.any(|name| name.sequence < row.name.sequence);
         Ok(is_between && !seen.pruned.contains(core))
     }
 
     /// Whether what the catalog remembers under `key` is another version, or went with everything else.
-    fn is_due(&self, state: &State, key: &str, version: &str) -> Result<bool, AgentError> {
+    fn is_due(&self, state: &State, key: &str, version: &str) -> Result<bool, PushError> {
         let there = state.catalog.meta(key)?;
         let seen = self.survey.seen.as_ref();
         let emptied = seen.is_ok_and(|seen| seen.manifests.is_empty());

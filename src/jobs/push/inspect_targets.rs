@@ -10,13 +10,16 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Duration, Instant};
 
-use super::{AgentError, State, Target};
+use super::error::PushError;
+use super::request::Target;
 use crate::base::ids::{Hash, HostName, ObjectKey};
 use crate::base::panics;
 use crate::format::chain::{Chain, ChainError, Finding, VerifiedSnapshot};
 use crate::format::manifest::ManifestName;
 use crate::format::signature::Trust;
 use crate::repository::{HostFolder, Marks, RepositoryError};
+use crate::state::State;
+use crate::state::catalog::PublicationState;
 use crate::storage::{ErrorKind, TargetError, panicked};
 
 /// Unlisted objects asked for by name, at the most; of an emptied target there are more.
@@ -60,12 +63,12 @@ pub struct Remembered {
 }
 
 impl Remembered {
-    pub fn of(state: &State, target: &str) -> Result<Self, AgentError> {
+    pub fn of(state: &State, target: &str) -> Result<Self, PushError> {
         let mut remembered = Self::default();
         let publications = state.catalog.publications(target)?;
         for row in state.catalog.snapshots()?.iter() {
             let publication = publications.get(&row.known.core);
-            if publication.is_some_and(|state| state == "published") {
+            if publication == Some(&PublicationState::Published) {
                 remembered.manifests.push(row.name.clone());
             }
         }
@@ -86,7 +89,7 @@ pub async fn survey(
     host: &HostName,
     targets: &[Target],
     trust: &Trust,
-) -> Result<Vec<Survey>, AgentError> {
+) -> Result<Vec<Survey>, PushError> {
     let rows = state.catalog.snapshots()?;
     let known: HashSet<&ManifestName> = rows.iter().map(|row| &row.name).collect();
     let mut remembered = Vec::new();
@@ -131,7 +134,7 @@ pub async fn survey(
             Some(Ok(seen)) => Ok(seen),
             Some(Err(RepositoryError::Target(error))) => Err(error),
             Some(Err(source)) => {
-                return Err(AgentError::Survey {
+                return Err(PushError::Inspect {
                     host: host.clone(),
                     target: named.target.label().to_owned(),
                     source: Box::new(source),

@@ -4,17 +4,19 @@
 use std::collections::{HashMap, HashSet};
 
 use super::copy_sources::{Donor, damaged, on_donors};
+use super::error::PushError;
 use super::inspect_targets::Survey;
-use super::{AgentError, State, Target};
+use super::request::Target;
 use crate::base::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey, TABLES};
 use crate::format::known::Directory;
 use crate::format::manifest::{Manifest, ManifestName, TablePage};
 use crate::repository::parse_known;
+use crate::state::State;
 use crate::state::catalog::CatalogArchive;
 use crate::state::spool::Spool;
 
 /// A manifest that a killed run put into the spool but not into the catalog is a snapshot all the same.
-pub(super) fn adopt_spooled_manifests(state: &mut State) -> Result<(), AgentError> {
+pub(super) fn adopt_spooled_manifests(state: &mut State) -> Result<(), PushError> {
     let spooled = state.spool.list(MANIFESTS)?;
     if spooled.is_empty() {
         return Ok(());
@@ -45,7 +47,7 @@ pub(super) fn drop_damaged(
     state: &State,
     surveys: &[Survey],
     warnings: &mut Vec<String>,
-) -> Result<(), AgentError> {
+) -> Result<(), PushError> {
     let lacks = |key: &str, bytes: u64| {
         let hash = ObjectKey::archive_hash(key);
         let seen = surveys
@@ -80,7 +82,7 @@ pub(super) fn take_stock(
     recipients: &[String],
     marked: &HashSet<Hash>,
     warnings: &mut Vec<String>,
-) -> Result<Vec<CatalogArchive>, AgentError> {
+) -> Result<Vec<CatalogArchive>, PushError> {
     let known = state.catalog.archives()?;
     let (to_forget, archives): (Vec<&CatalogArchive>, Vec<_>) = known
         .iter()
@@ -161,7 +163,7 @@ pub(super) fn record_shipped(
     state: &mut State,
     target: &str,
     shipped: &[(ObjectKey, u64)],
-) -> Result<(), AgentError> {
+) -> Result<(), PushError> {
     let hashes = shipped.iter().map(|(key, _)| key.as_str());
     let hashes = hashes.filter_map(ObjectKey::archive_hash);
     let numbers = state.catalog.archive_numbers(hashes)?;
@@ -174,7 +176,7 @@ pub(super) fn record_shipped(
 }
 
 /// Removes from the spool what every target has, and what no snapshot will ever name.
-pub(super) fn tidy_spool(state: &mut State, targets: &[Target]) -> Result<(), AgentError> {
+pub(super) fn tidy_spool(state: &mut State, targets: &[Target]) -> Result<(), PushError> {
     let unsettled = drop_settled_manifests(state, targets)?;
     let spooled = state.spool.list(ARCHIVES)?;
     let hashes = spooled.iter().map(|(key, _)| key.as_str());
@@ -201,7 +203,7 @@ pub(super) fn tidy_spool(state: &mut State, targets: &[Target]) -> Result<(), Ag
     Ok(state.spool.remove_empty_folders(ARCHIVES)?)
 }
 
-fn is_placed_on_all(state: &State, targets: &[Target], n: i64) -> Result<bool, AgentError> {
+fn is_placed_on_all(state: &State, targets: &[Target], n: i64) -> Result<bool, PushError> {
     for target in targets {
         if !state.catalog.is_placed(&target.name, n)? {
             return Ok(false);
@@ -219,7 +221,7 @@ struct Unsettled {
 }
 
 /// Removes from the spool the manifests that no target waits for any more.
-fn drop_settled_manifests(state: &State, targets: &[Target]) -> Result<Unsettled, AgentError> {
+fn drop_settled_manifests(state: &State, targets: &[Target]) -> Result<Unsettled, PushError> {
     let mut unsettled = Unsettled::default();
     let spooled: HashSet<String> = state
         .spool
@@ -276,7 +278,7 @@ pub(super) fn known_objects(spool: &Spool, manifest: &Manifest) -> Option<Vec<Ha
 }
 
 /// A signature whose manifest was never written belongs to a run that died between the two.
-fn remove_stray_signatures(state: &State) -> Result<(), AgentError> {
+fn remove_stray_signatures(state: &State) -> Result<(), PushError> {
     let listed = state.spool.list(MANIFESTS)?;
     let names: HashSet<&str> = listed.iter().map(|(key, _)| key.as_str()).collect();
     for key in &names {

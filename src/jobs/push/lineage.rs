@@ -9,13 +9,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::error::PushError;
 use super::inspect_targets::{Survey, survey};
-use super::{AgentError, State, Target, machine_id};
+use super::request::Target;
 use crate::base::ids::{Hash, HostName};
+use crate::base::runtime::runtime;
 use crate::format::chain::{Finding, VerifiedSnapshot};
 use crate::format::manifest::{Known, MAX_SEQUENCE};
 use crate::format::signature::Trust;
 use crate::packer::Lineage;
+use crate::state::State;
+use crate::state::catalog::PublicationState;
+use crate::state::machine::machine_id;
 
 /// Core hashes of heads of other machines that `adopt` accepted, separated by spaces.
 const ADOPTED: &str = "adopted";
@@ -24,7 +29,7 @@ const HIGHEST: &str = "highest sequence";
 const BEGINS_AFTER: &str = "begins after";
 
 /// What no target shows, and a catalog that is made anew should know.
-pub(crate) fn carried_over(state: &State) -> Result<Vec<(&'static str, String)>, AgentError> {
+pub(crate) fn carried_over(state: &State) -> Result<Vec<(&'static str, String)>, PushError> {
     let mut carried = Vec::new();
     for key in [ADOPTED, HIGHEST, BEGINS_AFTER] {
         if let Some(value) = state.catalog.meta(key)? {
@@ -47,8 +52,8 @@ pub fn reconcile(
     state: &mut State,
     host: &HostName,
     surveys: &[Survey],
-) -> Result<Reconciled, AgentError> {
-    let machine = machine_id(host, &state.dir).map_err(AgentError::Machine)?;
+) -> Result<Reconciled, PushError> {
+    let machine = machine_id(host, &state.dir).map_err(PushError::Machine)?;
     let mut result = Reconciled {
         lineage: Lineage {
             sequence: 1,
@@ -71,7 +76,7 @@ pub fn reconcile(
     let head = known.last().map_or(0, |known| known.sequence);
     let highest = head.max(remembered);
     if highest >= MAX_SEQUENCE {
-        return Err(AgentError::LastSequence(highest));
+        return Err(PushError::LastSequence(highest));
     }
     result.lineage.sequence = highest + 1;
     let heads = known.iter().filter(|known| known.sequence == head);
@@ -82,7 +87,7 @@ pub fn reconcile(
 }
 
 /// Whether each target shows all snapshots of this `sequence` that the catalog knows.
-fn is_everywhere(state: &State, surveys: &[Survey], sequence: u64) -> Result<bool, AgentError> {
+fn is_everywhere(state: &State, surveys: &[Survey], sequence: u64) -> Result<bool, PushError> {
     let rows = state.catalog.snapshots()?;
     let last = rows.iter().filter(|row| row.known.sequence == sequence);
     let last: Vec<_> = last.collect();
@@ -95,7 +100,7 @@ fn is_everywhere(state: &State, surveys: &[Survey], sequence: u64) -> Result<boo
 
 /// A new state directory continues what the targets show. Where one shows nothing, and no other one does,
 /// somebody must say what was there: a sequence used twice would hide the new snapshots behind old ones.
-fn require_past(state: &State, remembered: u64, surveys: &[Survey]) -> Result<(), AgentError> {
+fn require_past(state: &State, remembered: u64, surveys: &[Survey]) -> Result<(), PushError> {
     let blind = surveys.iter().find(|survey| survey.write_only);
     let is_new = remembered == 0 && state.catalog.meta(BEGINS_AFTER)?.is_none();
     let shows = |survey: &Survey| {
@@ -105,7 +110,7 @@ fn require_past(state: &State, remembered: u64, surveys: &[Survey]) -> Result<()
             .is_ok_and(|seen| !seen.foreign.is_empty())
     };
     match blind {
-        Some(survey) if is_new && !surveys.iter().any(shows) => Err(AgentError::Unseen {
+        Some(survey) if is_new && !surveys.iter().any(shows) => Err(PushError::Unseen {
             target: survey.folder.target.label().to_owned(),
         }),
         _ => Ok(()),
@@ -113,7 +118,7 @@ fn require_past(state: &State, remembered: u64, surveys: &[Survey]) -> Result<()
 }
 
 /// A host that no target shows goes on after `sequence`.
-pub fn begin_after(state: &State, sequence: u64) -> Result<(), AgentError> {
+pub fn begin_after(state: &State, sequence: u64) -> Result<(), PushError> {
     state
         .catalog
         .set_meta(BEGINS_AFTER, &sequence.to_string())?;
@@ -123,7 +128,7 @@ pub fn begin_after(state: &State, sequence: u64) -> Result<(), AgentError> {
 
 /// The highest sequence this catalog ever knew: it is not used again, even if every target was emptied, for
 /// somebody may remember it.
-fn remember_highest(state: &State) -> Result<u64, AgentError> {
+fn remember_highest(state: &State) -> Result<u64, PushError> {
     let text = state.catalog.meta(HIGHEST)?;
     let remembered: u64 = text.and_then(|text| text.parse().ok()).unwrap_or(0);
     let known = state.catalog.snapshots()?;
@@ -158,7 +163,7 @@ fn take_in_foreign(
     machine: &str,
     surveys: &[Survey],
     result: &mut Reconciled,
-) -> Result<(), AgentError> {
+) -> Result<(), PushError> {
     let foreign = foreign(surveys);
     let Some(((newest, _), _)) = foreign.last_key_value() else {
         return Ok(());
@@ -172,7 +177,7 @@ fn take_in_foreign(
         let same_machine = snapshot.manifest.core.machine == machine;
         if *sequence >= own_head && *sequence == newest && !same_machine && !adopted.contains(core)
         {
-            return Err(AgentError::AnotherMachine {
+            return Err(PushError::AnotherMachine {
                 host: host.clone(),
                 stamp: snapshot.stamp(),
                 sequence: *sequence,
@@ -221,10 +226,10 @@ fn is_published_anywhere(
     state: &State,
     surveys: &[Survey],
     core: &Hash,
-) -> Result<bool, AgentError> {
+) -> Result<bool, PushError> {
     for survey in surveys {
         let publication = state.catalog.publication(&survey.name, core)?;
-        if publication.as_deref() == Some("published") {
+        if publication == Some(PublicationState::Published) {
             return Ok(true);
         }
     }
@@ -236,7 +241,7 @@ fn forget_what_targets_lost(
     state: &mut State,
     surveys: &[Survey],
     result: &mut Reconciled,
-) -> Result<(), AgentError> {
+) -> Result<(), PushError> {
     let rows = state.catalog.snapshots()?;
     for survey in surveys {
         let Ok(seen) = &survey.seen else { continue };
@@ -245,14 +250,16 @@ fn forget_what_targets_lost(
         let mut lost = Vec::new();
         for row in rows.iter().filter(|row| !shown.contains(&row.name)) {
             let publication = publications.get(&row.known.core);
-            if publication.is_none_or(|state| state != "published") {
+            if publication != Some(&PublicationState::Published) {
                 continue;
             }
             match seen.pruned.contains(&row.known.core) {
                 true => {
                     let (name, core, now) =
                         (&survey.name, &row.known.core, crate::base::clock::now());
-                    state.catalog.set_publication(name, core, "pruned", now)?;
+                    state
+                        .catalog
+                        .set_publication(name, core, PublicationState::Pruned, now)?;
                 }
                 false => lost.push(row),
             }
@@ -266,7 +273,9 @@ fn forget_what_targets_lost(
         for row in &lost {
             let (name, core) = (&survey.name, &row.known.core);
             let now = crate::base::clock::now();
-            state.catalog.set_publication(name, core, "lost", now)?;
+            state
+                .catalog
+                .set_publication(name, core, PublicationState::Lost, now)?;
         }
         result.warnings.push(format!(
             "{} no longer has {} of the snapshots that were published there (such as {}): was it emptied, \
@@ -282,7 +291,7 @@ fn forget_what_targets_lost(
 fn forget_snapshots_that_are_nowhere(
     state: &mut State,
     surveys: &[Survey],
-) -> Result<(), AgentError> {
+) -> Result<(), PushError> {
     if surveys.iter().any(|survey| survey.seen.is_err()) {
         return Ok(());
     }
@@ -331,7 +340,7 @@ pub(super) fn some_of(label: &str, findings: &[impl std::fmt::Display]) -> Vec<S
     texts
 }
 
-fn adopted(state: &State) -> Result<HashSet<Hash>, AgentError> {
+fn adopted(state: &State) -> Result<HashSet<Hash>, PushError> {
     let text = state.catalog.meta(ADOPTED)?.unwrap_or_default();
     Ok(text
         .split(' ')
@@ -346,8 +355,8 @@ pub fn adopt(
     host: &HostName,
     targets: &[Target],
     trust: &Trust,
-) -> Result<Vec<String>, AgentError> {
-    let runtime = super::run::runtime()?;
+) -> Result<Vec<String>, PushError> {
+    let runtime = runtime().map_err(PushError::Runtime)?;
     let surveys = runtime.block_on(survey(state, host, targets, trust))?;
     let foreign = foreign(&surveys);
     let newest = foreign

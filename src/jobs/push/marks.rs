@@ -12,12 +12,13 @@
 
 use std::collections::HashSet;
 
+use super::error::PushError;
 use super::inspect_targets::{Seen, Survey};
-use super::{AgentError, State};
 use crate::base::ids::{Hash, ObjectKey};
 use crate::format::manifest::Manifest;
 use crate::format::statement::Vouched;
 use crate::repository::{HostFolder, SeenMark, parse_page};
+use crate::state::State;
 use crate::state::catalog::SnapshotRow;
 
 /// Unsigned marks of one target that are followed at the most.
@@ -39,7 +40,7 @@ pub(super) struct Followed {
     pub warnings: Vec<String>,
 }
 
-pub(super) async fn judge(state: &State, surveys: &[Survey]) -> Result<Followed, AgentError> {
+pub(super) async fn judge(state: &State, surveys: &[Survey]) -> Result<Followed, PushError> {
     let mut followed = Followed::default();
     let seen = surveys
         .iter()
@@ -165,7 +166,7 @@ impl Unsigned {
     }
 }
 
-fn unsigned_share(state: &State, seen: &Seen) -> Result<Unsigned, AgentError> {
+fn unsigned_share(state: &State, seen: &Seen) -> Result<Unsigned, PushError> {
     let unsigned = seen
         .marks
         .seen

@@ -3,126 +3,41 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
-use tokio::runtime::Runtime;
 
 use super::copy_sources;
+use super::error::PushError;
 use super::finish_target::{Finishing, Publishing};
 use super::inspect_targets::survey;
 use super::inventory::{adopt_spooled_manifests, drop_damaged, take_stock, tidy_spool};
 use super::lineage::reconcile;
 use super::marks;
+use super::request::{PushReport, PushRequest, TargetReport};
 use super::uploads::{EndedLane, Lanes};
-use super::{AgentError, State, Target, machine_id};
-use crate::base::ids::{HostName, ObjectKey};
-use crate::format::index::Skipped;
-use crate::format::manifest::{ArchiveRow, ManifestName, Totals};
-use crate::format::signature::{Signer, Trust};
-use crate::packer::seal::Recipients;
-use crate::packer::{PackOptions, PackProgress, PackRequest, pack};
-use crate::state::figures::Figures;
-use crate::state::staged_snapshot::StagedSnapshot;
+use crate::base::progress::{Progress, ProgressEvent, Stage};
+use crate::base::runtime::runtime;
+use crate::format::manifest::ArchiveRow;
+use crate::packer::{PackRequest, pack};
+use crate::state::State;
+use crate::state::machine::machine_id;
 
 /// Several snapshots within one second get stamps ahead of the clock.
 const STAMP_TOLERANCE: chrono::Duration = chrono::Duration::seconds(60);
-
-/// Hears how far things are. Called from several threads.
-pub trait Reporter: Send + Sync {
-    /// Bytes confirmed by a target.
-    fn shipped(&self, target: &str, bytes: u64);
-    /// What goes on now.
-    fn stage(&self, text: &str);
-}
-
-pub struct PushRequest<'a> {
-    pub host: &'a HostName,
-    pub snapshot: &'a StagedSnapshot,
-    pub recipients: Arc<Recipients>,
-    pub signer: &'a Signer,
-    /// An OpenSSH public key to announce.
-    pub next_signer: Option<String>,
-    /// Who may have signed what is on the targets already.
-    pub trust: Trust,
-    pub targets: &'a [Target],
-    pub next_by: Option<DateTime<Utc>>,
-    pub options: PackOptions,
-    /// Bytes of archives that the spool may hold; `None`: half of what was free.
-    pub spool_limit: Option<u64>,
-    /// `RECOVER.md` and its script.
-    pub recovery: Vec<(ObjectKey, Bytes)>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TargetState {
-    /// Has everything up to the new snapshot.
-    Published,
-    /// Lacks it; the spool keeps it for the next run. What went wrong, cause after cause.
-    Behind(String),
-}
-
-#[derive(Debug)]
-pub struct TargetReport {
-    pub name: String,
-    pub label: String,
-    pub state: TargetState,
-    pub shipped_objects: u64,
-    pub shipped_bytes: u64,
-    /// Archives that came from another target.
-    pub copied_archives: u64,
-}
-
-#[derive(Debug)]
-pub struct PushReport {
-    pub manifest: ManifestName,
-    pub totals: Totals,
-    pub new_archives: u64,
-    pub new_archive_bytes: u64,
-    pub skipped: Vec<Skipped>,
-    /// What each source holds, by its place in the snapshot.
-    pub figures: BTreeMap<String, Figures>,
-    pub targets: Vec<TargetReport>,
-    pub notes: Vec<String>,
-    /// Not errors, but no success either (exit code 3).
-    pub warnings: Vec<String>,
-}
-
-impl PushReport {
-    pub fn is_published_somewhere(&self) -> bool {
-        let published = |target: &TargetReport| target.state == TargetState::Published;
-        self.targets.iter().any(published)
-    }
-
-    /// Everything stored, and on every target, and nothing odd.
-    pub fn is_complete(&self) -> bool {
-        let published = |target: &TargetReport| target.state == TargetState::Published;
-        self.targets.iter().all(published) && self.skipped.is_empty() && self.warnings.is_empty()
-    }
-}
-
-pub(crate) fn runtime() -> Result<Runtime, AgentError> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(AgentError::Runtime)
-}
 
 /// Packs `request.snapshot` and ships it to every target.
 pub fn push(
     state: &mut State,
     request: &PushRequest<'_>,
-    progress: &PackProgress,
-    reporter: Arc<dyn Reporter>,
-) -> Result<PushReport, AgentError> {
+    progress: Arc<dyn Progress>,
+) -> Result<PushReport, PushError> {
     if request.targets.is_empty() {
-        return Err(AgentError::NoTarget);
+        return Err(PushError::NoTarget);
     }
-    let runtime = runtime()?;
+    let runtime = runtime().map_err(PushError::Runtime)?;
     adopt_spooled_manifests(state)?;
-    reporter.stage("looking at the targets");
+    let begin = |stage| progress.report(&ProgressEvent::StageStarted { stage });
+    begin(Stage::InspectingTargets);
     let surveys = runtime.block_on(survey(state, request.host, request.targets, &request.trust))?;
     let mut reconciled = reconcile(state, request.host, &surveys)?;
     if let Some(aside) = &state.catalog.replaced {
@@ -154,9 +69,9 @@ pub fn push(
         &surveys,
         &asked,
         request.spool_limit,
-        &reporter,
+        &progress,
     )?;
-    reporter.stage("packing");
+    begin(Stage::Packing);
     let pack_request = PackRequest {
         host: request.host,
         snapshot: request.snapshot,
@@ -164,7 +79,7 @@ pub fn push(
         signer: request.signer,
         next_signer: request.next_signer.clone(),
         lineage: reconciled.lineage,
-        machine: machine_id(request.host, &state.dir).map_err(AgentError::Machine)?,
+        machine: machine_id(request.host, &state.dir).map_err(PushError::Machine)?,
         next_by: request.next_by,
         usable,
         options: request.options.clone(),
@@ -176,10 +91,10 @@ pub fn push(
         &pack_request,
         &mut state.catalog,
         &spool,
-        progress,
+        &*progress,
         &mut on_sealed,
     );
-    reporter.stage("shipping");
+    begin(Stage::Shipping);
     let packed = match packed {
         Ok(packed) => packed,
         Err(error) => {
@@ -194,7 +109,7 @@ pub fn push(
         donors: copy_sources::donors(&surveys, &asked, at),
         donors_away: copy_sources::is_any_away(&surveys, at),
         packed: &packed,
-        reporter: &reporter,
+        progress: &*progress,
     };
     let finished = runtime.block_on(finish(state, lanes, finishing))?;
     let mut reports = Vec::new();
@@ -229,7 +144,7 @@ async fn finish<'a>(
     state: &mut State,
     lanes: Lanes,
     finishing: impl Fn(usize) -> Finishing<'a>,
-) -> Result<BTreeMap<usize, (TargetReport, Vec<String>)>, AgentError> {
+) -> Result<BTreeMap<usize, (TargetReport, Vec<String>)>, PushError> {
     let uploads = lanes.end().into_iter();
     let uploads = uploads.map(|lane| lane.map(Ended::Uploads).boxed_local());
     let mut waiting: FuturesUnordered<_> = uploads.collect();

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::error::PushError;
+use super::request::PushReport;
 use super::upload_order::in_order;
-use super::{AgentError, PushReport, State};
 use crate::base::clock;
 use crate::base::ids::Stamp;
 use crate::config::{Config, Source, SourceKind};
 use crate::producer;
+use crate::state::State;
 use crate::state::catalog::Catalog;
+use crate::state::catalog::PublicationState;
 use crate::state::figures::{self, Figures, Kept, Memory, Open, Settings, SourceTaken, Taken};
 use crate::state::staged_snapshot::LeftOut;
 
@@ -31,7 +34,7 @@ pub fn note_figures(
     report: &PushReport,
     left_out: &[LeftOut],
     made_now: bool,
-) -> Result<ShrinkReport, AgentError> {
+) -> Result<ShrinkReport, PushError> {
     let name = &report.manifest;
     let rows = state.catalog.snapshots()?;
     let earlier = rows.iter().filter(|row| row.known.sequence < name.sequence);
@@ -124,7 +127,7 @@ fn settings(source: &Source) -> Settings {
 
 /// What the snapshots of this host say, each source by the newest that has it: for a host that has no memory
 /// yet, or lost it.
-fn from_local_snapshots(state: &State, config: &Config, but: Stamp) -> Result<Memory, AgentError> {
+fn from_local_snapshots(state: &State, config: &Config, but: Stamp) -> Result<Memory, PushError> {
     let there = producer::list(&config.snapshots_dir)?;
     let ordered = in_order(there, Some(&state.catalog), clock::now())?;
     let valid = ordered
@@ -148,7 +151,7 @@ pub fn is_gone(
     catalog: Option<&Catalog>,
     config: &Config,
     snapshot: &Kept,
-) -> Result<bool, AgentError> {
+) -> Result<bool, PushError> {
     if config
         .snapshots_dir
         .join(snapshot.stamp.to_string())
@@ -166,11 +169,8 @@ pub fn is_gone(
         return Ok(false);
     };
     for target in &config.targets {
-        match catalog
-            .publication(&target.name, &row.known.core)?
-            .as_deref()
-        {
-            Some("published") | None => return Ok(false),
+        match catalog.publication(&target.name, &row.known.core)? {
+            Some(PublicationState::Published) | None => return Ok(false),
             Some(_) => {}
         }
     }

@@ -8,13 +8,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use super::copy_sources::Donor;
+use super::error::PushError;
 use super::inspect_targets::Survey;
 use super::spool_quota::{self, NoRoom, Room};
-use super::{AgentError, Reporter, State};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{ARCHIVES, Hash, ObjectKey};
 use crate::base::panics::caught;
-use crate::shipper::{Sealed, ShipError, Watcher, ship_archives};
+use crate::base::progress::{Progress, ProgressEvent};
+use crate::shipper::{Sealed, ShipError, UploadTracker, ship_archives};
+use crate::state::State;
 use crate::state::spool::Spool;
 use crate::storage::panicked;
 
@@ -45,8 +47,8 @@ impl Lanes {
         surveys: &[Survey],
         asked: &[Donor],
         spool_limit: Option<u64>,
-        reporter: &Arc<dyn Reporter>,
-    ) -> Result<Self, AgentError> {
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Self, PushError> {
         let spooled = spooled(state)?;
         let held = spooled.iter().map(|(_, bytes)| bytes).sum();
         let limit = match spool_limit {
@@ -84,7 +86,7 @@ impl Lanes {
             let shared = surveys.len() == 1;
             let ship = ship_lane(
                 survey,
-                LaneWatcher::new(at, &survey.name, &room, reporter),
+                LaneTracker::new(at, &survey.name, &room, progress),
                 state.spool.clone(),
                 requests,
                 shared,
@@ -135,7 +137,7 @@ fn has(survey: &Survey, key: &ObjectKey, bytes: u64) -> bool {
 }
 
 /// The archives in the spool. What the catalog does not know may be an index.
-fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, AgentError> {
+fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, PushError> {
     let listed = state.spool.list(ARCHIVES)?;
     let hashes = listed.iter().map(|(key, _)| key.as_str());
     let spooled: HashSet<Hash> = hashes.filter_map(ObjectKey::archive_hash).collect();
@@ -160,9 +162,9 @@ fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, AgentError> {
 }
 
 /// Half of what the spool has and could have: the disk is not its own.
-fn default_limit(state: &State, held: u64) -> Result<u64, AgentError> {
+fn default_limit(state: &State, held: u64) -> Result<u64, PushError> {
     let dir = state.spool.dir();
-    let free = crate::base::fs::free_bytes(dir).map_err(|source| AgentError::State {
+    let free = crate::base::fs::free_bytes(dir).map_err(|source| PushError::State {
         operation: "tell the free space of",
         path: dir.display().to_string(),
         source,
@@ -170,35 +172,37 @@ fn default_limit(state: &State, held: u64) -> Result<u64, AgentError> {
     Ok((held + free) / 2)
 }
 
-/// Tells the reporter and the room of a lane's uploads.
-struct LaneWatcher {
+/// Reports the uploads of one lane to the spool quota and as progress.
+struct LaneTracker {
     at: usize,
     name: String,
     room: Arc<Room>,
-    reporter: Arc<dyn Reporter>,
+    progress: Arc<dyn Progress>,
     shipped: std::sync::Mutex<Vec<(ObjectKey, u64)>>,
 }
 
-impl LaneWatcher {
-    fn new(at: usize, name: &str, room: &Arc<Room>, reporter: &Arc<dyn Reporter>) -> Self {
+impl LaneTracker {
+    fn new(at: usize, name: &str, room: &Arc<Room>, progress: &Arc<dyn Progress>) -> Self {
         Self {
             at,
             name: name.to_owned(),
             room: Arc::clone(room),
-            reporter: Arc::clone(reporter),
+            progress: Arc::clone(progress),
             shipped: std::sync::Mutex::new(Vec::new()),
         }
     }
 }
 
-impl Watcher for LaneWatcher {
+impl UploadTracker for LaneTracker {
     fn begins(&self, key: &ObjectKey) -> bool {
         self.room.begin(key)
     }
 
     fn shipped(&self, key: &ObjectKey, bytes: u64) {
         self.room.end(self.at, key, true);
-        self.reporter.shipped(&self.name, bytes);
+        let target = &self.name;
+        self.progress
+            .report(&ProgressEvent::BytesShipped { target, bytes });
         if let Ok(mut shipped) = self.shipped.lock() {
             shipped.push((key.clone(), bytes));
         }
@@ -211,20 +215,20 @@ impl Watcher for LaneWatcher {
 
 fn ship_lane(
     survey: &Survey,
-    watcher: LaneWatcher,
+    tracker: LaneTracker,
     spool: Spool,
     requests: UnboundedReceiver<Sealed>,
     shared: bool,
 ) -> impl Future<Output = LaneEnd> + use<> {
     let (folder, concurrency) = (survey.folder.clone(), survey.concurrency);
     async move {
-        let shipping = ship_archives(&folder, &spool, requests, concurrency, shared, &watcher);
+        let shipping = ship_archives(&folder, &spool, requests, concurrency, shared, &tracker);
         let result = caught(shipping).await.unwrap_or_else(|error| {
             let label = folder.target.label();
             Err(panicked("ship to", folder.host.as_str(), label, error).into())
         });
-        watcher.room.lane_ended(watcher.at);
-        let shipped = watcher.shipped.into_inner().unwrap_or_default();
+        tracker.room.lane_ended(tracker.at);
+        let shipped = tracker.shipped.into_inner().unwrap_or_default();
         LaneEnd { result, shipped }
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! A database may have a log beside each name. Only names that are read with the same log are links of each other.
 
-use super::super::{PackError, PackProgress};
+use super::super::PackError;
 use super::{FilePacker, entry_metadata};
 use crate::base::database_names::Roots;
 use crate::base::openat::Meta;
+use crate::base::progress::Progress;
 use crate::base::walk::Found;
 use crate::format::index::EntryType;
 use crate::state::staged_snapshot::StagedSnapshot;
@@ -43,7 +44,7 @@ impl FilePacker<'_, '_> {
         path: &[u8],
         found: &Found,
         first: Vec<u8>,
-        progress: &PackProgress,
+        progress: &dyn Progress,
     ) -> Result<bool, PackError> {
         let pin = match found.root.pin(found.rel()) {
             Ok(pin) if pin.meta().is_same(&found.meta) => pin,

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::super::PackError;
 use super::super::entry_metadata;
-use super::super::{PackError, PackProgress};
 use super::{FilePacker, read_reason};
+use crate::base::progress::Progress;
 use crate::base::walk::{Found, exchanged};
 
 impl FilePacker<'_, '_> {
@@ -14,7 +15,7 @@ impl FilePacker<'_, '_> {
         &mut self,
         path: Vec<u8>,
         found: &Found,
-        progress: &PackProgress,
+        progress: &dyn Progress,
     ) -> Result<(), PackError> {
         let mut meta = found.meta;
         let attributes = match found.root.pin(found.rel()) {
@@ -46,7 +47,7 @@ impl FilePacker<'_, '_> {
         &mut self,
         path: Vec<u8>,
         found: &Found,
-        progress: &PackProgress,
+        progress: &dyn Progress,
     ) -> Result<(), PackError> {
         let pin = match found.root.pin(found.rel()) {
             Ok(pin) if pin.meta().is_file() || pin.meta().is_dir() => {

@@ -84,7 +84,7 @@ impl<'a> Plan<'a> {
             part.add_small(spool, publication, &there, &mut missing);
             let name = publication.manifest.name();
             if missing.is_empty() {
-                there.note(&part, spool);
+                part.note_in(&mut there, spool);
                 plan.append(part);
                 published.done.push(name);
             } else {
@@ -136,6 +136,25 @@ impl<'a> Plan<'a> {
             _ => PutMode::Create,
         };
         self.manifests.push((manifest, mode));
+    }
+
+    /// Adds the planned objects to what the target will have.
+    fn note_in(&self, there: &mut There, spool: &Spool) {
+        for (row, _, _) in &self.copies {
+            there.archives.insert(row.blake3, row.bytes);
+        }
+        for (archive, _) in &self.archives {
+            let hash = ObjectKey::archive_hash(archive.key.as_str());
+            if let (Some(hash), Some(bytes)) = (hash, spool.size(&archive.key)) {
+                there.archives.insert(hash, bytes);
+            }
+        }
+        for one in self.pages.iter().chain(&self.signatures) {
+            let at_hand = one.at_hand.as_ref().map(|bytes| bytes.len() as u64);
+            if let Some(bytes) = at_hand.or(spool.size(&one.key)) {
+                there.small.insert(one.key.as_str().to_owned(), bytes);
+            }
+        }
     }
 
     fn append(&mut self, other: Self) {

@@ -5,12 +5,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::super::ShipError;
-use super::plan::Plan;
 use super::{PUBLISH_CONCURRENCY, Publication, Support};
 use crate::base::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
 use crate::format::manifest::ArchiveRow;
 use crate::repository::HostFolder;
-use crate::state::spool::Spool;
 use crate::storage::{ErrorKind, TargetError};
 
 /// What the target has now, of what the publications need at the least.
@@ -57,25 +55,6 @@ impl There {
         let found = asked.into_iter().filter(|(_, there)| *there);
         archives.extend(found.map(|(row, _)| (row.blake3, row.bytes)));
         Ok(Self { archives, small })
-    }
-
-    /// What is planned will be there.
-    pub fn note(&mut self, plan: &Plan<'_>, spool: &Spool) {
-        for (row, _, _) in &plan.copies {
-            self.archives.insert(row.blake3, row.bytes);
-        }
-        for (archive, _) in &plan.archives {
-            let hash = ObjectKey::archive_hash(archive.key.as_str());
-            if let (Some(hash), Some(bytes)) = (hash, spool.size(&archive.key)) {
-                self.archives.insert(hash, bytes);
-            }
-        }
-        for one in plan.pages.iter().chain(&plan.signatures) {
-            let at_hand = one.at_hand.as_ref().map(|bytes| bytes.len() as u64);
-            if let Some(bytes) = at_hand.or(spool.size(&one.key)) {
-                self.small.insert(one.key.as_str().to_owned(), bytes);
-            }
-        }
     }
 }
 

@@ -35,7 +35,7 @@ impl<T: Clone> Cached<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Catalog, NewArchive};
+    use super::super::{Catalog, NewArchive, PublicationState};
     use crate::base::ids::{ArchiveId, Hash};
     use crate::format::manifest::{ArchiveKind, ArchiveRow};
 
@@ -96,10 +96,10 @@ mod tests {
 
         let now = crate::base::clock::now();
         let core = Hash([9; 32]);
-        for state in ["published", "lost"] {
+        for state in [PublicationState::Published, PublicationState::Lost] {
             catalog.set_publication("here", &core, state, now).unwrap();
             let states = catalog.publications("here").unwrap();
-            assert_eq!(states.get(&core).map(String::as_str), Some(state));
+            assert_eq!(states.get(&core), Some(&state));
         }
         assert!(catalog.publications("there").unwrap().is_empty());
         catalog.forget_publications("here").unwrap();

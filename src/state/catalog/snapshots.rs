@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension as _, params};
 
+use super::publication_state::PublicationState;
 use super::{Catalog, CatalogError};
 use crate::base::ids::{Hash, Stamp, WriterId};
 use crate::format::known::Made;
@@ -159,39 +160,46 @@ impl Catalog {
         Ok(())
     }
 
-    /// Notes that `core` is published on `target` (`state` "published"), never will be ("given up"), or was
-    /// deleted there: on purpose ("pruned") or not ("lost").
+    /// Records what became of the snapshot `core` on `target`.
     pub fn set_publication(
         &self,
         target: &str,
         core: &Hash,
-        state: &str,
+        state: PublicationState,
         at: chrono::DateTime<chrono::Utc>,
     ) -> Result<(), CatalogError> {
         self.cached_publications.forget();
         self.db
             .execute(
                 "INSERT OR REPLACE INTO publications VALUES(?1,?2,?3,?4)",
-                params![target, &core.0[..], at.to_rfc3339(), state],
+                params![target, &core.0[..], at.to_rfc3339(), state.as_str()],
             )
             .map(drop)
             .map_err(self.fail())
     }
 
-    /// `published`, `given up`, or `None` where it is still to be shipped.
-    pub fn publication(&self, target: &str, core: &Hash) -> Result<Option<String>, CatalogError> {
+    /// Returns what became of the snapshot `core` on `target`, or `None` if it is still to be shipped there.
+    pub fn publication(
+        &self,
+        target: &str,
+        core: &Hash,
+    ) -> Result<Option<PublicationState>, CatalogError> {
         let mut query = self
             .db
             .prepare_cached("SELECT state FROM publications WHERE target=?1 AND core=?2")
             .map_err(self.fail())?;
-        query
+        let text: Option<String> = query
             .query_row(params![target, &core.0[..]], |row| row.get(0))
             .optional()
-            .map_err(self.fail())
+            .map_err(self.fail())?;
+        Ok(text.and_then(|text| PublicationState::parse(&text)))
     }
 
-    /// What [`Self::publication`] says of each snapshot, by core hash.
-    pub fn publications(&self, target: &str) -> Result<Arc<HashMap<Hash, String>>, CatalogError> {
+    /// Returns the states of all snapshots on `target`, by core hash.
+    pub fn publications(
+        &self,
+        target: &str,
+    ) -> Result<Arc<HashMap<Hash, PublicationState>>, CatalogError> {
         let all = self
             .cached_publications
             .get(self.version()?, || self.read_publications())?;
@@ -200,7 +208,7 @@ impl Catalog {
 
     fn read_publications(
         &self,
-    ) -> Result<BTreeMap<String, Arc<HashMap<Hash, String>>>, CatalogError> {
+    ) -> Result<BTreeMap<String, Arc<HashMap<Hash, PublicationState>>>, CatalogError> {
         let mut query = self
             .db
             .prepare("SELECT target, core, state FROM publications ORDER BY target, core")
@@ -208,9 +216,13 @@ impl Catalog {
         let rows = query
             .query_map([], |row| Ok((row.get(0)?, Hash(row.get(1)?), row.get(2)?)))
             .map_err(self.fail())?;
-        let mut all: BTreeMap<String, HashMap<Hash, String>> = BTreeMap::new();
+        let mut all: BTreeMap<String, HashMap<Hash, PublicationState>> = BTreeMap::new();
         for row in rows {
             let (target, core, state): (String, Hash, String) = row.map_err(self.fail())?;
+            // A text that no version wrote is a damaged row: the snapshot counts as not shipped yet.
+            let Some(state) = PublicationState::parse(&state) else {
+                continue;
+            };
             match all.get_mut(&target) {
                 Some(states) => drop(states.insert(core, state)),
                 None => drop(all.insert(target, HashMap::from([(core, state)]))),

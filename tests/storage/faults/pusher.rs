@@ -6,21 +6,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sealift::base::ids::{HostName, ObjectKey, Stamp};
+use sealift::base::progress::Silent;
 use sealift::format::signature::{Signer, Trust};
 use sealift::jobs::push::PushReport;
 use sealift::jobs::push::PushRequest;
-use sealift::jobs::push::State;
 use sealift::jobs::push::Target;
 use sealift::jobs::push::push;
+use sealift::packer::PackOptions;
 use sealift::packer::seal::Recipients;
-use sealift::packer::{PackOptions, PackProgress};
 use sealift::repository::HostFolder;
 use sealift::restore::open::generate;
+use sealift::state::State;
 use sealift::storage::{ErrorKind, Storage, TargetSpec, open};
 
 use crate::support::checker::{Published, assert_sound};
 use crate::support::host::{files, is_long};
-use crate::support::live_snapshot::{Silent, snapshot};
+use crate::support::live_snapshot::snapshot;
 use crate::support::tree::noise;
 use crate::support::watched_target::{Fault, Watched};
 
@@ -115,12 +116,7 @@ impl Pusher {
             )],
         };
         let mut state = State::open(&self.path("state")).unwrap();
-        let report = push(
-            &mut state,
-            &request,
-            &PackProgress::default(),
-            Arc::new(Silent),
-        );
+        let report = push(&mut state, &request, Arc::new(Silent));
         (report.unwrap(), faulty.calls())
     }
 

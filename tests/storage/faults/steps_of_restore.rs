@@ -3,23 +3,18 @@
 use std::fs;
 use std::sync::Arc;
 
+use sealift::base::progress::Silent;
 use sealift::restore::open::{Identities, Prompt, SecretString};
-use sealift::restore::{self, Progress, RestoreError, RestoreReport, RestoreRequest};
+use sealift::restore::{self, RestoreError, RestoreReport, RestoreRequest};
 use sealift::storage::ErrorKind;
 
 use super::pusher::{Pusher, TARGETS, every_step, run};
 use crate::support::tree::describe;
 use crate::support::watched_target::Fault;
 
-struct Quiet;
+struct NoAnswer;
 
-impl Progress for Quiet {
-    fn total(&self, _: u64) {}
-    fn advance(&self, _: u64) {}
-    fn message(&self, _: &str) {}
-}
-
-impl Prompt for Quiet {
+impl Prompt for NoAnswer {
     fn passphrase(&self, _: &str) -> Option<SecretString> {
         None
     }
@@ -41,12 +36,12 @@ fn restore(
         at_least: None,
         devices: false,
     };
-    let silent: Arc<dyn Prompt> = Arc::new(Quiet);
+    let silent: Arc<dyn Prompt> = Arc::new(NoAnswer);
     let identities = Identities::load(&[pusher.path("key.txt")], &silent).unwrap();
     let done = run(async {
         let trust = pusher.trust();
         let plan = restore::plan(&folder, &request, identities.into(), &trust).await?;
-        restore::execute(plan, Arc::new(Quiet)).await
+        restore::execute(plan, Arc::new(Silent)).await
     });
     (done, watched.calls())
 }

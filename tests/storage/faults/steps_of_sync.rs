@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use sealift::base::ids::ObjectKey;
+use sealift::base::progress::Silent;
 use sealift::shipper::ShipError;
 use sealift::shipper::sync::{SyncReport, SyncRequest};
 use sealift::storage::ErrorKind;
@@ -39,7 +39,7 @@ fn sync(
     };
     let done = run(async {
         let plan = request.plan(&[]).await?;
-        request.run(plan, &|_: &ObjectKey, _: u64| {}).await
+        request.run(plan, &Silent).await
     });
     let calls = match failing {
         Side::From => read.calls(),

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use sealift::base::error_chain::with_causes;
 use sealift::base::ids::{Hash, ObjectKey};
+use sealift::base::progress::Silent;
 use sealift::format::known::{Directory, KnownPage};
 use sealift::format::manifest::TablePage;
 use sealift::format::signature::Trust;
 use sealift::format::statement::Vouched;
 use sealift::repository::HostFolder;
 use sealift::restore::open::{Identities, Prompt, SecretString};
-use sealift::restore::{self, Progress, RestoreRequest};
+use sealift::restore::{self, RestoreRequest};
 use sealift::scrub::Reading;
 use sealift::scrub::examine;
 use sealift::scrub::read_archives;
@@ -148,19 +149,13 @@ pub fn full_listing(tree: &Path) -> Vec<String> {
     lines.collect()
 }
 
-struct Silent;
+struct NoAnswer;
 
-impl Prompt for Silent {
+impl Prompt for NoAnswer {
     fn passphrase(&self, _what: &str) -> Option<SecretString> {
         None
     }
     fn message(&self, _text: &str) {}
-}
-
-impl Progress for Silent {
-    fn total(&self, _: u64) {}
-    fn advance(&self, _: u64) {}
-    fn message(&self, _: &str) {}
 }
 
 /// Reads all of it, and holds it against what is expected.
@@ -280,7 +275,7 @@ async fn restore_all(
     trees: &BTreeMap<u64, Vec<String>>,
     trust: &Trust,
 ) -> Result<(), String> {
-    let prompt: Arc<dyn Prompt> = Arc::new(Silent);
+    let prompt: Arc<dyn Prompt> = Arc::new(NoAnswer);
     let identities = Identities::load(&[key.to_owned()], &prompt).map_err(|e| with_causes(&e))?;
     let identities = Arc::new(identities);
     let scratch = tempfile::tempdir().unwrap();
