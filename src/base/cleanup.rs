@@ -4,7 +4,9 @@
 //! Each duty is done once, by whoever takes it first: the owner in the course of things, or
 //! [`settle_all`] for a process that is about to end. Nothing helps against a kill -9.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::base::lock::lock;
 
 /// Gives what it did, or what went wrong, for the person who watches.
 type Work = Box<dyn FnOnce() -> String + Send>;
@@ -24,7 +26,7 @@ static LEDGER: Mutex<Ledger> = Mutex::new(Ledger {
 });
 
 fn ledger() -> MutexGuard<'static, Ledger> {
-    LEDGER.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&LEDGER)
 }
 
 /// The ledger of a process that goes on; of one that is told to end, there is none to be had.

@@ -35,7 +35,7 @@ use rustix::io::Errno;
 use self::exclude::{BadLine, Excludes};
 use self::left_out::LeftOut;
 use crate::base::openat::{Dir, Kind, Meta};
-use crate::format::index::Skipped;
+use crate::base::skipped::Skipped;
 
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {

@@ -9,6 +9,7 @@ use super::output;
 use crate::jobs::push::AgentError;
 use crate::repository::RepositoryError;
 use crate::restore::open::{IdentityError, OpenError};
+use crate::state::StateError;
 use crate::state::catalog::CatalogError;
 use crate::storage::{ErrorKind, TargetError};
 
@@ -107,10 +108,18 @@ pub fn system_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
             return Some(MORE_MEMORY);
         }
         let of_agent = match error.downcast_ref::<AgentError>() {
-            Some(AgentError::Catalog(error)) => Some(error),
+            Some(
+                AgentError::Catalog(error) | AgentError::StateDirectory(StateError::Catalog(error)),
+            ) => Some(error),
             _ => None,
         };
-        let catalog = of_agent.or(error.downcast_ref::<CatalogError>());
+        let of_state = match error.downcast_ref::<StateError>() {
+            Some(StateError::Catalog(error)) => Some(error),
+            _ => None,
+        };
+        let catalog = of_agent
+            .or(of_state)
+            .or(error.downcast_ref::<CatalogError>());
         if let Some(CatalogError::Sqlite { source, .. }) = catalog {
             if source.to_string().contains("out of memory") {
                 return Some(MORE_MEMORY);

@@ -9,7 +9,8 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, ENVIRONMENT, FILE_NAME, Recipient, SYSTEM_FILE};
+use super::error::ConfigError;
+use super::{Config, ENVIRONMENT, FILE_NAME, Recipient, SYSTEM_FILE};
 use crate::base::ownership::{self, Exposure};
 
 /// A configuration, and what the user should know about it.

@@ -35,6 +35,7 @@ use crate::packer::seal::SealError;
 use crate::producer::ProduceError;
 use crate::retention::{NamedError, Refusal};
 use crate::shipper::ShipError;
+use crate::state::StateError;
 use crate::state::catalog::CatalogError;
 use crate::state::figures::MemoryError;
 use crate::state::spool::SpoolError;
@@ -68,8 +69,9 @@ pub enum AgentError {
          Give the host another name and another signer"
     )]
     LastSequence(u64),
-    #[error("another sealift is at work with the state directory {0}; wait for it to end")]
-    Locked(String),
+    /// The state directory cannot be opened, or another process has it.
+    #[error(transparent)]
+    StateDirectory(#[from] StateError),
     #[error(
         "another machine pushes as host {host}: its snapshot {stamp} (sequence {sequence}) is on {target}. \
          If this machine takes over that name, run `sealift adopt`; else give this one another `host`"

@@ -10,11 +10,13 @@ use rustix::io::Errno;
 
 use super::check::occupied;
 use super::code::wants_writing;
+use super::error::SqliteError;
+use super::header::{HEAD_BYTES, is_wal_mode};
+use super::message::milliseconds;
 use super::message::{Answer, Named, Step, Way, Work};
 use super::place::Place;
 use super::process::{self, Child, Task};
 use super::refusal::{io_error, refused, silent};
-use super::{HEAD_BYTES, SqliteError, is_wal_mode, milliseconds};
 
 /// A file written less than this ago could change again without a new mtime.
 const SETTLED: Duration = Duration::from_secs(2);

@@ -6,12 +6,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Grant};
-use super::inspect::{Depth, Inspection};
+use super::error::SqliteError;
+use super::header::{HEAD_BYTES, is_wal_mode, page_size};
+use super::inspection::{Depth, Inspection};
+use super::message::milliseconds;
 use super::message::{Answer, Step, Work};
 use super::place::Place;
 use super::process::{self, Child, START, Task};
 use super::refusal::{io_error, refused, shown, silent, unchecked};
-use super::{HEAD_BYTES, SqliteError, is_wal_mode, milliseconds, page_size};
 
 const SPENT: &str = "other databases of this run took all the time that checks may take";
 

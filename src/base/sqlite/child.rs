@@ -15,9 +15,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::code::{self, is_busy, is_limit};
-use super::inspect::{Depth, inspect, limit};
-use super::message::{ARGUMENT, Answer, Named, Request, Step, VARIABLE, Way, Work};
-use super::{confine, place, super_journal, vfs};
+use super::header::super_journal;
+use super::inspect::{inspect, limit};
+use super::inspection::Depth;
+use super::message::{ARGUMENT, Answer, Named, Request, Step, VARIABLE, Way, Work, milliseconds};
+use super::{confine, place, vfs};
 
 /// How long SQLite waits on its own before we look at the deadline.
 const BUSY_SLICE: Duration = Duration::from_millis(100);
@@ -137,7 +139,7 @@ impl Child {
         let spent = Duration::try_from(spent).unwrap_or_else(|_| self.started.elapsed());
         self.answer(&Answer::Checked {
             inspection,
-            cpu_ms: millis(spent),
+            cpu_ms: milliseconds(spent),
         });
         Ok(())
     }
@@ -162,7 +164,7 @@ impl Child {
             }
             other => other?,
         }
-        let waited_ms = millis(self.waited);
+        let waited_ms = milliseconds(self.waited);
         self.answer(&Answer::Held { waited_ms });
         if let Some(depth) = depth {
             let checked = self.report(&conn, depth);
@@ -195,7 +197,7 @@ impl Child {
         let closed = copy.close().map_err(|(_, error)| error);
         closed.map_err(failed(Step::FinishCopy))?;
         self.answer(&Answer::Copied {
-            waited_ms: millis(self.waited),
+            waited_ms: milliseconds(self.waited),
         });
         Ok(())
     }
@@ -222,10 +224,6 @@ impl Child {
             std::thread::sleep(RETRY_PAUSE);
         }
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Opens the copy, which is in the directory of stderr, and lets go of that directory.

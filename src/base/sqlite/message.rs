@@ -4,9 +4,11 @@
 //! line). The child's answers come from a process that has worked on someone else's file, so the parent
 //! bounds their length, parses them strictly and shows none of their text unescaped.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::inspect::{Depth, Inspection};
+use super::inspection::{Depth, Inspection};
 
 /// The hidden first argument that makes this program the child.
 pub const ARGUMENT: &str = "sqlite-child";
@@ -144,4 +146,9 @@ pub enum Answer {
         step: Step,
         errno: i32,
     },
+}
+
+/// Returns `time` as messages carry it.
+pub(super) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

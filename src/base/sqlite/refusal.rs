@@ -4,10 +4,11 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use super::error::SqliteError;
 use super::message::{Answer, Step};
 use super::place::Place;
 use super::process::Silence;
-use super::{SqliteError, code, inspect};
+use super::{code, inspect};
 
 /// The longest text of a child that is shown.
 const TEXT_CHARS: usize = 300;

@@ -10,13 +10,14 @@
 
 use std::ffi::{CStr, c_char, c_int};
 use std::os::fd::{IntoRawFd as _, OwnedFd};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use rusqlite::ffi;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::message::{Identity, Named};
+use crate::base::lock::lock;
 
 /// What SQLite may open.
 struct Allowed {
@@ -29,7 +30,7 @@ struct Allowed {
 static ALLOWED: Mutex<Option<Allowed>> = Mutex::new(None);
 
 fn allowed() -> MutexGuard<'static, Option<Allowed>> {
-    ALLOWED.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&ALLOWED)
 }
 
 /// The database's path for SQLite: never a URI, a device or another directory's.
@@ -180,7 +181,7 @@ unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
 /// Whether `path` is the database or one of its sidecars.
 fn is_part(path: &[u8], database: &[u8]) -> bool {
     let rest = path.strip_prefix(database);
-    rest.is_some_and(|rest| rest.is_empty() || super::SIDECARS.contains(&rest))
+    rest.is_some_and(|rest| rest.is_empty() || super::header::SIDECARS.contains(&rest))
 }
 
 /// Makes SQLite forget its virtual tables' modules: their code never runs on a file from anywhere, and
