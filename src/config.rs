@@ -26,7 +26,7 @@ use crate::base::walk::Filter;
 
 pub use crate::retention::Policy as Retention;
 pub use error::ConfigError;
-pub use find::{Found, named_by_environment};
+pub use find::{LoadedConfig, named_by_environment};
 pub use recipients::Recipient;
 pub use value::{parse_age, parse_duration, parse_size};
 pub use write::{NewConfig, render_new};

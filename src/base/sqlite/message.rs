@@ -35,7 +35,7 @@ impl Identity {
 /// One component of a path: any bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Named {
+pub struct NamedFile {
     pub name: Vec<u8>,
     /// The file that the parent opened under this name.
     pub identity: Identity,
@@ -49,23 +49,27 @@ pub struct Request {
     /// The process that asks, with which the child ends.
     pub parent: i32,
     /// The database, in the directory that is the child's stdin.
-    pub database: Named,
+    pub database: NamedFile,
     /// Seconds of the processor that the child may use.
     pub cpu_seconds: u64,
     /// Size in bytes up to which the child may write a file.
     pub file_bytes: u64,
-    pub work: Work,
+    pub work: ChildWork,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Work {
+pub enum ChildWork {
     /// Checks a database that no process writes to.
     Check { depth: Depth },
     /// Locks the database against writers until the parent closes the socket; then checks it if asked.
     Lock { busy_ms: u64, depth: Option<Depth> },
     /// Copies the database into a file that exists, in the directory that is the child's stderr.
-    Copy { busy_ms: u64, way: Way, copy: Named },
+    Copy {
+        busy_ms: u64,
+        way: Way,
+        copy: NamedFile,
+    },
 }
 
 /// How a database is opened for copying, the way that touches least first.
@@ -109,7 +113,7 @@ impl Step {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Answer {
+pub enum ChildAnswer {
     /// The lock is held, after so long a wait.
     Held {
         waited_ms: u64,

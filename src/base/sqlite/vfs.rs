@@ -16,7 +16,7 @@ use rusqlite::ffi;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::message::{Identity, Named};
+use super::message::{Identity, NamedFile};
 use crate::base::lock::lock;
 
 /// What SQLite may open.
@@ -39,7 +39,7 @@ pub(super) fn path(name: &[u8]) -> Vec<u8> {
 }
 
 /// Lets SQLite open `database`, below the working directory, and its sidecars; nothing else from now on.
-pub(super) fn allow(database: &Named) {
+pub(super) fn allow(database: &NamedFile) {
     *allowed() = Some(Allowed {
         database: path(&database.name),
         identity: database.identity,
@@ -77,14 +77,14 @@ fn register() -> c_int {
     let Some(set) = ours.xSetSystemCall else {
         return ffi::SQLITE_ERROR;
     };
-    type Open = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
-    type Unlink = unsafe extern "C" fn(*const c_char) -> c_int;
+    type OpenCall = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
+    type UnlinkCall = unsafe extern "C" fn(*const c_char) -> c_int;
     // SAFETY: SQLite calls these back with the very types that it documents for `open` and `unlink` in its
     // table of system calls; the cast is that table's own.
     let (open, unlink) = unsafe {
         (
-            std::mem::transmute::<Open, unsafe extern "C" fn()>(open),
-            std::mem::transmute::<Unlink, unsafe extern "C" fn()>(unlink),
+            std::mem::transmute::<OpenCall, unsafe extern "C" fn()>(open),
+            std::mem::transmute::<UnlinkCall, unsafe extern "C" fn()>(unlink),
         )
     };
     for (call, function) in [(c"open", open), (c"unlink", unlink)] {
