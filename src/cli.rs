@@ -237,7 +237,7 @@ fn on_interrupt() {
     let terminal = terminal::remember();
     let handler = move || {
         terminal::restore(&terminal);
-        for line in crate::base::cleanup::settle_all() {
+        for line in crate::base::cleanup::run_all() {
             output::tell(format_args!("sealift: {line}"));
         }
         output::tell(format_args!(

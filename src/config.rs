@@ -5,6 +5,8 @@
 //! backing-up host must never be able to open what it seals.
 
 mod check;
+mod document;
+mod error;
 mod find;
 mod raw;
 mod recipients;
@@ -17,13 +19,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::base::rate_schedule::Timetable;
-
+use self::document::Document;
 use crate::base::ids::HostName;
+use crate::base::rate_schedule::Timetable;
 use crate::base::walk::Filter;
 
 pub use crate::retention::Policy as Retention;
-pub use find::{Found, named_by_environment};
+pub use error::ConfigError;
+pub use find::{LoadedConfig, named_by_environment};
 pub use recipients::Recipient;
 pub use value::{parse_age, parse_duration, parse_size};
 pub use write::{NewConfig, render_new};
@@ -31,60 +34,6 @@ pub use write::{NewConfig, render_new};
 pub const FILE_NAME: &str = "sealift.toml";
 pub const ENVIRONMENT: &str = "SEALIFT_CONFIG";
 const SYSTEM_FILE: &str = "/etc/sealift/sealift.toml";
-
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error(
-        "no configuration found (looked for {}); `sealift init` writes one",
-        list(looked)
-    )]
-    NotFound { looked: Vec<PathBuf> },
-    #[error("cannot read {}", path.display())]
-    Read {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error(
-        "{} was found, not named, and is not obeyed: {exposure}; {remedy}, or name the file with --config if you \
-         trust it",
-        file.display()
-    )]
-    Exposed {
-        file: PathBuf,
-        /// Names the object, its owner and its mode.
-        exposure: String,
-        remedy: String,
-    },
-    #[error("{}:{line}: unknown key {key:?}{}", file.display(), near(nearest.as_deref()))]
-    UnknownKey {
-        file: PathBuf,
-        line: usize,
-        key: String,
-        nearest: Option<String>,
-    },
-    #[error("{}:{line}: {what}; the backing-up host must never hold an identity, only recipients", file.display())]
-    Identity {
-        file: PathBuf,
-        line: usize,
-        what: String,
-    },
-    #[error("{}:{line}: {what}", file.display())]
-    Invalid {
-        file: PathBuf,
-        line: usize,
-        what: String,
-    },
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
-    paths.join(", ")
-}
-
-fn near(nearest: Option<&str>) -> String {
-    nearest.map_or(String::new(), |key| format!("; did you mean {key:?}?"))
-}
 
 /// Everything one host's agent is told.
 #[derive(Debug, Clone)]
@@ -308,10 +257,10 @@ impl Default for PackConfig {
 impl Config {
     /// Validates `text` as the content of `file`, an absolute path that need not exist.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let place = check::Place { text, file };
-        check::keys_and_secrets(&place)?;
-        let raw: raw::RawConfig = toml::from_str(text).map_err(|e| place.syntax(&e))?;
-        raw.validate(&place)
+        let document = Document { text, file };
+        check::keys_and_secrets(&document, &raw::known_keys())?;
+        let raw: raw::RawConfig = toml::from_str(text).map_err(|e| document.syntax(&e))?;
+        raw.validate(&document)
     }
 
     /// What stays on `target`; `None` keeps everything.

@@ -14,9 +14,33 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::jobs::push::PushError;
-use crate::state::catalog::Catalog;
-use crate::state::spool::Spool;
+use crate::state::catalog::{Catalog, CatalogError};
+use crate::state::spool::{Spool, SpoolError};
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A step on the directory itself failed.
+    #[error("cannot {operation} {path}")]
+    Io {
+        /// A verb phrase that the path completes.
+        operation: &'static str,
+        /// The directory, or a file in it.
+        path: String,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process holds the lock of this directory.
+    #[error("another sealift is at work with the state directory {0}; wait for it to end")]
+    Locked(String),
+    /// The catalog cannot be opened.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The spool cannot be opened.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
 
 /// The opened state directory; nobody else has it while this lives.
 #[derive(Debug)]
@@ -32,10 +56,10 @@ pub struct State {
 impl State {
     /// Opens or makes `dir`, closes it to other users and locks it. A lock dies with its process,
     /// however that ends.
-    pub fn open(dir: &Path) -> Result<Self, PushError> {
+    pub fn open(dir: &Path) -> Result<Self, StateError> {
         let failed = |operation, path: &Path| {
             let path = path.display().to_string();
-            move |source| PushError::State {
+            move |source| StateError::Io {
                 operation,
                 path,
                 source,
@@ -56,7 +80,7 @@ impl State {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(PushError::Locked(dir.display().to_string()));
+                return Err(StateError::Locked(dir.display().to_string()));
             }
             Err(errno) => return Err(failed("lock", &lock_path)(io::Error::from(errno))),
         }
@@ -71,7 +95,7 @@ impl State {
     }
 
     /// Closes the catalog, so that its file is all there is of it; gives the directory, and its lock.
-    pub(crate) fn close(self) -> Result<(PathBuf, File), PushError> {
+    pub(crate) fn close(self) -> Result<(PathBuf, File), CatalogError> {
         self.catalog.close()?;
         Ok((self.dir, self._lock))
     }

@@ -2,19 +2,21 @@
 //! was stopped is started again, decrypted files that nobody will finish are removed.
 //!
 //! Each duty is done once, by whoever takes it first: the owner in the course of things, or
-//! [`settle_all`] for a process that is about to end. Nothing helps against a kill -9.
+//! [`run_all`] for a process that is about to end. Nothing helps against a kill -9.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::base::lock::lock;
 
 /// Gives what it did, or what went wrong, for the person who watches.
-type Work = Box<dyn FnOnce() -> String + Send>;
+type CleanupWork = Box<dyn FnOnce() -> String + Send>;
 
 #[derive(Default)]
 struct Ledger {
     /// Nothing more is taken on.
     closed: bool,
     last: u64,
-    owed: Vec<(u64, Work)>,
+    owed: Vec<(u64, CleanupWork)>,
 }
 
 static LEDGER: Mutex<Ledger> = Mutex::new(Ledger {
@@ -24,7 +26,7 @@ static LEDGER: Mutex<Ledger> = Mutex::new(Ledger {
 });
 
 fn ledger() -> MutexGuard<'static, Ledger> {
-    LEDGER.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&LEDGER)
 }
 
 /// The ledger of a process that goes on; of one that is told to end, there is none to be had.
@@ -41,12 +43,12 @@ fn open_ledger() -> MutexGuard<'static, Ledger> {
 
 /// A duty that is owed until it is taken.
 #[derive(Debug)]
-pub struct Duty(u64);
+pub struct CleanupGuard(u64);
 
-impl Duty {
-    /// Once [`settle_all`] was called this does not return: whoever was about to begin something that would
+impl CleanupGuard {
+    /// Once [`run_all`] was called this does not return: whoever was about to begin something that would
     /// have to be cleared up is stopped here.
-    pub fn owe(work: impl FnOnce() -> String + Send + 'static) -> Self {
+    pub fn register(work: impl FnOnce() -> String + Send + 'static) -> Self {
         let mut ledger = open_ledger();
         ledger.last += 1;
         let number = ledger.last;
@@ -55,7 +57,7 @@ impl Duty {
     }
 
     /// Takes it back. Whether it was still owed: then its owner does the work, or need not. Does not
-    /// return either once [`settle_all`] was called, which must not be outrun by the end of the process.
+    /// return either once [`run_all`] was called, which must not be outrun by the end of the process.
     pub fn take(&self) -> bool {
         let mut ledger = open_ledger();
         let before = ledger.owed.len();
@@ -65,7 +67,7 @@ impl Duty {
 }
 
 /// Does everything that is owed, the newest first, for a process that ends now.
-pub fn settle_all() -> Vec<String> {
+pub fn run_all() -> Vec<String> {
     let owed = {
         let mut ledger = ledger();
         ledger.closed = true;

@@ -82,19 +82,19 @@ impl Home {
 #[derive(Debug, Default)]
 pub struct DatabaseNames {
     roots: Roots,
-    found: Option<Found>,
+    found: Option<LinkedFiles>,
 }
 
 #[derive(Debug, Default)]
-struct Found {
+struct LinkedFiles {
     /// Of databases with several names, by id.
-    databases: HashMap<Id, Names>,
+    databases: HashMap<Id, LinkNames>,
     /// Files with several names that are no databases.
     others: HashSet<Id>,
 }
 
 #[derive(Debug, Default)]
-struct Names {
+struct LinkNames {
     /// Those with something beside them that may be a log, [`MOST_NAMES`] at the most.
     with_sidecar: Vec<(Dir, Vec<u8>)>,
     /// Each once, by its directory: a bind mount shows a directory in two places.
@@ -135,7 +135,7 @@ impl DatabaseNames {
             return Ok(here(own, is_live, 0));
         }
         let roots = &self.roots;
-        let found = self.found.get_or_insert_with(|| Found::look(roots));
+        let found = self.found.get_or_insert_with(|| LinkedFiles::look(roots));
         let names = found.databases.get(&meta.id());
         let mut quiet = None;
         for (root, rel) in names.into_iter().flat_map(|names| &names.with_sidecar) {
@@ -172,7 +172,7 @@ impl DatabaseNames {
     }
 }
 
-impl Found {
+impl LinkedFiles {
     /// Looks through the sources. What cannot be read has no names.
     fn look(roots: &Roots) -> Self {
         let mut found = Self::default();
@@ -400,7 +400,7 @@ mod tests {
         fs::hard_link(a.join("x"), outside.join("x")).unwrap();
         let root = Dir::open(temp.path()).unwrap();
         let meta = root.meta("a/x").unwrap();
-        let mut found = Found::default();
+        let mut found = LinkedFiles::default();
         // As a bind mount shows it: by another root, and by another path.
         found.note(&root, b"a/x", &meta);
         found.note(&Dir::open(&a).unwrap(), b"x", &meta);

@@ -34,11 +34,11 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 pub use attributes::{
-    ACCESS_LISTS, Owner, chmod_fd, chown_fd, list_xattrs, mtime, remove_xattr_fd, set_mtime_fd,
+    ACCESS_LISTS, FileOwner, chmod_fd, chown_fd, list_xattrs, mtime, remove_xattr_fd, set_mtime_fd,
     set_xattr_fd,
 };
 pub use chosen::Chosen;
-pub use entries::Listed;
+pub use entries::DirEntry;
 pub use meta::{Kind, Meta};
 pub use pin::Pin;
 pub use private::PrivateDir;

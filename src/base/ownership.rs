@@ -55,11 +55,11 @@ pub fn read_text(file: &File, limit: u64) -> io::Result<String> {
 pub fn exposure_of(file: &File, path: &Path) -> io::Result<Option<Exposure>> {
     let opened = file.metadata()?;
     match walk(path)? {
-        Walked::Exposed(exposure) => Ok(Some(exposure)),
-        Walked::Found(found) if (found.dev(), found.ino()) == (opened.dev(), opened.ino()) => {
+        Reached::Exposed(exposure) => Ok(Some(exposure)),
+        Reached::Found(found) if (found.dev(), found.ino()) == (opened.dev(), opened.ino()) => {
             Ok(exposed(path, &opened, false))
         }
-        Walked::Found(_) | Walked::Absent => {
+        Reached::Found(_) | Reached::Absent => {
             Err(io::Error::other("it was exchanged while it was opened"))
         }
     }
@@ -68,13 +68,13 @@ pub fn exposure_of(file: &File, path: &Path) -> io::Result<Option<Exposure>> {
 /// Returns who else can change, or put a file at, `path`.
 pub fn exposure_at(path: &Path) -> io::Result<Option<Exposure>> {
     Ok(match walk(path)? {
-        Walked::Exposed(exposure) => Some(exposure),
-        Walked::Found(found) => exposed(path, &found, false),
-        Walked::Absent => None,
+        Reached::Exposed(exposure) => Some(exposure),
+        Reached::Found(found) => exposed(path, &found, false),
+        Reached::Absent => None,
     })
 }
 
-enum Walked {
+enum Reached {
     Exposed(Exposure),
     Found(Metadata),
     /// Nothing that this user can reach is there, and others cannot change that.
@@ -82,7 +82,7 @@ enum Walked {
 }
 
 /// Looks at each directory on the way to `path` before it takes an entry of it.
-fn walk(path: &Path) -> io::Result<Walked> {
+fn walk(path: &Path) -> io::Result<Reached> {
     let mut rest = Vec::new();
     push_components(&mut rest, &std::path::absolute(path)?);
     let mut at = PathBuf::from("/");
@@ -104,10 +104,10 @@ fn walk(path: &Path) -> io::Result<Walked> {
         let is_safe_if_sticky = entry.as_ref().is_some_and(|entry| is_ours(entry.uid()));
         let may_be_sticky = is_safe_if_sticky && !rest.is_empty();
         if let Some(exposure) = exposed(&at, &at.symlink_metadata()?, may_be_sticky) {
-            return Ok(Walked::Exposed(exposure));
+            return Ok(Reached::Exposed(exposure));
         }
         let Some(entry) = entry else {
-            return Ok(Walked::Absent);
+            return Ok(Reached::Absent);
         };
         if entry.is_symlink() {
             links += 1;
@@ -120,14 +120,14 @@ fn walk(path: &Path) -> io::Result<Walked> {
             }
             push_components(&mut rest, &target);
         } else if rest.is_empty() {
-            return Ok(Walked::Found(entry));
+            return Ok(Reached::Found(entry));
         } else if entry.is_dir() {
             at = next;
         } else {
             return Err(Errno::NOTDIR.into());
         }
     }
-    Ok(Walked::Found(at.symlink_metadata()?))
+    Ok(Reached::Found(at.symlink_metadata()?))
 }
 
 /// Puts the components of `path` on the stack, the first on top.

@@ -33,9 +33,9 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use self::exclude::{BadLine, Excludes};
-use self::left_out::LeftOut;
+use self::left_out::NotEntered;
 use crate::base::openat::{Dir, Kind, Meta};
-use crate::format::index::Skipped;
+use crate::base::skipped::Skipped;
 
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
@@ -162,7 +162,7 @@ pub fn walk(root: &Dir, filter: &Filter) -> Result<Walk, WalkError> {
         levels: Vec::new(),
         pending: None,
         notes,
-        left_out: LeftOut::default(),
+        left_out: NotEntered::default(),
         buffer: Vec::new(),
     };
     let (level, broken) = walk.list(Vec::new(), root.clone(), id);
@@ -186,7 +186,7 @@ pub struct Walk {
     pending: Option<Skipped>,
     /// In reverse.
     notes: Vec<String>,
-    left_out: LeftOut,
+    left_out: NotEntered,
     /// For listing.
     buffer: Vec<MaybeUninit<u8>>,
 }

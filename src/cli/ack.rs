@@ -10,7 +10,7 @@ use super::shrunk::{self, CODE};
 use super::{Context, output};
 use crate::base::clock;
 use crate::config::Config;
-use crate::state::figures::{self, Memory, Open};
+use crate::state::figures::{self, Memory, OpenAlarm};
 
 /// Codes of findings that can be acknowledged.
 const CODES: &[&str] = &[CODE];
@@ -72,8 +72,8 @@ fn check_source(config: &Config, memory: &Memory, name: &str) -> Result<(), Fail
 fn print(
     context: &Context,
     args: &AckArgs,
-    closed: &[Open],
-    still_open: &[Open],
+    closed: &[OpenAlarm],
+    still_open: &[OpenAlarm],
 ) -> Result<(), Failure> {
     if context.json {
         return Ok(output::print_json(&json!({

@@ -16,7 +16,7 @@ use super::restore::wrong_key_hint;
 use super::scratch::Scratch;
 use super::target_args;
 use super::terminal::RestoreDisplay;
-use crate::base::cleanup::Duty;
+use crate::base::cleanup::CleanupGuard;
 use crate::config::Config;
 use crate::format::chain::{Chain, VerifiedSnapshot};
 use crate::format::signature::Trust;
@@ -233,7 +233,7 @@ impl Learning<'_> {
         let owed = {
             // What is decrypted does not outlive an interrupt.
             let all = Arc::clone(scratch.private());
-            Duty::owe(move || match all.remove() {
+            CleanupGuard::register(move || match all.remove() {
                 Ok(()) => "removed what was fetched for the catalog".to_owned(),
                 Err(error) => {
                     let all = all.dir().path().display();

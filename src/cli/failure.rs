@@ -10,6 +10,7 @@ use crate::jobs::local_retention::LocalRetentionError;
 use crate::jobs::push::PushError;
 use crate::repository::RepositoryError;
 use crate::restore::open::{IdentityError, OpenError};
+use crate::state::StateError;
 use crate::state::catalog::CatalogError;
 use crate::storage::{ErrorKind, TargetError};
 
@@ -115,8 +116,12 @@ pub fn system_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
             Some(LocalRetentionError::Catalog(error)) => Some(error),
             _ => None,
         };
+        let of_state = match error.downcast_ref::<StateError>() {
+            Some(StateError::Catalog(error)) => Some(error),
+            _ => None,
+        };
         let catalog = error.downcast_ref::<CatalogError>();
-        let catalog = of_push.or(of_retention).or(catalog);
+        let catalog = of_push.or(of_retention).or(of_state).or(catalog);
         if let Some(CatalogError::Sqlite { source, .. }) = catalog {
             if source.to_string().contains("out of memory") {
                 return Some(MORE_MEMORY);

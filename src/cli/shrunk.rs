@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::jobs::push::{self, PushError, PushReport};
 use crate::state::State;
 use crate::state::catalog::Catalog;
-use crate::state::figures::{self, Kept, Measure, Open};
+use crate::state::figures::{self, Kept, Measure, OpenAlarm};
 use crate::state::staged_snapshot::LeftOut;
 
 pub const CODE: &str = "shrunk";
@@ -85,12 +85,12 @@ pub fn read(config: &Config, catalog: Option<&Catalog>, now: DateTime<Utc>) -> V
 pub fn findings(
     config: &Config,
     catalog: Option<&Catalog>,
-    open: &[Open],
+    open: &[OpenAlarm],
     now: DateTime<Utc>,
 ) -> Result<Vec<Alarm>, PushError> {
-    let mut groups: Vec<Vec<&Open>> = Vec::new();
+    let mut groups: Vec<Vec<&OpenAlarm>> = Vec::new();
     for one in open {
-        let is_same = |group: &&mut Vec<&Open>| {
+        let is_same = |group: &&mut Vec<&OpenAlarm>| {
             let first = group[0];
             (&first.to, first.before) == (&one.to, one.before)
         };
@@ -108,7 +108,7 @@ pub fn findings(
     Ok(found)
 }
 
-fn finding(group: &[&Open], is_gone: bool, has_one_source: bool, now: DateTime<Utc>) -> Alarm {
+fn finding(group: &[&OpenAlarm], is_gone: bool, has_one_source: bool, now: DateTime<Utc>) -> Alarm {
     let first = group[0];
     let since = group.iter().map(|one| one.since.stamp.time()).min();
     let before = shown(&first.before);
@@ -155,7 +155,7 @@ pub fn shown(snapshot: &Kept) -> String {
 }
 
 /// `db: documents went from 1204 to 0 rows`, `photos went from 50 to 0 files and from 450 kB to 0 B`.
-pub fn losses(group: &[&Open]) -> String {
+pub fn losses(group: &[&OpenAlarm]) -> String {
     let first = group[0];
     let (mut whole, mut tables, mut turned) = (Vec::new(), Vec::new(), None);
     for one in group {
@@ -230,12 +230,12 @@ mod tests {
     use super::*;
     use crate::state::figures::Shrunk;
 
-    fn open(to: &str, measure: Measure, before: u64, now: u64) -> Open {
+    fn open(to: &str, measure: Measure, before: u64, now: u64) -> OpenAlarm {
         let kept = |day: u32, sequence| Kept {
             stamp: format!("202611{day:02}T060000Z").parse().unwrap(),
             sequence: Some(sequence),
         };
-        Open {
+        OpenAlarm {
             to: to.to_owned(),
             name: to.to_owned(),
             shrunk: Shrunk {
@@ -249,7 +249,7 @@ mod tests {
         }
     }
 
-    fn rows(to: &str, database: &str, table: &str) -> Open {
+    fn rows(to: &str, database: &str, table: &str) -> OpenAlarm {
         let measure = Measure::Rows {
             database: database.to_owned(),
             table: table.to_owned(),
@@ -257,7 +257,7 @@ mod tests {
         open(to, measure, 1204, 0)
     }
 
-    fn text(group: &[&Open]) -> String {
+    fn text(group: &[&OpenAlarm]) -> String {
         let now = "2026-11-29T07:00:00Z".parse().unwrap();
         finding(group, false, true, now).text
     }
@@ -277,7 +277,7 @@ mod tests {
             "photos went from 50 to 0 files and from 450 kB to 0 B since yesterday. "
         ));
         let tables = ["a", "b", "c", "d"].map(|table| rows("chroma", "chroma/x.sqlite3", table));
-        let tables: Vec<&Open> = tables.iter().collect();
+        let tables: Vec<&OpenAlarm> = tables.iter().collect();
         let text = text(&tables);
         assert!(text.starts_with("chroma: x.sqlite3: a went from 1204 to 0 rows; x.sqlite3: b "));
         assert!(text.contains("; and so did 1 more table since"), "{text}");

@@ -21,8 +21,7 @@ use crate::format::chain::{ChainError, Finding};
 use crate::format::signature::Trust;
 use crate::jobs::push::Target;
 use crate::repository::{HostFolder, RepositoryError};
-use crate::state::catalog::Catalog;
-use crate::state::catalog::PublicationState;
+use crate::state::catalog::{Catalog, PublicationState, RunRecord};
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -109,7 +108,10 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Outcome, Failure> {
         None => None,
     };
     let findings = shrunk::read(&config, catalog.as_ref(), now);
-    let failed_run = matches!(&run, Some([_, _, Some(outcome), _]) if outcome != "complete");
+    let failed_run = run
+        .as_ref()
+        .and_then(|run| run.outcome.as_deref())
+        .is_some_and(|outcome| outcome != "complete");
     match context.json {
         true => print_json(&config, &findings, &healths, &run)?,
         false => print(&config, &findings, &healths, &run)?,
@@ -280,16 +282,20 @@ fn print(
     config: &Config,
     findings: &[Alarm],
     healths: &[Health],
-    run: &Option<[Option<String>; 4]>,
+    run: &Option<RunRecord>,
 ) -> Result<(), Failure> {
     output::print_line(format_args!("host {}", config.host))?;
     match run {
-        Some([started, _, outcome, message]) => {
-            let started = started
+        Some(run) => {
+            let started = run
+                .started_at
                 .as_deref()
                 .map_or_else(|| "?".to_owned(), readable_time);
-            let outcome = outcome.as_deref().unwrap_or("under way, or it was killed");
-            let message = message.as_deref().unwrap_or_default();
+            let outcome = run
+                .outcome
+                .as_deref()
+                .unwrap_or("under way, or it was killed");
+            let message = run.message.as_deref().unwrap_or_default();
             let colon = if message.is_empty() { "" } else { ": " };
             output::print_line(format_args!(
                 "last run {started}: {outcome}{colon}{message}"
@@ -355,7 +361,7 @@ fn print_json(
     config: &Config,
     findings: &[Alarm],
     healths: &[Health],
-    run: &Option<[Option<String>; 4]>,
+    run: &Option<RunRecord>,
 ) -> Result<(), Failure> {
     let targets: Vec<_> = healths
         .iter()
@@ -374,8 +380,8 @@ fn print_json(
             })
         })
         .collect();
-    let run = run.as_ref().map(|[started, ended, outcome, message]| {
-        json!({ "started_at": started, "ended_at": ended, "outcome": outcome, "message": message })
+    let run = run.as_ref().map(|run| {
+        json!({ "started_at": run.started_at, "ended_at": run.ended_at, "outcome": run.outcome, "message": run.message })
     });
     let next = config.schedule.next(clock::now());
     Ok(output::print_json(&json!({

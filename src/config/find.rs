@@ -9,12 +9,13 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, ENVIRONMENT, FILE_NAME, Recipient, SYSTEM_FILE};
+use super::error::ConfigError;
+use super::{Config, ENVIRONMENT, FILE_NAME, Recipient, SYSTEM_FILE};
 use crate::base::ownership::{self, Exposure};
 
 /// A configuration, and what the user should know about it.
 #[derive(Debug)]
-pub struct Found {
+pub struct LoadedConfig {
     pub config: Config,
     pub warnings: Vec<String>,
 }
@@ -46,7 +47,7 @@ impl Config {
     ///
     /// A file that was named is read or is an error: to fall back to another in silence would back
     /// up the wrong thing.
-    pub fn find(explicit: Option<&Path>) -> Result<Found, ConfigError> {
+    pub fn find(explicit: Option<&Path>) -> Result<LoadedConfig, ConfigError> {
         if let Some(path) = explicit.map(Path::to_owned).or_else(named_by_environment) {
             return Self::read_named(&path);
         }
@@ -58,7 +59,7 @@ impl Config {
     }
 
     /// Reads a file that others cannot change, nor what it trusts.
-    fn read_found(path: &Path) -> Result<Found, ConfigError> {
+    fn read_found(path: &Path) -> Result<LoadedConfig, ConfigError> {
         let failed = |source| ConfigError::Read {
             path: path.to_owned(),
             source,
@@ -87,11 +88,11 @@ impl Config {
             }
         }
         let warnings = Vec::new();
-        Ok(Found { config, warnings })
+        Ok(LoadedConfig { config, warnings })
     }
 
     /// Reads a file that the caller chose; it may be a pipe.
-    fn read_named(path: &Path) -> Result<Found, ConfigError> {
+    fn read_named(path: &Path) -> Result<LoadedConfig, ConfigError> {
         let failed = |source| ConfigError::Read {
             path: path.to_owned(),
             source,
@@ -118,7 +119,7 @@ impl Config {
             )
         });
         let warnings = warnings.collect();
-        Ok(Found { config, warnings })
+        Ok(LoadedConfig { config, warnings })
     }
 
     /// Returns the files that decide who can open the backups and whose signatures count.

@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::check::Place;
-use super::source::{RawSource, collect_sources};
-use super::{Config, ConfigError, PackConfig, Recipient, Retention, Schedule, TargetConfig, value};
+use super::check::{KnownKeys, keys_of};
+use super::document::Document;
+use super::error::ConfigError;
+use super::source::{RawSnapshots, RawSource, collect_sources};
+use super::value::{ValueText, optional};
+use super::{Config, PackConfig, Recipient, Retention, Schedule, TargetConfig, value};
 use crate::storage::{self, TargetSpec};
 
 #[derive(Deserialize)]
@@ -30,16 +33,6 @@ pub(super) struct RawConfig {
     spool: Option<RawSpool>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawSnapshots {
-    dir: Option<String>,
-    pub preset: Option<Spanned<String>>,
-    pub root: Option<String>,
-    #[serde(default)]
-    pub include_chroma: bool,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTarget {
@@ -49,11 +42,11 @@ struct RawTarget {
     region: Option<Spanned<String>>,
     #[serde(default)]
     path_style: bool,
-    timeout: Option<Spanned<Text>>,
-    retry: Option<Spanned<Text>>,
+    timeout: Option<Spanned<ValueText>>,
+    retry: Option<Spanned<ValueText>>,
     ssh: Option<Spanned<String>>,
-    upload: Option<Spanned<Text>>,
-    download: Option<Spanned<Text>>,
+    upload: Option<Spanned<ValueText>>,
+    download: Option<Spanned<ValueText>>,
     concurrency: Option<Spanned<usize>>,
     #[serde(default)]
     write_only: bool,
@@ -74,7 +67,7 @@ struct RawRetention {
     weekly: u32,
     monthly: u32,
     yearly: u32,
-    within: Option<Spanned<Text>>,
+    within: Option<Spanned<ValueText>>,
 }
 
 #[derive(Deserialize)]
@@ -86,7 +79,7 @@ struct RawSchedule {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPack {
-    archive_size: Option<Spanned<Text>>,
+    archive_size: Option<Spanned<ValueText>>,
     level: Option<Spanned<i32>>,
     threads: Option<Spanned<u32>>,
 }
@@ -94,71 +87,60 @@ struct RawPack {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawSpool {
-    limit: Option<Spanned<Text>>,
+    limit: Option<Spanned<ValueText>>,
 }
 
-/// A value with a unit, or a bare number.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum Text {
-    Words(String),
-    Number(u64),
-}
-
-impl Text {
-    fn text(&self) -> String {
-        match self {
-            Self::Words(text) => text.clone(),
-            Self::Number(number) => number.to_string(),
-        }
+/// Returns the keys that the structs of this module and of `source` have.
+pub(super) fn known_keys() -> KnownKeys {
+    KnownKeys {
+        top: keys_of::<RawConfig>(),
+        tables: vec![
+            ("snapshots", keys_of::<RawSnapshots>()),
+            ("source", keys_of::<RawSource>()),
+            ("target", keys_of::<RawTarget>()),
+            ("retention", keys_of::<RawRetention>()),
+            ("schedule", keys_of::<RawSchedule>()),
+            ("pack", keys_of::<RawPack>()),
+            ("spool", keys_of::<RawSpool>()),
+        ],
     }
 }
 
-/// Parses an optional spanned text, complaining at its line.
-pub(super) fn optional<T>(
-    place: &Place<'_>,
-    value: &Option<Spanned<Text>>,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<Option<T>, ConfigError> {
-    let Some(value) = value else { return Ok(None) };
-    let parsed = parse(&value.get_ref().text());
-    parsed
-        .map(Some)
-        .map_err(|what| place.invalid(&value.span(), what))
-}
-
 impl RawConfig {
-    pub fn validate(self, place: &Place<'_>) -> Result<Config, ConfigError> {
+    pub fn validate(self, document: &Document<'_>) -> Result<Config, ConfigError> {
         let host = self.host.get_ref().parse();
         let host = host.map_err(|e: crate::base::ids::InvalidId| {
-            place.invalid(&self.host.span(), e.to_string())
+            document.invalid(&self.host.span(), e.to_string())
         })?;
         if self.recipients.get_ref().is_empty() {
             let what = "no recipients: without one nothing can be sealed";
-            return Err(place.invalid(&self.recipients.span(), what));
+            return Err(document.invalid(&self.recipients.span(), what));
         }
         let recipients = self.recipients.get_ref().iter();
         let recipients = recipients
-            .map(|text| Recipient::validate(text.get_ref(), &text.span(), place))
+            .map(|text| Recipient::validate(text.get_ref(), &text.span(), document))
             .collect::<Result<_, _>>()?;
-        let state = place.resolve(&self.state);
+        let state = document.resolve(&self.state);
         let snapshots_dir = self.snapshots.dir.as_deref();
         Ok(Config {
-            file: place.file.to_owned(),
+            file: document.file.to_owned(),
             host,
             recipients,
-            signer: place.resolve(&self.signer),
-            next_signer: self.next_signer.as_deref().map(|path| place.resolve(path)),
+            signer: document.resolve(&self.signer),
+            next_signer: self
+                .next_signer
+                .as_deref()
+                .map(|path| document.resolve(path)),
             snapshots_dir: snapshots_dir
-                .map_or_else(|| state.join("snapshots"), |dir| place.resolve(dir)),
+                .map_or_else(|| state.join("snapshots"), |dir| document.resolve(dir)),
             state,
-            sources: collect_sources(place, &self.snapshots, &self.source)?,
-            targets: targets(place, &self.target)?,
-            retention: retention(place, self.retention.as_ref())?,
-            schedule: schedule(place, self.schedule)?,
-            pack: pack(place, self.pack)?,
+            sources: collect_sources(document, &self.snapshots, &self.source)?,
+            targets: targets(document, &self.target)?,
+            retention: retention(document, self.retention.as_ref())?,
+            schedule: schedule(document, self.schedule)?,
+            pack: pack(document, self.pack)?,
             spool_limit: match self.spool {
-                Some(raw) => optional(place, &raw.limit, value::parse_size)?,
+                Some(raw) => optional(document, &raw.limit, value::parse_size)?,
                 None => None,
             },
         })
@@ -166,7 +148,7 @@ impl RawConfig {
 }
 
 fn targets(
-    place: &Place<'_>,
+    document: &Document<'_>,
     raw: &[Spanned<RawTarget>],
 ) -> Result<Vec<TargetConfig>, ConfigError> {
     let mut names = BTreeSet::new();
@@ -176,29 +158,29 @@ fn targets(
             let name = raw.name.get_ref();
             if name.is_empty() || !names.insert(name.clone()) {
                 let what = format!("target name {name:?} is empty or used twice");
-                return Err(place.invalid(&raw.name.span(), what));
+                return Err(document.invalid(&raw.name.span(), what));
             }
-            let url = target_url(place, &raw.url)?;
+            let url = target_url(document, &raw.url)?;
             let text = |value: &Option<Spanned<String>>| {
                 value.as_ref().map(|value| value.get_ref().clone())
             };
-            check_target(place, raw, &url)?;
+            check_target(document, raw, &url)?;
             Ok(TargetConfig {
                 name: name.clone(),
                 url,
                 endpoint: text(&raw.endpoint),
                 region: text(&raw.region),
                 path_style: raw.path_style,
-                timeout: optional(place, &raw.timeout, value::parse_duration)?,
-                retry: optional(place, &raw.retry, value::parse_duration)?,
+                timeout: optional(document, &raw.timeout, value::parse_duration)?,
+                retry: optional(document, &raw.retry, value::parse_duration)?,
                 ssh: text(&raw.ssh),
-                upload: optional(place, &raw.upload, value::parse_timetable)?,
-                download: optional(place, &raw.download, value::parse_timetable)?,
-                concurrency: concurrency(place, &raw.concurrency)?,
+                upload: optional(document, &raw.upload, value::parse_timetable)?,
+                download: optional(document, &raw.download, value::parse_timetable)?,
+                concurrency: concurrency(document, &raw.concurrency)?,
                 write_only: raw.write_only,
                 data_class: text(&raw.data_class),
                 class: text(&raw.class),
-                retention: retention(place, raw.retention.as_ref())?,
+                retention: retention(document, raw.retention.as_ref())?,
                 prune: raw.prune,
             })
         })
@@ -206,21 +188,21 @@ fn targets(
 }
 
 fn concurrency(
-    place: &Place<'_>,
+    document: &Document<'_>,
     raw: &Option<Spanned<usize>>,
 ) -> Result<Option<usize>, ConfigError> {
     match raw {
         Some(number) if !(1..=256).contains(number.get_ref()) => {
-            Err(place.invalid(&number.span(), "concurrency must be between 1 and 256"))
+            Err(document.invalid(&number.span(), "concurrency must be between 1 and 256"))
         }
         other => Ok(other.as_ref().map(|number| *number.get_ref())),
     }
 }
 
 /// The target's URL. A path is taken as `--target` takes it, but from the file's directory.
-fn target_url(place: &Place<'_>, url: &Spanned<String>) -> Result<String, ConfigError> {
+fn target_url(document: &Document<'_>, url: &Spanned<String>) -> Result<String, ConfigError> {
     let text = url.get_ref();
-    let wrong = |what: String| Err(place.invalid(&url.span(), what));
+    let wrong = |what: String| Err(document.invalid(&url.span(), what));
     if text.contains("://") || storage::folder_path(text).is_none() {
         return Ok(text.clone());
     }
@@ -229,11 +211,11 @@ fn target_url(place: &Place<'_>, url: &Spanned<String>) -> Result<String, Config
             "url: {text:?} is no URL; for a folder beside this file write ./{text}"
         ));
     }
-    Ok(place.resolve(text).to_string_lossy().into_owned())
+    Ok(document.resolve(text).to_string_lossy().into_owned())
 }
 
 /// Complains at the line of the key that is at fault. Values are not repeated: they may hold a password.
-fn check_target(place: &Place<'_>, raw: &RawTarget, url: &str) -> Result<(), ConfigError> {
+fn check_target(document: &Document<'_>, raw: &RawTarget, url: &str) -> Result<(), ConfigError> {
     let text = |value: &Option<Spanned<String>>| value.as_ref().map(|v| v.get_ref().clone());
     let spec = TargetSpec {
         endpoint: text(&raw.endpoint),
@@ -245,11 +227,11 @@ fn check_target(place: &Place<'_>, raw: &RawTarget, url: &str) -> Result<(), Con
     };
     if url::Url::parse(url).is_ok_and(|url| url.password().is_some()) {
         let what = "a password in a URL: secrets come from the environment or from files";
-        return Err(place.invalid(&raw.url.span(), what));
+        return Err(document.invalid(&raw.url.span(), what));
     }
     if url.starts_with("memory:") {
         let what = "url: what is in memory is gone with the run; name a place";
-        return Err(place.invalid(&raw.url.span(), what));
+        return Err(document.invalid(&raw.url.span(), what));
     }
     let Err(fault) = spec.check() else {
         return Ok(());
@@ -261,7 +243,7 @@ fn check_target(place: &Place<'_>, raw: &RawTarget, url: &str) -> Result<(), Con
             "scheme {scheme:?} is none of {}; {fault}",
             SCHEMES.join(", ")
         );
-        return Err(place.invalid(&raw.url.span(), what));
+        return Err(document.invalid(&raw.url.span(), what));
     }
     let spanned = match fault.key {
         "endpoint" => &raw.endpoint,
@@ -272,11 +254,11 @@ fn check_target(place: &Place<'_>, raw: &RawTarget, url: &str) -> Result<(), Con
         _ => &None,
     };
     let span = spanned.as_ref().map_or(raw.url.span(), Spanned::span);
-    Err(place.invalid(&span, fault.to_string()))
+    Err(document.invalid(&span, fault.to_string()))
 }
 
 fn retention(
-    place: &Place<'_>,
+    document: &Document<'_>,
     raw: Option<&Spanned<RawRetention>>,
 ) -> Result<Option<Retention>, ConfigError> {
     let Some(spanned) = raw else { return Ok(None) };
@@ -288,26 +270,26 @@ fn retention(
         weekly: raw.weekly,
         monthly: raw.monthly,
         yearly: raw.yearly,
-        within: optional(place, &raw.within, value::parse_age)?,
+        within: optional(document, &raw.within, value::parse_age)?,
     };
     if kept == Retention::default() {
         let what = "retention that keeps nothing; leave the section out to keep everything";
-        return Err(place.invalid(&spanned.span(), what));
+        return Err(document.invalid(&spanned.span(), what));
     }
     Ok(Some(kept))
 }
 
-fn schedule(place: &Place<'_>, raw: Option<RawSchedule>) -> Result<Schedule, ConfigError> {
+fn schedule(document: &Document<'_>, raw: Option<RawSchedule>) -> Result<Schedule, ConfigError> {
     let Some(line) = raw.and_then(|raw| raw.backup) else {
         return Ok(Schedule::default());
     };
     let cron = value::parse_cron(line.get_ref());
     Ok(Schedule {
-        backup: Some(cron.map_err(|what| place.invalid(&line.span(), what))?),
+        backup: Some(cron.map_err(|what| document.invalid(&line.span(), what))?),
     })
 }
 
-fn pack(place: &Place<'_>, raw: Option<RawPack>) -> Result<PackConfig, ConfigError> {
+fn pack(document: &Document<'_>, raw: Option<RawPack>) -> Result<PackConfig, ConfigError> {
     let mut pack = PackConfig::default();
     let Some(raw) = raw else { return Ok(pack) };
     let size = |text: &str| {
@@ -316,18 +298,18 @@ fn pack(place: &Place<'_>, raw: Option<RawPack>) -> Result<PackConfig, ConfigErr
         fits.then_some(bytes)
             .ok_or_else(|| "archive_size must be between 1MiB and 4GiB".to_owned())
     };
-    if let Some(bytes) = optional(place, &raw.archive_size, size)? {
+    if let Some(bytes) = optional(document, &raw.archive_size, size)? {
         pack.archive_bytes = bytes;
     }
     if let Some(level) = raw.level {
         if !(1..=22).contains(level.get_ref()) {
-            return Err(place.invalid(&level.span(), "level must be between 1 and 22"));
+            return Err(document.invalid(&level.span(), "level must be between 1 and 22"));
         }
         pack.level = level.into_inner();
     }
     if let Some(threads) = raw.threads {
         if *threads.get_ref() > 256 {
-            return Err(place.invalid(&threads.span(), "threads must be at most 256"));
+            return Err(document.invalid(&threads.span(), "threads must be at most 256"));
         }
         pack.threads = Some(threads.into_inner()).filter(|threads| *threads > 0);
     }

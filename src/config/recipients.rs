@@ -8,8 +8,10 @@ use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::check::{Place, private_part};
-use super::{Config, ConfigError};
+use super::Config;
+use super::check::private_part;
+use super::document::Document;
+use super::error::ConfigError;
 use crate::base::ownership;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,16 +28,16 @@ impl Recipient {
     pub(super) fn validate(
         text: &str,
         span: &Range<usize>,
-        place: &Place<'_>,
+        document: &Document<'_>,
     ) -> Result<Self, ConfigError> {
         let text = text.trim();
         if is_public_key(text) {
             return Ok(Self::Text(text.to_owned()));
         }
         if text.is_empty() {
-            return Err(place.invalid(span, "an empty recipient"));
+            return Err(document.invalid(span, "an empty recipient"));
         }
-        let path = place.resolve(text);
+        let path = document.resolve(text);
         // A file that is missing today is told of when it is needed: a listing does without.
         if path.exists() {
             for line in read_file(&path)? {
@@ -45,7 +47,7 @@ impl Recipient {
             let what = format!(
                 "{text:?} is neither a recipient (age1…, ssh-ed25519 …, ssh-rsa …) nor a file"
             );
-            return Err(place.invalid(span, what));
+            return Err(document.invalid(span, what));
         }
         Ok(Self::File(path))
     }

@@ -9,9 +9,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::check::{Place, nearest};
-use super::raw::{RawSnapshots, Text, optional};
-use super::{Check, CommandLine, ConfigError, Source, SourceKind, TreeSource, value};
+use super::document::Document;
+use super::error::{ConfigError, near};
+use super::value::{ValueText, optional};
+use super::{Check, CommandLine, Source, SourceKind, TreeSource, value};
+use crate::base::similar::nearest;
 use crate::base::walk::Filter;
 
 /// The name of the snapshot's own record, which no source may take.
@@ -25,6 +27,16 @@ const ATOCORE: &[(&str, &str)] = &[
     ("chroma", "chroma"),
 ];
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSnapshots {
+    pub dir: Option<String>,
+    pub preset: Option<Spanned<String>>,
+    pub root: Option<String>,
+    #[serde(default)]
+    pub include_chroma: bool,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSource {
@@ -32,12 +44,12 @@ pub(super) struct RawSource {
     path: Option<String>,
     to: Option<Spanned<String>>,
     name: Option<Spanned<String>>,
-    owner: Option<Spanned<Text>>,
-    mode: Option<Spanned<Text>>,
+    owner: Option<Spanned<ValueText>>,
+    mode: Option<Spanned<ValueText>>,
     stage: Option<Spanned<bool>>,
     exclude: Option<Spanned<Vec<String>>>,
     one_file_system: Option<Spanned<bool>>,
-    max_file_size: Option<Spanned<Text>>,
+    max_file_size: Option<Spanned<ValueText>>,
     cachedir_tag: Option<Spanned<bool>>,
     nobackup: Option<Spanned<bool>>,
     check: Option<Spanned<String>>,
@@ -45,8 +57,8 @@ pub(super) struct RawSource {
     before: Option<RawCommand>,
     after: Option<RawCommand>,
     lock: Option<String>,
-    lock_timeout: Option<Spanned<Text>>,
-    timeout: Option<Spanned<Text>>,
+    lock_timeout: Option<Spanned<ValueText>>,
+    timeout: Option<Spanned<ValueText>>,
     #[serde(default)]
     optional: bool,
     required: Option<bool>,
@@ -86,17 +98,17 @@ impl RawCommand {
 
 /// The preset's sources, then the file's; checked against each other.
 pub(super) fn collect_sources(
-    place: &Place<'_>,
+    document: &Document<'_>,
     snapshots: &RawSnapshots,
     raw: &[Spanned<RawSource>],
 ) -> Result<Vec<Source>, ConfigError> {
     let mut sources: Vec<Source> = Vec::new();
     if let Some(preset) = &snapshots.preset {
-        sources = expand_preset(place, snapshots, preset)?;
+        sources = expand_preset(document, snapshots, preset)?;
     }
     let preset_sources = sources.len();
     for spanned in raw {
-        let source = validate(place, spanned)?;
+        let source = validate(document, spanned)?;
         let span = spanned.span();
         // Saying one of the preset's sources in full adjusts it.
         let adjusted = sources.iter_mut().take(preset_sources);
@@ -112,14 +124,14 @@ pub(super) fn collect_sources(
                     "sources {:?} and {:?} both go to {:?}; give one of them another place with `to = \"…\"`",
                     earlier.name, source.name, source.to
                 );
-                return Err(place.invalid(&span, what));
+                return Err(document.invalid(&span, what));
             }
             if earlier.name == source.name {
                 let what = format!(
                     "two sources are named {:?}; give one of them another with `name = \"…\"`",
                     source.name
                 );
-                return Err(place.invalid(&span, what));
+                return Err(document.invalid(&span, what));
             }
         }
         sources.push(source);
@@ -135,14 +147,14 @@ fn overlaps(a: &str, b: &str) -> bool {
     within(a, b) || within(b, a)
 }
 
-fn validate(place: &Place<'_>, spanned: &Spanned<RawSource>) -> Result<Source, ConfigError> {
+fn validate(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<Source, ConfigError> {
     let (raw, span) = (spanned.get_ref(), spanned.span());
-    let kind = kind(place, spanned)?;
+    let kind = kind(document, spanned)?;
     let to = match (&raw.to, &kind) {
         (Some(to), _) => to.get_ref().clone(),
         (None, SourceKind::Command { .. }) => match &raw.name {
             Some(name) => name.get_ref().clone(),
-            None => return Err(place.invalid(&span, "a command needs a `name` or a `to`")),
+            None => return Err(document.invalid(&span, "a command needs a `name` or a `to`")),
         },
         (None, SourceKind::Sqlite { path } | SourceKind::Json { path }) => last_name(path),
         (None, SourceKind::Tree(tree)) => last_name(&tree.path),
@@ -150,23 +162,23 @@ fn validate(place: &Place<'_>, spanned: &Spanned<RawSource>) -> Result<Source, C
     for (key, hook) in [("before", &raw.before), ("after", &raw.after)] {
         if hook.as_ref().is_some_and(RawCommand::is_empty) {
             let what = format!("`{key}` names no program: remove it, or say what is to be run");
-            return Err(place.invalid(&span, what));
+            return Err(document.invalid(&span, what));
         }
     }
     let in_place = matches!(&kind, SourceKind::Tree(tree) if !tree.stage);
     if in_place && (raw.before.is_some() || raw.after.is_some() || raw.lock.is_some()) {
         let what = "`before`, `after` and `lock` guard the copying; a source with `stage = false` is not copied";
-        return Err(place.invalid(&span, what));
+        return Err(document.invalid(&span, what));
     }
     let to_span = raw.to.as_ref().map_or(span, Spanned::span);
     let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
     if to.split('/').any(bad) || overlaps(&to, METADATA) {
         let what = format!("{to:?} is no place within a snapshot; say `to = \"name\"`");
-        return Err(place.invalid(&to_span, what));
+        return Err(document.invalid(&to_span, what));
     }
     let name = match &raw.name {
         Some(name) => {
-            checked_name(name.get_ref()).map_err(|what| place.invalid(&name.span(), what))?
+            checked_name(name.get_ref()).map_err(|what| document.invalid(&name.span(), what))?
         }
         None => default_name(&to),
     };
@@ -174,8 +186,8 @@ fn validate(place: &Place<'_>, spanned: &Spanned<RawSource>) -> Result<Source, C
         name,
         kind,
         to,
-        owner: optional(place, &raw.owner, value::parse_owner)?,
-        mode: optional(place, &raw.mode, value::parse_mode)?,
+        owner: optional(document, &raw.owner, value::parse_owner)?,
+        mode: optional(document, &raw.mode, value::parse_mode)?,
         optional: raw.optional,
         required: raw.required.unwrap_or(false),
         allow_empty: raw
@@ -186,36 +198,37 @@ fn validate(place: &Place<'_>, spanned: &Spanned<RawSource>) -> Result<Source, C
         on_request: raw.on_request,
         before: raw.before.as_ref().map(RawCommand::line),
         after: raw.after.as_ref().map(RawCommand::line),
-        lock: raw.lock.as_deref().map(|path| place.resolve(path)),
-        lock_timeout: optional(place, &raw.lock_timeout, value::parse_duration)?
+        lock: raw.lock.as_deref().map(|path| document.resolve(path)),
+        lock_timeout: optional(document, &raw.lock_timeout, value::parse_duration)?
             .unwrap_or(LOCK_TIMEOUT),
-        timeout: optional(place, &raw.timeout, value::parse_duration)?.unwrap_or(COMMAND_TIMEOUT),
+        timeout: optional(document, &raw.timeout, value::parse_duration)?
+            .unwrap_or(COMMAND_TIMEOUT),
     })
 }
 
-fn kind(place: &Place<'_>, spanned: &Spanned<RawSource>) -> Result<SourceKind, ConfigError> {
+fn kind(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<SourceKind, ConfigError> {
     const KINDS: &[&str] = &["sqlite", "json", "tree", "command", "atocore"];
     let (raw, span) = (spanned.get_ref(), spanned.span());
     let name = raw.kind.get_ref().as_str();
     let path = || match &raw.path {
-        Some(path) => Ok(place.resolve(path)),
-        None => Err(place.invalid(&span, format!("a source of kind {name:?} needs a `path`"))),
+        Some(path) => Ok(document.resolve(path)),
+        None => Err(document.invalid(&span, format!("a source of kind {name:?} needs a `path`"))),
     };
     if !KINDS.contains(&name) {
-        let near = super::near(nearest(name, KINDS));
+        let near = near(nearest(name, KINDS));
         let what = format!("{name:?} is no kind of source{near}");
-        return Err(place.invalid(&raw.kind.span(), what));
+        return Err(document.invalid(&raw.kind.span(), what));
     }
-    refuse_misplaced(place, raw, name)?;
+    refuse_misplaced(document, raw, name)?;
     match (name, &raw.command) {
         ("command", Some(command)) if !command.is_empty() => Ok(SourceKind::Command {
             command: command.line(),
         }),
-        ("command", _) => Err(place.invalid(&span, "a source of kind \"command\" needs a `command`")),
+        ("command", _) => Err(document.invalid(&span, "a source of kind \"command\" needs a `command`")),
         ("sqlite", _) => Ok(SourceKind::Sqlite { path: path()? }),
         ("json", _) => Ok(SourceKind::Json { path: path()? }),
-        ("tree", _) => tree(place, raw, path()?),
-        _ => Err(place.invalid(
+        ("tree", _) => tree(document, raw, path()?),
+        _ => Err(document.invalid(
             &raw.kind.span(),
             "kind \"atocore\" (asking a running AtoCore) needs a later version; use preset = \"atocore\"",
         )),
@@ -223,7 +236,11 @@ fn kind(place: &Place<'_>, spanned: &Spanned<RawSource>) -> Result<SourceKind, C
 }
 
 /// A key that would have no effect is a misunderstanding.
-fn refuse_misplaced(place: &Place<'_>, raw: &RawSource, kind: &str) -> Result<(), ConfigError> {
+fn refuse_misplaced(
+    document: &Document<'_>,
+    raw: &RawSource,
+    kind: &str,
+) -> Result<(), ConfigError> {
     let of_trees = [
         ("stage", raw.stage.as_ref().map(Spanned::span)),
         ("exclude", raw.exclude.as_ref().map(Spanned::span)),
@@ -254,14 +271,14 @@ fn refuse_misplaced(place: &Place<'_>, raw: &RawSource, kind: &str) -> Result<()
     for (key, span) in &misplaced {
         if let Some(span) = span {
             let what = format!("{key:?} means nothing to a source of kind {kind:?}");
-            return Err(place.invalid(span, what));
+            return Err(document.invalid(span, what));
         }
     }
     Ok(())
 }
 
 fn tree(
-    place: &Place<'_>,
+    document: &Document<'_>,
     raw: &RawSource,
     path: std::path::PathBuf,
 ) -> Result<SourceKind, ConfigError> {
@@ -274,14 +291,14 @@ fn tree(
             .as_ref()
             .map_or(Vec::new(), |lines| lines.get_ref().clone()),
         one_file_system: said(&raw.one_file_system, false),
-        max_file_bytes: optional(place, &raw.max_file_size, value::parse_size)?,
+        max_file_bytes: optional(document, &raw.max_file_size, value::parse_size)?,
         cachedir_tag: said(&raw.cachedir_tag, true),
         nobackup: said(&raw.nobackup, true),
         hollow: Vec::new(),
     };
     if let Err(e) = filter.check() {
         let span = raw.exclude.as_ref().map_or(0..0, Spanned::span);
-        return Err(place.invalid(&span, e.to_string()));
+        return Err(document.invalid(&span, e.to_string()));
     }
     let check = match raw
         .check
@@ -292,28 +309,28 @@ fn tree(
         Some(("strict", _)) => Check::Strict,
         Some((other, span)) => {
             let what = format!("check is \"strict\" or \"report\", not {other:?}");
-            return Err(place.invalid(&span, what));
+            return Err(document.invalid(&span, what));
         }
     };
     let stage = said(&raw.stage, true);
     if check == Check::Strict && !stage {
         let span = raw.check.as_ref().map_or(0..0, Spanned::span);
         let what = "check = \"strict\" needs a staged copy to check; remove `stage = false`";
-        return Err(place.invalid(&span, what));
+        return Err(document.invalid(&span, what));
     }
     Ok(SourceKind::Tree(TreeSource {
         path,
         stage,
         filter,
         check,
-        must_exist: must_exist(place, raw.must_exist.as_ref())?,
+        must_exist: must_exist(document, raw.must_exist.as_ref())?,
         mountpoint: said(&raw.mountpoint, false),
     }))
 }
 
 /// Paths below the tree.
 fn must_exist(
-    place: &Place<'_>,
+    document: &Document<'_>,
     raw: Option<&Spanned<Vec<Spanned<String>>>>,
 ) -> Result<Vec<String>, ConfigError> {
     let Some(raw) = raw else {
@@ -321,7 +338,7 @@ fn must_exist(
     };
     if raw.get_ref().is_empty() {
         let what = "`must_exist` names nothing: say what must be in the tree, such as [\"photos/.marker\"]";
-        return Err(place.invalid(&raw.span(), what));
+        return Err(document.invalid(&raw.span(), what));
     }
     let checked = raw.get_ref().iter().map(|marker| {
         let path = marker.get_ref().trim_end_matches('/');
@@ -333,7 +350,7 @@ fn must_exist(
                     "must_exist: {:?} is no path below the source's own, such as \"photos/.marker\"",
                     marker.get_ref()
                 );
-                Err(place.invalid(&marker.span(), what))
+                Err(document.invalid(&marker.span(), what))
             }
         }
     });
@@ -368,7 +385,7 @@ fn default_name(to: &str) -> String {
 }
 
 fn expand_preset(
-    place: &Place<'_>,
+    document: &Document<'_>,
     snapshots: &RawSnapshots,
     preset: &Spanned<String>,
 ) -> Result<Vec<Source>, ConfigError> {
@@ -377,13 +394,13 @@ fn expand_preset(
             "there is no preset {:?}, only \"atocore\"",
             preset.get_ref()
         );
-        return Err(place.invalid(&preset.span(), what));
+        return Err(document.invalid(&preset.span(), what));
     }
     let Some(root) = &snapshots.root else {
         let what = "preset \"atocore\" needs `root`, the directory that holds data/ and config/";
-        return Err(place.invalid(&preset.span(), what));
+        return Err(document.invalid(&preset.span(), what));
     };
-    let root = place.resolve(root);
+    let root = document.resolve(root);
     let source = |index: usize, kind| Source {
         name: ATOCORE[index].1.to_owned(),
         kind,

@@ -2,7 +2,42 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::document::Document;
+use super::error::ConfigError;
 use crate::base::rate_schedule::Timetable;
+
+/// A value with a unit, or a bare number.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum ValueText {
+    Words(String),
+    Number(u64),
+}
+
+impl ValueText {
+    fn text(&self) -> String {
+        match self {
+            Self::Words(text) => text.clone(),
+            Self::Number(number) => number.to_string(),
+        }
+    }
+}
+
+/// Parses an optional value with `parse`, whose error is reported with the value's line.
+pub(super) fn optional<T>(
+    document: &Document<'_>,
+    value: &Option<Spanned<ValueText>>,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, ConfigError> {
+    let Some(value) = value else { return Ok(None) };
+    let parsed = parse(&value.get_ref().text());
+    parsed
+        .map(Some)
+        .map_err(|what| document.invalid(&value.span(), what))
+}
 
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("kib", 1 << 10),

@@ -10,6 +10,7 @@ mod batches;
 mod entries;
 mod line;
 
+pub use crate::base::skipped::Skipped;
 pub use entries::{EntryList, EntryRef};
 
 use std::collections::{BTreeMap, HashMap};
@@ -105,14 +106,6 @@ pub struct DatabaseRecord {
     pub tables: BTreeMap<String, u64>,
     /// `ok`, or what `integrity_check` said first.
     pub integrity: String,
-}
-
-/// A thing that the snapshot lacks or holds torn, and why.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Skipped {
-    pub path: String,
-    pub reason: String,
 }
 
 /// The identity of one archive's tar stream.

@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use rustix::fs::SeekFrom;
 
 use crate::base::openat::{
-    Dir, Meta, Owner, Pin, chmod_fd, chown_fd, list_xattrs, mtime, set_mtime_fd, set_xattr_fd,
+    Dir, FileOwner, Meta, Pin, chmod_fd, chown_fd, list_xattrs, mtime, set_mtime_fd, set_xattr_fd,
 };
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -154,7 +154,8 @@ pub(super) fn dress_entry(
     let meta = &original.meta;
     let now = to.meta(rel)?;
     if (now.uid(), now.gid()) != (meta.uid(), meta.gid()) {
-        let owned = Owner::new(meta.uid(), meta.gid()).and_then(|owner| to.set_owner(rel, owner));
+        let owned =
+            FileOwner::new(meta.uid(), meta.gid()).and_then(|owner| to.set_owner(rel, owner));
         note_owner(owned, notes)?;
     }
     for (name, value) in &original.xattrs {
@@ -178,7 +179,7 @@ pub(super) fn set_owner(
         return Ok(());
     }
     note_owner(
-        Owner::new(uid, gid).and_then(|owner| chown_fd(to, owner)),
+        FileOwner::new(uid, gid).and_then(|owner| chown_fd(to, owner)),
         notes,
     )
 }

@@ -23,7 +23,7 @@ use rustix::process::{
 use super::SourceError;
 use super::shell::{Shell, explain};
 use super::stderr::Stderr;
-use crate::base::cleanup::Duty;
+use crate::base::cleanup::CleanupGuard;
 use crate::base::openat::{Chosen, Dir};
 use crate::config::CommandLine;
 use crate::storage::Environment;
@@ -80,7 +80,7 @@ pub(super) fn run(
     let group = SharedGroup::default();
     let owed = Arc::clone(&group);
     let named = line.brief();
-    let duty = Duty::owe(move || {
+    let duty = CleanupGuard::register(move || {
         let running = {
             let mut group = locked(&owed);
             group.closed = true;

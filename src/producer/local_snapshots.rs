@@ -68,7 +68,7 @@ fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, Chosen)>> {
         }
     }
     names.sort_unstable_by_key(|(stamp, _)| *stamp);
-    let open = |(stamp, entry): (Stamp, crate::base::openat::Listed)| {
+    let open = |(stamp, entry): (Stamp, crate::base::openat::DirEntry)| {
         let chosen = match entry.kind {
             Kind::Dir => Chosen::of_dir(dir.sub(&entry.name).ok()?).ok()?,
             // The operator may keep a snapshot elsewhere.

@@ -19,7 +19,7 @@ use super::hooks;
 use super::json::{self, Verdict};
 use super::stage_tree::{self, ATTEMPTS, Failure, Job, Outcome, PAUSE, plain};
 use super::staged_files::{self, Look, Record};
-use crate::base::cleanup::Duty;
+use crate::base::cleanup::CleanupGuard;
 use crate::base::database_names::{DatabaseNames, Roots};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Stamp;
@@ -175,11 +175,11 @@ impl Taken {
 }
 
 /// Lets `line` run even if this process is told to end between `before` and `after`.
-fn owe(line: &CommandLine, environment: &[(&str, &str)], timeout: Duration) -> Duty {
+fn owe(line: &CommandLine, environment: &[(&str, &str)], timeout: Duration) -> CleanupGuard {
     let line = line.clone();
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let environment: Vec<(String, String)> = environment.iter().map(owned).collect();
-    Duty::owe(move || {
+    CleanupGuard::register(move || {
         let borrowed = environment.iter().map(|(name, value)| (&**name, &**value));
         let environment: Vec<(&str, &str)> = borrowed.collect();
         match hooks::run_last(&line, &environment, timeout) {

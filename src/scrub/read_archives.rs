@@ -10,7 +10,7 @@ use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
 use crate::repository::HostFolder;
 use crate::shipper::copy::{CopyError, read_archive};
-use crate::state::catalog::Check;
+use crate::state::catalog::ArchiveCheck;
 use crate::storage::{ErrorKind, TargetError};
 
 /// How much of the archives to read.
@@ -44,7 +44,7 @@ impl Share {
 pub fn choose(
     whole: &BTreeMap<Hash, Needed>,
     share: Share,
-    memory: &HashMap<Hash, Check>,
+    memory: &HashMap<Hash, ArchiveCheck>,
     begun: Option<DateTime<Utc>>,
 ) -> Vec<Needed> {
     let all_bytes: u64 = whole.values().map(|needed| needed.row.bytes).sum();
@@ -205,7 +205,7 @@ mod tests {
         // More than a share of them is damaged, and nobody mends it.
         for hash in whole.keys().take(10) {
             let (at, whole) = (day(0), Some(false));
-            memory.insert(*hash, Check { at, whole });
+            memory.insert(*hash, ArchiveCheck { at, whole });
         }
         for week in 0..25 {
             let chosen = choose(&whole, share, &memory, None);
@@ -214,7 +214,7 @@ mod tests {
                 let hash = needed.row.blake3;
                 let bad = memory.get(&hash).is_some_and(|c| c.whole == Some(false));
                 let (at, whole) = (day(7 * week), Some(!bad));
-                memory.insert(hash, Check { at, whole });
+                memory.insert(hash, ArchiveCheck { at, whole });
             }
         }
         assert_eq!(memory.len(), whole.len());
@@ -227,13 +227,13 @@ mod tests {
             let whole = Some(n != 4);
             (
                 *hash,
-                Check {
+                ArchiveCheck {
                     at: day(n as i64),
                     whole,
                 },
             )
         });
-        let memory: HashMap<Hash, Check> = memory.collect();
+        let memory: HashMap<Hash, ArchiveCheck> = memory.collect();
         let left = choose(&whole, Share::ALL, &memory, Some(day(3)));
         // Three from before it began, and the one that was damaged.
         assert_eq!(left.len(), 4);

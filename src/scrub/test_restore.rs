@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Problem;
-use crate::base::cleanup::Duty;
+use crate::base::cleanup::CleanupGuard;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Stamp;
 use crate::base::openat::PrivateDir;
@@ -55,7 +55,7 @@ pub async fn rehearse(
     let owed = {
         // Of a process that ends nothing more comes there.
         let all = Arc::clone(scratch);
-        Duty::owe(move || match all.remove() {
+        CleanupGuard::register(move || match all.remove() {
             Ok(()) => "removed what was restored to verify it".to_owned(),
             Err(error) => left(&all, &error),
         })

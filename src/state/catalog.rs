@@ -10,6 +10,7 @@
 
 mod archives;
 mod cached;
+mod hash_sets;
 mod publication_state;
 mod row_checksum;
 mod scrub_history;
@@ -29,9 +30,10 @@ use crate::format::manifest::recipient_set_name;
 use cached::Cached;
 
 pub use archives::{CatalogArchive, NewArchive, NewChunk, Recorder};
+pub(crate) use hash_sets::ADOPTED_HEADS;
 pub use publication_state::PublicationState;
-pub use scrub_history::Check;
-pub use snapshots::{KnownGroup, SnapshotRow};
+pub use scrub_history::ArchiveCheck;
+pub use snapshots::{KnownGroup, RunRecord, SnapshotRow};
 pub use table::ChunkTable;
 
 #[derive(Debug, thiserror::Error)]

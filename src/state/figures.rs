@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 pub use compare::{Measure, Shrunk, shrunk};
 pub use grain::{Grain, Looks};
 pub use memory::{
-    Acknowledged, Kept, Memory, MemoryError, Noted, Open, Settings, SourceTaken, Taken, load, save,
+    Acknowledged, Kept, Memory, MemoryError, Noted, OpenAlarm, Settings, SnapshotTaken,
+    SourceTaken, load, save,
 };
 pub use metadata::of_metadata;
 pub use tally::{FileSeen, Tally};

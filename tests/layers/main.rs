@@ -19,14 +19,12 @@ const LAYERS: &[&[&str]] = &[
 ];
 /// Imports against the layers, to be mended.
 const EXCEPTIONS: &[(&str, &str)] = &[
-    ("base/walk", "format/index"),
     ("format/archive/tar_member", "packer/seal"),
     ("keys/recipients", "packer/seal"),
     ("scrub/read_archives", "shipper/copy"),
     ("scrub/repair", "shipper/copy"),
     ("scrub/test_restore", "restore"),
     ("scrub/test_restore", "restore/open"),
-    ("state", "jobs/push"),
 ];
 
 struct Source {

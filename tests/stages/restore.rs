@@ -10,7 +10,7 @@ use sealift::base::progress::Silent;
 use sealift::format::signature::Trust;
 use sealift::restore::{self, RestoreRequest};
 
-use crate::support::handmade_repo::{self, Repo, request, restore};
+use crate::support::handmade_repo::{Repo, request, restore};
 use crate::support::tree::{describe, make_tree, noise, scan};
 
 /// Names in `dir` that a restore left behind.

@@ -20,13 +20,13 @@ const MOST_BYTES: usize = 1 << 20;
 
 /// Who owns a thing, as the kernel takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
+pub struct FileOwner {
     /// `None`: as it is.
     uid: Option<Uid>,
     gid: Gid,
 }
 
-impl Owner {
+impl FileOwner {
     /// Fails for the number that means "leave it as it is" to the kernel.
     pub fn new(uid: u32, gid: u32) -> io::Result<Self> {
         if uid == u32::MAX || gid == u32::MAX {
@@ -60,7 +60,7 @@ pub fn mtime(seconds: i64, nanoseconds: i64) -> Timestamps {
     }
 }
 
-pub fn chown_fd(fd: impl AsFd, owner: Owner) -> io::Result<()> {
+pub fn chown_fd(fd: impl AsFd, owner: FileOwner) -> io::Result<()> {
     Ok(rustix::fs::fchown(fd, owner.uid, Some(owner.gid))?)
 }
 
@@ -94,7 +94,7 @@ pub(super) fn inherit_nothing(dir: &Dir) -> io::Result<()> {
     let ours = rustix::process::getegid().as_raw();
     if meta.gid() != ours {
         // A file system with owners of its own (NFS with `root_squash`) has no group to inherit either.
-        let _ = Owner::only_group(ours).and_then(|owner| chown_fd(dir, owner));
+        let _ = FileOwner::only_group(ours).and_then(|owner| chown_fd(dir, owner));
     }
     match super::Meta::of_fd(dir)?.permissions() {
         0o700 => Ok(()),
@@ -166,7 +166,7 @@ fn grown(mut read: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> io::Re
 
 impl Dir {
     /// Of a link its own owner.
-    pub fn set_owner(&self, rel: impl AsRef<OsStr>, owner: Owner) -> io::Result<()> {
+    pub fn set_owner(&self, rel: impl AsRef<OsStr>, owner: FileOwner) -> io::Result<()> {
         let (dir, name) = self.parent(rel.as_ref())?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let (uid, gid) = (owner.uid, Some(owner.gid));

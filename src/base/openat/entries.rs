@@ -14,7 +14,7 @@ const BUFFER_BYTES: usize = 32 << 10;
 
 /// An entry as its directory lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct DirEntry {
     pub name: OsString,
     pub kind: Kind,
     pub ino: u64,
@@ -69,10 +69,10 @@ impl Dir {
         Ok(())
     }
 
-    pub fn entries(&self) -> io::Result<Vec<Listed>> {
+    pub fn entries(&self) -> io::Result<Vec<DirEntry>> {
         let mut found = Vec::new();
         self.for_each_entry(|name, kind, ino| {
-            found.push(Listed {
+            found.push(DirEntry {
                 name: name.to_owned(),
                 kind,
                 ino,

@@ -9,7 +9,7 @@ use super::{Dir, Kind, chmod_fd};
 /// So many directories on the way down are held open; deeper ones are opened again on the way up.
 const MOST_OPEN: usize = 32;
 
-struct Level {
+struct RemovalLevel {
     /// `None`: too deep to be held open.
     dir: Option<Dir>,
     /// Directories in it that are still to be removed.
@@ -22,7 +22,7 @@ impl Dir {
     pub fn clear(&self) -> io::Result<()> {
         let (dir, dirs) = strip(self.clone())?;
         let mut rel: Vec<u8> = Vec::new();
-        let mut levels = vec![Level {
+        let mut levels = vec![RemovalLevel {
             dir: Some(dir),
             dirs,
         }];
@@ -67,7 +67,7 @@ impl Dir {
                 rel.push(b'/');
             }
             rel.extend_from_slice(name.as_bytes());
-            levels.push(Level {
+            levels.push(RemovalLevel {
                 dir: (depth < MOST_OPEN).then_some(dir),
                 dirs,
             });

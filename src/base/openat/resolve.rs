@@ -46,7 +46,7 @@ impl Resolved {
     }
 }
 
-struct Walk {
+struct PathWalk {
     /// Every directory from the root down to here.
     dirs: Vec<(OwnedFd, OsString)>,
     rest: VecDeque<OsString>,
@@ -61,7 +61,7 @@ impl Dir {
     pub fn resolve(path: &Path) -> io::Result<Resolved> {
         let path = std::path::absolute(path)?;
         let root = open(CWD, OsStr::new("/"), PASS)?;
-        let mut walk = Walk {
+        let mut walk = PathWalk {
             dirs: vec![(root, OsString::new())],
             rest: VecDeque::new(),
             links: Vec::new(),
@@ -118,7 +118,7 @@ fn open(dir: impl std::os::fd::AsFd, name: &OsStr, flags: OFlags) -> io::Result<
     Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
 }
 
-impl Walk {
+impl PathWalk {
     fn push_front(&mut self, path: &Path) {
         let parts = path.components().filter_map(|part| match part {
             Component::Normal(name) => Some(name.to_owned()),

@@ -241,7 +241,7 @@ fn another_users_link_leads_only_to_what_is_that_users() {
     let root = dir.path().to_owned();
     let make = |name: &str, owner: u32| {
         dir.create_file(name, 0o600).unwrap();
-        dir.set_owner(name, Owner::new(owner, owner).unwrap())
+        dir.set_owner(name, FileOwner::new(owner, owner).unwrap())
             .unwrap();
     };
     make("roots", 0);
@@ -257,7 +257,7 @@ fn another_users_link_leads_only_to_what_is_that_users() {
         ("to-inside", "inside", 65534),
     ] {
         dir.symlink(text.as_bytes(), link).unwrap();
-        dir.set_owner(link, Owner::new(owner, owner).unwrap())
+        dir.set_owner(link, FileOwner::new(owner, owner).unwrap())
             .unwrap();
     }
     for followed in ["to-theirs", "roots-to-others"] {

@@ -10,11 +10,13 @@ use rustix::io::Errno;
 
 use super::check::occupied;
 use super::code::wants_writing;
-use super::message::{Answer, Named, Step, Way, Work};
+use super::error::SqliteError;
+use super::header::{HEAD_BYTES, is_wal_mode};
+use super::message::milliseconds;
+use super::message::{ChildAnswer, ChildWork, NamedFile, Step, Way};
 use super::place::Place;
-use super::process::{self, Child, Task};
+use super::process::{self, ChildProcess, ChildTask};
 use super::refusal::{io_error, refused, silent};
-use super::{HEAD_BYTES, SqliteError, is_wal_mode, milliseconds};
 
 /// A file written less than this ago could change again without a new mtime.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -118,16 +120,16 @@ fn copy_by(
     let allowed = COPY_START + Duration::from_secs(bytes / COPIED_BYTES_PER_SECOND);
     let copy_identity = process::identity(copy).map_err(io_error("create", to.path()))?;
     let started = Instant::now();
-    let child = Child::start(Task {
+    let child = ChildProcess::start(ChildTask {
         place: from,
         identity: process::identity(file).map_err(&failed)?,
         cpu: allowed,
         // A log may hold each of its pages for the first time.
         file_bytes: (meta.len().saturating_add(journal_bytes)).saturating_mul(2) + (16 << 20),
-        work: Work::Copy {
+        work: ChildWork::Copy {
             busy_ms: milliseconds(busy),
             way,
-            copy: Named {
+            copy: NamedFile {
                 name: to.name().to_owned(),
                 identity: copy_identity,
             },
@@ -136,7 +138,7 @@ fn copy_by(
     });
     let mut child = child.map_err(|silence| silent(silence, Step::Copy, from))?;
     match child.answer(started + allowed + busy, allowed + busy) {
-        Ok(Answer::Copied { .. }) => Ok(()),
+        Ok(ChildAnswer::Copied { .. }) => Ok(()),
         Ok(other) => Err(refused(other, Step::Copy, from, busy)),
         Err(silence) => Err(silent(silence, Step::Copy, from)),
     }

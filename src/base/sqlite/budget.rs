@@ -5,10 +5,11 @@
 //! number and size are checked in full, one that is slow for good reasons has the time it needs, and many
 //! that were made to be slow end the checks, not the backup.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use super::inspect::Depth;
+use super::inspection::Depth;
+use crate::base::lock::lock;
 
 /// A check's fair share: time of the processor for the child's start, and bytes that it looks at in a second.
 const START: Duration = Duration::from_millis(25);
@@ -63,10 +64,6 @@ impl Budget {
         Self { reserve: None }
     }
 
-    fn left(reserve: &Mutex<Duration>) -> MutexGuard<'_, Duration> {
-        reserve.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes the time for a check of a database that occupies `bytes`; `None` if the reserve is spent.
     pub fn take(&self, bytes: u64, depth: Depth) -> Option<Grant> {
         let rate = match depth {
@@ -80,7 +77,7 @@ impl Budget {
                 beyond: OWN_BEYOND,
             });
         };
-        let mut left = Self::left(reserve);
+        let mut left = lock(reserve);
         if *left < LEAST_BEYOND {
             return None;
         }
@@ -94,7 +91,7 @@ impl Budget {
     pub fn settle(&self, grant: Grant, used: Duration) {
         if let Some(reserve) = &self.reserve {
             let beyond = used.saturating_sub(grant.fair).min(grant.beyond);
-            *Self::left(reserve) += grant.beyond - beyond;
+            *lock(reserve) += grant.beyond - beyond;
         }
     }
 }

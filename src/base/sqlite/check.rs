@@ -6,12 +6,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Grant};
-use super::inspect::{Depth, Inspection};
-use super::message::{Answer, Step, Work};
+use super::error::SqliteError;
+use super::header::{HEAD_BYTES, is_wal_mode, page_size};
+use super::inspection::{Depth, Inspection};
+use super::message::milliseconds;
+use super::message::{ChildAnswer, ChildWork, Step};
 use super::place::Place;
-use super::process::{self, Child, START, Task};
+use super::process::{self, ChildProcess, ChildTask, START};
 use super::refusal::{io_error, refused, shown, silent, unchecked};
-use super::{HEAD_BYTES, SqliteError, is_wal_mode, milliseconds, page_size};
 
 const SPENT: &str = "other databases of this run took all the time that checks may take";
 
@@ -40,12 +42,12 @@ pub fn inspect_at(
     let failed = io_error(Step::Check.text(), place.path());
     let meta = file.metadata().map_err(&failed)?;
     let grant = grant(place, &meta, depth, budget)?;
-    let child = Child::start(Task {
+    let child = ChildProcess::start(ChildTask {
         place,
         identity: process::identity(file).map_err(&failed)?,
         cpu: grant.deadline(),
         file_bytes: 0,
-        work: Work::Check { depth },
+        work: ChildWork::Check { depth },
         copy_dir: None,
     });
     let checked = child
@@ -68,14 +70,14 @@ fn grant(
 
 /// The outcome of a check, and the time of the processor that it took.
 fn hear_check(
-    child: &mut Child,
+    child: &mut ChildProcess,
     place: &Place,
     started: Instant,
     grant: Grant,
 ) -> Result<(Inspection, Duration), SqliteError> {
     let allowed = grant.deadline();
     match child.answer(started + allowed, allowed) {
-        Ok(Answer::Checked {
+        Ok(ChildAnswer::Checked {
             mut inspection,
             cpu_ms,
         }) => {
@@ -105,7 +107,7 @@ fn settle(
 
 /// A database file that no process can write to while this lives: a child holds the lock.
 pub struct Lock<'a> {
-    child: Child,
+    child: ChildProcess,
     started: Instant,
     check: Option<(Grant, &'a Budget)>,
     waited: Duration,
@@ -174,26 +176,26 @@ pub fn lock_for_read<'a>(
     });
     let cpu = granted.map_or(Duration::ZERO, |(_, grant, _)| grant.deadline());
     let asked = Instant::now();
-    let task = Task {
+    let task = ChildTask {
         place,
         identity: process::identity(file).map_err(&failed)?,
         cpu: cpu + START,
         file_bytes: 0,
-        work: Work::Lock {
+        work: ChildWork::Lock {
             busy_ms: milliseconds(busy),
             depth: granted.map(|(depth, ..)| depth),
         },
         copy_dir: None,
     };
     let allowed = busy + START;
-    let held = Child::start(task).and_then(|mut child| {
+    let held = ChildProcess::start(task).and_then(|mut child| {
         let answer = child.answer(asked + allowed, allowed)?;
         Ok((child, answer))
     });
     let not_held = match held {
         // Switched to WAL before it was locked: that is no lock.
-        Ok((_, Answer::Held { .. })) if !is_lockable()? => Ok(None),
-        Ok((child, Answer::Held { waited_ms })) => {
+        Ok((_, ChildAnswer::Held { .. })) if !is_lockable()? => Ok(None),
+        Ok((child, ChildAnswer::Held { waited_ms })) => {
             return Ok(Some(Lock {
                 child,
                 started: Instant::now(),
@@ -201,7 +203,7 @@ pub fn lock_for_read<'a>(
                 waited: Duration::from_millis(waited_ms).min(asked.elapsed()),
             }));
         }
-        Ok((_, Answer::Unlocked)) => Ok(None),
+        Ok((_, ChildAnswer::Unlocked)) => Ok(None),
         Ok((_, other)) => Err(refused(other, step, place, busy)),
         Err(silence) => Err(silent(silence, step, place)),
     };

@@ -15,9 +15,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::code::{self, is_busy, is_limit};
-use super::inspect::{Depth, inspect, limit};
-use super::message::{ARGUMENT, Answer, Named, Request, Step, VARIABLE, Way, Work};
-use super::{confine, place, super_journal, vfs};
+use super::header::super_journal;
+use super::inspect::{inspect, limit};
+use super::inspection::Depth;
+use super::message::{
+    ARGUMENT, ChildAnswer, ChildWork, NamedFile, Request, Step, VARIABLE, Way, milliseconds,
+};
+use super::{confine, place, vfs};
 
 /// How long SQLite waits on its own before we look at the deadline.
 const BUSY_SLICE: Duration = Duration::from_millis(100);
@@ -61,22 +65,22 @@ struct Child {
     waited: Duration,
 }
 
-fn system(step: Step) -> impl Fn(std::io::Error) -> Answer {
-    move |error| Answer::System {
+fn system(step: Step) -> impl Fn(std::io::Error) -> ChildAnswer {
+    move |error| ChildAnswer::System {
         step,
         errno: error.raw_os_error().unwrap_or(0),
     }
 }
 
-fn failed(step: Step) -> impl Fn(rusqlite::Error) -> Answer {
+fn failed(step: Step) -> impl Fn(rusqlite::Error) -> ChildAnswer {
     move |error| {
         if vfs::was_exchanged() {
-            return Answer::Exchanged;
+            return ChildAnswer::Exchanged;
         }
         if is_limit(&error) {
-            return Answer::Memory;
+            return ChildAnswer::Memory;
         }
-        Answer::Failed {
+        ChildAnswer::Failed {
             step,
             code: code::extended(&error).unwrap_or(rusqlite::ffi::SQLITE_ERROR),
             message: error.to_string(),
@@ -85,7 +89,7 @@ fn failed(step: Step) -> impl Fn(rusqlite::Error) -> Answer {
 }
 
 impl Child {
-    fn answer(&mut self, answer: &Answer) {
+    fn answer(&mut self, answer: &ChildAnswer) {
         if let Ok(mut line) = serde_json::to_vec(answer) {
             line.push(b'\n');
             // A parent that is gone needs no answer.
@@ -93,20 +97,20 @@ impl Child {
         }
     }
 
-    fn work(&mut self, request: &Request) -> Result<(), Answer> {
+    fn work(&mut self, request: &Request) -> Result<(), ChildAnswer> {
         let start = system(Step::Start);
         confine::limit(request.cpu_seconds, request.file_bytes).map_err(&start)?;
         let database = &request.database;
         match &request.work {
-            Work::Check { depth } => {
+            ChildWork::Check { depth } => {
                 self.enter(database, false)?;
                 self.check(database, *depth)
             }
-            Work::Lock { busy_ms, depth } => {
+            ChildWork::Lock { busy_ms, depth } => {
                 self.enter(database, false)?;
                 self.lock(database, Duration::from_millis(*busy_ms), *depth)
             }
-            Work::Copy { busy_ms, way, copy } => {
+            ChildWork::Copy { busy_ms, way, copy } => {
                 let target = open_copy(copy)?;
                 self.enter(database, *way != Way::Immutable)?;
                 self.copy(database, target, Duration::from_millis(*busy_ms), *way)
@@ -115,7 +119,7 @@ impl Child {
     }
 
     /// Goes to the database's directory, and gives up everything outside.
-    fn enter(&self, database: &Named, write: bool) -> Result<(), Answer> {
+    fn enter(&self, database: &NamedFile, write: bool) -> Result<(), ChildAnswer> {
         let start = system(Step::Start);
         rustix::process::fchdir(rustix::stdio::stdin()).map_err(|e| start(e.into()))?;
         confine::to_working_directory(write).map_err(start)?;
@@ -123,31 +127,31 @@ impl Child {
         Ok(())
     }
 
-    fn check(&mut self, database: &Named, depth: Depth) -> Result<(), Answer> {
+    fn check(&mut self, database: &NamedFile, depth: Depth) -> Result<(), ChildAnswer> {
         let conn = open(database, Way::Immutable).map_err(failed(Step::Check))?;
         self.report(&conn, depth)
     }
 
-    fn report(&mut self, conn: &Connection, depth: Depth) -> Result<(), Answer> {
+    fn report(&mut self, conn: &Connection, depth: Depth) -> Result<(), ChildAnswer> {
         let checked = limit(conn).and_then(|()| inspect(conn, depth));
         let mut inspection = checked.map_err(failed(Step::Check))?;
         let pages = conn.query_row("PRAGMA page_size", [], |row| row.get(0));
         inspection.page_size = pages.unwrap_or(0);
         let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         let spent = Duration::try_from(spent).unwrap_or_else(|_| self.started.elapsed());
-        self.answer(&Answer::Checked {
+        self.answer(&ChildAnswer::Checked {
             inspection,
-            cpu_ms: millis(spent),
+            cpu_ms: milliseconds(spent),
         });
         Ok(())
     }
 
     fn lock(
         &mut self,
-        database: &Named,
+        database: &NamedFile,
         busy: Duration,
         depth: Option<Depth>,
-    ) -> Result<(), Answer> {
+    ) -> Result<(), ChildAnswer> {
         let fail = failed(Step::Lock);
         let conn = open(database, Way::ReadOnly).map_err(&fail)?;
         conn.busy_timeout(BUSY_SLICE.min(busy)).map_err(&fail)?;
@@ -157,13 +161,13 @@ impl Child {
             conn.query_row("PRAGMA schema_version", [], |_| Ok(StepResult::Done))
         });
         match locked {
-            Err(Answer::Failed { code, .. }) if code::is_damage(code) => {
-                return Err(Answer::Unlocked);
+            Err(ChildAnswer::Failed { code, .. }) if code::is_damage(code) => {
+                return Err(ChildAnswer::Unlocked);
             }
             other => other?,
         }
-        let waited_ms = millis(self.waited);
-        self.answer(&Answer::Held { waited_ms });
+        let waited_ms = milliseconds(self.waited);
+        self.answer(&ChildAnswer::Held { waited_ms });
         if let Some(depth) = depth {
             let checked = self.report(&conn, depth);
             if let Err(answer) = checked {
@@ -177,11 +181,11 @@ impl Child {
 
     fn copy(
         &mut self,
-        database: &Named,
+        database: &NamedFile,
         mut copy: Connection,
         busy: Duration,
         way: Way,
-    ) -> Result<(), Answer> {
+    ) -> Result<(), ChildAnswer> {
         if way == Way::Writable {
             may_write(database)?;
         }
@@ -194,8 +198,8 @@ impl Child {
         }
         let closed = copy.close().map_err(|(_, error)| error);
         closed.map_err(failed(Step::FinishCopy))?;
-        self.answer(&Answer::Copied {
-            waited_ms: millis(self.waited),
+        self.answer(&ChildAnswer::Copied {
+            waited_ms: milliseconds(self.waited),
         });
         Ok(())
     }
@@ -206,7 +210,7 @@ impl Child {
         busy: Duration,
         what: Step,
         mut step: impl FnMut() -> rusqlite::Result<StepResult>,
-    ) -> Result<(), Answer> {
+    ) -> Result<(), ChildAnswer> {
         let start = Instant::now();
         loop {
             match step() {
@@ -217,19 +221,15 @@ impl Child {
             }
             self.waited = start.elapsed();
             if self.waited >= busy {
-                return Err(Answer::Busy);
+                return Err(ChildAnswer::Busy);
             }
             std::thread::sleep(RETRY_PAUSE);
         }
     }
 }
 
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Opens the copy, which is in the directory of stderr, and lets go of that directory.
-fn open_copy(copy: &Named) -> Result<Connection, Answer> {
+fn open_copy(copy: &NamedFile) -> Result<Connection, ChildAnswer> {
     let start = system(Step::Start);
     rustix::process::fchdir(rustix::stdio::stderr()).map_err(|e| start(e.into()))?;
     vfs::allow(copy);
@@ -247,7 +247,7 @@ fn open_copy(copy: &Named) -> Result<Connection, Answer> {
 }
 
 /// Opens `database`, in the working directory.
-fn open(database: &Named, way: Way) -> rusqlite::Result<Connection> {
+fn open(database: &NamedFile, way: Way) -> rusqlite::Result<Connection> {
     let path = vfs::path(&database.name);
     let layer = vfs::name()?;
     let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY;
@@ -266,16 +266,16 @@ fn open(database: &Named, way: Way) -> rusqlite::Result<Connection> {
 }
 
 /// Refuses what may make SQLite delete files: a journal that names another, and a SQLite that obeys it.
-fn may_write(database: &Named) -> Result<(), Answer> {
+fn may_write(database: &NamedFile) -> Result<(), ChildAnswer> {
     if rusqlite::version_number() < SAFE_SQLITE {
-        return Err(Answer::OldSqlite {
+        return Err(ChildAnswer::OldSqlite {
             version: rusqlite::version().to_owned(),
         });
     }
     let journal = [database.name.as_slice(), b"-journal"].concat();
     let dir = rustix::stdio::stdin();
     match place::open_regular(dir, &journal) {
-        Ok(file) if super_journal(&file) => Err(Answer::SuperJournal),
+        Ok(file) if super_journal(&file) => Err(ChildAnswer::SuperJournal),
         _ => Ok(()),
     }
 }

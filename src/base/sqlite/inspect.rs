@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
-use serde::{Deserialize, Serialize};
 
 use super::code::{self, is_limit};
+use super::inspection::{Depth, Inspection};
 use super::vfs;
 
 /// Memory that SQLite may take. A legitimate check needs its page cache, a bit for each page, and what is
@@ -24,50 +24,6 @@ const INSTRUCTIONS: i32 = 4 << 20;
 
 /// Tables that are named of those that could not be checked.
 const SHOWN: usize = 2;
-
-/// What a database says about itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Inspection {
-    /// `ok`, or what the check said first.
-    pub integrity: String,
-    /// Bytes.
-    pub page_size: u32,
-    /// Rows of each table that holds rows itself; a table that needs an extension we lack is left out. Of a
-    /// damaged database none are counted.
-    pub tables: BTreeMap<String, u64>,
-    /// What was not checked because only the database's application can: tables or indexes, and why. The rest
-    /// was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unchecked: Option<String>,
-}
-
-impl Inspection {
-    pub fn is_ok(&self) -> bool {
-        self.integrity == "ok"
-    }
-}
-
-/// How much of a database is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Depth {
-    /// Every page and record, and that each page has one owner (`quick_check`). What it leaves out can be
-    /// made again from what it looks at: what stands in indexes, and in a virtual table's own index.
-    Structure,
-    /// Also that every index agrees with its table (`integrity_check`), which takes some four times as
-    /// long. The index of a virtual table is its module's business and left out here too.
-    Indexes,
-}
-
-impl Depth {
-    fn pragma(self) -> &'static str {
-        match self {
-            Self::Structure => "quick_check",
-            Self::Indexes => "integrity_check",
-        }
-    }
-}
 
 /// Bounds what a connection to a database from anywhere may do.
 pub(super) fn limit(conn: &Connection) -> rusqlite::Result<()> {

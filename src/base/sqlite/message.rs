@@ -4,9 +4,11 @@
 //! line). The child's answers come from a process that has worked on someone else's file, so the parent
 //! bounds their length, parses them strictly and shows none of their text unescaped.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::inspect::{Depth, Inspection};
+use super::inspection::{Depth, Inspection};
 
 /// The hidden first argument that makes this program the child.
 pub const ARGUMENT: &str = "sqlite-child";
@@ -33,7 +35,7 @@ impl Identity {
 /// One component of a path: any bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Named {
+pub struct NamedFile {
     pub name: Vec<u8>,
     /// The file that the parent opened under this name.
     pub identity: Identity,
@@ -47,23 +49,27 @@ pub struct Request {
     /// The process that asks, with which the child ends.
     pub parent: i32,
     /// The database, in the directory that is the child's stdin.
-    pub database: Named,
+    pub database: NamedFile,
     /// Seconds of the processor that the child may use.
     pub cpu_seconds: u64,
     /// Size in bytes up to which the child may write a file.
     pub file_bytes: u64,
-    pub work: Work,
+    pub work: ChildWork,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Work {
+pub enum ChildWork {
     /// Checks a database that no process writes to.
     Check { depth: Depth },
     /// Locks the database against writers until the parent closes the socket; then checks it if asked.
     Lock { busy_ms: u64, depth: Option<Depth> },
     /// Copies the database into a file that exists, in the directory that is the child's stderr.
-    Copy { busy_ms: u64, way: Way, copy: Named },
+    Copy {
+        busy_ms: u64,
+        way: Way,
+        copy: NamedFile,
+    },
 }
 
 /// How a database is opened for copying, the way that touches least first.
@@ -107,7 +113,7 @@ impl Step {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Answer {
+pub enum ChildAnswer {
     /// The lock is held, after so long a wait.
     Held {
         waited_ms: u64,
@@ -144,4 +150,9 @@ pub enum Answer {
         step: Step,
         errno: i32,
     },
+}
+
+/// Returns `time` as messages carry it.
+pub(super) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::{HEAD_BYTES, SIDECARS};
+use super::header::{HEAD_BYTES, SIDECARS};
 use crate::base::openat::Dir;
 
 /// Where a database is: an open directory, and one name in it.

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::message::{ARGUMENT, Answer, Identity, Named, Request, VARIABLE, Work};
+use super::message::{ARGUMENT, ChildAnswer, ChildWork, Identity, NamedFile, Request, VARIABLE};
 use super::place::Place;
 
 /// What a child may answer: the names of its tables are most of it.
@@ -66,7 +66,7 @@ pub(super) enum Silence {
     Unreadable,
 }
 
-pub(super) struct Child {
+pub(super) struct ChildProcess {
     process: std::process::Child,
     socket: UnixStream,
     /// What was received beyond the last answer.
@@ -74,26 +74,26 @@ pub(super) struct Child {
 }
 
 /// What a child is to do, and with what.
-pub(super) struct Task<'a> {
+pub(super) struct ChildTask<'a> {
     pub place: &'a Place,
     pub identity: Identity,
     pub cpu: Duration,
     pub file_bytes: u64,
-    pub work: Work,
+    pub work: ChildWork,
     /// The directory of a copy.
     pub copy_dir: Option<&'a Place>,
 }
 
-impl Child {
-    pub(super) fn start(task: Task<'_>) -> Result<Self, Silence> {
+impl ChildProcess {
+    pub(super) fn start(task: ChildTask<'_>) -> Result<Self, Silence> {
         Self::spawn(task).map_err(Silence::NotStarted)
     }
 
-    fn spawn(task: Task<'_>) -> io::Result<Self> {
+    fn spawn(task: ChildTask<'_>) -> io::Result<Self> {
         let request = Request {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             parent: rustix::process::getpid().as_raw_nonzero().get(),
-            database: Named {
+            database: NamedFile {
                 name: task.place.name().to_owned(),
                 identity: task.identity,
             },
@@ -132,7 +132,7 @@ impl Child {
         &mut self,
         deadline: Instant,
         allowed: Duration,
-    ) -> Result<Answer, Silence> {
+    ) -> Result<ChildAnswer, Silence> {
         let mut buffer = [0; 4096];
         let mut searched = 0;
         loop {
@@ -170,7 +170,7 @@ impl Child {
     }
 }
 
-impl Drop for Child {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Both);
         let _ = self.process.kill();

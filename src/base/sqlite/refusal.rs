@@ -4,10 +4,11 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::message::{Answer, Step};
+use super::error::SqliteError;
+use super::message::{ChildAnswer, Step};
 use super::place::Place;
 use super::process::Silence;
-use super::{SqliteError, code, inspect};
+use super::{code, inspect};
 
 /// The longest text of a child that is shown.
 const TEXT_CHARS: usize = 300;
@@ -66,24 +67,29 @@ pub(super) fn silent(silence: Silence, step: Step, place: &Place) -> SqliteError
 }
 
 /// The error that an answer is.
-pub(super) fn refused(answer: Answer, step: Step, place: &Place, busy: Duration) -> SqliteError {
+pub(super) fn refused(
+    answer: ChildAnswer,
+    step: Step,
+    place: &Place,
+    busy: Duration,
+) -> SqliteError {
     let path = place.path().to_owned();
     match answer {
-        Answer::Busy => SqliteError::Busy { path, waited: busy },
-        Answer::Memory => {
+        ChildAnswer::Busy => SqliteError::Busy { path, waited: busy },
+        ChildAnswer::Memory => {
             let megabytes = inspect::MEMORY_BYTES >> 20;
             unchecked(step, place, format!("it takes more than {megabytes} MiB"))
         }
-        Answer::Exchanged => {
+        ChildAnswer::Exchanged => {
             let why = "another file took its name while it was opened";
             io_error(step.text(), &path)(io::Error::other(why))
         }
-        Answer::SuperJournal => {
+        ChildAnswer::SuperJournal => {
             let why = "its journal is of a transaction over several databases, which only its \
                        application may play back: start that once";
             io_error(step.text(), &path)(io::Error::other(why))
         }
-        Answer::OldSqlite { version } => {
+        ChildAnswer::OldSqlite { version } => {
             let why = format!(
                 "SQLite {} is too old to play back a journal from anywhere: use a build of Sealift \
                  with its own SQLite",
@@ -91,16 +97,16 @@ pub(super) fn refused(answer: Answer, step: Step, place: &Place, busy: Duration)
             );
             io_error(step.text(), &path)(io::Error::other(why))
         }
-        Answer::System { step, errno } => {
+        ChildAnswer::System { step, errno } => {
             io_error(step.text(), &path)(io::Error::from_raw_os_error(errno))
         }
         // Nothing is wrong with the database: this SQLite lacks what its application, or a newer one, has.
-        Answer::Failed {
+        ChildAnswer::Failed {
             step: step @ Step::Check,
             code,
             message,
         } if code::is_foreign(code) => unchecked(step, place, shown(&message)),
-        Answer::Failed {
+        ChildAnswer::Failed {
             step,
             code,
             message,
@@ -112,8 +118,9 @@ pub(super) fn refused(answer: Answer, step: Step, place: &Place, busy: Duration)
                 Some(shown(&message)),
             ),
         },
-        Answer::Held { .. } | Answer::Unlocked | Answer::Checked { .. } | Answer::Copied { .. } => {
-            silent(Silence::Unreadable, step, place)
-        }
+        ChildAnswer::Held { .. }
+        | ChildAnswer::Unlocked
+        | ChildAnswer::Checked { .. }
+        | ChildAnswer::Copied { .. } => silent(Silence::Unreadable, step, place),
     }
 }

@@ -10,13 +10,14 @@
 
 use std::ffi::{CStr, c_char, c_int};
 use std::os::fd::{IntoRawFd as _, OwnedFd};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use rusqlite::ffi;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::message::{Identity, Named};
+use super::message::{Identity, NamedFile};
+use crate::base::lock::lock;
 
 /// What SQLite may open.
 struct Allowed {
@@ -29,7 +30,7 @@ struct Allowed {
 static ALLOWED: Mutex<Option<Allowed>> = Mutex::new(None);
 
 fn allowed() -> MutexGuard<'static, Option<Allowed>> {
-    ALLOWED.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&ALLOWED)
 }
 
 /// The database's path for SQLite: never a URI, a device or another directory's.
@@ -38,7 +39,7 @@ pub(super) fn path(name: &[u8]) -> Vec<u8> {
 }
 
 /// Lets SQLite open `database`, below the working directory, and its sidecars; nothing else from now on.
-pub(super) fn allow(database: &Named) {
+pub(super) fn allow(database: &NamedFile) {
     *allowed() = Some(Allowed {
         database: path(&database.name),
         identity: database.identity,
@@ -76,14 +77,14 @@ fn register() -> c_int {
     let Some(set) = ours.xSetSystemCall else {
         return ffi::SQLITE_ERROR;
     };
-    type Open = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
-    type Unlink = unsafe extern "C" fn(*const c_char) -> c_int;
+    type OpenCall = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
+    type UnlinkCall = unsafe extern "C" fn(*const c_char) -> c_int;
     // SAFETY: SQLite calls these back with the very types that it documents for `open` and `unlink` in its
     // table of system calls; the cast is that table's own.
     let (open, unlink) = unsafe {
         (
-            std::mem::transmute::<Open, unsafe extern "C" fn()>(open),
-            std::mem::transmute::<Unlink, unsafe extern "C" fn()>(unlink),
+            std::mem::transmute::<OpenCall, unsafe extern "C" fn()>(open),
+            std::mem::transmute::<UnlinkCall, unsafe extern "C" fn()>(unlink),
         )
     };
     for (call, function) in [(c"open", open), (c"unlink", unlink)] {
@@ -180,7 +181,7 @@ unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
 /// Whether `path` is the database or one of its sidecars.
 fn is_part(path: &[u8], database: &[u8]) -> bool {
     let rest = path.strip_prefix(database);
-    rest.is_some_and(|rest| rest.is_empty() || super::SIDECARS.contains(&rest))
+    rest.is_some_and(|rest| rest.is_empty() || super::header::SIDECARS.contains(&rest))
 }
 
 /// Makes SQLite forget its virtual tables' modules: their code never runs on a file from anywhere, and

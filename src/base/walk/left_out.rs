@@ -62,19 +62,19 @@ pub fn pseudo(_: impl AsFd) -> io::Result<Option<&'static str>> {
 
 /// What a walk did not enter.
 #[derive(Debug, Default)]
-pub struct LeftOut {
-    pseudo: Named,
-    mounts: Named,
+pub struct NotEntered {
+    pseudo: PathSample,
+    mounts: PathSample,
 }
 
 /// Some paths, and how many there are in all.
 #[derive(Debug, Default)]
-struct Named {
+struct PathSample {
     some: Vec<String>,
     count: usize,
 }
 
-impl Named {
+impl PathSample {
     fn add(&mut self, text: impl FnOnce() -> String) {
         self.count += 1;
         if self.some.len() < MOST_NAMED {
@@ -93,7 +93,7 @@ impl Named {
     }
 }
 
-impl LeftOut {
+impl NotEntered {
     /// `rel` is on a file system of the kind `name`.
     pub fn pseudo(&mut self, rel: &[u8], name: &str) {
         let text = || format!("{} ({name})", String::from_utf8_lossy(rel));
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn few_lines_name_many_mounts() {
-        let mut left_out = LeftOut::default();
+        let mut left_out = NotEntered::default();
         for n in 0..7 {
             left_out.mount(format!("m{n}").as_bytes());
         }

@@ -11,7 +11,7 @@ use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
 use crate::base::progress::{Progress as _, ProgressEvent};
 use crate::scrub::{self, Needed, Problem, Share};
-use crate::state::catalog::{Catalog, CatalogError, Check};
+use crate::state::catalog::{ArchiveCheck, Catalog, CatalogError};
 
 /// A reading of everything that broke off longer ago is begun anew.
 const FULL_READING_DAYS: i64 = 30;
@@ -97,7 +97,7 @@ impl Run<'_> {
             scrub::Reading::Frozen | scrub::Reading::Wrong(_) => None,
         };
         let at = crate::base::clock::now();
-        catalog.set_check(target, &needed.row.blake3, &Check { at, whole })
+        catalog.set_check(target, &needed.row.blake3, &ArchiveCheck { at, whole })
     }
 
     /// What an earlier reading found damaged, this one did not come to, and nobody mended.
@@ -111,7 +111,7 @@ impl Run<'_> {
         };
         let found = verdict.problems.iter().filter_map(Problem::lost);
         let found: Vec<Hash> = found.map(|row| row.blake3).collect();
-        let memory: HashMap<Hash, Check> = catalog.checks(&subject.name)?;
+        let memory: HashMap<Hash, ArchiveCheck> = catalog.checks(&subject.name)?;
         for (hash, needed) in &examined.whole {
             let bad = memory.get(hash).filter(|c| c.whole == Some(false));
             if let Some(bad) = bad.filter(|_| !found.contains(hash)) {

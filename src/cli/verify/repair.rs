@@ -16,7 +16,7 @@ use crate::scrub::Problem;
 use crate::scrub::repair::{
     Donor, Unmended, bring_archive, bring_history, bring_manifest, bring_page,
 };
-use crate::state::catalog::Check;
+use crate::state::catalog::ArchiveCheck;
 use crate::storage::{self, TargetSpec};
 
 /// The spool's folder within the state directory; it looks like a host's folder on a target.
@@ -132,8 +132,8 @@ impl Run<'_> {
         if let Some(catalog) = &self.catalog {
             let at = crate::base::clock::now();
             let whole = Some(true);
-            catalog.set_check(target, archive, &Check { at, whole })?;
-            catalog.set_unusable(archive, false)?;
+            catalog.set_check(target, archive, &ArchiveCheck { at, whole })?;
+            catalog.mark_usable(archive)?;
         }
         Ok(())
     }
@@ -145,7 +145,7 @@ impl Run<'_> {
                 "; nothing is given up, repair again when that one can be read"
             }
             Some(catalog) => {
-                catalog.set_unusable(archive, true)?;
+                catalog.mark_unusable(archive)?;
                 "; the next backup stores again what today's snapshot needs of it, older ones stay incomplete"
             }
             None => "; older snapshots stay incomplete",

@@ -102,29 +102,10 @@ pub(super) fn is_any_away(surveys: &[Survey], at: usize) -> bool {
     others.any(|(_, survey)| survey.seen.is_err() && !survey.write_only)
 }
 
-/// Archives that turned out damaged where they should have been copied from, separated by spaces.
-const DAMAGED: &str = "damaged on a donor";
-
 /// Damaged archives are none to copy from any more: the next run stores their content again.
 pub(super) fn note_damaged(catalog: &Catalog, keys: &[ObjectKey]) -> Result<(), CatalogError> {
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let mut all = damaged(catalog)?;
-    all.extend(
-        keys.iter()
-            .filter_map(|key| ObjectKey::archive_hash(key.as_str())),
-    );
-    let all: Vec<String> = all.iter().map(Hash::to_string).collect();
-    catalog.set_meta(DAMAGED, &all.join(" "))
-}
-
-pub(super) fn damaged(catalog: &Catalog) -> Result<HashSet<Hash>, CatalogError> {
-    let known = catalog.meta(DAMAGED)?.unwrap_or_default();
-    Ok(known
-        .split(' ')
-        .filter_map(|hash| hash.parse().ok())
-        .collect())
+    let archives = keys.iter();
+    catalog.add_damaged_copies(archives.filter_map(|key| ObjectKey::archive_hash(key.as_str())))
 }
 
 /// What lies on targets that can be read.

@@ -34,9 +34,6 @@ pub enum PushError {
          it. Give the host another name and another signer"
     )]
     LastSequence(u64),
-    /// Another process holds the state directory.
-    #[error("another sealift is at work with the state directory {0}; wait for it to end")]
-    Locked(String),
     /// The newest snapshot on a target is another machine's.
     #[error(
         "another machine pushes as host {host}: its snapshot {stamp} (sequence {sequence}) is on {target}. \

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 
-use super::copy_sources::{damaged, note_damaged};
+use super::copy_sources::note_damaged;
 use super::error::PushError;
 use super::inspect_targets::Survey;
 use super::inventory::{known_objects, record_shipped};
@@ -402,7 +402,7 @@ impl<'a> Finishing<'a> {
         Ok(Support {
             donors: self.donors.clone(),
             donors_away: self.donors_away,
-            damaged: damaged(&state.catalog)?,
+            damaged: state.catalog.damaged_copies()?,
             scratch: state.spool.scratch(),
             confirmed,
             remembered: seen

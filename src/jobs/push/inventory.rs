@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::copy_sources::{Donor, damaged, on_donors};
+use super::copy_sources::{Donor, on_donors};
 use super::error::PushError;
 use super::inspect_targets::Survey;
 use super::request::Target;
@@ -127,7 +127,7 @@ pub(super) fn take_stock(
     // Where nobody answers, memory must do.
     let on_all = on_all.unwrap_or_else(|| anywhere.clone());
     let on_donors = on_donors(surveys, asked);
-    let damaged = damaged(&state.catalog)?;
+    let damaged = state.catalog.damaged_copies()?;
     let unusable = state.catalog.unusable()?;
     let spooled: HashMap<String, u64> = state.spool.list(ARCHIVES)?.into_iter().collect();
     let in_spool = |a: &CatalogArchive| spooled.get(a.row.key().as_str()) == Some(&a.row.bytes);

@@ -19,11 +19,9 @@ use crate::format::manifest::{Known, MAX_SEQUENCE};
 use crate::format::signature::Trust;
 use crate::packer::Lineage;
 use crate::state::State;
-use crate::state::catalog::PublicationState;
+use crate::state::catalog::{ADOPTED_HEADS, PublicationState};
 use crate::state::machine::machine_id;
 
-/// Core hashes of heads of other machines that `adopt` accepted, separated by spaces.
-const ADOPTED: &str = "adopted";
 const HIGHEST: &str = "highest sequence";
 /// Set once somebody said after which sequence a host goes on that no target shows.
 const BEGINS_AFTER: &str = "begins after";
@@ -31,7 +29,7 @@ const BEGINS_AFTER: &str = "begins after";
 /// What no target shows, and a catalog that is made anew should know.
 pub(crate) fn carried_over(state: &State) -> Result<Vec<(&'static str, String)>, PushError> {
     let mut carried = Vec::new();
-    for key in [ADOPTED, HIGHEST, BEGINS_AFTER] {
+    for key in [ADOPTED_HEADS, HIGHEST, BEGINS_AFTER] {
         if let Some(value) = state.catalog.meta(key)? {
             carried.push((key, value));
         }
@@ -171,7 +169,7 @@ fn take_in_foreign(
     let newest = *newest;
     let own = state.catalog.snapshots()?;
     let own_head = own.last().map_or(0, |row| row.known.sequence);
-    let adopted = adopted(state)?;
+    let adopted = state.catalog.adopted_heads()?;
     // What stands at or above our own head decides whose chain it is; below it lies history.
     for ((sequence, core), (snapshot, target)) in &foreign {
         let same_machine = snapshot.manifest.core.machine == machine;
@@ -340,14 +338,6 @@ pub(super) fn some_of(label: &str, findings: &[impl std::fmt::Display]) -> Vec<S
     texts
 }
 
-fn adopted(state: &State) -> Result<HashSet<Hash>, PushError> {
-    let text = state.catalog.meta(ADOPTED)?.unwrap_or_default();
-    Ok(text
-        .split(' ')
-        .filter_map(|hash| hash.parse().ok())
-        .collect())
-}
-
 /// Accepts the heads that the targets show, whatever machine made them: this one takes over the
 /// host's name. Gives their names. The next push has them as parents.
 pub fn adopt(
@@ -365,13 +355,12 @@ pub fn adopt(
     let heads = foreign
         .iter()
         .filter(|((sequence, _), _)| *sequence == newest);
-    let mut accepted = adopted(state)?;
+    let mut accepted = Vec::new();
     let mut names = Vec::new();
     for ((_, core), (snapshot, _)) in heads {
-        accepted.insert(*core);
+        accepted.push(*core);
         names.push(snapshot.manifest.name().to_string());
     }
-    let text: Vec<String> = accepted.iter().map(Hash::to_string).collect();
-    state.catalog.set_meta(ADOPTED, &text.join(" "))?;
+    state.catalog.add_adopted_heads(accepted)?;
     Ok(names)
 }

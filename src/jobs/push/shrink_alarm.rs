@@ -12,16 +12,18 @@ use crate::producer;
 use crate::state::State;
 use crate::state::catalog::Catalog;
 use crate::state::catalog::PublicationState;
-use crate::state::figures::{self, Figures, Kept, Memory, Open, Settings, SourceTaken, Taken};
+use crate::state::figures::{
+    self, Figures, Kept, Memory, OpenAlarm, Settings, SnapshotTaken, SourceTaken,
+};
 use crate::state::staged_snapshot::LeftOut;
 
 /// How a push compares with the snapshot before.
 #[derive(Debug, Default)]
 pub struct ShrinkReport {
     /// What shrank, now or earlier, and was not acknowledged.
-    pub open: Vec<Open>,
+    pub open: Vec<OpenAlarm>,
     /// What had shrunk and is back.
-    pub back: Vec<Open>,
+    pub back: Vec<OpenAlarm>,
 }
 
 /// Compares the figures of `report`, remembers them, and returns what is open.
@@ -74,7 +76,7 @@ fn taken(
     figures: &BTreeMap<String, Figures>,
     left_out: &[LeftOut],
     previous: Option<Kept>,
-) -> Taken {
+) -> SnapshotTaken {
     // A plain directory that was pushed by hand is no source of this host.
     let sources = figures.iter().filter(|(to, _)| !to.is_empty());
     let sources = sources.map(|(to, figures)| {
@@ -91,7 +93,7 @@ fn taken(
     // An optional source that is not there does not fail.
     let configured = config.sources.iter();
     let configured = configured.filter(|source| !source.optional || source.on_request);
-    Taken {
+    SnapshotTaken {
         snapshot: Kept {
             stamp,
             sequence: Some(sequence),

@@ -17,7 +17,7 @@ use super::access_list::mode_without;
 use super::kept::{Aspect, Tally};
 use super::tree::{Tree, times};
 use crate::base::openat::{
-    ACCESS_LISTS, Kind, Meta, Owner, chmod_fd, chown_fd, set_mtime_fd, set_xattr_fd,
+    ACCESS_LISTS, FileOwner, Kind, Meta, chmod_fd, chown_fd, set_mtime_fd, set_xattr_fd,
 };
 use crate::format::index::{EntryList, EntryRef, EntryType};
 
@@ -84,12 +84,14 @@ impl Restorer {
     }
 
     /// The most of the recorded owner that can be set. `None`: nothing is to be set.
-    fn owner_for(&self, entry: &EntryRef<'_>, now: &Meta) -> Option<io::Result<Owner>> {
+    fn owner_for(&self, entry: &EntryRef<'_>, now: &Meta) -> Option<io::Result<FileOwner>> {
         let same = (now.uid() == entry.uid, now.gid() == entry.gid);
         match same {
             (true, true) => None,
-            _ if self.as_root => Some(Owner::new(entry.uid, entry.gid)),
-            (_, false) if self.groups.contains(&entry.gid) => Some(Owner::only_group(entry.gid)),
+            _ if self.as_root => Some(FileOwner::new(entry.uid, entry.gid)),
+            (_, false) if self.groups.contains(&entry.gid) => {
+                Some(FileOwner::only_group(entry.gid))
+            }
             _ => None,
         }
     }
@@ -163,7 +165,7 @@ pub(super) fn apply_to_file(
 /// A thing in the tree whose metadata is to be set.
 trait Thing {
     fn meta(&self) -> io::Result<Meta>;
-    fn set_owner(&self, owner: Owner) -> io::Result<()>;
+    fn set_owner(&self, owner: FileOwner) -> io::Result<()>;
     fn set_xattr(&self, name: &[u8], value: &[u8]) -> io::Result<()>;
     fn set_mode(&self, mode: u32) -> io::Result<()>;
     fn set_mtime(&self, times: &Timestamps) -> io::Result<()>;
@@ -176,7 +178,7 @@ impl Thing for Opened<'_> {
     fn meta(&self) -> io::Result<Meta> {
         Meta::of_fd(self.0)
     }
-    fn set_owner(&self, owner: Owner) -> io::Result<()> {
+    fn set_owner(&self, owner: FileOwner) -> io::Result<()> {
         chown_fd(self.0, owner)
     }
     fn set_xattr(&self, name: &[u8], value: &[u8]) -> io::Result<()> {
@@ -200,7 +202,7 @@ impl Thing for Named<'_> {
     fn meta(&self) -> io::Result<Meta> {
         self.tree.meta(self.path)
     }
-    fn set_owner(&self, owner: Owner) -> io::Result<()> {
+    fn set_owner(&self, owner: FileOwner) -> io::Result<()> {
         self.tree.set_owner(self.path, owner)
     }
     fn set_xattr(&self, name: &[u8], value: &[u8]) -> io::Result<()> {

@@ -20,10 +20,10 @@ use std::time::Duration;
 use super::access_list::mode_without;
 use super::destination::{Destination, Place};
 use super::inside;
-use crate::base::cleanup::Duty;
+use crate::base::cleanup::CleanupGuard;
 use crate::base::ids::Stamp;
 use crate::base::openat::{
-    ACCESS_LISTS, Dir, Meta, Owner, PrivateDir, chmod_fd, chown_fd, list_xattrs, set_xattr_fd,
+    ACCESS_LISTS, Dir, FileOwner, Meta, PrivateDir, chmod_fd, chown_fd, list_xattrs, set_xattr_fd,
 };
 
 /// Of a staging directory inside its destination.
@@ -67,7 +67,7 @@ pub(super) struct Staging {
 }
 
 /// A duty that is taken back when its staging directory is placed or dropped.
-struct Removal(Duty);
+struct Removal(CleanupGuard);
 
 impl Drop for Removal {
     fn drop(&mut self) {
@@ -218,8 +218,8 @@ impl Staging {
 fn take_from(previous: &Dir, tree: &Dir) -> io::Result<u32> {
     let meta = Meta::of_fd(previous)?;
     // Only root can give it away.
-    if chown_fd(tree, Owner::new(meta.uid(), meta.gid())?).is_err() {
-        let _ = Owner::only_group(meta.gid()).and_then(|owner| chown_fd(tree, owner));
+    if chown_fd(tree, FileOwner::new(meta.uid(), meta.gid())?).is_err() {
+        let _ = FileOwner::only_group(meta.gid()).and_then(|owner| chown_fd(tree, owner));
     }
     let mut mode = meta.permissions();
     for (name, value) in list_xattrs(previous)? {
@@ -278,8 +278,8 @@ fn usual_mode(private: &PrivateDir) -> io::Result<u32> {
     Ok(mode & 0o777)
 }
 
-fn owe_removal(slot: Arc<OnceLock<Arc<PrivateDir>>>) -> Duty {
-    Duty::owe(move || {
+fn owe_removal(slot: Arc<OnceLock<Arc<PrivateDir>>>) -> CleanupGuard {
+    CleanupGuard::register(move || {
         let Some(private) = slot.get() else {
             return "nothing was restored yet".to_owned();
         };

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::Timestamps;
 
-use crate::base::openat::{Dir, Kind, Meta, Owner, mtime};
+use crate::base::openat::{Dir, FileOwner, Kind, Meta, mtime};
 use crate::base::sqlite::Place;
 
 const OWNER_READS_AND_WRITES: u32 = 0o600;
@@ -115,7 +115,7 @@ impl Tree {
         self.root.meta(OsStr::from_bytes(path))
     }
 
-    pub(super) fn set_owner(&self, path: &[u8], owner: Owner) -> io::Result<()> {
+    pub(super) fn set_owner(&self, path: &[u8], owner: FileOwner) -> io::Result<()> {
         self.root.set_owner(OsStr::from_bytes(path), owner)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::PlanError;
+use crate::base::similar::edit_distance;
 use crate::format::index::{Entry, EntryList, EntryType, parent_path};
 
 const MOST_NEAR_MISSES: usize = 3;
@@ -99,7 +100,12 @@ fn near_misses(entries: &EntryList, path: &[u8]) -> Vec<String> {
     let farthest = wanted.chars().count() / 3 + 1;
     let mut near: Vec<(usize, &[u8])> = entries
         .iter()
-        .map(|entry| (distance(&name(entry.path), &wanted, farthest), entry.path))
+        .map(|entry| {
+            (
+                edit_distance(&name(entry.path), &wanted, farthest),
+                entry.path,
+            )
+        })
         .filter(|(distance, _)| *distance <= farthest)
         .collect();
     // Of the equally similar, those in the same directory first.
@@ -108,23 +114,4 @@ fn near_misses(entries: &EntryList, path: &[u8]) -> Vec<String> {
         .iter()
         .map(|(_, found)| format!("{:?}", String::from_utf8_lossy(found)));
     texts.take(MOST_NEAR_MISSES).collect()
-}
-
-/// Edit distance, or more than `limit` as soon as the lengths say so.
-fn distance(a: &str, b: &str, limit: usize) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    if a.len().abs_diff(b.len()) > limit {
-        return limit + 1;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -1,7 +1,6 @@
-//! When each archive on a target was last read in full, and what came of it; and which archives must not be
-//! counted on any more.
+//! When each archive on a target was last read in full, and with what outcome.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, params};
@@ -11,14 +10,11 @@ use crate::base::ids::Hash;
 
 /// One look at an archive on a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Check {
+pub struct ArchiveCheck {
     pub at: DateTime<Utc>,
     /// `None`: it could not be read then (cold storage, no permission).
     pub whole: Option<bool>,
 }
-
-/// Hashes of archives whose content is to be stored again, separated by spaces.
-const UNUSABLE: &str = "unusable archives";
 
 /// The table once had no column for what came of a look: it told of good ones only.
 pub(super) fn complete_table(db: &Connection) -> rusqlite::Result<()> {
@@ -32,7 +28,7 @@ pub(super) fn complete_table(db: &Connection) -> rusqlite::Result<()> {
 
 impl Catalog {
     /// The last look at each archive on `target`.
-    pub fn checks(&self, target: &str) -> Result<HashMap<Hash, Check>, CatalogError> {
+    pub fn checks(&self, target: &str) -> Result<HashMap<Hash, ArchiveCheck>, CatalogError> {
         let mut query = self
             .db
             .prepare("SELECT blake3, checked_at, ok FROM checks WHERE target=?1")
@@ -48,7 +44,7 @@ impl Catalog {
             // A time that is none: as if it was never looked at.
             if let Ok(at) = DateTime::parse_from_rfc3339(&text) {
                 let at = at.to_utc();
-                found.insert(hash, Check { at, whole });
+                found.insert(hash, ArchiveCheck { at, whole });
             }
         }
         Ok(found)
@@ -58,7 +54,7 @@ impl Catalog {
         &self,
         target: &str,
         archive: &Hash,
-        check: &Check,
+        check: &ArchiveCheck,
     ) -> Result<(), CatalogError> {
         self.db
             .execute(
@@ -67,29 +63,6 @@ impl Catalog {
             )
             .map(drop)
             .map_err(self.fail())
-    }
-
-    /// Archives that no new snapshot may lean on, wherever they are: some target holds one that is damaged,
-    /// and nothing to mend it with was found.
-    pub fn unusable(&self) -> Result<HashSet<Hash>, CatalogError> {
-        let text = self.meta(UNUSABLE)?.unwrap_or_default();
-        let hashes = text.split(' ').filter_map(|hash| hash.parse().ok());
-        Ok(hashes.collect())
-    }
-
-    /// Has the content of `archive` stored again by the next push, or (`false`) counts on it once more.
-    pub fn set_unusable(&self, archive: &Hash, unusable: bool) -> Result<(), CatalogError> {
-        let mut all = self.unusable()?;
-        let changed = match unusable {
-            true => all.insert(*archive),
-            false => all.remove(archive),
-        };
-        if !changed {
-            return Ok(());
-        }
-        let mut texts: Vec<String> = all.iter().map(Hash::to_string).collect();
-        texts.sort();
-        self.set_meta(UNUSABLE, &texts.join(" "))
     }
 
     /// When a reading of everything on `target` began that has not come to its end.
@@ -139,7 +112,7 @@ mod tests {
         );
         let now = crate::base::clock::now();
         for whole in [Some(false), None, Some(true)] {
-            let check = Check { at: now, whole };
+            let check = ArchiveCheck { at: now, whole };
             catalog.set_check("t", &Hash([1; 32]), &check).unwrap();
             let found = catalog.checks("t").unwrap()[&Hash([1; 32])];
             assert_eq!((found.whole, found.at), (whole, now));

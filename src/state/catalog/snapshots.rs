@@ -29,6 +29,19 @@ pub struct KnownGroup {
     pub made: Made,
 }
 
+/// A run of `backup`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRecord {
+    /// RFC 3339. `None` in a damaged row only.
+    pub started_at: Option<String>,
+    /// RFC 3339. `None`: the run is under way, or it was killed.
+    pub ended_at: Option<String>,
+    /// Such as `complete`. `None` as for `ended_at`.
+    pub outcome: Option<String>,
+    /// What the run reported in one line. `None` as for `ended_at`.
+    pub message: Option<String>,
+}
+
 /// The sequence of the manifest that the groups are those of.
 const KNOWN_GROUPS_OF: &str = "known groups of";
 
@@ -316,13 +329,20 @@ impl Catalog {
         Ok(stamps)
     }
 
-    /// (started, ended, outcome, message) of the newest run.
-    pub fn last_run(&self) -> Result<Option<[Option<String>; 4]>, CatalogError> {
+    /// Returns the newest run; `None` before the first.
+    pub fn last_run(&self) -> Result<Option<RunRecord>, CatalogError> {
         self.db
             .query_row(
                 "SELECT started_at, ended_at, outcome, message FROM runs ORDER BY id DESC LIMIT 1",
                 [],
-                |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]),
+                |row| {
+                    Ok(RunRecord {
+                        started_at: row.get(0)?,
+                        ended_at: row.get(1)?,
+                        outcome: row.get(2)?,
+                        message: row.get(3)?,
+                    })
+                },
             )
             .optional()
             .map_err(self.fail())

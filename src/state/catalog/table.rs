@@ -14,12 +14,12 @@ use super::row_checksum;
 /// Where each chunk lies.
 #[derive(Debug, Default)]
 pub struct ChunkTable {
-    places: HashMap<ChunkHash, Place, RandomState>,
+    places: HashMap<ChunkHash, PackedPlace, RandomState>,
 }
 
 /// Some bytes less than a [`ChunkPlace`], a million times.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct PackedPlace {
     archive: u32,
     length: u32,
     offset: u64,
@@ -40,7 +40,7 @@ impl ChunkTable {
             return;
         };
         let offset = place.offset;
-        let place = Place {
+        let place = PackedPlace {
             archive,
             length,
             offset,

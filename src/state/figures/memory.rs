@@ -54,7 +54,7 @@ pub type Settings = BTreeMap<String, String>;
 
 /// A source in the snapshot before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
+struct SourceSeen {
     in_snapshot: Kept,
     #[serde(default)]
     settings: Settings,
@@ -63,7 +63,7 @@ struct Seen {
 
 /// A measure of a source that shrank, and that is neither acknowledged nor back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Open {
+pub struct OpenAlarm {
     /// The source's place in a snapshot.
     pub to: String,
     /// What the configuration calls it.
@@ -83,7 +83,7 @@ pub struct Open {
 pub struct Acknowledged {
     pub at: DateTime<Utc>,
     pub note: Option<String>,
-    pub open: Open,
+    pub open: OpenAlarm,
 }
 
 /// All that is remembered.
@@ -91,8 +91,8 @@ pub struct Acknowledged {
 pub struct Memory {
     format: u32,
     /// By place in a snapshot.
-    sources: BTreeMap<String, Seen>,
-    open: Vec<Open>,
+    sources: BTreeMap<String, SourceSeen>,
+    open: Vec<OpenAlarm>,
     /// Sources that the newest snapshot lacks because they failed, each with the last snapshot that has it, as far as
     /// is known: retention keeps that one.
     #[serde(default)]
@@ -115,7 +115,7 @@ impl Default for Memory {
 
 /// A snapshot that was just packed.
 #[derive(Debug, Clone)]
-pub struct Taken {
+pub struct SnapshotTaken {
     pub snapshot: Kept,
     /// By place in the snapshot. A source that was left out is not among them.
     pub sources: BTreeMap<String, SourceTaken>,
@@ -142,16 +142,16 @@ pub struct SourceTaken {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Noted {
     /// What shrank with this snapshot.
-    pub opened: Vec<Open>,
+    pub opened: Vec<OpenAlarm>,
     /// What had shrunk and is back.
-    pub back: Vec<Open>,
+    pub back: Vec<OpenAlarm>,
 }
 
 impl Memory {
     /// Remembers `figures` without comparing them: they are of an earlier snapshot.
     pub fn learn(&mut self, snapshot: Kept, figures: BTreeMap<String, Figures>) {
         for (to, figures) in figures {
-            let seen = Seen {
+            let seen = SourceSeen {
                 in_snapshot: snapshot,
                 settings: Settings::new(),
                 figures,
@@ -161,7 +161,7 @@ impl Memory {
     }
 
     /// Compares `taken` with what is remembered, and remembers it instead. Sources that it lacks stay as they are.
-    pub fn note(&mut self, taken: Taken) -> Noted {
+    pub fn note(&mut self, taken: SnapshotTaken) -> Noted {
         let mut noted = Noted::default();
         // Of a source that nobody wants any more the policy decides.
         self.lacking
@@ -185,7 +185,7 @@ impl Memory {
                 keep_uncounted(&before.figures, &mut source.figures);
                 noted.opened.extend(opened);
             }
-            let seen = Seen {
+            let seen = SourceSeen {
                 in_snapshot: taken.snapshot,
                 settings: source.settings,
                 figures: source.figures,
@@ -197,7 +197,7 @@ impl Memory {
     }
 
     /// Updates what is open of the source; returns what is back.
-    fn look_again(&mut self, to: &str, source: &SourceTaken) -> Vec<Open> {
+    fn look_again(&mut self, to: &str, source: &SourceTaken) -> Vec<OpenAlarm> {
         let mut back = Vec::new();
         self.open.retain_mut(|one| {
             if one.to != to {
@@ -218,7 +218,13 @@ impl Memory {
         back
     }
 
-    fn newly_shrunk(&self, to: &str, before: &Seen, source: &SourceTaken, now: Kept) -> Vec<Open> {
+    fn newly_shrunk(
+        &self,
+        to: &str,
+        before: &SourceSeen,
+        source: &SourceTaken,
+        now: Kept,
+    ) -> Vec<OpenAlarm> {
         let is_open = |measure: &Measure| {
             let mut open = self.open.iter();
             open.any(|one| one.to == to && one.shrunk.measure == *measure)
@@ -226,7 +232,7 @@ impl Memory {
         let changed = changed_settings(&before.settings, &source.settings);
         let found = shrunk(&before.figures, &source.figures).into_iter();
         let new = found.filter(|one| !is_open(&one.measure));
-        new.map(|shrunk| Open {
+        new.map(|shrunk| OpenAlarm {
             to: to.to_owned(),
             name: source.name.clone(),
             shrunk,
@@ -238,7 +244,7 @@ impl Memory {
     }
 
     /// What shrank and nobody acknowledged.
-    pub fn open(&self) -> &[Open] {
+    pub fn open(&self) -> &[OpenAlarm] {
         &self.open
     }
 
@@ -253,7 +259,7 @@ impl Memory {
     }
 
     /// Leaves out of `taken` the sources that are known by a snapshot with a later stamp. Returns whether any is left.
-    pub fn leave_out_known(&self, taken: &mut Taken) -> bool {
+    pub fn leave_out_known(&self, taken: &mut SnapshotTaken) -> bool {
         let is_later = |to: &String| {
             let seen = self.sources.get(to);
             seen.is_some_and(|seen| seen.in_snapshot.stamp > taken.snapshot.stamp)
@@ -268,12 +274,12 @@ impl Memory {
         source: Option<&str>,
         note: Option<&str>,
         at: DateTime<Utc>,
-    ) -> Vec<Open> {
-        let is_meant = |one: &Open| source.is_none_or(|source| one.is_of(source));
+    ) -> Vec<OpenAlarm> {
+        let is_meant = |one: &OpenAlarm| source.is_none_or(|source| one.is_of(source));
         let (closed, open) = std::mem::take(&mut self.open)
             .into_iter()
             .partition(is_meant);
-        let closed: Vec<Open> = closed;
+        let closed: Vec<OpenAlarm> = closed;
         self.open = open;
         let acknowledged = closed.iter().map(|one| Acknowledged {
             at,
@@ -299,7 +305,7 @@ impl Memory {
     }
 }
 
-impl Open {
+impl OpenAlarm {
     /// Whether it is about the source of that name or place.
     pub fn is_of(&self, source: &str) -> bool {
         self.name == source || self.to == source

@@ -10,14 +10,14 @@ use super::{Database, Figures};
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Section {
-    sources: Vec<Source>,
-    databases: Vec<Counted>,
+struct SealiftSection {
+    sources: Vec<StagedSource>,
+    databases: Vec<CountedDatabase>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Source {
+struct StagedSource {
     kind: String,
     to: String,
     stage: bool,
@@ -28,7 +28,7 @@ struct Source {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Counted {
+struct CountedDatabase {
     path: String,
     tables: BTreeMap<String, u64>,
     integrity: String,
@@ -37,7 +37,7 @@ struct Counted {
 /// Returns the figures by source. A tree that was read in place has none there, nor has a snapshot that
 /// Sealift did not make.
 pub fn of_metadata(metadata: &Value) -> BTreeMap<String, Figures> {
-    let section = metadata.get("sealift").map(Section::deserialize);
+    let section = metadata.get("sealift").map(SealiftSection::deserialize);
     let Some(Ok(section)) = section else {
         return BTreeMap::new();
     };

@@ -17,7 +17,7 @@ use sealift::format::index::{Entry, EntryType};
 use sealift::format::manifest::{ArchiveKind, Manifest};
 use sealift::format::signature::{MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer};
 use sealift::format::statement::{Mark, Tombstone};
-use sealift::state::catalog::{Catalog, Check, NewArchive, NewChunk};
+use sealift::state::catalog::{ArchiveCheck, Catalog, NewArchive, NewChunk};
 
 use crate::support::handmade_repo::{self, Repo};
 use crate::support::tree::noise;
@@ -222,9 +222,9 @@ fn catalogs() -> Vec<(&'static str, Vec<u8>)> {
     let at = "2026-04-07T06:00:00Z".parse().unwrap();
     let whole = Some(true);
     catalog
-        .set_check("t", &hash(1), &Check { at, whole })
+        .set_check("t", &hash(1), &ArchiveCheck { at, whole })
         .unwrap();
-    catalog.set_unusable(&hash(5), true).unwrap();
+    catalog.mark_unusable(&hash(5)).unwrap();
     let run = catalog.begin_run(at).unwrap();
     catalog.end_run(run, at, None, "complete", "").unwrap();
     drop(catalog);

@@ -14,7 +14,7 @@ enum Token {
     /// `?`
     Any,
     /// `[…]`
-    Set(Box<Set>),
+    Set(Box<ByteSet>),
     /// `*`
     Star,
     /// `**` as a component of its own. `with_slash`: a `/` follows, and both may match nothing.
@@ -24,7 +24,7 @@ enum Token {
 }
 
 /// A set of bytes.
-type Set = [bool; 256];
+type ByteSet = [bool; 256];
 
 impl Glob {
     /// Compiles `pattern`. `None`: it is malformed, so it matches nothing.
@@ -122,7 +122,7 @@ impl Glob {
 }
 
 /// Parses the set whose `[` is before `at`; returns it and where the pattern goes on.
-fn parse_set(pattern: &[u8], mut at: usize) -> Option<(Set, usize)> {
+fn parse_set(pattern: &[u8], mut at: usize) -> Option<(ByteSet, usize)> {
     let mut set = [false; 256];
     let negated = matches!(pattern.get(at), Some(b'!' | b'^'));
     if negated {
@@ -185,7 +185,7 @@ fn parse_set(pattern: &[u8], mut at: usize) -> Option<(Set, usize)> {
 }
 
 /// Adds the bytes of `[:name:]`, as git's own tables have them. `None`: there is no such class.
-fn add_class(set: &mut Set, name: &[u8]) -> Option<()> {
+fn add_class(set: &mut ByteSet, name: &[u8]) -> Option<()> {
     let is_in: fn(&u8) -> bool = match name {
         b"alnum" => u8::is_ascii_alphanumeric,
         b"alpha" => u8::is_ascii_alphabetic,

@@ -12,7 +12,7 @@ fn kept(day: u32) -> Kept {
     }
 }
 
-fn taken(day: u32, sources: &[(&str, u64)]) -> Taken {
+fn taken(day: u32, sources: &[(&str, u64)]) -> SnapshotTaken {
     let sources = sources.iter().map(|(to, files)| {
         let figures = Figures {
             kind: "tree".to_owned(),
@@ -29,7 +29,7 @@ fn taken(day: u32, sources: &[(&str, u64)]) -> Taken {
         };
         ((*to).to_owned(), source)
     });
-    Taken {
+    SnapshotTaken {
         snapshot: kept(day),
         sources: sources.collect(),
         left_out: BTreeSet::new(),
@@ -197,7 +197,7 @@ fn the_file_comes_back_as_it_was_and_a_damaged_one_is_an_error() {
 
 #[test]
 fn the_last_snapshot_with_a_source_that_fails_is_kept_until_it_is_taken_again() {
-    let without_b = |day: u32| Taken {
+    let without_b = |day: u32| SnapshotTaken {
         left_out: BTreeSet::from(["b".to_owned(), "never taken".to_owned()]),
         ..taken(day, &[("a", 50)])
     };
@@ -215,7 +215,7 @@ fn the_last_snapshot_with_a_source_that_fails_is_kept_until_it_is_taken_again() 
     // Or until the configuration does not name it any more.
     memory.note(without_b(8));
     assert_eq!(days(&memory.before_failure()), [7]);
-    memory.note(Taken {
+    memory.note(SnapshotTaken {
         configured: BTreeSet::from(["a".to_owned()]),
         ..taken(9, &[("a", 50)])
     });
@@ -225,7 +225,7 @@ fn the_last_snapshot_with_a_source_that_fails_is_kept_until_it_is_taken_again() 
 #[test]
 fn of_a_source_without_a_memory_the_snapshot_before_stays() {
     let mut memory = Memory::default();
-    let without_b = |day: u32| Taken {
+    let without_b = |day: u32| SnapshotTaken {
         left_out: BTreeSet::from(["b".to_owned()]),
         previous: Some(kept(day - 1)),
         ..taken(day, &[("a", 50)])
