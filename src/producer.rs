@@ -6,19 +6,21 @@
 //! copied: they become parts that the packer reads where they are. What had to be left out is listed in
 //! the snapshot: a run with such a list is not a complete one.
 //!
-//! Crash argument: see `claim`. A run that died leaves a partial directory, which the next one removes.
+//! Crash argument: see `pending`. A run that died leaves a partial directory, which the next one removes.
 
 mod backup_metadata;
 mod copy_file;
 mod demands;
 mod error;
-mod forget;
 mod hardlink_unchanged;
 mod hooks;
 mod json;
 mod local_snapshots;
+mod probe_file;
 mod shell;
 mod snapshot_dir;
+mod snapshot_path;
+mod source_roots;
 mod stage_tree;
 mod staged_files;
 mod stderr;
@@ -31,21 +33,22 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 
 use crate::base::openat::Chosen;
-use crate::base::walk::Filter;
 use crate::config::{Config, Source};
-use crate::format::index::{Skipped, SourceRecord, ValidationRecord};
-use crate::state::staged_snapshot::{LeftOut, Part, StagedSnapshot};
+use crate::format::index::{Skipped, ValidationRecord};
+use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
 
-use backup_metadata::Document;
+use backup_metadata::{Document, SourceEntry, left_out, records};
 use error::{failed, next_for_invalid};
-use snapshot_dir::Claim;
-use take_source::{SourceEntry, Taken, Taking, place};
+use snapshot_dir::PendingSnapshot;
+use snapshot_path::snapshot_path;
+use source_roots::{roots, staged_part};
+use take_source::{SourceTaker, TakenSource};
 use validate::{Checker, Findings};
 
+pub use backup_metadata::Validation;
 pub use error::{ProduceError, SourceError};
-pub use forget::forget;
-pub use local_snapshots::{LocalSnapshot, from_dir, left_out_of, list};
-pub use validate::{Validation, validate};
+pub use local_snapshots::{LocalSnapshot, delete, from_dir, left_out_of, list};
+pub use validate::validate;
 
 /// What is asked for beyond the configuration.
 #[derive(Debug, Clone)]
@@ -81,37 +84,37 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
         .map_err(at_dir("read the snapshots directory"))?
         .into_iter()
         .collect();
-    let mut claim =
-        Claim::take(snapshots_dir, request.now).map_err(at_dir("make a snapshot directory in"))?;
-    let taking = Taking {
+    let mut pending = PendingSnapshot::take(snapshots_dir, request.now)
+        .map_err(at_dir("make a snapshot directory in"))?;
+    let taker = SourceTaker {
         config,
-        stamp: claim.stamp,
-        dir: &claim.partial,
+        stamp: pending.stamp,
+        dir: &pending.partial,
         previous: request
             .previous
             .as_deref()
             .and_then(local_snapshots::previous),
     };
-    let mut taken = take_all(&taking, &claim, wanted)?;
+    let mut taken = take_all(&taker, &pending, wanted)?;
     notes.extend(taken.iter().flat_map(|one| one.notes.iter().cloned()));
-    let mut found = check_all(&claim, &taken);
+    let mut found = check_all(&pending, &taken);
     if is_lost(&taken, &found) {
-        return Err(give_up(config, request, claim, taken, found)?);
+        return Err(give_up(config, request, pending, taken, found)?);
     }
     for (one, found) in taken.iter_mut().zip(&mut found) {
         if !found.errors.is_empty() {
             let found = std::mem::take(found);
-            notes.extend(set_aside(&mut claim, one, found));
+            notes.extend(set_aside(&mut pending, one, found));
         }
     }
     notes.extend(found.iter().flat_map(|found| found.notes.iter().cloned()));
-    let metadata = describe(config, request, &claim, &taken, found, true);
-    let value = metadata.write(&claim.partial);
-    let value = value.map_err(failed("write the metadata of", claim.partial.path()))?;
-    write_aside(config, request, &claim, &taken)?;
-    let stamp = claim.stamp;
-    let has_aside = claim.aside().is_some();
-    let published = claim.publish(true).and_then(Chosen::of_dir);
+    let metadata = describe(config, request, &pending, &taken, found, true);
+    let value = metadata.write(&pending.partial);
+    let value = value.map_err(failed("write the metadata of", pending.partial.path()))?;
+    write_aside(config, request, &pending, &taken)?;
+    let stamp = pending.stamp;
+    let has_aside = pending.aside().is_some();
+    let published = pending.publish(true).and_then(Chosen::of_dir);
     let published = published.map_err(at_dir("put the snapshot in its place in"))?;
     if has_aside {
         notes.extend(snapshot_dir::bound_invalid(snapshots_dir, stamp));
@@ -130,14 +133,14 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
 
 /// Takes the sources one after the other. One that fails and is not required is left out.
 fn take_all(
-    taking: &Taking<'_>,
-    claim: &Claim,
+    taker: &SourceTaker<'_>,
+    pending: &PendingSnapshot,
     wanted: Vec<&Source>,
-) -> Result<Vec<Taken>, ProduceError> {
-    let mut all: Vec<Taken> = Vec::new();
+) -> Result<Vec<TakenSource>, ProduceError> {
+    let mut all: Vec<TakenSource> = Vec::new();
     let mut errors = Vec::new();
     for source in wanted {
-        let error = match taking.take(source) {
+        let error = match taker.take(source) {
             Ok(taken) => {
                 all.push(taken);
                 continue;
@@ -152,8 +155,8 @@ fn take_all(
             return Err(failed(error));
         }
         // Half a copy is none, and its room may be what the next source needs.
-        let discarded = claim.discard(&place(&source.to));
-        let mut taken = Taken::failed(source, &error);
+        let discarded = pending.discard(&snapshot_path(&source.to));
+        let mut taken = TakenSource::failed(source, &error);
         taken.notes.extend(discarded.err().map(|error| {
             format!(
                 "cannot remove what was read of the source {:?}: {error}",
@@ -178,9 +181,9 @@ fn take_all(
 }
 
 /// Checks each source's copy.
-fn check_all(claim: &Claim, taken: &[Taken]) -> Vec<Findings> {
-    let mut checker = Checker::new(&claim.partial);
-    let check = |one: &Taken| {
+fn check_all(pending: &PendingSnapshot, taken: &[TakenSource]) -> Vec<Findings> {
+    let mut checker = Checker::new(&pending.partial);
+    let check = |one: &TakenSource| {
         checker.check(&one.entry, one.databases.as_deref());
         checker.take()
     };
@@ -188,7 +191,7 @@ fn check_all(claim: &Claim, taken: &[Taken]) -> Vec<Findings> {
 }
 
 /// Whether there is no snapshot: a required source is not valid, or nothing that was taken is.
-fn is_lost(taken: &[Taken], found: &[Findings]) -> bool {
+fn is_lost(taken: &[TakenSource], found: &[Findings]) -> bool {
     let is_valid = |found: &Findings| found.errors.is_empty();
     let mut both = taken.iter().zip(found);
     let is_required_lost = both.any(|(one, found)| one.entry.required && !is_valid(found));
@@ -202,16 +205,16 @@ fn is_lost(taken: &[Taken], found: &[Findings]) -> bool {
 fn give_up(
     config: &Config,
     request: &ProduceRequest,
-    claim: Claim,
-    taken: Vec<Taken>,
+    pending: PendingSnapshot,
+    taken: Vec<TakenSource>,
     found: Vec<Findings>,
 ) -> Result<ProduceError, ProduceError> {
     let snapshots_dir = config.snapshots_dir.as_path();
-    let metadata = describe(config, request, &claim, &taken, found, false);
-    let written = metadata.write(&claim.partial);
-    written.map_err(failed("write the metadata of", claim.partial.path()))?;
-    let stamp = claim.stamp;
-    let published = claim.publish(false);
+    let metadata = describe(config, request, &pending, &taken, found, false);
+    let written = metadata.write(&pending.partial);
+    written.map_err(failed("write the metadata of", pending.partial.path()))?;
+    let stamp = pending.stamp;
+    let published = pending.publish(false);
     let dir = published.map_err(failed("keep the invalid snapshot in", snapshots_dir))?;
     let deleted = snapshot_dir::bound_invalid(snapshots_dir, stamp);
     // A damaged earlier copy would be linked to again and again.
@@ -229,13 +232,17 @@ fn give_up(
 }
 
 /// Leaves a source out whose copy is not valid, and keeps the copy aside. Returns what is worth a note.
-fn set_aside(claim: &mut Claim, one: &mut Taken, found: Findings) -> Option<String> {
+fn set_aside(
+    pending: &mut PendingSnapshot,
+    one: &mut TakenSource,
+    found: Findings,
+) -> Option<String> {
     one.forget();
-    let at = place(&one.entry.to);
-    let (kept, note) = match claim.set_aside(&at) {
+    let at = snapshot_path(&one.entry.to);
+    let (kept, note) = match pending.set_aside(&at) {
         Ok(kept) => (Some(kept.display().to_string()), None),
         Err(error) => {
-            let discarded = claim.discard(&at).err();
+            let discarded = pending.discard(&at).err();
             let why = discarded.map_or(String::new(), |error| format!("; nor removed: {error}"));
             let name = &one.entry.name;
             let note = format!("the invalid copy of {name:?} could not be kept: {error}{why}");
@@ -251,10 +258,10 @@ fn set_aside(claim: &mut Claim, one: &mut Taken, found: Findings) -> Option<Stri
 fn write_aside(
     config: &Config,
     request: &ProduceRequest,
-    claim: &Claim,
-    taken: &[Taken],
+    pending: &PendingSnapshot,
+    taken: &[TakenSource],
 ) -> Result<(), ProduceError> {
-    let Some(aside) = claim.aside() else {
+    let Some(aside) = pending.aside() else {
         return Ok(());
     };
     let mut kept = Vec::new();
@@ -271,8 +278,8 @@ fn write_aside(
             ..one.entry.clone()
         });
     }
-    let dir = claim.destination(false);
-    let about = about(config, request, claim, &dir);
+    let dir = pending.destination(false);
+    let about = about(config, request, pending, &dir);
     let document = Document::new(&about, kept, &validation, Vec::new());
     let written = document.write(aside).map(drop);
     written.map_err(failed("write the metadata of", aside.path()))
@@ -303,8 +310,8 @@ fn wanted_sources<'a>(
 fn describe(
     config: &Config,
     request: &ProduceRequest,
-    claim: &Claim,
-    taken: &[Taken],
+    pending: &PendingSnapshot,
+    taken: &[TakenSource],
     found: Vec<Findings>,
     valid: bool,
 ) -> Document {
@@ -317,20 +324,20 @@ fn describe(
         all.append(one);
     }
     skipped.append(&mut all.reports);
-    let dir = claim.destination(valid);
-    let about = about(config, request, claim, &dir);
+    let dir = pending.destination(valid);
+    let about = about(config, request, pending, &dir);
     Document::new(&about, entries, &all.finish(), skipped)
 }
 
 fn about<'a>(
     config: &'a Config,
     request: &'a ProduceRequest,
-    claim: &Claim,
+    pending: &PendingSnapshot,
     dir: &'a Path,
 ) -> backup_metadata::About<'a> {
     backup_metadata::About {
         host: config.host.as_str(),
-        stamp: claim.stamp,
+        stamp: pending.stamp,
         created_at: request.now,
         dir,
         tags: &request.tags,
@@ -344,7 +351,7 @@ fn assemble(
     metadata: Document,
     dir: Chosen,
     stamp: crate::base::ids::Stamp,
-    taken: Vec<Taken>,
+    taken: Vec<TakenSource>,
 ) -> StagedSnapshot {
     let about = metadata.sealift;
     let mut parts = vec![staged_part(dir)];
@@ -352,7 +359,7 @@ fn assemble(
     StagedSnapshot {
         stamp,
         parts,
-        roots: take_source::roots(config),
+        roots: roots(config),
         tags: about.tags,
         note: about.note,
         sources: records(&about.sources),
@@ -365,32 +372,4 @@ fn assemble(
         left_out: left_out(&about.sources),
         skipped: about.skipped,
     }
-}
-
-/// The sources that the snapshot lacks because they failed.
-fn left_out(entries: &[SourceEntry]) -> Vec<LeftOut> {
-    let left_out = entries.iter().filter_map(|entry| entry.left_out.clone());
-    left_out.collect()
-}
-
-fn staged_part(dir: Chosen) -> Part {
-    Part {
-        to: Vec::new(),
-        root: dir,
-        filter: Filter::everything(),
-        staged: true,
-    }
-}
-
-/// The sources that the snapshot holds.
-fn records(entries: &[SourceEntry]) -> Vec<SourceRecord> {
-    let present = entries.iter().filter(|entry| entry.present);
-    present
-        .map(|entry| SourceRecord {
-            kind: entry.kind.clone(),
-            path: entry.path.clone(),
-            to: entry.to.clone(),
-            stage: entry.stage,
-        })
-        .collect()
 }

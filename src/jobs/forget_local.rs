@@ -61,7 +61,7 @@ impl LocalForget<'_> {
         let mut forgotten = Vec::new();
         for one in there.iter().filter(is_going) {
             if !self.dry_run {
-                producer::forget(&one.snapshot)?;
+                producer::delete(&one.snapshot)?;
             }
             forgotten.push(one.snapshot.stamp);
         }

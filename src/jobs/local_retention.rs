@@ -101,7 +101,7 @@ impl LocalRetention<'_> {
         for (one, reasons) in there.iter().zip(&decided) {
             if reasons.is_empty() {
                 if !self.dry_run {
-                    producer::forget(&one.snapshot)?;
+                    producer::delete(&one.snapshot)?;
                 }
                 forgotten.push(one.snapshot.stamp);
             }

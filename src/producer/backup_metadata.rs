@@ -3,7 +3,7 @@
 //! It may have been written by us, by AtoCore, or by whatever else makes such snapshots; so reading is
 //! lenient: only what is needed is looked at, and unknown keys are nobody's mistake.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Component, Path};
 
@@ -11,11 +11,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::SourceEntry;
-use super::validate::Validation;
 use crate::base::ids::Stamp;
 use crate::base::openat::Dir;
-use crate::format::index::{DatabaseRecord, Skipped};
+use crate::config::{Check, Source, SourceKind};
+use crate::format::index::{DatabaseRecord, Skipped, SourceRecord};
+use crate::state::staged_snapshot::LeftOut;
 
 pub(super) const FILE_NAME: &str = "backup-metadata.json";
 /// More is no metadata of a snapshot.
@@ -31,7 +31,7 @@ pub(super) struct Document {
     backup_root: String,
     #[serde(flatten)]
     atocore: Option<AtoCore>,
-    pub sealift: Section,
+    pub sealift: SealiftSection,
 }
 
 /// The keys of AtoCore's own `create_runtime_backup`; empty texts for what is not there.
@@ -51,14 +51,14 @@ struct AtoCore {
 /// What only Sealift writes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Section {
+pub(super) struct SealiftSection {
     pub version: String,
     pub host: String,
     pub tags: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     pub sources: Vec<SourceEntry>,
-    pub validation: Checked,
+    pub validation: ValidationSection,
     /// For people; whoever reads it back asks the databases themselves.
     #[serde(skip_deserializing)]
     pub databases: Vec<DatabaseRecord>,
@@ -67,11 +67,106 @@ pub(super) struct Section {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Checked {
+pub(super) struct ValidationSection {
     pub valid: bool,
     pub checked_at: DateTime<Utc>,
     pub errors: Vec<String>,
     pub details: Vec<String>,
+}
+
+/// What `backup-metadata.json` says about one source.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct SourceEntry {
+    pub name: String,
+    pub kind: String,
+    pub path: String,
+    pub to: String,
+    /// CopiedName into the snapshot; else read in place by the packer.
+    pub stage: bool,
+    /// Of trees: a damaged database makes the snapshot invalid.
+    pub strict: bool,
+    /// If it fails there is no snapshot.
+    #[serde(skip_serializing_if = "is_false")]
+    pub required: bool,
+    /// `false`: it was not there, and is optional; or it is left out.
+    pub present: bool,
+    pub files: u64,
+    pub bytes: u64,
+    /// Why the snapshot lacks it, if it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
+    /// The end of what its commands wrote to stderr, by `before`, `command` and `after`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub stderr: BTreeMap<String, String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl SourceEntry {
+    pub fn of(source: &Source) -> Self {
+        let (path, stage, strict) = match &source.kind {
+            SourceKind::Sqlite { path } | SourceKind::Json { path } => {
+                (path.display().to_string(), true, true)
+            }
+            SourceKind::Tree(tree) => {
+                let strict = tree.check == Check::Strict;
+                (tree.path.display().to_string(), tree.stage, strict)
+            }
+            SourceKind::Command { command } => (command.to_string(), true, true),
+        };
+        Self {
+            name: source.name.clone(),
+            kind: source.kind.name().to_owned(),
+            path,
+            to: source.to.clone(),
+            stage,
+            strict,
+            required: source.required,
+            present: true,
+            files: 0,
+            bytes: 0,
+            left_out: None,
+            stderr: BTreeMap::new(),
+        }
+    }
+}
+
+/// The sources that the snapshot lacks because they failed.
+pub(super) fn left_out(entries: &[SourceEntry]) -> Vec<LeftOut> {
+    let left_out = entries.iter().filter_map(|entry| entry.left_out.clone());
+    left_out.collect()
+}
+
+/// The sources that the snapshot holds.
+pub(super) fn records(entries: &[SourceEntry]) -> Vec<SourceRecord> {
+    let present = entries.iter().filter(|entry| entry.present);
+    present
+        .map(|entry| SourceRecord {
+            kind: entry.kind.clone(),
+            path: entry.path.clone(),
+            to: entry.to.clone(),
+            stage: entry.stage,
+        })
+        .collect()
+}
+
+/// What a check of a snapshot found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Validation {
+    pub valid: bool,
+    /// Codes, each once.
+    pub errors: Vec<String>,
+    /// Every database that could be read, by path within the snapshot.
+    pub databases: Vec<DatabaseRecord>,
+    /// For people: what stands behind the codes, and what is worth knowing besides.
+    pub details: Vec<String>,
+    /// Paths of what is there but was not checked to the end, which took too much time or memory.
+    pub unchecked: Vec<String>,
+    /// Sources that the snapshot lacks because they failed when it was made.
+    pub left_out: Vec<LeftOut>,
 }
 
 pub(super) struct About<'a> {
@@ -96,13 +191,13 @@ impl Document {
             stamp: about.stamp,
             backup_root: about.dir.display().to_string(),
             atocore: AtoCore::of(about.dir, &sources),
-            sealift: Section {
+            sealift: SealiftSection {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 host: about.host.to_owned(),
                 tags: about.tags.to_vec(),
                 note: about.note.map(str::to_owned),
                 sources,
-                validation: Checked {
+                validation: ValidationSection {
                     valid: validation.valid,
                     checked_at: about.created_at,
                     errors: validation.errors.clone(),
@@ -162,7 +257,7 @@ impl AtoCore {
 pub(super) struct Metadata {
     pub value: Value,
     /// `None`: not of our making.
-    pub sealift: Option<Section>,
+    pub sealift: Option<SealiftSection>,
 }
 
 impl Metadata {
@@ -185,7 +280,7 @@ impl Metadata {
         let sealift = match value.get("sealift") {
             None | Some(Value::Null) => None,
             Some(section) => {
-                let section: Section =
+                let section: SealiftSection =
                     Deserialize::deserialize(section).map_err(|e| format!("`sealift`: {e}"))?;
                 section.check()?;
                 Some(section)
@@ -232,7 +327,7 @@ impl Metadata {
     }
 }
 
-impl Section {
+impl SealiftSection {
     /// Refuses whatever would lead out of the snapshot.
     fn check(&self) -> Result<(), String> {
         for entry in &self.sources {

@@ -20,7 +20,7 @@ use crate::base::openat::{
 const BUFFER_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
-pub(super) enum CopyError {
+pub(super) enum FileCopyError {
     Source(io::Error),
     Destination(io::Error),
 }
@@ -58,19 +58,20 @@ impl Original {
 }
 
 /// Replaces `rel` below `to` by a new file (0600) with the content of `from`.
-pub(super) fn copy_content(from: &File, to: &Dir, rel: &OsStr) -> Result<(), CopyError> {
+pub(super) fn copy_content(from: &File, to: &Dir, rel: &OsStr) -> Result<(), FileCopyError> {
     let created = match to.create_file(rel, 0o600) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => to
             .remove_file(rel)
             .and_then(|()| to.create_file(rel, 0o600)),
         other => other,
     };
-    let copy = created.map_err(CopyError::Destination)?;
+    let copy = created.map_err(FileCopyError::Destination)?;
     if rustix::fs::ioctl_ficlone(&copy, from).is_ok() {
         return Ok(());
     }
-    let meta = from.metadata().map_err(CopyError::Source)?;
-    copy.set_len(meta.len()).map_err(CopyError::Destination)?;
+    let meta = from.metadata().map_err(FileCopyError::Source)?;
+    copy.set_len(meta.len())
+        .map_err(FileCopyError::Destination)?;
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut end = 0;
     while let Some((start, stop)) = next_run(from, end, meta.len())? {
@@ -81,7 +82,7 @@ pub(super) fn copy_content(from: &File, to: &Dir, rel: &OsStr) -> Result<(), Cop
 }
 
 /// The next run of data at or after `offset`; file systems that know no holes call everything data.
-fn next_run(file: &File, offset: u64, size: u64) -> Result<Option<(u64, u64)>, CopyError> {
+fn next_run(file: &File, offset: u64, size: u64) -> Result<Option<(u64, u64)>, FileCopyError> {
     if offset >= size {
         return Ok(None);
     }
@@ -89,7 +90,7 @@ fn next_run(file: &File, offset: u64, size: u64) -> Result<Option<(u64, u64)>, C
         Ok(start) => start,
         Err(rustix::io::Errno::NXIO) => return Ok(None),
         Err(rustix::io::Errno::INVAL) => return Ok(Some((offset, size))),
-        Err(e) => return Err(CopyError::Source(e.into())),
+        Err(e) => return Err(FileCopyError::Source(e.into())),
     };
     if start >= size {
         return Ok(None);
@@ -104,18 +105,18 @@ fn copy_run(
     mut at: u64,
     stop: u64,
     buffer: &mut [u8],
-) -> Result<(), CopyError> {
+) -> Result<(), FileCopyError> {
     while at < stop {
         let wanted = usize::try_from(stop - at).map_or(buffer.len(), |n| n.min(buffer.len()));
         let read = match from.read_at(&mut buffer[..wanted], at) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            other => other.map_err(CopyError::Source)?,
+            other => other.map_err(FileCopyError::Source)?,
         };
         if read == 0 {
             return Ok(()); // Truncated meanwhile; the caller sees the changed stat.
         }
         to.write_all_at(&buffer[..read], at)
-            .map_err(CopyError::Destination)?;
+            .map_err(FileCopyError::Destination)?;
         at += read as u64;
     }
     Ok(())

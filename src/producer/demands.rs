@@ -3,8 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::SourceError;
-use super::take_source::{cannot, is_missing};
+use super::error::{SourceError, cannot, is_missing};
 use crate::base::openat::Chosen;
 use crate::config::TreeSource;
 

@@ -209,3 +209,15 @@ pub(super) fn next_for_invalid(kind: &str) -> &'static str {
         }
     }
 }
+
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+pub(super) fn cannot(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SourceError {
+    let path = path.to_owned();
+    move |source| SourceError::Io { what, path, source }
+}

@@ -20,7 +20,7 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
 };
 
-use super::SourceError;
+use super::error::SourceError;
 use super::shell::{Shell, explain};
 use super::stderr::Stderr;
 use crate::base::cleanup::CleanupGuard;

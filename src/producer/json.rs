@@ -21,7 +21,7 @@ const BYTES_PER_SECOND: u64 = 20_000_000;
 const BUFFER_BYTES: usize = 1 << 16;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum JsonVerdict {
     Json,
     /// Most programs read it as JSON, though it is not by RFC 8259, for this reason.
     Lenient(String),
@@ -32,9 +32,9 @@ pub(super) enum Verdict {
 }
 
 /// Reads the file `rel` below `dir` to its end.
-pub(super) fn check(dir: &Dir, rel: &OsStr) -> Verdict {
+pub(super) fn check(dir: &Dir, rel: &OsStr) -> JsonVerdict {
     match dir.open_file(rel) {
-        Err(e) => Verdict::Invalid(e.to_string()),
+        Err(e) => JsonVerdict::Invalid(e.to_string()),
         Ok((file, meta)) => {
             // Holes are read in no time.
             let bytes = meta.len().min(meta.blocks().saturating_mul(512));
@@ -43,27 +43,27 @@ pub(super) fn check(dir: &Dir, rel: &OsStr) -> Verdict {
     }
 }
 
-fn check_within(file: File, allowed: Duration) -> Verdict {
-    let mut text = Text::new(file, Instant::now() + allowed);
+fn check_within(file: File, allowed: Duration) -> JsonVerdict {
+    let mut text = JsonText::new(file, Instant::now() + allowed);
     let parsed = serde_json::from_reader::<_, serde::de::IgnoredAny>(BufReader::with_capacity(
         BUFFER_BYTES,
         &mut text,
     ));
     if text.is_late {
         let why = format!("its check took more than {} s", allowed.as_secs());
-        return Verdict::Unchecked(why);
+        return JsonVerdict::Unchecked(why);
     }
     match parsed.and_then(|_| text.end().map_err(serde_json::Error::io)) {
-        Err(e) => Verdict::Invalid(format!("it is no JSON: {e}")),
+        Err(e) => JsonVerdict::Invalid(format!("it is no JSON: {e}")),
         Ok(()) => match text.oddities() {
-            odd if odd.is_empty() => Verdict::Json,
-            odd => Verdict::Lenient(format!("it {}", odd.join(" and "))),
+            odd if odd.is_empty() => JsonVerdict::Json,
+            odd => JsonVerdict::Lenient(format!("it {}", odd.join(" and "))),
         },
     }
 }
 
-/// Text on its way to the parser, as UTF-8 and without what the parser does not know.
-struct Text {
+/// JsonText on its way to the parser, as UTF-8 and without what the parser does not know.
+struct JsonText {
     file: BufReader<File>,
     deadline: Instant,
     is_late: bool,
@@ -103,7 +103,7 @@ fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
-impl Text {
+impl JsonText {
     fn new(file: File, deadline: Instant) -> Self {
         Self {
             file: BufReader::with_capacity(BUFFER_BYTES, file),
@@ -263,7 +263,7 @@ impl Scan {
     }
 }
 
-impl Read for Text {
+impl Read for JsonText {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if Instant::now() >= self.deadline {
             self.is_late = true;
@@ -292,7 +292,7 @@ mod tests {
         file
     }
 
-    fn verdict(parts: &[(&[u8], usize)]) -> Verdict {
+    fn verdict(parts: &[(&[u8], usize)]) -> JsonVerdict {
         let file = file(parts);
         let (dir, name) = Dir::open_parent(file.path()).unwrap();
         check(&dir, &name)
@@ -322,7 +322,7 @@ mod tests {
             let whole = std::str::from_utf8(text)
                 .ok()
                 .filter(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok());
-            let is_json = verdict(&[(text, 1)]) == Verdict::Json;
+            let is_json = verdict(&[(text, 1)]) == JsonVerdict::Json;
             assert_eq!(
                 is_json,
                 whole.is_some(),
@@ -355,7 +355,7 @@ mod tests {
         ];
         for (text, expected) in cases {
             let shown = text.escape_ascii();
-            let Verdict::Lenient(why) = verdict(&[(text, 1)]) else {
+            let JsonVerdict::Lenient(why) = verdict(&[(text, 1)]) else {
                 panic!("{shown}: {:?}", verdict(&[(text, 1)]));
             };
             assert_eq!(why, expected, "{shown}");
@@ -365,7 +365,7 @@ mod tests {
             b"[\"NaN\", \"-Infinity\"]",
             b"{}\n",
         ] {
-            assert_eq!(verdict(&[(text, 1)]), Verdict::Json);
+            assert_eq!(verdict(&[(text, 1)]), JsonVerdict::Json);
         }
         let cut = &little[..little.len() - 1];
         for text in [
@@ -394,7 +394,7 @@ mod tests {
         ] {
             let said = verdict(&[(text, 1)]);
             assert!(
-                matches!(said, Verdict::Invalid(_)),
+                matches!(said, JsonVerdict::Invalid(_)),
                 "{}: {said:?}",
                 text.escape_ascii()
             );
@@ -480,7 +480,7 @@ mod tests {
             if text.contains(&0) && !text.starts_with(b"\xff\xfe") {
                 continue;
             }
-            let ours = !matches!(verdict(&[(text, 1)]), Verdict::Invalid(_));
+            let ours = !matches!(verdict(&[(text, 1)]), JsonVerdict::Invalid(_));
             assert_eq!(ours, python, "{}", text.escape_ascii());
             valid += u32::from(ours);
         }
@@ -496,28 +496,28 @@ mod tests {
                 ("é€𝄞".as_bytes(), 40_000),
                 (b"\"", 1),
             ];
-            assert_eq!(verdict(&text), Verdict::Json);
+            assert_eq!(verdict(&text), JsonVerdict::Json);
             let whole = format!("\u{feff}\"{}{}\"", "x".repeat(before), "é€𝄞".repeat(40_000));
             let text = utf16(&whole, u16::to_le_bytes);
-            assert!(matches!(verdict(&[(&text, 1)]), Verdict::Lenient(_)));
+            assert!(matches!(verdict(&[(&text, 1)]), JsonVerdict::Lenient(_)));
             let numbers = [
                 (&b"["[..], 1),
                 (b" ", before),
                 (b"-Infinity,", 40_000),
                 (b"NaN]", 1),
             ];
-            assert!(matches!(verdict(&numbers), Verdict::Lenient(_)));
+            assert!(matches!(verdict(&numbers), JsonVerdict::Lenient(_)));
         }
     }
 
     #[test]
     fn brackets_without_end_are_refused_before_they_fill_the_memory() {
-        let Verdict::Invalid(why) = verdict(&[(b"[", 3 << 20)]) else {
+        let JsonVerdict::Invalid(why) = verdict(&[(b"[", 3 << 20)]) else {
             panic!("it is no JSON");
         };
         assert!(why.contains("brackets"), "{why}");
         let deep = [(&b"["[..], 1 << 20), (b"]", 1 << 20)];
-        assert_eq!(verdict(&deep), Verdict::Json);
+        assert_eq!(verdict(&deep), JsonVerdict::Json);
     }
 
     #[test]
@@ -526,7 +526,7 @@ mod tests {
         let file = File::open(text.path()).unwrap();
         assert!(matches!(
             check_within(file, Duration::ZERO),
-            Verdict::Unchecked(_)
+            JsonVerdict::Unchecked(_)
         ));
     }
 }

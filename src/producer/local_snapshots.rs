@@ -3,12 +3,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::backup_metadata::Metadata;
-use super::snapshot_dir::INVALID;
+use super::backup_metadata::{Metadata, SourceEntry, Validation, left_out, records};
+use super::demands;
+use super::error::{ProduceError, SourceError, cannot, failed, is_missing};
+use super::snapshot_dir::{INVALID, PARTIAL};
+use super::source_roots::{in_place, roots, staged_part};
 use super::staged_files::is_ours;
-use super::take_source::{self, SourceEntry};
-use super::validate::{self, Validation, validate_open};
-use super::{ProduceError, SourceError, demands, failed, left_out, records, staged_part};
+use super::validate::{self, validate_open};
 use crate::base::clock;
 use crate::base::ids::Stamp;
 use crate::base::openat::{Chosen, Dir, Kind};
@@ -79,6 +80,18 @@ fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, Chosen)>> {
     Ok(names.into_iter().filter_map(open).collect())
 }
 
+/// Deletes `snapshot`. It loses its name first: a run that dies leaves a partial directory, which the next one
+/// removes, and never half a snapshot.
+pub fn delete(snapshot: &LocalSnapshot) -> Result<(), ProduceError> {
+    let (path, stamp) = (&snapshot.path, snapshot.stamp);
+    let partial = format!("{PARTIAL}{stamp}");
+    let (dir, name) = Dir::open_parent(path).map_err(failed("delete", path))?;
+    let renamed = dir.rename(&name, &dir, &partial);
+    renamed.map_err(failed("delete", path))?;
+    let removed = dir.remove_tree(&partial);
+    removed.map_err(failed("delete", &dir.path_of(&partial)))
+}
+
 /// Opens the snapshot whose files new ones may be linked to; `None` if another user could have changed it.
 pub(super) fn previous(dir: &Path) -> Option<Dir> {
     let chosen = Chosen::open(dir).ok()?;
@@ -138,7 +151,7 @@ pub fn from_dir(
     let mut snapshot = StagedSnapshot {
         stamp,
         parts: vec![staged_part(chosen)],
-        roots: take_source::roots(config),
+        roots: roots(config),
         tags: section.tags.clone(),
         note: section.note.clone(),
         sources,
@@ -243,9 +256,9 @@ fn attach(
     };
     let unread = |error: io::Error| ProduceError::Source {
         name: source.name.clone(),
-        source: Box::new(match take_source::is_missing(&error) {
+        source: Box::new(match is_missing(&error) {
             true => SourceError::Missing(tree.path.clone()),
-            false => take_source::cannot("read", &tree.path)(error),
+            false => cannot("read", &tree.path)(error),
         }),
     };
     let root = Chosen::open(&tree.path).map_err(unread)?;
@@ -253,5 +266,5 @@ fn attach(
         name: source.name.clone(),
         source: Box::new(error),
     })?;
-    Ok(Some(take_source::in_place(config, source, tree, root)))
+    Ok(Some(in_place(config, source, tree, root)))
 }

@@ -30,7 +30,7 @@ const MOST_INVALID: usize = 3;
 /// A day of seconds: more snapshots ahead of the clock than that are a mistake.
 const MAX_BUMPS: usize = 86_400;
 
-pub(super) struct Claim {
+pub(super) struct PendingSnapshot {
     dir: Dir,
     name: String,
     /// Locked.
@@ -42,14 +42,14 @@ pub(super) struct Claim {
     aside: Option<(Dir, Meta)>,
 }
 
-impl Claim {
+impl PendingSnapshot {
     /// Claims the first free second from `now` on.
     pub fn take(dir: &Path, now: DateTime<Utc>) -> io::Result<Self> {
         let dir = Dir::open_or_make(dir, 0o700)?;
         let mut stamp = Stamp::at(now).map_err(io::Error::other)?;
         for _ in 0..MAX_BUMPS {
-            if let Some(claim) = Self::try_stamp(&dir, stamp)? {
-                return Ok(claim);
+            if let Some(pending) = Self::try_stamp(&dir, stamp)? {
+                return Ok(pending);
             }
             stamp = match stamp.next() {
                 next if next == stamp => break,
@@ -172,7 +172,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for PendingSnapshot {
     fn drop(&mut self) {
         if !self.published {
             let _ = remove(&self.dir, &self.name, &self.partial);
@@ -344,8 +344,8 @@ mod tests {
     use std::fs;
     use std::io::Write as _;
 
-    fn claim(snapshots: &Path) -> Claim {
-        Claim::take(snapshots, crate::base::clock::now()).unwrap()
+    fn pending(snapshots: &Path) -> PendingSnapshot {
+        PendingSnapshot::take(snapshots, crate::base::clock::now()).unwrap()
     }
 
     #[test]
@@ -353,15 +353,15 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (snapshots, outside) = (temp.path().join("snapshots"), temp.path().join("outside"));
         fs::create_dir(&outside).unwrap();
-        let claim = claim(&snapshots);
-        let partial = claim.partial.path().to_owned();
+        let pending = pending(&snapshots);
+        let partial = pending.partial.path().to_owned();
         let moved = temp.path().join("moved");
         fs::rename(&partial, &moved).unwrap();
         std::os::unix::fs::symlink(&outside, &partial).unwrap();
-        let mut file = claim.partial.create_file("database", 0o600).unwrap();
+        let mut file = pending.partial.create_file("database", 0o600).unwrap();
         file.write_all(b"secret").unwrap();
         assert!(moved.join("database").exists());
-        let error = claim.publish(true).unwrap_err();
+        let error = pending.publish(true).unwrap_err();
         assert!(error.to_string().contains("was exchanged"), "{error}");
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
         // What was copied is removed, wherever it is.
@@ -372,9 +372,9 @@ mod tests {
     fn a_published_snapshot_is_open_and_private() {
         let temp = tempfile::tempdir().unwrap();
         let snapshots = temp.path().join("snapshots");
-        let claim = claim(&snapshots);
-        let stamp = claim.stamp.to_string();
-        let dir = claim.publish(true).unwrap();
+        let pending = pending(&snapshots);
+        let stamp = pending.stamp.to_string();
+        let dir = pending.publish(true).unwrap();
         assert_eq!(dir.path(), snapshots.join(stamp));
         assert_eq!(Meta::of_fd(&dir).unwrap().permissions(), 0o700);
         assert_eq!(

@@ -23,17 +23,17 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, SystemTime};
 
 use self::earlier::Earlier;
-use self::seen::{Seen, State};
-use super::SourceError;
+use self::seen::{EntryStamp, SeenEntries};
 use super::copy_file::{Original, dress};
-use super::staged_files::{Look, Record};
-use super::validate::below;
+use super::error::SourceError;
+use super::snapshot_path::below;
+use super::staged_files::{FileStamp, StagedFiles};
 use crate::base::database_names::{DatabaseNames, Journals, Roots};
 use crate::base::openat::{Dir, Meta, PrivateDir};
 use crate::base::walk::{Filter, Found, Walked, exchanged, walk};
 use crate::format::index::Skipped;
 
-pub(super) use self::take::{Failure, Outcome, plain};
+pub(super) use self::take::{EntryFailure, FileCopy, plain};
 
 pub(super) const ATTEMPTS: u32 = 3;
 pub(super) const PAUSE: Duration = Duration::from_millis(30);
@@ -51,7 +51,7 @@ pub(super) struct Job<'a> {
     pub copy: &'a OsStr,
     /// The copy's place in the snapshot, for what is told.
     pub to: &'a str,
-    pub record: &'a Record,
+    pub record: &'a StagedFiles,
     /// Where other names of its databases may be.
     pub roots: &'a Roots,
     /// How long to wait for the locks of databases, all together.
@@ -60,16 +60,16 @@ pub(super) struct Job<'a> {
 
 #[derive(Default)]
 pub(super) struct Staged {
-    pub looks: Vec<(Vec<u8>, Look)>,
+    pub looks: Vec<(Vec<u8>, FileStamp)>,
     /// Whatever calls itself a database, to be checked: paths below the copy.
     pub databases: Vec<Vec<u8>>,
     pub files: u64,
     pub bytes: u64,
     pub skipped: Vec<Skipped>,
     pub notes: BTreeSet<String>,
-    seen: Seen,
+    seen: SeenEntries,
     /// Databases that were copied, by path.
-    known: HashMap<Vec<u8>, Known>,
+    known: HashMap<Vec<u8>, CopiedDatabase>,
     /// The directories of the copy, in the walk's order. They get their metadata last: filling them changes it,
     /// and takes more rights than it may leave.
     directories: Vec<(Vec<u8>, Meta)>,
@@ -88,18 +88,18 @@ impl Staged {
 
 /// A database, as it was when it was copied.
 #[derive(Clone, Default)]
-struct Known {
+struct CopiedDatabase {
     journals: Journals,
-    logs: [Option<State>; 2],
+    logs: [Option<EntryStamp>; 2],
     /// The name by which it was read, if that is another one.
     alias: Option<Vec<u8>>,
 }
 
 /// A name of a file with several names, which was copied when it looked so.
 #[derive(Clone)]
-struct Copied {
+struct CopiedName {
     rel: Vec<u8>,
-    look: Look,
+    look: FileStamp,
 }
 
 impl Job<'_> {
@@ -179,7 +179,7 @@ struct Stager<'a> {
     staged: Staged,
     /// Files with several names that were copied, by device and inode: the first name; of a database, the first
     /// for each state of its journals.
-    links: HashMap<(u64, u64), Vec<Copied>>,
+    links: HashMap<(u64, u64), Vec<CopiedName>>,
     names: DatabaseNames,
     /// The time that is left for waiting for databases' locks.
     patience: Duration,
@@ -241,7 +241,7 @@ impl<'a> Stager<'a> {
 
     fn take(&mut self, found: &Found) -> Result<(), SourceError> {
         let (state, copy, mark) = (
-            State::of(&found.meta),
+            EntryStamp::of(&found.meta),
             self.copy_of(&found.rel),
             self.mark(),
         );
@@ -251,13 +251,13 @@ impl<'a> Stager<'a> {
         };
         let made = match made {
             Ok(made) => Some(made),
-            Err(Failure::Skip(reason)) => {
+            Err(EntryFailure::Skip(reason)) => {
                 let _ = self.job.snapshot.remove_file(&copy);
                 self.reset(mark);
                 self.skip(&found.rel, reason);
                 None
             }
-            Err(Failure::End(e)) => return Err(self.job.cannot_write(&copy)(e)),
+            Err(EntryFailure::End(e)) => return Err(self.job.cannot_write(&copy)(e)),
         };
         self.note(&found.rel, state, mark, made.as_ref());
         Ok(())

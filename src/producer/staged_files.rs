@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
+use super::snapshot_path::snapshot_path;
 use crate::base::ids::Stamp;
 use crate::base::openat::{Dir, Meta};
 
@@ -23,7 +24,7 @@ const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::
 
 /// Of one file; any change of content or metadata changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Look {
+pub(super) struct FileStamp {
     pub dev: u64,
     pub ino: u64,
     pub size: u64,
@@ -33,7 +34,7 @@ pub(super) struct Look {
     pub ctime: i128,
 }
 
-impl Look {
+impl FileStamp {
     pub fn of(meta: &Meta) -> Self {
         let nanoseconds = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
         Self {
@@ -56,7 +57,7 @@ impl Look {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct StagedFilesHeader {
     format: u32,
     /// The snapshot that has the copies.
     stamp: Stamp,
@@ -65,20 +66,20 @@ struct Header {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct StagedFileLine {
     path_b64: String,
-    look: Look,
+    look: FileStamp,
 }
 
 /// The last staging of one source.
 #[derive(Debug, Default)]
-pub(super) struct Record {
+pub(super) struct StagedFiles {
     /// The copy of the tree in that snapshot; `None`: there is none to link to.
     copies: Option<Dir>,
-    looks: HashMap<Vec<u8>, Look>,
+    looks: HashMap<Vec<u8>, FileStamp>,
 }
 
-impl Record {
+impl StagedFiles {
     /// Reads the record; one that is missing, damaged or about another tree is empty.
     pub fn load(file: &Path, snapshots_dir: &Path, root: &Path) -> Self {
         Self::try_load(file, snapshots_dir, root).unwrap_or_default()
@@ -86,7 +87,7 @@ impl Record {
 
     fn try_load(file: &Path, snapshots_dir: &Path, root: &Path) -> Option<Self> {
         let mut lines = io::BufReader::new(std::fs::File::open(file).ok()?).lines();
-        let header: Header = serde_json::from_str(&lines.next()?.ok()?).ok()?;
+        let header: StagedFilesHeader = serde_json::from_str(&lines.next()?.ok()?).ok()?;
         if header.format != 1 || header.root != root {
             return None;
         }
@@ -95,10 +96,10 @@ impl Record {
         if !is_ours(&snapshot) {
             return None;
         }
-        let copies = snapshot.sub(super::take_source::place(&header.to)).ok()?;
+        let copies = snapshot.sub(snapshot_path(&header.to)).ok()?;
         let mut looks = HashMap::new();
         for line in lines {
-            let line: Line = serde_json::from_str(&line.ok()?).ok()?;
+            let line: StagedFileLine = serde_json::from_str(&line.ok()?).ok()?;
             looks.insert(BASE64.decode(line.path_b64).ok()?, line.look);
         }
         Some(Self {
@@ -110,13 +111,15 @@ impl Record {
     /// The directory with the earlier copy of the file `rel`, if it has not changed since and the copy is still
     /// as it was.
     pub fn copies_with(&self, rel: &[u8], meta: &Meta) -> Option<&Dir> {
-        let now = Look::of(meta);
+        let now = FileStamp::of(meta);
         if self.looks.get(rel) != Some(&now) {
             return None;
         }
         let copies = self.copies.as_ref()?;
         let copy = copies.meta(OsStr::from_bytes(rel)).ok();
-        let look = copy.filter(Meta::is_file).map(|meta| Look::of(&meta))?;
+        let look = copy
+            .filter(Meta::is_file)
+            .map(|meta| FileStamp::of(&meta))?;
         ((look.size, look.mtime) == (now.size, now.mtime)).then_some(copies)
     }
 }
@@ -141,10 +144,10 @@ pub(super) fn save(
     stamp: Stamp,
     to: &str,
     root: &Path,
-    looks: &[(Vec<u8>, Look)],
+    looks: &[(Vec<u8>, FileStamp)],
 ) -> io::Result<()> {
     let mut text = Vec::new();
-    let header = Header {
+    let header = StagedFilesHeader {
         format: 1,
         stamp,
         to: to.to_owned(),
@@ -156,7 +159,7 @@ pub(super) fn save(
         let path_b64 = BASE64.encode(rel);
         serde_json::to_writer(
             &mut text,
-            &Line {
+            &StagedFileLine {
                 path_b64,
                 look: *look,
             },

@@ -1,4 +1,4 @@
-//! Taking one source: its lock, its hooks around it, its copy and what the copy is dressed in.
+//! SourceTaker one source: its lock, its hooks around it, its copy and what the copy is dressed in.
 //!
 //! `after` runs whatever happened once `before` was begun: it may be what starts a service again.
 
@@ -9,92 +9,33 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::SourceError;
+use super::backup_metadata::SourceEntry;
 use super::copy_file::{Original, dress, set_owner};
 use super::demands;
+use super::error::{SourceError, cannot, is_missing};
 use super::hardlink_unchanged;
 use super::hooks;
-use super::json::{self, Verdict};
-use super::stage_tree::{self, ATTEMPTS, Failure, Job, Outcome, PAUSE, plain};
-use super::staged_files::{self, Look, Record};
+use super::json::{self, JsonVerdict};
+use super::snapshot_path::snapshot_path;
+use super::source_roots::{in_place, roots, with_hollows};
+use super::stage_tree::{self, ATTEMPTS, EntryFailure, FileCopy, Job, PAUSE, plain};
+use super::staged_files::{self, FileStamp, StagedFiles};
 use crate::base::cleanup::CleanupGuard;
-use crate::base::database_names::{DatabaseNames, Roots};
+use crate::base::database_names::DatabaseNames;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Stamp;
 use crate::base::openat::{Chosen, Dir, Meta, chmod_fd};
 use crate::base::sqlite::{self, Place};
-use crate::base::walk::{Filter, walk};
-use crate::config::{Check, CommandLine, Config, Source, SourceKind, TreeSource};
+use crate::base::walk::walk;
+use crate::config::{CommandLine, Config, Source, SourceKind, TreeSource};
 use crate::format::index::Skipped;
 use crate::state::staged_snapshot::{LeftOut, Part};
 
 /// Lines of stderr that a note shows; the metadata has more.
 const SHOWN_LINES: usize = 3;
 
-/// What `backup-metadata.json` says about one source.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct SourceEntry {
-    pub name: String,
-    pub kind: String,
-    pub path: String,
-    pub to: String,
-    /// Copied into the snapshot; else read in place by the packer.
-    pub stage: bool,
-    /// Of trees: a damaged database makes the snapshot invalid.
-    pub strict: bool,
-    /// If it fails there is no snapshot.
-    #[serde(skip_serializing_if = "is_false")]
-    pub required: bool,
-    /// `false`: it was not there, and is optional; or it is left out.
-    pub present: bool,
-    pub files: u64,
-    pub bytes: u64,
-    /// Why the snapshot lacks it, if it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub left_out: Option<LeftOut>,
-    /// The end of what its commands wrote to stderr, by `before`, `command` and `after`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub stderr: BTreeMap<String, String>,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-impl SourceEntry {
-    pub fn of(source: &Source) -> Self {
-        let (path, stage, strict) = match &source.kind {
-            SourceKind::Sqlite { path } | SourceKind::Json { path } => {
-                (path.display().to_string(), true, true)
-            }
-            SourceKind::Tree(tree) => {
-                let strict = tree.check == Check::Strict;
-                (tree.path.display().to_string(), tree.stage, strict)
-            }
-            SourceKind::Command { command } => (command.to_string(), true, true),
-        };
-        Self {
-            name: source.name.clone(),
-            kind: source.kind.name().to_owned(),
-            path,
-            to: source.to.clone(),
-            stage,
-            strict,
-            required: source.required,
-            present: true,
-            files: 0,
-            bytes: 0,
-            left_out: None,
-            stderr: BTreeMap::new(),
-        }
-    }
-}
-
 /// One source in the snapshot.
-pub(super) struct Taken {
+pub(super) struct TakenSource {
     pub entry: SourceEntry,
     /// Of a tree that is read in place.
     pub part: Option<Part>,
@@ -111,10 +52,10 @@ struct Draft {
     file: PathBuf,
     to: String,
     root: PathBuf,
-    looks: Vec<(Vec<u8>, Look)>,
+    looks: Vec<(Vec<u8>, FileStamp)>,
 }
 
-impl Taken {
+impl TakenSource {
     fn new(entry: SourceEntry) -> Self {
         Self {
             entry,
@@ -130,7 +71,7 @@ impl Taken {
     /// A source that could not be taken.
     pub fn failed(source: &Source, error: &SourceError) -> Self {
         let mut taken = Self::new(SourceEntry::of(source));
-        taken.leave_out(Vec::new(), chain(error), error.next(), None);
+        taken.leave_out(Vec::new(), with_causes(error), error.next(), None);
         taken
     }
 
@@ -191,12 +132,12 @@ fn owe(line: &CommandLine, environment: &[(&str, &str)], timeout: Duration) -> C
 
 /// What the commands of a source wrote to stderr although they succeeded.
 #[derive(Default)]
-struct Heard {
+struct CommandStderr {
     stderr: BTreeMap<String, String>,
     notes: BTreeSet<String>,
 }
 
-impl Heard {
+impl CommandStderr {
     fn add(&mut self, key: &str, line: &CommandLine, ran: hooks::Ran) {
         self.notes.extend(ran.warning);
         if ran.stderr.is_empty() {
@@ -211,14 +152,14 @@ impl Heard {
         self.stderr.insert(key.to_owned(), ran.stderr);
     }
 
-    fn tell(self, taken: &mut Taken) {
+    fn tell(self, taken: &mut TakenSource) {
         taken.entry.stderr.extend(self.stderr);
         taken.notes.extend(self.notes);
     }
 }
 
 /// What all sources of a snapshot share.
-pub(super) struct Taking<'a> {
+pub(super) struct SourceTaker<'a> {
     pub config: &'a Config,
     pub stamp: Stamp,
     /// The snapshot in the making.
@@ -227,8 +168,8 @@ pub(super) struct Taking<'a> {
     pub previous: Option<Dir>,
 }
 
-impl Taking<'_> {
-    pub fn take(&self, source: &Source) -> Result<Taken, SourceError> {
+impl SourceTaker<'_> {
+    pub fn take(&self, source: &Source) -> Result<TakenSource, SourceError> {
         let hold = |path: &PathBuf| hooks::hold_lock(path, source.lock_timeout);
         let _held = source.lock.as_ref().map(hold).transpose()?;
         let (stamp, dir) = (self.stamp.to_string(), self.dir.path().to_string_lossy());
@@ -237,7 +178,7 @@ impl Taking<'_> {
             ("SEALIFT_STAMP", stamp.as_str()),
             ("SEALIFT_SNAPSHOT", &*dir),
         ];
-        let mut heard = Heard::default();
+        let mut heard = CommandStderr::default();
         let mut run = |key: &str, line: &CommandLine| {
             let ran = hooks::run(line, None, &environment, source.timeout)?;
             heard.add(key, line, ran);
@@ -259,21 +200,28 @@ impl Taking<'_> {
                     // The copy is good, so it is kept; but whatever was stopped for it may still be.
                     taken.skipped.push(Skipped {
                         path: source.to.clone(),
-                        reason: format!("taken in full, but `after` failed: {}", chain(&after)),
+                        reason: format!(
+                            "taken in full, but `after` failed: {}",
+                            with_causes(&after)
+                        ),
                     });
                 }
                 Ok(taken)
             }
             (Err(error), Ok(())) => Err(error),
             (Err(error), Err(after)) => Err(SourceError::Both {
-                after: chain(&after),
+                after: with_causes(&after),
                 source: Box::new(error),
             }),
         }
     }
 
-    fn copy(&self, source: &Source, environment: &[(&str, &str)]) -> Result<Taken, SourceError> {
-        let mut taken = Taken::new(SourceEntry::of(source));
+    fn copy(
+        &self,
+        source: &Source,
+        environment: &[(&str, &str)],
+    ) -> Result<TakenSource, SourceError> {
+        let mut taken = TakenSource::new(SourceEntry::of(source));
         let path = match &source.kind {
             SourceKind::Command { command } => {
                 let copy = self.copy_place(source)?;
@@ -287,7 +235,7 @@ impl Taking<'_> {
                         stderr: hooks::said(ran.stderr),
                     });
                 }
-                let mut heard = Heard::default();
+                let mut heard = CommandStderr::default();
                 heard.add("command", command, ran);
                 heard.tell(&mut taken);
                 return Ok(taken);
@@ -326,7 +274,7 @@ impl Taking<'_> {
 
     /// Where the source's copy will be in the snapshot. Makes the directory for it.
     fn copy_place(&self, source: &Source) -> Result<OsString, SourceError> {
-        let copy = place(&source.to);
+        let copy = snapshot_path(&source.to);
         let parent = Path::new(&copy).parent().unwrap_or(Path::new(""));
         let made = self.dir.make_dirs(parent, 0o700);
         made.map_err(cannot("create", &self.dir.path_of(parent)))?;
@@ -337,7 +285,7 @@ impl Taking<'_> {
         &self,
         source: &Source,
         chosen: &Chosen,
-        taken: &mut Taken,
+        taken: &mut TakenSource,
     ) -> Result<(), SourceError> {
         let copy = self.copy_place(source)?;
         let path = chosen.path();
@@ -365,7 +313,12 @@ impl Taking<'_> {
     }
 
     /// A file that someone is just rewriting is given the time to be whole.
-    fn json(&self, source: &Source, chosen: &Chosen, taken: &mut Taken) -> Result<(), SourceError> {
+    fn json(
+        &self,
+        source: &Source,
+        chosen: &Chosen,
+        taken: &mut TakenSource,
+    ) -> Result<(), SourceError> {
         let copy = self.copy_place(source)?;
         let attempt = || {
             let copied = plain(|| open(chosen), self.dir, &copy, || true);
@@ -373,13 +326,13 @@ impl Taking<'_> {
         };
         let mut outcome = attempt()?;
         for _ in 1..ATTEMPTS {
-            if !matches!(json::check(self.dir, &copy), Verdict::Invalid(_)) {
+            if !matches!(json::check(self.dir, &copy), JsonVerdict::Invalid(_)) {
                 break;
             }
             std::thread::sleep(PAUSE);
             outcome = attempt()?;
         }
-        if let Outcome::Torn(_) = outcome {
+        if let FileCopy::Torn(_) = outcome {
             taken.skipped.push(Skipped {
                 path: source.to.clone(),
                 reason: "changed during each attempt to copy it; kept as last read".to_owned(),
@@ -394,7 +347,7 @@ impl Taking<'_> {
         source: &Source,
         original: Option<(&Original, bool)>,
         copy: &OsString,
-        taken: &mut Taken,
+        taken: &mut TakenSource,
     ) -> Result<(), SourceError> {
         let dressed = (|| {
             let (file, _) = self.dir.open_file(copy)?;
@@ -426,7 +379,7 @@ impl Taking<'_> {
         source: &Source,
         tree: &TreeSource,
         chosen: &Chosen,
-        taken: &mut Taken,
+        taken: &mut TakenSource,
     ) -> Result<(), SourceError> {
         if !chosen.is_dir() {
             return Err(SourceError::NotADirectory(tree.path.clone()));
@@ -436,7 +389,7 @@ impl Taking<'_> {
             .state
             .join("stage")
             .join(format!("{}.jsonl", source.name));
-        let record = Record::load(&file, &self.config.snapshots_dir, chosen.path());
+        let record = StagedFiles::load(&file, &self.config.snapshots_dir, chosen.path());
         let staged = stage_tree::stage(&Job {
             root: chosen.dir(),
             filter: &with_hollows(self.config, &tree.filter),
@@ -473,86 +426,16 @@ fn unguarded(source: &Source) -> Option<String> {
     })
 }
 
-/// The part that the packer reads where it is.
-pub(super) fn in_place(config: &Config, source: &Source, tree: &TreeSource, root: Chosen) -> Part {
-    Part {
-        to: source.to.clone().into_bytes(),
-        filter: with_hollows(config, &tree.filter),
-        root,
-        staged: false,
-    }
-}
-
-/// Keeps our own state, snapshots and folder targets out of a tree that happens to hold them: each
-/// snapshot would contain the one before.
-fn with_hollows(config: &Config, filter: &Filter) -> Filter {
-    let folder = |url: &str| {
-        let url = url::Url::parse(url)
-            .ok()
-            .filter(|url| url.scheme() == "file")?;
-        Some(url.to_file_path().ok()?.join(config.host.as_str()))
-    };
-    let mut ours = vec![config.state.clone(), config.snapshots_dir.clone()];
-    ours.extend(
-        config
-            .targets
-            .iter()
-            .filter_map(|target| folder(&target.url)),
-    );
-    let mut filter = filter.clone();
-    let id = |path: PathBuf| Some(Meta::of_fd(Dir::open(&path).ok()?).ok()?.id());
-    filter.hollow.extend(ours.into_iter().filter_map(id));
-    filter
-}
-
-/// Where the names of the sources' databases may be.
-pub(super) fn roots(config: &Config) -> Roots {
-    let path = |source: &Source| match &source.kind {
-        SourceKind::Sqlite { path } => Some(path.clone()),
-        SourceKind::Tree(tree) => Some(tree.path.clone()),
-        SourceKind::Json { .. } | SourceKind::Command { .. } => None,
-    };
-    let trees = config
-        .sources
-        .iter()
-        .filter_map(|source| match &source.kind {
-            SourceKind::Tree(tree) if tree.filter.one_file_system => Some(tree.path.clone()),
-            _ => None,
-        });
-    Roots {
-        paths: config.sources.iter().filter_map(path).collect(),
-        on_one_file_system: trees.collect(),
-        hollow: with_hollows(config, &Filter::everything()).hollow,
-    }
-}
-
-/// The place `to` in a snapshot, as [`Dir`] takes it: `a//b/` and `a/./b` are `a/b`.
-pub(super) fn place(to: &str) -> OsString {
-    Path::new(to).components().collect::<PathBuf>().into()
-}
-
 fn open(chosen: &Chosen) -> io::Result<(File, Meta)> {
     chosen.dir().open_file(chosen.name())
 }
 
-pub(super) fn is_missing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
-}
-
-pub(super) fn cannot(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SourceError {
-    let path = path.to_owned();
-    move |source| SourceError::Io { what, path, source }
-}
-
-fn unread(path: &Path) -> impl FnOnce(Failure) -> SourceError {
+fn unread(path: &Path) -> impl FnOnce(EntryFailure) -> SourceError {
     let path = path.to_owned();
     move |failure| {
         let source = match failure {
-            Failure::Skip(reason) => io::Error::other(reason),
-            Failure::End(error) => error,
+            EntryFailure::Skip(reason) => io::Error::other(reason),
+            EntryFailure::End(error) => error,
         };
         SourceError::Io {
             what: "copy",
@@ -560,15 +443,4 @@ fn unread(path: &Path) -> impl FnOnce(Failure) -> SourceError {
             source,
         }
     }
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -4,38 +4,21 @@
 //! layout. A directory that is neither (no metadata, and no stamp for a name) promises nothing but
 //! that its databases are whole. Nothing is written, and nothing is believed that can be checked.
 
-use std::ffi::{OsStr, OsString};
-use std::io::{self, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::ffi::OsStr;
+use std::io;
 use std::path::Path;
 
-use super::SourceEntry;
-use super::backup_metadata::{FILE_NAME, Metadata};
-use super::json::{self, Verdict};
+use super::backup_metadata::{FILE_NAME, Metadata, SourceEntry, Validation};
+use super::json::{self, JsonVerdict};
+use super::probe_file::{is_called_database, read_head};
 use super::snapshot_dir::INVALID;
-use super::take_source::{chain, place};
+use super::snapshot_path::{below, snapshot_path};
+use crate::base::error_chain::with_causes;
 use crate::base::ids::Stamp;
 use crate::base::openat::{Chosen, Dir};
 use crate::base::sqlite::{self, Budget, Place};
 use crate::base::walk::{Filter, Walked, walk};
 use crate::format::index::{DatabaseRecord, Skipped};
-use crate::state::staged_snapshot::LeftOut;
-
-/// What a check of a snapshot found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Validation {
-    pub valid: bool,
-    /// Codes, each once.
-    pub errors: Vec<String>,
-    /// Every database that could be read, by path within the snapshot.
-    pub databases: Vec<DatabaseRecord>,
-    /// For people: what stands behind the codes, and what is worth knowing besides.
-    pub details: Vec<String>,
-    /// Paths of what is there but was not checked to the end, which took too much time or memory.
-    pub unchecked: Vec<String>,
-    /// Sources that the snapshot lacks because they failed when it was made.
-    pub left_out: Vec<LeftOut>,
-}
 
 /// Checks the snapshot directory `dir`.
 pub fn validate(dir: &Path) -> Validation {
@@ -203,7 +186,7 @@ impl<'a> Checker<'a> {
         if !entry.present || !entry.stage {
             return;
         }
-        let at = place(&entry.to);
+        let at = snapshot_path(&entry.to);
         let is_tree = entry.kind == "tree";
         let is_there = self.dir.meta(&at).is_ok_and(|meta| match is_tree {
             true => meta.is_dir(),
@@ -219,17 +202,17 @@ impl<'a> Checker<'a> {
         match entry.kind.as_str() {
             "sqlite" => self.database(entry, &entry.to, &at, true),
             "json" => match json::check(self.dir, &at) {
-                Verdict::Json => {}
-                Verdict::Lenient(what) => {
+                JsonVerdict::Json => {}
+                JsonVerdict::Lenient(what) => {
                     let note = format!("{}: {what}; stored as it is", entry.to);
                     self.found.details.push(note.clone());
                     self.found.notes.push(note);
                 }
-                Verdict::Invalid(what) => {
+                JsonVerdict::Invalid(what) => {
                     let code = format!("{}_invalid_json", entry.name);
                     self.error(code, format!("{}: {what}", entry.to));
                 }
-                Verdict::Unchecked(why) => self.leave_unchecked(&entry.to, &why),
+                JsonVerdict::Unchecked(why) => self.leave_unchecked(&entry.to, &why),
             },
             "tree" => match databases {
                 Some(known) => self.tree(entry, known),
@@ -243,7 +226,7 @@ impl<'a> Checker<'a> {
     }
 
     fn tree(&mut self, entry: &SourceEntry, databases: &[Vec<u8>]) {
-        let root = place(&entry.to);
+        let root = snapshot_path(&entry.to);
         for rel in databases {
             let name = String::from_utf8_lossy(rel);
             let shown = match entry.to.as_str() {
@@ -267,7 +250,7 @@ impl<'a> Checker<'a> {
                 reason: format!("stored, but it fails integrity_check: {what}"),
             });
         };
-        let head = match head(self.dir, at) {
+        let head = match read_head(self.dir, at) {
             Ok(head) => head,
             Err(e) => return wrong(self, format!("cannot be read: {e}")),
         };
@@ -304,7 +287,7 @@ impl<'a> Checker<'a> {
             }
             Err(e) => match e.unchecked() {
                 Some(why) => self.leave_unchecked(place, why),
-                None => wrong(self, chain(&e)),
+                None => wrong(self, with_causes(&e)),
             },
         }
     }
@@ -322,7 +305,7 @@ impl<'a> Checker<'a> {
     }
 
     fn find_databases(&mut self, entry: &SourceEntry) -> Vec<Vec<u8>> {
-        let root = self.dir.sub(place(&entry.to));
+        let root = self.dir.sub(snapshot_path(&entry.to));
         let mut found = Vec::new();
         let mut unread = |what: String| {
             let code = format!("{}_integrity_check_failed", entry.name);
@@ -336,13 +319,13 @@ impl<'a> Checker<'a> {
             }
         };
         match walk(&root, &Filter::everything()) {
-            Err(e) => unread(chain(&e)),
+            Err(e) => unread(with_causes(&e)),
             Ok(walk) => {
                 for walked in walk {
                     match walked {
                         Walked::Found(file) if file.meta.is_file() => {
                             let is_one = is_called_database(&file.rel)
-                                || head(&root, file.rel())
+                                || read_head(&root, file.rel())
                                     .is_ok_and(|head| sqlite::is_sqlite(&head));
                             if is_one {
                                 found.push(file.rel);
@@ -374,26 +357,5 @@ impl<'a> Checker<'a> {
         };
         let found = self.find_databases(&entry);
         self.tree(&entry, &found);
-    }
-}
-
-/// Named so that it must be a database: where Chroma keeps its own.
-pub(super) fn is_called_database(rel: &[u8]) -> bool {
-    rel.ends_with(b".sqlite3")
-}
-
-/// So much of the file `rel` as tells what it is.
-pub(super) fn head(dir: &Dir, rel: &OsStr) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    let limit = sqlite::HEAD_BYTES as u64;
-    dir.open_file(rel)?.0.take(limit).read_to_end(&mut head)?;
-    Ok(head)
-}
-
-/// `rel` below `root`; both are relative, and `root` may be empty.
-pub(super) fn below(root: &OsStr, rel: &[u8]) -> OsString {
-    match root.is_empty() {
-        true => OsStr::from_bytes(rel).to_owned(),
-        false => OsStr::from_bytes(&[root.as_bytes(), b"/", rel].concat()).to_owned(),
     }
 }

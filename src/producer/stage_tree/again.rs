@@ -18,13 +18,13 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::io::Errno;
 
-use super::seen::{State, flag};
-use super::take::{Failure, Made, destination};
-use super::{ATTEMPTS, Job, Known, PAUSE_OF_TREE, Staged, Stager, pass};
+use super::seen::{EntryStamp, flag};
+use super::take::{EntryFailure, MadeCopy, destination};
+use super::{ATTEMPTS, CopiedDatabase, Job, PAUSE_OF_TREE, Staged, Stager, pass};
+use crate::base::error_chain::with_causes;
 use crate::base::openat::PrivateDir;
 use crate::base::walk::Found;
 use crate::format::index::Skipped;
-use crate::producer::take_source::chain;
 
 /// So many paths are named; the others are counted.
 const MOST_NAMED: usize = 5;
@@ -84,7 +84,7 @@ fn report(job: &Job<'_>, staged: &mut Staged, attempts: u32) {
             format!(
                 "the tree was copied, but what changed meanwhile could not be copied again ({}); the copy is kept, and in it \
                  these may not fit the rest: {what}; {}",
-                chain(cause),
+                with_causes(cause),
                 cause.next()
             )
         }
@@ -99,7 +99,7 @@ fn is_gone(error: &io::Error) -> bool {
     is(Errno::NOENT) || is(Errno::NOTDIR) || is(Errno::LOOP)
 }
 
-fn gone_is_fine(result: io::Result<()>) -> Result<(), Failure> {
+fn gone_is_fine(result: io::Result<()>) -> Result<(), EntryFailure> {
     match result {
         Err(error) if is_gone(&error) => Ok(()),
         other => other.map_err(destination),
@@ -114,14 +114,14 @@ impl Stager<'_> {
 
     /// Keeps the copy of `found` if it has not moved, and makes it again if it has.
     pub(super) fn take_again(&mut self, found: &Found) {
-        let now = State::of(&found.meta);
+        let now = EntryStamp::of(&found.meta);
         let old = self.pass_by(Some(&found.rel));
         let Some(earlier) = &self.earlier else {
             return;
         };
         let is_journal = earlier.is_journal(&found.rel);
         let counts = earlier.counts(&found.rel, &now);
-        let is_same = |old: &State| now.is_still(old, is_journal);
+        let is_same = |old: &EntryStamp| now.is_still(old, is_journal);
         let is_same = old.as_ref().is_some_and(is_same) && self.has_its_journals(found);
         if !is_same && counts {
             self.staged.moved.insert(found.rel.clone());
@@ -134,7 +134,7 @@ impl Stager<'_> {
     }
 
     /// Goes on to `rel`, or to the end, and returns what was seen of it. What comes before is not there any more.
-    fn pass_by(&mut self, rel: Option<&[u8]>) -> Option<State> {
+    fn pass_by(&mut self, rel: Option<&[u8]>) -> Option<EntryStamp> {
         loop {
             let may_copy = self.may_copy();
             let earlier = self.earlier.as_mut()?;
@@ -188,7 +188,7 @@ impl Stager<'_> {
         self.staged.cause.get_or_insert(error);
     }
 
-    fn known_earlier(&self, rel: &[u8]) -> Option<Known> {
+    fn known_earlier(&self, rel: &[u8]) -> Option<CopiedDatabase> {
         self.earlier.as_ref()?.staged.known.get(rel).cloned()
     }
 
@@ -198,11 +198,11 @@ impl Stager<'_> {
             return true;
         };
         let home = self.home(found);
-        home.is_ok_and(|home| Known::of(&home).is_still(&earlier))
+        home.is_ok_and(|home| CopiedDatabase::of(&home).is_still(&earlier))
     }
 
     /// Whether the copy of `found`, which has not moved, is what would be made of it now.
-    fn fits(&mut self, found: &Found, old: &State) -> bool {
+    fn fits(&mut self, found: &Found, old: &EntryStamp) -> bool {
         if !found.meta.is_file() {
             return true;
         }
@@ -221,7 +221,7 @@ impl Stager<'_> {
         first.is_ok_and(|first| snapshot.is_still(self.copy_of(&found.rel), &first))
     }
 
-    fn keep(&mut self, found: &Found, mut old: State) {
+    fn keep(&mut self, found: &Found, mut old: EntryStamp) {
         if found.meta.is_dir() && old.has(flag::MADE) {
             let directory = (found.rel.clone(), found.meta);
             self.staged.directories.push(directory);
@@ -236,14 +236,14 @@ impl Stager<'_> {
             }
         }
         if old.has(flag::RECORDED) {
-            let look = super::Look::of(&found.meta);
+            let look = super::FileStamp::of(&found.meta);
             self.staged.looks.push((found.rel.clone(), look));
         }
         self.carry(&found.rel, old);
     }
 
     /// Keeps the earlier copy, if there is one, although it is not of what is there now.
-    fn keep_as_was(&mut self, rel: &[u8], old: Option<State>) {
+    fn keep_as_was(&mut self, rel: &[u8], old: Option<EntryStamp>) {
         let Some(mut old) = old else {
             return;
         };
@@ -258,7 +258,7 @@ impl Stager<'_> {
     }
 
     /// Takes over what the walk before noted of an entry.
-    fn carry(&mut self, rel: &[u8], old: State) {
+    fn carry(&mut self, rel: &[u8], old: EntryStamp) {
         self.staged.seen.note(rel, old);
         if old.has(flag::COUNTED) {
             self.staged.files += 1;
@@ -286,7 +286,7 @@ impl Stager<'_> {
     }
 
     /// Makes the copy of `found` again. If that fails, the earlier one stays.
-    fn retake(&mut self, found: &Found, now: State, old: Option<State>) {
+    fn retake(&mut self, found: &Found, now: EntryStamp, old: Option<EntryStamp>) {
         let (copy, mark) = (self.copy_of(&found.rel), self.mark());
         let had = old.filter(|old| old.has(flag::MADE));
         let made = match found.meta.is_dir() {
@@ -305,8 +305,8 @@ impl Stager<'_> {
             names.retain(|one| one.rel != found.rel);
         }
         match (failure, had) {
-            (Failure::Skip(reason), None) => self.skip(&found.rel, reason),
-            (Failure::Skip(reason), Some(_)) => {
+            (EntryFailure::Skip(reason), None) => self.skip(&found.rel, reason),
+            (EntryFailure::Skip(reason), Some(_)) => {
                 // What was told of the copy before, if anything, is in this.
                 let shown = self.job.shown(&found.rel);
                 if let Some(earlier) = &mut self.earlier {
@@ -317,7 +317,7 @@ impl Stager<'_> {
                 );
                 self.skip(&found.rel, reason);
             }
-            (Failure::End(error), _) => self.give_up_on(&copy, error),
+            (EntryFailure::End(error), _) => self.give_up_on(&copy, error),
         }
         match had {
             Some(mut had) => {
@@ -352,12 +352,12 @@ impl Stager<'_> {
     }
 
     /// Makes the copy of `found`, which is no directory, and lets it take the place of what is there.
-    fn replace(&mut self, found: &Found, copy: &OsStr) -> Result<Made, Failure> {
+    fn replace(&mut self, found: &Found, copy: &OsStr) -> Result<MadeCopy, EntryFailure> {
         let snapshot = self.job.snapshot;
         let aside = self.aside("new").map_err(destination)?;
         let made = self.make(found, &aside);
         let placed = made.and_then(|made| {
-            if !matches!(made, Made::Sidecar) {
+            if !matches!(made, MadeCopy::Sidecar) {
                 self.put(&aside, copy)?;
             } else {
                 gone_is_fine(snapshot.remove_tree(copy))?;
@@ -369,7 +369,7 @@ impl Stager<'_> {
         placed
     }
 
-    fn put(&self, aside: &OsStr, copy: &OsStr) -> Result<(), Failure> {
+    fn put(&self, aside: &OsStr, copy: &OsStr) -> Result<(), EntryFailure> {
         let snapshot = self.job.snapshot;
         if snapshot
             .try_meta(copy)
@@ -386,14 +386,14 @@ impl Stager<'_> {
         &mut self,
         found: &Found,
         copy: &OsStr,
-        had: Option<State>,
-    ) -> Result<Made, Failure> {
+        had: Option<EntryStamp>,
+    ) -> Result<MadeCopy, EntryFailure> {
         let snapshot = self.job.snapshot;
         match had {
             Some(had) if had.is_dir() => {
                 let directory = (found.rel.clone(), found.meta);
                 self.staged.directories.push(directory);
-                Ok(Made::Other)
+                Ok(MadeCopy::Other)
             }
             Some(_) => {
                 let parked = self.aside("old").map_err(destination)?;

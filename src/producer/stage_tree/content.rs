@@ -7,20 +7,20 @@ use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use super::super::copy_file::{Original, copy_content};
-use super::super::validate::is_called_database;
-use super::seen::State;
-use super::take::{Failure, Outcome, destination, plain, source};
-use super::{Known, Stager};
+use super::super::probe_file::is_called_database;
+use super::seen::EntryStamp;
+use super::take::{EntryFailure, FileCopy, destination, plain, source};
+use super::{CopiedDatabase, Stager};
 use crate::base::database_names::Home;
 use crate::base::error_chain::with_causes;
 use crate::base::sqlite::{self, Place, SqliteError};
 use crate::base::walk::Found;
 
-impl Known {
+impl CopiedDatabase {
     pub(super) fn of(home: &Home) -> Self {
         Self {
             journals: home.journals,
-            logs: home.logs.map(|log| log.as_ref().map(State::of)),
+            logs: home.logs.map(|log| log.as_ref().map(EntryStamp::of)),
             alias: None,
         }
     }
@@ -38,7 +38,11 @@ impl Known {
 }
 
 impl Stager<'_> {
-    pub(super) fn content(&mut self, found: &Found, copy: &OsStr) -> Result<Outcome, Failure> {
+    pub(super) fn content(
+        &mut self,
+        found: &Found,
+        copy: &OsStr,
+    ) -> Result<FileCopy, EntryFailure> {
         let open = || found.root.open_file(found.rel());
         let is_database = {
             let (file, _) = open().map_err(source)?;
@@ -59,9 +63,9 @@ impl Stager<'_> {
         }
         let alias = home.rel(self.job.root).map(OsStr::to_owned);
         let alias = alias.map(OsStringExt::into_vec);
-        let known = Known {
+        let known = CopiedDatabase {
             alias: alias.filter(|rel| *rel != found.rel),
-            ..Known::of(&home)
+            ..CopiedDatabase::of(&home)
         };
         let Some(outcome) = self.database(found, home, copy).transpose() else {
             // It has the magic and nothing else: a file like any other.
@@ -73,9 +77,9 @@ impl Stager<'_> {
     }
 
     /// Notes a database, by both names if it was read by another one.
-    pub(super) fn know(&mut self, rel: &[u8], known: Known) {
+    pub(super) fn know(&mut self, rel: &[u8], known: CopiedDatabase) {
         if let Some(alias) = known.alias.clone() {
-            let known = Known {
+            let known = CopiedDatabase {
                 alias: None,
                 ..known.clone()
             };
@@ -90,7 +94,7 @@ impl Stager<'_> {
         found: &Found,
         home: Home,
         copy: &OsStr,
-    ) -> Result<Option<Outcome>, Failure> {
+    ) -> Result<Option<FileCopy>, EntryFailure> {
         let snapshot = self.job.snapshot;
         let open = || found.root.open_file(found.rel());
         let place = home.place;
@@ -101,11 +105,11 @@ impl Stager<'_> {
                     self.patience = self.patience.saturating_sub(lock.waited());
                     let original = Original::of_fd(&file).map_err(source)?;
                     copy_content(&file, snapshot, copy)?;
-                    return Ok(Some(Outcome::Whole(original)));
+                    return Ok(Some(FileCopy::Whole(original)));
                 }
                 Ok(None) => {
                     let copied = plain(open, snapshot, copy, || !place.has_live_journal())?;
-                    if let Outcome::Whole(_) = copied {
+                    if let FileCopy::Whole(_) = copied {
                         return Ok(Some(copied));
                     }
                 }
@@ -119,19 +123,19 @@ impl Stager<'_> {
         let original = Original::of_fd(&file).map_err(source)?;
         let to = Place::below(snapshot, copy).map_err(destination)?;
         match sqlite::backup_at(&place, &file, &to, self.patience) {
-            Ok(()) => Ok(Some(Outcome::BackedUp(original))),
-            Err(e) if e.is_disk_full() => {
-                Err(Failure::End(io::Error::from(io::ErrorKind::StorageFull)))
-            }
+            Ok(()) => Ok(Some(FileCopy::BackedUp(original))),
+            Err(e) if e.is_disk_full() => Err(EntryFailure::End(io::Error::from(
+                io::ErrorKind::StorageFull,
+            ))),
             Err(e) if e.is_damage() => Ok(None),
             Err(e) if e.is_busy() => self.give_up(&e),
-            Err(e) => Err(Failure::Skip(with_causes(&e))),
+            Err(e) => Err(EntryFailure::Skip(with_causes(&e))),
         }
     }
 
     /// Leaves a database out that stayed locked; the others of the tree are not waited for.
-    fn give_up(&mut self, error: &SqliteError) -> Result<Option<Outcome>, Failure> {
+    fn give_up(&mut self, error: &SqliteError) -> Result<Option<FileCopy>, EntryFailure> {
         self.patience = Duration::ZERO;
-        Err(Failure::Skip(with_causes(error)))
+        Err(EntryFailure::Skip(with_causes(error)))
     }
 }

@@ -3,14 +3,14 @@
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
-use super::seen::{Cursor, State};
+use super::seen::{EntryStamp, SeenCursor};
 use super::{SIDECARS, Staged};
 use crate::base::openat::{Meta, PrivateDir};
 
 /// What the walk before saw and copied.
 pub(super) struct Earlier<'a> {
     pub staged: &'a Staged,
-    pub cursor: Cursor<'a>,
+    pub cursor: SeenCursor<'a>,
     /// What was to be told of entries, by the path that messages call them.
     pub reasons: HashMap<&'a str, Vec<&'a str>>,
     /// Paths, as messages call them, that this walk could not read.
@@ -56,7 +56,7 @@ impl<'a> Earlier<'a> {
 
     /// Whether it is content. Reading a database may make its sidecars, and a program that ends removes them;
     /// an empty log is none, and its index is made from it.
-    pub fn counts(&self, rel: &[u8], state: &State) -> bool {
+    pub fn counts(&self, rel: &[u8], state: &EntryStamp) -> bool {
         !(self.is_sidecar(rel, b"-shm") || self.is_journal(rel) && state.is_empty())
     }
 

@@ -4,13 +4,13 @@
 
 use std::io;
 
-use super::{Copied, Stager};
+use super::{CopiedName, Stager};
 use crate::base::database_names::Home;
 use crate::base::walk::Found;
 
 impl Stager<'_> {
     /// The name that `found` is another one of, with the same content.
-    pub(super) fn first_name(&mut self, found: &Found) -> Option<Copied> {
+    pub(super) fn first_name(&mut self, found: &Found) -> Option<CopiedName> {
         if found.meta.nlink() < 2 {
             return None;
         }
@@ -20,7 +20,7 @@ impl Stager<'_> {
             return Some(first.clone());
         }
         let journals = self.home(found).ok()?.journals;
-        let has_same = |name: &Copied| {
+        let has_same = |name: &CopiedName| {
             let known = self.staged.known.get(&name.rel);
             known.is_some_and(|known| known.journals == journals)
         };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::super::staged_files::Look;
+use super::super::staged_files::FileStamp;
 use crate::base::openat::{Kind, Meta};
 
 /// A change so soon after the last one may leave the same times: kernels count them in ticks.
@@ -36,7 +36,7 @@ pub(super) mod flag {
 
 /// One look at an entry.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct State {
+pub(super) struct EntryStamp {
     id: (u64, u64),
     /// Of content: size (bytes), change of content and change of anything (nanoseconds, without what is above 64
     /// bits). Of all else mode, user and group: what is in a directory are entries of their own, and making and
@@ -45,7 +45,7 @@ pub(super) struct State {
     pub flags: u16,
 }
 
-impl State {
+impl EntryStamp {
     pub fn of(meta: &Meta) -> Self {
         let id = meta.id();
         if !matches!(meta.kind(), Kind::File | Kind::Symlink) {
@@ -53,7 +53,7 @@ impl State {
             let flags = 0;
             return Self { id, numbers, flags };
         }
-        let look = Look::of(meta);
+        let look = FileStamp::of(meta);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |since| since.as_nanos() as i128);
         let is_fresh = |time: i128| (0..TICK.as_nanos() as i128).contains(&(now - time));
@@ -114,16 +114,16 @@ impl State {
 
 /// The entries of a tree in a walk's order. Of each path only what differs from the one before is kept.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct SeenEntries {
     /// Of each: how many bytes it shares with the one before, how many follow, and those.
     paths: Vec<u8>,
     last: Vec<u8>,
-    states: Vec<State>,
+    states: Vec<EntryStamp>,
 }
 
-impl Seen {
+impl SeenEntries {
     /// `rel` comes after all that are there.
-    pub fn note(&mut self, rel: &[u8], state: State) {
+    pub fn note(&mut self, rel: &[u8], state: EntryStamp) {
         let both = rel.iter().zip(&self.last);
         let shared = both.take_while(|(a, b)| a == b).count();
         for length in [shared, rel.len() - shared] {
@@ -135,8 +135,8 @@ impl Seen {
         self.states.push(state);
     }
 
-    pub fn cursor(&self) -> Cursor<'_> {
-        let mut cursor = Cursor {
+    pub fn cursor(&self) -> SeenCursor<'_> {
+        let mut cursor = SeenCursor {
             seen: self,
             at: 0,
             next: 0,
@@ -157,8 +157,8 @@ fn push_length(to: &mut Vec<u8>, mut length: usize) {
 }
 
 /// One of the entries.
-pub(super) struct Cursor<'a> {
-    seen: &'a Seen,
+pub(super) struct SeenCursor<'a> {
+    seen: &'a SeenEntries,
     /// In the paths: where the next one begins.
     at: usize,
     /// The number of the next one.
@@ -166,9 +166,9 @@ pub(super) struct Cursor<'a> {
     rel: Vec<u8>,
 }
 
-impl Cursor<'_> {
+impl SeenCursor<'_> {
     /// `None`: there are no more.
-    pub fn get(&self) -> Option<(&[u8], State)> {
+    pub fn get(&self) -> Option<(&[u8], EntryStamp)> {
         let state = self.seen.states.get(self.next.checked_sub(1)?)?;
         Some((&self.rel, *state))
     }
@@ -215,10 +215,10 @@ mod tests {
         let long = [b"a/".as_slice(), &[b'x'; 300]].concat();
         let longer = [&long[..], &[b'y'; 20_000]].concat();
         let paths: Vec<&[u8]> = vec![b"a", b"a-b", b"a/b", b"a/b/c", &long, &longer, b"\xff"];
-        let mut seen = Seen::default();
+        let mut seen = SeenEntries::default();
         assert!(seen.cursor().get().is_none());
         for rel in &paths {
-            seen.note(rel, State::of(&meta));
+            seen.note(rel, EntryStamp::of(&meta));
         }
         let mut cursor = seen.cursor();
         for rel in paths {
@@ -229,6 +229,6 @@ mod tests {
         assert!(cursor.get().is_none());
         cursor.advance();
         assert!(cursor.get().is_none());
-        assert!(size_of::<State>() <= 48);
+        assert!(size_of::<EntryStamp>() <= 48);
     }
 }

@@ -4,17 +4,17 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 
-use super::super::copy_file::{CopyError, Original, copy_content, dress, dress_entry};
-use super::super::staged_files::Look;
-use super::super::validate::{head, is_called_database};
-use super::seen::{State, flag};
-use super::{ATTEMPTS, Copied, Known, PAUSE, SIDECARS, Stager};
+use super::super::copy_file::{FileCopyError, Original, copy_content, dress, dress_entry};
+use super::super::probe_file::{is_called_database, read_head};
+use super::super::staged_files::FileStamp;
+use super::seen::{EntryStamp, flag};
+use super::{ATTEMPTS, CopiedDatabase, CopiedName, PAUSE, SIDECARS, Stager};
 use crate::base::openat::{Dir, Kind, Meta};
 use crate::base::sqlite;
 use crate::base::walk::{Found, exchanged};
 
 /// How a file fared.
-pub(in super::super) enum Outcome {
+pub(in super::super) enum FileCopy {
     /// As it was at one moment, when it looked so.
     Whole(Original),
     /// A database's content as of one moment, which no look of its file identifies.
@@ -23,7 +23,7 @@ pub(in super::super) enum Outcome {
     Torn(Original),
 }
 
-impl Outcome {
+impl FileCopy {
     pub fn original(&self) -> &Original {
         let (Self::Whole(original) | Self::BackedUp(original) | Self::Torn(original)) = self;
         original
@@ -31,34 +31,34 @@ impl Outcome {
 }
 
 /// Why a file is not in the snapshot, or why there is no snapshot.
-pub(in super::super) enum Failure {
+pub(in super::super) enum EntryFailure {
     Skip(String),
     End(io::Error),
 }
 
-impl From<CopyError> for Failure {
-    fn from(error: CopyError) -> Self {
+impl From<FileCopyError> for EntryFailure {
+    fn from(error: FileCopyError) -> Self {
         match error {
-            CopyError::Source(e) => Self::Skip(e.to_string()),
+            FileCopyError::Source(e) => Self::Skip(e.to_string()),
             // A path that is too long only in the copy's place is a matter of this one file.
-            CopyError::Destination(e) if e.kind() == io::ErrorKind::InvalidFilename => {
+            FileCopyError::Destination(e) if e.kind() == io::ErrorKind::InvalidFilename => {
                 Self::Skip(e.to_string())
             }
-            CopyError::Destination(e) => Self::End(e),
+            FileCopyError::Destination(e) => Self::End(e),
         }
     }
 }
 
-pub(super) fn destination(e: io::Error) -> Failure {
-    CopyError::Destination(e).into()
+pub(super) fn destination(e: io::Error) -> EntryFailure {
+    FileCopyError::Destination(e).into()
 }
 
-pub(super) fn source(e: io::Error) -> Failure {
-    CopyError::Source(e).into()
+pub(super) fn source(e: io::Error) -> EntryFailure {
+    FileCopyError::Source(e).into()
 }
 
 /// What was made of an entry.
-pub(super) enum Made {
+pub(super) enum MadeCopy {
     /// Nothing: the copy of its database is whole without it.
     Sidecar,
     /// A further name of the copy of a file with several names. `in_doubt`: the file has changed since.
@@ -71,7 +71,7 @@ pub(super) enum Made {
 
 /// How far the lists of what was staged reach.
 #[derive(Clone, Copy)]
-pub(super) struct Mark {
+pub(super) struct StagedMark {
     files: u64,
     bytes: u64,
     looks: usize,
@@ -79,7 +79,7 @@ pub(super) struct Mark {
     skipped: usize,
 }
 
-impl Mark {
+impl StagedMark {
     /// Whether there is more to tell than at `earlier`.
     pub fn is_told_since(&self, earlier: Self) -> bool {
         self.skipped > earlier.skipped
@@ -87,9 +87,9 @@ impl Mark {
 }
 
 impl Stager<'_> {
-    pub(super) fn mark(&self) -> Mark {
+    pub(super) fn mark(&self) -> StagedMark {
         let staged = &self.staged;
-        Mark {
+        StagedMark {
             files: staged.files,
             bytes: staged.bytes,
             looks: staged.looks.len(),
@@ -99,7 +99,7 @@ impl Stager<'_> {
     }
 
     /// Forgets what was staged since, but not what is to be told.
-    pub(super) fn reset(&mut self, mark: Mark) {
+    pub(super) fn reset(&mut self, mark: StagedMark) {
         let staged = &mut self.staged;
         (staged.files, staged.bytes) = (mark.files, mark.bytes);
         staged.looks.truncate(mark.looks);
@@ -107,14 +107,20 @@ impl Stager<'_> {
     }
 
     /// Notes what the copy has of the entry that looked like `state`. `None`: nothing.
-    pub(super) fn note(&mut self, rel: &[u8], state: State, mark: Mark, made: Option<&Made>) {
+    pub(super) fn note(
+        &mut self,
+        rel: &[u8],
+        state: EntryStamp,
+        mark: StagedMark,
+        made: Option<&MadeCopy>,
+    ) {
         let (mut state, staged) = (state, &self.staged);
         state.flags |= match made {
             None => 0,
-            Some(Made::Sidecar) => flag::SIDECAR,
-            Some(Made::Link { .. }) => flag::MADE | flag::COUNTED,
-            Some(Made::File) => flag::MADE | flag::COUNTED | flag::SIZED,
-            Some(Made::Other) => flag::MADE,
+            Some(MadeCopy::Sidecar) => flag::SIDECAR,
+            Some(MadeCopy::Link { .. }) => flag::MADE | flag::COUNTED,
+            Some(MadeCopy::File) => flag::MADE | flag::COUNTED | flag::SIZED,
+            Some(MadeCopy::Other) => flag::MADE,
         };
         for (flag, is_so) in [
             (flag::RECORDED, staged.looks.len() > mark.looks),
@@ -123,21 +129,21 @@ impl Stager<'_> {
         ] {
             state.flags |= if is_so { flag } else { 0 };
         }
-        if let Some(Made::Link { in_doubt: true }) = made {
+        if let Some(MadeCopy::Link { in_doubt: true }) = made {
             state = state.in_doubt();
         }
         self.staged.seen.note(rel, state);
     }
 
     /// Makes the copy of `found`, which is no directory, as `copy`, where nothing is.
-    pub(super) fn make(&mut self, found: &Found, copy: &OsStr) -> Result<Made, Failure> {
+    pub(super) fn make(&mut self, found: &Found, copy: &OsStr) -> Result<MadeCopy, EntryFailure> {
         match found.meta.kind() {
             Kind::File => self.file(found, copy),
-            _ => self.special(found, copy).map(|()| Made::Other),
+            _ => self.special(found, copy).map(|()| MadeCopy::Other),
         }
     }
 
-    fn special(&mut self, found: &Found, copy: &OsStr) -> Result<(), Failure> {
+    fn special(&mut self, found: &Found, copy: &OsStr) -> Result<(), EntryFailure> {
         let pin = found.root.pin(found.rel()).map_err(source)?;
         let (meta, snapshot) = (pin.meta(), self.job.snapshot);
         match meta.kind() {
@@ -152,7 +158,7 @@ impl Stager<'_> {
                     // Making device nodes is root's.
                     Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                         let reason = "a device can be copied by root only";
-                        return Err(Failure::Skip(reason.to_owned()));
+                        return Err(EntryFailure::Skip(reason.to_owned()));
                     }
                     other => other.map_err(destination)?,
                 }
@@ -163,9 +169,9 @@ impl Stager<'_> {
         dress_entry(snapshot, copy, &Original::of_pin(&pin), notes).map_err(destination)
     }
 
-    fn file(&mut self, found: &Found, copy: &OsStr) -> Result<Made, Failure> {
+    fn file(&mut self, found: &Found, copy: &OsStr) -> Result<MadeCopy, EntryFailure> {
         if self.is_sidecar(&found.rel) {
-            return Ok(Made::Sidecar);
+            return Ok(MadeCopy::Sidecar);
         }
         if let Some(first) = self.first_name(found) {
             let snapshot = self.job.snapshot;
@@ -175,8 +181,8 @@ impl Stager<'_> {
                         self.staged.known.insert(found.rel.clone(), known);
                     }
                     self.staged.files += 1;
-                    let in_doubt = first.look != Look::of(&found.meta);
-                    return Ok(Made::Link { in_doubt });
+                    let in_doubt = first.look != FileStamp::of(&found.meta);
+                    return Ok(MadeCopy::Link { in_doubt });
                 }
                 Err(error) => drop(self.staged.notes.insert(format!(
                     "hard links of one file are copies of it in the snapshot: {error}"
@@ -194,22 +200,26 @@ impl Stager<'_> {
         self.staged.files += 1;
         self.staged.bytes += meta.len();
         self.note_first(found, &meta);
-        Ok(Made::File)
+        Ok(MadeCopy::File)
     }
 
-    pub(super) fn make_directory(&mut self, found: &Found, copy: &OsStr) -> Result<Made, Failure> {
+    pub(super) fn make_directory(
+        &mut self,
+        found: &Found,
+        copy: &OsStr,
+    ) -> Result<MadeCopy, EntryFailure> {
         self.job.make_dir(copy).map_err(destination)?;
         let directory = (found.rel.clone(), found.meta);
         self.staged.directories.push(directory);
-        Ok(Made::Other)
+        Ok(MadeCopy::Other)
     }
 
     /// Lets further names of the file be links to its copy, which was made when it looked like `meta`.
     pub(super) fn note_first(&mut self, found: &Found, meta: &Meta) {
         if meta.nlink() > 1 {
-            let copied = Copied {
+            let copied = CopiedName {
                 rel: found.rel.clone(),
-                look: Look::of(meta),
+                look: FileStamp::of(meta),
             };
             self.links.entry(meta.id()).or_default().push(copied);
         }
@@ -227,7 +237,8 @@ impl Stager<'_> {
             return false;
         };
         // Through its log a database changes while its file does not.
-        let is_database = head(earlier, found.rel()).is_ok_and(|head| sqlite::is_sqlite(&head));
+        let is_database =
+            read_head(earlier, found.rel()).is_ok_and(|head| sqlite::is_sqlite(&head));
         let mut is_in_file_alone = || {
             let home = self.home(found);
             home.is_ok_and(|home| !home.has_live_journal && home.unseen == 0)
@@ -241,37 +252,42 @@ impl Stager<'_> {
         if is_database {
             self.staged
                 .known
-                .insert(found.rel.clone(), Known::default());
+                .insert(found.rel.clone(), CopiedDatabase::default());
         }
         if is_database || is_called_database(&found.rel) {
             self.staged.databases.push(found.rel.clone());
         }
-        let look = Look::of(&found.meta);
+        let look = FileStamp::of(&found.meta);
         self.staged.looks.push((found.rel.clone(), look));
         true
     }
 
     /// Gives the copy its metadata and notes what is to be remembered or told.
-    fn settle(&mut self, found: &Found, copy: &OsStr, outcome: &Outcome) -> Result<(), Failure> {
+    fn settle(
+        &mut self,
+        found: &Found,
+        copy: &OsStr,
+        outcome: &FileCopy,
+    ) -> Result<(), EntryFailure> {
         // A backup has its own time: the file's would not tell two contents of a log apart.
-        let with_mtime = !matches!(outcome, Outcome::BackedUp(_));
+        let with_mtime = !matches!(outcome, FileCopy::BackedUp(_));
         let (file, _) = self.job.snapshot.open_file(copy).map_err(destination)?;
         let notes = &mut self.staged.notes;
         dress(&file, outcome.original(), with_mtime, notes).map_err(destination)?;
         match outcome {
-            Outcome::Whole(original) => {
-                let look = Look::of(&original.meta);
+            FileCopy::Whole(original) => {
+                let look = FileStamp::of(&original.meta);
                 if !look.is_racy(self.started) {
                     self.staged.looks.push((found.rel.clone(), look));
                 }
             }
-            Outcome::Torn(_) => {
+            FileCopy::Torn(_) => {
                 let reason = format!(
                     "changed during each of {ATTEMPTS} attempts to copy it; kept as last read"
                 );
                 self.skip(&found.rel, reason);
             }
-            Outcome::BackedUp(_) => {}
+            FileCopy::BackedUp(_) => {}
         }
         Ok(())
     }
@@ -283,17 +299,17 @@ pub(in super::super) fn plain(
     snapshot: &Dir,
     copy: &OsStr,
     still: impl Fn() -> bool,
-) -> Result<Outcome, Failure> {
+) -> Result<FileCopy, EntryFailure> {
     let mut attempt = 1;
     loop {
         let (file, before) = open().map_err(source)?;
         copy_content(&file, snapshot, copy)?;
         let original = Original::of_fd(&file).map_err(source)?;
-        if Look::of(&before) == Look::of(&original.meta) && still() {
-            return Ok(Outcome::Whole(original));
+        if FileStamp::of(&before) == FileStamp::of(&original.meta) && still() {
+            return Ok(FileCopy::Whole(original));
         }
         if attempt == ATTEMPTS {
-            return Ok(Outcome::Torn(original));
+            return Ok(FileCopy::Torn(original));
         }
         attempt += 1;
         std::thread::sleep(PAUSE);

@@ -10,7 +10,7 @@ pub(super) struct Scene {
     pub temp: tempfile::TempDir,
     pub root: Dir,
     pub snapshot: Dir,
-    pub record: Record,
+    pub record: StagedFiles,
     pub filter: Filter,
     pub roots: Roots,
 }
@@ -25,7 +25,7 @@ impl Scene {
         Self {
             root: open("tree"),
             snapshot: open("snapshot"),
-            record: Record::default(),
+            record: StagedFiles::default(),
             filter: Filter::everything(),
             roots: Roots::default(),
             temp,

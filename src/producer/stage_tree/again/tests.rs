@@ -134,7 +134,7 @@ fn whatever_moved_is_seen() {
             let meta = scene.root.meta(name).unwrap();
             let home = names.home(&scene.root, OsStr::new(name), &meta).unwrap();
             let name = name.as_bytes().to_vec();
-            staged.known.insert(name, Known::of(&home));
+            staged.known.insert(name, CopiedDatabase::of(&home));
         }
         change(&dir);
         let moved = moved(&look(&job, &staged));
@@ -360,7 +360,7 @@ fn what_was_told_of_a_file_that_did_not_move_is_told_still() {
         path: "files/a".to_owned(),
         reason: "why".to_owned(),
     });
-    let mut seen = super::super::Seen::default();
+    let mut seen = super::super::SeenEntries::default();
     let mut cursor = one.seen.cursor();
     while let Some((rel, mut state)) = cursor.get() {
         state.flags |= if rel == b"a" { flag::SKIPPED } else { 0 };
