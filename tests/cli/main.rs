@@ -11,5 +11,6 @@ mod commands;
 mod list_and_status;
 mod prune;
 mod restore;
+mod specs;
 mod sync;
 mod verify;
