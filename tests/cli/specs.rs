@@ -1,7 +1,7 @@
 //! The specification of each verb, with its expected output: `cmd/VERB.md` reads as documentation and is run as a test.
 //!
 //! In a file, each block marked `console` holds commands (`$ …`), what they print (both streams), and their exit code if
-//! it is not 0 (`? 3`). All commands of a file run in one new directory, by `sh`, at [`CLOCK`]. A comment in the
+//! it is not 0 (`? 3`). All commands of a file run in one new directory, by `sh`, at a fixed time. A comment in the
 //! file's head chooses what is there before: `<!-- scene: … -->`, see [`Scene`]. What differs from run to run is
 //! replaced by a word in brackets, see [`REDACTIONS`].
 //!
@@ -12,16 +12,13 @@
 //! ```
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use regex::{Captures, Regex};
 use snapbox::{Assert, Data};
 
-use crate::support::host::SEALIFT;
+use super::shell::{Scene, Shell};
 
-const CLOCK: &str = "2026-04-07T06:00:00Z";
 const CLOCK_WARNING: &str = "warning: SEALIFT_CLOCK is set";
 const COMMANDS: &str = "```console";
 const BLOCK_END: &str = "```";
@@ -41,8 +38,8 @@ const REDACTIONS: &[(&str, &str)] = &[
         "[SIZE] backup-metadata",
     ),
     (
-        r"\b[\w-]+:[\w-]+( +(?:\d+|\[SIZE\]) (?:\d{4}-|backup-m))",
-        "[OWNER]$1",
+        r"\b[\w-]+:[\w-]+ +((?:\d+|\[SIZE\]) (?:\d{4}-|backup-m))",
+        "[OWNER] $1",
     ),
     (
         r#"("(?:uid|gid|user|group)": )(?:\d+|"[^"]*")"#,
@@ -57,105 +54,21 @@ const REDACTIONS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What is there before the first command.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Scene {
-    /// An empty directory.
-    Nothing,
-    /// The directory `data`, a file `registry.json`, and the identity `key.txt` with its recipient in `recipient.txt`.
-    Keys,
-    /// The host `dalidou` besides, with its configuration `c.toml`: the tree `data`, read in place, the file
-    /// `registry.json`, copied; and the folder `repo` as its target.
-    Host,
-    /// One backup of that host besides.
-    Backup,
-}
+/// Replaces in the output of a command what differs from run to run.
+struct Redactor(Vec<(Regex, &'static str)>);
 
-impl Scene {
-    fn named(text: &str) -> Self {
-        match text {
-            "nothing" => Self::Nothing,
-            "keys" => Self::Keys,
-            "host" => Self::Host,
-            "backup" => Self::Backup,
-            _ => panic!("no scene is called {text}"),
-        }
+impl Redactor {
+    fn new() -> Self {
+        let all = REDACTIONS.iter();
+        Self(
+            all.map(|(pattern, word)| (Regex::new(pattern).unwrap(), *word))
+                .collect(),
+        )
     }
 
-    /// The commands that make it.
-    fn set_up(self) -> String {
-        let steps = [
-            (
-                Self::Keys,
-                r#"mkdir data; echo hello >data/notes.txt; echo '{"projects": []}' >registry.json
-                touch -d 2026-04-06T12:00:00Z data/notes.txt data registry.json
-                sealift key generate --output key.txt >recipient.txt"#,
-            ),
-            (
-                Self::Host,
-                r#"env -u SEALIFT_CLOCK sealift init --host dalidou --recipient recipient.txt --target repo --tree data
-                printf '\n[[source]]\nkind = "json"\npath = "registry.json"\n' >>c.toml"#,
-            ),
-            (Self::Backup, "sealift --quiet backup"),
-        ];
-        let steps = steps.iter().filter(|(scene, _)| *scene <= self);
-        let steps: Vec<&str> = steps.map(|(_, step)| *step).collect();
-        format!("set -e\n{}", steps.join("\n"))
-    }
-}
-
-/// A directory in which the commands of one file run.
-struct Shell {
-    dir: tempfile::TempDir,
-    redactions: Vec<(Regex, &'static str)>,
-}
-
-impl Shell {
-    fn new(scene: Scene) -> Self {
-        let redactions = REDACTIONS
-            .iter()
-            .map(|(pattern, word)| (Regex::new(pattern).unwrap(), *word));
-        let shell = Self {
-            dir: tempfile::tempdir().unwrap(),
-            redactions: redactions.collect(),
-        };
-        let (code, said) = shell.run(&scene.set_up());
-        assert_eq!(code, 0, "{said}");
-        shell
-    }
-
-    /// The exit code of `script` and what it printed to either stream.
-    fn run(&self, script: &str) -> (i32, String) {
-        let (mut reader, writer) = std::io::pipe().unwrap();
-        let programs = Path::new(SEALIFT).parent().unwrap().display();
-        let path = std::env::var("PATH").unwrap();
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", &format!("umask 022\n{script}")])
-            .current_dir(self.dir.path())
-            .env_clear()
-            .env("PATH", format!("{programs}:{path}"))
-            .env("HOME", self.dir.path())
-            .env("TZ", "UTC")
-            .env("SEALIFT_CONFIG", "c.toml")
-            .env("SEALIFT_CLOCK", CLOCK)
-            .env("SEALIFT_MACHINE_ID", "machine-1")
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone().unwrap())
-            .stderr(writer);
-        let mut child = command.spawn().unwrap();
-        // It holds the pipe's other end.
-        drop(command);
-        let mut said = Vec::new();
-        reader.read_to_end(&mut said).unwrap();
-        let code = child.wait().unwrap().code().expect("an exit code");
-        (code, self.redacted(&String::from_utf8(said).unwrap()))
-    }
-
-    fn redacted(&self, said: &str) -> String {
-        let dir = self.dir.path().to_str().unwrap();
-        let mut text = said.replace(dir, "[CWD]");
-        for (pattern, word) in &self.redactions {
+    fn redact(&self, said: &str, dir: &Path) -> String {
+        let mut text = said.replace(dir.to_str().unwrap(), "[CWD]");
+        for (pattern, word) in &self.0 {
             text = pattern.replace_all(&text, *word).into_owned();
         }
         let lines = text.lines().filter(|line| !line.starts_with(CLOCK_WARNING));
@@ -185,6 +98,7 @@ fn run_spec(text: &str) -> String {
         name.strip_suffix(" -->")
     });
     let shell = Shell::new(Scene::named(scene.unwrap_or("nothing")));
+    let redactor = Redactor::new();
     let mut out = String::new();
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
@@ -204,6 +118,7 @@ fn run_spec(text: &str) -> String {
                 out += &format!("{more}\n");
             }
             let (code, said) = shell.run(&script);
+            let said = redactor.redact(&said, shell.dir());
             if code != 0 {
                 out += &format!("? {code}\n");
             }
