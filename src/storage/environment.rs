@@ -149,7 +149,7 @@ mod tests {
     /// Every variable that the code of the targets names, but for those that say where things are, to any program.
     #[test]
     fn commands_are_given_no_variable_that_a_target_reads() {
-        let mut dirs = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/target")];
+        let mut dirs = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/storage")];
         let mut named = 0;
         // Set for messages in English, known when the program is built, or of tests.
         let ours = ["CARGO_", "SEALIFT_TEST_"];

@@ -3,6 +3,10 @@
 //! `cli → jobs → stages (producer, packer, shipper, restore, prune, scrub) → repository, config → storage, keys, state
 //! → format, retention → base`.
 
+mod paths;
+mod type_names;
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

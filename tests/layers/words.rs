@@ -1,0 +1,153 @@
+//! Plain English in each text that a user reads: the program's help, its error messages, README and the documents.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use regex::Regex;
+
+use super::sources;
+
+/// What is not written, and what is written instead.
+const BANNED: &[(&str, &str)] = &[
+    (
+        r"\bwhoever\b",
+        "the role: caller, operator, host, key holder",
+    ),
+    (
+        r"\b(?:no|some)body\b",
+        "the role: caller, operator, host, key holder",
+    ),
+    (r"\banew\b", "again"),
+    (r"\bbesides\b", "also, too"),
+    (r"\bfor want of\b", "because there is no …"),
+    (r"\ball the same\b", "still"),
+    (r"\bso (?:many|much|few)\b", "the number"),
+    (
+        r"\b(?:lie|lies|lay|stand|stands|stood) (?:in|at|on|below|beside|under|there|here|meanwhile|where)\b",
+        "is, are",
+    ),
+    (
+        r"\b(?:is|are|be|was|were) told\b",
+        "the program reports, prints or logs it",
+    ),
+    (r"\b(?:tell|tells|told) of\b", "report, name"),
+    (r"\bhears?\b", "receives"),
+    (r"\bheed(?:s|ed)?\b", "follow, apply"),
+    (r"\bfor ever\b", "permanently, always"),
+    (r"\bto be had\b", "available"),
+];
+
+/// A line that a user reads, and where it is.
+struct Line {
+    place: String,
+    text: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn lines_of(place: &str, text: &str) -> Vec<Line> {
+    let lines = text.lines().enumerate();
+    let lines = lines.map(|(index, line)| Line {
+        place: format!("{place}:{}", index + 1),
+        text: line.to_owned(),
+    });
+    lines.collect()
+}
+
+fn documents() -> Vec<Line> {
+    let docs = fs::read_dir(root().join("docs")).unwrap();
+    let docs = docs.map(|entry| entry.unwrap().path());
+    let mut paths: Vec<PathBuf> = docs
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    paths.push(root().join("README.md"));
+    paths.sort();
+    let mut lines = Vec::new();
+    for path in paths {
+        let place = path.strip_prefix(root()).unwrap().display().to_string();
+        lines.extend(lines_of(&place, &fs::read_to_string(&path).unwrap()));
+    }
+    lines
+}
+
+/// The help of the command `words` and of its subcommands.
+fn help(words: &[String]) -> Vec<Line> {
+    let output = Command::new(env!("CARGO_BIN_EXE_sealift"))
+        .args(words)
+        .arg("--help")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let place = [&["sealift".to_owned()], words, &["--help".to_owned()]]
+        .concat()
+        .join(" ");
+    let mut lines = lines_of(&place, &text);
+    let commands = text.lines().skip_while(|line| *line != "Commands:");
+    for line in commands.skip(1).take_while(|line| !line.is_empty()) {
+        match line.split_whitespace().next() {
+            // A second line of what the command before it does.
+            _ if line.starts_with("    ") => {}
+            Some("help") | None => {}
+            Some(name) => lines.extend(help(&[words, &[name.to_owned()]].concat())),
+        }
+    }
+    lines
+}
+
+/// The texts of `#[error("…")]`, by the line on which each attribute begins.
+fn errors() -> Vec<Line> {
+    let attribute = Regex::new(r#"#\[error\(\s*((?:[^"\\]|\\.|"(?:[^"\\]|\\.)*")*?)\)\]"#).unwrap();
+    let mut lines = Vec::new();
+    for source in sources() {
+        let path = format!("src/{}", source.path);
+        let text = fs::read_to_string(root().join(&path)).unwrap();
+        for found in attribute.captures_iter(&text) {
+            let line = text[..found.get(0).unwrap().start()].lines().count() + 1;
+            lines.push(Line {
+                place: format!("{path}:{line}"),
+                text: found[1].replace("\\\n", " "),
+            });
+        }
+    }
+    lines
+}
+
+#[test]
+fn every_text_is_found() {
+    assert!(documents().len() > 1000);
+    let help = help(&[]);
+    assert!(
+        help.iter()
+            .any(|line| line.place.starts_with("sealift key check --help"))
+    );
+    let errors = errors();
+    assert!(errors.len() > 150, "{}", errors.len());
+}
+
+#[test]
+#[ignore = "the prose is being rewritten"]
+fn what_users_read_is_plain_english() {
+    let banned: Vec<(Regex, &str)> = BANNED
+        .iter()
+        .map(|(pattern, instead)| (Regex::new(&format!("(?i){pattern}")).unwrap(), *instead))
+        .collect();
+    let mut wrong = Vec::new();
+    let lines = [documents(), help(&[]), errors()];
+    for line in lines.iter().flatten() {
+        for (pattern, instead) in &banned {
+            if let Some(found) = pattern.find(&line.text) {
+                let found = found.as_str();
+                wrong.push(format!("{}: \"{found}\"; write: {instead}", line.place));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} places\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
