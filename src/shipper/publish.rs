@@ -24,8 +24,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::copy::{CopyError, Streak, copy_archive};
-use super::{Sealed, ShipError, UploadTracker, ship_archive, spooled};
+use super::copy::{Streak, copy_archive};
+use super::error::{CopyError, ShipError};
+use super::upload::{Sealed, UploadTracker, ship_archive, spooled};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, ObjectKey};
 use crate::format::manifest::{ArchiveRow, Manifest, ManifestName};
@@ -232,7 +233,7 @@ async fn ship_newest_first(
             if bytes >= no_room.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            match ship_archive(folder, spool, archive, *mode, false).await {
+            match ship_archive(folder, spool, archive, *mode, Body::File).await {
                 Ok(bytes) => {
                     tracker.shipped(&archive.key, bytes);
                     Ok(Some(bytes))

@@ -142,7 +142,7 @@ impl Host {
             announce.send(row.into()).unwrap();
         }
         drop(announce);
-        ship_archives(&folder, &self.spool, requests, 3, false, &quiet).await?;
+        ship_archives(&folder, &self.spool, requests, 3, Body::File, &quiet).await?;
         publish(&folder, &self.spool, publication, &alone(), &quiet).await?;
         Ok(())
     }

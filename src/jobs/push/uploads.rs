@@ -15,10 +15,10 @@ use crate::base::error_chain::with_causes;
 use crate::base::ids::{ARCHIVES, Hash, ObjectKey};
 use crate::base::panics::caught;
 use crate::base::progress::{Progress, ProgressEvent};
-use crate::shipper::{Sealed, ShipError, UploadTracker, ship_archives};
+use crate::shipper::{Sealed, ShipError, SpoolBody, UploadTracker, ship_archives};
 use crate::state::State;
 use crate::state::spool::Spool;
-use crate::storage::panicked;
+use crate::storage::{Body, panicked};
 
 /// One target's uploads, under way while packing goes on.
 pub(super) struct Lane {
@@ -83,13 +83,16 @@ impl Lanes {
                     let _ = queue.send(archive.clone());
                 }
             }
-            let shared = surveys.len() == 1;
+            let body: SpoolBody = match surveys.len() {
+                1 => Body::Shared,
+                _ => Body::File,
+            };
             let ship = ship_lane(
                 survey,
                 LaneTracker::new(at, &survey.name, &room, progress),
                 state.spool.clone(),
                 requests,
-                shared,
+                body,
             );
             lanes.push(Lane {
                 queue: Some(queue),
@@ -218,11 +221,11 @@ fn ship_lane(
     tracker: LaneTracker,
     spool: Spool,
     requests: UnboundedReceiver<Sealed>,
-    shared: bool,
+    body: SpoolBody,
 ) -> impl Future<Output = LaneEnd> + use<> {
     let (folder, concurrency) = (survey.folder.clone(), survey.concurrency);
     async move {
-        let shipping = ship_archives(&folder, &spool, requests, concurrency, shared, &tracker);
+        let shipping = ship_archives(&folder, &spool, requests, concurrency, body, &tracker);
         let result = caught(shipping).await.unwrap_or_else(|error| {
             let label = folder.target.label();
             Err(panicked("ship to", folder.host.as_str(), label, error).into())

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::super::{Sealed, ShipError};
+use super::super::error::ShipError;
+use super::super::upload::Sealed;
 use super::there::There;
 use super::{Publication, Published, Support, incomplete, is_passed_by};
 use crate::base::ids::{Hash, ObjectKey};
