@@ -57,9 +57,9 @@ pub struct Publication {
 #[derive(Debug, Default)]
 pub struct Support {
     /// Other targets, to copy from what neither the target nor the spool has.
-    pub donors: Vec<HostFolder>,
+    pub copy_sources: Vec<HostFolder>,
     /// There are more of them, which do not answer now.
-    pub donors_away: bool,
+    pub copy_sources_away: bool,
     /// Archives that turned out damaged there.
     pub damaged: HashSet<Hash>,
     /// For copies on their way.
@@ -285,13 +285,17 @@ async fn copy_all(
     support: &Support,
     tracker: &impl UploadTracker,
 ) -> Result<HashMap<Hash, String>, ShipError> {
-    let streaks: Vec<Streak> = support.donors.iter().map(|_| Streak::default()).collect();
+    let streaks: Vec<Streak> = support
+        .copy_sources
+        .iter()
+        .map(|_| Streak::default())
+        .collect();
     let copies = futures::stream::iter(&plan.copies).map(async |(row, mode, donor)| {
         let streak = &streaks[*donor];
         if streak.is_over() {
             return Ok(0);
         }
-        let donor = &support.donors[*donor];
+        let donor = &support.copy_sources[*donor];
         let copied = copy_archive(donor, folder, row, *mode, &support.scratch).await;
         streak.note(&copied);
         match &copied {
