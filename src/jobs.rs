@@ -5,3 +5,5 @@ pub mod forget_local;
 pub mod local_retention;
 pub mod push;
 pub mod rebuild_catalog;
+pub mod repair;
+pub mod test_restore;

@@ -5,6 +5,7 @@
 
 mod known;
 pub mod probe;
+pub mod read_archive;
 mod statements;
 
 use std::collections::{BTreeMap, HashMap};

@@ -10,11 +10,8 @@ mod check_listing;
 mod compare_targets;
 mod problem;
 mod read_archives;
-pub mod repair;
-mod test_restore;
 
 pub use check_listing::{Examined, examine};
 pub use compare_targets::{Divergence, compare_heads};
 pub use problem::{Needed, Problem, Stamps};
 pub use read_archives::{Reading, Share, choose, choose_by_week, read_archives};
-pub use test_restore::{Rehearsal, rehearse};

@@ -27,9 +27,10 @@ use crate::base::rate_schedule::Timetable;
 use crate::config::{Config, TargetConfig, parse_size};
 use crate::format::chain::VerifiedSnapshot;
 use crate::format::signature::Trust;
+use crate::jobs::test_restore::{TestRestore, test_restore};
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
-use crate::scrub::{self, Examined, Problem, Rehearsal, Share};
+use crate::scrub::{Examined, Problem, Share};
 use crate::state::catalog::Catalog;
 
 #[derive(Debug, Args)]
@@ -104,7 +105,7 @@ struct Verdict {
     /// Archives that were to be read and lie in cold storage, and their bytes.
     frozen: (u64, u64),
     problems: Vec<Problem>,
-    rehearsals: Vec<Rehearsal>,
+    rehearsals: Vec<TestRestore>,
     /// What was mended, or why not, each a line.
     repaired: Vec<String>,
     /// Archives that are still not what they should be.
@@ -155,7 +156,7 @@ struct Run<'a> {
     /// The memory of what was read when, and of what was pushed; of this host only.
     catalog: Option<Catalog>,
     /// Of a run that mends.
-    donors: Vec<scrub::repair::Donor>,
+    donors: Vec<crate::jobs::repair::Donor>,
     scratch: Option<Scratch>,
     now: DateTime<Utc>,
 }
@@ -316,7 +317,7 @@ impl<'a> Run<'a> {
                 .map(|examined| examined.chain.clone());
             let Some(chain) = chain else { continue };
             let display = RestoreDisplay::start(self.context.quiet || self.context.json);
-            let done = scrub::rehearse(
+            let done = test_restore(
                 &subject.folder,
                 &snapshot,
                 Arc::clone(identities),
@@ -327,7 +328,7 @@ impl<'a> Run<'a> {
             .await;
             display.finish();
             match done {
-                Rehearsal::Wrong(problem) => verdict.problems.push(*problem),
+                TestRestore::Wrong(problem) => verdict.problems.push(*problem),
                 done => verdict.rehearsals.push(done),
             }
         }

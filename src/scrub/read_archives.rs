@@ -9,7 +9,7 @@ use super::{Needed, Problem};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
 use crate::repository::HostFolder;
-use crate::shipper::copy::{CopyError, read_archive};
+use crate::repository::read_archive::{ReadArchiveError, read_archive};
 use crate::state::catalog::ArchiveCheck;
 use crate::storage::{ErrorKind, TargetError};
 
@@ -120,11 +120,11 @@ pub async fn read_archives(
     while let Some((needed, read)) = reads.next().await {
         let reading = match read {
             Ok(()) => Reading::Whole,
-            Err(CopyError::Damaged { what, .. }) => wrong(Problem::Damaged {
+            Err(ReadArchiveError::Damaged(what)) => wrong(Problem::Damaged {
                 needed: needed.clone(),
                 what,
             }),
-            Err(CopyError::Target(error)) => match error.kind {
+            Err(ReadArchiveError::Target(error)) => match error.kind {
                 ErrorKind::Unavailable => return Err(error),
                 ErrorKind::Frozen => Reading::Frozen,
                 ErrorKind::NotFound => wrong(Problem::Missing(needed.clone())),

@@ -24,8 +24,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::copy::{CopyError, Streak, copy_archive};
-use super::{Sealed, ShipError, UploadTracker, ship_archive, spooled};
+use super::copy::{Streak, copy_archive};
+use super::error::{CopyError, ShipError};
+use super::upload::{Sealed, UploadTracker, ship_archive, spooled};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, ObjectKey};
 use crate::format::manifest::{ArchiveRow, Manifest, ManifestName};
@@ -56,9 +57,9 @@ pub struct Publication {
 #[derive(Debug, Default)]
 pub struct Support {
     /// Other targets, to copy from what neither the target nor the spool has.
-    pub donors: Vec<HostFolder>,
+    pub copy_sources: Vec<HostFolder>,
     /// There are more of them, which do not answer now.
-    pub donors_away: bool,
+    pub copy_sources_away: bool,
     /// Archives that turned out damaged there.
     pub damaged: HashSet<Hash>,
     /// For copies on their way.
@@ -232,7 +233,7 @@ async fn ship_newest_first(
             if bytes >= no_room.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            match ship_archive(folder, spool, archive, *mode, false).await {
+            match ship_archive(folder, spool, archive, *mode, Body::File).await {
                 Ok(bytes) => {
                     tracker.shipped(&archive.key, bytes);
                     Ok(Some(bytes))
@@ -284,13 +285,17 @@ async fn copy_all(
     support: &Support,
     tracker: &impl UploadTracker,
 ) -> Result<HashMap<Hash, String>, ShipError> {
-    let streaks: Vec<Streak> = support.donors.iter().map(|_| Streak::default()).collect();
+    let streaks: Vec<Streak> = support
+        .copy_sources
+        .iter()
+        .map(|_| Streak::default())
+        .collect();
     let copies = futures::stream::iter(&plan.copies).map(async |(row, mode, donor)| {
         let streak = &streaks[*donor];
         if streak.is_over() {
             return Ok(0);
         }
-        let donor = &support.donors[*donor];
+        let donor = &support.copy_sources[*donor];
         let copied = copy_archive(donor, folder, row, *mode, &support.scratch).await;
         streak.note(&copied);
         match &copied {

@@ -19,8 +19,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::ShipError;
 use super::copy::{Streak, copy_archive};
+use super::error::ShipError;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, MANIFESTS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
 use crate::base::progress::{Progress, ProgressEvent};

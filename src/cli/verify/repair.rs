@@ -11,11 +11,11 @@ use crate::config::Config;
 use crate::format::chain::Finding;
 use crate::format::manifest::ManifestName;
 use crate::format::signature::{self, MANIFEST_NAMESPACE};
-use crate::repository::HostFolder;
-use crate::scrub::Problem;
-use crate::scrub::repair::{
+use crate::jobs::repair::{
     Donor, Unmended, bring_archive, bring_history, bring_manifest, bring_page,
 };
+use crate::repository::HostFolder;
+use crate::scrub::Problem;
 use crate::state::catalog::ArchiveCheck;
 use crate::storage::{self, TargetSpec};
 

@@ -7,7 +7,8 @@ use super::super::output;
 use super::look::head;
 use super::{Verdict, VerifyArgs};
 use crate::format::index::Skipped;
-use crate::scrub::{Examined, Problem, Rehearsal};
+use crate::jobs::test_restore::TestRestore;
+use crate::scrub::{Examined, Problem};
 
 /// Of one kind, one after the other; --json has all.
 const MOST_SHOWN: usize = 20;
@@ -107,9 +108,9 @@ fn lacking(lacks: &[Skipped]) -> String {
     text
 }
 
-fn told(rehearsal: &Rehearsal) -> String {
+fn told(rehearsal: &TestRestore) -> String {
     match rehearsal {
-        Rehearsal::Good {
+        TestRestore::Good {
             stamp,
             files,
             bytes,
@@ -126,7 +127,7 @@ fn told(rehearsal: &Rehearsal) -> String {
                 lacking(lacks)
             )
         }
-        Rehearsal::Frozen {
+        TestRestore::Frozen {
             stamp,
             archives,
             bytes,
@@ -135,7 +136,7 @@ fn told(rehearsal: &Rehearsal) -> String {
             output::count(*archives, "archive"),
             output::size(*bytes)
         ),
-        Rehearsal::Wrong(problem) => problem.to_string(),
+        TestRestore::Wrong(problem) => problem.to_string(),
     }
 }
 
@@ -171,9 +172,9 @@ fn to_json(verdict: &Verdict) -> serde_json::Value {
     })
 }
 
-fn rehearsal_json(rehearsal: &Rehearsal) -> serde_json::Value {
+fn rehearsal_json(rehearsal: &TestRestore) -> serde_json::Value {
     match rehearsal {
-        Rehearsal::Good {
+        TestRestore::Good {
             stamp,
             files,
             bytes,
@@ -183,13 +184,13 @@ fn rehearsal_json(rehearsal: &Rehearsal) -> serde_json::Value {
             "stamp": stamp, "state": "good", "files": files, "bytes": bytes, "databases": databases,
             "lacks": lacks,
         }),
-        Rehearsal::Frozen {
+        TestRestore::Frozen {
             stamp,
             archives,
             bytes,
         } => json!({
             "stamp": stamp, "state": "frozen", "frozen_archives": archives, "frozen_bytes": bytes,
         }),
-        Rehearsal::Wrong(problem) => json!({ "state": "wrong", "what": problem.to_string() }),
+        TestRestore::Wrong(problem) => json!({ "state": "wrong", "what": problem.to_string() }),
     }
 }

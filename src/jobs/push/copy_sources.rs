@@ -1,14 +1,13 @@
 //! Which targets others can copy from.
 //!
-//! What a target lacks, and the spool no longer has, may lie on another one. Whether that one lets itself
-//! be read is asked before anything is packed: credentials that only write, or a class of storage that must
-//! thaw first, make it none to count on.
+//! An archive that a target and the spool lack may be on another target. Before packing, a probe read checks whether
+//! a target can serve as copy source; write-only credentials and cold storage cannot.
 
 use std::collections::HashSet;
 
 use futures::StreamExt as _;
 
-use super::inspect_targets::Survey;
+use super::inspect_targets::{Seen, Survey};
 use crate::base::ids::{Hash, ObjectKey};
 use crate::base::panics::caught;
 use crate::repository::HostFolder;
@@ -18,30 +17,32 @@ use crate::storage::ErrorKind;
 
 /// Whether others can copy from a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Donor {
+pub(super) enum CopySource {
+    /// A probe read succeeded.
     Yes,
-    /// Nothing is there yet that could be tried, or the network failed.
+    /// There is nothing to probe yet, or the network failed.
     Unknown,
+    /// It did not answer, or its archives cannot be read now.
     No,
 }
 
-/// What each target is to the others. One small archive of each is tried, of those that another lacks if
-/// there are any.
-pub(super) async fn ask(
+/// Probes each target with its smallest archive, preferably one that another target lacks. Returns one answer per
+/// target, in their order.
+pub(super) async fn probe(
     surveys: &[Survey],
     archives: &[CatalogArchive],
     spool: &Spool,
-) -> Vec<Donor> {
+) -> Vec<CopySource> {
     if surveys.len() < 2 {
-        return vec![Donor::No; surveys.len()];
+        return vec![CopySource::No; surveys.len()];
     }
     let needed = needed_copies(surveys, archives, spool);
-    let asked = surveys.iter().map(async |survey| {
+    let probes = surveys.iter().map(async |survey| {
         let Ok(seen) = &survey.seen else {
-            return Donor::No;
+            return CopySource::No;
         };
         if survey.write_only {
-            return Donor::No;
+            return CopySource::No;
         }
         let is_there = |archive: &&CatalogArchive| {
             seen.archives.get(&archive.row.blake3) == Some(&archive.row.bytes)
@@ -50,24 +51,24 @@ pub(super) async fn ask(
         let needed = needed.iter().copied().filter(is_there).min_by_key(bytes);
         let any = || archives.iter().filter(is_there).min_by_key(bytes);
         let Some(smallest) = needed.or_else(any) else {
-            return Donor::Unknown;
+            return CopySource::Unknown;
         };
         let key = survey.folder.key(&smallest.row.key());
         match caught(survey.folder.target.get_range(&key, 0..1)).await {
-            Ok(Ok(_)) => Donor::Yes,
+            Ok(Ok(_)) => CopySource::Yes,
             // A network that fails now is no reason to store everything again.
-            Ok(Err(error)) if error.kind == ErrorKind::Unavailable => Donor::Unknown,
-            Ok(Err(_)) | Err(_) => Donor::No,
+            Ok(Err(error)) if error.kind == ErrorKind::Unavailable => CopySource::Unknown,
+            Ok(Err(_)) | Err(_) => CopySource::No,
         }
     });
-    let asked: Vec<_> = asked.collect();
-    futures::stream::iter(asked)
+    let probes: Vec<_> = probes.collect();
+    futures::stream::iter(probes)
         .buffered(surveys.len())
         .collect()
         .await
 }
 
-/// Archives that a target which answered lacks, and the spool too.
+/// Returns the archives that the spool lacks, and a target that answered lacks as well.
 fn needed_copies<'a>(
     surveys: &[Survey],
     archives: &'a [CatalogArchive],
@@ -75,30 +76,33 @@ fn needed_copies<'a>(
 ) -> Vec<&'a CatalogArchive> {
     let seen: Vec<_> = surveys
         .iter()
-        .filter_map(|s| s.seen.as_ref().ok())
+        .filter_map(|survey| survey.seen.as_ref().ok())
         .collect();
-    let lacking = |archive: &&CatalogArchive| {
+    let is_needed = |archive: &&CatalogArchive| {
         let row = &archive.row;
-        let lacks = |seen: &&super::inspect_targets::Seen| {
-            seen.archives.get(&row.blake3) != Some(&row.bytes)
-        };
+        let lacks = |seen: &&Seen| seen.archives.get(&row.blake3) != Some(&row.bytes);
         seen.iter().any(lacks) && spool.size(&row.key()) != Some(row.bytes)
     };
-    archives.iter().filter(lacking).collect()
+    archives.iter().filter(is_needed).collect()
 }
 
-/// The folders to copy from, for the target `at`.
-pub(super) fn donors(surveys: &[Survey], asked: &[Donor], at: usize) -> Vec<HostFolder> {
-    let others = surveys.iter().zip(asked).enumerate();
+/// Returns the folders that the target of this index can copy from.
+pub(super) fn folders_for(
+    surveys: &[Survey],
+    copy_sources: &[CopySource],
+    target: usize,
+) -> Vec<HostFolder> {
+    let others = surveys.iter().zip(copy_sources).enumerate();
     others
-        .filter(|(other, (_, donor))| *other != at && **donor != Donor::No)
+        .filter(|(other, (_, source))| *other != target && **source != CopySource::No)
         .map(|(_, (survey, _))| survey.folder.clone())
         .collect()
 }
 
-/// Whether another than the target `at` may have what that one lacks, and does not answer now.
-pub(super) fn is_any_away(surveys: &[Survey], at: usize) -> bool {
-    let mut others = surveys.iter().enumerate().filter(|(other, _)| *other != at);
+/// Returns whether a target other than that of this index did not answer and may have what that one lacks.
+pub(super) fn is_any_away(surveys: &[Survey], target: usize) -> bool {
+    let others = surveys.iter().enumerate();
+    let mut others = others.filter(|(other, _)| *other != target);
     others.any(|(_, survey)| survey.seen.is_err() && !survey.write_only)
 }
 
@@ -108,13 +112,13 @@ pub(super) fn note_damaged(catalog: &Catalog, keys: &[ObjectKey]) -> Result<(), 
     catalog.add_damaged_copies(archives.filter_map(|key| ObjectKey::archive_hash(key.as_str())))
 }
 
-/// What lies on targets that can be read.
-pub(super) fn on_donors(surveys: &[Survey], asked: &[Donor]) -> HashSet<(Hash, u64)> {
-    let donors = surveys
+/// Returns the archives, with their sizes, on targets that others can copy from.
+pub(super) fn archives_on(surveys: &[Survey], copy_sources: &[CopySource]) -> HashSet<(Hash, u64)> {
+    let sources = surveys
         .iter()
-        .zip(asked)
-        .filter(|(_, donor)| **donor != Donor::No);
-    let seen = donors.filter_map(|(survey, _)| survey.seen.as_ref().ok());
+        .zip(copy_sources)
+        .filter(|(_, source)| **source != CopySource::No);
+    let seen = sources.filter_map(|(survey, _)| survey.seen.as_ref().ok());
     seen.flat_map(|seen| seen.archives.iter().map(|(hash, bytes)| (*hash, *bytes)))
         .collect()
 }

@@ -1,57 +1,63 @@
-//! Publishing on one target what it lacks, oldest first, once its archives are there.
+//! The last part of a push on one target: once its uploads have ended, every snapshot that it lacks is published there,
+//! oldest first.
+
+mod publish_result;
+mod spooled_publication;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
-use bytes::Bytes;
-
 use super::copy_sources::note_damaged;
 use super::error::PushError;
 use super::inspect_targets::Survey;
-use super::inventory::{known_objects, record_shipped};
+use super::inventory::record_shipped;
 use super::request::{PushRequest, TargetReport, TargetState};
-use super::uploads::EndedLane;
+use super::uploads::EndedUploads;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, ObjectKey};
 use crate::base::panics::caught;
 use crate::base::progress::{Progress, ProgressEvent};
-use crate::format::manifest::{Manifest, ManifestName};
-use crate::format::signature::{self, MANIFEST_NAMESPACE};
+use crate::format::manifest::ManifestName;
 use crate::packer::Packed;
-use crate::repository::{HostFolder, parse_page};
+use crate::repository::HostFolder;
 use crate::shipper::{
     Publication, Published, ShipError, Support, UploadTracker, publish_all, publish_recovery,
 };
 use crate::state::State;
-use crate::state::catalog::PublicationState;
-use crate::state::catalog::SnapshotRow;
+use crate::state::catalog::{PublicationState, SnapshotRow};
 use crate::state::spool::Spool;
 use crate::storage::{is_full, panicked};
+use publish_result::{PublishResult, fork_warning, with_next_step};
+use spooled_publication::spooled_publication;
 
-/// A version of the recovery documents; a target gets them once per version.
+/// Version of the recovery documents. A target gets them once per version.
 const RECOVERY_VERSION: &str = "3";
 
-/// One target after its uploads: what it lacks is published on it, oldest first.
-pub(super) struct Finishing<'a> {
+/// One target after its uploads.
+pub(super) struct FinishTarget<'a> {
+    /// The push.
     pub request: &'a PushRequest<'a>,
+    /// What the target held before the push.
     pub survey: &'a Survey,
-    /// Other targets, to copy from.
-    pub donors: Vec<HostFolder>,
-    /// Others might be copied from, but do not answer now.
-    pub donors_away: bool,
+    /// Folders on other targets to copy from.
+    pub copy_sources: Vec<HostFolder>,
+    /// Another target that could be copied from does not answer now.
+    pub copy_sources_away: bool,
+    /// The new snapshot.
     pub packed: &'a Packed,
+    /// Receives the shipped bytes.
     pub progress: &'a dyn Progress,
 }
 
-/// What is put on the target, as it happens.
-struct Put<'a> {
+/// The objects that the target confirmed, and the archives that were damaged on copy sources.
+struct ConfirmedObjects<'a> {
     name: &'a str,
     progress: &'a dyn Progress,
     shipped: Mutex<Vec<(ObjectKey, u64)>>,
     damaged: Mutex<Vec<ObjectKey>>,
 }
 
-impl UploadTracker for Put<'_> {
+impl UploadTracker for ConfirmedObjects<'_> {
     fn shipped(&self, key: &ObjectKey, bytes: u64) {
         let target = self.name;
         self.progress
@@ -68,37 +74,24 @@ impl UploadTracker for Put<'_> {
     }
 }
 
-/// How far publishing came.
-#[derive(Default)]
-struct PublishResult {
-    failure: Option<String>,
-    warnings: Vec<String>,
-    /// Archives that came from other targets.
-    copied: u64,
-    /// Stamps of snapshots that the target will never have.
-    given_up: Vec<String>,
-    /// Of those that it may have later.
-    postponed: Vec<String>,
-    /// Of those that it has no room for.
-    crowded_out: Vec<String>,
-    /// Of those between its own that the spool knows nothing of.
-    forgotten: Vec<String>,
-}
-
-/// What is to be put on a target. It takes its time, and needs no state: the targets do not wait for each other.
+/// The publication on one target. It does not borrow the state, so targets publish concurrently.
 pub(super) struct Publishing<'a> {
-    pub at: usize,
-    finishing: Finishing<'a>,
-    put: Put<'a>,
+    /// The target's place in the targets' order.
+    pub target: usize,
+    finishing: FinishTarget<'a>,
+    confirmed: ConfirmedObjects<'a>,
     result: PublishResult,
-    work: Option<Work>,
+    /// `None`: there is nothing to do, or it is under way.
+    work: Option<PublishWork>,
     recovery_is_put: bool,
     reserve_is_kept: bool,
+    /// `None`: nothing was tried.
     published: Option<Result<Published, ShipError>>,
 }
 
-struct Work {
+struct PublishWork {
     spool: Spool,
+    /// Oldest first.
     pending: Vec<Publication>,
     support: Support,
     recovery_is_due: bool,
@@ -106,6 +99,7 @@ struct Work {
 }
 
 impl Publishing<'_> {
+    /// Publishes. A panic is the target's failure and no other's.
     pub async fn run(mut self) -> Self {
         let done = caught(self.put_all()).await;
         if let (Err(error), None) = (done, &self.published) {
@@ -130,17 +124,17 @@ impl Publishing<'_> {
             self.recovery_is_put = true;
         }
         let (pending, support) = (&work.pending, &work.support);
-        let published = publish_all(folder, &work.spool, pending, support, &self.put).await;
+        let published = publish_all(folder, &work.spool, pending, support, &self.confirmed).await;
         let is_published = published.is_ok();
         self.published = Some(published);
-        // Last: it must not take the room of a snapshot. Where there is none for it, the next run tries again.
+        // Last, so that the reserve does not take the room of a snapshot. Without room for it, the next push tries again.
         if work.reserve_is_due && is_published {
             let kept = folder.target.keep_reserve(folder.host.as_str()).await;
             self.reserve_is_kept = kept.is_ok();
         }
     }
 
-    /// Remembers what became of it. Gives the target's report, and what its owner should hear besides.
+    /// Records the outcome in the catalog and returns the target's report and warnings.
     pub fn conclude(self, state: &mut State) -> Result<(TargetReport, Vec<String>), PushError> {
         let (finishing, mut result) = (self.finishing, self.result);
         let name = &finishing.survey.name;
@@ -153,18 +147,18 @@ impl Publishing<'_> {
             state.catalog.set_meta(&reserve_key(name), "1")?;
         }
         match self.published {
-            Some(Ok(published)) => finishing.note(state, published, &mut result)?,
-            Some(Err(error)) => result.failure = Some(with_way_out(&error)),
+            Some(Ok(published)) => finishing.record_published(state, published, &mut result)?,
+            Some(Err(error)) => result.failure = Some(with_next_step(&error)),
             None => {}
         }
-        let damaged = self.put.damaged.into_inner().unwrap_or_default();
+        let damaged = self.confirmed.damaged.into_inner().unwrap_or_default();
         note_damaged(&state.catalog, &damaged)?;
-        let shipped = self.put.shipped.into_inner().unwrap_or_default();
+        let shipped = self.confirmed.shipped.into_inner().unwrap_or_default();
         record_shipped(state, name, &shipped)?;
         let report = TargetReport {
             name: name.clone(),
             label: label.to_owned(),
-            state: match result.failure {
+            state: match result.failure.take() {
                 Some(cause) => TargetState::Behind(cause),
                 None => TargetState::Published,
             },
@@ -172,68 +166,33 @@ impl Publishing<'_> {
             shipped_bytes: shipped.iter().map(|(_, bytes)| bytes).sum(),
             copied_archives: result.copied,
         };
-        if !result.given_up.is_empty() {
-            result.warnings.push(format!(
-                "{label} will not have {}: what they need is no longer in the spool, nor on another target that can be \
-                 read. It begins again with the newest",
-                snapshots(&result.given_up)
-            ));
-        }
-        if !result.postponed.is_empty() {
-            result.warnings.push(format!(
-                "{label} lacks {}: what they need is no longer in the spool, and a target that may have it does not \
-                 answer now. The next backup tries again",
-                snapshots(&result.postponed)
-            ));
-        }
-        if !result.crowded_out.is_empty() {
-            result.warnings.push(format!(
-                "{label} lacks {}: there is no room for what they need. {MAKE_ROOM}; the next backup tries again",
-                snapshots(&result.crowded_out)
-            ));
-        }
-        if !result.forgotten.is_empty() {
-            result.warnings.push(format!(
-                "{label} lacks {}, which the spool no longer has: `sealift sync FROM {name}` brings what another target has",
-                snapshots(&result.forgotten)
-            ));
-        }
-        Ok((report, result.warnings))
+        Ok((report, result.into_warnings(name, label)))
     }
 }
 
-const MAKE_ROOM: &str = "`sealift prune` makes room there";
-
-/// In one line, with the way out where the target is full.
-fn with_way_out(error: &ShipError) -> String {
-    let text = with_causes(error);
-    match is_full(error) {
-        true => format!("{text}. {MAKE_ROOM}"),
-        false => text,
-    }
-}
-
+/// Catalog entry: whether the target keeps a reserve for a prune of a full disk.
 fn reserve_key(target: &str) -> String {
     format!("reserve:{target}")
 }
 
+/// Catalog entry: the version of the recovery documents on the target.
 fn recovery_key(target: &str) -> String {
     format!("recovery:{target}")
 }
 
-impl<'a> Finishing<'a> {
-    /// Finds out what the target lacks, once its uploads have ended.
-    pub fn begin(self, state: &State, lane: EndedLane) -> Result<Publishing<'a>, PushError> {
-        let (shipped, failure) = match (lane.unreachable, lane.end) {
+impl<'a> FinishTarget<'a> {
+    /// Determines what the target lacks, once its uploads have ended.
+    pub fn begin(self, state: &State, uploads: EndedUploads) -> Result<Publishing<'a>, PushError> {
+        let (shipped, failure) = match (uploads.unreachable, uploads.result) {
             (Some(cause), _) => (Vec::new(), Some(cause)),
             (None, Some(end)) => {
-                // What a full target still takes is found out below.
+                // The publication finds out what a full target still takes.
                 let failure = end.result.err().filter(|error| !is_full(error));
                 (end.shipped, failure.map(|error| with_causes(&error)))
             }
             (None, None) => (Vec::new(), Some("its uploads ended early".to_owned())),
         };
-        let put = Put {
+        let confirmed = ConfirmedObjects {
             name: &self.survey.name,
             progress: self.progress,
             shipped: Mutex::new(shipped),
@@ -248,19 +207,19 @@ impl<'a> Finishing<'a> {
         if result.failure.is_none() {
             let pending = self.pending(state, &mut result)?;
             if result.failure.is_none() {
-                work = Some(Work {
+                work = Some(PublishWork {
                     spool: state.spool.clone(),
                     pending,
-                    support: self.support(state, &put)?,
+                    support: self.support(state, &confirmed)?,
                     recovery_is_due: self.is_due(state, &recovery_key(name), RECOVERY_VERSION)?,
                     reserve_is_due: self.is_due(state, &reserve_key(name), "1")?,
                 });
             }
         }
         Ok(Publishing {
-            at: lane.at,
+            target: uploads.target,
             finishing: self,
-            put,
+            confirmed,
             result,
             work,
             recovery_is_put: false,
@@ -269,7 +228,7 @@ impl<'a> Finishing<'a> {
         })
     }
 
-    /// The snapshots that the target still waits for, oldest first.
+    /// Returns the snapshots that the target still waits for, oldest first, and settles those that it never gets.
     fn pending(
         &self,
         state: &State,
@@ -295,33 +254,35 @@ impl<'a> Finishing<'a> {
                 continue;
             }
             if !state.spool.contains(&row.name.key()) {
-                // What a lost state directory has forgotten may have been pruned there: nobody knows.
+                // A state directory that was lost does not know what was pruned there, so it warns of nothing.
                 if self.settle_unshippable(state, row)? && knows_target {
                     result.forgotten.push(row.name.stamp.to_string());
                 }
                 continue;
             }
-            if let Some(publication) = pending_publication(state, self.packed, &row.name) {
+            if let Some(publication) = spooled_publication(state, self.packed, &row.name) {
                 pending.push(publication);
                 continue;
             }
-            let cause = format!("what the spool holds of {} is damaged", row.name);
+            let cause = format!("the objects of {} in the spool are damaged", row.name);
             if self.is_newest(&row.name) {
                 result.failure = Some(cause);
                 break;
             }
             self.settle(state, core, PublicationState::GivenUp)?;
             let label = self.survey.folder.target.label();
-            let text = format!("{cause}: {label} will not have that one");
+            let text = format!("{cause}: {label} will not have that snapshot");
             result.warnings.push(text);
         }
         Ok(pending)
     }
 
+    /// Returns whether `name` is the snapshot of this push.
     fn is_newest(&self, name: &ManifestName) -> bool {
         *name == self.packed.manifest.name()
     }
 
+    /// Records what became of the snapshot `core` on the target.
     fn settle(
         &self,
         state: &State,
@@ -334,7 +295,8 @@ impl<'a> Finishing<'a> {
             .set_publication(&self.survey.name, core, outcome, now)?)
     }
 
-    fn note(
+    /// Records what the publication came to, snapshot by snapshot.
+    fn record_published(
         &self,
         state: &State,
         published: Published,
@@ -352,7 +314,7 @@ impl<'a> Finishing<'a> {
             }
         }
         for (name, error) in &published.incomplete {
-            // An older snapshot that this target can never have whole: the newer one stands alone.
+            // The target can never have this older snapshot whole; the newer one does not need it.
             if self.is_newest(name) {
                 result.failure = Some(with_causes(error));
             } else if let Some(core) = cores.get(name) {
@@ -369,7 +331,7 @@ impl<'a> Finishing<'a> {
         for (name, error, is_passed_by) in &published.crowded_out {
             let stamp = name.stamp.to_string();
             if self.is_newest(name) {
-                result.failure = Some(with_way_out(error));
+                result.failure = Some(with_next_step(error));
             } else if let (true, Some(core)) = (*is_passed_by, cores.get(name)) {
                 self.settle(state, core, PublicationState::GivenUp)?;
                 let label = self.survey.folder.target.label();
@@ -388,8 +350,13 @@ impl<'a> Finishing<'a> {
         Ok(())
     }
 
-    fn support(&self, state: &State, put: &Put<'_>) -> Result<Support, PushError> {
-        let shipped = put.shipped.lock();
+    /// Returns what the publication may use besides the spool.
+    fn support(
+        &self,
+        state: &State,
+        confirmed: &ConfirmedObjects<'_>,
+    ) -> Result<Support, PushError> {
+        let shipped = confirmed.shipped.lock();
         let confirmed = shipped.map_or_else(
             |_| HashSet::new(),
             |shipped| {
@@ -400,8 +367,8 @@ impl<'a> Finishing<'a> {
         );
         let seen = self.survey.seen.as_ref().ok();
         Ok(Support {
-            donors: self.donors.clone(),
-            donors_away: self.donors_away,
+            copy_sources: self.copy_sources.clone(),
+            copy_sources_away: self.copy_sources_away,
             damaged: state.catalog.damaged_copies()?,
             scratch: state.spool.scratch(),
             confirmed,
@@ -411,8 +378,9 @@ impl<'a> Finishing<'a> {
         })
     }
 
-    /// A snapshot that the spool lacks is on the target already (another state directory put it there), or
-    /// will not be by itself: a target that is new gets no history. Whether its owner may miss it there.
+    /// Settles a snapshot that the spool lacks: it is on the target already (another state directory put it there), or
+    /// the target does not get it, because a new target gets no history. Returns whether the operator should know of
+    /// that: the snapshot is newer than one of the target, and no prune deleted it.
     fn settle_unshippable(&self, state: &State, row: &SnapshotRow) -> Result<bool, PushError> {
         let core = &row.known.core;
         let Ok(seen) = &self.survey.seen else {
@@ -429,72 +397,11 @@ impl<'a> Finishing<'a> {
         Ok(is_between && !seen.pruned.contains(core))
     }
 
-    /// Whether what the catalog remembers under `key` is another version, or went with everything else.
+    /// Returns whether the catalog remembers no `version` under `key`, or the target was emptied since.
     fn is_due(&self, state: &State, key: &str, version: &str) -> Result<bool, PushError> {
         let there = state.catalog.meta(key)?;
         let seen = self.survey.seen.as_ref();
         let emptied = seen.is_ok_and(|seen| seen.manifests.is_empty());
         Ok(there.as_deref() != Some(version) || emptied)
     }
-}
-
-/// `snapshot A`, `snapshots A, B and 3 more`.
-fn snapshots(stamps: &[String]) -> String {
-    const NAMED: usize = 8;
-    let named = stamps.iter().take(NAMED).cloned().collect::<Vec<_>>();
-    let more = match stamps.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        n => format!(" and {n} more"),
-    };
-    let plural = if stamps.len() == 1 { "" } else { "s" };
-    format!("snapshot{plural} {}{more}", named.join(", "))
-}
-
-fn fork_warning(survey: &Survey, siblings: &[ManifestName]) -> String {
-    let others: Vec<String> = siblings.iter().map(ManifestName::to_string).collect();
-    format!(
-        "{}: {} was published beside ours, under the same sequence: two machines push under one name. \
-         Stop one of them, or give it another `host`; then run `sealift adopt` on the one that stays",
-        survey.folder.target.label(),
-        others.join(", ")
-    )
-}
-
-/// What publishing a spooled snapshot takes: its archives, read from its own pages. `None`: some of it
-/// is gone or damaged.
-fn pending_publication(state: &State, packed: &Packed, name: &ManifestName) -> Option<Publication> {
-    let bytes = state.spool.read(&name.key()).ok()?;
-    let manifest = Manifest::parse_named(name, &bytes).ok()?;
-    // One that is not here is on the target already.
-    if let Ok(signature) = state.spool.read(&name.signature_key()) {
-        signature::verify(&signature, MANIFEST_NAMESPACE, &bytes).ok()?;
-    }
-    let mut archives = Vec::new();
-    for hash in &manifest.pages {
-        let bytes = state.spool.read(&ObjectKey::table(hash)).ok()?;
-        let page = parse_page(hash, &bytes).ok()?;
-        archives.extend(page.rows);
-    }
-    if manifest.name() == packed.manifest.name() {
-        let objects = packed.known.iter();
-        let at_hand = objects.map(|(name, bytes)| (*name, Bytes::copy_from_slice(bytes)));
-        return Some(Publication {
-            manifest,
-            archives,
-            known: packed.known.iter().map(|(name, _)| *name).collect(),
-            at_hand: at_hand.collect(),
-        });
-    }
-    let known = known_objects(&state.spool, &manifest)?;
-    // Those that are not here were on every target when it was packed.
-    let is_right = |name: &Hash| match state.spool.read(&ObjectKey::table(name)) {
-        Ok(bytes) => Hash::sha256(&bytes) == *name,
-        Err(_) => !state.spool.contains(&ObjectKey::table(name)),
-    };
-    known.iter().all(is_right).then_some(Publication {
-        manifest,
-        archives,
-        known,
-        at_hand: HashMap::new(),
-    })
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::copy_sources::{Donor, on_donors};
+use super::copy_sources::{CopySource, archives_on};
 use super::error::PushError;
 use super::inspect_targets::Survey;
 use super::request::Target;
@@ -78,7 +78,7 @@ pub(super) fn drop_damaged(
 pub(super) fn take_stock(
     state: &mut State,
     surveys: &[Survey],
-    asked: &[Donor],
+    copy_sources: &[CopySource],
     recipients: &[String],
     marked: &HashSet<Hash>,
     warnings: &mut Vec<String>,
@@ -126,7 +126,7 @@ pub(super) fn take_stock(
     }
     // Where nobody answers, memory must do.
     let on_all = on_all.unwrap_or_else(|| anywhere.clone());
-    let on_donors = on_donors(surveys, asked);
+    let to_copy = archives_on(surveys, copy_sources);
     let damaged = state.catalog.damaged_copies()?;
     let unusable = state.catalog.unusable()?;
     let spooled: HashMap<String, u64> = state.spool.list(ARCHIVES)?.into_iter().collect();
@@ -148,7 +148,7 @@ pub(super) fn take_stock(
         if unusable.contains(&hash) {
             continue;
         }
-        let copied = || on_donors.contains(&(hash, bytes)) && !damaged.contains(&hash);
+        let copied = || to_copy.contains(&(hash, bytes)) && !damaged.contains(&hash);
         if (spooled || on_all.contains(&archive.n) || copied()) && sealed_to_all(archive) {
             usable.push(archive.clone());
         }

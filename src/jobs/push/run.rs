@@ -1,31 +1,37 @@
-//! One push: see the module above for its order.
+//! One push, step by step; [the module above](super) describes its order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
+use tokio::runtime::Runtime;
 
-use super::copy_sources;
+use super::copy_sources::{self, CopySource};
 use super::error::PushError;
-use super::finish_target::{Finishing, Publishing};
-use super::inspect_targets::survey;
+use super::finish_target::{FinishTarget, Publishing};
+use super::inspect_targets::{Survey, survey};
 use super::inventory::{adopt_spooled_manifests, drop_damaged, take_stock, tidy_spool};
 use super::lineage::reconcile;
 use super::marks;
 use super::request::{PushReport, PushRequest, TargetReport};
-use super::uploads::{EndedLane, Lanes};
+use super::uploads::{EndedUploads, Uploads};
 use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::base::runtime::runtime;
-use crate::format::manifest::ArchiveRow;
-use crate::packer::{PackRequest, pack};
+use crate::format::manifest::{ArchiveRow, Known};
+use crate::packer::{Lineage, PackRequest, Packed, pack};
 use crate::state::State;
+use crate::state::catalog::CatalogArchive;
 use crate::state::machine::machine_id;
 
-/// Several snapshots within one second get stamps ahead of the clock.
+/// How far a snapshot's stamp may be before that of the snapshot before it: several snapshots within one second get
+/// stamps ahead of the clock.
 const STAMP_TOLERANCE: chrono::Duration = chrono::Duration::seconds(60);
 
 /// Packs `request.snapshot` and ships it to every target.
+///
+/// A target that fails is part of the report. The push fails as a whole if it cannot determine the snapshot's place in
+/// the chain, or cannot pack it.
 pub fn push(
     state: &mut State,
     request: &PushRequest<'_>,
@@ -34,134 +40,241 @@ pub fn push(
     if request.targets.is_empty() {
         return Err(PushError::NoTarget);
     }
-    let runtime = runtime().map_err(PushError::Runtime)?;
-    adopt_spooled_manifests(state)?;
-    let begin = |stage| progress.report(&ProgressEvent::StageStarted { stage });
-    begin(Stage::InspectingTargets);
-    let surveys = runtime.block_on(survey(state, request.host, request.targets, &request.trust))?;
-    let mut reconciled = reconcile(state, request.host, &surveys)?;
-    if let Some(aside) = &state.catalog.replaced {
-        let text = format!(
-            "the catalog was damaged and is now {}; a new one was begun",
-            aside.display()
-        );
-        reconciled.notes.push(text);
-    }
-    warn_of_clock(request, &reconciled.lineage.known, &mut reconciled.warnings);
-    let followed = runtime.block_on(marks::judge(state, &surveys))?;
-    reconciled.notes.extend(followed.notes);
-    reconciled.warnings.extend(followed.warnings);
-    reconciled.lineage.marks_seen = followed.names;
-    drop_damaged(state, &surveys, &mut reconciled.warnings)?;
-    let archives = state.catalog.archives()?;
-    let asked = runtime.block_on(copy_sources::ask(&surveys, &archives, &state.spool));
-    let usable = take_stock(
+    let mut push = Push {
         state,
-        &surveys,
-        &asked,
-        request.recipients.texts(),
-        &followed.archives,
-        &mut reconciled.warnings,
-    )?;
-    let lanes = Lanes::start(
-        &runtime,
-        state,
-        &surveys,
-        &asked,
-        request.spool_limit,
-        &progress,
-    )?;
-    begin(Stage::Packing);
-    let pack_request = PackRequest {
-        host: request.host,
-        snapshot: request.snapshot,
-        recipients: request.recipients.clone(),
-        signer: request.signer,
-        next_signer: request.next_signer.clone(),
-        lineage: reconciled.lineage,
-        machine: machine_id(request.host, &state.dir).map_err(PushError::Machine)?,
-        next_by: request.next_by,
-        usable,
-        options: request.options.clone(),
-        state: state.dir.clone(),
+        request,
+        progress,
+        runtime: runtime().map_err(PushError::Runtime)?,
+        notes: Vec::new(),
+        warnings: Vec::new(),
     };
-    let spool = state.spool.clone();
-    let mut on_sealed = |row: &ArchiveRow| Ok(lanes.announce(&row.into(), row.bytes)?);
-    let packed = pack(
-        &pack_request,
-        &mut state.catalog,
-        &spool,
-        &*progress,
-        &mut on_sealed,
-    );
-    begin(Stage::Shipping);
+    adopt_spooled_manifests(push.state)?;
+    let (targets, base) = push.inspect()?;
+    let uploads = push.start_uploads(&targets)?;
+    push.begin_stage(Stage::Packing);
+    let packed = push.pack(base, &uploads);
+    push.begin_stage(Stage::Shipping);
     let packed = match packed {
         Ok(packed) => packed,
         Err(error) => {
-            // What was sealed is safe to keep on the targets; let the lanes end in order.
-            runtime.block_on(futures::future::join_all(lanes.end()));
-            return Err(error.into());
+            // The targets may keep the archives that were sealed; the uploads end in order.
+            let ended = futures::future::join_all(uploads.end());
+            push.runtime.block_on(ended);
+            return Err(error);
         }
     };
-    let finishing = |at| Finishing {
-        request,
-        survey: &surveys[at],
-        donors: copy_sources::donors(&surveys, &asked, at),
-        donors_away: copy_sources::is_any_away(&surveys, at),
-        packed: &packed,
-        progress: &*progress,
-    };
-    let finished = runtime.block_on(finish(state, lanes, finishing))?;
-    let mut reports = Vec::new();
-    for (report, warnings) in finished.into_values() {
-        reports.push(report);
-        reconciled.warnings.extend(warnings);
-    }
-    tidy_spool(state, request.targets)?;
-    reconciled.notes.extend(packed.notes);
-    Ok(PushReport {
-        manifest: packed.manifest.name(),
-        totals: packed.manifest.core.totals,
-        new_archives: packed.new_archives,
-        new_archive_bytes: packed.new_archive_bytes,
-        skipped: packed.skipped,
-        figures: packed.figures,
-        targets: reports,
-        notes: reconciled.notes,
-        warnings: reconciled.warnings,
-    })
+    let reports = push.finish_targets(&targets, uploads, &packed)?;
+    tidy_spool(push.state, request.targets)?;
+    Ok(push.report(packed, reports))
 }
 
-/// Whatever of a target ended next.
-enum Ended<'a> {
-    Uploads(EndedLane),
+/// A push under way.
+struct Push<'a> {
+    state: &'a mut State,
+    request: &'a PushRequest<'a>,
+    progress: Arc<dyn Progress>,
+    runtime: Runtime,
+    /// For the report.
+    notes: Vec<String>,
+    /// For the report.
+    warnings: Vec<String>,
+}
+
+/// The targets before anything is shipped, in their order.
+struct InspectedTargets {
+    /// What each holds.
+    surveys: Vec<Survey>,
+    /// Whether the others can copy from it.
+    copy_sources: Vec<CopySource>,
+}
+
+/// What the new snapshot is built on.
+struct SnapshotBase {
+    /// Its place in the chain.
+    lineage: Lineage,
+    /// The archives that it may use again.
+    reusable: Vec<CatalogArchive>,
+}
+
+impl<'a> Push<'a> {
+    fn begin_stage(&self, stage: Stage) {
+        self.progress.report(&ProgressEvent::StageStarted { stage });
+    }
+
+    fn note(&mut self, texts: impl IntoIterator<Item = String>) {
+        for text in texts {
+            self.progress.report(&ProgressEvent::Note { text: &text });
+            self.notes.push(text);
+        }
+    }
+
+    fn warn(&mut self, texts: impl IntoIterator<Item = String>) {
+        for text in texts {
+            self.progress
+                .report(&ProgressEvent::Warning { text: &text });
+            self.warnings.push(text);
+        }
+    }
+
+    /// Looks at every target and decides what the new snapshot is built on.
+    fn inspect(&mut self) -> Result<(InspectedTargets, SnapshotBase), PushError> {
+        self.begin_stage(Stage::InspectingTargets);
+        let request = self.request;
+        let surveys = survey(self.state, request.host, request.targets, &request.trust);
+        let surveys = self.runtime.block_on(surveys)?;
+        let reconciled = reconcile(self.state, request.host, &surveys)?;
+        let mut lineage = reconciled.lineage;
+        self.note(reconciled.notes);
+        self.warn(reconciled.warnings);
+        if let Some(aside) = &self.state.catalog.replaced {
+            let text = format!(
+                "the catalog was damaged and is now {}; a new one was begun",
+                aside.display()
+            );
+            self.note([text]);
+        }
+        self.warn(clock_warning(request, &lineage.known));
+        let followed = self.runtime.block_on(marks::judge(self.state, &surveys))?;
+        self.note(followed.notes);
+        self.warn(followed.warnings);
+        lineage.marks_seen = followed.names;
+        let mut warnings = Vec::new();
+        drop_damaged(self.state, &surveys, &mut warnings)?;
+        let archives = self.state.catalog.archives()?;
+        let probe = copy_sources::probe(&surveys, &archives, &self.state.spool);
+        let copy_sources = self.runtime.block_on(probe);
+        let reusable = take_stock(
+            self.state,
+            &surveys,
+            &copy_sources,
+            request.recipients.texts(),
+            &followed.archives,
+            &mut warnings,
+        )?;
+        self.warn(warnings);
+        let targets = InspectedTargets {
+            surveys,
+            copy_sources,
+        };
+        Ok((targets, SnapshotBase { lineage, reusable }))
+    }
+
+    fn start_uploads(&self, targets: &InspectedTargets) -> Result<Uploads, PushError> {
+        Uploads::start(
+            &self.runtime,
+            self.state,
+            &targets.surveys,
+            &targets.copy_sources,
+            self.request.spool_limit,
+            &self.progress,
+        )
+    }
+
+    /// Packs the snapshot. Each archive is uploaded as soon as it is sealed.
+    fn pack(&mut self, base: SnapshotBase, uploads: &Uploads) -> Result<Packed, PushError> {
+        let request = self.request;
+        let machine = machine_id(request.host, &self.state.dir).map_err(PushError::Machine)?;
+        let pack_request = PackRequest {
+            host: request.host,
+            snapshot: request.snapshot,
+            recipients: request.recipients.clone(),
+            signer: request.signer,
+            next_signer: request.next_signer.clone(),
+            lineage: base.lineage,
+            machine,
+            next_by: request.next_by,
+            usable: base.reusable,
+            options: request.options.clone(),
+            state: self.state.dir.clone(),
+        };
+        let spool = self.state.spool.clone();
+        let mut on_sealed = |row: &ArchiveRow| Ok(uploads.announce(&row.into(), row.bytes)?);
+        let packed = pack(
+            &pack_request,
+            &mut self.state.catalog,
+            &spool,
+            &*self.progress,
+            &mut on_sealed,
+        );
+        Ok(packed?)
+    }
+
+    /// Publishes on every target once its uploads have ended. Returns the targets' reports in their order.
+    fn finish_targets(
+        &mut self,
+        targets: &InspectedTargets,
+        uploads: Uploads,
+        packed: &Packed,
+    ) -> Result<Vec<TargetReport>, PushError> {
+        let (request, progress) = (self.request, Arc::clone(&self.progress));
+        let (surveys, sources) = (&targets.surveys, &targets.copy_sources);
+        let finishing = |target| FinishTarget {
+            request,
+            survey: &surveys[target],
+            copy_sources: copy_sources::folders_for(surveys, sources, target),
+            copy_sources_away: copy_sources::is_any_away(surveys, target),
+            packed,
+            progress: &*progress,
+        };
+        let finished = finish(self.state, uploads, finishing);
+        let finished = self.runtime.block_on(finished)?;
+        let mut reports = Vec::new();
+        for (report, warnings) in finished.into_values() {
+            reports.push(report);
+            self.warn(warnings);
+        }
+        Ok(reports)
+    }
+
+    fn report(mut self, packed: Packed, targets: Vec<TargetReport>) -> PushReport {
+        self.note(packed.notes);
+        PushReport {
+            manifest: packed.manifest.name(),
+            totals: packed.manifest.core.totals,
+            new_archives: packed.new_archives,
+            new_archive_bytes: packed.new_archive_bytes,
+            skipped: packed.skipped,
+            figures: packed.figures,
+            targets,
+            notes: self.notes,
+            warnings: self.warnings,
+        }
+    }
+}
+
+/// The next completed step of any target.
+enum Completed<'a> {
+    Uploads(EndedUploads),
     Publishing(Box<Publishing<'a>>),
 }
 
-/// Waits for the uploads, and publishes on each target once its own have ended: one that hangs, or has much to
-/// catch up with, keeps no other waiting. Gives reports and warnings by the targets' places.
+/// Waits for the uploads and publishes on each target once its own have ended, so that no target waits for another
+/// that hangs or has much to catch up with. Returns reports and warnings by the targets' places.
 async fn finish<'a>(
     state: &mut State,
-    lanes: Lanes,
-    finishing: impl Fn(usize) -> Finishing<'a>,
+    uploads: Uploads,
+    finishing: impl Fn(usize) -> FinishTarget<'a>,
 ) -> Result<BTreeMap<usize, (TargetReport, Vec<String>)>, PushError> {
-    let uploads = lanes.end().into_iter();
-    let uploads = uploads.map(|lane| lane.map(Ended::Uploads).boxed_local());
+    let uploads = uploads.end().into_iter();
+    let uploads = uploads.map(|ended| ended.map(Completed::Uploads).boxed_local());
     let mut waiting: FuturesUnordered<_> = uploads.collect();
     let mut finished = BTreeMap::new();
     let mut failure = None;
-    // What is under way is seen to its end and remembered, whatever fails beside it.
-    while let Some(ended) = waiting.next().await {
-        let done = match ended {
-            Ended::Uploads(_) if failure.is_some() => Ok(()),
-            Ended::Uploads(lane) => finishing(lane.at).begin(state, lane).map(|publishing| {
-                let ended = |publishing| Ended::Publishing(Box::new(publishing));
-                waiting.push(publishing.run().map(ended).boxed_local());
-            }),
-            Ended::Publishing(publishing) => {
-                let at = publishing.at;
+    // If one target fails here, the publications that are under way still end and are recorded.
+    while let Some(completed) = waiting.next().await {
+        let done = match completed {
+            Completed::Uploads(_) if failure.is_some() => Ok(()),
+            Completed::Uploads(ended) => {
+                let begun = finishing(ended.target).begin(state, ended);
+                begun.map(|publishing| {
+                    let completed = |publishing| Completed::Publishing(Box::new(publishing));
+                    waiting.push(publishing.run().map(completed).boxed_local());
+                })
+            }
+            Completed::Publishing(publishing) => {
+                let target = publishing.target;
                 let concluded = publishing.conclude(state);
-                concluded.map(|report| drop(finished.insert(at, report)))
+                concluded.map(|report| drop(finished.insert(target, report)))
             }
         };
         failure = failure.or(done.err());
@@ -172,21 +285,16 @@ async fn finish<'a>(
     }
 }
 
-/// Compares with the snapshot before this one only: a clock that was ahead once is no news for ever.
-fn warn_of_clock(
-    request: &PushRequest<'_>,
-    known: &[crate::format::manifest::Known],
-    warnings: &mut Vec<String>,
-) {
+/// Returns a warning if the snapshot's stamp is before that of the snapshot before it. Older snapshots do not count, so
+/// a clock that was ahead once is reported once.
+fn clock_warning(request: &PushRequest<'_>, known: &[Known]) -> Option<String> {
     let stamp = request.snapshot.stamp;
-    if let Some(last) = known.iter().max_by_key(|known| known.sequence)
-        && last.stamp.time() > stamp.time() + STAMP_TOLERANCE
-    {
-        let last = last.stamp;
-        warnings.push(format!(
+    let last = known.iter().max_by_key(|known| known.sequence)?.stamp;
+    (last.time() > stamp.time() + STAMP_TOLERANCE).then(|| {
+        format!(
             "this snapshot is stamped {stamp}, and the one before it {last}: the clock is behind, or it was ahead then. \
              Order goes by sequence, not by date. Set the clock right if it is wrong; `sealift prune --forget {last}` \
              deletes a snapshot with a wrong stamp"
-        ));
-    }
+        )
+    })
 }

@@ -1,9 +1,9 @@
 //! The spool's limit, while packing and shipping go on.
 //!
-//! Pressed, the spool first gives up what every target has, then what a target has from which the others
-//! can copy it, then what only targets lack that are away; and if there is nothing of these it holds the
-//! packer back until something is shipped. So a first push may be larger than the disk, and a target that is
-//! away for weeks keeps nobody waiting.
+//! Over its limit, the spool first gives up archives that every target has, then those of a target that the others
+//! can copy from, then those that only unreachable targets lack. If there are none of these, the packer waits until
+//! something is shipped. So a first push may be larger than the disk, and a target that is unreachable for weeks
+//! does not stop the others.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,71 +11,77 @@ use std::time::Duration;
 use crate::base::ids::ObjectKey;
 use crate::state::spool::Spool;
 
-/// A lane that ends without a word is noticed after this.
+/// How often a waiting packer looks whether uploads ended without a message.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// The spool is over its limit, and no upload is left that could change that.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the spool holds {bytes} bytes, its limit is {limit}, and no target takes what is in it; see to the targets, or \
-     raise `limit` in [spool]"
+    "the spool holds {bytes} bytes, its limit is {limit}, and no target takes the archives in it; see to the targets, \
+     or raise `limit` in [spool]"
 )]
-pub struct NoRoom {
+pub struct SpoolFull {
     bytes: u64,
     limit: u64,
 }
 
-/// Archives in the spool, and which target has them.
+/// The archives in the spool, which targets have them, and the limit of their bytes.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct SpoolQuota {
     limit: u64,
     spool: Spool,
-    inner: Mutex<Inner>,
+    inner: Mutex<QuotaState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct QuotaState {
+    /// Bytes of all held archives.
     bytes: u64,
     /// Oldest first.
     held: Vec<Held>,
-    lanes: Vec<Lane>,
+    targets: Vec<ServedTarget>,
 }
 
+/// The part of one target.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lane {
-    /// Uploads go on.
+pub(super) struct ServedTarget {
+    /// Its uploads go on.
     pub is_live: bool,
-    /// Others can copy from this target.
-    pub is_donor: bool,
+    /// Other targets can copy from it.
+    pub is_copy_source: bool,
 }
 
+/// An archive in the spool.
 #[derive(Debug)]
 struct Held {
     key: ObjectKey,
     bytes: u64,
-    /// By target.
+    /// Whether the target has it, in the targets' order.
     has: Vec<bool>,
+    /// Uploads of it under way.
     in_flight: usize,
 }
 
-impl Room {
-    pub fn new(limit: u64, spool: Spool, lanes: Vec<Lane>) -> Self {
+impl SpoolQuota {
+    /// Returns the quota of an empty spool.
+    pub fn new(limit: u64, spool: Spool, targets: Vec<ServedTarget>) -> Self {
         Self {
             limit,
             spool,
-            inner: Mutex::new(Inner {
-                lanes,
-                ..Inner::default()
+            inner: Mutex::new(QuotaState {
+                targets,
+                ..QuotaState::default()
             }),
             changed: Condvar::new(),
         }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, QuotaState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes an archive that is in the spool; `has` says which targets have it.
+    /// Notes an archive that is in the spool. `has` says which targets have it, in their order.
     pub fn add(&self, key: ObjectKey, bytes: u64, has: Vec<bool>) {
         let mut inner = self.inner();
         inner.bytes += bytes;
@@ -88,14 +94,14 @@ impl Room {
     }
 
     /// Waits until the spool is within its limit.
-    pub fn make(&self) -> Result<(), NoRoom> {
+    pub fn wait_for_room(&self) -> Result<(), SpoolFull> {
         let mut inner = self.inner();
         while inner.bytes > self.limit {
             if self.evict(&mut inner) {
                 continue;
             }
-            if !inner.lanes.iter().any(|lane| lane.is_live) {
-                return Err(NoRoom {
+            if !inner.targets.iter().any(|target| target.is_live) {
+                return Err(SpoolFull {
                     bytes: inner.bytes,
                     limit: self.limit,
                 });
@@ -106,49 +112,50 @@ impl Room {
         Ok(())
     }
 
-    /// Removes the archive that is needed least; `false`: none may go.
-    fn evict(&self, inner: &mut Inner) -> bool {
-        let lanes = &inner.lanes;
+    /// Removes the archive that is needed least. Returns false if none may go.
+    fn evict(&self, inner: &mut QuotaState) -> bool {
+        let targets = &inner.targets;
         let rank = |held: &Held| {
-            let donor = |(has, lane): (&bool, &Lane)| *has && lane.is_donor;
+            let can_give = |(has, target): (&bool, &ServedTarget)| *has && target.is_copy_source;
             if held.has.iter().all(|has| *has) {
                 Some(0)
-            } else if held.has.iter().zip(lanes).any(donor) {
+            } else if held.has.iter().zip(targets).any(can_give) {
                 Some(1)
             } else {
-                // No target that is being served may have to do without.
-                let served = |(has, lane): (&bool, &Lane)| *has || !lane.is_live;
+                // A target whose uploads go on must not lose an archive that it waits for.
+                let served = |(has, target): (&bool, &ServedTarget)| *has || !target.is_live;
                 let anywhere = held.has.contains(&true);
-                (anywhere && held.has.iter().zip(lanes).all(served)).then_some(2)
+                (anywhere && held.has.iter().zip(targets).all(served)).then_some(2)
             }
         };
         let idle = inner.held.iter().enumerate();
         let ranked = idle.filter(|(_, held)| held.in_flight == 0);
-        let ranked = ranked.filter_map(|(at, held)| Some((rank(held)?, at)));
-        let Some((_, at)) = ranked.min() else {
+        let ranked = ranked.filter_map(|(index, held)| Some((rank(held)?, index)));
+        let Some((_, index)) = ranked.min() else {
             return false;
         };
-        let held = inner.held.remove(at);
+        let held = inner.held.remove(index);
         inner.bytes -= held.bytes;
-        // What stays behind is removed by the next run.
+        // The next run removes a file that stays behind.
         if let Err(error) = self.spool.remove(held.key.as_str()) {
             tracing::warn!(%error, "cannot make room in the spool");
         }
         true
     }
 
-    /// Before `lane` ships an archive; `false`: it is no longer here.
-    pub fn begin(&self, key: &ObjectKey) -> bool {
+    /// Notes that an upload of an archive begins. Returns false if the spool no longer has the archive.
+    pub fn begin_upload(&self, key: &ObjectKey) -> bool {
         let mut inner = self.inner();
         let held = inner.held.iter_mut().find(|held| held.key == *key);
         held.map(|held| held.in_flight += 1).is_some()
     }
 
-    pub fn end(&self, lane: usize, key: &ObjectKey, shipped: bool) {
+    /// Notes that an upload to the target of this index ended, and whether the target has the archive now.
+    pub fn end_upload(&self, target: usize, key: &ObjectKey, shipped: bool) {
         let mut inner = self.inner();
         if let Some(held) = inner.held.iter_mut().find(|held| held.key == *key) {
             held.in_flight = held.in_flight.saturating_sub(1);
-            if let (true, Some(has)) = (shipped, held.has.get_mut(lane)) {
+            if let (true, Some(has)) = (shipped, held.has.get_mut(target)) {
                 *has = true;
             }
         }
@@ -156,10 +163,73 @@ impl Room {
         self.changed.notify_all();
     }
 
-    pub fn lane_ended(&self, lane: usize) {
-        if let Some(lane) = self.inner().lanes.get_mut(lane) {
-            lane.is_live = false;
+    /// Notes that the target of this index takes no more archives in this push.
+    pub fn end_target(&self, target: usize) {
+        if let Some(target) = self.inner().targets.get_mut(target) {
+            target.is_live = false;
         }
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::Hash;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::archive(&Hash::blake3(name.as_bytes()))
+    }
+
+    /// A quota of ten bytes for two targets, of which the second is unreachable.
+    fn quota(dir: &std::path::Path, first_is_copy_source: bool) -> SpoolQuota {
+        let targets = [(true, first_is_copy_source), (false, false)];
+        let targets = targets.map(|(is_live, is_copy_source)| ServedTarget {
+            is_live,
+            is_copy_source,
+        });
+        SpoolQuota::new(10, Spool::open(dir).unwrap(), targets.to_vec())
+    }
+
+    fn held(quota: &SpoolQuota) -> Vec<ObjectKey> {
+        let inner = quota.inner();
+        inner.held.iter().map(|held| held.key.clone()).collect()
+    }
+
+    #[test]
+    fn archives_that_are_needed_least_go_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let quota = quota(dir.path(), false);
+        quota.add(key("on no target"), 4, vec![false, false]);
+        quota.add(key("on the first"), 4, vec![true, false]);
+        quota.add(key("on both"), 4, vec![true, true]);
+        quota.wait_for_room().unwrap();
+        assert_eq!(held(&quota), [key("on no target"), key("on the first")]);
+        quota.add(key("another"), 4, vec![false, false]);
+        quota.wait_for_room().unwrap();
+        assert_eq!(held(&quota), [key("on no target"), key("another")]);
+    }
+
+    #[test]
+    fn without_uploads_an_archive_that_is_nowhere_else_fills_the_spool() {
+        let dir = tempfile::tempdir().unwrap();
+        let quota = quota(dir.path(), true);
+        quota.add(key("on no target"), 11, vec![false, false]);
+        quota.end_target(0);
+        let full = quota.wait_for_room().unwrap_err();
+        assert!(full.to_string().contains("its limit is 10"), "{full}");
+    }
+
+    #[test]
+    fn an_archive_under_way_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let quota = quota(dir.path(), false);
+        quota.add(key("on both"), 11, vec![true, true]);
+        assert!(quota.begin_upload(&key("on both")));
+        quota.end_target(0);
+        quota.wait_for_room().unwrap_err();
+        quota.end_upload(0, &key("on both"), true);
+        quota.wait_for_room().unwrap();
+        assert!(!quota.begin_upload(&key("on both")));
     }
 }

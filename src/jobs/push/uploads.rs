@@ -1,51 +1,58 @@
-//! Uploads to the targets, one lane each, while packing goes on.
+//! Uploads to every target while packing goes on.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-use super::copy_sources::Donor;
+use super::copy_sources::CopySource;
 use super::error::PushError;
 use super::inspect_targets::Survey;
-use super::spool_quota::{self, NoRoom, Room};
+use super::spool_quota::{ServedTarget, SpoolFull, SpoolQuota};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{ARCHIVES, Hash, ObjectKey};
 use crate::base::panics::caught;
 use crate::base::progress::{Progress, ProgressEvent};
-use crate::shipper::{Sealed, ShipError, UploadTracker, ship_archives};
+use crate::shipper::{Sealed, ShipError, SpoolBody, UploadTracker, ship_archives};
 use crate::state::State;
 use crate::state::spool::Spool;
-use crate::storage::panicked;
+use crate::storage::{Body, panicked};
 
-/// One target's uploads, under way while packing goes on.
-pub(super) struct Lane {
-    pub queue: Option<UnboundedSender<Sealed>>,
-    pub task: Option<JoinHandle<LaneEnd>>,
-    /// Why there is no lane: the target did not answer.
-    pub unreachable: Option<String>,
+/// The uploads to one target.
+enum TargetUploads {
+    /// The target did not answer. Holds the error and its causes.
+    Unreachable(String),
+    /// A task uploads what comes through the queue.
+    Running {
+        queue: UnboundedSender<Sealed>,
+        task: JoinHandle<UploadsResult>,
+    },
 }
 
-pub(super) struct LaneEnd {
+/// What the uploads to one target came to.
+pub(super) struct UploadsResult {
+    /// The first failure.
     pub result: Result<(), ShipError>,
+    /// Archives that the target confirmed, with their sizes.
     pub shipped: Vec<(ObjectKey, u64)>,
 }
 
-/// The lanes, and the spool that they share.
-pub(super) struct Lanes {
-    pub lanes: Vec<Lane>,
-    pub room: Arc<Room>,
+/// The uploads to all targets, and the spool that they share.
+pub(super) struct Uploads {
+    /// In the targets' order.
+    targets: Vec<TargetUploads>,
+    quota: Arc<SpoolQuota>,
 }
 
-impl Lanes {
-    /// Begins with what earlier runs sealed and a target still lacks.
+impl Uploads {
+    /// Begins with the archives that earlier runs sealed and a target still lacks.
     pub fn start(
         runtime: &Runtime,
         state: &State,
         surveys: &[Survey],
-        asked: &[Donor],
+        copy_sources: &[CopySource],
         spool_limit: Option<u64>,
         progress: &Arc<dyn Progress>,
     ) -> Result<Self, PushError> {
@@ -55,26 +62,27 @@ impl Lanes {
             Some(limit) => limit,
             None => default_limit(state, held)?,
         };
-        let served = surveys.iter().zip(asked);
-        let served = served.map(|(survey, donor)| spool_quota::Lane {
+        let served = surveys.iter().zip(copy_sources);
+        let served = served.map(|(survey, source)| ServedTarget {
             is_live: survey.seen.is_ok(),
-            is_donor: *donor == Donor::Yes,
+            is_copy_source: *source == CopySource::Yes,
         });
-        let room = Arc::new(Room::new(limit, state.spool.clone(), served.collect()));
+        let quota = SpoolQuota::new(limit, state.spool.clone(), served.collect());
+        let quota = Arc::new(quota);
         for (archive, bytes) in &spooled {
             let has = surveys
                 .iter()
                 .map(|survey| has(survey, &archive.key, *bytes));
-            room.add(archive.key.clone(), *bytes, has.collect());
+            quota.add(archive.key.clone(), *bytes, has.collect());
         }
-        let mut lanes = Vec::new();
-        for (at, survey) in surveys.iter().enumerate() {
+        let body: SpoolBody = match surveys.len() {
+            1 => Body::Shared,
+            _ => Body::File,
+        };
+        let mut targets = Vec::new();
+        for (index, survey) in surveys.iter().enumerate() {
             if let Err(error) = &survey.seen {
-                lanes.push(Lane {
-                    queue: None,
-                    task: None,
-                    unreachable: Some(with_causes(error)),
-                });
+                targets.push(TargetUploads::Unreachable(with_causes(error)));
                 continue;
             }
             let (queue, requests) = unbounded_channel();
@@ -83,60 +91,61 @@ impl Lanes {
                     let _ = queue.send(archive.clone());
                 }
             }
-            let shared = surveys.len() == 1;
-            let ship = ship_lane(
-                survey,
-                LaneTracker::new(at, &survey.name, &room, progress),
-                state.spool.clone(),
-                requests,
-                shared,
-            );
-            lanes.push(Lane {
-                queue: Some(queue),
-                task: Some(runtime.spawn(ship)),
-                unreachable: None,
-            });
-        }
-        Ok(Self { lanes, room })
-    }
-
-    /// Announces an archive to every lane; waits while the spool is over its limit.
-    pub fn announce(&self, archive: &Sealed, bytes: u64) -> Result<(), NoRoom> {
-        let has = vec![false; self.lanes.len()];
-        self.room.add(archive.key.clone(), bytes, has);
-        for lane in &self.lanes {
-            // A lane that failed takes no more; its error is told when it has ended.
-            let _ = lane.queue.as_ref().map(|queue| queue.send(archive.clone()));
-        }
-        self.room.make()
-    }
-
-    /// The lanes, each as it ends once its queue is empty.
-    pub fn end(self) -> Vec<impl Future<Output = EndedLane> + Send> {
-        let ended = |(at, lane): (usize, Lane)| async move {
-            drop(lane.queue);
-            let end = match lane.task {
-                Some(task) => task.await.ok(),
-                None => None,
+            let tracker = TargetTracker {
+                index,
+                name: survey.name.clone(),
+                quota: Arc::clone(&quota),
+                progress: Arc::clone(progress),
+                shipped: Mutex::new(Vec::new()),
             };
-            EndedLane {
-                at,
-                unreachable: lane.unreachable,
-                end,
+            let uploads = upload(survey, tracker, state.spool.clone(), requests, body);
+            let task = runtime.spawn(uploads);
+            targets.push(TargetUploads::Running { queue, task });
+        }
+        Ok(Self { targets, quota })
+    }
+
+    /// Queues a sealed archive for every target. Waits while the spool is over its limit.
+    pub fn announce(&self, archive: &Sealed, bytes: u64) -> Result<(), SpoolFull> {
+        let has = vec![false; self.targets.len()];
+        self.quota.add(archive.key.clone(), bytes, has);
+        for target in &self.targets {
+            if let TargetUploads::Running { queue, .. } = target {
+                // Uploads that failed take no more; their error is reported once they have ended.
+                let _ = queue.send(archive.clone());
+            }
+        }
+        self.quota.wait_for_room()
+    }
+
+    /// Closes the queues. Each future waits until the uploads to one target have ended.
+    pub fn end(self) -> Vec<impl Future<Output = EndedUploads> + Send> {
+        let ended = |(target, uploads): (usize, TargetUploads)| async move {
+            let (unreachable, result) = match uploads {
+                TargetUploads::Unreachable(why) => (Some(why), None),
+                TargetUploads::Running { queue, task } => {
+                    drop(queue);
+                    (None, task.await.ok())
+                }
+            };
+            EndedUploads {
+                target,
+                unreachable,
+                result,
             }
         };
-        self.lanes.into_iter().enumerate().map(ended).collect()
+        self.targets.into_iter().enumerate().map(ended).collect()
     }
 }
 
-/// Whether the target showed the archive in full.
+/// Returns whether the target showed the archive in full.
 fn has(survey: &Survey, key: &ObjectKey, bytes: u64) -> bool {
     let Ok(seen) = &survey.seen else { return false };
     let hash = ObjectKey::archive_hash(key.as_str());
     hash.is_some_and(|hash| seen.archives.get(&hash) == Some(&bytes))
 }
 
-/// The archives in the spool. What the catalog does not know may be an index.
+/// Returns the archives in the spool. An archive that the catalog does not know may be an index, so it is not cold.
 fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, PushError> {
     let listed = state.spool.list(ARCHIVES)?;
     let hashes = listed.iter().map(|(key, _)| key.as_str());
@@ -161,7 +170,7 @@ fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, PushError> {
     Ok(archives.collect())
 }
 
-/// Half of what the spool has and could have: the disk is not its own.
+/// Returns half of the space that the spool has or could have: other programs use the disk as well.
 fn default_limit(state: &State, held: u64) -> Result<u64, PushError> {
     let dir = state.spool.dir();
     let free = crate::base::fs::free_bytes(dir).map_err(|source| PushError::State {
@@ -172,34 +181,23 @@ fn default_limit(state: &State, held: u64) -> Result<u64, PushError> {
     Ok((held + free) / 2)
 }
 
-/// Reports the uploads of one lane to the spool quota and as progress.
-struct LaneTracker {
-    at: usize,
+/// Reports the uploads to one target to the quota and as progress, and keeps the keys for the catalog.
+struct TargetTracker {
+    /// The target's place in the targets' order.
+    index: usize,
     name: String,
-    room: Arc<Room>,
+    quota: Arc<SpoolQuota>,
     progress: Arc<dyn Progress>,
-    shipped: std::sync::Mutex<Vec<(ObjectKey, u64)>>,
+    shipped: Mutex<Vec<(ObjectKey, u64)>>,
 }
 
-impl LaneTracker {
-    fn new(at: usize, name: &str, room: &Arc<Room>, progress: &Arc<dyn Progress>) -> Self {
-        Self {
-            at,
-            name: name.to_owned(),
-            room: Arc::clone(room),
-            progress: Arc::clone(progress),
-            shipped: std::sync::Mutex::new(Vec::new()),
-        }
-    }
-}
-
-impl UploadTracker for LaneTracker {
+impl UploadTracker for TargetTracker {
     fn begins(&self, key: &ObjectKey) -> bool {
-        self.room.begin(key)
+        self.quota.begin_upload(key)
     }
 
     fn shipped(&self, key: &ObjectKey, bytes: u64) {
-        self.room.end(self.at, key, true);
+        self.quota.end_upload(self.index, key, true);
         let target = &self.name;
         self.progress
             .report(&ProgressEvent::BytesShipped { target, bytes });
@@ -209,34 +207,36 @@ impl UploadTracker for LaneTracker {
     }
 
     fn failed(&self, key: &ObjectKey) {
-        self.room.end(self.at, key, false);
+        self.quota.end_upload(self.index, key, false);
     }
 }
 
-fn ship_lane(
+fn upload(
     survey: &Survey,
-    tracker: LaneTracker,
+    tracker: TargetTracker,
     spool: Spool,
     requests: UnboundedReceiver<Sealed>,
-    shared: bool,
-) -> impl Future<Output = LaneEnd> + use<> {
+    body: SpoolBody,
+) -> impl Future<Output = UploadsResult> + use<> {
     let (folder, concurrency) = (survey.folder.clone(), survey.concurrency);
     async move {
-        let shipping = ship_archives(&folder, &spool, requests, concurrency, shared, &tracker);
+        let shipping = ship_archives(&folder, &spool, requests, concurrency, body, &tracker);
         let result = caught(shipping).await.unwrap_or_else(|error| {
             let label = folder.target.label();
             Err(panicked("ship to", folder.host.as_str(), label, error).into())
         });
-        tracker.room.lane_ended(tracker.at);
+        tracker.quota.end_target(tracker.index);
         let shipped = tracker.shipped.into_inner().unwrap_or_default();
-        LaneEnd { result, shipped }
+        UploadsResult { result, shipped }
     }
 }
 
-/// How one target's uploads ended; `None`: there were none, or they broke off.
-pub(super) struct EndedLane {
-    /// Which of the lanes.
-    pub at: usize,
+/// How the uploads to one target ended.
+pub(super) struct EndedUploads {
+    /// The target's place in the targets' order.
+    pub target: usize,
+    /// Why the target was not reached; `None`: it was.
     pub unreachable: Option<String>,
-    pub end: Option<LaneEnd>,
+    /// `None`: there were no uploads, or their task broke off.
+    pub result: Option<UploadsResult>,
 }

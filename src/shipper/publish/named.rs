@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::super::ShipError;
+use super::super::error::ShipError;
 use super::{PUBLISH_CONCURRENCY, Publication, first_of, incomplete};
 use crate::base::ids::{Hash, ObjectKey};
 use crate::format::known::Directory;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::super::{Sealed, ShipError};
+use super::super::error::ShipError;
+use super::super::upload::Sealed;
 use super::there::There;
 use super::{Publication, Published, Support, incomplete, is_passed_by};
 use crate::base::ids::{Hash, ObjectKey};
@@ -47,7 +48,7 @@ impl<'a> Plan<'a> {
         there.archives.extend(shipped);
         let mut plan = Self::default();
         let mut donors: Option<Vec<HashMap<Hash, u64>>> = None;
-        let mut donors_away = support.donors_away;
+        let mut donors_away = support.copy_sources_away;
         let mut incomplete_ones = Vec::new();
         let those_in = publications.iter().enumerate();
         for (at, publication) in those_in.filter(|(at, _)| is_in(at)) {
@@ -66,7 +67,7 @@ impl<'a> Plan<'a> {
                 }
             }
             if !to_copy.is_empty() && donors.is_none() {
-                let looks = what_donors_have(&support.donors).await;
+                let looks = what_donors_have(&support.copy_sources).await;
                 for error in looks.iter().filter_map(|look| look.as_ref().err()) {
                     tracing::info!(%error, "nothing can be copied from there now");
                     donors_away = true;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::super::ShipError;
+use super::super::error::ShipError;
 use super::PUBLISH_CONCURRENCY;
 use crate::base::ids::ObjectKey;
 use crate::repository::HostFolder;

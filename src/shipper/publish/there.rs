@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::super::ShipError;
+use super::super::error::ShipError;
 use super::{PUBLISH_CONCURRENCY, Publication, Support};
 use crate::base::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
 use crate::format::manifest::ArchiveRow;

@@ -142,7 +142,7 @@ impl Host {
             announce.send(row.into()).unwrap();
         }
         drop(announce);
-        ship_archives(&folder, &self.spool, requests, 3, false, &quiet).await?;
+        ship_archives(&folder, &self.spool, requests, 3, Body::File, &quiet).await?;
         publish(&folder, &self.spool, publication, &alone(), &quiet).await?;
         Ok(())
     }
@@ -267,17 +267,17 @@ fn manifests_that_heed_a_mark_come_after_those_that_do_not() {
     assert_eq!(order, [[true; 6], [false; 6]].concat());
 }
 
-/// What a donor that is away may have is waited for, but not past a manifest that heeds more prune marks: what those name
-/// may be gone by the time it comes.
+/// A snapshot waits for a copy source that does not answer, unless a newer manifest follows more prune marks: the archives
+/// that these name may be gone by the time it comes.
 #[test]
-fn what_waits_for_a_donor_is_not_passed_by_a_manifest_that_heeds_a_mark() {
+fn a_snapshot_waits_for_a_copy_source_unless_a_newer_one_follows_more_marks() {
     let host = Host::new();
     let waiting = host.seal(1, 2, 1);
     let gone = waiting.archives[0].key();
     host.spool.remove(gone.as_str()).unwrap();
-    let after = |donors_away, newer: Publication| {
+    let after = |copy_sources_away, newer: Publication| {
         let support = Support {
-            donors_away,
+            copy_sources_away,
             ..alone()
         };
         let folder = host.folder(memory().target);

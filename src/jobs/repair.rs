@@ -13,8 +13,10 @@ use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, ObjectKey};
 use crate::format::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES, Manifest, ManifestName};
 use crate::format::signature::{self, MANIFEST_NAMESPACE};
+use crate::repository::read_archive::{ReadArchiveError, read_archive};
 use crate::repository::{HostFolder, RepositoryError, parse_page, require_hash};
-use crate::shipper::copy::{CopyError, copy_archive, read_archive};
+use crate::shipper::CopyError;
+use crate::shipper::copy::copy_archive;
 use crate::storage::{Body, ErrorKind, PutMode, TargetError};
 
 /// Where something may be had from.
@@ -92,13 +94,13 @@ async fn copy_and_prove(
     match read_archive(folder, row, &mut tokio::io::sink()).await {
         Ok(()) => Ok(()),
         // Where it cannot be read the target's word must do.
-        Err(CopyError::Target(error))
+        Err(ReadArchiveError::Target(error))
             if matches!(error.kind, ErrorKind::Frozen | ErrorKind::Denied) =>
         {
             Ok(())
         }
-        Err(CopyError::Damaged { .. }) => Err(RepairError::NotKept),
-        Err(error) => Err(error.into()),
+        Err(ReadArchiveError::Target(error)) => Err(error.into()),
+        Err(ReadArchiveError::Damaged(_) | ReadArchiveError::Write(_)) => Err(RepairError::NotKept),
     }
 }
 

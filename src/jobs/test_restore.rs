@@ -8,7 +8,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Problem;
 use crate::base::cleanup::CleanupGuard;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Stamp;
@@ -19,10 +18,11 @@ use crate::format::index::Skipped;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
 use crate::restore::{self, ExtractError, RestoreError, RestoreRequest};
+use crate::scrub::Problem;
 
 /// What came of it.
 #[derive(Debug)]
-pub enum Rehearsal {
+pub enum TestRestore {
     Good {
         stamp: Stamp,
         files: u64,
@@ -42,14 +42,14 @@ pub enum Rehearsal {
 }
 
 /// Restores `snapshot` of `chain`, whole, into a new directory in `scratch`, and removes it.
-pub async fn rehearse(
+pub async fn test_restore(
     folder: &HostFolder,
     snapshot: &VerifiedSnapshot,
     identities: Arc<Identities>,
     chain: Chain,
     scratch: &Arc<PrivateDir>,
     progress: Arc<dyn Progress>,
-) -> Rehearsal {
+) -> TestRestore {
     let stamp = snapshot.stamp();
     let name = OsStr::new("restored");
     let owed = {
@@ -81,7 +81,7 @@ pub async fn rehearse(
             stamp,
             why: left(scratch, &error),
         }),
-        (Ok(report), Ok(())) => Rehearsal::Good {
+        (Ok(report), Ok(())) => TestRestore::Good {
             stamp,
             files: report.files,
             bytes: report.bytes,
@@ -104,12 +104,12 @@ fn left(scratch: &PrivateDir, error: &io::Error) -> String {
     format!("{tree} holds decrypted files and could not be removed ({error}): remove it")
 }
 
-fn wrong(problem: Problem) -> Rehearsal {
-    Rehearsal::Wrong(Box::new(problem))
+fn wrong(problem: Problem) -> TestRestore {
+    TestRestore::Wrong(Box::new(problem))
 }
 
 /// Tells what the snapshot is to blame for from what kept us from looking.
-fn failed(stamp: Stamp, error: &RestoreError) -> Rehearsal {
+fn failed(stamp: Stamp, error: &RestoreError) -> TestRestore {
     let text = with_causes(error);
     let is_its_fault = matches!(
         error,
@@ -120,7 +120,7 @@ fn failed(stamp: Stamp, error: &RestoreError) -> Rehearsal {
             | RestoreError::Extract(ExtractError::Databases(_))
     );
     match error {
-        RestoreError::Frozen(frozen) => Rehearsal::Frozen {
+        RestoreError::Frozen(frozen) => TestRestore::Frozen {
             stamp,
             archives: frozen.archives.len() as u64,
             bytes: frozen.bytes(),
