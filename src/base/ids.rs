@@ -2,10 +2,18 @@
 //!
 //! Syntax becomes one of these once, at the edge; inside, a stamp is a [`Stamp`] and never a `String`.
 
+mod hex;
+mod object_key;
+
 use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Datelike as _, NaiveDate, Timelike as _, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use self::hex::{unhex_array, write_hex};
+
+pub use self::hex::{hex, unhex};
+pub use object_key::{ARCHIVES, MANIFESTS, MARKS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
 
 /// A text that is not what it should be: `what` names the kind, `text` the offender.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,56 +97,6 @@ impl FromStr for Hash {
 }
 
 serde_as_text!(Hash);
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| hex_digits(*byte)).collect()
-}
-
-fn hex_digits(byte: u8) -> [char; 2] {
-    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
-    [digit(byte >> 4), digit(byte & 15)]
-}
-
-/// Lower-case hex of at most 32 bytes, at once: an index is full of it.
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    let mut text = [0; 64];
-    for (two, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        two.copy_from_slice(&hex_digits(*byte).map(|digit| digit as u8));
-    }
-    let text = std::str::from_utf8(&text[..2 * bytes.len()]);
-    f.write_str(text.map_err(|_| fmt::Error)?)
-}
-
-/// The bytes of an even number of lower-case hex digits.
-pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(unhex_pair).collect()
-}
-
-/// The bytes of exactly twice as many lower-case hex digits.
-fn unhex_array<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if text.len() != 2 * N {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = unhex_pair(pair)?;
-    }
-    Some(bytes)
-}
-
-fn unhex_pair(pair: &[u8]) -> Option<u8> {
-    let digit = |c: u8| match c {
-        b'0'..=b'9' => Some(c - b'0'),
-        b'a'..=b'f' => Some(c - b'a' + 10),
-        _ => None,
-    };
-    match pair {
-        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-        _ => None,
-    }
-}
 
 /// A snapshot's UTC second, `YYYYMMDDTHHMMSSZ`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -304,81 +262,6 @@ impl FromStr for ArchiveId {
 
 serde_as_text!(ArchiveId);
 
-/// Where an object stands below its host's folder, such as `archives/ab/ab12….tar.zst.age`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectKey(String);
-
-pub const ARCHIVES: &str = "archives";
-pub const TABLES: &str = "tables";
-pub const MANIFESTS: &str = "manifests";
-pub const RECEIPTS: &str = "receipts";
-pub const TOMBSTONES: &str = "tombstones";
-pub const MARKS: &str = "marks";
-const ARCHIVE_ENDING: &str = ".tar.zst.age";
-
-impl ObjectKey {
-    pub fn archive(blake3: &Hash) -> Self {
-        let name = blake3.to_string();
-        Self(format!("{ARCHIVES}/{}/{name}{ARCHIVE_ENDING}", &name[..2]))
-    }
-
-    pub fn table(sha256: &Hash) -> Self {
-        Self(format!("{TABLES}/{sha256}.json"))
-    }
-
-    pub fn manifest(name: &impl fmt::Display) -> Self {
-        Self(format!("{MANIFESTS}/{name}.json"))
-    }
-
-    pub fn signature(name: &impl fmt::Display) -> Self {
-        Self(format!("{MANIFESTS}/{name}.json.sig"))
-    }
-
-    pub fn tombstone(name: &impl fmt::Display) -> Self {
-        Self(format!("{TOMBSTONES}/{name}.json"))
-    }
-
-    pub fn tombstone_signature(name: &impl fmt::Display) -> Self {
-        Self(format!("{TOMBSTONES}/{name}.json.sig"))
-    }
-
-    pub fn mark(name: &impl fmt::Display) -> Self {
-        Self(format!("{MARKS}/{name}.json"))
-    }
-
-    pub fn mark_signature(name: &impl fmt::Display) -> Self {
-        Self(format!("{MARKS}/{name}.json.sig"))
-    }
-
-    /// A fixed, well-known object such as `RECOVER.md`.
-    pub fn fixed(name: &'static str) -> Self {
-        Self(name.to_owned())
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The BLAKE3 that an archive's key promises, if this is an archive's key.
-    pub fn archive_hash(key: &str) -> Option<Hash> {
-        let rest = key.strip_prefix(ARCHIVES)?.strip_prefix('/')?;
-        let (folder, file) = rest.split_once('/')?;
-        let hash: Hash = file.strip_suffix(ARCHIVE_ENDING)?.parse().ok()?;
-        (folder == &file[..2]).then_some(hash)
-    }
-
-    /// The BLAKE3 that a file's name promises, if it is named like an archive.
-    pub fn archive_file_hash(file_name: &str) -> Option<Hash> {
-        file_name.strip_suffix(ARCHIVE_ENDING)?.parse().ok()
-    }
-}
-
-impl fmt::Display for ObjectKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -454,16 +337,5 @@ mod tests {
         ] {
             assert!(wrong.parse::<ArchiveId>().is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn archive_keys_give_back_their_hash() {
-        let hash = Hash::blake3(b"x");
-        let key = ObjectKey::archive(&hash);
-        assert_eq!(ObjectKey::archive_hash(key.as_str()), Some(hash));
-        assert_eq!(
-            ObjectKey::archive_hash(&key.as_str().replace("archives/", "archives/0")),
-            None
-        );
     }
 }

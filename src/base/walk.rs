@@ -19,7 +19,9 @@
 //! A marker counts only if it is a regular file, and nowhere in the root: a user who may write there would
 //! empty the whole source.
 
+mod error;
 mod exclude;
+mod filter;
 mod left_out;
 mod marker;
 mod remarks;
@@ -28,90 +30,17 @@ use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use self::exclude::{BadLine, Excludes};
+use self::exclude::Excludes;
 use self::left_out::NotEntered;
 use crate::base::openat::{Dir, Kind, Meta};
 use crate::base::skipped::Skipped;
 
-#[derive(Debug, thiserror::Error)]
-pub enum WalkError {
-    #[error("cannot read the directory {}", path.display())]
-    Root {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error(
-        "{} is on a {kind} file system, which has no files that could be restored: name another directory",
-        path.display()
-    )]
-    Pseudo { path: PathBuf, kind: &'static str },
-    #[error("{pattern:?} is no exclude pattern")]
-    Pattern {
-        pattern: String,
-        #[source]
-        source: BadLine,
-    },
-}
-
-/// What of a tree is wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
-    /// Gitignore lines, relative to the root; a later line wins, `!` takes back.
-    pub excludes: Vec<String>,
-    /// Keeps a mount point as a directory, but nothing inside it.
-    pub one_file_system: bool,
-    /// Larger regular files are left out.
-    pub max_file_bytes: Option<u64>,
-    /// A directory with a valid `CACHEDIR.TAG` is kept with nothing but the tag.
-    pub cachedir_tag: bool,
-    /// A directory with a `.nobackup` is kept with nothing but that marker.
-    pub nobackup: bool,
-    /// Directories (device and inode) that are kept, but empty: our own state and snapshots, if the tree
-    /// holds them.
-    pub hollow: Vec<(u64, u64)>,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self {
-            excludes: Vec::new(),
-            one_file_system: false,
-            max_file_bytes: None,
-            cachedir_tag: true,
-            nobackup: true,
-            hollow: Vec::new(),
-        }
-    }
-}
-
-impl Filter {
-    /// Everything there is, markers or not: for directories that are ours.
-    pub fn everything() -> Self {
-        Self {
-            cachedir_tag: false,
-            nobackup: false,
-            ..Self::default()
-        }
-    }
-
-    /// Checks the patterns, so that a configuration fails early.
-    pub fn check(&self) -> Result<(), WalkError> {
-        self.compile().map(drop)
-    }
-
-    fn compile(&self) -> Result<Excludes, WalkError> {
-        let lines = self.excludes.iter().map(String::as_str);
-        Excludes::compile(lines).map_err(|(pattern, source)| WalkError::Pattern {
-            pattern: pattern.to_owned(),
-            source,
-        })
-    }
-}
+pub use error::WalkError;
+pub use exclude::BadLine;
+pub use filter::Filter;
 
 /// One thing of the tree, as the walk saw it. By now its name may mean another.
 #[derive(Debug, Clone)]

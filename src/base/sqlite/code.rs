@@ -6,7 +6,7 @@
 use rusqlite::{Error, ErrorCode, ffi};
 
 /// The extended result code of `error`; `None` if it is rusqlite's own.
-pub fn extended(error: &Error) -> Option<i32> {
+pub(crate) fn extended(error: &Error) -> Option<i32> {
     match error {
         Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. } => {
             Some(error.extended_code)

@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize};
 use super::inspection::{Depth, Inspection};
 
 /// The hidden first argument that makes this program the child.
-pub const ARGUMENT: &str = "sqlite-child";
+pub(crate) const ARGUMENT: &str = "sqlite-child";
 /// The environment variable that holds the [`Request`].
-pub const VARIABLE: &str = "SEALIFT_SQLITE_REQUEST";
+pub(crate) const VARIABLE: &str = "SEALIFT_SQLITE_REQUEST";
 
 /// A file by device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Identity {
+pub(crate) struct Identity {
     pub dev: u64,
     pub ino: u64,
 }
 
 impl Identity {
-    pub fn of(stat: &rustix::fs::Stat) -> Self {
+    pub(crate) fn of(stat: &rustix::fs::Stat) -> Self {
         Self {
             dev: stat.st_dev,
             ino: stat.st_ino,
@@ -35,7 +35,7 @@ impl Identity {
 /// One component of a path: any bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NamedFile {
+pub(crate) struct NamedFile {
     pub name: Vec<u8>,
     /// The file that the parent opened under this name.
     pub identity: Identity,
@@ -43,7 +43,7 @@ pub struct NamedFile {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
+pub(crate) struct Request {
     /// The version of the program that asks: by path another one might be started.
     pub version: String,
     /// The process that asks, with which the child ends.
@@ -59,7 +59,7 @@ pub struct Request {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum ChildWork {
+pub(crate) enum ChildWork {
     /// Checks a database that no process writes to.
     Check { depth: Depth },
     /// Locks the database against writers until the parent closes the socket; then checks it if asked.
@@ -75,7 +75,7 @@ pub enum ChildWork {
 /// How a database is opened for copying, the way that touches least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
+pub(crate) enum Way {
     /// Without locks, of a WAL database that no process has open.
     Immutable,
     ReadOnly,
@@ -86,7 +86,7 @@ pub enum Way {
 /// What the child was doing when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
+pub(crate) enum Step {
     Check,
     Lock,
     Open,
@@ -98,7 +98,7 @@ pub enum Step {
 
 impl Step {
     /// A verb phrase that the database's path completes.
-    pub fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Check => "check the database",
             Self::Lock => "lock the database",
@@ -113,7 +113,7 @@ impl Step {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum ChildAnswer {
+pub(crate) enum ChildAnswer {
     /// The lock is held, after so long a wait.
     Held {
         waited_ms: u64,

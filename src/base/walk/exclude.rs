@@ -19,10 +19,10 @@ pub enum BadLine {
 
 /// Compiled patterns, in the order of the configuration.
 #[derive(Debug, Clone, Default)]
-pub struct Excludes(Vec<Pattern>);
+pub(crate) struct Excludes(Vec<Pattern>);
 
 #[derive(Debug, Clone)]
-pub struct Pattern {
+pub(crate) struct Pattern {
     /// `!`: what matches is taken after all.
     pub is_negated: bool,
     /// It ends with `/`: directories only.
@@ -45,7 +45,7 @@ enum Rest {
 
 impl Excludes {
     /// Compiles `lines`, in their order.
-    pub fn compile<'a>(
+    pub(crate) fn compile<'a>(
         lines: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, (&'a str, BadLine)> {
         let mut patterns = Vec::new();
@@ -57,7 +57,7 @@ impl Excludes {
 
     /// Whether `rel`, relative to the root, is left out. The directories above it are not: the caller never
     /// enters one that is.
-    pub fn is_excluded(&self, rel: &[u8], is_dir: bool) -> bool {
+    pub(crate) fn is_excluded(&self, rel: &[u8], is_dir: bool) -> bool {
         let name_at = rel.iter().rposition(|byte| *byte == b'/');
         let name = &rel[name_at.map_or(0, |at| at + 1)..];
         let mut patterns = self.0.iter().rev();
@@ -68,7 +68,7 @@ impl Excludes {
 
 impl Pattern {
     /// Parses one line. `None`: it is empty or a comment.
-    pub fn parse(line: &str) -> Result<Option<Self>, BadLine> {
+    pub(crate) fn parse(line: &str) -> Result<Option<Self>, BadLine> {
         if line.contains('\n') {
             return Err(BadLine::LineBreak);
         }
@@ -117,7 +117,7 @@ impl Pattern {
     }
 
     /// Whether nothing at all can match.
-    pub fn is_malformed(&self) -> bool {
+    pub(crate) fn is_malformed(&self) -> bool {
         matches!(self.rest, Rest::Never)
     }
 
@@ -138,7 +138,7 @@ impl Pattern {
 }
 
 /// Drops spaces at the end, but for those after a backslash.
-pub fn without_trailing_spaces(line: &[u8]) -> &[u8] {
+pub(crate) fn without_trailing_spaces(line: &[u8]) -> &[u8] {
     let mut end = 0;
     let mut at = 0;
     while at < line.len() {

@@ -47,7 +47,7 @@ const PSEUDO: &[(u32, &str)] = &[
 
 /// Returns the name of the file system that `fd` is on if it is one without files of a disk.
 #[cfg(target_os = "linux")]
-pub fn pseudo(fd: impl AsFd) -> io::Result<Option<&'static str>> {
+pub(crate) fn pseudo(fd: impl AsFd) -> io::Result<Option<&'static str>> {
     // The field's type differs from one architecture to the next.
     #[allow(clippy::unnecessary_cast)]
     let found = rustix::fs::fstatfs(fd)?.f_type as u32;
@@ -62,7 +62,7 @@ pub fn pseudo(_: impl AsFd) -> io::Result<Option<&'static str>> {
 
 /// What a walk did not enter.
 #[derive(Debug, Default)]
-pub struct NotEntered {
+pub(crate) struct NotEntered {
     pseudo: PathSample,
     mounts: PathSample,
 }
@@ -95,19 +95,19 @@ impl PathSample {
 
 impl NotEntered {
     /// `rel` is on a file system of the kind `name`.
-    pub fn pseudo(&mut self, rel: &[u8], name: &str) {
+    pub(crate) fn pseudo(&mut self, rel: &[u8], name: &str) {
         let text = || format!("{} ({name})", String::from_utf8_lossy(rel));
         self.pseudo.add(text);
     }
 
     /// `rel` is on another device, and the filter keeps to one.
-    pub fn mount(&mut self, rel: &[u8]) {
+    pub(crate) fn mount(&mut self, rel: &[u8]) {
         self.mounts
             .add(|| String::from_utf8_lossy(rel).into_owned());
     }
 
     /// Returns the notes about the tree `root`, once.
-    pub fn take_notes(&mut self, root: &Path) -> Vec<String> {
+    pub(crate) fn take_notes(&mut self, root: &Path) -> Vec<String> {
         let root = root.display();
         let pseudo = self.pseudo.take().map(|paths| {
             format!("{root}: left out, since the kernel makes up what is there: {paths}")

@@ -11,7 +11,7 @@ use super::exclude::{Excludes, Pattern, without_trailing_spaces};
 use crate::base::openat::Dir;
 
 /// Returns a note for each of `lines` that can match nothing in the tree `root`, or not what it seems to.
-pub fn remarks(lines: &[String], root: &Dir) -> Vec<String> {
+pub(crate) fn remarks(lines: &[String], root: &Dir) -> Vec<String> {
     let noted = lines.iter().enumerate().filter_map(|(at, line)| {
         let why = remark(line, &lines[..at], root)?;
         Some(format!("{}: exclude {line:?} {why}", root.path().display()))

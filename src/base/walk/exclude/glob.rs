@@ -6,7 +6,7 @@
 
 /// A compiled glob.
 #[derive(Debug, Clone)]
-pub struct Glob(Vec<Token>);
+pub(crate) struct Glob(Vec<Token>);
 
 #[derive(Debug, Clone)]
 enum Token {
@@ -28,7 +28,7 @@ type ByteSet = [bool; 256];
 
 impl Glob {
     /// Compiles `pattern`. `None`: it is malformed, so it matches nothing.
-    pub fn compile(pattern: &[u8]) -> Option<Self> {
+    pub(crate) fn compile(pattern: &[u8]) -> Option<Self> {
         let mut tokens = Vec::new();
         let mut at = 0;
         while let Some(&byte) = pattern.get(at) {
@@ -67,7 +67,7 @@ impl Glob {
     }
 
     /// Whether all of `text` matches.
-    pub fn matches(&self, text: &[u8]) -> bool {
+    pub(crate) fn matches(&self, text: &[u8]) -> bool {
         let tokens = &self.0;
         let (mut token, mut at) = (0, 0);
         // The token after the last `*`, and where the text that it takes ends.
