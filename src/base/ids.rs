@@ -15,11 +15,13 @@ use self::hex::{unhex_array, write_hex};
 pub use self::hex::{hex, unhex};
 pub use object_key::{ARCHIVES, MANIFESTS, MARKS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
 
-/// A text that is not what it should be: `what` names the kind, `text` the offender.
+/// A text that is not a valid name of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not {what}")]
 pub struct InvalidId {
+    /// The kind that was expected, with its article: `a stamp like 20260407T060000Z`.
     pub what: &'static str,
+    /// The first 120 characters of the text.
     pub text: String,
 }
 
@@ -60,16 +62,18 @@ macro_rules! serde_as_text {
 pub struct Hash(pub [u8; 32]);
 
 impl Hash {
+    /// Returns the BLAKE3 of `bytes`.
     pub fn blake3(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Returns the SHA-256 of `bytes`.
     pub fn sha256(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         Self(sha2::Sha256::digest(bytes).into())
     }
 
-    /// The first 16 hex digits, as names carry them.
+    /// Returns the first 16 hex digits, as names carry them.
     pub fn short(&self) -> String {
         hex(&self.0[..8])
     }
@@ -98,14 +102,14 @@ impl FromStr for Hash {
 
 serde_as_text!(Hash);
 
-/// A snapshot's UTC second, `YYYYMMDDTHHMMSSZ`.
+/// The second in which a snapshot was made, in UTC, written as `YYYYMMDDTHHMMSSZ`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Stamp(DateTime<Utc>);
 
 impl Stamp {
-    /// Returns the stamp of `time`, cut to the second. A leap second counts as the second before it,
-    /// which every reader takes. A time before 1970 or after 9999 has no stamp: four digits of a year
-    /// cannot write the latter, and no clock that was ever set says the former.
+    /// Returns the stamp of `time`, cut to the second. A leap second becomes the second before it, which
+    /// every reader accepts. Fails for a time before 1970, which only a clock that was never set shows,
+    /// and for one after 9999, whose year does not fit into four digits.
     pub fn at(time: DateTime<Utc>) -> Result<Self, InvalidId> {
         let second = DateTime::from_timestamp(time.timestamp(), 0);
         let stamp = second.filter(|time| (1970..=9999).contains(&time.year()));
@@ -115,11 +119,12 @@ impl Stamp {
         })
     }
 
+    /// Returns the begin of the second.
     pub fn time(&self) -> DateTime<Utc> {
         self.0
     }
 
-    /// Returns the stamp one second later; the last second of 9999 has none after it and returns itself.
+    /// Returns the stamp one second later; the last second of 9999, which has none after it, returns itself.
     pub fn next(&self) -> Self {
         Self::at(self.0 + chrono::Duration::seconds(1)).unwrap_or(*self)
     }
@@ -139,12 +144,12 @@ impl fmt::Display for Stamp {
 impl FromStr for Stamp {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        // By hand: a push reads thousands of stamps, and a format that is read each time takes longest of all.
+        // Parsed by hand: a push reads thousands of stamps, and chrono would parse its format string for each.
         parse_stamp(text).ok_or_else(|| invalid("a stamp like 20260407T060000Z", text))
     }
 }
 
-/// Exactly what we would write.
+/// Accepts exactly the text that `Display` writes.
 fn parse_stamp(text: &str) -> Option<Stamp> {
     let [date @ .., b'Z'] = text.as_bytes() else {
         return None;
@@ -172,6 +177,7 @@ serde_as_text!(Stamp);
 pub struct HostName(String);
 
 impl HostName {
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -201,11 +207,12 @@ impl FromStr for HostName {
 
 serde_as_text!(HostName);
 
-/// The random id of one state directory's life; archives are numbered within it.
+/// A random id that a state directory gets when it is created or rebuilt; archives are numbered within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WriterId(pub [u8; 8]);
 
 impl WriterId {
+    /// Draws a new id. Fails if the system has no random numbers.
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut id = [0; 8];
         getrandom::fill(&mut id)?;
@@ -230,11 +237,12 @@ impl FromStr for WriterId {
 
 serde_as_text!(WriterId);
 
-/// `<writer>.<counter>`: names one archive for ever.
+/// `<writer>.<counter>`: names one archive and is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ArchiveId {
+    /// The state directory that made the archive.
     pub writer: WriterId,
-    /// From 1.
+    /// The number of the archive among those of its writer, from 1.
     pub counter: u64,
 }
 
@@ -249,7 +257,7 @@ impl FromStr for ArchiveId {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let wrong = || invalid("an archive id <writer>.<counter>", text);
         let (writer, counter) = text.split_once('.').ok_or_else(wrong)?;
-        // From 1, without a sign or zeros in front.
+        // The counter begins at 1 and has neither a sign nor leading zeros.
         if !matches!(counter.as_bytes(), [b'1'..=b'9', ..]) {
             return Err(wrong());
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Lower-case hex.
+/// Returns `bytes` as lower-case hex digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| hex_digits(*byte)).collect()
 }
@@ -12,7 +12,7 @@ fn hex_digits(byte: u8) -> [char; 2] {
     [digit(byte >> 4), digit(byte & 15)]
 }
 
-/// Lower-case hex of at most 32 bytes, at once: an index is full of it.
+/// Writes at most 32 bytes as lower-case hex in one call of the formatter: an index holds millions of hashes.
 pub(super) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     let mut text = [0; 64];
     for (two, byte) in text.chunks_exact_mut(2).zip(bytes) {
@@ -22,13 +22,13 @@ pub(super) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result
     f.write_str(text.map_err(|_| fmt::Error)?)
 }
 
-/// The bytes of an even number of lower-case hex digits.
+/// Parses an even number of lower-case hex digits; `None` for any other text.
 pub fn unhex(text: &str) -> Option<Vec<u8>> {
     let pairs = text.as_bytes().chunks(2);
     pairs.map(unhex_pair).collect()
 }
 
-/// The bytes of exactly twice as many lower-case hex digits.
+/// Parses exactly `2 * N` lower-case hex digits; `None` for any other text.
 pub(super) fn unhex_array<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     if text.len() != 2 * N {

@@ -3,21 +3,21 @@
 use super::error::WalkError;
 use super::exclude::Excludes;
 
-/// What of a tree is wanted.
+/// Which things of a tree a walk yields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    /// Gitignore lines, relative to the root; a later line wins, `!` takes back.
+    /// Lines as in a `.gitignore` in the root: a later line wins, `!` takes a path back in.
     pub excludes: Vec<String>,
-    /// Keeps a mount point as a directory, but nothing inside it.
+    /// Yields a mount point as a directory, but nothing inside it.
     pub one_file_system: bool,
-    /// Larger regular files are left out.
+    /// Size in bytes above which regular files are left out; `None`: no limit.
     pub max_file_bytes: Option<u64>,
-    /// A directory with a valid `CACHEDIR.TAG` is kept with nothing but the tag.
+    /// Of a directory with a valid `CACHEDIR.TAG` only the tag is yielded.
     pub cachedir_tag: bool,
-    /// A directory with a `.nobackup` is kept with nothing but that marker.
+    /// Of a directory with a `.nobackup` only that marker is yielded.
     pub nobackup: bool,
-    /// Directories (device and inode) that are kept, but empty: our own state and snapshots, if the tree
-    /// holds them.
+    /// Directories that are yielded as empty ones, by device and inode: our own state and snapshots, if the
+    /// tree holds them.
     pub hollow: Vec<(u64, u64)>,
 }
 
@@ -35,7 +35,7 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// Everything there is, markers or not: for directories that are ours.
+    /// Returns the filter that lets everything through, markers or not: for directories of our own.
     pub fn everything() -> Self {
         Self {
             cachedir_tag: false,
@@ -44,7 +44,7 @@ impl Filter {
         }
     }
 
-    /// Checks the patterns, so that a configuration fails early.
+    /// Fails if a pattern is malformed, so that a wrong configuration is found early.
     pub fn check(&self) -> Result<(), WalkError> {
         self.compile().map(drop)
     }
