@@ -21,10 +21,12 @@ pub(crate) const VARIABLE: &str = "SEALIFT_SQLITE_REQUEST";
 pub(crate) struct Identity {
     /// The device.
     pub dev: u64,
+    /// The inode.
     pub ino: u64,
 }
 
 impl Identity {
+    /// Returns the identity of the file that `stat` describes.
     pub(crate) fn of(stat: &rustix::fs::Stat) -> Self {
         Self {
             dev: stat.st_dev,
@@ -43,6 +45,7 @@ pub(crate) struct NamedFile {
     pub identity: Identity,
 }
 
+/// The task of a child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Request {
@@ -52,7 +55,7 @@ pub(crate) struct Request {
     pub parent: i32,
     /// The database, in the directory that is the child's stdin.
     pub database: NamedFile,
-    /// Seconds of the processor that the child may use.
+    /// Processor time in seconds that the child may use.
     pub cpu_seconds: u64,
     /// Size in bytes up to which the child may write a file.
     pub file_bytes: u64,
@@ -60,6 +63,7 @@ pub(crate) struct Request {
     pub work: ChildWork,
 }
 
+/// What a child does with the database. `busy_ms`: how long it waits for a lock.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum ChildWork {
@@ -102,7 +106,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// A verb phrase that the database's path completes.
+    /// Returns a verb phrase that the database's path completes.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Check => "check the database",
@@ -116,6 +120,7 @@ impl Step {
     }
 }
 
+/// One line of the child. `waited_ms`: how long it waited for locks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum ChildAnswer {
