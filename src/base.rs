@@ -1,5 +1,6 @@
-//! What every layer stands on and nothing of which knows Sealift's format: names and times, the file system below an open
-//! directory, walks, SQLite, clean-up.
+//! The lowest layer: names and times, the file system below an open directory, walks, SQLite files, clean-up.
+//!
+//! Nothing here knows the format of what Sealift stores on a target.
 
 pub mod cleanup;
 pub mod clock;

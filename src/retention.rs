@@ -1,24 +1,25 @@
-//! Which snapshots stay: a pure decision, by policy, signed order and calendar.
+//! Decides which snapshots stay, by policy, signed order and calendar. The decision is pure.
 //!
-//! *Order* is the signed sequence's alone: the highest one is the newest and always stays, and so does the highest of
-//! which nothing is missing, or there might be none left that restores; of two
-//! snapshots of a day the later is the one with the higher sequence. *Places in the calendar* come from
-//! stamps, UTC. A stamp after the newest snapshot's is a clock that ran ahead once. Such a snapshot holds no
-//! place, or it would hold a day that has not been yet; `within` takes it for as old as the next by sequence
-//! whose stamp is no such one, or it would be young for ever.
+//! **Order** comes from the signed sequence only. The snapshot with the highest sequence is the newest and always stays.
+//! The highest complete one always stays, too, or no restorable one might be left. Of two snapshots of a day the
+//! later is the one with the higher sequence.
 //!
-//! A day and an hour stay by their last snapshot. A week, a month and a year stay by the snapshot of their
-//! first day: Sunday, the 1st, January 1st; of the first later day that has one where that is missing. For
-//! that a week runs from Sunday to Saturday: had it ended on Sunday (ISO 8601), nothing later in the week could
-//! stand in for a Sunday that is missing. It also makes the choice final: what stands for a week today does
-//! so tomorrow, so pruning every day forgets nothing that a rarer prune would have kept.
+//! **Places in the calendar** come from stamps, in UTC. A stamp after the newest snapshot's shows that a clock ran ahead
+//! once. Such a snapshot gets no place, or it would occupy a day that is still to come. `within` gives it the age of the
+//! next snapshot by sequence that has a credible stamp, or it would never grow old.
 //!
-//! Stamps are the host's word, and an intruder's who owns it: forged ones of past days, pushed today, must not have
-//! the true ones of those days deleted. So what arrived long after its stamp (`late`) displaces nothing: of a period
-//! that stays both the first that was in time and the first that was late do.
+//! **Periods**: a day and an hour are represented by their last snapshot; a week, a month and a year by the snapshot of
+//! their first day (Sunday, the 1st, January 1st), or of the first later day that has one. Therefore a week runs from
+//! Sunday to Saturday: if it ended on Sunday (ISO 8601), no later day could replace a missing Sunday. It also makes the
+//! choice final: the snapshot that represents a week today does so tomorrow, so pruning every day forgets nothing
+//! that a rarer prune would have kept.
 //!
-//! What speaks for a period goes on to do so whatever else is forgotten, so deciding twice forgets nothing
-//! more; and a larger policy keeps all that a smaller one keeps. The tests hold both.
+//! **Late snapshots**: the host writes the stamps, and an intruder on the host can forge them. Forged snapshots of past
+//! days, pushed today, must not cause the deletion of the true ones. So a snapshot that arrived long after its stamp
+//! (`late`) displaces no other: a period keeps both its first snapshot that was in time and its first that was late.
+//!
+//! A snapshot represents its period whatever else is forgotten, so deciding twice forgets nothing more; and a larger
+//! policy keeps everything that a smaller one keeps. The tests verify both.
 
 mod guard;
 mod named;
@@ -36,27 +37,31 @@ pub use guard::{Guard, Refusal};
 pub use named::{Nameable, NamedError, find, may_go};
 pub use pins::Pins;
 
-/// How many places of each kind stay, newest first.
+/// How many periods of each kind keep a snapshot, beginning with the newest. Zero keeps none for this reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
+    /// Number of newest snapshots, by sequence.
     pub last: u32,
+    /// Number of hours.
     pub hourly: u32,
+    /// Number of days.
     pub daily: u32,
-    /// Sunday's.
+    /// Number of weeks, from Sunday to Saturday.
     pub weekly: u32,
-    /// The 1st's.
+    /// Number of months.
     pub monthly: u32,
-    /// January 1st's.
+    /// Number of years.
     pub yearly: u32,
-    /// Everything younger than this.
+    /// Keeps every snapshot younger than this. `None`: keeps none for its age.
     pub within: Option<Duration>,
 }
 
-/// A policy of days leaves one snapshot of today's; to whoever just made two that is a loss.
+/// The age up to which [`Policy::and_young`] keeps everything. A policy of days keeps one snapshot of today, which is a
+/// loss for an operator who has just made two.
 const YOUNG: Duration = Duration::from_secs(86_400);
 
 impl Policy {
-    /// The same, where what is younger than a day stays besides: for what is done without being asked.
+    /// Returns a policy that also keeps everything younger than a day: for pruning without a request.
     pub fn and_young(self) -> Self {
         let within = self.within.unwrap_or_default().max(YOUNG);
         Self {
@@ -66,42 +71,53 @@ impl Policy {
     }
 }
 
-/// A snapshot to decide on.
+/// A snapshot about which to decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
+    /// Its signed sequence.
     pub sequence: u64,
+    /// The time of its creation, as the host states it.
     pub stamp: Stamp,
-    /// Somebody wants it kept.
+    /// The operator or an alarm keeps it, see [`Pins`].
     pub pinned: bool,
     /// A drill restored it.
     pub proven: bool,
-    /// It came to the target long after its stamp: the host could not reach it, or lies.
+    /// It came to the target long after its stamp: the host could not reach the target, or its stamp is forged.
     pub late: bool,
-    /// All that it needs is there, as far as listings show.
+    /// Everything that it needs is on the target, as far as listings show.
     pub whole: bool,
 }
 
 /// Why a snapshot stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
+    /// It has the highest sequence.
     Newest,
-    /// The newest of which nothing is missing.
+    /// It is the newest complete one.
     Whole,
+    /// The operator pinned it.
     Pinned,
-    /// A source shrank after it, and nobody acknowledged that.
+    /// A source shrank after it, and the operator has not acknowledged that.
     BeforeShrink,
-    /// A source failed after it, and does still.
+    /// A source failed after it, and still fails.
     BeforeFailure,
-    /// The newest that a drill restored.
+    /// It is the newest that a drill restored.
     Proven,
+    /// It is younger than [`Policy::within`].
     Within,
+    /// It is one of the last ones.
     Last,
+    /// It represents an hour.
     Hourly,
+    /// It represents a day.
     Daily,
+    /// It represents a week.
     Weekly,
+    /// It represents a month.
     Monthly,
+    /// It represents a year.
     Yearly,
-    /// Others are to go by name, and this one is not among them.
+    /// Snapshots are deleted by name, and this one is not named.
     NotNamed,
 }
 
@@ -109,7 +125,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Newest => "newest",
-            Self::Whole => "newest that is whole",
+            Self::Whole => "newest complete one",
             Self::Pinned => "pinned",
             Self::BeforeShrink => "last before a source shrank",
             Self::BeforeFailure => "last before a source failed",
@@ -126,34 +142,24 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Why one snapshot stays; no reason: it is to be forgotten.
+/// The reasons for which a snapshot stays; without any it is to be forgotten.
 pub type Reasons = BTreeSet<Reason>;
 
-/// For each of `snapshots`, in their order, why it stays at `now`. Says nothing of whether the clock and the
-/// extent of it are plausible: see [`Guard`].
+/// Returns the reasons for which each of `snapshots`, in their order, stays at `now`. [`Guard`] checks whether the clock
+/// and the extent of the decision are plausible.
 pub fn decide(snapshots: &[Candidate], policy: &Policy, now: DateTime<Utc>) -> Vec<Reasons> {
     let mut reasons = vec![Reasons::new(); snapshots.len()];
     let Some(newest) = newest(snapshots) else {
         return reasons;
     };
     let made = made(snapshots, newest.stamp);
-    let placed: Vec<Option<Placed>> = snapshots
-        .iter()
-        .map(|one| {
-            (one.stamp <= newest.stamp).then(|| Placed {
-                sequence: one.sequence,
-                time: one.stamp.time(),
-                late: one.late,
-            })
-        })
-        .collect();
     let proven = snapshots.iter().filter(|one| one.proven);
     let proven = proven.map(|one| one.sequence).max();
     let whole = snapshots.iter().filter(|one| one.whole);
     let whole = whole.map(|one| one.sequence).max();
     let sequences: BTreeSet<u64> = snapshots.iter().map(|one| one.sequence).collect();
     let last: BTreeSet<u64> = newest_of(&sequences, policy.last);
-    // What reaches back beyond all time keeps everything.
+    // An age that reaches back beyond the calendar keeps everything.
     let since = policy.within.map(|within| {
         let within = chrono::Duration::from_std(within).ok();
         let since = within.and_then(|within| now.checked_sub_signed(within));
@@ -177,32 +183,47 @@ pub fn decide(snapshots: &[Candidate], policy: &Policy, now: DateTime<Utc>) -> V
         let stays = stays.into_iter().filter(|(_, stays)| *stays);
         reasons.extend(stays.map(|(reason, _)| reason));
     }
+    add_calendar(snapshots, newest.stamp, policy, &mut reasons);
+    reasons
+}
+
+/// Adds the reasons that come from the calendar. Snapshots with a stamp after `newest` get none.
+fn add_calendar(snapshots: &[Candidate], newest: Stamp, policy: &Policy, reasons: &mut [Reasons]) {
+    let placed: Vec<Option<Placed>> = snapshots
+        .iter()
+        .map(|one| {
+            (one.stamp <= newest).then(|| Placed {
+                sequence: one.sequence,
+                time: one.stamp.time(),
+                late: one.late,
+            })
+        })
+        .collect();
     for (reason, count, period) in calendar(policy) {
-        let speakers = speakers(&placed, count, period);
-        for (place, reasons) in placed.iter().zip(&mut reasons) {
+        let representatives = representatives(&placed, count, period);
+        for (place, reasons) in placed.iter().zip(reasons.iter_mut()) {
             let Some(place) = place else { continue };
             let (period, day) = period(&place.time);
-            let speaker = speakers.get(&period);
-            let speaker = speaker.and_then(|speaker| speaker[usize::from(place.late)]);
-            if speaker == Some((day, place.sequence)) {
+            let both = representatives.get(&period);
+            let representative = both.and_then(|both| both[usize::from(place.late)]);
+            if representative == Some((day, place.sequence)) {
                 reasons.insert(reason);
             }
         }
     }
-    reasons
 }
 
-/// The one with the highest sequence.
+/// Returns the snapshot with the highest sequence.
 fn newest(snapshots: &[Candidate]) -> Option<&Candidate> {
     snapshots.iter().max_by_key(|one| (one.sequence, one.stamp))
 }
 
-/// Returns when each snapshot was made, as far as stamps say: one that is after the newest's says nothing, and
-/// the next by sequence that says something was made later.
+/// Returns the time at which each snapshot counts as made: its stamp or, if that is after the newest's, the stamp of the
+/// next snapshot by sequence with a credible one, which was made later.
 fn made(snapshots: &[Candidate], newest: Stamp) -> Vec<Stamp> {
-    let says = snapshots.iter().filter(|one| one.stamp <= newest);
+    let credible = snapshots.iter().filter(|one| one.stamp <= newest);
     let mut by_sequence: BTreeMap<u64, Stamp> = BTreeMap::new();
-    for one in says {
+    for one in credible {
         let stamp = by_sequence.entry(one.sequence).or_insert(one.stamp);
         *stamp = one.stamp.max(*stamp);
     }
@@ -216,13 +237,14 @@ fn made(snapshots: &[Candidate], newest: Stamp) -> Vec<Stamp> {
     snapshots.iter().map(made).collect()
 }
 
+/// A snapshot with a credible stamp.
 struct Placed {
     sequence: u64,
     time: DateTime<Utc>,
     late: bool,
 }
 
-/// A period of the calendar, and the day (or hour) within it: the first of these speaks for the period.
+/// Maps a time to its period and to the day within the period; the first day that has a snapshot represents it.
 type Period = fn(&DateTime<Utc>) -> (i64, i64);
 
 fn calendar(policy: &Policy) -> [(Reason, u32, Period); 5] {
@@ -245,30 +267,37 @@ fn calendar(policy: &Policy) -> [(Reason, u32, Period); 5] {
     ]
 }
 
+/// Returns the number of the day of `time`.
 fn day(time: &DateTime<Utc>) -> i64 {
     let date: NaiveDate = time.date_naive();
     i64::from(date.num_days_from_ce())
 }
 
-/// The day and the sequence that speak for a period: of the snapshots that were in time, and of those that were late.
-type Speaker = [Option<(i64, u64)>; 2];
+/// Day and sequence of the snapshots that represent a period: the first of those in time, and the first late one.
+type Representatives = [Option<(i64, u64)>; 2];
 
-/// Returns what speaks for the newest `count` periods that have a snapshot: of the period's first day the last.
-fn speakers(placed: &[Option<Placed>], count: u32, period: Period) -> BTreeMap<i64, Speaker> {
-    let mut periods: BTreeMap<i64, Speaker> = BTreeMap::new();
+/// Returns the representatives of the newest `count` periods that have a snapshot: the last snapshot of a period's first
+/// day.
+fn representatives(
+    placed: &[Option<Placed>],
+    count: u32,
+    period: Period,
+) -> BTreeMap<i64, Representatives> {
+    let mut periods: BTreeMap<i64, Representatives> = BTreeMap::new();
     for one in placed.iter().flatten() {
         let (period, day) = period(&one.time);
-        let speaker = &mut periods.entry(period).or_default()[usize::from(one.late)];
-        let is_it = speaker
+        let representative = &mut periods.entry(period).or_default()[usize::from(one.late)];
+        let is_first = representative
             .is_none_or(|(first, sequence)| day < first || day == first && one.sequence > sequence);
-        if is_it {
-            *speaker = Some((day, one.sequence));
+        if is_first {
+            *representative = Some((day, one.sequence));
         }
     }
     let newest = periods.into_iter().rev().take(count as usize);
     newest.collect()
 }
 
+/// Returns the `count` highest sequences.
 fn newest_of(sequences: &BTreeSet<u64>, count: u32) -> BTreeSet<u64> {
     sequences
         .iter()

@@ -1,21 +1,23 @@
-//! What must still be done when this process is told to end (Ctrl-C, SIGTERM, SIGHUP): a service that
-//! was stopped is started again, decrypted files that nobody will finish are removed.
+//! Work that must still be done when this process is asked to end (Ctrl-C, SIGTERM, SIGHUP): starting a service
+//! again that a hook stopped, removing decrypted files of an unfinished restore.
 //!
-//! Each duty is done once, by whoever takes it first: the owner in the course of things, or
-//! [`run_all`] for a process that is about to end. Nothing helps against a kill -9.
+//! Each piece of work is done once: by the code that registered it, which takes it back first, or by [`run_all`] when
+//! the process is about to end. Nothing helps against SIGKILL.
 
 use std::sync::{Mutex, MutexGuard};
 
 use crate::base::lock::lock;
 
-/// Gives what it did, or what went wrong, for the person who watches.
+/// Does the work and returns a line for the operator: what it did, or why it failed.
 type CleanupWork = Box<dyn FnOnce() -> String + Send>;
 
 #[derive(Default)]
 struct Ledger {
-    /// Nothing more is taken on.
+    /// Whether [`run_all`] was called: from then on nothing is registered or taken back.
     closed: bool,
+    /// The number of the last registered work.
     last: u64,
+    /// Number and work, in the order of registration.
     owed: Vec<(u64, CleanupWork)>,
 }
 
@@ -29,7 +31,7 @@ fn ledger() -> MutexGuard<'static, Ledger> {
     lock(&LEDGER)
 }
 
-/// The ledger of a process that goes on; of one that is told to end, there is none to be had.
+/// Locks the ledger; blocks forever once [`run_all`] was called.
 fn open_ledger() -> MutexGuard<'static, Ledger> {
     loop {
         let ledger = ledger();
@@ -41,13 +43,13 @@ fn open_ledger() -> MutexGuard<'static, Ledger> {
     }
 }
 
-/// A duty that is owed until it is taken.
+/// Registered work that [`run_all`] does unless its owner takes it back.
 #[derive(Debug)]
 pub struct CleanupGuard(u64);
 
 impl CleanupGuard {
-    /// Once [`run_all`] was called this does not return: whoever was about to begin something that would
-    /// have to be cleared up is stopped here.
+    /// Registers `work`. Does not return once [`run_all`] was called, so that the caller cannot begin something that
+    /// nothing would clean up.
     pub fn register(work: impl FnOnce() -> String + Send + 'static) -> Self {
         let mut ledger = open_ledger();
         ledger.last += 1;
@@ -56,8 +58,8 @@ impl CleanupGuard {
         Self(number)
     }
 
-    /// Takes it back. Whether it was still owed: then its owner does the work, or need not. Does not
-    /// return either once [`run_all`] was called, which must not be outrun by the end of the process.
+    /// Takes the work back. Returns whether it was still registered: then the caller does it, or knows that it is not
+    /// needed. Does not return once [`run_all`] was called: the process must not end before that has done the work.
     pub fn take(&self) -> bool {
         let mut ledger = open_ledger();
         let before = ledger.owed.len();
@@ -66,7 +68,7 @@ impl CleanupGuard {
     }
 }
 
-/// Does everything that is owed, the newest first, for a process that ends now.
+/// Does all registered work, the newest first, and returns the lines for the operator. The process must end after it.
 pub fn run_all() -> Vec<String> {
     let owed = {
         let mut ledger = ledger();

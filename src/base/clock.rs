@@ -1,8 +1,8 @@
-//! The one place that asks what time it is.
+//! The only place that reads the clock.
 //!
-//! `SEALIFT_CLOCK` overrides the clock. The program calls [`check`] once before it does anything: a value
-//! that is no time is an error, never ignored, and one that is a time is reported in each run, since it
-//! may be a leftover of a drill.
+//! `SEALIFT_CLOCK` overrides the clock. The program calls [`check`] once before anything else: a value that
+//! is not a time is an error and never ignored. A valid value is reported in each run, since it may be a
+//! leftover of a drill.
 
 use std::time::SystemTime;
 
@@ -13,22 +13,29 @@ use crate::base::ids::{InvalidId, Stamp};
 /// Overrides the clock, for tests and drills: an RFC 3339 time.
 pub const CLOCK_VARIABLE: &str = "SEALIFT_CLOCK";
 
+/// Why no snapshot can be stamped.
 #[derive(Debug, thiserror::Error)]
 pub enum ClockError {
+    /// The variable holds something else than a time.
     #[error(
         "{CLOCK_VARIABLE} is {text:?}, which is not a time like 2026-04-07T06:00:00Z: unset it, or set it to one"
     )]
-    Unreadable { text: String },
+    Unreadable {
+        /// The variable's value.
+        text: String,
+    },
+    /// The variable holds a time that no stamp can express.
     #[error(
         "{CLOCK_VARIABLE} is out of range: unset it, or set it to a time like 2026-04-07T06:00:00Z"
     )]
     Variable(#[source] InvalidId),
+    /// The machine's clock shows a time that no stamp can express.
     #[error("the clock of this machine is wrong: set it right")]
     System(#[source] InvalidId),
 }
 
-/// Returns the time that `SEALIFT_CLOCK` sets, if it sets one. An error: no snapshot could be stamped
-/// with what the variable or the clock says.
+/// Returns the time that `SEALIFT_CLOCK` sets; `None` if the variable is not set. Fails if no snapshot could be
+/// stamped with the time that the variable or the clock shows.
 pub fn check() -> Result<Option<DateTime<Utc>>, ClockError> {
     let Some(value) = std::env::var_os(CLOCK_VARIABLE) else {
         Stamp::at(system()).map_err(ClockError::System)?;
@@ -46,12 +53,12 @@ pub fn now() -> DateTime<Utc> {
     set.and_then(|text| parse(&text)).unwrap_or_else(system)
 }
 
-/// `Utc::now` panics where the clock is before 1970.
+/// Reads the machine's clock. (`Utc::now` would panic if it is before 1970.)
 fn system() -> DateTime<Utc> {
     SystemTime::now().into()
 }
 
-/// Parses an RFC 3339 time. A leap second is the second before it: not every reader takes a `:60`.
+/// Parses an RFC 3339 time. A leap second becomes the second before it: not every reader accepts a `:60`.
 fn parse(text: &str) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
     time.with_nanosecond(time.nanosecond() % 1_000_000_000)

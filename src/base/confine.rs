@@ -1,11 +1,12 @@
-//! Giving up the right to write elsewhere, for a process that handles foreign content.
+//! Confines a process that handles foreign content: it can change files in named directories only.
 //!
-//! What a restore writes is steered by an index that the host signed and by files from a target. The code
-//! keeps it below one directory; should that code have a fault, the kernel stops it: with Landlock
-//! (Linux 5.19 and later) this process can make, change, rename and remove files only beneath the
-//! directories that it names. Reading and the network are left alone. The restriction cannot be taken back, and
-//! child processes inherit it; so it is not for a process that starts programs of others, such as hooks, ssh or
-//! an age plugin.
+//! An index that the host signed and files from a target decide what a restore writes. The code keeps it below one
+//! directory; if that code has a fault, the kernel stops it: with Landlock (Linux 5.19 and later) this process can
+//! create, change, rename and remove files only beneath the directories that it names. Reading and the network stay
+//! as they are.
+//!
+//! The restriction cannot be taken back, and child processes inherit it. So a process that starts other programs,
+//! such as hooks, ssh or an age plugin, must not use it.
 
 use std::path::Path;
 
@@ -16,19 +17,19 @@ use landlock::{
 
 use crate::base::openat::Dir;
 
-/// The first that lets a directory's entry be renamed into another one.
+/// The oldest version with which an entry can be renamed into another directory.
 const OLDEST_RULES: ABI = ABI::V2;
+/// The newest version that is requested; an older kernel enforces the rules that it knows.
 const RULES: ABI = ABI::V3;
-/// Beneath which nothing can be made, but these are written to.
+/// Devices that stay writable: prompts and discarded output go there.
 const DEVICES: [&str; 2] = ["/dev/tty", "/dev/null"];
 
 fn changes() -> BitFlags<AccessFs> {
     AccessFs::from_write(RULES)
 }
 
-/// Lets the calling thread, and the threads and processes that it starts from now on, change files only
-/// beneath `dirs`. Call it before other threads are started. Returns whether the kernel enforces it: an older one
-/// does not.
+/// Restricts the calling thread, and the threads and processes that it starts from now on, to changing files beneath
+/// `dirs`. Call it before other threads are started. Returns whether the kernel enforces it; an older one does not.
 pub fn writes_to(dirs: &[Dir]) -> Result<bool, RulesetError> {
     let rules = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)

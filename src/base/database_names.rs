@@ -1,12 +1,12 @@
-//! A database that has several names (hard links): under which of them its log is.
+//! Finds the name beside which the log of a database with several names (hard links) is.
 //!
-//! SQLite names a database's log after the name by which it was opened, so the newest rows of the one file are
-//! beside one of its names only. A reader that has another name must open it by that one. Other names
-//! are looked for in the directories of all sources, excluded parts included: once, and only if a database
+//! SQLite names a database's log after the name by which it was opened, so the newest rows of such a file are beside
+//! one of its names only. A reader that found another name must open the database by that one. The other names are
+//! looked for in the directories of all sources, excluded parts included: once per run, and only if a database
 //! with several names has no log beside the name that was found.
 //!
 //! Two names may each have a log of their own. Then they are two databases that share their old pages, and
-//! each is taken with its own log: [`Journals`] tells such states apart.
+//! each is copied with its own log: [`Journals`] distinguishes such states.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -23,7 +23,7 @@ use crate::base::walk::{Filter, Walked, walk};
 /// Device and inode.
 type Id = (u64, u64);
 
-/// The log and the rollback journal that a database was read with, by device and inode.
+/// The log and the rollback journal with which a database was read, by device and inode; `None`: there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Journals([Option<Id>; 2]);
 
@@ -33,39 +33,41 @@ impl Journals {
     }
 }
 
-/// Where names may be.
+/// The directories in which other names of a database are looked for.
 #[derive(Debug, Clone, Default)]
 pub struct Roots {
-    /// Of the sources: directories and files.
+    /// The paths of the sources: directories and files.
     pub paths: Vec<PathBuf>,
-    /// Of these, the directories whose file system is not left.
+    /// Those of `paths` whose file system is not left.
     pub on_one_file_system: Vec<PathBuf>,
-    /// Directories (device and inode) that are not entered: our own state and snapshots.
+    /// Directories that are not entered, by device and inode: our own state and snapshots.
     pub hollow: Vec<Id>,
 }
 
-/// By which name a database is to be opened.
+/// The name by which a database is to be opened.
 #[derive(Debug)]
 pub struct Home {
+    /// The directory and the name.
     pub place: Place,
+    /// Identifies the state of the database that this name shows.
     pub journals: Journals,
-    /// The log and the rollback journal themselves, as they looked before the database is read.
+    /// The log and the rollback journal as they were before the database is read; `None`: there is none with content.
     pub logs: [Option<Meta>; 2],
-    /// Whether content of the database is in a file beside that name.
+    /// Whether a file beside that name holds content of the database.
     pub has_live_journal: bool,
-    /// So many of its names are in no source, and its newest rows may be beside one of them.
+    /// How many names of the database are in no source although its newest rows may be beside one of them.
     pub unseen: u64,
 }
 
 impl Home {
-    /// The path of that name relative to `root`, if it is there. The name itself may be excluded, and its
-    /// sidecars not: they change when the database is read, and are in what was read.
+    /// Returns the path of that name relative to `root`; `None` if it is not below `root`. The name itself may be
+    /// excluded and its sidecars not; these change when the database is read, and their content is in the copy.
     pub fn rel(&self, root: &Dir) -> Option<&OsStr> {
         let rel = self.place.path().strip_prefix(root.path()).ok()?;
         Some(rel.as_os_str())
     }
 
-    /// Why the database may lack rows, if so.
+    /// Returns why the copy may lack rows; `None` if it cannot.
     pub fn doubt(&self) -> Option<String> {
         (self.unseen > 0).then(|| {
             format!(
@@ -78,43 +80,48 @@ impl Home {
     }
 }
 
-/// The names of the databases of a run.
+/// Finds the names of databases during one run.
 #[derive(Debug, Default)]
 pub struct DatabaseNames {
     roots: Roots,
+    /// `None` until a database with several names needs it.
     found: Option<LinkedFiles>,
 }
 
+/// All files with several names that the sources hold.
 #[derive(Debug, Default)]
 struct LinkedFiles {
-    /// Of databases with several names, by id.
+    /// The databases among them.
     databases: HashMap<Id, LinkNames>,
-    /// Files with several names that are no databases.
+    /// The other files.
     others: HashSet<Id>,
 }
 
+/// The names of one database.
 #[derive(Debug, Default)]
 struct LinkNames {
-    /// Those with something beside them that may be a log, [`MOST_NAMES`] at the most.
+    /// Names with a file beside them that may be a log: tree and path in it, at most [`MOST_NAMES`].
     with_sidecar: Vec<(Dir, Vec<u8>)>,
-    /// Each once, by its directory: a bind mount shows a directory in two places.
+    /// All names, each with its directory's id: a bind mount shows one directory at two paths.
     seen: HashSet<(Id, Vec<u8>)>,
-    /// Names with something beside them that are not looked at.
+    /// How many further names have such a file and are not in `with_sidecar`.
     surplus: u64,
 }
 
-/// Names of one database that are looked at for a log. A user may make thousands, each with a log.
+/// How many names of one database are checked for a log. A user may create thousands, each with a log.
 const MOST_NAMES: usize = 16;
-/// For so long after it was written a database with a rollback journal may have one that a program left half-way.
+/// How long after its last change a database in rollback mode may have a journal that a crashed program left, in
+/// seconds.
 const RECENT_SECONDS: i64 = 31 * 86_400;
 
 impl DatabaseNames {
+    /// Looks for names in `roots`, when it is first needed.
     pub fn new(roots: Roots) -> Self {
         let found = None;
         Self { roots, found }
     }
 
-    /// Returns by which name the database `meta`, which was found as `rel` below `root`, is to be opened.
+    /// Returns the name by which to open the database `meta`, which was found as `rel` below `root`.
     pub fn home(&mut self, root: &Dir, rel: &OsStr, meta: &Meta) -> io::Result<Home> {
         let own = Place::below(root, rel)?;
         let is_live = own.has_live_journal();
@@ -165,22 +172,22 @@ impl DatabaseNames {
             unseen if own.open().is_ok_and(|file| may_lack_rows(&file, meta)) => unseen,
             _ => 0,
         };
-        // A program that has it open, and wrote nothing yet, keeps an empty log there. It proves nothing:
-        // reading a database may leave one.
+        // A program that has the database open and wrote nothing yet keeps an empty log beside its name. That is
+        // no proof, since reading a database may leave one, too.
         let place = quiet.filter(|_| !has_sidecar(root, rel)).unwrap_or(own);
         Ok(here(place, false, unseen))
     }
 }
 
 impl LinkedFiles {
-    /// Looks through the sources. What cannot be read has no names.
+    /// Searches the sources; directories that cannot be read are passed over.
     fn look(roots: &Roots) -> Self {
         let mut found = Self::default();
         let opened = roots
             .paths
             .iter()
             .filter_map(|path| Chosen::open(path).ok());
-        // By path: a source within another is looked through once.
+        // In the order of paths, so that a source within another is searched once.
         let opened: BTreeMap<PathBuf, Chosen> = opened
             .map(|chosen| (chosen.path().to_owned(), chosen))
             .collect();
@@ -210,6 +217,7 @@ impl LinkedFiles {
         found
     }
 
+    /// Adds the name `rel` of the file `meta`, if the file has several names.
     fn note(&mut self, root: &Dir, rel: &[u8], meta: &Meta) {
         let id = meta.id();
         if !meta.is_file() || meta.nlink() < 2 || self.others.contains(&id) {
@@ -242,10 +250,12 @@ impl LinkedFiles {
     }
 }
 
+/// Returns `rel` with `ending` added.
 fn beside(rel: &OsStr, ending: &[u8]) -> Vec<u8> {
     [rel.as_bytes(), ending].concat()
 }
 
+/// Whether a log, its index or a journal is beside `rel`.
 fn has_sidecar(root: &Dir, rel: &OsStr) -> bool {
     let is_there = |ending: &[u8]| {
         let meta = root.meta(OsStr::from_bytes(&beside(rel, ending)));
@@ -254,6 +264,7 @@ fn has_sidecar(root: &Dir, rel: &OsStr) -> bool {
     SIDECARS.iter().any(|ending| is_there(ending))
 }
 
+/// Returns the log and the rollback journal beside `rel`; `None` if it is missing or empty.
 fn logs(root: &Dir, rel: &OsStr) -> [Option<Meta>; 2] {
     [&b"-wal"[..], b"-journal"].map(|ending| {
         let meta = root.meta(OsStr::from_bytes(&beside(rel, ending))).ok()?;
@@ -267,8 +278,8 @@ fn is_database(root: &Dir, rel: &OsStr) -> bool {
     file.is_ok_and(|(file, _)| file.read_exact_at(&mut head, 0).is_ok()) && sqlite::is_sqlite(&head)
 }
 
-/// Whether rows of the database may be beside another name: it writes a log, as its header says, or it was written
-/// lately and a program may have died before its rollback journal was of no use any more.
+/// Whether rows of the database may be beside another name: its header says that it writes a log, or it was written
+/// lately, and a program may have died while its rollback journal was still needed.
 fn may_lack_rows(file: &File, meta: &Meta) -> bool {
     let mut head = [0; 20];
     let read = file.read_exact_at(&mut head, 0);
@@ -298,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_with_the_log_is_found_in_every_source() {
+    fn the_name_with_the_log_is_found_in_any_source() {
         let temp = tempfile::tempdir().unwrap();
         let (a, b) = (temp.path().join("a"), temp.path().join("b"));
         fs::create_dir_all(&a).unwrap();
@@ -322,14 +333,14 @@ mod tests {
                 .unwrap()
                 .starts_with("stored, but 1 of its names")
         );
-        // An empty log is kept by a program that has it open there.
+        // A program that has the database open keeps an empty log.
         fs::write(b.join("deep/live-wal"), b"").unwrap();
         let found = home_of(&[&a, &b]);
         assert!(!found.has_live_journal && found.place.path().ends_with("deep/live"));
     }
 
     #[test]
-    fn a_log_of_its_own_counts_before_that_of_another_name() {
+    fn the_log_beside_the_own_name_comes_first() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path();
         fs::write(dir.join("x"), WAL).unwrap();
@@ -352,7 +363,7 @@ mod tests {
 
     /// A database in rollback mode has no log, but may have a journal that takes half a transaction back.
     #[test]
-    fn a_rollback_database_that_was_written_lately_is_doubted_too() {
+    fn a_rollback_database_that_was_written_lately_is_in_doubt_too() {
         const ROLLBACK: &[u8] = b"SQLite format 3\0\x10\0\x01\x01";
         let temp = tempfile::tempdir().unwrap();
         let (a, b) = (temp.path().join("a"), temp.path().join("b"));
@@ -368,9 +379,9 @@ mod tests {
         assert_eq!(doubt(), None);
     }
 
-    /// Kind: a user makes thousands of names, each with a log, and each is looked at for each.
+    /// Kind: a user creates thousands of names, each with a log, and each name is checked for each.
     #[test]
-    fn of_thousands_of_names_with_logs_few_are_looked_at_and_the_rest_is_told() {
+    fn few_of_thousands_of_names_with_logs_are_checked_and_the_others_are_counted() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path();
         fs::write(dir.join("0"), WAL).unwrap();
@@ -391,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn one_name_that_is_seen_twice_counts_once() {
+    fn a_name_that_is_found_twice_counts_once() {
         let temp = tempfile::tempdir().unwrap();
         let (a, outside) = (temp.path().join("a"), temp.path().join("outside"));
         fs::create_dir_all(&a).unwrap();

@@ -1,8 +1,8 @@
-//! Errors as one line of text, for reports that carry text only.
+//! An error and its causes on one line, for reports that carry text only.
 
 use std::error::Error;
 
-/// An error and its causes, each said once.
+/// Returns the error and its causes in one line; a cause that the text contains already is left out.
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

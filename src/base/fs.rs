@@ -1,4 +1,4 @@
-//! Durable small steps on the local file system.
+//! Small durable steps on the local file system.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -19,7 +19,7 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates `path` with `bytes` and `mode`, durably; an existing file is an error and stays.
+/// Creates `path` with `bytes` and `mode`, durably. An existing file is an error and is left alone.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -33,24 +33,25 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     written.and_then(|()| sync_parent(path))
 }
 
-/// Creates `path`, or empties it, for this user alone.
+/// Creates `path` for this user alone, or empties an existing file.
 pub fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     options.open(path)
 }
 
-/// Creates a directory and its missing parents, for this user alone. An existing one stays.
+/// Creates a directory and its missing parents for this user alone. An existing one is left as it is.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
+/// How the names of temporary files of [`write_atomic`] begin.
 const TEMPORARY: &str = ".sealift-tmp-";
-/// Longer than any such file is written.
+/// Age from which a temporary file belongs to no running process: writing one takes far less.
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
 
-/// Removes from `dir` what killed [`write_atomic`]s left there. Nothing is wrong where it cannot: they are in
-/// nobody's way.
+/// Removes the temporary files that killed calls of [`write_atomic`] left in `dir`. A file that cannot be removed does
+/// no harm and is not reported.
 pub fn clear_abandoned(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let is_temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
@@ -62,7 +63,7 @@ pub fn clear_abandoned(dir: &Path) {
     }
 }
 
-/// Replaces `path` by `bytes`, durably and in one step: readers see the old content or the new.
+/// Replaces the content of `path` by `bytes`, durably and in one step: readers see the old content or the new.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -78,11 +79,11 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_dir(dir)
 }
 
-/// Places in a file at which [`is_cached`] looks.
+/// Number of places in a file that [`is_cached`] probes.
 const PROBES: u64 = 8;
 
-/// Whether the system holds most of the first `bytes` of `file` in memory already. True where it cannot be
-/// told.
+/// Returns whether the page cache holds most of the first `bytes` of `file`; true if the file system cannot
+/// tell.
 pub fn is_cached(file: &File, bytes: u64) -> bool {
     let cached = |probe: &u64| {
         let at = bytes * probe / PROBES;
@@ -98,23 +99,23 @@ pub fn is_cached(file: &File, bytes: u64) -> bool {
     (0..probes).filter(cached).count() as u64 * 2 > probes
 }
 
-/// Tells the system that nobody needs these bytes of `file` in memory any more: a backup reads much
-/// once, and what the server works with should stay. For what was not [cached](is_cached) before.
+/// Lets the kernel drop these bytes of `file` from the page cache: a backup reads much data once, and must not displace
+/// the server's own. Only for files that were not [cached](is_cached) before.
 pub fn let_go(file: &File, start: u64, bytes: u64) {
     if let Some(bytes) = std::num::NonZeroU64::new(bytes) {
-        // A hint; if it is not taken, nothing is wrong.
+        // Only a hint: an error has no consequence.
         let _ = rustix::fs::fadvise(file, start, Some(bytes), rustix::fs::Advice::DontNeed);
     }
 }
 
-/// Bytes that whoever runs this may still write on the file system of `path`.
+/// Returns how many bytes this user can still write on the file system of `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Says what to write instead where `path` begins with a `~` that no shell expanded: it would name a folder
-/// called `~`.
+/// Returns an explanation if `path` begins with a `~` that no shell expanded: it would name a folder called
+/// `~`.
 pub fn unexpanded_home(path: &str) -> Option<String> {
     let (first, rest) = path.split_once('/').unwrap_or((path, ""));
     let user = first.strip_prefix('~')?;
@@ -123,7 +124,7 @@ pub fn unexpanded_home(path: &str) -> Option<String> {
         _ => "write the absolute path".to_owned(),
     };
     Some(format!(
-        "no shell replaced its ~ by a home directory: {whole} (for a folder that is called {first}: ./{path})"
+        "no shell replaced its ~ by a home directory: {whole} (for a folder that is called {first}, write ./{path})"
     ))
 }
 
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_killed_write_left_is_cleared_once_it_is_old() {
+    fn an_old_temporary_file_of_a_killed_write_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str, seconds_old: u64| {
             let file = File::create(dir.path().join(name)).unwrap();
@@ -150,8 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_let_go_is_not_cached_and_what_was_read_is() {
-        // Not in the system's temporary directory, which may be in memory and let go of nothing.
+    fn a_file_is_cached_when_it_was_read_and_not_when_it_was_let_go() {
+        // Not in the system's temporary directory, which may be in memory: a tmpfs keeps every page.
         let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let path = dir.path().join("file");
         write_new(&path, &[7; 1 << 20], 0o600).unwrap();

@@ -2,16 +2,26 @@
 //!
 //! Syntax becomes one of these once, at the edge; inside, a stamp is a [`Stamp`] and never a `String`.
 
+mod hex;
+mod object_key;
+
 use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Datelike as _, NaiveDate, Timelike as _, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A text that is not what it should be: `what` names the kind, `text` the offender.
+use self::hex::{unhex_array, write_hex};
+
+pub use self::hex::{hex, unhex};
+pub use object_key::{ARCHIVES, MANIFESTS, MARKS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
+
+/// A text that is not a valid name of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not {what}")]
 pub struct InvalidId {
+    /// The kind that was expected, with its article: `a stamp like 20260407T060000Z`.
     pub what: &'static str,
+    /// The first 120 characters of the text.
     pub text: String,
 }
 
@@ -52,16 +62,18 @@ macro_rules! serde_as_text {
 pub struct Hash(pub [u8; 32]);
 
 impl Hash {
+    /// Returns the BLAKE3 of `bytes`.
     pub fn blake3(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Returns the SHA-256 of `bytes`.
     pub fn sha256(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         Self(sha2::Sha256::digest(bytes).into())
     }
 
-    /// The first 16 hex digits, as names carry them.
+    /// Returns the first 16 hex digits, as names carry them.
     pub fn short(&self) -> String {
         hex(&self.0[..8])
     }
@@ -90,64 +102,14 @@ impl FromStr for Hash {
 
 serde_as_text!(Hash);
 
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| hex_digits(*byte)).collect()
-}
-
-fn hex_digits(byte: u8) -> [char; 2] {
-    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
-    [digit(byte >> 4), digit(byte & 15)]
-}
-
-/// Lower-case hex of at most 32 bytes, at once: an index is full of it.
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    let mut text = [0; 64];
-    for (two, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        two.copy_from_slice(&hex_digits(*byte).map(|digit| digit as u8));
-    }
-    let text = std::str::from_utf8(&text[..2 * bytes.len()]);
-    f.write_str(text.map_err(|_| fmt::Error)?)
-}
-
-/// The bytes of an even number of lower-case hex digits.
-pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(unhex_pair).collect()
-}
-
-/// The bytes of exactly twice as many lower-case hex digits.
-fn unhex_array<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if text.len() != 2 * N {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = unhex_pair(pair)?;
-    }
-    Some(bytes)
-}
-
-fn unhex_pair(pair: &[u8]) -> Option<u8> {
-    let digit = |c: u8| match c {
-        b'0'..=b'9' => Some(c - b'0'),
-        b'a'..=b'f' => Some(c - b'a' + 10),
-        _ => None,
-    };
-    match pair {
-        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-        _ => None,
-    }
-}
-
-/// A snapshot's UTC second, `YYYYMMDDTHHMMSSZ`.
+/// The second in which a snapshot was made, in UTC, written as `YYYYMMDDTHHMMSSZ`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Stamp(DateTime<Utc>);
 
 impl Stamp {
-    /// Returns the stamp of `time`, cut to the second. A leap second counts as the second before it,
-    /// which every reader takes. A time before 1970 or after 9999 has no stamp: four digits of a year
-    /// cannot write the latter, and no clock that was ever set says the former.
+    /// Returns the stamp of `time`, cut to the second. A leap second becomes the second before it, which
+    /// every reader accepts. Fails for a time before 1970, which only a clock that was never set shows,
+    /// and for one after 9999, whose year does not fit into four digits.
     pub fn at(time: DateTime<Utc>) -> Result<Self, InvalidId> {
         let second = DateTime::from_timestamp(time.timestamp(), 0);
         let stamp = second.filter(|time| (1970..=9999).contains(&time.year()));
@@ -157,11 +119,12 @@ impl Stamp {
         })
     }
 
+    /// Returns the begin of the second.
     pub fn time(&self) -> DateTime<Utc> {
         self.0
     }
 
-    /// Returns the stamp one second later; the last second of 9999 has none after it and returns itself.
+    /// Returns the stamp one second later; the last second of 9999, which has none after it, returns itself.
     pub fn next(&self) -> Self {
         Self::at(self.0 + chrono::Duration::seconds(1)).unwrap_or(*self)
     }
@@ -181,12 +144,12 @@ impl fmt::Display for Stamp {
 impl FromStr for Stamp {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        // By hand: a push reads thousands of stamps, and a format that is read each time takes longest of all.
+        // Parsed by hand: a push reads thousands of stamps, and chrono would parse its format string for each.
         parse_stamp(text).ok_or_else(|| invalid("a stamp like 20260407T060000Z", text))
     }
 }
 
-/// Exactly what we would write.
+/// Accepts exactly the text that `Display` writes.
 fn parse_stamp(text: &str) -> Option<Stamp> {
     let [date @ .., b'Z'] = text.as_bytes() else {
         return None;
@@ -214,6 +177,7 @@ serde_as_text!(Stamp);
 pub struct HostName(String);
 
 impl HostName {
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -243,11 +207,12 @@ impl FromStr for HostName {
 
 serde_as_text!(HostName);
 
-/// The random id of one state directory's life; archives are numbered within it.
+/// A random id that a state directory gets when it is created or rebuilt; archives are numbered within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WriterId(pub [u8; 8]);
 
 impl WriterId {
+    /// Draws a new id. Fails if the system has no random numbers.
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut id = [0; 8];
         getrandom::fill(&mut id)?;
@@ -272,11 +237,12 @@ impl FromStr for WriterId {
 
 serde_as_text!(WriterId);
 
-/// `<writer>.<counter>`: names one archive for ever.
+/// `<writer>.<counter>`: names one archive and is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ArchiveId {
+    /// The state directory that made the archive.
     pub writer: WriterId,
-    /// From 1.
+    /// The number of the archive among those of its writer, from 1.
     pub counter: u64,
 }
 
@@ -291,7 +257,7 @@ impl FromStr for ArchiveId {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let wrong = || invalid("an archive id <writer>.<counter>", text);
         let (writer, counter) = text.split_once('.').ok_or_else(wrong)?;
-        // From 1, without a sign or zeros in front.
+        // The counter begins at 1 and has neither a sign nor leading zeros.
         if !matches!(counter.as_bytes(), [b'1'..=b'9', ..]) {
             return Err(wrong());
         }
@@ -303,81 +269,6 @@ impl FromStr for ArchiveId {
 }
 
 serde_as_text!(ArchiveId);
-
-/// Where an object stands below its host's folder, such as `archives/ab/ab12….tar.zst.age`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectKey(String);
-
-pub const ARCHIVES: &str = "archives";
-pub const TABLES: &str = "tables";
-pub const MANIFESTS: &str = "manifests";
-pub const RECEIPTS: &str = "receipts";
-pub const TOMBSTONES: &str = "tombstones";
-pub const MARKS: &str = "marks";
-const ARCHIVE_ENDING: &str = ".tar.zst.age";
-
-impl ObjectKey {
-    pub fn archive(blake3: &Hash) -> Self {
-        let name = blake3.to_string();
-        Self(format!("{ARCHIVES}/{}/{name}{ARCHIVE_ENDING}", &name[..2]))
-    }
-
-    pub fn table(sha256: &Hash) -> Self {
-        Self(format!("{TABLES}/{sha256}.json"))
-    }
-
-    pub fn manifest(name: &impl fmt::Display) -> Self {
-        Self(format!("{MANIFESTS}/{name}.json"))
-    }
-
-    pub fn signature(name: &impl fmt::Display) -> Self {
-        Self(format!("{MANIFESTS}/{name}.json.sig"))
-    }
-
-    pub fn tombstone(name: &impl fmt::Display) -> Self {
-        Self(format!("{TOMBSTONES}/{name}.json"))
-    }
-
-    pub fn tombstone_signature(name: &impl fmt::Display) -> Self {
-        Self(format!("{TOMBSTONES}/{name}.json.sig"))
-    }
-
-    pub fn mark(name: &impl fmt::Display) -> Self {
-        Self(format!("{MARKS}/{name}.json"))
-    }
-
-    pub fn mark_signature(name: &impl fmt::Display) -> Self {
-        Self(format!("{MARKS}/{name}.json.sig"))
-    }
-
-    /// A fixed, well-known object such as `RECOVER.md`.
-    pub fn fixed(name: &'static str) -> Self {
-        Self(name.to_owned())
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The BLAKE3 that an archive's key promises, if this is an archive's key.
-    pub fn archive_hash(key: &str) -> Option<Hash> {
-        let rest = key.strip_prefix(ARCHIVES)?.strip_prefix('/')?;
-        let (folder, file) = rest.split_once('/')?;
-        let hash: Hash = file.strip_suffix(ARCHIVE_ENDING)?.parse().ok()?;
-        (folder == &file[..2]).then_some(hash)
-    }
-
-    /// The BLAKE3 that a file's name promises, if it is named like an archive.
-    pub fn archive_file_hash(file_name: &str) -> Option<Hash> {
-        file_name.strip_suffix(ARCHIVE_ENDING)?.parse().ok()
-    }
-}
-
-impl fmt::Display for ObjectKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -454,16 +345,5 @@ mod tests {
         ] {
             assert!(wrong.parse::<ArchiveId>().is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn archive_keys_give_back_their_hash() {
-        let hash = Hash::blake3(b"x");
-        let key = ObjectKey::archive(&hash);
-        assert_eq!(ObjectKey::archive_hash(key.as_str()), Some(hash));
-        assert_eq!(
-            ObjectKey::archive_hash(&key.as_str().replace("archives/", "archives/0")),
-            None
-        );
     }
 }

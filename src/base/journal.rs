@@ -1,10 +1,10 @@
-//! A write-ahead journal: records that are on disk before what they announce is done.
+//! A write-ahead journal: each record is on disk before the step that it announces is done.
 //!
-//! One record per line, `{"n":7,"crc":"16 hex digits","record":{…}}`, numbered from 1; the checksum is over
+//! One record per line, `{"n":7,"crc":"16 hex digits","record":{…}}`, numbered from 1; the checksum covers
 //! number and record. A record counts once its whole line is on disk: [`Journal::append`] flushes before it
 //! returns. Records are appended and never replaced. A process can die at any moment, so the last line may
-//! be torn: it counts as if it were not there, and the next record takes its place. A damaged line
-//! before the last is an error, since a later record says that it was complete once.
+//! be torn: it does not count, and the next record takes its place. A damaged line before the last is an
+//! error, since the records after it show that it was complete once.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::hex;
 use crate::base::openat::{Dir, Meta};
 
-/// A journal beyond this is refused unread.
+/// Largest journal that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 30;
 const CHECKSUM_BYTES: usize = 8;
 
@@ -45,7 +45,7 @@ pub struct Journal<R> {
 }
 
 impl<R: Serialize + DeserializeOwned> Journal<R> {
-    /// Makes the journal `name` in `dir`, where it must not be yet. Its entry is on disk before this returns.
+    /// Creates the journal `name` in `dir`; an existing one is an error. Its entry is on disk before this returns.
     pub fn create(dir: &Dir, name: impl AsRef<OsStr>) -> io::Result<Self> {
         let file = dir.create_file(name, 0o600)?;
         dir.sync()?;
@@ -56,7 +56,8 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         })
     }
 
-    /// Opens the journal `name` in `dir` to go on, and returns its records. `None`: there is none.
+    /// Opens the journal `name` in `dir` for appending, and returns it with its records. `None`: there is none. A torn
+    /// last line is cut off.
     pub fn open(dir: &Dir, name: impl AsRef<OsStr>) -> io::Result<Option<(Self, Vec<R>)>> {
         let name = name.as_ref();
         let Some((records, good_bytes)) = Self::read(dir, name)? else {
@@ -77,7 +78,8 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         Ok(Some((journal, records)))
     }
 
-    /// Returns the records of the journal `name` in `dir`, and the bytes that hold them; changes nothing.
+    /// Returns the records of the journal `name` in `dir` and the number of bytes that hold them, without changing it.
+    /// `None`: there is none.
     pub fn read(dir: &Dir, name: impl AsRef<OsStr>) -> io::Result<Option<(Vec<R>, u64)>> {
         let (mut file, meta) = match dir.open_file(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -97,7 +99,7 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
                     records.push(record);
                     good_bytes = end;
                 }
-                // A torn last line is as if it were not there.
+                // A torn last line does not count.
                 Err(_) if end == text.len() => {}
                 Err(what) => return Err(damaged(number, &what)),
             }
@@ -105,7 +107,7 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         Ok(Some((records, good_bytes as u64)))
     }
 
-    /// Appends a record; it is on disk when this returns.
+    /// Appends a record, which is on disk when this returns.
     pub fn append(&mut self, record: &R) -> io::Result<()> {
         let text = serde_json::to_string(record)?;
         let crc = checksum(self.next, &text);
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_cut_at_any_byte_holds_its_whole_records_and_goes_on() {
+    fn a_journal_cut_at_any_byte_keeps_its_whole_records_and_can_be_continued() {
         let temp = tempfile::tempdir().unwrap();
         let dir = Dir::open(temp.path()).unwrap();
         let mut journal = Journal::create(&dir, "j").unwrap();

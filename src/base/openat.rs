@@ -1,15 +1,17 @@
 //! The file system below one open directory.
 //!
-//! What is below a source, a staging directory, a scratch directory or a folder target may be changed by
-//! another user while we work on it, and we may be root. So these places are reached through a [`Dir`]:
-//! a descriptor that stays what it is, whatever is renamed above it. A path below it is resolved without
-//! following a symbolic link and without leaving it (`openat2` with `RESOLVE_BENEATH` and
-//! `RESOLVE_NO_SYMLINKS`; component by component where the kernel has no such call). Nothing is looked at
-//! by name and then used by name: an open file is described by `fstat`, and its attributes are set by its
-//! descriptor. No open waits: a FIFO in a file's place is an error.
+//! Another user may change what is below a source, a staging directory, a scratch directory or a folder target while
+//! we work on it, and we may be root. So these places are reached through a [`Dir`]: a descriptor that stays the same
+//! directory, whatever is renamed above it.
 //!
-//! Only the *first* step follows links: [`Dir::open`] takes a path that the operator chose, and [`Chosen::open`]
-//! one that may lead through another user's directory.
+//! - A path below it is resolved without following a symbolic link and without leaving it: `openat2` with
+//!   `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`, or component by component if the kernel has no such call.
+//! - Nothing is checked by name and then used by name: `fstat` describes an open file, and its attributes are set by
+//!   its descriptor.
+//! - No open waits: a FIFO in a file's place is an error.
+//!
+//! Only the *first* step follows links: [`Dir::open`] opens a path that the operator chose, and [`Chosen::open`] one
+//! that may lead through another user's directory.
 
 mod attributes;
 mod change;
@@ -44,19 +46,23 @@ pub use pin::Pin;
 pub use private::PrivateDir;
 pub use resolve::Resolved;
 
-/// The kernel's limit is 4096 with the final zero; some is left for `/proc/self/fd/N/`.
+/// Longest path that is passed to the kernel, in bytes. Its limit is 4096 with the final zero; the difference leaves
+/// space for `/proc/self/fd/N/`.
 const MAX_PATH_BYTES: usize = 3900;
-/// `openat2` answers EAGAIN when a rename anywhere made it unsure whether it left the directory.
+/// How often `openat2` is repeated: it returns EAGAIN if a rename anywhere made it unsure whether it left the
+/// directory.
 const MOST_TRIES: usize = 64;
 
+/// Opens a directory for listing.
 const ENTER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
+/// Opens a directory only to reach entries of it.
 const PASS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
 /// An open directory. Cloning it shares the descriptor.
 #[derive(Debug, Clone)]
 pub struct Dir {
     fd: Arc<OwnedFd>,
-    /// How it was reached: for messages only.
+    /// The path by which it was opened: for messages only.
     path: Arc<Path>,
 }
 
@@ -67,8 +73,8 @@ impl AsFd for Dir {
 }
 
 impl Dir {
-    /// Opens a directory that the operator chose: links in its path are followed. One that may be passed
-    /// through but not listed is opened too; listing it fails later.
+    /// Opens a directory that the operator chose: links in its path are followed. A directory that this user may
+    /// pass through but not list is opened, too; listing it fails later.
     pub fn open(path: &Path) -> io::Result<Self> {
         let open = |flags| rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
         let fd = match open(ENTER) {
@@ -78,7 +84,7 @@ impl Dir {
         Ok(Self::from_fd(fd, path))
     }
 
-    /// [`Self::open`], after making what of `path` is not there, with `mode`.
+    /// Does the same as [`Self::open`], after it created the missing directories of `path` with `mode`.
     pub fn open_or_make(path: &Path, mode: u32) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let mut builder = std::fs::DirBuilder::new();
@@ -99,6 +105,7 @@ impl Dir {
         Ok((Self::open(parent)?, name.to_owned()))
     }
 
+    /// Makes a `Dir` of an open descriptor; messages name it `path`.
     pub fn from_fd(fd: OwnedFd, path: &Path) -> Self {
         Self {
             fd: Arc::new(fd),
@@ -106,12 +113,12 @@ impl Dir {
         }
     }
 
-    /// How it was reached. By now another directory may be there: use it in messages only.
+    /// Returns the path by which it was opened. By now another directory may be there: use it in messages only.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The path of an entry, for messages only.
+    /// Returns the path of an entry, for messages only.
     pub fn path_of(&self, rel: impl AsRef<OsStr>) -> PathBuf {
         let rel = rel.as_ref();
         match rel.is_empty() {
@@ -120,8 +127,8 @@ impl Dir {
         }
     }
 
-    /// Makes a file without a name, for us only: it is gone when it is closed. `Unsupported` where the file
-    /// system has no such files.
+    /// Creates a file without a name, for this user only: it is gone when it is closed. Fails with `Unsupported` if
+    /// the file system has no such files.
     pub fn unnamed_file(&self) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match rustix::fs::openat(self, c".", flags, Mode::RUSR | Mode::WUSR) {
@@ -132,7 +139,7 @@ impl Dir {
         }
     }
 
-    /// Returns a descriptor of its own.
+    /// Returns a new descriptor of the same directory.
     pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
         self.fd.try_clone()
     }
@@ -144,13 +151,13 @@ impl Dir {
         Ok(Self::from_fd(fd, &self.path_of(rel)))
     }
 
-    /// Opens the regular file `rel` for reading, without touching its access time where that is allowed.
-    /// Anything else under that name is an error.
+    /// Opens the regular file `rel` for reading, without changing its access time if that is allowed. Anything else
+    /// under that name is an error.
     pub fn open_file(&self, rel: impl AsRef<OsStr>) -> io::Result<(File, Meta)> {
         let rel = rel.as_ref();
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = match self.open_raw(rel, flags | OFlags::NOATIME, Mode::empty()) {
-            // Only the owner may leave the access time alone.
+            // Only the owner may read a file without changing its access time.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 self.open_raw(rel, flags, Mode::empty())?
             }
@@ -163,7 +170,7 @@ impl Dir {
         }
     }
 
-    /// Opens the regular file `rel`, which is there, for writing.
+    /// Opens the existing regular file `rel` for writing.
     pub fn open_to_write(&self, rel: impl AsRef<OsStr>) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = self.open_raw(rel.as_ref(), flags, Mode::empty())?;
@@ -173,20 +180,19 @@ impl Dir {
         }
     }
 
-    /// Makes the file `rel`, which must not be there.
+    /// Creates the file `rel`; an existing one is an error.
     pub fn create_file(&self, rel: impl AsRef<OsStr>, mode: u32) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let mode = Mode::from_raw_mode(mode & 0o7777);
         Ok(self.open_raw(rel.as_ref(), flags, mode)?.into())
     }
 
-    /// Opens `rel`, whatever it is, as a place only: it can be described, but not read. A link is opened
-    /// itself.
+    /// Opens `rel`, of whatever kind, with `O_PATH`: it can be described, but not read. A link itself is opened.
     pub fn open_place(&self, rel: impl AsRef<OsStr>) -> io::Result<OwnedFd> {
         self.open_raw(rel.as_ref(), OFlags::PATH, Mode::empty())
     }
 
-    /// Describes `rel`; a link itself. `""` is the directory.
+    /// Returns the metadata of `rel`, of a link itself. `""` is the directory.
     pub fn meta(&self, rel: impl AsRef<OsStr>) -> io::Result<Meta> {
         let rel = rel.as_ref();
         if rel.is_empty() {
@@ -196,7 +202,7 @@ impl Dir {
         Meta::of_entry(dir.as_fd(), name)
     }
 
-    /// [`Self::meta`], where `None` means that nothing is there.
+    /// Returns the metadata of `rel`; `None` if nothing is there.
     pub fn try_meta(&self, rel: impl AsRef<OsStr>) -> io::Result<Option<Meta>> {
         match self.meta(rel) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -204,12 +210,12 @@ impl Dir {
         }
     }
 
-    /// Whether `rel` is, at this moment, the very thing that `meta` describes.
+    /// Returns whether `rel` is at this moment the very thing that `meta` describes.
     pub fn is_still(&self, rel: impl AsRef<OsStr>, meta: &Meta) -> bool {
         self.meta(rel).is_ok_and(|now| now.is_same(meta))
     }
 
-    /// The text of the symbolic link `rel`.
+    /// Returns the text of the symbolic link `rel`.
     pub fn read_link(&self, rel: impl AsRef<OsStr>) -> io::Result<Vec<u8>> {
         let (dir, name) = self.parent(rel.as_ref())?;
         let text = rustix::fs::readlinkat(dir.as_fd(), name, Vec::new())?;
@@ -235,7 +241,7 @@ impl Dir {
         Ok((dir, OsStr::from_bytes(name)))
     }
 
-    /// Returns what `rel` is in, and its last component.
+    /// Does the same as [`Self::parent_of`], but opens the directory only to reach entries of it.
     fn parent<'s, 'a>(&'s self, rel: &'a OsStr) -> io::Result<(Parent<'s>, &'a OsStr)> {
         let bytes = rel.as_bytes();
         let Some(cut) = bytes.iter().rposition(|byte| *byte == b'/') else {
@@ -249,7 +255,7 @@ impl Dir {
         Ok((Parent::Below(dir), OsStr::from_bytes(name)))
     }
 
-    /// Opens `rel` below this directory; no component of it, the last included, is a link that is followed.
+    /// Opens `rel` below this directory; no component of it may be a link, not even the last one.
     fn open_raw(&self, rel: &OsStr, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let mut rest = rel.as_bytes();
         if rest.is_empty() {
@@ -270,7 +276,7 @@ impl Dir {
     }
 }
 
-/// The directory of an entry.
+/// The directory that an entry is in.
 enum Parent<'a> {
     This(BorrowedFd<'a>),
     Below(OwnedFd),
@@ -285,11 +291,12 @@ impl AsFd for Parent<'_> {
     }
 }
 
+/// Returns the error for a thing that should be a regular file.
 pub(crate) fn not_a_file() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")
 }
 
-/// Refuses what `openat2` would refuse only when it leads out, or resolve in a way of its own.
+/// Refuses empty components, `.` and `..`: `openat2` would accept those that stay below the directory.
 fn check_components(rel: &[u8]) -> io::Result<()> {
     let is_plain = |part: &[u8]| !part.is_empty() && part != b"." && part != b"..";
     match rel.split(|byte| *byte == b'/').all(is_plain) {
@@ -304,7 +311,7 @@ fn check_components(rel: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Whether this kernel, and what filters its calls, has `openat2`.
+/// Returns whether this kernel has `openat2` and no system call filter blocks it.
 fn has_openat2() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| {
@@ -314,6 +321,7 @@ fn has_openat2() -> bool {
     })
 }
 
+/// Opens `rel` below `dir`, which it cannot leave; no component may be a link.
 fn open_beneath(
     dir: BorrowedFd<'_>,
     rel: &[u8],
@@ -331,11 +339,11 @@ fn open_beneath(
             other => return other,
         }
     }
-    // Somebody renames without a pause; a step at a time has no such trouble.
+    // Another process renames without a pause; one step at a time has no such problem.
     open_step_by_step(dir, rel, flags, mode)
 }
 
-/// The same with one open for each component, each of which must be a directory and not a link.
+/// Does the same as [`open_beneath`] with one `openat` for each component, which must be a directory and not a link.
 fn open_step_by_step(
     dir: BorrowedFd<'_>,
     rel: &[u8],

@@ -1,9 +1,8 @@
-//! Who can change a file: its owner and mode, and those of every directory that leads to it.
+//! Finds out who can change a file, by its owner and mode and those of every directory on the path to it.
 //!
-//! A file is *closed* if only root and the user who runs Sealift can change what its path leads
-//! to. The walk goes from the root down, link by link, and looks at a directory before it believes
-//! an entry of it: what is closed so far cannot be exchanged for something else, so opening a
-//! closed path afterwards opens what was looked at.
+//! A file is *closed* if only root and the user who runs Sealift can change what its path leads to. The check goes
+//! from the root down, link by link, and looks at a directory before it trusts an entry of it. A path that is closed
+//! so far cannot be exchanged, so a closed path opens the file that was checked.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -18,18 +17,19 @@ use rustix::io::Errno;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} {reason}", path.display())]
 pub struct Exposure {
+    /// The file or directory.
     pub path: PathBuf,
-    /// Such as `is owned by uid 1000 (mode 0755)`.
+    /// Completes the path to a sentence, such as `is owned by uid 1000 (mode 0755)`.
     pub reason: String,
-    /// The next step.
+    /// The next step for the operator.
     pub remedy: String,
 }
 
-/// As many links as Linux follows.
+/// Links that are followed, as many as Linux follows.
 const MAX_LINKS: u32 = 40;
 const STICKY: u32 = 0o1000;
 
-/// Opens a file for reading without waiting for it; what is no regular file is an error.
+/// Opens a regular file for reading; anything else is an error, and a FIFO is not waited for.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -41,7 +41,7 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Reads a text file of at most `limit` bytes that is open.
+/// Reads the text of an open file; one of more than `limit` bytes is an error.
 pub fn read_text(file: &File, limit: u64) -> io::Result<String> {
     let mut text = String::new();
     file.take(limit + 1).read_to_string(&mut text)?;
@@ -51,7 +51,7 @@ pub fn read_text(file: &File, limit: u64) -> io::Result<String> {
     }
 }
 
-/// Returns who else can change `file`, which was opened by `path`.
+/// Returns how other users can change `file`, which was opened by `path`; `None` if they cannot.
 pub fn exposure_of(file: &File, path: &Path) -> io::Result<Option<Exposure>> {
     let opened = file.metadata()?;
     match walk(path)? {
@@ -65,7 +65,7 @@ pub fn exposure_of(file: &File, path: &Path) -> io::Result<Option<Exposure>> {
     }
 }
 
-/// Returns who else can change, or put a file at, `path`.
+/// Returns how other users can change the file at `path`, or create one there; `None` if they cannot.
 pub fn exposure_at(path: &Path) -> io::Result<Option<Exposure>> {
     Ok(match walk(path)? {
         Reached::Exposed(exposure) => Some(exposure),
@@ -74,14 +74,15 @@ pub fn exposure_at(path: &Path) -> io::Result<Option<Exposure>> {
     })
 }
 
+/// What a path leads to.
 enum Reached {
     Exposed(Exposure),
     Found(Metadata),
-    /// Nothing that this user can reach is there, and others cannot change that.
+    /// Nothing that this user can reach is there, and others cannot create anything there.
     Absent,
 }
 
-/// Looks at each directory on the way to `path` before it takes an entry of it.
+/// Follows `path`, looking at each directory before it uses an entry of it.
 fn walk(path: &Path) -> io::Result<Reached> {
     let mut rest = Vec::new();
     push_components(&mut rest, &std::path::absolute(path)?);
@@ -95,12 +96,12 @@ fn walk(path: &Path) -> io::Result<Reached> {
         let next = at.join(&name);
         let entry = match next.symlink_metadata() {
             Ok(entry) => Some(entry),
-            // What this user cannot reach he cannot read either.
+            // A file that this user cannot reach cannot be read either.
             Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => None,
             Err(error) => return Err(error),
         };
-        // In a sticky directory such as /tmp others add entries, but they cannot exchange ours. The
-        // file's own directory must be closed all the same: names beside it are read, too.
+        // In a sticky directory such as /tmp other users can add entries, but cannot exchange ours. The
+        // file's own directory must be closed even so: names beside the file are read, too.
         let is_safe_if_sticky = entry.as_ref().is_some_and(|entry| is_ours(entry.uid()));
         let may_be_sticky = is_safe_if_sticky && !rest.is_empty();
         if let Some(exposure) = exposed(&at, &at.symlink_metadata()?, may_be_sticky) {
@@ -141,10 +142,12 @@ fn push_components(stack: &mut Vec<OsString>, path: &Path) {
     }
 }
 
+/// Whether `uid` is root or the user who runs this process.
 fn is_ours(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
+/// Returns how others can change the thing `path`. A sticky directory counts as closed if `may_be_sticky`.
 fn exposed(path: &Path, meta: &Metadata, may_be_sticky: bool) -> Option<Exposure> {
     let (uid, mode) = (meta.uid(), meta.mode() & 0o7777);
     let (reason, remedy) = if !is_ours(uid) {
@@ -181,7 +184,7 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// A closed directory with a closed file in it. It is in /tmp, which is sticky.
+    /// Returns a closed directory with a closed file in it. It is in /tmp, which is sticky.
     fn scene() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::Builder::new()
             .permissions(fs::Permissions::from_mode(0o700))
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_may_be_made_by_others() {
+    fn a_missing_file_is_exposed_if_others_can_create_it() {
         let (_dir, file) = scene();
         let (inner, absent) = (file.parent().unwrap(), file.with_file_name("absent"));
         assert_eq!(exposed_path(&absent), None);
@@ -250,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_not_waited_for() {
+    fn a_fifo_in_a_files_place_is_an_error_at_once() {
         let (_dir, file) = scene();
         let fifo = file.with_file_name("fifo");
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o600.into()).unwrap();

@@ -1,8 +1,8 @@
-//! What becomes of a panic: the failure of the work that it ended, with its message and its place, and of nothing else.
+//! Turns a panic into the failure of the one piece of work that it ended.
 //!
-//! A library that meets what it does not expect may panic, and so may we. The work for one target must not take the
-//! others along, so each piece of such work runs in [`caught`]. The program's hook calls [`heard`], which knows
-//! whether somebody catches: then the failure has the message and the place, and nothing is printed.
+//! Our code or a library may panic. A panic in the work for one target must not end the work for the others, so each
+//! such piece of work runs in [`caught`]. The program's panic hook calls [`noted`]: if the panic will be caught, the
+//! error carries its message and its place in the source, and nothing is printed.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -12,17 +12,17 @@ use std::task::Poll;
 use futures::Stream;
 use futures::StreamExt as _;
 
-/// Of a message, so much is kept.
+/// Longest message that is kept, in characters.
 const MOST_CHARS: usize = 300;
 
 thread_local! {
-    /// How many catchers are around what this thread does now.
+    /// How many calls of [`caught_now`] this thread is in.
     static CATCHERS: Cell<usize> = const { Cell::new(0) };
-    /// Message and place of this thread's last panic.
+    /// Message and source line of this thread's last panic.
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Work that a panic ended.
+/// A panic ended the work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an internal error (a fault of the program) ended this work: {what}")]
 pub struct Panicked {
@@ -30,29 +30,30 @@ pub struct Panicked {
 }
 
 impl Panicked {
-    /// From what a thread or a task that panicked leaves.
+    /// Makes the error from the payload that a panicked thread leaves.
     pub fn of(payload: &(dyn Any + Send)) -> Self {
-        let told = LAST.take();
+        let noted = LAST.take();
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         Self {
-            what: told.unwrap_or_else(|| shortened(text.unwrap_or("no message"))),
+            what: noted.unwrap_or_else(|| shortened(text.unwrap_or("no message"))),
         }
     }
 
-    /// From a task that did not come to its end.
+    /// Makes the error from that of a task that panicked or was cancelled.
     pub fn of_task(error: tokio::task::JoinError) -> Self {
         match error.try_into_panic() {
             Ok(payload) => Self::of(&*payload),
             Err(_) => Self {
-                what: "its task was given up".to_owned(),
+                what: "its task was cancelled".to_owned(),
             },
         }
     }
 }
 
-/// Notes a panic for the code that catches it. Returns message and place if nothing catches it: the caller prints them.
-pub fn heard(info: &PanicHookInfo<'_>) -> Option<String> {
+/// Notes a panic for the code that catches it. Returns message and source line if nothing will catch it: the caller
+/// prints them.
+pub fn noted(info: &PanicHookInfo<'_>) -> Option<String> {
     let message = shortened(info.payload_as_str().unwrap_or("no message"));
     let what = match info.location() {
         Some(at) => format!("{message} ({}:{})", place(at.file()), at.line()),
@@ -62,7 +63,7 @@ pub fn heard(info: &PanicHookInfo<'_>) -> Option<String> {
     (CATCHERS.get() == 0).then_some(what)
 }
 
-/// A library's file without the machine's path to it.
+/// Returns the path of a source file without the machine's path to the library.
 fn place(file: &str) -> &str {
     match file.split_once("/registry/src/") {
         Some((_, rest)) => rest.split_once('/').map_or(rest, |(_, within)| within),
@@ -70,14 +71,14 @@ fn place(file: &str) -> &str {
     }
 }
 
-/// The first line, without what a terminal would act upon.
+/// Returns the first line, without control characters, which a terminal would obey.
 fn shortened(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     let plain = line.chars().filter(|c| !c.is_control());
     plain.take(MOST_CHARS).collect()
 }
 
-/// Counts as a catcher until it is dropped, also by a panic.
+/// Counts in [`CATCHERS`] until it is dropped, also by a panic.
 struct Catching;
 
 impl Catching {
@@ -93,7 +94,7 @@ impl Drop for Catching {
     }
 }
 
-/// Does `work`; a panic in it is an error.
+/// Runs `work` and returns its value; a panic in it is an error.
 pub fn caught_now<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     let done = catch_unwind(AssertUnwindSafe(|| {
         let _catching = Catching::begin();
@@ -102,7 +103,7 @@ pub fn caught_now<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     done.map_err(|payload| Panicked::of(&*payload))
 }
 
-/// Does `work`; a panic in it is an error. What `work` borrows may be half done then.
+/// Awaits `work` and returns its value; a panic in it is an error. Values that `work` borrows may then be half changed.
 pub async fn caught<F: Future>(work: F) -> Result<F::Output, Panicked> {
     let mut work = Box::pin(work);
     std::future::poll_fn(
@@ -115,7 +116,7 @@ pub async fn caught<F: Future>(work: F) -> Result<F::Output, Panicked> {
     .await
 }
 
-/// `items`, which end with what `failed` makes of a panic.
+/// Returns the stream `items`; after a panic in it, it yields the item that `failed` makes of the panic, and ends.
 pub fn caught_items<S, F>(items: S, failed: F) -> impl Stream<Item = S::Item> + Send + use<S, F>
 where
     S: Stream + Send + Unpin,
@@ -143,13 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_the_failure_of_its_work_alone() {
+    fn a_panic_fails_its_own_work_only() {
         let number = || "x".parse::<u8>();
         let panicked = caught_now(|| number().unwrap()).unwrap_err();
-        let told = panicked.to_string();
+        let text = panicked.to_string();
         assert!(
-            told.contains("internal error") && told.contains("InvalidDigit"),
-            "{told}"
+            text.contains("internal error") && text.contains("InvalidDigit"),
+            "{text}"
         );
         assert_eq!(caught_now(|| 1), Ok(1));
         assert_eq!(CATCHERS.get(), 0);
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn items_end_with_the_panic() {
+    fn a_stream_ends_with_the_panic() {
         let items = futures::stream::iter(0..5).map(|n| match n {
             3 => panic!("three"),
             n => Ok(n),
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_names_no_machine() {
+    fn a_source_line_names_no_machine() {
         let file = "/home/me/.cargo/registry/src/index.x-1/some_store-0.14.2/src/aws/credential.rs";
         assert_eq!(place(file), "some_store-0.14.2/src/aws/credential.rs");
         assert_eq!(place("src/cli.rs"), "src/cli.rs");

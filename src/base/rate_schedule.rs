@@ -1,4 +1,4 @@
-//! Bytes per second, by the time of day.
+//! Limits of bytes per second by the time of day.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,24 +7,24 @@ use chrono::{DateTime, Timelike as _, Utc};
 
 const MINUTES_A_DAY: u32 = 24 * 60;
 
-/// How much may go through, by the time of day in UTC: `2MB` around the clock, or
-/// `08:00 2MB, 18:30 off` from each time on, round midnight to the first of the next day.
+/// A limit of the transfer rate by the time of day in UTC: `2MB` at all times, or `08:00 2MB, 18:30 off`, of
+/// which each entry holds from its time to the next one, the last through midnight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timetable {
-    /// From this minute of the day on so many bytes per second; `None`: as many as there are. By minute,
-    /// at least one.
+    /// Minute of the day and bytes per second from then on (`None`: no limit); ordered by minute, at least
+    /// one entry.
     rates: Vec<(u32, Option<u64>)>,
 }
 
 impl Timetable {
-    /// The same at all times.
+    /// Returns the timetable with this limit at all times.
     pub fn constant(bytes_per_second: u64) -> Self {
         Self {
             rates: vec![(0, Some(bytes_per_second))],
         }
     }
 
-    /// This one, and never more than `bytes_per_second`.
+    /// Returns this timetable with every limit lowered to at most `bytes_per_second`.
     pub fn capped(&self, bytes_per_second: u64) -> Self {
         let lower = |rate: Option<u64>| rate.map_or(bytes_per_second, |r| r.min(bytes_per_second));
         let rates = self.rates.iter();
@@ -35,15 +35,15 @@ impl Timetable {
         }
     }
 
-    /// Bytes per second at `time`; `None`: no limit.
+    /// Returns the limit at `time` in bytes per second; `None`: no limit.
     pub fn at(&self, time: DateTime<Utc>) -> Option<u64> {
         let minute = time.hour() * 60 + time.minute();
         let begun = self.rates.iter().rev().find(|(from, _)| *from <= minute);
-        // Before the first of the day the last of the day before goes on.
+        // Before the first entry of the day the last one of the day before holds.
         begun.or(self.rates.last()).and_then(|(_, rate)| *rate)
     }
 
-    /// Parses sizes with `parse_size`, which knows units.
+    /// Parses a timetable; `parse_size` parses the sizes in it. The error is one line for the operator.
     pub fn parse(
         text: &str,
         parse_size: impl Fn(&str) -> Result<u64, String>,
@@ -52,7 +52,7 @@ impl Timetable {
             "off" | "unlimited" => Ok(None),
             size => match parse_size(size)? {
                 0 => Err(format!(
-                    "{text:?} lets nothing through; \"off\" is no limit"
+                    "a rate of {text:?} would transfer nothing; \"off\" means no limit"
                 )),
                 bytes => Ok(Some(bytes)),
             },
@@ -73,7 +73,7 @@ impl Timetable {
         }
         rates.sort_by_key(|(from, _)| *from);
         match rates.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            Some(pair) => Err(format!("{} stands twice", hours(pair[0].0))),
+            Some(pair) => Err(format!("{} is given twice", hours(pair[0].0))),
             None => Ok(Self { rates }),
         }
     }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_holds_from_its_time_round_midnight_to_the_next() {
+    fn a_rate_holds_from_its_time_through_midnight_to_the_next() {
         let always = parse("2MB").unwrap();
         assert_eq!(at(&always, "00:00"), Some(2_000_000));
         assert_eq!(always, Timetable::constant(2_000_000));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_timetable_is_refused() {
+    fn a_malformed_timetable_is_refused() {
         for text in [
             "",
             "fast",

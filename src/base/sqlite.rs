@@ -1,18 +1,17 @@
-//! SQLite files as files: telling them, copying them whole, reading them untorn, checking them.
+//! SQLite databases as files: recognizes them, copies them as of one moment, locks them for reading, checks them.
 //!
-//! A database that is in use is more than its file: pages may wait in a `-wal`, or a `-journal` may be
-//! about to take some back. So a database with a live sidecar is copied by [`backup`] only, and one
-//! without is read as the bytes it is under [`lock_for_read`]. Both leave page order alone, which is
-//! what makes the next push small.
+//! A database that is in use is more than its file: a `-wal` may hold newer pages, or a `-journal` may be about to take
+//! some back. So a database with a live sidecar is copied by [`backup`] only, and one without is read byte by byte
+//! under [`lock_for_read`]. Both keep the order of the pages, so the next push is small.
 //!
-//! **No database but our own catalog is opened in this process.** Any user who may write a file may have made it
-//! to crash SQLite, to fill the memory or to be worked on for years. So [`process`] starts a [`child`] for
-//! each: with limits, confined to the database's directory, killed when its time is up. What did not come to
-//! an end is [`SqliteError::Unchecked`], never damage. The child also holds the lock for reading. (Here it
-//! would be lost: a process loses all POSIX locks on a file when it closes any descriptor of it.)
+//! **Only our own catalog is opened in this process.** A user who can write a file can make it crash SQLite, fill the
+//! memory or keep a check busy for years. So [`process`] starts a [`child`] for each database: with limits, confined
+//! to the database's directory, killed when its time is up. A check that did not end is [`SqliteError::Unchecked`],
+//! never damage. The child also holds the lock for reading. (This process would lose it: closing any descriptor of a
+//! file releases all of the process's POSIX locks on it.)
 //!
-//! A database is named by a [`Place`]: an open directory and a name in it. The child proves that SQLite
-//! opened the very file that the caller has open.
+//! A [`Place`] names a database: an open directory and a name in it. The child verifies that SQLite opened the very
+//! file that the caller has open.
 
 mod backup;
 mod budget;
@@ -43,12 +42,12 @@ pub use inspection::{Depth, Inspection};
 pub use place::Place;
 pub use process::register_program;
 
-/// [`Place::has_live_journal`] of a path.
+/// Calls [`Place::has_live_journal`] for a path; false if its directory cannot be opened.
 pub fn has_live_journal(path: &Path) -> bool {
     Place::of(path).is_ok_and(|place| place.has_live_journal())
 }
 
-/// A connection that writes, for tests of what copies databases.
+/// Opens a connection that writes, for tests of code that copies databases.
 #[cfg(test)]
 pub(crate) fn open_for_test(path: &std::path::Path) -> rusqlite::Connection {
     rusqlite::Connection::open(path).unwrap()
@@ -59,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sqlite_in_this_program_deletes_nothing_that_a_planted_journal_names() {
+    fn this_programs_sqlite_deletes_no_file_that_a_planted_journal_names() {
         assert!(rusqlite::version_number() >= child::SAFE_SQLITE);
     }
 }

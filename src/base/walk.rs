@@ -1,25 +1,24 @@
-//! The one order in which a directory tree is read: raw path bytes.
+//! Walks a directory tree in the order of raw path bytes.
 //!
-//! The index is sorted by the bytes of the whole path, so `a`, `a-b`, `a/b` come in this order
-//! (`-` sorts before `/`). Sorting each listing by name alone would not give that; so a directory has
-//! two items in its listing, `a` for the entry and `a/` for the descent, and sorting these
-//! gives the order of the whole while only one listing per level is held. The levels are an explicit
-//! stack: a tree may be deeper than ours.
+//! The index is sorted by the bytes of the whole path, so `a`, `a-b`, `a/b` come in this order (`-` sorts before
+//! `/`). Sorting each listing by name alone would not yield it. So a directory has two items in its listing, `a` for
+//! the entry and `a/` for the descent; sorting these yields the order of the whole tree while one listing per level
+//! is in memory. The levels are an explicit stack: a tree may be deeper than the thread's stack allows.
 //!
-//! The tree may be another user's, who changes it meanwhile. So it is reached from one open directory, and
-//! each thing is looked at once: what that look found is what the walk yields, and a descent enters only the
-//! directory that the look found.
+//! Another user may own the tree and change it meanwhile. So it is reached from one open directory, and `stat` is
+//! called once for each thing: the walk yields that result, and a descent enters only the directory that it describes.
 //!
-//! What the filter leaves out was left out on purpose and is not mentioned. What could not be read is
-//! yielded as [`Walked::Skipped`]: the caller counts it and does not call the run complete. A file
-//! that is gone before it was looked at was never there. What the operator may not expect is yielded as
-//! [`Walked::Note`]: a file system that is not entered, a marker that does not count, a pattern that can match
-//! nothing.
-//!
-//! A marker counts only if it is a regular file, and nowhere in the root: a user who may write there would
-//! empty the whole source.
+//! - The walk does not mention what the filter leaves out on purpose.
+//! - It yields what could not be read as [`Walked::Skipped`]: the caller counts it, and the run is not complete.
+//! - A file that vanished between its listing and its `stat` counts as never there.
+//! - It yields as [`Walked::Note`] what the operator may not expect: a file system that is not entered, a marker that
+//!   does not count, a pattern that can match nothing.
+//! - A marker counts only if it is a regular file, and never in the root: a user who can write there could empty the
+//!   whole source.
 
+mod error;
 mod exclude;
+mod filter;
 mod left_out;
 mod marker;
 mod remarks;
@@ -28,120 +27,50 @@ use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use self::exclude::{BadLine, Excludes};
+use self::exclude::Excludes;
 use self::left_out::NotEntered;
 use crate::base::openat::{Dir, Kind, Meta};
 use crate::base::skipped::Skipped;
 
-#[derive(Debug, thiserror::Error)]
-pub enum WalkError {
-    #[error("cannot read the directory {}", path.display())]
-    Root {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error(
-        "{} is on a {kind} file system, which has no files that could be restored: name another directory",
-        path.display()
-    )]
-    Pseudo { path: PathBuf, kind: &'static str },
-    #[error("{pattern:?} is no exclude pattern")]
-    Pattern {
-        pattern: String,
-        #[source]
-        source: BadLine,
-    },
-}
+pub use error::WalkError;
+pub use exclude::BadLine;
+pub use filter::Filter;
 
-/// What of a tree is wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
-    /// Gitignore lines, relative to the root; a later line wins, `!` takes back.
-    pub excludes: Vec<String>,
-    /// Keeps a mount point as a directory, but nothing inside it.
-    pub one_file_system: bool,
-    /// Larger regular files are left out.
-    pub max_file_bytes: Option<u64>,
-    /// A directory with a valid `CACHEDIR.TAG` is kept with nothing but the tag.
-    pub cachedir_tag: bool,
-    /// A directory with a `.nobackup` is kept with nothing but that marker.
-    pub nobackup: bool,
-    /// Directories (device and inode) that are kept, but empty: our own state and snapshots, if the tree
-    /// holds them.
-    pub hollow: Vec<(u64, u64)>,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self {
-            excludes: Vec::new(),
-            one_file_system: false,
-            max_file_bytes: None,
-            cachedir_tag: true,
-            nobackup: true,
-            hollow: Vec::new(),
-        }
-    }
-}
-
-impl Filter {
-    /// Everything there is, markers or not: for directories that are ours.
-    pub fn everything() -> Self {
-        Self {
-            cachedir_tag: false,
-            nobackup: false,
-            ..Self::default()
-        }
-    }
-
-    /// Checks the patterns, so that a configuration fails early.
-    pub fn check(&self) -> Result<(), WalkError> {
-        self.compile().map(drop)
-    }
-
-    fn compile(&self) -> Result<Excludes, WalkError> {
-        let lines = self.excludes.iter().map(String::as_str);
-        Excludes::compile(lines).map_err(|(pattern, source)| WalkError::Pattern {
-            pattern: pattern.to_owned(),
-            source,
-        })
-    }
-}
-
-/// One thing of the tree, as the walk saw it. By now its name may mean another.
+/// A thing in the tree as the walk found it. By now another thing may have its name.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Open it from here, by [`Self::rel`].
+    /// The directory that is walked: open the thing from here, by [`Self::rel`].
     pub root: Dir,
-    /// Raw bytes relative to the root, `/` between components.
+    /// The path relative to the root, as raw bytes with `/` between components.
     pub rel: Vec<u8>,
-    /// Of the thing itself: symbolic links are not followed.
+    /// Metadata of the thing itself: symbolic links are not followed.
     pub meta: Meta,
 }
 
 impl Found {
+    /// Returns the path relative to the root.
     pub fn rel(&self) -> &OsStr {
         OsStr::from_bytes(&self.rel)
     }
 }
 
+/// An item of a walk.
 #[derive(Debug, Clone)]
 pub enum Walked {
+    /// A thing that the filter lets through.
     Found(Found),
-    /// Could not be read; `path` is relative to the root.
+    /// A thing that could not be read; its `path` is relative to the root.
     Skipped(Skipped),
-    /// Worth a line, but nothing is missing that is not meant to be.
+    /// A line for the operator; nothing is missing that should be there.
     Note(String),
 }
 
-/// Walks what is below `root` (not `root` itself) in raw byte order of `rel`.
+/// Walks everything below `root` (not `root` itself) in raw byte order of `rel`.
 ///
-/// Fails only if `root` can't be listed, is on a file system that the kernel makes up, or a pattern is wrong.
+/// Fails only if `root` cannot be listed, is on a pseudo file system of the kernel, or a pattern is malformed.
 pub fn walk(root: &Dir, filter: &Filter) -> Result<Walk, WalkError> {
     let unreadable = |source| WalkError::Root {
         path: root.path().to_owned(),
@@ -174,52 +103,54 @@ pub fn walk(root: &Dir, filter: &Filter) -> Result<Walk, WalkError> {
     Ok(walk)
 }
 
-/// See [`walk`].
+/// The iterator that [`walk`] returns.
 pub struct Walk {
     filter: Filter,
     excludes: Excludes,
     root: Dir,
-    /// Of the root.
+    /// The root's device.
     device: u64,
     levels: Vec<Level>,
-    /// A listing that broke off, to be reported before its items.
+    /// A listing that failed half-way, to be reported before its items.
     pending: Option<Skipped>,
-    /// In reverse.
+    /// Notes to be yielded, the next one last.
     notes: Vec<String>,
     left_out: NotEntered,
-    /// For listing.
+    /// Reused by every listing.
     buffer: Vec<MaybeUninit<u8>>,
 }
 
-/// A directory under way.
+/// A directory that is being walked.
 struct Level {
     rel: Vec<u8>,
-    /// `None`: it is opened again when something is wanted of it.
+    /// `None`: it is opened again when it is needed.
     dir: Option<Dir>,
+    /// The directory itself, so that opening it again can be checked.
     id: Meta,
-    /// In descending order by name, to be popped.
+    /// Items still to come, in descending order by name: the next one is last.
     items: Vec<Item>,
 }
 
 struct Item {
-    /// A descent ends with `/`.
+    /// Ends with `/` for a descent.
     name: Vec<u8>,
     what: What,
 }
 
 enum What {
-    /// Not looked at yet.
+    /// An entry of the listing, for which `stat` was not called yet.
     Entry { is_dir: bool },
-    /// A marker, which was looked at.
+    /// A marker file.
     Marker(Meta),
-    /// Into the directory that was looked at.
+    /// The descent into a directory.
     Descent(Meta),
 }
 
-/// So many directories are held open, the outermost, and the innermost.
+/// How many of the outermost directories stay open, besides the innermost.
 const MOST_OPEN: usize = 8;
 
 impl Level {
+    /// Returns the open directory; opens it again if it was closed.
     fn open(&mut self, root: &Dir) -> io::Result<Dir> {
         if let Some(dir) = &self.dir {
             return Ok(dir.clone());
@@ -232,7 +163,7 @@ impl Level {
         Ok(dir)
     }
 
-    /// Puts the descent into `name` where it belongs among what is still to come.
+    /// Inserts the descent into `name` at its place among the items still to come.
     fn descend_later(&mut self, mut name: Vec<u8>, meta: Meta) {
         name.push(b'/');
         let at = self.items.partition_point(|item| item.name > name);
@@ -242,7 +173,7 @@ impl Level {
 }
 
 impl Walk {
-    /// Lists `dir`, and returns why the listing broke off, if it did.
+    /// Lists `dir`. Returns the level and, if the listing failed half-way, the error.
     fn list(&mut self, rel: Vec<u8>, dir: Dir, id: Meta) -> (Level, Option<io::Error>) {
         let mut found: Vec<(Vec<u8>, Kind)> = Vec::new();
         let mut broken = None;
@@ -254,11 +185,11 @@ impl Walk {
                 Ok(())
             };
             let listed = match rel.is_empty() {
-                // Shared with other walks of it.
+                // The caller may walk it several times at once.
                 true => dir.for_each_entry(take),
                 false => dir.for_each_entry_once(&mut self.buffer, take),
             };
-            // One that was removed meanwhile has no entries.
+            // A directory that was removed meanwhile has no entries.
             broken = listed
                 .err()
                 .filter(|e| e.kind() != io::ErrorKind::NotFound || rel.is_empty());
@@ -293,7 +224,8 @@ impl Walk {
         self.excludes.is_excluded(rel, is_dir)
     }
 
-    /// Looks at the entry `name` of the innermost directory.
+    /// Calls `stat` for the entry `name` of the innermost directory, and yields it unless the filter leaves it out.
+    /// `was_dir`: the listing called it a directory.
     fn look(&mut self, dir: &Dir, name: Vec<u8>, rel: Vec<u8>, was_dir: bool) -> Option<Walked> {
         let meta = match dir.meta_of_entry(OsStr::from_bytes(&name)) {
             Ok(meta) => meta,
@@ -301,7 +233,7 @@ impl Walk {
             Err(e) => return Some(Walked::Skipped(skipped(&rel, &e))),
         };
         let is_dir = meta.is_dir();
-        // What it was when it was listed does not count.
+        // Its kind may have changed since it was listed.
         if is_dir != was_dir && self.is_excluded(&rel, is_dir) {
             return None;
         }
@@ -311,7 +243,7 @@ impl Walk {
         self.take(name, rel, meta)
     }
 
-    /// Whether a file of a pseudo file system is mounted here on its own.
+    /// Whether this file is a mount of its own from a pseudo file system.
     fn is_mounted_pseudo(&mut self, dir: &Dir, name: &[u8], rel: &[u8], meta: &Meta) -> bool {
         let above = self.levels.last().map(|level| level.id.dev());
         if above == Some(meta.dev()) {
@@ -327,7 +259,7 @@ impl Walk {
         }
     }
 
-    /// Yields what was looked at, unless the filter leaves it out.
+    /// Yields the thing that `meta` describes unless the filter leaves it out, and plans the descent into a directory.
     fn take(&mut self, name: Vec<u8>, rel: Vec<u8>, meta: Meta) -> Option<Walked> {
         let is_dir = meta.is_dir();
         let too_large = |max| meta.is_file() && meta.len() > max;
@@ -341,7 +273,7 @@ impl Walk {
         Some(Walked::Found(Found { root, rel, meta }))
     }
 
-    /// Enters the directory `name` of `parent` if it is still the one that was looked at.
+    /// Enters the directory `name` of `parent` if it is still the one that `seen` describes.
     fn descend(&mut self, parent: &Dir, name: &[u8], rel: Vec<u8>, seen: &Meta) -> Option<Walked> {
         let name = OsStr::from_bytes(name);
         let opened = parent
@@ -363,7 +295,7 @@ impl Walk {
             self.left_out.mount(&rel);
             return None;
         }
-        // Opening a directory may mount something there. A rename never changes the device.
+        // Opening a directory may mount an automount there, which changes the device; a rename never does.
         let is_mounted = || {
             id.dev() != seen.dev() && parent.meta_of_entry(name).is_ok_and(|now| now.is_same(&id))
         };
@@ -432,6 +364,7 @@ impl Iterator for Walk {
     }
 }
 
+/// Returns the path of the entry `name` of the directory `rel`.
 fn joined(rel: &[u8], name: &[u8]) -> Vec<u8> {
     if rel.is_empty() {
         return name.to_vec();
@@ -439,13 +372,14 @@ fn joined(rel: &[u8], name: &[u8]) -> Vec<u8> {
     [rel, b"/", name].concat()
 }
 
-/// Another thing has the name of one that was looked at.
+/// Returns the error for a thing whose name another one took while it was read.
 pub fn exchanged() -> io::Error {
     io::Error::other(
         "something else took its place while it was read; the next backup reads it again",
     )
 }
 
+/// Returns the report for a thing that could not be read.
 fn skipped(rel: &[u8], error: &io::Error) -> Skipped {
     let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     Skipped {

@@ -71,7 +71,7 @@ pub(super) fn tell_of_panics() {
             ));
             std::process::exit(1);
         }
-        if let Some(what) = panics::heard(info) {
+        if let Some(what) = panics::noted(info) {
             output::tell(format_args!("sealift: internal error: {what}"));
         }
         let trace = Backtrace::capture();

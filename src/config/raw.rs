@@ -107,7 +107,7 @@ pub(super) fn known_keys() -> KnownKeys {
 }
 
 impl RawConfig {
-    pub fn validate(self, document: &Document<'_>) -> Result<Config, ConfigError> {
+    pub(crate) fn validate(self, document: &Document<'_>) -> Result<Config, ConfigError> {
         let host = self.host.get_ref().parse();
         let host = host.map_err(|e: crate::base::ids::InvalidId| {
             document.invalid(&self.host.span(), e.to_string())

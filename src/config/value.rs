@@ -141,7 +141,7 @@ pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
 }
 
 /// `2MB` a second, or `08:00 2MB, 18:00 off` by the time of day.
-pub fn parse_timetable(text: &str) -> Result<Timetable, String> {
+pub(crate) fn parse_timetable(text: &str) -> Result<Timetable, String> {
     Timetable::parse(text, parse_size)
 }
 

@@ -1,64 +1,89 @@
-//! What keeps a decision from being carried out: a clock that cannot be right, or more deleted than makes sense.
+//! Refuses a decision that is not plausible: the clock looks wrong, or too much would be deleted.
 
 use chrono::{DateTime, Duration, Utc};
 
 use super::{Candidate, Reasons, newest};
 
-/// Several snapshots within one second get stamps ahead of the clock, and clocks differ a little.
+/// How far the newest stamp may be ahead of the clock: several snapshots within one second get stamps ahead of it, and
+/// clocks differ a little.
 const TOLERANCE: Duration = Duration::minutes(10);
-/// A host that is silent for longer than both of these may as well be a clock that is wrong.
+/// A time without snapshots that is longer than this, and than [`SILENT_INTERVALS`], may as well be a wrong clock.
 const SILENCE: Duration = Duration::days(365);
+/// The same as a multiple of the usual time between two snapshots.
 const SILENT_INTERVALS: i32 = 10;
 
+/// Why a decision is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// The newest stamp is in the future.
     #[error(
-        "the clock says {now}, but the newest snapshot is stamped {newest}: nothing is deleted by a clock that \
-         cannot be right. If the clock is right and was ahead then, run `sealift backup` first: order goes by \
-         sequence, and a newer snapshot ends this"
+        "nothing is deleted, since the clock looks wrong: it says {now}, but the newest snapshot is stamped {newest}. \
+         If the clock is right now and was ahead then, run `sealift backup` first: order goes by sequence, and a newer \
+         snapshot settles this"
     )]
     ClockBehind {
+        /// The clock's time.
         now: DateTime<Utc>,
+        /// The newest snapshot's stamp.
         newest: DateTime<Utc>,
     },
+    /// The newest snapshot is far older than usual.
     #[error(
-        "the newest snapshot is {days} days old, far more than lies between them usually: is the clock right ({now})?"
+        "the newest snapshot is {days} days old, far more than the usual time between two: is the clock right ({now})?"
     )]
-    ClockAhead { now: DateTime<Utc>, days: i64 },
+    ClockAhead {
+        /// The clock's time.
+        now: DateTime<Utc>,
+        /// The newest snapshot's age.
+        days: i64,
+    },
+    /// The newest snapshot came far later than usual after the one before.
     #[error(
-        "the newest snapshot is stamped {days} days after the one before it ({newest}), far more than lies between \
-         them usually: was the clock right?"
+        "the newest snapshot is stamped {days} days after the one before it ({newest}), far more than the usual time \
+         between two: was the clock right?"
     )]
-    ClockJumped { newest: DateTime<Utc>, days: i64 },
+    ClockJumped {
+        /// The newest snapshot's stamp.
+        newest: DateTime<Utc>,
+        /// The time since the one before.
+        days: i64,
+    },
+    /// Too many snapshots would be deleted.
     #[error(
         "{forgotten} of {total} snapshots would be deleted, more than half, and more than came since the last \
          prune ({arrived})"
     )]
     Outsized {
+        /// Number of snapshots that would be deleted.
         forgotten: usize,
+        /// Number of all snapshots.
         total: usize,
+        /// Number of snapshots that came since the last prune; zero before the first.
         arrived: usize,
     },
 }
 
 impl Refusal {
-    /// Whether somebody who looked at it may have it done nevertheless.
+    /// Returns whether the operator may confirm the decision in spite of it.
     pub fn may_be_confirmed(&self) -> bool {
         !matches!(self, Self::ClockBehind { .. })
     }
 }
 
-/// Holds a decision against what is plausible.
+/// Checks whether a decision is plausible.
 #[derive(Debug, Clone, Copy)]
 pub struct Guard {
+    /// The clock's time.
     pub now: DateTime<Utc>,
-    /// The highest sequence that was there at the last prune.
+    /// The highest sequence at the last prune; `None` before the first.
     pub pruned_at: Option<u64>,
-    /// Somebody looked at it and said yes.
+    /// The operator confirmed the decision.
     pub confirmed: bool,
 }
 
 impl Guard {
+    /// Refuses a decision if the clock looks wrong or too many snapshots would go. `decided`: the reasons for which each
+    /// of `snapshots` stays.
     pub fn check(&self, snapshots: &[Candidate], decided: &[Reasons]) -> Result<(), Refusal> {
         let all = [
             self.check_clock(snapshots),
@@ -75,7 +100,7 @@ impl Guard {
         Ok(())
     }
 
-    /// The same where the snapshots to go are named: no clock decides which.
+    /// Does the same for snapshots that the operator named, whatever the clock says: it did not choose them.
     pub fn check_named(&self, snapshots: &[Candidate], decided: &[Reasons]) -> Result<(), Refusal> {
         match self.check_extent(snapshots, decided) {
             Err(refusal) if !self.confirmed => Err(refusal),
@@ -96,7 +121,7 @@ impl Guard {
         let is_silence = |silent: Duration, gaps: &[Duration]| {
             silent > SILENCE && median(gaps).is_some_and(|usual| silent > usual * SILENT_INTERVALS)
         };
-        // What was made a moment ago by a clock that is ahead says nothing against that clock.
+        // A snapshot made a moment ago by a clock that is ahead is no evidence for that clock.
         if let Some(jump) = last
             && is_silence(jump, &gaps)
         {
@@ -112,8 +137,8 @@ impl Guard {
         Ok(())
     }
 
-    /// A prune that follows others forgets about as many as came since. One that forgets more than that and
-    /// most of all there is was mistaken by somebody: a policy, a target, a flood of snapshots.
+    /// A prune forgets about as many snapshots as came since the one before. If it would forget more than those, and
+    /// more than half of all, something is wrong: the policy, the target, or a flood of snapshots.
     fn check_extent(&self, snapshots: &[Candidate], decided: &[Reasons]) -> Result<(), Refusal> {
         let forgotten = decided.iter().filter(|reasons| reasons.is_empty()).count();
         let total = snapshots.len();
@@ -132,7 +157,7 @@ impl Guard {
     }
 }
 
-/// The times between one snapshot and the next, oldest first; negative where a stamp is before its
+/// Returns the times between each snapshot and the next, oldest first; negative if a stamp is before its
 /// predecessor's.
 fn gaps(snapshots: &[Candidate]) -> Vec<Duration> {
     let mut ordered: Vec<_> = snapshots
@@ -146,7 +171,7 @@ fn gaps(snapshots: &[Candidate]) -> Vec<Duration> {
         .collect()
 }
 
-/// The median of their lengths.
+/// Returns the median of the lengths of `gaps`; `None` if there are none.
 fn median(gaps: &[Duration]) -> Option<Duration> {
     let mut lengths: Vec<Duration> = gaps.iter().map(Duration::abs).collect();
     lengths.sort_unstable();

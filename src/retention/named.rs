@@ -1,46 +1,58 @@
-//! Which snapshots go where they are named, instead of what a policy says: exactly these, and never the
-//! newest, the newest of which nothing is missing, or a pinned one.
+//! Deletes snapshots by name instead of by a policy: exactly the named ones, but never the newest, the newest complete
+//! one, or a pinned one.
 
 use super::{Reason, Reasons};
 use crate::base::ids::Stamp;
 
+/// Why a named snapshot is not deleted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NamedError {
+    /// It is the newest one.
     #[error(
         "snapshot {0} is the newest and stays: the next one follows it. Run `sealift backup` first, then forget it"
     )]
     Newest(Stamp),
-    #[error("snapshot {0} is the newest of which nothing is missing, and stays")]
+    /// It is the newest complete one.
+    #[error("snapshot {0} is the newest complete one and stays")]
     Whole(Stamp),
+    /// The operator pinned it.
     #[error("snapshot {0} is pinned and stays; `sealift pin --remove {0}` unpins it")]
     Pinned(Stamp),
+    /// An alarm about a source that shrank keeps it.
     #[error(
-        "snapshot {0} is the last before a source shrank, and stays; if the source is as it should be, say so first: \
-         `sealift ack shrunk`"
+        "snapshot {0} is the last before a source shrank, and stays; if the source is as it should be, acknowledge that \
+         first: `sealift ack shrunk`"
     )]
     BeforeShrink(Stamp),
+    /// A source that still fails keeps it.
     #[error(
-        "snapshot {0} is the last before a source failed, and stays; mend that source, or remove it from the \
+        "snapshot {0} is the last before a source failed, and stays; repair that source, or remove it from the \
          configuration, and back up first"
     )]
     BeforeFailure(Stamp),
+    /// Several snapshots have this stamp or sequence.
     #[error("{text:?} names several snapshots; name one by its sequence: {}", sequences.join(", "))]
     Ambiguous {
+        /// The name that was given.
         text: String,
+        /// The sequences of the snapshots that have it.
         sequences: Vec<String>,
     },
 }
 
-/// A snapshot that may be named.
+/// The names of a snapshot.
 #[derive(Debug, Clone)]
 pub struct Nameable {
+    /// `None`: it is not known, as for a local snapshot that the catalog lost.
     pub sequence: Option<u64>,
+    /// The time of its creation.
     pub stamp: Stamp,
-    /// The last 16 digits of its manifests' names.
+    /// The last 16 digits of the names of its manifests.
     pub hashes: Vec<String>,
 }
 
 impl Nameable {
+    /// Returns whether `text` is one of the names.
     fn is(&self, text: &str) -> bool {
         let is_sequence = self.sequence.is_some_and(|n| text.parse() == Ok(n));
         let is_hash = self.hashes.iter().any(|hash| hash == text);
@@ -48,7 +60,7 @@ impl Nameable {
     }
 }
 
-/// Returns the place of the one that `text` names: a stamp, a sequence or a hash.
+/// Returns the index of the snapshot that `text` names by stamp, sequence or hash; `None` if none has that name.
 pub fn find(text: &str, all: &[Nameable]) -> Result<Option<usize>, NamedError> {
     let found = all.iter().enumerate().filter(|(_, one)| one.is(text));
     let found: Vec<(usize, &Nameable)> = found.collect();
@@ -65,7 +77,7 @@ pub fn find(text: &str, all: &[Nameable]) -> Result<Option<usize>, NamedError> {
     }
 }
 
-/// Refuses a named snapshot that stays for a reason of its own: `reasons` are those of an empty policy.
+/// Refuses to delete a snapshot that stays in spite of being named. `reasons`: those that an empty policy leaves.
 pub fn may_go(stamp: Stamp, reasons: &Reasons) -> Result<(), NamedError> {
     if reasons.contains(&Reason::Newest) {
         return Err(NamedError::Newest(stamp));

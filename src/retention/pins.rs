@@ -1,29 +1,30 @@
-//! Snapshots that stay whatever the policy says, and why.
+//! The snapshots that stay whatever the policy says, and why.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Reason, Reasons};
 use crate::base::ids::Stamp;
 
-/// By stamp.
+/// The stamps of pinned snapshots, by reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pins {
-    /// The operator wants them kept.
+    /// The operator pinned them.
     pub by_hand: BTreeSet<Stamp>,
-    /// The last ones before a source shrank, with their sequences where they are known.
+    /// The last ones before a source shrank, with their sequences (`None`: not known).
     pub before_shrink: BTreeMap<Stamp, Option<u64>>,
-    /// The last ones from before a source failed, which it does still.
+    /// The last ones before a source failed that still fails, with their sequences (`None`: not known).
     pub before_failure: BTreeMap<Stamp, Option<u64>>,
 }
 
 impl Pins {
+    /// Returns whether a snapshot of this stamp is pinned for any reason.
     pub fn holds(&self, stamp: &Stamp) -> bool {
         let mut by_themselves = [&self.before_shrink, &self.before_failure].into_iter();
         self.by_hand.contains(stamp) || by_themselves.any(|stamps| stamps.contains_key(stamp))
     }
 
-    /// The pins in a place that holds the snapshots `there`. For one that never came there, or went, the newest of an
-    /// earlier sequence stays instead.
+    /// Returns the pins for a place that holds the snapshots `there` (stamp and sequence). If an alarm keeps a snapshot
+    /// that is not in this place, the newest one there with an earlier sequence is kept instead.
     pub fn among(&self, there: &[(Stamp, u64)]) -> Self {
         let instead = |(stamp, sequence): (&Stamp, &Option<u64>)| {
             let is_there = there.iter().any(|(other, _)| other == stamp);
@@ -42,7 +43,7 @@ impl Pins {
         }
     }
 
-    /// Names the reason for which a snapshot that is held stays, in the place of [`Reason::Pinned`].
+    /// Replaces [`Reason::Pinned`] in `reasons` by the alarm that keeps the snapshot, unless the operator pinned it, too.
     pub fn explain(&self, stamp: &Stamp, reasons: &mut Reasons) {
         let kept = [
             (&self.before_shrink, Reason::BeforeShrink),
@@ -90,9 +91,9 @@ mod tests {
         );
     }
 
-    /// Kind: a pin by name holds nothing in a place that never had what it names.
+    /// Kind: a pin keeps nothing in a place that never had the pinned snapshot.
     #[test]
-    fn where_a_pinned_snapshot_never_came_an_earlier_one_stays() {
+    fn if_a_pinned_snapshot_is_not_in_a_place_an_earlier_one_stays_there() {
         let stamp = |day: u64| format!("202611{day:02}T060000Z").parse().unwrap();
         let pins = Pins {
             by_hand: BTreeSet::from([stamp(7)]),

@@ -725,7 +725,7 @@ fn the_newest_that_restores_stays() {
         .collect();
     fs::remove_file(&newest[0]).unwrap();
     let shown = host.ok(&["prune", "--dry-run", "--policy", "last=1", "--yes"]);
-    assert!(shown.contains("newest that is whole"), "{shown}");
+    assert!(shown.contains("newest complete one"), "{shown}");
     host.ok(&["prune", "--policy", "last=1", "--yes"]);
     let list = host.remote_list_any();
     assert_eq!(list["snapshots"].as_array().unwrap().len(), 2, "{list}");

@@ -13,21 +13,21 @@ use rustix::io::Errno;
 
 use super::Dir;
 
-/// Who may do what with a thing beyond its mode, and with what is made in it.
+/// The extended attributes of access lists: of a thing itself, and of a directory for what is created in it.
 pub const ACCESS_LISTS: [&str; 2] = ["system.posix_acl_access", "system.posix_acl_default"];
-/// Some file systems allow more than the 64 KiB that are usual.
+/// Longest list or value of extended attributes, in bytes: some file systems allow more than the usual 64 KiB.
 const MOST_BYTES: usize = 1 << 20;
 
-/// Who owns a thing, as the kernel takes it.
+/// An owner as the kernel accepts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileOwner {
-    /// `None`: as it is.
+    /// `None`: stays as it is.
     uid: Option<Uid>,
     gid: Gid,
 }
 
 impl FileOwner {
-    /// Fails for the number that means "leave it as it is" to the kernel.
+    /// Makes an owner of both ids. Fails for the number that the kernel reads as "leave it as it is".
     pub fn new(uid: u32, gid: u32) -> io::Result<Self> {
         if uid == u32::MAX || gid == u32::MAX {
             let what = format!("{uid}:{gid} is no owner");
@@ -39,14 +39,14 @@ impl FileOwner {
         })
     }
 
-    /// Only the group; an ordinary user can set one that he is in.
+    /// Makes an owner that changes the group only: an ordinary user can set a group that he is in.
     pub fn only_group(gid: u32) -> io::Result<Self> {
         let owner = Self::new(0, gid)?;
         Ok(Self { uid: None, ..owner })
     }
 }
 
-/// That modification time (seconds, nanoseconds); the access time stays as it is.
+/// Returns the times to set this modification time (seconds, nanoseconds) and leave the access time as it is.
 pub fn mtime(seconds: i64, nanoseconds: i64) -> Timestamps {
     Timestamps {
         last_access: Timespec {
@@ -60,23 +60,27 @@ pub fn mtime(seconds: i64, nanoseconds: i64) -> Timestamps {
     }
 }
 
+/// Sets the owner of an open thing.
 pub fn chown_fd(fd: impl AsFd, owner: FileOwner) -> io::Result<()> {
     Ok(rustix::fs::fchown(fd, owner.uid, Some(owner.gid))?)
 }
 
+/// Sets the permission bits of an open thing.
 pub fn chmod_fd(fd: impl AsFd, mode: u32) -> io::Result<()> {
     Ok(rustix::fs::fchmod(fd, Mode::from_raw_mode(mode & 0o7777))?)
 }
 
+/// Sets the times of an open thing, see [`mtime`].
 pub fn set_mtime_fd(fd: impl AsFd, times: &Timestamps) -> io::Result<()> {
     Ok(rustix::fs::futimens(fd, times)?)
 }
 
+/// Sets an extended attribute of an open file or directory.
 pub fn set_xattr_fd(fd: impl AsFd, name: &OsStr, value: &[u8]) -> io::Result<()> {
     Ok(rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())?)
 }
 
-/// Takes the attribute away. It is no error that there is none.
+/// Removes an extended attribute of an open file or directory. A missing one is no error.
 pub fn remove_xattr_fd(fd: impl AsFd, name: &OsStr) -> io::Result<()> {
     match rustix::fs::fremovexattr(fd, name) {
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
@@ -84,8 +88,8 @@ pub fn remove_xattr_fd(fd: impl AsFd, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Gives the open directory, which this process made, our group and mode 0700, and takes its access lists away: what is
-/// made in it inherits nothing of the directory that it was made in (set-gid, a default access list).
+/// Gives an open directory that this process created our group and mode 0700, and removes its access lists: things
+/// created in it inherit nothing of the directory above (set-gid, a default access list).
 pub(super) fn inherit_nothing(dir: &Dir) -> io::Result<()> {
     for name in ACCESS_LISTS {
         remove_xattr_fd(dir, OsStr::new(name))?;
@@ -93,7 +97,7 @@ pub(super) fn inherit_nothing(dir: &Dir) -> io::Result<()> {
     let meta = super::Meta::of_fd(dir)?;
     let ours = rustix::process::getegid().as_raw();
     if meta.gid() != ours {
-        // A file system with owners of its own (NFS with `root_squash`) has no group to inherit either.
+        // A file system that chooses owners itself (NFS with `root_squash`) has no group to inherit either.
         let _ = FileOwner::only_group(ours).and_then(|owner| chown_fd(dir, owner));
     }
     match super::Meta::of_fd(dir)?.permissions() {
@@ -102,8 +106,8 @@ pub(super) fn inherit_nothing(dir: &Dir) -> io::Result<()> {
     }
 }
 
-/// The extended attributes of an open file or directory. A file system that has none returns none; one
-/// that vanished since it was listed, or that only root may read, is left out.
+/// Returns the extended attributes of an open file or directory; none if the file system has none. An attribute that
+/// vanished since it was listed, or that only root may read, is left out.
 pub fn list_xattrs(fd: impl AsFd) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
     let fd = fd.as_fd();
     read_xattrs(
@@ -112,7 +116,7 @@ pub fn list_xattrs(fd: impl AsFd) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
     )
 }
 
-/// The same of `path`, of which the last component is followed.
+/// Does the same as [`list_xattrs`] for `path`, whose last component is followed.
 pub(super) fn xattrs_of_path(path: &Path) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
     read_xattrs(
         |buffer| rustix::fs::listxattr(path, buffer),
@@ -120,6 +124,7 @@ pub(super) fn xattrs_of_path(path: &Path) -> io::Result<BTreeMap<OsString, Vec<u
     )
 }
 
+/// Lists attributes with `list` and reads each with `get`.
 fn read_xattrs(
     mut list: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>,
     mut get: impl FnMut(&OsStr, &mut [u8]) -> rustix::io::Result<usize>,
@@ -141,8 +146,8 @@ fn read_xattrs(
     Ok(found)
 }
 
-/// Reads into a longer buffer until all fits. (An empty one would ask for the length, but not through these
-/// functions.)
+/// Calls `read` with longer and longer buffers until everything fits. (rustix does not offer the call that returns the
+/// length alone.)
 fn grown(mut read: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Vec<u8>> {
     let mut small = [0; 512];
     match read(&mut small) {
@@ -165,7 +170,7 @@ fn grown(mut read: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> io::Re
 }
 
 impl Dir {
-    /// Of a link its own owner.
+    /// Sets the owner of `rel`, of a link itself.
     pub fn set_owner(&self, rel: impl AsRef<OsStr>, owner: FileOwner) -> io::Result<()> {
         let (dir, name) = self.parent(rel.as_ref())?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
@@ -173,13 +178,14 @@ impl Dir {
         Ok(rustix::fs::chownat(dir.as_fd(), name, uid, gid, flags)?)
     }
 
-    /// Fails for a link, which has no mode.
+    /// Sets the permission bits of `rel`. Fails for a link, which has none.
     pub fn set_mode(&self, rel: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
         let place = self.open_place(rel)?;
         if super::Meta::of_fd(&place)?.is_symlink() {
             return Err(rustix::io::Errno::LOOP.into());
         }
-        // `fchmod` takes no such descriptor, and `fchmodat` would follow a link that came in between.
+        // `fchmod` does not accept an O_PATH descriptor, and `fchmodat` would follow a link that was put there
+        // meanwhile.
         let path = place_path(place.as_fd());
         Ok(rustix::fs::chmod(
             &path,
@@ -187,15 +193,15 @@ impl Dir {
         )?)
     }
 
-    /// Of a link its own time.
+    /// Sets the times of `rel`, of a link itself.
     pub fn set_mtime(&self, rel: impl AsRef<OsStr>, times: &Timestamps) -> io::Result<()> {
         let (dir, name) = self.parent(rel.as_ref())?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         Ok(rustix::fs::utimensat(dir.as_fd(), name, times, flags)?)
     }
 
-    /// Of a link its own attribute. There is no `lsetxattrat`, and FIFOs and links cannot be opened for
-    /// `fsetxattr`; so it goes through `/proc`, whose link to the open directory cannot be exchanged.
+    /// Sets an extended attribute of `rel`, of a link itself. There is no `lsetxattrat`, and FIFOs and links cannot be
+    /// opened for `fsetxattr`; so this uses the path in `/proc` of the open directory, which nobody can exchange.
     pub fn set_xattr(&self, rel: impl AsRef<OsStr>, name: &OsStr, value: &[u8]) -> io::Result<()> {
         let (dir, entry) = self.parent(rel.as_ref())?;
         let path = place_path(dir.as_fd()).join(entry);
@@ -203,9 +209,9 @@ impl Dir {
         Ok(rustix::fs::lsetxattr(&path, name, value, flags)?)
     }
 
-    /// [`list_xattrs`] of whatever `rel` is, of a link its own. Without `/proc` a thing that is neither a file
-    /// nor a directory has none.
-    pub fn xattrs(&self, rel: impl AsRef<OsStr>) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
+    /// Returns the extended attributes of `rel`, of a link itself. Fails without `/proc`.
+    #[cfg(test)]
+    pub(super) fn xattrs(&self, rel: impl AsRef<OsStr>) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
         let (dir, entry) = self.parent(rel.as_ref())?;
         let path = place_path(dir.as_fd()).join(entry);
         read_xattrs(
@@ -215,7 +221,7 @@ impl Dir {
     }
 }
 
-/// The name of an open descriptor: the kernel resolves it to what is open, whatever was renamed.
+/// Returns the path in `/proc` of an open descriptor: the kernel resolves it to the open thing, whatever was renamed.
 pub(super) fn place_path(fd: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }

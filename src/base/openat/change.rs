@@ -1,4 +1,4 @@
-//! Making, renaming and removing entries below an open directory.
+//! Creates, renames and removes entries below an open directory.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::{Dir, Kind};
 
 impl Dir {
-    /// Makes the directory `rel` and opens it. `mode` is as the process's umask leaves it.
+    /// Creates the directory `rel` and opens it. The process's umask applies to `mode`.
     pub fn make_dir(&self, rel: impl AsRef<OsStr>, mode: u32) -> io::Result<Self> {
         let rel = rel.as_ref();
         let (dir, name) = self.parent(rel)?;
@@ -19,7 +19,7 @@ impl Dir {
         self.sub(rel)
     }
 
-    /// Opens the directory `rel`, and makes whatever of it is not there.
+    /// Opens the directory `rel`, after it created the missing directories of that path.
     pub fn make_dirs(&self, rel: impl AsRef<OsStr>, mode: u32) -> io::Result<Self> {
         let mut dir = self.clone();
         for part in rel.as_ref().as_bytes().split(|byte| *byte == b'/') {
@@ -30,7 +30,7 @@ impl Dir {
             dir = match dir.sub(part) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     match dir.make_dir(part, mode) {
-                        // Another process has just made it.
+                        // Another process has just created it.
                         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => dir.sub(part)?,
                         other => other?,
                     }
@@ -41,6 +41,7 @@ impl Dir {
         Ok(dir)
     }
 
+    /// Creates the symbolic link `rel` with this text.
     pub fn symlink(&self, text: &[u8], rel: impl AsRef<OsStr>) -> io::Result<()> {
         let (dir, name) = self.parent(rel.as_ref())?;
         Ok(rustix::fs::symlinkat(
@@ -50,7 +51,7 @@ impl Dir {
         )?)
     }
 
-    /// Makes a FIFO or a device, for its owner only. `device`: major and minor number.
+    /// Creates a FIFO or a device, for its owner only. `device`: major and minor number, `None` for a FIFO.
     pub fn make_node(
         &self,
         rel: impl AsRef<OsStr>,
@@ -69,7 +70,7 @@ impl Dir {
         Ok(rustix::fs::mknodat(dir.as_fd(), name, kind, mode, device)?)
     }
 
-    /// Gives the file `rel` the further name `to_rel` below `to`. A link is not followed.
+    /// Gives the file `rel` the further name `to_rel` below `to` (a hard link). A symbolic link is not followed.
     pub fn link(
         &self,
         rel: impl AsRef<OsStr>,
@@ -88,7 +89,7 @@ impl Dir {
         )?)
     }
 
-    /// Renames `rel` to `to_rel` below `to`, over whatever can be renamed over.
+    /// Renames `rel` to `to_rel` below `to`, and replaces what is there as `rename` does.
     pub fn rename(
         &self,
         rel: impl AsRef<OsStr>,
@@ -98,8 +99,8 @@ impl Dir {
         self.rename_with(rel.as_ref(), to, to_rel.as_ref(), RenameFlags::empty())
     }
 
-    /// [`Self::rename`] unless something is there, in one step. `Unsupported` where the file system has no
-    /// such step.
+    /// Renames `rel` to `to_rel` below `to` in one step; anything there is an error. Fails with `Unsupported` if the file
+    /// system cannot do it in one step.
     pub fn rename_new(
         &self,
         rel: impl AsRef<OsStr>,
@@ -109,8 +110,8 @@ impl Dir {
         self.rename_with(rel.as_ref(), to, to_rel.as_ref(), RenameFlags::NOREPLACE)
     }
 
-    /// Lets `rel` and `to_rel` below `to` change places, in one step. `Unsupported` where the file system
-    /// has no such step.
+    /// Exchanges `rel` and `to_rel` below `to` in one step. Fails with `Unsupported` if the file system cannot do it in
+    /// one step.
     pub fn exchange(
         &self,
         rel: impl AsRef<OsStr>,
@@ -141,6 +142,7 @@ impl Dir {
         }
     }
 
+    /// Removes `rel`, which must not be a directory.
     pub fn remove_file(&self, rel: impl AsRef<OsStr>) -> io::Result<()> {
         let (dir, name) = self.parent(rel.as_ref())?;
         Ok(rustix::fs::unlinkat(dir.as_fd(), name, AtFlags::empty())?)
@@ -152,12 +154,12 @@ impl Dir {
         Ok(rustix::fs::unlinkat(dir.as_fd(), name, AtFlags::REMOVEDIR)?)
     }
 
-    /// Flushes its entries to disk, so that a rename or a new entry in it survives power loss.
+    /// Flushes the directory's entries to disk, so that a rename or a new entry in it survives a power loss.
     pub fn sync(&self) -> io::Result<()> {
         match rustix::fs::fsync(self) {
-            // Some network file systems know no flushing of directories; they have nothing to flush.
+            // Some network file systems cannot flush directories; they have nothing to flush.
             Ok(()) | Err(Errno::INVAL) => Ok(()),
-            // Opened only to be passed through.
+            // The directory was opened only to reach entries of it.
             Err(Errno::BADF) => {
                 let own = self.sub("")?;
                 Ok(rustix::fs::fsync(&own)?)
@@ -166,7 +168,7 @@ impl Dir {
         }
     }
 
-    /// Writes everything of its file system to disk.
+    /// Flushes the whole file system of this directory to disk.
     pub fn sync_file_system(&self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(self)?)
     }

@@ -1,4 +1,5 @@
-//! What the operator chose by a path: the only step that follows symbolic links ([`Dir::resolve`]).
+//! A thing that the operator chose by a path. Opening it is the only step that follows symbolic links
+//! ([`Dir::resolve`]).
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -10,15 +11,16 @@ use super::{Dir, Meta};
 #[derive(Debug, Clone)]
 pub struct Chosen {
     dir: Dir,
-    /// `None`: the directory itself.
+    /// The thing's name in `dir`; `None`: the directory itself.
     name: Option<OsString>,
-    /// Without links.
+    /// Free of links.
     path: PathBuf,
     meta: Meta,
 }
 
 impl Chosen {
-    /// Opens what `path` leads to. Fails if it leads over a link of another user's to what is not that user's.
+    /// Opens the thing that `path` leads to. Fails if the path contains a symbolic link of another user and the thing
+    /// does not belong to that user.
     pub fn open(path: &Path) -> io::Result<Self> {
         if path.as_os_str().is_empty() {
             return Err(io::ErrorKind::NotFound.into());
@@ -37,7 +39,7 @@ impl Chosen {
         }
     }
 
-    /// A directory that is open already.
+    /// Makes a `Chosen` of an open directory.
     pub fn of_dir(dir: Dir) -> io::Result<Self> {
         Ok(Self {
             meta: Meta::of_fd(&dir)?,
@@ -47,25 +49,27 @@ impl Chosen {
         })
     }
 
+    /// Returns whether it is a directory.
     pub fn is_dir(&self) -> bool {
         self.name.is_none()
     }
 
-    /// The directory, or the one that the thing is in.
+    /// Returns the directory, or the one that the thing is in.
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
 
-    /// The thing's name in [`Self::dir`]; empty for the directory itself.
+    /// Returns the thing's name in [`Self::dir`]; empty for the directory itself.
     pub fn name(&self) -> &OsStr {
         self.name.as_deref().unwrap_or_default()
     }
 
-    /// Where it was, free of links. Use it in messages and for comparisons of text only.
+    /// Returns its path as of the opening, free of links. Use it in messages and for comparisons of text only.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Returns its metadata as of the opening.
     pub fn meta(&self) -> &Meta {
         &self.meta
     }

@@ -1,4 +1,4 @@
-//! Listing an open directory.
+//! Lists an open directory.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -15,14 +15,17 @@ const BUFFER_BYTES: usize = 32 << 10;
 /// An entry as its directory lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirEntry {
+    /// One component of a path.
     pub name: OsString,
+    /// Never `Unknown`: `stat` is called if the file system does not list kinds.
     pub kind: Kind,
+    /// The inode as listed; that of a mount point is the one below the mount.
     pub ino: u64,
 }
 
 impl Dir {
-    /// Passes each entry but `.` and `..` to `take`, which ends the listing by an error. An entry whose kind
-    /// the file system does not list is looked at; one that is gone by then is left out.
+    /// Passes each entry but `.` and `..` to `take`; an error of `take` ends the listing. If the file system does not
+    /// list kinds, `stat` is called for each entry; one that vanished meanwhile is left out.
     pub fn for_each_entry(
         &self,
         take: impl FnMut(&OsStr, Kind, u64) -> io::Result<()>,
@@ -33,8 +36,8 @@ impl Dir {
         self.list_by(&own, &mut Vec::new(), take)
     }
 
-    /// [`Self::for_each_entry`] of a directory that only the caller holds and has not listed yet, with a
-    /// buffer that may serve for many.
+    /// Does the same as [`Self::for_each_entry`] for a directory that only the caller holds and has not listed yet,
+    /// with a buffer that can be used for many directories.
     pub fn for_each_entry_once(
         &self,
         buffer: &mut Vec<MaybeUninit<u8>>,
@@ -69,6 +72,7 @@ impl Dir {
         Ok(())
     }
 
+    /// Returns all entries but `.` and `..`, in the file system's order.
     pub fn entries(&self) -> io::Result<Vec<DirEntry>> {
         let mut found = Vec::new();
         self.for_each_entry(|name, kind, ino| {
@@ -82,12 +86,12 @@ impl Dir {
         Ok(found)
     }
 
-    /// Whether nothing is in it.
+    /// Returns whether the directory has no entries.
     pub fn is_empty(&self) -> io::Result<bool> {
         Ok(self.entries()?.is_empty())
     }
 
-    /// Describes the entry `name` of this directory, by one call.
+    /// Returns the metadata of the entry `name` of this directory, of a link itself, with a single system call.
     pub fn meta_of_entry(&self, name: &OsStr) -> io::Result<Meta> {
         Meta::of_entry(self.as_fd(), name)
     }

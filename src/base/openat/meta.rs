@@ -1,4 +1,4 @@
-//! What a thing is, as one look at it told.
+//! The metadata of a thing, as one system call returned it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -8,15 +8,24 @@ use std::os::unix::fs::MetadataExt as _;
 use rustix::fs::{AtFlags, FileType, Stat, Statx, StatxFlags};
 use rustix::io::Errno;
 
+/// The kind of a thing in the file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
+    /// A regular file.
     File,
+    /// A directory.
     Dir,
+    /// A symbolic link.
     Symlink,
+    /// A named pipe.
     Fifo,
+    /// A socket.
     Socket,
+    /// A character device.
     CharDevice,
+    /// A block device.
     BlockDevice,
+    /// A listing did not say.
     Unknown,
 }
 
@@ -35,7 +44,7 @@ impl From<FileType> for Kind {
     }
 }
 
-/// A thing's metadata. The methods are named as those of [`std::os::unix::fs::MetadataExt`].
+/// The metadata of a thing. The methods have the names of those of [`std::os::unix::fs::MetadataExt`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
     dev: u64,
@@ -53,19 +62,20 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// Returns the metadata of an open thing.
     pub fn of_fd(fd: impl AsFd) -> io::Result<Self> {
         let fd = fd.as_fd();
         let flags = AtFlags::EMPTY_PATH;
         Self::asked(fd, OsStr::new(""), flags, |fd| rustix::fs::fstat(fd))
     }
 
-    /// Of the entry `name` of `dir`; of a link itself.
+    /// Returns the metadata of the entry `name` of `dir`, of a link itself.
     pub(super) fn of_entry(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Self> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         Self::asked(dir, name, flags, |dir| rustix::fs::statat(dir, name, flags))
     }
 
-    /// `statx` also knows the time of birth, but not every kernel, nor every filter of its calls, has it.
+    /// Calls `statx`, which also returns the time of birth, or `older` if the kernel has no `statx` or a filter blocks it.
     fn asked(
         fd: BorrowedFd<'_>,
         name: &OsStr,
@@ -79,101 +89,113 @@ impl Meta {
         }
     }
 
+    /// Returns the kind.
     pub fn kind(&self) -> Kind {
         FileType::from_raw_mode(self.mode as _).into()
     }
 
+    /// Returns whether it is a regular file.
     pub fn is_file(&self) -> bool {
         self.kind() == Kind::File
     }
 
+    /// Returns whether it is a directory.
     pub fn is_dir(&self) -> bool {
         self.kind() == Kind::Dir
     }
 
+    /// Returns whether it is a symbolic link.
     pub fn is_symlink(&self) -> bool {
         self.kind() == Kind::Symlink
     }
 
-    /// Whether both are looks at one thing (device and inode).
+    /// Returns whether both describe one thing (device and inode).
     pub fn is_same(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
 
-    /// Device and inode.
+    /// Returns device and inode.
     pub fn id(&self) -> (u64, u64) {
         (self.dev, self.ino)
     }
 
+    /// Returns the device.
     pub fn dev(&self) -> u64 {
         self.dev
     }
 
+    /// Returns the inode.
     pub fn ino(&self) -> u64 {
         self.ino
     }
 
-    /// Kind and permissions.
+    /// Returns kind and permissions, as `st_mode` holds them.
     pub fn mode(&self) -> u32 {
         self.mode
     }
 
-    /// The permission bits, set-id and sticky included.
+    /// Returns the permission bits, with set-id and sticky.
     pub fn permissions(&self) -> u32 {
         self.mode & 0o7777
     }
 
+    /// Returns the number of hard links.
     pub fn nlink(&self) -> u64 {
         self.nlink
     }
 
+    /// Returns the owner's id.
     pub fn uid(&self) -> u32 {
         self.uid
     }
 
+    /// Returns the group's id.
     pub fn gid(&self) -> u32 {
         self.gid
     }
 
+    /// Returns the device number of a device.
     pub fn rdev(&self) -> u64 {
         self.rdev
     }
 
-    /// Bytes.
+    /// Returns the size in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Bytes.
+    /// Returns the size in bytes.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {
         self.size
     }
 
-    /// Of 512 bytes each.
+    /// Returns the number of allocated blocks of 512 bytes.
     pub fn blocks(&self) -> u64 {
         self.blocks
     }
 
-    /// Seconds.
+    /// Returns the modification time in seconds.
     pub fn mtime(&self) -> i64 {
         self.mtime.0
     }
 
+    /// Returns the nanoseconds of the modification time.
     pub fn mtime_nsec(&self) -> i64 {
         self.mtime.1
     }
 
-    /// Seconds.
+    /// Returns the time of the last change of content or metadata, in seconds.
     pub fn ctime(&self) -> i64 {
         self.ctime.0
     }
 
+    /// Returns the nanoseconds of that time.
     pub fn ctime_nsec(&self) -> i64 {
         self.ctime.1
     }
 
-    /// When it was made (seconds, nanoseconds), where the file system and the kernel know.
+    /// Returns the time of its creation (seconds, nanoseconds); `None` if the file system or the kernel does not know.
     pub fn born(&self) -> Option<(i64, i64)> {
         self.born
     }

@@ -1,4 +1,4 @@
-//! Whether a directory is where something is mounted.
+//! Recognizes mount points.
 
 use std::io;
 
@@ -8,22 +8,22 @@ use rustix::io::Errno;
 use super::{Dir, Meta};
 
 impl Dir {
-    /// Whether this directory is the root of a mount: a disk, a share or a bind mount. A subvolume that is
-    /// reached by its path alone is none.
+    /// Returns whether this directory is the root of a mount: a disk, a share or a bind mount. A btrfs subvolume that is
+    /// reached through its parent's mount is not one.
     pub fn is_mount_point(&self) -> io::Result<bool> {
         let root = StatxAttributes::MOUNT_ROOT;
         match rustix::fs::statx(self, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) {
             Ok(stat) if stat.stx_attributes_mask.contains(root) => {
                 Ok(stat.stx_attributes.contains(root))
             }
-            // Before Linux 5.8, or where a filter of calls knows no statx.
+            // Linux before 5.8, or a system call filter blocks statx.
             Ok(_) | Err(Errno::NOSYS) => self.is_on_another_device(),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The same without a word from the kernel: what it is in is on another device, or it is the root of all.
-    /// It takes a bind mount from the same device for a plain directory.
+    /// Guesses the same without the kernel's answer: the directory above is on another device, or this is the root
+    /// directory. Takes a bind mount from the same device for a plain directory.
     fn is_on_another_device(&self) -> io::Result<bool> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let above = rustix::fs::openat(self, c"..", flags, Mode::empty())?;
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_root_of_a_mount_is_one() {
+    fn only_the_root_of_a_mount_is_a_mount_point() {
         let temp = tempfile::tempdir().unwrap();
         std::fs::create_dir(temp.path().join("plain")).unwrap();
         let plain = temp.path().join("plain");

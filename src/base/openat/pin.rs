@@ -1,4 +1,4 @@
-//! An entry of whatever kind, held by a descriptor that cannot read it.
+//! An entry of any kind, held by a descriptor that cannot read its content.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -10,8 +10,8 @@ use rustix::fs::{Mode, OFlags};
 use super::attributes::{list_xattrs, place_path, xattrs_of_path};
 use super::{Dir, Meta};
 
-/// What had a name when it was opened: a link itself, a FIFO without a wait, a directory that may not be
-/// listed. Its metadata, its text and its attributes are those of one thing.
+/// An entry that was opened with `O_PATH`: also a link itself, a FIFO without waiting, or a directory that this user may
+/// not list. So its metadata, its text and its attributes are those of one thing.
 #[derive(Debug)]
 pub struct Pin {
     fd: OwnedFd,
@@ -25,7 +25,7 @@ impl AsFd for Pin {
 }
 
 impl Dir {
-    /// Opens `rel`, whatever it is, as a place only.
+    /// Opens `rel`, of whatever kind.
     pub fn pin(&self, rel: impl AsRef<OsStr>) -> io::Result<Pin> {
         let fd = self.open_place(rel)?;
         let meta = Meta::of_fd(&fd)?;
@@ -34,17 +34,18 @@ impl Dir {
 }
 
 impl Pin {
+    /// Returns the metadata as of the opening.
     pub fn meta(&self) -> &Meta {
         &self.meta
     }
 
-    /// The text of the symbolic link that it is.
+    /// Returns the text of the symbolic link. Fails for anything else.
     pub fn read_link(&self) -> io::Result<Vec<u8>> {
         Ok(rustix::fs::readlinkat(&self.fd, "", Vec::new())?.into_bytes())
     }
 
-    /// [`list_xattrs`] of what it is, of a link its own. Without `/proc` only a directory has any: no call
-    /// reads those of a thing that cannot be opened.
+    /// Returns its extended attributes, of a link its own. Without `/proc` the result is empty for everything but a
+    /// directory: no system call reads the attributes of a thing that is open with `O_PATH`.
     pub fn xattrs(&self) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
         match xattrs_of_path(&place_path(self.fd.as_fd())) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

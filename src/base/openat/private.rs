@@ -1,4 +1,4 @@
-//! A new directory that only we can enter, locked while it is in use, and removed with its owner.
+//! A new directory that only this user can enter, locked while it is in use, and removed when its owner is dropped.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,26 +13,29 @@ use super::attributes::inherit_nothing;
 use super::{Dir, Meta};
 use crate::base::ids::{hex, unhex};
 
+/// Random bytes in a directory's name.
 const RANDOM_BYTES: usize = 8;
-/// Each that fails had its new directory moved away or exchanged by another user in that moment.
+/// How often a directory is created anew after another user moved or exchanged it in that moment.
 const MOST_TRIES: usize = 64;
+/// The name of the file whose owner shows how this file system chooses owners.
 const PROBE: &str = "owner";
 
-/// A private directory (0700, of our group, without access lists) in a directory that may be someone else's. The owner of that one can rename
-/// ours and put another in its place; so it is used through [`Self::dir`] alone, and removing it empties
-/// what is open and then removes its name only if that still means it.
+/// A private directory (0700, our group, without access lists) in a directory that may belong to another user, who can
+/// rename it and put another one in its place. So it is used through [`Self::dir`] only, and its removal empties
+/// the open directory and then removes the name only if it is still this directory's.
 #[derive(Debug)]
 pub struct PrivateDir {
     parent: Dir,
     name: OsString,
     dir: Dir,
     meta: Meta,
+    /// Whether it stays, or was removed already.
     kept: AtomicBool,
 }
 
 impl PrivateDir {
-    /// Makes `<prefix><16 hex digits>` in `parent` and locks it (`flock`; where the file system has no
-    /// locks, unlocked). `registered` learns the name before the directory is made.
+    /// Creates `<prefix><16 hex digits>` in `parent` and locks it (`flock`; it stays unlocked if the file system has no
+    /// locks). Calls `registered` with the name before the directory is created.
     pub fn make(
         parent: &Dir,
         prefix: &OsStr,
@@ -46,12 +49,12 @@ impl PrivateDir {
             registered(&name);
             let dir = match parent.make_dir(&name, 0o700) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                // Its parent's owner exchanged or moved it before it was open.
+                // The parent's owner exchanged or moved it before it was open.
                 Err(error) if is_exchanged(&error) => continue,
                 other => other?,
             };
             let meta = Meta::of_fd(&dir)?;
-            // One of root's that was exchanged for it is root's, too, but it is not empty.
+            // If we are root, another directory of root's may have been put there; but that is not empty.
             if !dir.is_empty()? || !is_made_by_us(&dir, &meta) {
                 continue;
             }
@@ -63,7 +66,7 @@ impl PrivateDir {
             }
             let meta = Meta::of_fd(&dir)?;
             let _ = rustix::fs::flock(dir.as_fd(), FlockOperation::NonBlockingLockExclusive);
-            // A clean-up elsewhere may have taken it for a dead one's before it was locked.
+            // Another process may have removed it as abandoned before it was locked.
             if parent.is_still(&name, &meta) {
                 return Ok(Self {
                     parent: parent.clone(),
@@ -76,17 +79,17 @@ impl PrivateDir {
         }
         let gone = parent.path().display();
         Err(io::Error::other(format!(
-            "no directory that is made in {gone} stays there: it is gone, or another user moves what is made in it"
+            "cannot keep a new directory in {gone}: that directory is gone, or another user moves new directories away"
         )))
     }
 
-    /// Takes over the directory `name`, which a dead process left in `parent`. `None`: a process that lives
-    /// holds its lock.
+    /// Takes over the directory `name`, which an ended process left in `parent`. `None`: a running process holds its
+    /// lock.
     pub fn adopt(parent: &Dir, name: &OsStr) -> io::Result<Option<Self>> {
         let dir = parent.sub(name)?;
         let meta = Meta::of_fd(&dir)?;
         let lock = FlockOperation::NonBlockingLockExclusive;
-        // Where the file system has no locks nothing shows that its process lives.
+        // If the file system has no locks, nothing shows that its process is still running.
         if rustix::fs::flock(dir.as_fd(), lock) == Err(rustix::io::Errno::WOULDBLOCK) {
             return Ok(None);
         }
@@ -99,34 +102,37 @@ impl PrivateDir {
         }))
     }
 
+    /// Returns the open directory.
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
 
+    /// Returns the directory in which it was created.
     pub fn parent(&self) -> &Dir {
         &self.parent
     }
 
+    /// Returns its name in [`Self::parent`].
     pub fn name(&self) -> &OsStr {
         &self.name
     }
 
-    /// Device and inode, as of when it was made.
+    /// Returns its metadata as of its creation.
     pub fn meta(&self) -> &Meta {
         &self.meta
     }
 
-    /// Whether its name still means it.
+    /// Returns whether its name still leads to it.
     pub fn is_in_place(&self) -> bool {
         self.parent.is_still(&self.name, &self.meta)
     }
 
-    /// Leaves it where it is: it has become something else.
+    /// Keeps it from being removed: it is no longer a temporary directory.
     pub fn keep(&self) {
         self.kept.store(true, Ordering::Relaxed);
     }
 
-    /// Empties it and removes its name, once. Fails if another thing has that name; that is left alone.
+    /// Empties it and removes its name, once. Fails if another thing has that name, and leaves that alone.
     pub fn remove(&self) -> io::Result<()> {
         if self.kept.swap(true, Ordering::Relaxed) {
             return Ok(());
@@ -144,21 +150,21 @@ impl PrivateDir {
             None => Ok(()),
             Some(now) if now.is_same(&self.meta) => self.parent.remove_dir(&self.name),
             Some(_) => Err(io::Error::other(format!(
-                "{} was exchanged for something else while it was in use; what was in it is removed",
+                "{} was exchanged for something else while it was in use; its content is removed",
                 self.parent.path_of(&self.name).display()
             ))),
         }
     }
 
-    /// Whether `name` is `prefix` and 16 hex digits.
+    /// Returns whether `name` is `prefix` and 16 hex digits.
     pub fn is_named(name: &OsStr, prefix: &OsStr) -> bool {
         let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
         let text = rest.and_then(|rest| std::str::from_utf8(rest).ok());
         text.is_some_and(|text| text.len() == 2 * RANDOM_BYTES && unhex(text).is_some())
     }
 
-    /// Removes from `parent` the directories `<prefix><16 hex digits>` of ours whose process is gone and
-    /// which are older than `age`. What cannot be removed stays: it is in nobody's way.
+    /// Removes from `parent` this user's directories `<prefix><16 hex digits>` that are older than `age` and whose
+    /// process has ended. One that cannot be removed does no harm and stays.
     pub fn remove_abandoned(parent: &Dir, prefix: &OsStr, age: Duration) {
         let uid = rustix::process::geteuid().as_raw();
         for entry in parent.entries().unwrap_or_default() {
@@ -189,8 +195,8 @@ impl Drop for PrivateDir {
     }
 }
 
-/// Whether this process made the open directory. A file system that gives every new entry another owner (NFS
-/// with `root_squash`, FAT) gives it to a file that is made in the directory, too.
+/// Returns whether this process created the open directory. A file system that gives every new entry another owner
+/// (NFS with `root_squash`, FAT) gives that owner to a file in the directory, too.
 fn is_made_by_us(dir: &Dir, meta: &Meta) -> bool {
     if meta.uid() == rustix::process::geteuid().as_raw() {
         return true;

@@ -1,4 +1,4 @@
-//! Removing a tree without leaving it.
+//! Removes a tree without leaving it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -6,19 +6,20 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use super::{Dir, Kind, chmod_fd};
 
-/// So many directories on the way down are held open; deeper ones are opened again on the way up.
+/// How many directories on the way down stay open; deeper ones are opened again on the way up.
 const MOST_OPEN: usize = 32;
 
+/// A directory on the way down.
 struct RemovalLevel {
-    /// `None`: too deep to be held open.
+    /// `None`: it is too deep to stay open.
     dir: Option<Dir>,
-    /// Directories in it that are still to be removed.
+    /// The directories in it that are still to be removed.
     dirs: Vec<OsString>,
 }
 
 impl Dir {
-    /// Removes everything in this directory, whatever modes its directories have. The directory itself
-    /// stays, wherever it was moved meanwhile.
+    /// Removes everything in this directory, whatever modes the directories in it have. The directory itself stays,
+    /// even if it is moved meanwhile.
     pub fn clear(&self) -> io::Result<()> {
         let (dir, dirs) = strip(self.clone())?;
         let mut rel: Vec<u8> = Vec::new();
@@ -55,7 +56,7 @@ impl Dir {
                 None => self.sub(OsStr::from_bytes(&rel))?,
             };
             let (dir, dirs) = match enter(&held, &name).and_then(strip) {
-                // Gone, or no directory any more.
+                // It is gone, or no longer a directory.
                 Err(error) if is_gone(&error) => {
                     level.dirs.pop();
                     remove_other(&held, &name)?;
@@ -74,7 +75,7 @@ impl Dir {
         }
     }
 
-    /// Removes `name` and everything in it. It is no error if it is not there.
+    /// Removes `name` and everything in it. A missing one is no error.
     pub fn remove_tree(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         let name = name.as_ref();
         match enter(self, name) {
@@ -88,7 +89,7 @@ impl Dir {
     }
 }
 
-/// Opens the directory `name`, which its owner may have closed to himself.
+/// Opens the directory `name`; adds the owner's rights to its mode if they are missing.
 fn enter(dir: &Dir, name: &OsStr) -> io::Result<Dir> {
     match dir.sub(name) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -99,6 +100,7 @@ fn enter(dir: &Dir, name: &OsStr) -> io::Result<Dir> {
     }
 }
 
+/// Returns whether the error says that the directory is gone or no longer a directory.
 fn is_gone(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let code = error.raw_os_error();
@@ -106,10 +108,10 @@ fn is_gone(error: &io::Error) -> bool {
     is(Errno::NOENT) || is(Errno::NOTDIR) || is(Errno::LOOP)
 }
 
-/// Removes whatever is no directory in `dir`, and returns the names of the directories.
+/// Removes everything but directories from `dir`, and returns it with the names of the directories.
 fn strip(dir: Dir) -> io::Result<(Dir, Vec<OsString>)> {
     let mut found = dir.entries()?;
-    // Without write permission nothing in it can be removed.
+    // Entries can be removed only with the owner's permission to write and enter.
     let writable = super::Meta::of_fd(&dir)?.permissions() & 0o300 == 0o300;
     if !writable && !found.is_empty() {
         chmod_fd(&dir, 0o700)?;
@@ -125,6 +127,7 @@ fn strip(dir: Dir) -> io::Result<(Dir, Vec<OsString>)> {
     Ok((dir, dirs))
 }
 
+/// Removes a thing that is not a directory; a missing one is no error.
 fn remove_other(dir: &Dir, name: &OsStr) -> io::Result<()> {
     match dir.remove_file(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -132,10 +135,11 @@ fn remove_other(dir: &Dir, name: &OsStr) -> io::Result<()> {
     }
 }
 
+/// Removes an empty directory; a missing one is no error.
 fn remove_empty(dir: &Dir, name: &OsStr) -> io::Result<()> {
     match dir.remove_dir(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Another took its place: not ours to remove, but nothing of ours is there any more.
+        // Another thing took its place: that is not ours to remove, and nothing of ours is left there.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(()),
         other => other,
     }

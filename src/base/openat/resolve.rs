@@ -1,9 +1,9 @@
-//! Resolving a path that the operator typed, in places where another user may plant links.
+//! Resolves a path that the operator typed, in places in which another user may plant links.
 //!
-//! The kernel follows every link. Here each component is opened by itself, and a symbolic link counts only if it
-//! is root's or ours, or if what the path leads to in the end belongs to the link's owner, who could give us
-//! that anyway. (The kernel's `protected_symlinks` is the same idea, for sticky directories alone.) A directory
-//! cannot be planted like that, since a user cannot move one of another user to another place.
+//! The kernel follows every link. Here each component is opened by itself. A symbolic link is accepted only if it belongs
+//! to root or us, or if the thing to which the path leads in the end belongs to the link's owner, who could give us that
+//! thing anyway. (The kernel's `protected_symlinks` is the same idea, for sticky directories only.) A user cannot plant
+//! a directory in this way, since he cannot move one of another user.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -16,29 +16,30 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use super::{Dir, Meta, PASS};
 
-/// As many as the kernel follows.
+/// Links that are followed, as many as the kernel follows.
 const MOST_LINKS: usize = 40;
 const STICKY: u32 = 0o1000;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
-/// How far a path leads.
+/// How far a path can be resolved.
 #[derive(Debug, Clone)]
 pub struct Resolved {
-    /// The last directory of the path that is there, under its real path.
+    /// The last directory of the path that exists, with its real path.
     pub dir: Dir,
-    /// Components below it that are not there.
+    /// The components below it that do not exist.
     pub missing: Vec<OsString>,
-    /// What the path leads to, if it is there and is no directory.
+    /// The thing that the path leads to, if it exists and is not a directory.
     pub other: Option<Meta>,
     /// The directory that `dir` is in, and its name there; `None` for the root directory.
     pub above: Option<(Dir, OsString)>,
-    /// The first directory on the way, `dir` included, in which another user can rename what is not his.
+    /// The first directory on the way, `dir` included, in which another user can rename things that are not his; `None`:
+    /// there is none.
     pub exposed: Option<PathBuf>,
 }
 
 impl Resolved {
-    /// The real path, for messages.
+    /// Returns the real path, for messages.
     pub fn path(&self) -> PathBuf {
         let mut path = self.dir.path().to_path_buf();
         path.extend(&self.missing);
@@ -46,18 +47,21 @@ impl Resolved {
     }
 }
 
+/// A resolution in progress.
 struct PathWalk {
-    /// Every directory from the root down to here.
+    /// Every directory from the root down to here, with its name.
     dirs: Vec<(OwnedFd, OsString)>,
+    /// Components still to be resolved.
     rest: VecDeque<OsString>,
-    /// Links that were followed, and their owners.
+    /// The links that were followed, and their owners' ids.
     links: Vec<(PathBuf, u32)>,
+    /// See [`Resolved::exposed`].
     exposed: Option<PathBuf>,
 }
 
 impl Dir {
-    /// Resolves `path` as far as it is there. Fails if it leads over a link of another user to what is not
-    /// that user's.
+    /// Resolves `path` as far as it exists. Fails if the path contains a symbolic link of another user and the thing to
+    /// which it leads does not belong to that user.
     pub fn resolve(path: &Path) -> io::Result<Resolved> {
         let path = std::path::absolute(path)?;
         let root = open(CWD, OsStr::new("/"), PASS)?;
@@ -71,7 +75,7 @@ impl Dir {
         walk.run()
     }
 
-    /// [`Self::resolve`] of a directory that must be there.
+    /// Opens a directory as [`Self::resolve`] finds it; a missing one is an error.
     pub fn open_trusted(path: &Path) -> io::Result<Self> {
         let resolved = Self::resolve(path)?;
         match (resolved.other, resolved.missing.is_empty()) {
@@ -82,7 +86,7 @@ impl Dir {
     }
 }
 
-/// Whether another user than root and ourselves can rename an entry of a directory that is not his.
+/// Returns whether a user other than root and us can rename entries of the directory that are not his.
 fn is_exposed(meta: &Meta) -> bool {
     let ours = rustix::process::geteuid().as_raw();
     if meta.uid() != 0 && meta.uid() != ours {
@@ -105,7 +109,7 @@ fn check_owners(links: &[(PathBuf, u32)], end: &Meta) -> io::Result<()> {
         Some((link, uid)) => Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
-                "{} is a symbolic link of user {uid}, and what it leads to is not that user's: name the \
+                "{} is a symbolic link of user {uid}, and leads to a thing that is not that user's: name the \
                  place itself, without the link, or give the link to root (`chown -h`)",
                 link.display()
             ),
@@ -119,6 +123,7 @@ fn open(dir: impl std::os::fd::AsFd, name: &OsStr, flags: OFlags) -> io::Result<
 }
 
 impl PathWalk {
+    /// Puts the components of `path` before the rest.
     fn push_front(&mut self, path: &Path) {
         let parts = path.components().filter_map(|part| match part {
             Component::Normal(name) => Some(name.to_owned()),
@@ -130,6 +135,7 @@ impl PathWalk {
         }
     }
 
+    /// Returns the directory that was reached.
     fn here(&self) -> io::Result<&OwnedFd> {
         let last = self.dirs.last().map(|(fd, _)| fd);
         last.ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -149,7 +155,7 @@ impl PathWalk {
                 }
                 continue;
             }
-            // As a directory first: what is mounted on demand is mounted by that alone.
+            // Opened as a directory first: only that mounts an automount.
             let opened = match open(self.here()?, &name, PASS) {
                 Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                     open(self.here()?, &name, OFlags::PATH)
@@ -183,6 +189,7 @@ impl PathWalk {
         self.finish(None)
     }
 
+    /// Follows the open link `name`.
     fn follow(&mut self, link: &OwnedFd, meta: &Meta, name: &OsStr) -> io::Result<()> {
         if self.links.len() == MOST_LINKS {
             return Err(rustix::io::Errno::LOOP.into());
@@ -199,7 +206,7 @@ impl PathWalk {
 
     fn finish(mut self, other: Option<Meta>) -> io::Result<Resolved> {
         let path = self.path();
-        // One that was only passed through is opened to be listed, where that is allowed.
+        // A directory that was opened only to reach its entries is opened for listing, if that is allowed.
         let listable = |fd: &OwnedFd| match open(fd, OsStr::new("."), super::ENTER) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => fd.try_clone(),
             other => other,

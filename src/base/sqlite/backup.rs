@@ -1,4 +1,4 @@
-//! Copying a database as of one moment, through a child.
+//! Copies a database as of one moment, through a child.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -18,16 +18,18 @@ use super::place::Place;
 use super::process::{self, ChildProcess, ChildTask};
 use super::refusal::{io_error, refused, silent};
 
-/// A file written less than this ago could change again without a new mtime.
+/// Age of the last change from which the next one surely gets another mtime.
 const SETTLED: Duration = Duration::from_secs(2);
-/// The slowest copying that is waited for, beyond a minute.
+/// The slowest copy that is waited for, after [`COPY_START`].
 const COPIED_BYTES_PER_SECOND: u64 = 1_000_000;
+/// The time that every copy has, whatever its size.
 const COPY_START: Duration = Duration::from_secs(60);
 
-/// Copies the database `src` to the new file `dst` (0600, durable, no sidecars), as of one moment, while
-/// others go on writing. A lock is waited for until `busy` is over. A failure leaves no `dst`.
+/// Copies the database `src` as of one moment to the new file `dst` (0600, durable, no sidecars), while other
+/// processes go on writing. Waits up to `busy` for a lock. A failure leaves no `dst`.
 ///
-/// One step: stepping in pages starts over whenever someone writes, and never ends under writers.
+/// The copy is one step of SQLite's backup: one in several steps starts over with each write, and never ends while
+/// others keep writing.
 pub fn backup(src: &Path, dst: &Path, busy: Duration) -> Result<(), SqliteError> {
     let opened = Place::of(src).and_then(|place| Ok((place.open()?, place)));
     let (file, from) = opened.map_err(io_error("read the database", src))?;
@@ -35,7 +37,7 @@ pub fn backup(src: &Path, dst: &Path, busy: Duration) -> Result<(), SqliteError>
     backup_at(&from, &file, &to, busy)
 }
 
-/// [`backup`] of a database that the caller has opened as `file`.
+/// Does the same as [`backup`] for a database that the caller has opened as `file`.
 pub fn backup_at(from: &Place, file: &File, to: &Place, busy: Duration) -> Result<(), SqliteError> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
@@ -52,7 +54,7 @@ pub fn backup_at(from: &Place, file: &File, to: &Place, busy: Duration) -> Resul
     copied
 }
 
-/// Tries the ways to open the database, the one that touches least first.
+/// Tries the ways to open the database, beginning with the one that changes least.
 fn copy_to(
     from: &Place,
     file: &File,
@@ -61,7 +63,7 @@ fn copy_to(
     busy: Duration,
 ) -> Result<(), SqliteError> {
     if let Some(before) = quiet_wal(from, file) {
-        // No process has it open: SQLite would leave new -wal and -shm files beside it. Immutable does not.
+        // No process has it open. SQLite would leave new -wal and -shm files beside it unless told it is immutable.
         let copied = copy_by(Way::Immutable, from, file, (to, copy), busy);
         if copied.is_ok() && quiet_wal(from, file) == Some(before) {
             return copied;
@@ -69,8 +71,8 @@ fn copy_to(
         copy.set_len(0).map_err(io_error("rewrite", to.path()))?;
     }
     match copy_by(Way::ReadOnly, from, file, (to, copy), busy) {
-        // A crashed writer's journal must be played back, or a log's index be made, which takes a
-        // writable connection: what the application itself would do at its next start.
+        // A crashed writer's journal must be played back, or a log's index created, which takes a
+        // writable connection. The application itself would do that at its next start.
         Err(SqliteError::Sqlite { source, .. }) if wants_writing(&source) => {
             copy.set_len(0).map_err(io_error("rewrite", to.path()))?;
             let copied = copy_by(Way::Writable, from, file, (to, copy), busy);
@@ -80,7 +82,8 @@ fn copy_to(
     }
 }
 
-/// Names what keeps SQLite from reading a log or a journal, if a connection that may write got no further.
+/// Replaces the error of a writable connection by one that names the log or journal and the directory that cannot be
+/// written; returns any other error as it is.
 fn explain(error: SqliteError, from: &Place) -> SqliteError {
     let wants_writing =
         matches!(&error, SqliteError::Sqlite { source, .. } if wants_writing(source));
@@ -106,6 +109,7 @@ fn explain(error: SqliteError, from: &Place) -> SqliteError {
     }
 }
 
+/// Copies the database through a child that opens it in this `way`.
 fn copy_by(
     way: Way,
     from: &Place,
@@ -124,7 +128,7 @@ fn copy_by(
         place: from,
         identity: process::identity(file).map_err(&failed)?,
         cpu: allowed,
-        // A log may hold each of its pages for the first time.
+        // Each page in a log may be a new one, so the copy may be larger than the database.
         file_bytes: (meta.len().saturating_add(journal_bytes)).saturating_mul(2) + (16 << 20),
         work: ChildWork::Copy {
             busy_ms: milliseconds(busy),
@@ -144,9 +148,20 @@ fn copy_by(
     }
 }
 
-/// What identifies the state of a WAL database that no process has open (no `-wal` beside it), if it is one
-/// and has been left alone long enough for its mtime to tell the next change.
-fn quiet_wal(place: &Place, file: &File) -> Option<(u64, u64, i64, i64, i64, i64)> {
+/// A file's state, which differs after every change if [`SETTLED`] has passed since the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileState {
+    ino: u64,
+    bytes: u64,
+    /// Seconds and nanoseconds.
+    mtime: (i64, i64),
+    /// Seconds and nanoseconds.
+    ctime: (i64, i64),
+}
+
+/// Returns the state of a WAL database that no process has open (no `-wal` beside it). `None`: it is not such a
+/// database, or it was changed so lately that another change might not show.
+fn quiet_wal(place: &Place, file: &File) -> Option<FileState> {
     let mut head = [0; HEAD_BYTES];
     let read = file.read_at(&mut head, 0).ok()?;
     if !is_wal_mode(&head[..read]) || place.has_wal() {
@@ -154,9 +169,10 @@ fn quiet_wal(place: &Place, file: &File) -> Option<(u64, u64, i64, i64, i64, i64
     }
     let meta = file.metadata().ok()?;
     let age = SystemTime::now().duration_since(meta.modified().ok()?);
-    (age.ok()? > SETTLED).then(|| {
-        let mtime = (meta.mtime(), meta.mtime_nsec());
-        let ctime = (meta.ctime(), meta.ctime_nsec());
-        (meta.ino(), meta.size(), mtime.0, mtime.1, ctime.0, ctime.1)
+    (age.ok()? > SETTLED).then(|| FileState {
+        ino: meta.ino(),
+        bytes: meta.size(),
+        mtime: (meta.mtime(), meta.mtime_nsec()),
+        ctime: (meta.ctime(), meta.ctime_nsec()),
     })
 }

@@ -1,9 +1,9 @@
-//! How much time the checks of databases may take: each by its size, and all of a run together.
+//! The time that checks of databases may take: each by its size, and all of a run together.
 //!
-//! A check's fair share grows with the database and costs nothing. What it takes beyond comes out of one
-//! reserve for the run, of which a single check may take half of what is left. So sound databases of any
-//! number and size are checked in full, one that is slow for good reasons has the time it needs, and many
-//! that were made to be slow end the checks, not the backup.
+//! Each check has a fair share of time that grows with the database and is not limited in sum. Time beyond the share is
+//! taken from one reserve of the run; a single check may use half of what is left of it. So any number of sound
+//! databases of any size is checked in full, a database that is slow for good reasons gets the time it needs, and many
+//! databases that were made to be slow end the checks, but not the backup.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,24 +11,27 @@ use std::time::Duration;
 use super::inspection::Depth;
 use crate::base::lock::lock;
 
-/// A check's fair share: time of the processor for the child's start, and bytes that it looks at in a second.
+/// The part of a fair share that does not depend on the size: processor time for the start of the child.
 const START: Duration = Duration::from_millis(25);
+/// Bytes of a database that [`Depth::Structure`] checks in a second of a fair share.
 const STRUCTURE_BYTES_PER_SECOND: u64 = 20_000_000;
-/// Also comparing indexes with their tables takes some four times as long.
+/// The same for [`Depth::Indexes`], which takes about four times as long.
 const INDEXES_BYTES_PER_SECOND: u64 = 5_000_000;
-/// The most that one check may take beyond its share, and the least that is worth a try.
+/// The most that one check may take beyond its share.
 const MOST_BEYOND: Duration = Duration::from_secs(30);
+/// The least time beyond its share that a check needs: without it, none is begun.
 const LEAST_BEYOND: Duration = Duration::from_millis(250);
-/// What all checks of a run may take beyond their shares.
+/// The reserve: the time that all checks of a run together may take beyond their shares.
 const RESERVE: Duration = Duration::from_secs(90);
-/// The part of the reserve that is kept for checks that take [`LEAST_BEYOND`].
+/// The part of the reserve that is kept for checks that get only [`LEAST_BEYOND`].
 const KEPT: Duration = Duration::from_secs(30);
-/// What a check of the operator's own database may take beyond ten times its share.
+/// The time that the check of a database which the operator declared may take beyond ten times its share.
 const OWN_BEYOND: Duration = Duration::from_secs(300);
 
 /// The time that the checks of one run share.
 #[derive(Debug)]
 pub struct Budget {
+    /// What is left of the reserve. `None`: there is no common limit.
     reserve: Option<Mutex<Duration>>,
 }
 
@@ -40,26 +43,27 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// After this time the check is ended.
+    /// Returns the time after which the check is ended.
     pub fn deadline(self) -> Duration {
         self.fair + self.beyond
     }
 }
 
 impl Budget {
-    /// For databases from anywhere: those of a tree, or of a restore.
+    /// Returns the budget for databases that anyone may have written: those of a tree, or of a restore.
     pub fn of_run() -> Self {
         Self::with_reserve(RESERVE)
     }
 
-    /// As [`Budget::of_run`], with another reserve.
+    /// Returns a budget as [`Budget::of_run`] does, but with another reserve.
     pub fn with_reserve(reserve: Duration) -> Self {
         Self {
             reserve: Some(Mutex::new(reserve)),
         }
     }
 
-    /// For a database that the operator declared as a source: each has five minutes and ten times its share.
+    /// Returns the budget for databases that the operator declared as sources: each check has five minutes and ten
+    /// times its share.
     pub fn of_own() -> Self {
         Self { reserve: None }
     }
@@ -87,7 +91,7 @@ impl Budget {
         Some(Grant { fair, beyond })
     }
 
-    /// Puts back what a check did not take beyond its share.
+    /// Returns the time beyond its share that a check did not use to the reserve. `used`: the time that it took.
     pub fn settle(&self, grant: Grant, used: Duration) {
         if let Some(reserve) = &self.reserve {
             let beyond = used.saturating_sub(grant.fair).min(grant.beyond);
@@ -100,7 +104,7 @@ impl Budget {
 mod tests {
     use super::*;
 
-    /// Takes a check that uses up all it may; returns how long that was.
+    /// Takes a check that uses all of its time; returns how long that is.
     fn exhaust(budget: &Budget, bytes: u64) -> Option<Duration> {
         let grant = budget.take(bytes, Depth::Structure)?;
         budget.settle(grant, grant.deadline() + Duration::from_secs(1));
@@ -108,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_databases_of_any_number_cost_nothing() {
+    fn any_number_of_sound_databases_leaves_the_reserve_whole() {
         let budget = Budget::of_run();
         for bytes in [4096, 1 << 20, 1 << 40].into_iter().cycle().take(10_000) {
             let grant = budget.take(bytes, Depth::Structure).unwrap();
@@ -134,7 +138,7 @@ mod tests {
         let beyond: Duration = taken.iter().map(|time| *time - START).sum();
         assert!(beyond <= RESERVE, "{beyond:?}");
         assert!(taken[0] >= MOST_BEYOND && taken[1] > MOST_BEYOND / 3);
-        // Then there is no more, not even for a small one.
+        // Then nothing is left, not even for a small database.
         assert_eq!(budget.take(1, Depth::Structure), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Checking a database, and locking it for reading: through a child, within a budget.
+//! Checks a database, or locks it for reading, through a child and within a budget.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -17,21 +17,21 @@ use super::refusal::{io_error, refused, shown, silent, unchecked};
 
 const SPENT: &str = "other databases of this run took all the time that checks may take";
 
-/// Bytes that a file occupies on the disk, or its size if that is less: a hole is worked on in no time.
+/// Returns the bytes that a file occupies on the disk, at most its size: reading a hole takes no time.
 pub(super) fn occupied(meta: &Metadata) -> u64 {
     meta.len().min(meta.blocks().saturating_mul(512))
 }
 
-/// Checks the database `path`, a copy that no process writes to; nothing beside it is created or read.
+/// Checks the database `path`, a copy that no process writes to. Creates and reads nothing beside it.
 ///
-/// Damage is not an error but is reported in [`Inspection::integrity`].
+/// Damage is not an error; [`Inspection::integrity`] reports it.
 pub fn inspect(path: &Path, depth: Depth, budget: &Budget) -> Result<Inspection, SqliteError> {
     let opened = Place::of(path).and_then(|place| Ok((place.open()?, place)));
     let (file, place) = opened.map_err(io_error(Step::Check.text(), path))?;
     inspect_at(&place, &file, depth, budget)
 }
 
-/// [`inspect`] of a database that the caller has opened as `file`.
+/// Does the same as [`inspect`] for a database that the caller has opened as `file`.
 pub fn inspect_at(
     place: &Place,
     file: &File,
@@ -52,11 +52,12 @@ pub fn inspect_at(
     });
     let checked = child
         .map_err(|silence| silent(silence, Step::Check, place))
-        .and_then(|mut child| hear_check(&mut child, place, started, grant));
+        .and_then(|mut child| receive_check(&mut child, place, started, grant));
     settle(budget, grant, started, &checked);
     Ok(checked?.0)
 }
 
+/// Takes the time for a check of `place` from the budget; fails if the reserve is spent.
 fn grant(
     place: &Place,
     meta: &Metadata,
@@ -68,8 +69,8 @@ fn grant(
         .ok_or_else(|| unchecked(Step::Check, place, SPENT))
 }
 
-/// The outcome of a check, and the time of the processor that it took.
-fn hear_check(
+/// Waits for the outcome of a check, and returns it with the processor time that it took.
+fn receive_check(
     child: &mut ChildProcess,
     place: &Place,
     started: Instant,
@@ -90,6 +91,7 @@ fn hear_check(
     }
 }
 
+/// Settles the budget after a check.
 fn settle(
     budget: &Budget,
     grant: Grant,
@@ -98,14 +100,14 @@ fn settle(
 ) {
     let elapsed = started.elapsed();
     let used = match checked {
-        // On a busy machine a check waits for the processor, which is not the database's fault.
+        // On a busy machine a check also waits for the processor, which is not to the database's charge.
         Ok((_, cpu)) => elapsed.min(*cpu),
         Err(_) => elapsed,
     };
     budget.settle(grant, used);
 }
 
-/// A database file that no process can write to while this lives: a child holds the lock.
+/// A lock on a database, held by a child until this is dropped: no process can write to the database.
 pub struct Lock<'a> {
     child: ChildProcess,
     started: Instant,
@@ -120,17 +122,18 @@ impl std::fmt::Debug for Lock<'_> {
 }
 
 impl Lock<'_> {
-    /// How long the lock was waited for.
+    /// Returns how long the lock was waited for.
     pub fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// The outcome of the check that [`lock_for_read`] was asked for. The lock stays.
+    /// Waits for the outcome of the check that [`lock_for_read`] began. The lock stays. Fails if no check was
+    /// requested, or the budget had no time for it.
     pub fn inspect(&mut self, place: &Place) -> Result<Inspection, SqliteError> {
         let Some((grant, budget)) = self.check.take() else {
             return Err(unchecked(Step::Check, place, SPENT));
         };
-        let checked = hear_check(&mut self.child, place, self.started, grant);
+        let checked = receive_check(&mut self.child, place, self.started, grant);
         settle(budget, grant, self.started, &checked);
         Ok(checked?.0)
     }
@@ -144,15 +147,15 @@ impl Drop for Lock<'_> {
     }
 }
 
-/// Locks a rollback-mode database, which the caller has opened as `file`, against writers, for reading its
-/// bytes. A check, if one is asked for, goes on beside: see [`Lock::inspect`].
+/// Locks a rollback-mode database, which the caller has opened as `file`, against writers, so that the caller can read
+/// its bytes. A requested check runs meanwhile: see [`Lock::inspect`].
 ///
-/// `None` if there is no lock to be had without leaving traces: a WAL-mode database (if no process has it
-/// open, locking it would create `-wal` and `-shm`), or a file with the magic that SQLite does not take
-/// for a database. The caller then reads it like any file, and afterwards must find its stat unchanged and
-/// [`Place::has_live_journal`] still false; else it takes [`backup`] or tries again.
+/// Returns `None` if the database cannot be locked without leaving traces: it is in WAL mode (if no process has it
+/// open, locking it would create `-wal` and `-shm`), or SQLite does not accept the file as a database in spite of its
+/// magic. The caller then reads it like any file, and afterwards must find its `stat` unchanged and
+/// [`Place::has_live_journal`] still false; otherwise it uses [`backup`] or tries again.
 ///
-/// Call it when [`Place::has_live_journal`] is false; a journal that needs playing back is an error here.
+/// Call it when [`Place::has_live_journal`] is false; a journal that must be played back is an error here.
 pub fn lock_for_read<'a>(
     place: &Place,
     file: &File,
@@ -193,7 +196,7 @@ pub fn lock_for_read<'a>(
         Ok((child, answer))
     });
     let not_held = match held {
-        // Switched to WAL before it was locked: that is no lock.
+        // The database was switched to WAL mode before it was locked, so the lock protects nothing.
         Ok((_, ChildAnswer::Held { .. })) if !is_lockable()? => Ok(None),
         Ok((child, ChildAnswer::Held { waited_ms })) => {
             return Ok(Some(Lock {

@@ -1,8 +1,8 @@
-//! The child: this program, started again to open one database, within limits, and to answer.
+//! The child: this program, started again to open one database within limits and to answer.
 //!
-//! Its stdin is the database's directory, its stdout a socket to the parent, its stderr the directory of
-//! a copy. The request is in its environment, which holds nothing else. It opens the copy, which is ours, then
-//! confines itself to the database's directory, and only then opens what may come from anywhere.
+//! Its stdin is the database's directory, its stdout a socket to the parent, its stderr the directory of a copy. The
+//! request is in its environment, which holds nothing else. The child opens the copy, which is ours, then confines
+//! itself to the database's directory, and only then opens the database, which anyone may have written.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStringExt;
@@ -15,23 +15,25 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::code::{self, is_busy, is_limit};
+use super::confine::{self, Access};
 use super::header::super_journal;
 use super::inspect::{inspect, limit};
 use super::inspection::Depth;
 use super::message::{
     ARGUMENT, ChildAnswer, ChildWork, NamedFile, Request, Step, VARIABLE, Way, milliseconds,
 };
-use super::{confine, place, vfs};
+use super::{place, vfs};
 
-/// How long SQLite waits on its own before we look at the deadline.
+/// How long SQLite waits for a lock before we check the deadline.
 const BUSY_SLICE: Duration = Duration::from_millis(100);
+/// Pause between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(7);
-/// From this version on SQLite deletes no file that a planted journal names.
+/// The first version of SQLite that deletes no file which a planted journal names.
 pub(super) const SAFE_SQLITE: i32 = 3_054_001;
 
-/// Does the work of the child if this process was started as one; returns whether it was.
+/// Does the child's work if this process was started as one. Returns whether it was.
 ///
-/// Every answer goes to the parent. If that one is gone, so is this process.
+/// Every answer goes to the parent. If the parent ends, this process ends.
 pub fn serve() -> bool {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_none_or(|first| first != ARGUMENT) {
@@ -40,7 +42,7 @@ pub fn serve() -> bool {
     let request = std::env::var_os(VARIABLE).map(OsStringExt::into_vec);
     let request = request.and_then(|text| serde_json::from_slice::<Request>(&text).ok());
     let stdout = rustix::stdio::stdout().try_clone_to_owned();
-    // Started by hand, or by another version: there is no one to answer.
+    // Started by hand or by another version: no parent waits for an answer.
     let (Some(request), Ok(stdout)) = (request, stdout) else {
         return true;
     };
@@ -61,10 +63,11 @@ pub fn serve() -> bool {
 struct Child {
     parent: UnixStream,
     started: Instant,
-    /// How long a lock was waited for.
+    /// How long this process has waited for a lock.
     waited: Duration,
 }
 
+/// Returns the answer for a system call that failed in `step`.
 fn system(step: Step) -> impl Fn(std::io::Error) -> ChildAnswer {
     move |error| ChildAnswer::System {
         step,
@@ -72,6 +75,7 @@ fn system(step: Step) -> impl Fn(std::io::Error) -> ChildAnswer {
     }
 }
 
+/// Returns the answer for an error of SQLite in `step`.
 fn failed(step: Step) -> impl Fn(rusqlite::Error) -> ChildAnswer {
     move |error| {
         if vfs::was_exchanged() {
@@ -103,26 +107,30 @@ impl Child {
         let database = &request.database;
         match &request.work {
             ChildWork::Check { depth } => {
-                self.enter(database, false)?;
+                self.enter(database, Access::Read)?;
                 self.check(database, *depth)
             }
             ChildWork::Lock { busy_ms, depth } => {
-                self.enter(database, false)?;
+                self.enter(database, Access::Read)?;
                 self.lock(database, Duration::from_millis(*busy_ms), *depth)
             }
             ChildWork::Copy { busy_ms, way, copy } => {
                 let target = open_copy(copy)?;
-                self.enter(database, *way != Way::Immutable)?;
+                let access = match way {
+                    Way::Immutable => Access::Read,
+                    Way::ReadOnly | Way::Writable => Access::Write,
+                };
+                self.enter(database, access)?;
                 self.copy(database, target, Duration::from_millis(*busy_ms), *way)
             }
         }
     }
 
-    /// Goes to the database's directory, and gives up everything outside.
-    fn enter(&self, database: &NamedFile, write: bool) -> Result<(), ChildAnswer> {
+    /// Goes to the database's directory, and gives up access to everything outside it.
+    fn enter(&self, database: &NamedFile, access: Access) -> Result<(), ChildAnswer> {
         let start = system(Step::Start);
         rustix::process::fchdir(rustix::stdio::stdin()).map_err(|e| start(e.into()))?;
-        confine::to_working_directory(write).map_err(start)?;
+        confine::to_working_directory(access).map_err(start)?;
         vfs::allow(database);
         Ok(())
     }
@@ -157,7 +165,7 @@ impl Child {
         conn.busy_timeout(BUSY_SLICE.min(busy)).map_err(&fail)?;
         conn.execute_batch("BEGIN").map_err(&fail)?;
         let locked = self.until(busy, Step::Lock, || {
-            // The first read takes the lock, the transaction keeps it.
+            // The first read takes the lock, and the transaction keeps it.
             conn.query_row("PRAGMA schema_version", [], |_| Ok(StepResult::Done))
         });
         match locked {
@@ -174,7 +182,7 @@ impl Child {
                 self.answer(&answer);
             }
         }
-        // The parent closes its end when it has read the file.
+        // Waits: the parent closes its end when it has read the file.
         let _ = self.parent.read(&mut [0]);
         Ok(())
     }
@@ -204,7 +212,7 @@ impl Child {
         Ok(())
     }
 
-    /// Repeats `step` until it is done; a lock is retried until `busy` is over.
+    /// Repeats `step` until it is done. A database that stays locked for `busy` is an error.
     fn until(
         &mut self,
         busy: Duration,
@@ -228,15 +236,15 @@ impl Child {
     }
 }
 
-/// Opens the copy, which is in the directory of stderr, and lets go of that directory.
+/// Opens the copy, which is in the directory of stderr, and closes that directory.
 fn open_copy(copy: &NamedFile) -> Result<Connection, ChildAnswer> {
     let start = system(Step::Start);
     rustix::process::fchdir(rustix::stdio::stderr()).map_err(|e| start(e.into()))?;
     vfs::allow(copy);
     let fail = failed(Step::OpenCopy);
     let target = open(copy, Way::Writable).map_err(&fail)?;
-    // The copy is worth nothing until it is whole, so it needs no journal; the parent flushes it. Its lock
-    // is taken here and kept, so that SQLite looks for no journal of it later, in another directory.
+    // The copy is of no use until it is whole, so it needs no journal; the parent flushes it. Its lock is
+    // taken here and kept, so that SQLite does not look for its journal later, in another directory.
     let settings = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF";
     target.execute_batch(settings).map_err(&fail)?;
     let read = target.query_row("PRAGMA schema_version", [], |_| Ok(()));
@@ -265,7 +273,7 @@ fn open(database: &NamedFile, way: Way) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-/// Refuses what may make SQLite delete files: a journal that names another, and a SQLite that obeys it.
+/// Refuses to write if SQLite might delete files: the journal names another one, or SQLite is too old.
 fn may_write(database: &NamedFile) -> Result<(), ChildAnswer> {
     if rusqlite::version_number() < SAFE_SQLITE {
         return Err(ChildAnswer::OldSqlite {
@@ -280,7 +288,7 @@ fn may_write(database: &NamedFile) -> Result<(), ChildAnswer> {
     }
 }
 
-/// Tells SQLite that no process writes: no locks, no sidecars.
+/// Returns the URI that makes SQLite open `path` as a file that no process writes: without locks or sidecars.
 fn immutable_uri(path: &[u8]) -> Vec<u8> {
     let mut uri = b"file:".to_vec();
     for byte in path {

@@ -1,12 +1,12 @@
-//! What kind of failure an error of SQLite is, by its extended result code wherever the error carries one.
+//! Classifies SQLite's errors by their extended result code.
 //!
-//! rusqlite's own `sqlite_error_code()` knows one of the two variants that carry a code: of an error in the text
-//! of a statement, which a missing function or collation is, it says nothing.
+//! rusqlite's own `sqlite_error_code()` knows one of the two variants that carry a code: for an error in the text of a
+//! statement, such as a missing function or collation, it returns nothing.
 
 use rusqlite::{Error, ErrorCode, ffi};
 
-/// The extended result code of `error`; `None` if it is rusqlite's own.
-pub fn extended(error: &Error) -> Option<i32> {
+/// Returns the extended result code of `error`; `None` if the error is rusqlite's own.
+pub(crate) fn extended(error: &Error) -> Option<i32> {
     match error {
         Error::SqliteFailure(error, _) | Error::SqlInputError { error, .. } => {
             Some(error.extended_code)
@@ -15,24 +15,25 @@ pub fn extended(error: &Error) -> Option<i32> {
     }
 }
 
-/// The kind of [`extended`].
+/// Returns the kind of the error, by its code; `None` if it is rusqlite's own.
 pub fn kind(error: &Error) -> Option<ErrorCode> {
     extended(error).map(|code| ffi::Error::new(code).code)
 }
 
-/// The magic and nothing that fits it, or damage.
+/// Returns whether the code says that the file is damaged, or is not a database in spite of its magic.
 pub(super) fn is_damage(code: i32) -> bool {
     let kind = ffi::Error::new(code).code;
     matches!(kind, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
 }
 
-/// `SQLITE_ERROR`: a statement cannot be prepared or run, because of a function, collation or module that only
-/// the database's application has, or of a schema that is newer than this SQLite. It says nothing against the
-/// database.
+/// Returns whether the code is `SQLITE_ERROR`: a statement cannot be prepared or run, because only the database's
+/// application has a function, collation or module, or because the schema is newer than this SQLite. The database may
+/// be sound.
 pub(super) fn is_foreign(code: i32) -> bool {
     code & 0xff == ffi::SQLITE_ERROR
 }
 
+/// Returns whether another process holds a lock.
 pub(super) fn is_busy(error: &Error) -> bool {
     let kind = kind(error);
     matches!(
@@ -41,7 +42,7 @@ pub(super) fn is_busy(error: &Error) -> bool {
     )
 }
 
-/// Whether SQLite gave up because of a limit of ours, which says nothing about the database.
+/// Returns whether SQLite gave up because of a limit of ours; the database may be sound.
 pub(super) fn is_limit(error: &Error) -> bool {
     matches!(
         kind(error),
@@ -49,7 +50,7 @@ pub(super) fn is_limit(error: &Error) -> bool {
     )
 }
 
-/// Whether a connection that may write would get further.
+/// Returns whether a connection that may write might succeed.
 pub(super) fn wants_writing(error: &Error) -> bool {
     matches!(
         kind(error),
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
     use rusqlite::types::Type;
 
-    /// Every variant that can be made from outside, with `code` where it has one.
+    /// Returns every variant that a test can make, and whether it carries `code`.
     fn variants(code: i32) -> Vec<(bool, Error)> {
         let utf8 = std::str::from_utf8(&[0xff, b'x'][..]).unwrap_err();
         let boxed = || Box::new(std::fmt::Error);
@@ -101,7 +102,7 @@ mod tests {
         all
     }
 
-    /// Each code in each variant: one that carries it is classified by it, the others never are.
+    /// Each code in each variant: a variant that carries the code is classified by it, the others never are.
     #[test]
     fn errors_are_classified_by_their_code_whatever_carries_it() {
         let extended_of = |primary: i32, n: i32| primary | (n << 8);
@@ -124,7 +125,7 @@ mod tests {
         }
     }
 
-    /// What SQLite itself says where an application's function is missing.
+    /// SQLite's own errors for a missing function, collation or table.
     #[test]
     fn a_missing_function_or_collation_is_foreign() {
         let db = rusqlite::Connection::open_in_memory().unwrap();

@@ -1,4 +1,4 @@
-//! What the child takes from itself before it opens a database that may come from anywhere.
+//! The rights that the child gives up before it opens a database that anyone may have written.
 
 use std::io;
 
@@ -10,19 +10,19 @@ use rustix::process::{
     Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
 };
 
-/// Bytes of address space: SQLite's own limit of memory, the program and some room.
+/// Limit of the address space in bytes: SQLite's own limit of memory, the program, and some reserve.
 const ADDRESS_BYTES: u64 = (super::inspect::MEMORY_BYTES as u64) + (256 << 20);
-/// The newest rules that are asked for; an older kernel enforces those that it knows.
+/// The newest version that is requested; an older kernel enforces the rules that it knows.
 const RULES: ABI = ABI::V6;
 
-/// Ends this process with `parent`. False if that one has ended already.
+/// Makes the kernel end this process when `parent` ends. Returns false if the parent has ended already.
 pub(super) fn end_with(parent: i32) -> bool {
-    // It is sent when the parent's thread ends that started the child; that thread waits for it.
+    // The signal comes when the parent's thread that started this process ends; that thread waits for us.
     let set = set_parent_process_death_signal(Some(Signal::KILL));
     set.is_ok() && getppid().is_some_and(|pid| pid.as_raw_nonzero().get() == parent)
 }
 
-/// Limits processor time, memory and the size of written files; no core dump is written.
+/// Limits processor time, memory and the size of written files, and forbids core dumps.
 pub(super) fn limit(cpu_seconds: u64, file_bytes: u64) -> io::Result<()> {
     for (resource, most) in [
         (Resource::Cpu, cpu_seconds),
@@ -41,22 +41,29 @@ pub(super) fn limit(cpu_seconds: u64, file_bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets this process read what is beneath its working directory and, if `write`, write there; nothing
-/// else of the file system, and no network.
+/// What the child does in the database's directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Reads files.
+    Read,
+    /// Also writes, creates and removes files.
+    Write,
+}
+
+/// Restricts this process to its working directory, with this `access`: nothing else of the file system, no network.
 ///
-/// Where the kernel has no Landlock, root confines itself by `chroot`. Other users' processes can do what
-/// their user can.
-pub(super) fn to_working_directory(write: bool) -> io::Result<()> {
-    let status = landlock(write).map_err(io::Error::other)?;
+/// Without Landlock in the kernel, root confines itself by `chroot`; another user's process keeps its user's rights.
+pub(super) fn to_working_directory(access: Access) -> io::Result<()> {
+    let status = landlock(access).map_err(io::Error::other)?;
     if status == RulesetStatus::NotEnforced && rustix::process::geteuid().is_root() {
         rustix::process::chroot(".")?;
     }
     Ok(())
 }
 
-fn landlock(write: bool) -> Result<RulesetStatus, landlock::RulesetError> {
+fn landlock(access: Access) -> Result<RulesetStatus, landlock::RulesetError> {
     let mut granted: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
-    if write {
+    if access == Access::Write {
         granted |= AccessFs::WriteFile | AccessFs::Truncate;
         granted |= AccessFs::MakeReg | AccessFs::RemoveFile;
     }

@@ -1,22 +1,25 @@
-//! What the first bytes of a database and the names beside it say.
+//! What the first bytes of a database say, and the names of the files beside it.
 
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 /// The first bytes of every database.
 pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// So much of a file's head is enough for [`is_sqlite`], [`page_size`] and the journal mode.
+/// Length of a database's header, which [`is_sqlite`], [`page_size`] and the journal mode are read from.
 pub const HEAD_BYTES: usize = 100;
 
-/// What is added to a database's name for its log, the log's index and its journal.
+/// The endings that a database's name gets for its log, the log's index and its journal.
 pub const SIDECARS: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 
+/// Returns whether a file that begins with `head` claims to be a database.
 pub fn is_sqlite(head: &[u8]) -> bool {
     head.starts_with(MAGIC)
 }
 
-/// Bytes per page of the database that begins with `head`; `None` if it is no database.
+/// Returns the page size in bytes of the database that begins with `head`; `None` if that is not a valid header.
 pub fn page_size(head: &[u8]) -> Option<u32> {
     let field = head.get(16..18).filter(|_| is_sqlite(head))?;
     match u32::from(u16::from_be_bytes([field[0], field[1]])) {
@@ -26,13 +29,13 @@ pub fn page_size(head: &[u8]) -> Option<u32> {
     }
 }
 
-/// Whether the header says write-ahead log.
+/// Returns whether the header says that the database uses a write-ahead log.
 pub(super) fn is_wal_mode(head: &[u8]) -> bool {
     head.get(18..20)
         .is_some_and(|versions| versions.contains(&2))
 }
 
-/// Whether a journal's end names another one, as that of a transaction over several databases does.
+/// Returns whether the end of a journal names another journal, as after a transaction over several databases.
 pub(super) fn super_journal(journal: &File) -> bool {
     const MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
     let bytes = journal.metadata().map_or(0, |meta| meta.len());
@@ -43,11 +46,11 @@ pub(super) fn super_journal(journal: &File) -> bool {
     matches!(read, Some(Ok(()))) && end[8..] == MAGIC && end[..4] != [0; 4]
 }
 
-/// The files that may be beside a database: `-wal`, `-shm`, `-journal`.
+/// Returns the paths of the files that may be beside a database: its `-wal`, `-shm` and `-journal`.
 pub fn sidecars(path: &Path) -> [PathBuf; 3] {
-    ["-wal", "-shm", "-journal"].map(|ending| {
+    SIDECARS.map(|ending| {
         let mut name = path.as_os_str().to_owned();
-        name.push(ending);
+        name.push(OsStr::from_bytes(ending));
         PathBuf::from(name)
     })
 }
@@ -57,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_tell_page_sizes() {
+    fn the_page_size_is_read_from_the_header() {
         let mut head = [MAGIC.as_slice(), &[0; 84]].concat();
         assert_eq!(page_size(&head), None);
         for (bytes, size) in [([16, 0], 4096), ([0, 1], 65536), ([2, 0], 512)] {
@@ -68,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_names_another_is_told_from_one_that_does_not() {
+    fn only_a_journal_that_names_another_is_recognized_as_such() {
         let magic = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
         let named = [&[0; 512][..], b"x.db-mj0", &[0, 0, 0, 8], &[0; 4], &magic].concat();
         let alone = [&magic[..], &[0; 512]].concat();

@@ -1,8 +1,8 @@
-//! Whether a database is whole, and what it holds: the child's check.
+//! The child's check: whether a database is sound, and how many rows its tables have.
 //!
-//! The database may come from anywhere: its schema is someone else's code, and may want collations,
-//! functions and modules that only its application has. What needs them is left out of the answer. SQLite's
-//! own limits bound what that code may take; the parent ends a check that goes on all the same.
+//! Anyone may have written the database. Its schema is foreign code, and may need collations, functions and modules
+//! that only its application has; tables and indexes that need them are left out of the check. SQLite's own limits
+//! bound the memory and the length of that code; the parent ends a check that takes too long.
 
 use std::collections::BTreeMap;
 
@@ -14,18 +14,18 @@ use super::code::{self, is_limit};
 use super::inspection::{Depth, Inspection};
 use super::vfs;
 
-/// Memory that SQLite may take. A legitimate check needs its page cache, a bit for each page, and what is
-/// in an index or under a CHECK constraint, a value at a time.
+/// Memory that SQLite may use, in bytes. A legitimate check needs its page cache, a bit for each page, and one value
+/// at a time of those in an index or under a CHECK constraint.
 pub(super) const MEMORY_BYTES: i64 = 256 << 20;
-/// The longest value that the check reads in whole; it reads none that no index or constraint asks for.
+/// Longest value that the check reads as a whole, in bytes. It reads only values in an index or under a constraint.
 const VALUE_BYTES: i32 = 128 << 20;
-/// Instructions of one check: those of thousands of wide tables.
+/// Instructions of the program that checks: enough for thousands of wide tables.
 const INSTRUCTIONS: i32 = 4 << 20;
 
-/// Tables that are named of those that could not be checked.
+/// How many of the tables that could not be checked are named.
 const SHOWN: usize = 2;
 
-/// Bounds what a connection to a database from anywhere may do.
+/// Restricts a connection to a database that anyone may have written.
 pub(super) fn limit(conn: &Connection) -> rusqlite::Result<()> {
     for (limit, most) in [
         (Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES),
@@ -35,7 +35,7 @@ pub(super) fn limit(conn: &Connection) -> rusqlite::Result<()> {
     ] {
         conn.set_limit(limit, most)?;
     }
-    // What is in a schema is someone else's code.
+    // The schema is foreign code.
     for (config, value) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
@@ -51,9 +51,9 @@ pub(super) fn limit(conn: &Connection) -> rusqlite::Result<()> {
     ))
 }
 
-/// Checks the database of a connection that [`limit`] was applied to, as its transaction sees it.
+/// Checks the database of a connection after [`limit`], as its transaction sees it.
 ///
-/// Damage is not an error but is reported in [`Inspection::integrity`].
+/// Damage is not an error; [`Inspection::integrity`] reports it.
 pub(super) fn inspect(conn: &Connection, depth: Depth) -> rusqlite::Result<Inspection> {
     let mut inspection = Inspection {
         integrity: String::new(),
@@ -66,7 +66,7 @@ pub(super) fn inspect(conn: &Connection, depth: Depth) -> rusqlite::Result<Inspe
         Ok((checked, names)) => {
             inspection.integrity = checked.integrity;
             inspection.unchecked = described(&checked.unchecked);
-            // In a damaged tree counting may never end.
+            // Counting in a damaged tree may never end.
             if inspection.is_ok() {
                 let counted = |name: String| row_count(conn, &name).map(|rows| (name, rows));
                 inspection.tables = names.into_iter().filter_map(counted).collect();
@@ -81,7 +81,7 @@ pub(super) fn inspect(conn: &Connection, depth: Depth) -> rusqlite::Result<Inspe
     Ok(inspection)
 }
 
-/// Virtual tables have no root page.
+/// Returns the names of all tables that hold rows themselves: virtual tables have no root page.
 fn table_names(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name";
     let mut statement = conn.prepare(sql)?;
@@ -90,9 +90,9 @@ fn table_names(conn: &Connection) -> rusqlite::Result<Vec<String>> {
 }
 
 struct Checked {
-    /// `ok`, or what the check said first.
+    /// `ok`, or the first complaint of the check.
     integrity: String,
-    /// What needs something of the application's, each with the reason.
+    /// Tables and indexes that only the application can check, each with the reason.
     unchecked: Vec<String>,
 }
 
@@ -103,9 +103,9 @@ fn integrity(conn: &Connection, names: &[String], depth: Depth) -> rusqlite::Res
         unchecked: Vec::new(),
     };
     match conn.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0)) {
-        // A collation, function or module of the application's: check whatever does without it.
+        // A collation, function or module of the application is missing: check all that does not need it.
         Err(e) if is_foreign(&e) => {}
-        // One program for very many tables may be too large where each by itself is not.
+        // One program for very many tables may be too large although that of each table is not.
         Err(e) if is_limit(&e) => {}
         result => return result.map(checked),
     }
@@ -113,7 +113,7 @@ fn integrity(conn: &Connection, names: &[String], depth: Depth) -> rusqlite::Res
     for name in names {
         let said = match check_table(conn, name, depth) {
             Err(e) if is_foreign(&e) && depth == Depth::Indexes => {
-                // An index by such a function keeps the rows from being compared with it, and nothing else.
+                // An index by such a function cannot be compared with the rows; everything else can be checked.
                 all.unchecked
                     .push(format!("indexes of the table {name:?}: {}", message(&e)));
                 check_table(conn, name, Depth::Structure)
@@ -143,7 +143,7 @@ fn is_foreign(error: &rusqlite::Error) -> bool {
     code::extended(error).is_some_and(code::is_foreign)
 }
 
-/// What SQLite said, without the statement.
+/// Returns SQLite's message, without the statement.
 fn message(error: &rusqlite::Error) -> String {
     match error {
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
@@ -151,7 +151,7 @@ fn message(error: &rusqlite::Error) -> String {
     }
 }
 
-/// The first of `unchecked`, and how many more there are.
+/// Returns the first of `unchecked` and the number of the others; `None` if there is none.
 fn described(unchecked: &[String]) -> Option<String> {
     let shown = unchecked.get(..SHOWN).unwrap_or(unchecked).join("; ");
     match unchecked.len() {

@@ -1,8 +1,8 @@
-//! The words between the agent and the child that opens a database for it: one line of JSON each.
+//! The messages between this process and the child that opens a database for it: one line of JSON each.
 //!
-//! The request travels in the child's environment, which other users cannot read (they can read a command
-//! line). The child's answers come from a process that has worked on someone else's file, so the parent
-//! bounds their length, parses them strictly and shows none of their text unescaped.
+//! The request is in the child's environment, which other users cannot read (they can read a command line). The answers
+//! come from a process that has worked on a foreign file, so the parent bounds their length, parses them strictly and
+//! shows none of their text unescaped.
 
 use std::time::Duration;
 
@@ -11,20 +11,23 @@ use serde::{Deserialize, Serialize};
 use super::inspection::{Depth, Inspection};
 
 /// The hidden first argument that makes this program the child.
-pub const ARGUMENT: &str = "sqlite-child";
+pub(crate) const ARGUMENT: &str = "sqlite-child";
 /// The environment variable that holds the [`Request`].
-pub const VARIABLE: &str = "SEALIFT_SQLITE_REQUEST";
+pub(crate) const VARIABLE: &str = "SEALIFT_SQLITE_REQUEST";
 
 /// A file by device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Identity {
+pub(crate) struct Identity {
+    /// The device.
     pub dev: u64,
+    /// The inode.
     pub ino: u64,
 }
 
 impl Identity {
-    pub fn of(stat: &rustix::fs::Stat) -> Self {
+    /// Returns the identity of the file that `stat` describes.
+    pub(crate) fn of(stat: &rustix::fs::Stat) -> Self {
         Self {
             dev: stat.st_dev,
             ino: stat.st_ino,
@@ -32,39 +35,44 @@ impl Identity {
     }
 }
 
-/// One component of a path: any bytes.
+/// A file by its name in a directory that both processes have open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NamedFile {
+pub(crate) struct NamedFile {
+    /// One component of a path: any bytes.
     pub name: Vec<u8>,
     /// The file that the parent opened under this name.
     pub identity: Identity,
 }
 
+/// The task of a child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
-    /// The version of the program that asks: by path another one might be started.
+pub(crate) struct Request {
+    /// The version of the parent's program: at its path there might be another one by now.
     pub version: String,
-    /// The process that asks, with which the child ends.
+    /// The parent's process id: the child ends with it.
     pub parent: i32,
     /// The database, in the directory that is the child's stdin.
     pub database: NamedFile,
-    /// Seconds of the processor that the child may use.
+    /// Processor time in seconds that the child may use.
     pub cpu_seconds: u64,
     /// Size in bytes up to which the child may write a file.
     pub file_bytes: u64,
+    /// What the child does.
     pub work: ChildWork,
 }
 
+/// What a child does with the database. `busy_ms`: how long it waits for a lock.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum ChildWork {
+pub(crate) enum ChildWork {
     /// Checks a database that no process writes to.
     Check { depth: Depth },
-    /// Locks the database against writers until the parent closes the socket; then checks it if asked.
+    /// Locks the database against writers until the parent closes the socket, and checks it meanwhile if a depth is
+    /// given.
     Lock { busy_ms: u64, depth: Option<Depth> },
-    /// Copies the database into a file that exists, in the directory that is the child's stderr.
+    /// Copies the database into an existing file in the directory that is the child's stderr.
     Copy {
         busy_ms: u64,
         way: Way,
@@ -72,12 +80,13 @@ pub enum ChildWork {
     },
 }
 
-/// How a database is opened for copying, the way that touches least first.
+/// How a database is opened for copying, beginning with the way that changes least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
-    /// Without locks, of a WAL database that no process has open.
+pub(crate) enum Way {
+    /// Without locks: for a WAL database that no process has open.
     Immutable,
+    /// With locks, but without writing to the database.
     ReadOnly,
     /// Plays a crashed writer's journal back, as the application would at its next start.
     Writable,
@@ -86,7 +95,7 @@ pub enum Way {
 /// What the child was doing when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
+pub(crate) enum Step {
     Check,
     Lock,
     Open,
@@ -97,8 +106,8 @@ pub enum Step {
 }
 
 impl Step {
-    /// A verb phrase that the database's path completes.
-    pub fn text(self) -> &'static str {
+    /// Returns a verb phrase that the database's path completes.
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Check => "check the database",
             Self::Lock => "lock the database",
@@ -111,34 +120,28 @@ impl Step {
     }
 }
 
+/// One line of the child. `waited_ms`: how long it waited for locks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum ChildAnswer {
-    /// The lock is held, after so long a wait.
-    Held {
-        waited_ms: u64,
-    },
-    /// There is no lock to be had, see [`super::lock_for_read`].
+pub(crate) enum ChildAnswer {
+    /// The lock is held, after this wait.
+    Held { waited_ms: u64 },
+    /// The database cannot be locked, see [`super::lock_for_read`].
     Unlocked,
-    Checked {
-        inspection: Inspection,
-        cpu_ms: u64,
-    },
-    Copied {
-        waited_ms: u64,
-    },
+    /// The check has ended, after this processor time.
+    Checked { inspection: Inspection, cpu_ms: u64 },
+    /// The copy is complete, after this wait for locks.
+    Copied { waited_ms: u64 },
     /// The database stayed locked.
     Busy,
-    /// SQLite took more memory than it may.
+    /// SQLite needed more memory than it may use.
     Memory,
-    /// The name stood for another file when SQLite opened it.
+    /// Another file had the database's name when SQLite opened it.
     Exchanged,
     /// The journal belongs to a transaction over several databases.
     SuperJournal,
-    /// The SQLite in this program is too old to write to a database from anywhere.
-    OldSqlite {
-        version: String,
-    },
+    /// This program's SQLite is too old to write to a database that anyone may have written.
+    OldSqlite { version: String },
     /// SQLite failed, with its extended error code.
     Failed {
         step: Step,
@@ -146,13 +149,10 @@ pub enum ChildAnswer {
         message: String,
     },
     /// A system call failed.
-    System {
-        step: Step,
-        errno: i32,
-    },
+    System { step: Step, errno: i32 },
 }
 
-/// Returns `time` as messages carry it.
+/// Returns `time` in milliseconds, as messages carry it.
 pub(super) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! A database by its open directory and its name in it, so that no path is walked twice.
+//! Names a database by its open directory and its name in it, so that no path is resolved twice.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::header::{HEAD_BYTES, SIDECARS};
 use crate::base::openat::Dir;
 
-/// Where a database is: an open directory, and one name in it.
+/// The place of a database: an open directory, and one name in it.
 #[derive(Debug)]
 pub struct Place {
     dir: OwnedFd,
@@ -33,7 +33,7 @@ pub(super) fn open_regular(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<File>
 }
 
 impl Place {
-    /// The place of `path`, whose directory is opened now (links to it are followed).
+    /// Returns the place of `path`, whose directory is opened now (links to it are followed).
     pub fn of(path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or(Errno::INVAL)?;
         let dir = match path.parent() {
@@ -48,7 +48,7 @@ impl Place {
         })
     }
 
-    /// The place of `name`, a single component, in the open directory `dir`; messages call it `path`.
+    /// Returns the place of `name`, a single component, in the open directory `dir`; messages name it `path`.
     pub fn within(dir: impl AsFd, name: &OsStr, path: &Path) -> io::Result<Self> {
         let bytes = name.as_bytes();
         if matches!(bytes, b"" | b"." | b"..") || bytes.contains(&b'/') || bytes.contains(&0) {
@@ -61,13 +61,13 @@ impl Place {
         })
     }
 
-    /// The place of `rel` below `root`.
+    /// Returns the place of `rel` below `root`.
     pub fn below(root: &Dir, rel: &OsStr) -> io::Result<Self> {
         let (dir, name) = root.parent_of(rel)?;
         Self::within(&dir, name, &root.path_of(rel))
     }
 
-    /// The path that messages name.
+    /// Returns the path that messages name.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -80,7 +80,7 @@ impl Place {
         self.dir.as_fd()
     }
 
-    /// Opens the database's file for reading, if it is a regular file; follows no link.
+    /// Opens the database's file for reading. Anything but a regular file is an error; a link is not followed.
     pub fn open(&self) -> io::Result<File> {
         open_regular(self.dir(), self.name())
     }
@@ -93,19 +93,19 @@ impl Place {
         rustix::fs::statat(&self.dir, self.sidecar(ending), AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// Whether there is anything that has the name of the database's log.
+    /// Returns whether anything has the name of the database's log.
     pub(super) fn has_wal(&self) -> bool {
         self.stat(b"-wal").is_ok()
     }
 
-    /// Bytes of the database's log and its journal.
+    /// Returns the size of the database's log and its journal in bytes.
     pub(super) fn journal_bytes(&self) -> u64 {
         let bytes = |ending| self.stat(ending).map_or(0, |stat| stat.st_size);
         let sum = bytes(b"-wal").saturating_add(bytes(b"-journal"));
         u64::try_from(sum).unwrap_or(0)
     }
 
-    /// Whether a sidecar holds content that belongs to the database: then its file alone is not the
+    /// Returns whether a sidecar holds content that belongs to the database: then the file alone is not the
     /// database.
     pub fn has_live_journal(&self) -> bool {
         let has_content = |stat: &Stat| {
@@ -121,7 +121,7 @@ impl Place {
                 .is_ok_and(|head| head.iter().any(|byte| *byte != 0))
     }
 
-    /// Removes what SQLite may have left beside a copy of ours.
+    /// Removes a copy of ours, and the files that SQLite may have left beside it.
     pub(super) fn remove_with_sidecars(&self) {
         let _ = rustix::fs::unlinkat(&self.dir, &self.name, AtFlags::empty());
         for ending in SIDECARS {
@@ -130,7 +130,7 @@ impl Place {
     }
 }
 
-/// The first bytes of an open file.
+/// Returns the first bytes of an open file.
 pub(super) fn read_head(mut file: &File, bytes: u64) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(HEAD_BYTES);
     file.by_ref().take(bytes).read_to_end(&mut head)?;

@@ -1,7 +1,7 @@
-//! The parent's half: starts a child for a database, hears it within bounds, and ends it in time.
+//! The parent's half: starts a child for a database, receives its answers within bounds, and ends it in time.
 //!
-//! A child never outlives what waits for it: it is killed when that is dropped, and by the system when
-//! the process ends. It has a process group of its own, so Ctrl-C reaches the agent alone.
+//! A child never outlives its [`ChildProcess`]: it is killed when that is dropped, and by the kernel when this process
+//! ends. It has a process group of its own, so Ctrl-C reaches the parent only.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use super::message::{ARGUMENT, ChildAnswer, ChildWork, Identity, NamedFile, Request, VARIABLE};
 use super::place::Place;
 
-/// What a child may answer: the names of its tables are most of it.
+/// Longest answer of a child, in bytes; most of it are the names of tables.
 const ANSWER_BYTES: usize = 8 << 20;
-/// For starting a child on a busy machine, before it does anything.
+/// The time that the start of a child may take on a busy machine.
 pub(super) const START: Duration = Duration::from_secs(20);
 
 static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
@@ -30,8 +30,8 @@ pub fn register_program() {
     IS_PROGRAM.store(true, Ordering::Relaxed);
 }
 
-/// The program to start: this very file, even if another has taken its name since. Without `/proc` it is
-/// the path by which the system started it.
+/// Returns the program to start: this very file, even if another one has its name by now. Without `/proc` it is
+/// the path by which the kernel started this process.
 fn program() -> io::Result<&'static Path> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let found = PROGRAM.get_or_init(|| {
@@ -43,7 +43,7 @@ fn program() -> io::Result<&'static Path> {
             let path = rustix::param::linux_execfn().to_str().ok()?;
             return std::path::absolute(path).ok();
         }
-        // A test, or another program that uses the library: Cargo puts the two side by side.
+        // In a test, or another program that uses the library: Cargo puts the program beside it.
         let test = std::env::current_exe().ok()?;
         let beside = test.parent()?.parent()?.join("sealift");
         beside.is_file().then_some(beside)
@@ -52,35 +52,39 @@ fn program() -> io::Result<&'static Path> {
     found.as_deref().ok_or_else(missing)
 }
 
-/// Why there is no answer.
+/// Why a child did not answer.
 #[derive(Debug)]
 pub(super) enum Silence {
+    /// It could not be started.
     NotStarted(io::Error),
-    /// No answer within this time.
+    /// It did not answer within this time.
     Late(Duration),
-    /// The child ended without one: by this signal, or by itself.
-    Ended {
-        signal: Option<i32>,
-    },
-    /// The answer is too long, or none that a child of this version gives.
+    /// It ended without an answer: by this signal, or (`None`) by itself.
+    Ended { signal: Option<i32> },
+    /// Its answer is too long, or not one that a child of this version sends.
     Unreadable,
 }
 
+/// A running child and the socket on which it answers.
 pub(super) struct ChildProcess {
     process: std::process::Child,
     socket: UnixStream,
-    /// What was received beyond the last answer.
+    /// Bytes that were received after the last answer.
     received: Vec<u8>,
 }
 
-/// What a child is to do, and with what.
+/// A task for a child.
 pub(super) struct ChildTask<'a> {
+    /// The database.
     pub place: &'a Place,
+    /// The file that the caller opened there.
     pub identity: Identity,
+    /// Limit of processor time.
     pub cpu: Duration,
+    /// Size in bytes up to which the child may write a file.
     pub file_bytes: u64,
     pub work: ChildWork,
-    /// The directory of a copy.
+    /// A place in the directory of the copy; `None` if there is none.
     pub copy_dir: Option<&'a Place>,
 }
 
@@ -115,7 +119,7 @@ impl ChildProcess {
             .stdout(OwnedFd::from(theirs))
             .stderr(copy_dir)
             .process_group(0);
-        // Where the program needs it, so does the child.
+        // A program that needs this variable to start needs it in the child, too.
         if let Some(libraries) = std::env::var_os("LD_LIBRARY_PATH") {
             command.env("LD_LIBRARY_PATH", libraries);
         }
@@ -127,7 +131,7 @@ impl ChildProcess {
         })
     }
 
-    /// The next answer, if it comes before `deadline`, which is `allowed` after the start.
+    /// Returns the next answer if it comes before `deadline`, which is `allowed` after the start.
     pub(super) fn answer(
         &mut self,
         deadline: Instant,
@@ -159,9 +163,9 @@ impl ChildProcess {
         }
     }
 
-    /// How the child ended, whose end of the socket is closed.
+    /// Returns how the child ended, after it closed its end of the socket.
     fn ended(&mut self) -> Silence {
-        // It may have closed it and gone on.
+        // It may have closed the socket and still be running.
         let _ = self.process.kill();
         let status = self.process.wait();
         Silence::Ended {
@@ -178,7 +182,7 @@ impl Drop for ChildProcess {
     }
 }
 
-/// Device and inode of an open file.
+/// Returns device and inode of an open file.
 pub(super) fn identity(file: &File) -> io::Result<Identity> {
     Ok(Identity::of(&rustix::fs::fstat(file.as_fd())?))
 }

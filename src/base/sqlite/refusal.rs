@@ -1,4 +1,4 @@
-//! What becomes of a child that fails, or that does not answer: errors that name the database.
+//! Turns a child's failure or silence into an error that names the database.
 
 use std::io;
 use std::path::Path;
@@ -10,9 +10,10 @@ use super::place::Place;
 use super::process::Silence;
 use super::{code, inspect};
 
-/// The longest text of a child that is shown.
+/// Longest text of a child that is shown, in characters.
 const TEXT_CHARS: usize = 300;
 
+/// Returns the error for a system call that failed; `what` is a verb phrase that `path` completes.
 pub(super) fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) -> SqliteError {
     let path = path.to_owned();
     move |source| SqliteError::Io {
@@ -22,6 +23,7 @@ pub(super) fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) ->
     }
 }
 
+/// Returns the error for a `step` that did not finish.
 pub(super) fn unchecked(step: Step, place: &Place, why: impl Into<String>) -> SqliteError {
     SqliteError::Unchecked {
         what: step.text(),
@@ -30,7 +32,7 @@ pub(super) fn unchecked(step: Step, place: &Place, why: impl Into<String>) -> Sq
     }
 }
 
-/// Text of a child, as far as it may be shown: in one line, without what a terminal would obey.
+/// Returns a child's text as it may be shown: shortened, in one line, without characters that a terminal would obey.
 pub(super) fn shown(text: &str) -> String {
     let mut shown = String::new();
     for (count, c) in text.chars().enumerate() {
@@ -47,13 +49,13 @@ pub(super) fn shown(text: &str) -> String {
     shown
 }
 
-/// The error for a child that did not answer.
+/// Returns the error for a child that did not answer.
 pub(super) fn silent(silence: Silence, step: Step, place: &Place) -> SqliteError {
     let why = match silence {
         Silence::NotStarted(error) => format!("the process for it cannot be started: {error}"),
         Silence::Late(allowed) => format!("it took more than {:.1} s", allowed.as_secs_f32()),
         Silence::Ended { signal: Some(9) } => "the process for it was killed".to_owned(),
-        Silence::Ended { signal: Some(24) } => "it took too much of the processor".to_owned(),
+        Silence::Ended { signal: Some(24) } => "it used too much processor time".to_owned(),
         Silence::Ended { signal: Some(25) } => "it wrote more than it may".to_owned(),
         Silence::Ended { signal: Some(n) } => {
             format!("the process for it crashed, by signal {n}")
@@ -61,12 +63,14 @@ pub(super) fn silent(silence: Silence, step: Step, place: &Place) -> SqliteError
         Silence::Ended { signal: None } => {
             "the process for it ended: it may have had too little memory".to_owned()
         }
-        Silence::Unreadable => "the process for it answered nonsense, or too much".to_owned(),
+        Silence::Unreadable => {
+            "the process for it sent an answer that is malformed or too long".to_owned()
+        }
     };
     unchecked(step, place, why)
 }
 
-/// The error that an answer is.
+/// Returns the error that an answer reports.
 pub(super) fn refused(
     answer: ChildAnswer,
     step: Step,
@@ -78,20 +82,24 @@ pub(super) fn refused(
         ChildAnswer::Busy => SqliteError::Busy { path, waited: busy },
         ChildAnswer::Memory => {
             let megabytes = inspect::MEMORY_BYTES >> 20;
-            unchecked(step, place, format!("it takes more than {megabytes} MiB"))
+            unchecked(
+                step,
+                place,
+                format!("it needs more than {megabytes} MiB of memory"),
+            )
         }
         ChildAnswer::Exchanged => {
             let why = "another file took its name while it was opened";
             io_error(step.text(), &path)(io::Error::other(why))
         }
         ChildAnswer::SuperJournal => {
-            let why = "its journal is of a transaction over several databases, which only its \
-                       application may play back: start that once";
+            let why = "its journal belongs to a transaction over several databases, which only its \
+                       application may play back: start the application once";
             io_error(step.text(), &path)(io::Error::other(why))
         }
         ChildAnswer::OldSqlite { version } => {
             let why = format!(
-                "SQLite {} is too old to play back a journal from anywhere: use a build of Sealift \
+                "SQLite {} is too old to play back a foreign journal safely: use a build of Sealift \
                  with its own SQLite",
                 shown(&version)
             );
@@ -100,7 +108,7 @@ pub(super) fn refused(
         ChildAnswer::System { step, errno } => {
             io_error(step.text(), &path)(io::Error::from_raw_os_error(errno))
         }
-        // Nothing is wrong with the database: this SQLite lacks what its application, or a newer one, has.
+        // The database may be sound: this SQLite lacks a function of its application, or of a newer SQLite.
         ChildAnswer::Failed {
             step: step @ Step::Check,
             code,

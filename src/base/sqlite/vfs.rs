@@ -1,11 +1,12 @@
-//! How the child's SQLite reaches files: below its working directory, by the database's name, and no others.
+//! The file system layer of the child's SQLite: it reaches the database and its sidecars in the working directory, and
+//! no other file.
 //!
-//! SQLite by itself makes a path absolute, looks at each of its parts, and then opens it from the root:
-//! a user who may rename one of those directories has it open something else. Here the name stays relative to
-//! the working directory, which is an open descriptor. Each opening is proven by `fstat` of what was opened:
-//! the database must be the file that the parent opened, its log and journal must be regular files.
-//! `O_NONBLOCK` keeps a FIFO that took a file's place from being waited for. What is neither the database
-//! nor its `-wal`, `-shm` or `-journal` is neither opened nor deleted, whatever a journal says.
+//! SQLite by itself makes a path absolute, looks at each of its parts, and then opens it from the root: a user who can
+//! rename one of those directories can make it open another file. Here the name stays relative to the working
+//! directory, which is an open descriptor, and `fstat` verifies each opened file: the database must be the file that
+//! the parent opened, its log and journal must be regular files. `O_NONBLOCK` avoids waiting for a FIFO that took a
+//! file's place. No file but the database and its `-wal`, `-shm` and `-journal` is opened or deleted, whatever a
+//! journal says.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int};
@@ -19,11 +20,12 @@ use rustix::io::Errno;
 use super::message::{Identity, NamedFile};
 use crate::base::lock::lock;
 
-/// What SQLite may open.
+/// The files that SQLite may open.
 struct Allowed {
-    /// Names as SQLite uses them: `./name` and those of its sidecars.
+    /// The database's name as SQLite uses it: `./name`.
     database: Vec<u8>,
     identity: Identity,
+    /// Whether another file had that name when SQLite opened it.
     exchanged: bool,
 }
 
@@ -33,12 +35,12 @@ fn allowed() -> MutexGuard<'static, Option<Allowed>> {
     lock(&ALLOWED)
 }
 
-/// The database's path for SQLite: never a URI, a device or another directory's.
+/// Returns the database's path for SQLite, which cannot be taken for a URI, a device or a path elsewhere.
 pub(super) fn path(name: &[u8]) -> Vec<u8> {
     [b"./", name].concat()
 }
 
-/// Lets SQLite open `database`, below the working directory, and its sidecars; nothing else from now on.
+/// Lets SQLite open `database`, in the working directory, and its sidecars; no other file from now on.
 pub(super) fn allow(database: &NamedFile) {
     *allowed() = Some(Allowed {
         database: path(&database.name),
@@ -47,12 +49,12 @@ pub(super) fn allow(database: &NamedFile) {
     });
 }
 
-/// Whether another file had the database's name when SQLite opened it.
+/// Returns whether another file had the database's name when SQLite opened it.
 pub(super) fn was_exchanged() -> bool {
     allowed().as_ref().is_some_and(|allowed| allowed.exchanged)
 }
 
-/// The name of the file system layer that keeps to [`allow`], registered with the first call.
+/// Returns the name of the file system layer that obeys [`allow`]; the first call registers it.
 pub(super) fn name() -> rusqlite::Result<&'static CStr> {
     static REGISTERED: OnceLock<c_int> = OnceLock::new();
     match *REGISTERED.get_or_init(register) {
@@ -101,7 +103,7 @@ fn register() -> c_int {
     unsafe { ffi::sqlite3_vfs_register(Box::into_raw(Box::new(ours)), 0) }
 }
 
-/// SQLite's `xFullPathname`: the path as it is.
+/// SQLite's `xFullPathname`: returns the path as it is.
 unsafe extern "C" fn keep_relative(
     _: *mut ffi::sqlite3_vfs,
     path: *const c_char,
@@ -118,7 +120,7 @@ unsafe extern "C" fn keep_relative(
     ffi::SQLITE_CANTOPEN
 }
 
-/// The place of `errno` in SQLite's eyes.
+/// Sets `errno` as SQLite expects it of a failed call, and returns -1.
 fn fail(errno: Errno) -> c_int {
     // SAFETY: it is this thread's own.
     unsafe { *libc::__errno_location() = errno.raw_os_error() };
@@ -178,15 +180,15 @@ unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
     }
 }
 
-/// Whether `path` is the database or one of its sidecars.
+/// Returns whether `path` is the database or one of its sidecars.
 fn is_part(path: &[u8], database: &[u8]) -> bool {
     let rest = path.strip_prefix(database);
     rest.is_some_and(|rest| rest.is_empty() || super::header::SIDECARS.contains(&rest))
 }
 
-/// Makes SQLite forget its virtual tables' modules: their code never runs on a file from anywhere, and
-/// the check leaves their tables out (it would read a full-text index twice over, for half of its time).
-/// The tables that such a table keeps its content in are ordinary ones, and checked.
+/// Removes the modules of virtual tables from SQLite: their code never runs on a foreign file, and the check leaves
+/// their tables out (it would read a full-text index twice, for half of its time). The tables in which a virtual
+/// table keeps its content are ordinary ones, and checked.
 pub(super) fn drop_modules(conn: &rusqlite::Connection) -> rusqlite::Result<()> {
     // SAFETY: the handle is open as long as `conn`, which no other thread uses meanwhile (it is not
     // `Sync`); a null list means all modules. No statement is prepared yet that could be using one.
@@ -195,7 +197,7 @@ pub(super) fn drop_modules(conn: &rusqlite::Connection) -> rusqlite::Result<()> 
         ffi::SQLITE_OK => Ok(()),
         code => Err(rusqlite::Error::SqliteFailure(
             ffi::Error::new(code),
-            Some("its modules cannot be put aside".to_owned()),
+            Some("its modules cannot be removed".to_owned()),
         )),
     }
 }

@@ -1,51 +1,55 @@
 //! Exclude patterns, read as git reads the lines of a `.gitignore` in the root of the tree.
 //!
-//! `tests/stages/base/excludes.rs` holds this module to `git check-ignore`. Where git's implementation and its manual
-//! differ, the implementation counts: `foo**/bar` is read as if `**` were a component, since git compares
-//! the part without wildcards first and looks at the rest alone.
+//! `tests/stages/base/excludes.rs` compares this module with `git check-ignore`. If git's implementation and its manual differ, the
+//! implementation counts: `foo**/bar` is read as if `**` were a component, since git compares the part without
+//! wildcards first and matches only the rest as a pattern.
 
 mod glob;
 
 use glob::Glob;
 
-/// A line that git could not have in a file.
+/// An exclude line that no line of a file can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadLine {
+    /// It has a line break.
     #[error("it has a line break: write one pattern per line, as a string of its own")]
     LineBreak,
+    /// It has a zero byte.
     #[error("it has a zero byte, which no name has")]
     Zero,
 }
 
-/// Compiled patterns, in the order of the configuration.
+/// The compiled patterns, in the order of the configuration.
 #[derive(Debug, Clone, Default)]
-pub struct Excludes(Vec<Pattern>);
+pub(crate) struct Excludes(Vec<Pattern>);
 
+/// One compiled line.
 #[derive(Debug, Clone)]
-pub struct Pattern {
-    /// `!`: what matches is taken after all.
+pub(crate) struct Pattern {
+    /// It begins with `!`: paths that match are taken after all.
     pub is_negated: bool,
-    /// It ends with `/`: directories only.
+    /// It ends with `/`: it matches directories only.
     pub dirs_only: bool,
-    /// It has a `/` elsewhere: the whole path must match, else the last component of it.
+    /// It has a `/` elsewhere: it is compared with the whole path, else with the last component.
     pub is_anchored: bool,
-    /// What the path begins with.
+    /// The plain text before the first wildcard.
     prefix: Vec<u8>,
     rest: Rest,
 }
 
+/// The part of a pattern after its prefix.
 #[derive(Debug, Clone)]
 enum Rest {
-    /// The prefix is all of it.
+    /// The prefix is the whole pattern.
     Nothing,
     Glob(Glob),
-    /// It is malformed.
+    /// The pattern is malformed and matches nothing.
     Never,
 }
 
 impl Excludes {
     /// Compiles `lines`, in their order.
-    pub fn compile<'a>(
+    pub(crate) fn compile<'a>(
         lines: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, (&'a str, BadLine)> {
         let mut patterns = Vec::new();
@@ -55,9 +59,9 @@ impl Excludes {
         Ok(Self(patterns))
     }
 
-    /// Whether `rel`, relative to the root, is left out. The directories above it are not: the caller never
-    /// enters one that is.
-    pub fn is_excluded(&self, rel: &[u8], is_dir: bool) -> bool {
+    /// Returns whether the path `rel`, relative to the root, is left out. The caller has not entered a directory that
+    /// is left out, so those above it need no check.
+    pub(crate) fn is_excluded(&self, rel: &[u8], is_dir: bool) -> bool {
         let name_at = rel.iter().rposition(|byte| *byte == b'/');
         let name = &rel[name_at.map_or(0, |at| at + 1)..];
         let mut patterns = self.0.iter().rev();
@@ -68,7 +72,7 @@ impl Excludes {
 
 impl Pattern {
     /// Parses one line. `None`: it is empty or a comment.
-    pub fn parse(line: &str) -> Result<Option<Self>, BadLine> {
+    pub(crate) fn parse(line: &str) -> Result<Option<Self>, BadLine> {
         if line.contains('\n') {
             return Err(BadLine::LineBreak);
         }
@@ -95,7 +99,7 @@ impl Pattern {
         };
         let is_special = |byte: &u8| matches!(byte, b'*' | b'?' | b'[' | b'\\');
         let plain = text.iter().position(is_special).unwrap_or(text.len());
-        // Of a name git looks at the whole pattern if it has a wildcard.
+        // For a name git matches the whole pattern if it has a wildcard.
         let cut = match is_anchored || plain == text.len() {
             true => plain,
             false => 0,
@@ -116,8 +120,8 @@ impl Pattern {
         }))
     }
 
-    /// Whether nothing at all can match.
-    pub fn is_malformed(&self) -> bool {
+    /// Returns whether the pattern can match nothing at all.
+    pub(crate) fn is_malformed(&self) -> bool {
         matches!(self.rest, Rest::Never)
     }
 
@@ -137,8 +141,8 @@ impl Pattern {
     }
 }
 
-/// Drops spaces at the end, but for those after a backslash.
-pub fn without_trailing_spaces(line: &[u8]) -> &[u8] {
+/// Returns `line` without the spaces at its end, except one after a backslash.
+pub(crate) fn without_trailing_spaces(line: &[u8]) -> &[u8] {
     let mut end = 0;
     let mut at = 0;
     while at < line.len() {
@@ -169,8 +173,8 @@ mod tests {
         excludes.is_excluded(rel.as_bytes(), is_dir)
     }
 
-    /// The lines that people write, and what public reports say was read wrongly. That git agrees is shown by
-    /// `tests/stages/base/excludes.rs`.
+    /// Lines that people write, and lines that public reports say were misread. `tests/stages/base/excludes.rs` shows that git
+    /// agrees.
     #[test]
     fn patterns_are_read_as_git_reads_them() {
         for (lines, out, taken) in [
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_line_of_a_file_can_be_is_an_error() {
+    fn a_line_break_or_a_zero_byte_is_an_error() {
         let bad = |line| Excludes::compile([line]).unwrap_err().1;
         assert_eq!(bad("a\nb"), BadLine::LineBreak);
         assert_eq!(bad("a\0"), BadLine::Zero);

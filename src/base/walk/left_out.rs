@@ -1,17 +1,17 @@
-//! File systems that a walk does not enter, and the notes that name them.
+//! The file systems that a walk does not enter, and the notes that name them.
 //!
-//! `/proc`, `/sys` and their like are interfaces of the kernel. Their files have no content that could be
-//! restored, some never end, and most have another size than the kernel says. They are left out by the type of
-//! the file system, wherever they are mounted.
+//! `/proc`, `/sys` and others are interfaces of the kernel. Their files have no content that could be restored, some
+//! never end, and most have another size than `stat` says. They are recognized by the type of the file system,
+//! wherever they are mounted.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// So many paths are named; the others are counted.
+/// How many paths a note names; the others are counted.
 const MOST_NAMED: usize = 5;
 
-/// File systems without files of a disk: what `statfs` says of them, and their names.
+/// Pseudo file systems: the type that `statfs` reports, and the name.
 #[cfg(target_os = "linux")]
 const PSEUDO: &[(u32, &str)] = &[
     (0x0000_9fa0, "proc"),
@@ -45,9 +45,9 @@ const PSEUDO: &[(u32, &str)] = &[
     (0x6462_671f, "dmabuf"),
 ];
 
-/// Returns the name of the file system that `fd` is on if it is one without files of a disk.
+/// Returns the name of the pseudo file system that `fd` is on; `None` if it is on a real one.
 #[cfg(target_os = "linux")]
-pub fn pseudo(fd: impl AsFd) -> io::Result<Option<&'static str>> {
+pub(crate) fn pseudo(fd: impl AsFd) -> io::Result<Option<&'static str>> {
     // The field's type differs from one architecture to the next.
     #[allow(clippy::unnecessary_cast)]
     let found = rustix::fs::fstatfs(fd)?.f_type as u32;
@@ -55,19 +55,20 @@ pub fn pseudo(fd: impl AsFd) -> io::Result<Option<&'static str>> {
     Ok(known.map(|(_, name)| *name))
 }
 
+/// Returns `None`: only Linux has such file systems.
 #[cfg(not(target_os = "linux"))]
-pub fn pseudo(_: impl AsFd) -> io::Result<Option<&'static str>> {
+pub(crate) fn pseudo(_: impl AsFd) -> io::Result<Option<&'static str>> {
     Ok(None)
 }
 
-/// What a walk did not enter.
+/// The mounts that a walk did not enter.
 #[derive(Debug, Default)]
-pub struct NotEntered {
+pub(crate) struct NotEntered {
     pseudo: PathSample,
     mounts: PathSample,
 }
 
-/// Some paths, and how many there are in all.
+/// Some paths, and the number of all of them.
 #[derive(Debug, Default)]
 struct PathSample {
     some: Vec<String>,
@@ -94,20 +95,20 @@ impl PathSample {
 }
 
 impl NotEntered {
-    /// `rel` is on a file system of the kind `name`.
-    pub fn pseudo(&mut self, rel: &[u8], name: &str) {
+    /// Adds `rel`, which is on the pseudo file system `name`.
+    pub(crate) fn pseudo(&mut self, rel: &[u8], name: &str) {
         let text = || format!("{} ({name})", String::from_utf8_lossy(rel));
         self.pseudo.add(text);
     }
 
-    /// `rel` is on another device, and the filter keeps to one.
-    pub fn mount(&mut self, rel: &[u8]) {
+    /// Adds `rel`, which is on another device while the filter keeps to one.
+    pub(crate) fn mount(&mut self, rel: &[u8]) {
         self.mounts
             .add(|| String::from_utf8_lossy(rel).into_owned());
     }
 
-    /// Returns the notes about the tree `root`, once.
-    pub fn take_notes(&mut self, root: &Path) -> Vec<String> {
+    /// Returns the notes about the tree `root`, and forgets them.
+    pub(crate) fn take_notes(&mut self, root: &Path) -> Vec<String> {
         let root = root.display();
         let pseudo = self.pseudo.take().map(|paths| {
             format!("{root}: left out, since the kernel makes up what is there: {paths}")
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_lines_name_many_mounts() {
+    fn one_line_names_many_mounts() {
         let mut left_out = NotEntered::default();
         for n in 0..7 {
             left_out.mount(format!("m{n}").as_bytes());
@@ -144,7 +145,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn proc_is_told_from_a_disk() {
+    fn proc_is_recognized_and_a_disk_is_not() {
         let open = |path: &str| std::fs::File::open(path).unwrap();
         assert_eq!(pseudo(open("/proc")).unwrap(), Some("proc"));
         assert_eq!(pseudo(open("/proc/self")).unwrap(), Some("proc"));

@@ -1,4 +1,4 @@
-//! Marker files: of the directory that one is in, only the marker is taken.
+//! Marker files: of a directory that holds one, only the marker is taken.
 
 use std::ffi::OsStr;
 use std::io::Read as _;
@@ -7,12 +7,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use super::Walk;
 use crate::base::openat::{Dir, Kind, Meta};
 
+/// The tag of a cache directory, by the specification at <https://bford.info/cachedir/>.
 const CACHEDIR_TAG: &[u8] = b"CACHEDIR.TAG";
 pub(super) const CACHEDIR_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 pub(super) const NOBACKUP: &[u8] = b".nobackup";
 
 impl Walk {
-    /// The marker file that hollows this directory out, if there is one, by the one look at it that counts.
+    /// Returns the marker file in `dir` that counts, if there is one, with the metadata that the walk yields.
+    /// `found`: the listing of `dir`.
     pub(super) fn marker(
         &mut self,
         dir: &Dir,
@@ -50,7 +52,7 @@ impl Walk {
     }
 }
 
-/// The tag, if it is one: it counts only with its signature, as the specification of cache directories says.
+/// Returns the metadata of the tag in `dir` if it begins with its signature, as the specification requires.
 pub(super) fn cachedir_tag(dir: &Dir) -> Option<Meta> {
     let mut head = Vec::new();
     let limit = CACHEDIR_SIGNATURE.len() as u64;

@@ -1,7 +1,7 @@
-//! Notes about exclude patterns that are most likely not what their author meant.
+//! Notes about exclude patterns that most likely do not do what their author meant.
 //!
-//! git reads them without a word, and so does the walk; but a pattern that can match nothing leaves out nothing,
-//! and nobody notices.
+//! git accepts such patterns silently, and so does the walk. But a pattern that can match nothing leaves out nothing,
+//! which the author would not notice.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,8 +10,8 @@ use std::path::{Component, Path};
 use super::exclude::{Excludes, Pattern, without_trailing_spaces};
 use crate::base::openat::Dir;
 
-/// Returns a note for each of `lines` that can match nothing in the tree `root`, or not what it seems to.
-pub fn remarks(lines: &[String], root: &Dir) -> Vec<String> {
+/// Returns a note for each of `lines` that can match nothing in the tree `root`, or something else than it seems to.
+pub(crate) fn remarks(lines: &[String], root: &Dir) -> Vec<String> {
     let noted = lines.iter().enumerate().filter_map(|(at, line)| {
         let why = remark(line, &lines[..at], root)?;
         Some(format!("{}: exclude {line:?} {why}", root.path().display()))
@@ -19,6 +19,7 @@ pub fn remarks(lines: &[String], root: &Dir) -> Vec<String> {
     noted.collect()
 }
 
+/// Returns what is odd about `line`, which follows the lines `before`.
 fn remark(line: &str, before: &[String], root: &Dir) -> Option<String> {
     if line.starts_with('#') {
         return Some(format!(
@@ -59,7 +60,7 @@ fn remark(line: &str, before: &[String], root: &Dir) -> Option<String> {
     })
 }
 
-/// Why a pattern with a `/` finds no place in the tree.
+/// Returns why a pattern with a `/` can match no path in the tree; `None` if it can.
 fn out_of_place(body: &str, pattern: &Pattern, root: &Dir) -> Option<String> {
     let inner = body.trim_end_matches('/');
     let inner = inner.strip_prefix('/').unwrap_or(inner);
@@ -113,11 +114,11 @@ fn out_of_place(body: &str, pattern: &Pattern, root: &Dir) -> Option<String> {
 }
 
 fn has_entry(dir: &Dir, name: &str) -> bool {
-    // What cannot be looked at may be there.
+    // An entry whose metadata cannot be read counts as present.
     !matches!(dir.try_meta(OsStr::from_bytes(name.as_bytes())), Ok(None))
 }
 
-/// Whether `before` leave out a directory above the path `body`, as far as it is one without wildcards.
+/// Returns whether the lines `before` leave out a directory above the path `body`, as far as that is free of wildcards.
 fn is_lost(body: &str, before: &[String]) -> bool {
     let Ok(excludes) = Excludes::compile(before.iter().map(String::as_str)) else {
         return false;

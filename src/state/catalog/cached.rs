@@ -17,7 +17,7 @@ impl<T> Default for Cached<T> {
 
 impl<T: Clone> Cached<T> {
     /// Returns what is kept for `version`, else what `read` returns, which is kept from now on.
-    pub fn get<E>(&self, version: i64, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    pub(crate) fn get<E>(&self, version: i64, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         if let Some((kept, rows)) = &*self.0.borrow()
             && *kept == version
         {
@@ -28,7 +28,7 @@ impl<T: Clone> Cached<T> {
         Ok(rows)
     }
 
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.0.take();
     }
 }

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::{Database, Figures};
 
 /// Of fewer files, rows or bytes half may go without an alarm.
-pub const FEWEST_FILES: u64 = 10;
-pub const FEWEST_ROWS: u64 = 100;
-pub const FEWEST_BYTES: u64 = 64 << 10;
+pub(crate) const FEWEST_FILES: u64 = 10;
+pub(crate) const FEWEST_ROWS: u64 = 100;
+pub(crate) const FEWEST_BYTES: u64 = 64 << 10;
 /// Of fewer files or bytes it is no alarm that they turned into noise.
 const FEWEST_TURNED_FILES: u64 = 10;
 const FEWEST_TURNED_BYTES: u64 = 256 << 10;

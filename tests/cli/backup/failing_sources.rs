@@ -641,7 +641,7 @@ fn a_log_on_a_read_only_medium_is_the_named_reason() {
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{err}");
     assert!(
-        err.contains("what its -wal holds can be read only by writing to"),
+        err.contains("the content of its -wal can be read only by writing to"),
         "{err}"
     );
     assert!(

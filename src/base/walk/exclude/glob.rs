@@ -1,12 +1,12 @@
-//! Matches one glob as git's `wildmatch` does, in time that does not explode.
+//! Matches one glob as git's `wildmatch` does, in polynomial time.
 //!
-//! `*` and `?` stop at `/`. `**` crosses it where it is a component of its own; elsewhere it is `*`.
-//! Only the last `*` and the last `**` are extended after a mismatch: what comes before them already matched
-//! as early as it could, so extending it would gain nothing.
+//! `*` and `?` stop at `/`. `**` crosses it if it is a component of its own; otherwise it means `*`.
+//! After a mismatch only the last `*` and the last `**` are extended: the tokens before them matched as early
+//! as possible, so extending an earlier one could not help.
 
 /// A compiled glob.
 #[derive(Debug, Clone)]
-pub struct Glob(Vec<Token>);
+pub(crate) struct Glob(Vec<Token>);
 
 #[derive(Debug, Clone)]
 enum Token {
@@ -17,8 +17,9 @@ enum Token {
     Set(Box<ByteSet>),
     /// `*`
     Star,
-    /// `**` as a component of its own. `with_slash`: a `/` follows, and both may match nothing.
+    /// `**` as a component of its own.
     Stars {
+        /// A `/` follows, and both together may match nothing.
         with_slash: bool,
     },
 }
@@ -28,7 +29,7 @@ type ByteSet = [bool; 256];
 
 impl Glob {
     /// Compiles `pattern`. `None`: it is malformed, so it matches nothing.
-    pub fn compile(pattern: &[u8]) -> Option<Self> {
+    pub(crate) fn compile(pattern: &[u8]) -> Option<Self> {
         let mut tokens = Vec::new();
         let mut at = 0;
         while let Some(&byte) = pattern.get(at) {
@@ -66,13 +67,13 @@ impl Glob {
         Some(Self(tokens))
     }
 
-    /// Whether all of `text` matches.
-    pub fn matches(&self, text: &[u8]) -> bool {
+    /// Returns whether the whole of `text` matches.
+    pub(crate) fn matches(&self, text: &[u8]) -> bool {
         let tokens = &self.0;
         let (mut token, mut at) = (0, 0);
-        // The token after the last `*`, and where the text that it takes ends.
+        // The token after the last `*`, and the end of the text that the `*` matches.
         let mut star: Option<(usize, usize)> = None;
-        // The token after the last `**`, and where it is tried next.
+        // The token after the last `**`, and the position at which it is tried next.
         let mut stars: Option<(usize, usize)> = None;
         loop {
             match (tokens.get(token), text.get(at)) {
@@ -121,7 +122,7 @@ impl Glob {
     }
 }
 
-/// Parses the set whose `[` is before `at`; returns it and where the pattern goes on.
+/// Parses the set whose `[` is before `at`. Returns it and the position after its `]`; `None`: it is malformed.
 fn parse_set(pattern: &[u8], mut at: usize) -> Option<(ByteSet, usize)> {
     let mut set = [false; 256];
     let negated = matches!(pattern.get(at), Some(b'!' | b'^'));
@@ -163,7 +164,7 @@ fn parse_set(pattern: &[u8], mut at: usize) -> Option<(ByteSet, usize)> {
                         at += 2 + end;
                         None
                     }
-                    // No `:]`: a set with a `[` in it.
+                    // No `:]` follows: the set contains a `[`.
                     _ => {
                         set[usize::from(b'[')] = true;
                         Some(b'[')
@@ -184,7 +185,7 @@ fn parse_set(pattern: &[u8], mut at: usize) -> Option<(ByteSet, usize)> {
     Some((set, at + 1))
 }
 
-/// Adds the bytes of `[:name:]`, as git's own tables have them. `None`: there is no such class.
+/// Adds the bytes of `[:name:]` as git's own tables have them. `None`: there is no such class.
 fn add_class(set: &mut ByteSet, name: &[u8]) -> Option<()> {
     let is_in: fn(&u8) -> bool = match name {
         b"alnum" => u8::is_ascii_alphanumeric,
