@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::output;
 use crate::jobs::push::AgentError;
 use crate::repository::RepositoryError;
-use crate::restore::open::{IdentityError, OpenError};
+use crate::restore::open::{IdentityError, OpenArchiveError};
 use crate::state::catalog::CatalogError;
 use crate::storage::{ErrorKind, TargetError};
 
@@ -103,7 +103,7 @@ pub fn system_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         {
             return Some(hint);
         }
-        if let Some(OpenError::NoMemory) = error.downcast_ref::<OpenError>() {
+        if let Some(OpenArchiveError::NoMemory) = error.downcast_ref::<OpenArchiveError>() {
             return Some(MORE_MEMORY);
         }
         let of_agent = match error.downcast_ref::<AgentError>() {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::PlanError;
 use crate::format::index::{Entry, EntryList, EntryType, parent_path};
+use crate::restore::plan::error::PlanError;
 
 const MOST_NEAR_MISSES: usize = 3;
 
