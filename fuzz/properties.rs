@@ -22,8 +22,9 @@ use sealift::format::signature::{self, MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Sign
 use sealift::format::statement::{Mark, MarkName, Tombstone};
 use sealift::packer::files_cache::CacheReader;
 use sealift::packer::seal::{Recipients, read_age_head};
+use sealift::restore::concat_tars;
 use sealift::restore::open::{
-    Identities, OpenError, Prompt, SecretString, generate, open_archive, open_to_tar,
+    Identities, OpenArchiveError, Prompt, SecretString, generate, open_archive,
 };
 use sealift::retention::{self, decide};
 use sealift::state::catalog::{Catalog, CatalogError};
@@ -200,12 +201,12 @@ pub fn index(bytes: &[u8]) {
 }
 
 /// Reads up to [`MOST_TAR_BYTES`]; an error in it must have a name.
-fn read_tar(tar: Result<impl Read, OpenError>) -> Result<Vec<u8>, OpenError> {
+fn read_tar(tar: Result<impl Read, OpenArchiveError>) -> Result<Vec<u8>, OpenArchiveError> {
     let mut content = Vec::new();
     let read = tar?.take(MOST_TAR_BYTES).read_to_end(&mut content);
     read.map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => OpenError::Truncated,
-        _ => OpenError::Corrupt(error.to_string()),
+        io::ErrorKind::UnexpectedEof => OpenArchiveError::Truncated,
+        _ => OpenArchiveError::Corrupt(error.to_string()),
     })?;
     Ok(content)
 }
@@ -240,12 +241,12 @@ pub fn archive(bytes: &[u8]) {
     let sealed = recipients.seal_bytes(bytes).unwrap();
     let head = read_age_head(&sealed[..]).expect("it was sealed just now");
     assert_eq!(head.stanzas, recipients.count());
-    let expected = read_tar(zstd::Decoder::new(bytes).map_err(|_| OpenError::Truncated));
+    let expected = read_tar(zstd::Decoder::new(bytes).map_err(|_| OpenArchiveError::Truncated));
     let opened = read_tar(open_archive(&sealed[..], identities));
     assert_eq!(opened.ok(), expected.ok());
     as_file(&sealed, |path| {
         let mut out = Bounded(0);
-        let joined = open_to_tar(&[path.to_owned(), path.to_owned()], identities, &mut out);
+        let joined = concat_tars(&[path.to_owned(), path.to_owned()], identities, &mut out);
         assert!(joined.is_err() || out.0.is_multiple_of(2) && out.0 >= 1024);
     });
     for cut in [1, sealed.len() / 2] {

@@ -6,112 +6,43 @@
 //! integrity check. The destination changes in one step, after all of that, or not at all.
 
 mod cold_storage;
+mod concat_tars;
+mod error;
 mod extract;
 mod fetch;
 mod index_buffer;
 pub mod open;
 mod plan;
+mod read_index;
+mod report;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::base::ids::{HostName, Stamp};
+use crate::base::ids::Stamp;
 use crate::base::openat::Dir;
 use crate::base::progress::{Progress, ProgressEvent, Silent, Stage};
 use crate::format::chain::Chain;
-use crate::format::index::{
-    ArchiveStream, EntryList, Extent, IndexError, IndexHeader, IndexReader, MAX_TAR_BYTES, Skipped,
-};
-use crate::format::manifest::{ArchiveRow, Manifest, WIDE_TIMES};
+use crate::format::index::{ArchiveStream, EntryList, IndexHeader};
+use crate::format::manifest::ArchiveRow;
 use crate::format::signature::Trust;
-use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
-use cold_storage::Needed;
+use crate::repository::HostFolder;
+use cold_storage::NeededArchives;
+use extract::{Destination, Extracted, Extraction};
+use open::Identities;
+use plan::{ArchiveJob, Contents};
+use read_index::fetch_index;
+
 pub use cold_storage::{Frozen, Thawing, thaw};
+pub use concat_tars::{ConcatError, concat_tars};
+pub use error::RestoreError;
 pub use extract::{Aspect, DestinationError, ExtractError, NotKept, Resumed, StagingError, resume};
-use extract::{Destination, Extraction};
-use fetch::{ArchiveError, Damaged};
-use index_buffer::RawIndex;
-use open::{Identities, OpenError};
-use plan::{Contents, Index};
+pub use fetch::{ArchiveError, Damaged};
 pub use plan::{PlanError, RestoreRequest};
-
-/// An index beyond this is refused.
-const MAX_INDEX_BYTES: u64 = 8 << 30;
-
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    #[error("cannot read the backup of {host}")]
-    Repository {
-        host: HostName,
-        #[source]
-        source: RepositoryError,
-    },
-    #[error("cannot plan the restore")]
-    Plan(#[from] PlanError),
-    #[error("cannot restore there")]
-    Destination(#[from] DestinationError),
-    #[error("cannot read the index of snapshot {stamp}: {what}")]
-    Index { stamp: Stamp, what: String },
-    #[error("cannot keep the index of snapshot {stamp} while it is read")]
-    KeepIndex {
-        stamp: Stamp,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the index of snapshot {stamp} is not acceptable")]
-    IndexContent {
-        stamp: Stamp,
-        #[source]
-        source: IndexError,
-    },
-    #[error("{}", incomplete(archives, files))]
-    Incomplete {
-        /// `archive …: what is wrong with it`
-        archives: Vec<String>,
-        /// Paths that cannot be restored, by path, and why where the archive was good.
-        files: BTreeMap<String, String>,
-    },
-    #[error("cannot make what is to stand in {}; nothing was changed", to.display())]
-    NotMade {
-        to: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("{0}")]
-    Frozen(Frozen),
-    #[error("cannot build the restored tree")]
-    Extract(#[from] ExtractError),
-    #[error("the restore was stopped")]
-    Stopped,
-}
-
-/// Shown in a message; the error has all of them.
-const MOST_SHOWN: usize = 20;
-
-fn incomplete(archives: &[String], files: &BTreeMap<String, String>) -> String {
-    let mut lines = vec!["the snapshot cannot be restored in full; nothing was changed".to_owned()];
-    let more = |all: usize| match all > MOST_SHOWN {
-        true => format!("\n  and {} more", all - MOST_SHOWN),
-        false => String::new(),
-    };
-    lines.extend(
-        archives
-            .iter()
-            .take(MOST_SHOWN)
-            .map(|text| format!("  {text}")),
-    );
-    let mut text = lines.join("\n") + &more(archives.len());
-    if !files.is_empty() {
-        text += &format!("\n{} files are missing or damaged:", files.len());
-        for (path, why) in files.iter().take(MOST_SHOWN) {
-            text += &format!("\n  {path}: {why}");
-        }
-        text += &more(files.len());
-    }
-    text
-}
+pub use read_index::read_index;
+pub use report::RestoreReport;
 
 /// Everything decided, nothing done.
 pub struct RestorePlan {
@@ -165,39 +96,9 @@ impl RestorePlan {
 
     /// What of it must be thawed first, if anything.
     pub async fn frozen(&self) -> Option<Frozen> {
-        let needed = Needed::by(&self.contents.jobs);
+        let needed = NeededArchives::by(&self.contents.jobs);
         needed.frozen_by_the_ends(&self.folder).await
     }
-}
-
-/// What a restore did.
-#[derive(Debug, Clone)]
-pub struct RestoreReport {
-    /// The manifest's name.
-    pub snapshot: String,
-    pub stamp: Stamp,
-    pub sequence: u64,
-    pub signer: String,
-    pub to: PathBuf,
-    pub entries: u64,
-    pub files: u64,
-    pub bytes: u64,
-    /// Ciphertext, the index's archives included.
-    pub fetched_bytes: u64,
-    /// Databases that passed their checks.
-    pub databases: Vec<String>,
-    /// `path: why`, of databases that are proven by hash, but whose check took too much time or memory.
-    pub unchecked: Vec<String>,
-    pub findings: Vec<String>,
-    /// What the snapshot lacks, as it says itself.
-    pub skipped_in_snapshot: Vec<Skipped>,
-    /// Files that changed while the snapshot was made.
-    pub torn: Vec<String>,
-    /// What went wrong without harm to content: devices, damaged databases.
-    pub problems: Vec<String>,
-    /// What the destination did not keep: owners, attributes, times. One per kind.
-    pub not_kept: Vec<NotKept>,
-    pub moved_aside: Option<PathBuf>,
 }
 
 /// Verifies the chain, reads the index and decides everything; leaves nothing written.
@@ -298,7 +199,7 @@ pub async fn execute(
     let Contents {
         header,
         entries,
-        mut jobs,
+        jobs,
         ..
     } = plan.contents;
     let entries = Arc::new(entries);
@@ -308,46 +209,17 @@ pub async fn execute(
         begun.map(|extraction| (extraction, header))
     })
     .await??;
-    let needed = Needed::by(&jobs);
-    // The sooner a database is there, the more of its check goes on beside the rest.
-    jobs.sort_by_key(|job| !extraction.has_database(job));
-    let sink = || extraction.sink();
-    let damaged = fetch::fetch(&plan.folder, jobs, &plan.identities, &progress, &sink).await;
-    if damaged.iter().any(Damaged::is_frozen) {
-        // What was begun is removed where files are written.
-        blocking(move || drop(extraction)).await?;
-        return Err(RestoreError::Frozen(needed.frozen(&plan.folder).await));
-    }
-    let damaged = match not_for_want(damaged) {
-        Ok(damaged) => damaged,
-        Err(source) => {
-            blocking(move || drop(extraction)).await?;
-            return Err(RestoreError::NotMade {
-                to: plan.to,
-                source,
-            });
-        }
+    let archives = ArchiveSource {
+        folder: &plan.folder,
+        identities: &plan.identities,
+        progress: &progress,
     };
+    let (extraction, damaged) = archives.fetch_into(extraction, jobs, &plan.to).await?;
     progress.report(&ProgressEvent::StageStarted {
         stage: Stage::Finishing,
     });
-    let skipped_in_snapshot = header.skipped.clone();
-    let (devices, all) = (plan.devices, Arc::clone(&entries));
-    let to = plan.to.clone();
-    let extracted = blocking(move || {
-        if !damaged.is_empty() {
-            drop(extraction);
-            return Err(incomplete_by(&all, &damaged, &BTreeMap::new()));
-        }
-        let (proof, filled) = extraction.prove();
-        if !proof.wrong.is_empty() {
-            return Err(incomplete_by(&all, &damaged, &proof.wrong));
-        }
-        let now = Stamp::at(chrono::Utc::now()).map_err(io::Error::other);
-        let now = now.map_err(|source| RestoreError::NotMade { to, source })?;
-        Ok::<_, RestoreError>(filled.finish(proof, devices, now)?)
-    })
-    .await??;
+    let (devices, all, to) = (plan.devices, Arc::clone(&entries), plan.to.clone());
+    let extracted = blocking(move || complete(extraction, damaged, &all, devices, to)).await??;
     Ok(RestoreReport {
         snapshot: plan.snapshot,
         stamp: plan.stamp,
@@ -361,7 +233,7 @@ pub async fn execute(
         databases: extracted.databases,
         unchecked: extracted.unchecked,
         findings: plan.findings,
-        skipped_in_snapshot,
+        skipped_in_snapshot: header.skipped,
         torn: extract::torn(&entries),
         problems: extracted.problems,
         not_kept: extracted.not_kept,
@@ -369,15 +241,64 @@ pub async fn execute(
     })
 }
 
-/// Fetches, verifies and parses a snapshot's whole index: its header and its entries, by path.
-pub async fn read_index(
-    folder: &HostFolder,
-    manifest: &Manifest,
-    table: &ArchiveTable,
-    identities: &Arc<Identities>,
-) -> Result<(IndexHeader, EntryList), RestoreError> {
-    let (index, _) = fetch_index(folder, manifest, table, identities, None).await?;
-    Ok((index.header, index.entries))
+/// Where the archives of a restore come from.
+struct ArchiveSource<'a> {
+    folder: &'a HostFolder,
+    identities: &'a Arc<Identities>,
+    progress: &'a Arc<dyn Progress>,
+}
+
+impl ArchiveSource<'_> {
+    /// Fetches the archives of `jobs` into `extraction`, which goes to `to`. Returns it with the
+    /// archives that could not be read.
+    async fn fetch_into(
+        &self,
+        extraction: Extraction,
+        mut jobs: Vec<ArchiveJob>,
+        to: &Path,
+    ) -> Result<(Extraction, Vec<Damaged>), RestoreError> {
+        let needed = NeededArchives::by(&jobs);
+        // The sooner a database is complete, the more of its check runs beside the other archives.
+        jobs.sort_by_key(|job| !extraction.has_database(job));
+        let sink = || extraction.sink();
+        let damaged = fetch::fetch(self.folder, jobs, self.identities, self.progress, &sink).await;
+        let error = if damaged.iter().any(Damaged::is_frozen) {
+            RestoreError::Frozen(needed.frozen(self.folder).await)
+        } else {
+            match fetch::without_local_failures(damaged) {
+                Ok(damaged) => return Ok((extraction, damaged)),
+                Err(source) => RestoreError::NotMade {
+                    to: to.to_path_buf(),
+                    source,
+                },
+            }
+        };
+        // Removing the half-filled tree is disk work.
+        blocking(move || drop(extraction)).await?;
+        Err(error)
+    }
+}
+
+/// Proves the content of `extraction`, makes everything that is not content, and puts the tree in
+/// its place.
+fn complete(
+    extraction: Extraction,
+    damaged: Vec<Damaged>,
+    entries: &EntryList,
+    devices: bool,
+    to: PathBuf,
+) -> Result<Extracted, RestoreError> {
+    if !damaged.is_empty() {
+        drop(extraction);
+        return Err(incomplete(entries, damaged, BTreeMap::new()));
+    }
+    let (proof, filled) = extraction.prove();
+    if !proof.wrong.is_empty() {
+        return Err(incomplete(entries, damaged, proof.wrong));
+    }
+    let now = Stamp::at(chrono::Utc::now()).map_err(io::Error::other);
+    let now = now.map_err(|source| RestoreError::NotMade { to, source })?;
+    Ok(filled.finish(proof, devices, now)?)
 }
 
 async fn blocking<T: Send + 'static>(
@@ -387,108 +308,25 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|_| RestoreError::Stopped)
 }
 
-/// The index and the ciphertext bytes it took. A large one is in a file in `near` until it is parsed.
-async fn fetch_index(
-    folder: &HostFolder,
-    manifest: &Manifest,
-    table: &ArchiveTable,
-    identities: &Arc<Identities>,
-    near: Option<&Dir>,
-) -> Result<(Index, u64), RestoreError> {
-    let (stamp, reference) = (manifest.core.stamp, &manifest.core.index);
-    let broken = |what: String| RestoreError::Index { stamp, what };
-    let promised: Option<u64> = reference
-        .extents
-        .iter()
-        .try_fold(0u64, |sum, extent| sum.checked_add(extent.length));
-    let too_far = |extent: &Extent| extent.offset + extent.length > MAX_TAR_BYTES;
-    let is_impossible = promised != Some(reference.bytes) || reference.extents.iter().any(too_far);
-    if is_impossible || reference.bytes > MAX_INDEX_BYTES {
-        return Err(broken("the manifest states an impossible size".to_owned()));
-    }
-    let jobs = plan::index_jobs(&reference.extents, table)?;
-    let fetched_bytes = plan::fetch_bytes(&jobs);
-    let unkept = move |source| RestoreError::KeepIndex { stamp, source };
-    let raw = RawIndex::new(reference.bytes, near).map_err(unkept)?;
-    let sink = || raw.sink();
-    let silent: Arc<dyn Progress> = Arc::new(Silent);
-    let needed = Needed::by(&jobs);
-    let damaged = fetch::fetch(folder, jobs, identities, &silent, &sink).await;
-    if damaged.iter().any(Damaged::is_frozen) {
-        return Err(RestoreError::Frozen(needed.frozen(folder).await));
-    }
-    let damaged = match not_for_want(damaged) {
-        Ok(damaged) => damaged,
-        Err(source) => return Err(unkept(source)),
-    };
-    if !damaged.is_empty() {
-        let texts: Vec<String> = damaged.iter().map(describe).collect();
-        return Err(broken(texts.join("; ")));
-    }
-    let (expected, host) = (reference.blake3, manifest.core.host.clone());
-    let announces_wide_times = manifest.core.requires.iter().any(|one| one == WIDE_TIMES);
-    let index = blocking(move || {
-        let Some(lines) = raw.verified(expected).map_err(unkept)? else {
-            let what = "its BLAKE3 is not the manifest's".to_owned();
-            return Err(RestoreError::Index { stamp, what });
-        };
-        let unacceptable = |source| RestoreError::IndexContent { stamp, source };
-        let mut reader = IndexReader::new(lines).map_err(unacceptable)?;
-        plan::check_header(&reader.header, &host, stamp)?;
-        let entries = reader.read_rest().map_err(unacceptable)?;
-        if entries.has_wide_times() && !announces_wide_times {
-            let what = "a time is beyond 64 bits, and its manifest does not say so".to_owned();
-            return Err(RestoreError::Index { stamp, what });
-        }
-        Ok(Index {
-            entries,
-            header: reader.header,
-            archives: reader.archives,
-        })
-    });
-    Ok((index.await??, fetched_bytes))
-}
-
-fn describe(damaged: &Damaged) -> String {
-    let (archive, key) = (damaged.archive, &damaged.key);
-    format!("archive {archive} ({key}): {}", damaged.error)
-}
-
-/// What kept any archive from being opened and written by this machine, if that is what failed: no other target
-/// and no older snapshot helps.
-fn not_for_want(damaged: Vec<Damaged>) -> Result<Vec<Damaged>, io::Error> {
-    let (mut rest, mut cause) = (Vec::new(), None);
-    for one in damaged {
-        match one.error {
-            ArchiveError::Write(source) => cause = Some(source),
-            ArchiveError::Open(error @ OpenError::NoMemory) => {
-                cause = Some(io::Error::new(io::ErrorKind::OutOfMemory, error));
-            }
-            error => rest.push(Damaged { error, ..one }),
-        }
-    }
-    cause.map_or(Ok(rest), Err)
-}
-
-/// Names every archive that failed and every file that lacks bytes or has `wrong` ones.
-fn incomplete_by(
+/// Returns the error that names every archive that could not be read and every file that lacks bytes
+/// or has `wrong` ones.
+fn incomplete(
     entries: &EntryList,
-    damaged: &[Damaged],
-    wrong: &BTreeMap<u32, String>,
+    damaged: Vec<Damaged>,
+    wrong: BTreeMap<u32, String>,
 ) -> RestoreError {
     let path = |number: u32| entries.get(number as usize).path_lossy().into_owned();
-    let mut files: BTreeMap<String, String> = BTreeMap::new();
-    for (number, what) in wrong {
-        files.insert(path(*number), what.clone());
-    }
-    for one in damaged {
+    let wrong = wrong.into_iter();
+    let mut files: BTreeMap<String, String> =
+        wrong.map(|(number, what)| (path(number), what)).collect();
+    for one in &damaged {
         for number in &one.entries {
             let why = || format!("it needs archive {}", one.archive);
             files.entry(path(*number)).or_insert_with(why);
         }
     }
     RestoreError::Incomplete {
-        archives: damaged.iter().map(describe).collect(),
+        archives: damaged,
         files,
     }
 }

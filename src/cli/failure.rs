@@ -9,7 +9,7 @@ use super::output;
 use crate::jobs::local_retention::LocalRetentionError;
 use crate::jobs::push::PushError;
 use crate::repository::RepositoryError;
-use crate::restore::open::{IdentityError, OpenError};
+use crate::restore::open::{IdentityError, OpenArchiveError};
 use crate::state::StateError;
 use crate::state::catalog::CatalogError;
 use crate::storage::{ErrorKind, TargetError};
@@ -105,7 +105,7 @@ pub fn system_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         {
             return Some(hint);
         }
-        if let Some(OpenError::NoMemory) = error.downcast_ref::<OpenError>() {
+        if let Some(OpenArchiveError::NoMemory) = error.downcast_ref::<OpenArchiveError>() {
             return Some(MORE_MEMORY);
         }
         let of_push = match error.downcast_ref::<PushError>() {

@@ -8,7 +8,8 @@ use clap::Args;
 use super::Context;
 use super::failure::{Failure, Outcome};
 use super::key::prompt;
-use crate::restore::open::{Identities, open_to_tar};
+use crate::restore::concat_tars;
+use crate::restore::open::Identities;
 
 #[derive(Debug, Args)]
 pub struct OpenArgs {
@@ -27,7 +28,7 @@ pub fn run(_context: &Context, args: &OpenArgs) -> Result<Outcome, Failure> {
     }
     let identities = Identities::load(&args.identity, &prompt())?;
     let mut out = io::BufWriter::with_capacity(1 << 20, io::stdout().lock());
-    open_to_tar(&args.archives, &identities, &mut out)?;
+    concat_tars(&args.archives, &identities, &mut out)?;
     out.flush()?;
     Ok(Outcome::Complete)
 }

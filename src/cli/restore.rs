@@ -18,7 +18,6 @@ use super::list;
 use super::output::{self, count, size};
 use super::target_args::{self, RemoteArgs};
 use super::terminal::RestoreDisplay;
-use crate::base::error_chain::with_causes;
 use crate::restore::open::Identities;
 use crate::restore::{
     self, DestinationError, ExtractError, RestoreError, RestorePlan, RestoreReport, RestoreRequest,
@@ -113,10 +112,9 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
     })
 }
 
-/// The next step where nothing of it can be opened: by now what failed is text.
+/// Returns the next step if no identity can decrypt an archive.
 pub(super) fn wrong_key_hint(error: &RestoreError) -> Option<&'static str> {
-    let is_wrong_key = with_causes(error).contains("none of the identities opens it");
-    is_wrong_key.then_some(
+    error.lacks_identity().then_some(
         "see which recipients the snapshot was sealed to (`sealift list --json`), and try your other identity",
     )
 }
@@ -131,6 +129,7 @@ fn failed(error: RestoreError) -> Failure {
         RestoreError::Frozen(frozen) => return thaw::needed(frozen),
         RestoreError::Incomplete { .. }
         | RestoreError::Index { .. }
+        | RestoreError::IndexArchives { .. }
         | RestoreError::IndexContent { .. } => Some(NEXT_STEP),
         RestoreError::Extract(ExtractError::Databases(_)) => Some(NEXT_STEP),
         RestoreError::Extract(ExtractError::Make { .. }) => Some(

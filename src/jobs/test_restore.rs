@@ -92,13 +92,6 @@ pub async fn test_restore(
     }
 }
 
-/// What in a list of archives that gave nothing tells of the key, the network or the disk here.
-const OURS: [&str; 3] = [
-    "none of the identities opens it",
-    "could not be fetched",
-    "cannot write what it holds",
-];
-
 fn left(scratch: &PrivateDir, error: &io::Error) -> String {
     let tree = scratch.dir().path().display();
     format!("{tree} holds decrypted files and could not be removed ({error}): remove it")
@@ -115,19 +108,20 @@ fn failed(stamp: Stamp, error: &RestoreError) -> TestRestore {
         error,
         RestoreError::Plan(_)
             | RestoreError::Index { .. }
+            | RestoreError::IndexArchives { .. }
             | RestoreError::IndexContent { .. }
             | RestoreError::Incomplete { .. }
             | RestoreError::Extract(ExtractError::Databases(_))
     );
+    let mut damaged = error.damaged().iter();
+    let is_ours = damaged.any(|one| one.error.spares_the_archive());
     match error {
         RestoreError::Frozen(frozen) => TestRestore::Frozen {
             stamp,
             archives: frozen.archives.len() as u64,
             bytes: frozen.bytes(),
         },
-        _ if is_its_fault && !OURS.iter().any(|ours| text.contains(ours)) => {
-            wrong(Problem::Content { stamp, what: text })
-        }
+        _ if is_its_fault && !is_ours => wrong(Problem::Content { stamp, what: text }),
         _ => wrong(Problem::NotRestored { stamp, why: text }),
     }
 }

@@ -45,9 +45,9 @@ impl fmt::Display for Frozen {
 }
 
 /// The archives of a plan, by key.
-pub(super) struct Needed(Vec<(ObjectKey, u64)>);
+pub(super) struct NeededArchives(Vec<(ObjectKey, u64)>);
 
-impl Needed {
+impl NeededArchives {
     /// `jobs` by archive id: the oldest first.
     pub fn by(jobs: &[ArchiveJob]) -> Self {
         let archives = jobs.iter().map(|job| (job.row.key(), job.row.bytes));

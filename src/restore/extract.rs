@@ -34,10 +34,10 @@ use crate::base::ids::Stamp;
 use crate::base::openat::Dir;
 use crate::format::index::{EntryList, EntryType, IndexHeader};
 use content::Content;
-use databases::Checked;
+use databases::DatabaseChecks;
 use metadata::{Problems, Restorer};
 use staging::Staging;
-use verify_pool::{Complete, Proofs};
+use verify_pool::{Complete, VerifyPool};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExtractError {
@@ -71,7 +71,7 @@ pub fn resume(to: &Path) -> Result<Vec<Resumed>, DestinationError> {
 /// A tree that is being restored. Dropped before [`Extraction::finish`] is through, it vanishes.
 pub(super) struct Extraction {
     // Dropped before what they look at is removed.
-    proofs: Proofs,
+    proofs: VerifyPool,
     content: Arc<Content>,
     staging: Staging,
 }
@@ -81,7 +81,7 @@ pub(super) struct Proof {
     /// The files whose bytes are not what the index says, by number, and how.
     pub(super) wrong: BTreeMap<u32, String>,
     problems: Problems,
-    databases: Checked,
+    databases: DatabaseChecks,
     /// A failed write is told of once: to whoever flushes first.
     synced: io::Result<()>,
 }
@@ -115,7 +115,7 @@ impl Extraction {
             .map_err(|(path, source)| cannot_make(&path, source))?;
         let content = Arc::new(content);
         let path = staging.tree().path();
-        let proofs = Proofs::start(complete, Arc::clone(&content))
+        let proofs = VerifyPool::start(complete, Arc::clone(&content))
             .map_err(staging::fail("start a thread for", path))?;
         Ok(Self {
             proofs,

@@ -6,6 +6,8 @@
 //! caller must throw everything away if any archive turns out damaged.
 
 mod demux;
+mod error;
+mod sink;
 mod verify;
 
 use std::io;
@@ -16,90 +18,23 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::sync::{mpsc, oneshot};
 
-use super::open::{Identities, OpenError, open_archive};
-use super::plan::{ArchiveJob, Piece};
-use crate::base::ids::{ArchiveId, ObjectKey};
+use super::open::{Identities, open_archive};
+use super::plan::ArchiveJob;
+use crate::base::ids::ObjectKey;
 use crate::base::progress::{Progress, ProgressEvent};
 use crate::repository::HostFolder;
-use crate::storage::{ErrorKind, TargetError};
-use demux::{ScatterError, scatter};
+use crate::storage::TargetError;
+use demux::{DemuxError, demux};
 use verify::VerifiedReader;
+
+pub(super) use error::without_local_failures;
+pub use error::{ArchiveError, Damaged};
+pub(super) use sink::Sink;
 
 /// Buffers between the network and the thread that opens.
 const CHANNEL_BUFFERS: usize = 8;
-pub const PARALLEL_ARCHIVES: usize = 4;
-
-/// What is wrong with one archive, or with using it.
-#[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
-    #[error("it could not be fetched: {}", chain(.0))]
-    Fetch(TargetError),
-    #[error("it has {found} bytes, the manifest says {expected}")]
-    Size { found: String, expected: u64 },
-    #[error("its {0} is not the manifest's: it is damaged or another one")]
-    Hash(&'static str),
-    #[error("{0}")]
-    Open(OpenError),
-    #[error("its tar stream is not what the index says: {0}")]
-    Stream(String),
-    #[error("cannot write what it holds: {0}")]
-    Write(io::Error),
-    #[error("it was not asked for: the target delivered none of the last {PARALLEL_ARCHIVES}")]
-    NotAsked,
-    #[error("the restore was stopped")]
-    Stopped,
-}
-
-/// An error and what is behind it, on one line: it is shown in a list of damaged archives.
-fn chain(error: &TargetError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
-
-/// An archive that did not give what it should.
-#[derive(Debug)]
-pub struct Damaged {
-    pub archive: ArchiveId,
-    pub key: ObjectKey,
-    pub error: ArchiveError,
-    /// Entries that lack bytes because of it.
-    pub entries: Vec<u32>,
-}
-
-impl Damaged {
-    /// It is whole, but lies where it cannot be read.
-    pub fn is_frozen(&self) -> bool {
-        matches!(&self.error, ArchiveError::Fetch(error) if error.kind == ErrorKind::Frozen)
-    }
-
-    fn not_asked(job: &ArchiveJob) -> Self {
-        Self {
-            archive: job.row.id,
-            key: job.row.key(),
-            error: ArchiveError::NotAsked,
-            entries: job.pieces.iter().map(|piece| piece.entry).collect(),
-        }
-    }
-
-    fn is_the_targets_fault(&self) -> bool {
-        let kind = match &self.error {
-            ArchiveError::Fetch(error) => error.kind,
-            _ => return false,
-        };
-        matches!(kind, ErrorKind::Unavailable | ErrorKind::Denied)
-    }
-}
-
-/// Takes the bytes of the pieces of one archive. Within a piece they come in order.
-pub trait Sink: Send {
-    /// `bytes` stand `at` bytes into `piece`.
-    fn write(&mut self, piece: &Piece, at: u64, bytes: &[u8]) -> io::Result<()>;
-}
+/// Archives that are fetched at once.
+const PARALLEL_ARCHIVES: usize = 4;
 
 /// Fetches all `jobs` and gives those that failed; `sink` makes one sink per archive. After the first that is
 /// frozen nothing new is begun: all of it would be fetched again later. And a target that fails as often in a
@@ -231,17 +166,17 @@ fn read_archive(
 ) -> Result<(), ArchiveError> {
     let mut reader = VerifiedReader::new(receiver, &job.row);
     reader.check_head()?;
-    let scattered = open_archive(&mut reader, identities)
-        .map_err(ScatterError::Open)
-        .and_then(|mut tar| scatter(&mut tar, job, sink));
-    if let Err(ScatterError::Write(error)) = scattered {
+    let demuxed = open_archive(&mut reader, identities)
+        .map_err(DemuxError::Open)
+        .and_then(|mut tar| demux(&mut tar, job, sink));
+    if let Err(DemuxError::Write(error)) = demuxed {
         return Err(ArchiveError::Write(error));
     }
     // That the ciphertext is not the signed one says more than what decrypting it ran into.
     reader.finish()?;
-    scattered.map_err(|error| match error {
-        ScatterError::Open(error) => ArchiveError::Open(error),
-        ScatterError::Stream(what) => ArchiveError::Stream(what),
-        ScatterError::Write(error) => ArchiveError::Write(error),
+    demuxed.map_err(|error| match error {
+        DemuxError::Open(error) => ArchiveError::Open(error),
+        DemuxError::Stream(what) => ArchiveError::Stream(what),
+        DemuxError::Write(error) => ArchiveError::Write(error),
     })
 }

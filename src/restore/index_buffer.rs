@@ -17,19 +17,19 @@ const MOST_IN_MEMORY_BYTES: u64 = 32 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
 
 #[derive(Clone)]
-pub(super) struct RawIndex(Arc<Store>);
+pub(super) struct IndexBuffer(Arc<IndexStorage>);
 
-enum Store {
+enum IndexStorage {
     Memory(Mutex<Vec<u8>>),
     File(File),
 }
 
-impl RawIndex {
+impl IndexBuffer {
     /// Makes room for `bytes`. A file is in `near`, or among the temporary files if that cannot be.
     pub(super) fn new(bytes: u64, near: Option<&Dir>) -> io::Result<Self> {
         let store = match bytes > MOST_IN_MEMORY_BYTES {
             true => in_file(bytes, near)?,
-            false => Store::Memory(Mutex::new(vec![0; bytes as usize])),
+            false => IndexStorage::Memory(Mutex::new(vec![0; bytes as usize])),
         };
         Ok(Self(Arc::new(store)))
     }
@@ -42,12 +42,12 @@ impl RawIndex {
     /// Hands over all bytes, if their BLAKE3 is `expected`; `None` if it is another.
     pub(super) fn verified(self, expected: Hash) -> io::Result<Option<Box<dyn BufRead>>> {
         let (found, reader): (Hash, Box<dyn BufRead>) = match &*self.0 {
-            Store::Memory(bytes) => {
+            IndexStorage::Memory(bytes) => {
                 let mut bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
                 let bytes = std::mem::take(&mut *bytes);
                 (Hash::blake3(&bytes), Box::new(io::Cursor::new(bytes)))
             }
-            Store::File(file) => {
+            IndexStorage::File(file) => {
                 let mut file = file.try_clone()?;
                 file.rewind()?;
                 let found = hash(&file)?;
@@ -60,13 +60,13 @@ impl RawIndex {
     }
 }
 
-fn in_file(bytes: u64, near: Option<&Dir>) -> io::Result<Store> {
+fn in_file(bytes: u64, near: Option<&Dir>) -> io::Result<IndexStorage> {
     let file = match near.map(Dir::unnamed_file) {
         Some(Ok(file)) => file,
         _ => tempfile::tempfile()?,
     };
     file.set_len(bytes)?;
-    Ok(Store::File(file))
+    Ok(IndexStorage::File(file))
 }
 
 fn hash(mut file: &File) -> io::Result<Hash> {
@@ -80,14 +80,14 @@ fn hash(mut file: &File) -> io::Result<Hash> {
     }
 }
 
-struct IndexSink(RawIndex);
+struct IndexSink(IndexBuffer);
 
 impl Sink for IndexSink {
     fn write(&mut self, piece: &Piece, at: u64, bytes: &[u8]) -> io::Result<()> {
         let start = piece.file_offset + at;
         match &*self.0.0 {
-            Store::File(file) => file.write_all_at(bytes, start),
-            Store::Memory(all) => {
+            IndexStorage::File(file) => file.write_all_at(bytes, start),
+            IndexStorage::Memory(all) => {
                 let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
                 let start = start as usize;
                 all[start..start + bytes.len()].copy_from_slice(bytes);
@@ -112,9 +112,9 @@ mod tests {
             length,
         };
         let length = content.len() as u64;
-        let memory = || RawIndex::new(length, None).unwrap();
+        let memory = || IndexBuffer::new(length, None).unwrap();
         let near = Dir::open(dir.path()).unwrap();
-        let file = || RawIndex(Arc::new(in_file(length, Some(&near)).unwrap()));
+        let file = || IndexBuffer(Arc::new(in_file(length, Some(&near)).unwrap()));
         for (raw, expected) in [
             (memory(), &content[..]),
             (file(), &content[..]),

@@ -4,14 +4,11 @@
 //! authenticated by age chunk by chunk, but anyone who knows the recipients can seal: who wrote an
 //! archive is told only by the hashes of a signed manifest, which [`super::fetch`] compares.
 
-mod concat_tars;
-
 pub use crate::keys::identities::{
     Identities, IdentityError, generate, recipients_of, seal_with_passphrase,
 };
 pub use crate::keys::prompt::{FilePrompt, PASSPHRASE_FILE, Prompt, SecretString};
 pub use age::secrecy::ExposeSecret;
-pub use concat_tars::{JoinError, open_to_tar};
 
 use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read};
@@ -22,9 +19,12 @@ use age_core::format::{FileKey, Stanza};
 use crate::format::archive::age_payload::{NONCE_BYTES, PayloadKey, PayloadReader};
 
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("none of the identities opens it; it is sealed to {0} recipients")]
-    NoMatchingKey(usize),
+pub enum OpenArchiveError {
+    #[error("none of the identities can decrypt it (encrypted to {recipients} recipient{})", plural(*recipients))]
+    NoMatchingKey {
+        /// Recipients in its age header.
+        recipients: usize,
+    },
     #[error("it is cut short")]
     Truncated,
     #[error("its content is damaged: {0}")]
@@ -35,7 +35,7 @@ pub enum OpenError {
     Key(String),
 }
 
-impl OpenError {
+impl OpenArchiveError {
     /// What an error met while reading the tar stream means.
     pub(crate) fn reading(error: io::Error) -> Self {
         match error.kind() {
@@ -48,41 +48,50 @@ impl OpenError {
     }
 }
 
+fn plural(count: usize) -> &'static str {
+    match count {
+        1 => "",
+        _ => "s",
+    }
+}
+
 /// No archive's age header is longer: some thousand recipients.
 const MAX_HEAD_BYTES: u64 = 4 << 20;
 
 /// The age header and the payload nonce behind it, byte for byte.
-pub(super) fn read_head(input: &mut impl BufRead) -> Result<Vec<u8>, OpenError> {
+pub(super) fn read_head(input: &mut impl BufRead) -> Result<Vec<u8>, OpenArchiveError> {
     let mut head = Vec::new();
     let mut limited = input.take(MAX_HEAD_BYTES);
     loop {
         let line = head.len();
         let read = limited.read_until(b'\n', &mut head);
-        let read = read.map_err(OpenError::reading)?;
+        let read = read.map_err(OpenArchiveError::reading)?;
         // An end behind a whole line is one, too.
         if read == 0 || !head.ends_with(b"\n") {
             if head.len() as u64 == MAX_HEAD_BYTES {
                 let what = format!("its age header is longer than {} MiB", MAX_HEAD_BYTES >> 20);
-                return Err(OpenError::Corrupt(what));
+                return Err(OpenArchiveError::Corrupt(what));
             }
             return Err(
                 match line == 0 && !b"age-encryption.org/v1".starts_with(&head) {
-                    true => OpenError::Corrupt("it is not an age file".to_owned()),
-                    false => OpenError::Truncated,
+                    true => OpenArchiveError::Corrupt("it is not an age file".to_owned()),
+                    false => OpenArchiveError::Truncated,
                 },
             );
         }
         if line == 0 && !head.starts_with(b"age-encryption.org/v1\n") {
-            return Err(OpenError::Corrupt("it is not an age file".to_owned()));
+            return Err(OpenArchiveError::Corrupt(
+                "it is not an age file".to_owned(),
+            ));
         }
         if head[line..].starts_with(b"---") {
             break;
         }
     }
     let nonce = limited.take(NONCE_BYTES as u64).read_to_end(&mut head);
-    match nonce.map_err(OpenError::reading)? {
+    match nonce.map_err(OpenArchiveError::reading)? {
         NONCE_BYTES => Ok(head),
-        _ => Err(OpenError::Truncated),
+        _ => Err(OpenArchiveError::Truncated),
     }
 }
 
@@ -95,24 +104,24 @@ fn count_stanzas(head: &[u8]) -> usize {
     tags.filter(|tag| !tag.ends_with(b"-grease")).count()
 }
 
-/// The tar stream of a sealed archive; [`OpenError::reading`] tells what an error within it means.
+/// The tar stream of a sealed archive; [`OpenArchiveError::reading`] tells what an error within it means.
 pub fn open_archive<R: Read + Send>(
     input: R,
     identities: &Identities,
-) -> Result<impl Read + use<R>, OpenError> {
+) -> Result<impl Read + use<R>, OpenArchiveError> {
     let mut input = BufReader::with_capacity(128 << 10, input);
     let head = read_head(&mut input)?;
     let plain = PayloadReader::new(payload_key(&head, identities)?, input);
-    zstd::stream::read::Decoder::with_buffer(plain).map_err(OpenError::reading)
+    zstd::stream::read::Decoder::with_buffer(plain).map_err(OpenArchiveError::reading)
 }
 
 /// An identity that keeps the file key which it unwraps: the payload is decrypted here.
-struct Keeping<'a> {
+struct CapturingIdentity<'a> {
     identity: &'a dyn Identity,
     file_key: &'a RefCell<Option<FileKey>>,
 }
 
-impl Keeping<'_> {
+impl CapturingIdentity<'_> {
     fn keep(&self, unwrapped: &Option<Result<FileKey, DecryptError>>) {
         if let Some(Ok(file_key)) = unwrapped {
             let kept = FileKey::new(Box::new(*file_key.expose_secret()));
@@ -121,7 +130,7 @@ impl Keeping<'_> {
     }
 }
 
-impl Identity for Keeping<'_> {
+impl Identity for CapturingIdentity<'_> {
     fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
         let unwrapped = self.identity.unwrap_stanza(stanza);
         self.keep(&unwrapped);
@@ -136,11 +145,11 @@ impl Identity for Keeping<'_> {
 }
 
 /// The key of the payload behind `head`, which the header's own key vouches for.
-fn payload_key(head: &[u8], identities: &Identities) -> Result<PayloadKey, OpenError> {
+fn payload_key(head: &[u8], identities: &Identities) -> Result<PayloadKey, OpenArchiveError> {
     let file_key = RefCell::new(None);
-    let keeping: Vec<Keeping<'_>> = identities
+    let keeping: Vec<CapturingIdentity<'_>> = identities
         .keys()
-        .map(|identity| Keeping {
+        .map(|identity| CapturingIdentity {
             identity,
             file_key: &file_key,
         })
@@ -151,19 +160,23 @@ fn payload_key(head: &[u8], identities: &Identities) -> Result<PayloadKey, OpenE
         .and_then(|decryptor| decryptor.decrypt(keys).map(drop))
         .map_err(|error| from_age(error, count_stanzas(head)))?;
     let (Some(nonce), Some(file_key)) = (head.last_chunk::<NONCE_BYTES>(), file_key.take()) else {
-        return Err(OpenError::Corrupt("its header gives no key".to_owned()));
+        return Err(OpenArchiveError::Corrupt(
+            "its header gives no key".to_owned(),
+        ));
     };
-    PayloadKey::derive(file_key.expose_secret(), nonce).map_err(OpenError::reading)
+    PayloadKey::derive(file_key.expose_secret(), nonce).map_err(OpenArchiveError::reading)
 }
 
-fn from_age(error: DecryptError, stanzas: usize) -> OpenError {
+fn from_age(error: DecryptError, stanzas: usize) -> OpenArchiveError {
     match error {
-        DecryptError::NoMatchingKeys => OpenError::NoMatchingKey(stanzas),
-        DecryptError::Io(error) => OpenError::reading(error),
+        DecryptError::NoMatchingKeys => OpenArchiveError::NoMatchingKey {
+            recipients: stanzas,
+        },
+        DecryptError::Io(error) => OpenArchiveError::reading(error),
         DecryptError::KeyDecryptionFailed
         | DecryptError::Plugin(_)
-        | DecryptError::PluginResolve(_) => OpenError::Key(error.to_string()),
-        other => OpenError::Corrupt(other.to_string()),
+        | DecryptError::PluginResolve(_) => OpenArchiveError::Key(error.to_string()),
+        other => OpenArchiveError::Corrupt(other.to_string()),
     }
 }
 
@@ -186,7 +199,7 @@ mod tests {
         for length in 0..head.len() {
             let cut = read_head(&mut &head[..length]);
             assert!(
-                matches!(cut, Err(OpenError::Truncated)),
+                matches!(cut, Err(OpenArchiveError::Truncated)),
                 "{length}: {cut:?}"
             );
         }
@@ -198,9 +211,12 @@ mod tests {
         let code = zstd::zstd_safe::ErrorCode::MAX - 63;
         let text = zstd::zstd_safe::get_error_name(code);
         for error in [io::Error::other(text), io::ErrorKind::OutOfMemory.into()] {
-            assert!(matches!(OpenError::reading(error), OpenError::NoMemory));
+            assert!(matches!(
+                OpenArchiveError::reading(error),
+                OpenArchiveError::NoMemory
+            ));
         }
-        let damaged = OpenError::reading(io::Error::other("Data corruption detected"));
-        assert!(matches!(damaged, OpenError::Corrupt(_)));
+        let damaged = OpenArchiveError::reading(io::Error::other("Data corruption detected"));
+        assert!(matches!(damaged, OpenArchiveError::Corrupt(_)));
     }
 }

@@ -3,7 +3,7 @@
 //! A file that comes as one run of one archive is created, hashed as its bytes pass by, and finished at
 //! once. Any other is created beforehand at its size and filled in whatever order its pieces come; its
 //! hash is put together from what passed by ([`subtrees`](super::blake3_tree)). When its last piece is
-//! there, a thread of [`Proofs`](super::verify_pool::Proofs) takes it over. Holes are never written, so they
+//! there, a thread of [`VerifyPool`](super::verify_pool::VerifyPool) takes it over. Holes are never written, so they
 //! stay holes.
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +20,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use super::blake3_tree::{Passing, Subtrees};
 use super::databases;
 use super::metadata::{self, Problems, Restorer};
-use super::tree::{Parent, Tree};
+use super::tree::{OpenParent, Tree};
 use crate::base::ids::Hash;
 use crate::base::openat::Dir;
 use crate::format::index::{DatabaseRecord, EntryList, EntryRef, EntryType, IndexHeader};
@@ -48,7 +48,7 @@ pub(super) struct Content {
     /// Those that come in pieces, by number.
     pieced: HashMap<u32, Pieced>,
     pub(super) databases: HashMap<u32, DatabaseRecord>,
-    outcome: Mutex<Outcome>,
+    outcome: Mutex<ContentOutcome>,
     early_flush: EarlyFlush,
 }
 
@@ -60,7 +60,7 @@ struct Pieced {
 }
 
 #[derive(Default)]
-pub(super) struct Outcome {
+pub(super) struct ContentOutcome {
     /// Entries whose bytes are not what the index says, and how.
     pub(super) wrong: BTreeMap<u32, String>,
     /// What went wrong without harm to content.
@@ -227,7 +227,7 @@ impl Content {
     }
 
     /// What went wrong so far; it is told once.
-    pub(super) fn take_outcome(&self) -> Outcome {
+    pub(super) fn take_outcome(&self) -> ContentOutcome {
         std::mem::take(&mut *lock(&self.outcome))
     }
 }
@@ -331,7 +331,7 @@ struct ContentSink {
     hashers: HashMap<u32, blake3::Hasher>,
     passing: Passing,
     /// Where the last new file lies: the next one often lies there too.
-    parent: Option<Parent>,
+    parent: Option<OpenParent>,
 }
 
 impl ContentSink {

@@ -10,7 +10,7 @@ use crate::format::index::{DatabaseRecord, EntryList, EntryRef, IndexHeader};
 
 /// What the checks gave.
 #[derive(Default)]
-pub(super) struct Checked {
+pub(super) struct DatabaseChecks {
     /// Paths of databases that are as they were.
     pub(super) good: Vec<String>,
     /// `path: what is wrong`
@@ -37,7 +37,7 @@ pub(super) fn among(entries: &EntryList, header: &IndexHeader) -> HashMap<u32, D
     found
 }
 
-impl Checked {
+impl DatabaseChecks {
     pub(super) fn extend(&mut self, more: Self) {
         self.good.extend(more.good);
         self.wrong.extend(more.wrong);
@@ -53,7 +53,7 @@ pub(super) fn check(
     entry: &EntryRef<'_>,
     record: &DatabaseRecord,
     budget: &Budget,
-    checked: &mut Checked,
+    checked: &mut DatabaseChecks,
 ) {
     if record.integrity != "ok" || entry.torn {
         let what = format!(

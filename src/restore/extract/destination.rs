@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, StatxAttributes, StatxFlags, accessat, statx};
 
-use super::staging::{self, INSIDE_PREFIX};
+use super::inside::{self, INSIDE_PREFIX};
 use crate::base::openat::{Dir, Meta, PrivateDir};
 
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ const MOST_COMPRESSION: u64 = 16;
 
 /// Where the tree grows before it becomes the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum StagingPlace {
     Sibling,
     Inside,
 }
@@ -59,7 +59,7 @@ pub(crate) enum Place {
 pub(crate) struct Destination {
     /// The real path, for messages: by now something else may be there.
     pub path: PathBuf,
-    pub place: Place,
+    pub place: StagingPlace,
     /// It has content, which is to be moved aside.
     pub full: bool,
     /// The directory that is there.
@@ -105,7 +105,7 @@ impl Destination {
     fn absent(above: Dir, between: Vec<OsString>, name: OsString, path: PathBuf) -> Self {
         Self {
             path,
-            place: Place::Sibling,
+            place: StagingPlace::Sibling,
             full: false,
             there: None,
             above,
@@ -129,7 +129,7 @@ impl Destination {
         let (mut full, mut interrupted) = (false, false);
         for entry in dir.entries().map_err(look)? {
             if PrivateDir::is_named(&entry.name, INSIDE_PREFIX.as_ref()) {
-                interrupted |= staging::is_interrupted(&dir, &entry.name);
+                interrupted |= inside::is_interrupted(&dir, &entry.name);
                 continue;
             }
             full |= !(mount && entry.name == "lost+found");
@@ -144,13 +144,17 @@ impl Destination {
         let has_name = !name.is_empty();
         // A shell that is in the directory would stay behind in the old one.
         let place = match has_name && writable && !mount && !is_current(&dir) {
-            true => Place::Sibling,
-            false => Place::Inside,
+            true => StagingPlace::Sibling,
+            false => StagingPlace::Inside,
         };
         Ok(Self {
             path,
             // What was begun inside is finished inside.
-            place: if interrupted { Place::Inside } else { place },
+            place: if interrupted {
+                StagingPlace::Inside
+            } else {
+                place
+            },
             full,
             there: Some(dir),
             above,

@@ -70,11 +70,11 @@ impl std::fmt::Display for NotKept {
 
 /// Counts while entries are made.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct NotKeptTally {
     kinds: BTreeMap<(bool, Aspect), NotKept>,
 }
 
-impl Tally {
+impl NotKeptTally {
     /// Something of an entry was not kept. Once per entry and kind.
     pub(super) fn miss(&mut self, entry: &EntryRef<'_>, kind: Aspect, why: String) {
         self.add(entry, kind, why, false);

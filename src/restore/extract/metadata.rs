@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use rustix::fs::Timestamps;
 
 use super::access_list::mode_without;
-use super::kept::{Aspect, Tally};
+use super::kept::{Aspect, NotKeptTally};
 use super::tree::{Tree, times};
 use crate::base::openat::{
     ACCESS_LISTS, FileOwner, Kind, Meta, chmod_fd, chown_fd, set_mtime_fd, set_xattr_fd,
@@ -35,7 +35,7 @@ const BLOCK_BYTES: u64 = 512;
 pub(super) struct Problems {
     told: Vec<String>,
     untold: usize,
-    pub(super) not_kept: Tally,
+    pub(super) not_kept: NotKeptTally,
 }
 
 impl Problems {
@@ -130,7 +130,7 @@ pub(super) fn apply_to_rest(
         );
         if !is_done && wanted(&number) {
             let path = entry.path;
-            let outcome = apply(&Named { tree, path }, &entry, restorer, problems);
+            let outcome = apply(&NamedEntry { tree, path }, &entry, restorer, problems);
             note_unseen(&entry, outcome, problems);
         }
     }
@@ -138,7 +138,7 @@ pub(super) fn apply_to_rest(
         if entry.kind == EntryType::Dir {
             let opened = tree.open_dir(entry.path);
             let outcome =
-                opened.and_then(|dir| apply(&Opened(dir.as_fd()), &entry, restorer, problems));
+                opened.and_then(|dir| apply(&OpenEntry(dir.as_fd()), &entry, restorer, problems));
             note_unseen(&entry, outcome, problems);
         }
     }
@@ -158,12 +158,12 @@ pub(super) fn apply_to_file(
     restorer: &Restorer,
     problems: &mut Problems,
 ) {
-    let outcome = apply(&Opened(file.as_fd()), entry, restorer, problems);
+    let outcome = apply(&OpenEntry(file.as_fd()), entry, restorer, problems);
     note_unseen(entry, outcome, problems);
 }
 
 /// A thing in the tree whose metadata is to be set.
-trait Thing {
+trait MetadataTarget {
     fn meta(&self) -> io::Result<Meta>;
     fn set_owner(&self, owner: FileOwner) -> io::Result<()>;
     fn set_xattr(&self, name: &[u8], value: &[u8]) -> io::Result<()>;
@@ -172,9 +172,9 @@ trait Thing {
 }
 
 /// A file or a directory.
-struct Opened<'a>(BorrowedFd<'a>);
+struct OpenEntry<'a>(BorrowedFd<'a>);
 
-impl Thing for Opened<'_> {
+impl MetadataTarget for OpenEntry<'_> {
     fn meta(&self) -> io::Result<Meta> {
         Meta::of_fd(self.0)
     }
@@ -193,12 +193,12 @@ impl Thing for Opened<'_> {
 }
 
 /// What cannot be open: a link, a FIFO, a device.
-struct Named<'a> {
+struct NamedEntry<'a> {
     tree: &'a Tree,
     path: &'a [u8],
 }
 
-impl Thing for Named<'_> {
+impl MetadataTarget for NamedEntry<'_> {
     fn meta(&self) -> io::Result<Meta> {
         self.tree.meta(self.path)
     }
@@ -221,7 +221,7 @@ impl Thing for Named<'_> {
 /// come before the time. What is right already stays: each of these is a transaction of the file system.
 /// An error: it cannot be looked at.
 fn apply(
-    it: &impl Thing,
+    it: &impl MetadataTarget,
     entry: &EntryRef<'_>,
     restorer: &Restorer,
     problems: &mut Problems,
@@ -285,11 +285,11 @@ fn reason(error: Option<io::Error>) -> String {
 
 /// Returns the mode that the entry may have with the attributes that could be set.
 fn set_xattrs(
-    it: &impl Thing,
+    it: &impl MetadataTarget,
     entry: &EntryRef<'_>,
     restorer: &Restorer,
     same_uid: bool,
-    missed: &mut Tally,
+    missed: &mut NotKeptTally,
 ) -> u32 {
     let mut mode = entry.mode;
     let (mut unlisted, mut expected, mut lost) = (None, None, None);

@@ -18,20 +18,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::access_list::mode_without;
-use super::destination::{Destination, Place};
-use super::inside;
+use super::destination::{Destination, StagingPlace};
+use super::inside::{self, INSIDE_PREFIX, TREE};
 use crate::base::cleanup::CleanupGuard;
 use crate::base::ids::Stamp;
 use crate::base::openat::{
     ACCESS_LISTS, Dir, FileOwner, Meta, PrivateDir, chmod_fd, chown_fd, list_xattrs, set_xattr_fd,
 };
 
-/// Of a staging directory inside its destination.
-pub(super) const INSIDE_PREFIX: &str = ".sealift-partial-";
 /// Of the destination's name in the staging directory's: the whole must stay under 255 bytes.
 const MAX_NAME_BYTES: usize = 200;
-/// The tree in a staging directory inside the destination, beside the journal.
-pub(super) const TREE: &str = "tree";
 const SET_GID: u32 = 0o2000;
 
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +77,7 @@ impl Staging {
     pub(super) fn create(mut destination: Destination) -> Result<Self, StagingError> {
         let parent = make_parent(&mut destination)?;
         let prefix = prefix_of(&destination);
-        if let (Place::Inside, Some(dir)) = (destination.place, &destination.there) {
+        if let (StagingPlace::Inside, Some(dir)) = (destination.place, &destination.there) {
             inside::resume(dir).map_err(fail("finish the interrupted restore to", dir.path()))?;
         }
         PrivateDir::remove_abandoned(&parent, &prefix, Duration::ZERO);
@@ -95,8 +91,8 @@ impl Staging {
         let path = parent.path_of(private.name());
         let usual_mode = usual_mode(&private).map_err(fail("look at", &path))?;
         let tree = match destination.place {
-            Place::Sibling => private.dir().clone(),
-            Place::Inside => {
+            StagingPlace::Sibling => private.dir().clone(),
+            StagingPlace::Inside => {
                 let made = private.dir().make_dir(TREE, 0o700);
                 made.map_err(fail("make a directory in", &path))?
             }
@@ -120,8 +116,8 @@ impl Staging {
         // From here on half of it may be in its place already.
         self.removal.0.take();
         match self.destination.place {
-            Place::Sibling => self.place_sibling(stamp),
-            Place::Inside => self.place_inside(stamp),
+            StagingPlace::Sibling => self.place_sibling(stamp),
+            StagingPlace::Inside => self.place_inside(stamp),
         }
     }
 
@@ -245,7 +241,7 @@ impl Drop for Staging {
 
 /// Returns the directory that the staging directory is made in, and makes what is missing above it.
 fn make_parent(destination: &mut Destination) -> Result<Dir, StagingError> {
-    if let (Place::Inside, Some(dir)) = (destination.place, &destination.there) {
+    if let (StagingPlace::Inside, Some(dir)) = (destination.place, &destination.there) {
         return Ok(dir.clone());
     }
     let mut parent = destination.above.clone();
@@ -261,8 +257,8 @@ fn make_parent(destination: &mut Destination) -> Result<Dir, StagingError> {
 /// The staging directory's name without the random digits.
 fn prefix_of(destination: &Destination) -> OsString {
     match destination.place {
-        Place::Inside => INSIDE_PREFIX.into(),
-        Place::Sibling => {
+        StagingPlace::Inside => INSIDE_PREFIX.into(),
+        StagingPlace::Sibling => {
             let name = destination.name.as_bytes();
             let name = &name[..name.len().min(MAX_NAME_BYTES)];
             OsString::from_vec([b".", name, INSIDE_PREFIX.as_bytes()].concat())
@@ -300,11 +296,6 @@ fn owe_removal(slot: Arc<OnceLock<Arc<PrivateDir>>>) -> CleanupGuard {
             why.unwrap_or_default()
         )
     })
-}
-
-/// Whether `name` in `dir` is the staging directory of a restore that died while it was put in place.
-pub(super) fn is_interrupted(dir: &Dir, name: &OsStr) -> bool {
-    inside::is_interrupted(dir, name)
 }
 
 /// Returns `<name>.before-restore-<stamp>`, with the first stamp from `stamp` on that is free in `dir`.

@@ -20,7 +20,7 @@ pub(super) struct Tree {
 }
 
 /// A directory below the root that is open.
-pub(super) struct Parent {
+pub(super) struct OpenParent {
     path: Vec<u8>,
     dir: Dir,
 }
@@ -60,7 +60,7 @@ impl Tree {
     /// [`Self::create`] in a directory that may be open already, and stays open for the next.
     pub(super) fn create_in(
         &self,
-        parent: &mut Option<Parent>,
+        parent: &mut Option<OpenParent>,
         path: &[u8],
         mode: u32,
     ) -> io::Result<File> {
@@ -73,7 +73,7 @@ impl Tree {
             _ => {
                 let dir = self.root.sub(OsStr::from_bytes(above))?;
                 let path = above.to_vec();
-                parent.insert(Parent { path, dir })
+                parent.insert(OpenParent { path, dir })
             }
         };
         open.dir

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::content::{Content, Outcome};
-use super::databases::{self, Checked};
+use super::content::{Content, ContentOutcome};
+use super::databases::{self, DatabaseChecks};
 use crate::base::sqlite::Budget;
 
 const MOST_THREADS: usize = 4;
@@ -26,23 +26,23 @@ impl Complete {
 }
 
 /// Threads that prove files as they are completed.
-pub(super) struct Proofs {
+pub(super) struct VerifyPool {
     queue: Option<Sender<u32>>,
-    threads: Vec<JoinHandle<Checked>>,
+    threads: Vec<JoinHandle<DatabaseChecks>>,
     content: Arc<Content>,
 }
 
 /// What all threads share.
-struct Task {
+struct ProofTask {
     waiting: Mutex<Receiver<u32>>,
     content: Arc<Content>,
     /// The time for the checks of databases.
     checks: Budget,
 }
 
-impl Proofs {
+impl VerifyPool {
     pub(super) fn start(complete: Complete, content: Arc<Content>) -> io::Result<Self> {
-        let task = Arc::new(Task {
+        let task = Arc::new(ProofTask {
             waiting: Mutex::new(complete.waiting),
             content: Arc::clone(&content),
             checks: Budget::of_run(),
@@ -71,8 +71,8 @@ impl Proofs {
     }
 
     /// Waits until all that was complete is proven.
-    pub(super) fn finish(mut self) -> (Outcome, Checked) {
-        let mut checked = Checked::default();
+    pub(super) fn finish(mut self) -> (ContentOutcome, DatabaseChecks) {
+        let mut checked = DatabaseChecks::default();
         let mut stopped = false;
         self.queue = None;
         for thread in self.threads.drain(..) {
@@ -93,7 +93,7 @@ impl Proofs {
     }
 }
 
-impl Drop for Proofs {
+impl Drop for VerifyPool {
     /// They must not look on at a tree that is being removed.
     fn drop(&mut self) {
         self.queue = None;
@@ -103,9 +103,9 @@ impl Drop for Proofs {
     }
 }
 
-impl Task {
-    fn work(&self) -> Checked {
-        let mut checked = Checked::default();
+impl ProofTask {
+    fn work(&self) -> DatabaseChecks {
+        let mut checked = DatabaseChecks::default();
         loop {
             let waiting = self.waiting.lock();
             let next = waiting.unwrap_or_else(PoisonError::into_inner).recv();

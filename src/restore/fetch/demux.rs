@@ -6,23 +6,23 @@
 
 use std::io::{self, Read};
 
-use super::super::open::OpenError;
-use super::super::plan::{ArchiveJob, Piece};
-use super::Sink;
+use super::sink::Sink;
+use crate::restore::open::OpenArchiveError;
+use crate::restore::plan::{ArchiveJob, Piece};
 
 const BUFFER_BYTES: usize = 256 << 10;
 
-pub(super) enum ScatterError {
-    Open(OpenError),
+pub(super) enum DemuxError {
+    Open(OpenArchiveError),
     Stream(String),
     Write(io::Error),
 }
 
-pub(super) fn scatter(
+pub(super) fn demux(
     tar: &mut dyn Read,
     job: &ArchiveJob,
     sink: &mut dyn Sink,
-) -> Result<(), ScatterError> {
+) -> Result<(), DemuxError> {
     let ends = job.pieces.iter().map(|p| p.tar_offset + p.length);
     let needed_bytes = ends.max().unwrap_or(0);
     let mut cutter = Cutter {
@@ -36,21 +36,21 @@ pub(super) fn scatter(
             Ok(0) => break,
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(ScatterError::Open(OpenError::reading(error))),
+            Err(error) => return Err(DemuxError::Open(OpenArchiveError::reading(error))),
         };
         let end = cutter.position + count as u64;
         if job.stream.is_some_and(|stream| end > stream.tar_bytes) {
             let what = "it is longer (a bomb, or another archive)";
-            return Err(ScatterError::Stream(what.to_owned()));
+            return Err(DemuxError::Stream(what.to_owned()));
         }
         cutter
             .deliver(&buffer[..count], sink)
-            .map_err(ScatterError::Write)?;
+            .map_err(DemuxError::Write)?;
     }
     if cutter.position < needed_bytes {
         let (is, needs) = (cutter.position, needed_bytes);
         let what = format!("it has {is} bytes, {needs} are needed");
-        return Err(ScatterError::Stream(what));
+        return Err(DemuxError::Stream(what));
     }
     Ok(())
 }

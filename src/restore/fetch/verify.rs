@@ -7,10 +7,10 @@ use std::io::{self, Read};
 use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc;
 
-use super::super::open::read_head;
-use super::ArchiveError;
+use super::error::ArchiveError;
 use crate::base::ids::Hash;
 use crate::format::manifest::ArchiveRow;
+use crate::restore::open::read_head;
 use crate::storage::TargetError;
 
 pub(super) struct VerifiedReader<'a> {

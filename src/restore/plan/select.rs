@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::PlanError;
 use crate::base::similar::edit_distance;
 use crate::format::index::{Entry, EntryList, EntryType, parent_path};
+use crate::restore::plan::error::PlanError;
 
 const MOST_NEAR_MISSES: usize = 3;
 

@@ -394,7 +394,10 @@ fn a_wrong_identity_is_told_so() {
     let output = restore(&host, "other.txt", "out");
     let (_, err) = texts(&output);
     assert_eq!(output.status.code(), Some(1));
-    assert!(err.contains("none of the identities opens it"), "{err}");
+    assert!(
+        err.contains("none of the identities can decrypt it"),
+        "{err}"
+    );
     assert!(err.contains("try your other identity"), "{err}");
     assert!(!host.path("out").exists());
 }

@@ -196,7 +196,7 @@ fn a_restore_of_much_that_stalls_is_given_up_as_soon() {
     ];
     let expected = Expected {
         within: seconds(8),
-        says: &["no answer", "was not asked for"],
+        says: &["no answer", "was not requested"],
     };
     scene.fails(&restore, 1, &expected);
     proxy.set(Mishap::None);

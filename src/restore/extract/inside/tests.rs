@@ -62,9 +62,9 @@ impl Scene {
     /// Dies after `steps` entries.
     fn die_after(&self, steps: usize) {
         let (staging, tree) = self.stage();
-        let items = plan_items(&self.to, &tree, staging.name(), true).unwrap();
+        let items = plan_moves(&self.to, &tree, staging.name(), true).unwrap();
         assert_eq!(items.len(), STEPS);
-        let plan = Plan {
+        let plan = MovePlan {
             stamp: "20260101T000000Z".parse().unwrap(),
             aside: Some("aside".to_owned()),
             items,
@@ -138,8 +138,8 @@ fn steps_are_taken_back_to_what_was_there() {
         let scene = Scene::new();
         let before = content(scene.temp.path());
         let (staging, tree) = scene.stage();
-        let items = plan_items(&scene.to, &tree, staging.name(), true).unwrap();
-        let plan = Plan {
+        let items = plan_moves(&scene.to, &tree, staging.name(), true).unwrap();
+        let plan = MovePlan {
             stamp: "20260101T000000Z".parse().unwrap(),
             aside: Some("aside".to_owned()),
             items,

@@ -7,13 +7,13 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Identities, OpenError, open_archive};
+use super::open::{Identities, OpenArchiveError, open_archive};
 use crate::base::ids::{Hash, ObjectKey};
 
 const TRAILER_BYTES: usize = 1024;
 
 #[derive(Debug, thiserror::Error)]
-pub enum JoinError {
+pub enum ConcatError {
     #[error("cannot read {}", path.display())]
     Read {
         path: PathBuf,
@@ -30,7 +30,7 @@ pub enum JoinError {
     Open {
         path: PathBuf,
         #[source]
-        source: OpenError,
+        source: OpenArchiveError,
     },
     #[error("{} does not end as a tar does", .0.display())]
     NoTrailer(PathBuf),
@@ -40,21 +40,21 @@ pub enum JoinError {
 
 /// Opens `archives` in order and writes them to `out` as one tar. An archive whose file is named
 /// like one is compared with its name before a byte of it is opened.
-pub fn open_to_tar(
+pub fn concat_tars(
     archives: &[PathBuf],
     identities: &Identities,
     out: &mut dyn Write,
-) -> Result<(), JoinError> {
+) -> Result<(), ConcatError> {
     for path in archives {
         check_name(path)?;
         append(path, identities, out)?;
     }
     out.write_all(&[0; TRAILER_BYTES])
         .and_then(|()| out.flush())
-        .map_err(JoinError::Write)
+        .map_err(ConcatError::Write)
 }
 
-fn check_name(path: &Path) -> Result<(), JoinError> {
+fn check_name(path: &Path) -> Result<(), ConcatError> {
     let name = path.file_name().and_then(|name| name.to_str());
     let Some(promised) = name.and_then(ObjectKey::archive_file_hash) else {
         return Ok(());
@@ -62,14 +62,14 @@ fn check_name(path: &Path) -> Result<(), JoinError> {
     let mut hasher = blake3::Hasher::new();
     File::open(path)
         .and_then(|file| hasher.update_reader(file).map(|_| ()))
-        .map_err(|source| JoinError::Read {
+        .map_err(|source| ConcatError::Read {
             path: path.to_path_buf(),
             source,
         })?;
     let found = Hash(*hasher.finalize().as_bytes());
     match found == promised {
         true => Ok(()),
-        false => Err(JoinError::NotItsName {
+        false => Err(ConcatError::NotItsName {
             path: path.to_path_buf(),
             promised,
             found,
@@ -78,12 +78,12 @@ fn check_name(path: &Path) -> Result<(), JoinError> {
 }
 
 /// Writes one archive's tar stream without its two last blocks.
-fn append(path: &Path, identities: &Identities, out: &mut dyn Write) -> Result<(), JoinError> {
-    let failed = |source: OpenError| JoinError::Open {
+fn append(path: &Path, identities: &Identities, out: &mut dyn Write) -> Result<(), ConcatError> {
+    let failed = |source: OpenArchiveError| ConcatError::Open {
         path: path.to_path_buf(),
         source,
     };
-    let file = File::open(path).map_err(|source| JoinError::Read {
+    let file = File::open(path).map_err(|source| ConcatError::Read {
         path: path.to_path_buf(),
         source,
     })?;
@@ -95,16 +95,16 @@ fn append(path: &Path, identities: &Identities, out: &mut dyn Write) -> Result<(
             Ok(0) => break,
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(failed(OpenError::reading(error))),
+            Err(error) => return Err(failed(OpenArchiveError::reading(error))),
         };
         held.extend_from_slice(&buffer[..count]);
         if let Some(ready) = held.len().checked_sub(TRAILER_BYTES) {
-            out.write_all(&held[..ready]).map_err(JoinError::Write)?;
+            out.write_all(&held[..ready]).map_err(ConcatError::Write)?;
             held.drain(..ready);
         }
     }
     match held.len() == TRAILER_BYTES && held.iter().all(|byte| *byte == 0) {
         true => Ok(()),
-        false => Err(JoinError::NoTrailer(path.to_path_buf())),
+        false => Err(ConcatError::NoTrailer(path.to_path_buf())),
     }
 }
