@@ -1,13 +1,14 @@
-//! Which keys a target takes.
+//! Valid keys of objects.
 //!
-//! The characters that mean the same to every file system, URL and S3 server, in segments that
-//! never start with a dot: so no key climbs out of a folder, none needs escaping, and dot names are
-//! left for a target's own scratch files. Listings leave out whatever is not such a key; it is not
-//! ours.
+//! A key has only characters that mean the same to every file system, URL and S3 server, in segments
+//! that never start with a dot. So no key climbs out of a folder, no key needs escaping, and names
+//! with a dot are free for a target's own scratch files. Listings omit names that are not valid
+//! keys: they are not ours.
 
 const MAX_KEY_BYTES: usize = 1024;
 const MAX_SEGMENT_BYTES: usize = 255;
 
+/// A string that is not a valid key, cut to 120 characters.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not an object's key")]
 pub(super) struct InvalidKey(String);
@@ -22,10 +23,12 @@ fn is_segment(segment: &str) -> bool {
         && segment.bytes().all(allowed)
 }
 
+/// Whether `key` is a valid key.
 pub(super) fn is_key(key: &str) -> bool {
     key.len() <= MAX_KEY_BYTES && key.split('/').all(is_segment)
 }
 
+/// Refuses an invalid key.
 pub(super) fn check_key(key: &str) -> Result<(), InvalidKey> {
     match is_key(key) {
         true => Ok(()),
@@ -33,7 +36,7 @@ pub(super) fn check_key(key: &str) -> Result<(), InvalidKey> {
     }
 }
 
-/// The folder that a listing's prefix names, without the slash at its end; `""` is the root.
+/// Returns the folder that a listing's prefix names, without its final slash; `""` is the root.
 pub(super) fn check_prefix(prefix: &str) -> Result<&str, InvalidKey> {
     if prefix.is_empty() {
         return Ok(prefix);

@@ -1,37 +1,38 @@
-//! Why a call of another machine's programs failed, before it becomes a [`super::TargetError`].
+//! Why a call of rsync or ssh failed, before it becomes a [`TargetError`](super::TargetError).
 
-use super::ErrorKind;
+use super::error::ErrorKind;
 
-/// Of what a program said, so much is told.
+/// Maximum bytes of a program's stderr to quote in an error.
 pub(super) const MOST_SAID_BYTES: usize = 600;
 
+/// The failure of a call of a program, or of a request over its connection.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{what}")]
-pub(super) struct Failure {
+pub(super) struct ProcessFailure {
     pub kind: ErrorKind,
+    /// The cause, as one line.
     pub what: String,
 }
 
-impl Failure {
-    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+impl ProcessFailure {
+    pub(super) fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
         Self {
             kind,
             what: what.into(),
         }
     }
-}
 
-impl Failure {
-    /// Whether a disk is full for certain: waiting makes no room.
-    pub fn is_full(&self) -> bool {
+    /// Whether a disk is certainly full, so that waiting does not help.
+    pub(super) fn is_full(&self) -> bool {
         self.what.starts_with(DISK_IS_FULL)
     }
 }
 
-pub(super) const DISK_IS_FULL: &str = "a disk is full";
+/// The beginning of a failure's text if a disk is certainly full.
+const DISK_IS_FULL: &str = "a disk is full";
 
-/// The end of what was said, on one line.
-pub(super) fn shortened(text: &str) -> String {
+/// Returns the end of a program's stderr on one line.
+pub(super) fn last_words(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
@@ -50,9 +51,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_said_is_told_shortly() {
+    fn long_output_is_cut_to_its_end() {
         let long = "é".repeat(2000);
-        assert!(shortened(&long).len() <= MOST_SAID_BYTES);
-        assert_eq!(shortened("a\n\n b \n"), "a; b");
+        assert!(last_words(&long).len() <= MOST_SAID_BYTES);
+        assert_eq!(last_words("a\n\n b \n"), "a; b");
     }
 }
