@@ -6,8 +6,8 @@
 //! - `folder`: a folder that this machine reaches by a path;
 //! - `rsync`: another machine, by the system's `rsync`;
 //! - `sftp`: another machine, by sftp over the system's `ssh`;
-//! - `object_store`: S3, Google, Azure, WebDAV and memory, by the library of that name. `http` holds
-//!   what these share, `s3` what only S3 has.
+//! - `object_store`: S3, Google, Azure, WebDAV and memory, by the library of that name. `http`
+//!   holds what these share, `s3` what only S3 has.
 //!
 //! Each implementation decides whether an error is worth another try where the error arises
 //! ([`ErrorKind`]) and retries transient faults itself, within a bounded time. So a caller treats
@@ -33,6 +33,7 @@ mod rsync;
 mod s3;
 mod setting;
 mod sftp;
+mod size_error;
 mod spec;
 mod ssh;
 mod throttle;

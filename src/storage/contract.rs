@@ -102,8 +102,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Writes an object, whole and durably, or nothing.
     async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError>;
 
-    /// Writes an object that is seldom read, like [`Self::put`], into the target's storage class for
-    /// such objects, if it has one.
+    /// Writes an object that is seldom read, like [`Self::put`], into the target's storage class
+    /// for such objects, if it has one.
     async fn put_cold(
         &self,
         key: &str,
@@ -119,7 +119,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Reads the bytes `range` of an object. A range beyond its end is an error.
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, TargetError>;
 
-    /// Streams an object's bytes from `offset` to its end. The stream ends early only with an error.
+    /// Streams an object's bytes from `offset` to its end. The stream ends early only with an
+    /// error.
     async fn stream(
         &self,
         key: &str,

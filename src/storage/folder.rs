@@ -3,8 +3,8 @@
 //! A put ([`put`]) writes `<host>/.tmp/put-…`, flushes it, renames it, and flushes every directory
 //! from there up to the root, including those that it did not create: a concurrent put may have
 //! created them a moment ago without flushing them yet. So an object that has its name is complete,
-//! and durable before `put` returns. (`object_store`'s `LocalFileSystem` leaves the staged `name#1` of
-//! a killed put beside the objects for ever, and follows symlinks.)
+//! and durable before `put` returns. (`object_store`'s `LocalFileSystem` leaves the staged `name#1`
+//! of a killed put beside the objects for ever, and follows symlinks.)
 //!
 //! Other users may write to the folder's disk, so everything is reached from its open directory: no
 //! planted link leads a read, a write or a delete out of it, and a FIFO never makes an open wait.
@@ -30,7 +30,8 @@ use rustix::io::Errno;
 
 use super::contract::{Body, Listed, PutMode, PutOutcome, Storage};
 use super::error::{ErrorKind, OpenError, TargetError};
-use super::key::{check_key, check_prefix, is_key};
+use super::key::{is_key, require_key, require_prefix};
+use super::size_error::SizeError;
 use super::spec::TargetSpec;
 use super::throttle::{self, Limits, Throttle};
 use crate::base::openat::Dir;
@@ -89,8 +90,7 @@ impl Folder {
 
     /// Refuses an invalid key.
     fn check(&self, operation: &'static str, key: &str) -> Result<(), TargetError> {
-        check_key(key)
-            .map_err(|e| TargetError::new(operation, key, &self.label, ErrorKind::Permanent, e))
+        require_key(operation, key, &self.label)
     }
 }
 
@@ -127,20 +127,13 @@ fn read_range(
 ) -> io::Result<Bytes> {
     let (mut file, bytes) = open_object(root, key)?;
     if range.start > range.end || range.end > bytes {
-        return Err(beyond_end(bytes));
+        return Err(SizeError::BeyondEnd { bytes }.into());
     }
     let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
     let mut buffer = vec![0; length];
     file.seek(SeekFrom::Start(range.start))?;
     throttle::read_exact(&mut file, &mut buffer, limit)?;
     Ok(buffer.into())
-}
-
-fn beyond_end(bytes: u64) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        format!("the range is beyond its end ({bytes} bytes)"),
-    )
 }
 
 /// Reads the next piece of `file`, of which `left` bytes are still to come.
@@ -158,17 +151,13 @@ impl Storage for Folder {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
-        let folder = check_prefix(prefix)
-            .map_err(|e| TargetError::new("list", prefix, &self.label, ErrorKind::Permanent, e))?
-            .to_owned();
+        let folder = require_prefix(prefix, &self.label)?.to_owned();
         self.run("list", prefix, move |root| list(root, &folder))
             .await
     }
 
     async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, TargetError> {
-        let folder = check_prefix(prefix)
-            .map_err(|e| TargetError::new("list", prefix, &self.label, ErrorKind::Permanent, e))?
-            .to_owned();
+        let folder = require_prefix(prefix, &self.label)?.to_owned();
         self.run("list", prefix, move |root| list_keys(root, &folder))
             .await
     }
@@ -212,8 +201,7 @@ impl Storage for Folder {
         self.run("get", key, move |root| {
             let (_, bytes) = open_object(root, &name)?;
             if bytes > limit {
-                let what = format!("it has {bytes} bytes, more than the {limit} expected");
-                return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+                return Err(SizeError::TooLarge { bytes, limit }.into());
             }
             read_range(root, &name, 0..bytes, throttle.as_deref())
         })
@@ -238,7 +226,8 @@ impl Storage for Folder {
         let name = key.to_owned();
         let open = move |root: &Dir| {
             let (mut file, bytes) = open_object(root, &name)?;
-            let left = bytes.checked_sub(offset).ok_or_else(|| beyond_end(bytes))?;
+            let left = bytes.checked_sub(offset);
+            let left = left.ok_or(SizeError::BeyondEnd { bytes })?;
             file.seek(SeekFrom::Start(offset))?;
             Ok((file, left))
         };

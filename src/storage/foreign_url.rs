@@ -30,9 +30,14 @@ pub(super) fn perhaps(url: &str) -> Option<String> {
     if is_own {
         return None;
     }
+    spelling(&word, rest).or_else(|| unsupported(&word, rest))
+}
+
+/// Returns how to write a place that is supported here.
+fn spelling(word: &str, rest: &str) -> Option<String> {
     let place = rest.trim_start_matches('/');
     let write = |instead: String| Some(format!("that is another tool's spelling; write {instead}"));
-    match word.as_str() {
+    match word {
         "file" | "local" | "filesystem" | "folder" | "dir" => write(match rest.starts_with('/') {
             true => format!("file:///{place}, or /{place}"),
             false => format!("./{place} for a folder in the current one, or file:///PATH"),
@@ -59,6 +64,13 @@ pub(super) fn perhaps(url: &str) -> Option<String> {
             write(format!("{word}://HOST/PATH (WebDAV)"))
         }
         "webdav" | "dav" | "webdavs" | "davs" => write("https://HOST/PATH".to_owned()),
+        _ => None,
+    }
+}
+
+/// Returns what to use instead of a place that is not supported here.
+fn unsupported(word: &str, rest: &str) -> Option<String> {
+    match word {
         "rest" => elsewhere(
             "restic's REST server",
             "use its folder as sftp://USER@HOST/PATH, or an S3 or WebDAV server",
@@ -254,11 +266,11 @@ mod tests {
             ("smb://nas/share", "mount it"),
             ("ftp://host/x", "also offer sftp"),
         ] {
-            let told = instead(url).unwrap_or_default();
-            assert_eq!(perhaps(url).unwrap_or_default(), told);
+            let text = instead(url).unwrap_or_default();
+            assert_eq!(perhaps(url).unwrap_or_default(), text);
             assert!(
-                told.contains(right) && !told.contains("hunter2"),
-                "{url}: {told}"
+                text.contains(right) && !text.contains("hunter2"),
+                "{url}: {text}"
             );
         }
     }

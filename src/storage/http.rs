@@ -1,5 +1,5 @@
-//! HTTP for all targets that `object_store` reaches: the client, its proxies and certificates, and the
-//! meaning of answers and failures.
+//! HTTP for all targets that `object_store` reaches: the client, its proxies and certificates, and
+//! the meaning of answers and failures.
 //!
 //! Every request passes through [`exchange`] to [`client`]. A failure comes back as an
 //! [`StoreError`](store_error::StoreError): [`classify`] says what it means for the caller, and

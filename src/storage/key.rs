@@ -1,9 +1,11 @@
 //! Valid keys of objects.
 //!
-//! A key has only characters that mean the same to every file system, URL and S3 server, in segments
-//! that never start with a dot. So no key climbs out of a folder, no key needs escaping, and names
-//! with a dot are free for a target's own scratch files. Listings omit names that are not valid
-//! keys: they are not ours.
+//! A key has only characters that mean the same to every file system, URL and S3 server, in
+//! segments that never start with a dot. So no key climbs out of a folder, no key needs escaping,
+//! and names with a dot are free for a target's own scratch files. Listings omit names that are not
+//! valid keys: they are not ours.
+
+use super::error::{ErrorKind, TargetError};
 
 const MAX_KEY_BYTES: usize = 1024;
 const MAX_SEGMENT_BYTES: usize = 255;
@@ -37,7 +39,7 @@ pub(super) fn check_key(key: &str) -> Result<(), InvalidKey> {
 }
 
 /// Returns the folder that a listing's prefix names, without its final slash; `""` is the root.
-pub(super) fn check_prefix(prefix: &str) -> Result<&str, InvalidKey> {
+fn check_prefix(prefix: &str) -> Result<&str, InvalidKey> {
     if prefix.is_empty() {
         return Ok(prefix);
     }
@@ -45,6 +47,22 @@ pub(super) fn check_prefix(prefix: &str) -> Result<&str, InvalidKey> {
         .strip_suffix('/')
         .ok_or_else(|| InvalidKey(prefix.chars().take(120).collect()))?;
     check_key(folder).map(|()| folder)
+}
+
+/// Refuses an invalid key in an operation on the target `label`.
+pub(super) fn require_key(
+    operation: &'static str,
+    key: &str,
+    label: &str,
+) -> Result<(), TargetError> {
+    let refused = |e| TargetError::new(operation, key, label, ErrorKind::Permanent, e);
+    check_key(key).map_err(refused)
+}
+
+/// Returns the folder that the prefix of a listing of the target `label` names.
+pub(super) fn require_prefix<'a>(prefix: &'a str, label: &str) -> Result<&'a str, TargetError> {
+    let refused = |e| TargetError::new("list", prefix, label, ErrorKind::Permanent, e);
+    check_prefix(prefix).map_err(refused)
 }
 
 #[cfg(test)]

@@ -88,10 +88,10 @@ mod tests {
 
     #[test]
     fn only_unknown_names_are_questioned() {
-        let told = doubt("usb-disk-of-nobody:/backups", None).unwrap();
+        let text = doubt("usb-disk-of-nobody:/backups", None).unwrap();
         assert!(
-            told.contains("write /backups or ./usb-disk-of-nobody:/backups"),
-            "{told}"
+            text.contains("write /backups or ./usb-disk-of-nobody:/backups"),
+            "{text}"
         );
         for url in [
             "localhost:/backups",
@@ -103,8 +103,8 @@ mod tests {
         ] {
             assert_eq!(doubt(url, None), None, "{url}");
         }
-        let told = doubt("gdrive:backups", None).unwrap();
-        assert!(told.contains("rclone serve"), "{told}");
+        let text = doubt("gdrive:backups", None).unwrap();
+        assert!(text.contains("rclone serve"), "{text}");
         assert_eq!(doubt("usb-disk-of-nobody:/x", Some("my-ssh -x")), None);
         let configured = "ssh -o HostName=127.0.0.1";
         assert_eq!(doubt("usb-disk-of-nobody:/x", Some(configured)), None);

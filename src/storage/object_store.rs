@@ -29,9 +29,10 @@ use super::http::faults::{Endless, IDLE};
 use super::http::listing_guard::Circle;
 use super::http::resume;
 use super::http::store_error::{StoreError, attempt};
-use super::key::{check_key, check_prefix, is_key};
+use super::key::{is_key, require_key, require_prefix};
 use super::retry::jittered_pause;
 use super::s3::thaw::Thawer;
+use super::size_error::SizeError;
 
 /// Tries of a put or a listing beyond those of `object_store`.
 const ATTEMPTS: u32 = 4;
@@ -87,7 +88,7 @@ impl ObjectTarget {
 
     /// Returns the store's path for a key, which must be valid.
     fn path(&self, operation: &'static str, key: &str) -> Result<Path, TargetError> {
-        check_key(key).map_err(|e| self.permanent(operation, key, e))?;
+        require_key(operation, key, &self.label)?;
         self.below_prefix(operation, key)
     }
 
@@ -190,7 +191,7 @@ impl Storage for ObjectTarget {
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
         let failed = |error| self.error("list", prefix, error);
-        let folder = check_prefix(prefix).map_err(|e| self.permanent("list", prefix, e))?;
+        let folder = require_prefix(prefix, &self.label)?;
         let folder = self.below_prefix("list", folder)?;
         let found = self.list_all(folder).await.map_err(failed)?;
         let listed = found.into_iter().filter_map(|meta| {
@@ -239,27 +240,29 @@ impl Storage for ObjectTarget {
         let opened = opened.map_err(|e| self.error("get", key, e))?;
         if opened.bytes > limit {
             let bytes = opened.bytes;
-            let what = format!("it has {bytes} bytes, more than the {limit} expected");
-            return Err(self.permanent("get", key, what));
+            let error = SizeError::TooLarge { bytes, limit };
+            return Err(self.permanent("get", key, error));
         }
         self.collect(key, path, 0, opened).await
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, TargetError> {
         let path = self.path("get", key)?;
-        let beyond = |bytes| format!("the range {range:?} is beyond its end ({bytes} bytes)");
         if range.start >= range.end {
             let meta = attempt(self.store.head(&path)).await;
             let bytes = meta.map_err(|e| self.error("get", key, e))?.size;
             return match range.start == range.end && range.end <= bytes {
                 true => Ok(Bytes::new()),
-                false => Err(self.permanent("get", key, beyond(bytes))),
+                false => Err(self.permanent("get", key, SizeError::BeyondEnd { bytes })),
             };
         }
         let opened = resume::open(&self.store, &path, range.start, Some(range.end)).await;
         let opened = opened.map_err(|e| self.error("get", key, e))?;
         if opened.bytes < range.end {
-            return Err(self.permanent("get", key, beyond(opened.bytes)));
+            let error = SizeError::BeyondEnd {
+                bytes: opened.bytes,
+            };
+            return Err(self.permanent("get", key, error));
         }
         self.collect(key, path, range.start, opened).await
     }
@@ -279,8 +282,7 @@ impl Storage for ObjectTarget {
                 return Ok(futures::stream::empty().boxed());
             }
             if offset > bytes {
-                let what = format!("offset {offset} is beyond its end ({bytes} bytes)");
-                return Err(self.permanent("get", key, what));
+                return Err(self.permanent("get", key, SizeError::BeyondEnd { bytes }));
             }
         }
         let opened = resume::open(&self.store, &path, offset, None)

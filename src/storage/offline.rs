@@ -1,7 +1,7 @@
 //! A target that cannot be opened now and fails every request with the reason.
 //!
-//! If credentials are missing or a disk is not mounted, only that target stays behind, like one that
-//! does not answer; the other targets still get the snapshot.
+//! If credentials are missing or a disk is not mounted, only that target stays behind, like one
+//! that does not answer; the other targets still get the snapshot.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -22,6 +22,23 @@ impl ProcessFailure {
         }
     }
 
+    /// Returns the failure of `program`, which ended with `code` (`None`: a signal) and these last
+    /// words. `hint` goes before them; may be empty.
+    pub(super) fn ended(
+        kind: ErrorKind,
+        hint: &str,
+        program: &str,
+        code: Option<i32>,
+        said: &str,
+    ) -> Self {
+        let code = code.map_or("a signal".to_owned(), |code| format!("code {code}"));
+        let said = match said.is_empty() {
+            true => String::new(),
+            false => format!(": {said}"),
+        };
+        Self::new(kind, format!("{hint}{program} ended with {code}{said}"))
+    }
+
     /// Whether a disk is certainly full, so that waiting does not help.
     pub(super) fn is_full(&self) -> bool {
         self.what.starts_with(DISK_IS_FULL)

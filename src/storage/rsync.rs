@@ -1,10 +1,11 @@
-//! Another machine as a target, by the system's `rsync`: over ssh, or as a client of an rsync daemon.
+//! Another machine as a target, by the system's `rsync`: over ssh, or as a client of an rsync
+//! daemon.
 //!
-//! Only rsync's own operations are used (list, send, fetch, delete), so a key restricted to `rrsync`
-//! suffices. Each call costs a handshake; so requests that arrive during a call wait and go together in
-//! the next one ([`batch`]). rsync writes to a temporary name, compares a checksum of the whole,
-//! flushes and renames, so an object is complete or absent. rsync has no ranges: an object is fetched
-//! whole into a temporary file and read from there.
+//! Only rsync's own operations are used (list, send, fetch, delete), so a key restricted to
+//! `rrsync` suffices. Each call costs a handshake; so requests that arrive during a call wait and
+//! go together in the next one ([`batch`]). rsync writes to a temporary name, compares a checksum
+//! of the whole, flushes and renames, so an object is complete or absent. rsync has no ranges: an
+//! object is fetched whole into a temporary file and read from there.
 
 mod arguments;
 mod batch;
@@ -27,9 +28,10 @@ use futures::stream::BoxStream;
 use super::contract::{Body, Listed, PutMode, PutOutcome, Storage};
 use super::error::{ErrorKind, TargetError};
 use super::folder::reserve;
-use super::key::{check_key, check_prefix};
+use super::key::{require_key, require_prefix};
 use super::process_failure::ProcessFailure;
 use super::retry::Patience;
+use super::size_error::SizeError;
 use super::spec::TargetSpec;
 use super::url::RsyncAddress;
 use crate::base::panics::Panicked;
@@ -96,7 +98,7 @@ impl Rsync {
 
     /// Refuses an invalid key.
     fn refuse(&self, operation: &'static str, key: &str) -> Result<(), TargetError> {
-        check_key(key).map_err(|e| self.error(operation, key, ErrorKind::Permanent, e))
+        require_key(operation, key, &self.label)
     }
 
     fn error(
@@ -159,11 +161,6 @@ fn read_range(path: &Path, range: Range<u64>) -> io::Result<Bytes> {
     Ok(buffer.into())
 }
 
-fn beyond_end(bytes: u64) -> io::Error {
-    let what = format!("the range is beyond its end ({bytes} bytes)");
-    io::Error::new(io::ErrorKind::InvalidInput, what)
-}
-
 #[async_trait::async_trait]
 impl Storage for Rsync {
     fn label(&self) -> &str {
@@ -175,7 +172,7 @@ impl Storage for Rsync {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
-        check_prefix(prefix).map_err(|e| self.error("list", prefix, ErrorKind::Permanent, e))?;
+        require_prefix(prefix, &self.label)?;
         let output = self.listing(["-r", "--list-only", "--no-human-readable"], prefix);
         let output = output.await.map_err(self.failed("list", prefix))?;
         Ok(listing::files(&output, prefix))
@@ -198,11 +195,10 @@ impl Storage for Rsync {
             false => &self.larges,
         };
         let fetched = self.fetched(key, batcher).await?;
-        let read = || {
+        let read = || -> io::Result<Bytes> {
             let bytes = fs::metadata(&fetched.path)?.len();
             if bytes > limit {
-                let what = format!("it has {bytes} bytes, more than the {limit} expected");
-                return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+                return Err(SizeError::TooLarge { bytes, limit }.into());
             }
             Ok(Bytes::from(fs::read(&fetched.path)?))
         };
@@ -211,10 +207,10 @@ impl Storage for Rsync {
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, TargetError> {
         let fetched = self.fetched(key, &self.larges).await?;
-        let read = || {
+        let read = || -> io::Result<Bytes> {
             let bytes = fs::metadata(&fetched.path)?.len();
             match range.start > range.end || range.end > bytes {
-                true => Err(beyond_end(bytes)),
+                true => Err(SizeError::BeyondEnd { bytes }.into()),
                 false => read_range(&fetched.path, range),
             }
         };
@@ -230,7 +226,7 @@ impl Storage for Rsync {
         let permanent = |e| self.error("get", key, ErrorKind::Permanent, e);
         let bytes = fs::metadata(&fetched.path).map_err(permanent)?.len();
         if offset > bytes {
-            return Err(permanent(beyond_end(bytes)));
+            return Err(permanent(SizeError::BeyondEnd { bytes }.into()));
         }
         let (label, key) = (self.label.clone(), key.to_owned());
         let stream = futures::stream::try_unfold(offset, move |at| {

@@ -1,9 +1,10 @@
-//! Another machine as a target by sftp, for machines without rsync. It uses the system's own ssh, and
-//! so the user's keys, agents, known hosts and jump hosts.
+//! Another machine as a target by sftp, for machines without rsync. It uses the system's own ssh,
+//! and so the user's keys, agents, known hosts and jump hosts.
 //!
-//! One connection ([`connection`]) is made when it is first needed. All requests share it, and it is
-//! replaced if it breaks. A put writes `<host>/.tmp/put-…` first ([`put`]), so an object is complete
-//! or absent. A large object goes in pieces, many of them concurrently ([`send`], [`read`]).
+//! One connection ([`connection`]) is made when it is first needed. All requests share it, and it
+//! is replaced if it breaks. A put writes `<host>/.tmp/put-…` first ([`put`]), so an object is
+//! complete or absent. A large object goes in pieces, many of them concurrently ([`send`],
+//! [`read`]).
 
 mod connection;
 mod list;
@@ -23,8 +24,9 @@ use futures::stream::BoxStream;
 use super::contract::{Body, Listed, PutMode, PutOutcome, Storage};
 use super::error::{ErrorKind, TargetError};
 use super::folder::reserve;
-use super::key::{check_key, check_prefix};
+use super::key::{require_key, require_prefix};
 use super::process_failure::ProcessFailure;
+use super::size_error::SizeError;
 use super::spec::TargetSpec;
 use super::url::SftpAddress;
 use put::PutRequest;
@@ -48,8 +50,7 @@ impl Sftp {
 
     /// Refuses an invalid key.
     fn refuse(&self, operation: &'static str, key: &str) -> Result<(), TargetError> {
-        check_key(key)
-            .map_err(|e| TargetError::new(operation, key, &self.label, ErrorKind::Permanent, e))
+        require_key(operation, key, &self.label)
     }
 
     /// Returns how to make a [`TargetError`] of a failure of this operation.
@@ -76,8 +77,13 @@ impl Sftp {
         let object = object.map_err(&failed)?;
         let range = range(object.bytes);
         if range.start > range.end || range.end > object.bytes {
-            let what = format!("the range is beyond its end ({} bytes)", object.bytes);
-            return Err(failed(ProcessFailure::new(ErrorKind::Permanent, what)));
+            let error = SizeError::BeyondEnd {
+                bytes: object.bytes,
+            };
+            return Err(failed(ProcessFailure::new(
+                ErrorKind::Permanent,
+                error.to_string(),
+            )));
         }
         let machine = Arc::clone(&self.machine);
         Ok(ObjectReader::new(machine, path, &object, range))
@@ -95,8 +101,7 @@ impl Storage for Sftp {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
-        let folder = check_prefix(prefix)
-            .map_err(|e| TargetError::new("list", prefix, &self.label, ErrorKind::Permanent, e))?;
+        let folder = require_prefix(prefix, &self.label)?;
         let list = |connection| list::objects(&self.machine, connection, folder.to_owned());
         let listed = self.machine.run(list).await;
         listed.map_err(self.failed("list", prefix))

@@ -19,15 +19,15 @@ const RSYNC_CONCURRENCY: usize = 32;
 pub struct TargetSpec {
     /// Name in the configuration; empty for a target that is given by its URL alone.
     pub name: String,
-    /// A path, `user@host:path`, or a `file`, `s3`, `gs`, `az`, `https` (WebDAV), `rsync`, `sftp` or
-    /// `memory` URL.
+    /// A path, `user@host:path`, or a `file`, `s3`, `gs`, `az`, `https` (WebDAV), `rsync`, `sftp`
+    /// or `memory` URL.
     pub url: String,
     /// Address of the server. `None`: the environment's, else the provider's own.
     pub endpoint: Option<String>,
     /// Region of the bucket. `None`: the environment's, else the provider's default.
     pub region: Option<String>,
-    /// Whether requests go to `endpoint/bucket/key` instead of `bucket.endpoint/key`. `None`: only if
-    /// an endpoint is set.
+    /// Whether requests go to `endpoint/bucket/key` instead of `bucket.endpoint/key`. `None`: only
+    /// if an endpoint is set.
     pub path_style: Option<bool>,
     /// Whether clear-text HTTP is allowed. An endpoint or URL with `http://` allows it too.
     pub allow_http: bool,
@@ -44,8 +44,8 @@ pub struct TargetSpec {
     pub upload: Option<Timetable>,
     /// Limit of bytes per second for fetching. `None`: no limit.
     pub download: Option<Timetable>,
-    /// Whether the credentials can neither list nor read. The catalog is then the only record of the
-    /// target's objects.
+    /// Whether the credentials can neither list nor read. The catalog is then the only record of
+    /// the target's objects.
     pub write_only: bool,
     /// Storage class of data archives (S3, GCS, Azure). `None`: that of [`Self::class`].
     pub data_class: Option<String>,

@@ -1,8 +1,8 @@
 //! A limit of bytes per second that all transfers of one target and direction share.
 //!
 //! Each piece books its time behind all pieces booked before it, of any transfer. So concurrent
-//! transfers take turns and together keep to the rate. A piece is short (about 50 ms), and the rate is
-//! looked up for each piece: if the timetable changes, running transfers follow within a moment.
+//! transfers take turns and together keep to the rate. A piece is short (about 50 ms), and the rate
+//! is looked up for each piece: if the timetable changes, running transfers follow within a moment.
 //! (sftp books in the pieces in which it sends, of up to 255 KiB.)
 
 use std::io;

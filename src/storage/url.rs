@@ -158,8 +158,8 @@ fn parse_rsync(rest: &str) -> Result<Address, &'static str> {
     }))
 }
 
-/// Parses what follows `sftp://`: `user@host:port/path` or `host/path`. `/~/path` is relative to the
-/// folder in which a login begins.
+/// Parses what follows `sftp://`: `user@host:port/path` or `host/path`. `/~/path` is relative to
+/// the folder in which a login begins.
 fn parse_sftp(rest: &str) -> Result<Address, &'static str> {
     let (login, port, path) = split(rest)?;
     check_login(login)?;

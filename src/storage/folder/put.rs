@@ -22,8 +22,8 @@ pub(super) fn put(
     let (Some(dir), Some(host)) = (chain.last(), chain.get(1).or(chain.first())) else {
         return Err(io::ErrorKind::NotFound.into());
     };
-    let there = steps::is_file(dir, name)?;
-    let outcome = if there && mode == PutMode::Create {
+    let exists = steps::is_file(dir, name)?;
+    let outcome = if exists && mode == PutMode::Create {
         PutOutcome::Existed
     } else {
         let mut scratch = ScratchFile::create(host)?;

@@ -1,9 +1,10 @@
 //! A file in a host's folder that reserves space for a prune of a full disk.
 //!
-//! A prune writes a mark and tombstones before it deletes. It could not do so on a disk that is full to
-//! the last byte, although it would free space. So a push leaves `<host>/.reserve` in folders (local,
-//! or by rsync or sftp), and a prune that finds no space deletes it first. Its name is not a key, so no
-//! listing contains it, it does not count as an object, and `sync` does not copy it.
+//! A prune writes a mark and tombstones before it deletes. It could not do so on a disk that is
+//! full to the last byte, although it would free space. So a push leaves `<host>/.reserve` in
+//! folders (local, or by rsync or sftp), and a prune that finds no space deletes it first. Its name
+//! is not a key, so no listing contains it, it does not count as an object, and `sync` does not
+//! copy it.
 
 use std::error::Error;
 use std::io;
@@ -31,8 +32,8 @@ pub(crate) fn content(host: &str) -> Bytes {
     bytes.into()
 }
 
-/// Texts that report a full disk: those of [`crate::storage::http::error_text`], of rsync's and sftp's
-/// failures, and of the system.
+/// Texts that report a full disk: those of [`crate::storage::http::error_text`], of rsync's and
+/// sftp's failures, and of the system.
 const NO_SPACE: [&str; 4] = [
     "the target is full",
     "a disk is full",

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::base::openat::{Chosen, Dir};
 
-/// Opens the root. Another user's link may lead to it only if the root belongs to that user as well:
-/// otherwise the owner of the parent directory could have another repository pruned.
+/// Opens the root. Another user's link may lead to it only if the root belongs to that user as
+/// well: otherwise the owner of the parent directory could have another repository pruned.
 pub(super) fn open_root(root: &Path) -> io::Result<Dir> {
     let chosen = Chosen::open(root)?;
     match chosen.is_dir() {

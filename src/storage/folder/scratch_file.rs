@@ -1,10 +1,10 @@
 //! Files of running puts, and the removal of those that killed puts left.
 //!
 //! A put that fails removes its file. A put that is killed leaves it, unlocked, and
-//! [`clear_abandoned`] removes it when the target is opened. A put of another process keeps its file
-//! locked (`flock`) until the rename, and a minute of grace covers the time between creating and
-//! locking, so no running put is disturbed. Without working locks only the age decides, and it is a
-//! day.
+//! [`clear_abandoned`] removes it when the target is opened. A put of another process keeps its
+//! file locked (`flock`) until the rename, and a minute of grace covers the time between creating
+//! and locking, so no running put is disturbed. Without working locks only the age decides, and it
+//! is a day.
 
 use std::fs::File;
 use std::io;

@@ -38,8 +38,9 @@ pub(super) fn is_file(dir: &Dir, name: &str) -> io::Result<bool> {
     }
 }
 
-/// Renames unless the new name is taken: `false`. If the file system cannot do that in one step (NFS,
-/// some FUSE), looks up the name first: two writers of one name then race, with the same content.
+/// Renames unless the new name is taken: `false`. If the file system cannot do that in one step
+/// (NFS, some FUSE), looks up the name first: two writers of one name then race, with the same
+/// content.
 pub(super) fn rename_new(from: (&Dir, &str), to: (&Dir, &str)) -> io::Result<bool> {
     match from.0.rename_new(from.1, to.0, to.1) {
         Ok(()) => Ok(true),

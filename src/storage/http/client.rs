@@ -1,7 +1,7 @@
 //! The HTTP client of `object_store`, and a client with a limited rate.
 //!
-//! `object_store` hands over a request's body whole, and `reqwest` passes it to the socket whole, so
-//! a limit cannot be wrapped around its client. The limited client builds the `reqwest` request
+//! `object_store` hands over a request's body whole, and `reqwest` passes it to the socket whole,
+//! so a limit cannot be wrapped around its client. The limited client builds the `reqwest` request
 //! itself, with a body that comes in pieces as the throttle admits them. The body's length is known
 //! and sent, so nothing is sent chunked, and the signature, which was made before, covers the same
 //! bytes.

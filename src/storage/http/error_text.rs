@@ -1,9 +1,9 @@
 //! Describes an `object_store` failure in words for the operator.
 //!
-//! The library's own text contains the request, a count of retries and the whole body of the answer;
-//! for a broken connection it says only "error sending request". The text made here begins with the
-//! cause: what happened, at which server, what the server answered. It names only the server of an
-//! address, because queries carry signatures.
+//! The library's own text contains the request, a count of retries and the whole body of the
+//! answer; for a broken connection it says only "error sending request". The text made here begins
+//! with the cause: what happened, at which server, what the server answered. It names only the
+//! server of an address, because queries carry signatures.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -21,8 +21,8 @@ const PERFORMING: &str = "Error performing ";
 /// Part of its text for a redirect that leads nowhere.
 const REDIRECT: &str = "redirect without LOCATION";
 
-/// The meaning of an answer, by its status (`None`: any) and by words in its code or message (empty:
-/// any). The first match counts.
+/// The meaning of an answer, by its status (`None`: any) and by words in its code or message
+/// (empty: any). The first match counts.
 const MEANINGS: &[(Option<u16>, &[&str], &str)] = &[
     (
         None,
@@ -100,15 +100,15 @@ pub(crate) fn explain(error: &object_store::Error) -> String {
     }
     let text = error.to_string();
     let server = server(&text);
-    let mut told = match (http_error(error), answer(error, &text)) {
+    let mut described = match (http_error(error), answer(error, &text)) {
         (Some(http), _) => broken(http, server.as_deref()),
         (None, Some(answer)) => answered(&answer, server.as_deref()),
         (None, None) => other(text.clone(), server.as_deref()),
     };
     if text.contains("token request") || text.contains("credentials") && text.contains("metadata") {
-        told = format!("cannot get credentials: {told}");
+        described = format!("cannot get credentials: {described}");
     }
-    told
+    described
 }
 
 /// Describes a failure that is neither a broken connection nor a bad status.
@@ -134,18 +134,17 @@ fn other(text: String, server: Option<&str>) -> String {
 fn broken(http: &HttpError, server: Option<&str>) -> String {
     let cause = innermost(http).to_string();
     let at = server.unwrap_or("the server");
-    if let Some(told) = untrusted(http, at) {
-        return told;
+    if let Some(described) = untrusted(http, at) {
+        return described;
     }
     if let Some(proxy) = proxy_of(http) {
-        let told = match cause.contains("tunnel") {
+        return match cause.contains("tunnel") {
             true => format!("{proxy} cannot reach {at}: {cause}"),
             false => format!(
                 "{}, on the way to {at}",
                 unreached(http, &proxy.to_string())
             ),
         };
-        return told;
     }
     if is_refused(http) {
         return format!("{at} {cause}");
@@ -286,14 +285,14 @@ fn answered(answer: &ServerAnswer, server: Option<&str>) -> String {
     };
     let meaning = MEANINGS.iter().find(fits).map(|(_, _, meaning)| *meaning);
     let server = server.unwrap_or("the server");
-    let mut told = match meaning {
+    let mut described = match meaning {
         Some(meaning) => format!("{meaning}: {server} answered {}", answer.reason),
         None => format!("{server} answered {}", answer.reason),
     };
     if !answer.said.is_empty() {
-        let _ = write!(told, " ({})", answer.said);
+        let _ = write!(described, " ({})", answer.said);
     }
-    told
+    described
 }
 
 /// Returns `host:port` of the request, from the library's text.

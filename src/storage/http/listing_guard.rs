@@ -1,9 +1,10 @@
-//! Rejects a 200 response that is not a `ListBucketResult`, so that it cannot pass for an empty bucket.
+//! Rejects a 200 response that is not a `ListBucketResult`, so that it cannot pass for an empty
+//! bucket.
 //!
 //! `object_store` finds an empty bucket in any XML with a status of 200: in an error that S3 sends
-//! that way, in the page with which a hotel's network answers every request. All stored objects would
-//! count as lost. So the answer to a listing (of S3, and of Google, which uses the same form) is
-//! read to its end and checked first.
+//! that way, in the page with which a hotel's network answers every request. All stored objects
+//! would count as lost. So the answer to a listing (of S3, and of Google, which uses the same form)
+//! is read to its end and checked first.
 //!
 //! A hostile server must not make us read without end either. So an answer has a maximum size, and
 //! one whose next part is the part just requested ends the listing with an error. [`Circle`] finds

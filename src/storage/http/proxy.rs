@@ -1,7 +1,8 @@
 //! The proxies that the environment names, as the HTTP client reads them.
 //!
-//! The client ignores a value that it does not understand, and reports a dead proxy as a server that
-//! cannot be reached. Here such a value is refused, and a failure names the proxy and its variable.
+//! The client ignores a value that it does not understand, and reports a dead proxy as a server
+//! that cannot be reached. Here such a value is refused, and a failure names the proxy and its
+//! variable.
 
 use std::fmt;
 
@@ -189,16 +190,16 @@ mod tests {
     #[test]
     fn a_failure_names_the_proxy_without_its_password() {
         let refused = || HttpError::new(HttpErrorKind::Connect, std::io::Error::other("refused"));
-        let told = |pairs: &[(&str, &str)]| {
+        let named_in = |pairs: &[(&str, &str)]| {
             let error = proxies(pairs).name_in(refused(), "http://store/");
             let source = std::error::Error::source(&error).map(ToString::to_string);
             source.unwrap()
         };
-        let named = told(&[("http_proxy", "http://me:hunter2@proxy:3128")]);
+        let named = named_in(&[("http_proxy", "http://me:hunter2@proxy:3128")]);
         assert_eq!(named, "the proxy proxy:3128 (http_proxy) failed");
-        assert_eq!(told(&[("https_proxy", "http://proxy:3128")]), "refused");
+        assert_eq!(named_in(&[("https_proxy", "http://proxy:3128")]), "refused");
         assert_eq!(
-            told(&[("http_proxy", "proxy"), ("no_proxy", "*")]),
+            named_in(&[("http_proxy", "proxy"), ("no_proxy", "*")]),
             "refused"
         );
     }

@@ -23,7 +23,7 @@ pub(crate) fn said(body: &str) -> String {
         .or_else(|| json("message"));
     match (code, message) {
         (Some(code), Some(message)) if message != code => shortened(&format!("{code}: {message}")),
-        (Some(one), _) | (None, Some(one)) => shortened(&one),
+        (Some(only), _) | (None, Some(only)) => shortened(&only),
         (None, None) if body.trim_start().starts_with('<') => {
             shortened(xml("title").unwrap_or_default())
         }

@@ -78,8 +78,8 @@ pub(crate) async fn open(
     })
 }
 
-/// Streams all bytes of `opened`, which begins at `start`, or an error. `retry` is how long to retry
-/// without progress.
+/// Streams all bytes of `opened`, which begins at `start`, or an error. `retry` is how long to
+/// retry without progress.
 pub(crate) fn read(
     store: Arc<dyn ObjectStore>,
     path: Path,

@@ -1,7 +1,7 @@
 //! Obeys the `Retry-After` header of a busy server.
 //!
-//! `object_store` retries by a schedule of its own and does not read the header. An answer 429 or 503
-//! with it holds back every request to the target until then. If that is longer than a failing
+//! `object_store` retries by a schedule of its own and does not read the header. An answer 429 or
+//! 503 with it holds back every request to the target until then. If that is longer than a failing
 //! request is retried at all, requests fail at once and say why.
 
 use std::sync::{Arc, Mutex};
@@ -65,7 +65,8 @@ impl RetryAfter {
     }
 }
 
-/// Parses the header's value: seconds, or a date as HTTP writes it. `None`: neither, or a past date.
+/// Parses the header's value: seconds, or a date as HTTP writes it. `None`: neither, or a past
+/// date.
 fn parse(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse() {

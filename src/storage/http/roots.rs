@@ -1,8 +1,8 @@
 //! The certificates of authorities (CA) that the environment names.
 //!
 //! The system's certificates apply, or in their place those of `SSL_CERT_FILE` and `SSL_CERT_DIR`,
-//! which the TLS library reads. S3 targets add those of `AWS_CA_BUNDLE`, as Amazon's own tools do. A
-//! named file that cannot be used is an error that names its variable: the library would continue
+//! which the TLS library reads. S3 targets add those of `AWS_CA_BUNDLE`, as Amazon's own tools do.
+//! A named file that cannot be used is an error that names its variable: the library would continue
 //! without it.
 
 use std::io::Read as _;

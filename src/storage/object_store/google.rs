@@ -50,8 +50,8 @@ fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
         return None;
     }
     match name.to_ascii_lowercase().parse().ok()? {
-        // The key is JSON of any number of lines; the URL names the bucket; the client's own settings
-        // are not used.
+        // The key is JSON of any number of lines; the URL names the bucket; the client's own
+        // settings are not used.
         Key::ServiceAccountKey | Key::Bucket | Key::Client(_) => None,
         Key::BaseUrl => spec.endpoint.is_none().then_some(Takes::Server),
         Key::BearerToken => Some(Takes::Word),

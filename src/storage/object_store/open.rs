@@ -1,9 +1,9 @@
 //! Opens the targets behind `object_store`: clients, deadlines, retries, credentials.
 //!
-//! Every wait ends. Connecting takes [`CONNECT_TIMEOUT`] at most, and a request the target's timeout.
-//! Whole archives get four times that: an upload of an hour must not be cut at minute five, and TCP
-//! notices a dead peer within half a minute anyway. Retries end when their budget is used up. With a
-//! limited rate, the timeout applies to each period in which no byte moves.
+//! Every wait ends. Connecting takes [`CONNECT_TIMEOUT`] at most, and a request the target's
+//! timeout. Whole archives get four times that: an upload of an hour must not be cut at minute
+//! five, and TCP notices a dead peer within half a minute anyway. Retries end when their budget is
+//! used up. With a limited rate, the timeout applies to each period in which no byte moves.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -146,8 +146,8 @@ fn stores(address: &Address, settings: &StoreSettings<'_>) -> Result<Stores, Ope
     })
 }
 
-/// Checks the variables that the HTTP client reads by itself (proxies and certificates), and those of
-/// a WebDAV login.
+/// Checks the variables that the HTTP client reads by itself (proxies and certificates), and those
+/// of a WebDAV login.
 fn check_environment(
     address: &Address,
     spec: &TargetSpec,
@@ -183,7 +183,8 @@ fn check_environment(
     }
 }
 
-/// Returns the target's `endpoint`, else `other`, which is checked with the rest of the environment.
+/// Returns the target's `endpoint`, else `other`, which is checked with the rest of the
+/// environment.
 fn named_server(spec: &TargetSpec, other: &str) -> Result<String, OpenError> {
     let wrong = |what: String| OpenError::setting(&spec.label(), "endpoint", what);
     match &spec.endpoint {

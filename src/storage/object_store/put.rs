@@ -160,7 +160,8 @@ impl ObjectTarget {
 
     /// Whether the object of a put that broke off exists after all, as far as `left` suffices to
     /// find out. A server that has it already may answer before it has read the body and hang up,
-    /// which arrives here as a broken connection each time. Or the put was done and its answer lost.
+    /// which arrives here as a broken connection each time. Or the put was done and its answer
+    /// lost.
     async fn is_seen(&self, path: &Path, bytes: u64, left: Duration) -> bool {
         match tokio::time::timeout(left, self.is_there(path, bytes)).await {
             Ok(Ok(is_there)) => is_there,

@@ -21,9 +21,9 @@ impl RsyncAddress {
         }
     }
 
-    /// Returns the path below a daemon's module, with a final slash; may be empty. Files are fetched by
-    /// name from the module itself: rsync 3.5 does not find them from a folder in a module that is no
-    /// chroot.
+    /// Returns the path below a daemon's module, with a final slash; may be empty. Files are
+    /// fetched by name from the module itself: rsync 3.5 does not find them from a folder in a
+    /// module that is no chroot.
     pub(super) fn inner(&self) -> String {
         match self {
             Self::Ssh { .. } => String::new(),

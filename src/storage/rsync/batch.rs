@@ -1,7 +1,8 @@
 //! Collects the requests that arrive during a call for the next one.
 //!
-//! A request that finds no call in progress starts a task, which makes calls of all waiting requests
-//! until none waits. If the task is dropped with its runtime, the waiting requests get no result.
+//! A request that finds no call in progress starts a task, which makes calls of all waiting
+//! requests until none waits. If the task is dropped with its runtime, the waiting requests get no
+//! result.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -60,7 +61,8 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             !std::mem::replace(&mut state.is_running, true)
         };
         if leads {
-            // As a task of its own, because this request may be cancelled and others rely on the calls.
+            // As a task of its own, because this request may be cancelled and others rely on the
+            // calls.
             tokio::spawn(lead(Arc::clone(&self.state), Arc::clone(&self.run)));
         }
         result.await.ok()

@@ -69,15 +69,16 @@ impl Output {
     pub(super) fn why_not(&self, name: &str) -> ProcessFailure {
         let quoted = format!("/{name}\"");
         let bare = format!("\"{name}\"");
-        let is_its = |line: &&str| line.contains(&quoted) || line.contains(&bare);
-        let mut its = self.stderr.lines().filter(is_its);
+        let names_it = |line: &&str| line.contains(&quoted) || line.contains(&bare);
+        let mut lines = self.stderr.lines().filter(names_it);
         let is_gone = |line: &str| {
             line.contains("No such file or directory") || line.starts_with("file has vanished")
         };
-        match its.next() {
+        match lines.next() {
             Some(line) if is_gone(line) => ProcessFailure::not_found(),
             Some(line) => failure(Some(PARTIAL), line),
-            // No line names it: either the whole folder is absent, or it was not sent for another reason.
+            // No line names it: either the whole folder is absent, or it was not sent for another
+            // reason.
             None if self.stderr.lines().any(reports_absent_folder) => ProcessFailure::not_found(),
             None => failure(Some(PARTIAL), &last_words(&self.stderr)),
         }
@@ -126,43 +127,36 @@ impl ProcessFailure {
 /// Returns the failure that the end of a call means, by its exit code and stderr.
 fn failure(code: Option<i32>, said: &str) -> ProcessFailure {
     let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
-    let told = |kind, hint: &str| {
-        let code = code.map_or("a signal".to_owned(), |code| format!("code {code}"));
-        let said = match said.is_empty() {
-            true => String::new(),
-            false => format!(": {said}"),
-        };
-        ProcessFailure::new(kind, format!("{hint}rsync ended with {code}{said}"))
-    };
+    let ended = |kind, hint: &str| ProcessFailure::ended(kind, hint, "rsync", code, said);
     if let Some((kind, hint)) = ssh::refusal(said) {
-        return told(kind, hint);
+        return ended(kind, hint);
     }
     if says(&["Another instance of rrsync"]) {
-        return told(
+        return ended(
             ErrorKind::Unavailable,
             "the server's rrsync accepts one call at a time; ",
         );
     }
     // `rrsync` of rsync 3.5 says this of an absent folder, instead of rsync's own complaint.
     if says(&["rrsync error: post-realpath open failed"]) && says(&["No such file or directory"]) {
-        return told(ErrorKind::NotFound, "");
+        return ended(ErrorKind::NotFound, "");
     }
     if says(&["@ERROR: auth failed", "rrsync error", "is read only"]) {
-        return told(ErrorKind::Denied, "");
+        return ended(ErrorKind::Denied, "");
     }
     if says(&["Unknown module", "command not found", "unknown option"]) {
-        return told(ErrorKind::Permanent, "");
+        return ended(ErrorKind::Permanent, "");
     }
     if says(&["No space left on device", "Disk quota exceeded"]) {
-        return told(
+        return ended(
             ErrorKind::Unavailable,
             "a disk is full (the target's, or the one here for temporary files); ",
         );
     }
     match code {
         // Usage error, incompatible protocol, unsupported action.
-        Some(1..=4) => told(ErrorKind::Permanent, ""),
-        _ => told(ErrorKind::Unavailable, ""),
+        Some(1..=4) => ended(ErrorKind::Permanent, ""),
+        _ => ended(ErrorKind::Unavailable, ""),
     }
 }
 

@@ -36,8 +36,8 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    /// Runs rsync until it has done all or a part of its work, fails for good, or its retries end. The
-    /// deadline of a call grows with the `bytes` to move.
+    /// Runs rsync until it has done all or a part of its work, fails for good, or its retries end.
+    /// The deadline of a call grows with the `bytes` to move.
     pub(super) async fn run(
         &self,
         arguments: Arguments,
@@ -50,8 +50,8 @@ impl Transport {
                 Ok(output) => return Ok(output),
                 Err(failure) => failure,
             };
-            // Retries begin with the first failure: a large call may have taken long before it. A call
-            // that missed its deadline would miss it again.
+            // Retries begin with the first failure: a large call may have taken long before it. A
+            // call that missed its deadline would miss it again.
             let retries = retries.get_or_insert_with(|| self.patience.retries());
             if began.elapsed() >= deadline || !retries.another(&failure).await {
                 return Err(retries.described(failure));
@@ -126,8 +126,8 @@ impl Transport {
             }
         }
         if arguments.is_upload {
-            // Messages of the other side come with the data. Through ssh's stderr, that of a full disk is
-            // often lost.
+            // Messages of the other side come with the data. Through ssh's stderr, that of a full
+            // disk is often lost.
             command.arg("--stderr=client");
         }
         if let Some(bytes) = self.limit(arguments) {

@@ -1,10 +1,10 @@
 //! One ssh connection for all calls of rsync.
 //!
-//! A handshake costs about 50 ms of processor time and several round trips, and a push makes a dozen
-//! calls. So a master (`ssh -M -N`) is started before the first call, as a child that ends with the
-//! target, and the ssh of each call goes through its socket. The master is optional: without it
-//! (another ssh than OpenSSH, a refusal, a socket that cannot be created) every call connects by
-//! itself and reports its own failure.
+//! A handshake costs about 50 ms of processor time and several round trips, and a push makes a
+//! dozen calls. So a master (`ssh -M -N`) is started before the first call, as a child that ends
+//! with the target, and the ssh of each call goes through its socket. The master is optional:
+//! without it (another ssh than OpenSSH, a refusal, a socket that cannot be created) every call
+//! connects by itself and reports its own failure.
 
 use std::path::PathBuf;
 use std::process::Stdio;

@@ -59,7 +59,8 @@ pub(super) async fn send(
             let mut arguments = Arguments::new();
             arguments.upload();
             arguments.add(["-rLW", "--fsync", "--mkpath", "--out-format=%i %n"]);
-            // An existing object is whole. Sound content may have the size and time of a damaged object.
+            // An existing object is whole. Sound content may have the size and time of a damaged
+            // object.
             arguments.add(match mode {
                 PutMode::Replace => ["--ignore-times"],
                 PutMode::Create => ["--ignore-existing"],
@@ -87,7 +88,8 @@ pub(super) async fn send(
             return Err(Arc::new(ProcessFailure::unreadable(put.path())));
         }
         match (&failure, written.contains(&put.key)) {
-            // rsync names a file when it begins to send it, so after a failure the name proves nothing.
+            // rsync names a file when it begins to send it, so after a failure the name proves
+            // nothing.
             (Some(failure), _) => Err(Arc::clone(failure)),
             (None, true) => Ok(PutOutcome::Written),
             (None, false) if mode == PutMode::Replace => Err(Arc::new(ProcessFailure::new(

@@ -1,4 +1,5 @@
-//! Finds the credentials, the region and the endpoint of an S3 target (Amazon's or a compatible one).
+//! Finds the credentials, the region and the endpoint of an S3 target (Amazon's or a compatible
+//! one).
 //!
 //! The order is that of AWS's own tools: the environment, then the profile of the AWS files (unless
 //! the environment names a web identity or a container role), then the instance's role. The role is
@@ -7,22 +8,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use object_store::aws::{
-    AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider, Checksum,
-};
-use object_store::client::ReqwestConnector;
-use object_store::{ClientOptions, CredentialProvider, RetryConfig};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 
+use super::instance_role::InstanceRole;
 use super::profile::{Keys, Profile};
 use crate::storage::environment::Environment;
 use crate::storage::error::OpenError;
-use crate::storage::http::exchange::ExchangeConnector;
-use crate::storage::http::proxy::Proxies;
-use crate::storage::http::retry_after::RetryAfter;
 use crate::storage::http::roots;
-use crate::storage::http::store_error::{StoreError, attempt};
+use crate::storage::http::store_error::StoreError;
 use crate::storage::setting::{self, Takes};
 use crate::storage::spec::TargetSpec;
 use crate::storage::url::Bucket;
@@ -302,57 +296,11 @@ fn credentials(
                 .to_owned(),
         ));
     }
-    let role = instance_role().map_err(|source| OpenError::Client {
+    let role = InstanceRole::new().map_err(|source| OpenError::Client {
         target: spec.label(),
         source: Box::new(StoreError::from(source)),
     })?;
     Ok(Credentials::Role(Arc::new(role)))
-}
-
-/// The role of an EC2 instance. On other machines nothing answers, so the deadline is short.
-#[derive(Debug)]
-struct InstanceRole(AwsCredentialProvider);
-
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "no AWS credentials in the environment or ~/.aws, and this machine has no instance role ({0})"
-)]
-struct NoInstanceRole(StoreError);
-
-fn instance_role() -> object_store::Result<InstanceRole> {
-    let retry = RetryConfig {
-        max_retries: 2,
-        retry_timeout: Duration::from_secs(5),
-        ..RetryConfig::default()
-    };
-    let options = ClientOptions::new().with_timeout(Duration::from_secs(5));
-    let connector = ExchangeConnector {
-        inner: ReqwestConnector::default(),
-        retry_after: RetryAfter::new(retry.retry_timeout),
-        proxies: Arc::new(Proxies::default()),
-    };
-    let store: AmazonS3 = AmazonS3Builder::new()
-        .with_bucket_name("unused")
-        .with_client_options(options)
-        .with_http_connector(connector)
-        .with_retry(retry)
-        .build()?;
-    Ok(InstanceRole(store.credentials().clone()))
-}
-
-#[async_trait::async_trait]
-impl CredentialProvider for InstanceRole {
-    type Credential = AwsCredential;
-
-    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let unauthenticated = |error| object_store::Error::Unauthenticated {
-            path: "the instance's role".to_owned(),
-            source: Box::new(NoInstanceRole(error)),
-        };
-        attempt(self.0.get_credential())
-            .await
-            .map_err(unauthenticated)
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! One connection: a process of ssh, and sftp through its pipes.
 //!
-//! Requests share it. A request without an answer waits as long as any byte moves on the connection,
-//! then ends the connection. ssh's last words say why a connection ended. The process ends with the
-//! connection.
+//! Requests share it. A request without an answer waits as long as any byte moves on the
+//! connection, then ends the connection. ssh's last words say why a connection ended. The process
+//! ends with the connection.
 
 use std::pin::pin;
 use std::process::Stdio;
@@ -268,23 +268,16 @@ async fn listen(mut stderr: ChildStderr, said: Arc<Mutex<Vec<u8>>>) {
 
 /// Returns the failure that the end of ssh means.
 fn ended_as(code: Option<i32>, said: &str) -> ProcessFailure {
-    let told = |kind, hint: &str| {
-        let code = code.map_or("a signal".to_owned(), |code| format!("code {code}"));
-        let said = match said.is_empty() {
-            true => String::new(),
-            false => format!(": {said}"),
-        };
-        ProcessFailure::new(kind, format!("{hint}ssh ended with {code}{said}"))
-    };
+    let ended = |kind, hint: &str| ProcessFailure::ended(kind, hint, "ssh", code, said);
     if let Some((kind, hint)) = ssh::refusal(said) {
-        return told(kind, hint);
+        return ended(kind, hint);
     }
     match said.contains("subsystem request failed") {
-        true => told(
+        true => ended(
             ErrorKind::Permanent,
             "the server has no sftp, or does not allow it for this key; ",
         ),
-        false => told(ErrorKind::Unavailable, ""),
+        false => ended(ErrorKind::Unavailable, ""),
     }
 }
 

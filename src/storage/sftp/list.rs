@@ -1,4 +1,5 @@
-//! Lists folder by folder, several concurrently. Follows no links, and omits names that are not keys.
+//! Lists folder by folder, several concurrently. Follows no links, and omits names that are not
+//! keys.
 
 use std::sync::Arc;
 

@@ -33,7 +33,8 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// Parses the beginning of a packet: at least [`HEAD_BYTES`] bytes, or four of the first packet.
+    /// Parses the beginning of a packet: at least [`HEAD_BYTES`] bytes, or four of the first
+    /// packet.
     pub(super) fn read(start: &[u8], is_first: bool) -> Result<Self, &'static str> {
         let mut reader = PacketReader::new(start);
         let length = reader.number()? as usize;

@@ -1,11 +1,11 @@
-//! Watches ssh's pipes: notes the time of each byte as a sign of life, and checks what the server sends
-//! before the client library reads it.
+//! Watches ssh's pipes: notes the time of each byte as a sign of life, and checks what the server
+//! sends before the client library reads it.
 //!
 //! The library reserves memory for any length or count that a packet claims, subtracts from lengths
-//! unchecked, and drops the connection over a name that is not UTF-8. So a packet that claims more than
-//! it can hold ends the connection here, and such a name arrives with `?` in it, which is in no key.
-//! The library's writing task does not always notice that its reading task ended; so once nothing more
-//! can arrive, nothing more is sent.
+//! unchecked, and drops the connection over a name that is not UTF-8. So a packet that claims more
+//! than it can hold ends the connection here, and such a name arrives with `?` in it, which is in
+//! no key. The library's writing task does not always notice that its reading task ended; so once
+//! nothing more can arrive, nothing more is sent.
 
 use std::io;
 use std::pin::Pin;

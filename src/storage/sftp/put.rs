@@ -1,13 +1,14 @@
-//! Puts an object: writes a file in the host's scratch folder, flushes it, then gives it its own name.
+//! Puts an object: writes a file in the host's scratch folder, flushes it, then gives it its own
+//! name.
 //!
-//! So an object that has its own name is complete. A hard link takes that name only if it is free. If
-//! the server or its file system has no hard links, the name is looked up first and the file then
-//! renamed; a race of two puts is harmless, because an object's name is derived from its content. The
-//! file is flushed once more after that: a journaling file system then flushes the new name too, and
-//! sftp cannot flush folders.
+//! So an object that has its own name is complete. A hard link takes that name only if it is free.
+//! If the server or its file system has no hard links, the name is looked up first and the file
+//! then renamed; a race of two puts is harmless, because an object's name is derived from its
+//! content. The file is flushed once more after that: a journaling file system then flushes the new
+//! name too, and sftp cannot flush folders.
 //!
-//! A put that fails removes its file as soon as there is a connection. A put that is killed leaves it;
-//! the first put of a later process removes files older than a day by the server's clock.
+//! A put that fails removes its file as soon as there is a connection. A put that is killed leaves
+//! it; the first put of a later process removes files older than a day by the server's clock.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -240,7 +241,8 @@ impl<'a> RemoteScratch<'a> {
         .await;
     }
 
-    /// Removes the files of killed puts, the first time. A file that cannot be removed is no failure.
+    /// Removes the files of killed puts, the first time. A file that cannot be removed is no
+    /// failure.
     async fn tidy(&mut self, folder: &str) {
         if !self.machine.scratch().tidied.insert(folder.to_owned()) {
             return;

@@ -17,6 +17,7 @@ use super::session::Machine;
 use crate::storage::error::ErrorKind;
 use crate::storage::process_failure::ProcessFailure;
 use crate::storage::retry::Retries;
+use crate::storage::size_error::SizeError;
 use crate::storage::throttle::{self, Throttle};
 
 /// An opened object.
@@ -63,7 +64,7 @@ pub(super) async fn whole(
     let start = start?;
     throttle::wait(machine.limits.download.as_deref(), start.len()).await;
     if bytes > limit {
-        let what = format!("it has {bytes} bytes, more than the {limit} expected");
+        let what = SizeError::TooLarge { bytes, limit }.to_string();
         return Err(ProcessFailure::new(ErrorKind::Permanent, what));
     }
     if start.len() as u64 >= bytes {
