@@ -362,7 +362,7 @@ pub fn open_for_push(
 
 /// Opens a target for the first time, making its folder.
 pub fn make_target(config: &TargetConfig) -> Result<Target, Failure> {
-    let target = storage::open_or_unavailable(&spec(config)).map_err(Failure::usage)?;
+    let target = storage::open_or_offline(&spec(config)).map_err(Failure::usage)?;
     Ok(named(config, target))
 }
 

@@ -1,20 +1,20 @@
-//! The environment variables that a target's credentials come from, as a value.
+//! The environment variables from which a target's credentials come, as a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::OpenError;
+use super::error::OpenError;
 use super::setting::{self, Takes};
 
-/// Environment variables. Its `Debug` shows names only: half of the values are secrets.
+/// Environment variables. Its `Debug` shows names only, because half of the values are secrets.
 #[derive(Clone, Default)]
 pub struct Environment {
     values: BTreeMap<String, String>,
-    /// Names of those whose value is not UTF-8.
+    /// Names of the variables whose value is not UTF-8.
     garbled: BTreeSet<String>,
 }
 
-/// Beginnings of the names of variables that hold credentials of targets, or lead to some.
+/// Prefixes of the names of variables that hold credentials of targets, or lead to some.
 const CREDENTIAL_PREFIXES: [&str; 6] = [
     "AWS_",
     "AZURE_",
@@ -23,7 +23,7 @@ const CREDENTIAL_PREFIXES: [&str; 6] = [
     "IDENTITY_",
     "MSI_",
 ];
-/// Their names in full.
+/// Full names of further variables of that sort.
 const CREDENTIALS: [&str; 4] = [
     "RSYNC_PASSWORD",
     "SEALIFT_PASSPHRASE_FILE",
@@ -32,14 +32,15 @@ const CREDENTIALS: [&str; 4] = [
 ];
 
 impl Environment {
-    /// Whether a variable of this name is for the targets only. (`SSH_AUTH_SOCK` is not: a command may
-    /// reach a database through ssh, and the agent asks its owner whom it serves.)
+    /// Whether a variable of this name is for the targets only. (`SSH_AUTH_SOCK` is not: a command
+    /// may reach a database through ssh, and the ssh agent itself can ask its owner for consent.)
     pub fn is_credential(name: &std::ffi::OsStr) -> bool {
         let is_prefixed = |name: &str| CREDENTIAL_PREFIXES.iter().any(|p| name.starts_with(p));
         let is_one = |name: &str| is_prefixed(name) || CREDENTIALS.contains(&name);
         is_one(&name.to_string_lossy())
     }
 
+    /// Returns the variables of this process.
     pub fn of_process() -> Self {
         let mut of_process = Self::default();
         for (name, value) in std::env::vars_os() {
@@ -54,6 +55,7 @@ impl Environment {
         of_process
     }
 
+    /// Returns an environment of these names and values, for tests.
     pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         Self {
@@ -62,19 +64,19 @@ impl Environment {
         }
     }
 
-    /// All but `name`.
+    /// Returns all variables but `name`.
     pub(super) fn without(&self, name: &str) -> Self {
         let mut rest = self.clone();
         rest.values.remove(name);
         rest
     }
 
-    /// Whether a variable is there, and be it empty.
+    /// Whether a variable is set, even if it is empty.
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.values.contains_key(name)
     }
 
-    /// Checks the variables that `takes` knows, for `target`.
+    /// Checks the variables for which `takes` returns a form. `target` is for the message.
     pub(super) fn check(
         &self,
         target: &str,
@@ -93,13 +95,13 @@ impl Environment {
         Ok(())
     }
 
-    /// Names of all variables that begin with one of `prefixes`.
+    /// Returns the names of all variables that begin with one of `prefixes`.
     pub(super) fn names<'a>(&'a self, prefixes: &'a [&str]) -> impl Iterator<Item = &'a str> {
         let wanted = |name: &&str| prefixes.iter().any(|prefix| name.starts_with(prefix));
         self.values.keys().map(String::as_str).filter(wanted)
     }
 
-    /// A variable that is set and not empty.
+    /// Returns a variable that is set and not empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.values
             .get(name)
@@ -107,11 +109,13 @@ impl Environment {
             .filter(|v| !v.is_empty())
     }
 
+    /// Whether one of these variables is set and not empty.
     pub(super) fn has_any(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.get(name).is_some())
     }
 
-    /// All variables whose name starts with one of `prefixes`, in lower case.
+    /// Returns all non-empty variables whose name begins with one of `prefixes`; names are in lower
+    /// case.
     pub(super) fn lowercased<'a>(
         &'a self,
         prefixes: &'a [&str],
@@ -123,7 +127,8 @@ impl Environment {
             .map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
     }
 
-    /// A path below the home directory, or the one that `variable` gives instead.
+    /// Returns the path that `variable` holds, else `below_home` in the home directory. `None`: the
+    /// home directory is needed and unknown.
     pub(super) fn path(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         let home = || self.get("HOME").map(PathBuf::from);
         match self.get(variable) {
@@ -146,12 +151,13 @@ impl std::fmt::Debug for Environment {
 mod tests {
     use super::*;
 
-    /// Every variable that the code of the targets names, but for those that say where things are, to any program.
+    /// Covers every variable that the code in this folder names, except those that tell any program
+    /// where things are.
     #[test]
-    fn commands_are_given_no_variable_that_a_target_reads() {
+    fn every_variable_that_a_target_reads_is_a_credential() {
         let mut dirs = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/storage")];
         let mut named = 0;
-        // Set for messages in English, known when the program is built, or of tests.
+        // Variables of the build, or of tests.
         let ours = ["CARGO_", "SEALIFT_TEST_"];
         let is_ours = |name: &str| ours.iter().any(|prefix| name.starts_with(prefix));
         let elsewhere = [

@@ -1,48 +1,50 @@
 //! A folder as a target: a local disk, a USB stick, a network mount.
 //!
-//! Why not `object_store`'s `LocalFileSystem`: a put that is killed leaves its staged `name#1`
-//! beside the objects for ever, and it follows symlinks. Here a put writes `<host>/.tmp/put-…`,
-//! flushes it, renames it to its name, and flushes every directory from there up to the root (also
-//! those it did not make itself: a neighbour's put may have made them a moment ago and not flushed
-//! them yet). So whatever has its name is complete, and it is durable before `put` returns.
+//! A put ([`put`]) writes `<host>/.tmp/put-…`, flushes it, renames it, and flushes every directory
+//! from there up to the root, including those that it did not create: a concurrent put may have
+//! created them a moment ago without flushing them yet. So an object that has its name is complete,
+//! and durable before `put` returns. (`object_store`'s `LocalFileSystem` leaves the staged `name#1`
+//! of a killed put beside the objects for ever, and follows symlinks.)
 //!
-//! A put that fails removes its file. One that is killed leaves it, unlocked; [`Folder::open`]
-//! removes it then. A put in any other process keeps its file locked (`flock`) until the rename, and
-//! there is a minute between making and locking, so nobody's running put is ever disturbed. Where
-//! locks don't work the age alone decides, and it is a day.
-//!
-//! A folder may be on a disk that somebody else writes to, so everything is reached from its open directory: no
+//! Other users may write to the folder's disk, so everything is reached from its open directory: no
 //! planted link leads a read, a write or a delete out of it, and a FIFO never makes an open wait.
 
+mod list;
+mod put;
+pub(super) mod reserve;
+mod root;
+mod scratch_file;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::key::{check_key, check_prefix, is_key};
+use super::contract::{Body, Listed, PutMode, PutOutcome, Storage};
+use super::error::{ErrorKind, OpenError, TargetError};
+use super::key::{is_key, require_key, require_prefix};
+use super::size_error::SizeError;
+use super::spec::TargetSpec;
 use super::throttle::{self, Limits, Throttle};
-use super::{
-    Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Storage, TargetError, TargetSpec,
-};
-use crate::base::openat::{Chosen, Dir, Kind, Meta, chmod_fd};
+use crate::base::openat::Dir;
 use crate::base::panics::{Panicked, caught_now};
-use steps::Held;
+use list::{list, list_keys, sizes};
+use put::put;
+use root::{make_durably, open_root};
+use scratch_file::clear_abandoned;
+use steps::FolderEntry;
 
-const SCRATCH: &str = ".tmp";
-const ABANDONED_AGE: Duration = Duration::from_secs(60);
-/// Where the file system knows no locks.
-const ABANDONED_AGE_UNLOCKED: Duration = Duration::from_secs(24 * 3600);
 const STREAM_CHUNK_BYTES: usize = 256 << 10;
 
+/// A target that is a folder of this machine.
 #[derive(Debug, Clone)]
 pub(super) struct Folder {
     root: PathBuf,
@@ -51,8 +53,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder, durably, if it is not there, and clears what killed puts left in it.
-    pub fn open(path: &Path, spec: &TargetSpec) -> Result<Self, OpenError> {
+    /// Opens the folder: creates it durably if it is absent, and removes the files of killed puts.
+    pub(super) fn open(path: &Path, spec: &TargetSpec) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Folder {
             path: path.to_owned(),
             source,
@@ -67,7 +69,7 @@ impl Folder {
         })
     }
 
-    /// Runs `work` on the root, off the asynchronous threads.
+    /// Runs `work` on the open root, off the asynchronous threads.
     async fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -86,12 +88,13 @@ impl Folder {
         TargetError::new(operation, key, &self.label, kind_of(&error), error)
     }
 
+    /// Refuses an invalid key.
     fn check(&self, operation: &'static str, key: &str) -> Result<(), TargetError> {
-        check_key(key)
-            .map_err(|e| TargetError::new(operation, key, &self.label, ErrorKind::Permanent, e))
+        require_key(operation, key, &self.label)
     }
 }
 
+/// Returns what an error means for the caller.
 fn kind_of(error: &io::Error) -> ErrorKind {
     use io::ErrorKind as Io;
     match error.kind() {
@@ -103,271 +106,13 @@ fn kind_of(error: &io::Error) -> ErrorKind {
         | Io::IsADirectory
         | Io::FileTooLarge
         | Io::UnexpectedEof => ErrorKind::Permanent,
-        // A symlink where none may be.
+        // A symlink where none is allowed.
         _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => ErrorKind::Permanent,
         _ => ErrorKind::Unavailable,
     }
 }
 
-/// Opens the root. A link of another user's may lead to it only if what it leads to is that user's as well: otherwise
-/// the owner of the directory that the folder is in could have another repository pruned.
-fn open_root(root: &Path) -> io::Result<Dir> {
-    let chosen = Chosen::open(root)?;
-    match chosen.is_dir() {
-        true => Ok(chosen.dir().clone()),
-        false => Err(io::ErrorKind::NotADirectory.into()),
-    }
-}
-
-fn make_durably(root: &Path) -> io::Result<()> {
-    let (mut at, mut missing) = (root, Vec::new());
-    let mut dir = loop {
-        match (open_root(at), at.parent(), at.file_name()) {
-            (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
-                missing.push(name);
-                let is_here = parent.as_os_str().is_empty();
-                at = if is_here { Path::new(".") } else { parent };
-            }
-            (opened, ..) => break opened?,
-        }
-    };
-    while let Some(name) = missing.pop() {
-        let made = dir.make_dirs(name, 0o777)?;
-        dir.sync()?;
-        dir = made;
-    }
-    Ok(())
-}
-
-/// Removes what killed puts left, in every host's folder that we may look into.
-fn clear_abandoned(root: &Path) -> io::Result<()> {
-    let root = open_root(root)?;
-    let found = steps::read_dir(&root)?.into_iter();
-    let folders = found.filter(|(_, held)| *held == Held::Folder);
-    // Hosts' folders, and the root itself for objects right below it.
-    for host in folders.map(|(name, _)| name).chain([String::new()]) {
-        // Another host's folder may not be ours to read or clear.
-        let Ok(scratch) = root.sub(&host).and_then(|host| host.sub(SCRATCH)) else {
-            continue;
-        };
-        for (name, _) in steps::read_dir(&scratch).unwrap_or_default() {
-            let opened = scratch.open_file(&name);
-            if opened.is_ok_and(|(file, _)| is_abandoned(&file)) {
-                let _ = steps::remove(&scratch, &name);
-            }
-        }
-    }
-    Ok(())
-}
-
-fn is_abandoned(file: &File) -> bool {
-    let modified = file.metadata().and_then(|meta| meta.modified());
-    let Some(age) = modified.ok().and_then(|time| time.elapsed().ok()) else {
-        return false;
-    };
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => age >= ABANDONED_AGE,
-        Err(Errno::WOULDBLOCK) => false,
-        Err(_) => age >= ABANDONED_AGE_UNLOCKED,
-    }
-}
-
-/// A file in a host's scratch folder; dropped before it is renamed away, it is removed.
-struct Scratch {
-    dir: Dir,
-    name: String,
-    file: File,
-    renamed: bool,
-}
-
-impl Scratch {
-    fn create(host: &Dir) -> io::Result<Self> {
-        let dir = host.make_dirs(SCRATCH, 0o777)?;
-        let mut random = [0; 12];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let name = format!("put-{}", crate::base::ids::hex(&random));
-        let file = steps::create_file(&dir, &name)?;
-        // Best effort: see the module's words on file systems without locks.
-        let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-        Ok(Self {
-            dir,
-            name,
-            file,
-            renamed: false,
-        })
-    }
-
-    fn fill(&mut self, body: &Body, limit: Option<&Throttle>) -> io::Result<()> {
-        match body {
-            Body::Bytes(bytes) => {
-                throttle::copy(&mut bytes.as_ref(), &mut self.file, limit)?;
-            }
-            Body::File(path) | Body::Shared(path) => {
-                let (mut source, meta) = open_source(path)?;
-                let copied = throttle::copy(&mut source, &mut self.file, limit)?;
-                if copied != meta.len() {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        format!("{} changed while it was read", path.display()),
-                    ));
-                }
-            }
-        }
-        self.file.sync_all()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if !self.renamed {
-            let _ = steps::remove(&self.dir, &self.name);
-        }
-    }
-}
-
-/// Gives `source` a second name, if it then is like the file that a copy would be: its owner, its group
-/// and its permissions are those of `scratch`. False: copy it.
-fn share(source: &Path, scratch: &Scratch, to: (&Dir, &str)) -> io::Result<bool> {
-    let (file, is) = open_source(source)?;
-    let should_be = Meta::of_fd(&scratch.file)?;
-    let alike = |key: fn(&Meta) -> u64| key(&is) == key(&should_be);
-    let has_acl = || {
-        let name = "system.posix_acl_access";
-        rustix::fs::fgetxattr(&scratch.file, name, &mut [0_u8; 0][..]).is_ok()
-    };
-    let same_place = alike(Meta::dev);
-    let same_owner = alike(|meta| u64::from(meta.uid())) && alike(|meta| u64::from(meta.gid()));
-    if !same_place || !same_owner || has_acl() {
-        return Ok(false);
-    }
-    if is.mode() != should_be.mode() {
-        chmod_fd(&file, should_be.permissions())?;
-        file.sync_all()?;
-    }
-    // Unless something is there, or it cannot be done.
-    let (from, name) = Dir::open_parent(source)?;
-    Ok(from.link(&name, to.0, to.1).is_ok())
-}
-
-/// Opens a file of the spool's.
-fn open_source(path: &Path) -> io::Result<(File, Meta)> {
-    let (dir, name) = Dir::open_parent(path)?;
-    dir.open_file(&name)
-}
-
-fn put(
-    root: &Dir,
-    key: &str,
-    body: &Body,
-    mode: PutMode,
-    limit: Option<&Throttle>,
-) -> io::Result<PutOutcome> {
-    let (folder, name) = steps::split(key);
-    let chain = steps::make_dirs(root, folder)?;
-    let (Some(dir), Some(host)) = (chain.last(), chain.get(1).or(chain.first())) else {
-        return Err(io::ErrorKind::NotFound.into());
-    };
-    let there = steps::is_file(dir, name)?;
-    let outcome = if there && mode == PutMode::Create {
-        PutOutcome::Existed
-    } else {
-        let mut scratch = Scratch::create(host)?;
-        if let (Body::Shared(source), PutMode::Create) = (body, mode)
-            && share(source, &scratch, (dir, name))?
-        {
-            chain.iter().rev().try_for_each(Dir::sync)?;
-            return Ok(PutOutcome::Written);
-        }
-        scratch.fill(body, limit)?;
-        let from = (&scratch.dir, scratch.name.as_str());
-        let renamed = match mode {
-            PutMode::Create => steps::rename_new(from, (dir, name))?,
-            PutMode::Replace => from.0.rename(from.1, dir, name).map(|()| true)?,
-        };
-        scratch.renamed = renamed;
-        match renamed {
-            true => PutOutcome::Written,
-            false => PutOutcome::Existed,
-        }
-    };
-    // Also for what existed: whoever put it may not have come to this yet.
-    chain.iter().rev().try_for_each(Dir::sync)?;
-    Ok(outcome)
-}
-
-fn list(root: &Dir, folder: &str) -> io::Result<Vec<Listed>> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let dir = match root.sub(&folder) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            other => other?,
-        };
-        for (name, held) in steps::read_dir(&dir)? {
-            let key = match folder.as_str() {
-                "" => name,
-                folder => format!("{folder}/{name}"),
-            };
-            if !is_key(&key) {
-                continue;
-            }
-            match held {
-                Held::Folder => folders.push(key),
-                Held::File { bytes, modified } => found.push(Listed {
-                    key,
-                    bytes,
-                    modified,
-                }),
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The keys that [`list`] returns of one folder and those below, without a look at each file.
-fn list_keys(root: &Dir, folder: &str) -> io::Result<Vec<String>> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let dir = match root.sub(&folder) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            other => other?,
-        };
-        dir.for_each_entry(|name, kind, _| {
-            let Some(name) = name.to_str() else {
-                return Ok(());
-            };
-            let key = match folder.as_str() {
-                "" => name.to_owned(),
-                folder => format!("{folder}/{name}"),
-            };
-            match kind {
-                Kind::Dir if is_key(&key) => folders.push(key),
-                Kind::File if is_key(&key) => found.push(key),
-                _ => {}
-            }
-            Ok(())
-        })?;
-    }
-    Ok(found)
-}
-
-/// What [`list`] says of these keys.
-fn sizes(root: &Dir, keys: &[String]) -> io::Result<HashMap<String, u64>> {
-    let mut found = HashMap::new();
-    for key in keys {
-        let (folder, name) = steps::split(key);
-        let looked = root.sub(folder).and_then(|dir| dir.try_meta(name));
-        match looked {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-            Ok(Some(meta)) if meta.is_file() => drop(found.insert(key.clone(), meta.len())),
-            Ok(_) => {}
-        }
-    }
-    Ok(found)
-}
-
+/// Opens an object; returns the file and its size.
 fn open_object(root: &Dir, key: &str) -> io::Result<(File, u64)> {
     let (folder, name) = steps::split(key);
     let (file, meta) = root.sub(folder)?.open_file(name)?;
@@ -382,7 +127,7 @@ fn read_range(
 ) -> io::Result<Bytes> {
     let (mut file, bytes) = open_object(root, key)?;
     if range.start > range.end || range.end > bytes {
-        return Err(beyond_end(bytes));
+        return Err(SizeError::BeyondEnd { bytes }.into());
     }
     let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
     let mut buffer = vec![0; length];
@@ -391,14 +136,7 @@ fn read_range(
     Ok(buffer.into())
 }
 
-fn beyond_end(bytes: u64) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        format!("the range is beyond its end ({bytes} bytes)"),
-    )
-}
-
-/// The next piece of `file`, of which `left` bytes should still come.
+/// Reads the next piece of `file`, of which `left` bytes are still to come.
 fn read_piece(file: &mut File, left: u64, limit: Option<&Throttle>) -> io::Result<Bytes> {
     let length = usize::try_from(left).map_or(STREAM_CHUNK_BYTES, |l| l.min(STREAM_CHUNK_BYTES));
     let mut buffer = vec![0; length];
@@ -413,17 +151,13 @@ impl Storage for Folder {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
-        let folder = check_prefix(prefix)
-            .map_err(|e| TargetError::new("list", prefix, &self.label, ErrorKind::Permanent, e))?
-            .to_owned();
+        let folder = require_prefix(prefix, &self.label)?.to_owned();
         self.run("list", prefix, move |root| list(root, &folder))
             .await
     }
 
     async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, TargetError> {
-        let folder = check_prefix(prefix)
-            .map_err(|e| TargetError::new("list", prefix, &self.label, ErrorKind::Permanent, e))?
-            .to_owned();
+        let folder = require_prefix(prefix, &self.label)?.to_owned();
         self.run("list", prefix, move |root| list_keys(root, &folder))
             .await
     }
@@ -442,7 +176,8 @@ impl Storage for Folder {
 
     async fn list_folders(&self) -> Result<Vec<String>, TargetError> {
         let folders = |root: &Dir| {
-            let is_ours = |(name, held): &(String, Held)| *held == Held::Folder && is_key(name);
+            let is_ours =
+                |(name, held): &(String, FolderEntry)| *held == FolderEntry::Folder && is_key(name);
             let found = steps::read_dir(root)?.into_iter().filter(is_ours);
             let mut names: Vec<String> = found.map(|(name, _)| name).collect();
             names.sort();
@@ -466,8 +201,7 @@ impl Storage for Folder {
         self.run("get", key, move |root| {
             let (_, bytes) = open_object(root, &name)?;
             if bytes > limit {
-                let what = format!("it has {bytes} bytes, more than the {limit} expected");
-                return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+                return Err(SizeError::TooLarge { bytes, limit }.into());
             }
             read_range(root, &name, 0..bytes, throttle.as_deref())
         })
@@ -492,7 +226,8 @@ impl Storage for Folder {
         let name = key.to_owned();
         let open = move |root: &Dir| {
             let (mut file, bytes) = open_object(root, &name)?;
-            let left = bytes.checked_sub(offset).ok_or_else(|| beyond_end(bytes))?;
+            let left = bytes.checked_sub(offset);
+            let left = left.ok_or(SizeError::BeyondEnd { bytes })?;
             file.seek(SeekFrom::Start(offset))?;
             Ok((file, left))
         };
@@ -562,7 +297,3 @@ impl Storage for Folder {
         .await
     }
 }
-
-pub mod reserve;
-#[cfg(test)]
-mod tests;

@@ -1,17 +1,20 @@
-//! Addresses as other tools write them, and how they are written here.
+//! Recognises the URLs of other tools and says how to write them here.
 //!
-//! People bring the URLs of the tool that they had before: restic's `s3:https://host/bucket`, rclone's `remote:path`,
-//! borg's `ssh://`, `file:/path`. With a colon and no `//` most of them look like `host:path` of ssh. Taken for that,
-//! they fail after minutes with a word on a host that nobody meant; so they are recognised by their first word.
+//! Operators bring the URLs of their previous tool: restic's `s3:https://host/bucket`, rclone's
+//! `remote:path`, borg's `ssh://`, `file:/path`. With a colon and no `//`, most of them look like
+//! ssh's `host:path`, and would fail after minutes with a message about a host that does not exist.
+//! So they are recognised by their first word.
 
-/// Words before a colon that are a tool's spelling even where a machine's name could be: `s3:bucket`.
+/// Words before a colon that are another tool's spelling even though a machine could have that
+/// name: `s3:bucket`.
 const SURE: [&str; 13] = [
     "file", "s3", "s3a", "b2", "gs", "gcs", "azure", "sftp", "ssh", "scp", "rsync", "http", "https",
 ];
 
-/// How to write the place that `url` means, if it is another tool's spelling for sure. Never a user's password.
+/// Returns how to write `url` here, if it is certainly another tool's spelling. The answer never
+/// contains a password.
 ///
-/// `box:/backups` may be a folder of a machine that is called so: see [`perhaps`].
+/// `box:/backups` is not certain, because a machine may have that name: see [`perhaps`].
 pub(super) fn instead(url: &str) -> Option<String> {
     let (word, rest) = url.split_once(':')?;
     let is_url = rest.starts_with("//") || rest.contains([':', '@']);
@@ -19,7 +22,7 @@ pub(super) fn instead(url: &str) -> Option<String> {
     perhaps(url).filter(|_| is_sure)
 }
 
-/// [`instead`], of words too that a machine may have for its name.
+/// Returns the same as [`instead`], also for words that may be the name of a machine.
 pub(super) fn perhaps(url: &str) -> Option<String> {
     let (word, rest) = url.split_once(':')?;
     let word = word.to_ascii_lowercase();
@@ -27,12 +30,17 @@ pub(super) fn perhaps(url: &str) -> Option<String> {
     if is_own {
         return None;
     }
+    spelling(&word, rest).or_else(|| unsupported(&word, rest))
+}
+
+/// Returns how to write a place that is supported here.
+fn spelling(word: &str, rest: &str) -> Option<String> {
     let place = rest.trim_start_matches('/');
     let write = |instead: String| Some(format!("that is another tool's spelling; write {instead}"));
-    match word.as_str() {
+    match word {
         "file" | "local" | "filesystem" | "folder" | "dir" => write(match rest.starts_with('/') {
             true => format!("file:///{place}, or /{place}"),
-            false => format!("./{place} for a folder beside this one, or file:///PATH"),
+            false => format!("./{place} for a folder in the current one, or file:///PATH"),
         }),
         "s3" | "s3a" | "s3n" | "s3c" | "s3http" | "s3https" | "minio" | "minios" | "boto3+s3" => {
             write(s3(rest))
@@ -49,63 +57,69 @@ pub(super) fn perhaps(url: &str) -> Option<String> {
         "ssh" | "scp" | "borg" | "ssh+rsync" | "rsync+ssh" => {
             let over_rsync = remote("rsync", rest);
             let over_sftp = remote("sftp", rest);
-            write(format!(
-                "{over_rsync}, or {over_sftp} where there is no rsync"
-            ))
+            write(format!("{over_rsync}, or {over_sftp} if it has no rsync"))
         }
         "rsync" if !rest.starts_with("//") => write(remote("rsync", rest)),
         "http" | "https" if !rest.starts_with("//") => {
             write(format!("{word}://HOST/PATH (WebDAV)"))
         }
         "webdav" | "dav" | "webdavs" | "davs" => write("https://HOST/PATH".to_owned()),
+        _ => None,
+    }
+}
+
+/// Returns what to use instead of a place that is not supported here.
+fn unsupported(word: &str, rest: &str) -> Option<String> {
+    match word {
         "rest" => elsewhere(
             "restic's REST server",
-            "name the folder that it serves by sftp://USER@HOST/PATH, or use an S3 or WebDAV server",
+            "use its folder as sftp://USER@HOST/PATH, or an S3 or WebDAV server",
         ),
         "rclone" => elsewhere(
             "rclone's remotes",
-            "name the place itself, or let `rclone serve s3` or `rclone serve webdav` lead there, and name that",
+            "use the storage itself, or run `rclone serve s3` or `rclone serve webdav` and use its address",
         ),
         "swift" => elsewhere(
             "Swift",
-            "most of its providers speak S3 too: s3://BUCKET/PREFIX with their endpoint",
+            "most of its providers also offer S3: s3://BUCKET/PREFIX with their endpoint",
         ),
-        "opendal" => elsewhere("OpenDAL's services", "name the place itself"),
+        "opendal" => elsewhere("OpenDAL's services", "use the storage itself"),
         "ftp" | "ftps" => elsewhere(
             "FTP",
-            "many of its servers speak sftp: sftp://USER@HOST/PATH",
+            "many of its servers also offer sftp: sftp://USER@HOST/PATH",
         ),
         "smb" | "cifs" | "nfs" | "afp" => elsewhere(
             "network shares",
-            "mount it, and name the folder: file:///PATH",
+            "mount it and use the folder: file:///PATH",
         ),
         "gdrive" | "drive" | "dropbox" | "onedrive" | "mega" | "box" | "pcloud" => elsewhere(
             "that service",
-            "let `rclone serve webdav` or `rclone mount` lead there, and name that",
+            "run `rclone serve webdav` or `rclone mount` and use its address or folder",
         ),
         "tape" | "usb" | "disk" | "hdd" | "mnt" | "volume" if rest.starts_with("//") => {
-            elsewhere("devices", "mount it, and name the folder: file:///PATH")
+            elsewhere("devices", "mount it and use the folder: file:///PATH")
         }
         _ => None,
     }
 }
 
-/// Schemes that are spelled here as elsewhere, with `//`.
+/// Schemes of our own, which are spelled with `//`.
 const OWN: [&str; 10] = [
     "file", "memory", "s3", "s3a", "gs", "az", "http", "https", "rsync", "sftp",
 ];
 
 fn elsewhere(what: &str, how: &str) -> Option<String> {
-    Some(format!("sealift does not speak with {what}; {how}"))
+    Some(format!("sealift does not support {what}; {how}"))
 }
 
-/// `bucket/prefix` of `bucket:/prefix`, `bucket:prefix`, `key@bucket/prefix`, `container@account.host/prefix`.
+/// Returns `bucket/prefix` for `bucket:/prefix`, `bucket:prefix`, `key@bucket/prefix` and
+/// `container@account.host/prefix`.
 fn bucket(place: &str) -> String {
     let (first, path) = match place.find([':', '/']) {
         Some(at) => (&place[..at], place[at..].trim_start_matches([':', '/'])),
         None => (place, ""),
     };
-    // Before an @: Azure's container, or a key of others. The bucket is named all the same.
+    // The part before an @ is Azure's container, or another tool's access key.
     let name = match first.split_once('@') {
         Some((before, host)) if host.contains('.') => before,
         Some((_, bucket)) => bucket,
@@ -118,8 +132,8 @@ fn bucket(place: &str) -> String {
     }
 }
 
-/// restic's `s3:https://host:port/bucket/prefix`, `s3:host/bucket`, minio's `//region@host:port/bucket`, and what
-/// was meant for `s3://bucket`.
+/// Rewrites restic's `s3:https://host:port/bucket/prefix` and `s3:host/bucket`, minio's
+/// `//region@host:port/bucket`, and misspellings of `s3://bucket`.
 fn s3(rest: &str) -> String {
     let (scheme, place) = match rest.split_once("://") {
         Some((scheme, place)) if !scheme.contains('/') => (scheme, place),
@@ -141,7 +155,7 @@ fn s3(rest: &str) -> String {
     }
 }
 
-/// `user@host:/path`, `user@host:path`, `//user@host:port/path` as a URL.
+/// Rewrites `user@host:/path`, `user@host:path` and `//user@host:port/path` as a URL.
 fn remote(scheme: &str, rest: &str) -> String {
     if let Some(place) = rest.strip_prefix("//") {
         let (login, path) = place.split_once('/').unwrap_or((place, ""));
@@ -150,7 +164,7 @@ fn remote(scheme: &str, rest: &str) -> String {
             format!("{user}@{host}")
         });
         let login = user.unwrap_or_else(|| with_user(scheme, login));
-        // Below the home directory, as borg has it.
+        // borg's `/./` means the home directory.
         let path = path
             .strip_prefix("./")
             .map_or(path.to_owned(), |path| format!("~/{path}"));
@@ -177,7 +191,7 @@ fn remote(scheme: &str, rest: &str) -> String {
     }
 }
 
-/// Without a user it would be a daemon of rsync's.
+/// Adds a user to an rsync URL without one, which would mean an rsync daemon.
 fn with_user(scheme: &str, login: &str) -> String {
     match scheme == "rsync" && !login.contains('@') {
         true => format!("USER@{login}"),
@@ -190,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_right_spelling_is_named() {
+    fn the_own_spelling_is_named() {
         for (url, right) in [
             ("file:/srv/repo", "write file:///srv/repo, or /srv/repo"),
             ("file:repo", "write ./repo"),
@@ -229,7 +243,7 @@ mod tests {
                 "wasbs://container@account.blob.core.windows.net/x",
                 "write az://container/x",
             ),
-            ("swift:container:/x", "speak S3 too"),
+            ("swift:container:/x", "also offer S3"),
             ("rest:https://me:hunter2@host:8000/x", "REST server"),
             ("rclone:remote:x", "rclone serve"),
             (
@@ -250,19 +264,19 @@ mod tests {
             ("https:/host/x", "write https://HOST/PATH"),
             ("rsync:me@host:/x", "write rsync://me@host/x"),
             ("smb://nas/share", "mount it"),
-            ("ftp://host/x", "speak sftp"),
+            ("ftp://host/x", "also offer sftp"),
         ] {
-            let told = instead(url).unwrap_or_default();
-            assert_eq!(perhaps(url).unwrap_or_default(), told);
+            let text = instead(url).unwrap_or_default();
+            assert_eq!(perhaps(url).unwrap_or_default(), text);
             assert!(
-                told.contains(right) && !told.contains("hunter2"),
-                "{url}: {told}"
+                text.contains(right) && !text.contains("hunter2"),
+                "{url}: {text}"
             );
         }
     }
 
     #[test]
-    fn ours_are_left_alone() {
+    fn own_urls_are_left_alone() {
         for url in [
             "s3://bucket/x",
             "gs://b",

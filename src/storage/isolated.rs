@@ -1,7 +1,8 @@
-//! A target whose panics are its own failures.
+//! Turns a panic in a target into the failure of one request.
 //!
-//! What is behind a target is mostly libraries, which meet answers of servers that nobody foresaw. A request that
-//! panics fails, like one that was refused; other requests, other targets and the run go on.
+//! Most of a target's code is libraries, and servers send answers that these do not foresee. A
+//! request that panics fails like one that was refused; other requests, other targets and the run
+//! continue.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,7 +12,8 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 
-use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Storage, TargetError, Thaw};
+use super::contract::{Body, Listed, PutMode, PutOutcome, Storage, Thaw};
+use super::error::{ErrorKind, TargetError};
 use crate::base::panics::{Panicked, caught, caught_items};
 
 #[derive(Debug)]
@@ -20,13 +22,13 @@ struct Isolated {
     label: String,
 }
 
-/// `target`, of which a panic ends the request only.
+/// Wraps `target` so that a panic ends only the request in which it happens.
 pub fn isolated(target: Arc<dyn Storage>) -> Arc<dyn Storage> {
     let label = target.label().to_owned();
     Arc::new(Isolated { target, label })
 }
 
-/// A panic as the failure of an operation on `target`.
+/// Returns a panic as the failure of an operation on `target` (its label).
 pub fn panicked(
     operation: &'static str,
     key: &str,
@@ -37,6 +39,7 @@ pub fn panicked(
 }
 
 impl Isolated {
+    /// Awaits `work` and turns a panic into its failure.
     async fn request<T>(
         &self,
         operation: &'static str,

@@ -1,13 +1,16 @@
-//! Which keys a target takes.
+//! Valid keys of objects.
 //!
-//! The characters that mean the same to every file system, URL and S3 server, in segments that
-//! never start with a dot: so no key climbs out of a folder, none needs escaping, and dot names are
-//! left for a target's own scratch files. Listings leave out whatever is not such a key; it is not
-//! ours.
+//! A key has only characters that mean the same to every file system, URL and S3 server, in
+//! segments that never start with a dot. So no key climbs out of a folder, no key needs escaping,
+//! and names with a dot are free for a target's own scratch files. Listings omit names that are not
+//! valid keys: they are not ours.
+
+use super::error::{ErrorKind, TargetError};
 
 const MAX_KEY_BYTES: usize = 1024;
 const MAX_SEGMENT_BYTES: usize = 255;
 
+/// A string that is not a valid key, cut to 120 characters.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not an object's key")]
 pub(super) struct InvalidKey(String);
@@ -22,10 +25,12 @@ fn is_segment(segment: &str) -> bool {
         && segment.bytes().all(allowed)
 }
 
+/// Whether `key` is a valid key.
 pub(super) fn is_key(key: &str) -> bool {
     key.len() <= MAX_KEY_BYTES && key.split('/').all(is_segment)
 }
 
+/// Refuses an invalid key.
 pub(super) fn check_key(key: &str) -> Result<(), InvalidKey> {
     match is_key(key) {
         true => Ok(()),
@@ -33,8 +38,8 @@ pub(super) fn check_key(key: &str) -> Result<(), InvalidKey> {
     }
 }
 
-/// The folder that a listing's prefix names, without the slash at its end; `""` is the root.
-pub(super) fn check_prefix(prefix: &str) -> Result<&str, InvalidKey> {
+/// Returns the folder that a listing's prefix names, without its final slash; `""` is the root.
+fn check_prefix(prefix: &str) -> Result<&str, InvalidKey> {
     if prefix.is_empty() {
         return Ok(prefix);
     }
@@ -42,6 +47,22 @@ pub(super) fn check_prefix(prefix: &str) -> Result<&str, InvalidKey> {
         .strip_suffix('/')
         .ok_or_else(|| InvalidKey(prefix.chars().take(120).collect()))?;
     check_key(folder).map(|()| folder)
+}
+
+/// Refuses an invalid key in an operation on the target `label`.
+pub(super) fn require_key(
+    operation: &'static str,
+    key: &str,
+    label: &str,
+) -> Result<(), TargetError> {
+    let refused = |e| TargetError::new(operation, key, label, ErrorKind::Permanent, e);
+    check_key(key).map_err(refused)
+}
+
+/// Returns the folder that the prefix of a listing of the target `label` names.
+pub(super) fn require_prefix<'a>(prefix: &'a str, label: &str) -> Result<&'a str, TargetError> {
+    let refused = |e| TargetError::new("list", prefix, label, ErrorKind::Permanent, e);
+    check_prefix(prefix).map_err(refused)
 }
 
 #[cfg(test)]

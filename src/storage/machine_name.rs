@@ -1,7 +1,8 @@
-//! A word before `:/` that may be no machine: `usb:/backups`.
+//! Finds URLs such as `usb:/backups` in which the word before `:/` may be no machine.
 //!
-//! As ssh writes it, that is a folder of the machine `usb`. Where neither ssh's configuration nor the name service knows
-//! one, somebody meant another thing, and is asked at once instead of after minutes of tries.
+//! ssh reads that as a folder of the machine `usb`. If neither ssh's configuration nor the name
+//! service knows such a machine, the operator most likely meant something else, and learns it at
+//! once instead of after minutes of retries.
 
 use std::net::ToSocketAddrs as _;
 use std::path::Path;
@@ -12,10 +13,10 @@ use std::time::Duration;
 use super::foreign_url;
 use super::ssh;
 
-/// A name service that is away says nothing of the name; then ssh is left to find out.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for the name service. If it does not answer, ssh will find out.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The question to the operator about `url`, if it is such a word.
+/// Returns what to ask the operator about `url`, if its machine is unknown.
 pub(super) fn doubt(url: &str, ssh: Option<&str>) -> Option<String> {
     let (word, path) = url.split_once(':')?;
     let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -40,7 +41,7 @@ pub(super) fn doubt(url: &str, ssh: Option<&str>) -> Option<String> {
     };
     let thread = std::thread::Builder::new().name("look up".to_owned());
     thread.spawn(look).ok()?;
-    match answered.recv_timeout(PATIENCE) {
+    match answered.recv_timeout(LOOKUP_TIMEOUT) {
         Ok(false) => {
             let unknown = format!(
                 "means the machine {word:?}, which neither the name service (DNS) nor ssh's configuration knows"
@@ -49,7 +50,7 @@ pub(super) fn doubt(url: &str, ssh: Option<&str>) -> Option<String> {
                 Some(other) => format!("{unknown}; or {other}"),
                 None => format!(
                     "{unknown}; for a folder here write /{path} or ./{word}:/{path}, for another machine \
-                     USER@HOST:/{path} with a name that is known"
+                     USER@HOST:/{path} with a known host name"
                 ),
             })
         }
@@ -57,7 +58,8 @@ pub(super) fn doubt(url: &str, ssh: Option<&str>) -> Option<String> {
     }
 }
 
-/// Whether ssh would connect to another name, or by another way. Where it does not say: yes.
+/// Whether ssh's configuration maps this name to another host or a proxy. True if ssh does not
+/// answer.
 fn is_in_configuration(words: &[String], name: &str) -> bool {
     let Some((program, options)) = words.split_first() else {
         return true;
@@ -85,11 +87,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_words_that_nobody_knows_are_questioned() {
-        let told = doubt("usb-disk-of-nobody:/backups", None).unwrap();
+    fn only_unknown_names_are_questioned() {
+        let text = doubt("usb-disk-of-nobody:/backups", None).unwrap();
         assert!(
-            told.contains("write /backups or ./usb-disk-of-nobody:/backups"),
-            "{told}"
+            text.contains("write /backups or ./usb-disk-of-nobody:/backups"),
+            "{text}"
         );
         for url in [
             "localhost:/backups",
@@ -101,8 +103,8 @@ mod tests {
         ] {
             assert_eq!(doubt(url, None), None, "{url}");
         }
-        let told = doubt("gdrive:backups", None).unwrap();
-        assert!(told.contains("rclone serve"), "{told}");
+        let text = doubt("gdrive:backups", None).unwrap();
+        assert!(text.contains("rclone serve"), "{text}");
         assert_eq!(doubt("usb-disk-of-nobody:/x", Some("my-ssh -x")), None);
         let configured = "ssh -o HostName=127.0.0.1";
         assert_eq!(doubt("usb-disk-of-nobody:/x", Some(configured)), None);

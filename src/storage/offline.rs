@@ -1,7 +1,7 @@
-//! A target that cannot be opened now: it answers every request with the reason.
+//! A target that cannot be opened now and fails every request with the reason.
 //!
-//! So one target whose credentials are missing or whose disk is not mounted stays behind on its own,
-//! like one that does not answer, and the others get their snapshot.
+//! If credentials are missing or a disk is not mounted, only that target stays behind, like one
+//! that does not answer; the other targets still get the snapshot.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,16 +9,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use super::{Body, ErrorKind, Listed, OpenError, PutMode, PutOutcome, Storage, TargetError};
+use super::contract::{Body, Listed, PutMode, PutOutcome, Storage};
+use super::error::{ErrorKind, OpenError, TargetError};
 
 #[derive(Debug)]
-pub(super) struct Unavailable {
+pub(super) struct OfflineTarget {
     label: String,
     reason: Arc<OpenError>,
 }
 
-impl Unavailable {
-    pub fn new(label: String, reason: OpenError) -> Self {
+impl OfflineTarget {
+    pub(super) fn new(label: String, reason: OpenError) -> Self {
         Self {
             label,
             reason: Arc::new(reason),
@@ -37,7 +38,7 @@ impl Unavailable {
 }
 
 #[async_trait::async_trait]
-impl Storage for Unavailable {
+impl Storage for OfflineTarget {
     fn label(&self) -> &str {
         &self.label
     }

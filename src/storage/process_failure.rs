@@ -1,37 +1,55 @@
-//! Why a call of another machine's programs failed, before it becomes a [`super::TargetError`].
+//! Why a call of rsync or ssh failed, before it becomes a [`TargetError`](super::TargetError).
 
-use super::ErrorKind;
+use super::error::ErrorKind;
 
-/// Of what a program said, so much is told.
+/// Maximum bytes of a program's stderr to quote in an error.
 pub(super) const MOST_SAID_BYTES: usize = 600;
 
+/// The failure of a call of a program, or of a request over its connection.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{what}")]
-pub(super) struct Failure {
+pub(super) struct ProcessFailure {
     pub kind: ErrorKind,
+    /// The cause, as one line.
     pub what: String,
 }
 
-impl Failure {
-    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+impl ProcessFailure {
+    pub(super) fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
         Self {
             kind,
             what: what.into(),
         }
     }
-}
 
-impl Failure {
-    /// Whether a disk is full for certain: waiting makes no room.
-    pub fn is_full(&self) -> bool {
+    /// Returns the failure of `program`, which ended with `code` (`None`: a signal) and these last
+    /// words. `hint` goes before them; may be empty.
+    pub(super) fn ended(
+        kind: ErrorKind,
+        hint: &str,
+        program: &str,
+        code: Option<i32>,
+        said: &str,
+    ) -> Self {
+        let code = code.map_or("a signal".to_owned(), |code| format!("code {code}"));
+        let said = match said.is_empty() {
+            true => String::new(),
+            false => format!(": {said}"),
+        };
+        Self::new(kind, format!("{hint}{program} ended with {code}{said}"))
+    }
+
+    /// Whether a disk is certainly full, so that waiting does not help.
+    pub(super) fn is_full(&self) -> bool {
         self.what.starts_with(DISK_IS_FULL)
     }
 }
 
-pub(super) const DISK_IS_FULL: &str = "a disk is full";
+/// The beginning of a failure's text if a disk is certainly full.
+const DISK_IS_FULL: &str = "a disk is full";
 
-/// The end of what was said, on one line.
-pub(super) fn shortened(text: &str) -> String {
+/// Returns the end of a program's stderr on one line.
+pub(super) fn last_words(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
@@ -50,9 +68,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_said_is_told_shortly() {
+    fn long_output_is_cut_to_its_end() {
         let long = "é".repeat(2000);
-        assert!(shortened(&long).len() <= MOST_SAID_BYTES);
-        assert_eq!(shortened("a\n\n b \n"), "a; b");
+        assert!(last_words(&long).len() <= MOST_SAID_BYTES);
+        assert_eq!(last_words("a\n\n b \n"), "a; b");
     }
 }

@@ -1,30 +1,41 @@
-//! How long another machine is waited for, and how often it is tried again.
+//! How long a failing request is retried, and how the pauses between the tries grow.
+//!
+//! Requests through programs (rsync, sftp) retry by [`Retries`], which doubles pauses of whole
+//! seconds, because each try starts a process. `object_store` retries its requests itself; what it
+//! leaves alone is retried here after a [`jittered_pause`].
 
 use std::time::{Duration, Instant};
 
-use super::process_failure::Failure;
-use super::{ErrorKind, TargetSpec};
+use super::error::ErrorKind;
+use super::process_failure::ProcessFailure;
+use super::spec::TargetSpec;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Half of the first pause of [`jittered_pause`].
+const JITTERED_UNIT: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
+/// Doublings of [`jittered_pause`] at most.
+const MOST_DOUBLINGS: u32 = 6;
 
+/// The deadlines of one target.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// Without a byte moving.
+    /// Seconds without a byte moving.
     pub request_seconds: u64,
+    /// Seconds for which a failing request is retried.
     pub retry_seconds: u64,
 }
 
 impl Patience {
-    pub fn of(spec: &TargetSpec) -> Self {
+    pub(super) fn of(spec: &TargetSpec) -> Self {
         Self {
             request_seconds: spec.timeout_seconds(),
             retry_seconds: spec.retry_seconds(),
         }
     }
 
-    /// From now on.
-    pub fn retries(&self) -> Retries {
+    /// Begins the retries of a request that failed now for the first time.
+    pub(super) fn retries(&self) -> Retries {
         let began = Instant::now();
         Retries {
             began,
@@ -35,17 +46,19 @@ impl Patience {
     }
 }
 
+/// The retries of one failing request.
 #[derive(Debug)]
 pub(super) struct Retries {
     began: Instant,
     ends: Instant,
+    /// The next pause.
     pause: Duration,
     tries: u32,
 }
 
 impl Retries {
-    /// Whether to try again after `failure`; then it is time to.
-    pub async fn another(&mut self, failure: &Failure) -> bool {
+    /// Decides whether to retry after `failure`, and if so, waits until it is time.
+    pub(super) async fn another(&mut self, failure: &ProcessFailure) -> bool {
         let is_final = failure.kind != ErrorKind::Unavailable || failure.is_full();
         if is_final || Instant::now() + self.pause > self.ends {
             return false;
@@ -56,14 +69,25 @@ impl Retries {
         true
     }
 
-    /// The last `failure`, and how often it was tried for how long.
-    pub fn told(&self, failure: Failure) -> Failure {
+    /// Returns the last `failure` with the number of tries and their duration.
+    pub(super) fn described(&self, failure: ProcessFailure) -> ProcessFailure {
         let what = with_tries(failure.what, self.tries, self.began.elapsed());
-        Failure { what, ..failure }
+        ProcessFailure { what, ..failure }
     }
 }
 
-/// How often and how long, where that was more than once.
+/// Returns the pause after the given number of tries: it doubles with each, plus or minus half, so
+/// that concurrent requests spread.
+pub(super) fn jittered_pause(tries: u32) -> Duration {
+    let mut random = [0; 1];
+    let jitter = match getrandom::fill(&mut random) {
+        Ok(()) => 0.5 + f64::from(random[0]) / 255.0,
+        Err(_) => 1.0,
+    };
+    (JITTERED_UNIT * 2u32.saturating_pow(tries.min(MOST_DOUBLINGS))).mul_f64(jitter)
+}
+
+/// Appends the number of tries and their duration to `what`, if there was more than one.
 pub(super) fn with_tries(what: String, tries: u32, took: Duration) -> String {
     let seconds = took.as_secs_f64();
     let took = match seconds {

@@ -1,88 +1,82 @@
-//! Another machine, by the system's `rsync`: over ssh, or as a client of an rsync daemon.
+//! Another machine as a target, by the system's `rsync`: over ssh, or as a client of an rsync
+//! daemon.
 //!
-//! Only what rsync itself does is used (list, send, fetch, delete), so a key restricted to `rrsync` will do.
-//! Each call costs a handshake; so requests that come while a call is under way wait and go together in the
-//! next one ([`batch`]). rsync writes to a temporary name, compares a checksum of the whole, flushes and
-//! renames: an object is complete or absent. It knows no ranges: an object is fetched whole, into a temporary
-//! file, and read from there.
+//! Only rsync's own operations are used (list, send, fetch, delete), so a key restricted to
+//! `rrsync` suffices. Each call costs a handshake; so requests that arrive during a call wait and
+//! go together in the next one ([`batch`]). rsync writes to a temporary name, compares a checksum
+//! of the whole, flushes and renames, so an object is complete or absent. rsync has no ranges: an
+//! object is fetched whole into a temporary file and read from there.
 
+mod arguments;
 mod batch;
 mod listing;
+mod outcome;
 mod process;
 mod ssh_master;
+mod transfer;
 
-use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use tempfile::TempDir;
 
+use super::contract::{Body, Listed, PutMode, PutOutcome, Storage};
+use super::error::{ErrorKind, TargetError};
 use super::folder::reserve;
-use super::key::{check_key, check_prefix};
-use super::process_failure::Failure;
+use super::key::{require_key, require_prefix};
+use super::process_failure::ProcessFailure;
 use super::retry::Patience;
-use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Storage, TargetError, TargetSpec};
+use super::size_error::SizeError;
+use super::spec::TargetSpec;
+use super::url::RsyncAddress;
 use crate::base::panics::Panicked;
+use arguments::Arguments;
 use batch::Batcher;
-pub(super) use process::Remote;
-use process::{Arguments, Transport};
+use process::Transport;
 use ssh_master::Master;
+use transfer::{Fetched, QueuedPut, fetch, place, send, temporary_folder};
 
 const STREAM_CHUNK_BYTES: usize = 256 << 10;
-/// Small objects beyond this are not fetched at all; below it the one who asked is told how large they are.
+/// Maximum size of a small object. A larger one is not fetched; one within this but above the
+/// caller's limit is reported with its size.
 const MOST_SMALL_BYTES: u64 = 64 << 20;
-/// Nor are large ones beyond this, more than the largest archive that can be configured: they were planted to
-/// fill the disk here.
+/// Maximum size of a large object, above that of any archive that can be configured. A larger one
+/// was planted to fill this machine's disk.
 const MOST_LARGE_BYTES: u64 = 5 << 30;
-/// An archive, generously: for the deadline of fetching it.
-const USUAL_LARGE_BYTES: u64 = 1 << 30;
-/// A listing in which something vanished meanwhile (an upload got its name) is taken again.
+/// Tries of a listing during which a file vanished (an upload got its name).
 const LISTINGS: usize = 4;
 
+/// A target that rsync reaches.
 #[derive(Debug)]
 pub(super) struct Rsync {
     label: String,
     transport: Arc<Transport>,
-    puts: Batcher<Put, Result<PutOutcome, Arc<Failure>>>,
-    replaces: Batcher<Put, Result<PutOutcome, Arc<Failure>>>,
-    smalls: Batcher<String, Result<Fetched, Arc<Failure>>>,
-    larges: Batcher<String, Result<Fetched, Arc<Failure>>>,
-}
-
-#[derive(Debug)]
-struct Put {
-    key: String,
-    body: Body,
-}
-
-/// A fetched object, in a folder that goes with the last of a batch.
-#[derive(Debug, Clone)]
-struct Fetched {
-    path: PathBuf,
-    _folder: Arc<TempDir>,
+    puts: Batcher<QueuedPut, Result<PutOutcome, Arc<ProcessFailure>>>,
+    replaces: Batcher<QueuedPut, Result<PutOutcome, Arc<ProcessFailure>>>,
+    smalls: Batcher<String, Result<Fetched, Arc<ProcessFailure>>>,
+    larges: Batcher<String, Result<Fetched, Arc<ProcessFailure>>>,
 }
 
 impl Rsync {
-    pub fn new(remote: Remote, spec: &TargetSpec) -> Self {
+    pub(super) fn new(address: RsyncAddress, spec: &TargetSpec) -> Self {
         let transport = Arc::new(Transport {
-            remote,
+            address,
             ssh: spec.ssh.clone(),
             upload: spec.upload.clone(),
             download: spec.download.clone(),
             patience: Patience::of(spec),
             master: Master::default(),
         });
-        let send = |replace| {
+        let send = |mode| {
             let transport = Arc::clone(&transport);
             Batcher::new(move |puts| {
                 let transport = Arc::clone(&transport);
-                Box::pin(async move { send(&transport, puts, replace).await })
+                Box::pin(async move { send(&transport, puts, mode).await })
             })
         };
         let fetch = |most_bytes| {
@@ -94,16 +88,17 @@ impl Rsync {
         };
         Self {
             label: spec.label(),
-            puts: send(false),
-            replaces: send(true),
+            puts: send(PutMode::Create),
+            replaces: send(PutMode::Replace),
             smalls: fetch(MOST_SMALL_BYTES),
             larges: fetch(MOST_LARGE_BYTES),
             transport,
         }
     }
 
+    /// Refuses an invalid key.
     fn refuse(&self, operation: &'static str, key: &str) -> Result<(), TargetError> {
-        check_key(key).map_err(|e| self.error(operation, key, ErrorKind::Permanent, e))
+        require_key(operation, key, &self.label)
     }
 
     fn error(
@@ -116,17 +111,18 @@ impl Rsync {
         TargetError::new(operation, key, &self.label, kind, source)
     }
 
+    /// Returns how to make a [`TargetError`] of a failure of this operation.
     fn failed(
         &self,
         operation: &'static str,
         key: &str,
-    ) -> impl Fn(Arc<Failure>) -> TargetError + use<'_> {
+    ) -> impl Fn(Arc<ProcessFailure>) -> TargetError + use<'_> {
         let key = key.to_owned();
         move |failure| self.error(operation, &key, failure.kind, failure)
     }
 
-    /// What rsync prints of `below`; nothing if it is not there.
-    async fn listing(&self, how: [&str; 3], below: &str) -> Result<String, Arc<Failure>> {
+    /// Returns rsync's listing of `below`; empty if it does not exist.
+    async fn listing(&self, how: [&str; 3], below: &str) -> Result<String, Arc<ProcessFailure>> {
         let mut left = LISTINGS;
         loop {
             let mut arguments = Arguments::new();
@@ -146,174 +142,23 @@ impl Rsync {
         }
     }
 
-    async fn fetched(&self, key: &str, small: bool) -> Result<Fetched, TargetError> {
+    /// Fetches an object through one of the two queues.
+    async fn fetched(
+        &self,
+        key: &str,
+        batcher: &Batcher<String, Result<Fetched, Arc<ProcessFailure>>>,
+    ) -> Result<Fetched, TargetError> {
         self.refuse("get", key)?;
-        let batcher = if small { &self.smalls } else { &self.larges };
         let done = batcher.submit(key.to_owned()).await;
-        done.unwrap_or_else(|| Err(Arc::new(Failure::interrupted())))
+        done.unwrap_or_else(|| Err(Arc::new(ProcessFailure::interrupted())))
             .map_err(self.failed("get", key))
     }
-}
-
-/// The object's place below `folder`, with the folders that lead there.
-fn place(folder: &Path, key: &str) -> io::Result<PathBuf> {
-    let path = folder.join(key);
-    if let Some(above) = path.parent() {
-        fs::create_dir_all(above)?;
-    }
-    Ok(path)
-}
-
-/// Sends all of `puts` in one call: what is bytes from files, what is a file from where it lies.
-async fn send(
-    transport: &Transport,
-    puts: Vec<Put>,
-    replace: bool,
-) -> Vec<Result<PutOutcome, Arc<Failure>>> {
-    let staged = stage(&puts);
-    let sent = match &staged {
-        Ok((folder, keys)) => {
-            let mut arguments = Arguments::new();
-            arguments.upload();
-            arguments.add(["-rLW", "--fsync", "--mkpath", "--out-format=%i %n"]);
-            // What is there is whole. Content that replaces what is damaged may have its size and time.
-            arguments.add(match replace {
-                true => ["--ignore-times"],
-                false => ["--ignore-existing"],
-            });
-            arguments.files_from(keys);
-            arguments.local(folder.path());
-            arguments.remote("");
-            transport
-                .run(arguments, puts.iter().map(Put::bytes).sum())
-                .await
-        }
-        Err(error) => Err(Failure::local(error)),
-    };
-    let (written, failure) = match sent {
-        Ok(output) => (listing::sent(&output.stdout), output.complete().err()),
-        Err(failure) => (HashSet::new(), Some(failure)),
-    };
-    let failure = failure.map(Arc::new);
-    let staged: HashSet<&String> = match &staged {
-        Ok((_, keys)) => keys.iter().collect(),
-        Err(_) => puts.iter().map(|put| &put.key).collect(),
-    };
-    let outcome = |put: &Put| {
-        if !staged.contains(&put.key) {
-            return Err(Arc::new(Failure::unreadable(put.path())));
-        }
-        match (&failure, written.contains(&put.key)) {
-            // rsync names a file when it begins with it: after a failure that says nothing.
-            (Some(failure), _) => Err(Arc::clone(failure)),
-            (None, true) => Ok(PutOutcome::Written),
-            (None, false) if replace => Err(Arc::new(Failure::new(
-                ErrorKind::Denied,
-                "the server keeps what is there (rrsync -no-overwrite)",
-            ))),
-            (None, false) => Ok(PutOutcome::Existed),
-        }
-    };
-    puts.iter().map(outcome).collect()
-}
-
-impl Put {
-    fn bytes(&self) -> u64 {
-        match &self.body {
-            Body::Bytes(bytes) => bytes.len() as u64,
-            Body::File(path) | Body::Shared(path) => {
-                fs::metadata(path).map_or(0, |meta| meta.len())
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        match &self.body {
-            Body::Bytes(_) => Path::new(""),
-            Body::File(path) | Body::Shared(path) => path,
-        }
-    }
-}
-
-/// A folder that looks as the target shall, and the keys in it. A file that cannot be read is left out.
-fn stage(puts: &[Put]) -> io::Result<(TempDir, Vec<String>)> {
-    let folder = tempfile::Builder::new()
-        .prefix("sealift-rsync-")
-        .tempdir()?;
-    let mut keys = Vec::new();
-    for put in puts {
-        let place = place(folder.path(), &put.key)?;
-        match &put.body {
-            Body::Bytes(bytes) => match File::create_new(&place) {
-                Ok(mut file) => file.write_all(bytes)?,
-                // Two puts of one key have the same content.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            },
-            Body::File(path) | Body::Shared(path) => {
-                let path = std::path::absolute(path)?;
-                if File::open(&path).is_err() {
-                    continue;
-                }
-                match std::os::unix::fs::symlink(path, &place) {
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    other => other?,
-                }
-            }
-        }
-        keys.push(put.key.clone());
-    }
-    Ok((folder, keys))
-}
-
-/// Fetches all of `keys` in one call; each is there afterwards, or not.
-async fn fetch(
-    transport: &Transport,
-    keys: Vec<String>,
-    most_bytes: u64,
-) -> Vec<Result<Fetched, Arc<Failure>>> {
-    let folder = match tempfile::Builder::new().prefix("sealift-rsync-").tempdir() {
-        Ok(folder) => Arc::new(folder),
-        Err(error) => {
-            let failure = Arc::new(Failure::local(&error));
-            return keys.iter().map(|_| Err(Arc::clone(&failure))).collect();
-        }
-    };
-    let mut arguments = Arguments::new();
-    arguments.add(["-r".to_owned(), format!("--max-size={most_bytes}")]);
-    let inner = transport.remote.inner();
-    let names: Vec<String> = keys.iter().map(|key| format!("{inner}{key}")).collect();
-    arguments.files_from(&names);
-    arguments.outer();
-    arguments.local(folder.path());
-    let bytes = most_bytes.min(USUAL_LARGE_BYTES) * keys.len() as u64;
-    let output = transport.run(arguments, bytes).await.map_err(Arc::new);
-    let found = |key: &String| {
-        let path = folder.path().join(&inner).join(key);
-        if path.is_file() {
-            return Ok(Fetched {
-                path,
-                _folder: Arc::clone(&folder),
-            });
-        }
-        Err(match &output {
-            Err(failure) => Arc::clone(failure),
-            Ok(output) if output.is_complete() => Arc::new(Failure::too_large(most_bytes)),
-            Ok(output) => Arc::new(output.why_not(&format!("{inner}{key}"))),
-        })
-    };
-    keys.iter().map(found).collect()
 }
 
 fn read_range(path: &Path, range: Range<u64>) -> io::Result<Bytes> {
     let mut buffer = vec![0; usize::try_from(range.end - range.start).map_err(io::Error::other)?];
     File::open(path)?.read_exact_at(&mut buffer, range.start)?;
     Ok(buffer.into())
-}
-
-fn beyond_end(bytes: u64) -> io::Error {
-    let what = format!("the range is beyond its end ({bytes} bytes)");
-    io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 
 #[async_trait::async_trait]
@@ -327,7 +172,7 @@ impl Storage for Rsync {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
-        check_prefix(prefix).map_err(|e| self.error("list", prefix, ErrorKind::Permanent, e))?;
+        require_prefix(prefix, &self.label)?;
         let output = self.listing(["-r", "--list-only", "--no-human-readable"], prefix);
         let output = output.await.map_err(self.failed("list", prefix))?;
         Ok(listing::files(&output, prefix))
@@ -345,12 +190,15 @@ impl Storage for Rsync {
     }
 
     async fn get(&self, key: &str, limit: u64) -> Result<Bytes, TargetError> {
-        let fetched = self.fetched(key, limit <= MOST_SMALL_BYTES).await?;
-        let read = || {
+        let batcher = match limit <= MOST_SMALL_BYTES {
+            true => &self.smalls,
+            false => &self.larges,
+        };
+        let fetched = self.fetched(key, batcher).await?;
+        let read = || -> io::Result<Bytes> {
             let bytes = fs::metadata(&fetched.path)?.len();
             if bytes > limit {
-                let what = format!("it has {bytes} bytes, more than the {limit} expected");
-                return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+                return Err(SizeError::TooLarge { bytes, limit }.into());
             }
             Ok(Bytes::from(fs::read(&fetched.path)?))
         };
@@ -358,11 +206,11 @@ impl Storage for Rsync {
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, TargetError> {
-        let fetched = self.fetched(key, false).await?;
-        let read = || {
+        let fetched = self.fetched(key, &self.larges).await?;
+        let read = || -> io::Result<Bytes> {
             let bytes = fs::metadata(&fetched.path)?.len();
             match range.start > range.end || range.end > bytes {
-                true => Err(beyond_end(bytes)),
+                true => Err(SizeError::BeyondEnd { bytes }.into()),
                 false => read_range(&fetched.path, range),
             }
         };
@@ -374,11 +222,11 @@ impl Storage for Rsync {
         key: &str,
         offset: u64,
     ) -> Result<BoxStream<'static, Result<Bytes, TargetError>>, TargetError> {
-        let fetched = self.fetched(key, false).await?;
+        let fetched = self.fetched(key, &self.larges).await?;
         let permanent = |e| self.error("get", key, ErrorKind::Permanent, e);
         let bytes = fs::metadata(&fetched.path).map_err(permanent)?.len();
         if offset > bytes {
-            return Err(permanent(beyond_end(bytes)));
+            return Err(permanent(SizeError::BeyondEnd { bytes }.into()));
         }
         let (label, key) = (self.label.clone(), key.to_owned());
         let stream = futures::stream::try_unfold(offset, move |at| {
@@ -415,7 +263,7 @@ impl Storage for Rsync {
         sent.map(drop)
     }
 
-    /// Whether one was there rsync does not say.
+    /// Returns `true` even if there was none: rsync does not report it.
     async fn free_reserve(&self, host: &str) -> Result<bool, TargetError> {
         self.refuse("free room in", host)?;
         let deleted = self.delete_one(&reserve::key(host)).await;
@@ -434,25 +282,22 @@ impl Rsync {
             PutMode::Create => &self.puts,
             PutMode::Replace => &self.replaces,
         };
-        let put = Put {
+        let put = QueuedPut {
             key: key.to_owned(),
             body,
         };
         let done = batcher.submit(put).await;
-        done.unwrap_or_else(|| Err(Arc::new(Failure::interrupted())))
+        done.unwrap_or_else(|| Err(Arc::new(ProcessFailure::interrupted())))
             .map_err(self.failed("put", key))
     }
 
     async fn delete_one(&self, key: &str) -> Result<(), TargetError> {
         let failed = self.failed("delete", key);
-        let local = |error: io::Error| failed(Arc::new(Failure::local(&error)));
-        let folder = tempfile::Builder::new()
-            .prefix("sealift-rsync-")
-            .tempdir()
-            .map_err(local)?;
+        let local = |error: io::Error| failed(Arc::new(ProcessFailure::local(&error)));
+        let folder = temporary_folder().map_err(local)?;
         place(folder.path(), key).map_err(local)?;
         let mut arguments = Arguments::new();
-        // Nothing is sent, nothing is made: in the folders on the way, the one name goes.
+        // Nothing is sent or created: only this one name is deleted, in the folders on the way.
         arguments.add(["-r", "--existing", "--ignore-existing", "--delete"]);
         let slashes = key.match_indices('/').map(|(at, _)| &key[..at + 1]);
         for name in slashes.chain([key]) {

@@ -1,6 +1,6 @@
-//! What only S3 has: credentials and profiles, cold storage, listings that are checked before they are believed.
+//! Code for S3 alone: credentials, the profiles of the AWS files, and cold storage.
 
-pub mod credentials;
-pub mod listing_guard;
-pub mod profile;
-pub mod thaw;
+pub(super) mod credentials;
+mod instance_role;
+mod profile;
+pub(super) mod thaw;

@@ -1,7 +1,8 @@
-//! Values that a library will put into a header, a signature or an address, looked at before it does.
+//! Checks values before a library puts them into a header, a signature or an address.
 //!
-//! Most of these libraries panic on what they do not expect. So every value of the configuration, the environment and
-//! the credential files goes through here first. What is wrong is said without the value, which may be a secret.
+//! Most of these libraries panic on unexpected values. So every value of the configuration, the
+//! environment and the credential files is checked here first. A message never contains the value,
+//! which may be a secret.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,31 +10,31 @@ use std::path::Path;
 
 use url::Url;
 
-/// No credential and no address is longer.
+/// Maximum length of a value: no credential is longer.
 const MOST_BYTES: usize = 16 << 10;
 const MOST_FILE_BYTES: u64 = 1 << 20;
 const MOST_ADDRESS_BYTES: usize = 2 << 10;
 
-/// What a setting takes.
+/// The form that a setting's value must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Takes {
     /// Any text on one line.
     Text,
-    /// Visible ASCII characters: it goes into a header or an address.
+    /// Visible ASCII characters, as a header or an address needs them.
     Word,
-    /// A word that becomes a part of a host's name.
+    /// A word that becomes part of a host name.
     Label,
     /// `http(s)://HOST:PORT/PATH`.
     Server,
-    /// The same, or with a query.
+    /// The address of a server, possibly with a query.
     Address,
-    /// The path of such an address.
+    /// The path of such an address, from its first slash.
     Path,
     /// `HOST` or `HOST:PORT`.
     Host,
 }
 
-/// Says what is wrong with `value`, to follow the name of the setting.
+/// Checks `value`. An error follows the setting's name in a message.
 pub(super) fn check(takes: Takes, value: &str) -> Result<(), String> {
     on_one_line(value)?;
     match takes {
@@ -63,16 +64,17 @@ pub(super) fn check(takes: Takes, value: &str) -> Result<(), String> {
     }
 }
 
-/// The library takes the text and not what a URL's parser makes of it: nothing may need to be encoded.
+/// Refuses an address that would need encoding: the library takes the text itself and not a URL
+/// parser's version of it.
 fn as_it_is(text: &str) -> Result<(), String> {
     word(text)?;
     let parsed = text.parse::<http::Uri>();
     parsed
         .map(drop)
-        .map_err(|error| format!("is no address of a server ({error})"))
+        .map_err(|error| format!("is not the address of a server ({error})"))
 }
 
-/// One line without controls and without blanks at its ends.
+/// Accepts a non-empty line without control characters and without blanks at its ends.
 pub(super) fn on_one_line(value: &str) -> Result<(), String> {
     let is_break = |c: char| matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
     if value.ends_with(is_break) {
@@ -94,11 +96,12 @@ pub(super) fn on_one_line(value: &str) -> Result<(), String> {
     }
 }
 
-/// What comes along when text is copied from a page.
+/// Whether `c` is an invisible character, as text copied from a web page may contain.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{feff}')
 }
 
+/// Accepts visible ASCII characters only.
 fn word(value: &str) -> Result<(), String> {
     match value.chars().find(|c| !c.is_ascii_graphic()) {
         Some(c) => Err(format!("has {} in it", shown(c))),
@@ -106,6 +109,7 @@ fn word(value: &str) -> Result<(), String> {
     }
 }
 
+/// Describes a character for a message.
 fn shown(c: char) -> String {
     match c {
         ' ' => "a blank".to_owned(),
@@ -116,11 +120,11 @@ fn shown(c: char) -> String {
     }
 }
 
-/// The address of a server, as libraries understand it: ASCII, without a slash at its end.
+/// Returns the address of a server in the form that libraries take: ASCII, without a final slash.
 pub(super) fn server(text: &str) -> Result<String, String> {
     let url = address(text)?;
     if url.query().is_some() {
-        return Err("has ? in it: it is the server's address alone".to_owned());
+        return Err("has ? in it: write the server's address only".to_owned());
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
@@ -145,7 +149,8 @@ fn address(text: &str) -> Result<Url, String> {
             });
         }
     }
-    let url = Url::parse(text).map_err(|error| format!("is no address of a server ({error})"))?;
+    let url =
+        Url::parse(text).map_err(|error| format!("is not the address of a server ({error})"))?;
     let host = url.host_str().unwrap_or_default();
     let in_host = |c: char| c.is_ascii_alphanumeric() || "._-[]:".contains(c);
     if host.is_empty() || !host.chars().all(in_host) {
@@ -164,15 +169,13 @@ fn address(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// A file of credentials. One without an end (a device) is none.
+/// Reads a file of credentials, which must be small: a device has no end.
 pub(super) fn read_file(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let file = File::open(path)?;
     file.take(MOST_FILE_BYTES + 1).read_to_string(&mut text)?;
     match text.len() as u64 > MOST_FILE_BYTES {
-        true => Err(io::Error::other(
-            "it is too large for a file of credentials",
-        )),
+        true => Err(io::Error::other("the file is too large for credentials")),
         false => Ok(text),
     }
 }
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_what_libraries_understand() {
+    fn only_addresses_that_libraries_take_are_accepted() {
         for (text, is) in [
             ("https://s3.example.org/", "https://s3.example.org"),
             ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
@@ -225,7 +228,7 @@ mod tests {
             ("//127.0.0.1", "as in https://127.0.0.1"),
             ("me:secret@host", "as in https://host"),
             ("https://", "empty host"),
-            ("http://a b", "no address of a server"),
+            ("http://a b", "not the address of a server"),
             ("http://a\"b", "names no host"),
             ("ftp://x", "neither https:// nor http://"),
             ("https://me:secret@x", "user name or a password"),
@@ -243,7 +246,7 @@ mod tests {
         assert!(check(Takes::Host, "169.254.169.254:80").is_ok());
         // What goes to a library as it is must not need to be encoded.
         assert!(wrong(Takes::Address, "http://127.0.0.1:1/xa b?y=z").contains("a blank"));
-        assert!(wrong(Takes::Address, "http://127.0.0.1:1/x?y=\"z").contains("no address"));
+        assert!(wrong(Takes::Address, "http://127.0.0.1:1/x?y=\"z").contains("not the address"));
         assert!(wrong(Takes::Server, "https://bücher.example").contains("not ASCII"));
         assert!(wrong(Takes::Path, "/ü").contains("not ASCII"));
         assert!(check(Takes::Host, "http://x").is_err());

@@ -1,13 +1,13 @@
-//! Another machine by sftp, for places without rsync: over the system's own ssh, so its keys, agents, known hosts
-//! and jump hosts are those that the user knows.
+//! Another machine as a target by sftp, for machines without rsync. It uses the system's own ssh,
+//! and so the user's keys, agents, known hosts and jump hosts.
 //!
-//! One connection ([`connection`]) is made when it is first needed, shared by all requests, and made anew after it
-//! broke. A put writes `<host>/.tmp/put-…` ([`put`]), so an object is complete or absent. Whatever is large goes in
-//! pieces, of which many are on their way at once ([`send`], [`read`]).
+//! One connection ([`connection`]) is made when it is first needed. All requests share it, and it
+//! is replaced if it breaks. A put writes `<host>/.tmp/put-…` first ([`put`]), so an object is
+//! complete or absent. A large object goes in pieces, many of them concurrently ([`send`],
+//! [`read`]).
 
 mod connection;
 mod list;
-mod pace;
 mod packet;
 mod packet_guard;
 mod put;
@@ -21,24 +21,19 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
 
+use super::contract::{Body, Listed, PutMode, PutOutcome, Storage};
+use super::error::{ErrorKind, TargetError};
 use super::folder::reserve;
-use super::key::{check_key, check_prefix};
-use super::process_failure::Failure;
-use super::{Body, ErrorKind, Listed, PutMode, PutOutcome, Storage, TargetError, TargetSpec};
-use put::Put;
-use read::Reader;
+use super::key::{require_key, require_prefix};
+use super::process_failure::ProcessFailure;
+use super::size_error::SizeError;
+use super::spec::TargetSpec;
+use super::url::SftpAddress;
+use put::PutRequest;
+use read::ObjectReader;
 use session::Machine;
 
-/// Where objects lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    /// `host` or `user@host`.
-    pub login: String,
-    pub port: Option<u16>,
-    /// Absolute, or below the folder that a login begins in.
-    pub path: String,
-}
-
+/// A target that sftp reaches.
 #[derive(Debug)]
 pub(super) struct Sftp {
     label: String,
@@ -46,33 +41,34 @@ pub(super) struct Sftp {
 }
 
 impl Sftp {
-    pub fn new(place: Place, spec: &TargetSpec) -> Self {
+    pub(super) fn new(address: SftpAddress, spec: &TargetSpec) -> Self {
         Self {
             label: spec.label(),
-            machine: Arc::new(Machine::new(place, spec)),
+            machine: Arc::new(Machine::new(address, spec)),
         }
     }
 
+    /// Refuses an invalid key.
     fn refuse(&self, operation: &'static str, key: &str) -> Result<(), TargetError> {
-        check_key(key)
-            .map_err(|e| TargetError::new(operation, key, &self.label, ErrorKind::Permanent, e))
+        require_key(operation, key, &self.label)
     }
 
+    /// Returns how to make a [`TargetError`] of a failure of this operation.
     fn failed(
         &self,
         operation: &'static str,
         key: &str,
-    ) -> impl Fn(Failure) -> TargetError + Send + Sync + use<> {
+    ) -> impl Fn(ProcessFailure) -> TargetError + Send + Sync + use<> {
         let (key, label) = (key.to_owned(), self.label.clone());
         move |failure| TargetError::new(operation, &key, &label, failure.kind, failure)
     }
 
-    /// The bytes of an object in the range that `range` makes of its size.
+    /// Opens an object to read the range that `range` makes of its size.
     async fn reader(
         &self,
         key: &str,
         range: impl FnOnce(u64) -> Range<u64>,
-    ) -> Result<Reader, TargetError> {
+    ) -> Result<ObjectReader, TargetError> {
         self.refuse("get", key)?;
         let path = self.machine.path(key);
         let open = |connection| read::open(connection, path.clone());
@@ -81,11 +77,16 @@ impl Sftp {
         let object = object.map_err(&failed)?;
         let range = range(object.bytes);
         if range.start > range.end || range.end > object.bytes {
-            let what = format!("the range is beyond its end ({} bytes)", object.bytes);
-            return Err(failed(Failure::new(ErrorKind::Permanent, what)));
+            let error = SizeError::BeyondEnd {
+                bytes: object.bytes,
+            };
+            return Err(failed(ProcessFailure::new(
+                ErrorKind::Permanent,
+                error.to_string(),
+            )));
         }
         let machine = Arc::clone(&self.machine);
-        Ok(Reader::new(machine, path, &object, range))
+        Ok(ObjectReader::new(machine, path, &object, range))
     }
 }
 
@@ -100,8 +101,7 @@ impl Storage for Sftp {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
-        let folder = check_prefix(prefix)
-            .map_err(|e| TargetError::new("list", prefix, &self.label, ErrorKind::Permanent, e))?;
+        let folder = require_prefix(prefix, &self.label)?;
         let list = |connection| list::objects(&self.machine, connection, folder.to_owned());
         let listed = self.machine.run(list).await;
         listed.map_err(self.failed("list", prefix))
@@ -181,7 +181,7 @@ impl Sftp {
         body: Body,
         mode: PutMode,
     ) -> Result<PutOutcome, TargetError> {
-        let put = Put {
+        let put = PutRequest {
             key: key.to_owned(),
             body,
             mode,
@@ -193,7 +193,7 @@ impl Sftp {
         done.map_err(self.failed("put", key))
     }
 
-    /// `false`: it was not there.
+    /// Deletes an object. `false`: it did not exist.
     async fn delete_one(&self, key: &str) -> Result<bool, TargetError> {
         let path = self.machine.path(key);
         let path = path.as_str();

@@ -1,51 +1,60 @@
-//! Where a target is and how patient to be with it, as a value; and what is wrong with one, before it is used.
+//! The settings of one target, and the check of them before they are used.
 
+use super::error::{Fault, OpenError};
+use super::redact::without_secrets;
 use super::setting::{self, Takes};
-use super::url::{self, Address};
-use super::{OpenError, ssh};
+use super::ssh;
+use super::url::Address;
 use crate::base::rate_schedule::Timetable;
 
 const DEFAULT_TIMEOUT_SECONDS: u64 = 300;
 const DEFAULT_RETRY_SECONDS: u64 = 180;
 const DEFAULT_CONCURRENCY: usize = 4;
-/// They go in one call together.
+/// rsync sends the objects of many puts in one call.
 const RSYNC_CONCURRENCY: usize = 32;
 
-/// Where a target is and how patient to be with it; all but the URL may be left to defaults.
+/// The settings of one target: address, deadlines, limits, storage classes. All but the URL have
+/// defaults.
 #[derive(Debug, Clone, Default)]
 pub struct TargetSpec {
-    /// As the configuration calls it; empty for a target given by its URL alone.
+    /// Name in the configuration; empty for a target that is given by its URL alone.
     pub name: String,
-    /// A path, `user@host:path`, or `file`, `s3`, `gs`, `az`, `https` (WebDAV), `rsync`, `sftp` and
-    /// `memory` URLs.
+    /// A path, `user@host:path`, or a `file`, `s3`, `gs`, `az`, `https` (WebDAV), `rsync`, `sftp`
+    /// or `memory` URL.
     pub url: String,
-    /// The server, where it is not the provider's own.
+    /// Address of the server. `None`: the environment's, else the provider's own.
     pub endpoint: Option<String>,
+    /// Region of the bucket. `None`: the environment's, else the provider's default.
     pub region: Option<String>,
-    /// `endpoint/bucket/key` instead of `bucket.endpoint/key`; the default wherever an endpoint is
-    /// given.
+    /// Whether requests go to `endpoint/bucket/key` instead of `bucket.endpoint/key`. `None`: only
+    /// if an endpoint is set.
     pub path_style: Option<bool>,
-    /// Clear-text HTTP. An endpoint or URL that says `http://` allows it too.
+    /// Whether clear-text HTTP is allowed. An endpoint or URL with `http://` allows it too.
     pub allow_http: bool,
-    /// Deadline of one request; uploads of whole archives get four times that.
+    /// Seconds until one request must have ended; uploads of whole archives get four times that.
+    /// `None`: 300.
     pub timeout_seconds: Option<u64>,
-    /// For how long a failing request is tried again.
+    /// Seconds for which a failing request is retried. `None`: 180.
     pub retry_seconds: Option<u64>,
-    /// Uploads at once.
+    /// Number of concurrent uploads. `None`: 4, or 32 for rsync.
     pub concurrency: Option<usize>,
-    /// Of rsync over ssh, and of sftp: the command with its options, instead of plain `ssh`.
+    /// The ssh command with its options, for rsync over ssh and for sftp. `None`: plain `ssh`.
     pub ssh: Option<String>,
-    /// How fast to send and to fetch, at the most.
+    /// Limit of bytes per second for sending. `None`: no limit.
     pub upload: Option<Timetable>,
+    /// Limit of bytes per second for fetching. `None`: no limit.
     pub download: Option<Timetable>,
-    /// The credentials can neither list nor read: what is there is known from memory only.
+    /// Whether the credentials can neither list nor read. The catalog is then the only record of
+    /// the target's objects.
     pub write_only: bool,
-    /// Of S3, GCS and Azure: the storage class of data archives, and of all else.
+    /// Storage class of data archives (S3, GCS, Azure). `None`: that of [`Self::class`].
     pub data_class: Option<String>,
+    /// Storage class of all other objects (S3, GCS, Azure). `None`: the bucket's default.
     pub class: Option<String>,
 }
 
 impl TargetSpec {
+    /// Returns the defaults for `url`.
     pub fn from_url(url: &str) -> Self {
         Self {
             url: url.to_owned(),
@@ -53,16 +62,19 @@ impl TargetSpec {
         }
     }
 
+    /// Seconds until one request must have ended; at least 1.
     pub fn timeout_seconds(&self) -> u64 {
         self.timeout_seconds
             .unwrap_or(DEFAULT_TIMEOUT_SECONDS)
             .max(1)
     }
 
+    /// Seconds for which a failing request is retried; 0 means a single try.
     pub fn retry_seconds(&self) -> u64 {
         self.retry_seconds.unwrap_or(DEFAULT_RETRY_SECONDS)
     }
 
+    /// Number of concurrent uploads; at least 1.
     pub fn concurrency(&self) -> usize {
         let default = match Address::parse(&self.url) {
             Ok(Address::Rsync(_)) => RSYNC_CONCURRENCY,
@@ -71,9 +83,9 @@ impl TargetSpec {
         self.concurrency.unwrap_or(default).max(1)
     }
 
-    /// The name, if there is one, and the URL without secrets.
+    /// Returns the name, if there is one, and the URL without secrets.
     pub fn label(&self) -> String {
-        let url = url::without_secrets(&self.url);
+        let url = without_secrets(&self.url);
         match self.name.as_str() {
             "" => url,
             name => format!("{name} ({url})"),
@@ -81,38 +93,8 @@ impl TargetSpec {
     }
 }
 
-/// A setting that would be of no use.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// As the configuration calls it: `url`, `endpoint`, `region`, `ssh`, `class`, `data_class`.
-    pub key: &'static str,
-    /// Without the value, which may hold a secret.
-    what: String,
-}
-
-impl Fault {
-    /// What is wrong with a target that has this storage class, if that is the fault.
-    pub(super) fn of_class(&self) -> Option<String> {
-        match (self.key, self.what.starts_with("only")) {
-            ("class" | "data_class", true) => Some(format!(
-                "{} is set, but it has no storage classes",
-                self.key
-            )),
-            ("class" | "data_class", false) => Some(format!("{} is not a storage class", self.key)),
-            _ => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let colon = if self.key.ends_with("class") { ":" } else { "" };
-        write!(f, "{}{colon} {}", self.key, self.what)
-    }
-}
-
 impl TargetSpec {
-    /// Says what is wrong, as far as it shows without asking anybody.
+    /// Returns what is wrong with the settings, as far as it shows without contacting a server.
     pub fn check(&self) -> Result<(), Fault> {
         let address = Address::parse(&self.url).map_err(|error| Fault {
             key: "url",
@@ -142,7 +124,7 @@ impl TargetSpec {
         self.check_classes(address)
     }
 
-    /// A class that would be ignored, or that no request can name, is refused.
+    /// Refuses a class that would be ignored or that no request can name.
     fn check_classes(&self, address: &Address) -> Result<(), Fault> {
         let has_classes = matches!(
             address,

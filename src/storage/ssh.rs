@@ -1,15 +1,18 @@
-//! The system's ssh, as rsync and sftp have it started: it never asks, never trusts an unknown host, never waits
-//! for ever. Keys, agents, known hosts and jump hosts are those that the user's own ssh has.
+//! The system's ssh, as rsync and sftp start it.
+//!
+//! It runs non-interactively, refuses an unknown host key and gives up on a silent server. Keys,
+//! agents, known hosts and jump hosts come from the user's own ssh configuration.
 
 use tokio::process::Command;
 
-use super::ErrorKind;
-use super::process_failure::Failure;
+use super::error::ErrorKind;
+use super::process_failure::ProcessFailure;
 
-/// Seconds until a connection must stand.
+/// Seconds within which a connection must be established.
 pub(super) const CONNECT_SECONDS: u64 = 20;
 
-/// `ssh` (the command with its options, instead of plain `ssh`) and the options that it always gets.
+/// Returns the ssh command line: `ssh` (a command with its options; `None`: plain `ssh`) and the
+/// options that are always added.
 pub(super) fn command_line(ssh: Option<&str>, port: Option<u16>) -> String {
     let ssh = ssh.unwrap_or("ssh");
     let port = port.map_or(String::new(), |port| format!(" -p {port}"));
@@ -19,15 +22,15 @@ pub(super) fn command_line(ssh: Option<&str>, port: Option<u16>) -> String {
     )
 }
 
-/// The same as a process that can be started, up to the machine `login`.
+/// Returns the ssh command that leads to the machine `login`, ready for further arguments.
 pub(super) fn command(
     ssh: Option<&str>,
     port: Option<u16>,
     login: &str,
-) -> Result<Command, Failure> {
+) -> Result<Command, ProcessFailure> {
     let words = words(&command_line(ssh, port)).ok_or_else(|| {
         let what = "a quote in the ssh command is not closed";
-        Failure::new(ErrorKind::Permanent, what)
+        ProcessFailure::new(ErrorKind::Permanent, what)
     })?;
     let mut words = words.into_iter();
     let mut command = Command::new(words.next().unwrap_or_default());
@@ -35,7 +38,7 @@ pub(super) fn command(
     Ok(command)
 }
 
-/// Says what is wrong with the setting `ssh`, to follow its name.
+/// Checks the setting `ssh`. An error follows the setting's name in a message.
 pub(super) fn check_command(line: &str) -> Result<(), String> {
     match words(line) {
         None => Err("has a quote that is not closed".to_owned()),
@@ -46,13 +49,13 @@ pub(super) fn check_command(line: &str) -> Result<(), String> {
     }
 }
 
-/// An address in brackets without them: only URLs and rsync's arguments need them.
+/// Removes the brackets around an IPv6 address: only URLs and rsync's arguments need them.
 fn bare(login: &str) -> String {
     login.replace(['[', ']'], "")
 }
 
-/// As rsync reads its `-e`: words may stand in quotes, within which a doubled quote is one. `None`: one is
-/// not closed.
+/// Splits a command line into words as rsync splits its `-e`: a word may be quoted, and a doubled
+/// quote within quotes is one quote. `None`: a quote is not closed.
 pub(super) fn words(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -77,10 +80,11 @@ pub(super) fn words(line: &str) -> Option<Vec<String>> {
     quote.is_none().then_some(words)
 }
 
-/// What ssh's last words mean, if they are of those that need no other try, and a hint to go before them.
+/// Recognises ssh output that makes a retry pointless. Returns the kind of error and a hint to put
+/// before the output.
 pub(super) fn refusal(said: &str) -> Option<(ErrorKind, &'static str)> {
     if said.contains("Host key verification failed") {
-        let hint = "the server's host key is not known here, or another one; compare it and add it to \
+        let hint = "the server's host key is unknown or has changed; compare it and add it to \
                     known_hosts (ssh to it once); ";
         return Some((ErrorKind::Denied, hint));
     }
@@ -95,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_read_as_rsync_reads_them() {
+    fn commands_are_split_as_rsync_splits_them() {
         let words = |line| words(line).unwrap_or_default();
         assert_eq!(words("ssh  -i key "), ["ssh", "-i", "key"]);
         assert_eq!(
@@ -108,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_leads_to_its_machine() {
+    fn a_command_ends_with_its_machine() {
         let command = command(Some("my-ssh -i 'a b'"), Some(2222), "me@[::1]").unwrap();
         let command = command.as_std();
         assert_eq!(command.get_program(), "my-ssh");

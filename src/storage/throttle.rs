@@ -1,8 +1,9 @@
 //! A limit of bytes per second that all transfers of one target and direction share.
 //!
-//! Each piece books the way behind those booked before it, whoever's they are, so concurrent transfers take
-//! turns and together keep to the rate. A piece is short (some 50 ms of the way), and the rate is asked for
-//! piece by piece: when the timetable changes, running transfers follow within a moment.
+//! Each piece books its time behind all pieces booked before it, of any transfer. So concurrent
+//! transfers take turns and together keep to the rate. A piece is short (about 50 ms), and the rate
+//! is looked up for each piece: if the timetable changes, running transfers follow within a moment.
+//! (sftp books in the pieces in which it sends, of up to 255 KiB.)
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,20 +11,21 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use super::TargetSpec;
+use super::spec::TargetSpec;
 use crate::base::rate_schedule::Timetable;
 
 const MOST_PIECE_BYTES: usize = 64 << 10;
 const LEAST_PIECE_BYTES: usize = 512;
 const PIECES_PER_SECOND: u64 = 20;
-/// What an idle way saves up: enough to make good for sleeps that were too long.
+/// Time that an idle throttle saves up: enough to compensate for sleeps that were too long.
 const SLACK: Duration = Duration::from_millis(50);
 
+/// The limit of one target and direction.
 #[derive(Debug)]
 pub(super) struct Throttle {
     timetable: Timetable,
     clock: fn() -> DateTime<Utc>,
-    /// When all that was booked has gone through.
+    /// End of the time that is booked.
     free: Mutex<Instant>,
 }
 
@@ -36,11 +38,12 @@ impl Throttle {
         }
     }
 
+    /// Bytes per second now. `None`: no limit.
     fn rate(&self) -> Option<u64> {
         self.timetable.at((self.clock)())
     }
 
-    /// How much to move at once.
+    /// Number of bytes to move at once.
     fn piece_bytes(&self) -> usize {
         let bytes = self
             .rate()
@@ -49,13 +52,16 @@ impl Throttle {
         bytes.clamp(LEAST_PIECE_BYTES, MOST_PIECE_BYTES)
     }
 
-    /// Books the way for a piece; gives how long to wait before moving it.
+    /// Books the time for a piece; returns how long to wait before moving it.
     fn book(&self, bytes: usize) -> Duration {
-        let Some(rate) = self.rate() else {
-            return Duration::ZERO;
-        };
-        let takes = (bytes as u64).saturating_mul(1_000_000_000) / rate.max(1);
-        let now = Instant::now();
+        match self.rate() {
+            Some(rate) => self.book_from(Instant::now(), bytes, rate),
+            None => Duration::ZERO,
+        }
+    }
+
+    fn book_from(&self, now: Instant, bytes: usize, bytes_per_second: u64) -> Duration {
+        let takes = (bytes as u64).saturating_mul(1_000_000_000) / bytes_per_second.max(1);
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let begins = now
             .checked_sub(SLACK)
@@ -65,7 +71,7 @@ impl Throttle {
     }
 }
 
-/// How many of `left` bytes to move next, and how long to wait before.
+/// Returns how many of `left` bytes to move next, and how long to wait before.
 pub(super) fn next_piece(throttle: Option<&Throttle>, left: usize) -> (usize, Duration) {
     match throttle {
         Some(throttle) => {
@@ -76,7 +82,14 @@ pub(super) fn next_piece(throttle: Option<&Throttle>, left: usize) -> (usize, Du
     }
 }
 
-/// Copies to the end, as fast as may be; blocks.
+/// Waits for the turn of `bytes` bytes.
+pub(super) async fn wait(throttle: Option<&Throttle>, bytes: usize) {
+    if let Some(throttle) = throttle {
+        tokio::time::sleep(throttle.book(bytes)).await;
+    }
+}
+
+/// Copies to the end of `from` within the limit; blocks.
 pub(super) fn copy(
     from: &mut impl io::Read,
     to: &mut impl io::Write,
@@ -106,7 +119,7 @@ pub(super) fn copy(
     }
 }
 
-/// Fills `rest`, as fast as may be; blocks.
+/// Fills `rest` within the limit; blocks.
 pub(super) fn read_exact(
     from: &mut impl io::Read,
     mut rest: &mut [u8],
@@ -122,7 +135,7 @@ pub(super) fn read_exact(
     from.read_exact(rest)
 }
 
-/// The limits of one target.
+/// The limits of one target. `None`: no limit.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Limits {
     pub upload: Option<Arc<Throttle>>,
@@ -130,7 +143,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub fn of(spec: &TargetSpec) -> Self {
+    pub(super) fn of(spec: &TargetSpec) -> Self {
         let throttle = |timetable: &Option<Timetable>| {
             let timetable = timetable.clone()?;
             Some(Arc::new(Throttle::new(timetable, crate::base::clock::now)))
@@ -141,7 +154,7 @@ impl Limits {
         }
     }
 
-    pub fn are_none(&self) -> bool {
+    pub(super) fn are_none(&self) -> bool {
         self.upload.is_none() && self.download.is_none()
     }
 }
@@ -155,7 +168,7 @@ mod tests {
         DateTime::UNIX_EPOCH + chrono::Duration::hours(12)
     }
 
-    /// Moves `bytes` and gives the seconds it took.
+    /// Moves `bytes` and returns how many seconds it took.
     fn seconds(throttle: &Throttle, bytes: usize) -> f64 {
         let began = Instant::now();
         let mut left = bytes;
@@ -184,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_way_saves_nothing_up() {
+    fn an_idle_throttle_saves_nothing_up() {
         let throttle = Throttle::new(Timetable::constant(1_000_000), noon);
         std::thread::sleep(Duration::from_millis(400));
         let took = seconds(&throttle, 400_000);
@@ -214,6 +227,18 @@ mod tests {
             moving.join().unwrap()
         });
         assert!(took < 2.0, "{took}");
+    }
+
+    #[test]
+    fn each_waits_for_those_before_and_a_pause_is_not_made_up_for() {
+        let throttle = Throttle::new(Timetable::constant(1000), noon);
+        let now = Instant::now() + Duration::from_secs(1);
+        let second = Duration::from_secs(1);
+        assert_eq!(throttle.book_from(now, 2000, 1000), Duration::ZERO);
+        assert_eq!(throttle.book_from(now, 500, 1000), 2 * second - SLACK);
+        let later = now + 10 * second;
+        assert_eq!(throttle.book_from(later, 1000, 1000), Duration::ZERO);
+        assert_eq!(throttle.book_from(later, 1000, 1000), second - SLACK);
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! What a target's URL says, and the same URL fit for messages.
+//! Parses a target's URL.
 
 use std::path::PathBuf;
 
 use url::Url;
 
-use super::OpenError;
+use super::error::OpenError;
 use super::foreign_url;
-use super::rsync::Remote;
+use super::redact::without_secrets;
 use super::setting;
-use super::sftp::Place;
 
+/// A parsed target URL.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Address {
     Folder(PathBuf),
@@ -17,16 +17,47 @@ pub(super) enum Address {
     S3(Bucket),
     Gcs(Bucket),
     Azure(Bucket),
-    Rsync(Remote),
-    Sftp(Place),
+    Rsync(RsyncAddress),
+    Sftp(SftpAddress),
     WebDav {
         /// Scheme, host and port only: the path is the prefix.
         origin: String,
+        /// The decoded path, without slashes at its ends.
         prefix: String,
+        /// User and password of the URL. `None`: it has neither.
         login: Option<(String, String)>,
     },
 }
 
+/// A place that rsync reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum RsyncAddress {
+    Ssh {
+        /// `host` or `user@host`.
+        login: String,
+        port: Option<u16>,
+        /// Absolute, or relative to the home directory.
+        path: String,
+    },
+    Daemon {
+        /// `host`, `host:port` or `user@host:port`.
+        authority: String,
+        /// The module, and the path below it.
+        path: String,
+    },
+}
+
+/// A place that sftp reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SftpAddress {
+    /// `host` or `user@host`.
+    pub login: String,
+    pub port: Option<u16>,
+    /// Absolute, or relative to the folder in which a login begins.
+    pub path: String,
+}
+
+/// A bucket or container, and the folder in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bucket {
     pub name: String,
@@ -38,7 +69,8 @@ const MOST_BYTES: usize = 4 << 10;
 const MOST_BUCKET_BYTES: usize = 255;
 
 impl Address {
-    pub fn parse(url: &str) -> Result<Self, OpenError> {
+    /// Parses a URL, a path or `user@host:path`.
+    pub(super) fn parse(url: &str) -> Result<Self, OpenError> {
         let malformed = |reason: &str| OpenError::Malformed {
             url: without_secrets(url),
             reason: reason.to_owned(),
@@ -46,7 +78,7 @@ impl Address {
         let lengthy = url.len() > MOST_BYTES;
         if lengthy || url.chars().any(char::is_control) {
             return Err(malformed(match lengthy {
-                true => "it is longer than any place's address",
+                true => "it is longer than any address",
                 false => "it has a control character or a line break in it",
             }));
         }
@@ -88,7 +120,7 @@ impl Address {
     }
 }
 
-/// `host:path` and `user@host:path`, as ssh and rsync write them; `./a:b` is a path.
+/// Splits `host:path` and `user@host:path`, as ssh and rsync write them; `./a:b` is a path.
 fn scp(text: &str) -> Option<(&str, &str)> {
     let (login, path) = text.split_once(':')?;
     (!login.is_empty() && !login.contains('/')).then_some((login, path))
@@ -96,15 +128,15 @@ fn scp(text: &str) -> Option<(&str, &str)> {
 
 fn ssh(login: &str, port: Option<u16>, path: &str) -> Result<Address, &'static str> {
     check_login(login)?;
-    Ok(Address::Rsync(Remote::Ssh {
+    Ok(Address::Rsync(RsyncAddress::Ssh {
         login: login.to_owned(),
         port,
         path: checked_path(path)?,
     }))
 }
 
-/// `user@host:port/path` is a path on that machine, over ssh (`/~/path`: below the home directory);
-/// `host:port/module/path` is an rsync daemon's.
+/// Parses what follows `rsync://`. `user@host:port/path` is a path on that machine over ssh
+/// (`/~/path`: below the home directory); `host:port/module/path` belongs to an rsync daemon.
 fn parse_rsync(rest: &str) -> Result<Address, &'static str> {
     let (login, number, path) = split(rest)?;
     if login.contains('@') {
@@ -120,13 +152,14 @@ fn parse_rsync(rest: &str) -> Result<Address, &'static str> {
         return Err("it names no module of the rsync daemon");
     }
     let port = number.map_or(String::new(), |port: u16| format!(":{port}"));
-    Ok(Address::Rsync(Remote::Daemon {
+    Ok(Address::Rsync(RsyncAddress::Daemon {
         authority: format!("{login}{port}"),
         path,
     }))
 }
 
-/// `user@host:port/path` and `host/path`; `/~/path` is below the folder that a login begins in.
+/// Parses what follows `sftp://`: `user@host:port/path` or `host/path`. `/~/path` is relative to
+/// the folder in which a login begins.
 fn parse_sftp(rest: &str) -> Result<Address, &'static str> {
     let (login, port, path) = split(rest)?;
     check_login(login)?;
@@ -135,60 +168,60 @@ fn parse_sftp(rest: &str) -> Result<Address, &'static str> {
         .next()
         .is_some_and(|user| user != login && user.contains(':'))
     {
-        return Err("ssh takes no password: make a key for it");
+        return Err("ssh takes no password: use a key instead");
     }
     let path = match path {
         "" => return Err("it names no path (/~/ is where a login begins)"),
         "/~" => "",
         path => path.strip_prefix("/~/").unwrap_or(path),
     };
-    Ok(Address::Sftp(Place {
+    Ok(Address::Sftp(SftpAddress {
         login: login.to_owned(),
         port,
         path: checked_path(path)?,
     }))
 }
 
-/// The login, the port and the path of `user@host:port/path`.
+/// Splits `user@host:port/path` into login, port and path.
 fn split(rest: &str) -> Result<(&str, Option<u16>, &str), &'static str> {
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let (login, port) = match authority.rsplit_once(':') {
-        // The colons of an address in brackets are its own.
+        // An IPv6 address in brackets has colons of its own.
         Some((login, port)) if !port.contains(']') => (login, port),
         _ => (authority, ""),
     };
     let port = match port {
         "" => None,
-        digits => Some(digits.parse().map_err(|_| "its port is no number")?),
+        digits => Some(digits.parse().map_err(|_| "its port is not a number")?),
     };
     Ok((login, port, path))
 }
 
-/// Nothing that ssh or rsync could take for an option or a command.
+/// Refuses a login that ssh or rsync could take for an option or a command.
 fn check_login(login: &str) -> Result<(), &'static str> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-@[]:%+".contains(c);
     let option = login.starts_with(['-', '@', ':']) || login.contains("@-");
     match login.is_empty() || option || !login.chars().all(allowed) {
-        true => Err("its host is not one"),
+        true => Err("its host is not a host name"),
         false => Ok(()),
     }
 }
 
 fn checked_path(path: &str) -> Result<String, &'static str> {
     if path.starts_with(':') {
-        return Err("with two colons it is an rsync daemon's: write rsync://HOST/MODULE");
+        return Err("two colons mean an rsync daemon: write rsync://HOST/MODULE");
     }
     if path.split('/').any(|part| part == "..") || path.contains(['\0', '\n']) {
         return Err("its path has .. or a line break in it");
     }
-    // rsync would take it for an option where it stands alone.
+    // rsync would take it for an option if it is an argument of its own.
     match path.starts_with('-') {
         true => Ok(format!("./{path}")),
         false => Ok(path.to_owned()),
     }
 }
 
-/// Besides letters and digits a bucket's name has only `others`.
+/// Parses `bucket/prefix`. The bucket's name has letters, digits and `others` only.
 fn parse_bucket(rest: &str, others: &str) -> Result<Bucket, String> {
     if rest.contains(['?', '#', '@']) {
         return Err("a bucket URL is scheme://bucket/prefix and nothing else".to_owned());
@@ -199,14 +232,14 @@ fn parse_bucket(rest: &str, others: &str) -> Result<Bucket, String> {
         let first = prefix.split('/').next().unwrap_or_default();
         return Err(match first {
             "" => "it names no bucket".to_owned(),
-            first => format!("it names no bucket; with two slashes, {first} is one"),
+            first => format!("it names no bucket; with two slashes, {first} would be the bucket"),
         });
     }
     let fits = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
     let is_name = name.len() <= MOST_BUCKET_BYTES && name.chars().all(fits);
     if !is_name || name.chars().all(|c| c == '.') {
         return Err(
-            "its bucket's name is none: it has letters, digits, dots and dashes".to_owned(),
+            "its bucket's name is invalid: use letters, digits, dots and dashes".to_owned(),
         );
     }
     let is_odd = object_store::path::Path::parse(prefix).is_err();
@@ -249,28 +282,6 @@ fn parse_webdav(url: &str) -> Result<Address, &'static str> {
     })
 }
 
-/// `url` without user, password, query and fragment.
-pub(super) fn without_secrets(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return match url.rsplit_once('@') {
-            // Before the @ of `user:password@host:path` and the like.
-            Some((before, after)) if before.contains(':') && !before.starts_with(['/', '.']) => {
-                let first = before.split(':').next().unwrap_or_default();
-                format!("{first}:…@{after}")
-            }
-            _ => url.to_owned(),
-        };
-    };
-    let rest = rest.split(['?', '#']).next().unwrap_or(rest);
-    let (authority, path) = match rest.find('/') {
-        Some(slash) => rest.split_at(slash),
-        None => (rest, ""),
-    };
-    // The last @: a password may hold one that should have been escaped.
-    let host = authority.rsplit('@').next().unwrap_or(authority);
-    format!("{scheme}://{host}{path}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_name_what_they_name() {
+    fn every_scheme_is_parsed() {
         let parse = |url: &str| Address::parse(url).ok().unwrap();
         assert!(parse("/repo") == Address::Folder("/repo".into()));
         assert!(parse("repo/x") == Address::Folder("repo/x".into()));
@@ -310,17 +321,17 @@ mod tests {
     }
 
     #[test]
-    fn ssh_is_told_from_a_daemon() {
+    fn rsync_over_ssh_is_distinguished_from_a_daemon() {
         let parse = |url: &str| Address::parse(url).ok().unwrap();
         let ssh = |login: &str, port, path: &str| {
-            Address::Rsync(Remote::Ssh {
+            Address::Rsync(RsyncAddress::Ssh {
                 login: login.to_owned(),
                 port,
                 path: path.to_owned(),
             })
         };
         let daemon = |authority: &str, path: &str| {
-            Address::Rsync(Remote::Daemon {
+            Address::Rsync(RsyncAddress::Daemon {
                 authority: authority.to_owned(),
                 path: path.to_owned(),
             })
@@ -337,9 +348,9 @@ mod tests {
     }
 
     #[test]
-    fn sftp_names_a_place() {
+    fn sftp_urls_are_parsed() {
         let is = |url: &str, login: &str, port, path: &str| {
-            let place = Place {
+            let place = SftpAddress {
                 login: login.to_owned(),
                 port,
                 path: path.to_owned(),
@@ -355,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_target_says_why() {
+    fn an_invalid_url_says_why() {
         let error = |url: &str| Address::parse(url).err().unwrap().to_string();
         for url in ["scp://laptop/b", "ssh://laptop/b"] {
             assert!(error(url).contains("sftp://laptop/b"), "{url}");
@@ -396,25 +407,5 @@ mod tests {
         ] {
             assert!(error(url).contains("is not a target"), "{url}");
         }
-    }
-
-    #[test]
-    fn no_secret_reaches_a_message() {
-        for url in [
-            "https://me:hunter2@dav.example/x",
-            "https://me:hunt@hunter2@dav.example/x",
-            "https://dav.example/x?sig=hunter2",
-            "s3://key:hunter2@bucket/x",
-            "az://c/p?sv=1&sig=hunter2",
-            "foo://me:hunter2@x",
-            "sftp://me:hunter2@nas/b",
-            "sftp:me:hunter2@nas:/b",
-            "me:hunter2@nas:/b",
-        ] {
-            assert!(!without_secrets(url).contains("hunter2"), "{url}");
-            let error = Address::parse(url).err().map(|e| e.to_string());
-            assert!(!error.unwrap_or_default().contains("hunter2"), "{url}");
-        }
-        assert_eq!(without_secrets("https://a:b@c:1/d"), "https://c:1/d");
     }
 }

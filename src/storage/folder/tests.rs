@@ -1,6 +1,9 @@
-use super::*;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::FlockOperation;
+
+use super::*;
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
@@ -23,7 +26,7 @@ fn bytes(text: &'static str) -> Body {
 }
 
 #[test]
-fn what_a_killed_put_left_is_cleared_and_a_running_put_is_not() {
+fn files_of_killed_puts_are_cleared_and_of_running_puts_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let scratch = dir.path().join("h/.tmp");
     std::fs::create_dir_all(&scratch).unwrap();
@@ -49,9 +52,9 @@ fn what_a_killed_put_left_is_cleared_and_a_running_put_is_not() {
     assert!(!scratch.join("put-running").exists());
 }
 
-/// One copy on the disk, yet nothing about it tells the spool's privacy from a file of the folder's.
+/// There is one copy on the disk, but its mode is that of the folder's files, not of the spool's.
 #[test]
-fn a_shared_file_is_linked_and_looks_like_a_copy() {
+fn a_shared_file_is_linked_and_equals_a_copy() {
     let dir = tempfile::tempdir().unwrap();
     let folder = open(dir.path());
     let source = dir.path().join("in-the-spool");
@@ -89,7 +92,7 @@ fn a_shared_file_is_linked_and_looks_like_a_copy() {
 fn a_failed_put_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let folder = open(dir.path());
-    // Opens, and then cannot be read.
+    // This file opens, and then cannot be read.
     let unreadable = Body::File("/proc/self/mem".into());
     let error = block_on(folder.put("h/a/x", unreadable, PutMode::Create)).unwrap_err();
     assert_eq!(error.to_string(), "cannot put h/a/x on here (/folder)");
@@ -144,7 +147,7 @@ fn no_symlink_leads_out() {
 }
 
 #[test]
-fn a_fifo_does_not_make_anybody_wait() {
+fn a_fifo_does_not_block() {
     let dir = tempfile::tempdir().unwrap();
     let folder = open(dir.path());
     std::fs::create_dir(dir.path().join("h")).unwrap();
@@ -161,9 +164,9 @@ fn a_fifo_does_not_make_anybody_wait() {
     assert_eq!(block_on(folder.list("h/")).unwrap(), []);
 }
 
-/// Kind: a cheaper look at a target says something else than its listing.
+/// Kind: a cheaper lookup on a target disagrees with its listing.
 #[test]
-fn single_looks_say_what_the_listing_says() {
+fn single_lookups_agree_with_the_listing() {
     let dir = tempfile::tempdir().unwrap();
     let folder = open(dir.path());
     for (key, content) in [("h/a/x", "12"), ("h/a/b/y", "345"), ("h/z", "")] {

@@ -1,25 +1,16 @@
-//! What an `object_store` error means to us.
-//!
-//! Its messages repeat their sources all the way down, so [`explain`] makes one line of them and the chain is
-//! cut there.
+//! Classifies `object_store` errors: kind, and whether another try makes sense.
 
 use std::error::Error;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::error_text::explain;
-use super::retry_after::AsksForTime;
-use crate::storage::ErrorKind;
-use crate::storage::s3::listing_guard::{Endless, NotAListing};
+use super::faults::{AsksForTime, Endless, NotAListing};
+use crate::storage::error::ErrorKind;
 
-/// What it writes before the status of an answer.
+/// The text that `object_store` puts before the status of an answer.
 pub(crate) const STATUS: &str = "non-2xx status code: ";
 
-/// An `object_store` error as a source: everything it has to say, once.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", explain(.0))]
-pub(crate) struct StoreError(pub object_store::Error);
-
+/// Returns what an error means for the caller.
 pub(crate) fn kind_of(error: &object_store::Error) -> ErrorKind {
     use object_store::Error as E;
     match error {
@@ -36,7 +27,7 @@ pub(crate) fn kind_of(error: &object_store::Error) -> ErrorKind {
     }
 }
 
-/// What S3 (403) and Azure (409) answer to reading what lies in an archive class.
+/// Whether S3 (403) or Azure (409) refused to read an object that is in an archive class.
 fn is_frozen(error: &object_store::Error) -> bool {
     use object_store::Error as E;
     let code = match error {
@@ -47,7 +38,8 @@ fn is_frozen(error: &object_store::Error) -> bool {
     error.to_string().contains(code)
 }
 
-/// Whether the store does not do conditional puts: it says so, or answers 501.
+/// Whether the store does not support the request (a conditional put): the library says so, or the
+/// server answers 501.
 pub(crate) fn is_unsupported(error: &object_store::Error) -> bool {
     use object_store::Error as E;
     match error {
@@ -57,51 +49,53 @@ pub(crate) fn is_unsupported(error: &object_store::Error) -> bool {
     }
 }
 
-/// Whether a put broke off and should be tried again beyond what `object_store` does by itself: it
-/// never repeats an interrupted conditional put (ours may be, the name is the content), and an
-/// upload that broke after the retry budget gets no second try at all. A server that cannot be
-/// reached is not among these, and of one that let a deadline pass only what happened within the
-/// budget (`in_time`). 405 is what WebDAV says when two puts make one folder at once.
+/// Whether a put broke off and deserves another try beyond those of `object_store`.
+///
+/// The library never repeats an interrupted conditional put (ours may be repeated, because the name
+/// is derived from the content), and gives an upload that broke after the retry budget no second
+/// try. A server that cannot be reached gets no further try. A server that let a deadline pass gets
+/// one only within the budget (`in_time`). WebDAV answers 405 if two puts create a folder at once.
 pub(crate) fn is_worth_another_put(error: &object_store::Error, in_time: bool) -> bool {
     let failure = http_error(error);
     match (failure.map(HttpError::kind), http_status(error)) {
         (Some(HttpErrorKind::Connect), _) => false,
         (Some(HttpErrorKind::Timeout), _) => in_time || failure.is_some_and(is_of_the_system),
-        (Some(HttpErrorKind::Unknown), _) => !failure.is_some_and(is_asked_for),
+        (Some(HttpErrorKind::Unknown), _) => !failure.is_some_and(asks_for_time),
         (Some(_), _) | (None, Some(405)) => true,
         _ => false,
     }
 }
 
-/// Whether a deadline of ours ended it.
+/// Whether a deadline of ours ended the request.
 pub(crate) fn is_out_of_time(error: &object_store::Error) -> bool {
     let failure = http_error(error);
     failure.is_some_and(|e| e.kind() == HttpErrorKind::Timeout && !is_of_the_system(e))
 }
 
-/// Whether a listing broke off in the middle of an answer, which `object_store` does not repeat.
+/// Whether a listing broke off in the middle of an answer, which `object_store` does not retry.
 pub(crate) fn is_worth_another_listing(error: &object_store::Error, in_time: bool) -> bool {
     let broke = http_error(error).is_some_and(|error| !is_refused(error));
     in_time && broke && is_worth_another_put(error, in_time)
 }
 
-/// The system itself gave the connection up: no deadline of ours.
+/// Whether the operating system gave up the connection, and not a deadline of ours.
 pub(crate) fn is_of_the_system(error: &HttpError) -> bool {
     let io = innermost(error).downcast_ref::<std::io::Error>();
     io.is_some_and(|io| io.raw_os_error().is_some())
 }
 
-/// The server wants to be left alone for longer than there is.
-pub(crate) fn is_asked_for(error: &HttpError) -> bool {
+/// Whether the server asks for a longer pause than the retry budget allows.
+pub(crate) fn asks_for_time(error: &HttpError) -> bool {
     innermost(error).is::<AsksForTime>()
 }
 
-/// It was answered, and refused by us.
+/// Whether the server answered and this side refused the answer.
 pub(crate) fn is_refused(error: &HttpError) -> bool {
     let innermost = innermost(error);
-    is_asked_for(error) || innermost.is::<NotAListing>() || innermost.is::<Endless>()
+    asks_for_time(error) || innermost.is::<NotAListing>() || innermost.is::<Endless>()
 }
 
+/// Returns the last error of the chain of sources.
 pub(crate) fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
@@ -114,7 +108,7 @@ fn http_failure(error: &object_store::Error) -> Option<HttpErrorKind> {
     http_error(error).map(HttpError::kind)
 }
 
-/// What broke the request, if it got no answer.
+/// Returns the failure of a request that got no complete answer.
 pub(crate) fn http_error(error: &object_store::Error) -> Option<&HttpError> {
     let mut next = error.source();
     while let Some(source) = next {
@@ -126,8 +120,8 @@ pub(crate) fn http_error(error: &object_store::Error) -> Option<&HttpError> {
     None
 }
 
-/// The status that the server answered. `object_store` keeps the type private that has it, so this
-/// reads the message; a test holds the wording.
+/// Returns the status of the server's answer. `object_store` keeps the type that holds it private,
+/// so this reads the message; a test asserts its wording.
 pub(crate) fn http_status(error: &object_store::Error) -> Option<u16> {
     let text = error.to_string();
     let at = text.find(STATUS)? + STATUS.len();

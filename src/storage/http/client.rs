@@ -1,12 +1,13 @@
-//! The HTTP client of `object_store`, and the same at a limited rate.
+//! The HTTP client of `object_store`, and a client with a limited rate.
 //!
-//! `object_store` hands a request's body over whole, as `reqwest` then does to the socket, so a limit cannot
-//! be laid around its client: this one builds the `reqwest` request itself, with a body that comes in pieces
-//! as the throttle lets them through. The body's length is known and said, so nothing is sent chunked, and
-//! the signature, which was made before, covers the same bytes.
+//! `object_store` hands over a request's body whole, and `reqwest` passes it to the socket whole,
+//! so a limit cannot be wrapped around its client. The limited client builds the `reqwest` request
+//! itself, with a body that comes in pieces as the throttle admits them. The body's length is known
+//! and sent, so nothing is sent chunked, and the signature, which was made before, covers the same
+//! bytes.
 //!
-//! A deadline for the whole request would end every transfer that is slow on purpose. Here it holds for each
-//! time that nothing moves, not counting the wait for one's turn.
+//! A deadline for the whole request would end every transfer that is slow on purpose. Here the
+//! deadline applies to each period in which no byte moves, not counting the wait for the throttle.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,14 +25,15 @@ use tokio::time::{Instant, Sleep};
 
 use crate::storage::throttle::{Limits, Throttle, next_piece};
 
+/// Makes the HTTP client of a target: `object_store`'s own, or with limits the limited one.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     pub(in crate::storage) limits: Limits,
     pub user_agent: &'static str,
     pub connect_timeout: Duration,
-    /// Without a byte moving.
+    /// Longest time without a byte moving.
     pub idle_timeout: Duration,
-    /// Certificates of further authorities, in PEM form.
+    /// Certificates of additional authorities, in PEM form.
     pub roots: Arc<[u8]>,
 }
 
@@ -59,7 +61,7 @@ impl HttpConnector for Connector {
             .connect_timeout(self.connect_timeout)
             .https_only(allows_http.as_deref() != Some("true"))
             .http1_only()
-            // What is unpacked on the way has another length than the object.
+            // A body that is decompressed on the way has another length than the object.
             .no_gzip()
             .no_brotli()
             .no_zstd()
@@ -74,6 +76,7 @@ impl HttpConnector for Connector {
     }
 }
 
+/// The client with a limited rate.
 #[derive(Debug)]
 struct Limited {
     client: reqwest::Client,
@@ -81,6 +84,7 @@ struct Limited {
     idle_timeout: Duration,
 }
 
+/// No byte moved for this long.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing moved for {} s", .0.as_secs())]
 struct Idle(Duration);
@@ -140,8 +144,8 @@ impl Limited {
     }
 }
 
-/// As `object_store` tells its own client's errors apart. Every object is named by its content, so a request
-/// that broke off may be sent again.
+/// Classifies an error as `object_store` classifies those of its own client. Every object's name is
+/// derived from its content, so a request that broke off may be sent again.
 fn failure(error: reqwest::Error) -> HttpError {
     let kind = match () {
         () if error.is_timeout() => HttpErrorKind::Timeout,
@@ -150,11 +154,11 @@ fn failure(error: reqwest::Error) -> HttpError {
         () if error.is_request() => HttpErrorKind::Request,
         () => HttpErrorKind::Interrupted,
     };
-    // A signed URL is as good as a password.
+    // A signed URL is a secret.
     HttpError::new(kind, error.without_url())
 }
 
-/// When a request's body last moved, or will, where it waits for its turn.
+/// The time at which a request's body last moved, or will move next if it waits for the throttle.
 #[derive(Debug, Clone)]
 struct Moved(Arc<Mutex<Instant>>);
 
@@ -172,19 +176,20 @@ impl Moved {
     }
 }
 
-/// A body that comes in pieces, each when the throttle lets it through.
+/// A body that comes in pieces, each when the throttle admits it.
 struct Paced<B: Body> {
     inner: B,
     failure: fn(B::Error) -> HttpError,
     throttle: Option<Arc<Throttle>>,
-    /// Tells whoever waits for the answer.
+    /// Shared with the task that waits for the answer. `None`: nothing waits.
     moved: Option<Moved>,
-    /// For how long the inner body may give nothing.
+    /// Longest time for which the inner body may bring nothing. `None`: no limit.
     idle_timeout: Option<Duration>,
+    /// The end of that time, while the inner body is pending.
     idle: Option<Pin<Box<Sleep>>>,
-    /// What the inner body gave and is still to go.
+    /// Bytes of the inner body that are not passed on yet.
     rest: Bytes,
-    /// A piece of `rest` that has booked its way.
+    /// The size of the next piece of `rest`, and the wait for its turn.
     booked: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
@@ -202,7 +207,7 @@ impl<B: Body> Paced<B> {
         }
     }
 
-    /// The next piece of `rest`.
+    /// Returns the next piece of `rest` when its turn comes.
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
         let (piece, wait) = self.booked.get_or_insert_with(|| {
             let (piece, wait) = next_piece(self.throttle.as_deref(), self.rest.len());

@@ -1,14 +1,15 @@
-//! Proxies that the environment names, as the HTTP client reads it.
+//! The proxies that the environment names, as the HTTP client reads them.
 //!
-//! The client takes what it does not understand for no proxy at all, and of a proxy that is dead it says no more than
-//! that the server cannot be reached. Here such a value is refused, and a failure names the proxy and its variable.
+//! The client ignores a value that it does not understand, and reports a dead proxy as a server
+//! that cannot be reached. Here such a value is refused, and a failure names the proxy and its
+//! variable.
 
 use std::fmt;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use object_store::client::{HttpError, HttpErrorKind, HttpRequest};
 
-use crate::storage::Environment;
+use crate::storage::environment::Environment;
 use crate::storage::setting;
 
 const HTTP: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
@@ -16,18 +17,20 @@ const HTTPS: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
 const ALL: [&str; 2] = ["ALL_PROXY", "all_proxy"];
 const NONE: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// What the variables say.
+/// The proxy variables: name and value each.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Proxies {
     http: Option<(&'static str, String)>,
     https: Option<(&'static str, String)>,
     all: Option<(&'static str, String)>,
+    /// The servers to reach without a proxy.
     not_for: String,
 }
 
-/// A proxy, for messages.
+/// A proxy, as messages name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Proxy {
+    /// The variable that names it.
     pub variable: &'static str,
     /// `HOST:PORT`.
     pub server: String,
@@ -39,7 +42,7 @@ impl fmt::Display for Proxy {
     }
 }
 
-/// A request that got no further than to the proxy.
+/// A request that failed at a proxy.
 #[derive(Debug, thiserror::Error)]
 #[error("{proxy} failed")]
 pub(crate) struct AtProxy {
@@ -49,8 +52,8 @@ pub(crate) struct AtProxy {
 }
 
 impl Proxies {
-    pub fn of(environment: &Environment) -> Self {
-        // Of a CGI program's environment others write a part.
+    pub(crate) fn of(environment: &Environment) -> Self {
+        // Remote clients control part of the environment of a CGI program.
         if environment.is_set("REQUEST_METHOD") {
             return Self::default();
         }
@@ -67,7 +70,8 @@ impl Proxies {
         }
     }
 
-    /// The variable that decides about requests to `url`, and its value. `None`: they go there directly.
+    /// Returns the variable that applies to requests to `url`, and its value. `None`: they use no
+    /// proxy.
     fn deciding(&self, url: &str) -> Option<&(&'static str, String)> {
         let own = match url.starts_with("https:") {
             true => self.https.as_ref(),
@@ -81,8 +85,8 @@ impl Proxies {
         Some(named)
     }
 
-    /// Says which variable is wrong, and how, for a server.
-    pub fn check(&self, url: &str) -> Result<(), (&'static str, String)> {
+    /// Checks the variable that applies to `url`. An error is its name and what is wrong with it.
+    pub(crate) fn check(&self, url: &str) -> Result<(), (&'static str, String)> {
         let Some((name, value)) = self.deciding(url) else {
             return Ok(());
         };
@@ -93,17 +97,17 @@ impl Proxies {
         let scheme = value.split_once("://").map(|(scheme, _)| scheme);
         if let Some(scheme) = scheme.filter(|scheme| scheme.starts_with("socks")) {
             return wrong(format!(
-                "names a {scheme} proxy, which sealift does not use: name an http:// proxy, or list the server in NO_PROXY"
+                "names a {scheme} proxy, which sealift does not support: use an http:// proxy, or list the server in NO_PROXY"
             ));
         }
         match server_of(value, url) {
             Some(_) => Ok(()),
-            None => wrong("is no proxy's address: write http://HOST:PORT".to_owned()),
+            None => wrong("is not the address of a proxy: write http://HOST:PORT".to_owned()),
         }
     }
 
-    /// Names the proxy in a failure that is the proxy's.
-    pub fn told(&self, error: HttpError, url: &str) -> HttpError {
+    /// Names the proxy in a failure that may be the proxy's.
+    pub(crate) fn name_in(&self, error: HttpError, url: &str) -> HttpError {
         let kind = error.kind();
         let is_early = matches!(kind, HttpErrorKind::Connect | HttpErrorKind::Timeout);
         let proxy = self
@@ -126,13 +130,14 @@ impl Proxies {
     }
 }
 
+/// Returns the address of the server to which `request` goes.
 pub(crate) fn url_of(request: &HttpRequest) -> String {
     let uri = request.uri();
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     format!("{}://{authority}/", uri.scheme_str().unwrap_or("http"))
 }
 
-/// Host and port of the proxy that `value` names.
+/// Returns host and port of the proxy that `value` names, as requests to `url` use it.
 fn server_of(value: &str, url: &str) -> Option<String> {
     let found = Matcher::builder().all(value).build();
     let found = found.intercept(&url.parse().ok()?)?;
@@ -149,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_is_none_is_refused_by_its_variable() {
+    fn an_unusable_proxy_is_refused_by_its_variable() {
         let wrong = |pairs: &[(&str, &str)], url: &str| proxies(pairs).check(url).unwrap_err();
         let (http, https) = ("http://store:9000/", "https://store/");
         assert_eq!(wrong(&[("http_proxy", "proxy\n")], http).0, "http_proxy");
@@ -185,16 +190,16 @@ mod tests {
     #[test]
     fn a_failure_names_the_proxy_without_its_password() {
         let refused = || HttpError::new(HttpErrorKind::Connect, std::io::Error::other("refused"));
-        let told = |pairs: &[(&str, &str)]| {
-            let error = proxies(pairs).told(refused(), "http://store/");
+        let named_in = |pairs: &[(&str, &str)]| {
+            let error = proxies(pairs).name_in(refused(), "http://store/");
             let source = std::error::Error::source(&error).map(ToString::to_string);
             source.unwrap()
         };
-        let named = told(&[("http_proxy", "http://me:hunter2@proxy:3128")]);
+        let named = named_in(&[("http_proxy", "http://me:hunter2@proxy:3128")]);
         assert_eq!(named, "the proxy proxy:3128 (http_proxy) failed");
-        assert_eq!(told(&[("https_proxy", "http://proxy:3128")]), "refused");
+        assert_eq!(named_in(&[("https_proxy", "http://proxy:3128")]), "refused");
         assert_eq!(
-            told(&[("http_proxy", "proxy"), ("no_proxy", "*")]),
+            named_in(&[("http_proxy", "proxy"), ("no_proxy", "*")]),
             "refused"
         );
     }

@@ -1,73 +1,66 @@
-//! Reading an object to its end over a network that breaks off.
+//! Reads an object to its end over a network that breaks off.
 //!
-//! `object_store` resumes a body only where the server sends entity tags, and takes a short body
-//! for a complete one where it sends no length. This knows how long the object is, asks again for
-//! the rest from where a body stopped, and gives up after a few attempts in a row that brought next
-//! to nothing: two at least, and no more once the retry budget is used up.
+//! `object_store` resumes a body only if the server sends entity tags, and takes a short body for a
+//! complete one if it sends no length. This reader knows the object's size, requests the rest from
+//! where a body stopped, and gives up after a few tries in a row that brought next to nothing: at
+//! least two, and no more once the retry budget is used up.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
 
-use super::error_text::explain;
+use super::faults::BrokeOff;
+use super::store_error::{StoreError, attempt};
+use crate::storage::retry::jittered_pause;
 
-/// A body that brought this much was worth its request.
+/// A body that brings this much counts as progress.
 const PROGRESS_BYTES: u64 = 1 << 20;
+/// Tries in a row without progress.
 const MAX_FRUITLESS: u32 = 5;
-/// So many are made even if each takes as long as it may.
+/// Tries that are made even after the retry budget is used up.
 const MIN_FRUITLESS: u32 = 2;
-const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
-type Body = BoxStream<'static, object_store::Result<Bytes>>;
+type ByteStream = BoxStream<'static, object_store::Result<Bytes>>;
 
-/// It was tried often enough.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the server sent {got} of {promised} bytes, and {tries} tries brought no more{}",
-    cause.as_ref().map_or(String::new(), |cause| format!(" ({})", explain(cause)))
-)]
-pub(crate) struct BrokeOff {
-    tries: u32,
-    got: u64,
-    promised: u64,
-    #[source]
-    cause: Option<object_store::Error>,
-}
-
-struct Reader {
+struct ResumingReader {
     store: Arc<dyn ObjectStore>,
     path: Path,
+    /// Bytes of the object that are still to come.
     rest: Range<u64>,
-    body: Option<Body>,
+    /// The current body. `None`: it broke off.
+    body: Option<ByteStream>,
+    /// Tries in a row without progress.
     fruitless: u32,
+    /// Bytes that the current body brought.
     since_break: u64,
-    /// When it last got anywhere.
+    /// Time of the last progress.
     progress: Instant,
+    /// How long to retry without progress.
     retry: Duration,
 }
 
-/// An opened object: its size, and the bytes from the start of the range asked for.
-pub(crate) struct Opened {
-    /// Of the whole object.
+/// An opened object: its size, and the bytes from the start of the requested range.
+pub(crate) struct OpenedObject {
+    /// Size of the whole object.
     pub bytes: u64,
-    /// Where the range ends: at the object's end at the latest.
+    /// End of the range; at most the object's size.
     pub end: u64,
-    body: Body,
+    body: ByteStream,
 }
 
-/// Asks for `path` from `start` to `end` (`None`: its end). The range must not be empty.
+/// Requests `path` from `start` to `end` (`None`: the object's end). The range must not be empty.
 pub(crate) async fn open(
     store: &Arc<dyn ObjectStore>,
     path: &Path,
     start: u64,
     end: Option<u64>,
-) -> object_store::Result<Opened> {
+) -> Result<OpenedObject, StoreError> {
     let range = match (start, end) {
         (start, Some(end)) => Some(GetRange::Bounded(start..end)),
         (0, None) => None,
@@ -77,24 +70,24 @@ pub(crate) async fn open(
         range,
         ..GetOptions::default()
     };
-    let result = store.get_opts(path, options).await?;
-    Ok(Opened {
+    let result = attempt(store.get_opts(path, options)).await?;
+    Ok(OpenedObject {
         bytes: result.meta.size,
         end: end.map_or(result.meta.size, |end| end.min(result.meta.size)),
         body: result.into_stream(),
     })
 }
 
-/// The bytes of `opened`, which started at `start`, all of them or an error. `retry`: for how long what fails is
-/// tried again.
+/// Streams all bytes of `opened`, which begins at `start`, or an error. `retry` is how long to
+/// retry without progress.
 pub(crate) fn read(
     store: Arc<dyn ObjectStore>,
     path: Path,
     start: u64,
-    opened: Opened,
+    opened: OpenedObject,
     retry: Duration,
-) -> BoxStream<'static, object_store::Result<Bytes>> {
-    let reader = Reader {
+) -> BoxStream<'static, Result<Bytes, StoreError>> {
+    let reader = ResumingReader {
         store,
         path,
         rest: start..opened.end,
@@ -104,15 +97,15 @@ pub(crate) fn read(
         progress: Instant::now(),
         retry,
     };
-    let next = |mut reader: Reader| async move {
+    let next = |mut reader: ResumingReader| async move {
         let bytes = reader.next().await?;
         Ok(bytes.map(|bytes| (bytes, reader)))
     };
     futures::stream::try_unfold(reader, next).boxed()
 }
 
-impl Reader {
-    async fn next(&mut self) -> object_store::Result<Option<Bytes>> {
+impl ResumingReader {
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
         while self.rest.start < self.rest.end {
             let body = match &mut self.body {
                 Some(body) => body,
@@ -122,23 +115,24 @@ impl Reader {
                     self.body.insert(opened.body)
                 }
             };
-            match body.next().await {
-                Some(Ok(mut bytes)) if !bytes.is_empty() => {
+            match attempt(body.try_next()).await {
+                Ok(Some(mut bytes)) if !bytes.is_empty() => {
                     let wanted = self.rest.end - self.rest.start;
                     bytes.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
                     self.rest.start += bytes.len() as u64;
                     self.since_break += bytes.len() as u64;
                     return Ok(Some(bytes));
                 }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => self.broke_off(Some(error)).await?,
-                None => self.broke_off(None).await?,
+                Ok(Some(_)) => {}
+                Ok(None) => self.broke_off(None).await?,
+                Err(error) => self.broke_off(Some(error)).await?,
             }
         }
         Ok(None)
     }
 
-    async fn broke_off(&mut self, error: Option<object_store::Error>) -> object_store::Result<()> {
+    /// Waits before the next request for the rest, or fails if that is pointless.
+    async fn broke_off(&mut self, error: Option<StoreError>) -> Result<(), StoreError> {
         self.body = None;
         if self.since_break >= PROGRESS_BYTES {
             self.fruitless = 0;
@@ -148,42 +142,34 @@ impl Reader {
         self.fruitless += 1;
         let used_up = self.progress.elapsed() > self.retry && self.fruitless >= MIN_FRUITLESS;
         if used_up || self.fruitless > MAX_FRUITLESS {
-            return Err(object_store::Error::Generic {
+            let broke_off = object_store::Error::Generic {
                 store: "target",
                 source: Box::new(BrokeOff {
                     tries: self.fruitless,
                     got: self.rest.start,
                     promised: self.rest.end,
-                    cause: error,
+                    said: error.as_ref().map(ToString::to_string).unwrap_or_default(),
+                    cause: error.map(StoreError::into_inner),
                 }),
-            });
+            };
+            return Err(broke_off.into());
         }
-        tokio::time::sleep(pause(self.fruitless)).await;
+        tokio::time::sleep(jittered_pause(self.fruitless)).await;
         Ok(())
     }
-}
-
-/// Doubles from time to time, give or take half.
-pub(crate) fn pause(attempt: u32) -> Duration {
-    let mut random = [0; 1];
-    let jitter = match getrandom::fill(&mut random) {
-        Ok(()) => 0.5 + f64::from(random[0]) / 255.0,
-        Err(_) => 1.0,
-    };
-    (FIRST_PAUSE * 2u32.saturating_pow(attempt.min(6))).mul_f64(jitter)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::TryStreamExt as _;
     use object_store::memory::InMemory;
     use object_store::{
         CopyOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-        ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+        ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+        Result as StoreResult,
     };
 
-    /// Ends every body after so many bytes, as if it were complete.
+    /// A store that ends every body after this many bytes, as if it were complete.
     #[derive(Debug)]
     struct Short(InMemory, usize);
 
@@ -195,17 +181,22 @@ mod tests {
 
     #[async_trait::async_trait]
     impl ObjectStore for Short {
-        async fn put_opts(&self, at: &Path, p: PutPayload, o: PutOptions) -> Result<PutResult> {
+        async fn put_opts(
+            &self,
+            at: &Path,
+            p: PutPayload,
+            o: PutOptions,
+        ) -> StoreResult<PutResult> {
             self.0.put_opts(at, p, o).await
         }
         async fn put_multipart_opts(
             &self,
             at: &Path,
             options: PutMultipartOptions,
-        ) -> Result<Box<dyn MultipartUpload>> {
+        ) -> StoreResult<Box<dyn MultipartUpload>> {
             self.0.put_multipart_opts(at, options).await
         }
-        async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+        async fn get_opts(&self, at: &Path, options: GetOptions) -> StoreResult<GetResult> {
             let mut result = self.0.get_opts(at, options).await?;
             let (meta, range) = (result.meta.clone(), result.range.clone());
             let (attributes, extensions) = (result.attributes.clone(), result.extensions.clone());
@@ -223,22 +214,22 @@ mod tests {
         }
         fn delete_stream(
             &self,
-            paths: BoxStream<'static, Result<Path>>,
-        ) -> BoxStream<'static, Result<Path>> {
+            paths: BoxStream<'static, StoreResult<Path>>,
+        ) -> BoxStream<'static, StoreResult<Path>> {
             self.0.delete_stream(paths)
         }
-        fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
             self.0.list(prefix)
         }
-        async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
             self.0.list_with_delimiter(prefix).await
         }
-        async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
             self.0.copy_opts(from, to, options).await
         }
     }
 
-    fn read_all(short_bytes: usize, content: &[u8], start: u64) -> Result<Vec<u8>> {
+    fn read_all(short_bytes: usize, content: &[u8], start: u64) -> Result<Vec<u8>, StoreError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -246,7 +237,7 @@ mod tests {
         runtime.block_on(async {
             let memory = InMemory::new();
             let path = Path::from("x");
-            memory.put(&path, content.to_vec().into()).await?;
+            attempt(memory.put(&path, content.to_vec().into())).await?;
             let store: Arc<dyn ObjectStore> = Arc::new(Short(memory, short_bytes));
             let opened = open(&store, &path, start, None).await?;
             let pieces = read(store, path, start, opened, Duration::from_secs(60));
@@ -256,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_body_is_never_taken_for_the_whole() {
+    fn a_short_body_never_passes_for_the_whole() {
         let content: Vec<u8> = (0..3_000_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
         let enough = 1 << 20;
         assert!(read_all(enough, &content, 0).unwrap() == content);

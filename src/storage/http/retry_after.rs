@@ -1,50 +1,36 @@
-//! A server that asks for time gets it.
+//! Obeys the `Retry-After` header of a busy server.
 //!
-//! `object_store` retries by a schedule of its own and does not read `Retry-After`. This stands between it and the
-//! network: an answer 429 or 503 with that header holds back every request to the target until then. Where that is
-//! longer than a failing request is tried again at all, requests fail at once and say why.
+//! `object_store` retries by a schedule of its own and does not read the header. An answer 429 or
+//! 503 with it holds back every request to the target until then. If that is longer than a failing
+//! request is retried at all, requests fail at once and say why.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use object_store::ClientOptions;
-use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
-};
+use object_store::client::HttpResponse;
 
-use crate::storage::http::proxy::{self, Proxies};
-use crate::storage::s3::listing_guard;
+use super::faults::AsksForTime;
 
-/// What the server asked for is more than there is.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "answered {status} and asks for {} s (Retry-After), which is more than the target's `retry` allows",
-    .wait.as_secs_f64().ceil()
-)]
-pub(crate) struct AsksForTime {
-    status: u16,
-    wait: Duration,
-}
-
-/// Until when one target wants to be left alone. Its clients share this.
+/// The end of the pause for which a server asked, shared by all clients of one target.
 #[derive(Debug, Clone)]
-pub(crate) struct Patience {
-    /// What a wait may take at most.
+pub(crate) struct RetryAfter {
+    /// The longest pause to wait for.
     budget: Duration,
+    /// The end of the longest pause so far, and the status that asked for it.
     asked: Arc<Mutex<Option<(Instant, u16)>>>,
 }
 
-impl Patience {
-    pub fn new(budget: Duration) -> Self {
+impl RetryAfter {
+    pub(crate) fn new(budget: Duration) -> Self {
         Self {
             budget,
             asked: Arc::default(),
         }
     }
 
-    /// How long to wait before the next request.
-    fn wait(&self, now: Instant) -> Result<Duration, AsksForTime> {
+    /// Returns how long to wait before the next request.
+    pub(crate) fn wait(&self, now: Instant) -> Result<Duration, AsksForTime> {
         let asked = self.asked.lock().ok().and_then(|asked| *asked);
         let Some((until, status)) = asked else {
             return Ok(Duration::ZERO);
@@ -56,7 +42,18 @@ impl Patience {
         }
     }
 
-    fn note(&self, status: u16, wait: Duration, now: Instant) {
+    /// Reads the header of an answer.
+    pub(crate) fn note(&self, response: &HttpResponse) {
+        let status = response.status().as_u16();
+        if let (429 | 503, Some(value)) = (status, response.headers().get("retry-after")) {
+            let asked = value.to_str().ok();
+            if let Some(wait) = asked.and_then(|text| parse(text, crate::base::clock::now())) {
+                self.extend(status, wait, Instant::now());
+            }
+        }
+    }
+
+    fn extend(&self, status: u16, wait: Duration, now: Instant) {
         let Some(until) = now.checked_add(wait) else {
             return;
         };
@@ -68,59 +65,8 @@ impl Patience {
     }
 }
 
-/// Connects as `inner` does, with `patience`.
-#[derive(Debug, Clone)]
-pub(crate) struct Considerately<C> {
-    pub inner: C,
-    pub patience: Patience,
-    pub proxies: Arc<Proxies>,
-}
-
-impl<C: HttpConnector> HttpConnector for Considerately<C> {
-    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = self.inner.connect(options)?;
-        Ok(HttpClient::new(Considerate {
-            client,
-            patience: self.patience.clone(),
-            proxies: Arc::clone(&self.proxies),
-        }))
-    }
-}
-
-#[derive(Debug)]
-struct Considerate {
-    client: HttpClient,
-    patience: Patience,
-    proxies: Arc<Proxies>,
-}
-
-#[async_trait::async_trait]
-impl HttpService for Considerate {
-    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let wait = self.patience.wait(Instant::now());
-        // Of an unknown kind: that is not tried again.
-        let wait = wait.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
-        tokio::time::sleep(wait).await;
-        let is_listing = listing_guard::is_asked_by(&request);
-        let part = listing_guard::part_asked_for(&request);
-        let url = proxy::url_of(&request);
-        let response = self.client.execute(request).await;
-        let response = response.map_err(|error| self.proxies.told(error, &url))?;
-        let status = response.status().as_u16();
-        if let (429 | 503, Some(value)) = (status, response.headers().get("retry-after")) {
-            let asked = value.to_str().ok();
-            if let Some(wait) = asked.and_then(|text| parse(text, crate::base::clock::now())) {
-                self.patience.note(status, wait, Instant::now());
-            }
-        }
-        match is_listing {
-            true => listing_guard::checked(response, part).await,
-            false => Ok(response),
-        }
-    }
-}
-
-/// Seconds, or a date as HTTP writes it.
+/// Parses the header's value: seconds, or a date as HTTP writes it. `None`: neither, or a past
+/// date.
 fn parse(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse() {
@@ -135,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_and_dates_are_understood() {
+    fn seconds_and_dates_are_parsed() {
         let now = "2026-04-07T06:00:00Z".parse().unwrap();
         let seconds = |text| parse(text, now).map(|wait| wait.as_secs());
         assert_eq!(seconds("120"), Some(120));
@@ -146,19 +92,19 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_wait_counts_and_too_long_a_one_is_an_error() {
-        let patience = Patience::new(Duration::from_secs(60));
+    fn the_longest_pause_counts_and_one_beyond_the_budget_is_an_error() {
+        let pause = RetryAfter::new(Duration::from_secs(60));
         let now = Instant::now();
         let after = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(patience.wait(now).unwrap(), Duration::ZERO);
-        patience.note(503, Duration::from_secs(30), now);
-        patience.note(429, Duration::from_secs(10), now);
-        assert_eq!(patience.wait(after(5)).unwrap(), Duration::from_secs(25));
-        assert_eq!(patience.wait(after(31)).unwrap(), Duration::ZERO);
-        patience.note(503, Duration::from_secs(3600), now);
-        let error = patience.wait(now).unwrap_err().to_string();
+        assert_eq!(pause.wait(now).unwrap(), Duration::ZERO);
+        pause.extend(503, Duration::from_secs(30), now);
+        pause.extend(429, Duration::from_secs(10), now);
+        assert_eq!(pause.wait(after(5)).unwrap(), Duration::from_secs(25));
+        assert_eq!(pause.wait(after(31)).unwrap(), Duration::ZERO);
+        pause.extend(503, Duration::from_secs(3600), now);
+        let error = pause.wait(now).unwrap_err().to_string();
         assert!(error.contains("503") && error.contains("3600 s"), "{error}");
-        patience.note(503, Duration::MAX, now);
-        assert_eq!(patience.wait(after(3590)).unwrap(), Duration::from_secs(10));
+        pause.extend(503, Duration::MAX, now);
+        assert_eq!(pause.wait(after(3590)).unwrap(), Duration::from_secs(10));
     }
 }

@@ -1,7 +1,8 @@
-//! Requests that come while a call is under way go together in the next one.
+//! Collects the requests that arrive during a call for the next one.
 //!
-//! Whoever finds no call under way starts a task that makes calls, of all that waits, until nothing does. Should
-//! it be dropped in the middle, with its runtime, those that rely on it hear of it.
+//! A request that finds no call in progress starts a task, which makes calls of all waiting
+//! requests until none waits. If the task is dropped with its runtime, the waiting requests get no
+//! result.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,20 +13,21 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-/// A call waits so long for others to join it: little beside a handshake.
+/// Time that a call waits for more requests; short compared with a handshake.
 const GATHER: Duration = Duration::from_millis(20);
-/// Requests in one call.
+/// Maximum number of requests in one call.
 const MOST_IN_BATCH: usize = 256;
 
-type Run<I, O> =
+type RunBatch<I, O> =
     dyn Fn(Vec<I>) -> Pin<Box<dyn Future<Output = Vec<O>> + Send>> + Send + Sync + 'static;
 
+/// Groups requests `I` with results `O` into calls.
 pub(super) struct Batcher<I, O> {
-    state: Arc<Mutex<State<I, O>>>,
-    run: Arc<Run<I, O>>,
+    state: Arc<Mutex<BatchQueue<I, O>>>,
+    run: Arc<RunBatch<I, O>>,
 }
 
-struct State<I, O> {
+struct BatchQueue<I, O> {
     waiting: VecDeque<(I, oneshot::Sender<O>)>,
     is_running: bool,
 }
@@ -37,12 +39,12 @@ impl<I, O> fmt::Debug for Batcher<I, O> {
 }
 
 impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
-    /// `run` gives as many results as it is given requests, in their order.
+    /// `run` makes a call; it returns a result for each request, in the same order.
     pub(super) fn new(
         run: impl Fn(Vec<I>) -> Pin<Box<dyn Future<Output = Vec<O>> + Send>> + Send + Sync + 'static,
     ) -> Self {
         Self {
-            state: Arc::new(Mutex::new(State {
+            state: Arc::new(Mutex::new(BatchQueue {
                 waiting: VecDeque::new(),
                 is_running: false,
             })),
@@ -50,7 +52,7 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         }
     }
 
-    /// `None`: the call that should have done it was given up.
+    /// Returns the result of `request`. `None`: its call was cancelled.
     pub(super) async fn submit(&self, request: I) -> Option<O> {
         let (done, result) = oneshot::channel();
         let leads = {
@@ -59,14 +61,16 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
             !std::mem::replace(&mut state.is_running, true)
         };
         if leads {
-            // Not within this request: it may be given up, and others rely on it.
+            // As a task of its own, because this request may be cancelled and others rely on the
+            // calls.
             tokio::spawn(lead(Arc::clone(&self.state), Arc::clone(&self.run)));
         }
         result.await.ok()
     }
 }
 
-async fn lead<I, O>(state: Arc<Mutex<State<I, O>>>, run: Arc<Run<I, O>>) {
+/// Makes calls until no request waits.
+async fn lead<I, O>(state: Arc<Mutex<BatchQueue<I, O>>>, run: Arc<RunBatch<I, O>>) {
     let leading = Leading(&state);
     loop {
         tokio::time::sleep(GATHER).await;
@@ -82,14 +86,14 @@ async fn lead<I, O>(state: Arc<Mutex<State<I, O>>>, run: Arc<Run<I, O>>) {
         };
         let (requests, senders): (Vec<I>, Vec<_>) = batch.into_iter().unzip();
         for (sender, result) in senders.into_iter().zip(run(requests).await) {
-            // Whoever asked may have gone.
+            // The request may have been cancelled.
             let _ = sender.send(result);
         }
     }
 }
 
-/// Dropped before the end: nobody may wait for what nobody does.
-struct Leading<'a, I, O>(&'a Mutex<State<I, O>>);
+/// Releases the waiting requests if the task is dropped before its end.
+struct Leading<'a, I, O>(&'a Mutex<BatchQueue<I, O>>);
 
 impl<I, O> Drop for Leading<'_, I, O> {
     fn drop(&mut self) {
@@ -126,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_together_goes_together_and_each_gets_its_own() {
+    fn concurrent_requests_share_a_call_and_each_gets_its_result() {
         let calls = Arc::default();
         let batcher = batcher(&calls);
         runtime().block_on(async {
@@ -139,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_gives_up_takes_nobody_along() {
+    fn a_cancelled_request_does_not_cancel_others() {
         let batcher = Arc::new(batcher(&Arc::default()));
         let submit = |n| {
             let batcher = Arc::clone(&batcher);

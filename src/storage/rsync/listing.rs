@@ -1,21 +1,22 @@
-//! What rsync prints.
+//! Parses what rsync prints.
 
 use std::collections::HashSet;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 
-use super::super::Listed;
-use super::super::key::is_key;
+use crate::storage::contract::Listed;
+use crate::storage::key::is_key;
 
-/// `-rw-r--r--          1,234 2026/11/25 02:31:00 h/archives/x`.
-struct Entry<'a> {
+/// A line such as `-rw-r--r--          1,234 2026/11/25 02:31:00 h/archives/x`.
+struct ListingLine<'a> {
+    /// The first character: `-` for a file, `d` for a folder.
     kind: u8,
     bytes: u64,
     modified: Option<DateTime<Utc>>,
     name: &'a str,
 }
 
-fn entry(line: &str) -> Option<Entry<'_>> {
+fn entry(line: &str) -> Option<ListingLine<'_>> {
     let kind = *line.as_bytes().first()?;
     let mut rest = line.split_once(' ')?.1.trim_start();
     let mut next = || {
@@ -26,7 +27,7 @@ fn entry(line: &str) -> Option<Entry<'_>> {
     let bytes = next()?.replace(',', "").parse().ok()?;
     let time = format!("{} {}", next()?, next()?);
     let modified = NaiveDateTime::parse_from_str(&time, "%Y/%m/%d %H:%M:%S");
-    Some(Entry {
+    Some(ListingLine {
         kind,
         bytes,
         modified: modified.ok().map(|time| time.and_utc()),
@@ -34,7 +35,7 @@ fn entry(line: &str) -> Option<Entry<'_>> {
     })
 }
 
-/// The files of a recursive listing of `prefix`, whose names are relative to it.
+/// Returns the files of a recursive listing of `prefix`; its names are relative to the prefix.
 pub(super) fn files(output: &str, prefix: &str) -> Vec<Listed> {
     let object = |line| {
         let entry = entry(line)?;
@@ -48,7 +49,7 @@ pub(super) fn files(output: &str, prefix: &str) -> Vec<Listed> {
     output.lines().filter_map(object).collect()
 }
 
-/// The folders of a listing of one level, sorted.
+/// Returns the folders of a listing of one level, sorted.
 pub(super) fn folders(output: &str) -> Vec<String> {
     let entries = output.lines().filter_map(entry);
     let folders = entries.filter(|entry| entry.kind == b'd' && is_key(entry.name));
@@ -57,7 +58,8 @@ pub(super) fn folders(output: &str) -> Vec<String> {
     names
 }
 
-/// The files that were sent, by `--out-format="%i %n"`: `<f+++++++++ h/archives/x`.
+/// Returns the files that were sent, from lines of `--out-format="%i %n"` such as
+/// `<f+++++++++ h/archives/x`.
 pub(super) fn sent(output: &str) -> HashSet<String> {
     let files = output.lines().filter(|line| line.starts_with("<f"));
     let names = files.filter_map(|line| line.split_once(' '));
@@ -80,7 +82,7 @@ not a line of a listing
 ";
 
     #[test]
-    fn listings_give_what_is_ours() {
+    fn a_listing_is_reduced_to_valid_keys() {
         let listed = |key: &str, bytes| Listed {
             key: key.to_owned(),
             bytes,
@@ -98,7 +100,7 @@ not a line of a listing
     }
 
     #[test]
-    fn what_was_sent_is_told_from_what_was_there() {
+    fn sent_files_are_distinguished_from_existing_ones() {
         let output = "cd+++++++++ h/\n<f+++++++++ h/x\n<f..t...... h/y\n.f          h/z\n";
         let names = ["h/x", "h/y"].map(str::to_owned);
         assert_eq!(sent(output), HashSet::from(names));

@@ -1,9 +1,10 @@
-//! One connection of ssh for all calls of rsync.
+//! One ssh connection for all calls of rsync.
 //!
-//! A handshake costs some 50 ms of processor time and several round trips, and a push makes a dozen calls. So
-//! a master (`ssh -M -N`) is started before the first, as a child that ends with the target, and the calls'
-//! own ssh goes through its socket. It is a convenience only: where there is none (another ssh than OpenSSH, a
-//! refusal, a socket that cannot be made) every call connects by itself, and tells what is wrong.
+//! A handshake costs about 50 ms of processor time and several round trips, and a push makes a
+//! dozen calls. So a master (`ssh -M -N`) is started before the first call, as a child that ends
+//! with the target, and the ssh of each call goes through its socket. The master is optional:
+//! without it (another ssh than OpenSSH, a refusal, a socket that cannot be created) every call
+//! connects by itself and reports its own failure.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -12,14 +13,16 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::super::ssh::CONNECT_SECONDS;
+use crate::storage::ssh::CONNECT_SECONDS;
 
+/// Pause between looks for the socket.
 const LOOKS: Duration = Duration::from_millis(5);
-/// After a vain attempt, or the end of a master.
+/// Time until the next attempt after a failed one, or after the end of a master.
 const NEXT_ATTEMPT: Duration = Duration::from_secs(60);
-/// What fits into the address of a socket, with the temporary name that ssh binds first.
+/// Longest path that fits into a socket's address with the suffix of the name that ssh binds first.
 const MOST_SOCKET_BYTES: usize = 80;
 
+/// The master of one target.
 #[derive(Debug, Default)]
 pub(super) struct Master {
     state: tokio::sync::Mutex<Option<Attempt>>,
@@ -28,10 +31,11 @@ pub(super) struct Master {
 #[derive(Debug)]
 struct Attempt {
     at: Instant,
+    /// `None`: the attempt failed.
     running: Option<Running>,
 }
 
-/// Killed when dropped, and its socket with it.
+/// A running master. Dropped, it is killed and its socket removed.
 #[derive(Debug)]
 struct Running {
     child: Child,
@@ -46,8 +50,12 @@ impl Running {
 }
 
 impl Master {
-    /// The socket of a connection that stands; `command` is ssh with its options, up to the machine.
-    pub async fn socket(&self, command: impl FnOnce() -> Option<Command>) -> Option<PathBuf> {
+    /// Returns the socket of an established connection, if there is one. `command` is ssh with its
+    /// options, up to the machine's name.
+    pub(super) async fn socket(
+        &self,
+        command: impl FnOnce() -> Option<Command>,
+    ) -> Option<PathBuf> {
         let mut state = self.state.lock().await;
         if let Some(attempt) = &mut *state {
             if let Some(running) = &mut attempt.running
@@ -67,7 +75,7 @@ impl Master {
     }
 }
 
-/// A program that is killed has no time to tidy up: then the system ends its connection.
+/// Lets the system end the master if this process is killed and cannot do it.
 #[cfg(target_os = "linux")]
 fn end_with_us(command: &mut Command) {
     let ask = || {
@@ -81,6 +89,7 @@ fn end_with_us(command: &mut Command) {
 #[cfg(not(target_os = "linux"))]
 fn end_with_us(_command: &mut Command) {}
 
+/// Starts a master and waits until its socket exists.
 async fn start(mut command: Command) -> Option<Running> {
     end_with_us(&mut command);
     let folder = tempfile::Builder::new()

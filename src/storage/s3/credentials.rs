@@ -1,51 +1,52 @@
-//! S3 and what speaks like it: where its credentials, region and endpoint come from.
+//! Finds the credentials, the region and the endpoint of an S3 target (Amazon's or a compatible
+//! one).
 //!
-//! In the order that AWS's own tools have: the environment, then (where the environment names no
-//! web identity or container role) the profile of the AWS files, then the instance's role. The last
-//! is asked for only where the server is Amazon's, briefly, and its silence is explained.
+//! The order is that of AWS's own tools: the environment, then the profile of the AWS files (unless
+//! the environment names a web identity or a container role), then the instance's role. The role is
+//! requested only if the server is Amazon's, with a short deadline, and a missing answer is
+//! explained.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use object_store::aws::{
-    AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider, Checksum,
-};
-use object_store::{ClientOptions, CredentialProvider, RetryConfig};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 
-use crate::storage::Environment;
-use crate::storage::OpenError;
-use crate::storage::TargetSpec;
-use crate::storage::http::classify::StoreError;
+use super::instance_role::InstanceRole;
+use super::profile::{Keys, Profile};
+use crate::storage::environment::Environment;
+use crate::storage::error::OpenError;
 use crate::storage::http::roots;
-use crate::storage::s3::profile::{Keys, Profile};
+use crate::storage::http::store_error::StoreError;
 use crate::storage::setting::{self, Takes};
+use crate::storage::spec::TargetSpec;
 use crate::storage::url::Bucket;
 
 const DEFAULT_REGION: &str = "us-east-1";
-/// Variables by which a role's credentials are fetched; `object_store` knows them.
+/// Variables that make `object_store` fetch the credentials of a role.
 const ROLE_VARIABLES: [&str; 3] = [
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 ];
 
+/// Variables that name a file with a token.
 const TOKEN_FILES: [&str; 2] = [
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
 ];
+/// Prefixes of the variables that an S3 target reads.
 pub(crate) const PREFIXES: [&str; 1] = ["AWS_"];
 
-/// Where a bucket is, and with which credentials it is spoken to. All values were looked at.
+/// Server and credentials of a bucket. All values are checked.
 pub(crate) struct Account {
-    /// `None`: Amazon's own.
+    /// The server's address. `None`: Amazon's own.
     endpoint: Option<String>,
     region: String,
     credentials: Credentials,
 }
 
 enum Credentials {
-    /// As the environment says: keys, a role, or none.
+    /// `object_store` finds them in the environment: keys, a role, or none.
     OfEnvironment,
     Keys(Keys),
     Role(Arc<InstanceRole>),
@@ -60,7 +61,7 @@ impl Account {
         let target = spec.label();
         environment.check(&target, |name| takes(name, spec))?;
         let keys = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
-        // Keys win over tokens, whose files are not read then.
+        // Keys take precedence over tokens, whose files are not read then.
         let has_keys = keys.iter().all(|name| environment.get(name).is_some());
         for name in TOKEN_FILES {
             if let Some(file) = environment.get(name).filter(|_| !has_keys) {
@@ -84,12 +85,12 @@ impl Account {
     fn is_virtual_hosted(&self, bucket: &Bucket, spec: &TargetSpec) -> bool {
         match spec.path_style {
             Some(path_style) => !path_style,
-            // A certificate covers one label: buckets with dots go into the path.
+            // A wildcard certificate covers one label, so a bucket with a dot goes into the path.
             None => self.endpoint.is_none() && !bucket.name.contains(['.', ':']),
         }
     }
 
-    /// The address that requests go to.
+    /// Returns the address to which requests go.
     fn server(&self, bucket: &Bucket, spec: &TargetSpec) -> String {
         let region = &self.region;
         let is_virtual_hosted = self.is_virtual_hosted(bucket, spec);
@@ -107,7 +108,7 @@ impl Account {
         spec: &TargetSpec,
         environment: &Environment,
     ) -> AmazonS3Builder {
-        // A bucket with object lock takes nothing without it, and it is computed for the signature anyway.
+        // A bucket with object lock requires the checksum, and the signature needs it anyway.
         let mut builder = AmazonS3Builder::new().with_checksum_algorithm(Checksum::SHA256);
         for (name, value) in environment.lowercased(&PREFIXES) {
             if let Ok(key) = name.parse::<AmazonS3ConfigKey>() {
@@ -128,7 +129,7 @@ impl Account {
             }
         };
         if self.endpoint.is_some() {
-            // The S3 variable would win over this otherwise.
+            // Otherwise the S3 variable would take precedence.
             let server = self.server(bucket, spec);
             builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, server);
         }
@@ -136,19 +137,19 @@ impl Account {
             .with_region(&self.region)
             .with_bucket_name(&bucket.name)
             .with_virtual_hosted_style_request(self.is_virtual_hosted(bucket, spec))
-            // Deletes are single here, and the bulk request is what S3's imitators lack first.
+            // We delete single objects, and compatible servers often lack the bulk request.
             .with_disable_bulk_delete(true)
     }
 }
 
-/// What a variable takes that an S3 target reads.
+/// Returns the form that a variable must have. `None`: an S3 target does not read it.
 fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
     use AmazonS3ConfigKey as Key;
     if !name.starts_with("AWS_") {
         return None;
     }
     match name.to_ascii_lowercase().parse().ok()? {
-        // The bucket is the URL's; of the client's own settings none is used.
+        // The URL names the bucket; the client's own settings are not used.
         Key::Bucket | Key::Client(_) => None,
         Key::AccessKeyId | Key::Token => Some(Takes::Word),
         Key::Region | Key::DefaultRegion => spec.region.is_none().then_some(Takes::Label),
@@ -160,7 +161,8 @@ fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
     }
 }
 
-/// The token in the file goes into a header or an address. One that comes later is looked at by nobody.
+/// Checks the token in a file, which goes into a header or an address. A token that replaces it
+/// later is not checked.
 fn check_token(target: &str, name: &str, file: &str) -> Result<(), OpenError> {
     let wrong = |what: String| OpenError::setting(target, name, format!("names {file}, {what}"));
     let text = setting::read_file(Path::new(file));
@@ -168,7 +170,7 @@ fn check_token(target: &str, name: &str, file: &str) -> Result<(), OpenError> {
     setting::check(Takes::Text, &text).map_err(|what| wrong(format!("whose token {what}")))
 }
 
-/// The address that requests go to.
+/// Returns the address to which requests to a bucket go.
 pub(in crate::storage) fn server(
     bucket: &Bucket,
     spec: &TargetSpec,
@@ -177,14 +179,14 @@ pub(in crate::storage) fn server(
     Ok(Account::find(bucket, spec, environment)?.server(bucket, spec))
 }
 
-/// Whether the server is spoken to in clear text because its URL says so.
+/// Whether the endpoint's URL asks for clear text.
 pub(crate) fn is_clear_text(spec: &TargetSpec, environment: &Environment) -> bool {
     let profile = Profile::load("", environment).unwrap_or_default();
     let endpoint = endpoint(spec, environment, &profile).unwrap_or_default();
     endpoint.is_some_and(|url| url.starts_with("http://"))
 }
 
-/// Certificates of authorities that only S3 targets count, in PEM form.
+/// Reads the certificates of authorities that only S3 targets accept, in PEM form.
 pub(crate) fn roots(spec: &TargetSpec, environment: &Environment) -> Result<Vec<u8>, OpenError> {
     let target = spec.label();
     if let Some(file) = environment.get("AWS_CA_BUNDLE") {
@@ -266,7 +268,7 @@ fn credentials(
         (None, None) => {}
         _ => {
             return Err(missing(
-                "of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY only one is set".to_owned(),
+                "only one of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY is set".to_owned(),
             ));
         }
     }
@@ -281,7 +283,7 @@ fn credentials(
     }
     if let Some(setting) = profile.unsupported {
         return Err(missing(format!(
-            "the AWS profile uses {setting}, which sealift does not do; export the keys that `aws configure export-credentials --format env` prints"
+            "the AWS profile uses {setting}, which sealift does not support; export the keys that `aws configure export-credentials --format env` prints"
         )));
     }
     let amazon = |url: &String| url.contains(".amazonaws.com");
@@ -294,49 +296,11 @@ fn credentials(
                 .to_owned(),
         ));
     }
-    let role = instance_role().map_err(|source| OpenError::Client {
+    let role = InstanceRole::new().map_err(|source| OpenError::Client {
         target: spec.label(),
-        source: Box::new(StoreError(source)),
+        source: Box::new(StoreError::from(source)),
     })?;
     Ok(Credentials::Role(Arc::new(role)))
-}
-
-/// The role of an EC2 instance, asked for with little patience: on any other machine nobody answers.
-#[derive(Debug)]
-struct InstanceRole(AwsCredentialProvider);
-
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "no AWS credentials in the environment or ~/.aws, and this machine has no instance role ({0})"
-)]
-struct NoInstanceRole(StoreError);
-
-fn instance_role() -> object_store::Result<InstanceRole> {
-    let retry = RetryConfig {
-        max_retries: 2,
-        retry_timeout: Duration::from_secs(5),
-        ..RetryConfig::default()
-    };
-    let options = ClientOptions::new().with_timeout(Duration::from_secs(5));
-    let store: AmazonS3 = AmazonS3Builder::new()
-        .with_bucket_name("unused")
-        .with_client_options(options)
-        .with_retry(retry)
-        .build()?;
-    Ok(InstanceRole(store.credentials().clone()))
-}
-
-#[async_trait::async_trait]
-impl CredentialProvider for InstanceRole {
-    type Credential = AwsCredential;
-
-    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let unauthenticated = |error| object_store::Error::Unauthenticated {
-            path: "the instance's role".to_owned(),
-            source: Box::new(NoInstanceRole(StoreError(error))),
-        };
-        self.0.get_credential().await.map_err(unauthenticated)
-    }
 }
 
 #[cfg(test)]
@@ -361,7 +325,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_environment_gives_keys_and_token() {
+    fn keys_and_token_come_from_the_environment() {
         let spec = TargetSpec::from_url("s3://bucket");
         let get = |key| config(&spec, &KEYS, key);
         assert_eq!(get(AmazonS3ConfigKey::AccessKeyId).as_deref(), Some("AK"));
@@ -389,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn no_credentials_for_a_foreign_server_is_told_at_once() {
+    fn missing_credentials_for_a_foreign_server_are_reported_at_once() {
         let mut spec = TargetSpec::from_url("s3://bucket");
         spec.endpoint = Some("https://s3.example.org".to_owned());
         let bucket = Bucket {

@@ -1,38 +1,42 @@
-//! The AWS files: `~/.aws/credentials` and `~/.aws/config`.
+//! Reads the AWS files: `~/.aws/credentials` and `~/.aws/config`.
 //!
-//! `object_store` reads the environment only; whoever has run `aws configure` expects more. This
-//! reads the static keys, region and endpoint of one profile. What needs a program or a login
-//! (`sso_…`, `role_arn`, `credential_process`) is named instead of being taken for no credentials.
+//! `object_store` reads the environment only; an operator who has run `aws configure` expects more.
+//! This reads the static keys, the region and the endpoint of one profile. Settings that need a
+//! program or a login (`sso_…`, `role_arn`, `credential_process`) are named in an error instead of
+//! passing for missing credentials.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use crate::storage::environment::Environment;
+use crate::storage::error::OpenError;
 use crate::storage::setting::{self, Takes};
-use crate::storage::{Environment, OpenError};
 
 const DEFAULT_PROFILE: &str = "default";
 
-/// What one profile says, both files taken together.
+/// The settings of one profile, from both files.
 #[derive(Default, Clone, PartialEq, Eq)]
 pub(crate) struct Profile {
-    /// The id, the secret and the token of one of the files.
-    keys: [Option<Set>; 3],
-    pub region: Option<Set>,
-    pub endpoint: Option<Set>,
-    /// A file with certificates of authorities.
-    pub ca_bundle: Option<Set>,
-    /// The setting by which the profile gets its credentials in a way that we do not speak.
+    /// Id, secret and token, all from the same file.
+    keys: [Option<ProfileValue>; 3],
+    pub region: Option<ProfileValue>,
+    pub endpoint: Option<ProfileValue>,
+    /// Path of a file with certificates of authorities.
+    pub ca_bundle: Option<ProfileValue>,
+    /// The setting that obtains credentials in a way that is not supported here.
     pub unsupported: Option<&'static str>,
 }
 
-/// A value, and where it stands: its key, the file and the line.
+/// A setting's value and its place.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Set {
+pub(crate) struct ProfileValue {
     pub value: String,
+    /// `key (file:line)`, for messages.
     pub place: String,
 }
 
+/// Static keys of a profile.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Keys {
     pub id: String,
@@ -46,7 +50,7 @@ const KEYS: [(&str, Takes); 3] = [
     ("aws_session_token", Takes::Word),
 ];
 
-type Section = BTreeMap<String, Set>;
+type ProfileSection = BTreeMap<String, ProfileValue>;
 
 /// One of the two files.
 #[derive(Default)]
@@ -56,8 +60,8 @@ struct AwsFile {
 }
 
 impl Profile {
-    /// The profile that the environment chooses. A profile asked for by name must be there.
-    pub fn load(target: &str, environment: &Environment) -> Result<Self, OpenError> {
+    /// Reads the profile that the environment chooses. A profile that it names must exist.
+    pub(crate) fn load(target: &str, environment: &Environment) -> Result<Self, OpenError> {
         let credentials = environment.path("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
         let config = environment.path("AWS_CONFIG_FILE", ".aws/config");
         let read = |path: Option<&Path>| path.map_or(Ok(AwsFile::default()), AwsFile::read);
@@ -91,7 +95,8 @@ impl Profile {
         let from_credentials = from_credentials.unwrap_or_default();
         let either = |key: &str| from_credentials.get(key).or_else(|| from_config.get(key));
         // Keys and token go together: never the id of one file with the token of the other.
-        let has_keys = |section: &Section| KEYS[..2].iter().any(|(k, _)| section.contains_key(*k));
+        let has_keys =
+            |section: &ProfileSection| KEYS[..2].iter().any(|(k, _)| section.contains_key(*k));
         let with_keys = match has_keys(&from_credentials) {
             true => &from_credentials,
             false => &from_config,
@@ -112,8 +117,8 @@ impl Profile {
         })
     }
 
-    /// The keys, looked at; `None`: there are none.
-    pub fn keys(&self, target: &str) -> Result<Option<Keys>, OpenError> {
+    /// Returns the keys, checked. `None`: the profile has none.
+    pub(crate) fn keys(&self, target: &str) -> Result<Option<Keys>, OpenError> {
         for (set, (_, takes)) in self.keys.iter().zip(KEYS) {
             if let Some(set) = set {
                 let checked = setting::check(takes, &set.value);
@@ -154,12 +159,13 @@ impl AwsFile {
         })
     }
 
-    /// The settings of `[name]`; a later section of the same name adds to it. As Amazon's tools read it, a line that
-    /// is indented deeper than the setting before it belongs to that one (`s3 =`); of these we need none.
-    fn section(&self, name: &str) -> Option<Section> {
-        let mut found: Option<Section> = None;
+    /// Returns the settings of `[name]`; a later section of the same name adds to them. As Amazon's
+    /// tools read it, a line that is indented deeper than the setting before it belongs to that
+    /// setting (`s3 =`); these are not needed.
+    fn section(&self, name: &str) -> Option<ProfileSection> {
+        let mut found: Option<ProfileSection> = None;
         let mut inside = false;
-        // How deep the setting before is indented.
+        // Indentation of the previous setting.
         let mut setting: Option<usize> = None;
         let text = self.text.trim_start_matches('\u{feff}');
         for (number, line) in text.lines().enumerate() {
@@ -194,7 +200,7 @@ impl AwsFile {
                 if !value.is_empty() {
                     let place = format!("{key} ({}:{})", self.name, number + 1);
                     let value = value.to_owned();
-                    section.insert(key, Set { value, place });
+                    section.insert(key, ProfileValue { value, place });
                 }
             }
         }
@@ -233,9 +239,9 @@ aws_secret_access_key = x
 ";
 
     #[test]
-    fn profiles_come_from_both_files() {
+    fn a_profile_is_read_from_both_files() {
         let find = |name| Profile::find(name, &file(CREDENTIALS), &file(CONFIG));
-        let value = |set: &Option<Set>| set.as_ref().map(|set| set.value.clone());
+        let value = |set: &Option<ProfileValue>| set.as_ref().map(|set| set.value.clone());
         let default = find("default").unwrap();
         let keys = default.keys("t").ok().flatten().unwrap();
         assert_eq!(keys.id, "AKIDEFAULT");
@@ -260,7 +266,7 @@ aws_secret_access_key = x
     }
 
     #[test]
-    fn files_are_read_as_editors_leave_them() {
+    fn indentation_and_foreign_line_ends_are_accepted() {
         let indented = "\u{feff}[default]\r\n  aws_access_key_id = AK\r\n  s3 =\r\n    aws_session_token = nested\r\n  \
                         aws_secret_access_key = SK\r\n\taws_session_token = deeper\r\n[other]\n aws_access_key_id = O\n";
         let profile = Profile::find("default", &file(indented), &file("")).unwrap();
@@ -271,7 +277,7 @@ aws_secret_access_key = x
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_its_line() {
+    fn an_error_names_the_line() {
         let wrong = |text: &str| {
             let profile = Profile::find("default", &file(text), &file("")).unwrap();
             profile.keys("t").err().unwrap().to_string()

@@ -1,8 +1,8 @@
-//! Asking S3 for what lies in a class that cannot be read at once (`GLACIER`, `DEEP_ARCHIVE`).
+//! Requests S3 objects in a class that cannot be read at once (`GLACIER`, `DEEP_ARCHIVE`).
 //!
-//! `object_store` has no such request, but it signs a URL for any method and query, with the credentials,
-//! the region and the server that its own requests have. What is asked for stays where it is; a copy that can
-//! be read appears beside it for some days.
+//! `object_store` has no such request, but it signs a URL for any method and query, with the
+//! credentials, the region and the server of its own requests. The object itself stays frozen; S3
+//! provides a readable copy for some days.
 
 use std::time::{Duration, Instant};
 
@@ -12,23 +12,26 @@ use object_store::path::Path;
 use object_store::signer::{SignedUrlOptions, Signer as _};
 use reqwest::Method;
 
-use crate::storage::ErrorKind;
-use crate::storage::Thaw;
-use crate::storage::http::classify::{StoreError, kind_of};
-use crate::storage::http::error_text::said;
-use crate::storage::http::resume;
+use crate::storage::contract::Thaw;
+use crate::storage::error::ErrorKind;
+use crate::storage::http::response_text::said;
+use crate::storage::http::store_error::{StoreError, attempt};
+use crate::storage::retry::jittered_pause;
 
+/// Validity of a signed URL.
 const URL_LIVES: Duration = Duration::from_secs(15 * 60);
 
+/// Sends the requests to thaw.
 #[derive(Debug)]
 pub(crate) struct Thawer {
+    /// Signs the URLs.
     pub store: AmazonS3,
     pub client: HttpClient,
-    /// For how long a failing request is tried again.
+    /// How long to retry a failing request.
     pub retry: Duration,
 }
 
-/// Why an object was not asked for.
+/// Why a request to thaw failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ThawError {
     #[error(transparent)]
@@ -44,15 +47,15 @@ pub(crate) enum ThawError {
 fn advice(status: u16) -> &'static str {
     match status {
         403 => " (the credentials need s3:RestoreObject)",
-        400 | 405 | 501 => " (it may be one that knows no such request)",
+        400 | 405 | 501 => " (the server may not support it)",
         _ => "",
     }
 }
 
 impl ThawError {
-    pub fn kind(&self) -> ErrorKind {
+    pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::Sign(StoreError(error)) => kind_of(error),
+            Self::Sign(error) => error.kind(),
             Self::Url => ErrorKind::Permanent,
             Self::Send(_) => ErrorKind::Unavailable,
             Self::Refused { status, .. } => match status {
@@ -66,13 +69,14 @@ impl ThawError {
 }
 
 impl Thawer {
-    pub async fn thaw(&self, path: &Path, days: u16) -> Result<Thaw, ThawError> {
+    /// Requests that the object at `path` become readable for `days` days.
+    pub(crate) async fn thaw(&self, path: &Path, days: u16) -> Result<Thaw, ThawError> {
         let ends = Instant::now() + self.retry;
-        let mut attempt = 0;
+        let mut tries = 0;
         loop {
             let asked = self.ask(path, days).await;
-            attempt += 1;
-            let pause = resume::pause(attempt);
+            tries += 1;
+            let pause = jittered_pause(tries);
             match asked {
                 Err(error)
                     if error.kind() == ErrorKind::Unavailable && Instant::now() + pause <= ends =>
@@ -88,9 +92,8 @@ impl Thawer {
         let options = SignedUrlOptions::default().with_query([("restore", "")]);
         let url = self
             .store
-            .signed_url_opts(Method::POST, path, URL_LIVES, &options)
-            .await
-            .map_err(|error| ThawError::Sign(StoreError(error)))?;
+            .signed_url_opts(Method::POST, path, URL_LIVES, &options);
+        let url = attempt(url).await.map_err(ThawError::Sign)?;
         let mut request = HttpRequest::new(request_body(days).into());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url.as_str().parse().map_err(|_| ThawError::Url)?;
@@ -103,7 +106,7 @@ impl Thawer {
             200 => Ok(Thaw::Ready),
             202 => Ok(Thaw::Asked),
             409 if body.contains("RestoreAlreadyInProgress") => Ok(Thaw::UnderWay),
-            // Its class can be read at once.
+            // The object is in a class that can be read at once.
             403 if body.contains("InvalidObjectState") => Ok(Thaw::Ready),
             _ => Err(ThawError::Refused {
                 status,
@@ -113,7 +116,8 @@ impl Thawer {
     }
 }
 
-/// In bulk: it is the cheapest, and who waits for hours can wait for more of them.
+/// Returns the request's body. The bulk tier is the cheapest, and slower by hours than others that
+/// take hours as well.
 fn request_body(days: u16) -> String {
     format!(
         "<RestoreRequest xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Days>{days}</Days>\

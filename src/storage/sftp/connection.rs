@@ -1,7 +1,8 @@
-//! One connection: ssh as a process of ours, and the sftp that is spoken through its pipes.
+//! One connection: a process of ssh, and sftp through its pipes.
 //!
-//! Requests share it. One that gets no answer waits as long as anything moves on the connection at all, then gives
-//! the whole of it up. ssh's last words say why a connection ended. The process ends with the connection.
+//! Requests share it. A request without an answer waits as long as any byte moves on the
+//! connection, then ends the connection. ssh's last words say why a connection ended. The process
+//! ends with the connection.
 
 use std::pin::pin;
 use std::process::Stdio;
@@ -17,28 +18,31 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{timeout, timeout_at};
 
-use super::super::ErrorKind;
-use super::super::process_failure::{Failure, MOST_SAID_BYTES, shortened};
-use super::super::ssh::{self, CONNECT_SECONDS};
 use super::packet_guard::{Incoming, Outgoing, Wire};
+use crate::storage::error::ErrorKind;
+use crate::storage::process_failure::{MOST_SAID_BYTES, ProcessFailure, last_words};
+use crate::storage::ssh::{self, CONNECT_SECONDS};
 
-/// ssh gives up by itself before, and knows better why.
+/// Longest time to connect. ssh itself gives up earlier, with a better reason.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(CONNECT_SECONDS + 10);
-/// For ssh to end after its connection did, and for its last words after it ended: a master connection that it
-/// left behind keeps its pipe open.
+/// Longest time until ssh ends after its connection, and until its stderr ends after that: a master
+/// connection that it left behind keeps the pipe open.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
-/// What OpenSSH reads or writes in one request.
+/// Maximum bytes that OpenSSH reads or writes in one request.
 const PIECE_BYTES: u32 = 255 << 10;
-/// On its way at once, of one transfer: twice what ssh lets through unconfirmed.
+/// Bytes of one transfer that are in transit at once: twice the window of ssh.
 const WINDOW_BYTES: u32 = 4 << 20;
 const MOST_PIECES: u32 = 64;
 
+/// A connection that requests share.
 pub(super) struct Connection {
     pub client: Client,
     link: Link,
+    /// Longest silence of the server during a request.
     patience: Duration,
-    /// What the server takes in one request, as far as it has shown.
+    /// Bytes that the server reads in one request, as far as it has shown.
     pub read_bytes: PieceSize,
+    /// Bytes that the server writes in one request, as far as it has shown.
     pub write_bytes: PieceSize,
 }
 
@@ -48,6 +52,7 @@ impl std::fmt::Debug for Connection {
     }
 }
 
+/// Size of the pieces of a transfer.
 #[derive(Debug)]
 pub(super) struct PieceSize(AtomicU32);
 
@@ -56,41 +61,48 @@ impl PieceSize {
         Self(AtomicU32::new(PIECE_BYTES))
     }
 
-    pub fn get(&self) -> usize {
+    pub(super) fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed) as usize
     }
 
-    /// How many to have on their way.
-    pub fn at_once(&self) -> usize {
+    /// Number of pieces in transit at once.
+    pub(super) fn at_once(&self) -> usize {
         (WINDOW_BYTES / self.0.load(Ordering::Relaxed)).clamp(1, MOST_PIECES) as usize
     }
 
-    /// Of a larger piece the server took so much.
-    pub fn learn(&self, bytes: usize) {
+    /// Notes that the server took only `bytes` of a larger piece.
+    pub(super) fn learn(&self, bytes: usize) {
         if let Ok(bytes) = u32::try_from(bytes) {
             self.0.fetch_min(bytes.max(4096), Ordering::Relaxed);
         }
     }
 }
 
-/// ssh, and what it has to say.
+/// The process of ssh.
 #[derive(Debug)]
 struct Link {
     wire: Arc<Wire>,
+    /// How ssh ended. `None`: it runs.
     end: watch::Receiver<Option<End>>,
-    /// Dropped, it ends ssh.
+    /// Ends ssh when it is dropped.
     leash: Mutex<Option<oneshot::Sender<()>>>,
 }
 
+/// How ssh ended.
 #[derive(Debug, Clone)]
 struct End {
+    /// Exit code. `None`: a signal ended it.
     code: Option<i32>,
+    /// Its last words on stderr.
     said: String,
 }
 
 impl Connection {
-    /// Starts `command`, which is ssh up to the machine's name.
-    pub async fn open(mut command: Command, patience: Duration) -> Result<Self, Failure> {
+    /// Starts `command`, which is ssh up to the machine's name, and sftp through it.
+    pub(super) async fn open(
+        mut command: Command,
+        patience: Duration,
+    ) -> Result<Self, ProcessFailure> {
         let child = command
             .args(["-s", "sftp"])
             .stdin(Stdio::piped())
@@ -102,15 +114,18 @@ impl Connection {
             let program = command.as_std().get_program().display();
             let what = match error.kind() {
                 std::io::ErrorKind::NotFound => {
-                    format!("{program} is not installed here, or not on the PATH")
+                    format!("{program} is not installed, or not on the PATH")
                 }
                 _ => format!("cannot start {program}: {error}"),
             };
-            Failure::new(ErrorKind::Permanent, what)
+            ProcessFailure::new(ErrorKind::Permanent, what)
         })?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-            return Err(Failure::new(ErrorKind::Permanent, "ssh has no pipes"));
+            return Err(ProcessFailure::new(
+                ErrorKind::Permanent,
+                "ssh has no pipes",
+            ));
         };
         let wire = Arc::new(Wire::new());
         let outgoing = Outgoing::new(stdin, Arc::clone(&wire));
@@ -123,7 +138,8 @@ impl Connection {
             end,
             leash: Mutex::new(Some(leash)),
         };
-        // Not within this request, which may be given up: the client's own tasks panic without it.
+        // As a task of its own, because this request may be cancelled: the client's own tasks would
+        // panic then.
         let options = SftpOptions::new().flush_interval(Duration::ZERO);
         let greeting = tokio::spawn(Client::new(outgoing, incoming, options));
         match timeout(CONNECTED_WITHIN, greeting).await {
@@ -138,21 +154,21 @@ impl Connection {
             Ok(Err(error)) => Err(link.lost(&error.into()).await),
             Err(_) => {
                 let what = format!("no sftp after {} s", CONNECTED_WITHIN.as_secs());
-                Err(Failure::new(ErrorKind::Unavailable, what))
+                Err(ProcessFailure::new(ErrorKind::Unavailable, what))
             }
         }
     }
 
-    /// Whether there is any use in another request.
-    pub fn is_alive(&self) -> bool {
+    /// Whether another request can succeed.
+    pub(super) fn is_alive(&self) -> bool {
         self.link.end.borrow().is_none() && self.link.leash().is_some()
     }
 
-    /// What `request` gives, or why nothing.
-    pub async fn ask<T>(
+    /// Awaits the answer to `request`, as long as any byte moves.
+    pub(super) async fn ask<T>(
         &self,
         request: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, ProcessFailure> {
         let began = Instant::now();
         let mut request = pin!(request);
         loop {
@@ -167,7 +183,7 @@ impl Connection {
                 Err(_) => {
                     self.link.end();
                     let what = format!("the server was silent for {} s", self.patience.as_secs());
-                    return Err(Failure::new(ErrorKind::Unavailable, what));
+                    return Err(ProcessFailure::new(ErrorKind::Unavailable, what));
                 }
             }
         }
@@ -183,8 +199,8 @@ impl Link {
         self.leash().take();
     }
 
-    /// Why the connection broke, of which the client noticed `error`.
-    async fn lost(&self, error: &Error) -> Failure {
+    /// Returns why the connection broke, after the client reported `error`.
+    async fn lost(&self, error: &Error) -> ProcessFailure {
         let mut end = self.end.clone();
         let ended = timeout(LAST_WORDS_WITHIN, end.wait_for(Option::is_some)).await;
         let ended = ended
@@ -193,19 +209,19 @@ impl Link {
             .and_then(|end| Option::clone(&end));
         self.end();
         if let Some(fault) = self.wire.fault() {
-            return Failure::new(ErrorKind::Permanent, fault);
+            return ProcessFailure::new(ErrorKind::Permanent, fault);
         }
         match ended {
             Some(end) => ended_as(end.code, &end.said),
             None => {
                 let what = format!("the connection broke: {error}");
-                Failure::new(ErrorKind::Unavailable, what)
+                ProcessFailure::new(ErrorKind::Unavailable, what)
             }
         }
     }
 }
 
-/// Sees ssh to its end, which comes at the latest when it is released.
+/// Waits for the end of ssh and reports it. Kills ssh when it is released.
 async fn accompany(
     mut child: Child,
     stderr: ChildStderr,
@@ -221,7 +237,7 @@ async fn accompany(
     let status = match ended {
         Some(status) => status,
         None => {
-            // It may have ended just now.
+            // Fails if ssh has just ended.
             let _ = child.start_kill();
             child.wait().await
         }
@@ -235,11 +251,11 @@ async fn accompany(
     let said = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
     report.send_replace(Some(End {
         code: status.ok().and_then(|status| status.code()),
-        said: shortened(&String::from_utf8_lossy(&said)),
+        said: last_words(&String::from_utf8_lossy(&said)),
     }));
 }
 
-/// Keeps the end of what comes.
+/// Keeps the end of stderr in `said`.
 async fn listen(mut stderr: ChildStderr, said: Arc<Mutex<Vec<u8>>>) {
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = stderr.read(&mut buffer).await {
@@ -250,39 +266,32 @@ async fn listen(mut stderr: ChildStderr, said: Arc<Mutex<Vec<u8>>>) {
     }
 }
 
-/// What the end of ssh means.
-fn ended_as(code: Option<i32>, said: &str) -> Failure {
-    let told = |kind, hint: &str| {
-        let code = code.map_or("a signal".to_owned(), |code| format!("code {code}"));
-        let said = match said.is_empty() {
-            true => String::new(),
-            false => format!(": {said}"),
-        };
-        Failure::new(kind, format!("{hint}ssh ended with {code}{said}"))
-    };
+/// Returns the failure that the end of ssh means.
+fn ended_as(code: Option<i32>, said: &str) -> ProcessFailure {
+    let ended = |kind, hint: &str| ProcessFailure::ended(kind, hint, "ssh", code, said);
     if let Some((kind, hint)) = ssh::refusal(said) {
-        return told(kind, hint);
+        return ended(kind, hint);
     }
     match said.contains("subsystem request failed") {
-        true => told(
+        true => ended(
             ErrorKind::Permanent,
-            "the server has no sftp, or this key may not use it; ",
+            "the server has no sftp, or does not allow it for this key; ",
         ),
-        false => told(ErrorKind::Unavailable, ""),
+        false => ended(ErrorKind::Unavailable, ""),
     }
 }
 
-/// What the server says of a request.
-fn refused(kind: SftpErrorKind, message: &str) -> Failure {
+/// Returns the failure of a request that the server refused.
+fn refused(kind: SftpErrorKind, message: &str) -> ProcessFailure {
     let says = |kind, what: &str| {
         let message = match message {
             "" => "nothing more",
             message => message,
         };
-        Failure::new(kind, format!("{what}; the server says: {message}"))
+        ProcessFailure::new(kind, format!("{what}; the server says: {message}"))
     };
     match kind {
-        SftpErrorKind::NoSuchFile => Failure::new(ErrorKind::NotFound, "it is not there"),
+        SftpErrorKind::NoSuchFile => ProcessFailure::new(ErrorKind::NotFound, "it is not there"),
         SftpErrorKind::PermDenied => says(ErrorKind::Denied, "it is not allowed"),
         SftpErrorKind::BadMessage | SftpErrorKind::OpUnsupported => {
             says(ErrorKind::Permanent, "the server cannot do it")
@@ -296,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_are_told_apart() {
+    fn the_end_of_ssh_is_classified() {
         for (said, kind) in [
             ("me@x: Permission denied (publickey).", ErrorKind::Denied),
             (
@@ -320,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_fit_the_server() {
+    fn pieces_shrink_to_what_the_server_takes() {
         let size = PieceSize::new();
         assert_eq!((size.get(), size.at_once()), (261_120, 16));
         size.learn(32 << 10);

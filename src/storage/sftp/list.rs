@@ -1,4 +1,5 @@
-//! Listing: folder by folder, some of them at once. Links are not followed, and what is no key is not ours.
+//! Lists folder by folder, several concurrently. Follows no links, and omits names that are not
+//! keys.
 
 use std::sync::Arc;
 
@@ -8,16 +9,20 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use openssh_sftp_client::fs::DirEntry;
 use openssh_sftp_client::metadata::MetaData;
 
-use super::super::key::is_key;
-use super::super::process_failure::Failure;
-use super::super::{ErrorKind, Listed};
 use super::connection::Connection;
 use super::session::Machine;
+use crate::storage::contract::Listed;
+use crate::storage::error::ErrorKind;
+use crate::storage::key::is_key;
+use crate::storage::process_failure::ProcessFailure;
 
 const FOLDERS_AT_ONCE: usize = 16;
 
-/// What is in the folder `path`; nothing, if it is not there.
-pub(super) async fn entries(connection: &Connection, path: &str) -> Result<Vec<DirEntry>, Failure> {
+/// Returns the entries of the folder `path`; none if it does not exist.
+pub(super) async fn entries(
+    connection: &Connection,
+    path: &str,
+) -> Result<Vec<DirEntry>, ProcessFailure> {
     let read = async {
         let folder = connection.client.fs().open_dir(path).await?;
         folder.read_dir().try_collect().await
@@ -28,7 +33,7 @@ pub(super) async fn entries(connection: &Connection, path: &str) -> Result<Vec<D
     }
 }
 
-/// Its key below `folder`, if it is one.
+/// Returns the key of an entry of `folder`, if its name is valid in a key.
 fn key(folder: &str, entry: &DirEntry) -> Option<String> {
     let name = entry.filename().to_str()?;
     let key = match folder {
@@ -38,8 +43,8 @@ fn key(folder: &str, entry: &DirEntry) -> Option<String> {
     is_key(&key).then_some(key)
 }
 
-fn object(key: String, metadata: &MetaData) -> Result<Listed, Failure> {
-    let bytes = metadata.len().ok_or_else(|| tells_too_little(&key))?;
+fn object(key: String, metadata: &MetaData) -> Result<Listed, ProcessFailure> {
+    let bytes = metadata.len().ok_or_else(|| lacks_attributes(&key))?;
     let modified = metadata.modified();
     let modified = modified.and_then(|time| DateTime::from_timestamp(time.into_raw().into(), 0));
     Ok(Listed {
@@ -49,22 +54,22 @@ fn object(key: String, metadata: &MetaData) -> Result<Listed, Failure> {
     })
 }
 
-fn tells_too_little(key: &str) -> Failure {
-    let what = format!("the server does not tell whether {key} is a file, and of what size");
-    Failure::new(ErrorKind::Permanent, what)
+fn lacks_attributes(key: &str) -> ProcessFailure {
+    let what = format!("the server does not report whether {key} is a file, and its size");
+    ProcessFailure::new(ErrorKind::Permanent, what)
 }
 
-/// All objects below `folder`, in no order.
+/// Returns all objects below `folder`, in no order.
 pub(super) async fn objects(
     machine: &Machine,
     connection: Arc<Connection>,
     folder: String,
-) -> Result<Vec<Listed>, Failure> {
+) -> Result<Vec<Listed>, ProcessFailure> {
     let read = |folder: String| {
         let connection = &connection;
         async move {
             let entries = entries(connection, &machine.path(&folder)).await?;
-            Ok::<_, Failure>((folder, entries))
+            Ok::<_, ProcessFailure>((folder, entries))
         }
     };
     let mut found = Vec::new();
@@ -84,7 +89,7 @@ pub(super) async fn objects(
             let Some(key) = key(&folder, &entry) else {
                 continue;
             };
-            let kind = entry.file_type().ok_or_else(|| tells_too_little(&key))?;
+            let kind = entry.file_type().ok_or_else(|| lacks_attributes(&key))?;
             if kind.is_dir() {
                 waiting.push(key);
             } else if kind.is_file() {
@@ -94,11 +99,11 @@ pub(super) async fn objects(
     }
 }
 
-/// The names of the folders right below the root, sorted.
+/// Returns the names of the folders right below the root, sorted.
 pub(super) async fn folders(
     machine: &Machine,
     connection: Arc<Connection>,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<String>, ProcessFailure> {
     let entries = entries(&connection, &machine.path("")).await?;
     let is_folder = |entry: &&DirEntry| entry.file_type().is_some_and(|kind| kind.is_dir());
     let folders = entries.iter().filter(is_folder);

@@ -1,15 +1,15 @@
-//! The packets of sftp, version 3, as far as [`super::packet_guard`] looks into them.
+//! Parses packets of sftp version 3, as far as [`super::packet_guard`] checks them.
 
 use std::ops::Range;
 use std::str::from_utf8;
 
-/// Length, type, id, and what of the shortest answer follows: of names how many.
+/// Size of length, type, id and the first number of an answer; for names that is their count.
 pub(super) const HEAD_BYTES: usize = 13;
 
 const MOST_HELLO_BYTES: usize = 4096;
-/// OpenSSH takes no longer ones either.
+/// Maximum size of a packet, as in OpenSSH.
 const MOST_BYTES: usize = (256 << 10) + 1024;
-/// Two empty texts and the flags of no attributes.
+/// Minimum size of a name: two empty texts, and the flags of no attributes.
 const LEAST_NAME_BYTES: usize = 12;
 
 const STATUS: u8 = 101;
@@ -23,28 +23,30 @@ const HAS_MORE: u32 = 1 << 31;
 
 const TOO_SHORT: &str = "the server sends a packet that is too short to be one";
 
+/// The beginning of a packet.
 #[derive(Debug)]
 pub(super) struct Head {
-    /// Of the whole packet.
+    /// Size of the whole packet.
     pub bytes: usize,
-    /// There are texts in it.
-    pub is_looked_into: bool,
+    /// Whether the packet contains texts, which are checked.
+    pub has_texts: bool,
 }
 
 impl Head {
-    /// `start` are [`HEAD_BYTES`] at least, of the first packet four.
-    pub fn read(start: &[u8], is_first: bool) -> Result<Self, &'static str> {
-        let mut reader = Reader::new(start);
+    /// Parses the beginning of a packet: at least [`HEAD_BYTES`] bytes, or four of the first
+    /// packet.
+    pub(super) fn read(start: &[u8], is_first: bool) -> Result<Self, &'static str> {
+        let mut reader = PacketReader::new(start);
         let length = reader.number()? as usize;
         let bytes = length + 4;
         if is_first {
             return match (5..=MOST_HELLO_BYTES).contains(&length) {
                 true => Ok(Self {
                     bytes,
-                    is_looked_into: false,
+                    has_texts: false,
                 }),
                 false => Err(
-                    "what the server sends first is no sftp: does a login script of it print something?",
+                    "the server's first answer is no sftp: does a login script there print something?",
                 ),
             };
         }
@@ -62,20 +64,20 @@ impl Head {
         }
         Ok(Self {
             bytes,
-            is_looked_into: matches!(kind, NAME | STATUS),
+            has_texts: matches!(kind, NAME | STATUS),
         })
     }
 }
 
-/// The same packet with only UTF-8 in its texts, as many bytes.
+/// Returns the packet with `?` for non-ASCII bytes in texts that are not UTF-8. Its size stays.
 pub(super) fn cleaned(packet: &[u8]) -> Result<Vec<u8>, &'static str> {
-    let mut reader = Reader::new(packet);
+    let mut reader = PacketReader::new(packet);
     let kind = packet[reader.skip(5)?.end - 1];
     reader.skip(4)?;
     let number = reader.number()?;
     let mut texts = Vec::new();
     if kind == STATUS {
-        // Some send neither a message nor its language.
+        // Some servers send neither a message nor its language.
         while reader.at < packet.len() {
             texts.push(reader.skip_text()?);
         }
@@ -97,12 +99,13 @@ pub(super) fn cleaned(packet: &[u8]) -> Result<Vec<u8>, &'static str> {
     Ok(clean)
 }
 
-struct Reader<'a> {
+/// Reads the fields of a packet in order.
+struct PacketReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> PacketReader<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
@@ -168,7 +171,7 @@ pub(super) mod tests {
         packet(103, &[&[0, 0, 0, 1][..], &text(data)].concat())
     }
 
-    /// Of files with all attributes.
+    /// Returns a packet of names of files with all attributes.
     pub fn names(names: &[&[u8]]) -> Vec<u8> {
         let mut content = vec![0, 0, 0, 1];
         content.extend((names.len() as u32).to_be_bytes());

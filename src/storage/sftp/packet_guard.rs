@@ -1,10 +1,11 @@
-//! What goes through ssh's pipes, seen on its way: any byte is a sign of life, and what a server sends is checked
-//! before the client library believes it.
+//! Watches ssh's pipes: notes the time of each byte as a sign of life, and checks what the server
+//! sends before the client library reads it.
 //!
-//! The library reserves memory for whatever length or count a packet claims, subtracts from lengths unchecked,
-//! and gives the connection up over a name that is not UTF-8. So a packet that claims more than it can hold ends
-//! the connection here, and such a name arrives with `?` in it, which is in no key. Nor does its writing task always
-//! notice that its reading task ended; so once nothing more can come, nothing more goes either.
+//! The library reserves memory for any length or count that a packet claims, subtracts from lengths
+//! unchecked, and drops the connection over a name that is not UTF-8. So a packet that claims more
+//! than it can hold ends the connection here, and such a name arrives with `?` in it, which is in
+//! no key. The library's writing task does not always notice that its reading task ended; so once
+//! nothing more can arrive, nothing more is sent.
 
 use std::io;
 use std::pin::Pin;
@@ -19,20 +20,20 @@ use super::packet::{HEAD_BYTES, Head, cleaned};
 
 const READ_BYTES: usize = 32 << 10;
 
-/// What both pipes of a connection tell.
+/// The state that both pipes of a connection share.
 #[derive(Debug)]
 pub(super) struct Wire {
     began: Instant,
-    /// Milliseconds since then.
+    /// Time of the last byte, in milliseconds since `began`.
     moved: AtomicU64,
-    /// What is wrong with what the server sends.
+    /// What is wrong with the server's packets. Unset: nothing so far.
     fault: OnceLock<&'static str>,
-    /// Nothing more will come.
+    /// Whether the server's side of the connection has ended.
     is_over: AtomicBool,
 }
 
 impl Wire {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             began: Instant::now(),
             moved: AtomicU64::new(0),
@@ -41,15 +42,17 @@ impl Wire {
         }
     }
 
-    /// When last a byte moved.
-    pub fn moved(&self) -> Instant {
+    /// Returns the time at which a byte moved last.
+    pub(super) fn moved(&self) -> Instant {
         self.began + Duration::from_millis(self.moved.load(Ordering::Relaxed))
     }
 
-    pub fn fault(&self) -> Option<&'static str> {
+    /// Returns what is wrong with the server's packets, if anything is.
+    pub(super) fn fault(&self) -> Option<&'static str> {
         self.fault.get().copied()
     }
 
+    /// Notes that a byte moved now.
     fn moves(&self) {
         let millis = self.began.elapsed().as_millis();
         let millis = u64::try_from(millis).unwrap_or(u64::MAX);
@@ -57,6 +60,7 @@ impl Wire {
     }
 }
 
+/// The pipe to the server.
 #[derive(Debug)]
 pub(super) struct Outgoing<W> {
     inner: W,
@@ -64,7 +68,7 @@ pub(super) struct Outgoing<W> {
 }
 
 impl<W> Outgoing<W> {
-    pub fn new(inner: W, wire: Arc<Wire>) -> Self {
+    pub(super) fn new(inner: W, wire: Arc<Wire>) -> Self {
         Self { inner, wire }
     }
 
@@ -111,30 +115,31 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Outgoing<W> {
     }
 }
 
+/// The pipe from the server.
 #[derive(Debug)]
 pub(super) struct Incoming<R> {
     inner: R,
     wire: Arc<Wire>,
     buffer: Box<[u8]>,
-    /// Read, and not looked at yet from `looked` on.
+    /// Bytes that were read; those from `checked` on are not checked yet.
     raw: Vec<u8>,
-    looked: usize,
-    /// Looked at, and not passed on yet from `passed` on.
+    checked: usize,
+    /// Bytes that were checked; those from `passed` on are not passed on yet.
     good: Vec<u8>,
     passed: usize,
-    /// Of the current packet, so much may pass unseen.
+    /// Number of bytes of the current packet that pass without a check.
     unseen: usize,
     is_first: bool,
 }
 
 impl<R> Incoming<R> {
-    pub fn new(inner: R, wire: Arc<Wire>) -> Self {
+    pub(super) fn new(inner: R, wire: Arc<Wire>) -> Self {
         Self {
             inner,
             wire,
             buffer: vec![0; READ_BYTES].into(),
             raw: Vec::new(),
-            looked: 0,
+            checked: 0,
             good: Vec::new(),
             passed: 0,
             unseen: 0,
@@ -142,16 +147,16 @@ impl<R> Incoming<R> {
         }
     }
 
-    /// Moves what may pass from `raw` to `good`.
-    fn look(&mut self) -> Result<(), &'static str> {
+    /// Checks `raw` and moves what may pass to `good`.
+    fn check(&mut self) -> Result<(), &'static str> {
         self.good.drain(..self.passed);
         self.passed = 0;
         loop {
-            let rest = &self.raw[self.looked..];
+            let rest = &self.raw[self.checked..];
             let unseen = rest.len().min(self.unseen);
             if unseen > 0 {
                 self.good.extend_from_slice(&rest[..unseen]);
-                self.looked += unseen;
+                self.checked += unseen;
                 self.unseen -= unseen;
                 continue;
             }
@@ -160,19 +165,19 @@ impl<R> Incoming<R> {
                 break;
             }
             let head = Head::read(rest, self.is_first)?;
-            if head.is_looked_into {
+            if head.has_texts {
                 let Some(packet) = rest.get(..head.bytes) else {
                     break;
                 };
                 self.good.extend_from_slice(&cleaned(packet)?);
-                self.looked += head.bytes;
+                self.checked += head.bytes;
             } else {
                 self.unseen = head.bytes;
             }
             self.is_first = false;
         }
-        self.raw.drain(..self.looked);
-        self.looked = 0;
+        self.raw.drain(..self.checked);
+        self.checked = 0;
         Ok(())
     }
 }
@@ -196,7 +201,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Incoming<R> {
 }
 
 impl<R: AsyncRead + Unpin> Incoming<R> {
-    /// Reads what may pass.
+    /// Reads checked bytes into `buffer`.
     fn poll_good(
         &mut self,
         context: &mut Context<'_>,
@@ -211,7 +216,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
                 return Poll::Ready(Ok(()));
             }
             if self.raw.is_empty() && (1..=self.unseen).contains(&buffer.remaining()) {
-                // The middle of an object: without a copy.
+                // The middle of an object passes without a copy.
                 let before = buffer.filled().len();
                 ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
                 let length = buffer.filled().len() - before;
@@ -228,7 +233,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
             }
             self.wire.moves();
             self.raw.extend_from_slice(piece.filled());
-            if let Err(fault) = self.look() {
+            if let Err(fault) = self.check() {
                 let fault = self.wire.fault.get_or_init(|| fault);
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, *fault)));
             }
@@ -260,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sound_passes_as_it_is() {
+    fn sound_packets_pass_unchanged() {
         let sent = [
             hello(),
             data(&[7; 100_000]),
@@ -276,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_text_is_made_one() {
+    fn a_name_that_is_not_utf_8_is_cleaned() {
         let sent = [hello(), names(&["ü".as_bytes(), b"caf\xe9"])].concat();
         let expected = [hello(), names(&["ü".as_bytes(), b"caf?"])].concat();
         let (got, fault) = read(&sent, 4096);
@@ -285,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_end_the_connection() {
+    fn false_claims_end_the_connection() {
         let sound = [hello(), data(b"x")].concat();
         let cases: [(&[u8], &str); 4] = [
             (b"Welcome to this server!\n", "no sftp"),

@@ -1,14 +1,15 @@
-//! Putting an object: written under a name in its host's scratch folder, flushed, and then given its own.
+//! Puts an object: writes a file in the host's scratch folder, flushes it, then gives it its own
+//! name.
 //!
-//! So whatever has its own name is complete. A hard link takes that name only if nobody has it; a server that
-//! makes none (or whose file system has none) is asked first and then told to rename, which is no harm: names are
-//! content. The file is flushed once more after that: with it a journaling file system flushes its new name,
-//! and folders cannot be flushed through sftp.
+//! So an object that has its own name is complete. A hard link takes that name only if it is free.
+//! If the server or its file system has no hard links, the name is looked up first and the file
+//! then renamed; a race of two puts is harmless, because an object's name is derived from its
+//! content. The file is flushed once more after that: a journaling file system then flushes the new
+//! name too, and sftp cannot flush folders.
 //!
-//! A put that fails removes its file as soon as there is a connection to do so; one that is killed leaves it, and a
-//! later process's first put there removes what is older than a day by the server's clock.
+//! A put that fails removes its file as soon as there is a connection. A put that is killed leaves
+//! it; the first put of a later process removes files older than a day by the server's clock.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,39 +17,32 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use openssh_sftp_client::file::File;
 
-use super::super::process_failure::Failure;
-use super::super::{Body, ErrorKind, PutMode, PutOutcome};
 use super::connection::Connection;
 use super::list;
 use super::send;
 use super::session::Machine;
+use crate::storage::contract::{Body, PutMode, PutOutcome};
+use crate::storage::error::ErrorKind;
+use crate::storage::process_failure::ProcessFailure;
 
 const SCRATCH: &str = ".tmp";
 const PREFIX: &str = "put-";
 const ABANDONED_AGE: Duration = Duration::from_secs(24 * 3600);
 const REMOVALS_AT_ONCE: usize = 16;
 
-/// What is known of scratch folders.
-#[derive(Debug, Default)]
-pub(super) struct ScratchFolders {
-    /// Looked for what killed puts left.
-    tidied: HashSet<String>,
-    /// Files of puts that failed, still to be removed.
-    abandoned: Vec<String>,
-}
-
-/// What to put, and where.
-pub(super) struct Put {
+/// An object to put.
+pub(super) struct PutRequest {
     pub key: String,
     pub body: Body,
     pub mode: PutMode,
 }
 
+/// Puts an object over `connection`.
 pub(super) async fn put(
     machine: &Machine,
     connection: Arc<Connection>,
-    put: &Put,
-) -> Result<PutOutcome, Failure> {
+    put: &PutRequest,
+) -> Result<PutOutcome, ProcessFailure> {
     let path = machine.path(&put.key);
     if is_there(&connection, &path).await? && put.mode == PutMode::Create {
         return Ok(PutOutcome::Existed);
@@ -57,28 +51,29 @@ pub(super) async fn put(
         None => machine.path(SCRATCH),
         Some((host, _)) => machine.path(&format!("{host}/{SCRATCH}")),
     };
-    let mut scratch = Scratch::create(machine, &connection, &folder).await?;
+    let mut scratch = RemoteScratch::create(machine, &connection, &folder).await?;
     scratch.tidy(&folder).await;
     let outcome = scratch.become_object(&path, put).await;
     if connection.is_alive() {
         scratch.remove().await;
     }
-    // Of a put nothing is missing: it can be tried again.
+    // The target of a put cannot be missing for good: a retry creates the folder again.
     outcome.map_err(|failure| match failure.kind {
-        ErrorKind::NotFound => Failure::new(ErrorKind::Unavailable, "its folder vanished"),
+        ErrorKind::NotFound => ProcessFailure::new(ErrorKind::Unavailable, "its folder vanished"),
         _ => failure,
     })
 }
 
-async fn flush(connection: &Connection, mut file: File) -> Result<(), Failure> {
+/// Flushes a file, if the server supports it.
+async fn flush(connection: &Connection, mut file: File) -> Result<(), ProcessFailure> {
     match connection.client.support_fsync() {
         true => connection.ask(file.sync_all()).await,
         false => Ok(()),
     }
 }
 
-/// Whether an object is there; what is something else is an error.
-async fn is_there(connection: &Connection, path: &str) -> Result<bool, Failure> {
+/// Whether a file exists at `path`; anything else there is an error.
+async fn is_there(connection: &Connection, path: &str) -> Result<bool, ProcessFailure> {
     let mut fs = connection.client.fs();
     let metadata = match connection.ask(fs.symlink_metadata(path)).await {
         Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(false),
@@ -86,14 +81,14 @@ async fn is_there(connection: &Connection, path: &str) -> Result<bool, Failure> 
     };
     match metadata.file_type() {
         Some(kind) if !kind.is_file() => {
-            let what = "something that is no file has its name";
-            Err(Failure::new(ErrorKind::Permanent, what))
+            let what = "its name belongs to something that is not a file";
+            Err(ProcessFailure::new(ErrorKind::Permanent, what))
         }
         _ => Ok(true),
     }
 }
 
-/// The folder that `path` is in.
+/// Returns the folder that contains `path`.
 fn above(path: &str) -> &str {
     match path.rfind('/') {
         Some(0) => "/",
@@ -102,8 +97,8 @@ fn above(path: &str) -> &str {
     }
 }
 
-/// Makes a folder, and those that lead there.
-async fn make_folder(connection: &Connection, folder: &str) -> Result<(), Failure> {
+/// Creates a folder and its missing parents.
+async fn make_folder(connection: &Connection, folder: &str) -> Result<(), ProcessFailure> {
     let mut missing = Vec::new();
     let mut folder = folder;
     loop {
@@ -121,14 +116,14 @@ async fn make_folder(connection: &Connection, folder: &str) -> Result<(), Failur
     Ok(())
 }
 
-/// Makes a folder; one that is there already will do.
-async fn make_one(connection: &Connection, folder: &str) -> Result<(), Failure> {
+/// Creates a folder, unless it exists.
+async fn make_one(connection: &Connection, folder: &str) -> Result<(), ProcessFailure> {
     let mut fs = connection.client.fs();
     let failure = match connection.ask(fs.create_dir(folder)).await {
         Err(failure) if failure.kind != ErrorKind::NotFound => failure,
         other => return other,
     };
-    // Servers say no more than that it failed.
+    // Servers do not say why it failed.
     let is_folder = match connection.ask(fs.metadata(folder)).await {
         Ok(metadata) => metadata.file_type().is_some_and(|kind| kind.is_dir()),
         Err(_) => false,
@@ -136,26 +131,27 @@ async fn make_one(connection: &Connection, folder: &str) -> Result<(), Failure> 
     if is_folder { Ok(()) } else { Err(failure) }
 }
 
-/// A file in a scratch folder. Dropped before it is removed, it is still to be.
-struct Scratch<'a> {
+/// A file in a scratch folder. If it is dropped before it is removed, a later put removes it.
+struct RemoteScratch<'a> {
     machine: &'a Machine,
     connection: &'a Connection,
+    /// `None`: the file was renamed or removed.
     path: Option<String>,
     file: File,
 }
 
-impl<'a> Scratch<'a> {
+impl<'a> RemoteScratch<'a> {
     async fn create(
         machine: &'a Machine,
         connection: &'a Connection,
         folder: &str,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ProcessFailure> {
         let mut random = [0; 12];
         getrandom::fill(&mut random)
-            .map_err(|error| Failure::new(ErrorKind::Unavailable, error.to_string()))?;
+            .map_err(|error| ProcessFailure::new(ErrorKind::Unavailable, error.to_string()))?;
         let path = format!("{folder}/{PREFIX}{}", crate::base::ids::hex(&random));
         let mut options = connection.client.options();
-        // Reading, to be told its time.
+        // Read access, to read its time.
         options.read(true).write(true).create_new(true);
         let file = match connection.ask(options.open(&path)).await {
             Err(failure) if failure.kind == ErrorKind::NotFound => {
@@ -176,8 +172,12 @@ impl<'a> Scratch<'a> {
         self.path.as_deref().unwrap_or_default()
     }
 
-    /// Writes the file, durably, and gives it its own name.
-    async fn become_object(&mut self, path: &str, put: &Put) -> Result<PutOutcome, Failure> {
+    /// Writes the file durably and gives it its own name.
+    async fn become_object(
+        &mut self,
+        path: &str,
+        put: &PutRequest,
+    ) -> Result<PutOutcome, ProcessFailure> {
         let connection = self.connection;
         let file = self.file.clone();
         send::send(self.machine, connection, &file, &put.body).await?;
@@ -195,8 +195,8 @@ impl<'a> Scratch<'a> {
         Ok(outcome)
     }
 
-    /// Gives the file its own name. The scratch name may stay.
-    async fn name(&mut self, path: &str, mode: PutMode) -> Result<PutOutcome, Failure> {
+    /// Gives the file its own name. The scratch name may remain.
+    async fn name(&mut self, path: &str, mode: PutMode) -> Result<PutOutcome, ProcessFailure> {
         let connection = self.connection;
         let mut fs = connection.client.fs();
         if mode == PutMode::Create {
@@ -204,7 +204,7 @@ impl<'a> Scratch<'a> {
                 match connection.ask(fs.hard_link(self.path(), path)).await {
                     Ok(()) => return Ok(PutOutcome::Written),
                     Err(failure) if failure.kind == ErrorKind::NotFound => return Err(failure),
-                    // It says no more than that it failed: because it is there, or there are no links.
+                    // Servers do not say why it failed: the name is taken, or there are no links.
                     Err(_) => {}
                 }
             }
@@ -231,7 +231,7 @@ impl<'a> Scratch<'a> {
         Ok(PutOutcome::Written)
     }
 
-    /// Removes the file, and those of puts that could not.
+    /// Removes the file, and the files of earlier puts that could not be removed.
     async fn remove(mut self) {
         let abandoned = std::mem::take(&mut self.machine.scratch().abandoned);
         remove_all(
@@ -241,7 +241,8 @@ impl<'a> Scratch<'a> {
         .await;
     }
 
-    /// The first time, removes what killed puts left. What cannot be removed is no reason to fail.
+    /// Removes the files of killed puts, the first time. A file that cannot be removed is no
+    /// failure.
     async fn tidy(&mut self, folder: &str) {
         if !self.machine.scratch().tidied.insert(folder.to_owned()) {
             return;
@@ -261,7 +262,7 @@ impl<'a> Scratch<'a> {
     }
 }
 
-impl Drop for Scratch<'_> {
+impl Drop for RemoteScratch<'_> {
     fn drop(&mut self) {
         if let Some(path) = self.path.take() {
             self.machine.scratch().abandoned.push(path);
@@ -271,7 +272,7 @@ impl Drop for Scratch<'_> {
 
 async fn remove_all(connection: &Connection, paths: impl Iterator<Item = String>) {
     let remove = |path: String| async move {
-        // What is left is old one day.
+        // A file that remains is removed when it is a day old.
         let _ = connection
             .ask(connection.client.fs().remove_file(Path::new(&path)))
             .await;
@@ -286,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_path_is_in_a_folder() {
+    fn every_path_has_a_parent() {
         assert_eq!(above("/b/h/x"), "/b/h");
         assert_eq!(above("/b"), "/");
         assert_eq!(above("/"), "/");

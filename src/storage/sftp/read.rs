@@ -1,4 +1,4 @@
-//! Reading an object: in pieces, many of them on their way at once.
+//! Reads an object in pieces, many of them concurrently.
 
 use std::io::SeekFrom;
 use std::ops::Range;
@@ -12,12 +12,13 @@ use openssh_sftp_client::file::File;
 use openssh_sftp_client::metadata::MetaData;
 use tokio::io::AsyncSeekExt as _;
 
-use super::super::ErrorKind;
-use super::super::process_failure::Failure;
-use super::super::retry::Retries;
 use super::connection::Connection;
-use super::pace::Pace;
 use super::session::Machine;
+use crate::storage::error::ErrorKind;
+use crate::storage::process_failure::ProcessFailure;
+use crate::storage::retry::Retries;
+use crate::storage::size_error::SizeError;
+use crate::storage::throttle::{self, Throttle};
 
 /// An opened object.
 pub(super) struct Object {
@@ -26,13 +27,18 @@ pub(super) struct Object {
     pub bytes: u64,
 }
 
-fn size(metadata: &MetaData) -> Result<u64, Failure> {
+/// Returns the size of a file; anything else is an error.
+fn size(metadata: &MetaData) -> Result<u64, ProcessFailure> {
     let is_file = metadata.file_type().is_none_or(|kind| kind.is_file());
     let size = metadata.len().filter(|_| is_file);
-    size.ok_or_else(|| Failure::new(ErrorKind::Permanent, "it is no file"))
+    size.ok_or_else(|| ProcessFailure::new(ErrorKind::Permanent, "it is not a file"))
 }
 
-pub(super) async fn open(connection: Arc<Connection>, path: String) -> Result<Object, Failure> {
+/// Opens an object.
+pub(super) async fn open(
+    connection: Arc<Connection>,
+    path: String,
+) -> Result<Object, ProcessFailure> {
     let mut file = connection.ask(connection.client.open(path)).await?;
     let metadata = connection.ask(file.metadata()).await?;
     Ok(Object {
@@ -42,13 +48,13 @@ pub(super) async fn open(connection: Arc<Connection>, path: String) -> Result<Ob
     })
 }
 
-/// A small object whole: most come with the answer that tells their size.
+/// Reads a small object whole. Most arrive together with the answer that reports their size.
 pub(super) async fn whole(
     machine: &Machine,
     connection: Arc<Connection>,
     path: String,
     limit: u64,
-) -> Result<Bytes, Failure> {
+) -> Result<Bytes, ProcessFailure> {
     let mut file = connection.ask(connection.client.open(path)).await?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let wanted = wanted.min(connection.read_bytes.get()).max(1);
@@ -56,10 +62,10 @@ pub(super) async fn whole(
     let (metadata, start) = join(connection.ask(file.metadata()), start).await;
     let bytes = size(&metadata?)?;
     let start = start?;
-    machine.download.wait(start.len()).await;
+    throttle::wait(machine.limits.download.as_deref(), start.len()).await;
     if bytes > limit {
-        let what = format!("it has {bytes} bytes, more than the {limit} expected");
-        return Err(Failure::new(ErrorKind::Permanent, what));
+        let what = SizeError::TooLarge { bytes, limit }.to_string();
+        return Err(ProcessFailure::new(ErrorKind::Permanent, what));
     }
     if start.len() as u64 >= bytes {
         return Ok(start.freeze());
@@ -70,7 +76,7 @@ pub(super) async fn whole(
         bytes,
     };
     let rest = start.len() as u64..bytes;
-    let rest = object.pieces(rest, &machine.download);
+    let rest = object.pieces(rest, &machine.limits.download);
     let whole = rest.try_fold(start, |mut whole, piece| async move {
         whole.extend_from_slice(&piece);
         Ok(whole)
@@ -79,23 +85,23 @@ pub(super) async fn whole(
 }
 
 impl Object {
-    /// The bytes of `range`, which must lie within the object.
+    /// Streams the bytes of `range`, which must be within the object.
     fn pieces(
         &self,
         range: Range<u64>,
-        pace: &Arc<Pace>,
-    ) -> BoxStream<'static, Result<Bytes, Failure>> {
-        let pace = Arc::clone(pace);
+        limit: &Option<Arc<Throttle>>,
+    ) -> BoxStream<'static, Result<Bytes, ProcessFailure>> {
+        let limit = limit.clone();
         let (connection, file) = (Arc::clone(&self.connection), self.file.clone());
         let at_once = connection.read_bytes.at_once();
         let piece_bytes = connection.read_bytes.get();
         let starts = range.clone().step_by(piece_bytes);
         let turns = futures::stream::iter(starts).then(move |at| {
-            let pace = Arc::clone(&pace);
+            let limit = limit.clone();
             async move {
                 let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
                 let length = left.min(piece_bytes);
-                pace.wait(length).await;
+                throttle::wait(limit.as_deref(), length).await;
                 (at, length)
             }
         });
@@ -106,12 +112,13 @@ impl Object {
     }
 }
 
+/// Reads `length` bytes from `at`, in as many requests as the server needs.
 async fn read_piece(
     connection: Arc<Connection>,
     file: File,
     at: u64,
     length: usize,
-) -> Result<Bytes, Failure> {
+) -> Result<Bytes, ProcessFailure> {
     let mut piece = BytesMut::new();
     while piece.len() < length {
         let (at, left) = (at + piece.len() as u64, length - piece.len());
@@ -119,7 +126,7 @@ async fn read_piece(
         match got.len() {
             0 => {
                 let what = format!("it ends after {at} bytes, too early");
-                return Err(Failure::new(ErrorKind::Permanent, what));
+                return Err(ProcessFailure::new(ErrorKind::Permanent, what));
             }
             got if got < left => connection.read_bytes.learn(got),
             _ => {}
@@ -132,40 +139,48 @@ async fn read_piece(
     Ok(piece.freeze())
 }
 
-/// What one request gives of `length` bytes from `at` on: nothing only at the object's end.
+/// Returns what one request brings of `length` bytes from `at`: nothing only at the object's end.
 async fn read_once(
     connection: &Connection,
     mut file: File,
     at: u64,
     length: usize,
-) -> Result<BytesMut, Failure> {
-    // Never waits, and fails only beyond 2^63.
+) -> Result<BytesMut, ProcessFailure> {
+    // Does not wait, and fails only beyond 2^63.
     let sought = file.seek(SeekFrom::Start(at)).await;
-    sought.map_err(|error| Failure::new(ErrorKind::Permanent, error.to_string()))?;
+    sought.map_err(|error| ProcessFailure::new(ErrorKind::Permanent, error.to_string()))?;
     let most = u32::try_from(length).unwrap_or(u32::MAX);
     let read = file.read(most, BytesMut::with_capacity(length));
     let got = connection.ask(read).await?.unwrap_or_default();
     match got.len() <= length {
         true => Ok(got),
         false => {
-            let what = "the server sends more than was asked for";
-            Err(Failure::new(ErrorKind::Permanent, what))
+            let what = "the server sends more than was requested";
+            Err(ProcessFailure::new(ErrorKind::Permanent, what))
         }
     }
 }
 
-/// Reads on after a connection broke, from where it broke off.
-pub(super) struct Reader {
+/// Reads an object over connections that break: continues where the last one broke off.
+pub(super) struct ObjectReader {
     machine: Arc<Machine>,
     path: String,
+    /// Size of the object when it was opened first.
     bytes: u64,
+    /// Bytes that are still to come.
     rest: Range<u64>,
-    pieces: Option<BoxStream<'static, Result<Bytes, Failure>>>,
+    /// The current stream. `None`: its connection broke.
+    pieces: Option<BoxStream<'static, Result<Bytes, ProcessFailure>>>,
     retries: Option<Retries>,
 }
 
-impl Reader {
-    pub fn new(machine: Arc<Machine>, path: String, object: &Object, rest: Range<u64>) -> Self {
+impl ObjectReader {
+    pub(super) fn new(
+        machine: Arc<Machine>,
+        path: String,
+        object: &Object,
+        rest: Range<u64>,
+    ) -> Self {
         let mut reader = Self {
             machine,
             path,
@@ -179,11 +194,12 @@ impl Reader {
     }
 
     fn begin(&mut self, object: &Object) {
-        let pieces = object.pieces(self.rest.clone(), &self.machine.download);
+        let pieces = object.pieces(self.rest.clone(), &self.machine.limits.download);
         self.pieces = Some(pieces);
     }
 
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+    /// Returns the next piece. `None`: the range is complete.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ProcessFailure> {
         while !self.rest.is_empty() {
             let failure = match self.try_next().await {
                 Ok(piece) => {
@@ -197,19 +213,19 @@ impl Reader {
             let patience = self.machine.patience;
             let retries = self.retries.get_or_insert_with(|| patience.retries());
             if !retries.another(&failure).await {
-                return Err(retries.told(failure));
+                return Err(retries.described(failure));
             }
         }
         Ok(None)
     }
 
-    async fn try_next(&mut self) -> Result<Bytes, Failure> {
+    async fn try_next(&mut self) -> Result<Bytes, ProcessFailure> {
         if self.pieces.is_none() {
             let (connection, _) = self.machine.connection().await?;
             let object = open(connection, self.path.clone()).await?;
             if object.bytes != self.bytes {
                 let what = format!("it had {} bytes, and now {}", self.bytes, object.bytes);
-                return Err(Failure::new(ErrorKind::Permanent, what));
+                return Err(ProcessFailure::new(ErrorKind::Permanent, what));
             }
             self.begin(&object);
         }
@@ -219,7 +235,7 @@ impl Reader {
         };
         next.unwrap_or_else(|| {
             let what = format!("it ends after {} bytes, too early", self.rest.start);
-            Err(Failure::new(ErrorKind::Permanent, what))
+            Err(ProcessFailure::new(ErrorKind::Permanent, what))
         })
     }
 }

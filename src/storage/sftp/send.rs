@@ -1,4 +1,4 @@
-//! Sending a body: read in blocks, sent in pieces, many of them on their way at once.
+//! Sends a body: reads it in blocks and sends these in pieces, many of them concurrently.
 
 use std::fs;
 use std::io::{self, SeekFrom};
@@ -12,13 +12,15 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use openssh_sftp_client::file::File;
 use tokio::io::AsyncSeekExt as _;
 
-use super::super::process_failure::Failure;
-use super::super::{Body, ErrorKind};
 use super::connection::Connection;
 use super::session::Machine;
 use crate::base::panics::Panicked;
+use crate::storage::contract::Body;
+use crate::storage::error::ErrorKind;
+use crate::storage::process_failure::ProcessFailure;
+use crate::storage::throttle;
 
-/// Read from the disk in one go.
+/// Bytes to read from the disk at once.
 const BLOCK_BYTES: u64 = 1 << 20;
 
 /// Writes all of `body` to `file`.
@@ -27,7 +29,7 @@ pub(super) async fn send(
     connection: &Connection,
     file: &File,
     body: &Body,
-) -> Result<(), Failure> {
+) -> Result<(), ProcessFailure> {
     let blocks = match body {
         Body::Bytes(bytes) => futures::stream::iter([Ok((0, bytes.clone()))]).boxed(),
         Body::File(path) | Body::Shared(path) => blocks(path).await?,
@@ -39,12 +41,12 @@ pub(super) async fn send(
             let length = block.len().min(piece_bytes);
             let piece = (at, block.split_to(length));
             at += length as u64;
-            (length > 0).then_some(Ok::<_, Failure>(piece))
+            (length > 0).then_some(Ok::<_, ProcessFailure>(piece))
         });
         futures::stream::iter(pieces)
     });
     let turns = pieces.try_flatten().and_then(|piece| async {
-        machine.upload.wait(piece.1.len()).await;
+        throttle::wait(machine.limits.upload.as_deref(), piece.1.len()).await;
         Ok(piece)
     });
     let write = |(at, piece)| write(connection, file.clone(), at, piece);
@@ -53,16 +55,17 @@ pub(super) async fn send(
         .await
 }
 
+/// Writes `piece` at `at`, in as many requests as the server needs.
 async fn write(
     connection: &Connection,
     mut file: File,
     mut at: u64,
     mut piece: Bytes,
-) -> Result<(), Failure> {
+) -> Result<(), ProcessFailure> {
     while !piece.is_empty() {
-        // Never waits, and fails only beyond 2^63.
+        // Does not wait, and fails only beyond 2^63.
         let sought = file.seek(SeekFrom::Start(at)).await;
-        sought.map_err(|error| Failure::new(ErrorKind::Permanent, error.to_string()))?;
+        sought.map_err(|error| ProcessFailure::new(ErrorKind::Permanent, error.to_string()))?;
         let written = file.write_zero_copy(std::slice::from_ref(&piece));
         let written = connection.ask(written).await.map_err(no_space)?;
         if written < piece.len() {
@@ -74,10 +77,10 @@ async fn write(
     Ok(())
 }
 
-/// OpenSSH says only that a write failed.
-fn no_space(failure: Failure) -> Failure {
+/// Asks about a full disk, because OpenSSH says only that a write failed.
+fn no_space(failure: ProcessFailure) -> ProcessFailure {
     match failure.kind {
-        ErrorKind::Unavailable => Failure {
+        ErrorKind::Unavailable => ProcessFailure {
             what: format!("{} (is its disk full?)", failure.what),
             ..failure
         },
@@ -85,10 +88,10 @@ fn no_space(failure: Failure) -> Failure {
     }
 }
 
-type Blocks = BoxStream<'static, Result<(u64, Bytes), Failure>>;
+type Blocks = BoxStream<'static, Result<(u64, Bytes), ProcessFailure>>;
 
-/// The file's content with its offsets; what it promised in the beginning, or an error.
-async fn blocks(path: &Path) -> Result<Blocks, Failure> {
+/// Streams the file's blocks with their offsets. A file that changes its size is an error.
+async fn blocks(path: &Path) -> Result<Blocks, ProcessFailure> {
     let path: Arc<Path> = path.into();
     let opened = off_thread(&path, |path| {
         let file = fs::File::open(path)?;
@@ -122,14 +125,14 @@ async fn blocks(path: &Path) -> Result<Blocks, Failure> {
 async fn off_thread<T: Send + 'static>(
     path: &Arc<Path>,
     read: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
-) -> Result<T, Failure> {
+) -> Result<T, ProcessFailure> {
     let moved = Arc::clone(path);
     let task = tokio::task::spawn_blocking(move || read(&moved));
     let given_up = |e| Err(io::Error::other(Panicked::of_task(e)));
     let done = task.await.unwrap_or_else(given_up);
     done.map_err(|error| {
         let what = format!("cannot read {}: {error}", path.display());
-        Failure::new(ErrorKind::Permanent, what)
+        ProcessFailure::new(ErrorKind::Permanent, what)
     })
 }
 
@@ -138,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_read_as_it_was_promised() {
+    fn a_file_that_changes_its_size_is_an_error() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();

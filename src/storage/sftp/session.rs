@@ -1,52 +1,63 @@
-//! The machine at the other end: where objects lie on it, and the connection that requests share.
+//! The machine at the other end: paths on it, the connection that requests share, and scratch files
+//! that are still to be removed.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::super::TargetSpec;
-use super::super::process_failure::Failure;
-use super::super::retry::Patience;
-use super::super::ssh;
 use super::connection::Connection;
-use super::pace::Pace;
-use super::{Place, put};
+use crate::storage::process_failure::ProcessFailure;
+use crate::storage::retry::Patience;
+use crate::storage::spec::TargetSpec;
+use crate::storage::ssh;
+use crate::storage::throttle::Limits;
+use crate::storage::url::SftpAddress;
 
+/// A machine that holds a target.
 #[derive(Debug)]
 pub(super) struct Machine {
-    place: Place,
+    address: SftpAddress,
+    /// The ssh command with its options. `None`: plain `ssh`.
     ssh: Option<String>,
     pub patience: Patience,
-    pub upload: Arc<Pace>,
-    pub download: Arc<Pace>,
-    line: AsyncMutex<Line>,
-    pub scratch: Mutex<put::ScratchFolders>,
+    pub limits: Limits,
+    shared: AsyncMutex<SharedConnection>,
+    scratch: Mutex<ScratchFolders>,
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct SharedConnection {
     connection: Option<Arc<Connection>>,
-    /// The last attempt to connect.
-    failed: Option<(Instant, Failure)>,
+    /// Time and failure of the last vain attempt to connect.
+    failed: Option<(Instant, ProcessFailure)>,
+}
+
+/// The state of the hosts' scratch folders.
+#[derive(Debug, Default)]
+pub(super) struct ScratchFolders {
+    /// Folders in which this process has removed the files of killed puts.
+    pub tidied: HashSet<String>,
+    /// Files of failed puts that are still to be removed.
+    pub abandoned: Vec<String>,
 }
 
 impl Machine {
-    pub fn new(place: Place, spec: &TargetSpec) -> Self {
+    pub(super) fn new(address: SftpAddress, spec: &TargetSpec) -> Self {
         Self {
-            place,
+            address,
             ssh: spec.ssh.clone(),
             patience: Patience::of(spec),
-            upload: Arc::new(Pace::new(spec.upload.clone())),
-            download: Arc::new(Pace::new(spec.download.clone())),
-            line: AsyncMutex::default(),
+            limits: Limits::of(spec),
+            shared: AsyncMutex::default(),
             scratch: Mutex::default(),
         }
     }
 
-    /// The path there of what lies at `below` (empty: everything).
-    pub fn path(&self, below: &str) -> String {
-        let root = &self.place.path;
+    /// Returns the path on the machine of `below`, a path in the target (empty: its root).
+    pub(super) fn path(&self, below: &str) -> String {
+        let root = &self.address.path;
         match (root.trim_end_matches('/'), below) {
             ("", "") if root.is_empty() => ".".to_owned(),
             ("", below) if root.is_empty() => below.to_owned(),
@@ -55,21 +66,25 @@ impl Machine {
         }
     }
 
-    pub fn scratch(&self) -> std::sync::MutexGuard<'_, put::ScratchFolders> {
+    /// Locks the state of the scratch folders.
+    pub(super) fn scratch(&self) -> MutexGuard<'_, ScratchFolders> {
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does `work` on a connection until it is done, fails for good, or patience ends.
-    pub async fn run<T, F>(&self, work: impl Fn(Arc<Connection>) -> F) -> Result<T, Failure>
+    /// Repeats `work` on a connection until it succeeds, fails for good, or its retries end.
+    pub(super) async fn run<T, F>(
+        &self,
+        work: impl Fn(Arc<Connection>) -> F,
+    ) -> Result<T, ProcessFailure>
     where
-        F: Future<Output = Result<T, Failure>>,
+        F: Future<Output = Result<T, ProcessFailure>>,
     {
         let mut retries = None;
         let mut was_renewed = false;
         loop {
             let failure = match self.connection().await {
                 Ok((connection, is_new)) => match work(Arc::clone(&connection)).await {
-                    // It may have broken long ago, with nobody to notice.
+                    // The connection may have broken while it was idle.
                     Err(_) if !is_new && !was_renewed && !connection.is_alive() => {
                         was_renewed = true;
                         continue;
@@ -79,26 +94,26 @@ impl Machine {
                 },
                 Err(failure) => failure,
             };
-            // Patience begins with the first failure: the work may have taken its time before.
+            // Retries begin with the first failure: the work may have taken long before it.
             let retries = retries.get_or_insert_with(|| self.patience.retries());
             if !retries.another(&failure).await {
-                return Err(retries.told(failure));
+                return Err(retries.described(failure));
             }
         }
     }
 
-    /// The one connection, and whether it is new.
-    pub async fn connection(&self) -> Result<(Arc<Connection>, bool), Failure> {
+    /// Returns the shared connection, and whether it is new.
+    pub(super) async fn connection(&self) -> Result<(Arc<Connection>, bool), ProcessFailure> {
         let asked = Instant::now();
-        let mut line = self.line.lock().await;
-        if let Some(connection) = &line.connection
+        let mut shared = self.shared.lock().await;
+        if let Some(connection) = &shared.connection
             && connection.is_alive()
         {
             return Ok((Arc::clone(connection), false));
         }
-        line.connection = None;
-        // Whoever waited while another tried in vain need not try too.
-        if let Some((when, failure)) = &line.failed
+        shared.connection = None;
+        // A request that waited during another's vain attempt need not repeat it.
+        if let Some((when, failure)) = &shared.failed
             && *when >= asked
         {
             return Err(failure.clone());
@@ -106,20 +121,20 @@ impl Machine {
         match self.connect().await {
             Ok(connection) => {
                 let connection = Arc::new(connection);
-                line.connection = Some(Arc::clone(&connection));
+                shared.connection = Some(Arc::clone(&connection));
                 Ok((connection, true))
             }
             Err(failure) => {
-                line.failed = Some((Instant::now(), failure.clone()));
+                shared.failed = Some((Instant::now(), failure.clone()));
                 Err(failure)
             }
         }
     }
 
-    async fn connect(&self) -> Result<Connection, Failure> {
-        let Place { login, port, .. } = &self.place;
+    async fn connect(&self) -> Result<Connection, ProcessFailure> {
+        let SftpAddress { login, port, .. } = &self.address;
         let command = ssh::command(self.ssh.as_deref(), *port, login)?;
-        let silence = std::time::Duration::from_secs(self.patience.request_seconds);
+        let silence = Duration::from_secs(self.patience.request_seconds);
         Connection::open(command, silence).await
     }
 }
@@ -129,14 +144,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_below_the_place() {
+    fn paths_are_below_the_root() {
         let path = |root: &str, below: &str| {
-            let place = Place {
+            let address = SftpAddress {
                 login: "x".to_owned(),
                 port: None,
                 path: root.to_owned(),
             };
-            Machine::new(place, &TargetSpec::default()).path(below)
+            Machine::new(address, &TargetSpec::default()).path(below)
         };
         assert_eq!(path("/b/", "h/x"), "/b/h/x");
         assert_eq!(path("/b", ""), "/b/");

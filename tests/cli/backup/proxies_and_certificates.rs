@@ -177,7 +177,7 @@ fn authorities_are_named_as_for_other_tools_and_certificates_explained() {
     fs::remove_file(host.path(".aws/config")).unwrap();
     let said = why(&host, &[("SSL_CERT_FILE", &own)]);
     assert!(
-        said.contains("is signed by nobody who is known here") && said.contains("AWS_CA_BUNDLE"),
+        said.contains("is signed by an unknown authority") && said.contains("AWS_CA_BUNDLE"),
         "{said}"
     );
     let server = TlsServer::start(dir.path(), "own");

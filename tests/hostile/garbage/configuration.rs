@@ -182,7 +182,7 @@ fn a_targets_settings_are_refused_at_their_line() {
         ("url", "\"repo\"", "write ./repo"),
         ("url", "\"memory://x\"", "gone with the run"),
         ("url", "\"https://me:hunter2@x/y\"", "a password in a URL"),
-        ("url", "\"s3://b b/x\"", "its bucket's name is none"),
+        ("url", "\"s3://b b/x\"", "its bucket's name is invalid"),
         ("timeout", "\"99999999999d\"", "longer than a year"),
         ("retry", "18446744073709551615", "sealift.toml"),
     ] {

@@ -58,14 +58,14 @@ fn listener() -> (TcpListener, SocketAddr) {
 fn nobody_listens() {
     let (listener, address) = listener();
     drop(listener);
-    let server = format!("{address} refuses the connection: nobody listens there");
+    let server = format!("{address} refuses the connection: nothing is listening on that port");
     assert_all_say(&complaints(address), &[&server, "; tried ", " times in "]);
 }
 
 #[test]
 fn nobody_answers() {
     let (_listener, address) = listener();
-    let server = format!("no answer from {address} within the target's `timeout`");
+    let server = format!("no complete answer from {address} within the target's `timeout`");
     assert_all_say(&complaints(address), &[&server, "; tried ", " times in "]);
 }
 

@@ -99,7 +99,7 @@ fn what_the_server_answers_is_understood() {
         for (code, kind, words) in [
             (403, ErrorKind::Denied, "s3:RestoreObject"),
             (404, ErrorKind::NotFound, "NoSuchThing"),
-            (501, ErrorKind::Permanent, "knows no such request"),
+            (501, ErrorKind::Permanent, "may not support it"),
         ] {
             status.store(code, Ordering::Relaxed);
             let error = thaw(&target).unwrap_err();

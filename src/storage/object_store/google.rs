@@ -1,22 +1,27 @@
-//! What a Google target reads from the environment and from the files of its accounts.
+//! The settings of a Google target: environment variables and account files.
 
 use std::path::Path;
 
 use object_store::gcp::GoogleConfigKey;
 use serde_json::Value;
 
-use super::setting::{self, Takes};
-use super::{Environment, OpenError, TargetSpec};
+use crate::storage::environment::Environment;
+use crate::storage::error::OpenError;
+use crate::storage::setting::{self, Takes};
+use crate::storage::spec::TargetSpec;
 
+/// Prefixes of the variables that configure the library.
 pub(super) const PREFIXES: [&str; 1] = ["GOOGLE_"];
+/// Variables that name the metadata server.
 const METADATA: [&str; 3] = ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"];
+/// Variables that name the file of an account.
 const ACCOUNT_FILES: [&str; 3] = [
     "GOOGLE_APPLICATION_CREDENTIALS",
     "GOOGLE_SERVICE_ACCOUNT",
     "GOOGLE_SERVICE_ACCOUNT_PATH",
 ];
 
-/// Looks at every value before the library meets it.
+/// Checks every value before the library reads it.
 pub(super) fn check(spec: &TargetSpec, environment: &Environment) -> Result<(), OpenError> {
     let target = spec.label();
     environment.check(&target, |name| takes(name, spec))?;
@@ -35,6 +40,7 @@ pub(super) fn check(spec: &TargetSpec, environment: &Environment) -> Result<(), 
     Ok(())
 }
 
+/// Returns the form that a variable must have. `None`: a Google target does not read it.
 fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
     use GoogleConfigKey as Key;
     if METADATA.contains(&name) {
@@ -44,7 +50,8 @@ fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
         return None;
     }
     match name.to_ascii_lowercase().parse().ok()? {
-        // JSON, on as many lines as it likes; the bucket is the URL's; of the client's own settings none is used.
+        // The key is JSON of any number of lines; the URL names the bucket; the client's own
+        // settings are not used.
         Key::ServiceAccountKey | Key::Bucket | Key::Client(_) => None,
         Key::BaseUrl => spec.endpoint.is_none().then_some(Takes::Server),
         Key::BearerToken => Some(Takes::Word),
@@ -52,7 +59,7 @@ fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
     }
 }
 
-/// An account may name a server of its own. What is no JSON, the library refuses.
+/// Checks the server that an account may name. The library itself refuses invalid JSON.
 fn check_account(target: &str, name: &str, text: &str) -> Result<(), OpenError> {
     let account: Value = serde_json::from_str(text).unwrap_or_default();
     let Some(server) = account.get("gcs_base_url").and_then(Value::as_str) else {

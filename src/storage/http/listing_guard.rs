@@ -1,62 +1,32 @@
-//! What is no listing is never taken for an empty one.
+//! Rejects a 200 response that is not a `ListBucketResult`, so that it cannot pass for an empty
+//! bucket.
 //!
-//! `object_store` finds an empty bucket in any XML that comes with a status of 200: in the error that S3 may send
-//! that way, in the page that a hotel's network answers to everything. Everything stored would count as lost. So an
-//! answer to a listing is looked at first, which also has its body read to the end before it counts as received.
+//! `object_store` finds an empty bucket in any XML with a status of 200: in an error that S3 sends
+//! that way, in the page with which a hotel's network answers every request. All stored objects
+//! would count as lost. So the answer to a listing (of S3, and of Google, which uses the same form)
+//! is read to its end and checked first.
 //!
-//! Nor may a hostile server have us read without end: an answer has a bound, and one that names the part that was just
-//! asked for as the next one ends the listing with an error. (A longer circle is found by what is listed, in
-//! `object.rs`.)
-
-use std::time::Duration;
+//! A hostile server must not make us read without end either. So an answer has a maximum size, and
+//! one whose next part is the part just requested ends the listing with an error. [`Circle`] finds
+//! longer circles by the listed keys.
 
 use futures::TryStreamExt as _;
 use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse};
 
-use crate::storage::http::error_text::said;
+use super::faults::{Endless, MAX_ANSWER_BYTES, NotAListing};
+use super::response_text::said;
 
+/// The root element of a listing.
 const ROOT: &str = "ListBucketResult";
 
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "answered {status} without a listing{}; that is no S3 server, or something stands before it",
-    quoted(.said)
-)]
-pub(crate) struct NotAListing {
-    status: u16,
-    said: String,
-}
-
-fn quoted(said: &str) -> String {
-    match said.is_empty() {
-        true => String::new(),
-        false => format!(" ({said})"),
-    }
-}
-
-pub(crate) fn is_asked_by(request: &HttpRequest) -> bool {
+/// Whether `request` asks for a listing.
+pub(crate) fn is_listing(request: &HttpRequest) -> bool {
     let query = request.uri().query().unwrap_or_default();
     query.split('&').any(|pair| pair == "list-type=2")
 }
 
-/// What a server must not answer to a listing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Endless {
-    #[error("the listing goes round in circles: the server names a part again that it gave before")]
-    Circle,
-    #[error("the answer to a listing has more than {} MiB; that is no S3 server", MAX_ANSWER_BYTES >> 20)]
-    TooLarge,
-    #[error("the listing brought nothing new for {} minutes", IDLE.as_secs() / 60)]
-    Idle,
-}
-
-/// A part of a listing has up to 1,000 keys of up to 1 KiB each.
-const MAX_ANSWER_BYTES: usize = 64 << 20;
-/// A listing that goes on for so long without another object is given up.
-pub(crate) const IDLE: Duration = Duration::from_secs(600);
-
-/// The part of a listing that is asked for; `None`: the first.
-pub(crate) fn part_asked_for(request: &HttpRequest) -> Option<String> {
+/// Returns the token of the part of a listing that `request` asks for. `None`: the first.
+pub(crate) fn requested_part(request: &HttpRequest) -> Option<String> {
     let query = request.uri().query().unwrap_or_default();
     let mut pairs = query.split('&');
     let value = pairs.find_map(|pair| pair.strip_prefix("continuation-token="))?;
@@ -83,7 +53,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The part that the answer names as the next.
+/// Returns the token of the next part that an answer names. `None`: it is the last part.
 fn next_part(answer: &str) -> Option<String> {
     const TAG: &str = "NextContinuationToken>";
     let (_, rest) = answer.split_once(&format!("<{TAG}"))?;
@@ -103,7 +73,8 @@ fn next_part(answer: &str) -> Option<String> {
     Some(token)
 }
 
-/// The answer to a listing, if it is one. `asked`: the part that was asked for.
+/// Returns the answer to a listing, or an error if it is not a listing. `asked` is the token of the
+/// requested part.
 pub(crate) async fn checked(
     response: HttpResponse,
     asked: Option<String>,
@@ -113,7 +84,7 @@ pub(crate) async fn checked(
     }
     let (parts, body) = response.into_parts();
     let (mut bytes, mut pieces) = (Vec::new(), body.bytes_stream());
-    // Of an unknown kind: that is not tried again.
+    // `object_store` does not retry an error of unknown kind.
     let refused = |endless| HttpError::new(HttpErrorKind::Unknown, endless);
     while let Some(piece) = pieces.try_next().await? {
         if piece.len() > MAX_ANSWER_BYTES - bytes.len() {
@@ -127,7 +98,7 @@ pub(crate) async fn checked(
             status: parts.status.as_u16(),
             said: said(&text),
         };
-        // S3 says so of its own passing errors: it is tried again.
+        // S3 sends its own passing errors in this way, so it is retried.
         return Err(HttpError::new(HttpErrorKind::Interrupted, none));
     }
     if asked.is_some() && asked == next_part(&text) {
@@ -136,18 +107,21 @@ pub(crate) async fn checked(
     Ok(HttpResponse::from_parts(parts, bytes.into()))
 }
 
-/// Finds out whether a listing, in which no key stands twice, repeats itself: the key at each power of two is
-/// compared with those that follow (Brent's way), so it needs no memory of all.
+/// Detects a listing that repeats itself, although no key is listed twice. Compares the key at each
+/// power of two with those that follow (Brent's algorithm), so it need not remember all keys.
 #[derive(Debug, Default)]
 pub(crate) struct Circle {
+    /// The key that the following ones are compared with.
     kept: Option<String>,
+    /// Number of keys so far.
     seen: u64,
+    /// Number of keys at which to replace `kept`.
     next: u64,
 }
 
 impl Circle {
     /// Takes the next key.
-    pub fn check(&mut self, key: &str) -> Result<(), Endless> {
+    pub(crate) fn check(&mut self, key: &str) -> Result<(), Endless> {
         if self.kept.as_deref() == Some(key) {
             return Err(Endless::Circle);
         }
@@ -165,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listing_that_repeats_itself_is_found_out_wherever_its_circle_begins() {
+    fn a_circle_is_detected_wherever_it_begins() {
         for (before, circle) in [(0, 1), (0, 7), (5, 3), (100, 1000), (1000, 1)] {
             let keys = (0..before).chain((before..before + circle).cycle());
             let mut found = Circle::default();
@@ -182,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_part_is_read_as_it_is_asked_for() {
+    fn the_next_part_is_compared_with_the_requested_one() {
         let answer = "<NextContinuationToken>a/b+c=&amp;&lt;</NextContinuationToken>";
         assert_eq!(next_part(answer).as_deref(), Some("a/b+c=&<"));
         assert_eq!(percent_decoded("a%2Fb%2Bc%3D%26%3C"), "a/b+c=&<");

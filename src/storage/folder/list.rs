@@ -1,0 +1,83 @@
+//! Lists the objects of a folder.
+
+use std::collections::HashMap;
+use std::io;
+
+use super::steps::{self, FolderEntry};
+use crate::base::openat::{Dir, Kind};
+use crate::storage::contract::Listed;
+use crate::storage::key::is_key;
+
+/// Returns all objects below `folder`, in no order.
+pub(super) fn list(root: &Dir, folder: &str) -> io::Result<Vec<Listed>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let dir = match root.sub(&folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        for (name, entry) in steps::read_dir(&dir)? {
+            let key = match folder.as_str() {
+                "" => name,
+                folder => format!("{folder}/{name}"),
+            };
+            if !is_key(&key) {
+                continue;
+            }
+            match entry {
+                FolderEntry::Folder => folders.push(key),
+                FolderEntry::File { bytes, modified } => found.push(Listed {
+                    key,
+                    bytes,
+                    modified,
+                }),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the keys that [`list`] returns, without looking up each file.
+pub(super) fn list_keys(root: &Dir, folder: &str) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let dir = match root.sub(&folder) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        dir.for_each_entry(|name, kind, _| {
+            let Some(name) = name.to_str() else {
+                return Ok(());
+            };
+            let key = match folder.as_str() {
+                "" => name.to_owned(),
+                folder => format!("{folder}/{name}"),
+            };
+            match kind {
+                Kind::Dir if is_key(&key) => folders.push(key),
+                Kind::File if is_key(&key) => found.push(key),
+                _ => {}
+            }
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+/// Returns the sizes of those of `keys` that [`list`] would return.
+pub(super) fn sizes(root: &Dir, keys: &[String]) -> io::Result<HashMap<String, u64>> {
+    let mut found = HashMap::new();
+    for key in keys {
+        let (folder, name) = steps::split(key);
+        let looked = root.sub(folder).and_then(|dir| dir.try_meta(name));
+        match looked {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(Some(meta)) if meta.is_file() => drop(found.insert(key.clone(), meta.len())),
+            Ok(_) => {}
+        }
+    }
+    Ok(found)
+}

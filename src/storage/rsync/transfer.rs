@@ -1,0 +1,193 @@
+//! Sends and fetches the objects of many requests in one call of rsync.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::arguments::Arguments;
+use super::listing;
+use super::process::Transport;
+use crate::storage::contract::{Body, PutMode, PutOutcome};
+use crate::storage::error::ErrorKind;
+use crate::storage::process_failure::ProcessFailure;
+
+/// Size of an archive, generously, for the deadline of fetching it.
+const USUAL_LARGE_BYTES: u64 = 1 << 30;
+
+/// A put that waits for its call.
+#[derive(Debug)]
+pub(super) struct QueuedPut {
+    pub key: String,
+    pub body: Body,
+}
+
+/// A fetched object, in a temporary folder that is removed with the last object of its batch.
+#[derive(Debug, Clone)]
+pub(super) struct Fetched {
+    pub path: PathBuf,
+    _folder: Arc<TempDir>,
+}
+
+/// Creates a temporary folder of this machine.
+pub(super) fn temporary_folder() -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix("sealift-rsync-").tempdir()
+}
+
+/// Returns an object's path below `folder`, and creates the folders that lead there.
+pub(super) fn place(folder: &Path, key: &str) -> io::Result<PathBuf> {
+    let path = folder.join(key);
+    if let Some(above) = path.parent() {
+        fs::create_dir_all(above)?;
+    }
+    Ok(path)
+}
+
+/// Sends all of `puts` in one call: bytes from temporary files, files from where they are. Returns
+/// the results in the same order.
+pub(super) async fn send(
+    transport: &Transport,
+    puts: Vec<QueuedPut>,
+    mode: PutMode,
+) -> Vec<Result<PutOutcome, Arc<ProcessFailure>>> {
+    let staged = stage(&puts);
+    let sent = match &staged {
+        Ok((folder, keys)) => {
+            let mut arguments = Arguments::new();
+            arguments.upload();
+            arguments.add(["-rLW", "--fsync", "--mkpath", "--out-format=%i %n"]);
+            // An existing object is whole. Sound content may have the size and time of a damaged
+            // object.
+            arguments.add(match mode {
+                PutMode::Replace => ["--ignore-times"],
+                PutMode::Create => ["--ignore-existing"],
+            });
+            arguments.files_from(keys);
+            arguments.local(folder.path());
+            arguments.remote("");
+            transport
+                .run(arguments, puts.iter().map(QueuedPut::bytes).sum())
+                .await
+        }
+        Err(error) => Err(ProcessFailure::local(error)),
+    };
+    let (written, failure) = match sent {
+        Ok(output) => (listing::sent(&output.stdout), output.complete().err()),
+        Err(failure) => (HashSet::new(), Some(failure)),
+    };
+    let failure = failure.map(Arc::new);
+    let staged: HashSet<&String> = match &staged {
+        Ok((_, keys)) => keys.iter().collect(),
+        Err(_) => puts.iter().map(|put| &put.key).collect(),
+    };
+    let outcome = |put: &QueuedPut| {
+        if !staged.contains(&put.key) {
+            return Err(Arc::new(ProcessFailure::unreadable(put.path())));
+        }
+        match (&failure, written.contains(&put.key)) {
+            // rsync names a file when it begins to send it, so after a failure the name proves
+            // nothing.
+            (Some(failure), _) => Err(Arc::clone(failure)),
+            (None, true) => Ok(PutOutcome::Written),
+            (None, false) if mode == PutMode::Replace => Err(Arc::new(ProcessFailure::new(
+                ErrorKind::Denied,
+                "the server refuses to overwrite objects (rrsync -no-overwrite)",
+            ))),
+            (None, false) => Ok(PutOutcome::Existed),
+        }
+    };
+    puts.iter().map(outcome).collect()
+}
+
+impl QueuedPut {
+    /// Size of the body; 0 if its file cannot be read.
+    fn bytes(&self) -> u64 {
+        match &self.body {
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::File(path) | Body::Shared(path) => {
+                fs::metadata(path).map_or(0, |meta| meta.len())
+            }
+        }
+    }
+
+    /// Path of the body's file; empty for bytes.
+    fn path(&self) -> &Path {
+        match &self.body {
+            Body::Bytes(_) => Path::new(""),
+            Body::File(path) | Body::Shared(path) => path,
+        }
+    }
+}
+
+/// Makes a folder of objects as they will be on the target; returns it and the keys in it. Omits
+/// files that cannot be read.
+fn stage(puts: &[QueuedPut]) -> io::Result<(TempDir, Vec<String>)> {
+    let folder = temporary_folder()?;
+    let mut keys = Vec::new();
+    for put in puts {
+        let place = place(folder.path(), &put.key)?;
+        match &put.body {
+            Body::Bytes(bytes) => match File::create_new(&place) {
+                Ok(mut file) => file.write_all(bytes)?,
+                // Another put of this batch has the same key, and so the same content.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            },
+            Body::File(path) | Body::Shared(path) => {
+                let path = std::path::absolute(path)?;
+                if File::open(&path).is_err() {
+                    continue;
+                }
+                match std::os::unix::fs::symlink(path, &place) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    other => other?,
+                }
+            }
+        }
+        keys.push(put.key.clone());
+    }
+    Ok((folder, keys))
+}
+
+/// Fetches all of `keys` in one call. Returns the results in the same order. Objects larger than
+/// `most_bytes` are not fetched.
+pub(super) async fn fetch(
+    transport: &Transport,
+    keys: Vec<String>,
+    most_bytes: u64,
+) -> Vec<Result<Fetched, Arc<ProcessFailure>>> {
+    let folder = match temporary_folder() {
+        Ok(folder) => Arc::new(folder),
+        Err(error) => {
+            let failure = Arc::new(ProcessFailure::local(&error));
+            return keys.iter().map(|_| Err(Arc::clone(&failure))).collect();
+        }
+    };
+    let mut arguments = Arguments::new();
+    arguments.add(["-r".to_owned(), format!("--max-size={most_bytes}")]);
+    let inner = transport.address.inner();
+    let names: Vec<String> = keys.iter().map(|key| format!("{inner}{key}")).collect();
+    arguments.files_from(&names);
+    arguments.outer();
+    arguments.local(folder.path());
+    let bytes = most_bytes.min(USUAL_LARGE_BYTES) * keys.len() as u64;
+    let output = transport.run(arguments, bytes).await.map_err(Arc::new);
+    let found = |key: &String| {
+        let path = folder.path().join(&inner).join(key);
+        if path.is_file() {
+            return Ok(Fetched {
+                path,
+                _folder: Arc::clone(&folder),
+            });
+        }
+        Err(match &output {
+            Err(failure) => Arc::clone(failure),
+            Ok(output) if output.is_complete() => Arc::new(ProcessFailure::too_large(most_bytes)),
+            Ok(output) => Arc::new(output.why_not(&format!("{inner}{key}"))),
+        })
+    };
+    keys.iter().map(found).collect()
+}
