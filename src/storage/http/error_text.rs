@@ -176,7 +176,7 @@ fn unreached(http: &HttpError, at: &str) -> String {
             format!("the connection to {at} broke off ({cause})")
         }
         (HttpErrorKind::Timeout, _) => {
-            format!("no complete answer from {at} within the target's `timeout`")
+            format!("no answer from {at} within the target's `timeout`, or only a part of it")
         }
         (HttpErrorKind::Connect, Some(io::ErrorKind::ConnectionRefused)) => {
             format!("{at} refuses the connection: nothing is listening on that port ({cause})")

@@ -65,7 +65,7 @@ fn nobody_listens() {
 #[test]
 fn nobody_answers() {
     let (_listener, address) = listener();
-    let server = format!("no complete answer from {address} within the target's `timeout`");
+    let server = format!("no answer from {address} within the target's `timeout`");
     assert_all_say(&complaints(address), &[&server, "; tried ", " times in "]);
 }
 
