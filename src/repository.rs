@@ -1,8 +1,9 @@
-//! One host's folder on a target: what is in it, and which of it to believe.
+//! Reads one host's folder on a target, and decides which of its objects to believe.
 //!
-//! Reads only. Everything small is fetched whole, within limits, and nothing is believed by its
-//! name: pages must hash to theirs, manifests pass through a [`Gathering`].
+//! Small objects are fetched whole, within limits. No object is believed by its name: pages must hash to theirs, and
+//! manifests pass through a [`Gathering`]. Only [`probe`] writes.
 
+mod error;
 mod known;
 pub mod probe;
 pub mod read_archive;
@@ -14,62 +15,41 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::base::ids::{ARCHIVES, ArchiveId, Hash, HostName, MANIFESTS, ObjectKey};
-use crate::format::chain::{Candidate, Chain, ChainError, Gathering};
+use crate::format::chain::{Candidate, Chain, Gathering};
 use crate::format::manifest::{
     ArchiveRow, MAX_PAGE_BYTES, MAX_SIGNATURE_BYTES, MAX_SMALL_OBJECT_BYTES, Manifest,
-    ManifestError, ManifestName, TablePage, recipient_set_name,
+    ManifestName, TablePage, recipient_set_name,
 };
 use crate::format::signature::Trust;
 use crate::storage::{ErrorKind, Storage, TargetError};
 
+pub use error::RepositoryError;
 pub use known::{parse_known, require_hash};
 pub use statements::{Marks, SeenMark};
 
-/// Small objects fetched at once.
+/// Small objects fetched at a time.
 const CONCURRENT_GETS: usize = 16;
-
-#[derive(Debug, thiserror::Error)]
-pub enum RepositoryError {
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    #[error(transparent)]
-    Chain(#[from] ChainError),
-    #[error("page {page} of the archive table hashes to {found}: it is damaged or forged")]
-    PageHash { page: Hash, found: Hash },
-    #[error("page {page} of the archive table is malformed")]
-    PageFormat {
-        page: Hash,
-        #[source]
-        source: ManifestError,
-    },
-    #[error("page {page} of earlier snapshots cannot be used: {what}")]
-    Known { page: Hash, what: String },
-    #[error("manifest {0} is not what it was a moment ago: run it again")]
-    Replaced(ManifestName),
-    #[error("the archive table of {manifest} contradicts itself: {what}")]
-    Table {
-        manifest: ManifestName,
-        what: String,
-    },
-}
 
 /// A host's folder on a target.
 #[derive(Debug, Clone)]
 pub struct HostFolder {
+    /// The opened storage.
     pub target: Arc<dyn Storage>,
+    /// The host; its name is the folder's.
     pub host: HostName,
 }
 
 /// The archive table of one snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ArchiveTable {
+    /// Every archive, by its id.
     pub rows: BTreeMap<ArchiveId, ArchiveRow>,
-    /// The recipients of every set that a row names.
+    /// The recipients of every set that a row names, by the set's name.
     pub sets: BTreeMap<String, Vec<String>>,
 }
 
 impl ArchiveTable {
-    /// Joins the pages of `manifest`, which are believed by now.
+    /// Joins the pages of `manifest`, each of which hashed to its name.
     pub(crate) fn join(
         manifest: ManifestName,
         pages: impl IntoIterator<Item = TablePage>,
@@ -101,25 +81,25 @@ impl ArchiveTable {
             }
             let id = row.id;
             if self.rows.insert(id, row).is_some() {
-                return Err(format!("archive {id} stands in it twice"));
+                return Err(format!("archive {id} is in it twice"));
             }
         }
         Ok(())
     }
 }
 
-/// The folders of `target` whose names could be those of hosts, sorted.
+/// Returns the folders of `target` whose names could be those of hosts, sorted.
 pub async fn possible_hosts(target: &Arc<dyn Storage>) -> Result<Vec<HostName>, TargetError> {
     let names = target.list_folders().await?;
     Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
-/// The hosts that have a folder with manifests on `target`, sorted.
+/// Returns the hosts that have a folder with manifests on `target`, sorted.
 pub async fn hosts(target: &Arc<dyn Storage>) -> Result<Vec<HostName>, TargetError> {
     hosts_among(target, possible_hosts(target).await?).await
 }
 
-/// Those of `possible` that have a folder with manifests on `target`.
+/// Returns the hosts of `possible` that have a folder with manifests on `target`.
 pub async fn hosts_among(
     target: &Arc<dyn Storage>,
     possible: Vec<HostName>,
@@ -141,11 +121,12 @@ pub async fn hosts_among(
 }
 
 impl HostFolder {
+    /// Returns the folder of `host`, which need not exist.
     pub fn new(target: Arc<dyn Storage>, host: HostName) -> Self {
         Self { target, host }
     }
 
-    /// The key on the target of an object of this host.
+    /// Returns the key on the target of an object of this host.
     pub fn key(&self, key: &ObjectKey) -> String {
         self.below(key.as_str())
     }
@@ -154,7 +135,7 @@ impl HostFolder {
         format!("{}/{rest}", self.host)
     }
 
-    /// Every object below `folder` (such as `archives`): its key below the host's folder, and bytes.
+    /// Lists the objects below `folder` (such as `archives`): size by key below the host's folder.
     pub async fn list(&self, folder: &str) -> Result<HashMap<String, u64>, TargetError> {
         let listed = self.target.list(&self.below(&format!("{folder}/"))).await?;
         let host = self.below("");
@@ -165,7 +146,7 @@ impl HostFolder {
             .collect())
     }
 
-    /// The manifests that are here, oldest sequence first; believed by nobody yet.
+    /// Lists the manifests by name, lowest sequence first. Nothing is verified.
     pub async fn manifest_names(&self) -> Result<Vec<ManifestName>, TargetError> {
         let folder = self.below(&format!("{MANIFESTS}/"));
         let listed = self.target.list_keys(&folder).await?;
@@ -176,7 +157,7 @@ impl HostFolder {
         Ok(names)
     }
 
-    /// A manifest with its signature; `None` if it vanished meanwhile.
+    /// Reads a manifest and its signature. Returns `None` if the manifest was deleted since the listing.
     async fn candidate(
         &self,
         name: ManifestName,
@@ -192,7 +173,7 @@ impl HostFolder {
         };
         let is_usual = bytes <= MAX_SMALL_OBJECT_BYTES
             && signature_bytes.is_some_and(|bytes| bytes <= MAX_SIGNATURE_BYTES);
-        // Both at once: each request of its own is a whole call of rsync.
+        // Both at once: for rsync each request is a process of its own.
         let (signature, manifest) = match is_usual {
             true => {
                 let read_manifest = self.get_if_there(&key, MAX_SMALL_OBJECT_BYTES);
@@ -200,10 +181,10 @@ impl HostFolder {
             }
             false => (read_signature.await?, None),
         };
-        // Signatures come before manifests and go after them: without one it is being deleted, or planted.
-        // Nor can it be what its name promises if it is there to choke us: either is refused unread.
+        // A signature is put before its manifest and deleted after it. A manifest without one is being deleted, or was
+        // planted; one that is too large was planted. Either is refused without being read.
         let manifest = match signature.is_none() || bytes > MAX_SMALL_OBJECT_BYTES {
-            // Nor is it asked for: rsync, for one, would fetch all of it.
+            // Nor is one byte of it requested: rsync would fetch all of it.
             true if bytes > MAX_SMALL_OBJECT_BYTES => Some(Vec::new()),
             true => (bytes == 0 || self.is_there(&key).await?).then(Vec::new),
             false if is_usual => manifest,
@@ -216,7 +197,7 @@ impl HostFolder {
         }))
     }
 
-    /// Whether an object that is not empty is there.
+    /// Returns whether an object that is not empty is there.
     async fn is_there(&self, key: &ObjectKey) -> Result<bool, TargetError> {
         match self.target.get_range(&self.key(key), 0..1).await {
             Ok(_) => Ok(true),
@@ -238,7 +219,7 @@ impl HostFolder {
         }
     }
 
-    /// The host's verified snapshots.
+    /// Reads and verifies every manifest, and returns the host's snapshots.
     pub async fn chain(&self, trust: &Trust) -> Result<Chain, RepositoryError> {
         let listed = self.list(MANIFESTS).await?;
         let named = listed
@@ -268,7 +249,7 @@ impl HostFolder {
         Ok(chain)
     }
 
-    /// The archive table of `manifest`, every page of which must hash to its name.
+    /// Reads the archive table of `manifest`. Every page must hash to its name.
     pub async fn table(&self, manifest: &Manifest) -> Result<ArchiveTable, RepositoryError> {
         let mut pages = futures::stream::iter(&manifest.pages)
             .map(|page| self.page(page))
@@ -286,7 +267,7 @@ impl HostFolder {
         parse_page(page, &bytes)
     }
 
-    /// Bytes of every archive that is here, from one listing.
+    /// Returns the size of every archive that is here, by BLAKE3, from one listing.
     pub async fn archives_present(&self) -> Result<HashMap<Hash, u64>, TargetError> {
         let folder = self.below(&format!("{ARCHIVES}/"));
         let listed = self.target.list(&folder).await?;
@@ -298,7 +279,8 @@ impl HostFolder {
             .collect())
     }
 
-    /// Bytes of those of `keys` that are here now. `None`: this kind of target lists instead.
+    /// Returns the sizes of the objects of `keys` that are here now, or `None` if a listing is as cheap on this kind of
+    /// target.
     pub async fn sizes(
         &self,
         keys: &[ObjectKey],
@@ -313,7 +295,7 @@ impl HostFolder {
     }
 }
 
-/// A page that must hash to `page`.
+/// Parses a page of the archive table, which must hash to `page`.
 pub(crate) fn parse_page(page: &Hash, bytes: &[u8]) -> Result<TablePage, RepositoryError> {
     let found = Hash::sha256(bytes);
     if found != *page {

@@ -11,5 +11,7 @@ pub mod sync;
 mod upload;
 
 pub use error::{CopyError, ShipError};
-pub use publish::{Publication, Published, Support, publish, publish_all, publish_recovery};
+pub use publish::{
+    CrowdedOut, Publication, Published, Support, publish, publish_all, publish_recovery,
+};
 pub use upload::{Sealed, SpoolBody, UploadTracker, ship_archives};

@@ -1,13 +1,14 @@
-//! The earlier snapshots that a manifest names, fetched page by page.
+//! Fetches the earlier snapshots that a manifest names, page by page.
 //!
-//! Each page must hash to its name, so nothing here can run in a circle; the number of pages, their size and the
-//! order of their rows are bounded, so a hostile signer cannot have a reader fetch or hold more than that.
+//! Each page must hash to its name, so pages cannot name each other in a circle. The number of pages, their size and
+//! the order of their rows are limited, so a hostile signer cannot make a reader fetch or hold more than that.
 
 use std::collections::HashMap;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::{CONCURRENT_GETS, HostFolder, RepositoryError};
+use super::error::RepositoryError;
+use super::{CONCURRENT_GETS, HostFolder};
 use crate::base::ids::{Hash, ObjectKey};
 use crate::format::chain::{Chain, Finding};
 use crate::format::known::{
@@ -18,11 +19,11 @@ use crate::format::manifest::{
 };
 use crate::storage::{ErrorKind, TargetError};
 
-/// Pages that were read, by name.
+/// The snapshots on pages that were read, by the page's name.
 pub(super) type Cache = HashMap<Hash, Vec<Known>>;
 
 impl HostFolder {
-    /// The earlier snapshots that `manifest` names, in order.
+    /// Reads the earlier snapshots that `manifest` names, in order.
     pub async fn known(&self, manifest: &Manifest) -> Result<Vec<Known>, RepositoryError> {
         self.known_by(&manifest.core.known, &mut Cache::new()).await
     }
@@ -57,7 +58,7 @@ impl HostFolder {
         Ok(rows)
     }
 
-    /// The pages that `named` names, itself or in its directories, in order.
+    /// Returns the pages that `named` names, itself or through its directories, in order.
     pub async fn known_page_names(&self, named: &KnownPages) -> Result<Vec<Hash>, RepositoryError> {
         let mut directories = futures::stream::iter(&named.directories)
             .map(async |name| Ok::<_, RepositoryError>((name, self.directory(name).await?)))
@@ -103,7 +104,7 @@ impl HostFolder {
         Manifest::parse_named(name, &bytes).map_err(|_| RepositoryError::Replaced(name.clone()))
     }
 
-    /// The manifest of a snapshot in a chain, with its bytes, which a chain does not hold.
+    /// Reads the manifest of a snapshot in a chain again, because a chain does not keep the bytes.
     pub async fn manifest(&self, of: &Manifest) -> Result<Manifest, RepositoryError> {
         let read = self.manifest_named(&of.name()).await?;
         match read.digest == of.digest {
@@ -112,7 +113,7 @@ impl HostFolder {
         }
     }
 
-    /// Holds the chain against what its newest manifest, or each at a fork, says of earlier snapshots.
+    /// Compares the chain with the earlier snapshots that its newest manifest names; at a fork, that each of them names.
     pub(super) async fn check_history(&self, chain: &mut Chain) -> Result<(), RepositoryError> {
         let mut cache = Cache::new();
         for head in chain.heads() {
@@ -122,7 +123,7 @@ impl HostFolder {
                 Err(RepositoryError::Target(error)) if error.kind == ErrorKind::Unavailable => {
                     return Err(error.into());
                 }
-                // A prune that ran meanwhile took both.
+                // A prune deleted the manifest and its page since the listing.
                 Err(RepositoryError::Target(error))
                     if error.kind == ErrorKind::NotFound && !self.is_there(&name.key()).await? => {}
                 Err(error) => {
@@ -134,7 +135,7 @@ impl HostFolder {
         Ok(())
     }
 
-    /// Adds to `chain` whether `manifest`, which is not its newest, follows from what is here.
+    /// Adds a finding to `chain` unless `manifest`, which is not its newest, follows from the snapshots that are here.
     pub async fn check_lineage(
         &self,
         chain: &mut Chain,
@@ -155,7 +156,7 @@ impl HostFolder {
     }
 }
 
-/// A page or directory of earlier snapshots that must hash to `name`.
+/// Parses a page of earlier snapshots, or a directory of such pages, which must hash to `name`.
 pub fn parse_known<T>(
     name: &Hash,
     bytes: &[u8],
@@ -166,7 +167,7 @@ pub fn parse_known<T>(
     parse(bytes).map_err(|error| wrong(error.to_string()))
 }
 
-/// Refuses what does not hash to `name`.
+/// Fails unless `bytes` hash to `name`.
 pub fn require_hash(name: &Hash, bytes: &[u8]) -> Result<(), RepositoryError> {
     let found = Hash::sha256(bytes);
     if found == *name {

@@ -1,4 +1,4 @@
-//! What a target lets us do, found out by doing it.
+//! Finds out by trial what a target allows.
 //!
 //! A small object is written below `receipts/`, where credentials for pushing may read too, written once more
 //! with other content, read back, looked for in a listing, and deleted.
@@ -10,31 +10,35 @@ use crate::base::ids::{Hash, MANIFESTS, ObjectKey, RECEIPTS, hex};
 use crate::repository::HostFolder;
 use crate::storage::{Body, ErrorKind, PutMode, TargetError};
 
+/// Limit for reading the probe back.
 const MOST_BYTES: u64 = 1 << 10;
-/// Clocks that differ less are as good as the same: file systems and HTTP tell whole seconds, and servers of
-/// S3 refuse a quarter of an hour.
+/// A smaller difference of the clocks is not reported: file systems and HTTP give whole seconds, and S3 servers refuse
+/// requests from a quarter of an hour on.
 const SKEW_SECONDS: i64 = 120;
 
-/// What was found.
+/// What a target allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
+    /// The credentials may list.
     pub lists: bool,
-    /// Manifests, tables, marks and receipts.
+    /// They may read manifests, tables, marks and receipts.
     pub reads: bool,
+    /// They may read archives.
     pub reads_archives: bool,
+    /// They may delete.
     pub deletes: bool,
-    /// A second put of one name changed what was there.
+    /// A second put of the same key changed the object.
     pub overwrites: bool,
-    /// The target's clock minus ours, where they differ.
+    /// The target's clock minus ours; `None`: they agree, or the target gives no times.
     pub skew_seconds: Option<i64>,
-    /// An object that could not be deleted again.
+    /// Key of the probe object, if it could not be deleted.
     pub left_behind: Option<String>,
 }
 
-/// Tries `folder`. An error: it cannot be written, or did not answer.
+/// Tries what `folder` allows. Fails if it cannot be written or does not answer.
 pub async fn probe(folder: &HostFolder, now: DateTime<Utc>) -> Result<Probe, TargetError> {
     let mut random = [0; 8];
-    // Without chance, the time tells probes apart.
+    // Without random numbers the time makes the name unique.
     if getrandom::fill(&mut random).is_err() {
         random = now.timestamp_micros().to_be_bytes();
     }
@@ -47,7 +51,7 @@ pub async fn probe(folder: &HostFolder, now: DateTime<Utc>) -> Result<Probe, Tar
     target
         .put(&key, Body::Bytes(first.clone()), PutMode::Create)
         .await?;
-    // A refusal is as good as an object that stays.
+    // A refusal is as good as an object that is not overwritten.
     let again = target.put(&key, Body::Bytes(second), PutMode::Create).await;
     let read = allowed(target.get(&key, MOST_BYTES).await)?;
     let overwrites = match &read {
@@ -84,17 +88,17 @@ async fn is_listed(folder: &HostFolder, key: &str) -> Result<bool, TargetError> 
     Ok(listed.iter().any(|listed| listed.key == key))
 }
 
-/// Whether one that is not there is said not to be: then one that is there could be read.
+/// Returns whether archives may be read: a missing one is reported as missing, not as denied.
 async fn reads_archives(folder: &HostFolder) -> Result<bool, TargetError> {
-    let nobody = ObjectKey::archive(&Hash::blake3(b"no archive has this content"));
-    match folder.target.get_range(&folder.key(&nobody), 0..1).await {
+    let missing = ObjectKey::archive(&Hash::blake3(b"no archive has this content"));
+    match folder.target.get_range(&folder.key(&missing), 0..1).await {
         Err(error) if error.kind == ErrorKind::Denied => Ok(false),
         Err(error) if error.kind == ErrorKind::Unavailable => Err(error),
         _ => Ok(true),
     }
 }
 
-/// `None`: it is not allowed.
+/// Returns `None` if the credentials may not do it.
 fn allowed<T>(done: Result<T, TargetError>) -> Result<Option<T>, TargetError> {
     match done {
         Ok(done) => Ok(Some(done)),
@@ -104,7 +108,7 @@ fn allowed<T>(done: Result<T, TargetError>) -> Result<Option<T>, TargetError> {
 }
 
 impl Probe {
-    /// What the credentials may do, and what that means.
+    /// Describes what the credentials may and may not do.
     pub fn words(&self) -> String {
         let mut can = vec!["writes"];
         let mut cannot = Vec::new();
@@ -131,7 +135,7 @@ impl Probe {
         text
     }
 
-    /// What keeps this target from serving as it is configured.
+    /// Returns why this target cannot be used as it is configured, and the next step; `None`: it can.
     pub fn problem(&self, write_only: bool) -> Option<String> {
         if let Some(seconds) = self.skew_seconds {
             let ahead = if seconds > 0 { "ahead of" } else { "behind" };

@@ -1,5 +1,5 @@
-//! Tombstones and marks of a host's folder, read within limits. What is malformed, or by nobody who may say
-//! so, is as if it were not there.
+//! Reads tombstones and marks of a host's folder, within limits. A statement that is malformed, or signed by a key
+//! without that right, counts as absent.
 
 use std::collections::HashSet;
 
@@ -15,26 +15,29 @@ use crate::format::statement::{
 };
 use crate::storage::{ErrorKind, TargetError};
 
-/// A mark, and who stands for it.
+/// A prune mark, and whether its signer may prune.
 #[derive(Debug, Clone)]
 pub struct SeenMark {
+    /// Its name on the target.
     pub name: MarkName,
+    /// Its content.
     pub mark: Mark,
+    /// Whose signature it carries.
     pub vouched: Vouched,
 }
 
-/// The marks of a target.
+/// The prune marks of a target.
 #[derive(Debug, Clone, Default)]
 pub struct Marks {
-    /// By name.
+    /// The marks that were read, by name.
     pub seen: Vec<SeenMark>,
-    /// Marks that were not read, for there are too many or they are too large.
+    /// Number of marks that were not read, because there are too many or they are too large.
     pub unread: usize,
 }
 
 impl HostFolder {
-    /// The believable tombstones among those that `wanted` chooses by name (sequence and stamp are the
-    /// deleted snapshot's). `signers` are fingerprints of whoever signed manifests here.
+    /// Reads the tombstones that `wanted` chooses by name (sequence and stamp are the deleted snapshot's), and returns
+    /// those that verify. `signers` are the fingerprints of the keys that signed manifests here.
     pub async fn tombstones(
         &self,
         trust: &Trust,
@@ -70,7 +73,7 @@ impl HostFolder {
             .await
     }
 
-    /// Core hashes of those of `missing` that were deleted on purpose, as believable tombstones say.
+    /// Returns the core hashes of the snapshots of `missing` that have a tombstone: they were deleted on purpose.
     pub async fn deletions(
         &self,
         trust: &Trust,
@@ -85,8 +88,7 @@ impl HostFolder {
         Ok(tombstones.into_iter().map(|one| one.core).collect())
     }
 
-    /// The marks that are here, one read after the other. Those with a signature come first, so that marks which
-    /// were planted do not crowd them out.
+    /// Reads the marks one after the other. Signed marks come first, so that planted ones cannot crowd them out.
     pub async fn marks(&self, trust: &Trust, signers: &[String]) -> Result<Marks, TargetError> {
         let listed = self.list(MARKS).await?;
         let named = listed.iter().filter_map(|(key, bytes)| {
@@ -130,7 +132,7 @@ impl HostFolder {
         Ok(marks)
     }
 
-    /// `None`: it is not there, may not be read, or was planted to choke us.
+    /// Returns `None` if the object is absent, unreadable, or larger than `limit`.
     async fn get_small(&self, key: &ObjectKey, limit: u64) -> Result<Option<Vec<u8>>, TargetError> {
         match self.target.get(&self.key(key), limit).await {
             Ok(bytes) => Ok(Some(bytes.into())),

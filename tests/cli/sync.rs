@@ -123,7 +123,7 @@ fn a_side_that_is_gone_is_not_asked_for_every_archive() {
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{out}{err}");
     assert!(
-        err.contains("not tried: too many before it failed"),
+        err.contains("not tried: too many copies before it failed"),
         "{err}"
     );
     let (asked, all) = (

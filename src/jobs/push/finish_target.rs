@@ -328,11 +328,11 @@ impl<'a> FinishTarget<'a> {
                 false => result.postponed.push(name.stamp.to_string()),
             }
         }
-        for (name, error, is_passed_by) in &published.crowded_out {
-            let stamp = name.stamp.to_string();
+        for one in &published.crowded_out {
+            let (name, stamp) = (&one.manifest, one.manifest.stamp.to_string());
             if self.is_newest(name) {
-                result.failure = Some(with_next_step(error));
-            } else if let (true, Some(core)) = (*is_passed_by, cores.get(name)) {
+                result.failure = Some(with_next_step(&one.error));
+            } else if let (true, Some(core)) = (one.is_passed_by, cores.get(name)) {
                 self.settle(state, core, PublicationState::GivenUp)?;
                 let label = self.survey.folder.target.label();
                 result.warnings.push(format!(

@@ -1,4 +1,4 @@
-//! What a manifest names, by its own pages and directories.
+//! Reads what a manifest names from its own pages and directories.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,8 @@ use crate::repository::{ArchiveTable, HostFolder, RepositoryError, parse_known, 
 use crate::state::spool::Spool;
 use crate::storage::ErrorKind;
 
-/// Holds the caller to its word: the archives checked below must be all that the table names.
+/// Fails unless `publication` lists exactly the archives that the manifest's pages name, and every page and directory
+/// of earlier snapshots. The publication checks only what is listed.
 pub(super) async fn require_all_listed(
     folder: &HostFolder,
     spool: &Spool,
@@ -50,8 +51,8 @@ pub(super) async fn require_all_listed(
     })
 }
 
-/// The pages of earlier snapshots that the manifest names, and the directories of them, which come from the spool,
-/// else from the target.
+/// Returns the pages of earlier snapshots that the manifest names, and the directories of such pages. Directories are
+/// read from the spool, or from the target if the spool lacks them.
 async fn known_names(
     folder: &HostFolder,
     spool: &Spool,
@@ -79,7 +80,7 @@ async fn known_names(
     Ok(names)
 }
 
-/// A page from the spool, else from the target.
+/// Reads a page from the spool, or from the target if the spool lacks it.
 async fn read_page(
     folder: &HostFolder,
     spool: &Spool,

@@ -1,13 +1,13 @@
-//! What is still to be put, by what the target has now.
+//! Decides what is still to be put, by what the target has now.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
 use super::super::error::ShipError;
 use super::super::upload::Sealed;
 use super::there::There;
-use super::{Publication, Published, Support, incomplete, is_passed_by};
+use super::{Publication, PublishJob, Published, incomplete};
 use crate::base::ids::{Hash, ObjectKey};
 use crate::format::manifest::{ArchiveRow, Manifest};
 use crate::repository::HostFolder;
@@ -15,87 +15,70 @@ use crate::state::spool::Spool;
 use crate::storage::{PutMode, TargetError};
 
 /// A page or a signature to put.
-pub(super) struct Small {
+pub(super) struct SmallObject {
+    /// Its key below the host's folder.
     pub key: ObjectKey,
+    /// How to put it.
     pub mode: PutMode,
-    /// `None`: it is in the spool.
+    /// Its content; `None`: it is in the spool.
     pub at_hand: Option<Bytes>,
 }
 
-/// What is still to be put, and how, in the order of its steps.
+/// What is still to be put, in the order of the steps.
 #[derive(Default)]
 pub(super) struct Plan<'a> {
+    /// Archives to ship from the spool.
     pub archives: Vec<(Sealed, PutMode)>,
-    /// From which of the donors.
+    /// Archives to copy, each with the index of its copy source.
     pub copies: Vec<(ArchiveRow, PutMode, usize)>,
-    pub pages: Vec<Small>,
-    pub signatures: Vec<Small>,
+    /// Pages and directories.
+    pub pages: Vec<SmallObject>,
+    /// Signatures of the manifests.
+    pub signatures: Vec<SmallObject>,
+    /// Manifests, oldest first.
     pub manifests: Vec<(&'a Manifest, PutMode)>,
 }
 
 impl<'a> Plan<'a> {
-    /// Looks at what the target has now. Nothing of a snapshot is planned unless all of it can be done.
+    /// Looks at what the target has now and plans the rest, without the publications that are `crowded_out`. Plans
+    /// nothing of a snapshot unless all of it can be put. `shipped` are archives that earlier rounds put there.
     pub async fn make(
-        folder: &HostFolder,
-        spool: &Spool,
-        publications: &'a [Publication],
-        is_in: impl Fn(&usize) -> bool,
-        support: &Support,
+        job: &PublishJob<'a>,
+        crowded_out: &BTreeMap<usize, ShipError>,
         shipped: &HashMap<Hash, u64>,
         published: &mut Published,
     ) -> Result<Self, ShipError> {
-        let mut there = There::look(folder, publications, support).await?;
+        let (folder, support) = (job.folder, job.support);
+        let mut there = There::look(folder, job.publications, support).await?;
         there.archives.extend(shipped);
         let mut plan = Self::default();
-        let mut donors: Option<Vec<HashMap<Hash, u64>>> = None;
-        let mut donors_away = support.copy_sources_away;
+        let mut sources = CopySources::default();
         let mut incomplete_ones = Vec::new();
-        let those_in = publications.iter().enumerate();
-        for (at, publication) in those_in.filter(|(at, _)| is_in(at)) {
+        let publications = job.publications.iter().enumerate();
+        for (index, publication) in publications.filter(|(at, _)| !crowded_out.contains_key(at)) {
             let mut part = Self::default();
             let mut missing = Vec::new();
-            let mut to_copy = Vec::new();
-            for row in &publication.archives {
-                let mode = match there.archives.get(&row.blake3) {
-                    Some(bytes) if *bytes == row.bytes => continue,
-                    Some(_) => PutMode::Replace,
-                    None => PutMode::Create,
-                };
-                match spool.size(&row.key()) == Some(row.bytes) {
-                    true => part.archives.push((row.into(), mode)),
-                    false => to_copy.push((row, mode)),
-                }
-            }
-            if !to_copy.is_empty() && donors.is_none() {
-                let looks = what_donors_have(&support.copy_sources).await;
-                for error in looks.iter().filter_map(|look| look.as_ref().err()) {
-                    tracing::info!(%error, "nothing can be copied from there now");
-                    donors_away = true;
-                }
-                donors = Some(looks.into_iter().map(Result::unwrap_or_default).collect());
-            }
-            for (row, mode) in to_copy {
-                let has = |has: &HashMap<Hash, u64>| has.get(&row.blake3) == Some(&row.bytes);
-                let donor = donors.iter().flatten().position(has);
-                match donor.filter(|_| !support.damaged.contains(&row.blake3)) {
-                    Some(donor) => part.copies.push((row.clone(), mode, donor)),
+            for (row, mode) in part.add_archives(job.spool, publication, &there) {
+                let source = sources.find(&support.copy_sources, row).await;
+                match source.filter(|_| !support.damaged.contains(&row.blake3)) {
+                    Some(source) => part.copies.push((row.clone(), mode, source)),
                     None => missing.push(row.key()),
                 }
             }
-            part.add_small(spool, publication, &there, &mut missing);
+            part.add_small(job.spool, publication, &there, &mut missing);
             let name = publication.manifest.name();
             if missing.is_empty() {
-                part.note_in(&mut there, spool);
+                part.note_in(&mut there, job.spool);
                 plan.append(part);
                 published.done.push(name);
             } else {
                 let error = incomplete(folder, &name, &missing);
-                incomplete_ones.push((at, name, error));
+                incomplete_ones.push((index, name, error));
             }
         }
-        for (at, name, error) in incomplete_ones {
-            let is_passed_by = is_passed_by(publications, at, &published.done);
-            match donors_away && !is_passed_by {
+        let is_any_away = support.copy_sources_away || sources.is_any_away;
+        for (index, name, error) in incomplete_ones {
+            match is_any_away && !job.is_passed_by(index, &published.done) {
                 true => published.postponed.push((name, error)),
                 false => published.incomplete.push((name, error)),
             }
@@ -103,6 +86,29 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
+    /// Plans the archives that the spool has and the target lacks. Returns those that the spool lacks as well.
+    fn add_archives<'p>(
+        &mut self,
+        spool: &Spool,
+        publication: &'p Publication,
+        there: &There,
+    ) -> Vec<(&'p ArchiveRow, PutMode)> {
+        let mut to_copy = Vec::new();
+        for row in &publication.archives {
+            let mode = match there.archives.get(&row.blake3) {
+                Some(bytes) if *bytes == row.bytes => continue,
+                Some(_) => PutMode::Replace,
+                None => PutMode::Create,
+            };
+            match spool.size(&row.key()) == Some(row.bytes) {
+                true => self.archives.push((row.into(), mode)),
+                false => to_copy.push((row, mode)),
+            }
+        }
+        to_copy
+    }
+
+    /// Plans pages, signature and manifest, and adds to `missing` the keys of those that are nowhere.
     fn add_small(
         &mut self,
         spool: &Spool,
@@ -117,7 +123,7 @@ impl<'a> Plan<'a> {
         let pages = pages.map(|page| (ObjectKey::table(page), publication.at_hand.get(page)));
         for (key, at_hand) in pages.chain([(signature.clone(), None)]) {
             let in_spool = spool.size(&key).or(at_hand.map(|bytes| bytes.len() as u64));
-            // Our own copy says how long the object is; without one, what is there must do.
+            // Our own copy says how long the object is. Without one, the object that is there must do.
             let mode = match there.small.get(key.as_str()) {
                 Some(there) if in_spool.is_none_or(|right| right == *there) => continue,
                 Some(_) => PutMode::Replace,
@@ -125,11 +131,11 @@ impl<'a> Plan<'a> {
             };
             let is_signature = key == signature;
             let at_hand = at_hand.cloned();
-            let small = Small { key, mode, at_hand };
+            let object = SmallObject { key, mode, at_hand };
             match in_spool {
-                Some(_) if is_signature => self.signatures.push(small),
-                Some(_) => self.pages.push(small),
-                None => missing.push(small.key),
+                Some(_) if is_signature => self.signatures.push(object),
+                Some(_) => self.pages.push(object),
+                None => missing.push(object.key),
             }
         }
         let mode = match there.small.get(name.key().as_str()) {
@@ -150,10 +156,10 @@ impl<'a> Plan<'a> {
                 there.archives.insert(hash, bytes);
             }
         }
-        for one in self.pages.iter().chain(&self.signatures) {
-            let at_hand = one.at_hand.as_ref().map(|bytes| bytes.len() as u64);
-            if let Some(bytes) = at_hand.or(spool.size(&one.key)) {
-                there.small.insert(one.key.as_str().to_owned(), bytes);
+        for object in self.pages.iter().chain(&self.signatures) {
+            let at_hand = object.at_hand.as_ref().map(|bytes| bytes.len() as u64);
+            if let Some(bytes) = at_hand.or(spool.size(&object.key)) {
+                there.small.insert(object.key.as_str().to_owned(), bytes);
             }
         }
     }
@@ -167,8 +173,33 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The archives of each.
-async fn what_donors_have(donors: &[HostFolder]) -> Vec<Result<HashMap<Hash, u64>, TargetError>> {
-    let looks = donors.iter().map(HostFolder::archives_present);
-    futures::future::join_all(looks).await
+/// The archives on the copy sources, listed when the first one is needed.
+#[derive(Default)]
+struct CopySources {
+    /// In the sources' order; `None`: not listed yet.
+    archives: Option<Vec<HashMap<Hash, u64>>>,
+    /// A source could not be listed.
+    is_any_away: bool,
+}
+
+impl CopySources {
+    /// Returns the index of the first source that has the archive `row` in full.
+    async fn find(&mut self, sources: &[HostFolder], row: &ArchiveRow) -> Option<usize> {
+        if self.archives.is_none() {
+            let listed = list_archives(sources).await;
+            for error in listed.iter().filter_map(|listed| listed.as_ref().err()) {
+                tracing::info!(%error, "nothing can be copied from there now");
+                self.is_any_away = true;
+            }
+            let listed = listed.into_iter().map(Result::unwrap_or_default);
+            self.archives = Some(listed.collect());
+        }
+        let has = |has: &HashMap<Hash, u64>| has.get(&row.blake3) == Some(&row.bytes);
+        self.archives.iter().flatten().position(has)
+    }
+}
+
+async fn list_archives(sources: &[HostFolder]) -> Vec<Result<HashMap<Hash, u64>, TargetError>> {
+    let lists = sources.iter().map(HostFolder::archives_present);
+    futures::future::join_all(lists).await
 }

@@ -1,4 +1,4 @@
-//! The documents that tell how to get everything back without Sealift.
+//! Puts the documents that explain how to restore without Sealift.
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -9,10 +9,10 @@ use crate::base::ids::ObjectKey;
 use crate::repository::HostFolder;
 use crate::storage::{Body, ErrorKind, PutMode};
 
-/// A recovery file is text of a few kilobytes.
+/// Limit for reading a recovery file back; they have a few kilobytes.
 const MAX_RECOVERY_BYTES: u64 = 16 << 20;
 
-/// Puts the files that tell how to get everything back without Sealift, unless they are there.
+/// Puts the recovery documents, unless they are there.
 pub async fn publish_recovery(
     folder: &HostFolder,
     files: &[(ObjectKey, Bytes)],
@@ -24,7 +24,7 @@ pub async fn publish_recovery(
         .await
 }
 
-/// For what is not named by its content, so looked at first: what is there stays, whatever it is.
+/// Puts one file unless its key is taken. Its name is not its hash, so it looks first and keeps whatever is there.
 async fn put_unless_there(
     folder: &HostFolder,
     key: &ObjectKey,
@@ -32,7 +32,7 @@ async fn put_unless_there(
 ) -> Result<(), ShipError> {
     let key = folder.key(key);
     match folder.target.get(&key, MAX_RECOVERY_BYTES).await {
-        // Who may not read finds out by writing.
+        // Without the right to read, the write finds out.
         Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Denied) => {}
         Ok(_) => return Ok(()),
         Err(error) if matches!(error.kind, ErrorKind::Permanent | ErrorKind::Frozen) => {
