@@ -8,6 +8,7 @@ mod check;
 mod document;
 mod error;
 mod find;
+mod preset;
 mod raw;
 mod recipients;
 mod source;
@@ -34,6 +35,10 @@ pub use write::{NewConfig, render_new};
 pub const FILE_NAME: &str = "sealift.toml";
 pub const ENVIRONMENT: &str = "SEALIFT_CONFIG";
 const SYSTEM_FILE: &str = "/etc/sealift/sealift.toml";
+/// How long a source waits for its lock if the configuration does not say.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a source's command may take if the configuration does not say.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Everything one host's agent is told.
 #[derive(Debug, Clone)]
@@ -91,6 +96,27 @@ pub struct Source {
 }
 
 impl Source {
+    /// Returns the source `name` of this kind at `to`, with the default of every other setting.
+    fn with_defaults(name: String, kind: SourceKind, to: String) -> Self {
+        Self {
+            name,
+            kind,
+            to,
+            owner: None,
+            mode: None,
+            optional: false,
+            required: false,
+            allow_empty: false,
+            shrink_alarm: true,
+            on_request: false,
+            before: None,
+            after: None,
+            lock: None,
+            lock_timeout: LOCK_TIMEOUT,
+            timeout: COMMAND_TIMEOUT,
+        }
+    }
+
     /// Whether it is the preset's vector store, whose files fit each other only while nothing writes.
     pub fn is_vector_store(&self) -> bool {
         self.name == "chroma" && self.to == "chroma"

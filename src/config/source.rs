@@ -4,38 +4,22 @@
 //! begins its error codes; the places of AtoCore's layout get the names that its procedure uses.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::document::Document;
 use super::error::{ConfigError, near};
+use super::preset::{self, RawSnapshots};
 use super::value::{ValueText, optional};
-use super::{Check, CommandLine, Source, SourceKind, TreeSource, value};
+use super::{
+    COMMAND_TIMEOUT, Check, CommandLine, LOCK_TIMEOUT, Source, SourceKind, TreeSource, value,
+};
 use crate::base::similar::nearest;
 use crate::base::walk::Filter;
 
 /// The name of the snapshot's own record, which no source may take.
 pub(super) const METADATA: &str = "backup-metadata.json";
-const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Where AtoCore's parts stand in a snapshot, and what its error codes call them.
-const ATOCORE: &[(&str, &str)] = &[
-    ("db/atocore.db", "db"),
-    ("config/project-registry.json", "registry"),
-    ("chroma", "chroma"),
-];
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawSnapshots {
-    pub dir: Option<String>,
-    pub preset: Option<Spanned<String>>,
-    pub root: Option<String>,
-    #[serde(default)]
-    pub include_chroma: bool,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,7 +88,7 @@ pub(super) fn collect_sources(
 ) -> Result<Vec<Source>, ConfigError> {
     let mut sources: Vec<Source> = Vec::new();
     if let Some(preset) = &snapshots.preset {
-        sources = expand_preset(document, snapshots, preset)?;
+        sources = preset::expand(document, snapshots, preset)?;
     }
     let preset_sources = sources.len();
     for spanned in raw {
@@ -371,8 +355,8 @@ fn checked_name(name: &str) -> Result<String, String> {
 }
 
 fn default_name(to: &str) -> String {
-    if let Some((_, name)) = ATOCORE.iter().find(|(place, _)| *place == to) {
-        return (*name).to_owned();
+    if let Some(name) = preset::procedure_name(to) {
+        return name.to_owned();
     }
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || c == '-' {
@@ -382,67 +366,4 @@ fn default_name(to: &str) -> String {
         }
     };
     to.chars().map(plain).collect()
-}
-
-fn expand_preset(
-    document: &Document<'_>,
-    snapshots: &RawSnapshots,
-    preset: &Spanned<String>,
-) -> Result<Vec<Source>, ConfigError> {
-    if preset.get_ref() != "atocore" {
-        let what = format!(
-            "there is no preset {:?}, only \"atocore\"",
-            preset.get_ref()
-        );
-        return Err(document.invalid(&preset.span(), what));
-    }
-    let Some(root) = &snapshots.root else {
-        let what = "preset \"atocore\" needs `root`, the directory that holds data/ and config/";
-        return Err(document.invalid(&preset.span(), what));
-    };
-    let root = document.resolve(root);
-    let source = |index: usize, kind| Source {
-        name: ATOCORE[index].1.to_owned(),
-        kind,
-        to: ATOCORE[index].0.to_owned(),
-        owner: None,
-        mode: None,
-        optional: false,
-        required: false,
-        allow_empty: false,
-        shrink_alarm: true,
-        on_request: false,
-        before: None,
-        after: None,
-        lock: None,
-        lock_timeout: LOCK_TIMEOUT,
-        timeout: COMMAND_TIMEOUT,
-    };
-    let database = root.join("data/db/atocore.db");
-    let registry = root.join("config/project-registry.json");
-    let chroma = TreeSource {
-        path: root.join("data/chroma"),
-        stage: true,
-        filter: Filter::everything(),
-        check: Check::Strict,
-        must_exist: Vec::new(),
-        mountpoint: false,
-    };
-    Ok(vec![
-        Source {
-            owner: Some((1000, 1000)),
-            mode: Some(0o600),
-            required: true,
-            ..source(0, SourceKind::Sqlite { path: database })
-        },
-        Source {
-            mode: Some(0o644),
-            optional: true,
-            ..source(1, SourceKind::Json { path: registry })
-        },
-        Source {
-            on_request: !snapshots.include_chroma,
-            ..source(2, SourceKind::Tree(chroma))
-        },
-    ])
 }
