@@ -1,7 +1,7 @@
-//! `[[source]]` tables and the presets that stand for several.
+//! Validates the `[[source]]` tables, each by itself and against the others.
 //!
-//! A snapshot is one tree, so no two sources may write to the same place of it. A source's name
-//! begins its error codes; the places of AtoCore's layout get the names that its procedure uses.
+//! A snapshot is one tree, so no two sources may have the same path in it, or one within the other's. A source's name
+//! begins its error codes; the paths of AtoCore's layout get the names that AtoCore's procedure uses.
 
 use std::path::Path;
 
@@ -21,6 +21,7 @@ use crate::base::walk::Filter;
 /// The name of the snapshot's own record, which no source may take.
 pub(super) const METADATA: &str = "backup-metadata.json";
 
+/// `[[source]]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSource {
@@ -69,7 +70,7 @@ impl RawCommand {
         }
     }
 
-    /// Whether there is anything to run.
+    /// Returns whether it names no program.
     fn is_empty(&self) -> bool {
         match self {
             Self::Shell(line) => line.trim().is_empty(),
@@ -80,7 +81,7 @@ impl RawCommand {
     }
 }
 
-/// The preset's sources, then the file's; checked against each other.
+/// Returns the preset's sources, then the file's, checked against each other.
 pub(super) fn collect_sources(
     document: &Document<'_>,
     snapshots: &RawSnapshots,
@@ -94,10 +95,10 @@ pub(super) fn collect_sources(
     for spanned in raw {
         let source = validate(document, spanned)?;
         let span = spanned.span();
-        // Saying one of the preset's sources in full adjusts it.
+        // A source of the file at the path of one of the preset's replaces that one.
         let adjusted = sources.iter_mut().take(preset_sources);
         if let Some(adjusted) = adjusted.into_iter().find(|preset| preset.to == source.to) {
-            // One that must not be missing stays so, unless this one says otherwise.
+            // A required source stays required unless the file says otherwise.
             let required = spanned.get_ref().required.unwrap_or(adjusted.required);
             *adjusted = Source { required, ..source };
             continue;
@@ -123,6 +124,7 @@ pub(super) fn collect_sources(
     Ok(sources)
 }
 
+/// Returns whether the paths are equal or one is within the other.
 fn overlaps(a: &str, b: &str) -> bool {
     let within = |inner: &str, outer: &str| {
         let rest = inner.strip_prefix(outer);
@@ -138,14 +140,20 @@ fn validate(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<Sou
         (Some(to), _) => to.get_ref().clone(),
         (None, SourceKind::Command { .. }) => match &raw.name {
             Some(name) => name.get_ref().clone(),
-            None => return Err(document.invalid(&span, "a command needs a `name` or a `to`")),
+            None => {
+                return Err(document.invalid(
+                    &span,
+                    "a source of kind \"command\" needs a `name` or a `to`",
+                ));
+            }
         },
         (None, SourceKind::Sqlite { path } | SourceKind::Json { path }) => last_name(path),
         (None, SourceKind::Tree(tree)) => last_name(&tree.path),
     };
     for (key, hook) in [("before", &raw.before), ("after", &raw.after)] {
         if hook.as_ref().is_some_and(RawCommand::is_empty) {
-            let what = format!("`{key}` names no program: remove it, or say what is to be run");
+            let what =
+                format!("`{key}` names no program: remove the key, or name the command to run");
             return Err(document.invalid(&span, what));
         }
     }
@@ -157,7 +165,7 @@ fn validate(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<Sou
     let to_span = raw.to.as_ref().map_or(span, Spanned::span);
     let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
     if to.split('/').any(bad) || overlaps(&to, METADATA) {
-        let what = format!("{to:?} is no place within a snapshot; say `to = \"name\"`");
+        let what = format!("{to:?} is not a valid path in a snapshot; write `to = \"name\"`");
         return Err(document.invalid(&to_span, what));
     }
     let name = match &raw.name {
@@ -200,7 +208,7 @@ fn kind(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<SourceK
     };
     if !KINDS.contains(&name) {
         let near = near(nearest(name, KINDS));
-        let what = format!("{name:?} is no kind of source{near}");
+        let what = format!("unknown source kind {name:?}{near}");
         return Err(document.invalid(&raw.kind.span(), what));
     }
     refuse_misplaced(document, raw, name)?;
@@ -219,7 +227,7 @@ fn kind(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<SourceK
     }
 }
 
-/// A key that would have no effect is a misunderstanding.
+/// Refuses keys that have no effect for a source of this `kind`: their author expects one.
 fn refuse_misplaced(
     document: &Document<'_>,
     raw: &RawSource,
@@ -254,7 +262,7 @@ fn refuse_misplaced(
     };
     for (key, span) in &misplaced {
         if let Some(span) = span {
-            let what = format!("{key:?} means nothing to a source of kind {kind:?}");
+            let what = format!("{key:?} has no effect for a source of kind {kind:?}");
             return Err(document.invalid(span, what));
         }
     }
@@ -312,7 +320,7 @@ fn tree(
     }))
 }
 
-/// Paths below the tree.
+/// Validates the paths below the tree that must exist.
 fn must_exist(
     document: &Document<'_>,
     raw: Option<&Spanned<Vec<Spanned<String>>>>,
@@ -321,7 +329,7 @@ fn must_exist(
         return Ok(Vec::new());
     };
     if raw.get_ref().is_empty() {
-        let what = "`must_exist` names nothing: say what must be in the tree, such as [\"photos/.marker\"]";
+        let what = "`must_exist` is empty: name a path that must be in the tree, such as [\"photos/.marker\"]";
         return Err(document.invalid(&raw.span(), what));
     }
     let checked = raw.get_ref().iter().map(|marker| {
@@ -331,7 +339,7 @@ fn must_exist(
             false => Ok(path.to_owned()),
             true => {
                 let what = format!(
-                    "must_exist: {:?} is no path below the source's own, such as \"photos/.marker\"",
+                    "must_exist: {:?} is not a path below the source's `path`, such as \"photos/.marker\"",
                     marker.get_ref()
                 );
                 Err(document.invalid(&marker.span(), what))
@@ -349,7 +357,9 @@ fn last_name(path: &Path) -> String {
 fn checked_name(name: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
-        return Err(format!("{name:?} is no name: use A-Z a-z 0-9 _ - ."));
+        return Err(format!(
+            "{name:?} is not a valid name: use A-Z a-z 0-9 _ - ."
+        ));
     }
     Ok(name.to_owned())
 }

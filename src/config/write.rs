@@ -1,33 +1,39 @@
-//! The configuration that `init` writes: short, commented, and read back by this module.
+//! Writes the configuration that `init` makes: short, commented, and read back by [`super::Config::parse`].
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// What a new configuration says.
+/// The settings of a new configuration.
 #[derive(Debug, Clone, Default)]
 pub struct NewConfig {
+    /// The host's name.
     pub host: String,
     /// Recipients or paths of recipient files.
     pub recipients: Vec<String>,
+    /// Path of the signing key.
     pub signer: PathBuf,
+    /// The state directory.
     pub state: PathBuf,
+    /// The directory of local snapshots; `None`: the default below the state directory.
     pub snapshots_dir: Option<PathBuf>,
-    /// Name and URL.
+    /// Name and URL of each target.
     pub targets: Vec<(String, String)>,
-    /// Of the S3 targets, where they are not Amazon's.
+    /// The endpoint of the S3 targets; `None`: Amazon's.
     pub endpoint: Option<String>,
+    /// The region of the S3 targets; `None`: the environment's.
     pub region: Option<String>,
-    /// Of [`Self::over_ssh`], where it is not plain `ssh`.
+    /// The ssh command of the targets [`Self::over_ssh`]; `None`: plain `ssh`.
     pub ssh: Option<String>,
-    /// Names of the targets that ssh leads to.
+    /// The names of the targets that are reached over ssh.
     pub over_ssh: Vec<String>,
-    /// Read in place.
+    /// Directory trees that are read in place.
     pub trees: Vec<PathBuf>,
+    /// Exclude patterns of each tree.
     pub excludes: Vec<String>,
-    /// With its root.
+    /// The preset and its root; `None`: no preset.
     pub preset: Option<(String, PathBuf)>,
-    /// A cron line, UTC.
+    /// A cron line in UTC; `None`: no schedule.
     pub schedule: Option<String>,
 }
 
@@ -138,7 +144,7 @@ fn path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
-/// A basic TOML string.
+/// Returns `text` as a basic TOML string.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
