@@ -1,13 +1,14 @@
-//! TOML becomes one validated [`Config`]; nothing behind this module sees a raw key.
+//! Reads the TOML configuration into one validated [`Config`]; no other module sees a raw key.
 //!
-//! Every complaint names the file and the line, an unknown key also the nearest known one. Relative
-//! paths are relative to the file. A configuration that holds an identity is refused outright: the
-//! backing-up host must never be able to open what it seals.
+//! Every error names the file and the line, and for an unknown key the nearest known one. Relative paths are relative to
+//! the file's directory. A configuration that contains an identity is refused: the backing-up host must never be able
+//! to open its own backups.
 
 mod check;
 mod document;
 mod error;
 mod find;
+mod preset;
 mod raw;
 mod recipients;
 mod source;
@@ -31,72 +32,112 @@ pub use recipients::Recipient;
 pub use value::{parse_age, parse_duration, parse_size};
 pub use write::{NewConfig, render_new};
 
+/// The name of a configuration file.
 pub const FILE_NAME: &str = "sealift.toml";
+/// The environment variable that names the configuration file.
 pub const ENVIRONMENT: &str = "SEALIFT_CONFIG";
+/// The configuration of the whole machine.
 const SYSTEM_FILE: &str = "/etc/sealift/sealift.toml";
+/// How long a source waits for its lock if the configuration does not say.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a source's command may take if the configuration does not say.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Everything one host's agent is told.
+/// The configuration of one host.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Absolute.
+    /// The absolute path of the file.
     pub file: PathBuf,
+    /// The name under which this host's backups are stored.
     pub host: HostName,
+    /// Public keys, or files of them, to which everything is sealed; at least one.
     pub recipients: Vec<Recipient>,
-    /// The OpenSSH private key that signs manifests.
+    /// Path of the OpenSSH private key that signs manifests.
     pub signer: PathBuf,
-    /// The public key that may sign from now on too.
+    /// Path of another public key that may sign from now on, for a rotation; `None`: no rotation is under way.
     pub next_signer: Option<PathBuf>,
+    /// The state directory.
     pub state: PathBuf,
+    /// The directory of local snapshots.
     pub snapshots_dir: PathBuf,
-    /// By no order but the file's; the preset's first.
+    /// The preset's sources, then the others in the order of the file.
     pub sources: Vec<Source>,
+    /// In the order of the file.
     pub targets: Vec<TargetConfig>,
-    /// `None` keeps everything.
+    /// The policy for local snapshots, and for targets without one of their own. `None` keeps everything.
     pub retention: Option<Retention>,
+    /// When backups are due.
     pub schedule: Schedule,
+    /// How archives are made.
     pub pack: PackConfig,
-    /// Bytes that the spool may hold; `None`: half of what was free.
+    /// Size in bytes up to which the spool may grow; `None`: half of the free space.
     pub spool_limit: Option<u64>,
 }
 
-/// One thing a snapshot contains.
+/// One thing that a snapshot contains.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Unique; begins the codes of its validation errors, names its stage record.
+    /// Unique. Begins the codes of its validation errors, and names its stage record.
     pub name: String,
+    /// What is read, and how.
     pub kind: SourceKind,
-    /// Where it stands in the snapshot: relative, `/` between components.
+    /// Its path in the snapshot: relative, with `/` between components.
     pub to: String,
+    /// Owner and group of the copy; `None`: those of the original.
     pub owner: Option<(u32, u32)>,
+    /// Permission bits of the copy; `None`: those of the original.
     pub mode: Option<u32>,
-    /// Its absence is no error.
+    /// A missing source is no error.
     pub optional: bool,
-    /// If it fails there is no snapshot; else it is left out, and the run ends with exit code 3.
+    /// If this source fails, no snapshot is made. If another one fails, it is left out, and the run ends with exit code 3.
     pub required: bool,
-    /// Of a command: that it prints nothing is no error.
+    /// A command that prints nothing is no error.
     pub allow_empty: bool,
-    /// Whether an alarm is raised if it loses most of what it held.
+    /// Whether an alarm is raised if the source loses most of its content.
     pub shrink_alarm: bool,
-    /// Taken only when asked for by name.
+    /// It is taken only if the command line names it.
     pub on_request: bool,
+    /// The command that runs before the copy; `None`: none.
     pub before: Option<CommandLine>,
-    /// Runs whatever happened after `before` was begun.
+    /// The command that runs after the copy, whatever happened since `before` began; `None`: none.
     pub after: Option<CommandLine>,
-    /// Held (flock) from before `before` until after `after`.
+    /// The file that is locked (flock) from before `before` until after `after`; `None`: none.
     pub lock: Option<PathBuf>,
-    /// How long to wait for the lock file or a database's lock.
+    /// How long the lock file or a database's lock is waited for.
     pub lock_timeout: Duration,
     /// How long a command may take.
     pub timeout: Duration,
 }
 
 impl Source {
-    /// Whether it is the preset's vector store, whose files fit each other only while nothing writes.
+    /// Returns the source `name` of this kind at `to`, with the default of every other setting.
+    fn with_defaults(name: String, kind: SourceKind, to: String) -> Self {
+        Self {
+            name,
+            kind,
+            to,
+            owner: None,
+            mode: None,
+            optional: false,
+            required: false,
+            allow_empty: false,
+            shrink_alarm: true,
+            on_request: false,
+            before: None,
+            after: None,
+            lock: None,
+            lock_timeout: LOCK_TIMEOUT,
+            timeout: COMMAND_TIMEOUT,
+        }
+    }
+
+    /// Returns whether it is the preset's vector store, whose files are consistent only while no process writes.
     pub fn is_vector_store(&self) -> bool {
         self.name == "chroma" && self.to == "chroma"
     }
 
-    /// Whether it is a tree that must not be written while it is copied, and nothing holds its writers back.
+    /// Returns whether it is a tree that must not be written while it is copied, and neither a lock nor a hook prevents
+    /// that.
     pub fn is_unguarded(&self) -> bool {
         let is_staged = matches!(&self.kind, SourceKind::Tree(tree) if tree.stage);
         let is_special = self.on_request || self.is_vector_store();
@@ -104,15 +145,30 @@ impl Source {
     }
 }
 
+/// The kind of a source, with the settings that only this kind has.
 #[derive(Debug, Clone)]
 pub enum SourceKind {
-    Sqlite { path: PathBuf },
-    Json { path: PathBuf },
+    /// A SQLite database, copied as of one moment.
+    Sqlite {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A JSON file, which must parse.
+    Json {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A directory tree.
     Tree(TreeSource),
-    Command { command: CommandLine },
+    /// The output of a command.
+    Command {
+        /// The command.
+        command: CommandLine,
+    },
 }
 
 impl SourceKind {
+    /// Returns the kind as the configuration names it.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => "sqlite",
@@ -123,25 +179,29 @@ impl SourceKind {
     }
 }
 
+/// A directory tree as a source.
 #[derive(Debug, Clone)]
 pub struct TreeSource {
+    /// The directory.
     pub path: PathBuf,
-    /// Copied into the snapshot; else read in place by the packer.
+    /// The tree is copied into the snapshot directory first; otherwise the packer reads it in place.
     pub stage: bool,
+    /// What of it is taken.
     pub filter: Filter,
+    /// How a damaged database in it is treated.
     pub check: Check,
-    /// Paths below it: without one of them it is not read. `/` between components.
+    /// Paths below the directory, with `/` between components: if one is missing, the tree is not read.
     pub must_exist: Vec<String>,
-    /// It is read only if its path is a mount point.
+    /// The tree is read only if the directory is a mount point.
     pub mountpoint: bool,
 }
 
-/// What a damaged database inside a tree does.
+/// How a damaged database in a tree is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// Makes the snapshot invalid.
+    /// It makes the source fail.
     Strict,
-    /// Is reported with the snapshot, which is packed nevertheless.
+    /// It is reported, and the snapshot is packed with it.
     Report,
 }
 
@@ -155,13 +215,13 @@ pub enum CommandLine {
 }
 
 impl CommandLine {
-    /// The program, for a log: what follows it may be a password.
+    /// Returns the program only, for a log: the arguments may contain a password.
     pub fn brief(&self) -> String {
         let words: Vec<&str> = match self {
             Self::Shell(line) => line.split_whitespace().collect(),
             Self::Words(words) => words.iter().map(String::as_str).collect(),
         };
-        // `PGPASSWORD=… pg_dump` of a shell.
+        // A shell line may begin with settings: `PGPASSWORD=… pg_dump`.
         let is_set = |word: &&&str| matches!(self, Self::Shell(_)) && word.contains('=');
         let set = words.iter().take_while(is_set).count();
         let program = words.get(set).copied().unwrap_or("…");
@@ -181,51 +241,60 @@ impl std::fmt::Display for CommandLine {
     }
 }
 
+/// A `[[target]]` of the configuration.
 #[derive(Debug, Clone)]
 pub struct TargetConfig {
+    /// Unique and not empty.
     pub name: String,
-    /// `s3`, `gs`, `az`, `https`, `http`, `file`, `rsync`, `sftp`; without a password.
+    /// An absolute path or a URL of the scheme `s3`, `gs`, `az`, `https`, `http`, `file`, `rsync` or `sftp`, without a
+    /// password.
     pub url: String,
+    /// The S3 endpoint; `None`: Amazon's.
     pub endpoint: Option<String>,
+    /// The S3 region; `None`: the environment's.
     pub region: Option<String>,
+    /// The S3 bucket is part of the path and not of the server's name.
     pub path_style: bool,
-    /// Of one request.
+    /// Timeout of one request; `None`: the default of the storage.
     pub timeout: Option<Duration>,
-    /// For how long a failing request is tried again.
+    /// For how long a failing request is repeated; `None`: the default of the storage.
     pub retry: Option<Duration>,
-    /// Of rsync and sftp over ssh: `ssh` with options.
+    /// The command for rsync and sftp over ssh, such as `ssh` with options; `None`: plain `ssh`.
     pub ssh: Option<String>,
-    /// How fast to send and to fetch, at the most.
+    /// The limit of the upload rate; `None`: no limit.
     pub upload: Option<Timetable>,
+    /// The limit of the download rate; `None`: no limit.
     pub download: Option<Timetable>,
-    /// Transfers at once.
+    /// Number of concurrent transfers; `None`: the default of the storage.
     pub concurrency: Option<usize>,
-    /// Its credentials can neither list nor read.
+    /// The target's credentials can neither list nor read.
     pub write_only: bool,
-    /// Of S3, GCS and Azure: the storage class of data archives, and of all else.
+    /// The storage class of data archives, for S3, GCS and Azure; `None`: as `class`.
     pub data_class: Option<String>,
+    /// The storage class of all other objects; `None`: the bucket's default.
     pub class: Option<String>,
-    /// What stays on it, if not what `[retention]` says.
+    /// The policy for this target; `None`: that of `[retention]`.
     pub retention: Option<Retention>,
-    /// `backup` deletes there what retention lets go.
+    /// Each backup also deletes the snapshots on this target that the policy does not keep.
     pub prune: bool,
 }
 
+/// `[schedule]`.
 #[derive(Debug, Clone, Default)]
 pub struct Schedule {
-    /// When `backup` is due, UTC.
+    /// When a backup is due, in UTC; `None`: no schedule.
     pub backup: Option<croner::Cron>,
 }
 
 impl Schedule {
-    /// The first due time after `now`.
+    /// Returns the first due time after `now`; `None` without a schedule.
     pub fn next(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.backup.as_ref()?.find_next_occurrence(&now, false).ok()
     }
 
-    /// By when a push that follows the one at `now` should have arrived: the next due time plus a
-    /// quarter of the time to the one after it, at least one hour and at most a day. So a daily backup of
-    /// 06:00 is late at 12:00, whatever it takes to pack and ship. `None` without a schedule.
+    /// Returns the time by which the push after the one at `now` should have arrived: the next due time plus a quarter of
+    /// the time to the one after it, at least one hour and at most a day. So a daily backup of 06:00 is late at 12:00,
+    /// however long packing and shipping take. `None` without a schedule.
     pub fn next_by(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let due = self.next(now)?;
         let interval = self.next(due)? - due;
@@ -234,13 +303,14 @@ impl Schedule {
     }
 }
 
+/// `[pack]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackConfig {
-    /// Bytes of tar stream per archive, about.
+    /// Approximate size of an archive's tar stream in bytes.
     pub archive_bytes: u64,
-    /// Of zstd.
+    /// The compression level of zstd.
     pub level: i32,
-    /// Of zstd; `None`: as many as there are processors.
+    /// Number of threads that compress; `None`: one for each processor.
     pub threads: Option<u32>,
 }
 
@@ -255,7 +325,7 @@ impl Default for PackConfig {
 }
 
 impl Config {
-    /// Validates `text` as the content of `file`, an absolute path that need not exist.
+    /// Validates `text` as the content of `file`, an absolute path. The file need not exist.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         let document = Document { text, file };
         check::keys_and_secrets(&document, &raw::known_keys())?;
@@ -263,11 +333,12 @@ impl Config {
         raw.validate(&document)
     }
 
-    /// What stays on `target`; `None` keeps everything.
+    /// Returns the policy for `target`; `None` keeps everything.
     pub fn retention_of(&self, target: &TargetConfig) -> Option<Retention> {
         target.retention.or(self.retention)
     }
 
+    /// Returns the target `name`; `None` if there is none.
     pub fn target(&self, name: &str) -> Option<&TargetConfig> {
         self.targets.iter().find(|target| target.name == name)
     }

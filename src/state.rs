@@ -1,4 +1,4 @@
-//! The state directory: catalog, spool, cache and scratch, held by one process at a time.
+//! The state directory: catalog, spool, files cache and scratch, used by one process at a time.
 
 pub mod catalog;
 pub mod figures;
@@ -42,20 +42,23 @@ pub enum StateError {
     Spool(#[from] SpoolError),
 }
 
-/// The opened state directory; nobody else has it while this lives.
+/// The open state directory. No other process can open it until this is dropped.
 #[derive(Debug)]
 pub struct State {
+    /// The directory.
     pub dir: PathBuf,
+    /// What this host remembers of its archives and snapshots.
     pub catalog: Catalog,
+    /// The sealed objects that are not on every target yet.
     pub spool: Spool,
-    /// What the user should know about the directory: others can read or change it.
+    /// Lines for the operator: other users can read or change the directory.
     pub warnings: Vec<String>,
     _lock: File,
 }
 
 impl State {
-    /// Opens or makes `dir`, closes it to other users and locks it. A lock dies with its process,
-    /// however that ends.
+    /// Opens or creates `dir`, closes it to other users and locks it. The kernel releases the lock when the process ends,
+    /// however that happens.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
         let failed = |operation, path: &Path| {
             let path = path.display().to_string();
@@ -69,7 +72,7 @@ impl State {
             .map_err(failed("make the state directory", dir))?;
         let warnings = close_to_others(dir).map_err(failed("protect the state directory", dir))?;
         let lock_path = dir.join("lock");
-        // What is no file of ours is not followed, nor waited for.
+        // A link that another user put there is not followed, and a FIFO is not waited for.
         let lock = OpenOptions::new()
             .create(true)
             .append(true)
@@ -94,15 +97,16 @@ impl State {
         })
     }
 
-    /// Closes the catalog, so that its file is all there is of it; gives the directory, and its lock.
+    /// Closes the catalog, so that its one file is complete, and returns the directory and its lock.
     pub(crate) fn close(self) -> Result<(PathBuf, File), CatalogError> {
         self.catalog.close()?;
         Ok((self.dir, self._lock))
     }
 }
 
+/// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
-/// Beginnings of the names that Sealift uses in the directory.
+/// How the names begin that Sealift uses in the directory.
 const OWN_NAMES: &[&str] = &[
     "catalog.",
     "figures.",
@@ -116,19 +120,19 @@ const OWN_NAMES: &[&str] = &[
     "stage",
 ];
 
-/// Takes the rights of group and others from `dir` and from Sealift's entries of it: they hold
-/// names, hashes and times of all that is backed up, and a lock, which keeps backups away. Returns
-/// warnings about what could not be closed.
+/// Removes the rights of group and others from `dir` and from Sealift's entries in it: these contain names, hashes and
+/// times of everything that is backed up, and a lock with which others could stop backups. Returns a warning if the
+/// directory stays open.
 fn close_to_others(dir: &Path) -> io::Result<Vec<String>> {
     let user = rustix::process::geteuid().as_raw();
     let opened = match File::open(dir) {
-        // What this user cannot enter fails at the lock, whose message names it.
+        // Taking the lock will fail, with a message that names it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Vec::new()),
         other => other?,
     };
     let found = opened.metadata()?;
     if found.uid() == user && found.mode() & OTHERS != 0 {
-        // A file system without modes refuses this or does nothing; the second look shows it.
+        // A file system without modes refuses this or does nothing; the second `stat` shows that.
         let _ = opened.set_permissions(Permissions::from_mode(found.mode() & 0o700));
     }
     let now = opened.metadata()?;
@@ -142,14 +146,14 @@ fn close_to_others(dir: &Path) -> io::Result<Vec<String>> {
     };
     if let Some(open) = open {
         let text = format!(
-            "the state directory {} {open}: they can see what is backed up, and stop backups; give it \
+            "the state directory {} {open}: other users can see what is backed up, and stop backups; give it \
              to the user who runs sealift, with mode 0700",
             dir.display()
         );
         return Ok(vec![text]);
     }
-    // From here on others can neither enter nor exchange what is in it. A file that has a second
-    // name may be another directory's, too.
+    // From here on other users can neither enter the directory nor exchange its entries. A file with a second
+    // name is left alone: it may belong to another directory, too.
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();

@@ -130,7 +130,7 @@ impl Checker<'_> {
     }
 }
 
-/// What kind of identity `text` holds, if it does.
+/// Returns the kind of identity that `text` contains; `None` if it contains none.
 pub(super) fn private_part(text: &str) -> Option<&'static str> {
     let upper = text.to_ascii_uppercase();
     let marks = [

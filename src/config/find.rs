@@ -1,10 +1,9 @@
-//! Which configuration is obeyed, and whether others can change it.
+//! Finds the configuration, and checks whether other users can change it.
 //!
-//! A configuration names commands, recipients and the signer, so obeying it is doing what its
-//! author says. A file that was *named* (`--config`, `$SEALIFT_CONFIG`) is the caller's choice; one
-//! that was merely *found*, such as the `sealift.toml` of root's current directory, is
-//! obeyed only if root and the user himself alone can change it and the files that it trusts. The
-//! programs that its commands run are its author's responsibility: a shell line can name any.
+//! A configuration names commands, recipients and the signer, so its author decides what this process does. A file that
+//! was *named* (`--config`, `$SEALIFT_CONFIG`) is the caller's choice. One that was merely *found*, such as the
+//! `sealift.toml` in root's current directory, is obeyed only if nobody but root and this user can change it and the
+//! files that it trusts. The programs that its commands run are not checked: a shell line can name any.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -13,23 +12,25 @@ use super::error::ConfigError;
 use super::{Config, ENVIRONMENT, FILE_NAME, Recipient, SYSTEM_FILE};
 use crate::base::ownership::{self, Exposure};
 
-/// A configuration, and what the user should know about it.
+/// A configuration, and warnings about it for the operator.
 #[derive(Debug)]
 pub struct LoadedConfig {
+    /// The configuration.
     pub config: Config,
+    /// One line for each file that other users can change.
     pub warnings: Vec<String>,
 }
 
 /// Largest configuration file that is read, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Returns the file that the environment names.
+/// Returns the file that the environment names; `None` if it names none.
 pub fn named_by_environment() -> Option<PathBuf> {
     let named = std::env::var_os(ENVIRONMENT).filter(|path| !path.is_empty());
     named.map(PathBuf::from)
 }
 
-/// Returns the places in which a configuration is looked for, first to last.
+/// Returns the paths at which a configuration is looked for, in this order.
 fn places() -> Vec<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
     let user = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
@@ -41,12 +42,10 @@ fn places() -> Vec<PathBuf> {
 }
 
 impl Config {
-    /// Reads and validates `explicit`, else the file that `$SEALIFT_CONFIG` names, else the first
-    /// there is of `./sealift.toml`, the user's configuration directory and
-    /// `/etc/sealift/sealift.toml`.
+    /// Reads and validates the file `explicit`, or the one that `$SEALIFT_CONFIG` names, or the first existing one of
+    /// `./sealift.toml`, `sealift/sealift.toml` in the user's configuration directory, and `/etc/sealift/sealift.toml`.
     ///
-    /// A file that was named is read or is an error: to fall back to another in silence would back
-    /// up the wrong thing.
+    /// A named file that cannot be read is an error: a silent fall-back to another one would back up the wrong data.
     pub fn find(explicit: Option<&Path>) -> Result<LoadedConfig, ConfigError> {
         if let Some(path) = explicit.map(Path::to_owned).or_else(named_by_environment) {
             return Self::read_named(&path);
@@ -58,7 +57,7 @@ impl Config {
         }
     }
 
-    /// Reads a file that others cannot change, nor what it trusts.
+    /// Reads a file that was found. Fails if other users can change it or a file that it trusts.
     fn read_found(path: &Path) -> Result<LoadedConfig, ConfigError> {
         let failed = |source| ConfigError::Read {
             path: path.to_owned(),
@@ -70,7 +69,7 @@ impl Config {
             remedy: exposure.remedy,
         };
         let path = std::path::absolute(path).map_err(failed)?;
-        // What is checked is what is read: the file is opened once.
+        // The file is opened once, so the checked file is the one that is read.
         let file = ownership::open_regular(&path).map_err(failed)?;
         if let Some(exposure) = ownership::exposure_of(&file, &path).map_err(failed)? {
             return Err(refused(exposure));
@@ -91,7 +90,7 @@ impl Config {
         Ok(LoadedConfig { config, warnings })
     }
 
-    /// Reads a file that the caller chose; it may be a pipe.
+    /// Reads a file that the caller named; it may be a pipe.
     fn read_named(path: &Path) -> Result<LoadedConfig, ConfigError> {
         let failed = |source| ConfigError::Read {
             path: path.to_owned(),
@@ -104,7 +103,7 @@ impl Config {
         let config = Self::parse(&text, &path)?;
         let mut exposures: Vec<Exposure> = Vec::new();
         if file.metadata().is_ok_and(|meta| meta.is_file()) {
-            // What cannot be looked at here was read nevertheless, as it was named.
+            // A named file is obeyed even if its path cannot be checked.
             exposures.extend(ownership::exposure_of(&file, &path).ok().flatten());
         }
         for trusted in config.trusted_files() {

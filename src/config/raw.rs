@@ -1,4 +1,4 @@
-//! The file's shape, and its validation table by table.
+//! The tables of the file as serde reads them, and their validation.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,13 @@ use toml::Spanned;
 use super::check::{KnownKeys, keys_of};
 use super::document::Document;
 use super::error::ConfigError;
-use super::source::{RawSnapshots, RawSource, collect_sources};
+use super::preset::RawSnapshots;
+use super::source::{RawSource, collect_sources};
 use super::value::{ValueText, optional};
 use super::{Config, PackConfig, Recipient, Retention, Schedule, TargetConfig, value};
 use crate::storage::{self, TargetSpec};
 
+/// The whole document.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
@@ -90,7 +92,7 @@ struct RawSpool {
     limit: Option<Spanned<ValueText>>,
 }
 
-/// Returns the keys that the structs of this module and of `source` have.
+/// Returns the keys of every table.
 pub(super) fn known_keys() -> KnownKeys {
     KnownKeys {
         top: keys_of::<RawConfig>(),
@@ -113,7 +115,7 @@ impl RawConfig {
             document.invalid(&self.host.span(), e.to_string())
         })?;
         if self.recipients.get_ref().is_empty() {
-            let what = "no recipients: without one nothing can be sealed";
+            let what = "no recipients: nothing can be sealed without one";
             return Err(document.invalid(&self.recipients.span(), what));
         }
         let recipients = self.recipients.get_ref().iter();
@@ -199,7 +201,7 @@ fn concurrency(
     }
 }
 
-/// The target's URL. A path is taken as `--target` takes it, but from the file's directory.
+/// Returns the target's URL. A path is read as `--target` reads it, but relative to the file's directory.
 fn target_url(document: &Document<'_>, url: &Spanned<String>) -> Result<String, ConfigError> {
     let text = url.get_ref();
     let wrong = |what: String| Err(document.invalid(&url.span(), what));
@@ -208,13 +210,14 @@ fn target_url(document: &Document<'_>, url: &Spanned<String>) -> Result<String, 
     }
     if !text.contains('/') {
         return wrong(format!(
-            "url: {text:?} is no URL; for a folder beside this file write ./{text}"
+            "url: {text:?} is not a URL; for a folder beside this file write ./{text}"
         ));
     }
     Ok(document.resolve(text).to_string_lossy().into_owned())
 }
 
-/// Complains at the line of the key that is at fault. Values are not repeated: they may hold a password.
+/// Checks the settings that depend on the URL's scheme. The error has the line of the wrong key and does not repeat its
+/// value, which may contain a password.
 fn check_target(document: &Document<'_>, raw: &RawTarget, url: &str) -> Result<(), ConfigError> {
     let text = |value: &Option<Spanned<String>>| value.as_ref().map(|v| v.get_ref().clone());
     let spec = TargetSpec {
@@ -230,7 +233,8 @@ fn check_target(document: &Document<'_>, raw: &RawTarget, url: &str) -> Result<(
         return Err(document.invalid(&raw.url.span(), what));
     }
     if url.starts_with("memory:") {
-        let what = "url: what is in memory is gone with the run; name a place";
+        let what =
+            "url: a target in memory is lost at the end of the run; name a folder or a server";
         return Err(document.invalid(&raw.url.span(), what));
     }
     let Err(fault) = spec.check() else {
@@ -240,7 +244,7 @@ fn check_target(document: &Document<'_>, raw: &RawTarget, url: &str) -> Result<(
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     if let Some(scheme) = scheme.filter(|scheme| !SCHEMES.contains(scheme)) {
         let what = format!(
-            "scheme {scheme:?} is none of {}; {fault}",
+            "unknown scheme {scheme:?} (known: {}); {fault}",
             SCHEMES.join(", ")
         );
         return Err(document.invalid(&raw.url.span(), what));
@@ -273,7 +277,7 @@ fn retention(
         within: optional(document, &raw.within, value::parse_age)?,
     };
     if kept == Retention::default() {
-        let what = "retention that keeps nothing; leave the section out to keep everything";
+        let what = "this retention keeps nothing; remove the section to keep everything";
         return Err(document.invalid(&spanned.span(), what));
     }
     Ok(Some(kept))
@@ -314,4 +318,30 @@ fn pack(document: &Document<'_>, raw: Option<RawPack>) -> Result<PackConfig, Con
         pack.threads = Some(threads.into_inner()).filter(|threads| *threads > 0);
     }
     Ok(pack)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kind: a key that a struct has is unknown to the check, or a table has no keys at all.
+    #[test]
+    fn the_keys_of_each_table_are_the_fields_of_its_struct() {
+        let known = known_keys();
+        for (table, keys) in &known.tables {
+            assert!(known.top.contains(table), "{table}");
+            assert!(!keys.is_empty(), "{table}");
+        }
+        let keys = |name: &str| {
+            known
+                .tables
+                .iter()
+                .find(|(table, _)| *table == name)
+                .unwrap()
+                .1
+        };
+        assert_eq!(keys("spool"), ["limit"]);
+        assert_eq!(keys("pack"), ["archive_size", "level", "threads"]);
+        assert!(keys("source").contains(&"must_exist") && keys("target").contains(&"prune"));
+    }
 }

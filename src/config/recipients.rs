@@ -1,7 +1,7 @@
-//! Recipients as the file states them, and the files that list more of them.
+//! The recipients in the configuration, and the files that list more of them.
 //!
-//! Whether a recipient can be sealed to is the sealer's to say. Here it is made sure that none of
-//! them is private, and that none is the host's own signer, which would let the host open its backups.
+//! The sealer decides whether a recipient is valid. This module refuses private keys, and the host's own signer, with
+//! which the host could open its backups.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -14,14 +14,16 @@ use super::document::Document;
 use super::error::ConfigError;
 use crate::base::ownership;
 
+/// A recipient, or a file of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipient {
-    /// `age1…`, `ssh-ed25519 …`, `ssh-rsa …`.
+    /// A public key: `age1…`, `ssh-ed25519 …`, `ssh-rsa …`.
     Text(String),
-    /// One per line, `#` begins a comment line.
+    /// The absolute path of a file with one public key per line; `#` begins a comment line.
     File(PathBuf),
 }
 
+/// Largest file of recipients that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 impl Recipient {
@@ -38,7 +40,7 @@ impl Recipient {
             return Err(document.invalid(span, "an empty recipient"));
         }
         let path = document.resolve(text);
-        // A file that is missing today is told of when it is needed: a listing does without.
+        // A missing file is reported when it is needed: a listing does not need the recipients.
         if path.exists() {
             for line in read_file(&path)? {
                 refuse_strange(&line, &path)?;
@@ -59,13 +61,13 @@ fn is_public_key(text: &str) -> bool {
         .any(|start| text.starts_with(start))
 }
 
-/// The file's lines with their numbers, without comments and empty ones.
+/// Returns the file's lines with their numbers, without comments and empty lines.
 fn read_file(path: &Path) -> Result<Vec<(usize, String)>, ConfigError> {
     let failed = |source| ConfigError::Read {
         path: path.to_owned(),
         source,
     };
-    // What is looked at is what is read: the file is opened once.
+    // Opened once, so the checked file is the one that is read.
     let file = ownership::open_regular(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1)
@@ -80,12 +82,14 @@ fn read_file(path: &Path) -> Result<Vec<(usize, String)>, ConfigError> {
     Ok(numbered
         .map(|(index, line)| (index + 1, line.trim().to_owned()))
         .filter(|(_, line)| {
-            // `age-keygen` writes the public key as a comment into the identity file: look there too.
+            // `age-keygen` writes the public key as a comment into the identity file, so comments are searched for
+            // private keys, too.
             private_part(line).is_some() || !(line.is_empty() || line.starts_with('#'))
         })
         .collect())
 }
 
+/// Refuses a line that is not a public key.
 fn refuse_strange((line, text): &(usize, String), path: &Path) -> Result<(), ConfigError> {
     let (file, line) = (path.to_owned(), *line);
     if let Some(what) = private_part(text) {
@@ -93,7 +97,7 @@ fn refuse_strange((line, text): &(usize, String), path: &Path) -> Result<(), Con
         return Err(ConfigError::Identity { file, line, what });
     }
     if !is_public_key(text) {
-        // The text is not repeated: whatever it is, it may be a secret.
+        // The text is not repeated, since it may be a secret.
         let what = "not a recipient (age1…, ssh-ed25519 …, ssh-rsa …)".to_owned();
         return Err(ConfigError::Invalid { file, line, what });
     }
@@ -101,7 +105,7 @@ fn refuse_strange((line, text): &(usize, String), path: &Path) -> Result<(), Con
 }
 
 impl Config {
-    /// All recipients, files read now, sorted, each once. Empty is left to the sealer to refuse.
+    /// Returns all recipients, sorted and each once; files are read now. The sealer refuses an empty list.
     pub fn read_recipients(&self) -> Result<Vec<String>, ConfigError> {
         let mut all = BTreeSet::new();
         for recipient in &self.recipients {

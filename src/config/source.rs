@@ -1,42 +1,27 @@
-//! `[[source]]` tables and the presets that stand for several.
+//! Validates the `[[source]]` tables, each by itself and against the others.
 //!
-//! A snapshot is one tree, so no two sources may write to the same place of it. A source's name
-//! begins its error codes; the places of AtoCore's layout get the names that its procedure uses.
+//! A snapshot is one tree, so no two sources may have the same path in it, or one within the other's. A source's name
+//! begins its error codes; the paths of AtoCore's layout get the names that AtoCore's procedure uses.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::document::Document;
 use super::error::{ConfigError, near};
+use super::preset::{self, RawSnapshots};
 use super::value::{ValueText, optional};
-use super::{Check, CommandLine, Source, SourceKind, TreeSource, value};
+use super::{
+    COMMAND_TIMEOUT, Check, CommandLine, LOCK_TIMEOUT, Source, SourceKind, TreeSource, value,
+};
 use crate::base::similar::nearest;
 use crate::base::walk::Filter;
 
 /// The name of the snapshot's own record, which no source may take.
 pub(super) const METADATA: &str = "backup-metadata.json";
-const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Where AtoCore's parts stand in a snapshot, and what its error codes call them.
-const ATOCORE: &[(&str, &str)] = &[
-    ("db/atocore.db", "db"),
-    ("config/project-registry.json", "registry"),
-    ("chroma", "chroma"),
-];
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawSnapshots {
-    pub dir: Option<String>,
-    pub preset: Option<Spanned<String>>,
-    pub root: Option<String>,
-    #[serde(default)]
-    pub include_chroma: bool,
-}
-
+/// `[[source]]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSource {
@@ -85,7 +70,7 @@ impl RawCommand {
         }
     }
 
-    /// Whether there is anything to run.
+    /// Returns whether it names no program.
     fn is_empty(&self) -> bool {
         match self {
             Self::Shell(line) => line.trim().is_empty(),
@@ -96,7 +81,7 @@ impl RawCommand {
     }
 }
 
-/// The preset's sources, then the file's; checked against each other.
+/// Returns the preset's sources, then the file's, checked against each other.
 pub(super) fn collect_sources(
     document: &Document<'_>,
     snapshots: &RawSnapshots,
@@ -104,16 +89,16 @@ pub(super) fn collect_sources(
 ) -> Result<Vec<Source>, ConfigError> {
     let mut sources: Vec<Source> = Vec::new();
     if let Some(preset) = &snapshots.preset {
-        sources = expand_preset(document, snapshots, preset)?;
+        sources = preset::expand(document, snapshots, preset)?;
     }
     let preset_sources = sources.len();
     for spanned in raw {
         let source = validate(document, spanned)?;
         let span = spanned.span();
-        // Saying one of the preset's sources in full adjusts it.
+        // A source of the file at the path of one of the preset's replaces that one.
         let adjusted = sources.iter_mut().take(preset_sources);
         if let Some(adjusted) = adjusted.into_iter().find(|preset| preset.to == source.to) {
-            // One that must not be missing stays so, unless this one says otherwise.
+            // A required source stays required unless the file says otherwise.
             let required = spanned.get_ref().required.unwrap_or(adjusted.required);
             *adjusted = Source { required, ..source };
             continue;
@@ -139,6 +124,7 @@ pub(super) fn collect_sources(
     Ok(sources)
 }
 
+/// Returns whether the paths are equal or one is within the other.
 fn overlaps(a: &str, b: &str) -> bool {
     let within = |inner: &str, outer: &str| {
         let rest = inner.strip_prefix(outer);
@@ -154,14 +140,20 @@ fn validate(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<Sou
         (Some(to), _) => to.get_ref().clone(),
         (None, SourceKind::Command { .. }) => match &raw.name {
             Some(name) => name.get_ref().clone(),
-            None => return Err(document.invalid(&span, "a command needs a `name` or a `to`")),
+            None => {
+                return Err(document.invalid(
+                    &span,
+                    "a source of kind \"command\" needs a `name` or a `to`",
+                ));
+            }
         },
         (None, SourceKind::Sqlite { path } | SourceKind::Json { path }) => last_name(path),
         (None, SourceKind::Tree(tree)) => last_name(&tree.path),
     };
     for (key, hook) in [("before", &raw.before), ("after", &raw.after)] {
         if hook.as_ref().is_some_and(RawCommand::is_empty) {
-            let what = format!("`{key}` names no program: remove it, or say what is to be run");
+            let what =
+                format!("`{key}` names no program: remove the key, or name the command to run");
             return Err(document.invalid(&span, what));
         }
     }
@@ -173,7 +165,7 @@ fn validate(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<Sou
     let to_span = raw.to.as_ref().map_or(span, Spanned::span);
     let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
     if to.split('/').any(bad) || overlaps(&to, METADATA) {
-        let what = format!("{to:?} is no place within a snapshot; say `to = \"name\"`");
+        let what = format!("{to:?} is not a valid path in a snapshot; write `to = \"name\"`");
         return Err(document.invalid(&to_span, what));
     }
     let name = match &raw.name {
@@ -216,7 +208,7 @@ fn kind(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<SourceK
     };
     if !KINDS.contains(&name) {
         let near = near(nearest(name, KINDS));
-        let what = format!("{name:?} is no kind of source{near}");
+        let what = format!("unknown source kind {name:?}{near}");
         return Err(document.invalid(&raw.kind.span(), what));
     }
     refuse_misplaced(document, raw, name)?;
@@ -235,7 +227,7 @@ fn kind(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<SourceK
     }
 }
 
-/// A key that would have no effect is a misunderstanding.
+/// Refuses keys that have no effect for a source of this `kind`: their author expects one.
 fn refuse_misplaced(
     document: &Document<'_>,
     raw: &RawSource,
@@ -270,7 +262,7 @@ fn refuse_misplaced(
     };
     for (key, span) in &misplaced {
         if let Some(span) = span {
-            let what = format!("{key:?} means nothing to a source of kind {kind:?}");
+            let what = format!("{key:?} has no effect for a source of kind {kind:?}");
             return Err(document.invalid(span, what));
         }
     }
@@ -328,7 +320,7 @@ fn tree(
     }))
 }
 
-/// Paths below the tree.
+/// Validates the paths below the tree that must exist.
 fn must_exist(
     document: &Document<'_>,
     raw: Option<&Spanned<Vec<Spanned<String>>>>,
@@ -337,7 +329,7 @@ fn must_exist(
         return Ok(Vec::new());
     };
     if raw.get_ref().is_empty() {
-        let what = "`must_exist` names nothing: say what must be in the tree, such as [\"photos/.marker\"]";
+        let what = "`must_exist` is empty: name a path that must be in the tree, such as [\"photos/.marker\"]";
         return Err(document.invalid(&raw.span(), what));
     }
     let checked = raw.get_ref().iter().map(|marker| {
@@ -347,7 +339,7 @@ fn must_exist(
             false => Ok(path.to_owned()),
             true => {
                 let what = format!(
-                    "must_exist: {:?} is no path below the source's own, such as \"photos/.marker\"",
+                    "must_exist: {:?} is not a path below the source's `path`, such as \"photos/.marker\"",
                     marker.get_ref()
                 );
                 Err(document.invalid(&marker.span(), what))
@@ -365,14 +357,16 @@ fn last_name(path: &Path) -> String {
 fn checked_name(name: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
-        return Err(format!("{name:?} is no name: use A-Z a-z 0-9 _ - ."));
+        return Err(format!(
+            "{name:?} is not a valid name: use A-Z a-z 0-9 _ - ."
+        ));
     }
     Ok(name.to_owned())
 }
 
 fn default_name(to: &str) -> String {
-    if let Some((_, name)) = ATOCORE.iter().find(|(place, _)| *place == to) {
-        return (*name).to_owned();
+    if let Some(name) = preset::procedure_name(to) {
+        return name.to_owned();
     }
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || c == '-' {
@@ -382,67 +376,4 @@ fn default_name(to: &str) -> String {
         }
     };
     to.chars().map(plain).collect()
-}
-
-fn expand_preset(
-    document: &Document<'_>,
-    snapshots: &RawSnapshots,
-    preset: &Spanned<String>,
-) -> Result<Vec<Source>, ConfigError> {
-    if preset.get_ref() != "atocore" {
-        let what = format!(
-            "there is no preset {:?}, only \"atocore\"",
-            preset.get_ref()
-        );
-        return Err(document.invalid(&preset.span(), what));
-    }
-    let Some(root) = &snapshots.root else {
-        let what = "preset \"atocore\" needs `root`, the directory that holds data/ and config/";
-        return Err(document.invalid(&preset.span(), what));
-    };
-    let root = document.resolve(root);
-    let source = |index: usize, kind| Source {
-        name: ATOCORE[index].1.to_owned(),
-        kind,
-        to: ATOCORE[index].0.to_owned(),
-        owner: None,
-        mode: None,
-        optional: false,
-        required: false,
-        allow_empty: false,
-        shrink_alarm: true,
-        on_request: false,
-        before: None,
-        after: None,
-        lock: None,
-        lock_timeout: LOCK_TIMEOUT,
-        timeout: COMMAND_TIMEOUT,
-    };
-    let database = root.join("data/db/atocore.db");
-    let registry = root.join("config/project-registry.json");
-    let chroma = TreeSource {
-        path: root.join("data/chroma"),
-        stage: true,
-        filter: Filter::everything(),
-        check: Check::Strict,
-        must_exist: Vec::new(),
-        mountpoint: false,
-    };
-    Ok(vec![
-        Source {
-            owner: Some((1000, 1000)),
-            mode: Some(0o600),
-            required: true,
-            ..source(0, SourceKind::Sqlite { path: database })
-        },
-        Source {
-            mode: Some(0o644),
-            optional: true,
-            ..source(1, SourceKind::Json { path: registry })
-        },
-        Source {
-            on_request: !snapshots.include_chroma,
-            ..source(2, SourceKind::Tree(chroma))
-        },
-    ])
 }

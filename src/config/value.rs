@@ -13,7 +13,9 @@ use crate::base::rate_schedule::Timetable;
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum ValueText {
+    /// With a unit.
     Words(String),
+    /// Without one.
     Number(u64),
 }
 
@@ -64,6 +66,7 @@ const TIME_UNITS: &[(&str, u64)] = &[
     ("", 1),
 ];
 
+/// Parses a number and its unit; `None` if the unit is not one of `units` or the product is too large.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -73,15 +76,15 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.checked_mul(*factor)
 }
 
-/// Bytes of `64MiB`, `1 GB`, `4096`; a bare `M` is 1024², as dd has it.
+/// Parses a size such as `64MiB`, `1 GB` or `4096` into bytes; a bare `M` is 1024², as for dd.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     with_unit(text, SIZE_UNITS).ok_or_else(|| format!("{text:?} is not a size like \"64MiB\""))
 }
 
-/// Longer waits and ages than a century have no use, and no date can be made of the longest.
+/// Longest age, in seconds: more than a century has no use, and the calendar cannot express the largest numbers.
 const MOST_SECONDS: u64 = 100 * 366 * 86_400;
 
-/// `90s`, `10m`, `1h`, `2d`, or bare seconds; a year at most.
+/// Parses a duration such as `90s`, `10m`, `1h`, `2d` or a bare number of seconds; at most a year.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let seconds = with_unit(text, TIME_UNITS)
         .ok_or_else(|| format!("{text:?} is not a duration like \"30s\" or \"1h\""))?;
@@ -91,8 +94,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Ages as retention has them. `m` is missing on purpose: it is months to some and minutes to others. A
-/// month and a year are as long as the longest, so that nothing goes early.
+/// The units of retention's ages. `m` is missing on purpose: it could mean months or minutes. A month and a year have
+/// the length of the longest ones, so that nothing is deleted too early.
 const AGE_UNITS: &[(&str, u64)] = &[
     ("h", 3600),
     ("hour", 3600),
@@ -116,7 +119,7 @@ pub fn parse_age(text: &str) -> Result<Duration, String> {
     let age = with_unit(text, AGE_UNITS);
     if age.is_some_and(|seconds| seconds > MOST_SECONDS) {
         return Err(format!(
-            "{text:?} is longer than a century; leave it out to keep everything"
+            "{text:?} is longer than a century; omit it to keep everything"
         ));
     }
     let age = age.filter(|seconds| *seconds >= 3600);
@@ -127,7 +130,7 @@ pub fn parse_age(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Numeric, as a snapshot must not depend on this machine's names.
+/// Parses numeric ids `uid:gid`; not names, since a snapshot must not depend on those of this machine.
 pub(super) fn parse_owner(text: &str) -> Result<(u32, u32), String> {
     let parsed = text
         .split_once(':')
@@ -135,16 +138,18 @@ pub(super) fn parse_owner(text: &str) -> Result<(u32, u32), String> {
     parsed.ok_or_else(|| format!("{text:?} is not an owner like \"1000:1000\""))
 }
 
+/// Parses permission bits in octal.
 pub(super) fn parse_mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|m| *m <= 0o7777);
     mode.ok_or_else(|| format!("{text:?} is not a mode like \"0600\""))
 }
 
-/// `2MB` a second, or `08:00 2MB, 18:00 off` by the time of day.
+/// Parses a rate such as `2MB` (per second), or a timetable such as `08:00 2MB, 18:00 off`.
 pub(crate) fn parse_timetable(text: &str) -> Result<Timetable, String> {
     Timetable::parse(text, parse_size)
 }
 
+/// Parses a cron line of five fields, in UTC. A line whose time never comes is an error.
 pub(super) fn parse_cron(text: &str) -> Result<croner::Cron, String> {
     let cron = croner::parser::CronParser::builder()
         .seconds(croner::parser::Seconds::Disallowed)
@@ -155,7 +160,7 @@ pub(super) fn parse_cron(text: &str) -> Result<croner::Cron, String> {
     match cron.find_next_occurrence(&chrono::DateTime::UNIX_EPOCH, false) {
         Ok(_) => Ok(cron),
         Err(_) => Err(format!(
-            "{text:?} is a cron line whose time never comes: give one like \"0 6 * * *\" (UTC)"
+            "{text:?} is a cron line whose time never comes: write one like \"0 6 * * *\" (UTC)"
         )),
     }
 }

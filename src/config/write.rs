@@ -1,36 +1,43 @@
-//! The configuration that `init` writes: short, commented, and read back by this module.
+//! Writes the configuration that `init` makes: short, commented, and read back by [`super::Config::parse`].
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// What a new configuration says.
+/// The settings of a new configuration.
 #[derive(Debug, Clone, Default)]
 pub struct NewConfig {
+    /// The host's name.
     pub host: String,
     /// Recipients or paths of recipient files.
     pub recipients: Vec<String>,
+    /// Path of the signing key.
     pub signer: PathBuf,
+    /// The state directory.
     pub state: PathBuf,
+    /// The directory of local snapshots; `None`: the default below the state directory.
     pub snapshots_dir: Option<PathBuf>,
-    /// Name and URL.
+    /// Name and URL of each target.
     pub targets: Vec<(String, String)>,
-    /// Of the S3 targets, where they are not Amazon's.
+    /// The endpoint of the S3 targets; `None`: Amazon's.
     pub endpoint: Option<String>,
+    /// The region of the S3 targets; `None`: the environment's.
     pub region: Option<String>,
-    /// Of [`Self::over_ssh`], where it is not plain `ssh`.
+    /// The ssh command of the targets [`Self::over_ssh`]; `None`: plain `ssh`.
     pub ssh: Option<String>,
-    /// Names of the targets that ssh leads to.
+    /// The names of the targets that are reached over ssh.
     pub over_ssh: Vec<String>,
-    /// Read in place.
+    /// Directory trees that are read in place.
     pub trees: Vec<PathBuf>,
+    /// Exclude patterns of each tree.
     pub excludes: Vec<String>,
-    /// With its root.
+    /// The preset and its root; `None`: no preset.
     pub preset: Option<(String, PathBuf)>,
-    /// A cron line, UTC.
+    /// A cron line in UTC; `None`: no schedule.
     pub schedule: Option<String>,
 }
 
-/// The text of a new `sealift.toml`.
+/// Returns the text of a new `sealift.toml`.
 pub fn render_new(new: &NewConfig) -> String {
     let mut text =
         String::from("# Sealift's configuration; docs/operations.md explains every key.\n");
@@ -42,53 +49,80 @@ pub fn render_new(new: &NewConfig) -> String {
     text.push_str("# Signs the manifests; readers pin its public half.\n");
     let _ = writeln!(text, "signer = {}", path(&new.signer));
     let _ = writeln!(text, "state = {}", path(&new.state));
-    if new.snapshots_dir.is_some() || new.preset.is_some() {
-        text.push_str("\n[snapshots]\n");
-        if let Some(dir) = &new.snapshots_dir {
-            let _ = writeln!(text, "dir = {}", path(dir));
-        }
-        if let Some((preset, root)) = &new.preset {
-            let _ = writeln!(text, "preset = {}", quoted(preset));
-            let _ = writeln!(text, "root = {}", path(root));
-            text.push_str(
-                "# include_chroma = true     # with every snapshot, not only on --include chroma\n\
-                 # Chroma's files fit each other only while nothing writes. To hold AtoCore still for the copy, say\n\
-                 # the source in full, with `lock`, or `before` and `after`: docs/operations.md, \"With the vector store\".\n",
-            );
-        }
+    write_snapshots(&mut text, new);
+    write_sources(&mut text, new);
+    write_targets(&mut text, new);
+    text.push_str(
+        "\n# What stays: here with every backup, on targets with `prune = true` too, elsewhere with `sealift prune`.\n[retention]\n\
+         daily = 7\nweekly = 4\nmonthly = 6\n",
+    );
+    if let Some(line) = &new.schedule {
+        let line = quoted(line);
+        let _ = writeln!(text, "\n[schedule]\nbackup = {line}     # cron, UTC");
     }
+    text
+}
+
+/// Writes `[snapshots]` if the directory or a preset is set.
+fn write_snapshots(text: &mut String, new: &NewConfig) {
+    if new.snapshots_dir.is_none() && new.preset.is_none() {
+        return;
+    }
+    text.push_str("\n[snapshots]\n");
+    if let Some(dir) = &new.snapshots_dir {
+        let _ = writeln!(text, "dir = {}", path(dir));
+    }
+    if let Some((preset, root)) = &new.preset {
+        let _ = writeln!(text, "preset = {}", quoted(preset));
+        let _ = writeln!(text, "root = {}", path(root));
+        text.push_str(
+            "# include_chroma = true     # with every snapshot, not only on --include chroma\n\
+             # Chroma's files fit each other only while nothing writes. To hold AtoCore still for the copy, say\n\
+             # the source in full, with `lock`, or `before` and `after`: docs/operations.md, \"With the vector store\".\n",
+        );
+    }
+}
+
+/// Writes one `[[source]]` for each tree.
+fn write_sources(text: &mut String, new: &NewConfig) {
     if !new.trees.is_empty() || new.preset.is_some() {
         text.push_str(
             "\n# A source that fails is left out, and the backup exits 3. One with `required = true`, as the preset's database,\n\
              # fails the whole snapshot.\n",
         );
     }
-    let mut taken = std::collections::BTreeSet::new();
-    for (number, tree) in new.trees.iter().enumerate() {
-        if number > 0 {
+    let mut taken = BTreeSet::new();
+    for (index, tree) in new.trees.iter().enumerate() {
+        if index > 0 {
             text.push('\n');
         }
         text.push_str("[[source]]\nkind = \"tree\"\n");
         let _ = writeln!(text, "path = {}", path(tree));
         text.push_str("stage = false               # read in place, not copied first\n");
-        let name = tree.file_name().unwrap_or_default().to_string_lossy();
-        let name = if name.is_empty() { "root".into() } else { name };
-        let place = (1..)
-            .map(|n| {
-                if n == 1 {
-                    name.to_string()
-                } else {
-                    format!("{name}-{n}")
-                }
-            })
-            .find(|place| taken.insert(place.clone()))
-            .unwrap_or_default();
+        let place = free_place(tree, &mut taken);
         let _ = writeln!(text, "to = {}", quoted(&place));
         if !new.excludes.is_empty() {
             let lines: Vec<String> = new.excludes.iter().map(|line| quoted(line)).collect();
             let _ = writeln!(text, "exclude = [{}]", lines.join(", "));
         }
     }
+}
+
+/// Returns the tree's last name, with a number if another tree has it already.
+fn free_place(tree: &Path, taken: &mut BTreeSet<String>) -> String {
+    let name = tree.file_name().unwrap_or_default().to_string_lossy();
+    let name = if name.is_empty() { "root".into() } else { name };
+    let mut place = name.to_string();
+    let mut number = 1;
+    while !taken.insert(place.clone()) {
+        number += 1;
+        place = format!("{name}-{number}");
+    }
+    place
+}
+
+/// Writes one `[[target]]` for each target.
+fn write_targets(text: &mut String, new: &NewConfig) {
     for (name, url) in &new.targets {
         let is_s3 = url.starts_with("s3://");
         let is_over_ssh = new.over_ssh.contains(name);
@@ -103,25 +137,14 @@ pub fn render_new(new: &NewConfig) -> String {
             let _ = writeln!(text, "ssh = {}", quoted(ssh));
         }
     }
-    text.push_str(
-        "\n# What stays: here with every backup, on targets with `prune = true` too, elsewhere with `sealift prune`.\n[retention]\n\
-         daily = 7\nweekly = 4\nmonthly = 6\n",
-    );
-    if let Some(line) = &new.schedule {
-        let _ = writeln!(
-            text,
-            "\n[schedule]\nbackup = {}     # cron, UTC",
-            quoted(line)
-        );
-    }
-    text
 }
 
-fn path(path: &std::path::Path) -> String {
+/// Returns a path as a TOML string; lossy if it is not UTF-8.
+fn path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
-/// A basic TOML string.
+/// Returns `text` as a basic TOML string.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {

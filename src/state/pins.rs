@@ -1,7 +1,8 @@
-//! Snapshots that are to stay whatever the policy says: stamps in `<state>/pins`, one a line.
+//! The snapshots that the operator pinned, which stay whatever the policy says: their stamps in `<state>/pins`, one per
+//! line.
 //!
-//! They are this machine's alone: whoever prunes from elsewhere says `--keep STAMP`. The file is not part
-//! of the catalog, which may be lost; a line that is no stamp is an error, for a pin must not be passed over.
+//! Pins hold on this machine only: a prune on another machine takes `--keep STAMP`. The file is not part of the catalog,
+//! which may be lost. A line that is not a stamp is an error, since no pin must be ignored.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,18 +11,26 @@ use std::path::{Path, PathBuf};
 use crate::base::fs;
 use crate::base::ids::{InvalidId, Stamp};
 
+/// Why the pins cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
+    /// The file cannot be read or written.
     #[error("cannot {what} the pins in {}", path.display())]
     Io {
+        /// `read` or `write`.
         what: &'static str,
+        /// The file.
         path: PathBuf,
+        /// The system's reason.
         #[source]
         source: io::Error,
     },
-    #[error("{} holds a line that is no stamp; nothing is deleted until it is put right", path.display())]
+    /// A line is not a stamp.
+    #[error("{} contains a line that is not a stamp; nothing is deleted until that is corrected", path.display())]
     Malformed {
+        /// The file.
         path: PathBuf,
+        /// Names the line.
         #[source]
         source: InvalidId,
     },
@@ -31,7 +40,7 @@ fn file(state: &Path) -> PathBuf {
     state.join("pins")
 }
 
-/// The stamps that are pinned; without the file none.
+/// Returns the pinned stamps; none if the file does not exist.
 pub fn read(state: &Path) -> Result<BTreeSet<Stamp>, PinError> {
     let path = file(state);
     let text = match std::fs::read_to_string(&path) {
@@ -49,7 +58,7 @@ pub fn read(state: &Path) -> Result<BTreeSet<Stamp>, PinError> {
         .map_err(|source| PinError::Malformed { path, source })
 }
 
-/// Replaces them.
+/// Replaces the pins, atomically.
 pub fn write(state: &Path, pins: &BTreeSet<Stamp>) -> Result<(), PinError> {
     let path = file(state);
     let text: String = pins.iter().map(|stamp| format!("{stamp}\n")).collect();

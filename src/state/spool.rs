@@ -1,9 +1,9 @@
-//! Sealed objects that are not yet on every target.
+//! The spool: sealed objects that are not yet on every target.
 //!
-//! The spool mirrors the host's folder: `archives/ab/…`, `tables/…`, `manifests/…`. An object in it
-//! is complete or absent: it is written under `tmp/`, flushed, renamed into place, and the
-//! directory flushed. So whatever survives a crash under its own name can be shipped, and whatever
-//! lies in `tmp/` is rubbish, which [`Spool::open`] clears (one process at a time holds the state).
+//! It has the same paths as the host's folder on a target: `archives/ab/…`, `tables/…`, `manifests/…`. An object in it is
+//! complete or absent: it is written under `tmp/`, flushed, renamed into place, and the directory is flushed. So after
+//! a crash every object under its own name can be shipped, and the files in `tmp/` are of no use: [`Spool::open`]
+//! removes them (one process at a time uses the state directory).
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::ids::{Hash, ObjectKey};
 
+/// A step on a file in the spool failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {path} in the spool")]
 pub struct SpoolError {
@@ -20,22 +21,25 @@ pub struct SpoolError {
     source: io::Error,
 }
 
+/// The spool's directory.
 #[derive(Debug, Clone)]
 pub struct Spool {
     dir: PathBuf,
 }
 
-/// An object being written. Dropped unfinished, it leaves nothing.
+/// An object that is being written. Dropping it before [`Spool::publish`] removes it.
 #[derive(Debug)]
 pub struct SpoolFile {
     temp: tempfile::NamedTempFile,
 }
 
 impl SpoolFile {
+    /// Returns its temporary path.
     pub fn path(&self) -> &Path {
         self.temp.path()
     }
 
+    /// Returns the open file.
     pub fn file(&self) -> &File {
         self.temp.as_file()
     }
@@ -52,7 +56,7 @@ impl io::Write for SpoolFile {
 }
 
 impl Spool {
-    /// Opens or makes the spool and clears what a killed run left half-written.
+    /// Opens or creates the spool, and removes the unfinished objects of a killed run.
     pub fn open(dir: &Path) -> Result<Self, SpoolError> {
         let spool = Self {
             dir: dir.to_path_buf(),
@@ -67,11 +71,12 @@ impl Spool {
         Ok(spool)
     }
 
+    /// Returns the spool's directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// For files on their way through this host; cleared when the spool is opened.
+    /// Returns a directory for temporary files, which is cleared when the spool is opened.
     pub fn scratch(&self) -> PathBuf {
         self.temp_dir()
     }
@@ -80,10 +85,12 @@ impl Spool {
         self.dir.join("tmp")
     }
 
+    /// Returns the path of an object, whether it is here or not.
     pub fn path(&self, key: &ObjectKey) -> PathBuf {
         self.dir.join(key.as_str())
     }
 
+    /// Begins a new object.
     pub fn create(&self) -> Result<SpoolFile, SpoolError> {
         let dir = self.temp_dir();
         let temp = tempfile::Builder::new()
@@ -93,7 +100,7 @@ impl Spool {
         Ok(SpoolFile { temp })
     }
 
-    /// Makes `file` appear under `key`, durably.
+    /// Puts `file` under `key`, durably.
     pub fn publish(&self, file: SpoolFile, key: &ObjectKey) -> Result<(), SpoolError> {
         let path = self.path(key);
         file.temp
@@ -106,7 +113,7 @@ impl Spool {
             .persist(&path)
             .map_err(|e| fail("rename", &path)(e.error))?;
         crate::base::fs::sync_dir(&parent).map_err(fail("flush", &parent))?;
-        // The two-digit folder may be new as well.
+        // The two-digit folder may be new, too.
         crate::base::fs::sync_parent(&parent).map_err(fail("flush", &parent))
     }
 
@@ -118,21 +125,23 @@ impl Spool {
         self.publish(file, key)
     }
 
-    /// The object's bytes on disk, if it is here.
+    /// Returns the object's size in bytes; `None` if it is not here.
     pub fn size(&self, key: &ObjectKey) -> Option<u64> {
         fs::metadata(self.path(key)).ok().map(|meta| meta.len())
     }
 
+    /// Returns whether the object is here.
     pub fn contains(&self, key: &ObjectKey) -> bool {
         self.size(key).is_some()
     }
 
+    /// Reads a small object as a whole.
     pub fn read(&self, key: &ObjectKey) -> Result<Vec<u8>, SpoolError> {
         let path = self.path(key);
         fs::read(&path).map_err(fail("read", &path))
     }
 
-    /// Whether an archive is what its key's text says.
+    /// Returns whether an archive here has the hash that its key names. Reads all of it.
     pub fn is_whole(&self, key: &str) -> Result<bool, SpoolError> {
         let path = self.dir.join(key);
         let mut hasher = blake3::Hasher::new();
@@ -143,7 +152,8 @@ impl Spool {
         Ok(ObjectKey::archive_hash(key) == Some(found))
     }
 
-    /// Every object, as (key text, bytes), below `folder` (`archives`, `tables` or `manifests`).
+    /// Returns every object below `folder` (`archives`, `tables` or `manifests`), by key: the key's text and the size in
+    /// bytes.
     pub fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, SpoolError> {
         let mut found = Vec::new();
         let mut folders = vec![self.dir.join(folder)];
@@ -167,8 +177,8 @@ impl Spool {
         Ok(found)
     }
 
-    /// Removes the folders right below `folder` that hold nothing: each would be listed in every run. Nothing else
-    /// may be writing into the spool, for a folder could go just before an object comes into it.
+    /// Removes the empty folders directly below `folder`: each would be listed in every run. Nothing else may write into
+    /// the spool meanwhile, since a folder could be removed just before an object is put there.
     pub fn remove_empty_folders(&self, folder: &str) -> Result<(), SpoolError> {
         let dir = self.dir.join(folder);
         let entries = match fs::read_dir(&dir) {
@@ -179,14 +189,14 @@ impl Spool {
             let entry = entry.map_err(fail("list", &dir))?;
             let path = entry.path();
             if entry.file_type().map_err(fail("list", &path))?.is_dir() {
-                // One that holds something stays.
+                // Fails for a folder that is not empty, which stays.
                 let _ = fs::remove_dir(&path);
             }
         }
         Ok(())
     }
 
-    /// Removes an object by its key's text; one that is not there is no error.
+    /// Removes an object by its key's text. A missing one is no error.
     pub fn remove(&self, key: &str) -> Result<(), SpoolError> {
         let path = self.dir.join(key);
         match fs::remove_file(&path) {
@@ -211,7 +221,7 @@ mod tests {
     use crate::base::ids::ARCHIVES;
 
     #[test]
-    fn empty_folders_go_and_others_stay() {
+    fn only_empty_folders_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(&dir.path().join("spool")).unwrap();
         spool.remove_empty_folders(ARCHIVES).unwrap();

@@ -1,4 +1,4 @@
-//! What the producer hands to the packer: a stamped, validated set of directories to read.
+//! The snapshot as the producer passes it to the packer: a stamped, validated set of directories to read.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,48 +8,53 @@ use crate::base::openat::Chosen;
 use crate::base::walk::Filter;
 use crate::format::index::{DatabaseRecord, Skipped, SourceRecord, ValidationRecord};
 
-/// A consistent, validated state of a server, ready to be packed.
+/// A consistent, validated state of a server that is ready to be packed.
 #[derive(Debug, Clone)]
 pub struct StagedSnapshot {
+    /// The time of the snapshot, unique on this host.
     pub stamp: Stamp,
-    /// Disjoint parts; together they are the snapshot's tree.
+    /// Disjoint parts, which together are the snapshot's tree.
     pub parts: Vec<Part>,
-    /// Where other names of the parts' databases may be, besides the parts.
+    /// Further directories in which the parts' databases may have other names.
     pub roots: Roots,
+    /// Tags for the sealed index.
     pub tags: Vec<String>,
+    /// A note for the sealed index; `None`: none.
     pub note: Option<String>,
+    /// The sources that the snapshot contains.
     pub sources: Vec<SourceRecord>,
+    /// The outcome of the validation.
     pub validation: ValidationRecord,
-    /// Databases that the producer copied and checked, by path within the snapshot.
+    /// The databases that the producer copied and checked, by path within the snapshot.
     pub databases: Vec<DatabaseRecord>,
-    /// What the producer had to leave out, sources among it.
+    /// Everything that the producer had to leave out, sources included.
     pub skipped: Vec<Skipped>,
-    /// The sources that the snapshot lacks because they failed.
+    /// The sources that failed and are missing from the snapshot.
     pub left_out: Vec<LeftOut>,
 }
 
-/// A source that failed: the snapshot was made without it, and the run ends with exit code 3.
+/// A source that failed: the snapshot is made without it, and the run ends with exit code 3.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LeftOut {
     /// The source's name.
     pub source: String,
-    /// Its place in the snapshot.
+    /// Its path in the snapshot.
     pub to: String,
-    /// Codes of its validation, such as `registry_invalid_json`. Empty if it could not be read at all.
+    /// Codes of its validation, such as `registry_invalid_json`. Empty: the source could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
-    /// Why it failed, cause after cause.
+    /// Why it failed: the error and its causes.
     pub cause: String,
-    /// What the operator is to do.
+    /// The next step for the operator.
     pub next: String,
-    /// Where the copy that failed is kept on the host. `None`: nothing was kept.
+    /// The path on the host at which the failed copy is kept; `None`: nothing is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<String>,
 }
 
 impl LeftOut {
-    /// The entry in the snapshot's list of what was skipped, which readers show.
+    /// Returns the entry for the snapshot's list of skipped things, which readers show.
     pub fn skipped(&self) -> Skipped {
         Skipped {
             path: self.to.clone(),
@@ -57,14 +62,14 @@ impl LeftOut {
         }
     }
 
-    /// `the source "registry" was left out: …`, in one line.
+    /// Returns the reason in one line: `the source "registry" was left out: …`.
     pub fn reason(&self) -> String {
         let codes = match self.errors.is_empty() {
             true => String::new(),
             false => format!(" ({})", self.errors.join(", ")),
         };
         let kept = match &self.kept {
-            Some(kept) => format!("; what was read of it is in {kept} on the host"),
+            Some(kept) => format!("; the part that was read is in {kept} on the host"),
             None => String::new(),
         };
         format!(
@@ -74,14 +79,16 @@ impl LeftOut {
     }
 }
 
-/// One directory (or, in a live tree, another thing) that the packer reads.
+/// One directory that the packer reads; of a live tree it can also be another thing.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Where it stands in the snapshot, as raw path bytes; empty: it is the snapshot's root.
+    /// Its path in the snapshot, as raw bytes; empty: it is the snapshot's root.
     pub to: Vec<u8>,
+    /// The open directory or thing.
     pub root: Chosen,
+    /// What of it is packed.
     pub filter: Filter,
-    /// A directory of our own that nobody writes to; its unchanged files may be hard links into
-    /// earlier snapshots, so their ctime says nothing. Not staged: a live tree, read in place.
+    /// It is a directory of our own to which no process writes. Its unchanged files may be hard links into earlier
+    /// snapshots, so their ctime means nothing. Otherwise it is a live tree that is read in place.
     pub staged: bool,
 }

@@ -217,12 +217,12 @@ fn what_makes_no_sense_is_refused_with_its_reason() {
     let cases = [
         (
             tree("mode = \"0600\"\n"),
-            "means nothing to a source of kind \"tree\"",
+            "has no effect for a source of kind \"tree\"",
         ),
-        (tree("to = \"../x\"\n"), "no place within a snapshot"),
+        (tree("to = \"../x\"\n"), "is not a valid path in a snapshot"),
         (
             tree("to = \"backup-metadata.json\"\n"),
-            "no place within a snapshot",
+            "is not a valid path in a snapshot",
         ),
         (tree("stage = false\nlock = \"/x\"\n"), "guard the copying"),
         (
@@ -246,7 +246,7 @@ fn what_makes_no_sense_is_refused_with_its_reason() {
         ),
         (
             "[[target]]\nname = \"x\"\nurl = \"ftp://x\"\n".into(),
-            "none of s3",
+            "(known: s3, gs, az",
         ),
         (
             "[[target]]\nname = \"x\"\nurl = \"https://a:geheim@x/y\"\n".into(),
