@@ -1,12 +1,16 @@
-//! Sources → snapshot: a stamped directory of copies, validated before it gets its name.
+//! Makes a snapshot from the configured sources: a stamped directory of copies, validated before it
+//! gets its name.
 //!
-//! The copies are made in `.partial-<stamp>`, checked, and appear as `<stamp>` by one rename. A source that
-//! fails is left out, and a copy that fails its check is kept aside in `invalid-<stamp>`, never packed; the
-//! others go on. If a `required` source fails, or all do, there is no snapshot. Trees with `stage = false` are not
-//! copied: they become parts that the packer reads where they are. What had to be left out is listed in
-//! the snapshot: a run with such a list is not a complete one.
+//! The copies are made in `.partial-<stamp>`, checked, and appear as `<stamp>` by one rename.
 //!
-//! Crash argument: see `pending`. A run that died leaves a partial directory, which the next one removes.
+//! - A source that fails is left out, and the others are taken. If a `required` source fails, or all
+//!   do, there is no snapshot.
+//! - A copy that fails its check is kept in `invalid-<stamp>` and never packed.
+//! - Trees with `stage = false` are not copied: they become parts that the packer reads in place.
+//! - The snapshot lists what was left out. A run with such a list does not count as complete.
+//!
+//! Crash argument: see `snapshot_dir`. A run that died leaves a partial directory, which the next run
+//! removes.
 
 mod backup_metadata;
 mod copy_file;
@@ -39,7 +43,7 @@ use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
 
 use backup_metadata::{Document, SourceEntry, left_out, records};
 use error::{failed, next_for_invalid};
-use snapshot_dir::PendingSnapshot;
+use snapshot_dir::{PendingSnapshot, Validity};
 use snapshot_path::snapshot_path;
 use source_roots::{roots, staged_part};
 use take_source::{SourceTaker, TakenSource};
@@ -50,28 +54,34 @@ pub use error::{ProduceError, SourceError};
 pub use local_snapshots::{LocalSnapshot, delete, from_dir, left_out_of, list};
 pub use validate::validate;
 
-/// What is asked for beyond the configuration.
+/// The parameters of one run, beyond the configuration.
 #[derive(Debug, Clone)]
 pub struct ProduceRequest {
-    /// Names of sources that are taken on request only.
+    /// Names of `on_request` sources to take in this run.
     pub include: Vec<String>,
+    /// The snapshot's tags.
     pub tags: Vec<String>,
+    /// The operator's note on the snapshot, if any.
     pub note: Option<String>,
+    /// The time of the run; the snapshot's stamp is this second or the next free one.
     pub now: DateTime<Utc>,
-    /// The directory of the snapshot before this one: unchanged files become hard links to its own.
+    /// The directory of the previous snapshot: unchanged files become hard links to its files.
+    /// `None`: every file is copied.
     pub previous: Option<PathBuf>,
 }
 
 /// A snapshot that is valid and has its name.
 #[derive(Debug)]
 pub struct Produced {
+    /// The snapshot, ready for the packer.
     pub snapshot: StagedSnapshot,
+    /// The path of the snapshot's directory.
     pub dir: PathBuf,
     /// The content of `backup-metadata.json`.
     pub metadata: serde_json::Value,
-    /// Worth telling, but nothing is missing because of it.
+    /// Remarks for the operator; nothing is missing because of them.
     pub notes: Vec<String>,
-    /// What may be wrong with the snapshot, though nothing shows it.
+    /// Possible defects of the snapshot that no check can show.
     pub warnings: Vec<String>,
 }
 
@@ -84,7 +94,7 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
         .map_err(at_dir("read the snapshots directory"))?
         .into_iter()
         .collect();
-    let mut pending = PendingSnapshot::take(snapshots_dir, request.now)
+    let mut pending = PendingSnapshot::create(snapshots_dir, request.now)
         .map_err(at_dir("make a snapshot directory in"))?;
     let taker = SourceTaker {
         config,
@@ -108,20 +118,20 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
         }
     }
     notes.extend(found.iter().flat_map(|found| found.notes.iter().cloned()));
-    let metadata = describe(config, request, &pending, &taken, found, true);
+    let metadata = describe(config, request, &pending, &taken, found, Validity::Valid);
     let value = metadata.write(&pending.partial);
     let value = value.map_err(failed("write the metadata of", pending.partial.path()))?;
     write_aside(config, request, &pending, &taken)?;
     let stamp = pending.stamp;
     let has_aside = pending.aside().is_some();
-    let published = pending.publish(true).and_then(Chosen::of_dir);
+    let published = pending.publish(Validity::Valid).and_then(Chosen::of_dir);
     let published = published.map_err(at_dir("put the snapshot in its place in"))?;
     if has_aside {
         notes.extend(snapshot_dir::bound_invalid(snapshots_dir, stamp));
     }
     let dir = published.path().to_owned();
-    // Without it the next snapshot copies more than it must, nothing worse.
-    notes.extend(taken.iter().filter_map(|one| one.remember(stamp)));
+    // If this fails, the next snapshot copies more than it must, nothing worse.
+    notes.extend(taken.iter().filter_map(|one| one.save_draft(stamp)));
     Ok(Produced {
         warnings: taken.iter().filter_map(|one| one.warning.clone()).collect(),
         snapshot: assemble(config, metadata, published, stamp, taken),
@@ -131,7 +141,7 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
     })
 }
 
-/// Takes the sources one after the other. One that fails and is not required is left out.
+/// Takes the sources one after the other. Leaves out those that fail and are not required.
 fn take_all(
     taker: &SourceTaker<'_>,
     pending: &PendingSnapshot,
@@ -154,12 +164,12 @@ fn take_all(
         if source.required {
             return Err(failed(error));
         }
-        // Half a copy is none, and its room may be what the next source needs.
+        // Half a copy is useless, and the next source may need its space.
         let discarded = pending.discard(&snapshot_path(&source.to));
         let mut taken = TakenSource::failed(source, &error);
         taken.notes.extend(discarded.err().map(|error| {
             format!(
-                "cannot remove what was read of the source {:?}: {error}",
+                "cannot remove the incomplete copy of the source {:?}: {error}",
                 source.name
             )
         }));
@@ -190,7 +200,7 @@ fn check_all(pending: &PendingSnapshot, taken: &[TakenSource]) -> Vec<Findings> 
     taken.iter().map(check).collect()
 }
 
-/// Whether there is no snapshot: a required source is not valid, or nothing that was taken is.
+/// Whether there is no snapshot: a required source is not valid, or no source is.
 fn is_lost(taken: &[TakenSource], found: &[Findings]) -> bool {
     let is_valid = |found: &Findings| found.errors.is_empty();
     let mut both = taken.iter().zip(found);
@@ -201,7 +211,7 @@ fn is_lost(taken: &[TakenSource], found: &[Findings]) -> bool {
     is_required_lost || (is_any_invalid && !is_any_sound)
 }
 
-/// Keeps the whole snapshot aside as an invalid one.
+/// Keeps the whole snapshot aside as an invalid one. Returns the error to report.
 fn give_up(
     config: &Config,
     request: &ProduceRequest,
@@ -210,16 +220,16 @@ fn give_up(
     found: Vec<Findings>,
 ) -> Result<ProduceError, ProduceError> {
     let snapshots_dir = config.snapshots_dir.as_path();
-    let metadata = describe(config, request, &pending, &taken, found, false);
+    let metadata = describe(config, request, &pending, &taken, found, Validity::Invalid);
     let written = metadata.write(&pending.partial);
     written.map_err(failed("write the metadata of", pending.partial.path()))?;
     let stamp = pending.stamp;
-    let published = pending.publish(false);
+    let published = pending.publish(Validity::Invalid);
     let dir = published.map_err(failed("keep the invalid snapshot in", snapshots_dir))?;
     let deleted = snapshot_dir::bound_invalid(snapshots_dir, stamp);
-    // A damaged earlier copy would be linked to again and again.
+    // A damaged copy would be linked into every later snapshot.
     for one in &taken {
-        one.forget();
+        one.require_full_copy();
     }
     let left_out = taken.iter().filter_map(|one| one.entry.left_out.as_ref());
     let reasons = left_out.map(LeftOut::reason);
@@ -231,13 +241,14 @@ fn give_up(
     })
 }
 
-/// Leaves a source out whose copy is not valid, and keeps the copy aside. Returns what is worth a note.
+/// Leaves out a source whose copy is not valid, and keeps the copy aside. Returns a note if that
+/// fails.
 fn set_aside(
     pending: &mut PendingSnapshot,
     one: &mut TakenSource,
     found: Findings,
 ) -> Option<String> {
-    one.forget();
+    one.require_full_copy();
     let at = snapshot_path(&one.entry.to);
     let (kept, note) = match pending.set_aside(&at) {
         Ok(kept) => (Some(kept.display().to_string()), None),
@@ -254,7 +265,7 @@ fn set_aside(
     note
 }
 
-/// Describes what is kept aside as an invalid snapshot of its own.
+/// Writes the metadata of the copies that are kept aside: they are an invalid snapshot of their own.
 fn write_aside(
     config: &Config,
     request: &ProduceRequest,
@@ -278,14 +289,14 @@ fn write_aside(
             ..one.entry.clone()
         });
     }
-    let dir = pending.destination(false);
+    let dir = pending.destination(Validity::Invalid);
     let about = about(config, request, pending, &dir);
     let document = Document::new(&about, kept, &validation, Vec::new());
     let written = document.write(aside).map(drop);
     written.map_err(failed("write the metadata of", aside.path()))
 }
 
-/// The sources of this run, by the file's order.
+/// Returns the sources of this run, in the configuration's order.
 fn wanted_sources<'a>(
     config: &'a Config,
     include: &[String],
@@ -302,18 +313,18 @@ fn wanted_sources<'a>(
             });
         }
     }
-    let asked = |source: &&Source| !source.on_request || include.contains(&source.name);
-    Ok(config.sources.iter().filter(asked).collect())
+    let wanted = |source: &&Source| !source.on_request || include.contains(&source.name);
+    Ok(config.sources.iter().filter(wanted).collect())
 }
 
-/// The metadata of what was taken and what was found in it.
+/// Returns the metadata of the sources that were taken and of the findings in their copies.
 fn describe(
     config: &Config,
     request: &ProduceRequest,
     pending: &PendingSnapshot,
     taken: &[TakenSource],
     found: Vec<Findings>,
-    valid: bool,
+    validity: Validity,
 ) -> Document {
     let entries: Vec<SourceEntry> = taken.iter().map(|one| one.entry.clone()).collect();
     let left_out = entries.iter().filter_map(|entry| entry.left_out.as_ref());
@@ -324,7 +335,7 @@ fn describe(
         all.append(one);
     }
     skipped.append(&mut all.reports);
-    let dir = pending.destination(valid);
+    let dir = pending.destination(validity);
     let about = about(config, request, pending, &dir);
     Document::new(&about, entries, &all.finish(), skipped)
 }
@@ -345,7 +356,7 @@ fn about<'a>(
     }
 }
 
-/// The value that the packer takes.
+/// Assembles the value that the packer takes.
 fn assemble(
     config: &Config,
     metadata: Document,

@@ -1,7 +1,7 @@
-//! `backup-metadata.json`: the keys of AtoCore's procedure, and under `sealift` what Sealift knows besides.
+//! `backup-metadata.json`: the keys of AtoCore's procedure, and Sealift's own under `sealift`.
 //!
-//! It may have been written by us, by AtoCore, or by whatever else makes such snapshots; so reading is
-//! lenient: only what is needed is looked at, and unknown keys are nobody's mistake.
+//! Sealift, AtoCore or any other tool that makes such snapshots may have written it. So reading is
+//! lenient: it uses only the keys it needs, and unknown keys are no error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _, Write as _};
@@ -18,12 +18,12 @@ use crate::format::index::{DatabaseRecord, Skipped, SourceRecord};
 use crate::state::staged_snapshot::LeftOut;
 
 pub(super) const FILE_NAME: &str = "backup-metadata.json";
-/// More is no metadata of a snapshot.
+/// Larger files are refused.
 const MAX_BYTES: u64 = 64 << 20;
 const VECTOR_STORE_NOTE: &str =
     "no vector store in this snapshot: after a restore, SQL and vectors may disagree";
 
-/// The file, as we write it.
+/// The file, as Sealift writes it.
 #[derive(Debug, Serialize)]
 pub(super) struct Document {
     created_at: String,
@@ -34,7 +34,7 @@ pub(super) struct Document {
     pub sealift: SealiftSection,
 }
 
-/// The keys of AtoCore's own `create_runtime_backup`; empty texts for what is not there.
+/// The keys of AtoCore's `create_runtime_backup`. The path of a missing source is empty.
 #[derive(Debug, Serialize)]
 struct AtoCore {
     db_snapshot_path: String,
@@ -48,7 +48,7 @@ struct AtoCore {
     vector_store_note: &'static str,
 }
 
-/// What only Sealift writes.
+/// The keys under `sealift`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct SealiftSection {
@@ -59,12 +59,13 @@ pub(super) struct SealiftSection {
     pub note: Option<String>,
     pub sources: Vec<SourceEntry>,
     pub validation: ValidationSection,
-    /// For people; whoever reads it back asks the databases themselves.
+    /// For people: a reader checks the databases themselves.
     #[serde(skip_deserializing)]
     pub databases: Vec<DatabaseRecord>,
     pub skipped: Vec<Skipped>,
 }
 
+/// The result of the validation when the snapshot was made.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct ValidationSection {
@@ -74,29 +75,34 @@ pub(super) struct ValidationSection {
     pub details: Vec<String>,
 }
 
-/// What `backup-metadata.json` says about one source.
+/// The entry of one source in `backup-metadata.json`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct SourceEntry {
     pub name: String,
+    /// `sqlite`, `json`, `tree` or `command`.
     pub kind: String,
+    /// Its path on the host, or its command line.
     pub path: String,
+    /// Its place in the snapshot.
     pub to: String,
-    /// CopiedName into the snapshot; else read in place by the packer.
+    /// It is copied into the snapshot. False: the packer reads it in place.
     pub stage: bool,
-    /// Of trees: a damaged database makes the snapshot invalid.
+    /// A damaged database in it makes the snapshot invalid. Always set for other kinds than trees.
     pub strict: bool,
     /// If it fails there is no snapshot.
     #[serde(skip_serializing_if = "is_false")]
     pub required: bool,
-    /// `false`: it was not there, and is optional; or it is left out.
+    /// The snapshot holds it. False: it is optional and was missing, or it was left out.
     pub present: bool,
+    /// Files in its copy; 0 if it is read in place.
     pub files: u64,
+    /// Sum of those files' sizes.
     pub bytes: u64,
-    /// Why the snapshot lacks it, if it failed.
+    /// Why it was left out. `None`: it did not fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_out: Option<LeftOut>,
-    /// The end of what its commands wrote to stderr, by `before`, `command` and `after`.
+    /// The end of its commands' stderr, by the keys `before`, `command` and `after`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub stderr: BTreeMap<String, String>,
 }
@@ -106,7 +112,8 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl SourceEntry {
-    pub fn of(source: &Source) -> Self {
+    /// Returns the entry of a source that is about to be taken.
+    pub(crate) fn of(source: &Source) -> Self {
         let (path, stage, strict) = match &source.kind {
             SourceKind::Sqlite { path } | SourceKind::Json { path } => {
                 (path.display().to_string(), true, true)
@@ -134,13 +141,13 @@ impl SourceEntry {
     }
 }
 
-/// The sources that the snapshot lacks because they failed.
+/// Returns the sources that were left out because they failed.
 pub(super) fn left_out(entries: &[SourceEntry]) -> Vec<LeftOut> {
     let left_out = entries.iter().filter_map(|entry| entry.left_out.clone());
     left_out.collect()
 }
 
-/// The sources that the snapshot holds.
+/// Returns the index's records of the sources that the snapshot holds.
 pub(super) fn records(entries: &[SourceEntry]) -> Vec<SourceRecord> {
     let present = entries.iter().filter(|entry| entry.present);
     present
@@ -153,34 +160,36 @@ pub(super) fn records(entries: &[SourceEntry]) -> Vec<SourceRecord> {
         .collect()
 }
 
-/// What a check of a snapshot found.
+/// The result of a check of a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Validation {
+    /// Whether a restore from the snapshot gives what it promises.
     pub valid: bool,
     /// Codes, each once.
     pub errors: Vec<String>,
-    /// Every database that could be read, by path within the snapshot.
+    /// The databases that could be read, by path within the snapshot.
     pub databases: Vec<DatabaseRecord>,
-    /// For people: what stands behind the codes, and what is worth knowing besides.
+    /// The findings behind the codes and further remarks, for people.
     pub details: Vec<String>,
-    /// Paths of what is there but was not checked to the end, which took too much time or memory.
+    /// Paths of files whose check took too much time or memory to be completed.
     pub unchecked: Vec<String>,
-    /// Sources that the snapshot lacks because they failed when it was made.
+    /// The sources that were left out because they failed when the snapshot was made.
     pub left_out: Vec<LeftOut>,
 }
 
+/// The facts about a snapshot that do not concern a single source.
 pub(super) struct About<'a> {
     pub host: &'a str,
     pub stamp: Stamp,
     pub created_at: DateTime<Utc>,
-    /// Where the snapshot will stand.
+    /// The path of the snapshot after publication.
     pub dir: &'a Path,
     pub tags: &'a [String],
     pub note: Option<&'a str>,
 }
 
 impl Document {
-    pub fn new(
+    pub(crate) fn new(
         about: &About<'_>,
         sources: Vec<SourceEntry>,
         validation: &Validation,
@@ -209,8 +218,8 @@ impl Document {
         }
     }
 
-    /// Writes the file into `dir` and returns what it says.
-    pub fn write(&self, dir: &Dir) -> io::Result<Value> {
+    /// Writes the file into `dir`. Returns its content.
+    pub(crate) fn write(&self, dir: &Dir) -> io::Result<Value> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
         let mut file = dir.create_file(FILE_NAME, 0o600)?;
@@ -222,7 +231,7 @@ impl Document {
 }
 
 impl AtoCore {
-    /// `None` if this is no snapshot of an AtoCore.
+    /// Returns `None` if this is not a snapshot of an AtoCore.
     fn of(dir: &Path, sources: &[SourceEntry]) -> Option<Self> {
         let find = |name: &str| {
             sources
@@ -252,17 +261,17 @@ impl AtoCore {
     }
 }
 
-/// The file, as it was found.
+/// The file, as it was read.
 #[derive(Debug, Clone)]
 pub(super) struct Metadata {
     pub value: Value,
-    /// `None`: not of our making.
+    /// `None`: Sealift did not write it.
     pub sealift: Option<SealiftSection>,
 }
 
 impl Metadata {
-    /// `Ok(None)` if there is no such file, `Err` says what is wrong with it.
-    pub fn read(dir: &Dir) -> Result<Option<Self>, String> {
+    /// Reads the file in `dir`. `Ok(None)`: there is none. `Err` says what is wrong with it.
+    pub(crate) fn read(dir: &Dir) -> Result<Option<Self>, String> {
         let file = match dir.open_file(FILE_NAME) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|e| e.to_string())?.0,
@@ -275,7 +284,7 @@ impl Metadata {
         }
         let value: Value = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
         if !value.is_object() {
-            return Err("it is no JSON object".to_owned());
+            return Err("it is not a JSON object".to_owned());
         }
         let sealift = match value.get("sealift") {
             None | Some(Value::Null) => None,
@@ -289,34 +298,36 @@ impl Metadata {
         Ok(Some(Self { value, sealift }))
     }
 
-    /// Where in the directory the sources are that it holds.
+    /// Returns the places of the sources that the directory holds.
     pub(super) fn places(&self) -> BTreeSet<String> {
         let sections = self.sealift.iter().flat_map(|section| &section.sources);
         let there = sections.filter(|source| source.present && source.left_out.is_none());
         there.map(|source| source.to.clone()).collect()
     }
 
-    /// What it says about its snapshot's validity, if anything.
-    pub fn valid(&self) -> Option<bool> {
+    /// Returns whether it calls its snapshot valid. `None`: it says nothing of that.
+    pub(crate) fn valid(&self) -> Option<bool> {
         match &self.sealift {
             Some(section) => Some(section.validation.valid),
             None => self.value.get("valid").and_then(Value::as_bool),
         }
     }
 
-    pub fn stamp(&self) -> Option<Stamp> {
+    /// Returns the snapshot's stamp, from its key or from the directory's name in `backup_root`.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
         let root = self.text("backup_root");
         let name = Path::new(root).file_name().and_then(|name| name.to_str());
         let name = name.and_then(|name| name.parse().ok());
         self.text("stamp").parse().ok().or(name)
     }
 
-    /// Of a key that may be missing or null.
-    pub fn text(&self, key: &str) -> &str {
+    /// Returns the text of a key, or an empty one if it is missing or null.
+    pub(crate) fn text(&self, key: &str) -> &str {
         self.value.get(key).and_then(Value::as_str).unwrap_or("")
     }
 
-    pub fn says_chroma(&self) -> bool {
+    /// Whether it promises a vector store.
+    pub(crate) fn says_chroma(&self) -> bool {
         let keys = [
             "chroma_snapshot_included",
             "chroma_included",
@@ -328,12 +339,12 @@ impl Metadata {
 }
 
 impl SealiftSection {
-    /// Refuses whatever would lead out of the snapshot.
+    /// Refuses places that lead out of the snapshot.
     fn check(&self) -> Result<(), String> {
         for entry in &self.sources {
             let mut parts = Path::new(&entry.to).components();
             if entry.to.is_empty() || !parts.all(|part| matches!(part, Component::Normal(_))) {
-                return Err(format!("{:?} is no place within a snapshot", entry.to));
+                return Err(format!("{:?} is not a place within a snapshot", entry.to));
             }
         }
         Ok(())

@@ -1,8 +1,8 @@
-//! Copying one file with everything that belongs to it.
+//! Copies one file with its metadata.
 //!
-//! Content goes by reflink where the file system can, else by its data runs, so holes stay holes.
-//! Errors say which side they arose on: a source that can't be read is one thing less in the
-//! snapshot, a destination that can't be written is the end of it.
+//! Content is copied by reflink if the file system can, else by its data runs, so holes stay holes.
+//! Errors name the side they arose on: a source that cannot be read is left out of the snapshot, a
+//! destination that cannot be written ends it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -19,13 +19,25 @@ use crate::base::openat::{
 
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// Why a file could not be copied.
 #[derive(Debug)]
 pub(super) enum FileCopyError {
+    /// The original cannot be read.
     Source(io::Error),
+    /// The copy cannot be written.
     Destination(io::Error),
 }
 
-/// What a copy is to have of the thing that was read: both of one descriptor.
+/// Which modification time a copy has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CopyMtime {
+    /// The one of the original.
+    Original,
+    /// The time at which the copy was written.
+    Own,
+}
+
+/// The metadata that a copy takes over, read from one descriptor of the original.
 #[derive(Debug)]
 pub(super) struct Original {
     pub meta: Meta,
@@ -33,23 +45,25 @@ pub(super) struct Original {
 }
 
 impl Original {
-    /// Of an open file or directory. A file system without extended attributes is no news.
-    pub fn of_fd(fd: impl AsFd) -> io::Result<Self> {
+    /// Reads the metadata of an open file or directory. A file system without extended attributes
+    /// counts as one without any set.
+    pub(crate) fn of_fd(fd: impl AsFd) -> io::Result<Self> {
         Ok(Self {
             meta: Meta::of_fd(&fd)?,
             xattrs: list_xattrs(fd).unwrap_or_default(),
         })
     }
 
-    /// Without extended attributes.
-    pub fn bare(meta: Meta) -> Self {
+    /// Returns an original without extended attributes.
+    pub(crate) fn bare(meta: Meta) -> Self {
         Self {
             meta,
             xattrs: BTreeMap::new(),
         }
     }
 
-    pub fn of_pin(pin: &Pin) -> Self {
+    /// Reads the metadata of an entry that cannot be opened.
+    pub(crate) fn of_pin(pin: &Pin) -> Self {
         Self {
             meta: *pin.meta(),
             xattrs: pin.xattrs().unwrap_or_default(),
@@ -81,7 +95,8 @@ pub(super) fn copy_content(from: &File, to: &Dir, rel: &OsStr) -> Result<(), Fil
     Ok(())
 }
 
-/// The next run of data at or after `offset`; file systems that know no holes call everything data.
+/// Returns start and end of the next run of data at or after `offset`. File systems without holes
+/// report everything as data.
 fn next_run(file: &File, offset: u64, size: u64) -> Result<Option<(u64, u64)>, FileCopyError> {
     if offset >= size {
         return Ok(None);
@@ -113,7 +128,7 @@ fn copy_run(
             other => other.map_err(FileCopyError::Source)?,
         };
         if read == 0 {
-            return Ok(()); // Truncated meanwhile; the caller sees the changed stat.
+            return Ok(()); // Truncated meanwhile; the caller sees the changed size.
         }
         to.write_all_at(&buffer[..read], at)
             .map_err(FileCopyError::Destination)?;
@@ -122,15 +137,15 @@ fn copy_run(
     Ok(())
 }
 
-/// Gives the open file or directory `to` the owner, extended attributes, mode and (if `with_mtime`) mtime of
-/// `original`.
+/// Sets owner, extended attributes, mode and, by `mtime`, the modification time of the open file or
+/// directory `to` to those of `original`.
 ///
-/// What this user or file system may not set is told in `notes`, once per kind. The order matters: a
+/// Adds a note, once per kind, on what this user or file system may not set. The order matters: a
 /// change of owner clears set-id bits and file capabilities.
 pub(super) fn dress(
     to: impl AsFd,
     original: &Original,
-    with_mtime: bool,
+    copy_mtime: CopyMtime,
     notes: &mut BTreeSet<String>,
 ) -> io::Result<()> {
     let (to, meta) = (to.as_fd(), &original.meta);
@@ -139,13 +154,13 @@ pub(super) fn dress(
         note_xattr(set_xattr_fd(to, name, value), name, notes);
     }
     chmod_fd(to, meta.permissions())?;
-    match with_mtime {
-        true => set_mtime_fd(to, &mtime(meta.mtime(), meta.mtime_nsec())),
-        false => Ok(()),
+    match copy_mtime {
+        CopyMtime::Original => set_mtime_fd(to, &mtime(meta.mtime(), meta.mtime_nsec())),
+        CopyMtime::Own => Ok(()),
     }
 }
 
-/// [`dress`] for a link, a FIFO or a device, which cannot be open.
+/// [`dress`] for a symlink, a FIFO or a device, which cannot be opened.
 pub(super) fn dress_entry(
     to: &Dir,
     rel: &OsStr,
@@ -168,7 +183,7 @@ pub(super) fn dress_entry(
     to.set_mtime(rel, &mtime(meta.mtime(), meta.mtime_nsec()))
 }
 
-/// Only root can give files away; anyone else keeps them, and is told.
+/// Sets the owner. Only root can give files away: for other users a note is added instead.
 pub(super) fn set_owner(
     to: impl AsFd,
     uid: u32,

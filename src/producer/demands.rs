@@ -1,4 +1,4 @@
-//! What the operator demands of a tree before it is read: that its disk is there.
+//! Checks before a tree is read that its disk is mounted: `mountpoint` and `must_exist`.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,14 +7,17 @@ use super::error::{SourceError, cannot, is_missing};
 use crate::base::openat::Chosen;
 use crate::config::TreeSource;
 
-/// Checks the open tree, so whatever is mounted there later changes nothing.
+/// Checks the open tree, so a later mount or unmount changes nothing.
 pub(super) fn check(tree: &TreeSource, chosen: &Chosen) -> Result<(), SourceError> {
     if tree.mountpoint {
         let is_mounted = match chosen.is_dir() {
             true => chosen.dir().is_mount_point(),
             false => Ok(false),
         };
-        if !is_mounted.map_err(cannot("tell whether something is mounted at", &tree.path))? {
+        if !is_mounted.map_err(cannot(
+            "find out whether something is mounted at",
+            &tree.path,
+        ))? {
             return Err(SourceError::NotMounted(tree.path.clone()));
         }
     }
@@ -24,7 +27,7 @@ pub(super) fn check(tree: &TreeSource, chosen: &Chosen) -> Result<(), SourceErro
             marker: PathBuf::from(marker),
             cause,
         };
-        // A link on the way leads out of the tree: what is behind it says nothing about this disk.
+        // A symlink on the way leads out of the tree: what is behind it proves nothing about this disk.
         match chosen.is_dir().then(|| chosen.dir().meta(marker)) {
             Some(Ok(_)) => {}
             Some(Err(error)) if is_missing(&error) => {

@@ -1,21 +1,20 @@
-//! A copy that says what the previous snapshot's says becomes the same file: no space, and no new line in
-//! the index.
+//! Turns a copy that equals the previous snapshot's into a hard link to it: it takes no space and no
+//! new line in the index.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
 
+use super::copy_file::CopyMtime;
 use crate::base::openat::{Dir, Meta, list_xattrs};
 
 const BUFFER_BYTES: usize = 1 << 20;
-/// A moment's name in the snapshot.
+/// The temporary name of the new link.
 const LINK: &str = ".link";
 
-/// Replaces the copy `rel` in the snapshot `copy` by a hard link to that of the snapshot `earlier` if nothing
-/// tells them apart.
-///
-/// Where that fails, the copy stays: it is as good.
-pub(super) fn link_if_same(earlier: &Dir, copy: &Dir, rel: &OsStr, with_mtime: bool) {
-    let Ok(Some(same)) = find_same(earlier, copy, rel, with_mtime) else {
+/// Replaces the copy `rel` in the snapshot `copy` by a hard link to that of the snapshot `earlier`, if
+/// content and metadata are equal. If that fails, the copy stays: it is as good.
+pub(super) fn link_if_same(earlier: &Dir, copy: &Dir, rel: &OsStr, mtime: CopyMtime) {
+    let Ok(Some(same)) = find_same(earlier, copy, rel, mtime) else {
         return;
     };
     if earlier.link(rel, copy, LINK).is_err() {
@@ -26,12 +25,12 @@ pub(super) fn link_if_same(earlier: &Dir, copy: &Dir, rel: &OsStr, with_mtime: b
     }
 }
 
-fn find_same(earlier: &Dir, copy: &Dir, rel: &OsStr, with_mtime: bool) -> io::Result<Option<Meta>> {
+fn find_same(earlier: &Dir, copy: &Dir, rel: &OsStr, mtime: CopyMtime) -> io::Result<Option<Meta>> {
     let ((old_file, old), (new_file, new)) = (earlier.open_file(rel)?, copy.open_file(rel)?);
-    let look = |meta: &Meta| (meta.mode(), meta.uid(), meta.gid(), meta.size());
-    let mtime = |meta: &Meta| (meta.mtime(), meta.mtime_nsec());
-    let is_same = look(&old) == look(&new)
-        && (!with_mtime || mtime(&old) == mtime(&new))
+    let attributes = |meta: &Meta| (meta.mode(), meta.uid(), meta.gid(), meta.size());
+    let time = |meta: &Meta| (meta.mtime(), meta.mtime_nsec());
+    let is_same = attributes(&old) == attributes(&new)
+        && (mtime == CopyMtime::Own || time(&old) == time(&new))
         && list_xattrs(&old_file)? == list_xattrs(&new_file)?
         && same_bytes(old_file, new_file)?;
     Ok(is_same.then_some(old))

@@ -1,11 +1,11 @@
-//! Running what a source asks for: the command that is the source, the hooks around it, its lock file.
+//! Runs the commands of a source (the source itself and the hooks around it) and holds its lock file.
 //!
-//! A command's output counts only if it ended with success in time. The end of what it wrote to stderr is kept
-//! with the run, in the error if it failed. Its whole process group is ended if it fails, when its time is up, and when this
-//! process is told to end; that of a command whose output is taken is ended in any case, so that nothing
-//! writes into the copy later. (What an `after` has started goes on.)
-//!
-//! A command gets the environment without the targets' credentials, which are no business of its.
+//! - A command's output counts only if the command succeeds in time.
+//! - The end of its stderr is kept with the run, or with the error if it failed.
+//! - Its whole process group is ended if it fails, if its time is up, and if this process is told to
+//!   end. The group of a command whose output is the copy is always ended, so that nothing writes into
+//!   the copy later. Services that an `after` has started go on.
+//! - It gets the environment without the targets' credentials.
 
 use std::fs::File;
 use std::io;
@@ -28,23 +28,24 @@ use crate::base::openat::{Chosen, Dir};
 use crate::config::CommandLine;
 use crate::storage::Environment;
 
+/// Time between two looks at a command or a lock.
 const POLL: Duration = Duration::from_millis(20);
-/// How long a command may take to end when it is asked to.
+/// Time that a command has to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A command that succeeded.
 #[derive(Debug)]
 pub(super) struct Ran {
-    /// The end of what it wrote to stderr.
+    /// The end of its stderr. Empty: it wrote nothing.
     pub stderr: String,
-    /// What the operator must know of how it was run.
+    /// A weakness of the way it was run, for the operator.
     pub warning: Option<String>,
 }
 
 /// The process group of a command that may be running.
 #[derive(Default)]
 struct Group {
-    /// Set once this process is told to end: nothing may be started any more.
+    /// Set when this process is told to end: nothing may be started after that.
     closed: bool,
     running: Option<Pid>,
 }
@@ -55,7 +56,7 @@ fn locked(group: &SharedGroup) -> MutexGuard<'_, Group> {
     group.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks the group to end, and ends it if it does not.
+/// Sends SIGTERM to the group, and SIGKILL if it does not end.
 fn end_with_grace(group: Pid) {
     if kill_process_group(group, Signal::TERM).is_err() {
         return;
@@ -70,7 +71,8 @@ fn end_with_grace(group: Pid) {
     }
 }
 
-/// Runs `line` with its output going to `stdout`, for at most `timeout`. It ends with this process.
+/// Runs `line` with its output going to `stdout` (`None`: it is dropped), for at most `timeout`. If
+/// this process is told to end, the command is ended too.
 pub(super) fn run(
     line: &CommandLine,
     stdout: Option<File>,
@@ -96,7 +98,7 @@ pub(super) fn run(
     ran
 }
 
-/// [`run`] for a process that is already ending: the last thing that it does.
+/// [`run`] for a process that is already ending.
 pub(super) fn run_last(
     line: &CommandLine,
     environment: &[(&str, &str)],
@@ -134,7 +136,7 @@ fn run_in(
     let status = match wait(group, &mut child, &mut stderr, timeout, is_source) {
         Ok(status) => status,
         Err(error) => {
-            // It is not left behind, whatever could not be seen of it.
+            // It must not be left running, whatever its state is.
             if let Some(leader) = pid(&child) {
                 let _ = kill_process_group(leader, Signal::KILL);
             }
@@ -158,7 +160,7 @@ fn run_in(
     Err(SourceError::Command {
         line: line.brief(),
         status,
-        stderr: said(stderr),
+        stderr: stderr_text(stderr),
     })
 }
 
@@ -188,7 +190,8 @@ fn pid(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
-/// The exit status, or `None` when time was up. The process group is ended unless all is well.
+/// Returns the exit status, or `None` when the time was up. Ends the process group after a failure, and
+/// always if the command `is_source`.
 fn wait(
     group: &SharedGroup,
     child: &mut Child,
@@ -198,7 +201,7 @@ fn wait(
 ) -> io::Result<Option<ExitStatus>> {
     let leader = pid(child).ok_or(io::ErrorKind::InvalidInput)?;
     let start = Instant::now();
-    // Not reaped yet, so that its number stays its own.
+    // It is not reaped yet, so that no other process can get its number.
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let ended = loop {
         if let Some(ended) = waitid(WaitId::Pid(leader), look)? {
@@ -220,15 +223,16 @@ fn wait(
     Ok(ended.map(|_| status))
 }
 
-/// What a message says of stderr.
-pub(super) fn said(stderr: String) -> String {
+/// Returns the text for messages about stderr.
+pub(super) fn stderr_text(stderr: String) -> String {
     match stderr.is_empty() {
         true => "it wrote nothing to stderr".to_owned(),
         false => stderr,
     }
 }
 
-/// Holds the lock file `path`, which is created if it is not there, against all other takers of its flock.
+/// Takes the flock of the lock file `path`, which is created if it is missing. The lock is held until
+/// the file is dropped.
 pub(super) fn hold_lock(path: &Path, timeout: Duration) -> Result<File, SourceError> {
     let failed = |source| SourceError::Io {
         what: "open the lock file",
@@ -254,10 +258,10 @@ pub(super) fn hold_lock(path: &Path, timeout: Duration) -> Result<File, SourceEr
     }
 }
 
-/// Opens the lock file, or directory, and makes a file if nothing is there. Its directory may be everybody's
-/// (`/tmp`): a FIFO in its place is an error, and no file is made through a link.
+/// Opens the lock file, or directory, and makes a file if there is none. Others may write to its
+/// directory (`/tmp`): a FIFO in its place is an error, and no file is made through a symlink.
 fn open_lock(path: &Path) -> io::Result<File> {
-    // Somebody else's file need not be writable to be locked.
+    // A file of another user need not be writable to be locked.
     let open = || -> io::Result<File> {
         let chosen = Chosen::open(path)?;
         match chosen.is_dir() {
@@ -271,7 +275,7 @@ fn open_lock(path: &Path) -> io::Result<File> {
     }
     let (dir, name) = Dir::open_parent(path)?;
     match dir.create_file(&name, 0o666) {
-        // Another process has just made it; or it is a link to nothing.
+        // Another process has just made it, or it is a symlink to nothing.
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => open(),
         other => other,
     }
@@ -283,7 +287,7 @@ mod tests {
     use crate::base::openat::Kind;
 
     #[test]
-    fn a_lock_file_is_made_or_opened_and_a_fifo_or_a_link_to_nothing_is_refused() {
+    fn a_lock_file_is_made_or_opened_and_a_fifo_or_a_dangling_symlink_is_refused() {
         let temp = tempfile::tempdir().unwrap();
         let dir = Dir::open(temp.path()).unwrap();
         let hold = |name: &str| hold_lock(&temp.path().join(name), Duration::ZERO);

@@ -1,11 +1,12 @@
-//! Whether a file is JSON, in bounded memory and time, however large it is.
+//! Checks whether a file is JSON, in bounded memory and time, however large it is.
 //!
-//! The parser keeps nothing of what it reads but one byte for each bracket that is open, so the reader
-//! before it bounds those. It also checks what the parser leaves to its caller: that the text is UTF-8.
+//! The parser keeps one byte for each open bracket and nothing else, so the reader in front of it
+//! limits the brackets. The reader also checks what the parser leaves to its caller: that the text is
+//! UTF-8.
 //!
-//! A backup must not lack what programs write and read. So a byte order mark, UTF-16 behind such a mark,
-//! and the `NaN` and `Infinity` that Python and others write are taken, with a note. A key that is there twice is
-//! valid by RFC 8259. Anything after the document, comments and trailing commas are not.
+//! A backup must not lack files that programs write and read. So a byte order mark, UTF-16 behind such
+//! a mark, and the `NaN` and `Infinity` that Python and others write are accepted, with a note. A
+//! repeated key is valid by RFC 8259. Text after the document, comments and trailing commas are not.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,29 +15,32 @@ use std::time::{Duration, Instant};
 
 use crate::base::openat::Dir;
 
-/// Brackets that may be open at once. No document that a person or a program means comes near.
+/// Brackets that may be open at once. No real document comes near.
 const MOST_DEPTH: u32 = 1 << 20;
+/// The time for a check is this and what [`BYTES_PER_SECOND`] adds.
 const START: Duration = Duration::from_secs(30);
 const BYTES_PER_SECOND: u64 = 20_000_000;
 const BUFFER_BYTES: usize = 1 << 16;
 
+/// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum JsonVerdict {
+    /// It is JSON by RFC 8259.
     Json,
-    /// Most programs read it as JSON, though it is not by RFC 8259, for this reason.
+    /// Most programs read it as JSON, but it is not by RFC 8259, for this reason.
     Lenient(String),
-    /// It is not, for this reason.
+    /// It is not JSON, for this reason.
     Invalid(String),
-    /// It took too long to say.
+    /// The check took too long; this text says so.
     Unchecked(String),
 }
 
-/// Reads the file `rel` below `dir` to its end.
+/// Checks the file `rel` below `dir`.
 pub(super) fn check(dir: &Dir, rel: &OsStr) -> JsonVerdict {
     match dir.open_file(rel) {
         Err(e) => JsonVerdict::Invalid(e.to_string()),
         Ok((file, meta)) => {
-            // Holes are read in no time.
+            // Reading holes takes no time.
             let bytes = meta.len().min(meta.blocks().saturating_mul(512));
             check_within(file, START + Duration::from_secs(bytes / BYTES_PER_SECOND))
         }
@@ -54,7 +58,7 @@ fn check_within(file: File, allowed: Duration) -> JsonVerdict {
         return JsonVerdict::Unchecked(why);
     }
     match parsed.and_then(|_| text.end().map_err(serde_json::Error::io)) {
-        Err(e) => JsonVerdict::Invalid(format!("it is no JSON: {e}")),
+        Err(e) => JsonVerdict::Invalid(format!("it is not JSON: {e}")),
         Ok(()) => match text.oddities() {
             odd if odd.is_empty() => JsonVerdict::Json,
             odd => JsonVerdict::Lenient(format!("it {}", odd.join(" and "))),
@@ -62,16 +66,17 @@ fn check_within(file: File, allowed: Duration) -> JsonVerdict {
     }
 }
 
-/// JsonText on its way to the parser, as UTF-8 and without what the parser does not know.
+/// The text on its way to the parser: as UTF-8, and with a list in place of each number that the
+/// parser does not know.
 struct JsonText {
     file: BufReader<File>,
     deadline: Instant,
     is_late: bool,
     encoding: Option<Encoding>,
-    /// The bytes of a character that the last read cut off.
+    /// The first bytes of a character that the last read cut off.
     cut: Vec<u8>,
     scan: Scan,
-    /// Bytes that wait for the parser, and how many it has taken.
+    /// Bytes for the parser, and how many of them it has taken.
     ready: Vec<u8>,
     taken: usize,
 }
@@ -81,16 +86,16 @@ enum Encoding {
     Utf8,
     /// UTF-8 behind a byte order mark.
     MarkedUtf8,
-    /// UTF-16 behind a byte order mark; the function reads one unit of it.
+    /// UTF-16 behind a byte order mark; the function decodes one unit.
     Utf16(fn([u8; 2]) -> u16),
 }
 
 impl Encoding {
-    /// The encoding of a file that begins with `head`, and the bytes of its mark.
+    /// Returns the encoding of a file that begins with `head`, and the length of its mark.
     fn of(head: &[u8]) -> (Self, usize) {
         match head {
             [0xef, 0xbb, 0xbf, ..] => (Self::MarkedUtf8, 3),
-            // Four bytes of such a mark are one of UTF-32, which no program writes.
+            // Four such bytes are a mark of UTF-32, which no program writes.
             [0xff, 0xfe, 0, 0, ..] => (Self::Utf8, 0),
             [0xff, 0xfe, ..] => (Self::Utf16(u16::from_le_bytes), 2),
             [0xfe, 0xff, ..] => (Self::Utf16(u16::from_be_bytes), 2),
@@ -117,7 +122,7 @@ impl JsonText {
         }
     }
 
-    /// What is in the text that RFC 8259 does not know.
+    /// Returns the deviations of the text from RFC 8259.
     fn oddities(&self) -> Vec<&'static str> {
         let mut odd = Vec::new();
         match self.encoding {
@@ -131,7 +136,7 @@ impl JsonText {
         odd
     }
 
-    /// Makes the next bytes ready; none at the end of the file.
+    /// Makes the next bytes ready. At the end of the file there are none.
     fn fill(&mut self) -> io::Result<()> {
         self.ready.clear();
         self.taken = 0;
@@ -158,7 +163,7 @@ impl JsonText {
         Ok(())
     }
 
-    /// `bytes` but for a character that is cut off at their end, which waits for its rest.
+    /// Returns `bytes` without a character that is cut off at their end; that waits for its rest.
     fn utf8(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         let whole = match std::str::from_utf8(bytes) {
             Ok(_) => bytes.len(),
@@ -169,6 +174,7 @@ impl JsonText {
         Ok(bytes[..whole].to_vec())
     }
 
+    /// Returns `bytes` as UTF-8, without a character that is cut off at their end.
     fn utf16(&mut self, bytes: &[u8], unit: fn([u8; 2]) -> u16) -> io::Result<Vec<u8>> {
         let (pairs, rest) = bytes.as_chunks::<2>();
         let mut units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
@@ -185,7 +191,7 @@ impl JsonText {
         Ok(text.into_bytes())
     }
 
-    /// What only the end shows.
+    /// Checks that the file does not end within a character.
     fn end(&self) -> io::Result<()> {
         match self.cut.is_empty() {
             true => Ok(()),
@@ -200,14 +206,16 @@ struct Scan {
     in_string: bool,
     escaped: bool,
     depth: u32,
-    /// The beginning of what may be such a number.
+    /// The beginning of a possible number of this kind.
     pending: Vec<u8>,
+    /// Whether there was one.
     found: bool,
 }
 
 const NUMBERS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
 
 impl Scan {
+    /// Copies `bytes` to `out`, with the replacements.
     fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         for byte in bytes {
             match byte {
@@ -225,12 +233,12 @@ impl Scan {
         Ok(())
     }
 
-    /// Passes a byte that is in no string.
+    /// Copies a byte that is outside of strings.
     fn pass_outside(&mut self, byte: u8, out: &mut Vec<u8>) -> io::Result<()> {
         self.pending.push(byte);
         if NUMBERS.contains(&&self.pending[..]) {
-            // Of the same length, so that the parser's columns are right. A list is a value wherever a number is,
-            // and no part of a longer word.
+            // The list has the number's length, so that the parser's columns are right. It may stand
+            // wherever a number may, and cannot be part of a longer word.
             let blanks = self.pending.len() - 2;
             out.push(b'[');
             out.resize(out.len() + blanks, b' ');
@@ -280,253 +288,4 @@ impl Read for JsonText {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write as _;
-
-    fn file(parts: &[(&[u8], usize)]) -> tempfile::NamedTempFile {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        for (part, times) in parts {
-            file.write_all(&part.repeat(*times)).unwrap();
-        }
-        file
-    }
-
-    fn verdict(parts: &[(&[u8], usize)]) -> JsonVerdict {
-        let file = file(parts);
-        let (dir, name) = Dir::open_parent(file.path()).unwrap();
-        check(&dir, &name)
-    }
-
-    #[test]
-    fn it_says_what_a_parser_of_the_whole_text_says() {
-        let texts: [&[u8]; 16] = [
-            b"{}",
-            b" [1, 2.5e3, \"a\\u00e9\\\"]\", null] ",
-            b"\"\xc3\xa9\"",
-            b"",
-            b"{",
-            b"[1,]",
-            b"{} {}",
-            b"\"\xff\"",
-            b"\"\xc3\"",
-            b"\"\xc3",
-            b"\"\n\"",
-            b"nul",
-            b"[\"]\"]",
-            b"{\"a\":[{\"b\":\"\\\\\"}]}",
-            b"01",
-            b"\0\0\0\0",
-        ];
-        for text in texts {
-            let whole = std::str::from_utf8(text)
-                .ok()
-                .filter(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok());
-            let is_json = verdict(&[(text, 1)]) == JsonVerdict::Json;
-            assert_eq!(
-                is_json,
-                whole.is_some(),
-                "{:?}",
-                text.escape_ascii().to_string()
-            );
-        }
-    }
-
-    fn utf16(text: &str, bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
-        text.encode_utf16().flat_map(bytes).collect()
-    }
-
-    #[test]
-    fn what_programs_write_beyond_the_standard_is_named_and_what_they_cannot_read_is_invalid() {
-        let little = utf16("\u{feff}{\"a\": \"€𝄞\"}", u16::to_le_bytes);
-        let big = utf16("\u{feff}[NaN]", u16::to_be_bytes);
-        let cases: [(&[u8], &str); 8] = [
-            (b"\xef\xbb\xbf{}", "it begins with a byte order mark"),
-            (b"NaN", "it holds NaN or Infinity"),
-            (b"[NaN, -Infinity,Infinity]", "it holds NaN or Infinity"),
-            (b"{\"a\":-Infinity}", "it holds NaN or Infinity"),
-            (
-                b"\xef\xbb\xbf[NaN]",
-                "it begins with a byte order mark and holds NaN or Infinity",
-            ),
-            (&little, "it is UTF-16"),
-            (&big, "it is UTF-16 and holds NaN or Infinity"),
-            (b"[\"a\\\"\", NaN]", "it holds NaN or Infinity"),
-        ];
-        for (text, expected) in cases {
-            let shown = text.escape_ascii();
-            let JsonVerdict::Lenient(why) = verdict(&[(text, 1)]) else {
-                panic!("{shown}: {:?}", verdict(&[(text, 1)]));
-            };
-            assert_eq!(why, expected, "{shown}");
-        }
-        for text in [
-            &b"{\"a\":1,\"a\":2}"[..],
-            b"[\"NaN\", \"-Infinity\"]",
-            b"{}\n",
-        ] {
-            assert_eq!(verdict(&[(text, 1)]), JsonVerdict::Json);
-        }
-        let cut = &little[..little.len() - 1];
-        for text in [
-            &b"[1NaN]"[..],
-            b"[NaN1]",
-            b"[-NaN]",
-            b"[--Infinity]",
-            b"[+Infinity]",
-            b"{NaN: 1}",
-            b"[NaN NaN]",
-            b"[Na]",
-            b"-",
-            b"Infinit",
-            b"{}x",
-            b"{}\0\0",
-            b"{} {}",
-            b"{\"a\":1,}",
-            b"// x\n{}",
-            b"\xef\xbb\xbf",
-            b"\xef\xbb\xbf\xef\xbb\xbf{}",
-            b"{\0}\0",
-            b"\xff\xfe{\0",
-            b"\xff\xfe\0\xd8\"\0",
-            b"\xff\xfe\0\0{\0\0\0}\0\0\0",
-            cut,
-        ] {
-            let said = verdict(&[(text, 1)]);
-            assert!(
-                matches!(said, JsonVerdict::Invalid(_)),
-                "{}: {said:?}",
-                text.escape_ascii()
-            );
-        }
-    }
-
-    /// Python's parser takes what we take and refuses what we refuse, whatever the text.
-    #[test]
-    fn it_says_what_python_says() {
-        const PIECES: [&[u8]; 26] = [
-            b"[",
-            b"]",
-            b"{",
-            b"}",
-            b",",
-            b":",
-            b"\"a\"",
-            b"\"NaN\"",
-            b"\"\\\"\"",
-            b"1",
-            b"-",
-            b"0.5",
-            b"1e3",
-            b"NaN",
-            b"Infinity",
-            b"-Infinity",
-            b"true",
-            b"null",
-            b" ",
-            b"\n",
-            b"\"\xc3\xa9\"",
-            b"Na",
-            b"\0",
-            b"\xff",
-            b"[NaN]",
-            b"{\"a\":Infinity}",
-        ];
-        let mut state = 18_u64;
-        let mut next = |below: usize| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 33) as usize % below
-        };
-        let texts: Vec<Vec<u8>> = (0..600)
-            .map(|_| {
-                let pieces = 1 + next(6);
-                let body: Vec<u8> = (0..pieces)
-                    .flat_map(|_| PIECES[next(26)].to_vec())
-                    .collect();
-                match (next(6), std::str::from_utf8(&body)) {
-                    (0, _) => [&b"\xef\xbb\xbf"[..], &body].concat(),
-                    (1, Ok(text)) => utf16(&format!("\u{feff}{text}"), u16::to_le_bytes),
-                    (2, _) => [&b"["[..], &body, b"]"].concat(),
-                    _ => body,
-                }
-            })
-            .collect();
-        let script = "import sys,json\n\
-                      for line in sys.stdin:\n\
-                      \x20   try: json.loads(bytes.fromhex(line.strip())); print(1)\n\
-                      \x20   except ValueError: print(0)\n";
-        let mut python = std::process::Command::new("python3")
-            .args(["-c", script])
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let hex = |text: &Vec<u8>| text.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        let lines: Vec<String> = texts.iter().map(hex).collect();
-        let mut stdin = python.stdin.take().unwrap();
-        let writer =
-            std::thread::spawn(move || stdin.write_all(lines.join("\n").as_bytes()).unwrap());
-        let said = python.wait_with_output().unwrap().stdout;
-        writer.join().unwrap();
-        let said: Vec<bool> = said
-            .split(|b| *b == b'\n')
-            .map(|line| line == b"1")
-            .collect();
-        let mut valid = 0;
-        for (text, python) in texts.iter().zip(said) {
-            // Python guesses UTF-16 without a mark from zeros; no program writes it.
-            if text.contains(&0) && !text.starts_with(b"\xff\xfe") {
-                continue;
-            }
-            let ours = !matches!(verdict(&[(text, 1)]), JsonVerdict::Invalid(_));
-            assert_eq!(ours, python, "{}", text.escape_ascii());
-            valid += u32::from(ours);
-        }
-        assert!(valid > 60, "{valid}");
-    }
-
-    #[test]
-    fn characters_may_lie_across_reads() {
-        for before in 0..4 {
-            let text = [
-                (&b"\""[..], 1),
-                (b"x", before),
-                ("é€𝄞".as_bytes(), 40_000),
-                (b"\"", 1),
-            ];
-            assert_eq!(verdict(&text), JsonVerdict::Json);
-            let whole = format!("\u{feff}\"{}{}\"", "x".repeat(before), "é€𝄞".repeat(40_000));
-            let text = utf16(&whole, u16::to_le_bytes);
-            assert!(matches!(verdict(&[(&text, 1)]), JsonVerdict::Lenient(_)));
-            let numbers = [
-                (&b"["[..], 1),
-                (b" ", before),
-                (b"-Infinity,", 40_000),
-                (b"NaN]", 1),
-            ];
-            assert!(matches!(verdict(&numbers), JsonVerdict::Lenient(_)));
-        }
-    }
-
-    #[test]
-    fn brackets_without_end_are_refused_before_they_fill_the_memory() {
-        let JsonVerdict::Invalid(why) = verdict(&[(b"[", 3 << 20)]) else {
-            panic!("it is no JSON");
-        };
-        assert!(why.contains("brackets"), "{why}");
-        let deep = [(&b"["[..], 1 << 20), (b"]", 1 << 20)];
-        assert_eq!(verdict(&deep), JsonVerdict::Json);
-    }
-
-    #[test]
-    fn a_check_that_takes_too_long_is_no_fault_of_the_file() {
-        let text = file(&[(b"[", 1), (b"1,", 10_000), (b"1]", 1)]);
-        let file = File::open(text.path()).unwrap();
-        assert!(matches!(
-            check_within(file, Duration::ZERO),
-            JsonVerdict::Unchecked(_)
-        ));
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! The snapshots on this host, and any other directory, as what the packer takes.
+//! Lists, deletes and opens the snapshots on this host; opens other directories as snapshots.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,22 +14,25 @@ use crate::base::clock;
 use crate::base::ids::Stamp;
 use crate::base::openat::{Chosen, Dir, Kind};
 use crate::config::{Config, SourceKind};
-use crate::format::index::{Skipped, SourceRecord, ValidationRecord};
+use crate::format::index::{DatabaseRecord, Skipped, SourceRecord, ValidationRecord};
 use crate::state::staged_snapshot::{LeftOut, Part, StagedSnapshot};
 
 /// A snapshot directory of this host.
 #[derive(Debug, Clone)]
 pub struct LocalSnapshot {
+    /// The stamp that is its name.
     pub stamp: Stamp,
+    /// The path of its directory.
     pub path: PathBuf,
-    /// `None`: missing or unreadable.
+    /// The content of `backup-metadata.json`. `None`: missing or unreadable.
     pub metadata: Option<serde_json::Value>,
-    /// What its metadata says of it; nothing is checked anew.
+    /// Whether its metadata calls it valid; the listing checks nothing itself. `None`: it does not say.
     pub valid: Option<bool>,
 }
 
-/// Returns the snapshots in `dir` by stamp: the directories whose names are stamps. A missing `dir` holds none.
-/// The order of their making is another one where a clock was wrong: see `agent::in_order`.
+/// Returns the snapshots in `dir`, sorted by stamp: the directories whose names are stamps. A missing
+/// `dir` holds none. If a clock was wrong, they were not made in this order: see
+/// `jobs::push::in_order`.
 pub fn list(dir: &Path) -> Result<Vec<LocalSnapshot>, ProduceError> {
     let stamps = stamps(dir).map_err(failed("read the snapshots directory", dir))?;
     Ok(stamps
@@ -46,7 +49,7 @@ pub fn list(dir: &Path) -> Result<Vec<LocalSnapshot>, ProduceError> {
         .collect())
 }
 
-/// Returns the sources that the snapshot in `dir` lacks because they failed, as its metadata has it.
+/// Returns the sources that failed when the snapshot in `dir` was made, by its metadata.
 pub fn left_out_of(dir: &Path) -> Vec<LeftOut> {
     let chosen = Chosen::open(dir).ok();
     let metadata = chosen.and_then(|chosen| Metadata::read(chosen.dir()).ok().flatten());
@@ -72,7 +75,7 @@ fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, Chosen)>> {
     let open = |(stamp, entry): (Stamp, crate::base::openat::DirEntry)| {
         let chosen = match entry.kind {
             Kind::Dir => Chosen::of_dir(dir.sub(&entry.name).ok()?).ok()?,
-            // The operator may keep a snapshot elsewhere.
+            // The operator may keep a snapshot elsewhere and link to it.
             _ => Chosen::open(&dir.path_of(&entry.name)).ok()?,
         };
         chosen.is_dir().then_some((stamp, chosen))
@@ -80,8 +83,8 @@ fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, Chosen)>> {
     Ok(names.into_iter().filter_map(open).collect())
 }
 
-/// Deletes `snapshot`. It loses its name first: a run that dies leaves a partial directory, which the next one
-/// removes, and never half a snapshot.
+/// Deletes `snapshot`. It is renamed first: a run that dies leaves a partial directory, which the next
+/// run removes, and never half a snapshot.
 pub fn delete(snapshot: &LocalSnapshot) -> Result<(), ProduceError> {
     let (path, stamp) = (&snapshot.path, snapshot.stamp);
     let partial = format!("{PARTIAL}{stamp}");
@@ -92,17 +95,18 @@ pub fn delete(snapshot: &LocalSnapshot) -> Result<(), ProduceError> {
     removed.map_err(failed("delete", &dir.path_of(&partial)))
 }
 
-/// Opens the snapshot whose files new ones may be linked to; `None` if another user could have changed it.
+/// Opens the snapshot whose files the next one may link to. `None`: another user could have changed
+/// it.
 pub(super) fn previous(dir: &Path) -> Option<Dir> {
     let chosen = Chosen::open(dir).ok()?;
     let is_usable = chosen.is_dir() && is_ours(chosen.dir());
     is_usable.then(|| chosen.dir().clone())
 }
 
-/// An existing directory as a snapshot: one that is checked and found invalid is refused.
+/// Opens an existing directory as a snapshot. It is checked, and refused if it is invalid.
 ///
-/// With `attach_in_place`, the trees that the snapshot was made with but that it does not hold are read
-/// where the configuration says; without, they are told of as skipped.
+/// With `attach_in_place`, the trees that belong to the snapshot but were read in place are read from
+/// their configured paths; otherwise they are reported as skipped.
 pub fn from_dir(
     config: &Config,
     dir: &Path,
@@ -119,8 +123,8 @@ pub fn from_dir(
     let validation = validate_open(&chosen);
     let metadata = Metadata::read(chosen.dir()).ok().flatten();
     let Some(metadata) = metadata else {
-        // A directory like any other is packed as any live tree is: the packer copies its databases
-        // safely, and tells of damage instead of refusing. A snapshot must have metadata.
+        // A directory that is no snapshot is packed as a live tree: the packer copies its databases
+        // safely, and reports damage instead of refusing. A snapshot must have metadata.
         let mut codes = validation.errors.iter();
         return match codes.all(|code| code == "db_integrity_check_failed") {
             true => plain_directory(chosen),
@@ -143,32 +147,52 @@ pub fn from_dir(
         Some(stamp) => stamp,
         None => stamp_of_now(dir)?,
     };
+    let mut snapshot = described(config, chosen, stamp, &metadata, validation.databases);
+    let sources = metadata.sealift.unwrap_or_default().sources;
+    attach_trees(config, &mut snapshot, &sources, attach_in_place)?;
+    Ok(snapshot)
+}
+
+/// Returns the snapshot in `chosen` as its metadata describes it, without trees that were read in
+/// place.
+fn described(
+    config: &Config,
+    chosen: Chosen,
+    stamp: Stamp,
+    metadata: &Metadata,
+    databases: Vec<DatabaseRecord>,
+) -> StagedSnapshot {
     let sources = match &metadata.sealift {
         Some(section) => records(&section.sources),
-        None => atocores_records(config, chosen.dir(), &metadata),
+        None => atocores_records(config, chosen.dir(), metadata),
     };
-    let section = metadata.sealift.unwrap_or_default();
-    let mut snapshot = StagedSnapshot {
+    let section = metadata.sealift.clone().unwrap_or_default();
+    StagedSnapshot {
         stamp,
         parts: vec![staged_part(chosen)],
         roots: roots(config),
-        tags: section.tags.clone(),
-        note: section.note.clone(),
         sources,
         validation: ValidationRecord {
             valid: true,
             checked_at: clock::now(),
             errors: Vec::new(),
         },
-        databases: validation.databases,
-        skipped: section.skipped.clone(),
+        databases,
         left_out: left_out(&section.sources),
-    };
-    for entry in section
-        .sources
-        .iter()
-        .filter(|entry| entry.present && !entry.stage)
-    {
+        tags: section.tags,
+        note: section.note,
+        skipped: section.skipped,
+    }
+}
+
+/// Adds the trees of `sources` that were read in place, or reports them as skipped.
+fn attach_trees(
+    config: &Config,
+    snapshot: &mut StagedSnapshot,
+    sources: &[SourceEntry],
+    attach_in_place: bool,
+) -> Result<(), ProduceError> {
+    for entry in sources.iter().filter(|entry| entry.present && !entry.stage) {
         match attach(config, entry, attach_in_place)? {
             Some(part) => snapshot.parts.push(part),
             None => snapshot.skipped.push(Skipped {
@@ -180,7 +204,7 @@ pub fn from_dir(
             }),
         }
     }
-    Ok(snapshot)
+    Ok(())
 }
 
 fn refusal(dir: &Path, validation: Validation) -> ProduceError {
@@ -191,11 +215,13 @@ fn refusal(dir: &Path, validation: Validation) -> ProduceError {
     }
 }
 
+/// Returns the stamp for a directory without one.
 fn stamp_of_now(dir: &Path) -> Result<Stamp, ProduceError> {
     let stamp = Stamp::at(clock::now()).map_err(io::Error::other);
     stamp.map_err(failed("stamp a snapshot of", dir))
 }
 
+/// Returns a directory that is no snapshot as a single live tree.
 fn plain_directory(chosen: Chosen) -> Result<StagedSnapshot, ProduceError> {
     let now = clock::now();
     let path = chosen.path().display().to_string();
@@ -225,7 +251,8 @@ fn plain_directory(chosen: Chosen) -> Result<StagedSnapshot, ProduceError> {
     })
 }
 
-/// AtoCore's metadata does not say where things came from; our configuration may.
+/// Returns the records of AtoCore's sources. Its metadata does not name their paths on the host; the
+/// configuration may.
 fn atocores_records(config: &Config, dir: &Dir, metadata: &Metadata) -> Vec<SourceRecord> {
     let mut entries = validate::atocore_layout(dir, Some(metadata));
     for entry in &mut entries {
@@ -238,7 +265,7 @@ fn atocores_records(config: &Config, dir: &Dir, metadata: &Metadata) -> Vec<Sour
     records(&entries)
 }
 
-/// The part for a tree that was read in place, if it is still configured as such.
+/// Returns the part for a tree that was read in place, if it is `wanted` and still configured so.
 fn attach(
     config: &Config,
     entry: &SourceEntry,

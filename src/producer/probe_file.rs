@@ -6,12 +6,12 @@ use std::io::{self, Read as _};
 use crate::base::openat::Dir;
 use crate::base::sqlite;
 
-/// Named so that it must be a database: where Chroma keeps its own.
+/// Whether the name promises a database. Chroma names its own so.
 pub(super) fn is_called_database(rel: &[u8]) -> bool {
     rel.ends_with(b".sqlite3")
 }
 
-/// So much of the file `rel` as tells what it is.
+/// Reads the first bytes of the file `rel`, as many as a check for SQLite needs.
 pub(super) fn read_head(dir: &Dir, rel: &OsStr) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let limit = sqlite::HEAD_BYTES as u64;

@@ -1,7 +1,8 @@
-//! The shell that runs a command line, one that reports a pipeline whose first parts failed if there is any.
+//! Chooses the shell that runs command lines: one that reports a failed first part of a pipeline, if
+//! the host has one.
 //!
-//! `dump | gzip` ends as `gzip` does: a plain shell calls half a dump a success. So lines go through
-//! `bash -o pipefail`, or through a `/bin/sh` that knows `pipefail`.
+//! `dump | gzip` exits as `gzip` does: a plain shell reports half a dump as a success. So lines are run
+//! by `bash -o pipefail`, or by a `/bin/sh` that knows `pipefail`.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,10 @@ use rustix::fs::{Access, access};
 
 const SH: &str = "/bin/sh";
 const PLACES_OF_BASH: [&str; 3] = ["/bin", "/usr/bin", "/usr/local/bin"];
-/// Added to a signal's number by a shell whose command that signal ended.
+/// A shell adds this to the number of the signal that ended its command.
 const BY_SIGNAL: i32 = 128;
 
+/// A shell of this host.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Shell {
     program: PathBuf,
@@ -22,8 +24,8 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    /// The shell of this host.
-    pub fn get() -> &'static Self {
+    /// Returns the shell that this host runs command lines with.
+    pub(crate) fn get() -> &'static Self {
         static SHELL: OnceLock<Shell> = OnceLock::new();
         SHELL.get_or_init(|| {
             let usual = PLACES_OF_BASH.iter().map(PathBuf::from);
@@ -49,7 +51,8 @@ impl Shell {
         }
     }
 
-    pub fn command(&self, line: &str) -> Command {
+    /// Returns the command that runs `line`.
+    pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(&self.program);
         if self.pipefail {
             command.args(["-o", "pipefail"]);
@@ -58,11 +61,11 @@ impl Shell {
         command
     }
 
-    /// What the operator must know of `line`, which is named `brief`: that a part of it may fail unnoticed.
-    pub fn warning(&self, line: &str, brief: &str) -> Option<String> {
+    /// Returns a warning if a part of `line`, shown as `brief`, may fail unnoticed.
+    pub(crate) fn warning(&self, line: &str, brief: &str) -> Option<String> {
         (!self.pipefail && has_pipe(line)).then(|| {
             format!(
-                "`{brief}` is a pipeline, and {} on this host does not report that a part of it failed: install bash",
+                "`{brief}` is a pipeline, and {} on this host does not report a failed part of it: install bash",
                 self.program.display()
             )
         })
@@ -79,7 +82,7 @@ fn knows_pipefail(shell: &Path) -> bool {
     asked.status().is_ok_and(|status| status.success())
 }
 
-/// Whether there is a `|` outside of quotes that is no `||`.
+/// Whether `line` has a `|` outside of quotes that is not part of `||`.
 fn has_pipe(line: &str) -> bool {
     let mut quote = None;
     let mut chars = line.chars().peekable();
@@ -95,7 +98,7 @@ fn has_pipe(line: &str) -> bool {
     false
 }
 
-/// How a command ended, with what a shell's exit status means.
+/// Describes how a command ended, with the meaning of a shell's exit status.
 pub(super) fn explain(status: ExitStatus, is_shell: bool) -> String {
     let killed = "it was killed, as the system does when memory runs out";
     let meaning = match (status.signal(), status.code()) {
@@ -105,8 +108,8 @@ pub(super) fn explain(status: ExitStatus, is_shell: bool) -> String {
         (None, Some(code)) if is_shell && code > BY_SIGNAL && code < BY_SIGNAL + 65 => {
             match code - BY_SIGNAL {
                 9 => killed.to_owned(),
-                13 => "a later part of the pipeline, such as head, ended before it had read everything; let it read \
-                       to its end, or begin the line with `set +o pipefail;`"
+                13 => "a later part of the pipeline, such as head, ended before it had read all input; let it read \
+                       to the end, or begin the line with `set +o pipefail;`"
                     .to_owned(),
                 signal => format!("signal {signal} ended it"),
             }
@@ -122,7 +125,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn pipes_are_told_from_other_bars() {
+    fn pipes_are_distinguished_from_other_bars() {
         for (line, expected) in [
             ("a | b", true),
             ("a|b", true),
@@ -139,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_part_fails_the_line_wherever_the_shell_can_tell() {
+    fn a_failing_part_fails_the_line_if_the_shell_knows_pipefail() {
         let shell = Shell::get();
         let failed = |line: &str| !shell.command(line).status().unwrap().success();
         assert!(failed("exit 3"));
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn without_bash_a_pipeline_is_named_unless_sh_reports_its_parts() {
+    fn without_bash_a_pipeline_is_warned_of_unless_sh_knows_pipefail() {
         let temp = tempfile::tempdir().unwrap();
         let write = |name: &str, script: &str| {
             let path = temp.path().join(name);
@@ -156,7 +159,7 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
             path
         };
-        // As dash, which refuses the option; as busybox, which knows it.
+        // Like dash, which refuses the option, and like busybox, which knows it.
         let plain = write(
             "plain",
             "#!/bin/sh\n[ \"$1\" != -o ] || exit 2\nexec /bin/sh \"$@\"\n",

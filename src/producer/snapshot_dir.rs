@@ -1,13 +1,15 @@
-//! A snapshot directory in the making: claimed by one process, published by one rename.
+//! A snapshot directory in the making: created by one process, published by one rename.
 //!
-//! `.partial-<stamp>` is created atomically, so two processes never work under one stamp, and is held by
-//! a flock on the directory itself, so whoever finds one that is not locked knows its maker to be dead.
-//! A stamp is free when neither `<stamp>` nor `invalid-<stamp>` exists *after* the partial directory was
-//! created: a rival that published meanwhile had renamed its own partial directory away first.
-//! Crash argument: nothing but the rename makes `<stamp>`, and everything below it was flushed before.
+//! `.partial-<stamp>` is created atomically, so two processes never work under one stamp. Its maker
+//! holds a flock on the directory, so an unlocked one belongs to a dead process. A stamp is free if
+//! neither `<stamp>` nor `invalid-<stamp>` exists *after* the partial directory was created: a rival
+//! that published meanwhile had renamed its own partial directory away first.
 //!
-//! The snapshots directory may be in a directory of another user's, who can rename what is there. So the
-//! snapshot is made through its open directory, and what got its name is compared with that.
+//! Crash argument: only the rename makes `<stamp>`, and everything below it was flushed before.
+//!
+//! The snapshots directory may be in a directory of another user, who can rename its entries. So the
+//! snapshot is made through its open directory, and the directory that got the name is compared with
+//! the open one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -23,28 +25,43 @@ use super::backup_metadata::Metadata;
 use crate::base::ids::Stamp;
 use crate::base::openat::{Dir, Meta};
 
+/// The name prefix of a directory in the making.
 pub(super) const PARTIAL: &str = ".partial-";
+/// The name prefix of copies that failed their check.
 pub(super) const INVALID: &str = "invalid-";
-/// How many copies of a source that failed their check are kept.
+/// Copies of one source that failed their check and are kept.
 const MOST_INVALID: usize = 3;
-/// A day of seconds: more snapshots ahead of the clock than that are a mistake.
+/// Seconds that a stamp may run ahead of the clock: a day. More is a mistake.
 const MAX_BUMPS: usize = 86_400;
 
+/// Whether a snapshot passed its validation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Validity {
+    /// It gets its stamp as its name.
+    Valid,
+    /// It is kept as `invalid-<stamp>`.
+    Invalid,
+}
+
+/// A snapshot in the making. Dropped before it is published, it removes itself.
 pub(super) struct PendingSnapshot {
+    /// The snapshots directory.
     dir: Dir,
+    /// The name of `partial`.
     name: String,
-    /// Locked.
+    /// The directory in the making, locked.
     pub partial: Dir,
     meta: Meta,
     pub stamp: Stamp,
     published: bool,
-    /// Copies that failed their check, on their way to `invalid-<stamp>`. Locked, too.
+    /// The directory of copies that failed their check, which will be `invalid-<stamp>`; locked, too.
+    /// `None`: no copy failed.
     aside: Option<(Dir, Meta)>,
 }
 
 impl PendingSnapshot {
-    /// Claims the first free second from `now` on.
-    pub fn take(dir: &Path, now: DateTime<Utc>) -> io::Result<Self> {
+    /// Creates the directory for the first free second from `now` on.
+    pub(crate) fn create(dir: &Path, now: DateTime<Utc>) -> io::Result<Self> {
         let dir = Dir::open_or_make(dir, 0o700)?;
         let mut stamp = Stamp::at(now).map_err(io::Error::other)?;
         for _ in 0..MAX_BUMPS {
@@ -84,13 +101,13 @@ impl PendingSnapshot {
         format!("{PARTIAL}{INVALID}{}", self.stamp)
     }
 
-    /// The directory of what was set aside, if anything was.
-    pub fn aside(&self) -> Option<&Dir> {
+    /// Returns the directory of the copies that were set aside, if there are any.
+    pub(crate) fn aside(&self) -> Option<&Dir> {
         self.aside.as_ref().map(|(dir, _)| dir)
     }
 
-    /// Moves the copy `rel` out of the snapshot. Returns where it will be once the snapshot is published.
-    pub fn set_aside(&mut self, rel: &OsStr) -> io::Result<PathBuf> {
+    /// Moves the copy `rel` out of the snapshot. Returns its path after publication.
+    pub(crate) fn set_aside(&mut self, rel: &OsStr) -> io::Result<PathBuf> {
         let aside = match &self.aside {
             Some((aside, _)) => aside.clone(),
             None => {
@@ -104,7 +121,7 @@ impl PendingSnapshot {
         let parent = Path::new(rel).parent().unwrap_or(Path::new(""));
         aside.make_dirs(parent, 0o700)?;
         match self.partial.rename(rel, &aside, rel) {
-            // To move a directory elsewhere is to write to it, and this one's owner may not.
+            // Moving a directory writes its `..`, and the owner may not write this one.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
                 self.partial.set_mode(rel, 0o700)?;
                 self.partial.rename(rel, &aside, rel)?;
@@ -112,11 +129,11 @@ impl PendingSnapshot {
             moved => moved?,
         }
         self.remove_empty_parents(rel);
-        Ok(self.destination(false).join(rel))
+        Ok(self.destination(Validity::Invalid).join(rel))
     }
 
-    /// Removes what there is of the copy `rel`.
-    pub fn discard(&self, rel: &OsStr) -> io::Result<()> {
+    /// Removes the copy `rel`, whole or not, if it exists.
+    pub(crate) fn discard(&self, rel: &OsStr) -> io::Result<()> {
         match self.partial.meta(rel) {
             Ok(meta) if meta.is_dir() => self.partial.remove_tree(rel)?,
             Ok(_) => self.partial.remove_file(rel)?,
@@ -127,42 +144,46 @@ impl PendingSnapshot {
         Ok(())
     }
 
-    /// Removes the directories that were made for the copy `rel` and hold nothing else.
+    /// Removes the directories above the copy `rel` that hold nothing else.
     fn remove_empty_parents(&self, rel: &OsStr) {
         let above = Path::new(rel).ancestors().skip(1);
         for dir in above.take_while(|dir| !dir.as_os_str().is_empty()) {
-            // One that holds something is not removed.
+            // A directory that is not empty stays.
             if self.partial.remove_dir(dir).is_err() {
                 break;
             }
         }
     }
 
-    fn final_name(&self, valid: bool) -> String {
-        let prefix = if valid { "" } else { INVALID };
+    fn final_name(&self, validity: Validity) -> String {
+        let prefix = match validity {
+            Validity::Valid => "",
+            Validity::Invalid => INVALID,
+        };
         format!("{prefix}{}", self.stamp)
     }
 
-    /// Where a snapshot will be.
-    pub fn destination(&self, valid: bool) -> PathBuf {
-        self.dir.path_of(self.final_name(valid))
+    /// Returns the path of the snapshot after publication.
+    pub(crate) fn destination(&self, validity: Validity) -> PathBuf {
+        self.dir.path_of(self.final_name(validity))
     }
 
-    /// Flushes everything and gives it its name. Returns the directory, which is open.
-    pub fn publish(mut self, valid: bool) -> io::Result<Dir> {
-        let name = self.final_name(valid);
+    /// Flushes everything and renames the directory to its final name. Returns it, still open.
+    pub(crate) fn publish(mut self, validity: Validity) -> io::Result<Dir> {
+        let name = self.final_name(validity);
         self.partial.sync_file_system()?;
         if let Some((_, meta)) = &self.aside {
-            // First: a run that dies in between has used the stamp up, and no snapshot names what is not there.
-            let aside = self.final_name(false);
+            // This comes first: if the run dies in between, the stamp is used up, and no snapshot refers to
+            // missing copies.
+            let aside = self.final_name(Validity::Invalid);
             self.dir.rename(self.aside_name(), &self.dir, &aside)?;
             if !self.dir.is_still(&aside, meta) {
-                return Err(was_exchanged(&self.destination(false)));
+                return Err(was_exchanged(&self.destination(Validity::Invalid)));
             }
             self.aside = None;
         }
         self.dir.rename(&self.name, &self.dir, &name)?;
-        let destination = self.destination(valid);
+        let destination = self.destination(validity);
         if !self.dir.is_still(&name, &self.meta) {
             return Err(was_exchanged(&destination));
         }
@@ -183,10 +204,11 @@ impl Drop for PendingSnapshot {
     }
 }
 
-/// How often a directory is made again that another process cleared away before it was locked.
+/// Attempts to make a directory that other processes clear away before it is locked.
 const MOST_MADE: usize = 16;
 
-/// Makes the directory `name` in `dir`, ours alone and locked; `None` if there is one, or another process took it.
+/// Makes the directory `name` in `dir`, private and locked. `None`: it exists, or another process took
+/// it.
 fn make_locked(dir: &Dir, name: &str) -> io::Result<Option<(Dir, Meta)>> {
     for _ in 1..MOST_MADE {
         match try_make_locked(dir, name) {
@@ -209,24 +231,24 @@ fn try_make_locked(dir: &Dir, name: &str) -> io::Result<Option<(Dir, Meta)>> {
         other => other?,
     };
     let meta = Meta::of_fd(&made)?;
-    // What was opened need not be what was made.
+    // The directory that was opened need not be the one that was made.
     let is_ours = meta.uid() == rustix::process::geteuid().as_raw();
     if !is_ours || meta.permissions() & 0o077 != 0 {
         return Err(was_exchanged(&dir.path_of(name)));
     }
-    // Another process took ours for a dead one, removed it, and has made its own since.
+    // Another process took ours for abandoned, removed it, and has made its own since.
     if !made.is_empty()? {
         return Ok(None);
     }
-    // Another process that clears up may take the new directory for a dead one until it is locked.
+    // Until it is locked, another process may take the new directory for abandoned and remove it.
     match lock(dir, name, &made)? {
         true => Ok(Some((made, meta))),
         false => Ok(None),
     }
 }
 
-/// Deletes the `invalid-*` directories of `dir` of whose every source [`MOST_INVALID`] newer ones hold a copy; the one
-/// of `newest` stays. Names those that it deleted, and what it could not do.
+/// Deletes an `invalid-*` directory of `dir` if [`MOST_INVALID`] newer ones hold a copy of each of its
+/// sources. That of `newest` stays. Returns notes on those that it deleted or could not delete.
 pub(super) fn bound_invalid(dir: &Path, newest: Stamp) -> Vec<String> {
     let mut notes = Vec::new();
     let bounded = Dir::open(dir).and_then(|dir| {
@@ -241,19 +263,20 @@ pub(super) fn bound_invalid(dir: &Path, newest: Stamp) -> Vec<String> {
         for stamp in stamps.into_iter().rev() {
             let name = format!("{INVALID}{stamp}");
             let places = places(&dir, &name);
-            let is_surplus = |place: &String| copies.get(place).is_some_and(|n| *n >= MOST_INVALID);
+            let is_surplus =
+                |place: &String| copies.get(place).is_some_and(|number| *number >= MOST_INVALID);
             if stamp == newest || !places.iter().all(is_surplus) {
                 for place in places {
                     *copies.entry(place).or_default() += 1;
                 }
                 continue;
             }
-            // It loses its name first: what is left of it if this process dies is cleared up by the next run.
+            // It is renamed first: if this process dies, the next run removes the rest.
             let partial = format!("{PARTIAL}{name}");
             dir.rename(&name, &dir, &partial)?;
             dir.remove_tree(&partial)?;
             notes.push(format!(
-                "{name} was deleted: {MOST_INVALID} newer copies that failed their check are kept of each of its sources"
+                "{name} was deleted: for each of its sources, {MOST_INVALID} newer copies that failed their check are kept"
             ));
         }
         Ok(())
@@ -266,8 +289,8 @@ pub(super) fn bound_invalid(dir: &Path, newest: Stamp) -> Vec<String> {
     notes
 }
 
-/// The places of the sources whose copies an `invalid-*` directory holds. One that says nothing of them is a kind of
-/// its own.
+/// Returns the places of the sources whose copies an `invalid-*` directory holds. All directories
+/// without readable metadata share one place, the empty one.
 fn places(dir: &Dir, name: &str) -> BTreeSet<String> {
     let read = dir.sub(name).map(|dir| Metadata::read(&dir));
     let places = match read {
@@ -282,12 +305,13 @@ fn places(dir: &Dir, name: &str) -> BTreeSet<String> {
 
 fn was_exchanged(path: &Path) -> io::Error {
     io::Error::other(format!(
-        "{} was exchanged for something else while it was in use: see who else may write to its directory",
+        "{} was exchanged for something else while it was in use: check who else may write to its directory",
         path.display()
     ))
 }
 
-/// Removes the partial directories of processes that died; names those it could not remove.
+/// Removes the partial directories of processes that died. Returns a note on each that it could not
+/// remove.
 pub(super) fn clear_stale(dir: &Path) -> io::Result<Vec<String>> {
     let dir = match Dir::open(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -320,7 +344,7 @@ fn clear_one(dir: &Dir, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Empties `partial` and removes its name if that still means it.
+/// Empties `partial`, and removes `name` if it still is that directory.
 fn remove(dir: &Dir, name: impl AsRef<OsStr>, partial: &Dir) -> io::Result<()> {
     partial.clear()?;
     match dir.is_still(&name, &Meta::of_fd(partial)?) {
@@ -329,7 +353,7 @@ fn remove(dir: &Dir, name: impl AsRef<OsStr>, partial: &Dir) -> io::Result<()> {
     }
 }
 
-/// Locks `partial`, which is `name` in `dir`; false if someone else has it or its name is gone.
+/// Locks `partial`, which is `name` in `dir`. False: another process holds it, or it lost its name.
 fn lock(dir: &Dir, name: impl AsRef<OsStr>, partial: &Dir) -> io::Result<bool> {
     match rustix::fs::flock(partial.as_fd(), FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
@@ -345,11 +369,11 @@ mod tests {
     use std::io::Write as _;
 
     fn pending(snapshots: &Path) -> PendingSnapshot {
-        PendingSnapshot::take(snapshots, crate::base::clock::now()).unwrap()
+        PendingSnapshot::create(snapshots, crate::base::clock::now()).unwrap()
     }
 
     #[test]
-    fn a_snapshot_is_made_where_it_was_begun_and_not_where_its_name_leads_by_then() {
+    fn a_snapshot_is_made_in_its_open_directory_even_if_its_name_is_exchanged() {
         let temp = tempfile::tempdir().unwrap();
         let (snapshots, outside) = (temp.path().join("snapshots"), temp.path().join("outside"));
         fs::create_dir(&outside).unwrap();
@@ -361,10 +385,10 @@ mod tests {
         let mut file = pending.partial.create_file("database", 0o600).unwrap();
         file.write_all(b"secret").unwrap();
         assert!(moved.join("database").exists());
-        let error = pending.publish(true).unwrap_err();
+        let error = pending.publish(Validity::Valid).unwrap_err();
         assert!(error.to_string().contains("was exchanged"), "{error}");
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-        // What was copied is removed, wherever it is.
+        // The copy is removed, wherever it is by now.
         assert!(!moved.join("database").exists());
     }
 
@@ -374,7 +398,7 @@ mod tests {
         let snapshots = temp.path().join("snapshots");
         let pending = pending(&snapshots);
         let stamp = pending.stamp.to_string();
-        let dir = pending.publish(true).unwrap();
+        let dir = pending.publish(Validity::Valid).unwrap();
         assert_eq!(dir.path(), snapshots.join(stamp));
         assert_eq!(Meta::of_fd(&dir).unwrap().permissions(), 0o700);
         assert_eq!(
@@ -386,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leftover_that_is_a_link_is_named_and_what_it_leads_to_stays() {
+    fn a_leftover_that_is_a_symlink_is_reported_and_its_target_stays() {
         let temp = tempfile::tempdir().unwrap();
         let (snapshots, outside) = (temp.path().join("snapshots"), temp.path().join("outside"));
         fs::create_dir_all(snapshots.join(".partial-dead/deep")).unwrap();

@@ -1,4 +1,5 @@
-//! Where the configured sources are on this host, and what of ours is left out of them.
+//! The directories of the configured sources on this host, as parts of a snapshot, without our own
+//! files in them.
 
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use crate::base::walk::Filter;
 use crate::config::{Config, Source, SourceKind, TreeSource};
 use crate::state::staged_snapshot::Part;
 
-/// Returns the part that a snapshot directory is.
+/// Returns the part for a snapshot directory.
 pub(super) fn staged_part(dir: Chosen) -> Part {
     Part {
         to: Vec::new(),
@@ -18,7 +19,7 @@ pub(super) fn staged_part(dir: Chosen) -> Part {
     }
 }
 
-/// The part that the packer reads where it is.
+/// Returns the part for a tree that the packer reads in place.
 pub(super) fn in_place(config: &Config, source: &Source, tree: &TreeSource, root: Chosen) -> Part {
     Part {
         to: source.to.clone().into_bytes(),
@@ -28,8 +29,8 @@ pub(super) fn in_place(config: &Config, source: &Source, tree: &TreeSource, root
     }
 }
 
-/// Keeps our own state, snapshots and folder targets out of a tree that happens to hold them: each
-/// snapshot would contain the one before.
+/// Keeps our own state, snapshots and folder targets out of a tree that happens to hold them:
+/// otherwise each snapshot would contain the one before.
 pub(super) fn with_hollows(config: &Config, filter: &Filter) -> Filter {
     let folder = |url: &str| {
         let url = url::Url::parse(url)
@@ -50,7 +51,7 @@ pub(super) fn with_hollows(config: &Config, filter: &Filter) -> Filter {
     filter
 }
 
-/// Where the names of the sources' databases may be.
+/// Returns the directories in which other names of the sources' databases may be.
 pub(super) fn roots(config: &Config) -> Roots {
     let path = |source: &Source| match &source.kind {
         SourceKind::Sqlite { path } => Some(path.clone()),

@@ -1,12 +1,15 @@
-//! A tree becomes a copy in the snapshot: linked where unchanged, never torn in silence.
+//! Copies a tree into the snapshot. Unchanged files are linked; a torn copy is always reported.
 //!
-//! A file that changes while it is copied is copied again; one that will not hold still is kept as
-//! last read and told of. So is the tree as a whole: see [`again`]. A database is told by its magic and copied as [`crate::base::sqlite`] says; its
-//! sidecars are left out, since the copy is whole without them. What can't be read is skipped and told of;
-//! a snapshot directory that can't be written ends the snapshot.
+//! - A file that changes while it is copied is copied again. If it changes each time, it is kept as
+//!   last read and reported. The same goes for the tree as a whole: see [`again`].
+//! - A database is recognised by its magic and copied as [`crate::base::sqlite`] says. Its sidecars
+//!   are left out, since the copy is complete without them.
+//! - A file that cannot be read is skipped and reported. If the snapshot directory cannot be written,
+//!   the snapshot fails.
 //!
-//! Both sides are reached from open directories. A copy's owner, mode and attributes are those of what was
-//! opened, and no copy is made through another: a name in the snapshot that is a link leads nowhere.
+//! Both sides are reached from open directories. A copy gets the owner, mode and attributes of the
+//! file that was opened, and no copy is made through another: a symlink in the snapshot is never
+//! followed.
 
 mod again;
 mod content;
@@ -24,7 +27,7 @@ use std::time::{Duration, SystemTime};
 
 use self::earlier::Earlier;
 use self::seen::{EntryStamp, SeenEntries};
-use super::copy_file::{Original, dress};
+use super::copy_file::{CopyMtime, Original, dress};
 use super::error::SourceError;
 use super::snapshot_path::below;
 use super::staged_files::{FileStamp, StagedFiles};
@@ -35,47 +38,60 @@ use crate::format::index::Skipped;
 
 pub(super) use self::take::{EntryFailure, FileCopy, plain};
 
+/// Attempts to copy a file, and a tree, in one state.
 pub(super) const ATTEMPTS: u32 = 3;
+/// Time between two attempts to copy a file.
 pub(super) const PAUSE: Duration = Duration::from_millis(30);
-/// Before the last copy of what moves in a tree, so that a burst of changes may end.
+/// Time before the last attempt to copy a tree, so that a burst of changes may end.
 const PAUSE_OF_TREE: Duration = Duration::from_millis(450);
+/// The endings of the files that SQLite keeps beside a database.
 const SIDECARS: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 
-/// What to copy where.
+/// The task of copying one tree.
 pub(super) struct Job<'a> {
+    /// The tree.
     pub root: &'a Dir,
+    /// Selects the tree's entries.
     pub filter: &'a Filter,
-    /// The snapshot in the making.
+    /// The directory of the snapshot in the making.
     pub snapshot: &'a Dir,
-    /// Where the copy will be in it. Its parent exists.
+    /// The path of the copy in it. Its parent exists.
     pub copy: &'a OsStr,
-    /// The copy's place in the snapshot, for what is told.
+    /// The copy's place in the snapshot, for messages.
     pub to: &'a str,
-    pub record: &'a StagedFiles,
-    /// Where other names of its databases may be.
+    /// The previous staging of the tree, whose copies may be linked to.
+    pub previous: &'a StagedFiles,
+    /// The directories in which other names of its databases may be.
     pub roots: &'a Roots,
-    /// How long to wait for the locks of databases, all together.
+    /// The time to wait for the locks of all its databases together.
     pub lock_timeout: Duration,
 }
 
+/// The outcome of copying a tree.
 #[derive(Default)]
 pub(super) struct Staged {
+    /// The files that the next snapshot may link to, with their stamps, by path.
     pub looks: Vec<(Vec<u8>, FileStamp)>,
-    /// Whatever calls itself a database, to be checked: paths below the copy.
+    /// Paths, below the copy, of files that look like databases and are to be checked.
     pub databases: Vec<Vec<u8>>,
+    /// Copied files.
     pub files: u64,
+    /// Sum of their sizes; of a file with several names once.
     pub bytes: u64,
+    /// Paths that could not be copied, or not well, and why.
     pub skipped: Vec<Skipped>,
+    /// Remarks for the operator.
     pub notes: BTreeSet<String>,
+    /// The entries of the last walk.
     seen: SeenEntries,
     /// Databases that were copied, by path.
     known: HashMap<Vec<u8>, CopiedDatabase>,
-    /// The directories of the copy, in the walk's order. They get their metadata last: filling them changes it,
-    /// and takes more rights than it may leave.
+    /// The directories of the copy, in the walk's order. They get their metadata last: filling a
+    /// directory changes its times, and may need rights that its mode does not give.
     directories: Vec<(Vec<u8>, Meta)>,
-    /// What was not as the walk before saw it.
+    /// Paths of the entries that differ from the previous walk.
     moved: BTreeSet<Vec<u8>>,
-    /// Why no more of it could be copied again.
+    /// The error that ended copying again. `None`: there was none.
     cause: Option<SourceError>,
 }
 
@@ -86,16 +102,17 @@ impl Staged {
     }
 }
 
-/// A database, as it was when it was copied.
+/// The journals of a database at the time of its copy.
 #[derive(Clone, Default)]
 struct CopiedDatabase {
     journals: Journals,
+    /// The stamps of its logs, if they exist.
     logs: [Option<EntryStamp>; 2],
-    /// The name by which it was read, if that is another one.
+    /// The path by which it was read, if that is another of its names.
     alias: Option<Vec<u8>>,
 }
 
-/// A name of a file with several names, which was copied when it looked so.
+/// A name of a file with several names, and the stamp of the file when it was copied.
 #[derive(Clone)]
 struct CopiedName {
     rel: Vec<u8>,
@@ -103,7 +120,7 @@ struct CopiedName {
 }
 
 impl Job<'_> {
-    /// What messages call `rel`.
+    /// Returns the path of `rel` in the snapshot, for messages.
     fn shown(&self, rel: &[u8]) -> String {
         match rel {
             b"" => self.to.to_owned(),
@@ -111,7 +128,7 @@ impl Job<'_> {
         }
     }
 
-    /// The place of `rel`'s copy in the snapshot.
+    /// Returns the path of `rel`'s copy in the snapshot's directory.
     fn copy_of(&self, rel: &[u8]) -> OsString {
         match rel {
             b"" => self.copy.to_owned(),
@@ -119,7 +136,7 @@ impl Job<'_> {
         }
     }
 
-    /// Makes a directory of the copy, unless something of another source is in it already.
+    /// Makes a directory of the copy. One that another source has made is used.
     fn make_dir(&self, copy: &OsStr) -> io::Result<()> {
         match self.snapshot.make_dir(copy, 0o700) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.snapshot.sub(copy).map(drop),
@@ -137,7 +154,8 @@ impl Job<'_> {
     }
 }
 
-/// Copies the tree until it was in one state while it was copied. After the last attempt, what moved is reported.
+/// Copies the tree until a copy shows one state of it. After the last attempt, reports the entries
+/// that changed.
 pub(super) fn stage(job: &Job<'_>) -> Result<Staged, SourceError> {
     let aside = OnceCell::new();
     let first = pass(job, None, false, &aside)?;
@@ -150,7 +168,8 @@ pub(super) fn stage(job: &Job<'_>) -> Result<Staged, SourceError> {
     Ok(staged)
 }
 
-/// Walks the tree once. Copies what `earlier` has not or, without `may_copy`, only looks for it.
+/// Walks the tree once. Copies the entries that are not as in `earlier` or, without `may_copy`, only
+/// finds them.
 fn pass(
     job: &Job<'_>,
     earlier: Option<&Staged>,
@@ -171,17 +190,18 @@ fn pass(
     stager.end()
 }
 
+/// One walk of the tree, which copies entries as it finds them.
 struct Stager<'a> {
     job: &'a Job<'a>,
-    /// Of the walk before this one, whose copy is there.
+    /// The walk before this one, whose copy exists. `None`: this is the first.
     earlier: Option<Earlier<'a>>,
     started: SystemTime,
     staged: Staged,
-    /// Files with several names that were copied, by device and inode: the first name; of a database, the first
-    /// for each state of its journals.
+    /// The copied files with several names, by device and inode: the first name. Of a database, the
+    /// first name for each state of its journals.
     links: HashMap<(u64, u64), Vec<CopiedName>>,
     names: DatabaseNames,
-    /// The time that is left for waiting for databases' locks.
+    /// The time that is left to wait for databases' locks.
     patience: Duration,
 }
 
@@ -215,6 +235,7 @@ impl<'a> Stager<'a> {
         self.job.copy_of(rel)
     }
 
+    /// Takes the tree's root.
     fn root(&mut self, meta: Meta) -> Result<(), SourceError> {
         if self.earlier.is_none() {
             let made = self.job.make_dir(self.job.copy);
@@ -224,6 +245,7 @@ impl<'a> Stager<'a> {
         Ok(())
     }
 
+    /// Takes one result of the walk.
     fn walked(&mut self, walked: Walked) -> Result<(), SourceError> {
         match walked {
             Walked::Found(found) if self.earlier.is_some() => self.take_again(&found),
@@ -239,6 +261,7 @@ impl<'a> Stager<'a> {
         Ok(())
     }
 
+    /// Copies an entry in the first walk.
     fn take(&mut self, found: &Found) -> Result<(), SourceError> {
         let (state, copy, mark) = (
             EntryStamp::of(&found.meta),
@@ -263,6 +286,7 @@ impl<'a> Stager<'a> {
         Ok(())
     }
 
+    /// Ends the walk.
     fn end(mut self) -> Result<Staged, SourceError> {
         if self.earlier.is_some() {
             self.end_again();
@@ -271,19 +295,21 @@ impl<'a> Stager<'a> {
     }
 }
 
-/// Gives the directories of the copy their metadata.
+/// Sets the metadata of the copied directories.
 fn finish(job: &Job<'_>, staged: &mut Staged) -> Result<(), SourceError> {
     for (rel, meta) in std::mem::take(&mut staged.directories).into_iter().rev() {
         let copy = job.copy_of(&rel);
         let original = original_of_dir(job, staged, &rel, meta);
         let dressed = job.snapshot.sub(&copy);
-        let dressed = dressed.and_then(|dir| dress(&dir, &original, true, &mut staged.notes));
+        let dressed =
+            dressed.and_then(|dir| dress(&dir, &original, CopyMtime::Original, &mut staged.notes));
         dressed.map_err(job.cannot_write(&copy))?;
     }
     Ok(())
 }
 
-/// The directory as the walk saw it; without its extended attributes if another has its name by now.
+/// Returns the metadata of a directory as the walk saw it, without extended attributes if another
+/// directory has its name by now.
 fn original_of_dir(job: &Job<'_>, staged: &mut Staged, rel: &[u8], meta: Meta) -> Original {
     match job.root.pin(OsStr::from_bytes(rel)) {
         Ok(pin) if pin.meta().is_same(&meta) => Original {

@@ -1,8 +1,8 @@
-//! What a tree's files looked like when they were last staged: `<state>/stage/<source>.jsonl`.
+//! The record of a tree's last staging: the stamps of its files, in `<state>/stage/<source>.jsonl`.
 //!
-//! A file that looks the same now is not copied again but hard-linked to the snapshot that has it. That is
-//! safe only if every change since would show: so a file whose times are so near its staging that another
-//! change could bear the same ones is not recorded. Losing the record costs one full copy.
+//! A file whose stamp is unchanged is not copied again but hard-linked to its copy in that snapshot.
+//! That is safe only if every later change shows: a file whose times are so close to its staging that
+//! another change could leave the same ones is not recorded. Losing the record costs one full copy.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -18,24 +18,25 @@ use super::snapshot_path::snapshot_path;
 use crate::base::ids::Stamp;
 use crate::base::openat::{Dir, Meta};
 
-/// Coarser than any file system's clock that is in use.
+/// Coarser than the clock of any file system in use.
 const RACY: Duration = Duration::from_secs(2);
 const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;
 
-/// Of one file; any change of content or metadata changes it.
+/// Identity, size and times of a file: any change of content or metadata changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FileStamp {
     pub dev: u64,
     pub ino: u64,
+    /// Bytes.
     pub size: u64,
-    /// Nanoseconds.
+    /// Nanoseconds since the epoch.
     pub mtime: i128,
-    /// Nanoseconds.
+    /// Nanoseconds since the epoch.
     pub ctime: i128,
 }
 
 impl FileStamp {
-    pub fn of(meta: &Meta) -> Self {
+    pub(crate) fn of(meta: &Meta) -> Self {
         let nanoseconds = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
         Self {
             dev: meta.dev(),
@@ -46,8 +47,8 @@ impl FileStamp {
         }
     }
 
-    /// Whether a change after `staged` could still go unseen.
-    pub fn is_racy(&self, staged: SystemTime) -> bool {
+    /// Whether a change after `staged` could leave the same times.
+    pub(crate) fn is_racy(&self, staged: SystemTime) -> bool {
         let settled = staged.checked_sub(RACY).and_then(|time| {
             let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
             i128::try_from(since.as_nanos()).ok()
@@ -56,15 +57,19 @@ impl FileStamp {
     }
 }
 
+/// The first line of a record.
 #[derive(Serialize, Deserialize)]
 struct StagedFilesHeader {
     format: u32,
-    /// The snapshot that has the copies.
+    /// The snapshot that holds the copies.
     stamp: Stamp,
+    /// The source's place in the snapshot.
     to: String,
+    /// The tree's real path.
     root: PathBuf,
 }
 
+/// Each further line: one file.
 #[derive(Serialize, Deserialize)]
 struct StagedFileLine {
     path_b64: String,
@@ -74,14 +79,15 @@ struct StagedFileLine {
 /// The last staging of one source.
 #[derive(Debug, Default)]
 pub(super) struct StagedFiles {
-    /// The copy of the tree in that snapshot; `None`: there is none to link to.
+    /// The copy of the tree in that snapshot. `None`: there is none to link to.
     copies: Option<Dir>,
+    /// By path.
     looks: HashMap<Vec<u8>, FileStamp>,
 }
 
 impl StagedFiles {
-    /// Reads the record; one that is missing, damaged or about another tree is empty.
-    pub fn load(file: &Path, snapshots_dir: &Path, root: &Path) -> Self {
+    /// Reads the record. A record that is missing, damaged or about another tree counts as empty.
+    pub(crate) fn load(file: &Path, snapshots_dir: &Path, root: &Path) -> Self {
         Self::try_load(file, snapshots_dir, root).unwrap_or_default()
     }
 
@@ -108,9 +114,9 @@ impl StagedFiles {
         })
     }
 
-    /// The directory with the earlier copy of the file `rel`, if it has not changed since and the copy is still
-    /// as it was.
-    pub fn copies_with(&self, rel: &[u8], meta: &Meta) -> Option<&Dir> {
+    /// Returns the directory with the earlier copy of the file `rel`, if neither file nor copy has
+    /// changed since.
+    pub(crate) fn copies_with(&self, rel: &[u8], meta: &Meta) -> Option<&Dir> {
         let now = FileStamp::of(meta);
         if self.looks.get(rel) != Some(&now) {
             return None;
@@ -124,8 +130,8 @@ impl StagedFiles {
     }
 }
 
-/// Whether only we can have put something into this snapshot: another user may be able to put a directory of
-/// his own where snapshots are.
+/// Whether only this user can have written to the snapshot: another user may be able to put a
+/// directory in its place.
 pub(super) fn is_ours(snapshot: &Dir) -> bool {
     Meta::of_fd(snapshot).is_ok_and(|meta| {
         let is_owner = meta.uid() == rustix::process::geteuid().as_raw();
@@ -133,12 +139,12 @@ pub(super) fn is_ours(snapshot: &Dir) -> bool {
     })
 }
 
-/// Makes the next staging copy everything.
-pub(super) fn forget(file: &Path) {
+/// Removes the record, so the next staging copies everything.
+pub(super) fn remove(file: &Path) {
     let _ = std::fs::remove_file(file);
 }
 
-/// Writes the record of a staging whose snapshot has been published.
+/// Writes the record of a staging after its snapshot was published.
 pub(super) fn save(
     file: &Path,
     stamp: Stamp,

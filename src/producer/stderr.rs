@@ -1,7 +1,7 @@
-//! What a command writes to stderr: its end is kept, however much there is.
+//! Keeps the end of what a command writes to stderr, however much that is.
 //!
-//! A file, not a pipe: a grandchild that keeps a pipe open would keep us waiting, and a service that a hook
-//! starts would die of a closed one. The file is cut whenever it has grown too long.
+//! It is a file, not a pipe: a grandchild that keeps a pipe open would keep us waiting, and a service
+//! that a hook starts would die of a closed one. The file is truncated when it has grown too long.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -9,21 +9,23 @@ use std::process::Stdio;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-/// Bytes that are kept.
+/// Bytes of stderr that are kept.
 const TAIL_BYTES: usize = 2048;
-/// Bytes that the file may grow to between two looks, before it is cut.
+/// Bytes beyond which [`Stderr::bound`] truncates the file.
 const MOST_BYTES: u64 = 1 << 20;
 
+/// The stderr of one command.
 pub(super) struct Stderr {
     file: File,
-    /// The end of what was cut off.
+    /// The end of the truncated text.
     tail: Vec<u8>,
 }
 
 impl Stderr {
-    pub fn new() -> io::Result<Self> {
+    /// Creates a file without a name.
+    pub(crate) fn new() -> io::Result<Self> {
         let file = tempfile::tempfile()?;
-        // So that the command goes on at the new end after a cut.
+        // After a truncation the command goes on at the new end.
         fcntl_setfl(&file, fcntl_getfl(&file)? | OFlags::APPEND)?;
         Ok(Self {
             file,
@@ -31,12 +33,13 @@ impl Stderr {
         })
     }
 
-    pub fn for_command(&self) -> io::Result<Stdio> {
+    /// Returns the handle to give to the command.
+    pub(crate) fn for_command(&self) -> io::Result<Stdio> {
         Ok(self.file.try_clone()?.into())
     }
 
-    /// Cuts the file if it is long. Some of what is written at that very moment may be lost.
-    pub fn bound(&mut self) -> io::Result<()> {
+    /// Truncates the file if it is long. Text that is written at that moment may be lost.
+    pub(crate) fn bound(&mut self) -> io::Result<()> {
         if self.file.metadata()?.len() > MOST_BYTES {
             self.read_tail()?;
             self.file.set_len(0)?;
@@ -58,9 +61,9 @@ impl Stderr {
         Ok(())
     }
 
-    /// The end of what was written, in whole characters and without blanks around it.
-    pub fn end(mut self) -> String {
-        // What cannot be read is missing from a message, and nothing else.
+    /// Returns the end of the text, in whole characters and without surrounding blanks.
+    pub(crate) fn end(mut self) -> String {
+        // If it cannot be read, only a message lacks it.
         let _ = self.read_tail();
         let text = String::from_utf8_lossy(&self.tail);
         text.trim_start_matches('\u{fffd}').trim().to_owned()
@@ -73,7 +76,7 @@ mod tests {
     use std::io::Write as _;
 
     #[test]
-    fn the_end_is_kept_across_cuts() {
+    fn the_end_is_kept_across_truncations() {
         let mut stderr = Stderr::new().unwrap();
         let mut command = stderr.file.try_clone().unwrap();
         for round in 0..3 {

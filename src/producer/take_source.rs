@@ -1,6 +1,6 @@
-//! SourceTaker one source: its lock, its hooks around it, its copy and what the copy is dressed in.
+//! Copies one source: acquires its lock, runs its hooks, copies it, applies owner and mode.
 //!
-//! `after` runs whatever happened once `before` was begun: it may be what starts a service again.
+//! Once `before` was started, `after` runs in every case: it may be what starts a service again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::backup_metadata::SourceEntry;
-use super::copy_file::{Original, dress, set_owner};
+use super::copy_file::{CopyMtime, Original, dress, set_owner};
 use super::demands;
 use super::error::{SourceError, cannot, is_missing};
 use super::hardlink_unchanged;
@@ -31,26 +31,34 @@ use crate::config::{CommandLine, Config, Source, SourceKind, TreeSource};
 use crate::format::index::Skipped;
 use crate::state::staged_snapshot::{LeftOut, Part};
 
-/// Lines of stderr that a note shows; the metadata has more.
+/// Lines of stderr in a note; the metadata has more.
 const SHOWN_LINES: usize = 3;
 
 /// One source in the snapshot.
 pub(super) struct TakenSource {
+    /// What the metadata says of it.
     pub entry: SourceEntry,
-    /// Of a tree that is read in place.
+    /// The part for the packer, of a tree that is read in place.
     pub part: Option<Part>,
-    /// What of a staged tree calls itself a database.
+    /// Paths of the files that look like databases, of a copied tree. `None`: not looked for.
     pub databases: Option<Vec<Vec<u8>>>,
+    /// Paths that could not be copied, or not well, and why.
     pub skipped: Vec<Skipped>,
+    /// Remarks for the operator.
     pub notes: BTreeSet<String>,
+    /// A possible defect that no check can show.
     pub warning: Option<String>,
-    record: Option<Draft>,
+    /// Of a copied tree: what the next snapshot may link to.
+    draft: Option<Draft>,
 }
 
-/// A stage record that counts once the snapshot is published.
+/// The record of a staged tree, which is written once the snapshot is published.
 struct Draft {
+    /// The record's path.
     file: PathBuf,
+    /// The source's place in the snapshot.
     to: String,
+    /// The tree's real path.
     root: PathBuf,
     looks: Vec<(Vec<u8>, FileStamp)>,
 }
@@ -64,19 +72,19 @@ impl TakenSource {
             skipped: Vec::new(),
             notes: BTreeSet::new(),
             warning: None,
-            record: None,
+            draft: None,
         }
     }
 
-    /// A source that could not be taken.
-    pub fn failed(source: &Source, error: &SourceError) -> Self {
+    /// Returns a source that could not be taken.
+    pub(crate) fn failed(source: &Source, error: &SourceError) -> Self {
         let mut taken = Self::new(SourceEntry::of(source));
         taken.leave_out(Vec::new(), with_causes(error), error.next(), None);
         taken
     }
 
-    /// Makes it one that the snapshot lacks.
-    pub fn leave_out(
+    /// Removes it from the snapshot, for the reason given.
+    pub(crate) fn leave_out(
         &mut self,
         errors: Vec<String>,
         cause: String,
@@ -84,7 +92,7 @@ impl TakenSource {
         kept: Option<String>,
     ) {
         self.part = None;
-        self.record = None;
+        self.draft = None;
         self.entry.present = false;
         self.entry.left_out = Some(LeftOut {
             source: self.entry.name.clone(),
@@ -96,27 +104,28 @@ impl TakenSource {
         });
     }
 
-    /// Makes the next snapshot copy this source afresh.
-    pub fn forget(&self) {
-        if let Some(draft) = &self.record {
-            staged_files::forget(&draft.file);
+    /// Makes the next snapshot copy this source in full.
+    pub(crate) fn require_full_copy(&self) {
+        if let Some(draft) = &self.draft {
+            staged_files::remove(&draft.file);
         }
     }
 
-    /// Lets the next snapshot link to this one's copies; a failure is told.
-    pub fn remember(&self, stamp: Stamp) -> Option<String> {
-        let draft = self.record.as_ref()?;
+    /// Writes the record that lets the next snapshot link to this one's copies. Returns a note if that
+    /// fails.
+    pub(crate) fn save_draft(&self, stamp: Stamp) -> Option<String> {
+        let draft = self.draft.as_ref()?;
         let saved = staged_files::save(&draft.file, stamp, &draft.to, &draft.root, &draft.looks);
         let error = saved.err()?;
         let file = draft.file.display();
         Some(format!(
-            "cannot write {file}, the next snapshot copies everything: {error}"
+            "cannot write {file}, so the next snapshot copies everything: {error}"
         ))
     }
 }
 
-/// Lets `line` run even if this process is told to end between `before` and `after`.
-fn owe(line: &CommandLine, environment: &[(&str, &str)], timeout: Duration) -> CleanupGuard {
+/// Has `line`, an `after`, run even if this process is told to end before it.
+fn owe_after(line: &CommandLine, environment: &[(&str, &str)], timeout: Duration) -> CleanupGuard {
     let line = line.clone();
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let environment: Vec<(String, String)> = environment.iter().map(owned).collect();
@@ -124,13 +133,13 @@ fn owe(line: &CommandLine, environment: &[(&str, &str)], timeout: Duration) -> C
         let borrowed = environment.iter().map(|(name, value)| (&**name, &**value));
         let environment: Vec<(&str, &str)> = borrowed.collect();
         match hooks::run_last(&line, &environment, timeout) {
-            Ok(_) => format!("ran `{line}`, as `after` demands"),
+            Ok(_) => format!("ran `{line}`, the `after` of a source"),
             Err(error) => with_causes(&error),
         }
     })
 }
 
-/// What the commands of a source wrote to stderr although they succeeded.
+/// The stderr of a source's commands that succeeded.
 #[derive(Default)]
 struct CommandStderr {
     stderr: BTreeMap<String, String>,
@@ -152,24 +161,24 @@ impl CommandStderr {
         self.stderr.insert(key.to_owned(), ran.stderr);
     }
 
-    fn tell(self, taken: &mut TakenSource) {
+    fn record_in(self, taken: &mut TakenSource) {
         taken.entry.stderr.extend(self.stderr);
         taken.notes.extend(self.notes);
     }
 }
 
-/// What all sources of a snapshot share.
+/// Takes the sources of one snapshot.
 pub(super) struct SourceTaker<'a> {
     pub config: &'a Config,
     pub stamp: Stamp,
-    /// The snapshot in the making.
+    /// The directory of the snapshot in the making.
     pub dir: &'a Dir,
-    /// The newest valid snapshot.
+    /// The directory of the previous valid snapshot, if there is one that only we can write to.
     pub previous: Option<Dir>,
 }
 
 impl SourceTaker<'_> {
-    pub fn take(&self, source: &Source) -> Result<TakenSource, SourceError> {
+    pub(crate) fn take(&self, source: &Source) -> Result<TakenSource, SourceError> {
         let hold = |path: &PathBuf| hooks::hold_lock(path, source.lock_timeout);
         let _held = source.lock.as_ref().map(hold).transpose()?;
         let (stamp, dir) = (self.stamp.to_string(), self.dir.path().to_string_lossy());
@@ -178,13 +187,16 @@ impl SourceTaker<'_> {
             ("SEALIFT_STAMP", stamp.as_str()),
             ("SEALIFT_SNAPSHOT", &*dir),
         ];
-        let mut heard = CommandStderr::default();
+        let mut stderr = CommandStderr::default();
         let mut run = |key: &str, line: &CommandLine| {
             let ran = hooks::run(line, None, &environment, source.timeout)?;
-            heard.add(key, line, ran);
+            stderr.add(key, line, ran);
             Ok(())
         };
-        let owe = |line: &CommandLine| (line.clone(), owe(line, &environment, source.timeout));
+        let owe = |line: &CommandLine| {
+            let duty = owe_after(line, &environment, source.timeout);
+            (line.clone(), duty)
+        };
         let owed = source.after.as_ref().map(owe);
         let before = source.before.as_ref();
         let before = before.map_or(Ok(()), |line| run("before", line));
@@ -195,9 +207,9 @@ impl SourceTaker<'_> {
         };
         match (taken, after) {
             (Ok(mut taken), after) => {
-                heard.tell(&mut taken);
+                stderr.record_in(&mut taken);
                 if let Err(after) = after {
-                    // The copy is good, so it is kept; but whatever was stopped for it may still be.
+                    // The copy is good, so it is kept; but a service may still be stopped.
                     taken.skipped.push(Skipped {
                         path: source.to.clone(),
                         reason: format!(
@@ -232,12 +244,12 @@ impl SourceTaker<'_> {
                 if taken.entry.bytes == 0 && !source.allow_empty {
                     return Err(SourceError::Empty {
                         line: command.brief(),
-                        stderr: hooks::said(ran.stderr),
+                        stderr: hooks::stderr_text(ran.stderr),
                     });
                 }
-                let mut heard = CommandStderr::default();
-                heard.add("command", command, ran);
-                heard.tell(&mut taken);
+                let mut stderr = CommandStderr::default();
+                stderr.add("command", command, ran);
+                stderr.record_in(&mut taken);
                 return Ok(taken);
             }
             SourceKind::Sqlite { path } | SourceKind::Json { path } => path,
@@ -272,7 +284,7 @@ impl SourceTaker<'_> {
         Ok(taken)
     }
 
-    /// Where the source's copy will be in the snapshot. Makes the directory for it.
+    /// Returns the place of the source's copy in the snapshot. Makes the directory for it.
     fn copy_place(&self, source: &Source) -> Result<OsString, SourceError> {
         let copy = snapshot_path(&source.to);
         let parent = Path::new(&copy).parent().unwrap_or(Path::new(""));
@@ -303,16 +315,16 @@ impl SourceTaker<'_> {
         let to =
             Place::below(self.dir, &copy).map_err(cannot("create", &self.dir.path_of(&copy)))?;
         match sqlite::backup_at(&from, &file, &to, source.lock_timeout) {
-            // Its bytes are kept, for whoever repairs it; the check calls them what they are.
+            // Its bytes are kept for a repair; the check reports the damage.
             Err(e) if e.is_damage() => {
                 plain(|| open(chosen), self.dir, &copy, || true).map_err(unread(path))?;
             }
             other => other?,
         }
-        self.finish(source, Some((&original, false)), &copy, taken)
+        self.finish(source, Some((&original, CopyMtime::Own)), &copy, taken)
     }
 
-    /// A file that someone is just rewriting is given the time to be whole.
+    /// Copies a JSON file. Tries again if it is not JSON, as a program may be rewriting it.
     fn json(
         &self,
         source: &Source,
@@ -338,22 +350,27 @@ impl SourceTaker<'_> {
                 reason: "changed during each attempt to copy it; kept as last read".to_owned(),
             });
         }
-        self.finish(source, Some((outcome.original(), true)), &copy, taken)
+        self.finish(
+            source,
+            Some((outcome.original(), CopyMtime::Original)),
+            &copy,
+            taken,
+        )
     }
 
-    /// Owner, mode and the rest; then the earlier copy takes the place of one that is the same.
+    /// Sets owner, mode and times of the copy; then replaces it by the previous one if they are equal.
     fn finish(
         &self,
         source: &Source,
-        original: Option<(&Original, bool)>,
+        original: Option<(&Original, CopyMtime)>,
         copy: &OsString,
         taken: &mut TakenSource,
     ) -> Result<(), SourceError> {
         let dressed = (|| {
             let (file, _) = self.dir.open_file(copy)?;
-            let mut with_mtime = false;
-            if let Some((original, mtime)) = original {
-                with_mtime = mtime;
+            let mut mtime = CopyMtime::Own;
+            if let Some((original, original_mtime)) = original {
+                mtime = original_mtime;
                 dress(&file, original, mtime, &mut taken.notes)?;
             }
             if let Some((uid, gid)) = source.owner {
@@ -364,12 +381,12 @@ impl SourceTaker<'_> {
             }
             taken.entry.files = 1;
             taken.entry.bytes = Meta::of_fd(&file)?.size();
-            io::Result::Ok(with_mtime)
+            io::Result::Ok(mtime)
         })();
         let shown = self.dir.path_of(copy);
-        let with_mtime = dressed.map_err(cannot("give owner and mode to", &shown))?;
+        let mtime = dressed.map_err(cannot("set the owner and mode of", &shown))?;
         if let Some(earlier) = &self.previous {
-            hardlink_unchanged::link_if_same(earlier, self.dir, copy, with_mtime);
+            hardlink_unchanged::link_if_same(earlier, self.dir, copy, mtime);
         }
         Ok(())
     }
@@ -389,14 +406,14 @@ impl SourceTaker<'_> {
             .state
             .join("stage")
             .join(format!("{}.jsonl", source.name));
-        let record = StagedFiles::load(&file, &self.config.snapshots_dir, chosen.path());
+        let previous = StagedFiles::load(&file, &self.config.snapshots_dir, chosen.path());
         let staged = stage_tree::stage(&Job {
             root: chosen.dir(),
             filter: &with_hollows(self.config, &tree.filter),
             snapshot: self.dir,
             copy: &self.copy_place(source)?,
             to: &source.to,
-            record: &record,
+            previous: &previous,
             roots: &roots(self.config),
             lock_timeout: source.lock_timeout,
         })?;
@@ -406,7 +423,7 @@ impl SourceTaker<'_> {
         taken.notes = staged.notes;
         taken.warning = unguarded(source);
         taken.databases = Some(staged.databases);
-        taken.record = Some(Draft {
+        taken.draft = Some(Draft {
             file,
             to: source.to.clone(),
             root: chosen.path().to_owned(),
@@ -416,11 +433,12 @@ impl SourceTaker<'_> {
     }
 }
 
-/// Warns of a tree that is taken on request only, as it must not be written meanwhile, and that nothing guards.
+/// Warns of a tree that is taken on request only, because nothing may write to it meanwhile, and that
+/// has neither `lock` nor `before`.
 fn unguarded(source: &Source) -> Option<String> {
     source.is_unguarded().then(|| {
         format!(
-            "{}: nothing held back programs that write there while it was copied; give its source a `lock` or a `before`, or stop them first",
+            "{}: programs could write there while it was copied; give its source a `lock` or a `before`, or stop them first",
             source.name
         )
     })

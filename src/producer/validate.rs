@@ -1,8 +1,9 @@
-//! Is this directory a snapshot one can restore from? The codes are those of AtoCore's procedure.
+//! Checks whether a directory is a snapshot that can be restored from. The codes are those of
+//! AtoCore's procedure.
 //!
-//! A snapshot that Sealift made says in its metadata what it must hold; one that AtoCore made has AtoCore's
-//! layout. A directory that is neither (no metadata, and no stamp for a name) promises nothing but
-//! that its databases are whole. Nothing is written, and nothing is believed that can be checked.
+//! The metadata of a snapshot that Sealift made names its content; one that AtoCore made has AtoCore's
+//! layout. A directory that is neither (no metadata, and no stamp as its name) promises only that its
+//! databases are whole. The check writes nothing and trusts nothing that it can check itself.
 
 use std::ffi::OsStr;
 use std::io;
@@ -17,7 +18,7 @@ use crate::base::error_chain::with_causes;
 use crate::base::ids::Stamp;
 use crate::base::openat::{Chosen, Dir};
 use crate::base::sqlite::{self, Budget, Place};
-use crate::base::walk::{Filter, Walked, walk};
+use crate::base::walk::{Filter, Found, Walked, walk};
 use crate::format::index::{DatabaseRecord, Skipped};
 
 /// Checks the snapshot directory `dir`.
@@ -61,7 +62,7 @@ pub(super) fn validate_open(chosen: &Chosen) -> Validation {
                 Ok(None) => checker.error("metadata_invalid", format!("{FILE_NAME} is missing")),
                 Ok(Some(_)) => {}
             }
-            // Whose snapshot it is can't be told without metadata: look at what there is.
+            // Without metadata its maker is unknown: the check takes AtoCore's layout if there is one.
             if known.is_some() || dir.meta("db").is_ok_and(|meta| meta.is_dir()) {
                 for entry in atocore_layout(dir, known) {
                     checker.check(&entry, None);
@@ -75,14 +76,14 @@ pub(super) fn validate_open(chosen: &Chosen) -> Validation {
     }
 }
 
-/// By a stamp, or as a snapshot that was kept aside.
+/// Whether the name is a stamp, or that of a snapshot that was kept aside.
 fn is_named_as_snapshot(dir: &Path) -> bool {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let stamp = name.strip_prefix(INVALID).unwrap_or(&name);
     stamp.parse::<Stamp>().is_ok()
 }
 
-/// What AtoCore puts into a snapshot, and what its metadata says of it.
+/// Returns the sources of AtoCore's layout, as its metadata and the directory show them.
 pub(super) fn atocore_layout(dir: &Dir, metadata: Option<&Metadata>) -> Vec<SourceEntry> {
     let says = |key| metadata.map_or("", |metadata| metadata.text(key));
     let there = |place: &str| dir.meta(place).is_ok();
@@ -113,22 +114,25 @@ pub(super) fn atocore_layout(dir: &Dir, metadata: Option<&Metadata>) -> Vec<Sour
     ]
 }
 
-/// What was found in one source, or in all of them.
+/// The findings of the check of one source, or of all.
 #[derive(Default)]
 pub(super) struct Findings {
     /// Codes, each once.
     pub errors: Vec<String>,
+    /// The findings behind the codes and further remarks, for people.
     pub details: Vec<String>,
     databases: Vec<DatabaseRecord>,
     unchecked: Vec<String>,
-    /// Worth telling, but nothing is missing because of it.
+    /// Remarks for the operator; nothing is missing because of them.
     pub notes: Vec<String>,
-    /// What the snapshot is to list: damage that does not make it invalid, and what was not checked.
+    /// Items for the snapshot's list: damage that does not make it invalid, and files that were not
+    /// checked.
     pub reports: Vec<Skipped>,
 }
 
 impl Findings {
-    pub fn append(&mut self, mut other: Self) {
+    /// Adds the findings of another source.
+    pub(crate) fn append(&mut self, mut other: Self) {
         other.errors.retain(|code| !self.errors.contains(code));
         self.errors.append(&mut other.errors);
         self.details.append(&mut other.details);
@@ -138,7 +142,8 @@ impl Findings {
         self.reports.append(&mut other.reports);
     }
 
-    pub fn finish(mut self) -> Validation {
+    /// Returns the result; without codes the snapshot is valid.
+    pub(crate) fn finish(mut self) -> Validation {
         self.databases.sort_by(|a, b| a.path.cmp(&b.path));
         Validation {
             valid: self.errors.is_empty(),
@@ -151,16 +156,17 @@ impl Findings {
     }
 }
 
-/// Collects what is found wrong with a snapshot, source by source.
+/// Checks a snapshot, source by source.
 pub(super) struct Checker<'a> {
     dir: &'a Dir,
     found: Findings,
-    /// The time for the databases of trees.
+    /// The time for all databases of trees together.
     checks: Budget,
 }
 
 impl<'a> Checker<'a> {
-    pub fn new(dir: &'a Dir) -> Self {
+    /// Returns a checker of the snapshot in `dir`.
+    pub(crate) fn new(dir: &'a Dir) -> Self {
         Self {
             dir,
             found: Findings::default(),
@@ -168,8 +174,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What was found since the last time.
-    pub fn take(&mut self) -> Findings {
+    /// Returns the findings since the last call.
+    pub(crate) fn take(&mut self) -> Findings {
         std::mem::take(&mut self.found)
     }
 
@@ -181,8 +187,8 @@ impl<'a> Checker<'a> {
         self.found.details.push(detail);
     }
 
-    /// Checks one source. `databases` are those of a tree, if the caller knows them already.
-    pub fn check(&mut self, entry: &SourceEntry, databases: Option<&[Vec<u8>]>) {
+    /// Checks one source. `databases` are the paths of a tree's databases, if the caller knows them.
+    pub(crate) fn check(&mut self, entry: &SourceEntry, databases: Option<&[Vec<u8>]>) {
         if !entry.present || !entry.stage {
             return;
         }
@@ -237,7 +243,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// `promised`: it must be a database; else it is one only if it says so.
+    /// Checks one database. `promised`: it must be one; otherwise only its first bytes decide.
     fn database(&mut self, entry: &SourceEntry, place: &str, at: &OsStr, promised: bool) {
         let wrong = |this: &mut Self, what: String| {
             if entry.strict {
@@ -256,12 +262,12 @@ impl<'a> Checker<'a> {
         };
         if !sqlite::is_sqlite(&head) {
             if promised || (entry.strict && !head.is_empty()) {
-                wrong(self, "is no SQLite database".to_owned());
+                wrong(self, "is not a SQLite database".to_owned());
             }
             return;
         }
         let own = Budget::of_own();
-        // A source of kind `sqlite` is the operator's own; a tree may hold what others put there.
+        // The operator vouches for a source of kind `sqlite`; others may have put files into a tree.
         let budget = if promised { &own } else { &self.checks };
         let opened = Place::below(self.dir, at).and_then(|place| Ok((place.open()?, place)));
         let (file, at) = match opened {
@@ -292,7 +298,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Reports what was not checked to the end: of that nothing is known, so it is not invalid.
+    /// Reports a file whose check was not completed. Nothing is known against it, so it is not invalid.
     fn leave_unchecked(&mut self, place: &str, why: &str) {
         self.found
             .details
@@ -304,48 +310,24 @@ impl<'a> Checker<'a> {
         });
     }
 
+    /// Returns the paths of the files in a tree that are databases by name or content. Reports what
+    /// cannot be read.
     fn find_databases(&mut self, entry: &SourceEntry) -> Vec<Vec<u8>> {
-        let root = self.dir.sub(snapshot_path(&entry.to));
-        let mut found = Vec::new();
-        let mut unread = |what: String| {
+        let (found, unread) = match self.dir.sub(snapshot_path(&entry.to)) {
+            Ok(root) => walk_for_databases(&root),
+            Err(e) => (Vec::new(), vec![e.to_string()]),
+        };
+        for what in unread {
             let code = format!("{}_integrity_check_failed", entry.name);
             self.error(code, format!("{}: cannot be read: {what}", entry.to));
-        };
-        let root = match root {
-            Ok(root) => root,
-            Err(e) => {
-                unread(e.to_string());
-                return found;
-            }
-        };
-        match walk(&root, &Filter::everything()) {
-            Err(e) => unread(with_causes(&e)),
-            Ok(walk) => {
-                for walked in walk {
-                    match walked {
-                        Walked::Found(file) if file.meta.is_file() => {
-                            let is_one = is_called_database(&file.rel)
-                                || read_head(&root, file.rel())
-                                    .is_ok_and(|head| sqlite::is_sqlite(&head));
-                            if is_one {
-                                found.push(file.rel);
-                            }
-                        }
-                        Walked::Found(_) | Walked::Note(_) => {}
-                        Walked::Skipped(skipped) => {
-                            unread(format!("{}: {}", skipped.path, skipped.reason));
-                        }
-                    }
-                }
-            }
         }
         found
     }
 
+    /// Checks the databases of a directory that is not a snapshot.
     fn plain_directory(&mut self) {
-        let detail = format!(
-            "no {FILE_NAME}: a directory like any other, so only its databases are checked"
-        );
+        let detail =
+            format!("no {FILE_NAME}: this is no snapshot, so only its databases are checked");
         self.found.details.push(detail);
         let entry = SourceEntry {
             name: "db".to_owned(),
@@ -358,4 +340,31 @@ impl<'a> Checker<'a> {
         let found = self.find_databases(&entry);
         self.tree(&entry, &found);
     }
+}
+
+/// Returns the paths of the databases below `root`, and descriptions of what cannot be read.
+fn walk_for_databases(root: &Dir) -> (Vec<Vec<u8>>, Vec<String>) {
+    let (mut found, mut unread) = (Vec::new(), Vec::new());
+    let walk = match walk(root, &Filter::everything()) {
+        Ok(walk) => walk,
+        Err(e) => return (found, vec![with_causes(&e)]),
+    };
+    let has_magic = |file: &Found| {
+        let head = read_head(root, file.rel());
+        head.is_ok_and(|head| sqlite::is_sqlite(&head))
+    };
+    for walked in walk {
+        match walked {
+            Walked::Found(file)
+                if file.meta.is_file() && (is_called_database(&file.rel) || has_magic(&file)) =>
+            {
+                found.push(file.rel);
+            }
+            Walked::Found(_) | Walked::Note(_) => {}
+            Walked::Skipped(skipped) => {
+                unread.push(format!("{}: {}", skipped.path, skipped.reason));
+            }
+        }
+    }
+    (found, unread)
 }

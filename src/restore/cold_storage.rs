@@ -49,13 +49,13 @@ pub(super) struct NeededArchives(Vec<(ObjectKey, u64)>);
 
 impl NeededArchives {
     /// `jobs` by archive id: the oldest first.
-    pub fn by(jobs: &[ArchiveJob]) -> Self {
+    pub(crate) fn by(jobs: &[ArchiveJob]) -> Self {
         let archives = jobs.iter().map(|job| (job.row.key(), job.row.bytes));
         Self(archives.collect())
     }
 
     /// What is frozen, as far as the oldest and the newest tell whether anything is.
-    pub async fn frozen_by_the_ends(&self, folder: &HostFolder) -> Option<Frozen> {
+    pub(crate) async fn frozen_by_the_ends(&self, folder: &HostFolder) -> Option<Frozen> {
         let (first, last) = (self.0.first()?, self.0.last()?);
         let ends = futures::future::join(is_frozen(folder, &first.0), is_frozen(folder, &last.0));
         match ends.await {
@@ -64,7 +64,7 @@ impl NeededArchives {
         }
     }
 
-    pub async fn frozen(&self, folder: &HostFolder) -> Frozen {
+    pub(crate) async fn frozen(&self, folder: &HostFolder) -> Frozen {
         let found = futures::stream::iter(&self.0)
             .map(async |archive| is_frozen(folder, &archive.0).await.then(|| archive.clone()))
             .buffered(AT_ONCE)

@@ -39,7 +39,7 @@ const PARALLEL_ARCHIVES: usize = 4;
 /// Fetches all `jobs` and gives those that failed; `sink` makes one sink per archive. After the first that is
 /// frozen nothing new is begun: all of it would be fetched again later. And a target that fails as often in a
 /// row as archives are fetched at once is not asked for the rest: each of its failures took all its patience.
-pub async fn fetch(
+pub(crate) async fn fetch(
     folder: &HostFolder,
     jobs: Vec<ArchiveJob>,
     identities: &Arc<Identities>,

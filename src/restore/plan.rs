@@ -38,7 +38,7 @@ pub struct RestoreRequest {
 
 /// A run of an archive's tar stream and where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Index into the plan's entries; 0 where only one thing is fetched.
     pub entry: u32,
     pub file_offset: u64,
@@ -48,7 +48,7 @@ pub struct Piece {
 
 /// One archive to fetch.
 #[derive(Debug, Clone)]
-pub struct ArchiveJob {
+pub(crate) struct ArchiveJob {
     pub row: ArchiveRow,
     /// What its tar stream must be; the index's own archives are listed nowhere.
     pub stream: Option<ArchiveStream>,
@@ -58,7 +58,7 @@ pub struct ArchiveJob {
 
 /// What the index says, all of it.
 #[derive(Debug)]
-pub struct Index {
+pub(crate) struct Index {
     pub header: IndexHeader,
     pub archives: HashMap<ArchiveId, ArchiveStream>,
     /// By path.
@@ -67,7 +67,7 @@ pub struct Index {
 
 /// The part of a plan that follows from snapshot and request alone.
 #[derive(Debug)]
-pub struct Contents {
+pub(crate) struct Contents {
     pub header: IndexHeader,
     /// By path; parents come first.
     pub entries: EntryList,
@@ -82,19 +82,19 @@ pub struct Contents {
 
 impl Contents {
     /// Ciphertext to fetch.
-    pub fn fetch_bytes(&self) -> u64 {
+    pub(crate) fn fetch_bytes(&self) -> u64 {
         fetch_bytes(&self.jobs)
     }
 }
 
 /// Ciphertext of all `jobs`.
-pub fn fetch_bytes(jobs: &[ArchiveJob]) -> u64 {
+pub(crate) fn fetch_bytes(jobs: &[ArchiveJob]) -> u64 {
     let sizes = jobs.iter().map(|job| job.row.bytes);
     sizes.fold(0, u64::saturating_add)
 }
 
 /// The snapshot that `request` means, unless something about it forbids to believe it.
-pub fn choose<'a>(
+pub(crate) fn choose<'a>(
     chain: &'a Chain,
     request: &RestoreRequest,
 ) -> Result<&'a VerifiedSnapshot, PlanError> {
@@ -127,7 +127,11 @@ pub fn choose<'a>(
 }
 
 /// The index must be the one of this snapshot.
-pub fn check_header(header: &IndexHeader, host: &HostName, stamp: Stamp) -> Result<(), PlanError> {
+pub(crate) fn check_header(
+    header: &IndexHeader,
+    host: &HostName,
+    stamp: Stamp,
+) -> Result<(), PlanError> {
     match header.host == *host && header.stamp == stamp {
         true => Ok(()),
         false => Err(PlanError::OtherSnapshot {
@@ -138,14 +142,17 @@ pub fn check_header(header: &IndexHeader, host: &HostName, stamp: Stamp) -> Resu
 }
 
 /// Where the index itself lies: its extents as pieces of one file.
-pub fn index_jobs(extents: &[Extent], table: &ArchiveTable) -> Result<Vec<ArchiveJob>, PlanError> {
+pub(crate) fn index_jobs(
+    extents: &[Extent],
+    table: &ArchiveTable,
+) -> Result<Vec<ArchiveJob>, PlanError> {
     let mut pieces = BTreeMap::new();
     add_pieces(&mut pieces, 0, extents.iter().copied());
     into_jobs(pieces, table, &HashMap::new())
 }
 
 /// Decides what of `index` to restore and where its bytes come from.
-pub fn contents(
+pub(crate) fn contents(
     index: Index,
     table: &ArchiveTable,
     paths: &[Vec<u8>],

@@ -1,13 +1,14 @@
-//! A staged tree is one state: after the copy the tree is walked again and compared with what the walk before
-//! saw.
+//! Ensures that the copy of a tree shows one state: walks the tree again and compares it with the walk
+//! before.
 //!
-//! If every entry looks as it did before it was copied, then all of them were in these states at one moment: at
-//! the end of the walk before. Else the copy may be torn, file against file. What moved is copied again while it
-//! is found, so a further attempt costs one walk and what moved; the last walk only looks.
+//! If every entry has the stamp it had before it was copied, then all of them were in these states at
+//! one moment: the end of the previous walk. Otherwise the copy may be torn, file against file. The
+//! walk copies changed entries again as it finds them, so a further attempt costs one walk and the
+//! changed entries. The last walk only compares.
 //!
-//! A new copy is made aside, in a private directory in the copy, and then takes the earlier one's name. So an error
-//! loses nothing: the earlier copy stays, no more is copied, and what may not fit together is reported with the
-//! cause.
+//! A new copy is made in a private directory inside the copy and then takes the earlier copy's name. So
+//! an error loses nothing: the earlier copy stays, copying ends, and the entries that may not fit
+//! together are reported with the cause.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -26,19 +27,20 @@ use crate::base::openat::PrivateDir;
 use crate::base::walk::Found;
 use crate::format::index::Skipped;
 
-/// So many paths are named; the others are counted.
+/// Paths that a report names; it counts the others.
 const MOST_NAMED: usize = 5;
+/// The name of the private directory, without the random digits.
 const ASIDE: &str = ".again-";
 
-/// Looks at the tree again, and copies what moved, until nothing has. After the last attempt, or an error, what
-/// moved is reported.
+/// Walks the tree again, and copies changed entries, until there are none. After the last attempt, or
+/// an error, reports the entries that changed.
 pub(super) fn settle(job: &Job<'_>, first: Staged, aside: &OnceCell<PrivateDir>) -> Staged {
     let mut staged = first;
     for attempt in 1..=ATTEMPTS {
         if attempt == ATTEMPTS - 1 {
             std::thread::sleep(PAUSE_OF_TREE);
         }
-        // The walk finds those again; without them the next snapshot copies more than it must, nothing worse.
+        // The walk collects them again. Without them the next snapshot copies more than it must.
         staged.looks = Vec::new();
         let looked = pass(job, Some(&staged), attempt < ATTEMPTS, aside);
         match looked {
@@ -56,7 +58,8 @@ pub(super) fn settle(job: &Job<'_>, first: Staged, aside: &OnceCell<PrivateDir>)
     staged
 }
 
-/// Names what moved in each of `attempts`, but what is reported on its own.
+/// Reports the entries that changed in each of `attempts`, except those that have a report of their
+/// own.
 fn report(job: &Job<'_>, staged: &mut Staged, attempts: u32) {
     let own: HashSet<&str> = staged.skipped.iter().map(|one| one.path.as_str()).collect();
     let moved = staged.moved.iter();
@@ -74,15 +77,15 @@ fn report(job: &Job<'_>, staged: &mut Staged, attempts: u32) {
         None if moved.is_empty() => return,
         None => format!(
             "files changed while the tree was copied, in each of {attempts} attempts, so they may not fit each other: {named}; \
-             guard the source with `lock` or `before`, exclude what changes all the time, or read it in place (`stage = false`)"
+             guard the source with `lock` or `before`, exclude files that change all the time, or read it in place (`stage = false`)"
         ),
         Some(cause) => {
             let what = match moved.is_empty() {
-                true => Cow::from("whatever changed meanwhile"),
+                true => Cow::from("all that changed meanwhile"),
                 false => Cow::from(named),
             };
             format!(
-                "the tree was copied, but what changed meanwhile could not be copied again ({}); the copy is kept, and in it \
+                "the tree was copied, but files that changed meanwhile could not be copied again ({}); the copy is kept, and in it \
                  these may not fit the rest: {what}; {}",
                 with_causes(cause),
                 cause.next()
@@ -93,7 +96,7 @@ fn report(job: &Job<'_>, staged: &mut Staged, attempts: u32) {
     staged.skipped.push(Skipped { path, reason });
 }
 
-/// There is nothing of that name in the copy.
+/// Whether the error says that the copy has no such name.
 fn is_gone(error: &io::Error) -> bool {
     let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     is(Errno::NOENT) || is(Errno::NOTDIR) || is(Errno::LOOP)
@@ -112,7 +115,7 @@ impl Stager<'_> {
         is_allowed && self.staged.cause.is_none()
     }
 
-    /// Keeps the copy of `found` if it has not moved, and makes it again if it has.
+    /// Keeps the copy of `found` if the entry has not changed, and makes it again if it has.
     pub(super) fn take_again(&mut self, found: &Found) {
         let now = EntryStamp::of(&found.meta);
         let old = self.pass_by(Some(&found.rel));
@@ -133,7 +136,8 @@ impl Stager<'_> {
         }
     }
 
-    /// Goes on to `rel`, or to the end, and returns what was seen of it. What comes before is not there any more.
+    /// Advances in the previous walk to `rel`, or to the end, and returns the stamp of `rel` there. The
+    /// entries on the way are no longer in the tree.
     fn pass_by(&mut self, rel: Option<&[u8]>) -> Option<EntryStamp> {
         loop {
             let may_copy = self.may_copy();
@@ -163,7 +167,7 @@ impl Stager<'_> {
         }
     }
 
-    /// Drops the copies of what is not there any more.
+    /// Removes the copies of entries that are no longer in the tree.
     pub(super) fn end_again(&mut self) {
         self.pass_by(None);
         let gone = self
@@ -183,6 +187,7 @@ impl Stager<'_> {
         }
     }
 
+    /// Ends copying again, because the copy cannot be written.
     fn give_up_on(&mut self, copy: &OsStr, error: io::Error) {
         let error = self.job.cannot_write(copy)(error);
         self.staged.cause.get_or_insert(error);
@@ -192,7 +197,7 @@ impl Stager<'_> {
         self.earlier.as_ref()?.staged.known.get(rel).cloned()
     }
 
-    /// Whether `found`, if it was copied as a database, has the journals that it was copied with.
+    /// Whether `found`, if it was copied as a database, still has the journals of that time.
     fn has_its_journals(&mut self, found: &Found) -> bool {
         let Some(earlier) = self.known_earlier(&found.rel) else {
             return true;
@@ -201,7 +206,7 @@ impl Stager<'_> {
         home.is_ok_and(|home| CopiedDatabase::of(&home).is_still(&earlier))
     }
 
-    /// Whether the copy of `found`, which has not moved, is what would be made of it now.
+    /// Whether the copy of the unchanged `found` is the one that would be made now.
     fn fits(&mut self, found: &Found, old: &EntryStamp) -> bool {
         if !found.meta.is_file() {
             return true;
@@ -221,6 +226,7 @@ impl Stager<'_> {
         first.is_ok_and(|first| snapshot.is_still(self.copy_of(&found.rel), &first))
     }
 
+    /// Keeps the copy of an unchanged entry.
     fn keep(&mut self, found: &Found, mut old: EntryStamp) {
         if found.meta.is_dir() && old.has(flag::MADE) {
             let directory = (found.rel.clone(), found.meta);
@@ -242,7 +248,7 @@ impl Stager<'_> {
         self.carry(&found.rel, old);
     }
 
-    /// Keeps the earlier copy, if there is one, although it is not of what is there now.
+    /// Keeps the earlier copy, if there is one, although the entry has changed.
     fn keep_as_was(&mut self, rel: &[u8], old: Option<EntryStamp>) {
         let Some(mut old) = old else {
             return;
@@ -257,7 +263,7 @@ impl Stager<'_> {
         self.carry(rel, old);
     }
 
-    /// Takes over what the walk before noted of an entry.
+    /// Takes over what the previous walk noted about an entry.
     fn carry(&mut self, rel: &[u8], old: EntryStamp) {
         self.staged.seen.note(rel, old);
         if old.has(flag::COUNTED) {
@@ -307,7 +313,7 @@ impl Stager<'_> {
         match (failure, had) {
             (EntryFailure::Skip(reason), None) => self.skip(&found.rel, reason),
             (EntryFailure::Skip(reason), Some(_)) => {
-                // What was told of the copy before, if anything, is in this.
+                // This report includes the earlier one, if there was one.
                 let shown = self.job.shown(&found.rel);
                 if let Some(earlier) = &mut self.earlier {
                     earlier.reasons.remove(&*shown);
@@ -321,7 +327,7 @@ impl Stager<'_> {
         }
         match had {
             Some(mut had) => {
-                if self.mark().is_told_since(mark) {
+                if self.mark().has_reports_since(mark) {
                     had.flags |= flag::SKIPPED;
                 }
                 self.keep_as_was(&found.rel, Some(had));
@@ -330,7 +336,7 @@ impl Stager<'_> {
         }
     }
 
-    /// The place `name` beside the copy, where nothing is.
+    /// Returns the path of `name` in the private directory. Nothing is there.
     fn aside(&self, name: &str) -> io::Result<OsString> {
         let Some(earlier) = &self.earlier else {
             return Err(io::ErrorKind::NotFound.into());
@@ -351,7 +357,7 @@ impl Stager<'_> {
         Ok(self.job.copy_of(&rel))
     }
 
-    /// Makes the copy of `found`, which is no directory, and lets it take the place of what is there.
+    /// Makes the copy of `found`, which is no directory, in place of the earlier one.
     fn replace(&mut self, found: &Found, copy: &OsStr) -> Result<MadeCopy, EntryFailure> {
         let snapshot = self.job.snapshot;
         let aside = self.aside("new").map_err(destination)?;
@@ -364,11 +370,12 @@ impl Stager<'_> {
             }
             Ok(made)
         });
-        // Of two names of one file, none is renamed over the other.
+        // A rename does nothing if both names are of one file.
         gone_is_fine(snapshot.remove_file(&aside))?;
         placed
     }
 
+    /// Renames the new copy to its place.
     fn put(&self, aside: &OsStr, copy: &OsStr) -> Result<(), EntryFailure> {
         let snapshot = self.job.snapshot;
         if snapshot
@@ -381,7 +388,7 @@ impl Stager<'_> {
         snapshot.rename(aside, snapshot, copy).map_err(destination)
     }
 
-    /// Makes the directory `found` in the place of the earlier copy `had`, if that is none.
+    /// Makes the directory `found` in place of the earlier copy `had`, if that is no directory.
     fn directory_again(
         &mut self,
         found: &Found,

@@ -1,4 +1,4 @@
-//! The content of one file of a staged tree, databases among them.
+//! Copies the content of one file of a tree, databases included.
 
 use std::ffi::OsStr;
 use std::io;
@@ -17,6 +17,7 @@ use crate::base::sqlite::{self, Place, SqliteError};
 use crate::base::walk::Found;
 
 impl CopiedDatabase {
+    /// Returns the state of the journals that `home` found.
     pub(super) fn of(home: &Home) -> Self {
         Self {
             journals: home.journals,
@@ -25,7 +26,7 @@ impl CopiedDatabase {
         }
     }
 
-    /// Whether its journals are certainly what they were.
+    /// Whether its journals are certainly unchanged since `earlier`.
     pub(super) fn is_still(&self, earlier: &Self) -> bool {
         let mut logs = self.logs.iter().zip(&earlier.logs);
         let are_still = logs.all(|(now, earlier)| match (now, earlier) {
@@ -38,6 +39,7 @@ impl CopiedDatabase {
 }
 
 impl Stager<'_> {
+    /// Copies the content of `found` to `copy`.
     pub(super) fn content(
         &mut self,
         found: &Found,
@@ -68,15 +70,15 @@ impl Stager<'_> {
             ..CopiedDatabase::of(&home)
         };
         let Some(outcome) = self.database(found, home, copy).transpose() else {
-            // It has the magic and nothing else: a file like any other.
+            // It has the magic, but is no database: it is copied like any file.
             return plain(open, snapshot, copy, || true);
         };
-        // Even if it is skipped: its journal, beside another state of it, would spoil that.
+        // This holds even if it is skipped: its journal would damage another state of it.
         self.know(&found.rel, known);
         outcome
     }
 
-    /// Notes a database, by both names if it was read by another one.
+    /// Notes a copied database; by both names if it was read by another one.
     pub(super) fn know(&mut self, rel: &[u8], known: CopiedDatabase) {
         if let Some(alias) = known.alias.clone() {
             let known = CopiedDatabase {
@@ -88,7 +90,7 @@ impl Stager<'_> {
         self.staged.known.insert(rel.to_vec(), known);
     }
 
-    /// `None`: SQLite does not take it for a database.
+    /// Copies a database. `None`: SQLite does not accept it as one.
     fn database(
         &mut self,
         found: &Found,
@@ -113,9 +115,9 @@ impl Stager<'_> {
                         return Ok(Some(copied));
                     }
                 }
-                // It would stay locked for the backup as well.
+                // The backup would find it locked, too.
                 Err(error) if error.is_busy() => return self.give_up(&error),
-                // A writer may have begun, or died, since we looked: the backup knows what to do.
+                // A writer may have begun, or died, since: the backup handles both.
                 Err(_) => {}
             }
         }
@@ -133,7 +135,7 @@ impl Stager<'_> {
         }
     }
 
-    /// Leaves a database out that stayed locked; the others of the tree are not waited for.
+    /// Leaves out a database that stayed locked, and waits for no other database of the tree.
     fn give_up(&mut self, error: &SqliteError) -> Result<Option<FileCopy>, EntryFailure> {
         self.patience = Duration::ZERO;
         Err(EntryFailure::Skip(with_causes(error)))

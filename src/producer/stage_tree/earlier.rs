@@ -1,4 +1,4 @@
-//! What the walk before saw and copied, for one that goes along it.
+//! The results of the previous walk, as a later walk of the same tree needs them.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -7,23 +7,26 @@ use super::seen::{EntryStamp, SeenCursor};
 use super::{SIDECARS, Staged};
 use crate::base::openat::{Meta, PrivateDir};
 
-/// What the walk before saw and copied.
+/// The previous walk, and the position in it.
 pub(super) struct Earlier<'a> {
+    /// The results.
     pub staged: &'a Staged,
+    /// The next entry.
     pub cursor: SeenCursor<'a>,
-    /// What was to be told of entries, by the path that messages call them.
+    /// Reports on entries, by the path in messages.
     pub reasons: HashMap<&'a str, Vec<&'a str>>,
-    /// Paths, as messages call them, that this walk could not read.
+    /// Paths, as in messages, that the current walk could not read.
     unread: HashSet<String>,
+    /// Whether the current walk copies.
     pub may_copy: bool,
-    /// Where new copies are made.
+    /// The private directory in which new copies are made, once there is one.
     pub aside: &'a OnceCell<PrivateDir>,
-    /// What is not in the tree any more, and whether it is a directory.
+    /// Paths that are no longer in the tree, and whether they were directories.
     pub gone: Vec<(Vec<u8>, bool)>,
 }
 
 impl<'a> Earlier<'a> {
-    pub fn new(staged: &'a Staged, may_copy: bool, aside: &'a OnceCell<PrivateDir>) -> Self {
+    pub(crate) fn new(staged: &'a Staged, may_copy: bool, aside: &'a OnceCell<PrivateDir>) -> Self {
         let mut reasons: HashMap<&str, Vec<&str>> = HashMap::new();
         for one in &staged.skipped {
             reasons.entry(&one.path).or_default().push(&one.reason);
@@ -39,12 +42,13 @@ impl<'a> Earlier<'a> {
         }
     }
 
-    /// `path`: relative to the tree, as messages call it.
-    pub fn note_unread(&mut self, path: &str) {
+    /// Notes that the walk could not read `path`, which is relative to the tree.
+    pub(crate) fn note_unread(&mut self, path: &str) {
         self.unread.insert(path.to_owned());
     }
 
-    pub fn is_unread(&self, rel: &[u8]) -> bool {
+    /// Whether the walk could not read `rel` or a directory above it.
+    pub(crate) fn is_unread(&self, rel: &[u8]) -> bool {
         if self.unread.is_empty() {
             return false;
         }
@@ -54,13 +58,14 @@ impl<'a> Earlier<'a> {
         above.any(|end| self.unread.contains(&text[..end]))
     }
 
-    /// Whether it is content. Reading a database may make its sidecars, and a program that ends removes them;
-    /// an empty log is none, and its index is made from it.
-    pub fn counts(&self, rel: &[u8], state: &EntryStamp) -> bool {
+    /// Whether a change of the entry counts. Reading a database may make its sidecars, and a program
+    /// that ends removes them: an empty log has no content, and its index is made from the log.
+    pub(crate) fn counts(&self, rel: &[u8], state: &EntryStamp) -> bool {
         !(self.is_sidecar(rel, b"-shm") || self.is_journal(rel) && state.is_empty())
     }
 
-    pub fn is_journal(&self, rel: &[u8]) -> bool {
+    /// Whether the entry is a log or journal of a copied database.
+    pub(crate) fn is_journal(&self, rel: &[u8]) -> bool {
         let journals = SIDECARS.iter().filter(|ending| **ending != b"-shm");
         journals.into_iter().any(|one| self.is_sidecar(rel, one))
     }
@@ -70,8 +75,8 @@ impl<'a> Earlier<'a> {
         base.is_some_and(|base| self.staged.known.contains_key(base))
     }
 
-    /// The directory `rel` of the copy, as the walk before saw it.
-    pub fn directory(&self, rel: &[u8]) -> Option<Meta> {
+    /// Returns the metadata of the directory `rel`, as the previous walk saw it.
+    pub(crate) fn directory(&self, rel: &[u8]) -> Option<Meta> {
         let all = &self.staged.directories;
         let at = all.binary_search_by(|(one, _)| one.as_slice().cmp(rel));
         at.ok().map(|at| all[at].1)

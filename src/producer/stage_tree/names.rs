@@ -1,6 +1,6 @@
-//! Files with several names: the first is copied, the others are links to the copy.
+//! Files with several names: the first name is copied, the others become links to the copy.
 //!
-//! A database may have a log beside each name. Only names that are copied with the same log are links of each other.
+//! A database may have a log beside each name. Only names with the same log become links of each other.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use crate::base::database_names::Home;
 use crate::base::walk::Found;
 
 impl Stager<'_> {
-    /// The name that `found` is another one of, with the same content.
+    /// Returns the name that was copied first, if `found` is another name of the same content.
     pub(super) fn first_name(&mut self, found: &Found) -> Option<CopiedName> {
         if found.meta.nlink() < 2 {
             return None;
@@ -27,7 +27,7 @@ impl Stager<'_> {
         names.into_iter().find(has_same)
     }
 
-    /// By which name the database `found` is to be opened.
+    /// Returns the name by which the database `found` must be opened.
     pub(super) fn home(&mut self, found: &Found) -> io::Result<Home> {
         self.names.home(&found.root, found.rel(), &found.meta)
     }

@@ -1,52 +1,54 @@
-//! What a walk saw of a tree, entry by entry, small enough for millions of them.
+//! The entries that a walk saw, in a form small enough for millions of them.
 
 use std::time::{Duration, SystemTime};
 
 use super::super::staged_files::FileStamp;
 use crate::base::openat::{Kind, Meta};
 
-/// A change so soon after the last one may leave the same times: kernels count them in ticks.
+/// A change within this time of the last one may leave the same times: kernels count them in ticks.
 pub(super) const TICK: Duration = Duration::from_millis(20);
 const KIND_BITS: u64 = 0o170_000;
 const DIRECTORY_BITS: u64 = 0o040_000;
 
-/// What is known of an entry beside its look.
+/// Facts about an entry beside its stamp.
 pub(super) mod flag {
-    /// A file or a link: its size and its times count.
-    pub const CONTENT: u16 = 1;
-    /// Changed so shortly before it was looked at that a further change could look the same.
-    pub const FRESH: u16 = 2;
-    /// So was its content.
-    pub const FRESH_CONTENT: u16 = 4;
-    /// The copy has it.
-    pub const MADE: u16 = 8;
+    /// It is a file or a symlink: its size and its times count.
+    pub(crate) const CONTENT: u16 = 1;
+    /// It changed so shortly before that a further change could leave the same stamp.
+    pub(crate) const FRESH: u16 = 2;
+    /// The same of its content.
+    pub(crate) const FRESH_CONTENT: u16 = 4;
+    /// The copy holds it.
+    pub(crate) const MADE: u16 = 8;
     /// It counts as a file.
-    pub const COUNTED: u16 = 16;
+    pub(crate) const COUNTED: u16 = 16;
     /// Its bytes count: it is no further name of a file that was copied.
-    pub const SIZED: u16 = 32;
+    pub(crate) const SIZED: u16 = 32;
     /// The next snapshot may link to its copy.
-    pub const RECORDED: u16 = 64;
+    pub(crate) const RECORDED: u16 = 64;
     /// It is to be checked as a database.
-    pub const DATABASE: u16 = 128;
+    pub(crate) const DATABASE: u16 = 128;
     /// Left out, since the copy of its database is whole without it.
-    pub const SIDECAR: u16 = 256;
-    /// There is something to tell of it.
-    pub const SKIPPED: u16 = 512;
+    pub(crate) const SIDECAR: u16 = 256;
+    /// There is a report on it.
+    pub(crate) const SKIPPED: u16 = 512;
 }
 
-/// One look at an entry.
+/// The stamp of an entry of any kind, with flags.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EntryStamp {
     id: (u64, u64),
-    /// Of content: size (bytes), change of content and change of anything (nanoseconds, without what is above 64
-    /// bits). Of all else mode, user and group: what is in a directory are entries of their own, and making and
-    /// removing them changes its times, as using a FIFO or a device does.
+    /// Of a file or symlink: size (bytes), mtime and ctime (the lower 64 bits of their nanoseconds). Of
+    /// other kinds: mode, user and group. Their times do not count: making and removing the entries of
+    /// a directory changes them, and so does using a FIFO or a device.
     numbers: [u64; 3],
+    /// See [`flag`].
     pub flags: u16,
 }
 
 impl EntryStamp {
-    pub fn of(meta: &Meta) -> Self {
+    /// Returns the stamp of an entry that was looked at just now.
+    pub(crate) fn of(meta: &Meta) -> Self {
         let id = meta.id();
         if !matches!(meta.kind(), Kind::File | Kind::Symlink) {
             let numbers = [meta.mode(), meta.uid(), meta.gid()].map(u64::from);
@@ -71,35 +73,38 @@ impl EntryStamp {
         }
     }
 
-    pub fn has(&self, flag: u16) -> bool {
+    /// Whether `flag` is set.
+    pub(crate) fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 
-    /// The same, which another look can't be certain to find again.
-    pub fn in_doubt(mut self) -> Self {
+    /// Returns it marked so that no later stamp counts as equal.
+    pub(crate) fn in_doubt(mut self) -> Self {
         self.flags |= flag::FRESH | flag::FRESH_CONTENT;
         self
     }
 
-    pub fn is_dir(&self) -> bool {
+    /// Whether the entry is a directory.
+    pub(crate) fn is_dir(&self) -> bool {
         !self.has(flag::CONTENT) && self.numbers[0] & KIND_BITS == DIRECTORY_BITS
     }
 
-    /// Bytes of content.
-    pub fn size(&self) -> u64 {
+    /// Returns the size of a file or symlink in bytes, and 0 for other kinds.
+    pub(crate) fn size(&self) -> u64 {
         match self.has(flag::CONTENT) {
             true => self.numbers[0],
             false => 0,
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    /// Whether the entry is an empty file.
+    pub(crate) fn is_empty(&self) -> bool {
         self.has(flag::CONTENT) && self.numbers[0] == 0
     }
 
-    /// Whether it is certainly what `earlier` was. Of a database's journal the time of its last change says
-    /// nothing: SQLite gives it the database's owner whenever it opens it, as reading it does.
-    pub fn is_still(&self, earlier: &Self, is_journal: bool) -> bool {
+    /// Whether the entry is certainly unchanged since `earlier`. The ctime of a database's journal is
+    /// ignored: SQLite sets the journal's owner whenever it opens it, even to read.
+    pub(crate) fn is_still(&self, earlier: &Self, is_journal: bool) -> bool {
         let is_content = self.has(flag::CONTENT);
         if is_content != earlier.has(flag::CONTENT) || self.id != earlier.id {
             return false;
@@ -112,18 +117,19 @@ impl EntryStamp {
     }
 }
 
-/// The entries of a tree in a walk's order. Of each path only what differs from the one before is kept.
+/// The entries of a tree in a walk's order. Each path is stored as its difference from the one before.
 #[derive(Default)]
 pub(super) struct SeenEntries {
-    /// Of each: how many bytes it shares with the one before, how many follow, and those.
+    /// For each path: the number of bytes it shares with the one before, the number of bytes that
+    /// follow, and those bytes.
     paths: Vec<u8>,
     last: Vec<u8>,
     states: Vec<EntryStamp>,
 }
 
 impl SeenEntries {
-    /// `rel` comes after all that are there.
-    pub fn note(&mut self, rel: &[u8], state: EntryStamp) {
+    /// Adds an entry. `rel` must come after all others.
+    pub(crate) fn note(&mut self, rel: &[u8], state: EntryStamp) {
         let both = rel.iter().zip(&self.last);
         let shared = both.take_while(|(a, b)| a == b).count();
         for length in [shared, rel.len() - shared] {
@@ -135,7 +141,8 @@ impl SeenEntries {
         self.states.push(state);
     }
 
-    pub fn cursor(&self) -> SeenCursor<'_> {
+    /// Returns a cursor at the first entry.
+    pub(crate) fn cursor(&self) -> SeenCursor<'_> {
         let mut cursor = SeenCursor {
             seen: self,
             at: 0,
@@ -147,7 +154,7 @@ impl SeenEntries {
     }
 }
 
-/// Seven bits to a byte, the lowest first; the eighth says that more follow.
+/// Appends a length, seven bits to a byte, the lowest first. The eighth bit says that more follow.
 fn push_length(to: &mut Vec<u8>, mut length: usize) {
     while length >= 0x80 {
         to.push(length as u8 | 0x80);
@@ -156,24 +163,25 @@ fn push_length(to: &mut Vec<u8>, mut length: usize) {
     to.push(length as u8);
 }
 
-/// One of the entries.
+/// A position in [`SeenEntries`].
 pub(super) struct SeenCursor<'a> {
     seen: &'a SeenEntries,
-    /// In the paths: where the next one begins.
+    /// Offset of the next path.
     at: usize,
-    /// The number of the next one.
+    /// Number of the next entry.
     next: usize,
     rel: Vec<u8>,
 }
 
 impl SeenCursor<'_> {
-    /// `None`: there are no more.
-    pub fn get(&self) -> Option<(&[u8], EntryStamp)> {
+    /// Returns path and stamp of the current entry. `None`: there are no more.
+    pub(crate) fn get(&self) -> Option<(&[u8], EntryStamp)> {
         let state = self.seen.states.get(self.next.checked_sub(1)?)?;
         Some((&self.rel, *state))
     }
 
-    pub fn advance(&mut self) {
+    /// Goes on to the next entry.
+    pub(crate) fn advance(&mut self) {
         self.next += 1;
         if self.next > self.seen.states.len() {
             return;
@@ -186,6 +194,7 @@ impl SeenCursor<'_> {
         self.at += rest.len();
     }
 
+    /// Reads a length.
     fn length(&mut self) -> usize {
         let mut length = 0;
         let mut shift = 0;

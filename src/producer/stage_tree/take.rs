@@ -1,10 +1,12 @@
-//! Making the copy of one entry.
+//! Copies one entry of a tree.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 
-use super::super::copy_file::{FileCopyError, Original, copy_content, dress, dress_entry};
+use super::super::copy_file::{
+    CopyMtime, FileCopyError, Original, copy_content, dress, dress_entry,
+};
 use super::super::probe_file::{is_called_database, read_head};
 use super::super::staged_files::FileStamp;
 use super::seen::{EntryStamp, flag};
@@ -13,26 +15,29 @@ use crate::base::openat::{Dir, Kind, Meta};
 use crate::base::sqlite;
 use crate::base::walk::{Found, exchanged};
 
-/// How a file fared.
+/// The state of a file's copy.
 pub(in super::super) enum FileCopy {
-    /// As it was at one moment, when it looked so.
+    /// The file at one moment, when it had this metadata.
     Whole(Original),
-    /// A database's content as of one moment, which no look of its file identifies.
+    /// The content of a database at one moment, which no stamp of its file identifies.
     BackedUp(Original),
     /// It changed during every attempt.
     Torn(Original),
 }
 
 impl FileCopy {
-    pub fn original(&self) -> &Original {
+    /// Returns the metadata for the copy.
+    pub(crate) fn original(&self) -> &Original {
         let (Self::Whole(original) | Self::BackedUp(original) | Self::Torn(original)) = self;
         original
     }
 }
 
-/// Why a file is not in the snapshot, or why there is no snapshot.
+/// Why an entry could not be copied.
 pub(in super::super) enum EntryFailure {
+    /// It cannot be read, for this reason: the snapshot is made without it.
     Skip(String),
+    /// The copy cannot be written: there is no snapshot.
     End(io::Error),
 }
 
@@ -40,7 +45,7 @@ impl From<FileCopyError> for EntryFailure {
     fn from(error: FileCopyError) -> Self {
         match error {
             FileCopyError::Source(e) => Self::Skip(e.to_string()),
-            // A path that is too long only in the copy's place is a matter of this one file.
+            // A path that is too long only in the snapshot concerns this one file.
             FileCopyError::Destination(e) if e.kind() == io::ErrorKind::InvalidFilename => {
                 Self::Skip(e.to_string())
             }
@@ -49,27 +54,32 @@ impl From<FileCopyError> for EntryFailure {
     }
 }
 
+/// Makes an error of the copy an [`EntryFailure`].
 pub(super) fn destination(e: io::Error) -> EntryFailure {
     FileCopyError::Destination(e).into()
 }
 
+/// Makes an error of the original an [`EntryFailure`].
 pub(super) fn source(e: io::Error) -> EntryFailure {
     FileCopyError::Source(e).into()
 }
 
-/// What was made of an entry.
+/// What was made for an entry.
 pub(super) enum MadeCopy {
-    /// Nothing: the copy of its database is whole without it.
+    /// Nothing: the copy of its database is complete without it.
     Sidecar,
-    /// A further name of the copy of a file with several names. `in_doubt`: the file has changed since.
+    /// A further name of the copy of a file with several names.
     Link {
+        /// The file has changed since it was copied.
         in_doubt: bool,
     },
+    /// A copy of a file.
     File,
+    /// A directory, symlink, FIFO or device.
     Other,
 }
 
-/// How far the lists of what was staged reach.
+/// The lengths of the lists in [`Staged`](super::Staged) at one moment.
 #[derive(Clone, Copy)]
 pub(super) struct StagedMark {
     files: u64,
@@ -80,8 +90,8 @@ pub(super) struct StagedMark {
 }
 
 impl StagedMark {
-    /// Whether there is more to tell than at `earlier`.
-    pub fn is_told_since(&self, earlier: Self) -> bool {
+    /// Whether there are reports that `earlier` did not have.
+    pub(crate) fn has_reports_since(&self, earlier: Self) -> bool {
         self.skipped > earlier.skipped
     }
 }
@@ -98,7 +108,7 @@ impl Stager<'_> {
         }
     }
 
-    /// Forgets what was staged since, but not what is to be told.
+    /// Removes the additions since `mark`, except reports.
     pub(super) fn reset(&mut self, mark: StagedMark) {
         let staged = &mut self.staged;
         (staged.files, staged.bytes) = (mark.files, mark.bytes);
@@ -106,7 +116,7 @@ impl Stager<'_> {
         staged.databases.truncate(mark.databases);
     }
 
-    /// Notes what the copy has of the entry that looked like `state`. `None`: nothing.
+    /// Notes what was made for the entry with the stamp `state`. `None`: nothing.
     pub(super) fn note(
         &mut self,
         rel: &[u8],
@@ -135,7 +145,7 @@ impl Stager<'_> {
         self.staged.seen.note(rel, state);
     }
 
-    /// Makes the copy of `found`, which is no directory, as `copy`, where nothing is.
+    /// Copies `found`, which is no directory, to `copy`, where nothing is.
     pub(super) fn make(&mut self, found: &Found, copy: &OsStr) -> Result<MadeCopy, EntryFailure> {
         match found.meta.kind() {
             Kind::File => self.file(found, copy),
@@ -143,6 +153,7 @@ impl Stager<'_> {
         }
     }
 
+    /// Copies a symlink, FIFO or device.
     fn special(&mut self, found: &Found, copy: &OsStr) -> Result<(), EntryFailure> {
         let pin = found.root.pin(found.rel()).map_err(source)?;
         let (meta, snapshot) = (pin.meta(), self.job.snapshot);
@@ -155,9 +166,9 @@ impl Stager<'_> {
                 let rdev = meta.rdev();
                 let device = (rustix::fs::major(rdev), rustix::fs::minor(rdev));
                 match snapshot.make_node(copy, kind, Some(device)) {
-                    // Making device nodes is root's.
+                    // Only root can make device nodes.
                     Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                        let reason = "a device can be copied by root only";
+                        let reason = "only root can copy a device";
                         return Err(EntryFailure::Skip(reason.to_owned()));
                     }
                     other => other.map_err(destination)?,
@@ -169,6 +180,7 @@ impl Stager<'_> {
         dress_entry(snapshot, copy, &Original::of_pin(&pin), notes).map_err(destination)
     }
 
+    /// Copies a file, or links it to an equal copy.
     fn file(&mut self, found: &Found, copy: &OsStr) -> Result<MadeCopy, EntryFailure> {
         if self.is_sidecar(&found.rel) {
             return Ok(MadeCopy::Sidecar);
@@ -185,7 +197,7 @@ impl Stager<'_> {
                     return Ok(MadeCopy::Link { in_doubt });
                 }
                 Err(error) => drop(self.staged.notes.insert(format!(
-                    "hard links of one file are copies of it in the snapshot: {error}"
+                    "hard links of one file are separate copies in the snapshot: {error}"
                 ))),
             }
         }
@@ -203,6 +215,7 @@ impl Stager<'_> {
         Ok(MadeCopy::File)
     }
 
+    /// Makes a directory of the copy.
     pub(super) fn make_directory(
         &mut self,
         found: &Found,
@@ -214,7 +227,7 @@ impl Stager<'_> {
         Ok(MadeCopy::Other)
     }
 
-    /// Lets further names of the file be links to its copy, which was made when it looked like `meta`.
+    /// Lets further names of the file become links to its copy, which was made when it had `meta`.
     pub(super) fn note_first(&mut self, found: &Found, meta: &Meta) {
         if meta.nlink() > 1 {
             let copied = CopiedName {
@@ -225,6 +238,7 @@ impl Stager<'_> {
         }
     }
 
+    /// Whether `rel` is a sidecar of a copied database.
     pub(super) fn is_sidecar(&self, rel: &[u8]) -> bool {
         SIDECARS.iter().any(|ending| {
             let base = rel.strip_suffix(*ending);
@@ -232,11 +246,12 @@ impl Stager<'_> {
         })
     }
 
+    /// Links the file to its copy in the previous snapshot, if it has not changed since.
     fn link_unchanged(&mut self, found: &Found, copy: &OsStr) -> bool {
-        let Some(earlier) = self.job.record.copies_with(&found.rel, &found.meta) else {
+        let Some(earlier) = self.job.previous.copies_with(&found.rel, &found.meta) else {
             return false;
         };
-        // Through its log a database changes while its file does not.
+        // A change of a database may be in its log only.
         let is_database =
             read_head(earlier, found.rel()).is_ok_and(|head| sqlite::is_sqlite(&head));
         let mut is_in_file_alone = || {
@@ -262,18 +277,21 @@ impl Stager<'_> {
         true
     }
 
-    /// Gives the copy its metadata and notes what is to be remembered or told.
+    /// Sets the metadata of the copy and notes its stamp or a report.
     fn settle(
         &mut self,
         found: &Found,
         copy: &OsStr,
         outcome: &FileCopy,
     ) -> Result<(), EntryFailure> {
-        // A backup has its own time: the file's would not tell two contents of a log apart.
-        let with_mtime = !matches!(outcome, FileCopy::BackedUp(_));
+        // A backup keeps its own time: with the file's, two contents of a log would look equal.
+        let mtime = match outcome {
+            FileCopy::BackedUp(_) => CopyMtime::Own,
+            FileCopy::Whole(_) | FileCopy::Torn(_) => CopyMtime::Original,
+        };
         let (file, _) = self.job.snapshot.open_file(copy).map_err(destination)?;
         let notes = &mut self.staged.notes;
-        dress(&file, outcome.original(), with_mtime, notes).map_err(destination)?;
+        dress(&file, outcome.original(), mtime, notes).map_err(destination)?;
         match outcome {
             FileCopy::Whole(original) => {
                 let look = FileStamp::of(&original.meta);
@@ -293,7 +311,7 @@ impl Stager<'_> {
     }
 }
 
-/// Copies until the file looked the same before and after, and `still` agrees.
+/// Copies a file until its stamp is the same before and after, and `still` agrees.
 pub(in super::super) fn plain(
     open: impl Fn() -> io::Result<(File, Meta)>,
     snapshot: &Dir,

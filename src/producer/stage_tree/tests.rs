@@ -39,7 +39,7 @@ impl Scene {
             snapshot: &self.snapshot,
             copy: OsStr::new("files"),
             to: "files",
-            record: &self.record,
+            previous: &self.record,
             roots: &self.roots,
             lock_timeout: Duration::ZERO,
         }

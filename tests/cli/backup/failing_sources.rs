@@ -68,7 +68,7 @@ const CASES: &[Case] = &[
         name: "a file that is no database",
         source: SQLITE,
         prepare: |dir| text(&dir.join("x"), b"no database"),
-        cause: "is no SQLite database",
+        cause: "is not a SQLite database",
         next: "check the live database",
         is_kept: true,
     },
@@ -104,7 +104,7 @@ const CASES: &[Case] = &[
         name: "JSON that is cut off",
         source: JSON,
         prepare: |dir| text(&dir.join("x"), b"{\"projects\": ["),
-        cause: "it is no JSON: EOF",
+        cause: "it is not JSON: EOF",
         next: "correct the file",
         is_kept: true,
     },
@@ -403,7 +403,7 @@ fn if_every_source_fails_there_is_no_snapshot() {
         "{err}"
     );
     assert!(
-        err.contains("data is not there") && err.contains("next: see that it is mounted"),
+        err.contains("data is not there") && err.contains("next: check that it is mounted"),
         "{err}"
     );
     host.edit_config(
