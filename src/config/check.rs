@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
+use crate::keys::private_key_text::private_part;
 
 /// The document, for complaints that name file and line.
 pub(super) struct Place<'a> {
@@ -177,20 +178,6 @@ fn check_value(
         DeValue::Table(table) => check_table(place, table, known, false),
         _ => Ok(()),
     }
-}
-
-/// What kind of identity `text` holds, if it does.
-pub(super) fn private_part(text: &str) -> Option<&'static str> {
-    let upper = text.to_ascii_uppercase();
-    let marks = [
-        ("AGE-SECRET-KEY-", "an age identity"),
-        ("AGE-PLUGIN-", "a plugin's identity"),
-        ("-----BEGIN AGE ENCRYPTED FILE", "a sealed age identity"),
-        ("AGE-ENCRYPTION.ORG/V1", "a sealed age identity"),
-        ("PRIVATE KEY-----", "a private key"),
-    ];
-    let found = marks.iter().find(|(mark, _)| upper.contains(mark));
-    found.map(|(_, what)| *what)
 }
 
 /// The known key that looks most like `key`, if one does at all.

@@ -4,13 +4,13 @@
 //! them is private, and that none is the host's own signer, which would let the host open its backups.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::check::{Place, private_part};
+use super::check::Place;
 use super::{Config, ConfigError};
 use crate::base::ownership;
+use crate::keys::recipient_file::{RecipientFileError, RecipientLine, read_recipient_file};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipient {
@@ -20,6 +20,7 @@ pub enum Recipient {
     File(PathBuf),
 }
 
+/// Of the host's own public key.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 impl Recipient {
@@ -57,45 +58,30 @@ fn is_public_key(text: &str) -> bool {
         .any(|start| text.starts_with(start))
 }
 
-/// The file's lines with their numbers, without comments and empty ones.
-fn read_file(path: &Path) -> Result<Vec<(usize, String)>, ConfigError> {
-    let failed = |source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    // What is looked at is what is read: the file is opened once.
-    let file = ownership::open_regular(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        let message = "not a list of recipients";
-        return Err(failed(std::io::Error::other(message)));
-    }
-    let text = String::from_utf8_lossy(&bytes);
-    let numbered = text.lines().enumerate();
-    Ok(numbered
-        .map(|(index, line)| (index + 1, line.trim().to_owned()))
-        .filter(|(_, line)| {
-            // `age-keygen` writes the public key as a comment into the identity file: look there too.
-            private_part(line).is_some() || !(line.is_empty() || line.starts_with('#'))
-        })
-        .collect())
+fn read_file(path: &Path) -> Result<Vec<RecipientLine>, ConfigError> {
+    read_recipient_file(path).map_err(|error| match error {
+        RecipientFileError::Read(source) => ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        },
+        RecipientFileError::PrivateKey { line, kind } => ConfigError::Identity {
+            file: path.to_owned(),
+            line,
+            what: format!("this is {kind}"),
+        },
+    })
 }
 
-fn refuse_strange((line, text): &(usize, String), path: &Path) -> Result<(), ConfigError> {
-    let (file, line) = (path.to_owned(), *line);
-    if let Some(what) = private_part(text) {
-        let what = format!("this is {what}");
-        return Err(ConfigError::Identity { file, line, what });
+fn refuse_strange(line: &RecipientLine, path: &Path) -> Result<(), ConfigError> {
+    if is_public_key(&line.text) {
+        return Ok(());
     }
-    if !is_public_key(text) {
+    Err(ConfigError::Invalid {
+        file: path.to_owned(),
+        line: line.number,
         // The text is not repeated: whatever it is, it may be a secret.
-        let what = "not a recipient (age1…, ssh-ed25519 …, ssh-rsa …)".to_owned();
-        return Err(ConfigError::Invalid { file, line, what });
-    }
-    Ok(())
+        what: "not a recipient (age1…, ssh-ed25519 …, ssh-rsa …)".to_owned(),
+    })
 }
 
 impl Config {
@@ -110,7 +96,7 @@ impl Config {
                 Recipient::File(path) => {
                     for line in read_file(path)? {
                         refuse_strange(&line, path)?;
-                        all.insert(line.1);
+                        all.insert(line.text);
                     }
                 }
             }
