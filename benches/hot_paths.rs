@@ -197,7 +197,7 @@ fn seal_one(sealer: &mut Sealer, tar: &[u8]) -> ObjectKey {
         sealer.write(member, Texture::Other).unwrap();
     }
     sealer.finish_archive().unwrap();
-    let sealed = sealer.next_sealed(true).unwrap().unwrap();
+    let sealed = sealer.next_sealed().unwrap().unwrap();
     ObjectKey::archive(&sealed.blake3)
 }
 

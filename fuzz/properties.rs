@@ -14,14 +14,16 @@ use sealift::base::ids::{ArchiveId, Hash, HostName, ObjectKey, Stamp, WriterId};
 use sealift::base::rate_schedule::Timetable;
 use sealift::config::{Config, parse_duration, parse_size};
 use sealift::format::allowed_signers::parse_allowed_signers;
-use sealift::format::chain::{Candidate, Chain, ChainError, Gathering};
+use sealift::format::archive::age_header::AgeHeader;
+use sealift::format::chain::{Chain, ChainError, Gathering, UnverifiedManifest};
 use sealift::format::index::{Entry, IndexError, IndexReader};
 use sealift::format::known::{Directory, KnownPage, paginate_known};
 use sealift::format::manifest::{ArchiveRow, Known, Manifest, ManifestName, TablePage, paginate};
 use sealift::format::signature::{self, MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer, Trust};
 use sealift::format::statement::{Mark, MarkName, Tombstone};
 use sealift::packer::files_cache::CacheReader;
-use sealift::packer::seal::{Recipients, read_age_head};
+
+use sealift::packer::seal::Recipients;
 use sealift::restore::concat_tars;
 use sealift::restore::open::{
     Identities, OpenArchiveError, Prompt, SecretString, generate, open_archive,
@@ -104,7 +106,7 @@ pub fn manifest(bytes: &[u8]) {
     let host = &read.core.host;
     let signer = &PEOPLE.signer;
     let trust = Trust::Fingerprint(signer.fingerprint());
-    let of = |signature: Option<String>| Candidate {
+    let of = |signature: Option<String>| UnverifiedManifest {
         name: name.clone(),
         manifest: bytes.to_vec(),
         signature: signature.map(String::into_bytes),
@@ -131,7 +133,11 @@ pub fn manifest(bytes: &[u8]) {
     }
 }
 
-fn gather(host: &HostName, candidates: Vec<Candidate>, trust: &Trust) -> Result<Chain, ChainError> {
+fn gather(
+    host: &HostName,
+    candidates: Vec<UnverifiedManifest>,
+    trust: &Trust,
+) -> Result<Chain, ChainError> {
     let mut gathering = Gathering::new(host, trust);
     candidates.into_iter().for_each(|one| gathering.take(one));
     gathering.finish()
@@ -234,13 +240,13 @@ pub fn archive(bytes: &[u8]) {
         identities,
         ..
     } = &*PEOPLE;
-    let _ = read_age_head(bytes);
+    let _ = AgeHeader::read(&mut &bytes[..]);
     let opened = read_tar(open_archive(bytes, identities));
     assert!(opened.is_err(), "nobody sealed it to this key");
 
     let sealed = recipients.seal_bytes(bytes).unwrap();
-    let head = read_age_head(&sealed[..]).expect("it was sealed just now");
-    assert_eq!(head.stanzas, recipients.count());
+    let head = AgeHeader::read(&mut &sealed[..]).expect("it was sealed just now");
+    assert_eq!(head.stanzas(), recipients.count());
     let expected = read_tar(zstd::Decoder::new(bytes).map_err(|_| OpenArchiveError::Truncated));
     let opened = read_tar(open_archive(&sealed[..], identities));
     assert_eq!(opened.ok(), expected.ok());

@@ -2,7 +2,11 @@
 //!
 //! Identities decrypt, so neither `packer` nor `shipper` imports them (`tests/layers`).
 
+pub mod generate;
 pub mod identities;
 pub mod plugin;
+pub mod private_key_text;
 pub mod prompt;
+pub mod recipient_file;
 pub mod recipients;
+pub mod secret;

@@ -1,185 +1,57 @@
-//! A snapshot → sealed archives, index and manifest in the spool.
+//! Packs a snapshot: from its files to sealed archives, index and manifest in the spool.
 //!
-//! `read → chunk → hash → known? → append to the open tar → zstd → age → BLAKE3 → spool`, one thread
-//! reading and looking up, others compressing and sealing. Everything it makes is durable in the
-//! spool before the manifest is, and the manifest is the last thing it writes: a run that dies
-//! leaves content that the next run finds known, or nothing.
+//! `read → chunk → hash → known? → append to the open tar → zstd → age → BLAKE3 → spool`: one thread
+//! reads and looks up, others compress and seal. Every object is durable in the spool before the
+//! manifest is, and the manifest is written last. So the next run finds the content of a run that
+//! died known, or does not find it at all.
 
 mod archive_writer;
 mod bloom;
 mod catalog_writer;
 pub mod chunk_hash;
 pub mod chunker;
+mod commit;
+mod compaction;
+mod dedup;
 mod entry_metadata;
+mod error;
 mod file_content;
 mod file_packer;
 pub mod files_cache;
 mod history;
 mod index_writer;
 mod merge_parts;
+mod origin;
 mod prefetch;
 pub mod reindex;
+mod request;
+mod scratch;
 pub mod seal;
+mod usage;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+pub use error::PackError;
+pub use request::{Lineage, OnSealed, PackOptions, PackRequest, Packed};
 
-use chrono::{DateTime, Utc};
+use std::collections::{HashMap, HashSet};
 
-use crate::base::ids::{ArchiveId, Hash, HostName, ObjectKey};
 use crate::base::progress::Progress;
-use crate::base::walk::WalkError;
-use crate::format::index::Skipped;
-use crate::format::known::KnownRef;
-use crate::format::manifest::{
-    ArchiveKind, ArchiveRow, IndexRef, Known, Manifest, ManifestCore, paginate, with_wide_times,
-};
-use crate::format::signature::{MANIFEST_NAMESPACE, SignatureError, Signer};
-use crate::state::catalog::{Catalog, CatalogArchive, CatalogError};
-use crate::state::figures::Figures;
-use crate::state::spool::{Spool, SpoolError};
-use crate::state::staged_snapshot::StagedSnapshot;
+use crate::format::archive_table::{ArchiveKind, ArchiveRow};
+use crate::state::catalog::Catalog;
+use crate::state::spool::Spool;
 
-use archive_writer::Store;
-use file_packer::FilePacker;
+use archive_writer::{ArchiveSettings, ArchiveWriter};
+use commit::{Contents, publish_in_spool};
+use compaction::worth_using;
+use error::scratch_error;
+use file_packer::{FilePacker, PackedFiles};
 use files_cache::{CacheReader, CacheWriter};
-use merge_parts::{Item, Parts};
-use prefetch::scout;
-use seal::{Recipients, SealError, Sealer};
+use merge_parts::{Parts, SnapshotItem};
+use prefetch::prefetch;
+use scratch::RunScratch;
+use seal::Sealer;
+use usage::UsableArchive;
 
-#[derive(Debug, thiserror::Error)]
-pub enum PackError {
-    #[error("cannot read {path}, a part of the snapshot; see that it is there and readable")]
-    Part {
-        path: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error("two sources put something at {0} in the snapshot: give one of them another `to`")]
-    Collision(String),
-    #[error("{0} failed validation; nothing was packed of this snapshot")]
-    Invalid(String),
-    #[error("cannot write {path} (is the state directory full or read-only?)")]
-    Scratch {
-        path: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error(transparent)]
-    Walk(#[from] WalkError),
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    #[error(
-        "there are more earlier snapshots than a manifest can name: forget some (`sealift prune`), then run again"
-    )]
-    TooManyKnown,
-    #[error("cannot sign the manifest")]
-    Sign(#[source] SignatureError),
-    #[error("no random numbers from the system: {0}")]
-    Random(getrandom::Error),
-    #[error("archive {0} was not sealed as it was written; nothing was published")]
-    StreamMismatch(ArchiveId),
-    #[error("cannot start a thread (is there a limit on processes or memory?); run again")]
-    Thread {
-        #[source]
-        source: io::Error,
-    },
-    #[error("a thread ended early; nothing was published; run again")]
-    ThreadEnded,
-    #[error("archive {0} is not sealed yet; nothing was published")]
-    Unsealed(ArchiveId),
-    #[error("packing was stopped; what is sealed is kept for the next run")]
-    Stopped(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// How the packer works; [`Default`] is what suits most.
-#[derive(Debug, Clone)]
-pub struct PackOptions {
-    /// Bytes of tar stream after which an archive is closed.
-    pub archive_bytes: u64,
-    /// zstd level.
-    pub level: i32,
-    /// Compressing threads.
-    pub threads: usize,
-}
-
-impl Default for PackOptions {
-    fn default() -> Self {
-        Self {
-            archive_bytes: 64 << 20,
-            level: 3,
-            threads: std::thread::available_parallelism().map_or(2, usize::from),
-        }
-    }
-}
-
-/// Where the new snapshot stands among its host's.
-#[derive(Debug, Clone)]
-pub struct Lineage {
-    pub sequence: u64,
-    pub parents: Vec<Hash>,
-    /// In order.
-    pub known: Vec<Known>,
-    pub marks_seen: Vec<String>,
-    /// Every target shows the snapshot before this one, and so has the pages that it names.
-    pub before_is_everywhere: bool,
-}
-
-pub struct PackRequest<'a> {
-    pub host: &'a HostName,
-    pub snapshot: &'a StagedSnapshot,
-    pub recipients: Arc<Recipients>,
-    pub signer: &'a Signer,
-    /// An OpenSSH public key that may sign from now on too.
-    pub next_signer: Option<String>,
-    pub lineage: Lineage,
-    /// The machine's salted id.
-    pub machine: String,
-    pub next_by: Option<DateTime<Utc>>,
-    /// Archives that are sealed to today's recipients and that no target lacks.
-    pub usable: Vec<CatalogArchive>,
-    pub options: PackOptions,
-    /// For the cache and for scratch files.
-    pub state: PathBuf,
-}
-
-/// A packed snapshot: its objects are in the spool.
-#[derive(Debug)]
-pub struct Packed {
-    pub manifest: Manifest,
-    /// Every archive that the manifest names, and its size.
-    pub archives: Vec<(ObjectKey, u64)>,
-    /// Pages of earlier snapshots that the manifest names, and directories of them.
-    pub known: Vec<(Hash, Vec<u8>)>,
-    /// Archives that this run made, and their bytes.
-    pub new_archives: u64,
-    pub new_archive_bytes: u64,
-    pub skipped: Vec<Skipped>,
-    /// What each source holds, by its place in the snapshot.
-    pub figures: BTreeMap<String, Figures>,
-    /// Worth a line, but nothing is missing because of it.
-    pub notes: BTreeSet<String>,
-}
-
-/// Data archives whose live share fell below this part of their stream are packed anew.
-const COMPACT_BELOW_PERCENT: u64 = 25;
-/// All data archives together may hold this part of what lives in them; beyond, the deadest are packed
-/// anew: a restore reads whole archives, so this bounds what it reads for nothing.
-const COMPACT_ABOVE_PERCENT: u64 = 125;
-/// More index archives than this in one snapshot, and the index is packed anew.
-const MAX_INDEX_ARCHIVES: usize = 24;
-
-/// Hears of each archive as soon as it is durable; its error stops the packing.
-pub type OnSealed<'a> =
-    dyn FnMut(&ArchiveRow) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
-
-/// Packs `request.snapshot`.
+/// Packs `request.snapshot`. Its objects are in the spool then, the manifest last.
 pub fn pack(
     request: &PackRequest<'_>,
     catalog: &mut Catalog,
@@ -191,40 +63,89 @@ pub fn pack(
         let stamp = request.snapshot.stamp.to_string();
         return Err(PackError::Invalid(stamp));
     }
-    let scratch = Scratch::make(&request.state)?;
-    let recipient_set = catalog.remember_recipients(request.recipients.texts())?;
+    let scratch = RunScratch::make(&request.state)?;
     let cache_path = request.state.join("last-snapshot.cache");
-    let mut cache = CacheReader::open(&cache_path, catalog.next_archive_id()?);
+    let cache = CacheReader::open(&cache_path, catalog.next_archive_id()?);
     if cache.is_ahead {
         catalog.renew_writer()?;
     }
-    let old_databases = std::mem::take(&mut cache.databases);
     let cache_out = CacheWriter::create(&cache_path, &scratch.dir, catalog.writer())
         .map_err(|source| scratch_error(&cache_path, source))?;
+    let (usable, retired) = worth_using(&request.usable);
+    let mut archives = open_archives(request, catalog, spool, usable, on_sealed)?;
+    let caches = (cache, cache_out);
+    let files = pack_files(request, &mut archives, caches, &scratch, progress)?;
+    archives.flush()?;
+    let index = index_writer::seal(&mut archives, request, &files)?;
+    archives.finish()?;
+    let rows = used_rows(&archives)?;
+    let live_bytes = live_bytes(&archives, request, &retired);
+    let (new_archives, new_archive_bytes) = (archives.sealed_archives, archives.sealed_bytes);
+    drop(archives);
+    catalog.end_lookups()?;
+    let archives = rows.iter().map(|row| (row.key(), row.bytes)).collect();
+    let contents = Contents {
+        rows,
+        index,
+        totals: files.totals,
+        has_wide_times: files.has_wide_times,
+    };
+    let (manifest, known) = publish_in_spool(request, catalog, spool, contents)?;
+    catalog.set_live_bytes(&live_bytes)?;
+    let next_id = catalog.next_archive_id()?;
+    let cached = files.cache.finish(files.databases, next_id);
+    cached.map_err(|source| scratch_error(&cache_path, source))?;
+    Ok(Packed {
+        manifest,
+        archives,
+        known,
+        new_archives,
+        new_archive_bytes,
+        skipped: files.skipped,
+        figures: files.figures,
+        notes: files.notes,
+    })
+}
+
+/// Starts sealing for this run's recipients.
+fn open_archives<'a>(
+    request: &PackRequest<'_>,
+    catalog: &'a mut Catalog,
+    spool: &Spool,
+    usable: Vec<UsableArchive>,
+    on_sealed: &'a mut OnSealed<'a>,
+) -> Result<ArchiveWriter<'a>, PackError> {
     let options = &request.options;
+    let settings = ArchiveSettings {
+        recipient_set: catalog.remember_recipients(request.recipients.texts())?,
+        archive_bytes: options.archive_bytes,
+    };
     let sealer = Sealer::start(
         request.recipients.clone(),
         spool.clone(),
         options.level,
         options.threads,
     )?;
-    let (usable, retired) = worth_using(&request.usable);
-    let mut store = Store::new(
-        catalog,
-        sealer,
-        recipient_set,
-        options.archive_bytes,
-        usable,
-        on_sealed,
-    )?;
-    let reusable = store.reusable();
+    ArchiveWriter::new(catalog, sealer, settings, usable, on_sealed)
+}
+
+/// Packs all files of the snapshot, in path order.
+fn pack_files(
+    request: &PackRequest<'_>,
+    archives: &mut ArchiveWriter<'_>,
+    (mut cache, cache_out): (CacheReader, CacheWriter),
+    scratch: &RunScratch,
+    progress: &dyn Progress,
+) -> Result<PackedFiles, PackError> {
     let snapshot = request.snapshot;
-    let mut files = FilePacker::new(&mut store, old_databases, cache_out, &scratch, snapshot)?;
+    let reusable = archives.usable_ids();
+    let old_databases = std::mem::take(&mut cache.databases);
+    let mut files = FilePacker::new(archives, old_databases, cache_out, scratch, snapshot)?;
     let mut last_path: Option<Vec<u8>> = None;
     let parts = Parts::open(&snapshot.parts)?;
-    scout(parts, cache, &reusable, |scouted| {
-        let item = &scouted.item;
-        if let Item::Found { path, .. } | Item::Between(path) = item {
+    prefetch(parts, cache, &reusable, |prefetched| {
+        let item = &prefetched.item;
+        if let SnapshotItem::Found { path, .. } | SnapshotItem::Between(path) = item {
             if last_path.as_ref().is_some_and(|last| last >= path) {
                 return Err(PackError::Collision(
                     String::from_utf8_lossy(path).into_owned(),
@@ -232,242 +153,38 @@ pub fn pack(
             }
             last_path = Some(path.clone());
         }
-        files.pack(scouted, progress)
+        files.pack(prefetched, progress)
     })?;
-    let body = files.finish()?;
-    store.flush()?;
-    let mut totals = body.totals;
-    let index = index_writer::seal(&mut store, request, &body)?;
-    store.finish()?;
-    let mut rows: Vec<ArchiveRow> = Vec::new();
+    files.finish()
+}
+
+/// Returns the rows of the archives that the snapshot uses: data first, each kind by id.
+fn used_rows(archives: &ArchiveWriter<'_>) -> Result<Vec<ArchiveRow>, PackError> {
+    let mut rows = Vec::new();
     for kind in [ArchiveKind::Data, ArchiveKind::Index] {
-        rows.extend(store.used(kind)?.into_iter().map(|used| used.row.clone()));
+        rows.extend(
+            archives
+                .used(kind)?
+                .into_iter()
+                .map(|used| used.row.clone()),
+        );
     }
-    totals.archives = rows.len() as u64;
-    totals.archive_bytes = rows.iter().map(|row| row.bytes).sum();
-    let archives = rows.iter().map(|row| (row.key(), row.bytes)).collect();
-    let mut live = store.live_by_number();
-    // What was packed anew stays out of use, even if some of its dead content comes back.
-    // Most of a long history was so already: no row is written again for that.
+    Ok(rows)
+}
+
+/// Returns the live bytes to record for each archive, by the catalog's number.
+fn live_bytes(
+    archives: &ArchiveWriter<'_>,
+    request: &PackRequest<'_>,
+    retired: &HashSet<i64>,
+) -> HashMap<i64, u64> {
+    let mut live = archives.live_by_number();
+    // Archives that were packed again stay out of use, even if some of their dead content comes
+    // back. Most archives of a long history are recorded so already; their rows are not rewritten.
     let were_in_use = request
         .usable
         .iter()
         .filter(|archive| archive.live_bytes != Some(0) && retired.contains(&archive.n));
     live.extend(were_in_use.map(|archive| (archive.n, 0)));
-    let (new_archives, new_archive_bytes) = (store.sealed_archives, store.sealed_bytes);
-    let sets = store.catalog().recipient_sets()?;
-    drop(store);
-    catalog.end_lookups()?;
-    let paged = history::page(&request.lineage, catalog, spool)?;
-    let pages = paginate(rows, &sets);
-    for (hash, bytes) in &pages {
-        spool.put(&ObjectKey::table(hash), bytes)?;
-    }
-    let pages = pages.iter().map(|(hash, _)| *hash).collect();
-    let core = core(
-        request,
-        catalog,
-        KnownRef::Pages(paged.named),
-        index,
-        totals,
-        body.has_wide_times,
-    );
-    let manifest = publish_in_spool(request, catalog, spool, Manifest::new(core, pages))?;
-    catalog.set_live_bytes(&live)?;
-    let cached = body
-        .cache
-        .finish(body.databases, catalog.next_archive_id()?);
-    cached.map_err(|source| scratch_error(&cache_path, source))?;
-    Ok(Packed {
-        manifest,
-        archives,
-        known: paged.objects,
-        new_archives,
-        new_archive_bytes,
-        skipped: body.skipped,
-        figures: body.figures,
-        notes: body.notes,
-    })
-}
-
-/// Leaves out archives that hold little of use: what lives in them is packed anew, and retention
-/// frees them once no manifest names them. The second list are those, by number.
-fn worth_using(usable: &[CatalogArchive]) -> (Vec<archive_writer::Usable>, HashSet<i64>) {
-    let index_in_use = |archive: &&CatalogArchive| {
-        archive.row.kind == ArchiveKind::Index && archive.live_bytes != Some(0)
-    };
-    let renew_index = usable.iter().filter(index_in_use).count() > MAX_INDEX_ARCHIVES;
-    let retired: HashSet<i64> = mostly_dead(usable).into_iter().collect();
-    let is_kept = |archive: &&CatalogArchive| match archive.row.kind {
-        ArchiveKind::Index => !renew_index,
-        ArchiveKind::Data => !retired.contains(&archive.n),
-    };
-    let kept = usable.iter().filter(is_kept).cloned();
-    (kept.map(archive_writer::Usable::from).collect(), retired)
-}
-
-/// Data archives to be packed anew: each that is below its threshold, and the deadest others until all
-/// together are above theirs.
-fn mostly_dead(usable: &[CatalogArchive]) -> Vec<i64> {
-    let share = |(_, live, tar): &(i64, u64, u64)| *live as f64 / (*tar).max(1) as f64;
-    let mut data: Vec<(i64, u64, u64)> = usable
-        .iter()
-        .filter(|archive| archive.row.kind == ArchiveKind::Data)
-        .filter_map(|archive| {
-            let live = archive.live_bytes?.min(archive.tar_bytes);
-            Some((archive.n, live, archive.tar_bytes))
-        })
-        .collect();
-    data.sort_by(|a, b| share(a).total_cmp(&share(b)));
-    let live_bytes: u64 = data.iter().map(|(_, live, _)| live).sum();
-    let mut held_bytes: u64 = data.iter().map(|(_, _, tar)| tar).sum();
-    let mut retired = Vec::new();
-    for (n, live, tar) in data {
-        let alone = live * 100 < tar * COMPACT_BELOW_PERCENT;
-        let together = held_bytes * 100 > live_bytes * COMPACT_ABOVE_PERCENT;
-        if !alone && !together {
-            break;
-        }
-        // What lives in it will be held by a new archive, which is all live.
-        held_bytes -= tar - live;
-        retired.push(n);
-    }
-    retired
-}
-
-fn core(
-    request: &PackRequest<'_>,
-    catalog: &Catalog,
-    known: KnownRef,
-    index: IndexRef,
-    totals: crate::format::manifest::Totals,
-    has_wide_times: bool,
-) -> ManifestCore {
-    ManifestCore {
-        format: crate::format::manifest::FORMAT,
-        requires: match has_wide_times {
-            true => with_wide_times(known.requires()),
-            false => known.requires(),
-        },
-        host: request.host.clone(),
-        stamp: request.snapshot.stamp,
-        sequence: request.lineage.sequence,
-        parents: request.lineage.parents.clone(),
-        writer: catalog.writer(),
-        machine: request.machine.clone(),
-        known,
-        marks_seen: request.lineage.marks_seen.clone(),
-        next_by: request.next_by,
-        recipients: request.recipients.texts().to_vec(),
-        index,
-        totals,
-        next_signer: request.next_signer.clone(),
-    }
-}
-
-/// Signature and manifest, in this order, once the pages are there; then the catalog knows the snapshot.
-fn publish_in_spool(
-    request: &PackRequest<'_>,
-    catalog: &Catalog,
-    spool: &Spool,
-    manifest: Manifest,
-) -> Result<Manifest, PackError> {
-    let name = manifest.name();
-    let signature = request
-        .signer
-        .sign(MANIFEST_NAMESPACE, &manifest.bytes)
-        .map_err(PackError::Sign)?;
-    spool.put(&name.signature_key(), signature.as_bytes())?;
-    spool.put(&name.key(), &manifest.bytes)?;
-    catalog.add_snapshot(&manifest, false)?;
-    Ok(manifest)
-}
-
-/// A directory for this run's temporary files, gone when it ends. What a killed run left is cleared.
-pub(crate) struct Scratch {
-    dir: PathBuf,
-}
-
-impl Scratch {
-    fn make(state: &std::path::Path) -> Result<Self, PackError> {
-        let dir = state.join("scratch");
-        let make = || -> io::Result<()> {
-            match std::fs::remove_dir_all(&dir) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-            crate::base::fs::create_private_dir(&dir)
-        };
-        make().map_err(|source| scratch_error(&dir, source))?;
-        Ok(Self { dir })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed now, the next run removes.
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-fn scratch_error(path: &std::path::Path, source: io::Error) -> PackError {
-    PackError::Scratch {
-        path: path.display().to_string(),
-        source,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::ids::WriterId;
-
-    fn archive(n: i64, kind: ArchiveKind, live: Option<u64>) -> CatalogArchive {
-        CatalogArchive {
-            n,
-            row: ArchiveRow {
-                id: ArchiveId {
-                    writer: WriterId([0; 8]),
-                    counter: n as u64,
-                },
-                kind,
-                blake3: Hash([0; 32]),
-                sha256: Hash([0; 32]),
-                bytes: 50,
-                recipient_set: String::new(),
-                head_sha256: Hash([0; 32]),
-            },
-            tar_bytes: 100,
-            tar_blake3: Hash([0; 32]),
-            live_bytes: live,
-        }
-    }
-
-    fn retired(shares: &[u64]) -> Vec<i64> {
-        let data = shares.iter().zip(0..);
-        let data = data.map(|(live, n)| archive(n, ArchiveKind::Data, Some(*live)));
-        // Those that no snapshot used yet, and the index's, are not its business.
-        let others = [
-            archive(100, ArchiveKind::Data, None),
-            archive(101, ArchiveKind::Index, Some(1)),
-        ];
-        mostly_dead(&data.chain(others).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn the_deadest_archives_are_packed_anew_until_a_restore_reads_little_for_nothing() {
-        assert_eq!(retired(&[]), [0; 0]);
-        assert_eq!(retired(&[100, 100, 81, 80]), [0; 0]);
-        // One that is nearly dead goes even if all together are well.
-        assert_eq!(retired(&[100, 100, 100, 100, 100, 100, 24]), [6]);
-        assert_eq!(retired(&[100, 100, 100, 100, 100, 100, 25]), [0; 0]);
-        // All decay alike, none of them far: 400 held for 280, until 300 are for 260.
-        assert_eq!(retired(&[70, 60, 80, 70]), [1, 0]);
-        // A share above one does not make room for others.
-        assert_eq!(retired(&[900, 50, 50]), [1]);
-    }
+    live
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::base::ids::{ARCHIVES, ArchiveId, Hash, HostName, MANIFESTS, ObjectKey};
-use crate::format::chain::{Candidate, Chain, Gathering};
+use crate::format::chain::{Chain, Gathering, UnverifiedManifest};
 use crate::format::manifest::{
     ArchiveRow, MAX_PAGE_BYTES, MAX_SIGNATURE_BYTES, MAX_SMALL_OBJECT_BYTES, Manifest,
     ManifestName, TablePage, recipient_set_name,
@@ -163,7 +163,7 @@ impl HostFolder {
         name: ManifestName,
         bytes: u64,
         signature_bytes: Option<u64>,
-    ) -> Result<Option<Candidate>, TargetError> {
+    ) -> Result<Option<UnverifiedManifest>, TargetError> {
         let (key, signature_key) = (name.key(), name.signature_key());
         let read_signature = async {
             match signature_bytes.is_some_and(|bytes| bytes > MAX_SIGNATURE_BYTES) {
@@ -190,7 +190,7 @@ impl HostFolder {
             false if is_usual => manifest,
             false => self.get_if_there(&key, MAX_SMALL_OBJECT_BYTES).await?,
         };
-        Ok(manifest.map(|manifest| Candidate {
+        Ok(manifest.map(|manifest| UnverifiedManifest {
             name,
             manifest,
             signature,

@@ -10,6 +10,8 @@ use super::document::Document;
 use super::error::ConfigError;
 use crate::base::similar::nearest;
 
+use crate::keys::private_key_text::private_part;
+
 /// The keys of the configuration.
 pub(super) struct KnownKeys {
     /// Of the document itself.
@@ -128,18 +130,4 @@ impl Checker<'_> {
             _ => Ok(()),
         }
     }
-}
-
-/// Returns the kind of identity that `text` contains; `None` if it contains none.
-pub(super) fn private_part(text: &str) -> Option<&'static str> {
-    let upper = text.to_ascii_uppercase();
-    let marks = [
-        ("AGE-SECRET-KEY-", "an age identity"),
-        ("AGE-PLUGIN-", "a plugin's identity"),
-        ("-----BEGIN AGE ENCRYPTED FILE", "a sealed age identity"),
-        ("AGE-ENCRYPTION.ORG/V1", "a sealed age identity"),
-        ("PRIVATE KEY-----", "a private key"),
-    ];
-    let found = marks.iter().find(|(mark, _)| upper.contains(mark));
-    found.map(|(_, what)| *what)
 }

@@ -4,15 +4,15 @@
 //! which the host could open its backups.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::Config;
-use super::check::private_part;
+
 use super::document::Document;
 use super::error::ConfigError;
 use crate::base::ownership;
+use crate::keys::recipient_file::{RecipientFileError, RecipientLine, read_recipient_file};
 
 /// A recipient, or a file of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Recipient {
     File(PathBuf),
 }
 
-/// Largest file of recipients that is read, in bytes.
+/// Of the host's own public key.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 impl Recipient {
@@ -61,47 +61,30 @@ fn is_public_key(text: &str) -> bool {
         .any(|start| text.starts_with(start))
 }
 
-/// Returns the file's lines with their numbers, without comments and empty lines.
-fn read_file(path: &Path) -> Result<Vec<(usize, String)>, ConfigError> {
-    let failed = |source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    // Opened once, so the checked file is the one that is read.
-    let file = ownership::open_regular(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        let message = "not a list of recipients";
-        return Err(failed(std::io::Error::other(message)));
-    }
-    let text = String::from_utf8_lossy(&bytes);
-    let numbered = text.lines().enumerate();
-    Ok(numbered
-        .map(|(index, line)| (index + 1, line.trim().to_owned()))
-        .filter(|(_, line)| {
-            // `age-keygen` writes the public key as a comment into the identity file, so comments are searched for
-            // private keys, too.
-            private_part(line).is_some() || !(line.is_empty() || line.starts_with('#'))
-        })
-        .collect())
+fn read_file(path: &Path) -> Result<Vec<RecipientLine>, ConfigError> {
+    read_recipient_file(path).map_err(|error| match error {
+        RecipientFileError::Read(source) => ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        },
+        RecipientFileError::PrivateKey { line, kind } => ConfigError::Identity {
+            file: path.to_owned(),
+            line,
+            what: format!("this is {kind}"),
+        },
+    })
 }
 
-/// Refuses a line that is not a public key.
-fn refuse_strange((line, text): &(usize, String), path: &Path) -> Result<(), ConfigError> {
-    let (file, line) = (path.to_owned(), *line);
-    if let Some(what) = private_part(text) {
-        let what = format!("this is {what}");
-        return Err(ConfigError::Identity { file, line, what });
+fn refuse_strange(line: &RecipientLine, path: &Path) -> Result<(), ConfigError> {
+    if is_public_key(&line.text) {
+        return Ok(());
     }
-    if !is_public_key(text) {
-        // The text is not repeated, since it may be a secret.
-        let what = "not a recipient (age1…, ssh-ed25519 …, ssh-rsa …)".to_owned();
-        return Err(ConfigError::Invalid { file, line, what });
-    }
-    Ok(())
+    Err(ConfigError::Invalid {
+        file: path.to_owned(),
+        line: line.number,
+        // The text is not repeated: whatever it is, it may be a secret.
+        what: "not a recipient (age1…, ssh-ed25519 …, ssh-rsa …)".to_owned(),
+    })
 }
 
 impl Config {
@@ -116,7 +99,7 @@ impl Config {
                 Recipient::File(path) => {
                     for line in read_file(path)? {
                         refuse_strange(&line, path)?;
-                        all.insert(line.1);
+                        all.insert(line.text);
                     }
                 }
             }

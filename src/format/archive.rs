@@ -1,4 +1,7 @@
-//! The layout inside one archive: tar members, and the payload that age encrypts.
+//! The layout inside one archive: tar members, compressed into zstd frames with a table of them,
+//! encrypted as an age file.
 
+pub mod age_header;
 pub mod age_payload;
+pub mod seek_table;
 pub mod tar_member;

@@ -1,102 +1,144 @@
-//! Which of a folder's manifests to believe, and in what order they stand.
+//! Decides which of a folder's manifests to believe, and orders them.
 //!
-//! Pure: takes the bytes that a target showed and a [`Trust`], gives the verified snapshots by
-//! sequence and a list of findings. `latest` is the highest verified sequence, never the newest
-//! date. Nothing unverified ever becomes a [`VerifiedSnapshot`].
+//! A pure computation: from the bytes that a target returned and a [`Trust`] it makes the verified
+//! snapshots, by sequence, and a list of findings. `latest` is the highest verified sequence, never
+//! the newest date. Nothing unverified ever becomes a [`VerifiedSnapshot`].
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ssh_key::PublicKey;
 
-use super::known::KnownRef;
 use crate::base::ids::{Hash, HostName, Stamp};
-use crate::format::manifest::{Known, Manifest, ManifestName};
+use crate::format::known::{Known, KnownRef};
+use crate::format::manifest::{Manifest, ManifestName};
 use crate::format::signature::{self, MANIFEST_NAMESPACE, Trust};
 
-/// A manifest's name and what the target holds under it and its `.sig`.
+/// A manifest and its signature, as the target returned them.
 #[derive(Debug, Clone)]
-pub struct Candidate {
+pub struct UnverifiedManifest {
+    /// The name under which the target holds the manifest.
     pub name: ManifestName,
+    /// The object's bytes.
     pub manifest: Vec<u8>,
-    /// `None`: there is no signature beside it.
+    /// The signature's bytes; `None` if the target has none for it.
     pub signature: Option<Vec<u8>>,
 }
 
 /// A verified manifest and who signed it.
 #[derive(Debug, Clone)]
 pub struct VerifiedSnapshot {
-    /// Without its bytes; and without a list of earlier snapshots in itself, unless it is the newest.
+    /// The manifest, without its bytes. An inline list of earlier snapshots is kept only in the
+    /// newest one.
     pub manifest: Manifest,
-    /// `SHA256:…`
+    /// The signer's fingerprint, `SHA256:…`.
     pub signer: String,
 }
 
 impl VerifiedSnapshot {
+    /// Returns the snapshot's sequence.
     pub fn sequence(&self) -> u64 {
         self.manifest.core.sequence
     }
 
+    /// Returns the snapshot's stamp.
     pub fn stamp(&self) -> Stamp {
         self.manifest.core.stamp
     }
 }
 
-/// Something about the folder that its owner should know.
+/// An irregularity of the folder that the operator should know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Finding {
+    /// The manifest cannot be believed, and why.
     #[error("manifest {0} is not acceptable: {1}")]
     Refused(ManifestName, String),
+    /// Manifests with different cores have the same sequence.
     #[error("sequence {sequence} is forked: {names} both claim it (two machines under one name?)")]
-    Fork { sequence: u64, names: String },
-    #[error("snapshot {} (sequence {}) is known to a later one, but its manifest is missing", .0.stamp, .0.sequence)]
+    Fork {
+        /// The sequence.
+        sequence: u64,
+        /// Names of the manifests.
+        names: String,
+    },
+    /// A later manifest names a snapshot that the folder lacks.
+    #[error(
+        "snapshot {} (sequence {}): its manifest is missing, though a later snapshot refers to it",
+        .0.stamp, .0.sequence
+    )]
     Missing(Known),
-    #[error("manifest {child} does not follow from {parent}, which is there under its sequence")]
-    Lineage { child: ManifestName, parent: String },
-    #[error("which snapshots were here before {0} cannot be told: {1}")]
+    /// A manifest names, under a sequence that is here, a snapshot that is not.
+    #[error("manifest {child} does not follow from {parent}, although that sequence is here")]
+    Lineage {
+        /// The later manifest.
+        child: ManifestName,
+        /// Stamp and sequence of the snapshot that it names.
+        parent: String,
+    },
+    /// The pages of a manifest's earlier snapshots cannot be read, and why.
+    #[error("cannot determine which snapshots were here before {0}: {1}")]
     History(ManifestName, String),
 }
 
+/// Why a folder has no chain, or a chain does not have the requested snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
+    /// The folder has no manifest.
     #[error("no manifest of host {0} is here")]
     Empty(HostName),
+    /// No manifest is believed.
     #[error("none of the {count} manifests of host {host} is acceptable; the newest: {newest}")]
     NothingVerified {
+        /// The host.
         host: HostName,
+        /// Number of its manifests.
         count: usize,
+        /// The finding about the newest.
         newest: String,
     },
+    /// Without a pinned signer, nothing says which of several to trust.
     #[error(
         "host {host} has manifests by unrelated signers ({signers}): pin the right one with --signer"
     )]
-    SeveralSigners { host: HostName, signers: String },
-    #[error("{0} names no snapshot here; the newest is {1}")]
+    SeveralSigners {
+        /// The host.
+        host: HostName,
+        /// Fingerprints of the signers.
+        signers: String,
+    },
+    /// No snapshot has the requested stamp, sequence or hash: the request, and the newest stamp.
+    #[error("no snapshot {0} on this target; the newest is {1}")]
     NoSuchSnapshot(String, String),
+    /// Several different snapshots match the request.
     #[error(
         "{text} is ambiguous, sequence {sequence} is forked: choose one of {names} (by its last 16 digits)"
     )]
     Ambiguous {
+        /// The request.
         text: String,
+        /// The forked sequence.
         sequence: u64,
+        /// Names of the manifests that match.
         names: String,
     },
 }
 
-/// A chain in the making. Only what is believed stays in memory, however much was planted beside it.
+/// A chain in the making. Only believed manifests stay in memory, however many others an attacker
+/// put beside them.
 pub struct Gathering<'a> {
     host: &'a HostName,
     trust: &'a Trust,
-    /// Besides those of `trust`.
+    /// Keys that are trusted in addition to `trust`: the first seen, and announced next signers.
     trusted: Vec<PublicKey>,
     snapshots: Vec<VerifiedSnapshot>,
     findings: Vec<Finding>,
-    /// Fingerprints.
+    /// Fingerprints of signers that are not trusted.
     strangers: BTreeSet<String>,
+    /// Number of manifests taken.
     count: usize,
 }
 
 impl<'a> Gathering<'a> {
-    /// Nothing yet of `host`, for those whom `trust` accepts.
+    /// Starts with no manifest of `host`; `trust` decides whose manifests are believed.
     pub fn new(host: &'a HostName, trust: &'a Trust) -> Self {
         Self {
             host,
@@ -109,8 +151,9 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Takes the manifest that is next by name: a trusted one's `next_signer` is trusted from there on.
-    pub fn take(&mut self, candidate: Candidate) {
+    /// Takes the next manifest; callers pass them in the order of their names, since the
+    /// `next_signer` of a believed one is trusted from there on.
+    pub fn take(&mut self, candidate: UnverifiedManifest) {
         self.count += 1;
         let believed = check_signed(self.host, &candidate)
             .and_then(|(manifest, key)| self.believe(manifest, &key));
@@ -123,7 +166,8 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Keeps of thousands of manifests only what is asked of each.
+    /// Adds a snapshot, without the parts that are needed of the newest one only: there may be
+    /// thousands.
     fn add(&mut self, mut snapshot: VerifiedSnapshot) {
         snapshot.manifest.bytes = Vec::new();
         let highest = self.snapshots.last().map_or(0, VerifiedSnapshot::sequence);
@@ -138,6 +182,7 @@ impl<'a> Gathering<'a> {
         self.snapshots.push(snapshot);
     }
 
+    /// Decides whether `key` may sign manifests here.
     fn believe(&mut self, manifest: Manifest, key: &PublicKey) -> Result<VerifiedSnapshot, String> {
         if matches!(self.trust, Trust::FirstSeen) && self.trusted.is_empty() {
             self.trusted.push(key.clone());
@@ -157,8 +202,8 @@ impl<'a> Gathering<'a> {
         Ok(VerifiedSnapshot { manifest, signer })
     }
 
-    /// The chain of all that was taken; what its newest manifest says of earlier ones is not looked at yet
-    /// ([`Chain::hold_against`]).
+    /// Returns the chain of the believed manifests. It is not yet compared with the earlier snapshots
+    /// that its newest manifest names ([`Chain::hold_against`]).
     pub fn finish(self) -> Result<Chain, ChainError> {
         let host = self.host.clone();
         if self.count == 0 {
@@ -192,36 +237,41 @@ impl<'a> Gathering<'a> {
     }
 }
 
-/// A host's verified snapshots, oldest first, and what is odd about the folder.
+/// A host's verified snapshots and the irregularities of its folder.
 #[derive(Debug, Clone)]
 pub struct Chain {
+    /// The host.
     pub host: HostName,
+    /// The verified snapshots, oldest first.
     pub snapshots: Vec<VerifiedSnapshot>,
+    /// The irregularities, in the order in which they were found.
     pub findings: Vec<Finding>,
-    /// What the newest manifest, or each at a fork, says was before it.
+    /// The earlier snapshots that the newest manifest names; at a fork, those of each head.
     pub known: BTreeSet<Known>,
 }
 
 impl Chain {
-    /// The snapshot of the highest sequence; all of that sequence at a fork.
+    /// Returns the snapshot of the highest sequence; at a fork, all of that sequence.
     pub fn heads(&self) -> Vec<VerifiedSnapshot> {
         let newest = self.latest_sequence();
         let heads = self.snapshots.iter().filter(|s| s.sequence() == newest);
         heads.cloned().collect()
     }
 
+    /// Returns the highest verified sequence; 0 if there is no snapshot.
     pub fn latest_sequence(&self) -> u64 {
         self.snapshots.last().map_or(0, VerifiedSnapshot::sequence)
     }
 
-    /// Looks for what `head` knows as earlier snapshots and is not here, or is another one here.
+    /// Compares the chain with the earlier snapshots that `head` names: reports those that are
+    /// missing, and those whose sequence belongs to another snapshot here.
     pub fn hold_against(&mut self, head: &ManifestName, known: Vec<Known>) {
         self.check_lineage_of(head, &known);
         self.find_missing(&known);
         self.known.extend(known);
     }
 
-    /// What later snapshots know, is not here, and has no tombstone yet.
+    /// Returns the snapshots that later ones name, that are not here and that have no tombstone yet.
     pub fn missing(&self) -> Vec<Known> {
         let missing = self.findings.iter().filter_map(|finding| match finding {
             Finding::Missing(known) => Some(*known),
@@ -230,21 +280,22 @@ impl Chain {
         missing.collect()
     }
 
-    /// Fingerprints of all whose manifests are believed here.
+    /// Returns the fingerprints of all signers whose manifests are believed here.
     pub fn signers(&self) -> Vec<String> {
         let signers = self.snapshots.iter().map(|s| s.signer.clone());
         let distinct: BTreeSet<String> = signers.collect();
         distinct.into_iter().collect()
     }
 
-    /// What believable tombstones say was deleted on purpose is no finding.
+    /// Drops the findings about missing snapshots that valid tombstones name: those were deleted on
+    /// purpose. `cores` are the core hashes of the tombstones.
     pub fn accept_deletions(&mut self, cores: &HashSet<Hash>) {
         self.findings.retain(
             |finding| !matches!(finding, Finding::Missing(known) if cores.contains(&known.core)),
         );
     }
 
-    /// The snapshot of the highest verified sequence.
+    /// Returns the snapshot of the highest verified sequence. A fork is an error.
     pub fn latest(&self) -> Result<&VerifiedSnapshot, ChainError> {
         self.resolve("latest")
     }
@@ -271,7 +322,7 @@ impl Chain {
                 .map_or("none".to_owned(), |s| s.stamp().to_string());
             return Err(ChainError::NoSuchSnapshot(text.to_owned(), newest));
         };
-        // Several revisions of one core are one snapshot; the last by name serves.
+        // Several revisions of one core are one snapshot; the last by name represents it.
         let same_core = |s: &&VerifiedSnapshot| s.manifest.core_hash == last.manifest.core_hash;
         if found.iter().all(same_core) {
             return Ok(last);
@@ -302,8 +353,9 @@ impl Chain {
         }
     }
 
-    /// What `child` knows under a sequence that is here must be here with that hash. Of siblings that it knows, one
-    /// must: targets whose histories parted have each their own.
+    /// Reports the earlier snapshots that `child` names, if their sequence is here but belongs to
+    /// another snapshot. If `child` names several of one sequence, one of them must be here: after
+    /// histories parted, each target has its own.
     pub fn check_lineage_of(&mut self, child: &ManifestName, known: &[Known]) {
         let mut cores: BTreeMap<u64, Vec<Hash>> = BTreeMap::new();
         for snapshot in &self.snapshots {
@@ -315,11 +367,11 @@ impl Chain {
             here.map(|here| here.contains(&known.core))
         };
         let mut strange: BTreeMap<u64, Known> = BTreeMap::new();
-        for one in known.iter().filter(|one| is_here(one) == Some(false)) {
-            strange.insert(one.sequence, *one);
+        for other in known.iter().filter(|known| is_here(known) == Some(false)) {
+            strange.insert(other.sequence, *other);
         }
-        for one in known.iter().filter(|one| is_here(one) == Some(true)) {
-            strange.remove(&one.sequence);
+        for present in known.iter().filter(|known| is_here(known) == Some(true)) {
+            strange.remove(&present.sequence);
         }
         for known in strange.into_values() {
             self.findings.push(Finding::Lineage {
@@ -330,7 +382,7 @@ impl Chain {
     }
 
     fn find_missing(&mut self, known: &[Known]) {
-        // In one pass each: the signer decides how many there are.
+        // One pass over each list, since the signer decides how long they are.
         let cores: HashSet<Hash> = self
             .snapshots
             .iter()
@@ -343,11 +395,12 @@ impl Chain {
             .collect();
         let here = |known: &&Known| cores.contains(&known.core);
         let found: HashSet<u64> = known.iter().filter(here).map(|k| k.sequence).collect();
-        for one in known.iter().filter(|one| !here(one)) {
-            // A stranger alone under its sequence is a broken lineage, and told of as such.
-            let is_replaced = sequences.contains(&one.sequence) && !found.contains(&one.sequence);
-            if !is_replaced && !self.known.contains(one) {
-                self.findings.push(Finding::Missing(*one));
+        for absent in known.iter().filter(|known| !here(known)) {
+            // If only another snapshot has its sequence, that is a broken lineage, reported as such.
+            let sequence = absent.sequence;
+            let is_replaced = sequences.contains(&sequence) && !found.contains(&sequence);
+            if !is_replaced && !self.known.contains(absent) {
+                self.findings.push(Finding::Missing(*absent));
             }
         }
     }
@@ -357,16 +410,17 @@ fn names(names: impl Iterator<Item = ManifestName>) -> String {
     names.map(|n| n.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Name = content, a well-formed signature over it, and the host that the folder says.
-fn check_signed(host: &HostName, candidate: &Candidate) -> Result<(Manifest, PublicKey), String> {
-    let signature = candidate
-        .signature
-        .as_ref()
-        .ok_or("it has no signature beside it")?;
+/// Checks that the content matches the name, that the signature is valid, and that the manifest is
+/// of `host`. Returns the manifest and the key that signed it.
+fn check_signed(
+    host: &HostName,
+    candidate: &UnverifiedManifest,
+) -> Result<(Manifest, PublicKey), String> {
+    let signature = candidate.signature.as_ref().ok_or("it has no signature")?;
     let manifest = Manifest::parse_named(&candidate.name, &candidate.manifest)
         .map_err(|error| error.to_string())?;
     if manifest.core.host != *host {
-        return Err(format!("it is of host {}", manifest.core.host));
+        return Err(format!("it belongs to host {}", manifest.core.host));
     }
     let key = signature::verify(signature, MANIFEST_NAMESPACE, &manifest.bytes)
         .map_err(|error| error.to_string())?;

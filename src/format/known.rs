@@ -1,11 +1,13 @@
 //! The earlier snapshots that a manifest names, in pages that live in `tables/` (docs/format.md, 3).
 //!
-//! A page is named by its SHA-256, holds up to 64 rows and is cut by sequence, so an unchanged history costs
-//! nothing to restate: a new manifest adds one short page. Once there are more than a few pages, the
-//! manifest names *directories* of up to 64 pages instead. A directory never names a directory.
+//! A page is named by its SHA-256, holds up to 64 rows and is cut by sequence, so an unchanged
+//! history costs nothing to restate: a new manifest adds one short page. Once there are more than a
+//! few pages, the manifest names *directories* of up to 64 pages instead. A directory never names a
+//! directory.
 //!
-//! *A page that a writer stopped naming is never named by it again.* Each page says in which manifest its rows
-//! came to be as they are (`made`), so rows that return get another page. `prune` relies on that.
+//! *A page that a writer stopped naming is never named by it again.* Each page states which
+//! manifest first had exactly its rows (`made`), so rows that return get another page. `prune`
+//! relies on that.
 
 use std::fmt;
 
@@ -13,39 +15,75 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::base::ids::{Hash, WriterId};
-use crate::format::manifest::{Known, ManifestError, json_line, parse_json};
+use crate::base::ids::{Hash, Stamp, WriterId};
+use crate::format::json::{ManifestError, json_line, parse_json};
 
-/// What `requires` of a manifest says whose `known` is in pages.
+/// Feature in `requires` of a manifest whose `known` is in pages.
 pub const KNOWN_PAGES: &str = "known-pages";
-/// A page or a directory beyond this is refused unread.
+/// Largest page or directory that is read, in bytes.
 pub const MAX_KNOWN_OBJECT_BYTES: u64 = 16 << 10;
+/// Most rows of one page.
 pub const ROWS_PER_KNOWN_PAGE: usize = 64;
+/// Most pages of one directory.
 pub const PAGES_PER_DIRECTORY: usize = 64;
-/// Of one manifest; together with the next bound it limits what a signer can have a reader fetch.
+/// Most directories of one manifest. Together with [`MAX_KNOWN_PAGES`] it limits how much a signer
+/// can make a reader fetch.
 pub const MAX_DIRECTORIES: usize = 1024;
-/// Of one manifest, in its directories and beside them.
+/// Most pages of one manifest, in its directories and beside them.
 pub const MAX_KNOWN_PAGES: usize = 16_384;
-/// So many pages need no directory.
+/// Most pages that a manifest names without directories.
 const MOST_LOOSE_PAGES: usize = 4;
 
-/// The earlier snapshots that a manifest names: in itself (until November 2026), or in pages.
+/// An earlier snapshot that the host deems live. Its JSON form is `[sequence, stamp, core hash]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "(u64, Stamp, Hash)", into = "(u64, Stamp, Hash)")]
+pub struct Known {
+    /// The snapshot's sequence.
+    pub sequence: u64,
+    /// The snapshot's stamp.
+    pub stamp: Stamp,
+    /// SHA-256 of the core of its manifest.
+    pub core: Hash,
+}
+
+impl From<(u64, Stamp, Hash)> for Known {
+    fn from((sequence, stamp, core): (u64, Stamp, Hash)) -> Self {
+        Self {
+            sequence,
+            stamp,
+            core,
+        }
+    }
+}
+
+impl From<Known> for (u64, Stamp, Hash) {
+    fn from(known: Known) -> Self {
+        (known.sequence, known.stamp, known.core)
+    }
+}
+
+/// The earlier snapshots that a manifest names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum KnownRef {
+    /// In the manifest itself, as until November 2026.
     Inline(Vec<Known>),
+    /// In pages.
     Pages(KnownPages),
 }
 
-/// Rows are those of the pages that the directories name, in their order, and then those of `pages`.
+/// The pages of a manifest's earlier snapshots. The rows are those of the pages that the
+/// directories name, in their order, followed by those of `pages`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownPages {
+    /// Names of the directories.
     pub directories: Vec<Hash>,
+    /// Names of the pages that are in no directory.
     pub pages: Vec<Hash>,
 }
 
-/// By hand: `untagged` would hold a large list in memory twice.
+/// Written by hand, since `untagged` would hold a large list in memory twice.
 impl<'de> Deserialize<'de> for KnownRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;
@@ -66,7 +104,7 @@ impl<'de> Deserialize<'de> for KnownRef {
 }
 
 impl KnownRef {
-    /// What `requires` must say beside it.
+    /// Returns the features that `requires` must name for this form.
     pub fn requires(&self) -> Vec<String> {
         match self {
             Self::Inline(_) => Vec::new(),
@@ -74,7 +112,7 @@ impl KnownRef {
         }
     }
 
-    /// The pages and directories that the manifest itself names.
+    /// Returns the pages and directories that the manifest names; `None` in the old form.
     pub fn pages(&self) -> Option<&KnownPages> {
         match self {
             Self::Inline(_) => None,
@@ -93,14 +131,16 @@ impl KnownRef {
     }
 }
 
-/// The writer, and the sequence of the manifest, that first had a page's rows.
+/// The writer, and the sequence of its manifest, that first had exactly a page's rows.
 pub type Made = (WriterId, u64);
 
 /// Up to [`ROWS_PER_KNOWN_PAGE`] earlier snapshots, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownPage {
+    /// The manifest that first had these rows.
     pub made: Made,
+    /// The rows, strictly ascending.
     pub known: Vec<Known>,
 }
 
@@ -108,6 +148,7 @@ pub struct KnownPage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Directory {
+    /// Names of the pages, in the order of their rows.
     pub directory: Vec<Hash>,
 }
 
@@ -125,11 +166,12 @@ fn require_count(what: &str, found: usize, most: usize) -> Result<(), ManifestEr
 }
 
 impl KnownPage {
-    /// The page's name and bytes.
+    /// Returns the page's name and bytes.
     pub fn encode(&self) -> (Hash, Vec<u8>) {
         encode(self)
     }
 
+    /// Parses a page; checks its number of rows and their order.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         let page: Self = parse_json(bytes)?;
         let what = "a page of earlier snapshots";
@@ -142,11 +184,12 @@ impl KnownPage {
 }
 
 impl Directory {
-    /// The directory's name and bytes.
+    /// Returns the directory's name and bytes.
     pub fn encode(&self) -> (Hash, Vec<u8>) {
         encode(self)
     }
 
+    /// Parses a directory and checks its number of pages.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         let directory: Self = parse_json(bytes)?;
         let what = "a directory of pages of earlier snapshots";
@@ -155,7 +198,8 @@ impl Directory {
     }
 }
 
-/// The rows of which a page changes only if one of them comes or goes.
+/// Returns the number of the group to which a row belongs. A page holds rows of one group, so it
+/// changes only if one of them comes or goes.
 pub fn group_of(known: &Known) -> u64 {
     known.sequence / ROWS_PER_KNOWN_PAGE as u64
 }
@@ -163,18 +207,19 @@ pub fn group_of(known: &Known) -> u64 {
 /// Earlier snapshots in pages and directories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Paged {
+    /// The pages and directories for the manifest to name.
     pub named: KnownPages,
-    /// Pages and directories by name.
+    /// Name and bytes of every page and directory.
     pub objects: Vec<(Hash, Vec<u8>)>,
-    /// Which manifest first had each of the objects; `None`: it is a directory.
+    /// Which manifest first had each of `objects`; `None` for a directory.
     pub made: Vec<Option<Made>>,
 }
 
-/// Puts `known`, which is in order, into pages. `made` returns for a group of rows which manifest first had
-/// exactly these.
+/// Puts `known`, which is in order, into pages. `made` returns for a group of rows which manifest
+/// first had exactly these rows.
 ///
-/// The last group's pages change with every snapshot, so they are named by the manifest itself; a directory
-/// changes only when another group is full.
+/// The last group's pages change with every snapshot, so the manifest names them itself; a
+/// directory changes only when another group is full.
 pub fn paginate_known(known: &[Known], made: impl Fn(u64, &[Known]) -> Made) -> Paged {
     let mut paged = Paged::default();
     let mut pages: Vec<(u64, Hash)> = Vec::new();
@@ -273,7 +318,7 @@ mod tests {
         let new = |a: &Paged, b: &Paged| {
             b.objects
                 .iter()
-                .filter(|one| !a.objects.contains(one))
+                .filter(|object| !a.objects.contains(object))
                 .count()
         };
         assert_eq!(new(&before, &after), 1);
@@ -295,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_bounds_or_order_is_refused() {
+    fn pages_out_of_bounds_or_order_are_refused() {
         let made = (WriterId([7; 8]), 1);
         let page = |known: Vec<Known>| KnownPage { made, known }.encode().1;
         assert!(KnownPage::parse(&page((1..=64).map(known).collect())).is_ok());

@@ -1,110 +1,97 @@
-//! The signed clear-text inventory of one snapshot, and the archive table that it names.
+//! The signed clear-text inventory of one snapshot.
 //!
-//! A manifest is the commit point: two lines of JSON, the *core* and the hashes of the table's
-//! pages (docs/format.md, 2 and 3). It names no path and no plaintext hash. Parsing here checks
-//! shape and self-consistency only; whether to believe it is [`chain`]'s and [`signature`]'s work.
+//! A manifest is the commit point: two lines of JSON, the *core* and the hashes of the archive
+//! table's pages (docs/format.md, 2 and 3). It names no path and no plaintext hash. Parsing checks
+//! shape and self-consistency only; [`super::chain`] and [`super::signature`] decide whether to
+//! believe a manifest.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::ids::{ArchiveId, Hash, HostName, InvalidId, ObjectKey, Stamp, WriterId};
-use crate::format::index::Extent;
-
+use crate::base::ids::{Hash, HostName, InvalidId, ObjectKey, Stamp, WriterId};
+use crate::format::extent::Extent;
+use crate::format::json::{json_line, parse_json};
 use crate::format::known::{KNOWN_PAGES, KnownRef};
 
-pub const FORMAT: u32 = 1;
-/// A manifest beyond this is refused unread.
-pub const MAX_SMALL_OBJECT_BYTES: u64 = 64 << 20;
-/// The same for a page of the archive table: 64 rows, and the recipients of as many sets.
-pub const MAX_PAGE_BYTES: u64 = 16 << 20;
-/// The same for a manifest's signature.
-pub const MAX_SIGNATURE_BYTES: u64 = 64 << 10;
-/// No sequence is higher: every JSON reader has such a number exactly, and one more is never too much.
-pub const MAX_SEQUENCE: u64 = (1 << 53) - 1;
-pub const ROWS_PER_PAGE: usize = 64;
+pub use crate::format::archive_table::{
+    ArchiveKind, ArchiveRow, MAX_PAGE_BYTES, ROWS_PER_PAGE, TablePage, paginate, recipient_set_name,
+};
+pub use crate::format::json::ManifestError;
+pub use crate::format::known::Known;
+pub use crate::format::version::FORMAT;
 
-#[derive(Debug, thiserror::Error)]
-pub enum ManifestError {
-    #[error("the manifest is malformed: {0}")]
-    Malformed(String),
-    #[error("the manifest is of format {0}; this sealift reads format {FORMAT}: use a newer one")]
-    Format(u32),
-    #[error("the manifest needs features this sealift lacks ({0}): use a newer one")]
-    Requires(String),
-    #[error("the manifest names more pages of earlier snapshots than a reader takes")]
-    TooManyKnown,
-    #[error("the manifest's name promises {promised}, its content is {found}")]
-    NameMismatch { promised: String, found: String },
-}
+/// Largest manifest that is read, in bytes.
+pub const MAX_SMALL_OBJECT_BYTES: u64 = 64 << 20;
+/// Largest signature of a manifest that is read, in bytes.
+pub const MAX_SIGNATURE_BYTES: u64 = 64 << 10;
+/// Highest sequence. Every JSON reader represents it exactly, and adding one never overflows.
+pub const MAX_SEQUENCE: u64 = (1 << 53) - 1;
 
 /// Line 1 of a manifest; field order is the format's key order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestCore {
+    /// [`FORMAT`].
     pub format: u32,
+    /// Features that a reader must know; a reader that lacks one refuses the manifest.
     pub requires: Vec<String>,
+    /// The host, which is also the name of its folder.
     pub host: HostName,
+    /// When the snapshot was taken.
     pub stamp: Stamp,
+    /// 1 for the first snapshot, then one more than the highest parent's.
     pub sequence: u64,
+    /// Core hashes of the parents: none for the first snapshot, several after `adopt`.
     pub parents: Vec<Hash>,
+    /// The writer of new archives.
     pub writer: WriterId,
+    /// Salted id of the machine, 32 hex digits.
     pub machine: String,
+    /// Every earlier snapshot that the host deems live.
     pub known: KnownRef,
+    /// Names of the prune marks that the packer followed.
     pub marks_seen: Vec<String>,
+    /// When the next push is due; `None` without a schedule.
     pub next_by: Option<chrono::DateTime<chrono::Utc>>,
+    /// Recipients of the archives that this push made.
     pub recipients: Vec<String>,
+    /// Where the sealed index is.
     pub index: IndexRef,
+    /// Sizes of the snapshot.
     pub totals: Totals,
+    /// OpenSSH public key that may sign from this snapshot on as well; `None` if there is none.
     pub next_signer: Option<String>,
 }
 
-/// A snapshot that the host deems live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(from = "(u64, Stamp, Hash)", into = "(u64, Stamp, Hash)")]
-pub struct Known {
-    pub sequence: u64,
-    pub stamp: Stamp,
-    pub core: Hash,
-}
-
-impl From<(u64, Stamp, Hash)> for Known {
-    fn from((sequence, stamp, core): (u64, Stamp, Hash)) -> Self {
-        Self {
-            sequence,
-            stamp,
-            core,
-        }
-    }
-}
-
-impl From<Known> for (u64, Stamp, Hash) {
-    fn from(known: Known) -> Self {
-        (known.sequence, known.stamp, known.core)
-    }
-}
-
-/// Where the sealed index is: its extents concatenated are `bytes` long and hash to `blake3`.
+/// Where the sealed index is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IndexRef {
+    /// The extents whose concatenation is the index.
     pub extents: Vec<Extent>,
+    /// Size of the index in plaintext.
     pub bytes: u64,
+    /// BLAKE3 of the index in plaintext; the index holds a salt, so the hash discloses nothing.
     pub blake3: Hash,
 }
 
+/// Sizes of a snapshot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Totals {
+    /// Entries of the index.
     pub entries: u64,
+    /// Entries that are files.
     pub files: u64,
     /// Bytes of all files of the snapshot.
     pub bytes: u64,
     /// Bytes of file content that no earlier archive held.
     pub new_bytes: u64,
-    /// Archives that the snapshot needs, and their ciphertext bytes.
+    /// Archives that the snapshot needs.
     pub archives: u64,
+    /// Ciphertext bytes of those archives.
     pub archive_bytes: u64,
 }
 
@@ -117,18 +104,21 @@ struct TablesLine {
 /// A parsed manifest, and the exact bytes that were signed.
 #[derive(Debug, Clone)]
 pub struct Manifest {
+    /// Line 1.
     pub core: ManifestCore,
     /// SHA-256 of line 1.
     pub core_hash: Hash,
     /// SHA-256 of each page of the archive table, in row order.
     pub pages: Vec<Hash>,
-    /// SHA-256 of all of it.
+    /// SHA-256 of the whole file.
     pub digest: Hash,
-    /// Empty in a [`crate::format::chain::VerifiedSnapshot`], of which there may be thousands.
+    /// The whole file. Empty in a [`super::chain::VerifiedSnapshot`], of which there may be
+    /// thousands.
     pub bytes: Vec<u8>,
 }
 
 impl Manifest {
+    /// Encodes a new manifest.
     pub fn new(core: ManifestCore, pages: Vec<Hash>) -> Self {
         let line = json_line(&core);
         let core_hash = Hash::sha256(&line);
@@ -147,6 +137,7 @@ impl Manifest {
         }
     }
 
+    /// Parses a manifest and checks that it is consistent in itself.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         let malformed = |what: &str| ManifestError::Malformed(what.to_owned());
         let body = bytes
@@ -166,7 +157,7 @@ impl Manifest {
         if core.requires != core.known.requires()
             && core.requires != with_wide_times(core.known.requires())
         {
-            return Err(malformed("its `requires` does not go with its `known`"));
+            return Err(malformed("its `requires` does not match its `known`"));
         }
         core.known.check()?;
         let mut named = HashSet::new();
@@ -183,7 +174,7 @@ impl Manifest {
         })
     }
 
-    /// Parses `bytes` and requires that they are what `name` promises.
+    /// Parses `bytes` and checks that their hash, sequence and stamp are those of `name`.
     pub fn parse_named(name: &ManifestName, bytes: &[u8]) -> Result<Self, ManifestError> {
         let content = Hash::sha256(bytes).short();
         let mismatch = |found: String| ManifestError::NameMismatch {
@@ -200,6 +191,7 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Returns the manifest's name, derived from its content.
     pub fn name(&self) -> ManifestName {
         ManifestName {
             sequence: self.core.sequence,
@@ -208,7 +200,7 @@ impl Manifest {
         }
     }
 
-    /// This snapshot as a later manifest's `known` lists it.
+    /// Returns this snapshot as a later manifest's `known` lists it.
     pub fn as_known(&self) -> Known {
         Known {
             sequence: self.core.sequence,
@@ -218,27 +210,28 @@ impl Manifest {
     }
 }
 
-/// What `requires` of a manifest says whose index has times beyond 64 bits.
+/// Feature in `requires` of a manifest whose index has times beyond 64 bits.
 pub const WIDE_TIMES: &str = "wide-times";
 
-/// The features, in their order, with that one.
+/// Appends [`WIDE_TIMES`] to `requires`; the order of features is fixed.
 pub fn with_wide_times(mut requires: Vec<String>) -> Vec<String> {
     requires.push(WIDE_TIMES.to_owned());
     requires
 }
 
-/// A later format may have other keys: say so before complaining about the keys.
+/// Refuses another format or an unknown feature. Runs before the keys are checked, since a later
+/// format may have other keys.
 fn refuse_foreign_format(core: &[u8]) -> Result<(), ManifestError> {
     #[derive(Deserialize)]
-    struct Probe {
+    struct FormatProbe {
         format: u32,
         requires: Vec<String>,
     }
-    let probe: Probe = parse_json(core)?;
+    let probe: FormatProbe = parse_json(core)?;
     if probe.format != FORMAT {
         return Err(ManifestError::Format(probe.format));
     }
-    let is_unknown = |one: &String| one != KNOWN_PAGES && one != WIDE_TIMES;
+    let is_unknown = |feature: &String| feature != KNOWN_PAGES && feature != WIDE_TIMES;
     let unknown = probe.requires.into_iter().filter(is_unknown);
     let unknown: Vec<String> = unknown.collect();
     if !unknown.is_empty() {
@@ -247,34 +240,30 @@ fn refuse_foreign_format(core: &[u8]) -> Result<(), ManifestError> {
     Ok(())
 }
 
-pub(crate) fn parse_json<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, ManifestError> {
-    serde_json::from_slice(line).map_err(|e| ManifestError::Malformed(e.to_string()))
-}
-
-/// Our own types always serialize: no map with odd keys, no failing writer.
-pub(crate) fn json_line<T: Serialize>(value: &T) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
-}
-
-/// `SSSSSSSS-STAMP-HHHHHHHHHHHHHHHH`: what a manifest's file name promises.
+/// A manifest's file name without its ending: `SSSSSSSS-STAMP-HHHHHHHHHHHHHHHH`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ManifestName {
+    /// The snapshot's sequence.
     pub sequence: u64,
+    /// The snapshot's stamp.
     pub stamp: Stamp,
     /// The first 16 hex digits of the SHA-256 of the file.
     pub hash16: String,
 }
 
 impl ManifestName {
+    /// Returns the key of the manifest.
     pub fn key(&self) -> ObjectKey {
         ObjectKey::manifest(self)
     }
 
+    /// Returns the key of the manifest's signature.
     pub fn signature_key(&self) -> ObjectKey {
         ObjectKey::signature(self)
     }
 
-    /// The name in an object key such as `manifests/….json`; `None` for signatures and strangers.
+    /// Returns the name in an object key such as `manifests/….json`; `None` for a signature or any
+    /// other object.
     pub fn from_key(key: &str) -> Option<Self> {
         let file = key
             .strip_prefix(crate::base::ids::MANIFESTS)?
@@ -307,7 +296,8 @@ impl FromStr for ManifestName {
             stamp: stamp.parse().map_err(|_| wrong())?,
             hash16: hash16.to_owned(),
         };
-        // Exactly what we would write: a stamp is by itself, a hash if it is hex, a number by its length.
+        // Only the form that we write is accepted. A stamp has one form by itself; a hash must be
+        // lower-case hex, and a number must have the right length.
         let is_digits = sequence.bytes().all(|byte| byte.is_ascii_digit());
         let is_padded = sequence.len() == 8 || (sequence.len() > 8 && !sequence.starts_with('0'));
         let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -318,127 +308,4 @@ impl FromStr for ManifestName {
             Err(wrong())
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ArchiveKind {
-    Data,
-    Index,
-}
-
-/// One archive, as the table states it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "RowTuple", into = "RowTuple")]
-pub struct ArchiveRow {
-    pub id: ArchiveId,
-    pub kind: ArchiveKind,
-    /// Of the ciphertext; the object's name.
-    pub blake3: Hash,
-    /// Of the ciphertext.
-    pub sha256: Hash,
-    /// Of the ciphertext.
-    pub bytes: u64,
-    /// Key of the page's recipient sets.
-    pub recipient_set: String,
-    /// SHA-256 of the age header and the payload nonce.
-    pub head_sha256: Hash,
-}
-
-type RowTuple = (ArchiveId, ArchiveKind, Hash, Hash, u64, String, Hash);
-
-impl From<RowTuple> for ArchiveRow {
-    fn from((id, kind, blake3, sha256, bytes, recipient_set, head_sha256): RowTuple) -> Self {
-        Self {
-            id,
-            kind,
-            blake3,
-            sha256,
-            bytes,
-            recipient_set,
-            head_sha256,
-        }
-    }
-}
-
-impl From<ArchiveRow> for RowTuple {
-    fn from(row: ArchiveRow) -> Self {
-        (
-            row.id,
-            row.kind,
-            row.blake3,
-            row.sha256,
-            row.bytes,
-            row.recipient_set,
-            row.head_sha256,
-        )
-    }
-}
-
-impl ArchiveRow {
-    pub fn key(&self) -> ObjectKey {
-        ObjectKey::archive(&self.blake3)
-    }
-}
-
-/// The name of a set of recipients: the first 16 hex digits of the SHA-256 of the sorted list.
-pub fn recipient_set_name(recipients: &[String]) -> String {
-    let mut sorted = recipients.to_vec();
-    sorted.sort();
-    sorted.dedup();
-    Hash::sha256(sorted.join("\n").as_bytes()).short()
-}
-
-/// Up to [`ROWS_PER_PAGE`] rows of the archive table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TablePage {
-    pub sets: BTreeMap<String, Vec<String>>,
-    pub rows: Vec<ArchiveRow>,
-}
-
-impl TablePage {
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = json_line(self);
-        bytes.push(b'\n');
-        bytes
-    }
-
-    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let page: Self = parse_json(bytes)?;
-        if page.rows.len() > ROWS_PER_PAGE {
-            return Err(ManifestError::Malformed(format!(
-                "a table page has {} rows",
-                page.rows.len()
-            )));
-        }
-        Ok(page)
-    }
-}
-
-/// Splits the table's rows into pages by writer and counter, so that a page changes only when one
-/// of its own archives comes or goes. `sets` gives the members of every recipient set named.
-pub fn paginate(
-    rows: Vec<ArchiveRow>,
-    sets: &BTreeMap<String, Vec<String>>,
-) -> Vec<(Hash, Vec<u8>)> {
-    let mut groups: BTreeMap<(WriterId, u64), Vec<ArchiveRow>> = BTreeMap::new();
-    for row in rows {
-        let group = (row.id.writer, (row.id.counter - 1) / ROWS_PER_PAGE as u64);
-        groups.entry(group).or_default().push(row);
-    }
-    groups
-        .into_values()
-        .map(|mut rows| {
-            rows.sort_by_key(|row| row.id);
-            let named = |set: &String| rows.iter().any(|row| row.recipient_set == *set);
-            let sets = sets
-                .iter()
-                .filter(|(set, _)| named(set))
-                .map(|(set, members)| (set.clone(), members.clone()))
-                .collect();
-            let bytes = TablePage { sets, rows }.encode();
-            (Hash::sha256(&bytes), bytes)
-        })
-        .collect()
 }

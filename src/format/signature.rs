@@ -1,8 +1,8 @@
-//! Signing with the host's Ed25519 SSH key and deciding whose signatures count.
+//! Signs with the host's Ed25519 SSH key and decides whose signatures count.
 //!
 //! Signatures are SSHSIG, so `ssh-keygen -Y verify` accepts them. A signer is trusted through a
-//! [`Trust`]: a pinned fingerprint, an `allowed_signers` file, a public key, or (when the user says
-//! so) whoever signed the newest manifest.
+//! [`Trust`]: a pinned fingerprint, an `allowed_signers` file, a public key, or (if the operator
+//! agrees) the signer of the oldest manifest.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -15,44 +15,68 @@ use crate::base::ids::HostName;
 use crate::base::ownership::{open_regular, read_text};
 use crate::format::allowed_signers::{AllowedSigner, parse_allowed_signers};
 
+/// SSHSIG namespace of signatures on manifests.
 pub const MANIFEST_NAMESPACE: &str = "sealift-manifest";
+/// SSHSIG namespace of signatures on tombstones and prune marks.
 pub const PRUNE_NAMESPACE: &str = "sealift-prune";
 
+/// Why signing, verifying or reading a key failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignatureError {
+    /// A key or `allowed_signers` file cannot be read.
     #[error("cannot read {path}")]
     Read {
+        /// The file.
         path: String,
+        /// The system's error.
         #[source]
         source: io::Error,
     },
+    /// A key file cannot be written.
     #[error("cannot write {path}")]
     Write {
+        /// The file.
         path: String,
+        /// The system's error.
         #[source]
         source: io::Error,
     },
+    /// The file is not a key that can sign manifests.
     #[error("{path} is not an unencrypted OpenSSH Ed25519 private key: {reason}")]
-    NotASigner { path: String, reason: String },
-    #[error("the signature is malformed: {0}")]
-    Malformed(String),
-    #[error("the signature is for namespace {0:?}, not {1:?}")]
-    Namespace(String, &'static str),
-    #[error("the signature does not match what it signs")]
-    Mismatch,
-    #[error("{path} is neither a public key nor an allowed_signers file; line {line}: {reason}")]
-    AllowedSigners {
+    NotASigner {
+        /// The file.
         path: String,
-        line: usize,
+        /// What is wrong with it.
         reason: String,
     },
+    /// The signature is not an SSHSIG.
+    #[error("the signature is malformed: {0}")]
+    Malformed(String),
+    /// The signature was made for another namespace: the one found, the one expected.
+    #[error("the signature is for namespace {0:?}, not {1:?}")]
+    Namespace(String, &'static str),
+    /// The signature was made over other bytes or by another key.
+    #[error("the signature does not match the signed file")]
+    Mismatch,
+    /// No line of the file has an effect.
+    #[error("{path} is neither a public key nor an allowed_signers file; line {line}: {reason}")]
+    AllowedSigners {
+        /// The file.
+        path: String,
+        /// Number of its first malformed line, from 1.
+        line: usize,
+        /// What is wrong with that line.
+        reason: String,
+    },
+    /// The text is in none of the forms that `--signer` accepts.
     #[error("{0:?} is neither a SHA256:… fingerprint, an ssh-ed25519 key nor a readable file")]
     NotATrust(String),
+    /// A new key cannot be made, or its text cannot be written.
     #[error("cannot make a key: {0}")]
     Generate(String),
 }
 
-/// The host's signing key. It signs; it opens nothing.
+/// The host's signing key. It cannot decrypt anything.
 pub struct Signer {
     key: PrivateKey,
 }
@@ -64,6 +88,7 @@ impl std::fmt::Debug for Signer {
 }
 
 impl Signer {
+    /// Makes a new key; `comment` is part of its public line.
     pub fn generate(comment: &str) -> Result<Self, SignatureError> {
         let mut seed = Zeroizing::new([0u8; 32]);
         getrandom::fill(&mut *seed).map_err(|e| SignatureError::Generate(e.to_string()))?;
@@ -73,6 +98,7 @@ impl Signer {
         Ok(Self { key })
     }
 
+    /// Reads an unencrypted OpenSSH Ed25519 private key.
     pub fn load(path: &Path) -> Result<Self, SignatureError> {
         let text = open_regular(path).and_then(|file| read_text(&file, MAX_KEY_BYTES));
         let text = text
@@ -95,13 +121,13 @@ impl Signer {
         Ok(Self { key })
     }
 
-    /// Reads the file of the signer that is to follow, without the blanks around it.
+    /// Reads the public key file of the next signer, without surrounding blanks.
     pub fn read_next(path: &Path) -> io::Result<String> {
         let text = open_regular(path).and_then(|file| read_text(&file, MAX_KEY_BYTES))?;
         Ok(text.trim().to_owned())
     }
 
-    /// Writes the private key (0600) and `PATH.pub`; refuses to replace either.
+    /// Writes the private key (0600) and `PATH.pub`. Refuses to replace either.
     pub fn save(&self, path: &Path) -> Result<(), SignatureError> {
         let failed = |path: &Path, source| SignatureError::Write {
             path: path.display().to_string(),
@@ -119,21 +145,22 @@ impl Signer {
         crate::base::fs::write_new(public, line.as_bytes(), 0o644).map_err(|e| failed(public, e))
     }
 
-    /// `SHA256:…`, as `ssh-keygen -l` shows it.
+    /// Returns `SHA256:…`, as `ssh-keygen -l` shows it.
     pub fn fingerprint(&self) -> String {
         self.key.fingerprint(HashAlg::Sha256).to_string()
     }
 
+    /// Returns the public key.
     pub fn public_key(&self) -> &PublicKey {
         self.key.public_key()
     }
 
-    /// The one-line public key, with its comment.
+    /// Returns the one-line public key, with its comment.
     pub fn public_line(&self) -> String {
         self.key.public_key().to_openssh().unwrap_or_default()
     }
 
-    /// An armored SSHSIG over `message` in `namespace`.
+    /// Returns an armored SSHSIG over `message` in `namespace`.
     pub fn sign(&self, namespace: &str, message: &[u8]) -> Result<String, SignatureError> {
         let malformed = |e: ssh_key::Error| SignatureError::Malformed(e.to_string());
         let signature = self
@@ -144,7 +171,7 @@ impl Signer {
     }
 }
 
-/// Checks an armored SSHSIG and gives the key that made it (trusted or not).
+/// Checks an armored SSHSIG and returns the key that made it, trusted or not.
 pub fn verify(
     signature: &[u8],
     namespace: &'static str,
@@ -162,35 +189,40 @@ pub fn verify(
     Ok(key)
 }
 
+/// Returns `SHA256:…`, as `ssh-keygen -l` shows it.
 pub fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }
 
-/// Largest `allowed_signers` file that is read.
+/// Largest `allowed_signers` file that is read, in bytes.
 const MAX_SIGNERS_BYTES: u64 = 16 << 20;
-/// Of a private key.
+/// Largest key file that is read, in bytes.
 const MAX_KEY_BYTES: u64 = 64 << 10;
-/// Of a SHA-256 in base64, without padding.
+/// Digits of a SHA-256 in base64, without padding.
 const FINGERPRINT_DIGITS: usize = 43;
 
 /// Whose manifests are believed.
 #[derive(Debug, Clone)]
 pub enum Trust {
+    /// The key with this fingerprint (`SHA256:…`).
     Fingerprint(String),
+    /// This key.
     Key(PublicKey),
+    /// The keys of an `allowed_signers` file.
     AllowedSigners(Vec<AllowedSigner>),
-    /// Whoever signed the oldest manifest, provided that all the others follow from that signer.
+    /// The signer of the oldest manifest, provided that all others follow from that signer.
     FirstSeen,
 }
 
 impl Trust {
-    /// Parses what `--signer` takes: `SHA256:…`, a public key line, or the path of an
+    /// Parses the value of `--signer`: `SHA256:…`, a public key line, or the path of an
     /// `allowed_signers` file or of a public key file.
     pub fn parse(text: &str) -> Result<Self, SignatureError> {
         Self::parse_noting(text, |_| {})
     }
 
-    /// The same; `note` receives a sentence about each line of the file that has no effect.
+    /// Parses like [`Self::parse`]; `note` receives a sentence about each line of the file that has
+    /// no effect.
     pub fn parse_noting(text: &str, note: impl FnMut(String)) -> Result<Self, SignatureError> {
         if let Some(digest) = text.strip_prefix("SHA256:") {
             let digest = digest.trim_end_matches('=');
@@ -249,13 +281,14 @@ impl Trust {
         Ok(Self::AllowedSigners(listed.signers))
     }
 
-    /// Whether `key` may sign for `host` in `namespace`. [`Trust::FirstSeen`] knows nobody yet.
+    /// Returns whether `key` may sign for `host` in `namespace`. [`Trust::FirstSeen`] accepts no key
+    /// by itself.
     pub fn accepts(&self, host: &HostName, namespace: &str, key: &PublicKey) -> bool {
         match self {
             Self::Fingerprint(pinned) => fingerprint(key) == *pinned,
             Self::Key(pinned) => pinned.key_data() == key.key_data(),
             Self::AllowedSigners(signers) => {
-                // As `ssh-keygen -Y verify` does, which takes no other time from the signature.
+                // `ssh-keygen -Y verify` also uses the time now, not one from the signature.
                 let now = crate::base::clock::now().timestamp();
                 let mut signers = signers.iter();
                 signers.any(|signer| signer.accepts(host, namespace, key, now))
@@ -264,7 +297,7 @@ impl Trust {
         }
     }
 
-    /// Whether it is about `key` as a signer for `host`, for any use.
+    /// Returns whether an `allowed_signers` line names `key` as a signer for `host`, for any use.
     pub fn names(&self, host: &HostName, key: &PublicKey) -> bool {
         match self {
             Self::AllowedSigners(signers) => signers.iter().any(|s| s.names(host, key)),
@@ -273,14 +306,14 @@ impl Trust {
     }
 }
 
-/// Whether opening failed because no file has such a name.
+/// Returns whether opening failed because no file has such a name.
 fn is_no_path(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
     let kinds = [InvalidFilename, InvalidInput, NotADirectory, NotFound];
     kinds.contains(&error.kind())
 }
 
-/// Returns the key of a file that is a public key and nothing else.
+/// Returns the key if the file holds one public key and nothing else.
 fn lone_key(content: &[u8]) -> Option<PublicKey> {
     let text = std::str::from_utf8(content).ok()?.trim();
     match text.lines().count() {

@@ -1,8 +1,9 @@
-//! What stands beside the manifests about what is to go, and what went (docs/format.md, 6 and 7).
+//! Signed statements about deletion, beside the manifests (docs/format.md, 6 and 7).
 //!
-//! A **tombstone** tells a snapshot that was deleted on purpose from one that was taken away. A **mark** names
-//! archives, and pages of earlier snapshots, that no manifest of its target needs any more. Both are signed. Marks
-//! of November 2026 and earlier are not ([`Vouched::Nobody`]).
+//! A **tombstone** distinguishes a snapshot that was deleted on purpose from one that an attacker
+//! removed. A **mark** names archives, and pages of earlier snapshots, that no manifest of its target
+//! needs any more. Both are signed. Marks of November 2026 and earlier are not
+//! ([`Vouched::Nobody`]).
 
 use std::fmt;
 
@@ -11,34 +12,41 @@ use serde::{Deserialize, Serialize};
 use ssh_key::PublicKey;
 
 use crate::base::ids::{Hash, HostName, MARKS, ObjectKey, Stamp, TOMBSTONES, hex, unhex};
-use crate::format::manifest::{FORMAT, ManifestError, ManifestName, json_line, parse_json};
+use crate::format::json::{ManifestError, json_line, parse_json};
+use crate::format::manifest::ManifestName;
 use crate::format::signature::{self, PRUNE_NAMESPACE, SignatureError, Signer, Trust};
+use crate::format::version::FORMAT;
 
-/// A tombstone, or its signature, beyond this is ignored unread.
+/// Largest tombstone, and largest signature of one, that is read, in bytes.
 pub const MAX_TOMBSTONE_BYTES: u64 = 64 << 10;
-/// The same for a mark: it has room for 200,000 archives.
+/// Largest mark that is read, in bytes: room for 200,000 archives.
 pub const MAX_MARK_BYTES: u64 = 16 << 20;
-/// Marks of one target that are read; those beyond have no force.
+/// Most marks of one target that are read; further ones have no effect.
 pub const MAX_MARKS: usize = 256;
-/// Bytes of them in all.
+/// Most bytes that are read of all marks of one target.
 pub const MAX_ALL_MARKS_BYTES: u64 = 64 << 20;
 
 /// One snapshot that was deleted on purpose.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tombstone {
+    /// [`FORMAT`].
     pub format: u32,
+    /// The snapshot's host.
     pub host: HostName,
+    /// The snapshot's sequence.
     pub sequence: u64,
+    /// The snapshot's stamp.
     pub stamp: Stamp,
-    /// Of the snapshot that is gone.
+    /// Core hash of the deleted snapshot.
     pub core: Hash,
-    /// The names of its manifest and of its revisions.
+    /// Names of its manifest and of the manifest's revisions.
     pub manifests: Vec<String>,
+    /// When it was deleted.
     pub deleted_at: DateTime<Utc>,
-    /// The fingerprint of who deleted it; the signature proves it.
+    /// Fingerprint of the key that deleted it; the signature proves it.
     pub by: String,
-    /// The highest sequence that was there then.
+    /// Highest sequence on the target at that time.
     pub newest: u64,
 }
 
@@ -49,7 +57,7 @@ impl Tombstone {
         bytes
     }
 
-    /// The object and its signature, each with its key.
+    /// Returns the signature and the tombstone, each with its key.
     pub fn sign(&self, signer: &Signer) -> Result<[(ObjectKey, Vec<u8>); 2], SignatureError> {
         let bytes = self.encode();
         let name = ManifestName {
@@ -67,13 +75,14 @@ impl Tombstone {
         ])
     }
 
-    /// The name in a key such as `tombstones/….json`; `None` for signatures and strangers.
+    /// Returns the name in a key such as `tombstones/….json`; `None` for a signature or any other
+    /// object.
     pub fn name_of(key: &str) -> Option<ManifestName> {
         let file = key.strip_prefix(TOMBSTONES)?.strip_prefix('/')?;
         file.strip_suffix(".json")?.parse().ok()
     }
 
-    /// Believes `bytes` if they are what `name` promises, of `host`, and signed by somebody who
+    /// Returns the tombstone if its content matches `name` and `host`, and its signer
     /// [may delete](may_prune).
     pub fn verify(
         host: &HostName,
@@ -94,40 +103,45 @@ impl Tombstone {
     }
 }
 
-/// Whether a tombstone by `key` is believed: `trust` lets it delete, or it signed manifests here (its
-/// fingerprint is one of `signers`) and `trust` says nothing of it.
+/// Returns whether `key` may sign tombstones and marks: `trust` lets it delete, or it signed
+/// manifests here (its fingerprint is one of `signers`) and `trust` does not name it.
 pub fn may_prune(host: &HostName, key: &PublicKey, trust: &Trust, signers: &[String]) -> bool {
     let is_signer = || signers.contains(&signature::fingerprint(key));
     trust.accepts(host, PRUNE_NAMESPACE, key) || !trust.names(host, key) && is_signer()
 }
 
-/// Archives that are to go once no packer can lean on them any more.
+/// Archives to delete once no packer can reuse them any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mark {
+    /// [`FORMAT`].
     pub format: u32,
+    /// The host whose folder it is in.
     pub host: HostName,
+    /// When it was made.
     pub marked_at: DateTime<Utc>,
-    /// Random: a mark is never the same as an earlier one that was heeded.
+    /// Random hex digits, so that a mark never equals an earlier one that a packer followed.
     pub nonce: String,
+    /// The archives, by hash.
     pub archives: Vec<Hash>,
-    /// Pages of earlier snapshots, and directories of them.
+    /// Pages of earlier snapshots to delete, and directories of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pages: Vec<Hash>,
 }
 
-/// Who stands for a mark.
+/// Who vouches for a mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Vouched {
-    /// It is signed by a key that [may delete](may_prune).
+    /// A key that [may delete](may_prune) signed it.
     Signer,
-    /// No signature is beside it.
+    /// It has no signature.
     Nobody,
-    /// Why its signature does not count.
+    /// Its signature does not count, and why.
     Stranger(String),
 }
 
 impl Mark {
+    /// Makes a mark with a new nonce; sorts the hashes.
     pub fn new(
         host: HostName,
         marked_at: DateTime<Utc>,
@@ -148,7 +162,7 @@ impl Mark {
         })
     }
 
-    /// The signature and then the mark, each with its key.
+    /// Returns the signature and the mark, each with its key.
     pub fn sign(&self, signer: &Signer) -> Result<[(ObjectKey, Vec<u8>); 2], SignatureError> {
         let (name, bytes) = self.encode();
         let signature = signer.sign(PRUNE_NAMESPACE, &bytes)?;
@@ -156,7 +170,7 @@ impl Mark {
         Ok([signature, (name.key(), bytes)])
     }
 
-    /// Who stands for a mark that is `bytes`. `trust` and `signers` as for a tombstone.
+    /// Returns who vouches for the mark in `bytes`. `trust` and `signers` as in [`may_prune`].
     pub fn vouched(
         host: &HostName,
         bytes: &[u8],
@@ -177,12 +191,14 @@ impl Mark {
         }
     }
 
+    /// Returns the mark's name and bytes.
     pub fn encode(&self) -> (MarkName, Vec<u8>) {
         let mut bytes = json_line(self);
         bytes.push(b'\n');
         (MarkName::of(&bytes), bytes)
     }
 
+    /// Parses a mark and checks that it matches `name` and `host`.
     pub fn parse_named(
         name: &MarkName,
         host: &HostName,
@@ -199,13 +215,14 @@ impl Mark {
         match mark.format == FORMAT && mark.host == *host {
             true => Ok(mark),
             false => Err(ManifestError::Malformed(
-                "it is of another host or format".to_owned(),
+                "it belongs to another host or format".to_owned(),
             )),
         }
     }
 }
 
-/// The first 16 hex digits of the SHA-256 of a mark: its file's name, and what `marks_seen` lists.
+/// The name of a mark's file, which manifests list in `marks_seen`: the first 16 hex digits of its
+/// SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MarkName(String);
 
@@ -214,20 +231,24 @@ impl MarkName {
         Self(Hash::sha256(bytes).short())
     }
 
+    /// Returns the name in a key such as `marks/….json`; `None` for any other object.
     pub fn from_key(key: &str) -> Option<Self> {
         let file = key.strip_prefix(MARKS)?.strip_prefix('/')?;
         let name = file.strip_suffix(".json")?;
         (name.len() == 16 && unhex(name).is_some()).then(|| Self(name.to_owned()))
     }
 
+    /// Returns the key of the mark.
     pub fn key(&self) -> ObjectKey {
         ObjectKey::mark(self)
     }
 
+    /// Returns the key of the mark's signature.
     pub fn signature_key(&self) -> ObjectKey {
         ObjectKey::mark_signature(self)
     }
 
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -2,7 +2,7 @@
 //!
 //! Without an identity it learns the host's snapshots; what lies in their archives stays sealed, and the next push
 //! stores everything once more. With one, an index can be read, and where the content that it describes is at hand
-//! ([`relearn`]), the next push is as small as if nothing had happened. The new catalog takes the old one's place in
+//! ([`reindex`]), the next push is as small as if nothing had happened. The new catalog takes the old one's place in
 //! one step, once it is complete; the old one is kept beside it.
 
 use std::collections::HashSet;
@@ -18,7 +18,7 @@ use crate::format::index::EntryList;
 use crate::format::signature::Trust;
 use crate::jobs::push::lineage::{Reconciled, carried_over, reconcile};
 use crate::jobs::push::{PushError, Target};
-use crate::packer::reindex::{Relearned, Root, relearn};
+use crate::packer::reindex::{Reindexed, Root, reindex};
 use crate::state::State;
 use crate::state::catalog::{Catalog, NewArchive};
 
@@ -86,12 +86,12 @@ impl Rebuild {
         entries: &EntryList,
         roots: &[Root],
         paths: Option<&HashSet<Vec<u8>>>,
-    ) -> Result<Relearned, PushError> {
+    ) -> Result<Reindexed, PushError> {
         let catalog = &mut self.state.catalog;
         for set in recipients {
             catalog.remember_recipients(set)?;
         }
-        Ok(relearn(catalog, archives, entries, roots, paths)?)
+        Ok(reindex(catalog, archives, entries, roots, paths)?)
     }
 
     /// Puts the new catalog in its place.

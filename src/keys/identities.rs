@@ -1,55 +1,70 @@
-//! Private keys: reading every kind that age knows, making and sealing new ones.
+//! Reads private keys of every kind that age knows.
 //!
-//! A file is an age identity file, one sealed with a passphrase, or an OpenSSH private key; which,
-//! its first bytes tell. What needs a passphrase is opened once, when it is loaded.
+//! A file is an age identity file, one sealed with a passphrase, or an OpenSSH private key; its
+//! first bytes show which. A key with a passphrase is opened once, when it is loaded.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use age::armor::{ArmoredReader, ArmoredWriter, Format};
-use age::secrecy::{ExposeSecret as _, SecretString};
-use age::{DecryptError, Decryptor, Encryptor, plugin, scrypt, ssh, x25519};
-
+use age::armor::ArmoredReader;
+use age::secrecy::SecretString;
+use age::{DecryptError, Decryptor, plugin, scrypt, ssh, x25519};
 use zeroize::Zeroizing;
 
 use super::plugin::PluginIdentity;
 use super::prompt::Prompt;
+use super::secret::read_secret;
 
-/// As much as age reads of an identity file.
+/// Bytes that are read of an identity file; age has the same limit.
 const MAX_IDENTITY_BYTES: u64 = 16 << 20;
 
+/// Why an identity cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
+    /// The file cannot be read.
     #[error("cannot read the identity file {}", path.display())]
     Read {
+        /// The file.
         path: PathBuf,
+        /// The system's error.
         #[source]
         source: io::Error,
     },
+    /// The file is none of the known kinds, or is damaged.
     #[error("{} is not an identity: {reason}", path.display())]
-    Malformed { path: PathBuf, reason: String },
-    #[error("nobody gave the passphrase of {}", .0.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it; never a part of its text.
+        reason: String,
+    },
+    /// The key has a passphrase, and the prompt returned none.
+    #[error("no passphrase given for {}", .0.display())]
     NoPassphrase(PathBuf),
+    /// The key does not open with the passphrase.
     #[error("wrong passphrase for {}", .0.display())]
     WrongPassphrase(PathBuf),
-    #[error("{} holds a public key; what opens archives is its private half", .0.display())]
+    /// The file holds a recipient.
+    #[error("{} holds a public key; decrypting needs the private key", .0.display())]
     PublicKey(PathBuf),
+    /// There is no file to load.
     #[error("no identity was given")]
     None,
+    /// A new identity could not be sealed.
     #[error("cannot seal the identity with a passphrase")]
     Seal(#[source] io::Error),
 }
 
 type BoxedIdentity = Box<dyn age::Identity + Send + Sync>;
 
-/// Everything at hand that might open an archive.
+/// The loaded private keys.
 pub struct Identities {
     keys: Vec<BoxedIdentity>,
-    /// The recipients whose archives these open, where that can be told.
+    /// The recipients of these keys, as far as they are known.
     recipients: Vec<String>,
-    /// A plugin, which is a program of its own, is among them.
+    /// Whether one of the keys is used through a plugin, which is a separate program.
     uses_programs: bool,
 }
 
@@ -60,12 +75,12 @@ impl std::fmt::Debug for Identities {
 }
 
 impl Identities {
-    /// Whether opening an archive starts a program: an age plugin.
+    /// Returns whether decrypting starts a program: an age plugin.
     pub fn uses_programs(&self) -> bool {
         self.uses_programs
     }
 
-    /// Reads `paths`, asking `prompt` for the passphrases of those that have one.
+    /// Reads the keys in `paths`; asks `prompt` for passphrases.
     pub fn load(paths: &[PathBuf], prompt: &Arc<dyn Prompt>) -> Result<Self, IdentityError> {
         let mut loaded = Self {
             keys: Vec::new(),
@@ -134,13 +149,13 @@ impl Identities {
                 self.uses_programs = true;
                 self.keys.push(Box::new(key));
             } else if !line.is_empty() {
-                // The line itself may be most of a secret: only its number is told.
+                // The line may be most of a secret, so the message has only its number.
                 let start = line.get(..4).unwrap_or_default();
-                let what = match start.eq_ignore_ascii_case("AGE-") {
+                let fault = match start.eq_ignore_ascii_case("AGE-") {
                     true => "has a typing error, or is cut short",
-                    false => "is no secret key",
+                    false => "is not a secret key",
                 };
-                return Err(malformed(format!("line {} {what}", number + 1)));
+                return Err(malformed(format!("line {} {fault}", number + 1)));
             }
         }
         match self.keys.len() == before {
@@ -170,7 +185,7 @@ impl Identities {
             ssh::Identity::Unencrypted(key) => key,
             ssh::Identity::Unsupported(_) => {
                 return Err(malformed(
-                    "age opens with ssh-ed25519 and ssh-rsa keys only",
+                    "age decrypts with ssh-ed25519 and ssh-rsa keys only",
                 ));
             }
         };
@@ -183,21 +198,23 @@ impl Identities {
     }
 }
 
-/// The recipients that seal to these identities; a plugin's only where its file names it.
+/// Returns the recipients of these identities. A plugin's recipient is known only if its file names
+/// it.
 pub fn recipients_of(identities: &Identities) -> &[String] {
     &identities.recipients
 }
 
-/// What plugins write above their identity: `# Recipient: age1yubikey1…`.
+/// Returns the recipient in the comment that plugins write above their identity:
+/// `# Recipient: age1yubikey1…`.
 fn plugin_recipient(comment: &str) -> Option<String> {
     let (word, value) = comment.split_once(':')?;
     let value = value.trim();
-    // A native key's own comment (`public key`) repeats what is derived from the key.
+    // The comment above a native key (`public key`) is not needed: its recipient is derived from it.
     (word.trim().eq_ignore_ascii_case("recipient") && value.starts_with("age1"))
         .then(|| value.to_owned())
 }
 
-/// Some editors put a mark before the text.
+/// Removes the byte order mark that some editors put before the text.
 fn without_mark(content: &[u8]) -> &[u8] {
     content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content)
 }
@@ -212,28 +229,6 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
         path: path.to_path_buf(),
         source,
     })
-}
-
-/// Reads to the end into memory that is wiped when it is dropped. A `Vec` that grows leaves copies
-/// behind; here each smaller buffer is wiped, too.
-pub(crate) fn read_secret(mut from: impl io::Read) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut content = Zeroizing::new(vec![0; 4096]);
-    let mut filled = 0;
-    loop {
-        match from.read(&mut content[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if filled == content.len() {
-            let mut larger = Zeroizing::new(vec![0; 2 * filled]);
-            larger[..filled].copy_from_slice(&content);
-            content = larger;
-        }
-    }
-    content.truncate(filled);
-    Ok(content)
 }
 
 fn ask(path: &Path, prompt: &Arc<dyn Prompt>) -> Result<SecretString, IdentityError> {
@@ -255,7 +250,7 @@ fn open_sealed(
     let decryptor = Decryptor::new_buffered(BufReader::new(ArmoredReader::new(sealed)))
         .map_err(|error| malformed(error.to_string()))?;
     if !decryptor.is_scrypt() {
-        let reason = "it is sealed to other keys, not with a passphrase";
+        let reason = "it is encrypted to other keys, not with a passphrase";
         return Err(malformed(reason.to_owned()));
     }
     let key = scrypt::Identity::new(ask(path, prompt)?);
@@ -267,43 +262,4 @@ fn open_sealed(
         other => malformed(other.to_string()),
     })?;
     read_secret(opened).map_err(|error| malformed(error.to_string()))
-}
-
-/// A new native key: the identity file's text, as `age-keygen` writes it, and its recipient.
-pub fn generate() -> (Zeroizing<String>, String) {
-    let key = x25519::Identity::generate();
-    let recipient = key.to_public().to_string();
-    let created = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-    let secret = key.to_string();
-    let secret = secret.expose_secret();
-    let parts = [
-        "# created: ",
-        &created,
-        "\n# public key: ",
-        &recipient,
-        "\n",
-        secret,
-        "\n",
-    ];
-    // Of the right size at once: growing would leave copies behind.
-    let mut text = Zeroizing::new(String::with_capacity(
-        parts.iter().map(|part| part.len()).sum(),
-    ));
-    parts.iter().for_each(|part| text.push_str(part));
-    (text, recipient)
-}
-
-/// Seals an identity file's `text` as `age -p -a` does.
-pub fn seal_with_passphrase(
-    text: &str,
-    passphrase: SecretString,
-) -> Result<Vec<u8>, IdentityError> {
-    use io::Write as _;
-    let seal = || -> io::Result<Vec<u8>> {
-        let armor = ArmoredWriter::wrap_output(Vec::new(), Format::AsciiArmor)?;
-        let mut writer = Encryptor::with_user_passphrase(passphrase).wrap_output(armor)?;
-        writer.write_all(text.as_bytes())?;
-        writer.finish()?.finish()
-    };
-    seal().map_err(IdentityError::Seal)
 }

@@ -1,8 +1,9 @@
-//! Identities that live in hardware or elsewhere and are reached through `age-plugin-*` programs.
+//! Identities in hardware or elsewhere, used through `age-plugin-*` programs.
 //!
-//! A plugin runs once per archive. Two rules make that bearable and safe: only one runs at a time
-//! (a token serves one session), and a secret that was asked for is remembered for the next archive
-//! but never given twice to one run, for a token locks itself after a few wrong PINs.
+//! A plugin runs once per archive. Two rules make that practical and safe:
+//! - only one plugin runs at a time, since a token serves one session;
+//! - a secret is remembered for the next archive, but never passed twice to the same run, since a
+//!   token locks itself after a few wrong PINs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ use super::prompt::Prompt;
 /// Answers that worked, by question.
 type Answers = HashMap<String, SecretString>;
 
+/// An identity that a plugin holds.
 pub(crate) struct PluginIdentity {
     identity: plugin::Identity,
     prompt: Arc<dyn Prompt>,
@@ -59,17 +61,20 @@ impl age::Identity for PluginIdentity {
     }
 }
 
-/// One run's talk with its user.
+/// The dialogue of one run with the key holder.
 #[derive(Clone)]
 struct Dialogue {
     prompt: Arc<dyn Prompt>,
+    /// Answers of the last run, if it succeeded.
     known: Arc<Answers>,
-    run: Arc<Mutex<Run>>,
+    run: Arc<Mutex<PluginRun>>,
 }
 
 #[derive(Default)]
-struct Run {
+struct PluginRun {
+    /// Questions of this run so far.
     asked: HashSet<String>,
+    /// Answers that this run got.
     given: Answers,
 }
 

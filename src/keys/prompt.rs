@@ -1,4 +1,4 @@
-//! How a key asks its holder something: a passphrase, a touch, a yes or no.
+//! Asks the key holder for a passphrase, a touch or a choice.
 
 use std::env;
 use std::fs::File;
@@ -9,20 +9,21 @@ use std::sync::Arc;
 pub use age::secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::identities::read_secret;
+use super::secret::read_secret;
 
-/// The file whose first line is the passphrase, for use without a terminal.
+/// Environment variable with the path of a file whose first line is the passphrase, for use without a
+/// terminal.
 pub const PASSPHRASE_FILE: &str = "SEALIFT_PASSPHRASE_FILE";
 
-/// Whoever can be asked. `None` means that nobody answered.
+/// A way to ask the key holder. `None` means that there was no answer.
 pub trait Prompt: Send + Sync {
-    /// Asks for a secret; `what` says which, such as `Passphrase of key.txt`.
+    /// Asks for a secret; `what` names it, such as `Passphrase of key.txt`.
     fn passphrase(&self, what: &str) -> Option<SecretString>;
 
-    /// Shows something that the key's hardware wants, such as a touch.
+    /// Shows a request of the key's hardware, such as to touch it.
     fn message(&self, text: &str);
 
-    /// Asks to choose; `None` where there is nobody to ask.
+    /// Asks to choose between `yes` and `no`; `None` if that is not possible here.
     fn confirm(&self, _question: &str, _yes: &str, _no: Option<&str>) -> Option<bool> {
         None
     }
@@ -31,16 +32,17 @@ pub trait Prompt: Send + Sync {
 /// Answers every question for a passphrase with the first line of a file.
 pub struct FilePrompt {
     path: PathBuf,
-    /// Shows the messages.
+    /// The prompt that shows messages.
     shown_by: Arc<dyn Prompt>,
 }
 
 impl FilePrompt {
+    /// Answers from the file at `path`; `shown_by` shows messages.
     pub fn new(path: PathBuf, shown_by: Arc<dyn Prompt>) -> Self {
         Self { path, shown_by }
     }
 
-    /// A prompt that reads `$SEALIFT_PASSPHRASE_FILE` if it is set, else `otherwise`.
+    /// Returns a prompt that reads `$SEALIFT_PASSPHRASE_FILE` if it is set, else `otherwise`.
     pub fn from_env(otherwise: Arc<dyn Prompt>) -> Arc<dyn Prompt> {
         match env::var_os(PASSPHRASE_FILE) {
             Some(path) if !path.is_empty() => Arc::new(Self::new(path.into(), otherwise)),

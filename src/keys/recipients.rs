@@ -1,4 +1,4 @@
-//! Recipients: strings and files → age recipients, with identities refused on sight.
+//! Turns strings and files into age recipients, and encrypts to them. Refuses identities.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -10,16 +10,58 @@ use age::secrecy::ExposeSecret as _;
 use age::{EncryptError, Encryptor, NoCallbacks, Recipient};
 use age_core::format::{FileKey, Stanza};
 
-use crate::base::ownership::{open_regular, read_text};
+use super::private_key_text::private_part;
+use super::recipient_file::{RecipientFileError, read_recipient_file};
 use crate::format::archive::age_payload::{NONCE_BYTES, PayloadKey, PayloadWriter};
-use crate::packer::seal::SealError;
 
-/// Of a file that lists recipients.
-const MAX_LIST_BYTES: u64 = 4 << 20;
+/// Why recipients cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipientError {
+    /// The list is empty.
+    #[error("there is no recipient: nobody could decrypt the archives")]
+    None,
+    /// A file of recipients cannot be read.
+    #[error("cannot read recipients from {path}")]
+    File {
+        /// The file.
+        path: String,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The text, shortened, is neither a recipient nor the name of a file.
+    #[error(
+        "{0:?} is not an age recipient (age1…, ssh-ed25519 …, ssh-rsa …, age1PLUGIN…) nor a readable file of them"
+    )]
+    NotARecipient(String),
+    /// A private key is in the named place.
+    #[error(
+        "{0} holds a private key: a host that packs must never hold an identity; give the public recipient"
+    )]
+    PrivateKey(String),
+    /// The recipient, shortened, is of a kind that the age library lacks.
+    #[error(
+        "{0}… is a post-quantum recipient (`age-keygen -pq`), which sealift does not support: its age library has no such \
+         keys yet, and there is no program age-plugin-pq on the PATH; give a recipient that `sealift key generate` or \
+         `age-keygen` without -pq makes"
+    )]
+    PostQuantum(String),
+    /// The recipient's plugin does not work.
+    #[error("recipient {recipient} cannot be used: {reason}")]
+    Plugin {
+        /// The recipient.
+        recipient: String,
+        /// The plugin's error.
+        reason: String,
+    },
+    /// Making the header, or writing, failed.
+    #[error("encrypting failed: {0}")]
+    Encrypt(String),
+}
 
-/// Who can open what is packed.
+/// The recipients of new archives: the key holders who can decrypt them.
 pub struct Recipients {
-    /// Canonical: sorted, without comments or duplicates.
+    /// Canonical texts: sorted, without comments or duplicates.
     texts: Vec<String>,
     keys: Vec<Box<dyn Recipient + Send + Sync>>,
 }
@@ -30,7 +72,7 @@ impl std::fmt::Debug for Recipients {
     }
 }
 
-/// A plugin may need its user's attention to encrypt; a scheduled run has none to give.
+/// A plugin without callbacks: it could ask its user something, but nobody watches a scheduled run.
 type PluginRecipient = RecipientPluginV1<NoCallbacks>;
 
 struct SyncPlugin(std::sync::Mutex<PluginRecipient>);
@@ -47,7 +89,7 @@ impl Recipient for SyncPlugin {
     }
 }
 
-/// A recipient that keeps the file key which it wraps: the payload is encrypted here.
+/// A recipient that keeps the file key which it wraps, since [`PayloadWriter`] encrypts the payload.
 struct Keeping<'a> {
     recipient: &'a dyn Recipient,
     file_key: &'a RefCell<Option<FileKey>>,
@@ -65,9 +107,8 @@ impl Recipient for Keeping<'_> {
 }
 
 impl Recipients {
-    /// Parses recipients and files of them (one a line, `#` comments), any number at once. Relative
-    /// paths are below `base`.
-    pub fn load(texts: &[String], base: &Path) -> Result<Self, SealError> {
+    /// Parses recipients and files of them. Relative paths are below `base`.
+    pub fn load(texts: &[String], base: &Path) -> Result<Self, RecipientError> {
         let mut lines = Vec::new();
         for text in texts {
             collect_lines(text, base, &mut lines)?;
@@ -79,24 +120,28 @@ impl Recipients {
         parsed.sort_by(|a, b| a.0.cmp(&b.0));
         parsed.dedup_by(|a, b| a.0 == b.0);
         if parsed.is_empty() {
-            return Err(SealError::NoRecipient);
+            return Err(RecipientError::None);
         }
         let (texts, keys) = parsed.into_iter().unzip();
         Ok(Self { texts, keys })
     }
 
+    /// Returns the recipients' canonical texts, sorted.
     pub fn texts(&self) -> &[String] {
         &self.texts
     }
 
-    /// Stanzas that an object sealed to them has.
+    /// Returns the number of recipients: a sealed object has as many stanzas.
     pub fn count(&self) -> usize {
         self.keys.len()
     }
 
-    /// Writes a header of its own to `output`; what is written to the writer follows, encrypted.
-    pub(crate) fn encrypt<W: Write>(&self, mut output: W) -> Result<PayloadWriter<W>, SealError> {
-        let failed = |error: &dyn std::fmt::Display| SealError::Encrypt(error.to_string());
+    /// Writes an age header to `output`, and returns a writer that encrypts the payload behind it.
+    pub(crate) fn encrypt<W: Write>(
+        &self,
+        mut output: W,
+    ) -> Result<PayloadWriter<W>, RecipientError> {
+        let failed = |error: &dyn std::fmt::Display| RecipientError::Encrypt(error.to_string());
         let file_key = RefCell::new(None);
         let keeping: Vec<Keeping<'_>> = self
             .keys
@@ -122,64 +167,49 @@ impl Recipients {
         Ok(PayloadWriter::new(key, output))
     }
 
-    /// Seals a few bytes (for `key check`).
-    pub fn seal_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
+    /// Encrypts a few bytes (for `key check`).
+    pub fn seal_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, RecipientError> {
         let mut writer = self.encrypt(Vec::new())?;
         let sealed = writer.write_all(bytes).and_then(|()| writer.finish());
-        sealed.map_err(|error: io::Error| SealError::Encrypt(error.to_string()))
+        sealed.map_err(|error: io::Error| RecipientError::Encrypt(error.to_string()))
     }
 }
 
-fn looks_private(text: &str) -> bool {
-    let upper = text.trim_start().to_ascii_uppercase();
-    upper.starts_with("AGE-SECRET-KEY-")
-        || upper.starts_with("AGE-PLUGIN-")
-        || upper.contains("PRIVATE KEY-----")
-}
-
-fn collect_lines(text: &str, base: &Path, lines: &mut Vec<String>) -> Result<(), SealError> {
-    if looks_private(text) {
-        return Err(SealError::Identity("the list of recipients".to_owned()));
+/// Appends the recipients that `text` stands for: itself, or those of the file that it names.
+fn collect_lines(text: &str, base: &Path, lines: &mut Vec<String>) -> Result<(), RecipientError> {
+    if private_part(text).is_some() {
+        let place = "the list of recipients".to_owned();
+        return Err(RecipientError::PrivateKey(place));
     }
     if text.starts_with("age1") || text.starts_with("ssh-") {
         lines.push(text.trim().to_owned());
         return Ok(());
     }
     let path = base.join(text);
-    let content = open_regular(&path).and_then(|file| read_text(&file, MAX_LIST_BYTES));
-    let content = match content {
-        Ok(content) => content,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(SealError::NotARecipient(text.to_owned()));
+    let file_lines = read_recipient_file(&path).map_err(|error| match error {
+        RecipientFileError::Read(e) if e.kind() == io::ErrorKind::NotFound => {
+            RecipientError::NotARecipient(text.to_owned())
         }
-        Err(source) => {
-            return Err(SealError::RecipientFile {
-                path: path.display().to_string(),
-                source,
-            });
+        RecipientFileError::Read(source) => RecipientError::File {
+            path: path.display().to_string(),
+            source,
+        },
+        RecipientFileError::PrivateKey { .. } => {
+            RecipientError::PrivateKey(path.display().to_string())
         }
-    };
-    if content.lines().any(looks_private) {
-        return Err(SealError::Identity(path.display().to_string()));
-    }
-    let useful = |line: &&str| !line.is_empty() && !line.starts_with('#');
-    lines.extend(
-        content
-            .lines()
-            .map(str::trim)
-            .filter(useful)
-            .map(str::to_owned),
-    );
+    })?;
+    lines.extend(file_lines.into_iter().map(|line| line.text));
     Ok(())
 }
 
-type Parsed = (String, Box<dyn Recipient + Send + Sync>);
+type ParsedRecipient = (String, Box<dyn Recipient + Send + Sync>);
 
-fn parse(line: &str) -> Result<Parsed, SealError> {
-    let wrong = || SealError::NotARecipient(line.chars().take(100).collect());
+/// Parses a recipient. Returns its canonical text and its key.
+fn parse(line: &str) -> Result<ParsedRecipient, RecipientError> {
+    let wrong = || RecipientError::NotARecipient(line.chars().take(100).collect());
     if line.starts_with("ssh-") {
         let key: age::ssh::Recipient = line.parse().map_err(|_| wrong())?;
-        // Without its comment, the same key is the same recipient.
+        // Keys that differ in their comment alone are the same recipient.
         let text: Vec<&str> = line.split_whitespace().take(2).collect();
         return Ok((text.join(" "), Box::new(key)));
     }
@@ -196,7 +226,7 @@ fn parse(line: &str) -> Result<Parsed, SealError> {
         RecipientPluginV1::new(&name, &[recipient], &[], NoCallbacks).map_err(|error| {
             match is_post_quantum {
                 true => post_quantum(line),
-                false => SealError::Plugin {
+                false => RecipientError::Plugin {
                     recipient: line.to_owned(),
                     reason: format!("{error} (is age-plugin-{name} on the PATH?)"),
                 },
@@ -206,9 +236,9 @@ fn parse(line: &str) -> Result<Parsed, SealError> {
     Ok((line.to_owned(), Box::new(plugin)))
 }
 
-/// Such a recipient has two thousand characters; its beginning will do.
-fn post_quantum(line: &str) -> SealError {
-    SealError::PostQuantum(line.chars().take(16).collect())
+/// Such a recipient has two thousand characters, so the message has only its beginning.
+fn post_quantum(line: &str) -> RecipientError {
+    RecipientError::PostQuantum(line.chars().take(16).collect())
 }
 
 #[cfg(test)]
@@ -222,10 +252,10 @@ mod tests {
             let error = Recipients::load(&[text.to_owned()], Path::new("/"))
                 .err()
                 .unwrap();
-            let told = error.to_string();
+            let message = error.to_string();
             assert!(
-                told.contains("post-quantum") && told.contains("without -pq"),
-                "{told}"
+                message.contains("post-quantum") && message.contains("without -pq"),
+                "{message}"
             );
         }
     }

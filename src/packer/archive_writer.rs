@@ -1,163 +1,107 @@
-//! Content in, extents out: known chunks become extents into earlier archives, new ones members of
-//! the open archive.
-//!
-//! A chunk counts as known if it lies in an archive that may be used: sealed to at least today's
-//! recipients, and on every target or in the spool (the caller says which), or in one that this run
-//! is making. Rows go into the catalog only when the archive is sealed and durable.
+//! Takes content and returns extents: known chunks become extents into earlier archives, new ones
+//! become members of the open archive.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use foldhash::fast::RandomState;
-
-use super::bloom::Filter;
-use super::catalog_writer::{Batch, Telling};
 use super::chunk_hash::Chunk;
+use super::dedup::{ArchiveChunks, Dedup};
+use super::error::PackError;
+use super::request::OnSealed;
 use super::seal::{SealedArchive, Sealer, Texture};
-use super::{OnSealed, PackError};
-use crate::base::ids::{ArchiveId, Hash};
-use crate::format::archive::tar_member::{BLOCK_BYTES, Member, padding};
-use crate::format::index::Extent;
-use crate::format::manifest::{ArchiveKind, ArchiveRow};
-use crate::state::catalog::{
-    Catalog, CatalogArchive, ChunkHash, ChunkPlace, ChunkTable, NewArchive,
-};
+use super::usage::{UsableArchive, Usage, uses};
+use crate::base::ids::ArchiveId;
+use crate::format::archive::tar_member::{BLOCK_BYTES, TarMember, padding};
+use crate::format::archive_table::{ArchiveKind, ArchiveRow};
+use crate::format::extent::Extent;
+use crate::state::catalog::Catalog;
 
-/// The archives that `extents` lie in, and how much of each one's tar stream they take: with header and
-/// padding, or an archive of small files would pass for a mostly dead one.
-pub fn uses(extents: &[Extent]) -> Vec<(ArchiveId, u64)> {
-    let mut uses = BTreeMap::new();
-    for extent in extents {
-        if let Some(id) = extent.archive {
-            let member_bytes = BLOCK_BYTES + padding(extent.length);
-            *uses.entry(id).or_insert(0) += extent.length + member_bytes as u64;
+/// A member to append.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NewMember {
+    pub(super) header: TarMember,
+    /// The nature of the data.
+    pub(super) texture: Texture,
+}
+
+impl NewMember {
+    /// Returns the same member at another path and with another size.
+    pub(super) fn at(&self, path: Vec<u8>, size: usize) -> Self {
+        let header = TarMember {
+            path,
+            size: size as u64,
+            ..self.header.clone()
+        };
+        Self {
+            header,
+            texture: self.texture,
         }
     }
-    uses.into_iter().collect()
 }
 
-/// So many look-ups are worth reading the whole catalog into memory,
-const MANY_LOOKUPS: usize = 8192;
-/// if it has no more chunks than this: what fits in 22 MB.
-const MOST_IN_TABLE: usize = 450_000;
-
-/// A run that is killed loses what it sealed and the catalog was not told of: a gigabyte,
-const MOST_NEW_ARCHIVES: usize = 16;
-/// or the work of so long. Where archives come slowly, each is dear.
-const LONGEST_UNTOLD: Duration = Duration::from_secs(30);
-
-/// New chunks are as good as random among the old, so telling a catalog of a few writes almost all of its pages
-/// anew. It is told when they are a third of what it has, and between what four archives of pages hold and what
-/// fits in some 40 MB.
-fn tell_at(catalog_chunks: usize) -> usize {
-    const FEWEST_NEW_CHUNKS: usize = 65_536;
-    const MOST_NEW_CHUNKS: usize = 300_000;
-    (catalog_chunks / 3).clamp(FEWEST_NEW_CHUNKS, MOST_NEW_CHUNKS)
-}
-
-/// An archive whose tar stream is being written, or written and being sealed.
-struct Pending {
+/// An archive whose tar stream is being written, or is complete and being sealed.
+struct UnsealedArchive {
     id: ArchiveId,
     kind: ArchiveKind,
     tar_bytes: u64,
-    chunks: HashMap<ChunkHash, (u64, u64), RandomState>,
+    chunks: ArchiveChunks,
 }
 
-/// An archive that this snapshot may name.
-#[derive(Debug, Clone)]
-pub struct Usable {
-    /// The catalog's number of it, once the catalog was told.
-    pub n: Option<i64>,
-    pub row: ArchiveRow,
-    pub tar_bytes: u64,
-    pub tar_blake3: Hash,
+/// How to make new archives.
+pub(super) struct ArchiveSettings {
+    /// Name of the set of their recipients.
+    pub(super) recipient_set: String,
+    /// Bytes of tar stream after which an archive is closed.
+    pub(super) archive_bytes: u64,
 }
 
-impl From<CatalogArchive> for Usable {
-    fn from(archive: CatalogArchive) -> Self {
-        Self {
-            n: Some(archive.n),
-            row: archive.row,
-            tar_bytes: archive.tar_bytes,
-            tar_blake3: archive.tar_blake3,
-        }
-    }
-}
-
-pub struct Store<'a> {
-    catalog: &'a mut Catalog,
+/// Writes the archives of one run.
+pub(super) struct ArchiveWriter<'a> {
+    dedup: Dedup<'a>,
     sealer: Sealer,
-    recipient_set: String,
-    archive_bytes: u64,
-    by_number: HashMap<i64, ArchiveId>,
-    usable: HashMap<ArchiveId, Usable>,
+    settings: ArchiveSettings,
     next_id: ArchiveId,
-    /// Of a catalog that was empty when this run began: what it has by now. A first push spares looking up
-    /// almost all of its chunks.
-    added: Option<Filter>,
-    /// Look-ups in the catalog so far.
-    lookups: usize,
-    /// All that the catalog has, once there were many.
-    table: Option<ChunkTable>,
-    open: Option<Pending>,
-    sealing: VecDeque<Pending>,
-    /// Sealed, durable, and the catalog has not heard of it.
-    new: Batch,
-    /// What it is hearing of.
-    telling: Option<Telling>,
-    /// So many new chunks are worth telling it.
-    tell_at: usize,
-    told: Instant,
+    open: Option<UnsealedArchive>,
+    sealing: VecDeque<UnsealedArchive>,
     on_sealed: &'a mut OnSealed<'a>,
-    /// Bytes of tar stream that the snapshot's extents use, by archive.
-    live: HashMap<ArchiveId, u64>,
-    pub sealed_archives: u64,
-    pub sealed_bytes: u64,
+    usage: Usage,
+    /// Number of archives that were sealed.
+    pub(super) sealed_archives: u64,
+    /// Ciphertext bytes of those archives.
+    pub(super) sealed_bytes: u64,
 }
 
-impl<'a> Store<'a> {
-    pub fn new(
+impl<'a> ArchiveWriter<'a> {
+    /// `usable` are the archives of earlier runs that may be used.
+    pub(super) fn new(
         catalog: &'a mut Catalog,
         sealer: Sealer,
-        recipient_set: String,
-        archive_bytes: u64,
-        usable: Vec<Usable>,
+        settings: ArchiveSettings,
+        usable: Vec<UsableArchive>,
         on_sealed: &'a mut OnSealed<'a>,
     ) -> Result<Self, PackError> {
         let next_id = catalog.next_archive_id()?;
-        let added = (!catalog.has_chunks()?).then(Filter::new);
-        let tell_at = tell_at(catalog.about_chunks()?);
         Ok(Self {
-            catalog,
+            dedup: Dedup::new(catalog, usable)?,
             sealer,
-            recipient_set,
-            archive_bytes,
-            by_number: usable
-                .iter()
-                .filter_map(|u| Some((u.n?, u.row.id)))
-                .collect(),
-            usable: usable.into_iter().map(|u| (u.row.id, u)).collect(),
+            settings,
             next_id,
-            added,
-            lookups: 0,
-            table: None,
             open: None,
             sealing: VecDeque::new(),
-            new: Batch::default(),
-            telling: None,
-            tell_at,
-            told: Instant::now(),
             on_sealed,
-            live: HashMap::new(),
+            usage: Usage::default(),
             sealed_archives: 0,
             sealed_bytes: 0,
         })
     }
 
-    /// Where a chunk of `kind` lies already, if in an archive that may be used.
-    pub fn find(&mut self, chunk: &Chunk, kind: ArchiveKind) -> Result<Option<Extent>, PackError> {
-        let pending = self.open.iter().chain(&self.sealing);
-        for archive in pending.filter(|archive| archive.kind == kind) {
+    /// Returns where a chunk is, if an archive of `kind` has it that may be used.
+    pub(super) fn find(
+        &mut self,
+        chunk: &Chunk,
+        kind: ArchiveKind,
+    ) -> Result<Option<Extent>, PackError> {
+        let unsealed = self.open.iter().chain(&self.sealing);
+        for archive in unsealed.filter(|archive| archive.kind == kind) {
             if let Some((offset, length)) = archive.chunks.get(&chunk.hash) {
                 return Ok(Some(Extent {
                     archive: Some(archive.id),
@@ -166,80 +110,38 @@ impl<'a> Store<'a> {
                 }));
             }
         }
-        let telling = self.telling.as_ref();
-        let sealed = self.new.find(&chunk.hash);
-        let sealed = sealed.or_else(|| telling?.batch.find(&chunk.hash));
-        if let Some((found, extent)) = sealed {
-            return Ok((found == kind).then_some(extent));
-        }
-        if self
-            .added
-            .as_ref()
-            .is_some_and(|added| !added.may_hold(&chunk.hash))
-        {
-            return Ok(None);
-        }
-        let Some(place) = self.look_up(&chunk.hash)? else {
-            return Ok(None);
-        };
-        let Some(id) = self.by_number.get(&place.archive) else {
-            return Ok(None);
-        };
-        let fits = self.usable.get(id).is_some_and(|u| u.row.kind == kind);
-        let same = place.length == chunk.length as u64;
-        Ok((fits && same).then_some(Extent {
-            archive: Some(*id),
-            offset: place.offset,
-            length: place.length,
-        }))
+        self.dedup.find(chunk, kind)
     }
 
-    fn look_up(&mut self, hash: &ChunkHash) -> Result<Option<ChunkPlace>, PackError> {
-        self.lookups += 1;
-        if self.lookups == MANY_LOOKUPS && self.added.is_none() {
-            self.table = self.catalog.chunk_table(MOST_IN_TABLE)?;
-        }
-        match &self.table {
-            Some(table) => Ok(table.get(hash)),
-            None => {
-                if self.telling.is_none() {
-                    self.catalog.begin_lookups()?;
-                }
-                Ok(self.catalog.find_chunk(hash)?)
-            }
-        }
+    /// Returns the archives that may be used now. Called before the first archive is sealed, these
+    /// are the archives of earlier runs.
+    pub(super) fn usable_ids(&self) -> HashSet<ArchiveId> {
+        self.dedup.usable_ids()
     }
 
-    /// The archives that were usable when this run began: what an earlier snapshot said of a file may
-    /// stand if it lies in these.
-    pub fn reusable(&self) -> HashSet<ArchiveId> {
-        self.usable.keys().copied().collect()
+    /// Counts that the snapshot uses these bytes of each archive's stream.
+    pub(super) fn count_reused(&mut self, uses: &[(ArchiveId, u64)]) {
+        self.usage.add(uses);
     }
 
-    /// Notes that the snapshot uses so many bytes of each archive's stream.
-    pub fn count_reused(&mut self, uses: &[(ArchiveId, u64)]) {
-        for (id, bytes) in uses {
-            *self.live.entry(*id).or_default() += bytes;
-        }
-    }
-
-    /// Notes that the snapshot uses `extents`.
-    pub fn count_live(&mut self, extents: &[Extent]) {
+    /// Counts that the snapshot uses `extents`.
+    pub(super) fn count_live(&mut self, extents: &[Extent]) {
         self.count_reused(&uses(extents));
     }
 
-    /// Appends a member with `data`, which is `chunks` one after the other; gives where it lies.
-    pub fn append(
+    /// Appends a member with `data`, which consists of `chunks`. Returns the data's extent.
+    pub(super) fn append(
         &mut self,
         kind: ArchiveKind,
-        member: &Member,
+        member: &NewMember,
         data: &[u8],
         chunks: &[Chunk],
     ) -> Result<Extent, PackError> {
+        let limit = self.settings.archive_bytes;
         if self
             .open
             .as_ref()
-            .is_some_and(|open| open.kind != kind || open.tar_bytes >= self.archive_bytes)
+            .is_some_and(|open| open.kind != kind || open.tar_bytes >= limit)
         {
             self.end_archive()?;
         }
@@ -248,7 +150,7 @@ impl<'a> Store<'a> {
             None => {
                 let id = self.next_id;
                 self.next_id.counter += 1;
-                self.open.insert(Pending {
+                self.open.insert(UnsealedArchive {
                     id,
                     kind,
                     tar_bytes: 0,
@@ -256,7 +158,7 @@ impl<'a> Store<'a> {
                 })
             }
         };
-        let header = member.header();
+        let header = member.header.header();
         let start = open.tar_bytes + header.len() as u64;
         let mut offset = start;
         for chunk in chunks {
@@ -275,12 +177,12 @@ impl<'a> Store<'a> {
         self.sealer.write(data, member.texture)?;
         self.sealer
             .write(&[0; BLOCK_BYTES][..fill], Texture::Other)?;
-        self.collect(false)?;
+        self.collect_ready()?;
         Ok(extent)
     }
 
     /// Ends the open archive, if any; the next member begins another.
-    pub fn end_archive(&mut self) -> Result<(), PackError> {
+    pub(super) fn end_archive(&mut self) -> Result<(), PackError> {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };
@@ -288,123 +190,71 @@ impl<'a> Store<'a> {
         open.tar_bytes += 2 * BLOCK_BYTES as u64;
         self.sealer.finish_archive()?;
         self.sealing.push_back(open);
-        self.collect(false)
+        self.collect_ready()
     }
 
-    /// Ends the open archive and waits until all are sealed and durable. The catalog hears of them meanwhile.
-    pub fn flush(&mut self) -> Result<(), PackError> {
+    /// Ends the open archive and waits until all archives are sealed and durable. Their commit to the
+    /// catalog begins.
+    pub(super) fn flush(&mut self) -> Result<(), PackError> {
         self.end_archive()?;
-        self.tell()?;
-        self.collect(true)?;
-        self.tell()
+        self.dedup.commit()?;
+        self.collect_all()?;
+        self.dedup.commit()
     }
 
-    /// The same, and waits until they are in the catalog.
-    pub fn finish(&mut self) -> Result<(), PackError> {
+    /// Flushes, and waits until all archives are committed to the catalog.
+    pub(super) fn finish(&mut self) -> Result<(), PackError> {
         self.flush()?;
-        self.hear()
+        self.dedup.wait()
     }
 
-    fn collect(&mut self, all: bool) -> Result<(), PackError> {
-        while let Some(sealed) = self.sealer.next_sealed(all)? {
-            let Some(pending) = self.sealing.pop_front() else {
-                break;
-            };
-            self.take_sealed(pending, sealed)?;
+    /// Handles the archives that are sealed by now.
+    fn collect_ready(&mut self) -> Result<(), PackError> {
+        while let Some(sealed) = self.sealer.try_next_sealed()? {
+            self.handle_sealed(sealed)?;
         }
         Ok(())
     }
 
-    /// An archive is durable in the spool.
-    fn take_sealed(&mut self, pending: Pending, sealed: SealedArchive) -> Result<(), PackError> {
-        if pending.tar_bytes != sealed.tar_bytes {
-            return Err(PackError::StreamMismatch(pending.id));
+    /// Waits for all archives that are being sealed, and handles them.
+    fn collect_all(&mut self) -> Result<(), PackError> {
+        while let Some(sealed) = self.sealer.next_sealed()? {
+            self.handle_sealed(sealed)?;
+        }
+        Ok(())
+    }
+
+    /// Handles the oldest archive that is being sealed, which is durable in the spool now.
+    fn handle_sealed(&mut self, sealed: SealedArchive) -> Result<(), PackError> {
+        let Some(archive) = self.sealing.pop_front() else {
+            return Ok(());
+        };
+        if archive.tar_bytes != sealed.tar_bytes {
+            return Err(PackError::StreamMismatch(archive.id));
         }
         let row = ArchiveRow {
-            id: pending.id,
-            kind: pending.kind,
+            id: archive.id,
+            kind: archive.kind,
             blake3: sealed.blake3,
             sha256: sealed.sha256,
             bytes: sealed.bytes,
-            recipient_set: self.recipient_set.clone(),
+            recipient_set: self.settings.recipient_set.clone(),
             head_sha256: sealed.head_sha256,
         };
-        if let Some(added) = &mut self.added {
-            pending.chunks.keys().for_each(|hash| added.add(hash));
-        }
-        let (tar_bytes, tar_blake3) = (sealed.tar_bytes, sealed.tar_blake3);
-        let archive = NewArchive {
-            row: row.clone(),
-            tar_bytes,
-            tar_blake3,
-        };
-        self.new.add(archive, pending.chunks);
-        let usable = Usable {
-            n: None,
-            row: row.clone(),
-            tar_bytes,
-            tar_blake3,
-        };
-        self.usable.insert(row.id, usable);
         self.sealed_archives += 1;
         self.sealed_bytes += sealed.bytes;
-        if self.telling.as_ref().is_some_and(Telling::is_over) {
-            self.hear()?;
-        }
-        if self.new.len_chunks() >= self.tell_at
-            || self.new.archives.len() >= MOST_NEW_ARCHIVES
-            || self.told.elapsed() >= LONGEST_UNTOLD
-        {
-            self.tell()?;
-        }
-        // This may wait for room in the spool.
+        let tar = (sealed.tar_bytes, sealed.tar_blake3);
+        self.dedup.add(row.clone(), tar, archive.chunks)?;
+        // This may wait for free space in the spool.
         (self.on_sealed)(&row).map_err(PackError::Stopped)
     }
 
-    /// Begins to tell the catalog of what was sealed. What dies before it has heard is stored again.
-    fn tell(&mut self) -> Result<(), PackError> {
-        self.hear()?;
-        self.told = Instant::now();
-        let batch = std::mem::take(&mut self.new);
-        if !batch.is_empty() {
-            // Or its log would grow as long as there are look-ups.
-            self.catalog.end_lookups()?;
-            self.telling = Some(Telling::start(self.catalog, batch)?);
-        }
-        Ok(())
-    }
-
-    /// Waits until the catalog has heard what it is being told.
-    fn hear(&mut self) -> Result<(), PackError> {
-        let Some(telling) = self.telling.take() else {
-            return Ok(());
-        };
-        let (batch, numbers) = telling.wait()?;
-        if let Some(table) = &mut self.table {
-            for chunk in batch.chunks() {
-                let place = ChunkPlace {
-                    archive: numbers[chunk.archive as usize],
-                    offset: chunk.offset,
-                    length: chunk.length,
-                };
-                table.insert(chunk.hash, &place);
-            }
-        }
-        for (n, archive) in numbers.into_iter().zip(&batch.archives) {
-            self.by_number.insert(n, archive.row.id);
-            if let Some(usable) = self.usable.get_mut(&archive.row.id) {
-                usable.n = Some(n);
-            }
-        }
-        self.tell_at = tell_at(self.catalog.about_chunks()?);
-        Ok(())
-    }
-
-    /// The archives that the snapshot uses, by id. All of them must be sealed ([`Self::flush`]).
-    pub fn used(&self, kind: ArchiveKind) -> Result<Vec<&Usable>, PackError> {
+    /// Returns the archives of `kind` that the snapshot uses, by id. All of them must be sealed
+    /// ([`Self::flush`]).
+    pub(super) fn used(&self, kind: ArchiveKind) -> Result<Vec<&UsableArchive>, PackError> {
         let mut used = Vec::new();
-        for id in self.live.keys() {
-            let usable = self.usable.get(id).ok_or(PackError::Unsealed(*id))?;
+        for (id, _) in self.usage.iter() {
+            let usable = self.dedup.usable(id).ok_or(PackError::Unsealed(*id))?;
             if usable.row.kind == kind {
                 used.push(usable);
             }
@@ -413,30 +263,27 @@ impl<'a> Store<'a> {
         Ok(used)
     }
 
-    /// Live bytes by the catalog's archive number ([`Self::finish`]).
-    pub fn live_by_number(&self) -> HashMap<i64, u64> {
-        let number = |id| self.usable.get(id)?.n;
-        self.live
+    /// Returns live bytes by the catalog's archive number. All archives must be committed
+    /// ([`Self::finish`]).
+    pub(super) fn live_by_number(&self) -> HashMap<i64, u64> {
+        let number = |id| self.dedup.usable(id)?.n;
+        self.usage
             .iter()
-            .filter_map(|(id, bytes)| Some((number(id)?, *bytes)))
+            .filter_map(|(id, bytes)| Some((number(id)?, bytes)))
             .collect()
-    }
-
-    pub fn catalog(&mut self) -> &mut Catalog {
-        self.catalog
     }
 }
 
-impl Drop for Store<'_> {
-    /// A run that fails keeps what it has sealed: the next one goes on from there.
+impl Drop for ArchiveWriter<'_> {
+    /// Keeps the sealed archives of a run that fails: the next run continues with them.
     fn drop(&mut self) {
-        // Nobody need hear of it any more, so it is no matter that they do not want to.
-        while let Err(PackError::Stopped(_)) = self.collect(true) {}
-        // What cannot be kept is stored again; the run has its own error. One batch that could not be told of
-        // does not keep the next from it.
-        let _ = self.hear();
-        let _ = self.tell();
-        let _ = self.hear();
+        // The caller's refusal of an archive does not keep the others from being recorded.
+        while let Err(PackError::Stopped(_)) = self.collect_all() {}
+        // Archives that cannot be recorded are stored again; the run has its own error. If one batch
+        // fails, the next is still tried.
+        let _ = self.dedup.wait();
+        let _ = self.dedup.commit();
+        let _ = self.dedup.wait();
     }
 }
 
@@ -448,6 +295,7 @@ mod tests {
     use super::super::chunk_hash::short;
     use super::super::seal::Recipients;
     use super::*;
+    use crate::base::ids::Hash;
     use crate::state::spool::Spool;
 
     const RECIPIENT: &str = "age1wwtd50lehm54edva2yxgj558d044pfqq6hm87qvx9qssys4qha5swez2ur";
@@ -459,12 +307,8 @@ mod tests {
         }
     }
 
-    fn append(store: &mut Store<'_>, content: &[u8]) -> Extent {
-        let member = Member {
-            path: b"files/f".to_vec(),
-            size: content.len() as u64,
-            ..Member::default()
-        };
+    fn append(store: &mut ArchiveWriter<'_>, content: &[u8]) -> Extent {
+        let member = NewMember::default().at(b"files/f".to_vec(), content.len());
         let chunk = chunk_of(content);
         let extent = store.append(ArchiveKind::Data, &member, content, &[chunk]);
         let extent = extent.unwrap();
@@ -478,57 +322,68 @@ mod tests {
         Sealer::start(Arc::new(recipients), spool, 3, 1).unwrap()
     }
 
-    /// It may lie in an archive that is open, being sealed, sealed, being told of, or told of.
+    fn settings(archive_bytes: u64) -> ArchiveSettings {
+        ArchiveSettings {
+            recipient_set: "set".to_owned(),
+            archive_bytes,
+        }
+    }
+
     #[test]
-    fn a_chunk_is_found_wherever_its_archive_stands() {
+    fn a_chunk_is_found_in_every_state_of_its_archive() {
         let temp = tempfile::tempdir().unwrap();
         let mut catalog = Catalog::open(&temp.path().join("catalog.db")).unwrap();
-        let (sealer, set) = (sealer(temp.path()), "set".to_owned());
-        let mut heard_of = 0;
+        let sealer = sealer(temp.path());
+        let mut reported = 0;
         let on_sealed: &mut OnSealed<'_> = &mut |_| {
-            heard_of += 1;
+            reported += 1;
             Ok(())
         };
-        let mut store = Store::new(&mut catalog, sealer, set, 1 << 20, vec![], on_sealed).unwrap();
+        let settings = settings(1 << 20);
+        let mut store =
+            ArchiveWriter::new(&mut catalog, sealer, settings, vec![], on_sealed).unwrap();
         let content = b"a chunk".repeat(100);
         let (chunk, data) = (chunk_of(&content), ArchiveKind::Data);
         assert_eq!(store.find(&chunk, data).unwrap(), None);
         let extent = append(&mut store, &content);
-        let found = |store: &mut Store<'_>| store.find(&chunk, data).unwrap() == Some(extent);
+        let found =
+            |store: &mut ArchiveWriter<'_>| store.find(&chunk, data).unwrap() == Some(extent);
         assert!(found(&mut store), "open");
         store.end_archive().unwrap();
         assert!(found(&mut store), "being sealed");
-        store.collect(true).unwrap();
-        assert!(store.sealing.is_empty() && !store.new.is_empty());
+        store.collect_all().unwrap();
+        assert!(store.sealing.is_empty() && !store.dedup.writer.new.is_empty());
         assert!(found(&mut store), "sealed");
-        store.tell().unwrap();
-        assert!(store.telling.is_some() && store.new.is_empty());
-        assert!(found(&mut store), "being told of");
+        store.dedup.commit().unwrap();
+        let writer = &store.dedup.writer;
+        assert!(writer.is_committing() && writer.new.is_empty());
+        assert!(found(&mut store), "being committed");
         assert_eq!(store.used(data).unwrap().len(), 1);
         assert_eq!(store.find(&chunk, ArchiveKind::Index).unwrap(), None);
         append(&mut store, &b"another".repeat(100));
         store.finish().unwrap();
-        assert!(store.telling.is_none());
-        assert!(found(&mut store), "told of");
+        assert!(!store.dedup.writer.is_committing());
+        assert!(found(&mut store), "committed");
         assert_eq!(store.live_by_number().len(), 2);
-        assert_eq!(store.catalog().archives().unwrap().len(), 2);
         drop(store);
-        assert_eq!(heard_of, 2);
+        assert_eq!(catalog.archives().unwrap().len(), 2);
+        assert_eq!(reported, 2);
     }
 
-    /// A log that is read from cannot be begun anew, and would have all that was ever told.
+    /// A log with an open lookup cannot be reset, and would keep every commit.
     #[test]
-    fn the_catalogs_log_does_not_grow_with_what_it_is_told() {
+    fn the_catalogs_log_does_not_grow_with_every_commit() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("catalog.db");
         let mut catalog = Catalog::open(&path).unwrap();
-        let nobody: &mut OnSealed<'_> = &mut |_| Ok(());
+        let ignore: &mut OnSealed<'_> = &mut |_| Ok(());
         let sealer = sealer(temp.path());
-        let mut store = Store::new(&mut catalog, sealer, "set".into(), 1, vec![], nobody).unwrap();
-        // As if it had been told of some by an earlier run: all that is asked for is looked up.
-        store.added = None;
+        let mut store =
+            ArchiveWriter::new(&mut catalog, sealer, settings(1), vec![], ignore).unwrap();
+        // As if an earlier run had committed some: every chunk is looked up.
+        store.dedup.added = None;
         let mut number = 0u64;
-        let unknown = |store: &mut Store<'_>| {
+        let unknown = |store: &mut ArchiveWriter<'_>| {
             assert_eq!(
                 store
                     .find(&chunk_of(b"unknown"), ArchiveKind::Data)
@@ -548,11 +403,7 @@ mod tests {
                 })
                 .collect();
             let data = vec![0; chunks.len() * 8];
-            let member = Member {
-                path: b"blocks/f".to_vec(),
-                size: data.len() as u64,
-                ..Member::default()
-            };
+            let member = NewMember::default().at(b"blocks/f".to_vec(), data.len());
             store
                 .append(ArchiveKind::Data, &member, &data, &chunks)
                 .unwrap();
@@ -561,7 +412,7 @@ mod tests {
             unknown(&mut store);
             store.finish().unwrap();
             unknown(&mut store);
-            // Below four megabytes it is not tidied up.
+            // A log below four megabytes is not reset.
             let (file, log) = (bytes(""), bytes("-wal"));
             assert!(
                 log < file + (6 << 20),

@@ -1,9 +1,9 @@
-//! Chunks and their hashes, many side by side where they are small and alike.
+//! Hashes chunks, many of them side by side if they are small and of equal length.
 //!
-//! A processor with wide registers hashes up to sixteen KiB of BLAKE3 at once, but of one input only: a page of
-//! 4 KiB leaves most of that idle. Sixteen pages side by side take less than a third of the time. The crate
-//! has what that needs in a module that it keeps out of its documentation, hence its narrow version in
-//! `Cargo.toml`; the test holds the outcome against the crate's own.
+//! A processor with wide registers hashes up to sixteen KiB of BLAKE3 at once, but of one input only,
+//! so a page of 4 KiB leaves most of it idle. Sixteen pages side by side take less than a third of
+//! the time. The blake3 crate has the necessary function in an undocumented module, hence the narrow
+//! version in `Cargo.toml`; the test compares the result with the crate's own.
 
 use blake3::IncrementCounter;
 use blake3::platform::Platform;
@@ -14,22 +14,24 @@ use crate::state::catalog::ChunkHash;
 /// One chunk of a member's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
+    /// The beginning of its BLAKE3.
     pub hash: ChunkHash,
+    /// Bytes.
     pub length: usize,
 }
 
-/// What the catalog keeps of a chunk's BLAKE3.
-pub fn short(hash: &Hash) -> ChunkHash {
+/// Returns the part of a chunk's BLAKE3 that the catalog stores.
+pub(crate) fn short(hash: &Hash) -> ChunkHash {
     let mut short = [0; 24];
     short.copy_from_slice(&hash.0[..24]);
     short
 }
 
-/// Blocks that are hashed side by side.
+/// Number of blocks that are hashed side by side.
 const LANES: usize = 16;
-/// What BLAKE3 calls a chunk: the leaves of its tree.
+/// Bytes of a leaf of BLAKE3's tree.
 const LEAF_BYTES: usize = 1024;
-/// Blocks of up to so many leaves gain by it; larger ones fill the registers alone.
+/// Most leaves of a block that is hashed side by side; a larger one fills the registers alone.
 const MAX_LEAVES: usize = 8;
 const KEY: &[u32; 8] = &[
     0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19,
@@ -39,7 +41,8 @@ const LEAF_END: u8 = 2;
 const PARENT: u8 = 4;
 const ROOT: u8 = 8;
 
-/// Appends the chunks that `bytes` begins with, one after the other, to `chunks`; gives how many bytes they are.
+/// Appends the chunks of the given `lengths`, with which `bytes` begins, to `chunks`. Returns their
+/// total length.
 pub fn hash_chunks(bytes: &[u8], lengths: &[usize], chunks: &mut Vec<Chunk>) -> usize {
     let platform = Platform::detect();
     chunks.reserve(lengths.len());
@@ -67,7 +70,7 @@ pub fn hash_chunks(bytes: &[u8], lengths: &[usize], chunks: &mut Vec<Chunk>) -> 
     bytes.len() - rest.len()
 }
 
-/// BLAKE3 of each of [`LANES`] blocks of `length` bytes, one, two, four or eight leaves.
+/// Returns the hash of each of [`LANES`] blocks of `length` bytes: one, two, four or eight leaves.
 fn hash_blocks(platform: Platform, blocks: &[u8], length: usize) -> [ChunkHash; LANES] {
     let mut leaves = length / LEAF_BYTES;
     // The nodes of one level of all trees: the first of each, the second of each, …
@@ -116,9 +119,9 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Side by side or one by one, in whatever order lengths come: the hash is BLAKE3's.
+        /// Side by side or one by one, for any order of lengths, the hash is BLAKE3's.
         #[test]
-        fn chunks_have_the_hashes_that_blake3_gives_them(
+        fn chunks_have_their_blake3_hashes(
             runs in prop::collection::vec((prop::sample::select(vec![512, 1000, 1024, 2048, 4096, 8192, 16384]), 1usize..40), 1..6),
             left_over in 0usize..5000,
             seed in any::<[u8; 32]>(),

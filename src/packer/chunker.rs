@@ -1,23 +1,25 @@
-//! Where content is cut: at database pages, at fixed blocks, or where the content says.
+//! Cuts content into chunks: at database pages, at fixed blocks, or at content-defined positions.
 
 use fastcdc::v2020::FastCDC;
 
 use crate::base::sqlite;
 
+/// Bytes of a fixed block.
 pub const BLOCK: usize = 4096;
 /// Files below this are one chunk.
 const CDC_MIN: usize = 16 << 10;
 const CDC_AVERAGE: usize = 64 << 10;
+/// Longest content-defined chunk, in bytes.
 pub const CDC_MAX: usize = 256 << 10;
-/// The index changes a line here and a line there; it is cut finer.
+/// The index changes in single lines, so it is cut finer.
 const INDEX_MIN: usize = 2 << 10;
 const INDEX_AVERAGE: usize = 8 << 10;
 const INDEX_MAX: usize = 32 << 10;
-/// Below this, fixed blocks are not worth their rows in the catalog.
+/// Smallest file for which fixed blocks are worth their rows in the catalog.
 const IN_PLACE_MIN_BYTES: u64 = 1 << 20;
 
-/// Files of these kinds are rewritten in place: vector indexes, memory-mapped stores, disk images.
-/// Others are found out when they change under one inode and keep their size.
+/// Endings of files that are rewritten in place: vector indexes, memory-mapped stores, disk images.
+/// Other such files are recognized when they change under the same inode with the same size.
 const IN_PLACE_ENDINGS: [&[u8]; 14] = [
     b".bin",
     b".hnsw",
@@ -35,18 +37,20 @@ const IN_PLACE_ENDINGS: [&[u8]; 14] = [
     b".wt",
 ];
 
+/// A way to cut content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunker {
     /// Blocks of this many bytes, from the start of the file.
     Fixed(usize),
-    /// FastCDC.
+    /// At content-defined positions (FastCDC).
     Content,
-    /// FastCDC, finer, for the index.
+    /// At content-defined positions, finer, for the index.
     Index,
 }
 
 impl Chunker {
-    /// `head`: the file's first 100 bytes; `changes_in_place`: seen to at this path.
+    /// Chooses the way for a file. `head` are its first 100 bytes; `changes_in_place` states that the
+    /// file at this path was once rewritten in place.
     pub fn choose(head: &[u8], size: u64, name: &[u8], changes_in_place: bool) -> Self {
         if sqlite::is_sqlite(head)
             && let Some(page) = sqlite::page_size(head)
@@ -65,8 +69,8 @@ impl Chunker {
         Self::Content
     }
 
-    /// Cuts `bytes` and gives the chunks' lengths. Unless `last`, the end of `bytes` is not the end
-    /// of the content, and what could be cut differently with more bytes is left over.
+    /// Cuts `bytes` and returns the chunks' lengths. Unless `last`, the content goes on after `bytes`;
+    /// the part that further bytes could cut differently is then left over.
     pub fn cut(&self, bytes: &[u8], last: bool) -> Vec<usize> {
         let (min, average, max) = match self {
             Self::Fixed(block) => {
@@ -99,7 +103,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// However the bytes arrive, the cuts are the same: content decides, not buffer ends.
+        /// Content decides about the cuts, not the ends of buffers.
         #[test]
         fn cuts_do_not_depend_on_buffers(seed in any::<u64>(), kib in 1usize..3000, step in 300usize..900) {
             let mut state = seed | 1;

@@ -1,4 +1,4 @@
-//! A file's metadata as an index entry.
+//! Turns a file's metadata into an index entry and into a tar header.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -7,19 +7,20 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt as _;
 
+use super::archive_writer::NewMember;
+use super::seal::Texture;
 use crate::base::openat::{self, Kind, Meta};
-use crate::format::archive::tar_member::Member;
+use crate::format::archive::tar_member::TarMember;
 use crate::format::index::{Entry, EntryType};
-use crate::packer::seal::Texture;
 
-/// Names of users and groups, asked once each.
+/// OwnerNames of users and groups, asked once each.
 #[derive(Default)]
-pub struct Names {
+pub struct OwnerNames {
     users: RefCell<HashMap<u32, Option<String>>>,
     groups: RefCell<HashMap<u32, Option<String>>>,
 }
 
-impl Names {
+impl OwnerNames {
     fn user(&self, uid: u32) -> Option<String> {
         let ask = || uzers::get_user_by_uid(uid).map(|u| u.name().to_string_lossy().into_owned());
         self.users
@@ -40,14 +41,15 @@ impl Names {
 }
 
 /// Extended attributes: name → value.
-pub type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(super) type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// The entry at `path` of what `meta` describes, without content, and why its attributes could not be read,
-/// if so. `None` for a socket, which holds no data. `target`: the text of a link.
-pub fn entry(
+/// Returns the entry at `path` of the file that `meta` describes, without content, and the error if
+/// its attributes cannot be read. `None` for a socket, which holds no data. `target` is the text of a
+/// symlink.
+pub(super) fn entry(
     path: Vec<u8>,
     meta: &Meta,
-    names: &Names,
+    names: &OwnerNames,
     attributes: io::Result<Attributes>,
     target: Option<Vec<u8>>,
 ) -> Option<(Entry, Option<io::Error>)> {
@@ -86,24 +88,26 @@ pub fn entry(
     Some((entry, unread))
 }
 
-pub fn mtime_ns(meta: &Meta) -> i128 {
+/// Returns the time of modification in nanoseconds since 1970.
+pub(super) fn mtime_ns(meta: &Meta) -> i128 {
     i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec())
 }
 
-/// The extended attributes of an open file.
-pub fn attributes(fd: impl AsFd) -> io::Result<Attributes> {
+/// Returns the extended attributes of an open file.
+pub(super) fn attributes(fd: impl AsFd) -> io::Result<Attributes> {
     openat::list_xattrs(fd).map(by_bytes)
 }
 
-pub fn by_bytes(attributes: BTreeMap<OsString, Vec<u8>>) -> Attributes {
+/// Converts names of attributes to bytes.
+pub(super) fn by_bytes(attributes: BTreeMap<OsString, Vec<u8>>) -> Attributes {
     let pairs = attributes.into_iter();
     pairs
         .map(|(name, value)| (name.into_vec(), value))
         .collect()
 }
 
-/// A directory that no part provides, on the way to one that does.
-pub fn synthetic_dir(path: Vec<u8>) -> Entry {
+/// Returns the entry of a directory above a part, which no part provides.
+pub(super) fn synthetic_dir(path: Vec<u8>) -> Entry {
     Entry {
         path,
         kind: EntryType::Dir,
@@ -123,9 +127,9 @@ pub fn synthetic_dir(path: Vec<u8>) -> Entry {
     }
 }
 
-/// What the archive's headers say of the entry.
-pub fn member(entry: &Entry) -> Member {
-    Member {
+/// Returns the archive member for the content of an entry.
+pub(super) fn member(entry: &Entry) -> NewMember {
+    let header = TarMember {
         path: entry.path.clone(),
         size: 0,
         mode: entry.mode,
@@ -134,6 +138,9 @@ pub fn member(entry: &Entry) -> Member {
         user: entry.user.clone(),
         group: entry.group.clone(),
         mtime_s: i64::try_from(entry.mtime_ns.div_euclid(1_000_000_000)).unwrap_or_default(),
+    };
+    NewMember {
+        header,
         texture: Texture::default(),
     }
 }

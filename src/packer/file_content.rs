@@ -1,9 +1,9 @@
-//! One file's content: read, cut, hash, look up, append what is new.
+//! Stores one file's content: reads, cuts, hashes, looks up, appends new chunks.
 //!
-//! A small file is in memory before any of it is stored, so what is stored of it is one state of
-//! it. A large one streams, read and cut [`ahead`] on a thread of its own; if it changed meanwhile, the
-//! caller reads it again (what was appended stays as unused content, and serves the next attempt as
-//! known chunks).
+//! A small file is completely in memory before any of it is stored, so one state of it is stored. A
+//! large one streams, read and cut by a separate thread ([`read_ahead`]). If it changed meanwhile, the
+//! caller reads it again: the appended chunks stay as unused content, and are known in the next
+//! attempt.
 
 pub(super) mod read_ahead;
 
@@ -13,39 +13,42 @@ use std::io::{self, Read as _};
 
 use foldhash::fast::RandomState;
 
-use super::PackError;
-use super::archive_writer::Store;
+use super::archive_writer::{ArchiveWriter, NewMember};
 use super::chunk_hash::{Chunk, hash_chunks, short};
 use super::chunker::Chunker;
+use super::error::PackError;
 use crate::base::ids::Hash;
 use crate::base::openat::Meta;
-use crate::format::archive::tar_member::Member;
-use crate::format::index::{Extent, push_extent};
-use crate::format::manifest::ArchiveKind;
+use crate::format::archive_table::ArchiveKind;
+use crate::format::extent::{Extent, push_extent};
 use crate::state::catalog::ChunkHash;
 use crate::state::figures::{Grain, Looks};
 use read_ahead::Stretch;
 
-/// Up to here a file is read whole before it is stored.
+/// Largest file that is read completely before it is stored, in bytes.
 const RUN_BYTES: usize = 8 << 20;
 
-/// What storing a file's content gave.
+/// A file's content in the archives.
 #[derive(Debug)]
-pub struct Stored {
-    pub extents: Vec<Extent>,
-    pub blake3: Hash,
+pub(super) struct StoredContent {
+    /// Where it is, in order.
+    pub(super) extents: Vec<Extent>,
+    /// BLAKE3 of the whole content.
+    pub(super) blake3: Hash,
     /// Bytes read.
-    pub size: u64,
-    /// Of them, new.
-    pub new_bytes: u64,
-    /// How they look.
-    pub grain: Grain,
+    pub(super) size: u64,
+    /// Bytes that no earlier archive held.
+    pub(super) new_bytes: u64,
+    /// How the content looks.
+    pub(super) grain: Grain,
 }
 
-/// Why content could not be stored: the file's fault (try again, or skip it) or ours (stop).
+/// Why content could not be stored.
 #[derive(Debug)]
-pub enum ContentError {
+pub(super) enum ContentError {
+    /// The file cannot be read: try again, or skip it.
     Read(io::Error),
+    /// The run cannot go on.
     Pack(PackError),
 }
 
@@ -62,39 +65,39 @@ impl From<io::Error> for ContentError {
 }
 
 /// A file to be stored.
-pub struct Source<'f> {
-    pub file: &'f mut File,
-    /// As it was just taken.
-    pub meta: &'f Meta,
-    /// What was read of it is not to stay in the page cache.
-    pub cold: bool,
+pub(super) struct ContentSource<'f> {
+    pub(super) file: &'f mut File,
+    /// Its current metadata.
+    pub(super) meta: &'f Meta,
+    /// Whether to remove the read bytes from the page cache.
+    pub(super) cold: bool,
 }
 
-/// Reads a file to its end and stores it. `member` carries the snapshot path and the metadata for the
+/// Reads a file to its end and stores it. `member` has the snapshot path and the metadata for the
 /// archive's headers.
-pub fn store_file(
-    store: &mut Store<'_>,
-    source: Source<'_>,
-    member: &Member,
+pub(super) fn store_file(
+    archives: &mut ArchiveWriter<'_>,
+    source: ContentSource<'_>,
+    member: &NewMember,
     chunker: Chunker,
     buffer: &mut Vec<u8>,
-) -> Result<Stored, ContentError> {
-    let Source { file, meta, cold } = source;
+) -> Result<StoredContent, ContentError> {
+    let ContentSource { file, meta, cold } = source;
     let size = meta.len();
     let sparse = is_sparse(meta);
     if !sparse && size <= RUN_BYTES as u64 {
         buffer.clear();
-        // One byte more than promised, to see that it grew.
+        // One byte more than expected, to notice that it grew.
         (&mut *file).take(size + 1).read_to_end(buffer)?;
         if cold {
             crate::base::fs::let_go(file, 0, size);
         }
-        return Ok(store_small(store, buffer, cut(buffer, chunker), member)?);
+        return Ok(store_small(archives, buffer, cut(buffer, chunker), member)?);
     }
-    let mut runs = Runs::new(store, ArchiveKind::Data, member);
+    let mut runs = Runs::new(archives, ArchiveKind::Data, member);
     let mut whole = blake3::Hasher::new();
     let mut looks = Looks::default();
-    let plan = read_ahead::Plan {
+    let plan = read_ahead::ReadPlan {
         size,
         sparse,
         chunker,
@@ -115,7 +118,7 @@ pub fn store_file(
         Ok(())
     })?;
     let (extents, new_bytes) = runs.finish();
-    Ok(Stored {
+    Ok(StoredContent {
         extents,
         blake3: Hash(*whole.finalize().as_bytes()),
         size: whole.count(),
@@ -124,11 +127,13 @@ pub fn store_file(
     })
 }
 
-pub fn is_sparse(meta: &Meta) -> bool {
+/// Returns whether a file has holes.
+pub(super) fn is_sparse(meta: &Meta) -> bool {
     meta.len() > 0 && meta.blocks() * 512 < meta.len()
 }
 
-pub fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64) {
+/// Adds `count` zeros to a hash.
+pub(super) fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64) {
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     while count > 0 {
         let now = count.min(ZEROS.len() as u64);
@@ -137,14 +142,17 @@ pub fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64) {
     }
 }
 
-/// How content that is in memory is cut, and how it looks.
-pub struct Cut {
-    pub blake3: Hash,
-    pub chunks: Vec<Chunk>,
-    pub grain: Grain,
+/// The chunks of content that is in memory.
+pub(super) struct Cut {
+    /// BLAKE3 of the whole content.
+    pub(super) blake3: Hash,
+    pub(super) chunks: Vec<Chunk>,
+    /// How the content looks.
+    pub(super) grain: Grain,
 }
 
-pub fn cut(content: &[u8], chunker: Chunker) -> Cut {
+/// Cuts and hashes content that is in memory.
+pub(super) fn cut(content: &[u8], chunker: Chunker) -> Cut {
     let blake3 = Hash::blake3(content);
     let mut chunks = Vec::new();
     match chunker.cut(content, true).as_slice() {
@@ -164,41 +172,38 @@ pub fn cut(content: &[u8], chunker: Chunker) -> Cut {
     }
 }
 
-/// Stores content that is in memory: as one whole member if all of it is new.
-pub fn store_small(
-    store: &mut Store<'_>,
+/// Stores content that is in memory. If all of it is new, it becomes one member.
+pub(super) fn store_small(
+    archives: &mut ArchiveWriter<'_>,
     content: &[u8],
     Cut {
         blake3,
         chunks,
         grain,
     }: Cut,
-    member: &Member,
-) -> Result<Stored, PackError> {
+    member: &NewMember,
+) -> Result<StoredContent, PackError> {
     let mut all_new = true;
     let mut seen: HashSet<_, RandomState> = HashSet::default();
     for chunk in &chunks {
-        // Two alike in one file make it no whole member.
+        // A file that contains a chunk twice does not become one member.
         let is_first = chunks.len() == 1 || seen.insert(chunk.hash);
-        all_new &= is_first && store.find(chunk, ArchiveKind::Data)?.is_none();
+        all_new &= is_first && archives.find(chunk, ArchiveKind::Data)?.is_none();
     }
     let size = content.len() as u64;
     let (extents, new_bytes) = if content.is_empty() {
         (Vec::new(), 0)
     } else if all_new {
-        let member = Member {
-            path: [b"files/", member.path.as_slice()].concat(),
-            size,
-            ..member.clone()
-        };
-        let extent = store.append(ArchiveKind::Data, &member, content, &chunks)?;
+        let path = [b"files/", member.header.path.as_slice()].concat();
+        let member = member.at(path, content.len());
+        let extent = archives.append(ArchiveKind::Data, &member, content, &chunks)?;
         (vec![extent], size)
     } else {
-        let mut runs = Runs::new(store, ArchiveKind::Data, member);
+        let mut runs = Runs::new(archives, ArchiveKind::Data, member);
         runs.stretch(content, &chunks)?;
         runs.finish()
     };
-    Ok(Stored {
+    Ok(StoredContent {
         extents,
         blake3,
         size,
@@ -208,10 +213,10 @@ pub fn store_small(
 }
 
 /// Gathers runs of new chunks into members `blocks/PATH/OFFSET` (or `index/OFFSET`).
-pub struct Runs<'s, 'a> {
-    store: &'s mut Store<'a>,
+pub(super) struct Runs<'s, 'a> {
+    archives: &'s mut ArchiveWriter<'a>,
     kind: ArchiveKind,
-    member: &'s Member,
+    member: &'s NewMember,
     offset: u64,
     in_run: HashSet<ChunkHash, RandomState>,
     extents: Vec<Extent>,
@@ -219,9 +224,13 @@ pub struct Runs<'s, 'a> {
 }
 
 impl<'s, 'a> Runs<'s, 'a> {
-    pub fn new(store: &'s mut Store<'a>, kind: ArchiveKind, member: &'s Member) -> Self {
+    pub(super) fn new(
+        archives: &'s mut ArchiveWriter<'a>,
+        kind: ArchiveKind,
+        member: &'s NewMember,
+    ) -> Self {
         Self {
-            store,
+            archives,
             kind,
             member,
             offset: 0,
@@ -231,24 +240,24 @@ impl<'s, 'a> Runs<'s, 'a> {
         }
     }
 
-    /// Stores `bytes`, which are `chunks` one after the other and what follows on the last stretch. A run
-    /// ends with its stretch, so that it is appended from where it lies.
-    pub fn stretch(&mut self, bytes: &[u8], chunks: &[Chunk]) -> Result<(), PackError> {
+    /// Stores `bytes`, which consist of `chunks` and follow the last stretch. A run ends with its
+    /// stretch, so it is appended without a copy.
+    pub(super) fn stretch(&mut self, bytes: &[u8], chunks: &[Chunk]) -> Result<(), PackError> {
         let (mut from, mut to) = (0, 0);
         let mut first = 0;
-        for (at, chunk) in chunks.iter().enumerate() {
+        for (index, chunk) in chunks.iter().enumerate() {
             if self.in_run.contains(&chunk.hash) {
-                // It repeats a chunk that has no place yet: give it one.
-                self.end_run(&bytes[from..to], &chunks[first..at])?;
-                (from, first) = (to, at);
+                // It repeats a chunk of the run, which is appended first so that it has an extent.
+                self.end_run(&bytes[from..to], &chunks[first..index])?;
+                (from, first) = (to, index);
             }
-            let known = self.store.find(chunk, self.kind)?;
+            let known = self.archives.find(chunk, self.kind)?;
             match known {
                 Some(extent) => {
-                    self.end_run(&bytes[from..to], &chunks[first..at])?;
+                    self.end_run(&bytes[from..to], &chunks[first..index])?;
                     push_extent(&mut self.extents, extent);
                     self.offset += extent.length;
-                    (from, first) = (to + chunk.length, at + 1);
+                    (from, first) = (to + chunk.length, index + 1);
                 }
                 None => {
                     self.in_run.insert(chunk.hash);
@@ -259,7 +268,8 @@ impl<'s, 'a> Runs<'s, 'a> {
         self.end_run(&bytes[from..to], &chunks[first..])
     }
 
-    pub fn hole(&mut self, length: u64) {
+    /// Adds a hole after the last stretch.
+    pub(super) fn hole(&mut self, length: u64) {
         let hole = Extent {
             archive: None,
             offset: 0,
@@ -277,16 +287,17 @@ impl<'s, 'a> Runs<'s, 'a> {
         let path = match self.kind {
             ArchiveKind::Data => {
                 let name = format!("/{start:016x}");
-                [b"blocks/", self.member.path.as_slice(), name.as_bytes()].concat()
+                [
+                    b"blocks/",
+                    self.member.header.path.as_slice(),
+                    name.as_bytes(),
+                ]
+                .concat()
             }
             ArchiveKind::Index => format!("index/{start:016x}").into_bytes(),
         };
-        let member = Member {
-            path,
-            size: run.len() as u64,
-            ..self.member.clone()
-        };
-        let extent = self.store.append(self.kind, &member, run, chunks)?;
+        let member = self.member.at(path, run.len());
+        let extent = self.archives.append(self.kind, &member, run, chunks)?;
         push_extent(&mut self.extents, extent);
         self.offset += extent.length;
         self.new_bytes += extent.length;
@@ -294,8 +305,8 @@ impl<'s, 'a> Runs<'s, 'a> {
         Ok(())
     }
 
-    /// The extents in order, and how many bytes were new.
-    pub fn finish(self) -> (Vec<Extent>, u64) {
+    /// Returns the extents in order, and the number of new bytes.
+    pub(super) fn finish(self) -> (Vec<Extent>, u64) {
         (self.extents, self.new_bytes)
     }
 }

@@ -1,10 +1,15 @@
-//! The last snapshot's files with the stat they had: what did not change is not read again.
+//! Caches the last snapshot's files with their stat, so that unchanged files are not read again.
 //!
-//! A zstd stream of records in path order, in blocks that carry a check each, read in step with the walk, so its
-//! size costs no memory. It belongs to one writer, and is put in place only after the snapshot's manifest: an
-//! archive id in it is in the catalog for good; if the catalog forgot one all the same, it is no cache of that
-//! catalog. A cache that is missing, damaged or of another writer only means that files are read. A file whose
-//! times are so near to the moment it was read that it could have changed since without a trace is never recorded.
+//! The cache is a zstd stream of files in path order, in blocks with a check each. It is read in step
+//! with the walk, so its size costs no memory.
+//!
+//! It belongs to one writer, and is put in place only after the snapshot's manifest, so the catalog
+//! has every archive that it names. If the catalog forgot one nevertheless (it was set back), the
+//! cache is not used. A cache that is missing, damaged or of another writer only means that files are
+//! read.
+//!
+//! A file that could have changed after it was read without changing its times is never recorded as
+//! unchanged.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -15,52 +20,67 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::{ArchiveId, WriterId};
 use crate::base::openat::Meta;
 use crate::format::index::{DatabaseRecord, has_wide_time, is_wide_time};
+use crate::format::json::json_line;
 use crate::state::figures::Grain;
 
-/// Coarse kernel clocks and file systems with two-second times both fit in here.
+use super::origin::Origin;
+
+/// A change within this time may leave the same times: it covers coarse kernel clocks and file
+/// systems that store times in steps of two seconds.
 const RACY_NS: i128 = 2_000_000_000;
-/// No path and no index line of ours is longer.
+/// Longest path and longest index line, in bytes.
 const MAX_FIELD_BYTES: u32 = 1 << 30;
-/// Records of so many bytes, or one that is longer, make a block.
+/// Bytes of files after which a block is closed.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// What tells one state of a file from the next.
+/// Returns the time now, in nanoseconds since 1970, to compare with times of files.
+pub(super) fn now_ns() -> i128 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |time| time.as_nanos() as i128)
+}
+
+/// Metadata that differs between any two states of a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stat {
+    /// Number of the file system's device.
     pub dev: u64,
+    /// Number of the inode.
     pub ino: u64,
+    /// Bytes.
     pub size: u64,
+    /// Nanoseconds since 1970.
     pub mtime_ns: i128,
-    /// In a staged directory, where making a hard link changes it, the time of birth instead (0 where
-    /// the file system knows none): a copy that got the inode of a deleted one is another file.
+    /// Time of change, in nanoseconds since 1970. For a staged file, whose time of change a hard link
+    /// would alter, the time of birth (0 if the file system has none): a new copy may have the inode of
+    /// a deleted one.
     pub ctime_ns: i128,
 }
 
 impl Stat {
-    pub fn of(meta: &Meta, staged: bool) -> Self {
+    pub(super) fn of(meta: &Meta, origin: Origin) -> Self {
         let ns = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         Self {
             dev: meta.dev(),
             ino: meta.ino(),
             size: meta.len(),
             mtime_ns: ns(meta.mtime(), meta.mtime_nsec()),
-            ctime_ns: match staged {
-                true => meta.born().map_or(0, |(seconds, rest)| ns(seconds, rest)),
-                false => ns(meta.ctime(), meta.ctime_nsec()),
+            ctime_ns: match origin {
+                Origin::Staged => meta.born().map_or(0, |(seconds, rest)| ns(seconds, rest)),
+                Origin::Live => ns(meta.ctime(), meta.ctime_nsec()),
             },
         }
     }
 
-    /// That of no file: a record with it says what a file was, and never that it is unchanged.
-    pub fn of_none() -> Self {
+    /// Returns the stat of no file. A cached file with it never counts as unchanged.
+    pub(super) fn of_none() -> Self {
         Self::default()
     }
 
-    /// Whether a change right after `read_at_ns` (since 1970) could have left the same times.
-    pub fn is_racy(&self, staged: bool, read_at_ns: i128) -> bool {
-        let newest_ns = match staged {
-            true => self.mtime_ns,
-            false => self.mtime_ns.max(self.ctime_ns),
+    /// Returns whether a change right after `read_at_ns` (since 1970) could have left the same times.
+    pub(super) fn is_racy(&self, origin: Origin, read_at_ns: i128) -> bool {
+        let newest_ns = match origin {
+            Origin::Staged => self.mtime_ns,
+            Origin::Live => self.mtime_ns.max(self.ctime_ns),
         };
         newest_ns + RACY_NS > read_at_ns
     }
@@ -68,44 +88,51 @@ impl Stat {
 
 /// One file of the last snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct CachedFile {
+    /// Path within the snapshot.
     pub path: Vec<u8>,
+    /// Its stat when it was read.
     pub stat: Stat,
+    /// Whether it is a SQLite database.
     pub sqlite: bool,
-    /// Its path was seen to change under one inode with its size kept.
+    /// Whether it was once rewritten under the same inode with the same size.
     pub in_place: bool,
     /// How its content looked.
     pub grain: Grain,
-    /// The archives that it lies in, and how much of each one's tar stream it takes.
+    /// The archives that hold it, and the bytes of each one's tar stream that it uses.
     pub uses: Vec<(ArchiveId, u64)>,
     /// Its line in the index.
     pub line: Vec<u8>,
 }
 
+/// The first field of the cache.
 #[derive(Serialize, Deserialize)]
 struct Header {
     writer: WriterId,
-    /// The counter of the next archive, when this was written.
+    /// Counter of the next archive when the cache was written.
     #[serde(default)]
     next_counter: u64,
     databases: Vec<DatabaseRecord>,
 }
 
-/// Gives records in path order.
+/// Reads the cached files in path order.
 #[derive(Default)]
 pub struct CacheReader {
     input: Option<BufReader<zstd::Decoder<'static, BufReader<File>>>>,
     block: io::Cursor<Vec<u8>>,
-    next: Option<Record>,
-    /// The last record that was passed by: no file has its path any more.
+    next: Option<CachedFile>,
+    /// Path and grain of the last file that was passed over: no file has its path any more.
     passed: Option<(Vec<u8>, Grain)>,
+    /// The databases of the last snapshot.
     pub databases: Vec<DatabaseRecord>,
-    /// The catalog forgot archives that it had when this was written: their ids are not to be given again.
+    /// Whether the catalog forgot archives that it had when the cache was written. Their ids must not
+    /// be used again.
     pub is_ahead: bool,
 }
 
 impl CacheReader {
-    /// Opens the cache of the writer whose next archive is `next`; whatever is wrong with it, it is then an empty one.
+    /// Opens the cache of the writer whose next archive is `next`. A cache that cannot be used counts
+    /// as empty.
     pub fn open(path: &Path, next: ArchiveId) -> Self {
         Self::try_open(path, next).unwrap_or_default()
     }
@@ -142,7 +169,7 @@ impl CacheReader {
         }
     }
 
-    fn read_next(&mut self) -> io::Result<Record> {
+    fn read_next(&mut self) -> io::Result<CachedFile> {
         if self.block.position() == self.block.get_ref().len() as u64 {
             let input = self.input.as_mut().ok_or(io::ErrorKind::UnexpectedEof)?;
             let block = read_field(input)?;
@@ -151,11 +178,11 @@ impl CacheReader {
             }
             self.block = io::Cursor::new(block);
         }
-        read_record(&mut self.block)
+        read_cached_file(&mut self.block)
     }
 
-    /// The record of `path`; paths must be asked for in ascending order.
-    pub fn find(&mut self, path: &[u8]) -> Option<Record> {
+    /// Returns the file at `path`. Calls must pass paths in ascending order.
+    pub fn find(&mut self, path: &[u8]) -> Option<CachedFile> {
         while let Some(next) = &self.next {
             match next.path.as_slice().cmp(path) {
                 std::cmp::Ordering::Less => {
@@ -173,8 +200,8 @@ impl CacheReader {
         None
     }
 
-    /// How the file looked that had the path of `path` without a last ending, and is gone: what encrypts files
-    /// often adds one. Only the file before it in the order is known.
+    /// Returns the grain of the file that had the path `path` without its last ending, and is gone:
+    /// ransomware often adds an ending. Only the file right before `path` in the order is considered.
     pub fn renamed_from(&self, path: &[u8]) -> Option<Grain> {
         let (gone, grain) = self.passed.as_ref()?;
         let ending = path.strip_prefix(gone.as_slice())?;
@@ -183,20 +210,20 @@ impl CacheReader {
     }
 }
 
-/// Writes the cache anew beside the old one; [`Self::finish`] puts it in place.
-pub struct CacheWriter {
+/// Writes a new cache beside the old one; [`Self::finish`] puts it in place.
+pub(super) struct CacheWriter {
     path: PathBuf,
     temp: PathBuf,
     body: zstd::Encoder<'static, BufWriter<File>>,
-    /// Of records.
+    /// Files that are encoded and not yet written.
     block: Vec<u8>,
     writer: WriterId,
 }
 
 impl CacheWriter {
-    /// The body is written first, the header (which knows the databases) at the end, to its front.
-    /// Temporary files go below `scratch`, on the same file system.
-    pub fn create(path: &Path, scratch: &Path, writer: WriterId) -> io::Result<Self> {
+    /// Begins the body. [`Self::finish`] puts the header, which needs the databases, in front of it.
+    /// Temporary files go below `scratch`, which must be on the same file system.
+    pub(super) fn create(path: &Path, scratch: &Path, writer: WriterId) -> io::Result<Self> {
         let temp = scratch.join("cache-body");
         let body = zstd::Encoder::new(BufWriter::new(crate::base::fs::create_private(&temp)?), 1)?;
         Ok(Self {
@@ -208,24 +235,25 @@ impl CacheWriter {
         })
     }
 
-    pub fn add(&mut self, record: &Record) -> io::Result<()> {
+    /// Appends a file; files must come in path order.
+    pub(super) fn add(&mut self, file: &CachedFile) -> io::Result<()> {
         let out = &mut self.block;
-        write_field(out, &record.path)?;
-        let stat = &record.stat;
+        write_field(out, &file.path)?;
+        let stat = &file.stat;
         for number in [stat.dev, stat.ino, stat.size] {
             out.write_all(&number.to_le_bytes())?;
         }
         out.write_all(&stat.mtime_ns.to_le_bytes())?;
         out.write_all(&stat.ctime_ns.to_le_bytes())?;
-        let flags = u8::from(record.sqlite) | u8::from(record.in_place) << 1;
-        out.write_all(&[flags | record.grain.to_bits() << 2])?;
-        out.write_all(&(record.uses.len() as u32).to_le_bytes())?;
-        for (archive, bytes) in &record.uses {
+        let flags = u8::from(file.sqlite) | u8::from(file.in_place) << 1;
+        out.write_all(&[flags | file.grain.to_bits() << 2])?;
+        out.write_all(&(file.uses.len() as u32).to_le_bytes())?;
+        for (archive, bytes) in &file.uses {
             out.write_all(&archive.writer.0)?;
             out.write_all(&archive.counter.to_le_bytes())?;
             out.write_all(&bytes.to_le_bytes())?;
         }
-        write_field(out, &record.line)?;
+        write_field(out, &file.line)?;
         match out.len() >= BLOCK_BYTES {
             true => self.end_block(),
             false => Ok(()),
@@ -243,10 +271,14 @@ impl CacheWriter {
     }
 
     /// Puts the header in front and replaces the last run's cache.
-    pub fn finish(mut self, databases: Vec<DatabaseRecord>, next: ArchiveId) -> io::Result<()> {
+    pub(super) fn finish(
+        mut self,
+        databases: Vec<DatabaseRecord>,
+        next: ArchiveId,
+    ) -> io::Result<()> {
         self.end_block()?;
         self.body.finish()?.flush()?;
-        let header = crate::format::manifest::json_line(&Header {
+        let header = json_line(&Header {
             writer: self.writer,
             next_counter: next.counter,
             databases,
@@ -263,7 +295,7 @@ impl CacheWriter {
     }
 }
 
-/// What is damaged on disk must not reach an index.
+/// Returns the check of a block: bytes that the disk damaged must not reach an index.
 fn check_bytes(block: &[u8]) -> [u8; 8] {
     let mut check = [0; 8];
     check.copy_from_slice(&blake3::hash(block).as_bytes()[..8]);
@@ -286,7 +318,7 @@ fn read_field(input: &mut impl Read) -> io::Result<Vec<u8>> {
     if length > MAX_FIELD_BYTES {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    // Not at once what damaged bytes may promise.
+    // A damaged length must not allocate that much at once.
     let mut bytes = Vec::with_capacity((length as usize).min(2 * BLOCK_BYTES));
     input.take(u64::from(length)).read_to_end(&mut bytes)?;
     match bytes.len() == length as usize {
@@ -295,12 +327,13 @@ fn read_field(input: &mut impl Read) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Versions before wide times wrote the nearest that fits 64 bits.
-fn has_its_time(record: &Record) -> bool {
-    !is_wide_time(record.stat.mtime_ns) || has_wide_time(&record.line)
+/// Returns whether the file's line has its time. Versions before wide times wrote the nearest one that
+/// fits 64 bits.
+fn has_its_time(file: &CachedFile) -> bool {
+    !is_wide_time(file.stat.mtime_ns) || has_wide_time(&file.line)
 }
 
-fn read_record(input: &mut impl Read) -> io::Result<Record> {
+fn read_cached_file(input: &mut impl Read) -> io::Result<CachedFile> {
     let path = read_field(input)?;
     let stat = Stat {
         dev: u64::from_le_bytes(read_array(input)?),
@@ -319,7 +352,7 @@ fn read_record(input: &mut impl Read) -> io::Result<Record> {
         };
         uses.push((archive, u64::from_le_bytes(read_array(input)?)));
     }
-    Ok(Record {
+    Ok(CachedFile {
         path,
         stat,
         sqlite: flags & 1 != 0,
@@ -343,14 +376,12 @@ mod tests {
             let file = File::create(&path).unwrap();
             file.set_modified(time).unwrap();
             let linked = path.with_extension("link");
-            let before = Stat::of(&Meta::from(&fs::metadata(&path).unwrap()), true);
+            let stat = || Stat::of(&Meta::from(&fs::metadata(&path).unwrap()), Origin::Staged);
+            let before = stat();
             fs::hard_link(&path, linked).unwrap();
             // A link from the next snapshot changes nothing.
-            assert_eq!(
-                Stat::of(&Meta::from(&fs::metadata(&path).unwrap()), true),
-                before
-            );
-            // An inode number is given again as soon as it is free.
+            assert_eq!(stat(), before);
+            // An inode number is reused as soon as it is free.
             Stat { ino: 7, ..before }
         };
         let old = stat("old");
@@ -358,15 +389,15 @@ mod tests {
         if old.ctime_ns != 0 {
             assert_ne!(stat("new"), old);
         }
-        assert!(!old.is_racy(true, RACY_NS));
+        assert!(!old.is_racy(Origin::Staged, RACY_NS));
     }
 
     #[test]
-    fn records_come_back_in_step_with_the_walk() {
+    fn files_come_back_in_step_with_the_walk() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cache");
         let writer = WriterId([7; 8]);
-        let record = |path: &str| Record {
+        let cached = |path: &str| CachedFile {
             path: path.as_bytes().to_vec(),
             stat: Stat {
                 dev: 1,
@@ -383,19 +414,19 @@ mod tests {
         };
         let mut out = CacheWriter::create(&path, dir.path(), writer).unwrap();
         for name in ["a", "b", "d"] {
-            out.add(&record(name)).unwrap();
+            out.add(&cached(name)).unwrap();
         }
         let next = |writer, counter| ArchiveId { writer, counter };
         out.finish(Vec::new(), next(writer, 10)).unwrap();
         let mut cache = CacheReader::open(&path, next(writer, 12));
-        assert_eq!(cache.find(b"a"), Some(record("a")));
+        assert_eq!(cache.find(b"a"), Some(cached("a")));
         assert_eq!(cache.find(b"b.locked"), None);
         assert_eq!(cache.renamed_from(b"b.locked"), Some(Grain::Noise));
         for other in ["b", "b.", "bb.locked", "b.d/locked", "a.locked"] {
             assert_eq!(cache.renamed_from(other.as_bytes()), None, "{other}");
         }
         assert_eq!(cache.find(b"c"), None);
-        assert_eq!(cache.find(b"d"), Some(record("d")));
+        assert_eq!(cache.find(b"d"), Some(cached("d")));
         assert_eq!(cache.find(b"e"), None);
         let another = next(WriterId([8; 8]), 12);
         assert_eq!(CacheReader::open(&path, another).find(b"a"), None);

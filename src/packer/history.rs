@@ -1,24 +1,26 @@
-//! The pages that tell which snapshots were before.
+//! Makes the pages that name the earlier snapshots.
 //!
-//! The catalog remembers which manifest first had a group of rows as it is ([`Made`]), and of which manifest it
-//! remembers that. If the newest snapshot is another one (the catalog was lost or set back, or an older program
-//! wrote in between), every page is made again under this manifest's number: so no page that fell out of use comes
-//! back, which `prune` relies on. The memory is written before the manifest, for the same reason.
+//! The catalog records which manifest first had exactly a group's rows ([`Made`]), and after which
+//! manifest it recorded that. If the newest snapshot is another one (the catalog was lost or set back,
+//! or an older program wrote in between), every page is made again under this manifest's number. So no
+//! page that fell out of use comes back, on which `prune` relies. For the same reason the record is
+//! written before the manifest.
 //!
-//! All pages are made again from the rows in each run; into the spool go only those that a target may lack.
+//! Each run makes all pages from the rows, but puts only those into the spool that a target may lack.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Lineage, PackError};
+use super::error::PackError;
+use super::request::Lineage;
 use crate::base::ids::{Hash, ObjectKey};
 use crate::format::known::{
-    MAX_DIRECTORIES, MAX_KNOWN_PAGES, Made, Paged, ROWS_PER_KNOWN_PAGE, group_of, paginate_known,
+    Known, MAX_DIRECTORIES, MAX_KNOWN_PAGES, Made, Paged, ROWS_PER_KNOWN_PAGE, group_of,
+    paginate_known,
 };
-use crate::format::manifest::Known;
 use crate::state::catalog::{Catalog, KnownGroup};
 use crate::state::spool::Spool;
 
-/// The pages for `lineage`; those are in the spool then that a target may lack.
+/// Returns the pages for `lineage`, and puts those into the spool that a target may lack.
 pub(super) fn page(
     lineage: &Lineage,
     catalog: &mut Catalog,
@@ -42,7 +44,8 @@ pub(super) fn page(
         KnownGroup { number, rows, made }
     });
     let groups: Vec<KnownGroup> = groups.collect();
-    let by_number: HashMap<u64, Made> = groups.iter().map(|one| (one.number, one.made)).collect();
+    let by_number = groups.iter().map(|group| (group.number, group.made));
+    let by_number: HashMap<u64, Made> = by_number.collect();
     let paged = paginate_known(&lineage.known, |number, _| {
         by_number.get(&number).copied().unwrap_or(now)
     });
@@ -54,7 +57,7 @@ pub(super) fn page(
     let old: HashSet<Made> = match lineage.before_is_everywhere {
         true => groups
             .iter()
-            .map(|one| one.made)
+            .map(|group| group.made)
             .filter(|made| *made != now)
             .collect(),
         false => HashSet::new(),
@@ -64,14 +67,15 @@ pub(super) fn page(
             continue;
         }
         let key = ObjectKey::table(name);
-        let is_there = spool.contains(&key) && spool.read(&key)? == *bytes;
-        if !is_there {
+        let is_spooled = spool.contains(&key) && spool.read(&key)? == *bytes;
+        if !is_spooled {
             spool.put(&key, bytes)?;
         }
     }
     Ok(paged)
 }
 
+/// Returns the hash by which the catalog recognizes a group of rows.
 fn hash(rows: &[Known]) -> Hash {
     let mut hasher = blake3::Hasher::new();
     for row in rows {
@@ -103,7 +107,7 @@ mod tests {
             }
         }
 
-        /// The names of the pages of snapshot `sequence` that knows `known`.
+        /// Returns the names of the pages of snapshot `sequence` after the snapshots `known`.
         fn page(&mut self, sequence: u64, known: &[u64]) -> Vec<Hash> {
             self.page_for(sequence, known, false)
         }
@@ -142,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_of_another_manifest_counts_for_nothing() {
+    fn records_after_another_manifest_do_not_count() {
         let mut host = Host::new();
         let first = host.page(70, &[1, 2]);
         let skipped = host.page(72, &[1, 2]);
@@ -168,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_the_spool_holds_damaged_is_written_again() {
+    fn a_damaged_page_in_the_spool_is_written_again() {
         let mut host = Host::new();
         let [name] = host.page(70, &[1, 2])[..] else {
             panic!("one page");

@@ -1,29 +1,35 @@
-//! Header + archive lines + entry lines → chunks in index archives.
+//! Stores the index (header, archive lines, entry lines) as chunks in index archives.
 
 use std::fs::File;
 use std::io::{self, Read};
 
-use super::archive_writer::Store;
+use super::archive_writer::{ArchiveWriter, NewMember};
 use super::chunk_hash::hash_chunks;
 use super::chunker::Chunker;
+use super::error::{PackError, scratch_error};
 use super::file_content::Runs;
 use super::file_packer::PackedFiles;
-use super::{PackError, PackRequest, scratch_error};
+use super::request::PackRequest;
+use super::seal::Texture;
 use crate::base::ids::{Hash, hex};
-use crate::format::archive::tar_member::Member;
-use crate::format::index::{ArchiveStream, Extent, IndexHeader};
-use crate::format::manifest::{ArchiveKind, FORMAT, IndexRef, json_line};
+use crate::format::archive::tar_member::TarMember;
+use crate::format::archive_table::ArchiveKind;
+use crate::format::extent::Extent;
+use crate::format::index::{ArchiveStream, IndexHeader};
+use crate::format::json::json_line;
+use crate::format::manifest::IndexRef;
+use crate::format::version::FORMAT;
 
 /// Bytes of index that are cut at a time.
 const STRETCH_BYTES: usize = 4 << 20;
 
-/// Seals the index of `body`; gives where it is. All data archives must be sealed already.
-pub fn seal(
-    store: &mut Store<'_>,
+/// Stores the index of `body` and returns where it is. All data archives must be sealed already.
+pub(super) fn seal(
+    archives: &mut ArchiveWriter<'_>,
     request: &PackRequest<'_>,
     body: &PackedFiles,
 ) -> Result<IndexRef, PackError> {
-    let archives: Vec<ArchiveStream> = store
+    let streams: Vec<ArchiveStream> = archives
         .used(ArchiveKind::Data)?
         .into_iter()
         .map(|used| ArchiveStream {
@@ -32,29 +38,32 @@ pub fn seal(
             tar_blake3: used.tar_blake3,
         })
         .collect();
-    let header = header(request, body, archives.len() as u64)?;
+    let header = header(request, body, streams.len() as u64)?;
     let mut archive_lines = Vec::new();
-    for archive in &archives {
-        archive_lines.extend(json_line(archive));
+    for stream in &streams {
+        archive_lines.extend(json_line(stream));
         archive_lines.push(b'\n');
     }
-    let member = Member {
-        mode: 0o600,
-        mtime_s: request.snapshot.stamp.time().timestamp(),
-        ..Member::default()
+    let member = NewMember {
+        header: TarMember {
+            mode: 0o600,
+            mtime_s: request.snapshot.stamp.time().timestamp(),
+            ..TarMember::default()
+        },
+        texture: Texture::Other,
     };
     let mut writer = IndexWriter {
-        runs: Runs::new(store, ArchiveKind::Index, &member),
+        runs: Runs::new(archives, ArchiveKind::Index, &member),
         whole: blake3::Hasher::new(),
         bytes: 0,
     };
-    // The header changes every time: cut behind it, so that what follows can stay the same.
+    // The header changes every time. A section ends a chunk, so the chunks after it can stay the same.
     writer.section(header.as_slice())?;
     writer.section(archive_lines.as_slice())?;
     let entries = File::open(&body.entry_lines).map_err(|e| scratch_error(&body.entry_lines, e))?;
     writer.section(entries)?;
     let (extents, bytes, blake3) = writer.finish()?;
-    store.count_live(&extents);
+    archives.count_live(&extents);
     Ok(IndexRef {
         extents,
         bytes,
@@ -62,6 +71,7 @@ pub fn seal(
     })
 }
 
+/// Returns the header line.
 fn header(
     request: &PackRequest<'_>,
     body: &PackedFiles,
@@ -95,6 +105,7 @@ struct IndexWriter<'s, 'a> {
 }
 
 impl IndexWriter<'_, '_> {
+    /// Stores the next part of the index, whose end also ends a chunk.
     fn section(&mut self, mut input: impl Read) -> Result<(), PackError> {
         let mut buffer = Vec::new();
         loop {
@@ -117,6 +128,7 @@ impl IndexWriter<'_, '_> {
         }
     }
 
+    /// Returns the extents, size and hash of the index.
     fn finish(self) -> Result<(Vec<Extent>, u64, Hash), PackError> {
         let (extents, _) = self.runs.finish();
         Ok((extents, self.bytes, Hash(*self.whole.finalize().as_bytes())))

@@ -1,43 +1,47 @@
-//! The parts of a snapshot as one stream of files in path order.
+//! Merges the parts of a snapshot into one stream of files in path order.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::PackError;
+use super::error::PackError;
+use super::origin::Origin;
 use crate::base::walk::{self, Found, Walked};
 use crate::format::index::{Skipped, parent_path};
 use crate::state::staged_snapshot::Part;
 
-/// The next thing of the snapshot.
-pub enum Item {
+/// One item of the stream.
+pub(super) enum SnapshotItem {
     /// A file, directory or other at `path` within the snapshot.
     Found {
         path: Vec<u8>,
         found: Found,
-        staged: bool,
+        origin: Origin,
     },
-    /// A directory on the way to a part, which no part provides.
+    /// A directory above a part, which no part provides.
     Between(Vec<u8>),
+    /// A file that the walk left out.
     Skipped(Skipped),
+    /// A remark of the walk.
     Note(String),
 }
 
-impl Item {
+impl SnapshotItem {
     fn path(&self) -> &[u8] {
         match self {
             Self::Found { path, .. } | Self::Between(path) => path,
-            // Reports have no place in the order: they go first.
+            // Reports have no position in the order: they go first.
             Self::Skipped(_) | Self::Note(_) => &[],
         }
     }
 }
 
-type Items = Box<dyn Iterator<Item = Item> + Send>;
+type Items = Box<dyn Iterator<Item = SnapshotItem> + Send>;
 
-/// One part's items, the next of them at hand.
+/// One part's items.
 struct Stream {
-    head: Option<Item>,
+    /// The next item.
+    head: Option<SnapshotItem>,
     rest: Items,
 }
 
@@ -50,17 +54,17 @@ impl Stream {
     }
 
     fn next_path(&self) -> Option<&[u8]> {
-        self.head.as_ref().map(Item::path)
+        self.head.as_ref().map(SnapshotItem::path)
     }
 }
 
-/// Merges the parts; each is a stream in path order already.
-pub struct Parts {
+/// The merged parts; each is a stream in path order already.
+pub(super) struct Parts {
     streams: Vec<Stream>,
 }
 
 impl Parts {
-    pub fn open(parts: &[Part]) -> Result<Self, PackError> {
+    pub(super) fn open(parts: &[Part]) -> Result<Self, PackError> {
         let mut streams: Vec<Stream> = Vec::new();
         let mut between = BTreeSet::new();
         for part in parts {
@@ -72,7 +76,7 @@ impl Parts {
             streams.push(Stream::new(open_part(part)?));
         }
         let provided: BTreeSet<&[u8]> = parts.iter().map(|part| part.to.as_slice()).collect();
-        // What the staged snapshot has under the same name is the same directory: it wins.
+        // If the root part has a directory of the same name, that is the one.
         let root = parts.iter().find(|part| part.to.is_empty());
         between.retain(|path| {
             let in_root = root.is_some_and(|part| {
@@ -81,7 +85,7 @@ impl Parts {
             });
             !provided.contains(path.as_slice()) && !in_root
         });
-        let between: Vec<Item> = between.into_iter().map(Item::Between).collect();
+        let between: Vec<SnapshotItem> = between.into_iter().map(SnapshotItem::Between).collect();
         streams.push(Stream::new(Box::new(between.into_iter())));
         Ok(Self { streams })
     }
@@ -93,15 +97,15 @@ fn open_part(part: &Part) -> Result<Items, PackError> {
         path: part.root.path().display().to_string(),
         source,
     })?;
-    let staged = part.staged;
-    let root = (!part.to.is_empty()).then(|| Item::Found {
+    let origin = Origin::of(part);
+    let root = (!part.to.is_empty()).then(|| SnapshotItem::Found {
         path: part.to.clone(),
         found: Found {
             root: dir.clone(),
             rel: name.as_bytes().to_vec(),
             meta,
         },
-        staged,
+        origin,
     });
     if !part.root.is_dir() {
         return Ok(Box::new(root.into_iter()));
@@ -111,25 +115,25 @@ fn open_part(part: &Part) -> Result<Items, PackError> {
         false => [part.to.as_slice(), b"/"].concat(),
     };
     let found = walk::walk(dir, &part.filter)?.map(move |walked| match walked {
-        Walked::Found(found) => Item::Found {
+        Walked::Found(found) => SnapshotItem::Found {
             path: [prefix.as_slice(), found.rel.as_slice()].concat(),
             found,
-            staged,
+            origin,
         },
-        Walked::Skipped(skipped) => Item::Skipped(Skipped {
+        Walked::Skipped(skipped) => SnapshotItem::Skipped(Skipped {
             path: format!("{}{}", String::from_utf8_lossy(&prefix), skipped.path),
             ..skipped
         }),
-        Walked::Note(note) => Item::Note(note),
+        Walked::Note(note) => SnapshotItem::Note(note),
     });
     Ok(Box::new(root.into_iter().chain(found)))
 }
 
 impl Iterator for Parts {
-    type Item = Item;
-    fn next(&mut self) -> Option<Item> {
+    type Item = SnapshotItem;
+    fn next(&mut self) -> Option<SnapshotItem> {
         let waiting = self.streams.iter_mut().filter(|s| s.head.is_some());
-        // Of equals the first: what a part provides goes before what lies between.
+        // Of equal paths the first: an item of a part goes before a directory above parts.
         let first = waiting.min_by(|a, b| a.next_path().cmp(&b.next_path()))?;
         std::mem::replace(&mut first.head, first.rest.next())
     }

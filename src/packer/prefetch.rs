@@ -1,8 +1,8 @@
-//! Ahead of the packer: the walk, what the last snapshot knew of each thing, and the content of small files.
+//! Runs ahead of the packer: walks, looks up each file of the last snapshot, and reads small files.
 //!
-//! One thread walks and asks the cache; a few read the small files that are not known already, cut and hash
-//! them. The packer gets everything in path order and only looks up and stores. What a reader could not
-//! read in one state is left to the packer, which tries again and tells why.
+//! One thread walks and reads the cache; a few read the small files that are new or changed, cut
+//! and hash them. The packer receives all items in path order, and only looks up and stores. If a
+//! reader cannot read a file in one state, the packer tries again and reports why.
 
 use std::collections::HashSet;
 use std::io::{self, Read as _};
@@ -10,85 +10,101 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::PackError;
 use super::chunker::Chunker;
 use super::entry_metadata::{self, Attributes};
+use super::error::PackError;
 use super::file_content::{Cut, cut, is_sparse};
-use super::file_packer::now_ns;
-use super::files_cache::{CacheReader, Record, Stat};
-use super::merge_parts::{Item, Parts};
+use super::files_cache::{CacheReader, CachedFile, Stat, now_ns};
+use super::merge_parts::{Parts, SnapshotItem};
+use super::origin::Origin;
 use crate::base::ids::ArchiveId;
 use crate::base::openat::Meta;
 use crate::base::sqlite;
 use crate::base::walk::Found;
 use crate::state::figures::Grain;
 
-/// Up to here a file is read ahead whole.
+/// Largest file that is read ahead, in bytes.
 const SMALL_BYTES: u64 = 256 << 10;
-/// A batch is full at so many things, or at so many bytes to read.
+/// Most items of a batch.
 const BATCH_ITEMS: usize = 256;
+/// Bytes of small files after which a batch is closed.
 const BATCH_BYTES: u64 = 1 << 20;
-/// Batches that are under way or wait for the packer.
+/// Most batches that are in progress or wait for the packer.
 const BATCHES_AHEAD: usize = 5;
 const READERS: usize = 2;
 
-/// A thing of the snapshot, and what is known of it before it is packed.
-pub struct Scouted {
-    pub item: Item,
-    /// What the last snapshot had there.
-    pub record: Option<Record>,
-    /// How it looked then, also where it had a shorter name.
-    pub was: Option<Grain>,
-    /// It is as the record says, and what that names may be used.
-    pub unchanged: bool,
-    pub small: Option<SmallFile>,
+/// An item of the snapshot, and what is known about it before it is packed.
+pub(super) struct Prefetched {
+    pub(super) item: SnapshotItem,
+    pub(super) earlier: Earlier,
+    /// The content, if it is a small file that was read ahead.
+    pub(super) small: Option<SmallFile>,
 }
 
-impl Scouted {
-    /// Whether it is a small file that must be read.
+/// What the last snapshot had at an item's path.
+#[derive(Default)]
+pub(super) struct Earlier {
+    /// The file at the path; `None` if there was none.
+    pub(super) file: Option<CachedFile>,
+    /// How its content looked; also that of a file whose name was extended to this one.
+    pub(super) grain: Option<Grain>,
+    /// Whether the file is the same now, and all archives that hold it may be used.
+    pub(super) is_unchanged: bool,
+}
+
+impl Prefetched {
+    /// Returns whether it is a small file that must be read.
     fn is_read_ahead(&self) -> bool {
-        let Item::Found { found, .. } = &self.item else {
+        let SnapshotItem::Found { found, .. } = &self.item else {
             return false;
         };
         let meta = &found.meta;
-        // One that is here under another name already is not read again.
+        // A file with several names may have been packed under another one.
         let is_small = meta.is_file() && meta.nlink() == 1 && meta.len() <= SMALL_BYTES;
-        is_small && !self.unchanged
+        is_small && !self.earlier.is_unchanged
     }
 }
 
-/// A small file as it was read at once.
-pub struct SmallFile {
-    pub before: Meta,
-    pub after: Meta,
-    pub read_at_ns: i128,
-    pub content: Vec<u8>,
-    pub cut: Cut,
-    pub attributes: io::Result<Attributes>,
+/// A small file that was read at once.
+pub(super) struct SmallFile {
+    /// Metadata before the content was read.
+    pub(super) before: Meta,
+    /// Metadata after the content was read.
+    pub(super) after: Meta,
+    /// When the content was read, in nanoseconds since 1970.
+    pub(super) read_at_ns: i128,
+    pub(super) content: Vec<u8>,
+    pub(super) cut: Cut,
+    /// Extended attributes, or why they cannot be read.
+    pub(super) attributes: io::Result<Attributes>,
 }
 
-type Batch = Vec<Scouted>;
+type PrefetchBatch = Vec<Prefetched>;
+/// A batch with small files to read, and where it goes then.
+type ReadJob = (PrefetchBatch, SyncSender<PrefetchBatch>);
 
-/// A batch in its place in the order.
+/// A batch at its position in the order.
 enum Turn {
-    /// There was nothing to read ahead.
-    Ready(Batch),
-    Later(Receiver<Batch>),
+    /// The batch has no file to read ahead.
+    Ready(PrefetchBatch),
+    /// A reader is to send the batch.
+    Later(Receiver<PrefetchBatch>),
 }
 
-/// Gives all of `parts` to `pack`, in order. `reusable`: archives whose content may be used again.
-pub fn scout(
+/// Passes all items of `parts` to `pack`, in order. `reusable` are the archives whose content may be
+/// used again.
+pub(super) fn prefetch(
     parts: Parts,
-    mut cache: CacheReader,
+    cache: CacheReader,
     reusable: &HashSet<ArchiveId>,
-    mut pack: impl FnMut(Scouted) -> Result<(), PackError>,
+    mut pack: impl FnMut(Prefetched) -> Result<(), PackError>,
 ) -> Result<(), PackError> {
     let (in_order, batches) = sync_channel::<Turn>(BATCHES_AHEAD);
-    let (to_read, jobs) = sync_channel::<(Batch, SyncSender<Batch>)>(BATCHES_AHEAD);
+    let (to_read, jobs) = sync_channel::<ReadJob>(BATCHES_AHEAD);
     let jobs = Mutex::new(jobs);
     let jobs = &jobs;
     let cannot_start = |source| PackError::Thread { source };
-    // Leaving early takes `batches` along, and that ends the threads, one after the other.
+    // An early return drops `batches`, which ends the threads, one after the other.
     thread::scope(move |scope| {
         for _ in 0..READERS {
             let named = thread::Builder::new().name("small files".to_owned());
@@ -96,29 +112,13 @@ pub fn scout(
                 .spawn_scoped(scope, || read_batches(jobs))
                 .map_err(cannot_start)?;
         }
-        let walk = move || {
-            let mut parts = parts.peekable();
-            while parts.peek().is_some() {
-                let batch = next_batch(&mut parts, &mut cache, reusable);
-                let sent = match batch.iter().any(Scouted::is_read_ahead) {
-                    false => in_order.send(Turn::Ready(batch)).is_ok(),
-                    true => {
-                        let (done, batch_done) = sync_channel(1);
-                        in_order.send(Turn::Later(batch_done)).is_ok()
-                            && to_read.send((batch, done)).is_ok()
-                    }
-                };
-                if !sent {
-                    return;
-                }
-            }
-        };
         let named = thread::Builder::new().name("walk".to_owned());
+        let walk = move || walk_parts(parts, cache, reusable, &in_order, &to_read);
         named.spawn_scoped(scope, walk).map_err(cannot_start)?;
         for batch in batches {
             let batch = match batch {
                 Turn::Ready(batch) => batch,
-                // A reader that died took its batch with it.
+                // A reader that panicked dropped its batch.
                 Turn::Later(batch) => batch.recv().map_err(|_| PackError::ThreadEnded)?,
             };
             batch.into_iter().try_for_each(&mut pack)?;
@@ -127,65 +127,106 @@ pub fn scout(
     })
 }
 
+/// Sends the items of all parts in batches, until there are no more or the packer stops. A batch with
+/// small files to read goes to the readers, too.
+fn walk_parts(
+    parts: Parts,
+    mut cache: CacheReader,
+    reusable: &HashSet<ArchiveId>,
+    in_order: &SyncSender<Turn>,
+    to_read: &SyncSender<ReadJob>,
+) {
+    let mut parts = parts.peekable();
+    while parts.peek().is_some() {
+        let batch = next_batch(&mut parts, &mut cache, reusable);
+        let sent = match batch.iter().any(Prefetched::is_read_ahead) {
+            false => in_order.send(Turn::Ready(batch)).is_ok(),
+            true => {
+                let (done, batch_done) = sync_channel(1);
+                in_order.send(Turn::Later(batch_done)).is_ok()
+                    && to_read.send((batch, done)).is_ok()
+            }
+        };
+        if !sent {
+            return;
+        }
+    }
+}
+
 fn next_batch(
-    parts: &mut impl Iterator<Item = Item>,
+    parts: &mut impl Iterator<Item = SnapshotItem>,
     cache: &mut CacheReader,
     reusable: &HashSet<ArchiveId>,
-) -> Batch {
+) -> PrefetchBatch {
     let mut batch = Vec::with_capacity(BATCH_ITEMS);
     let mut bytes = 0;
     while batch.len() < BATCH_ITEMS && bytes < BATCH_BYTES {
         let Some(item) = parts.next() else { break };
-        let mut scouted = Scouted {
-            item,
-            record: None,
-            was: None,
-            unchanged: false,
-            small: None,
-        };
-        if let Item::Found {
+        let mut earlier = Earlier::default();
+        if let SnapshotItem::Found {
             path,
             found,
-            staged,
-        } = &scouted.item
+            origin,
+        } = &item
             && found.meta.is_file()
         {
-            let meta = &found.meta;
-            scouted.record = cache.find(path);
-            scouted.was = match &scouted.record {
-                Some(record) => Some(record.grain),
-                None => cache.renamed_from(path),
-            };
-            scouted.unchanged = scouted.record.as_ref().is_some_and(|record| {
-                record.stat == Stat::of(meta, *staged)
-                    && record.uses.iter().all(|(id, _)| reusable.contains(id))
-            });
-            if !scouted.unchanged && meta.len() <= SMALL_BYTES {
-                bytes += meta.len();
+            earlier = look_up(path, &found.meta, *origin, cache, reusable);
+            if !earlier.is_unchanged && found.meta.len() <= SMALL_BYTES {
+                bytes += found.meta.len();
             }
         }
-        batch.push(scouted);
+        let prefetched = Prefetched {
+            item,
+            earlier,
+            small: None,
+        };
+        batch.push(prefetched);
     }
     batch
 }
 
-fn read_batches(jobs: &Mutex<Receiver<(Batch, SyncSender<Batch>)>>) {
+fn look_up(
+    path: &[u8],
+    meta: &Meta,
+    origin: Origin,
+    cache: &mut CacheReader,
+    reusable: &HashSet<ArchiveId>,
+) -> Earlier {
+    let file = cache.find(path);
+    let grain = match &file {
+        Some(file) => Some(file.grain),
+        None => cache.renamed_from(path),
+    };
+    let is_unchanged = file.as_ref().is_some_and(|file| {
+        file.stat == Stat::of(meta, origin) && file.uses.iter().all(|(id, _)| reusable.contains(id))
+    });
+    Earlier {
+        file,
+        grain,
+        is_unchanged,
+    }
+}
+
+/// Reads the small files of each batch.
+fn read_batches(jobs: &Mutex<Receiver<ReadJob>>) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((mut batch, done)) = job else { return };
-        for scouted in &mut batch {
-            if let Item::Found { found, .. } = &scouted.item
-                && scouted.is_read_ahead()
+        for prefetched in &mut batch {
+            if let SnapshotItem::Found { found, .. } = &prefetched.item
+                && prefetched.is_read_ahead()
             {
-                scouted.small = read_small(found).ok().flatten();
+                prefetched.small = read_small(found).ok().flatten();
             }
         }
-        // If nobody waits for it any more, the walk ends; what it sent until then is still taken from it.
+        // Fails if the packer stopped. The walk ends then, too; batches that it sent before are still
+        // received here.
         let _ = done.send(batch);
     }
 }
 
-/// `None`: not a file to be read like that.
+/// Reads a small file at once. Returns `None` if the packer must read it: it grew, has holes or is a
+/// database.
 fn read_small(found: &Found) -> io::Result<Option<SmallFile>> {
     let (mut file, before) = found.root.open_file(found.rel())?;
     if before.len() > SMALL_BYTES || is_sparse(&before) {
@@ -195,7 +236,7 @@ fn read_small(found: &Found) -> io::Result<Option<SmallFile>> {
     let read_at_ns = now_ns();
     let cold = !crate::base::fs::is_cached(&file, 1);
     let mut content = Vec::with_capacity(before.len() as usize + 1);
-    // One byte more than promised, to see that it grew.
+    // One byte more than expected, to notice that it grew.
     (&mut file)
         .take(before.len() + 1)
         .read_to_end(&mut content)?;
@@ -223,8 +264,7 @@ mod tests {
     use std::io::Write as _;
 
     #[test]
-    fn a_file_that_took_anothers_name_is_read_with_its_own_metadata_and_a_fifo_or_link_is_not_read()
-    {
+    fn a_replaced_file_is_read_with_its_own_metadata_and_a_fifo_or_link_is_not_read() {
         let temp = tempfile::tempdir().unwrap();
         let root = Dir::open(temp.path()).unwrap();
         let make = |name: &str, content: &[u8], mode: u32| {

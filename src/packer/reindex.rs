@@ -1,8 +1,9 @@
-//! What a lost catalog knew, learned again from an index and the content that it describes.
+//! Rebuilds the chunk rows of a lost catalog from an index and the content that it describes.
 //!
-//! An index says where the bytes of a file lie; the catalog must know it of every chunk. So the content is cut as
-//! packing cuts it, and each chunk that lies in one piece gets its place. Believed is only a file whose content
-//! has the very hash that the index gives: then its extents hold these bytes, wherever the content came from.
+//! An index has the extents of each file; the catalog needs the place of each chunk. So the content is
+//! cut as packing cuts it, and each chunk that is within one extent gets its place. A file is used
+//! only if its BLAKE3 matches the index entry: then its extents hold these bytes, no matter where the
+//! content came from.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -11,9 +12,9 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use super::PackError;
 use super::chunk_hash::Chunk;
 use super::chunker::Chunker;
+use super::error::PackError;
 use super::file_content::read_ahead::{self, Stretch};
 use super::file_content::{ContentError, cut, hash_zeros, is_sparse};
 use crate::base::ids::{ArchiveId, Hash};
@@ -22,93 +23,101 @@ use crate::base::sqlite;
 use crate::format::index::{EntryList, EntryRef, EntryType, Extent};
 use crate::state::catalog::{Catalog, ChunkHash, ChunkPlace, NewArchive};
 
-/// So many chunks are told the catalog at once.
+/// Chunks after which they are committed to the catalog.
 const BATCH_CHUNKS: usize = 100_000;
-/// Up to here a file is read whole.
+/// Largest file that is read completely before it is cut, in bytes.
 const SMALL_BYTES: u64 = 8 << 20;
 
-/// A directory (or one file) where content of the snapshot may still be.
+/// A directory (or one file) in which content of the snapshot may still be.
 #[derive(Debug)]
 pub struct Root {
-    /// The snapshot's paths that it holds: all below this one; empty: all.
+    /// Path within the snapshot to which it corresponds; empty for the whole snapshot.
     prefix: Vec<u8>,
-    /// `None`: it cannot be opened.
-    at: Option<Chosen>,
+    /// `None` if it cannot be opened.
+    opened: Option<Chosen>,
 }
 
 impl Root {
+    /// Opens the directory or file at `path`, which corresponds to `prefix` in the snapshot. If it
+    /// cannot be opened, it holds nothing.
     pub fn new(prefix: Vec<u8>, path: &Path) -> Self {
-        let at = Chosen::open(path).ok();
-        Self { prefix, at }
+        let opened = Chosen::open(path).ok();
+        Self { prefix, opened }
     }
 
-    /// The directory from which `path` is opened, and its place below that.
+    /// Returns the directory from which `path` is opened, and the path below it.
     fn locate<'a>(&'a self, path: &'a [u8]) -> Option<(&'a Dir, &'a OsStr)> {
-        let at = self.at.as_ref()?;
+        let opened = self.opened.as_ref()?;
         let rest = path.strip_prefix(self.prefix.as_slice())?;
         if rest.is_empty() {
-            return Some((at.dir(), at.name()));
+            return Some((opened.dir(), opened.name()));
         }
         let rest = match self.prefix.is_empty() {
             true => rest,
             false => rest.strip_prefix(b"/")?,
         };
-        at.is_dir().then(|| (at.dir(), OsStr::from_bytes(rest)))
+        opened
+            .is_dir()
+            .then(|| (opened.dir(), OsStr::from_bytes(rest)))
     }
 }
 
-/// What was learned.
+/// The outcome of reindexing a snapshot.
 #[derive(Debug, Default)]
-pub struct Relearned {
+pub struct Reindexed {
+    /// Number of files whose content was found.
     pub files: u64,
+    /// Bytes of those files.
     pub bytes: u64,
+    /// Number of their chunks that got a row.
     pub chunks: u64,
     /// Paths of files whose content was not found.
     pub missing: Vec<Vec<u8>>,
 }
 
-/// Tells `catalog` of a snapshot's `archives` and of every chunk of its `entries` whose content lies in one of
-/// `roots`; of `paths` only, where there are any.
-pub fn relearn(
+/// Adds a snapshot's `archives` to `catalog`, and every chunk of its `entries` whose content is in one
+/// of `roots`. If `paths` is given, only the entries at these paths are considered.
+pub fn reindex(
     catalog: &mut Catalog,
     archives: &[NewArchive],
     entries: &EntryList,
     roots: &[Root],
     paths: Option<&HashSet<Vec<u8>>>,
-) -> Result<Relearned, PackError> {
-    let mut learner = Learner {
+) -> Result<Reindexed, PackError> {
+    let mut reindexer = Reindexer {
         numbers: catalog.learn_archives(archives)?,
         catalog,
         chunks: Vec::new(),
         buffer: Vec::new(),
-        done: Relearned::default(),
+        done: Reindexed::default(),
     };
     for entry in entries.iter() {
         let is_wanted = paths.is_none_or(|paths| paths.contains(entry.path));
         if entry.kind == EntryType::File && entry.size > 0 && is_wanted {
-            learner.file(&entry, roots)?;
+            reindexer.file(&entry, roots)?;
         }
     }
-    learner.commit()?;
-    Ok(learner.done)
+    reindexer.commit()?;
+    Ok(reindexer.done)
 }
 
-struct Learner<'a> {
+struct Reindexer<'a> {
     catalog: &'a mut Catalog,
     numbers: HashMap<ArchiveId, i64>,
     chunks: Vec<(ChunkHash, ChunkPlace)>,
     buffer: Vec<u8>,
-    done: Relearned,
+    done: Reindexed,
 }
 
-impl Learner<'_> {
+impl Reindexer<'_> {
+    /// Reindexes a file from the first root that has its content.
     fn file(&mut self, entry: &EntryRef<'_>, roots: &[Root]) -> Result<(), PackError> {
         let before = self.chunks.len();
         for root in roots {
-            let Some(at) = root.locate(entry.path) else {
+            let Some(located) = root.locate(entry.path) else {
                 continue;
             };
-            match self.read(entry, at) {
+            match self.read(entry, located) {
                 Ok(true) => {
                     self.done.files += 1;
                     self.done.bytes += entry.size;
@@ -118,7 +127,7 @@ impl Learner<'_> {
                     }
                     return Ok(());
                 }
-                // It is another content by now, or not there.
+                // The file has another content by now, or does not exist.
                 Ok(false) | Err(ContentError::Read(_)) => self.chunks.truncate(before),
                 Err(ContentError::Pack(error)) => return Err(error),
             }
@@ -127,7 +136,7 @@ impl Learner<'_> {
         Ok(())
     }
 
-    /// Takes the chunks of the file `at`; false where it is not what the entry says.
+    /// Gathers the chunks of a file. Returns false if its content is not that of the entry.
     fn read(
         &mut self,
         entry: &EntryRef<'_>,
@@ -139,7 +148,7 @@ impl Learner<'_> {
         }
         let name = rel.as_bytes().rsplit(|byte| *byte == b'/').next();
         let chunker = choose(&mut file, entry.size, name.unwrap_or_default())?;
-        let mut places = Places::new(entry, &self.numbers);
+        let mut places = ChunkPlaces::new(entry, &self.numbers);
         let found = match entry.size <= SMALL_BYTES && !is_sparse(&meta) {
             true => {
                 self.buffer.clear();
@@ -168,7 +177,7 @@ impl Learner<'_> {
     }
 }
 
-/// Gives the file's hash; `take` sees its parts.
+/// Reads a large file, passes its stretches to `take`, and returns its hash.
 fn read_large(
     file: &mut File,
     meta: &Meta,
@@ -176,7 +185,7 @@ fn read_large(
     mut take: impl FnMut(&Stretch<'_>),
 ) -> Result<Hash, ContentError> {
     let mut whole = blake3::Hasher::new();
-    let plan = read_ahead::Plan {
+    let plan = read_ahead::ReadPlan {
         size: meta.len(),
         sparse: is_sparse(meta),
         chunker,
@@ -199,33 +208,34 @@ fn choose(file: &mut File, size: u64, name: &[u8]) -> io::Result<Chunker> {
         .take(sqlite::HEAD_BYTES as u64)
         .read_to_end(&mut head)?;
     file.seek(SeekFrom::Start(0))?;
-    // What changes in place shows when it does so again.
+    // Whether it is rewritten in place is recognized when that happens again.
     Ok(Chunker::choose(&head, size, name, false))
 }
 
-/// Where the bytes of a file lie, chunk after chunk.
-struct Places<'a> {
+/// Finds the place of each chunk of a file, one after the other.
+struct ChunkPlaces<'a> {
     numbers: &'a HashMap<ArchiveId, i64>,
     extents: Vec<Extent>,
-    /// The extent that holds the next byte, and how much of it is behind.
-    at: usize,
+    /// Position in `extents` of the one that holds the next byte.
+    current: usize,
+    /// Bytes of that extent that were passed.
     into: u64,
 }
 
-impl<'a> Places<'a> {
+impl<'a> ChunkPlaces<'a> {
     fn new(entry: &EntryRef<'_>, numbers: &'a HashMap<ArchiveId, i64>) -> Self {
         Self {
             numbers,
             extents: entry.extents().collect(),
-            at: 0,
+            current: 0,
             into: 0,
         }
     }
 
-    /// The place of the next chunk, if it lies in one piece.
+    /// Returns the place of the next chunk, if it is within one extent.
     fn next(&mut self, chunk: &Chunk) -> Option<(ChunkHash, ChunkPlace)> {
         let length = chunk.length as u64;
-        let (extent, into) = (self.extents.get(self.at).copied(), self.into);
+        let (extent, into) = (self.extents.get(self.current).copied(), self.into);
         self.skip(length);
         let extent = extent.filter(|extent| into + length <= extent.length)?;
         let place = ChunkPlace {
@@ -238,11 +248,11 @@ impl<'a> Places<'a> {
 
     fn skip(&mut self, length: u64) {
         self.into += length;
-        while let Some(extent) = self.extents.get(self.at)
+        while let Some(extent) = self.extents.get(self.current)
             && self.into >= extent.length
         {
             self.into -= extent.length;
-            self.at += 1;
+            self.current += 1;
         }
     }
 }

@@ -4,9 +4,8 @@
 //! authenticated by age chunk by chunk, but anyone who knows the recipients can seal: who wrote an
 //! archive is told only by the hashes of a signed manifest, which [`super::fetch`] compares.
 
-pub use crate::keys::identities::{
-    Identities, IdentityError, generate, recipients_of, seal_with_passphrase,
-};
+pub use crate::keys::generate::{generate, seal_with_passphrase};
+pub use crate::keys::identities::{Identities, IdentityError, recipients_of};
 pub use crate::keys::prompt::{FilePrompt, PASSPHRASE_FILE, Prompt, SecretString};
 pub use age::secrecy::ExposeSecret;
 
@@ -16,7 +15,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use age::{DecryptError, Decryptor, Identity};
 use age_core::format::{FileKey, Stanza};
 
-use crate::format::archive::age_payload::{NONCE_BYTES, PayloadKey, PayloadReader};
+use crate::format::archive::age_header::{AgeHeader, AgeHeaderError};
+use crate::format::archive::age_payload::{PayloadKey, PayloadReader};
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenArchiveError {
@@ -55,53 +55,15 @@ fn plural(count: usize) -> &'static str {
     }
 }
 
-/// No archive's age header is longer: some thousand recipients.
-const MAX_HEAD_BYTES: u64 = 4 << 20;
-
-/// The age header and the payload nonce behind it, byte for byte.
-pub(super) fn read_head(input: &mut impl BufRead) -> Result<Vec<u8>, OpenArchiveError> {
-    let mut head = Vec::new();
-    let mut limited = input.take(MAX_HEAD_BYTES);
-    loop {
-        let line = head.len();
-        let read = limited.read_until(b'\n', &mut head);
-        let read = read.map_err(OpenArchiveError::reading)?;
-        // An end behind a whole line is one, too.
-        if read == 0 || !head.ends_with(b"\n") {
-            if head.len() as u64 == MAX_HEAD_BYTES {
-                let what = format!("its age header is longer than {} MiB", MAX_HEAD_BYTES >> 20);
-                return Err(OpenArchiveError::Corrupt(what));
-            }
-            return Err(
-                match line == 0 && !b"age-encryption.org/v1".starts_with(&head) {
-                    true => OpenArchiveError::Corrupt("it is not an age file".to_owned()),
-                    false => OpenArchiveError::Truncated,
-                },
-            );
+/// Reads the age header and the payload nonce behind it.
+pub(super) fn read_head(input: &mut impl BufRead) -> Result<AgeHeader, OpenArchiveError> {
+    AgeHeader::read(input).map_err(|error| match error {
+        AgeHeaderError::Truncated => OpenArchiveError::Truncated,
+        AgeHeaderError::Read(error) => OpenArchiveError::reading(error),
+        AgeHeaderError::NotAge | AgeHeaderError::TooLong => {
+            OpenArchiveError::Corrupt(error.to_string())
         }
-        if line == 0 && !head.starts_with(b"age-encryption.org/v1\n") {
-            return Err(OpenArchiveError::Corrupt(
-                "it is not an age file".to_owned(),
-            ));
-        }
-        if head[line..].starts_with(b"---") {
-            break;
-        }
-    }
-    let nonce = limited.take(NONCE_BYTES as u64).read_to_end(&mut head);
-    match nonce.map_err(OpenArchiveError::reading)? {
-        NONCE_BYTES => Ok(head),
-        _ => Err(OpenArchiveError::Truncated),
-    }
-}
-
-/// Stanzas that stand for a recipient; some implementations add a meaningless `*-grease`.
-fn count_stanzas(head: &[u8]) -> usize {
-    let tags = head
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| line.strip_prefix(b"-> "))
-        .filter_map(|line| line.split(|byte| *byte == b' ').next());
-    tags.filter(|tag| !tag.ends_with(b"-grease")).count()
+    })
 }
 
 /// The tar stream of a sealed archive; [`OpenArchiveError::reading`] tells what an error within it means.
@@ -145,7 +107,7 @@ impl Identity for CapturingIdentity<'_> {
 }
 
 /// The key of the payload behind `head`, which the header's own key vouches for.
-fn payload_key(head: &[u8], identities: &Identities) -> Result<PayloadKey, OpenArchiveError> {
+fn payload_key(head: &AgeHeader, identities: &Identities) -> Result<PayloadKey, OpenArchiveError> {
     let file_key = RefCell::new(None);
     let keeping: Vec<CapturingIdentity<'_>> = identities
         .keys()
@@ -156,15 +118,15 @@ fn payload_key(head: &[u8], identities: &Identities) -> Result<PayloadKey, OpenA
         .collect();
     let keys = keeping.iter().map(|key| key as &dyn Identity);
     // Nothing is read of the payload; what comes back is that the header's MAC is right.
-    Decryptor::new_buffered(head)
+    Decryptor::new_buffered(head.bytes())
         .and_then(|decryptor| decryptor.decrypt(keys).map(drop))
-        .map_err(|error| from_age(error, count_stanzas(head)))?;
-    let (Some(nonce), Some(file_key)) = (head.last_chunk::<NONCE_BYTES>(), file_key.take()) else {
+        .map_err(|error| from_age(error, head.stanzas()))?;
+    let Some(file_key) = file_key.take() else {
         return Err(OpenArchiveError::Corrupt(
             "its header gives no key".to_owned(),
         ));
     };
-    PayloadKey::derive(file_key.expose_secret(), nonce).map_err(OpenArchiveError::reading)
+    PayloadKey::derive(file_key.expose_secret(), &head.nonce()).map_err(OpenArchiveError::reading)
 }
 
 fn from_age(error: DecryptError, stanzas: usize) -> OpenArchiveError {
@@ -191,19 +153,6 @@ pub fn opens(identities: &Identities, sealed: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_header_that_ends_anywhere_is_truncated() {
-        let head = b"age-encryption.org/v1\n-> X25519 AAAA\nBBBB\n--- CCCC\n0123456789abcdef";
-        assert_eq!(read_head(&mut &head[..]).unwrap(), head);
-        for length in 0..head.len() {
-            let cut = read_head(&mut &head[..length]);
-            assert!(
-                matches!(cut, Err(OpenArchiveError::Truncated)),
-                "{length}: {cut:?}"
-            );
-        }
-    }
 
     #[test]
     fn an_archive_is_not_damaged_for_want_of_memory() {

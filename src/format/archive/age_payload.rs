@@ -1,8 +1,9 @@
-//! The payload of an age file: STREAM of ChaCha20-Poly1305 in chunks of 64 KiB, as the age specification
-//! (age-encryption.org/v1, *Payload*) has it.
+//! Encrypts and decrypts the payload of an age file: STREAM of ChaCha20-Poly1305 in chunks of
+//! 64 KiB, as specified by age-encryption.org/v1, *Payload*.
 //!
-//! The `age` crate makes and reads headers, and so everything that knows a recipient or an identity. The
-//! bulk that follows is done here with ring's cipher, which takes less than half of the time (docs/decisions.md).
+//! The `age` crate makes and reads headers, and with them everything that concerns recipients and
+//! identities. The payload is handled here with ring's cipher, which takes less than half of the
+//! time (docs/decisions.md).
 
 use std::io::{self, BufRead, Read, Write};
 use std::ops::Range;
@@ -10,21 +11,24 @@ use std::ops::Range;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
 
+/// Bytes of the file key, from which the payload's key is derived.
 pub const FILE_KEY_BYTES: usize = 16;
-/// Of the nonce between header and payload.
+/// Bytes of the nonce between header and payload.
 pub const NONCE_BYTES: usize = 16;
 const CHUNK_BYTES: usize = 64 << 10;
 const TAG_BYTES: usize = 16;
 const SEALED_CHUNK_BYTES: usize = CHUNK_BYTES + TAG_BYTES;
 
-/// The key of one payload, and how many of its chunks are done.
+/// The key of one payload.
 pub struct PayloadKey {
     key: LessSafeKey,
+    /// Number of chunks that were encrypted or decrypted.
     counter: u64,
 }
 
 impl PayloadKey {
-    /// From the file key that the header's stanzas wrap, and the nonce behind the header.
+    /// Derives the key from the file key that the header's stanzas wrap, and the nonce behind the
+    /// header.
     pub fn derive(file_key: &[u8; FILE_KEY_BYTES], nonce: &[u8; NONCE_BYTES]) -> io::Result<Self> {
         let secret = Salt::new(HKDF_SHA256, nonce).extract(file_key);
         let key = secret
@@ -43,7 +47,8 @@ impl PayloadKey {
         Nonce::assume_unique_for_key(nonce)
     }
 
-    /// Encrypts `chunk` in place and appends its tag. No two chunks have one nonce: the counter only grows.
+    /// Encrypts `chunk` in place and appends its tag. No two chunks share a nonce, since the counter
+    /// only grows.
     fn seal(&mut self, chunk: &mut Vec<u8>, is_last: bool) -> io::Result<()> {
         let sealed = self
             .key
@@ -52,8 +57,8 @@ impl PayloadKey {
         sealed.map_err(|_| io::Error::other("a chunk cannot be encrypted"))
     }
 
-    /// Decrypts `chunk` in place; its plaintext is what stands before the tag. `None` if it is not
-    /// what was sealed at this place.
+    /// Decrypts `chunk` in place and returns the length of its plaintext. `None` if it is not the
+    /// chunk that was encrypted at this position.
     fn open(&self, chunk: &mut [u8], is_last: bool) -> Option<usize> {
         let opened = self
             .key
@@ -63,7 +68,7 @@ impl PayloadKey {
 }
 
 impl Drop for PayloadKey {
-    /// Overwrites the key: what is packed today is not to be opened from tomorrow's memory.
+    /// Overwrites the key, so that nobody can decrypt this payload by reading our memory later.
     fn drop(&mut self) {
         if let Ok(nothing) = UnboundKey::new(&CHACHA20_POLY1305, &[0; 32]) {
             self.key = LessSafeKey::new(nothing);
@@ -72,15 +77,17 @@ impl Drop for PayloadKey {
     }
 }
 
-/// Encrypts what is written to it; without [`PayloadWriter::finish`] the payload is cut short.
+/// Encrypts the bytes written to it. Without [`PayloadWriter::finish`] the payload is cut short.
 pub struct PayloadWriter<W> {
     key: PayloadKey,
-    /// What is sealed once more is written: the last chunk is told apart.
+    /// Plaintext of the next chunk. A full chunk is written only when more bytes follow, since the
+    /// last chunk is encrypted differently.
     chunk: Vec<u8>,
     output: W,
 }
 
 impl<W: Write> PayloadWriter<W> {
+    /// Writes a payload to `output`.
     pub fn new(key: PayloadKey, output: W) -> Self {
         Self {
             key,
@@ -96,6 +103,7 @@ impl<W: Write> PayloadWriter<W> {
         written
     }
 
+    /// Writes the last chunk and returns the output.
     pub fn finish(mut self) -> io::Result<W> {
         self.write_chunk(true)?;
         Ok(self.output)
@@ -120,18 +128,20 @@ impl<W: Write> Write for PayloadWriter<W> {
     }
 }
 
-/// Decrypts what it reads. `UnexpectedEof` means cut short, `InvalidData` damaged.
+/// Decrypts the payload that it reads. Fails with `UnexpectedEof` if the payload is cut short, with
+/// `InvalidData` if it is damaged.
 pub struct PayloadReader<R> {
     key: PayloadKey,
-    /// As it came, then in clear.
+    /// The current chunk, decrypted in place.
     chunk: Vec<u8>,
-    /// What of `chunk` is plaintext not yet taken.
+    /// The part of `chunk` that is plaintext and not yet consumed.
     plain: Range<usize>,
     ended: bool,
     input: R,
 }
 
 impl<R: BufRead> PayloadReader<R> {
+    /// Reads a payload from `input`.
     pub fn new(key: PayloadKey, input: R) -> Self {
         Self {
             key,
@@ -149,10 +159,10 @@ impl<R: BufRead> PayloadReader<R> {
         let opened = match is_last {
             false => self.key.open(chunk, false),
             true => {
-                let mut as_it_came = chunk.to_vec();
+                let mut ciphertext = chunk.to_vec();
                 let opened = self.key.open(chunk, true);
                 let cut = opened.is_none()
-                    && (count == 0 || self.key.open(&mut as_it_came, false).is_some());
+                    && (count == 0 || self.key.open(&mut ciphertext, false).is_some());
                 if cut {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
@@ -173,7 +183,7 @@ impl<R: BufRead> PayloadReader<R> {
     }
 }
 
-/// Fills `buffer` as far as the input goes.
+/// Fills `buffer` as far as the input goes. Returns the number of bytes read.
 fn read_full(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut count = 0;
     while count < buffer.len() {
@@ -224,7 +234,7 @@ impl<R: BufRead> Read for PayloadReader<R> {
 mod tests {
     use super::*;
 
-    /// What no writer makes: two ways to say the same are one too many.
+    /// No writer makes an empty last chunk: a payload must have only one form.
     #[test]
     fn an_empty_last_chunk_is_refused_unless_it_is_the_only_one() {
         let key = || PayloadKey::derive(&[1; FILE_KEY_BYTES], &[2; NONCE_BYTES]).unwrap();

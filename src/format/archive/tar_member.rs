@@ -1,37 +1,39 @@
-//! Headers of tar members: POSIX ustar, with a pax header where a field does not fit.
+//! Headers of tar members: POSIX ustar, with a pax header if a field does not fit.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use crate::packer::seal::Texture;
-
+/// Bytes of a tar block: headers and data fill whole blocks.
 pub const BLOCK_BYTES: usize = 512;
 
-/// What a member says of itself.
+/// The header fields of one member.
 #[derive(Debug, Clone, Default)]
-pub struct Member {
+pub struct TarMember {
     /// Raw path bytes, such as `files/db/atocore.db`.
     pub path: Vec<u8>,
     /// Bytes of data behind the header.
     pub size: u64,
+    /// Permission bits.
     pub mode: u32,
+    /// Number of the owner.
     pub uid: u32,
+    /// Number of the group.
     pub gid: u32,
+    /// Name of the owner; `None` if there is none.
     pub user: Option<String>,
+    /// Name of the group; `None` if there is none.
     pub group: Option<String>,
     /// Whole seconds since 1970.
     pub mtime_s: i64,
-    /// Not in the header: what the data is like.
-    pub texture: Texture,
 }
 
 const MAX_OCTAL_ID: u32 = 0o7_777_777;
 /// Twelve octal digits less the terminator.
 const MAX_OCTAL_TIME: i64 = 0o77_777_777_777;
 
-impl Member {
-    /// The header blocks, a multiple of 512 bytes.
+impl TarMember {
+    /// Returns the header blocks, a multiple of 512 bytes.
     pub fn header(&self) -> Vec<u8> {
         let mut header = tar::Header::new_ustar();
         let mut pax = Vec::new();
@@ -62,7 +64,7 @@ impl Member {
             header.set_mtime(0);
             pax_record(&mut pax, "mtime", self.mtime_s.to_string().as_bytes());
         }
-        // A name that does not fit is left out; the number stands.
+        // A name that does not fit is left out; the number is enough.
         if let Some(user) = &self.user {
             let _ = header.set_username(user);
         }
@@ -82,7 +84,7 @@ impl Member {
     }
 }
 
-/// Zeros that fill data of `size` bytes up to whole blocks.
+/// Returns the number of zeros that fill data of `size` bytes up to whole blocks.
 pub fn padding(size: u64) -> usize {
     (BLOCK_BYTES - (size % BLOCK_BYTES as u64) as usize) % BLOCK_BYTES
 }
@@ -118,7 +120,7 @@ fn pax_blocks(records: &[u8]) -> Vec<u8> {
     blocks
 }
 
-/// Puts what fits of a name into the header itself, for readers that do not know pax.
+/// Puts the beginning of a name into the header itself, for readers that do not know pax.
 fn set_cut_name(header: &mut tar::Header, path: &[u8]) {
     let name = &mut header.as_old_mut().name;
     name.fill(0);
@@ -131,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_read_back_whatever_the_name() {
+    fn headers_of_any_name_read_back() {
         let names: [Vec<u8>; 4] = [
             b"files/db/x".to_vec(),
             [b"files/".to_vec(), vec![b'n'; 400]].concat(),
@@ -143,7 +145,7 @@ mod tests {
             [b"blocks/".to_vec(), vec![0xff; 300]].concat(),
         ];
         for path in names {
-            let member = Member {
+            let member = TarMember {
                 path: path.clone(),
                 size: 3,
                 mode: 0o4755,
@@ -152,7 +154,6 @@ mod tests {
                 user: Some("somebody".to_owned()),
                 group: Some("g".repeat(99)),
                 mtime_s: -5,
-                texture: Texture::Pages,
             };
             let mut stream = member.header();
             assert_eq!(stream.len() % BLOCK_BYTES, 0);

@@ -1,4 +1,4 @@
-//! Parsing an index's lines on several threads, in batches that come back in order.
+//! Parses an index's lines on several threads, in batches that come back in order.
 
 use std::collections::VecDeque;
 use std::io::BufRead;
@@ -6,25 +6,31 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::{Entry, EntryList, IndexError, IndexReader, next_line};
+use super::entries::EntryList;
+use super::entry::Entry;
+use super::error::IndexError;
+use super::reader::{IndexReader, next_line};
 
-/// Bytes of lines in one batch, about.
+/// Approximate bytes of lines in one batch.
 const BATCH_BYTES: usize = 128 << 10;
 const MOST_THREADS: usize = 4;
 
+/// Consecutive lines of an index.
 #[derive(Default)]
-struct Batch {
+struct LineBatch {
+    /// Number of the first line.
     first_line: u64,
+    /// The lines, one after the other, without newlines.
     text: Vec<u8>,
-    /// Where each line ends in `text`.
+    /// Position in `text` at which each line ends.
     ends: Vec<usize>,
 }
 
-/// A line's number and its entry.
-type Parsed = Vec<(u64, Result<Entry, String>)>;
+/// The number of each line, and its entry or the rule that it breaks.
+type ParsedLines = Vec<(u64, Result<Entry, String>)>;
 
-impl Batch {
-    fn parse(&self) -> Parsed {
+impl LineBatch {
+    fn parse(&self) -> ParsedLines {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let lines = starts.zip(&self.ends);
         let parse = |(number, (start, end)): (u64, (usize, &usize))| {
@@ -35,10 +41,10 @@ impl Batch {
 }
 
 impl<R: BufRead> IndexReader<R> {
-    /// Reads all entries that are left.
+    /// Reads all entries that are left. Reports the same error as reading one by one.
     pub fn read_rest(&mut self) -> Result<EntryList, IndexError> {
         let threads = thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
-        let (to_parse, jobs) = sync_channel::<(Batch, SyncSender<Parsed>)>(threads);
+        let (to_parse, jobs) = sync_channel::<(LineBatch, SyncSender<ParsedLines>)>(threads);
         let jobs = Mutex::new(jobs);
         thread::scope(|scope| {
             for _ in 0..threads {
@@ -47,13 +53,13 @@ impl<R: BufRead> IndexReader<R> {
                     .spawn_scoped(scope, || parse_batches(&jobs))
                     .map_err(IndexError::Read)?;
             }
-            // Dropped with this, which ends the threads.
+            // Dropped at the end of this scope, which ends the threads.
             let to_parse = to_parse;
             let mut entries = EntryList::default();
-            let mut under_way: VecDeque<Receiver<Parsed>> = VecDeque::new();
+            let mut under_way: VecDeque<Receiver<ParsedLines>> = VecDeque::new();
             loop {
-                // What is wrong further on is told only if all before it is well.
-                let mut batch = Batch::default();
+                // An error in a later line is reported only if all lines before it are valid.
+                let mut batch = LineBatch::default();
                 let read = self.fill(&mut batch);
                 let ended = read.is_err() || batch.ends.is_empty();
                 if !batch.ends.is_empty() {
@@ -73,8 +79,8 @@ impl<R: BufRead> IndexReader<R> {
         })
     }
 
-    /// Reads the next lines; after an error those before it are there.
-    fn fill(&mut self, batch: &mut Batch) -> Result<(), IndexError> {
+    /// Reads the next lines into `batch`. After an error, `batch` has the lines before it.
+    fn fill(&mut self, batch: &mut LineBatch) -> Result<(), IndexError> {
         batch.first_line = self.line + 1;
         while batch.text.len() < BATCH_BYTES
             && next_line(&mut self.input, &mut self.line, &mut self.text)?
@@ -87,7 +93,7 @@ impl<R: BufRead> IndexReader<R> {
 
     fn take_oldest(
         &mut self,
-        under_way: &mut VecDeque<Receiver<Parsed>>,
+        under_way: &mut VecDeque<Receiver<ParsedLines>>,
         entries: &mut EntryList,
     ) -> Result<(), IndexError> {
         let oldest = under_way.pop_front().and_then(|oldest| oldest.recv().ok());
@@ -103,24 +109,24 @@ impl<R: BufRead> IndexReader<R> {
     }
 }
 
-fn parse_batches(jobs: &Mutex<Receiver<(Batch, SyncSender<Parsed>)>>) {
+fn parse_batches(jobs: &Mutex<Receiver<(LineBatch, SyncSender<ParsedLines>)>>) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((batch, parsed)) = job else { return };
-        // If nobody waits for it any more, something before it was wrong.
+        // The reader drops the receiver after an error in an earlier batch.
         let _ = parsed.send(batch.parse());
     }
 }
 
 fn stopped() -> IndexError {
-    IndexError::Read(std::io::Error::other("a thread that parses it stopped"))
+    IndexError::Read(std::io::Error::other("a parsing thread ended early"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Some batches of lines, one of them (if any) replaced.
+    /// Returns an index of `lines` entries; `broken` replaces one line.
     fn index(lines: usize, broken: Option<(usize, &str)>) -> Vec<u8> {
         let header = format!(
             r#"{{"format":1,"host":"h","stamp":"20260407T060000Z","salt":"","sources":[],"validation":{{"valid":true,"checked_at":"2026-04-07T06:00:00Z","errors":[]}},"databases":[],"skipped":[],"archives":0,"entries":{lines}}}"#
@@ -131,7 +137,7 @@ mod tests {
                 r#"{{"path":"d{number:06}","type":"dir","mode":493,"uid":0,"gid":0,"mtime":{number}}}"#
             );
             let line = match broken {
-                Some((at, instead)) if at == number => instead,
+                Some((position, instead)) if position == number => instead,
                 _ => &line,
             };
             text.push(b'\n');
@@ -142,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn many_threads_read_what_one_reads_and_stumble_at_the_same_line() {
+    fn many_threads_read_the_same_entries_as_one_and_fail_at_the_same_line() {
         let out_of_order = r#"{"path":"a","type":"dir","mode":493,"uid":0,"gid":0,"mtime":1}"#;
         for (lines, broken) in [
             (0, None),
@@ -168,7 +174,8 @@ mod tests {
                 ),
             }
         }
-        // A promise that is not kept, an end within a line, and one behind a line that is worse.
+        // An end within a line, fewer entries than promised, and an end within a line that follows
+        // a broken one.
         let (text, broken) = (index(9000, None), index(9000, Some((8998, "no JSON"))));
         for text in [
             &text[..text.len() - 1],

@@ -1,17 +1,18 @@
-//! Many entries in little memory: about a hundred bytes for an ordinary file.
+//! Holds many entries in little memory: about a hundred bytes for an ordinary file.
 //!
-//! A snapshot of a million files must restore on a small machine, so entries do not stand in memory as
-//! [`Entry`] but encoded, one after the other, in blocks that are never moved (a growing vector would need
-//! its old and its new memory at once). The path comes first, so a search compares paths without decoding
-//! the rest. What repeats (owner and mode, archive ids) is stored once. An [`EntryRef`] borrows from the
-//! list; nothing is allocated to look at one.
+//! A snapshot of a million files must restore on a small machine. So entries are not kept as
+//! [`Entry`] but encoded, one after the other, in blocks that are never moved (a growing vector
+//! would need its old and its new memory at once). The path comes first, so a search compares paths
+//! without decoding the rest. Repeated values (owner and mode, archive ids) are stored once. An
+//! [`EntryRef`] borrows from the list; reading one allocates nothing.
 
 use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
 
-use super::{Entry, EntryType, Extent};
+use super::entry::{Entry, EntryType};
 use crate::base::ids::{ArchiveId, Hash};
+use crate::format::extent::Extent;
 
 /// Bytes of encoded entries in one block; a longer entry gets a block for itself.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -28,14 +29,14 @@ pub struct EntryList {
 
 #[derive(Debug)]
 struct Block {
-    /// The number of its first entry.
+    /// Number of the block's first entry.
     first: usize,
     bytes: Vec<u8>,
-    /// Where each entry begins.
+    /// Position in `bytes` at which each entry begins.
     starts: Vec<u32>,
 }
 
-/// What most entries of a snapshot share with many others.
+/// Mode, owner and group: most entries share them with many others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Owner {
     mode: u32,
@@ -45,7 +46,7 @@ struct Owner {
     group: Option<String>,
 }
 
-/// Values by number, each stored once.
+/// Numbered values, each stored once.
 #[derive(Debug)]
 struct Interned<T> {
     values: Vec<T>,
@@ -62,6 +63,7 @@ impl<T> Default for Interned<T> {
 }
 
 impl<T: Clone + Eq + std::hash::Hash> Interned<T> {
+    /// Returns the number of `value`, adding it if it is new.
     fn number(&mut self, value: T) -> u64 {
         if let Some(number) = self.numbers.get(&value) {
             return *number;
@@ -73,40 +75,56 @@ impl<T: Clone + Eq + std::hash::Hash> Interned<T> {
     }
 }
 
-/// One entry of a list, borrowed; the fields are those of [`Entry`].
+/// One entry of a list, borrowed.
 #[derive(Debug, Clone, Copy)]
 pub struct EntryRef<'a> {
+    /// [`Entry::path`].
     pub path: &'a [u8],
+    /// [`Entry::kind`].
     pub kind: EntryType,
+    /// [`Entry::mode`].
     pub mode: u32,
+    /// [`Entry::uid`].
     pub uid: u32,
+    /// [`Entry::gid`].
     pub gid: u32,
+    /// [`Entry::user`].
     pub user: Option<&'a str>,
+    /// [`Entry::group`].
     pub group: Option<&'a str>,
+    /// [`Entry::mtime_ns`].
     pub mtime_ns: i128,
+    /// [`Entry::size`].
     pub size: u64,
+    /// [`Entry::blake3`].
     pub blake3: Option<Hash>,
+    /// [`Entry::target`].
     pub target: Option<&'a [u8]>,
+    /// [`Entry::rdev`].
     pub rdev: Option<(u32, u32)>,
+    /// [`Entry::torn`].
     pub torn: bool,
     xattrs: Xattrs<'a>,
     extents: Extents<'a>,
 }
 
 impl<'a> EntryRef<'a> {
+    /// Returns the path as text, for messages.
     pub fn path_lossy(&self) -> std::borrow::Cow<'a, str> {
         String::from_utf8_lossy(self.path)
     }
 
-    /// Names and values, by name.
+    /// Returns names and values of the extended attributes, by name.
     pub fn xattrs(&self) -> Xattrs<'a> {
         self.xattrs
     }
 
+    /// Returns the runs of the entry's content, in order.
     pub fn extents(&self) -> Extents<'a> {
         self.extents
     }
 
+    /// Copies the entry out of the list.
     pub fn to_entry(&self) -> Entry {
         let owned = |(name, value): (&[u8], &[u8])| (name.to_vec(), value.to_vec());
         Entry {
@@ -129,14 +147,14 @@ impl<'a> EntryRef<'a> {
     }
 }
 
-// What an encoded entry has, in the byte behind its path; the lowest three bits are its kind.
+// Flags in the byte after an encoded entry's path; the lowest three bits of it are the kind.
 const HAS_HASH: u8 = 1 << 3;
 const HAS_TARGET: u8 = 1 << 4;
 const HAS_RDEV: u8 = 1 << 5;
 const HAS_XATTRS: u8 = 1 << 6;
 const IS_TORN: u8 = 1 << 7;
 
-/// In place of a time: the 16 bytes behind it are the time.
+/// Marker in place of a time of 64 bits: the time is in the 16 bytes after it.
 const WIDE: i64 = i64::MIN;
 
 const KINDS: [EntryType; 7] = [
@@ -150,19 +168,22 @@ const KINDS: [EntryType; 7] = [
 ];
 
 impl EntryList {
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Returns whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether an entry's time is beyond 64 bits ([`is_wide_time`](super::is_wide_time)).
+    /// Returns whether an entry's time is beyond 64 bits ([`super::is_wide_time`]).
     pub fn has_wide_times(&self) -> bool {
         self.has_wide_times
     }
 
+    /// Appends `entry`.
     pub fn push(&mut self, entry: &Entry) {
         let mut bytes = Vec::with_capacity(entry.path.len() + 64);
         self.encode(entry, &mut bytes);
@@ -246,12 +267,12 @@ impl EntryList {
         &block.bytes[block.starts[number - block.first] as usize..]
     }
 
-    /// The path of entry `number`, which must be less than the length.
+    /// Returns the path of entry `number`, which must be less than the length.
     pub fn path(&self, number: usize) -> &[u8] {
         Cursor(self.encoded(number)).take_bytes()
     }
 
-    /// Entry `number`, which must be less than the length.
+    /// Returns entry `number`, which must be less than the length.
     pub fn get(&self, number: usize) -> EntryRef<'_> {
         let mut from = Cursor(self.encoded(number));
         let path = from.take_bytes();
@@ -293,16 +314,17 @@ impl EntryList {
         }
     }
 
+    /// Iterates over the entries in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = EntryRef<'_>> + ExactSizeIterator {
         (0..self.len).map(|number| self.get(number))
     }
 
-    /// The entry at `path`, if the entries are sorted by path.
+    /// Returns the entry at `path`. The entries must be sorted by path.
     pub fn find(&self, path: &[u8]) -> Option<EntryRef<'_>> {
         self.position(path).map(|number| self.get(number))
     }
 
-    /// The number of the entry at `path`, if the entries are sorted by path.
+    /// Returns the number of the entry at `path`. The entries must be sorted by path.
     pub fn position(&self, path: &[u8]) -> Option<usize> {
         let (mut low, mut high) = (0, self.len);
         while low < high {
@@ -369,7 +391,7 @@ impl<'a> Iterator for Xattrs<'a> {
     }
 }
 
-/// Appends `number`, seven bits a byte, the lowest first.
+/// Appends `number` with seven bits per byte, the lowest first.
 fn put(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -383,7 +405,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Encoded bytes that are still to be read. They are our own: what is missing was never written.
+/// Encoded bytes that are still to be read. This module wrote them, so they are complete.
 #[derive(Debug, Clone, Copy)]
 struct Cursor<'a>(&'a [u8]);
 
@@ -402,10 +424,10 @@ impl<'a> Cursor<'a> {
 
     fn number(&mut self) -> u64 {
         let mut number = 0;
-        for (at, byte) in self.0.iter().enumerate() {
-            number |= u64::from(byte & 0x7f) << (7 * at);
+        for (index, byte) in self.0.iter().enumerate() {
+            number |= u64::from(byte & 0x7f) << (7 * index);
             if byte & 0x80 == 0 {
-                self.0 = &self.0[at + 1..];
+                self.0 = &self.0[index + 1..];
                 break;
             }
         }

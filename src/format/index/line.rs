@@ -1,104 +1,52 @@
-//! An entry as a line of the index: canonical JSON (docs/format.md, 4).
+//! Converts an entry to and from a line of the index: canonical JSON (docs/format.md, 4).
 //!
-//! Lines are most of what a restore parses and a backup writes, so both borrow where they can.
+//! A restore parses mostly lines, and a backup writes mostly lines, so both borrow where they can.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use base64::Engine as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
-use super::{Entry, EntryType, Extent};
-use crate::base::ids::{ArchiveId, Hash};
-
-/// An extent's JSON form: `["<archive>", offset, length]`.
-pub(super) type ExtentTuple = (Place, u64, u64);
-
-/// An archive's id, or `-` for a hole.
-pub(super) struct Place(Option<ArchiveId>);
-
-impl Serialize for Place {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        match &self.0 {
-            None => s.serialize_str("-"),
-            Some(id) => id.serialize(s),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Place {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl de::Visitor<'_> for Text {
-            type Value = Place;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an archive id or -")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Place, E> {
-                match text {
-                    "-" => Ok(Place(None)),
-                    id => id.parse().map(Some).map(Place).map_err(E::custom),
-                }
-            }
-        }
-        d.deserialize_str(Text)
-    }
-}
-
-impl TryFrom<ExtentTuple> for Extent {
-    type Error = String;
-    fn try_from((place, offset, length): ExtentTuple) -> Result<Self, String> {
-        if length == 0 || offset.checked_add(length).is_none() {
-            return Err(format!("extent at {offset} of length {length}"));
-        }
-        Ok(Self {
-            archive: place.0,
-            offset,
-            length,
-        })
-    }
-}
-
-impl From<Extent> for ExtentTuple {
-    fn from(extent: Extent) -> Self {
-        (Place(extent.archive), extent.offset, extent.length)
-    }
-}
+use super::entry::{Entry, EntryType};
+use crate::base::ids::Hash;
+use crate::format::extent::Extent;
+use crate::format::json::json_line;
 
 /// A string that is borrowed from the line unless it has escapes.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+struct LineText<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl Text<'_> {
+impl LineText<'_> {
     fn into_string(self) -> String {
         self.0.into_owned()
     }
 }
 
-impl<'a> From<&'a String> for Text<'a> {
+impl<'a> From<&'a String> for LineText<'a> {
     fn from(text: &'a String) -> Self {
         Self(Cow::Borrowed(text))
     }
 }
 
+/// An entry's JSON form; field order is the format's key order.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EntryLine<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    path: Option<Text<'a>>,
+    path: Option<LineText<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    path_b64: Option<Text<'a>>,
+    path_b64: Option<LineText<'a>>,
     #[serde(rename = "type")]
     kind: EntryType,
     mode: u32,
     uid: u32,
     gid: u32,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    user: Option<Text<'a>>,
+    user: Option<LineText<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    group: Option<Text<'a>>,
+    group: Option<LineText<'a>>,
     mtime: i128,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     xattrs: BTreeMap<String, String>,
@@ -109,9 +57,9 @@ struct EntryLine<'a> {
     #[serde(default, skip_serializing_if = "has_none")]
     extents: Cow<'a, [Extent]>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    target: Option<Text<'a>>,
+    target: Option<LineText<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    target_b64: Option<Text<'a>>,
+    target_b64: Option<LineText<'a>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rdev: Option<(u32, u32)>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -123,16 +71,22 @@ fn has_none(extents: &[Extent]) -> bool {
 }
 
 const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;
+/// Prefix of an attribute's name that is in base64, since it is not UTF-8.
 const RAW_NAME: &str = "b64:";
 
-fn split_text(bytes: &[u8]) -> (Option<Text<'_>>, Option<Text<'_>>) {
+/// Returns `bytes` as text or, if they are not UTF-8, as base64.
+fn split_text(bytes: &[u8]) -> (Option<LineText<'_>>, Option<LineText<'_>>) {
     match std::str::from_utf8(bytes) {
-        Ok(text) => (Some(Text(Cow::Borrowed(text))), None),
-        Err(_) => (None, Some(Text(Cow::Owned(BASE64.encode(bytes))))),
+        Ok(text) => (Some(LineText(Cow::Borrowed(text))), None),
+        Err(_) => (None, Some(LineText(Cow::Owned(BASE64.encode(bytes))))),
     }
 }
 
-fn join_text(text: Option<Text<'_>>, b64: Option<Text<'_>>) -> Result<Option<Vec<u8>>, String> {
+/// Returns the bytes of a name that is given as text or as base64.
+fn join_text(
+    text: Option<LineText<'_>>,
+    b64: Option<LineText<'_>>,
+) -> Result<Option<Vec<u8>>, String> {
     match (text, b64) {
         (Some(_), Some(_)) => Err("a name given twice".to_owned()),
         (Some(text), None) => Ok(Some(text.into_string().into_bytes())),
@@ -145,7 +99,7 @@ fn join_text(text: Option<Text<'_>>, b64: Option<Text<'_>>) -> Result<Option<Vec
 }
 
 impl Entry {
-    /// The canonical line, without the newline.
+    /// Returns the canonical line, without the newline.
     pub fn to_line(&self) -> Vec<u8> {
         let (path, path_b64) = split_text(&self.path);
         let (target, target_b64) = self.target.as_deref().map_or((None, None), split_text);
@@ -154,15 +108,15 @@ impl Entry {
             Ok(text) if !text.starts_with(RAW_NAME) => text.to_owned(),
             _ => format!("{RAW_NAME}{}", BASE64.encode(name)),
         };
-        crate::format::manifest::json_line(&EntryLine {
+        json_line(&EntryLine {
             path,
             path_b64,
             kind: self.kind,
             mode: self.mode,
             uid: self.uid,
             gid: self.gid,
-            user: self.user.as_ref().map(Text::from),
-            group: self.group.as_ref().map(Text::from),
+            user: self.user.as_ref().map(LineText::from),
+            group: self.group.as_ref().map(LineText::from),
             mtime: self.mtime_ns,
             xattrs: self
                 .xattrs
@@ -179,7 +133,7 @@ impl Entry {
         })
     }
 
-    /// Parses and checks one line; the error says what is wrong, without the line's number.
+    /// Parses and checks one line. The error names the broken rule, without the line's number.
     pub fn from_line(line: &[u8]) -> Result<Self, String> {
         let raw: EntryLine<'_> = serde_json::from_slice(line).map_err(|e| e.to_string())?;
         let path = join_text(raw.path, raw.path_b64)?.ok_or("an entry without a path")?;
@@ -197,8 +151,8 @@ impl Entry {
             mode: raw.mode,
             uid: raw.uid,
             gid: raw.gid,
-            user: raw.user.map(Text::into_string),
-            group: raw.group.map(Text::into_string),
+            user: raw.user.map(LineText::into_string),
+            group: raw.group.map(LineText::into_string),
             mtime_ns: raw.mtime,
             xattrs,
             size: raw.size.unwrap_or(0),
@@ -218,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_what_they_always_were() {
+    fn lines_keep_their_form() {
         let hash = "00ff".repeat(16);
         let lines = [
             format!(
@@ -234,23 +188,5 @@ mod tests {
             let entry = Entry::from_line(line.as_bytes()).unwrap();
             assert_eq!(String::from_utf8(entry.to_line()).unwrap(), line);
         }
-    }
-
-    #[test]
-    fn an_extent_has_one_form() {
-        for wrong in [
-            r#"["0011223344556677.012",5,10]"#,
-            r#"["0011223344556677.+1",5,10]"#,
-            r#"["",5,10]"#,
-            r#"["-",5,0]"#,
-            r#"["-",18446744073709551615,1]"#,
-            r#"["-",5]"#,
-            r#"["-",5,1,1]"#,
-            "[null,5,1]",
-        ] {
-            assert!(serde_json::from_str::<Extent>(wrong).is_err(), "{wrong}");
-        }
-        let escaped: Extent = serde_json::from_str(r#"["\u002d",5,1]"#).unwrap();
-        assert_eq!(escaped.archive, None);
     }
 }

@@ -1,5 +1,4 @@
-//! Reading a large file on a thread of its own, a few stretches ahead of who stores them: read, cut, and
-//! each chunk hashed.
+//! Reads, cuts and hashes a large file on a separate thread, a few stretches ahead of the packer.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -7,20 +6,21 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
 use super::super::chunk_hash::{Chunk, hash_chunks};
 use super::super::chunker::{CDC_MAX, Chunker};
-use super::{ContentError, PackError};
+use super::super::error::PackError;
+use super::ContentError;
 
 /// Bytes of one stretch.
 const STRETCH_BYTES: usize = 4 << 20;
-/// Stretches that are read and not yet stored, at the most.
+/// Most stretches that are read and not yet stored.
 const AHEAD: usize = 1;
-/// One being filled, those waiting, one being stored.
+/// Number of buffers: one being filled, those waiting, one being stored.
 const BUFFERS: usize = AHEAD + 2;
 
 /// A part of a file, in order.
-pub enum Stretch<'a> {
-    /// So many zeros that take no space.
+pub(in crate::packer) enum Stretch<'a> {
+    /// This many zeros, which use no space.
     Hole(u64),
-    /// `bytes` is `chunks`, one after the other.
+    /// `bytes` consists of `chunks`.
     Data {
         bytes: &'a [u8],
         chunks: &'a [Chunk],
@@ -28,45 +28,46 @@ pub enum Stretch<'a> {
 }
 
 #[derive(Default)]
-struct Buffer {
+struct StretchBuffer {
     bytes: Vec<u8>,
     chunks: Vec<Chunk>,
-    /// How many of `bytes` the chunks are; the rest begins the next stretch.
+    /// Total length of the chunks; the rest of `bytes` begins the next stretch.
     cut_bytes: usize,
 }
 
-enum Read {
+/// A part of a file, as it is sent to the packer.
+enum ReadPart {
     Hole(u64),
-    Data(Buffer),
+    Data(StretchBuffer),
 }
 
 /// How to read a file.
-pub struct Plan {
-    /// So many bytes, or as many as there are.
-    pub size: u64,
-    /// It has holes.
-    pub sparse: bool,
-    pub chunker: Chunker,
-    /// What is read does not stay in the page cache.
-    pub cold: bool,
+pub(in crate::packer) struct ReadPlan {
+    /// Most bytes to read.
+    pub(in crate::packer) size: u64,
+    /// Whether the file has holes.
+    pub(in crate::packer) sparse: bool,
+    pub(in crate::packer) chunker: Chunker,
+    /// Whether to remove the read bytes from the page cache.
+    pub(in crate::packer) cold: bool,
 }
 
-/// Reads `file` as `plan` says and gives it to `take`, part after part.
-pub fn read(
+/// Reads `file` according to `plan` and passes it to `take`, stretch by stretch.
+pub(in crate::packer) fn read(
     file: &mut File,
-    plan: Plan,
+    plan: ReadPlan,
     mut take: impl FnMut(Stretch<'_>) -> Result<(), PackError>,
 ) -> Result<(), ContentError> {
     let (used, empty) = channel();
     for _ in 0..BUFFERS {
-        let _ = used.send(Buffer::default());
+        let _ = used.send(StretchBuffer::default());
     }
     let (out, stretches) = sync_channel(AHEAD);
-    // Leaving early takes both channels along, and that ends the reader.
+    // An early return drops both channels, which ends the reader.
     std::thread::scope(move |scope| {
         let named = std::thread::Builder::new().name("read".to_owned());
         let reading = named.spawn_scoped(scope, move || {
-            let mut reader = Reader {
+            let mut reader = StretchReader {
                 file,
                 chunker: plan.chunker,
                 cold: plan.cold,
@@ -77,33 +78,33 @@ pub fn read(
         })?;
         for stretch in stretches {
             match stretch {
-                Read::Hole(length) => take(Stretch::Hole(length))?,
-                Read::Data(buffer) => {
+                ReadPart::Hole(length) => take(Stretch::Hole(length))?,
+                ReadPart::Data(buffer) => {
                     take(Stretch::Data {
                         bytes: &buffer.bytes[..buffer.cut_bytes],
                         chunks: &buffer.chunks,
                     })?;
-                    // At the end of the file nobody wants it back.
+                    // Fails at the end of the file, when the reader is done.
                     let _ = used.send(buffer);
                 }
             }
         }
-        let stopped = |_| io::Error::other("its reader stopped");
+        let stopped = |_| io::Error::other("the reading thread ended early");
         Ok(reading.join().map_err(stopped)??)
     })
 }
 
-struct Reader<'f> {
+struct StretchReader<'f> {
     file: &'f mut File,
     chunker: Chunker,
     cold: bool,
-    empty: Receiver<Buffer>,
-    out: SyncSender<Read>,
+    empty: Receiver<StretchBuffer>,
+    out: SyncSender<ReadPart>,
 }
 
-impl Reader<'_> {
-    /// Reads on until all is read, the file ends early (the caller sees the wrong size), or nobody takes
-    /// any more (and has its own reason).
+impl StretchReader<'_> {
+    /// Reads until the plan's end, an early end of the file (the caller notices the wrong size), or the
+    /// receiver is dropped (the caller has its own error).
     fn run(&mut self, size: u64, sparse: bool) -> io::Result<()> {
         let mut offset = 0;
         while offset < size {
@@ -111,7 +112,7 @@ impl Reader<'_> {
                 true => next_data(self.file, offset, size)?,
                 false => (offset, size),
             };
-            if data > offset && self.out.send(Read::Hole(data - offset)).is_err() {
+            if data > offset && self.out.send(ReadPart::Hole(data - offset)).is_err() {
                 return Ok(());
             }
             let complete = self.read_data(data, end)?;
@@ -123,7 +124,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Bytes `start..end` of the file; false if they ended early or nobody takes them.
+    /// Reads bytes `start..end` of the file. Returns false if they ended early or the receiver is
+    /// dropped.
     fn read_data(&mut self, start: u64, end: u64) -> io::Result<bool> {
         self.file.seek(SeekFrom::Start(start))?;
         let mut left = end - start;
@@ -145,15 +147,16 @@ impl Reader<'_> {
             left -= read;
             self.cut(&mut buffer, left == 0 || ended);
             rest.extend_from_slice(&buffer.bytes[buffer.cut_bytes..]);
-            if self.out.send(Read::Data(buffer)).is_err() || ended {
+            if self.out.send(ReadPart::Data(buffer)).is_err() || ended {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn cut(&self, buffer: &mut Buffer, last: bool) {
-        let Buffer {
+    /// Cuts and hashes the bytes of a buffer.
+    fn cut(&self, buffer: &mut StretchBuffer, last: bool) {
+        let StretchBuffer {
             bytes,
             chunks,
             cut_bytes,
@@ -163,14 +166,14 @@ impl Reader<'_> {
     }
 }
 
-/// The next stretch of data at or after `offset`: its start and end.
+/// Returns start and end of the next data at or after `offset`.
 fn next_data(file: &mut File, offset: u64, size: u64) -> io::Result<(u64, u64)> {
-    let seek = |at| rustix::fs::seek(&*file, at).map_err(io::Error::from);
+    let seek = |to| rustix::fs::seek(&*file, to).map_err(io::Error::from);
     let data = match seek(rustix::fs::SeekFrom::Data(offset)) {
         Ok(data) => data.min(size),
-        // ENXIO: nothing but a hole up to the end.
+        // ENXIO: only a hole up to the end.
         Err(e) if e.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => size,
-        // A file system that does not know holes has none.
+        // A file system without support for holes has none.
         Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => offset,
         Err(e) => return Err(e),
     };

@@ -1,9 +1,9 @@
-//! A SQLite database in a live tree: never torn, never with a journal that no longer fits.
+//! Packs a SQLite database of a live tree: never torn, never with a journal that does not match.
 //!
-//! With a live WAL or rollback journal it is taken through the backup API (one step) into a scratch
-//! file, and that is packed under the database's name. Without one its own bytes are read under a
-//! read transaction. Either way its `-wal`, `-shm` and `-journal` stay out of the snapshot: what they
-//! hold is in the copy, and beside it they would spoil it.
+//! If it has a live WAL or rollback journal, the backup API copies it (in one step) into a scratch
+//! file, which is packed under the database's name. Otherwise its own bytes are read under a read
+//! transaction. In both cases its `-wal`, `-shm` and `-journal` stay out of the snapshot: their content
+//! is in the copy, and they would corrupt it when restored.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{ContentError, FilePacker, Reading, refresh};
+use super::super::file_content::ContentError;
+use super::super::origin::Origin;
+use super::FilePacker;
+use super::read::{OpenFile, ReadAttempt, refresh};
 use crate::base::database_names::Journals;
 use crate::base::error_chain::with_causes;
 use crate::base::openat::Meta;
@@ -19,20 +22,20 @@ use crate::base::sqlite::{self, Budget, Depth, Inspection, Place, SqliteError};
 use crate::base::walk::Found;
 use crate::format::index::{DatabaseRecord, Entry};
 
-/// How long to wait for one writer to let go.
+/// Longest wait for one writer's lock.
 const BUSY: Duration = Duration::from_secs(30);
-/// How long all waits of a run for writers may take.
+/// Longest wait for the locks of all writers in one run.
 const ALL_BUSY: Duration = Duration::from_secs(60);
 
-/// What the databases of a run share.
-pub(super) struct Patience {
-    /// The time that is left for waiting for locks.
+/// The time that all databases of a run share.
+pub(super) struct LockBudget {
+    /// Time that is left for waiting for locks.
     busy: Duration,
-    /// The time for checks.
+    /// Time for checks.
     checks: Arc<Budget>,
 }
 
-impl Patience {
+impl LockBudget {
     pub(super) fn new() -> Self {
         Self {
             busy: ALL_BUSY,
@@ -40,7 +43,7 @@ impl Patience {
         }
     }
 
-    /// How long the next database may be waited for.
+    /// Returns how long to wait for the next database.
     fn busy(&self) -> Duration {
         self.busy.min(BUSY)
     }
@@ -50,7 +53,7 @@ impl Patience {
     }
 }
 
-/// Checks a database on one thread while this one reads it.
+/// Checks a database on another thread while this one reads it. Returns both results.
 fn beside<T, C: Send>(
     check: impl FnOnce() -> C + Send,
     read: impl FnOnce() -> T,
@@ -59,19 +62,20 @@ fn beside<T, C: Send>(
         let named = std::thread::Builder::new().name("check".to_owned());
         let checking = named.spawn_scoped(scope, check)?;
         let read = read();
-        let stopped = |_| io::Error::other("the check of the database stopped");
+        let stopped = |_| io::Error::other("the thread that checks the database ended early");
         Ok((read, checking.join().map_err(stopped)?))
     })
 }
 
 impl FilePacker<'_, '_> {
-    /// Whether all of the database is in its file, under whatever name.
+    /// Returns whether all of the database is in its file: no journal, no name that was not seen.
     pub(super) fn is_in_file_alone(&mut self, found: &Found) -> bool {
         let names = &mut self.database_names;
         let home = names.home(&found.root, found.rel(), &found.meta);
         home.is_ok_and(|home| !home.has_live_journal && home.unseen == 0)
     }
 
+    /// Reads a database, whose first bytes are `head`.
     pub(super) fn read_database(
         &mut self,
         entry: &mut Entry,
@@ -79,7 +83,7 @@ impl FilePacker<'_, '_> {
         mut file: File,
         before: &Meta,
         head: &[u8],
-    ) -> Result<Reading, ContentError> {
+    ) -> Result<ReadAttempt, ContentError> {
         let names = &mut self.database_names;
         let home = names.home(&found.root, found.rel(), before)?;
         self.taken.insert(entry.path.clone(), home.journals);
@@ -97,48 +101,51 @@ impl FilePacker<'_, '_> {
             return self.read_copy(entry, &place, file, before, head);
         }
         match self.read_locked(entry, &place, &mut file, head)? {
-            Ok(reading) => Ok(Reading {
+            Ok(reading) => Ok(ReadAttempt {
                 uncacheable: reading.uncacheable || home.unseen > 0,
                 ..reading
             }),
-            // It would stay locked for the backup as well.
+            // The backup API would find it locked or uncheckable, too.
             Err(error) if error.is_busy() || error.unchecked().is_some() => {
                 self.read_unchecked(entry, &mut file, before, head, &error)
             }
-            // A writer died meanwhile, and left a journal: the backup knows what to do.
+            // A writer died meanwhile and left a journal, which the backup API applies.
             Err(_) => self.read_copy(entry, &place, file, before, head),
         }
     }
 
-    /// Reads the file itself, under a lock if there is one to be had.
+    /// Reads the file itself, under a lock if the file system has locks.
     fn read_locked(
         &mut self,
         entry: &mut Entry,
         place: &Place,
         file: &mut File,
         head: &[u8],
-    ) -> Result<Result<Reading, SqliteError>, ContentError> {
-        let (busy, checks) = (self.patience.busy(), Arc::clone(&self.patience.checks));
+    ) -> Result<Result<ReadAttempt, SqliteError>, ContentError> {
+        let (busy, checks) = (
+            self.lock_budget.busy(),
+            Arc::clone(&self.lock_budget.checks),
+        );
         let check = Some((Depth::Structure, &*checks));
         let lock = match sqlite::lock_for_read(place, file, busy, check) {
             Ok(lock) => lock,
             Err(error) => {
                 if error.is_busy() {
-                    self.patience.waited(busy);
+                    self.lock_budget.waited(busy);
                 }
                 return Ok(Err(error));
             }
         };
         if let Some(lock) = &lock {
-            self.patience.waited(lock.waited());
+            self.lock_budget.waited(lock.waited());
         }
-        // Since the caller looked a writer may have committed; under the lock none can. One may prepare its
-        // journal while we read, but the file stays.
+        // A writer may have committed since the caller's stat. Under the lock none can: it may prepare
+        // its journal while we read, but the file does not change.
         let before = &Meta::of_fd(&*file)?;
         let is_locked = lock.is_some();
         let same = file.try_clone()?;
         let check = || match lock {
-            // The lock is handed back: it is held until both are done.
+            // The lock is returned, so it is held until both are done.
             Some(mut lock) => (lock.inspect(place), Some(lock)),
             None => {
                 let inspected = sqlite::inspect_at(place, &same, Depth::Structure, &checks);
@@ -146,7 +153,8 @@ impl FilePacker<'_, '_> {
             }
         };
         let (reading, (inspected, lock)) = beside(check, || {
-            self.read_open(entry, file, before, head, None, false)
+            let open = OpenFile { file, before, head };
+            self.read_open(entry, open, Origin::Live, None)
         })?;
         drop(lock);
         let mut reading = reading?;
@@ -162,6 +170,7 @@ impl FilePacker<'_, '_> {
         Ok(Ok(reading))
     }
 
+    /// Copies the database by the backup API, and reads the copy.
     fn read_copy(
         &mut self,
         entry: &mut Entry,
@@ -169,30 +178,37 @@ impl FilePacker<'_, '_> {
         mut file: File,
         before: &Meta,
         head: &[u8],
-    ) -> Result<Reading, ContentError> {
+    ) -> Result<ReadAttempt, ContentError> {
         let copy = self.scratch.path("database");
         match std::fs::remove_file(&copy) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
             _ => {}
         }
         let copy_place = Place::of(&copy)?;
-        let wait = self.patience.busy();
+        let wait = self.lock_budget.busy();
         let started = Instant::now();
         if let Err(error) = sqlite::backup_at(place, &file, &copy_place, wait) {
             if error.is_busy() {
-                self.patience.waited(started.elapsed());
+                self.lock_budget.waited(started.elapsed());
             }
             return self.read_unchecked(entry, &mut file, before, head, &error);
         }
         let mut file = File::open(&copy)?;
         let meta = Meta::of_fd(&file)?;
-        let (same, checks) = (file.try_clone()?, Arc::clone(&self.patience.checks));
+        let (same, checks) = (file.try_clone()?, Arc::clone(&self.lock_budget.checks));
         let (reading, inspected) = beside(
             || sqlite::inspect_at(&copy_place, &same, Depth::Structure, &checks),
-            || self.read_open(entry, &mut file, &meta, head, None, false),
+            || {
+                let open = OpenFile {
+                    file: &mut file,
+                    before: &meta,
+                    head,
+                };
+                self.read_open(entry, open, Origin::Live, None)
+            },
         )?;
         let mut reading = reading?;
-        // What changed may be in the WAL alone: the next run must look again.
+        // A change may be in the WAL alone, so the next run must read it again.
         reading.uncacheable = true;
         refresh(entry, before);
         self.note_inspection(entry, inspected);
@@ -200,7 +216,7 @@ impl FilePacker<'_, '_> {
         Ok(reading)
     }
 
-    /// What begins like a database but cannot be opened as one is kept as the bytes it is.
+    /// Stores the bytes of a file that begins like a database but cannot be opened or checked as one.
     fn read_unchecked(
         &mut self,
         entry: &mut Entry,
@@ -208,14 +224,15 @@ impl FilePacker<'_, '_> {
         before: &Meta,
         head: &[u8],
         error: &SqliteError,
-    ) -> Result<Reading, ContentError> {
-        // Its journals are files like any other, under whatever name.
+    ) -> Result<ReadAttempt, ContentError> {
+        // Its journals are then packed like any other file, under all of its names.
         if let Some(journals) = self.taken.remove(&entry.path)
             && journals != Journals::default()
         {
             self.taken.retain(|_, other| *other != journals);
         }
-        let reading = self.read_open(entry, file, before, head, None, false)?;
+        let open = OpenFile { file, before, head };
+        let reading = self.read_open(entry, open, Origin::Live, None)?;
         refresh(entry, before);
         if !reading.torn {
             let reason = match error.unchecked() {
@@ -227,13 +244,14 @@ impl FilePacker<'_, '_> {
             };
             self.skip(&entry.path, reason);
         }
-        Ok(Reading {
+        Ok(ReadAttempt {
             uncacheable: true,
             ..reading
         })
     }
 
-    /// Whether the database is sound. One that is not must be looked at, and told of, every time.
+    /// Records the result of a check. Returns whether the database is sound; if not, every run must
+    /// check and report it again.
     fn note_inspection(
         &mut self,
         entry: &Entry,

@@ -1,8 +1,9 @@
-//! Files with several names: the first is packed, the others are hard links to it.
+//! Files with several names: the first name is packed, the others become hard links to it.
 //!
-//! A database may have a log beside each name. Only names that are read with the same log are links of each other.
+//! A database may have a log beside each name. Only names with the same log become links of each
+//! other.
 
-use super::super::PackError;
+use super::super::error::PackError;
 use super::{FilePacker, entry_metadata};
 use crate::base::database_names::Roots;
 use crate::base::openat::Meta;
@@ -12,7 +13,8 @@ use crate::format::index::EntryType;
 use crate::state::staged_snapshot::StagedSnapshot;
 
 impl FilePacker<'_, '_> {
-    /// The path that `found` is another name of, with the same content.
+    /// Returns the packed path of which `found` is another name, with the same content; `None` if there
+    /// is none.
     pub(super) fn first_name(&mut self, found: &Found) -> Option<Vec<u8>> {
         if found.meta.nlink() < 2 {
             return None;
@@ -31,6 +33,7 @@ impl FilePacker<'_, '_> {
         names.iter().find(has_same).cloned()
     }
 
+    /// Records the path of a packed file for its other names.
     pub(super) fn note_name(&mut self, meta: &Meta, path: &[u8]) {
         if meta.nlink() > 1 {
             let names = self.links.entry(meta.id()).or_default();
@@ -38,7 +41,8 @@ impl FilePacker<'_, '_> {
         }
     }
 
-    /// False if the name means another file by now.
+    /// Packs a further name of the file at `first`. Returns false if the name belongs to another file by
+    /// now.
     pub(super) fn pack_link(
         &mut self,
         path: &[u8],
@@ -68,7 +72,7 @@ impl FilePacker<'_, '_> {
     }
 }
 
-/// Where the names of a snapshot's databases may be.
+/// Returns the directories in which a snapshot's databases may have further names.
 pub(super) fn roots(snapshot: &StagedSnapshot) -> Roots {
     let mut roots = snapshot.roots.clone();
     let live = snapshot.parts.iter().filter(|part| !part.staged);

@@ -1,16 +1,17 @@
-//! What has no content: directories, links, FIFOs and devices.
+//! Packs items without content: directories, symlinks, FIFOs and devices.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use super::super::PackError;
 use super::super::entry_metadata;
-use super::{FilePacker, read_reason};
+use super::super::error::PackError;
+use super::FilePacker;
+use super::read::read_reason;
 use crate::base::progress::Progress;
 use crate::base::walk::{Found, exchanged};
 
 impl FilePacker<'_, '_> {
-    /// A directory is what the walk saw, for that is what it entered.
+    /// Packs a directory as the walk saw it, since that is the directory whose items follow.
     pub(super) fn pack_dir(
         &mut self,
         path: Vec<u8>,
@@ -29,7 +30,7 @@ impl FilePacker<'_, '_> {
                     false => Err(exchanged()),
                 }
             }
-            // It keeps its place: what is in it may be there.
+            // It keeps its entry, since its items may still be found.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
             Err(error) => Err(error),
         };
@@ -42,7 +43,7 @@ impl FilePacker<'_, '_> {
         self.emit(&entry.to_line(), 0, progress, 0)
     }
 
-    /// A link, a FIFO or a device.
+    /// Packs a symlink, a FIFO or a device.
     pub(super) fn pack_other(
         &mut self,
         path: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Compressing frames, and proof that each gives back what went in.
+//! Compresses frames, and checks that each decompresses to its content.
 
 use std::io;
 use std::sync::mpsc::Receiver;
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CParameter, Strategy, compress_bound};
 
-use super::pipeline::{Floor, Message};
-use super::{FRAME_BYTES, SealError};
+use super::error::SealError;
+use super::work::{CompressorsShared, FRAME_BYTES, WriterMessage};
 
-/// The level with parameters of our own.
+/// The level for which the parameters below replace zstd's own.
 const TUNED_LEVEL: i32 = 3;
 
-/// zstd's parameters, with the whole frame as window. 0 is the level's own.
+/// zstd's parameters, with the whole frame as window. 0 stands for the level's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Tuning {
     strategy: Strategy,
@@ -55,11 +55,11 @@ impl Tuning {
 
 /// Pages of databases: text in short pieces.
 const PAGES: Tuning = simple(18, 5);
-/// Files, and whatever repeats itself much.
+/// Files, and highly repetitive content.
 const FILES: Tuning = simple(17, 6);
-/// What hardly compresses: numbers, what is compressed already.
+/// Content that hardly compresses: numbers, compressed files.
 const NOISE: Tuning = simple(16, 6);
-/// Where there is time: a fifth smaller, at a third of the speed.
+/// For frames for which there is time: a fifth smaller, at a third of the speed.
 const THOROUGH: Tuning = Tuning {
     strategy: Strategy::ZSTD_lazy,
     hash_log: 21,
@@ -68,20 +68,21 @@ const THOROUGH: Tuning = Tuning {
     min_match: 5,
     target_length: 8,
 };
-/// A compressor that waited so long for its next frame has time: little is new, or it comes slowly.
+/// A compressor that waited this long for its next frame has time: little content is new, or it
+/// arrives slowly.
 const IDLE: Duration = Duration::from_millis(150);
-/// A frame of which more than this share remains makes the next one count as noise, as long as that lasts.
+/// If more than this share of a frame remains, the next one counts as noise.
 const NOISE_ABOVE_PERCENT: usize = 75;
-/// Pages of which less than this share remains are treated as files.
+/// If less than this share of a frame remains, pages in the next one are treated as files.
 const REPETITIVE_BELOW_PERCENT: usize = 25;
 
-/// zstd at one level. At [`TUNED_LEVEL`] the parameters are chosen frame by frame, by what is in it and how
-/// the one before went.
+/// zstd at one level. At [`TUNED_LEVEL`] the parameters are chosen frame by frame, by its content and
+/// by the outcome of the frame before.
 struct Zip {
     zstd: Compressor<'static>,
-    /// Of other levels, none.
+    /// Current parameters; `None` at other levels.
     tuning: Option<Tuning>,
-    /// What remained of the last frame.
+    /// Compressed share of the last frame.
     remained_percent: usize,
 }
 
@@ -106,7 +107,8 @@ impl Zip {
         Ok(())
     }
 
-    /// Compresses `tar` into `zstd`, which has room. `page_bytes` of it are pages of databases.
+    /// Compresses `tar`, of which `page_bytes` are pages of databases, into `zstd`, which must have
+    /// enough capacity. Returns the compressed bytes.
     fn compress(&mut self, tar: &[u8], page_bytes: usize, zstd: &mut Vec<u8>) -> io::Result<usize> {
         if self.tuning.is_some() {
             let pages = page_bytes * 2 > tar.len();
@@ -122,44 +124,43 @@ impl Zip {
     }
 }
 
-/// A compressor for frames that there is time for: one for all, since it takes 11 MB.
-#[derive(Default)]
-pub(super) struct Thorough(Mutex<Option<Compressor<'static>>>);
-
-impl Thorough {
-    fn compress(&self, tar: &[u8], zstd: &mut Vec<u8>) -> io::Result<usize> {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let compressor = match &mut *made {
-            Some(compressor) => compressor,
-            None => {
-                let mut compressor = Compressor::new(TUNED_LEVEL)?;
-                THOROUGH.set(&mut compressor)?;
-                made.insert(compressor)
-            }
-        };
-        compressor.compress_to_buffer(tar, zstd)
-    }
+/// Compresses `tar` with the shared compressor for frames for which there is time.
+fn compress_thoroughly(
+    shared: &Mutex<Option<Compressor<'static>>>,
+    tar: &[u8],
+    zstd: &mut Vec<u8>,
+) -> io::Result<usize> {
+    let mut made = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    let compressor = match &mut *made {
+        Some(compressor) => compressor,
+        None => {
+            let mut compressor = Compressor::new(TUNED_LEVEL)?;
+            THOROUGH.set(&mut compressor)?;
+            made.insert(compressor)
+        }
+    };
+    compressor.compress_to_buffer(tar, zstd)
 }
 
-/// Compresses what comes until it ends. `check` is which of the buffers for the second look to use.
-pub(super) fn compress_frames(floor: &Floor, check: usize) {
-    let tools = Zip::new(floor.level).and_then(|zip| Ok((zip, Decompressor::new()?)));
+/// Compresses frames until there are no more. `check` is the number of the buffer for decompressing
+/// them again.
+pub(super) fn compress_frames(shared: &CompressorsShared, check: usize) {
+    let tools = Zip::new(shared.level).and_then(|zip| Ok((zip, Decompressor::new()?)));
     let (mut zip, mut unzip) = match tools {
         Ok(tools) => tools,
         Err(error) => {
-            let _ = floor
-                .messages
-                .send(Message::Failed(SealError::Compress(error)));
+            let failed = WriterMessage::Failed(SealError::Compress(error));
+            let _ = shared.messages.send(failed);
             return;
         }
     };
-    let check = &floor.checks[check];
+    let check = &shared.checks[check];
     loop {
-        let Some(mut zstd) = next(&floor.buffers) else {
+        let Some(mut zstd) = next(&shared.buffers) else {
             return;
         };
         let began = Instant::now();
-        let Some(frame) = next(&floor.frames) else {
+        let Some(frame) = next(&shared.frames) else {
             return;
         };
         let waited = began.elapsed();
@@ -168,23 +169,23 @@ pub(super) fn compress_frames(floor: &Floor, check: usize) {
             &mut zstd,
             check,
             &mut unzip,
-            |tar, zstd| match floor.level == TUNED_LEVEL && waited >= IDLE {
-                true => floor.thorough.compress(tar, zstd),
+            |tar, zstd| match shared.level == TUNED_LEVEL && waited >= IDLE {
+                true => compress_thoroughly(&shared.thorough, tar, zstd),
                 false => zip.compress(tar, frame.page_bytes, zstd),
             },
         );
         let (order, tar_bytes) = (frame.order, frame.tar.len());
-        // The packer may be gone already; then nobody waits for it.
-        let _ = floor.used.send(frame);
+        // Fails if the packer is gone; then it needs no more frames.
+        let _ = shared.used.send(frame);
         let message = match compressed {
-            Ok(()) => Message::Compressed {
+            Ok(()) => WriterMessage::Compressed {
                 order,
                 tar_bytes,
                 zstd,
             },
-            Err(error) => Message::Failed(error),
+            Err(error) => WriterMessage::Failed(error),
         };
-        if floor.messages.send(message).is_err() {
+        if shared.messages.send(message).is_err() {
             return;
         }
     }
@@ -194,7 +195,7 @@ fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
     queue.lock().ok()?.recv().ok()
 }
 
-/// Compresses one frame into `zstd`, and lets it through only if it gives back what went in.
+/// Compresses one frame into `zstd`, and accepts it only if it decompresses to its content.
 fn checked(
     tar: &[u8],
     zstd: &mut Vec<u8>,
@@ -223,7 +224,7 @@ mod tests {
 
     /// Bad memory between the compressor and the seal must not reach an archive.
     #[test]
-    fn a_frame_that_gives_back_something_else_is_not_sealed() {
+    fn a_frame_that_decompresses_to_something_else_is_not_sealed() {
         let tar = b"what the host has".repeat(100);
         let check = |tar: &[u8], zstd: io::Result<Vec<u8>>| {
             let mut unzip = Decompressor::new().unwrap();
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_follow_what_is_in_a_frame_and_how_the_last_one_went() {
+    fn parameters_follow_a_frames_content_and_the_outcome_of_the_last_one() {
         let mut zip = Zip::new(TUNED_LEVEL).unwrap();
         let mut noise = vec![0; 1 << 20];
         getrandom::fill(&mut noise).unwrap();
@@ -272,7 +273,7 @@ mod tests {
         assert_eq!(compress(&repetitive, repetitive.len()), Some(FILES));
         assert_eq!(Zip::new(9).unwrap().tuning, None);
         let mut zstd = Vec::with_capacity(compress_bound(text.len()));
-        Thorough::default().compress(&text, &mut zstd).unwrap();
+        compress_thoroughly(&Mutex::default(), &text, &mut zstd).unwrap();
         assert_eq!(zstd::bulk::decompress(&zstd, text.len()).unwrap(), text);
     }
 }

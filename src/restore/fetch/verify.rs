@@ -46,8 +46,8 @@ impl<'a> VerifiedReader<'a> {
         // One byte of buffer: nothing behind the head is taken.
         let read = read_head(&mut io::BufReader::with_capacity(1, &mut *self));
         match read {
-            Ok(head) if Hash::sha256(&head) == self.row.head_sha256 => {
-                self.head = head.into();
+            Ok(head) if head.sha256() == self.row.head_sha256 => {
+                self.head = head.into_bytes().into();
                 Ok(())
             }
             // Something is wrong with the whole: a better word than about its head.

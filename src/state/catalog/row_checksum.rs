@@ -45,7 +45,7 @@ pub(super) fn of_chunk(hash: &ChunkHash, place: &ChunkPlace) -> u64 {
 pub(super) fn of_archive(n: i64, row: &ArchiveRow, tar_bytes: u64, tar_blake3: &Hash) -> u64 {
     check(&[
         &n.to_le_bytes(),
-        &crate::format::manifest::json_line(row),
+        &crate::format::json::json_line(row),
         &tar_bytes.to_le_bytes(),
         &tar_blake3.0,
     ])

@@ -322,7 +322,7 @@ fn a_manifest_of_another_host_is_refused() {
         ],
         1,
     );
-    assert!(err.contains("it is of host dalidou"), "{err}");
+    assert!(err.contains("it belongs to host dalidou"), "{err}");
 }
 
 #[test]
