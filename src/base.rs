@@ -13,5 +13,7 @@ pub mod openat;
 pub mod ownership;
 pub mod panics;
 pub mod rate_schedule;
+pub(crate) mod scratch_dir;
 pub mod sqlite;
+pub(crate) mod units;
 pub mod walk;

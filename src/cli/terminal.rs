@@ -1,4 +1,4 @@
-//! The person at the terminal: questions and progress.
+//! Questions and progress on a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -10,15 +10,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output;
 use crate::base::ids::{HostName, ObjectKey};
+use crate::jobs::context::Display;
 use crate::jobs::push::Reporter;
 use crate::packer::PackProgress;
 use crate::restore::Progress;
 use crate::restore::open::{Prompt, SecretString};
 use crate::shipper::Watcher;
 
-/// Asks on the terminal, if there is one.
+/// Asks for passphrases on the terminal, if there is one.
 #[derive(Debug, Default)]
-pub struct TerminalPrompt;
+pub(super) struct TerminalPrompt;
 
 impl Prompt for TerminalPrompt {
     fn passphrase(&self, what: &str) -> Option<SecretString> {
@@ -34,13 +35,13 @@ impl Prompt for TerminalPrompt {
     }
 }
 
-/// Whether a person can answer.
-pub fn is_interactive() -> bool {
+/// Whether a person can answer questions.
+pub(super) fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks a yes-or-no question; anything but yes is no.
-pub fn confirm(question: &str) -> io::Result<bool> {
+/// Asks a yes-or-no question. Anything except yes is no.
+pub(super) fn confirm(question: &str) -> io::Result<bool> {
     write!(io::stderr(), "{} [yes/no] ", output::visible(question))?;
     io::stderr().flush()?;
     let mut answer = String::new();
@@ -48,13 +49,14 @@ pub fn confirm(question: &str) -> io::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "yes"))
 }
 
-/// How the terminal is set: a question for a passphrase switches its echo off.
-pub fn remember() -> Option<rustix::termios::Termios> {
+/// Returns the settings of the terminal, for [`restore`]: a passphrase prompt switches its echo
+/// off.
+pub(super) fn remember() -> Option<rustix::termios::Termios> {
     rustix::termios::tcgetattr(io::stdin()).ok()
 }
 
-/// Sets the terminal as it was.
-pub fn restore(settings: &Option<rustix::termios::Termios>) {
+/// Sets the terminal back to `settings`.
+pub(super) fn restore(settings: &Option<rustix::termios::Termios>) {
     if let Some(settings) = settings {
         let now = rustix::termios::OptionalActions::Now;
         let _ = rustix::termios::tcsetattr(io::stdin(), now, settings);
@@ -73,41 +75,40 @@ fn bar(quiet: bool) -> ProgressBar {
     bar
 }
 
-/// Shows a push: what was read, what is new, what was shipped.
-pub struct PushDisplay {
+/// Shows a push: how much was read, is new, and was shipped.
+struct PushDisplay {
     bar: ProgressBar,
     shipped: AtomicU64,
     stage: std::sync::Mutex<String>,
     done: AtomicBool,
 }
 
-impl PushDisplay {
-    pub fn start(quiet: bool, progress: &Arc<PackProgress>) -> (Arc<Self>, Option<JoinHandle<()>>) {
-        let display = Arc::new(Self {
-            bar: bar(quiet),
-            shipped: AtomicU64::new(0),
-            stage: std::sync::Mutex::new(String::new()),
-            done: AtomicBool::new(false),
-        });
-        let (shown, counters) = (display.clone(), progress.clone());
-        let named = std::thread::Builder::new().name("display".to_owned());
-        let ticker = named.spawn(move || {
-            while !shown.done.load(Ordering::Relaxed) {
-                shown.draw(&counters);
-                std::thread::park_timeout(Duration::from_millis(150));
-            }
-            shown.bar.finish_and_clear();
-        });
-        // Where no thread can be had for it, nothing is shown.
-        (display, ticker.ok())
-    }
+/// Begins to show a push that counts in `counters`.
+pub(super) fn show_push(quiet: bool, counters: &Arc<PackProgress>) -> Display<dyn Reporter> {
+    let display = Arc::new(PushDisplay {
+        bar: bar(quiet),
+        shipped: AtomicU64::new(0),
+        stage: std::sync::Mutex::new(String::new()),
+        done: AtomicBool::new(false),
+    });
+    let (shown, counters) = (display.clone(), counters.clone());
+    let named = std::thread::Builder::new().name("display".to_owned());
+    let ticker = named.spawn(move || {
+        while !shown.done.load(Ordering::Relaxed) {
+            shown.draw(&counters);
+            std::thread::park_timeout(Duration::from_millis(150));
+        }
+        shown.bar.finish_and_clear();
+    });
+    // If no thread can be started, nothing is shown.
+    let (ended, ticker) = (display.clone(), ticker.ok());
+    Display::new(display, move || ended.finish(ticker))
+}
 
+impl PushDisplay {
     fn draw(&self, counters: &PackProgress) {
-        let stage = self
-            .stage
-            .lock()
-            .map(|text| text.clone())
-            .unwrap_or_default();
+        let stage = self.stage.lock();
+        let stage = stage.map(|text| text.clone()).unwrap_or_default();
         self.bar.set_message(format!(
             "{stage}: {} entries, {} read, {} new, {} shipped",
             counters.entries.load(Ordering::Relaxed),
@@ -117,7 +118,7 @@ impl PushDisplay {
         ));
     }
 
-    pub fn finish(&self, ticker: Option<JoinHandle<()>>) {
+    fn finish(&self, ticker: Option<JoinHandle<()>>) {
         self.done.store(true, Ordering::Relaxed);
         let Some(ticker) = ticker else { return };
         ticker.thread().unpark();
@@ -138,59 +139,58 @@ impl Reporter for PushDisplay {
     }
 }
 
-/// Shows what goes through: bytes copied or read of those to come.
-pub struct SyncDisplay {
+/// Shows bytes that are copied or read, of those to come.
+struct TransferDisplay {
     bar: ProgressBar,
     host: String,
     verb: &'static str,
     total: u64,
-    copied: AtomicU64,
+    done: AtomicU64,
 }
 
-impl SyncDisplay {
-    pub fn start(quiet: bool, host: &HostName, verb: &'static str, total: u64) -> Arc<Self> {
-        Arc::new(Self {
-            bar: bar(quiet),
-            host: host.to_string(),
-            verb,
-            total,
-            copied: AtomicU64::new(0),
-        })
-    }
-
-    pub fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
+/// Begins to show `total` bytes of `host` being copied or read, as `verb` says.
+pub(super) fn show_transfer(
+    quiet: bool,
+    host: &HostName,
+    verb: &'static str,
+    total: u64,
+) -> Display<dyn Watcher + Send> {
+    let bar = bar(quiet);
+    let display = Arc::new(TransferDisplay {
+        bar: bar.clone(),
+        host: host.to_string(),
+        verb,
+        total,
+        done: AtomicU64::new(0),
+    });
+    Display::new(display, move || bar.finish_and_clear())
 }
 
-impl Watcher for SyncDisplay {
+impl Watcher for TransferDisplay {
     fn shipped(&self, _key: &ObjectKey, bytes: u64) {
-        let copied = self.copied.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let (copied, total) = (output::size(copied), output::size(self.total));
-        let text = format!("{}: {} {copied} of {total}", self.host, self.verb);
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let (done, total) = (output::size(done), output::size(self.total));
+        let text = format!("{}: {} {done} of {total}", self.host, self.verb);
         self.bar.set_message(text);
     }
 }
 
-/// Shows a restore: bytes fetched of the bytes to fetch.
-pub struct RestoreDisplay {
+/// Shows a restore: bytes fetched, of those to fetch.
+struct RestoreDisplay {
     bar: ProgressBar,
     total: AtomicU64,
     fetched: AtomicU64,
 }
 
-impl RestoreDisplay {
-    pub fn start(quiet: bool) -> Arc<Self> {
-        Arc::new(Self {
-            bar: bar(quiet),
-            total: AtomicU64::new(0),
-            fetched: AtomicU64::new(0),
-        })
-    }
-
-    pub fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
+/// Begins to show a restore.
+pub(super) fn show_restore(quiet: bool) -> Display<dyn Progress> {
+    let bar = bar(quiet);
+    let display = Arc::new(RestoreDisplay {
+        bar: bar.clone(),
+        total: AtomicU64::new(0),
+        fetched: AtomicU64::new(0),
+    });
+    Display::new(display, move || bar.finish_and_clear())
 }
 
 impl Progress for RestoreDisplay {

@@ -17,9 +17,6 @@ mod spool_quota;
 pub mod upload_order;
 mod uploads;
 
-pub use crate::jobs::forget_local::LocalForget;
-pub use crate::jobs::local_retention::{LocalPruned, LocalRetention};
-pub use crate::jobs::rebuild_catalog::{Kept, Rebuild};
 pub use crate::state::State;
 pub use crate::state::machine::machine_id;
 pub use lineage::{adopt, begin_after};
