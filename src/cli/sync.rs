@@ -70,6 +70,8 @@ pub(super) fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure
     if from.place(context)? == to.place(context)? {
         return Err(Failure::usage("FROM and TO are the same target"));
     }
+    // Before the other side, for which a folder may be made.
+    let from = from.open_for_reading(context)?;
     let (extent, to) = match args.dry_run {
         true => (SyncExtent::PlanOnly, to.open_if_there(context)?),
         false => (SyncExtent::Copy, to.open_for_writing(context)?),
@@ -77,7 +79,7 @@ pub(super) fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure
     let trust = args.signer.as_deref().map(target_args::trust_of);
     let config = context.load_config().ok();
     let request = SyncJobRequest {
-        from: from.open_for_reading(context)?,
+        from,
         to,
         to_name: &args.to,
         hosts: &args.host,
