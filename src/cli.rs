@@ -15,16 +15,15 @@ mod hosts;
 mod init;
 mod key;
 mod list;
+mod ls;
 mod memory;
 mod open;
 mod output;
 mod pin;
+mod policy;
 mod process_limits;
 mod prune;
 mod restore;
-mod retention;
-mod scratch;
-mod shrunk;
 mod snapshot;
 mod status;
 mod sync;
@@ -40,13 +39,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::clock;
+use crate::base::ids::HostName;
 use crate::base::panics;
 use crate::config::Config;
-use crate::state::State;
+use crate::jobs::context::{Display, FrontEnd};
 use failure::{Failure, Outcome};
-pub use memory::Memory;
+pub use memory::ReportingAllocator;
 
-/// Off-site replication with encryption: snapshots that the host itself cannot read back.
+/// Encrypted off-site backups that the server itself cannot decrypt.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 struct Cli {
@@ -57,7 +57,7 @@ struct Cli {
     /// Print data as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// No progress, no notes, no summary of a backup; errors and warnings only
+    /// Print only errors and warnings
     #[arg(long, short, global = true)]
     quiet: bool,
     #[command(subcommand)]
@@ -66,54 +66,54 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The whole story in a scratch folder: back up, lose the host, restore, compare
+    /// Show backup, loss of the host, restore and comparison in a temporary folder
     Demo(demo::DemoArgs),
-    /// Write a configuration, make the signer, try the targets
+    /// Write a configuration, make a signer, and try the targets
     Init(init::InitArgs),
-    /// Identities and recipients, on the key holder's machine
+    /// Manage identities and recipients, on the key holder's machine
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// Produce and validate a snapshot
     Snapshot(snapshot::SnapshotArgs),
     /// Validate a snapshot again
     Validate(snapshot::ValidateArgs),
-    /// Pack an existing snapshot and ship it
+    /// Pack an existing snapshot and send it to all targets
     Push(backup::PushArgs),
-    /// Snapshot, validate, push to all targets: what the schedule runs
+    /// Take a snapshot, validate it, and push it to all targets; the schedule runs this
     Backup(backup::BackupArgs),
-    /// List snapshots, here or on a target
+    /// List snapshots, on this host or on a target
     List(list::ListArgs),
     /// List the files of a snapshot
-    Ls(list::LsArgs),
-    /// Restore a snapshot from a target, verified
+    Ls(ls::LsArgs),
+    /// Restore a snapshot from a target, and verify every file
     Restore(restore::RestoreArgs),
-    /// Open archives: a tar on stdout
+    /// Decrypt archives to a tar on stdout
     Open(open::OpenArgs),
-    /// How fresh every target is
+    /// Show how up to date each target is
     Status(status::StatusArgs),
-    /// Say that a finding of `status` is as it should be
+    /// Acknowledge a finding of `status`
     Ack(ack::AckArgs),
     /// Check what the targets store against the signed manifests
     Verify(verify::VerifyArgs),
-    /// Delete from the targets what retention lets go
+    /// Delete snapshots the retention policy no longer keeps
     Prune(prune::PruneArgs),
-    /// Keep a snapshot, whatever retention says
+    /// Keep a snapshot regardless of the retention policy
     Pin(pin::PinArgs),
     /// Copy hosts or snapshots from one target to another, as ciphertext
     Sync(sync::SyncArgs),
-    /// The host's memory of what lies where
+    /// Manage the local index of stored data
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
     /// Take over a host's name from another machine
     Adopt(adopt::AdoptArgs),
-    /// Completions for a shell
+    /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
-    /// The manual page
+    /// Print the manual page
     Man,
 }
 
 impl Command {
-    /// Whether it reads or makes an identity, or decrypts with one.
+    /// Whether the command reads or makes an identity, or decrypts with one.
     fn holds_secrets(&self) -> bool {
         match self {
             Self::Demo(_) | Self::Key(_) | Self::Restore(_) | Self::Open(_) => true,
@@ -125,12 +125,12 @@ impl Command {
     }
 }
 
-/// What every command may need.
+/// The global options.
 struct Context {
     config: Option<PathBuf>,
     json: bool,
     quiet: bool,
-    /// Whether the warnings about the configuration were printed.
+    /// Whether the warnings about the configuration were printed already.
     has_warned: AtomicBool,
 }
 
@@ -145,27 +145,45 @@ impl Context {
         Ok(found.config)
     }
 
-    /// Opens the state directory, and warns if others can look into it.
-    fn open_state(&self, config: &Config) -> Result<State, Failure> {
-        let state = State::open(&config.state)?;
-        for warning in &state.warnings {
-            output::tell(format_args!("warning: {warning}"));
-        }
-        Ok(state)
-    }
-
-    /// A note for a person, on stderr.
+    /// Prints a note on stderr, unless `--quiet` is given.
     fn note(&self, text: impl std::fmt::Display) {
         if !self.quiet {
             output::tell(format_args!("{text}"));
         }
     }
+
+    /// Whether progress would disturb the output.
+    fn hides_progress(&self) -> bool {
+        self.quiet || self.json
+    }
 }
 
-/// Parses the command line, runs the command, and says how it went.
+impl FrontEnd for Context {
+    fn warn(&self, text: &str) {
+        output::tell(format_args!("warning: {text}"));
+    }
+
+    fn note(&self, text: &str) {
+        Self::note(self, text);
+    }
+
+    fn show_push(&self) -> Display {
+        terminal::show_push(self.hides_progress())
+    }
+
+    fn show_transfer(&self, host: &HostName, verb: &'static str, bytes: u64) -> Display {
+        terminal::show_transfer(self.hides_progress(), host, verb, bytes)
+    }
+
+    fn show_restore(&self) -> Display {
+        terminal::show_restore(self.hides_progress())
+    }
+}
+
+/// Parses the command line and runs the command. Returns its exit code.
 pub fn run() -> ExitCode {
     memory::return_large_buffers();
-    process_limits::tell_of_panics();
+    process_limits::report_panics();
     let cli = Cli::parse();
     if cli.command.holds_secrets() {
         process_limits::hide_memory();
@@ -182,9 +200,8 @@ pub fn run() -> ExitCode {
     }
     let done = panics::caught_now(|| dispatch(&context, cli.command));
     let result = done.unwrap_or_else(|panicked| {
-        Err(Failure::from_error(panicked).hint(
-            "what was complete before is kept; run it again, and report this line if it comes back",
-        ))
+        Err(Failure::from_error(panicked)
+            .hint("finished work is kept; run it again, and report this line if it comes back"))
     });
     match result {
         Ok(Outcome::Complete) => ExitCode::SUCCESS,
@@ -202,8 +219,8 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Validate(args) => snapshot::validate(context, &args),
         Command::Push(args) => backup::push(context, &args),
         Command::Backup(args) => backup::run(context, &args),
-        Command::List(args) => list::list(context, &args),
-        Command::Ls(args) => list::ls(context, &args),
+        Command::List(args) => list::run(context, &args),
+        Command::Ls(args) => ls::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Open(args) => open::run(context, &args),
         Command::Status(args) => status::run(context, &args),
@@ -219,11 +236,11 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
     }
 }
 
-/// Refuses a clock that no snapshot could be stamped by, and reports one that is overridden.
+/// Refuses a clock that cannot stamp snapshots, and warns about an overridden one.
 fn check_clock() -> Result<(), Failure> {
     if let Some(time) = clock::check().map_err(Failure::usage)? {
         output::tell(format_args!(
-            "warning: {} is set: this run takes {} for the time now. It is for tests and drills; unset it elsewhere",
+            "warning: {} is set: this run uses {} as the current time. It is for tests and drills; unset it elsewhere",
             clock::CLOCK_VARIABLE,
             time.format("%Y-%m-%dT%H:%M:%SZ"),
         ));
@@ -231,8 +248,8 @@ fn check_clock() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Told to end (Ctrl-C, SIGTERM, SIGHUP), the process first does what it owes. Everything else may be
-/// left as it is: what is complete stays, the next run clears up.
+/// Runs the registered clean-up when the process is asked to end (Ctrl-C, SIGTERM, SIGHUP).
+/// Everything else may be left behind: finished work stays, and the next run clears up.
 fn on_interrupt() {
     let terminal = terminal::remember();
     let handler = move || {
@@ -240,9 +257,7 @@ fn on_interrupt() {
         for line in crate::base::cleanup::run_all() {
             output::tell(format_args!("sealift: {line}"));
         }
-        output::tell(format_args!(
-            "sealift: interrupted; nothing that was complete is lost"
-        ));
+        output::tell(format_args!("sealift: interrupted; finished work is kept"));
         std::process::exit(1);
     };
     if let Err(error) = ctrlc::set_handler(handler) {

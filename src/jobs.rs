@@ -1,9 +1,29 @@
-//! The use cases that the command line and the agent share: each takes a request, does the work and returns a report. A
-//! job prints nothing.
+//! The use cases that the command line and other front ends share.
+//!
+//! A job takes a request, does the work and returns a report. It prints nothing and picks no exit
+//! code: what it has to say meanwhile goes to a [`FrontEnd`](context::FrontEnd), and its report is
+//! data ([`serde::Serialize`]).
 
-pub mod forget_local;
-pub mod local_retention;
+pub(crate) mod acknowledge;
+pub(crate) mod adopt;
+pub(crate) mod backup;
+pub(crate) mod context;
+pub(crate) mod error;
+pub(crate) mod forget_local;
+pub(crate) mod init;
+pub(crate) mod list;
+pub(crate) mod local_retention;
+pub(crate) mod local_snapshots;
+pub(crate) mod mode;
+pub(crate) mod prune;
 pub mod push;
-pub mod rebuild_catalog;
+pub(crate) mod rebuild_catalog;
+pub(crate) mod recovery_files;
 pub mod repair;
+pub(crate) mod shrunk;
+pub(crate) mod status;
+pub(crate) mod sync;
+pub(crate) mod targets;
 pub mod test_restore;
+pub(crate) mod verify;
+pub(crate) mod wrong_key;

@@ -1,7 +1,9 @@
+//! The program `sealift`.
+
 use std::process::ExitCode;
 
 #[global_allocator]
-static MEMORY: sealift::cli::Memory = sealift::cli::Memory;
+static ALLOCATOR: sealift::cli::ReportingAllocator = sealift::cli::ReportingAllocator;
 
 fn main() -> ExitCode {
     sealift::base::sqlite::register_program();

@@ -1,5 +1,5 @@
-//! Commands that decrypt foreign content give up writing elsewhere ([`crate::base::confine`]), where nothing that they
-//! start needs it.
+//! Confines commands that decrypt foreign content: they give up the right to write elsewhere
+//! ([`crate::base::confine`]), unless a program that they start needs it.
 
 use std::path::Path;
 
@@ -11,23 +11,26 @@ use crate::base::openat::Dir;
 use crate::restore::open::Identities;
 use crate::storage;
 
-/// The directories that a restore to `to` changes: what the destination is in, and the destination itself
-/// where it is there already.
-pub fn around(to: &Path) -> std::io::Result<Vec<Dir>> {
+/// Returns the directories that a restore to `to` changes: the destination's parent, and the
+/// destination if it exists.
+pub(super) fn around(to: &Path) -> std::io::Result<Vec<Dir>> {
     let resolved = Dir::resolve(to)?;
     let above = resolved.above.map(|(above, _)| above);
-    let is_there = resolved.missing.is_empty();
+    let exists = resolved.missing.is_empty();
     Ok(above
-        .filter(|_| is_there)
+        .filter(|_| exists)
         .into_iter()
         .chain([resolved.dir])
         .collect())
 }
 
-/// Confines this process to `dirs`, to the directory for temporary files and, with a configuration, to what
-/// that names. Not if it reads a target through ssh or rsync, or opens archives through an age plugin: those
-/// programs would be confined too. Call it before any thread is started.
-pub fn confine(
+/// Confines this process to `dirs`, the directory for temporary files and, with a configuration, to
+/// the state directory and the folders that it names.
+///
+/// Does not confine it if the command reads a target through ssh or rsync, or opens archives
+/// through an age plugin, since those programs would be confined too. Must be called before any
+/// thread is started.
+pub(super) fn confine(
     context: &Context,
     remote: &RemoteArgs,
     identities: &Identities,
@@ -43,7 +46,7 @@ pub fn confine(
         return Ok(());
     }
     dirs.extend(Dir::open(&std::env::temp_dir()));
-    // Opening a folder clears what killed puts left in it.
+    // Opening a folder removes what interrupted uploads left in it.
     dirs.extend(
         urls.iter()
             .filter_map(|url| Dir::open(&storage::folder_path(url)?).ok()),

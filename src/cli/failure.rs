@@ -1,4 +1,5 @@
-//! How a command ends badly: the error, its causes, the next step, an exit code.
+//! How a command ends: complete, partly, or with an error, its causes, the next step and an exit
+//! code.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -6,6 +7,7 @@ use std::process::ExitCode;
 use rustix::io::Errno;
 
 use super::output;
+use crate::jobs::error::{FaultOrigin, JobError};
 use crate::jobs::local_retention::LocalRetentionError;
 use crate::jobs::push::PushError;
 use crate::repository::RepositoryError;
@@ -14,17 +16,18 @@ use crate::state::StateError;
 use crate::state::catalog::CatalogError;
 use crate::storage::{ErrorKind, TargetError};
 
-/// How a command ended well.
+/// Result of a command that did its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
+    /// Everything was done, and nothing needs attention.
     Complete,
-    /// Finished, but something was skipped or is stale.
+    /// The command finished, but something was skipped or is stale.
     Partial,
 }
 
 /// Why a command did not do its work.
 #[derive(Debug)]
-pub struct Failure {
+pub(super) struct Failure {
     code: u8,
     error: Box<dyn Error + Send + Sync>,
     hint: Option<String>,
@@ -32,7 +35,7 @@ pub struct Failure {
 
 impl Failure {
     /// The work failed.
-    pub fn from_error(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(super) fn from_error(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self {
             code: 1,
             error: error.into(),
@@ -41,21 +44,23 @@ impl Failure {
     }
 
     /// The command line or the configuration is wrong.
-    pub fn usage(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(super) fn usage(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self {
             code: 2,
             ..Self::from_error(error)
         }
     }
 
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    /// Adds the next step.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    pub fn report(&self) -> ExitCode {
+    /// Prints the error, its causes and the next step. Returns the exit code.
+    pub(super) fn report(&self) -> ExitCode {
         if is_broken_pipe(&*self.error) {
-            // Whoever read our output has had enough; that is no failure of ours.
+            // The reader of our output closed the pipe, which is no failure of ours.
             return ExitCode::SUCCESS;
         }
         output::tell(format_args!("sealift: {}", self.error));
@@ -75,18 +80,8 @@ impl Failure {
         ExitCode::from(self.code)
     }
 
-    /// The next step, where there is one to name.
-    pub fn next(&self) -> Option<&str> {
-        let hint = self.hint.as_deref();
-        let hint = hint.or_else(|| system_hint(&*self.error).or(prompt_hint(&*self.error)));
-        hint.or_else(|| target_hint(&*self.error))
-    }
-}
-
-impl Failure {
-    /// In one line, for whoever goes on nevertheless.
-    pub fn with_causes(&self) -> String {
-        crate::base::error_chain::with_causes(&*self.error)
+    fn next(&self) -> Option<&str> {
+        self.hint.as_deref().or_else(|| advice(&*self.error))
     }
 }
 
@@ -96,8 +91,14 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// The next step where this machine gave less than was asked of it: room, files, memory, permission.
-pub fn system_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+/// Returns the next step for an error whose own message names none.
+pub(super) fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let of_host = system_hint(error).or_else(|| prompt_hint(error));
+    of_host.or_else(|| target_hint(error))
+}
+
+/// Returns the next step if this machine lacks room, open files, memory or permission.
+pub(super) fn system_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<std::io::Error>()
@@ -127,8 +128,8 @@ pub fn system_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
                 return Some(MORE_MEMORY);
             }
             return Some(
-                "see that the state directory's disk has room, and that whoever runs sealift may write there; then \
-                 run it again",
+                "check that the state directory's disk has room, and that this user can write there; then run it \
+                 again",
             );
         }
         next = error.source();
@@ -146,27 +147,29 @@ fn io_hint(error: &std::io::Error) -> Option<&'static str> {
         }
         ReadOnlyFilesystem => return Some("mount it writable, or choose another place"),
         PermissionDenied => {
-            return Some("see who owns it and its mode: whoever runs sealift must be allowed to");
+            return Some("check owner and mode: this user has no permission");
         }
         OutOfMemory => return Some(MORE_MEMORY),
-        // zstd's word for it.
+        // zstd's text for it.
         _ if error.to_string().contains("not enough memory") => return Some(MORE_MEMORY),
         _ => {}
     }
     match Errno::from_io_error(error)? {
         Errno::MFILE | Errno::NFILE => Some(MORE_FILES),
-        // Of a thread that could not be started; nothing else waits without blocking and tells of it.
+        // A thread could not be started: no other call of ours returns EAGAIN.
         Errno::AGAIN => Some(MORE_MEMORY),
         _ => None,
     }
 }
 
-pub const MORE_FILES: &str =
+/// The advice for too few open files.
+pub(super) const MORE_FILES: &str =
     "raise the limit of open files: `ulimit -n 1024`, or `LimitNOFILE=1024` in its unit";
-pub const MORE_MEMORY: &str = "give it more memory or threads: `ulimit -v`, `ulimit -u`, or `MemoryMax=` and `TasksMax=` in its \
+/// The advice for too little memory or too few threads.
+pub(super) const MORE_MEMORY: &str = "give it more memory or threads: `ulimit -v`, `ulimit -u`, or `MemoryMax=` and `TasksMax=` in its \
      unit; or let it need less: `threads` in [pack]";
 
-/// The next step where nobody could be asked.
+/// Returns the next step if there was no terminal to ask on.
 fn prompt_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     match error.downcast_ref::<IdentityError>()? {
         IdentityError::NoPassphrase(_) => Some(NO_TERMINAL),
@@ -174,9 +177,10 @@ fn prompt_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     }
 }
 
-pub const NO_TERMINAL: &str = "put it into a file and name that in SEALIFT_PASSPHRASE_FILE";
+/// The advice for a passphrase prompt without a terminal.
+pub(super) const NO_TERMINAL: &str = "put it into a file and name that in SEALIFT_PASSPHRASE_FILE";
 
-/// The next step where a target did not do what it was asked to.
+/// Returns the next step if a target refused or did not answer.
 fn target_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -187,14 +191,14 @@ fn target_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         if let Some(failed) = of_repository.or(error.downcast_ref::<TargetError>()) {
             return match failed.kind {
                 ErrorKind::Unavailable => Some(
-                    "see that the network and the server are up, and that the URL (and endpoint) are right; then \
-                     run it again. A target's `retry` says for how long it is tried (3 minutes)",
+                    "check that the network and the server are up, and that the URL (and endpoint) are right; \
+                     then run it again. A target's `retry` sets for how long it is tried (3 minutes)",
                 ),
                 ErrorKind::Denied => {
-                    Some("see that the credentials are this target's, and that they may do this")
+                    Some("check that the credentials are this target's, and that they allow this")
                 }
                 ErrorKind::Frozen => {
-                    Some("`sealift restore --thaw` asks for what lies in cold storage")
+                    Some("`sealift restore --thaw` requests what is in cold storage")
                 }
                 ErrorKind::NotFound | ErrorKind::Permanent => None,
             };
@@ -212,5 +216,16 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::from_error(error)
+    }
+}
+
+impl From<JobError> for Failure {
+    fn from(error: JobError) -> Self {
+        let (fault, error, hint) = error.into_parts();
+        let failure = match fault {
+            FaultOrigin::Request => Self::usage(error),
+            FaultOrigin::Work => Self::from_error(error),
+        };
+        Self { hint, ..failure }
     }
 }

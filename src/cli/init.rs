@@ -1,88 +1,70 @@
-//! `init`: a configuration, a signer, and targets that answered.
-//!
-//! Everything is checked before anything is written; the configuration comes last, so a failed `init`
-//! can be repeated. A target that does not answer now (a laptop that is off) is told of, exit code 3.
+//! `init`: writes a configuration, makes a signer, and tries the targets.
 
-use std::fs::Permissions;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::json;
 
 use super::Context;
-use super::backup::{recovery_files, write_new_file};
 use super::failure::{Failure, Outcome};
 use super::output;
-use super::target_args;
-use crate::base::clock;
-use crate::base::error_chain::with_causes;
-use crate::base::fs;
 use crate::base::ids::HostName;
 use crate::base::ownership;
-use crate::base::panics::caught;
-use crate::config::{Config, FILE_NAME, NewConfig, named_by_environment, render_new};
-use crate::format::signature::{Signer, Trust};
-use crate::packer::seal::Recipients;
-use crate::repository::probe::{Probe, probe};
-use crate::repository::{HostFolder, RepositoryError};
-use crate::shipper;
-use crate::storage::{TargetSpec, is_over_ssh};
+use crate::config::{FILE_NAME, NewConfig, named_by_environment, render_new};
+use crate::jobs::init::{self, InitReport, InitRequest, TriedTarget};
+use crate::storage::{self, TargetSpec, is_over_ssh};
 
 #[derive(Debug, Args)]
-pub struct InitArgs {
-    /// The name under which this machine's backups stand [default: its host name]
+pub(super) struct InitArgs {
+    /// Name for this machine's backups [default: its host name]
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// Who can open the backups: age1…, an ssh-ed25519 or ssh-rsa public key, or a file of them; may
-    /// be given again
+    /// Who can decrypt the backups: age1…, an ssh-ed25519 or ssh-rsa public key, or a file of them;
+    /// can be repeated
     #[arg(long, value_name = "RECIPIENT", required = true)]
     recipient: Vec<String>,
-    /// Where to ship to: s3://…, gs://…, az://…, https://… (WebDAV), rsync://…, sftp://…, file:///… or a
-    /// path; or NAME=URL. May be given again
+    /// Where to back up to: s3://…, gs://…, az://…, https://… (WebDAV), rsync://…, sftp://…,
+    /// file:///… or a path; or NAME=URL; can be repeated
     #[arg(long, value_name = "[NAME=]URL")]
     target: Vec<String>,
-    /// The S3 targets' server, where it is not Amazon's
+    /// Endpoint of the S3 targets, if it is not Amazon's
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
-    /// The S3 targets' region
+    /// Region of the S3 targets
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
     /// For the rsync and sftp targets: the command, such as "ssh -i KEY"
     #[arg(long, value_name = "COMMAND")]
     ssh: Option<String>,
-    /// A directory to back up, read in place; may be given again
+    /// A directory to back up, read in place; can be repeated
     #[arg(long, value_name = "DIR")]
     tree: Vec<PathBuf>,
-    /// What to leave out of the trees, in gitignore syntax; may be given again
+    /// Pattern of paths to exclude from the trees, in gitignore syntax; can be repeated
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
-    /// Sources of a known deployment
+    /// Built-in source list for an application
     #[arg(long, value_name = "NAME", value_parser = ["atocore"], requires = "root")]
     preset: Option<String>,
-    /// Where that deployment lives
+    /// Root directory of that application
     #[arg(long, value_name = "DIR", requires = "preset")]
     root: Option<PathBuf>,
-    /// Where snapshots are put [default: the preset's place, or below the state directory]
+    /// Directory for snapshots [default: the preset's, or one in the state directory]
     #[arg(long, value_name = "DIR")]
     snapshots_dir: Option<PathBuf>,
-    /// When backups are due: a cron line in UTC; `status` and the manifests tell when one is late
+    /// When backups are due: a cron line in UTC; `status` reports a backup that is late
     #[arg(long, value_name = "CRON")]
     schedule: Option<String>,
 }
 
-/// Where things go.
-struct Places {
+/// The files of a new host.
+struct InitPaths {
     config: PathBuf,
-    /// As the configuration says them: relative to it, or absolute.
+    /// Absolute, or relative to the configuration.
     signer: PathBuf,
+    /// Absolute, or relative to the configuration.
     state: PathBuf,
 }
 
-impl Places {
+impl InitPaths {
     fn of(context: &Context) -> Result<Self, Failure> {
         let named = context.config.clone().or_else(named_by_environment);
         let is_named = named.is_some();
@@ -111,11 +93,11 @@ impl Places {
     }
 }
 
-/// Refuses a place in which later commands would find the configuration and not obey it.
+/// Refuses a directory in which later commands would find the configuration and not use it.
 fn refuse_exposed(config: &Path) -> Result<(), Failure> {
     match ownership::exposure_at(config)? {
         Some(exposure) => Err(Failure::usage(format!(
-            "a configuration in this directory would not be obeyed: {exposure}"
+            "a configuration in this directory would not be used: {exposure}"
         ))
         .hint(format!(
             "{}, or name the file with --config, here and in every command",
@@ -125,34 +107,37 @@ fn refuse_exposed(config: &Path) -> Result<(), Failure> {
     }
 }
 
-pub fn run(context: &Context, args: &InitArgs) -> Result<Outcome, Failure> {
-    let places = Places::of(context)?;
-    if places.config.symlink_metadata().is_ok() {
+pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Outcome, Failure> {
+    let paths = InitPaths::of(context)?;
+    if paths.config.symlink_metadata().is_ok() {
         return Err(Failure::usage(format!(
             "{} exists already; nothing was changed",
-            places.config.display()
+            paths.config.display()
         ))
         .hint("edit it, or give another path with --config"));
     }
-    let text = render(args, &places)?;
-    let config = Config::parse(&text, &places.config).map_err(Failure::usage)?;
-    check_sources(args, &config)?;
-    let base = config.file.parent().unwrap_or(Path::new("/"));
-    let recipients = Recipients::load(&config.read_recipients().map_err(Failure::usage)?, base)
-        .map_err(Failure::usage)?;
-    fs_dir(base)?;
-    let (signer, made) = signer(&config)?;
-    list_signer(&config, &signer)?;
-    write_new_file(&places.config, text.as_bytes(), 0o600)?;
-    let probes = probe_all(&config)?;
-    print(context, &config, &signer, made, recipients.texts(), &probes)?;
-    Ok(match probes.iter().all(|found| found.problem.is_none()) {
+    let text = render(args, &paths)?;
+    let dirs: Vec<&PathBuf> = args.tree.iter().chain(&args.root).collect();
+    let request = InitRequest {
+        text: &text,
+        path: &paths.config,
+        dirs: &dirs,
+    };
+    let report = init::run(&request, context)?;
+    match context.json {
+        true => output::print_json(&report)?,
+        false => {
+            print(&report)?;
+            note_next(context, &report);
+        }
+    }
+    Ok(match report.is_ready() {
         true => Outcome::Complete,
         false => Outcome::Partial,
     })
 }
 
-fn render(args: &InitArgs, places: &Places) -> Result<String, Failure> {
+fn render(args: &InitArgs, paths: &InitPaths) -> Result<String, Failure> {
     let host = match &args.host {
         Some(host) => host.clone(),
         None => host_name()?,
@@ -163,7 +148,8 @@ fn render(args: &InitArgs, places: &Places) -> Result<String, Failure> {
     let absolute = |path: &PathBuf| std::path::absolute(path);
     let mut recipients = Vec::new();
     for recipient in &args.recipient {
-        // A file is named by its full path: the configuration may lie elsewhere.
+        // A file is named by its absolute path, since the configuration may be in another
+        // directory.
         let path = Path::new(recipient);
         recipients.push(match path.is_file() {
             true => absolute(&path.to_owned())?.to_string_lossy().into_owned(),
@@ -178,7 +164,7 @@ fn render(args: &InitArgs, places: &Places) -> Result<String, Failure> {
     let over_ssh = targets.iter().filter(|(_, url)| is_over_ssh(url));
     let over_ssh: Vec<String> = over_ssh.map(|(name, _)| name.clone()).collect();
     if args.ssh.is_some() && over_ssh.is_empty() {
-        return Err(Failure::usage("no target is reached by ssh").hint("leave --ssh out"));
+        return Err(Failure::usage("no target is reached by ssh").hint("omit --ssh"));
     }
     for (name, url) in &targets {
         let of_s3 = |value: &Option<String>| value.clone().filter(|_| url.starts_with("s3://"));
@@ -194,8 +180,8 @@ fn render(args: &InitArgs, places: &Places) -> Result<String, Failure> {
     Ok(render_new(&NewConfig {
         host,
         recipients,
-        signer: places.signer.clone(),
-        state: places.state.clone(),
+        signer: paths.signer.clone(),
+        state: paths.state.clone(),
         snapshots_dir: match (&args.snapshots_dir, &preset) {
             (Some(dir), _) => Some(absolute(dir)?),
             (None, Some((_, root))) => Some(root.join("backups/snapshots")),
@@ -222,7 +208,8 @@ fn host_name() -> Result<String, Failure> {
     }
 }
 
-/// Names and URLs; a path becomes a `file` URL, a target without a name gets one from its scheme.
+/// Returns names and URLs. A path becomes a `file` URL; a target without a name is named after its
+/// scheme.
 fn targets(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
     let mut targets: Vec<(String, String)> = Vec::new();
     for text in texts {
@@ -230,13 +217,13 @@ fn targets(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
             .split_once('=')
             .filter(|(name, _)| !name.is_empty() && !name.contains(['/', ':', '.']));
         let (name, url) = named.map_or((None, text.as_str()), |(name, url)| (Some(name), url));
-        crate::storage::check_url(url).map_err(Failure::usage)?;
-        let url = match crate::storage::folder_path(url) {
+        storage::check_url(url).map_err(Failure::usage)?;
+        let url = match storage::folder_path(url) {
             Some(path) if !url.contains("://") => {
                 let path = std::path::absolute(path)?;
                 let url = url::Url::from_file_path(&path);
                 url.map_err(|()| {
-                    Failure::usage(format!("{} is no path for a target", path.display()))
+                    Failure::usage(format!("{} cannot be the path of a target", path.display()))
                 })?
                 .to_string()
             }
@@ -260,242 +247,61 @@ fn targets(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
     Ok(targets)
 }
 
-fn check_sources(args: &InitArgs, config: &Config) -> Result<(), Failure> {
-    if config.sources.is_empty() {
-        return Err(Failure::usage("there is nothing to back up")
-            .hint("give --tree DIR or --preset atocore --root DIR"));
-    }
-    if config.targets.is_empty() {
-        return Err(Failure::usage("there is nowhere to ship to").hint("give --target URL"));
-    }
-    for dir in args.tree.iter().chain(&args.root) {
-        if !dir.is_dir() {
-            return Err(Failure::usage(format!("{} is no directory", dir.display())));
-        }
-    }
-    Ok(())
-}
-
-fn fs_dir(dir: &Path) -> Result<(), Failure> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o755)
-        .create(dir)
-        .map_err(|error| Failure::from_error(format!("cannot make {}: {error}", dir.display())))
-}
-
-/// The signer, and whether it was made now.
-fn signer(config: &Config) -> Result<(Signer, bool), Failure> {
-    if config.signer.exists() {
-        return Ok((Signer::load(&config.signer)?, false));
-    }
-    let signer = Signer::generate(&format!("sealift signer of {}", config.host))?;
-    signer.save(&config.signer)?;
-    Ok((signer, true))
-}
-
-/// Adds the signer to `allowed_signers` beside it, so that a rotated one is still believed.
-fn list_signer(config: &Config, signer: &Signer) -> Result<(), Failure> {
-    let path = config.signer.with_file_name("allowed_signers");
-    let line = allowed_line(config, signer);
-    let failed = |error| Failure::from_error(format!("cannot write {}: {error}", path.display()));
-    // Opened once: what is read is what the line is added to, with a mode that is not the umask's.
-    let mut file = std::fs::OpenOptions::new()
-        .create(true)
-        .read(true)
-        .append(true)
-        .mode(0o644)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(&path)
-        .map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    if !meta.is_file() {
-        let text = format!("{} is not a regular file", path.display());
-        return Err(Failure::from_error(text).hint("move it away, then run it again"));
-    }
-    if meta.mode() & 0o022 != 0 {
-        let closed = Permissions::from_mode(meta.mode() & 0o7755);
-        file.set_permissions(closed).map_err(failed)?;
-    }
-    let mut there = Vec::new();
-    file.read_to_end(&mut there).map_err(failed)?;
-    let mut lines = there.split(|byte| *byte == b'\n');
-    if lines.any(|existing| existing == line.as_bytes()) {
-        return Ok(());
-    }
-    let gap = if there.is_empty() || there.ends_with(b"\n") {
-        ""
-    } else {
-        "\n"
+fn print(report: &InitReport) -> Result<(), Failure> {
+    output::print_line(format_args!("config   {}", report.config_path))?;
+    let how = match report.signer_made {
+        true => "new",
+        false => "found",
     };
-    writeln!(file, "{gap}{line}").map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    Ok(fs::sync_parent(&path)?)
-}
-
-fn allowed_line(config: &Config, signer: &Signer) -> String {
-    format!(
-        "{} namespaces=\"sealift-manifest,sealift-prune\" {}",
-        config.host,
-        signer.public_line().trim()
-    )
-}
-
-/// What was found out about one target.
-struct Found {
-    name: String,
-    probe: Option<Probe>,
-    problem: Option<String>,
-    is_folder: bool,
-}
-
-fn probe_all(config: &Config) -> Result<Vec<Found>, Failure> {
-    let runtime = target_args::runtime()?;
-    let mut found = Vec::new();
-    for target in &config.targets {
-        let (probe, problem) = match target_args::make_target(target) {
-            Err(failure) => (None, Some(failure.to_string())),
-            Ok(named) => {
-                let folder = HostFolder::new(named.target, config.host.clone());
-                let tried = caught(try_target(config, &folder, target.write_only));
-                let tried = runtime.block_on(tried);
-                tried.unwrap_or_else(|panicked| (None, Some(panicked.to_string())))
-            }
-        };
-        found.push(Found {
-            name: target.name.clone(),
-            probe,
-            problem,
-            is_folder: crate::storage::folder_path(&target.url).is_some(),
-        });
-    }
-    Ok(found)
-}
-
-/// What the target lets us do, and what is wrong with it if something is. The recovery script and its guide
-/// are what it gets first anyway.
-async fn try_target(
-    config: &Config,
-    folder: &HostFolder,
-    write_only: bool,
-) -> (Option<Probe>, Option<String>) {
-    let probe = match probe(folder, clock::now()).await {
-        Ok(probe) => probe,
-        Err(error) => return (None, Some(with_causes(&error))),
-    };
-    let mut problem = probe.problem(write_only);
-    if probe.lists && problem.is_none() {
-        problem = match folder.manifest_names().await {
-            Err(error) => Some(with_causes(&error)),
-            Ok(names) if !names.is_empty() => Some(occupied(config, folder, names.len()).await),
-            Ok(_) => None,
-        };
-    }
-    if problem.is_none() {
-        let put = shipper::publish_recovery(folder, &recovery_files()).await;
-        problem = put.err().map(|error| with_causes(&error));
-    }
-    (Some(probe), problem)
-}
-
-async fn occupied(config: &Config, folder: &HostFolder, count: usize) -> String {
-    let trust = target_args::own_trust(config).unwrap_or(Trust::AllowedSigners(Vec::new()));
-    match folder.chain(&trust).await {
-        Ok(_) => format!(
-            "it holds {count} snapshots of {} by this signer already; if this machine takes over, run `sealift adopt`",
-            config.host
-        ),
-        Err(RepositoryError::Chain(_)) => format!(
-            "it holds {count} snapshots of {} by another signer; give this machine another --host, or bring the old \
-             signer over and run `sealift adopt`",
-            config.host
-        ),
-        Err(error) => with_causes(&error),
-    }
-}
-
-fn print(
-    context: &Context,
-    config: &Config,
-    signer: &Signer,
-    made: bool,
-    recipients: &[String],
-    found: &[Found],
-) -> Result<(), Failure> {
-    if context.json {
-        let targets: Vec<_> = found.iter().map(to_json).collect();
-        return Ok(output::print_json(&json!({
-            "config": config.file.display().to_string(), "host": config.host,
-            "signer": config.signer.display().to_string(), "signer_fingerprint": signer.fingerprint(),
-            "signer_made": made, "allowed_signers": allowed_line(config, signer),
-            "recipients": recipients, "targets": targets,
-        }))?);
-    }
-    output::print_line(format_args!("config   {}", config.file.display()))?;
-    let how = if made { "new" } else { "found" };
     output::print_line(format_args!(
         "signer   {} ({how}: {})\n         the key holder pins this: write it down beside the identity",
-        signer.fingerprint(),
-        config.signer.display()
+        report.signer_fingerprint, report.signer
     ))?;
-    for recipient in recipients {
+    for recipient in &report.recipients {
         output::print_line(format_args!("sealed to {recipient}"))?;
     }
-    for Found {
-        name,
-        probe,
-        problem,
-        ..
-    } in found
+    for TriedTarget {
+        name, may, problem, ..
+    } in &report.targets
     {
-        if let Some(probe) = probe {
-            output::print_line(format_args!("target   {name}: {}", probe.words()))?;
+        if let Some(allowed) = may {
+            output::print_line(format_args!("target   {name}: {}", allowed.words))?;
         }
         if let Some(problem) = problem {
             output::print_line(format_args!("target   {name}: ATTENTION: {problem}"))?;
         }
     }
-    let deletes =
-        |found: &Found| !found.is_folder && found.probe.as_ref().is_some_and(|p| p.deletes);
-    if found.iter().any(deletes) {
+    Ok(())
+}
+
+/// Prints notes on the setup, and the next command.
+fn note_next(context: &Context, report: &InitReport) {
+    let deletes = |target: &TriedTarget| {
+        let may = target.may.as_ref();
+        !target.is_folder && may.is_some_and(|allowed| allowed.deletes)
+    };
+    if report.targets.iter().any(deletes) {
         context.note(
-            "note: credentials that delete let whoever takes over this host empty the target; see \"Credentials that \
+            "note: credentials that delete let an attacker on this host empty the target; see \"Credentials that \
              only push\" in docs/operations.md",
         );
     }
-    for source in config.sources.iter().filter(|source| source.is_unguarded()) {
+    for source in &report.unguarded_sources {
         context.note(format_args!(
-            "note: nothing holds back programs that write to {} while it is copied, so its files may not fit each \
-             other; give it a `lock` or a `before` and an `after`, or stop the program first: see \"With the vector store\" in \
-             docs/operations.md",
-            source.name
+            "note: programs may write to {source} while it is copied, so its files may not fit each other; give it a \
+             `lock` or a `before` and an `after`, or stop the program first: see \"With the vector store\" in \
+             docs/operations.md"
         ));
     }
     let explicit = context.config.as_ref().map_or(String::new(), |path| {
         format!("--config {} ", path.display())
     });
-    let ready = found.iter().all(|found| found.problem.is_none());
-    context.note(match ready {
+    context.note(match report.is_ready() {
         true => format!("next: sealift {explicit}backup"),
         false => {
-            format!("next: see to the targets that want attention, then sealift {explicit}backup")
+            format!("next: fix the targets marked ATTENTION, then run sealift {explicit}backup")
         }
     });
-    Ok(())
-}
-
-fn to_json(found: &Found) -> serde_json::Value {
-    let may = found.probe.as_ref().map(|probe| {
-        json!({
-            "lists": probe.lists, "reads": probe.reads, "reads_archives": probe.reads_archives,
-            "deletes": probe.deletes, "overwrites": probe.overwrites,
-            "clock_skew_seconds": probe.skew_seconds, "left_behind": probe.left_behind,
-        })
-    });
-    json!({
-        "name": found.name, "writes": found.probe.is_some(), "may": may, "problem": found.problem,
-    })
 }
 
 #[cfg(test)]

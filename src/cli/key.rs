@@ -1,4 +1,4 @@
-//! `key …`: on the key holder's machine. The host that backs up never needs these.
+//! `key …`: commands for the key holder's machine. A host that backs up never needs them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,52 +8,53 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::Context;
-use super::backup::{RECOVER_PY, write_new_file};
 use super::failure::{Failure, Outcome};
 use super::output;
 use super::terminal::TerminalPrompt;
 use crate::base::ids::Hash;
+use crate::jobs::init::write_new_file;
+use crate::jobs::recovery_files::RECOVER_PY;
 use crate::packer::seal::Recipients;
 use crate::restore::open::{self, ExposeSecret as _, FilePrompt, Identities, Prompt, SecretString};
 
 #[derive(Debug, Subcommand)]
-pub enum KeyCommand {
-    /// Make an identity; prints its recipient
+pub(super) enum KeyCommand {
+    /// Make an identity and print its recipient
     Generate(GenerateArgs),
     /// Print the recipient of an identity
     Show(ShowArgs),
-    /// Does this identity open what these recipients seal?
+    /// Check that an identity can decrypt for these recipients
     Check(CheckArgs),
 }
 
 #[derive(Debug, Args)]
-pub struct GenerateArgs {
+pub(super) struct GenerateArgs {
     /// Where to write the identity (0600); recover.py goes beside it
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
-    /// Seal the identity file with a passphrase (asked for, or in $SEALIFT_PASSPHRASE_FILE)
+    /// Encrypt the identity file with a passphrase (from the terminal, or $SEALIFT_PASSPHRASE_FILE)
     #[arg(long)]
     passphrase: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct ShowArgs {
-    /// An identity file: age, passphrase-sealed age, or an OpenSSH key
+pub(super) struct ShowArgs {
+    /// An identity file: age, age with a passphrase, or an OpenSSH key
     #[arg(value_name = "FILE")]
     identity: PathBuf,
 }
 
 #[derive(Debug, Args)]
-pub struct CheckArgs {
-    /// An identity file; may be given again
+pub(super) struct CheckArgs {
+    /// An identity file; can be repeated
     #[arg(long, short, value_name = "FILE", required = true)]
     identity: Vec<PathBuf>,
-    /// Recipients, or files of them; those of the config if none is given
+    /// Recipients, or files of them [default: those of the config]
     #[arg(value_name = "RECIPIENT")]
     recipients: Vec<String>,
 }
 
-pub fn run(context: &Context, command: &KeyCommand) -> Result<Outcome, Failure> {
+pub(super) fn run(context: &Context, command: &KeyCommand) -> Result<Outcome, Failure> {
     match command {
         KeyCommand::Generate(args) => generate(context, args),
         KeyCommand::Show(args) => show(context, args),
@@ -61,7 +62,8 @@ pub fn run(context: &Context, command: &KeyCommand) -> Result<Outcome, Failure> 
     }
 }
 
-pub fn prompt() -> Arc<dyn Prompt> {
+/// Returns the prompt for passphrases: a file if the environment names one, else the terminal.
+pub(super) fn prompt() -> Arc<dyn Prompt> {
     FilePrompt::from_env(Arc::new(TerminalPrompt))
 }
 
@@ -94,7 +96,7 @@ fn generate(context: &Context, args: &GenerateArgs) -> Result<Outcome, Failure> 
     Ok(Outcome::Complete)
 }
 
-/// Asks twice on a terminal; a passphrase from a file is taken as it is.
+/// Asks for a passphrase twice on a terminal. A passphrase from a file is used as it is.
 fn new_passphrase() -> Result<SecretString, Failure> {
     let missing = || {
         Failure::usage("no passphrase: there is no terminal to ask on")
@@ -118,7 +120,7 @@ fn new_passphrase() -> Result<SecretString, Failure> {
     Ok(first)
 }
 
-/// `recover.py` beside the identity: whoever can write a target cannot write there.
+/// Puts `recover.py` beside the identity: an attacker who can write a target cannot write there.
 fn place_recovery_script(identity: &Path) -> Result<PathBuf, Failure> {
     let script = identity.with_file_name("recover.py");
     match std::fs::read(&script) {
@@ -143,7 +145,7 @@ fn show(context: &Context, args: &ShowArgs) -> Result<Outcome, Failure> {
     let recipients = open::recipients_of(&identities);
     if recipients.is_empty() {
         return Err(Failure::from_error(format!(
-            "the recipient of {} cannot be told from it (a plugin's, or an SSH key's)",
+            "{} does not contain its recipient (it is a plugin's identity or an SSH key)",
             args.identity.display()
         ))
         .hint("the plugin prints it; for an SSH key it is the .pub file"));

@@ -1,343 +1,142 @@
-//! `list` and `ls`: which snapshots there are, and what is in one.
-
-mod listing;
-
-use std::path::PathBuf;
-use std::sync::Arc;
+//! `list`: the snapshots of this host, or those on a target.
 
 use clap::Args;
 use serde_json::json;
 
-use super::backup::local_snapshot;
+use super::Context;
 use super::failure::{Failure, Outcome};
-use super::key::prompt;
 use super::output::{self, printable, size};
-use super::target_args::{self, RemoteArgs};
-use super::{Context, status};
-use crate::base::openat::{Dir, Kind, Meta};
-use crate::base::walk::{Filter, Walked, walk};
-use crate::format::index::{EntryRef, EntryType};
-use crate::producer;
-use crate::restore::{self, open::Identities};
+use super::target_args::RemoteArgs;
+use crate::config::Config;
+use crate::format::chain::{Chain, VerifiedSnapshot};
+use crate::jobs::context::runtime;
+use crate::jobs::list::{self, ListReport, ListedSnapshot};
 
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    #[command(flatten)]
-    remote: RemoteArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    /// latest, a stamp, a sequence number, or the last 16 digits of a manifest's name
-    #[arg(default_value = "latest")]
-    snapshot: String,
-    /// Only what lies at or below this path
-    #[arg(value_name = "PATH")]
-    path: Option<String>,
-    #[command(flatten)]
-    remote: RemoteArgs,
-    /// An identity file: what is in a snapshot on a target is sealed. Without one the local
-    /// snapshot directory is listed
-    #[arg(long, short, value_name = "FILE")]
-    pub(super) identity: Vec<PathBuf>,
-}
-
-pub fn list(context: &Context, args: &ListArgs) -> Result<Outcome, Failure> {
-    match args.remote.from.is_some() || args.remote.target.is_some() {
-        true => list_remote(context, &args.remote),
-        false => listing::list(context, &context.load_config()?),
-    }
-}
-
-/// Findings that are shown one by one; there may be thousands that were planted.
+/// Most findings that are shown: an attacker may plant thousands.
 const MOST_FINDINGS: usize = 20;
 
-fn list_remote(context: &Context, args: &RemoteArgs) -> Result<Outcome, Failure> {
-    let remote = target_args::runtime()?.block_on(args.open(context))?;
-    let snapshots = &remote.chain.snapshots;
-    let findings = &remote.chain.findings;
-    for finding in findings.iter().take(MOST_FINDINGS) {
-        output::tell(format_args!("warning: {finding}"));
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+pub(super) fn run(context: &Context, args: &ListArgs) -> Result<Outcome, Failure> {
+    match args.remote.from.is_some() || args.remote.target.is_some() {
+        true => list_remote(context, &args.remote),
+        false => list_local(context, &context.load_config()?),
     }
-    if let more @ 1.. = findings.len().saturating_sub(MOST_FINDINGS) {
-        output::tell(format_args!("warning: and {more} more; --json has all"));
+}
+
+fn list_local(context: &Context, config: &Config) -> Result<Outcome, Failure> {
+    let report = list::run(config, context)?;
+    for warning in &report.warnings {
+        output::tell(format_args!("warning: {warning}"));
     }
-    if context.json {
-        let rows: Vec<_> = snapshots
-            .iter()
-            .map(|snapshot| {
-                let core = &snapshot.manifest.core;
-                json!({
-                    "stamp": core.stamp, "sequence": core.sequence, "host": core.host,
-                    "manifest": snapshot.manifest.name().to_string(), "signer": snapshot.signer,
-                    "totals": core.totals, "recipients": core.recipients, "next_by": core.next_by,
-                })
-            })
-            .collect();
-        let findings: Vec<String> = remote
-            .chain
-            .findings
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        output::print_json(&json!({ "snapshots": rows, "findings": findings }))?;
-    } else {
-        let rows: Vec<Vec<String>> = snapshots
-            .iter()
-            .map(|snapshot| {
-                let core = &snapshot.manifest.core;
-                vec![
-                    core.stamp.to_string(),
-                    core.sequence.to_string(),
-                    core.totals.files.to_string(),
-                    size(core.totals.bytes),
-                    size(core.totals.new_bytes),
-                    snapshot.manifest.name().hash16,
-                ]
-            })
-            .collect();
-        let header = ["STAMP", "SEQUENCE", "FILES", "SIZE", "NEW", "MANIFEST"];
-        output::write_stdout(output::table(&header, &rows).as_bytes())?;
+    match context.json {
+        true => output::print_json(&report)?,
+        false => print_local(context, config, &report)?,
     }
-    Ok(match remote.chain.findings.is_empty() {
+    Ok(match report.warnings.is_empty() {
         true => Outcome::Complete,
         false => Outcome::Partial,
     })
 }
 
-pub fn ls(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
-    if args.identity.is_empty() {
-        if args.remote.from.is_some() || args.remote.target.is_some() {
-            return Err(
-                Failure::usage("what is in a snapshot on a target is sealed")
-                    .hint("give the key holder's identity with --identity FILE"),
-            );
+fn print_local(context: &Context, config: &Config, report: &ListReport) -> Result<(), Failure> {
+    if report.backups.is_empty() {
+        context.note("no snapshot yet; `sealift backup` makes the first");
+    }
+    let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
+    let mut header = vec!["STAMP", "SEQUENCE", "SIZE", "NEW", "HERE"];
+    header.extend(&targets);
+    header.push("TAGS");
+    let rows = report.backups.iter().map(|one| cells(one, &targets));
+    let rows: Vec<Vec<String>> = rows.collect();
+    Ok(output::write_stdout(
+        output::table(&header, &rows).as_bytes(),
+    )?)
+}
+
+fn cells(one: &ListedSnapshot, targets: &[&str]) -> Vec<String> {
+    let dash = || "-".to_owned();
+    let here = match (&one.path, one.valid) {
+        (None, _) => dash(),
+        (Some(_), Some(true)) if !one.lacks.is_empty() => {
+            format!("lacks {}", printable(one.lacks.join(",").as_bytes()))
         }
-        return ls_local(context, args);
-    }
-    let identities = Arc::new(Identities::load(&args.identity, &prompt())?);
-    let (header, entries) = target_args::runtime()?.block_on(async {
-        let remote = args.remote.open(context).await?;
-        let snapshot = remote.chain.resolve(&args.snapshot)?;
-        let table = remote.folder.table(&snapshot.manifest).await?;
-        let (header, entries) =
-            restore::read_index(&remote.folder, &snapshot.manifest, &table, &identities).await?;
-        Ok::<_, Failure>((header, entries))
-    })?;
-    if !header.tags.is_empty() {
-        context.note(format_args!(
-            "tags: {}",
-            printable(header.tags.join(" ").as_bytes())
-        ));
-    }
-    if let Some(note) = &header.note {
-        context.note(format_args!("note: {}", printable(note.as_bytes())));
-    }
-    let wanted = wanted(args);
-    let skipped = header.skipped.iter();
-    let lacked: Vec<_> = skipped.filter(|one| concerns(&one.path, &wanted)).collect();
-    for one in lacked.iter().take(MOST_FINDINGS) {
-        output::tell(format_args!(
-            "warning: the snapshot lacks {}: {}",
-            printable(one.path.as_bytes()),
-            one.reason
-        ));
-    }
-    if let more @ 1.. = lacked.len().saturating_sub(MOST_FINDINGS) {
-        output::tell(format_args!("warning: and {more} more"));
-    }
-    let mut shown = entries
-        .iter()
-        .filter(|entry| is_below(entry.path, &wanted))
-        .peekable();
-    if shown.peek().is_none() && !wanted.is_empty() {
-        return Err(nothing_there(&wanted));
-    }
-    if context.json {
-        output::print_json_list(shown.map(|entry| {
-            let line = entry.to_entry().to_line();
-            Ok::<serde_json::Value, Failure>(serde_json::from_slice(&line)?)
-        }))?;
-        return Ok(Outcome::Complete);
-    }
-    for entry in shown {
-        output::print_line(entry_line(&entry))?;
-    }
-    Ok(Outcome::Complete)
-}
-
-fn wanted(args: &LsArgs) -> Vec<u8> {
-    let path = args.path.as_deref().unwrap_or_default();
-    path.trim_start_matches("./")
-        .trim_matches('/')
-        .as_bytes()
-        .to_vec()
-}
-
-fn is_below(path: &[u8], wanted: &[u8]) -> bool {
-    let rest = path.strip_prefix(wanted);
-    wanted.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-}
-
-/// Whether what is missing at `path` is missing from what was asked for.
-fn concerns(path: &str, wanted: &[u8]) -> bool {
-    is_below(path.as_bytes(), wanted) || is_below(wanted, path.as_bytes())
-}
-
-fn nothing_there(wanted: &[u8]) -> Failure {
-    Failure::from_error(format!("the snapshot holds no {}", printable(wanted)))
-        .hint("`sealift ls` without a path shows everything")
-}
-
-/// A snapshot directory of this host; trees read in place are not in it.
-fn ls_local(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
-    let config = context.load_config()?;
-    let dir = local_snapshot(&config, &args.snapshot)?;
-    let wanted = wanted(args);
-    for one in producer::left_out_of(&dir) {
-        if concerns(&one.to, &wanted) {
-            output::tell(format_args!(
-                "warning: the snapshot lacks {}: {}",
-                printable(one.to.as_bytes()),
-                one.reason()
-            ));
-        }
-    }
-    let mut rows = Vec::new();
-    for walked in walk(&Dir::open(&dir)?, &Filter::everything())? {
-        match walked {
-            Walked::Found(found) if is_below(&found.rel, &wanted) => rows.push(found),
-            Walked::Found(_) | Walked::Note(_) => {}
-            Walked::Skipped(skipped) => {
-                output::tell(format_args!(
-                    "skipped: {}: {}",
-                    printable(skipped.path.as_bytes()),
-                    skipped.reason
-                ));
-            }
-        }
-    }
-    if rows.is_empty() && !wanted.is_empty() {
-        return Err(nothing_there(&wanted));
-    }
-    if context.json {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|found| {
-                json!({
-                    "path": String::from_utf8_lossy(&found.rel), "size": found.meta.len(),
-                    "mode": found.meta.permissions(), "mtime": nanoseconds(&found.meta),
-                })
-            })
-            .collect();
-        output::print_json(&rows)?;
-        return Ok(Outcome::Complete);
-    }
-    for found in rows {
-        let letter = match found.meta.kind() {
-            Kind::Dir => 'd',
-            Kind::Symlink => 'l',
-            _ => '-',
-        };
-        output::print_line(format_args!(
-            "{letter}{} {:>12} {}",
-            permissions(found.meta.mode()),
-            found.meta.len(),
-            printable(&found.rel),
-        ))?;
-    }
-    for source in config
-        .sources
-        .iter()
-        .filter(|source| status::is_in_place(source))
-    {
-        context.note(format_args!(
-            "{} is read in place and not copied here: look on a target, with --identity",
-            source.to
-        ));
-    }
-    Ok(Outcome::Complete)
-}
-
-/// The time as a number of JSON; beyond 64 bits the nearest that is a double.
-fn nanoseconds(meta: &Meta) -> serde_json::Value {
-    let exact = meta
-        .mtime()
-        .checked_mul(1_000_000_000)
-        .and_then(|whole| whole.checked_add(meta.mtime_nsec()));
-    exact.map_or_else(|| json!(meta.mtime() as f64 * 1e9), |exact| json!(exact))
-}
-
-/// `-rw-r--r-- root:root        4096 2026-04-07 06:00:00 PATH -> TARGET`
-pub fn entry_line(entry: &EntryRef<'_>) -> String {
-    let letter = match entry.kind {
-        EntryType::File => '-',
-        EntryType::Dir => 'd',
-        EntryType::Symlink => 'l',
-        EntryType::Hardlink => 'h',
-        EntryType::Fifo => 'p',
-        EntryType::Chardev => 'c',
-        EntryType::Blockdev => 'b',
+        (Some(_), Some(true)) => "valid".to_owned(),
+        (Some(_), Some(false)) => "NOT VALID".to_owned(),
+        (Some(_), None) => "not validated".to_owned(),
     };
-    let name = |name: Option<&str>, id: u32| name.map_or_else(|| id.to_string(), str::to_owned);
-    let (owner, group) = (name(entry.user, entry.uid), name(entry.group, entry.gid));
-    let seconds = i64::try_from(entry.mtime_ns.div_euclid(1_000_000_000)).unwrap_or_default();
-    let time = chrono::DateTime::from_timestamp(seconds, 0).map_or_else(
-        || format!("@{seconds}"),
-        |time| time.format("%Y-%m-%d %H:%M:%S").to_string(),
-    );
-    let mut line = format!(
-        "{letter}{} {:<15} {:>12} {time} {}",
-        permissions(entry.mode),
-        format!("{owner}:{group}"),
-        entry.size,
-        printable(entry.path),
-    );
-    if let Some(target) = entry.target {
-        line.push_str(" -> ");
-        line.push_str(&printable(target));
-    }
-    if entry.torn {
-        line.push_str("  (changed while it was read)");
-    }
-    line
-}
-
-fn permissions(mode: u32) -> String {
-    let mut text = String::new();
-    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
-        let bits = mode >> shift;
-        text.push(if bits & 4 != 0 { 'r' } else { '-' });
-        text.push(if bits & 2 != 0 { 'w' } else { '-' });
-        text.push(match (mode & special != 0, bits & 1 != 0) {
-            (false, false) => '-',
-            (false, true) => 'x',
-            (true, true) => letter,
-            (true, false) => letter.to_ascii_uppercase(),
-        });
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn permissions_read_as_ls_shows_them() {
-        for (mode, text) in [
-            (0o644, "rw-r--r--"),
-            (0o4755, "rwsr-xr-x"),
-            (0o1777, "rwxrwxrwt"),
-            (0o2640, "rw-r-S---"),
-        ] {
-            assert_eq!(permissions(mode), text);
+    let mut cells = vec![
+        one.stamp.map_or_else(dash, |stamp| stamp.to_string()),
+        one.sequence
+            .map_or_else(dash, |sequence| sequence.to_string()),
+        one.bytes.map_or_else(dash, size),
+        one.new_bytes.map_or_else(dash, size),
+        here,
+    ];
+    cells.extend(targets.iter().map(|name| match one.sequence {
+        Some(_) => {
+            let state = one.targets.get(*name).cloned().flatten();
+            state.unwrap_or_else(|| "behind".to_owned())
         }
-    }
+        None => dash(),
+    }));
+    cells.push(printable(one.tags().join(" ").as_bytes()));
+    cells
+}
 
-    #[test]
-    fn a_path_is_below_itself_and_its_parents_only() {
-        assert!(is_below(b"a/b", b"a") && is_below(b"a", b"a") && is_below(b"a", b""));
-        assert!(!is_below(b"ab", b"a"));
+fn list_remote(context: &Context, args: &RemoteArgs) -> Result<Outcome, Failure> {
+    let chain = runtime()?.block_on(args.open(context))?.chain;
+    for finding in chain.findings.iter().take(MOST_FINDINGS) {
+        output::tell(format_args!("warning: {finding}"));
     }
+    if let more @ 1.. = chain.findings.len().saturating_sub(MOST_FINDINGS) {
+        output::tell(format_args!("warning: and {more} more; --json has all"));
+    }
+    match context.json {
+        true => print_json(&chain)?,
+        false => print(&chain.snapshots)?,
+    }
+    Ok(match chain.findings.is_empty() {
+        true => Outcome::Complete,
+        false => Outcome::Partial,
+    })
+}
+
+fn print(snapshots: &[VerifiedSnapshot]) -> Result<(), Failure> {
+    let row = |snapshot: &VerifiedSnapshot| {
+        let core = &snapshot.manifest.core;
+        vec![
+            core.stamp.to_string(),
+            core.sequence.to_string(),
+            core.totals.files.to_string(),
+            size(core.totals.bytes),
+            size(core.totals.new_bytes),
+            snapshot.manifest.name().hash16,
+        ]
+    };
+    let rows: Vec<Vec<String>> = snapshots.iter().map(row).collect();
+    let header = ["STAMP", "SEQUENCE", "FILES", "SIZE", "NEW", "MANIFEST"];
+    Ok(output::write_stdout(
+        output::table(&header, &rows).as_bytes(),
+    )?)
+}
+
+fn print_json(chain: &Chain) -> Result<(), Failure> {
+    let row = |snapshot: &VerifiedSnapshot| {
+        let core = &snapshot.manifest.core;
+        json!({
+            "stamp": core.stamp, "sequence": core.sequence, "host": core.host,
+            "manifest": snapshot.manifest.name().to_string(), "signer": snapshot.signer,
+            "totals": core.totals, "recipients": core.recipients, "next_by": core.next_by,
+        })
+    };
+    let rows: Vec<_> = chain.snapshots.iter().map(row).collect();
+    let findings: Vec<String> = chain.findings.iter().map(ToString::to_string).collect();
+    Ok(output::print_json(
+        &json!({ "snapshots": rows, "findings": findings }),
+    )?)
 }

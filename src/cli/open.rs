@@ -1,4 +1,4 @@
-//! `open ARCHIVE…`: the key holder's look into archives, as a tar on stdout.
+//! `open ARCHIVE…`: decrypts archives to a tar on stdout.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -12,18 +12,18 @@ use crate::restore::concat_tars;
 use crate::restore::open::Identities;
 
 #[derive(Debug, Args)]
-pub struct OpenArgs {
+pub(super) struct OpenArgs {
     /// Archives (….tar.zst.age); several make one tar
     #[arg(required = true, value_name = "ARCHIVE")]
     archives: Vec<PathBuf>,
-    /// An identity file; may be given again
+    /// An identity file; can be repeated
     #[arg(long, short, value_name = "FILE", required = true)]
     identity: Vec<PathBuf>,
 }
 
-pub fn run(_context: &Context, args: &OpenArgs) -> Result<Outcome, Failure> {
+pub(super) fn run(_context: &Context, args: &OpenArgs) -> Result<Outcome, Failure> {
     if io::stdout().is_terminal() {
-        return Err(Failure::usage("a tar on a terminal is of no use")
+        return Err(Failure::usage("refusing to write a tar to the terminal")
             .hint("pipe it: sealift open … | tar tv"));
     }
     let identities = Identities::load(&args.identity, &prompt())?;

@@ -1,4 +1,4 @@
-//! `pin`: a snapshot stays, whatever the policy says.
+//! `pin`: keeps a snapshot regardless of the retention policy.
 
 use clap::Args;
 use serde_json::json;
@@ -9,11 +9,11 @@ use crate::base::ids::Stamp;
 use crate::state::pins;
 
 #[derive(Debug, Args)]
-pub struct PinArgs {
+pub(super) struct PinArgs {
     /// The snapshot to keep, here and on the targets this machine prunes
     #[arg(value_name = "STAMP", required_unless_present_any = ["remove", "list"])]
     stamp: Option<Stamp>,
-    /// Let retention decide on this one again
+    /// Unpin this snapshot, so that the policy decides on it again
     #[arg(long, value_name = "STAMP", conflicts_with = "stamp")]
     remove: Option<Stamp>,
     /// Only show what is pinned
@@ -21,7 +21,7 @@ pub struct PinArgs {
     list: bool,
 }
 
-pub fn run(context: &Context, args: &PinArgs) -> Result<Outcome, Failure> {
+pub(super) fn run(context: &Context, args: &PinArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let mut all = pins::read(&config.state)?;
     if let Some(stamp) = args.stamp {

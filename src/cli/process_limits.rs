@@ -1,4 +1,9 @@
-//! What the system lets the process have.
+//! Limits of the process: open files, core dumps, and panics for a lack of threads or memory.
+//!
+//! The panic hook matches texts of the standard library and of zstd, since a refused thread or
+//! buffer panics there without a typed payload. It is held by `tests/resources/limits.rs`
+//! (`with_few_threads_it_works_or_says_so`): such a run ends with exit code 1 and the next step,
+//! not as an internal error.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic;
@@ -11,12 +16,14 @@ use super::failure::{Failure, MORE_FILES, MORE_MEMORY};
 use super::output;
 use crate::base::panics;
 
-/// With so many everything works, with fewer a target may seem to be away, or a thread stops.
+/// Fewest open files with which everything works. With fewer a target may seem offline, or a thread
+/// stops.
 const LEAST_FILES: u64 = 64;
-/// As much as is usual.
+/// The usual soft limit of open files; more are not needed.
 const ENOUGH_FILES: u64 = 1024;
 
-/// Raises the limit of open files as far as it is allowed and makes sense; refuses to go on with too few.
+/// Raises the limit of open files to [`ENOUGH_FILES`] if that is allowed. Fails with fewer than
+/// [`LEAST_FILES`].
 pub(super) fn raise_open_files() -> Result<(), Failure> {
     let limit = getrlimit(Resource::Nofile);
     let allowed = limit.maximum.unwrap_or(u64::MAX).min(ENOUGH_FILES);
@@ -58,10 +65,10 @@ pub(super) fn hide_memory() {
     }
 }
 
-/// A panic that somebody catches is that one's failure and is not told here. The runtime and the standard library panic
-/// where no thread can be had, zstd's where it gets no memory, wherever that is. It is no fault of the program's: the
-/// process ends with a word on it, as when it has no more memory.
-pub(super) fn tell_of_panics() {
+/// Installs the panic hook. A panic that is caught is the failure of that work and is not printed
+/// here. The runtime and the standard library panic if no thread can be started, and zstd's library
+/// if it gets no memory: then the process ends with the next step, as it does without memory.
+pub(super) fn report_panics() {
     panic::set_hook(Box::new(|info| {
         let text = info.payload_as_str().unwrap_or_default();
         let is_thread = text.contains("spawn") && text.contains("thread");

@@ -1,4 +1,5 @@
-//! `restore`: from a target to a new directory, verified; needs no config on a fresh machine.
+//! `restore`: restores a snapshot to a new directory and verifies every file. Needs no
+//! configuration.
 
 mod thaw;
 
@@ -14,10 +15,11 @@ use super::Context;
 use super::confinement;
 use super::failure::{Failure, Outcome, system_hint};
 use super::key::prompt;
-use super::list;
+use super::ls;
 use super::output::{self, count, size};
-use super::target_args::{self, RemoteArgs};
-use super::terminal::RestoreDisplay;
+use super::target_args::RemoteArgs;
+use crate::jobs::context::{FrontEnd as _, runtime};
+use crate::jobs::wrong_key;
 use crate::restore::open::Identities;
 use crate::restore::{
     self, DestinationError, ExtractError, RestoreError, RestorePlan, RestoreReport, RestoreRequest,
@@ -25,31 +27,31 @@ use crate::restore::{
 };
 
 #[derive(Debug, Args)]
-pub struct RestoreArgs {
+pub(super) struct RestoreArgs {
     /// latest, a stamp, a sequence number, or the last 16 digits of a manifest's name
     #[arg(default_value = "latest")]
     snapshot: String,
-    /// Only these paths of the snapshot, with what lies below them
+    /// Only these paths and everything under them
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     remote: RemoteArgs,
-    /// An identity file (age, passphrase-sealed age, OpenSSH); may be given again
+    /// An identity file (age, age with a passphrase, OpenSSH); can be repeated
     #[arg(long, short, value_name = "FILE", required_unless_present = "resume")]
     identity: Vec<PathBuf>,
-    /// The directory to make; it must be new or empty
+    /// The directory to restore to; it must be new or empty
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
     /// Move what is at DIR aside first
     #[arg(long)]
     overwrite: bool,
-    /// Refuse a snapshot of a lower sequence: newer ones may be hidden from you
+    /// Refuse a snapshot with a lower sequence: an attacker may hide newer ones
     #[arg(long, value_name = "SEQUENCE")]
     at_least: Option<u64>,
-    /// Make device nodes too (root only)
+    /// Also restore device nodes (root only)
     #[arg(long)]
     devices: bool,
-    /// Ask for the archives that lie in cold storage, to be readable for DAYS (7), if there are any
+    /// Request archives from cold storage, to be readable for DAYS [default: 7]
     #[arg(
         long,
         value_name = "DAYS",
@@ -59,15 +61,15 @@ pub struct RestoreArgs {
         value_parser = clap::value_parser!(u16).range(1..=365),
     )]
     thaw: Option<u16>,
-    /// Say what would be fetched and made, and stop
+    /// Show what would be restored, without restoring
     #[arg(long)]
     dry_run: bool,
-    /// Finish a restore with --overwrite that died while it was put in place inside DIR
+    /// Finish a restore with --overwrite that was interrupted while it moved files into DIR
     #[arg(long, conflicts_with_all = ["overwrite", "thaw", "dry_run", "at_least", "devices"])]
     resume: bool,
 }
 
-pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
+pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
     if args.resume {
         return resume(&args.to, context.json);
     }
@@ -78,7 +80,7 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
     {
         confinement::confine(context, &args.remote, &identities, dirs)?;
     }
-    let runtime = target_args::runtime()?;
+    let runtime = runtime()?;
     let request = RestoreRequest {
         snapshot: args.snapshot.clone(),
         to: args.to.clone(),
@@ -97,9 +99,9 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
             if args.dry_run {
                 return Ok(print_plan(context, &plan).await);
             }
-            let display = RestoreDisplay::start(context.quiet || context.json);
-            let done = restore::execute(plan, display.clone()).await;
-            display.finish();
+            let display = context.show_restore();
+            let done = restore::execute(plan, Arc::clone(&display.progress)).await;
+            drop(display);
             Ok(print_report(context, &done?, started))
         };
         match (attempt.await, args.thaw) {
@@ -112,19 +114,12 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
     })
 }
 
-/// Returns the next step if no identity can decrypt an archive.
-pub(super) fn wrong_key_hint(error: &RestoreError) -> Option<&'static str> {
-    error.lacks_identity().then_some(
-        "see which recipients the snapshot was sealed to (`sealift list --json`), and try your other identity",
-    )
-}
-
-/// The error with the next step, where it is another one than the error itself names.
+/// Adds the next step for a restore, if it differs from the general one.
 fn failed(error: RestoreError) -> Failure {
-    let wrong_key = wrong_key_hint(&error);
+    let wrong_key = wrong_key::next_step(&error);
     let hint = match &error {
         _ if wrong_key.is_some() => wrong_key,
-        // Nor does another target help then.
+        // The general advice applies: another target would not help.
         _ if system_hint(&error).is_some() => None,
         RestoreError::Frozen(frozen) => return thaw::needed(frozen),
         RestoreError::Incomplete { .. }
@@ -185,7 +180,7 @@ fn resume(to: &Path, as_json: bool) -> Result<Outcome, Failure> {
 const NEXT_STEP: &str = "nothing was changed; try another target or an older snapshot (`sealift list` shows them), or \
      restore single paths";
 
-/// As the index has it: relative, without `./` or slashes at the ends.
+/// Returns the path as the index has it: relative, without `./` or slashes at the ends.
 fn snapshot_path(path: &std::path::Path) -> Vec<u8> {
     let normal = path.components().filter_map(|component| match component {
         std::path::Component::Normal(name) => Some(name.as_bytes()),
@@ -232,7 +227,7 @@ async fn print_plan(context: &Context, plan: &RestorePlan) -> Result<Outcome, Fa
         }))?;
     } else {
         for entry in plan.contents().iter() {
-            output::print_line(list::entry_line(&entry))?;
+            output::print_line(ls::entry_line(&entry))?;
         }
     }
     Ok(Outcome::Complete)
@@ -243,6 +238,23 @@ fn print_report(
     report: &RestoreReport,
     started: Instant,
 ) -> Result<Outcome, Failure> {
+    tell_about(context, report);
+    match context.json {
+        true => print_json(report)?,
+        false => print_summary(report, started)?,
+    }
+    let is_flawless = report.skipped_in_snapshot.is_empty()
+        && report.torn.is_empty()
+        && report.problems.is_empty()
+        && report.not_kept.iter().all(|lost| lost.expected);
+    Ok(match is_flawless {
+        true => Outcome::Complete,
+        false => Outcome::Partial,
+    })
+}
+
+/// Prints what the restored tree lacks or could not keep.
+fn tell_about(context: &Context, report: &RestoreReport) {
     for skipped in &report.skipped_in_snapshot {
         let path = output::printable(skipped.path.as_bytes());
         output::tell(format_args!(
@@ -257,10 +269,8 @@ fn print_report(
         ));
     }
     for problem in &report.problems {
-        output::tell(format_args!(
-            "warning: {}",
-            output::printable(problem.as_bytes())
-        ));
+        let problem = output::printable(problem.as_bytes());
+        output::tell(format_args!("warning: {problem}"));
     }
     for lost in &report.not_kept {
         let text = output::printable(lost.to_string().as_bytes());
@@ -272,45 +282,41 @@ fn print_report(
     for unchecked in &report.unchecked {
         let unchecked = output::printable(unchecked.as_bytes());
         context.note(format_args!(
-            "note: proven, but not checked as a database: {unchecked}"
+            "note: verified, but not checked as a database: {unchecked}"
         ));
     }
-    if context.json {
-        output::print_json(&json!({
-            "snapshot": report.snapshot, "stamp": report.stamp, "sequence": report.sequence,
-            "signer": report.signer, "to": report.to.display().to_string(),
-            "entries": report.entries, "files": report.files, "bytes": report.bytes,
-            "fetched_bytes": report.fetched_bytes, "databases": report.databases,
-            "unchecked": report.unchecked,
-            "findings": report.findings, "skipped_in_snapshot": report.skipped_in_snapshot,
-            "torn": report.torn, "problems": report.problems, "not_kept": report.not_kept,
-            "moved_aside": report.moved_aside.as_ref().map(|path| path.display().to_string()),
-        }))?;
-    } else {
+}
+
+fn print_json(report: &RestoreReport) -> Result<(), Failure> {
+    Ok(output::print_json(&json!({
+        "snapshot": report.snapshot, "stamp": report.stamp, "sequence": report.sequence,
+        "signer": report.signer, "to": report.to.display().to_string(),
+        "entries": report.entries, "files": report.files, "bytes": report.bytes,
+        "fetched_bytes": report.fetched_bytes, "databases": report.databases,
+        "unchecked": report.unchecked,
+        "findings": report.findings, "skipped_in_snapshot": report.skipped_in_snapshot,
+        "torn": report.torn, "problems": report.problems, "not_kept": report.not_kept,
+        "moved_aside": report.moved_aside.as_ref().map(|path| path.display().to_string()),
+    }))?)
+}
+
+fn print_summary(report: &RestoreReport, started: Instant) -> Result<(), Failure> {
+    let checked = match report.databases.len() as u64 {
+        0 => String::new(),
+        n => format!(", {} checked", count(n, "database")),
+    };
+    output::print_line(format_args!(
+        "restored {}, {}, to {} in {}; every byte verified{checked}",
+        count(report.files, "file"),
+        size(report.bytes),
+        report.to.display(),
+        output::duration(started.elapsed()),
+    ))?;
+    if let Some(aside) = &report.moved_aside {
         output::print_line(format_args!(
-            "restored {}, {}, to {} in {}; every byte verified{}",
-            count(report.files, "file"),
-            size(report.bytes),
-            report.to.display(),
-            output::duration(started.elapsed()),
-            match report.databases.len() as u64 {
-                0 => String::new(),
-                n => format!(", {} checked", count(n, "database")),
-            },
+            "what was there before is in {}",
+            aside.display()
         ))?;
-        if let Some(aside) = &report.moved_aside {
-            output::print_line(format_args!(
-                "what was there before is in {}",
-                aside.display()
-            ))?;
-        }
     }
-    let flawless = report.skipped_in_snapshot.is_empty()
-        && report.torn.is_empty()
-        && report.problems.is_empty()
-        && report.not_kept.iter().all(|lost| lost.expected);
-    Ok(match flawless {
-        true => Outcome::Complete,
-        false => Outcome::Partial,
-    })
+    Ok(())
 }

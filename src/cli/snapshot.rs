@@ -6,103 +6,92 @@ use clap::Args;
 use serde_json::json;
 
 use super::Context;
-use super::backup::{BackupArgs, local_snapshot, local_snapshots, not_produced, print_left_out};
+use super::backup::{BackupArgs, print_left_out};
 use super::failure::{Failure, Outcome};
 use super::output;
-use crate::producer;
-use crate::state::staged_snapshot::LeftOut;
+use crate::jobs::backup::report::skipped_beside;
+use crate::jobs::{backup, local_snapshots};
+use crate::producer::{self, Validation};
 
 #[derive(Debug, Args)]
-pub struct SnapshotArgs {
+pub(super) struct SnapshotArgs {
     #[command(flatten)]
     produce: BackupArgs,
 }
 
 #[derive(Debug, Args)]
-pub struct ValidateArgs {
-    /// Which snapshot of the snapshots directory
+pub(super) struct ValidateArgs {
+    /// A stamp, a sequence number, or latest
     #[arg(default_value = "latest")]
     stamp: String,
-    /// Validate this snapshot directory instead, made by whatever tool
+    /// Validate this snapshot directory instead, created by any tool
     #[arg(long, value_name = "DIR", conflicts_with = "stamp")]
     dir: Option<PathBuf>,
 }
 
-pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Outcome, Failure> {
+pub(super) fn run(context: &Context, args: &SnapshotArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
-    let _state = context.open_state(&config)?;
-    let request = args.produce.request(local_snapshots(&config)?);
-    let produced = producer::produce(&config, &request).map_err(not_produced)?;
-    for warning in &produced.warnings {
-        output::tell(format_args!("warning: {warning}"));
-    }
-    for note in &produced.notes {
-        context.note(note);
-    }
-    let left_out = &produced.snapshot.left_out;
-    print_left_out(left_out);
-    let named: Vec<_> = left_out.iter().map(LeftOut::skipped).collect();
-    let others = produced.snapshot.skipped.iter();
-    for skipped in others.filter(|one| !named.contains(one)) {
+    let produced = backup::produce(&config, &args.produce.request(), context)?;
+    let snapshot = &produced.snapshot;
+    print_left_out(&snapshot.left_out);
+    for skipped in skipped_beside(&snapshot.left_out, &snapshot.skipped) {
         output::tell(format_args!(
             "skipped: {}: {}",
             output::printable(skipped.path.as_bytes()),
             skipped.reason
         ));
     }
-    if context.json {
-        output::print_json(&produced.metadata)?;
-    } else {
-        output::print_line(produced.dir.display())?;
+    match context.json {
+        true => output::print_json(&produced.metadata)?,
+        false => output::print_line(produced.dir.display())?,
     }
-    Ok(match produced.snapshot.skipped.is_empty() {
+    Ok(match snapshot.skipped.is_empty() {
         true => Outcome::Complete,
         false => Outcome::Partial,
     })
 }
 
-pub fn validate(context: &Context, args: &ValidateArgs) -> Result<Outcome, Failure> {
+pub(super) fn validate(context: &Context, args: &ValidateArgs) -> Result<Outcome, Failure> {
     let dir = match &args.dir {
         Some(dir) => dir.clone(),
-        None => local_snapshot(&context.load_config()?, &args.stamp)?,
+        None => local_snapshots::find(&context.load_config()?, &args.stamp, context)?,
     };
     let validation = producer::validate(&dir);
-    if context.json {
-        output::print_json(&json!({
-            "snapshot": dir.display().to_string(),
+    let shown = dir.display().to_string();
+    match context.json {
+        true => output::print_json(&json!({
+            "snapshot": shown,
             "valid": validation.valid,
             "errors": validation.errors,
             "details": validation.details,
             "databases": validation.databases,
             "unchecked": validation.unchecked,
             "left_out": validation.left_out,
-        }))?;
-    } else {
-        output::print_line(format_args!(
-            "{}: {}",
-            dir.display(),
-            if validation.valid {
-                "valid"
-            } else {
-                "NOT VALID"
-            }
-        ))?;
-        for line in validation.errors.iter().chain(&validation.details) {
-            output::print_line(format_args!("  {line}"))?;
-        }
-        for one in &validation.left_out {
-            output::print_line(format_args!("  it lacks {}: {}", one.to, one.reason()))?;
-        }
+        }))?,
+        false => print_validation(&shown, &validation)?,
     }
     match validation.valid {
         true if validation.unchecked.is_empty() && validation.left_out.is_empty() => {
             Ok(Outcome::Complete)
         }
         true => Ok(Outcome::Partial),
-        false => Err(
-            Failure::from_error(format!("{} is not valid", dir.display())).hint(
-                "take a fresh snapshot; if it fails twice, suspect the disk or the source itself",
-            ),
-        ),
+        false => Err(Failure::from_error(format!("{shown} is not valid")).hint(
+            "take a fresh snapshot; if it fails twice, suspect the disk or the source itself",
+        )),
     }
+}
+
+fn print_validation(snapshot: &str, validation: &Validation) -> Result<(), Failure> {
+    let verdict = match validation.valid {
+        true => "valid",
+        false => "NOT VALID",
+    };
+    output::print_line(format_args!("{snapshot}: {verdict}"))?;
+    for line in validation.errors.iter().chain(&validation.details) {
+        output::print_line(format_args!("  {line}"))?;
+    }
+    for one in &validation.left_out {
+        output::print_line(format_args!("  it lacks {}: {}", one.to, one.reason()))?;
+    }
+    Ok(())
 }

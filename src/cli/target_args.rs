@@ -1,4 +1,4 @@
-//! Which target a command looks at, and whose signatures it believes.
+//! The target that a command reads, and whose signatures it believes there.
 
 use std::sync::Arc;
 
@@ -7,60 +7,60 @@ use clap::Args;
 use super::failure::Failure;
 use super::{Context, output, terminal};
 use crate::base::ids::HostName;
-use crate::base::ownership;
 use crate::base::rate_schedule::Timetable;
-use crate::config::{Config, TargetConfig};
-use crate::format::allowed_signers::AllowedSigner;
+use crate::config::Config;
 use crate::format::chain::{Chain, ChainError};
-use crate::format::signature::{SignatureError, Signer, Trust};
+use crate::format::signature::Trust;
+use crate::jobs::context::FrontEnd;
 use crate::jobs::push::Target;
+use crate::jobs::targets::{no_such_target, open_target, own_trust, spec};
 use crate::repository::{self, HostFolder, RepositoryError};
 use crate::storage::{self, OpenError, Storage, TargetSpec};
 
-/// Where to read from: a URL and nothing else (a fresh machine), or a target of the config.
+/// The target to read: a URL, which needs no configuration, or a target of the configuration.
 #[derive(Debug, Args)]
-pub struct RemoteArgs {
+pub(super) struct RemoteArgs {
     /// A target's URL, such as s3://bucket/prefix or /backups; needs no config
     #[arg(long, value_name = "URL", conflicts_with = "target")]
-    pub from: Option<String>,
+    pub(super) from: Option<String>,
     /// The name of a [[target]] of the config
     #[arg(long, value_name = "NAME")]
-    pub target: Option<String>,
-    /// Whose backups, where a target holds several hosts'
+    pub(super) target: Option<String>,
+    /// Which host, if the target holds several
     #[arg(long, value_name = "NAME")]
-    pub host: Option<HostName>,
+    pub(super) host: Option<HostName>,
     /// Trust only this signer: SHA256:… fingerprint, or an allowed_signers or public key file
     #[arg(long, value_name = "SIGNER")]
-    pub signer: Option<String>,
-    /// Trust whoever signed the oldest snapshot there, without asking
+    pub(super) signer: Option<String>,
+    /// Trust the signer of the oldest snapshot there without asking
     #[arg(long)]
-    pub accept_signer: bool,
+    pub(super) accept_signer: bool,
     /// S3 endpoint for --from
     #[arg(long, value_name = "URL")]
-    pub endpoint: Option<String>,
+    pub(super) endpoint: Option<String>,
     /// S3 region for --from
     #[arg(long, value_name = "REGION")]
-    pub region: Option<String>,
+    pub(super) region: Option<String>,
     /// For rsync and sftp over ssh with --from: the command, such as "ssh -i KEY"
     #[arg(long, value_name = "COMMAND")]
-    pub ssh: Option<String>,
+    pub(super) ssh: Option<String>,
 }
 
-/// A host's folder, and whom to believe there.
-pub struct Remote {
-    pub folder: HostFolder,
-    pub trust: Trust,
-    pub chain: Chain,
+/// A host's folder that was opened, and whose signatures count there.
+pub(super) struct Remote {
+    pub(super) folder: HostFolder,
+    pub(super) trust: Trust,
+    pub(super) chain: Chain,
 }
 
 impl RemoteArgs {
     /// Opens the target, finds the host, verifies its manifests; asks about an unknown signer.
-    pub async fn open(&self, context: &Context) -> Result<Remote, Failure> {
+    pub(super) async fn open(&self, context: &Context) -> Result<Remote, Failure> {
         self.open_limited(context, None).await
     }
 
-    /// The same, fetching no faster than `download`, with --from.
-    pub async fn open_limited(
+    /// Does the same with at most the rate `download` from a URL.
+    pub(super) async fn open_limited(
         &self,
         context: &Context,
         download: Option<Timetable>,
@@ -86,7 +86,7 @@ impl RemoteArgs {
                 let named = self.choose(&config)?;
                 let host = self.host.clone().unwrap_or_else(|| config.host.clone());
                 let own = (host == config.host)
-                    .then(|| own_trust(&config))
+                    .then(|| own_trust(&config, context))
                     .transpose()?;
                 (named.target, host, own)
             }
@@ -98,7 +98,7 @@ impl RemoteArgs {
             (None, None) => Trust::FirstSeen,
         };
         let chain = match folder.chain(&trust).await {
-            // The only folder there was taken for a host's without a look at it.
+            // The only folder there was assumed to be a host's, and is not.
             Err(RepositoryError::Chain(ChainError::Empty(_)))
                 if self.from.is_some() && self.host.is_none() =>
             {
@@ -116,12 +116,17 @@ impl RemoteArgs {
         })
     }
 
-    /// Whose snapshots, and who may have signed them, where the config says.
-    pub fn whom(&self, config: &Config) -> Result<(HostName, Trust), Failure> {
+    /// Returns the host whose snapshots are meant, and whose signatures count, with a
+    /// configuration.
+    pub(super) fn whom(
+        &self,
+        config: &Config,
+        front: &dyn FrontEnd,
+    ) -> Result<(HostName, Trust), Failure> {
         let host = self.host.clone().unwrap_or_else(|| config.host.clone());
         let trust = match &self.signer {
             Some(text) => trust_of(text)?,
-            None if host == config.host => own_trust(config)?,
+            None if host == config.host => own_trust(config, front)?,
             None => Trust::FirstSeen,
         };
         Ok((host, trust))
@@ -137,7 +142,7 @@ impl RemoteArgs {
                 .first()
                 .ok_or_else(|| Failure::usage("no target is configured"))?,
         };
-        open_target(chosen)
+        Ok(open_target(chosen)?)
     }
 
     async fn find_host(&self, target: &Arc<dyn storage::Storage>) -> Result<HostName, Failure> {
@@ -145,7 +150,8 @@ impl RemoteArgs {
             return Ok(host.clone());
         }
         let possible = repository::possible_hosts(target).await?;
-        // Its manifests are listed next anyway, and each listing may be a whole call of rsync.
+        // The manifests of a single folder are listed next anyway, and a listing may be a run of
+        // rsync.
         let hosts = match possible.len() {
             1 => possible,
             _ => repository::hosts_among(target, possible).await?,
@@ -171,7 +177,7 @@ impl RemoteArgs {
         folder: &HostFolder,
         chain: &Chain,
     ) -> Result<(), Failure> {
-        // At a fork there is no latest snapshot, but what is asked for by name is not affected.
+        // A fork has no latest snapshot, but snapshots can still be chosen by name.
         let signer = match chain.snapshots.last() {
             Some(newest) => &newest.signer,
             None => &chain.latest()?.signer,
@@ -192,26 +198,27 @@ impl RemoteArgs {
             "the signer of {host} ({signer}) is not confirmed; nothing was read"
         ))
         .hint(format!(
-            "compare it with what `init` printed, then give --signer {signer}; or trust it unseen with --accept-signer"
+            "compare it with what `init` printed, then give --signer {signer}; or trust it without asking with --accept-signer"
         )))
     }
 }
 
 fn no_host_there(target: &Arc<dyn Storage>) -> Failure {
-    Failure::from_error(format!("no host's backups are on {}", target.label()))
+    Failure::from_error(format!("no backups found at {}", target.label()))
         .hint("check the URL: it is the folder that holds the host's folder")
 }
 
-/// One side of a `sync`: the name of a configured target, or a URL.
-pub struct Side<'a> {
-    pub text: &'a str,
-    pub endpoint: &'a Option<String>,
-    pub region: &'a Option<String>,
-    pub ssh: &'a Option<String>,
+/// A target that the operator names: by its name in the configuration, or by a URL.
+pub(super) struct Side<'a> {
+    /// The name or the URL.
+    pub(super) text: &'a str,
+    pub(super) endpoint: &'a Option<String>,
+    pub(super) region: &'a Option<String>,
+    pub(super) ssh: &'a Option<String>,
 }
 
 impl Side<'_> {
-    /// A name goes before a path; what has a slash or a colon in it is no name.
+    /// Returns the settings of the target. Text without a slash or a colon is a name.
     fn spec(&self, context: &Context) -> Result<TargetSpec, Failure> {
         if !self.text.contains(['/', ':']) {
             let config = context.load_config().map_err(|failure| {
@@ -221,7 +228,8 @@ impl Side<'_> {
             return match config.target(self.text) {
                 Some(target) => Ok(spec(target)),
                 None => Err(no_such_target(&config, self.text)
-                    .hint(format!("for a folder write ./{}", self.text))),
+                    .with_next(format!("for a folder write ./{}", self.text))
+                    .into()),
             };
         }
         Ok(TargetSpec {
@@ -232,8 +240,8 @@ impl Side<'_> {
         })
     }
 
-    /// The same for two ways to write one place, as far as this machine can tell.
-    pub fn place(&self, context: &Context) -> Result<String, Failure> {
+    /// Returns a text that is equal for two ways to write one place, as far as this machine knows.
+    pub(super) fn place(&self, context: &Context) -> Result<String, Failure> {
         let url = self.spec(context)?.url;
         Ok(match storage::folder_path(&url) {
             Some(path) => path.canonicalize().unwrap_or(path).display().to_string(),
@@ -241,36 +249,29 @@ impl Side<'_> {
         })
     }
 
-    pub fn open_for_reading(&self, context: &Context) -> Result<Arc<dyn Storage>, Failure> {
+    /// Opens it to read.
+    pub(super) fn open_for_reading(&self, context: &Context) -> Result<Arc<dyn Storage>, Failure> {
         let spec = self.spec(context)?;
         check_folder(&spec.url)?;
         storage::open(&spec).map_err(Failure::usage)
     }
 
-    pub fn open_for_writing(&self, context: &Context) -> Result<Arc<dyn Storage>, Failure> {
+    /// Opens it to write, and makes a missing folder.
+    pub(super) fn open_for_writing(&self, context: &Context) -> Result<Arc<dyn Storage>, Failure> {
         storage::open(&self.spec(context)?).map_err(Failure::usage)
     }
 
-    /// Without making a folder.
-    pub fn open_if_there(&self, context: &Context) -> Result<Arc<dyn Storage>, Failure> {
+    /// Opens it without making a folder. A folder that does not exist is as good as an empty one.
+    pub(super) fn open_if_there(&self, context: &Context) -> Result<Arc<dyn Storage>, Failure> {
         let spec = self.spec(context)?;
         match check_folder(&spec.url) {
             Ok(()) => storage::open(&spec).map_err(Failure::usage),
-            // As empty as a folder that is not there.
             Err(_) => storage::open(&TargetSpec::from_url("memory://")).map_err(Failure::usage),
         }
     }
 }
 
-pub fn no_such_target(config: &Config, name: &str) -> Failure {
-    let names: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
-    Failure::usage(format!(
-        "no target is named {name}; there are: {}",
-        names.join(", ")
-    ))
-}
-
-/// A folder to read from must be there: opening one for writing would make it.
+/// Requires that a folder to read exists, since opening it for writing would make it.
 fn check_folder(url: &str) -> Result<(), Failure> {
     let Some(path) = storage::folder_path(url) else {
         return Ok(());
@@ -286,91 +287,10 @@ fn check_folder(url: &str) -> Result<(), Failure> {
 }
 
 /// Parses what `--signer` takes, and warns about lines of the file that have no effect.
-pub fn trust_of(text: &str) -> Result<Trust, Failure> {
+pub(super) fn trust_of(text: &str) -> Result<Trust, Failure> {
     Trust::parse_noting(text, note_line).map_err(Failure::usage)
 }
 
 fn note_line(text: String) {
     output::tell(format_args!("warning: {text}"));
-}
-
-/// The host's own signer, and whoever stands in the `allowed_signers` file beside it (earlier
-/// signers of this host, after a rotation).
-pub fn own_trust(config: &Config) -> Result<Trust, Failure> {
-    let own = Signer::load(&config.signer)?.public_key().clone();
-    let listed = config.signer.with_file_name("allowed_signers");
-    let path = listed.display().to_string();
-    let mut signers = match ownership::open_regular(&listed) {
-        Ok(file) => match Trust::read(&path, file, note_line)? {
-            Trust::AllowedSigners(signers) => signers,
-            Trust::Key(key) => vec![AllowedSigner::for_host(&config.host, key)],
-            Trust::Fingerprint(_) | Trust::FirstSeen => Vec::new(),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(source) => return Err(SignatureError::Read { path, source }.into()),
-    };
-    signers.push(AllowedSigner::for_host(&config.host, own));
-    Ok(Trust::AllowedSigners(signers))
-}
-
-fn spec(config: &TargetConfig) -> TargetSpec {
-    TargetSpec {
-        name: config.name.clone(),
-        url: config.url.clone(),
-        endpoint: config.endpoint.clone(),
-        region: config.region.clone(),
-        path_style: config.path_style.then_some(true),
-        timeout_seconds: config.timeout.map(|timeout| timeout.as_secs()),
-        retry_seconds: config.retry.map(|retry| retry.as_secs()),
-        ssh: config.ssh.clone(),
-        upload: config.upload.clone(),
-        download: config.download.clone(),
-        concurrency: config.concurrency,
-        write_only: config.write_only,
-        data_class: config.data_class.clone(),
-        class: config.class.clone(),
-        allow_http: false,
-    }
-}
-
-fn named(config: &TargetConfig, target: Arc<dyn Storage>) -> Target {
-    Target {
-        name: config.name.clone(),
-        target,
-        concurrency: spec(config).concurrency(),
-        write_only: config.write_only,
-    }
-}
-
-/// Opens a target to look at it.
-pub fn open_target(config: &TargetConfig) -> Result<Target, Failure> {
-    let target = storage::open_existing(&spec(config), None).map_err(Failure::usage)?;
-    Ok(named(config, target))
-}
-
-/// Opens a target to push to it. A folder that held this host's snapshots must hold its folder still: an
-/// empty one is where a disk is not mounted.
-pub fn open_for_push(
-    config: &TargetConfig,
-    host: &HostName,
-    has_published: bool,
-) -> Result<Target, Failure> {
-    let below = has_published.then_some(host.as_str());
-    let target = storage::open_existing(&spec(config), below).map_err(Failure::usage)?;
-    Ok(named(config, target))
-}
-
-/// Opens a target for the first time, making its folder.
-pub fn make_target(config: &TargetConfig) -> Result<Target, Failure> {
-    let target = storage::open_or_offline(&spec(config)).map_err(Failure::usage)?;
-    Ok(named(config, target))
-}
-
-/// A small runtime for the commands that only read.
-pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    Ok(runtime)
 }

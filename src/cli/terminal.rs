@@ -1,4 +1,4 @@
-//! The person at the terminal: questions and progress.
+//! Questions and progress on a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,11 +11,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::output;
 use crate::base::ids::HostName;
 use crate::base::progress::{Progress, ProgressEvent, Stage};
+use crate::jobs::context::Display;
 use crate::restore::open::{Prompt, SecretString};
 
-/// Asks on the terminal, if there is one.
+/// Asks for passphrases on the terminal, if there is one.
 #[derive(Debug, Default)]
-pub struct TerminalPrompt;
+pub(super) struct TerminalPrompt;
 
 impl Prompt for TerminalPrompt {
     fn passphrase(&self, what: &str) -> Option<SecretString> {
@@ -31,13 +32,13 @@ impl Prompt for TerminalPrompt {
     }
 }
 
-/// Whether a person can answer.
-pub fn is_interactive() -> bool {
+/// Whether a person can answer questions.
+pub(super) fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks a yes-or-no question; anything but yes is no.
-pub fn confirm(question: &str) -> io::Result<bool> {
+/// Asks a yes-or-no question. Anything except yes is no.
+pub(super) fn confirm(question: &str) -> io::Result<bool> {
     write!(io::stderr(), "{} [yes/no] ", output::visible(question))?;
     io::stderr().flush()?;
     let mut answer = String::new();
@@ -45,13 +46,14 @@ pub fn confirm(question: &str) -> io::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "yes"))
 }
 
-/// How the terminal is set: a question for a passphrase switches its echo off.
-pub fn remember() -> Option<rustix::termios::Termios> {
+/// Returns the settings of the terminal, for [`restore`]: a passphrase prompt switches its echo
+/// off.
+pub(super) fn remember() -> Option<rustix::termios::Termios> {
     rustix::termios::tcgetattr(io::stdin()).ok()
 }
 
-/// Sets the terminal as it was.
-pub fn restore(settings: &Option<rustix::termios::Termios>) {
+/// Sets the terminal back to `settings`.
+pub(super) fn restore(settings: &Option<rustix::termios::Termios>) {
     if let Some(settings) = settings {
         let now = rustix::termios::OptionalActions::Now;
         let _ = rustix::termios::tcsetattr(io::stdin(), now, settings);
@@ -70,8 +72,8 @@ fn bar(quiet: bool) -> ProgressBar {
     bar
 }
 
-/// Shows a push: entries and bytes read, new bytes and shipped bytes.
-pub struct PushDisplay {
+/// Shows a push: how much was read, is new, and was shipped.
+struct PushDisplay {
     bar: ProgressBar,
     entries: AtomicU64,
     bytes: AtomicU64,
@@ -81,30 +83,32 @@ pub struct PushDisplay {
     done: AtomicBool,
 }
 
-impl PushDisplay {
-    pub fn start(quiet: bool) -> (Arc<Self>, Option<JoinHandle<()>>) {
-        let display = Arc::new(Self {
-            bar: bar(quiet),
-            entries: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            new_bytes: AtomicU64::new(0),
-            shipped: AtomicU64::new(0),
-            stage: Mutex::new(None),
-            done: AtomicBool::new(false),
-        });
-        let shown = display.clone();
-        let named = std::thread::Builder::new().name("display".to_owned());
-        let ticker = named.spawn(move || {
-            while !shown.done.load(Ordering::Relaxed) {
-                shown.draw();
-                std::thread::park_timeout(Duration::from_millis(150));
-            }
-            shown.bar.finish_and_clear();
-        });
-        // Without a thread for it, nothing is shown.
-        (display, ticker.ok())
-    }
+/// Begins to show a push.
+pub(super) fn show_push(quiet: bool) -> Display {
+    let display = Arc::new(PushDisplay {
+        bar: bar(quiet),
+        entries: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
+        new_bytes: AtomicU64::new(0),
+        shipped: AtomicU64::new(0),
+        stage: Mutex::new(None),
+        done: AtomicBool::new(false),
+    });
+    let shown = display.clone();
+    let named = std::thread::Builder::new().name("display".to_owned());
+    let ticker = named.spawn(move || {
+        while !shown.done.load(Ordering::Relaxed) {
+            shown.draw();
+            std::thread::park_timeout(Duration::from_millis(150));
+        }
+        shown.bar.finish_and_clear();
+    });
+    // If no thread can be started, nothing is shown.
+    let (ended, ticker) = (display.clone(), ticker.ok());
+    Display::new(display, move || ended.finish(ticker))
+}
 
+impl PushDisplay {
     fn draw(&self) {
         let stage = self.stage.lock().map_or(None, |stage| *stage);
         let stage = stage.map(|stage| stage.to_string()).unwrap_or_default();
@@ -117,7 +121,7 @@ impl PushDisplay {
         ));
     }
 
-    pub fn finish(&self, ticker: Option<JoinHandle<()>>) {
+    fn finish(&self, ticker: Option<JoinHandle<()>>) {
         self.done.store(true, Ordering::Relaxed);
         let Some(ticker) = ticker else { return };
         ticker.thread().unpark();
@@ -147,8 +151,8 @@ impl Progress for PushDisplay {
     }
 }
 
-/// Shows a sync or a reading of archives: bytes copied or read, of those to come.
-pub struct SyncDisplay {
+/// Shows bytes that are copied or read, of those to come.
+struct TransferDisplay {
     bar: ProgressBar,
     host: String,
     verb: &'static str,
@@ -156,23 +160,25 @@ pub struct SyncDisplay {
     done: AtomicU64,
 }
 
-impl SyncDisplay {
-    pub fn start(quiet: bool, host: &HostName, verb: &'static str, total: u64) -> Arc<Self> {
-        Arc::new(Self {
-            bar: bar(quiet),
-            host: host.to_string(),
-            verb,
-            total,
-            done: AtomicU64::new(0),
-        })
-    }
-
-    pub fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
+/// Begins to show `total` bytes of `host` being copied or read, as `verb` says.
+pub(super) fn show_transfer(
+    quiet: bool,
+    host: &HostName,
+    verb: &'static str,
+    total: u64,
+) -> Display {
+    let bar = bar(quiet);
+    let display = Arc::new(TransferDisplay {
+        bar: bar.clone(),
+        host: host.to_string(),
+        verb,
+        total,
+        done: AtomicU64::new(0),
+    });
+    Display::new(display, move || bar.finish_and_clear())
 }
 
-impl Progress for SyncDisplay {
+impl Progress for TransferDisplay {
     fn report(&self, event: &ProgressEvent<'_>) {
         let (ProgressEvent::BytesShipped { bytes, .. } | ProgressEvent::BytesFetched { bytes }) =
             event
@@ -186,25 +192,22 @@ impl Progress for SyncDisplay {
     }
 }
 
-/// Shows a restore: bytes fetched of the bytes to fetch.
-pub struct RestoreDisplay {
+/// Shows a restore: bytes fetched, of those to fetch.
+struct RestoreDisplay {
     bar: ProgressBar,
     total: AtomicU64,
     fetched: AtomicU64,
 }
 
-impl RestoreDisplay {
-    pub fn start(quiet: bool) -> Arc<Self> {
-        Arc::new(Self {
-            bar: bar(quiet),
-            total: AtomicU64::new(0),
-            fetched: AtomicU64::new(0),
-        })
-    }
-
-    pub fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
+/// Begins to show a restore.
+pub(super) fn show_restore(quiet: bool) -> Display {
+    let bar = bar(quiet);
+    let display = Arc::new(RestoreDisplay {
+        bar: bar.clone(),
+        total: AtomicU64::new(0),
+        fetched: AtomicU64::new(0),
+    });
+    Display::new(display, move || bar.finish_and_clear())
 }
 
 impl Progress for RestoreDisplay {

@@ -1,7 +1,7 @@
-//! Text without what a terminal would obey or hide.
+//! Text without characters that a terminal obeys or hides.
 //!
-//! The authors of files and objects choose names: control characters steer the terminal, and
-//! format characters (such as U+202E) make it show a name as another one. They are shown as Rust
+//! The authors of files and objects choose their names. Control characters steer a terminal, and
+//! format characters (such as U+202E) make it show one name as another. They are printed as Rust
 //! escapes, in JSON as JSON escapes.
 
 use std::borrow::Cow;
@@ -29,7 +29,7 @@ const INVISIBLE: &[(char, char)] = &[
     ('\u{13430}', '\u{1343f}'),
     ('\u{1bca0}', '\u{1bca3}'),
     ('\u{1d173}', '\u{1d17a}'),
-    // Tags, and what Unicode keeps for more of their kind; variation selectors are not.
+    // Tags, and the code points that Unicode reserves for more of them, but no variation selectors.
     ('\u{e0000}', '\u{e00ff}'),
 ];
 
@@ -43,12 +43,12 @@ fn is_obeyed(c: char) -> bool {
 }
 
 /// Returns text of several lines for a terminal.
-pub fn visible(text: &str) -> Cow<'_, str> {
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
     escaped(text, |c| !matches!(c, '\n' | '\t') && is_obeyed(c))
 }
 
 /// Returns text for one cell of a table.
-pub fn visible_in_line(text: &str) -> Cow<'_, str> {
+pub(super) fn visible_in_line(text: &str) -> Cow<'_, str> {
     escaped(text, is_obeyed)
 }
 
@@ -67,7 +67,7 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
 }
 
 /// Returns a path's raw bytes for a terminal; bad UTF-8 is shown as `\xff`.
-pub fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
         text.push_str(&visible_in_line(chunk.valid()));
@@ -78,9 +78,9 @@ pub fn printable(bytes: &[u8]) -> String {
     text
 }
 
-/// Pretty JSON in which no character is left that a terminal would obey: it means the same.
+/// Formats pretty JSON with the same meaning and without characters that a terminal obeys.
 #[derive(Default)]
-pub struct VisibleFormatter(PrettyFormatter<'static>);
+pub(super) struct VisibleFormatter(PrettyFormatter<'static>);
 
 impl Formatter for VisibleFormatter {
     fn write_string_fragment<W: ?Sized + io::Write>(

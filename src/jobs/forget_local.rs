@@ -1,48 +1,71 @@
-//! Deletes named snapshot directories of this host, and no other.
+//! Deletes the named snapshot directories of this host, and no others.
 //!
-//! The newest valid one and pinned ones stay. What no target has for certain goes only if that is confirmed.
+//! The newest valid snapshot and pinned ones stay. A snapshot that is not known to be on every
+//! target is deleted only with consent.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
 
+use super::error::JobError;
+use super::local_retention::{Deliveries, LocalRetentionError, newest_valid, pins_of};
+use super::mode::{Consent, Mode};
+use super::push::upload_order::{OrderedSnapshot, in_order};
+use crate::base::clock;
 use crate::base::ids::Stamp;
-use crate::jobs::local_retention::{Deliveries, LocalRetentionError, newest_valid};
-use crate::jobs::push::upload_order::{OrderedSnapshot, in_order};
+use crate::config::Config;
 use crate::producer;
 use crate::retention::{Nameable, Pins, Reason, Reasons, find, may_go};
 use crate::state::State;
 
-/// Which of the directories in `dir` go.
-pub struct LocalForget<'a> {
-    pub dir: &'a Path,
+/// Which of the directories in `dir` are deleted.
+struct LocalForget<'a> {
+    dir: &'a Path,
     /// Stamps, sequences, or the last 16 digits of manifests' names.
-    pub named: &'a [String],
-    pub pins: &'a Pins,
+    named: &'a [String],
+    pins: &'a Pins,
     /// Names of all targets.
-    pub targets: &'a [&'a str],
-    pub now: DateTime<Utc>,
-    pub confirmed: bool,
-    pub dry_run: bool,
+    targets: &'a [&'a str],
+    now: DateTime<Utc>,
+    mode: Mode,
+}
+
+/// Deletes the `named` snapshots of this host and no other. Returns their stamps.
+pub(crate) fn forget_local(
+    config: &Config,
+    state: &State,
+    named: &[String],
+    mode: Mode,
+) -> Result<Vec<Stamp>, JobError> {
+    let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
+    let forget = LocalForget {
+        dir: &config.snapshots_dir,
+        named,
+        pins: &pins_of(config)?,
+        targets: &targets,
+        now: clock::now(),
+        mode,
+    };
+    Ok(forget.apply(state)?)
 }
 
 impl LocalForget<'_> {
-    /// Deletes them; returns their stamps. If one must stay, or is not there, none is deleted.
-    pub fn apply(&self, state: &State) -> Result<Vec<Stamp>, LocalRetentionError> {
+    /// Deletes them and returns their stamps. If one must stay or does not exist, deletes none.
+    fn apply(&self, state: &State) -> Result<Vec<Stamp>, LocalRetentionError> {
         let there = in_order(producer::list(self.dir)?, Some(&state.catalog), self.now)?;
         let nameable = nameable(&there, state)?;
         let done = Deliveries::of(state, self.targets)?.done;
         let newest = newest_valid(&there);
         let mut going = BTreeSet::new();
         for text in self.named {
-            let Some(at) = find(text, &nameable)? else {
+            let Some(index) = find(text, &nameable)? else {
                 return Err(LocalRetentionError::NotHere {
                     text: text.clone(),
                     dir: self.dir.to_owned(),
                 });
             };
-            let stamp = there[at].snapshot.stamp;
+            let stamp = there[index].snapshot.stamp;
             let mut reasons = Reasons::new();
             if Some(stamp) == newest {
                 reasons.insert(Reason::Newest);
@@ -52,7 +75,7 @@ impl LocalForget<'_> {
                 self.pins.explain(&stamp, &mut reasons);
             }
             may_go(stamp, &reasons)?;
-            if !done.contains(&stamp) && !self.confirmed && !self.dry_run {
+            if !done.contains(&stamp) && self.mode == Mode::Delete(Consent::Missing) {
                 return Err(LocalRetentionError::OnlyHere(stamp));
             }
             going.insert(stamp);
@@ -60,7 +83,7 @@ impl LocalForget<'_> {
         let is_going = |one: &&OrderedSnapshot| going.contains(&one.snapshot.stamp);
         let mut forgotten = Vec::new();
         for one in there.iter().filter(is_going) {
-            if !self.dry_run {
+            if !self.mode.is_dry_run() {
                 producer::delete(&one.snapshot)?;
             }
             forgotten.push(one.snapshot.stamp);

@@ -1,32 +1,37 @@
 //! Retention of this host's own snapshot directories.
 //!
-//! Only what is on the targets already may go: a snapshot that some target still waits for, that was never
-//! pushed, or that a target lost stays, whatever the policy says. So does what is younger than a day, for a
-//! policy of days would else leave of today's snapshots one, and the newest that is known to be valid.
+//! Only snapshots that are on the targets may be deleted. Whatever the policy says, a snapshot
+//! stays if some target still waits for it, if it was never pushed, or if a target lost it.
+//! Snapshots younger than a day stay too, since a policy of days would keep one of today's, and so
+//! does the newest snapshot that is known to be valid.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 
+use super::error::JobError;
+use super::mode::Mode;
+use super::push::upload_order::{OrderedSnapshot, in_order};
+use crate::base::clock;
 use crate::base::ids::Stamp;
-use crate::jobs::push::upload_order::{OrderedSnapshot, in_order};
-use crate::state::State;
-use crate::state::catalog::{CatalogError, PublicationState};
-
+use crate::config::Config;
 use crate::producer::{self, ProduceError};
 use crate::retention::{
     Candidate, Guard, NamedError, Pins, Policy, Reason, Reasons, Refusal, decide,
 };
+use crate::state::catalog::{CatalogError, PublicationState};
+use crate::state::{State, figures, pins};
 
-/// The sequence of the newest local snapshot that the last time settled (see [`settled_until`]).
+/// The sequence of the newest local snapshot that the last run settled (see [`settled_until`]).
 const RETAINED: &str = "local retention sequence";
-/// The same as a stamp, as versions before it remembered it.
+/// The same as a stamp, as earlier versions stored it.
 const RETAINED_STAMP: &str = "local retention";
 
 /// Why retention, or a deletion by name, was not applied to this host's snapshots.
 #[derive(Debug, thiserror::Error)]
-pub enum LocalRetentionError {
+pub(crate) enum LocalRetentionError {
     /// A snapshot directory cannot be listed or deleted.
     #[error(transparent)]
     Produce(#[from] ProduceError),
@@ -42,79 +47,126 @@ pub enum LocalRetentionError {
     /// A name is no snapshot's.
     #[error("no snapshot {text} is in {}; `sealift list` shows what there is", dir.display())]
     NotHere {
-        /// The name as it was given.
+        /// The name as the caller gave it.
         text: String,
         /// The directory of this host's snapshots.
         dir: PathBuf,
     },
     /// A named snapshot may have no other copy.
     #[error(
-        "not every target is known to have snapshot {0}, so it may be here only; if it is to go nevertheless, say --yes"
+        "not every target is known to have snapshot {0}, so it may be here only; to delete it in any case, say --yes"
     )]
     OnlyHere(Stamp),
 }
 
-/// What stays of the directories in `dir`.
-pub struct LocalRetention<'a> {
-    pub dir: &'a Path,
-    pub policy: Policy,
-    pub pins: &'a Pins,
+/// Which of the directories in `dir` stay.
+struct LocalRetention<'a> {
+    dir: &'a Path,
+    policy: Policy,
+    pins: &'a Pins,
     /// Names of all targets.
-    pub targets: &'a [&'a str],
-    pub now: DateTime<Utc>,
-    pub confirmed: bool,
-    pub dry_run: bool,
+    targets: &'a [&'a str],
+    now: DateTime<Utc>,
+    mode: Mode,
 }
 
-/// What went, or would go.
-#[derive(Debug, Default)]
-pub struct LocalPruned {
-    pub forgotten: Vec<Stamp>,
-    /// Why it would not be done without `--yes`, or at all; of a dry run only.
-    pub refusal: Option<Refusal>,
+/// The local snapshots that were deleted, or would be.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct LocalPruneReport {
+    /// Their stamps, oldest first.
+    pub(crate) forgotten: Vec<Stamp>,
+    /// Why the same run without `--dry-run` would be refused. `None` if it would not, and of a run
+    /// that deletes.
+    #[serde(serialize_with = "as_text")]
+    pub(crate) refusal: Option<Refusal>,
+}
+
+fn as_text<S: serde::Serializer>(refusal: &Option<Refusal>, s: S) -> Result<S::Ok, S::Error> {
+    refusal.as_ref().map(ToString::to_string).serialize(s)
 }
 
 /// Snapshots by whether the targets have them.
 pub(crate) struct Deliveries {
-    /// What every target has or had, as far as it ever will.
-    pub done: BTreeSet<Stamp>,
+    /// Stamps of snapshots that every target has or had, except those it never gets.
+    pub(crate) done: BTreeSet<Stamp>,
     waiting: BTreeSet<Stamp>,
+}
+
+/// Returns the snapshots that stay on this host and its targets, as its state directory lists them.
+pub(crate) fn pins_of(config: &Config) -> Result<Pins, JobError> {
+    let memory = figures::load(&config.state)?.unwrap_or_default();
+    Ok(Pins {
+        by_hand: pins::read(&config.state)?,
+        before_shrink: memory.before_shrink(),
+        before_failure: memory.before_failure(),
+    })
+}
+
+/// Deletes the snapshots of this host that `[retention]` does not keep. Deletes none if the
+/// configuration has no such table.
+pub(crate) fn retain_local(
+    config: &Config,
+    state: &State,
+    mode: Mode,
+) -> Result<LocalPruneReport, JobError> {
+    let Some(policy) = config.retention else {
+        return Ok(LocalPruneReport::default());
+    };
+    let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
+    let local = LocalRetention {
+        dir: &config.snapshots_dir,
+        policy,
+        pins: &pins_of(config)?,
+        targets: &targets,
+        now: clock::now(),
+        mode,
+    };
+    local.apply(state).map_err(|error| {
+        let may_be_confirmed =
+            matches!(&error, LocalRetentionError::Retention(refusal) if refusal.may_be_confirmed());
+        match may_be_confirmed {
+            true => JobError::from(error)
+                .with_next("if these snapshots are to be deleted, confirm it with --yes"),
+            false => error.into(),
+        }
+    })
 }
 
 impl LocalRetention<'_> {
     /// Deletes the snapshots that the policy does not keep.
-    pub fn apply(&self, state: &State) -> Result<LocalPruned, LocalRetentionError> {
-        let there = valid_in_order(self.dir, state, self.now)?;
+    fn apply(&self, state: &State) -> Result<LocalPruneReport, LocalRetentionError> {
+        let present = valid_in_order(self.dir, state, self.now)?;
         let deliveries = Deliveries::of(state, self.targets)?;
-        let candidates = self.candidates(&deliveries.done, &there);
+        let candidates = self.candidates(&deliveries.done, &present);
         let decided = decide(&candidates, &self.policy.and_young(), self.now);
         let guard = Guard {
             now: self.now,
-            pruned_at: retained(state)?.map(|at| count_until(&there, at)),
-            confirmed: self.confirmed,
+            pruned_at: retained(state)?.map(|sequence| count_until(&present, sequence)),
+            confirmed: self.mode.is_confirmed(),
         };
         let refusal = guard.check(&candidates, &decided).err();
-        if let (Some(refusal), false) = (&refusal, self.dry_run) {
+        if let (Some(refusal), false) = (&refusal, self.mode.is_dry_run()) {
             return Err(refusal.clone().into());
         }
         let mut forgotten = Vec::new();
-        for (one, reasons) in there.iter().zip(&decided) {
+        for (one, reasons) in present.iter().zip(&decided) {
             if reasons.is_empty() {
-                if !self.dry_run {
+                if !self.mode.is_dry_run() {
                     producer::delete(&one.snapshot)?;
                 }
                 forgotten.push(one.snapshot.stamp);
             }
         }
-        if !self.dry_run {
-            let settled = settled_until(&there, &decided, &deliveries);
+        if !self.mode.is_dry_run() {
+            let settled = settled_until(&present, &decided, &deliveries);
             let settled = settled.or(retained(state)?).unwrap_or(0);
             state.catalog.set_meta(RETAINED, &settled.to_string())?;
         }
-        Ok(LocalPruned { forgotten, refusal })
+        Ok(LocalPruneReport { forgotten, refusal })
     }
 
-    /// Numbered in the order of their making.
+    /// Returns the snapshots as retention takes them, numbered in the order in which they were
+    /// made.
     fn candidates(&self, delivered: &BTreeSet<Stamp>, there: &[OrderedSnapshot]) -> Vec<Candidate> {
         let newest_valid = newest_valid(there);
         let candidate = |(one, sequence): (&OrderedSnapshot, u64)| {
@@ -134,8 +186,8 @@ impl LocalRetention<'_> {
     }
 }
 
-/// The snapshots in `dir` that are not known to be invalid, oldest first.
-pub(crate) fn valid_in_order(
+/// Returns the snapshots in `dir` that are not known to be invalid, oldest first.
+fn valid_in_order(
     dir: &Path,
     state: &State,
     now: DateTime<Utc>,
@@ -145,13 +197,14 @@ pub(crate) fn valid_in_order(
     Ok(in_order(there, Some(&state.catalog), now)?)
 }
 
+/// Returns the stamp of the newest snapshot that is known to be valid.
 pub(crate) fn newest_valid(there: &[OrderedSnapshot]) -> Option<Stamp> {
     let mut newest_first = there.iter().rev();
     let valid = newest_first.find(|one| one.snapshot.valid == Some(true));
     valid.map(|one| one.snapshot.stamp)
 }
 
-/// The sequence up to which the last time settled. `None`: there was no last time.
+/// Returns the sequence up to which the last run settled, `None` if there was no run.
 fn retained(state: &State) -> Result<Option<u64>, LocalRetentionError> {
     if let Some(text) = state.catalog.meta(RETAINED)? {
         return Ok(text.parse().ok());
@@ -166,7 +219,7 @@ fn retained(state: &State) -> Result<Option<u64>, LocalRetentionError> {
     Ok(known.map(|row| row.known.sequence).max())
 }
 
-/// How many of `there` were made until the snapshot of that sequence.
+/// Returns how many of `there` were made up to the snapshot with this sequence.
 fn count_until(there: &[OrderedSnapshot], sequence: u64) -> u64 {
     let last = there
         .iter()
@@ -174,9 +227,9 @@ fn count_until(there: &[OrderedSnapshot], sequence: u64) -> u64 {
     last.map_or(0, |at| at as u64 + 1)
 }
 
-/// The highest sequence before the first snapshot that a later time may let go for no fault of the policy:
-/// a target waits for it, and what arrives there at last may go together; or it stayed only because it is
-/// younger than a day.
+/// Returns the highest sequence before the first snapshot that a later run may delete without a
+/// change of the policy: because a target still waits for it (snapshots that arrive together may be
+/// deleted together), or because it stayed only for being younger than a day.
 fn settled_until(
     there: &[OrderedSnapshot],
     decided: &[Reasons],
@@ -191,7 +244,8 @@ fn settled_until(
 }
 
 impl Deliveries {
-    pub fn of(state: &State, targets: &[&str]) -> Result<Self, LocalRetentionError> {
+    /// Reads from the catalog what the targets named `targets` have.
+    pub(crate) fn of(state: &State, targets: &[&str]) -> Result<Self, LocalRetentionError> {
         let mut done: BTreeSet<Stamp> = state.catalog.completed_stamps()?;
         let mut waiting = BTreeSet::new();
         let publications = targets.iter().map(|name| state.catalog.publications(name));
@@ -212,11 +266,11 @@ impl Deliveries {
             if states.iter().any(arrived) && states.iter().all(settled) {
                 done.insert(stamp);
             } else {
-                // Lost meanwhile, or a target waits for it.
+                // A target lost it, or waits for it.
                 waiting.insert(stamp);
             }
         }
-        // Two snapshots may have one stamp: a target that waits for either has the directory stay.
+        // Two snapshots may have one stamp: the directory stays while a target waits for either.
         done.retain(|stamp| !waiting.contains(stamp));
         Ok(Self { done, waiting })
     }

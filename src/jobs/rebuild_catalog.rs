@@ -1,47 +1,137 @@
-//! A catalog made anew from what the targets show: lost, damaged or in doubt, it is not missed for long.
+//! Rebuilds a lost, damaged or doubted catalog from what the targets show.
 //!
-//! Without an identity it learns the host's snapshots; what lies in their archives stays sealed, and the next push
-//! stores everything once more. With one, an index can be read, and where the content that it describes is at hand
-//! ([`reindex`]), the next push is as small as if nothing had happened. The new catalog takes the old one's place in
-//! one step, once it is complete; the old one is kept beside it.
+//! Without an identity it learns the host's snapshots; the content of their archives stays sealed,
+//! and the next push stores everything again. With an identity an index can be read. If the content
+//! that the index describes is still on this host, or can be fetched ([`learn`]), the next push is
+//! as small as if nothing had happened. The new catalog replaces the old one in one step once it is
+//! complete, and the old one is kept beside it.
+
+mod learn;
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use serde::Serialize;
+
+use super::context::{FrontEnd, open_state};
+use super::error::JobError;
 use super::push::inspect_targets::survey;
+use super::push::lineage::{Reconciled, carried_over, reconcile};
+use super::push::{PushError, Target};
+use super::targets::{open_all, own_trust};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{HostName, Stamp};
 use crate::base::runtime::runtime;
+use crate::config::Config;
 use crate::format::index::EntryList;
 use crate::format::signature::Trust;
-use crate::jobs::push::lineage::{Reconciled, carried_over, reconcile};
-use crate::jobs::push::{PushError, Target};
 use crate::packer::reindex::{Reindexed, Root, reindex};
+use crate::restore::open::Identities;
 use crate::state::State;
 use crate::state::catalog::{Catalog, NewArchive};
+use learn::Learning;
 
 const NEW: &str = "catalog.new.db";
 
-/// A new catalog in the making. Given up where it is dropped: the old one is still there.
+/// Request of a rebuild.
+pub(crate) struct RebuildRequest {
+    /// Identities that open the newest snapshot. `None`: its content stays unknown.
+    pub(crate) identities: Option<Arc<Identities>>,
+    pub(crate) fetching: Fetching,
+    /// Directory for fetched files. `None`: the system's directory for temporary files.
+    pub(crate) scratch: Option<PathBuf>,
+}
+
+/// Whether to fetch content that is not on this host any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fetching {
+    /// Fetch it.
+    Missing,
+    /// Fetch the index only: the next push stores that content again.
+    IndexOnly,
+}
+
+/// Report of a rebuild.
+#[derive(Debug, Serialize)]
+pub(crate) struct RebuildReport {
+    pub(crate) snapshots: usize,
+    /// `None` without an identity, or if there is no snapshot.
+    pub(crate) content: Option<LearnedContent>,
+    /// Path of the old catalog. `None` if there was none.
+    pub(crate) kept: Option<PathBuf>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Content of the newest snapshot that the catalog knows again.
+#[derive(Debug, Serialize)]
+pub(crate) struct LearnedContent {
+    /// The snapshot's stamp.
+    pub(crate) stamp: String,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) chunks: u64,
+    /// Those of the files that had to be fetched.
+    pub(crate) fetched_files: u64,
+    /// Files that the next push stores again.
+    pub(crate) unknown_files: u64,
+}
+
+/// Rebuilds the catalog of this host.
+pub(crate) fn run(
+    config: &Config,
+    request: RebuildRequest,
+    front: &dyn FrontEnd,
+) -> Result<RebuildReport, JobError> {
+    let trust = own_trust(config, front)?;
+    let targets = open_all(config)?;
+    let state = open_state(config, front)?;
+    let unchanged = |error: JobError| {
+        front.warn("nothing was rebuilt; the catalog is unchanged");
+        error
+    };
+    let begun = Rebuild::begin(state, &config.host, &targets, &trust);
+    let mut rebuild = begun.map_err(|error| unchanged(error.into()))?;
+    let content = match request.identities {
+        Some(identities) if rebuild.snapshots > 0 => {
+            let learning = Learning {
+                front,
+                config,
+                trust: &trust,
+                identities,
+                fetching: request.fetching,
+                scratch: request.scratch.as_deref(),
+            };
+            let learned = learning.learn(&targets, &mut rebuild);
+            Some(learned.map_err(unchanged)?)
+        }
+        _ => None,
+    };
+    Ok(RebuildReport {
+        snapshots: rebuild.snapshots,
+        content,
+        warnings: std::mem::take(&mut rebuild.notes),
+        kept: rebuild.finish()?,
+    })
+}
+
+/// A new catalog in the making. If it is dropped before [`Rebuild::finish`], the old one stays.
 #[derive(Debug)]
-pub struct Rebuild {
+struct Rebuild {
     state: State,
     _file: NewFile,
     /// Live snapshots that the targets showed.
-    pub snapshots: usize,
-    /// What their owner should hear.
-    pub notes: Vec<String>,
+    snapshots: usize,
+    /// Messages for the operator.
+    notes: Vec<String>,
 }
 
-/// Where the old catalog is kept; `None`: there was none.
-pub type Kept = Option<PathBuf>;
-
 impl Rebuild {
-    /// Learns of every snapshot that `targets` show. Each must answer: what one has and does not show would be
-    /// stored anew.
-    pub fn begin(
+    /// Learns every snapshot that `targets` show. Each target must answer: what it has and does not
+    /// show would be stored again.
+    fn begin(
         mut state: State,
         host: &HostName,
         targets: &[Target],
@@ -51,7 +141,7 @@ impl Rebuild {
         let path = state.dir.join(NEW);
         remove(&path).map_err(failed("remove", &path))?;
         let file = NewFile(path.clone());
-        // Of the old one every connection is closed here, which tidies up its log.
+        // Closes every connection to the old catalog, which checkpoints its log.
         state.catalog = Catalog::open(&path)?;
         for (key, value) in carried {
             state.catalog.set_meta(key, &value)?;
@@ -77,9 +167,10 @@ impl Rebuild {
         })
     }
 
-    /// Learns where a snapshot's content lies, of whatever of it `roots` hold; of `paths` only, if given.
-    /// `recipients`: every set of them that archives may be sealed to.
-    pub fn learn(
+    /// Learns where the content of a snapshot is stored, as far as `roots` hold that content. If
+    /// `paths` are given, learns these only. `recipients` are all sets that archives may be sealed
+    /// to.
+    fn learn(
         &mut self,
         archives: &[NewArchive],
         recipients: &[Vec<String>],
@@ -94,9 +185,10 @@ impl Rebuild {
         Ok(reindex(catalog, archives, entries, roots, paths)?)
     }
 
-    /// Puts the new catalog in its place.
-    pub fn finish(self) -> Result<Kept, PushError> {
-        // Renamed, the file is not where its removal looks for it.
+    /// Puts the new catalog in the place of the old one. Returns where the old one is kept, `None`
+    /// if there was none.
+    fn finish(self) -> Result<Option<PathBuf>, PushError> {
+        // After the rename, the drop of `_file` finds nothing to remove.
         let Self { state, _file, .. } = self;
         let (dir, lock) = state.close()?;
         let (new, path) = (dir.join(NEW), dir.join("catalog.db"));
@@ -111,7 +203,7 @@ impl Rebuild {
             }
             false => None,
         };
-        fs::rename(&new, &path).map_err(failed("put a new catalog in the place of", &path))?;
+        fs::rename(&new, &path).map_err(failed("replace", &path))?;
         crate::base::fs::sync_dir(&dir).map_err(failed("flush", &dir))?;
         drop(lock);
         Ok(kept)
@@ -127,7 +219,7 @@ fn failed(operation: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Pu
     }
 }
 
-/// Removed, where it still is, with what SQLite keeps beside it.
+/// The new catalog's file, which is removed on drop with the files that SQLite keeps beside it.
 #[derive(Debug)]
 struct NewFile(PathBuf);
 

@@ -176,8 +176,8 @@ fn without_an_identity_the_history_is_known_and_content_is_not() {
     let host = prepared();
     lose_the_catalog(&host);
     let (out, _) = host.exits(&["catalog", "rebuild"], 0);
-    assert!(out.contains("known again: 2 snapshots of dalidou"), "{out}");
-    assert!(out.contains("stores everything once more"), "{out}");
+    assert!(out.contains("found 2 snapshots of dalidou"), "{out}");
+    assert!(out.contains("stores everything again"), "{out}");
     let report = host.backup();
     assert!(new_bytes(&report) > 11_000_000, "{report}");
     assert_eq!(report["sequence"], 3, "{report}");

@@ -110,7 +110,7 @@ fn init_replaces_nothing_and_says_what_is_wrong() {
         ),
         (
             vec!["--recipient", &recipient, "--tree", "data"],
-            "nowhere to ship to",
+            "no target to back up to",
         ),
         (
             vec!["--recipient", &recipient, "--target", "repo"],
@@ -125,7 +125,7 @@ fn init_replaces_nothing_and_says_what_is_wrong() {
                 "--tree",
                 "no-such",
             ],
-            "no-such is no directory",
+            "no-such is not a directory",
         ),
         (
             vec![
@@ -185,10 +185,10 @@ fn list_ls_and_status_tell_what_there_is() {
         "{said}"
     );
     let (_, err) = host.exits(&["ls", "--from", "repo", "--accept-signer"], 2);
-    assert!(err.contains("sealed"), "{err}");
+    assert!(err.contains("encrypted"), "{err}");
     let status = host.ok(&["status"]);
     assert!(
-        status.contains("ok") && status.contains("in full"),
+        status.contains("ok") && status.contains("fully decrypted"),
         "{status}"
     );
     let status = host.json(&["status"]);

@@ -240,7 +240,7 @@ fn a_dry_run_shows_reasons_and_deletes_nothing() {
     assert!(line("20260302T").ends_with("forget"), "{table}");
     assert!(line("20260301T").ends_with("weekly, monthly"), "{table}");
     assert!(line("20260309T").ends_with("newest, daily"), "{table}");
-    assert!(table.contains("1 snapshot forgotten, 8 kept"), "{table}");
+    assert!(table.contains("would delete 1 of 9 snapshots"), "{table}");
     assert_eq!(files(&host.folder()), before);
 }
 

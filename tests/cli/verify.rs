@@ -337,7 +337,7 @@ fn a_target_that_is_behind_is_not_said_to_be_set_back() {
     host.backup();
     // It came with the fourth: what is before it was given up.
     let out = host.ok(&["verify", "--data"]);
-    assert!(out.contains("will not be there"), "{out}");
+    assert!(out.contains("not available there"), "{out}");
     fs::rename(host.path("other"), host.path("away")).unwrap();
     host.exits(&["backup"], 3);
     let out = found(&host, &[]);

@@ -16,15 +16,16 @@ const MONEY: i64 = 1_000_000;
 const CHUNKS: u64 = 40_000;
 const VECTORS: u64 = 8_000;
 const VECTOR_BYTES: u64 = 1536;
-/// One row of so many changes in a day.
+/// One row of this many changes in a day.
 const CHANGED: u64 = 200;
 
-pub struct Deployment {
+/// The deployment that the demo backs up.
+pub(super) struct Deployment {
     database: PathBuf,
     chroma: PathBuf,
 }
 
-/// Numbers that look random and are the same each time (SplitMix64).
+/// Pseudo-random numbers that are the same each time (SplitMix64).
 struct Numbers(u64);
 
 impl Numbers {
@@ -56,7 +57,8 @@ impl Numbers {
 }
 
 impl Deployment {
-    pub fn build(root: &Path) -> Result<Self, Failure> {
+    /// Makes it below `root`.
+    pub(super) fn build(root: &Path) -> Result<Self, Failure> {
         let deployment = Self {
             database: root.join("data/db/atocore.db"),
             chroma: root.join("data/chroma"),
@@ -123,7 +125,7 @@ impl Deployment {
     }
 
     /// Changes half a percent of the rows and vectors, in place.
-    pub fn live_a_day(&self) -> Result<(), Failure> {
+    pub(super) fn live_a_day(&self) -> Result<(), Failure> {
         use std::os::unix::fs::FileExt as _;
         let mut numbers = Numbers(3);
         let mut db = Connection::open(&self.database)?;
@@ -145,7 +147,7 @@ impl Deployment {
     }
 
     /// Moves money between accounts until stopped; the sum stays.
-    pub fn start_writer(&self) -> Result<Writer, Failure> {
+    pub(super) fn start_writer(&self) -> Result<Writer, Failure> {
         let mut db = Connection::open(&self.database)?;
         db.busy_timeout(Duration::from_secs(10))?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -170,21 +172,24 @@ impl Deployment {
     }
 }
 
-pub struct Writer {
+/// The thread that changes the database.
+pub(super) struct Writer {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<rusqlite::Result<()>>,
 }
 
 impl Writer {
-    pub fn stop(self) -> Result<(), Failure> {
+    /// Stops it.
+    pub(super) fn stop(self) -> Result<(), Failure> {
         self.stop.store(true, Ordering::Relaxed);
         let done = self.thread.join();
         Ok(done.map_err(|_| Failure::from_error("the demo's writer failed"))??)
     }
 }
 
-/// Sound, and the sum of all accounts as it always was; the number of accounts.
-pub fn check_database(path: &Path) -> Result<i64, Failure> {
+/// Requires that the database is sound and the sum of its accounts is unchanged. Returns the number
+/// of accounts.
+pub(super) fn check_database(path: &Path) -> Result<i64, Failure> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let integrity: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
     let (accounts, money): (i64, i64) =

@@ -1,4 +1,4 @@
-//! What to say, and to ask for, where archives lie in cold storage.
+//! Messages and requests for archives in cold storage.
 
 use super::super::failure::Failure;
 use super::super::output::{count, size};
@@ -8,31 +8,32 @@ use crate::restore::{self, Frozen, Thawing};
 
 const HOURS: &str = "Glacier takes 5 to 12 hours, Deep Archive up to 48";
 
-pub fn amount(frozen: &Frozen) -> String {
+/// Returns how much of a restore is in cold storage.
+pub(super) fn amount(frozen: &Frozen) -> String {
     format!(
-        "{} of the {} that this needs, {}, lie in cold storage and cannot be read until they are thawed",
+        "{} of the {} that this needs, {}, are in cold storage and cannot be read until they are thawed",
         frozen.archives.len(),
         count(frozen.needed as u64, "archive"),
         size(frozen.bytes()),
     )
 }
 
-/// The failure of a restore that was not told to thaw.
-pub fn needed(frozen: &Frozen) -> Failure {
+/// Returns the failure of a restore without `--thaw`.
+pub(super) fn needed(frozen: &Frozen) -> Failure {
     Failure::from_error(format!("{}; nothing was changed", amount(frozen))).hint(format!(
-        "the same command with --thaw asks for them (or --thaw=DAYS: for how long they stay readable, 7). \
+        "the same command with --thaw requests them (or --thaw=DAYS: for how long they stay readable, 7). \
          {HOURS}; the provider charges for it"
     ))
 }
 
-/// Asks for all of them. No success: nothing is restored yet.
-pub async fn ask(folder: &HostFolder, frozen: &Frozen, days: u16) -> Failure {
+/// Requests all of them. Returns a failure in any case, since nothing is restored yet.
+pub(super) async fn ask(folder: &HostFolder, frozen: &Frozen, days: u16) -> Failure {
     let thawing = match restore::thaw(folder, frozen, days).await {
         Ok(thawing) => thawing,
         Err(error) => {
             let (error, amount) = (with_causes(&error), amount(frozen));
-            return Failure::from_error(format!("{amount}, and asking for them failed: {error}"))
-                .hint("mend that and run the same command again: asking twice does no harm");
+            return Failure::from_error(format!("{amount}, and requesting them failed: {error}"))
+                .hint("fix that and run the same command again: requesting twice does no harm");
         }
     };
     let Thawing {
@@ -41,7 +42,7 @@ pub async fn ask(folder: &HostFolder, frozen: &Frozen, days: u16) -> Failure {
         ready,
     } = thawing;
     let parts = [
-        (asked, "asked for now"),
+        (asked, "requested now"),
         (under_way, "under way already"),
         (ready, "readable by now"),
     ];

@@ -153,7 +153,7 @@ fn a_target_that_is_away_catches_up_later() {
     let words = [
         &format!("{free} refuses the connection"),
         "tried ",
-        "next: see that the network",
+        "next: check that the network",
     ];
     assert!(words.iter().all(|word| err.contains(word)), "{err}");
     let status = host.command(&["status", "--offline"]).output().unwrap();

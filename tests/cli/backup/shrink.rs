@@ -329,7 +329,7 @@ fn a_damaged_memory_stops_retention_and_no_backup() {
         let report = host.json_exits(&["backup"], &[3]);
         let warnings = report["warnings"].to_string();
         assert!(
-            warnings.contains("so nothing older is deleted"),
+            warnings.contains("so no older snapshot is deleted"),
             "{warnings}"
         );
         assert!(warnings.contains("figures.json is damaged"), "{warnings}");

@@ -233,7 +233,7 @@ fn a_restore_from_cold_storage_asks_waits_and_succeeds() {
     assert!(freezer.lock().unwrap().asked.is_empty(), "a dry run");
 
     for words in [
-        "for 7 days: 3 asked for now",
+        "for 7 days: 3 requested now",
         "for 7 days: 3 under way already",
     ] {
         let (code, _, err) = from_target(&host, &server, &[&RESTORE[..], &["--thaw"]].concat());
@@ -309,7 +309,7 @@ fn a_frozen_index_is_told_and_asked_for() {
     assert_eq!(from_target(&host, &server, &dry).0, Some(1));
     assert!(freezer.lock().unwrap().asked.is_empty(), "a dry run");
     let (code, _, err) = from_target(&host, &server, &[&RESTORE[..], &["--thaw"]].concat());
-    assert!(code == Some(1) && err.contains("asked for now"), "{err}");
+    assert!(code == Some(1) && err.contains("requested now"), "{err}");
     let freezer = freezer.lock().unwrap();
     assert!(
         !freezer.asked.is_empty() && freezer.asked.is_subset(&index),

@@ -88,7 +88,7 @@ const FULL: [Cell; 6] = [
         State,
         &[
             "c.state/catalog.db",
-            "next: see that the state directory's disk has room",
+            "next: check that the state directory's disk has room",
         ],
     ),
     cell(
@@ -109,7 +109,7 @@ const FULL: [Cell; 6] = [
             "/repo",
             "BEHIND",
             "No space left",
-            "the next run ships it from the spool",
+            "the next run sends it from the spool",
         ],
     ),
     cell(
@@ -155,7 +155,7 @@ const READ_ONLY: [Cell; 6] = [
             "/repo",
             "BEHIND",
             "Read-only file system",
-            "the next run ships it from the spool",
+            "the next run sends it from the spool",
         ],
     ),
     cell(
@@ -171,7 +171,7 @@ const READ_ONLY: [Cell; 6] = [
         &[
             "scratch",
             "Read-only file system",
-            "next: give one with --scratch",
+            "next: name a directory of your own with --scratch",
         ],
     ),
 ];
@@ -179,14 +179,18 @@ const READ_ONLY: [Cell; 6] = [
 const FORBIDDEN: [Cell; 6] = [
     cell(
         State,
-        &["c.state/lock", "Permission denied", "next: see who owns it"],
+        &[
+            "c.state/lock",
+            "Permission denied",
+            "next: check owner and mode",
+        ],
     ),
     cell(
         Spool,
         &[
             "c.state/spool",
             "Permission denied",
-            "next: see who owns it",
+            "next: check owner and mode",
         ],
     ),
     cell(
@@ -194,7 +198,7 @@ const FORBIDDEN: [Cell; 6] = [
         &[
             "c.state/snapshots",
             "Permission denied",
-            "next: see who owns it",
+            "next: check owner and mode",
         ],
     ),
     cell(
@@ -203,19 +207,23 @@ const FORBIDDEN: [Cell; 6] = [
             "/repo",
             "BEHIND",
             "Permission denied",
-            "the next run ships it from the spool",
+            "the next run sends it from the spool",
         ],
     ),
     cell(
         Destination,
-        &["destination/", "Permission denied", "next: see who owns it"],
+        &[
+            "destination/",
+            "Permission denied",
+            "next: check owner and mode",
+        ],
     ),
     cell(
         Scratch,
         &[
             "scratch",
             "Permission denied",
-            "next: give one with --scratch",
+            "next: name a directory of your own with --scratch",
         ],
     ),
 ];

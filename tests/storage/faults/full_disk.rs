@@ -90,7 +90,7 @@ fn a_folder_full_to_the_last_byte_is_pruned_and_freed() {
         disk.fill(0);
         let (_, err) = host.exits_any(&LAST, &[0, 3]);
         assert_eq!(
-            err.contains("the recovery documents went"),
+            err.contains("the recovery documents were deleted"),
             !has_reserve,
             "{err}"
         );

@@ -350,7 +350,7 @@ fn a_restore_whose_checks_are_killed_is_complete_and_says_so() {
             assert!(fs::read(host.data().join(&name)).unwrap() == fs::read(restored).unwrap());
         }
         let said = fs::read_to_string(host.path("said")).unwrap();
-        if said.contains("note: proven, but not checked as a database") {
+        if said.contains("note: verified, but not checked as a database") {
             return;
         }
     }

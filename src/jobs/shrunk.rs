@@ -1,45 +1,57 @@
-//! The finding `shrunk`, in words and as JSON.
+//! The finding `shrunk`: a source that lost more than half of its files, bytes or rows.
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use serde_json::json;
+use serde::Serialize;
 
-use super::output::{count, size};
+use super::push::{self, PushError, PushReport};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
+use crate::base::units::{count, size};
 use crate::config::Config;
-use crate::jobs::push::{self, PushError, PushReport};
 use crate::state::State;
 use crate::state::catalog::Catalog;
-use crate::state::figures::{self, Kept, Measure, OpenAlarm};
+use crate::state::figures::{self, Kept, Measure, OpenAlarm, Shrunk};
 use crate::state::staged_snapshot::LeftOut;
 
-pub const CODE: &str = "shrunk";
-/// Tables that are named, of more.
-const SHOWN_TABLES: usize = 3;
+/// The code of this finding.
+pub(crate) const CODE: &str = "shrunk";
+const SEVERITY: &str = "amber";
+/// Most tables that one finding names.
+const MOST_TABLES: usize = 3;
 
-/// A source that shrank, for people.
-#[derive(Debug)]
-pub struct Alarm {
+/// A source that shrank, which is not acknowledged.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShrinkFinding {
+    code: &'static str,
+    severity: &'static str,
+    /// The source's name. Empty if the figures could not be read.
     source: String,
-    /// When the first snapshot after it was made.
+    /// When the first snapshot after the loss was made.
     since: Option<DateTime<Utc>>,
-    pub text: String,
-    pub next: String,
+    /// The finding in words.
+    pub(crate) text: String,
+    /// The next step for the operator.
+    pub(crate) next: String,
+    /// The snapshot that the source is compared with. `None` if the figures could not be read.
     before: Option<Kept>,
-    figures: Vec<serde_json::Value>,
+    /// The figures that fell.
+    figures: Vec<Shrunk>,
 }
 
-/// Compares what was pushed with the snapshot before; notes of `report` say what is back. `None`: the comparison
-/// failed, which is one of its warnings, and nobody knows which snapshots must stay.
-pub fn compare(
+/// Compares the pushed snapshot with the one before, and adds a note to `report` for each source
+/// that is back.
+///
+/// Returns `None` if the comparison failed: then it adds a warning, and which snapshots must stay
+/// is unknown.
+pub(crate) fn compare(
     config: &Config,
     state: &State,
     report: &mut PushReport,
     left_out: &[LeftOut],
     made_now: bool,
-) -> Option<Vec<Alarm>> {
+) -> Option<Vec<ShrinkFinding>> {
     let noted = push::note_figures(state, config, report, left_out, made_now);
     let found = noted.and_then(|noted| {
         let back = noted.back.iter().map(|one| one.name.clone());
@@ -54,7 +66,7 @@ pub fn compare(
         Ok(found) => Some(found),
         Err(error) => {
             report.warnings.push(format!(
-                "nobody can say whether a source shrank, so nothing older is deleted: {}",
+                "it is not known whether a source shrank, so no older snapshot is deleted: {}",
                 with_causes(&error)
             ));
             None
@@ -62,18 +74,27 @@ pub fn compare(
     }
 }
 
-/// What is open on this host. What cannot be read is a finding, too.
-pub fn read(config: &Config, catalog: Option<&Catalog>, now: DateTime<Utc>) -> Vec<Alarm> {
+/// Returns the open findings of this host. If the figures cannot be read, that is a finding too.
+pub(crate) fn read(
+    config: &Config,
+    catalog: Option<&Catalog>,
+    now: DateTime<Utc>,
+) -> Vec<ShrinkFinding> {
     let memory = figures::load(&config.state).map_err(PushError::from);
     let found = memory.and_then(|memory| match memory {
         Some(memory) => findings(config, catalog, memory.open(), now),
         None => Ok(Vec::new()),
     });
     found.unwrap_or_else(|error| {
-        vec![Alarm {
+        vec![ShrinkFinding {
+            code: CODE,
+            severity: SEVERITY,
             source: String::new(),
             since: None,
-            text: format!("nobody can say what shrank: {}", with_causes(&error)),
+            text: format!(
+                "it is not known which sources shrank: {}",
+                with_causes(&error)
+            ),
             next: "put that right, then back up".to_owned(),
             before: None,
             figures: Vec::new(),
@@ -81,13 +102,13 @@ pub fn read(config: &Config, catalog: Option<&Catalog>, now: DateTime<Utc>) -> V
     })
 }
 
-/// Puts `open` into words: one finding for each source and snapshot that it is compared with.
-pub fn findings(
+/// Returns one finding for each source of `open` and each snapshot that it is compared with.
+fn findings(
     config: &Config,
     catalog: Option<&Catalog>,
     open: &[OpenAlarm],
     now: DateTime<Utc>,
-) -> Result<Vec<Alarm>, PushError> {
+) -> Result<Vec<ShrinkFinding>, PushError> {
     let mut groups: Vec<Vec<&OpenAlarm>> = Vec::new();
     for one in open {
         let is_same = |group: &&mut Vec<&OpenAlarm>| {
@@ -108,7 +129,12 @@ pub fn findings(
     Ok(found)
 }
 
-fn finding(group: &[&OpenAlarm], is_gone: bool, has_one_source: bool, now: DateTime<Utc>) -> Alarm {
+fn finding(
+    group: &[&OpenAlarm],
+    is_gone: bool,
+    has_one_source: bool,
+    now: DateTime<Utc>,
+) -> ShrinkFinding {
     let first = group[0];
     let since = group.iter().map(|one| one.since.stamp.time()).min();
     let before = shown(&first.before);
@@ -137,25 +163,29 @@ fn finding(group: &[&OpenAlarm], is_gone: bool, has_one_source: bool, now: DateT
         true => String::new(),
         false => format!(" --source {}", first.name),
     };
-    Alarm {
+    ShrinkFinding {
+        code: CODE,
+        severity: SEVERITY,
         source: first.name.clone(),
         since,
         text,
         next: format!("if that is right: sealift ack {CODE}{only}"),
         before: Some(first.before),
-        figures: group.iter().map(|one| json!(one.shrunk)).collect(),
+        figures: group.iter().map(|one| one.shrunk.clone()).collect(),
     }
 }
 
-pub fn shown(snapshot: &Kept) -> String {
+/// Returns the sequence of `snapshot`, or its stamp if it has none.
+pub(crate) fn shown(snapshot: &Kept) -> String {
     match snapshot.sequence {
         Some(sequence) => sequence.to_string(),
         None => snapshot.stamp.to_string(),
     }
 }
 
-/// `db: documents went from 1204 to 0 rows`, `photos went from 50 to 0 files and from 450 kB to 0 B`.
-pub fn losses(group: &[&OpenAlarm]) -> String {
+/// Returns `db: documents went from 1204 to 0 rows`, `photos went from 50 to 0 files and from 450
+/// kB to 0 B`.
+pub(crate) fn losses(group: &[&OpenAlarm]) -> String {
     let first = group[0];
     let (mut whole, mut tables, mut turned) = (Vec::new(), Vec::new(), None);
     for one in group {
@@ -183,8 +213,8 @@ pub fn losses(group: &[&OpenAlarm]) -> String {
     if !whole.is_empty() {
         clauses.push(format!("went {}", whole.join(" and ")));
     }
-    let more = tables.len().saturating_sub(SHOWN_TABLES);
-    tables.truncate(SHOWN_TABLES);
+    let more = tables.len().saturating_sub(MOST_TABLES);
+    tables.truncate(MOST_TABLES);
     clauses.append(&mut tables);
     if more > 0 {
         clauses.push(format!("and so did {}", count(more as u64, "more table")));
@@ -199,7 +229,7 @@ pub fn losses(group: &[&OpenAlarm]) -> String {
     format!("{}{colon} {}", first.name, clauses.join("; "))
 }
 
-/// The database's path in its source, where it is one of several.
+/// Returns the database's path in its source, or nothing if the source is that database.
 fn within(database: &str, to: &str) -> String {
     let rest = database.strip_prefix(to).unwrap_or(database);
     match rest.trim_start_matches('/') {
@@ -218,17 +248,9 @@ fn when(time: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
-pub fn to_json(finding: &Alarm) -> serde_json::Value {
-    json!({
-        "code": CODE, "severity": "amber", "source": finding.source, "since": finding.since,
-        "text": finding.text, "next": finding.next, "before": finding.before, "figures": finding.figures,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::figures::Shrunk;
 
     fn open(to: &str, measure: Measure, before: u64, now: u64) -> OpenAlarm {
         let kept = |day: u32, sequence| Kept {

@@ -1,10 +1,10 @@
-//! `--repair`: what is missing or damaged comes from where it is whole. What is nowhere whole is noted, so that
-//! the next backup stores its content again.
+//! Repairs a target with what other targets or the spool have in full. Content that no source has
+//! is noted, so that the next backup stores it again.
 
 use std::collections::HashSet;
 
-use super::super::failure::Failure;
-use super::super::target_args;
+use super::super::error::JobError;
+use super::super::targets::open_target;
 use super::{Run, Verdict};
 use crate::base::ids::{Hash, HostName};
 use crate::config::Config;
@@ -22,22 +22,22 @@ use crate::storage::{self, TargetSpec};
 /// The spool's folder within the state directory; it looks like a host's folder on a target.
 const SPOOL: &str = "spool";
 
-/// Everything of the configuration that may have what a target lost.
-pub(super) fn donors(config: &Config, host: &HostName) -> Result<Vec<Donor>, Failure> {
+/// Returns the spool and the configured targets, which may have what another target lost.
+pub(super) fn donors(config: &Config, host: &HostName) -> Result<Vec<Donor>, JobError> {
     let mut donors = Vec::new();
     if *host == config.host && config.state.join(SPOOL).is_dir() {
         let spec = TargetSpec {
             name: "the spool".to_owned(),
             ..TargetSpec::from_url(&config.state.display().to_string())
         };
-        let opened = storage::open(&spec).map_err(Failure::usage)?;
+        let opened = storage::open(&spec).map_err(JobError::request)?;
         donors.push(Donor {
             name: spec.name,
             folder: HostFolder::new(opened, SPOOL.parse()?),
         });
     }
     for target in config.targets.iter().filter(|target| !target.write_only) {
-        let named = target_args::open_target(target)?;
+        let named = open_target(target)?;
         donors.push(Donor {
             name: named.name,
             folder: HostFolder::new(named.target, host.clone()),
@@ -52,8 +52,9 @@ impl Run<'_> {
         others.cloned().collect()
     }
 
-    /// Pages, manifests and signatures; then looks anew at what was mended, for it tells of more.
-    pub(super) async fn mend_small(&self, verdicts: &mut [Verdict]) -> Result<(), Failure> {
+    /// Repairs pages, manifests and signatures. Then examines the repaired targets again, since a
+    /// repaired object refers to others.
+    pub(super) async fn repair_small(&self, verdicts: &mut [Verdict]) -> Result<(), JobError> {
         let Some(scratch) = &self.scratch else {
             return Ok(());
         };
@@ -69,23 +70,23 @@ impl Run<'_> {
                 signers.contains(&signature::fingerprint(key))
                     || trust.accepts(&folder.host, MANIFEST_NAMESPACE, key)
             };
-            let mut mended = Vec::new();
+            let mut repaired = Vec::new();
             for small in small(&verdict.problems) {
                 let brought = match &small {
-                    Small::Page(page) => bring_page(folder, page, &donors).await,
-                    Small::History(page) => bring_history(folder, page, &donors).await,
-                    Small::Manifest(name) => {
+                    SmallObject::Page(page) => bring_page(folder, page, &donors).await,
+                    SmallObject::History(page) => bring_history(folder, page, &donors).await,
+                    SmallObject::Manifest(name) => {
                         bring_manifest(folder, name, &accepts, &donors, scratch.path()).await
                     }
                 };
                 match brought {
-                    Ok(donor) => mended.push(told_mended(&small.to_string(), donor)),
+                    Ok(donor) => repaired.push(repaired_line(&small.to_string(), donor)),
                     Err(unmended) => verdict
                         .repaired
-                        .push(told_unmended(&small.to_string(), &unmended)),
+                        .push(unrepaired_line(&small.to_string(), &unmended)),
                 }
             }
-            if mended.is_empty() {
+            if repaired.is_empty() {
                 continue;
             }
             let again = self.look(subject).await?;
@@ -95,13 +96,13 @@ impl Run<'_> {
                     verdict.problems.insert(0, problem);
                 }
             }
-            verdict.repaired = [before.repaired, mended].concat();
+            verdict.repaired = [before.repaired, repaired].concat();
         }
         Ok(())
     }
 
-    /// Archives that were found missing, cut short or damaged.
-    pub(super) async fn mend_archives(&self, verdicts: &mut [Verdict]) -> Result<(), Failure> {
+    /// Repairs archives that are missing, cut short or damaged.
+    pub(super) async fn repair_archives(&self, verdicts: &mut [Verdict]) -> Result<(), JobError> {
         let Some(scratch) = &self.scratch else {
             return Ok(());
         };
@@ -114,12 +115,12 @@ impl Run<'_> {
                 let line = match brought {
                     Ok(donor) => {
                         self.note_whole(name, &row.blake3)?;
-                        told_mended(key.as_str(), donor)
+                        repaired_line(key.as_str(), donor)
                     }
                     Err(unmended) => {
                         verdict.lost += 1;
-                        let told = told_unmended(key.as_str(), &unmended);
-                        format!("{told}{}", self.note_lost(&row.blake3, &unmended)?)
+                        let line = unrepaired_line(key.as_str(), &unmended);
+                        format!("{line}{}", self.note_lost(&row.blake3, &unmended)?)
                     }
                 };
                 verdict.repaired.push(line);
@@ -128,7 +129,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn note_whole(&self, target: &str, archive: &Hash) -> Result<(), Failure> {
+    fn note_whole(&self, target: &str, archive: &Hash) -> Result<(), JobError> {
         if let Some(catalog) = &self.catalog {
             let at = crate::base::clock::now();
             let whole = Some(true);
@@ -138,12 +139,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Gives what comes of it, to be said.
-    fn note_lost(&self, archive: &Hash, unmended: &Unmended) -> Result<&'static str, Failure> {
+    /// Notes a lost archive. Returns what follows from the loss, for the report.
+    fn note_lost(&self, archive: &Hash, unmended: &Unmended) -> Result<&'static str, JobError> {
         Ok(match &self.catalog {
-            _ if unmended.is_undecided => {
-                "; nothing is given up, repair again when that one can be read"
-            }
+            _ if unmended.is_undecided => "; run the repair again when that source can be read",
             Some(catalog) => {
                 catalog.mark_unusable(archive)?;
                 "; the next backup stores again what today's snapshot needs of it, older ones stay incomplete"
@@ -153,15 +152,15 @@ impl Run<'_> {
     }
 }
 
-/// What is fetched whole.
-enum Small {
+/// An object that is repaired by fetching it whole.
+enum SmallObject {
     Page(Hash),
     /// A page of earlier snapshots, or a directory of them.
     History(Hash),
     Manifest(ManifestName),
 }
 
-impl std::fmt::Display for Small {
+impl std::fmt::Display for SmallObject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Page(page) | Self::History(page) => write!(f, "tables/{page}.json"),
@@ -170,23 +169,26 @@ impl std::fmt::Display for Small {
     }
 }
 
-fn small(problems: &[Problem]) -> Vec<Small> {
+fn small(problems: &[Problem]) -> Vec<SmallObject> {
     let found = problems.iter().filter_map(|problem| match problem {
-        Problem::Page { page, .. } => Some(Small::Page(*page)),
-        Problem::History { page, .. } => Some(Small::History(*page)),
-        Problem::Chain(Finding::Refused(name, _)) => Some(Small::Manifest(name.clone())),
+        Problem::Page { page, .. } => Some(SmallObject::Page(*page)),
+        Problem::History { page, .. } => Some(SmallObject::History(*page)),
+        Problem::Chain(Finding::Refused(name, _)) => Some(SmallObject::Manifest(name.clone())),
         _ => None,
     });
     found.collect()
 }
 
-fn told_mended(what: &str, donor: &Donor) -> String {
-    format!("{what} was brought from {} and is whole again", donor.name)
+fn repaired_line(object: &str, donor: &Donor) -> String {
+    format!(
+        "{object} was brought from {} and is whole again",
+        donor.name
+    )
 }
 
-fn told_unmended(what: &str, unmended: &Unmended) -> String {
+fn unrepaired_line(object: &str, unmended: &Unmended) -> String {
     match unmended.why.as_slice() {
-        [] => format!("{what}: no target that can be read has it, nor has the spool"),
-        why => format!("{what} could not be mended: {}", why.join("; ")),
+        [] => format!("{object}: no target that can be read has it, nor has the spool"),
+        why => format!("{object} could not be repaired: {}", why.join("; ")),
     }
 }

@@ -1,33 +1,33 @@
-//! Reading archives, and the memory of it.
+//! Reads archives, and remembers which were read when.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 
-use super::super::failure::Failure;
-use super::super::terminal::SyncDisplay;
+use super::super::error::JobError;
 use super::{Run, Subject, Verdict};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
-use crate::base::progress::{Progress as _, ProgressEvent};
+use crate::base::progress::ProgressEvent;
 use crate::scrub::{self, Needed, Problem, Share};
 use crate::state::catalog::{ArchiveCheck, Catalog, CatalogError};
 
-/// A reading of everything that broke off longer ago is begun anew.
+/// A full reading that broke off longer ago than this starts again from the beginning.
 const FULL_READING_DAYS: i64 = 30;
 
 impl Run<'_> {
-    /// Reads so much of the archives. Each result is noted as it comes: a run that breaks off goes on there.
+    /// Reads this share of the archives. Notes each result as it comes, so that the next run
+    /// continues after an interruption.
     pub(super) async fn read(
         &self,
         share: Share,
         subject: &Subject,
         verdict: &mut Verdict,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), JobError> {
         let Some(examined) = &verdict.examined else {
             return Ok(());
         };
-        let is_full = share == Share::ALL && self.args.snapshots.is_empty();
+        let is_full = share == Share::ALL && self.request.snapshots.is_empty();
         let chosen = match &self.catalog {
             None => scrub::choose_by_week(&examined.whole, share, self.now),
             Some(catalog) => {
@@ -45,12 +45,13 @@ impl Run<'_> {
             }
         };
         let bytes = chosen.iter().map(|needed| needed.row.bytes).sum();
-        let quiet = self.context.quiet || self.context.json;
-        let display = SyncDisplay::start(quiet, &subject.folder.host, "read", bytes);
+        let host = &subject.folder.host;
+        let display = self.front.show_transfer(host, "read", bytes);
         let mut noted = Ok(());
         let on_read = |needed: &Needed, read: scrub::Reading| {
-            let bytes = needed.row.bytes;
-            display.report(&ProgressEvent::BytesFetched { bytes });
+            display.progress.report(&ProgressEvent::BytesFetched {
+                bytes: needed.row.bytes,
+            });
             if noted.is_ok() {
                 noted = self.note_check(&subject.name, needed, &read);
             }
@@ -58,7 +59,7 @@ impl Run<'_> {
         };
         let read = scrub::read_archives(&subject.folder, chosen, subject.concurrency, on_read);
         let read = read.await;
-        display.finish();
+        drop(display);
         noted?;
         match (read, &self.catalog) {
             (Err(error), _) => {
@@ -71,8 +72,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// When the reading of everything began that this run belongs to.
-    fn resume(&self, catalog: &Catalog, target: &str) -> Result<Option<DateTime<Utc>>, Failure> {
+    /// Returns when the full reading began that this run continues, `None` if this run begins one.
+    fn resume(&self, catalog: &Catalog, target: &str) -> Result<Option<DateTime<Utc>>, JobError> {
         let oldest = self.now - chrono::Duration::days(FULL_READING_DAYS);
         let begun = catalog.full_reading(target)?;
         if let Some(begun) = begun.filter(|begun| (oldest..=self.now).contains(begun)) {
@@ -100,12 +101,13 @@ impl Run<'_> {
         catalog.set_check(target, &needed.row.blake3, &ArchiveCheck { at, whole })
     }
 
-    /// What an earlier reading found damaged, this one did not come to, and nobody mended.
+    /// Adds the archives that an earlier reading found damaged, that were not read again or
+    /// repaired since.
     pub(super) fn recall_damage(
         &self,
         subject: &Subject,
         verdict: &mut Verdict,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), JobError> {
         let (Some(catalog), Some(examined)) = (&self.catalog, &verdict.examined) else {
             return Ok(());
         };

@@ -1,19 +1,19 @@
-//! The first look at each target, held against this host's memory and against the other targets.
+//! The first look at each target, compared with this host's catalog and with the other targets.
 
-use super::super::failure::Failure;
-use super::super::output;
+use super::super::error::JobError;
 use super::{Run, Subject, Verdict};
 use crate::base::error_chain::with_causes;
+use crate::base::units::count;
 use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
 use crate::scrub::{self, Divergence, Problem};
 use crate::state::catalog::Catalog;
 use crate::state::catalog::PublicationState;
 
 impl Run<'_> {
-    /// Looks at everything, reads what is small.
-    pub(super) async fn look(&self, subject: &Subject) -> Result<Verdict, Failure> {
+    /// Examines everything except the content of archives.
+    pub(super) async fn look(&self, subject: &Subject) -> Result<Verdict, JobError> {
         let mut verdict = Verdict::of(subject);
-        let (folder, wanted) = (&subject.folder, &self.args.snapshots);
+        let (folder, wanted) = (&subject.folder, &self.request.snapshots);
         let examined = scrub::examine(folder, &subject.trust, wanted, self.now).await;
         let mut examined = match examined {
             Ok(examined) => examined,
@@ -24,7 +24,7 @@ impl Run<'_> {
         };
         verdict.problems = std::mem::take(&mut examined.problems);
         let head = head(&examined.chain);
-        if let Some(least) = self.args.at_least
+        if let Some(least) = self.request.at_least
             && head < least
         {
             verdict.problems.push(Problem::TooShort { head, least });
@@ -36,12 +36,13 @@ impl Run<'_> {
         Ok(verdict)
     }
 
-    /// Targets held against each other. That one is shorter is no news where this host knows it to be behind.
-    pub(super) fn add_divergences(&self, verdicts: &mut [Verdict]) -> Result<(), Failure> {
+    /// Compares the targets with each other. A shorter history is no problem of its own if this
+    /// host knows the target to be behind.
+    pub(super) fn add_divergences(&self, verdicts: &mut [Verdict]) -> Result<(), JobError> {
         let chains: Vec<(usize, &str, &Chain)> = verdicts
             .iter()
             .enumerate()
-            .filter_map(|(at, v)| Some((at, v.name.as_str(), &v.examined.as_ref()?.chain)))
+            .filter_map(|(index, v)| Some((index, v.name.as_str(), &v.examined.as_ref()?.chain)))
             .collect();
         let named: Vec<(&str, &Chain)> = chains
             .iter()
@@ -52,8 +53,8 @@ impl Run<'_> {
             .map(|(_, chain)| *chain)
             .max_by_key(|c| head(c));
         let mut odd = Vec::new();
-        for (at, divergence) in scrub::compare_heads(&named) {
-            let (at, name, chain) = chains[at];
+        for (index, divergence) in scrub::compare_heads(&named) {
+            let (index, name, chain) = chains[index];
             let is_behind = match (&divergence, longest, &self.catalog) {
                 (Divergence::Shorter { .. }, Some(longest), Some(catalog)) => {
                     is_behind(catalog, name, head(chain), longest)?
@@ -61,22 +62,24 @@ impl Run<'_> {
                 _ => false,
             };
             if !is_behind {
-                odd.push((at, Problem::Diverged(divergence)));
+                odd.push((index, Problem::Diverged(divergence)));
             }
         }
-        for (at, problem) in odd {
-            verdicts[at].problems.push(problem);
+        for (index, problem) in odd {
+            verdicts[index].problems.push(problem);
         }
         Ok(())
     }
 }
 
+/// Returns the sequence of the newest snapshot, 0 if there is none.
 pub(super) fn head(chain: &Chain) -> u64 {
     chain.snapshots.last().map_or(0, VerifiedSnapshot::sequence)
 }
 
-/// Whether this host never shipped to target `name` what the longest chain has beyond `head`.
-fn is_behind(catalog: &Catalog, name: &str, head: u64, longest: &Chain) -> Result<bool, Failure> {
+/// Whether all that the longest chain has beyond `head` are snapshots of this host that it did not
+/// send to target `name` yet.
+fn is_behind(catalog: &Catalog, name: &str, head: u64, longest: &Chain) -> Result<bool, JobError> {
     let known = catalog.snapshots()?;
     for snapshot in longest.snapshots.iter().filter(|s| s.sequence() > head) {
         let core = &snapshot.manifest.core_hash;
@@ -88,20 +91,21 @@ fn is_behind(catalog: &Catalog, name: &str, head: u64, longest: &Chain) -> Resul
     Ok(true)
 }
 
-/// What this host remembers of a target: snapshots that it published there and that are gone though nobody signed
-/// for that, those that it has not shipped yet, and those that will never be there, which is no finding.
+/// Compares `chain` with what the catalog remembers of the target. Adds problems for snapshots that
+/// were published there and are gone without a signed deletion, and for those not sent yet.
+/// Snapshots that the target never gets are a note.
 async fn recall(
     catalog: &Catalog,
     subject: &Subject,
     chain: &Chain,
     verdict: &mut Verdict,
-) -> Result<(), Failure> {
+) -> Result<(), JobError> {
     let (mut behind, mut newest, mut never) = (0, None, 0);
     let mut gone = Vec::new();
     for row in catalog.snapshots()?.iter() {
         let core = row.known.core;
-        let mut there = chain.snapshots.iter();
-        if there.any(|snapshot| snapshot.manifest.core_hash == core) {
+        let mut present = chain.snapshots.iter();
+        if present.any(|snapshot| snapshot.manifest.core_hash == core) {
             continue;
         }
         let is_it = |problem: &Problem| matches!(problem, Problem::Chain(Finding::Missing(known)) if known.core == core);
@@ -122,19 +126,21 @@ async fn recall(
     let names = gone.iter().map(|k| (k.sequence, k.stamp)).collect();
     let (folder, signers) = (&subject.folder, chain.signers());
     let deleted = folder.deletions(&subject.trust, &signers, &names).await?;
-    let stolen = gone.into_iter().filter(|k| !deleted.contains(&k.core));
-    verdict.problems.extend(stolen.map(|known| Problem::Gone {
+    let missing = gone.into_iter().filter(|k| !deleted.contains(&k.core));
+    verdict.problems.extend(missing.map(|known| Problem::Gone {
         stamp: known.stamp,
         sequence: known.sequence,
     }));
     if let Some(newest) = newest {
-        let count = behind;
-        verdict.problems.push(Problem::Behind { count, newest });
+        verdict.problems.push(Problem::Behind {
+            count: behind,
+            newest,
+        });
     }
     if never > 0 {
         verdict.notes.push(format!(
-            "{} from before it was a target, or that could not be shipped, will not be there",
-            output::count(never, "snapshot")
+            "{} from before this target was added, or with lost archives, not available there",
+            count(never, "snapshot")
         ));
     }
     Ok(())

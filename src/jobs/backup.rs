@@ -1,0 +1,332 @@
+//! A backup: produces a snapshot, pushes it, applies retention, and records the run.
+
+pub(crate) mod report;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::context::{FrontEnd, open_state, runtime};
+use super::error::JobError;
+use super::local_retention::retain_local;
+use super::local_snapshots;
+use super::mode::{Consent, Mode};
+use super::prune::retain_on;
+use super::push::{self, OrderedSnapshot, PushReport, PushRequest, TargetState};
+use super::recovery_files::recovery_files;
+use super::shrunk::{self, ShrinkFinding};
+use super::targets::{open_for_push, own_trust};
+use crate::base::clock;
+use crate::base::units::count;
+use crate::config::Config;
+use crate::format::signature::Signer;
+use crate::packer::PackOptions;
+use crate::packer::seal::Recipients;
+use crate::producer::{self, ProduceError, ProduceRequest, Produced};
+use crate::state::State;
+use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
+use report::BackupReport;
+
+/// Options of a new snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct BackupRequest {
+    /// Sources to take although they are taken on request only.
+    pub(crate) include: Vec<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) note: Option<String>,
+}
+
+/// A snapshot directory to push.
+pub(crate) enum ExistingSnapshot {
+    /// By its stamp, sequence, or `latest`.
+    Named(String),
+    /// Created by any tool.
+    Dir(PathBuf),
+}
+
+/// Produces a snapshot and pushes it to all targets, then applies retention there and on this host.
+pub(crate) fn run(
+    config: &Config,
+    request: &BackupRequest,
+    front: &dyn FrontEnd,
+) -> Result<BackupReport, JobError> {
+    let mut pusher = Pusher::open(config, front)?;
+    pusher.begin_run()?;
+    let mut done = pusher.produce_and_push(request);
+    if let Ok(report) = &mut done
+        && report.is_published_somewhere()
+        && pusher.may_retain
+    {
+        pusher.retain_targets(report);
+        pusher.retain_local(report);
+    }
+    pusher.conclude(done)
+}
+
+/// Pushes a snapshot directory that exists.
+pub(crate) fn push_existing(
+    config: &Config,
+    which: &ExistingSnapshot,
+    front: &dyn FrontEnd,
+) -> Result<BackupReport, JobError> {
+    let mut pusher = Pusher::open(config, front)?;
+    let snapshot = match which {
+        ExistingSnapshot::Dir(dir) => producer::from_dir(config, dir, false),
+        ExistingSnapshot::Named(text) => {
+            let dir = local_snapshots::find(config, text, front)?;
+            producer::from_dir(config, &dir, true)
+        }
+    };
+    let snapshot = snapshot.map_err(not_produced)?;
+    pusher.begin_run()?;
+    let done = pusher.push(&snapshot, false);
+    pusher.conclude(done)
+}
+
+/// Produces a snapshot and pushes it nowhere.
+pub(crate) fn produce(
+    config: &Config,
+    request: &BackupRequest,
+    front: &dyn FrontEnd,
+) -> Result<Produced, JobError> {
+    let _state = open_state(config, front)?;
+    let snapshots = local_snapshots::ordered(config, front)?;
+    request.produce(config, snapshots, front)
+}
+
+impl BackupRequest {
+    /// Produces a snapshot after the newest of `snapshots`, which are oldest first.
+    fn produce(
+        &self,
+        config: &Config,
+        snapshots: Vec<OrderedSnapshot>,
+        front: &dyn FrontEnd,
+    ) -> Result<Produced, JobError> {
+        let mut newest_first = snapshots.into_iter().rev();
+        let usable = newest_first.find(|one| one.snapshot.valid != Some(false));
+        let request = ProduceRequest {
+            include: self.include.clone(),
+            tags: self.tags.clone(),
+            note: self.note.clone(),
+            now: clock::now(),
+            previous: usable.map(|one| one.snapshot.path),
+        };
+        let produced = producer::produce(config, &request).map_err(not_produced)?;
+        for warning in &produced.warnings {
+            front.warn(warning);
+        }
+        for note in &produced.notes {
+            front.note(note);
+        }
+        Ok(produced)
+    }
+}
+
+/// Classifies the error: the request or the configuration is wrong, or a source failed.
+fn not_produced(error: ProduceError) -> JobError {
+    match error {
+        ProduceError::UnknownInclude { .. } | ProduceError::NoSources => JobError::request(error),
+        error => match error.next() {
+            Some(next) => JobError::from(error).with_next(next),
+            None => JobError::from(error),
+        },
+    }
+}
+
+/// Everything that a push needs, opened and checked before a snapshot is produced.
+struct Pusher<'a> {
+    front: &'a dyn FrontEnd,
+    config: &'a Config,
+    state: State,
+    recipients: Arc<Recipients>,
+    signer: Signer,
+    next_signer: Option<String>,
+    targets: Vec<push::Target>,
+    /// The run's number in the catalog.
+    run: Option<i64>,
+    left_out: Vec<LeftOut>,
+    findings: Vec<ShrinkFinding>,
+    /// Whether it is known which snapshots the findings keep.
+    may_retain: bool,
+}
+
+impl<'a> Pusher<'a> {
+    fn open(config: &'a Config, front: &'a dyn FrontEnd) -> Result<Self, JobError> {
+        let lines = config.read_recipients().map_err(JobError::request)?;
+        let base = config.file.parent().unwrap_or(Path::new("."));
+        let recipients = Arc::new(Recipients::load(&lines, base).map_err(JobError::request)?);
+        let signer = Signer::load(&config.signer).map_err(|error| {
+            JobError::request(error).with_next("`sealift init` makes a signer; see keys/README.md")
+        })?;
+        let next_signer = next_signer(config)?;
+        let state = open_state(config, front)?;
+        let mut targets = Vec::new();
+        for target in &config.targets {
+            let has_published = state.catalog.last_published(&target.name)?.is_some();
+            targets.push(open_for_push(target, &config.host, has_published)?);
+        }
+        Ok(Self {
+            front,
+            config,
+            state,
+            recipients,
+            signer,
+            next_signer,
+            targets,
+            run: None,
+            left_out: Vec::new(),
+            findings: Vec::new(),
+            may_retain: false,
+        })
+    }
+
+    fn begin_run(&mut self) -> Result<(), JobError> {
+        self.run = Some(self.state.catalog.begin_run(clock::now())?);
+        Ok(())
+    }
+
+    /// Records how the run ended, and makes the report. An error of the push itself comes first.
+    fn conclude(self, done: Result<PushReport, JobError>) -> Result<BackupReport, JobError> {
+        let recorded = self.end_run(&done);
+        let mut report = BackupReport::of(done?, self.left_out, self.findings);
+        report.not_recorded = recorded.err();
+        Ok(report)
+    }
+
+    fn end_run(&self, done: &Result<PushReport, JobError>) -> Result<(), JobError> {
+        let Some(run) = self.run else { return Ok(()) };
+        let (stamp, outcome, message) = match done {
+            Ok(report) => {
+                let outcome = match report.is_complete() {
+                    true => "complete",
+                    false => "partial",
+                };
+                (Some(report.manifest.stamp), outcome, self.lacks())
+            }
+            Err(error) => (None, "failed", error.to_string()),
+        };
+        let catalog = &self.state.catalog;
+        Ok(catalog.end_run(run, clock::now(), stamp, outcome, &message)?)
+    }
+
+    /// Returns `without registry: …` for the run's record, nothing if no source failed.
+    fn lacks(&self) -> String {
+        let lack = |one: &LeftOut| format!("without {}: {}", one.source, one.cause);
+        let lacks: Vec<String> = self.left_out.iter().map(lack).collect();
+        lacks.join("; ")
+    }
+
+    fn produce_and_push(&mut self, request: &BackupRequest) -> Result<PushReport, JobError> {
+        let catalog = &self.state.catalog;
+        let snapshots = local_snapshots::ordered_by(self.config, catalog, self.front)?;
+        let produced = request.produce(self.config, snapshots, self.front)?;
+        self.push(&produced.snapshot, true)
+    }
+
+    /// Pushes `snapshot`. `made_now`: it holds the present content of the sources.
+    fn push(&mut self, snapshot: &StagedSnapshot, made_now: bool) -> Result<PushReport, JobError> {
+        self.left_out.clone_from(&snapshot.left_out);
+        let display = self.front.show_push();
+        let request = PushRequest {
+            host: &self.config.host,
+            snapshot,
+            recipients: self.recipients.clone(),
+            signer: &self.signer,
+            next_signer: self.next_signer.clone(),
+            trust: own_trust(self.config, self.front)?,
+            targets: &self.targets,
+            next_by: self.config.schedule.next_by(clock::now()),
+            options: pack_options(self.config),
+            spool_limit: self.config.spool_limit,
+            recovery: recovery_files(),
+        };
+        let reporter = Arc::clone(&display.progress);
+        let report = push::push(&mut self.state, &request, reporter);
+        drop(display);
+        let mut report = report?;
+        // Before retention, which keeps the last snapshot before a source shrank.
+        let compared = shrunk::compare(
+            self.config,
+            &self.state,
+            &mut report,
+            &self.left_out,
+            made_now,
+        );
+        self.may_retain = compared.is_some();
+        self.findings = compared.unwrap_or_default();
+        Ok(report)
+    }
+
+    /// Applies retention on the targets that are configured to prune and have the new snapshot. If
+    /// that fails, adds a warning.
+    fn retain_targets(&self, report: &mut PushReport) {
+        let is_due = |name: &str| {
+            let mut states = report.targets.iter();
+            states.any(|target| target.name == name && target.state == TargetState::Published)
+        };
+        let pairs = self.config.targets.iter().zip(&self.targets);
+        let due: Vec<_> = pairs
+            .filter(|(config, _)| config.prune && is_due(&config.name))
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        let runtime = match runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let error = error.with_causes();
+                let text = format!("retention could not be applied on the targets: {error}");
+                report.warnings.push(text);
+                return;
+            }
+        };
+        for pair in due {
+            let label = pair.1.target.label();
+            let (config, signer) = (self.config, &self.signer);
+            match retain_on(config, &self.state, pair, signer, &runtime, self.front) {
+                Ok(note) => report
+                    .notes
+                    .extend(note.map(|text| format!("{label}: {text}"))),
+                Err(error) => report.warnings.push(format!(
+                    "retention could not be applied on {label}: {}; see `sealift prune --dry-run`",
+                    error.with_causes()
+                )),
+            }
+        }
+    }
+
+    /// Applies retention to the snapshots on this host. If that fails, adds a warning.
+    fn retain_local(&self, report: &mut PushReport) {
+        let mode = Mode::Delete(Consent::Missing);
+        match retain_local(self.config, &self.state, mode) {
+            Ok(done) if done.forgotten.is_empty() => {}
+            Ok(done) => report.notes.push(format!(
+                "{} deleted on this host, as [retention] says",
+                count(done.forgotten.len() as u64, "older snapshot")
+            )),
+            Err(error) => report.warnings.push(format!(
+                "retention could not be applied on this host: {}; see `sealift prune --local --dry-run`",
+                error.with_causes()
+            )),
+        }
+    }
+}
+
+fn next_signer(config: &Config) -> Result<Option<String>, JobError> {
+    let Some(path) = &config.next_signer else {
+        return Ok(None);
+    };
+    let read = Signer::read_next(path).map_err(|error| {
+        let path = path.display();
+        JobError::request(format!("cannot read next_signer {path}: {error}"))
+    });
+    read.map(Some)
+}
+
+fn pack_options(config: &Config) -> PackOptions {
+    let defaults = PackOptions::default();
+    PackOptions {
+        archive_bytes: config.pack.archive_bytes,
+        level: config.pack.level,
+        threads: config.pack.threads.map_or(defaults.threads, |n| n as usize),
+    }
+}

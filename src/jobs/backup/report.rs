@@ -1,0 +1,121 @@
+//! The report of a backup or a push.
+
+use serde::Serialize;
+
+use super::super::error::JobError;
+use super::super::push::{PushReport, TargetReport, TargetState};
+use super::super::shrunk::ShrinkFinding;
+use crate::base::ids::Stamp;
+use crate::format::index::Skipped;
+use crate::format::manifest::Totals;
+use crate::state::staged_snapshot::LeftOut;
+
+/// Report of a backup or a push.
+#[derive(Debug, Serialize)]
+pub(crate) struct BackupReport {
+    pub(crate) stamp: Stamp,
+    pub(crate) sequence: u64,
+    /// The manifest's name.
+    pub(crate) manifest: String,
+    pub(crate) totals: Totals,
+    pub(crate) new_archives: u64,
+    pub(crate) new_archive_bytes: u64,
+    /// Paths that the snapshot lacks.
+    pub(crate) skipped: Vec<Skipped>,
+    /// Sources that the snapshot lacks because they failed.
+    pub(crate) left_out: Vec<LeftOut>,
+    /// Messages that need no attention.
+    pub(crate) notes: Vec<String>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) targets: Vec<PushedTarget>,
+    /// Everything is stored on every target, and nothing needs attention.
+    pub(crate) complete: bool,
+    /// Sources that shrank.
+    pub(crate) findings: Vec<ShrinkFinding>,
+    /// Why the run could not be recorded in the catalog.
+    #[serde(skip)]
+    pub(crate) not_recorded: Option<JobError>,
+}
+
+/// Result of a push on one target.
+#[derive(Debug, Serialize)]
+pub(crate) struct PushedTarget {
+    pub(crate) name: String,
+    pub(crate) label: String,
+    pub(crate) state: PushedState,
+    /// Why the target lacks the snapshot. `None` if it has it.
+    pub(crate) cause: Option<String>,
+    pub(crate) shipped_objects: u64,
+    pub(crate) shipped_bytes: u64,
+    /// Archives that were copied from another target.
+    pub(crate) copied_archives: u64,
+}
+
+/// Whether a target has the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PushedState {
+    Published,
+    /// The spool keeps what the target lacks for the next run.
+    Behind,
+}
+
+impl BackupReport {
+    pub(super) fn of(
+        report: PushReport,
+        left_out: Vec<LeftOut>,
+        findings: Vec<ShrinkFinding>,
+    ) -> Self {
+        Self {
+            stamp: report.manifest.stamp,
+            sequence: report.manifest.sequence,
+            manifest: report.manifest.to_string(),
+            totals: report.totals,
+            new_archives: report.new_archives,
+            new_archive_bytes: report.new_archive_bytes,
+            complete: report.is_complete() && findings.is_empty(),
+            skipped: report.skipped,
+            left_out,
+            notes: report.notes,
+            warnings: report.warnings,
+            targets: report.targets.into_iter().map(PushedTarget::of).collect(),
+            findings,
+            not_recorded: None,
+        }
+    }
+
+    /// Whether at least one target has the snapshot.
+    pub(crate) fn is_published_somewhere(&self) -> bool {
+        let mut targets = self.targets.iter();
+        targets.any(|target| target.state == PushedState::Published)
+    }
+
+    /// Returns the skipped paths that are not those of sources that were left out.
+    pub(crate) fn other_skipped(&self) -> Vec<&Skipped> {
+        skipped_beside(&self.left_out, &self.skipped)
+    }
+}
+
+/// Returns those of `skipped` that are not the entries of the sources in `left_out`.
+pub(crate) fn skipped_beside<'a>(left_out: &[LeftOut], skipped: &'a [Skipped]) -> Vec<&'a Skipped> {
+    let named: Vec<_> = left_out.iter().map(LeftOut::skipped).collect();
+    skipped.iter().filter(|one| !named.contains(one)).collect()
+}
+
+impl PushedTarget {
+    fn of(report: TargetReport) -> Self {
+        let (state, cause) = match report.state {
+            TargetState::Published => (PushedState::Published, None),
+            TargetState::Behind(cause) => (PushedState::Behind, Some(cause)),
+        };
+        Self {
+            name: report.name,
+            label: report.label,
+            state,
+            cause,
+            shipped_objects: report.shipped_objects,
+            shipped_bytes: report.shipped_bytes,
+            copied_archives: report.copied_archives,
+        }
+    }
+}

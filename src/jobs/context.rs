@@ -1,0 +1,85 @@
+//! What every job needs: its front end, the state directory, a runtime.
+//!
+//! A job prints nothing. While it runs, it reports to a [`FrontEnd`]; what came of it is its
+//! report.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::error::JobError;
+use crate::base::ids::HostName;
+use crate::base::progress::Progress;
+use crate::base::scratch_dir::ScratchDir;
+use crate::config::Config;
+use crate::state::State;
+use crate::state::catalog::Catalog;
+
+/// Receives the messages and the progress of a job while it runs.
+pub(crate) trait FrontEnd: Sync {
+    /// Shows a warning at once: something may be wrong.
+    fn warn(&self, text: &str);
+    /// Shows a note at once: nothing needs attention.
+    fn note(&self, text: &str);
+    /// Begins to show a push.
+    fn show_push(&self) -> Display;
+    /// Begins to show `bytes` of `host` being copied or read, as `verb` says.
+    fn show_transfer(&self, host: &HostName, verb: &'static str, bytes: u64) -> Display;
+    /// Begins to show a restore.
+    fn show_restore(&self) -> Display;
+}
+
+/// A display of progress, which ends when this is dropped.
+pub(crate) struct Display {
+    /// Receives the progress.
+    pub(crate) progress: Arc<dyn Progress>,
+    end: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl Display {
+    /// A display of `progress` that `end` takes away.
+    pub(crate) fn new(
+        progress: Arc<dyn Progress>,
+        end: impl FnOnce() + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            progress,
+            end: Some(Box::new(end)),
+        }
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            end();
+        }
+    }
+}
+
+/// Opens and locks the state directory, and warns if other users can look into it.
+pub(crate) fn open_state(config: &Config, front: &dyn FrontEnd) -> Result<State, JobError> {
+    let state = State::open(&config.state)?;
+    for warning in &state.warnings {
+        front.warn(warning);
+    }
+    Ok(state)
+}
+
+/// Opens the catalog without locking the state directory, since a backup may be running. Returns
+/// `None` before the first backup.
+pub(crate) fn open_catalog(config: &Config) -> Result<Option<Catalog>, JobError> {
+    let path = config.state.join("catalog.db");
+    Ok(path.exists().then(|| Catalog::open(&path)).transpose()?)
+}
+
+/// Makes a temporary directory for the job `verb`, in `parent` if the operator chose one.
+pub(crate) fn scratch_dir(verb: &str, parent: Option<&Path>) -> Result<ScratchDir, JobError> {
+    ScratchDir::make(verb, parent).map_err(|error| {
+        JobError::from(error).with_next("name a directory of your own with --scratch")
+    })
+}
+
+/// Returns a small runtime for a job that mostly waits for targets.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, JobError> {
+    crate::base::runtime::runtime().map_err(JobError::from)
+}

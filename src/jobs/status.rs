@@ -1,0 +1,290 @@
+//! Whether each target is up to date and complete, as the catalog and the target itself show it.
+
+mod checks;
+pub(crate) mod hosts;
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use serde::{Serialize, Serializer};
+
+use super::context::{FrontEnd, open_catalog, runtime};
+use super::error::JobError;
+use super::push::Target;
+use super::shrunk::{self, ShrinkFinding};
+use super::targets::{open_target, own_trust};
+use crate::base::clock;
+use crate::base::error_chain::with_causes;
+use crate::base::ids::{Hash, HostName, Stamp};
+use crate::base::panics::caught;
+use crate::base::units::count;
+use crate::config::{Config, TargetConfig};
+use crate::format::chain::{ChainError, Finding};
+use crate::format::signature::Trust;
+use crate::repository::{HostFolder, RepositoryError};
+use crate::state::catalog::{Catalog, PublicationState};
+use checks::{STALE, incomplete, stale};
+
+/// The state of this host's backups.
+#[derive(Debug, Serialize)]
+pub(crate) struct StatusReport {
+    pub(crate) host: HostName,
+    /// The newest run of `backup` or `push`. `None` before the first.
+    pub(crate) last_run: Option<LastRun>,
+    /// When the schedule runs next. `None` without a schedule.
+    pub(crate) next_run: Option<DateTime<Utc>>,
+    pub(crate) targets: Vec<TargetHealth>,
+    pub(crate) findings: Vec<ShrinkFinding>,
+}
+
+/// A run as the catalog records it.
+#[derive(Debug, Serialize)]
+pub(crate) struct LastRun {
+    /// In RFC 3339.
+    pub(crate) started_at: Option<String>,
+    /// In RFC 3339. `None` if the run has not ended.
+    pub(crate) ended_at: Option<String>,
+    /// `complete`, `partial` or `failed`. `None` if the run has not ended.
+    pub(crate) outcome: Option<String>,
+    /// Why the run failed, or which sources it left out.
+    pub(crate) message: Option<String>,
+}
+
+/// The state of one target.
+#[derive(Debug, Serialize)]
+pub(crate) struct TargetHealth {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    /// The newest snapshot there. `None` if there is none.
+    pub(crate) newest: Option<Stamp>,
+    /// The sequence of that snapshot.
+    pub(crate) sequence: Option<u64>,
+    /// The age of that snapshot. Negative: its stamp is in the future.
+    pub(crate) age_seconds: Option<i64>,
+    /// Snapshots of this host that the target lacks.
+    #[serde(serialize_with = "as_count")]
+    pub(crate) behind: HashSet<Hash>,
+    /// Snapshots that the target never gets: it was added later, or their archives were lost.
+    #[serde(skip)]
+    given_up: HashSet<Hash>,
+    pub(crate) recipients: Vec<RecipientAccess>,
+    pub(crate) problems: Vec<String>,
+    /// Messages that need no attention.
+    pub(crate) notes: Vec<String>,
+}
+
+/// How much of the newest snapshot one recipient can decrypt.
+#[derive(Debug, Serialize)]
+pub(crate) struct RecipientAccess {
+    pub(crate) recipient: String,
+    /// All of it; else a part only.
+    pub(crate) opens_in_full: bool,
+}
+
+fn as_count<S: Serializer>(hashes: &HashSet<Hash>, s: S) -> Result<S::Ok, S::Error> {
+    hashes.len().serialize(s)
+}
+
+/// Whether to ask the targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// Look at each target.
+    Targets,
+    /// Report what the catalog remembers.
+    Catalog,
+}
+
+/// Examines the state of this host's backups.
+pub(crate) fn run(
+    config: &Config,
+    asking: Asking,
+    front: &dyn FrontEnd,
+) -> Result<StatusReport, JobError> {
+    let now = clock::now();
+    let catalog = open_catalog(config)?;
+    let runtime = runtime()?;
+    let mut targets = Vec::new();
+    for target in &config.targets {
+        let mut health = remembered(config, catalog.as_ref(), target, now)?;
+        if target.write_only {
+            let text = "write-only: this host cannot look there; this is what it remembers";
+            health.notes.push(text.to_owned());
+        } else if asking == Asking::Targets {
+            match open_target(target) {
+                Ok(target) => {
+                    runtime.block_on(look(config, &target, now, &mut health, front))?;
+                }
+                Err(error) => health.problems.push(error.to_string()),
+            }
+        }
+        report_behind(&mut health);
+        targets.push(health);
+    }
+    let last_run = match &catalog {
+        Some(catalog) => catalog.last_run()?,
+        None => None,
+    };
+    let last_run = last_run.map(|run| LastRun {
+        started_at: run.started_at,
+        ended_at: run.ended_at,
+        outcome: run.outcome,
+        message: run.message,
+    });
+    Ok(StatusReport {
+        host: config.host.clone(),
+        last_run,
+        next_run: config.schedule.next(now),
+        targets,
+        findings: shrunk::read(config, catalog.as_ref(), now),
+    })
+}
+
+impl StatusReport {
+    /// Whether nothing needs attention.
+    pub(crate) fn is_well(&self) -> bool {
+        let is_well = |health: &TargetHealth| health.problems.is_empty() && health.newest.is_some();
+        let outcome = self
+            .last_run
+            .as_ref()
+            .and_then(|run| run.outcome.as_deref());
+        let has_failed = outcome.is_some_and(|outcome| outcome != "complete");
+        !self.targets.is_empty()
+            && self.targets.iter().all(is_well)
+            && self.findings.is_empty()
+            && !has_failed
+    }
+}
+
+/// Returns what the catalog remembers of a target.
+fn remembered(
+    config: &Config,
+    catalog: Option<&Catalog>,
+    target: &TargetConfig,
+    now: DateTime<Utc>,
+) -> Result<TargetHealth, JobError> {
+    let mut health = TargetHealth {
+        name: target.name.clone(),
+        url: target.url.clone(),
+        newest: None,
+        sequence: None,
+        age_seconds: None,
+        behind: HashSet::new(),
+        given_up: HashSet::new(),
+        recipients: Vec::new(),
+        problems: Vec::new(),
+        notes: Vec::new(),
+    };
+    let Some(catalog) = catalog else {
+        let text = "nothing was ever pushed from here";
+        health.problems.push(text.to_owned());
+        return Ok(health);
+    };
+    for snapshot in catalog.snapshots()?.iter() {
+        let state = catalog.publication(&target.name, &snapshot.known.core)?;
+        match state {
+            None => drop(health.behind.insert(snapshot.known.core)),
+            Some(PublicationState::GivenUp) => drop(health.given_up.insert(snapshot.known.core)),
+            Some(_) => {}
+        }
+    }
+    if let Some(newest) = catalog.last_published(&target.name)? {
+        note_age(config, &mut health, newest.stamp.time(), None, now);
+        (health.newest, health.sequence) = (Some(newest.stamp), Some(newest.sequence));
+    }
+    Ok(health)
+}
+
+/// Adds the problem that the target lacks snapshots, after the target had the chance to show them.
+fn report_behind(health: &mut TargetHealth) {
+    if !health.behind.is_empty() {
+        let snapshots = count(health.behind.len() as u64, "snapshot");
+        let text = format!("{snapshots} behind; the next backup sends them");
+        health.problems.insert(0, text);
+    }
+}
+
+/// Notes the age of the newest snapshot, and a problem if the next one is overdue: by the time that
+/// it `promised`, else by the schedule.
+fn note_age(
+    config: &Config,
+    health: &mut TargetHealth,
+    made: DateTime<Utc>,
+    promised: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) {
+    health.age_seconds = Some((now - made).num_seconds());
+    let is_stale = |problem: &String| problem.starts_with(STALE);
+    health.problems.retain(|problem| !is_stale(problem));
+    let due = promised.or_else(|| config.schedule.next_by(made));
+    health.problems.extend(stale(due, now));
+}
+
+/// Looks at the target itself.
+async fn look(
+    config: &Config,
+    target: &Target,
+    now: DateTime<Utc>,
+    health: &mut TargetHealth,
+    front: &dyn FrontEnd,
+) -> Result<(), JobError> {
+    let folder = HostFolder::new(target.target.clone(), config.host.clone());
+    let trust = own_trust(config, front)?;
+    match caught(examine(config, &folder, &trust, now, health)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            if let RepositoryError::Chain(ChainError::Empty(_)) = error {
+                // The catalog remembers snapshots, and the target has none.
+                (health.newest, health.sequence, health.age_seconds) = (None, None, None);
+            }
+            health.problems.push(with_causes(&error));
+        }
+        Err(panicked) => health.problems.push(panicked.to_string()),
+    }
+    Ok(())
+}
+
+async fn examine(
+    config: &Config,
+    folder: &HostFolder,
+    trust: &Trust,
+    now: DateTime<Utc>,
+    health: &mut TargetHealth,
+) -> Result<(), RepositoryError> {
+    let chain = folder.chain(trust).await?;
+    // `sync` brings snapshots that this host's catalog does not know to be there.
+    for snapshot in &chain.snapshots {
+        health.behind.remove(&snapshot.manifest.core_hash);
+    }
+    for finding in &chain.findings {
+        match finding {
+            Finding::Missing(known) if health.given_up.contains(&known.core) => {}
+            _ => health.problems.push(finding.to_string()),
+        }
+    }
+    let Some(newest) = chain.snapshots.last() else {
+        return Ok(());
+    };
+    let core = &newest.manifest.core;
+    if let (Some(stamp), Some(sequence)) = (health.newest, health.sequence)
+        && sequence > core.sequence
+    {
+        let text = format!("snapshot {stamp} was published there and is gone");
+        health.problems.push(text);
+    }
+    (health.newest, health.sequence) = (Some(core.stamp), Some(core.sequence));
+    note_age(config, health, core.stamp.time(), core.next_by, now);
+    let table = folder.table(&newest.manifest).await?;
+    let present = folder.archives_present().await?;
+    health.problems.extend(incomplete(&table, &present));
+    for recipient in &core.recipients {
+        let opens = |set: &String| {
+            let set = table.sets.get(set);
+            set.is_some_and(|set| set.contains(recipient))
+        };
+        health.recipients.push(RecipientAccess {
+            recipient: recipient.clone(),
+            opens_in_full: table.rows.values().all(|row| opens(&row.recipient_set)),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! The state of every host that pushes to one target, as the target shows it.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures::StreamExt as _;
+use serde::Serialize;
+
+use super::super::context::runtime;
+use super::super::error::JobError;
+use super::checks::{incomplete, stale};
+use crate::base::clock;
+use crate::base::error_chain::with_causes;
+use crate::base::ids::{HostName, Stamp};
+use crate::base::panics::caught;
+use crate::format::signature::Trust;
+use crate::repository::{self, HostFolder, RepositoryError};
+use crate::storage::Storage;
+
+/// Most hosts that are examined at once.
+const MOST_AT_ONCE: usize = 4;
+
+/// The hosts on one target.
+#[derive(Debug, Serialize)]
+pub(crate) struct HostsReport {
+    /// The target's label.
+    pub(crate) target: String,
+    pub(crate) hosts: Vec<Member>,
+}
+
+/// One host, as its folder shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Member {
+    pub(crate) host: HostName,
+    pub(crate) snapshots: usize,
+    /// `None` if the host has no snapshot there, or it could not be read.
+    pub(crate) newest: Option<NewestSnapshot>,
+    /// Bytes of the host's archives.
+    pub(crate) stored_bytes: u64,
+    pub(crate) problems: Vec<String>,
+}
+
+/// The newest snapshot of a host.
+#[derive(Debug, Serialize)]
+pub(crate) struct NewestSnapshot {
+    pub(crate) stamp: Stamp,
+    pub(crate) sequence: u64,
+    /// Negative: its stamp is in the future.
+    pub(crate) age_seconds: i64,
+    /// Bytes of its files.
+    pub(crate) bytes: u64,
+    /// Fingerprint of its signer.
+    pub(crate) signer: String,
+    /// When the host promised the next one. `None`: it has no schedule.
+    pub(crate) next_by: Option<DateTime<Utc>>,
+}
+
+/// Examines every host on `target` whose manifests `trust` accepts.
+pub(crate) fn run(target: &Arc<dyn Storage>, trust: &Trust) -> Result<HostsReport, JobError> {
+    let runtime = runtime()?;
+    let hosts = runtime.block_on(repository::hosts(target))?;
+    if hosts.is_empty() {
+        let text = format!("no backups found at {}", target.label());
+        return Err(JobError::work(text)
+            .with_next("check the URL: it is the folder that holds the hosts' folders"));
+    }
+    let now = clock::now();
+    let looks = hosts.into_iter().map(|host| {
+        let folder = HostFolder::new(target.clone(), host);
+        look(folder, trust, now)
+    });
+    let looks = futures::stream::iter(looks).buffered(MOST_AT_ONCE);
+    Ok(HostsReport {
+        target: target.label().to_owned(),
+        hosts: runtime.block_on(looks.collect()),
+    })
+}
+
+impl HostsReport {
+    /// Whether no host has a problem.
+    pub(crate) fn is_well(&self) -> bool {
+        self.hosts.iter().all(|member| member.problems.is_empty())
+    }
+}
+
+async fn look(folder: HostFolder, trust: &Trust, now: DateTime<Utc>) -> Member {
+    let mut member = Member {
+        host: folder.host.clone(),
+        snapshots: 0,
+        newest: None,
+        stored_bytes: 0,
+        problems: Vec::new(),
+    };
+    match caught(examine(&folder, trust, now, &mut member)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => member.problems.push(with_causes(&error)),
+        Err(panicked) => member.problems.push(panicked.to_string()),
+    }
+    member
+}
+
+async fn examine(
+    folder: &HostFolder,
+    trust: &Trust,
+    now: DateTime<Utc>,
+    member: &mut Member,
+) -> Result<(), RepositoryError> {
+    let chain = folder.chain(trust).await?;
+    member.snapshots = chain.snapshots.len();
+    let findings = chain.findings.iter().map(ToString::to_string);
+    member.problems.extend(findings);
+    let present = folder.archives_present().await?;
+    member.stored_bytes = present.values().sum();
+    let Some(newest) = chain.snapshots.last() else {
+        return Ok(());
+    };
+    let core = &newest.manifest.core;
+    member.problems.extend(stale(core.next_by, now));
+    member.newest = Some(NewestSnapshot {
+        stamp: core.stamp,
+        sequence: core.sequence,
+        age_seconds: (now - core.stamp.time()).num_seconds(),
+        bytes: core.totals.bytes,
+        signer: newest.signer.clone(),
+        next_by: core.next_by,
+    });
+    let table = folder.table(&newest.manifest).await?;
+    member.problems.extend(incomplete(&table, &present));
+    Ok(())
+}
