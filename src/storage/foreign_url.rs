@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_own_spelling_is_named() {
+    fn the_spelling_here_is_named() {
         for (url, right) in [
             ("file:/srv/repo", "write file:///srv/repo, or /srv/repo"),
             ("file:repo", "write ./repo"),
