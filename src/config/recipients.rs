@@ -1,7 +1,7 @@
 //! The recipients in the configuration, and the files that list more of them.
 //!
-//! The sealer decides whether a recipient is valid. This module refuses private keys, and the host's own signer, with
-//! which the host could open its backups.
+//! The sealer decides whether a recipient is valid. This module refuses private keys, and the
+//! host's own signer, with which the host could open its backups.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::Config;
 use super::check::private_part;
-use super::document::Document;
+use super::document::ConfigDocument;
 use super::error::ConfigError;
 use crate::base::ownership;
 
@@ -30,7 +30,7 @@ impl Recipient {
     pub(super) fn validate(
         text: &str,
         span: &Range<usize>,
-        document: &Document<'_>,
+        document: &ConfigDocument<'_>,
     ) -> Result<Self, ConfigError> {
         let text = text.trim();
         if is_public_key(text) {
@@ -82,8 +82,8 @@ fn read_file(path: &Path) -> Result<Vec<(usize, String)>, ConfigError> {
     Ok(numbered
         .map(|(index, line)| (index + 1, line.trim().to_owned()))
         .filter(|(_, line)| {
-            // `age-keygen` writes the public key as a comment into the identity file, so comments are searched for
-            // private keys, too.
+            // `age-keygen` writes the public key as a comment into the identity file, so comments
+            // are searched for private keys, too.
             private_part(line).is_some() || !(line.is_empty() || line.starts_with('#'))
         })
         .collect())
@@ -105,7 +105,8 @@ fn refuse_strange((line, text): &(usize, String), path: &Path) -> Result<(), Con
 }
 
 impl Config {
-    /// Returns all recipients, sorted and each once; files are read now. The sealer refuses an empty list.
+    /// Returns all recipients, sorted and each once; files are read now. The sealer refuses an
+    /// empty list.
     pub fn read_recipients(&self) -> Result<Vec<String>, ConfigError> {
         let mut all = BTreeSet::new();
         for recipient in &self.recipients {

@@ -1,13 +1,15 @@
 //! Figures of each source of a snapshot (files, bytes, rows), and the alarm if a source shrinks.
 //!
-//! An unmounted disk, a database that was created again and files that malware encrypted look like ordinary changes,
-//! and are backed up as they are. So the figures of each run are compared with those of the snapshot before
-//! ([`shrunk`]). An alarm stays open until the operator acknowledges it or the source grows back; until then retention
-//! keeps the last snapshot from before ([`Memory::before_shrink`]).
+//! An unmounted disk, a database that was created again and files that malware encrypted look like
+//! ordinary changes, and are backed up as they are. So the figures of each run are compared with
+//! those of the snapshot before ([`shrunk`]). An alarm stays open until the operator acknowledges
+//! it or the source grows back; until then retention keeps the last snapshot from before
+//! ([`Memory::before_shrink`]).
 //!
-//! The figures are in `<state>/figures.json`, beside the pins and not in the catalog: the catalog is disposable, an alarm
-//! and the snapshot that it keeps are not. If the file is missing, the metadata of the newest local snapshot replaces it
-//! ([`of_metadata`]); a host without either has nothing to compare with, and raises no alarm.
+//! The figures are in `<state>/figures.json`, beside the pins and not in the catalog: the catalog
+//! is disposable, an alarm and the snapshot that it keeps are not. If the file is missing, the
+//! metadata of the newest local snapshot replaces it ([`of_metadata`]); a host without either has
+//! nothing to compare with, and raises no alarm.
 
 mod compare;
 mod grain;

@@ -79,7 +79,8 @@ impl Catalog {
         Ok(numbers)
     }
 
-    /// Records archives that an earlier or another catalog knew, unless they are known, and returns their numbers.
+    /// Records archives that an earlier or another catalog knew, unless they are known, and returns
+    /// their numbers.
     pub fn learn_archives(
         &mut self,
         archives: &[NewArchive],
@@ -209,7 +210,8 @@ impl Catalog {
         tx.commit().map_err(&fail)
     }
 
-    /// Records that `target` confirmed `archives`, in one transaction: each transaction flushes the disk.
+    /// Records that `target` confirmed `archives`, in one transaction: each transaction flushes the
+    /// disk.
     pub fn add_placements(
         &mut self,
         target: &str,
@@ -315,8 +317,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Records sealed archives and the chunks in them in one transaction, and returns the archives' numbers. Pass the
-    /// chunks in key order: they go into neighbouring pages then.
+    /// Records sealed archives and the chunks in them in one transaction, and returns the archives'
+    /// numbers. Pass the chunks in key order: they go into neighbouring pages then.
     pub fn commit_archives(
         &mut self,
         archives: &[NewArchive],
@@ -369,8 +371,9 @@ fn insert_chunk(tx: &Connection, hash: &ChunkHash, place: &ChunkPlace) -> rusqli
     insert.execute(row).map(drop)
 }
 
-/// Draws an unused number at random. With consecutive ones, the chunk rows that a damaged catalog still has for a
-/// forgotten archive could be taken for those of a new archive with the same number.
+/// Draws an unused number at random. With consecutive ones, the chunk rows that a damaged catalog
+/// still has for a forgotten archive could be taken for those of a new archive with the same
+/// number.
 fn unused_number(
     tx: &Connection,
     fail: impl Fn(rusqlite::Error) -> CatalogError,

@@ -1,8 +1,8 @@
 //! Keeps rows that a run reads often in memory until the catalog changes.
 //!
-//! A push reads all snapshots and archives in many places, and there may be thousands of each. The rows in memory are
-//! valid for one version of the database file, which another connection's commit ends; each statement of this
-//! connection that changes such rows calls [`Cached::forget`] first.
+//! A push reads all snapshots and archives in many places, and there may be thousands of each. The
+//! rows in memory are valid for one version of the database file, which another connection's commit
+//! ends; each statement of this connection that changes such rows calls [`Cached::forget`] first.
 
 use std::cell::RefCell;
 
@@ -17,7 +17,8 @@ impl<T> Default for Cached<T> {
 }
 
 impl<T: Clone> Cached<T> {
-    /// Returns the rows for `version`; calls `read` if they are not in memory, and keeps its result.
+    /// Returns the rows for `version`; calls `read` if they are not in memory, and keeps its
+    /// result.
     pub(crate) fn get<E>(&self, version: i64, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         if let Some((kept, rows)) = &*self.0.borrow()
             && *kept == version

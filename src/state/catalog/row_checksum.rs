@@ -10,7 +10,8 @@ const VALUE_MASK: u64 = (1 << VALUE_BITS) - 1;
 /// The checksum's bits. The sign bit stays zero.
 const CHECK_MASK: u64 = (1 << 23) - 1;
 
-/// Returns `value` with `check` above it. A value that is too large is cut, so the row will fail its checksum.
+/// Returns `value` with `check` above it. A value that is too large is cut, so the row will fail
+/// its checksum.
 pub(super) fn pack(value: u64, check: u64) -> i64 {
     ((check << VALUE_BITS) | (value & VALUE_MASK)) as i64
 }

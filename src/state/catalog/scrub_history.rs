@@ -17,7 +17,8 @@ pub struct ArchiveCheck {
     pub whole: Option<bool>,
 }
 
-/// Adds the column for the outcome to a table of an early version, which recorded sound archives only.
+/// Adds the column for the outcome to a table of an early version, which recorded sound archives
+/// only.
 pub(super) fn complete_table(db: &Connection) -> rusqlite::Result<()> {
     let sql = "SELECT count(*) FROM pragma_table_info('checks') WHERE name='ok'";
     let there: i64 = db.query_row(sql, [], |row| row.get(0))?;

@@ -23,7 +23,8 @@ pub struct SnapshotRow {
     pub new_bytes: u64,
 }
 
-/// A group of earlier snapshots in the same pages of a manifest, and the manifest that first had exactly these.
+/// A group of earlier snapshots in the same pages of a manifest, and the manifest that first had
+/// exactly these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownGroup {
     /// The number of the group.
@@ -51,8 +52,8 @@ pub struct RunRecord {
 const KNOWN_GROUPS_OF: &str = "known groups of";
 
 impl Catalog {
-    /// Returns the groups of the manifest before `sequence`, or of an earlier attempt at this one; none if the catalog has
-    /// those of another manifest.
+    /// Returns the groups of the manifest before `sequence`, or of an earlier attempt at this one;
+    /// none if the catalog has those of another manifest.
     pub fn known_groups(&self, sequence: u64) -> Result<Vec<KnownGroup>, CatalogError> {
         let of = self.meta(KNOWN_GROUPS_OF)?;
         let of = of.and_then(|text| text.parse::<u64>().ok());
@@ -180,8 +181,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Notes that `core` is published on `target` (`state` "published"), never will be ("given up"), or was
-    /// deleted there: on purpose ("pruned") or not ("lost").
+    /// Notes that `core` is published on `target` (`state` "published"), never will be ("given
+    /// up"), or was deleted there: on purpose ("pruned") or not ("lost").
     pub fn set_publication(
         &self,
         target: &str,

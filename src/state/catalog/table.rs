@@ -1,4 +1,5 @@
-//! All chunks of a catalog in memory, for a run with many look-ups: one in the database takes twenty times as long.
+//! All chunks of a catalog in memory, for a run with many look-ups: one in the database takes
+//! twenty times as long.
 
 use std::collections::HashMap;
 

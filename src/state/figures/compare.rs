@@ -1,7 +1,8 @@
 //! The pure comparison: finds the figures of a source that fell so far that the operator must know.
 //!
-//! Only the loss of more than half raises an alarm; smaller losses are ordinary. Small sources often lose more than
-//! half, so each measure has a lower limit: below it only a fall to zero counts.
+//! Only the loss of more than half raises an alarm; smaller losses are ordinary. Small sources
+//! often lose more than half, so each measure has a lower limit: below it only a fall to zero
+//! counts.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,8 @@ const FEWEST_TURNED_BYTES: u64 = 256 << 10;
 pub enum Measure {
     /// Number of all things that are not directories.
     Files,
-    /// Size of all files except databases whose rows are counted: such a database may become smaller and keep all rows.
+    /// Size of all files except databases whose rows are counted: such a database may become
+    /// smaller and keep all rows.
     Bytes,
     /// Rows of one table.
     Rows {
@@ -42,7 +44,8 @@ pub enum Measure {
     },
     /// Rows of all databases of the source, if one of these vanished.
     SourceRows,
-    /// Number of files that look like noise. Unlike the others, this figure rises: compressible files turned into noise.
+    /// Number of files that look like noise. Unlike the others, this figure rises: compressible
+    /// files turned into noise.
     Noise,
 }
 
@@ -57,8 +60,8 @@ pub struct Shrunk {
     pub now: u64,
 }
 
-/// Returns the measures of a source that raise an alarm. Both figures must be of one source; if its kind has changed,
-/// nothing is compared.
+/// Returns the measures of a source that raise an alarm. Both figures must be of one source; if its
+/// kind has changed, nothing is compared.
 pub fn shrunk(before: &Figures, now: &Figures) -> Vec<Shrunk> {
     if before.kind != now.kind {
         return Vec::new();
@@ -169,7 +172,8 @@ fn bytes_without(figures: &Figures, is_left_out: impl Fn(&str) -> bool) -> u64 {
     figures.bytes.saturating_sub(left_out)
 }
 
-/// Returns the alarms about the database at `path`. A vanished database is none by itself: files come and go.
+/// Returns the alarms about the database at `path`. A vanished database is none by itself: files
+/// come and go.
 fn lost_rows(path: &str, database: &Database, now: &Figures) -> Vec<Shrunk> {
     let later = now.databases.get(path).and_then(|one| one.tables.as_ref());
     let (Some(tables), Some(later)) = (&database.tables, later) else {
@@ -190,8 +194,8 @@ fn lost_rows(path: &str, database: &Database, now: &Figures) -> Vec<Shrunk> {
         }
     }
     let (rows, left) = (all_rows(tables), all_rows(later));
-    // A source that is one database raises an alarm when its last row is lost; a tree may contain small databases of any
-    // program.
+    // A source that is one database raises an alarm when its last row is lost; a tree may contain
+    // small databases of any program.
     let is_emptied = now.kind == "sqlite" && emptied(rows, left);
     if found.is_empty() && (fell(rows, left, FEWEST_ROWS) || is_emptied) {
         found.push(Shrunk {
@@ -209,7 +213,8 @@ fn all_rows(tables: &BTreeMap<String, u64>) -> u64 {
     own_tables(tables).map(|(_, rows)| rows).sum()
 }
 
-/// Returns the number of rows of all databases; if one was not counted, its rows in `before` are used.
+/// Returns the number of rows of all databases; if one was not counted, its rows in `before` are
+/// used.
 fn source_rows(figures: &Figures, before: &Figures) -> u64 {
     let rows = figures.databases.iter().map(|(path, database)| {
         let earlier = before.databases.get(path);
@@ -219,8 +224,8 @@ fn source_rows(figures: &Figures, before: &Figures) -> u64 {
     rows.sum()
 }
 
-/// Returns the tables with the application's own rows: neither SQLite's, nor the inner tables of a full-text or spatial
-/// index, whose rows come and go when the index is maintained.
+/// Returns the tables with the application's own rows: neither SQLite's, nor the inner tables of a
+/// full-text or spatial index, whose rows come and go when the index is maintained.
 fn own_tables(tables: &BTreeMap<String, u64>) -> impl Iterator<Item = (&str, u64)> {
     /// The endings of the tables of one index, and those of them that are inner tables.
     const INDEXES: &[(&[&str], &[&str])] = &[

@@ -1,8 +1,9 @@
 //! Guesses from samples whether a file's content compresses.
 //!
-//! A sample is 4 KiB at the file's start, middle and end; its measure is the entropy of single bytes. Text, tables,
-//! databases and programs are far below eight bits per byte, compressed or encrypted content hardly below. A file that
-//! begins like a known format is in a class of its own: photos, videos and compressed dumps are meant to be dense.
+//! A sample is 4 KiB at the file's start, middle and end; its measure is the entropy of single
+//! bytes. Text, tables, databases and programs are far below eight bits per byte, compressed or
+//! encrypted content hardly below. A file that begins like a known format is in a class of its own:
+//! photos, videos and compressed dumps are meant to be dense.
 
 use std::sync::OnceLock;
 
@@ -111,7 +112,8 @@ fn bits_per_byte(bytes: &[u8]) -> f64 {
     total.log2() - weight / total
 }
 
-/// Returns `n log2 n` of each count that a sample can have: computing logarithms would take longer than everything else.
+/// Returns `n log2 n` of each count that a sample can have: computing logarithms would take longer
+/// than everything else.
 fn weights() -> &'static [f64; PIECE_BYTES + 1] {
     static WEIGHTS: OnceLock<Box<[f64; PIECE_BYTES + 1]>> = OnceLock::new();
     WEIGHTS.get_or_init(|| {
@@ -128,7 +130,8 @@ fn random_bits(bytes: usize) -> f64 {
     8.0 - 255.0 / (2.0 * bytes as f64 * std::f64::consts::LN_2)
 }
 
-/// The beginnings of compressed formats, each with its offset: archives, images, sound, video, dumps.
+/// The beginnings of compressed formats, each with its offset: archives, images, sound, video,
+/// dumps.
 const PACKED_FORMATS: &[(usize, &[u8])] = &[
     (0, b"\x1f\x8b"),
     (0, b"\x1f\x9d"),

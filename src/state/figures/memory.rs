@@ -1,7 +1,7 @@
 //! The file in which this host keeps its sources' figures and the open alarms.
 //!
-//! It is one file, replaced atomically. It names snapshots that retention must keep, so a file that cannot be read is an
-//! error, as for pins: nothing is deleted until it is repaired.
+//! It is one file, replaced atomically. It names snapshots that retention must keep, so a file that
+//! cannot be read is an error, as for pins: nothing is deleted until it is repaired.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -112,8 +112,8 @@ pub struct Memory {
     /// By the source's path in a snapshot.
     sources: BTreeMap<String, SourceSeen>,
     open: Vec<OpenAlarm>,
-    /// The sources that failed and are missing from the newest snapshot, each with the last snapshot that is known to
-    /// contain it, which retention keeps.
+    /// The sources that failed and are missing from the newest snapshot, each with the last
+    /// snapshot that is known to contain it, which retention keeps.
     #[serde(default)]
     lacking: BTreeMap<String, Kept>,
     #[serde(default)]
@@ -141,7 +141,8 @@ pub struct SnapshotTaken {
     pub sources: BTreeMap<String, SourceTaken>,
     /// The paths of sources that were left out because they failed.
     pub left_out: BTreeSet<String>,
-    /// The paths of all sources of the configuration that belong into each snapshot, or were requested.
+    /// The paths of all sources of the configuration that belong into each snapshot, or were
+    /// requested.
     pub configured: BTreeSet<String>,
     /// The snapshot before this one; `None`: it is the first.
     pub previous: Option<Kept>,
@@ -184,14 +185,16 @@ impl Memory {
         }
     }
 
-    /// Compares `taken` with the figures from before, and replaces them. Figures of sources that `taken` lacks stay.
+    /// Compares `taken` with the figures from before, and replaces them. Figures of sources that
+    /// `taken` lacks stay.
     pub fn note(&mut self, taken: SnapshotTaken) -> Noted {
         let mut noted = Noted::default();
         // For a source that was removed from the configuration the policy decides alone.
         self.lacking
             .retain(|to, _| taken.configured.contains(to) && !taken.sources.contains_key(to));
         for to in taken.left_out {
-            // If nothing is known of the source, the snapshot before may be the last one that contains it.
+            // If nothing is known of the source, the snapshot before may be the last one that
+            // contains it.
             let last = self.sources.get(&to).map(|seen| seen.in_snapshot);
             let last = last.or(self.lacking.get(&to).copied());
             if let Some(last) = last.or(taken.previous) {
@@ -283,7 +286,8 @@ impl Memory {
         self.sources.contains_key(source) || self.open.iter().any(|one| one.is_of(source))
     }
 
-    /// Removes from `taken` the sources whose figures are known from a later snapshot. Returns whether any is left.
+    /// Removes from `taken` the sources whose figures are known from a later snapshot. Returns
+    /// whether any is left.
     pub fn leave_out_known(&self, taken: &mut SnapshotTaken) -> bool {
         let is_later = |to: &String| {
             let seen = self.sources.get(to);
@@ -293,7 +297,8 @@ impl Memory {
         !taken.sources.is_empty()
     }
 
-    /// Closes all open alarms, or those of one source: the present figures are right. Returns the closed ones.
+    /// Closes all open alarms, or those of one source: the present figures are right. Returns the
+    /// closed ones.
     pub fn acknowledge(
         &mut self,
         source: Option<&str>,
@@ -317,14 +322,15 @@ impl Memory {
         closed
     }
 
-    /// Returns the snapshots (stamp and sequence) that retention must keep because a source shrank after them.
+    /// Returns the snapshots (stamp and sequence) that retention must keep because a source shrank
+    /// after them.
     pub fn before_shrink(&self) -> BTreeMap<Stamp, Option<u64>> {
         let before = self.open.iter().map(|one| &one.before);
         before.map(|kept| (kept.stamp, kept.sequence)).collect()
     }
 
-    /// Returns the snapshots (stamp and sequence) that retention must keep because a source failed after them and still
-    /// fails.
+    /// Returns the snapshots (stamp and sequence) that retention must keep because a source failed
+    /// after them and still fails.
     pub fn before_failure(&self) -> BTreeMap<Stamp, Option<u64>> {
         let before = self.lacking.values();
         before.map(|kept| (kept.stamp, kept.sequence)).collect()

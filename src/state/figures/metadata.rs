@@ -1,5 +1,5 @@
-//! Reads figures from the `backup-metadata.json` of a local snapshot, for a host that has lost its own figures or has
-//! none yet.
+//! Reads figures from the `backup-metadata.json` of a local snapshot, for a host that has lost its
+//! own figures or has none yet.
 
 use std::collections::BTreeMap;
 
@@ -34,8 +34,8 @@ struct CountedDatabase {
     integrity: String,
 }
 
-/// Returns the figures by the source's path in the snapshot. A tree that was read in place has none there; a snapshot
-/// that another program made has none at all.
+/// Returns the figures by the source's path in the snapshot. A tree that was read in place has none
+/// there; a snapshot that another program made has none at all.
 pub fn of_metadata(metadata: &Value) -> BTreeMap<String, Figures> {
     let section = metadata.get("sealift").map(SealiftSection::deserialize);
     let Some(Ok(section)) = section else {
@@ -64,8 +64,8 @@ pub fn of_metadata(metadata: &Value) -> BTreeMap<String, Figures> {
         let figures = Figures {
             kind: source.kind.clone(),
             files: source.files,
-            // The metadata does not say how many of a tree's bytes are those of databases, so zero stands for "do not
-            // compare".
+            // The metadata does not say how many of a tree's bytes are those of databases, so zero
+            // stands for "do not compare".
             bytes: match is_tree && !databases.is_empty() {
                 true => 0,
                 false => source.bytes,

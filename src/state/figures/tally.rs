@@ -14,7 +14,8 @@ pub struct FileSeen {
     pub is_database: bool,
     /// The class of its content.
     pub grain: Grain,
-    /// The class in the snapshot before, if the content changed since; `None`: it did not, or the file is new.
+    /// The class in the snapshot before, if the content changed since; `None`: it did not, or the
+    /// file is new.
     pub was: Option<Grain>,
 }
 
@@ -22,7 +23,8 @@ pub struct FileSeen {
 #[derive(Debug, Default)]
 pub struct Tally {
     sources: Vec<Counted>,
-    /// The index of the last thing's source: most things belong to the same source as the one before.
+    /// The index of the last thing's source: most things belong to the same source as the one
+    /// before.
     last: usize,
 }
 

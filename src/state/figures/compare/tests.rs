@@ -301,7 +301,8 @@ proptest! {
         prop_assert_eq!(shrunk(&figures, &grown(&figures, by)), Vec::new());
     }
 
-    /// A finding is a true fall by more than half, from what is worth it; it stays one, and ends where it began.
+    /// A finding is a true fall by more than half, from what is worth it; it stays one, and ends
+    /// where it began.
     #[test]
     fn a_finding_is_a_fall_that_lasts_until_it_is_back(before in any_figures(), now in any_figures()) {
         for found in shrunk(&before, &now) {

@@ -164,7 +164,8 @@ fn an_older_snapshot_is_known_for_one() {
     assert_eq!(known(&memory, 1, &[("a", 1)]), ["a"]);
     memory.note(taken(3, &[("a", 50)]));
     assert_eq!(known(&memory, 2, &[("a", 1)]), [""; 0]);
-    // Each source by itself: one that is new, or gone from the configuration, says nothing of the others.
+    // Each source by itself: one that is new, or gone from the configuration, says nothing of the
+    // others.
     assert_eq!(known(&memory, 2, &[("a", 1), ("new", 1)]), ["new"]);
     assert_eq!(known(&memory, 4, &[("a", 1)]), ["a"]);
 }
