@@ -1,4 +1,5 @@
-//! The lowest layer: names and times, the file system below an open directory, walks, SQLite files, clean-up.
+//! The lowest layer: names and times, the file system below an open directory, walks, SQLite files,
+//! clean-up.
 //!
 //! Nothing here knows the format of what Sealift stores on a target.
 

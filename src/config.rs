@@ -1,8 +1,8 @@
 //! Reads the TOML configuration into one validated [`Config`]; no other module sees a raw key.
 //!
-//! Every error names the file and the line, and for an unknown key the nearest known one. Relative paths are relative to
-//! the file's directory. A configuration that contains an identity is refused: the backing-up host must never be able
-//! to open its own backups.
+//! Every error names the file and the line, and for an unknown key the nearest known one. Relative
+//! paths are relative to the file's directory. A configuration that contains an identity is
+//! refused: the backing-up host must never be able to open its own backups.
 
 mod check;
 mod document;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use self::document::Document;
+use self::document::ConfigDocument;
 use crate::base::ids::HostName;
 use crate::base::rate_schedule::Timetable;
 use crate::base::walk::Filter;
@@ -54,7 +54,8 @@ pub struct Config {
     pub recipients: Vec<Recipient>,
     /// Path of the OpenSSH private key that signs manifests.
     pub signer: PathBuf,
-    /// Path of another public key that may sign from now on, for a rotation; `None`: no rotation is under way.
+    /// Path of another public key that may sign from now on, for a rotation; `None`: no rotation is
+    /// under way.
     pub next_signer: Option<PathBuf>,
     /// The state directory.
     pub state: PathBuf,
@@ -64,7 +65,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// In the order of the file.
     pub targets: Vec<TargetConfig>,
-    /// The policy for local snapshots, and for targets without one of their own. `None` keeps everything.
+    /// The policy for local snapshots, and for targets without one of their own. `None` keeps
+    /// everything.
     pub retention: Option<Retention>,
     /// When backups are due.
     pub schedule: Schedule,
@@ -89,7 +91,8 @@ pub struct Source {
     pub mode: Option<u32>,
     /// A missing source is no error.
     pub optional: bool,
-    /// If this source fails, no snapshot is made. If another one fails, it is left out, and the run ends with exit code 3.
+    /// If this source fails, no snapshot is made. If another one fails, it is left out, and the run
+    /// ends with exit code 3.
     pub required: bool,
     /// A command that prints nothing is no error.
     pub allow_empty: bool,
@@ -131,13 +134,14 @@ impl Source {
         }
     }
 
-    /// Returns whether it is the preset's vector store, whose files are consistent only while no process writes.
+    /// Returns whether it is the preset's vector store, whose files are consistent only while no
+    /// process writes.
     pub fn is_vector_store(&self) -> bool {
         self.name == "chroma" && self.to == "chroma"
     }
 
-    /// Returns whether it is a tree that must not be written while it is copied, and neither a lock nor a hook prevents
-    /// that.
+    /// Returns whether it is a tree that must not be written while it is copied, and neither a lock
+    /// nor a hook prevents that.
     pub fn is_unguarded(&self) -> bool {
         let is_staged = matches!(&self.kind, SourceKind::Tree(tree) if tree.stage);
         let is_special = self.on_request || self.is_vector_store();
@@ -184,13 +188,15 @@ impl SourceKind {
 pub struct TreeSource {
     /// The directory.
     pub path: PathBuf,
-    /// The tree is copied into the snapshot directory first; otherwise the packer reads it in place.
+    /// The tree is copied into the snapshot directory first; otherwise the packer reads it in
+    /// place.
     pub stage: bool,
     /// What of it is taken.
     pub filter: Filter,
     /// How a damaged database in it is treated.
     pub check: Check,
-    /// Paths below the directory, with `/` between components: if one is missing, the tree is not read.
+    /// Paths below the directory, with `/` between components: if one is missing, the tree is not
+    /// read.
     pub must_exist: Vec<String>,
     /// The tree is read only if the directory is a mount point.
     pub mountpoint: bool,
@@ -246,8 +252,8 @@ impl std::fmt::Display for CommandLine {
 pub struct TargetConfig {
     /// Unique and not empty.
     pub name: String,
-    /// An absolute path or a URL of the scheme `s3`, `gs`, `az`, `https`, `http`, `file`, `rsync` or `sftp`, without a
-    /// password.
+    /// An absolute path or a URL of the scheme `s3`, `gs`, `az`, `https`, `http`, `file`, `rsync`
+    /// or `sftp`, without a password.
     pub url: String,
     /// The S3 endpoint; `None`: Amazon's.
     pub endpoint: Option<String>,
@@ -292,9 +298,10 @@ impl Schedule {
         self.backup.as_ref()?.find_next_occurrence(&now, false).ok()
     }
 
-    /// Returns the time by which the push after the one at `now` should have arrived: the next due time plus a quarter of
-    /// the time to the one after it, at least one hour and at most a day. So a daily backup of 06:00 is late at 12:00,
-    /// however long packing and shipping take. `None` without a schedule.
+    /// Returns the time by which the push after the one at `now` should have arrived: the next due
+    /// time plus a quarter of the time to the one after it, at least one hour and at most a day. So
+    /// a daily backup of 06:00 is late at 12:00, however long packing and shipping take. `None`
+    /// without a schedule.
     pub fn next_by(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let due = self.next(now)?;
         let interval = self.next(due)? - due;
@@ -327,7 +334,7 @@ impl Default for PackConfig {
 impl Config {
     /// Validates `text` as the content of `file`, an absolute path. The file need not exist.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
-        let document = Document { text, file };
+        let document = ConfigDocument { text, file };
         check::keys_and_secrets(&document, &raw::known_keys())?;
         let raw: raw::RawConfig = toml::from_str(text).map_err(|e| document.syntax(&e))?;
         raw.validate(&document)

@@ -1,25 +1,28 @@
 //! Decides which snapshots stay, by policy, signed order and calendar. The decision is pure.
 //!
-//! **Order** comes from the signed sequence only. The snapshot with the highest sequence is the newest and always stays.
-//! The highest complete one always stays, too, or no restorable one might be left. Of two snapshots of a day the
-//! later is the one with the higher sequence.
+//! **Order** comes from the signed sequence only. The snapshot with the highest sequence is the
+//! newest and always stays. The highest complete one always stays, too, or no restorable one might
+//! be left. Of two snapshots of a day the later is the one with the higher sequence.
 //!
-//! **Places in the calendar** come from stamps, in UTC. A stamp after the newest snapshot's shows that a clock ran ahead
-//! once. Such a snapshot gets no place, or it would occupy a day that is still to come. `within` gives it the age of the
-//! next snapshot by sequence that has a credible stamp, or it would never grow old.
+//! **Places in the calendar** come from stamps, in UTC. A stamp after the newest snapshot's shows
+//! that a clock ran ahead once. Such a snapshot gets no place, or it would occupy a day that is
+//! still to come. `within` gives it the age of the next snapshot by sequence that has a credible
+//! stamp, or it would never grow old.
 //!
-//! **Periods**: a day and an hour are represented by their last snapshot; a week, a month and a year by the snapshot of
-//! their first day (Sunday, the 1st, January 1st), or of the first later day that has one. Therefore a week runs from
-//! Sunday to Saturday: if it ended on Sunday (ISO 8601), no later day could replace a missing Sunday. It also makes the
-//! choice final: the snapshot that represents a week today does so tomorrow, so pruning every day forgets nothing
-//! that a rarer prune would have kept.
+//! **Periods**: a day and an hour are represented by their last snapshot; a week, a month and a
+//! year by the snapshot of their first day (Sunday, the 1st, January 1st), or of the first later
+//! day that has one. Therefore a week runs from Sunday to Saturday: if it ended on Sunday (ISO
+//! 8601), no later day could replace a missing Sunday. It also makes the choice final: the snapshot
+//! that represents a week today does so tomorrow, so pruning every day forgets nothing that a rarer
+//! prune would have kept.
 //!
-//! **Late snapshots**: the host writes the stamps, and an intruder on the host can forge them. Forged snapshots of past
-//! days, pushed today, must not cause the deletion of the true ones. So a snapshot that arrived long after its stamp
-//! (`late`) displaces no other: a period keeps both its first snapshot that was in time and its first that was late.
+//! **Late snapshots**: the host writes the stamps, and an intruder on the host can forge them.
+//! Forged snapshots of past days, pushed today, must not cause the deletion of the true ones. So a
+//! snapshot that arrived long after its stamp (`late`) displaces no other: a period keeps both its
+//! first snapshot that was in time and its first that was late.
 //!
-//! A snapshot represents its period whatever else is forgotten, so deciding twice forgets nothing more; and a larger
-//! policy keeps everything that a smaller one keeps. The tests verify both.
+//! A snapshot represents its period whatever else is forgotten, so deciding twice forgets nothing
+//! more; and a larger policy keeps everything that a smaller one keeps. The tests verify both.
 
 mod guard;
 mod named;
@@ -37,7 +40,8 @@ pub use guard::{Guard, Refusal};
 pub use named::{Nameable, NamedError, find, may_go};
 pub use pins::Pins;
 
-/// How many periods of each kind keep a snapshot, beginning with the newest. Zero keeps none for this reason.
+/// How many periods of each kind keep a snapshot, beginning with the newest. Zero keeps none for
+/// this reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
     /// Number of newest snapshots, by sequence.
@@ -56,12 +60,13 @@ pub struct Policy {
     pub within: Option<Duration>,
 }
 
-/// The age up to which [`Policy::and_young`] keeps everything. A policy of days keeps one snapshot of today, which is a
-/// loss for an operator who has just made two.
+/// The age up to which [`Policy::and_young`] keeps everything. A policy of days keeps one snapshot
+/// of today, which is a loss for an operator who has just made two.
 const YOUNG: Duration = Duration::from_secs(86_400);
 
 impl Policy {
-    /// Returns a policy that also keeps everything younger than a day: for pruning without a request.
+    /// Returns a policy that also keeps everything younger than a day: for pruning without a
+    /// request.
     pub fn and_young(self) -> Self {
         let within = self.within.unwrap_or_default().max(YOUNG);
         Self {
@@ -82,7 +87,8 @@ pub struct Candidate {
     pub pinned: bool,
     /// A drill restored it.
     pub proven: bool,
-    /// It came to the target long after its stamp: the host could not reach the target, or its stamp is forged.
+    /// It came to the target long after its stamp: the host could not reach the target, or its
+    /// stamp is forged.
     pub late: bool,
     /// Everything that it needs is on the target, as far as listings show.
     pub whole: bool,
@@ -145,8 +151,8 @@ impl fmt::Display for Reason {
 /// The reasons for which a snapshot stays; without any it is to be forgotten.
 pub type Reasons = BTreeSet<Reason>;
 
-/// Returns the reasons for which each of `snapshots`, in their order, stays at `now`. [`Guard`] checks whether the clock
-/// and the extent of the decision are plausible.
+/// Returns the reasons for which each of `snapshots`, in their order, stays at `now`. [`Guard`]
+/// checks whether the clock and the extent of the decision are plausible.
 pub fn decide(snapshots: &[Candidate], policy: &Policy, now: DateTime<Utc>) -> Vec<Reasons> {
     let mut reasons = vec![Reasons::new(); snapshots.len()];
     let Some(newest) = newest(snapshots) else {
@@ -218,8 +224,8 @@ fn newest(snapshots: &[Candidate]) -> Option<&Candidate> {
     snapshots.iter().max_by_key(|one| (one.sequence, one.stamp))
 }
 
-/// Returns the time at which each snapshot counts as made: its stamp or, if that is after the newest's, the stamp of the
-/// next snapshot by sequence with a credible one, which was made later.
+/// Returns the time at which each snapshot counts as made: its stamp or, if that is after the
+/// newest's, the stamp of the next snapshot by sequence with a credible one, which was made later.
 fn made(snapshots: &[Candidate], newest: Stamp) -> Vec<Stamp> {
     let credible = snapshots.iter().filter(|one| one.stamp <= newest);
     let mut by_sequence: BTreeMap<u64, Stamp> = BTreeMap::new();
@@ -244,7 +250,8 @@ struct Placed {
     late: bool,
 }
 
-/// Maps a time to its period and to the day within the period; the first day that has a snapshot represents it.
+/// Maps a time to its period and to the day within the period; the first day that has a snapshot
+/// represents it.
 type Period = fn(&DateTime<Utc>) -> (i64, i64);
 
 fn calendar(policy: &Policy) -> [(Reason, u32, Period); 5] {
@@ -273,11 +280,12 @@ fn day(time: &DateTime<Utc>) -> i64 {
     i64::from(date.num_days_from_ce())
 }
 
-/// Day and sequence of the snapshots that represent a period: the first of those in time, and the first late one.
+/// Day and sequence of the snapshots that represent a period: the first of those in time, and the
+/// first late one.
 type Representatives = [Option<(i64, u64)>; 2];
 
-/// Returns the representatives of the newest `count` periods that have a snapshot: the last snapshot of a period's first
-/// day.
+/// Returns the representatives of the newest `count` periods that have a snapshot: the last
+/// snapshot of a period's first day.
 fn representatives(
     placed: &[Option<Placed>],
     count: u32,

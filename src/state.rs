@@ -57,8 +57,8 @@ pub struct State {
 }
 
 impl State {
-    /// Opens or creates `dir`, closes it to other users and locks it. The kernel releases the lock when the process ends,
-    /// however that happens.
+    /// Opens or creates `dir`, closes it to other users and locks it. The kernel releases the lock
+    /// when the process ends, however that happens.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
         let failed = |operation, path: &Path| {
             let path = path.display().to_string();
@@ -97,7 +97,8 @@ impl State {
         })
     }
 
-    /// Closes the catalog, so that its one file is complete, and returns the directory and its lock.
+    /// Closes the catalog, so that its one file is complete, and returns the directory and its
+    /// lock.
     pub(crate) fn close(self) -> Result<(PathBuf, File), CatalogError> {
         self.catalog.close()?;
         Ok((self.dir, self._lock))
@@ -120,9 +121,9 @@ const OWN_NAMES: &[&str] = &[
     "stage",
 ];
 
-/// Removes the rights of group and others from `dir` and from Sealift's entries in it: these contain names, hashes and
-/// times of everything that is backed up, and a lock with which others could stop backups. Returns a warning if the
-/// directory stays open.
+/// Removes the rights of group and others from `dir` and from Sealift's entries in it: these
+/// contain names, hashes and times of everything that is backed up, and a lock with which others
+/// could stop backups. Returns a warning if the directory stays open.
 fn close_to_others(dir: &Path) -> io::Result<Vec<String>> {
     let user = rustix::process::geteuid().as_raw();
     let opened = match File::open(dir) {
@@ -152,8 +153,8 @@ fn close_to_others(dir: &Path) -> io::Result<Vec<String>> {
         );
         return Ok(vec![text]);
     }
-    // From here on other users can neither enter the directory nor exchange its entries. A file with a second
-    // name is left alone: it may belong to another directory, too.
+    // From here on other users can neither enter the directory nor exchange its entries. A file
+    // with a second name is left alone: it may belong to another directory, too.
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();

@@ -1,8 +1,8 @@
-//! Work that must still be done when this process is asked to end (Ctrl-C, SIGTERM, SIGHUP): starting a service
-//! again that a hook stopped, removing decrypted files of an unfinished restore.
+//! Work that must still be done when this process is asked to end (Ctrl-C, SIGTERM, SIGHUP):
+//! starting a service again that a hook stopped, removing decrypted files of an unfinished restore.
 //!
-//! Each piece of work is done once: by the code that registered it, which takes it back first, or by [`run_all`] when
-//! the process is about to end. Nothing helps against SIGKILL.
+//! Each piece of work is done once: by the code that registered it, which takes it back first, or
+//! by [`run_all`] when the process is about to end. Nothing helps against SIGKILL.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -48,8 +48,8 @@ fn open_ledger() -> MutexGuard<'static, Ledger> {
 pub struct CleanupGuard(u64);
 
 impl CleanupGuard {
-    /// Registers `work`. Does not return once [`run_all`] was called, so that the caller cannot begin something that
-    /// nothing would clean up.
+    /// Registers `work`. Does not return once [`run_all`] was called, so that the caller cannot
+    /// begin something that nothing would clean up.
     pub fn register(work: impl FnOnce() -> String + Send + 'static) -> Self {
         let mut ledger = open_ledger();
         ledger.last += 1;
@@ -58,8 +58,9 @@ impl CleanupGuard {
         Self(number)
     }
 
-    /// Takes the work back. Returns whether it was still registered: then the caller does it, or knows that it is not
-    /// needed. Does not return once [`run_all`] was called: the process must not end before that has done the work.
+    /// Takes the work back. Returns whether it was still registered: then the caller does it, or
+    /// knows that it is not needed. Does not return once [`run_all`] was called: the process must
+    /// not end before that has done the work.
     pub fn take(&self) -> bool {
         let mut ledger = open_ledger();
         let before = ledger.owed.len();
@@ -68,7 +69,8 @@ impl CleanupGuard {
     }
 }
 
-/// Does all registered work, the newest first, and returns the lines for the operator. The process must end after it.
+/// Does all registered work, the newest first, and returns the lines for the operator. The process
+/// must end after it.
 pub fn run_all() -> Vec<String> {
     let owed = {
         let mut ledger = ledger();

@@ -1,8 +1,8 @@
 //! The only place that reads the clock.
 //!
-//! `SEALIFT_CLOCK` overrides the clock. The program calls [`check`] once before anything else: a value that
-//! is not a time is an error and never ignored. A valid value is reported in each run, since it may be a
-//! leftover of a drill.
+//! `SEALIFT_CLOCK` overrides the clock. The program calls [`check`] once before anything else: a
+//! value that is not a time is an error and never ignored. A valid value is reported in each run,
+//! since it may be a leftover of a drill.
 
 use std::time::SystemTime;
 
@@ -34,8 +34,8 @@ pub enum ClockError {
     System(#[source] InvalidId),
 }
 
-/// Returns the time that `SEALIFT_CLOCK` sets; `None` if the variable is not set. Fails if no snapshot could be
-/// stamped with the time that the variable or the clock shows.
+/// Returns the time that `SEALIFT_CLOCK` sets; `None` if the variable is not set. Fails if no
+/// snapshot could be stamped with the time that the variable or the clock shows.
 pub fn check() -> Result<Option<DateTime<Utc>>, ClockError> {
     let Some(value) = std::env::var_os(CLOCK_VARIABLE) else {
         Stamp::at(system()).map_err(ClockError::System)?;
@@ -58,7 +58,8 @@ fn system() -> DateTime<Utc> {
     SystemTime::now().into()
 }
 
-/// Parses an RFC 3339 time. A leap second becomes the second before it: not every reader accepts a `:60`.
+/// Parses an RFC 3339 time. A leap second becomes the second before it: not every reader accepts a
+/// `:60`.
 fn parse(text: &str) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
     time.with_nanosecond(time.nanosecond() % 1_000_000_000)

@@ -1,12 +1,12 @@
 //! Confines a process that handles foreign content: it can change files in named directories only.
 //!
-//! An index that the host signed and files from a target decide what a restore writes. The code keeps it below one
-//! directory; if that code has a fault, the kernel stops it: with Landlock (Linux 5.19 and later) this process can
-//! create, change, rename and remove files only beneath the directories that it names. Reading and the network stay
-//! as they are.
+//! An index that the host signed and files from a target decide what a restore writes. The code
+//! keeps it below one directory; if that code has a fault, the kernel stops it: with Landlock
+//! (Linux 5.19 and later) this process can create, change, rename and remove files only beneath the
+//! directories that it names. Reading and the network stay as they are.
 //!
-//! The restriction cannot be taken back, and child processes inherit it. So a process that starts other programs,
-//! such as hooks, ssh or an age plugin, must not use it.
+//! The restriction cannot be taken back, and child processes inherit it. So a process that starts
+//! other programs, such as hooks, ssh or an age plugin, must not use it.
 
 use std::path::Path;
 
@@ -28,8 +28,9 @@ fn changes() -> BitFlags<AccessFs> {
     AccessFs::from_write(RULES)
 }
 
-/// Restricts the calling thread, and the threads and processes that it starts from now on, to changing files beneath
-/// `dirs`. Call it before other threads are started. Returns whether the kernel enforces it; an older one does not.
+/// Restricts the calling thread, and the threads and processes that it starts from now on, to
+/// changing files beneath `dirs`. Call it before other threads are started. Returns whether the
+/// kernel enforces it; an older one does not.
 pub fn writes_to(dirs: &[Dir]) -> Result<bool, RulesetError> {
     let rules = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)

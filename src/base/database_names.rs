@@ -1,12 +1,13 @@
 //! Finds the name beside which the log of a database with several names (hard links) is.
 //!
-//! SQLite names a database's log after the name by which it was opened, so the newest rows of such a file are beside
-//! one of its names only. A reader that found another name must open the database by that one. The other names are
-//! looked for in the directories of all sources, excluded parts included: once per run, and only if a database
-//! with several names has no log beside the name that was found.
+//! SQLite names a database's log after the name by which it was opened, so the newest rows of such
+//! a file are beside one of its names only. A reader that found another name must open the database
+//! by that one. The other names are looked for in the directories of all sources, excluded parts
+//! included: once per run, and only if a database with several names has no log beside the name
+//! that was found.
 //!
-//! Two names may each have a log of their own. Then they are two databases that share their old pages, and
-//! each is copied with its own log: [`Journals`] distinguishes such states.
+//! Two names may each have a log of their own. Then they are two databases that share their old
+//! pages, and each is copied with its own log: [`Journals`] distinguishes such states.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -23,7 +24,8 @@ use crate::base::walk::{Filter, Walked, walk};
 /// Device and inode.
 type Id = (u64, u64);
 
-/// The log and the rollback journal with which a database was read, by device and inode; `None`: there is none.
+/// The log and the rollback journal with which a database was read, by device and inode; `None`:
+/// there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Journals([Option<Id>; 2]);
 
@@ -51,17 +53,20 @@ pub struct Home {
     pub place: Place,
     /// Identifies the state of the database that this name shows.
     pub journals: Journals,
-    /// The log and the rollback journal as they were before the database is read; `None`: there is none with content.
+    /// The log and the rollback journal as they were before the database is read; `None`: there is
+    /// none with content.
     pub logs: [Option<Meta>; 2],
     /// Whether a file beside that name holds content of the database.
     pub has_live_journal: bool,
-    /// How many names of the database are in no source although its newest rows may be beside one of them.
+    /// How many names of the database are in no source although its newest rows may be beside one
+    /// of them.
     pub unseen: u64,
 }
 
 impl Home {
-    /// Returns the path of that name relative to `root`; `None` if it is not below `root`. The name itself may be
-    /// excluded and its sidecars not; these change when the database is read, and their content is in the copy.
+    /// Returns the path of that name relative to `root`; `None` if it is not below `root`. The name
+    /// itself may be excluded and its sidecars not; these change when the database is read, and
+    /// their content is in the copy.
     pub fn rel(&self, root: &Dir) -> Option<&OsStr> {
         let rel = self.place.path().strip_prefix(root.path()).ok()?;
         Some(rel.as_os_str())
@@ -100,7 +105,8 @@ struct LinkedFiles {
 /// The names of one database.
 #[derive(Debug, Default)]
 struct LinkNames {
-    /// Names with a file beside them that may be a log: tree and path in it, at most [`MOST_NAMES`].
+    /// Names with a file beside them that may be a log: tree and path in it, at most
+    /// [`MOST_NAMES`].
     with_sidecar: Vec<(Dir, Vec<u8>)>,
     /// All names, each with its directory's id: a bind mount shows one directory at two paths.
     seen: HashSet<(Id, Vec<u8>)>,
@@ -108,10 +114,11 @@ struct LinkNames {
     surplus: u64,
 }
 
-/// How many names of one database are checked for a log. A user may create thousands, each with a log.
+/// How many names of one database are checked for a log. A user may create thousands, each with a
+/// log.
 const MOST_NAMES: usize = 16;
-/// How long after its last change a database in rollback mode may have a journal that a crashed program left, in
-/// seconds.
+/// How long after its last change a database in rollback mode may have a journal that a crashed
+/// program left, in seconds.
 const RECENT_SECONDS: i64 = 31 * 86_400;
 
 impl DatabaseNames {
@@ -121,7 +128,8 @@ impl DatabaseNames {
         Self { roots, found }
     }
 
-    /// Returns the name by which to open the database `meta`, which was found as `rel` below `root`.
+    /// Returns the name by which to open the database `meta`, which was found as `rel` below
+    /// `root`.
     pub fn home(&mut self, root: &Dir, rel: &OsStr, meta: &Meta) -> io::Result<Home> {
         let own = Place::below(root, rel)?;
         let is_live = own.has_live_journal();
@@ -172,8 +180,8 @@ impl DatabaseNames {
             unseen if own.open().is_ok_and(|file| may_lack_rows(&file, meta)) => unseen,
             _ => 0,
         };
-        // A program that has the database open and wrote nothing yet keeps an empty log beside its name. That is
-        // no proof, since reading a database may leave one, too.
+        // A program that has the database open and wrote nothing yet keeps an empty log beside its
+        // name. That is no proof, since reading a database may leave one, too.
         let place = quiet.filter(|_| !has_sidecar(root, rel)).unwrap_or(own);
         Ok(here(place, false, unseen))
     }
@@ -278,8 +286,9 @@ fn is_database(root: &Dir, rel: &OsStr) -> bool {
     file.is_ok_and(|(file, _)| file.read_exact_at(&mut head, 0).is_ok()) && sqlite::is_sqlite(&head)
 }
 
-/// Whether rows of the database may be beside another name: its header says that it writes a log, or it was written
-/// lately, and a program may have died while its rollback journal was still needed.
+/// Whether rows of the database may be beside another name: its header says that it writes a log,
+/// or it was written lately, and a program may have died while its rollback journal was still
+/// needed.
 fn may_lack_rows(file: &File, meta: &Meta) -> bool {
     let mut head = [0; 20];
     let read = file.read_exact_at(&mut head, 0);
@@ -361,7 +370,8 @@ mod tests {
         assert_eq!(x.journals, y.journals);
     }
 
-    /// A database in rollback mode has no log, but may have a journal that takes half a transaction back.
+    /// A database in rollback mode has no log, but may have a journal that takes half a transaction
+    /// back.
     #[test]
     fn a_rollback_database_that_was_written_lately_is_in_doubt_too() {
         const ROLLBACK: &[u8] = b"SQLite format 3\0\x10\0\x01\x01";

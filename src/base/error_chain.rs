@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-/// Returns the error and its causes in one line; a cause that the text contains already is left out.
+/// Returns the error and its causes in one line; a cause that the text contains already is left
+/// out.
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

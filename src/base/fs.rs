@@ -40,7 +40,8 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Creates a directory and its missing parents for this user alone. An existing one is left as it is.
+/// Creates a directory and its missing parents for this user alone. An existing one is left as it
+/// is.
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
@@ -50,8 +51,8 @@ const TEMPORARY: &str = ".sealift-tmp-";
 /// Age from which a temporary file belongs to no running process: writing one takes far less.
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
 
-/// Removes the temporary files that killed calls of [`write_atomic`] left in `dir`. A file that cannot be removed does
-/// no harm and is not reported.
+/// Removes the temporary files that killed calls of [`write_atomic`] left in `dir`. A file that
+/// cannot be removed does no harm and is not reported.
 pub fn clear_abandoned(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let is_temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
@@ -63,7 +64,8 @@ pub fn clear_abandoned(dir: &Path) {
     }
 }
 
-/// Replaces the content of `path` by `bytes`, durably and in one step: readers see the old content or the new.
+/// Replaces the content of `path` by `bytes`, durably and in one step: readers see the old content
+/// or the new.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -82,8 +84,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// Number of places in a file that [`is_cached`] probes.
 const PROBES: u64 = 8;
 
-/// Returns whether the page cache holds most of the first `bytes` of `file`; true if the file system cannot
-/// tell.
+/// Returns whether the page cache holds most of the first `bytes` of `file`; true if the file
+/// system cannot tell.
 pub fn is_cached(file: &File, bytes: u64) -> bool {
     let cached = |probe: &u64| {
         let at = bytes * probe / PROBES;
@@ -99,8 +101,8 @@ pub fn is_cached(file: &File, bytes: u64) -> bool {
     (0..probes).filter(cached).count() as u64 * 2 > probes
 }
 
-/// Lets the kernel drop these bytes of `file` from the page cache: a backup reads much data once, and must not displace
-/// the server's own. Only for files that were not [cached](is_cached) before.
+/// Lets the kernel drop these bytes of `file` from the page cache: a backup reads much data once,
+/// and must not displace the server's own. Only for files that were not [cached](is_cached) before.
 pub fn let_go(file: &File, start: u64, bytes: u64) {
     if let Some(bytes) = std::num::NonZeroU64::new(bytes) {
         // Only a hint: an error has no consequence.
@@ -114,8 +116,8 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Returns an explanation if `path` begins with a `~` that no shell expanded: it would name a folder called
-/// `~`.
+/// Returns an explanation if `path` begins with a `~` that no shell expanded: it would name a
+/// folder called `~`.
 pub fn unexpanded_home(path: &str) -> Option<String> {
     let (first, rest) = path.split_once('/').unwrap_or((path, ""));
     let user = first.strip_prefix('~')?;
@@ -152,7 +154,8 @@ mod tests {
 
     #[test]
     fn a_file_is_cached_when_it_was_read_and_not_when_it_was_let_go() {
-        // Not in the system's temporary directory, which may be in memory: a tmpfs keeps every page.
+        // Not in the system's temporary directory, which may be in memory: a tmpfs keeps every
+        // page.
         let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let path = dir.path().join("file");
         write_new(&path, &[7; 1 << 20], 0o600).unwrap();

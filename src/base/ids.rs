@@ -1,6 +1,7 @@
 //! Validated names: hashes, stamps, hosts, archive ids, object keys.
 //!
-//! Syntax becomes one of these once, at the edge; inside, a stamp is a [`Stamp`] and never a `String`.
+//! Syntax becomes one of these once, at the edge; inside, a stamp is a [`Stamp`] and never a
+//! `String`.
 
 mod hex;
 mod object_key;
@@ -107,9 +108,9 @@ serde_as_text!(Hash);
 pub struct Stamp(DateTime<Utc>);
 
 impl Stamp {
-    /// Returns the stamp of `time`, cut to the second. A leap second becomes the second before it, which
-    /// every reader accepts. Fails for a time before 1970, which only a clock that was never set shows,
-    /// and for one after 9999, whose year does not fit into four digits.
+    /// Returns the stamp of `time`, cut to the second. A leap second becomes the second before it,
+    /// which every reader accepts. Fails for a time before 1970, which only a clock that was never
+    /// set shows, and for one after 9999, whose year does not fit into four digits.
     pub fn at(time: DateTime<Utc>) -> Result<Self, InvalidId> {
         let second = DateTime::from_timestamp(time.timestamp(), 0);
         let stamp = second.filter(|time| (1970..=9999).contains(&time.year()));
@@ -124,7 +125,8 @@ impl Stamp {
         self.0
     }
 
-    /// Returns the stamp one second later; the last second of 9999, which has none after it, returns itself.
+    /// Returns the stamp one second later; the last second of 9999, which has none after it,
+    /// returns itself.
     pub fn next(&self) -> Self {
         Self::at(self.0 + chrono::Duration::seconds(1)).unwrap_or(*self)
     }
@@ -144,7 +146,8 @@ impl fmt::Display for Stamp {
 impl FromStr for Stamp {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        // Parsed by hand: a push reads thousands of stamps, and chrono would parse its format string for each.
+        // Parsed by hand: a push reads thousands of stamps, and chrono would parse its format
+        // string for each.
         parse_stamp(text).ok_or_else(|| invalid("a stamp like 20260407T060000Z", text))
     }
 }
@@ -207,7 +210,8 @@ impl FromStr for HostName {
 
 serde_as_text!(HostName);
 
-/// A random id that a state directory gets when it is created or rebuilt; archives are numbered within it.
+/// A random id that a state directory gets when it is created or rebuilt; archives are numbered
+/// within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WriterId(pub [u8; 8]);
 

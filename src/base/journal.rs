@@ -1,10 +1,11 @@
 //! A write-ahead journal: each record is on disk before the step that it announces is done.
 //!
-//! One record per line, `{"n":7,"crc":"16 hex digits","record":{…}}`, numbered from 1; the checksum covers
-//! number and record. A record counts once its whole line is on disk: [`Journal::append`] flushes before it
-//! returns. Records are appended and never replaced. A process can die at any moment, so the last line may
-//! be torn: it does not count, and the next record takes its place. A damaged line before the last is an
-//! error, since the records after it show that it was complete once.
+//! One record per line, `{"n":7,"crc":"16 hex digits","record":{…}}`, numbered from 1; the checksum
+//! covers number and record. A record counts once its whole line is on disk: [`Journal::append`]
+//! flushes before it returns. Records are appended and never replaced. A process can die at any
+//! moment, so the last line may be torn: it does not count, and the next record takes its place. A
+//! damaged line before the last is an error, since the records after it show that it was complete
+//! once.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -45,7 +46,8 @@ pub struct Journal<R> {
 }
 
 impl<R: Serialize + DeserializeOwned> Journal<R> {
-    /// Creates the journal `name` in `dir`; an existing one is an error. Its entry is on disk before this returns.
+    /// Creates the journal `name` in `dir`; an existing one is an error. Its entry is on disk
+    /// before this returns.
     pub fn create(dir: &Dir, name: impl AsRef<OsStr>) -> io::Result<Self> {
         let file = dir.create_file(name, 0o600)?;
         dir.sync()?;
@@ -56,8 +58,8 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         })
     }
 
-    /// Opens the journal `name` in `dir` for appending, and returns it with its records. `None`: there is none. A torn
-    /// last line is cut off.
+    /// Opens the journal `name` in `dir` for appending, and returns it with its records. `None`:
+    /// there is none. A torn last line is cut off.
     pub fn open(dir: &Dir, name: impl AsRef<OsStr>) -> io::Result<Option<(Self, Vec<R>)>> {
         let name = name.as_ref();
         let Some((records, good_bytes)) = Self::read(dir, name)? else {
@@ -78,8 +80,8 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         Ok(Some((journal, records)))
     }
 
-    /// Returns the records of the journal `name` in `dir` and the number of bytes that hold them, without changing it.
-    /// `None`: there is none.
+    /// Returns the records of the journal `name` in `dir` and the number of bytes that hold them,
+    /// without changing it. `None`: there is none.
     pub fn read(dir: &Dir, name: impl AsRef<OsStr>) -> io::Result<Option<(Vec<R>, u64)>> {
         let (mut file, meta) = match dir.open_file(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,17 +1,18 @@
 //! The file system below one open directory.
 //!
-//! Another user may change what is below a source, a staging directory, a scratch directory or a folder target while
-//! we work on it, and we may be root. So these places are reached through a [`Dir`]: a descriptor that stays the same
-//! directory, whatever is renamed above it.
+//! Another user may change what is below a source, a staging directory, a scratch directory or a
+//! folder target while we work on it, and we may be root. So these places are reached through a
+//! [`Dir`]: a descriptor that stays the same directory, whatever is renamed above it.
 //!
-//! - A path below it is resolved without following a symbolic link and without leaving it: `openat2` with
-//!   `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`, or component by component if the kernel has no such call.
-//! - Nothing is checked by name and then used by name: `fstat` describes an open file, and its attributes are set by
-//!   its descriptor.
+//! - A path below it is resolved without following a symbolic link and without leaving it:
+//!   `openat2` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`, or component by component if the
+//!   kernel has no such call.
+//! - Nothing is checked by name and then used by name: `fstat` describes an open file, and its
+//!   attributes are set by its descriptor.
 //! - No open waits: a FIFO in a file's place is an error.
 //!
-//! Only the *first* step follows links: [`Dir::open`] opens a path that the operator chose, and [`Chosen::open`] one
-//! that may lead through another user's directory.
+//! Only the *first* step follows links: [`Dir::open`] opens a path that the operator chose, and
+//! [`Chosen::open`] one that may lead through another user's directory.
 
 mod attributes;
 mod change;
@@ -46,11 +47,11 @@ pub use pin::Pin;
 pub use private::PrivateDir;
 pub use resolve::Resolved;
 
-/// Longest path that is passed to the kernel, in bytes. Its limit is 4096 with the final zero; the difference leaves
-/// space for `/proc/self/fd/N/`.
+/// Longest path that is passed to the kernel, in bytes. Its limit is 4096 with the final zero; the
+/// difference leaves space for `/proc/self/fd/N/`.
 const MAX_PATH_BYTES: usize = 3900;
-/// How often `openat2` is repeated: it returns EAGAIN if a rename anywhere made it unsure whether it left the
-/// directory.
+/// How often `openat2` is repeated: it returns EAGAIN if a rename anywhere made it unsure whether
+/// it left the directory.
 const MOST_TRIES: usize = 64;
 
 /// Opens a directory for listing.
@@ -73,8 +74,8 @@ impl AsFd for Dir {
 }
 
 impl Dir {
-    /// Opens a directory that the operator chose: links in its path are followed. A directory that this user may
-    /// pass through but not list is opened, too; listing it fails later.
+    /// Opens a directory that the operator chose: links in its path are followed. A directory that
+    /// this user may pass through but not list is opened, too; listing it fails later.
     pub fn open(path: &Path) -> io::Result<Self> {
         let open = |flags| rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
         let fd = match open(ENTER) {
@@ -84,7 +85,8 @@ impl Dir {
         Ok(Self::from_fd(fd, path))
     }
 
-    /// Does the same as [`Self::open`], after it created the missing directories of `path` with `mode`.
+    /// Does the same as [`Self::open`], after it created the missing directories of `path` with
+    /// `mode`.
     pub fn open_or_make(path: &Path, mode: u32) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
         let mut builder = std::fs::DirBuilder::new();
@@ -113,7 +115,8 @@ impl Dir {
         }
     }
 
-    /// Returns the path by which it was opened. By now another directory may be there: use it in messages only.
+    /// Returns the path by which it was opened. By now another directory may be there: use it in
+    /// messages only.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -127,8 +130,8 @@ impl Dir {
         }
     }
 
-    /// Creates a file without a name, for this user only: it is gone when it is closed. Fails with `Unsupported` if
-    /// the file system has no such files.
+    /// Creates a file without a name, for this user only: it is gone when it is closed. Fails with
+    /// `Unsupported` if the file system has no such files.
     pub fn unnamed_file(&self) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match rustix::fs::openat(self, c".", flags, Mode::RUSR | Mode::WUSR) {
@@ -151,8 +154,8 @@ impl Dir {
         Ok(Self::from_fd(fd, &self.path_of(rel)))
     }
 
-    /// Opens the regular file `rel` for reading, without changing its access time if that is allowed. Anything else
-    /// under that name is an error.
+    /// Opens the regular file `rel` for reading, without changing its access time if that is
+    /// allowed. Anything else under that name is an error.
     pub fn open_file(&self, rel: impl AsRef<OsStr>) -> io::Result<(File, Meta)> {
         let rel = rel.as_ref();
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -187,7 +190,8 @@ impl Dir {
         Ok(self.open_raw(rel.as_ref(), flags, mode)?.into())
     }
 
-    /// Opens `rel`, of whatever kind, with `O_PATH`: it can be described, but not read. A link itself is opened.
+    /// Opens `rel`, of whatever kind, with `O_PATH`: it can be described, but not read. A link
+    /// itself is opened.
     pub fn open_place(&self, rel: impl AsRef<OsStr>) -> io::Result<OwnedFd> {
         self.open_raw(rel.as_ref(), OFlags::PATH, Mode::empty())
     }
@@ -296,7 +300,8 @@ pub(crate) fn not_a_file() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")
 }
 
-/// Refuses empty components, `.` and `..`: `openat2` would accept those that stay below the directory.
+/// Refuses empty components, `.` and `..`: `openat2` would accept those that stay below the
+/// directory.
 fn check_components(rel: &[u8]) -> io::Result<()> {
     let is_plain = |part: &[u8]| !part.is_empty() && part != b"." && part != b"..";
     match rel.split(|byte| *byte == b'/').all(is_plain) {
@@ -343,7 +348,8 @@ fn open_beneath(
     open_step_by_step(dir, rel, flags, mode)
 }
 
-/// Does the same as [`open_beneath`] with one `openat` for each component, which must be a directory and not a link.
+/// Does the same as [`open_beneath`] with one `openat` for each component, which must be a
+/// directory and not a link.
 fn open_step_by_step(
     dir: BorrowedFd<'_>,
     rel: &[u8],

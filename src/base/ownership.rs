@@ -1,8 +1,10 @@
-//! Finds out who can change a file, by its owner and mode and those of every directory on the path to it.
+//! Finds out who can change a file, by its owner and mode and those of every directory on the path
+//! to it.
 //!
-//! A file is *closed* if only root and the user who runs Sealift can change what its path leads to. The check goes
-//! from the root down, link by link, and looks at a directory before it trusts an entry of it. A path that is closed
-//! so far cannot be exchanged, so a closed path opens the file that was checked.
+//! A file is *closed* if only root and the user who runs Sealift can change what its path leads to.
+//! The check goes from the root down, link by link, and looks at a directory before it trusts an
+//! entry of it. A path that is closed so far cannot be exchanged, so a closed path opens the file
+//! that was checked.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -65,7 +67,8 @@ pub fn exposure_of(file: &File, path: &Path) -> io::Result<Option<Exposure>> {
     }
 }
 
-/// Returns how other users can change the file at `path`, or create one there; `None` if they cannot.
+/// Returns how other users can change the file at `path`, or create one there; `None` if they
+/// cannot.
 pub fn exposure_at(path: &Path) -> io::Result<Option<Exposure>> {
     Ok(match walk(path)? {
         Reached::Exposed(exposure) => Some(exposure),
@@ -100,8 +103,8 @@ fn walk(path: &Path) -> io::Result<Reached> {
             Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => None,
             Err(error) => return Err(error),
         };
-        // In a sticky directory such as /tmp other users can add entries, but cannot exchange ours. The
-        // file's own directory must be closed even so: names beside the file are read, too.
+        // In a sticky directory such as /tmp other users can add entries, but cannot exchange ours.
+        // The file's own directory must be closed even so: names beside the file are read, too.
         let is_safe_if_sticky = entry.as_ref().is_some_and(|entry| is_ours(entry.uid()));
         let may_be_sticky = is_safe_if_sticky && !rest.is_empty();
         if let Some(exposure) = exposed(&at, &at.symlink_metadata()?, may_be_sticky) {
@@ -147,7 +150,8 @@ fn is_ours(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
-/// Returns how others can change the thing `path`. A sticky directory counts as closed if `may_be_sticky`.
+/// Returns how others can change the thing `path`. A sticky directory counts as closed if
+/// `may_be_sticky`.
 fn exposed(path: &Path, meta: &Metadata, may_be_sticky: bool) -> Option<Exposure> {
     let (uid, mode) = (meta.uid(), meta.mode() & 0o7777);
     let (reason, remedy) = if !is_ours(uid) {

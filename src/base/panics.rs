@@ -1,8 +1,9 @@
 //! Turns a panic into the failure of the one piece of work that it ended.
 //!
-//! Our code or a library may panic. A panic in the work for one target must not end the work for the others, so each
-//! such piece of work runs in [`caught`]. The program's panic hook calls [`noted`]: if the panic will be caught, the
-//! error carries its message and its place in the source, and nothing is printed.
+//! Our code or a library may panic. A panic in the work for one target must not end the work for
+//! the others, so each such piece of work runs in [`caught`]. The program's panic hook calls
+//! [`noted`]: if the panic will be caught, the error carries its message and its place in the
+//! source, and nothing is printed.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -51,8 +52,8 @@ impl Panicked {
     }
 }
 
-/// Notes a panic for the code that catches it. Returns message and source line if nothing will catch it: the caller
-/// prints them.
+/// Notes a panic for the code that catches it. Returns message and source line if nothing will
+/// catch it: the caller prints them.
 pub fn noted(info: &PanicHookInfo<'_>) -> Option<String> {
     let message = shortened(info.payload_as_str().unwrap_or("no message"));
     let what = match info.location() {
@@ -103,7 +104,8 @@ pub fn caught_now<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     done.map_err(|payload| Panicked::of(&*payload))
 }
 
-/// Awaits `work` and returns its value; a panic in it is an error. Values that `work` borrows may then be half changed.
+/// Awaits `work` and returns its value; a panic in it is an error. Values that `work` borrows may
+/// then be half changed.
 pub async fn caught<F: Future>(work: F) -> Result<F::Output, Panicked> {
     let mut work = Box::pin(work);
     std::future::poll_fn(
@@ -116,7 +118,8 @@ pub async fn caught<F: Future>(work: F) -> Result<F::Output, Panicked> {
     .await
 }
 
-/// Returns the stream `items`; after a panic in it, it yields the item that `failed` makes of the panic, and ends.
+/// Returns the stream `items`; after a panic in it, it yields the item that `failed` makes of the
+/// panic, and ends.
 pub fn caught_items<S, F>(items: S, failed: F) -> impl Stream<Item = S::Item> + Send + use<S, F>
 where
     S: Stream + Send + Unpin,

@@ -7,12 +7,13 @@ use chrono::{DateTime, Timelike as _, Utc};
 
 const MINUTES_A_DAY: u32 = 24 * 60;
 
-/// A limit of the transfer rate by the time of day in UTC: `2MB` at all times, or `08:00 2MB, 18:30 off`, of
-/// which each entry holds from its time to the next one, the last through midnight.
+/// A limit of the transfer rate by the time of day in UTC: `2MB` at all times, or
+/// `08:00 2MB, 18:30 off`, of which each entry holds from its time to the next one, the last
+/// through midnight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timetable {
-    /// Minute of the day and bytes per second from then on (`None`: no limit); ordered by minute, at least
-    /// one entry.
+    /// Minute of the day and bytes per second from then on (`None`: no limit); ordered by minute,
+    /// at least one entry.
     rates: Vec<(u32, Option<u64>)>,
 }
 
@@ -43,7 +44,8 @@ impl Timetable {
         begun.or(self.rates.last()).and_then(|(_, rate)| *rate)
     }
 
-    /// Parses a timetable; `parse_size` parses the sizes in it. The error is one line for the operator.
+    /// Parses a timetable; `parse_size` parses the sizes in it. The error is one line for the
+    /// operator.
     pub fn parse(
         text: &str,
         parse_size: impl Fn(&str) -> Result<u64, String>,

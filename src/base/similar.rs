@@ -11,8 +11,8 @@ pub fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     (steps <= 1 + key.len().min(name.len()) / 3 || is_part).then_some(name)
 }
 
-/// Returns Levenshtein's distance of two texts in characters; if their lengths differ by more than `limit`, a number
-/// above `limit`.
+/// Returns Levenshtein's distance of two texts in characters; if their lengths differ by more than
+/// `limit`, a number above `limit`.
 pub fn edit_distance(a: &str, b: &str, limit: usize) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     if a.len().abs_diff(b.len()) > limit {

@@ -1,17 +1,20 @@
-//! SQLite databases as files: recognizes them, copies them as of one moment, locks them for reading, checks them.
+//! SQLite databases as files: recognizes them, copies them as of one moment, locks them for
+//! reading, checks them.
 //!
-//! A database that is in use is more than its file: a `-wal` may hold newer pages, or a `-journal` may be about to take
-//! some back. So a database with a live sidecar is copied by [`backup`] only, and one without is read byte by byte
-//! under [`lock_for_read`]. Both keep the order of the pages, so the next push is small.
+//! A database that is in use is more than its file: a `-wal` may hold newer pages, or a `-journal`
+//! may be about to take some back. So a database with a live sidecar is copied by [`backup`] only,
+//! and one without is read byte by byte under [`lock_for_read`]. Both keep the order of the pages,
+//! so the next push is small.
 //!
-//! **Only our own catalog is opened in this process.** A user who can write a file can make it crash SQLite, fill the
-//! memory or keep a check busy for years. So [`process`] starts a [`child`] for each database: with limits, confined
-//! to the database's directory, killed when its time is up. A check that did not end is [`SqliteError::Unchecked`],
-//! never damage. The child also holds the lock for reading. (This process would lose it: closing any descriptor of a
-//! file releases all of the process's POSIX locks on it.)
+//! **Only our own catalog is opened in this process.** A user who can write a file can make it
+//! crash SQLite, fill the memory or keep a check busy for years. So [`process`] starts a [`child`]
+//! for each database: with limits, confined to the database's directory, killed when its time is
+//! up. A check that did not end is [`SqliteError::Unchecked`], never damage. The child also holds
+//! the lock for reading. (This process would lose it: closing any descriptor of a file releases all
+//! of the process's POSIX locks on it.)
 //!
-//! A [`Place`] names a database: an open directory and a name in it. The child verifies that SQLite opened the very
-//! file that the caller has open.
+//! A [`Place`] names a database: an open directory and a name in it. The child verifies that SQLite
+//! opened the very file that the caller has open.
 
 mod backup;
 mod budget;

@@ -1,20 +1,23 @@
 //! Walks a directory tree in the order of raw path bytes.
 //!
-//! The index is sorted by the bytes of the whole path, so `a`, `a-b`, `a/b` come in this order (`-` sorts before
-//! `/`). Sorting each listing by name alone would not yield it. So a directory has two items in its listing, `a` for
-//! the entry and `a/` for the descent; sorting these yields the order of the whole tree while one listing per level
-//! is in memory. The levels are an explicit stack: a tree may be deeper than the thread's stack allows.
+//! The index is sorted by the bytes of the whole path, so `a`, `a-b`, `a/b` come in this order (`-`
+//! sorts before `/`). Sorting each listing by name alone would not yield it. So a directory has two
+//! items in its listing, `a` for the entry and `a/` for the descent; sorting these yields the order
+//! of the whole tree while one listing per level is in memory. The levels are an explicit stack: a
+//! tree may be deeper than the thread's stack allows.
 //!
-//! Another user may own the tree and change it meanwhile. So it is reached from one open directory, and `stat` is
-//! called once for each thing: the walk yields that result, and a descent enters only the directory that it describes.
+//! Another user may own the tree and change it meanwhile. So it is reached from one open directory,
+//! and `stat` is called once for each thing: the walk yields that result, and a descent enters only
+//! the directory that it describes.
 //!
 //! - The walk does not mention what the filter leaves out on purpose.
-//! - It yields what could not be read as [`Walked::Skipped`]: the caller counts it, and the run is not complete.
+//! - It yields what could not be read as [`Walked::Skipped`]: the caller counts it, and the run is
+//!   not complete.
 //! - A file that vanished between its listing and its `stat` counts as never there.
-//! - It yields as [`Walked::Note`] what the operator may not expect: a file system that is not entered, a marker that
-//!   does not count, a pattern that can match nothing.
-//! - A marker counts only if it is a regular file, and never in the root: a user who can write there could empty the
-//!   whole source.
+//! - It yields as [`Walked::Note`] what the operator may not expect: a file system that is not
+//!   entered, a marker that does not count, a pattern that can match nothing.
+//! - A marker counts only if it is a regular file, and never in the root: a user who can write
+//!   there could empty the whole source.
 
 mod error;
 mod exclude;
@@ -70,7 +73,8 @@ pub enum Walked {
 
 /// Walks everything below `root` (not `root` itself) in raw byte order of `rel`.
 ///
-/// Fails only if `root` cannot be listed, is on a pseudo file system of the kernel, or a pattern is malformed.
+/// Fails only if `root` cannot be listed, is on a pseudo file system of the kernel, or a pattern is
+/// malformed.
 pub fn walk(root: &Dir, filter: &Filter) -> Result<Walk, WalkError> {
     let unreadable = |source| WalkError::Root {
         path: root.path().to_owned(),
@@ -224,8 +228,8 @@ impl Walk {
         self.excludes.is_excluded(rel, is_dir)
     }
 
-    /// Calls `stat` for the entry `name` of the innermost directory, and yields it unless the filter leaves it out.
-    /// `was_dir`: the listing called it a directory.
+    /// Calls `stat` for the entry `name` of the innermost directory, and yields it unless the
+    /// filter leaves it out. `was_dir`: the listing called it a directory.
     fn look(&mut self, dir: &Dir, name: Vec<u8>, rel: Vec<u8>, was_dir: bool) -> Option<Walked> {
         let meta = match dir.meta_of_entry(OsStr::from_bytes(&name)) {
             Ok(meta) => meta,
@@ -259,7 +263,8 @@ impl Walk {
         }
     }
 
-    /// Yields the thing that `meta` describes unless the filter leaves it out, and plans the descent into a directory.
+    /// Yields the thing that `meta` describes unless the filter leaves it out, and plans the
+    /// descent into a directory.
     fn take(&mut self, name: Vec<u8>, rel: Vec<u8>, meta: Meta) -> Option<Walked> {
         let is_dir = meta.is_dir();
         let too_large = |max| meta.is_file() && meta.len() > max;
@@ -295,7 +300,8 @@ impl Walk {
             self.left_out.mount(&rel);
             return None;
         }
-        // Opening a directory may mount an automount there, which changes the device; a rename never does.
+        // Opening a directory may mount an automount there, which changes the device; a rename
+        // never does.
         let is_mounted = || {
             id.dev() != seen.dev() && parent.meta_of_entry(name).is_ok_and(|now| now.is_same(&id))
         };

@@ -1,12 +1,13 @@
 //! Checks on the raw document: every key is known, and no value is an identity.
 //!
-//! The keys of a table are the fields of the struct that it is read into, so the two lists cannot differ. (serde's own
-//! complaint about an unknown key would come too late: it names no other key, and an identity must be found first.)
+//! The keys of a table are the fields of the struct that it is read into, so the two lists cannot
+//! differ. (serde's own complaint about an unknown key would come too late: it names no other key,
+//! and an identity must be found first.)
 
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use toml::de::{DeTable, DeValue};
 
-use super::document::Document;
+use super::document::ConfigDocument;
 use super::error::ConfigError;
 use crate::base::similar::nearest;
 
@@ -56,11 +57,11 @@ impl<'de> Deserializer<'de> for FieldNames<'_> {
 
 /// Refuses a key that no table has, and a value that holds an identity.
 pub(super) fn keys_and_secrets(
-    document: &Document<'_>,
+    document: &ConfigDocument<'_>,
     known: &KnownKeys,
 ) -> Result<(), ConfigError> {
     let table = DeTable::parse(document.text).map_err(|e| document.syntax(&e))?;
-    let checker = Checker { document, known };
+    let checker = KeyChecker { document, known };
     checker.check_table(table.get_ref(), known.top, Position::Top)
 }
 
@@ -71,12 +72,12 @@ enum Position {
     Nested,
 }
 
-struct Checker<'a> {
-    document: &'a Document<'a>,
+struct KeyChecker<'a> {
+    document: &'a ConfigDocument<'a>,
     known: &'a KnownKeys,
 }
 
-impl Checker<'_> {
+impl KeyChecker<'_> {
     /// Checks a table whose keys are `known`.
     fn check_table(
         &self,

@@ -1,4 +1,5 @@
-//! The text of a configuration and the file that it came from, so that errors name the file and the line.
+//! The text of a configuration and the file that it came from, so that errors name the file and the
+//! line.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -6,14 +7,14 @@ use std::path::{Path, PathBuf};
 use super::error::ConfigError;
 
 /// The configuration's text, and the file for which it is read.
-pub(super) struct Document<'a> {
+pub(super) struct ConfigDocument<'a> {
     /// The whole file.
     pub text: &'a str,
     /// Absolute. The file need not exist.
     pub file: &'a Path,
 }
 
-impl Document<'_> {
+impl ConfigDocument<'_> {
     /// Returns the line in which `span` begins, from 1.
     pub(super) fn line(&self, span: &Range<usize>) -> usize {
         let head = &self.text.as_bytes()[..span.start.min(self.text.len())];

@@ -23,7 +23,8 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// Other users can change a configuration that was found and not named, or a file that it trusts.
+    /// Other users can change a configuration that was found and not named, or a file that it
+    /// trusts.
     #[error(
         "{} was found, not named, and is not obeyed: {exposure}; {remedy}, or name the file with --config if you \
          trust it",

@@ -1,9 +1,10 @@
 //! Finds the configuration, and checks whether other users can change it.
 //!
-//! A configuration names commands, recipients and the signer, so its author decides what this process does. A file that
-//! was *named* (`--config`, `$SEALIFT_CONFIG`) is the caller's choice. One that was merely *found*, such as the
-//! `sealift.toml` in root's current directory, is obeyed only if nobody but root and this user can change it and the
-//! files that it trusts. The programs that its commands run are not checked: a shell line can name any.
+//! A configuration names commands, recipients and the signer, so its author decides what this
+//! process does. A file that was *named* (`--config`, `$SEALIFT_CONFIG`) is the caller's choice.
+//! One that was merely *found*, such as the `sealift.toml` in root's current directory, is obeyed
+//! only if nobody but root and this user can change it and the files that it trusts. The programs
+//! that its commands run are not checked: a shell line can name any.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -42,10 +43,12 @@ fn places() -> Vec<PathBuf> {
 }
 
 impl Config {
-    /// Reads and validates the file `explicit`, or the one that `$SEALIFT_CONFIG` names, or the first existing one of
-    /// `./sealift.toml`, `sealift/sealift.toml` in the user's configuration directory, and `/etc/sealift/sealift.toml`.
+    /// Reads and validates the file `explicit`, or the one that `$SEALIFT_CONFIG` names, or the
+    /// first existing one of `./sealift.toml`, `sealift/sealift.toml` in the user's configuration
+    /// directory, and `/etc/sealift/sealift.toml`.
     ///
-    /// A named file that cannot be read is an error: a silent fall-back to another one would back up the wrong data.
+    /// A named file that cannot be read is an error: a silent fall-back to another one would back
+    /// up the wrong data.
     pub fn find(explicit: Option<&Path>) -> Result<LoadedConfig, ConfigError> {
         if let Some(path) = explicit.map(Path::to_owned).or_else(named_by_environment) {
             return Self::read_named(&path);

@@ -3,12 +3,13 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::Document;
+use super::document::ConfigDocument;
 use super::error::ConfigError;
 use super::{Check, Source, SourceKind, TreeSource};
 use crate::base::walk::Filter;
 
-/// AtoCore's parts: the path of each in a snapshot, and its name in the error codes of AtoCore's procedure.
+/// AtoCore's parts: the path of each in a snapshot, and its name in the error codes of AtoCore's
+/// procedure.
 const ATOCORE: &[(&str, &str)] = &[
     ("db/atocore.db", "db"),
     ("config/project-registry.json", "registry"),
@@ -26,7 +27,8 @@ pub(super) struct RawSnapshots {
     pub include_chroma: bool,
 }
 
-/// Returns the name that AtoCore's procedure has for the part at `to`; `None` if that is not one of its parts.
+/// Returns the name that AtoCore's procedure has for the part at `to`; `None` if that is not one of
+/// its parts.
 pub(super) fn procedure_name(to: &str) -> Option<&'static str> {
     let part = ATOCORE.iter().find(|(place, _)| *place == to);
     part.map(|(_, name)| *name)
@@ -34,7 +36,7 @@ pub(super) fn procedure_name(to: &str) -> Option<&'static str> {
 
 /// Returns the sources of the preset that the file names.
 pub(super) fn expand(
-    document: &Document<'_>,
+    document: &ConfigDocument<'_>,
     snapshots: &RawSnapshots,
     preset: &Spanned<String>,
 ) -> Result<Vec<Source>, ConfigError> {

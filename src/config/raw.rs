@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::check::{KnownKeys, keys_of};
-use super::document::Document;
+use super::document::ConfigDocument;
 use super::error::ConfigError;
 use super::preset::RawSnapshots;
 use super::source::{RawSource, collect_sources};
@@ -109,7 +109,7 @@ pub(super) fn known_keys() -> KnownKeys {
 }
 
 impl RawConfig {
-    pub(crate) fn validate(self, document: &Document<'_>) -> Result<Config, ConfigError> {
+    pub(crate) fn validate(self, document: &ConfigDocument<'_>) -> Result<Config, ConfigError> {
         let host = self.host.get_ref().parse();
         let host = host.map_err(|e: crate::base::ids::InvalidId| {
             document.invalid(&self.host.span(), e.to_string())
@@ -150,7 +150,7 @@ impl RawConfig {
 }
 
 fn targets(
-    document: &Document<'_>,
+    document: &ConfigDocument<'_>,
     raw: &[Spanned<RawTarget>],
 ) -> Result<Vec<TargetConfig>, ConfigError> {
     let mut names = BTreeSet::new();
@@ -190,7 +190,7 @@ fn targets(
 }
 
 fn concurrency(
-    document: &Document<'_>,
+    document: &ConfigDocument<'_>,
     raw: &Option<Spanned<usize>>,
 ) -> Result<Option<usize>, ConfigError> {
     match raw {
@@ -201,8 +201,9 @@ fn concurrency(
     }
 }
 
-/// Returns the target's URL. A path is read as `--target` reads it, but relative to the file's directory.
-fn target_url(document: &Document<'_>, url: &Spanned<String>) -> Result<String, ConfigError> {
+/// Returns the target's URL. A path is read as `--target` reads it, but relative to the file's
+/// directory.
+fn target_url(document: &ConfigDocument<'_>, url: &Spanned<String>) -> Result<String, ConfigError> {
     let text = url.get_ref();
     let wrong = |what: String| Err(document.invalid(&url.span(), what));
     if text.contains("://") || storage::folder_path(text).is_none() {
@@ -216,9 +217,13 @@ fn target_url(document: &Document<'_>, url: &Spanned<String>) -> Result<String, 
     Ok(document.resolve(text).to_string_lossy().into_owned())
 }
 
-/// Checks the settings that depend on the URL's scheme. The error has the line of the wrong key and does not repeat its
-/// value, which may contain a password.
-fn check_target(document: &Document<'_>, raw: &RawTarget, url: &str) -> Result<(), ConfigError> {
+/// Checks the settings that depend on the URL's scheme. The error has the line of the wrong key and
+/// does not repeat its value, which may contain a password.
+fn check_target(
+    document: &ConfigDocument<'_>,
+    raw: &RawTarget,
+    url: &str,
+) -> Result<(), ConfigError> {
     let text = |value: &Option<Spanned<String>>| value.as_ref().map(|v| v.get_ref().clone());
     let spec = TargetSpec {
         endpoint: text(&raw.endpoint),
@@ -262,7 +267,7 @@ fn check_target(document: &Document<'_>, raw: &RawTarget, url: &str) -> Result<(
 }
 
 fn retention(
-    document: &Document<'_>,
+    document: &ConfigDocument<'_>,
     raw: Option<&Spanned<RawRetention>>,
 ) -> Result<Option<Retention>, ConfigError> {
     let Some(spanned) = raw else { return Ok(None) };
@@ -283,7 +288,10 @@ fn retention(
     Ok(Some(kept))
 }
 
-fn schedule(document: &Document<'_>, raw: Option<RawSchedule>) -> Result<Schedule, ConfigError> {
+fn schedule(
+    document: &ConfigDocument<'_>,
+    raw: Option<RawSchedule>,
+) -> Result<Schedule, ConfigError> {
     let Some(line) = raw.and_then(|raw| raw.backup) else {
         return Ok(Schedule::default());
     };
@@ -293,7 +301,7 @@ fn schedule(document: &Document<'_>, raw: Option<RawSchedule>) -> Result<Schedul
     })
 }
 
-fn pack(document: &Document<'_>, raw: Option<RawPack>) -> Result<PackConfig, ConfigError> {
+fn pack(document: &ConfigDocument<'_>, raw: Option<RawPack>) -> Result<PackConfig, ConfigError> {
     let mut pack = PackConfig::default();
     let Some(raw) = raw else { return Ok(pack) };
     let size = |text: &str| {

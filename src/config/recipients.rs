@@ -1,15 +1,14 @@
 //! The recipients in the configuration, and the files that list more of them.
 //!
-//! The sealer decides whether a recipient is valid. This module refuses private keys, and the host's own signer, with
-//! which the host could open its backups.
+//! The sealer decides whether a recipient is valid. This module refuses private keys, and the
+//! host's own signer, with which the host could open its backups.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::Config;
-
-use super::document::Document;
+use super::document::ConfigDocument;
 use super::error::ConfigError;
 use crate::base::ownership;
 use crate::keys::recipient_file::{RecipientFileError, RecipientLine, read_recipient_file};
@@ -30,7 +29,7 @@ impl Recipient {
     pub(super) fn validate(
         text: &str,
         span: &Range<usize>,
-        document: &Document<'_>,
+        document: &ConfigDocument<'_>,
     ) -> Result<Self, ConfigError> {
         let text = text.trim();
         if is_public_key(text) {
@@ -88,7 +87,8 @@ fn refuse_strange(line: &RecipientLine, path: &Path) -> Result<(), ConfigError> 
 }
 
 impl Config {
-    /// Returns all recipients, sorted and each once; files are read now. The sealer refuses an empty list.
+    /// Returns all recipients, sorted and each once; files are read now. The sealer refuses an
+    /// empty list.
     pub fn read_recipients(&self) -> Result<Vec<String>, ConfigError> {
         let mut all = BTreeSet::new();
         for recipient in &self.recipients {

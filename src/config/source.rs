@@ -1,14 +1,15 @@
 //! Validates the `[[source]]` tables, each by itself and against the others.
 //!
-//! A snapshot is one tree, so no two sources may have the same path in it, or one within the other's. A source's name
-//! begins its error codes; the paths of AtoCore's layout get the names that AtoCore's procedure uses.
+//! A snapshot is one tree, so no two sources may have the same path in it, or one within the
+//! other's. A source's name begins its error codes; the paths of AtoCore's layout get the names
+//! that AtoCore's procedure uses.
 
 use std::path::Path;
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::Document;
+use super::document::ConfigDocument;
 use super::error::{ConfigError, near};
 use super::preset::{self, RawSnapshots};
 use super::value::{ValueText, optional};
@@ -83,7 +84,7 @@ impl RawCommand {
 
 /// Returns the preset's sources, then the file's, checked against each other.
 pub(super) fn collect_sources(
-    document: &Document<'_>,
+    document: &ConfigDocument<'_>,
     snapshots: &RawSnapshots,
     raw: &[Spanned<RawSource>],
 ) -> Result<Vec<Source>, ConfigError> {
@@ -133,7 +134,10 @@ fn overlaps(a: &str, b: &str) -> bool {
     within(a, b) || within(b, a)
 }
 
-fn validate(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<Source, ConfigError> {
+fn validate(
+    document: &ConfigDocument<'_>,
+    spanned: &Spanned<RawSource>,
+) -> Result<Source, ConfigError> {
     let (raw, span) = (spanned.get_ref(), spanned.span());
     let kind = kind(document, spanned)?;
     let to = match (&raw.to, &kind) {
@@ -198,7 +202,10 @@ fn validate(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<Sou
     })
 }
 
-fn kind(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<SourceKind, ConfigError> {
+fn kind(
+    document: &ConfigDocument<'_>,
+    spanned: &Spanned<RawSource>,
+) -> Result<SourceKind, ConfigError> {
     const KINDS: &[&str] = &["sqlite", "json", "tree", "command", "atocore"];
     let (raw, span) = (spanned.get_ref(), spanned.span());
     let name = raw.kind.get_ref().as_str();
@@ -229,7 +236,7 @@ fn kind(document: &Document<'_>, spanned: &Spanned<RawSource>) -> Result<SourceK
 
 /// Refuses keys that have no effect for a source of this `kind`: their author expects one.
 fn refuse_misplaced(
-    document: &Document<'_>,
+    document: &ConfigDocument<'_>,
     raw: &RawSource,
     kind: &str,
 ) -> Result<(), ConfigError> {
@@ -270,7 +277,7 @@ fn refuse_misplaced(
 }
 
 fn tree(
-    document: &Document<'_>,
+    document: &ConfigDocument<'_>,
     raw: &RawSource,
     path: std::path::PathBuf,
 ) -> Result<SourceKind, ConfigError> {
@@ -322,7 +329,7 @@ fn tree(
 
 /// Validates the paths below the tree that must exist.
 fn must_exist(
-    document: &Document<'_>,
+    document: &ConfigDocument<'_>,
     raw: Option<&Spanned<Vec<Spanned<String>>>>,
 ) -> Result<Vec<String>, ConfigError> {
     let Some(raw) = raw else {

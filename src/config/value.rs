@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::document::Document;
+use super::document::ConfigDocument;
 use super::error::ConfigError;
 use crate::base::rate_schedule::Timetable;
 
@@ -30,7 +30,7 @@ impl ValueText {
 
 /// Parses an optional value with `parse`, whose error is reported with the value's line.
 pub(super) fn optional<T>(
-    document: &Document<'_>,
+    document: &ConfigDocument<'_>,
     value: &Option<Spanned<ValueText>>,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Option<T>, ConfigError> {
@@ -66,7 +66,8 @@ const TIME_UNITS: &[(&str, u64)] = &[
     ("", 1),
 ];
 
-/// Parses a number and its unit; `None` if the unit is not one of `units` or the product is too large.
+/// Parses a number and its unit; `None` if the unit is not one of `units` or the product is too
+/// large.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -81,7 +82,8 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     with_unit(text, SIZE_UNITS).ok_or_else(|| format!("{text:?} is not a size like \"64MiB\""))
 }
 
-/// Longest age, in seconds: more than a century has no use, and the calendar cannot express the largest numbers.
+/// Longest age, in seconds: more than a century has no use, and the calendar cannot express the
+/// largest numbers.
 const MOST_SECONDS: u64 = 100 * 366 * 86_400;
 
 /// Parses a duration such as `90s`, `10m`, `1h`, `2d` or a bare number of seconds; at most a year.
@@ -94,8 +96,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The units of retention's ages. `m` is missing on purpose: it could mean months or minutes. A month and a year have
-/// the length of the longest ones, so that nothing is deleted too early.
+/// The units of retention's ages. `m` is missing on purpose: it could mean months or minutes. A
+/// month and a year have the length of the longest ones, so that nothing is deleted too early.
 const AGE_UNITS: &[(&str, u64)] = &[
     ("h", 3600),
     ("hour", 3600),
@@ -130,7 +132,8 @@ pub fn parse_age(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Parses numeric ids `uid:gid`; not names, since a snapshot must not depend on those of this machine.
+/// Parses numeric ids `uid:gid`; not names, since a snapshot must not depend on those of this
+/// machine.
 pub(super) fn parse_owner(text: &str) -> Result<(u32, u32), String> {
     let parsed = text
         .split_once(':')

@@ -1,4 +1,5 @@
-//! Writes the configuration that `init` makes: short, commented, and read back by [`super::Config::parse`].
+//! Writes the configuration that `init` makes: short, commented, and read back by
+//! [`super::Config::parse`].
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -4,10 +4,11 @@ use chrono::{DateTime, Duration, Utc};
 
 use super::{Candidate, Reasons, newest};
 
-/// How far the newest stamp may be ahead of the clock: several snapshots within one second get stamps ahead of it, and
-/// clocks differ a little.
+/// How far the newest stamp may be ahead of the clock: several snapshots within one second get
+/// stamps ahead of it, and clocks differ a little.
 const TOLERANCE: Duration = Duration::minutes(10);
-/// A time without snapshots that is longer than this, and than [`SILENT_INTERVALS`], may as well be a wrong clock.
+/// A time without snapshots that is longer than this, and than [`SILENT_INTERVALS`], may as well be
+/// a wrong clock.
 const SILENCE: Duration = Duration::days(365);
 /// The same as a multiple of the usual time between two snapshots.
 const SILENT_INTERVALS: i32 = 10;
@@ -82,8 +83,8 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Refuses a decision if the clock looks wrong or too many snapshots would go. `decided`: the reasons for which each
-    /// of `snapshots` stays.
+    /// Refuses a decision if the clock looks wrong or too many snapshots would go. `decided`: the
+    /// reasons for which each of `snapshots` stays.
     pub fn check(&self, snapshots: &[Candidate], decided: &[Reasons]) -> Result<(), Refusal> {
         let all = [
             self.check_clock(snapshots),
@@ -100,7 +101,8 @@ impl Guard {
         Ok(())
     }
 
-    /// Does the same for snapshots that the operator named, whatever the clock says: it did not choose them.
+    /// Does the same for snapshots that the operator named, whatever the clock says: it did not
+    /// choose them.
     pub fn check_named(&self, snapshots: &[Candidate], decided: &[Reasons]) -> Result<(), Refusal> {
         match self.check_extent(snapshots, decided) {
             Err(refusal) if !self.confirmed => Err(refusal),
@@ -137,8 +139,9 @@ impl Guard {
         Ok(())
     }
 
-    /// A prune forgets about as many snapshots as came since the one before. If it would forget more than those, and
-    /// more than half of all, something is wrong: the policy, the target, or a flood of snapshots.
+    /// A prune forgets about as many snapshots as came since the one before. If it would forget
+    /// more than those, and more than half of all, something is wrong: the policy, the target, or a
+    /// flood of snapshots.
     fn check_extent(&self, snapshots: &[Candidate], decided: &[Reasons]) -> Result<(), Refusal> {
         let forgotten = decided.iter().filter(|reasons| reasons.is_empty()).count();
         let total = snapshots.len();
@@ -157,8 +160,8 @@ impl Guard {
     }
 }
 
-/// Returns the times between each snapshot and the next, oldest first; negative if a stamp is before its
-/// predecessor's.
+/// Returns the times between each snapshot and the next, oldest first; negative if a stamp is
+/// before its predecessor's.
 fn gaps(snapshots: &[Candidate]) -> Vec<Duration> {
     let mut ordered: Vec<_> = snapshots
         .iter()

@@ -1,5 +1,5 @@
-//! Deletes snapshots by name instead of by a policy: exactly the named ones, but never the newest, the newest complete
-//! one, or a pinned one.
+//! Deletes snapshots by name instead of by a policy: exactly the named ones, but never the newest,
+//! the newest complete one, or a pinned one.
 
 use super::{Reason, Reasons};
 use crate::base::ids::Stamp;
@@ -60,7 +60,8 @@ impl Nameable {
     }
 }
 
-/// Returns the index of the snapshot that `text` names by stamp, sequence or hash; `None` if none has that name.
+/// Returns the index of the snapshot that `text` names by stamp, sequence or hash; `None` if none
+/// has that name.
 pub fn find(text: &str, all: &[Nameable]) -> Result<Option<usize>, NamedError> {
     let found = all.iter().enumerate().filter(|(_, one)| one.is(text));
     let found: Vec<(usize, &Nameable)> = found.collect();
@@ -77,7 +78,8 @@ pub fn find(text: &str, all: &[Nameable]) -> Result<Option<usize>, NamedError> {
     }
 }
 
-/// Refuses to delete a snapshot that stays in spite of being named. `reasons`: those that an empty policy leaves.
+/// Refuses to delete a snapshot that stays in spite of being named. `reasons`: those that an empty
+/// policy leaves.
 pub fn may_go(stamp: Stamp, reasons: &Reasons) -> Result<(), NamedError> {
     if reasons.contains(&Reason::Newest) {
         return Err(NamedError::Newest(stamp));

@@ -12,7 +12,8 @@ pub struct Pins {
     pub by_hand: BTreeSet<Stamp>,
     /// The last ones before a source shrank, with their sequences (`None`: not known).
     pub before_shrink: BTreeMap<Stamp, Option<u64>>,
-    /// The last ones before a source failed that still fails, with their sequences (`None`: not known).
+    /// The last ones before a source failed that still fails, with their sequences (`None`: not
+    /// known).
     pub before_failure: BTreeMap<Stamp, Option<u64>>,
 }
 
@@ -23,8 +24,9 @@ impl Pins {
         self.by_hand.contains(stamp) || by_themselves.any(|stamps| stamps.contains_key(stamp))
     }
 
-    /// Returns the pins for a place that holds the snapshots `there` (stamp and sequence). If an alarm keeps a snapshot
-    /// that is not in this place, the newest one there with an earlier sequence is kept instead.
+    /// Returns the pins for a place that holds the snapshots `there` (stamp and sequence). If an
+    /// alarm keeps a snapshot that is not in this place, the newest one there with an earlier
+    /// sequence is kept instead.
     pub fn among(&self, there: &[(Stamp, u64)]) -> Self {
         let instead = |(stamp, sequence): (&Stamp, &Option<u64>)| {
             let is_there = there.iter().any(|(other, _)| other == stamp);
@@ -43,7 +45,8 @@ impl Pins {
         }
     }
 
-    /// Replaces [`Reason::Pinned`] in `reasons` by the alarm that keeps the snapshot, unless the operator pinned it, too.
+    /// Replaces [`Reason::Pinned`] in `reasons` by the alarm that keeps the snapshot, unless the
+    /// operator pinned it, too.
     pub fn explain(&self, stamp: &Stamp, reasons: &mut Reasons) {
         let kept = [
             (&self.before_shrink, Reason::BeforeShrink),

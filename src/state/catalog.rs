@@ -1,12 +1,13 @@
-//! The host's own memory, in SQLite: which chunk lies in which archive, which archive on which
-//! target, which snapshots were made. Disposable: losing it costs one full push.
+//! The catalog, a SQLite database: which chunk is in which archive, which archive is on which target, which snapshots
+//! were made. It is disposable: losing it costs one full push.
 //!
-//! Crash argument: a row for an archive is committed (`synchronous = FULL`) only after the sealed
-//! object is durable in the spool, together with the rows of its chunks; a placement only after
-//! the target confirmed it. So whatever the catalog says is true, and what it forgot is stored
-//! again. A catalog that SQLite finds damaged is moved aside and a new one begun. SQLite does not see
-//! a flipped bit within a row, and a wrong offset would go into every index from then on; so rows that
-//! go there carry a check of their own ([`check`]), and one that fails it counts as unknown.
+//! Crash argument: the row of an archive is committed (`synchronous = FULL`), together with the rows of its chunks, only
+//! after the sealed object is durable in the spool; a placement only after the target confirmed it. So everything that
+//! the catalog says is true, and content that it forgot is stored again.
+//!
+//! Damage: a catalog that SQLite finds damaged is moved aside, and a new one is begun. SQLite does not notice a flipped
+//! bit within a row, and a wrong offset would be copied into every index from then on. So the rows that indexes are
+//! made from carry a checksum ([`row_checksum`]), and a row with a wrong one counts as unknown.
 
 mod archives;
 mod cached;
@@ -36,34 +37,51 @@ pub use scrub_history::ArchiveCheck;
 pub use snapshots::{KnownGroup, RunRecord, SnapshotRow};
 pub use table::ChunkTable;
 
+/// Why the catalog cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
+    /// SQLite failed for a reason outside of the file.
     #[error("the catalog {path} failed (is the disk full, read-only or damaged?)")]
     Sqlite {
+        /// The catalog.
         path: String,
+        /// SQLite's error.
         #[source]
         source: rusqlite::Error,
     },
+    /// The file is damaged. The next run moves it aside.
     #[error(
         "the catalog {path} is damaged; run again: it is put aside then and a new one begun, which costs one full push"
     )]
     Damaged {
+        /// The catalog.
         path: String,
+        /// How SQLite noticed it.
         #[source]
         source: rusqlite::Error,
     },
+    /// The damaged file cannot be renamed.
     #[error("cannot move the damaged catalog {path} aside")]
     MoveAside {
+        /// The catalog.
         path: String,
+        /// The system's reason.
         #[source]
         source: std::io::Error,
     },
+    /// The system has no random numbers.
     #[error("no random numbers from the system: {0}")]
     Random(getrandom::Error),
+    /// A newer version of this program wrote the catalog.
     #[error(
         "the catalog {path} is of version {found}; this sealift knows {CATALOG_VERSION}: use a newer one"
     )]
-    Version { path: String, found: i64 },
+    Version {
+        /// The catalog.
+        path: String,
+        /// Its version.
+        found: i64,
+    },
 }
 
 const CATALOG_VERSION: i64 = 1;
@@ -99,21 +117,25 @@ CREATE TABLE IF NOT EXISTS runs(
   id INTEGER PRIMARY KEY, started_at TEXT NOT NULL, ended_at TEXT, stamp TEXT, outcome TEXT, message TEXT);
 ";
 
-/// The first 24 bytes of a chunk's BLAKE3: 2^96 work to make two alike.
+/// The first 24 bytes of a chunk's BLAKE3. Finding two chunks with one value takes about 2^96 steps.
 pub type ChunkHash = [u8; 24];
 
-/// Where a chunk lies: `archive` is the catalog's own number of it.
+/// The place of a chunk in the tar stream of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkPlace {
+    /// The catalog's own number of the archive.
     pub archive: i64,
+    /// Offset in bytes.
     pub offset: u64,
+    /// Length in bytes.
     pub length: u64,
 }
 
+/// The open catalog.
 #[derive(Debug)]
 pub struct Catalog {
-    /// For [`Self::find_chunk`]: its read transaction may stay open from look-up to look-up, which spares
-    /// each of them the taking of locks. Closed before `db`, which tidies up the log.
+    /// The connection of [`Self::find_chunk`]. Its read transaction may stay open from look-up to look-up, which saves
+    /// taking locks for each. It is closed before `db`, whose closing checkpoints the log.
     lookups: Connection,
     db: Connection,
     path: PathBuf,
@@ -121,12 +143,12 @@ pub struct Catalog {
     cached_archives: Cached<Arc<Vec<CatalogArchive>>>,
     cached_snapshots: Cached<Arc<Vec<SnapshotRow>>>,
     cached_publications: Cached<BTreeMap<String, Arc<HashMap<Hash, PublicationState>>>>,
-    /// Set when a damaged catalog was moved aside.
+    /// The path to which a damaged catalog was moved when this one was opened; `None`: it was sound.
     pub replaced: Option<PathBuf>,
 }
 
 impl Catalog {
-    /// Opens or makes the catalog. A damaged one is moved aside (`replaced` says where to).
+    /// Opens or creates the catalog. A damaged one is moved aside, see [`Self::replaced`].
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
         if damage_mark(path).exists() {
             return Self::begin_anew(path);
@@ -206,7 +228,7 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Writes all of it into its one file, durably.
+    /// Closes the catalog after writing everything into its one file, durably.
     pub fn close(self) -> Result<(), CatalogError> {
         let fail = self.fail();
         self.end_lookups()?;
@@ -222,7 +244,7 @@ impl Catalog {
         failing(&self.path)
     }
 
-    /// Changes when another connection changed the database.
+    /// Returns a number that changes when another connection changes the database.
     fn version(&self) -> Result<i64, CatalogError> {
         self.db
             .prepare_cached("PRAGMA data_version")
@@ -230,6 +252,7 @@ impl Catalog {
             .map_err(self.fail())
     }
 
+    /// Returns the value of `key` in the `meta` table; `None` if it has none.
     pub fn meta(&self, key: &str) -> Result<Option<String>, CatalogError> {
         self.db
             .query_row("SELECT value FROM meta WHERE key=?1", [key], |r| r.get(0))
@@ -237,6 +260,7 @@ impl Catalog {
             .map_err(self.fail())
     }
 
+    /// Sets the value of `key` in the `meta` table.
     pub fn set_meta(&self, key: &str, value: &str) -> Result<(), CatalogError> {
         self.db
             .execute("INSERT OR REPLACE INTO meta VALUES(?1,?2)", [key, value])
@@ -244,12 +268,12 @@ impl Catalog {
             .map_err(self.fail())
     }
 
-    /// Who numbers new archives.
+    /// Returns the writer id under which new archives are numbered.
     pub fn writer(&self) -> WriterId {
         self.writer
     }
 
-    /// Draws a new writer: after a rebuild, or when the target knows more than this catalog.
+    /// Draws a new writer id: after a rebuild, or if a target knows more than this catalog.
     pub fn renew_writer(&mut self) -> Result<WriterId, CatalogError> {
         self.writer = WriterId::random().map_err(CatalogError::Random)?;
         self.set_meta("writer", &self.writer.to_string())?;
@@ -277,6 +301,7 @@ impl Catalog {
         })
     }
 
+    /// Stores a set of recipients, unless it is known, and returns its name.
     pub fn remember_recipients(&self, recipients: &[String]) -> Result<String, CatalogError> {
         let name = recipient_set_name(recipients);
         let mut members = recipients.to_vec();
@@ -291,6 +316,7 @@ impl Catalog {
         Ok(name)
     }
 
+    /// Returns all stored sets of recipients, by name.
     pub fn recipient_sets(&self) -> Result<BTreeMap<String, Vec<String>>, CatalogError> {
         let mut query = self
             .db
@@ -307,7 +333,7 @@ impl Catalog {
         Ok(sets)
     }
 
-    /// How many chunks it has, about.
+    /// Estimates the number of chunks from the size of the file.
     pub fn about_chunks(&self) -> Result<usize, CatalogError> {
         const CHUNKS_IN_A_PAGE: usize = 60;
         let pages: i64 = self
@@ -317,8 +343,8 @@ impl Catalog {
         Ok(pages as usize * CHUNKS_IN_A_PAGE)
     }
 
-    /// Lets go of what [`Self::find_chunk`] sees; the next one sees what is there then. Whoever looked up
-    /// many and is through calls it, or lets someone write: the log cannot be tidied up meanwhile.
+    /// Ends the read transaction of the look-ups, so that later ones see new rows and the log can be checkpointed. Call it
+    /// after a batch of look-ups and before any write.
     pub fn end_lookups(&self) -> Result<(), CatalogError> {
         match self.lookups.is_autocommit() {
             true => Ok(()),
@@ -326,7 +352,7 @@ impl Catalog {
         }
     }
 
-    /// The first look-up of many, which see the catalog as it is now: until [`Self::end_lookups`].
+    /// Begins a batch of look-ups, which see the catalog as it is now until [`Self::end_lookups`].
     pub fn begin_lookups(&self) -> Result<(), CatalogError> {
         match self.lookups.is_autocommit() {
             true => self.lookups.execute_batch("BEGIN").map_err(self.fail()),
@@ -334,6 +360,7 @@ impl Catalog {
         }
     }
 
+    /// Returns the place of a chunk; `None` if it is unknown, or its row fails its checksum.
     pub fn find_chunk(&self, hash: &ChunkHash) -> Result<Option<ChunkPlace>, CatalogError> {
         let mut query = self
             .lookups
@@ -356,6 +383,7 @@ impl Catalog {
         Ok(found.flatten())
     }
 
+    /// Returns whether any chunk is known.
     pub fn has_chunks(&self) -> Result<bool, CatalogError> {
         self.db
             .query_row("SELECT EXISTS(SELECT 1 FROM chunks)", [], |row| row.get(0))
@@ -364,8 +392,8 @@ impl Catalog {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    // SQLite would make it with the umask's mode, and what is beside it with the file's own. Where
-    // this fails SQLite says why.
+    // SQLite would create the file with the umask's mode; the files beside it get the file's own. If this
+    // fails, SQLite reports why.
     let _ = crate::base::fs::write_new(path, b"", 0o600);
     let db = Connection::open(path)?;
     db.busy_timeout(Duration::from_secs(10))?;
@@ -380,7 +408,7 @@ fn failing(path: &Path) -> impl Fn(rusqlite::Error) -> CatalogError + use<> {
     move |source| {
         let error = failed(&path, source);
         if let CatalogError::Damaged { .. } = error {
-            // Where this cannot be written the next run meets the damage again, and says so.
+            // If this cannot be written, the next run finds the damage again and reports it.
             let _ = crate::base::fs::create_private(&damage_mark(&path));
         }
         error
@@ -396,18 +424,20 @@ fn failed(path: &Path, source: rusqlite::Error) -> CatalogError {
     }
 }
 
-/// Tells the next run that the catalog, whose head is sound, is damaged further in.
+/// Returns the path of the file that shows the next run that the catalog is damaged: SQLite would not notice it when
+/// it opens a file with a sound head.
 fn damage_mark(path: &Path) -> PathBuf {
     path.with_extension("is-damaged")
 }
 
-/// All that does not come from the system around it: our own statements and types always fit a sound catalog.
+/// Returns whether an error shows damage of the file and not a problem of the system around it: our statements and types
+/// always fit a sound catalog.
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{
         ConstraintViolation, DatabaseCorrupt, NotADatabase, TypeMismatch, Unknown,
     };
     let code = crate::base::sqlite::error_kind(error);
-    // Unknown is SQLite's complaint about a statement. Ours are right: the tables are not what was made.
+    // Unknown is SQLite's error for a wrong statement. Ours are right, so the tables are not those that we created.
     let is_damaged = matches!(
         code,
         Some(ConstraintViolation | DatabaseCorrupt | NotADatabase | TypeMismatch | Unknown)
@@ -415,7 +445,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     is_damaged || is_strange(error) || matches!(error, rusqlite::Error::QueryReturnedNoRows)
 }
 
-/// A row with a check of its own: if it holds values of types that were never written it is unknown as well.
+/// Reads a row with a checksum: if its values have types that were never written, the row is unknown, too.
 fn known<T>(read: impl FnOnce() -> rusqlite::Result<Option<T>>) -> rusqlite::Result<Option<T>> {
     match read() {
         Err(error) if is_strange(&error) => Ok(None),
@@ -423,7 +453,7 @@ fn known<T>(read: impl FnOnce() -> rusqlite::Result<Option<T>>) -> rusqlite::Res
     }
 }
 
-/// A value that no run of this program wrote.
+/// Returns whether the error shows a value that no run of this program wrote.
 fn is_strange(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{
         FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error,

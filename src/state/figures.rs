@@ -1,13 +1,15 @@
-//! What each source of a snapshot holds, in figures, and the alarm if one of them shrinks.
+//! Figures of each source of a snapshot (files, bytes, rows), and the alarm if a source shrinks.
 //!
-//! An unmounted disk, a database that was made again and files that malware encrypted all look like an ordinary
-//! change: every byte of them is backed up as it is. So each run's figures are compared with those of the
-//! snapshot before ([`shrunk`]). What shrank is named until the operator acknowledges it or it grows back, and
-//! until then retention keeps the last snapshot from before ([`Memory::before_shrink`]).
+//! An unmounted disk, a database that was created again and files that malware encrypted look like
+//! ordinary changes, and are backed up as they are. So the figures of each run are compared with
+//! those of the snapshot before ([`shrunk`]). An alarm stays open until the operator acknowledges
+//! it or the source grows back; until then retention keeps the last snapshot from before
+//! ([`Memory::before_shrink`]).
 //!
-//! The figures are in `<state>/figures.json`, beside the pins and not in the catalog: the catalog is disposable,
-//! an alarm and what it keeps are not. Where the file is missing, the metadata of the newest local snapshot
-//! stands in for it ([`of_metadata`]); a host without either has nothing to compare with, and raises no alarm.
+//! The figures are in `<state>/figures.json`, beside the pins and not in the catalog: the catalog
+//! is disposable, an alarm and the snapshot that it keeps are not. If the file is missing, the
+//! metadata of the newest local snapshot replaces it ([`of_metadata`]); a host without either has
+//! nothing to compare with, and raises no alarm.
 
 mod compare;
 mod grain;
@@ -28,15 +30,15 @@ pub use memory::{
 pub use metadata::of_metadata;
 pub use tally::{FileSeen, Tally};
 
-/// What one source holds.
+/// The figures of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Figures {
     /// As the configuration names it: `tree`, `sqlite`, `json` or `command`.
     pub kind: String,
-    /// All things that are no directory.
+    /// Number of all things that are not directories.
     pub files: u64,
-    /// Of regular files.
+    /// Size of all regular files.
     pub bytes: u64,
     /// Files that look like random bytes and begin like no known format.
     pub noise: Amount,
@@ -44,15 +46,17 @@ pub struct Figures {
     pub changed: Amount,
     /// Of these, files that now look like random bytes.
     pub turned: Amount,
-    /// By path within the snapshot.
+    /// The databases, by path within the snapshot.
     pub databases: BTreeMap<String, Database>,
 }
 
-/// A number of files, and their bytes.
+/// A number of files and their size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Amount {
+    /// Number of files.
     pub files: u64,
+    /// Their size in bytes.
     pub bytes: u64,
 }
 
@@ -63,11 +67,12 @@ impl Amount {
     }
 }
 
-/// A SQLite database.
+/// The figures of a SQLite database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Database {
+    /// Size in bytes.
     pub bytes: u64,
-    /// Rows by table. `None`: it was not checked to the end, so nobody counted them.
+    /// Number of rows by table. `None`: they were not counted, since its check did not finish.
     pub tables: Option<BTreeMap<String, u64>>,
 }

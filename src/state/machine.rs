@@ -1,4 +1,5 @@
-//! An id of this machine for the manifest: it distinguishes two machines and discloses nothing else.
+//! An id of this machine for the manifest: it distinguishes two machines and discloses nothing
+//! else.
 
 use std::fs;
 use std::io;
@@ -11,8 +12,9 @@ pub const MACHINE_VARIABLE: &str = "SEALIFT_MACHINE_ID";
 
 const MACHINE_ID_FILES: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
-/// Returns the machine's id as manifests carry it: a hash keyed by the host's name, from which the id itself cannot be
-/// found. A machine without an id gets a random one, which is stored in the state directory.
+/// Returns the machine's id as manifests carry it: a hash keyed by the host's name, from which the
+/// id itself cannot be found. A machine without an id gets a random one, which is stored in the
+/// state directory.
 pub fn machine_id(host: &HostName, state: &Path) -> io::Result<String> {
     let raw = raw_id(state)?;
     let key = blake3::derive_key("sealift machine id v1", host.as_str().as_bytes());

@@ -1,8 +1,9 @@
-//! The snapshots that the operator pinned, which stay whatever the policy says: their stamps in `<state>/pins`, one per
-//! line.
+//! The snapshots that the operator pinned, which stay whatever the policy says: their stamps in
+//! `<state>/pins`, one per line.
 //!
-//! Pins hold on this machine only: a prune on another machine takes `--keep STAMP`. The file is not part of the catalog,
-//! which may be lost. A line that is not a stamp is an error, since no pin must be ignored.
+//! Pins hold on this machine only: a prune on another machine takes `--keep STAMP`. The file is not
+//! part of the catalog, which may be lost. A line that is not a stamp is an error, since no pin
+//! must be ignored.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,9 +1,10 @@
 //! The spool: sealed objects that are not yet on every target.
 //!
-//! It has the same paths as the host's folder on a target: `archives/ab/…`, `tables/…`, `manifests/…`. An object in it is
-//! complete or absent: it is written under `tmp/`, flushed, renamed into place, and the directory is flushed. So after
-//! a crash every object under its own name can be shipped, and the files in `tmp/` are of no use: [`Spool::open`]
-//! removes them (one process at a time uses the state directory).
+//! It has the same paths as the host's folder on a target: `archives/ab/…`, `tables/…`,
+//! `manifests/…`. An object in it is complete or absent: it is written under `tmp/`, flushed,
+//! renamed into place, and the directory is flushed. So after a crash every object under its own
+//! name can be shipped, and the files in `tmp/` are of no use: [`Spool::open`] removes them (one
+//! process at a time uses the state directory).
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -152,8 +153,8 @@ impl Spool {
         Ok(ObjectKey::archive_hash(key) == Some(found))
     }
 
-    /// Returns every object below `folder` (`archives`, `tables` or `manifests`), by key: the key's text and the size in
-    /// bytes.
+    /// Returns every object below `folder` (`archives`, `tables` or `manifests`), by key: the key's
+    /// text and the size in bytes.
     pub fn list(&self, folder: &str) -> Result<Vec<(String, u64)>, SpoolError> {
         let mut found = Vec::new();
         let mut folders = vec![self.dir.join(folder)];
@@ -177,8 +178,9 @@ impl Spool {
         Ok(found)
     }
 
-    /// Removes the empty folders directly below `folder`: each would be listed in every run. Nothing else may write into
-    /// the spool meanwhile, since a folder could be removed just before an object is put there.
+    /// Removes the empty folders directly below `folder`: each would be listed in every run.
+    /// Nothing else may write into the spool meanwhile, since a folder could be removed just before
+    /// an object is put there.
     pub fn remove_empty_folders(&self, folder: &str) -> Result<(), SpoolError> {
         let dir = self.dir.join(folder);
         let entries = match fs::read_dir(&dir) {

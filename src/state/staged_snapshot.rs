@@ -1,4 +1,5 @@
-//! The snapshot as the producer passes it to the packer: a stamped, validated set of directories to read.
+//! The snapshot as the producer passes it to the packer: a stamped, validated set of directories to
+//! read.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +42,8 @@ pub struct LeftOut {
     pub source: String,
     /// Its path in the snapshot.
     pub to: String,
-    /// Codes of its validation, such as `registry_invalid_json`. Empty: the source could not be read.
+    /// Codes of its validation, such as `registry_invalid_json`. Empty: the source could not be
+    /// read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
     /// Why it failed: the error and its causes.
@@ -88,7 +90,8 @@ pub struct Part {
     pub root: Chosen,
     /// What of it is packed.
     pub filter: Filter,
-    /// It is a directory of our own to which no process writes. Its unchanged files may be hard links into earlier
-    /// snapshots, so their ctime means nothing. Otherwise it is a live tree that is read in place.
+    /// It is a directory of our own to which no process writes. Its unchanged files may be hard
+    /// links into earlier snapshots, so their ctime means nothing. Otherwise it is a live tree that
+    /// is read in place.
     pub staged: bool,
 }

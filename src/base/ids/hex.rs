@@ -12,7 +12,8 @@ fn hex_digits(byte: u8) -> [char; 2] {
     [digit(byte >> 4), digit(byte & 15)]
 }
 
-/// Writes at most 32 bytes as lower-case hex in one call of the formatter: an index holds millions of hashes.
+/// Writes at most 32 bytes as lower-case hex in one call of the formatter: an index holds millions
+/// of hashes.
 pub(super) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     let mut text = [0; 64];
     for (two, byte) in text.chunks_exact_mut(2).zip(bytes) {

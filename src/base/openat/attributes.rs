@@ -1,4 +1,5 @@
-//! Owner, mode, times and extended attributes, by descriptor or by an entry's name in an open directory.
+//! Owner, mode, times and extended attributes, by descriptor or by an entry's name in an open
+//! directory.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -13,9 +14,11 @@ use rustix::io::Errno;
 
 use super::Dir;
 
-/// The extended attributes of access lists: of a thing itself, and of a directory for what is created in it.
+/// The extended attributes of access lists: of a thing itself, and of a directory for what is
+/// created in it.
 pub const ACCESS_LISTS: [&str; 2] = ["system.posix_acl_access", "system.posix_acl_default"];
-/// Longest list or value of extended attributes, in bytes: some file systems allow more than the usual 64 KiB.
+/// Longest list or value of extended attributes, in bytes: some file systems allow more than the
+/// usual 64 KiB.
 const MOST_BYTES: usize = 1 << 20;
 
 /// An owner as the kernel accepts it.
@@ -27,7 +30,8 @@ pub struct FileOwner {
 }
 
 impl FileOwner {
-    /// Makes an owner of both ids. Fails for the number that the kernel reads as "leave it as it is".
+    /// Makes an owner of both ids. Fails for the number that the kernel reads as "leave it as it
+    /// is".
     pub fn new(uid: u32, gid: u32) -> io::Result<Self> {
         if uid == u32::MAX || gid == u32::MAX {
             let what = format!("{uid}:{gid} is no owner");
@@ -46,7 +50,8 @@ impl FileOwner {
     }
 }
 
-/// Returns the times to set this modification time (seconds, nanoseconds) and leave the access time as it is.
+/// Returns the times to set this modification time (seconds, nanoseconds) and leave the access time
+/// as it is.
 pub fn mtime(seconds: i64, nanoseconds: i64) -> Timestamps {
     Timestamps {
         last_access: Timespec {
@@ -88,8 +93,9 @@ pub fn remove_xattr_fd(fd: impl AsFd, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Gives an open directory that this process created our group and mode 0700, and removes its access lists: things
-/// created in it inherit nothing of the directory above (set-gid, a default access list).
+/// Gives an open directory that this process created our group and mode 0700, and removes its
+/// access lists: things created in it inherit nothing of the directory above (set-gid, a default
+/// access list).
 pub(super) fn inherit_nothing(dir: &Dir) -> io::Result<()> {
     for name in ACCESS_LISTS {
         remove_xattr_fd(dir, OsStr::new(name))?;
@@ -97,7 +103,8 @@ pub(super) fn inherit_nothing(dir: &Dir) -> io::Result<()> {
     let meta = super::Meta::of_fd(dir)?;
     let ours = rustix::process::getegid().as_raw();
     if meta.gid() != ours {
-        // A file system that chooses owners itself (NFS with `root_squash`) has no group to inherit either.
+        // A file system that chooses owners itself (NFS with `root_squash`) has no group to inherit
+        // either.
         let _ = FileOwner::only_group(ours).and_then(|owner| chown_fd(dir, owner));
     }
     match super::Meta::of_fd(dir)?.permissions() {
@@ -106,8 +113,8 @@ pub(super) fn inherit_nothing(dir: &Dir) -> io::Result<()> {
     }
 }
 
-/// Returns the extended attributes of an open file or directory; none if the file system has none. An attribute that
-/// vanished since it was listed, or that only root may read, is left out.
+/// Returns the extended attributes of an open file or directory; none if the file system has none.
+/// An attribute that vanished since it was listed, or that only root may read, is left out.
 pub fn list_xattrs(fd: impl AsFd) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
     let fd = fd.as_fd();
     read_xattrs(
@@ -146,8 +153,8 @@ fn read_xattrs(
     Ok(found)
 }
 
-/// Calls `read` with longer and longer buffers until everything fits. (rustix does not offer the call that returns the
-/// length alone.)
+/// Calls `read` with longer and longer buffers until everything fits. (rustix does not offer the
+/// call that returns the length alone.)
 fn grown(mut read: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Vec<u8>> {
     let mut small = [0; 512];
     match read(&mut small) {
@@ -184,8 +191,8 @@ impl Dir {
         if super::Meta::of_fd(&place)?.is_symlink() {
             return Err(rustix::io::Errno::LOOP.into());
         }
-        // `fchmod` does not accept an O_PATH descriptor, and `fchmodat` would follow a link that was put there
-        // meanwhile.
+        // `fchmod` does not accept an O_PATH descriptor, and `fchmodat` would follow a link that
+        // was put there meanwhile.
         let path = place_path(place.as_fd());
         Ok(rustix::fs::chmod(
             &path,
@@ -200,8 +207,9 @@ impl Dir {
         Ok(rustix::fs::utimensat(dir.as_fd(), name, times, flags)?)
     }
 
-    /// Sets an extended attribute of `rel`, of a link itself. There is no `lsetxattrat`, and FIFOs and links cannot be
-    /// opened for `fsetxattr`; so this uses the path in `/proc` of the open directory, which nobody can exchange.
+    /// Sets an extended attribute of `rel`, of a link itself. There is no `lsetxattrat`, and FIFOs
+    /// and links cannot be opened for `fsetxattr`; so this uses the path in `/proc` of the open
+    /// directory, which nobody can exchange.
     pub fn set_xattr(&self, rel: impl AsRef<OsStr>, name: &OsStr, value: &[u8]) -> io::Result<()> {
         let (dir, entry) = self.parent(rel.as_ref())?;
         let path = place_path(dir.as_fd()).join(entry);
@@ -221,7 +229,8 @@ impl Dir {
     }
 }
 
-/// Returns the path in `/proc` of an open descriptor: the kernel resolves it to the open thing, whatever was renamed.
+/// Returns the path in `/proc` of an open descriptor: the kernel resolves it to the open thing,
+/// whatever was renamed.
 pub(super) fn place_path(fd: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }

@@ -51,7 +51,8 @@ impl Dir {
         )?)
     }
 
-    /// Creates a FIFO or a device, for its owner only. `device`: major and minor number, `None` for a FIFO.
+    /// Creates a FIFO or a device, for its owner only. `device`: major and minor number, `None` for
+    /// a FIFO.
     pub fn make_node(
         &self,
         rel: impl AsRef<OsStr>,
@@ -70,7 +71,8 @@ impl Dir {
         Ok(rustix::fs::mknodat(dir.as_fd(), name, kind, mode, device)?)
     }
 
-    /// Gives the file `rel` the further name `to_rel` below `to` (a hard link). A symbolic link is not followed.
+    /// Gives the file `rel` the further name `to_rel` below `to` (a hard link). A symbolic link is
+    /// not followed.
     pub fn link(
         &self,
         rel: impl AsRef<OsStr>,
@@ -99,8 +101,8 @@ impl Dir {
         self.rename_with(rel.as_ref(), to, to_rel.as_ref(), RenameFlags::empty())
     }
 
-    /// Renames `rel` to `to_rel` below `to` in one step; anything there is an error. Fails with `Unsupported` if the file
-    /// system cannot do it in one step.
+    /// Renames `rel` to `to_rel` below `to` in one step; anything there is an error. Fails with
+    /// `Unsupported` if the file system cannot do it in one step.
     pub fn rename_new(
         &self,
         rel: impl AsRef<OsStr>,
@@ -110,8 +112,8 @@ impl Dir {
         self.rename_with(rel.as_ref(), to, to_rel.as_ref(), RenameFlags::NOREPLACE)
     }
 
-    /// Exchanges `rel` and `to_rel` below `to` in one step. Fails with `Unsupported` if the file system cannot do it in
-    /// one step.
+    /// Exchanges `rel` and `to_rel` below `to` in one step. Fails with `Unsupported` if the file
+    /// system cannot do it in one step.
     pub fn exchange(
         &self,
         rel: impl AsRef<OsStr>,
@@ -154,7 +156,8 @@ impl Dir {
         Ok(rustix::fs::unlinkat(dir.as_fd(), name, AtFlags::REMOVEDIR)?)
     }
 
-    /// Flushes the directory's entries to disk, so that a rename or a new entry in it survives a power loss.
+    /// Flushes the directory's entries to disk, so that a rename or a new entry in it survives a
+    /// power loss.
     pub fn sync(&self) -> io::Result<()> {
         match rustix::fs::fsync(self) {
             // Some network file systems cannot flush directories; they have nothing to flush.

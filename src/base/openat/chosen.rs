@@ -1,5 +1,5 @@
-//! A thing that the operator chose by a path. Opening it is the only step that follows symbolic links
-//! ([`Dir::resolve`]).
+//! A thing that the operator chose by a path. Opening it is the only step that follows symbolic
+//! links ([`Dir::resolve`]).
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -19,8 +19,8 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// Opens the thing that `path` leads to. Fails if the path contains a symbolic link of another user and the thing
-    /// does not belong to that user.
+    /// Opens the thing that `path` leads to. Fails if the path contains a symbolic link of another
+    /// user and the thing does not belong to that user.
     pub fn open(path: &Path) -> io::Result<Self> {
         if path.as_os_str().is_empty() {
             return Err(io::ErrorKind::NotFound.into());
@@ -64,7 +64,8 @@ impl Chosen {
         self.name.as_deref().unwrap_or_default()
     }
 
-    /// Returns its path as of the opening, free of links. Use it in messages and for comparisons of text only.
+    /// Returns its path as of the opening, free of links. Use it in messages and for comparisons of
+    /// text only.
     pub fn path(&self) -> &Path {
         &self.path
     }

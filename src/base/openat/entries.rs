@@ -24,8 +24,9 @@ pub struct DirEntry {
 }
 
 impl Dir {
-    /// Passes each entry but `.` and `..` to `take`; an error of `take` ends the listing. If the file system does not
-    /// list kinds, `stat` is called for each entry; one that vanished meanwhile is left out.
+    /// Passes each entry but `.` and `..` to `take`; an error of `take` ends the listing. If the
+    /// file system does not list kinds, `stat` is called for each entry; one that vanished
+    /// meanwhile is left out.
     pub fn for_each_entry(
         &self,
         take: impl FnMut(&OsStr, Kind, u64) -> io::Result<()>,
@@ -36,8 +37,8 @@ impl Dir {
         self.list_by(&own, &mut Vec::new(), take)
     }
 
-    /// Does the same as [`Self::for_each_entry`] for a directory that only the caller holds and has not listed yet,
-    /// with a buffer that can be used for many directories.
+    /// Does the same as [`Self::for_each_entry`] for a directory that only the caller holds and has
+    /// not listed yet, with a buffer that can be used for many directories.
     pub fn for_each_entry_once(
         &self,
         buffer: &mut Vec<MaybeUninit<u8>>,
@@ -91,7 +92,8 @@ impl Dir {
         Ok(self.entries()?.is_empty())
     }
 
-    /// Returns the metadata of the entry `name` of this directory, of a link itself, with a single system call.
+    /// Returns the metadata of the entry `name` of this directory, of a link itself, with a single
+    /// system call.
     pub fn meta_of_entry(&self, name: &OsStr) -> io::Result<Meta> {
         Meta::of_entry(self.as_fd(), name)
     }

@@ -44,7 +44,8 @@ impl From<FileType> for Kind {
     }
 }
 
-/// The metadata of a thing. The methods have the names of those of [`std::os::unix::fs::MetadataExt`].
+/// The metadata of a thing. The methods have the names of those of
+/// [`std::os::unix::fs::MetadataExt`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
     dev: u64,
@@ -75,7 +76,8 @@ impl Meta {
         Self::asked(dir, name, flags, |dir| rustix::fs::statat(dir, name, flags))
     }
 
-    /// Calls `statx`, which also returns the time of birth, or `older` if the kernel has no `statx` or a filter blocks it.
+    /// Calls `statx`, which also returns the time of birth, or `older` if the kernel has no `statx`
+    /// or a filter blocks it.
     fn asked(
         fd: BorrowedFd<'_>,
         name: &OsStr,
@@ -195,7 +197,8 @@ impl Meta {
         self.ctime.1
     }
 
-    /// Returns the time of its creation (seconds, nanoseconds); `None` if the file system or the kernel does not know.
+    /// Returns the time of its creation (seconds, nanoseconds); `None` if the file system or the
+    /// kernel does not know.
     pub fn born(&self) -> Option<(i64, i64)> {
         self.born
     }

@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use super::{Dir, Meta};
 
 impl Dir {
-    /// Returns whether this directory is the root of a mount: a disk, a share or a bind mount. A btrfs subvolume that is
-    /// reached through its parent's mount is not one.
+    /// Returns whether this directory is the root of a mount: a disk, a share or a bind mount. A
+    /// btrfs subvolume that is reached through its parent's mount is not one.
     pub fn is_mount_point(&self) -> io::Result<bool> {
         let root = StatxAttributes::MOUNT_ROOT;
         match rustix::fs::statx(self, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) {
@@ -22,8 +22,8 @@ impl Dir {
         }
     }
 
-    /// Guesses the same without the kernel's answer: the directory above is on another device, or this is the root
-    /// directory. Takes a bind mount from the same device for a plain directory.
+    /// Guesses the same without the kernel's answer: the directory above is on another device, or
+    /// this is the root directory. Takes a bind mount from the same device for a plain directory.
     fn is_on_another_device(&self) -> io::Result<bool> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let above = rustix::fs::openat(self, c"..", flags, Mode::empty())?;

@@ -10,8 +10,9 @@ use rustix::fs::{Mode, OFlags};
 use super::attributes::{list_xattrs, place_path, xattrs_of_path};
 use super::{Dir, Meta};
 
-/// An entry that was opened with `O_PATH`: also a link itself, a FIFO without waiting, or a directory that this user may
-/// not list. So its metadata, its text and its attributes are those of one thing.
+/// An entry that was opened with `O_PATH`: also a link itself, a FIFO without waiting, or a
+/// directory that this user may not list. So its metadata, its text and its attributes are those of
+/// one thing.
 #[derive(Debug)]
 pub struct Pin {
     fd: OwnedFd,
@@ -44,8 +45,9 @@ impl Pin {
         Ok(rustix::fs::readlinkat(&self.fd, "", Vec::new())?.into_bytes())
     }
 
-    /// Returns its extended attributes, of a link its own. Without `/proc` the result is empty for everything but a
-    /// directory: no system call reads the attributes of a thing that is open with `O_PATH`.
+    /// Returns its extended attributes, of a link its own. Without `/proc` the result is empty for
+    /// everything but a directory: no system call reads the attributes of a thing that is open with
+    /// `O_PATH`.
     pub fn xattrs(&self) -> io::Result<BTreeMap<OsString, Vec<u8>>> {
         match xattrs_of_path(&place_path(self.fd.as_fd())) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

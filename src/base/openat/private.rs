@@ -1,4 +1,5 @@
-//! A new directory that only this user can enter, locked while it is in use, and removed when its owner is dropped.
+//! A new directory that only this user can enter, locked while it is in use, and removed when its
+//! owner is dropped.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -20,9 +21,10 @@ const MOST_TRIES: usize = 64;
 /// The name of the file whose owner shows how this file system chooses owners.
 const PROBE: &str = "owner";
 
-/// A private directory (0700, our group, without access lists) in a directory that may belong to another user, who can
-/// rename it and put another one in its place. So it is used through [`Self::dir`] only, and its removal empties
-/// the open directory and then removes the name only if it is still this directory's.
+/// A private directory (0700, our group, without access lists) in a directory that may belong to
+/// another user, who can rename it and put another one in its place. So it is used through
+/// [`Self::dir`] only, and its removal empties the open directory and then removes the name only if
+/// it is still this directory's.
 #[derive(Debug)]
 pub struct PrivateDir {
     parent: Dir,
@@ -34,8 +36,9 @@ pub struct PrivateDir {
 }
 
 impl PrivateDir {
-    /// Creates `<prefix><16 hex digits>` in `parent` and locks it (`flock`; it stays unlocked if the file system has no
-    /// locks). Calls `registered` with the name before the directory is created.
+    /// Creates `<prefix><16 hex digits>` in `parent` and locks it (`flock`; it stays unlocked if
+    /// the file system has no locks). Calls `registered` with the name before the directory is
+    /// created.
     pub fn make(
         parent: &Dir,
         prefix: &OsStr,
@@ -54,7 +57,8 @@ impl PrivateDir {
                 other => other?,
             };
             let meta = Meta::of_fd(&dir)?;
-            // If we are root, another directory of root's may have been put there; but that is not empty.
+            // If we are root, another directory of root's may have been put there; but that is not
+            // empty.
             if !dir.is_empty()? || !is_made_by_us(&dir, &meta) {
                 continue;
             }
@@ -83,8 +87,8 @@ impl PrivateDir {
         )))
     }
 
-    /// Takes over the directory `name`, which an ended process left in `parent`. `None`: a running process holds its
-    /// lock.
+    /// Takes over the directory `name`, which an ended process left in `parent`. `None`: a running
+    /// process holds its lock.
     pub fn adopt(parent: &Dir, name: &OsStr) -> io::Result<Option<Self>> {
         let dir = parent.sub(name)?;
         let meta = Meta::of_fd(&dir)?;
@@ -132,7 +136,8 @@ impl PrivateDir {
         self.kept.store(true, Ordering::Relaxed);
     }
 
-    /// Empties it and removes its name, once. Fails if another thing has that name, and leaves that alone.
+    /// Empties it and removes its name, once. Fails if another thing has that name, and leaves that
+    /// alone.
     pub fn remove(&self) -> io::Result<()> {
         if self.kept.swap(true, Ordering::Relaxed) {
             return Ok(());
@@ -163,8 +168,8 @@ impl PrivateDir {
         text.is_some_and(|text| text.len() == 2 * RANDOM_BYTES && unhex(text).is_some())
     }
 
-    /// Removes from `parent` this user's directories `<prefix><16 hex digits>` that are older than `age` and whose
-    /// process has ended. One that cannot be removed does no harm and stays.
+    /// Removes from `parent` this user's directories `<prefix><16 hex digits>` that are older than
+    /// `age` and whose process has ended. One that cannot be removed does no harm and stays.
     pub fn remove_abandoned(parent: &Dir, prefix: &OsStr, age: Duration) {
         let uid = rustix::process::geteuid().as_raw();
         for entry in parent.entries().unwrap_or_default() {
@@ -195,8 +200,9 @@ impl Drop for PrivateDir {
     }
 }
 
-/// Returns whether this process created the open directory. A file system that gives every new entry another owner
-/// (NFS with `root_squash`, FAT) gives that owner to a file in the directory, too.
+/// Returns whether this process created the open directory. A file system that gives every new
+/// entry another owner (NFS with `root_squash`, FAT) gives that owner to a file in the directory,
+/// too.
 fn is_made_by_us(dir: &Dir, meta: &Meta) -> bool {
     if meta.uid() == rustix::process::geteuid().as_raw() {
         return true;

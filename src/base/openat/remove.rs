@@ -18,8 +18,8 @@ struct RemovalLevel {
 }
 
 impl Dir {
-    /// Removes everything in this directory, whatever modes the directories in it have. The directory itself stays,
-    /// even if it is moved meanwhile.
+    /// Removes everything in this directory, whatever modes the directories in it have. The
+    /// directory itself stays, even if it is moved meanwhile.
     pub fn clear(&self) -> io::Result<()> {
         let (dir, dirs) = strip(self.clone())?;
         let mut rel: Vec<u8> = Vec::new();
@@ -139,7 +139,8 @@ fn remove_other(dir: &Dir, name: &OsStr) -> io::Result<()> {
 fn remove_empty(dir: &Dir, name: &OsStr) -> io::Result<()> {
     match dir.remove_dir(name) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Another thing took its place: that is not ours to remove, and nothing of ours is left there.
+        // Another thing took its place: that is not ours to remove, and nothing of ours is left
+        // there.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(()),
         other => other,
     }

@@ -1,9 +1,10 @@
 //! Resolves a path that the operator typed, in places in which another user may plant links.
 //!
-//! The kernel follows every link. Here each component is opened by itself. A symbolic link is accepted only if it belongs
-//! to root or us, or if the thing to which the path leads in the end belongs to the link's owner, who could give us that
-//! thing anyway. (The kernel's `protected_symlinks` is the same idea, for sticky directories only.) A user cannot plant
-//! a directory in this way, since he cannot move one of another user.
+//! The kernel follows every link. Here each component is opened by itself. A symbolic link is
+//! accepted only if it belongs to root or us, or if the thing to which the path leads in the end
+//! belongs to the link's owner, who could give us that thing anyway. (The kernel's
+//! `protected_symlinks` is the same idea, for sticky directories only.) A user cannot plant a
+//! directory in this way, since he cannot move one of another user.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -33,8 +34,8 @@ pub struct Resolved {
     pub other: Option<Meta>,
     /// The directory that `dir` is in, and its name there; `None` for the root directory.
     pub above: Option<(Dir, OsString)>,
-    /// The first directory on the way, `dir` included, in which another user can rename things that are not his; `None`:
-    /// there is none.
+    /// The first directory on the way, `dir` included, in which another user can rename things that
+    /// are not his; `None`: there is none.
     pub exposed: Option<PathBuf>,
 }
 
@@ -60,8 +61,8 @@ struct PathWalk {
 }
 
 impl Dir {
-    /// Resolves `path` as far as it exists. Fails if the path contains a symbolic link of another user and the thing to
-    /// which it leads does not belong to that user.
+    /// Resolves `path` as far as it exists. Fails if the path contains a symbolic link of another
+    /// user and the thing to which it leads does not belong to that user.
     pub fn resolve(path: &Path) -> io::Result<Resolved> {
         let path = std::path::absolute(path)?;
         let root = open(CWD, OsStr::new("/"), PASS)?;
@@ -86,7 +87,8 @@ impl Dir {
     }
 }
 
-/// Returns whether a user other than root and us can rename entries of the directory that are not his.
+/// Returns whether a user other than root and us can rename entries of the directory that are not
+/// his.
 fn is_exposed(meta: &Meta) -> bool {
     let ours = rustix::process::geteuid().as_raw();
     if meta.uid() != 0 && meta.uid() != ours {
@@ -206,7 +208,8 @@ impl PathWalk {
 
     fn finish(mut self, other: Option<Meta>) -> io::Result<Resolved> {
         let path = self.path();
-        // A directory that was opened only to reach its entries is opened for listing, if that is allowed.
+        // A directory that was opened only to reach its entries is opened for listing, if that is
+        // allowed.
         let listable = |fd: &OwnedFd| match open(fd, OsStr::new("."), super::ENTER) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => fd.try_clone(),
             other => other,

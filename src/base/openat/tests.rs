@@ -19,7 +19,7 @@ type Open = fn(BorrowedFd<'_>, &[u8], OFlags, Mode) -> rustix::io::Result<OwnedF
 
 /// Both ways of resolving answer alike.
 #[test]
-fn no_way_of_resolving_follows_a_link_or_leaves_the_directory() {
+fn neither_way_of_resolving_follows_a_link_or_leaves_the_directory() {
     let (temp, dir) = scratch();
     let root = temp.path().join("root");
     fs::create_dir_all(root.join("a/b")).unwrap();
@@ -59,7 +59,7 @@ fn no_way_of_resolving_follows_a_link_or_leaves_the_directory() {
 }
 
 #[test]
-fn an_open_waits_for_no_fifo_and_takes_no_directory_for_a_file() {
+fn open_does_not_wait_for_a_fifo_and_refuses_a_directory() {
     let (_temp, dir) = scratch();
     dir.make_node("fifo", Kind::Fifo, None).unwrap();
     dir.make_dir("dir", 0o700).unwrap();
@@ -71,7 +71,7 @@ fn an_open_waits_for_no_fifo_and_takes_no_directory_for_a_file() {
 }
 
 #[test]
-fn a_path_longer_than_the_kernel_takes_is_resolved_in_parts() {
+fn a_path_too_long_for_the_kernel_is_resolved_in_parts() {
     let (_temp, dir) = scratch();
     let name = "d".repeat(200);
     let mut at = dir.clone();
@@ -86,7 +86,7 @@ fn a_path_longer_than_the_kernel_takes_is_resolved_in_parts() {
 }
 
 #[test]
-fn a_mode_is_set_on_what_is_there_and_never_through_a_link() {
+fn a_mode_is_set_on_the_thing_itself_and_never_through_a_link() {
     let (temp, dir) = scratch();
     let outside = temp.path().join("outside");
     fs::set_permissions(&outside, fs::Permissions::from_mode(0o640)).unwrap();
@@ -100,7 +100,7 @@ fn a_mode_is_set_on_what_is_there_and_never_through_a_link() {
 }
 
 #[test]
-fn a_cleared_directory_is_empty_whatever_its_modes_and_links_and_depth() {
+fn clear_empties_a_directory_whatever_modes_links_and_depth_it_has() {
     let (temp, dir) = scratch();
     let root = temp.path().join("root");
     fs::create_dir_all(root.join("closed/deep/deeper")).unwrap();
@@ -120,7 +120,7 @@ fn a_cleared_directory_is_empty_whatever_its_modes_and_links_and_depth() {
 }
 
 #[test]
-fn a_private_directory_that_was_exchanged_is_emptied_and_the_other_one_stays() {
+fn an_exchanged_private_directory_is_emptied_and_the_other_one_stays() {
     let (temp, dir) = scratch();
     let private = PrivateDir::make(&dir, OsStr::new("p-"), |_| ()).unwrap();
     assert_eq!(private.meta().permissions(), 0o700);
@@ -137,7 +137,7 @@ fn a_private_directory_that_was_exchanged_is_emptied_and_the_other_one_stays() {
 }
 
 #[test]
-fn a_private_directory_in_a_parent_that_is_gone_is_an_error_and_no_endless_loop() {
+fn a_private_directory_in_a_removed_parent_is_an_error_and_no_endless_loop() {
     let (temp, dir) = scratch();
     fs::remove_dir(temp.path().join("root")).unwrap();
     let error = PrivateDir::make(&dir, OsStr::new("p-"), |_| ()).unwrap_err();
@@ -164,7 +164,7 @@ fn an_abandoned_private_directory_is_removed_and_one_in_use_is_not() {
 use std::time::Duration;
 
 #[test]
-fn a_pinned_link_or_fifo_is_described_as_one_thing_even_after_its_name_went_to_another() {
+fn a_pinned_link_or_fifo_is_described_as_one_thing_even_if_another_takes_its_name() {
     let (_temp, dir) = scratch();
     dir.symlink(b"first", "link").unwrap();
     let pin = dir.pin("link").unwrap();
@@ -182,7 +182,7 @@ fn a_pinned_link_or_fifo_is_described_as_one_thing_even_after_its_name_went_to_a
 }
 
 #[test]
-fn a_look_agrees_with_the_standard_library() {
+fn metadata_agrees_with_the_standard_library() {
     let (temp, dir) = scratch();
     dir.create_file("file", 0o640).unwrap();
     let theirs = fs::metadata(temp.path().join("root/file")).unwrap();
@@ -233,7 +233,7 @@ fn a_chosen_path_follows_links_to_where_the_standard_library_does() {
 
 /// Needs root, to have links of two users.
 #[test]
-fn another_users_link_leads_only_to_what_is_that_users() {
+fn another_users_link_leads_only_to_that_users_things() {
     if !rustix::process::geteuid().is_root() {
         return;
     }

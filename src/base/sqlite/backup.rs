@@ -25,11 +25,11 @@ const COPIED_BYTES_PER_SECOND: u64 = 1_000_000;
 /// The time that every copy has, whatever its size.
 const COPY_START: Duration = Duration::from_secs(60);
 
-/// Copies the database `src` as of one moment to the new file `dst` (0600, durable, no sidecars), while other
-/// processes go on writing. Waits up to `busy` for a lock. A failure leaves no `dst`.
+/// Copies the database `src` as of one moment to the new file `dst` (0600, durable, no sidecars),
+/// while other processes go on writing. Waits up to `busy` for a lock. A failure leaves no `dst`.
 ///
-/// The copy is one step of SQLite's backup: one in several steps starts over with each write, and never ends while
-/// others keep writing.
+/// The copy is one step of SQLite's backup: one in several steps starts over with each write, and
+/// never ends while others keep writing.
 pub fn backup(src: &Path, dst: &Path, busy: Duration) -> Result<(), SqliteError> {
     let opened = Place::of(src).and_then(|place| Ok((place.open()?, place)));
     let (file, from) = opened.map_err(io_error("read the database", src))?;
@@ -63,7 +63,8 @@ fn copy_to(
     busy: Duration,
 ) -> Result<(), SqliteError> {
     if let Some(before) = quiet_wal(from, file) {
-        // No process has it open. SQLite would leave new -wal and -shm files beside it unless told it is immutable.
+        // No process has it open. SQLite would leave new -wal and -shm files beside it unless told
+        // it is immutable.
         let copied = copy_by(Way::Immutable, from, file, (to, copy), busy);
         if copied.is_ok() && quiet_wal(from, file) == Some(before) {
             return copied;
@@ -82,8 +83,8 @@ fn copy_to(
     }
 }
 
-/// Replaces the error of a writable connection by one that names the log or journal and the directory that cannot be
-/// written; returns any other error as it is.
+/// Replaces the error of a writable connection by one that names the log or journal and the
+/// directory that cannot be written; returns any other error as it is.
 fn explain(error: SqliteError, from: &Place) -> SqliteError {
     let wants_writing =
         matches!(&error, SqliteError::Sqlite { source, .. } if wants_writing(source));
@@ -159,8 +160,8 @@ struct FileState {
     ctime: (i64, i64),
 }
 
-/// Returns the state of a WAL database that no process has open (no `-wal` beside it). `None`: it is not such a
-/// database, or it was changed so lately that another change might not show.
+/// Returns the state of a WAL database that no process has open (no `-wal` beside it). `None`: it
+/// is not such a database, or it was changed so lately that another change might not show.
 fn quiet_wal(place: &Place, file: &File) -> Option<FileState> {
     let mut head = [0; HEAD_BYTES];
     let read = file.read_at(&mut head, 0).ok()?;

@@ -1,9 +1,10 @@
 //! The time that checks of databases may take: each by its size, and all of a run together.
 //!
-//! Each check has a fair share of time that grows with the database and is not limited in sum. Time beyond the share is
-//! taken from one reserve of the run; a single check may use half of what is left of it. So any number of sound
-//! databases of any size is checked in full, a database that is slow for good reasons gets the time it needs, and many
-//! databases that were made to be slow end the checks, but not the backup.
+//! Each check has a fair share of time that grows with the database and is not limited in sum. Time
+//! beyond the share is taken from one reserve of the run; a single check may use half of what is
+//! left of it. So any number of sound databases of any size is checked in full, a database that is
+//! slow for good reasons gets the time it needs, and many databases that were made to be slow end
+//! the checks, but not the backup.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use super::inspection::Depth;
 use crate::base::lock::lock;
 
-/// The part of a fair share that does not depend on the size: processor time for the start of the child.
+/// The part of a fair share that does not depend on the size: processor time for the start of the
+/// child.
 const START: Duration = Duration::from_millis(25);
 /// Bytes of a database that [`Depth::Structure`] checks in a second of a fair share.
 const STRUCTURE_BYTES_PER_SECOND: u64 = 20_000_000;
@@ -25,7 +27,8 @@ const LEAST_BEYOND: Duration = Duration::from_millis(250);
 const RESERVE: Duration = Duration::from_secs(90);
 /// The part of the reserve that is kept for checks that get only [`LEAST_BEYOND`].
 const KEPT: Duration = Duration::from_secs(30);
-/// The time that the check of a database which the operator declared may take beyond ten times its share.
+/// The time that the check of a database which the operator declared may take beyond ten times its
+/// share.
 const OWN_BEYOND: Duration = Duration::from_secs(300);
 
 /// The time that the checks of one run share.
@@ -50,7 +53,8 @@ impl Grant {
 }
 
 impl Budget {
-    /// Returns the budget for databases that anyone may have written: those of a tree, or of a restore.
+    /// Returns the budget for databases that anyone may have written: those of a tree, or of a
+    /// restore.
     pub fn of_run() -> Self {
         Self::with_reserve(RESERVE)
     }
@@ -62,13 +66,14 @@ impl Budget {
         }
     }
 
-    /// Returns the budget for databases that the operator declared as sources: each check has five minutes and ten
-    /// times its share.
+    /// Returns the budget for databases that the operator declared as sources: each check has five
+    /// minutes and ten times its share.
     pub fn of_own() -> Self {
         Self { reserve: None }
     }
 
-    /// Takes the time for a check of a database that occupies `bytes`; `None` if the reserve is spent.
+    /// Takes the time for a check of a database that occupies `bytes`; `None` if the reserve is
+    /// spent.
     pub fn take(&self, bytes: u64, depth: Depth) -> Option<Grant> {
         let rate = match depth {
             Depth::Structure => STRUCTURE_BYTES_PER_SECOND,
@@ -91,7 +96,8 @@ impl Budget {
         Some(Grant { fair, beyond })
     }
 
-    /// Returns the time beyond its share that a check did not use to the reserve. `used`: the time that it took.
+    /// Returns the time beyond its share that a check did not use to the reserve. `used`: the time
+    /// that it took.
     pub fn settle(&self, grant: Grant, used: Duration) {
         if let Some(reserve) = &self.reserve {
             let beyond = used.saturating_sub(grant.fair).min(grant.beyond);

@@ -17,12 +17,14 @@ use super::refusal::{io_error, refused, shown, silent, unchecked};
 
 const SPENT: &str = "other databases of this run took all the time that checks may take";
 
-/// Returns the bytes that a file occupies on the disk, at most its size: reading a hole takes no time.
+/// Returns the bytes that a file occupies on the disk, at most its size: reading a hole takes no
+/// time.
 pub(super) fn occupied(meta: &Metadata) -> u64 {
     meta.len().min(meta.blocks().saturating_mul(512))
 }
 
-/// Checks the database `path`, a copy that no process writes to. Creates and reads nothing beside it.
+/// Checks the database `path`, a copy that no process writes to. Creates and reads nothing beside
+/// it.
 ///
 /// Damage is not an error; [`Inspection::integrity`] reports it.
 pub fn inspect(path: &Path, depth: Depth, budget: &Budget) -> Result<Inspection, SqliteError> {
@@ -100,14 +102,16 @@ fn settle(
 ) {
     let elapsed = started.elapsed();
     let used = match checked {
-        // On a busy machine a check also waits for the processor, which is not to the database's charge.
+        // On a busy machine a check also waits for the processor, which is not to the database's
+        // charge.
         Ok((_, cpu)) => elapsed.min(*cpu),
         Err(_) => elapsed,
     };
     budget.settle(grant, used);
 }
 
-/// A lock on a database, held by a child until this is dropped: no process can write to the database.
+/// A lock on a database, held by a child until this is dropped: no process can write to the
+/// database.
 pub struct Lock<'a> {
     child: ChildProcess,
     started: Instant,
@@ -127,8 +131,8 @@ impl Lock<'_> {
         self.waited
     }
 
-    /// Waits for the outcome of the check that [`lock_for_read`] began. The lock stays. Fails if no check was
-    /// requested, or the budget had no time for it.
+    /// Waits for the outcome of the check that [`lock_for_read`] began. The lock stays. Fails if no
+    /// check was requested, or the budget had no time for it.
     pub fn inspect(&mut self, place: &Place) -> Result<Inspection, SqliteError> {
         let Some((grant, budget)) = self.check.take() else {
             return Err(unchecked(Step::Check, place, SPENT));
@@ -147,15 +151,17 @@ impl Drop for Lock<'_> {
     }
 }
 
-/// Locks a rollback-mode database, which the caller has opened as `file`, against writers, so that the caller can read
-/// its bytes. A requested check runs meanwhile: see [`Lock::inspect`].
+/// Locks a rollback-mode database, which the caller has opened as `file`, against writers, so that
+/// the caller can read its bytes. A requested check runs meanwhile: see [`Lock::inspect`].
 ///
-/// Returns `None` if the database cannot be locked without leaving traces: it is in WAL mode (if no process has it
-/// open, locking it would create `-wal` and `-shm`), or SQLite does not accept the file as a database in spite of its
-/// magic. The caller then reads it like any file, and afterwards must find its `stat` unchanged and
-/// [`Place::has_live_journal`] still false; otherwise it uses [`backup`] or tries again.
+/// Returns `None` if the database cannot be locked without leaving traces: it is in WAL mode (if no
+/// process has it open, locking it would create `-wal` and `-shm`), or SQLite does not accept the
+/// file as a database in spite of its magic. The caller then reads it like any file, and afterwards
+/// must find its `stat` unchanged and [`Place::has_live_journal`] still false; otherwise it uses
+/// [`backup`] or tries again.
 ///
-/// Call it when [`Place::has_live_journal`] is false; a journal that must be played back is an error here.
+/// Call it when [`Place::has_live_journal`] is false; a journal that must be played back is an
+/// error here.
 pub fn lock_for_read<'a>(
     place: &Place,
     file: &File,

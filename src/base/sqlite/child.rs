@@ -1,8 +1,9 @@
 //! The child: this program, started again to open one database within limits and to answer.
 //!
-//! Its stdin is the database's directory, its stdout a socket to the parent, its stderr the directory of a copy. The
-//! request is in its environment, which holds nothing else. The child opens the copy, which is ours, then confines
-//! itself to the database's directory, and only then opens the database, which anyone may have written.
+//! Its stdin is the database's directory, its stdout a socket to the parent, its stderr the
+//! directory of a copy. The request is in its environment, which holds nothing else. The child
+//! opens the copy, which is ours, then confines itself to the database's directory, and only then
+//! opens the database, which anyone may have written.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStringExt;
@@ -243,8 +244,9 @@ fn open_copy(copy: &NamedFile) -> Result<Connection, ChildAnswer> {
     vfs::allow(copy);
     let fail = failed(Step::OpenCopy);
     let target = open(copy, Way::Writable).map_err(&fail)?;
-    // The copy is of no use until it is whole, so it needs no journal; the parent flushes it. Its lock is
-    // taken here and kept, so that SQLite does not look for its journal later, in another directory.
+    // The copy is of no use until it is whole, so it needs no journal; the parent flushes it. Its
+    // lock is taken here and kept, so that SQLite does not look for its journal later, in another
+    // directory.
     let settings = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF";
     target.execute_batch(settings).map_err(&fail)?;
     let read = target.query_row("PRAGMA schema_version", [], |_| Ok(()));
@@ -273,7 +275,8 @@ fn open(database: &NamedFile, way: Way) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-/// Refuses to write if SQLite might delete files: the journal names another one, or SQLite is too old.
+/// Refuses to write if SQLite might delete files: the journal names another one, or SQLite is too
+/// old.
 fn may_write(database: &NamedFile) -> Result<(), ChildAnswer> {
     if rusqlite::version_number() < SAFE_SQLITE {
         return Err(ChildAnswer::OldSqlite {
@@ -288,7 +291,8 @@ fn may_write(database: &NamedFile) -> Result<(), ChildAnswer> {
     }
 }
 
-/// Returns the URI that makes SQLite open `path` as a file that no process writes: without locks or sidecars.
+/// Returns the URI that makes SQLite open `path` as a file that no process writes: without locks or
+/// sidecars.
 fn immutable_uri(path: &[u8]) -> Vec<u8> {
     let mut uri = b"file:".to_vec();
     for byte in path {

@@ -1,7 +1,7 @@
 //! Classifies SQLite's errors by their extended result code.
 //!
-//! rusqlite's own `sqlite_error_code()` knows one of the two variants that carry a code: for an error in the text of a
-//! statement, such as a missing function or collation, it returns nothing.
+//! rusqlite's own `sqlite_error_code()` knows one of the two variants that carry a code: for an
+//! error in the text of a statement, such as a missing function or collation, it returns nothing.
 
 use rusqlite::{Error, ErrorCode, ffi};
 
@@ -20,15 +20,16 @@ pub fn kind(error: &Error) -> Option<ErrorCode> {
     extended(error).map(|code| ffi::Error::new(code).code)
 }
 
-/// Returns whether the code says that the file is damaged, or is not a database in spite of its magic.
+/// Returns whether the code says that the file is damaged, or is not a database in spite of its
+/// magic.
 pub(super) fn is_damage(code: i32) -> bool {
     let kind = ffi::Error::new(code).code;
     matches!(kind, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
 }
 
-/// Returns whether the code is `SQLITE_ERROR`: a statement cannot be prepared or run, because only the database's
-/// application has a function, collation or module, or because the schema is newer than this SQLite. The database may
-/// be sound.
+/// Returns whether the code is `SQLITE_ERROR`: a statement cannot be prepared or run, because only
+/// the database's application has a function, collation or module, or because the schema is newer
+/// than this SQLite. The database may be sound.
 pub(super) fn is_foreign(code: i32) -> bool {
     code & 0xff == ffi::SQLITE_ERROR
 }
@@ -102,7 +103,8 @@ mod tests {
         all
     }
 
-    /// Each code in each variant: a variant that carries the code is classified by it, the others never are.
+    /// Each code in each variant: a variant that carries the code is classified by it, the others
+    /// never are.
     #[test]
     fn errors_are_classified_by_their_code_whatever_carries_it() {
         let extended_of = |primary: i32, n: i32| primary | (n << 8);

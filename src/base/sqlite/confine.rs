@@ -10,14 +10,17 @@ use rustix::process::{
     Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
 };
 
-/// Limit of the address space in bytes: SQLite's own limit of memory, the program, and some reserve.
+/// Limit of the address space in bytes: SQLite's own limit of memory, the program, and some
+/// reserve.
 const ADDRESS_BYTES: u64 = (super::inspect::MEMORY_BYTES as u64) + (256 << 20);
 /// The newest version that is requested; an older kernel enforces the rules that it knows.
 const RULES: ABI = ABI::V6;
 
-/// Makes the kernel end this process when `parent` ends. Returns false if the parent has ended already.
+/// Makes the kernel end this process when `parent` ends. Returns false if the parent has ended
+/// already.
 pub(super) fn end_with(parent: i32) -> bool {
-    // The signal comes when the parent's thread that started this process ends; that thread waits for us.
+    // The signal comes when the parent's thread that started this process ends; that thread waits
+    // for us.
     let set = set_parent_process_death_signal(Some(Signal::KILL));
     set.is_ok() && getppid().is_some_and(|pid| pid.as_raw_nonzero().get() == parent)
 }
@@ -50,9 +53,11 @@ pub(super) enum Access {
     Write,
 }
 
-/// Restricts this process to its working directory, with this `access`: nothing else of the file system, no network.
+/// Restricts this process to its working directory, with this `access`: nothing else of the file
+/// system, no network.
 ///
-/// Without Landlock in the kernel, root confines itself by `chroot`; another user's process keeps its user's rights.
+/// Without Landlock in the kernel, root confines itself by `chroot`; another user's process keeps
+/// its user's rights.
 pub(super) fn to_working_directory(access: Access) -> io::Result<()> {
     let status = landlock(access).map_err(io::Error::other)?;
     if status == RulesetStatus::NotEnforced && rustix::process::geteuid().is_root() {

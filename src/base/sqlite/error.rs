@@ -56,8 +56,8 @@ pub enum SqliteError {
         /// A relative clause about the directory, such as `which is mounted read-only`.
         why: &'static str,
     },
-    /// Nothing is known about the database: the process that opened it did not finish, or lacks a function or module of
-    /// the database's application.
+    /// Nothing is known about the database: the process that opened it did not finish, or lacks a
+    /// function or module of the database's application.
     #[error("cannot {what} {}: {why}", path.display())]
     Unchecked {
         /// A verb phrase that the path completes.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// The first bytes of every database.
 pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// Length of a database's header, which [`is_sqlite`], [`page_size`] and the journal mode are read from.
+/// Length of a database's header, which [`is_sqlite`], [`page_size`] and the journal mode are read
+/// from.
 pub const HEAD_BYTES: usize = 100;
 
 /// The endings that a database's name gets for its log, the log's index and its journal.
@@ -19,7 +20,8 @@ pub fn is_sqlite(head: &[u8]) -> bool {
     head.starts_with(MAGIC)
 }
 
-/// Returns the page size in bytes of the database that begins with `head`; `None` if that is not a valid header.
+/// Returns the page size in bytes of the database that begins with `head`; `None` if that is not a
+/// valid header.
 pub fn page_size(head: &[u8]) -> Option<u32> {
     let field = head.get(16..18).filter(|_| is_sqlite(head))?;
     match u32::from(u16::from_be_bytes([field[0], field[1]])) {
@@ -35,7 +37,8 @@ pub(super) fn is_wal_mode(head: &[u8]) -> bool {
         .is_some_and(|versions| versions.contains(&2))
 }
 
-/// Returns whether the end of a journal names another journal, as after a transaction over several databases.
+/// Returns whether the end of a journal names another journal, as after a transaction over several
+/// databases.
 pub(super) fn super_journal(journal: &File) -> bool {
     const MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
     let bytes = journal.metadata().map_or(0, |meta| meta.len());

@@ -1,8 +1,9 @@
 //! The child's check: whether a database is sound, and how many rows its tables have.
 //!
-//! Anyone may have written the database. Its schema is foreign code, and may need collations, functions and modules
-//! that only its application has; tables and indexes that need them are left out of the check. SQLite's own limits
-//! bound the memory and the length of that code; the parent ends a check that takes too long.
+//! Anyone may have written the database. Its schema is foreign code, and may need collations,
+//! functions and modules that only its application has; tables and indexes that need them are left
+//! out of the check. SQLite's own limits bound the memory and the length of that code; the parent
+//! ends a check that takes too long.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +15,11 @@ use super::code::{self, is_limit};
 use super::inspection::{Depth, Inspection};
 use super::vfs;
 
-/// Memory that SQLite may use, in bytes. A legitimate check needs its page cache, a bit for each page, and one value
-/// at a time of those in an index or under a CHECK constraint.
+/// Memory that SQLite may use, in bytes. A legitimate check needs its page cache, a bit for each
+/// page, and one value at a time of those in an index or under a CHECK constraint.
 pub(super) const MEMORY_BYTES: i64 = 256 << 20;
-/// Longest value that the check reads as a whole, in bytes. It reads only values in an index or under a constraint.
+/// Longest value that the check reads as a whole, in bytes. It reads only values in an index or
+/// under a constraint.
 const VALUE_BYTES: i32 = 128 << 20;
 /// Instructions of the program that checks: enough for thousands of wide tables.
 const INSTRUCTIONS: i32 = 4 << 20;
@@ -103,7 +105,8 @@ fn integrity(conn: &Connection, names: &[String], depth: Depth) -> rusqlite::Res
         unchecked: Vec::new(),
     };
     match conn.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0)) {
-        // A collation, function or module of the application is missing: check all that does not need it.
+        // A collation, function or module of the application is missing: check all that does not
+        // need it.
         Err(e) if is_foreign(&e) => {}
         // One program for very many tables may be too large although that of each table is not.
         Err(e) if is_limit(&e) => {}
@@ -113,7 +116,8 @@ fn integrity(conn: &Connection, names: &[String], depth: Depth) -> rusqlite::Res
     for name in names {
         let said = match check_table(conn, name, depth) {
             Err(e) if is_foreign(&e) && depth == Depth::Indexes => {
-                // An index by such a function cannot be compared with the rows; everything else can be checked.
+                // An index by such a function cannot be compared with the rows; everything else can
+                // be checked.
                 all.unchecked
                     .push(format!("indexes of the table {name:?}: {}", message(&e)));
                 check_table(conn, name, Depth::Structure)

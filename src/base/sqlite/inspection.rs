@@ -12,10 +12,11 @@ pub struct Inspection {
     pub integrity: String,
     /// Bytes per page.
     pub page_size: u32,
-    /// Number of rows of each table that holds rows itself, without tables that need an extension we lack. Empty for a
-    /// damaged database.
+    /// Number of rows of each table that holds rows itself, without tables that need an extension
+    /// we lack. Empty for a damaged database.
     pub tables: BTreeMap<String, u64>,
-    /// Tables or indexes that only the database's application can check, and why. `None`: everything was checked.
+    /// Tables or indexes that only the database's application can check, and why. `None`:
+    /// everything was checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unchecked: Option<String>,
 }
@@ -31,11 +32,13 @@ impl Inspection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Depth {
-    /// Every page and record, and that each page belongs to one table or index (`quick_check`). The content of indexes,
-    /// and of a virtual table's own index, is left out: it can be built again from the rows.
+    /// Every page and record, and that each page belongs to one table or index (`quick_check`). The
+    /// content of indexes, and of a virtual table's own index, is left out: it can be built again
+    /// from the rows.
     Structure,
-    /// Also that every index agrees with its table (`integrity_check`), which takes about four times as long. Only its
-    /// module can check the index of a virtual table, so that is left out here, too.
+    /// Also that every index agrees with its table (`integrity_check`), which takes about four
+    /// times as long. Only its module can check the index of a virtual table, so that is left out
+    /// here, too.
     Indexes,
 }
 

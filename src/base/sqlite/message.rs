@@ -1,8 +1,9 @@
-//! The messages between this process and the child that opens a database for it: one line of JSON each.
+//! The messages between this process and the child that opens a database for it: one line of JSON
+//! each.
 //!
-//! The request is in the child's environment, which other users cannot read (they can read a command line). The answers
-//! come from a process that has worked on a foreign file, so the parent bounds their length, parses them strictly and
-//! shows none of their text unescaped.
+//! The request is in the child's environment, which other users cannot read (they can read a
+//! command line). The answers come from a process that has worked on a foreign file, so the parent
+//! bounds their length, parses them strictly and shows none of their text unescaped.
 
 use std::time::Duration;
 
@@ -69,8 +70,8 @@ pub(crate) struct Request {
 pub(crate) enum ChildWork {
     /// Checks a database that no process writes to.
     Check { depth: Depth },
-    /// Locks the database against writers until the parent closes the socket, and checks it meanwhile if a depth is
-    /// given.
+    /// Locks the database against writers until the parent closes the socket, and checks it
+    /// meanwhile if a depth is given.
     Lock { busy_ms: u64, depth: Option<Depth> },
     /// Copies the database into an existing file in the directory that is the child's stderr.
     Copy {

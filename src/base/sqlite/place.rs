@@ -48,7 +48,8 @@ impl Place {
         })
     }
 
-    /// Returns the place of `name`, a single component, in the open directory `dir`; messages name it `path`.
+    /// Returns the place of `name`, a single component, in the open directory `dir`; messages name
+    /// it `path`.
     pub fn within(dir: impl AsFd, name: &OsStr, path: &Path) -> io::Result<Self> {
         let bytes = name.as_bytes();
         if matches!(bytes, b"" | b"." | b"..") || bytes.contains(&b'/') || bytes.contains(&0) {
@@ -80,7 +81,8 @@ impl Place {
         self.dir.as_fd()
     }
 
-    /// Opens the database's file for reading. Anything but a regular file is an error; a link is not followed.
+    /// Opens the database's file for reading. Anything but a regular file is an error; a link is
+    /// not followed.
     pub fn open(&self) -> io::Result<File> {
         open_regular(self.dir(), self.name())
     }
@@ -105,8 +107,8 @@ impl Place {
         u64::try_from(sum).unwrap_or(0)
     }
 
-    /// Returns whether a sidecar holds content that belongs to the database: then the file alone is not the
-    /// database.
+    /// Returns whether a sidecar holds content that belongs to the database: then the file alone is
+    /// not the database.
     pub fn has_live_journal(&self) -> bool {
         let has_content = |stat: &Stat| {
             FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size > 0
@@ -114,7 +116,8 @@ impl Place {
         if self.stat(b"-wal").is_ok_and(|stat| has_content(&stat)) {
             return true;
         }
-        // A journal kept for reuse has its header zeroed (journal_mode=PERSIST) or is empty (TRUNCATE).
+        // A journal kept for reuse has its header zeroed (journal_mode=PERSIST) or is empty
+        // (TRUNCATE).
         self.stat(b"-journal").is_ok_and(|stat| has_content(&stat))
             && open_regular(self.dir(), self.sidecar(b"-journal").as_bytes())
                 .and_then(|file| read_head(&file, 8))

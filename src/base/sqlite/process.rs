@@ -1,7 +1,9 @@
-//! The parent's half: starts a child for a database, receives its answers within bounds, and ends it in time.
+//! The parent's half: starts a child for a database, receives its answers within bounds, and ends
+//! it in time.
 //!
-//! A child never outlives its [`ChildProcess`]: it is killed when that is dropped, and by the kernel when this process
-//! ends. It has a process group of its own, so Ctrl-C reaches the parent only.
+//! A child never outlives its [`ChildProcess`]: it is killed when that is dropped, and by the
+//! kernel when this process ends. It has a process group of its own, so Ctrl-C reaches the parent
+//! only.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -30,8 +32,8 @@ pub fn register_program() {
     IS_PROGRAM.store(true, Ordering::Relaxed);
 }
 
-/// Returns the program to start: this very file, even if another one has its name by now. Without `/proc` it is
-/// the path by which the kernel started this process.
+/// Returns the program to start: this very file, even if another one has its name by now. Without
+/// `/proc` it is the path by which the kernel started this process.
 fn program() -> io::Result<&'static Path> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let found = PROGRAM.get_or_init(|| {

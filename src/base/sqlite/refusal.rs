@@ -32,7 +32,8 @@ pub(super) fn unchecked(step: Step, place: &Place, why: impl Into<String>) -> Sq
     }
 }
 
-/// Returns a child's text as it may be shown: shortened, in one line, without characters that a terminal would obey.
+/// Returns a child's text as it may be shown: shortened, in one line, without characters that a
+/// terminal would obey.
 pub(super) fn shown(text: &str) -> String {
     let mut shown = String::new();
     for (count, c) in text.chars().enumerate() {
@@ -108,7 +109,8 @@ pub(super) fn refused(
         ChildAnswer::System { step, errno } => {
             io_error(step.text(), &path)(io::Error::from_raw_os_error(errno))
         }
-        // The database may be sound: this SQLite lacks a function of its application, or of a newer SQLite.
+        // The database may be sound: this SQLite lacks a function of its application, or of a newer
+        // SQLite.
         ChildAnswer::Failed {
             step: step @ Step::Check,
             code,

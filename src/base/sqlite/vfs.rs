@@ -1,12 +1,13 @@
-//! The file system layer of the child's SQLite: it reaches the database and its sidecars in the working directory, and
-//! no other file.
+//! The file system layer of the child's SQLite: it reaches the database and its sidecars in the
+//! working directory, and no other file.
 //!
-//! SQLite by itself makes a path absolute, looks at each of its parts, and then opens it from the root: a user who can
-//! rename one of those directories can make it open another file. Here the name stays relative to the working
-//! directory, which is an open descriptor, and `fstat` verifies each opened file: the database must be the file that
-//! the parent opened, its log and journal must be regular files. `O_NONBLOCK` avoids waiting for a FIFO that took a
-//! file's place. No file but the database and its `-wal`, `-shm` and `-journal` is opened or deleted, whatever a
-//! journal says.
+//! SQLite by itself makes a path absolute, looks at each of its parts, and then opens it from the
+//! root: a user who can rename one of those directories can make it open another file. Here the
+//! name stays relative to the working directory, which is an open descriptor, and `fstat` verifies
+//! each opened file: the database must be the file that the parent opened, its log and journal must
+//! be regular files. `O_NONBLOCK` avoids waiting for a FIFO that took a file's place. No file but
+//! the database and its `-wal`, `-shm` and `-journal` is opened or deleted, whatever a journal
+//! says.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_int};
@@ -35,12 +36,14 @@ fn allowed() -> MutexGuard<'static, Option<Allowed>> {
     lock(&ALLOWED)
 }
 
-/// Returns the database's path for SQLite, which cannot be taken for a URI, a device or a path elsewhere.
+/// Returns the database's path for SQLite, which cannot be taken for a URI, a device or a path
+/// elsewhere.
 pub(super) fn path(name: &[u8]) -> Vec<u8> {
     [b"./", name].concat()
 }
 
-/// Lets SQLite open `database`, in the working directory, and its sidecars; no other file from now on.
+/// Lets SQLite open `database`, in the working directory, and its sidecars; no other file from now
+/// on.
 pub(super) fn allow(database: &NamedFile) {
     *allowed() = Some(Allowed {
         database: path(&database.name),
@@ -69,7 +72,8 @@ pub(super) fn name() -> rusqlite::Result<&'static CStr> {
 const NAME: &CStr = c"sealift";
 
 fn register() -> c_int {
-    // SAFETY: SQLite initialises itself; a null name asks for the default layer, which lives for ever.
+    // SAFETY: SQLite initialises itself; a null name asks for the default layer, which lives for
+    // ever.
     let usual = unsafe { ffi::sqlite3_vfs_find(std::ptr::null()) };
     if usual.is_null() {
         return ffi::SQLITE_ERROR;
@@ -81,8 +85,8 @@ fn register() -> c_int {
     };
     type OpenCall = unsafe extern "C" fn(*const c_char, c_int, c_int) -> c_int;
     type UnlinkCall = unsafe extern "C" fn(*const c_char) -> c_int;
-    // SAFETY: SQLite calls these back with the very types that it documents for `open` and `unlink` in its
-    // table of system calls; the cast is that table's own.
+    // SAFETY: SQLite calls these back with the very types that it documents for `open` and `unlink`
+    // in its table of system calls; the cast is that table's own.
     let (open, unlink) = unsafe {
         (
             std::mem::transmute::<OpenCall, unsafe extern "C" fn()>(open),
@@ -186,9 +190,9 @@ fn is_part(path: &[u8], database: &[u8]) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || super::header::SIDECARS.contains(&rest))
 }
 
-/// Removes the modules of virtual tables from SQLite: their code never runs on a foreign file, and the check leaves
-/// their tables out (it would read a full-text index twice, for half of its time). The tables in which a virtual
-/// table keeps its content are ordinary ones, and checked.
+/// Removes the modules of virtual tables from SQLite: their code never runs on a foreign file, and
+/// the check leaves their tables out (it would read a full-text index twice, for half of its time).
+/// The tables in which a virtual table keeps its content are ordinary ones, and checked.
 pub(super) fn drop_modules(conn: &rusqlite::Connection) -> rusqlite::Result<()> {
     // SAFETY: the handle is open as long as `conn`, which no other thread uses meanwhile (it is not
     // `Sync`); a null list means all modules. No statement is prepared yet that could be using one.

@@ -16,8 +16,8 @@ pub struct Filter {
     pub cachedir_tag: bool,
     /// Of a directory with a `.nobackup` only that marker is yielded.
     pub nobackup: bool,
-    /// Directories that are yielded as empty ones, by device and inode: our own state and snapshots, if the
-    /// tree holds them.
+    /// Directories that are yielded as empty ones, by device and inode: our own state and
+    /// snapshots, if the tree holds them.
     pub hollow: Vec<(u64, u64)>,
 }
 

@@ -1,8 +1,8 @@
 //! The file systems that a walk does not enter, and the notes that name them.
 //!
-//! `/proc`, `/sys` and others are interfaces of the kernel. Their files have no content that could be restored, some
-//! never end, and most have another size than `stat` says. They are recognized by the type of the file system,
-//! wherever they are mounted.
+//! `/proc`, `/sys` and others are interfaces of the kernel. Their files have no content that could
+//! be restored, some never end, and most have another size than `stat` says. They are recognized by
+//! the type of the file system, wherever they are mounted.
 
 use std::io;
 use std::os::fd::AsFd;

@@ -13,8 +13,8 @@ pub(super) const CACHEDIR_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06
 pub(super) const NOBACKUP: &[u8] = b".nobackup";
 
 impl Walk {
-    /// Returns the marker file in `dir` that counts, if there is one, with the metadata that the walk yields.
-    /// `found`: the listing of `dir`.
+    /// Returns the marker file in `dir` that counts, if there is one, with the metadata that the
+    /// walk yields. `found`: the listing of `dir`.
     pub(super) fn marker(
         &mut self,
         dir: &Dir,
@@ -52,7 +52,8 @@ impl Walk {
     }
 }
 
-/// Returns the metadata of the tag in `dir` if it begins with its signature, as the specification requires.
+/// Returns the metadata of the tag in `dir` if it begins with its signature, as the specification
+/// requires.
 pub(super) fn cachedir_tag(dir: &Dir) -> Option<Meta> {
     let mut head = Vec::new();
     let limit = CACHEDIR_SIGNATURE.len() as u64;

@@ -1,7 +1,7 @@
 //! Notes about exclude patterns that most likely do not do what their author meant.
 //!
-//! git accepts such patterns silently, and so does the walk. But a pattern that can match nothing leaves out nothing,
-//! which the author would not notice.
+//! git accepts such patterns silently, and so does the walk. But a pattern that can match nothing
+//! leaves out nothing, which the author would not notice.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,7 +10,8 @@ use std::path::{Component, Path};
 use super::exclude::{Excludes, Pattern, without_trailing_spaces};
 use crate::base::openat::Dir;
 
-/// Returns a note for each of `lines` that can match nothing in the tree `root`, or something else than it seems to.
+/// Returns a note for each of `lines` that can match nothing in the tree `root`, or something else
+/// than it seems to.
 pub(crate) fn remarks(lines: &[String], root: &Dir) -> Vec<String> {
     let noted = lines.iter().enumerate().filter_map(|(at, line)| {
         let why = remark(line, &lines[..at], root)?;
@@ -118,7 +119,8 @@ fn has_entry(dir: &Dir, name: &str) -> bool {
     !matches!(dir.try_meta(OsStr::from_bytes(name.as_bytes())), Ok(None))
 }
 
-/// Returns whether the lines `before` leave out a directory above the path `body`, as far as that is free of wildcards.
+/// Returns whether the lines `before` leave out a directory above the path `body`, as far as that
+/// is free of wildcards.
 fn is_lost(body: &str, before: &[String]) -> bool {
     let Ok(excludes) = Excludes::compile(before.iter().map(String::as_str)) else {
         return false;

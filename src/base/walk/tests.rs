@@ -26,9 +26,9 @@ fn write(root: &Path, rel: &str, content: &[u8]) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// Streaming gives what sorting all paths would.
+    /// The walk yields the paths in the order in which sorting all of them would put them.
     #[test]
-    fn order_is_that_of_raw_path_bytes(
+    fn the_order_is_that_of_raw_path_bytes(
         paths in prop::collection::vec(prop::collection::vec("[a!\\-0\u{e9}]{1,3}", 1..5), 0..40)
     ) {
         let dir = tempfile::tempdir().unwrap();
@@ -50,7 +50,7 @@ proptest! {
 }
 
 #[test]
-fn a_directory_is_interrupted_by_its_longer_sisters() {
+fn entries_that_sort_before_the_slash_come_between_a_directory_and_its_content() {
     let dir = tempfile::tempdir().unwrap();
     for rel in ["a/b", "a-b", "a0", "a/b-c"] {
         write(dir.path(), rel, b"");
@@ -60,7 +60,7 @@ fn a_directory_is_interrupted_by_its_longer_sisters() {
 }
 
 #[test]
-fn filters_leave_out_and_do_not_mention() {
+fn a_walk_does_not_mention_what_its_filter_leaves_out() {
     let dir = tempfile::tempdir().unwrap();
     let tag = [CACHEDIR_SIGNATURE, b"\n# more"].concat();
     write(dir.path(), "cache/CACHEDIR.TAG", &tag);
@@ -101,7 +101,7 @@ fn filters_leave_out_and_do_not_mention() {
 }
 
 #[test]
-fn sockets_vanish_and_deep_trees_do_not_overflow() {
+fn sockets_are_left_out_and_deep_trees_do_not_overflow() {
     let dir = tempfile::tempdir().unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
     let deep = vec!["d"; 1500].join("/");
@@ -109,7 +109,7 @@ fn sockets_vanish_and_deep_trees_do_not_overflow() {
     assert_eq!(rels(dir.path(), &Filter::default()).len(), 1500);
 }
 
-/// Passes over `expected`, each of which must be found.
+/// Takes the next items of the walk, which must be `expected`.
 fn pass(walk: &mut Walk, expected: &[&str]) {
     for rel in expected {
         let walked = walk.next();
@@ -129,7 +129,7 @@ fn assert_reported(rest: &[Walked], path: &str) {
 }
 
 #[test]
-fn a_directory_that_is_exchanged_between_its_entry_and_its_content_is_not_entered() {
+fn a_directory_that_is_exchanged_before_its_descent_is_not_entered() {
     let make = || {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), "tree/a/mine", b"");
@@ -156,13 +156,13 @@ fn a_directory_that_is_exchanged_between_its_entry_and_its_content_is_not_entere
     let (_dir, walk, a) = make();
     fs::write(a, b"a file by now").unwrap();
     check(walk);
-    // One that is gone was removed.
+    // A directory that vanished was removed on purpose.
     let (_dir, mut walk, _) = make();
     pass(&mut walk, &["b"]);
 }
 
 #[test]
-fn what_an_entry_is_when_it_is_looked_at_counts_and_not_what_it_was_when_it_was_listed() {
+fn the_kind_that_stat_reports_counts_and_not_that_of_the_listing() {
     let dir = tempfile::tempdir().unwrap();
     for rel in ["a", "b/x", "c", "c-d", "gone/x"] {
         write(dir.path(), rel, b"");
@@ -179,7 +179,7 @@ fn what_an_entry_is_when_it_is_looked_at_counts_and_not_what_it_was_when_it_was_
     write(dir.path(), "b", b"");
     pass(&mut walk, &["b", "c", "c-d", "c/new"]);
     assert!(walk.next().is_none());
-    // The same for what a pattern says of directories alone.
+    // The same for a pattern that matches directories only.
     write(dir.path(), "d", b"");
     let filter = Filter {
         excludes: vec!["d/".into()],
@@ -196,7 +196,7 @@ fn what_an_entry_is_when_it_is_looked_at_counts_and_not_what_it_was_when_it_was_
 }
 
 #[test]
-fn a_deep_directory_that_is_exchanged_while_it_is_not_held_open_is_left() {
+fn a_deep_directory_that_is_exchanged_while_it_is_closed_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let deep: Vec<String> = (1..=12).map(|depth| vec!["d"; depth].join("/")).collect();
     let at = deep[9].as_str();
@@ -213,9 +213,9 @@ fn a_deep_directory_that_is_exchanged_while_it_is_not_held_open_is_left() {
     assert_reported(&walk.collect::<Vec<_>>(), at);
 }
 
-/// A link or a FIFO in the place of the tag; an open of it must not wait.
+/// A link or a FIFO takes the tag's place; opening it must not wait.
 #[test]
-fn a_tag_that_is_a_fifo_is_no_tag_and_makes_nothing_wait() {
+fn a_fifo_is_not_a_tag_and_is_not_waited_for() {
     let temp = tempfile::tempdir().unwrap();
     let dir = Dir::open(temp.path()).unwrap();
     dir.make_node("CACHEDIR.TAG", Kind::Fifo, None).unwrap();
@@ -236,7 +236,7 @@ fn a_bad_pattern_is_an_error() {
     assert!(matches!(bad.check(), Err(WalkError::Pattern { .. })));
 }
 
-/// Each kind of thing under each marker's name: only a regular file marks, and never the root.
+/// Each kind of thing under each marker's name: only a regular file counts, and never in the root.
 #[test]
 fn a_marker_is_a_regular_file_below_the_root() {
     for name in [".nobackup", "CACHEDIR.TAG"] {
@@ -275,9 +275,9 @@ fn a_marker_is_a_regular_file_below_the_root() {
     }
 }
 
-/// What was a marker when it was listed and is none when it is looked at marks nothing.
+/// An entry that the listing calls a file and `stat` does not is not a marker.
 #[test]
-fn a_marker_that_is_exchanged_after_the_listing_marks_nothing() {
+fn a_marker_that_is_exchanged_after_the_listing_does_not_count() {
     let temp = tempfile::tempdir().unwrap();
     fs::create_dir(temp.path().join(".nobackup")).unwrap();
     let dir = Dir::open(temp.path()).unwrap();
@@ -290,7 +290,7 @@ fn a_marker_that_is_exchanged_after_the_listing_marks_nothing() {
 }
 
 #[test]
-fn a_tree_on_a_file_system_of_the_kernel_is_an_error_that_says_so() {
+fn a_tree_on_a_pseudo_file_system_is_an_error_that_names_it() {
     for path in ["/proc", "/proc/self"] {
         let walked = walk(&Dir::open(Path::new(path)).unwrap(), &Filter::default());
         let error = walked.err().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! The catalog's rows on archives, on what they hold, and on where they lie.
+//! The catalog's rows of archives, of the chunks in them, and of their placements on targets.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -22,8 +22,11 @@ use crate::format::manifest::{ArchiveKind, ArchiveRow};
 pub struct CatalogArchive {
     /// The catalog's own number.
     pub n: i64,
+    /// The row of the archive table.
     pub row: ArchiveRow,
+    /// Length of the tar stream in bytes.
     pub tar_bytes: u64,
+    /// BLAKE3 of the tar stream.
     pub tar_blake3: Hash,
     /// Bytes of the tar stream that a snapshot used: the last one that used any, or of an index
     /// archive the last one. `None` before the first.
@@ -33,23 +36,29 @@ pub struct CatalogArchive {
 /// A sealed archive that the catalog does not know yet.
 #[derive(Debug, Clone)]
 pub struct NewArchive {
+    /// The row of the archive table.
     pub row: ArchiveRow,
+    /// Length of the tar stream in bytes.
     pub tar_bytes: u64,
+    /// BLAKE3 of the tar stream.
     pub tar_blake3: Hash,
 }
 
-/// A chunk in one of them.
+/// A chunk in a new archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NewChunk {
+    /// The chunk's hash.
     pub hash: ChunkHash,
-    /// Its place in the list of new archives.
+    /// The index of its archive in the list of new archives.
     pub archive: u32,
+    /// Offset in the tar stream in bytes.
     pub offset: u64,
+    /// Length in bytes.
     pub length: u64,
 }
 
 impl Catalog {
-    /// For a thread that records archives while this one is asked.
+    /// Opens a connection for a thread that records archives while this one is used for look-ups.
     pub fn recorder(&self) -> Result<Recorder, CatalogError> {
         Ok(Recorder {
             db: connect(&self.path).map_err(self.fail())?,
@@ -57,7 +66,7 @@ impl Catalog {
         })
     }
 
-    /// What [`Recorder::commit_archives`] does.
+    /// Does the same as [`Recorder::commit_archives`].
     pub fn commit_archives(
         &mut self,
         archives: &[NewArchive],
@@ -70,7 +79,8 @@ impl Catalog {
         Ok(numbers)
     }
 
-    /// Records archives that it knew once or another catalog does, unless it knows them; gives their numbers.
+    /// Records archives that an earlier or another catalog knew, unless they are known, and returns
+    /// their numbers.
     pub fn learn_archives(
         &mut self,
         archives: &[NewArchive],
@@ -102,7 +112,7 @@ impl Catalog {
         Ok(numbers)
     }
 
-    /// Records where chunks lie, in one transaction.
+    /// Records the places of chunks, in one transaction.
     pub fn learn_chunks(&mut self, chunks: &[(ChunkHash, ChunkPlace)]) -> Result<(), CatalogError> {
         let fail = self.fail();
         let tx = self.db.transaction().map_err(&fail)?;
@@ -113,7 +123,7 @@ impl Catalog {
         self.end_lookups()
     }
 
-    /// Every archive whose row is as it was written.
+    /// Returns every archive whose row has the right checksum.
     pub fn archives(&self) -> Result<Arc<Vec<CatalogArchive>>, CatalogError> {
         self.cached_archives.get(self.version()?, || {
             let rows = self.read_archives()?.into_iter().flatten();
@@ -121,7 +131,7 @@ impl Catalog {
         })
     }
 
-    /// Returns the numbers of those archives of `hashes` that it knows.
+    /// Returns the numbers of those archives of `hashes` that are known.
     pub fn archive_numbers(
         &self,
         hashes: impl IntoIterator<Item = Hash>,
@@ -140,7 +150,7 @@ impl Catalog {
         Ok(numbers)
     }
 
-    /// Whether the archive `n` is confirmed on `target`.
+    /// Returns whether `target` confirmed the archive `n`.
     pub fn is_placed(&self, target: &str, n: i64) -> Result<bool, CatalogError> {
         let mut query = self
             .db
@@ -174,7 +184,7 @@ impl Catalog {
         Ok(archives)
     }
 
-    /// Archives confirmed on `target`, by number.
+    /// Returns the numbers of the archives that `target` confirmed.
     pub fn placed_on(&self, target: &str) -> Result<HashSet<i64>, CatalogError> {
         let mut query = self
             .db
@@ -186,7 +196,7 @@ impl Catalog {
         rows.collect::<Result<_, _>>().map_err(self.fail())
     }
 
-    /// Replaces what is believed of `target` by what a listing just showed.
+    /// Replaces the placements on `target` by those that a listing has just shown.
     pub fn set_placements(
         &mut self,
         target: &str,
@@ -200,7 +210,8 @@ impl Catalog {
         tx.commit().map_err(&fail)
     }
 
-    /// Notes that `target` confirmed `archives`, in one transaction: each is a flush of the disk.
+    /// Records that `target` confirmed `archives`, in one transaction: each transaction flushes the
+    /// disk.
     pub fn add_placements(
         &mut self,
         target: &str,
@@ -212,7 +223,7 @@ impl Catalog {
         tx.commit().map_err(&fail)
     }
 
-    /// Forgets archives that are nowhere any more, and their chunks.
+    /// Forgets archives that no longer exist anywhere, and their chunks.
     pub fn forget_archives(&mut self, lost: &HashSet<i64>) -> Result<(), CatalogError> {
         if lost.is_empty() {
             return Ok(());
@@ -306,8 +317,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Records sealed archives and the chunks in them, in one transaction; gives the archives' numbers. In key
-    /// order, the chunks go into neighbouring pages.
+    /// Records sealed archives and the chunks in them in one transaction, and returns the archives'
+    /// numbers. Pass the chunks in key order: they go into neighbouring pages then.
     pub fn commit_archives(
         &mut self,
         archives: &[NewArchive],
@@ -360,8 +371,9 @@ fn insert_chunk(tx: &Connection, hash: &ChunkHash, place: &ChunkPlace) -> rusqli
     insert.execute(row).map(drop)
 }
 
-/// Drawn, not counted: what a damaged catalog still says of the chunks of an archive that it forgot must not be
-/// believed of another one that got the same number.
+/// Draws an unused number at random. With consecutive ones, the chunk rows that a damaged catalog
+/// still has for a forgotten archive could be taken for those of a new archive with the same
+/// number.
 fn unused_number(
     tx: &Connection,
     fail: impl Fn(rusqlite::Error) -> CatalogError,

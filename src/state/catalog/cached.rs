@@ -1,11 +1,12 @@
-//! Rows that a run reads again and again, kept in memory until the catalog changes.
+//! Keeps rows that a run reads often in memory until the catalog changes.
 //!
-//! A push asks for all snapshots and archives in many places, and there may be thousands of either. What is kept
-//! counts for one version of the database file, which another connection's commit ends; each statement of this
-//! connection that changes such rows calls [`Cached::forget`] first.
+//! A push reads all snapshots and archives in many places, and there may be thousands of each. The
+//! rows in memory are valid for one version of the database file, which another connection's commit
+//! ends; each statement of this connection that changes such rows calls [`Cached::forget`] first.
 
 use std::cell::RefCell;
 
+/// Rows, and the version of the database for which they are valid; `None`: nothing is in memory.
 #[derive(Debug)]
 pub(super) struct Cached<T>(RefCell<Option<(i64, T)>>);
 
@@ -16,7 +17,8 @@ impl<T> Default for Cached<T> {
 }
 
 impl<T: Clone> Cached<T> {
-    /// Returns what is kept for `version`, else what `read` returns, which is kept from now on.
+    /// Returns the rows for `version`; calls `read` if they are not in memory, and keeps its
+    /// result.
     pub(crate) fn get<E>(&self, version: i64, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         if let Some((kept, rows)) = &*self.0.borrow()
             && *kept == version
@@ -28,6 +30,7 @@ impl<T: Clone> Cached<T> {
         Ok(rows)
     }
 
+    /// Drops the rows.
     pub(crate) fn forget(&self) {
         self.0.take();
     }
@@ -60,9 +63,9 @@ mod tests {
         }
     }
 
-    /// Kind: rows that were read once are believed after they changed.
+    /// Kind: rows in memory are used after they changed.
     #[test]
-    fn what_is_kept_ends_with_every_change() {
+    fn every_change_ends_the_rows_in_memory() {
         let dir = tempfile::tempdir().unwrap();
         let mut catalog = Catalog::open(&dir.path().join("catalog.db")).unwrap();
         let known = |catalog: &Catalog| -> Vec<u64> {

@@ -1,7 +1,8 @@
 //! Small sets of hashes that a run leaves for the next one.
 //!
-//! Each is one value in the catalog's `meta` table: the hashes in hex, in ascending order, separated by spaces. What is
-//! not a hash in such a value is ignored, as it was in the catalogs of earlier versions.
+//! Each is one value in the catalog's `meta` table: the hashes in hex, in ascending order,
+//! separated by spaces. What is not a hash in such a value is ignored, as it was in the catalogs of
+//! earlier versions.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -47,7 +48,8 @@ impl Catalog {
         self.add_to_hash_set(HashSetKey::DamagedCopies, archives)
     }
 
-    /// Returns the core hashes of heads of other machines that the operator accepted as this host's own past.
+    /// Returns the core hashes of heads of other machines that the operator accepted as this host's
+    /// own past.
     pub fn adopted_heads(&self) -> Result<HashSet<Hash>, CatalogError> {
         Ok(self
             .hash_set(HashSetKey::AdoptedHeads)?
@@ -63,8 +65,8 @@ impl Catalog {
         self.add_to_hash_set(HashSetKey::AdoptedHeads, cores)
     }
 
-    /// Returns the archives that no new snapshot may use, on whatever target they are: a target holds a damaged copy,
-    /// and no sound copy to repair it with was found.
+    /// Returns the archives that no new snapshot may use, on whatever target they are: a target
+    /// holds a damaged copy, and no sound copy to repair it with was found.
     pub fn unusable(&self) -> Result<HashSet<Hash>, CatalogError> {
         Ok(self
             .hash_set(HashSetKey::UnusableArchives)?
@@ -117,7 +119,8 @@ impl Catalog {
 mod tests {
     use super::*;
 
-    /// Kind: a set is written in another form than earlier versions read, or one set is taken for another.
+    /// Kind: a set is written in another form than earlier versions read, or one set is taken for
+    /// another.
     #[test]
     fn hash_sets_keep_their_form_and_do_not_mix() {
         let dir = tempfile::tempdir().unwrap();

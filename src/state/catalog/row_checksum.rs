@@ -1,4 +1,4 @@
-//! Twenty-three bits in the upper part of a number that is far smaller: what the rest of its row was.
+//! Packs a 23-bit checksum of a row into the unused high bits of one of its integer columns.
 
 use super::{ChunkHash, ChunkPlace};
 use crate::base::ids::Hash;
@@ -7,15 +7,16 @@ use crate::format::manifest::ArchiveRow;
 /// Chunks, and tar streams too, are smaller than a terabyte.
 const VALUE_BITS: u32 = 40;
 const VALUE_MASK: u64 = (1 << VALUE_BITS) - 1;
-/// Leaves the sign alone.
+/// The checksum's bits. The sign bit stays zero.
 const CHECK_MASK: u64 = (1 << 23) - 1;
 
-/// `value` with `check` above it. A value too large for that is stored so that it fails its check.
+/// Returns `value` with `check` above it. A value that is too large is cut, so the row will fail
+/// its checksum.
 pub(super) fn pack(value: u64, check: u64) -> i64 {
     ((check << VALUE_BITS) | (value & VALUE_MASK)) as i64
 }
 
-/// The value and the check that were packed.
+/// Returns the value and the checksum that were packed.
 pub(super) fn unpack(packed: i64) -> (u64, u64) {
     let packed = packed as u64;
     (packed & VALUE_MASK, (packed >> VALUE_BITS) & CHECK_MASK)
@@ -119,7 +120,7 @@ mod tests {
             catalog.db.execute_batch(back).unwrap();
             catalog.cached_archives.forget();
         }
-        // Nor is one of values that no run wrote.
+        // A row with values that no run wrote is unknown, too.
         for sql in [
             "UPDATE chunks SET archive='x'",
             "UPDATE archives SET counter='x'",

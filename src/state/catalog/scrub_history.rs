@@ -8,15 +8,17 @@ use rusqlite::{Connection, params};
 use super::{Catalog, CatalogError};
 use crate::base::ids::Hash;
 
-/// One look at an archive on a target.
+/// The last check of an archive on a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArchiveCheck {
+    /// When it was read.
     pub at: DateTime<Utc>,
-    /// `None`: it could not be read then (cold storage, no permission).
+    /// Whether it was sound; `None`: it could not be read (cold storage, no permission).
     pub whole: Option<bool>,
 }
 
-/// The table once had no column for what came of a look: it told of good ones only.
+/// Adds the column for the outcome to a table of an early version, which recorded sound archives
+/// only.
 pub(super) fn complete_table(db: &Connection) -> rusqlite::Result<()> {
     let sql = "SELECT count(*) FROM pragma_table_info('checks') WHERE name='ok'";
     let there: i64 = db.query_row(sql, [], |row| row.get(0))?;
@@ -27,7 +29,7 @@ pub(super) fn complete_table(db: &Connection) -> rusqlite::Result<()> {
 }
 
 impl Catalog {
-    /// The last look at each archive on `target`.
+    /// Returns the last check of each archive on `target`.
     pub fn checks(&self, target: &str) -> Result<HashMap<Hash, ArchiveCheck>, CatalogError> {
         let mut query = self
             .db
@@ -41,7 +43,7 @@ impl Catalog {
         let mut found = HashMap::new();
         for row in rows {
             let (hash, text, whole) = row.map_err(self.fail())?;
-            // A time that is none: as if it was never looked at.
+            // A row with a malformed time counts as if the archive was never checked.
             if let Ok(at) = DateTime::parse_from_rfc3339(&text) {
                 let at = at.to_utc();
                 found.insert(hash, ArchiveCheck { at, whole });
@@ -50,6 +52,7 @@ impl Catalog {
         Ok(found)
     }
 
+    /// Records the last check of an archive on `target`.
     pub fn set_check(
         &self,
         target: &str,
@@ -65,14 +68,14 @@ impl Catalog {
             .map_err(self.fail())
     }
 
-    /// When a reading of everything on `target` began that has not come to its end.
+    /// Returns when the unfinished full reading of `target` began; `None`: none is under way.
     pub fn full_reading(&self, target: &str) -> Result<Option<DateTime<Utc>>, CatalogError> {
         let text = self.meta(&full_reading_key(target))?.unwrap_or_default();
         let begun = DateTime::parse_from_rfc3339(&text).ok();
         Ok(begun.map(|begun| begun.to_utc()))
     }
 
-    /// `None`: it came to its end.
+    /// Records when a full reading of `target` began; `None`: it has ended.
     pub fn set_full_reading(
         &self,
         target: &str,
@@ -92,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_catalog_of_before_takes_in_what_came_of_a_look() {
+    fn a_catalog_of_an_early_version_gets_the_column_for_outcomes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.db");
         drop(Catalog::open(&path).unwrap());

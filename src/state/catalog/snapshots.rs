@@ -1,4 +1,4 @@
-//! The catalog's rows on snapshots, their publication per target, and runs.
+//! The catalog's rows of snapshots, of their publication on each target, and of runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,18 +14,25 @@ use crate::format::manifest::{Known, Manifest, ManifestName};
 /// A snapshot that this host made, or found on a target as its own past.
 #[derive(Debug, Clone)]
 pub struct SnapshotRow {
+    /// Sequence, stamp and core hash.
     pub known: Known,
+    /// The name of its manifest.
     pub name: ManifestName,
+    /// Size of all its content in bytes.
     pub bytes: u64,
+    /// Size of the content that was new with it, in bytes.
     pub new_bytes: u64,
 }
 
-/// Earlier snapshots that stand in the same pages of a manifest, and which manifest first had exactly these.
+/// A group of earlier snapshots in the same pages of a manifest, and the manifest that first had
+/// exactly these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownGroup {
+    /// The number of the group.
     pub number: u64,
-    /// Hash of its rows.
+    /// The hash of its rows.
     pub rows: Hash,
+    /// The first manifest with exactly this group.
     pub made: Made,
 }
 
@@ -42,11 +49,12 @@ pub struct RunRecord {
     pub message: Option<String>,
 }
 
-/// The sequence of the manifest that the groups are those of.
+/// The key in `meta` of the sequence of the manifest to which the groups belong.
 const KNOWN_GROUPS_OF: &str = "known groups of";
 
 impl Catalog {
-    /// The groups of the manifest before `sequence`, or of an attempt at this one; else none.
+    /// Returns the groups of the manifest before `sequence`, or of an earlier attempt at this one;
+    /// none if the catalog has those of another manifest.
     pub fn known_groups(&self, sequence: u64) -> Result<Vec<KnownGroup>, CatalogError> {
         let of = self.meta(KNOWN_GROUPS_OF)?;
         let of = of.and_then(|text| text.parse::<u64>().ok());
@@ -69,7 +77,7 @@ impl Catalog {
         rows.collect::<Result<_, _>>().map_err(self.fail())
     }
 
-    /// Remembers the groups of the manifest `sequence`, and no other.
+    /// Replaces the groups by those of the manifest `sequence`.
     pub fn set_known_groups(
         &mut self,
         sequence: u64,
@@ -116,7 +124,7 @@ impl Catalog {
             .map_err(self.fail())
     }
 
-    /// Every live snapshot, by sequence.
+    /// Returns every live snapshot, by sequence.
     pub fn snapshots(&self) -> Result<Arc<Vec<SnapshotRow>>, CatalogError> {
         self.cached_snapshots
             .get(self.version()?, || Ok(Arc::new(self.read_snapshots()?)))
@@ -142,7 +150,7 @@ impl Catalog {
         let mut found = Vec::new();
         for row in rows {
             let (core, sequence, stamp, name, bytes, new_bytes) = row.map_err(self.fail())?;
-            // What this program wrote parses; a row that does not is no longer of use.
+            // Everything that this program wrote can be parsed; a damaged row is ignored.
             let (Ok(stamp), Ok(name)) = (stamp.parse::<Stamp>(), name.parse()) else {
                 continue;
             };
@@ -161,6 +169,7 @@ impl Catalog {
         Ok(found)
     }
 
+    /// Forgets a snapshot and its publications.
     pub fn forget_snapshot(&self, core: &Hash) -> Result<(), CatalogError> {
         self.cached_snapshots.forget();
         self.cached_publications.forget();
@@ -282,7 +291,7 @@ impl Catalog {
             .map_err(self.fail())
     }
 
-    /// Begins a run; gives its id for [`Self::end_run`].
+    /// Records the begin of a run, and returns its id for [`Self::end_run`].
     pub fn begin_run(&self, at: chrono::DateTime<chrono::Utc>) -> Result<i64, CatalogError> {
         self.db
             .execute("INSERT INTO runs(started_at) VALUES(?1)", [at.to_rfc3339()])
@@ -290,6 +299,7 @@ impl Catalog {
         Ok(self.db.last_insert_rowid())
     }
 
+    /// Records the end of a run. `stamp`: that of its snapshot, `None` if it made none.
     pub fn end_run(
         &self,
         id: i64,
@@ -313,7 +323,7 @@ impl Catalog {
             .map_err(self.fail())
     }
 
-    /// Stamps of the snapshots whose backup was complete: every target had them.
+    /// Returns the stamps of the snapshots whose backup was complete: every target had them.
     pub fn completed_stamps(&self) -> Result<BTreeSet<Stamp>, CatalogError> {
         let mut query = self
             .db

@@ -1,5 +1,5 @@
-//! All chunks of a catalog in memory, for a run that looks up many: a look-up in the database takes twenty
-//! times as long as one here.
+//! All chunks of a catalog in memory, for a run with many look-ups: one in the database takes
+//! twenty times as long.
 
 use std::collections::HashMap;
 
@@ -11,13 +11,13 @@ use super::ChunkHash;
 use super::ChunkPlace;
 use super::row_checksum;
 
-/// Where each chunk lies.
+/// The place of each chunk.
 #[derive(Debug, Default)]
 pub struct ChunkTable {
     places: HashMap<ChunkHash, PackedPlace, RandomState>,
 }
 
-/// Some bytes less than a [`ChunkPlace`], a million times.
+/// A [`ChunkPlace`] in fewer bytes, since there may be millions.
 #[derive(Debug, Clone, Copy)]
 struct PackedPlace {
     archive: u32,
@@ -26,6 +26,7 @@ struct PackedPlace {
 }
 
 impl ChunkTable {
+    /// Returns the place of a chunk; `None` if it is not in the table.
     pub fn get(&self, hash: &ChunkHash) -> Option<ChunkPlace> {
         self.places.get(hash).map(|place| ChunkPlace {
             archive: place.archive.into(),
@@ -34,7 +35,7 @@ impl ChunkTable {
         })
     }
 
-    /// A place that does not fit is left out: the chunk is stored again.
+    /// Adds a chunk. One whose place does not fit is left out, so it will be stored again.
     pub fn insert(&mut self, hash: ChunkHash, place: &ChunkPlace) {
         let (Ok(archive), Ok(length)) = (place.archive.try_into(), place.length.try_into()) else {
             return;
@@ -50,7 +51,7 @@ impl ChunkTable {
 }
 
 impl Catalog {
-    /// Every chunk, if there are no more than `most`.
+    /// Returns every chunk; `None` if there are more than `most`.
     pub fn chunk_table(&self, most: usize) -> Result<Option<ChunkTable>, CatalogError> {
         let count: i64 = self
             .db
@@ -75,13 +76,13 @@ impl Catalog {
                     offset: row.get::<_, i64>(2)? as u64,
                     length,
                 };
-                // As in a single look-up: what fails its check is unknown.
+                // As in a single look-up, a row with a wrong checksum is unknown.
                 if checked == row_checksum::of_chunk(&hash, &place) {
                     table.insert(hash, &place);
                 }
                 Ok(())
             };
-            // So does a row that is none.
+            // A row with values of other types is unknown, too.
             let _ = read();
         }
         Ok(Some(table))

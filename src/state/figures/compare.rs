@@ -1,7 +1,8 @@
-//! The pure comparison: which figures of a source fell so far that somebody must look.
+//! The pure comparison: finds the figures of a source that fell so far that the operator must know.
 //!
-//! More than half is a loss; less is everyday life. Small sources change by more than that from day to day, so
-//! each measure has a floor: below it only a fall to nothing counts.
+//! Only the loss of more than half raises an alarm; smaller losses are ordinary. Small sources
+//! often lose more than half, so each measure has a lower limit: below it only a fall to zero
+//! counts.
 
 use std::collections::BTreeMap;
 
@@ -9,46 +10,58 @@ use serde::{Deserialize, Serialize};
 
 use super::{Database, Figures};
 
-/// Of fewer files, rows or bytes half may go without an alarm.
+/// The loss of half raises no alarm if there were fewer files than this.
 pub(crate) const FEWEST_FILES: u64 = 10;
+/// The same for rows.
 pub(crate) const FEWEST_ROWS: u64 = 100;
+/// The same for bytes.
 pub(crate) const FEWEST_BYTES: u64 = 64 << 10;
-/// Of fewer files or bytes it is no alarm that they turned into noise.
+/// Files that turned into noise raise no alarm if there are fewer than this.
 const FEWEST_TURNED_FILES: u64 = 10;
+/// The same for their size in bytes.
 const FEWEST_TURNED_BYTES: u64 = 256 << 10;
 
-/// What fell.
+/// A figure that is compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// All things that are no directory.
+    /// Number of all things that are not directories.
     Files,
-    /// Of files whose rows are not counted: a database may become smaller with all its rows.
+    /// Size of all files except databases whose rows are counted: such a database may become
+    /// smaller and keep all rows.
     Bytes,
+    /// Rows of one table.
     Rows {
+        /// Path of the database within the snapshot.
         database: String,
+        /// Name of the table.
         table: String,
     },
-    /// Of all tables of a database.
+    /// Rows of all tables of a database.
     AllRows {
+        /// Path of the database within the snapshot.
         database: String,
     },
-    /// Of all databases of the source, where one of them is gone.
+    /// Rows of all databases of the source, if one of these vanished.
     SourceRows,
-    /// Compressible files that turned into noise: this one rises.
+    /// Number of files that look like noise. Unlike the others, this figure rises: compressible
+    /// files turned into noise.
     Noise,
 }
 
-/// A measure that fell.
+/// A measure that raises an alarm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shrunk {
+    /// The measure.
     pub measure: Measure,
+    /// Its value in the snapshot before.
     pub before: u64,
+    /// Its present value.
     pub now: u64,
 }
 
-/// Returns what of a source shrank, by measure. Both are figures of one source; of another kind of source
-/// nothing can be compared.
+/// Returns the measures of a source that raise an alarm. Both figures must be of one source; if its
+/// kind has changed, nothing is compared.
 pub fn shrunk(before: &Figures, now: &Figures) -> Vec<Shrunk> {
     if before.kind != now.kind {
         return Vec::new();
@@ -64,7 +77,7 @@ pub fn shrunk(before: &Figures, now: &Figures) -> Vec<Shrunk> {
     if fell(before.files, now.files, FEWEST_FILES) || emptied(before.files, now.files) {
         note(Measure::Files, before.files, now.files);
     }
-    // What is watched by its rows now is not watched by its bytes as well; what nobody counted now, is.
+    // A database whose rows are counted now is compared by its rows, and any other by its bytes.
     let has_rows = |path: &str| is_counted(before, path) || is_counted(now, path);
     let old_bytes = bytes_without(before, has_rows);
     let new_bytes = bytes_without(now, |path| is_counted(now, path));
@@ -96,7 +109,7 @@ pub fn shrunk(before: &Figures, now: &Figures) -> Vec<Shrunk> {
 }
 
 impl Shrunk {
-    /// Returns the measure's present value if it is still far below what it was; `None`: it is back.
+    /// Returns the measure's present value if the alarm still holds; `None`: the source grew back.
     pub fn still(&self, now: &Figures) -> Option<u64> {
         let value = match &self.measure {
             Measure::Files => now.files,
@@ -133,6 +146,7 @@ impl Shrunk {
     }
 }
 
+/// Returns whether more than half is lost.
 fn lost_half(before: u64, now: u64) -> bool {
     now < before.div_ceil(2)
 }
@@ -150,6 +164,7 @@ fn is_counted(figures: &Figures, path: &str) -> bool {
     database.is_some_and(|database| database.tables.is_some())
 }
 
+/// Returns the size of a source without the databases that `is_left_out` names.
 fn bytes_without(figures: &Figures, is_left_out: impl Fn(&str) -> bool) -> u64 {
     let databases = figures.databases.iter();
     let left_out = databases.filter(|(path, _)| is_left_out(path));
@@ -157,7 +172,8 @@ fn bytes_without(figures: &Figures, is_left_out: impl Fn(&str) -> bool) -> u64 {
     figures.bytes.saturating_sub(left_out)
 }
 
-/// What the database at `path` lost. One that is gone is the source's matter: files come and go.
+/// Returns the alarms about the database at `path`. A vanished database is none by itself: files
+/// come and go.
 fn lost_rows(path: &str, database: &Database, now: &Figures) -> Vec<Shrunk> {
     let later = now.databases.get(path).and_then(|one| one.tables.as_ref());
     let (Some(tables), Some(later)) = (&database.tables, later) else {
@@ -178,7 +194,8 @@ fn lost_rows(path: &str, database: &Database, now: &Figures) -> Vec<Shrunk> {
         }
     }
     let (rows, left) = (all_rows(tables), all_rows(later));
-    // A source that is one database is watched to its last row; a tree may hold little ones of anybody.
+    // A source that is one database raises an alarm when its last row is lost; a tree may contain
+    // small databases of any program.
     let is_emptied = now.kind == "sqlite" && emptied(rows, left);
     if found.is_empty() && (fell(rows, left, FEWEST_ROWS) || is_emptied) {
         found.push(Shrunk {
@@ -196,7 +213,8 @@ fn all_rows(tables: &BTreeMap<String, u64>) -> u64 {
     own_tables(tables).map(|(_, rows)| rows).sum()
 }
 
-/// Rows of all databases; of one that was not counted, as many as `before` has.
+/// Returns the number of rows of all databases; if one was not counted, its rows in `before` are
+/// used.
 fn source_rows(figures: &Figures, before: &Figures) -> u64 {
     let rows = figures.databases.iter().map(|(path, database)| {
         let earlier = before.databases.get(path);
@@ -206,10 +224,10 @@ fn source_rows(figures: &Figures, before: &Figures) -> u64 {
     rows.sum()
 }
 
-/// The tables that hold what the application put there: not SQLite's own, nor the inner tables of a full-text or
-/// spatial index, whose rows come and go with its upkeep.
+/// Returns the tables with the application's own rows: neither SQLite's, nor the inner tables of a
+/// full-text or spatial index, whose rows come and go when the index is maintained.
 fn own_tables(tables: &BTreeMap<String, u64>) -> impl Iterator<Item = (&str, u64)> {
-    /// Endings that belong together, and those of them whose rows are the index's own.
+    /// The endings of the tables of one index, and those of them that are inner tables.
     const INDEXES: &[(&[&str], &[&str])] = &[
         (
             &["_data", "_idx", "_config"],

@@ -1,30 +1,31 @@
-//! Whether a file's content compresses, as its bytes look.
+//! Guesses from samples whether a file's content compresses.
 //!
-//! A look at four KiB at its start, middle and end, by the entropy of single bytes. Text, tables, databases and
-//! programs are far below eight bits a byte; what is compressed or encrypted is hardly below. What begins like
-//! a known format is neither: photos, videos and compressed dumps are as they should be.
+//! A sample is 4 KiB at the file's start, middle and end; its measure is the entropy of single
+//! bytes. Text, tables, databases and programs are far below eight bits per byte, compressed or
+//! encrypted content hardly below. A file that begins like a known format is in a class of its own:
+//! photos, videos and compressed dumps are meant to be dense.
 
 use std::sync::OnceLock;
 
-/// How a file's content looks. The number of each is in the cache of the last snapshot.
+/// The class of a file's content. Its number is stored in the files cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Grain {
-    /// Too short to tell, or nobody looked.
+    /// The content is too short, or no sample was taken.
     #[default]
     Unknown = 0,
-    /// It compresses, wherever one looks.
+    /// All samples compress.
     Plain = 1,
-    /// Neither the one nor the other.
+    /// Some samples do not compress, but none looks random.
     Mixed = 2,
-    /// Some of it is like random bytes, and it begins like no known format.
+    /// A sample looks like random bytes, and the content begins like no known format.
     Noise = 3,
-    /// It begins like a format that is compressed by itself.
+    /// The content begins like a format that is compressed.
     Packed = 4,
 }
 
-/// Bytes of one look.
+/// Size of a sample in bytes.
 const PIECE_BYTES: usize = 4096;
-/// Less says nothing.
+/// Fewer bytes allow no conclusion.
 const FEWEST_BYTES: usize = 1024;
 /// Bits per byte up to which content counts as compressible.
 const PLAIN_BITS: f64 = 7.0;
@@ -32,7 +33,7 @@ const PLAIN_BITS: f64 = 7.0;
 const NOISE_MARGIN_BITS: f64 = 0.1;
 
 impl Grain {
-    /// Of content that is in memory.
+    /// Returns the class of content that is in memory.
     pub fn of(content: &[u8]) -> Self {
         let last = content.len().saturating_sub(PIECE_BYTES);
         let mut looks = Looks::default();
@@ -46,12 +47,12 @@ impl Grain {
         looks.grain()
     }
 
-    /// For three bits of a record.
+    /// Returns the class as three bits.
     pub fn to_bits(self) -> u8 {
         self as u8
     }
 
-    /// What nobody wrote is unknown.
+    /// Returns the class of these bits; bits that were never written are `Unknown`.
     pub fn from_bits(bits: u8) -> Self {
         let all = [Self::Plain, Self::Mixed, Self::Noise, Self::Packed];
         let found = all.into_iter().find(|one| one.to_bits() == bits);
@@ -59,7 +60,7 @@ impl Grain {
     }
 }
 
-/// Looks at a file, piece by piece; the first is at its beginning.
+/// Collects the samples of a file; the first must be from its beginning.
 #[derive(Debug, Default)]
 pub struct Looks {
     pieces: usize,
@@ -69,7 +70,7 @@ pub struct Looks {
 }
 
 impl Looks {
-    /// Looks at the first bytes of `piece`.
+    /// Takes the first bytes of `piece` as a sample.
     pub fn look(&mut self, piece: &[u8]) {
         let piece = &piece[..piece.len().min(PIECE_BYTES)];
         if piece.len() < FEWEST_BYTES {
@@ -85,6 +86,7 @@ impl Looks {
         self.is_noise |= bits >= random_bits(piece.len()) - NOISE_MARGIN_BITS;
     }
 
+    /// Returns the class that follows from the samples so far.
     pub fn grain(&self) -> Grain {
         match self {
             Self { pieces: 0, .. } => Grain::Unknown,
@@ -98,7 +100,7 @@ impl Looks {
     }
 }
 
-/// Shannon's entropy of single bytes.
+/// Returns Shannon's entropy of single bytes, in bits per byte.
 fn bits_per_byte(bytes: &[u8]) -> f64 {
     let mut counts = [0_u32; 256];
     for byte in bytes {
@@ -110,7 +112,8 @@ fn bits_per_byte(bytes: &[u8]) -> f64 {
     total.log2() - weight / total
 }
 
-/// `n log2 n` of each count that a piece can have: a logarithm takes longer than all the rest.
+/// Returns `n log2 n` of each count that a sample can have: computing logarithms would take longer
+/// than everything else.
 fn weights() -> &'static [f64; PIECE_BYTES + 1] {
     static WEIGHTS: OnceLock<Box<[f64; PIECE_BYTES + 1]>> = OnceLock::new();
     WEIGHTS.get_or_init(|| {
@@ -122,12 +125,13 @@ fn weights() -> &'static [f64; PIECE_BYTES + 1] {
     })
 }
 
-/// The entropy that so many random bytes show on average: a sample never shows all eight bits.
+/// Returns the average entropy of this number of random bytes: a sample never reaches eight bits.
 fn random_bits(bytes: usize) -> f64 {
     8.0 - 255.0 / (2.0 * bytes as f64 * std::f64::consts::LN_2)
 }
 
-/// Beginnings of formats that are compressed by themselves: archives, images, sound, video, dumps.
+/// The beginnings of compressed formats, each with its offset: archives, images, sound, video,
+/// dumps.
 const PACKED_FORMATS: &[(usize, &[u8])] = &[
     (0, b"\x1f\x8b"),
     (0, b"\x1f\x9d"),
@@ -166,7 +170,7 @@ const PACKED_FORMATS: &[(usize, &[u8])] = &[
 
 fn is_packed_format(head: &[u8]) -> bool {
     let begins = |(at, mark): &(usize, &[u8])| head.get(*at..).is_some_and(|h| h.starts_with(mark));
-    // A frame of MP3 or AAC, as such files begin without a tag.
+    // MP3 and AAC files without a tag begin with a frame.
     let is_frame = head.starts_with(b"\xff") && head.get(1).is_some_and(|byte| byte & 0xe0 == 0xe0);
     is_frame || PACKED_FORMATS.iter().any(begins)
 }
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn content_that_is_encrypted_in_part_is_noise() {
+    fn partly_encrypted_content_is_noise() {
         for at in [0, 47_952, 95_904] {
             let mut content = text(100_000);
             content[at..at + 4096].copy_from_slice(&random(4096, 7));
@@ -215,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn known_formats_are_neither() {
+    fn known_formats_are_packed() {
         for (at, mark) in PACKED_FORMATS {
             let mut content = random(20_000, 3);
             content[*at..at + mark.len()].copy_from_slice(mark);
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn three_bits_bring_each_back() {
+    fn three_bits_restore_each_class() {
         for bits in 0..=255 {
             let grain = Grain::from_bits(bits);
             let expected = if bits <= 4 { bits } else { 0 };

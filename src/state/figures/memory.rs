@@ -1,7 +1,7 @@
-//! What this host remembers of its sources' figures, and what shrank and nobody acknowledged.
+//! The file in which this host keeps its sources' figures and the open alarms.
 //!
-//! One file, replaced in one step. It holds what retention must not let go, so a file that cannot be read is an
-//! error, as it is of pins: nothing is deleted until it is put right.
+//! It is one file, replaced atomically. It names snapshots that retention must keep, so a file that
+//! cannot be read is an error, as for pins: nothing is deleted until it is repaired.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,41 +15,56 @@ use crate::base::fs;
 use crate::base::ids::Stamp;
 
 const FORMAT: u32 = 1;
-/// Acknowledgements that are remembered.
+/// How many acknowledgements are kept.
 const MOST_ACKNOWLEDGED: usize = 100;
 
+/// Why the figures cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
+    /// The file cannot be read or written.
     #[error("cannot {what} the sources' figures in {}", path.display())]
     Io {
+        /// `read` or `write`.
         what: &'static str,
+        /// The file.
         path: PathBuf,
+        /// The system's reason.
         #[source]
         source: io::Error,
     },
+    /// The file is not what this program writes.
     #[error(
-        "{} is damaged, so nobody knows which snapshots an alarm keeps, and nothing is deleted. Pin what you need \
+        "{} is damaged, so it is unknown which snapshots an alarm keeps, and nothing is deleted. Pin what you need \
          (`sealift pin STAMP`), then delete that file: the next backup begins a new one",
         path.display()
     )]
     Damaged {
+        /// The file.
         path: PathBuf,
+        /// The parser's reason.
         #[source]
         source: serde_json::Error,
     },
-    #[error("{} is of format {found}; this sealift knows {FORMAT}: use a newer one", path.display())]
-    Format { path: PathBuf, found: u32 },
+    /// A newer version wrote the file.
+    #[error("{} has format {found}, but this sealift reads {FORMAT} only: use a newer one", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
 }
 
-/// A snapshot by which a figure is known.
+/// The snapshot from which a figure is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Kept {
+    /// Its stamp.
     pub stamp: Stamp,
-    /// `None`: the catalog did not know the snapshot.
+    /// Its sequence; `None`: the catalog did not know the snapshot.
     pub sequence: Option<u64>,
 }
 
-/// The settings of a source that decide what it holds: key of the configuration → value.
+/// The settings of a source that decide what is taken of it: value by key of the configuration.
 pub type Settings = BTreeMap<String, String>;
 
 /// A source in the snapshot before.
@@ -61,40 +76,44 @@ struct SourceSeen {
     figures: Figures,
 }
 
-/// A measure of a source that shrank, and that is neither acknowledged nor back.
+/// An open alarm: a measure of a source that shrank, was not acknowledged and did not grow back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenAlarm {
-    /// The source's place in a snapshot.
+    /// The source's path in a snapshot.
     pub to: String,
-    /// What the configuration calls it.
+    /// The source's name in the configuration.
     pub name: String,
+    /// The measure and its values.
     pub shrunk: Shrunk,
-    /// The last snapshot before: retention keeps it.
+    /// The last snapshot from before, which retention keeps.
     pub before: Kept,
-    /// The first snapshot after.
+    /// The first snapshot with the loss.
     pub since: Kept,
-    /// Settings of the source that changed between the two.
+    /// The keys of settings that changed between the two.
     #[serde(default)]
     pub changed_settings: Vec<String>,
 }
 
-/// Somebody looked at it, and it is as it should be.
+/// An alarm that the operator acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledged {
+    /// When it was acknowledged.
     pub at: DateTime<Utc>,
+    /// The operator's note; `None`: none.
     pub note: Option<String>,
+    /// The alarm.
     pub open: OpenAlarm,
 }
 
-/// All that is remembered.
+/// The content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     format: u32,
-    /// By place in a snapshot.
+    /// By the source's path in a snapshot.
     sources: BTreeMap<String, SourceSeen>,
     open: Vec<OpenAlarm>,
-    /// Sources that the newest snapshot lacks because they failed, each with the last snapshot that has it, as far as
-    /// is known: retention keeps that one.
+    /// The sources that failed and are missing from the newest snapshot, each with the last
+    /// snapshot that is known to contain it, which retention keeps.
     #[serde(default)]
     lacking: BTreeMap<String, Kept>,
     #[serde(default)]
@@ -116,39 +135,45 @@ impl Default for Memory {
 /// A snapshot that was just packed.
 #[derive(Debug, Clone)]
 pub struct SnapshotTaken {
+    /// The snapshot.
     pub snapshot: Kept,
-    /// By place in the snapshot. A source that was left out is not among them.
+    /// Its sources by their path in the snapshot, without those that were left out.
     pub sources: BTreeMap<String, SourceTaken>,
-    /// Places of sources that were left out because they failed.
+    /// The paths of sources that were left out because they failed.
     pub left_out: BTreeSet<String>,
-    /// Places of all sources of the configuration that are to be in a snapshot, or were asked for.
+    /// The paths of all sources of the configuration that belong into each snapshot, or were
+    /// requested.
     pub configured: BTreeSet<String>,
-    /// The snapshot before this one.
+    /// The snapshot before this one; `None`: it is the first.
     pub previous: Option<Kept>,
 }
 
+/// A source of a snapshot that was just packed.
 #[derive(Debug, Clone)]
 pub struct SourceTaken {
+    /// The source's name in the configuration.
     pub name: String,
-    /// Whether it raises an alarm at all.
+    /// Whether it raises alarms at all.
     pub rings: bool,
-    /// That nothing is in it is no alarm.
+    /// An empty source raises no alarm.
     pub may_be_empty: bool,
+    /// The settings with which it was taken.
     pub settings: Settings,
+    /// Its figures.
     pub figures: Figures,
 }
 
-/// What came of a comparison.
+/// The outcome of a comparison.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Noted {
-    /// What shrank with this snapshot.
+    /// New alarms.
     pub opened: Vec<OpenAlarm>,
-    /// What had shrunk and is back.
+    /// Alarms that ended, since the source grew back.
     pub back: Vec<OpenAlarm>,
 }
 
 impl Memory {
-    /// Remembers `figures` without comparing them: they are of an earlier snapshot.
+    /// Takes in the figures of an earlier snapshot, without comparing them.
     pub fn learn(&mut self, snapshot: Kept, figures: BTreeMap<String, Figures>) {
         for (to, figures) in figures {
             let seen = SourceSeen {
@@ -160,14 +185,16 @@ impl Memory {
         }
     }
 
-    /// Compares `taken` with what is remembered, and remembers it instead. Sources that it lacks stay as they are.
+    /// Compares `taken` with the figures from before, and replaces them. Figures of sources that
+    /// `taken` lacks stay.
     pub fn note(&mut self, taken: SnapshotTaken) -> Noted {
         let mut noted = Noted::default();
-        // Of a source that nobody wants any more the policy decides.
+        // For a source that was removed from the configuration the policy decides alone.
         self.lacking
             .retain(|to, _| taken.configured.contains(to) && !taken.sources.contains_key(to));
         for to in taken.left_out {
-            // Of a source that no memory is left of, the snapshot before may be the last that has it.
+            // If nothing is known of the source, the snapshot before may be the last one that
+            // contains it.
             let last = self.sources.get(&to).map(|seen| seen.in_snapshot);
             let last = last.or(self.lacking.get(&to).copied());
             if let Some(last) = last.or(taken.previous) {
@@ -196,7 +223,7 @@ impl Memory {
         noted
     }
 
-    /// Updates what is open of the source; returns what is back.
+    /// Updates the open alarms of a source, and returns those that ended.
     fn look_again(&mut self, to: &str, source: &SourceTaken) -> Vec<OpenAlarm> {
         let mut back = Vec::new();
         self.open.retain_mut(|one| {
@@ -218,6 +245,7 @@ impl Memory {
         back
     }
 
+    /// Returns the new alarms of a source.
     fn newly_shrunk(
         &self,
         to: &str,
@@ -243,22 +271,23 @@ impl Memory {
         .collect()
     }
 
-    /// What shrank and nobody acknowledged.
+    /// Returns the open alarms.
     pub fn open(&self) -> &[OpenAlarm] {
         &self.open
     }
 
-    /// What was acknowledged, oldest first.
+    /// Returns the acknowledged alarms, oldest first.
     pub fn acknowledged(&self) -> &[Acknowledged] {
         &self.acknowledged
     }
 
-    /// Whether a source of this name or place is known.
+    /// Returns whether a source with this name or path is known.
     pub fn knows(&self, source: &str) -> bool {
         self.sources.contains_key(source) || self.open.iter().any(|one| one.is_of(source))
     }
 
-    /// Leaves out of `taken` the sources that are known by a snapshot with a later stamp. Returns whether any is left.
+    /// Removes from `taken` the sources whose figures are known from a later snapshot. Returns
+    /// whether any is left.
     pub fn leave_out_known(&self, taken: &mut SnapshotTaken) -> bool {
         let is_later = |to: &String| {
             let seen = self.sources.get(to);
@@ -268,7 +297,8 @@ impl Memory {
         !taken.sources.is_empty()
     }
 
-    /// Closes what is open, of one source if it is named: the present figures are the right ones. Returns it.
+    /// Closes all open alarms, or those of one source: the present figures are right. Returns the
+    /// closed ones.
     pub fn acknowledge(
         &mut self,
         source: Option<&str>,
@@ -292,13 +322,15 @@ impl Memory {
         closed
     }
 
-    /// The snapshots that retention must keep for what shrank.
+    /// Returns the snapshots (stamp and sequence) that retention must keep because a source shrank
+    /// after them.
     pub fn before_shrink(&self) -> BTreeMap<Stamp, Option<u64>> {
         let before = self.open.iter().map(|one| &one.before);
         before.map(|kept| (kept.stamp, kept.sequence)).collect()
     }
 
-    /// The snapshots that retention must keep because a source failed after them, and does still.
+    /// Returns the snapshots (stamp and sequence) that retention must keep because a source failed
+    /// after them and still fails.
     pub fn before_failure(&self) -> BTreeMap<Stamp, Option<u64>> {
         let before = self.lacking.values();
         before.map(|kept| (kept.stamp, kept.sequence)).collect()
@@ -306,13 +338,13 @@ impl Memory {
 }
 
 impl OpenAlarm {
-    /// Whether it is about the source of that name or place.
+    /// Returns whether the alarm is about the source with this name or path.
     pub fn is_of(&self, source: &str) -> bool {
         self.name == source || self.to == source
     }
 }
 
-/// Keeps the earlier rows of databases that are there and were not counted this time.
+/// Keeps the earlier row counts of databases that still exist and were not counted this time.
 fn keep_uncounted(before: &Figures, now: &mut Figures) {
     for (path, database) in &mut now.databases {
         if database.tables.is_none()
@@ -323,7 +355,7 @@ fn keep_uncounted(before: &Figures, now: &mut Figures) {
     }
 }
 
-/// Keys that differ; none if the earlier settings are not known.
+/// Returns the keys that differ; none if the earlier settings are not known.
 fn changed_settings(before: &Settings, now: &Settings) -> Vec<String> {
     if before.is_empty() {
         return Vec::new();
@@ -339,7 +371,7 @@ fn file(state: &Path) -> PathBuf {
     state.join("figures.json")
 }
 
-/// Reads what is remembered; `None`: there is no such file.
+/// Reads the file; `None`: it does not exist.
 pub fn load(state: &Path) -> Result<Option<Memory>, MemoryError> {
     let path = file(state);
     let text = match std::fs::read(&path) {
@@ -361,7 +393,7 @@ pub fn load(state: &Path) -> Result<Option<Memory>, MemoryError> {
     }
 }
 
-/// Replaces what is remembered.
+/// Replaces the file, atomically.
 pub fn save(state: &Path, memory: &Memory) -> Result<(), MemoryError> {
     let path = file(state);
     let text = serde_json::to_vec(memory).map_err(io::Error::from);

@@ -1,5 +1,5 @@
-//! The figures of a snapshot directory of this host, from its `backup-metadata.json`: what a host compares with
-//! that has lost its own memory, or has none yet.
+//! Reads figures from the `backup-metadata.json` of a local snapshot, for a host that has lost its
+//! own figures or has none yet.
 
 use std::collections::BTreeMap;
 
@@ -34,8 +34,8 @@ struct CountedDatabase {
     integrity: String,
 }
 
-/// Returns the figures by source. A tree that was read in place has none there, nor has a snapshot that
-/// Sealift did not make.
+/// Returns the figures by the source's path in the snapshot. A tree that was read in place has none
+/// there; a snapshot that another program made has none at all.
 pub fn of_metadata(metadata: &Value) -> BTreeMap<String, Figures> {
     let section = metadata.get("sealift").map(SealiftSection::deserialize);
     let Some(Ok(section)) = section else {
@@ -64,7 +64,8 @@ pub fn of_metadata(metadata: &Value) -> BTreeMap<String, Figures> {
         let figures = Figures {
             kind: source.kind.clone(),
             files: source.files,
-            // How much of a tree's bytes its databases are is not written down, so nothing is compared with them.
+            // The metadata does not say how many of a tree's bytes are those of databases, so zero
+            // stands for "do not compare".
             bytes: match is_tree && !databases.is_empty() {
                 true => 0,
                 false => source.bytes,
@@ -83,7 +84,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn staged_sources_have_their_figures_there_and_no_others() {
+    fn only_staged_sources_have_figures_there() {
         let source = |to: &str, kind: &str, stage: bool, present: bool| {
             json!({ "name": to, "kind": kind, "path": "/x", "to": to, "stage": stage, "present": present,
                     "files": 3, "bytes": 5000 })

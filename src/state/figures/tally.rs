@@ -1,4 +1,4 @@
-//! Counts what a snapshot holds while it is packed, source by source.
+//! Counts the content of each source while the snapshot is packed.
 
 use std::collections::BTreeMap;
 
@@ -8,28 +8,32 @@ use crate::format::index::{DatabaseRecord, SourceRecord};
 /// A regular file that was packed.
 #[derive(Debug, Clone, Copy)]
 pub struct FileSeen {
+    /// Size in bytes.
     pub bytes: u64,
     /// It begins like a SQLite database.
     pub is_database: bool,
+    /// The class of its content.
     pub grain: Grain,
-    /// How it looked in the snapshot before, if its content changed since.
+    /// The class in the snapshot before, if the content changed since; `None`: it did not, or the
+    /// file is new.
     pub was: Option<Grain>,
 }
 
-/// The figures of a snapshot in the making.
+/// The figures of a snapshot that is being packed.
 #[derive(Debug, Default)]
 pub struct Tally {
     sources: Vec<Counted>,
-    /// The source of the thing before: most things follow one of their own.
+    /// The index of the last thing's source: most things belong to the same source as the one
+    /// before.
     last: usize,
 }
 
 #[derive(Debug)]
 struct Counted {
-    /// Its place in the snapshot; empty: all of it.
+    /// The source's path in the snapshot; empty: the whole snapshot.
     to: String,
     figures: Figures,
-    /// Bytes of its databases, by path.
+    /// Sizes of its databases in bytes, by path.
     databases: BTreeMap<String, u64>,
 }
 
@@ -41,6 +45,7 @@ impl Counted {
 }
 
 impl Tally {
+    /// Begins with zero for each of `sources`.
     pub fn new(sources: &[SourceRecord]) -> Self {
         let counted = sources.iter().map(|source| Counted {
             to: source.to.clone(),
@@ -78,7 +83,7 @@ impl Tally {
         if seen.grain == Grain::Noise {
             figures.noise.add(seen.bytes);
         }
-        // What was noise before has nothing to turn into.
+        // Content that was noise before cannot turn into noise.
         if matches!(seen.was, Some(Grain::Plain | Grain::Packed)) {
             figures.changed.add(seen.bytes);
             if seen.grain == Grain::Noise {
@@ -134,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thing_counts_with_its_source_and_with_no_other() {
+    fn each_thing_counts_for_its_own_source_only() {
         let mut tally = Tally::new(&[
             source("tree", "a"),
             source("tree", "ab"),
@@ -188,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_all_of_the_snapshot_counts_everything() {
+    fn a_source_that_is_the_whole_snapshot_counts_everything() {
         let mut tally = Tally::new(&[source("tree", "")]);
         tally.other(b"x");
         tally.other(b"y/z");

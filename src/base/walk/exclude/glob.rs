@@ -1,8 +1,8 @@
 //! Matches one glob as git's `wildmatch` does, in polynomial time.
 //!
-//! `*` and `?` stop at `/`. `**` crosses it if it is a component of its own; otherwise it means `*`.
-//! After a mismatch only the last `*` and the last `**` are extended: the tokens before them matched as early
-//! as possible, so extending an earlier one could not help.
+//! `*` and `?` stop at `/`. `**` crosses it if it is a component of its own; otherwise it means
+//! `*`. After a mismatch only the last `*` and the last `**` are extended: the tokens before them
+//! matched as early as possible, so extending an earlier one could not help.
 
 /// A compiled glob.
 #[derive(Debug, Clone)]
@@ -122,7 +122,8 @@ impl Glob {
     }
 }
 
-/// Parses the set whose `[` is before `at`. Returns it and the position after its `]`; `None`: it is malformed.
+/// Parses the set whose `[` is before `at`. Returns it and the position after its `]`; `None`: it
+/// is malformed.
 fn parse_set(pattern: &[u8], mut at: usize) -> Option<(ByteSet, usize)> {
     let mut set = [false; 256];
     let negated = matches!(pattern.get(at), Some(b'!' | b'^'));

@@ -111,7 +111,7 @@ fn rows_of_a_database() {
             &["documents 1204 601"],
         ),
         (of(&[("a", 99)]), of(&[("a", 1)]), &[]),
-        // In total, though no table had so many.
+        // The total fell, although no table had that many rows.
         (
             of(&[("a", 60), ("b", 60)]),
             of(&[("a", 29), ("b", 29)]),
@@ -119,7 +119,7 @@ fn rows_of_a_database() {
         ),
         // To nothing.
         (of(&[("a", 3)]), of(&[("a", 0)]), &["all rows 3 0"]),
-        // What SQLite and its indexes keep for themselves.
+        // Rows of SQLite's own tables and of indexes.
         (
             of(&[("sqlite_stat1", 500), ("a", 200)]),
             of(&[("a", 200)]),
@@ -164,10 +164,10 @@ fn a_tree_of_databases_that_come_and_go() {
         rows("tree", &databases)
     };
     let three = of(&[day("d/1", 500), day("d/2", 500), day("d/3", 500)]);
-    // One goes and one comes: a rotation.
+    // One vanishes and another comes: a rotation.
     let next = of(&[day("d/2", 500), day("d/3", 500), day("d/4", 500)]);
     assert_eq!(measures(&three, &next), [""; 0]);
-    // All that was in them is gone.
+    // All their rows are gone.
     assert_eq!(
         measures(&three, &of(&[day("d/3", 500)])),
         ["source rows 1500 500"]
@@ -183,7 +183,7 @@ fn a_tree_of_databases_that_come_and_go() {
 }
 
 #[test]
-fn what_was_not_counted_is_not_compared_and_a_database_may_become_smaller() {
+fn uncounted_rows_are_not_compared_and_a_database_may_become_smaller() {
     let before = rows("tree", &[("a.db", &[("t", 500)])]);
     let mut now = before.clone();
     now.databases.get_mut("a.db").unwrap().tables = None;
@@ -196,7 +196,7 @@ fn what_was_not_counted_is_not_compared_and_a_database_may_become_smaller() {
         figures
     };
     assert_eq!(measures(&large(10 << 20), &large(1 << 20)), [""; 0]);
-    // One whose rows nobody can count is watched by its bytes.
+    // A database whose rows cannot be counted is compared by its bytes.
     let uncounted = |bytes: u64| {
         let mut figures = large(bytes);
         figures.databases.get_mut("a.db").unwrap().tables = None;
@@ -206,7 +206,7 @@ fn what_was_not_counted_is_not_compared_and_a_database_may_become_smaller() {
         measures(&uncounted(10 << 20), &uncounted(1 << 20)),
         ["bytes 10485760 1048576"]
     );
-    // Another kind of source is another source.
+    // A source of another kind counts as another source.
     assert_eq!(measures(&tree(50, 1 << 20), &large(0)), [""; 0]);
 }
 
@@ -280,7 +280,7 @@ fn any_figures() -> impl Strategy<Value = Figures> {
     )
 }
 
-/// `figures` with more of everything.
+/// Returns `figures` with more of everything.
 fn grown(figures: &Figures, by: u64) -> Figures {
     let mut more = figures.clone();
     more.files += by;
@@ -297,13 +297,14 @@ fn grown(figures: &Figures, by: u64) -> Figures {
 
 proptest! {
     #[test]
-    fn what_stays_or_grows_raises_no_alarm(figures in any_figures(), by in 0..1000_u64) {
+    fn a_source_that_stays_or_grows_raises_no_alarm(figures in any_figures(), by in 0..1000_u64) {
         prop_assert_eq!(shrunk(&figures, &grown(&figures, by)), Vec::new());
     }
 
-    /// A finding is a true fall by more than half, from what is worth it; it stays one, and ends where it began.
+    /// An alarm is a fall by more than half from a value above the limit; it holds while the value
+    /// stays low, and ends when the earlier value is back.
     #[test]
-    fn a_finding_is_a_fall_that_lasts_until_it_is_back(before in any_figures(), now in any_figures()) {
+    fn an_alarm_is_a_fall_and_lasts_until_the_figure_is_back(before in any_figures(), now in any_figures()) {
         for found in shrunk(&before, &now) {
             prop_assert!(found.now < found.before.div_ceil(2), "{:?}", found);
             prop_assert!(found.now == 0 || found.before >= FEWEST_FILES, "{:?}", found);
@@ -316,7 +317,7 @@ proptest! {
     }
 
     #[test]
-    fn a_source_that_becomes_empty_always_rings(before in any_figures()) {
+    fn a_source_that_becomes_empty_always_raises_an_alarm(before in any_figures()) {
         let empty = Figures { kind: before.kind.clone(), ..Figures::default() };
         let rang = !shrunk(&before, &empty).is_empty();
         let all: u64 = before.databases.values().flat_map(|one| &one.tables).flat_map(|t| t.values()).sum();
@@ -324,9 +325,9 @@ proptest! {
     }
 }
 
-/// Found by the property above: a fall that the next look would not see is none.
+/// The property above found this: a fall that the next comparison would not see is no alarm.
 #[test]
-fn a_database_that_nobody_counts_any_more_counts_by_its_bytes() {
+fn a_database_that_is_no_longer_counted_is_compared_by_its_bytes() {
     let with = |tables: Option<BTreeMap<String, u64>>, bytes: u64| {
         let database = Database { bytes, tables };
         Figures {

@@ -52,7 +52,7 @@ fn first() -> Memory {
 }
 
 #[test]
-fn a_second_run_of_the_shrunk_state_does_not_hide_it() {
+fn a_second_run_of_the_shrunk_state_does_not_hide_the_alarm() {
     let mut memory = first();
     let opened = memory.note(taken(2, &[("a", 5), ("b", 50)])).opened;
     assert_eq!(opened.len(), 1);
@@ -67,13 +67,13 @@ fn a_second_run_of_the_shrunk_state_does_not_hide_it() {
         assert_eq!((open.shrunk.before, open.shrunk.now), (50, 7));
     }
     assert_eq!(days(&memory.before_shrink()), [1]);
-    // Another source has a predecessor of its own.
+    // The alarm of another source names its own last snapshot.
     memory.note(taken(6, &[("a", 7), ("b", 0)]));
     assert_eq!(days(&memory.before_shrink()), [1, 5]);
 }
 
 #[test]
-fn it_ends_when_it_grows_back_or_is_acknowledged_and_may_ring_again() {
+fn an_alarm_ends_when_the_source_grows_back_or_it_is_acknowledged_and_may_come_again() {
     let mut memory = first();
     memory.note(taken(2, &[("a", 5)]));
     let back = memory.note(taken(3, &[("a", 25)])).back;
@@ -89,7 +89,7 @@ fn it_ends_when_it_grows_back_or_is_acknowledged_and_may_ring_again() {
     assert_eq!(closed.len(), 1);
     assert!(memory.before_shrink().is_empty());
     assert_eq!(memory.acknowledged()[0].note.as_deref(), Some("moved"));
-    // The present figures are the right ones now; the next fall is another instance.
+    // The present figures are right now; the next fall is a new alarm.
     assert_eq!(memory.note(taken(5, &[("a", 3)])), Noted::default());
     let opened = memory.note(taken(6, &[("a", 0)])).opened;
     let measures: Vec<&Measure> = opened.iter().map(|one| &one.shrunk.measure).collect();
@@ -97,13 +97,13 @@ fn it_ends_when_it_grows_back_or_is_acknowledged_and_may_ring_again() {
 }
 
 #[test]
-fn a_source_that_is_left_out_new_or_renamed_is_compared_with_nothing() {
+fn a_source_that_is_left_out_new_or_renamed_is_not_compared() {
     let mut memory = first();
     assert_eq!(
         memory.note(taken(2, &[("b", 50), ("c", 1)])),
         Noted::default()
     );
-    // Of the one that was left out, the last snapshot with it is the one before.
+    // For the source that was left out, the last snapshot with it counts as the one before.
     let opened = memory.note(taken(3, &[("a", 0), ("b", 50)])).opened;
     assert!(
         !opened.is_empty()
@@ -120,7 +120,7 @@ fn the_settings_that_changed_are_named() {
     let settings = &mut next.sources.get_mut("a").unwrap().settings;
     settings.insert("exclude".to_owned(), "[\"*\"]".to_owned());
     assert_eq!(memory.note(next).opened[0].changed_settings, ["exclude"]);
-    // Of a snapshot by its metadata alone the settings are not known.
+    // The settings of a snapshot that is known from its metadata only are not known.
     let figures = taken(1, &[("a", 50)]).sources;
     let figures = figures.into_iter().map(|(to, one)| (to, one.figures));
     let mut memory = Memory::default();
@@ -148,13 +148,13 @@ fn rows_that_were_not_counted_once_are_compared_the_next_time() {
     memory.note(with(1, Some(1204)));
     assert_eq!(memory.note(with(2, None)), Noted::default());
     assert_eq!(memory.note(with(3, Some(0))).opened.len(), 1);
-    // And it stays open where it is not counted.
+    // The alarm stays open while the rows are not counted.
     assert_eq!(memory.note(with(4, None)), Noted::default());
     assert_eq!(memory.open().len(), 1);
 }
 
 #[test]
-fn an_older_snapshot_is_known_for_one() {
+fn figures_of_an_older_snapshot_do_not_replace_newer_ones() {
     let mut memory = first();
     let known = |memory: &Memory, day: u32, sources: &[(&str, u64)]| {
         let mut taken = taken(day, sources);
@@ -164,13 +164,14 @@ fn an_older_snapshot_is_known_for_one() {
     assert_eq!(known(&memory, 1, &[("a", 1)]), ["a"]);
     memory.note(taken(3, &[("a", 50)]));
     assert_eq!(known(&memory, 2, &[("a", 1)]), [""; 0]);
-    // Each source by itself: one that is new, or gone from the configuration, says nothing of the others.
+    // Each source counts by itself: a new one, or one that left the configuration, does not affect
+    // the others.
     assert_eq!(known(&memory, 2, &[("a", 1), ("new", 1)]), ["new"]);
     assert_eq!(known(&memory, 4, &[("a", 1)]), ["a"]);
 }
 
 #[test]
-fn the_file_comes_back_as_it_was_and_a_damaged_one_is_an_error() {
+fn the_file_is_read_back_as_written_and_a_damaged_one_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(load(dir.path()).unwrap(), None);
     let mut memory = first();
@@ -207,12 +208,12 @@ fn the_last_snapshot_with_a_source_that_fails_is_kept_until_it_is_taken_again() 
         memory.note(without_b(day));
         assert_eq!(days(&memory.before_failure()), [2]);
     }
-    // A run that did not ask for it changes nothing.
+    // A run for which the source was not requested changes nothing.
     memory.note(taken(6, &[("a", 50)]));
     assert_eq!(days(&memory.before_failure()), [2]);
     memory.note(taken(7, &[("a", 50), ("b", 50)]));
     assert_eq!(days(&memory.before_failure()), [0_u64; 0]);
-    // Or until the configuration does not name it any more.
+    // The same until the source leaves the configuration.
     memory.note(without_b(8));
     assert_eq!(days(&memory.before_failure()), [7]);
     memory.note(SnapshotTaken {
@@ -223,7 +224,7 @@ fn the_last_snapshot_with_a_source_that_fails_is_kept_until_it_is_taken_again() 
 }
 
 #[test]
-fn of_a_source_without_a_memory_the_snapshot_before_stays() {
+fn for_a_source_without_figures_the_snapshot_before_stays() {
     let mut memory = Memory::default();
     let without_b = |day: u32| SnapshotTaken {
         left_out: BTreeSet::from(["b".to_owned()]),
@@ -237,7 +238,7 @@ fn of_a_source_without_a_memory_the_snapshot_before_stays() {
 }
 
 #[test]
-fn a_source_may_be_silent_or_empty() {
+fn a_source_may_be_exempt_from_alarms_or_empty() {
     let set = |day: u32, files: u64, rings: bool, may_be_empty: bool| {
         let mut taken = taken(day, &[("a", files)]);
         let a = taken.sources.get_mut("a").unwrap();
@@ -257,7 +258,7 @@ fn a_source_may_be_silent_or_empty() {
             expected == 0,
             "{files} {rings} {may_be_empty}"
         );
-        // Once it is to be silent, nothing of it stays open.
+        // When alarms are switched off for the source, its open ones end.
         memory.note(set(3, files, false, false));
         assert!(memory.open().is_empty());
     }
