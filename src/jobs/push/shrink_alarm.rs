@@ -15,19 +15,18 @@ use crate::state::catalog::PublicationState;
 use crate::state::figures::{self, Figures, Kept, Memory, Open, Settings, SourceTaken, Taken};
 use crate::state::staged_snapshot::LeftOut;
 
-/// How a push compares with the snapshot before.
+/// The comparison of a push with the snapshot before.
 #[derive(Debug, Default)]
 pub struct ShrinkReport {
-    /// What shrank, now or earlier, and was not acknowledged.
+    /// Sources that shrank, now or earlier, and were not acknowledged.
     pub open: Vec<Open>,
-    /// What had shrunk and is back.
+    /// Sources that had shrunk and have their size back.
     pub back: Vec<Open>,
 }
 
 /// Compares the figures of `report`, remembers them, and returns what is open.
 ///
-/// A snapshot that is not `made_now` and older than what is known of all its sources is compared with
-/// nothing: somebody pushed it by hand.
+/// A snapshot that was not `made_now` is not compared for sources whose newer figures are known: it was pushed by hand.
 pub fn note_figures(
     state: &State,
     config: &Config,
@@ -75,7 +74,7 @@ fn taken(
     left_out: &[LeftOut],
     previous: Option<Kept>,
 ) -> Taken {
-    // A plain directory that was pushed by hand is no source of this host.
+    // A directory that was pushed by hand is no source of this host.
     let sources = figures.iter().filter(|(to, _)| !to.is_empty());
     let sources = sources.map(|(to, figures)| {
         let configured = config.sources.iter().find(|source| source.to == *to);
@@ -88,7 +87,7 @@ fn taken(
         };
         (to.clone(), source)
     });
-    // An optional source that is not there does not fail.
+    // A missing optional source is no failure.
     let configured = config.sources.iter();
     let configured = configured.filter(|source| !source.optional || source.on_request);
     Taken {
@@ -103,7 +102,7 @@ fn taken(
     }
 }
 
-/// What of a source's settings decides what it holds.
+/// Returns the settings of a source that decide which files it has.
 fn settings(source: &Source) -> Settings {
     let mut settings = Settings::new();
     let mut set = |key: &str, value: String| drop(settings.insert(key.to_owned(), value));
@@ -125,8 +124,7 @@ fn settings(source: &Source) -> Settings {
     settings
 }
 
-/// What the snapshots of this host say, each source by the newest that has it: for a host that has no memory
-/// yet, or lost it.
+/// Learns the figures of each source from the newest local snapshot that has it, if there is no memory of them.
 fn from_local_snapshots(state: &State, config: &Config, but: Stamp) -> Result<Memory, PushError> {
     let there = producer::list(&config.snapshots_dir)?;
     let ordered = in_order(there, Some(&state.catalog), clock::now())?;
@@ -146,7 +144,7 @@ fn from_local_snapshots(state: &State, config: &Config, but: Stamp) -> Result<Me
     Ok(memory)
 }
 
-/// Whether a snapshot is neither on this host nor, as far as the catalog knows, on any target.
+/// Returns whether a snapshot is neither on this host nor, as far as the catalog knows, on any target.
 pub fn is_gone(
     catalog: Option<&Catalog>,
     config: &Config,
@@ -165,7 +163,7 @@ pub fn is_gone(
     let rows = catalog.snapshots()?;
     let mut rows = rows.iter().filter(|row| row.known.stamp == snapshot.stamp);
     let Some(row) = rows.next() else {
-        // Nobody knows: the catalog is a new one.
+        // A new catalog does not know the snapshot, so it may be on a target.
         return Ok(false);
     };
     for target in &config.targets {
