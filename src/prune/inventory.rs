@@ -54,7 +54,7 @@ struct PresentArchive {
 
 impl Inventory {
     /// Reads the target.
-    pub async fn take(folder: &HostFolder, trust: &Trust) -> Result<Self, PruneError> {
+    pub(super) async fn take(folder: &HostFolder, trust: &Trust) -> Result<Self, PruneError> {
         // The archives first: nothing is decided about archives that arrive later.
         let below = format!("{}/{ARCHIVES}/", folder.host);
         let listed = folder.target.list(&below).await?;
@@ -118,14 +118,14 @@ impl Inventory {
     }
 
     /// Returns whether the first of a snapshot's manifests arrived long after its stamp.
-    pub fn is_late(&self, names: &[ManifestName]) -> bool {
+    pub(super) fn is_late(&self, names: &[ManifestName]) -> bool {
         let arrived = names.iter().filter_map(|name| self.arrived.get(name)).min();
         let stamped = names.first().map(|name| name.stamp.time());
         matches!((arrived, stamped), (Some(arrived), Some(stamped)) if *arrived - stamped > LATE)
     }
 
     /// Returns the names of all manifests, sorted.
-    pub fn names(&self) -> Vec<ManifestName> {
+    pub(super) fn names(&self) -> Vec<ManifestName> {
         let snapshots = self.chain.snapshots.iter();
         let mut names: Vec<ManifestName> = snapshots.map(|one| one.manifest.name()).collect();
         names.extend(self.remains.iter().cloned());
@@ -134,7 +134,10 @@ impl Inventory {
     }
 
     /// Returns the archives that `manifest` names.
-    pub fn named_by<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = Hash> + 'a {
+    pub(super) fn named_by<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+    ) -> impl Iterator<Item = Hash> + 'a {
         self.rows_of(manifest).map(|(archive, _)| archive)
     }
 
@@ -148,7 +151,7 @@ impl Inventory {
 
     /// Returns whether all archives that `manifest` names are here. A snapshot that arrived after the archives were listed
     /// seems to lack some, so an older one stays in its place.
-    pub fn is_whole(&self, manifest: &Manifest) -> bool {
+    pub(super) fn is_whole(&self, manifest: &Manifest) -> bool {
         self.rows_of(manifest).all(|(archive, bytes)| {
             let present = self.archives.get(&archive);
             present.is_some_and(|present| present.bytes == bytes)
@@ -156,13 +159,16 @@ impl Inventory {
     }
 
     /// Returns the archives of `archives` that are here, with their sizes.
-    pub fn present<'a>(&self, archives: impl Iterator<Item = &'a Hash>) -> BTreeMap<Hash, u64> {
+    pub(super) fn present<'a>(
+        &self,
+        archives: impl Iterator<Item = &'a Hash>,
+    ) -> BTreeMap<Hash, u64> {
         let here = |hash: &'a Hash| Some((*hash, self.archives.get(hash)?.bytes));
         archives.filter_map(here).collect()
     }
 
     /// Returns the archives that arrived before `time`.
-    pub fn strays(&self, time: DateTime<Utc>) -> impl Iterator<Item = Hash> {
+    pub(super) fn strays(&self, time: DateTime<Utc>) -> impl Iterator<Item = Hash> {
         let old = move |one: &PresentArchive| one.since.is_some_and(|since| since < time);
         let archives = self.archives.iter();
         archives
@@ -171,7 +177,10 @@ impl Inventory {
     }
 
     /// Returns the pages of earlier snapshots that `manifest` names, and the directories of such pages.
-    pub fn history_of<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = Hash> + 'a {
+    pub(super) fn history_of<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+    ) -> impl Iterator<Item = Hash> + 'a {
         let named = manifest.core.known.pages();
         let directories = || named.into_iter().flat_map(|named| &named.directories);
         let inner = directories()
@@ -182,7 +191,10 @@ impl Inventory {
     }
 
     /// Returns the pages of `pages` that are here.
-    pub fn present_pages<'a>(&self, pages: impl Iterator<Item = &'a Hash>) -> BTreeSet<Hash> {
+    pub(super) fn present_pages<'a>(
+        &self,
+        pages: impl Iterator<Item = &'a Hash>,
+    ) -> BTreeSet<Hash> {
         pages
             .filter(|page| self.tables.contains_key(*page))
             .copied()
@@ -190,14 +202,14 @@ impl Inventory {
     }
 
     /// Returns the objects in `tables/` that are neither pages of a manifest's archive table nor in `history`.
-    pub fn unnamed_pages(&self, history: &HashSet<Hash>) -> Vec<Hash> {
+    pub(super) fn unnamed_pages(&self, history: &HashSet<Hash>) -> Vec<Hash> {
         let listed = self.tables.keys();
         let is_named = |page: &&Hash| self.pages.contains_key(*page) || history.contains(*page);
         listed.filter(|page| !is_named(page)).copied().collect()
     }
 
     /// Returns the pages of `pages` that arrived before `time` and list earlier snapshots.
-    pub async fn stray_history(
+    pub(super) async fn stray_history(
         &self,
         folder: &HostFolder,
         pages: &[Hash],

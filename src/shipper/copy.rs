@@ -19,12 +19,12 @@ pub(super) struct Streak(AtomicU32);
 
 impl Streak {
     /// Returns whether there were so many failures that no more copies should be tried.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= LONGEST_STREAK
     }
 
     /// Takes the result of one copy into account.
-    pub fn note<T>(&self, copied: &Result<T, CopyError>) {
+    pub(super) fn note<T>(&self, copied: &Result<T, CopyError>) {
         let is_elsewhere = match copied {
             Ok(_) => false,
             Err(CopyError::Damaged { .. }) => return,

@@ -100,7 +100,7 @@ struct PublishWork {
 
 impl Publishing<'_> {
     /// Publishes. A panic is the target's failure and no other's.
-    pub async fn run(mut self) -> Self {
+    pub(super) async fn run(mut self) -> Self {
         let done = caught(self.put_all()).await;
         if let (Err(error), None) = (done, &self.published) {
             let folder = &self.finishing.survey.folder;
@@ -135,7 +135,10 @@ impl Publishing<'_> {
     }
 
     /// Records the outcome in the catalog and returns the target's report and warnings.
-    pub fn conclude(self, state: &mut State) -> Result<(TargetReport, Vec<String>), PushError> {
+    pub(super) fn conclude(
+        self,
+        state: &mut State,
+    ) -> Result<(TargetReport, Vec<String>), PushError> {
         let (finishing, mut result) = (self.finishing, self.result);
         let name = &finishing.survey.name;
         let label = finishing.survey.folder.target.label();
@@ -182,7 +185,11 @@ fn recovery_key(target: &str) -> String {
 
 impl<'a> FinishTarget<'a> {
     /// Determines what the target lacks, once its uploads have ended.
-    pub fn begin(self, state: &State, uploads: EndedUploads) -> Result<Publishing<'a>, PushError> {
+    pub(super) fn begin(
+        self,
+        state: &State,
+        uploads: EndedUploads,
+    ) -> Result<Publishing<'a>, PushError> {
         let (shipped, failure) = match (uploads.unreachable, uploads.result) {
             (Some(cause), _) => (Vec::new(), Some(cause)),
             (None, Some(end)) => {

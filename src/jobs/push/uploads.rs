@@ -48,7 +48,7 @@ pub(super) struct Uploads {
 
 impl Uploads {
     /// Begins with the archives that earlier runs sealed and a target still lacks.
-    pub fn start(
+    pub(super) fn start(
         runtime: &Runtime,
         state: &State,
         surveys: &[Survey],
@@ -106,7 +106,7 @@ impl Uploads {
     }
 
     /// Queues a sealed archive for every target. Waits while the spool is over its limit.
-    pub fn announce(&self, archive: &Sealed, bytes: u64) -> Result<(), SpoolFull> {
+    pub(super) fn announce(&self, archive: &Sealed, bytes: u64) -> Result<(), SpoolFull> {
         let has = vec![false; self.targets.len()];
         self.quota.add(archive.key.clone(), bytes, has);
         for target in &self.targets {
@@ -119,7 +119,7 @@ impl Uploads {
     }
 
     /// Closes the queues. Each future waits until the uploads to one target have ended.
-    pub fn end(self) -> Vec<impl Future<Output = EndedUploads> + Send> {
+    pub(super) fn end(self) -> Vec<impl Future<Output = EndedUploads> + Send> {
         let ended = |(target, uploads): (usize, TargetUploads)| async move {
             let (unreachable, result) = match uploads {
                 TargetUploads::Unreachable(why) => (Some(why), None),

@@ -42,7 +42,7 @@ pub(super) struct Plan<'a> {
 impl<'a> Plan<'a> {
     /// Looks at what the target has now and plans the rest, without the publications that are `crowded_out`. Plans
     /// nothing of a snapshot unless all of it can be put. `shipped` are archives that earlier rounds put there.
-    pub async fn make(
+    pub(super) async fn make(
         job: &PublishJob<'a>,
         crowded_out: &BTreeMap<usize, ShipError>,
         shipped: &HashMap<Hash, u64>,

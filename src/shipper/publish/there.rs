@@ -22,7 +22,7 @@ pub(super) struct There {
 }
 
 impl There {
-    pub async fn look(
+    pub(super) async fn look(
         folder: &HostFolder,
         publications: &[Publication],
         support: &Support,
