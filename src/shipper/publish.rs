@@ -17,10 +17,10 @@
 
 mod named;
 mod plan;
+mod present;
 mod put;
 mod recovery;
 mod ship;
-mod there;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
