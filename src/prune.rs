@@ -1,42 +1,50 @@
-//! Deletes from a target the snapshots that retention does not keep, without a key that could read any of them.
+//! Deletes from a target the snapshots that retention does not keep, without a key that could read
+//! any of them.
 //!
-//! A snapshot goes with its manifest. Archives go by **marks**, because a prune cannot see which archives a push is about
-//! to name. In order: sweep the archives that earlier marks name and no manifest needs any more; mark the archives that
-//! only the snapshots to be deleted need; then, per snapshot, put a tombstone and delete manifest and signature.
+//! A snapshot goes with its manifest. Archives go by **marks**, because a prune cannot see which
+//! archives a push is about to name. In order: sweep the archives that earlier marks name and no
+//! manifest needs any more; mark the archives that only the snapshots to be deleted need; then, per
+//! snapshot, put a tombstone and delete manifest and signature.
 //!
-//! *Why nothing is lost that a push is about to name.* A packer relies on archives that it saw on a target. Say push P
-//! saw archive A, and mark M names A afterwards; P may publish a month later. A goes only once a manifest Q that lists M
-//! in `marks_seen` is here and no manifest names A. Q's packer had read M, so Q does not name A, nor does any later push.
-//! P ran before Q: one process holds a state directory, so P ended before Q began. If P's manifest still waited in the
-//! spool, Q's run put it here before Q's own, or gave it up (`publish_all` keeps that order across marks, and a snapshot
-//! that does not follow what Q follows waits no longer). So when Q is seen, P is seen or never comes, and the archives
-//! that P names stay. Until a push lists the mark nothing goes: the target of a host that is away for a month keeps it
-//! all. If A is gone nevertheless (two machines under one name, which do not wait for each other), `publish` finds it
-//! missing when it lists the target before the manifest, and stores it again or does not publish.
+//! *Why nothing is lost that a push is about to name.* A packer relies on archives that it saw on a
+//! target. Say push P saw archive A, and mark M names A afterwards; P may publish a month later. A
+//! goes only once a manifest Q that lists M in `marks_seen` is here and no manifest names A. Q's
+//! packer had read M, so Q does not name A, nor does any later push. P ran before Q: one process
+//! holds a state directory, so P ended before Q began. If P's manifest still waited in the spool,
+//! Q's run put it here before Q's own, or gave it up (`publish_all` keeps that order across marks,
+//! and a snapshot that does not follow what Q follows waits no longer). So when Q is seen, P is
+//! seen or never comes, and the archives that P names stay. Until a push lists the mark nothing
+//! goes: the target of a host that is away for a month keeps it all. If A is gone nevertheless (two
+//! machines under one name, which do not wait for each other), `publish` finds it missing when it
+//! lists the target before the manifest, and stores it again or does not publish.
 //!
-//! *Signed marks, and marks that are ignored, change nothing in this.* A mark that no manifest lists has no force. A
-//! packer ignores the marks that it does not believe, and those that name archives of its newest snapshot
-//! (`jobs::push::marks`). It lists only the others, and for these the argument above holds word for word. Each target is
-//! a case of its own: Q, M and the manifests that are looked at are on it, and other targets do not matter.
+//! *Signed marks, and marks that are ignored, change nothing in this.* A mark that no manifest
+//! lists has no force. A packer ignores the marks that it does not believe, and those that name
+//! archives of its newest snapshot (`jobs::push::marks`). It lists only the others, and for these
+//! the argument above holds word for word. Each target is a case of its own: Q, M and the manifests
+//! that are looked at are on it, and other targets do not matter.
 //!
-//! *Why no page of earlier snapshots is lost that a manifest is about to name.* Such pages are marked too, and packers
-//! need not look: a page K that is here and that Q does not name was named by manifests of one writer in a row
-//! (`packer::history`), and that row ended before Q. If Q's writer made K later than Q, then K was put here by a push
-//! that began after Q's and so after M was written; but M names only pages that were here before. M holds back the
-//! manifests that a sync copies.
+//! *Why no page of earlier snapshots is lost that a manifest is about to name.* Such pages are
+//! marked too, and packers need not look: a page K that is here and that Q does not name was named
+//! by manifests of one writer in a row (`packer::history`), and that row ended before Q. If Q's
+//! writer made K later than Q, then K was put here by a push that began after Q's and so after M
+//! was written; but M names only pages that were here before. M holds back the manifests that a
+//! sync copies.
 //!
-//! *Why a dead run does no harm.* A mark names only objects that the snapshots that stay do not need, and is written
-//! before the first manifest goes. If the run dies in between, the archives are marked and still named, and so stay until
-//! the next run has deleted the manifests. A tombstone whose manifest is still there has no effect. A mark is removed
-//! last, after its archives and the table pages that name them.
+//! *Why a dead run does no harm.* A mark names only objects that the snapshots that stay do not
+//! need, and is written before the first manifest goes. If the run dies in between, the archives
+//! are marked and still named, and so stay until the next run has deleted the manifests. A
+//! tombstone whose manifest is still there has no effect. A mark is removed last, after its
+//! archives and the table pages that name them.
 //!
-//! *Beside a sync*, which copies manifests that no host plans: it puts a manifest's signature first, then reads marks and
-//! archives, then puts the manifest. A sweep looks for signatures without their manifest after its marks were written and
-//! before it deletes; if there is one, it leaves the sweep to another run. Whichever looks last sees the other.
+//! *Beside a sync*, which copies manifests that no host plans: it puts a manifest's signature
+//! first, then reads marks and archives, then puts the manifest. A sweep looks for signatures
+//! without their manifest after its marks were written and before it deletes; if there is one, it
+//! leaves the sweep to another run. Whichever looks last sees the other.
 //!
-//! Pages of the archive table need no marks: a page that no manifest names is deleted only with an archive that it
-//! names, so no manifest that could come would have it. Objects that cannot be deleted (credentials, object lock) are
-//! reported and left.
+//! Pages of the archive table need no marks: a page that no manifest names is deleted only with an
+//! archive that it names, so no manifest that could come would have it. Objects that cannot be
+//! deleted (credentials, object lock) are reported and left.
 
 mod error;
 mod inventory;
@@ -73,8 +81,8 @@ pub struct PruneRequest {
     pub trust: Trust,
     /// Which snapshots stay.
     pub policy: Policy,
-    /// Stamps, sequences or hashes of the snapshots to delete, whatever the policy says, and no others. Empty: the
-    /// policy decides.
+    /// Stamps, sequences or hashes of the snapshots to delete, whatever the policy says, and no
+    /// others. Empty: the policy decides.
     pub forget: Vec<String>,
     /// The time of the prune.
     pub now: DateTime<Utc>,
@@ -121,14 +129,16 @@ pub struct PlannedMark {
     pub name: MarkName,
     /// The archives that it names, that are here and that no manifest needs, with their sizes.
     pub archives: BTreeMap<Hash, u64>,
-    /// The archives that it names and no manifest needs, including those that are gone: a run may have died before it
-    /// deleted the pages.
+    /// The archives that it names and no manifest needs, including those that are gone: a run may
+    /// have died before it deleted the pages.
     dead: Vec<Hash>,
-    /// Pages of earlier snapshots, and directories of such pages, that it names and no manifest needs.
+    /// Pages of earlier snapshots, and directories of such pages, that it names and no manifest
+    /// needs.
     pages: Vec<Hash>,
     /// A later manifest lists it, so its archives can go.
     pub ripe: bool,
-    /// No packer will follow it as it is, so it is replaced: its archives are marked again, and it is removed.
+    /// No packer will follow it as it is, so it is replaced: its archives are marked again, and it
+    /// is removed.
     stale: bool,
     /// It names pages, and it is unknown whether a manifest needs them.
     is_unclear: bool,
@@ -313,8 +323,8 @@ impl PruneRequest {
         })
     }
 
-    /// Returns the archives and pages that only snapshots that go need, and those that dead pushes left, without those that
-    /// a mark names already.
+    /// Returns the archives and pages that only snapshots that go need, and those that dead pushes
+    /// left, without those that a mark names already.
     async fn to_mark(
         &self,
         seen: &Inventory,
@@ -326,7 +336,8 @@ impl PruneRequest {
             if planned.stale {
                 continue;
             }
-            // A ripe mark is removed, so the archives that a manifest still needs may be marked again.
+            // A ripe mark is removed, so the archives that a manifest still needs may be marked
+            // again.
             match planned.ripe {
                 true => waiting.extend(planned.archives.keys().copied()),
                 false => waiting.extend(&one.mark.archives),

@@ -3,12 +3,14 @@
 //! It connects packer, spool, catalog and shipper, in this order:
 //!
 //! 1. The caller holds the state directory.
-//! 2. Look at every target ([`inspect_targets`]) and determine the snapshot's place in the chain ([`lineage`]).
+//! 2. Look at every target ([`inspect_targets`]) and determine the snapshot's place in the chain
+//!    ([`lineage`]).
 //! 3. Begin to ship the archives that earlier runs left in the spool.
 //! 4. Pack, and ship each archive as soon as it is sealed.
 //! 5. Publish on each target once its uploads have ended, and tidy the spool.
 //!
-//! Targets advance independently. If one fails, the push reports it and keeps its missing objects in the spool.
+//! Targets advance independently. If one fails, the push reports it and keeps its missing objects
+//! in the spool.
 
 mod copy_sources;
 mod error;

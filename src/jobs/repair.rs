@@ -1,8 +1,8 @@
 //! Brings back objects that a target lost, from other targets and from the spool.
 //!
-//! No object is believed by its origin: archives and pages must hash to their names, manifests must carry a trusted
-//! signature. Each object is read back before it counts as repaired. A manifest comes last, after everything that it
-//! names, as in a push.
+//! No object is believed by its origin: archives and pages must hash to their names, manifests must
+//! carry a trusted signature. Each object is read back before it counts as repaired. A manifest
+//! comes last, after everything that it names, as in a push.
 
 use std::path::Path;
 
@@ -69,7 +69,8 @@ enum RepairError {
     NotKept,
 }
 
-/// Copies the archive `row` to `folder` from the first donor that has it whole, and returns that donor.
+/// Copies the archive `row` to `folder` from the first donor that has it whole, and returns that
+/// donor.
 pub async fn bring_archive<'a>(
     folder: &HostFolder,
     row: &ArchiveRow,
@@ -129,7 +130,8 @@ async fn copy_page(folder: &HostFolder, page: &Hash, donor: &Donor) -> Result<()
     replace(folder, &key, bytes).await
 }
 
-/// Copies a page of earlier snapshots, or a directory of such pages, to `folder`, and returns the donor.
+/// Copies a page of earlier snapshots, or a directory of such pages, to `folder`, and returns the
+/// donor.
 pub async fn bring_history<'a>(
     folder: &HostFolder,
     page: &Hash,
@@ -152,7 +154,8 @@ async fn copy_history(folder: &HostFolder, page: &Hash, donor: &Donor) -> Result
     replace(folder, &key, bytes).await
 }
 
-/// Copies the pages of earlier snapshots that `manifest` names and `folder` lacks, then the directories.
+/// Copies the pages of earlier snapshots that `manifest` names and `folder` lacks, then the
+/// directories.
 async fn copy_all_history(
     folder: &HostFolder,
     manifest: &Manifest,
@@ -173,8 +176,8 @@ async fn copy_all_history(
     Ok(())
 }
 
-/// Copies everything that the manifest `name` needs and `folder` lacks, then its signature, then the manifest; returns the
-/// donor. `accepts` decides whether a signer is trusted.
+/// Copies everything that the manifest `name` needs and `folder` lacks, then its signature, then
+/// the manifest; returns the donor. `accepts` decides whether a signer is trusted.
 pub async fn bring_manifest<'a>(
     folder: &HostFolder,
     name: &ManifestName,

@@ -1,7 +1,8 @@
-//! A test restore: decrypts a snapshot and verifies every file, in a directory that is removed again.
+//! A test restore: decrypts a snapshot and verifies every file, in a directory that is removed
+//! again.
 //!
-//! A file's parts come in any order from many archives, and its hash covers the whole, so the decrypted files are on disk
-//! meanwhile. They are also removed if the process is terminated.
+//! A file's parts come in any order from many archives, and its hash covers the whole, so the
+//! decrypted files are on disk meanwhile. They are also removed if the process is terminated.
 
 use std::ffi::OsStr;
 use std::io;
@@ -100,7 +101,8 @@ pub async fn test_restore(
     }
 }
 
-/// Texts in the error of an archive that blame the key, the network or the local disk, and not the snapshot.
+/// Texts in the error of an archive that blame the key, the network or the local disk, and not the
+/// snapshot.
 const OURS: [&str; 3] = [
     "none of the identities opens it",
     "could not be fetched",

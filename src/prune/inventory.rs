@@ -18,15 +18,16 @@ const CONCURRENT_GETS: usize = 16;
 /// Tombstones that are read to find the last prune: those of the highest sequences.
 const TOMBSTONES_READ: usize = 8;
 
-/// A snapshot that arrives later than this after its stamp is late: a backup takes hours, and a laptop sleeps at night.
+/// A snapshot that arrives later than this after its stamp is late: a backup takes hours, and a
+/// laptop sleeps at night.
 const LATE: chrono::Duration = chrono::Duration::hours(36);
 
 /// What a prune knows about a target.
 pub(super) struct Inventory {
     /// The verified snapshots.
     pub chain: Chain,
-    /// Manifests without a signature, of deleted snapshots: a prune that died left them, or a sync beside it. They do not
-    /// verify and need no objects.
+    /// Manifests without a signature, of deleted snapshots: a prune that died left them, or a sync
+    /// beside it. They do not verify and need no objects.
     pub remains: Vec<ManifestName>,
     /// The marks of earlier prunes.
     pub marks: Marks,
@@ -149,8 +150,8 @@ impl Inventory {
         pages.flatten().copied()
     }
 
-    /// Returns whether all archives that `manifest` names are here. A snapshot that arrived after the archives were listed
-    /// seems to lack some, so an older one stays in its place.
+    /// Returns whether all archives that `manifest` names are here. A snapshot that arrived after
+    /// the archives were listed seems to lack some, so an older one stays in its place.
     pub(super) fn is_whole(&self, manifest: &Manifest) -> bool {
         self.rows_of(manifest).all(|(archive, bytes)| {
             let present = self.archives.get(&archive);
@@ -176,7 +177,8 @@ impl Inventory {
             .map(|(hash, _)| *hash)
     }
 
-    /// Returns the pages of earlier snapshots that `manifest` names, and the directories of such pages.
+    /// Returns the pages of earlier snapshots that `manifest` names, and the directories of such
+    /// pages.
     pub(super) fn history_of<'a>(
         &'a self,
         manifest: &'a Manifest,
@@ -201,7 +203,8 @@ impl Inventory {
             .collect()
     }
 
-    /// Returns the objects in `tables/` that are neither pages of a manifest's archive table nor in `history`.
+    /// Returns the objects in `tables/` that are neither pages of a manifest's archive table nor in
+    /// `history`.
     pub(super) fn unnamed_pages(&self, history: &HashSet<Hash>) -> Vec<Hash> {
         let listed = self.tables.keys();
         let is_named = |page: &&Hash| self.pages.contains_key(*page) || history.contains(*page);

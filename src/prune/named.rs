@@ -5,7 +5,8 @@ use super::{PlannedSnapshot, PruneRequest};
 use crate::retention::{Nameable, Reason, Reasons, find, may_go};
 
 impl PruneRequest {
-    /// If the request names snapshots, plans to delete exactly these. Returns the names that no snapshot here has.
+    /// If the request names snapshots, plans to delete exactly these. Returns the names that no
+    /// snapshot here has.
     pub(super) fn choose_named(
         &self,
         planned: &mut [PlannedSnapshot],

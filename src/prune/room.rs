@@ -1,9 +1,10 @@
 //! Makes room for a prune's own marks and tombstones on a disk that is full to the last byte.
 //!
-//! First it frees the reserve that a push kept for this (`Storage::free_reserve`). If that is not enough, or a push of an
-//! older version kept none, it deletes the recovery documents, which every version of Sealift contains and no snapshot
-//! needs. Each tombstone then takes less than the manifest and the signature free that go after it. At the end both are
-//! put back, or at the end of a later prune if there is no room yet.
+//! First it frees the reserve that a push kept for this (`Storage::free_reserve`). If that is not
+//! enough, or a push of an older version kept none, it deletes the recovery documents, which every
+//! version of Sealift contains and no snapshot needs. Each tombstone then takes less than the
+//! manifest and the signature free that go after it. At the end both are put back, or at the end of
+//! a later prune if there is no room yet.
 
 use bytes::Bytes;
 
@@ -56,8 +57,9 @@ impl PruneRequest {
         }
     }
 
-    /// Puts the reserve and the recovery documents back, which this run or one that was killed may have deleted. Without
-    /// room for the reserve, the free space is left alone: a backup needs it to list the mark.
+    /// Puts the reserve and the recovery documents back, which this run or one that was killed may
+    /// have deleted. Without room for the reserve, the free space is left alone: a backup needs it
+    /// to list the mark.
     pub(super) async fn keep_room(&self, plan: &PrunePlan, report: &mut PruneReport) {
         let target = &self.folder.target;
         if !target.has_reserve() || plan.snapshots.is_empty() {

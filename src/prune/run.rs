@@ -41,7 +41,8 @@ pub struct PruneReport {
 }
 
 impl PruneRequest {
-    /// Carries out `plan`, unless it is refused or the target changed since. `signer` signs marks and tombstones.
+    /// Carries out `plan`, unless it is refused or the target changed since. `signer` signs marks
+    /// and tombstones.
     pub async fn run(&self, plan: &PrunePlan, signer: &Signer) -> Result<PruneReport, PruneError> {
         if let Some(refusal) = &plan.refusal {
             return Err(refusal.clone().into());
@@ -50,7 +51,8 @@ impl PruneRequest {
         if !may_prune(host, key, &self.trust, &plan.signers) {
             return Err(PruneError::Signer(signer.fingerprint()));
         }
-        // One listing for both checks: neither would see a manifest that arrives between two listings.
+        // One listing for both checks: neither would see a manifest that arrives between two
+        // listings.
         let listed = self.list_manifests().await?;
         let mut names: Vec<ManifestName> = listed
             .keys()
@@ -104,8 +106,8 @@ impl PruneRequest {
         Ok(below.collect())
     }
 
-    /// Returns the manifests whose signature is here and that are not: a push or sync under way may rely on any archive.
-    /// Leaves out deleted snapshots and runs that died long ago.
+    /// Returns the manifests whose signature is here and that are not: a push or sync under way may
+    /// rely on any archive. Leaves out deleted snapshots and runs that died long ago.
     async fn publications_under_way(
         &self,
         plan: &PrunePlan,
@@ -180,8 +182,8 @@ impl PruneRequest {
         self.remove_marks(plan.ripe().filter(done), report).await
     }
 
-    /// Deletes the table pages that no manifest names and that list an archive of a ripe mark: no later manifest has them.
-    /// Returns false if not all could be read and deleted.
+    /// Deletes the table pages that no manifest names and that list an archive of a ripe mark: no
+    /// later manifest has them. Returns false if not all could be read and deleted.
     async fn sweep_pages(
         &self,
         plan: &PrunePlan,
@@ -254,7 +256,8 @@ impl PruneRequest {
         Ok(())
     }
 
-    /// Deletes each mark before its signature, so that a run that dies in between leaves no mark without a signature.
+    /// Deletes each mark before its signature, so that a run that dies in between leaves no mark
+    /// without a signature.
     async fn remove_marks(
         &self,
         marks: impl Iterator<Item = &PlannedMark>,
@@ -322,8 +325,9 @@ impl PruneRequest {
         Ok(())
     }
 
-    /// Deletes manifests and signatures of deleted snapshots: a run that died after the manifest left the signature, and a
-    /// sync beside a prune may have left the manifest. A signature without a tombstone belongs to a push under way.
+    /// Deletes manifests and signatures of deleted snapshots: a run that died after the manifest
+    /// left the signature, and a sync beside a prune may have left the manifest. A signature
+    /// without a tombstone belongs to a push under way.
     async fn remove_remains(
         &self,
         plan: &PrunePlan,
@@ -347,8 +351,9 @@ impl PruneRequest {
         Ok(())
     }
 
-    /// Deletes signatures without their mark: a run died before it wrote the mark, or could not remove the signature. If
-    /// another prune is about to write the mark, that mark is unsigned, and the next prune replaces it.
+    /// Deletes signatures without their mark: a run died before it wrote the mark, or could not
+    /// remove the signature. If another prune is about to write the mark, that mark is unsigned,
+    /// and the next prune replaces it.
     async fn remove_lone_signatures(&self, report: &mut PruneReport) -> Result<(), PruneError> {
         let listed = self.folder.list(MARKS).await?;
         let lone = listed.keys().filter_map(|key| {
@@ -361,7 +366,8 @@ impl PruneRequest {
         Ok(())
     }
 
-    /// Deletes objects and returns those that could not be deleted. Fails if the target does not answer.
+    /// Deletes objects and returns those that could not be deleted. Fails if the target does not
+    /// answer.
     async fn delete_all(
         &self,
         keys: Vec<ObjectKey>,

@@ -28,14 +28,16 @@ pub struct Examined {
     pub whole: BTreeMap<Hash, Needed>,
     /// Problems, in the order in which they were found.
     pub problems: Vec<Problem>,
-    /// Number and bytes of archives and pages that no manifest names: pushes that broke off left them. `None`: only some
-    /// snapshots were looked at, so it is unknown.
+    /// Number and bytes of archives and pages that no manifest names: pushes that broke off left
+    /// them. `None`: only some snapshots were looked at, so it is unknown.
     pub stray: Option<(u64, u64)>,
 }
 
-/// Looks at the chain, and at all objects of the `wanted` snapshots, which are named as in `list`. Empty: all.
+/// Looks at the chain, and at all objects of the `wanted` snapshots, which are named as in `list`.
+/// Empty: all.
 ///
-/// If a push, a prune or a sync changes the target meanwhile, it looks again, so that the change is no finding.
+/// If a push, a prune or a sync changes the target meanwhile, it looks again, so that the change is
+/// no finding.
 pub async fn examine(
     folder: &HostFolder,
     trust: &Trust,
@@ -164,7 +166,8 @@ async fn read_pages(
     Ok(pages)
 }
 
-/// Reads every directory and page of earlier snapshots that the snapshots name, once. Returns their names.
+/// Reads every directory and page of earlier snapshots that the snapshots name, once. Returns their
+/// names.
 async fn read_history(
     folder: &HostFolder,
     snapshots: &[VerifiedSnapshot],
@@ -239,7 +242,8 @@ fn history(
     }
 }
 
-/// Returns the archives that the tables name. If a page of a snapshot is missing, its other pages count.
+/// Returns the archives that the tables name. If a page of a snapshot is missing, its other pages
+/// count.
 fn needed_by(
     snapshots: &[VerifiedSnapshot],
     pages: &HashMap<Hash, Option<TablePage>>,

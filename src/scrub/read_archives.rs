@@ -40,9 +40,10 @@ impl Share {
 
 /// Chooses archives to read by the `memory` of earlier readings.
 ///
-/// Archives that were damaged come first and do not count into the share, so that they do not delay the others. Then come
-/// those that were never read, then those that were read longest ago, until the share of all bytes is reached. If a
-/// reading of everything began at `begun` and broke off, the archives that it found whole are left out.
+/// Archives that were damaged come first and do not count into the share, so that they do not delay
+/// the others. Then come those that were never read, then those that were read longest ago, until
+/// the share of all bytes is reached. If a reading of everything began at `begun` and broke off,
+/// the archives that it found whole are left out.
 pub fn choose(
     whole: &BTreeMap<Hash, Needed>,
     share: Share,
@@ -77,9 +78,9 @@ pub fn choose(
 
 /// Chooses archives to read without a memory.
 ///
-/// Each archive has a place on a circle, by its hash, and each week reads the next part of the circle. So every archive is
-/// read within as many weeks as the share takes, also while others come and go. The bytes of a week are the share only on
-/// average.
+/// Each archive has a place on a circle, by its hash, and each week reads the next part of the
+/// circle. So every archive is read within as many weeks as the share takes, also while others come
+/// and go. The bytes of a week are the share only on average.
 pub fn choose_by_week(
     whole: &BTreeMap<Hash, Needed>,
     share: Share,
@@ -110,8 +111,8 @@ pub enum Reading {
     Wrong(Box<Problem>),
 }
 
-/// Reads `archives` and compares them with their rows. Calls `on_read` with each result as it comes. Fails if the target
-/// does not answer.
+/// Reads `archives` and compares them with their rows. Calls `on_read` with each result as it
+/// comes. Fails if the target does not answer.
 pub async fn read_archives(
     folder: &HostFolder,
     archives: Vec<Needed>,

@@ -1,4 +1,5 @@
-//! Copies an archive from one target to another, by way of a local file. It moves ciphertext, believed by its hash.
+//! Copies an archive from one target to another, by way of a local file. It moves ciphertext,
+//! believed by its hash.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +11,8 @@ use crate::repository::HostFolder;
 use crate::repository::read_archive::{ReadArchiveError, read_archive};
 use crate::storage::{Body, ErrorKind, PutMode};
 
-/// After this many failures in a row no more copies are tried: if a side is gone, each takes its whole patience.
+/// After this many failures in a row no more copies are tried: if a side is gone, each takes its
+/// whole patience.
 const LONGEST_STREAK: u32 = 4;
 
 /// Counts copies that failed in a row for a reason that is not the archive's own.

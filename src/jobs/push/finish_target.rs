@@ -1,5 +1,5 @@
-//! The last part of a push on one target: once its uploads have ended, every snapshot that it lacks is published there,
-//! oldest first.
+//! The last part of a push on one target: once its uploads have ended, every snapshot that it lacks
+//! is published there, oldest first.
 
 mod publish_result;
 mod spooled_publication;
@@ -127,7 +127,8 @@ impl Publishing<'_> {
         let published = publish_all(folder, &work.spool, pending, support, &self.confirmed).await;
         let is_published = published.is_ok();
         self.published = Some(published);
-        // Last, so that the reserve does not take the room of a snapshot. Without room for it, the next push tries again.
+        // Last, so that the reserve does not take the room of a snapshot. Without room for it, the
+        // next push tries again.
         if work.reserve_is_due && is_published {
             let kept = folder.target.keep_reserve(folder.host.as_str()).await;
             self.reserve_is_kept = kept.is_ok();
@@ -235,7 +236,8 @@ impl<'a> FinishTarget<'a> {
         })
     }
 
-    /// Returns the snapshots that the target still waits for, oldest first, and settles those that it never gets.
+    /// Returns the snapshots that the target still waits for, oldest first, and settles those that
+    /// it never gets.
     fn pending(
         &self,
         state: &State,
@@ -261,7 +263,8 @@ impl<'a> FinishTarget<'a> {
                 continue;
             }
             if !state.spool.contains(&row.name.key()) {
-                // A state directory that was lost does not know what was pruned there, so it warns of nothing.
+                // A state directory that was lost does not know what was pruned there, so it warns
+                // of nothing.
                 if self.settle_unshippable(state, row)? && knows_target {
                     result.forgotten.push(row.name.stamp.to_string());
                 }
@@ -385,9 +388,10 @@ impl<'a> FinishTarget<'a> {
         })
     }
 
-    /// Settles a snapshot that the spool lacks: it is on the target already (another state directory put it there), or
-    /// the target does not get it, because a new target gets no history. Returns whether the operator should know of
-    /// that: the snapshot is newer than one of the target, and no prune deleted it.
+    /// Settles a snapshot that the spool lacks: it is on the target already (another state
+    /// directory put it there), or the target does not get it, because a new target gets no
+    /// history. Returns whether the operator should know of that: the snapshot is newer than one of
+    /// the target, and no prune deleted it.
     fn settle_unshippable(&self, state: &State, row: &SnapshotRow) -> Result<bool, PushError> {
         let core = &row.known.core;
         let Ok(seen) = &self.survey.seen else {
@@ -404,7 +408,8 @@ impl<'a> FinishTarget<'a> {
         Ok(is_between && !seen.pruned.contains(core))
     }
 
-    /// Returns whether the catalog remembers no `version` under `key`, or the target was emptied since.
+    /// Returns whether the catalog remembers no `version` under `key`, or the target was emptied
+    /// since.
     fn is_due(&self, state: &State, key: &str, version: &str) -> Result<bool, PushError> {
         let there = state.catalog.meta(key)?;
         let seen = self.survey.seen.as_ref();

@@ -2,12 +2,13 @@
 //!
 //! Besides the usual case, three things can have happened since the last run:
 //!
-//! - The target has snapshots of this machine that the catalog does not know: the state directory was lost (the catalog
-//!   is empty) or set back (a restored VM). A new writer begins, on top of the target's head.
-//! - The target has snapshots of another machine: two machines push under one name. This one stops, unless `adopt` said
-//!   that it takes over.
-//! - The target has fewer snapshots: it was emptied or set back. The catalog forgets what the target lost, so the next
-//!   snapshot stores it again.
+//! - The target has snapshots of this machine that the catalog does not know: the state directory
+//!   was lost (the catalog is empty) or set back (a restored VM). A new writer begins, on top of
+//!   the target's head.
+//! - The target has snapshots of another machine: two machines push under one name. This one stops,
+//!   unless `adopt` said that it takes over.
+//! - The target has fewer snapshots: it was emptied or set back. The catalog forgets what the
+//!   target lost, so the next snapshot stores it again.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -28,7 +29,8 @@ use crate::state::machine::machine_id;
 const ADOPTED: &str = "adopted";
 /// Catalog entry: the highest sequence that this catalog ever knew.
 const HIGHEST: &str = "highest sequence";
-/// Catalog entry: the sequence that `adopt --after` gave, for a host whose snapshots no target shows.
+/// Catalog entry: the sequence that `adopt --after` gave, for a host whose snapshots no target
+/// shows.
 const BEGINS_AFTER: &str = "begins after";
 
 /// Returns the catalog entries that no target shows and that a rebuilt catalog needs.
@@ -53,7 +55,8 @@ pub struct Reconciled {
     pub warnings: Vec<String>,
 }
 
-/// Brings the catalog up to date with what the targets show, and determines the next snapshot's lineage.
+/// Brings the catalog up to date with what the targets show, and determines the next snapshot's
+/// lineage.
 pub fn reconcile(
     state: &mut State,
     host: &HostName,
@@ -104,8 +107,9 @@ fn is_everywhere(state: &State, surveys: &[Survey], sequence: u64) -> Result<boo
     Ok(!last.is_empty() && surveys.iter().all(shows))
 }
 
-/// Fails if the state directory is new and no target shows its past, while one is write-only. Then the operator must give
-/// the last sequence: a sequence that is used twice would hide the new snapshots behind old ones.
+/// Fails if the state directory is new and no target shows its past, while one is write-only. Then
+/// the operator must give the last sequence: a sequence that is used twice would hide the new
+/// snapshots behind old ones.
 fn require_past(state: &State, remembered: u64, surveys: &[Survey]) -> Result<(), PushError> {
     let blind = surveys.iter().find(|survey| survey.write_only);
     let is_new = remembered == 0 && state.catalog.meta(BEGINS_AFTER)?.is_none();
@@ -132,8 +136,8 @@ pub fn begin_after(state: &State, sequence: u64) -> Result<(), PushError> {
     Ok(state.catalog.set_meta(HIGHEST, &highest.to_string())?)
 }
 
-/// Updates and returns the highest sequence that this catalog ever knew. It is not used again even if every target was
-/// emptied, because a reader may remember it.
+/// Updates and returns the highest sequence that this catalog ever knew. It is not used again even
+/// if every target was emptied, because a reader may remember it.
 fn remember_highest(state: &State) -> Result<u64, PushError> {
     let text = state.catalog.meta(HIGHEST)?;
     let remembered: u64 = text.and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -149,7 +153,8 @@ fn remember_highest(state: &State) -> Result<u64, PushError> {
     Ok(highest.max(remembered))
 }
 
-/// Returns the verified snapshots that the catalog does not know, by sequence and core hash, with a target's label.
+/// Returns the verified snapshots that the catalog does not know, by sequence and core hash, with a
+/// target's label.
 fn foreign(surveys: &[Survey]) -> BTreeMap<(u64, Hash), (&VerifiedSnapshot, String)> {
     let seen = surveys
         .iter()
@@ -163,7 +168,8 @@ fn foreign(surveys: &[Survey]) -> BTreeMap<(u64, Hash), (&VerifiedSnapshot, Stri
     .collect()
 }
 
-/// Adds the snapshots of other writers to the catalog. Fails if another machine's snapshot is the newest.
+/// Adds the snapshots of other writers to the catalog. Fails if another machine's snapshot is the
+/// newest.
 fn take_in_foreign(
     state: &mut State,
     host: &HostName,
@@ -193,7 +199,8 @@ fn take_in_foreign(
         }
     }
     if newest >= own_head {
-        // Our own unpublished snapshots would fork the chain: they are dropped, and their content stays.
+        // Our own unpublished snapshots would fork the chain: they are dropped, and their content
+        // stays.
         for row in own
             .iter()
             .filter(|row| row.known.sequence + 1 > foreign_base(&foreign))
@@ -243,7 +250,8 @@ fn is_published_anywhere(
     Ok(false)
 }
 
-/// Records the snapshots that targets no longer show: those with a tombstone were pruned, the others are lost.
+/// Records the snapshots that targets no longer show: those with a tombstone were pruned, the
+/// others are lost.
 fn forget_what_targets_lost(
     state: &mut State,
     surveys: &[Survey],
@@ -355,8 +363,8 @@ fn adopted(state: &State) -> Result<HashSet<Hash>, PushError> {
         .collect())
 }
 
-/// Accepts the heads that the targets show, whatever machine made them: this machine takes over the host's name. Returns
-/// their names. The next push has them as parents.
+/// Accepts the heads that the targets show, whatever machine made them: this machine takes over the
+/// host's name. Returns their names. The next push has them as parents.
 pub fn adopt(
     state: &mut State,
     host: &HostName,

@@ -1,14 +1,16 @@
 //! Decides which prune marks the next snapshot follows.
 //!
-//! To follow a mark is to use none of the archives that it names, and to list it. A mark has no force until a manifest
-//! lists it, so it is always safe to ignore one: its archives are merely not deleted. To follow a planted mark is not
-//! safe: one manifest goes to every target, so an archive that one target is about to delete is stored again on all of
-//! them if its content is needed again. So a mark is followed only if
+//! To follow a mark is to use none of the archives that it names, and to list it. A mark has no
+//! force until a manifest lists it, so it is always safe to ignore one: its archives are merely not
+//! deleted. To follow a planted mark is not safe: one manifest goes to every target, so an archive
+//! that one target is about to delete is stored again on all of them if its content is needed
+//! again. So a mark is followed only if
 //!
-//! - it is signed by a key that may prune; or it is not signed at all (marks of November 2026 and earlier), and the
-//!   unsigned marks are few and name a small part of the stored bytes;
-//! - and it names no archive that the newest snapshot on its target, or the newest of all, needs. A prune that sees all
-//!   snapshots marks none of those; one that was shown only a part of them might.
+//! - it is signed by a key that may prune; or it is not signed at all (marks of November 2026 and
+//!   earlier), and the unsigned marks are few and name a small part of the stored bytes;
+//! - and it names no archive that the newest snapshot on its target, or the newest of all, needs. A
+//!   prune that sees all snapshots marks none of those; one that was shown only a part of them
+//!   might.
 
 use std::collections::HashSet;
 

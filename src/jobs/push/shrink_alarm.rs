@@ -1,4 +1,5 @@
-//! Compares what a push stored of each source with the snapshot before: see [`crate::state::figures`].
+//! Compares what a push stored of each source with the snapshot before: see
+//! [`crate::state::figures`].
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,8 @@ pub struct ShrinkReport {
 
 /// Compares the figures of `report`, remembers them, and returns what is open.
 ///
-/// A snapshot that was not `made_now` is not compared for sources whose newer figures are known: it was pushed by hand.
+/// A snapshot that was not `made_now` is not compared for sources whose newer figures are known: it
+/// was pushed by hand.
 pub fn note_figures(
     state: &State,
     config: &Config,
@@ -124,7 +126,8 @@ fn settings(source: &Source) -> Settings {
     settings
 }
 
-/// Learns the figures of each source from the newest local snapshot that has it, if there is no memory of them.
+/// Learns the figures of each source from the newest local snapshot that has it, if there is no
+/// memory of them.
 fn from_local_snapshots(state: &State, config: &Config, but: Stamp) -> Result<Memory, PushError> {
     let there = producer::list(&config.snapshots_dir)?;
     let ordered = in_order(there, Some(&state.catalog), clock::now())?;
@@ -144,7 +147,8 @@ fn from_local_snapshots(state: &State, config: &Config, but: Stamp) -> Result<Me
     Ok(memory)
 }
 
-/// Returns whether a snapshot is neither on this host nor, as far as the catalog knows, on any target.
+/// Returns whether a snapshot is neither on this host nor, as far as the catalog knows, on any
+/// target.
 pub fn is_gone(
     catalog: Option<&Catalog>,
     config: &Config,

@@ -1,9 +1,9 @@
 //! The spool's limit, while packing and shipping go on.
 //!
-//! Over its limit, the spool first gives up archives that every target has, then those of a target that the others
-//! can copy from, then those that only unreachable targets lack. If there are none of these, the packer waits until
-//! something is shipped. So a first push may be larger than the disk, and a target that is unreachable for weeks
-//! does not stop the others.
+//! Over its limit, the spool first gives up archives that every target has, then those of a target
+//! that the others can copy from, then those that only unreachable targets lack. If there are none
+//! of these, the packer waits until something is shipped. So a first push may be larger than the
+//! disk, and a target that is unreachable for weeks does not stop the others.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -143,14 +143,16 @@ impl SpoolQuota {
         true
     }
 
-    /// Notes that an upload of an archive begins. Returns false if the spool no longer has the archive.
+    /// Notes that an upload of an archive begins. Returns false if the spool no longer has the
+    /// archive.
     pub(super) fn begin_upload(&self, key: &ObjectKey) -> bool {
         let mut inner = self.inner();
         let held = inner.held.iter_mut().find(|held| held.key == *key);
         held.map(|held| held.in_flight += 1).is_some()
     }
 
-    /// Notes that an upload to the target of this index ended, and whether the target has the archive now.
+    /// Notes that an upload to the target of this index ended, and whether the target has the
+    /// archive now.
     pub(super) fn end_upload(&self, target: usize, key: &ObjectKey, shipped: bool) {
         let mut inner = self.inner();
         if let Some(held) = inner.held.iter_mut().find(|held| held.key == *key) {

@@ -1,9 +1,10 @@
 //! Sorts this host's snapshot directories by the order in which they were made.
 //!
-//! Their names are stamps, which are the clock's: after one run with a clock in 2099 its directory would stay the newest.
-//! The catalog numbers the snapshots that were packed, so its sequences decide. A directory that was never packed has no
-//! sequence: it follows the last packed one whose stamp is not after its own. If its stamp is ahead of the clock it is
-//! compared with such stamps only, so a wrong stamp never makes it the newest.
+//! Their names are stamps, which are the clock's: after one run with a clock in 2099 its directory
+//! would stay the newest. The catalog numbers the snapshots that were packed, so its sequences
+//! decide. A directory that was never packed has no sequence: it follows the last packed one whose
+//! stamp is not after its own. If its stamp is ahead of the clock it is compared with such stamps
+//! only, so a wrong stamp never makes it the newest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,8 @@ use crate::base::ids::Stamp;
 use crate::producer::LocalSnapshot;
 use crate::state::catalog::{Catalog, CatalogError};
 
-/// A stamp may be this far ahead of the clock: several snapshots within one second get such stamps, and clocks differ.
+/// A stamp may be this far ahead of the clock: several snapshots within one second get such stamps,
+/// and clocks differ.
 const TOLERANCE: Duration = Duration::minutes(10);
 
 /// A snapshot directory of this host.
@@ -56,8 +58,8 @@ pub fn in_order(
     Ok(ordered)
 }
 
-/// Returns a sort key for each stamp. A packed snapshot has its rank by sequence; one that was never packed sorts before the
-/// packed one of the same rank.
+/// Returns a sort key for each stamp. A packed snapshot has its rank by sequence; one that was
+/// never packed sorts before the packed one of the same rank.
 fn places(
     stamps: &[(Stamp, Option<u64>)],
     now: DateTime<Utc>,

@@ -145,7 +145,8 @@ fn has(survey: &Survey, key: &ObjectKey, bytes: u64) -> bool {
     hash.is_some_and(|hash| seen.archives.get(&hash) == Some(&bytes))
 }
 
-/// Returns the archives in the spool. An archive that the catalog does not know may be an index, so it is not cold.
+/// Returns the archives in the spool. An archive that the catalog does not know may be an index, so
+/// it is not cold.
 fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, PushError> {
     let listed = state.spool.list(ARCHIVES)?;
     let hashes = listed.iter().map(|(key, _)| key.as_str());
@@ -181,7 +182,8 @@ fn default_limit(state: &State, held: u64) -> Result<u64, PushError> {
     Ok((held + free) / 2)
 }
 
-/// Reports the uploads to one target to the quota and as progress, and keeps the keys for the catalog.
+/// Reports the uploads to one target to the quota and as progress, and keeps the keys for the
+/// catalog.
 struct TargetTracker {
     /// The target's place in the targets' order.
     index: usize,

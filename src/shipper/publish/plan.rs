@@ -40,8 +40,9 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Looks at what the target has now and plans the rest, without the publications that are `crowded_out`. Plans
-    /// nothing of a snapshot unless all of it can be put. `shipped` are archives that earlier rounds put there.
+    /// Looks at what the target has now and plans the rest, without the publications that are
+    /// `crowded_out`. Plans nothing of a snapshot unless all of it can be put. `shipped` are
+    /// archives that earlier rounds put there.
     pub(super) async fn make(
         job: &PublishJob<'a>,
         crowded_out: &BTreeMap<usize, ShipError>,
@@ -86,7 +87,8 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    /// Plans the archives that the spool has and the target lacks. Returns those that the spool lacks as well.
+    /// Plans the archives that the spool has and the target lacks. Returns those that the spool
+    /// lacks as well.
     fn add_archives<'p>(
         &mut self,
         spool: &Spool,
@@ -108,7 +110,8 @@ impl<'a> Plan<'a> {
         to_copy
     }
 
-    /// Plans pages, signature and manifest, and adds to `missing` the keys of those that are nowhere.
+    /// Plans pages, signature and manifest, and adds to `missing` the keys of those that are
+    /// nowhere.
     fn add_small(
         &mut self,
         spool: &Spool,
@@ -123,7 +126,8 @@ impl<'a> Plan<'a> {
         let pages = pages.map(|page| (ObjectKey::table(page), publication.at_hand.get(page)));
         for (key, at_hand) in pages.chain([(signature.clone(), None)]) {
             let in_spool = spool.size(&key).or(at_hand.map(|bytes| bytes.len() as u64));
-            // Our own copy says how long the object is. Without one, the object that is there must do.
+            // Our own copy says how long the object is. Without one, the object that is there must
+            // do.
             let mode = match present.small.get(key.as_str()) {
                 Some(bytes) if in_spool.is_none_or(|right| right == *bytes) => continue,
                 Some(_) => PutMode::Replace,

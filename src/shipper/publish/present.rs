@@ -11,10 +11,12 @@ use crate::format::manifest::ArchiveRow;
 use crate::repository::HostFolder;
 use crate::storage::{ErrorKind, TargetError};
 
-/// The objects on the target, with their sizes: at least all that are there of those that the publications need.
+/// The objects on the target, with their sizes: at least all that are there of those that the
+/// publications need.
 ///
-/// A snapshot of a small file names few of the thousands of objects that a target may hold, so they are requested one by
-/// one if that is cheap. The answer is as reliable as a listing at the same moment.
+/// A snapshot of a small file names few of the thousands of objects that a target may hold, so they
+/// are requested one by one if that is cheap. The answer is as reliable as a listing at the same
+/// moment.
 pub(super) struct PresentObjects {
     /// Archives, by BLAKE3.
     pub archives: HashMap<Hash, u64>,
@@ -99,8 +101,8 @@ async fn listed(
     Ok((archives, small))
 }
 
-/// Returns whether an archive is there that the target confirmed and does not list. If it may not be read, the
-/// confirmation must do.
+/// Returns whether an archive is there that the target confirmed and does not list. If it may not
+/// be read, the confirmation must do.
 async fn is_there(folder: &HostFolder, row: &ArchiveRow) -> Result<bool, TargetError> {
     let key = folder.key(&row.key());
     match folder.target.get_range(&key, 0..1).await {
