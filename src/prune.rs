@@ -1,42 +1,52 @@
-//! Deletes from a target what retention lets go, without a key that could read any of it.
+//! Deletes from a target the snapshots that retention does not keep, without a key that could read
+//! any of them.
 //!
-//! A snapshot goes by its manifest; archives go by **marks**, since who prunes cannot see who is about to
-//! name one. In order: sweep what earlier marks name and nothing needs any more; mark the archives that only
-//! the snapshots to be forgotten need; then, per snapshot, tombstone, manifest, signature.
+//! A snapshot goes with its manifest. Archives go by **marks**, because a prune cannot see which
+//! archives a push is about to name. In order: sweep the archives that earlier marks name and no
+//! manifest needs any more; mark the archives that only the snapshots to be deleted need; then, per
+//! snapshot, put a tombstone and delete manifest and signature.
 //!
-//! *Why nothing is lost that somebody is about to name.* A packer leans on archives that it saw on a target.
-//! Say push P saw archive A, and A is marked by M afterwards; P may publish a month later. A goes only once a
-//! manifest Q that lists M in `marks_seen` is here and no manifest names A. Q's packer had read M, so Q does not
-//! name A, nor does any later push. P ran before Q: one state directory is held by one process, so P ended before
-//! Q began; and if P's manifest still waited in the spool, Q's run put it here before Q's own, or gave it up
-//! (`publish_all` keeps that order across marks, and lets none wait any longer that does not heed what Q heeds). So when Q is seen, P is seen or never comes, and what P names stays. Until
-//! a push lists the mark nothing goes: a host that is away for a month keeps it all. If A is gone all the same
-//! (two machines under one name, where neither waits for the other), `publish` finds it missing when it lists
-//! what is there before the manifest, and stores it again or does not publish.
+//! *Why nothing is lost that a push is about to name.* A packer relies on archives that it saw on a
+//! target. Say push P saw archive A, and mark M names A afterwards; P may publish a month later. A
+//! goes only once a manifest Q that lists M in `marks_seen` is here and no manifest names A. Q's
+//! packer had read M, so Q does not name A, nor does any later push. P ran before Q: one process
+//! holds a state directory, so P ended before Q began. If P's manifest still waited in the spool,
+//! Q's run put it here before Q's own, or gave it up (`publish_all` keeps that order across marks,
+//! and a snapshot that does not follow what Q follows waits no longer). So when Q is seen, P is
+//! seen or never comes, and the archives that P names stay. Until a push lists the mark nothing
+//! goes: the target of a host that is away for a month keeps it all. If A is gone nevertheless (two
+//! machines under one name, which do not wait for each other), `publish` finds it missing when it
+//! lists the target before the manifest, and stores it again or does not publish.
 //!
-//! *That marks are signed, and some ignored, changes nothing of it.* A mark that no manifest lists has no force. A packer
-//! ignores those that it does not believe, and those that name what its newest snapshot needs (`agent::marks`); it
-//! lists only the others, and for these the argument above holds word for word. Each target is a case of its own: Q, M, and the
-//! manifests that are looked at are on it, and it does not matter what other targets have or mark.
+//! *Signed marks, and marks that are ignored, change nothing in this.* A mark that no manifest
+//! lists has no force. A packer ignores the marks that it does not believe, and those that name
+//! archives of its newest snapshot (`jobs::push::marks`). It lists only the others, and for these
+//! the argument above holds word for word. Each target is a case of its own: Q, M and the manifests
+//! that are looked at are on it, and other targets do not matter.
 //!
-//! *Why no page of earlier snapshots is lost that a manifest is about to name.* Such pages are marked too, and packers
-//! need not look: a page K that is here and that Q does not name was named by manifests of one writer in a row (`packer::history`), and
-//! that row ended before Q. If Q's writer made K later than Q, then K was put here by a push that began after Q's
-//! and so after M was written; but M names only what was here before. Manifests that a sync brings are held back by M.
+//! *Why no page of earlier snapshots is lost that a manifest is about to name.* Such pages are
+//! marked too, and packers need not look: a page K that is here and that Q does not name was named
+//! by manifests of one writer in a row (`packer::history`), and that row ended before Q. If Q's
+//! writer made K later than Q, then K was put here by a push that began after Q's and so after M
+//! was written; but M names only pages that were here before. M holds back the manifests that a
+//! sync copies.
 //!
-//! *Why a dead run does no harm.* A mark names only what the snapshots that stay do not need, and is written
-//! before the first manifest goes: if the run dies in between, the archives are marked and still named, and so
-//! stay until the next run has deleted the manifests. A tombstone whose manifest is still there says nothing:
-//! what is there counts. A mark is removed last, after its archives and the table pages that name them.
+//! *Why a dead run does no harm.* A mark names only objects that the snapshots that stay do not
+//! need, and is written before the first manifest goes. If the run dies in between, the archives
+//! are marked and still named, and so stay until the next run has deleted the manifests. A
+//! tombstone whose manifest is still there has no effect. A mark is removed last, after its
+//! archives and the table pages that name them.
 //!
-//! *Beside a sync*, which brings manifests that no host plans: it puts a manifest's signature first, then looks for
-//! marks and at the archives, then puts the manifest. A sweep looks for signatures without their manifest after
-//! its marks were written and before it deletes; where there is one, it waits for another run. Whichever looks last
-//! sees the other.
+//! *Beside a sync*, which copies manifests that no host plans: it puts a manifest's signature
+//! first, then reads marks and archives, then puts the manifest. A sweep looks for signatures
+//! without their manifest after its marks were written and before it deletes; if there is one, it
+//! leaves the sweep to another run. Whichever looks last sees the other.
 //!
-//! Pages of the archive table need no marks: one that no manifest names is deleted only with an archive that it names, so
-//! no manifest that could come would have it. What cannot be deleted (credentials, object lock) is told of and left.
+//! Pages of the archive table need no marks: a page that no manifest names is deleted only with an
+//! archive that it names, so no manifest that could come would have it. Objects that cannot be
+//! deleted (credentials, object lock) are reported and left.
 
+mod error;
 mod inventory;
 mod named;
 mod room;
@@ -50,80 +60,63 @@ use chrono::{DateTime, Utc};
 use crate::base::ids::{Hash, ObjectKey, Stamp};
 use crate::format::chain::Finding;
 use crate::format::manifest::{Manifest, ManifestName};
-use crate::format::signature::{SignatureError, Trust};
+use crate::format::signature::Trust;
 use crate::format::statement::{MarkName, Vouched};
-use crate::repository::{HostFolder, RepositoryError, SeenMark};
-use crate::retention::{Candidate, Guard, NamedError, Pins, Policy, Reasons, Refusal, decide};
-use crate::storage::TargetError;
+use crate::repository::{HostFolder, SeenMark};
+use crate::retention::{Candidate, Guard, Pins, Policy, Reasons, Refusal, decide};
 
+pub use error::PruneError;
 use inventory::Inventory;
 pub use run::PruneReport;
 
-/// An archive that no manifest ever named was left by a push that died, once it has lain this long.
+/// After this many days, an archive that no manifest names was left by a push that died.
 const STRAY_DAYS: i64 = 7;
 
-#[derive(Debug, thiserror::Error)]
-pub enum PruneError {
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    #[error(transparent)]
-    Repository(#[from] RepositoryError),
-    #[error(transparent)]
-    Signature(#[from] SignatureError),
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    #[error(
-        "what {0} names cannot be told, so nothing is deleted: {1}. `verify` shows all that is wrong"
-    )]
-    Unreadable(ManifestName, String),
-    #[error("{0} changed while it was looked at; run it again")]
-    Changed(String),
-    #[error(
-        "a tombstone by {0} would not be believed: list that key for the host in allowed_signers, with the namespace \
-         sealift-prune"
-    )]
-    Signer(String),
-    #[error(transparent)]
-    Named(#[from] NamedError),
-    #[error("no random numbers from the system: {0}")]
-    Random(getrandom::Error),
-}
-
-/// One host's folder on one target, and what is to stay there.
+/// What to prune, and what has to stay.
 #[derive(Debug)]
 pub struct PruneRequest {
+    /// The host's folder on the target.
     pub folder: HostFolder,
+    /// The signers whose manifests, tombstones and marks count.
     pub trust: Trust,
+    /// Which snapshots stay.
     pub policy: Policy,
-    /// Snapshots to forget by stamp, sequence or hash, and no other, whatever the policy says. Empty: the policy
-    /// decides.
+    /// Stamps, sequences or hashes of the snapshots to delete, whatever the policy says, and no
+    /// others. Empty: the policy decides.
     pub forget: Vec<String>,
+    /// The time of the prune.
     pub now: DateTime<Utc>,
+    /// Snapshots that stay whatever the policy says.
     pub pins: Pins,
-    /// The host will never push again: nobody is left to heed a mark.
+    /// The host will never push again, so no manifest will ever list a mark.
     pub gone: bool,
-    /// Somebody looked at the plan and said yes to its extent.
+    /// The operator saw the plan and confirmed its extent.
     pub confirmed: bool,
-    /// The recovery documents, which may have to go to make room, and are put back.
+    /// The recovery documents, which may have to go to make room and are put back.
     pub recovery: Vec<(ObjectKey, Bytes)>,
 }
 
 /// A snapshot, and why it stays; without a reason it goes.
 #[derive(Debug, Clone)]
 pub struct PlannedSnapshot {
+    /// Its sequence.
     pub sequence: u64,
+    /// Its stamp.
     pub stamp: Stamp,
+    /// Hash of its manifest's core.
     pub core: Hash,
-    /// Its manifest and the revisions of it.
+    /// Its manifest, and revisions of it.
     pub names: Vec<ManifestName>,
-    /// By the target's clock it came long after its stamp.
+    /// By the target's clock it arrived long after its stamp.
     pub late: bool,
-    /// All archives that it names are there, with their sizes.
+    /// The target has all archives that it names, in their sizes.
     pub whole: bool,
+    /// Why it stays; empty: it goes.
     pub reasons: Reasons,
 }
 
 impl PlannedSnapshot {
+    /// Returns whether there is a reason to keep it.
     pub fn stays(&self) -> bool {
         !self.reasons.is_empty()
     }
@@ -132,48 +125,56 @@ impl PlannedSnapshot {
 /// A mark of an earlier prune.
 #[derive(Debug, Clone)]
 pub struct PlannedMark {
+    /// Its name on the target.
     pub name: MarkName,
-    /// Of those it names, what is here and needed by nothing, with its bytes.
+    /// The archives that it names, that are here and that no manifest needs, with their sizes.
     pub archives: BTreeMap<Hash, u64>,
-    /// The same with what is here no more: a run may have died before it came to the pages.
+    /// The archives that it names and no manifest needs, including those that are gone: a run may
+    /// have died before it deleted the pages.
     dead: Vec<Hash>,
-    /// Pages of earlier snapshots, and directories of them, that it names and no manifest does.
+    /// Pages of earlier snapshots, and directories of such pages, that it names and no manifest
+    /// needs.
     pages: Vec<Hash>,
-    /// A later manifest heeded it.
+    /// A later manifest lists it, so its archives can go.
     pub ripe: bool,
-    /// No packer will heed it as it is: what it names and nothing needs is marked again, and it is removed.
+    /// No packer will follow it as it is, so it is replaced: its archives are marked again, and it
+    /// is removed.
     stale: bool,
-    /// It names pages of which nobody can tell now whether a manifest needs them.
+    /// It names pages, and it is unknown whether a manifest needs them.
     is_unclear: bool,
 }
 
+/// What a prune will delete and mark.
 #[derive(Debug)]
 pub struct PrunePlan {
     /// Oldest first.
     pub snapshots: Vec<PlannedSnapshot>,
+    /// The marks of earlier prunes.
     pub marks: Vec<PlannedMark>,
-    /// Archives to mark now, and their bytes.
+    /// Archives to mark now, with their sizes.
     pub to_mark: BTreeMap<Hash, u64>,
-    /// Pages of earlier snapshots to mark now, and directories of them.
+    /// Pages of earlier snapshots, and directories of such pages, to mark now.
     to_mark_pages: BTreeSet<Hash>,
-    /// Marks that could not be read: there are too many, or they are too large.
+    /// Number of marks that were not read, because there are too many or they are too large.
     pub unread_marks: usize,
-    /// Strange, but no reason not to prune.
+    /// Findings that do not stop a prune.
     pub findings: Vec<Finding>,
-    /// What deleting it would be refused for, without `--yes`.
+    /// Why the plan is not carried out, with or without `--yes`; `None`: it may be.
     pub refusal: Option<Refusal>,
-    /// Names to forget that no snapshot here has.
+    /// Names of snapshots to delete that no snapshot here has.
     pub not_here: Vec<String>,
-    /// Manifests of deleted snapshots that nobody believes any more.
+    /// Manifests of deleted snapshots that no longer verify.
     remains: Vec<ManifestName>,
     /// Table pages that no manifest names.
     pages: Vec<Hash>,
-    /// All that was there when the plan was made.
+    /// All manifests that were there when the plan was made.
     manifests: Vec<ManifestName>,
+    /// Fingerprints of the keys that signed them.
     signers: Vec<String>,
 }
 
 impl PrunePlan {
+    /// Returns the snapshots that go.
     pub fn forgotten(&self) -> impl Iterator<Item = &PlannedSnapshot> {
         self.snapshots.iter().filter(|one| !one.stays())
     }
@@ -186,12 +187,13 @@ impl PrunePlan {
         self.marks.iter().filter(|mark| mark.stale)
     }
 
-    /// Archives that can go now, and their bytes.
+    /// Returns the archives that can go now, with their sizes.
     pub fn to_sweep(&self) -> BTreeMap<Hash, u64> {
         let archives = self.ripe().flat_map(|mark| &mark.archives);
         archives.map(|(hash, bytes)| (*hash, *bytes)).collect()
     }
 
+    /// Returns whether nothing is to be deleted or marked.
     pub fn is_empty(&self) -> bool {
         let nothing_goes = self.forgotten().next().is_none() && self.ripe().next().is_none();
         let nothing_to_mark = self.to_mark.is_empty() && self.to_mark_pages.is_empty();
@@ -199,16 +201,20 @@ impl PrunePlan {
     }
 }
 
-/// What manifests need: archives, and the pages and directories that tell of earlier snapshots.
+/// The objects that manifests need.
 #[derive(Default)]
-struct Needed {
+struct NeededObjects {
+    /// Archives of any manifest.
     of_any: HashSet<Hash>,
+    /// Archives of the snapshots that stay.
     of_stays: HashSet<Hash>,
+    /// Pages of earlier snapshots, and directories of such pages, of any manifest.
     history_of_any: HashSet<Hash>,
+    /// The same of the snapshots that stay.
     history_of_stays: HashSet<Hash>,
 }
 
-impl Needed {
+impl NeededObjects {
     fn add(&mut self, seen: &Inventory, manifest: &Manifest, stays: bool) {
         self.of_any.extend(seen.named_by(manifest));
         self.history_of_any.extend(seen.history_of(manifest));
@@ -247,7 +253,7 @@ impl Needed {
 }
 
 impl PruneRequest {
-    /// Looks at the target and decides. Deletes nothing.
+    /// Looks at the target and decides what goes. Deletes nothing.
     pub async fn plan(&self) -> Result<PrunePlan, PruneError> {
         let before = self.folder.manifest_names().await?;
         let planned = self.look_and_decide().await;
@@ -275,7 +281,7 @@ impl PruneRequest {
         let mut snapshots = self.decide(&seen);
         let not_here = self.choose_named(&mut snapshots)?;
         let refusal = self.check(&snapshots, seen.pruned_at);
-        let mut needed = Needed::default();
+        let mut needed = NeededObjects::default();
         let staying: HashSet<Hash> = snapshots
             .iter()
             .filter(|one| one.stays())
@@ -317,19 +323,21 @@ impl PruneRequest {
         })
     }
 
-    /// What only snapshots that go need, and what was left by pushes that died, unless a mark names it already.
+    /// Returns the archives and pages that only snapshots that go need, and those that dead pushes
+    /// left, without those that a mark names already.
     async fn to_mark(
         &self,
         seen: &Inventory,
         marks: &[PlannedMark],
-        needed: &Needed,
+        needed: &NeededObjects,
     ) -> Result<(BTreeMap<Hash, u64>, BTreeSet<Hash>), PruneError> {
         let (mut waiting, mut waiting_pages) = (HashSet::<Hash>::new(), HashSet::<Hash>::new());
         for (one, planned) in seen.marks.seen.iter().zip(marks) {
             if planned.stale {
                 continue;
             }
-            // What a ripe mark names and a manifest still needed is free to be marked again.
+            // A ripe mark is removed, so the archives that a manifest still needs may be marked
+            // again.
             match planned.ripe {
                 true => waiting.extend(planned.archives.keys().copied()),
                 false => waiting.extend(&one.mark.archives),

@@ -1,7 +1,7 @@
 //! Reads one host's folder on a target, and decides which of its objects to believe.
 //!
-//! Small objects are fetched whole, within limits. No object is believed by its name: pages must hash to theirs, and
-//! manifests pass through a [`Gathering`]. Only [`probe`] writes.
+//! Small objects are fetched whole, within limits. No object is believed by its name: pages must
+//! hash to theirs, and manifests pass through a [`Gathering`]. Only [`probe`] writes.
 
 mod error;
 mod known;
@@ -157,7 +157,8 @@ impl HostFolder {
         Ok(names)
     }
 
-    /// Reads a manifest and its signature. Returns `None` if the manifest was deleted since the listing.
+    /// Reads a manifest and its signature. Returns `None` if the manifest was deleted since the
+    /// listing.
     async fn candidate(
         &self,
         name: ManifestName,
@@ -181,8 +182,9 @@ impl HostFolder {
             }
             false => (read_signature.await?, None),
         };
-        // A signature is put before its manifest and deleted after it. A manifest without one is being deleted, or was
-        // planted; one that is too large was planted. Either is refused without being read.
+        // A signature is put before its manifest and deleted after it. A manifest without one is
+        // being deleted, or was planted; one that is too large was planted. Either is refused
+        // without being read.
         let manifest = match signature.is_none() || bytes > MAX_SMALL_OBJECT_BYTES {
             // Nor is one byte of it requested: rsync would fetch all of it.
             true if bytes > MAX_SMALL_OBJECT_BYTES => Some(Vec::new()),
@@ -279,8 +281,8 @@ impl HostFolder {
             .collect())
     }
 
-    /// Returns the sizes of the objects of `keys` that are here now, or `None` if a listing is as cheap on this kind of
-    /// target.
+    /// Returns the sizes of the objects of `keys` that are here now, or `None` if a listing is as
+    /// cheap on this kind of target.
     pub async fn sizes(
         &self,
         keys: &[ObjectKey],

@@ -1,10 +1,10 @@
-//! What a target stores held against its manifests: no identity is needed for it.
+//! Compares what a target stores with its manifests. No identity is needed for it.
 //!
-//! First by looking ([`examine`]): the chain of signed manifests, every page of the archive table, every archive
-//! that is named with its size. Then, for as much as is asked for, by reading ([`read_archives`]): every byte
-//! of an archive is hashed and compared with its row, which the host signed. What is wrong can be mended from
-//! where it is whole ([`repair`]). Whoever has an identity can go further and restore to nowhere
-//! ([`rehearse()`]).
+//! [`examine`] looks first: at the chain of signed manifests, every page of the archive table, and
+//! every archive that is named, with its size. Then [`read_archives`] reads a share of the
+//! archives, or all: it hashes every byte and compares the hash with the archive's row, which the
+//! host signed. A key holder can go further and restore a snapshot for a test
+//! (`jobs::test_restore`); `jobs::repair` brings back what is wrong.
 
 mod check_listing;
 mod compare_targets;

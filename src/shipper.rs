@@ -1,8 +1,9 @@
 //! Moves sealed objects from the spool to a target, and from target to target.
 //!
-//! Archives go up while packing goes on ([`ship_archives`]); then [`publish_all`] makes the snapshots visible.
-//! An archive that the spool no longer has comes from another target ([`copy`]), and [`sync`](mod@sync) copies whole
-//! snapshots. The shipper never holds an identity: it moves ciphertext and believes it by its hash.
+//! Archives go up while packing goes on ([`ship_archives`]); then [`publish_all`] makes the
+//! snapshots visible. An archive that the spool no longer has comes from another target ([`copy`]),
+//! and [`sync`](mod@sync) copies whole snapshots. The shipper never holds an identity: it moves
+//! ciphertext and believes it by its hash.
 
 pub mod copy;
 mod error;

@@ -1,7 +1,8 @@
 //! Progress of a job while it runs, as typed events.
 //!
-//! A job reports to one [`Progress`]; the command line draws a line from the events, and another front end
-//! may write them out as JSON. What came of a job is in its report, which it returns at its end.
+//! A job reports to one [`Progress`]; the command line draws a line from the events, and another
+//! front end may write them out as JSON. What came of a job is in its report, which it returns at
+//! its end.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -9,8 +10,8 @@ use serde::Serialize;
 
 /// Receives the events of a job.
 ///
-/// Events come from several threads, some of them for every packed entry, so an implementation counts with
-/// atomics and never waits.
+/// Events come from several threads, some of them for every packed entry, so an implementation
+/// counts with atomics and never waits.
 pub trait Progress: Send + Sync {
     /// Takes one event into account.
     fn report(&self, event: &ProgressEvent<'_>);

@@ -1,9 +1,16 @@
-//! A push, from a produced snapshot to published manifests: the one place that sees packer, spool,
-//! catalog and shipper together.
+//! A push, from a produced snapshot to published manifests.
 //!
-//! Order: hold the state directory → look at every target → decide the lineage → ship what earlier
-//! runs left → pack, shipping archives while they are sealed → publish → tidy the spool. Each target
-//! advances on its own; one that fails stays behind and is told of, and the spool keeps what it lacks.
+//! It connects packer, spool, catalog and shipper, in this order:
+//!
+//! 1. The caller holds the state directory.
+//! 2. Look at every target ([`inspect_targets`]) and determine the snapshot's place in the chain
+//!    ([`lineage`]).
+//! 3. Begin to ship the archives that earlier runs left in the spool.
+//! 4. Pack, and ship each archive as soon as it is sealed.
+//! 5. Publish on each target once its uploads have ended, and tidy the spool.
+//!
+//! Targets advance independently. If one fails, the push reports it and keeps its missing objects
+//! in the spool.
 
 mod copy_sources;
 mod error;

@@ -1,8 +1,8 @@
-//! Bringing what a target lost from where it is whole: other targets, and the spool.
+//! Brings back objects that a target lost, from other targets and from the spool.
 //!
-//! Nothing is believed by where it comes from: archives and pages must hash to their names, manifests must
-//! carry a signature that is trusted. What was put is read back before it is called whole. A manifest comes last,
-//! after everything that it names, as in a push.
+//! No object is believed by its origin: archives and pages must hash to their names, manifests must
+//! carry a trusted signature. Each object is read back before it counts as repaired. A manifest
+//! comes last, after everything that it names, as in a push.
 
 use std::path::Path;
 
@@ -19,24 +19,26 @@ use crate::shipper::CopyError;
 use crate::shipper::copy::copy_archive;
 use crate::storage::{Body, ErrorKind, PutMode, TargetError};
 
-/// Where something may be had from.
+/// A place that may have a lost object.
 #[derive(Debug, Clone)]
 pub struct Donor {
+    /// For the operator: a target's name, or the spool.
     pub name: String,
+    /// The host's folder there.
     pub folder: HostFolder,
 }
 
-/// Nobody could give it.
+/// No donor could supply the object.
 #[derive(Debug, Default)]
 pub struct Unmended {
-    /// What each said that had it.
+    /// The error of each donor that has it, with causes.
     pub why: Vec<String>,
-    /// Somebody who may have it could not be asked.
+    /// At least one donor that may have it could not be read.
     pub is_undecided: bool,
 }
 
 impl Unmended {
-    /// Notes why `folder` did not get it from one of them.
+    /// Records why `folder` did not get the object from one donor.
     fn note(&mut self, folder: &HostFolder, failed: RepairError) {
         if let RepairError::Copy(CopyError::Target(error))
         | RepairError::Target(error)
@@ -45,7 +47,7 @@ impl Unmended {
             if error.kind == ErrorKind::NotFound {
                 return;
             }
-            // One that is not mounted, may not be read or must thaw first may have it all the same.
+            // A donor that is not mounted, may not be read or must thaw first may still have it.
             let is_donors = error.target != folder.target.label();
             self.is_undecided |= is_donors || error.kind == ErrorKind::Unavailable;
         }
@@ -61,13 +63,14 @@ enum RepairError {
     Target(#[from] TargetError),
     #[error(transparent)]
     Repository(#[from] RepositoryError),
-    #[error("what {donor} has of it is no better: {what}")]
+    #[error("the copy on {donor} is no better: {what}")]
     NoBetter { donor: String, what: String },
-    #[error("what was put there is not what is read back")]
+    #[error("it was put there, and other content is read back")]
     NotKept,
 }
 
-/// Brings the archive `row` to `folder`; gives who had it.
+/// Copies the archive `row` to `folder` from the first donor that has it whole, and returns that
+/// donor.
 pub async fn bring_archive<'a>(
     folder: &HostFolder,
     row: &ArchiveRow,
@@ -93,7 +96,7 @@ async fn copy_and_prove(
     copy_archive(&donor.folder, folder, row, PutMode::Replace, scratch).await?;
     match read_archive(folder, row, &mut tokio::io::sink()).await {
         Ok(()) => Ok(()),
-        // Where it cannot be read the target's word must do.
+        // If the target does not let it be read, its confirmation must do.
         Err(ReadArchiveError::Target(error))
             if matches!(error.kind, ErrorKind::Frozen | ErrorKind::Denied) =>
         {
@@ -104,7 +107,7 @@ async fn copy_and_prove(
     }
 }
 
-/// Brings a page of the archive table.
+/// Copies a page of the archive table to `folder`, and returns the donor.
 pub async fn bring_page<'a>(
     folder: &HostFolder,
     page: &Hash,
@@ -127,7 +130,8 @@ async fn copy_page(folder: &HostFolder, page: &Hash, donor: &Donor) -> Result<()
     replace(folder, &key, bytes).await
 }
 
-/// Brings a page of earlier snapshots, or a directory of such pages.
+/// Copies a page of earlier snapshots, or a directory of such pages, to `folder`, and returns the
+/// donor.
 pub async fn bring_history<'a>(
     folder: &HostFolder,
     page: &Hash,
@@ -150,7 +154,8 @@ async fn copy_history(folder: &HostFolder, page: &Hash, donor: &Donor) -> Result
     replace(folder, &key, bytes).await
 }
 
-/// Brings what `manifest` names of earlier snapshots, unless it is there: the pages, then the directories.
+/// Copies the pages of earlier snapshots that `manifest` names and `folder` lacks, then the
+/// directories.
 async fn copy_all_history(
     folder: &HostFolder,
     manifest: &Manifest,
@@ -171,8 +176,8 @@ async fn copy_all_history(
     Ok(())
 }
 
-/// Brings a manifest and its signature, and first everything that they need and `folder` lacks. `accepts` says
-/// whose signature is trusted.
+/// Copies everything that the manifest `name` needs and `folder` lacks, then its signature, then
+/// the manifest; returns the donor. `accepts` decides whether a signer is trusted.
 pub async fn bring_manifest<'a>(
     folder: &HostFolder,
     name: &ManifestName,
@@ -239,7 +244,7 @@ async fn get(folder: &HostFolder, key: &ObjectKey) -> Result<Bytes, TargetError>
     folder.target.get(&key, MAX_SMALL_OBJECT_BYTES).await
 }
 
-/// Puts a small object, unless it is as it should be.
+/// Puts a small object and reads it back, unless it is there already.
 async fn replace(folder: &HostFolder, key: &ObjectKey, bytes: Bytes) -> Result<(), RepairError> {
     match get(folder, key).await {
         Ok(there) if there == bytes => return Ok(()),

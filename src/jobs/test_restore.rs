@@ -1,7 +1,8 @@
-//! A restore to nowhere: a snapshot is decrypted and every file proven, in a directory that is removed again.
+//! A test restore: decrypts a snapshot and verifies every file, in a directory that is removed
+//! again.
 //!
-//! A file's parts come in any order from many archives, and its hash is taken over the whole; so it has to lie
-//! somewhere meanwhile. What is decrypted is removed also if the process is told to end.
+//! A file's parts come in any order from many archives, and its hash covers the whole, so the
+//! decrypted files are on disk meanwhile. They are also removed if the process is terminated.
 
 use std::ffi::OsStr;
 use std::io;
@@ -20,28 +21,36 @@ use crate::restore::open::Identities;
 use crate::restore::{self, ExtractError, RestoreError, RestoreRequest};
 use crate::scrub::Problem;
 
-/// What came of it.
+/// The result of a test restore.
 #[derive(Debug)]
 pub enum TestRestore {
+    /// Every file verified.
     Good {
+        /// The snapshot.
         stamp: Stamp,
+        /// Files that were restored.
         files: u64,
+        /// Bytes of these files.
         bytes: u64,
         /// Databases that passed their checks.
         databases: u64,
-        /// What the snapshot itself lacks, since it was made without.
+        /// Entries that the snapshot was made without.
         lacks: Vec<Skipped>,
     },
-    /// Some of what it needs lies in cold storage.
+    /// Archives that it needs are in cold storage.
     Frozen {
+        /// The snapshot.
         stamp: Stamp,
+        /// How many of them.
         archives: u64,
+        /// Bytes of these archives.
         bytes: u64,
     },
+    /// The restore failed.
     Wrong(Box<Problem>),
 }
 
-/// Restores `snapshot` of `chain`, whole, into a new directory in `scratch`, and removes it.
+/// Restores the whole of `snapshot` of `chain` into a new directory in `scratch`, and removes it.
 pub async fn test_restore(
     folder: &HostFolder,
     snapshot: &VerifiedSnapshot,
@@ -53,7 +62,7 @@ pub async fn test_restore(
     let stamp = snapshot.stamp();
     let name = OsStr::new("restored");
     let owed = {
-        // Of a process that ends nothing more comes there.
+        // A process that ends writes nothing more there.
         let all = Arc::clone(scratch);
         CleanupGuard::register(move || match all.remove() {
             Ok(()) => "removed what was restored to verify it".to_owned(),
@@ -61,7 +70,7 @@ pub async fn test_restore(
         })
     };
     let request = RestoreRequest {
-        // Whatever stands above it, this is the one that is meant.
+        // By its hash, which no later snapshot shares.
         snapshot: snapshot.manifest.name().hash16,
         to: PathBuf::from(name),
         paths: Vec::new(),
@@ -101,7 +110,7 @@ fn wrong(problem: Problem) -> TestRestore {
     TestRestore::Wrong(Box::new(problem))
 }
 
-/// Tells what the snapshot is to blame for from what kept us from looking.
+/// Decides whether the snapshot is to blame for the error, or the circumstances of the restore.
 fn failed(stamp: Stamp, error: &RestoreError) -> TestRestore {
     let text = with_causes(error);
     let is_its_fault = matches!(

@@ -1,11 +1,11 @@
-//! What is on a target, as far as pruning must know it.
+//! Reads what a prune must know about a target.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::PruneError;
+use super::error::PruneError;
 use crate::base::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey, TABLES, TOMBSTONES};
 use crate::format::chain::{Chain, Finding};
 use crate::format::manifest::{Manifest, ManifestName};
@@ -15,42 +15,48 @@ use crate::repository::{HostFolder, Marks, RepositoryError};
 use crate::storage::ErrorKind;
 
 const CONCURRENT_GETS: usize = 16;
-/// Tombstones that are read to know when the last prune was: those of the highest sequences.
+/// Tombstones that are read to find the last prune: those of the highest sequences.
 const TOMBSTONES_READ: usize = 8;
 
-/// A backup takes hours, and a laptop sleeps over a night.
+/// A snapshot that arrives later than this after its stamp is late: a backup takes hours, and a
+/// laptop sleeps at night.
 const LATE: chrono::Duration = chrono::Duration::hours(36);
 
+/// What a prune knows about a target.
 pub(super) struct Inventory {
+    /// The verified snapshots.
     pub chain: Chain,
-    /// Manifests without their signature of snapshots that were deleted: what a prune left that died, or a sync
-    /// that ran beside it. Nobody believes them, and nothing is needed for them.
+    /// Manifests without a signature, of deleted snapshots: a prune that died left them, or a sync
+    /// beside it. They do not verify and need no objects.
     pub remains: Vec<ManifestName>,
+    /// The marks of earlier prunes.
     pub marks: Marks,
-    /// The highest sequence that was there at the last prune that forgot something.
+    /// The highest sequence at the last prune that deleted a snapshot; `None`: there was none.
     pub pruned_at: Option<u64>,
-    archives: HashMap<Hash, Lies>,
-    /// When manifests came, by the target's clock, where it tells.
+    archives: HashMap<Hash, PresentArchive>,
+    /// When manifests arrived, by the target's clock, if it gives times.
     arrived: HashMap<ManifestName, DateTime<Utc>>,
-    /// The archives of every page that a manifest names, and their bytes.
+    /// The archives on every page that a manifest names, with their sizes.
     pages: HashMap<Hash, Vec<(Hash, u64)>>,
-    /// Everything in `tables/`, and when it came.
+    /// Everything in `tables/`, and when it arrived.
     tables: HashMap<Hash, Option<DateTime<Utc>>>,
     /// The pages that each directory of earlier snapshots names.
     directories: HashMap<Hash, Vec<Hash>>,
-    /// A directory that a manifest names cannot be read: which pages are needed cannot be told.
+    /// A directory that a manifest names cannot be read, so it is unknown which pages are needed.
     pub history_is_unclear: bool,
 }
 
-struct Lies {
+/// An archive on the target.
+struct PresentArchive {
     bytes: u64,
-    /// By the target's clock.
+    /// When it arrived, by the target's clock; `None`: the target gives no times.
     since: Option<DateTime<Utc>>,
 }
 
 impl Inventory {
-    pub async fn take(folder: &HostFolder, trust: &Trust) -> Result<Self, PruneError> {
-        // The archives first: one that comes later is none of what is decided on.
+    /// Reads the target.
+    pub(super) async fn take(folder: &HostFolder, trust: &Trust) -> Result<Self, PruneError> {
+        // The archives first: nothing is decided about archives that arrive later.
         let below = format!("{}/{ARCHIVES}/", folder.host);
         let listed = folder.target.list(&below).await?;
         let tables = folder
@@ -68,7 +74,7 @@ impl Inventory {
         let archives = listed.into_iter().filter_map(|one| {
             let hash = ObjectKey::archive_hash(one.key.strip_prefix(&host)?)?;
             let (bytes, since) = (one.bytes, one.modified);
-            Some((hash, Lies { bytes, since }))
+            Some((hash, PresentArchive { bytes, since }))
         });
         let arrived = manifests.into_iter().filter_map(|one| {
             let name = ManifestName::from_key(one.key.strip_prefix(&host)?)?;
@@ -112,14 +118,15 @@ impl Inventory {
         })
     }
 
-    /// Whether the first of a snapshot's manifests came long after its stamp.
-    pub fn is_late(&self, names: &[ManifestName]) -> bool {
+    /// Returns whether the first of a snapshot's manifests arrived long after its stamp.
+    pub(super) fn is_late(&self, names: &[ManifestName]) -> bool {
         let arrived = names.iter().filter_map(|name| self.arrived.get(name)).min();
         let stamped = names.first().map(|name| name.stamp.time());
         matches!((arrived, stamped), (Some(arrived), Some(stamped)) if *arrived - stamped > LATE)
     }
 
-    pub fn names(&self) -> Vec<ManifestName> {
+    /// Returns the names of all manifests, sorted.
+    pub(super) fn names(&self) -> Vec<ManifestName> {
         let snapshots = self.chain.snapshots.iter();
         let mut names: Vec<ManifestName> = snapshots.map(|one| one.manifest.name()).collect();
         names.extend(self.remains.iter().cloned());
@@ -127,7 +134,11 @@ impl Inventory {
         names
     }
 
-    pub fn named_by<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = Hash> + 'a {
+    /// Returns the archives that `manifest` names.
+    pub(super) fn named_by<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+    ) -> impl Iterator<Item = Hash> + 'a {
         self.rows_of(manifest).map(|(archive, _)| archive)
     }
 
@@ -139,32 +150,39 @@ impl Inventory {
         pages.flatten().copied()
     }
 
-    /// Whether all that a manifest names is here. What came after the archives were listed seems to lack some, and
-    /// an older one stays for it.
-    pub fn is_whole(&self, manifest: &Manifest) -> bool {
+    /// Returns whether all archives that `manifest` names are here. A snapshot that arrived after
+    /// the archives were listed seems to lack some, so an older one stays in its place.
+    pub(super) fn is_whole(&self, manifest: &Manifest) -> bool {
         self.rows_of(manifest).all(|(archive, bytes)| {
-            let lies = self.archives.get(&archive);
-            lies.is_some_and(|lies| lies.bytes == bytes)
+            let present = self.archives.get(&archive);
+            present.is_some_and(|present| present.bytes == bytes)
         })
     }
 
-    /// Those of `archives` that are here, and their bytes.
-    pub fn present<'a>(&self, archives: impl Iterator<Item = &'a Hash>) -> BTreeMap<Hash, u64> {
+    /// Returns the archives of `archives` that are here, with their sizes.
+    pub(super) fn present<'a>(
+        &self,
+        archives: impl Iterator<Item = &'a Hash>,
+    ) -> BTreeMap<Hash, u64> {
         let here = |hash: &'a Hash| Some((*hash, self.archives.get(hash)?.bytes));
         archives.filter_map(here).collect()
     }
 
-    /// Archives that were written before `time`.
-    pub fn strays(&self, time: DateTime<Utc>) -> impl Iterator<Item = Hash> {
-        let old = move |lies: &Lies| lies.since.is_some_and(|since| since < time);
+    /// Returns the archives that arrived before `time`.
+    pub(super) fn strays(&self, time: DateTime<Utc>) -> impl Iterator<Item = Hash> {
+        let old = move |one: &PresentArchive| one.since.is_some_and(|since| since < time);
         let archives = self.archives.iter();
         archives
-            .filter(move |(_, lies)| old(lies))
+            .filter(move |(_, one)| old(one))
             .map(|(hash, _)| *hash)
     }
 
-    /// The pages of earlier snapshots that `manifest` names, and the directories of them.
-    pub fn history_of<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = Hash> + 'a {
+    /// Returns the pages of earlier snapshots that `manifest` names, and the directories of such
+    /// pages.
+    pub(super) fn history_of<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+    ) -> impl Iterator<Item = Hash> + 'a {
         let named = manifest.core.known.pages();
         let directories = || named.into_iter().flat_map(|named| &named.directories);
         let inner = directories()
@@ -174,23 +192,27 @@ impl Inventory {
         directories().chain(inner).chain(pages).copied()
     }
 
-    /// Those of `pages` that are here.
-    pub fn present_pages<'a>(&self, pages: impl Iterator<Item = &'a Hash>) -> BTreeSet<Hash> {
+    /// Returns the pages of `pages` that are here.
+    pub(super) fn present_pages<'a>(
+        &self,
+        pages: impl Iterator<Item = &'a Hash>,
+    ) -> BTreeSet<Hash> {
         pages
             .filter(|page| self.tables.contains_key(*page))
             .copied()
             .collect()
     }
 
-    /// What is in `tables/` and is neither a page that a manifest's table names nor one of `history`.
-    pub fn unnamed_pages(&self, history: &HashSet<Hash>) -> Vec<Hash> {
+    /// Returns the objects in `tables/` that are neither pages of a manifest's archive table nor in
+    /// `history`.
+    pub(super) fn unnamed_pages(&self, history: &HashSet<Hash>) -> Vec<Hash> {
         let listed = self.tables.keys();
         let is_named = |page: &&Hash| self.pages.contains_key(*page) || history.contains(*page);
         listed.filter(|page| !is_named(page)).copied().collect()
     }
 
-    /// Of `pages` those that were written before `time` and tell of earlier snapshots.
-    pub async fn stray_history(
+    /// Returns the pages of `pages` that arrived before `time` and list earlier snapshots.
+    pub(super) async fn stray_history(
         &self,
         folder: &HostFolder,
         pages: &[Hash],
@@ -213,7 +235,7 @@ impl Inventory {
     }
 }
 
-/// Every directory that a manifest names; and whether one could not be read.
+/// Reads every directory that a manifest names. Also returns whether one could not be read.
 async fn read_directories(
     folder: &HostFolder,
     chain: &Chain,
@@ -240,6 +262,7 @@ async fn read_directories(
     Ok((read.into_iter().flatten().collect(), is_unclear))
 }
 
+/// Returns the manifests that a dead prune, or a sync beside one, left without a signature.
 async fn remains(
     folder: &HostFolder,
     trust: &Trust,
@@ -267,6 +290,7 @@ async fn remains(
     Ok(refused.into_iter().filter(is_remains).cloned().collect())
 }
 
+/// Returns the highest sequence at the last prune that deleted a snapshot.
 async fn last_prune(
     folder: &HostFolder,
     trust: &Trust,

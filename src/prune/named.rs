@@ -1,10 +1,12 @@
-//! A prune of named snapshots.
+//! Chooses named snapshots to delete.
 
-use super::{PlannedSnapshot, PruneError, PruneRequest};
+use super::error::PruneError;
+use super::{PlannedSnapshot, PruneRequest};
 use crate::retention::{Nameable, Reason, Reasons, find, may_go};
 
 impl PruneRequest {
-    /// Where snapshots are named, has exactly these go; returns the names that no snapshot here has.
+    /// If the request names snapshots, plans to delete exactly these. Returns the names that no
+    /// snapshot here has.
     pub(super) fn choose_named(
         &self,
         planned: &mut [PlannedSnapshot],

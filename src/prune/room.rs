@@ -1,9 +1,10 @@
-//! Room for a prune's own marks and tombstones on a disk that is full to the last byte.
+//! Makes room for a prune's own marks and tombstones on a disk that is full to the last byte.
 //!
-//! First goes what a push kept for this (`Target::free_reserve`), and where that is not enough, or a push of
-//! an older version kept none, the recovery documents: a convenience that every version of Sealift holds and
-//! no snapshot needs. Each tombstone then takes less than the manifest and the signature free that go after
-//! it. At the end both are put back, or at the end of a later prune if there is no room yet.
+//! First it frees the reserve that a push kept for this (`Storage::free_reserve`). If that is not
+//! enough, or a push of an older version kept none, it deletes the recovery documents, which every
+//! version of Sealift contains and no snapshot needs. Each tombstone then takes less than the
+//! manifest and the signature free that go after it. At the end both are put back, or at the end of
+//! a later prune if there is no room yet.
 
 use bytes::Bytes;
 
@@ -11,9 +12,10 @@ use super::{PrunePlan, PruneReport, PruneRequest};
 use crate::base::ids::ObjectKey;
 use crate::storage::{Body, ErrorKind, PutMode, TargetError, is_full};
 
-/// What may go to make room, in this order.
+/// What is deleted to make room, in this order.
 const SPARE: [Spare; 2] = [Spare::Reserve, Spare::Recovery];
 
+/// Something that can be deleted to make room.
 #[derive(Clone, Copy)]
 enum Spare {
     Reserve,
@@ -21,7 +23,7 @@ enum Spare {
 }
 
 impl PruneRequest {
-    /// Puts a mark or a tombstone, making room for it where there is none.
+    /// Puts a mark or a tombstone, and makes room for it if the target is full.
     pub(super) async fn put(&self, key: &ObjectKey, bytes: Vec<u8>) -> Result<(), TargetError> {
         let (key, bytes) = (self.folder.key(key), Bytes::from(bytes));
         let try_it = async || {
@@ -40,7 +42,7 @@ impl PruneRequest {
         done.map(drop)
     }
 
-    /// `false`: there was nothing to free.
+    /// Returns false if there was nothing to free.
     async fn free(&self, spare: Spare) -> Result<bool, TargetError> {
         let target = &self.folder.target;
         match spare {
@@ -55,8 +57,9 @@ impl PruneRequest {
         }
     }
 
-    /// Puts back what may have had to go, in this run or in one that was killed. While there is no room for the
-    /// reserve, what little there is stays free: a backup needs it to take notice of the mark.
+    /// Puts the reserve and the recovery documents back, which this run or one that was killed may
+    /// have deleted. Without room for the reserve, the free space is left alone: a backup needs it
+    /// to list the mark.
     pub(super) async fn keep_room(&self, plan: &PrunePlan, report: &mut PruneReport) {
         let target = &self.folder.target;
         if !target.has_reserve() || plan.snapshots.is_empty() {

@@ -1,11 +1,12 @@
-//! Carries out a plan; see the module above for the order and why.
+//! Carries out a plan; [the module above](super) describes the order and its reasons.
 
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 
-use super::{PlannedMark, PlannedSnapshot, PruneError, PrunePlan, PruneRequest, STRAY_DAYS};
+use super::error::PruneError;
+use super::{PlannedMark, PlannedSnapshot, PrunePlan, PruneRequest, STRAY_DAYS};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, MANIFESTS, MARKS, ObjectKey, Stamp};
 use crate::format::manifest::{FORMAT, ManifestName};
@@ -15,27 +16,33 @@ use crate::repository::RepositoryError;
 use crate::storage::{ErrorKind, TargetError};
 
 const CONCURRENT_DELETES: usize = 8;
-/// As many have room in one mark.
+/// Hashes that fit into one mark.
 const MARKED_AT_ONCE: usize = 100_000;
 
 /// What a prune did.
 #[derive(Debug, Default)]
 pub struct PruneReport {
+    /// Stamps of the deleted snapshots.
     pub forgotten: Vec<Stamp>,
+    /// Archives that were deleted.
     pub swept_archives: u64,
+    /// Bytes of these archives.
     pub swept_bytes: u64,
+    /// Archives that were marked.
     pub marked_archives: u64,
+    /// Bytes of these archives.
     pub marked_bytes: u64,
-    /// Manifests that somebody is about to put there: until they are, no archive goes.
+    /// Manifests that a push or sync is about to put there; until then no archive is deleted.
     pub under_way: Vec<ManifestName>,
-    /// What could not be deleted, each a line.
+    /// Why objects could not be deleted, one line each.
     pub stuck: Vec<String>,
-    /// The recovery documents had to go to make room, and there is none yet to put them back.
+    /// The recovery documents were deleted to make room, and there is no room yet to put them back.
     pub without_recovery: bool,
 }
 
 impl PruneRequest {
-    /// Does what `plan` says, unless it is refused or the target changed since. `signer` signs the tombstones.
+    /// Carries out `plan`, unless it is refused or the target changed since. `signer` signs marks
+    /// and tombstones.
     pub async fn run(&self, plan: &PrunePlan, signer: &Signer) -> Result<PruneReport, PruneError> {
         if let Some(refusal) = &plan.refusal {
             return Err(refusal.clone().into());
@@ -44,7 +51,8 @@ impl PruneRequest {
         if !may_prune(host, key, &self.trust, &plan.signers) {
             return Err(PruneError::Signer(signer.fingerprint()));
         }
-        // One listing for both: what comes between two would be seen by neither.
+        // One listing for both checks: neither would see a manifest that arrives between two
+        // listings.
         let listed = self.list_manifests().await?;
         let mut names: Vec<ManifestName> = listed
             .keys()
@@ -84,7 +92,7 @@ impl PruneRequest {
         self.remove_lone_signatures(report).await
     }
 
-    /// Manifests and signatures by key, and when each came.
+    /// Lists manifests and signatures, each with the time of its arrival.
     async fn list_manifests(&self) -> Result<BTreeMap<String, Option<DateTime<Utc>>>, PruneError> {
         let host = format!("{}/", self.folder.host);
         let listed = self
@@ -98,8 +106,8 @@ impl PruneRequest {
         Ok(below.collect())
     }
 
-    /// Signatures without their manifest: whoever put one may lean on anything that is here. Not those of what was
-    /// deleted, nor of a run that died long ago.
+    /// Returns the manifests whose signature is here and that are not: a push or sync under way may
+    /// rely on any archive. Leaves out deleted snapshots and runs that died long ago.
     async fn publications_under_way(
         &self,
         plan: &PrunePlan,
@@ -122,7 +130,7 @@ impl PruneRequest {
             .collect())
     }
 
-    /// Those of `names` that believable tombstones name, and others.
+    /// Returns the manifests that tombstones of the snapshots `names` list.
     async fn buried(
         &self,
         plan: &PrunePlan,
@@ -140,6 +148,7 @@ impl PruneRequest {
         Ok(buried.collect())
     }
 
+    /// Deletes the archives and pages of ripe marks, then the marks.
     async fn sweep(&self, plan: &PrunePlan, report: &mut PruneReport) -> Result<(), PruneError> {
         let archives = plan.to_sweep();
         if plan.ripe().next().is_none() {
@@ -162,7 +171,7 @@ impl PruneRequest {
             }
         }
         if !self.sweep_pages(plan, report).await? {
-            // The marks tell the next run which pages it should look at.
+            // The marks stay, because they name the pages that the next run must look at.
             return Ok(());
         }
         let done = |mark: &&PlannedMark| {
@@ -173,8 +182,8 @@ impl PruneRequest {
         self.remove_marks(plan.ripe().filter(done), report).await
     }
 
-    /// Of the pages that no manifest names those that name what a ripe mark does: none that comes has them. False:
-    /// not all could be looked at and deleted.
+    /// Deletes the table pages that no manifest names and that list an archive of a ripe mark: no
+    /// later manifest has them. Returns false if not all could be read and deleted.
     async fn sweep_pages(
         &self,
         plan: &PrunePlan,
@@ -202,13 +211,14 @@ impl PruneRequest {
                     report.stuck.push(with_causes(&error));
                     unread = true;
                 }
-                // What it names nobody knows any more.
+                // It is unknown which archives a damaged page names, so it stays.
                 Err(_) => {}
             }
         }
         Ok(self.delete_all(going, report).await?.is_empty() && !unread)
     }
 
+    /// Puts marks for the archives and pages to mark.
     async fn mark(
         &self,
         plan: &PrunePlan,
@@ -228,7 +238,7 @@ impl PruneRequest {
         let mut parts: Vec<(Vec<Hash>, Vec<Hash>)> = parts
             .chain(page_parts.map(|pages| (Vec::new(), pages)))
             .collect();
-        // Mostly one of each: then one mark has both.
+        // Usually there is one part of each, and one mark takes both.
         if let [(_, first), (_, second)] = &mut parts[..]
             && first.is_empty()
         {
@@ -246,7 +256,8 @@ impl PruneRequest {
         Ok(())
     }
 
-    /// Each mark before its signature, so that one without the other is none that is believed.
+    /// Deletes each mark before its signature, so that a run that dies in between leaves no mark
+    /// without a signature.
     async fn remove_marks(
         &self,
         marks: impl Iterator<Item = &PlannedMark>,
@@ -261,7 +272,7 @@ impl PruneRequest {
         Ok(())
     }
 
-    /// Deletes one snapshot. False: this target lets nothing be deleted.
+    /// Deletes one snapshot. Returns false if the target does not allow deletion.
     async fn forget(
         &self,
         plan: &PrunePlan,
@@ -280,7 +291,7 @@ impl PruneRequest {
         Ok(true)
     }
 
-    /// Leaves a tombstone, unless a run that died did.
+    /// Puts a tombstone, unless a run that died has put it.
     async fn entomb(
         &self,
         plan: &PrunePlan,
@@ -314,8 +325,9 @@ impl PruneRequest {
         Ok(())
     }
 
-    /// A run that died between a manifest and its signature left the latter; a sync beside one may have left the
-    /// former. A signature without a tombstone belongs to a push that is under way.
+    /// Deletes manifests and signatures of deleted snapshots: a run that died after the manifest
+    /// left the signature, and a sync beside a prune may have left the manifest. A signature
+    /// without a tombstone belongs to a push under way.
     async fn remove_remains(
         &self,
         plan: &PrunePlan,
@@ -339,8 +351,9 @@ impl PruneRequest {
         Ok(())
     }
 
-    /// Signatures of marks that were never written, for a run died, or of which only the signature could not be
-    /// removed. If another prune is just about to write the mark, that one is unsigned, and replaced by the next.
+    /// Deletes signatures without their mark: a run died before it wrote the mark, or could not
+    /// remove the signature. If another prune is about to write the mark, that mark is unsigned,
+    /// and the next prune replaces it.
     async fn remove_lone_signatures(&self, report: &mut PruneReport) -> Result<(), PruneError> {
         let listed = self.folder.list(MARKS).await?;
         let lone = listed.keys().filter_map(|key| {
@@ -353,7 +366,8 @@ impl PruneRequest {
         Ok(())
     }
 
-    /// Gives those that could not be deleted; a target that fails is an error.
+    /// Deletes objects and returns those that could not be deleted. Fails if the target does not
+    /// answer.
     async fn delete_all(
         &self,
         keys: Vec<ObjectKey>,

@@ -1,7 +1,8 @@
 //! Fetches the earlier snapshots that a manifest names, page by page.
 //!
-//! Each page must hash to its name, so pages cannot name each other in a circle. The number of pages, their size and
-//! the order of their rows are limited, so a hostile signer cannot make a reader fetch or hold more than that.
+//! Each page must hash to its name, so pages cannot name each other in a circle. The number of
+//! pages, their size and the order of their rows are limited, so a hostile signer cannot make a
+//! reader fetch or hold more than that.
 
 use std::collections::HashMap;
 
@@ -85,7 +86,8 @@ impl HostFolder {
         parse_known(name, &self.get_known(name).await?, Directory::parse)
     }
 
-    /// Whether the object `name` of `tables/` is a page of earlier snapshots, or a directory of them.
+    /// Whether the object `name` of `tables/` is a page of earlier snapshots, or a directory of
+    /// them.
     pub async fn is_history(&self, name: &Hash) -> Result<bool, TargetError> {
         let bytes = self.get_known(name).await?;
         let is_page = parse_known(name, &bytes, KnownPage::parse).is_ok();
@@ -113,7 +115,8 @@ impl HostFolder {
         }
     }
 
-    /// Compares the chain with the earlier snapshots that its newest manifest names; at a fork, that each of them names.
+    /// Compares the chain with the earlier snapshots that its newest manifest names; at a fork,
+    /// that each of them names.
     pub(super) async fn check_history(&self, chain: &mut Chain) -> Result<(), RepositoryError> {
         let mut cache = Cache::new();
         for head in chain.heads() {
@@ -135,7 +138,8 @@ impl HostFolder {
         Ok(())
     }
 
-    /// Adds a finding to `chain` unless `manifest`, which is not its newest, follows from the snapshots that are here.
+    /// Adds a finding to `chain` unless `manifest`, which is not its newest, follows from the
+    /// snapshots that are here.
     pub async fn check_lineage(
         &self,
         chain: &mut Chain,

@@ -1,7 +1,7 @@
 //! Finds out by trial what a target allows.
 //!
-//! A small object is written below `receipts/`, where credentials for pushing may read too, written once more
-//! with other content, read back, looked for in a listing, and deleted.
+//! A small object is written below `receipts/`, where credentials for pushing may read too, written
+//! once more with other content, read back, looked for in a listing, and deleted.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -12,8 +12,8 @@ use crate::storage::{Body, ErrorKind, PutMode, TargetError};
 
 /// Limit for reading the probe back.
 const MOST_BYTES: u64 = 1 << 10;
-/// A smaller difference of the clocks is not reported: file systems and HTTP give whole seconds, and S3 servers refuse
-/// requests from a quarter of an hour on.
+/// A smaller difference of the clocks is not reported: file systems and HTTP give whole seconds,
+/// and S3 servers refuse requests from a quarter of an hour on.
 const SKEW_SECONDS: i64 = 120;
 
 /// What a target allows.
@@ -135,7 +135,8 @@ impl Probe {
         text
     }
 
-    /// Returns why this target cannot be used as it is configured, and the next step; `None`: it can.
+    /// Returns why this target cannot be used as it is configured, and the next step; `None`: it
+    /// can.
     pub fn problem(&self, write_only: bool) -> Option<String> {
         if let Some(seconds) = self.skew_seconds {
             let ahead = if seconds > 0 { "ahead of" } else { "behind" };

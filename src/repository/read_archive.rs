@@ -25,8 +25,8 @@ pub enum ReadArchiveError {
     Write(#[source] io::Error),
 }
 
-/// Copies the archive `row` from `folder` into `sink`, and fails unless its size, BLAKE3 and SHA-256 are those of
-/// the row. What was written before a failure is not to be used.
+/// Copies the archive `row` from `folder` into `sink`, and fails unless its size, BLAKE3 and
+/// SHA-256 are those of the row. What was written before a failure is not to be used.
 pub async fn read_archive(
     folder: &HostFolder,
     row: &ArchiveRow,

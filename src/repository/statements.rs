@@ -1,5 +1,5 @@
-//! Reads tombstones and marks of a host's folder, within limits. A statement that is malformed, or signed by a key
-//! without that right, counts as absent.
+//! Reads tombstones and marks of a host's folder, within limits. A statement that is malformed, or
+//! signed by a key without that right, counts as absent.
 
 use std::collections::HashSet;
 
@@ -36,8 +36,9 @@ pub struct Marks {
 }
 
 impl HostFolder {
-    /// Reads the tombstones that `wanted` chooses by name (sequence and stamp are the deleted snapshot's), and returns
-    /// those that verify. `signers` are the fingerprints of the keys that signed manifests here.
+    /// Reads the tombstones that `wanted` chooses by name (sequence and stamp are the deleted
+    /// snapshot's), and returns those that verify. `signers` are the fingerprints of the keys that
+    /// signed manifests here.
     pub async fn tombstones(
         &self,
         trust: &Trust,
@@ -73,7 +74,8 @@ impl HostFolder {
             .await
     }
 
-    /// Returns the core hashes of the snapshots of `missing` that have a tombstone: they were deleted on purpose.
+    /// Returns the core hashes of the snapshots of `missing` that have a tombstone: they were
+    /// deleted on purpose.
     pub async fn deletions(
         &self,
         trust: &Trust,
@@ -88,7 +90,8 @@ impl HostFolder {
         Ok(tombstones.into_iter().map(|one| one.core).collect())
     }
 
-    /// Reads the marks one after the other. Signed marks come first, so that planted ones cannot crowd them out.
+    /// Reads the marks one after the other. Signed marks come first, so that planted ones cannot
+    /// crowd them out.
     pub async fn marks(&self, trust: &Trust, signers: &[String]) -> Result<Marks, TargetError> {
         let listed = self.list(MARKS).await?;
         let named = listed.iter().filter_map(|(key, bytes)| {

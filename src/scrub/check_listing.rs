@@ -1,11 +1,11 @@
-//! The first look: everything small is read, everything large is listed.
+//! The first look at a target: reads every small object and lists the large ones.
 
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::{Needed, Problem, Stamps};
+use super::problem::{Needed, Problem, Stamps};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, ObjectKey, TABLES};
 use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
@@ -14,26 +14,30 @@ use crate::format::signature::Trust;
 use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
 use crate::storage::ErrorKind;
 
+/// Pages fetched at a time.
 const PAGES_AT_ONCE: usize = 16;
-/// At a target that changes all the time what is found in the end counts.
+/// On a target that changes all the time, the last of this many looks counts.
 const MOST_LOOKS: usize = 5;
 
-/// What looking at a target brought.
+/// What a look at a target found.
 #[derive(Debug)]
 pub struct Examined {
+    /// The verified snapshots.
     pub chain: Chain,
-    /// Archives that are there in full, with the snapshots that need them.
+    /// Archives that are there in their size, by BLAKE3, with the snapshots that need them.
     pub whole: BTreeMap<Hash, Needed>,
+    /// Problems, in the order in which they were found.
     pub problems: Vec<Problem>,
-    /// Archives and pages that no manifest names, and their bytes: of pushes that broke off. `None`: only some
-    /// snapshots were looked at, so nobody knows.
+    /// Number and bytes of archives and pages that no manifest names: pushes that broke off left
+    /// them. `None`: only some snapshots were looked at, so it is unknown.
     pub stray: Option<(u64, u64)>,
 }
 
-/// Looks at everything, reads what is small. `wanted` names snapshots as `list` does: then only what these need
-/// is looked at, besides the chain of all. Empty: all.
+/// Looks at the chain, and at all objects of the `wanted` snapshots, which are named as in `list`.
+/// Empty: all.
 ///
-/// What a push, a prune or a sync changes meanwhile is no finding: then it looks again.
+/// If a push, a prune or a sync changes the target meanwhile, it looks again, so that the change is
+/// no finding.
 pub async fn examine(
     folder: &HostFolder,
     trust: &Trust,
@@ -74,7 +78,7 @@ async fn look(
         .iter()
         .any(|one| matches!(one, Problem::History { .. }))
     {
-        // The page is named, with what brings it back.
+        // The problem of the page is more precise, and has a next step.
         problems.retain(|one| !matches!(one, Problem::Chain(Finding::History(..))));
     }
     let needed = needed_by(&snapshots, &pages, &mut problems);
@@ -117,7 +121,7 @@ fn choose(chain: &Chain, wanted: &[String], problems: &mut Vec<Problem>) -> Vec<
     chosen
 }
 
-/// Every page that the snapshots name, once, however many share it. `None`: it cannot be used.
+/// Reads every page that the snapshots name, once. A page is `None` if it cannot be used.
 async fn read_pages(
     folder: &HostFolder,
     snapshots: &[VerifiedSnapshot],
@@ -135,7 +139,7 @@ async fn read_pages(
     let read = futures::stream::iter(named)
         .map(async |(page, snapshots)| match folder.page(&page).await {
             Ok(read) => Ok((page, Ok(read))),
-            // Of a target that does not answer nothing can be said at all.
+            // A target that does not answer has no finding.
             Err(RepositoryError::Target(error))
                 if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Denied) =>
             {
@@ -162,7 +166,8 @@ async fn read_pages(
     Ok(pages)
 }
 
-/// Every directory and page of earlier snapshots that the snapshots name, once; their names.
+/// Reads every directory and page of earlier snapshots that the snapshots name, once. Returns their
+/// names.
 async fn read_history(
     folder: &HostFolder,
     snapshots: &[VerifiedSnapshot],
@@ -217,7 +222,7 @@ fn add_users(named: &mut BTreeMap<Hash, Stamps>, names: &[Hash], users: Stamps) 
     }
 }
 
-/// Of a target that does not answer nothing can be said at all.
+/// Returns the problem with a page, or the error if the target does not answer.
 fn history(
     page: Hash,
     snapshots: Stamps,
@@ -237,7 +242,8 @@ fn history(
     }
 }
 
-/// What the tables name. Of a snapshot that lacks a page, what the others name.
+/// Returns the archives that the tables name. If a page of a snapshot is missing, its other pages
+/// count.
 fn needed_by(
     snapshots: &[VerifiedSnapshot],
     pages: &HashMap<Hash, Option<TablePage>>,

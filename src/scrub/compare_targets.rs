@@ -1,26 +1,36 @@
-//! How the histories on several targets stand to each other.
+//! Compares the histories on several targets.
 
 use std::collections::HashSet;
 
 use crate::base::ids::Hash;
 use crate::format::chain::Chain;
 
-/// What is odd about one of them.
+/// How the history on a target differs from that on the target with the longest one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Divergence {
+    /// It ends earlier.
     #[error("it ends at sequence {its}, {other} at {others}: it was set back, or is behind")]
     Shorter {
+        /// Its highest sequence.
         its: u64,
+        /// The other target's name.
         other: String,
+        /// The other target's highest sequence.
         others: u64,
     },
+    /// It has another snapshot of the same sequence.
     #[error(
         "its sequence {sequence} is another snapshot than that of {other}: their histories parted"
     )]
-    Parted { sequence: u64, other: String },
+    Parted {
+        /// The sequence.
+        sequence: u64,
+        /// The other target's name.
+        other: String,
+    },
 }
 
-/// Compares `chains`, each with its target's name; gives what is odd, by place in the list.
+/// Compares `chains`, each with its target's name. Returns the divergences by index in `chains`.
 pub fn compare_heads(chains: &[(&str, &Chain)]) -> Vec<(usize, Divergence)> {
     let head = |chain: &Chain| chain.snapshots.last().map_or(0, |s| s.sequence());
     let longest = chains.iter().max_by_key(|(_, chain)| head(chain));

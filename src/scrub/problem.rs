@@ -1,15 +1,15 @@
-//! What can be wrong with a target, what it means, and what to do about it.
+//! The problems that a target can have, their consequences, and the next step for each.
 
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 
-use super::Divergence;
+use super::compare_targets::Divergence;
 use crate::base::ids::{Hash, ObjectKey, Stamp};
 use crate::format::chain::Finding;
 use crate::format::manifest::ArchiveRow;
 
-/// The snapshots that need an object: how many, and which are the first and the last.
+/// The snapshots that need an object: their number, the first and the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamps {
     count: u64,
@@ -18,6 +18,7 @@ pub struct Stamps {
 }
 
 impl Stamps {
+    /// Returns the stamps of one snapshot.
     pub fn one(stamp: Stamp) -> Self {
         Self {
             count: 1,
@@ -26,13 +27,14 @@ impl Stamps {
         }
     }
 
+    /// Adds a snapshot that is not among them.
     pub fn add(&mut self, stamp: Stamp) {
         self.count += 1;
         self.first = self.first.min(stamp);
         self.last = self.last.max(stamp);
     }
 
-    /// Adds those of `others`, which are other snapshots.
+    /// Adds the snapshots of `others`, none of which is among them.
     pub fn join(&mut self, others: Self) {
         self.count += others.count;
         self.first = self.first.min(others.first);
@@ -50,75 +52,151 @@ impl fmt::Display for Stamps {
     }
 }
 
-/// An archive, and the snapshots that need it.
+/// An archive and the snapshots that need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needed {
+    /// The archive's row, which the host signed.
     pub row: ArchiveRow,
+    /// The snapshots whose tables name it.
     pub snapshots: Stamps,
 }
 
-/// Something that keeps a target from giving back what it should.
+/// A reason why a target may not give back every snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
+    /// The chain of manifests is not sound.
     #[error("{0}")]
     Chain(Finding),
+    /// The host did not push in time. Holds the time that its last manifest announced.
     #[error("the next snapshot was due by {} UTC and is not here: does the host still push?", .0.format("%Y-%m-%d %H:%M"))]
     Overdue(DateTime<Utc>),
+    /// A page of the archive table is missing or damaged.
     #[error("a page of the archive table cannot be used ({why}): {snapshots} cannot be restored")]
     Page {
+        /// The page's name.
         page: Hash,
+        /// The snapshots that need it.
         snapshots: Stamps,
+        /// The error and its causes.
         why: String,
     },
+    /// A page of earlier snapshots, or a directory of such pages, is missing or damaged.
     #[error(
-        "a page that tells of earlier snapshots cannot be used ({why}): {snapshots} can be restored, but whether all \
-         earlier ones are here cannot be told by it"
+        "a page that lists earlier snapshots cannot be used ({why}): {snapshots} can be restored, but it cannot show \
+         whether all earlier ones are here"
     )]
     History {
+        /// The page's or directory's name.
         page: Hash,
+        /// The snapshots that name it.
         snapshots: Stamps,
+        /// The error and its causes.
         why: String,
     },
+    /// The pages of one snapshot's table contradict each other.
     #[error("the archive table of snapshot {stamp} cannot be used: {why}")]
-    Table { stamp: Stamp, why: String },
+    Table {
+        /// The snapshot.
+        stamp: Stamp,
+        /// The contradiction.
+        why: String,
+    },
+    /// An archive is not there.
     #[error("{} is missing: {} cannot be restored in full", .0.row.key(), .0.snapshots)]
     Missing(Needed),
+    /// An archive has another size than its row says.
     #[error(
         "{} has {found} bytes, its row says {}: {} cannot be restored in full",
         .needed.row.key(), .needed.row.bytes, .needed.snapshots
     )]
-    Size { needed: Needed, found: u64 },
+    Size {
+        /// The archive.
+        needed: Needed,
+        /// Its size on the target.
+        found: u64,
+    },
+    /// An archive was read and is not that of its row.
     #[error("{} is damaged ({what}): {} cannot be restored in full", .needed.row.key(), .needed.snapshots)]
-    Damaged { needed: Needed, what: String },
+    Damaged {
+        /// The archive.
+        needed: Needed,
+        /// How it differs.
+        what: String,
+    },
+    /// An earlier reading found an archive damaged, and this one did not read it.
     #[error(
         "{} was damaged when it was last read, on {}: {} cannot be restored in full",
         .needed.row.key(), .at.format("%Y-%m-%d"), .needed.snapshots
     )]
-    KnownDamaged { needed: Needed, at: DateTime<Utc> },
+    KnownDamaged {
+        /// The archive.
+        needed: Needed,
+        /// When it was read.
+        at: DateTime<Utc>,
+    },
+    /// An archive could not be read, so it is unknown whether it is whole.
     #[error("{key} could not be read: {why}")]
-    Unread { key: ObjectKey, why: String },
+    Unread {
+        /// The archive.
+        key: ObjectKey,
+        /// The error and its causes.
+        why: String,
+    },
+    /// The target failed while archives were read. Holds the error and its causes.
     #[error("reading broke off: {0}")]
     BrokeOff(String),
+    /// The caller named a snapshot that is not there.
     #[error("there is no {0}")]
     NotHere(String),
-    #[error("it ends at sequence {head}, {least} was to be there: it was set back")]
-    TooShort { head: u64, least: u64 },
+    /// The newest snapshot is older than the caller knows it to be.
+    #[error("it ends at sequence {head}, {least} should be there: it was set back")]
+    TooShort {
+        /// The highest sequence there.
+        head: u64,
+        /// The sequence that the caller expects.
+        least: u64,
+    },
+    /// A snapshot that this host published is gone, and no tombstone explains it.
     #[error(
         "snapshot {stamp} (sequence {sequence}) was published there and is gone: it was deleted, or the target set back"
     )]
-    Gone { stamp: Stamp, sequence: u64 },
+    Gone {
+        /// The snapshot.
+        stamp: Stamp,
+        /// Its sequence.
+        sequence: u64,
+    },
+    /// The target waits for snapshots of this host.
     #[error("{count} that this host made are not there yet (up to {newest}): it is behind")]
-    Behind { count: u64, newest: Stamp },
+    Behind {
+        /// How many.
+        count: u64,
+        /// The newest of them.
+        newest: Stamp,
+    },
+    /// Another target has another history.
     #[error("{0}")]
     Diverged(Divergence),
+    /// A test restore showed that the snapshot's content is not what its index says.
     #[error("snapshot {stamp} does not give back what it should: {what}")]
-    Content { stamp: Stamp, what: String },
-    #[error("snapshot {stamp} could not be restored to see: {why}")]
-    NotRestored { stamp: Stamp, why: String },
+    Content {
+        /// The snapshot.
+        stamp: Stamp,
+        /// The error and its causes.
+        what: String,
+    },
+    /// A test restore failed for a reason that is not the snapshot's.
+    #[error("snapshot {stamp} could not be restored for a test: {why}")]
+    NotRestored {
+        /// The snapshot.
+        stamp: Stamp,
+        /// The error and its causes.
+        why: String,
+    },
 }
 
 impl Problem {
-    /// The archive that is not what it should be, and could be brought from elsewhere.
+    /// Returns the archive that is missing or damaged, and that another target may have.
     pub fn lost(&self) -> Option<&ArchiveRow> {
         match self {
             Self::Missing(needed)
@@ -129,7 +207,7 @@ impl Problem {
         }
     }
 
-    /// For programs; never changes for what is said above.
+    /// Returns the name of the problem in JSON. It never changes.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Chain(Finding::Refused(..)) => "manifest_refused",
@@ -156,7 +234,7 @@ impl Problem {
         }
     }
 
-    /// What to do about it.
+    /// Returns the next step for the operator.
     pub fn next(&self) -> &'static str {
         match self {
             Self::Page { .. }

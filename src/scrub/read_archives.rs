@@ -1,11 +1,11 @@
-//! Reading archives to their ends: which of them, and what each turned out to be.
+//! Chooses archives, reads them to their ends and compares each with its row.
 
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Datelike as _, Utc};
 use futures::StreamExt as _;
 
-use super::{Needed, Problem};
+use super::problem::{Needed, Problem};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
 use crate::repository::HostFolder;
@@ -13,14 +13,15 @@ use crate::repository::read_archive::{ReadArchiveError, read_archive};
 use crate::state::catalog::ArchiveCheck;
 use crate::storage::{ErrorKind, TargetError};
 
-/// How much of the archives to read.
+/// The part of all archives' bytes to read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share(f64);
 
 impl Share {
+    /// All of them.
     pub const ALL: Self = Self(1.0);
 
-    /// `all`, `5%`, `0.5%`.
+    /// Parses `all`, `5%` or `0.5%`. The error is for the operator.
     pub fn parse(text: &str) -> Result<Self, String> {
         let percent = match text {
             "all" => return Ok(Self::ALL),
@@ -37,10 +38,12 @@ impl Share {
     }
 }
 
-/// Which archives to read, where it is remembered what was read when. What was damaged the last time comes
-/// first, beside the share: it must not keep the others from their turn. Then what was never read, then what
-/// was read longest ago, until so much of all bytes is reached. Of a reading of everything that began at
-/// `begun` and broke off, what it found whole is left out.
+/// Chooses archives to read by the `memory` of earlier readings.
+///
+/// Archives that were damaged come first and do not count into the share, so that they do not delay
+/// the others. Then come those that were never read, then those that were read longest ago, until
+/// the share of all bytes is reached. If a reading of everything began at `begun` and broke off,
+/// the archives that it found whole are left out.
 pub fn choose(
     whole: &BTreeMap<Hash, Needed>,
     share: Share,
@@ -73,9 +76,11 @@ pub fn choose(
     chosen
 }
 
-/// The same without a memory: each archive has its place on a circle, by its hash, and each week the next part
-/// of the circle. So every archive has its turn within as many weeks as the share takes, also while others come
-/// and go; a week's bytes are the share on the average only.
+/// Chooses archives to read without a memory.
+///
+/// Each archive has a place on a circle, by its hash, and each week reads the next part of the
+/// circle. So every archive is read within as many weeks as the share takes, also while others come
+/// and go. The bytes of a week are the share only on average.
 pub fn choose_by_week(
     whole: &BTreeMap<Hash, Needed>,
     share: Share,
@@ -95,17 +100,19 @@ pub fn choose_by_week(
     due.map(|(_, needed)| needed.clone()).collect()
 }
 
-/// What reading one archive brought.
+/// The result of reading one archive.
 #[derive(Debug)]
 pub enum Reading {
+    /// It is that of its row.
     Whole,
-    /// It lies in cold storage: nothing can be said now.
+    /// It is in cold storage and cannot be read now.
     Frozen,
+    /// It is missing, damaged or unreadable.
     Wrong(Box<Problem>),
 }
 
-/// Reads `archives` and compares them with their rows. `on_read` hears of each as soon as it is known; a
-/// target that fails for good ends the reading.
+/// Reads `archives` and compares them with their rows. Calls `on_read` with each result as it
+/// comes. Fails if the target does not answer.
 pub async fn read_archives(
     folder: &HostFolder,
     archives: Vec<Needed>,

@@ -1,4 +1,5 @@
-//! Copies an archive from one target to another, by way of a local file. It moves ciphertext, believed by its hash.
+//! Copies an archive from one target to another, by way of a local file. It moves ciphertext,
+//! believed by its hash.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +11,8 @@ use crate::repository::HostFolder;
 use crate::repository::read_archive::{ReadArchiveError, read_archive};
 use crate::storage::{Body, ErrorKind, PutMode};
 
-/// After this many failures in a row no more copies are tried: if a side is gone, each takes its whole patience.
+/// After this many failures in a row no more copies are tried: if a side is gone, each takes its
+/// whole patience.
 const LONGEST_STREAK: u32 = 4;
 
 /// Counts copies that failed in a row for a reason that is not the archive's own.
@@ -19,12 +21,12 @@ pub(super) struct Streak(AtomicU32);
 
 impl Streak {
     /// Returns whether there were so many failures that no more copies should be tried.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= LONGEST_STREAK
     }
 
     /// Takes the result of one copy into account.
-    pub fn note<T>(&self, copied: &Result<T, CopyError>) {
+    pub(super) fn note<T>(&self, copied: &Result<T, CopyError>) {
         let is_elsewhere = match copied {
             Ok(_) => false,
             Err(CopyError::Damaged { .. }) => return,

@@ -1,26 +1,28 @@
 //! Makes snapshots visible on a target.
 //!
-//! A manifest on a target must name only archives that are complete there, so [`publish_all`] believes nothing of
-//! what was shipped before. It reads the table that the manifest names and looks which of its objects are there now,
-//! object by object, or in a listing if that costs less. Then it ships what is missing or has the wrong size, then the
-//! pages, then the signature, and the manifest last.
+//! A manifest on a target must name only archives that are complete there, so [`publish_all`]
+//! believes nothing of what was shipped before. It reads the table that the manifest names and
+//! looks which of its objects are there now, object by object, or in a listing if that costs less.
+//! Then it ships what is missing or has the wrong size, then the pages, then the signature, and the
+//! manifest last.
 //!
-//! A snapshot that a full target has no room for is left out, and a later one that fits is published without it.
-//! Whatever step a run dies at, the manifest is not there yet, and the next run finds the rest in the spool, from which
-//! nothing is removed here.
+//! A snapshot that a full target has no room for is left out, and a later one that fits is
+//! published without it. Whatever step a run dies at, the manifest is not there yet, and the next
+//! run finds the rest in the spool, from which nothing is removed here.
 //!
 //! Two kinds of targets show less than that:
 //!
-//! - A listing may lag, so an archive that this run uploaded and the target confirmed is requested by key before it
-//!   counts as missing.
-//! - Write-only credentials show nothing, so the catalog's memory and the confirmed uploads must do.
+//! - A listing may lag, so an archive that this run uploaded and the target confirmed is requested
+//!   by key before it counts as missing.
+//! - Write-only credentials show nothing, so the catalog's memory and the confirmed uploads must
+//!   do.
 
 mod named;
 mod plan;
+mod present;
 mod put;
 mod recovery;
 mod ship;
-mod there;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -42,7 +44,8 @@ const PUBLISH_CONCURRENCY: usize = 4;
 /// Keys that an error names, of more.
 const NAMED_MISSING: usize = 3;
 
-/// A snapshot to make visible. Its signature and pages are in the spool, in memory here, or on the target already.
+/// A snapshot to make visible. Its signature and pages are in the spool, in memory here, or on the
+/// target already.
 #[derive(Debug, Clone)]
 pub struct Publication {
     /// The manifest, with its bytes.
@@ -68,7 +71,8 @@ pub struct Support {
     pub scratch: PathBuf,
     /// Archives that this run uploaded and the target confirmed.
     pub confirmed: HashSet<Hash>,
-    /// If the target cannot be listed or read: the archives, with their sizes, that this host remembers to be there.
+    /// If the target cannot be listed or read: the archives, with their sizes, that this host
+    /// remembers to be there.
     pub remembered: Option<HashMap<Hash, u64>>,
 }
 
@@ -79,7 +83,8 @@ pub struct Published {
     pub done: Vec<ManifestName>,
     /// Snapshots that cannot be published, because an object of theirs is nowhere.
     pub incomplete: Vec<(ManifestName, ShipError)>,
-    /// Snapshots that cannot be published now: a copy source that does not answer may have what they lack.
+    /// Snapshots that cannot be published now: a copy source that does not answer may have what
+    /// they lack.
     pub postponed: Vec<(ManifestName, ShipError)>,
     /// Snapshots that the target has no room for.
     pub crowded_out: Vec<CrowdedOut>,
@@ -96,7 +101,8 @@ pub struct CrowdedOut {
     pub manifest: ManifestName,
     /// The target's error.
     pub error: ShipError,
-    /// It will never be published there: a later snapshot that is there follows a prune mark that this one does not.
+    /// It will never be published there: a later snapshot that is there follows a prune mark that
+    /// this one does not.
     pub is_passed_by: bool,
 }
 
@@ -118,8 +124,9 @@ pub async fn publish(
     }
 }
 
-/// Makes snapshots visible on the target, oldest first; the module describes the order. All of them take each step
-/// together, so a target that was away for weeks is not asked again for every day of them.
+/// Makes snapshots visible on the target, oldest first; the module describes the order. All of them
+/// take each step together, so a target that was away for weeks is not asked again for every day of
+/// them.
 pub async fn publish_all(
     folder: &HostFolder,
     spool: &Spool,
@@ -199,8 +206,9 @@ impl PublishJob<'_> {
         }
     }
 
-    /// Returns whether a later snapshot, of those that are `done`, follows a prune mark that the one of this index does
-    /// not. Then the latter must not come any more, because the archives that the mark names go (see `prune`).
+    /// Returns whether a later snapshot, of those that are `done`, follows a prune mark that the
+    /// one of this index does not. Then the latter must not come any more, because the archives
+    /// that the mark names go (see `prune`).
     fn is_passed_by(&self, index: usize, done: &[ManifestName]) -> bool {
         let followed = &self.publications[index].manifest.core.marks_seen;
         self.publications[index + 1..].iter().any(|later| {
@@ -209,7 +217,8 @@ impl PublishJob<'_> {
         })
     }
 
-    /// Returns the manifests on the target that have the sequence of one that is `done` and are others.
+    /// Returns the manifests on the target that have the sequence of one that is `done` and are
+    /// others.
     async fn siblings(&self, done: &[ManifestName]) -> Result<Vec<ManifestName>, ShipError> {
         if self.support.remembered.is_some() {
             return Ok(Vec::new());

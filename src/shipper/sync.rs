@@ -1,14 +1,16 @@
-//! Copies whole snapshots of a host from one target to another: to seed a new target, or to pull where nothing can be
-//! pushed.
+//! Copies whole snapshots of a host from one target to another: to seed a new target, or to pull
+//! where nothing can be pushed.
 //!
-//! Only ciphertext moves. Manifests are copied if they verify, archives and pages if they hash to their names, in the
-//! order of a push; so the copy at no time names an object that it does not have. Objects that the other side has are
-//! not moved again: a sync that broke off continues, and one that finds an archive lost there brings it back.
+//! Only ciphertext moves. Manifests are copied if they verify, archives and pages if they hash to
+//! their names, in the order of a push; so the copy at no time names an object that it does not
+//! have. Objects that the other side has are not moved again: a sync that broke off continues, and
+//! one that finds an archive lost there brings it back.
 //!
-//! *Beside a prune of the other side.* Archives that a plan relies on may be marked, followed and swept before a
-//! manifest gets there, for a copy can take days. So the sync puts a manifest's signature, then reads marks, archives
-//! and pages again, and holds the manifest back if one of its objects is marked or gone. A prune, before it sweeps,
-//! looks for signatures without their manifest, and waits. Whichever of the two looks last sees the other.
+//! *Beside a prune of the other side.* Archives that a plan relies on may be marked, followed and
+//! swept before a manifest gets there, for a copy can take days. So the sync puts a manifest's
+//! signature, then reads marks, archives and pages again, and holds the manifest back if one of its
+//! objects is marked or gone. A prune, before it sweeps, looks for signatures without their
+//! manifest, and waits. Whichever of the two looks last sees the other.
 
 mod run;
 
@@ -48,7 +50,8 @@ pub struct PlannedCopy {
     pub archives: Vec<(ArchiveRow, PutMode)>,
     /// Pages and directories to copy.
     pages: Vec<Hash>,
-    /// Pages of earlier snapshots, and directories of such pages, that it names; the other side may have them.
+    /// Pages of earlier snapshots, and directories of such pages, that it names; the other side may
+    /// have them.
     known: Vec<Hash>,
     signature_there: bool,
     /// Its manifest is there.
@@ -102,7 +105,8 @@ pub struct SyncReport {
 }
 
 impl SyncRequest {
-    /// Looks at both sides and plans the copy of the `wanted` snapshots, which are named as in `list`; empty: all.
+    /// Looks at both sides and plans the copy of the `wanted` snapshots, which are named as in
+    /// `list`; empty: all.
     pub async fn plan(&self, wanted: &[String]) -> Result<SyncPlan, ShipError> {
         let chain = self.from.chain(&self.trust).await?;
         let mut chosen = choose(&chain, wanted)?;
@@ -163,7 +167,8 @@ impl SyncRequest {
         Ok(plan)
     }
 
-    /// Returns the objects that the marks of the other side name, whoever signed them: the host may follow any of them.
+    /// Returns the objects that the marks of the other side name, whoever signed them: the host may
+    /// follow any of them.
     async fn marked(&self) -> Result<HashSet<Hash>, ShipError> {
         let marks = self.to.marks(&self.trust, &[]).await?;
         if marks.unread > 0 {
@@ -179,8 +184,8 @@ impl SyncRequest {
         Ok(named.flatten().collect())
     }
 
-    /// Returns the pages of earlier snapshots that `snapshot` names, and the directories of such pages. `directories` holds
-    /// the directories that were read before.
+    /// Returns the pages of earlier snapshots that `snapshot` names, and the directories of such
+    /// pages. `directories` holds the directories that were read before.
     async fn history_of(
         &self,
         snapshot: &VerifiedSnapshot,

@@ -32,15 +32,17 @@ impl From<&ArchiveRow> for Sealed {
     }
 }
 
-/// Keeps the books of uploads to one target: which objects it confirmed, and which copies were damaged.
+/// Keeps the books of uploads to one target: which objects it confirmed, and which copies were
+/// damaged.
 pub trait UploadTracker: Sync {
-    /// An archive's upload is about to begin. Returns false if it must not, because the spool no longer has the
-    /// archive.
+    /// An archive's upload is about to begin. Returns false if it must not, because the spool no
+    /// longer has the archive.
     fn begins(&self, _key: &ObjectKey) -> bool {
         true
     }
 
-    /// The target confirmed an object of `bytes` bytes, which came from the spool or from another target.
+    /// The target confirmed an object of `bytes` bytes, which came from the spool or from another
+    /// target.
     fn shipped(&self, key: &ObjectKey, bytes: u64);
 
     /// An upload that had begun failed.
@@ -56,12 +58,13 @@ impl<F: Fn(&ObjectKey, u64) + Sync> UploadTracker for F {
     }
 }
 
-/// How a file of the spool is handed to the target: [`Body::File`], or [`Body::Shared`] if no other target needs
-/// the file, so that a folder may keep it.
+/// How a file of the spool is handed to the target: [`Body::File`], or [`Body::Shared`] if no other
+/// target needs the file, so that a folder may keep it.
 pub type SpoolBody = fn(PathBuf) -> Body;
 
-/// Ships archives as `requests` announces them, `concurrency` at a time, until its senders are gone. After the
-/// first failure it begins nothing new and waits for the uploads that are under way.
+/// Ships archives as `requests` announces them, `concurrency` at a time, until its senders are
+/// gone. After the first failure it begins nothing new and waits for the uploads that are under
+/// way.
 pub async fn ship_archives(
     folder: &HostFolder,
     spool: &Spool,

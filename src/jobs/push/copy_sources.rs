@@ -1,7 +1,8 @@
 //! Which targets others can copy from.
 //!
-//! An archive that a target and the spool lack may be on another target. Before packing, a probe read checks whether
-//! a target can serve as copy source; write-only credentials and cold storage cannot.
+//! An archive that a target and the spool lack may be on another target. Before packing, a probe
+//! read checks whether a target can serve as copy source; write-only credentials and cold storage
+//! cannot.
 
 use std::collections::HashSet;
 
@@ -26,8 +27,8 @@ pub(super) enum CopySource {
     No,
 }
 
-/// Probes each target with its smallest archive, preferably one that another target lacks. Returns one answer per
-/// target, in their order.
+/// Probes each target with its smallest archive, preferably one that another target lacks. Returns
+/// one answer per target, in their order.
 pub(super) async fn probe(
     surveys: &[Survey],
     archives: &[CatalogArchive],
@@ -99,14 +100,15 @@ pub(super) fn folders_for(
         .collect()
 }
 
-/// Returns whether a target other than that of this index did not answer and may have what that one lacks.
+/// Returns whether a target other than that of this index did not answer and may have what that one
+/// lacks.
 pub(super) fn is_any_away(surveys: &[Survey], target: usize) -> bool {
     let others = surveys.iter().enumerate();
     let mut others = others.filter(|(other, _)| *other != target);
     others.any(|(_, survey)| survey.seen.is_err() && !survey.write_only)
 }
 
-/// Damaged archives are none to copy from any more: the next run stores their content again.
+/// Remembers damaged archives: they are not copied again, and the next push stores their content again.
 pub(super) fn note_damaged(catalog: &Catalog, keys: &[ObjectKey]) -> Result<(), CatalogError> {
     let archives = keys.iter();
     catalog.add_damaged_copies(archives.filter_map(|key| ObjectKey::archive_hash(key.as_str())))

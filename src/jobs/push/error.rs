@@ -10,8 +10,8 @@ use crate::state::catalog::CatalogError;
 use crate::state::figures::MemoryError;
 use crate::state::spool::SpoolError;
 
-/// Why a push, `adopt`, or a rebuild of the catalog failed as a whole. A failure of one target is part of the
-/// report.
+/// Why a push, `adopt`, or a rebuild of the catalog failed as a whole. A failure of one target is
+/// part of the report.
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
     /// The configuration names no target.

@@ -1,5 +1,5 @@
-//! The last part of a push on one target: once its uploads have ended, every snapshot that it lacks is published there,
-//! oldest first.
+//! The last part of a push on one target: once its uploads have ended, every snapshot that it lacks
+//! is published there, oldest first.
 
 mod publish_result;
 mod spooled_publication;
@@ -100,7 +100,7 @@ struct PublishWork {
 
 impl Publishing<'_> {
     /// Publishes. A panic is the target's failure and no other's.
-    pub async fn run(mut self) -> Self {
+    pub(super) async fn run(mut self) -> Self {
         let done = caught(self.put_all()).await;
         if let (Err(error), None) = (done, &self.published) {
             let folder = &self.finishing.survey.folder;
@@ -127,7 +127,8 @@ impl Publishing<'_> {
         let published = publish_all(folder, &work.spool, pending, support, &self.confirmed).await;
         let is_published = published.is_ok();
         self.published = Some(published);
-        // Last, so that the reserve does not take the room of a snapshot. Without room for it, the next push tries again.
+        // Last, so that the reserve does not take the room of a snapshot. Without room for it, the
+        // next push tries again.
         if work.reserve_is_due && is_published {
             let kept = folder.target.keep_reserve(folder.host.as_str()).await;
             self.reserve_is_kept = kept.is_ok();
@@ -135,7 +136,10 @@ impl Publishing<'_> {
     }
 
     /// Records the outcome in the catalog and returns the target's report and warnings.
-    pub fn conclude(self, state: &mut State) -> Result<(TargetReport, Vec<String>), PushError> {
+    pub(super) fn conclude(
+        self,
+        state: &mut State,
+    ) -> Result<(TargetReport, Vec<String>), PushError> {
         let (finishing, mut result) = (self.finishing, self.result);
         let name = &finishing.survey.name;
         let label = finishing.survey.folder.target.label();
@@ -182,7 +186,11 @@ fn recovery_key(target: &str) -> String {
 
 impl<'a> FinishTarget<'a> {
     /// Determines what the target lacks, once its uploads have ended.
-    pub fn begin(self, state: &State, uploads: EndedUploads) -> Result<Publishing<'a>, PushError> {
+    pub(super) fn begin(
+        self,
+        state: &State,
+        uploads: EndedUploads,
+    ) -> Result<Publishing<'a>, PushError> {
         let (shipped, failure) = match (uploads.unreachable, uploads.result) {
             (Some(cause), _) => (Vec::new(), Some(cause)),
             (None, Some(end)) => {
@@ -228,7 +236,8 @@ impl<'a> FinishTarget<'a> {
         })
     }
 
-    /// Returns the snapshots that the target still waits for, oldest first, and settles those that it never gets.
+    /// Returns the snapshots that the target still waits for, oldest first, and settles those that
+    /// it never gets.
     fn pending(
         &self,
         state: &State,
@@ -254,7 +263,8 @@ impl<'a> FinishTarget<'a> {
                 continue;
             }
             if !state.spool.contains(&row.name.key()) {
-                // A state directory that was lost does not know what was pruned there, so it warns of nothing.
+                // A state directory that was lost does not know what was pruned there, so it warns
+                // of nothing.
                 if self.settle_unshippable(state, row)? && knows_target {
                     result.forgotten.push(row.name.stamp.to_string());
                 }
@@ -378,9 +388,10 @@ impl<'a> FinishTarget<'a> {
         })
     }
 
-    /// Settles a snapshot that the spool lacks: it is on the target already (another state directory put it there), or
-    /// the target does not get it, because a new target gets no history. Returns whether the operator should know of
-    /// that: the snapshot is newer than one of the target, and no prune deleted it.
+    /// Settles a snapshot that the spool lacks: it is on the target already (another state
+    /// directory put it there), or the target does not get it, because a new target gets no
+    /// history. Returns whether the operator should know of that: the snapshot is newer than one of
+    /// the target, and no prune deleted it.
     fn settle_unshippable(&self, state: &State, row: &SnapshotRow) -> Result<bool, PushError> {
         let core = &row.known.core;
         let Ok(seen) = &self.survey.seen else {
@@ -397,7 +408,8 @@ impl<'a> FinishTarget<'a> {
         Ok(is_between && !seen.pruned.contains(core))
     }
 
-    /// Returns whether the catalog remembers no `version` under `key`, or the target was emptied since.
+    /// Returns whether the catalog remembers no `version` under `key`, or the target was emptied
+    /// since.
     fn is_due(&self, state: &State, key: &str, version: &str) -> Result<bool, PushError> {
         let there = state.catalog.meta(key)?;
         let seen = self.survey.seen.as_ref();

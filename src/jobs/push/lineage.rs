@@ -1,11 +1,14 @@
-//! Where the next snapshot stands: what the catalog remembers held against what the targets show.
+//! Determines the next snapshot's place in the chain, by comparing the catalog with the targets.
 //!
-//! Four things can have happened since the last run, and each is told apart. The target knows more
-//! than we do and it came from this machine: the state directory was lost (the catalog is empty) or
-//! set back (a restored VM); a new writer begins, on top of the target's head. It came from another
-//! machine: two machines push under one name, and this one stops unless `adopt` said that it takes
-//! over. The target knows less: it was emptied or set back; what it lost is forgotten, so the next
-//! snapshot stores it again.
+//! Besides the usual case, three things can have happened since the last run:
+//!
+//! - The target has snapshots of this machine that the catalog does not know: the state directory
+//!   was lost (the catalog is empty) or set back (a restored VM). A new writer begins, on top of
+//!   the target's head.
+//! - The target has snapshots of another machine: two machines push under one name. This one stops,
+//!   unless `adopt` said that it takes over.
+//! - The target has fewer snapshots: it was emptied or set back. The catalog forgets what the
+//!   target lost, so the next snapshot stores it again.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -22,11 +25,13 @@ use crate::state::State;
 use crate::state::catalog::{ADOPTED_HEADS, PublicationState};
 use crate::state::machine::machine_id;
 
+/// Catalog entry: the highest sequence that this catalog ever knew.
 const HIGHEST: &str = "highest sequence";
-/// Set once somebody said after which sequence a host goes on that no target shows.
+/// Catalog entry: the sequence that `adopt --after` gave, for a host whose snapshots no target
+/// shows.
 const BEGINS_AFTER: &str = "begins after";
 
-/// What no target shows, and a catalog that is made anew should know.
+/// Returns the catalog entries that no target shows and that a rebuilt catalog needs.
 pub(crate) fn carried_over(state: &State) -> Result<Vec<(&'static str, String)>, PushError> {
     let mut carried = Vec::new();
     for key in [ADOPTED_HEADS, HIGHEST, BEGINS_AFTER] {
@@ -37,15 +42,19 @@ pub(crate) fn carried_over(state: &State) -> Result<Vec<(&'static str, String)>,
     Ok(carried)
 }
 
-/// The lineage of the next snapshot, and what its owner should hear.
+/// The lineage of the next snapshot, and what the operator should know.
 #[derive(Debug)]
 pub struct Reconciled {
+    /// The snapshot's place in the chain. Its marks are not decided yet.
     pub lineage: Lineage,
+    /// Notes, which change no exit code.
     pub notes: Vec<String>,
-    /// Notes that the run must not pass over as a success.
+    /// Warnings: the run exits with code 3.
     pub warnings: Vec<String>,
 }
 
+/// Brings the catalog up to date with what the targets show, and determines the next snapshot's
+/// lineage.
 pub fn reconcile(
     state: &mut State,
     host: &HostName,
@@ -84,7 +93,7 @@ pub fn reconcile(
     Ok(result)
 }
 
-/// Whether each target shows all snapshots of this `sequence` that the catalog knows.
+/// Returns whether each target shows all snapshots of this `sequence` that the catalog knows.
 fn is_everywhere(state: &State, surveys: &[Survey], sequence: u64) -> Result<bool, PushError> {
     let rows = state.catalog.snapshots()?;
     let last = rows.iter().filter(|row| row.known.sequence == sequence);
@@ -96,8 +105,9 @@ fn is_everywhere(state: &State, surveys: &[Survey], sequence: u64) -> Result<boo
     Ok(!last.is_empty() && surveys.iter().all(shows))
 }
 
-/// A new state directory continues what the targets show. Where one shows nothing, and no other one does,
-/// somebody must say what was there: a sequence used twice would hide the new snapshots behind old ones.
+/// Fails if the state directory is new and no target shows its past, while one is write-only. Then
+/// the operator must give the last sequence: a sequence that is used twice would hide the new
+/// snapshots behind old ones.
 fn require_past(state: &State, remembered: u64, surveys: &[Survey]) -> Result<(), PushError> {
     let blind = surveys.iter().find(|survey| survey.write_only);
     let is_new = remembered == 0 && state.catalog.meta(BEGINS_AFTER)?.is_none();
@@ -115,7 +125,7 @@ fn require_past(state: &State, remembered: u64, surveys: &[Survey]) -> Result<()
     }
 }
 
-/// A host that no target shows goes on after `sequence`.
+/// Makes a host whose snapshots no target shows continue after `sequence`.
 pub fn begin_after(state: &State, sequence: u64) -> Result<(), PushError> {
     state
         .catalog
@@ -124,8 +134,8 @@ pub fn begin_after(state: &State, sequence: u64) -> Result<(), PushError> {
     Ok(state.catalog.set_meta(HIGHEST, &highest.to_string())?)
 }
 
-/// The highest sequence this catalog ever knew: it is not used again, even if every target was emptied, for
-/// somebody may remember it.
+/// Updates and returns the highest sequence that this catalog ever knew. It is not used again even
+/// if every target was emptied, because a reader may remember it.
 fn remember_highest(state: &State) -> Result<u64, PushError> {
     let text = state.catalog.meta(HIGHEST)?;
     let remembered: u64 = text.and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -141,7 +151,8 @@ fn remember_highest(state: &State) -> Result<u64, PushError> {
     Ok(highest.max(remembered))
 }
 
-/// Snapshots of others (or of a past that this catalog does not remember), by core hash.
+/// Returns the verified snapshots that the catalog does not know, by sequence and core hash, with a
+/// target's label.
 fn foreign(surveys: &[Survey]) -> BTreeMap<(u64, Hash), (&VerifiedSnapshot, String)> {
     let seen = surveys
         .iter()
@@ -155,6 +166,8 @@ fn foreign(surveys: &[Survey]) -> BTreeMap<(u64, Hash), (&VerifiedSnapshot, Stri
     .collect()
 }
 
+/// Adds the snapshots of other writers to the catalog. Fails if another machine's snapshot is the
+/// newest.
 fn take_in_foreign(
     state: &mut State,
     host: &HostName,
@@ -170,7 +183,7 @@ fn take_in_foreign(
     let own = state.catalog.snapshots()?;
     let own_head = own.last().map_or(0, |row| row.known.sequence);
     let adopted = state.catalog.adopted_heads()?;
-    // What stands at or above our own head decides whose chain it is; below it lies history.
+    // Snapshots at or above our own head decide whose chain it is; those below are history.
     for ((sequence, core), (snapshot, target)) in &foreign {
         let same_machine = snapshot.manifest.core.machine == machine;
         if *sequence >= own_head && *sequence == newest && !same_machine && !adopted.contains(core)
@@ -184,7 +197,8 @@ fn take_in_foreign(
         }
     }
     if newest >= own_head {
-        // Our own unpublished snapshots would fork the chain: their content stays, they do not.
+        // Our own unpublished snapshots would fork the chain: they are dropped, and their content
+        // stays.
         for row in own
             .iter()
             .filter(|row| row.known.sequence + 1 > foreign_base(&foreign))
@@ -201,7 +215,7 @@ fn take_in_foreign(
                 "the state directory is new, but the target knows this host up to sequence {newest}: \
                  continuing from there; this push stores everything once more"
             )),
-            // Two clones that push in turn see this every time: no success to pass over.
+            // Two clones that push in turn see this every time, so it is a warning.
             false => result.warnings.push(format!(
                 "the target is ahead of this state directory (sequence {newest}, here {own_head}): was this \
                  machine restored from an image, or cloned? Continuing from the target's newest snapshot"
@@ -234,7 +248,8 @@ fn is_published_anywhere(
     Ok(false)
 }
 
-/// A target that no longer shows what was published on it was emptied or set back.
+/// Records the snapshots that targets no longer show: those with a tombstone were pruned, the
+/// others are lost.
 fn forget_what_targets_lost(
     state: &mut State,
     surveys: &[Survey],
@@ -306,7 +321,7 @@ fn forget_snapshots_that_are_nowhere(
     Ok(())
 }
 
-/// Findings of one kind that are reported one by one; there may be thousands that were planted.
+/// Most findings of one kind that are reported one by one: thousands may have been planted.
 const MOST_REPORTED: usize = 20;
 
 fn report_findings(surveys: &[Survey], result: &mut Reconciled) {
@@ -326,7 +341,7 @@ fn report_findings(surveys: &[Survey], result: &mut Reconciled) {
     }
 }
 
-/// The first few as text, and how many more there are.
+/// Returns the first few findings as text, and the number of the others.
 pub(super) fn some_of(label: &str, findings: &[impl std::fmt::Display]) -> Vec<String> {
     let first = findings.iter().take(MOST_REPORTED);
     let mut texts: Vec<String> = first.map(|finding| format!("{label}: {finding}")).collect();
@@ -338,8 +353,8 @@ pub(super) fn some_of(label: &str, findings: &[impl std::fmt::Display]) -> Vec<S
     texts
 }
 
-/// Accepts the heads that the targets show, whatever machine made them: this one takes over the
-/// host's name. Gives their names. The next push has them as parents.
+/// Accepts the heads that the targets show, whatever machine made them: this machine takes over the
+/// host's name. Returns their names. The next push has them as parents.
 pub fn adopt(
     state: &mut State,
     host: &HostName,

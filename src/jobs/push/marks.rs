@@ -1,14 +1,16 @@
-//! Which prune marks the next snapshot follows.
+//! Decides which prune marks the next snapshot follows.
 //!
-//! To follow a mark is to use none of the archives that it names, and to list it. A mark has no force until a
-//! manifest lists it, so to ignore one is always safe: what it names is merely not deleted. To follow one that
-//! was planted is not: one manifest goes to every target, so an archive that one target is about to delete is stored
-//! again on all of them if its content is needed again. So a mark is followed only if
+//! To follow a mark is to use none of the archives that it names, and to list it. A mark has no
+//! force until a manifest lists it, so it is always safe to ignore one: its archives are merely not
+//! deleted. To follow a planted mark is not safe: one manifest goes to every target, so an archive
+//! that one target is about to delete is stored again on all of them if its content is needed
+//! again. So a mark is followed only if
 //!
-//! - it is signed by a key that may prune; or it is not signed at all (marks of November 2026 and earlier), and it and
-//!   the other unsigned ones are few and name a small part of what is stored;
-//! - and it names no archive that the newest snapshot on its target, or the newest of all, needs. Nobody who prunes
-//!   and sees all snapshots marks one of those, with whatever key: one who was shown a part of them might.
+//! - it is signed by a key that may prune; or it is not signed at all (marks of November 2026 and
+//!   earlier), and the unsigned marks are few and name a small part of the stored bytes;
+//! - and it names no archive that the newest snapshot on its target, or the newest of all, needs. A
+//!   prune that sees all snapshots marks none of those; one that was shown only a part of them
+//!   might.
 
 use std::collections::HashSet;
 
@@ -21,27 +23,29 @@ use crate::repository::{HostFolder, SeenMark, parse_page};
 use crate::state::State;
 use crate::state::catalog::SnapshotRow;
 
-/// Unsigned marks of one target that are followed at the most.
+/// Most unsigned marks of one target that are followed.
 const MOST_UNSIGNED: usize = 16;
-/// They may name this part of the bytes of all archives that the host knows.
+/// Unsigned marks may name this part of the bytes of all archives that the host knows.
 const UNSIGNED_PERCENT: u64 = 10;
-/// Marks that are reported one by one.
+/// Most ignored marks of one target that are reported one by one.
 const MOST_REPORTED: usize = 20;
 
-/// What becomes of the marks.
+/// The marks that the next snapshot follows.
 #[derive(Debug, Default)]
-pub(super) struct Followed {
-    /// For the manifest's `marks_seen`.
+pub(super) struct FollowedMarks {
+    /// Their names, for the manifest's `marks_seen`.
     pub names: Vec<String>,
-    /// What they name: the next snapshot uses none of it.
+    /// The archives that they name; the next snapshot uses none of them.
     pub archives: HashSet<Hash>,
+    /// About marks that cannot be followed now.
     pub notes: Vec<String>,
-    /// The run exits with code 3.
+    /// About marks that are ignored; the run exits with code 3.
     pub warnings: Vec<String>,
 }
 
-pub(super) async fn judge(state: &State, surveys: &[Survey]) -> Result<Followed, PushError> {
-    let mut followed = Followed::default();
+/// Decides about every mark on every target.
+pub(super) async fn judge(state: &State, surveys: &[Survey]) -> Result<FollowedMarks, PushError> {
+    let mut followed = FollowedMarks::default();
     let seen = surveys
         .iter()
         .filter_map(|s| Some((s, s.seen.as_ref().ok()?)));
@@ -64,12 +68,12 @@ pub(super) async fn judge(state: &State, surveys: &[Survey]) -> Result<Followed,
         let mut ignored: Vec<String> = Vec::new();
         for one in &seen.marks.seen {
             match judge.verdict(one) {
-                Verdict::Follow => {
+                MarkVerdict::Follow => {
                     followed.names.push(one.name.to_string());
                     followed.archives.extend(&one.mark.archives);
                 }
-                Verdict::Wait(why) => followed.notes.push(ignored_mark(label, one, &why)),
-                Verdict::Refuse(why) => ignored.push(ignored_mark(label, one, &why)),
+                MarkVerdict::Wait(why) => followed.notes.push(ignored_mark(label, one, &why)),
+                MarkVerdict::Refuse(why) => ignored.push(ignored_mark(label, one, &why)),
             }
         }
         if let more @ 1.. = ignored.len().saturating_sub(MOST_REPORTED) {
@@ -96,42 +100,46 @@ fn ignored_mark(label: &str, one: &SeenMark, why: &str) -> String {
     format!("{label}: prune mark {} is ignored: {why}", one.name)
 }
 
-enum Verdict {
+enum MarkVerdict {
+    /// List it.
     Follow,
-    /// Nothing is wrong, but it cannot be followed now.
+    /// Nothing is wrong with it, but it cannot be followed now. Says why.
     Wait(String),
+    /// It may be planted. Says why.
     Refuse(String),
 }
 
-/// What the marks of one target are held against. `None`: it could not be read.
+/// What the marks of one target are compared with.
 struct Judge<'a> {
-    /// What the target's newest snapshot needs,
+    /// The archives of the target's newest snapshot; `None`: they could not be read.
     here: Option<&'a HashSet<Hash>>,
-    /// and the newest of all.
+    /// The archives of the newest snapshot of all; `None`: they could not be read.
     anywhere: Option<&'a HashSet<Hash>>,
     unsigned: Unsigned,
 }
 
 impl Judge<'_> {
-    fn verdict(&self, one: &SeenMark) -> Verdict {
+    fn verdict(&self, one: &SeenMark) -> MarkVerdict {
         if let Vouched::Stranger(why) = &one.vouched {
-            return Verdict::Refuse(format!("{why}. See who writes there"));
+            return MarkVerdict::Refuse(format!("{why}. See who writes there"));
         }
         let is_signed = one.vouched == Vouched::Signer;
         if !is_signed && self.unsigned.is_too_much() {
-            return Verdict::Refuse(format!("it is not signed, and {}", self.unsigned.why()));
+            return MarkVerdict::Refuse(format!("it is not signed, and {}", self.unsigned.why()));
         }
         let (Some(here), Some(anywhere)) = (self.here, self.anywhere) else {
-            return Verdict::Wait("what the newest snapshot needs could not be read".to_owned());
+            return MarkVerdict::Wait(
+                "the archives of the newest snapshot could not be read".to_owned(),
+            );
         };
         let names = |needed: &HashSet<Hash>| one.mark.archives.iter().any(|a| needed.contains(a));
         match (names(here), names(anywhere)) {
-            (false, false) => Verdict::Follow,
-            // It was signed by somebody who did not see our newest snapshot: it may not have come there yet.
-            (false, true) if is_signed => Verdict::Wait(
+            (false, false) => MarkVerdict::Follow,
+            // The signer did not see our newest snapshot, which may not have been on its target.
+            (false, true) if is_signed => MarkVerdict::Wait(
                 "it names archives that a newer snapshot needs again; the next prune writes it again".to_owned(),
             ),
-            _ => Verdict::Refuse(
+            _ => MarkVerdict::Refuse(
                 "it names archives that the newest snapshot needs, which no prune marks. See who writes there; \
                  `sealift prune` replaces it"
                     .to_owned(),
@@ -143,8 +151,9 @@ impl Judge<'_> {
 /// The unsigned marks of one target.
 struct Unsigned {
     count: usize,
-    /// Bytes of the archives that they name and the host knows, and of all that it knows.
+    /// Bytes of the archives that they name and the host knows.
     bytes: u64,
+    /// Bytes of all archives that the host knows.
     all_bytes: u64,
 }
 
@@ -192,7 +201,7 @@ fn unsigned_share(state: &State, seen: &Seen) -> Result<Unsigned, PushError> {
     })
 }
 
-/// The archives of the newest snapshot that the target shows.
+/// Returns the archives of the newest snapshot on the target.
 async fn needed_on(survey: &Survey, seen: &Seen, rows: &[SnapshotRow]) -> Option<HashSet<Hash>> {
     let shown: HashSet<_> = seen.manifests.iter().collect();
     match rows.iter().rev().find(|row| shown.contains(&row.name)) {
@@ -201,7 +210,7 @@ async fn needed_on(survey: &Survey, seen: &Seen, rows: &[SnapshotRow]) -> Option
     }
 }
 
-/// The archives of the newest snapshot of all: from the spool, or a target that shows it.
+/// Returns the archives of the newest snapshot of all, from the spool or from a target.
 async fn needed_by_newest(
     state: &State,
     surveys: &[Survey],
@@ -239,7 +248,7 @@ fn needed_in_spool(state: &State, row: &SnapshotRow) -> Option<HashSet<Hash>> {
 
 async fn needed_by(folder: &HostFolder, row: &SnapshotRow) -> Option<HashSet<Hash>> {
     let manifest = folder.manifest_named(&row.name).await.ok()?;
-    // By the catalog, and not by what is there, this is the snapshot that is meant.
+    // The catalog says which snapshot this is; the target may have another under that name.
     if manifest.core_hash != row.known.core {
         return None;
     }
@@ -288,9 +297,9 @@ mod tests {
             },
         };
         match judge.verdict(one) {
-            Verdict::Follow => "follow",
-            Verdict::Wait(_) => "wait",
-            Verdict::Refuse(_) => "refuse",
+            MarkVerdict::Follow => "follow",
+            MarkVerdict::Wait(_) => "wait",
+            MarkVerdict::Refuse(_) => "refuse",
         }
     }
 

@@ -49,7 +49,8 @@ pub struct PushRequest<'a> {
     pub next_by: Option<DateTime<Utc>>,
     /// Archive size, compression and threads.
     pub options: PackOptions,
-    /// Bytes of archives that the spool may hold; `None`: half of the space that is free or its own.
+    /// Bytes of archives that the spool may hold; `None`: half of the space that is free or its
+    /// own.
     pub spool_limit: Option<u64>,
     /// `RECOVER.md` and its script, by key.
     pub recovery: Vec<(ObjectKey, Bytes)>,
@@ -60,7 +61,8 @@ pub struct PushRequest<'a> {
 pub enum TargetState {
     /// The target has everything up to the new snapshot.
     Published,
-    /// The target lacks the new snapshot, and the spool keeps it for the next run. Holds the error and its causes.
+    /// The target lacks the new snapshot, and the spool keeps it for the next run. Holds the error
+    /// and its causes.
     Behind(String),
 }
 

@@ -24,14 +24,14 @@ use crate::state::State;
 use crate::state::catalog::CatalogArchive;
 use crate::state::machine::machine_id;
 
-/// How far a snapshot's stamp may be before that of the snapshot before it: several snapshots within one second get
-/// stamps ahead of the clock.
+/// How far a snapshot's stamp may be before that of the snapshot before it: several snapshots
+/// within one second get stamps ahead of the clock.
 const STAMP_TOLERANCE: chrono::Duration = chrono::Duration::seconds(60);
 
 /// Packs `request.snapshot` and ships it to every target.
 ///
-/// A target that fails is part of the report. The push fails as a whole if it cannot determine the snapshot's place in
-/// the chain, or cannot pack it.
+/// A target that fails is part of the report. The push fails as a whole if it cannot determine the
+/// snapshot's place in the chain, or cannot pack it.
 pub fn push(
     state: &mut State,
     request: &PushRequest<'_>,
@@ -199,7 +199,8 @@ impl<'a> Push<'a> {
         Ok(packed?)
     }
 
-    /// Publishes on every target once its uploads have ended. Returns the targets' reports in their order.
+    /// Publishes on every target once its uploads have ended. Returns the targets' reports in their
+    /// order.
     fn finish_targets(
         &mut self,
         targets: &InspectedTargets,
@@ -248,8 +249,9 @@ enum Completed<'a> {
     Publishing(Box<Publishing<'a>>),
 }
 
-/// Waits for the uploads and publishes on each target once its own have ended, so that no target waits for another
-/// that hangs or has much to catch up with. Returns reports and warnings by the targets' places.
+/// Waits for the uploads and publishes on each target once its own have ended, so that no target
+/// waits for another that hangs or has much to catch up with. Returns reports and warnings by the
+/// targets' places.
 async fn finish<'a>(
     state: &mut State,
     uploads: Uploads,
@@ -285,8 +287,8 @@ async fn finish<'a>(
     }
 }
 
-/// Returns a warning if the snapshot's stamp is before that of the snapshot before it. Older snapshots do not count, so
-/// a clock that was ahead once is reported once.
+/// Returns a warning if the snapshot's stamp is before that of the snapshot before it. Older
+/// snapshots do not count, so a clock that was ahead once is reported once.
 fn clock_warning(request: &PushRequest<'_>, known: &[Known]) -> Option<String> {
     let stamp = request.snapshot.stamp;
     let last = known.iter().max_by_key(|known| known.sequence)?.stamp;

@@ -1,4 +1,5 @@
-//! Compares what a push stored of each source with the snapshot before: see [`crate::state::figures`].
+//! Compares what a push stored of each source with the snapshot before: see
+//! [`crate::state::figures`].
 
 use std::collections::BTreeMap;
 
@@ -17,19 +18,19 @@ use crate::state::figures::{
 };
 use crate::state::staged_snapshot::LeftOut;
 
-/// How a push compares with the snapshot before.
+/// The comparison of a push with the snapshot before.
 #[derive(Debug, Default)]
 pub struct ShrinkReport {
-    /// What shrank, now or earlier, and was not acknowledged.
+    /// Sources that shrank, now or earlier, and were not acknowledged.
     pub open: Vec<OpenAlarm>,
-    /// What had shrunk and is back.
+    /// Sources that had shrunk and have their size back.
     pub back: Vec<OpenAlarm>,
 }
 
 /// Compares the figures of `report`, remembers them, and returns what is open.
 ///
-/// A snapshot that is not `made_now` and older than what is known of all its sources is compared with
-/// nothing: somebody pushed it by hand.
+/// A snapshot that was not `made_now` is not compared for sources whose newer figures are known: it
+/// was pushed by hand.
 pub fn note_figures(
     state: &State,
     config: &Config,
@@ -77,7 +78,7 @@ fn taken(
     left_out: &[LeftOut],
     previous: Option<Kept>,
 ) -> SnapshotTaken {
-    // A plain directory that was pushed by hand is no source of this host.
+    // A directory that was pushed by hand is no source of this host.
     let sources = figures.iter().filter(|(to, _)| !to.is_empty());
     let sources = sources.map(|(to, figures)| {
         let configured = config.sources.iter().find(|source| source.to == *to);
@@ -90,7 +91,7 @@ fn taken(
         };
         (to.clone(), source)
     });
-    // An optional source that is not there does not fail.
+    // A missing optional source is no failure.
     let configured = config.sources.iter();
     let configured = configured.filter(|source| !source.optional || source.on_request);
     SnapshotTaken {
@@ -105,7 +106,7 @@ fn taken(
     }
 }
 
-/// What of a source's settings decides what it holds.
+/// Returns the settings of a source that decide which files it has.
 fn settings(source: &Source) -> Settings {
     let mut settings = Settings::new();
     let mut set = |key: &str, value: String| drop(settings.insert(key.to_owned(), value));
@@ -127,8 +128,8 @@ fn settings(source: &Source) -> Settings {
     settings
 }
 
-/// What the snapshots of this host say, each source by the newest that has it: for a host that has no memory
-/// yet, or lost it.
+/// Learns the figures of each source from the newest local snapshot that has it, if there is no
+/// memory of them.
 fn from_local_snapshots(state: &State, config: &Config, but: Stamp) -> Result<Memory, PushError> {
     let there = producer::list(&config.snapshots_dir)?;
     let ordered = in_order(there, Some(&state.catalog), clock::now())?;
@@ -148,7 +149,8 @@ fn from_local_snapshots(state: &State, config: &Config, but: Stamp) -> Result<Me
     Ok(memory)
 }
 
-/// Whether a snapshot is neither on this host nor, as far as the catalog knows, on any target.
+/// Returns whether a snapshot is neither on this host nor, as far as the catalog knows, on any
+/// target.
 pub fn is_gone(
     catalog: Option<&Catalog>,
     config: &Config,
@@ -167,7 +169,7 @@ pub fn is_gone(
     let rows = catalog.snapshots()?;
     let mut rows = rows.iter().filter(|row| row.known.stamp == snapshot.stamp);
     let Some(row) = rows.next() else {
-        // Nobody knows: the catalog is a new one.
+        // A new catalog does not know the snapshot, so it may be on a target.
         return Ok(false);
     };
     for target in &config.targets {

@@ -1,9 +1,9 @@
 //! The spool's limit, while packing and shipping go on.
 //!
-//! Over its limit, the spool first gives up archives that every target has, then those of a target that the others
-//! can copy from, then those that only unreachable targets lack. If there are none of these, the packer waits until
-//! something is shipped. So a first push may be larger than the disk, and a target that is unreachable for weeks
-//! does not stop the others.
+//! Over its limit, the spool first gives up archives that every target has, then those of a target
+//! that the others can copy from, then those that only unreachable targets lack. If there are none
+//! of these, the packer waits until something is shipped. So a first push may be larger than the
+//! disk, and a target that is unreachable for weeks does not stop the others.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
     "the spool holds {bytes} bytes, its limit is {limit}, and no target takes the archives in it; see to the targets, \
      or raise `limit` in [spool]"
 )]
-pub struct SpoolFull {
+pub(super) struct SpoolFull {
     bytes: u64,
     limit: u64,
 }
@@ -65,7 +65,7 @@ struct Held {
 
 impl SpoolQuota {
     /// Returns the quota of an empty spool.
-    pub fn new(limit: u64, spool: Spool, targets: Vec<ServedTarget>) -> Self {
+    pub(super) fn new(limit: u64, spool: Spool, targets: Vec<ServedTarget>) -> Self {
         Self {
             limit,
             spool,
@@ -82,7 +82,7 @@ impl SpoolQuota {
     }
 
     /// Notes an archive that is in the spool. `has` says which targets have it, in their order.
-    pub fn add(&self, key: ObjectKey, bytes: u64, has: Vec<bool>) {
+    pub(super) fn add(&self, key: ObjectKey, bytes: u64, has: Vec<bool>) {
         let mut inner = self.inner();
         inner.bytes += bytes;
         inner.held.push(Held {
@@ -94,7 +94,7 @@ impl SpoolQuota {
     }
 
     /// Waits until the spool is within its limit.
-    pub fn wait_for_room(&self) -> Result<(), SpoolFull> {
+    pub(super) fn wait_for_room(&self) -> Result<(), SpoolFull> {
         let mut inner = self.inner();
         while inner.bytes > self.limit {
             if self.evict(&mut inner) {
@@ -143,15 +143,17 @@ impl SpoolQuota {
         true
     }
 
-    /// Notes that an upload of an archive begins. Returns false if the spool no longer has the archive.
-    pub fn begin_upload(&self, key: &ObjectKey) -> bool {
+    /// Notes that an upload of an archive begins. Returns false if the spool no longer has the
+    /// archive.
+    pub(super) fn begin_upload(&self, key: &ObjectKey) -> bool {
         let mut inner = self.inner();
         let held = inner.held.iter_mut().find(|held| held.key == *key);
         held.map(|held| held.in_flight += 1).is_some()
     }
 
-    /// Notes that an upload to the target of this index ended, and whether the target has the archive now.
-    pub fn end_upload(&self, target: usize, key: &ObjectKey, shipped: bool) {
+    /// Notes that an upload to the target of this index ended, and whether the target has the
+    /// archive now.
+    pub(super) fn end_upload(&self, target: usize, key: &ObjectKey, shipped: bool) {
         let mut inner = self.inner();
         if let Some(held) = inner.held.iter_mut().find(|held| held.key == *key) {
             held.in_flight = held.in_flight.saturating_sub(1);
@@ -164,7 +166,7 @@ impl SpoolQuota {
     }
 
     /// Notes that the target of this index takes no more archives in this push.
-    pub fn end_target(&self, target: usize) {
+    pub(super) fn end_target(&self, target: usize) {
         if let Some(target) = self.inner().targets.get_mut(target) {
             target.is_live = false;
         }

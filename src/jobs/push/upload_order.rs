@@ -1,9 +1,10 @@
-//! The order in which this host's snapshot directories were made.
+//! Sorts this host's snapshot directories by the order in which they were made.
 //!
-//! Their names are stamps, and a stamp is what the clock said: one run with a clock in 2099 would be the
-//! newest for ever. The catalog numbers what was packed, so its sequences decide. A directory that was
-//! never packed has none: it follows the last packed one whose stamp is not after its own. Where its stamp
-//! is ahead of the clock it is compared with such stamps only, so a wrong one never makes it the newest.
+//! Their names are stamps, which are the clock's: after one run with a clock in 2099 its directory
+//! would stay the newest. The catalog numbers the snapshots that were packed, so its sequences
+//! decide. A directory that was never packed has no sequence: it follows the last packed one whose
+//! stamp is not after its own. If its stamp is ahead of the clock it is compared with such stamps
+//! only, so a wrong stamp never makes it the newest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,18 +14,20 @@ use crate::base::ids::Stamp;
 use crate::producer::LocalSnapshot;
 use crate::state::catalog::{Catalog, CatalogError};
 
-/// Several snapshots within one second get stamps ahead of the clock, and clocks differ a little.
+/// A stamp may be this far ahead of the clock: several snapshots within one second get such stamps,
+/// and clocks differ.
 const TOLERANCE: Duration = Duration::minutes(10);
 
 /// A snapshot directory of this host.
 #[derive(Debug, Clone)]
 pub struct OrderedSnapshot {
+    /// The directory.
     pub snapshot: LocalSnapshot,
-    /// `None`: the catalog does not know it; it was never packed.
+    /// Its highest sequence; `None`: it was never packed, as far as the catalog knows.
     pub sequence: Option<u64>,
 }
 
-/// Sorts `there` by the order of their making, oldest first.
+/// Sorts the directories `there` by the order in which they were made, oldest first.
 pub fn in_order(
     there: Vec<LocalSnapshot>,
     catalog: Option<&Catalog>,
@@ -55,8 +58,8 @@ pub fn in_order(
     Ok(ordered)
 }
 
-/// The place of each stamp: that of the packed ones is their rank by sequence; one that was never packed
-/// goes before the packed one whose rank it has.
+/// Returns a sort key for each stamp. A packed snapshot has its rank by sequence; one that was
+/// never packed sorts before the packed one of the same rank.
 fn places(
     stamps: &[(Stamp, Option<u64>)],
     now: DateTime<Utc>,
@@ -132,7 +135,7 @@ mod tests {
         ];
         let made = ["20990101", "20261101", "20261102"];
         assert_eq!(order(&there, "2026-11-03T07:00:00Z"), made);
-        // By a clock that is behind all of them, nothing is ahead of another.
+        // For a clock that is behind all of them, none is ahead of another.
         let there = [("20261101", None), ("20261102", None)];
         assert_eq!(
             order(&there, "1970-01-01T00:00:00Z"),

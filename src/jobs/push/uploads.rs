@@ -48,7 +48,7 @@ pub(super) struct Uploads {
 
 impl Uploads {
     /// Begins with the archives that earlier runs sealed and a target still lacks.
-    pub fn start(
+    pub(super) fn start(
         runtime: &Runtime,
         state: &State,
         surveys: &[Survey],
@@ -106,7 +106,7 @@ impl Uploads {
     }
 
     /// Queues a sealed archive for every target. Waits while the spool is over its limit.
-    pub fn announce(&self, archive: &Sealed, bytes: u64) -> Result<(), SpoolFull> {
+    pub(super) fn announce(&self, archive: &Sealed, bytes: u64) -> Result<(), SpoolFull> {
         let has = vec![false; self.targets.len()];
         self.quota.add(archive.key.clone(), bytes, has);
         for target in &self.targets {
@@ -119,7 +119,7 @@ impl Uploads {
     }
 
     /// Closes the queues. Each future waits until the uploads to one target have ended.
-    pub fn end(self) -> Vec<impl Future<Output = EndedUploads> + Send> {
+    pub(super) fn end(self) -> Vec<impl Future<Output = EndedUploads> + Send> {
         let ended = |(target, uploads): (usize, TargetUploads)| async move {
             let (unreachable, result) = match uploads {
                 TargetUploads::Unreachable(why) => (Some(why), None),
@@ -145,7 +145,8 @@ fn has(survey: &Survey, key: &ObjectKey, bytes: u64) -> bool {
     hash.is_some_and(|hash| seen.archives.get(&hash) == Some(&bytes))
 }
 
-/// Returns the archives in the spool. An archive that the catalog does not know may be an index, so it is not cold.
+/// Returns the archives in the spool. An archive that the catalog does not know may be an index, so
+/// it is not cold.
 fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, PushError> {
     let listed = state.spool.list(ARCHIVES)?;
     let hashes = listed.iter().map(|(key, _)| key.as_str());
@@ -181,7 +182,8 @@ fn default_limit(state: &State, held: u64) -> Result<u64, PushError> {
     Ok((held + free) / 2)
 }
 
-/// Reports the uploads to one target to the quota and as progress, and keeps the keys for the catalog.
+/// Reports the uploads to one target to the quota and as progress, and keeps the keys for the
+/// catalog.
 struct TargetTracker {
     /// The target's place in the targets' order.
     index: usize,

@@ -13,8 +13,8 @@ use crate::repository::{ArchiveTable, HostFolder, RepositoryError, parse_known, 
 use crate::state::spool::Spool;
 use crate::storage::ErrorKind;
 
-/// Fails unless `publication` lists exactly the archives that the manifest's pages name, and every page and directory
-/// of earlier snapshots. The publication checks only what is listed.
+/// Fails unless `publication` lists exactly the archives that the manifest's pages name, and every
+/// page and directory of earlier snapshots. The publication checks only what is listed.
 pub(super) async fn require_all_listed(
     folder: &HostFolder,
     spool: &Spool,
@@ -51,8 +51,8 @@ pub(super) async fn require_all_listed(
     })
 }
 
-/// Returns the pages of earlier snapshots that the manifest names, and the directories of such pages. Directories are
-/// read from the spool, or from the target if the spool lacks them.
+/// Returns the pages of earlier snapshots that the manifest names, and the directories of such
+/// pages. Directories are read from the spool, or from the target if the spool lacks them.
 async fn known_names(
     folder: &HostFolder,
     spool: &Spool,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::super::error::ShipError;
 use super::super::upload::Sealed;
-use super::there::There;
+use super::present::PresentObjects;
 use super::{Publication, PublishJob, Published, incomplete};
 use crate::base::ids::{Hash, ObjectKey};
 use crate::format::manifest::{ArchiveRow, Manifest};
@@ -40,17 +40,18 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Looks at what the target has now and plans the rest, without the publications that are `crowded_out`. Plans
-    /// nothing of a snapshot unless all of it can be put. `shipped` are archives that earlier rounds put there.
-    pub async fn make(
+    /// Looks at what the target has now and plans the rest, without the publications that are
+    /// `crowded_out`. Plans nothing of a snapshot unless all of it can be put. `shipped` are
+    /// archives that earlier rounds put there.
+    pub(super) async fn make(
         job: &PublishJob<'a>,
         crowded_out: &BTreeMap<usize, ShipError>,
         shipped: &HashMap<Hash, u64>,
         published: &mut Published,
     ) -> Result<Self, ShipError> {
         let (folder, support) = (job.folder, job.support);
-        let mut there = There::look(folder, job.publications, support).await?;
-        there.archives.extend(shipped);
+        let mut present = PresentObjects::look(folder, job.publications, support).await?;
+        present.archives.extend(shipped);
         let mut plan = Self::default();
         let mut sources = CopySources::default();
         let mut incomplete_ones = Vec::new();
@@ -58,17 +59,17 @@ impl<'a> Plan<'a> {
         for (index, publication) in publications.filter(|(at, _)| !crowded_out.contains_key(at)) {
             let mut part = Self::default();
             let mut missing = Vec::new();
-            for (row, mode) in part.add_archives(job.spool, publication, &there) {
+            for (row, mode) in part.add_archives(job.spool, publication, &present) {
                 let source = sources.find(&support.copy_sources, row).await;
                 match source.filter(|_| !support.damaged.contains(&row.blake3)) {
                     Some(source) => part.copies.push((row.clone(), mode, source)),
                     None => missing.push(row.key()),
                 }
             }
-            part.add_small(job.spool, publication, &there, &mut missing);
+            part.add_small(job.spool, publication, &present, &mut missing);
             let name = publication.manifest.name();
             if missing.is_empty() {
-                part.note_in(&mut there, job.spool);
+                part.note_in(&mut present, job.spool);
                 plan.append(part);
                 published.done.push(name);
             } else {
@@ -86,16 +87,17 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    /// Plans the archives that the spool has and the target lacks. Returns those that the spool lacks as well.
+    /// Plans the archives that the spool has and the target lacks. Returns those that the spool
+    /// lacks as well.
     fn add_archives<'p>(
         &mut self,
         spool: &Spool,
         publication: &'p Publication,
-        there: &There,
+        present: &PresentObjects,
     ) -> Vec<(&'p ArchiveRow, PutMode)> {
         let mut to_copy = Vec::new();
         for row in &publication.archives {
-            let mode = match there.archives.get(&row.blake3) {
+            let mode = match present.archives.get(&row.blake3) {
                 Some(bytes) if *bytes == row.bytes => continue,
                 Some(_) => PutMode::Replace,
                 None => PutMode::Create,
@@ -108,12 +110,13 @@ impl<'a> Plan<'a> {
         to_copy
     }
 
-    /// Plans pages, signature and manifest, and adds to `missing` the keys of those that are nowhere.
+    /// Plans pages, signature and manifest, and adds to `missing` the keys of those that are
+    /// nowhere.
     fn add_small(
         &mut self,
         spool: &Spool,
         publication: &'a Publication,
-        there: &There,
+        present: &PresentObjects,
         missing: &mut Vec<ObjectKey>,
     ) {
         let manifest = &publication.manifest;
@@ -123,9 +126,10 @@ impl<'a> Plan<'a> {
         let pages = pages.map(|page| (ObjectKey::table(page), publication.at_hand.get(page)));
         for (key, at_hand) in pages.chain([(signature.clone(), None)]) {
             let in_spool = spool.size(&key).or(at_hand.map(|bytes| bytes.len() as u64));
-            // Our own copy says how long the object is. Without one, the object that is there must do.
-            let mode = match there.small.get(key.as_str()) {
-                Some(there) if in_spool.is_none_or(|right| right == *there) => continue,
+            // Our own copy says how long the object is. Without one, the object that is there must
+            // do.
+            let mode = match present.small.get(key.as_str()) {
+                Some(bytes) if in_spool.is_none_or(|right| right == *bytes) => continue,
                 Some(_) => PutMode::Replace,
                 None => PutMode::Create,
             };
@@ -138,7 +142,7 @@ impl<'a> Plan<'a> {
                 None => missing.push(object.key),
             }
         }
-        let mode = match there.small.get(name.key().as_str()) {
+        let mode = match present.small.get(name.key().as_str()) {
             Some(bytes) if *bytes != manifest.bytes.len() as u64 => PutMode::Replace,
             _ => PutMode::Create,
         };
@@ -146,20 +150,20 @@ impl<'a> Plan<'a> {
     }
 
     /// Adds the planned objects to what the target will have.
-    fn note_in(&self, there: &mut There, spool: &Spool) {
+    fn note_in(&self, present: &mut PresentObjects, spool: &Spool) {
         for (row, _, _) in &self.copies {
-            there.archives.insert(row.blake3, row.bytes);
+            present.archives.insert(row.blake3, row.bytes);
         }
         for (archive, _) in &self.archives {
             let hash = ObjectKey::archive_hash(archive.key.as_str());
             if let (Some(hash), Some(bytes)) = (hash, spool.size(&archive.key)) {
-                there.archives.insert(hash, bytes);
+                present.archives.insert(hash, bytes);
             }
         }
         for object in self.pages.iter().chain(&self.signatures) {
             let at_hand = object.at_hand.as_ref().map(|bytes| bytes.len() as u64);
             if let Some(bytes) = at_hand.or(spool.size(&object.key)) {
-                there.small.insert(object.key.as_str().to_owned(), bytes);
+                present.small.insert(object.key.as_str().to_owned(), bytes);
             }
         }
     }

@@ -31,8 +31,9 @@ impl PublishJob<'_> {
         .await
     }
 
-    /// Puts the manifests, oldest first. Once a manifest that follows a prune mark is there, the archives that the mark
-    /// names go; so the manifests before it must be there first, and only those of the same marks go up together.
+    /// Puts the manifests, oldest first. Once a manifest that follows a prune mark is there, the
+    /// archives that the mark names go; so the manifests before it must be there first, and only
+    /// those of the same marks go up together.
     pub(super) async fn put_manifests(
         &self,
         manifests: &[(&Manifest, PutMode)],

@@ -24,7 +24,8 @@ pub async fn publish_recovery(
         .await
 }
 
-/// Puts one file unless its key is taken. Its name is not its hash, so it looks first and keeps whatever is there.
+/// Puts one file unless its key is taken. Its name is not its hash, so it looks first and keeps
+/// whatever is there.
 async fn put_unless_there(
     folder: &HostFolder,
     key: &ObjectKey,

@@ -17,8 +17,8 @@ use crate::format::manifest::{ArchiveRow, ManifestName};
 use crate::storage::{Body, PutMode, is_full};
 
 impl PublishJob<'_> {
-    /// Ships the plan's archives, those that the newest planned snapshot needs before all others, and adds them to
-    /// `shipped`. Returns the archives that the target has no room for, and why.
+    /// Ships the plan's archives, those that the newest planned snapshot needs before all others,
+    /// and adds them to `shipped`. Returns the archives that the target has no room for, and why.
     pub(super) async fn ship_newest_first(
         &self,
         plan: &Plan<'_>,
@@ -36,7 +36,8 @@ impl PublishJob<'_> {
         let limit = RoomLimit::default();
         let mut no_room = Vec::new();
         for mut group in [first, then] {
-            // Smallest first: each archive that does not fit may take minutes, and a larger one does not fit either.
+            // Smallest first: each archive that does not fit may take minutes, and a larger one
+            // does not fit either.
             group.sort_by_key(|(archive, _)| self.spool.size(&archive.key));
             for (archive, bytes) in self.ship_group(&group, &limit, tracker).await? {
                 let Some(hash) = ObjectKey::archive_hash(archive.key.as_str()) else {
@@ -99,8 +100,9 @@ impl PublishJob<'_> {
         }
     }
 
-    /// Copies all archives of the plan, also after one failed: the next push must not meet damaged archives one by one.
-    /// If a side does not answer, it stops after a few. Returns the archives that the target has no room for, and why.
+    /// Copies all archives of the plan, also after one failed: the next push must not meet damaged
+    /// archives one by one. If a side does not answer, it stops after a few. Returns the archives
+    /// that the target has no room for, and why.
     pub(super) async fn copy_all(
         &self,
         plan: &Plan<'_>,

@@ -43,8 +43,8 @@ struct Ready<'a> {
 }
 
 impl SyncRequest {
-    /// Copies the snapshots of `plan`, oldest first. A snapshot that cannot be copied does not stop the others, unless a
-    /// side does not answer.
+    /// Copies the snapshots of `plan`, oldest first. A snapshot that cannot be copied does not stop
+    /// the others, unless a side does not answer.
     pub async fn run(
         &self,
         plan: SyncPlan,
@@ -74,7 +74,8 @@ impl SyncRequest {
                 Ok(needed) => ready.push(Ready { planned, needed }),
                 Err(why) => report.fail(planned, why),
             }
-            // The oldest become visible soon; later ones in larger groups, because each group lists the other side.
+            // The oldest become visible soon; later ones in larger groups, because each group lists
+            // the other side.
             if ready.len() >= enough {
                 let some = std::mem::take(&mut ready);
                 self.bring_manifests(some, &plan.signers, &mut report)
@@ -151,8 +152,8 @@ impl SyncRequest {
         Ok(())
     }
 
-    /// Copies a snapshot except for its manifest: archives, pages, signature, in this order. Returns the archives that it
-    /// needs, or why it failed.
+    /// Copies a snapshot except for its manifest: archives, pages, signature, in this order.
+    /// Returns the archives that it needs, or why it failed.
     async fn bring(
         &self,
         planned: &PlannedCopy,

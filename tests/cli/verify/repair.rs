@@ -259,7 +259,7 @@ fn with_an_identity_a_snapshot_is_restored_to_nowhere() {
         &host,
         &["--identity", "stranger.txt", "--scratch", "scratch"],
     );
-    assert!(out.contains("could not be restored to see"), "{out}");
+    assert!(out.contains("could not be restored for a test"), "{out}");
     // What only a restore meets is named as well.
     flip(&tamper::objects(&host, Kind::DataArchive)[0]);
     let out = found(&host, &OPENED[..4]);

@@ -27,7 +27,7 @@ pub(super) struct PublishResult {
 
 impl PublishResult {
     /// Returns all warnings about the target `name`.
-    pub fn into_warnings(self, name: &str, label: &str) -> Vec<String> {
+    pub(super) fn into_warnings(self, name: &str, label: &str) -> Vec<String> {
         let mut warnings = self.warnings;
         if !self.given_up.is_empty() {
             warnings.push(format!(

@@ -13,8 +13,8 @@ use crate::repository::parse_page;
 use crate::shipper::Publication;
 use crate::state::State;
 
-/// Reads the snapshot `name` from the spool, with the archives that its own pages name. `packed` is the new snapshot.
-/// Returns `None` if some of it is gone or damaged.
+/// Reads the snapshot `name` from the spool, with the archives that its own pages name. `packed` is
+/// the new snapshot. Returns `None` if some of it is gone or damaged.
 pub(super) fn spooled_publication(
     state: &State,
     packed: &Packed,

@@ -1,4 +1,4 @@
-//! What a target has now of what is to be published there.
+//! Looks which objects of the publications a target has now.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -11,18 +11,22 @@ use crate::format::manifest::ArchiveRow;
 use crate::repository::HostFolder;
 use crate::storage::{ErrorKind, TargetError};
 
-/// What the target has now, of what the publications need at the least.
+/// The objects on the target, with their sizes: at least all that are there of those that the
+/// publications need.
 ///
-/// A small file's snapshot names few objects of the thousands that a target may hold, so they are asked for one by
-/// one where that is cheap. What is found is as true as a listing of the same moment.
-pub(super) struct There {
+/// A snapshot of a small file names few of the thousands of objects that a target may hold, so they
+/// are requested one by one if that is cheap. The answer is as reliable as a listing at the same
+/// moment.
+pub(super) struct PresentObjects {
+    /// Archives, by BLAKE3.
     pub archives: HashMap<Hash, u64>,
     /// Pages, signatures and manifests, by key.
     pub small: HashMap<String, u64>,
 }
 
-impl There {
-    pub async fn look(
+impl PresentObjects {
+    /// Looks at the target, or uses the memory of `support` if the target cannot be read.
+    pub(super) async fn look(
         folder: &HostFolder,
         publications: &[Publication],
         support: &Support,
@@ -32,7 +36,7 @@ impl There {
             let mut archives = remembered.clone();
             let confirmed = rows().filter(|row| support.confirmed.contains(&row.blake3));
             archives.extend(confirmed.map(|row| (row.blake3, row.bytes)));
-            // Small ones are put again: what is there stays.
+            // Small objects are put again, and a target keeps those that it has.
             let small = HashMap::new();
             return Ok(Self { archives, small });
         }
@@ -58,7 +62,7 @@ impl There {
     }
 }
 
-/// Everything that the publications need there, and their manifests.
+/// Returns the keys of all objects that the publications need, and of their manifests.
 fn named(publications: &[Publication]) -> Vec<ObjectKey> {
     let mut named = BTreeSet::new();
     for one in publications {
@@ -71,7 +75,7 @@ fn named(publications: &[Publication]) -> Vec<ObjectKey> {
     named.into_iter().collect()
 }
 
-/// Archives, and the others.
+/// Splits objects into archives, by BLAKE3, and the others, by key.
 fn by_kind(found: HashMap<String, u64>) -> (HashMap<Hash, u64>, HashMap<String, u64>) {
     let (mut archives, mut small) = (HashMap::new(), HashMap::new());
     for (key, bytes) in found {
@@ -83,6 +87,7 @@ fn by_kind(found: HashMap<String, u64>) -> (HashMap<Hash, u64>, HashMap<String, 
     (archives, small)
 }
 
+/// Lists archives, by BLAKE3, and the small objects, by key.
 async fn listed(
     folder: &HostFolder,
 ) -> Result<(HashMap<Hash, u64>, HashMap<String, u64>), TargetError> {
@@ -96,8 +101,8 @@ async fn listed(
     Ok((archives, small))
 }
 
-/// Whether an archive that the target confirmed, and does not list, is there. Where nobody may read, its
-/// word must do.
+/// Returns whether an archive is there that the target confirmed and does not list. If it may not
+/// be read, the confirmation must do.
 async fn is_there(folder: &HostFolder, row: &ArchiveRow) -> Result<bool, TargetError> {
     let key = folder.key(&row.key());
     match folder.target.get_range(&key, 0..1).await {
