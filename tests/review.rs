@@ -293,7 +293,7 @@ fn content_that_is_not_what_the_index_says_is_found_by_opening_it() {
     assert_eq!(code, Some(3), "{out}");
     assert!(out.contains("forged") && !out.contains("honest"), "{out}");
     assert!(
-        out.contains("its content is not what the index says"),
+        out.contains("its content is not as the index says"),
         "{out}"
     );
 }

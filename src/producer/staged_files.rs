@@ -1,8 +1,9 @@
 //! The record of a tree's last staging: the stamps of its files, in `<state>/stage/<source>.jsonl`.
 //!
-//! A file whose stamp is unchanged is not copied again but hard-linked to its copy in that snapshot.
-//! That is safe only if every later change shows: a file whose times are so close to its staging that
-//! another change could leave the same ones is not recorded. Losing the record costs one full copy.
+//! A file whose stamp is unchanged is not copied again but hard-linked to its copy in that
+//! snapshot. That is safe only if every later change shows: a file whose times are so close to its
+//! staging that another change could leave the same ones is not recorded. Losing the record costs
+//! one full copy.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

@@ -111,8 +111,8 @@ impl TakenSource {
         }
     }
 
-    /// Writes the record that lets the next snapshot link to this one's copies. Returns a note if that
-    /// fails.
+    /// Writes the record that lets the next snapshot link to this one's copies. Returns a note if
+    /// that fails.
     pub(crate) fn save_draft(&self, stamp: Stamp) -> Option<String> {
         let draft = self.draft.as_ref()?;
         let saved = staged_files::save(&draft.file, stamp, &draft.to, &draft.root, &draft.looks);
@@ -273,7 +273,8 @@ impl SourceTaker<'_> {
             SourceKind::Tree(tree) => {
                 let part = in_place(self.config, source, tree, chosen);
                 if part.root.is_dir() {
-                    // Here a root that cannot be walked is this source's failure; later it would be the run's.
+                    // Here a root that cannot be walked is this source's failure; later it would be
+                    // the run's.
                     walk(part.root.dir(), &part.filter).map_err(SourceError::Walk)?;
                 }
                 taken.part = Some(part);
@@ -358,7 +359,8 @@ impl SourceTaker<'_> {
         )
     }
 
-    /// Sets owner, mode and times of the copy; then replaces it by the previous one if they are equal.
+    /// Sets owner, mode and times of the copy; then replaces it by the previous one if they are
+    /// equal.
     fn finish(
         &self,
         source: &Source,
@@ -433,8 +435,8 @@ impl SourceTaker<'_> {
     }
 }
 
-/// Warns of a tree that is taken on request only, because nothing may write to it meanwhile, and that
-/// has neither `lock` nor `before`.
+/// Warns of a tree that is taken on request only, because nothing may write to it meanwhile, and
+/// that has neither `lock` nor `before`.
 fn unguarded(source: &Source) -> Option<String> {
     source.is_unguarded().then(|| {
         format!(

@@ -188,8 +188,8 @@ fn a_further_attempt_copies_what_moved_in_its_place() {
     assert_eq!(fs::read_dir(top).unwrap().count(), 1);
 }
 
-/// Kind: an entry becomes any other, between two attempts or in the middle of one. Then the copy is the tree, with
-/// its modes, times and hard links.
+/// Kind: an entry becomes any other, between two attempts or in the middle of one. Then the copy is
+/// the tree, with its modes, times and hard links.
 #[test]
 fn after_whatever_change_the_copy_becomes_the_tree() {
     type Change = fn(&Path);
@@ -272,7 +272,8 @@ fn after_whatever_change_the_copy_becomes_the_tree() {
     });
 }
 
-/// Stages a tree to which `change` comes before an item of the first walk or the second, or between both.
+/// Stages a tree to which `change` comes before an item of the first walk or the second, or between
+/// both.
 fn becomes_the_tree(what: &str, change: fn(&Path), moment: (bool, &str)) {
     let what = format!("{what} at {moment:?}");
     let scene = Scene::new();
@@ -347,7 +348,8 @@ fn a_name_that_was_linked_to_an_older_copy_is_in_doubt() {
     assert_eq!(fs::read(scene.copy("z")).unwrap(), b"other");
 }
 
-/// The second attempt changes nothing that a file which stays unreadable, or torn, needs to be told of.
+/// The second attempt changes nothing that a file which stays unreadable, or torn, needs to be told
+/// of.
 #[test]
 fn what_was_told_of_a_file_that_did_not_move_is_told_still() {
     let scene = Scene::new();

@@ -3,7 +3,8 @@ use super::*;
 #[path = "../../../../../tests/support/small_disk.rs"]
 mod small_disk;
 
-/// Kind: whatever fails in a further attempt, the first copy stays, and what may not fit is named with the cause.
+/// Kind: whatever fails in a further attempt, the first copy stays, and what may not fit is named
+/// with the cause.
 #[test]
 fn an_attempt_that_meets_a_full_disk_keeps_the_copy_before() {
     let mut scene = Scene::new();
