@@ -13,6 +13,7 @@
 //! run removes.
 
 mod backup_metadata;
+mod command_stderr;
 mod copy_file;
 mod demands;
 mod error;

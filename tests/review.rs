@@ -213,7 +213,7 @@ fn a_bomb_does_not_swell() {
     });
     let start = std::time::Instant::now();
     let text = told(&restore(&repo, &repo.path("out")).expect_err("it was restored"));
-    assert!(text.contains("a bomb"), "{text}");
+    assert!(text.contains("bomb"), "{text}");
     assert!(start.elapsed().as_secs() < 5);
 }
 
@@ -293,7 +293,7 @@ fn content_that_is_not_what_the_index_says_is_found_by_opening_it() {
     assert_eq!(code, Some(3), "{out}");
     assert!(out.contains("forged") && !out.contains("honest"), "{out}");
     assert!(
-        out.contains("its content is not as the index says"),
+        out.contains("its content is not what the index says"),
         "{out}"
     );
 }

@@ -25,6 +25,7 @@ use super::error::SourceError;
 use super::shell::{Shell, explain};
 use super::stderr::Stderr;
 use crate::base::cleanup::Duty;
+use crate::base::error_chain::with_causes;
 use crate::base::openat::{Chosen, Dir};
 use crate::config::CommandLine;
 use crate::storage::Environment;
@@ -99,8 +100,27 @@ pub(super) fn run(
     ran
 }
 
+/// Has `line`, an `after`, run even if this process is told to end before it.
+pub(super) fn owe_after(
+    line: &CommandLine,
+    environment: &[(&str, &str)],
+    timeout: Duration,
+) -> Duty {
+    let line = line.clone();
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let environment: Vec<(String, String)> = environment.iter().map(owned).collect();
+    Duty::owe(move || {
+        let borrowed = environment.iter().map(|(name, value)| (&**name, &**value));
+        let environment: Vec<(&str, &str)> = borrowed.collect();
+        match run_last(&line, &environment, timeout) {
+            Ok(_) => format!("ran `{line}`, the `after` of a source"),
+            Err(error) => with_causes(&error),
+        }
+    })
+}
+
 /// [`run`] for a process that is already ending.
-pub(super) fn run_last(
+fn run_last(
     line: &CommandLine,
     environment: &[(&str, &str)],
     timeout: Duration,

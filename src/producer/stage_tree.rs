@@ -71,7 +71,7 @@ pub(super) struct Job<'a> {
 #[derive(Default)]
 pub(super) struct Staged {
     /// The files that the next snapshot may link to, with their stamps, by path.
-    pub looks: Vec<(Vec<u8>, FileStamp)>,
+    pub file_stamps: Vec<(Vec<u8>, FileStamp)>,
     /// Paths, below the copy, of files that look like databases and are to be checked.
     pub databases: Vec<Vec<u8>>,
     /// Copied files.

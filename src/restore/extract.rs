@@ -188,7 +188,7 @@ impl Filled {
         for (number, entry) in entries.iter().enumerate() {
             let made = metadata::make_special(tree, &entry, devices && restorer.as_root);
             if !made.map_err(|source| cannot_make(entry.path, source))? {
-                let why = "only root can make a device, and only with --devices";
+                let why = "a device is made only by root and with --devices";
                 problems.add(format!("{}: left out: {why}", entry.path_lossy()));
                 left_out.push(number);
             }

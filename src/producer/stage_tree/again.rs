@@ -41,7 +41,7 @@ pub(super) fn settle(job: &Job<'_>, first: Staged, aside: &OnceCell<PrivateDir>)
             std::thread::sleep(PAUSE_OF_TREE);
         }
         // The walk collects them again. Without them the next snapshot copies more than it must.
-        staged.looks = Vec::new();
+        staged.file_stamps = Vec::new();
         let looked = pass(job, Some(&staged), attempt < ATTEMPTS, aside);
         match looked {
             Ok(again) => staged = again,
@@ -243,7 +243,7 @@ impl Stager<'_> {
         }
         if old.has(flag::RECORDED) {
             let look = super::FileStamp::of(&found.meta);
-            self.staged.looks.push((found.rel.clone(), look));
+            self.staged.file_stamps.push((found.rel.clone(), look));
         }
         self.carry(&found.rel, old);
     }

@@ -37,7 +37,7 @@ const MOST_OPEN_FILES: usize = 32;
 const FILE_OVERHEAD_BYTES: u64 = 4 << 10;
 /// Directories that justify a thread.
 const LEAST_DIRS: usize = 64;
-const WRONG: &str = "its content is not as the index says";
+const WRONG: &str = "its content is not what the index says";
 
 /// The files being restored.
 pub(super) struct Content {
