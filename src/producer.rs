@@ -3,16 +3,17 @@
 //!
 //! The copies are made in `.partial-<stamp>`, checked, and appear as `<stamp>` by one rename.
 //!
-//! - A source that fails is left out, and the others are taken. If a `required` source fails, or all
-//!   do, there is no snapshot.
+//! - A source that fails is left out, and the others are taken. If a `required` source fails, or
+//!   all do, there is no snapshot.
 //! - A copy that fails its check is kept in `invalid-<stamp>` and never packed.
 //! - Trees with `stage = false` are not copied: they become parts that the packer reads in place.
 //! - The snapshot lists what was left out. A run with such a list does not count as complete.
 //!
-//! Crash argument: see `snapshot_dir`. A run that died leaves a partial directory, which the next run
-//! removes.
+//! Crash argument: see `snapshot_dir`. A run that died leaves a partial directory, which the next
+//! run removes.
 
 mod backup_metadata;
+mod command_stderr;
 mod copy_file;
 mod demands;
 mod error;
@@ -265,7 +266,8 @@ fn set_aside(
     note
 }
 
-/// Writes the metadata of the copies that are kept aside: they are an invalid snapshot of their own.
+/// Writes the metadata of the copies that are kept aside: they are an invalid snapshot of their
+/// own.
 fn write_aside(
     config: &Config,
     request: &ProduceRequest,

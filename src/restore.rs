@@ -1,9 +1,10 @@
-//! From sealed archives on a target to a verified tree on disk: plan, fetch, open, extract.
+//! Restores a snapshot: from sealed archives on a target to a verified tree on disk.
 //!
-//! [`plan`] reads and verifies manifest, table and index and writes nothing; [`execute`] does what the
-//! plan says. Every byte is proven on the way: the manifest by its signature, the table by hash, each
-//! archive by BLAKE3 and SHA-256, its tar stream and each file by BLAKE3, each database by its own
-//! integrity check. The destination changes in one step, after all of that, or not at all.
+//! [`plan`] reads and verifies manifest, table and index, and writes nothing. [`execute`] fetches,
+//! opens and extracts what the plan names. Every byte is verified: the manifest by its signature,
+//! the table by hash, each archive by BLAKE3 and its head by SHA-256, each file by BLAKE3, each
+//! database by its own integrity check. The destination changes in one step after all of that, or
+//! not at all.
 
 mod cold_storage;
 mod concat_tars;
@@ -44,26 +45,35 @@ pub use plan::{PlanError, RestoreRequest};
 pub use read_index::read_index;
 pub use report::RestoreReport;
 
-/// Everything decided, nothing done.
+/// A restore that is decided and has not begun.
 pub struct RestorePlan {
+    /// The manifest's name.
     pub snapshot: String,
+    /// The snapshot's stamp.
     pub stamp: Stamp,
+    /// The snapshot's sequence number.
     pub sequence: u64,
-    /// `SHA256:…`
+    /// The fingerprint of the signer's key, `SHA256:…`.
     pub signer: String,
+    /// The real path of the destination.
     pub to: PathBuf,
-    /// What is at the destination will be moved aside.
+    /// The destination has content, which will be moved aside.
     pub replaces: bool,
+    /// Entries of all kinds.
     pub entries: u64,
+    /// Entries that are files.
     pub files: u64,
-    /// Of all files, as they will be on disk.
+    /// Sum of the files' sizes.
     pub bytes: u64,
+    /// Archives to fetch.
     pub archives: u64,
-    /// Ciphertext still to fetch.
+    /// Ciphertext to fetch.
     pub fetch_bytes: u64,
-    /// What is odd about the folder without forbidding this restore.
+    /// Oddities of the folder that do not forbid this restore.
     pub findings: Vec<String>,
+    /// Ciphertext that was fetched for the index.
     index_bytes: u64,
+    /// Make device nodes.
     devices: bool,
     contents: Contents,
     destination: Destination,
@@ -79,29 +89,31 @@ impl std::fmt::Debug for RestorePlan {
 }
 
 impl RestorePlan {
-    /// What will be restored, by path.
+    /// Returns the entries to restore, by path.
     pub fn contents(&self) -> &EntryList {
         &self.contents.entries
     }
 
+    /// Returns the index's header.
     pub fn header(&self) -> &IndexHeader {
         &self.contents.header
     }
 
-    /// The data archives that it reads, and what the tar stream of each is.
+    /// Returns the data archives to fetch, each with the size and the hash of its tar stream.
     pub fn streams(&self) -> impl Iterator<Item = (&ArchiveRow, &ArchiveStream)> {
         let jobs = self.contents.jobs.iter();
         jobs.filter_map(|job| Some((&job.row, job.stream.as_ref()?)))
     }
 
-    /// What of it must be thawed first, if anything.
+    /// Returns the archives that are in cold storage. `None`: as far as a look at two of them
+    /// shows, there are none.
     pub async fn frozen(&self) -> Option<Frozen> {
         let needed = NeededArchives::by(&self.contents.jobs);
         needed.frozen_by_the_ends(&self.folder).await
     }
 }
 
-/// Verifies the chain, reads the index and decides everything; leaves nothing written.
+/// Verifies the chain, reads the index and decides everything. Writes nothing to the destination.
 pub async fn plan(
     folder: &HostFolder,
     request: &RestoreRequest,
@@ -116,7 +128,7 @@ pub async fn plan(
     plan_from(folder, chain, request, identities).await
 }
 
-/// The same with a chain that was read before.
+/// [`plan`] with a chain that the caller has read.
 pub async fn plan_from(
     folder: &HostFolder,
     chain: Chain,
@@ -127,7 +139,8 @@ pub async fn plan_from(
     plan_to(destination, folder, chain, request, identities).await
 }
 
-/// [`plan_from`] of a restore into a new directory in `dir`, which is ours alone; `request.to` is its name.
+/// [`plan_from`] for a restore into a new directory in `dir`, a private directory; `request.to` is
+/// the new directory's name.
 pub async fn plan_within(
     dir: &Dir,
     folder: &HostFolder,
@@ -157,7 +170,7 @@ async fn plan_to(
     }
     let snapshot = plan::choose(&chain, request)?;
     let table = folder.table(&snapshot.manifest).await.map_err(unreadable)?;
-    // What the restore decrypts stays where it will restore to.
+    // Decrypted data stays on the file system that the restore will fill.
     let near = Some(destination.near());
     let (index, index_bytes) =
         fetch_index(folder, &snapshot.manifest, &table, &identities, near).await?;
@@ -301,6 +314,7 @@ fn complete(
     Ok(filled.finish(proof, devices, now)?)
 }
 
+/// Runs disk work on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RestoreError> {
@@ -308,8 +322,8 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|_| RestoreError::Stopped)
 }
 
-/// Returns the error that names every archive that could not be read and every file that lacks bytes
-/// or has `wrong` ones.
+/// Returns the error that names every archive that could not be read and every file that lacks
+/// bytes or has `wrong` ones.
 fn incomplete(
     entries: &EntryList,
     damaged: Vec<Damaged>,

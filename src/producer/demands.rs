@@ -27,7 +27,8 @@ pub(super) fn check(tree: &TreeSource, chosen: &Chosen) -> Result<(), SourceErro
             marker: PathBuf::from(marker),
             cause,
         };
-        // A symlink on the way leads out of the tree: what is behind it proves nothing about this disk.
+        // A symlink on the way leads out of the tree: what is behind it proves nothing about this
+        // disk.
         match chosen.is_dir().then(|| chosen.dir().meta(marker)) {
             Some(Ok(_)) => {}
             Some(Err(error)) if is_missing(&error) => {

@@ -1,5 +1,5 @@
-//! Turns a copy that equals the previous snapshot's into a hard link to it: it takes no space and no
-//! new line in the index.
+//! Turns a copy that equals the previous snapshot's into a hard link to it: it takes no space and
+//! no new line in the index.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -11,8 +11,8 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// The temporary name of the new link.
 const LINK: &str = ".link";
 
-/// Replaces the copy `rel` in the snapshot `copy` by a hard link to that of the snapshot `earlier`, if
-/// content and metadata are equal. If that fails, the copy stays: it is as good.
+/// Replaces the copy `rel` in the snapshot `copy` by a hard link to that of the snapshot `earlier`,
+/// if content and metadata are equal. If that fails, the copy stays: it is as good.
 pub(super) fn link_if_same(earlier: &Dir, copy: &Dir, rel: &OsStr, mtime: CopyMtime) {
     let Ok(Some(same)) = find_same(earlier, copy, rel, mtime) else {
         return;

@@ -1,10 +1,11 @@
-//! Runs the commands of a source (the source itself and the hooks around it) and holds its lock file.
+//! Runs the commands of a source (the source itself and the hooks around it) and holds its lock
+//! file.
 //!
 //! - A command's output counts only if the command succeeds in time.
 //! - The end of its stderr is kept with the run, or with the error if it failed.
-//! - Its whole process group is ended if it fails, if its time is up, and if this process is told to
-//!   end. The group of a command whose output is the copy is always ended, so that nothing writes into
-//!   the copy later. Services that an `after` has started go on.
+//! - Its whole process group is ended if it fails, if its time is up, and if this process is told
+//!   to end. The group of a command whose output is the copy is always ended, so that nothing
+//!   writes into the copy later. Services that an `after` has started go on.
 //! - It gets the environment without the targets' credentials.
 
 use std::fs::File;
@@ -24,6 +25,7 @@ use super::error::SourceError;
 use super::shell::{Shell, explain};
 use super::stderr::Stderr;
 use crate::base::cleanup::CleanupGuard;
+use crate::base::error_chain::with_causes;
 use crate::base::openat::{Chosen, Dir};
 use crate::config::CommandLine;
 use crate::storage::Environment;
@@ -98,8 +100,27 @@ pub(super) fn run(
     ran
 }
 
+/// Has `line`, an `after`, run even if this process is told to end before it.
+pub(super) fn owe_after(
+    line: &CommandLine,
+    environment: &[(&str, &str)],
+    timeout: Duration,
+) -> CleanupGuard {
+    let line = line.clone();
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let environment: Vec<(String, String)> = environment.iter().map(owned).collect();
+    CleanupGuard::register(move || {
+        let borrowed = environment.iter().map(|(name, value)| (&**name, &**value));
+        let environment: Vec<(&str, &str)> = borrowed.collect();
+        match run_last(&line, &environment, timeout) {
+            Ok(_) => format!("ran `{line}`, the `after` of a source"),
+            Err(error) => with_causes(&error),
+        }
+    })
+}
+
 /// [`run`] for a process that is already ending.
-pub(super) fn run_last(
+fn run_last(
     line: &CommandLine,
     environment: &[(&str, &str)],
     timeout: Duration,
@@ -190,8 +211,8 @@ fn pid(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
-/// Returns the exit status, or `None` when the time was up. Ends the process group after a failure, and
-/// always if the command `is_source`.
+/// Returns the exit status, or `None` when the time was up. Ends the process group after a failure,
+/// and always if the command `is_source`.
 fn wait(
     group: &SharedGroup,
     child: &mut Child,
@@ -231,8 +252,8 @@ pub(super) fn stderr_text(stderr: String) -> String {
     }
 }
 
-/// Takes the flock of the lock file `path`, which is created if it is missing. The lock is held until
-/// the file is dropped.
+/// Takes the flock of the lock file `path`, which is created if it is missing. The lock is held
+/// until the file is dropped.
 pub(super) fn hold_lock(path: &Path, timeout: Duration) -> Result<File, SourceError> {
     let failed = |source| SourceError::Io {
         what: "open the lock file",

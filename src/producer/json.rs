@@ -1,12 +1,13 @@
 //! Checks whether a file is JSON, in bounded memory and time, however large it is.
 //!
 //! The parser keeps one byte for each open bracket and nothing else, so the reader in front of it
-//! limits the brackets. The reader also checks what the parser leaves to its caller: that the text is
-//! UTF-8.
+//! limits the brackets. The reader also checks what the parser leaves to its caller: that the text
+//! is UTF-8.
 //!
-//! A backup must not lack files that programs write and read. So a byte order mark, UTF-16 behind such
-//! a mark, and the `NaN` and `Infinity` that Python and others write are accepted, with a note. A
-//! repeated key is valid by RFC 8259. Text after the document, comments and trailing commas are not.
+//! A backup must not lack files that programs write and read. So a byte order mark, UTF-16 behind
+//! such a mark, and the `NaN` and `Infinity` that Python and others write are accepted, with a
+//! note. A repeated key is valid by RFC 8259. Text after the document, comments and trailing commas
+//! are not.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -237,8 +238,8 @@ impl Scan {
     fn pass_outside(&mut self, byte: u8, out: &mut Vec<u8>) -> io::Result<()> {
         self.pending.push(byte);
         if NUMBERS.contains(&&self.pending[..]) {
-            // The list has the number's length, so that the parser's columns are right. It may stand
-            // wherever a number may, and cannot be part of a longer word.
+            // The list has the number's length, so that the parser's columns are right. It may
+            // stand wherever a number may, and cannot be part of a longer word.
             let blanks = self.pending.len() - 2;
             out.push(b'[');
             out.resize(out.len() + blanks, b' ');

@@ -26,12 +26,13 @@ pub struct LocalSnapshot {
     pub path: PathBuf,
     /// The content of `backup-metadata.json`. `None`: missing or unreadable.
     pub metadata: Option<serde_json::Value>,
-    /// Whether its metadata calls it valid; the listing checks nothing itself. `None`: it does not say.
+    /// Whether its metadata calls it valid; the listing checks nothing itself. `None`: it does not
+    /// say.
     pub valid: Option<bool>,
 }
 
-/// Returns the snapshots in `dir`, sorted by stamp: the directories whose names are stamps. A missing
-/// `dir` holds none. If a clock was wrong, they were not made in this order: see
+/// Returns the snapshots in `dir`, sorted by stamp: the directories whose names are stamps. A
+/// missing `dir` holds none. If a clock was wrong, they were not made in this order: see
 /// `jobs::push::in_order`.
 pub fn list(dir: &Path) -> Result<Vec<LocalSnapshot>, ProduceError> {
     let stamps = stamps(dir).map_err(failed("read the snapshots directory", dir))?;
@@ -83,8 +84,8 @@ fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, Chosen)>> {
     Ok(names.into_iter().filter_map(open).collect())
 }
 
-/// Deletes `snapshot`. It is renamed first: a run that dies leaves a partial directory, which the next
-/// run removes, and never half a snapshot.
+/// Deletes `snapshot`. It is renamed first: a run that dies leaves a partial directory, which the
+/// next run removes, and never half a snapshot.
 pub fn delete(snapshot: &LocalSnapshot) -> Result<(), ProduceError> {
     let (path, stamp) = (&snapshot.path, snapshot.stamp);
     let partial = format!("{PARTIAL}{stamp}");
@@ -105,8 +106,8 @@ pub(super) fn previous(dir: &Path) -> Option<Dir> {
 
 /// Opens an existing directory as a snapshot. It is checked, and refused if it is invalid.
 ///
-/// With `attach_in_place`, the trees that belong to the snapshot but were read in place are read from
-/// their configured paths; otherwise they are reported as skipped.
+/// With `attach_in_place`, the trees that belong to the snapshot but were read in place are read
+/// from their configured paths; otherwise they are reported as skipped.
 pub fn from_dir(
     config: &Config,
     dir: &Path,
@@ -251,8 +252,8 @@ fn plain_directory(chosen: Chosen) -> Result<StagedSnapshot, ProduceError> {
     })
 }
 
-/// Returns the records of AtoCore's sources. Its metadata does not name their paths on the host; the
-/// configuration may.
+/// Returns the records of AtoCore's sources. Its metadata does not name their paths on the host;
+/// the configuration may.
 fn atocores_records(config: &Config, dir: &Dir, metadata: &Metadata) -> Vec<SourceRecord> {
     let mut entries = validate::atocore_layout(dir, Some(metadata));
     for entry in &mut entries {

@@ -1,8 +1,8 @@
-//! Chooses the shell that runs command lines: one that reports a failed first part of a pipeline, if
-//! the host has one.
+//! Chooses the shell that runs command lines: one that reports a failed first part of a pipeline,
+//! if the host has one.
 //!
-//! `dump | gzip` exits as `gzip` does: a plain shell reports half a dump as a success. So lines are run
-//! by `bash -o pipefail`, or by a `/bin/sh` that knows `pipefail`.
+//! `dump | gzip` exits as `gzip` does: a plain shell reports half a dump as a success. So lines are
+//! run by `bash -o pipefail`, or by a `/bin/sh` that knows `pipefail`.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};

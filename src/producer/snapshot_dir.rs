@@ -2,14 +2,14 @@
 //!
 //! `.partial-<stamp>` is created atomically, so two processes never work under one stamp. Its maker
 //! holds a flock on the directory, so an unlocked one belongs to a dead process. A stamp is free if
-//! neither `<stamp>` nor `invalid-<stamp>` exists *after* the partial directory was created: a rival
-//! that published meanwhile had renamed its own partial directory away first.
+//! neither `<stamp>` nor `invalid-<stamp>` exists *after* the partial directory was created: a
+//! rival that published meanwhile had renamed its own partial directory away first.
 //!
 //! Crash argument: only the rename makes `<stamp>`, and everything below it was flushed before.
 //!
-//! The snapshots directory may be in a directory of another user, who can rename its entries. So the
-//! snapshot is made through its open directory, and the directory that got the name is compared with
-//! the open one.
+//! The snapshots directory may be in a directory of another user, who can rename its entries. So
+//! the snapshot is made through its open directory, and the directory that got the name is compared
+//! with the open one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -54,8 +54,8 @@ pub(super) struct PendingSnapshot {
     meta: Meta,
     pub stamp: Stamp,
     published: bool,
-    /// The directory of copies that failed their check, which will be `invalid-<stamp>`; locked, too.
-    /// `None`: no copy failed.
+    /// The directory of copies that failed their check, which will be `invalid-<stamp>`; locked,
+    /// too. `None`: no copy failed.
     aside: Option<(Dir, Meta)>,
 }
 
@@ -173,8 +173,8 @@ impl PendingSnapshot {
         let name = self.final_name(validity);
         self.partial.sync_file_system()?;
         if let Some((_, meta)) = &self.aside {
-            // This comes first: if the run dies in between, the stamp is used up, and no snapshot refers to
-            // missing copies.
+            // This comes first: if the run dies in between, the stamp is used up, and no snapshot
+            // refers to missing copies.
             let aside = self.final_name(Validity::Invalid);
             self.dir.rename(self.aside_name(), &self.dir, &aside)?;
             if !self.dir.is_still(&aside, meta) {
@@ -207,8 +207,8 @@ impl Drop for PendingSnapshot {
 /// Attempts to make a directory that other processes clear away before it is locked.
 const MOST_MADE: usize = 16;
 
-/// Makes the directory `name` in `dir`, private and locked. `None`: it exists, or another process took
-/// it.
+/// Makes the directory `name` in `dir`, private and locked. `None`: it exists, or another process
+/// took it.
 fn make_locked(dir: &Dir, name: &str) -> io::Result<Option<(Dir, Meta)>> {
     for _ in 1..MOST_MADE {
         match try_make_locked(dir, name) {
@@ -247,8 +247,8 @@ fn try_make_locked(dir: &Dir, name: &str) -> io::Result<Option<(Dir, Meta)>> {
     }
 }
 
-/// Deletes an `invalid-*` directory of `dir` if [`MOST_INVALID`] newer ones hold a copy of each of its
-/// sources. That of `newest` stays. Returns notes on those that it deleted or could not delete.
+/// Deletes an `invalid-*` directory of `dir` if [`MOST_INVALID`] newer ones hold a copy of each of
+/// its sources. That of `newest` stays. Returns notes on those that it deleted or could not delete.
 pub(super) fn bound_invalid(dir: &Path, newest: Stamp) -> Vec<String> {
     let mut notes = Vec::new();
     let bounded = Dir::open(dir).and_then(|dir| {

@@ -4,8 +4,8 @@
 //!   last read and reported. The same goes for the tree as a whole: see [`again`].
 //! - A database is recognised by its magic and copied as [`crate::base::sqlite`] says. Its sidecars
 //!   are left out, since the copy is complete without them.
-//! - A file that cannot be read is skipped and reported. If the snapshot directory cannot be written,
-//!   the snapshot fails.
+//! - A file that cannot be read is skipped and reported. If the snapshot directory cannot be
+//!   written, the snapshot fails.
 //!
 //! Both sides are reached from open directories. A copy gets the owner, mode and attributes of the
 //! file that was opened, and no copy is made through another: a symlink in the snapshot is never
@@ -71,7 +71,7 @@ pub(super) struct Job<'a> {
 #[derive(Default)]
 pub(super) struct Staged {
     /// The files that the next snapshot may link to, with their stamps, by path.
-    pub looks: Vec<(Vec<u8>, FileStamp)>,
+    pub file_stamps: Vec<(Vec<u8>, FileStamp)>,
     /// Paths, below the copy, of files that look like databases and are to be checked.
     pub databases: Vec<Vec<u8>>,
     /// Copied files.
@@ -168,8 +168,8 @@ pub(super) fn stage(job: &Job<'_>) -> Result<Staged, SourceError> {
     Ok(staged)
 }
 
-/// Walks the tree once. Copies the entries that are not as in `earlier` or, without `may_copy`, only
-/// finds them.
+/// Walks the tree once. Copies the entries that are not as in `earlier` or, without `may_copy`,
+/// only finds them.
 fn pass(
     job: &Job<'_>,
     earlier: Option<&Staged>,

@@ -1,8 +1,9 @@
 //! The record of a tree's last staging: the stamps of its files, in `<state>/stage/<source>.jsonl`.
 //!
-//! A file whose stamp is unchanged is not copied again but hard-linked to its copy in that snapshot.
-//! That is safe only if every later change shows: a file whose times are so close to its staging that
-//! another change could leave the same ones is not recorded. Losing the record costs one full copy.
+//! A file whose stamp is unchanged is not copied again but hard-linked to its copy in that
+//! snapshot. That is safe only if every later change shows: a file whose times are so close to its
+//! staging that another change could leave the same ones is not recorded. Losing the record costs
+//! one full copy.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -82,7 +83,7 @@ pub(super) struct StagedFiles {
     /// The copy of the tree in that snapshot. `None`: there is none to link to.
     copies: Option<Dir>,
     /// By path.
-    looks: HashMap<Vec<u8>, FileStamp>,
+    file_stamps: HashMap<Vec<u8>, FileStamp>,
 }
 
 impl StagedFiles {
@@ -103,14 +104,14 @@ impl StagedFiles {
             return None;
         }
         let copies = snapshot.sub(snapshot_path(&header.to)).ok()?;
-        let mut looks = HashMap::new();
+        let mut file_stamps = HashMap::new();
         for line in lines {
             let line: StagedFileLine = serde_json::from_str(&line.ok()?).ok()?;
-            looks.insert(BASE64.decode(line.path_b64).ok()?, line.look);
+            file_stamps.insert(BASE64.decode(line.path_b64).ok()?, line.look);
         }
         Some(Self {
             copies: Some(copies),
-            looks,
+            file_stamps,
         })
     }
 
@@ -118,7 +119,7 @@ impl StagedFiles {
     /// changed since.
     pub(crate) fn copies_with(&self, rel: &[u8], meta: &Meta) -> Option<&Dir> {
         let now = FileStamp::of(meta);
-        if self.looks.get(rel) != Some(&now) {
+        if self.file_stamps.get(rel) != Some(&now) {
             return None;
         }
         let copies = self.copies.as_ref()?;
@@ -150,7 +151,7 @@ pub(super) fn save(
     stamp: Stamp,
     to: &str,
     root: &Path,
-    looks: &[(Vec<u8>, FileStamp)],
+    file_stamps: &[(Vec<u8>, FileStamp)],
 ) -> io::Result<()> {
     let mut text = Vec::new();
     let header = StagedFilesHeader {
@@ -160,7 +161,7 @@ pub(super) fn save(
         root: root.to_owned(),
     };
     serde_json::to_writer(&mut text, &header)?;
-    for (rel, look) in looks {
+    for (rel, look) in file_stamps {
         text.write_all(b"\n")?;
         let path_b64 = BASE64.encode(rel);
         serde_json::to_writer(

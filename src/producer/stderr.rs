@@ -1,7 +1,8 @@
 //! Keeps the end of what a command writes to stderr, however much that is.
 //!
-//! It is a file, not a pipe: a grandchild that keeps a pipe open would keep us waiting, and a service
-//! that a hook starts would die of a closed one. The file is truncated when it has grown too long.
+//! It is a file, not a pipe: a grandchild that keeps a pipe open would keep us waiting, and a
+//! service that a hook starts would die of a closed one. The file is truncated when it has grown
+//! too long.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};

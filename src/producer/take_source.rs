@@ -2,14 +2,14 @@
 //!
 //! Once `before` was started, `after` runs in every case: it may be what starts a service again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::backup_metadata::SourceEntry;
+use super::command_stderr::CommandStderr;
 use super::copy_file::{CopyMtime, Original, dress, set_owner};
 use super::demands;
 use super::error::{SourceError, cannot, is_missing};
@@ -20,7 +20,6 @@ use super::snapshot_path::snapshot_path;
 use super::source_roots::{in_place, roots, with_hollows};
 use super::stage_tree::{self, ATTEMPTS, EntryFailure, FileCopy, Job, PAUSE, plain};
 use super::staged_files::{self, FileStamp, StagedFiles};
-use crate::base::cleanup::CleanupGuard;
 use crate::base::database_names::DatabaseNames;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Stamp;
@@ -30,9 +29,6 @@ use crate::base::walk::walk;
 use crate::config::{CommandLine, Config, Source, SourceKind, TreeSource};
 use crate::format::index::Skipped;
 use crate::state::staged_snapshot::{LeftOut, Part};
-
-/// Lines of stderr in a note; the metadata has more.
-const SHOWN_LINES: usize = 3;
 
 /// One source in the snapshot.
 pub(super) struct TakenSource {
@@ -60,7 +56,7 @@ struct Draft {
     to: String,
     /// The tree's real path.
     root: PathBuf,
-    looks: Vec<(Vec<u8>, FileStamp)>,
+    file_stamps: Vec<(Vec<u8>, FileStamp)>,
 }
 
 impl TakenSource {
@@ -104,6 +100,12 @@ impl TakenSource {
         });
     }
 
+    /// Adds the stderr of its commands.
+    fn add_stderr(&mut self, stderr: CommandStderr) {
+        self.entry.stderr.extend(stderr.stderr);
+        self.notes.extend(stderr.notes);
+    }
+
     /// Makes the next snapshot copy this source in full.
     pub(crate) fn require_full_copy(&self) {
         if let Some(draft) = &self.draft {
@@ -111,59 +113,22 @@ impl TakenSource {
         }
     }
 
-    /// Writes the record that lets the next snapshot link to this one's copies. Returns a note if that
-    /// fails.
+    /// Writes the record that lets the next snapshot link to this one's copies. Returns a note if
+    /// that fails.
     pub(crate) fn save_draft(&self, stamp: Stamp) -> Option<String> {
         let draft = self.draft.as_ref()?;
-        let saved = staged_files::save(&draft.file, stamp, &draft.to, &draft.root, &draft.looks);
+        let saved = staged_files::save(
+            &draft.file,
+            stamp,
+            &draft.to,
+            &draft.root,
+            &draft.file_stamps,
+        );
         let error = saved.err()?;
         let file = draft.file.display();
         Some(format!(
             "cannot write {file}, so the next snapshot copies everything: {error}"
         ))
-    }
-}
-
-/// Has `line`, an `after`, run even if this process is told to end before it.
-fn owe_after(line: &CommandLine, environment: &[(&str, &str)], timeout: Duration) -> CleanupGuard {
-    let line = line.clone();
-    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    let environment: Vec<(String, String)> = environment.iter().map(owned).collect();
-    CleanupGuard::register(move || {
-        let borrowed = environment.iter().map(|(name, value)| (&**name, &**value));
-        let environment: Vec<(&str, &str)> = borrowed.collect();
-        match hooks::run_last(&line, &environment, timeout) {
-            Ok(_) => format!("ran `{line}`, the `after` of a source"),
-            Err(error) => with_causes(&error),
-        }
-    })
-}
-
-/// The stderr of a source's commands that succeeded.
-#[derive(Default)]
-struct CommandStderr {
-    stderr: BTreeMap<String, String>,
-    notes: BTreeSet<String>,
-}
-
-impl CommandStderr {
-    fn add(&mut self, key: &str, line: &CommandLine, ran: hooks::Ran) {
-        self.notes.extend(ran.warning);
-        if ran.stderr.is_empty() {
-            return;
-        }
-        let lines: Vec<&str> = ran.stderr.lines().collect();
-        let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n  ");
-        self.notes.insert(format!(
-            "`{}` succeeded, and wrote to stderr:\n  {last}",
-            line.brief()
-        ));
-        self.stderr.insert(key.to_owned(), ran.stderr);
-    }
-
-    fn record_in(self, taken: &mut TakenSource) {
-        taken.entry.stderr.extend(self.stderr);
-        taken.notes.extend(self.notes);
     }
 }
 
@@ -194,7 +159,7 @@ impl SourceTaker<'_> {
             Ok(())
         };
         let owe = |line: &CommandLine| {
-            let duty = owe_after(line, &environment, source.timeout);
+            let duty = hooks::owe_after(line, &environment, source.timeout);
             (line.clone(), duty)
         };
         let owed = source.after.as_ref().map(owe);
@@ -207,7 +172,7 @@ impl SourceTaker<'_> {
         };
         match (taken, after) {
             (Ok(mut taken), after) => {
-                stderr.record_in(&mut taken);
+                taken.add_stderr(stderr);
                 if let Err(after) = after {
                     // The copy is good, so it is kept; but a service may still be stopped.
                     taken.skipped.push(Skipped {
@@ -249,7 +214,7 @@ impl SourceTaker<'_> {
                 }
                 let mut stderr = CommandStderr::default();
                 stderr.add("command", command, ran);
-                stderr.record_in(&mut taken);
+                taken.add_stderr(stderr);
                 return Ok(taken);
             }
             SourceKind::Sqlite { path } | SourceKind::Json { path } => path,
@@ -273,7 +238,8 @@ impl SourceTaker<'_> {
             SourceKind::Tree(tree) => {
                 let part = in_place(self.config, source, tree, chosen);
                 if part.root.is_dir() {
-                    // Here a root that cannot be walked is this source's failure; later it would be the run's.
+                    // Here a root that cannot be walked is this source's failure; later it would be
+                    // the run's.
                     walk(part.root.dir(), &part.filter).map_err(SourceError::Walk)?;
                 }
                 taken.part = Some(part);
@@ -358,7 +324,8 @@ impl SourceTaker<'_> {
         )
     }
 
-    /// Sets owner, mode and times of the copy; then replaces it by the previous one if they are equal.
+    /// Sets owner, mode and times of the copy; then replaces it by the previous one if they are
+    /// equal.
     fn finish(
         &self,
         source: &Source,
@@ -427,14 +394,14 @@ impl SourceTaker<'_> {
             file,
             to: source.to.clone(),
             root: chosen.path().to_owned(),
-            looks: staged.looks,
+            file_stamps: staged.file_stamps,
         });
         Ok(())
     }
 }
 
-/// Warns of a tree that is taken on request only, because nothing may write to it meanwhile, and that
-/// has neither `lock` nor `before`.
+/// Warns of a tree that is taken on request only, because nothing may write to it meanwhile, and
+/// that has neither `lock` nor `before`.
 fn unguarded(source: &Source) -> Option<String> {
     source.is_unguarded().then(|| {
         format!(

@@ -1,9 +1,10 @@
 //! Checks whether a directory is a snapshot that can be restored from. The codes are those of
 //! AtoCore's procedure.
 //!
-//! The metadata of a snapshot that Sealift made names its content; one that AtoCore made has AtoCore's
-//! layout. A directory that is neither (no metadata, and no stamp as its name) promises only that its
-//! databases are whole. The check writes nothing and trusts nothing that it can check itself.
+//! The metadata of a snapshot that Sealift made names its content; one that AtoCore made has
+//! AtoCore's layout. A directory that is neither (no metadata, and no stamp as its name) promises
+//! only that its databases are whole. The check writes nothing and trusts nothing that it can check
+//! itself.
 
 use std::ffi::OsStr;
 use std::io;
@@ -62,7 +63,8 @@ pub(super) fn validate_open(chosen: &Chosen) -> Validation {
                 Ok(None) => checker.error("metadata_invalid", format!("{FILE_NAME} is missing")),
                 Ok(Some(_)) => {}
             }
-            // Without metadata its maker is unknown: the check takes AtoCore's layout if there is one.
+            // Without metadata its maker is unknown: the check takes AtoCore's layout if there is
+            // one.
             if known.is_some() || dir.meta("db").is_ok_and(|meta| meta.is_dir()) {
                 for entry in atocore_layout(dir, known) {
                     checker.check(&entry, None);
@@ -187,7 +189,8 @@ impl<'a> Checker<'a> {
         self.found.details.push(detail);
     }
 
-    /// Checks one source. `databases` are the paths of a tree's databases, if the caller knows them.
+    /// Checks one source. `databases` are the paths of a tree's databases, if the caller knows
+    /// them.
     pub(crate) fn check(&mut self, entry: &SourceEntry, databases: Option<&[Vec<u8>]>) {
         if !entry.present || !entry.stage {
             return;
@@ -267,7 +270,8 @@ impl<'a> Checker<'a> {
             return;
         }
         let own = Budget::of_own();
-        // The operator vouches for a source of kind `sqlite`; others may have put files into a tree.
+        // The operator vouches for a source of kind `sqlite`; others may have put files into a
+        // tree.
         let budget = if promised { &own } else { &self.checks };
         let opened = Place::below(self.dir, at).and_then(|place| Ok((place.open()?, place)));
         let (file, at) = match opened {
@@ -298,7 +302,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Reports a file whose check was not completed. Nothing is known against it, so it is not invalid.
+    /// Reports a file whose check was not completed. Nothing is known against it, so it is not
+    /// invalid.
     fn leave_unchecked(&mut self, place: &str, why: &str) {
         self.found
             .details

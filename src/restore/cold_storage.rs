@@ -1,8 +1,8 @@
-//! Archives in cold storage: which of those that a restore needs must be thawed before it can read them.
+//! Finds the archives of a restore that are in cold storage, and requests their thawing.
 //!
-//! No listing tells. A target is asked object by object, and only where there is a reason to: a rule that
-//! moves objects into cold storage goes by age, so does a class that was configured one day, and the oldest
-//! and the newest archive show either.
+//! No listing shows that. A target must be asked object by object, so that is done only for a
+//! reason: a rule that moves objects into cold storage goes by age, and a storage class is
+//! configured on some day, so the oldest and the newest archive show both.
 
 use std::fmt;
 
@@ -13,18 +13,20 @@ use crate::base::ids::ObjectKey;
 use crate::repository::HostFolder;
 use crate::storage::{TargetError, Thaw};
 
+/// Requests at the same time.
 const AT_ONCE: usize = 16;
 
 /// Archives that cannot be read as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frozen {
-    /// And their bytes.
+    /// Their keys below the host's folder, and their bytes of ciphertext.
     pub archives: Vec<(ObjectKey, u64)>,
     /// How many archives are needed, these among them.
     pub needed: usize,
 }
 
 impl Frozen {
+    /// Returns the ciphertext of all of them.
     pub fn bytes(&self) -> u64 {
         let bytes = self.archives.iter().map(|(_, bytes)| *bytes);
         bytes.fold(0, u64::saturating_add)
@@ -35,8 +37,8 @@ impl fmt::Display for Frozen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} of the {} archives that are needed ({} bytes) lie in cold storage and cannot be read until they \
-             are thawed: `sealift restore --thaw` asks for that",
+            "{} of the {} archives that are needed ({} bytes) are in cold storage and cannot be read until they \
+             are thawed: `sealift restore --thaw` requests that",
             self.archives.len(),
             self.needed,
             self.bytes()
@@ -44,17 +46,17 @@ impl fmt::Display for Frozen {
     }
 }
 
-/// The archives of a plan, by key.
+/// The archives of a plan: key and bytes of ciphertext, the oldest first.
 pub(super) struct NeededArchives(Vec<(ObjectKey, u64)>);
 
 impl NeededArchives {
-    /// `jobs` by archive id: the oldest first.
+    /// Returns the archives of `jobs`, which are sorted by archive id.
     pub(crate) fn by(jobs: &[ArchiveJob]) -> Self {
         let archives = jobs.iter().map(|job| (job.row.key(), job.row.bytes));
         Self(archives.collect())
     }
 
-    /// What is frozen, as far as the oldest and the newest tell whether anything is.
+    /// Returns the frozen archives if the oldest or the newest is frozen.
     pub(crate) async fn frozen_by_the_ends(&self, folder: &HostFolder) -> Option<Frozen> {
         let (first, last) = (self.0.first()?, self.0.last()?);
         let ends = futures::future::join(is_frozen(folder, &first.0), is_frozen(folder, &last.0));
@@ -64,6 +66,7 @@ impl NeededArchives {
         }
     }
 
+    /// Returns the frozen archives. Asks for each.
     pub(crate) async fn frozen(&self, folder: &HostFolder) -> Frozen {
         let found = futures::stream::iter(&self.0)
             .map(async |archive| is_frozen(folder, &archive.0).await.then(|| archive.clone()))
@@ -76,23 +79,25 @@ impl NeededArchives {
     }
 }
 
-/// Whatever else is wrong with it, fetching it will tell.
+/// Whether the archive is in cold storage. Any other defect shows when it is fetched.
 async fn is_frozen(folder: &HostFolder, key: &ObjectKey) -> bool {
     let answer = folder.target.is_frozen(&folder.key(key)).await;
     answer.unwrap_or(false)
 }
 
-/// What became of asking for frozen archives.
+/// The answers to a request to thaw archives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Thawing {
+    /// Requested now.
     pub asked: u64,
-    /// Asked for earlier.
+    /// Requested earlier.
     pub under_way: u64,
-    /// Can be read by now.
+    /// Readable already.
     pub ready: u64,
 }
 
-/// Asks for all of `frozen`, to be readable for so many days. Asking twice does no harm.
+/// Requests that all archives of `frozen` become readable for `days` days. Doing so twice does no
+/// harm.
 pub async fn thaw(folder: &HostFolder, frozen: &Frozen, days: u16) -> Result<Thawing, TargetError> {
     let answers = futures::stream::iter(&frozen.archives)
         .map(async |(key, _)| folder.target.thaw(&folder.key(key), days).await)

@@ -1,7 +1,7 @@
-//! Several archives as one tar.
+//! Writes several archives as one tar.
 //!
-//! Each tar stream ends with two zero blocks; a reader of the joined stream must meet them once, at
-//! the end. So the last two blocks of each are held back and looked at before they are dropped.
+//! Each tar stream ends with two zero blocks; the joined stream must have them once, at the end. So
+//! the last two blocks of each are held back and checked before they are dropped.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,34 +12,47 @@ use crate::base::ids::{Hash, ObjectKey};
 
 const TRAILER_BYTES: usize = 1024;
 
+/// Why archives could not be written as one tar.
 #[derive(Debug, thiserror::Error)]
 pub enum ConcatError {
+    /// An archive cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
+        /// The archive's path.
         path: PathBuf,
+        /// Why.
         #[source]
         source: io::Error,
     },
+    /// The content of an archive is not the one that its name promises.
     #[error("{} is damaged: its name promises BLAKE3 {promised}, it has {found}", path.display())]
     NotItsName {
+        /// The archive's path.
         path: PathBuf,
+        /// The BLAKE3 in its name.
         promised: Hash,
+        /// The BLAKE3 of its content.
         found: Hash,
     },
+    /// An archive cannot be decrypted or decompressed.
     #[error("cannot open {}", path.display())]
     Open {
+        /// The archive's path.
         path: PathBuf,
+        /// Why.
         #[source]
         source: OpenArchiveError,
     },
+    /// The tar stream of an archive lacks its last two zero blocks.
     #[error("{} does not end as a tar does", .0.display())]
     NoTrailer(PathBuf),
+    /// The output cannot be written.
     #[error("cannot write the tar")]
     Write(#[source] io::Error),
 }
 
-/// Opens `archives` in order and writes them to `out` as one tar. An archive whose file is named
-/// like one is compared with its name before a byte of it is opened.
+/// Opens `archives` in order and writes them to `out` as one tar. If the file name of an archive
+/// contains its hash, the content is compared with it before anything is decrypted.
 pub fn concat_tars(
     archives: &[PathBuf],
     identities: &Identities,
@@ -54,6 +67,7 @@ pub fn concat_tars(
         .map_err(ConcatError::Write)
 }
 
+/// Compares an archive with the hash in its file name, if there is one.
 fn check_name(path: &Path) -> Result<(), ConcatError> {
     let name = path.file_name().and_then(|name| name.to_str());
     let Some(promised) = name.and_then(ObjectKey::archive_file_hash) else {
@@ -77,7 +91,7 @@ fn check_name(path: &Path) -> Result<(), ConcatError> {
     }
 }
 
-/// Writes one archive's tar stream without its two last blocks.
+/// Writes one archive's tar stream without its last two blocks.
 fn append(path: &Path, identities: &Identities, out: &mut dyn Write) -> Result<(), ConcatError> {
     let failed = |source: OpenArchiveError| ConcatError::Open {
         path: path.to_path_buf(),

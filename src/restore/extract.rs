@@ -1,15 +1,17 @@
-//! Making the tree: content, proof, links, metadata, and only then its name. The mirror of `pack`.
+//! Makes the tree: content, verification, links, metadata, and only then its name. The mirror of
+//! `pack`.
 //!
 //! Everything happens in a [`staging`] directory beside the destination. Content is written and
-//! verified first, then links are made (no path below leads through one), then databases are opened
-//! and compared, then metadata is set, directories last and deepest first. When all of it is on disk,
-//! one rename puts it in place. Whatever fails before leaves the destination as it was.
+//! verified first, with the check of each database. Then links are made (no path below leads
+//! through one), then metadata is set, directories last and deepest first. When all of it is on
+//! disk, one rename puts it in place. A failure before that leaves the destination as it was.
 
 mod access_list;
 mod blake3_tree;
 mod content;
 mod databases;
 mod destination;
+mod early_flush;
 mod inside;
 mod kept;
 mod metadata;
@@ -39,23 +41,31 @@ use metadata::{Problems, Restorer};
 use staging::Staging;
 use verify_pool::{Complete, VerifyPool};
 
+/// Why a tree could not be made or put in its place.
 #[derive(Debug, thiserror::Error)]
 pub enum ExtractError {
+    /// The staging directory could not be made, or not put in its place.
     #[error("cannot prepare or finish the destination")]
     Staging(#[from] StagingError),
+    /// An entry could not be made.
     #[error("cannot make {path:?}")]
     Make {
+        /// The entry's path.
         path: String,
+        /// Why.
         #[source]
         source: io::Error,
     },
+    /// The disk did not take the tree.
     #[error("cannot write the restored tree to disk")]
     Sync(#[source] io::Error),
-    #[error("restored databases are not what they were: {}", .0.join("; "))]
+    /// Restored databases differ from what the snapshot says of them: `path: how`.
+    #[error("restored databases are not as the snapshot describes them: {}", .0.join("; "))]
     Databases(Vec<String>),
 }
 
-/// Finishes the restores to the directory `to` that died while they were put in place inside it.
+/// Finishes the restores to the directory `to` that died while they put their trees in place inside
+/// it.
 pub fn resume(to: &Path) -> Result<Vec<Resumed>, DestinationError> {
     let look = |source| DestinationError::Look {
         path: to.to_path_buf(),
@@ -68,31 +78,31 @@ pub fn resume(to: &Path) -> Result<Vec<Resumed>, DestinationError> {
     })
 }
 
-/// A tree that is being restored. Dropped before [`Extraction::finish`] is through, it vanishes.
+/// A tree that is being filled. Dropped, it removes itself.
 pub(super) struct Extraction {
-    // Dropped before what they look at is removed.
+    // This is dropped before the tree that its threads read.
     proofs: VerifyPool,
     content: Arc<Content>,
     staging: Staging,
 }
 
-/// What all looks at the content gave.
+/// The result of verifying the content.
 pub(super) struct Proof {
-    /// The files whose bytes are not what the index says, by number, and how.
+    /// The files whose bytes are not as the index says, by number, and why.
     pub(super) wrong: BTreeMap<u32, String>,
     problems: Problems,
     databases: DatabaseChecks,
-    /// A failed write is told of once: to whoever flushes first.
+    /// The result of the first flush. The system reports a failed write only once.
     synced: io::Result<()>,
 }
 
-/// A tree whose content is there.
+/// A tree whose content is complete. Dropped, it removes itself.
 pub(super) struct Filled {
     content: Arc<Content>,
     staging: Staging,
 }
 
-/// A tree in its place.
+/// A tree in its place. The fields are those of [`RestoreReport`](super::RestoreReport).
 pub(super) struct Extracted {
     pub(super) databases: Vec<String>,
     pub(super) unchecked: Vec<String>,
@@ -134,16 +144,16 @@ impl Extraction {
                 .any(|piece| databases.contains_key(&piece.entry))
     }
 
-    /// Takes one archive's pieces.
+    /// Returns a sink for the pieces of one archive.
     pub(super) fn sink(&self) -> Box<dyn Sink> {
         self.content.sink(self.proofs.queue())
     }
 
-    /// Waits until all content, which must be there, is proven.
+    /// Waits until all content is verified. All of it must have been written.
     pub(super) fn prove(self) -> (Proof, Filled) {
         let (content, proofs) = (&self.content, self.proofs);
         let ((outcome, databases), synced) = std::thread::scope(|scope| {
-            // The disk can be at work meanwhile.
+            // The disk can flush meanwhile.
             let syncing = scope.spawn(|| content.end_early_flush().and(content.tree.sync()));
             let proven = proofs.finish();
             let stopped = |_| Err(io::Error::other("the flushing thread stopped"));
@@ -164,7 +174,7 @@ impl Extraction {
 }
 
 impl Filled {
-    /// Everything after the content, up to the final rename.
+    /// Makes everything that is not content, and puts the tree in its place.
     pub(super) fn finish(
         self,
         proof: Proof,
@@ -178,7 +188,7 @@ impl Filled {
         for (number, entry) in entries.iter().enumerate() {
             let made = metadata::make_special(tree, &entry, devices && restorer.as_root);
             if !made.map_err(|source| cannot_make(entry.path, source))? {
-                let why = "a device is made only by root and when asked for";
+                let why = "a device is made only by root and with --devices";
                 problems.add(format!("{}: left out: {why}", entry.path_lossy()));
                 left_out.push(number);
             }
@@ -212,7 +222,7 @@ fn cannot_make(path: &[u8], source: io::Error) -> ExtractError {
     }
 }
 
-/// Entries that are files and changed while the snapshot was made.
+/// Returns the paths of files that changed while the snapshot was made.
 pub(super) fn torn(entries: &EntryList) -> Vec<String> {
     let torn = entries
         .iter()

@@ -1,9 +1,10 @@
-//! Fetching archives: in parallel, hashed while they stream, opened on a thread of their own.
+//! Fetches archives: several at once, each hashed while it streams and opened on a thread of its
+//! own.
 //!
-//! Per archive one task reads the target and one blocking thread verifies, decrypts, decompresses
-//! and hands the wanted pieces to a [`Sink`]; between them stand a few buffers, so memory is bounded
-//! whatever the archive's size. Bytes reach the sink before the archive's last hash is known: the
-//! caller must throw everything away if any archive turns out damaged.
+//! For each archive, one task reads from the target, and one thread verifies, decrypts,
+//! decompresses and passes the needed pieces to a [`Sink`]. A few buffers are between the two, so
+//! memory is bounded whatever the archive's size. Bytes reach the sink before the archive's hash is
+//! known: if an archive turns out to be damaged, the caller must discard everything.
 
 mod demux;
 mod error;
@@ -31,14 +32,16 @@ pub(super) use error::without_local_failures;
 pub use error::{ArchiveError, Damaged};
 pub(super) use sink::Sink;
 
-/// Buffers between the network and the thread that opens.
+/// Buffers between the network and the opening thread.
 const CHANNEL_BUFFERS: usize = 8;
 /// Archives that are fetched at once.
 const PARALLEL_ARCHIVES: usize = 4;
 
-/// Fetches all `jobs` and gives those that failed; `sink` makes one sink per archive. After the first that is
-/// frozen nothing new is begun: all of it would be fetched again later. And a target that fails as often in a
-/// row as archives are fetched at once is not asked for the rest: each of its failures took all its patience.
+/// Fetches all `jobs`. Returns the archives that failed. `sink` makes one sink for each archive.
+///
+/// After a frozen archive no other is begun, since all would be fetched again later. After as many
+/// failures of the target in a row as archives are fetched at once, the rest is not requested: each
+/// failure has used up all its retries.
 pub(crate) async fn fetch(
     folder: &HostFolder,
     jobs: Vec<ArchiveJob>,
@@ -117,8 +120,8 @@ async fn fetch_one(
     })
 }
 
-/// Not one of the runtime's, which targets need as well: were there so few that all of them opened, those that
-/// wait for the bytes to open would wait for ever.
+/// Runs `work` on a new thread, not on one of the runtime, which targets need as well: if all of
+/// those were opening archives, none could deliver the bytes they wait for.
 fn on_a_thread_of_its_own<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<oneshot::Receiver<T>> {
@@ -126,13 +129,13 @@ fn on_a_thread_of_its_own<T: Send + 'static>(
     let named = std::thread::Builder::new().name("open".to_owned());
     named.spawn(move || {
         let result = work();
-        // Nobody waits for it any more where the restore was given up.
+        // If the restore was given up, no receiver is left.
         let _ = done.send(result);
     })?;
     Ok(outcome)
 }
 
-/// Passes the object's bytes on until it ends, fails or nobody listens any more.
+/// Sends the object's bytes until it ends or fails, or the receiver is gone.
 async fn send(
     folder: &HostFolder,
     key: &ObjectKey,
@@ -157,7 +160,7 @@ async fn send(
     }
 }
 
-/// Verifies, opens and distributes one archive.
+/// Verifies and opens one archive, and passes its pieces to `sink`.
 fn read_archive(
     job: &ArchiveJob,
     receiver: mpsc::Receiver<Result<Bytes, TargetError>>,
@@ -172,7 +175,7 @@ fn read_archive(
     if let Err(DemuxError::Write(error)) = demuxed {
         return Err(ArchiveError::Write(error));
     }
-    // That the ciphertext is not the signed one says more than what decrypting it ran into.
+    // A wrong hash of the ciphertext says more than the error that decryption met.
     reader.finish()?;
     demuxed.map_err(|error| match error {
         DemuxError::Open(error) => ArchiveError::Open(error),

@@ -1,6 +1,7 @@
-//! An index between its archives and its parser: in memory, or, when it is large, in a file without a name.
+//! Holds an index between its archives and its parser: in memory or, if it is large, in a file
+//! without a name.
 //!
-//! Nothing of such a file is left behind, whatever ends the process.
+//! Such a file vanishes with the process, whatever ends that.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek as _};
@@ -12,10 +13,11 @@ use super::plan::Piece;
 use crate::base::ids::Hash;
 use crate::base::openat::Dir;
 
-/// An index of more bytes goes into a file.
+/// A larger index goes into a file.
 const MOST_IN_MEMORY_BYTES: u64 = 32 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// The bytes of an index that arrive in pieces.
 #[derive(Clone)]
 pub(super) struct IndexBuffer(Arc<IndexStorage>);
 
@@ -25,7 +27,8 @@ enum IndexStorage {
 }
 
 impl IndexBuffer {
-    /// Makes room for `bytes`. A file is in `near`, or among the temporary files if that cannot be.
+    /// Makes space for `bytes`. A file is made in `near`, or among the temporary files if that
+    /// fails.
     pub(super) fn new(bytes: u64, near: Option<&Dir>) -> io::Result<Self> {
         let store = match bytes > MOST_IN_MEMORY_BYTES {
             true => in_file(bytes, near)?,
@@ -34,12 +37,12 @@ impl IndexBuffer {
         Ok(Self(Arc::new(store)))
     }
 
-    /// Takes pieces of the index.
+    /// Returns a sink for pieces of the index.
     pub(super) fn sink(&self) -> Box<dyn Sink> {
         Box::new(IndexSink(self.clone()))
     }
 
-    /// Hands over all bytes, if their BLAKE3 is `expected`; `None` if it is another.
+    /// Returns a reader of all bytes. `None`: their BLAKE3 is not `expected`.
     pub(super) fn verified(self, expected: Hash) -> io::Result<Option<Box<dyn BufRead>>> {
         let (found, reader): (Hash, Box<dyn BufRead>) = match &*self.0 {
             IndexStorage::Memory(bytes) => {
@@ -102,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_and_file_give_the_same_and_only_if_the_hash_is_right() {
+    fn memory_and_file_return_the_same_bytes_and_only_if_the_hash_matches() {
         let dir = tempfile::tempdir().unwrap();
         let content = b"a line\nanother line\n";
         let piece = |file_offset, length| Piece {
@@ -121,7 +124,7 @@ mod tests {
             (memory(), b"other"),
             (file(), b"other"),
         ] {
-            // In pieces out of order, and a piece in parts.
+            // Two pieces out of order, one of them in parts.
             let mut sink = raw.sink();
             sink.write(&piece(9, length - 9), 0, &content[9..12])
                 .unwrap();

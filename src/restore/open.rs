@@ -1,8 +1,8 @@
-//! Opening sealed archives: age, then zstd, giving the tar stream. The mirror of `packer/seal`.
+//! Opens sealed archives: age, then zstd; returns the tar stream. The mirror of `packer/seal`.
 //!
-//! This module and its children are the only ones that name age identities. What comes out is
-//! authenticated by age chunk by chunk, but anyone who knows the recipients can seal: who wrote an
-//! archive is told only by the hashes of a signed manifest, which [`super::fetch`] compares.
+//! Outside of `keys`, only this module names age identities. The output is authenticated by age
+//! chunk by chunk, but anyone who knows the recipients can seal an archive. Who wrote it is proven
+//! only by the hashes in a signed manifest, which [`super::fetch`] compares.
 
 pub use crate::keys::generate::{generate, seal_with_passphrase};
 pub use crate::keys::identities::{Identities, IdentityError, recipients_of};
@@ -18,30 +18,36 @@ use age_core::format::{FileKey, Stanza};
 use crate::format::archive::age_header::{AgeHeader, AgeHeaderError};
 use crate::format::archive::age_payload::{PayloadKey, PayloadReader};
 
+/// Why a sealed archive could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenArchiveError {
+    /// It is encrypted to other recipients.
     #[error("none of the identities can decrypt it (encrypted to {recipients} recipient{})", plural(*recipients))]
     NoMatchingKey {
         /// Recipients in its age header.
         recipients: usize,
     },
+    /// It ends too early.
     #[error("it is cut short")]
     Truncated,
+    /// It breaks the format.
     #[error("its content is damaged: {0}")]
     Corrupt(String),
-    #[error("this machine has not enough memory to open it")]
+    /// The decompressor could not get its memory.
+    #[error("this machine does not have enough memory to open it")]
     NoMemory,
+    /// An identity matches, but failed: a plugin's error, for one.
     #[error("the key could not be used: {0}")]
     Key(String),
 }
 
 impl OpenArchiveError {
-    /// What an error met while reading the tar stream means.
+    /// Returns the meaning of an error that arose while the tar stream was read.
     pub(crate) fn reading(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Self::Truncated,
             io::ErrorKind::OutOfMemory => Self::NoMemory,
-            // zstd has but a text for it.
+            // zstd reports it as a text only.
             _ if error.to_string().contains("not enough memory") => Self::NoMemory,
             _ => Self::Corrupt(error.to_string()),
         }
@@ -66,7 +72,8 @@ pub(super) fn read_head(input: &mut impl BufRead) -> Result<AgeHeader, OpenArchi
     })
 }
 
-/// The tar stream of a sealed archive; [`OpenArchiveError::reading`] tells what an error within it means.
+/// Returns the tar stream of a sealed archive. [`OpenArchiveError::reading`] interprets the errors
+/// of reading it.
 pub fn open_archive<R: Read + Send>(
     input: R,
     identities: &Identities,
@@ -77,7 +84,8 @@ pub fn open_archive<R: Read + Send>(
     zstd::stream::read::Decoder::with_buffer(plain).map_err(OpenArchiveError::reading)
 }
 
-/// An identity that keeps the file key which it unwraps: the payload is decrypted here.
+/// An identity that captures the file key it unwraps, since the payload is decrypted by our own
+/// code.
 struct CapturingIdentity<'a> {
     identity: &'a dyn Identity,
     file_key: &'a RefCell<Option<FileKey>>,
@@ -106,7 +114,7 @@ impl Identity for CapturingIdentity<'_> {
     }
 }
 
-/// The key of the payload behind `head`, which the header's own key vouches for.
+/// Returns the key of the payload behind `head`. Checks the MAC of the header.
 fn payload_key(head: &AgeHeader, identities: &Identities) -> Result<PayloadKey, OpenArchiveError> {
     let file_key = RefCell::new(None);
     let keeping: Vec<CapturingIdentity<'_>> = identities
@@ -117,7 +125,7 @@ fn payload_key(head: &AgeHeader, identities: &Identities) -> Result<PayloadKey, 
         })
         .collect();
     let keys = keeping.iter().map(|key| key as &dyn Identity);
-    // Nothing is read of the payload; what comes back is that the header's MAC is right.
+    // This reads nothing of the payload; it succeeds if the header's MAC is right.
     Decryptor::new_buffered(head.bytes())
         .and_then(|decryptor| decryptor.decrypt(keys).map(drop))
         .map_err(|error| from_age(error, head.stanzas()))?;
@@ -155,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_is_not_damaged_for_want_of_memory() {
+    fn a_lack_of_memory_does_not_count_as_damage() {
         // ZSTD_error_memory_allocation.
         let code = zstd::zstd_safe::ErrorCode::MAX - 63;
         let text = zstd::zstd_safe::get_error_name(code);

@@ -1,9 +1,9 @@
-//! What a restore will do, decided before it does anything.
+//! Decides what a restore will do, before it does anything.
 //!
-//! Pure: takes the verified manifest, its archive table and its index, gives the entries to make and,
-//! for every archive, the pieces of its tar stream that go somewhere. Whatever is wrong with the
-//! index as a whole (a hard link to nothing, an archive that the table lacks) is found here, while
-//! nothing is written yet.
+//! Pure: takes the verified manifest, its archive table and its index; returns the entries to make
+//! and, for every archive, the needed pieces of its tar stream. Defects of the index as a whole (a
+//! hard link to nothing, an archive that is not in the table) are found here, while nothing is
+//! written.
 
 mod error;
 mod select;
@@ -20,46 +20,53 @@ use error::{MAX_HOLE_BYTES, explain_lack};
 
 pub use error::PlanError;
 
-/// What to restore, and how.
+/// The parameters of a restore.
 #[derive(Debug, Clone)]
 pub struct RestoreRequest {
     /// `latest`, a stamp, a sequence number or the last 16 digits of a manifest's name.
     pub snapshot: String,
+    /// The destination, as the operator named it.
     pub to: PathBuf,
-    /// Snapshot-relative paths; what lies below them comes too. Empty: everything.
+    /// Snapshot-relative paths; everything below them is included. Empty: everything.
     pub paths: Vec<Vec<u8>>,
-    /// Move what is at `to` aside.
+    /// Move the content of `to` aside. False: refuse if there is any.
     pub overwrite: bool,
-    /// Refuse a snapshot of a lower sequence.
+    /// The lowest sequence number to accept. `None`: any.
     pub at_least: Option<u64>,
     /// Make device nodes (root only).
     pub devices: bool,
 }
 
-/// A run of an archive's tar stream and where it goes.
+/// A run of an archive's tar stream, and its place in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Piece {
-    /// Index into the plan's entries; 0 where only one thing is fetched.
+    /// Number of the file in the plan's entries; 0 if it is the index.
     pub entry: u32,
+    /// Offset in the file, bytes.
     pub file_offset: u64,
+    /// Offset in the tar stream, bytes.
     pub tar_offset: u64,
+    /// Bytes.
     pub length: u64,
 }
 
-/// One archive to fetch.
+/// One archive to fetch, and what to take from it.
 #[derive(Debug, Clone)]
 pub(crate) struct ArchiveJob {
+    /// Its row of the table.
     pub row: ArchiveRow,
-    /// What its tar stream must be; the index's own archives are listed nowhere.
+    /// The expected tar stream. `None`: it holds only the index, and no index lists it.
     pub stream: Option<ArchiveStream>,
-    /// By tar offset.
+    /// Sorted by tar offset.
     pub pieces: Vec<Piece>,
 }
 
-/// What the index says, all of it.
+/// A parsed index.
 #[derive(Debug)]
 pub(crate) struct Index {
+    /// The header.
     pub header: IndexHeader,
+    /// The tar streams of the archives that it names.
     pub archives: HashMap<ArchiveId, ArchiveStream>,
     /// By path.
     pub entries: EntryList,
@@ -68,32 +75,34 @@ pub(crate) struct Index {
 /// The part of a plan that follows from snapshot and request alone.
 #[derive(Debug)]
 pub(crate) struct Contents {
+    /// The index's header.
     pub header: IndexHeader,
-    /// By path; parents come first.
+    /// The entries to restore, by path; parents come first.
     pub entries: EntryList,
+    /// The archives to fetch, by archive id.
     pub jobs: Vec<ArchiveJob>,
     /// How many of the entries are files.
     pub files: u64,
-    /// Of all files, or the most that can be said: an index may promise anything.
+    /// Sum of the files' sizes; saturates, as an index may state anything.
     pub bytes: u64,
-    /// Of these what is no hole.
+    /// `bytes` without holes.
     pub stored_bytes: u64,
 }
 
 impl Contents {
-    /// Ciphertext to fetch.
+    /// Returns the bytes of ciphertext to fetch.
     pub(crate) fn fetch_bytes(&self) -> u64 {
         fetch_bytes(&self.jobs)
     }
 }
 
-/// Ciphertext of all `jobs`.
+/// Returns the bytes of ciphertext of all `jobs`.
 pub(crate) fn fetch_bytes(jobs: &[ArchiveJob]) -> u64 {
     let sizes = jobs.iter().map(|job| job.row.bytes);
     sizes.fold(0, u64::saturating_add)
 }
 
-/// The snapshot that `request` means, unless something about it forbids to believe it.
+/// Returns the snapshot that `request` names, unless a finding forbids to trust it.
 pub(crate) fn choose<'a>(
     chain: &'a Chain,
     request: &RestoreRequest,
@@ -102,7 +111,7 @@ pub(crate) fn choose<'a>(
     let (name, stamp) = (chosen.manifest.name(), chosen.stamp());
     for finding in &chain.findings {
         match finding {
-            // A damaged or foreign manifest above the highest good one: what is newest, nobody knows.
+            // With a damaged or foreign manifest above the highest good one, the newest is unknown.
             Finding::Refused(refused, _)
                 if request.snapshot == "latest" && refused.sequence >= chosen.sequence() =>
             {
@@ -126,7 +135,7 @@ pub(crate) fn choose<'a>(
     }
 }
 
-/// The index must be the one of this snapshot.
+/// Checks that the index belongs to the snapshot.
 pub(crate) fn check_header(
     header: &IndexHeader,
     host: &HostName,
@@ -141,7 +150,7 @@ pub(crate) fn check_header(
     }
 }
 
-/// Where the index itself lies: its extents as pieces of one file.
+/// Returns the archives that hold the index, whose extents are pieces of one file.
 pub(crate) fn index_jobs(
     extents: &[Extent],
     table: &ArchiveTable,
@@ -151,7 +160,7 @@ pub(crate) fn index_jobs(
     into_jobs(pieces, table, &HashMap::new())
 }
 
-/// Decides what of `index` to restore and where its bytes come from.
+/// Selects the entries at or below `paths` and the archives that hold their content.
 pub(crate) fn contents(
     index: Index,
     table: &ArchiveTable,
@@ -184,7 +193,7 @@ pub(crate) fn contents(
     })
 }
 
-/// A hard link's first name must be a file that is made before it.
+/// Checks that the first name of each hard link is a file that is made before it.
 fn check_hard_links(entries: &EntryList) -> Result<(), PlanError> {
     for entry in entries.iter().filter(|e| e.kind == EntryType::Hardlink) {
         let target = entry.target.unwrap_or_default();

@@ -1,14 +1,14 @@
-//! Ensures that the copy of a tree shows one state: walks the tree again and compares it with the walk
-//! before.
+//! Ensures that the copy of a tree shows one state: walks the tree again and compares it with the
+//! walk before.
 //!
-//! If every entry has the stamp it had before it was copied, then all of them were in these states at
-//! one moment: the end of the previous walk. Otherwise the copy may be torn, file against file. The
-//! walk copies changed entries again as it finds them, so a further attempt costs one walk and the
-//! changed entries. The last walk only compares.
+//! If every entry has the stamp it had before it was copied, then all of them were in these states
+//! at one moment: the end of the previous walk. Otherwise the copy may be torn, file against file.
+//! The walk copies changed entries again as it finds them, so a further attempt costs one walk and
+//! the changed entries. The last walk only compares.
 //!
-//! A new copy is made in a private directory inside the copy and then takes the earlier copy's name. So
-//! an error loses nothing: the earlier copy stays, copying ends, and the entries that may not fit
-//! together are reported with the cause.
+//! A new copy is made in a private directory inside the copy and then takes the earlier copy's
+//! name. So an error loses nothing: the earlier copy stays, copying ends, and the entries that may
+//! not fit together are reported with the cause.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -32,8 +32,8 @@ const MOST_NAMED: usize = 5;
 /// The name of the private directory, without the random digits.
 const ASIDE: &str = ".again-";
 
-/// Walks the tree again, and copies changed entries, until there are none. After the last attempt, or
-/// an error, reports the entries that changed.
+/// Walks the tree again, and copies changed entries, until there are none. After the last attempt,
+/// or an error, reports the entries that changed.
 pub(super) fn settle(job: &Job<'_>, first: Staged, aside: &OnceCell<PrivateDir>) -> Staged {
     let mut staged = first;
     for attempt in 1..=ATTEMPTS {
@@ -41,7 +41,7 @@ pub(super) fn settle(job: &Job<'_>, first: Staged, aside: &OnceCell<PrivateDir>)
             std::thread::sleep(PAUSE_OF_TREE);
         }
         // The walk collects them again. Without them the next snapshot copies more than it must.
-        staged.looks = Vec::new();
+        staged.file_stamps = Vec::new();
         let looked = pass(job, Some(&staged), attempt < ATTEMPTS, aside);
         match looked {
             Ok(again) => staged = again,
@@ -136,8 +136,8 @@ impl Stager<'_> {
         }
     }
 
-    /// Advances in the previous walk to `rel`, or to the end, and returns the stamp of `rel` there. The
-    /// entries on the way are no longer in the tree.
+    /// Advances in the previous walk to `rel`, or to the end, and returns the stamp of `rel` there.
+    /// The entries on the way are no longer in the tree.
     fn pass_by(&mut self, rel: Option<&[u8]>) -> Option<EntryStamp> {
         loop {
             let may_copy = self.may_copy();
@@ -243,7 +243,7 @@ impl Stager<'_> {
         }
         if old.has(flag::RECORDED) {
             let look = super::FileStamp::of(&found.meta);
-            self.staged.looks.push((found.rel.clone(), look));
+            self.staged.file_stamps.push((found.rel.clone(), look));
         }
         self.carry(&found.rel, old);
     }

@@ -58,8 +58,9 @@ impl<'a> Earlier<'a> {
         above.any(|end| self.unread.contains(&text[..end]))
     }
 
-    /// Whether a change of the entry counts. Reading a database may make its sidecars, and a program
-    /// that ends removes them: an empty log has no content, and its index is made from the log.
+    /// Whether a change of the entry counts. Reading a database may make its sidecars, and a
+    /// program that ends removes them: an empty log has no content, and its index is made from the
+    /// log.
     pub(crate) fn counts(&self, rel: &[u8], state: &EntryStamp) -> bool {
         !(self.is_sidecar(rel, b"-shm") || self.is_journal(rel) && state.is_empty())
     }

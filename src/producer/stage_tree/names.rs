@@ -1,6 +1,7 @@
 //! Files with several names: the first name is copied, the others become links to the copy.
 //!
-//! A database may have a log beside each name. Only names with the same log become links of each other.
+//! A database may have a log beside each name. Only names with the same log become links of each
+//! other.
 
 use std::io;
 

@@ -38,9 +38,9 @@ pub(super) mod flag {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EntryStamp {
     id: (u64, u64),
-    /// Of a file or symlink: size (bytes), mtime and ctime (the lower 64 bits of their nanoseconds). Of
-    /// other kinds: mode, user and group. Their times do not count: making and removing the entries of
-    /// a directory changes them, and so does using a FIFO or a device.
+    /// Of a file or symlink: size (bytes), mtime and ctime (the lower 64 bits of their
+    /// nanoseconds). Of other kinds: mode, user and group. Their times do not count: making and
+    /// removing the entries of a directory changes them, and so does using a FIFO or a device.
     numbers: [u64; 3],
     /// See [`flag`].
     pub flags: u16,
@@ -102,8 +102,8 @@ impl EntryStamp {
         self.has(flag::CONTENT) && self.numbers[0] == 0
     }
 
-    /// Whether the entry is certainly unchanged since `earlier`. The ctime of a database's journal is
-    /// ignored: SQLite sets the journal's owner whenever it opens it, even to read.
+    /// Whether the entry is certainly unchanged since `earlier`. The ctime of a database's journal
+    /// is ignored: SQLite sets the journal's owner whenever it opens it, even to read.
     pub(crate) fn is_still(&self, earlier: &Self, is_journal: bool) -> bool {
         let is_content = self.has(flag::CONTENT);
         if is_content != earlier.has(flag::CONTENT) || self.id != earlier.id {
@@ -117,7 +117,8 @@ impl EntryStamp {
     }
 }
 
-/// The entries of a tree in a walk's order. Each path is stored as its difference from the one before.
+/// The entries of a tree in a walk's order. Each path is stored as its difference from the one
+/// before.
 #[derive(Default)]
 pub(super) struct SeenEntries {
     /// For each path: the number of bytes it shares with the one before, the number of bytes that

@@ -84,7 +84,7 @@ pub(super) enum MadeCopy {
 pub(super) struct StagedMark {
     files: u64,
     bytes: u64,
-    looks: usize,
+    file_stamps: usize,
     databases: usize,
     skipped: usize,
 }
@@ -102,7 +102,7 @@ impl Stager<'_> {
         StagedMark {
             files: staged.files,
             bytes: staged.bytes,
-            looks: staged.looks.len(),
+            file_stamps: staged.file_stamps.len(),
             databases: staged.databases.len(),
             skipped: staged.skipped.len(),
         }
@@ -112,7 +112,7 @@ impl Stager<'_> {
     pub(super) fn reset(&mut self, mark: StagedMark) {
         let staged = &mut self.staged;
         (staged.files, staged.bytes) = (mark.files, mark.bytes);
-        staged.looks.truncate(mark.looks);
+        staged.file_stamps.truncate(mark.file_stamps);
         staged.databases.truncate(mark.databases);
     }
 
@@ -133,7 +133,7 @@ impl Stager<'_> {
             Some(MadeCopy::Other) => flag::MADE,
         };
         for (flag, is_so) in [
-            (flag::RECORDED, staged.looks.len() > mark.looks),
+            (flag::RECORDED, staged.file_stamps.len() > mark.file_stamps),
             (flag::DATABASE, staged.databases.len() > mark.databases),
             (flag::SKIPPED, staged.skipped.len() > mark.skipped),
         ] {
@@ -197,7 +197,7 @@ impl Stager<'_> {
                     return Ok(MadeCopy::Link { in_doubt });
                 }
                 Err(error) => drop(self.staged.notes.insert(format!(
-                    "hard links of one file are separate copies in the snapshot: {error}"
+                    "hard links of one file are copies in the snapshot, not links: {error}"
                 ))),
             }
         }
@@ -273,7 +273,7 @@ impl Stager<'_> {
             self.staged.databases.push(found.rel.clone());
         }
         let look = FileStamp::of(&found.meta);
-        self.staged.looks.push((found.rel.clone(), look));
+        self.staged.file_stamps.push((found.rel.clone(), look));
         true
     }
 
@@ -296,7 +296,7 @@ impl Stager<'_> {
             FileCopy::Whole(original) => {
                 let look = FileStamp::of(&original.meta);
                 if !look.is_racy(self.started) {
-                    self.staged.looks.push((found.rel.clone(), look));
+                    self.staged.file_stamps.push((found.rel.clone(), look));
                 }
             }
             FileCopy::Torn(_) => {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-/// A tree that is staged item by item, so that a test can change it in between.
+/// A tree that is staged item by item, so that a test can change it between two items.
 pub(super) struct Scene {
     pub temp: tempfile::TempDir,
     pub root: Dir,
@@ -61,7 +61,7 @@ impl Scene {
     }
 }
 
-/// Stages all but that `change` comes before the item `at`.
+/// Stages the tree; `change` runs before the item `at`.
 fn stage_with(scene: &Scene, at: &str, change: impl Fn()) -> Result<Staged, SourceError> {
     let job = scene.job();
     let mut staged = pass_with(&job, None, false, &OnceCell::new(), at, change)?;
@@ -69,7 +69,7 @@ fn stage_with(scene: &Scene, at: &str, change: impl Fn()) -> Result<Staged, Sour
     Ok(staged)
 }
 
-/// [`pass`], but that `change` comes before the item `at`.
+/// [`pass`], with `change` before the item `at`.
 pub(super) fn pass_with(
     job: &Job<'_>,
     earlier: Option<&Staged>,
@@ -90,7 +90,7 @@ pub(super) fn pass_with(
 }
 
 #[test]
-fn a_file_that_took_anothers_name_is_copied_with_its_own_mode_time_and_attributes() {
+fn a_file_renamed_over_another_is_copied_with_its_own_mode_time_and_attributes() {
     let scene = Scene::new();
     scene.write("tree/file", "mine", 0o644);
     scene.write("outside/other", "theirs", 0o600);
@@ -113,7 +113,7 @@ fn a_file_that_took_anothers_name_is_copied_with_its_own_mode_time_and_attribute
 }
 
 #[test]
-fn a_file_whose_directory_became_a_link_is_reported_and_nothing_outside_is_read() {
+fn a_file_whose_directory_became_a_symlink_is_reported_and_nothing_outside_is_read() {
     let scene = Scene::new();
     fs::create_dir(scene.temp.path().join("tree/d")).unwrap();
     scene.write("tree/d/file", "mine", 0o644);
@@ -131,9 +131,9 @@ fn a_file_whose_directory_became_a_link_is_reported_and_nothing_outside_is_read(
     assert!(!scene.copy("d/file").exists());
 }
 
-/// What made files outside of the snapshot: a directory that was a link when it was looked at.
+/// Once this made files outside of the snapshot: a directory that was a symlink when it was looked at.
 #[test]
-fn no_copy_is_made_through_a_copied_link() {
+fn no_copy_is_made_through_a_copied_symlink() {
     let scene = Scene::new();
     let outside = scene.temp.path().join("outside");
     fs::create_dir(scene.temp.path().join("tree/d")).unwrap();
@@ -153,7 +153,7 @@ fn no_copy_is_made_through_a_copied_link() {
     scene.exchange("tree/d", "tree/z");
     assert!(stager.take(&found("d/file")).is_err());
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    // The walk does not even ask for it: what was a link when it was looked at is not entered.
+    // The walk does not enter it: it was a symlink when it was looked at.
     let mut walk = walk(&scene.root, &scene.filter).unwrap();
     scene.exchange("tree/d", "tree/z");
     let Some(Walked::Found(link)) = walk.next() else {
@@ -169,7 +169,7 @@ fn no_copy_is_made_through_a_copied_link() {
 }
 
 #[test]
-fn a_link_that_took_another_ones_name_is_copied_whole_and_a_fifo_makes_nothing_wait() {
+fn a_symlink_renamed_over_another_is_copied_whole_and_a_fifo_blocks_nothing() {
     let scene = Scene::new();
     symlink("first", scene.temp.path().join("tree/link")).unwrap();
     scene.write("tree/file", "x", 0o644);

@@ -1,8 +1,8 @@
-//! What a mode must not grant if an access list cannot be kept.
+//! Computes the mode of an entry whose access list cannot be kept.
 //!
-//! With an access list the group's bits of the mode are not the group's: they are the mask, the most that any
-//! named user or group gets. And a named user or group may be shut out of what all others may do. A mode that
-//! stands alone must grant nobody more than the list did.
+//! With an access list, the group bits of the mode are not the group's rights: they are the mask,
+//! the most that any named user or group gets. And the list may deny a named user or group what all
+//! others may do. A mode alone must grant no user more than the list did.
 
 const VERSION: u32 = 2;
 const USER: u16 = 0x02;
@@ -10,8 +10,8 @@ const GROUP_OF_FILE: u16 = 0x04;
 const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 
-/// The mode without the access list `list` (the value of `system.posix_acl_access`): no wider for anybody.
-/// A list that is none leaves the owner's rights only.
+/// Returns the mode without the access list `list` (the value of `system.posix_acl_access`), no
+/// wider for any user. A malformed list leaves only the owner's rights.
 pub(super) fn mode_without(list: &[u8], mode: u32) -> u32 {
     let closed = mode & !0o077;
     let (group, other) = (mode >> 3 & 7, mode & 7);
@@ -35,7 +35,7 @@ pub(super) fn mode_without(list: &[u8], mode: u32) -> u32 {
                 for_group &= rights;
                 found = true;
             }
-            // He may be in the group, or be one of the others.
+            // This user may be in the group, or be one of the others.
             USER => {
                 for_group &= rights;
                 for_other &= rights;
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mask_is_not_taken_for_the_rights_of_the_group() {
+    fn the_mask_does_not_count_as_the_rights_of_the_group() {
         let opened = list(&[
             (OWNER, 6, NO_ID),
             (USER, 6, 1000),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_shut_out_stays_out() {
+    fn a_user_or_group_without_rights_gets_none() {
         let user = list(&[
             (OWNER, 6, NO_ID),
             (USER, 0, 1000),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_opens_nothing() {
+    fn a_malformed_list_grants_nothing() {
         for bytes in [&b""[..], b"\x01\0\0\0", b"\x02\0\0\0", b"\x02\0\0\0\x04\0"] {
             assert_eq!(mode_without(bytes, 0o1777), 0o1700, "{bytes:?}");
         }

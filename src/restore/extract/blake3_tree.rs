@@ -1,7 +1,7 @@
-//! The BLAKE3 of a file whose parts arrive in any order.
+//! Computes the BLAKE3 of a file whose parts arrive in any order.
 //!
-//! BLAKE3 is a tree: the chaining values of aligned groups can be taken when their bytes pass by, and are
-//! put together at the end. A group that never passes by in one piece is read back from the file.
+//! BLAKE3 is a tree: the chaining values of aligned groups can be computed when their bytes arrive,
+//! and are merged at the end. A group that does not arrive in one piece is read back from the file.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,17 +13,18 @@ use blake3::hazmat::{
 
 use crate::base::ids::Hash;
 
-/// A power of two of BLAKE3's chunks.
+/// Bytes of a group: a power of two of BLAKE3's chunks.
 const GROUP_BYTES: u64 = 64 << 10;
 
-/// What is known so far of one file.
+/// The groups of one file whose values are known.
 pub(super) struct Subtrees {
     file_bytes: u64,
-    /// By number; a file may be far larger than what is in it.
+    /// By number. (A sparse file may be far larger than its content.)
     groups: HashMap<u64, ChainingValue>,
 }
 
 impl Subtrees {
+    /// Returns the state of a file of `file_bytes`, without any value.
     pub(super) fn new(file_bytes: u64) -> Self {
         Self {
             file_bytes,
@@ -31,12 +32,13 @@ impl Subtrees {
         }
     }
 
+    /// Sets the chaining value of a group.
     pub(super) fn set(&mut self, group: u64, value: ChainingValue) {
         self.groups.insert(group, value);
     }
 
-    /// The hash of the whole. `read` fills a buffer from an offset of the file; it is asked for what did not
-    /// pass by.
+    /// Returns the hash of the whole file. `read` fills a buffer from an offset of the file; it is
+    /// called for the groups without a value.
     pub(super) fn finish(
         self,
         mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
@@ -46,7 +48,7 @@ impl Subtrees {
             read(&mut buffer, 0)?;
             return Ok(Hash::blake3(&buffer));
         }
-        // Of the subtrees on the left that are complete, the largest first.
+        // The complete subtrees on the left, the largest first.
         let mut complete: Vec<ChainingValue> = Vec::new();
         for group in 0..self.file_bytes.div_ceil(GROUP_BYTES) {
             merge_down_to(group.count_ones() as usize, &mut complete);
@@ -68,13 +70,13 @@ impl Subtrees {
                 let root = merge_subtrees_root(left, right, Mode::Hash);
                 Ok(Hash(*root.as_bytes()))
             }
-            // More than one group makes at least two.
+            // More than one group leaves two subtrees.
             _ => Err(io::Error::other("its parts do not make a whole")),
         }
     }
 }
 
-/// Merges the last two until so many are left.
+/// Merges the last two values until `count` are left.
 fn merge_down_to(count: usize, values: &mut Vec<ChainingValue>) {
     while values.len() > count
         && let (Some(right), Some(left)) = (values.pop(), values.pop())
@@ -89,17 +91,17 @@ fn group_hasher(start: u64) -> Hasher {
     hasher
 }
 
-/// Hashes the groups that pass by whole within pieces, whose bytes come in order each. For one stream of
-/// pieces; several may work on one file.
+/// Hashes the groups that arrive whole within a piece; the bytes of each piece arrive in order. One
+/// value serves one stream of pieces, and several may serve one file.
 #[derive(Default)]
 pub(super) struct Passing {
-    /// By file and the piece's place in it: a group under way, and where it begins.
+    /// The incomplete group of a piece, and the group's offset, by file and the piece's offset.
     under_way: HashMap<(u32, u64), (Hasher, u64)>,
 }
 
 impl Passing {
-    /// Takes `bytes`, which stand `at` in the piece from `start` to `end` of file number `file`. `found` gets
-    /// every group that is complete.
+    /// Takes `bytes`, which begin `at` bytes into the piece from `start` to `end` of file number
+    /// `file`. Calls `found` with each complete group and its value.
     pub(super) fn take(
         &mut self,
         file: u32,
@@ -152,7 +154,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// However a file is cut and in whatever order its pieces come, its hash is BLAKE3's.
+        /// The hash is BLAKE3's, however the file is cut and in whatever order its pieces arrive.
         #[test]
         fn the_hash_is_that_of_the_whole(
             size in prop_oneof![0usize..3000, 60_000usize..70_000, 100_000usize..1_500_000],
@@ -194,7 +196,7 @@ mod tests {
             };
             let hash = subtrees.finish(read).unwrap();
             prop_assert_eq!(hash, Hash::blake3(&content));
-            // Only groups that no piece held whole are read again.
+            // Only groups that no piece contained whole are read back.
             let most = 2 * GROUP_BYTES as usize * pieces.len();
             prop_assert!(size <= GROUP_BYTES as usize || read_bytes <= most);
         }

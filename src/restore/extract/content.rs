@@ -1,9 +1,10 @@
-//! File content on its way to disk, and the proof that it arrived.
+//! Writes file content to disk and verifies it.
 //!
-//! A file that comes as one run of one archive is created, hashed as its bytes pass by, and finished at
-//! once. Any other is created beforehand at its size and filled in whatever order its pieces come; its
-//! hash is put together from what passed by ([`subtrees`](super::blake3_tree)). When its last piece is
-//! there, a thread of [`VerifyPool`](super::verify_pool::VerifyPool) takes it over. Holes are never written, so they
+//! A file that is one run of one archive is created, hashed as its bytes arrive, and finished at
+//! once. Any other file is created beforehand at its size and filled in the order in which its
+//! pieces arrive; its hash is composed of the parts that were hashed on arrival
+//! ([`blake3_tree`](super::blake3_tree)). After its last piece a thread of
+//! [`VerifyPool`](super::verify_pool::VerifyPool) finishes it. Holes are never written, so they
 //! stay holes.
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,14 +12,14 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::blake3_tree::{Passing, Subtrees};
 use super::databases;
+use super::early_flush::EarlyFlush;
 use super::metadata::{self, Problems, Restorer};
 use super::tree::{OpenParent, Tree};
 use crate::base::ids::Hash;
@@ -27,15 +28,14 @@ use crate::format::index::{DatabaseRecord, EntryList, EntryRef, EntryType, Index
 use crate::restore::fetch::Sink;
 use crate::restore::plan::Piece;
 
-/// Files from this size on reserve their space at once: less fragments, and a full disk shows early.
+/// Files from this size on reserve their space at once: fewer fragments, and a full disk shows
+/// early.
 const PREALLOCATE_BYTES: u64 = 1 << 20;
-/// Files that one archive keeps open while its pieces interleave.
+/// Files that one sink keeps open while pieces of several files interleave.
 const MOST_OPEN_FILES: usize = 32;
-/// The disk is set to work whenever so much more was written.
-const FLUSH_BYTES: u64 = 256 << 20;
-/// What a file costs the disk beyond its content.
+/// Bytes that a file takes on disk in addition to its content.
 const FILE_OVERHEAD_BYTES: u64 = 4 << 10;
-/// Directories that are worth a thread.
+/// Directories that justify a thread.
 const LEAST_DIRS: usize = 64;
 const WRONG: &str = "its content is not what the index says";
 
@@ -45,7 +45,7 @@ pub(super) struct Content {
     /// By path.
     pub(super) entries: Arc<EntryList>,
     restorer: Restorer,
-    /// Those that come in pieces, by number.
+    /// The files that arrive in pieces, by number.
     pieced: HashMap<u32, Pieced>,
     pub(super) databases: HashMap<u32, DatabaseRecord>,
     outcome: Mutex<ContentOutcome>,
@@ -54,22 +54,24 @@ pub(super) struct Content {
 
 /// A file that is filled piece by piece.
 struct Pieced {
-    /// Bytes still to come.
+    /// Bytes that have not arrived.
     left_bytes: AtomicU64,
+    /// The hashes of the parts that arrived. `None`: they are being put together.
     subtrees: Mutex<Option<Subtrees>>,
 }
 
+/// The problems with the content so far.
 #[derive(Default)]
 pub(super) struct ContentOutcome {
-    /// Entries whose bytes are not what the index says, and how.
+    /// The files whose bytes are not as the index says, by number, and why.
     pub(super) wrong: BTreeMap<u32, String>,
-    /// What went wrong without harm to content.
+    /// Problems that did no harm to content.
     pub(super) problems: Problems,
 }
 
 impl Content {
-    /// Makes the directories and every file that does not come in one run. `root` is the tree's; `done`
-    /// hears of files that nothing more will come for.
+    /// Makes the directories and every file that does not arrive as one run. `root` is the tree's
+    /// root. Sends to `done` the files that no piece will arrive for. An error comes with the path.
     pub(super) fn prepare(
         root: Dir,
         entries: Arc<EntryList>,
@@ -97,7 +99,7 @@ impl Content {
         Ok(content)
     }
 
-    /// Makes all directories, those of one depth on several threads.
+    /// Makes all directories, level by level, each level on several threads.
     fn make_dirs(&self) -> Result<(), (Vec<u8>, io::Error)> {
         let mut by_depth: Vec<Vec<u32>> = Vec::new();
         for (number, entry) in self.entries.iter().enumerate() {
@@ -130,6 +132,7 @@ impl Content {
         Ok(())
     }
 
+    /// Creates a file that arrives in pieces.
     fn create_at_size(
         &mut self,
         number: u32,
@@ -154,12 +157,13 @@ impl Content {
         };
         self.pieced.insert(number, pieced);
         if left_bytes == 0 {
-            // Nobody takes any more only if all has failed.
+            // The receiver is gone only after a failure.
             let _ = done.send(number);
         }
         Ok(())
     }
 
+    /// Returns a sink for the pieces of one archive. It sends complete files to `done`.
     pub(super) fn sink(self: &Arc<Self>, done: Sender<u32>) -> Box<dyn Sink> {
         Box::new(ContentSink {
             content: Arc::clone(self),
@@ -171,7 +175,7 @@ impl Content {
         })
     }
 
-    /// Compares a file whose pieces are all there with its hash.
+    /// Compares a file, all of whose pieces have arrived, with its hash.
     pub(super) fn prove(&self, number: u32) {
         let Some(pieced) = self.pieced.get(&number) else {
             return;
@@ -182,7 +186,7 @@ impl Content {
             let file = self.tree.open_to_read(entry.path)?;
             let mut holes = Holes::of(&entry);
             subtrees.finish(|bytes, at| match holes.contain(at, bytes.len() as u64) {
-                // It was made at its size and never written there: nothing to be read back.
+                // The file was created at its size and never written there: these bytes are zeros.
                 true => {
                     bytes.fill(0);
                     Ok(())
@@ -197,7 +201,7 @@ impl Content {
         }
     }
 
-    /// Gives a file that had to be proven its owner, mode and time.
+    /// Sets the owner, mode and time of a file that was verified after its last piece.
     pub(super) fn finish_proven(&self, number: u32) {
         let entry = self.entries.get(number as usize);
         match self.tree.open_to_read(entry.path) {
@@ -209,6 +213,7 @@ impl Content {
         }
     }
 
+    /// Sets the metadata of a complete file.
     fn finish_file(&self, file: &File, entry: &EntryRef<'_>) {
         let mut problems = Problems::default();
         metadata::apply_to_file(file, entry, &self.restorer, &mut problems);
@@ -217,16 +222,17 @@ impl Content {
         }
     }
 
+    /// Notes that the bytes of a file are not as the index says.
     pub(super) fn mark_wrong(&self, number: u32, what: String) {
         lock(&self.outcome).wrong.insert(number, what);
     }
 
-    /// Waits for what the disk was told to write meanwhile; an error if it could not.
+    /// Waits for the early flushes. Returns an error if one of them failed.
     pub(super) fn end_early_flush(&self) -> io::Result<()> {
         self.early_flush.end()
     }
 
-    /// What went wrong so far; it is told once.
+    /// Returns the problems since the last call.
     pub(super) fn take_outcome(&self) -> ContentOutcome {
         std::mem::take(&mut *lock(&self.outcome))
     }
@@ -239,14 +245,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn preallocate(file: &File, offset: u64, length: u64) -> io::Result<()> {
     match fallocate(file, FallocateFlags::KEEP_SIZE, offset, length) {
         Err(error @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)) => Err(error.into()),
-        // Elsewhere it is not needed for anything.
+        // A file system that cannot reserve space works without.
         _ => Ok(()),
     }
 }
 
-/// The holes of a file, asked for in ascending order.
+/// The holes of a file, for look-ups in ascending order.
 struct Holes {
-    /// Start and end, the last one first.
+    /// Start and end of each, the last one first.
     left: Vec<(u64, u64)>,
 }
 
@@ -264,6 +270,7 @@ impl Holes {
         Self { left }
     }
 
+    /// Whether a run is within a hole.
     fn contain(&mut self, start: u64, bytes: u64) -> bool {
         while self.left.pop_if(|(_, end)| *end <= start).is_some() {}
         let next = self.left.last();
@@ -277,65 +284,22 @@ fn comes_whole(entry: &EntryRef<'_>) -> bool {
     extents.len() == 1 && extents.all(|only| only.archive.is_some())
 }
 
-/// Has the disk work while archives still come, on a thread of its own: at the end little is left to wait
-/// for. The system tells of a failed write once, to the first who flushes; so what this hears counts.
-struct EarlyFlush {
-    written_bytes: AtomicU64,
-    wake: Mutex<Option<SyncSender<()>>>,
-    thread: Mutex<Option<JoinHandle<io::Result<()>>>>,
-}
-
-impl EarlyFlush {
-    fn start(root: &Dir) -> io::Result<Self> {
-        let root = root.clone();
-        let (wake, woken) = sync_channel(1);
-        let thread = std::thread::Builder::new().name("flush".to_owned());
-        let thread = thread.spawn(move || {
-            let mut outcome = Ok(());
-            for () in woken {
-                outcome = outcome.and(root.sync_file_system());
-            }
-            outcome
-        })?;
-        Ok(Self {
-            written_bytes: AtomicU64::new(0),
-            wake: Mutex::new(Some(wake)),
-            thread: Mutex::new(Some(thread)),
-        })
-    }
-
-    /// Waits for what is under way; an error if any flush failed.
-    fn end(&self) -> io::Result<()> {
-        *lock(&self.wake) = None;
-        let thread = lock(&self.thread).take();
-        let stopped = |_| Err(io::Error::other("the flushing thread stopped"));
-        thread.map_or(Ok(()), |thread| thread.join().unwrap_or_else(stopped))
-    }
-
-    fn written(&self, bytes: u64) {
-        let before = self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before / FLUSH_BYTES != (before + bytes) / FLUSH_BYTES {
-            // When it is behind, this waits for the next.
-            let _ = lock(&self.wake).as_ref().map(|wake| wake.try_send(()));
-        }
-    }
-}
-
-/// Writes what one archive holds.
+/// Writes the pieces of one archive.
 struct ContentSink {
     content: Arc<Content>,
-    /// Hears of files that are complete and to be proven.
+    /// Takes the numbers of complete files that are to be verified.
     done: Sender<u32>,
+    /// Files that are not complete, by number.
     open: HashMap<u32, File>,
-    /// Of files that come whole and are under way.
+    /// Of files that arrive as one run and are not complete.
     hashers: HashMap<u32, blake3::Hasher>,
     passing: Passing,
-    /// Where the last new file lies: the next one often lies there too.
+    /// The directory of the last new file: the next one is often in it, too.
     parent: Option<OpenParent>,
 }
 
 impl ContentSink {
-    /// A part of a file that comes in one piece.
+    /// Writes a part of a file that arrives as one run.
     fn write_whole(
         &mut self,
         piece: &Piece,
@@ -378,7 +342,7 @@ impl ContentSink {
         }
         content.early_flush.written(FILE_OVERHEAD_BYTES);
         if content.databases.contains_key(&number) {
-            // Nobody takes any more only if all has failed.
+            // The receiver is gone only after a failure.
             let _ = self.done.send(number);
         } else {
             content.finish_file(&file, entry);
@@ -386,7 +350,7 @@ impl ContentSink {
         Ok(())
     }
 
-    /// A part of a file that comes in several pieces.
+    /// Writes a part of a file that arrives in several pieces.
     fn write_piece(
         &mut self,
         piece: &Piece,

@@ -1,4 +1,4 @@
-//! Restored databases must show again what they showed when the snapshot was made.
+//! Checks that restored databases have the content they had when the snapshot was made.
 
 use std::collections::HashMap;
 use std::io;
@@ -8,25 +8,25 @@ use crate::base::error_chain::with_causes;
 use crate::base::sqlite::{self, Budget, Inspection};
 use crate::format::index::{DatabaseRecord, EntryList, EntryRef, IndexHeader};
 
-/// What the checks gave.
+/// The results of the checks.
 #[derive(Default)]
 pub(super) struct DatabaseChecks {
-    /// Paths of databases that are as they were.
+    /// Paths of the databases that are as they were.
     pub(super) good: Vec<String>,
-    /// `path: what is wrong`
+    /// `path: what is wrong`.
     pub(super) wrong: Vec<String>,
-    /// Databases that were already damaged when the snapshot was made.
+    /// `path: how`, of databases that were already damaged when the snapshot was made.
     pub(super) known_bad: Vec<String>,
-    /// `path: why`: databases whose check did not come to an end. Their bytes are proven by hash.
+    /// `path: why`, of databases whose check was not completed. Their bytes are proven by hash.
     pub(super) unchecked: Vec<String>,
 }
 
-/// The databases among `entries`, by number. A partial restore has only some of them.
+/// Returns the databases among `entries`, by number. A partial restore has only some of them.
 pub(super) fn among(entries: &EntryList, header: &IndexHeader) -> HashMap<u32, DatabaseRecord> {
     let mut found = HashMap::new();
     for record in &header.databases {
-        // Names that are no text may look alike in the records, and nobody can tell whose this is. Their
-        // content is proven all the same.
+        // Names that are not UTF-8 may be equal in the records, so the record may be of another
+        // file. The content is still proven by hash.
         if record.path.contains(char::REPLACEMENT_CHARACTER) {
             continue;
         }
@@ -38,6 +38,7 @@ pub(super) fn among(entries: &EntryList, header: &IndexHeader) -> HashMap<u32, D
 }
 
 impl DatabaseChecks {
+    /// Adds the results of another thread.
     pub(super) fn extend(&mut self, more: Self) {
         self.good.extend(more.good);
         self.wrong.extend(more.wrong);
@@ -74,7 +75,7 @@ pub(super) fn check(
     remove_traces(tree, entry, entries);
 }
 
-/// Checks the database; an error says why it could not be checked.
+/// Checks the database. An error says why it could not be checked.
 fn inspect(tree: &Tree, entry: &EntryRef<'_>, budget: &Budget) -> Result<Inspection, String> {
     let opened = || {
         let file = tree.open_to_read(entry.path)?;
@@ -93,24 +94,25 @@ fn compare(found: &Inspection, record: &DatabaseRecord) -> Result<(), String> {
     }
     if found.page_size != record.page_size {
         return Err(format!(
-            "its pages have {} bytes, they had {}",
+            "its pages have {} bytes instead of {}",
             found.page_size, record.page_size
         ));
     }
     for (table, rows) in &record.tables {
         match found.tables.get(table) {
             Some(now) if now == rows => {}
-            Some(now) => return Err(format!("table {table} has {now} rows, it had {rows}")),
+            Some(now) => return Err(format!("table {table} has {now} rows instead of {rows}")),
             None => return Err(format!("table {table} is missing")),
         }
     }
     match found.tables.len() == record.tables.len() {
         true => Ok(()),
-        false => Err("it has tables that it had not".to_owned()),
+        false => Err("it has tables that it did not have".to_owned()),
     }
 }
 
-/// Looking at a database may leave helper files that the snapshot does not have.
+/// Removes the files that a check of the database may leave beside it, unless the snapshot has
+/// them.
 fn remove_traces(tree: &Tree, entry: &EntryRef<'_>, entries: &EntryList) {
     for ending in ["-wal", "-shm", "-journal"] {
         let path = [entry.path, ending.as_bytes()].concat();

@@ -1,4 +1,4 @@
-//! What is at the place where a restore is to go.
+//! Inspects the destination of a restore.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -10,71 +10,89 @@ use rustix::fs::{Access, AtFlags, StatxAttributes, StatxFlags, accessat, statx};
 use super::inside::{self, INSIDE_PREFIX};
 use crate::base::openat::{Dir, Meta, PrivateDir};
 
+/// Why nothing can be restored to a destination.
 #[derive(Debug, thiserror::Error)]
 pub enum DestinationError {
+    /// It cannot be inspected.
     #[error("cannot look at {}", path.display())]
     Look {
+        /// The destination.
         path: PathBuf,
+        /// Why.
         #[source]
         source: io::Error,
     },
-    #[error("{} is there and is not a directory", .0.display())]
+    /// It exists and is no directory.
+    #[error("{} exists and is not a directory", .0.display())]
     NotADirectory(PathBuf),
+    /// It has content, and the request does not allow to move that aside.
     #[error("{} is not empty (--overwrite moves what is there aside)", .0.display())]
     NotEmpty(PathBuf),
+    /// An earlier restore to it died while it put its tree in place.
     #[error(
-        "a restore to {to} was interrupted while it was put in place: finish it with \
+        "a restore to {to} was interrupted while it put its files in place: finish it with \
          `sealift restore --resume --to {to}`", to = .0.display()
     )]
     Interrupted(PathBuf),
+    /// An interrupted restore to it could not be finished.
     #[error("cannot finish the interrupted restore to {}", path.display())]
     Resume {
+        /// The destination.
         path: PathBuf,
+        /// Why.
         #[source]
         source: io::Error,
     },
+    /// Its file system has too little free space.
     #[error(
         "No space left for it at {}: {needed} bytes are to be restored, {free} are free; nothing was changed", path.display()
     )]
     NoRoom {
+        /// The destination.
         path: PathBuf,
+        /// Bytes to restore, without holes.
         needed: u64,
+        /// Free bytes.
         free: u64,
     },
 }
 
-/// What btrfs, bcachefs, f2fs and ZFS call themselves: these compress, and hold more than they have room for.
+/// The types of btrfs, bcachefs, f2fs and ZFS: these compress, so more may fit than is free.
 const COMPRESSING: [u64; 4] = [0x9123_683e, 0xca45_1a4e, 0xf2f5_2010, 0x2fc1_2fc1];
-/// How much more, at the most that is believed.
+/// The most compression that is assumed, as a factor.
 const MOST_COMPRESSION: u64 = 16;
 
-/// Where the tree grows before it becomes the destination.
+/// The place of the staging directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StagingPlace {
+    /// Beside the destination.
     Sibling,
+    /// Inside the destination.
     Inside,
 }
 
+/// The destination of a restore, as it was when it was inspected.
 #[derive(Debug, Clone)]
 pub(crate) struct Destination {
     /// The real path, for messages: by now something else may be there.
     pub path: PathBuf,
+    /// Where the tree is made.
     pub place: StagingPlace,
     /// It has content, which is to be moved aside.
     pub full: bool,
-    /// The directory that is there.
+    /// The destination. `None`: it does not exist.
     pub(super) there: Option<Dir>,
-    /// The directory that it is in, or the nearest one above that is there.
+    /// The directory that contains it, or the nearest existing one above.
     pub(super) above: Dir,
-    /// Directories between `above` and the destination that are not there.
+    /// The names of the missing directories between `above` and the destination.
     pub(super) between: Vec<OsString>,
-    /// Its name in the directory that it is in. Empty for the root directory.
+    /// Its name in the directory that contains it. Empty for the root directory.
     pub(super) name: OsString,
 }
 
 impl Destination {
-    /// Looks at the place that the operator named and changes nothing. Links of other users on the way
-    /// are not followed.
+    /// Inspects the path that the operator named, and changes nothing. Does not follow symlinks of
+    /// other users.
     pub(crate) fn inspect(to: &Path, overwrite: bool) -> Result<Self, DestinationError> {
         let look = |source| DestinationError::Look {
             path: to.to_path_buf(),
@@ -96,7 +114,7 @@ impl Destination {
         Self::existing(resolved.dir, above, name, path, overwrite)
     }
 
-    /// A new directory `name` in `dir`, which is ours alone.
+    /// Returns a new directory `name` in `dir`, a private directory.
     pub(crate) fn within(dir: &Dir, name: &OsStr) -> Self {
         let path = dir.path_of(name);
         Self::absent(dir.clone(), Vec::new(), name.to_owned(), path)
@@ -142,14 +160,14 @@ impl Destination {
         }
         let writable = accessat(&above, ".", Access::WRITE_OK, AtFlags::EACCESS).is_ok();
         let has_name = !name.is_empty();
-        // A shell that is in the directory would stay behind in the old one.
+        // With a sibling, a shell whose current directory this is would stay in the old one.
         let place = match has_name && writable && !mount && !is_current(&dir) {
             true => StagingPlace::Sibling,
             false => StagingPlace::Inside,
         };
         Ok(Self {
             path,
-            // What was begun inside is finished inside.
+            // A restore that was begun inside is finished inside.
             place: if interrupted {
                 StagingPlace::Inside
             } else {
@@ -163,13 +181,14 @@ impl Destination {
         })
     }
 
-    /// The nearest directory that is there: on the file system that the restore will fill.
+    /// Returns the nearest existing directory, which is on the file system that the restore will
+    /// fill.
     pub(crate) fn near(&self) -> &Dir {
         self.there.as_ref().unwrap_or(&self.above)
     }
 
-    /// Refuses what cannot fit, before it fills the disk. Where the file system does not say how much is free,
-    /// it will show.
+    /// Refuses a restore that cannot fit, before it fills the disk. Accepts all if the file system
+    /// does not report its free space.
     pub(crate) fn require_room(&self, needed: u64) -> Result<(), DestinationError> {
         let Ok(found) = rustix::fs::fstatfs(self.near()) else {
             return Ok(());

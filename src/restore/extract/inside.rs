@@ -1,19 +1,20 @@
 //! Puts a tree in its place inside a directory that must itself stay: a mount point, the current
 //! directory, a directory whose parent this process may not write.
 //!
-//! That takes one rename for each entry of the directory, and the process can die between any two. So
-//! the plan is on disk before the first one: a [journal](crate::base::journal) in the staging
+//! That takes one rename for each entry of the directory, and the process can die between any two.
+//! So the plan is on disk before the first one: a [journal](crate::base::journal) in the staging
 //! directory names every old entry (they go to `content.before-restore-<stamp>`) and every new one.
 //! By then all new content is verified and flushed, so the process that finds the journal goes
 //! *forward*: [`resume`] looks where each entry is now, does the rest, and can itself die and be
 //! resumed. If a step fails in a process that lives, the steps before it are undone.
 //!
-//! Crash argument: an entry's old state is in the directory until it is aside, and its new state is in
-//! the staging directory until the old one has left. So three look-ups by name show how far an entry
-//! is, whatever subset of the renames reached the disk, and also on a copy of the disk. (An exchange
-//! in one step could not be told from its reverse; inode numbers would help, but not all file systems
-//! keep them.) The journal is removed only after directory and aside are flushed. Entries that other
-//! processes put there meanwhile are moved aside under a free name, never replaced.
+//! Crash argument: an entry's old state is in the directory until it is aside, and its new state is
+//! in the staging directory until the old one has left. So three look-ups by name show how far an
+//! entry is, whatever subset of the renames reached the disk, and also on a copy of the disk. (An
+//! exchange in one step could not be told from its reverse; inode numbers would help, but not all
+//! file systems keep them.) The journal is removed only after directory and aside are flushed.
+//! Entries that other processes put there meanwhile are moved aside under a free name, never
+//! replaced.
 
 mod moves;
 mod plan;
@@ -44,8 +45,9 @@ pub struct Resumed {
     pub moved_aside: Option<PathBuf>,
 }
 
-/// Moves the entries of `tree`, which is in the staging directory, into `to`, and those of `to` into
-/// the new directory `aside`. After an error `to` is as it was, or the error says how to finish.
+/// Moves the entries of `tree`, which is in the staging directory, into `to`, and those of `to`
+/// into the new directory `aside`. After an error `to` is as it was, or the error says how to
+/// finish.
 pub(super) fn place(
     to: &Dir,
     staging: &PrivateDir,
@@ -96,8 +98,8 @@ pub(super) fn place(
     staging.remove()
 }
 
-/// Removes the journal durably, before anything else in the staging directory: with a journal beside
-/// half a tree, the next restore would put that half in place.
+/// Removes the journal durably, before anything else in the staging directory: with a journal
+/// beside half a tree, the next restore would put that half in place.
 fn discard(staging: &Dir) -> io::Result<()> {
     staging.remove_file(JOURNAL)?;
     staging.sync()

@@ -1,4 +1,4 @@
-//! What a destination did not keep of the entries: one line per kind, with a count and the first names.
+//! Counts the metadata that a destination did not keep: per kind a count and the first paths.
 
 use std::collections::BTreeMap;
 
@@ -6,25 +6,31 @@ use serde::Serialize;
 
 use crate::format::index::EntryRef;
 
-/// Paths that are named per kind.
+/// Paths per kind in a report.
 const MOST_NAMED: usize = 5;
 
-/// What of an entry was not kept.
+/// A part of an entry's metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aspect {
+    /// Owner or group.
     Owner,
+    /// Set-user-ID or set-group-ID, which another owner or group must not get.
     SetId,
+    /// Permission bits.
     Mode,
+    /// A POSIX access list.
     AccessList,
+    /// Other extended attributes.
     Attributes,
+    /// Modification time.
     Time,
-    /// A sparse file takes its whole size.
+    /// Holes: a sparse file takes the space of its whole size.
     Holes,
 }
 
 impl Aspect {
-    /// After "did not keep".
+    /// Returns its name in a sentence after "did not keep".
     fn name(self) -> &'static str {
         match self {
             Self::Owner => "their owner or group",
@@ -38,17 +44,19 @@ impl Aspect {
     }
 }
 
-/// How many entries did not keep one aspect.
+/// The entries that did not keep one aspect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotKept {
+    /// The aspect.
     pub kind: Aspect,
-    /// Entries.
+    /// Number of entries.
     pub count: u64,
-    /// The first of them; lossy where a path is not UTF-8.
+    /// The first five paths; lossy if a path is not UTF-8.
     pub paths: Vec<String>,
-    /// Of the first.
+    /// The reason for the first of them.
     pub why: String,
-    /// It was to be expected, so the restore is complete: only root can give files away, for one.
+    /// The loss was to be expected, and the restore counts as complete: only root can give files
+    /// away, for one.
     pub expected: bool,
 }
 
@@ -68,19 +76,19 @@ impl std::fmt::Display for NotKept {
     }
 }
 
-/// Counts while entries are made.
+/// The counts while entries are made.
 #[derive(Debug, Default)]
 pub(super) struct NotKeptTally {
     kinds: BTreeMap<(bool, Aspect), NotKept>,
 }
 
 impl NotKeptTally {
-    /// Something of an entry was not kept. Once per entry and kind.
+    /// Counts an entry that did not keep an aspect. Call it once per entry and aspect.
     pub(super) fn miss(&mut self, entry: &EntryRef<'_>, kind: Aspect, why: String) {
         self.add(entry, kind, why, false);
     }
 
-    /// [`Self::miss`] of what nobody could expect to be kept.
+    /// [`Self::miss`] for a loss that was to be expected.
     pub(super) fn miss_as_expected(&mut self, entry: &EntryRef<'_>, kind: Aspect, why: &str) {
         self.add(entry, kind, why.to_owned(), true);
     }
@@ -114,7 +122,7 @@ impl NotKeptTally {
         other.kinds.into_values().for_each(|more| self.merge(more));
     }
 
-    /// What matters first.
+    /// Returns the counts, the unexpected losses first.
     pub(super) fn into_list(self) -> Vec<NotKept> {
         self.kinds.into_values().collect()
     }

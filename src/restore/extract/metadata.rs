@@ -1,9 +1,14 @@
-//! Everything about an entry that is not content: what it is, whose it is, its mode and its time.
+//! Sets everything about an entry that is not content: its kind, owner, attributes, mode and time.
 //!
-//! Nothing here makes an entry wider than the snapshot has it. The tree grows in a directory that hands
-//! nothing down ([`PrivateDir`](crate::base::openat::PrivateDir)); set-user-ID and set-group-ID go where the owner or
-//! group is another one; a mode whose access list could not be set grants no more than both did together.
-//! At the end of each entry a look shows what the destination kept, whatever its calls answered.
+//! No entry gets wider permissions than the snapshot gives it:
+//!
+//! - The tree is made in a directory that passes no permissions down
+//!   ([`PrivateDir`](crate::base::openat::PrivateDir)).
+//! - Set-user-ID and set-group-ID are dropped if the owner or group is another one.
+//! - A mode whose access list could not be set grants no more than both granted together.
+//!
+//! At the end each entry is looked at again, to report what the destination kept, whatever its
+//! calls returned.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -21,58 +26,65 @@ use crate::base::openat::{
 };
 use crate::format::index::{EntryList, EntryRef, EntryType};
 
-/// At most so many problems are told one by one.
+/// Problems that are listed one by one.
 const MOST_PROBLEMS: usize = 100;
 const SET_UID: u32 = 0o4000;
 const SET_GID: u32 = 0o2000;
 const CAPABILITIES: &[u8] = b"security.capability";
-/// A file system may give a whole block to a smaller hole.
+/// Bytes of holes from which a file counts as sparse: a file system may give a whole block to a
+/// smaller hole.
 const LEAST_HOLE_BYTES: u64 = 64 << 10;
+/// The unit of a file's block count.
 const BLOCK_BYTES: u64 = 512;
 
-/// Collects what went wrong without harm to content.
+/// Problems that did no harm to content.
 #[derive(Default)]
 pub(super) struct Problems {
-    told: Vec<String>,
-    untold: usize,
+    listed: Vec<String>,
+    unlisted_count: usize,
     pub(super) not_kept: NotKeptTally,
 }
 
 impl Problems {
+    /// Adds a problem; beyond [`MOST_PROBLEMS`] it is only counted.
     pub(super) fn add(&mut self, problem: String) {
-        match self.told.len() < MOST_PROBLEMS {
-            true => self.told.push(problem),
-            false => self.untold += 1,
+        match self.listed.len() < MOST_PROBLEMS {
+            true => self.listed.push(problem),
+            false => self.unlisted_count += 1,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.told.is_empty() && self.not_kept.is_empty()
+        self.listed.is_empty() && self.not_kept.is_empty()
     }
 
     pub(super) fn extend(&mut self, other: Self) {
-        other.told.into_iter().for_each(|problem| self.add(problem));
-        self.untold += other.untold;
+        other
+            .listed
+            .into_iter()
+            .for_each(|problem| self.add(problem));
+        self.unlisted_count += other.unlisted_count;
         self.not_kept.extend(other.not_kept);
     }
 
-    /// All but what was not kept.
+    /// Returns all but the metadata that was not kept.
     pub(super) fn take_list(&mut self) -> Vec<String> {
-        let mut told = std::mem::take(&mut self.told);
-        if self.untold > 0 {
-            told.push(format!("and {} more", self.untold));
+        let mut listed = std::mem::take(&mut self.listed);
+        if self.unlisted_count > 0 {
+            listed.push(format!("and {} more", self.unlisted_count));
         }
-        told
+        listed
     }
 }
 
-/// Who restores: that decides which owners can be set.
+/// The user that restores, which decides which owners can be set.
 pub(super) struct Restorer {
     pub(super) as_root: bool,
     groups: Vec<u32>,
 }
 
 impl Restorer {
+    /// Returns the user of this process.
     pub(super) fn this_process() -> Self {
         use rustix::process::{getegid, geteuid, getgroups};
         let mut groups = vec![getegid().as_raw()];
@@ -83,7 +95,7 @@ impl Restorer {
         }
     }
 
-    /// The most of the recorded owner that can be set. `None`: nothing is to be set.
+    /// Returns the part of the recorded owner that can be set. `None`: there is nothing to set.
     fn owner_for(&self, entry: &EntryRef<'_>, now: &Meta) -> Option<io::Result<FileOwner>> {
         let same = (now.uid() == entry.uid, now.gid() == entry.gid);
         match same {
@@ -97,7 +109,8 @@ impl Restorer {
     }
 }
 
-/// Makes hard links, symlinks, FIFOs and devices. `Ok(false)`: a device, which nobody asked for.
+/// Makes hard links, symlinks, FIFOs and devices. `Ok(false)`: it is a device, and `devices` is not
+/// set.
 pub(super) fn make_special(tree: &Tree, entry: &EntryRef<'_>, devices: bool) -> io::Result<bool> {
     let target = entry.target.unwrap_or_default();
     match entry.kind {
@@ -112,9 +125,9 @@ pub(super) fn make_special(tree: &Tree, entry: &EntryRef<'_>, devices: bool) -> 
     Ok(true)
 }
 
-/// Sets the metadata of all but files, which have theirs, and `left_out` (ascending): directories last.
-/// Children come after their parents, so backwards is deepest first: a directory's time is set when
-/// nothing in it changes any more.
+/// Sets the metadata of all entries but files, which have theirs, and those in `left_out`
+/// (ascending). Directories come last, in reverse order, so the deepest first: a directory's time
+/// is set when nothing in it changes any more.
 pub(super) fn apply_to_rest(
     tree: &Tree,
     entries: &EntryList,
@@ -144,6 +157,7 @@ pub(super) fn apply_to_rest(
     }
 }
 
+/// Adds a problem if the metadata could not be set.
 fn note_unseen(entry: &EntryRef<'_>, outcome: io::Result<()>, problems: &mut Problems) {
     if let Err(error) = outcome {
         let path = entry.path_lossy();
@@ -162,7 +176,7 @@ pub(super) fn apply_to_file(
     note_unseen(entry, outcome, problems);
 }
 
-/// A thing in the tree whose metadata is to be set.
+/// An entry of the tree whose metadata is to be set.
 trait MetadataTarget {
     fn meta(&self) -> io::Result<Meta>;
     fn set_owner(&self, owner: FileOwner) -> io::Result<()>;
@@ -171,7 +185,7 @@ trait MetadataTarget {
     fn set_mtime(&self, times: &Timestamps) -> io::Result<()>;
 }
 
-/// A file or a directory.
+/// An open file or directory.
 struct OpenEntry<'a>(BorrowedFd<'a>);
 
 impl MetadataTarget for OpenEntry<'_> {
@@ -192,7 +206,7 @@ impl MetadataTarget for OpenEntry<'_> {
     }
 }
 
-/// What cannot be open: a link, a FIFO, a device.
+/// An entry that cannot be opened: a symlink, a FIFO or a device.
 struct NamedEntry<'a> {
     tree: &'a Tree,
     path: &'a [u8],
@@ -217,9 +231,9 @@ impl MetadataTarget for NamedEntry<'_> {
 }
 
 /// Sets owner, extended attributes, mode and time, in the order in which none undoes another: a new
-/// owner clears set-user-id and capabilities, attributes need a file we may write, and all of them
-/// come before the time. What is right already stays: each of these is a transaction of the file system.
-/// An error: it cannot be looked at.
+/// owner clears set-user-ID and capabilities, attributes need a file we may write, and all of them
+/// come before the time. Correct values are not set again: each call is a transaction of the file
+/// system. Fails only if the entry cannot be looked at.
 fn apply(
     it: &impl MetadataTarget,
     entry: &EntryRef<'_>,
@@ -251,11 +265,11 @@ fn apply(
         }
     };
     if lost != 0 {
-        // Of another owner they would grant what the original never granted.
+        // With another owner they would grant more than the original did.
         mode &= !lost;
         missed.miss(entry, Aspect::SetId, "the owner is another one".to_owned());
     }
-    // An access list among the attributes changes it too.
+    // An access list among the attributes changes the mode, too.
     let as_is = entry.xattrs().next().is_none() && now.permissions() == mode;
     let mut why_no_mode = None;
     if entry.kind != EntryType::Symlink && !as_is {
@@ -277,13 +291,15 @@ fn apply(
     Ok(())
 }
 
+/// The reason if a call succeeded without effect.
 const IGNORED: &str = "the file system keeps another one";
 
 fn reason(error: Option<io::Error>) -> String {
     error.map_or_else(|| IGNORED.to_owned(), |error| error.to_string())
 }
 
-/// Returns the mode that the entry may have with the attributes that could be set.
+/// Sets the extended attributes. Returns the mode that the entry may have with those that could be
+/// set.
 fn set_xattrs(
     it: &impl MetadataTarget,
     entry: &EntryRef<'_>,
@@ -294,7 +310,7 @@ fn set_xattrs(
     let mut mode = entry.mode;
     let (mut unlisted, mut expected, mut lost) = (None, None, None);
     for (name, value) in entry.xattrs() {
-        // Of another owner's program they would grant what the original never granted.
+        // With another owner they would grant more than the original did.
         let set = match name == CAPABILITIES && !same_uid {
             true => Err(io::Error::from(io::ErrorKind::PermissionDenied)),
             false => it.set_xattr(name, value),
@@ -324,13 +340,14 @@ fn set_xattrs(
     mode
 }
 
-/// Labels of the system; a file's capabilities are more, as they change what it does.
+/// Whether the attribute is a label that only root can set. Capabilities do not count: without them
+/// a program works differently.
 fn is_for_root(name: &[u8]) -> bool {
     let is_systems = name.starts_with(b"security.") || name.starts_with(b"trusted.");
     is_systems && name != CAPABILITIES
 }
 
-/// Whether a file with large holes takes its whole size.
+/// Whether a file with large holes takes the space of its whole size.
 fn is_filled(entry: &EntryRef<'_>, now: &Meta) -> bool {
     if entry.kind != EntryType::File {
         return false;

@@ -1,14 +1,17 @@
-//! The directory that a restore grows in, and the one step that puts it in its place.
+//! The directory in which a restored tree is made, and the step that puts the tree in its place.
 //!
 //! It is a sibling of the destination, `.<name>.sealift-partial-<16 hex digits>`, so that a rename
-//! puts it there; where that cannot be (a mount point, a parent that is not ours to write, the current
-//! directory) it is inside the destination and its entries move up one by one ([`inside`](super::inside)).
+//! puts it there. If that is impossible (a mount point, a parent that this process may not write,
+//! the current directory), it is inside the destination and its entries are moved up one by one
+//! ([`inside`](super::inside)).
 //!
-//! The destination and what it is in may belong to another user, who can rename the staging directory
-//! and put something else under its name while a restore by root goes on. So all of it goes by
-//! descriptors: what is in the staging directory, its own attributes, and every rename, whose outcome
-//! is compared with the directory that is open. Dropped before it was placed, it removes itself; if its
-//! process was killed, its lock is gone, and the next restore to the same destination removes it.
+//! The destination and the directory above it may belong to another user, who can rename the
+//! staging directory and put something else under its name while root restores. So everything goes
+//! by descriptors: the content of the staging directory, its attributes, and every rename, whose
+//! outcome is compared with the open directory.
+//!
+//! Dropped before it is placed, it removes itself. If its process was killed, its lock is gone, and
+//! the next restore to the same destination removes it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -26,19 +29,25 @@ use crate::base::openat::{
     ACCESS_LISTS, Dir, FileOwner, Meta, PrivateDir, chmod_fd, chown_fd, list_xattrs, set_xattr_fd,
 };
 
-/// Of the destination's name in the staging directory's: the whole must stay under 255 bytes.
+/// Bytes of the destination's name that the staging directory's name contains: the whole must stay
+/// under 255 bytes.
 const MAX_NAME_BYTES: usize = 200;
 const SET_GID: u32 = 0o2000;
 
+/// Why a staging directory could not be made or put in its place.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}", path.display())]
 pub struct StagingError {
+    /// A verb and, if need be, a preposition.
     pub operation: &'static str,
+    /// The file or directory.
     pub path: PathBuf,
+    /// Why.
     #[source]
     pub source: io::Error,
 }
 
+/// Returns what makes an I/O error of `operation` on `path` a [`StagingError`].
 pub(super) fn fail(
     operation: &'static str,
     path: &Path,
@@ -51,18 +60,19 @@ pub(super) fn fail(
     }
 }
 
+/// A staging directory.
 pub(super) struct Staging {
     private: Arc<PrivateDir>,
-    /// What becomes the destination's content.
+    /// The directory whose content becomes the destination's.
     tree: Dir,
     destination: Destination,
-    /// The permissions that a directory made in the usual way has there.
+    /// The permissions of a new directory there, by the umask.
     usual_mode: u32,
-    /// Removes it if this process is told to end: what is in it is decrypted.
+    /// Removes it if this process is told to end: its content is decrypted.
     removal: Removal,
 }
 
-/// A duty that is taken back when its staging directory is placed or dropped.
+/// A duty that ends when its staging directory is placed or dropped.
 struct Removal(CleanupGuard);
 
 impl Drop for Removal {
@@ -72,8 +82,8 @@ impl Drop for Removal {
 }
 
 impl Staging {
-    /// Removes the directories that dead restores to the same destination left, finishes one that died while
-    /// it was put in place, and makes a new one.
+    /// Removes the directories that dead restores to the same destination left, finishes a restore
+    /// that died while it put its tree in place, and makes a new directory.
     pub(super) fn create(mut destination: Destination) -> Result<Self, StagingError> {
         let parent = make_parent(&mut destination)?;
         let prefix = prefix_of(&destination);
@@ -81,7 +91,7 @@ impl Staging {
             inside::resume(dir).map_err(fail("finish the interrupted restore to", dir.path()))?;
         }
         PrivateDir::remove_abandoned(&parent, &prefix, Duration::ZERO);
-        // The duty is there before anything is to be removed.
+        // The duty is registered before there is anything to remove.
         let slot: Arc<OnceLock<Arc<PrivateDir>>> = Arc::default();
         let removal = Removal(owe_removal(Arc::clone(&slot)));
         let private = PrivateDir::make(&parent, &prefix, |_| ())
@@ -106,14 +116,14 @@ impl Staging {
         })
     }
 
-    /// Where the tree grows.
+    /// Returns the root of the tree.
     pub(super) fn tree(&self) -> &Dir {
         &self.tree
     }
 
-    /// Makes the tree the destination. Returns where the previous one is now, if there was one.
+    /// Makes the tree the destination. Returns the path of the previous content, if there was any.
     pub(super) fn place(self, stamp: Stamp) -> Result<Option<PathBuf>, StagingError> {
-        // From here on half of it may be in its place already.
+        // From here on it must not be removed: half of it may be in its place.
         self.removal.0.take();
         match self.destination.place {
             StagingPlace::Sibling => self.place_sibling(stamp),
@@ -131,14 +141,14 @@ impl Staging {
         let aside = match self.destination.full {
             true => Some(self.exchange(stamp)?),
             false => {
-                // Over nothing or over an empty directory; anything else makes it fail.
+                // This replaces nothing but an empty directory; anything else makes it fail.
                 let renamed = parent.rename(self.private.name(), parent, &self.destination.name);
                 renamed.map_err(fail("move the restored tree to", to))?;
                 None
             }
         };
         if !parent.is_still(&self.destination.name, self.private.meta()) {
-            let what = "another user exchanged the restored tree while it was put in place";
+            let what = "another user exchanged the restored tree during the final rename";
             return Err(fail("restore to", to)(io::Error::other(what)));
         }
         self.private.keep();
@@ -147,7 +157,7 @@ impl Staging {
         Ok(aside.map(|aside| parent.path_of(aside)))
     }
 
-    /// The destination keeps the owner, mode and access lists it had.
+    /// Sets the owner, mode and access lists of the tree to those of the destination.
     fn take_attributes(&self) -> Result<(), StagingError> {
         let path = self.parent().path_of(self.private.name());
         let set = || {
@@ -160,9 +170,9 @@ impl Staging {
         set().map_err(fail("set the owner and mode of", &path))
     }
 
-    /// Swaps the tree with a destination that has content. The tree takes the name `aside` first and
-    /// both change places in one step, so at no moment is the old content under a name that a
-    /// clean-up would remove, or the destination missing.
+    /// Swaps the tree with a destination that has content. Returns the old content's name. The tree
+    /// takes that name first, and then the two are exchanged in one step: so the old content never
+    /// has a name that a clean-up would remove, and the destination is never missing.
     fn exchange(&self, stamp: Stamp) -> Result<OsString, StagingError> {
         let (parent, name) = (self.parent(), &self.destination.name);
         let (ours, to) = (self.private.name(), &self.destination.path);
@@ -174,7 +184,8 @@ impl Staging {
         if parent.exchange(&aside, parent, name).is_ok() {
             return Ok(aside);
         }
-        // A file system without exchange: two renames, taken back if the second fails.
+        // On a file system without exchange there are two renames; the first is undone if the
+        // second fails.
         parent
             .rename(&aside, parent, ours)
             .map_err(fail("move back", &aside_path))?;
@@ -209,11 +220,11 @@ impl Staging {
     }
 }
 
-/// Gives `tree` the owner and the access lists of `previous`, as far as they can be given, and returns the mode that
-/// goes with them.
+/// Sets owner and access lists of `tree` to those of `previous`, as far as possible. Returns the
+/// mode to set with them.
 fn take_from(previous: &Dir, tree: &Dir) -> io::Result<u32> {
     let meta = Meta::of_fd(previous)?;
-    // Only root can give it away.
+    // Only root can change the owner.
     if chown_fd(tree, FileOwner::new(meta.uid(), meta.gid())?).is_err() {
         let _ = FileOwner::only_group(meta.gid()).and_then(|owner| chown_fd(tree, owner));
     }
@@ -239,7 +250,8 @@ impl Drop for Staging {
     }
 }
 
-/// Returns the directory that the staging directory is made in, and makes what is missing above it.
+/// Makes the missing directories above the destination. Returns the directory for the staging
+/// directory.
 fn make_parent(destination: &mut Destination) -> Result<Dir, StagingError> {
     if let (StagingPlace::Inside, Some(dir)) = (destination.place, &destination.there) {
         return Ok(dir.clone());
@@ -254,7 +266,7 @@ fn make_parent(destination: &mut Destination) -> Result<Dir, StagingError> {
     Ok(parent)
 }
 
-/// The staging directory's name without the random digits.
+/// Returns the staging directory's name without the random digits.
 fn prefix_of(destination: &Destination) -> OsString {
     match destination.place {
         StagingPlace::Inside => INSIDE_PREFIX.into(),
@@ -266,7 +278,7 @@ fn prefix_of(destination: &Destination) -> OsString {
     }
 }
 
-/// The permissions that the process's umask leaves to a new directory.
+/// Returns the permissions that the process's umask leaves to a new directory.
 fn usual_mode(private: &PrivateDir) -> io::Result<u32> {
     let probe = private.dir().make_dir("mode", 0o777)?;
     let mode = Meta::of_fd(&probe)?.permissions();
@@ -274,12 +286,13 @@ fn usual_mode(private: &PrivateDir) -> io::Result<u32> {
     Ok(mode & 0o777)
 }
 
+/// Has the directory in `slot` removed if this process is told to end.
 fn owe_removal(slot: Arc<OnceLock<Arc<PrivateDir>>>) -> CleanupGuard {
     CleanupGuard::register(move || {
         let Some(private) = slot.get() else {
             return "nothing was restored yet".to_owned();
         };
-        // Others go on writing in it until the process ends.
+        // Other threads write into it until the process ends.
         let mut removed = Ok(());
         for _ in 0..20 {
             removed = private.remove();
@@ -298,7 +311,8 @@ fn owe_removal(slot: Arc<OnceLock<Arc<PrivateDir>>>) -> CleanupGuard {
     })
 }
 
-/// Returns `<name>.before-restore-<stamp>`, with the first stamp from `stamp` on that is free in `dir`.
+/// Returns `<name>.before-restore-<stamp>`, with the first stamp from `stamp` on that is free in
+/// `dir`.
 fn free_name(dir: &Dir, name: &OsStr, mut stamp: Stamp) -> io::Result<OsString> {
     loop {
         let mut free = name.to_owned();

@@ -1,7 +1,7 @@
 //! The tree that is being restored, below one open directory.
 //!
-//! Paths come from the index, whose reader has refused `..` and the like; links are made only when all
-//! content is in place, and none is ever followed ([`openat`](crate::base::openat)).
+//! Paths come from the index, whose reader refuses `..` and the like. Links are made only after all
+//! content is written, and none is ever followed ([`openat`](crate::base::openat)).
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,11 +15,12 @@ use crate::base::sqlite::Place;
 
 const OWNER_READS_AND_WRITES: u32 = 0o600;
 
+/// The root of the tree. All paths are relative to it.
 pub(super) struct Tree {
     root: Dir,
 }
 
-/// A directory below the root that is open.
+/// An open directory below the root.
 pub(super) struct OpenParent {
     path: Vec<u8>,
     dir: Dir,
@@ -34,7 +35,7 @@ impl Tree {
         Self { root }
     }
 
-    /// Where a database is, for its check.
+    /// Returns the place of a database, for its check.
     pub(super) fn place_of(&self, path: &[u8]) -> io::Result<Place> {
         let (above, name) = match path.iter().rposition(|byte| *byte == b'/') {
             Some(cut) => (&path[..cut], &path[cut + 1..]),
@@ -45,19 +46,19 @@ impl Tree {
         Place::within(&dir, OsStr::from_bytes(name), &shown)
     }
 
-    /// Makes a directory that only we can enter, until it gets its real mode.
+    /// Makes a directory that only we can enter until it gets its real mode.
     pub(super) fn make_dir(&self, path: &[u8]) -> io::Result<()> {
         self.root.make_dir(OsStr::from_bytes(path), 0o700).map(drop)
     }
 
-    /// Makes a file with the permissions of `mode`, as far as the process gives any, and such that we can go on
-    /// with it. (Others cannot reach it yet: the tree's root is ours alone.)
+    /// Makes a file with the permissions of `mode`, as far as the umask allows, and writable for
+    /// us. (Other users cannot reach it yet: the tree's root is private.)
     pub(super) fn create(&self, path: &[u8], mode: u32) -> io::Result<File> {
         self.root
             .create_file(OsStr::from_bytes(path), new_file_mode(mode))
     }
 
-    /// [`Self::create`] in a directory that may be open already, and stays open for the next.
+    /// [`Self::create`] with a directory that may be open already and stays open for the next file.
     pub(super) fn create_in(
         &self,
         parent: &mut Option<OpenParent>,
@@ -119,7 +120,7 @@ impl Tree {
         self.root.set_owner(OsStr::from_bytes(path), owner)
     }
 
-    /// Not for symlinks, which have no mode.
+    /// Sets the mode of any entry but a symlink, which has none.
     pub(super) fn set_mode(&self, path: &[u8], mode: u32) -> io::Result<()> {
         self.root.set_mode(OsStr::from_bytes(path), mode)
     }
@@ -137,15 +138,15 @@ impl Tree {
         self.root.remove_file(OsStr::from_bytes(path))
     }
 
-    /// Writes everything of this file system to disk.
+    /// Flushes the file system of the tree.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.root.sync_file_system()
     }
 }
 
-/// That modification time; the access time stays as it is.
+/// Returns a modification time, with the access time unchanged.
 pub(super) fn times(mtime_ns: i128) -> Timestamps {
-    // The seconds fit: the index's reader has seen to it.
+    // The index's reader has checked that the seconds fit.
     mtime(
         i64::try_from(mtime_ns.div_euclid(1_000_000_000)).unwrap_or_default(),
         mtime_ns.rem_euclid(1_000_000_000) as i64,

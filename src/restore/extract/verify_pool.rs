@@ -1,5 +1,5 @@
-//! The second look at what was restored, while the rest still comes: a file's hash, where it could not be
-//! taken on the way, and each database's own check. Then its owner, mode and time.
+//! Verifies complete files on threads of their own while other archives still arrive: the hash of a
+//! file that arrived in pieces, and each database's own check. Then sets owner, mode and time.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,35 +12,38 @@ use crate::base::sqlite::Budget;
 
 const MOST_THREADS: usize = 4;
 
-/// Files whose last byte is there, by number.
+/// The queue of complete files, by number.
 pub(super) struct Complete {
+    /// The end that takes them.
     pub(super) queue: Sender<u32>,
     waiting: Receiver<u32>,
 }
 
 impl Complete {
+    /// Returns an empty queue.
     pub(super) fn new() -> Self {
         let (queue, waiting) = channel();
         Self { queue, waiting }
     }
 }
 
-/// Threads that prove files as they are completed.
+/// Threads that verify files as they become complete.
 pub(super) struct VerifyPool {
     queue: Option<Sender<u32>>,
     threads: Vec<JoinHandle<DatabaseChecks>>,
     content: Arc<Content>,
 }
 
-/// What all threads share.
+/// The state that all threads share.
 struct ProofTask {
     waiting: Mutex<Receiver<u32>>,
     content: Arc<Content>,
-    /// The time for the checks of databases.
+    /// The time for the checks of all databases together.
     checks: Budget,
 }
 
 impl VerifyPool {
+    /// Starts the threads.
     pub(super) fn start(complete: Complete, content: Arc<Content>) -> io::Result<Self> {
         let task = Arc::new(ProofTask {
             waiting: Mutex::new(complete.waiting),
@@ -61,16 +64,16 @@ impl VerifyPool {
         })
     }
 
-    /// Where to tell that a file is complete.
+    /// Returns the queue for complete files.
     pub(super) fn queue(&self) -> Sender<u32> {
         match &self.queue {
             Some(queue) => queue.clone(),
-            // Only after the end: nobody listens.
+            // This is only so after the end, when no thread receives.
             None => channel().0,
         }
     }
 
-    /// Waits until all that was complete is proven.
+    /// Waits until all complete files are verified.
     pub(super) fn finish(mut self) -> (ContentOutcome, DatabaseChecks) {
         let mut checked = DatabaseChecks::default();
         let mut stopped = false;
@@ -83,7 +86,7 @@ impl VerifyPool {
         }
         let mut outcome = self.content.take_outcome();
         if stopped {
-            // Then nothing is proven.
+            // Then no file counts as verified.
             let all = 0..self.content.entries.len() as u32;
             outcome
                 .wrong
@@ -94,7 +97,7 @@ impl VerifyPool {
 }
 
 impl Drop for VerifyPool {
-    /// They must not look on at a tree that is being removed.
+    /// Waits for the threads, which must not read a tree that is being removed.
     fn drop(&mut self) {
         self.queue = None;
         for thread in self.threads.drain(..) {
@@ -104,6 +107,7 @@ impl Drop for VerifyPool {
 }
 
 impl ProofTask {
+    /// Verifies files until the queue is closed.
     fn work(&self) -> DatabaseChecks {
         let mut checked = DatabaseChecks::default();
         loop {

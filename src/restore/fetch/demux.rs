@@ -1,8 +1,9 @@
-//! Cutting a tar stream into the pieces that somebody wants.
+//! Cuts the needed pieces out of a tar stream.
 //!
-//! Pieces may overlap (two files that share content) and lie in any order in their files; the stream
-//! is read once, forwards, to the end of the last piece. It is never read beyond what the index allows, so
-//! a bomb cannot swell. The stream itself is not hashed: its ciphertext is, and so is every file.
+//! Pieces may overlap (two files that share content) and may be in any order in their files. The
+//! stream is read once, forwards, to the end of the last piece, and never beyond the size that the
+//! index states: so a decompression bomb has no effect. The stream itself is not hashed, since its
+//! ciphertext and every file are.
 
 use std::io::{self, Read};
 
@@ -12,12 +13,17 @@ use crate::restore::plan::{ArchiveJob, Piece};
 
 const BUFFER_BYTES: usize = 256 << 10;
 
+/// Why a tar stream could not be cut.
 pub(super) enum DemuxError {
+    /// It cannot be read.
     Open(OpenArchiveError),
+    /// It contradicts the index.
     Stream(String),
+    /// A piece cannot be written.
     Write(io::Error),
 }
 
+/// Passes the pieces of `job` in `tar` to `sink`.
 pub(super) fn demux(
     tar: &mut dyn Read,
     job: &ArchiveJob,
@@ -40,7 +46,7 @@ pub(super) fn demux(
         };
         let end = cutter.position + count as u64;
         if job.stream.is_some_and(|stream| end > stream.tar_bytes) {
-            let what = "it is longer (a bomb, or another archive)";
+            let what = "it is longer (a decompression bomb, or another archive)";
             return Err(DemuxError::Stream(what.to_owned()));
         }
         cutter
@@ -55,14 +61,17 @@ pub(super) fn demux(
     Ok(())
 }
 
+/// The position in a tar stream.
 struct Cutter<'a, I: Iterator<Item = &'a Piece>> {
+    /// Pieces that begin after `position`.
     waiting: std::iter::Peekable<I>,
-    /// Begun and not ended before `position`.
+    /// Pieces that contain `position`.
     active: Vec<&'a Piece>,
     position: u64,
 }
 
 impl<'a, I: Iterator<Item = &'a Piece>> Cutter<'a, I> {
+    /// Takes the next bytes of the stream.
     fn deliver(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> io::Result<()> {
         let (start, end) = (self.position, self.position + bytes.len() as u64);
         while let Some(piece) = self.waiting.next_if(|piece| piece.tar_offset < end) {

@@ -100,8 +100,8 @@ impl Damaged {
     }
 }
 
-/// Returns `damaged`, or the cause if this machine could not open or write an archive: then no other
-/// target and no older snapshot helps.
+/// Returns `damaged`, or the cause if this machine could not open or write an archive: then no
+/// other target and no older snapshot helps.
 pub(in crate::restore) fn without_local_failures(
     damaged: Vec<Damaged>,
 ) -> Result<Vec<Damaged>, io::Error> {

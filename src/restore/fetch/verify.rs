@@ -1,6 +1,6 @@
-//! An archive's ciphertext as it arrives, measured against its row of the archive table.
+//! Compares an archive's ciphertext, as it arrives, with its row of the archive table.
 //!
-//! By BLAKE3, which is also its name. The row's SHA-256 says the same to those who have no BLAKE3.
+//! By BLAKE3, which is also its name. The row's SHA-256 is for readers without BLAKE3.
 
 use std::io::{self, Read};
 
@@ -13,19 +13,21 @@ use crate::format::manifest::ArchiveRow;
 use crate::restore::open::read_head;
 use crate::storage::TargetError;
 
+/// Reads an archive and hashes it.
 pub(super) struct VerifiedReader<'a> {
     receiver: mpsc::Receiver<Result<Bytes, TargetError>>,
     row: &'a ArchiveRow,
     current: Bytes,
-    /// Head bytes that were looked at and are to be read again.
+    /// Bytes of the head, which were checked and are still to be read.
     head: Bytes,
     received_bytes: u64,
     blake3: blake3::Hasher,
-    /// Why the stream ended early.
+    /// Why the stream ended early. `None`: it did not.
     failure: Option<ArchiveError>,
 }
 
 impl<'a> VerifiedReader<'a> {
+    /// Returns a reader of the archive of `row`, whose bytes arrive at `receiver`.
     pub(super) fn new(
         receiver: mpsc::Receiver<Result<Bytes, TargetError>>,
         row: &'a ArchiveRow,
@@ -43,14 +45,14 @@ impl<'a> VerifiedReader<'a> {
 
     /// Compares the age header and nonce with the row before anything is decrypted under them.
     pub(super) fn check_head(&mut self) -> Result<(), ArchiveError> {
-        // One byte of buffer: nothing behind the head is taken.
+        // With a buffer of one byte, nothing behind the head is taken.
         let read = read_head(&mut io::BufReader::with_capacity(1, &mut *self));
         match read {
             Ok(head) if head.sha256() == self.row.head_sha256 => {
                 self.head = head.into_bytes().into();
                 Ok(())
             }
-            // Something is wrong with the whole: a better word than about its head.
+            // If the whole archive is wrong too, that is the better message.
             Ok(_) => {
                 self.finish()?;
                 Err(ArchiveError::Hash("age header"))
@@ -62,7 +64,7 @@ impl<'a> VerifiedReader<'a> {
         }
     }
 
-    /// Reads what is left and compares the whole with the row.
+    /// Reads the rest and compares the whole with the row.
     pub(super) fn finish(&mut self) -> Result<(), ArchiveError> {
         self.head.clear();
         self.current.clear();
@@ -84,7 +86,7 @@ impl<'a> VerifiedReader<'a> {
         }
     }
 
-    /// Fetches the next bytes into `current`; false at the end or after a failure.
+    /// Receives the next bytes into `current`. False: at the end, or after a failure.
     fn receive(&mut self) -> bool {
         while self.current.is_empty() && self.failure.is_none() {
             match self.receiver.blocking_recv() {

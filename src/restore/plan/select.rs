@@ -1,4 +1,4 @@
-//! Which entries a list of paths stands for.
+//! Selects the entries that a list of paths means.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,11 +6,13 @@ use crate::base::similar::edit_distance;
 use crate::format::index::{Entry, EntryList, EntryType, parent_path};
 use crate::restore::plan::error::PlanError;
 
+/// Similar paths that an error names.
 const MOST_NEAR_MISSES: usize = 3;
 
-/// The entries at or below `paths`, with the directories that lead there. No paths: all entries.
+/// Returns the entries at or below `paths`, and the directories above them. Without paths, returns
+/// all entries.
 pub(super) fn select(entries: EntryList, paths: &[Vec<u8>]) -> Result<EntryList, PlanError> {
-    // They can be as many as the entries.
+    // There can be as many as entries.
     let wanted: BTreeSet<&[u8]> = paths.iter().map(|path| trim(path)).collect();
     if wanted.is_empty() || wanted.contains(&b""[..]) {
         return Ok(entries);
@@ -43,7 +45,7 @@ pub(super) fn select(entries: EntryList, paths: &[Vec<u8>]) -> Result<EntryList,
     Ok(selected)
 }
 
-/// `./a/b/` and `/a/b` mean `a/b`.
+/// Normalizes a path: `./a/b/` and `/a/b` mean `a/b`.
 fn trim(path: &[u8]) -> &[u8] {
     let mut path = path;
     loop {
@@ -55,7 +57,7 @@ fn trim(path: &[u8]) -> &[u8] {
     }
 }
 
-/// The first names of hard links that are wanted while their first name is not.
+/// Returns the first names that are not wanted of hard links that are.
 fn left_out_firsts(
     entries: &EntryList,
     is_wanted: impl Fn(&[u8]) -> bool,
@@ -72,7 +74,8 @@ fn left_out_firsts(
     firsts
 }
 
-/// Turns the first link to a file that is left out into that file, and later ones into links to it.
+/// Turns the first link to a file that is left out into that file, and later links into links to
+/// it.
 fn adopt_content(entry: &mut Entry, firsts: &mut HashMap<Vec<u8>, Entry>) {
     let target = entry.target.as_deref().unwrap_or_default();
     if entry.kind != EntryType::Hardlink {
@@ -82,7 +85,7 @@ fn adopt_content(entry: &mut Entry, firsts: &mut HashMap<Vec<u8>, Entry>) {
         return;
     };
     if first.path.as_slice() == target {
-        // Nobody has taken its place yet.
+        // This is the first link: it takes the place of the file.
         first.path.clone_from(&entry.path);
         entry.clone_from(first);
     } else {
@@ -90,7 +93,7 @@ fn adopt_content(entry: &mut Entry, firsts: &mut HashMap<Vec<u8>, Entry>) {
     }
 }
 
-/// Up to three paths that may have been meant: the same name elsewhere, or a similar one.
+/// Returns up to three similar paths: the same name elsewhere, or a similar name.
 fn near_misses(entries: &EntryList, path: &[u8]) -> Vec<String> {
     let name = |path: &[u8]| {
         let cut = path.iter().rposition(|byte| *byte == b'/');
@@ -108,7 +111,7 @@ fn near_misses(entries: &EntryList, path: &[u8]) -> Vec<String> {
         })
         .filter(|(distance, _)| *distance <= farthest)
         .collect();
-    // Of the equally similar, those in the same directory first.
+    // Among equally similar names, those in the same directory come first.
     near.sort_by_key(|(distance, found)| (*distance, parent_path(found) != parent_path(path)));
     let texts = near
         .iter()

@@ -211,7 +211,7 @@ fn a_bomb_does_not_swell() {
     });
     let start = std::time::Instant::now();
     let text = told(&restore(&repo, &repo.path("out")).expect_err("it was restored"));
-    assert!(text.contains("a bomb"), "{text}");
+    assert!(text.contains("bomb"), "{text}");
     assert!(start.elapsed().as_secs() < 5);
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 mod failure_tests;
 
-/// So long that a change since shows.
+/// Waits until a later change leaves other times.
 fn settle_clock() {
     std::thread::sleep(super::super::seen::TICK * 2);
 }
@@ -19,12 +19,12 @@ fn first(job: &Job<'_>) -> Staged {
     pass(job, None, false, &OnceCell::new()).unwrap()
 }
 
-/// A walk that only looks.
+/// Runs a walk that only compares.
 fn look(job: &Job<'_>, earlier: &Staged) -> Staged {
     pass(job, Some(earlier), false, &OnceCell::new()).unwrap()
 }
 
-/// A walk that copies what moved.
+/// Runs a walk that copies changed entries.
 fn again(job: &Job<'_>, earlier: &Staged) -> Staged {
     let aside = OnceCell::new();
     let staged = pass(job, Some(earlier), true, &aside).unwrap();
@@ -43,7 +43,7 @@ fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Everything that a walk finds, with its metadata, content, and which names are one file.
+/// Returns everything that a walk finds: metadata, content, and the names that are one file.
 fn describe(dir: &Dir) -> Vec<String> {
     let mut first_names = std::collections::BTreeMap::new();
     let found = walk(dir, &Filter::everything()).unwrap();
@@ -64,9 +64,9 @@ fn describe(dir: &Dir) -> Vec<String> {
     found.map(line).collect()
 }
 
-/// Everything that may move in a tree moves, one thing at a time.
+/// Every kind of change in a tree, one at a time.
 #[test]
-fn whatever_moved_is_seen() {
+fn every_kind_of_change_is_seen() {
     type Change = fn(&Path);
     let changes: &[(&str, Option<&str>, Change)] = &[
         ("nothing", None, |_| {}),
@@ -146,7 +146,7 @@ fn whatever_moved_is_seen() {
 }
 
 #[test]
-fn what_changed_just_before_it_was_looked_at_is_in_doubt() {
+fn a_file_that_changed_just_before_the_walk_is_in_doubt() {
     let scene = Scene::new();
     scene.write("tree/a", "a", 0o644);
     let job = scene.job();
@@ -154,9 +154,9 @@ fn what_changed_just_before_it_was_looked_at_is_in_doubt() {
     assert_eq!(moved(&look(&job, &staged)), ["a"]);
 }
 
-/// Only what moved is copied again; the rest is not touched, not even given another name.
+/// Only changed entries are copied again; the others are not touched, not even renamed.
 #[test]
-fn a_further_attempt_copies_what_moved_in_its_place() {
+fn a_further_attempt_replaces_the_copies_of_changed_entries() {
     let scene = Scene::new();
     for name in ["moves", "stays", "goes"] {
         scene.write(&format!("tree/{name}"), "first", 0o644);
@@ -173,9 +173,9 @@ fn a_further_attempt_copies_what_moved_in_its_place() {
     let two = again(&job, &one);
     assert_eq!(moved(&two), ["comes", "goes", "moves"]);
     assert_eq!((two.files, two.bytes), (3, 13));
-    // What is not racy may be linked to; the rest is too new.
-    let looks: Vec<&[u8]> = two.looks.iter().map(|(rel, _)| &rel[..]).collect();
-    assert_eq!(looks, [b"stays"]);
+    // Only files that are old enough may be linked to later.
+    let file_stamps: Vec<&[u8]> = two.file_stamps.iter().map(|(rel, _)| &rel[..]).collect();
+    assert_eq!(file_stamps, [b"stays"]);
     assert_eq!(fs::read(scene.copy("moves")).unwrap(), b"other");
     assert_eq!(fs::read(scene.copy("comes")).unwrap(), b"new");
     assert!(!scene.copy("goes").exists());
@@ -188,10 +188,10 @@ fn a_further_attempt_copies_what_moved_in_its_place() {
     assert_eq!(fs::read_dir(top).unwrap().count(), 1);
 }
 
-/// Kind: an entry becomes any other, between two attempts or in the middle of one. Then the copy is the tree, with
-/// its modes, times and hard links.
+/// An entry becomes one of any other kind, between two attempts or during one. Afterwards the copy
+/// equals the tree, with its modes, times and hard links.
 #[test]
-fn after_whatever_change_the_copy_becomes_the_tree() {
+fn after_any_change_the_copy_equals_the_tree() {
     type Change = fn(&Path);
     let changes: &[(&str, Change)] = &[
         ("file to directory", |d| {
@@ -249,7 +249,7 @@ fn after_whatever_change_the_copy_becomes_the_tree() {
             chmod(&d.join("file"), 0o400);
         }),
     ];
-    // In the first walk, between both, or in the second.
+    // During the first walk, between the two, or during the second.
     let moments = [
         "a-first",
         "deep",
@@ -272,7 +272,7 @@ fn after_whatever_change_the_copy_becomes_the_tree() {
     });
 }
 
-/// Stages a tree to which `change` comes before an item of the first walk or the second, or between both.
+/// Stages a tree; `change` runs before an item of the first walk or the second, or between the two.
 fn becomes_the_tree(what: &str, change: fn(&Path), moment: (bool, &str)) {
     let what = format!("{what} at {moment:?}");
     let scene = Scene::new();
@@ -303,7 +303,7 @@ fn becomes_the_tree(what: &str, change: fn(&Path), moment: (bool, &str)) {
         }
     };
     settle_clock();
-    // What was in doubt is certain after the second.
+    // Entries that were in doubt are certain after the second walk.
     let made = again(&job, &made);
     let mut made = again(&job, &made);
     assert!(made.cause.is_none(), "{what}: {:?}", made.cause);
@@ -326,7 +326,7 @@ fn becomes_the_tree(what: &str, change: fn(&Path), moment: (bool, &str)) {
     );
 }
 
-/// A link to a copy that was made before a change has what was there before it.
+/// A link to a copy that was made before a change has the old content.
 #[test]
 fn a_name_that_was_linked_to_an_older_copy_is_in_doubt() {
     let scene = Scene::new();
@@ -347,9 +347,9 @@ fn a_name_that_was_linked_to_an_older_copy_is_in_doubt() {
     assert_eq!(fs::read(scene.copy("z")).unwrap(), b"other");
 }
 
-/// The second attempt changes nothing that a file which stays unreadable, or torn, needs to be told of.
+/// The second attempt keeps the report on a file that stays unreadable or torn.
 #[test]
-fn what_was_told_of_a_file_that_did_not_move_is_told_still() {
+fn the_report_on_an_unchanged_file_is_kept() {
     let scene = Scene::new();
     scene.write("tree/a", "a", 0o644);
     scene.write("tree/b", "b", 0o644);
@@ -374,9 +374,9 @@ fn what_was_told_of_a_file_that_did_not_move_is_told_still() {
     assert_eq!(two.skipped[0].reason, "why");
 }
 
-/// A live database is not copied in every attempt, but whenever it has moved.
+/// A live database is copied again only if it has changed.
 #[test]
-fn a_live_database_is_copied_again_if_it_moved() {
+fn a_live_database_is_copied_again_if_it_changed() {
     let scene = Scene::new();
     let path = scene.temp.path().join("tree/live.db");
     let live = crate::base::sqlite::open_for_test(&path);
@@ -388,7 +388,7 @@ fn a_live_database_is_copied_again_if_it_moved() {
     settle_clock();
     let job = scene.job();
     let one = first(&job);
-    assert!(one.looks.iter().all(|(rel, _)| rel != b"live.db"));
+    assert!(one.file_stamps.iter().all(|(rel, _)| rel != b"live.db"));
     let inode = || fs::metadata(scene.copy("live.db")).unwrap().ino();
     let rows = || -> u32 {
         let copy = crate::base::sqlite::open_for_test(&scene.copy("live.db"));

@@ -127,8 +127,8 @@ impl<'a> Moves<'a> {
     }
 }
 
-/// Renames to a name that is free. If the file system cannot check that in the same step, the caller
-/// has just looked.
+/// Renames to a name that is free. If the file system cannot check that in the same step, the
+/// caller has just looked.
 fn move_entry(
     from: &Dir,
     name: &OsStr,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 
-/// What every file below a directory says, by path; the names of asides are shortened.
+/// Returns the content of every file below a directory, by path; stamps in names are shortened.
 fn content(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut dirs = vec![root.to_path_buf()];
@@ -37,7 +37,7 @@ struct Scene {
 
 const OLD: [&str; 4] = ["both", "dir/inner", "only-old", "z"];
 const NEW: [&str; 4] = ["both", "dir/other", "only-new", "z"];
-/// Names of both, and a step for each.
+/// Names in the old content, the new one, or both: a step for each.
 const STEPS: usize = 5;
 
 impl Scene {
@@ -59,7 +59,7 @@ impl Scene {
         (staging, tree)
     }
 
-    /// Dies after `steps` entries.
+    /// Stops as if the process died after `steps` entries.
     fn die_after(&self, steps: usize) {
         let (staging, tree) = self.stage();
         let items = plan_moves(&self.to, &tree, staging.name(), true).unwrap();
@@ -106,11 +106,11 @@ fn a_restore_that_died_at_any_step_is_finished_once() {
 }
 
 #[test]
-fn what_other_hands_put_there_meanwhile_is_moved_aside_and_never_lost() {
+fn entries_that_others_add_meanwhile_are_moved_aside_and_never_lost() {
     for steps in 0..=STEPS {
         let scene = Scene::new();
         scene.die_after(steps);
-        // An application starts in between, and writes its files again.
+        // An application starts between two steps, and writes its files again.
         let there = |name: &str| scene.temp.path().join(name);
         for name in ["both", "only-new", "z", "unknown"] {
             let _ = fs::remove_file(there(name));
@@ -123,7 +123,7 @@ fn what_other_hands_put_there_meanwhile_is_moved_aside_and_never_lost() {
         assert_eq!(count("other"), others, "{steps}: {found:?}");
         assert_eq!(found["unknown"], "other");
         for name in ["both", "only-new", "z"] {
-            // Either it came after the new one and replaced that, or it made way.
+            // Either it came after the new entry and replaced that, or it was moved aside.
             let aside = found
                 .iter()
                 .any(|(path, says)| path.starts_with(&format!("aside/{name}")) && says == "other");
@@ -133,7 +133,7 @@ fn what_other_hands_put_there_meanwhile_is_moved_aside_and_never_lost() {
 }
 
 #[test]
-fn steps_are_taken_back_to_what_was_there() {
+fn undone_steps_leave_the_old_content() {
     for steps in 0..=STEPS {
         let scene = Scene::new();
         let before = content(scene.temp.path());
@@ -159,7 +159,7 @@ fn steps_are_taken_back_to_what_was_there() {
 }
 
 #[test]
-fn a_restore_at_work_is_left_alone_and_a_torn_plan_counts_for_nothing() {
+fn a_running_restore_is_left_alone_and_a_torn_plan_is_ignored() {
     let scene = Scene::new();
     let (staging, _tree) = scene.stage();
     assert_eq!(

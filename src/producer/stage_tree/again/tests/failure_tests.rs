@@ -3,9 +3,10 @@ use super::*;
 #[path = "../../../../../tests/support/small_disk.rs"]
 mod small_disk;
 
-/// Kind: whatever fails in a further attempt, the first copy stays, and what may not fit is named with the cause.
+/// Whatever fails in a further attempt, the first copy stays, and the entries that may not fit are
+/// reported with the cause.
 #[test]
-fn an_attempt_that_meets_a_full_disk_keeps_the_copy_before() {
+fn an_attempt_on_a_full_disk_keeps_the_earlier_copy() {
     let mut scene = Scene::new();
     let at = scene.temp.path().join("snapshot");
     let Some(disk) = small_disk::SmallDisk::mount(&at) else {
@@ -52,7 +53,7 @@ fn an_attempt_that_meets_a_full_disk_keeps_the_copy_before() {
 }
 
 #[test]
-fn a_tree_that_cannot_be_looked_at_again_keeps_its_copy() {
+fn a_tree_that_cannot_be_walked_again_keeps_its_copy() {
     let scene = Scene::new();
     scene.write("tree/a", "a", 0o644);
     fs::create_dir(scene.temp.path().join("tree/d")).unwrap();
