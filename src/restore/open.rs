@@ -7,7 +7,7 @@
 mod concat_tars;
 
 pub use crate::keys::generate::{generate, seal_with_passphrase};
-pub use crate::keys::identities::{Identities, IdentityError, recipients_of};
+pub use crate::keys::identities::{Identities, IdentityError};
 pub use crate::keys::prompt::{FilePrompt, PASSPHRASE_FILE, Prompt, SecretString};
 pub use age::secrecy::ExposeSecret;
 pub use concat_tars::{JoinError, open_to_tar};
