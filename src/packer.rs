@@ -1,9 +1,9 @@
 //! Packs a snapshot: from its files to sealed archives, index and manifest in the spool.
 //!
-//! `read → chunk → hash → known? → append to the open tar → zstd → age → BLAKE3 → spool`: one thread
-//! reads and looks up, others compress and seal. Every object is durable in the spool before the
-//! manifest is, and the manifest is written last. So the next run finds the content of a run that
-//! died known, or does not find it at all.
+//! `read → chunk → hash → known? → append to the open tar → zstd → age → BLAKE3 → spool`: one
+//! thread reads and looks up, others compress and seal. Every object is durable in the spool before
+//! the manifest is, and the manifest is written last. So the next run finds the content of a run
+//! that died known, or does not find it at all.
 
 mod archive_writer;
 mod bloom;
@@ -40,7 +40,7 @@ use crate::state::catalog::Catalog;
 use crate::state::spool::Spool;
 
 use archive_writer::{ArchiveSettings, ArchiveWriter};
-use commit::{Contents, publish_in_spool};
+use commit::{SnapshotContents, publish_in_spool};
 use compaction::worth_using;
 use error::scratch_error;
 use file_packer::{FilePacker, PackedFiles};
@@ -84,21 +84,21 @@ pub fn pack(
     drop(archives);
     catalog.end_lookups()?;
     let archives = rows.iter().map(|row| (row.key(), row.bytes)).collect();
-    let contents = Contents {
+    let contents = SnapshotContents {
         rows,
         index,
         totals: files.totals,
         has_wide_times: files.has_wide_times,
     };
-    let (manifest, known) = publish_in_spool(request, catalog, spool, contents)?;
+    let published = publish_in_spool(request, catalog, spool, contents)?;
     catalog.set_live_bytes(&live_bytes)?;
     let next_id = catalog.next_archive_id()?;
     let cached = files.cache.finish(files.databases, next_id);
     cached.map_err(|source| scratch_error(&cache_path, source))?;
     Ok(Packed {
-        manifest,
+        manifest: published.manifest,
         archives,
-        known,
+        known: published.known,
         new_archives,
         new_archive_bytes,
         skipped: files.skipped,

@@ -142,7 +142,7 @@ fn place_recovery_script(identity: &Path) -> Result<PathBuf, Failure> {
 
 fn show(context: &Context, args: &ShowArgs) -> Result<Outcome, Failure> {
     let identities = Identities::load(std::slice::from_ref(&args.identity), &prompt())?;
-    let recipients = open::recipients_of(&identities);
+    let recipients = identities.recipients();
     if recipients.is_empty() {
         return Err(Failure::from_error(format!(
             "{} does not contain its recipient (it is a plugin's identity or an SSH key)",

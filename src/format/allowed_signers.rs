@@ -1,7 +1,7 @@
 //! `allowed_signers` files, read exactly as OpenSSH reads them.
 //!
 //! Two readers decide whose manifests count: Sealift, and `ssh-keygen -Y verify` in `recover.py`
-//! or by hand. They must agree, so this follows `sshsig.c`, byte by byte and with its quirks:
+//! or by hand. They must agree, so this module follows `sshsig.c`, byte by byte and with its quirks:
 //! - a line is `principals [options] keytype base64 [comment]`, and ends at its first NUL;
 //! - quotes join words, and both pattern lists may deny (`!pattern`), see [`pattern`];
 //! - a line that OpenSSH cannot read has no effect, and the others keep theirs.
@@ -24,15 +24,15 @@ pub struct AllowedSigner {
     /// A pattern list; bytes, since OpenSSH knows no encoding.
     principals: Vec<u8>,
     options: Options,
-    /// `None`: of a kind that signs no manifest, such as RSA or a certificate.
+    /// `None` for a key that cannot sign a manifest, such as RSA or a certificate.
     key: Option<KeyData>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Options {
-    /// The key signs certificates, and nothing else.
+    /// Whether the key signs certificates, and nothing else.
     is_authority: bool,
-    /// A pattern list. `None`: every namespace.
+    /// A pattern list; `None` for every namespace.
     namespaces: Option<Vec<u8>>,
     /// Seconds since 1970, as OpenSSH keeps them.
     valid_after: Option<u64>,
@@ -49,7 +49,8 @@ impl AllowedSigner {
         }
     }
 
-    /// Whether the line lets `key` sign for `host` in `namespace` at `now`, in seconds since 1970.
+    /// Returns whether the line lets `key` sign for `host` in `namespace` at `now`, in seconds since
+    /// 1970.
     pub fn accepts(&self, host: &HostName, namespace: &str, key: &PublicKey, now: i64) -> bool {
         let namespaces = self.options.namespaces.as_deref();
         // OpenSSH compares without a sign, too.
@@ -61,7 +62,7 @@ impl AllowedSigner {
             && self.options.valid_before.is_none_or(|before| now <= before)
     }
 
-    /// Whether the line is about `key` as a signer for `host`, for any use.
+    /// Returns whether the line names `key` as a signer for `host`, for any use.
     pub fn names(&self, host: &HostName, key: &PublicKey) -> bool {
         self.key.as_ref() == Some(key.key_data())
             && pattern::list_matches(&self.principals, host.as_str().as_bytes())
@@ -71,15 +72,18 @@ impl AllowedSigner {
 /// A line that has no effect because it is malformed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IgnoredLine {
-    /// From 1.
+    /// Number of the line, from 1.
     pub number: usize,
+    /// What is malformed.
     pub reason: String,
 }
 
 /// An `allowed_signers` file.
 #[derive(Debug, Clone, Default)]
 pub struct AllowedSigners {
+    /// The lines that have an effect.
     pub signers: Vec<AllowedSigner>,
+    /// The malformed lines.
     pub ignored: Vec<IgnoredLine>,
 }
 
@@ -174,8 +178,8 @@ fn split_options(text: &[u8]) -> Result<(&[u8], &[u8]), String> {
     .to_owned())
 }
 
-/// A key, as a line of OpenSSH's has it.
-struct Key {
+/// A key, as it is written in a line.
+struct KeyText {
     kind: String,
     blob: Vec<u8>,
 }
@@ -197,8 +201,8 @@ const KINDS: &[&str] = &[
 ];
 const CERTIFICATE: &str = "-cert-v01@openssh.com";
 
-/// Reads `keytype base64`; what follows a blank is a comment.
-fn read_key(text: &[u8]) -> Option<Key> {
+/// Reads `keytype base64`; text after a further blank is a comment.
+fn read_key(text: &[u8]) -> Option<KeyText> {
     let end = position(text, BLANK)?;
     let kind = std::str::from_utf8(&text[..end]).ok()?;
     let plain = kind.strip_suffix(CERTIFICATE);
@@ -209,21 +213,21 @@ fn read_key(text: &[u8]) -> Option<Key> {
     }
     let rest = without_leading(&text[end..], BLANK);
     let digits = &rest[..position(rest, BLANK).unwrap_or(rest.len())];
-    // `b64_pton` passes over whitespace anywhere, the end of the line included.
+    // `b64_pton` skips whitespace anywhere, including the end of the line.
     let digits = digits
         .iter()
         .filter(|byte| !byte.is_ascii_whitespace() && **byte != 0x0b);
     let blob = STANDARD.decode(digits.copied().collect::<Vec<u8>>()).ok()?;
-    let key = Key {
+    let key = KeyText {
         kind: kind.to_owned(),
         blob,
     };
-    // The kind is in the blob too, and the two must agree; RSA has several names for one.
+    // The kind is in the blob, too, and both must agree. RSA has several names for one kind.
     let is_ours = kind == "ssh-ed25519" || kind == "sk-ssh-ed25519@openssh.com";
     (!is_ours || key.usable().is_some()).then_some(key)
 }
 
-impl Key {
+impl KeyText {
     /// Returns the key if it is of a kind that can sign manifests.
     fn usable(&self) -> Option<KeyData> {
         let key = PublicKey::from_bytes(&self.blob).ok()?;
@@ -275,7 +279,7 @@ fn strip_name<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
     start.eq_ignore_ascii_case(name.as_bytes()).then_some(rest)
 }
 
-/// Returns a quoted value, in which `\"` is a quote, and puts what follows it into `rest`.
+/// Returns a quoted value, in which `\"` is a quote, and puts the text after it into `rest`.
 fn take_quoted<'a>(text: &'a [u8], rest: &mut &'a [u8]) -> Result<Vec<u8>, String> {
     let text = text
         .strip_prefix(b"\"")

@@ -97,7 +97,8 @@ pub enum ChainError {
     },
     /// Without a pinned signer, nothing says which of several to trust.
     #[error(
-        "host {host} has manifests by unrelated signers ({signers}): pin the right one with --signer"
+        "host {host} has manifests by unrelated signers ({signers}): \
+         pin the right one with --signer"
     )]
     SeveralSigners {
         /// The host.
@@ -110,7 +111,8 @@ pub enum ChainError {
     NoSuchSnapshot(String, String),
     /// Several different snapshots match the request.
     #[error(
-        "{text} is ambiguous, sequence {sequence} is forked: choose one of {names} (by its last 16 digits)"
+        "{text} is ambiguous, sequence {sequence} is forked: \
+         choose one of {names} (by its last 16 digits)"
     )]
     Ambiguous {
         /// The request.
@@ -202,8 +204,8 @@ impl<'a> Gathering<'a> {
         Ok(VerifiedSnapshot { manifest, signer })
     }
 
-    /// Returns the chain of the believed manifests. It is not yet compared with the earlier snapshots
-    /// that its newest manifest names ([`Chain::hold_against`]).
+    /// Returns the chain of the believed manifests. It is not yet compared with the earlier
+    /// snapshots that its newest manifest names ([`Chain::hold_against`]).
     pub fn finish(self) -> Result<Chain, ChainError> {
         let host = self.host.clone();
         if self.count == 0 {
@@ -271,7 +273,8 @@ impl Chain {
         self.known.extend(known);
     }
 
-    /// Returns the snapshots that later ones name, that are not here and that have no tombstone yet.
+    /// Returns the snapshots that later ones name, that are not here and that have no tombstone
+    /// yet.
     pub fn missing(&self) -> Vec<Known> {
         let missing = self.findings.iter().filter_map(|finding| match finding {
             Finding::Missing(known) => Some(*known),
@@ -396,7 +399,8 @@ impl Chain {
         let here = |known: &&Known| cores.contains(&known.core);
         let found: HashSet<u64> = known.iter().filter(here).map(|k| k.sequence).collect();
         for absent in known.iter().filter(|known| !here(known)) {
-            // If only another snapshot has its sequence, that is a broken lineage, reported as such.
+            // If only another snapshot has its sequence, that is a broken lineage, reported as
+            // such.
             let sequence = absent.sequence;
             let is_replaced = sequences.contains(&sequence) && !found.contains(&sequence);
             if !is_replaced && !self.known.contains(absent) {

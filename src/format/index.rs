@@ -1,10 +1,10 @@
 //! The sealed list of a snapshot's entries: JSON Lines, canonical, sorted by raw path bytes.
 //!
-//! Line 1 is the header, then one line per data archive, then one line per entry
-//! (docs/format.md, 4). An unchanged entry has the identical line from snapshot to snapshot, so the
-//! index deduplicates like any file. [`IndexReader`] trusts nothing: it checks every path, size and
-//! extent before a caller sees it. (The exception: the restore plan checks that a hard link names an
-//! earlier file, since the reader does not remember the files that it has passed.)
+//! Line 1 is the header, then one line per data archive, then one line per entry (docs/format.md,
+//! 4). An unchanged entry has the identical line from snapshot to snapshot, so the index
+//! deduplicates like any file. [`IndexReader`] trusts nothing: it checks every path, size and
+//! extent before a caller sees it. (The exception: the restore plan checks that a hard link names
+//! an earlier file, since the reader does not remember the files that it has passed.)
 
 mod batches;
 mod entries;

@@ -29,6 +29,7 @@ pub enum ManifestError {
     },
 }
 
+/// Parses one line.
 pub(crate) fn parse_json<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, ManifestError> {
     serde_json::from_slice(line).map_err(|e| ManifestError::Malformed(e.to_string()))
 }

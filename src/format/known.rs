@@ -1,4 +1,5 @@
-//! The earlier snapshots that a manifest names, in pages that live in `tables/` (docs/format.md, 3).
+//! The earlier snapshots that a manifest names, in pages that live in `tables/` (docs/format.md,
+//! 3).
 //!
 //! A page is named by its SHA-256, holds up to 64 rows and is cut by sequence, so an unchanged
 //! history costs nothing to restate: a new manifest adds one short page. Once there are more than a

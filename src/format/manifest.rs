@@ -201,6 +201,7 @@ impl Manifest {
     }
 
     /// Returns this snapshot as a later manifest's `known` lists it.
+    #[doc(hidden)]
     pub fn as_known(&self) -> Known {
         Known {
             sequence: self.core.sequence,

@@ -281,8 +281,8 @@ impl Trust {
         Ok(Self::AllowedSigners(listed.signers))
     }
 
-    /// Returns whether `key` may sign for `host` in `namespace`. [`Trust::FirstSeen`] accepts no key
-    /// by itself.
+    /// Returns whether `key` may sign for `host` in `namespace`. [`Trust::FirstSeen`] accepts no
+    /// key by itself.
     pub fn accepts(&self, host: &HostName, namespace: &str, key: &PublicKey) -> bool {
         match self {
             Self::Fingerprint(pinned) => fingerprint(key) == *pinned,

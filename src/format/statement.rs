@@ -1,8 +1,8 @@
 //! Signed statements about deletion, beside the manifests (docs/format.md, 6 and 7).
 //!
 //! A **tombstone** distinguishes a snapshot that was deleted on purpose from one that an attacker
-//! removed. A **mark** names archives, and pages of earlier snapshots, that no manifest of its target
-//! needs any more. Both are signed. Marks of November 2026 and earlier are not
+//! removed. A **mark** names archives, and pages of earlier snapshots, that no manifest of its
+//! target needs any more. Both are signed. Marks of November 2026 and earlier are not
 //! ([`Vouched::Nobody`]).
 
 use std::fmt;

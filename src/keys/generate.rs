@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 
 use super::identities::IdentityError;
 
-/// Returns a new native key: the identity file's text, as `age-keygen` writes it, and its recipient.
+/// Returns a new native key: the identity file's text, as `age-keygen` writes it, and its
+/// recipient.
 pub fn generate() -> (Zeroizing<String>, String) {
     let key = x25519::Identity::generate();
     let recipient = key.to_public().to_string();

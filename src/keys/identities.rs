@@ -96,6 +96,13 @@ impl Identities {
         }
     }
 
+    /// Returns the recipients of these identities. A plugin's recipient is known only if its file
+    /// names it.
+    pub fn recipients(&self) -> &[String] {
+        &self.recipients
+    }
+
+    /// Returns the keys, in the order of the files.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &dyn age::Identity> {
         self.keys.iter().map(|key| &**key as &dyn age::Identity)
     }
@@ -198,18 +205,13 @@ impl Identities {
     }
 }
 
-/// Returns the recipients of these identities. A plugin's recipient is known only if its file names
-/// it.
-pub fn recipients_of(identities: &Identities) -> &[String] {
-    &identities.recipients
-}
-
 /// Returns the recipient in the comment that plugins write above their identity:
 /// `# Recipient: age1yubikey1…`.
 fn plugin_recipient(comment: &str) -> Option<String> {
     let (word, value) = comment.split_once(':')?;
     let value = value.trim();
-    // The comment above a native key (`public key`) is not needed: its recipient is derived from it.
+    // The comment above a native key (`public key`) is not needed: its recipient is derived from
+    // it.
     (word.trim().eq_ignore_ascii_case("recipient") && value.starts_with("age1"))
         .then(|| value.to_owned())
 }

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::secret::read_secret;
 
-/// Environment variable with the path of a file whose first line is the passphrase, for use without a
-/// terminal.
+/// Environment variable with the path of a file whose first line is the passphrase, for use without
+/// a terminal.
 pub const PASSPHRASE_FILE: &str = "SEALIFT_PASSPHRASE_FILE";
 
 /// A way to ask the key holder. `None` means that there was no answer.

@@ -31,19 +31,21 @@ pub enum RecipientError {
     },
     /// The text, shortened, is neither a recipient nor the name of a file.
     #[error(
-        "{0:?} is not an age recipient (age1…, ssh-ed25519 …, ssh-rsa …, age1PLUGIN…) nor a readable file of them"
+        "{0:?} is not an age recipient (age1…, ssh-ed25519 …, ssh-rsa …, age1PLUGIN…) \
+         nor a readable file of them"
     )]
     NotARecipient(String),
     /// A private key is in the named place.
     #[error(
-        "{0} holds a private key: a host that packs must never hold an identity; give the public recipient"
+        "{0} holds a private key: a host that packs must never hold an identity; \
+         use the public recipient"
     )]
     PrivateKey(String),
     /// The recipient, shortened, is of a kind that the age library lacks.
     #[error(
-        "{0}… is a post-quantum recipient (`age-keygen -pq`), which sealift does not support: its age library has no such \
-         keys yet, and there is no program age-plugin-pq on the PATH; give a recipient that `sealift key generate` or \
-         `age-keygen` without -pq makes"
+        "{0}… is a post-quantum recipient (`age-keygen -pq`), which sealift does not support: \
+         its age library has no such keys yet, and there is no program age-plugin-pq on the PATH; \
+         use a recipient that `sealift key generate` or `age-keygen` without -pq makes"
     )]
     PostQuantum(String),
     /// The recipient's plugin does not work.
@@ -89,7 +91,8 @@ impl Recipient for SyncPlugin {
     }
 }
 
-/// A recipient that keeps the file key which it wraps, since [`PayloadWriter`] encrypts the payload.
+/// A recipient that keeps the file key which it wraps, since [`PayloadWriter`] encrypts the
+/// payload.
 struct Keeping<'a> {
     recipient: &'a dyn Recipient,
     file_key: &'a RefCell<Option<FileKey>>,

@@ -193,8 +193,8 @@ impl<'a> ArchiveWriter<'a> {
         self.collect_ready()
     }
 
-    /// Ends the open archive and waits until all archives are sealed and durable. Their commit to the
-    /// catalog begins.
+    /// Ends the open archive and waits until all archives are sealed and durable. Their commit to
+    /// the catalog begins.
     pub(super) fn flush(&mut self) -> Result<(), PackError> {
         self.end_archive()?;
         self.dedup.commit()?;
@@ -266,7 +266,7 @@ impl<'a> ArchiveWriter<'a> {
     /// Returns live bytes by the catalog's archive number. All archives must be committed
     /// ([`Self::finish`]).
     pub(super) fn live_by_number(&self) -> HashMap<i64, u64> {
-        let number = |id| self.dedup.usable(id)?.n;
+        let number = |id| self.dedup.usable(id)?.number;
         self.usage
             .iter()
             .filter_map(|(id, bytes)| Some((number(id)?, bytes)))
@@ -279,8 +279,8 @@ impl Drop for ArchiveWriter<'_> {
     fn drop(&mut self) {
         // The caller's refusal of an archive does not keep the others from being recorded.
         while let Err(PackError::Stopped(_)) = self.collect_all() {}
-        // Archives that cannot be recorded are stored again; the run has its own error. If one batch
-        // fails, the next is still tried.
+        // Archives that cannot be recorded are stored again; the run has its own error. If one
+        // batch fails, the next is still tried.
         let _ = self.dedup.wait();
         let _ = self.dedup.commit();
         let _ = self.dedup.wait();

@@ -1,5 +1,5 @@
-//! Commits sealed archives to the catalog in batches, on a background thread while the next archives
-//! are packed.
+//! Commits sealed archives to the catalog in batches, on a background thread while the next
+//! archives are packed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ const LONGEST_UNCOMMITTED: Duration = Duration::from_secs(30);
 /// Returns the number of new chunks that are worth a commit to a catalog of `catalog_chunks`.
 ///
 /// New hashes are as good as random among the old, so even a small commit rewrites almost all pages
-/// of the catalog. Hence a third of its size, between the pages of four archives and what fits in some
-/// 40 MB of memory.
+/// of the catalog. Hence a third of its size, between the pages of four archives and what fits in
+/// some 40 MB of memory.
 fn commit_at(catalog_chunks: usize) -> usize {
     const FEWEST_NEW_CHUNKS: usize = 65_536;
     const MOST_NEW_CHUNKS: usize = 300_000;
@@ -78,6 +78,13 @@ impl Batch {
         };
         self.chunks.iter().map(chunk)
     }
+}
+
+/// A batch that is committed.
+pub(super) struct CommittedBatch {
+    pub(super) batch: Arc<Batch>,
+    /// The catalog's numbers of its archives, in their order.
+    pub(super) numbers: Vec<i64>,
 }
 
 /// A batch that is being committed.
@@ -169,17 +176,13 @@ impl CatalogWriter {
         Ok(())
     }
 
-    /// Waits for the commit that is under way. Returns its batch and the catalog's numbers of the
-    /// archives; `None` if there is no commit.
-    pub(super) fn wait(
-        &mut self,
-        catalog: &Catalog,
-    ) -> Result<Option<(Arc<Batch>, Vec<i64>)>, PackError> {
+    /// Waits for the pending commit. Returns `None` if there is none.
+    pub(super) fn wait(&mut self, catalog: &Catalog) -> Result<Option<CommittedBatch>, PackError> {
         let Some(PendingCommit { batch, thread }) = self.pending.take() else {
             return Ok(None);
         };
         let numbers = thread.join().map_err(|_| PackError::ThreadEnded)??;
         self.commit_at = commit_at(catalog.about_chunks()?);
-        Ok(Some((batch, numbers)))
+        Ok(Some(CommittedBatch { batch, numbers }))
     }
 }

@@ -1,9 +1,9 @@
 //! Hashes chunks, many of them side by side if they are small and of equal length.
 //!
-//! A processor with wide registers hashes up to sixteen KiB of BLAKE3 at once, but of one input only,
-//! so a page of 4 KiB leaves most of it idle. Sixteen pages side by side take less than a third of
-//! the time. The blake3 crate has the necessary function in an undocumented module, hence the narrow
-//! version in `Cargo.toml`; the test compares the result with the crate's own.
+//! A processor with wide registers hashes up to sixteen KiB of BLAKE3 at once, but of one input
+//! only, so a page of 4 KiB leaves most of it idle. Sixteen pages side by side take less than a
+//! third of the time. The blake3 crate has the necessary function in an undocumented module, hence
+//! the narrow version in `Cargo.toml`; the test compares the result with the crate's own.
 
 use blake3::IncrementCounter;
 use blake3::platform::Platform;

@@ -49,8 +49,8 @@ pub enum Chunker {
 }
 
 impl Chunker {
-    /// Chooses the way for a file. `head` are its first 100 bytes; `changes_in_place` states that the
-    /// file at this path was once rewritten in place.
+    /// Chooses the way for a file. `head` are its first 100 bytes; `changes_in_place` states that
+    /// the file at this path was once rewritten in place.
     pub fn choose(head: &[u8], size: u64, name: &[u8], changes_in_place: bool) -> Self {
         if sqlite::is_sqlite(head)
             && let Some(page) = sqlite::page_size(head)
@@ -69,8 +69,8 @@ impl Chunker {
         Self::Content
     }
 
-    /// Cuts `bytes` and returns the chunks' lengths. Unless `last`, the content goes on after `bytes`;
-    /// the part that further bytes could cut differently is then left over.
+    /// Cuts `bytes` and returns the chunks' lengths. Unless `last`, the content goes on after
+    /// `bytes`; the part that further bytes could cut differently is then left over.
     pub fn cut(&self, bytes: &[u8], last: bool) -> Vec<usize> {
         let (min, average, max) = match self {
             Self::Fixed(block) => {

@@ -13,7 +13,7 @@ use crate::state::catalog::Catalog;
 use crate::state::spool::Spool;
 
 /// What a manifest says about the archives of its snapshot.
-pub(super) struct Contents {
+pub(super) struct SnapshotContents {
     /// The archives that the snapshot needs.
     pub(super) rows: Vec<ArchiveRow>,
     pub(super) index: IndexRef,
@@ -23,15 +23,21 @@ pub(super) struct Contents {
     pub(super) has_wide_times: bool,
 }
 
-/// Publishes the manifest of `contents`; the catalog knows the snapshot then. All archives must be in
-/// the spool. Returns the manifest, and name and bytes of the pages of earlier snapshots and of
-/// their directories.
+/// A manifest that is in the spool.
+pub(super) struct PublishedManifest {
+    pub(super) manifest: Manifest,
+    /// Name and bytes of the pages of earlier snapshots, and of directories of them.
+    pub(super) known: Vec<(Hash, Vec<u8>)>,
+}
+
+/// Publishes the manifest of `contents`, and records the snapshot in the catalog. All archives must
+/// be in the spool.
 pub(super) fn publish_in_spool(
     request: &PackRequest<'_>,
     catalog: &mut Catalog,
     spool: &Spool,
-    contents: Contents,
-) -> Result<(Manifest, Vec<(Hash, Vec<u8>)>), PackError> {
+    contents: SnapshotContents,
+) -> Result<PublishedManifest, PackError> {
     let sets = catalog.recipient_sets()?;
     let paged = history::page(&request.lineage, catalog, spool)?;
     let mut totals = contents.totals;
@@ -65,7 +71,10 @@ pub(super) fn publish_in_spool(
     };
     let manifest = Manifest::new(core, pages);
     sign_and_publish(request, catalog, spool, &manifest)?;
-    Ok((manifest, paged.objects))
+    Ok(PublishedManifest {
+        manifest,
+        known: paged.objects,
+    })
 }
 
 /// Puts signature and manifest into the spool, in this order, and records the snapshot.

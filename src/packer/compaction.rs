@@ -11,8 +11,8 @@ use crate::state::catalog::CatalogArchive;
 
 /// A data archive is packed again if less than this share of its stream is live.
 const COMPACT_BELOW_PERCENT: u64 = 25;
-/// All data archives together may hold this many percent of their live bytes; beyond that, those with
-/// the smallest live share are packed again. This bounds how much a restore reads in vain.
+/// All data archives together may hold this many percent of their live bytes; beyond that, those
+/// with the smallest live share are packed again. This bounds how much a restore reads in vain.
 const COMPACT_ABOVE_PERCENT: u64 = 125;
 /// If a snapshot uses more index archives than this, the index is packed again.
 const MAX_INDEX_ARCHIVES: usize = 24;
@@ -50,7 +50,7 @@ fn mostly_dead(usable: &[CatalogArchive]) -> Vec<i64> {
     let live_bytes: u64 = data.iter().map(|(_, live, _)| live).sum();
     let mut held_bytes: u64 = data.iter().map(|(_, _, tar)| tar).sum();
     let mut retired = Vec::new();
-    for (n, live, tar) in data {
+    for (number, live, tar) in data {
         let alone = live * 100 < tar * COMPACT_BELOW_PERCENT;
         let together = held_bytes * 100 > live_bytes * COMPACT_ABOVE_PERCENT;
         if !alone && !together {
@@ -58,7 +58,7 @@ fn mostly_dead(usable: &[CatalogArchive]) -> Vec<i64> {
         }
         // Its live bytes move to a new archive, which is all live.
         held_bytes -= tar - live;
-        retired.push(n);
+        retired.push(number);
     }
     retired
 }

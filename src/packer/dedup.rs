@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::bloom::BloomFilter;
-use super::catalog_writer::CatalogWriter;
+use super::catalog_writer::{CatalogWriter, CommittedBatch};
 use super::chunk_hash::Chunk;
 use super::error::PackError;
 use super::usage::UsableArchive;
@@ -52,7 +52,7 @@ impl<'a> Dedup<'a> {
             catalog,
             by_number: usable
                 .iter()
-                .filter_map(|u| Some((u.n?, u.row.id)))
+                .filter_map(|u| Some((u.number?, u.row.id)))
                 .collect(),
             usable: usable.into_iter().map(|u| (u.row.id, u)).collect(),
             added,
@@ -126,7 +126,7 @@ impl<'a> Dedup<'a> {
         };
         self.writer.add(archive, chunks);
         let usable = UsableArchive {
-            n: None,
+            number: None,
             row,
             tar_bytes,
             tar_blake3,
@@ -149,9 +149,10 @@ impl<'a> Dedup<'a> {
 
     /// Waits for the pending commit.
     pub(super) fn wait(&mut self) -> Result<(), PackError> {
-        let Some((batch, numbers)) = self.writer.wait(self.catalog)? else {
+        let Some(committed) = self.writer.wait(self.catalog)? else {
             return Ok(());
         };
+        let CommittedBatch { batch, numbers } = committed;
         if let Some(table) = &mut self.table {
             for chunk in batch.chunks() {
                 let place = ChunkPlace {
@@ -162,10 +163,10 @@ impl<'a> Dedup<'a> {
                 table.insert(chunk.hash, &place);
             }
         }
-        for (n, archive) in numbers.into_iter().zip(&batch.archives) {
-            self.by_number.insert(n, archive.row.id);
+        for (number, archive) in numbers.into_iter().zip(&batch.archives) {
+            self.by_number.insert(number, archive.row.id);
             if let Some(usable) = self.usable.get_mut(&archive.row.id) {
-                usable.n = Some(n);
+                usable.number = Some(number);
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use crate::format::index::{Entry, EntryType};
 
 /// OwnerNames of users and groups, asked once each.
 #[derive(Default)]
-pub struct OwnerNames {
+pub(super) struct OwnerNames {
     users: RefCell<HashMap<u32, Option<String>>>,
     groups: RefCell<HashMap<u32, Option<String>>>,
 }
@@ -44,8 +44,8 @@ impl OwnerNames {
 pub(super) type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Returns the entry at `path` of the file that `meta` describes, without content, and the error if
-/// its attributes cannot be read. `None` for a socket, which holds no data. `target` is the text of a
-/// symlink.
+/// its attributes cannot be read. `None` for a socket, which holds no data. `target` is the text of
+/// a symlink.
 pub(super) fn entry(
     path: Vec<u8>,
     meta: &Meta,

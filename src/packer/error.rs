@@ -51,7 +51,8 @@ pub enum PackError {
     Spool(#[from] SpoolError),
     /// The history is longer than the format allows.
     #[error(
-        "there are more earlier snapshots than a manifest can name: forget some (`sealift prune`), then run again"
+        "there are more earlier snapshots than a manifest can name: \
+         forget some (`sealift prune`), then run again"
     )]
     TooManyKnown,
     /// The signer does not sign.

@@ -1,8 +1,8 @@
 //! Stores one file's content: reads, cuts, hashes, looks up, appends new chunks.
 //!
 //! A small file is completely in memory before any of it is stored, so one state of it is stored. A
-//! large one streams, read and cut by a separate thread ([`read_ahead`]). If it changed meanwhile, the
-//! caller reads it again: the appended chunks stay as unused content, and are known in the next
+//! large one streams, read and cut by a separate thread ([`read_ahead`]). If it changed meanwhile,
+//! the caller reads it again: the appended chunks stay as unused content, and are known in the next
 //! attempt.
 
 pub(super) mod read_ahead;

@@ -1,10 +1,10 @@
 //! Turns each item of the snapshot into its index entry, and stores the content of files.
 //!
 //! - A file that did not change since the last snapshot is not read.
-//! - A file that changes while it is read is read again, at most three times. Then it is stored as
-//!   last read, marked `torn`, and reported.
-//! - When a file is opened, its name may belong to another file than during the walk. The opened file
-//!   counts, with its own owner, mode and attributes.
+//! - A file that changes while it is read is read again, up to three times in all. Then it is stored
+//!   as last read, marked `torn`, and reported.
+//! - When a file is opened, its name may belong to another file than during the walk. The opened
+//!   file counts, with its own owner, mode and attributes.
 //! - A SQLite database in a live tree has rules of its own ([`live_database`]).
 
 mod live_database;
@@ -25,12 +25,13 @@ use super::error::{PackError, scratch_error};
 use super::files_cache::{CacheWriter, CachedFile, Stat};
 use super::merge_parts::SnapshotItem;
 use super::origin::Origin;
-use super::prefetch::{Earlier, Prefetched, SmallFile};
+use super::prefetch::{EarlierFile, Prefetched, SmallFile};
 use super::scratch::RunScratch;
 use super::usage::uses;
 use crate::base::database_names::{DatabaseNames, Journals};
 use crate::base::openat::{Kind, Meta};
 use crate::base::progress::{Progress, ProgressEvent};
+use crate::base::sqlite;
 use crate::base::walk::Found;
 use crate::format::index::{DatabaseRecord, OpenDirs, Skipped, has_wide_time, parent_path};
 use crate::format::manifest::Totals;
@@ -76,10 +77,11 @@ pub(super) struct FilePacker<'p, 'a> {
     old_databases: HashMap<String, DatabaseRecord>,
     skipped: BTreeSet<Skipped>,
     notes: BTreeSet<String>,
-    /// By device and inode, the paths of a file with several names: the first one; for a database, the
-    /// first one for each state of its journals.
+    /// By device and inode, the paths of a file with several names: the first one; for a database,
+    /// the first one for each state of its journals.
     links: HashMap<(u64, u64), Vec<Vec<u8>>>,
-    /// Packed databases of live trees and their journals, whose content is packed with the database.
+    /// Packed databases of live trees and their journals, whose content is packed with the
+    /// database.
     taken: BTreeMap<Vec<u8>, Journals>,
     database_names: DatabaseNames,
     names: OwnerNames,
@@ -224,11 +226,13 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         });
     }
 
-    /// Returns whether the file is a journal (`x.db-wal` or the like) of a database that was packed with
-    /// the journal's content.
+    /// Returns whether the file is a journal (`x.db-wal` or the like) of a database that was packed
+    /// with the journal's content.
     fn is_journal_of_taken(&self, path: &[u8]) -> bool {
-        let endings: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
-        let stem = endings.iter().find_map(|ending| path.strip_suffix(*ending));
+        let endings = sqlite::SIDECARS.iter();
+        let stem = endings
+            .copied()
+            .find_map(|ending| path.strip_suffix(ending));
         stem.is_some_and(|stem| self.taken.contains_key(stem))
     }
 
@@ -247,7 +251,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         &mut self,
         path: Vec<u8>,
         seen: SeenFile<'_>,
-        earlier: Earlier,
+        earlier: EarlierFile,
         small: Option<SmallFile>,
         progress: &dyn Progress,
     ) -> Result<(), PackError> {

@@ -1,12 +1,12 @@
 //! Caches the last snapshot's files with their stat, so that unchanged files are not read again.
 //!
-//! The cache is a zstd stream of files in path order, in blocks with a check each. It is read in step
-//! with the walk, so its size costs no memory.
+//! The cache is a zstd stream of files in path order, in blocks with a check each. It is read in
+//! step with the walk, so its size costs no memory.
 //!
 //! It belongs to one writer, and is put in place only after the snapshot's manifest, so the catalog
 //! has every archive that it names. If the catalog forgot one nevertheless (it was set back), the
-//! cache is not used. A cache that is missing, damaged or of another writer only means that files are
-//! read.
+//! cache is not used. A cache that is missing, damaged or of another writer only means that files
+//! are read.
 //!
 //! A file that could have changed after it was read without changing its times is never recorded as
 //! unchanged.
@@ -50,9 +50,9 @@ pub struct Stat {
     pub size: u64,
     /// Nanoseconds since 1970.
     pub mtime_ns: i128,
-    /// Time of change, in nanoseconds since 1970. For a staged file, whose time of change a hard link
-    /// would alter, the time of birth (0 if the file system has none): a new copy may have the inode of
-    /// a deleted one.
+    /// Time of change, in nanoseconds since 1970. For a staged file, whose time of change a hard
+    /// link would alter, the time of birth (0 if the file system has none): a new copy may have the
+    /// inode of a deleted one.
     pub ctime_ns: i128,
 }
 
@@ -76,7 +76,8 @@ impl Stat {
         Self::default()
     }
 
-    /// Returns whether a change right after `read_at_ns` (since 1970) could have left the same times.
+    /// Returns whether a change right after `read_at_ns` (since 1970) could have left the same
+    /// times.
     pub(super) fn is_racy(&self, origin: Origin, read_at_ns: i128) -> bool {
         let newest_ns = match origin {
             Origin::Staged => self.mtime_ns,
@@ -125,14 +126,14 @@ pub struct CacheReader {
     passed: Option<(Vec<u8>, Grain)>,
     /// The databases of the last snapshot.
     pub databases: Vec<DatabaseRecord>,
-    /// Whether the catalog forgot archives that it had when the cache was written. Their ids must not
-    /// be used again.
+    /// Whether the catalog forgot archives that it had when the cache was written. Their ids must
+    /// not be used again.
     pub is_ahead: bool,
 }
 
 impl CacheReader {
-    /// Opens the cache of the writer whose next archive is `next`. A cache that cannot be used counts
-    /// as empty.
+    /// Opens the cache of the writer whose next archive is `next`. A cache that cannot be used
+    /// counts as empty.
     pub fn open(path: &Path, next: ArchiveId) -> Self {
         Self::try_open(path, next).unwrap_or_default()
     }
@@ -201,7 +202,8 @@ impl CacheReader {
     }
 
     /// Returns the grain of the file that had the path `path` without its last ending, and is gone:
-    /// ransomware often adds an ending. Only the file right before `path` in the order is considered.
+    /// ransomware often adds an ending. Only the file right before `path` in the order is
+    /// considered.
     pub fn renamed_from(&self, path: &[u8]) -> Option<Grain> {
         let (gone, grain) = self.passed.as_ref()?;
         let ending = path.strip_prefix(gone.as_slice())?;
@@ -221,8 +223,8 @@ pub(super) struct CacheWriter {
 }
 
 impl CacheWriter {
-    /// Begins the body. [`Self::finish`] puts the header, which needs the databases, in front of it.
-    /// Temporary files go below `scratch`, which must be on the same file system.
+    /// Begins the body. [`Self::finish`] puts the header, which needs the databases, in front of
+    /// it. Temporary files go below `scratch`, which must be on the same file system.
     pub(super) fn create(path: &Path, scratch: &Path, writer: WriterId) -> io::Result<Self> {
         let temp = scratch.join("cache-body");
         let body = zstd::Encoder::new(BufWriter::new(crate::base::fs::create_private(&temp)?), 1)?;
@@ -327,8 +329,8 @@ fn read_field(input: &mut impl Read) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Returns whether the file's line has its time. Versions before wide times wrote the nearest one that
-/// fits 64 bits.
+/// Returns whether the file's line has its time. Versions before wide times wrote the nearest one
+/// that fits 64 bits.
 fn has_its_time(file: &CachedFile) -> bool {
     !is_wide_time(file.stat.mtime_ns) || has_wide_time(&file.line)
 }

@@ -1,12 +1,13 @@
 //! Makes the pages that name the earlier snapshots.
 //!
 //! The catalog records which manifest first had exactly a group's rows ([`Made`]), and after which
-//! manifest it recorded that. If the newest snapshot is another one (the catalog was lost or set back,
-//! or an older program wrote in between), every page is made again under this manifest's number. So no
-//! page that fell out of use comes back, on which `prune` relies. For the same reason the record is
-//! written before the manifest.
+//! manifest it recorded that. If the newest snapshot is another one (the catalog was lost or set
+//! back, or an older program wrote in between), every page is made again under this manifest's
+//! number. So no page that fell out of use comes back, on which `prune` relies. For the same reason
+//! the record is written before the manifest.
 //!
-//! Each run makes all pages from the rows, but puts only those into the spool that a target may lack.
+//! Each run makes all pages from the rows, but puts only those into the spool that a target may
+//! lack.
 
 use std::collections::{HashMap, HashSet};
 

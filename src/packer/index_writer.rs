@@ -57,7 +57,8 @@ pub(super) fn seal(
         whole: blake3::Hasher::new(),
         bytes: 0,
     };
-    // The header changes every time. A section ends a chunk, so the chunks after it can stay the same.
+    // The header changes every time. A section ends a chunk, so the chunks after it can stay the
+    // same.
     writer.section(header.as_slice())?;
     writer.section(archive_lines.as_slice())?;
     let entries = File::open(&body.entry_lines).map_err(|e| scratch_error(&body.entry_lines, e))?;

@@ -4,7 +4,7 @@ use crate::state::staged_snapshot::Part;
 
 /// Where a file is read, which decides how far the packer must expect it to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub(super) enum Origin {
     /// In a directory that the producer staged. Nothing changes there, except that a later staging
     /// may hard-link its files.
     Staged,

@@ -36,14 +36,14 @@ const READERS: usize = 2;
 /// An item of the snapshot, and what is known about it before it is packed.
 pub(super) struct Prefetched {
     pub(super) item: SnapshotItem,
-    pub(super) earlier: Earlier,
+    pub(super) earlier: EarlierFile,
     /// The content, if it is a small file that was read ahead.
     pub(super) small: Option<SmallFile>,
 }
 
 /// What the last snapshot had at an item's path.
 #[derive(Default)]
-pub(super) struct Earlier {
+pub(super) struct EarlierFile {
     /// The file at the path; `None` if there was none.
     pub(super) file: Option<CachedFile>,
     /// How its content looked; also that of a file whose name was extended to this one.
@@ -91,8 +91,8 @@ enum Turn {
     Later(Receiver<PrefetchBatch>),
 }
 
-/// Passes all items of `parts` to `pack`, in order. `reusable` are the archives whose content may be
-/// used again.
+/// Passes all items of `parts` to `pack`, in order. `reusable` are the archives whose content may
+/// be used again.
 pub(super) fn prefetch(
     parts: Parts,
     cache: CacheReader,
@@ -127,8 +127,8 @@ pub(super) fn prefetch(
     })
 }
 
-/// Sends the items of all parts in batches, until there are no more or the packer stops. A batch with
-/// small files to read goes to the readers, too.
+/// Sends the items of all parts in batches, until there are no more or the packer stops. A batch
+/// with small files to read goes to the readers, too.
 fn walk_parts(
     parts: Parts,
     mut cache: CacheReader,
@@ -162,7 +162,7 @@ fn next_batch(
     let mut bytes = 0;
     while batch.len() < BATCH_ITEMS && bytes < BATCH_BYTES {
         let Some(item) = parts.next() else { break };
-        let mut earlier = Earlier::default();
+        let mut earlier = EarlierFile::default();
         if let SnapshotItem::Found {
             path,
             found,
@@ -191,7 +191,7 @@ fn look_up(
     origin: Origin,
     cache: &mut CacheReader,
     reusable: &HashSet<ArchiveId>,
-) -> Earlier {
+) -> EarlierFile {
     let file = cache.find(path);
     let grain = match &file {
         Some(file) => Some(file.grain),
@@ -200,7 +200,7 @@ fn look_up(
     let is_unchanged = file.as_ref().is_some_and(|file| {
         file.stat == Stat::of(meta, origin) && file.uses.iter().all(|(id, _)| reusable.contains(id))
     });
-    Earlier {
+    EarlierFile {
         file,
         grain,
         is_unchanged,
@@ -219,14 +219,14 @@ fn read_batches(jobs: &Mutex<Receiver<ReadJob>>) {
                 prefetched.small = read_small(found).ok().flatten();
             }
         }
-        // Fails if the packer stopped. The walk ends then, too; batches that it sent before are still
-        // received here.
+        // Fails if the packer stopped. The walk ends then, too; batches that it sent before are
+        // still received here.
         let _ = done.send(batch);
     }
 }
 
-/// Reads a small file at once. Returns `None` if the packer must read it: it grew, has holes or is a
-/// database.
+/// Reads a small file at once. Returns `None` if the packer must read it: it grew, has holes or is
+/// a database.
 fn read_small(found: &Found) -> io::Result<Option<SmallFile>> {
     let (mut file, before) = found.root.open_file(found.rel())?;
     if before.len() > SMALL_BYTES || is_sparse(&before) {

@@ -1,9 +1,9 @@
 //! Rebuilds the chunk rows of a lost catalog from an index and the content that it describes.
 //!
-//! An index has the extents of each file; the catalog needs the place of each chunk. So the content is
-//! cut as packing cuts it, and each chunk that is within one extent gets its place. A file is used
-//! only if its BLAKE3 matches the index entry: then its extents hold these bytes, no matter where the
-//! content came from.
+//! An index has the extents of each file; the catalog needs the place of each chunk. So the content
+//! is cut as packing cuts it, and each chunk that is within one extent gets its place. A file is
+//! used only if its BLAKE3 matches the index entry: then its extents hold these bytes, no matter
+//! where the content came from.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -75,8 +75,8 @@ pub struct Reindexed {
     pub missing: Vec<Vec<u8>>,
 }
 
-/// Adds a snapshot's `archives` to `catalog`, and every chunk of its `entries` whose content is in one
-/// of `roots`. If `paths` is given, only the entries at these paths are considered.
+/// Adds a snapshot's `archives` to `catalog`, and every chunk of its `entries` whose content is in
+/// one of `roots`. If `paths` is given, only the entries at these paths are considered.
 pub fn reindex(
     catalog: &mut Catalog,
     archives: &[NewArchive],

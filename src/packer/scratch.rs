@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::{PackError, scratch_error};
 
-/// A directory for this run's temporary files, removed when the run ends. One that a killed run left
-/// behind is removed at the next start.
+/// A directory for this run's temporary files, removed when the run ends. One that a killed run
+/// left behind is removed at the next start.
 pub(crate) struct RunScratch {
     pub(super) dir: PathBuf,
 }

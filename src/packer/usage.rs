@@ -12,7 +12,7 @@ use crate::state::catalog::CatalogArchive;
 #[derive(Debug, Clone)]
 pub(super) struct UsableArchive {
     /// The catalog's number of it; `None` until it is committed to the catalog.
-    pub(super) n: Option<i64>,
+    pub(super) number: Option<i64>,
     pub(super) row: ArchiveRow,
     /// Bytes of its uncompressed tar stream.
     pub(super) tar_bytes: u64,
@@ -23,7 +23,7 @@ pub(super) struct UsableArchive {
 impl From<CatalogArchive> for UsableArchive {
     fn from(archive: CatalogArchive) -> Self {
         Self {
-            n: Some(archive.n),
+            number: Some(archive.n),
             row: archive.row,
             tar_bytes: archive.tar_bytes,
             tar_blake3: archive.tar_blake3,

@@ -5,7 +5,7 @@
 //! only by the hashes in a signed manifest, which [`super::fetch`] compares.
 
 pub use crate::keys::generate::{generate, seal_with_passphrase};
-pub use crate::keys::identities::{Identities, IdentityError, recipients_of};
+pub use crate::keys::identities::{Identities, IdentityError};
 pub use crate::keys::prompt::{FilePrompt, PASSPHRASE_FILE, Prompt, SecretString};
 pub use age::secrecy::ExposeSecret;
 

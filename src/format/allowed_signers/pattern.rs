@@ -3,8 +3,8 @@
 /// Longest pattern of a list, in bytes; OpenSSH stops at a longer one.
 const MAX_PATTERN_BYTES: usize = 1022;
 
-/// Whether `list` lets `text` through: some pattern matches it, and none that begins with `!`.
-pub fn list_matches(list: &[u8], text: &[u8]) -> bool {
+/// Returns whether `list` accepts `text`: a pattern matches it, and none that begins with `!` does.
+pub(super) fn list_matches(list: &[u8], text: &[u8]) -> bool {
     let mut is_match = false;
     for pattern in list.split(|byte| *byte == b',') {
         let (is_denied, pattern) = match pattern.strip_prefix(b"!") {
@@ -24,11 +24,11 @@ pub fn list_matches(list: &[u8], text: &[u8]) -> bool {
     is_match
 }
 
-/// Whether `text` is what `pattern` describes with `*` and `?`. After a mismatch the last `*` takes
-/// one byte more; an earlier one never needs to, so a pattern full of them takes no longer.
+/// Returns whether `text` matches `pattern`, in which `*` and `?` are wildcards. After a mismatch the
+/// last `*` takes one byte more. An earlier one never needs to, so many of them take no longer.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut next) = (0, 0);
-    // Behind the last `*`, and the first byte that it does not take yet.
+    // Positions after the last `*` in the pattern, and of the first byte that it does not take yet.
     let mut retry: Option<(usize, usize)> = None;
     while next < text.len() {
         match pattern.get(at) {
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_matches_as_in_openssh_and_at_once() {
+    fn a_pattern_matches_as_in_openssh_and_quickly() {
         for (pattern, text, expected) in [
             ("dalidou", "dalidou", true),
             ("dalidou", "dalidou2", false),

@@ -1,13 +1,13 @@
-//! Times as OpenSSH takes them: `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, in UTC with a `Z`
-//! or `UTC` behind it, else in the local time zone.
+//! Parses times as OpenSSH does: `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, in UTC if `Z` or
+//! `UTC` follows, else in the local time zone.
 //!
-//! OpenSSH leaves the arithmetic to the C library, and so does this: the 31st of February is in
-//! March, and a time in summer is read as standard time, since nothing says that it is not.
+//! OpenSSH leaves the arithmetic to the C library, and so does this module: the 31st of February is
+//! in March, and a time in summer is read as standard time, since nothing indicates otherwise.
 #![allow(unsafe_code)]
 
-/// Returns seconds since 1970. Earlier times are malformed, as they are to OpenSSH up to 9.9; later
-/// versions take them for times in a far future.
-pub fn parse(text: &[u8]) -> Option<u64> {
+/// Returns seconds since 1970. Earlier times are malformed, as in OpenSSH up to 9.9; later versions
+/// read them as times in a far future.
+pub(super) fn parse(text: &[u8]) -> Option<u64> {
     let (digits, is_utc) = without_zone(text);
     if ![8, 12, 14].contains(&digits.len()) {
         return None;
@@ -21,7 +21,7 @@ pub fn parse(text: &[u8]) -> Option<u64> {
     let day = field(6, 2, 1, 31)?;
     let hour = field(8, 2, 0, 23)?;
     let minute = field(10, 2, 0, 59)?;
-    // `strptime` takes two leap seconds.
+    // `strptime` accepts two leap seconds.
     let second = field(12, 2, 0, 61)?;
     // SAFETY: `tm` is plain data, for which zeros are valid.
     let mut time: libc::tm = unsafe { std::mem::zeroed() };

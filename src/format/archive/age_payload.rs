@@ -47,8 +47,8 @@ impl PayloadKey {
         Nonce::assume_unique_for_key(nonce)
     }
 
-    /// Encrypts `chunk` in place and appends its tag. No two chunks share a nonce, since the counter
-    /// only grows.
+    /// Encrypts `chunk` in place and appends its tag. No two chunks share a nonce, since the
+    /// counter only grows.
     fn seal(&mut self, chunk: &mut Vec<u8>, is_last: bool) -> io::Result<()> {
         let sealed = self
             .key

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::Hash;
 use crate::format::extent::Extent;
 
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EntryType {

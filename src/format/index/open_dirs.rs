@@ -12,9 +12,9 @@ impl OpenDirs {
         self.0.push(path);
     }
 
-    /// Closes the directories that `path` and its successors cannot be in. Raw byte order puts `a-b`
-    /// between `a` and `a/b`, so a directory stays open until the paths are past everything that can
-    /// begin with it and a slash.
+    /// Closes the directories that `path` and its successors cannot be in. Raw byte order puts
+    /// `a-b` between `a` and `a/b`, so a directory stays open until the paths are past everything
+    /// that can begin with it and a slash.
     fn leave(&mut self, path: &[u8]) {
         let is_past = |dir: &Vec<u8>| {
             let beyond = path.get(dir.len()).is_some_and(|byte| *byte > b'/');
@@ -23,8 +23,8 @@ impl OpenDirs {
         while self.0.pop_if(|dir| is_past(dir)).is_some() {}
     }
 
-    /// Returns whether `parent`, the parent of `path`, is a directory. No later path may sort before
-    /// `path`.
+    /// Returns whether `parent`, the parent of `path`, is a directory. No later path may sort
+    /// before `path`.
     pub fn hold(&mut self, path: &[u8], parent: &[u8]) -> bool {
         self.leave(path);
         // Each is longer than the one before, so the search is fast in a deep tree, too.

@@ -103,8 +103,8 @@ struct StretchReader<'f> {
 }
 
 impl StretchReader<'_> {
-    /// Reads until the plan's end, an early end of the file (the caller notices the wrong size), or the
-    /// receiver is dropped (the caller has its own error).
+    /// Reads until the plan's end, an early end of the file (the caller notices the wrong size), or
+    /// the receiver is dropped (the caller has its own error).
     fn run(&mut self, size: u64, sparse: bool) -> io::Result<()> {
         let mut offset = 0;
         while offset < size {

@@ -2,8 +2,8 @@
 //!
 //! If it has a live WAL or rollback journal, the backup API copies it (in one step) into a scratch
 //! file, which is packed under the database's name. Otherwise its own bytes are read under a read
-//! transaction. In both cases its `-wal`, `-shm` and `-journal` stay out of the snapshot: their content
-//! is in the copy, and they would corrupt it when restored.
+//! transaction. In both cases its `-wal`, `-shm` and `-journal` stay out of the snapshot: their
+//! content is in the copy, and they would corrupt it when restored.
 
 use std::fs::File;
 use std::io;
@@ -139,8 +139,8 @@ impl FilePacker<'_, '_> {
         if let Some(lock) = &lock {
             self.lock_budget.waited(lock.waited());
         }
-        // A writer may have committed since the caller's stat. Under the lock none can: it may prepare
-        // its journal while we read, but the file does not change.
+        // A writer may have committed since the caller's stat. Under the lock none can: it may
+        // prepare its journal while we read, but the file does not change.
         let before = &Meta::of_fd(&*file)?;
         let is_locked = lock.is_some();
         let same = file.try_clone()?;
@@ -216,7 +216,8 @@ impl FilePacker<'_, '_> {
         Ok(reading)
     }
 
-    /// Stores the bytes of a file that begins like a database but cannot be opened or checked as one.
+    /// Stores the bytes of a file that begins like a database but cannot be opened or checked as
+    /// one.
     fn read_unchecked(
         &mut self,
         entry: &mut Entry,

@@ -4,6 +4,7 @@
 //! other.
 
 use super::super::error::PackError;
+use super::super::origin::Origin;
 use super::{FilePacker, entry_metadata};
 use crate::base::database_names::Roots;
 use crate::base::openat::Meta;
@@ -13,8 +14,8 @@ use crate::format::index::EntryType;
 use crate::state::staged_snapshot::StagedSnapshot;
 
 impl FilePacker<'_, '_> {
-    /// Returns the packed path of which `found` is another name, with the same content; `None` if there
-    /// is none.
+    /// Returns the packed path of which `found` is another name, with the same content; `None` if
+    /// there is none.
     pub(super) fn first_name(&mut self, found: &Found) -> Option<Vec<u8>> {
         if found.meta.nlink() < 2 {
             return None;
@@ -41,8 +42,8 @@ impl FilePacker<'_, '_> {
         }
     }
 
-    /// Packs a further name of the file at `first`. Returns false if the name belongs to another file by
-    /// now.
+    /// Packs a further name of the file at `first`. Returns false if the name belongs to another
+    /// file by now.
     pub(super) fn pack_link(
         &mut self,
         path: &[u8],
@@ -75,7 +76,8 @@ impl FilePacker<'_, '_> {
 /// Returns the directories in which a snapshot's databases may have further names.
 pub(super) fn roots(snapshot: &StagedSnapshot) -> Roots {
     let mut roots = snapshot.roots.clone();
-    let live = snapshot.parts.iter().filter(|part| !part.staged);
+    let parts = snapshot.parts.iter();
+    let live = parts.filter(|part| Origin::of(part) == Origin::Live);
     for part in live {
         let path = part.root.path();
         roots.paths.push(path.to_owned());

@@ -76,8 +76,8 @@ const NOISE_ABOVE_PERCENT: usize = 75;
 /// If less than this share of a frame remains, pages in the next one are treated as files.
 const REPETITIVE_BELOW_PERCENT: usize = 25;
 
-/// zstd at one level. At [`TUNED_LEVEL`] the parameters are chosen frame by frame, by its content and
-/// by the outcome of the frame before.
+/// zstd at one level. At [`TUNED_LEVEL`] the parameters are chosen frame by frame, by its content
+/// and by the outcome of the frame before.
 struct Zip {
     zstd: Compressor<'static>,
     /// Current parameters; `None` at other levels.

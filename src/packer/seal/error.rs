@@ -16,7 +16,8 @@ pub enum SealError {
     Compress(#[source] io::Error),
     /// A compressed frame does not decompress to its content.
     #[error(
-        "a compressed frame does not decompress to its original content (bad memory or disk?); nothing was stored"
+        "a compressed frame does not decompress to its original content \
+         (bad memory or disk?); nothing was stored"
     )]
     FrameMismatch,
     /// The object on disk is not age with one stanza per recipient.

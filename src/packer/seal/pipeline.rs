@@ -1,18 +1,19 @@
 //! The threads that seal: tar streams in, sealed objects out, in order and in bounded memory.
 //!
 //! ```text
-//! packer               compress × N           seal                    publish
+//! packer              compress × N              seal                  publish
 //!
-//! write() ── frames ──▶ compress, ── messages ─▶ reorder, ── written ─▶ check,
-//!    ▲                  unzip,          ▲       encrypt,               fsync,
-//!    ├── used frames ── compare         │       hash                   rename
-//!    │                     ▲            │         │                       │
-//!    │                     └─────── used buffers ─┘                       │
-//!    ├── finish_archive() ── messages ──┘                                 │
-//!    └── next_sealed() ◀──────────────── sealed ──────────────────────────┘
+//! write() ───frames──▶ compress, ──┐
+//!                      unzip,      ├─messages─▶ order,
+//!                      compare     │            encrypt, ──written──▶ check,
+//! finish_archive() ────────────────┘            hash                  fsync,
+//!                                                                     rename
+//! next_sealed() ◀─────────────────────────sealed────────────────────────┘
 //! ```
 //!
-//! - N + 1 frames and N + 2 buffers circulate, so a fast producer waits for the slowest stage.
+//! - N + 1 frames circulate between packer and compressors (`used` takes them back), and N + 2
+//!   buffers for compressed frames between compressors and writer. So memory is bounded, and a fast
+//!   producer waits for the slowest stage.
 //! - Frames and ends of archives are numbered; the writer restores their order.
 //! - The first error ends the writer and the publisher. The packer sees it when it next waits for a
 //!   frame or a sealed archive.
@@ -32,7 +33,8 @@ use crate::base::ids::Hash;
 use crate::keys::recipients::{RecipientError, Recipients};
 use crate::state::spool::Spool;
 
-/// Archives that are written and not yet durable: while the disk takes one, the next can be finished.
+/// Archives that are written and not yet durable: while the disk takes one, the next can be
+/// finished.
 const UNFLUSHED_ARCHIVES: usize = 1;
 
 /// Seals tar streams, one archive after the other.
@@ -230,13 +232,13 @@ fn start_compressors(
     (0..workers).map(start_one).collect()
 }
 
-type Written = SyncSender<Result<WrittenObject, SealError>>;
-type Sealed = Receiver<Result<SealedArchive, SealError>>;
+type WrittenSender = SyncSender<Result<WrittenObject, SealError>>;
+type SealedReceiver = Receiver<Result<SealedArchive, SealError>>;
 
 /// Starts the thread that publishes objects, which stops after the first error.
 fn start_publisher(
     publisher: ObjectPublisher,
-) -> Result<(Written, Sealed, JoinHandle<()>), SealError> {
+) -> Result<(WrittenSender, SealedReceiver, JoinHandle<()>), SealError> {
     let (written, to_publish) =
         sync_channel::<Result<WrittenObject, SealError>>(UNFLUSHED_ARCHIVES);
     let (sealed_out, sealed) = channel();

@@ -393,7 +393,7 @@ fn absurd_pages_of_earlier_snapshots_are_named_and_harm_nothing() {
         let ran = cage.list();
         ran.ended(what, &[code]);
         assert_eq!(
-            ran.err.contains("cannot be told"),
+            ran.err.contains("cannot determine which snapshots"),
             code == 3,
             "{what}: {}",
             ran.err
@@ -536,6 +536,6 @@ fn a_planted_signature_chokes_nobody() {
     }
     let ran = cage.restore(&[]);
     ran.ended("a planted signature", &[1]);
-    assert!(ran.err.contains("no signature beside it"), "{}", ran.err);
+    assert!(ran.err.contains("it has no signature"), "{}", ran.err);
     cage.recover(&[]).ended("a planted signature", &[1]);
 }

@@ -139,7 +139,7 @@ fn an_ordinary_file_takes_little_and_blocks_follow_each_other() {
 }
 
 #[test]
-fn an_entry_larger_than_a_block_stands_among_others() {
+fn an_entry_larger_than_a_block_fits_among_others() {
     let mut large = ordinary(1);
     let hole = Extent {
         archive: None,
