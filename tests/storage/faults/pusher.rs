@@ -19,7 +19,8 @@ use sealift::restore::open::generate;
 use sealift::storage::{ErrorKind, Storage, TargetSpec, open};
 
 use crate::support::checker::{Published, assert_sound};
-use crate::support::host::{files, is_long};
+use crate::support::files::files;
+use crate::support::is_long;
 use crate::support::live_snapshot::{Silent, snapshot};
 use crate::support::tree::noise;
 use crate::support::watched_target::{Fault, Watched};
