@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::host::{Host, files};
+use crate::support::files::files;
+use crate::support::host::Host;
 use crate::support::tree::{describe, noise};
 
 /// Every kind of content that is cut in its own way.

@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use crate::support::host::{Host, files, texts};
+use crate::support::files::files;
+use crate::support::host::{Host, texts};
 use crate::support::tree::describe;
 
 fn at(host: &mut Host, time: &str) {

@@ -377,7 +377,7 @@ fn snapshot_then_validate_then_push() {
         "{said}"
     );
     // Sealed: neither stands on the target in the clear.
-    for file in crate::support::host::files(&host.folder()) {
+    for file in crate::support::files::files(&host.folder()) {
         let bytes = fs::read(file).unwrap();
         assert!(!bytes.windows(14).any(|window| window == b"before-upgrade"));
     }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 
-use crate::support::host::{Host, files};
+use crate::support::files::files;
+use crate::support::host::Host;
 use crate::support::s3::{BUCKET, Hook, S3Server, error_answer};
 use crate::support::tree::{describe, noise};
 
@@ -433,7 +434,7 @@ fn what_may_not_be_deleted_is_left_and_told_of() {
     let (s3, endpoint) = (format!("s3://{BUCKET}/x"), server.endpoint());
     let run = |arguments: &[&str]| {
         let mut command = host.command(arguments);
-        command.envs(server.variables()).output().unwrap()
+        server.output_of(&mut command)
     };
     let there = run(&["sync", "./repo", &s3, "--to-endpoint", &endpoint]);
     assert!(there.status.success());

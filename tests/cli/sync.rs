@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::sync::{Arc, Mutex};
 
-use crate::support::host::{Host, files, texts};
+use crate::support::files::files;
+use crate::support::host::{Host, texts};
 use crate::support::rsync::SshServer;
 use crate::support::s3::{BUCKET, Hook, S3Server, error_answer};
 use crate::support::tree::{describe, noise};
@@ -136,7 +137,7 @@ fn a_side_that_is_gone_is_not_asked_for_every_archive() {
 
 fn sync_s3(host: &Host, server: &S3Server, arguments: &[&str]) -> Output {
     let mut command = host.command(arguments);
-    command.envs(server.variables()).output().unwrap()
+    server.output_of(&mut command)
 }
 
 /// A laptop pulls from where the server pushes to, and another machine gets it over ssh.

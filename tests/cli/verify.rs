@@ -9,7 +9,8 @@ use sealift::format::manifest::TablePage;
 use sealift::state::catalog::Catalog;
 
 use crate::restore::tamper::{self, Action, Kind};
-use crate::support::host::{Host, files, texts};
+use crate::support::files::files;
+use crate::support::host::{Host, texts};
 use crate::support::s3::{BUCKET, S3Server};
 use crate::support::tree::noise;
 
@@ -408,7 +409,7 @@ fn an_s3_target_is_verified_from_its_url() {
     let (url, endpoint) = (format!("s3://{BUCKET}/off/site"), server.endpoint());
     let run = |arguments: &[&str], code: i32| {
         let mut command = host.command(arguments);
-        let output = command.envs(server.variables()).output().unwrap();
+        let output = server.output_of(&mut command);
         let (out, err) = texts(&output);
         assert_eq!(output.status.code(), Some(code), "{out}{err}");
         out

@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::calls::Change;
-use crate::points::Random;
+use crate::support::random::Random;
 
 const BLOCK_BYTES: usize = 4096;
 

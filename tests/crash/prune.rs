@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::points::{Point, try_points};
 use crate::scene::{Content, Disks, Scene};
-use crate::support::host::files;
+use crate::support::files::files;
 
 const PRUNE: [&str; 4] = ["prune", "--policy", "last=2", "--yes"];
 const EARLIER: u64 = 6;

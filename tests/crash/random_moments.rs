@@ -3,16 +3,13 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::support::host::{Host, files};
+use crate::support::files::files;
+use crate::support::host::Host;
 use crate::support::tree::{describe, noise};
 
 #[test]
 fn a_backup_killed_at_any_moment_loses_nothing() {
-    let kills = if crate::support::host::is_long() {
-        200
-    } else {
-        12
-    };
+    let kills = if crate::support::is_long() { 200 } else { 12 };
     let host = Host::new();
     fs::write(
         host.path("c.toml"),

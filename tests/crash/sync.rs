@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::points::{Point, try_points};
 use crate::scene::{Content, Disks, Scene};
-use crate::support::host::files;
+use crate::support::files::files;
 
 const RESTORED_EVERY: usize = 4;
 

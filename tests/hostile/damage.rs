@@ -16,7 +16,8 @@ use sealift::format::manifest::{Manifest, ManifestName, TablePage};
 use scene::{Ended, Scene};
 use table::{Action, Cells, Outcome, Place, TABLE};
 
-use crate::support::host::{files, is_long};
+use crate::support::files::files;
+use crate::support::is_long;
 use crate::support::tree;
 
 /// In everyday runs each tenth row; all of them with `./test --long`.

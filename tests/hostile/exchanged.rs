@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use sealift::base::openat::{Dir, Kind};
 
-use crate::support::host;
 use crate::support::host::Host;
+use crate::support::is_long;
 
 const SECRET: &str = "TOPSECRET";
 const PAIRS: usize = 6;
@@ -163,7 +163,7 @@ fn look(dir: &Path) -> usize {
 }
 
 fn rounds() -> usize {
-    if host::is_long() { 40 } else { 5 }
+    if is_long() { 40 } else { 5 }
 }
 
 fn check(host: &Host) {

@@ -8,25 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::host;
+use crate::support::files::files;
+use crate::support::files::mode_of;
 use crate::support::host::{Host, SEALIFT, texts};
+use crate::support::is_root_for;
 
 const STRANGER: u32 = 65534;
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().mode() & 0o7777
-}
-
-fn is_root(what: &str) -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        eprintln!("SKIPPED: {what} needs root");
-    }
-    is_root
 }
 
 fn give_to(path: &Path, uid: u32) {
@@ -171,7 +161,7 @@ fn a_configuration_that_others_can_change_is_obeyed_only_if_it_is_named() {
 
 #[test]
 fn a_strangers_configuration_is_not_obeyed() {
-    if !is_root("a stranger's directory") {
+    if !is_root_for("a stranger's directory") {
         return;
     }
     let scene = Scene::new();
@@ -195,7 +185,7 @@ fn a_strangers_configuration_is_not_obeyed() {
 
 #[test]
 fn an_ordinary_user_obeys_his_own_configuration_and_roots() {
-    if !is_root("running as another user") {
+    if !is_root_for("running as another user") {
         return;
     }
     let scene = Scene::new();
@@ -220,7 +210,7 @@ fn an_ordinary_user_obeys_his_own_configuration_and_roots() {
 /// A user copies trees that he may not write to, however often what moves in them is copied again.
 #[test]
 fn an_ordinary_user_copies_a_closed_tree_that_moves() {
-    if !is_root("running as another user") {
+    if !is_root_for("running as another user") {
         return;
     }
     let host = Host::prepared(|_| {}, &["--tree", "data"]);
@@ -268,7 +258,10 @@ fn an_ordinary_user_copies_a_closed_tree_that_moves() {
         !name.starts_with('.')
     });
     let copy = made.unwrap().join("data/src");
-    assert_eq!([mode(&copy), mode(&copy.join("closed"))], [0o555, 0o555]);
+    assert_eq!(
+        [mode_of(&copy), mode_of(&copy.join("closed"))],
+        [0o555, 0o555]
+    );
     assert_eq!(entries(&copy).len(), 2);
     assert_eq!(entries(&copy.join("closed")).len(), 2);
 }
@@ -277,8 +270,8 @@ fn an_ordinary_user_copies_a_closed_tree_that_moves() {
 fn open_to_others(dir: &Path) -> Vec<String> {
     let mut open = Vec::new();
     for path in [vec![dir.to_owned()], entries(dir)].concat() {
-        if mode(&path) & 0o077 != 0 {
-            open.push(format!("{} {:o}", path.display(), mode(&path)));
+        if mode_of(&path) & 0o077 != 0 {
+            open.push(format!("{} {:o}", path.display(), mode_of(&path)));
         }
     }
     open
@@ -319,7 +312,7 @@ fn a_state_directory_that_was_made_open_is_closed_with_all_that_is_in_it() {
 
 #[test]
 fn a_state_directory_of_another_user_is_warned_of() {
-    if !is_root("a directory of another user") {
+    if !is_root_for("a directory of another user") {
         return;
     }
     let host = Host::new();
@@ -348,13 +341,13 @@ fn no_mode_is_left_to_the_umask() {
     assert!(output.status.success(), "{out}{err}");
     let new = temp.path().join("new");
     for path in [vec![new.clone()], entries(&new)].concat() {
-        assert_eq!(mode(&path) & 0o022, 0, "{}", path.display());
+        assert_eq!(mode_of(&path) & 0o022, 0, "{}", path.display());
     }
     for name in ["c.toml", "c.signer", "c.state"] {
-        assert_eq!(mode(&new.join(name)) & 0o077, 0, "{name}");
+        assert_eq!(mode_of(&new.join(name)) & 0o077, 0, "{name}");
     }
     assert_eq!(open_to_others(&new.join("c.state")), Vec::<String>::new());
-    assert_eq!(mode(&temp.path().join("key.txt")), 0o600);
+    assert_eq!(mode_of(&temp.path().join("key.txt")), 0o600);
     // One that others may write already is closed when a line is added.
     let listed = new.join("allowed_signers");
     chmod(&listed, 0o666);
@@ -369,7 +362,7 @@ fn no_mode_is_left_to_the_umask() {
         .current_dir(temp.path())
         .output();
     let (out, err) = texts(&output.unwrap());
-    assert_eq!(mode(&listed), 0o644, "{out}{err}");
+    assert_eq!(mode_of(&listed), 0o644, "{out}{err}");
 }
 
 fn recipient_of(dir: &Path) -> String {
@@ -475,7 +468,7 @@ fn no_other_process_of_the_user_reads_the_memory_that_holds_an_identity() {
         give_to(host.temp.path(), STRANGER);
     }
     let repo = ["--from", "repo", "--accept-signer"];
-    let archive = host::files(&host.folder().join("archives"))
+    let archive = files(&host.folder().join("archives"))
         .remove(0)
         .display()
         .to_string();

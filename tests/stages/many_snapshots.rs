@@ -36,22 +36,12 @@ use sealift::storage::{Body, PutMode, Storage};
 use crate::support::live_snapshot::snapshot;
 use crate::support::memory_target::Shelf;
 use crate::support::watched_target::{Fault, Watched};
+use crate::support::{block_on, is_long};
 
 const HOST: &str = "dalidou";
 
-fn is_long() -> bool {
-    std::env::var("SEALIFT_TEST_LONG").is_ok_and(|value| value == "1")
-}
-
 fn host() -> HostName {
     HOST.parse().unwrap()
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    runtime.unwrap().block_on(work)
 }
 
 /// A host with one small file, and how it pushes.

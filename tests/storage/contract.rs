@@ -25,18 +25,11 @@ use sealift::storage::{
     Body, Environment, ErrorKind, PutMode, PutOutcome, Storage, TargetSpec, open_with,
 };
 
+use crate::support::block_on;
 use crate::support::proxy;
 use crate::support::rsync::{RsyncDaemon, SshServer};
 use crate::support::s3::S3Server;
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(work)
-}
+use crate::support::tree::noise;
 
 /// A target and what keeps it alive.
 struct Backend {
@@ -199,18 +192,6 @@ async fn keys(target: &Arc<dyn Storage>, prefix: &str) -> Vec<String> {
     let mut keys: Vec<String> = listed.into_iter().map(|l| l.key).collect();
     keys.sort();
     keys
-}
-
-/// Bytes that no compression or repetition can mistake for others.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(2).wrapping_add(1);
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    std::iter::repeat_with(next).take(length).collect()
 }
 
 async fn round_trip(target: Arc<dyn Storage>) {

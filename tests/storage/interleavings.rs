@@ -32,6 +32,7 @@ use sealift::shipper::sync::SyncRequest;
 use sealift::state::State;
 use sealift::storage::Storage;
 
+use crate::support::is_long;
 use crate::support::live_snapshot::snapshot;
 use crate::support::memory_target::Shelf;
 use crate::support::tree::noise;
@@ -126,10 +127,6 @@ impl Base {
             false => Err(format!("{:?}, {:?}", report.targets, report.warnings)),
         }
     }
-}
-
-fn is_long() -> bool {
-    std::env::var("SEALIFT_TEST_LONG").is_ok_and(|value| value == "1")
 }
 
 fn scratch() -> tempfile::TempDir {

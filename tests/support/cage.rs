@@ -14,7 +14,7 @@ use sealift::format::manifest::{ArchiveKind, Manifest, ManifestCore, ManifestNam
 use sealift::format::signature::MANIFEST_NAMESPACE;
 
 use super::handmade_repo::{self, Draft, Repo};
-use super::host::is_long;
+use super::is_long;
 use super::tree::noise;
 
 /// What opening a hostile repository may take, debug build and all. The address space holds threads' stacks and

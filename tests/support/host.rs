@@ -4,12 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-pub const SEALIFT: &str = env!("CARGO_BIN_EXE_sealift");
+use super::files::bytes_below;
 
-/// Whether the full forms of the long tests are asked for (`./test --long`).
-pub fn is_long() -> bool {
-    std::env::var_os("SEALIFT_TEST_LONG").is_some_and(|value| value == "1")
-}
+pub const SEALIFT: &str = env!("CARGO_BIN_EXE_sealift");
 
 pub struct Host {
     pub temp: tempfile::TempDir,
@@ -264,37 +261,13 @@ impl Host {
 
     /// Bytes below the host's folder.
     pub fn stored_bytes(&self) -> u64 {
-        files(&self.folder())
-            .iter()
-            .map(|file| fs::metadata(file).unwrap().len())
-            .sum()
+        bytes_below(&self.folder())
     }
 }
 
 pub fn texts(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
-}
-
-/// Every file below `dir`, sorted. A folder may go meanwhile: a push removes the spool's empty ones.
-pub fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        let entries = match fs::read_dir(dir) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            entries => entries.unwrap(),
-        };
-        for entry in entries {
-            let entry = entry.unwrap();
-            match entry.file_type().unwrap().is_dir() {
-                true => dirs.push(entry.path()),
-                false => found.push(entry.path()),
-            }
-        }
-    }
-    found.sort();
-    found
 }
 
 pub fn joined<'a>(first: &[&'a str], second: &[&'a str]) -> Vec<&'a str> {

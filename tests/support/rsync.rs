@@ -10,13 +10,9 @@ use std::time::{Duration, Instant};
 
 use sealift::storage::TargetSpec;
 
-const STARTS_WITHIN: Duration = Duration::from_secs(20);
+use super::free_port;
 
-/// A port that nobody has at this moment.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
+const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// A server process that accepts connections, on a port that it was given.
 struct Server {

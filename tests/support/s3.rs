@@ -4,6 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -15,6 +16,8 @@ use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 use sealift::storage::{Environment, TargetSpec};
 use tokio::sync::oneshot;
+
+use super::host::texts;
 
 pub const BUCKET: &str = "backups";
 
@@ -139,6 +142,17 @@ impl S3Server {
             ("AWS_ACCESS_KEY_ID", &self.access_key),
             ("AWS_SECRET_ACCESS_KEY", &self.secret_key),
         ]
+    }
+
+    /// Runs `command` with the variables that let it in.
+    pub fn output_of(&self, command: &mut Command) -> Output {
+        command.envs(self.variables()).output().unwrap()
+    }
+
+    /// The same for a command that must succeed.
+    pub fn ok(&self, command: &mut Command) {
+        let output = self.output_of(command);
+        assert!(output.status.success(), "{}", texts(&output).1);
     }
 
     pub fn environment(&self) -> Environment {

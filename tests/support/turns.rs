@@ -11,6 +11,8 @@ use futures::stream::BoxStream;
 use sealift::storage::{Body, ErrorKind, Listed, PutMode, PutOutcome, Storage, TargetError};
 use tokio::sync::oneshot;
 
+use super::random::Random;
+
 /// An actor that waits this long for its turn shows that the scheduler, or an actor, hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -33,7 +35,7 @@ struct Inner {
     number: usize,
     /// One was let through and has not come back.
     busy: bool,
-    random: u64,
+    random: Random,
     /// Turns until an actor dies: all that it asks for from then on fails.
     lifetimes: BTreeMap<usize, usize>,
     turns: usize,
@@ -50,7 +52,7 @@ pub struct Stage {
 impl Stage {
     pub fn new(seed: u64) -> Arc<Self> {
         let stage = Self::default();
-        stage.inner.lock().unwrap().random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        stage.inner.lock().unwrap().random = Random::new(seed);
         Arc::new(stage)
     }
 
@@ -145,10 +147,7 @@ impl Drop for Turn<'_> {
 
 impl Inner {
     fn roll(&mut self, n: usize) -> usize {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        (self.random % n.max(1) as u64) as usize
+        self.random.below(n.max(1))
     }
 
     /// Lets one through if all are there.

@@ -1,7 +1,6 @@
 //! The AtoCore host's day: one backup to S3, a laptop over ssh and a folder, while the database is written to.
 
 use std::fs;
-use std::process::Command;
 
 use rusqlite::Connection;
 
@@ -41,11 +40,6 @@ fn atocore() -> Host {
     host
 }
 
-fn restore(mut command: Command, server: &S3Server) {
-    let output = command.envs(server.variables()).output().unwrap();
-    assert!(output.status.success(), "{}", texts(&output).1);
-}
-
 #[test]
 fn the_hosts_day_leaves_three_places_that_restore_the_same() {
     let (host, server, laptop) = (atocore(), S3Server::start(), SshServer::start(""));
@@ -67,7 +61,7 @@ fn the_hosts_day_leaves_three_places_that_restore_the_same() {
         if day == 2 {
             command.args(["--include", "chroma"]);
         }
-        let output = command.envs(server.variables()).output().unwrap();
+        let output = server.output_of(&mut command);
         let (out, err) = texts(&output);
         assert!(output.status.success(), "{out}{err}");
         let report: serde_json::Value = serde_json::from_str(&out).unwrap();
@@ -101,7 +95,7 @@ fn the_hosts_day_leaves_three_places_that_restore_the_same() {
         command
             .args(["--signer", &host.signer, "--from"])
             .args(from);
-        restore(command, &server);
+        server.ok(&mut command);
     }
     let [one, two, three] = places.map(|(to, _)| describe(&host.path(to)));
     assert_eq!(one, two);

@@ -121,7 +121,7 @@ fn under_fire(host: &Host, database: &Path, restored: &str) {
     for (number, stamp) in stamps.iter().enumerate() {
         let out = host.restore(stamp, &format!("out-{number}"));
         check(&out.join(restored));
-        let sidecars: Vec<PathBuf> = crate::support::host::files(&out)
+        let sidecars: Vec<PathBuf> = crate::support::files::files(&out)
             .into_iter()
             .filter(|path| path.to_string_lossy().ends_with("-journal"))
             .collect();

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::host::{Host, files};
+use crate::support::files::files;
+use crate::support::host::Host;
 
 /// A way in which a source fails: what it is in the configuration, and what keeps it from being taken.
 struct Case {

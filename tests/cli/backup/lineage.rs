@@ -309,7 +309,7 @@ fn a_lost_archive_is_stored_again() {
     let host = Host::new();
     fill_and_back_up(&host, 1);
     fill_and_back_up(&host, 2);
-    for archive in crate::support::host::files(&host.folder().join("archives")) {
+    for archive in crate::support::files::files(&host.folder().join("archives")) {
         fs::remove_file(archive).unwrap();
     }
     let report = host.json_exits(&["backup"], &[3]);

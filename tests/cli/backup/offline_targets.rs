@@ -7,7 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::host::{Host, files, is_long, texts};
+use crate::support::files::bytes_below;
+use crate::support::files::files;
+use crate::support::free_port;
+use crate::support::host::{Host, texts};
+use crate::support::is_long;
 use crate::support::rsync::SshServer;
 use crate::support::s3::{BUCKET, Hook, S3Server, error_answer};
 use crate::support::tree::{describe, noise};
@@ -19,22 +23,6 @@ fn objects(dir: &Path) -> BTreeMap<PathBuf, sealift::base::ids::Hash> {
         (path.strip_prefix(dir).unwrap().to_owned(), content)
     };
     files(dir).into_iter().map(read).collect()
-}
-
-fn bytes_below(dir: &Path) -> u64 {
-    if !dir.exists() {
-        return 0;
-    }
-    let sizes = files(dir).into_iter();
-    // One may vanish meanwhile.
-    sizes
-        .filter_map(|path| Some(fs::metadata(path).ok()?.len()))
-        .sum()
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn ssh_target(name: &str, server: &SshServer, port: u16) -> String {
@@ -193,7 +181,7 @@ fn a_target_that_catches_up_keeps_no_other_waiting() {
     let host = host_with(&(s3_target(&server.endpoint()) + &laptop_target), "1MB");
     let run = |code: i32| {
         let mut command = host.command(&["--json", "backup"]);
-        let output = command.envs(server.variables()).output().unwrap();
+        let output = server.output_of(&mut command);
         let (out, err) = texts(&output);
         assert_eq!(output.status.code(), Some(code), "{out}{err}");
         serde_json::from_str::<serde_json::Value>(&out).unwrap()
@@ -360,7 +348,7 @@ fn a_full_spool_that_nobody_empties_ends_the_run() {
     fs::write(host.data().join("big"), noise(1, 30_000_000)).unwrap();
     let run = |host: &Host| {
         let mut command = host.command(&["backup"]);
-        command.envs(server.variables()).output().unwrap()
+        server.output_of(&mut command)
     };
     let output = run(&host);
     let err = texts(&output).1;

@@ -9,7 +9,9 @@ use sealift::base::ids::Hash;
 use sealift::format::manifest::{Manifest, ManifestName};
 use sealift::format::signature::{PRUNE_NAMESPACE, Signer};
 
-use crate::support::host::{Host, files};
+use crate::support::files::bytes_below;
+use crate::support::files::files;
+use crate::support::host::Host;
 use crate::support::tree::noise;
 
 /// A host with two folders as targets, `repo` (which others can write) and `safe`, and a backup on both.
@@ -27,13 +29,6 @@ fn two_targets() -> Host {
     fs::write(host.path("c.toml"), host.config() + &target).unwrap();
     host.backup();
     host
-}
-
-fn bytes_below(dir: &Path) -> u64 {
-    let sizes = files(dir)
-        .into_iter()
-        .map(|path| fs::metadata(path).unwrap().len());
-    sizes.sum()
 }
 
 fn archives(folder: &Path) -> Vec<String> {

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::Arc;
 
-use crate::support::host::{Host, files, texts};
+use crate::support::files::files;
+use crate::support::host::{Host, texts};
 use crate::support::rsync::{RsyncDaemon, SshServer};
 use crate::support::s3::{BUCKET, S3Server};
 use crate::support::tree::{describe, noise};
@@ -29,12 +30,8 @@ fn host_with_s3(endpoint: &str, with_folder: bool) -> Host {
     host
 }
 
-fn run(mut command: Command, server: &S3Server) -> Output {
-    command.envs(server.variables()).output().unwrap()
-}
-
 fn backup(host: &Host, server: &S3Server, code: i32) -> serde_json::Value {
-    let output = run(host.command(&["--json", "backup"]), server);
+    let output = server.output_of(&mut host.command(&["--json", "backup"]));
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(code), "{out}{err}");
     serde_json::from_str(&out).unwrap_or_default()
@@ -42,24 +39,20 @@ fn backup(host: &Host, server: &S3Server, code: i32) -> serde_json::Value {
 
 fn restore(host: &Host, server: &S3Server, to: &str) {
     let (url, endpoint) = (format!("s3://{BUCKET}/off/site"), server.endpoint());
-    let output = run(
-        host.command(&[
-            "restore",
-            "latest",
-            "--from",
-            &url,
-            "--endpoint",
-            &endpoint,
-            "--identity",
-            "key.txt",
-            "--signer",
-            &host.signer,
-            "--to",
-            to,
-        ]),
-        server,
-    );
-    assert!(output.status.success(), "{}", texts(&output).1);
+    server.ok(&mut host.command(&[
+        "restore",
+        "latest",
+        "--from",
+        &url,
+        "--endpoint",
+        &endpoint,
+        "--identity",
+        "key.txt",
+        "--signer",
+        &host.signer,
+        "--to",
+        to,
+    ]));
     assert_eq!(
         describe(&host.path(to).join("data")),
         describe(&host.data())
@@ -75,7 +68,7 @@ fn a_backup_to_s3_restores_on_a_fresh_machine() {
         backup(&host, &server, 0);
     }
     restore(&host, &server, "out");
-    let status = run(host.command(&["status"]), &server);
+    let status = server.output_of(&mut host.command(&["status"]));
     assert!(status.status.success(), "{}", texts(&status).0);
 }
 
@@ -101,14 +94,14 @@ fn init_sets_up_an_s3_target_and_tries_it() {
         "--tree",
         "data",
     ];
-    let output = run(host.command(&init), &server);
+    let output = server.output_of(&mut host.command(&init));
     let (out, err) = texts(&output);
     assert!(
         output.status.success()
             && out.contains("s3: writes, lists, reads, reads archives, deletes\n"),
         "{out}{err}"
     );
-    assert!(run(host.command(&["backup"]), &server).status.success());
+    server.ok(&mut host.command(&["backup"]));
 }
 
 #[test]
@@ -147,7 +140,7 @@ fn a_target_that_is_away_catches_up_later() {
         assert_eq!(report["targets"][0]["state"], "published");
         assert_eq!(report["targets"][1]["state"], "behind");
     }
-    let listed = run(host.command(&["list", "--target", "s3"]), &server);
+    let listed = server.output_of(&mut host.command(&["list", "--target", "s3"]));
     let (_, err) = texts(&listed);
     assert_eq!(listed.status.code(), Some(1));
     let words = [

@@ -7,7 +7,8 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::support::host::{Host, files};
+use crate::support::files::files;
+use crate::support::host::Host;
 use crate::support::small_disk::SmallDisk;
 
 /// A host with its clock on a day of November 2026.

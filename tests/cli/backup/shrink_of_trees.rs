@@ -7,7 +7,8 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use super::shrink::{clear, database, fill, findings, on, text_of};
-use crate::support::host::{Host, files};
+use crate::support::files::files;
+use crate::support::host::Host;
 
 fn random(bytes: usize) -> Vec<u8> {
     let mut content = vec![0; bytes];

@@ -9,7 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::host::{Host, is_long, texts};
+use crate::support::host::{Host, texts};
+use crate::support::is_long;
 use crate::support::s3::{BUCKET, S3Server};
 use crate::support::slow_link::SlowLink;
 use crate::support::tree::{describe, noise};
@@ -49,7 +50,7 @@ fn share_of_link(
 ) -> u64 {
     let (before, requests) = (way(link.bytes()), link.requests());
     let started = Instant::now();
-    let output = command.envs(server.variables()).output().unwrap();
+    let output = server.output_of(&mut command);
     let seconds = started.elapsed().as_secs_f64();
     assert!(output.status.success(), "{}", texts(&output).1);
     let bytes = way(link.bytes()) - before;

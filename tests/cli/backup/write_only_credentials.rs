@@ -5,7 +5,8 @@ use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::support::host::{Host, files, texts};
+use crate::support::files::files;
+use crate::support::host::{Host, texts};
 use crate::support::rsync::SshServer;
 use crate::support::s3::{BUCKET, Hook, S3Server, error_answer};
 use crate::support::tree::{describe, noise};
@@ -55,7 +56,7 @@ fn with_s3(server: &S3Server) -> Host {
 fn run(host: &Host, server: &S3Server, arguments: &[&str], conditions: &str) -> Output {
     let mut command = host.command(arguments);
     command.env("AWS_CONDITIONAL_PUT", conditions);
-    command.envs(server.variables()).output().unwrap()
+    server.output_of(&mut command)
 }
 
 fn restores_from_files(host: &Host, files: &std::path::Path, to: &str) {

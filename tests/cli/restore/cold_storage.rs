@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use sealift::format::manifest::{ArchiveKind, TablePage};
 
-use crate::support::host::{Host, files, texts};
+use crate::support::files::files;
+use crate::support::host::{Host, texts};
 use crate::support::s3::{BUCKET, Hook, S3Server, error_answer};
 use crate::support::tree::{describe, noise};
 
@@ -29,8 +30,7 @@ fn host(server: &S3Server, lines: &str) -> Host {
 
 fn backup(host: &Host, server: &S3Server) {
     let mut command = host.command(&["backup"]);
-    let output = command.envs(server.variables()).output().unwrap();
-    assert!(output.status.success(), "{}", texts(&output).1);
+    server.ok(&mut command);
 }
 
 /// Keys below the bucket of the data archives that the tables name, and of all other archives.
@@ -82,7 +82,7 @@ fn only_data_archives_go_into_cold_storage() {
     fs::write(host.path("c.toml"), away).unwrap();
     fs::write(host.data().join("second"), noise(2, 300_000)).unwrap();
     let mut command = host.command(&["backup"]);
-    let output = command.envs(server.variables()).output().unwrap();
+    let output = server.output_of(&mut command);
     assert!(!output.status.success());
     fs::write(host.path("c.toml"), there).unwrap();
     backup(&host, &server);
@@ -180,7 +180,7 @@ fn from_target(
         &host.signer,
     ];
     let mut command = host.command(&[arguments, &from[..]].concat());
-    let output = command.envs(server.variables()).output().unwrap();
+    let output = server.output_of(&mut command);
     let (out, err) = texts(&output);
     (output.status.code(), out, err)
 }
@@ -326,7 +326,7 @@ fn verify_tells_what_lies_in_cold_storage_from_what_is_damaged() {
     freezer.lock().unwrap().frozen = all;
     let verify = |arguments: &[&str], code: i32| {
         let mut command = host.command(&[&["--json", "verify"], arguments].concat());
-        let output = command.envs(server.variables()).output().unwrap();
+        let output = server.output_of(&mut command);
         let (out, err) = texts(&output);
         assert_eq!(output.status.code(), Some(code), "{out}{err}");
         let report: serde_json::Value = serde_json::from_str(&out).unwrap();

@@ -5,16 +5,9 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use crate::support::host::Host;
+use crate::support::is_root_for;
 
 const NOBODY: u32 = 65534;
-
-fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        eprintln!("only root can give files to another user: not tried");
-    }
-    root
-}
 
 fn restore<'a>(to: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let arguments = [
@@ -36,7 +29,7 @@ fn give(path: &Path) {
 
 #[test]
 fn a_link_of_another_user_on_the_way_is_not_followed() {
-    if !is_root() {
+    if !is_root_for("giving files to another user") {
         return;
     }
     let host = Host::new();
@@ -63,7 +56,7 @@ fn a_link_of_another_user_on_the_way_is_not_followed() {
 
 #[test]
 fn decrypted_files_are_kept_in_no_place_where_others_can_exchange_them() {
-    if !is_root() {
+    if !is_root_for("giving files to another user") {
         return;
     }
     let host = Host::new();

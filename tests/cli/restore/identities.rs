@@ -254,7 +254,7 @@ fn a_passphrase_is_asked_for_once_whatever_it_locks() {
         &format!("recipients = [\"{}\", ", recipient.trim()),
     );
     host.backup();
-    assert!(crate::support::host::files(&host.folder().join("archives")).len() > 3);
+    assert!(crate::support::files::files(&host.folder().join("archives")).len() > 3);
     for identity in ["ed25519", "rsa", "sealed.txt"] {
         let before = fs::read(host.path(identity)).unwrap();
         let to = format!("out-{identity}");

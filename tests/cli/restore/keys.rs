@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
 use sealift::restore::open::{Identities, Prompt, SecretString, opens};
 
-use crate::support::host::{Host, files, texts};
+use crate::support::files::files;
+use crate::support::files::mode_of;
+use crate::support::host::{Host, texts};
 use crate::support::tree::{describe, noise};
 
 struct Nobody;
@@ -377,12 +379,8 @@ fn key_show_and_key_check() {
     let before = fs::read(host.path("key.txt")).unwrap();
     host.exits(&["key", "generate", "--output", "key.txt"], 1);
     assert_eq!(fs::read(host.path("key.txt")).unwrap(), before);
-    assert_eq!(mode(&host.path("key.txt")), 0o600);
-    assert_eq!(mode(&host.path("c.signer")), 0o600);
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o777
+    assert_eq!(mode_of(&host.path("key.txt")), 0o600);
+    assert_eq!(mode_of(&host.path("c.signer")), 0o600);
 }
 
 #[test]

@@ -1,25 +1,14 @@
 //! `recover.py` among other users: what it makes has the rights that were recorded, and no more.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::process::{Command, Output};
 
+use crate::support::files::set_mode;
 use crate::support::host::{Host, texts};
+use crate::support::is_root_for;
 
 const OTHER: u32 = 65_534;
-
-fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        eprintln!("SKIPPED: this takes root");
-    }
-    is_root
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
 
 /// A host with one snapshot of a few files of root's.
 fn host() -> Host {
@@ -60,7 +49,7 @@ fn default_acl() -> Vec<u8> {
 
 #[test]
 fn a_shared_destination_changes_no_group_and_opens_nothing() {
-    if !is_root() {
+    if !is_root_for("a restore for other users") {
         return;
     }
     let host = host();
@@ -136,7 +125,7 @@ fn by_other(host: &Host, to: &str) -> Output {
 
 #[test]
 fn what_another_user_recovers_has_no_set_user_id_and_is_named() {
-    if !is_root() {
+    if !is_root_for("a restore for other users") {
         return;
     }
     let host = host();
@@ -168,7 +157,7 @@ fn what_another_user_recovers_has_no_set_user_id_and_is_named() {
 
 #[test]
 fn links_of_another_user_on_the_way_are_not_followed() {
-    if !is_root() {
+    if !is_root_for("a restore for other users") {
         return;
     }
     let host = host();

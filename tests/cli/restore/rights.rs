@@ -3,29 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::support::files::set_mode;
 use crate::support::host::{Host, SEALIFT, texts};
+use crate::support::is_root_for;
 
 /// The user of whom nothing is, and whom the default access lists let in.
 const STRANGER: u32 = 4243;
 /// Who restores where it is not root.
 const OTHER: u32 = 65_534;
 const LISTS: [&str; 2] = ["system.posix_acl_access", "system.posix_acl_default"];
-
-fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        eprintln!("SKIPPED: this takes root");
-    }
-    is_root
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
 
 /// An access list: the rights of the owner, of user 4243, of the group, the mask, and of all others.
 fn list(rights: [u16; 5]) -> Vec<u8> {
@@ -204,7 +194,7 @@ fn ways(host: &Host) -> [Vec<String>; 2] {
 
 #[test]
 fn what_root_restores_has_the_rights_that_it_had_whatever_is_handed_down() {
-    if !is_root() {
+    if !is_root_for("a restore for other users") {
         return;
     }
     let host = host();
@@ -242,7 +232,7 @@ fn what_root_restores_has_the_rights_that_it_had_whatever_is_handed_down() {
 /// A directory that is there keeps its own rights, lists included; what comes into it inherits none of them.
 #[test]
 fn a_destination_that_is_there_keeps_its_rights_and_hands_none_down() {
-    if !is_root() {
+    if !is_root_for("a restore for other users") {
         return;
     }
     let host = host();
@@ -287,7 +277,7 @@ fn a_destination_that_is_there_keeps_its_rights_and_hands_none_down() {
 
 #[test]
 fn what_another_user_restores_is_his_and_open_to_nobody_else() {
-    if !is_root() {
+    if !is_root_for("a restore for other users") {
         return;
     }
     let host = host();
@@ -340,7 +330,7 @@ fn what_another_user_restores_is_his_and_open_to_nobody_else() {
 /// Kind: the two ways back disagree on what was to be expected. A host with security labels would end with 3 for ever.
 #[test]
 fn labels_that_only_root_can_set_are_no_fault_of_another_users_restore() {
-    if !is_root() {
+    if !is_root_for("a restore for other users") {
         return;
     }
     let host = Host::new();
@@ -378,7 +368,7 @@ fn labels_that_only_root_can_set_are_no_fault_of_another_users_restore() {
 /// Kind: a destination keeps less than it is told, and nobody hears of it.
 #[test]
 fn what_a_file_system_without_attributes_loses_is_counted_and_opens_nothing() {
-    if !is_root() {
+    if !is_root_for("a restore for other users") {
         return;
     }
     let host = Host::new();

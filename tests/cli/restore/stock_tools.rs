@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 use std::process::{Command, Stdio};
 
-use crate::support::host::{Host, files, texts};
+use crate::support::files::files;
+use crate::support::host::{Host, texts};
 use crate::support::tree::{describe, make_tree, noise};
 
 #[test]

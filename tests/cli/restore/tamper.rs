@@ -9,7 +9,8 @@ use sealift::base::ids::{Hash, ObjectKey};
 use sealift::format::manifest::{ArchiveKind, ArchiveRow, Manifest, ManifestName, TablePage};
 use sealift::format::signature::{MANIFEST_NAMESPACE, Signer};
 
-use crate::support::host::{Host, files, joined};
+use crate::support::files::files;
+use crate::support::host::{Host, joined};
 use crate::support::tree::noise;
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use sealift::base::ids::Hash;
 
 use crate::restore::tamper::{self, Action, Kind};
-use crate::support::host::{Host, files};
+use crate::support::files::files;
+use crate::support::host::Host;
 use crate::support::tree::{describe, noise};
 use crate::verify::{below, flip, found, with_history};
 

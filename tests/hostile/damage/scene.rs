@@ -11,7 +11,8 @@ use sealift::base::ids::ObjectKey;
 use sealift::format::manifest::{ArchiveKind, ArchiveRow, Manifest, TablePage};
 
 use super::table::{Action, Place};
-use crate::support::host::{Host, files, texts};
+use crate::support::files::files;
+use crate::support::host::{Host, texts};
 use crate::support::tree::{describe, noise};
 
 const DAYS: i64 = 7;

@@ -6,7 +6,7 @@ use std::path::Path;
 use sealift::config::Config;
 
 use super::values::Source;
-use crate::support::host::is_long;
+use crate::support::is_long;
 
 const RECIPIENT: &str = "age1848ccmukddy6uns3v72sk8hka02zjcytc29flsg9zcjslj5apdsqt4lze9";
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sealift::storage::{Body, Environment, PutMode, TargetSpec, open_with};
 
 use super::values::{Source, assert_no_panic};
-use crate::support::host::is_long;
+use crate::support::is_long;
 
 /// Nobody listens there.
 const NOWHERE: &str = "http://127.0.0.1:1";

@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::values::{Source, assert_no_panic};
-use crate::support::host::{Host, is_long, texts};
+use crate::support::host::{Host, texts};
+use crate::support::is_long;
 
 type Pairs = &'static [(&'static str, &'static str)];
 

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use super::configuration::quoted;
 use super::values::{Source, assert_no_panic};
-use crate::support::host::{Host, is_long, texts};
+use crate::support::host::{Host, texts};
+use crate::support::is_long;
 
 /// What each command is given; `odd` is the target with the garbage.
 const COMMANDS: &[&[&str]] = &[

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::support::random::Random;
+
 /// Of each kind some: controls, blanks, letters that are not ASCII, numbers, addresses, what a shell or a parser acts
 /// upon. No address leads off this machine.
 const SAMPLES: &[&str] = &[
@@ -130,8 +132,8 @@ const LETTERS: &[char] = &[
     '!', '^', '~', '\x01', '\x1b', '\x7f', 'é', '漢', '\u{200b}', '\u{2028}', '🦀',
 ];
 
-/// Numbers by a seed (xorshift).
-pub struct Source(u64);
+/// Values by a seed.
+pub struct Source(Random);
 
 impl Source {
     /// By `SEALIFT_TEST_SEED`, else another one each time; it is printed.
@@ -144,18 +146,11 @@ impl Source {
                 u64::from(now.subsec_nanos())
             });
         println!("SEALIFT_TEST_SEED={seed}");
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+        Self(Random::new(seed))
     }
 
     pub fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 11) as usize % end
+        self.0.below(end)
     }
 
     pub fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {

@@ -1,7 +1,7 @@
 //! Much of everything: entries, depth, lines. What it takes grows with what must be read, and no faster.
 
 use crate::support::cage::{Cage, line};
-use crate::support::host::is_long;
+use crate::support::is_long;
 
 /// Directories, each with a name of its own.
 #[test]

@@ -8,7 +8,7 @@ use sealift::format::manifest::{Known, ManifestCore};
 use serde_json::json;
 
 use crate::support::cage::{Cage, publish_bytes, replace_page, republish, republish_core};
-use crate::support::host::is_long;
+use crate::support::is_long;
 use crate::support::tree::noise;
 
 /// A signed manifest that no reader takes: it is named, and an older one can still be had.

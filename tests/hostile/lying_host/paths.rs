@@ -7,7 +7,7 @@ use base64::Engine as _;
 use sealift::format::index::EntryType;
 
 use crate::support::cage::{Cage, Words, line, made};
-use crate::support::host::is_long;
+use crate::support::is_long;
 
 const B64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;
 

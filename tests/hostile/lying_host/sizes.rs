@@ -8,7 +8,7 @@ use sealift::format::manifest::{ArchiveKind, IndexRef};
 
 use crate::support::cage::{Cage, Words, bomb, crowded, hole, line, republish_core, wide};
 use crate::support::handmade_repo::Draft;
-use crate::support::host::is_long;
+use crate::support::is_long;
 use crate::support::tree::noise;
 
 const PETABYTE: u64 = 1_000_000_000_000_000;

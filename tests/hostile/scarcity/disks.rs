@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::restricted_program::{Run, give_away, ordinary_user, ran_in_a_namespace, run, wrapped};
 use crate::support::checker::assert_sound;
-use crate::support::host::{Host, files, is_long};
+use crate::support::files::files;
+use crate::support::host::Host;
+use crate::support::is_long;
 use crate::support::small_disk::SmallDisk;
 use crate::support::tree::{describe, noise};
 

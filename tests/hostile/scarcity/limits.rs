@@ -4,7 +4,8 @@ use std::fs;
 
 use super::restricted_program::{limited, run, wrapped};
 use crate::support::checker::assert_sound;
-use crate::support::host::{Host, is_long};
+use crate::support::host::Host;
+use crate::support::is_long;
 use crate::support::s3::{BUCKET, S3Server};
 use crate::support::tree::{describe, noise};
 

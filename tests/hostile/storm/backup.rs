@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::racer::{Plan, decoys, fifo};
+use super::racer::{Plan, decoys};
 use super::scene::{Ran, Scene, Storm, clear, is_possible};
 use super::vault::{SECRET, databases, find};
+use crate::support::files::make_fifo;
 
 const PAIRS: usize = 6;
 const DATABASES: usize = 1;
@@ -25,14 +26,14 @@ fn tree(scene: &Scene, dir: &Path) {
         fs::write(inner.join("data/planted"), MINE).unwrap();
         let other = dir.join(format!(".z{n}"));
         match n % 5 {
-            3 => fifo(&other),
+            3 => make_fifo(&other),
             4 => symlink(scene.vault.dir.join("empty"), other).unwrap(),
             _ => symlink(&closed, other).unwrap(),
         }
         let (file, other) = (dir.join(format!("f{n}")), dir.join(format!(".y{n}")));
         fs::write(file, format!("{MINE} {n}")).unwrap();
         match n % 4 {
-            0 => fifo(&other),
+            0 => make_fifo(&other),
             1 => symlink(scene.vault.dir.join("recorded"), other).unwrap(),
             _ => symlink(closed.join("shadow"), other).unwrap(),
         }
@@ -40,7 +41,7 @@ fn tree(scene: &Scene, dir: &Path) {
         fs::create_dir(&cache).unwrap();
         let tag = "Signature: 8a477f597d28d172789f06886806bc55";
         fs::write(cache.join("CACHEDIR.TAG"), tag).unwrap();
-        fifo(&cache.join("z"));
+        make_fifo(&cache.join("z"));
     }
     for n in 0..DATABASES {
         databases(&[dir.join(format!("app{n}.db"))], MINE);
@@ -123,7 +124,7 @@ fn a_backup_of_files_that_become_fifos() {
                 tree(scene, &dir);
                 names
                     .iter()
-                    .for_each(|name| fifo(&dir.join(format!(".p-{name}"))));
+                    .for_each(|name| make_fifo(&dir.join(format!(".p-{name}"))));
             }
         },
         plan: &|home, round| {
@@ -250,7 +251,7 @@ fn single_files(scene: &Scene, dir: &Path) {
             closed.join(name)
         };
         symlink(to, dir.join(format!(".link-{name}"))).unwrap();
-        fifo(&dir.join(format!(".fifo-{name}")));
+        make_fifo(&dir.join(format!(".fifo-{name}")));
     }
 }
 
@@ -311,7 +312,7 @@ fn foreign_snapshot(scene: &Scene, dir: &Path) {
     let closed = scene.vault.dir.join("closed");
     for (n, name) in EXCHANGED.iter().enumerate() {
         symlink(closed.join(name), dir.join(format!(".link{n}"))).unwrap();
-        fifo(&dir.join(name).with_file_name(format!(".fifo{n}")));
+        make_fifo(&dir.join(name).with_file_name(format!(".fifo{n}")));
     }
 }
 

@@ -16,6 +16,9 @@ use nix::unistd::{Gid, Pid, Uid};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
+use crate::support::files::make_fifo;
+use crate::support::random::Random;
+
 pub const UID: u32 = 65_534;
 /// What the racer does, as JSON, in the child's environment.
 const VARIABLE: &str = "SEALIFT_STORM_RACER";
@@ -60,20 +63,12 @@ pub fn decoys(dir: &Path, vault: &Path) {
     link("recorded", ".z-file");
     link("closed", ".z-dir");
     link("empty", ".z-empty");
-    fifo(&dir.join(".z-fifo"));
+    make_fifo(&dir.join(".z-fifo"));
     let own = dir.join(".z-own");
     fs::create_dir(&own).unwrap();
     for name in KNOWN {
         symlink(vault.join("closed").join(name), own.join(name)).unwrap();
     }
-}
-
-pub fn fifo(path: &Path) {
-    let (kind, mode) = (
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::from_raw_mode(0o666),
-    );
-    rustix::fs::mknodat(CWD, path, kind, mode, 0).unwrap();
 }
 
 /// The running child; killed when dropped.
@@ -127,35 +122,22 @@ fn is_the_other_user() {
     race(plan);
 }
 
-/// A generator of small random numbers: nothing hangs on its quality.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) % end
-    }
-
-    /// Anywhere in an operation: half of them in its first milliseconds.
-    fn delay(&mut self) -> Duration {
-        Duration::from_micros(match self.below(2) {
-            0 => 1 << self.below(16),
-            _ => self.below(500_000),
-        })
-    }
+/// A moment in an operation: half of them in its first milliseconds.
+fn delay(random: &mut Random) -> Duration {
+    Duration::from_micros(match random.below(2) {
+        0 => 1 << random.below(16),
+        _ => random.below(500_000) as u64,
+    })
 }
 
 fn race(plan: Plan) -> ! {
-    let mut dice = Dice(plan.seed);
+    let mut random = Random::new(plan.seed);
     let mut flipped: Vec<(PathBuf, PathBuf)> = Vec::new();
     let mut seen: HashSet<OsString> = HashSet::new();
     // (when, the name, the decoy)
     let mut later: Vec<(Instant, PathBuf, PathBuf)> = Vec::new();
     for (one, other) in &plan.once {
-        let when = Instant::now() + dice.delay();
+        let when = Instant::now() + delay(&mut random);
         later.push((when, one.clone(), other.clone()));
     }
     let mut turn = 0_u64;
@@ -169,8 +151,8 @@ fn race(plan: Plan) -> ! {
         for (dir, part) in &plan.watched {
             for name in new_names(dir, part, &mut seen) {
                 let path = dir.join(&name);
-                let decoy = dir.join(DECOYS[dice.below(5) as usize]);
-                let way = if is_patient { 3 } else { dice.below(4) };
+                let decoy = dir.join(DECOYS[random.below(5)]);
+                let way = if is_patient { 3 } else { random.below(4) };
                 match way {
                     0 => exchange(&path, &decoy),
                     1 => {
@@ -181,7 +163,7 @@ fn race(plan: Plan) -> ! {
                     }
                     2 => replace(&path, &decoy),
                     _ => {
-                        let when = Instant::now() + dice.delay();
+                        let when = Instant::now() + delay(&mut random);
                         later.push((when, path, decoy));
                     }
                 }
@@ -199,7 +181,7 @@ fn race(plan: Plan) -> ! {
         }
         // Now and then what he has is in its place for longer than a moment.
         if turn.is_multiple_of(64) {
-            std::thread::sleep(Duration::from_micros(dice.below(500)));
+            std::thread::sleep(Duration::from_micros(random.below(500) as u64));
         }
     }
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::racer::{Plan, Racer, UID};
 use super::vault::{SECRET, Vault, find};
-use crate::support::host::{Host, is_long};
+use crate::support::host::Host;
+use crate::support::is_long;
 
 /// An operation that takes longer waits for something that the other user made.
 const DEADLINE: Duration = Duration::from_secs(60);

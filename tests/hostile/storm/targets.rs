@@ -5,8 +5,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::racer::{Plan, decoys, fifo};
+use super::racer::{Plan, decoys};
 use super::scene::{Scene, Storm, is_possible};
+use crate::support::files::make_fifo;
 use crate::support::host::Host;
 
 fn copy(from: &Path, to: &Path) {
@@ -56,7 +57,7 @@ fn folder(scene: &Scene, home: &Path, name: &str) {
         let mirror = scene.vault.dir.join("target/dalidou");
         symlink(mirror.join(name), home.join(format!(".link{n}"))).unwrap();
     }
-    fifo(&home.join(".fifo"));
+    make_fifo(&home.join(".fifo"));
     for name in ["target", "empty"] {
         symlink(
             scene.vault.dir.join(name),

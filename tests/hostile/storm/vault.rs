@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sealift::base::ids::Hash;
 
-use super::racer::fifo;
+use crate::support::files::make_fifo;
 
 /// Stands in every file of the vault.
 pub const SECRET: &str = "STORM-SECRET";
@@ -28,7 +28,7 @@ impl Vault {
         chown(dir.join("recorded"), Some(4242), Some(4243)).unwrap();
         fs::create_dir(dir.join("empty")).unwrap();
         close(&dir.join("empty"), 0o700);
-        fifo(&dir.join("fifo"));
+        make_fifo(&dir.join("fifo"));
         fill(&dir.join("closed"), true);
         close(&dir.join("closed"), 0o700);
         more(&dir);

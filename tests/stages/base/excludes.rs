@@ -13,26 +13,13 @@ use std::process::{Command, Stdio};
 use sealift::base::openat::Dir;
 use sealift::base::walk::{Filter, Walked, walk};
 
+use crate::support::is_long;
+use crate::support::random::Random;
+
 const CASES: u64 = 250;
 const CASES_LONG: u64 = 20_000;
 /// Trees of one repository.
 const BATCH: u64 = 400;
-
-/// A small generator, so that a seed names a case for good.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 >> 16) % limit as u64) as usize
-    }
-
-    fn of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.below(choices.len())]
-    }
-}
 
 /// Names, many of which a wildcard, a set or an escape tells apart.
 const NAMES: &[&str] = &[
@@ -181,7 +168,7 @@ const KNOWN: &[&str] = &[
 
 fn pattern(random: &mut Random) -> String {
     if random.below(6) == 0 {
-        return random.of(KNOWN).to_owned();
+        return random.pick(KNOWN).to_owned();
     }
     // Names with a change, so that many patterns match something.
     let mut text = String::new();
@@ -196,8 +183,8 @@ fn pattern(random: &mut Random) -> String {
             text.push('/');
         }
         match random.below(3) {
-            0 => text.push_str(random.of(NAMES)),
-            _ => (0..=random.below(3)).for_each(|_| text.push_str(random.of(PIECES))),
+            0 => text.push_str(random.pick(NAMES)),
+            _ => (0..=random.below(3)).for_each(|_| text.push_str(random.pick(PIECES))),
         }
     }
     if random.below(5) == 0 {
@@ -210,7 +197,7 @@ fn pattern(random: &mut Random) -> String {
 fn make_tree(dir: &Path, random: &mut Random) {
     let mut dirs = vec![dir.to_owned()];
     for _ in 0..6 + random.below(14) {
-        let path = dirs[random.below(dirs.len())].join(random.of(NAMES));
+        let path = dirs[random.below(dirs.len())].join(random.pick(NAMES));
         if random.below(5) < 2 && path.components().count() < dir.components().count() + 5 {
             if fs::create_dir(&path).is_ok() || path.is_dir() {
                 dirs.push(path);
@@ -275,8 +262,7 @@ struct Case {
 }
 
 fn make_case(repository: &Path, seed: u64) -> Case {
-    // Near seeds are to be far apart.
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Random::new(seed);
     let name = format!("t{seed}");
     let root = repository.join(&name);
     fs::create_dir(&root).unwrap();
@@ -294,8 +280,8 @@ fn excludes_are_read_as_git_reads_them() {
             .ok()
             .map(|text| text.parse::<u64>().unwrap())
     };
-    let long = std::env::var_os("SEALIFT_TEST_LONG").is_some();
-    let cases = number("SEALIFT_EXCLUDES_CASES").unwrap_or(if long { CASES_LONG } else { CASES });
+    let cases =
+        number("SEALIFT_EXCLUDES_CASES").unwrap_or(if is_long() { CASES_LONG } else { CASES });
     let first = number("SEALIFT_EXCLUDES_SEED").unwrap_or(1);
     let (mut compared, mut left_out) = (0, 0);
     let mut seed = first;

@@ -11,6 +11,8 @@ use sealift::format::archive::age_payload::{
     FILE_KEY_BYTES, NONCE_BYTES, PayloadKey, PayloadReader, PayloadWriter,
 };
 
+use crate::support::tree::noise;
+
 const CHUNK: usize = 64 << 10;
 const SEALED_CHUNK: usize = CHUNK + 16;
 
@@ -102,12 +104,6 @@ fn opened_by_age(sealed: &[u8]) -> io::Result<Vec<u8>> {
     Ok(plain)
 }
 
-fn noise(length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
-    bytes
-}
-
 /// Lengths around whole chunks, where the last one is told apart.
 fn lengths() -> impl Strategy<Value = usize> {
     (0..4usize, 0..5usize, 0..CHUNK).prop_map(|(chunks, near, far)| match near {
@@ -120,7 +116,7 @@ fn lengths() -> impl Strategy<Value = usize> {
 fn every_length_at_the_ends_of_chunks() {
     let head = Head::new();
     for length in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1] {
-        let plain = noise(length);
+        let plain = noise(0, length);
         let sealed = head.seal(&plain, &[]);
         assert!(opened_by_age(&sealed).unwrap() == plain, "{length}");
         let sealed = sealed_by_age(&plain);
@@ -139,7 +135,7 @@ proptest! {
         steps in prop::collection::vec(1..3 * CHUNK, 1..5),
         buffer in 1..3 * CHUNK,
     ) {
-        let (head, plain) = (Head::new(), noise(length));
+        let (head, plain) = (Head::new(), noise(0, length));
         let sealed = head.seal(&plain, &steps);
         prop_assert!(opened_by_age(&sealed).unwrap() == plain);
         prop_assert!(head.open(&sealed[head.bytes.len()..], buffer).unwrap() == plain);
@@ -148,7 +144,7 @@ proptest! {
     /// As the `age` crate: each damage is refused by both, and what is cut at a chunk's end is told as cut.
     #[test]
     fn no_damage_passes(length in lengths(), at in any::<prop::sample::Index>(), kind in 0..6) {
-        let (head, plain) = (Head::new(), noise(length));
+        let (head, plain) = (Head::new(), noise(0, length));
         let sealed = head.seal(&plain, &[]);
         let whole = sealed[head.bytes.len()..].to_vec();
         let mut payload = whole.clone();

@@ -12,6 +12,8 @@ use sealift::base::ids::HostName;
 use sealift::format::allowed_signers::parse_allowed_signers;
 use sealift::format::signature::{self, MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer, Trust};
 
+use crate::support::random::Random;
+
 const MESSAGE: &[u8] = b"what was signed\n";
 const HOSTS: &[&str] = &["h", "dalidou", "db.example.org"];
 /// Files of a run; each is asked about once.
@@ -24,31 +26,6 @@ const ZONES: &[&str] = &[
     "Europe/Dublin",
 ];
 const ZONE: &str = "SEALIFT_SIGNERS_ZONE";
-
-/// Of a small generator, so that a seed names its files.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
-    }
-}
 
 struct Scene {
     dir: tempfile::TempDir,
@@ -378,7 +355,7 @@ fn cases(variable: &str, usual: u64) -> u64 {
 fn generated_files_mean_what_they_mean_to_ssh_keygen() {
     let scene = Scene::new();
     let seed = cases("SEALIFT_SIGNERS_SEED", 17);
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let (mut accepted, mut refused) = (0, 0);
     for _ in 0..cases("SEALIFT_SIGNERS_CASES", CASES) {
         let ending = random.pick(&["\n", "\n", "\n", "\r\n"]).as_bytes();
@@ -486,7 +463,7 @@ fn local_times_mean_what_they_mean_to_ssh_keygen_in_each_zone() {
         return;
     };
     let scene = Scene::new();
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     let key = scene.signer.public_line();
     for _ in 0..40 {
         let name = random.pick(&["valid-after", "valid-before"]);

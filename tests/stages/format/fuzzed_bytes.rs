@@ -20,6 +20,7 @@ use sealift::format::statement::{Mark, Tombstone};
 use sealift::state::catalog::{ArchiveCheck, Catalog, NewArchive, NewChunk};
 
 use crate::support::handmade_repo::{self, Repo};
+use crate::support::is_long;
 use crate::support::tree::noise;
 
 type Property = fn(&[u8]);
@@ -365,8 +366,7 @@ fn apply(bytes: &mut Vec<u8>, damage: &Damage, others: &[Vec<u8>]) {
 }
 
 fn cases(everyday: u32) -> u32 {
-    let is_long = std::env::var_os("SEALIFT_TEST_LONG").is_some_and(|value| value == "1");
-    if is_long { 20 * everyday } else { everyday }
+    if is_long() { 20 * everyday } else { everyday }
 }
 
 /// Every seed, then `everyday` damaged objects and as many of random bytes.

@@ -10,7 +10,9 @@ use std::process::{Command, Output};
 
 use read::{Expected, listing};
 
-use crate::support::host::{SEALIFT, files, is_long, texts};
+use crate::support::files::files;
+use crate::support::host::{SEALIFT, texts};
+use crate::support::is_long;
 
 /// In everyday runs each sixteenth file; all of them with `./test --long`.
 const EVERYDAY: usize = 16;

@@ -12,27 +12,14 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::support::host::{Host, is_long};
+use crate::support::host::Host;
+use crate::support::is_long;
+use crate::support::random::Random;
 
 const HOSTS: u64 = 4;
 const HOSTS_LONG: u64 = 60;
 const DATABASES: usize = 10;
 const SINGLE: &str = "single/s.db";
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 >> 16) % limit as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// A database by its names, relative to the host's directory. The first is the one that a program has open.
 struct Database {
@@ -70,7 +57,7 @@ fn add_rows(writer: &Connection, rows: usize) {
 
 impl Scene {
     fn make(seed: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut random = Random::new(seed);
         let host = Host::new();
         for dir in DIRS.iter().chain(&["single"]) {
             fs::create_dir_all(host.path(dir)).unwrap();

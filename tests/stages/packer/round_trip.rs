@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::support::host;
 use crate::support::host::Host;
+use crate::support::is_long;
 use crate::support::tree::{describe, make_tree, noise};
 
 /// One change of a tree; files and directories are picked by number, modulo how many there are.
@@ -398,7 +398,7 @@ fn assert_same(found: &[String], expected: &[String], stamp: &str) {
 
 #[test]
 fn every_snapshot_of_any_history_restores() {
-    let cases = if host::is_long() { 150 } else { 6 };
+    let cases = if is_long() { 150 } else { 6 };
     let config = Config {
         cases,
         max_shrink_iters: 60,

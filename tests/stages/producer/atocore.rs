@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use super::host::{Host, damage, now, rows};
+use crate::support::files::names_in;
 use sealift::producer::{ProduceError, from_dir, list, validate};
 
 #[test]
@@ -12,10 +13,7 @@ fn a_snapshot_has_atocores_layout_and_metadata() {
     let made = host.produce();
     let dir = host.path("snapshots/20260407T060000Z");
     assert_eq!(made.dir, dir);
-    assert_eq!(
-        super::host::names(&dir),
-        ["backup-metadata.json", "config", "db"]
-    );
+    assert_eq!(names_in(&dir), ["backup-metadata.json", "config", "db"]);
     assert_eq!(rows(&dir.join("db/atocore.db")), 200);
     let meta = fs::metadata(dir.join("db/atocore.db")).unwrap();
     assert_eq!(meta.permissions().mode() & 0o7777, 0o600);

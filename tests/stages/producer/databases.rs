@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::host::{Host, Writer, names, rows};
+use super::host::{Host, Writer, rows};
+use crate::support::files::names_in;
 
 const SOURCE: &str = "[[source]]\nkind = \"sqlite\"\npath = \"@/live/a.db\"\nto = \"db/a.db\"\n";
 const ACCOUNTS: i64 = 50;
@@ -76,7 +77,7 @@ fn under_writers(journal: &str) {
         let before = transfers();
         let made = host.produce();
         assert!(made.snapshot.skipped.is_empty());
-        assert_eq!(names(&made.dir.join("db")), ["a.db"], "no sidecars");
+        assert_eq!(names_in(&made.dir.join("db")), ["a.db"], "no sidecars");
         let checked = host.path("checked.db");
         fs::copy(made.dir.join("db/a.db"), &checked).unwrap();
         assert_eq!(sum(&checked), ACCOUNTS * 100, "{journal}");

@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::host::{Host, names};
+use super::host::Host;
+use crate::support::files::names_in;
 
 fn command(line: &str, more: &str) -> String {
     format!(
@@ -132,7 +133,7 @@ fn a_held_lock_file_is_waited_for_and_then_named() {
         });
         host.produce();
     });
-    assert_eq!(names(&host.config.snapshots_dir).len(), 1);
+    assert_eq!(names_in(&host.config.snapshots_dir).len(), 1);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use rusqlite::Connection;
 use sealift::config::Config;
 use sealift::producer::{ProduceError, ProduceRequest, Produced, produce};
 
+use crate::support::files::names_in;
+
 const RECIPIENT: &str = "age1848ccmukddy6uns3v72sk8hka02zjcytc29flsg9zcjslj5apdsqt4lze9";
 
 pub struct Host {
@@ -104,7 +106,7 @@ impl Host {
 
     /// Names in the snapshots directory.
     pub fn snapshots(&self) -> Vec<String> {
-        names(&self.config.snapshots_dir)
+        names_in(&self.config.snapshots_dir)
     }
 }
 
@@ -130,17 +132,6 @@ pub fn told(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
-}
-
-pub fn names(dir: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return Vec::new();
-    };
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 /// So long that a change since would show in a file's times.

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::host::{Host, names};
+use super::host::Host;
+use crate::support::files::names_in;
 use sealift::producer::{from_dir, list};
 
 #[test]
@@ -118,7 +119,7 @@ fn what_a_dead_run_left_is_cleared_and_a_living_ones_is_not() {
     rustix::fs::flock(&living, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let made = host.produce();
     assert_eq!(
-        names(&host.path("snapshots")),
+        names_in(&host.path("snapshots")),
         [
             ".partial-20260102T000000Z",
             made.dir.file_name().unwrap().to_str().unwrap()

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::host::{Host, names};
+use super::host::Host;
+use crate::support::files::names_in;
 use crate::support::small_disk::SmallDisk;
 
 const BIG_BYTES: usize = 6 << 20;
@@ -15,7 +16,7 @@ const BIG_BYTES: usize = 6 << 20;
 /// The snapshot in the making, once the copy `rel` is in it.
 fn partial_with(snapshots: &Path, rel: &str) -> Option<PathBuf> {
     let partial = |name: &String| name.starts_with(".partial-");
-    let partial = names(snapshots).into_iter().find(partial)?;
+    let partial = names_in(snapshots).into_iter().find(partial)?;
     let copy = snapshots.join(partial).join(rel);
     copy.exists().then_some(copy)
 }
@@ -33,7 +34,7 @@ fn write_once_copied(snapshots: &Path, rel: &str, path: &Path, stop: &AtomicBool
 
 fn names_below(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
-    for name in names(dir) {
+    for name in names_in(dir) {
         let path = dir.join(&name);
         if path.is_dir() && !path.is_symlink() {
             found.extend(
@@ -105,7 +106,7 @@ fn a_further_attempt_without_room_keeps_the_first_and_every_other_source() {
         fs::read(made.dir.join("data/moving/big")).unwrap().len(),
         BIG_BYTES
     );
-    assert_eq!(names(&made.dir.join("data/moving/last")).len(), 200);
+    assert_eq!(names_in(&made.dir.join("data/moving/last")).len(), 200);
     assert_eq!(fs::read(made.dir.join("data/calm/file")).unwrap(), b"calm");
     let all = names_below(&made.dir);
     let (again, attempt) = (".again", ".attempt");
@@ -114,5 +115,5 @@ fn a_further_attempt_without_room_keeps_the_first_and_every_other_source() {
             .any(|name| name.contains(again) || name.contains(attempt)),
         "{all:?}"
     );
-    assert_eq!(names(&made.dir), ["backup-metadata.json", "data"]);
+    assert_eq!(names_in(&made.dir), ["backup-metadata.json", "data"]);
 }

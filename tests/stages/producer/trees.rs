@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::host::{Host, Writer, damage, names, rows, settle};
+use super::host::{Host, Writer, damage, rows, settle};
+use crate::support::files::names_in;
 use sealift::base::openat::Dir;
 use sealift::base::walk::{Walked, walk};
 use sealift::producer::ProduceError;
@@ -288,7 +289,7 @@ fn a_database_in_a_tree_is_copied_with_what_its_log_holds() {
         made.snapshot.skipped
     );
     assert_eq!(made.snapshot.skipped[0].path, "files/app/busy.db");
-    assert_eq!(names(&dir), ["live.db", "notes.db-wal", "quiet.db"]);
+    assert_eq!(names_in(&dir), ["live.db", "notes.db-wal", "quiet.db"]);
     drop(busy);
 
     // A log grows, its file stays as it is: no earlier copy is taken for this one.
@@ -358,7 +359,7 @@ fn a_tree_read_in_place_costs_no_copy() {
     let host = Host::new(&format!("{TREE}stage = false\n"));
     host.write("live/x", b"x");
     let made = host.produce();
-    assert_eq!(names(&made.dir), ["backup-metadata.json"]);
+    assert_eq!(names_in(&made.dir), ["backup-metadata.json"]);
     let [root, tree] = made.snapshot.parts.as_slice() else {
         panic!("{:?}", made.snapshot.parts);
     };
@@ -434,7 +435,7 @@ fn a_tree_that_is_written_for_a_moment_is_copied_again_and_fits() {
         made.snapshot.skipped
     );
     assert_eq!(pairs(&made.dir.join("files")), (212, 212));
-    assert_eq!(names(&made.dir), ["backup-metadata.json", "files"]);
+    assert_eq!(names_in(&made.dir), ["backup-metadata.json", "files"]);
 }
 
 /// A tree that is taken on request only must not be written meanwhile, and neither must the preset's.

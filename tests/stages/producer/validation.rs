@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::host::{Host, damage};
+use crate::support::files::names_in;
 use sealift::producer::{from_dir, validate};
 
 /// A snapshot as AtoCore itself makes it.
@@ -189,9 +190,9 @@ fn metadata_that_is_missing_or_leads_out_is_invalid() {
 fn a_check_leaves_no_trace() {
     let host = Host::atocore();
     let dir = ours(&host);
-    let before = super::host::names(&dir.join("db"));
+    let before = names_in(&dir.join("db"));
     assert!(validate(&dir).valid);
-    assert_eq!(super::host::names(&dir.join("db")), before);
+    assert_eq!(names_in(&dir.join("db")), before);
     assert_eq!(before, ["atocore.db"]);
 }
 

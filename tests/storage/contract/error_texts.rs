@@ -11,6 +11,7 @@ use sealift::base::rate_schedule::Timetable;
 use sealift::storage::{Environment, PutMode, PutOutcome, TargetSpec, open_with};
 
 use super::{block_on, text};
+use crate::support::is_long;
 use crate::support::s3::{S3Server, error_answer};
 
 /// What listing and putting say, tried for two seconds; with a limit and without.
@@ -91,8 +92,7 @@ fn the_server_is_at_a_loss() {
 /// `retry` is a time: however often it takes to ask until then. In the long form a minute.
 #[test]
 fn a_server_that_comes_back_within_the_budget_is_waited_for() {
-    let is_long = std::env::var_os("SEALIFT_TEST_LONG").is_some_and(|value| value == "1");
-    let away = Duration::from_secs(if is_long { 60 } else { 4 });
+    let away = Duration::from_secs(if is_long() { 60 } else { 4 });
     let began = Instant::now();
     let server = S3Server::start_with(Arc::new(move |_| {
         (began.elapsed() < away).then(|| error_answer(503, "ServiceUnavailable"))

@@ -16,6 +16,7 @@ use sealift::storage::{Body, ErrorKind, PutMode, PutOutcome, Storage, TargetSpec
 
 use super::ssh::{errors, hasty, open};
 use super::{block_on, keys, noise, put, stream_all, text};
+use crate::support::files::names_in;
 use crate::support::rsync::SshServer;
 
 /// A network between here and the server, which breaks once a number of bytes went through in both directions.
@@ -100,15 +101,6 @@ fn big(content: &[u8]) -> (tempfile::NamedTempFile, Body) {
     fs::write(file.path(), content).unwrap();
     let body = Body::File(file.path().to_owned());
     (file, body)
-}
-
-/// Names in a folder; none, if it is not there.
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten();
-    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> = names.collect();
-    names.sort();
-    names
 }
 
 #[test]
@@ -205,7 +197,7 @@ fn a_large_file_survives_a_network_that_breaks() {
         assert_eq!(put.unwrap(), PutOutcome::Written);
         assert!(fs::read(server.files().join("r/h/a/big")).unwrap() == content);
         // The file of the attempt that broke is gone too.
-        assert_eq!(names(&server.files().join("r/h/.tmp")), [""; 0]);
+        assert_eq!(names_in(&server.files().join("r/h/.tmp")), [""; 0]);
         network.breaks_after(20_000_000);
         assert!(stream_all(&target, "h/a/big", 1_000_000).await == content[1_000_000..]);
         network.breaks_after(5_000_000);
@@ -232,14 +224,14 @@ fn an_interrupted_put_leaves_no_object() {
         let broken = target.put("h/big", body.clone(), PutMode::Create).await;
         let error = broken.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}");
-        assert_eq!(names(&server.files().join("r/h")), [".tmp", "first"]);
-        let left = names(&server.files().join("r/h/.tmp"));
+        assert_eq!(names_in(&server.files().join("r/h")), [".tmp", "first"]);
+        let left = names_in(&server.files().join("r/h/.tmp"));
         assert!(left.len() == 1 && left[0].starts_with("put-"), "{left:?}");
         network.heals();
         assert_eq!(keys(&target, "h/").await, ["h/first"]);
         let again = target.put("h/big", body, PutMode::Create).await;
         assert_eq!(again.unwrap(), PutOutcome::Written);
-        assert_eq!(names(&server.files().join("r/h/.tmp")), [""; 0]);
+        assert_eq!(names_in(&server.files().join("r/h/.tmp")), [""; 0]);
     });
 }
 
@@ -401,7 +393,7 @@ fn what_killed_puts_left_goes_after_a_day() {
     let target = open(&server.sftp_spec("/r"));
     block_on(async {
         put(&target, "h/x", "x").await;
-        assert_eq!(names(&scratch), ["other", "put-young"]);
+        assert_eq!(names_in(&scratch), ["other", "put-young"]);
         assert_eq!(keys(&target, "").await, ["h/x"]);
         let modified = target.list("h/").await.unwrap()[0].modified.unwrap();
         let age = chrono::Utc::now() - modified;
@@ -433,8 +425,8 @@ fn what_is_not_ours_is_in_nobodys_way() {
         fs::remove_file(files.join("h/real")).unwrap();
         let onto_a_link = target.put("h/link", text("x"), PutMode::Create).await;
         assert_eq!(onto_a_link.unwrap_err().kind, ErrorKind::Permanent);
-        assert_eq!(names(&files.join(".tmp")), [""; 0]);
-        assert_eq!(names(&files.join("h/.tmp")), [""; 0]);
+        assert_eq!(names_in(&files.join(".tmp")), [""; 0]);
+        assert_eq!(names_in(&files.join("h/.tmp")), [""; 0]);
     });
 }
 

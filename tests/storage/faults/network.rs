@@ -226,7 +226,7 @@ fn a_listing_that_breaks_off_costs_a_retry_only() {
 /// minutes upon minutes. Two minutes: in the long form only.
 #[test]
 fn a_target_that_never_answers_keeps_nobody_waiting() {
-    if !crate::support::host::is_long() {
+    if !crate::support::is_long() {
         return;
     }
     let server = S3Server::start();

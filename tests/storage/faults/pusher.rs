@@ -20,7 +20,8 @@ use sealift::state::State;
 use sealift::storage::{ErrorKind, Storage, TargetSpec, open};
 
 use crate::support::checker::{Published, assert_sound};
-use crate::support::host::{files, is_long};
+use crate::support::files::files;
+use crate::support::is_long;
 use crate::support::live_snapshot::snapshot;
 use crate::support::tree::noise;
 use crate::support::watched_target::{Fault, Watched};

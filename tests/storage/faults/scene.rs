@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::checker::{Published, assert_sound};
-use crate::support::host::{Host, files, texts};
+use crate::support::files::files;
+use crate::support::host::{Host, texts};
 use crate::support::s3::{BUCKET, S3Server};
 use crate::support::tree::{describe, noise};
 

@@ -8,7 +8,7 @@ use sealift::retention::Policy;
 use sealift::storage::ErrorKind;
 
 use super::pusher::{Pusher, TARGETS, every_step, run};
-use crate::support::host::files;
+use crate::support::files::files;
 use crate::support::watched_target::Fault;
 
 /// Keys; of marks and tombstones, whose names are random or dated, only how many.

@@ -10,7 +10,7 @@ use sealift::shipper::sync::{SyncReport, SyncRequest};
 use sealift::storage::ErrorKind;
 
 use super::pusher::{Pusher, TARGETS, every_step, run};
-use crate::support::host::files;
+use crate::support::files::files;
 use crate::support::watched_target::Fault;
 
 const COPY: &str = "copy";

@@ -14,7 +14,9 @@ use sealift::base::sqlite::{
 };
 
 use super::shapes::SHAPES;
-use crate::support::host::{Host, is_long};
+use crate::support::files::make_fifo;
+use crate::support::host::Host;
+use crate::support::is_long;
 
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -24,11 +26,6 @@ fn database(path: &Path, table: &str) {
         "CREATE TABLE {table}(x); INSERT INTO {table} VALUES (1)"
     ))
     .unwrap();
-}
-
-fn fifo(path: &Path) {
-    let status = Command::new("mkfifo").arg(path).status().unwrap();
-    assert!(status.success());
 }
 
 /// The children of process `parent` that check databases.
@@ -214,7 +211,7 @@ fn fifos_and_links_beside_a_database_are_neither_waited_for_nor_followed() {
             beside.push(ending);
             let beside = PathBuf::from(beside);
             match is_fifo {
-                true => fifo(&beside),
+                true => make_fifo(&beside),
                 false => symlink(&precious, &beside).unwrap(),
             }
             let started = Instant::now();

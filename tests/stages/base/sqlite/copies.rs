@@ -10,6 +10,8 @@ use sealift::base::sqlite::{
     lock_for_read, sidecars,
 };
 
+use crate::support::files::names_in;
+
 const BUSY: Duration = Duration::from_secs(5);
 
 fn database(path: &Path, journal: &str, page_size: u32) -> Connection {
@@ -44,15 +46,6 @@ fn age(path: &Path) {
         .unwrap();
 }
 
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
-
 #[test]
 fn copies_keep_page_size_and_leave_nothing_beside() {
     for journal in ["WAL", "DELETE", "PERSIST", "TRUNCATE"] {
@@ -68,7 +61,7 @@ fn copies_keep_page_size_and_leave_nothing_beside() {
             );
             assert_eq!(copy.tables["t"], 200);
             drop(conn);
-            let beside: Vec<_> = names(dir.path());
+            let beside: Vec<_> = names_in(dir.path());
             assert!(
                 !beside.iter().any(|name| name.starts_with("copy-")),
                 "{beside:?}"
@@ -89,9 +82,9 @@ fn a_quiet_wal_database_is_left_without_sidecars() {
     drop(database(&src, "WAL", 4096));
     age(&src);
     backup(&src, &dst, BUSY).unwrap();
-    assert_eq!(names(dir.path()), ["a.db", "copy"]);
+    assert_eq!(names_in(dir.path()), ["a.db", "copy"]);
     assert!(!is_lockable(&src));
-    assert_eq!(names(dir.path()), ["a.db", "copy"]);
+    assert_eq!(names_in(dir.path()), ["a.db", "copy"]);
 }
 
 #[test]

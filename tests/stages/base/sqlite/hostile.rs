@@ -8,7 +8,8 @@ use rusqlite::Connection;
 use sealift::base::sqlite::{Budget, Depth, inspect};
 
 use super::shapes::{End, SHAPES};
-use crate::support::host::{Host, is_long};
+use crate::support::host::Host;
+use crate::support::is_long;
 
 /// What no process of a backup or restore may take.
 const MOST_MEMORY_KIB: i64 = 512 << 10;

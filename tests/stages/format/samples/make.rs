@@ -11,7 +11,9 @@ use sealift::base::ids::{Hash, ObjectKey};
 use sealift::format::manifest::{Manifest, TablePage};
 
 use super::read::{Expected, full_listing};
-use crate::support::host::{SEALIFT, files, texts};
+use crate::support::files::files;
+use crate::support::host::{SEALIFT, texts};
+use crate::support::tree::noise;
 
 const SENTENCE: &str = "sealift format 1 sample";
 
@@ -128,15 +130,6 @@ impl Maker {
             }
         }
     }
-}
-
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut out = vec![0; bytes];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut out);
-    out
 }
 
 fn database(path: &Path, rows: std::ops::Range<i64>) {

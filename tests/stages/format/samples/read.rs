@@ -22,7 +22,7 @@ use sealift::scrub::examine;
 use sealift::scrub::read_archives;
 use sealift::storage::{self, TargetSpec};
 
-use crate::support::host::files;
+use crate::support::files::files;
 
 /// What `expected.json` says of the sample.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
