@@ -154,18 +154,7 @@ fn validate(
         (None, SourceKind::Sqlite { path } | SourceKind::Json { path }) => last_name(path),
         (None, SourceKind::Tree(tree)) => last_name(&tree.path),
     };
-    for (key, hook) in [("before", &raw.before), ("after", &raw.after)] {
-        if hook.as_ref().is_some_and(RawCommand::is_empty) {
-            let what =
-                format!("`{key}` names no program: remove the key, or name the command to run");
-            return Err(document.invalid(&span, what));
-        }
-    }
-    let in_place = matches!(&kind, SourceKind::Tree(tree) if !tree.stage);
-    if in_place && (raw.before.is_some() || raw.after.is_some() || raw.lock.is_some()) {
-        let what = "`before`, `after` and `lock` guard the copying; a source with `stage = false` is not copied";
-        return Err(document.invalid(&span, what));
-    }
+    check_hooks(document, spanned, &kind)?;
     let to_span = raw.to.as_ref().map_or(span, Spanned::span);
     let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
     if to.split('/').any(bad) || overlaps(&to, METADATA) {
@@ -200,6 +189,28 @@ fn validate(
         timeout: optional(document, &raw.timeout, value::parse_duration)?
             .unwrap_or(COMMAND_TIMEOUT),
     })
+}
+
+/// Refuses hooks that name no program, and hooks or a lock of a source that is not copied.
+fn check_hooks(
+    document: &ConfigDocument<'_>,
+    spanned: &Spanned<RawSource>,
+    kind: &SourceKind,
+) -> Result<(), ConfigError> {
+    let (raw, span) = (spanned.get_ref(), spanned.span());
+    for (key, hook) in [("before", &raw.before), ("after", &raw.after)] {
+        if hook.as_ref().is_some_and(RawCommand::is_empty) {
+            let what =
+                format!("`{key}` names no program: remove the key, or name the command to run");
+            return Err(document.invalid(&span, what));
+        }
+    }
+    let in_place = matches!(kind, SourceKind::Tree(tree) if !tree.stage);
+    if in_place && (raw.before.is_some() || raw.after.is_some() || raw.lock.is_some()) {
+        let what = "`before`, `after` and `lock` guard the copying; a source with `stage = false` is not copied";
+        return Err(document.invalid(&span, what));
+    }
+    Ok(())
 }
 
 fn kind(
