@@ -70,8 +70,8 @@ pub(super) async fn fetch_index(
 }
 
 fn is_impossible(reference: &IndexRef) -> bool {
-    let lengths = reference.extents.iter().map(|extent| extent.length);
-    let promised = lengths.fold(Some(0u64), |sum, length| sum?.checked_add(length));
+    let mut lengths = reference.extents.iter().map(|extent| extent.length);
+    let promised = lengths.try_fold(0, u64::checked_add);
     let too_far = |extent: &Extent| extent.offset + extent.length > MAX_TAR_BYTES;
     promised != Some(reference.bytes)
         || reference.extents.iter().any(too_far)
