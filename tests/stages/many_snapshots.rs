@@ -17,7 +17,6 @@ use sealift::format::manifest::{Manifest, ManifestName};
 use sealift::format::signature::{Signer, Trust};
 use sealift::jobs::push::PushReport;
 use sealift::jobs::push::PushRequest;
-use sealift::jobs::push::State;
 use sealift::jobs::push::Target;
 use sealift::jobs::push::begin_after;
 use sealift::jobs::push::push;
@@ -34,6 +33,7 @@ use sealift::storage::{Body, PutMode, Storage};
 
 use crate::support::live_snapshot::{Silent, snapshot};
 use crate::support::memory_target::Shelf;
+use crate::support::open_state;
 use crate::support::watched_target::{Fault, Watched};
 use crate::support::{block_on, is_long};
 
@@ -79,7 +79,7 @@ impl Pusher {
 
     /// The next snapshot begins another page.
     fn skip_a_page(&self) {
-        let state = State::open(&self.state()).unwrap();
+        let state = open_state(&self.state()).unwrap();
         let head = state
             .catalog
             .snapshots()
@@ -120,7 +120,7 @@ impl Pusher {
             },
             recovery: Vec::new(),
         };
-        let mut state = State::open(&self.state()).unwrap();
+        let mut state = open_state(&self.state()).unwrap();
         let progress = PackProgress::default();
         push(&mut state, &request, &progress, Arc::new(Silent)).unwrap()
     }

@@ -18,7 +18,6 @@ use sealift::base::ids::{HostName, Stamp};
 use sealift::format::chain::Finding;
 use sealift::format::signature::{Signer, Trust};
 use sealift::jobs::push::PushRequest;
-use sealift::jobs::push::State;
 use sealift::jobs::push::Target;
 use sealift::jobs::push::push;
 use sealift::packer::seal::Recipients;
@@ -34,6 +33,7 @@ use sealift::storage::Storage;
 use crate::support::is_long;
 use crate::support::live_snapshot::{Silent, snapshot};
 use crate::support::memory_target::Shelf;
+use crate::support::open_state;
 use crate::support::tree::noise;
 use crate::support::turns::{Gate, Stage, Turned, Witness};
 use crate::support::watched_target::{Fault, Watched};
@@ -118,7 +118,7 @@ impl Base {
             },
             recovery: Vec::new(),
         };
-        let mut state = State::open(&dir.join("state")).map_err(|error| error.to_string())?;
+        let mut state = open_state(&dir.join("state"))?;
         let progress = PackProgress::default();
         let report = push(&mut state, &request, &progress, Arc::new(Silent));
         let report = report.map_err(|error| format!("{error:?}"))?;

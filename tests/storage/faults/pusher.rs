@@ -9,7 +9,6 @@ use sealift::base::ids::{HostName, ObjectKey, Stamp};
 use sealift::format::signature::{Signer, Trust};
 use sealift::jobs::push::PushReport;
 use sealift::jobs::push::PushRequest;
-use sealift::jobs::push::State;
 use sealift::jobs::push::Target;
 use sealift::jobs::push::push;
 use sealift::packer::seal::Recipients;
@@ -22,6 +21,7 @@ use crate::support::checker::{Published, assert_sound};
 use crate::support::files::files;
 use crate::support::is_long;
 use crate::support::live_snapshot::{Silent, snapshot};
+use crate::support::open_state;
 use crate::support::tree::noise;
 use crate::support::watched_target::{Fault, Watched};
 
@@ -115,7 +115,7 @@ impl Pusher {
                 Bytes::from_static(b"how to"),
             )],
         };
-        let mut state = State::open(&self.path("state")).unwrap();
+        let mut state = open_state(&self.path("state")).unwrap();
         let report = push(
             &mut state,
             &request,
