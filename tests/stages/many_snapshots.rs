@@ -30,11 +30,11 @@ use sealift::restore::open::generate;
 use sealift::retention::Policy;
 use sealift::scrub::{self, Problem};
 use sealift::shipper::sync::{SyncReport, SyncRequest};
-use sealift::state::State;
 use sealift::storage::{Body, PutMode, Storage};
 
 use crate::support::live_snapshot::snapshot;
 use crate::support::memory_target::Shelf;
+use crate::support::open_state;
 use crate::support::watched_target::{Fault, Watched};
 use crate::support::{block_on, is_long};
 
@@ -80,7 +80,7 @@ impl Pusher {
 
     /// The next snapshot begins another page.
     fn skip_a_page(&self) {
-        let state = State::open(&self.state()).unwrap();
+        let state = open_state(&self.state()).unwrap();
         let head = state
             .catalog
             .snapshots()
@@ -121,7 +121,7 @@ impl Pusher {
             },
             recovery: Vec::new(),
         };
-        let mut state = State::open(&self.state()).unwrap();
+        let mut state = open_state(&self.state()).unwrap();
         push(&mut state, &request, Arc::new(Silent)).unwrap()
     }
 

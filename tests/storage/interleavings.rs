@@ -29,12 +29,12 @@ use sealift::restore::open::generate;
 use sealift::retention::Policy;
 use sealift::scrub;
 use sealift::shipper::sync::SyncRequest;
-use sealift::state::State;
 use sealift::storage::Storage;
 
 use crate::support::is_long;
 use crate::support::live_snapshot::snapshot;
 use crate::support::memory_target::Shelf;
+use crate::support::open_state;
 use crate::support::tree::noise;
 use crate::support::turns::{Gate, Stage, Turned, Witness};
 use crate::support::watched_target::{Fault, Watched};
@@ -119,7 +119,7 @@ impl Base {
             },
             recovery: Vec::new(),
         };
-        let mut state = State::open(&dir.join("state")).map_err(|error| error.to_string())?;
+        let mut state = open_state(&dir.join("state"))?;
         let report = push(&mut state, &request, Arc::new(Silent));
         let report = report.map_err(|error| format!("{error:?}"))?;
         match report.is_complete() {

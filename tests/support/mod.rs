@@ -3,6 +3,12 @@
 // Each binary uses some of it.
 #![allow(dead_code)]
 
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use sealift::state::State;
+
 pub mod cage;
 pub mod checker;
 pub mod files;
@@ -47,4 +53,35 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> T {
         .build()
         .unwrap()
         .block_on(work)
+}
+
+/// Opens a state directory. A child that another test of this process starts holds each lock of the process until it
+/// becomes another program, so a directory that is in use is tried again for two seconds.
+pub fn open_state(dir: &Path) -> Result<State, String> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        match State::open(dir) {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            result => return result.map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// Runs `test`, named in full, in a process of its own, because it looks at all children of its process. Returns
+/// whether it did: in that process it returns false, as under nextest, where each test has its own.
+pub fn ran_in_own_process(test: &str) -> bool {
+    const INSIDE: &str = "SEALIFT_TEST_IN_OWN_PROCESS";
+    let is_alone = |name| std::env::var_os(name).is_some();
+    if is_alone(INSIDE) || is_alone("NEXTEST") {
+        return false;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let (out, err) = host::texts(&output);
+    assert!(output.status.success(), "{out}{err}");
+    assert!(out.contains("1 passed"), "{test} is no test: {out}");
+    true
 }

@@ -16,13 +16,13 @@ use sealift::packer::PackOptions;
 use sealift::packer::seal::Recipients;
 use sealift::repository::HostFolder;
 use sealift::restore::open::generate;
-use sealift::state::State;
 use sealift::storage::{ErrorKind, Storage, TargetSpec, open};
 
 use crate::support::checker::{Published, assert_sound};
 use crate::support::files::files;
 use crate::support::is_long;
 use crate::support::live_snapshot::snapshot;
+use crate::support::open_state;
 use crate::support::tree::noise;
 use crate::support::watched_target::{Fault, Watched};
 
@@ -116,7 +116,7 @@ impl Pusher {
                 Bytes::from_static(b"how to"),
             )],
         };
-        let mut state = State::open(&self.path("state")).unwrap();
+        let mut state = open_state(&self.path("state")).unwrap();
         let report = push(&mut state, &request, Arc::new(Silent));
         (report.unwrap(), faulty.calls())
     }

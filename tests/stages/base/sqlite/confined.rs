@@ -17,6 +17,7 @@ use super::shapes::SHAPES;
 use crate::support::files::make_fifo;
 use crate::support::host::Host;
 use crate::support::is_long;
+use crate::support::ran_in_own_process;
 
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -81,6 +82,10 @@ fn exchanging(a: &Path, b: &Path, work: impl FnOnce()) {
 
 #[test]
 fn the_child_has_limits_and_no_way_out_while_it_holds_a_lock() {
+    let test = "base::sqlite::confined::the_child_has_limits_and_no_way_out_while_it_holds_a_lock";
+    if ran_in_own_process(test) {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.db");
     database(&path, "t");
@@ -269,6 +274,11 @@ fn a_planted_journal_deletes_nothing() {
 
 #[test]
 fn a_child_that_is_killed_leaves_its_database_unchecked() {
+    if ran_in_own_process(
+        "base::sqlite::confined::a_child_that_is_killed_leaves_its_database_unchecked",
+    ) {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("endless.db");
     SHAPES[0].1(&path);

@@ -10,6 +10,7 @@ use sealift::base::sqlite::{Budget, Depth, inspect};
 use super::shapes::{End, SHAPES};
 use crate::support::host::Host;
 use crate::support::is_long;
+use crate::support::ran_in_own_process;
 
 /// What no process of a backup or restore may take.
 const MOST_MEMORY_KIB: i64 = 512 << 10;
@@ -26,6 +27,9 @@ fn memory_of_children_kib() -> i64 {
 
 #[test]
 fn each_shape_is_checked_or_ended_in_time() {
+    if ran_in_own_process("base::sqlite::hostile::each_shape_is_checked_or_ended_in_time") {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     for (name, make, end) in SHAPES {
         let path = dir.path().join(name);
@@ -125,12 +129,20 @@ fn there_and_back(wanted: impl Fn(End) -> bool, most: Duration) {
 
 #[test]
 fn a_tree_of_heavy_databases_comes_back_whole() {
+    if ran_in_own_process("base::sqlite::hostile::a_tree_of_heavy_databases_comes_back_whole") {
+        return;
+    }
     there_and_back(|end| end != End::Endless, Duration::from_secs(60));
 }
 
 /// The endless ones use the whole reserve up, which takes a minute and a half.
 #[test]
 fn a_tree_of_endless_databases_is_backed_up_within_its_budget() {
+    if ran_in_own_process(
+        "base::sqlite::hostile::a_tree_of_endless_databases_is_backed_up_within_its_budget",
+    ) {
+        return;
+    }
     if is_long() {
         there_and_back(|_| true, Duration::from_secs(180));
     }
