@@ -258,7 +258,7 @@ fn on_interrupt() {
             output::tell(format_args!("sealift: {line}"));
         }
         output::tell(format_args!("sealift: interrupted; finished work is kept"));
-        std::process::exit(1);
+        process_limits::exit_failed();
     };
     if let Err(error) = ctrlc::set_handler(handler) {
         output::tell(format_args!("warning: signals cannot be handled: {error}"));

@@ -10,6 +10,8 @@
 //! - [`format`](mod@format): all that is stored on a target; [`retention`]: which snapshots stay.
 //! - [`base`]: what every layer stands on.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::print_stdout))]
+
 pub mod base;
 pub mod cli;
 pub mod config;

@@ -22,6 +22,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::base::clock;
 use crate::base::ids::Stamp;
 use crate::base::openat::Dir;
 use crate::base::progress::{Progress, ProgressEvent, Silent, Stage};
@@ -309,7 +310,7 @@ fn complete(
     if !proof.wrong.is_empty() {
         return Err(incomplete(entries, damaged, proof.wrong));
     }
-    let now = Stamp::at(chrono::Utc::now()).map_err(io::Error::other);
+    let now = Stamp::at(clock::now()).map_err(io::Error::other);
     let now = now.map_err(|source| RestoreError::NotMade { to, source })?;
     Ok(filled.finish(proof, devices, now)?)
 }

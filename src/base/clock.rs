@@ -55,7 +55,20 @@ pub fn now() -> DateTime<Utc> {
 
 /// Reads the machine's clock. (`Utc::now` would panic if it is before 1970.)
 fn system() -> DateTime<Utc> {
-    SystemTime::now().into()
+    of_files().into()
+}
+
+/// Returns the machine's own time, which files get: `SEALIFT_CLOCK` does not change it. Only for
+/// comparisons with times of files.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads it")]
+pub(crate) fn of_files() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Returns [`of_files`] in nanoseconds since 1970; 0 before 1970.
+pub(crate) fn of_files_ns() -> i128 {
+    let since = of_files().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |time| time.as_nanos() as i128)
 }
 
 /// Parses an RFC 3339 time. A leap second becomes the second before it: not every reader accepts a

@@ -1,7 +1,7 @@
 //! Limits of the process: open files, core dumps, and panics for a lack of threads or memory.
 //!
 //! The panic hook matches texts of the standard library and of zstd, since a refused thread or
-//! buffer panics there without a typed payload. It is held by `tests/resources/limits.rs`
+//! buffer panics there without a typed payload. It is held by `tests/hostile/scarcity/limits.rs`
 //! (`with_few_threads_it_works_or_says_so`): such a run ends with exit code 1 and the next step,
 //! not as an internal error.
 
@@ -76,7 +76,7 @@ pub(super) fn report_panics() {
             output::tell(format_args!(
                 "sealift: a thread or memory was refused: {text}\n  next: {MORE_MEMORY}"
             ));
-            std::process::exit(1);
+            exit_failed();
         }
         if let Some(what) = panics::noted(info) {
             output::tell(format_args!("sealift: internal error: {what}"));
@@ -86,4 +86,14 @@ pub(super) fn report_panics() {
             output::tell(trace);
         }
     }));
+}
+
+/// Ends the process with exit code 1, from a thread that cannot return to `main`.
+#[allow(
+    clippy::disallowed_methods,
+    clippy::exit,
+    reason = "the one place that does it"
+)]
+pub(super) fn exit_failed() -> ! {
+    std::process::exit(1)
 }

@@ -41,7 +41,7 @@ pub struct NewConfig {
 /// Returns the text of a new `sealift.toml`.
 pub fn render_new(new: &NewConfig) -> String {
     let mut text =
-        String::from("# Sealift's configuration; docs/operations.md explains every key.\n");
+        String::from("# Sealift's configuration; docs/configuration.md explains every key.\n");
     let recipients: Vec<String> = new.recipients.iter().map(|r| quoted(r)).collect();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "host = {}", quoted(&new.host));

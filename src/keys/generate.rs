@@ -8,13 +8,14 @@ use age::{Encryptor, x25519};
 use zeroize::Zeroizing;
 
 use super::identities::IdentityError;
+use crate::base::clock;
 
 /// Returns a new native key: the identity file's text, as `age-keygen` writes it, and its
 /// recipient.
 pub fn generate() -> (Zeroizing<String>, String) {
     let key = x25519::Identity::generate();
     let recipient = key.to_public().to_string();
-    let created = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    let created = clock::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
     let secret = key.to_string();
     let secret = secret.expose_secret();
     let parts = [

@@ -18,7 +18,7 @@ use crate::format::archive::age_payload::{NONCE_BYTES, PayloadKey, PayloadWriter
 #[derive(Debug, thiserror::Error)]
 pub enum RecipientError {
     /// The list is empty.
-    #[error("there is no recipient: nobody could decrypt the archives")]
+    #[error("there is no recipient, so the archives could not be decrypted")]
     None,
     /// A file of recipients cannot be read.
     #[error("cannot read recipients from {path}")]

@@ -33,12 +33,6 @@ const MAX_FIELD_BYTES: u32 = 1 << 30;
 /// Bytes of files after which a block is closed.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// Returns the time now, in nanoseconds since 1970, to compare with times of files.
-pub(super) fn now_ns() -> i128 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |time| time.as_nanos() as i128)
-}
-
 /// Metadata that differs between any two states of a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stat {

@@ -14,9 +14,10 @@ use super::chunker::Chunker;
 use super::entry_metadata::{self, Attributes};
 use super::error::PackError;
 use super::file_content::{Cut, cut, is_sparse};
-use super::files_cache::{CacheReader, CachedFile, Stat, now_ns};
+use super::files_cache::{CacheReader, CachedFile, Stat};
 use super::merge_parts::{Parts, SnapshotItem};
 use super::origin::Origin;
+use crate::base::clock;
 use crate::base::ids::ArchiveId;
 use crate::base::openat::Meta;
 use crate::base::sqlite;
@@ -233,7 +234,7 @@ fn read_small(found: &Found) -> io::Result<Option<SmallFile>> {
         return Ok(None);
     }
     let attributes = entry_metadata::attributes(&file);
-    let read_at_ns = now_ns();
+    let read_at_ns = clock::of_files_ns();
     let cold = !crate::base::fs::is_cached(&file, 1);
     let mut content = Vec::with_capacity(before.len() as usize + 1);
     // One byte more than expected, to notice that it grew.

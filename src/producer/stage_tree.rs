@@ -31,6 +31,7 @@ use super::copy_file::{CopyMtime, Original, dress};
 use super::error::SourceError;
 use super::snapshot_path::below;
 use super::staged_files::{FileStamp, StagedFiles};
+use crate::base::clock;
 use crate::base::database_names::{DatabaseNames, Journals, Roots};
 use crate::base::openat::{Dir, Meta, PrivateDir};
 use crate::base::walk::{Filter, Found, Walked, exchanged, walk};
@@ -219,7 +220,7 @@ impl<'a> Stager<'a> {
         Self {
             job,
             earlier: earlier.map(|earlier| Earlier::new(earlier, may_copy, aside)),
-            started: SystemTime::now(),
+            started: clock::of_files(),
             staged,
             links: HashMap::new(),
             names: DatabaseNames::new(job.roots.clone()),

@@ -1,5 +1,12 @@
 //! The program as its users run it: hosts that back up, key holders that restore, and the faults that come between
 //! them. One module per verb; `cmd/` holds the expected output of each verb.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit
+)]
+#![allow(clippy::too_many_arguments, unreachable_pub, missing_docs, unsafe_code)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,6 +2,13 @@
 //! that forget what was not flushed. See docs/testing.md.
 //!
 //! `cargo nextest run --test crash --no-capture` prints how many points were tried of each command.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit
+)]
+#![allow(clippy::too_many_arguments, unreachable_pub, missing_docs, unsafe_code)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,6 +2,13 @@
 //!
 //! `cli → jobs → stages (producer, packer, shipper, restore, prune, scrub) → repository, config → storage, keys, state
 //! → format, retention → base`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit
+)]
+#![allow(clippy::too_many_arguments, unreachable_pub, missing_docs, unsafe_code)]
 
 mod paths;
 mod type_names;
@@ -176,7 +183,6 @@ fn arrows_point_down_and_stages_do_not_know_each_other() {
 
 /// Neither files nor folders import from each other in a circle. A file and the folder of its own submodules are one.
 #[test]
-#[ignore = "the circles are being mended"]
 fn nothing_goes_in_a_circle() {
     // By folder: which of its files (each with its own folder) imports from which, and one arrow as proof.
     let mut floors: BTreeMap<String, BTreeMap<(String, String), String>> = BTreeMap::new();

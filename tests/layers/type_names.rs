@@ -16,7 +16,6 @@ fn is_test(path: &str) -> bool {
 }
 
 #[test]
-#[ignore = "types are being renamed"]
 fn no_type_name_is_defined_twice() {
     // A `type` that is not at the margin belongs to a trait.
     let definition = r"(?m)^(?:\s*(?:pub(?:\([^)]*\))? )?(?:struct|enum|union|(?:unsafe )?trait)|(?:pub(?:\([^)]*\))? )?type) (\w+)";

@@ -128,7 +128,6 @@ fn every_text_is_found() {
 }
 
 #[test]
-#[ignore = "the prose is being rewritten"]
 fn what_users_read_is_plain_english() {
     let banned: Vec<(Regex, &str)> = BANNED
         .iter()

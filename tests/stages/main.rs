@@ -1,5 +1,12 @@
 //! The stages and what they stand on, by the folders of `src/`: base, format, config, retention, producer, packer,
 //! restore.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit
+)]
+#![allow(clippy::too_many_arguments, unreachable_pub, missing_docs, unsafe_code)]
 
 #[path = "../support/mod.rs"]
 mod support;

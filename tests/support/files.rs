@@ -25,11 +25,12 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The sizes of all files below `dir`, in bytes, together. 0 if there is no such directory.
+/// The sizes of all files below `dir`, in bytes, together. 0 if there is no such directory. A file that another process
+/// removes meanwhile counts as 0.
 pub fn bytes_below(dir: &Path) -> u64 {
     let sizes = files(dir)
         .into_iter()
-        .map(|file| fs::metadata(file).unwrap().len());
+        .map(|file| fs::metadata(file).map_or(0, |found| found.len()));
     sizes.sum()
 }
 

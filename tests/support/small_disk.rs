@@ -1,6 +1,6 @@
 //! A disk so small that it is full soon: a `tmpfs` of its own, gone when dropped. Mounting takes root.
 
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub, clippy::print_stderr)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

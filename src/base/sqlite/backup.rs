@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -17,6 +17,7 @@ use super::message::{ChildAnswer, ChildWork, NamedFile, Step, Way};
 use super::place::Place;
 use super::process::{self, ChildProcess, ChildTask};
 use super::refusal::{io_error, refused, silent};
+use crate::base::clock;
 
 /// Age of the last change from which the next one surely gets another mtime.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -169,7 +170,7 @@ fn quiet_wal(place: &Place, file: &File) -> Option<FileState> {
         return None;
     }
     let meta = file.metadata().ok()?;
-    let age = SystemTime::now().duration_since(meta.modified().ok()?);
+    let age = clock::of_files().duration_since(meta.modified().ok()?);
     (age.ok()? > SETTLED).then(|| FileState {
         ino: meta.ino(),
         bytes: meta.size(),

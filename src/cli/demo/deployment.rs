@@ -152,22 +152,25 @@ impl Deployment {
         db.busy_timeout(Duration::from_secs(10))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let thread = std::thread::spawn(move || {
-            let mut numbers = Numbers(4);
-            while !stopped.load(Ordering::Relaxed) {
-                let pick = |n: u64| (n % ACCOUNTS as u64).cast_signed();
-                let (from, to) = (pick(numbers.next()), pick(numbers.next()));
-                let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-                tx.execute(
-                    "UPDATE accounts SET money = money - 1 WHERE id = ?1",
-                    [from],
-                )?;
-                tx.execute("UPDATE accounts SET money = money + 1 WHERE id = ?1", [to])?;
-                tx.commit()?;
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            Ok(())
-        });
+        let thread = std::thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || {
+                let mut numbers = Numbers(4);
+                while !stopped.load(Ordering::Relaxed) {
+                    let pick = |n: u64| (n % ACCOUNTS as u64).cast_signed();
+                    let (from, to) = (pick(numbers.next()), pick(numbers.next()));
+                    let tx =
+                        db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+                    tx.execute(
+                        "UPDATE accounts SET money = money - 1 WHERE id = ?1",
+                        [from],
+                    )?;
+                    tx.execute("UPDATE accounts SET money = money + 1 WHERE id = ?1", [to])?;
+                    tx.commit()?;
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Ok(())
+            })?;
         Ok(Writer { stop, thread })
     }
 }

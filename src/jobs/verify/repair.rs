@@ -73,9 +73,9 @@ impl Run<'_> {
             let mut repaired = Vec::new();
             for small in small(&verdict.problems) {
                 let brought = match &small {
-                    SmallObject::Page(page) => bring_page(folder, page, &donors).await,
-                    SmallObject::History(page) => bring_history(folder, page, &donors).await,
-                    SmallObject::Manifest(name) => {
+                    RepairableObject::Page(page) => bring_page(folder, page, &donors).await,
+                    RepairableObject::History(page) => bring_history(folder, page, &donors).await,
+                    RepairableObject::Manifest(name) => {
                         bring_manifest(folder, name, &accepts, &donors, scratch.path()).await
                     }
                 };
@@ -153,14 +153,14 @@ impl Run<'_> {
 }
 
 /// An object that is repaired by fetching it whole.
-enum SmallObject {
+enum RepairableObject {
     Page(Hash),
     /// A page of earlier snapshots, or a directory of them.
     History(Hash),
     Manifest(ManifestName),
 }
 
-impl std::fmt::Display for SmallObject {
+impl std::fmt::Display for RepairableObject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Page(page) | Self::History(page) => write!(f, "tables/{page}.json"),
@@ -169,11 +169,11 @@ impl std::fmt::Display for SmallObject {
     }
 }
 
-fn small(problems: &[Problem]) -> Vec<SmallObject> {
+fn small(problems: &[Problem]) -> Vec<RepairableObject> {
     let found = problems.iter().filter_map(|problem| match problem {
-        Problem::Page { page, .. } => Some(SmallObject::Page(*page)),
-        Problem::History { page, .. } => Some(SmallObject::History(*page)),
-        Problem::Chain(Finding::Refused(name, _)) => Some(SmallObject::Manifest(name.clone())),
+        Problem::Page { page, .. } => Some(RepairableObject::Page(*page)),
+        Problem::History { page, .. } => Some(RepairableObject::History(*page)),
+        Problem::Chain(Finding::Refused(name, _)) => Some(RepairableObject::Manifest(name.clone())),
         _ => None,
     });
     found.collect()

@@ -12,11 +12,12 @@ use super::super::error::PackError;
 use super::super::file_content::{
     ContentError, ContentSource, StoredContent, store_file, store_small,
 };
-use super::super::files_cache::{CachedFile, Stat, now_ns};
+use super::super::files_cache::{CachedFile, Stat};
 use super::super::origin::Origin;
 use super::super::prefetch::SmallFile;
 use super::super::seal::Texture;
 use super::{FilePacker, SeenFile};
+use crate::base::clock;
 use crate::base::openat::Meta;
 use crate::base::sqlite;
 use crate::base::walk::exchanged;
@@ -200,7 +201,7 @@ impl FilePacker<'_, '_> {
         let in_place = changes_in_place(cached, &stat);
         let name = entry.path.rsplit(|byte| *byte == b'/').next();
         let chunker = Chunker::choose(head, stat.size, name.unwrap_or_default(), in_place);
-        let read_at_ns = now_ns();
+        let read_at_ns = clock::of_files_ns();
         let mut member: NewMember = entry_metadata::member(entry);
         if sqlite::is_sqlite(head) {
             member.texture = Texture::Pages;

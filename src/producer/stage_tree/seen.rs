@@ -1,8 +1,9 @@
 //! The entries that a walk saw, in a form small enough for millions of them.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::super::staged_files::FileStamp;
+use crate::base::clock;
 use crate::base::openat::{Kind, Meta};
 
 /// A change within this time of the last one may leave the same times: kernels count them in ticks.
@@ -56,8 +57,7 @@ impl EntryStamp {
             return Self { id, numbers, flags };
         }
         let look = FileStamp::of(meta);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = now.map_or(0, |since| since.as_nanos() as i128);
+        let now = clock::of_files_ns();
         let is_fresh = |time: i128| (0..TICK.as_nanos() as i128).contains(&(now - time));
         let mut flags = flag::CONTENT;
         if is_fresh(look.mtime.max(look.ctime)) {

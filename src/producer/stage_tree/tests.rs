@@ -16,7 +16,7 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let temp = tempfile::tempdir().unwrap();
         for dir in ["tree", "snapshot", "outside"] {
             fs::create_dir(temp.path().join(dir)).unwrap();
@@ -32,7 +32,7 @@ impl Scene {
         }
     }
 
-    pub fn job(&self) -> Job<'_> {
+    pub(super) fn job(&self) -> Job<'_> {
         Job {
             root: &self.root,
             filter: &self.filter,
@@ -45,18 +45,18 @@ impl Scene {
         }
     }
 
-    pub fn write(&self, rel: &str, content: &str, mode: u32) {
+    pub(super) fn write(&self, rel: &str, content: &str, mode: u32) {
         let path = self.temp.path().join(rel);
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    pub fn exchange(&self, a: &str, b: &str) {
+    pub(super) fn exchange(&self, a: &str, b: &str) {
         let top = Dir::open(self.temp.path()).unwrap();
         top.exchange(a, &top, b).unwrap();
     }
 
-    pub fn copy(&self, rel: &str) -> PathBuf {
+    pub(super) fn copy(&self, rel: &str) -> PathBuf {
         self.temp.path().join("snapshot/files").join(rel)
     }
 }

@@ -10,7 +10,7 @@ use super::{Database, Figures};
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct SealiftSection {
+struct FiguresSection {
     sources: Vec<StagedSource>,
     databases: Vec<CountedDatabase>,
 }
@@ -37,7 +37,7 @@ struct CountedDatabase {
 /// Returns the figures by the source's path in the snapshot. A tree that was read in place has none
 /// there; a snapshot that another program made has none at all.
 pub fn of_metadata(metadata: &Value) -> BTreeMap<String, Figures> {
-    let section = metadata.get("sealift").map(SealiftSection::deserialize);
+    let section = metadata.get("sealift").map(FiguresSection::deserialize);
     let Some(Ok(section)) = section else {
         return BTreeMap::new();
     };

@@ -76,6 +76,7 @@ impl Master {
 }
 
 /// Lets the system end the master if this process is killed and cannot do it.
+#[allow(unsafe_code, reason = "pre_exec")]
 #[cfg(target_os = "linux")]
 fn end_with_us(command: &mut Command) {
     let ask = || {

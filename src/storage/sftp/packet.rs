@@ -163,16 +163,16 @@ pub(super) mod tests {
         [&(text.len() as u32).to_be_bytes()[..], text].concat()
     }
 
-    pub fn hello() -> Vec<u8> {
+    pub(in crate::storage) fn hello() -> Vec<u8> {
         packet(2, &[0, 0, 0, 3])
     }
 
-    pub fn data(data: &[u8]) -> Vec<u8> {
+    pub(in crate::storage) fn data(data: &[u8]) -> Vec<u8> {
         packet(103, &[&[0, 0, 0, 1][..], &text(data)].concat())
     }
 
     /// Returns a packet of names of files with all attributes.
-    pub fn names(names: &[&[u8]]) -> Vec<u8> {
+    pub(in crate::storage) fn names(names: &[&[u8]]) -> Vec<u8> {
         let mut content = vec![0, 0, 0, 1];
         content.extend((names.len() as u32).to_be_bytes());
         for name in names {

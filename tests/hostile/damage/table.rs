@@ -33,11 +33,11 @@ pub enum Action {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It ends as if nothing had happened, and what comes of it is right; for this reason.
+    /// It ends normally and its result is right; for this reason.
     Unaffected(&'static str),
     /// It fails (exit code 1), names the object, and changes nothing.
     Refused,
-    /// `restore`: gives an older snapshot, whole; who remembers a newer one (`--at-least`) is told.
+    /// `restore`: restores an older snapshot, complete; with `--at-least` it refuses.
     Older,
     /// `verify`: a look finds it, by name.
     Found,
@@ -51,9 +51,9 @@ pub enum Outcome {
     Converges,
     /// `backup`: complete, with a note of what was put aside.
     Noted,
-    /// `backup`: publishes what restores, and says each time what is wrong (exit code 3) until somebody sees to it.
+    /// `backup`: publishes what restores, and reports the damage each time (exit code 3) until the operator repairs it.
     Blocked,
-    /// `backup`: does not see what has kept its size, and leans on it. A restore refuses it by name; `verify --data
+    /// `backup`: does not notice damage that keeps the size, and uses the archive. A restore refuses it by name; `verify --data
     /// --repair` finds it, and the next backup stores it again.
     Heals,
     /// `prune`: forgets nothing; for this reason.
@@ -89,21 +89,22 @@ pub const ACTIONS: [Action; 9] = [
 ];
 
 const HOST: &str = "it is the host's own, and this looks at the target only";
-const STRAY: &str = "nobody reads what no manifest names";
-const DELETES: &str = "archives are deleted by name: what is in one makes no difference";
-const OWN: &str = "a backup does not read again what it published itself, and its own manifest is the newest then";
+const STRAY: &str = "no reader reads an object that no manifest names";
+const DELETES: &str = "archives are deleted by name: their content makes no difference";
+const OWN: &str =
+    "a backup does not read what it published again, and its own manifest is then the newest";
 const OLDER: &str = "it is genuine, and older than the newest";
-const INDEX: &str = "the next index is stored anew as far as it changed, here all of it";
-const ASIDE: &str = "the catalog is put aside with a note, and a new one goes on after the target's newest snapshot: everything is stored once more";
-const LOG: &str =
-    "SQLite takes no log for its own that does not match, and reads no further than its pages";
-const DONOR: &str = "what it held is on the other target, and is copied from there";
-const COPY: &str = "a copy of another size or time is made again; one that looks the same is not read again, for its content was stored when it was made";
-const ABSENCE: &str = "a tombstone says why something is absent: a manifest that is there counts, and what is gone needs none to be pruned";
-const REMEMBERED: &str = "the host remembers what it pruned itself: a tombstone is for other readers, and `verify` looks at it";
-const NAMED: &str = "it is not what its name says, and so as if it were not there";
-const MARK: &str = "a mark concerns only who packs and who deletes";
-const MARKED: &str = "an archive is deleted only if no manifest names it, whatever a mark says; without one it waits for the next";
+const INDEX: &str = "the next index is stored again as far as it changed, here in full";
+const ASIDE: &str = "the catalog is moved aside with a note, and a new one continues after the target's newest snapshot: everything is stored once more";
+const LOG: &str = "SQLite ignores a log that does not match, and reads no further than its pages";
+const DONOR: &str = "the other target has its content, and it is copied from there";
+const COPY: &str = "a copy of another size or time is made again; one that looks the same is not read again, because its content was stored when it was made";
+const ABSENCE: &str = "a tombstone explains an absence: a manifest that is there counts, and pruning needs no tombstone";
+const REMEMBERED: &str =
+    "the host remembers what it pruned: a tombstone is for other readers, and `verify` checks it";
+const NAMED: &str = "its content does not match its name, so it counts as absent";
+const MARK: &str = "a mark concerns only packers and pruners";
+const MARKED: &str = "an archive is deleted only if no manifest names it, whatever a mark says; without a mark it waits for the next one";
 const POLICY: &str = "two of three snapshots are left, and the policy keeps two";
 
 #[rustfmt::skip]
@@ -253,10 +254,10 @@ pub fn render() -> String {
             Found => "found".to_owned(),
             FoundByReading => "found by reading".to_owned(),
             Doubted => "doubted".to_owned(),
-            Told => "told".to_owned(),
+            Told => "reported".to_owned(),
             Converges => "converges".to_owned(),
             Noted => "noted".to_owned(),
-            Blocked => "told each time".to_owned(),
+            Blocked => "reported each time".to_owned(),
             Heals => "heals".to_owned(),
         }
     };
