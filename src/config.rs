@@ -340,6 +340,14 @@ impl Config {
         raw.validate(&document)
     }
 
+    /// Returns every key, by table: first the top, whose name is empty.
+    pub fn known_keys() -> Vec<(&'static str, &'static [&'static str])> {
+        let known = raw::known_keys();
+        let mut all = vec![("", known.top)];
+        all.extend(known.tables);
+        all
+    }
+
     /// Returns the policy for `target`; `None` keeps everything.
     pub fn retention_of(&self, target: &TargetConfig) -> Option<Retention> {
         target.retention.or(self.retention)

@@ -1,10 +1,12 @@
 //! Sealift: an off-site replication agent with encryption. See README.md and docs/format.md.
 //!
-//! The layers, from the top; a module imports from its own folder and from lower layers only (`tests/layers`):
+//! The layers, from the top; a module imports from its own folder and from lower layers only
+//! (`tests/layers`):
 //!
 //! - [`cli`]: arguments and printing.
 //! - [`jobs`]: the use cases, which print nothing.
-//! - [`producer`], [`packer`], [`shipper`], [`restore`], [`prune`], [`scrub`]: the stages, which do not know each other.
+//! - [`producer`], [`packer`], [`shipper`], [`restore`], [`prune`], [`scrub`]: the stages, which do
+//!   not know each other.
 //! - [`repository`]: one host's folder on a target; [`config`]: the configuration file.
 //! - [`storage`]: the targets; [`state`]: the state directory; [`keys`]: recipients and identities.
 //! - [`format`](mod@format): all that is stored on a target; [`retention`]: which snapshots stay.

@@ -1,8 +1,8 @@
 //! How memory is allocated and returned to the system.
 //!
-//! The allocator of its own is there for one promise, which `tests/hostile/scarcity/limits.rs` holds
-//! (`with_little_memory_it_works_or_says_so`): a process without memory ends with exit code 1 and
-//! the next step, where Rust's own allocator would abort it (SIGABRT, a core dump, no advice).
+//! The allocator of its own is there for one promise, which `tests/hostile/scarcity/limits.rs`
+//! holds (`with_little_memory_it_works_or_says_so`): a process without memory ends with exit code 1
+//! and the next step, where Rust's own allocator would abort it (SIGABRT, a core dump, no advice).
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};

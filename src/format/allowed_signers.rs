@@ -1,7 +1,7 @@
 //! `allowed_signers` files, read exactly as OpenSSH reads them.
 //!
-//! Two readers decide whose manifests count: Sealift, and `ssh-keygen -Y verify` in `recover.py`
-//! or by hand. They must agree, so this module follows `sshsig.c`, byte by byte and with its quirks:
+//! Two readers decide whose manifests count: Sealift, and `ssh-keygen -Y verify` in `recover.py` or
+//! by hand. They must agree, so this module follows `sshsig.c`, byte by byte and with its quirks:
 //! - a line is `principals [options] keytype base64 [comment]`, and ends at its first NUL;
 //! - quotes join words, and both pattern lists may deny (`!pattern`), see [`pattern`];
 //! - a line that OpenSSH cannot read has no effect, and the others keep theirs.
@@ -49,8 +49,8 @@ impl AllowedSigner {
         }
     }
 
-    /// Returns whether the line lets `key` sign for `host` in `namespace` at `now`, in seconds since
-    /// 1970.
+    /// Returns whether the line lets `key` sign for `host` in `namespace` at `now`, in seconds
+    /// since 1970.
     pub fn accepts(&self, host: &HostName, namespace: &str, key: &PublicKey, now: i64) -> bool {
         let namespaces = self.options.namespaces.as_deref();
         // OpenSSH compares without a sign, too.

@@ -1,8 +1,9 @@
 //! Exclude patterns, read as git reads the lines of a `.gitignore` in the root of the tree.
 //!
-//! `tests/stages/base/excludes.rs` compares this module with `git check-ignore`. If git's implementation and
-//! its manual differ, the implementation counts: `foo**/bar` is read as if `**` were a component,
-//! since git compares the part without wildcards first and matches only the rest as a pattern.
+//! `tests/stages/base/excludes.rs` compares this module with `git check-ignore`. If git's
+//! implementation and its manual differ, the implementation counts: `foo**/bar` is read as if `**`
+//! were a component, since git compares the part without wildcards first and matches only the rest
+//! as a pattern.
 
 mod glob;
 
@@ -173,8 +174,8 @@ mod tests {
         excludes.is_excluded(rel.as_bytes(), is_dir)
     }
 
-    /// Lines that people write, and lines that public reports say were misread. `tests/stages/base/excludes.rs`
-    /// shows that git agrees.
+    /// Lines that people write, and lines that public reports say were misread.
+    /// `tests/stages/base/excludes.rs` shows that git agrees.
     #[test]
     fn patterns_are_read_as_git_reads_them() {
         for (lines, out, taken) in [

@@ -108,7 +108,8 @@ pub(super) fn is_any_away(surveys: &[Survey], target: usize) -> bool {
     others.any(|(_, survey)| survey.seen.is_err() && !survey.write_only)
 }
 
-/// Remembers damaged archives: they are not copied again, and the next push stores their content again.
+/// Remembers damaged archives: they are not copied again, and the next push stores their content
+/// again.
 pub(super) fn note_damaged(catalog: &Catalog, keys: &[ObjectKey]) -> Result<(), CatalogError> {
     let archives = keys.iter();
     catalog.add_damaged_copies(archives.filter_map(|key| ObjectKey::archive_hash(key.as_str())))

@@ -131,7 +131,8 @@ fn a_file_whose_directory_became_a_symlink_is_reported_and_nothing_outside_is_re
     assert!(!scene.copy("d/file").exists());
 }
 
-/// Once this made files outside of the snapshot: a directory that was a symlink when it was looked at.
+/// Once this made files outside of the snapshot: a directory that was a symlink when it was looked
+/// at.
 #[test]
 fn no_copy_is_made_through_a_copied_symlink() {
     let scene = Scene::new();

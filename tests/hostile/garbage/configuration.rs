@@ -12,32 +12,11 @@ const RECIPIENT: &str = "age1848ccmukddy6uns3v72sk8hka02zjcytc29flsg9zcjslj5apds
 
 /// The keys of each table, as the program knows them; the first is the top.
 fn tables() -> Vec<(String, Vec<String>)> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/check.rs");
-    let text = std::fs::read_to_string(source).unwrap();
-    let begin = text.find("const TOP").unwrap();
-    let end = text.find("pub(super) fn keys_and_secrets").unwrap();
-    let (top, rest) = text[begin..end].split_once("const TABLES").unwrap();
-    let words = |text: &str| -> Vec<String> {
-        text.split('"')
-            .skip(1)
-            .step_by(2)
-            .map(str::to_owned)
-            .collect()
-    };
-    let mut tables = vec![(String::new(), words(top))];
-    // `("name", &[keys])`
-    for table in rest.split("&[").skip(2) {
-        tables.push((String::new(), words(table.split(']').next().unwrap())));
-    }
-    let names: Vec<String> = rest
-        .split('(')
-        .skip(1)
-        .filter_map(|part| words(part).first().cloned())
-        .collect();
-    for (table, name) in tables.iter_mut().skip(1).zip(names) {
-        table.0 = name;
-    }
+    let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+    let tables = Config::known_keys().into_iter();
     tables
+        .map(|(table, keys)| (table.to_owned(), owned(keys)))
+        .collect()
 }
 
 pub fn quoted(text: &str) -> String {
@@ -180,7 +159,7 @@ fn a_targets_settings_are_refused_at_their_line() {
         ),
         ("url", "\"file:/srv/repo\"", "write file:///srv/repo"),
         ("url", "\"repo\"", "write ./repo"),
-        ("url", "\"memory://x\"", "gone with the run"),
+        ("url", "\"memory://x\"", "lost at the end of the run"),
         ("url", "\"https://me:hunter2@x/y\"", "a password in a URL"),
         ("url", "\"s3://b b/x\"", "its bucket's name is invalid"),
         ("timeout", "\"99999999999d\"", "longer than a year"),

@@ -66,7 +66,7 @@ fn a_panic_behind_one_target_is_that_targets_failure_in_every_command() {
             (&["backup"], 3, "published"),
             (&["status"], 3, "(file://"),
             (&["verify"], 3, "ok"),
-            (&["prune", "--policy", "last=1"], 3, "kept"),
+            (&["prune", "--policy", "last=1"], 3, "deleted 1 of"),
             (&["prune", "--dry-run", "--policy", "last=1"], 3, "keep"),
         ] {
             let (ended, told, said) = run(arguments);
