@@ -181,6 +181,31 @@ fn arrows_point_down_and_stages_do_not_know_each_other() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
+/// What packs or ships cannot load an identity, not even by way of other files.
+#[test]
+fn no_identity_is_within_reach_of_what_packs_or_ships() {
+    let arrows = arrows(&sources());
+    let identities = ["keys", "identities"].map(str::to_owned).to_vec();
+    assert!(arrows.iter().any(|(_, to)| *to == identities));
+    for stage in [
+        "packer", "shipper", "producer", "prune", "scrub", "state", "storage",
+    ] {
+        let mut reached: BTreeSet<&Vec<String>> = BTreeSet::new();
+        let mut next: Vec<&Vec<String>> = arrows
+            .iter()
+            .filter(|(from, _)| from[0] == stage)
+            .map(|(from, _)| from)
+            .collect();
+        while let Some(file) = next.pop() {
+            if reached.insert(file) {
+                let onward = arrows.iter().filter(|(from, _)| from == file);
+                next.extend(onward.map(|(_, to)| to));
+            }
+        }
+        assert!(!reached.contains(&identities), "{stage}");
+    }
+}
+
 /// Neither files nor folders import from each other in a circle. A file and the folder of its own submodules are one.
 #[test]
 fn nothing_goes_in_a_circle() {
