@@ -1,7 +1,7 @@
 //! A push, from a produced snapshot to published manifests: the one place that sees packer, spool,
 //! catalog and shipper together.
 //!
-//! Order: hold the state directory → look at every target → decide the lineage → ship what earlier
+//! Order: hold the state directory → look at every target (`looks` says at how much of it) → decide the lineage → ship what earlier
 //! runs left → pack, shipping archives while they are sealed → publish → tidy the spool. Each target
 //! advances on its own; one that fails stays behind and is told of, and the spool keeps what it lacks.
 
@@ -9,6 +9,7 @@ mod donors;
 mod forget;
 mod lanes;
 mod local;
+mod looks;
 mod machine;
 mod marks;
 mod order;
@@ -16,6 +17,7 @@ mod publish;
 mod push;
 mod rebuild;
 mod reconcile;
+mod rest;
 mod room;
 mod shrink;
 mod state;

@@ -15,21 +15,21 @@ mod checks;
 mod snapshots;
 mod table;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
-use crate::ids::{ArchiveId, Hash, WriterId};
+use crate::ids::{ArchiveId, WriterId};
 use crate::manifest::recipient_set_name;
 
 use cached::Cached;
 
 pub use archives::{CatalogArchive, NewArchive, NewChunk, Recorder};
 pub use checks::Check;
-pub use snapshots::{KnownGroup, SnapshotRow};
+pub use snapshots::{KnownGroup, Publications, SnapshotRow};
 pub use table::ChunkTable;
 
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,15 @@ pub enum CatalogError {
     Version { path: String, found: i64 },
 }
 
-const CATALOG_VERSION: i64 = 1;
+/// 2: the check of an archive's row is of its columns; one of before, of the row as JSON, still counts.
+const CATALOG_VERSION: i64 = 2;
+
+/// A catalog of no more archives than this is read in full when it is opened.
+const READ_IN_FULL: i64 = 512;
+
+/// The writer of the newest archives, and the highest counter that it gave: of a row that is not as it was written
+/// nobody knows the number, and none must be given twice.
+const HIGHEST_ARCHIVE: &str = "highest archive";
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -75,6 +83,8 @@ CREATE TABLE IF NOT EXISTS archives(
   UNIQUE(writer, counter));
 CREATE INDEX IF NOT EXISTS live_indexes ON archives(n)
   WHERE kind='index' AND (live_bytes<>0 OR live_bytes IS NULL);
+CREATE INDEX IF NOT EXISTS unused_archives ON archives(n) WHERE live_bytes IS NULL;
+CREATE TABLE IF NOT EXISTS in_use(archive INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS chunks(
   hash BLOB PRIMARY KEY, archive INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL
   ) WITHOUT ROWID;
@@ -93,6 +103,7 @@ CREATE TABLE IF NOT EXISTS checks(
   PRIMARY KEY(target, blake3)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS runs(
   id INTEGER PRIMARY KEY, started_at TEXT NOT NULL, ended_at TEXT, stamp TEXT, outcome TEXT, message TEXT);
+CREATE INDEX IF NOT EXISTS complete_runs ON runs(stamp) WHERE outcome='complete';
 ";
 
 /// The first 24 bytes of a chunk's BLAKE3: 2^96 work to make two alike.
@@ -116,7 +127,7 @@ pub struct Catalog {
     writer: WriterId,
     cached_archives: Cached<Arc<Vec<CatalogArchive>>>,
     cached_snapshots: Cached<Arc<Vec<SnapshotRow>>>,
-    cached_publications: Cached<BTreeMap<String, Arc<HashMap<Hash, String>>>>,
+    cached_publications: Cached<BTreeMap<String, Publications>>,
     /// Set when a damaged catalog was moved aside.
     pub replaced: Option<PathBuf>,
 }
@@ -167,10 +178,12 @@ impl Catalog {
                 found,
             });
         }
-        db.execute_batch(SCHEMA).map_err(fail)?;
+        if found < CATALOG_VERSION {
+            db.execute_batch(SCHEMA).map_err(fail)?;
+            db.pragma_update(None, "user_version", CATALOG_VERSION)
+                .map_err(fail)?;
+        }
         checks::complete_table(&db).map_err(fail)?;
-        db.pragma_update(None, "user_version", CATALOG_VERSION)
-            .map_err(fail)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let lookups = Connection::open_with_flags(path, flags).map_err(fail)?;
         lookups
@@ -190,13 +203,7 @@ impl Catalog {
             Some(writer) => writer,
             None => catalog.renew_writer()?,
         };
-        // Of a row that is not as it was written nobody knows the number, and none must be given twice.
-        let version = catalog.version()?;
-        let archives = catalog.read_archives()?;
-        let is_whole = archives.iter().all(Option::is_some);
-        let archives = || Ok::<_, CatalogError>(Arc::new(archives.into_iter().flatten().collect()));
-        catalog.cached_archives.get(version, archives)?;
-        if !is_whole {
+        if !catalog.has_sound_numbers()? {
             catalog.renew_writer()?;
         }
         Ok(catalog)
@@ -252,18 +259,53 @@ impl Catalog {
         Ok(self.writer)
     }
 
-    /// The id that the next archive gets; it is used up when [`Self::commit_archives`] says so. By the rows
-    /// themselves: a damaged index may have forgotten some of them.
-    pub fn next_archive_id(&self) -> Result<ArchiveId, CatalogError> {
-        let last: Option<i64> = self
+    /// Whether the number that the next archive gets was surely given to none before.
+    ///
+    /// Every row is looked at in a small catalog, whose damage is noticed early, and in one whose rows are not those
+    /// that were counted. Of another one each row is checked when it is read.
+    fn has_sound_numbers(&self) -> Result<bool, CatalogError> {
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM archives LIMIT ?1)";
+        let count: i64 = self
             .db
-            .query_row(
-                // The rows themselves: an index can be damaged by itself.
-                "SELECT MAX(counter) FROM archives NOT INDEXED WHERE writer=?1",
-                [&self.writer.0[..]],
-                |row| row.get(0),
-            )
+            .query_row(sql, [READ_IN_FULL + 1], |row| row.get(0))
             .map_err(self.fail())?;
+        if count > READ_IN_FULL && self.highest_by_index() == self.noted_highest()? {
+            return Ok(true);
+        }
+        let version = self.version()?;
+        let archives = self.read_archives()?;
+        let is_whole = archives.iter().all(Option::is_some);
+        let archives = || Ok::<_, CatalogError>(Arc::new(archives.into_iter().flatten().collect()));
+        self.cached_archives.get(version, archives)?;
+        Ok(is_whole)
+    }
+
+    /// The highest counter of this writer's that was noted beside the rows.
+    fn noted_highest(&self) -> Result<Option<i64>, CatalogError> {
+        let noted = self.meta(HIGHEST_ARCHIVE)?.unwrap_or_default();
+        let counter = noted
+            .split_once(' ')
+            .filter(|(writer, _)| *writer == self.writer.to_string());
+        Ok(counter.and_then(|(_, counter)| counter.parse().ok()))
+    }
+
+    /// The highest counter of this writer's, as an index has it; `None` for one that is damaged, too.
+    fn highest_by_index(&self) -> Option<i64> {
+        let sql = "SELECT MAX(counter) FROM archives WHERE writer=?1";
+        let mut query = self.db.prepare_cached(sql).ok()?;
+        query
+            .query_row([&self.writer.0[..]], |row| row.get(0))
+            .ok()?
+    }
+
+    /// The id that the next archive gets; it is used up when [`Self::commit_archives`] says so. If the index and
+    /// what was noted do not agree, the rows themselves decide: an index can be damaged by itself.
+    pub fn next_archive_id(&self) -> Result<ArchiveId, CatalogError> {
+        let noted = self.noted_highest()?;
+        let last = match noted == self.highest_by_index() {
+            true => noted,
+            false => self.highest_by_rows()?.max(noted),
+        };
         let last = last.unwrap_or(0);
         let next = last.checked_add(1).filter(|next| *next > 0);
         let counter = next.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, last));
@@ -271,6 +313,13 @@ impl Catalog {
             writer: self.writer,
             counter: counter.map_err(self.fail())? as u64,
         })
+    }
+
+    fn highest_by_rows(&self) -> Result<Option<i64>, CatalogError> {
+        let sql = "SELECT MAX(counter) FROM archives NOT INDEXED WHERE writer=?1";
+        self.db
+            .query_row(sql, [&self.writer.0[..]], |row| row.get(0))
+            .map_err(self.fail())
     }
 
     pub fn remember_recipients(&self, recipients: &[String]) -> Result<String, CatalogError> {

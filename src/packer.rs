@@ -16,6 +16,7 @@ mod member;
 mod meta;
 mod parts;
 pub mod relearn;
+mod rest;
 mod scout;
 pub mod seal;
 mod seal_index;
@@ -46,6 +47,7 @@ use crate::walk::WalkError;
 use cache::{CacheReader, CacheWriter};
 use file::FilePacker;
 use parts::{Item, Parts};
+use rest::Rest;
 use scout::scout;
 use seal::{Recipients, SealError, Sealer};
 use store::Store;
@@ -95,6 +97,8 @@ pub enum PackError {
     ThreadEnded,
     #[error("archive {0} is not sealed yet; nothing was published")]
     Unsealed(ArchiveId),
+    #[error("cannot look at the archives of earlier snapshots")]
+    Rest(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("packing was stopped; what is sealed is kept for the next run")]
     Stopped(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -145,6 +149,9 @@ pub struct PackRequest<'a> {
     pub next_by: Option<DateTime<Utc>>,
     /// Archives that are sealed to today's recipients and that no target lacks.
     pub usable: Vec<CatalogArchive>,
+    /// The archives that `usable` was chosen from, by the catalog's number; the others were not looked at. `None`: all
+    /// were.
+    pub chosen_from: Option<HashSet<i64>>,
     pub options: PackOptions,
     /// For the cache and for scratch files.
     pub state: PathBuf,
@@ -196,6 +203,10 @@ const MAX_INDEX_ARCHIVES: usize = 24;
 pub type OnSealed<'a> =
     dyn FnMut(&ArchiveRow) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
 
+/// Looks at the archives that were not looked at yet, and returns all that may be used.
+pub type LookAtRest<'a> =
+    dyn FnMut(&Catalog) -> Result<Vec<CatalogArchive>, Box<dyn std::error::Error + Send + Sync>> + 'a;
+
 /// Packs `request.snapshot`.
 pub fn pack(
     request: &PackRequest<'_>,
@@ -203,6 +214,7 @@ pub fn pack(
     spool: &Spool,
     progress: &PackProgress,
     on_sealed: &mut OnSealed<'_>,
+    look_at_rest: &mut LookAtRest<'_>,
 ) -> Result<Packed, PackError> {
     if !request.snapshot.validation.valid {
         let stamp = request.snapshot.stamp.to_string();
@@ -234,6 +246,7 @@ pub fn pack(
         usable,
         on_sealed,
     )?;
+    store.rest = Some(Rest::new(request.chosen_from.clone(), look_at_rest));
     let reusable = store.reusable();
     let snapshot = request.snapshot;
     let mut files = FilePacker::new(&mut store, old_databases, cache_out, &scratch, snapshot)?;
@@ -273,7 +286,12 @@ pub fn pack(
     live.extend(were_in_use.map(|archive| (archive.n, 0)));
     let (new_archives, new_archive_bytes) = (store.sealed_archives, store.sealed_bytes);
     let sets = store.catalog().recipient_sets()?;
+    let retired = store.rest.take().map(|rest| rest.retired);
     drop(store);
+    // What is in use stays so: it was chosen before all others were known.
+    for n in retired.unwrap_or_default() {
+        live.entry(n).or_insert(0);
+    }
     catalog.end_lookups()?;
     let paged = history::page(&request.lineage, catalog, spool)?;
     let pages = paginate(rows, &sets);

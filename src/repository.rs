@@ -6,7 +6,8 @@
 mod known;
 mod statements;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -294,6 +295,33 @@ impl HostFolder {
         Ok(found
             .filter_map(|object| Some((archive(&object.key)?, object.bytes)))
             .collect())
+    }
+
+    /// Bytes of those of the archives `named` that are here, and of every archive whose hash begins with a byte of
+    /// `shards`.
+    pub async fn archives_among(
+        &self,
+        named: &HashSet<Hash>,
+        shards: &Range<u16>,
+    ) -> Result<HashMap<Hash, u64>, TargetError> {
+        let mut shards: BTreeSet<u16> = shards.clone().collect();
+        let keys: Vec<ObjectKey> = named.iter().map(ObjectKey::archive).collect();
+        let mut found = HashMap::new();
+        match self.sizes(&keys).await? {
+            Some(sizes) => {
+                let sizes = sizes.into_iter();
+                found.extend(sizes.filter_map(|(key, n)| Some((ObjectKey::archive_hash(&key)?, n))));
+            }
+            None => shards.extend(named.iter().map(|hash| u16::from(hash.0[0]))),
+        }
+        let mut listings = futures::stream::iter(shards)
+            .map(async |shard| self.list(&format!("{ARCHIVES}/{shard:02x}")).await)
+            .buffer_unordered(CONCURRENT_GETS);
+        while let Some(listed) = listings.try_next().await? {
+            let listed = listed.into_iter();
+            found.extend(listed.filter_map(|(key, n)| Some((ObjectKey::archive_hash(&key)?, n))));
+        }
+        Ok(found)
     }
 
     /// Bytes of those of `keys` that are here now. `None`: this kind of target lists instead.

@@ -144,6 +144,9 @@ impl TargetError {
     }
 }
 
+/// Folders below a host's `archives/`: one for each first byte of a hash.
+const FOLDERS_OF_ARCHIVES: usize = 256;
+
 /// A place for objects. Implementations pass `tests/target_contract.rs`.
 #[async_trait::async_trait]
 pub trait Target: Send + Sync + fmt::Debug {
@@ -164,6 +167,12 @@ pub trait Target: Send + Sync + fmt::Debug {
     async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, TargetError> {
         let listed = self.list(prefix).await?;
         Ok(listed.into_iter().map(|object| object.key).collect())
+    }
+
+    /// Whether it costs less to list `folders` of the [`FOLDERS_OF_ARCHIVES`] than all of them, which hold `objects`
+    /// objects. A kind of target for which one request lists everything says no, as rsync does.
+    fn looks_in_part(&self, _folders: usize, _objects: usize) -> bool {
+        false
     }
 
     /// Bytes of those of `keys` that are there now. `None`: to ask for each costs more than to list their folders.

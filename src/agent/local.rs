@@ -51,7 +51,7 @@ impl LocalRetention<'_> {
     /// Deletes the snapshots that the policy does not keep.
     pub fn apply(&self, state: &State) -> Result<LocalPruned, AgentError> {
         let there = valid_in_order(self.dir, state, self.now)?;
-        let deliveries = Deliveries::of(state, self.targets)?;
+        let deliveries = Deliveries::of(state, self.targets, &there)?;
         let candidates = self.candidates(&deliveries.done, &there);
         let decided = decide(&candidates, &self.policy.and_young(), self.now);
         let guard = Guard {
@@ -157,8 +157,14 @@ fn settled_until(
 }
 
 impl Deliveries {
-    pub fn of(state: &State, targets: &[&str]) -> Result<Self, AgentError> {
-        let mut done: BTreeSet<Stamp> = state.catalog.completed_stamps()?;
+    /// Of the snapshots that are `there`, and of all that the catalog knows.
+    pub fn of(
+        state: &State,
+        targets: &[&str],
+        there: &[OrderedSnapshot],
+    ) -> Result<Self, AgentError> {
+        let stamps = there.iter().map(|one| one.snapshot.stamp);
+        let mut done: BTreeSet<Stamp> = state.catalog.completed(stamps)?;
         let mut waiting = BTreeSet::new();
         let publications = targets.iter().map(|name| state.catalog.publications(name));
         let publications: Vec<_> = publications.collect::<Result<_, _>>()?;

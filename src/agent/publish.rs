@@ -155,7 +155,9 @@ impl Publishing<'_> {
         let damaged = self.put.damaged.into_inner().unwrap_or_default();
         note_damaged(&state.catalog, &damaged)?;
         let shipped = self.put.shipped.into_inner().unwrap_or_default();
-        record_shipped(state, name, &shipped)?;
+        let seen = finishing.survey.seen.as_ref().ok();
+        let next_shard = seen.and_then(|seen| seen.scope.next_shard());
+        record_shipped(state, name, &shipped, next_shard)?;
         let report = TargetReport {
             name: name.clone(),
             label: label.to_owned(),
@@ -245,8 +247,8 @@ impl<'a> Finishing<'a> {
             if progress.failure.is_none() {
                 work = Some(Work {
                     spool: state.spool.clone(),
+                    support: self.support(state, &put, &pending)?,
                     pending,
-                    support: self.support(state, &put)?,
                     recovery_is_due: self.is_due(state, &recovery_key(name), RECOVERY_VERSION)?,
                     reserve_is_due: self.is_due(state, &reserve_key(name), "1")?,
                 });
@@ -326,11 +328,14 @@ impl<'a> Finishing<'a> {
         progress: &mut Progress,
     ) -> Result<(), AgentError> {
         progress.copied = published.copied;
+        let incomplete = published.incomplete.iter().map(|(name, _)| name);
+        let crowded_out = published.crowded_out.iter().map(|(name, ..)| name);
+        let named = published.done.iter().chain(incomplete).chain(crowded_out);
+        let named: HashSet<&ManifestName> = named.collect();
         let rows = state.catalog.snapshots()?;
-        let cores: HashMap<&ManifestName, &Hash> = rows
-            .iter()
-            .map(|row| (&row.name, &row.known.core))
-            .collect();
+        let rows = rows.iter().filter(|row| named.contains(&row.name));
+        let cores: HashMap<&ManifestName, &Hash> =
+            rows.map(|row| (&row.name, &row.known.core)).collect();
         for name in &published.done {
             if let Some(core) = cores.get(name) {
                 self.settle(state, core, "published")?;
@@ -373,7 +378,12 @@ impl<'a> Finishing<'a> {
         Ok(())
     }
 
-    fn support(&self, state: &State, put: &Put<'_>) -> Result<Support, AgentError> {
+    fn support(
+        &self,
+        state: &State,
+        put: &Put<'_>,
+        pending: &[Publication],
+    ) -> Result<Support, AgentError> {
         let shipped = put.shipped.lock();
         let confirmed = shipped.map_or_else(
             |_| HashSet::new(),
@@ -383,17 +393,30 @@ impl<'a> Finishing<'a> {
                 hashes.collect()
             },
         );
-        let seen = self.survey.seen.as_ref().ok();
+        let can_only_remember = self.survey.write_only && self.survey.seen.is_ok();
+        let remembered = can_only_remember.then(|| self.remembered(state, pending));
         Ok(Support {
             donors: self.donors.clone(),
             donors_away: self.donors_away,
             damaged: damaged(&state.catalog)?,
             scratch: state.spool.scratch(),
             confirmed,
-            remembered: seen
-                .filter(|_| self.survey.write_only)
-                .map(|seen| seen.archives.clone()),
+            remembered: remembered.transpose()?,
         })
+    }
+
+    /// Those of the archives that `pending` needs which this host remembers to have put on the target.
+    fn remembered(
+        &self,
+        state: &State,
+        pending: &[Publication],
+    ) -> Result<HashMap<Hash, u64>, AgentError> {
+        let needed = pending.iter().flat_map(|one| &one.archives);
+        let needed: HashSet<Hash> = needed.map(|row| row.blake3).collect();
+        let known = state.catalog.archives_named(needed)?;
+        let placed = state.catalog.placed_among(&self.survey.name, &known)?;
+        let there = known.iter().filter(|one| placed.contains(&one.n));
+        Ok(there.map(|one| (one.row.blake3, one.row.bytes)).collect())
     }
 
     /// A snapshot that the spool lacks is on the target already (another state directory put it there), or

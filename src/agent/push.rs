@@ -11,12 +11,15 @@ use tokio::runtime::Runtime;
 
 use super::donors;
 use super::lanes::{EndedLane, Lanes};
+use super::looks::Looks;
 use super::marks;
 use super::publish::{Finishing, Publishing};
 use super::reconcile::reconcile;
-use super::stock::{adopt_spooled_manifests, drop_damaged, take_stock, tidy_spool};
-use super::survey::survey;
+use super::rest::look_at_all;
+use super::stock::{adopt_spooled_manifests, drop_damaged, looked_at, take_stock, tidy_spool};
+use super::survey::{Survey, survey};
 use super::{AgentError, NamedTarget, State, machine_id};
+use crate::catalog::Catalog;
 use crate::figures::Figures;
 use crate::ids::{HostName, ObjectKey};
 use crate::index::Skipped;
@@ -123,7 +126,16 @@ pub fn push(
     let runtime = runtime()?;
     adopt_spooled_manifests(state)?;
     reporter.stage("looking at the targets");
-    let surveys = runtime.block_on(survey(state, request.host, request.targets, &request.trust))?;
+    let mut looks = Looks::choose(state, request.targets)?;
+    let look = |state: &State, looks: &Looks| {
+        let (host, targets) = (request.host, request.targets);
+        runtime.block_on(survey(state, host, targets, &request.trust, looks))
+    };
+    let mut surveys = look(state, &looks)?;
+    if surveys.iter().any(Survey::asks_for_more) {
+        looks = Looks::whole(request.targets);
+        surveys = look(state, &looks)?;
+    }
     let mut reconciled = reconcile(state, request.host, &surveys)?;
     if let Some(aside) = &state.catalog.replaced {
         let text = format!(
@@ -138,14 +150,16 @@ pub fn push(
     reconciled.warnings.extend(followed.warnings);
     reconciled.lineage.marks_seen = followed.names;
     drop_damaged(state, &surveys, &mut reconciled.warnings)?;
-    let archives = state.catalog.archives()?;
+    let archives = looked_at(state, &surveys, &looks)?;
     let asked = runtime.block_on(donors::ask(&surveys, &archives, &state.spool));
-    let usable = take_stock(
+    let recipients = request.recipients.texts();
+    let stock = take_stock(
         state,
         &surveys,
         &asked,
-        request.recipients.texts(),
+        recipients,
         &followed.archives,
+        &archives,
         &mut reconciled.warnings,
     )?;
     let lanes = Lanes::start(
@@ -166,18 +180,24 @@ pub fn push(
         lineage: reconciled.lineage,
         machine: machine_id(request.host, &state.dir).map_err(AgentError::Machine)?,
         next_by: request.next_by,
-        usable,
+        usable: stock.usable,
+        chosen_from: stock.chosen_from,
         options: request.options.clone(),
         state: state.dir.clone(),
     };
     let spool = state.spool.clone();
     let mut on_sealed = |row: &ArchiveRow| Ok(lanes.announce(&row.into(), row.bytes)?);
+    let mut look_at_rest = |catalog: &Catalog| {
+        let found = look_at_all(&runtime, catalog, &spool, &surveys, &asked, recipients)?;
+        Ok(found)
+    };
     let packed = pack(
         &pack_request,
         &mut state.catalog,
         &spool,
         progress,
         &mut on_sealed,
+        &mut look_at_rest,
     );
     reporter.stage("shipping");
     let packed = match packed {

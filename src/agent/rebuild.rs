@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::looks::Looks;
 use super::reconcile::{Reconciled, carried_over, reconcile};
 use super::survey::survey;
 use super::{AgentError, NamedTarget, State};
@@ -55,7 +56,8 @@ impl Rebuild {
             state.catalog.set_meta(key, &value)?;
         }
         let runtime = super::push::runtime()?;
-        let surveys = runtime.block_on(survey(&state, host, targets, trust))?;
+        let looks = Looks::whole(targets);
+        let surveys = runtime.block_on(survey(&state, host, targets, trust, &looks))?;
         for survey in &surveys {
             if let Err(error) = &survey.seen {
                 return Err(AgentError::NotSeen {

@@ -9,7 +9,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::survey::{Survey, survey};
+use super::looks::Looks;
+use super::survey::{Names, Survey, survey};
 use super::{AgentError, NamedTarget, State, machine_id};
 use crate::ids::{Hash, HostName};
 use crate::manifest::chain::{Finding, Snapshot};
@@ -240,7 +241,7 @@ fn forget_what_targets_lost(
     let rows = state.catalog.snapshots()?;
     for survey in surveys {
         let Ok(seen) = &survey.seen else { continue };
-        let shown: HashSet<_> = seen.manifests.iter().collect();
+        let shown: Names<'_> = seen.manifests.iter().collect();
         let publications = state.catalog.publications(&survey.name)?;
         let mut lost = Vec::new();
         for row in rows.iter().filter(|row| !shown.contains(&row.name)) {
@@ -288,7 +289,7 @@ fn forget_snapshots_that_are_nowhere(
     let seen = surveys
         .iter()
         .filter_map(|survey| survey.seen.as_ref().ok());
-    let shown: HashSet<_> = seen.flat_map(|seen| &seen.manifests).collect();
+    let shown: Names<'_> = seen.flat_map(|seen| &seen.manifests).collect();
     for row in state.catalog.snapshots()?.iter() {
         let on_target = shown.contains(&row.name);
         if !on_target && !state.spool.contains(&row.name.key()) {
@@ -347,7 +348,7 @@ pub fn adopt(
     trust: &Trust,
 ) -> Result<Vec<String>, AgentError> {
     let runtime = super::push::runtime()?;
-    let surveys = runtime.block_on(survey(state, host, targets, trust))?;
+    let surveys = runtime.block_on(survey(state, host, targets, trust, &Looks::whole(targets)))?;
     let foreign = foreign(&surveys);
     let newest = foreign
         .last_key_value()

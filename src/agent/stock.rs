@@ -1,12 +1,14 @@
 //! What is there before a push: manifests in the spool, archives on the targets; and what stays
 //! in the spool after it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::donors::{Donor, damaged, on_donors};
-use super::survey::Survey;
+use super::looks::{Looks, Scope};
+use super::survey::{Seen, Survey};
 use super::{AgentError, NamedTarget, State};
-use crate::catalog::CatalogArchive;
+use crate::catalog::{Catalog, CatalogArchive};
 use crate::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey, TABLES};
 use crate::manifest::known::Directory;
 use crate::manifest::{Manifest, ManifestName, TablePage};
@@ -68,7 +70,45 @@ pub(super) fn drop_damaged(
     Ok(())
 }
 
-/// Updates the placements by what was seen; gives the archives that a new snapshot may lean on: sealed to at
+/// The archives that a look of this push may have covered, of those that the catalog knows; all of them if all of every
+/// target was looked at.
+pub(super) fn looked_at(
+    state: &State,
+    surveys: &[Survey],
+    looks: &Looks,
+) -> Result<Arc<Vec<CatalogArchive>>, AgentError> {
+    if is_all_looked_at(surveys) {
+        return Ok(state.catalog.archives()?);
+    }
+    let mut archives = looks.named.clone();
+    let mut numbers: HashSet<i64> = archives.iter().map(|archive| archive.n).collect();
+    for survey in surveys {
+        let more = match &survey.seen {
+            Ok(Seen {
+                scope: Scope::Part { shards, .. },
+                ..
+            }) => state.catalog.archives_in(shards)?,
+            Ok(seen) => state.catalog.archives_named(seen.archives.keys().copied())?,
+            Err(_) => continue,
+        };
+        archives.extend(more.into_iter().filter(|archive| numbers.insert(archive.n)));
+    }
+    Ok(Arc::new(archives))
+}
+
+fn is_all_looked_at(surveys: &[Survey]) -> bool {
+    let mut seen = surveys.iter().filter_map(|one| one.seen.as_ref().ok());
+    seen.all(|seen| seen.scope.is_whole())
+}
+
+/// What a new snapshot may lean on.
+pub(super) struct Stock {
+    pub usable: Vec<CatalogArchive>,
+    /// The archives that `usable` was chosen from, by number. `None`: all that the catalog knows.
+    pub chosen_from: Option<HashSet<i64>>,
+}
+
+/// Updates the placements by what was seen of `archives`; returns those that a new snapshot may lean on: sealed to at
 /// least today's recipients, and for every target that answered there, in the spool, or on another one to
 /// copy from. A target that does not answer is not waited for: what it lacks is seen to when it returns.
 /// The `marked` ones are unknown from now on, whatever else has them: the next manifest lists
@@ -79,43 +119,33 @@ pub(super) fn take_stock(
     asked: &[Donor],
     recipients: &[String],
     marked: &HashSet<Hash>,
+    archives: &[CatalogArchive],
     warnings: &mut Vec<String>,
-) -> Result<Vec<CatalogArchive>, AgentError> {
-    let known = state.catalog.archives()?;
-    let (to_forget, archives): (Vec<&CatalogArchive>, Vec<_>) = known
-        .iter()
-        .partition(|archive| marked.contains(&archive.row.blake3));
-    let to_forget = to_forget.iter().map(|archive| archive.n).collect();
+) -> Result<Stock, AgentError> {
+    let to_forget = state.catalog.archive_numbers(marked.iter().copied())?;
+    let to_forget = to_forget.into_values().collect();
     state.catalog.forget_archives(&to_forget)?;
+    let is_marked = |archive: &&CatalogArchive| marked.contains(&archive.row.blake3);
+    let archives = archives.iter().filter(|archive| !is_marked(archive));
+    let archives: Vec<CatalogArchive> = archives.cloned().collect();
     let mut on_all: Option<HashSet<i64>> = None;
     let mut anywhere: HashSet<i64> = HashSet::new();
     for survey in surveys {
-        let placed: HashSet<i64> = match &survey.seen {
-            Ok(seen) => {
-                let complete =
-                    |a: &&&CatalogArchive| seen.archives.get(&a.row.blake3) == Some(&a.row.bytes);
-                let placed: HashSet<i64> = archives.iter().filter(complete).map(|a| a.n).collect();
-                let before = state.catalog.placed_on(&survey.name)?;
-                let gone = before.difference(&placed).count();
-                if gone > 0 {
-                    warnings.push(format!(
-                        "{} lost {gone} of the archives it had (deleted, or cut short): what today's snapshot \
-                         needs is stored again; older ones cannot be restored in full from there",
-                        survey.folder.target.label()
-                    ));
-                }
-                if placed != before {
-                    state
-                        .catalog
-                        .set_placements(&survey.name, placed.iter().copied())?;
-                }
-                placed
-            }
-            Err(_) => {
-                anywhere.extend(state.catalog.placed_on(&survey.name)?);
-                continue;
-            }
+        let Ok(seen) = &survey.seen else {
+            anywhere.extend(state.catalog.placed_on(&survey.name)?);
+            continue;
         };
+        let placed = note_placements(state, survey, seen, &archives, warnings)?;
+        if !seen.scope.is_whole() {
+            let others = archives
+                .iter()
+                .filter(|archive| !seen.scope.covers(&archive.row.blake3));
+            for archive in others {
+                if state.catalog.is_placed(&survey.name, archive.n)? {
+                    anywhere.insert(archive.n);
+                }
+            }
+        }
         anywhere.extend(&placed);
         on_all = Some(match on_all {
             Some(all) => all.intersection(&placed).copied().collect(),
@@ -124,43 +154,136 @@ pub(super) fn take_stock(
     }
     // Where nobody answers, memory must do.
     let on_all = on_all.unwrap_or_else(|| anywhere.clone());
-    let on_donors = on_donors(surveys, asked);
-    let damaged = damaged(&state.catalog)?;
-    let unusable = state.catalog.unusable()?;
-    let spooled: HashMap<String, u64> = state.spool.list(ARCHIVES)?.into_iter().collect();
-    let in_spool = |a: &CatalogArchive| spooled.get(a.row.key().as_str()) == Some(&a.row.bytes);
-    let sets = state.catalog.recipient_sets()?;
-    let sealed_to_all = |a: &CatalogArchive| {
-        let members = sets.get(&a.row.recipient_set);
-        members.is_some_and(|members| recipients.iter().all(|r| members.contains(r)))
+    let needs = Needs::of(
+        &state.catalog,
+        &state.spool,
+        on_donors(surveys, asked),
+        recipients,
+    )?;
+    let lost = archives
+        .iter()
+        .filter(|archive| !anywhere.contains(&archive.n) && !needs.is_spooled(archive));
+    let lost: HashSet<i64> = lost.map(|archive| archive.n).collect();
+    // The share of the others is looked at for what was lost only: it is another one each time.
+    let chosen_from: Option<HashSet<i64>> = match is_all_looked_at(surveys) {
+        true => None,
+        false => {
+            let named = archives.iter().filter(|archive| {
+                let seen = surveys.iter().filter_map(|one| one.seen.as_ref().ok());
+                seen.into_iter()
+                    .all(|seen| seen.scope.is_named(&archive.row.blake3))
+            });
+            Some(named.map(|archive| archive.n).collect())
+        }
     };
-    let mut usable = Vec::new();
-    let mut lost = HashSet::new();
-    for archive in archives {
-        let spooled = in_spool(archive);
-        if !spooled && !anywhere.contains(&archive.n) {
-            lost.insert(archive.n);
-            continue;
-        }
-        let (hash, bytes) = (archive.row.blake3, archive.row.bytes);
-        if unusable.contains(&hash) {
-            continue;
-        }
-        let copied = || on_donors.contains(&(hash, bytes)) && !damaged.contains(&hash);
-        if (spooled || on_all.contains(&archive.n) || copied()) && sealed_to_all(archive) {
-            usable.push(archive.clone());
-        }
-    }
+    let is_chosen = |archive: &&CatalogArchive| {
+        let numbers = chosen_from.as_ref();
+        let may_be_chosen = numbers.is_none_or(|numbers| numbers.contains(&archive.n));
+        let is_lost = lost.contains(&archive.n);
+        may_be_chosen && !is_lost && needs.are_met(archive, on_all.contains(&archive.n))
+    };
+    let usable = archives.iter().filter(is_chosen).cloned().collect();
     if surveys.iter().all(|survey| survey.seen.is_ok()) {
         state.catalog.forget_archives(&lost)?;
     }
-    Ok(usable)
+    Ok(Stock {
+        usable,
+        chosen_from,
+    })
 }
 
+/// Remembers which of `archives` the target has, as far as it was looked at; returns their numbers.
+fn note_placements(
+    state: &mut State,
+    survey: &Survey,
+    seen: &Seen,
+    archives: &[CatalogArchive],
+    warnings: &mut Vec<String>,
+) -> Result<HashSet<i64>, AgentError> {
+    let name = &survey.name;
+    let covered = archives
+        .iter()
+        .filter(|archive| seen.scope.covers(&archive.row.blake3));
+    let complete =
+        |archive: &&CatalogArchive| seen.archives.get(&archive.row.blake3) == Some(&archive.row.bytes);
+    let placed: HashSet<i64> = covered.clone().filter(complete).map(|a| a.n).collect();
+    let before = match seen.scope.is_whole() {
+        true => state.catalog.placed_on(name)?,
+        false => state.catalog.placed_among(name, covered)?,
+    };
+    let gone: Vec<i64> = before.difference(&placed).copied().collect();
+    if !gone.is_empty() {
+        warnings.push(format!(
+            "{} lost {} of the archives it had (deleted, or cut short): what today's snapshot \
+             needs is stored again; older ones cannot be restored in full from there",
+            survey.folder.target.label(),
+            gone.len()
+        ));
+    }
+    if placed != before {
+        match seen.scope.is_whole() {
+            true => state.catalog.set_placements(name, placed.iter().copied())?,
+            false => {
+                state.catalog.remove_placements(name, gone)?;
+                let more = placed.difference(&before).copied();
+                state.catalog.add_placements(name, more)?;
+            }
+        }
+    }
+    Ok(placed)
+}
+
+/// What an archive must be for a new snapshot to lean on it.
+pub(super) struct Needs<'a> {
+    recipients: &'a [String],
+    spooled: HashMap<String, u64>,
+    sets: BTreeMap<String, Vec<String>>,
+    /// On targets that can be read.
+    on_donors: HashSet<(Hash, u64)>,
+    damaged: HashSet<Hash>,
+    unusable: HashSet<Hash>,
+}
+
+impl<'a> Needs<'a> {
+    pub fn of(
+        catalog: &Catalog,
+        spool: &Spool,
+        on_donors: HashSet<(Hash, u64)>,
+        recipients: &'a [String],
+    ) -> Result<Self, AgentError> {
+        Ok(Self {
+            recipients,
+            spooled: spool.list(ARCHIVES)?.into_iter().collect(),
+            sets: catalog.recipient_sets()?,
+            on_donors,
+            damaged: damaged(catalog)?,
+            unusable: catalog.unusable()?,
+        })
+    }
+
+    fn is_spooled(&self, archive: &CatalogArchive) -> bool {
+        self.spooled.get(archive.row.key().as_str()) == Some(&archive.row.bytes)
+    }
+
+    /// `is_on_all`: every target that answered has it in full.
+    pub fn are_met(&self, archive: &CatalogArchive, is_on_all: bool) -> bool {
+        let (hash, bytes) = (archive.row.blake3, archive.row.bytes);
+        let is_copied =
+            || self.on_donors.contains(&(hash, bytes)) && !self.damaged.contains(&hash);
+        let is_there = || is_on_all || self.is_spooled(archive) || is_copied();
+        let members = self.sets.get(&archive.row.recipient_set);
+        let is_sealed_to_all =
+            members.is_some_and(|members| self.recipients.iter().all(|r| members.contains(r)));
+        is_sealed_to_all && !self.unusable.contains(&hash) && is_there()
+    }
+}
+
+/// Remembers what was put on the target, and where the next look at it begins.
 pub(super) fn record_shipped(
     state: &mut State,
     target: &str,
     shipped: &[(ObjectKey, u64)],
+    next_shard: Option<u16>,
 ) -> Result<(), AgentError> {
     let hashes = shipped.iter().map(|(key, _)| key.as_str());
     let hashes = hashes.filter_map(ObjectKey::archive_hash);
@@ -170,7 +293,13 @@ pub(super) fn record_shipped(
         hash.and_then(|hash| numbers.get(&hash).copied())
     };
     let placed = shipped.iter().filter_map(number);
-    Ok(state.catalog.add_placements(target, placed)?)
+    match next_shard {
+        Some(shard) => state
+            .catalog
+            .add_placements_and_look(target, placed, shard)?,
+        None => state.catalog.add_placements(target, placed)?,
+    }
+    Ok(())
 }
 
 /// Removes from the spool what every target has, and what no snapshot will ever name.
@@ -221,17 +350,19 @@ struct Unsettled {
 /// Removes from the spool the manifests that no target waits for any more.
 fn drop_settled_manifests(state: &State, targets: &[NamedTarget]) -> Result<Unsettled, AgentError> {
     let mut unsettled = Unsettled::default();
-    let spooled: HashSet<String> = state
-        .spool
-        .list(MANIFESTS)?
-        .into_iter()
-        .map(|(key, _)| key)
-        .collect();
+    let spooled = state.spool.list(MANIFESTS)?;
+    let spooled = spooled
+        .iter()
+        .filter_map(|(key, _)| ManifestName::from_key(key));
+    let spooled: HashSet<ManifestName> = spooled.collect();
+    if spooled.is_empty() {
+        return Ok(unsettled);
+    }
     for row in state.catalog.snapshots()?.iter() {
-        let key = row.name.key();
-        if !spooled.contains(key.as_str()) {
+        if !spooled.contains(&row.name) {
             continue;
         }
+        let key = row.name.key();
         let mut settled = true;
         for target in targets {
             settled &= state

@@ -6,11 +6,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::RandomState;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Duration, Instant};
 
+use super::looks::{Looks, Scope};
 use super::{AgentError, NamedTarget, State};
+use crate::catalog::CatalogArchive;
 use crate::ids::{Hash, HostName, ObjectKey};
 use crate::manifest::ManifestName;
 use crate::manifest::chain::{Chain, ChainError, Finding, Snapshot};
@@ -25,6 +28,9 @@ const ASKED_AT_ONCE: usize = 16;
 /// Once a target has answered, the others have so long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// There may be thousands, and several sets of them in a push.
+pub(super) type Names<'a> = HashSet<&'a ManifestName, RandomState>;
+
 /// One target's answer.
 #[derive(Debug)]
 pub struct Survey {
@@ -36,10 +42,21 @@ pub struct Survey {
     pub seen: Result<Seen, TargetError>,
 }
 
+impl Survey {
+    /// Whether everything should be looked at, and was not.
+    pub fn asks_for_more(&self) -> bool {
+        self.seen.as_ref().is_ok_and(|seen| seen.is_strange)
+    }
+}
+
 #[derive(Debug)]
 pub struct Seen {
-    /// Archives by BLAKE3, and their sizes.
+    /// The archives that were looked at.
+    pub scope: Scope,
+    /// Those of them that are there, by BLAKE3, and their sizes. There may be others.
     pub archives: HashMap<Hash, u64>,
+    /// Something is not as this host remembers it, and not everything was looked at.
+    pub is_strange: bool,
     pub manifests: Vec<ManifestName>,
     /// Verified snapshots that the catalog does not know.
     pub foreign: Vec<Snapshot>,
@@ -56,11 +73,12 @@ pub struct Seen {
 pub struct Remembered {
     /// Published, and not known to be gone.
     pub manifests: Vec<ManifestName>,
+    /// Of those that are looked at.
     pub archives: HashMap<Hash, u64>,
 }
 
 impl Remembered {
-    pub fn of(state: &State, target: &str) -> Result<Self, AgentError> {
+    fn of(state: &State, target: &str, scope: &Scope, looks: &Looks) -> Result<Self, AgentError> {
         let mut remembered = Self::default();
         let publications = state.catalog.publications(target)?;
         for row in state.catalog.snapshots()?.iter() {
@@ -69,40 +87,53 @@ impl Remembered {
                 remembered.manifests.push(row.name.clone());
             }
         }
-        let placed = state.catalog.placed_on(target)?;
-        let archives = state.catalog.archives()?;
-        let there = archives
-            .iter()
-            .filter(|archive| placed.contains(&archive.n));
-        remembered.archives = there.map(|a| (a.row.blake3, a.row.bytes)).collect();
+        let size = |archive: &CatalogArchive| (archive.row.blake3, archive.row.bytes);
+        match scope {
+            Scope::Whole => {
+                let placed = state.catalog.placed_on(target)?;
+                let archives = state.catalog.archives()?;
+                let there = archives.iter().filter(|one| placed.contains(&one.n));
+                remembered.archives = there.map(size).collect();
+            }
+            Scope::Part { shards, .. } => {
+                let share = state.catalog.archives_in(shards)?;
+                for archives in [&looks.named, &share] {
+                    let placed = state.catalog.placed_among(target, archives)?;
+                    let there = archives.iter().filter(|one| placed.contains(&one.n));
+                    remembered.archives.extend(there.map(size));
+                }
+            }
+        }
         Ok(remembered)
     }
 }
 
-/// Looks at every target at once. A target that does not answer, or not soon after another, is no error here;
+/// Looks at every target at once, as `looks` says. A target that does not answer, or not soon after another, is no error here;
 /// one that answers with manifests that cannot be read is.
 pub async fn survey(
     state: &State,
     host: &HostName,
     targets: &[NamedTarget],
     trust: &Trust,
+    looks: &Looks,
 ) -> Result<Vec<Survey>, AgentError> {
     let rows = state.catalog.snapshots()?;
-    let known: HashSet<&ManifestName> = rows.iter().map(|row| &row.name).collect();
+    let known: Names<'_> = rows.iter().map(|row| &row.name).collect();
     let mut remembered = Vec::new();
-    for named in targets {
-        remembered.push(Remembered::of(state, &named.name)?);
+    for (named, scope) in targets.iter().zip(&looks.scopes) {
+        let one = Remembered::of(state, &named.name, scope, looks)?;
+        remembered.push((scope, one));
     }
     let folder = |named: &NamedTarget| HostFolder::new(named.target.clone(), host.clone());
     let known = &known;
     let looks = targets.iter().zip(remembered).enumerate();
-    let looks = looks.map(|(at, (named, remembered))| async move {
+    let looks = looks.map(|(at, (named, (scope, remembered)))| async move {
         let looked = async {
             if named.write_only {
-                return Ok(Seen::from(remembered));
+                return Ok(Seen::of_memory(remembered, scope));
             }
             let folder = folder(named);
-            let seen = look(&folder, known, &remembered, trust).await?;
+            let seen = look(&folder, known, scope, &remembered, trust).await?;
             held_still(&folder, &remembered, seen).await
         };
         let looked = panics::caught(looked).await.unwrap_or_else(|error| {
@@ -188,16 +219,24 @@ fn no_answer(named: &NamedTarget, host: &HostName) -> TargetError {
 
 async fn look(
     folder: &HostFolder,
-    known: &HashSet<&ManifestName>,
+    known: &Names<'_>,
+    scope: &Scope,
     remembered: &Remembered,
     trust: &Trust,
 ) -> Result<Seen, RepositoryError> {
     // Marks first: a mark is removed after what it names, and the listing must not be older than that.
     let marks = folder.marks(trust, &[]).await?;
-    let (archives, manifests) =
-        futures::future::join(folder.archives_present(), folder.manifest_names()).await;
+    let archives = async {
+        match scope {
+            Scope::Whole => folder.archives_present().await,
+            Scope::Part { named, shards } => folder.archives_among(named, shards).await,
+        }
+    };
+    let (archives, manifests) = futures::future::join(archives, folder.manifest_names()).await;
     let (archives, manifests) = (archives?, manifests?);
     let mut seen = Seen {
+        scope: scope.clone(),
+        is_strange: false,
         archives,
         foreign: Vec::new(),
         findings: Vec::new(),
@@ -208,7 +247,9 @@ async fn look(
     };
     ask_for_unlisted(folder, remembered, &mut seen).await?;
     find_pruned(folder, remembered, trust, &mut seen).await?;
-    if seen.manifests.iter().all(|name| known.contains(name)) {
+    let are_known = seen.manifests.iter().all(|name| known.contains(name));
+    seen.is_strange = !scope.is_whole() && (!are_known || lacks_any(&seen, remembered));
+    if are_known {
         return Ok(seen);
     }
     let chain: Chain = match folder.chain(trust).await {
@@ -232,9 +273,20 @@ async fn look(
     Ok(seen)
 }
 
-impl From<Remembered> for Seen {
-    fn from(remembered: Remembered) -> Self {
+/// Whether anything of what is remembered is not there as it was.
+fn lacks_any(seen: &Seen, remembered: &Remembered) -> bool {
+    let there: Names<'_> = seen.manifests.iter().collect();
+    let mut manifests = remembered.manifests.iter();
+    let mut archives = remembered.archives.iter();
+    manifests.any(|name| !there.contains(name))
+        || archives.any(|(hash, bytes)| seen.archives.get(hash) != Some(bytes))
+}
+
+impl Seen {
+    fn of_memory(remembered: Remembered, scope: &Scope) -> Self {
         Self {
+            scope: scope.clone(),
+            is_strange: false,
             archives: remembered.archives,
             manifests: remembered.manifests,
             foreign: Vec::new(),
@@ -253,7 +305,7 @@ async fn find_pruned(
     trust: &Trust,
     seen: &mut Seen,
 ) -> Result<(), TargetError> {
-    let there: HashSet<&ManifestName> = seen.manifests.iter().collect();
+    let there: Names<'_> = seen.manifests.iter().collect();
     let gone = remembered.manifests.iter();
     let gone = gone
         .filter(|name| !there.contains(name))
@@ -269,7 +321,7 @@ async fn ask_for_unlisted(
     remembered: &Remembered,
     seen: &mut Seen,
 ) -> Result<(), TargetError> {
-    let listed: HashSet<&ManifestName> = seen.manifests.iter().collect();
+    let listed: Names<'_> = seen.manifests.iter().collect();
     let unlisted = remembered.manifests.iter().rev();
     let unlisted = unlisted.filter(|name| !listed.contains(name));
     let keys = unlisted.map(|name| (name, folder.key(&name.key())));

@@ -1,12 +1,15 @@
 //! The catalog's rows on archives, on what they hold, and on where they lie.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, TransactionBehavior, params};
 
-use super::{Catalog, CatalogError, ChunkHash, ChunkPlace, check, connect, failing, known};
+use super::{
+    Catalog, CatalogError, ChunkHash, ChunkPlace, HIGHEST_ARCHIVE, check, connect, failing, known,
+};
 use crate::ids::{ArchiveId, Hash, WriterId};
 use crate::manifest::{ArchiveKind, ArchiveRow};
 
@@ -48,6 +51,15 @@ impl Catalog {
             db: connect(&self.path).map_err(self.fail())?,
             path: self.path.clone(),
         })
+    }
+
+    /// Takes note that a [`Recorder`] of its own committed: it writes no snapshots and no publications.
+    pub fn note_recorded(&self) -> Result<(), CatalogError> {
+        let version = self.version()?;
+        self.cached_archives.forget();
+        self.cached_snapshots.keep_for(version);
+        self.cached_publications.keep_for(version);
+        Ok(())
     }
 
     /// What [`Recorder::commit_archives`] does.
@@ -142,17 +154,38 @@ impl Catalog {
         query.exists(params![target, n]).map_err(self.fail())
     }
 
+    /// Returns the numbers of those of `archives` that are confirmed on `target`.
+    pub fn placed_among<'a>(
+        &self,
+        target: &str,
+        archives: impl IntoIterator<Item = &'a CatalogArchive>,
+    ) -> Result<HashSet<i64>, CatalogError> {
+        let mut placed = HashSet::new();
+        for archive in archives {
+            if self.is_placed(target, archive.n)? {
+                placed.insert(archive.n);
+            }
+        }
+        Ok(placed)
+    }
+
     /// `None` for each row that is not as it was written.
     pub(super) fn read_archives(&self) -> Result<Vec<Option<CatalogArchive>>, CatalogError> {
-        let mut query = self
-            .db
-            .prepare(
-                "SELECT n,writer,counter,kind,blake3,sha256,bytes,recipient_set,head_sha256,tar_bytes,tar_blake3,live_bytes
-                 FROM archives ORDER BY n",
-            )
-            .map_err(self.fail())?;
+        self.read_archives_where("1 ORDER BY n", [])
+    }
+
+    fn read_archives_where(
+        &self,
+        condition: &str,
+        values: impl Params,
+    ) -> Result<Vec<Option<CatalogArchive>>, CatalogError> {
+        let sql = format!(
+            "SELECT n,writer,counter,kind,blake3,sha256,bytes,recipient_set,head_sha256,tar_bytes,tar_blake3,live_bytes
+             FROM archives WHERE {condition}"
+        );
+        let mut query = self.db.prepare_cached(&sql).map_err(self.fail())?;
         let rows = query
-            .query_map([], |row| known(|| read_archive(row)))
+            .query_map(values, |row| known(|| read_archive(row)))
             .map_err(self.fail())?;
         let mut archives: Vec<Option<CatalogArchive>> =
             rows.collect::<Result<_, _>>().map_err(self.fail())?;
@@ -165,6 +198,53 @@ impl Catalog {
             archive.take_if(|archive| seen[&archive.row.id] > 1);
         }
         Ok(archives)
+    }
+
+    /// Returns the archive `n`, if its row is as it was written.
+    pub fn archive(&self, n: i64) -> Result<Option<CatalogArchive>, CatalogError> {
+        let found = self.read_archives_where("n=?1", [n])?;
+        Ok(found.into_iter().flatten().next())
+    }
+
+    /// Returns the archives that the newest snapshot uses, and those that no snapshot used yet.
+    pub fn archives_in_use(&self) -> Result<Vec<CatalogArchive>, CatalogError> {
+        let condition = "n IN (SELECT archive FROM in_use
+             UNION SELECT n FROM archives WHERE live_bytes IS NULL) ORDER BY n";
+        let found = self.read_archives_where(condition, [])?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Returns the archives whose hashes begin with a byte of `shards`.
+    pub fn archives_in(&self, shards: &Range<u16>) -> Result<Vec<CatalogArchive>, CatalogError> {
+        // 33 bytes are after every hash.
+        let bound = |shard: u16| u8::try_from(shard).map_or(vec![u8::MAX; 33], |byte| vec![byte]);
+        let found = self.read_archives_where(
+            "blake3>=?1 AND blake3<?2 ORDER BY n",
+            [bound(shards.start), bound(shards.end)],
+        )?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Returns those archives of `hashes` that it knows.
+    pub fn archives_named(
+        &self,
+        hashes: impl IntoIterator<Item = Hash>,
+    ) -> Result<Vec<CatalogArchive>, CatalogError> {
+        let mut found = Vec::new();
+        for hash in hashes {
+            found.extend(self.read_archives_where("blake3=?1", [&hash.0[..]])?);
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Returns how many archives are confirmed on `target`.
+    pub fn count_placed(&self, target: &str) -> Result<usize, CatalogError> {
+        let sql = "SELECT count(*) FROM placements WHERE target=?1";
+        let count: i64 = self
+            .db
+            .query_row(sql, [target], |row| row.get(0))
+            .map_err(self.fail())?;
+        Ok(count as usize)
     }
 
     /// Archives confirmed on `target`, by number.
@@ -193,6 +273,21 @@ impl Catalog {
         tx.commit().map_err(&fail)
     }
 
+    /// Forgets that `target` had `archives`.
+    pub fn remove_placements(
+        &mut self,
+        target: &str,
+        archives: impl IntoIterator<Item = i64>,
+    ) -> Result<(), CatalogError> {
+        let fail = self.fail();
+        let tx = self.db.transaction().map_err(&fail)?;
+        for n in archives {
+            let sql = "DELETE FROM placements WHERE target=?1 AND archive=?2";
+            tx.execute(sql, params![target, n]).map_err(&fail)?;
+        }
+        tx.commit().map_err(&fail)
+    }
+
     /// Notes that `target` confirmed `archives`, in one transaction: each is a flush of the disk.
     pub fn add_placements(
         &mut self,
@@ -202,6 +297,29 @@ impl Catalog {
         let fail = self.fail();
         let tx = self.db.transaction().map_err(&fail)?;
         place(&tx, target, archives).map_err(&fail)?;
+        tx.commit().map_err(&fail)
+    }
+
+    /// The key of the place at which the next look at `target` begins.
+    pub fn next_shard_key(target: &str) -> String {
+        format!("next look:{target}")
+    }
+
+    /// [`Self::add_placements`] at the end of a push whose next one begins to look at `shard`.
+    pub fn add_placements_and_look(
+        &mut self,
+        target: &str,
+        archives: impl IntoIterator<Item = i64>,
+        shard: u16,
+    ) -> Result<(), CatalogError> {
+        let fail = self.fail();
+        let tx = self.db.transaction().map_err(&fail)?;
+        place(&tx, target, archives).map_err(&fail)?;
+        tx.execute(
+            "INSERT OR REPLACE INTO meta VALUES(?1,?2)",
+            [Self::next_shard_key(target), shard.to_string()],
+        )
+        .map_err(&fail)?;
         tx.commit().map_err(&fail)
     }
 
@@ -222,6 +340,7 @@ impl Catalog {
         tx.execute_batch(
             "DELETE FROM chunks WHERE archive IN (SELECT n FROM lost);
              DELETE FROM placements WHERE archive IN (SELECT n FROM lost);
+             DELETE FROM in_use WHERE archive IN (SELECT n FROM lost);
              DELETE FROM archives WHERE n IN (SELECT n FROM lost)
                AND (writer, counter) NOT IN (SELECT writer, MAX(counter) FROM archives GROUP BY writer);
              DROP TABLE lost;",
@@ -231,7 +350,7 @@ impl Catalog {
         self.end_lookups()
     }
 
-    /// Records how much of each archive the newest snapshot uses. Of the others' data nothing is
+    /// Records how much of each archive the newest snapshot uses, and which it uses at all. Of the others' data nothing is
     /// learned: a source that is taken now and then would else be stored anew each time.
     pub fn set_live_bytes(&mut self, live: &HashMap<i64, u64>) -> Result<(), CatalogError> {
         self.cached_archives.forget();
@@ -250,11 +369,12 @@ impl Catalog {
             )
             .map_err(&fail)?;
         }
+        set_in_use(&tx, live).map_err(&fail)?;
         tx.commit().map_err(&fail)
     }
 }
 
-fn kind_text(kind: ArchiveKind) -> &'static str {
+pub(super) fn kind_text(kind: ArchiveKind) -> &'static str {
     match kind {
         ArchiveKind::Data => "data",
         ArchiveKind::Index => "index",
@@ -287,8 +407,10 @@ fn read_archive(row: &Row<'_>) -> rusqlite::Result<Option<CatalogArchive>> {
         tar_blake3: hash(10)?,
         live_bytes: row.get::<_, Option<i64>>(11)?.map(|bytes| bytes as u64),
     };
-    let expected = check::of_archive(archive.n, &archive.row, tar_bytes, &archive.tar_blake3);
-    Ok((checked == expected).then_some(archive))
+    let (n, row, tar_blake3) = (archive.n, &archive.row, &archive.tar_blake3);
+    let is_whole = checked == check::of_archive(n, row, tar_bytes, tar_blake3)
+        || checked == check::of_archive_1(n, row, tar_bytes, tar_blake3);
+    Ok(is_whole.then_some(archive))
 }
 
 /// Records archives through a connection of its own.
@@ -323,6 +445,7 @@ fn commit_archives(
         insert_archive(&tx, n, archive).map_err(&fail)?;
         numbers.push(n);
     }
+    note_highest(&tx, archives).map_err(&fail)?;
     for chunk in chunks {
         let place = ChunkPlace {
             archive: numbers[chunk.archive as usize],
@@ -333,6 +456,34 @@ fn commit_archives(
     }
     tx.commit().map_err(&fail)?;
     Ok(numbers)
+}
+
+fn set_in_use(tx: &Connection, live: &HashMap<i64, u64>) -> rusqlite::Result<()> {
+    let mut query = tx.prepare_cached("SELECT archive FROM in_use")?;
+    let before = query.query_map([], |row| row.get(0))?;
+    let before: HashSet<i64> = before.collect::<Result<_, _>>()?;
+    let now = live.iter().filter(|(_, bytes)| **bytes > 0);
+    let now: HashSet<i64> = now.map(|(n, _)| *n).collect();
+    for n in before.difference(&now) {
+        tx.execute("DELETE FROM in_use WHERE archive=?1", [n])?;
+    }
+    for n in now.difference(&before) {
+        tx.execute("INSERT INTO in_use VALUES(?1)", [n])?;
+    }
+    Ok(())
+}
+
+/// Notes the highest counter of the newest archives' writer.
+fn note_highest(tx: &Connection, archives: &[NewArchive]) -> rusqlite::Result<()> {
+    let Some(highest) = archives.iter().map(|one| one.row.id).max_by_key(|id| id.counter) else {
+        return Ok(());
+    };
+    let value = format!("{} {}", highest.writer, highest.counter);
+    tx.execute(
+        "INSERT OR REPLACE INTO meta VALUES(?1,?2)",
+        [HIGHEST_ARCHIVE, &value],
+    )
+    .map(drop)
 }
 
 fn place(

@@ -2,7 +2,7 @@
 //!
 //! A push asks for all snapshots and archives in many places, and there may be thousands of either. What is kept
 //! counts for one version of the database file, which another connection's commit ends; each statement of this
-//! connection that changes such rows calls [`Cached::forget`] first.
+//! connection that changes such rows calls [`Cached::forget`] first, or [`Cached::change`] after it.
 
 use std::cell::RefCell;
 
@@ -26,6 +26,20 @@ impl<T: Clone> Cached<T> {
         let rows = read()?;
         self.0.replace(Some((version, rows.clone())));
         Ok(rows)
+    }
+
+    /// Changes what is kept, if anything is, as the database was changed.
+    pub fn change(&self, change: impl FnOnce(&mut T)) {
+        if let Some((_, rows)) = &mut *self.0.borrow_mut() {
+            change(rows);
+        }
+    }
+
+    /// Has what is kept count for `version` from now on: what was committed meanwhile changed no such row.
+    pub fn keep_for(&self, version: i64) {
+        if let Some((kept, _)) = &mut *self.0.borrow_mut() {
+            *kept = version;
+        }
     }
 
     pub fn forget(&self) {

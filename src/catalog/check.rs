@@ -45,6 +45,23 @@ pub(super) fn of_chunk(hash: &ChunkHash, place: &ChunkPlace) -> u64 {
 pub(super) fn of_archive(n: i64, row: &ArchiveRow, tar_bytes: u64, tar_blake3: &Hash) -> u64 {
     check(&[
         &n.to_le_bytes(),
+        &row.id.writer.0,
+        &row.id.counter.to_le_bytes(),
+        super::archives::kind_text(row.kind).as_bytes(),
+        &row.blake3.0,
+        &row.sha256.0,
+        &row.bytes.to_le_bytes(),
+        row.recipient_set.as_bytes(),
+        &row.head_sha256.0,
+        &tar_bytes.to_le_bytes(),
+        &tar_blake3.0,
+    ])
+}
+
+/// The check that catalogs of version 1 gave a row.
+pub(super) fn of_archive_1(n: i64, row: &ArchiveRow, tar_bytes: u64, tar_blake3: &Hash) -> u64 {
+    check(&[
+        &n.to_le_bytes(),
         &crate::manifest::json_line(row),
         &tar_bytes.to_le_bytes(),
         &tar_blake3.0,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{Catalog, CatalogError};
@@ -18,6 +19,11 @@ pub struct SnapshotRow {
     pub bytes: u64,
     pub new_bytes: u64,
 }
+
+type States = HashMap<Hash, String, RandomState>;
+
+/// What became of each snapshot on a target, by core hash: see [`Catalog::set_publication`].
+pub type Publications = Arc<States>;
 
 /// Earlier snapshots that stand in the same pages of a manifest, and which manifest first had exactly these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +90,16 @@ impl Catalog {
     /// Records a snapshot of this writer, or (`foreign`) one that was found on a target.
     pub fn add_snapshot(&self, manifest: &Manifest, foreign: bool) -> Result<(), CatalogError> {
         let core = &manifest.core;
-        self.cached_snapshots.forget();
+        let row = SnapshotRow {
+            known: Known {
+                sequence: core.sequence,
+                stamp: core.stamp,
+                core: manifest.core_hash,
+            },
+            name: manifest.name(),
+            bytes: core.totals.bytes,
+            new_bytes: core.totals.new_bytes,
+        };
         self.db
             .execute(
                 "INSERT OR REPLACE INTO snapshots VALUES(?1,?2,?3,?4,?5,?6,?7)",
@@ -92,14 +107,21 @@ impl Catalog {
                     &manifest.core_hash.0[..],
                     core.sequence as i64,
                     core.stamp.to_string(),
-                    manifest.name().to_string(),
+                    row.name.to_string(),
                     core.totals.bytes as i64,
                     core.totals.new_bytes as i64,
                     foreign
                 ],
             )
-            .map(drop)
-            .map_err(self.fail())
+            .map_err(self.fail())?;
+        self.cached_snapshots.change(|rows| {
+            let rows = Arc::make_mut(rows);
+            rows.retain(|one| one.known.core != row.known.core);
+            let place = |known: &Known| (known.sequence, known.core);
+            let at = rows.partition_point(|one| place(&one.known) < place(&row.known));
+            rows.insert(at, row);
+        });
+        Ok(())
     }
 
     /// Every live snapshot, by sequence.
@@ -168,14 +190,17 @@ impl Catalog {
         state: &str,
         at: chrono::DateTime<chrono::Utc>,
     ) -> Result<(), CatalogError> {
-        self.cached_publications.forget();
         self.db
             .execute(
                 "INSERT OR REPLACE INTO publications VALUES(?1,?2,?3,?4)",
                 params![target, &core.0[..], at.to_rfc3339(), state],
             )
-            .map(drop)
-            .map_err(self.fail())
+            .map_err(self.fail())?;
+        self.cached_publications.change(|all| {
+            let states = all.entry(target.to_owned()).or_default();
+            Arc::make_mut(states).insert(*core, state.to_owned());
+        });
+        Ok(())
     }
 
     /// `published`, `given up`, or `None` where it is still to be shipped.
@@ -191,35 +216,45 @@ impl Catalog {
     }
 
     /// What [`Self::publication`] says of each snapshot, by core hash.
-    pub fn publications(&self, target: &str) -> Result<Arc<HashMap<Hash, String>>, CatalogError> {
+    pub fn publications(&self, target: &str) -> Result<Publications, CatalogError> {
         let all = self
             .cached_publications
             .get(self.version()?, || self.read_publications())?;
         Ok(all.get(target).cloned().unwrap_or_default())
     }
 
-    fn read_publications(
-        &self,
-    ) -> Result<BTreeMap<String, Arc<HashMap<Hash, String>>>, CatalogError> {
+    fn read_publications(&self) -> Result<BTreeMap<String, Publications>, CatalogError> {
         let mut query = self
             .db
             .prepare("SELECT target, core, state FROM publications ORDER BY target, core")
             .map_err(self.fail())?;
-        let rows = query
-            .query_map([], |row| Ok((row.get(0)?, Hash(row.get(1)?), row.get(2)?)))
-            .map_err(self.fail())?;
-        let mut all: BTreeMap<String, HashMap<Hash, String>> = BTreeMap::new();
-        for row in rows {
-            let (target, core, state): (String, Hash, String) = row.map_err(self.fail())?;
-            match all.get_mut(&target) {
-                Some(states) => drop(states.insert(core, state)),
-                None => drop(all.insert(target, HashMap::from([(core, state)]))),
-            }
+        let mut rows = query.query([]).map_err(self.fail())?;
+        let mut all: Vec<(String, States)> = Vec::new();
+        while let Some(row) = rows.next().map_err(self.fail())? {
+            let mut read = || -> rusqlite::Result<()> {
+                let target = row.get_ref(0)?.as_str()?;
+                let state = row.get(2)?;
+                if all.last().is_none_or(|(last, _)| last != target) {
+                    all.push((target.to_owned(), States::default()));
+                }
+                let core = Hash(row.get(1)?);
+                all.last_mut().map(|(_, states)| states.insert(core, state));
+                Ok(())
+            };
+            read().map_err(self.fail())?;
         }
-        let shared = all
-            .into_iter()
-            .map(|(target, states)| (target, Arc::new(states)));
-        Ok(shared.collect())
+        let shared = all.into_iter();
+        Ok(shared
+            .map(|(target, states)| (target, Arc::new(states)))
+            .collect())
+    }
+
+    /// Whether any snapshot was published on `target`, and is not known to be gone.
+    pub fn has_published(&self, target: &str) -> Result<bool, CatalogError> {
+        let sql = "SELECT EXISTS(SELECT 1 FROM publications WHERE target=?1 AND state='published')";
+        self.db
+            .query_row(sql, [target], |row| row.get(0))
+            .map_err(self.fail())
     }
 
     /// Returns the snapshot of the highest sequence that was published on `target`.
@@ -288,20 +323,20 @@ impl Catalog {
             .map_err(self.fail())
     }
 
-    /// Stamps of the snapshots whose backup was complete: every target had them.
-    pub fn completed_stamps(&self) -> Result<BTreeSet<Stamp>, CatalogError> {
-        let mut query = self
-            .db
-            .prepare("SELECT stamp FROM runs WHERE outcome='complete' AND stamp IS NOT NULL")
-            .map_err(self.fail())?;
-        let rows = query
-            .query_map([], |row| row.get::<_, String>(0))
-            .map_err(self.fail())?;
-        let mut stamps = BTreeSet::new();
-        for row in rows {
-            stamps.extend(row.map_err(self.fail())?.parse::<Stamp>().ok());
+    /// Returns those of `stamps` whose backup was complete: every target had the snapshot.
+    pub fn completed(
+        &self,
+        stamps: impl IntoIterator<Item = Stamp>,
+    ) -> Result<BTreeSet<Stamp>, CatalogError> {
+        let sql = "SELECT 1 FROM runs WHERE outcome='complete' AND stamp=?1";
+        let mut query = self.db.prepare_cached(sql).map_err(self.fail())?;
+        let mut completed = BTreeSet::new();
+        for stamp in stamps {
+            if query.exists([stamp.to_string()]).map_err(self.fail())? {
+                completed.insert(stamp);
+            }
         }
-        Ok(stamps)
+        Ok(completed)
     }
 
     /// (started, ended, outcome, message) of the newest run.

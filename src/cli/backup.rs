@@ -196,7 +196,7 @@ impl<'a> Pusher<'a> {
         let state = context.open_state(config)?;
         let mut targets = Vec::new();
         for target in &config.targets {
-            let has_published = state.catalog.last_published(&target.name)?.is_some();
+            let has_published = state.catalog.has_published(&target.name)?;
             targets.push(remote::open_for_push(target, &config.host, has_published)?);
         }
         Ok(Self {

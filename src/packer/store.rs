@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 use super::chunk::Chunk;
 use super::filter::Filter;
 use super::member::{BLOCK_BYTES, Member, padding};
+use super::rest::Rest;
 use super::seal::{SealedArchive, Sealer, Texture};
 use super::telling::{Batch, Telling};
 use super::{OnSealed, PackError};
@@ -107,6 +108,8 @@ pub struct Store<'a> {
     tell_at: usize,
     told: Instant,
     on_sealed: &'a mut OnSealed<'a>,
+    /// `None`: `usable` is all that may be used.
+    pub rest: Option<Rest<'a>>,
     /// Bytes of tar stream that the snapshot's extents use, by archive.
     live: HashMap<ArchiveId, u64>,
     pub sealed_archives: u64,
@@ -146,6 +149,7 @@ impl<'a> Store<'a> {
             tell_at,
             told: Instant::now(),
             on_sealed,
+            rest: None,
             live: HashMap::new(),
             sealed_archives: 0,
             sealed_bytes: 0,
@@ -180,6 +184,9 @@ impl<'a> Store<'a> {
         let Some(place) = self.look_up(&chunk.hash)? else {
             return Ok(None);
         };
+        if !self.by_number.contains_key(&place.archive) {
+            self.look_at_rest(place.archive)?;
+        }
         let Some(id) = self.by_number.get(&place.archive) else {
             return Ok(None);
         };
@@ -190,6 +197,18 @@ impl<'a> Store<'a> {
             offset: place.offset,
             length: place.length,
         }))
+    }
+
+    /// A chunk that was looked for lies in the archive `n`, which is none of those that may be used so far.
+    fn look_at_rest(&mut self, n: i64) -> Result<(), PackError> {
+        let Some(rest) = &mut self.rest else {
+            return Ok(());
+        };
+        for more in rest.look(n, self.catalog)? {
+            self.by_number.extend(more.n.map(|n| (n, more.row.id)));
+            self.usable.entry(more.row.id).or_insert(more);
+        }
+        Ok(())
     }
 
     fn look_up(&mut self, hash: &ChunkHash) -> Result<Option<ChunkPlace>, PackError> {
@@ -378,6 +397,7 @@ impl<'a> Store<'a> {
             return Ok(());
         };
         let (batch, numbers) = telling.wait()?;
+        self.catalog.note_recorded()?;
         if let Some(table) = &mut self.table {
             for chunk in batch.chunks() {
                 let place = ChunkPlace {

@@ -413,6 +413,11 @@ impl Target for Folder {
         &self.label
     }
 
+    /// Single files are looked at one by one ([`Target::sizes`]).
+    fn looks_in_part(&self, _folders: usize, _objects: usize) -> bool {
+        true
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
         let folder = check_prefix(prefix)
             .map_err(|e| TargetError::new("list", prefix, &self.label, ErrorKind::Permanent, e))?

@@ -58,6 +58,10 @@ impl Target for Isolated {
         self.target.may_be_unmounted()
     }
 
+    fn looks_in_part(&self, folders: usize, objects: usize) -> bool {
+        self.target.looks_in_part(folders, objects)
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
         let work = self.target.list(prefix);
         self.request("list", prefix, work).await

@@ -42,6 +42,9 @@ const ATTEMPTS: u32 = 4;
 /// For the question whether a put that broke off was done after all.
 const LONGEST_LOOK: Duration = Duration::from_secs(10);
 
+/// An answer to a listing has so many keys.
+const OBJECTS_IN_AN_ANSWER: usize = 1000;
+
 #[derive(Debug)]
 pub(super) struct ObjectTarget {
     pub label: String,
@@ -395,6 +398,16 @@ async fn read_exactly(file: std::fs::File, bytes: u64) -> std::io::Result<PutPay
 impl Target for ObjectTarget {
     fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Each folder takes a request; a listing of all takes one for each thousand objects, or, where a server lists
+    /// one level only, one for each folder.
+    fn looks_in_part(&self, folders: usize, objects: usize) -> bool {
+        let whole = match self.lists_deep {
+            true => objects / OBJECTS_IN_AN_ANSWER,
+            false => super::FOLDERS_OF_ARCHIVES,
+        };
+        folders * 2 <= whole
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {

@@ -99,6 +99,11 @@ impl Target for Sftp {
         true
     }
 
+    /// A listing asks for each folder by itself.
+    fn looks_in_part(&self, folders: usize, _objects: usize) -> bool {
+        folders * 2 <= super::FOLDERS_OF_ARCHIVES
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
         let folder = check_prefix(prefix)
             .map_err(|e| TargetError::new("list", prefix, &self.label, ErrorKind::Permanent, e))?;
