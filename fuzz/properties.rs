@@ -456,9 +456,9 @@ fn use_catalog(path: &Path) -> Result<(), CatalogError> {
     let archives = catalog.archives()?;
     let hashes = archives.iter().map(|archive| archive.row.blake3);
     let named = catalog.archives_named(hashes)?;
-    catalog.placed_among(TARGET, &named)?;
+    catalog.placed_among(TARGET, named.iter().map(|archive| archive.n))?;
     catalog.archives_in_use()?;
-    catalog.archives_in(&(0..256))?;
+    catalog.archives_in(&(0..256), TARGET)?;
     catalog.archive(1)?;
     catalog.count_placed(TARGET)?;
     catalog.placed_on(TARGET)?;

@@ -12,6 +12,7 @@ mod archives;
 mod cached;
 mod check;
 mod checks;
+mod chosen;
 mod snapshots;
 mod table;
 
@@ -29,6 +30,7 @@ use cached::Cached;
 
 pub use archives::{CatalogArchive, NewArchive, NewChunk, Recorder};
 pub use checks::Check;
+pub use chosen::ArchiveSize;
 pub use snapshots::{KnownGroup, Publications, SnapshotRow};
 pub use table::ChunkTable;
 
@@ -84,6 +86,7 @@ CREATE TABLE IF NOT EXISTS archives(
 CREATE INDEX IF NOT EXISTS live_indexes ON archives(n)
   WHERE kind='index' AND (live_bytes<>0 OR live_bytes IS NULL);
 CREATE INDEX IF NOT EXISTS unused_archives ON archives(n) WHERE live_bytes IS NULL;
+CREATE INDEX IF NOT EXISTS archive_sizes ON archives(blake3, bytes);
 CREATE TABLE IF NOT EXISTS in_use(archive INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS chunks(
   hash BLOB PRIMARY KEY, archive INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL

@@ -29,6 +29,12 @@ macro_rules! serde_as_text {
                 s.collect_str(self)
             }
         }
+        deserialize_as_text!($type);
+    };
+}
+
+macro_rules! deserialize_as_text {
+    ($type:ty) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
                 struct Text;
@@ -88,7 +94,16 @@ impl FromStr for Hash {
     }
 }
 
-serde_as_text!(Hash);
+deserialize_as_text!(Hash);
+
+/// Without a formatter, which takes most of the time: pages of earlier snapshots are full of hashes and stamps.
+impl Serialize for Hash {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let text = hex_text(&self.0);
+        let text = std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?;
+        s.serialize_str(text)
+    }
+}
 
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
@@ -100,12 +115,18 @@ fn hex_digits(byte: u8) -> [char; 2] {
     [digit(byte >> 4), digit(byte & 15)]
 }
 
-/// Lower-case hex of at most 32 bytes, at once: an index is full of it.
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+/// Lower-case hex of at most 32 bytes, and zeros after it.
+fn hex_text(bytes: &[u8]) -> [u8; 64] {
     let mut text = [0; 64];
     for (two, byte) in text.chunks_exact_mut(2).zip(bytes) {
         two.copy_from_slice(&hex_digits(*byte).map(|digit| digit as u8));
     }
+    text
+}
+
+/// Lower-case hex of at most 32 bytes, at once: an index is full of it.
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    let text = hex_text(bytes);
     let text = std::str::from_utf8(&text[..2 * bytes.len()]);
     f.write_str(text.map_err(|_| fmt::Error)?)
 }
@@ -167,14 +188,38 @@ impl Stamp {
     }
 }
 
+impl Stamp {
+    /// By hand, as it is read: see [`Hash`]'s.
+    fn text(&self) -> [u8; 16] {
+        let mut text = *b"00000000T000000Z";
+        let mut write = |at: usize, digits: usize, mut number: u32| {
+            for place in text[at..at + digits].iter_mut().rev() {
+                *place += (number % 10) as u8;
+                number /= 10;
+            }
+        };
+        write(0, 4, self.0.year().unsigned_abs());
+        write(4, 2, self.0.month());
+        write(6, 2, self.0.day());
+        write(9, 2, self.0.hour());
+        write(11, 2, self.0.minute());
+        write(13, 2, self.0.second());
+        text
+    }
+}
+
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = (self.0.year(), self.0.month(), self.0.day());
-        let (hour, minute, second) = (self.0.hour(), self.0.minute(), self.0.second());
-        write!(
-            f,
-            "{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z"
-        )
+        let text = self.text();
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl Serialize for Stamp {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let text = self.text();
+        let text = std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?;
+        s.serialize_str(text)
     }
 }
 
@@ -207,7 +252,7 @@ fn parse_stamp(text: &str) -> Option<Stamp> {
     Some(Stamp(time.and_utc()))
 }
 
-serde_as_text!(Stamp);
+deserialize_as_text!(Stamp);
 
 /// A host's name: its folder on a target, its manifests' `host`, its signature's principal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

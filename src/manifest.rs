@@ -287,6 +287,34 @@ impl ManifestName {
     }
 }
 
+impl ManifestName {
+    /// Parses a name whose stamp is most likely `stamp`, which is read as `parsed`: there may be thousands.
+    pub fn parse_with(text: &str, stamp: &str, parsed: Stamp) -> Option<Self> {
+        let (sequence, rest) = text.split_once('-')?;
+        match rest
+            .strip_prefix(stamp)
+            .and_then(|rest| rest.strip_prefix('-'))
+        {
+            Some(hash16) => Self::of_parts(sequence, parsed, hash16),
+            None => text.parse().ok(),
+        }
+    }
+
+    /// Exactly what we would write: a stamp is by itself, a hash if it is hex, a number by its length.
+    fn of_parts(sequence: &str, stamp: Stamp, hash16: &str) -> Option<Self> {
+        let is_digits = sequence.bytes().all(|byte| byte.is_ascii_digit());
+        let is_padded = sequence.len() == 8 || (sequence.len() > 8 && !sequence.starts_with('0'));
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let hash_ok = hash16.len() == 16 && hash16.bytes().all(is_hex);
+        (hash_ok && is_digits && is_padded).then_some(())?;
+        Some(Self {
+            sequence: sequence.parse().ok()?,
+            stamp,
+            hash16: hash16.to_owned(),
+        })
+    }
+}
+
 impl fmt::Display for ManifestName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08}-{}-{}", self.sequence, self.stamp, self.hash16)
@@ -306,21 +334,8 @@ impl FromStr for ManifestName {
         else {
             return Err(wrong());
         };
-        let name = Self {
-            sequence: sequence.parse().map_err(|_| wrong())?,
-            stamp: stamp.parse().map_err(|_| wrong())?,
-            hash16: hash16.to_owned(),
-        };
-        // Exactly what we would write: a stamp is by itself, a hash if it is hex, a number by its length.
-        let is_digits = sequence.bytes().all(|byte| byte.is_ascii_digit());
-        let is_padded = sequence.len() == 8 || (sequence.len() > 8 && !sequence.starts_with('0'));
-        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        let hash_ok = hash16.len() == 16 && hash16.bytes().all(is_hex);
-        if hash_ok && is_digits && is_padded {
-            Ok(name)
-        } else {
-            Err(wrong())
-        }
+        let stamp = stamp.parse().map_err(|_| wrong())?;
+        Self::of_parts(sequence, stamp, hash16).ok_or_else(wrong)
     }
 }
 

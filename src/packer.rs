@@ -204,8 +204,8 @@ pub type OnSealed<'a> =
     dyn FnMut(&ArchiveRow) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
 
 /// Looks at the archives that were not looked at yet, and returns all that may be used.
-pub type LookAtRest<'a> =
-    dyn FnMut(&Catalog) -> Result<Vec<CatalogArchive>, Box<dyn std::error::Error + Send + Sync>> + 'a;
+pub type LookAtRest<'a> = dyn FnMut(&Catalog) -> Result<Vec<CatalogArchive>, Box<dyn std::error::Error + Send + Sync>>
+    + 'a;
 
 /// Packs `request.snapshot`.
 pub fn pack(
@@ -287,11 +287,9 @@ pub fn pack(
     let (new_archives, new_archive_bytes) = (store.sealed_archives, store.sealed_bytes);
     let sets = store.catalog().recipient_sets()?;
     let retired = store.rest.take().map(|rest| rest.retired);
+    let retired = retired.into_iter().flatten();
+    live.extend(retired.map(|n| (n, 0)));
     drop(store);
-    // What is in use stays so: it was chosen before all others were known.
-    for n in retired.unwrap_or_default() {
-        live.entry(n).or_insert(0);
-    }
     catalog.end_lookups()?;
     let paged = history::page(&request.lineage, catalog, spool)?;
     let pages = paginate(rows, &sets);

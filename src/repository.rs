@@ -19,7 +19,7 @@ use crate::manifest::{
     ArchiveRow, MAX_PAGE_BYTES, MAX_SIGNATURE_BYTES, MAX_SMALL_OBJECT_BYTES, Manifest,
     ManifestError, ManifestName, TablePage, recipient_set_name,
 };
-use crate::target::{ErrorKind, Target, TargetError};
+use crate::target::{ErrorKind, Listed, Target, TargetError};
 
 pub use known::{parse_known, require_hash};
 pub use statements::{Marks, SeenMark};
@@ -175,6 +175,26 @@ impl HostFolder {
         Ok(names)
     }
 
+    /// The manifests of `sequences` that are here; believed by nobody yet.
+    pub async fn manifest_names_of(
+        &self,
+        sequences: &BTreeSet<u64>,
+    ) -> Result<Vec<ManifestName>, TargetError> {
+        let folder = self.below(&format!("{MANIFESTS}/"));
+        let listed = self.target.list_keys(&folder).await?;
+        let host = self.below("");
+        let below = listed.iter().filter_map(|key| key.strip_prefix(&host));
+        // Of thousands of names few are asked for.
+        let sequence = |key: &str| {
+            let name = key.strip_prefix(MANIFESTS)?.strip_prefix('/')?;
+            name.split_once('-')?.0.parse::<u64>().ok()
+        };
+        let asked = below.filter(|key| sequence(key).is_some_and(|n| sequences.contains(&n)));
+        let mut names: Vec<ManifestName> = asked.filter_map(ManifestName::from_key).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// A manifest with its signature; `None` if it vanished meanwhile.
     async fn candidate(
         &self,
@@ -288,13 +308,16 @@ impl HostFolder {
     /// Bytes of every archive that is here, from one listing.
     pub async fn archives_present(&self) -> Result<HashMap<Hash, u64>, TargetError> {
         let folder = self.below(&format!("{ARCHIVES}/"));
-        let listed = self.target.list(&folder).await?;
+        Ok(self.archives_of(&self.target.list(&folder).await?))
+    }
+
+    fn archives_of(&self, listed: &[Listed]) -> HashMap<Hash, u64> {
         let host = self.below("");
         let archive = |key: &str| ObjectKey::archive_hash(key.strip_prefix(&host)?);
         let found = listed.iter();
-        Ok(found
+        found
             .filter_map(|object| Some((archive(&object.key)?, object.bytes)))
-            .collect())
+            .collect()
     }
 
     /// Bytes of those of the archives `named` that are here, and of every archive whose hash begins with a byte of
@@ -310,17 +333,14 @@ impl HostFolder {
         match self.sizes(&keys).await? {
             Some(sizes) => {
                 let sizes = sizes.into_iter();
-                found.extend(sizes.filter_map(|(key, n)| Some((ObjectKey::archive_hash(&key)?, n))));
+                found
+                    .extend(sizes.filter_map(|(key, n)| Some((ObjectKey::archive_hash(&key)?, n))));
             }
             None => shards.extend(named.iter().map(|hash| u16::from(hash.0[0]))),
         }
-        let mut listings = futures::stream::iter(shards)
-            .map(async |shard| self.list(&format!("{ARCHIVES}/{shard:02x}")).await)
-            .buffer_unordered(CONCURRENT_GETS);
-        while let Some(listed) = listings.try_next().await? {
-            let listed = listed.into_iter();
-            found.extend(listed.filter_map(|(key, n)| Some((ObjectKey::archive_hash(&key)?, n))));
-        }
+        let prefix = |shard: u16| self.below(&format!("{ARCHIVES}/{shard:02x}/"));
+        let prefixes: Vec<String> = shards.into_iter().map(prefix).collect();
+        found.extend(self.archives_of(&self.target.list_each(&prefixes).await?));
         Ok(found)
     }
 

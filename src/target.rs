@@ -47,6 +47,7 @@ use std::{collections::HashMap, fmt, ops::Range, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::panics;
 use address::Address;
@@ -144,6 +145,8 @@ impl TargetError {
     }
 }
 
+const LISTINGS_AT_ONCE: usize = 16;
+
 /// Folders below a host's `archives/`: one for each first byte of a hash.
 const FOLDERS_OF_ARCHIVES: usize = 256;
 
@@ -167,6 +170,17 @@ pub trait Target: Send + Sync + fmt::Debug {
     async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, TargetError> {
         let listed = self.list(prefix).await?;
         Ok(listed.into_iter().map(|object| object.key).collect())
+    }
+
+    /// What [`Self::list`] returns of each of `prefixes`.
+    async fn list_each(&self, prefixes: &[String]) -> Result<Vec<Listed>, TargetError> {
+        // Called here, for a closure could not borrow each prefix for as long as its listing takes.
+        let mut listings = Vec::new();
+        for prefix in prefixes {
+            listings.push(self.list(prefix));
+        }
+        let listings = futures::stream::iter(listings).buffer_unordered(LISTINGS_AT_ONCE);
+        listings.try_concat().await
     }
 
     /// Whether it costs less to list `folders` of the [`FOLDERS_OF_ARCHIVES`] than all of them, which hold `objects`

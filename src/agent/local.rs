@@ -4,10 +4,11 @@
 //! pushed, or that a target lost stays, whatever the policy says. So does what is younger than a day, for a
 //! policy of days would else leave of today's snapshots one, and the newest that is known to be valid.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
+use foldhash::fast::RandomState;
 
 use super::order::{OrderedSnapshot, in_order};
 use super::{AgentError, State};
@@ -157,18 +158,20 @@ fn settled_until(
 }
 
 impl Deliveries {
-    /// Of the snapshots that are `there`, and of all that the catalog knows.
+    /// Of the snapshots that are `there`.
     pub fn of(
         state: &State,
         targets: &[&str],
         there: &[OrderedSnapshot],
     ) -> Result<Self, AgentError> {
         let stamps = there.iter().map(|one| one.snapshot.stamp);
-        let mut done: BTreeSet<Stamp> = state.catalog.completed(stamps)?;
+        let stamps: HashSet<Stamp, RandomState> = stamps.collect();
+        let mut done = state.catalog.completed(stamps.iter().copied())?;
         let mut waiting = BTreeSet::new();
         let publications = targets.iter().map(|name| state.catalog.publications(name));
         let publications: Vec<_> = publications.collect::<Result<_, _>>()?;
-        for row in state.catalog.snapshots()?.iter() {
+        let rows = state.catalog.snapshots()?;
+        for row in rows.iter().filter(|row| stamps.contains(&row.known.stamp)) {
             let states = publications.iter().map(|all| all.get(&row.known.core));
             let states: Vec<Option<&str>> = states.map(|one| one.map(String::as_str)).collect();
             let arrived = |state: &Option<&str>| matches!(state, Some("published" | "pruned"));

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{AgentError, NamedTarget, State};
-use crate::catalog::{Catalog, CatalogArchive, CatalogError};
+use crate::catalog::{ArchiveSize, Catalog, CatalogArchive, CatalogError};
 use crate::ids::{ARCHIVES, Hash, ObjectKey};
 
 /// Folders below `archives/`, each of which holds the archives whose hashes begin with one byte.
@@ -39,23 +39,6 @@ impl Scope {
         matches!(self, Self::Whole)
     }
 
-    pub fn covers(&self, hash: &Hash) -> bool {
-        match self {
-            Self::Whole => true,
-            Self::Part { named, shards } => {
-                shards.contains(&u16::from(hash.0[0])) || named.contains(hash)
-            }
-        }
-    }
-
-    /// Whether the new snapshot may lean on the archive: it is looked at in every push.
-    pub fn is_named(&self, hash: &Hash) -> bool {
-        match self {
-            Self::Whole => true,
-            Self::Part { named, .. } => named.contains(hash),
-        }
-    }
-
     /// The shard that the next look begins at.
     pub fn next_shard(&self) -> Option<u16> {
         match self {
@@ -72,6 +55,17 @@ pub struct Looks {
     pub scopes: Vec<Scope>,
     /// The archives that the new snapshot may lean on, unless every scope is whole.
     pub named: Vec<CatalogArchive>,
+    /// By target, if its scope is a part.
+    pub parts: Vec<Option<Part>>,
+}
+
+/// What the catalog knows of a part of a target's archives.
+#[derive(Debug)]
+pub struct Part {
+    /// The share of the archives that only earlier snapshots need.
+    pub share: Vec<ArchiveSize>,
+    /// Those of the share and of the named ones that were confirmed on the target, by number.
+    pub placed: HashSet<i64>,
 }
 
 impl Looks {
@@ -79,6 +73,7 @@ impl Looks {
         Self {
             scopes: targets.iter().map(|_| Scope::Whole).collect(),
             named: Vec::new(),
+            parts: targets.iter().map(|_| None).collect(),
         }
     }
 
@@ -97,12 +92,33 @@ impl Looks {
         let spooled: Vec<Hash> = spooled.filter(|hash| hashes.insert(*hash)).collect();
         named.extend(state.catalog.archives_named(spooled)?);
         let hashes = Arc::new(hashes);
-        let scopes = targets
-            .iter()
-            .map(|target| scope(&state.catalog, target, &hashes));
+        let (mut scopes, mut parts) = (Vec::new(), Vec::new());
+        for target in targets {
+            let scope = scope(&state.catalog, target, &hashes)?;
+            parts.push(match &scope {
+                Scope::Whole => None,
+                Scope::Part { shards, .. } => {
+                    let numbers = named.iter().map(|archive| archive.n);
+                    let mut placed = state.catalog.placed_among(&target.name, numbers)?;
+                    let mut share = Vec::new();
+                    for (archive, is_placed) in state.catalog.archives_in(shards, &target.name)? {
+                        if hashes.contains(&archive.blake3) {
+                            continue;
+                        }
+                        if is_placed {
+                            placed.insert(archive.n);
+                        }
+                        share.push(archive);
+                    }
+                    Some(Part { share, placed })
+                }
+            });
+            scopes.push(scope);
+        }
         Ok(Self {
-            scopes: scopes.collect::<Result<_, _>>()?,
+            scopes,
             named,
+            parts,
         })
     }
 }
@@ -139,6 +155,15 @@ fn share(begin: u16, archives: usize) -> Range<u16> {
     let wanted = u16::try_from(wanted).unwrap_or(SHARDS);
     let length = wanted.clamp(FEWEST_SHARDS, SHARDS);
     begin..begin.saturating_add(length).min(SHARDS)
+}
+
+impl Looks {
+    /// What is known of the archives of the target `at` that are looked at, if that is a part of them.
+    pub fn known_part(&self, at: usize) -> Option<(Vec<ArchiveSize>, &Part)> {
+        let part = self.parts[at].as_ref()?;
+        let named = self.named.iter().map(ArchiveSize::from);
+        Some((named.chain(part.share.iter().copied()).collect(), part))
+    }
 }
 
 /// Where the next look begins; a position that is lost, or none, is the first shard.

@@ -1,5 +1,6 @@
 //! Publishing on one target what it lacks, oldest first, once its archives are there.
 
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +10,7 @@ use super::donors::{damaged, note_damaged};
 use super::lanes::EndedLane;
 use super::push::{PushRequest, TargetReport, TargetState};
 use super::stock::{known_objects, record_shipped};
-use super::survey::Survey;
+use super::survey::{Names, Survey};
 use super::{AgentError, Reporter, State};
 use crate::catalog::SnapshotRow;
 use crate::error::with_causes;
@@ -275,13 +276,16 @@ impl<'a> Finishing<'a> {
         let mut pending = Vec::new();
         let publications = state.catalog.publications(&self.survey.name)?;
         let knows_target = publications.values().any(|state| state == "published");
+        let seen = self.survey.seen.as_ref();
+        let shown = LazyCell::new(|| -> Names<'_> {
+            seen.map_or_else(|_| Names::default(), |seen| seen.manifests.iter().collect())
+        });
         for row in state.catalog.snapshots()?.iter() {
             let core = &row.known.core;
             if let Some(publication) = publications.get(core) {
                 // `sync`, or a repair, may have brought what this host had given up.
                 let is_back = publication == "given up" || publication == "lost";
-                let seen = self.survey.seen.as_ref();
-                if is_back && seen.is_ok_and(|seen| seen.manifests.contains(&row.name)) {
+                if is_back && shown.contains(&row.name) {
                     self.settle(state, core, "published")?;
                 }
                 continue;
@@ -331,7 +335,7 @@ impl<'a> Finishing<'a> {
         let incomplete = published.incomplete.iter().map(|(name, _)| name);
         let crowded_out = published.crowded_out.iter().map(|(name, ..)| name);
         let named = published.done.iter().chain(incomplete).chain(crowded_out);
-        let named: HashSet<&ManifestName> = named.collect();
+        let named: Names<'_> = named.collect();
         let rows = state.catalog.snapshots()?;
         let rows = rows.iter().filter(|row| named.contains(&row.name));
         let cores: HashMap<&ManifestName, &Hash> =
@@ -414,7 +418,9 @@ impl<'a> Finishing<'a> {
         let needed = pending.iter().flat_map(|one| &one.archives);
         let needed: HashSet<Hash> = needed.map(|row| row.blake3).collect();
         let known = state.catalog.archives_named(needed)?;
-        let placed = state.catalog.placed_among(&self.survey.name, &known)?;
+        let placed = state
+            .catalog
+            .placed_among(&self.survey.name, known.iter().map(|one| one.n))?;
         let there = known.iter().filter(|one| placed.contains(&one.n));
         Ok(there.map(|one| (one.row.blake3, one.row.bytes)).collect())
     }

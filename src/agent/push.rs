@@ -159,6 +159,7 @@ pub fn push(
         &asked,
         recipients,
         &followed.archives,
+        &looks,
         &archives,
         &mut reconciled.warnings,
     )?;

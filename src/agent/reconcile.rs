@@ -239,9 +239,19 @@ fn forget_what_targets_lost(
     result: &mut Reconciled,
 ) -> Result<(), AgentError> {
     let rows = state.catalog.snapshots()?;
+    let mut is_any_whole = false;
+    let mut shown_by_any: Vec<Names<'_>> = Vec::new();
     for survey in surveys {
         let Ok(seen) = &survey.seen else { continue };
-        let shown: Names<'_> = seen.manifests.iter().collect();
+        if seen.manifests.iter().eq(rows.iter().map(|row| &row.name)) {
+            // Nothing is lost, and nothing is nowhere.
+            is_any_whole = true;
+            continue;
+        }
+        shown_by_any.push(seen.manifests.iter().collect());
+        let Some(shown) = shown_by_any.last() else {
+            continue;
+        };
         let publications = state.catalog.publications(&survey.name)?;
         let mut lost = Vec::new();
         for row in rows.iter().filter(|row| !shown.contains(&row.name)) {
@@ -276,22 +286,22 @@ fn forget_what_targets_lost(
             lost[0].known.stamp
         ));
     }
-    forget_snapshots_that_are_nowhere(state, surveys)
+    match is_any_whole {
+        true => Ok(()),
+        false => forget_snapshots_that_are_nowhere(state, surveys, &shown_by_any),
+    }
 }
 
 fn forget_snapshots_that_are_nowhere(
     state: &mut State,
     surveys: &[Survey],
+    shown: &[Names<'_>],
 ) -> Result<(), AgentError> {
     if surveys.iter().any(|survey| survey.seen.is_err()) {
         return Ok(());
     }
-    let seen = surveys
-        .iter()
-        .filter_map(|survey| survey.seen.as_ref().ok());
-    let shown: Names<'_> = seen.flat_map(|seen| &seen.manifests).collect();
     for row in state.catalog.snapshots()?.iter() {
-        let on_target = shown.contains(&row.name);
+        let on_target = shown.iter().any(|names| names.contains(&row.name));
         if !on_target && !state.spool.contains(&row.name.key()) {
             state.catalog.forget_snapshot(&row.known.core)?;
         }

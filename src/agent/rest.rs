@@ -75,7 +75,9 @@ async fn present(survey: &Survey) -> Result<Option<HashMap<Hash, u64>>, TargetEr
     match &survey.seen {
         Err(_) => Ok(None),
         Ok(_) if survey.write_only => Ok(None),
-        Ok(Seen { scope, archives, .. }) if scope.is_whole() => Ok(Some(archives.clone())),
+        Ok(Seen {
+            scope, archives, ..
+        }) if scope.is_whole() => Ok(Some(archives.clone())),
         Ok(_) => survey.folder.archives_present().await.map(Some),
     }
 }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::donors::{Donor, damaged, on_donors};
-use super::looks::{Looks, Scope};
+use super::looks::{Looks, Part};
 use super::survey::{Seen, Survey};
 use super::{AgentError, NamedTarget, State};
-use crate::catalog::{Catalog, CatalogArchive};
+use crate::catalog::{ArchiveSize, Catalog, CatalogArchive};
 use crate::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey, TABLES};
 use crate::manifest::known::Directory;
 use crate::manifest::{Manifest, ManifestName, TablePage};
@@ -70,8 +70,8 @@ pub(super) fn drop_damaged(
     Ok(())
 }
 
-/// The archives that a look of this push may have covered, of those that the catalog knows; all of them if all of every
-/// target was looked at.
+/// The archives that a new snapshot may lean on as far as they were looked at, and those of each target of which all
+/// was; all that the catalog knows, if all of every target was looked at.
 pub(super) fn looked_at(
     state: &State,
     surveys: &[Survey],
@@ -82,16 +82,13 @@ pub(super) fn looked_at(
     }
     let mut archives = looks.named.clone();
     let mut numbers: HashSet<i64> = archives.iter().map(|archive| archive.n).collect();
-    for survey in surveys {
-        let more = match &survey.seen {
-            Ok(Seen {
-                scope: Scope::Part { shards, .. },
-                ..
-            }) => state.catalog.archives_in(shards)?,
-            Ok(seen) => state.catalog.archives_named(seen.archives.keys().copied())?,
-            Err(_) => continue,
-        };
-        archives.extend(more.into_iter().filter(|archive| numbers.insert(archive.n)));
+    for (survey, part) in surveys.iter().zip(&looks.parts) {
+        if let (Ok(seen), None) = (&survey.seen, part) {
+            let more = state
+                .catalog
+                .archives_named(seen.archives.keys().copied())?;
+            archives.extend(more.into_iter().filter(|archive| numbers.insert(archive.n)));
+        }
     }
     Ok(Arc::new(archives))
 }
@@ -119,6 +116,7 @@ pub(super) fn take_stock(
     asked: &[Donor],
     recipients: &[String],
     marked: &HashSet<Hash>,
+    looks: &Looks,
     archives: &[CatalogArchive],
     warnings: &mut Vec<String>,
 ) -> Result<Stock, AgentError> {
@@ -130,21 +128,27 @@ pub(super) fn take_stock(
     let archives: Vec<CatalogArchive> = archives.cloned().collect();
     let mut on_all: Option<HashSet<i64>> = None;
     let mut anywhere: HashSet<i64> = HashSet::new();
-    for survey in surveys {
+    for (at, survey) in surveys.iter().enumerate() {
         let Ok(seen) = &survey.seen else {
             anywhere.extend(state.catalog.placed_on(&survey.name)?);
             continue;
         };
-        let placed = note_placements(state, survey, seen, &archives, warnings)?;
-        if !seen.scope.is_whole() {
-            let others = archives
-                .iter()
-                .filter(|archive| !seen.scope.covers(&archive.row.blake3));
-            for archive in others {
-                if state.catalog.is_placed(&survey.name, archive.n)? {
-                    anywhere.insert(archive.n);
-                }
+        let (placed, gone) = match looks.known_part(at) {
+            None => note_all(state, survey, seen, &archives)?,
+            Some((mut known, part)) => {
+                known.retain(|archive| !marked.contains(&archive.blake3));
+                let noted = note_part(state, survey, seen, &known, part)?;
+                let others = archives.iter().map(|archive| archive.n);
+                anywhere.extend(state.catalog.placed_among(&survey.name, others)?);
+                noted
             }
+        };
+        if gone > 0 {
+            warnings.push(format!(
+                "{} lost {gone} of the archives it had (deleted, or cut short): what today's snapshot \
+                 needs is stored again; older ones cannot be restored in full from there",
+                survey.folder.target.label()
+            ));
         }
         anywhere.extend(&placed);
         on_all = Some(match on_all {
@@ -167,14 +171,7 @@ pub(super) fn take_stock(
     // The share of the others is looked at for what was lost only: it is another one each time.
     let chosen_from: Option<HashSet<i64>> = match is_all_looked_at(surveys) {
         true => None,
-        false => {
-            let named = archives.iter().filter(|archive| {
-                let seen = surveys.iter().filter_map(|one| one.seen.as_ref().ok());
-                seen.into_iter()
-                    .all(|seen| seen.scope.is_named(&archive.row.blake3))
-            });
-            Some(named.map(|archive| archive.n).collect())
-        }
+        false => Some(looks.named.iter().map(|archive| archive.n).collect()),
     };
     let is_chosen = |archive: &&CatalogArchive| {
         let numbers = chosen_from.as_ref();
@@ -192,45 +189,48 @@ pub(super) fn take_stock(
     })
 }
 
-/// Remembers which of `archives` the target has, as far as it was looked at; returns their numbers.
-fn note_placements(
+/// Remembers which archives the target has, all of which were looked at. Returns their numbers, and how many are
+/// gone.
+fn note_all(
     state: &mut State,
     survey: &Survey,
     seen: &Seen,
     archives: &[CatalogArchive],
-    warnings: &mut Vec<String>,
-) -> Result<HashSet<i64>, AgentError> {
-    let name = &survey.name;
-    let covered = archives
-        .iter()
-        .filter(|archive| seen.scope.covers(&archive.row.blake3));
-    let complete =
-        |archive: &&CatalogArchive| seen.archives.get(&archive.row.blake3) == Some(&archive.row.bytes);
-    let placed: HashSet<i64> = covered.clone().filter(complete).map(|a| a.n).collect();
-    let before = match seen.scope.is_whole() {
-        true => state.catalog.placed_on(name)?,
-        false => state.catalog.placed_among(name, covered)?,
-    };
-    let gone: Vec<i64> = before.difference(&placed).copied().collect();
-    if !gone.is_empty() {
-        warnings.push(format!(
-            "{} lost {} of the archives it had (deleted, or cut short): what today's snapshot \
-             needs is stored again; older ones cannot be restored in full from there",
-            survey.folder.target.label(),
-            gone.len()
-        ));
-    }
+) -> Result<(HashSet<i64>, usize), AgentError> {
+    let complete = |a: &&CatalogArchive| seen.archives.get(&a.row.blake3) == Some(&a.row.bytes);
+    let placed: HashSet<i64> = archives.iter().filter(complete).map(|a| a.n).collect();
+    let before = state.catalog.placed_on(&survey.name)?;
+    let gone = before.difference(&placed).count();
     if placed != before {
-        match seen.scope.is_whole() {
-            true => state.catalog.set_placements(name, placed.iter().copied())?,
-            false => {
-                state.catalog.remove_placements(name, gone)?;
-                let more = placed.difference(&before).copied();
-                state.catalog.add_placements(name, more)?;
-            }
-        }
+        state
+            .catalog
+            .set_placements(&survey.name, placed.iter().copied())?;
     }
-    Ok(placed)
+    Ok((placed, gone))
+}
+
+/// The same of a part of them.
+fn note_part(
+    state: &mut State,
+    survey: &Survey,
+    seen: &Seen,
+    known: &[ArchiveSize],
+    part: &Part,
+) -> Result<(HashSet<i64>, usize), AgentError> {
+    let is_complete = |a: &ArchiveSize| seen.archives.get(&a.blake3) == Some(&a.bytes);
+    let (there, absent): (Vec<ArchiveSize>, Vec<_>) = known.iter().partition(|a| is_complete(a));
+    let placed: HashSet<i64> = there.iter().map(|a| a.n).collect();
+    let absent = absent.iter().map(|a| a.n);
+    let gone: Vec<i64> = absent.filter(|n| part.placed.contains(n)).collect();
+    let count = gone.len();
+    if count > 0 {
+        state.catalog.remove_placements(&survey.name, gone)?;
+    }
+    let more: Vec<i64> = placed.difference(&part.placed).copied().collect();
+    if !more.is_empty() {
+        state.catalog.add_placements(&survey.name, more)?;
+    }
+    Ok((placed, count))
 }
 
 /// What an archive must be for a new snapshot to lean on it.
@@ -268,8 +268,7 @@ impl<'a> Needs<'a> {
     /// `is_on_all`: every target that answered has it in full.
     pub fn are_met(&self, archive: &CatalogArchive, is_on_all: bool) -> bool {
         let (hash, bytes) = (archive.row.blake3, archive.row.bytes);
-        let is_copied =
-            || self.on_donors.contains(&(hash, bytes)) && !self.damaged.contains(&hash);
+        let is_copied = || self.on_donors.contains(&(hash, bytes)) && !self.damaged.contains(&hash);
         let is_there = || is_on_all || self.is_spooled(archive) || is_copied();
         let members = self.sets.get(&archive.row.recipient_set);
         let is_sealed_to_all =

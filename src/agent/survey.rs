@@ -4,7 +4,9 @@
 //! remembers to have put there, and the listing lacks, is asked for by name before it counts as gone. A
 //! target with write-only credentials shows nothing; there memory is all there is.
 
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 
 use foldhash::fast::RandomState;
 use futures::StreamExt as _;
@@ -13,7 +15,7 @@ use tokio::time::{Duration, Instant};
 
 use super::looks::{Looks, Scope};
 use super::{AgentError, NamedTarget, State};
-use crate::catalog::CatalogArchive;
+use crate::catalog::SnapshotRow;
 use crate::ids::{Hash, HostName, ObjectKey};
 use crate::manifest::ManifestName;
 use crate::manifest::chain::{Chain, ChainError, Finding, Snapshot};
@@ -70,40 +72,41 @@ pub struct Seen {
 
 /// What this host remembers of a target.
 #[derive(Debug, Default)]
-pub struct Remembered {
+struct Remembered<'a> {
     /// Published, and not known to be gone.
-    pub manifests: Vec<ManifestName>,
+    manifests: Vec<&'a ManifestName>,
     /// Of those that are looked at.
-    pub archives: HashMap<Hash, u64>,
+    archives: HashMap<Hash, u64>,
 }
 
-impl Remembered {
-    fn of(state: &State, target: &str, scope: &Scope, looks: &Looks) -> Result<Self, AgentError> {
+impl<'a> Remembered<'a> {
+    fn of(
+        state: &State,
+        rows: &'a [SnapshotRow],
+        target: &str,
+        at: usize,
+        looks: &Looks,
+    ) -> Result<Self, AgentError> {
         let mut remembered = Self::default();
         let publications = state.catalog.publications(target)?;
-        for row in state.catalog.snapshots()?.iter() {
+        let is_there = |row: &&SnapshotRow| {
             let publication = publications.get(&row.known.core);
-            if publication.is_some_and(|state| state == "published") {
-                remembered.manifests.push(row.name.clone());
+            publication.is_some_and(|state| state == "published")
+        };
+        let there = rows.iter().filter(is_there);
+        remembered.manifests = there.map(|row| &row.name).collect();
+        remembered.archives = match looks.known_part(at) {
+            Some((archives, part)) => {
+                let there = archives.iter().filter(|one| part.placed.contains(&one.n));
+                there.map(|one| (one.blake3, one.bytes)).collect()
             }
-        }
-        let size = |archive: &CatalogArchive| (archive.row.blake3, archive.row.bytes);
-        match scope {
-            Scope::Whole => {
+            None => {
                 let placed = state.catalog.placed_on(target)?;
                 let archives = state.catalog.archives()?;
                 let there = archives.iter().filter(|one| placed.contains(&one.n));
-                remembered.archives = there.map(size).collect();
+                there.map(|one| (one.row.blake3, one.row.bytes)).collect()
             }
-            Scope::Part { shards, .. } => {
-                let share = state.catalog.archives_in(shards)?;
-                for archives in [&looks.named, &share] {
-                    let placed = state.catalog.placed_among(target, archives)?;
-                    let there = archives.iter().filter(|one| placed.contains(&one.n));
-                    remembered.archives.extend(there.map(size));
-                }
-            }
-        }
+        };
         Ok(remembered)
     }
 }
@@ -118,10 +121,10 @@ pub async fn survey(
     looks: &Looks,
 ) -> Result<Vec<Survey>, AgentError> {
     let rows = state.catalog.snapshots()?;
-    let known: Names<'_> = rows.iter().map(|row| &row.name).collect();
+    let known = LazyCell::new(|| -> Names<'_> { rows.iter().map(|row| &row.name).collect() });
     let mut remembered = Vec::new();
-    for (named, scope) in targets.iter().zip(&looks.scopes) {
-        let one = Remembered::of(state, &named.name, scope, looks)?;
+    for (at, (named, scope)) in targets.iter().zip(&looks.scopes).enumerate() {
+        let one = Remembered::of(state, &rows, &named.name, at, looks)?;
         remembered.push((scope, one));
     }
     let folder = |named: &NamedTarget| HostFolder::new(named.target.clone(), host.clone());
@@ -183,7 +186,7 @@ pub async fn survey(
 /// Of a target that held snapshots, and shows nothing, not even the host's folder, the disk is most likely not mounted.
 async fn held_still(
     folder: &HostFolder,
-    remembered: &Remembered,
+    remembered: &Remembered<'_>,
     seen: Seen,
 ) -> Result<Seen, RepositoryError> {
     let is_empty = seen.manifests.is_empty() && seen.archives.is_empty();
@@ -217,11 +220,11 @@ fn no_answer(named: &NamedTarget, host: &HostName) -> TargetError {
     TargetError::new("list", &key, label, ErrorKind::Unavailable, what)
 }
 
-async fn look(
+async fn look<'a>(
     folder: &HostFolder,
-    known: &Names<'_>,
+    known: &impl Deref<Target = Names<'a>>,
     scope: &Scope,
-    remembered: &Remembered,
+    remembered: &Remembered<'_>,
     trust: &Trust,
 ) -> Result<Seen, RepositoryError> {
     // Marks first: a mark is removed after what it names, and the listing must not be older than that.
@@ -245,10 +248,25 @@ async fn look(
         pruned: HashSet::new(),
         marks,
     };
-    ask_for_unlisted(folder, remembered, &mut seen).await?;
-    find_pruned(folder, remembered, trust, &mut seen).await?;
-    let are_known = seen.manifests.iter().all(|name| known.contains(name));
-    seen.is_strange = !scope.is_whole() && (!are_known || lacks_any(&seen, remembered));
+    // Both in order: most of the time they are the same, and no set of them is needed.
+    let is_as_remembered = seen
+        .manifests
+        .iter()
+        .eq(remembered.manifests.iter().copied());
+    let mut missing = Vec::new();
+    if !is_as_remembered {
+        let there: Names<'_> = seen.manifests.iter().collect();
+        let remembered = remembered.manifests.iter().copied();
+        missing.extend(remembered.filter(|name| !there.contains(name)));
+    }
+    ask_for_unlisted(folder, remembered, &mut missing, &mut seen).await?;
+    let gone = missing.iter().map(|name| (name.sequence, name.stamp));
+    seen.pruned = folder.deletions(trust, &[], &gone.collect()).await?;
+    let mut manifests = seen.manifests.iter();
+    let are_known = is_as_remembered || manifests.all(|name| known.contains(name));
+    let mut archives = remembered.archives.iter();
+    let is_any_lost = archives.any(|(hash, bytes)| seen.archives.get(hash) != Some(bytes));
+    seen.is_strange = !scope.is_whole() && (!are_known || !missing.is_empty() || is_any_lost);
     if are_known {
         return Ok(seen);
     }
@@ -273,22 +291,13 @@ async fn look(
     Ok(seen)
 }
 
-/// Whether anything of what is remembered is not there as it was.
-fn lacks_any(seen: &Seen, remembered: &Remembered) -> bool {
-    let there: Names<'_> = seen.manifests.iter().collect();
-    let mut manifests = remembered.manifests.iter();
-    let mut archives = remembered.archives.iter();
-    manifests.any(|name| !there.contains(name))
-        || archives.any(|(hash, bytes)| seen.archives.get(hash) != Some(bytes))
-}
-
 impl Seen {
-    fn of_memory(remembered: Remembered, scope: &Scope) -> Self {
+    fn of_memory(remembered: Remembered<'_>, scope: &Scope) -> Self {
         Self {
             scope: scope.clone(),
             is_strange: false,
             archives: remembered.archives,
-            manifests: remembered.manifests,
+            manifests: remembered.manifests.into_iter().cloned().collect(),
             foreign: Vec::new(),
             findings: Vec::new(),
             unlisted: 0,
@@ -298,32 +307,15 @@ impl Seen {
     }
 }
 
-/// Which of the remembered snapshots that are gone have a tombstone.
-async fn find_pruned(
-    folder: &HostFolder,
-    remembered: &Remembered,
-    trust: &Trust,
-    seen: &mut Seen,
-) -> Result<(), TargetError> {
-    let there: Names<'_> = seen.manifests.iter().collect();
-    let gone = remembered.manifests.iter();
-    let gone = gone
-        .filter(|name| !there.contains(name))
-        .map(|name| (name.sequence, name.stamp))
-        .collect();
-    seen.pruned = folder.deletions(trust, &[], &gone).await?;
-    Ok(())
-}
-
-/// Adds what is remembered, is not listed, and is there nevertheless.
+/// Adds what is remembered, is not listed, and is there nevertheless; of the manifests that are `missing` it leaves the
+/// others.
 async fn ask_for_unlisted(
     folder: &HostFolder,
-    remembered: &Remembered,
+    remembered: &Remembered<'_>,
+    missing: &mut Vec<&ManifestName>,
     seen: &mut Seen,
 ) -> Result<(), TargetError> {
-    let listed: Names<'_> = seen.manifests.iter().collect();
-    let unlisted = remembered.manifests.iter().rev();
-    let unlisted = unlisted.filter(|name| !listed.contains(name));
+    let unlisted = missing.iter().rev().copied();
     let keys = unlisted.map(|name| (name, folder.key(&name.key())));
     let there = futures::stream::iter(keys.take(MOST_ASKED))
         .map(async |(name, key)| {
@@ -339,6 +331,7 @@ async fn ask_for_unlisted(
         .collect::<Result<_, _>>()?;
     let listing_lags = !there.is_empty();
     seen.unlisted += there.len();
+    missing.retain(|name| !there.contains(name));
     seen.manifests.extend(there.into_iter().cloned());
     let unlisted: Vec<(Hash, u64)> = remembered
         .archives

@@ -1,7 +1,6 @@
 //! The catalog's rows on archives, on what they hold, and on where they lie.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -154,27 +153,12 @@ impl Catalog {
         query.exists(params![target, n]).map_err(self.fail())
     }
 
-    /// Returns the numbers of those of `archives` that are confirmed on `target`.
-    pub fn placed_among<'a>(
-        &self,
-        target: &str,
-        archives: impl IntoIterator<Item = &'a CatalogArchive>,
-    ) -> Result<HashSet<i64>, CatalogError> {
-        let mut placed = HashSet::new();
-        for archive in archives {
-            if self.is_placed(target, archive.n)? {
-                placed.insert(archive.n);
-            }
-        }
-        Ok(placed)
-    }
-
     /// `None` for each row that is not as it was written.
     pub(super) fn read_archives(&self) -> Result<Vec<Option<CatalogArchive>>, CatalogError> {
         self.read_archives_where("1 ORDER BY n", [])
     }
 
-    fn read_archives_where(
+    pub(super) fn read_archives_where(
         &self,
         condition: &str,
         values: impl Params,
@@ -198,53 +182,6 @@ impl Catalog {
             archive.take_if(|archive| seen[&archive.row.id] > 1);
         }
         Ok(archives)
-    }
-
-    /// Returns the archive `n`, if its row is as it was written.
-    pub fn archive(&self, n: i64) -> Result<Option<CatalogArchive>, CatalogError> {
-        let found = self.read_archives_where("n=?1", [n])?;
-        Ok(found.into_iter().flatten().next())
-    }
-
-    /// Returns the archives that the newest snapshot uses, and those that no snapshot used yet.
-    pub fn archives_in_use(&self) -> Result<Vec<CatalogArchive>, CatalogError> {
-        let condition = "n IN (SELECT archive FROM in_use
-             UNION SELECT n FROM archives WHERE live_bytes IS NULL) ORDER BY n";
-        let found = self.read_archives_where(condition, [])?;
-        Ok(found.into_iter().flatten().collect())
-    }
-
-    /// Returns the archives whose hashes begin with a byte of `shards`.
-    pub fn archives_in(&self, shards: &Range<u16>) -> Result<Vec<CatalogArchive>, CatalogError> {
-        // 33 bytes are after every hash.
-        let bound = |shard: u16| u8::try_from(shard).map_or(vec![u8::MAX; 33], |byte| vec![byte]);
-        let found = self.read_archives_where(
-            "blake3>=?1 AND blake3<?2 ORDER BY n",
-            [bound(shards.start), bound(shards.end)],
-        )?;
-        Ok(found.into_iter().flatten().collect())
-    }
-
-    /// Returns those archives of `hashes` that it knows.
-    pub fn archives_named(
-        &self,
-        hashes: impl IntoIterator<Item = Hash>,
-    ) -> Result<Vec<CatalogArchive>, CatalogError> {
-        let mut found = Vec::new();
-        for hash in hashes {
-            found.extend(self.read_archives_where("blake3=?1", [&hash.0[..]])?);
-        }
-        Ok(found.into_iter().flatten().collect())
-    }
-
-    /// Returns how many archives are confirmed on `target`.
-    pub fn count_placed(&self, target: &str) -> Result<usize, CatalogError> {
-        let sql = "SELECT count(*) FROM placements WHERE target=?1";
-        let count: i64 = self
-            .db
-            .query_row(sql, [target], |row| row.get(0))
-            .map_err(self.fail())?;
-        Ok(count as usize)
     }
 
     /// Archives confirmed on `target`, by number.
@@ -273,21 +210,6 @@ impl Catalog {
         tx.commit().map_err(&fail)
     }
 
-    /// Forgets that `target` had `archives`.
-    pub fn remove_placements(
-        &mut self,
-        target: &str,
-        archives: impl IntoIterator<Item = i64>,
-    ) -> Result<(), CatalogError> {
-        let fail = self.fail();
-        let tx = self.db.transaction().map_err(&fail)?;
-        for n in archives {
-            let sql = "DELETE FROM placements WHERE target=?1 AND archive=?2";
-            tx.execute(sql, params![target, n]).map_err(&fail)?;
-        }
-        tx.commit().map_err(&fail)
-    }
-
     /// Notes that `target` confirmed `archives`, in one transaction: each is a flush of the disk.
     pub fn add_placements(
         &mut self,
@@ -297,29 +219,6 @@ impl Catalog {
         let fail = self.fail();
         let tx = self.db.transaction().map_err(&fail)?;
         place(&tx, target, archives).map_err(&fail)?;
-        tx.commit().map_err(&fail)
-    }
-
-    /// The key of the place at which the next look at `target` begins.
-    pub fn next_shard_key(target: &str) -> String {
-        format!("next look:{target}")
-    }
-
-    /// [`Self::add_placements`] at the end of a push whose next one begins to look at `shard`.
-    pub fn add_placements_and_look(
-        &mut self,
-        target: &str,
-        archives: impl IntoIterator<Item = i64>,
-        shard: u16,
-    ) -> Result<(), CatalogError> {
-        let fail = self.fail();
-        let tx = self.db.transaction().map_err(&fail)?;
-        place(&tx, target, archives).map_err(&fail)?;
-        tx.execute(
-            "INSERT OR REPLACE INTO meta VALUES(?1,?2)",
-            [Self::next_shard_key(target), shard.to_string()],
-        )
-        .map_err(&fail)?;
         tx.commit().map_err(&fail)
     }
 
@@ -475,7 +374,11 @@ fn set_in_use(tx: &Connection, live: &HashMap<i64, u64>) -> rusqlite::Result<()>
 
 /// Notes the highest counter of the newest archives' writer.
 fn note_highest(tx: &Connection, archives: &[NewArchive]) -> rusqlite::Result<()> {
-    let Some(highest) = archives.iter().map(|one| one.row.id).max_by_key(|id| id.counter) else {
+    let Some(highest) = archives
+        .iter()
+        .map(|one| one.row.id)
+        .max_by_key(|id| id.counter)
+    else {
         return Ok(());
     };
     let value = format!("{} {}", highest.writer, highest.counter);
@@ -486,7 +389,7 @@ fn note_highest(tx: &Connection, archives: &[NewArchive]) -> rusqlite::Result<()
     .map(drop)
 }
 
-fn place(
+pub(super) fn place(
     tx: &Connection,
     target: &str,
     archives: impl IntoIterator<Item = i64>,

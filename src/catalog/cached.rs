@@ -28,6 +28,11 @@ impl<T: Clone> Cached<T> {
         Ok(rows)
     }
 
+    /// Returns what `look` returns of what is kept, for whatever version.
+    pub fn peek<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        self.0.borrow().as_ref().map(|(_, rows)| look(rows))
+    }
+
     /// Changes what is kept, if anything is, as the database was changed.
     pub fn change(&self, change: impl FnOnce(&mut T)) {
         if let Some((_, rows)) = &mut *self.0.borrow_mut() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::{Catalog, CatalogError};
 use crate::ids::{Hash, Stamp, WriterId};
@@ -36,6 +36,31 @@ pub struct KnownGroup {
 
 /// The sequence of the manifest that the groups are those of.
 const KNOWN_GROUPS_OF: &str = "known groups of";
+
+fn read_snapshot(row: &Row<'_>) -> rusqlite::Result<Option<SnapshotRow>> {
+    let text = |column: usize| -> rusqlite::Result<&str> { Ok(row.get_ref(column)?.as_str()?) };
+    let (stamp, name) = (text(2)?, text(3)?);
+    let (core, sequence) = (Hash(row.get(0)?), row.get::<_, i64>(1)? as u64);
+    let (bytes, new_bytes) = (row.get::<_, i64>(4)? as u64, row.get::<_, i64>(5)? as u64);
+    let parsed = stamp.parse::<Stamp>().ok().and_then(|parsed| {
+        let name = ManifestName::parse_with(name, stamp, parsed)?;
+        Some((parsed, name))
+    });
+    let Some((stamp, name)) = parsed else {
+        return Ok(None);
+    };
+    let known = Known {
+        sequence,
+        stamp,
+        core,
+    };
+    Ok(Some(SnapshotRow {
+        known,
+        name,
+        bytes,
+        new_bytes,
+    }))
+}
 
 impl Catalog {
     /// The groups of the manifest before `sequence`, or of an attempt at this one; else none.
@@ -133,39 +158,19 @@ impl Catalog {
     fn read_snapshots(&self) -> Result<Vec<SnapshotRow>, CatalogError> {
         let mut query = self
             .db
-            .prepare("SELECT core,sequence,stamp,name,bytes,new_bytes FROM snapshots ORDER BY sequence, core")
+            .prepare("SELECT core,sequence,stamp,name,bytes,new_bytes FROM snapshots")
             .map_err(self.fail())?;
-        let rows = query
-            .query_map([], |row| {
-                Ok((
-                    Hash(row.get(0)?),
-                    row.get::<_, i64>(1)? as u64,
-                    row.get::<_, String>(2)?,
-                    row.get::<_, String>(3)?,
-                    row.get::<_, i64>(4)? as u64,
-                    row.get::<_, i64>(5)? as u64,
-                ))
-            })
-            .map_err(self.fail())?;
+        let mut rows = query.query([]).map_err(self.fail())?;
         let mut found = Vec::new();
-        for row in rows {
-            let (core, sequence, stamp, name, bytes, new_bytes) = row.map_err(self.fail())?;
+        while let Some(row) = rows.next().map_err(self.fail())? {
             // What this program wrote parses; a row that does not is no longer of use.
-            let (Ok(stamp), Ok(name)) = (stamp.parse::<Stamp>(), name.parse()) else {
-                continue;
-            };
-            let known = Known {
-                sequence,
-                stamp,
-                core,
-            };
-            found.push(SnapshotRow {
-                known,
-                name,
-                bytes,
-                new_bytes,
-            });
+            found.extend(read_snapshot(row).map_err(self.fail())?);
         }
+        // SQLite takes longer for that.
+        found.sort_unstable_by(|a, b| {
+            let (a, b) = (&a.known, &b.known);
+            (a.sequence.cmp(&b.sequence)).then_with(|| a.core.cmp(&b.core))
+        });
         Ok(found)
     }
 
@@ -229,13 +234,16 @@ impl Catalog {
             .prepare("SELECT target, core, state FROM publications ORDER BY target, core")
             .map_err(self.fail())?;
         let mut rows = query.query([]).map_err(self.fail())?;
+        // As many as there are snapshots, if these were read before.
+        let expected = self.cached_snapshots.peek(|rows| rows.len()).unwrap_or(0);
         let mut all: Vec<(String, States)> = Vec::new();
         while let Some(row) = rows.next().map_err(self.fail())? {
             let mut read = || -> rusqlite::Result<()> {
                 let target = row.get_ref(0)?.as_str()?;
                 let state = row.get(2)?;
                 if all.last().is_none_or(|(last, _)| last != target) {
-                    all.push((target.to_owned(), States::default()));
+                    let states = States::with_capacity_and_hasher(expected, RandomState::default());
+                    all.push((target.to_owned(), states));
                 }
                 let core = Hash(row.get(1)?);
                 all.last_mut().map(|(_, states)| states.insert(core, state));

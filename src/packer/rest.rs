@@ -11,8 +11,10 @@ use crate::catalog::Catalog;
 use crate::manifest::ArchiveKind;
 
 pub struct Rest<'a> {
-    /// The archives of which it is known whether they may be used, by number. `None`: it is known of all.
+    /// The archives of which it was known at first whether they may be used, by number. `None`: it is known of all.
     decided: Option<HashSet<i64>>,
+    /// Others that turned out to be of no use.
+    useless: HashSet<i64>,
     look: &'a mut LookAtRest<'a>,
     /// Those of the rest that hold little of use, by number.
     pub retired: HashSet<i64>,
@@ -22,6 +24,7 @@ impl<'a> Rest<'a> {
     pub fn new(decided: Option<HashSet<i64>>, look: &'a mut LookAtRest<'a>) -> Self {
         Self {
             decided,
+            useless: HashSet::new(),
             look,
             retired: HashSet::new(),
         }
@@ -30,23 +33,29 @@ impl<'a> Rest<'a> {
     /// Looks at the rest, if the archive `n` may be one of it that is of use. Returns all that may be used; nothing, if
     /// there is nothing to look at.
     pub fn look(&mut self, n: i64, catalog: &Catalog) -> Result<Vec<Usable>, PackError> {
-        let Some(decided) = &mut self.decided else {
+        let Some(decided) = &self.decided else {
             return Ok(Vec::new());
         };
-        if !decided.insert(n) {
+        if decided.contains(&n) || self.useless.contains(&n) {
             return Ok(Vec::new());
         }
         // What was packed anew stays out of use.
         let is_out_of_use = |kind, live| kind == ArchiveKind::Data && live == Some(0);
         match catalog.archive(n)? {
             Some(archive) if !is_out_of_use(archive.row.kind, archive.live_bytes) => {}
-            _ => return Ok(Vec::new()),
+            _ => {
+                self.useless.insert(n);
+                return Ok(Vec::new());
+            }
         }
         let found = (self.look)(catalog).map_err(PackError::Rest)?;
-        let (usable, retired) = worth_using(&found);
-        let were_in_use = found
-            .iter()
-            .filter(|archive| archive.live_bytes != Some(0) && retired.contains(&archive.n));
+        let (mut usable, retired) = worth_using(&found);
+        // What was decided stays so, though all together may be judged otherwise.
+        let is_new = |n: i64| !decided.contains(&n);
+        usable.retain(|one| one.n.is_some_and(is_new));
+        let were_in_use = found.iter().filter(|archive| {
+            archive.live_bytes != Some(0) && retired.contains(&archive.n) && is_new(archive.n)
+        });
         self.retired.extend(were_in_use.map(|archive| archive.n));
         self.decided = None;
         Ok(usable)

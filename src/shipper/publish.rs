@@ -190,17 +190,12 @@ pub async fn publish_all(
         .await?;
     }
     published.copied = plan.copies.len() as u64;
+    let sequences = published.done.iter().map(|done| done.sequence).collect();
     let listed = match support.remembered {
         Some(_) => Vec::new(),
-        None => folder.manifest_names().await?,
+        None => folder.manifest_names_of(&sequences).await?,
     };
-    let is_sibling = |name: &ManifestName| {
-        let same = published
-            .done
-            .iter()
-            .any(|done| done.sequence == name.sequence);
-        same && !published.done.contains(name)
-    };
+    let is_sibling = |name: &ManifestName| !published.done.contains(name);
     let siblings = listed.into_iter().filter(is_sibling).collect();
     published.siblings = siblings;
     Ok(published)

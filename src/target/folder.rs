@@ -28,7 +28,7 @@ use futures::stream::BoxStream;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::key::{check_key, check_prefix, is_key};
+use super::key::{check_key, check_prefix, is_key, is_key_in};
 use super::reserve;
 use super::throttle::{self, Limits, Throttle};
 use super::{
@@ -305,13 +305,13 @@ fn list(root: &Dir, folder: &str) -> io::Result<Vec<Listed>> {
             other => other?,
         };
         for (name, held) in steps::read_dir(&dir)? {
-            let key = match folder.as_str() {
-                "" => name,
-                folder => format!("{folder}/{name}"),
-            };
-            if !is_key(&key) {
+            if !is_key_in(&folder, &name) {
                 continue;
             }
+            let key = match folder.as_str() {
+                "" => name,
+                folder => [folder, "/", &name].concat(),
+            };
             match held {
                 Held::Folder => folders.push(key),
                 Held::File { bytes, modified } => found.push(Listed {
@@ -338,13 +338,16 @@ fn list_keys(root: &Dir, folder: &str) -> io::Result<Vec<String>> {
             let Some(name) = name.to_str() else {
                 return Ok(());
             };
+            if !is_key_in(&folder, name) {
+                return Ok(());
+            }
             let key = match folder.as_str() {
                 "" => name.to_owned(),
-                folder => format!("{folder}/{name}"),
+                folder => [folder, "/", name].concat(),
             };
             match kind {
-                Kind::Dir if is_key(&key) => folders.push(key),
-                Kind::File if is_key(&key) => found.push(key),
+                Kind::Dir => folders.push(key),
+                Kind::File => found.push(key),
                 _ => {}
             }
             Ok(())
@@ -424,6 +427,23 @@ impl Target for Folder {
             .to_owned();
         self.run("list", prefix, move |root| list(root, &folder))
             .await
+    }
+
+    async fn list_each(&self, prefixes: &[String]) -> Result<Vec<Listed>, TargetError> {
+        let mut folders = Vec::new();
+        for prefix in prefixes {
+            let failed = |e| TargetError::new("list", prefix, &self.label, ErrorKind::Permanent, e);
+            folders.push(check_prefix(prefix).map_err(failed)?.to_owned());
+        }
+        let first = prefixes.first().map_or("/", String::as_str);
+        self.run("list", first, move |root| {
+            let mut found = Vec::new();
+            for folder in &folders {
+                found.extend(list(root, folder)?);
+            }
+            Ok(found)
+        })
+        .await
     }
 
     async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, TargetError> {

@@ -72,6 +72,11 @@ impl Target for Isolated {
         self.request("list", prefix, work).await
     }
 
+    async fn list_each(&self, prefixes: &[String]) -> Result<Vec<Listed>, TargetError> {
+        let work = self.target.list_each(prefixes);
+        self.request("list", "/", work).await
+    }
+
     async fn sizes(&self, keys: &[String]) -> Result<Option<HashMap<String, u64>>, TargetError> {
         let work = self.target.sizes(keys);
         self.request("list", "/", work).await
