@@ -272,7 +272,7 @@ impl Catalog {
             .db
             .query_row(sql, [READ_IN_FULL + 1], |row| row.get(0))
             .map_err(self.fail())?;
-        if count > READ_IN_FULL && self.highest_by_index() == self.noted_highest()? {
+        if count > READ_IN_FULL && self.is_by_index(self.noted_highest()?)? {
             return Ok(true);
         }
         let version = self.version()?;
@@ -292,20 +292,21 @@ impl Catalog {
         Ok(counter.and_then(|(_, counter)| counter.parse().ok()))
     }
 
-    /// The highest counter of this writer's, as an index has it; `None` for one that is damaged, too.
-    fn highest_by_index(&self) -> Option<i64> {
+    /// Whether the index has the counter that was noted for the highest of this writer's.
+    fn is_by_index(&self, noted: Option<i64>) -> Result<bool, CatalogError> {
         let sql = "SELECT MAX(counter) FROM archives WHERE writer=?1";
-        let mut query = self.db.prepare_cached(sql).ok()?;
-        query
-            .query_row([&self.writer.0[..]], |row| row.get(0))
-            .ok()?
+        let mut query = self.db.prepare_cached(sql).map_err(self.fail())?;
+        let highest = query.query_row([&self.writer.0[..]], |row| {
+            known(|| Ok(Some(row.get::<_, Option<i64>>(0)?)))
+        });
+        Ok(highest.map_err(self.fail())? == Some(noted))
     }
 
     /// The id that the next archive gets; it is used up when [`Self::commit_archives`] says so. If the index and
     /// what was noted do not agree, the rows themselves decide: an index can be damaged by itself.
     pub fn next_archive_id(&self) -> Result<ArchiveId, CatalogError> {
         let noted = self.noted_highest()?;
-        let last = match noted == self.highest_by_index() {
+        let last = match self.is_by_index(noted)? {
             true => noted,
             false => self.highest_by_rows()?.max(noted),
         };

@@ -190,7 +190,7 @@ mod tests {
             assert!(pushes <= 16, "{archives}: {pushes}");
             assert_eq!(at, 0, "{archives}");
         }
-        assert_eq!(share(0, 257).len(), 255);
+        assert_eq!(share(0, 300).len(), 219);
         assert_eq!(share(240, 4000), 240..256);
     }
 }
