@@ -293,8 +293,8 @@ fn the_newest_of_many_snapshots_costs_no_more_than_an_early_one() {
     assert_eq!(pusher.problems(&target), []);
 }
 
-/// In processor time, for other processes take their share of the clock's. The goal of a release build is 1.5
-/// (docs/benchmarks.md); of a debug build what grows is a larger part.
+/// In processor time, for other processes take their share of the clock's. The goal for the program is 1.5
+/// (docs/benchmarks.md says how near it is).
 #[test]
 fn the_newest_of_many_snapshots_takes_about_as_long_as_an_early_one() {
     let count = if is_long() { 2000 } else { 60 };
