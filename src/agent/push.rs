@@ -161,8 +161,8 @@ pub fn push(
         &followed.archives,
         &looks,
         &archives,
-        &mut reconciled.warnings,
     )?;
+    reconciled.warnings.extend(stock.warnings);
     let lanes = Lanes::start(
         &runtime,
         state,

@@ -103,6 +103,7 @@ pub(super) struct Stock {
     pub usable: Vec<CatalogArchive>,
     /// The archives that `usable` was chosen from, by number. `None`: all that the catalog knows.
     pub chosen_from: Option<HashSet<i64>>,
+    pub warnings: Vec<String>,
 }
 
 /// Updates the placements by what was seen of `archives`; returns those that a new snapshot may lean on: sealed to at
@@ -118,7 +119,6 @@ pub(super) fn take_stock(
     marked: &HashSet<Hash>,
     looks: &Looks,
     archives: &[CatalogArchive],
-    warnings: &mut Vec<String>,
 ) -> Result<Stock, AgentError> {
     let to_forget = state.catalog.archive_numbers(marked.iter().copied())?;
     let to_forget = to_forget.into_values().collect();
@@ -126,6 +126,7 @@ pub(super) fn take_stock(
     let is_marked = |archive: &&CatalogArchive| marked.contains(&archive.row.blake3);
     let archives = archives.iter().filter(|archive| !is_marked(archive));
     let archives: Vec<CatalogArchive> = archives.cloned().collect();
+    let mut warnings = Vec::new();
     let mut on_all: Option<HashSet<i64>> = None;
     let mut anywhere: HashSet<i64> = HashSet::new();
     for (at, survey) in surveys.iter().enumerate() {
@@ -186,6 +187,7 @@ pub(super) fn take_stock(
     Ok(Stock {
         usable,
         chosen_from,
+        warnings,
     })
 }
 
