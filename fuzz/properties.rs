@@ -461,12 +461,20 @@ fn use_catalog(path: &Path) -> Result<(), CatalogError> {
     catalog.end_lookups()?;
     catalog.chunk_table(1000)?;
     let archives = catalog.archives()?;
+    let hashes = archives.iter().map(|archive| archive.row.blake3);
+    let named = catalog.archives_named(hashes)?;
+    catalog.placed_among(TARGET, named.iter().map(|archive| archive.n))?;
+    catalog.archives_in_use()?;
+    catalog.archives_in(&(0..256), TARGET)?;
+    catalog.archive(1)?;
+    catalog.count_placed(TARGET)?;
     catalog.placed_on(TARGET)?;
     for snapshot in catalog.snapshots()?.iter() {
         catalog.publication(TARGET, &snapshot.known.core)?;
     }
     catalog.last_published(TARGET)?;
-    catalog.completed_stamps()?;
+    catalog.has_published(TARGET)?;
+    catalog.completed(["20260407T060000Z".parse().unwrap()])?;
     catalog.last_run()?;
     catalog.checks(TARGET)?;
     catalog.unusable()?;

@@ -25,12 +25,13 @@ mod origin;
 mod prefetch;
 pub mod reindex;
 mod request;
+mod rest;
 mod scratch;
 pub mod seal;
 mod usage;
 
 pub use error::PackError;
-pub use request::{Lineage, OnSealed, PackOptions, PackRequest, Packed};
+pub use request::{Lineage, LookAtRest, OnSealed, PackOptions, PackRequest, Packed};
 
 use std::collections::{HashMap, HashSet};
 
@@ -42,14 +43,15 @@ use crate::state::spool::Spool;
 use archive_writer::{ArchiveSettings, ArchiveWriter};
 use commit::{SnapshotContents, publish_in_spool};
 use compaction::worth_using;
+use dedup::ReusableArchives;
 use error::scratch_error;
 use file_packer::{FilePacker, PackedFiles};
 use files_cache::{CacheReader, CacheWriter};
 use merge_parts::{Parts, SnapshotItem};
 use prefetch::prefetch;
+use rest::RestOfArchives;
 use scratch::RunScratch;
 use seal::Sealer;
-use usage::UsableArchive;
 
 /// Packs `request.snapshot`. Its objects are in the spool then, the manifest last.
 pub fn pack(
@@ -58,6 +60,7 @@ pub fn pack(
     spool: &Spool,
     progress: &dyn Progress,
     on_sealed: &mut OnSealed<'_>,
+    look_at_rest: &mut LookAtRest<'_>,
 ) -> Result<Packed, PackError> {
     if !request.snapshot.validation.valid {
         let stamp = request.snapshot.stamp.to_string();
@@ -72,7 +75,9 @@ pub fn pack(
     let cache_out = CacheWriter::create(&cache_path, &scratch.dir, catalog.writer())
         .map_err(|source| scratch_error(&cache_path, source))?;
     let (usable, retired) = worth_using(&request.usable);
-    let mut archives = open_archives(request, catalog, spool, usable, on_sealed)?;
+    let rest = RestOfArchives::new(request.chosen_from.clone(), look_at_rest);
+    let reusable = ReusableArchives { usable, rest };
+    let mut archives = open_archives(request, catalog, spool, reusable, on_sealed)?;
     let caches = (cache, cache_out);
     let files = pack_files(request, &mut archives, caches, &scratch, progress)?;
     archives.flush()?;
@@ -112,7 +117,7 @@ fn open_archives<'a>(
     request: &PackRequest<'_>,
     catalog: &'a mut Catalog,
     spool: &Spool,
-    usable: Vec<UsableArchive>,
+    reusable: ReusableArchives<'a>,
     on_sealed: &'a mut OnSealed<'a>,
 ) -> Result<ArchiveWriter<'a>, PackError> {
     let options = &request.options;
@@ -126,7 +131,7 @@ fn open_archives<'a>(
         options.level,
         options.threads,
     )?;
-    ArchiveWriter::new(catalog, sealer, settings, usable, on_sealed)
+    ArchiveWriter::new(catalog, sealer, settings, reusable, on_sealed)
 }
 
 /// Packs all files of the snapshot, in path order.
@@ -186,5 +191,6 @@ fn live_bytes(
         .iter()
         .filter(|archive| archive.live_bytes != Some(0) && retired.contains(&archive.n));
     live.extend(were_in_use.map(|archive| (archive.n, 0)));
+    live.extend(archives.retired_of_rest().map(|n| (n, 0)));
     live
 }

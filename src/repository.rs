@@ -9,7 +9,8 @@ pub mod probe;
 pub mod read_archive;
 mod statements;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -21,7 +22,7 @@ use crate::format::manifest::{
     ManifestName, TablePage, recipient_set_name,
 };
 use crate::format::signature::Trust;
-use crate::storage::{ErrorKind, Storage, TargetError};
+use crate::storage::{ErrorKind, Listed, Storage, TargetError};
 
 pub use error::RepositoryError;
 pub use known::{parse_known, require_hash};
@@ -157,6 +158,26 @@ impl HostFolder {
         Ok(names)
     }
 
+    /// Lists the manifests of `sequences` by name, lowest sequence first. Nothing is verified.
+    pub(crate) async fn manifest_names_of(
+        &self,
+        sequences: &BTreeSet<u64>,
+    ) -> Result<Vec<ManifestName>, TargetError> {
+        let folder = self.below(&format!("{MANIFESTS}/"));
+        let listed = self.target.list_keys(&folder).await?;
+        let host = self.below("");
+        let below = listed.iter().filter_map(|key| key.strip_prefix(&host));
+        // Of thousands of names only a few are parsed in full.
+        let sequence = |key: &str| {
+            let name = key.strip_prefix(MANIFESTS)?.strip_prefix('/')?;
+            name.split_once('-')?.0.parse::<u64>().ok()
+        };
+        let asked = below.filter(|key| sequence(key).is_some_and(|n| sequences.contains(&n)));
+        let mut names: Vec<ManifestName> = asked.filter_map(ManifestName::from_key).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// Reads a manifest and its signature. Returns `None` if the manifest was deleted since the
     /// listing.
     async fn candidate(
@@ -272,13 +293,40 @@ impl HostFolder {
     /// Returns the size of every archive that is here, by BLAKE3, from one listing.
     pub async fn archives_present(&self) -> Result<HashMap<Hash, u64>, TargetError> {
         let folder = self.below(&format!("{ARCHIVES}/"));
-        let listed = self.target.list(&folder).await?;
+        Ok(self.archives_of(&self.target.list(&folder).await?))
+    }
+
+    fn archives_of(&self, listed: &[Listed]) -> HashMap<Hash, u64> {
         let host = self.below("");
         let archive = |key: &str| ObjectKey::archive_hash(key.strip_prefix(&host)?);
         let found = listed.iter();
-        Ok(found
+        found
             .filter_map(|object| Some((archive(&object.key)?, object.bytes)))
-            .collect())
+            .collect()
+    }
+
+    /// Returns the sizes of those of the archives `named` that are on the target, and of every
+    /// archive there whose hash begins with a byte of `shards`.
+    pub(crate) async fn archives_among(
+        &self,
+        named: &HashSet<Hash>,
+        shards: &Range<u16>,
+    ) -> Result<HashMap<Hash, u64>, TargetError> {
+        let mut shards: BTreeSet<u16> = shards.clone().collect();
+        let keys: Vec<ObjectKey> = named.iter().map(ObjectKey::archive).collect();
+        let mut found = HashMap::new();
+        match self.sizes(&keys).await? {
+            Some(sizes) => {
+                let sizes = sizes.into_iter();
+                found
+                    .extend(sizes.filter_map(|(key, n)| Some((ObjectKey::archive_hash(&key)?, n))));
+            }
+            None => shards.extend(named.iter().map(|hash| u16::from(hash.0[0]))),
+        }
+        let prefix = |shard: u16| self.below(&format!("{ARCHIVES}/{shard:02x}/"));
+        let prefixes: Vec<String> = shards.into_iter().map(prefix).collect();
+        found.extend(self.archives_of(&self.target.list_each(&prefixes).await?));
+        Ok(found)
     }
 
     /// Returns the sizes of the objects of `keys` that are here now, or `None` if a listing is as

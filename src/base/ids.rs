@@ -11,7 +11,7 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, Datelike as _, NaiveDate, Timelike as _, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use self::hex::{unhex_array, write_hex};
+use self::hex::{hex_text, unhex_array, write_hex};
 
 pub use self::hex::{hex, unhex};
 pub use object_key::{ARCHIVES, MANIFESTS, MARKS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
@@ -40,6 +40,12 @@ macro_rules! serde_as_text {
                 s.collect_str(self)
             }
         }
+        deserialize_as_text!($type);
+    };
+}
+
+macro_rules! deserialize_as_text {
+    ($type:ty) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
                 struct TextVisitor;
@@ -101,7 +107,17 @@ impl FromStr for Hash {
     }
 }
 
-serde_as_text!(Hash);
+deserialize_as_text!(Hash);
+
+/// Serializes without a formatter, which takes most of the time: a page of earlier snapshots holds
+/// many hashes and stamps.
+impl Serialize for Hash {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let text = hex_text(&self.0);
+        let text = std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?;
+        s.serialize_str(text)
+    }
+}
 
 /// The second in which a snapshot was made, in UTC, written as `YYYYMMDDTHHMMSSZ`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -130,16 +146,38 @@ impl Stamp {
     pub fn next(&self) -> Self {
         Self::at(self.0 + chrono::Duration::seconds(1)).unwrap_or(*self)
     }
+
+    /// Writes the text by hand, for the reason for which it is parsed by hand.
+    fn text(&self) -> [u8; 16] {
+        let mut text = *b"00000000T000000Z";
+        let mut write = |at: usize, digits: usize, mut number: u32| {
+            for place in text[at..at + digits].iter_mut().rev() {
+                *place += (number % 10) as u8;
+                number /= 10;
+            }
+        };
+        write(0, 4, self.0.year().unsigned_abs());
+        write(4, 2, self.0.month());
+        write(6, 2, self.0.day());
+        write(9, 2, self.0.hour());
+        write(11, 2, self.0.minute());
+        write(13, 2, self.0.second());
+        text
+    }
 }
 
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = (self.0.year(), self.0.month(), self.0.day());
-        let (hour, minute, second) = (self.0.hour(), self.0.minute(), self.0.second());
-        write!(
-            f,
-            "{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z"
-        )
+        let text = self.text();
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl Serialize for Stamp {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let text = self.text();
+        let text = std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?;
+        s.serialize_str(text)
     }
 }
 
@@ -173,7 +211,7 @@ fn parse_stamp(text: &str) -> Option<Stamp> {
     Some(Stamp(time.and_utc()))
 }
 
-serde_as_text!(Stamp);
+deserialize_as_text!(Stamp);
 
 /// A host's name: its folder on a target, its manifests' `host`, its signature's principal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

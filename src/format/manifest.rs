@@ -271,6 +271,34 @@ impl ManifestName {
             .strip_prefix('/')?;
         file.strip_suffix(".json")?.parse().ok()
     }
+
+    /// Parses a name whose stamp is probably the text `stamp`, already parsed to `parsed`. The
+    /// catalog may hold thousands of names beside their stamps.
+    pub(crate) fn parse_with(text: &str, stamp: &str, parsed: Stamp) -> Option<Self> {
+        let (sequence, rest) = text.split_once('-')?;
+        let hash16 = rest
+            .strip_prefix(stamp)
+            .and_then(|rest| rest.strip_prefix('-'));
+        match hash16 {
+            Some(hash16) => Self::of_parts(sequence, parsed, hash16),
+            None => text.parse().ok(),
+        }
+    }
+
+    /// Accepts only the form that we write. A stamp has one form by itself; a hash must be
+    /// lower-case hex, and a number must have the right length.
+    fn of_parts(sequence: &str, stamp: Stamp, hash16: &str) -> Option<Self> {
+        let is_digits = sequence.bytes().all(|byte| byte.is_ascii_digit());
+        let is_padded = sequence.len() == 8 || (sequence.len() > 8 && !sequence.starts_with('0'));
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let hash_ok = hash16.len() == 16 && hash16.bytes().all(is_hex);
+        (hash_ok && is_digits && is_padded).then_some(())?;
+        Some(Self {
+            sequence: sequence.parse().ok()?,
+            stamp,
+            hash16: hash16.to_owned(),
+        })
+    }
 }
 
 impl fmt::Display for ManifestName {
@@ -292,21 +320,7 @@ impl FromStr for ManifestName {
         else {
             return Err(wrong());
         };
-        let name = Self {
-            sequence: sequence.parse().map_err(|_| wrong())?,
-            stamp: stamp.parse().map_err(|_| wrong())?,
-            hash16: hash16.to_owned(),
-        };
-        // Only the form that we write is accepted. A stamp has one form by itself; a hash must be
-        // lower-case hex, and a number must have the right length.
-        let is_digits = sequence.bytes().all(|byte| byte.is_ascii_digit());
-        let is_padded = sequence.len() == 8 || (sequence.len() > 8 && !sequence.starts_with('0'));
-        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        let hash_ok = hash16.len() == 16 && hash16.bytes().all(is_hex);
-        if hash_ok && is_digits && is_padded {
-            Ok(name)
-        } else {
-            Err(wrong())
-        }
+        let stamp = stamp.parse().map_err(|_| wrong())?;
+        Self::of_parts(sequence, stamp, hash16).ok_or_else(wrong)
     }
 }

@@ -161,7 +161,7 @@ impl<'a> Pusher<'a> {
         let state = open_state(config, front)?;
         let mut targets = Vec::new();
         for target in &config.targets {
-            let has_published = state.catalog.last_published(&target.name)?.is_some();
+            let has_published = state.catalog.has_published(&target.name)?;
             targets.push(open_for_push(target, &config.host, has_published)?);
         }
         Ok(Self {

@@ -55,7 +55,7 @@ impl LocalForget<'_> {
     fn apply(&self, state: &State) -> Result<Vec<Stamp>, LocalRetentionError> {
         let there = in_order(producer::list(self.dir)?, Some(&state.catalog), self.now)?;
         let nameable = nameable(&there, state)?;
-        let done = Deliveries::of(state, self.targets)?.done;
+        let done = Deliveries::of(state, self.targets, &there)?.done;
         let newest = newest_valid(&there);
         let mut going = BTreeSet::new();
         for text in self.named {

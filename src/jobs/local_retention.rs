@@ -5,10 +5,11 @@
 //! Snapshots younger than a day stay too, since a policy of days would keep one of today's, and so
 //! does the newest snapshot that is known to be valid.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use foldhash::fast::RandomState;
 use serde::Serialize;
 
 use super::error::JobError;
@@ -136,7 +137,7 @@ impl LocalRetention<'_> {
     /// Deletes the snapshots that the policy does not keep.
     fn apply(&self, state: &State) -> Result<LocalPruneReport, LocalRetentionError> {
         let present = valid_in_order(self.dir, state, self.now)?;
-        let deliveries = Deliveries::of(state, self.targets)?;
+        let deliveries = Deliveries::of(state, self.targets, &present)?;
         let candidates = self.candidates(&deliveries.done, &present);
         let decided = decide(&candidates, &self.policy.and_young(), self.now);
         let guard = Guard {
@@ -244,13 +245,21 @@ fn settled_until(
 }
 
 impl Deliveries {
-    /// Reads from the catalog what the targets named `targets` have.
-    pub(crate) fn of(state: &State, targets: &[&str]) -> Result<Self, LocalRetentionError> {
-        let mut done: BTreeSet<Stamp> = state.catalog.completed_stamps()?;
+    /// Reads from the catalog which of the snapshots that are `there` the targets named `targets`
+    /// have.
+    pub(crate) fn of(
+        state: &State,
+        targets: &[&str],
+        there: &[OrderedSnapshot],
+    ) -> Result<Self, LocalRetentionError> {
+        let stamps = there.iter().map(|one| one.snapshot.stamp);
+        let stamps: HashSet<Stamp, RandomState> = stamps.collect();
+        let mut done = state.catalog.completed(stamps.iter().copied())?;
         let mut waiting = BTreeSet::new();
         let publications = targets.iter().map(|name| state.catalog.publications(name));
         let publications: Vec<_> = publications.collect::<Result<_, _>>()?;
-        for row in state.catalog.snapshots()?.iter() {
+        let rows = state.catalog.snapshots()?;
+        for row in rows.iter().filter(|row| stamps.contains(&row.known.stamp)) {
             let states = publications.iter().map(|all| all.get(&row.known.core));
             let states: Vec<Option<&PublicationState>> = states.collect();
             let arrived = |state: &Option<&PublicationState>| {

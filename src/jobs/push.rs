@@ -3,8 +3,8 @@
 //! It connects packer, spool, catalog and shipper, in this order:
 //!
 //! 1. The caller holds the state directory.
-//! 2. Look at every target ([`inspect_targets`]) and determine the snapshot's place in the chain
-//!    ([`lineage`]).
+//! 2. Look at every target ([`inspect_targets`]; [`looks`] decides at how much of it) and determine
+//!    the snapshot's place in the chain ([`lineage`]).
 //! 3. Begin to ship the archives that earlier runs left in the spool.
 //! 4. Pack, and ship each archive as soon as it is sealed.
 //! 5. Publish on each target once its uploads have ended, and tidy the spool.
@@ -18,11 +18,14 @@ mod finish_target;
 pub mod inspect_targets;
 mod inventory;
 pub mod lineage;
+pub mod looks;
 mod marks;
 mod request;
+mod rest;
 mod run;
 mod shrink_alarm;
 mod spool_quota;
+mod tidy_spool;
 pub mod upload_order;
 mod uploads;
 

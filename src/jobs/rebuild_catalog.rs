@@ -19,6 +19,7 @@ use super::context::{FrontEnd, open_state};
 use super::error::JobError;
 use super::push::inspect_targets::survey;
 use super::push::lineage::{Reconciled, carried_over, reconcile};
+use super::push::looks::LookPlan;
 use super::push::{PushError, Target};
 use super::targets::{open_all, own_trust};
 use crate::base::clock;
@@ -147,7 +148,8 @@ impl Rebuild {
             state.catalog.set_meta(key, &value)?;
         }
         let runtime = runtime().map_err(PushError::Runtime)?;
-        let surveys = runtime.block_on(survey(&state, host, targets, trust))?;
+        let looks = LookPlan::whole(targets);
+        let surveys = runtime.block_on(survey(&state, host, targets, trust, &looks))?;
         for survey in &surveys {
             if let Err(error) = &survey.seen {
                 return Err(PushError::NotSeen {

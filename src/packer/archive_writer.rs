@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::chunk_hash::Chunk;
-use super::dedup::{ArchiveChunks, Dedup};
+use super::dedup::{ArchiveChunks, Dedup, ReusableArchives};
 use super::error::PackError;
 use super::request::OnSealed;
 use super::seal::{SealedArchive, Sealer, Texture};
@@ -71,17 +71,17 @@ pub(super) struct ArchiveWriter<'a> {
 }
 
 impl<'a> ArchiveWriter<'a> {
-    /// `usable` are the archives of earlier runs that may be used.
+    /// `reusable` are the archives of earlier runs that may be used.
     pub(super) fn new(
         catalog: &'a mut Catalog,
         sealer: Sealer,
         settings: ArchiveSettings,
-        usable: Vec<UsableArchive>,
+        reusable: ReusableArchives<'a>,
         on_sealed: &'a mut OnSealed<'a>,
     ) -> Result<Self, PackError> {
         let next_id = catalog.next_archive_id()?;
         Ok(Self {
-            dedup: Dedup::new(catalog, usable)?,
+            dedup: Dedup::new(catalog, reusable)?,
             sealer,
             settings,
             next_id,
@@ -274,6 +274,14 @@ impl<'a> ArchiveWriter<'a> {
     }
 }
 
+impl ArchiveWriter<'_> {
+    /// Returns the catalog's numbers of the archives that the caller looked at late and that are to
+    /// be packed again.
+    pub(super) fn retired_of_rest(&self) -> impl Iterator<Item = i64> {
+        self.dedup.retired_of_rest()
+    }
+}
+
 impl Drop for ArchiveWriter<'_> {
     /// Keeps the sealed archives of a run that fails: the next run continues with them.
     fn drop(&mut self) {
@@ -293,6 +301,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::chunk_hash::short;
+    use super::super::request::LookAtRest;
+    use super::super::rest::RestOfArchives;
     use super::super::seal::Recipients;
     use super::*;
     use crate::base::ids::Hash;
@@ -329,6 +339,13 @@ mod tests {
         }
     }
 
+    fn no_earlier<'a>(look: &'a mut LookAtRest<'a>) -> ReusableArchives<'a> {
+        ReusableArchives {
+            usable: Vec::new(),
+            rest: RestOfArchives::new(None, look),
+        }
+    }
+
     #[test]
     fn a_chunk_is_found_in_every_state_of_its_archive() {
         let temp = tempfile::tempdir().unwrap();
@@ -340,8 +357,10 @@ mod tests {
             Ok(())
         };
         let settings = settings(1 << 20);
+        let look: &mut LookAtRest<'_> = &mut |_| Ok(Vec::new());
+        let none = no_earlier(look);
         let mut store =
-            ArchiveWriter::new(&mut catalog, sealer, settings, vec![], on_sealed).unwrap();
+            ArchiveWriter::new(&mut catalog, sealer, settings, none, on_sealed).unwrap();
         let content = b"a chunk".repeat(100);
         let (chunk, data) = (chunk_of(&content), ArchiveKind::Data);
         assert_eq!(store.find(&chunk, data).unwrap(), None);
@@ -378,8 +397,9 @@ mod tests {
         let mut catalog = Catalog::open(&path).unwrap();
         let ignore: &mut OnSealed<'_> = &mut |_| Ok(());
         let sealer = sealer(temp.path());
-        let mut store =
-            ArchiveWriter::new(&mut catalog, sealer, settings(1), vec![], ignore).unwrap();
+        let look: &mut LookAtRest<'_> = &mut |_| Ok(Vec::new());
+        let (settings, none) = (settings(1), no_earlier(look));
+        let mut store = ArchiveWriter::new(&mut catalog, sealer, settings, none, ignore).unwrap();
         // As if an earlier run had committed some: every chunk is looked up.
         store.dedup.added = None;
         let mut number = 0u64;

@@ -182,6 +182,7 @@ impl CatalogWriter {
             return Ok(None);
         };
         let numbers = thread.join().map_err(|_| PackError::ThreadEnded)??;
+        catalog.note_recorded()?;
         self.commit_at = commit_at(catalog.about_chunks()?);
         Ok(Some(CommittedBatch { batch, numbers }))
     }

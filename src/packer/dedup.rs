@@ -10,6 +10,7 @@ use super::bloom::BloomFilter;
 use super::catalog_writer::{CatalogWriter, CommittedBatch};
 use super::chunk_hash::Chunk;
 use super::error::PackError;
+use super::rest::RestOfArchives;
 use super::usage::UsableArchive;
 use crate::base::ids::{ArchiveId, Hash};
 use crate::format::archive_table::{ArchiveKind, ArchiveRow};
@@ -24,12 +25,21 @@ const MOST_IN_TABLE: usize = 450_000;
 /// Offset and length of each chunk of an archive, in its tar stream.
 pub(super) type ArchiveChunks = HashMap<ChunkHash, (u64, u64), foldhash::fast::RandomState>;
 
+/// The archives of earlier runs that this run may use.
+pub(super) struct ReusableArchives<'a> {
+    /// Those that the caller looked at.
+    pub(super) usable: Vec<UsableArchive>,
+    /// The others.
+    pub(super) rest: RestOfArchives<'a>,
+}
+
 /// The chunks of all archives that are sealed.
 pub(super) struct Dedup<'a> {
     catalog: &'a mut Catalog,
     /// Ids of usable archives, by the catalog's number.
     by_number: HashMap<i64, ArchiveId>,
     usable: HashMap<ArchiveId, UsableArchive>,
+    rest: RestOfArchives<'a>,
     /// If the catalog was empty when this run began: the chunks added since. A first push so avoids
     /// almost all lookups.
     pub(super) added: Option<BloomFilter>,
@@ -41,11 +51,12 @@ pub(super) struct Dedup<'a> {
 }
 
 impl<'a> Dedup<'a> {
-    /// `usable` are the archives of earlier runs that may be used.
+    /// `reusable` are the archives of earlier runs that may be used.
     pub(super) fn new(
         catalog: &'a mut Catalog,
-        usable: Vec<UsableArchive>,
+        reusable: ReusableArchives<'a>,
     ) -> Result<Self, PackError> {
+        let ReusableArchives { usable, rest } = reusable;
         let added = (!catalog.has_chunks()?).then(BloomFilter::new);
         let writer = CatalogWriter::new(catalog)?;
         Ok(Self {
@@ -55,6 +66,7 @@ impl<'a> Dedup<'a> {
                 .filter_map(|u| Some((u.number?, u.row.id)))
                 .collect(),
             usable: usable.into_iter().map(|u| (u.row.id, u)).collect(),
+            rest,
             added,
             lookups: 0,
             table: None,
@@ -81,6 +93,9 @@ impl<'a> Dedup<'a> {
         let Some(place) = self.look_up(&chunk.hash)? else {
             return Ok(None);
         };
+        if !self.by_number.contains_key(&place.archive) {
+            self.look_at_rest(place.archive)?;
+        }
         let Some(id) = self.by_number.get(&place.archive) else {
             return Ok(None);
         };
@@ -91,6 +106,22 @@ impl<'a> Dedup<'a> {
             offset: place.offset,
             length: place.length,
         }))
+    }
+
+    /// Called for the archive `n` of a known chunk, which is not among those that may be used so
+    /// far.
+    fn look_at_rest(&mut self, n: i64) -> Result<(), PackError> {
+        for more in self.rest.look(n, self.catalog)? {
+            self.by_number
+                .extend(more.number.map(|number| (number, more.row.id)));
+            self.usable.entry(more.row.id).or_insert(more);
+        }
+        Ok(())
+    }
+
+    /// Returns the catalog's numbers of the archives of the rest that are to be packed again.
+    pub(super) fn retired_of_rest(&self) -> impl Iterator<Item = i64> {
+        self.rest.retired()
     }
 
     fn look_up(&mut self, hash: &ChunkHash) -> Result<Option<ChunkPlace>, PackError> {

@@ -77,6 +77,9 @@ pub enum PackError {
     /// The snapshot uses an archive that is not complete.
     #[error("archive {0} is not sealed yet; nothing was published")]
     Unsealed(ArchiveId),
+    /// The caller's [`super::LookAtRest`] failed.
+    #[error("cannot look at the archives of earlier snapshots")]
+    Rest(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The caller's [`super::OnSealed`] failed.
     #[error("packing was stopped; sealed archives are kept for the next run")]
     Stopped(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -1,6 +1,6 @@
 //! What the packer is asked to do, and what it returns.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::format::known::Known;
 use crate::format::manifest::Manifest;
 use crate::format::signature::Signer;
 use crate::keys::recipients::Recipients;
-use crate::state::catalog::CatalogArchive;
+use crate::state::catalog::{Catalog, CatalogArchive};
 use crate::state::figures::Figures;
 use crate::state::staged_snapshot::StagedSnapshot;
 
@@ -74,6 +74,9 @@ pub struct PackRequest<'a> {
     /// Archives that may be reused: sealed to today's recipients, and on every target or in the
     /// spool.
     pub usable: Vec<CatalogArchive>,
+    /// The catalog's numbers of the archives from which `usable` was chosen; the others were not
+    /// looked at. `None`: it was chosen from all.
+    pub chosen_from: Option<HashSet<i64>>,
     /// How to work.
     pub options: PackOptions,
     /// The state directory, for the cache of the last snapshot and for temporary files.
@@ -83,6 +86,12 @@ pub struct PackRequest<'a> {
 /// Called with each archive as soon as it is durable. May wait; its error stops the packing.
 pub type OnSealed<'a> =
     dyn FnMut(&ArchiveRow) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + 'a;
+
+/// Looks at the archives that were not looked at yet, and returns all archives that may be reused.
+/// Called at most once.
+pub type LookAtRest<'a> = dyn FnMut(&Catalog) -> LookResult + 'a;
+
+type LookResult = Result<Vec<CatalogArchive>, Box<dyn std::error::Error + Send + Sync>>;
 
 /// A packed snapshot, whose objects are in the spool.
 #[derive(Debug)]

@@ -223,11 +223,9 @@ impl PublishJob<'_> {
         if self.support.remembered.is_some() {
             return Ok(Vec::new());
         }
-        let listed = self.folder.manifest_names().await?;
-        let is_sibling = |name: &ManifestName| {
-            let is_same = done.iter().any(|done| done.sequence == name.sequence);
-            is_same && !done.contains(name)
-        };
+        let sequences = done.iter().map(|done| done.sequence).collect();
+        let listed = self.folder.manifest_names_of(&sequences).await?;
+        let is_sibling = |name: &ManifestName| !done.contains(name);
         Ok(listed.into_iter().filter(is_sibling).collect())
     }
 }

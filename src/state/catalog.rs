@@ -11,6 +11,7 @@
 
 mod archives;
 mod cached;
+mod chosen;
 mod hash_sets;
 mod publication_state;
 mod row_checksum;
@@ -18,23 +19,24 @@ mod scrub_history;
 mod snapshots;
 mod table;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
-use crate::base::ids::{ArchiveId, Hash, WriterId};
+use crate::base::ids::{ArchiveId, WriterId};
 use crate::format::manifest::recipient_set_name;
 
 use cached::Cached;
 
 pub use archives::{CatalogArchive, NewArchive, NewChunk, Recorder};
+pub use chosen::ArchiveSize;
 pub(crate) use hash_sets::ADOPTED_HEADS;
 pub use publication_state::PublicationState;
 pub use scrub_history::ArchiveCheck;
-pub use snapshots::{KnownGroup, RunRecord, SnapshotRow};
+pub use snapshots::{KnownGroup, Publications, RunRecord, SnapshotRow};
 pub use table::ChunkTable;
 
 /// Why the catalog cannot be used.
@@ -84,7 +86,16 @@ pub enum CatalogError {
     },
 }
 
-const CATALOG_VERSION: i64 = 1;
+/// Version 2: the checksum of an archive's row is that of its columns. One of version 1, that of
+/// the row as JSON, is still valid.
+const CATALOG_VERSION: i64 = 2;
+
+/// A catalog of at most this many archives is read in full when it is opened.
+const READ_IN_FULL: i64 = 512;
+
+/// Catalog entry: the writer of the newest archives and its highest counter. A row with a wrong
+/// checksum does not show its number, and no number may be used twice.
+const HIGHEST_ARCHIVE: &str = "highest archive";
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -97,6 +108,9 @@ CREATE TABLE IF NOT EXISTS archives(
   UNIQUE(writer, counter));
 CREATE INDEX IF NOT EXISTS live_indexes ON archives(n)
   WHERE kind='index' AND (live_bytes<>0 OR live_bytes IS NULL);
+CREATE INDEX IF NOT EXISTS unused_archives ON archives(n) WHERE live_bytes IS NULL;
+CREATE INDEX IF NOT EXISTS archive_sizes ON archives(blake3, bytes);
+CREATE TABLE IF NOT EXISTS in_use(archive INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS chunks(
   hash BLOB PRIMARY KEY, archive INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL
   ) WITHOUT ROWID;
@@ -115,6 +129,7 @@ CREATE TABLE IF NOT EXISTS checks(
   PRIMARY KEY(target, blake3)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS runs(
   id INTEGER PRIMARY KEY, started_at TEXT NOT NULL, ended_at TEXT, stamp TEXT, outcome TEXT, message TEXT);
+CREATE INDEX IF NOT EXISTS complete_runs ON runs(stamp) WHERE outcome='complete';
 ";
 
 /// The first 24 bytes of a chunk's BLAKE3. Finding two chunks with one value takes about 2^96 steps.
@@ -142,7 +157,7 @@ pub struct Catalog {
     writer: WriterId,
     cached_archives: Cached<Arc<Vec<CatalogArchive>>>,
     cached_snapshots: Cached<Arc<Vec<SnapshotRow>>>,
-    cached_publications: Cached<BTreeMap<String, Arc<HashMap<Hash, PublicationState>>>>,
+    cached_publications: Cached<BTreeMap<String, Publications>>,
     /// The path to which a damaged catalog was moved when this one was opened; `None`: it was sound.
     pub replaced: Option<PathBuf>,
 }
@@ -193,10 +208,12 @@ impl Catalog {
                 found,
             });
         }
-        db.execute_batch(SCHEMA).map_err(fail)?;
+        if found < CATALOG_VERSION {
+            db.execute_batch(SCHEMA).map_err(fail)?;
+            db.pragma_update(None, "user_version", CATALOG_VERSION)
+                .map_err(fail)?;
+        }
         scrub_history::complete_table(&db).map_err(fail)?;
-        db.pragma_update(None, "user_version", CATALOG_VERSION)
-            .map_err(fail)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let lookups = Connection::open_with_flags(path, flags).map_err(fail)?;
         lookups
@@ -216,13 +233,7 @@ impl Catalog {
             Some(writer) => writer,
             None => catalog.renew_writer()?,
         };
-        // Of a row that is not as it was written nobody knows the number, and none must be given twice.
-        let version = catalog.version()?;
-        let archives = catalog.read_archives()?;
-        let is_whole = archives.iter().all(Option::is_some);
-        let archives = || Ok::<_, CatalogError>(Arc::new(archives.into_iter().flatten().collect()));
-        catalog.cached_archives.get(version, archives)?;
-        if !is_whole {
+        if !catalog.has_sound_numbers()? {
             catalog.renew_writer()?;
         }
         Ok(catalog)
@@ -280,18 +291,56 @@ impl Catalog {
         Ok(self.writer)
     }
 
-    /// The id that the next archive gets; it is used up when [`Self::commit_archives`] says so. By the rows
-    /// themselves: a damaged index may have forgotten some of them.
-    pub fn next_archive_id(&self) -> Result<ArchiveId, CatalogError> {
-        let last: Option<i64> = self
+    /// Returns whether the number of the next archive was certainly given to none before.
+    ///
+    /// All rows are read of a small catalog, so its damage is noticed early, and of one whose index
+    /// does not have the noted highest number. In any other catalog each row is checked when it is
+    /// read.
+    fn has_sound_numbers(&self) -> Result<bool, CatalogError> {
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM archives LIMIT ?1)";
+        let count: i64 = self
             .db
-            .query_row(
-                // The rows themselves: an index can be damaged by itself.
-                "SELECT MAX(counter) FROM archives NOT INDEXED WHERE writer=?1",
-                [&self.writer.0[..]],
-                |row| row.get(0),
-            )
+            .query_row(sql, [READ_IN_FULL + 1], |row| row.get(0))
             .map_err(self.fail())?;
+        if count > READ_IN_FULL && self.is_by_index(self.noted_highest()?)? {
+            return Ok(true);
+        }
+        let version = self.version()?;
+        let archives = self.read_archives()?;
+        let is_whole = archives.iter().all(Option::is_some);
+        let archives = || Ok::<_, CatalogError>(Arc::new(archives.into_iter().flatten().collect()));
+        self.cached_archives.get(version, archives)?;
+        Ok(is_whole)
+    }
+
+    /// Returns the highest counter of this writer that was noted beside the rows.
+    fn noted_highest(&self) -> Result<Option<i64>, CatalogError> {
+        let noted = self.meta(HIGHEST_ARCHIVE)?.unwrap_or_default();
+        let counter = noted
+            .split_once(' ')
+            .filter(|(writer, _)| *writer == self.writer.to_string());
+        Ok(counter.and_then(|(_, counter)| counter.parse().ok()))
+    }
+
+    /// Returns whether `noted` is the highest counter of this writer by the index.
+    fn is_by_index(&self, noted: Option<i64>) -> Result<bool, CatalogError> {
+        let sql = "SELECT MAX(counter) FROM archives WHERE writer=?1";
+        let mut query = self.db.prepare_cached(sql).map_err(self.fail())?;
+        let highest = query.query_row([&self.writer.0[..]], |row| {
+            known(|| Ok(Some(row.get::<_, Option<i64>>(0)?)))
+        });
+        Ok(highest.map_err(self.fail())? == Some(noted))
+    }
+
+    /// Returns the id of the next archive, which [`Self::commit_archives`] uses up. If the index
+    /// and the noted number do not agree, the rows themselves decide: an index can be damaged by
+    /// itself.
+    pub fn next_archive_id(&self) -> Result<ArchiveId, CatalogError> {
+        let noted = self.noted_highest()?;
+        let last = match self.is_by_index(noted)? {
+            true => noted,
+            false => self.highest_by_rows()?.max(noted),
+        };
         let last = last.unwrap_or(0);
         let next = last.checked_add(1).filter(|next| *next > 0);
         let counter = next.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, last));
@@ -301,7 +350,13 @@ impl Catalog {
         })
     }
 
-    /// Stores a set of recipients, unless it is known, and returns its name.
+    fn highest_by_rows(&self) -> Result<Option<i64>, CatalogError> {
+        let sql = "SELECT MAX(counter) FROM archives NOT INDEXED WHERE writer=?1";
+        self.db
+            .query_row(sql, [&self.writer.0[..]], |row| row.get(0))
+            .map_err(self.fail())
+    }
+
     pub fn remember_recipients(&self, recipients: &[String]) -> Result<String, CatalogError> {
         let name = recipient_set_name(recipients);
         let mut members = recipients.to_vec();

@@ -8,6 +8,7 @@ use std::{collections::HashMap, fmt, ops::Range, path::PathBuf};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::error::{ErrorKind, TargetError};
 
@@ -66,6 +67,12 @@ pub enum Thaw {
     Ready,
 }
 
+/// Number of listings that [`Storage::list_each`] requests at a time.
+const LISTINGS_AT_ONCE: usize = 16;
+
+/// Number of folders below a host's `archives/`: one for each first byte of a hash.
+pub(super) const FOLDERS_OF_ARCHIVES: usize = 256;
+
 /// A place for objects. Every implementation passes `tests/storage/contract.rs`.
 #[async_trait::async_trait]
 pub trait Storage: Send + Sync + fmt::Debug {
@@ -88,6 +95,25 @@ pub trait Storage: Send + Sync + fmt::Debug {
     async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, TargetError> {
         let listed = self.list(prefix).await?;
         Ok(listed.into_iter().map(|object| object.key).collect())
+    }
+
+    /// Lists the objects that [`Self::list`] returns for each of `prefixes`.
+    async fn list_each(&self, prefixes: &[String]) -> Result<Vec<Listed>, TargetError> {
+        // The calls are made here because a closure could not borrow each prefix for as long as its
+        // listing takes.
+        let mut listings = Vec::new();
+        for prefix in prefixes {
+            listings.push(self.list(prefix));
+        }
+        let listings = futures::stream::iter(listings).buffer_unordered(LISTINGS_AT_ONCE);
+        listings.try_concat().await
+    }
+
+    /// Whether listing `folders` of the 256 folders of archives costs less than listing all of
+    /// them, which hold `objects` objects. A kind of target that lists everything in one request,
+    /// such as rsync, answers no.
+    fn looks_in_part(&self, _folders: usize, _objects: usize) -> bool {
+        false
     }
 
     /// Returns the sizes of those of `keys` that exist. `None`: looking up each key costs more than

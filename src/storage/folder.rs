@@ -156,6 +156,27 @@ impl Storage for Folder {
             .await
     }
 
+    /// A few files are looked up one by one ([`Storage::sizes`]).
+    fn looks_in_part(&self, _folders: usize, _objects: usize) -> bool {
+        true
+    }
+
+    async fn list_each(&self, prefixes: &[String]) -> Result<Vec<Listed>, TargetError> {
+        let mut folders = Vec::new();
+        for prefix in prefixes {
+            folders.push(require_prefix(prefix, &self.label)?.to_owned());
+        }
+        let first = prefixes.first().map_or("/", String::as_str);
+        self.run("list", first, move |root| {
+            let mut found = Vec::new();
+            for folder in &folders {
+                found.extend(list(root, folder)?);
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, TargetError> {
         let folder = require_prefix(prefix, &self.label)?.to_owned();
         self.run("list", prefix, move |root| list_keys(root, &folder))

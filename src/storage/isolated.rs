@@ -61,6 +61,10 @@ impl Storage for Isolated {
         self.target.may_be_unmounted()
     }
 
+    fn looks_in_part(&self, folders: usize, objects: usize) -> bool {
+        self.target.looks_in_part(folders, objects)
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
         let work = self.target.list(prefix);
         self.request("list", prefix, work).await
@@ -69,6 +73,11 @@ impl Storage for Isolated {
     async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, TargetError> {
         let work = self.target.list_keys(prefix);
         self.request("list", prefix, work).await
+    }
+
+    async fn list_each(&self, prefixes: &[String]) -> Result<Vec<Listed>, TargetError> {
+        let work = self.target.list_each(prefixes);
+        self.request("list", "/", work).await
     }
 
     async fn sizes(&self, keys: &[String]) -> Result<Option<HashMap<String, u64>>, TargetError> {

@@ -30,6 +30,11 @@ pub(super) fn is_key(key: &str) -> bool {
     key.len() <= MAX_KEY_BYTES && key.split('/').all(is_segment)
 }
 
+/// Whether `name` in `folder`, which is a key or the root, is a key.
+pub(super) fn is_key_in(folder: &str, name: &str) -> bool {
+    folder.len() + 1 + name.len() <= MAX_KEY_BYTES && is_segment(name)
+}
+
 /// Refuses an invalid key.
 pub(super) fn check_key(key: &str) -> Result<(), InvalidKey> {
     match is_key(key) {

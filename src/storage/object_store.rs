@@ -22,7 +22,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 
-use super::contract::{Body, Listed, PutMode, PutOutcome, Storage, Thaw};
+use super::contract::{Body, FOLDERS_OF_ARCHIVES, Listed, PutMode, PutOutcome, Storage, Thaw};
 use super::error::{ErrorKind, TargetError};
 use super::http::classify::is_worth_another_listing;
 use super::http::faults::{Endless, IDLE};
@@ -36,6 +36,9 @@ use super::size_error::SizeError;
 
 /// Tries of a put or a listing beyond those of `object_store`.
 const ATTEMPTS: u32 = 4;
+
+/// Most keys that one answer to a listing holds.
+const OBJECTS_IN_AN_ANSWER: usize = 1000;
 
 /// A target behind `object_store`.
 #[derive(Debug)]
@@ -187,6 +190,16 @@ impl ObjectTarget {
 impl Storage for ObjectTarget {
     fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Each folder takes a request. A listing of everything takes one for each thousand objects, or
+    /// one for each folder if the server lists only one level.
+    fn looks_in_part(&self, folders: usize, objects: usize) -> bool {
+        let whole = match self.lists_deep {
+            true => objects / OBJECTS_IN_AN_ANSWER,
+            false => FOLDERS_OF_ARCHIVES,
+        };
+        folders * 2 <= whole
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
 
-use super::contract::{Body, Listed, PutMode, PutOutcome, Storage};
+use super::contract::{Body, FOLDERS_OF_ARCHIVES, Listed, PutMode, PutOutcome, Storage};
 use super::error::{ErrorKind, TargetError};
 use super::folder::reserve;
 use super::key::{require_key, require_prefix};
@@ -98,6 +98,11 @@ impl Storage for Sftp {
 
     fn may_be_unmounted(&self) -> bool {
         true
+    }
+
+    /// A listing requests each folder separately.
+    fn looks_in_part(&self, folders: usize, _objects: usize) -> bool {
+        folders * 2 <= FOLDERS_OF_ARCHIVES
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {

@@ -3,6 +3,8 @@
 //!
 //! The everyday form has some hundred snapshots, `SEALIFT_TEST_LONG=1` two thousand.
 
+mod looks;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::PathBuf;
@@ -30,7 +32,7 @@ use sealift::restore::open::generate;
 use sealift::retention::Policy;
 use sealift::scrub::{self, Problem};
 use sealift::shipper::sync::{SyncReport, SyncRequest};
-use sealift::storage::{Body, PutMode, Storage};
+use sealift::storage::{Body, PutMode, Storage, TargetSpec, open};
 
 use crate::support::live_snapshot::snapshot;
 use crate::support::memory_target::Shelf;
@@ -51,6 +53,7 @@ struct Pusher {
     signer: Signer,
     stamp: Stamp,
     count: u64,
+    archive_bytes: u64,
 }
 
 impl Pusher {
@@ -66,12 +69,18 @@ impl Pusher {
             signer: Signer::generate("test").unwrap(),
             stamp: "20200101T000000Z".parse().unwrap(),
             count: 0,
+            archive_bytes: PackOptions::default().archive_bytes,
             dir,
         }
     }
 
     fn trust(&self) -> Trust {
         Trust::Key(self.signer.public_key().clone())
+    }
+
+    /// A file of the source.
+    fn data(&self, name: &str) -> PathBuf {
+        self.dir.path().join("data").join(name)
     }
 
     fn state(&self) -> PathBuf {
@@ -117,6 +126,7 @@ impl Pusher {
             spool_limit: None,
             options: PackOptions {
                 threads: 1,
+                archive_bytes: self.archive_bytes,
                 ..PackOptions::default()
             },
             recovery: Vec::new(),
@@ -226,28 +236,24 @@ fn small_bytes(before: &Shelf, known: &BTreeSet<String>) -> u64 {
     new.map(|(_, bytes)| bytes.len() as u64).sum()
 }
 
-/// The newest push costs what an early one did in bytes and in requests; its time does not run away.
+/// The newest push costs what an early one did in bytes and in requests.
 #[test]
 fn the_newest_of_many_snapshots_costs_no_more_than_an_early_one() {
     let count = if is_long() { 2000 } else { 150 };
     let shelf = Shelf::new("near", None);
     let mut pusher = Pusher::new();
-    let (mut bytes, mut requests, mut times) = (HashMap::new(), HashMap::new(), Vec::new());
+    let (mut bytes, mut requests) = (HashMap::new(), HashMap::new());
     for n in 1..=count {
         let known: BTreeSet<String> = shelf.objects().into_keys().collect();
         let watched = Watched::new(as_target(&shelf), Fault::None);
         let target: Arc<dyn Storage> = watched.clone();
-        let began = processor();
         let report = pusher.push(&[&target]);
-        times.push(processor() - began);
         assert!(report.is_complete(), "{report:?}");
         bytes.insert(n, small_bytes(&shelf, &known));
         requests.insert(n, watched.calls());
     }
-    let window = |at: usize| *times[at - 10..(at + 10).min(count)].iter().min().unwrap();
-    let (early, late) = (window(20), window(count - 10));
     println!(
-        "small bytes {} and {}, requests {} and {}, {early:?} and {late:?}",
+        "small bytes {} and {}, requests {} and {}",
         bytes[&20], bytes[&count], requests[&20], requests[&count]
     );
     assert!(
@@ -262,9 +268,6 @@ fn the_newest_of_many_snapshots_costs_no_more_than_an_early_one() {
         requests[&20],
         requests[&count]
     );
-    // Of some hundred pushes of a debug build beside other tests little can be said of time. It grows with the
-    // number of archives that a push lists (docs/benchmarks.md); the goal of 1.5 is not met.
-    assert!(!is_long() || late < early * 8, "{early:?} {late:?}");
 
     let watched = Watched::new(as_target(&shelf), Fault::None);
     let target: Arc<dyn Storage> = watched.clone();
@@ -276,6 +279,27 @@ fn the_newest_of_many_snapshots_costs_no_more_than_an_early_one() {
     assert!(read <= count / 64 + 3, "{read} pages of earlier snapshots");
     assert_eq!(shelf.look(HOST).1, [""; 0]);
     assert_eq!(pusher.problems(&target), []);
+}
+
+/// Measures processor time, because other processes take their share of the clock's. The goal for
+/// the program is 1.5; docs/benchmarks.md has the figure that it reaches.
+#[test]
+fn the_newest_of_many_snapshots_takes_about_as_long_as_an_early_one() {
+    let count = if is_long() { 2000 } else { 60 };
+    let mut pusher = Pusher::new();
+    let repo = pusher.dir.path().join("repo");
+    let target = open(&TargetSpec::from_url(repo.to_str().unwrap())).unwrap();
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let began = processor();
+        let report = pusher.push(&[&target]);
+        times.push(processor() - began);
+        assert!(report.is_complete(), "{report:?}");
+    }
+    let window = |at: usize| *times[at - 10..(at + 10).min(count)].iter().min().unwrap();
+    let (early, late) = (window(20), window(count - 10));
+    println!("{early:?} and {late:?}");
+    assert!(late < early * 2, "{early:?} {late:?}");
 }
 
 /// After a prune, a push that takes notice and another prune, a page is there if and only if a manifest names it.

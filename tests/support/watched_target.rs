@@ -105,6 +105,10 @@ impl Storage for Watched {
         self.inner.label()
     }
 
+    fn looks_in_part(&self, folders: usize, objects: usize) -> bool {
+        self.inner.looks_in_part(folders, objects)
+    }
+
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
         self.watch("list", prefix, self.inner.list(prefix)).await
     }

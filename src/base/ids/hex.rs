@@ -12,13 +12,19 @@ fn hex_digits(byte: u8) -> [char; 2] {
     [digit(byte >> 4), digit(byte & 15)]
 }
 
-/// Writes at most 32 bytes as lower-case hex in one call of the formatter: an index holds millions
-/// of hashes.
-pub(super) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+/// Returns at most 32 bytes as lower-case hex, followed by zero bytes.
+pub(super) fn hex_text(bytes: &[u8]) -> [u8; 64] {
     let mut text = [0; 64];
     for (two, byte) in text.chunks_exact_mut(2).zip(bytes) {
         two.copy_from_slice(&hex_digits(*byte).map(|digit| digit as u8));
     }
+    text
+}
+
+/// Writes at most 32 bytes as lower-case hex in one call of the formatter: an index holds millions
+/// of hashes.
+pub(super) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    let text = hex_text(bytes);
     let text = std::str::from_utf8(&text[..2 * bytes.len()]);
     f.write_str(text.map_err(|_| fmt::Error)?)
 }

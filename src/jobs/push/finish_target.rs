@@ -4,12 +4,13 @@
 mod publish_result;
 mod spooled_publication;
 
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use super::copy_sources::note_damaged;
 use super::error::PushError;
-use super::inspect_targets::Survey;
+use super::inspect_targets::{NameSet, Survey};
 use super::inventory::record_shipped;
 use super::request::{PushRequest, TargetReport, TargetState};
 use super::uploads::EndedUploads;
@@ -158,7 +159,9 @@ impl Publishing<'_> {
         let damaged = self.confirmed.damaged.into_inner().unwrap_or_default();
         note_damaged(&state.catalog, &damaged)?;
         let shipped = self.confirmed.shipped.into_inner().unwrap_or_default();
-        record_shipped(state, name, &shipped)?;
+        let seen = finishing.survey.seen.as_ref().ok();
+        let next_shard = seen.and_then(|seen| seen.scope.next_shard());
+        record_shipped(state, name, &shipped, next_shard)?;
         let report = TargetReport {
             name: name.clone(),
             label: label.to_owned(),
@@ -217,8 +220,8 @@ impl<'a> FinishTarget<'a> {
             if result.failure.is_none() {
                 work = Some(PublishWork {
                     spool: state.spool.clone(),
+                    support: self.support(state, &confirmed, &pending)?,
                     pending,
-                    support: self.support(state, &confirmed)?,
                     recovery_is_due: self.is_due(state, &recovery_key(name), RECOVERY_VERSION)?,
                     reserve_is_due: self.is_due(state, &reserve_key(name), "1")?,
                 });
@@ -248,6 +251,13 @@ impl<'a> FinishTarget<'a> {
         let knows_target = publications
             .values()
             .any(|state| *state == PublicationState::Published);
+        let seen = self.survey.seen.as_ref();
+        let shown = LazyCell::new(|| -> NameSet<'_> {
+            seen.map_or_else(
+                |_| NameSet::default(),
+                |seen| seen.manifests.iter().collect(),
+            )
+        });
         for row in state.catalog.snapshots()?.iter() {
             let core = &row.known.core;
             if let Some(publication) = publications.get(core) {
@@ -256,8 +266,7 @@ impl<'a> FinishTarget<'a> {
                     publication,
                     PublicationState::GivenUp | PublicationState::Lost
                 );
-                let seen = self.survey.seen.as_ref();
-                if is_back && seen.is_ok_and(|seen| seen.manifests.contains(&row.name)) {
+                if is_back && shown.contains(&row.name) {
                     self.settle(state, core, PublicationState::Published)?;
                 }
                 continue;
@@ -313,11 +322,14 @@ impl<'a> FinishTarget<'a> {
         result: &mut PublishResult,
     ) -> Result<(), PushError> {
         result.copied = published.copied;
+        let incomplete = published.incomplete.iter().map(|(name, _)| name);
+        let crowded_out = published.crowded_out.iter().map(|one| &one.manifest);
+        let named = published.done.iter().chain(incomplete).chain(crowded_out);
+        let named: NameSet<'_> = named.collect();
         let rows = state.catalog.snapshots()?;
-        let cores: HashMap<&ManifestName, &Hash> = rows
-            .iter()
-            .map(|row| (&row.name, &row.known.core))
-            .collect();
+        let rows = rows.iter().filter(|row| named.contains(&row.name));
+        let cores: HashMap<&ManifestName, &Hash> =
+            rows.map(|row| (&row.name, &row.known.core)).collect();
         for name in &published.done {
             if let Some(core) = cores.get(name) {
                 self.settle(state, core, PublicationState::Published)?;
@@ -365,6 +377,7 @@ impl<'a> FinishTarget<'a> {
         &self,
         state: &State,
         confirmed: &ConfirmedObjects<'_>,
+        pending: &[Publication],
     ) -> Result<Support, PushError> {
         let shipped = confirmed.shipped.lock();
         let confirmed = shipped.map_or_else(
@@ -375,17 +388,33 @@ impl<'a> FinishTarget<'a> {
                 hashes.collect()
             },
         );
-        let seen = self.survey.seen.as_ref().ok();
+        let can_only_remember = self.survey.write_only && self.survey.seen.is_ok();
+        let remembered = can_only_remember.then(|| self.remembered(state, pending));
         Ok(Support {
             copy_sources: self.copy_sources.clone(),
             copy_sources_away: self.copy_sources_away,
             damaged: state.catalog.damaged_copies()?,
             scratch: state.spool.scratch(),
             confirmed,
-            remembered: seen
-                .filter(|_| self.survey.write_only)
-                .map(|seen| seen.archives.clone()),
+            remembered: remembered.transpose()?,
         })
+    }
+
+    /// Returns the archives that `pending` needs and that the target confirmed earlier, with their
+    /// sizes.
+    fn remembered(
+        &self,
+        state: &State,
+        pending: &[Publication],
+    ) -> Result<HashMap<Hash, u64>, PushError> {
+        let needed = pending.iter().flat_map(|one| &one.archives);
+        let needed: HashSet<Hash> = needed.map(|row| row.blake3).collect();
+        let known = state.catalog.archives_named(needed)?;
+        let placed = state
+            .catalog
+            .placed_among(&self.survey.name, known.iter().map(|one| one.n))?;
+        let there = known.iter().filter(|one| placed.contains(&one.n));
+        Ok(there.map(|one| (one.row.blake3, one.row.bytes)).collect())
     }
 
     /// Settles a snapshot that the spool lacks: it is on the target already (another state

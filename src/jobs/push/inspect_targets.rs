@@ -4,13 +4,17 @@
 //! remembers to have put there, and the listing lacks, is asked for by name before it counts as gone. A
 //! target with write-only credentials shows nothing; there memory is all there is.
 
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 
+use foldhash::fast::RandomState;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Duration, Instant};
 
 use super::error::PushError;
+use super::looks::{LookPlan, LookScope};
 use super::request::Target;
 use crate::base::ids::{Hash, HostName, ObjectKey};
 use crate::base::panics;
@@ -19,7 +23,7 @@ use crate::format::manifest::ManifestName;
 use crate::format::signature::Trust;
 use crate::repository::{HostFolder, Marks, RepositoryError};
 use crate::state::State;
-use crate::state::catalog::PublicationState;
+use crate::state::catalog::{PublicationState, SnapshotRow};
 use crate::storage::{ErrorKind, TargetError, panicked};
 
 /// Unlisted objects asked for by name, at the most; of an emptied target there are more.
@@ -27,6 +31,10 @@ const MOST_ASKED: usize = 256;
 const ASKED_AT_ONCE: usize = 16;
 /// Once a target has answered, the others have so long.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A set of manifests' names with a fast hash function: there may be thousands of them, and a push
+/// makes several such sets.
+pub(super) type NameSet<'a> = HashSet<&'a ManifestName, RandomState>;
 
 /// One target's answer.
 #[derive(Debug)]
@@ -39,10 +47,21 @@ pub struct Survey {
     pub seen: Result<Seen, TargetError>,
 }
 
+impl Survey {
+    /// Returns whether everything should be looked at, because something is not as expected.
+    pub fn asks_for_more(&self) -> bool {
+        self.seen.as_ref().is_ok_and(|seen| seen.is_strange)
+    }
+}
+
 #[derive(Debug)]
 pub struct Seen {
-    /// Archives by BLAKE3, and their sizes.
+    /// Which archives were looked at.
+    pub scope: LookScope,
+    /// Those of them that are there, by BLAKE3, and their sizes. The target may hold others.
     pub archives: HashMap<Hash, u64>,
+    /// Something is not as this host remembers it, and not all archives were looked at.
+    pub is_strange: bool,
     pub manifests: Vec<ManifestName>,
     /// Verified snapshots that the catalog does not know.
     pub foreign: Vec<VerifiedSnapshot>,
@@ -56,56 +75,71 @@ pub struct Seen {
 
 /// What this host remembers of a target.
 #[derive(Debug, Default)]
-pub struct Remembered {
+struct Remembered<'a> {
     /// Published, and not known to be gone.
-    pub manifests: Vec<ManifestName>,
-    pub archives: HashMap<Hash, u64>,
+    manifests: Vec<&'a ManifestName>,
+    /// Archives, by BLAKE3, and their sizes, of those that are looked at.
+    archives: HashMap<Hash, u64>,
 }
 
-impl Remembered {
-    pub fn of(state: &State, target: &str) -> Result<Self, PushError> {
+impl<'a> Remembered<'a> {
+    fn of(
+        state: &State,
+        rows: &'a [SnapshotRow],
+        target: &str,
+        at: usize,
+        looks: &LookPlan,
+    ) -> Result<Self, PushError> {
         let mut remembered = Self::default();
         let publications = state.catalog.publications(target)?;
-        for row in state.catalog.snapshots()?.iter() {
+        let is_there = |row: &&SnapshotRow| {
             let publication = publications.get(&row.known.core);
-            if publication == Some(&PublicationState::Published) {
-                remembered.manifests.push(row.name.clone());
+            publication == Some(&PublicationState::Published)
+        };
+        let there = rows.iter().filter(is_there);
+        remembered.manifests = there.map(|row| &row.name).collect();
+        remembered.archives = match looks.known_part(at) {
+            Some((archives, part)) => {
+                let there = archives.iter().filter(|one| part.placed.contains(&one.n));
+                there.map(|one| (one.blake3, one.bytes)).collect()
             }
-        }
-        let placed = state.catalog.placed_on(target)?;
-        let archives = state.catalog.archives()?;
-        let there = archives
-            .iter()
-            .filter(|archive| placed.contains(&archive.n));
-        remembered.archives = there.map(|a| (a.row.blake3, a.row.bytes)).collect();
+            None => {
+                let placed = state.catalog.placed_on(target)?;
+                let archives = state.catalog.archives()?;
+                let there = archives.iter().filter(|one| placed.contains(&one.n));
+                there.map(|one| (one.row.blake3, one.row.bytes)).collect()
+            }
+        };
         Ok(remembered)
     }
 }
 
-/// Looks at every target at once. A target that does not answer, or not soon after another, is no error here;
-/// one that answers with manifests that cannot be read is.
+/// Looks at every target at once, as `looks` says. A target that does not answer, or not soon after
+/// another, is no error here; one that answers with manifests that cannot be read is.
 pub async fn survey(
     state: &State,
     host: &HostName,
     targets: &[Target],
     trust: &Trust,
+    looks: &LookPlan,
 ) -> Result<Vec<Survey>, PushError> {
     let rows = state.catalog.snapshots()?;
-    let known: HashSet<&ManifestName> = rows.iter().map(|row| &row.name).collect();
+    let known = LazyCell::new(|| -> NameSet<'_> { rows.iter().map(|row| &row.name).collect() });
     let mut remembered = Vec::new();
-    for named in targets {
-        remembered.push(Remembered::of(state, &named.name)?);
+    for (at, (named, scope)) in targets.iter().zip(&looks.scopes).enumerate() {
+        let one = Remembered::of(state, &rows, &named.name, at, looks)?;
+        remembered.push((scope, one));
     }
     let folder = |named: &Target| HostFolder::new(named.target.clone(), host.clone());
     let known = &known;
     let looks = targets.iter().zip(remembered).enumerate();
-    let looks = looks.map(|(at, (named, remembered))| async move {
+    let looks = looks.map(|(at, (named, (scope, remembered)))| async move {
         let looked = async {
             if named.write_only {
-                return Ok(Seen::from(remembered));
+                return Ok(Seen::of_memory(remembered, scope));
             }
             let folder = folder(named);
-            let seen = look(&folder, known, &remembered, trust).await?;
+            let seen = look(&folder, known, scope, &remembered, trust).await?;
             held_still(&folder, &remembered, seen).await
         };
         let looked = panics::caught(looked).await.unwrap_or_else(|error| {
@@ -155,7 +189,7 @@ pub async fn survey(
 /// Of a target that held snapshots, and shows nothing, not even the host's folder, the disk is most likely not mounted.
 async fn held_still(
     folder: &HostFolder,
-    remembered: &Remembered,
+    remembered: &Remembered<'_>,
     seen: Seen,
 ) -> Result<Seen, RepositoryError> {
     let is_empty = seen.manifests.is_empty() && seen.archives.is_empty();
@@ -189,18 +223,26 @@ fn no_answer(named: &Target, host: &HostName) -> TargetError {
     TargetError::new("list", &key, label, ErrorKind::Unavailable, what)
 }
 
-async fn look(
+async fn look<'a>(
     folder: &HostFolder,
-    known: &HashSet<&ManifestName>,
-    remembered: &Remembered,
+    known: &impl Deref<Target = NameSet<'a>>,
+    scope: &LookScope,
+    remembered: &Remembered<'_>,
     trust: &Trust,
 ) -> Result<Seen, RepositoryError> {
     // Marks first: a mark is removed after what it names, and the listing must not be older than that.
     let marks = folder.marks(trust, &[]).await?;
-    let (archives, manifests) =
-        futures::future::join(folder.archives_present(), folder.manifest_names()).await;
+    let archives = async {
+        match scope {
+            LookScope::Whole => folder.archives_present().await,
+            LookScope::Part { named, shards } => folder.archives_among(named, shards).await,
+        }
+    };
+    let (archives, manifests) = futures::future::join(archives, folder.manifest_names()).await;
     let (archives, manifests) = (archives?, manifests?);
     let mut seen = Seen {
+        scope: scope.clone(),
+        is_strange: false,
         archives,
         foreign: Vec::new(),
         findings: Vec::new(),
@@ -209,9 +251,26 @@ async fn look(
         pruned: HashSet::new(),
         marks,
     };
-    ask_for_unlisted(folder, remembered, &mut seen).await?;
-    find_pruned(folder, remembered, trust, &mut seen).await?;
-    if seen.manifests.iter().all(|name| known.contains(name)) {
+    // Both are in order. Usually they are the same, and no set of them is needed.
+    let is_as_remembered = seen
+        .manifests
+        .iter()
+        .eq(remembered.manifests.iter().copied());
+    let mut missing = Vec::new();
+    if !is_as_remembered {
+        let there: NameSet<'_> = seen.manifests.iter().collect();
+        let remembered = remembered.manifests.iter().copied();
+        missing.extend(remembered.filter(|name| !there.contains(name)));
+    }
+    ask_for_unlisted(folder, remembered, &mut missing, &mut seen).await?;
+    let gone = missing.iter().map(|name| (name.sequence, name.stamp));
+    seen.pruned = folder.deletions(trust, &[], &gone.collect()).await?;
+    let mut manifests = seen.manifests.iter();
+    let are_known = is_as_remembered || manifests.all(|name| known.contains(name));
+    let mut archives = remembered.archives.iter();
+    let is_any_lost = archives.any(|(hash, bytes)| seen.archives.get(hash) != Some(bytes));
+    seen.is_strange = !scope.is_whole() && (!are_known || !missing.is_empty() || is_any_lost);
+    if are_known {
         return Ok(seen);
     }
     let chain: Chain = match folder.chain(trust).await {
@@ -235,11 +294,13 @@ async fn look(
     Ok(seen)
 }
 
-impl From<Remembered> for Seen {
-    fn from(remembered: Remembered) -> Self {
+impl Seen {
+    fn of_memory(remembered: Remembered<'_>, scope: &LookScope) -> Self {
         Self {
+            scope: scope.clone(),
+            is_strange: false,
             archives: remembered.archives,
-            manifests: remembered.manifests,
+            manifests: remembered.manifests.into_iter().cloned().collect(),
             foreign: Vec::new(),
             findings: Vec::new(),
             unlisted: 0,
@@ -249,32 +310,15 @@ impl From<Remembered> for Seen {
     }
 }
 
-/// Which of the remembered snapshots that are gone have a tombstone.
-async fn find_pruned(
-    folder: &HostFolder,
-    remembered: &Remembered,
-    trust: &Trust,
-    seen: &mut Seen,
-) -> Result<(), TargetError> {
-    let there: HashSet<&ManifestName> = seen.manifests.iter().collect();
-    let gone = remembered.manifests.iter();
-    let gone = gone
-        .filter(|name| !there.contains(name))
-        .map(|name| (name.sequence, name.stamp))
-        .collect();
-    seen.pruned = folder.deletions(trust, &[], &gone).await?;
-    Ok(())
-}
-
-/// Adds what is remembered, is not listed, and is there nevertheless.
+/// Adds what is remembered, is not listed, and is there nevertheless. Such manifests are taken out
+/// of `missing`.
 async fn ask_for_unlisted(
     folder: &HostFolder,
-    remembered: &Remembered,
+    remembered: &Remembered<'_>,
+    missing: &mut Vec<&ManifestName>,
     seen: &mut Seen,
 ) -> Result<(), TargetError> {
-    let listed: HashSet<&ManifestName> = seen.manifests.iter().collect();
-    let unlisted = remembered.manifests.iter().rev();
-    let unlisted = unlisted.filter(|name| !listed.contains(name));
+    let unlisted = missing.iter().rev().copied();
     let keys = unlisted.map(|name| (name, folder.key(&name.key())));
     let there = futures::stream::iter(keys.take(MOST_ASKED))
         .map(async |(name, key)| {
@@ -290,6 +334,7 @@ async fn ask_for_unlisted(
         .collect::<Result<_, _>>()?;
     let listing_lags = !there.is_empty();
     seen.unlisted += there.len();
+    missing.retain(|name| !there.contains(name));
     seen.manifests.extend(there.into_iter().cloned());
     let unlisted: Vec<(Hash, u64)> = remembered
         .archives

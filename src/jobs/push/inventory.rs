@@ -1,18 +1,16 @@
-//! What is there before a push: manifests in the spool, archives on the targets; and what stays
-//! in the spool after it.
+//! What is there before a push: manifests in the spool, archives on the targets.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::copy_sources::{CopySource, archives_on};
 use super::error::PushError;
-use super::inspect_targets::Survey;
-use super::request::Target;
-use crate::base::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey, TABLES};
-use crate::format::known::Directory;
-use crate::format::manifest::{Manifest, ManifestName, TablePage};
-use crate::repository::parse_known;
+use super::inspect_targets::{Seen, Survey};
+use super::looks::{LookPlan, PartOfTarget};
+use crate::base::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey};
+use crate::format::manifest::{Manifest, ManifestName};
 use crate::state::State;
-use crate::state::catalog::CatalogArchive;
+use crate::state::catalog::{ArchiveSize, Catalog, CatalogArchive};
 use crate::state::spool::Spool;
 
 /// A manifest that a killed run put into the spool but not into the catalog is a snapshot all the same.
@@ -70,99 +68,269 @@ pub(super) fn drop_damaged(
     Ok(())
 }
 
-/// Updates the placements by what was seen; gives the archives that a new snapshot may lean on: sealed to at
-/// least today's recipients, and for every target that answered there, in the spool, or on another one to
-/// copy from. A target that does not answer is not waited for: what it lacks is seen to when it returns.
-/// The `marked` ones are unknown from now on, whatever else has them: the next manifest lists
+/// Returns the archives that were looked at and may matter for the new snapshot: those that it may
+/// reuse, and all archives of each target that was looked at whole. Returns all archives of the
+/// catalog if every target that answered was looked at whole.
+pub(super) fn looked_at(
+    state: &State,
+    surveys: &[Survey],
+    looks: &LookPlan,
+) -> Result<Arc<Vec<CatalogArchive>>, PushError> {
+    if is_all_looked_at(surveys) {
+        return Ok(state.catalog.archives()?);
+    }
+    let mut archives = looks.named.clone();
+    let mut numbers: HashSet<i64> = archives.iter().map(|archive| archive.n).collect();
+    for (survey, part) in surveys.iter().zip(&looks.parts) {
+        if let (Ok(seen), None) = (&survey.seen, part) {
+            let more = state
+                .catalog
+                .archives_named(seen.archives.keys().copied())?;
+            archives.extend(more.into_iter().filter(|archive| numbers.insert(archive.n)));
+        }
+    }
+    Ok(Arc::new(archives))
+}
+
+/// Returns whether every target that answered was looked at whole.
+fn is_all_looked_at(surveys: &[Survey]) -> bool {
+    let mut seen = surveys.iter().filter_map(|one| one.seen.as_ref().ok());
+    seen.all(|seen| seen.scope.is_whole())
+}
+
+/// What the targets were found to hold, for the new snapshot.
+pub(super) struct PushInventory {
+    /// The archives that it may reuse.
+    pub reusable: Vec<CatalogArchive>,
+    /// The catalog's numbers of the archives from which `reusable` was chosen. `None`: it was
+    /// chosen from all.
+    pub chosen_from: Option<HashSet<i64>>,
+    /// For the report.
+    pub warnings: Vec<String>,
+}
+
+/// The outcome of the look at every target.
+pub(super) struct LookedAt<'a> {
+    /// The answers, in the targets' order.
+    pub surveys: &'a [Survey],
+    /// How much was looked at.
+    pub looks: &'a LookPlan,
+    /// The archives that [`looked_at`] returned.
+    pub archives: &'a [CatalogArchive],
+    /// Whether the others can copy from each target.
+    pub copy_sources: &'a [CopySource],
+}
+
+/// Updates the placements by what was seen, and chooses the archives that a new snapshot may reuse:
+/// sealed to at least today's recipients, and, for every target that answered, there, in the spool,
+/// or on another target to copy from. A push does not wait for a target that does not answer: it
+/// gets what it lacks when it is back.
+///
+/// The `marked` archives are unknown from now on, whatever else has them: the next manifest lists
 /// their marks, and no later one that is published beside it may name them.
 pub(super) fn take_stock(
     state: &mut State,
-    surveys: &[Survey],
-    copy_sources: &[CopySource],
+    found: &LookedAt<'_>,
     recipients: &[String],
     marked: &HashSet<Hash>,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<CatalogArchive>, PushError> {
-    let known = state.catalog.archives()?;
-    let (to_forget, archives): (Vec<&CatalogArchive>, Vec<_>) = known
-        .iter()
-        .partition(|archive| marked.contains(&archive.row.blake3));
-    let to_forget = to_forget.iter().map(|archive| archive.n).collect();
+) -> Result<PushInventory, PushError> {
+    let surveys = found.surveys;
+    let to_forget = state.catalog.archive_numbers(marked.iter().copied())?;
+    let to_forget = to_forget.into_values().collect();
     state.catalog.forget_archives(&to_forget)?;
+    let is_marked = |archive: &&CatalogArchive| marked.contains(&archive.row.blake3);
+    let archives = found.archives.iter().filter(|archive| !is_marked(archive));
+    let archives: Vec<CatalogArchive> = archives.cloned().collect();
+    let placements = update_placements(state, found, &archives, marked)?;
+    let on_copy_sources = archives_on(surveys, found.copy_sources);
+    let condition =
+        ReuseCondition::read(&state.catalog, &state.spool, on_copy_sources, recipients)?;
+    let lost = archives.iter().filter(|archive| {
+        !placements.anywhere.contains(&archive.n) && !condition.is_spooled(archive)
+    });
+    let lost: HashSet<i64> = lost.map(|archive| archive.n).collect();
+    // The share of the other archives is looked at only to find losses: it is a different one in
+    // each push.
+    let chosen_from: Option<HashSet<i64>> = match is_all_looked_at(surveys) {
+        true => None,
+        false => Some(found.looks.named.iter().map(|archive| archive.n).collect()),
+    };
+    let is_chosen = |archive: &&CatalogArchive| {
+        let numbers = chosen_from.as_ref();
+        let may_be_chosen = numbers.is_none_or(|numbers| numbers.contains(&archive.n));
+        let is_on_all = placements.on_all.contains(&archive.n);
+        may_be_chosen && !lost.contains(&archive.n) && condition.is_met(archive, is_on_all)
+    };
+    let reusable = archives.iter().filter(is_chosen).cloned().collect();
+    if surveys.iter().all(|survey| survey.seen.is_ok()) {
+        state.catalog.forget_archives(&lost)?;
+    }
+    Ok(PushInventory {
+        reusable,
+        chosen_from,
+        warnings: placements.warnings,
+    })
+}
+
+/// Which archives are where, by the catalog's numbers.
+struct Placements {
+    /// On every target that answered.
+    on_all: HashSet<i64>,
+    /// On any target, as far as this host knows.
+    anywhere: HashSet<i64>,
+    /// Archives that targets lost.
+    warnings: Vec<String>,
+}
+
+/// Records which of `archives` each target that answered holds.
+fn update_placements(
+    state: &mut State,
+    found: &LookedAt<'_>,
+    archives: &[CatalogArchive],
+    marked: &HashSet<Hash>,
+) -> Result<Placements, PushError> {
+    let mut warnings = Vec::new();
     let mut on_all: Option<HashSet<i64>> = None;
     let mut anywhere: HashSet<i64> = HashSet::new();
-    for survey in surveys {
-        let placed: HashSet<i64> = match &survey.seen {
-            Ok(seen) => {
-                let complete =
-                    |a: &&&CatalogArchive| seen.archives.get(&a.row.blake3) == Some(&a.row.bytes);
-                let placed: HashSet<i64> = archives.iter().filter(complete).map(|a| a.n).collect();
-                let before = state.catalog.placed_on(&survey.name)?;
-                let gone = before.difference(&placed).count();
-                if gone > 0 {
-                    warnings.push(format!(
-                        "{} lost {gone} of the archives it had (deleted, or cut short): what today's snapshot \
-                         needs is stored again; older ones cannot be restored in full from there",
-                        survey.folder.target.label()
-                    ));
-                }
-                if placed != before {
-                    state
-                        .catalog
-                        .set_placements(&survey.name, placed.iter().copied())?;
-                }
-                placed
-            }
-            Err(_) => {
-                anywhere.extend(state.catalog.placed_on(&survey.name)?);
-                continue;
+    for (at, survey) in found.surveys.iter().enumerate() {
+        let Ok(seen) = &survey.seen else {
+            anywhere.extend(state.catalog.placed_on(&survey.name)?);
+            continue;
+        };
+        let (placed, gone) = match found.looks.known_part(at) {
+            None => note_all(state, survey, seen, archives)?,
+            Some((mut known, part)) => {
+                known.retain(|archive| !marked.contains(&archive.blake3));
+                let noted = note_part(state, survey, seen, &known, part)?;
+                let numbers = archives.iter().map(|archive| archive.n);
+                anywhere.extend(state.catalog.placed_among(&survey.name, numbers)?);
+                noted
             }
         };
+        if gone > 0 {
+            warnings.push(format!(
+                "{} lost {gone} of the archives it had (deleted, or cut short): what today's snapshot \
+                 needs is stored again; older ones cannot be restored in full from there",
+                survey.folder.target.label()
+            ));
+        }
         anywhere.extend(&placed);
         on_all = Some(match on_all {
             Some(all) => all.intersection(&placed).copied().collect(),
             None => placed,
         });
     }
-    // Where nobody answers, memory must do.
-    let on_all = on_all.unwrap_or_else(|| anywhere.clone());
-    let to_copy = archives_on(surveys, copy_sources);
-    let damaged = state.catalog.damaged_copies()?;
-    let unusable = state.catalog.unusable()?;
-    let spooled: HashMap<String, u64> = state.spool.list(ARCHIVES)?.into_iter().collect();
-    let in_spool = |a: &CatalogArchive| spooled.get(a.row.key().as_str()) == Some(&a.row.bytes);
-    let sets = state.catalog.recipient_sets()?;
-    let sealed_to_all = |a: &CatalogArchive| {
-        let members = sets.get(&a.row.recipient_set);
-        members.is_some_and(|members| recipients.iter().all(|r| members.contains(r)))
-    };
-    let mut usable = Vec::new();
-    let mut lost = HashSet::new();
-    for archive in archives {
-        let spooled = in_spool(archive);
-        if !spooled && !anywhere.contains(&archive.n) {
-            lost.insert(archive.n);
-            continue;
-        }
-        let (hash, bytes) = (archive.row.blake3, archive.row.bytes);
-        if unusable.contains(&hash) {
-            continue;
-        }
-        let copied = || to_copy.contains(&(hash, bytes)) && !damaged.contains(&hash);
-        if (spooled || on_all.contains(&archive.n) || copied()) && sealed_to_all(archive) {
-            usable.push(archive.clone());
-        }
-    }
-    if surveys.iter().all(|survey| survey.seen.is_ok()) {
-        state.catalog.forget_archives(&lost)?;
-    }
-    Ok(usable)
+    Ok(Placements {
+        // If no target answers, memory must do.
+        on_all: on_all.unwrap_or_else(|| anywhere.clone()),
+        anywhere,
+        warnings,
+    })
 }
 
+/// Records which archives a target holds that was looked at whole. Returns their numbers, and how
+/// many are gone.
+fn note_all(
+    state: &mut State,
+    survey: &Survey,
+    seen: &Seen,
+    archives: &[CatalogArchive],
+) -> Result<(HashSet<i64>, usize), PushError> {
+    let complete = |a: &&CatalogArchive| seen.archives.get(&a.row.blake3) == Some(&a.row.bytes);
+    let placed: HashSet<i64> = archives.iter().filter(complete).map(|a| a.n).collect();
+    let before = state.catalog.placed_on(&survey.name)?;
+    let gone = before.difference(&placed).count();
+    if placed != before {
+        state
+            .catalog
+            .set_placements(&survey.name, placed.iter().copied())?;
+    }
+    Ok((placed, gone))
+}
+
+/// Does the same for a target that was looked at in part; `known` are the archives that were looked
+/// at.
+fn note_part(
+    state: &mut State,
+    survey: &Survey,
+    seen: &Seen,
+    known: &[ArchiveSize],
+    part: &PartOfTarget,
+) -> Result<(HashSet<i64>, usize), PushError> {
+    let is_complete = |a: &ArchiveSize| seen.archives.get(&a.blake3) == Some(&a.bytes);
+    let (there, absent): (Vec<ArchiveSize>, Vec<_>) = known.iter().partition(|a| is_complete(a));
+    let placed: HashSet<i64> = there.iter().map(|a| a.n).collect();
+    let absent = absent.iter().map(|a| a.n);
+    let gone: Vec<i64> = absent.filter(|n| part.placed.contains(n)).collect();
+    let count = gone.len();
+    if count > 0 {
+        state.catalog.remove_placements(&survey.name, gone)?;
+    }
+    let more: Vec<i64> = placed.difference(&part.placed).copied().collect();
+    if !more.is_empty() {
+        state.catalog.add_placements(&survey.name, more)?;
+    }
+    Ok((placed, count))
+}
+
+/// What an archive must be so that a new snapshot may reuse it.
+pub(super) struct ReuseCondition<'a> {
+    recipients: &'a [String],
+    /// Archives in the spool: sizes by key.
+    spooled: HashMap<String, u64>,
+    /// Recipients of each recipient set.
+    sets: BTreeMap<String, Vec<String>>,
+    /// Archives, with their sizes, on targets that others can copy from.
+    on_copy_sources: HashSet<(Hash, u64)>,
+    /// Archives that were damaged on a copy source.
+    damaged: HashSet<Hash>,
+    /// Archives that must not be used.
+    unusable: HashSet<Hash>,
+}
+
+impl<'a> ReuseCondition<'a> {
+    /// Reads the condition from the catalog and the spool.
+    pub(super) fn read(
+        catalog: &Catalog,
+        spool: &Spool,
+        on_copy_sources: HashSet<(Hash, u64)>,
+        recipients: &'a [String],
+    ) -> Result<Self, PushError> {
+        Ok(Self {
+            recipients,
+            spooled: spool.list(ARCHIVES)?.into_iter().collect(),
+            sets: catalog.recipient_sets()?,
+            on_copy_sources,
+            damaged: catalog.damaged_copies()?,
+            unusable: catalog.unusable()?,
+        })
+    }
+
+    fn is_spooled(&self, archive: &CatalogArchive) -> bool {
+        self.spooled.get(archive.row.key().as_str()) == Some(&archive.row.bytes)
+    }
+
+    /// Returns whether a new snapshot may reuse `archive`. `is_on_all`: every target that answered
+    /// has it in full.
+    pub(super) fn is_met(&self, archive: &CatalogArchive, is_on_all: bool) -> bool {
+        let (hash, bytes) = (archive.row.blake3, archive.row.bytes);
+        let can_be_copied =
+            || self.on_copy_sources.contains(&(hash, bytes)) && !self.damaged.contains(&hash);
+        let is_there = || is_on_all || self.is_spooled(archive) || can_be_copied();
+        let members = self.sets.get(&archive.row.recipient_set);
+        let is_sealed_to_all =
+            members.is_some_and(|members| self.recipients.iter().all(|r| members.contains(r)));
+        is_sealed_to_all && !self.unusable.contains(&hash) && is_there()
+    }
+}
+
+/// Records the archives that were put on the target, and the shard at which the next look at it
+/// begins. `None`: it begins where this one began.
 pub(super) fn record_shipped(
     state: &mut State,
     target: &str,
     shipped: &[(ObjectKey, u64)],
+    next_shard: Option<u16>,
 ) -> Result<(), PushError> {
     let hashes = shipped.iter().map(|(key, _)| key.as_str());
     let hashes = hashes.filter_map(ObjectKey::archive_hash);
@@ -172,121 +340,11 @@ pub(super) fn record_shipped(
         hash.and_then(|hash| numbers.get(&hash).copied())
     };
     let placed = shipped.iter().filter_map(number);
-    Ok(state.catalog.add_placements(target, placed)?)
-}
-
-/// Removes from the spool what every target has, and what no snapshot will ever name.
-pub(super) fn tidy_spool(state: &mut State, targets: &[Target]) -> Result<(), PushError> {
-    let unsettled = drop_settled_manifests(state, targets)?;
-    let spooled = state.spool.list(ARCHIVES)?;
-    let hashes = spooled.iter().map(|(key, _)| key.as_str());
-    let numbers = state
-        .catalog
-        .archive_numbers(hashes.filter_map(ObjectKey::archive_hash))?;
-    for (key, _) in spooled {
-        let hash = ObjectKey::archive_hash(&key);
-        let needed = match hash.and_then(|hash| numbers.get(&hash)) {
-            Some(n) => !is_placed_on_all(state, targets, *n)?,
-            // The catalog was lost, or a run died before it knew: then the manifests decide.
-            None => hash.is_some_and(|hash| unsettled.archives.contains(&hash)),
-        };
-        if !needed {
-            state.spool.remove(&key)?;
-        }
-    }
-    for (key, _) in state.spool.list(TABLES)? {
-        if !unsettled.pages.contains(&key) {
-            state.spool.remove(&key)?;
-        }
-    }
-    remove_stray_signatures(state)?;
-    Ok(state.spool.remove_empty_folders(ARCHIVES)?)
-}
-
-fn is_placed_on_all(state: &State, targets: &[Target], n: i64) -> Result<bool, PushError> {
-    for target in targets {
-        if !state.catalog.is_placed(&target.name, n)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// What the manifests that some target still waits for need.
-#[derive(Default)]
-struct Unsettled {
-    /// Keys.
-    pages: HashSet<String>,
-    archives: HashSet<Hash>,
-}
-
-/// Removes from the spool the manifests that no target waits for any more.
-fn drop_settled_manifests(state: &State, targets: &[Target]) -> Result<Unsettled, PushError> {
-    let mut unsettled = Unsettled::default();
-    let spooled: HashSet<String> = state
-        .spool
-        .list(MANIFESTS)?
-        .into_iter()
-        .map(|(key, _)| key)
-        .collect();
-    for row in state.catalog.snapshots()?.iter() {
-        let key = row.name.key();
-        if !spooled.contains(key.as_str()) {
-            continue;
-        }
-        let mut settled = true;
-        for target in targets {
-            settled &= state
-                .catalog
-                .publication(&target.name, &row.known.core)?
-                .is_some();
-        }
-        if settled {
-            state.spool.remove(key.as_str())?;
-            state.spool.remove(row.name.signature_key().as_str())?;
-        } else if let Ok(manifest) = Manifest::parse(&state.spool.read(&key)?) {
-            for key in manifest.pages.iter().map(ObjectKey::table) {
-                let page = state.spool.read(&key).ok();
-                let page = page.and_then(|bytes| TablePage::parse(&bytes).ok());
-                let rows = page.into_iter().flat_map(|page| page.rows);
-                unsettled.archives.extend(rows.map(|row| row.blake3));
-                unsettled.pages.insert(key.as_str().to_owned());
-            }
-            // Of a directory that is damaged the pages are of no more use than it is.
-            let known = known_objects(&state.spool, &manifest).unwrap_or_default();
-            let keys = known.iter().map(ObjectKey::table);
-            unsettled
-                .pages
-                .extend(keys.map(|key| key.as_str().to_owned()));
-        }
-    }
-    Ok(unsettled)
-}
-
-/// The pages of earlier snapshots that `manifest` names, and the directories of them, as the spool has them.
-/// `None`: a directory is gone or damaged.
-pub(super) fn known_objects(spool: &Spool, manifest: &Manifest) -> Option<Vec<Hash>> {
-    let Some(named) = manifest.core.known.pages() else {
-        return Some(Vec::new());
-    };
-    let mut objects = [&named.pages[..], &named.directories].concat();
-    for name in &named.directories {
-        let bytes = spool.read(&ObjectKey::table(name)).ok()?;
-        objects.extend(parse_known(name, &bytes, Directory::parse).ok()?.directory);
-    }
-    Some(objects)
-}
-
-/// A signature whose manifest was never written belongs to a run that died between the two.
-fn remove_stray_signatures(state: &State) -> Result<(), PushError> {
-    let listed = state.spool.list(MANIFESTS)?;
-    let names: HashSet<&str> = listed.iter().map(|(key, _)| key.as_str()).collect();
-    for key in &names {
-        if let Some(manifest) = key.strip_suffix(".sig")
-            && !names.contains(manifest)
-        {
-            state.spool.remove(key)?;
-        }
+    match next_shard {
+        Some(shard) => state
+            .catalog
+            .add_placements_and_look(target, placed, shard)?,
+        None => state.catalog.add_placements(target, placed)?,
     }
     Ok(())
 }

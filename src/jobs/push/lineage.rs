@@ -10,10 +10,11 @@
 //! - The target has fewer snapshots: it was emptied or set back. The catalog forgets what the
 //!   target lost, so the next snapshot stores it again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::error::PushError;
-use super::inspect_targets::{Survey, survey};
+use super::inspect_targets::{NameSet, Survey, survey};
+use super::looks::LookPlan;
 use super::request::Target;
 use crate::base::ids::{Hash, HostName};
 use crate::base::runtime::runtime;
@@ -256,9 +257,19 @@ fn forget_what_targets_lost(
     result: &mut Reconciled,
 ) -> Result<(), PushError> {
     let rows = state.catalog.snapshots()?;
+    let mut is_any_whole = false;
+    let mut shown_by_any: Vec<NameSet<'_>> = Vec::new();
     for survey in surveys {
         let Ok(seen) = &survey.seen else { continue };
-        let shown: HashSet<_> = seen.manifests.iter().collect();
+        if seen.manifests.iter().eq(rows.iter().map(|row| &row.name)) {
+            // Nothing is lost, and nothing is nowhere.
+            is_any_whole = true;
+            continue;
+        }
+        shown_by_any.push(seen.manifests.iter().collect());
+        let Some(shown) = shown_by_any.last() else {
+            continue;
+        };
         let publications = state.catalog.publications(&survey.name)?;
         let mut lost = Vec::new();
         for row in rows.iter().filter(|row| !shown.contains(&row.name)) {
@@ -298,22 +309,22 @@ fn forget_what_targets_lost(
             lost[0].known.stamp
         ));
     }
-    forget_snapshots_that_are_nowhere(state, surveys)
+    match is_any_whole {
+        true => Ok(()),
+        false => forget_snapshots_that_are_nowhere(state, surveys, &shown_by_any),
+    }
 }
 
 fn forget_snapshots_that_are_nowhere(
     state: &mut State,
     surveys: &[Survey],
+    shown: &[NameSet<'_>],
 ) -> Result<(), PushError> {
     if surveys.iter().any(|survey| survey.seen.is_err()) {
         return Ok(());
     }
-    let seen = surveys
-        .iter()
-        .filter_map(|survey| survey.seen.as_ref().ok());
-    let shown: HashSet<_> = seen.flat_map(|seen| &seen.manifests).collect();
     for row in state.catalog.snapshots()?.iter() {
-        let on_target = shown.contains(&row.name);
+        let on_target = shown.iter().any(|names| names.contains(&row.name));
         if !on_target && !state.spool.contains(&row.name.key()) {
             state.catalog.forget_snapshot(&row.known.core)?;
         }
@@ -362,7 +373,8 @@ pub fn adopt(
     trust: &Trust,
 ) -> Result<Vec<String>, PushError> {
     let runtime = runtime().map_err(PushError::Runtime)?;
-    let surveys = runtime.block_on(survey(state, host, targets, trust))?;
+    let looks = LookPlan::whole(targets);
+    let surveys = runtime.block_on(survey(state, host, targets, trust, &looks))?;
     let foreign = foreign(&surveys);
     let newest = foreign
         .last_key_value()

@@ -11,17 +11,22 @@ use super::copy_sources::{self, CopySource};
 use super::error::PushError;
 use super::finish_target::{FinishTarget, Publishing};
 use super::inspect_targets::{Survey, survey};
-use super::inventory::{adopt_spooled_manifests, drop_damaged, take_stock, tidy_spool};
+use super::inventory::{
+    LookedAt, PushInventory, adopt_spooled_manifests, drop_damaged, looked_at, take_stock,
+};
 use super::lineage::reconcile;
+use super::looks::LookPlan;
 use super::marks;
 use super::request::{PushReport, PushRequest, TargetReport};
+use super::rest::look_at_all;
+use super::tidy_spool::tidy_spool;
 use super::uploads::{EndedUploads, Uploads};
 use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::base::runtime::runtime;
 use crate::format::manifest::{ArchiveRow, Known};
 use crate::packer::{Lineage, PackRequest, Packed, pack};
 use crate::state::State;
-use crate::state::catalog::CatalogArchive;
+use crate::state::catalog::Catalog;
 use crate::state::machine::machine_id;
 
 /// How far a snapshot's stamp may be before that of the snapshot before it: several snapshots
@@ -52,7 +57,7 @@ pub fn push(
     let (targets, base) = push.inspect()?;
     let uploads = push.start_uploads(&targets)?;
     push.begin_stage(Stage::Packing);
-    let packed = push.pack(base, &uploads);
+    let packed = push.pack(base, &targets, &uploads);
     push.begin_stage(Stage::Shipping);
     let packed = match packed {
         Ok(packed) => packed,
@@ -93,7 +98,7 @@ struct SnapshotBase {
     /// Its place in the chain.
     lineage: Lineage,
     /// The archives that it may use again.
-    reusable: Vec<CatalogArchive>,
+    inventory: PushInventory,
 }
 
 impl<'a> Push<'a> {
@@ -120,8 +125,7 @@ impl<'a> Push<'a> {
     fn inspect(&mut self) -> Result<(InspectedTargets, SnapshotBase), PushError> {
         self.begin_stage(Stage::InspectingTargets);
         let request = self.request;
-        let surveys = survey(self.state, request.host, request.targets, &request.trust);
-        let surveys = self.runtime.block_on(surveys)?;
+        let (surveys, looks) = self.look()?;
         let reconciled = reconcile(self.state, request.host, &surveys)?;
         let mut lineage = reconciled.lineage;
         self.note(reconciled.notes);
@@ -140,23 +144,42 @@ impl<'a> Push<'a> {
         lineage.marks_seen = followed.names;
         let mut warnings = Vec::new();
         drop_damaged(self.state, &surveys, &mut warnings)?;
-        let archives = self.state.catalog.archives()?;
+        let archives = looked_at(self.state, &surveys, &looks)?;
         let probe = copy_sources::probe(&surveys, &archives, &self.state.spool);
         let copy_sources = self.runtime.block_on(probe);
-        let reusable = take_stock(
-            self.state,
-            &surveys,
-            &copy_sources,
-            request.recipients.texts(),
-            &followed.archives,
-            &mut warnings,
-        )?;
+        let found = LookedAt {
+            surveys: &surveys,
+            looks: &looks,
+            archives: &archives,
+            copy_sources: &copy_sources,
+        };
+        let recipients = request.recipients.texts();
+        let mut inventory = take_stock(self.state, &found, recipients, &followed.archives)?;
+        warnings.append(&mut inventory.warnings);
         self.warn(warnings);
         let targets = InspectedTargets {
             surveys,
             copy_sources,
         };
-        Ok((targets, SnapshotBase { lineage, reusable }))
+        Ok((targets, SnapshotBase { lineage, inventory }))
+    }
+
+    /// Looks at the archives that the new snapshot may reuse and at a share of the others, or at
+    /// everything if any target holds something else than expected.
+    fn look(&self) -> Result<(Vec<Survey>, LookPlan), PushError> {
+        let request = self.request;
+        let survey = |looks: &LookPlan| {
+            let (host, targets) = (request.host, request.targets);
+            let survey = survey(self.state, host, targets, &request.trust, looks);
+            self.runtime.block_on(survey)
+        };
+        let looks = LookPlan::choose(self.state, request.targets)?;
+        let surveys = survey(&looks)?;
+        if !surveys.iter().any(Survey::asks_for_more) {
+            return Ok((surveys, looks));
+        }
+        let looks = LookPlan::whole(request.targets);
+        Ok((survey(&looks)?, looks))
     }
 
     fn start_uploads(&self, targets: &InspectedTargets) -> Result<Uploads, PushError> {
@@ -171,7 +194,12 @@ impl<'a> Push<'a> {
     }
 
     /// Packs the snapshot. Each archive is uploaded as soon as it is sealed.
-    fn pack(&mut self, base: SnapshotBase, uploads: &Uploads) -> Result<Packed, PushError> {
+    fn pack(
+        &mut self,
+        base: SnapshotBase,
+        targets: &InspectedTargets,
+        uploads: &Uploads,
+    ) -> Result<Packed, PushError> {
         let request = self.request;
         let machine = machine_id(request.host, &self.state.dir).map_err(PushError::Machine)?;
         let pack_request = PackRequest {
@@ -183,18 +211,26 @@ impl<'a> Push<'a> {
             lineage: base.lineage,
             machine,
             next_by: request.next_by,
-            usable: base.reusable,
+            usable: base.inventory.reusable,
+            chosen_from: base.inventory.chosen_from,
             options: request.options.clone(),
             state: self.state.dir.clone(),
         };
         let spool = self.state.spool.clone();
         let mut on_sealed = |row: &ArchiveRow| Ok(uploads.announce(&row.into(), row.bytes)?);
+        let (runtime, recipients) = (&self.runtime, request.recipients.texts());
+        let (surveys, sources) = (&targets.surveys, &targets.copy_sources);
+        let mut look_at_rest = |catalog: &Catalog| {
+            let found = look_at_all(runtime, (catalog, &spool), surveys, sources, recipients)?;
+            Ok(found)
+        };
         let packed = pack(
             &pack_request,
             &mut self.state.catalog,
             &spool,
             &*self.progress,
             &mut on_sealed,
+            &mut look_at_rest,
         );
         Ok(packed?)
     }

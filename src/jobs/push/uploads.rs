@@ -151,14 +151,11 @@ fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, PushError> {
     let listed = state.spool.list(ARCHIVES)?;
     let hashes = listed.iter().map(|(key, _)| key.as_str());
     let spooled: HashSet<Hash> = hashes.filter_map(ObjectKey::archive_hash).collect();
-    let mut known: HashMap<Hash, Sealed> = HashMap::new();
-    if !spooled.is_empty() {
-        for archive in state.catalog.archives()?.iter() {
-            if spooled.contains(&archive.row.blake3) {
-                known.insert(archive.row.blake3, Sealed::from(&archive.row));
-            }
-        }
-    }
+    let known = state.catalog.archives_named(spooled)?;
+    let known = known
+        .iter()
+        .map(|archive| (archive.row.blake3, Sealed::from(&archive.row)));
+    let known: HashMap<Hash, Sealed> = known.collect();
     let archives = listed.into_iter().filter_map(|(key, bytes)| {
         let hash = ObjectKey::archive_hash(&key)?;
         let unknown = || Sealed {

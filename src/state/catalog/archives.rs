@@ -4,12 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, TransactionBehavior, params};
 
 use super::Catalog;
 use super::CatalogError;
 use super::ChunkHash;
 use super::ChunkPlace;
+use super::HIGHEST_ARCHIVE;
 use super::connect;
 use super::failing;
 use super::known;
@@ -64,6 +65,16 @@ impl Catalog {
             db: connect(&self.path).map_err(self.fail())?,
             path: self.path.clone(),
         })
+    }
+
+    /// Notes that a [`Recorder`] committed through its own connection, which writes no snapshots
+    /// and no publications.
+    pub fn note_recorded(&self) -> Result<(), CatalogError> {
+        let version = self.version()?;
+        self.cached_archives.forget();
+        self.cached_snapshots.keep_for(version);
+        self.cached_publications.keep_for(version);
+        Ok(())
     }
 
     /// Does the same as [`Recorder::commit_archives`].
@@ -159,17 +170,24 @@ impl Catalog {
         query.exists(params![target, n]).map_err(self.fail())
     }
 
-    /// `None` for each row that is not as it was written.
+    /// Reads all rows. `None`: the row's checksum is wrong.
     pub(super) fn read_archives(&self) -> Result<Vec<Option<CatalogArchive>>, CatalogError> {
-        let mut query = self
-            .db
-            .prepare(
-                "SELECT n,writer,counter,kind,blake3,sha256,bytes,recipient_set,head_sha256,tar_bytes,tar_blake3,live_bytes
-                 FROM archives ORDER BY n",
-            )
-            .map_err(self.fail())?;
+        self.read_archives_where("1 ORDER BY n", [])
+    }
+
+    /// Reads the rows that meet an SQL condition, as [`Self::read_archives`] does.
+    pub(super) fn read_archives_where(
+        &self,
+        condition: &str,
+        values: impl Params,
+    ) -> Result<Vec<Option<CatalogArchive>>, CatalogError> {
+        let sql = format!(
+            "SELECT n,writer,counter,kind,blake3,sha256,bytes,recipient_set,head_sha256,tar_bytes,tar_blake3,live_bytes
+             FROM archives WHERE {condition}"
+        );
+        let mut query = self.db.prepare_cached(&sql).map_err(self.fail())?;
         let rows = query
-            .query_map([], |row| known(|| read_archive(row)))
+            .query_map(values, |row| known(|| read_archive(row)))
             .map_err(self.fail())?;
         let mut archives: Vec<Option<CatalogArchive>> =
             rows.collect::<Result<_, _>>().map_err(self.fail())?;
@@ -240,6 +258,7 @@ impl Catalog {
         tx.execute_batch(
             "DELETE FROM chunks WHERE archive IN (SELECT n FROM lost);
              DELETE FROM placements WHERE archive IN (SELECT n FROM lost);
+             DELETE FROM in_use WHERE archive IN (SELECT n FROM lost);
              DELETE FROM archives WHERE n IN (SELECT n FROM lost)
                AND (writer, counter) NOT IN (SELECT writer, MAX(counter) FROM archives GROUP BY writer);
              DROP TABLE lost;",
@@ -249,13 +268,14 @@ impl Catalog {
         self.end_lookups()
     }
 
-    /// Records how much of each archive the newest snapshot uses. Of the others' data nothing is
-    /// learned: a source that is taken now and then would else be stored anew each time.
+    /// Records which archives the newest snapshot uses, and how much of each. Of the other data
+    /// archives nothing is learned: a source that is taken now and then would otherwise be stored
+    /// again each time.
     pub fn set_live_bytes(&mut self, live: &HashMap<i64, u64>) -> Result<(), CatalogError> {
         self.cached_archives.forget();
         let fail = self.fail();
         let tx = self.db.transaction().map_err(&fail)?;
-        // As the index `live_indexes` has it, or all rows would be read.
+        // The condition is that of the index `live_indexes`; otherwise SQLite would read all rows.
         tx.execute(
             "UPDATE archives SET live_bytes=0 WHERE kind='index' AND (live_bytes<>0 OR live_bytes IS NULL)",
             [],
@@ -268,14 +288,8 @@ impl Catalog {
             )
             .map_err(&fail)?;
         }
+        set_in_use(&tx, live).map_err(&fail)?;
         tx.commit().map_err(&fail)
-    }
-}
-
-fn kind_text(kind: ArchiveKind) -> &'static str {
-    match kind {
-        ArchiveKind::Data => "data",
-        ArchiveKind::Index => "index",
     }
 }
 
@@ -305,9 +319,10 @@ fn read_archive(row: &Row<'_>) -> rusqlite::Result<Option<CatalogArchive>> {
         tar_blake3: hash(10)?,
         live_bytes: row.get::<_, Option<i64>>(11)?.map(|bytes| bytes as u64),
     };
-    let expected =
-        row_checksum::of_archive(archive.n, &archive.row, tar_bytes, &archive.tar_blake3);
-    Ok((checked == expected).then_some(archive))
+    let (n, row, tar_blake3) = (archive.n, &archive.row, &archive.tar_blake3);
+    let is_whole = checked == row_checksum::of_archive(n, row, tar_bytes, tar_blake3)
+        || checked == row_checksum::of_archive_1(n, row, tar_bytes, tar_blake3);
+    Ok(is_whole.then_some(archive))
 }
 
 /// Records archives through a connection of its own.
@@ -342,6 +357,7 @@ fn commit_archives(
         insert_archive(&tx, n, archive).map_err(&fail)?;
         numbers.push(n);
     }
+    note_highest(&tx, archives).map_err(&fail)?;
     for chunk in chunks {
         let place = ChunkPlace {
             archive: numbers[chunk.archive as usize],
@@ -354,7 +370,40 @@ fn commit_archives(
     Ok(numbers)
 }
 
-fn place(
+/// Replaces the list of archives that the newest snapshot uses by those of `live` with any bytes.
+fn set_in_use(tx: &Connection, live: &HashMap<i64, u64>) -> rusqlite::Result<()> {
+    let mut query = tx.prepare_cached("SELECT archive FROM in_use")?;
+    let before = query.query_map([], |row| row.get(0))?;
+    let before: HashSet<i64> = before.collect::<Result<_, _>>()?;
+    let now = live.iter().filter(|(_, bytes)| **bytes > 0);
+    let now: HashSet<i64> = now.map(|(n, _)| *n).collect();
+    for n in before.difference(&now) {
+        tx.execute("DELETE FROM in_use WHERE archive=?1", [n])?;
+    }
+    for n in now.difference(&before) {
+        tx.execute("INSERT INTO in_use VALUES(?1)", [n])?;
+    }
+    Ok(())
+}
+
+/// Notes the highest counter of the newest archives' writer.
+fn note_highest(tx: &Connection, archives: &[NewArchive]) -> rusqlite::Result<()> {
+    let Some(highest) = archives
+        .iter()
+        .map(|one| one.row.id)
+        .max_by_key(|id| id.counter)
+    else {
+        return Ok(());
+    };
+    let value = format!("{} {}", highest.writer, highest.counter);
+    tx.execute(
+        "INSERT OR REPLACE INTO meta VALUES(?1,?2)",
+        [HIGHEST_ARCHIVE, &value],
+    )
+    .map(drop)
+}
+
+pub(super) fn place(
     tx: &Connection,
     target: &str,
     archives: impl IntoIterator<Item = i64>,
@@ -405,7 +454,7 @@ fn insert_archive(tx: &Connection, n: i64, archive: &NewArchive) -> rusqlite::Re
             n,
             &row.id.writer.0[..],
             row.id.counter as i64,
-            kind_text(row.kind),
+            row_checksum::kind_text(row.kind),
             &row.blake3.0[..],
             &row.sha256.0[..],
             row.bytes as i64,

@@ -2,7 +2,8 @@
 //!
 //! A push reads all snapshots and archives in many places, and there may be thousands of each. The
 //! rows in memory are valid for one version of the database file, which another connection's commit
-//! ends; each statement of this connection that changes such rows calls [`Cached::forget`] first.
+//! ends; each statement of this connection that changes such rows calls [`Cached::forget`] first,
+//! or [`Cached::change`] after it.
 
 use std::cell::RefCell;
 
@@ -28,6 +29,26 @@ impl<T: Clone> Cached<T> {
         let rows = read()?;
         self.0.replace(Some((version, rows.clone())));
         Ok(rows)
+    }
+
+    /// Returns the result of `look` on the rows, of whatever version they are; `None` if none are
+    /// kept.
+    pub(crate) fn peek<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
+        self.0.borrow().as_ref().map(|(_, rows)| look(rows))
+    }
+
+    /// Changes the rows, if any are kept, in the way in which the database was changed.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut T)) {
+        if let Some((_, rows)) = &mut *self.0.borrow_mut() {
+            change(rows);
+        }
+    }
+
+    /// Makes the rows valid for `version`: what was committed since changed no such row.
+    pub(crate) fn keep_for(&self, version: i64) {
+        if let Some((kept, _)) = &mut *self.0.borrow_mut() {
+            *kept = version;
+        }
     }
 
     /// Drops the rows.

@@ -2,7 +2,7 @@
 
 use super::{ChunkHash, ChunkPlace};
 use crate::base::ids::Hash;
-use crate::format::manifest::ArchiveRow;
+use crate::format::manifest::{ArchiveKind, ArchiveRow};
 
 /// Chunks, and tar streams too, are smaller than a terabyte.
 const VALUE_BITS: u32 = 40;
@@ -44,6 +44,31 @@ pub(super) fn of_chunk(hash: &ChunkHash, place: &ChunkPlace) -> u64 {
 
 /// `n` is the number by which chunks name it: under another one they would lie in another archive.
 pub(super) fn of_archive(n: i64, row: &ArchiveRow, tar_bytes: u64, tar_blake3: &Hash) -> u64 {
+    check(&[
+        &n.to_le_bytes(),
+        &row.id.writer.0,
+        &row.id.counter.to_le_bytes(),
+        kind_text(row.kind).as_bytes(),
+        &row.blake3.0,
+        &row.sha256.0,
+        &row.bytes.to_le_bytes(),
+        row.recipient_set.as_bytes(),
+        &row.head_sha256.0,
+        &tar_bytes.to_le_bytes(),
+        &tar_blake3.0,
+    ])
+}
+
+/// Returns the text of a kind in rows.
+pub(super) fn kind_text(kind: ArchiveKind) -> &'static str {
+    match kind {
+        ArchiveKind::Data => "data",
+        ArchiveKind::Index => "index",
+    }
+}
+
+/// Returns the checksum that a catalog of version 1 stored for the row.
+pub(super) fn of_archive_1(n: i64, row: &ArchiveRow, tar_bytes: u64, tar_blake3: &Hash) -> u64 {
     check(&[
         &n.to_le_bytes(),
         &crate::format::json::json_line(row),

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension as _, params};
+use foldhash::fast::RandomState;
+use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::publication_state::PublicationState;
 use super::{Catalog, CatalogError};
@@ -23,6 +24,12 @@ pub struct SnapshotRow {
     /// Size of the content that was new with it, in bytes.
     pub new_bytes: u64,
 }
+
+/// States by core hash, in a map with a fast hash function: there may be thousands.
+type StatesByCore = HashMap<Hash, PublicationState, RandomState>;
+
+/// The states of all snapshots on a target, by core hash.
+pub type Publications = Arc<StatesByCore>;
 
 /// A group of earlier snapshots in the same pages of a manifest, and the manifest that first had
 /// exactly these.
@@ -51,6 +58,32 @@ pub struct RunRecord {
 
 /// The key in `meta` of the sequence of the manifest to which the groups belong.
 const KNOWN_GROUPS_OF: &str = "known groups of";
+
+/// Returns `None` for a damaged row.
+fn read_snapshot(row: &Row<'_>) -> rusqlite::Result<Option<SnapshotRow>> {
+    let text = |column: usize| -> rusqlite::Result<&str> { Ok(row.get_ref(column)?.as_str()?) };
+    let (stamp, name) = (text(2)?, text(3)?);
+    let (core, sequence) = (Hash(row.get(0)?), row.get::<_, i64>(1)? as u64);
+    let (bytes, new_bytes) = (row.get::<_, i64>(4)? as u64, row.get::<_, i64>(5)? as u64);
+    let parsed = stamp.parse::<Stamp>().ok().and_then(|parsed| {
+        let name = ManifestName::parse_with(name, stamp, parsed)?;
+        Some((parsed, name))
+    });
+    let Some((stamp, name)) = parsed else {
+        return Ok(None);
+    };
+    let known = Known {
+        sequence,
+        stamp,
+        core,
+    };
+    Ok(Some(SnapshotRow {
+        known,
+        name,
+        bytes,
+        new_bytes,
+    }))
+}
 
 impl Catalog {
     /// Returns the groups of the manifest before `sequence`, or of an earlier attempt at this one;
@@ -106,7 +139,16 @@ impl Catalog {
     /// Records a snapshot of this writer, or (`foreign`) one that was found on a target.
     pub fn add_snapshot(&self, manifest: &Manifest, foreign: bool) -> Result<(), CatalogError> {
         let core = &manifest.core;
-        self.cached_snapshots.forget();
+        let row = SnapshotRow {
+            known: Known {
+                sequence: core.sequence,
+                stamp: core.stamp,
+                core: manifest.core_hash,
+            },
+            name: manifest.name(),
+            bytes: core.totals.bytes,
+            new_bytes: core.totals.new_bytes,
+        };
         self.db
             .execute(
                 "INSERT OR REPLACE INTO snapshots VALUES(?1,?2,?3,?4,?5,?6,?7)",
@@ -114,14 +156,21 @@ impl Catalog {
                     &manifest.core_hash.0[..],
                     core.sequence as i64,
                     core.stamp.to_string(),
-                    manifest.name().to_string(),
+                    row.name.to_string(),
                     core.totals.bytes as i64,
                     core.totals.new_bytes as i64,
                     foreign
                 ],
             )
-            .map(drop)
-            .map_err(self.fail())
+            .map_err(self.fail())?;
+        self.cached_snapshots.change(|rows| {
+            let rows = Arc::make_mut(rows);
+            rows.retain(|one| one.known.core != row.known.core);
+            let place = |known: &Known| (known.sequence, known.core);
+            let at = rows.partition_point(|one| place(&one.known) < place(&row.known));
+            rows.insert(at, row);
+        });
+        Ok(())
     }
 
     /// Returns every live snapshot, by sequence.
@@ -133,39 +182,19 @@ impl Catalog {
     fn read_snapshots(&self) -> Result<Vec<SnapshotRow>, CatalogError> {
         let mut query = self
             .db
-            .prepare("SELECT core,sequence,stamp,name,bytes,new_bytes FROM snapshots ORDER BY sequence, core")
+            .prepare("SELECT core,sequence,stamp,name,bytes,new_bytes FROM snapshots")
             .map_err(self.fail())?;
-        let rows = query
-            .query_map([], |row| {
-                Ok((
-                    Hash(row.get(0)?),
-                    row.get::<_, i64>(1)? as u64,
-                    row.get::<_, String>(2)?,
-                    row.get::<_, String>(3)?,
-                    row.get::<_, i64>(4)? as u64,
-                    row.get::<_, i64>(5)? as u64,
-                ))
-            })
-            .map_err(self.fail())?;
+        let mut rows = query.query([]).map_err(self.fail())?;
         let mut found = Vec::new();
-        for row in rows {
-            let (core, sequence, stamp, name, bytes, new_bytes) = row.map_err(self.fail())?;
+        while let Some(row) = rows.next().map_err(self.fail())? {
             // Everything that this program wrote can be parsed; a damaged row is ignored.
-            let (Ok(stamp), Ok(name)) = (stamp.parse::<Stamp>(), name.parse()) else {
-                continue;
-            };
-            let known = Known {
-                sequence,
-                stamp,
-                core,
-            };
-            found.push(SnapshotRow {
-                known,
-                name,
-                bytes,
-                new_bytes,
-            });
+            found.extend(read_snapshot(row).map_err(self.fail())?);
         }
+        // SQLite takes longer to sort.
+        found.sort_unstable_by(|a, b| {
+            let (a, b) = (&a.known, &b.known);
+            (a.sequence.cmp(&b.sequence)).then_with(|| a.core.cmp(&b.core))
+        });
         Ok(found)
     }
 
@@ -190,14 +219,17 @@ impl Catalog {
         state: PublicationState,
         at: chrono::DateTime<chrono::Utc>,
     ) -> Result<(), CatalogError> {
-        self.cached_publications.forget();
         self.db
             .execute(
                 "INSERT OR REPLACE INTO publications VALUES(?1,?2,?3,?4)",
                 params![target, &core.0[..], at.to_rfc3339(), state.as_str()],
             )
-            .map(drop)
-            .map_err(self.fail())
+            .map_err(self.fail())?;
+        self.cached_publications.change(|all| {
+            let states = all.entry(target.to_owned()).or_default();
+            Arc::make_mut(states).insert(*core, state);
+        });
+        Ok(())
     }
 
     /// Returns what became of the snapshot `core` on `target`, or `None` if it is still to be shipped there.
@@ -218,42 +250,55 @@ impl Catalog {
     }
 
     /// Returns the states of all snapshots on `target`, by core hash.
-    pub fn publications(
-        &self,
-        target: &str,
-    ) -> Result<Arc<HashMap<Hash, PublicationState>>, CatalogError> {
+    pub fn publications(&self, target: &str) -> Result<Publications, CatalogError> {
         let all = self
             .cached_publications
             .get(self.version()?, || self.read_publications())?;
         Ok(all.get(target).cloned().unwrap_or_default())
     }
 
-    fn read_publications(
-        &self,
-    ) -> Result<BTreeMap<String, Arc<HashMap<Hash, PublicationState>>>, CatalogError> {
+    fn read_publications(&self) -> Result<BTreeMap<String, Publications>, CatalogError> {
         let mut query = self
             .db
             .prepare("SELECT target, core, state FROM publications ORDER BY target, core")
             .map_err(self.fail())?;
-        let rows = query
-            .query_map([], |row| Ok((row.get(0)?, Hash(row.get(1)?), row.get(2)?)))
-            .map_err(self.fail())?;
-        let mut all: BTreeMap<String, HashMap<Hash, PublicationState>> = BTreeMap::new();
-        for row in rows {
-            let (target, core, state): (String, Hash, String) = row.map_err(self.fail())?;
-            // A text that no version wrote is a damaged row: the snapshot counts as not shipped yet.
-            let Some(state) = PublicationState::parse(&state) else {
-                continue;
+        let mut rows = query.query([]).map_err(self.fail())?;
+        // The number of snapshots, if they were read before.
+        let expected = self.cached_snapshots.peek(|rows| rows.len()).unwrap_or(0);
+        let mut all: Vec<(String, StatesByCore)> = Vec::new();
+        while let Some(row) = rows.next().map_err(self.fail())? {
+            let mut read = || -> rusqlite::Result<()> {
+                let target = row.get_ref(0)?.as_str()?;
+                // A text that no version wrote is a damaged row: the snapshot counts as not shipped
+                // yet.
+                let Some(state) = PublicationState::parse(row.get_ref(2)?.as_str()?) else {
+                    return Ok(());
+                };
+                if all.last().is_none_or(|(last, _)| last != target) {
+                    let hasher = RandomState::default();
+                    let states = StatesByCore::with_capacity_and_hasher(expected, hasher);
+                    all.push((target.to_owned(), states));
+                }
+                let core = Hash(row.get(1)?);
+                if let Some((_, states)) = all.last_mut() {
+                    states.insert(core, state);
+                }
+                Ok(())
             };
-            match all.get_mut(&target) {
-                Some(states) => drop(states.insert(core, state)),
-                None => drop(all.insert(target, HashMap::from([(core, state)]))),
-            }
+            read().map_err(self.fail())?;
         }
-        let shared = all
-            .into_iter()
-            .map(|(target, states)| (target, Arc::new(states)));
-        Ok(shared.collect())
+        let shared = all.into_iter();
+        Ok(shared
+            .map(|(target, states)| (target, Arc::new(states)))
+            .collect())
+    }
+
+    /// Returns whether any snapshot was published on `target` and is not known to be gone.
+    pub fn has_published(&self, target: &str) -> Result<bool, CatalogError> {
+        let sql = "SELECT EXISTS(SELECT 1 FROM publications WHERE target=?1 AND state='published')";
+        self.db
+            .query_row(sql, [target], |row| row.get(0))
+            .map_err(self.fail())
     }
 
     /// Returns the snapshot of the highest sequence that was published on `target`.
@@ -323,20 +368,20 @@ impl Catalog {
             .map_err(self.fail())
     }
 
-    /// Returns the stamps of the snapshots whose backup was complete: every target had them.
-    pub fn completed_stamps(&self) -> Result<BTreeSet<Stamp>, CatalogError> {
-        let mut query = self
-            .db
-            .prepare("SELECT stamp FROM runs WHERE outcome='complete' AND stamp IS NOT NULL")
-            .map_err(self.fail())?;
-        let rows = query
-            .query_map([], |row| row.get::<_, String>(0))
-            .map_err(self.fail())?;
-        let mut stamps = BTreeSet::new();
-        for row in rows {
-            stamps.extend(row.map_err(self.fail())?.parse::<Stamp>().ok());
+    /// Returns those of `stamps` whose backup was complete: every target had the snapshot.
+    pub fn completed(
+        &self,
+        stamps: impl IntoIterator<Item = Stamp>,
+    ) -> Result<BTreeSet<Stamp>, CatalogError> {
+        let sql = "SELECT 1 FROM runs WHERE outcome='complete' AND stamp=?1";
+        let mut query = self.db.prepare_cached(sql).map_err(self.fail())?;
+        let mut completed = BTreeSet::new();
+        for stamp in stamps {
+            if query.exists([stamp.to_string()]).map_err(self.fail())? {
+                completed.insert(stamp);
+            }
         }
-        Ok(stamps)
+        Ok(completed)
     }
 
     /// Returns the newest run; `None` before the first.

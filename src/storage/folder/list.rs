@@ -6,7 +6,7 @@ use std::io;
 use super::steps::{self, FolderEntry};
 use crate::base::openat::{Dir, Kind};
 use crate::storage::contract::Listed;
-use crate::storage::key::is_key;
+use crate::storage::key::is_key_in;
 
 /// Returns all objects below `folder`, in no order.
 pub(super) fn list(root: &Dir, folder: &str) -> io::Result<Vec<Listed>> {
@@ -18,13 +18,13 @@ pub(super) fn list(root: &Dir, folder: &str) -> io::Result<Vec<Listed>> {
             other => other?,
         };
         for (name, entry) in steps::read_dir(&dir)? {
-            let key = match folder.as_str() {
-                "" => name,
-                folder => format!("{folder}/{name}"),
-            };
-            if !is_key(&key) {
+            if !is_key_in(&folder, &name) {
                 continue;
             }
+            let key = match folder.as_str() {
+                "" => name,
+                folder => [folder, "/", &name].concat(),
+            };
             match entry {
                 FolderEntry::Folder => folders.push(key),
                 FolderEntry::File { bytes, modified } => found.push(Listed {
@@ -51,13 +51,16 @@ pub(super) fn list_keys(root: &Dir, folder: &str) -> io::Result<Vec<String>> {
             let Some(name) = name.to_str() else {
                 return Ok(());
             };
+            if !is_key_in(&folder, name) {
+                return Ok(());
+            }
             let key = match folder.as_str() {
                 "" => name.to_owned(),
-                folder => format!("{folder}/{name}"),
+                folder => [folder, "/", name].concat(),
             };
             match kind {
-                Kind::Dir if is_key(&key) => folders.push(key),
-                Kind::File if is_key(&key) => found.push(key),
+                Kind::Dir => folders.push(key),
+                Kind::File => found.push(key),
                 _ => {}
             }
             Ok(())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::super::inventory::known_objects;
+use super::super::tidy_spool::known_objects;
 use crate::base::ids::{Hash, ObjectKey};
 use crate::format::manifest::{Manifest, ManifestName};
 use crate::format::signature::{self, MANIFEST_NAMESPACE};
