@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::context::{FrontEnd, open_state};
 use super::error::JobError;
-use super::push::inspect_targets::survey;
+use super::push::inspect_targets::inspect_targets;
 use super::push::lineage::{Reconciled, carried_over, reconcile};
 use super::push::looks::LookPlan;
 use super::push::{PushError, Target};
@@ -149,7 +149,7 @@ impl Rebuild {
         }
         let runtime = runtime().map_err(PushError::Runtime)?;
         let looks = LookPlan::whole(targets);
-        let surveys = runtime.block_on(survey(&state, host, targets, trust, &looks))?;
+        let surveys = runtime.block_on(inspect_targets(&state, host, targets, trust, &looks))?;
         for survey in &surveys {
             if let Err(error) = &survey.seen {
                 return Err(PushError::NotSeen {

@@ -1,8 +1,8 @@
 //! Turns each item of the snapshot into its index entry, and stores the content of files.
 //!
 //! - A file that did not change since the last snapshot is not read.
-//! - A file that changes while it is read is read again, up to three times in all. Then it is stored
-//!   as last read, marked `torn`, and reported.
+//! - A file that changes while it is read is read again, up to three times in all. Then it is
+//!   stored as last read, marked `torn`, and reported.
 //! - When a file is opened, its name may belong to another file than during the walk. The opened
 //!   file counts, with its own owner, mode and attributes.
 //! - A SQLite database in a live tree has rules of its own ([`live_database`]).

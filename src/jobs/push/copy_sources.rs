@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use futures::StreamExt as _;
 
-use super::inspect_targets::{Seen, Survey};
+use super::inspect_targets::{InspectedTarget, TargetInventory};
 use crate::base::ids::{Hash, ObjectKey};
 use crate::base::panics::caught;
 use crate::repository::HostFolder;
@@ -30,7 +30,7 @@ pub(super) enum CopySource {
 /// Probes each target with its smallest archive, preferably one that another target lacks. Returns
 /// one answer per target, in their order.
 pub(super) async fn probe(
-    surveys: &[Survey],
+    surveys: &[InspectedTarget],
     archives: &[CatalogArchive],
     spool: &Spool,
 ) -> Vec<CopySource> {
@@ -71,7 +71,7 @@ pub(super) async fn probe(
 
 /// Returns the archives that the spool lacks, and a target that answered lacks as well.
 fn needed_copies<'a>(
-    surveys: &[Survey],
+    surveys: &[InspectedTarget],
     archives: &'a [CatalogArchive],
     spool: &Spool,
 ) -> Vec<&'a CatalogArchive> {
@@ -81,7 +81,7 @@ fn needed_copies<'a>(
         .collect();
     let is_needed = |archive: &&CatalogArchive| {
         let row = &archive.row;
-        let lacks = |seen: &&Seen| seen.archives.get(&row.blake3) != Some(&row.bytes);
+        let lacks = |seen: &&TargetInventory| seen.archives.get(&row.blake3) != Some(&row.bytes);
         seen.iter().any(lacks) && spool.size(&row.key()) != Some(row.bytes)
     };
     archives.iter().filter(is_needed).collect()
@@ -89,7 +89,7 @@ fn needed_copies<'a>(
 
 /// Returns the folders that the target of this index can copy from.
 pub(super) fn folders_for(
-    surveys: &[Survey],
+    surveys: &[InspectedTarget],
     copy_sources: &[CopySource],
     target: usize,
 ) -> Vec<HostFolder> {
@@ -102,7 +102,7 @@ pub(super) fn folders_for(
 
 /// Returns whether a target other than that of this index did not answer and may have what that one
 /// lacks.
-pub(super) fn is_any_away(surveys: &[Survey], target: usize) -> bool {
+pub(super) fn is_any_away(surveys: &[InspectedTarget], target: usize) -> bool {
     let others = surveys.iter().enumerate();
     let mut others = others.filter(|(other, _)| *other != target);
     others.any(|(_, survey)| survey.seen.is_err() && !survey.write_only)
@@ -116,7 +116,10 @@ pub(super) fn note_damaged(catalog: &Catalog, keys: &[ObjectKey]) -> Result<(), 
 }
 
 /// Returns the archives, with their sizes, on targets that others can copy from.
-pub(super) fn archives_on(surveys: &[Survey], copy_sources: &[CopySource]) -> HashSet<(Hash, u64)> {
+pub(super) fn archives_on(
+    surveys: &[InspectedTarget],
+    copy_sources: &[CopySource],
+) -> HashSet<(Hash, u64)> {
     let sources = surveys
         .iter()
         .zip(copy_sources)

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use super::copy_sources::note_damaged;
 use super::error::PushError;
-use super::inspect_targets::{NameSet, Survey};
+use super::inspect_targets::{InspectedTarget, NameSet};
 use super::inventory::record_shipped;
 use super::request::{PushRequest, TargetReport, TargetState};
 use super::uploads::EndedUploads;
@@ -39,7 +39,7 @@ pub(super) struct FinishTarget<'a> {
     /// The push.
     pub request: &'a PushRequest<'a>,
     /// What the target held before the push.
-    pub survey: &'a Survey,
+    pub survey: &'a InspectedTarget,
     /// Folders on other targets to copy from.
     pub copy_sources: Vec<HostFolder>,
     /// Another target that could be copied from does not answer now.

@@ -1,8 +1,8 @@
 //! What each target holds of this host right now.
 //!
-//! A listing says most of it, but not always all: it may lag behind what was written. So what this host
-//! remembers to have put there, and the listing lacks, is asked for by name before it counts as gone. A
-//! target with write-only credentials shows nothing; there memory is all there is.
+//! A listing says most of it, but not always all: it may lag behind what was written. So what this
+//! host remembers to have put there, and the listing lacks, is asked for by name before it counts
+//! as gone. A target with write-only credentials shows nothing; there memory is all there is.
 
 use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
@@ -36,53 +36,61 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// makes several such sets.
 pub(super) type NameSet<'a> = HashSet<&'a ManifestName, RandomState>;
 
-/// One target's answer.
+/// One target, and what it holds of this host.
 #[derive(Debug)]
-pub struct Survey {
+pub struct InspectedTarget {
+    /// The target's configured name.
     pub name: String,
+    /// The host's folder on it.
     pub folder: HostFolder,
+    /// Most uploads at once.
     pub concurrency: usize,
-    /// Nothing there can be listed or read: `seen` is what is remembered.
+    /// Its credentials can neither list nor read: `seen` is what this host remembers.
     pub write_only: bool,
-    pub seen: Result<Seen, TargetError>,
+    /// What it holds, or why that is unknown.
+    pub seen: Result<TargetInventory, TargetError>,
 }
 
-impl Survey {
+impl InspectedTarget {
     /// Returns whether everything should be looked at, because something is not as expected.
     pub fn asks_for_more(&self) -> bool {
         self.seen.as_ref().is_ok_and(|seen| seen.is_strange)
     }
 }
 
+/// What a target holds of this host.
 #[derive(Debug)]
-pub struct Seen {
+pub struct TargetInventory {
     /// Which archives were looked at.
     pub scope: LookScope,
     /// Those of them that are there, by BLAKE3, and their sizes. The target may hold others.
     pub archives: HashMap<Hash, u64>,
     /// Something is not as this host remembers it, and not all archives were looked at.
     pub is_strange: bool,
+    /// Manifests that are there.
     pub manifests: Vec<ManifestName>,
     /// Verified snapshots that the catalog does not know.
     pub foreign: Vec<VerifiedSnapshot>,
+    /// Faults of the chain of manifests.
     pub findings: Vec<Finding>,
     /// Objects that are there and are not listed.
     pub unlisted: usize,
     /// Core hashes of snapshots that were published there and were deleted on purpose.
     pub pruned: HashSet<Hash>,
+    /// Prune marks, and which of them to follow.
     pub marks: Marks,
 }
 
 /// What this host remembers of a target.
 #[derive(Debug, Default)]
-struct Remembered<'a> {
+struct RememberedInventory<'a> {
     /// Published, and not known to be gone.
     manifests: Vec<&'a ManifestName>,
     /// Archives, by BLAKE3, and their sizes, of those that are looked at.
     archives: HashMap<Hash, u64>,
 }
 
-impl<'a> Remembered<'a> {
+impl<'a> RememberedInventory<'a> {
     fn of(
         state: &State,
         rows: &'a [SnapshotRow],
@@ -116,18 +124,18 @@ impl<'a> Remembered<'a> {
 
 /// Looks at every target at once, as `looks` says. A target that does not answer, or not soon after
 /// another, is no error here; one that answers with manifests that cannot be read is.
-pub async fn survey(
+pub async fn inspect_targets(
     state: &State,
     host: &HostName,
     targets: &[Target],
     trust: &Trust,
     looks: &LookPlan,
-) -> Result<Vec<Survey>, PushError> {
+) -> Result<Vec<InspectedTarget>, PushError> {
     let rows = state.catalog.snapshots()?;
     let known = LazyCell::new(|| -> NameSet<'_> { rows.iter().map(|row| &row.name).collect() });
     let mut remembered = Vec::new();
     for (at, (named, scope)) in targets.iter().zip(&looks.scopes).enumerate() {
-        let one = Remembered::of(state, &rows, &named.name, at, looks)?;
+        let one = RememberedInventory::of(state, &rows, &named.name, at, looks)?;
         remembered.push((scope, one));
     }
     let folder = |named: &Target| HostFolder::new(named.target.clone(), host.clone());
@@ -136,7 +144,7 @@ pub async fn survey(
     let looks = looks.map(|(at, (named, (scope, remembered)))| async move {
         let looked = async {
             if named.write_only {
-                return Ok(Seen::of_memory(remembered, scope));
+                return Ok(TargetInventory::of_memory(remembered, scope));
             }
             let folder = folder(named);
             let seen = look(&folder, known, scope, &remembered, trust).await?;
@@ -175,7 +183,7 @@ pub async fn survey(
                 });
             }
         };
-        Ok(Survey {
+        Ok(InspectedTarget {
             name: named.name.clone(),
             folder: folder(named),
             concurrency: named.concurrency,
@@ -186,12 +194,13 @@ pub async fn survey(
     surveys.collect()
 }
 
-/// Of a target that held snapshots, and shows nothing, not even the host's folder, the disk is most likely not mounted.
+/// Of a target that held snapshots, and shows nothing, not even the host's folder, the disk is most
+/// likely not mounted.
 async fn held_still(
     folder: &HostFolder,
-    remembered: &Remembered<'_>,
-    seen: Seen,
-) -> Result<Seen, RepositoryError> {
+    remembered: &RememberedInventory<'_>,
+    seen: TargetInventory,
+) -> Result<TargetInventory, RepositoryError> {
     let is_empty = seen.manifests.is_empty() && seen.archives.is_empty();
     if remembered.manifests.is_empty() || !is_empty || !folder.target.may_be_unmounted() {
         return Ok(seen);
@@ -227,10 +236,11 @@ async fn look<'a>(
     folder: &HostFolder,
     known: &impl Deref<Target = NameSet<'a>>,
     scope: &LookScope,
-    remembered: &Remembered<'_>,
+    remembered: &RememberedInventory<'_>,
     trust: &Trust,
-) -> Result<Seen, RepositoryError> {
-    // Marks first: a mark is removed after what it names, and the listing must not be older than that.
+) -> Result<TargetInventory, RepositoryError> {
+    // Marks first: a mark is removed after what it names, and the listing must not be older than
+    // that.
     let marks = folder.marks(trust, &[]).await?;
     let archives = async {
         match scope {
@@ -240,7 +250,7 @@ async fn look<'a>(
     };
     let (archives, manifests) = futures::future::join(archives, folder.manifest_names()).await;
     let (archives, manifests) = (archives?, manifests?);
-    let mut seen = Seen {
+    let mut seen = TargetInventory {
         scope: scope.clone(),
         is_strange: false,
         archives,
@@ -294,8 +304,8 @@ async fn look<'a>(
     Ok(seen)
 }
 
-impl Seen {
-    fn of_memory(remembered: Remembered<'_>, scope: &LookScope) -> Self {
+impl TargetInventory {
+    fn of_memory(remembered: RememberedInventory<'_>, scope: &LookScope) -> Self {
         Self {
             scope: scope.clone(),
             is_strange: false,
@@ -314,9 +324,9 @@ impl Seen {
 /// of `missing`.
 async fn ask_for_unlisted(
     folder: &HostFolder,
-    remembered: &Remembered<'_>,
+    remembered: &RememberedInventory<'_>,
     missing: &mut Vec<&ManifestName>,
-    seen: &mut Seen,
+    seen: &mut TargetInventory,
 ) -> Result<(), TargetError> {
     let unlisted = missing.iter().rev().copied();
     let keys = unlisted.map(|name| (name, folder.key(&name.key())));

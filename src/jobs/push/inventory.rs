@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::copy_sources::{CopySource, archives_on};
 use super::error::PushError;
-use super::inspect_targets::{Seen, Survey};
+use super::inspect_targets::{InspectedTarget, TargetInventory};
 use super::looks::{LookPlan, PartOfTarget};
 use crate::base::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey};
 use crate::format::manifest::{Manifest, ManifestName};
@@ -13,7 +13,8 @@ use crate::state::State;
 use crate::state::catalog::{ArchiveSize, Catalog, CatalogArchive};
 use crate::state::spool::Spool;
 
-/// A manifest that a killed run put into the spool but not into the catalog is a snapshot all the same.
+/// A manifest that a killed run put into the spool but not into the catalog is a snapshot all the
+/// same.
 pub(super) fn adopt_spooled_manifests(state: &mut State) -> Result<(), PushError> {
     let spooled = state.spool.list(MANIFESTS)?;
     if spooled.is_empty() {
@@ -39,11 +40,11 @@ pub(super) fn adopt_spooled_manifests(state: &mut State) -> Result<(), PushError
     Ok(())
 }
 
-/// Removes from the spool what is not what its name says and is about to be shipped: a disk forgets, too. What it
-/// held is stored again, or comes from a target that has it.
+/// Removes from the spool what is not what its name says and is about to be shipped: a disk
+/// forgets, too. What it held is stored again, or comes from a target that has it.
 pub(super) fn drop_damaged(
     state: &State,
-    surveys: &[Survey],
+    surveys: &[InspectedTarget],
     warnings: &mut Vec<String>,
 ) -> Result<(), PushError> {
     let lacks = |key: &str, bytes: u64| {
@@ -73,7 +74,7 @@ pub(super) fn drop_damaged(
 /// catalog if every target that answered was looked at whole.
 pub(super) fn looked_at(
     state: &State,
-    surveys: &[Survey],
+    surveys: &[InspectedTarget],
     looks: &LookPlan,
 ) -> Result<Arc<Vec<CatalogArchive>>, PushError> {
     if is_all_looked_at(surveys) {
@@ -93,7 +94,7 @@ pub(super) fn looked_at(
 }
 
 /// Returns whether every target that answered was looked at whole.
-fn is_all_looked_at(surveys: &[Survey]) -> bool {
+fn is_all_looked_at(surveys: &[InspectedTarget]) -> bool {
     let mut seen = surveys.iter().filter_map(|one| one.seen.as_ref().ok());
     seen.all(|seen| seen.scope.is_whole())
 }
@@ -112,7 +113,7 @@ pub(super) struct PushInventory {
 /// The outcome of the look at every target.
 pub(super) struct LookedAt<'a> {
     /// The answers, in the targets' order.
-    pub surveys: &'a [Survey],
+    pub surveys: &'a [InspectedTarget],
     /// How much was looked at.
     pub looks: &'a LookPlan,
     /// The archives that [`looked_at`] returned.
@@ -128,7 +129,7 @@ pub(super) struct LookedAt<'a> {
 ///
 /// The `marked` archives are unknown from now on, whatever else has them: the next manifest lists
 /// their marks, and no later one that is published beside it may name them.
-pub(super) fn take_stock(
+pub(super) fn reusable_archives(
     state: &mut State,
     found: &LookedAt<'_>,
     recipients: &[String],
@@ -232,8 +233,8 @@ fn update_placements(
 /// many are gone.
 fn note_all(
     state: &mut State,
-    survey: &Survey,
-    seen: &Seen,
+    survey: &InspectedTarget,
+    seen: &TargetInventory,
     archives: &[CatalogArchive],
 ) -> Result<(HashSet<i64>, usize), PushError> {
     let complete = |a: &&CatalogArchive| seen.archives.get(&a.row.blake3) == Some(&a.row.bytes);
@@ -252,8 +253,8 @@ fn note_all(
 /// at.
 fn note_part(
     state: &mut State,
-    survey: &Survey,
-    seen: &Seen,
+    survey: &InspectedTarget,
+    seen: &TargetInventory,
     known: &[ArchiveSize],
     part: &PartOfTarget,
 ) -> Result<(HashSet<i64>, usize), PushError> {

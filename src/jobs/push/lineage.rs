@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use super::error::PushError;
-use super::inspect_targets::{NameSet, Survey, survey};
+use super::inspect_targets::{InspectedTarget, NameSet, inspect_targets};
 use super::looks::LookPlan;
 use super::request::Target;
 use crate::base::ids::{Hash, HostName};
@@ -59,7 +59,7 @@ pub struct Reconciled {
 pub fn reconcile(
     state: &mut State,
     host: &HostName,
-    surveys: &[Survey],
+    surveys: &[InspectedTarget],
 ) -> Result<Reconciled, PushError> {
     let machine = machine_id(host, &state.dir).map_err(PushError::Machine)?;
     let mut result = Reconciled {
@@ -95,11 +95,15 @@ pub fn reconcile(
 }
 
 /// Returns whether each target shows all snapshots of this `sequence` that the catalog knows.
-fn is_everywhere(state: &State, surveys: &[Survey], sequence: u64) -> Result<bool, PushError> {
+fn is_everywhere(
+    state: &State,
+    surveys: &[InspectedTarget],
+    sequence: u64,
+) -> Result<bool, PushError> {
     let rows = state.catalog.snapshots()?;
     let last = rows.iter().filter(|row| row.known.sequence == sequence);
     let last: Vec<_> = last.collect();
-    let shows = |survey: &Survey| {
+    let shows = |survey: &InspectedTarget| {
         let seen = survey.seen.as_ref().ok();
         seen.is_some_and(|seen| last.iter().all(|row| seen.manifests.contains(&row.name)))
     };
@@ -109,10 +113,14 @@ fn is_everywhere(state: &State, surveys: &[Survey], sequence: u64) -> Result<boo
 /// Fails if the state directory is new and no target shows its past, while one is write-only. Then
 /// the operator must give the last sequence: a sequence that is used twice would hide the new
 /// snapshots behind old ones.
-fn require_past(state: &State, remembered: u64, surveys: &[Survey]) -> Result<(), PushError> {
+fn require_past(
+    state: &State,
+    remembered: u64,
+    surveys: &[InspectedTarget],
+) -> Result<(), PushError> {
     let blind = surveys.iter().find(|survey| survey.write_only);
     let is_new = remembered == 0 && state.catalog.meta(BEGINS_AFTER)?.is_none();
-    let shows = |survey: &Survey| {
+    let shows = |survey: &InspectedTarget| {
         survey
             .seen
             .as_ref()
@@ -154,7 +162,7 @@ fn remember_highest(state: &State) -> Result<u64, PushError> {
 
 /// Returns the verified snapshots that the catalog does not know, by sequence and core hash, with a
 /// target's label.
-fn foreign(surveys: &[Survey]) -> BTreeMap<(u64, Hash), (&VerifiedSnapshot, String)> {
+fn foreign(surveys: &[InspectedTarget]) -> BTreeMap<(u64, Hash), (&VerifiedSnapshot, String)> {
     let seen = surveys
         .iter()
         .filter_map(|s| Some((s, s.seen.as_ref().ok()?)));
@@ -173,7 +181,7 @@ fn take_in_foreign(
     state: &mut State,
     host: &HostName,
     machine: &str,
-    surveys: &[Survey],
+    surveys: &[InspectedTarget],
     result: &mut Reconciled,
 ) -> Result<(), PushError> {
     let foreign = foreign(surveys);
@@ -237,7 +245,7 @@ fn foreign_base(foreign: &BTreeMap<(u64, Hash), (&VerifiedSnapshot, String)>) ->
 
 fn is_published_anywhere(
     state: &State,
-    surveys: &[Survey],
+    surveys: &[InspectedTarget],
     core: &Hash,
 ) -> Result<bool, PushError> {
     for survey in surveys {
@@ -253,7 +261,7 @@ fn is_published_anywhere(
 /// others are lost.
 fn forget_what_targets_lost(
     state: &mut State,
-    surveys: &[Survey],
+    surveys: &[InspectedTarget],
     result: &mut Reconciled,
 ) -> Result<(), PushError> {
     let rows = state.catalog.snapshots()?;
@@ -317,7 +325,7 @@ fn forget_what_targets_lost(
 
 fn forget_snapshots_that_are_nowhere(
     state: &mut State,
-    surveys: &[Survey],
+    surveys: &[InspectedTarget],
     shown: &[NameSet<'_>],
 ) -> Result<(), PushError> {
     if surveys.iter().any(|survey| survey.seen.is_err()) {
@@ -335,7 +343,7 @@ fn forget_snapshots_that_are_nowhere(
 /// Most findings of one kind that are reported one by one: thousands may have been planted.
 const MOST_REPORTED: usize = 20;
 
-fn report_findings(surveys: &[Survey], result: &mut Reconciled) {
+fn report_findings(surveys: &[InspectedTarget], result: &mut Reconciled) {
     for survey in surveys {
         let Ok(seen) = &survey.seen else { continue };
         let label = survey.folder.target.label();
@@ -374,7 +382,7 @@ pub fn adopt(
 ) -> Result<Vec<String>, PushError> {
     let runtime = runtime().map_err(PushError::Runtime)?;
     let looks = LookPlan::whole(targets);
-    let surveys = runtime.block_on(survey(state, host, targets, trust, &looks))?;
+    let surveys = runtime.block_on(inspect_targets(state, host, targets, trust, &looks))?;
     let foreign = foreign(&surveys);
     let newest = foreign
         .last_key_value()

@@ -15,7 +15,7 @@
 use std::collections::HashSet;
 
 use super::error::PushError;
-use super::inspect_targets::{Seen, Survey};
+use super::inspect_targets::{InspectedTarget, TargetInventory};
 use crate::base::ids::{Hash, ObjectKey};
 use crate::format::manifest::Manifest;
 use crate::format::statement::Vouched;
@@ -44,12 +44,15 @@ pub(super) struct FollowedMarks {
 }
 
 /// Decides about every mark on every target.
-pub(super) async fn judge(state: &State, surveys: &[Survey]) -> Result<FollowedMarks, PushError> {
+pub(super) async fn judge(
+    state: &State,
+    surveys: &[InspectedTarget],
+) -> Result<FollowedMarks, PushError> {
     let mut followed = FollowedMarks::default();
     let seen = surveys
         .iter()
         .filter_map(|s| Some((s, s.seen.as_ref().ok()?)));
-    let marked: Vec<(&Survey, &Seen)> = seen
+    let marked: Vec<(&InspectedTarget, &TargetInventory)> = seen
         .filter(|(_, seen)| !seen.marks.seen.is_empty() || seen.marks.unread > 0)
         .collect();
     if marked.is_empty() {
@@ -175,7 +178,7 @@ impl Unsigned {
     }
 }
 
-fn unsigned_share(state: &State, seen: &Seen) -> Result<Unsigned, PushError> {
+fn unsigned_share(state: &State, seen: &TargetInventory) -> Result<Unsigned, PushError> {
     let unsigned = seen
         .marks
         .seen
@@ -202,7 +205,11 @@ fn unsigned_share(state: &State, seen: &Seen) -> Result<Unsigned, PushError> {
 }
 
 /// Returns the archives of the newest snapshot on the target.
-async fn needed_on(survey: &Survey, seen: &Seen, rows: &[SnapshotRow]) -> Option<HashSet<Hash>> {
+async fn needed_on(
+    survey: &InspectedTarget,
+    seen: &TargetInventory,
+    rows: &[SnapshotRow],
+) -> Option<HashSet<Hash>> {
     let shown: HashSet<_> = seen.manifests.iter().collect();
     match rows.iter().rev().find(|row| shown.contains(&row.name)) {
         Some(row) => needed_by(&survey.folder, row).await,
@@ -213,7 +220,7 @@ async fn needed_on(survey: &Survey, seen: &Seen, rows: &[SnapshotRow]) -> Option
 /// Returns the archives of the newest snapshot of all, from the spool or from a target.
 async fn needed_by_newest(
     state: &State,
-    surveys: &[Survey],
+    surveys: &[InspectedTarget],
     rows: &[SnapshotRow],
 ) -> Option<HashSet<Hash>> {
     let Some(row) = rows.last() else {

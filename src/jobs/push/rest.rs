@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::copy_sources::CopySource;
 use super::error::PushError;
-use super::inspect_targets::{Seen, Survey};
+use super::inspect_targets::{InspectedTarget, TargetInventory};
 use super::inventory::ReuseCondition;
 use crate::base::ids::Hash;
 use crate::state::catalog::{Catalog, CatalogArchive};
@@ -20,7 +20,7 @@ use crate::storage::TargetError;
 pub(super) fn look_at_all(
     runtime: &Runtime,
     (catalog, spool): (&Catalog, &Spool),
-    surveys: &[Survey],
+    surveys: &[InspectedTarget],
     copy_sources: &[CopySource],
     recipients: &[String],
 ) -> Result<Vec<CatalogArchive>, PushError> {
@@ -71,11 +71,11 @@ pub(super) fn look_at_all(
 }
 
 /// Returns the sizes of the archives that are on the target now. `None`: only memory is available.
-async fn present(survey: &Survey) -> Result<Option<HashMap<Hash, u64>>, TargetError> {
+async fn present(survey: &InspectedTarget) -> Result<Option<HashMap<Hash, u64>>, TargetError> {
     match &survey.seen {
         Err(_) => Ok(None),
         Ok(_) if survey.write_only => Ok(None),
-        Ok(Seen {
+        Ok(TargetInventory {
             scope, archives, ..
         }) if scope.is_whole() => Ok(Some(archives.clone())),
         Ok(_) => survey.folder.archives_present().await.map(Some),

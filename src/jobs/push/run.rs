@@ -10,9 +10,9 @@ use tokio::runtime::Runtime;
 use super::copy_sources::{self, CopySource};
 use super::error::PushError;
 use super::finish_target::{FinishTarget, Publishing};
-use super::inspect_targets::{Survey, survey};
+use super::inspect_targets::{InspectedTarget, inspect_targets};
 use super::inventory::{
-    LookedAt, PushInventory, adopt_spooled_manifests, drop_damaged, looked_at, take_stock,
+    LookedAt, PushInventory, adopt_spooled_manifests, drop_damaged, looked_at, reusable_archives,
 };
 use super::lineage::reconcile;
 use super::looks::LookPlan;
@@ -88,7 +88,7 @@ struct Push<'a> {
 /// The targets before anything is shipped, in their order.
 struct InspectedTargets {
     /// What each holds.
-    surveys: Vec<Survey>,
+    surveys: Vec<InspectedTarget>,
     /// Whether the others can copy from it.
     copy_sources: Vec<CopySource>,
 }
@@ -154,7 +154,7 @@ impl<'a> Push<'a> {
             copy_sources: &copy_sources,
         };
         let recipients = request.recipients.texts();
-        let mut inventory = take_stock(self.state, &found, recipients, &followed.archives)?;
+        let mut inventory = reusable_archives(self.state, &found, recipients, &followed.archives)?;
         warnings.append(&mut inventory.warnings);
         self.warn(warnings);
         let targets = InspectedTargets {
@@ -166,20 +166,20 @@ impl<'a> Push<'a> {
 
     /// Looks at the archives that the new snapshot may reuse and at a share of the others, or at
     /// everything if any target holds something else than expected.
-    fn look(&self) -> Result<(Vec<Survey>, LookPlan), PushError> {
+    fn look(&self) -> Result<(Vec<InspectedTarget>, LookPlan), PushError> {
         let request = self.request;
-        let survey = |looks: &LookPlan| {
+        let inspect = |looks: &LookPlan| {
             let (host, targets) = (request.host, request.targets);
-            let survey = survey(self.state, host, targets, &request.trust, looks);
-            self.runtime.block_on(survey)
+            let inspection = inspect_targets(self.state, host, targets, &request.trust, looks);
+            self.runtime.block_on(inspection)
         };
         let looks = LookPlan::choose(self.state, request.targets)?;
-        let surveys = survey(&looks)?;
-        if !surveys.iter().any(Survey::asks_for_more) {
+        let surveys = inspect(&looks)?;
+        if !surveys.iter().any(InspectedTarget::asks_for_more) {
             return Ok((surveys, looks));
         }
         let looks = LookPlan::whole(request.targets);
-        Ok((survey(&looks)?, looks))
+        Ok((inspect(&looks)?, looks))
     }
 
     fn start_uploads(&self, targets: &InspectedTargets) -> Result<Uploads, PushError> {

@@ -101,9 +101,8 @@ fn drop_settled_manifests(state: &State, targets: &[Target]) -> Result<Unsettled
     Ok(unsettled)
 }
 
-/// Returns the pages of earlier snapshots that `manifest` names, and the directories of such pages, as
-/// the spool has them.
-/// `None`: a directory is gone or damaged.
+/// Returns the pages of earlier snapshots that `manifest` names, and the directories of such pages,
+/// as the spool has them. `None`: a directory is gone or damaged.
 pub(super) fn known_objects(spool: &Spool, manifest: &Manifest) -> Option<Vec<Hash>> {
     let Some(named) = manifest.core.known.pages() else {
         return Some(Vec::new());

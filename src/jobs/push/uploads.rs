@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::copy_sources::CopySource;
 use super::error::PushError;
-use super::inspect_targets::Survey;
+use super::inspect_targets::InspectedTarget;
 use super::spool_quota::{ServedTarget, SpoolFull, SpoolQuota};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{ARCHIVES, Hash, ObjectKey};
@@ -51,7 +51,7 @@ impl Uploads {
     pub(super) fn start(
         runtime: &Runtime,
         state: &State,
-        surveys: &[Survey],
+        surveys: &[InspectedTarget],
         copy_sources: &[CopySource],
         spool_limit: Option<u64>,
         progress: &Arc<dyn Progress>,
@@ -139,7 +139,7 @@ impl Uploads {
 }
 
 /// Returns whether the target showed the archive in full.
-fn has(survey: &Survey, key: &ObjectKey, bytes: u64) -> bool {
+fn has(survey: &InspectedTarget, key: &ObjectKey, bytes: u64) -> bool {
     let Ok(seen) = &survey.seen else { return false };
     let hash = ObjectKey::archive_hash(key.as_str());
     hash.is_some_and(|hash| seen.archives.get(&hash) == Some(&bytes))
@@ -211,7 +211,7 @@ impl UploadTracker for TargetTracker {
 }
 
 fn upload(
-    survey: &Survey,
+    survey: &InspectedTarget,
     tracker: TargetTracker,
     spool: Spool,
     requests: UnboundedReceiver<Sealed>,

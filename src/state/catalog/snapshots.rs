@@ -232,7 +232,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Returns what became of the snapshot `core` on `target`, or `None` if it is still to be shipped there.
+    /// Returns what became of the snapshot `core` on `target`, or `None` if it is still to be
+    /// shipped there.
     pub fn publication(
         &self,
         target: &str,

@@ -1,6 +1,6 @@
 //! How far the publication on one target came, and what the operator reads about it.
 
-use super::super::inspect_targets::Survey;
+use super::super::inspect_targets::InspectedTarget;
 use crate::base::error_chain::with_causes;
 use crate::format::manifest::ManifestName;
 use crate::shipper::ShipError;
@@ -83,7 +83,7 @@ fn snapshots(stamps: &[String]) -> String {
 }
 
 /// Returns the warning that another machine published under the sequence of the new snapshot.
-pub(super) fn fork_warning(survey: &Survey, siblings: &[ManifestName]) -> String {
+pub(super) fn fork_warning(survey: &InspectedTarget, siblings: &[ManifestName]) -> String {
     let others: Vec<String> = siblings.iter().map(ManifestName::to_string).collect();
     format!(
         "{}: {} was published beside ours, under the same sequence: two machines push under one name. \
