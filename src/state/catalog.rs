@@ -13,6 +13,8 @@ mod archives;
 mod cached;
 mod chosen;
 mod hash_sets;
+mod in_use;
+mod numbers;
 mod publication_state;
 mod row_checksum;
 mod scrub_history;
@@ -26,7 +28,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
-use crate::base::ids::{ArchiveId, WriterId};
+use crate::base::ids::WriterId;
 use crate::format::manifest::recipient_set_name;
 
 use cached::Cached;
@@ -89,13 +91,6 @@ pub enum CatalogError {
 /// Version 2: the checksum of an archive's row is that of its columns. One of version 1, that of
 /// the row as JSON, is still valid.
 const CATALOG_VERSION: i64 = 2;
-
-/// A catalog of at most this many archives is read in full when it is opened.
-const READ_IN_FULL: i64 = 512;
-
-/// Catalog entry: the writer of the newest archives and its highest counter. A row with a wrong
-/// checksum does not show its number, and no number may be used twice.
-const HIGHEST_ARCHIVE: &str = "highest archive";
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -291,72 +286,7 @@ impl Catalog {
         Ok(self.writer)
     }
 
-    /// Returns whether the number of the next archive was certainly given to none before.
-    ///
-    /// All rows are read of a small catalog, so its damage is noticed early, and of one whose index
-    /// does not have the noted highest number. In any other catalog each row is checked when it is
-    /// read.
-    fn has_sound_numbers(&self) -> Result<bool, CatalogError> {
-        let sql = "SELECT count(*) FROM (SELECT 1 FROM archives LIMIT ?1)";
-        let count: i64 = self
-            .db
-            .query_row(sql, [READ_IN_FULL + 1], |row| row.get(0))
-            .map_err(self.fail())?;
-        if count > READ_IN_FULL && self.is_by_index(self.noted_highest()?)? {
-            return Ok(true);
-        }
-        let version = self.version()?;
-        let archives = self.read_archives()?;
-        let is_whole = archives.iter().all(Option::is_some);
-        let archives = || Ok::<_, CatalogError>(Arc::new(archives.into_iter().flatten().collect()));
-        self.cached_archives.get(version, archives)?;
-        Ok(is_whole)
-    }
-
-    /// Returns the highest counter of this writer that was noted beside the rows.
-    fn noted_highest(&self) -> Result<Option<i64>, CatalogError> {
-        let noted = self.meta(HIGHEST_ARCHIVE)?.unwrap_or_default();
-        let counter = noted
-            .split_once(' ')
-            .filter(|(writer, _)| *writer == self.writer.to_string());
-        Ok(counter.and_then(|(_, counter)| counter.parse().ok()))
-    }
-
-    /// Returns whether `noted` is the highest counter of this writer by the index.
-    fn is_by_index(&self, noted: Option<i64>) -> Result<bool, CatalogError> {
-        let sql = "SELECT MAX(counter) FROM archives WHERE writer=?1";
-        let mut query = self.db.prepare_cached(sql).map_err(self.fail())?;
-        let highest = query.query_row([&self.writer.0[..]], |row| {
-            known(|| Ok(Some(row.get::<_, Option<i64>>(0)?)))
-        });
-        Ok(highest.map_err(self.fail())? == Some(noted))
-    }
-
-    /// Returns the id of the next archive, which [`Self::commit_archives`] uses up. If the index
-    /// and the noted number do not agree, the rows themselves decide: an index can be damaged by
-    /// itself.
-    pub fn next_archive_id(&self) -> Result<ArchiveId, CatalogError> {
-        let noted = self.noted_highest()?;
-        let last = match self.is_by_index(noted)? {
-            true => noted,
-            false => self.highest_by_rows()?.max(noted),
-        };
-        let last = last.unwrap_or(0);
-        let next = last.checked_add(1).filter(|next| *next > 0);
-        let counter = next.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, last));
-        Ok(ArchiveId {
-            writer: self.writer,
-            counter: counter.map_err(self.fail())? as u64,
-        })
-    }
-
-    fn highest_by_rows(&self) -> Result<Option<i64>, CatalogError> {
-        let sql = "SELECT MAX(counter) FROM archives NOT INDEXED WHERE writer=?1";
-        self.db
-            .query_row(sql, [&self.writer.0[..]], |row| row.get(0))
-            .map_err(self.fail())
-    }
-
+    /// Stores a set of recipients, unless it is known, and returns its name.
     pub fn remember_recipients(&self, recipients: &[String]) -> Result<String, CatalogError> {
         let name = recipient_set_name(recipients);
         let mut members = recipients.to_vec();

@@ -10,10 +10,10 @@ use super::Catalog;
 use super::CatalogError;
 use super::ChunkHash;
 use super::ChunkPlace;
-use super::HIGHEST_ARCHIVE;
 use super::connect;
 use super::failing;
 use super::known;
+use super::numbers::note_highest;
 use super::row_checksum;
 use crate::base::ids::{ArchiveId, Hash, WriterId};
 use crate::format::manifest::{ArchiveKind, ArchiveRow};
@@ -267,30 +267,6 @@ impl Catalog {
         tx.commit().map_err(&fail)?;
         self.end_lookups()
     }
-
-    /// Records which archives the newest snapshot uses, and how much of each. Of the other data
-    /// archives nothing is learned: a source that is taken now and then would otherwise be stored
-    /// again each time.
-    pub fn set_live_bytes(&mut self, live: &HashMap<i64, u64>) -> Result<(), CatalogError> {
-        self.cached_archives.forget();
-        let fail = self.fail();
-        let tx = self.db.transaction().map_err(&fail)?;
-        // The condition is that of the index `live_indexes`; otherwise SQLite would read all rows.
-        tx.execute(
-            "UPDATE archives SET live_bytes=0 WHERE kind='index' AND (live_bytes<>0 OR live_bytes IS NULL)",
-            [],
-        )
-        .map_err(&fail)?;
-        for (n, bytes) in live {
-            tx.execute(
-                "UPDATE archives SET live_bytes=?2 WHERE n=?1",
-                params![n, *bytes as i64],
-            )
-            .map_err(&fail)?;
-        }
-        set_in_use(&tx, live).map_err(&fail)?;
-        tx.commit().map_err(&fail)
-    }
 }
 
 /// `None`: the row is not as it was written.
@@ -368,39 +344,6 @@ fn commit_archives(
     }
     tx.commit().map_err(&fail)?;
     Ok(numbers)
-}
-
-/// Replaces the list of archives that the newest snapshot uses by those of `live` with any bytes.
-fn set_in_use(tx: &Connection, live: &HashMap<i64, u64>) -> rusqlite::Result<()> {
-    let mut query = tx.prepare_cached("SELECT archive FROM in_use")?;
-    let before = query.query_map([], |row| row.get(0))?;
-    let before: HashSet<i64> = before.collect::<Result<_, _>>()?;
-    let now = live.iter().filter(|(_, bytes)| **bytes > 0);
-    let now: HashSet<i64> = now.map(|(n, _)| *n).collect();
-    for n in before.difference(&now) {
-        tx.execute("DELETE FROM in_use WHERE archive=?1", [n])?;
-    }
-    for n in now.difference(&before) {
-        tx.execute("INSERT INTO in_use VALUES(?1)", [n])?;
-    }
-    Ok(())
-}
-
-/// Notes the highest counter of the newest archives' writer.
-fn note_highest(tx: &Connection, archives: &[NewArchive]) -> rusqlite::Result<()> {
-    let Some(highest) = archives
-        .iter()
-        .map(|one| one.row.id)
-        .max_by_key(|id| id.counter)
-    else {
-        return Ok(());
-    };
-    let value = format!("{} {}", highest.writer, highest.counter);
-    tx.execute(
-        "INSERT OR REPLACE INTO meta VALUES(?1,?2)",
-        [HIGHEST_ARCHIVE, &value],
-    )
-    .map(drop)
 }
 
 pub(super) fn place(

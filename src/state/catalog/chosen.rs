@@ -38,15 +38,6 @@ impl Catalog {
         Ok(found.into_iter().flatten().next())
     }
 
-    /// Returns the archives that the newest snapshot uses, and those that no snapshot used yet.
-    /// Returns none if the catalog does not know which the newest snapshot uses.
-    pub fn archives_in_use(&self) -> Result<Vec<CatalogArchive>, CatalogError> {
-        let condition = "EXISTS(SELECT 1 FROM in_use) AND n IN (SELECT archive FROM in_use
-             UNION SELECT n FROM archives WHERE live_bytes IS NULL) ORDER BY n";
-        let found = self.read_archives_where(condition, [])?;
-        Ok(found.into_iter().flatten().collect())
-    }
-
     /// Returns the archives whose hashes begin with a byte of `shards`, and whether `target`
     /// confirmed each. Only an index is read, because the rows are scattered over as many pages of
     /// the file.

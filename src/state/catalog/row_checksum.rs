@@ -163,6 +163,46 @@ mod tests {
     }
 
     #[test]
+    fn a_catalog_of_version_1_is_taken_over_with_its_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.db");
+        let mut catalog = Catalog::open(&path).unwrap();
+        let writer = catalog.writer();
+        let row = ArchiveRow {
+            id: ArchiveId { writer, counter: 7 },
+            kind: ArchiveKind::Index,
+            blake3: Hash([1; 32]),
+            sha256: Hash([2; 32]),
+            bytes: 1000,
+            recipient_set: "0123456789abcdef".to_owned(),
+            head_sha256: Hash([3; 32]),
+        };
+        let (tar_bytes, tar_blake3) = (4096, Hash([4; 32]));
+        let archive = NewArchive {
+            row: row.clone(),
+            tar_bytes,
+            tar_blake3,
+        };
+        let n = catalog.commit_archives(&[archive], &[]).unwrap()[0];
+        let old = pack(tar_bytes, of_archive_1(n, &row, tar_bytes, &tar_blake3));
+        let set = "UPDATE archives SET tar_bytes=?1";
+        catalog.db.execute(set, [old]).unwrap();
+        let older = "DROP TABLE in_use; DROP INDEX archive_sizes; DROP INDEX unused_archives;
+            DROP INDEX complete_runs; DELETE FROM meta WHERE key='highest archive'; PRAGMA user_version=1";
+        catalog.db.execute_batch(older).unwrap();
+        drop(catalog);
+        let mut catalog = Catalog::open(&path).unwrap();
+        assert_eq!(catalog.writer(), writer);
+        assert_eq!(catalog.archives().unwrap()[0].row, row);
+        assert_eq!(catalog.next_archive_id().unwrap().counter, 8);
+        // Which archives the newest snapshot uses is unknown until the next one.
+        assert!(catalog.archives_in_use().unwrap().is_empty());
+        catalog.set_live_bytes(&[(n, 10)].into()).unwrap();
+        assert_eq!(catalog.archives_in_use().unwrap()[0].row, row);
+        assert_eq!(catalog.archives_in(&(1..2), "t").unwrap().len(), 1);
+    }
+
+    #[test]
     fn what_no_run_wrote_is_damage_and_the_next_run_begins_anew() {
         use super::super::CatalogError;
         type Use = fn(&Catalog) -> Result<(), CatalogError>;
