@@ -1,13 +1,15 @@
-//! The catalog, a SQLite database: which chunk is in which archive, which archive is on which target, which snapshots
-//! were made. It is disposable: losing it costs one full push.
+//! The catalog, a SQLite database: which chunk is in which archive, which archive is on which
+//! target, which snapshots were made. It is disposable: losing it costs one full push.
 //!
-//! Crash argument: the row of an archive is committed (`synchronous = FULL`), together with the rows of its chunks, only
-//! after the sealed object is durable in the spool; a placement only after the target confirmed it. So everything that
-//! the catalog says is true, and content that it forgot is stored again.
+//! Crash argument: the row of an archive is committed (`synchronous = FULL`), together with the
+//! rows of its chunks, only after the sealed object is durable in the spool; a placement only after
+//! the target confirmed it. So everything that the catalog says is true, and content that it forgot
+//! is stored again.
 //!
-//! Damage: a catalog that SQLite finds damaged is moved aside, and a new one is begun. SQLite does not notice a flipped
-//! bit within a row, and a wrong offset would be copied into every index from then on. So the rows that indexes are
-//! made from carry a checksum ([`row_checksum`]), and a row with a wrong one counts as unknown.
+//! Damage: a catalog that SQLite finds damaged is moved aside, and a new one is begun. SQLite does
+//! not notice a flipped bit within a row, and a wrong offset would be copied into every index from
+//! then on. So the rows that indexes are made from carry a checksum ([`row_checksum`]), and a row
+//! with a wrong one counts as unknown.
 
 mod archives;
 mod cached;
@@ -127,7 +129,8 @@ CREATE TABLE IF NOT EXISTS runs(
 CREATE INDEX IF NOT EXISTS complete_runs ON runs(stamp) WHERE outcome='complete';
 ";
 
-/// The first 24 bytes of a chunk's BLAKE3. Finding two chunks with one value takes about 2^96 steps.
+/// The first 24 bytes of a chunk's BLAKE3. Finding two chunks with one value takes about 2^96
+/// steps.
 pub type ChunkHash = [u8; 24];
 
 /// The place of a chunk in the tar stream of an archive.
@@ -144,8 +147,9 @@ pub struct ChunkPlace {
 /// The open catalog.
 #[derive(Debug)]
 pub struct Catalog {
-    /// The connection of [`Self::find_chunk`]. Its read transaction may stay open from look-up to look-up, which saves
-    /// taking locks for each. It is closed before `db`, whose closing checkpoints the log.
+    /// The connection of [`Self::find_chunk`]. Its read transaction may stay open from look-up to
+    /// look-up, which saves taking locks for each. It is closed before `db`, whose closing
+    /// checkpoints the log.
     lookups: Connection,
     db: Connection,
     path: PathBuf,
@@ -153,7 +157,8 @@ pub struct Catalog {
     cached_archives: Cached<Arc<Vec<CatalogArchive>>>,
     cached_snapshots: Cached<Arc<Vec<SnapshotRow>>>,
     cached_publications: Cached<BTreeMap<String, Publications>>,
-    /// The path to which a damaged catalog was moved when this one was opened; `None`: it was sound.
+    /// The path to which a damaged catalog was moved when this one was opened; `None`: it was
+    /// sound.
     pub replaced: Option<PathBuf>,
 }
 
@@ -328,8 +333,8 @@ impl Catalog {
         Ok(pages as usize * CHUNKS_IN_A_PAGE)
     }
 
-    /// Ends the read transaction of the look-ups, so that later ones see new rows and the log can be checkpointed. Call it
-    /// after a batch of look-ups and before any write.
+    /// Ends the read transaction of the look-ups, so that later ones see new rows and the log can
+    /// be checkpointed. Call it after a batch of look-ups and before any write.
     pub fn end_lookups(&self) -> Result<(), CatalogError> {
         match self.lookups.is_autocommit() {
             true => Ok(()),
@@ -377,8 +382,8 @@ impl Catalog {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    // SQLite would create the file with the umask's mode; the files beside it get the file's own. If this
-    // fails, SQLite reports why.
+    // SQLite would create the file with the umask's mode; the files beside it get the file's own.
+    // If this fails, SQLite reports why.
     let _ = crate::base::fs::write_new(path, b"", 0o600);
     let db = Connection::open(path)?;
     db.busy_timeout(Duration::from_secs(10))?;
@@ -409,20 +414,21 @@ fn failed(path: &Path, source: rusqlite::Error) -> CatalogError {
     }
 }
 
-/// Returns the path of the file that shows the next run that the catalog is damaged: SQLite would not notice it when
-/// it opens a file with a sound head.
+/// Returns the path of the file that shows the next run that the catalog is damaged: SQLite would
+/// not notice it when it opens a file with a sound head.
 fn damage_mark(path: &Path) -> PathBuf {
     path.with_extension("is-damaged")
 }
 
-/// Returns whether an error shows damage of the file and not a problem of the system around it: our statements and types
-/// always fit a sound catalog.
+/// Returns whether an error shows damage of the file and not a problem of the system around it: our
+/// statements and types always fit a sound catalog.
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{
         ConstraintViolation, DatabaseCorrupt, NotADatabase, TypeMismatch, Unknown,
     };
     let code = crate::base::sqlite::error_kind(error);
-    // Unknown is SQLite's error for a wrong statement. Ours are right, so the tables are not those that we created.
+    // Unknown is SQLite's error for a wrong statement. Ours are right, so the tables are not those
+    // that we created.
     let is_damaged = matches!(
         code,
         Some(ConstraintViolation | DatabaseCorrupt | NotADatabase | TypeMismatch | Unknown)
@@ -430,7 +436,8 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     is_damaged || is_strange(error) || matches!(error, rusqlite::Error::QueryReturnedNoRows)
 }
 
-/// Reads a row with a checksum: if its values have types that were never written, the row is unknown, too.
+/// Reads a row with a checksum: if its values have types that were never written, the row is
+/// unknown, too.
 fn known<T>(read: impl FnOnce() -> rusqlite::Result<Option<T>>) -> rusqlite::Result<Option<T>> {
     match read() {
         Err(error) if is_strange(&error) => Ok(None),

@@ -441,6 +441,20 @@ fn what_others_may_change_is_reached_by_descriptor() {
 }
 
 #[test]
+fn comments_are_at_most_100_columns_wide() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wide = Vec::new();
+    for source in sources() {
+        let text = fs::read_to_string(root.join(&source.path)).unwrap();
+        let comments = text.lines().zip(1..);
+        let comments = comments.filter(|(line, _)| line.trim_start().starts_with("//"));
+        let too_wide = comments.filter(|(line, _)| line.chars().count() > 100);
+        wide.extend(too_wide.map(|(_, number)| format!("src/{}:{number}", source.path)));
+    }
+    assert_eq!(wide, Vec::<String>::new());
+}
+
+#[test]
 fn nothing_is_left_to_be_written() {
     for needle in ["todo!(", "unimplemented!(", "dbg!(", "FIXME"] {
         only_in(needle, &[]);
