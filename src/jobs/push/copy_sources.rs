@@ -81,7 +81,10 @@ fn needed_copies<'a>(
         .collect();
     let is_needed = |archive: &&CatalogArchive| {
         let row = &archive.row;
-        let lacks = |seen: &&TargetInventory| seen.archives.get(&row.blake3) != Some(&row.bytes);
+        // It is unknown whether a target lacks an archive that was not looked at.
+        let lacks = |seen: &&TargetInventory| {
+            seen.scope.covers(&row.blake3) && seen.archives.get(&row.blake3) != Some(&row.bytes)
+        };
         seen.iter().any(lacks) && spool.size(&row.key()) != Some(row.bytes)
     };
     archives.iter().filter(is_needed).collect()

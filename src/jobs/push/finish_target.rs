@@ -220,7 +220,7 @@ impl<'a> FinishTarget<'a> {
             if result.failure.is_none() {
                 work = Some(PublishWork {
                     spool: state.spool.clone(),
-                    support: self.support(state, &confirmed, &pending)?,
+                    support: self.support(state, &confirmed)?,
                     pending,
                     recovery_is_due: self.is_due(state, &recovery_key(name), RECOVERY_VERSION)?,
                     reserve_is_due: self.is_due(state, &reserve_key(name), "1")?,
@@ -377,7 +377,6 @@ impl<'a> FinishTarget<'a> {
         &self,
         state: &State,
         confirmed: &ConfirmedObjects<'_>,
-        pending: &[Publication],
     ) -> Result<Support, PushError> {
         let shipped = confirmed.shipped.lock();
         let confirmed = shipped.map_or_else(
@@ -388,33 +387,17 @@ impl<'a> FinishTarget<'a> {
                 hashes.collect()
             },
         );
-        let can_only_remember = self.survey.write_only && self.survey.seen.is_ok();
-        let remembered = can_only_remember.then(|| self.remembered(state, pending));
+        // From before the archives that marks name were forgotten.
+        let seen = self.survey.seen.as_ref().ok();
+        let seen = seen.filter(|_| self.survey.write_only);
         Ok(Support {
             copy_sources: self.copy_sources.clone(),
             copy_sources_away: self.copy_sources_away,
             damaged: state.catalog.damaged_copies()?,
             scratch: state.spool.scratch(),
             confirmed,
-            remembered: remembered.transpose()?,
+            remembered: seen.map(|seen| seen.archives.clone()),
         })
-    }
-
-    /// Returns the archives that `pending` needs and that the target confirmed earlier, with their
-    /// sizes.
-    fn remembered(
-        &self,
-        state: &State,
-        pending: &[Publication],
-    ) -> Result<HashMap<Hash, u64>, PushError> {
-        let needed = pending.iter().flat_map(|one| &one.archives);
-        let needed: HashSet<Hash> = needed.map(|row| row.blake3).collect();
-        let known = state.catalog.archives_named(needed)?;
-        let placed = state
-            .catalog
-            .placed_among(&self.survey.name, known.iter().map(|one| one.n))?;
-        let there = known.iter().filter(|one| placed.contains(&one.n));
-        Ok(there.map(|one| (one.row.blake3, one.row.bytes)).collect())
     }
 
     /// Settles a snapshot that the spool lacks: it is on the target already (another state

@@ -29,8 +29,8 @@ use crate::storage::{ErrorKind, TargetError, panicked};
 /// Unlisted objects asked for by name, at the most; of an emptied target there are more.
 const MOST_ASKED: usize = 256;
 const ASKED_AT_ONCE: usize = 16;
-/// Once a target has answered, the others have so long.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Time that the other targets have once a target has answered, and that each has for a later look.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A set of manifests' names with a fast hash function: there may be thousands of them, and a push
 /// makes several such sets.

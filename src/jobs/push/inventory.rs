@@ -84,10 +84,12 @@ pub(super) fn looked_at(
     let mut numbers: HashSet<i64> = archives.iter().map(|archive| archive.n).collect();
     for (survey, part) in surveys.iter().zip(&looks.parts) {
         if let (Ok(seen), None) = (&survey.seen, part) {
-            let more = state
-                .catalog
-                .archives_named(seen.archives.keys().copied())?;
-            archives.extend(more.into_iter().filter(|archive| numbers.insert(archive.n)));
+            let all = state.catalog.archives()?;
+            let more = all
+                .iter()
+                .filter(|archive| seen.archives.contains_key(&archive.row.blake3))
+                .filter(|archive| numbers.insert(archive.n));
+            archives.extend(more.cloned());
         }
     }
     Ok(Arc::new(archives))
@@ -146,8 +148,20 @@ pub(super) fn reusable_archives(
     let on_copy_sources = archives_on(surveys, found.copy_sources);
     let condition =
         ReuseCondition::read(&state.catalog, &state.spool, on_copy_sources, recipients)?;
+    // A target that was not asked for an archive may have it.
+    let is_covered = |archive: &CatalogArchive| {
+        let mut answered = surveys.iter().filter(|one| !one.write_only);
+        let hash = &archive.row.blake3;
+        answered.all(|one| {
+            one.seen
+                .as_ref()
+                .map_or(true, |seen| seen.scope.covers(hash))
+        })
+    };
     let lost = archives.iter().filter(|archive| {
-        !placements.anywhere.contains(&archive.n) && !condition.is_spooled(archive)
+        !placements.anywhere.contains(&archive.n)
+            && !condition.is_spooled(archive)
+            && is_covered(archive)
     });
     let lost: HashSet<i64> = lost.map(|archive| archive.n).collect();
     // The share of the other archives is looked at only to find losses: it is a different one in

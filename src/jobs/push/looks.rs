@@ -21,8 +21,9 @@ use crate::state::catalog::{ArchiveSize, Catalog, CatalogArchive, CatalogError};
 
 /// Number of folders below `archives/`. Each holds the archives whose hashes begin with one byte.
 const SHARDS: u16 = 256;
-/// A look takes at least this many shards, so that sixteen pushes look at all.
-const FEWEST_SHARDS: u16 = SHARDS / 16;
+/// A look takes at least this many shards. Fifteen pushes take all then; if the shares change their
+/// length meanwhile, a shard may be one push later.
+const FEWEST_SHARDS: u16 = 18;
 /// A look takes as many shards as hold about this number of archives, if those are more.
 const ARCHIVES_IN_A_SHARE: usize = 256;
 
@@ -44,6 +45,16 @@ impl LookScope {
     /// Returns whether all archives are looked at.
     pub fn is_whole(&self) -> bool {
         matches!(self, Self::Whole)
+    }
+
+    /// Returns whether the archive `hash` is looked at.
+    pub fn covers(&self, hash: &Hash) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Part { named, shards } => {
+                named.contains(hash) || shards.contains(&u16::from(hash.0[0]))
+            }
+        }
     }
 
     /// Returns the shard at which the next look begins; `None` if this look takes no share.
@@ -149,8 +160,9 @@ fn scope(
         return Ok(LookScope::Whole);
     }
     if target.write_only {
-        // Only memory is available, and a turn through it would find nothing.
-        return Ok(part(0..0));
+        // Only memory is available, and all of it may be needed: to publish an earlier snapshot
+        // whose archives a mark names by now.
+        return Ok(LookScope::Whole);
     }
     let share = share(next_shard(catalog, &target.name)?, placed);
     let mut folders: BTreeSet<u16> = share.clone().collect();
@@ -203,6 +215,36 @@ mod tests {
             assert!(pushes <= 16, "{archives}: {pushes}");
             assert_eq!(at, 0, "{archives}");
         }
+        assert_eq!(share(0, 300).len(), 219);
+    }
+
+    /// Kind: the number of archives changes from push to push, and with it the length of the share.
+    #[test]
+    fn no_shard_waits_for_more_than_sixteen_pushes() {
+        let mut random = 1_u64;
+        let mut archives = 4000;
+        let (mut last, mut at) = ([0; SHARDS as usize], 0);
+        for push in 1..100_000 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            archives = match random >> 61 {
+                0 => 2000 + (random >> 32) as usize % 3000,
+                1 => archives + 100,
+                _ => archives,
+            };
+            let share = share(at, archives);
+            at = share.end % SHARDS;
+            for shard in share {
+                last[usize::from(shard)] = push;
+            }
+            let longest = last.iter().map(|seen| push - seen).max().unwrap();
+            assert!(longest < 16, "push {push}: {longest}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_as_large_as_the_target_allows() {
         assert_eq!(share(0, 300).len(), 219);
         assert_eq!(share(240, 4000), 240..256);
     }

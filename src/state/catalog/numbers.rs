@@ -46,8 +46,11 @@ impl Catalog {
         Ok(counter.and_then(|(_, counter)| counter.parse().ok()))
     }
 
-    /// Returns whether `noted` is the highest counter of this writer by the index.
+    /// Returns whether a number is noted and is the highest counter of this writer by the index.
     fn is_by_index(&self, noted: Option<i64>) -> Result<bool, CatalogError> {
+        if noted.is_none() {
+            return Ok(false);
+        }
         let sql = "SELECT MAX(counter) FROM archives WHERE writer=?1";
         let mut query = self.db.prepare_cached(sql).map_err(self.fail())?;
         let highest = query.query_row([&self.writer.0[..]], |row| {

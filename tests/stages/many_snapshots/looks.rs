@@ -195,3 +195,33 @@ fn content_that_comes_back_reuses_an_archive_only_if_the_target_has_it() {
     let incomplete = many.needed().into_iter().find(|path| !path.is_file());
     assert_eq!(incomplete, None);
 }
+
+/// The second target fails from some request on: at the first look, at the later one, or afterwards.
+#[test]
+fn a_target_that_fails_on_the_way_does_not_cost_the_reuse() {
+    let mut many = Many::new();
+    let second = many.pusher.dir.path().join("second");
+    let second = open(&TargetSpec::from_url(second.to_str().unwrap())).unwrap();
+    many.pusher.sync(&many.target, &second);
+    let target = many.target.clone();
+    let mut failed = 0;
+    for request in (0..).step_by(3) {
+        for _ in 0..2 {
+            let report = many.pusher.push(&[&target, &second]);
+            assert!(report.is_complete(), "{report:?}");
+        }
+        fs::write(many.pusher.data("17"), content(17)).unwrap();
+        let watched = Watched::new(second.clone(), Fault::From(request));
+        let failing: Arc<dyn Storage> = watched.clone();
+        let report = many.pusher.push(&[&target, &failing]);
+        assert!(report.is_published_somewhere(), "{request}: {report:?}");
+        let new_bytes = report.totals.new_bytes;
+        assert!(new_bytes < 1000, "{request}: {new_bytes} bytes are new");
+        fs::remove_file(many.pusher.data("17")).unwrap();
+        if report.is_complete() {
+            break;
+        }
+        failed += 1;
+    }
+    assert!(failed > 5, "{failed}");
+}
