@@ -4,6 +4,7 @@
 //! The everyday form has some hundred snapshots, `SEALIFT_TEST_LONG=1` two thousand.
 
 mod looks;
+mod mixed_targets;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -54,6 +55,8 @@ struct Pusher {
     stamp: Stamp,
     count: u64,
     archive_bytes: u64,
+    /// The labels of targets that can only be written to.
+    write_only: Vec<String>,
 }
 
 impl Pusher {
@@ -70,6 +73,7 @@ impl Pusher {
             stamp: "20200101T000000Z".parse().unwrap(),
             count: 0,
             archive_bytes: PackOptions::default().archive_bytes,
+            write_only: Vec::new(),
             dir,
         }
     }
@@ -111,7 +115,7 @@ impl Pusher {
                 name: target.label().to_owned(),
                 target: Arc::clone(target),
                 concurrency: 2,
-                write_only: false,
+                write_only: self.write_only.iter().any(|label| label == target.label()),
             })
             .collect();
         let request = PushRequest {

@@ -101,3 +101,51 @@ pub(super) fn note_highest(tx: &Connection, archives: &[NewArchive]) -> rusqlite
     )
     .map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::Hash;
+    use crate::format::archive_table::{ArchiveKind, ArchiveRow};
+
+    /// Kind: the index of the numbers shows nothing, whatever is noted beside the rows.
+    #[test]
+    fn no_number_is_given_twice_if_the_index_has_lost_its_rows() {
+        for also in ["", "DELETE FROM meta WHERE key='highest archive';"] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("catalog.db");
+            let mut catalog = Catalog::open(&path).unwrap();
+            let writer = catalog.writer();
+            let id = ArchiveId { writer, counter: 7 };
+            let row = ArchiveRow {
+                id,
+                kind: ArchiveKind::Data,
+                blake3: Hash([1; 32]),
+                sha256: Hash([2; 32]),
+                bytes: 1000,
+                recipient_set: "0123456789abcdef".to_owned(),
+                head_sha256: Hash([3; 32]),
+            };
+            let archive = NewArchive {
+                row,
+                tar_bytes: 4096,
+                tar_blake3: Hash([4; 32]),
+            };
+            catalog.commit_archives(&[archive], &[]).unwrap();
+            let emptied = format!(
+                "{also} CREATE TABLE spare(writer, counter); CREATE INDEX spare_index ON spare(writer, counter);
+                 PRAGMA writable_schema=ON;
+                 UPDATE sqlite_schema SET rootpage=(SELECT rootpage FROM sqlite_schema WHERE name='spare_index')
+                 WHERE name='sqlite_autoindex_archives_1';"
+            );
+            catalog.db.execute_batch(&emptied).unwrap();
+            drop(catalog);
+            let catalog = Catalog::open(&path).unwrap();
+            let next = catalog.next_archive_id().unwrap();
+            assert!(
+                next.writer != writer || next.counter == 8,
+                "{also}: {next:?}"
+            );
+        }
+    }
+}

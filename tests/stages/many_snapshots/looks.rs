@@ -16,35 +16,41 @@ use crate::support::watched_target::{Fault, Watched};
 /// Number of files of the first snapshot, each in an archive of its own. A push looks at all of at
 /// most 256 archives.
 const FILES: usize = 600;
-const MOST_PUSHES: usize = 16;
+pub(super) const MOST_PUSHES: usize = 16;
 
 /// A host whose folder holds many archives that only its first snapshot needs.
-struct Many {
-    pusher: Pusher,
-    target: Arc<dyn Storage>,
+pub(super) struct Many {
+    pub(super) pusher: Pusher,
+    pub(super) target: Arc<dyn Storage>,
     first: Vec<PathBuf>,
 }
 
 impl Many {
     fn new() -> Self {
-        let mut pusher = Pusher::new();
+        Self::with(Pusher::new(), &[])
+    }
+
+    /// `others` get every snapshot too.
+    pub(super) fn with(mut pusher: Pusher, others: &[&Arc<dyn Storage>]) -> Self {
         pusher.archive_bytes = 1;
         let repo = pusher.dir.path().join("repo");
         let target = open(&TargetSpec::from_url(repo.to_str().unwrap())).unwrap();
+        let targets = [&[&target], others].concat();
         for n in 0..FILES {
             fs::write(pusher.data(&n.to_string()), content(n)).unwrap();
         }
-        pusher.push(&[&target]);
+        pusher.push(&targets);
+        for n in 1..FILES {
+            fs::remove_file(pusher.data(&n.to_string())).unwrap();
+        }
         let mut many = Self {
             pusher,
-            target,
+            target: target.clone(),
             first: Vec::new(),
         };
         many.first = many.archives();
-        for n in 1..FILES {
-            fs::remove_file(many.pusher.data(&n.to_string())).unwrap();
-        }
-        many.push_well();
+        let report = many.pusher.push(&targets);
+        assert!(report.is_complete(), "{report:?}");
         many
     }
 
@@ -86,7 +92,7 @@ impl Many {
     }
 
     /// An archive that only the first snapshot needs.
-    fn old(&self) -> PathBuf {
+    pub(super) fn old(&self) -> PathBuf {
         let needed = self.needed();
         let old = self.first.iter().find(|path| !needed.contains(path));
         old.unwrap().clone()
@@ -95,7 +101,7 @@ impl Many {
 
 /// Returns a content that is long enough for an archive that is not mostly headers: such an archive
 /// would be packed again.
-fn content(n: usize) -> String {
+pub(super) fn content(n: usize) -> String {
     let lines = (0..500).map(|line| format!("line {line} of file {n} of the first snapshot\n"));
     lines.collect()
 }
