@@ -136,7 +136,7 @@ mod tests {
                 "{also} CREATE TABLE spare(writer, counter); CREATE INDEX spare_index ON spare(writer, counter);
                  PRAGMA writable_schema=ON;
                  UPDATE sqlite_schema SET rootpage=(SELECT rootpage FROM sqlite_schema WHERE name='spare_index')
-                 WHERE name='sqlite_autoindex_archives_1';"
+                 WHERE name='sqlite_autoindex_archives_2';"
             );
             catalog.db.execute_batch(&emptied).unwrap();
             drop(catalog);

@@ -55,6 +55,8 @@ fn an_archive_that_a_target_may_have_is_not_forgotten() {
     fs::remove_file(&old).unwrap();
     let is_noticed = |_: &usize| !many.pusher.push(&[&target, &shelf]).warnings.is_empty();
     assert!((0..MOST_PUSHES).find(is_noticed).is_some());
+    // This one takes the share that the archive belongs to, so the next one does not.
+    many.pusher.push(&[&target, &shelf]);
     fs::write(&old, &bytes).unwrap();
     let root = many.pusher.dir.path().join("repo");
     let key = old
