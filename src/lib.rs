@@ -10,7 +10,7 @@
 //! - [`repository`]: one host's folder on a target; [`config`]: the configuration file.
 //! - [`storage`]: the targets; [`state`]: the state directory; [`keys`]: recipients and identities.
 //! - [`format`](mod@format): all that is stored on a target; [`retention`]: which snapshots stay.
-//! - [`base`]: what every layer stands on.
+//! - [`base`]: what every layer uses.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::print_stdout))]
 

@@ -294,7 +294,7 @@ impl PruneRequest {
                 staying.contains(&one.manifest.core_hash),
             );
         }
-        let heeded: HashSet<&str> = chain
+        let followed: HashSet<&str> = chain
             .snapshots
             .iter()
             .flat_map(|one| one.manifest.core.marks_seen.iter().map(String::as_str))
@@ -302,7 +302,7 @@ impl PruneRequest {
         let marks = seen.marks.seen.iter();
         let marks: Vec<PlannedMark> = marks
             .map(|one| {
-                let ripe = self.gone || heeded.contains(one.name.as_str());
+                let ripe = self.gone || followed.contains(one.name.as_str());
                 needed.plan_mark(&seen, one, ripe)
             })
             .collect();

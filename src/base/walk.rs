@@ -150,7 +150,7 @@ enum What {
     Descent(Meta),
 }
 
-/// How many of the outermost directories stay open, besides the innermost.
+/// How many of the outermost directories stay open, in addition to the innermost.
 const MOST_OPEN: usize = 8;
 
 impl Level {

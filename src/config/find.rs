@@ -3,8 +3,8 @@
 //! A configuration names commands, recipients and the signer, so its author decides what this
 //! process does. A file that was *named* (`--config`, `$SEALIFT_CONFIG`) is the caller's choice.
 //! One that was merely *found*, such as the `sealift.toml` in root's current directory, is obeyed
-//! only if nobody but root and this user can change it and the files that it trusts. The programs
-//! that its commands run are not checked: a shell line can name any.
+//! only if no other user than root and this one can change it and the files that it trusts. The
+//! programs that its commands run are not checked: a shell line can name any.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -74,7 +74,7 @@ impl std::fmt::Debug for Recipients {
     }
 }
 
-/// A plugin without callbacks: it could ask its user something, but nobody watches a scheduled run.
+/// A plugin without callbacks: it could ask its user something, but a scheduled run has no user.
 type PluginRecipient = RecipientPluginV1<NoCallbacks>;
 
 struct SyncPlugin(std::sync::Mutex<PluginRecipient>);

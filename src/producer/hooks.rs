@@ -3,7 +3,7 @@
 //!
 //! - A command's output counts only if the command succeeds in time.
 //! - The end of its stderr is kept with the run, or with the error if it failed.
-//! - Its whole process group is ended if it fails, if its time is up, and if this process is told
+//! - Its whole process group is ended if it fails, if its time is up, and if this process must
 //!   to end. The group of a command whose output is the copy is always ended, so that nothing
 //!   writes into the copy later. Services that an `after` has started go on.
 //! - It gets the environment without the targets' credentials.
@@ -47,7 +47,7 @@ pub(super) struct Ran {
 /// The process group of a command that may be running.
 #[derive(Default)]
 struct Group {
-    /// Set when this process is told to end: nothing may be started after that.
+    /// Set when this process must end: nothing may be started after that.
     closed: bool,
     running: Option<Pid>,
 }
@@ -74,7 +74,7 @@ fn end_with_grace(group: Pid) {
 }
 
 /// Runs `line` with its output going to `stdout` (`None`: it is dropped), for at most `timeout`. If
-/// this process is told to end, the command is ended too.
+/// this process must end, the command is ended too.
 pub(super) fn run(
     line: &CommandLine,
     stdout: Option<File>,
@@ -100,7 +100,7 @@ pub(super) fn run(
     ran
 }
 
-/// Has `line`, an `after`, run even if this process is told to end before it.
+/// Has `line`, an `after`, run even if this process must end before it.
 pub(super) fn owe_after(
     line: &CommandLine,
     environment: &[(&str, &str)],

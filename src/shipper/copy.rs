@@ -20,7 +20,7 @@ const LONGEST_STREAK: u32 = 4;
 pub(super) struct Streak(AtomicU32);
 
 impl Streak {
-    /// Returns whether there were so many failures that no more copies should be tried.
+    /// Returns whether too many copies failed in a row to try more.
     pub(super) fn is_over(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= LONGEST_STREAK
     }

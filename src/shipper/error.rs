@@ -38,7 +38,7 @@ pub enum ShipError {
     /// An object that should be shipped is not in the spool.
     #[error("{0} was to be shipped, but is not in the spool")]
     NotInSpool(ObjectKey),
-    /// Objects of a snapshot are nowhere to be had.
+    /// No source has the objects of a snapshot.
     #[error(
         "cannot publish {manifest} on {target}: {count} of its objects are neither there nor in the spool, nor on a \
          target that can be read ({first})"

@@ -58,7 +58,7 @@ pub struct Publication {
     pub at_hand: HashMap<Hash, Bytes>,
 }
 
-/// What a publication may use besides the spool.
+/// What a publication may use in addition to the spool.
 #[derive(Debug, Default)]
 pub struct Support {
     /// Folders on other targets, to copy archives from that neither the target nor the spool has.

@@ -167,8 +167,8 @@ impl SyncRequest {
         Ok(plan)
     }
 
-    /// Returns the objects that the marks of the other side name, whoever signed them: the host may
-    /// follow any of them.
+    /// Returns the objects that the marks of the other side name, whatever their signer: the host
+    /// may follow any of them.
     async fn marked(&self) -> Result<HashSet<Hash>, ShipError> {
         let marks = self.to.marks(&self.trust, &[]).await?;
         if marks.unread > 0 {

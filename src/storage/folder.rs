@@ -4,7 +4,7 @@
 //! from there up to the root, including those that it did not create: a concurrent put may have
 //! created them a moment ago without flushing them yet. So an object that has its name is complete,
 //! and durable before `put` returns. (`object_store`'s `LocalFileSystem` leaves the staged `name#1`
-//! of a killed put beside the objects for ever, and follows symlinks.)
+//! of a killed put beside the objects permanently, and follows symlinks.)
 //!
 //! Other users may write to the folder's disk, so everything is reached from its open directory: no
 //! planted link leads a read, a write or a delete out of it, and a FIFO never makes an open wait.

@@ -1,4 +1,5 @@
-//! Plain English in each text that a user reads: the program's help, its error messages, README and the documents.
+//! Plain English in every text that is read: the program's help, its messages, README, the documents, and the comments
+//! of the code.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,12 +64,36 @@ fn documents() -> Vec<Line> {
     let mut paths: Vec<PathBuf> = docs
         .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
         .collect();
-    paths.push(root().join("README.md"));
+    let others = [
+        "README.md",
+        "keys/README.md",
+        "deploy/RECOVER.md",
+        "deploy/dalidou.toml",
+        "deploy/folder.toml",
+    ];
+    paths.extend(others.map(|name| root().join(name)));
     paths.sort();
     let mut lines = Vec::new();
     for path in paths {
         let place = path.strip_prefix(root()).unwrap().display().to_string();
         lines.extend(lines_of(&place, &fs::read_to_string(&path).unwrap()));
+    }
+    lines
+}
+
+/// Everything in `src` but tests: comments, and the strings of messages that are no `#[error]`.
+fn code() -> Vec<Line> {
+    let mut lines = Vec::new();
+    for source in sources() {
+        if source.path.contains("tests") {
+            continue;
+        }
+        let path = format!("src/{}", source.path);
+        let text = fs::read_to_string(root().join(&path)).unwrap();
+        let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+        // `Vouched::Nobody` is a name.
+        let text = text[..end].replace("Nobody", "");
+        lines.extend(lines_of(&path, &text));
     }
     lines
 }
@@ -128,13 +153,13 @@ fn every_text_is_found() {
 }
 
 #[test]
-fn what_users_read_is_plain_english() {
+fn what_people_read_is_plain_english() {
     let banned: Vec<(Regex, &str)> = BANNED
         .iter()
         .map(|(pattern, instead)| (Regex::new(&format!("(?i){pattern}")).unwrap(), *instead))
         .collect();
     let mut wrong = Vec::new();
-    let lines = [documents(), help(&[]), errors()];
+    let lines = [documents(), help(&[]), errors(), code()];
     for line in lines.iter().flatten() {
         for (pattern, instead) in &banned {
             if let Some(found) = pattern.find(&line.text) {

@@ -209,7 +209,7 @@ impl Dir {
 
     /// Sets an extended attribute of `rel`, of a link itself. There is no `lsetxattrat`, and FIFOs
     /// and links cannot be opened for `fsetxattr`; so this uses the path in `/proc` of the open
-    /// directory, which nobody can exchange.
+    /// directory, which no other process can exchange.
     pub fn set_xattr(&self, rel: impl AsRef<OsStr>, name: &OsStr, value: &[u8]) -> io::Result<()> {
         let (dir, entry) = self.parent(rel.as_ref())?;
         let path = place_path(dir.as_fd()).join(entry);

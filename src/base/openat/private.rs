@@ -16,7 +16,7 @@ use crate::base::ids::{hex, unhex};
 
 /// Random bytes in a directory's name.
 const RANDOM_BYTES: usize = 8;
-/// How often a directory is created anew after another user moved or exchanged it in that moment.
+/// How often a directory is created again after another user moved or exchanged it in that moment.
 const MOST_TRIES: usize = 64;
 /// The name of the file whose owner shows how this file system chooses owners.
 const PROBE: &str = "owner";

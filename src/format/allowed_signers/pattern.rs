@@ -25,7 +25,8 @@ pub(super) fn list_matches(list: &[u8], text: &[u8]) -> bool {
 }
 
 /// Returns whether `text` matches `pattern`, in which `*` and `?` are wildcards. After a mismatch
-/// the last `*` takes one byte more. An earlier one never needs to, so many of them take no longer.
+/// the last `*` takes one byte more. An earlier one never needs to, and several of them take no
+/// longer.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut at, mut next) = (0, 0);
     // Positions after the last `*` in the pattern, and of the first byte that it does not take yet.

@@ -68,7 +68,7 @@ impl PayloadKey {
 }
 
 impl Drop for PayloadKey {
-    /// Overwrites the key, so that nobody can decrypt this payload by reading our memory later.
+    /// Overwrites the key, so that our memory does not reveal it later.
     fn drop(&mut self) {
         if let Ok(nothing) = UnboundKey::new(&CHACHA20_POLY1305, &[0; 32]) {
             self.key = LessSafeKey::new(nothing);

@@ -372,7 +372,7 @@ impl<'a> FinishTarget<'a> {
         Ok(())
     }
 
-    /// Returns what the publication may use besides the spool.
+    /// Returns what the publication may use in addition to the spool.
     fn support(
         &self,
         state: &State,

@@ -127,7 +127,7 @@ pub(super) struct LookedAt<'a> {
 /// Updates the placements by what was seen, and chooses the archives that a new snapshot may reuse:
 /// sealed to at least today's recipients, and, for every target that answered, there, in the spool,
 /// or on another target to copy from. A push does not wait for a target that does not answer: it
-/// gets what it lacks when it is back.
+/// gets its missing archives when it is back.
 ///
 /// The `marked` archives are unknown from now on, whatever else has them: the next manifest lists
 /// their marks, and no later one that is published beside it may name them.

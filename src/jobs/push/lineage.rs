@@ -1,6 +1,6 @@
 //! Determines the next snapshot's place in the chain, by comparing the catalog with the targets.
 //!
-//! Besides the usual case, three things can have happened since the last run:
+//! Apart from the usual case, three things can have happened since the last run:
 //!
 //! - The target has snapshots of this machine that the catalog does not know: the state directory
 //!   was lost (the catalog is empty) or set back (a restored VM). A new writer begins, on top of

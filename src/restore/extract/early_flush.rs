@@ -18,7 +18,7 @@ const FLUSH_BYTES: u64 = 256 << 20;
 pub(super) struct EarlyFlush {
     /// Bytes written so far.
     written_bytes: AtomicU64,
-    /// Wakes the thread. `None`: it was told to end.
+    /// Wakes the thread. `None`: it must end.
     wake: Mutex<Option<SyncSender<()>>>,
     thread: Mutex<Option<JoinHandle<io::Result<()>>>>,
 }

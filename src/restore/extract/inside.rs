@@ -11,7 +11,7 @@
 //! Crash argument: an entry's old state is in the directory until it is aside, and its new state is
 //! in the staging directory until the old one has left. So three look-ups by name show how far an
 //! entry is, whatever subset of the renames reached the disk, and also on a copy of the disk. (An
-//! exchange in one step could not be told from its reverse; inode numbers would help, but not all
+//! exchange in one step looks like its reverse; inode numbers would help, but not all
 //! file systems keep them.) The journal is removed only after directory and aside are flushed.
 //! Entries that other processes put there meanwhile are moved aside under a free name, never
 //! replaced.

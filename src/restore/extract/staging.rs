@@ -68,7 +68,7 @@ pub(super) struct Staging {
     destination: Destination,
     /// The permissions of a new directory there, by the umask.
     usual_mode: u32,
-    /// Removes it if this process is told to end: its content is decrypted.
+    /// Removes it if this process must end: its content is decrypted.
     removal: Removal,
 }
 
@@ -286,7 +286,7 @@ fn usual_mode(private: &PrivateDir) -> io::Result<u32> {
     Ok(mode & 0o777)
 }
 
-/// Has the directory in `slot` removed if this process is told to end.
+/// Has the directory in `slot` removed if this process must end.
 fn owe_removal(slot: Arc<OnceLock<Arc<PrivateDir>>>) -> CleanupGuard {
     CleanupGuard::register(move || {
         let Some(private) = slot.get() else {

@@ -94,7 +94,7 @@ fn near_misses(near: &[String]) -> String {
     }
 }
 
-/// Adds to a missing path the reason from the snapshot's list of what it lacks, if it is there.
+/// Adds to a missing path the reason from the snapshot's list of skipped entries, if it has one.
 pub(super) fn explain_lack(error: PlanError, skipped: &[Skipped]) -> PlanError {
     let PlanError::NoSuchPath { path, near } = error else {
         return error;

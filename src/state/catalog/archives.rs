@@ -191,7 +191,7 @@ impl Catalog {
             .map_err(self.fail())?;
         let mut archives: Vec<Option<CatalogArchive>> =
             rows.collect::<Result<_, _>>().map_err(self.fail())?;
-        // Which of two is meant by an id that a damaged index let both have nobody knows.
+        // A damaged index can let two archives have one id: which one is meant is unknown.
         let mut seen: HashMap<ArchiveId, u32> = HashMap::new();
         for archive in archives.iter().flatten() {
             *seen.entry(archive.row.id).or_default() += 1;

@@ -42,7 +42,7 @@ pub(super) fn of_chunk(hash: &ChunkHash, place: &ChunkPlace) -> u64 {
     ])
 }
 
-/// `n` is the number by which chunks name it: under another one they would lie in another archive.
+/// `n` is the number by which chunks name it: another one would mean another archive.
 pub(super) fn of_archive(n: i64, row: &ArchiveRow, tar_bytes: u64, tar_blake3: &Hash) -> u64 {
     check(&[
         &n.to_le_bytes(),
@@ -155,7 +155,7 @@ mod tests {
             assert_eq!(catalog.find_chunk(&chunk.hash).unwrap(), None, "{sql}");
             assert_eq!(catalog.archives().unwrap().len(), 0, "{sql}");
         }
-        // Its number may be any: whoever goes on numbers under another name.
+        // Its number is unknown, so the catalog continues as another writer.
         let (path, writer) = (catalog.path.clone(), catalog.writer());
         drop(catalog);
         let catalog = Catalog::open(&path).unwrap();
