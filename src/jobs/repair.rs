@@ -69,6 +69,22 @@ enum RepairError {
     NotKept,
 }
 
+/// Returns the first donor from which `copy` succeeds, or why no donor could supply the object.
+async fn from_first<'a>(
+    folder: &HostFolder,
+    donors: &'a [Donor],
+    copy: impl AsyncFn(&'a Donor) -> Result<(), RepairError>,
+) -> Result<&'a Donor, Unmended> {
+    let mut unmended = Unmended::default();
+    for donor in donors {
+        match copy(donor).await {
+            Ok(()) => return Ok(donor),
+            Err(error) => unmended.note(folder, error),
+        }
+    }
+    Err(unmended)
+}
+
 /// Copies the archive `row` to `folder` from the first donor that has it whole, and returns that
 /// donor.
 pub async fn bring_archive<'a>(
@@ -77,14 +93,10 @@ pub async fn bring_archive<'a>(
     donors: &'a [Donor],
     scratch: &Path,
 ) -> Result<&'a Donor, Unmended> {
-    let mut unmended = Unmended::default();
-    for donor in donors {
-        match copy_and_prove(folder, row, donor, scratch).await {
-            Ok(()) => return Ok(donor),
-            Err(error) => unmended.note(folder, error),
-        }
-    }
-    Err(unmended)
+    from_first(folder, donors, async |donor| {
+        copy_and_prove(folder, row, donor, scratch).await
+    })
+    .await
 }
 
 async fn copy_and_prove(
@@ -113,14 +125,10 @@ pub async fn bring_page<'a>(
     page: &Hash,
     donors: &'a [Donor],
 ) -> Result<&'a Donor, Unmended> {
-    let mut unmended = Unmended::default();
-    for donor in donors {
-        match copy_page(folder, page, donor).await {
-            Ok(()) => return Ok(donor),
-            Err(error) => unmended.note(folder, error),
-        }
-    }
-    Err(unmended)
+    from_first(folder, donors, async |donor| {
+        copy_page(folder, page, donor).await
+    })
+    .await
 }
 
 async fn copy_page(folder: &HostFolder, page: &Hash, donor: &Donor) -> Result<(), RepairError> {
@@ -137,14 +145,10 @@ pub async fn bring_history<'a>(
     page: &Hash,
     donors: &'a [Donor],
 ) -> Result<&'a Donor, Unmended> {
-    let mut unmended = Unmended::default();
-    for donor in donors {
-        match copy_history(folder, page, donor).await {
-            Ok(()) => return Ok(donor),
-            Err(error) => unmended.note(folder, error),
-        }
-    }
-    Err(unmended)
+    from_first(folder, donors, async |donor| {
+        copy_history(folder, page, donor).await
+    })
+    .await
 }
 
 async fn copy_history(folder: &HostFolder, page: &Hash, donor: &Donor) -> Result<(), RepairError> {
@@ -185,14 +189,10 @@ pub async fn bring_manifest<'a>(
     donors: &'a [Donor],
     scratch: &Path,
 ) -> Result<&'a Donor, Unmended> {
-    let mut unmended = Unmended::default();
-    for donor in donors {
-        match copy_manifest(folder, name, accepts, donor, scratch).await {
-            Ok(()) => return Ok(donor),
-            Err(error) => unmended.note(folder, error),
-        }
-    }
-    Err(unmended)
+    from_first(folder, donors, async |donor| {
+        copy_manifest(folder, name, accepts, donor, scratch).await
+    })
+    .await
 }
 
 async fn copy_manifest(
