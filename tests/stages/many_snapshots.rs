@@ -233,7 +233,7 @@ fn processor() -> Duration {
     Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
 }
 
-/// Bytes of what a push puts besides archives.
+/// Bytes of what a push puts except archives.
 fn small_bytes(before: &Shelf, known: &BTreeSet<String>) -> u64 {
     let objects = before.objects().into_iter();
     let new = objects.filter(|(key, _)| !known.contains(key) && !key.contains("/archives/"));

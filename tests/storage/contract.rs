@@ -111,7 +111,7 @@ fn rsync_daemon() -> Backend {
     over(&daemon.spec("/deep/er"), daemon)
 }
 
-/// A fresh folder on a server that somebody started for us.
+/// A fresh folder on a server that was started for this test.
 fn webdav() -> Backend {
     let url = std::env::var("SEALIFT_TEST_WEBDAV_URL").expect("SEALIFT_TEST_WEBDAV_URL is not set");
     let mut random = [0; 8];
