@@ -123,6 +123,7 @@ impl Pusher {
             snapshot: &snapshot,
             recipients: self.recipients.clone(),
             signer: &self.signer,
+            signer_is_listed: true,
             next_signer: None,
             trust: self.trust(),
             targets: &targets,

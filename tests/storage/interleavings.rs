@@ -107,6 +107,7 @@ impl Base {
             snapshot: &snapshot,
             recipients: self.recipients.clone(),
             signer: &self.signer,
+            signer_is_listed: true,
             next_signer: None,
             trust: self.trust(),
             targets,

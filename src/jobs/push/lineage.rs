@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use super::error::PushError;
 use super::inspect_targets::{InspectedTarget, NameSet, inspect_targets};
+use super::introduction;
 use super::looks::LookPlan;
 use super::request::Target;
 use crate::base::ids::{Hash, HostName};
@@ -35,7 +36,11 @@ const BEGINS_AFTER: &str = "begins after";
 /// Returns the catalog entries that no target shows and that a rebuilt catalog needs.
 pub(crate) fn carried_over(state: &State) -> Result<Vec<(&'static str, String)>, PushError> {
     let mut carried = Vec::new();
-    for key in [ADOPTED_HEADS, HIGHEST, BEGINS_AFTER] {
+    let signers = [introduction::LAST_SIGNER, introduction::ANNOUNCED];
+    for key in [ADOPTED_HEADS, HIGHEST, BEGINS_AFTER]
+        .into_iter()
+        .chain(signers)
+    {
         if let Some(value) = state.catalog.meta(key)? {
             carried.push((key, value));
         }
@@ -239,6 +244,10 @@ fn take_in_foreign(
     }
     for (snapshot, _) in foreign.values() {
         state.catalog.add_snapshot(&snapshot.manifest, true)?;
+    }
+    if newest >= own_head {
+        let snapshots = foreign.values().map(|(snapshot, _)| *snapshot);
+        introduction::learn(&state.catalog, snapshots)?;
     }
     Ok(())
 }

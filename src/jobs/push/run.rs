@@ -11,6 +11,7 @@ use super::copy_sources::{self, CopySource};
 use super::error::PushError;
 use super::finish_target::{FinishTarget, Publishing};
 use super::inspect_targets::{InspectedTarget, inspect_targets};
+use super::introduction::{self, PresentSigner};
 use super::inventory::{
     LookedAt, PushInventory, adopt_spooled_manifests, drop_damaged, looked_at, reusable_archives,
 };
@@ -68,6 +69,11 @@ pub fn push(
             return Err(error);
         }
     };
+    introduction::remember(
+        &push.state.catalog,
+        &request.signer.fingerprint(),
+        request.next_signer.as_deref(),
+    )?;
     let reports = push.finish_targets(&targets, uploads, &packed)?;
     tidy_spool(push.state, request.targets)?;
     Ok(push.report(packed, reports))
@@ -130,6 +136,11 @@ impl<'a> Push<'a> {
         let mut lineage = reconciled.lineage;
         self.note(reconciled.notes);
         self.warn(reconciled.warnings);
+        let signer = PresentSigner {
+            fingerprint: request.signer.fingerprint(),
+            is_listed: request.signer_is_listed,
+        };
+        signer.require_introduced(&self.state.catalog)?;
         if let Some(aside) = &self.state.catalog.replaced {
             let text = format!(
                 "the catalog was damaged and is now {}; a new one was begun",

@@ -101,6 +101,7 @@ impl Pusher {
             snapshot: &snapshot,
             recipients: self.recipients.clone(),
             signer: &self.signer,
+            signer_is_listed: true,
             next_signer: None,
             trust: Trust::Key(self.signer.public_key().clone()),
             targets: &targets,
