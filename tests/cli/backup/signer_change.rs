@@ -1,5 +1,5 @@
 //! Kind: the host's signer is exchanged. Readers who trust the old one must be led to the new one, or the
-//! host must be told before it publishes what they refuse.
+//! host refuses before it publishes what they would refuse.
 
 use std::fs;
 use std::process::Command;
