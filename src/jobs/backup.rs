@@ -16,6 +16,7 @@ use super::recovery_files::recovery_files;
 use super::shrunk::{self, ShrinkFinding};
 use super::targets::{open_for_push, own_trust};
 use crate::base::clock;
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::base::units::count;
 use crate::config::Config;
 use crate::format::signature::Signer;
@@ -37,8 +38,8 @@ pub(crate) struct BackupRequest {
 
 /// A snapshot directory to push.
 pub(crate) enum ExistingSnapshot {
-    /// By its stamp, sequence, or `latest`.
-    Named(String),
+    /// One of this host's.
+    Chosen(SnapshotChoice),
     /// Created by any tool.
     Dir(PathBuf),
 }
@@ -71,8 +72,8 @@ pub(crate) fn push_existing(
     let mut pusher = Pusher::open(config, front)?;
     let snapshot = match which {
         ExistingSnapshot::Dir(dir) => producer::from_dir(config, dir, false),
-        ExistingSnapshot::Named(text) => {
-            let dir = local_snapshots::find(config, text, front)?;
+        ExistingSnapshot::Chosen(choice) => {
+            let dir = local_snapshots::find(config, choice, front)?;
             producer::from_dir(config, &dir, true)
         }
     };
