@@ -65,7 +65,7 @@ fn a_date_means_the_local_day_and_the_choice_is_shown() {
         (ZONE, "2026-11-28T22:30Z", "3"),
         ("UTC", "yesterday", "4"),
         ("UTC", "2 days ago", "2"),
-        ("UTC", "36 hours ago", "3"),
+        ("UTC", "35 hours ago", "3"),
         ("UTC", "2", "2"),
         ("UTC", "20261128T060000Z", "2"),
     ] {
@@ -152,7 +152,7 @@ fn every_command_that_takes_a_snapshot_takes_a_date() {
         &["validate", "yesterday"][..],
         &["push", "yesterday"],
         &["verify", "yesterday"],
-        &["sync", "repo", "./copy", "yesterday", "--host", "dalidou"],
+        &["sync", "folder", "./copy", "yesterday", "--host", "dalidou"],
         &["pin", "yesterday"],
     ] {
         let said = host.exits(arguments, 0);
