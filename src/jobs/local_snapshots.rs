@@ -71,11 +71,11 @@ pub(crate) fn find(
         let stamp = one.snapshot.stamp;
         choice.admits(stamp, one.sequence, hashes(stamp)) && has_tags(one)
     };
-    let meant = snapshots.iter().filter(is_meant);
+    let mut meant = snapshots.iter().filter(is_meant);
     // The last of equals: `latest` is the last that was made, packed or not.
     let found = match choice.is_by_time() {
         true => meant.max_by_key(|one| one.snapshot.stamp),
-        false => meant.last(),
+        false => meant.next_back(),
     };
     let Some(found) = found else {
         return Err(not_here(config, choice, &snapshots));
