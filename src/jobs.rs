@@ -7,7 +7,10 @@
 pub(crate) mod acknowledge;
 pub(crate) mod adopt;
 pub(crate) mod backup;
+pub(crate) mod check_config;
+pub(crate) mod config_edit;
 pub(crate) mod context;
+pub(crate) mod dry_run;
 pub(crate) mod error;
 pub(crate) mod forget_local;
 pub(crate) mod init;
@@ -23,6 +26,7 @@ pub mod repair;
 pub(crate) mod shrunk;
 pub(crate) mod status;
 pub(crate) mod sync;
+pub(crate) mod target_setup;
 pub(crate) mod targets;
 pub mod test_restore;
 pub(crate) mod verify;

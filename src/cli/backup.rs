@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::Context;
+use super::dry_run;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
 use crate::jobs::backup::report::{BackupReport, PushedState, PushedTarget};
@@ -26,6 +27,9 @@ pub(super) struct BackupArgs {
     /// Note for this snapshot (stored encrypted)
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
+    /// Show what would be taken and what the exclude patterns leave out; take and send nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +55,9 @@ impl BackupArgs {
 pub(super) fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let config = context.load_config()?;
+    if args.dry_run {
+        return dry_run::run(context, &config, &args.request());
+    }
     let report = backup::run(&config, &args.request(), context)?;
     conclude(context, report, started)
 }
