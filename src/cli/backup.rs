@@ -27,6 +27,12 @@ pub(super) struct BackupArgs {
     /// Note for this snapshot (stored encrypted)
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BackupRunArgs {
+    #[command(flatten)]
+    snapshot: BackupArgs,
     /// Show what would be taken and what the exclude patterns leave out; take and send nothing
     #[arg(long)]
     dry_run: bool,
@@ -52,13 +58,13 @@ impl BackupArgs {
     }
 }
 
-pub(super) fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
+pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let config = context.load_config()?;
     if args.dry_run {
-        return dry_run::run(context, &config, &args.request());
+        return dry_run::run(context, &config, &args.snapshot.request());
     }
-    let report = backup::run(&config, &args.request(), context)?;
+    let report = backup::run(&config, &args.snapshot.request(), context)?;
     conclude(context, report, started)
 }
 

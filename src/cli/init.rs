@@ -214,9 +214,9 @@ fn render(args: &InitArgs, paths: &InitPaths) -> Result<String, Failure> {
         (Some(preset), Some(root)) => Some((preset.clone(), absolute(root)?)),
         _ => None,
     };
-    // The places of the preset's sources.
+    // The places of the preset's sources, and their names.
     let taken = match &preset {
-        Some(_) => vec!["db", "config", "chroma"],
+        Some(_) => vec!["db", "config", "registry", "chroma"],
         None => Vec::new(),
     };
     let taken = taken.into_iter().map(TakenPlace::of).collect();

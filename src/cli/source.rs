@@ -51,8 +51,10 @@ fn add(context: &Context, args: &AddSourceArgs) -> Result<Outcome, Failure> {
     let blocks: Vec<String> = new.iter().map(render_source).collect();
     edited.save(Some(&blocks.join("\n")))?;
     let report = edited.report(names, Vec::new());
-    if context.json {
-        output::print_json(&report)?;
+    if context.json || context.quiet {
+        if context.json {
+            output::print_json(&report)?;
+        }
         return Ok(Outcome::Complete);
     }
     output::print_line(format_args!("config   {}", report.config_path))?;
@@ -80,7 +82,9 @@ fn remove(context: &Context, name: &str) -> Result<Outcome, Failure> {
         output::print_json(&report)?;
         return Ok(Outcome::Complete);
     }
-    output::print_line(format_args!("removed  {name} from {}", report.config_path))?;
+    if !context.quiet {
+        output::print_line(format_args!("removed  {name} from {}", report.config_path))?;
+    }
     context.note("note: earlier snapshots keep it, until retention deletes them");
     if edited.config().sources.iter().any(|one| one.name == name) {
         context.note(format_args!(

@@ -66,10 +66,12 @@ fn add(context: &Context, args: &AddTargetArgs) -> Result<Outcome, Failure> {
     match context.json {
         true => output::print_json(&report)?,
         false => {
-            output::print_line(format_args!("config   {}", report.edit.config_path))?;
+            if !context.quiet {
+                output::print_line(format_args!("config   {}", report.edit.config_path))?;
+            }
             print_tried(&report.targets)?;
             if report.targets.iter().all(|target| target.problem.is_none()) {
-                context.note("next: the next backup sends it all that it lacks; `sealift sync` copies older snapshots");
+                context.note("next: the next backup sends it the newest snapshot; `sealift sync` copies older ones");
             }
         }
     }
@@ -96,7 +98,9 @@ fn remove(context: &Context, name: &str) -> Result<Outcome, Failure> {
 
 fn print_removed(context: &Context, name: &str, report: &RemovedTarget) -> Result<(), Failure> {
     let RemovedTarget { edit, url, .. } = report;
-    output::print_line(format_args!("removed  {name} from {}", edit.config_path))?;
+    if !context.quiet {
+        output::print_line(format_args!("removed  {name} from {}", edit.config_path))?;
+    }
     context.note(format_args!(
         "note: nothing was deleted at {url}; restore, list and verify read it with --from"
     ));

@@ -119,11 +119,13 @@ impl Viewer<'_> {
     /// Adds the keys of one table that the file has, then the defaults of the others.
     fn table(&mut self, name: &str, index: usize, table: Option<&DeTable<'_>>) {
         let entries = || table.into_iter().flat_map(|table| table.iter());
+        let first = self.settings.len();
         let kind = entries().find(|(key, _)| key.get_ref() == "kind");
         let kind = kind.and_then(|(_, value)| value.get_ref().as_str().map(str::to_owned));
         for (key, value) in entries() {
             self.written(name, index, key.get_ref(), value);
         }
+        self.settings[first..].sort_by_key(|setting| setting.line);
         let is_written = |wanted: &str| entries().any(|(key, _)| key.get_ref() == wanted);
         for (of, key, value, of_kind) in DEFAULTS {
             let applies = of_kind.is_empty() || kind.as_deref() == Some(*of_kind);
