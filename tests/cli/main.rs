@@ -21,6 +21,7 @@ mod list_and_status;
 mod listing;
 mod prune;
 mod restore;
+mod setup;
 mod shell;
 mod specs;
 mod sync;
