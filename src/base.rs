@@ -23,4 +23,5 @@ pub mod similar;
 pub mod skipped;
 pub mod sqlite;
 pub(crate) mod units;
+pub mod user_dirs;
 pub mod walk;

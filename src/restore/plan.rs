@@ -112,11 +112,15 @@ pub(crate) fn choose<'a>(
     for finding in &chain.findings {
         match finding {
             // With a damaged or foreign manifest above the highest good one, the newest is unknown.
-            Finding::Refused(refused, _)
-                if request.snapshot == "latest" && refused.sequence >= chosen.sequence() =>
+            Finding::Refused(..) | Finding::Stranger(_)
+                if request.snapshot == "latest"
+                    && finding.refused().last().map(|n| n.sequence) >= Some(chosen.sequence()) =>
             {
-                let finding = finding.to_string();
-                return Err(PlanError::Doubtful { stamp, finding });
+                return Err(PlanError::Doubtful {
+                    stamp,
+                    finding: finding.to_string(),
+                    next: finding.next(),
+                });
             }
             Finding::Lineage { child, .. } if *child == name => {
                 let finding = finding.to_string();
