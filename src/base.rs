@@ -7,6 +7,7 @@ pub mod cleanup;
 pub mod clock;
 pub mod confine;
 pub mod database_names;
+pub mod dir_lock;
 pub mod error_chain;
 pub mod fs;
 pub mod ids;

@@ -11,6 +11,7 @@ mod find;
 mod preset;
 mod raw;
 mod recipients;
+pub mod remotes;
 mod source;
 mod value;
 mod write;

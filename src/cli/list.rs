@@ -90,12 +90,7 @@ fn cells(one: &ListedSnapshot, targets: &[&str]) -> Vec<String> {
 
 fn list_remote(context: &Context, args: &RemoteArgs) -> Result<Outcome, Failure> {
     let chain = runtime()?.block_on(args.open(context))?.chain;
-    for finding in chain.findings.iter().take(MOST_FINDINGS) {
-        output::tell(format_args!("warning: {finding}"));
-    }
-    if let more @ 1.. = chain.findings.len().saturating_sub(MOST_FINDINGS) {
-        output::tell(format_args!("warning: and {more} more; --json has all"));
-    }
+    tell_findings(&chain);
     match context.json {
         true => print_json(&chain)?,
         false => print(&chain.snapshots)?,
@@ -104,6 +99,22 @@ fn list_remote(context: &Context, args: &RemoteArgs) -> Result<Outcome, Failure>
         true => Outcome::Complete,
         false => Outcome::Partial,
     })
+}
+
+/// Prints the irregularities of a folder, and the next step for each kind that has one.
+pub(super) fn tell_findings(chain: &Chain) {
+    let mut steps: Vec<&str> = Vec::new();
+    for finding in chain.findings.iter().take(MOST_FINDINGS) {
+        output::tell(format_args!("warning: {finding}"));
+        steps.extend(finding.next());
+    }
+    if let more @ 1.. = chain.findings.len().saturating_sub(MOST_FINDINGS) {
+        output::tell(format_args!("warning: and {more} more; --json has all"));
+    }
+    steps.dedup();
+    for step in steps {
+        output::tell(format_args!("  next: {step}"));
+    }
 }
 
 fn print(snapshots: &[VerifiedSnapshot]) -> Result<(), Failure> {

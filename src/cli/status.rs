@@ -17,7 +17,8 @@ pub(super) struct StatusArgs {
     /// Do not ask the targets; show what this host remembers
     #[arg(long)]
     offline: bool,
-    /// Show every host on this target instead: the name of a [[target]], or a URL; needs no config
+    /// Show every host on this target instead: the name of a [[target]] or of a remote, or a URL;
+    /// needs no config
     #[arg(long, value_name = "URL", conflicts_with = "offline")]
     from: Option<String>,
     /// With --from: count only what these signers signed: an allowed_signers file, a public key or

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use ssh_key::PublicKey;
 
 use crate::base::ids::{Hash, HostName, Stamp};
+use crate::format::allowed_signers::AllowedSigner;
 use crate::format::known::{Known, KnownRef};
 use crate::format::manifest::{Manifest, ManifestName};
 use crate::format::signature::{self, MANIFEST_NAMESPACE, Trust};
@@ -448,6 +449,13 @@ impl Chain {
             _ => None,
         });
         missing.collect()
+    }
+
+    /// Returns the trust in exactly the signers of this chain.
+    pub fn trust(&self) -> Trust {
+        let signers = self.trusted.iter();
+        let signers = signers.map(|one| AllowedSigner::for_host(&self.host, one.key.clone()));
+        Trust::AllowedSigners(signers.collect())
     }
 
     /// Whether the snapshot of this core is here, but signed by a key that is not trusted.

@@ -10,11 +10,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use rustix::fs::{FlockOperation, flock};
 
 use super::{KnownSigner, KnownSigners};
+use crate::base::dir_lock::DirLock;
 use crate::base::fs::{create_private_dir, write_atomic};
 use crate::base::ownership::{self, Exposure};
 use crate::base::user_dirs;
@@ -23,8 +21,6 @@ use crate::base::user_dirs;
 pub const FILE_NAME: &str = "known_signers";
 /// Largest file that is read, in bytes: some thirty thousand lines.
 const MAX_BYTES: u64 = 8 << 20;
-/// How long to wait for another process, which holds the lock for some milliseconds.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const HEADER: &str = "# The signers that sealift remembers: place, host, public key, fingerprint, since when, how it became known.\n\
      # `sealift remote forget` removes a line.\n";
 
@@ -79,12 +75,10 @@ fn failed(what: &'static str, file: &Path) -> impl Fn(io::Error) -> KnownSigners
 
 /// Reads the file; one that does not exist is empty. Fails if others can change it.
 pub fn read(path: &Path) -> Result<KnownSigners, KnownSignersError> {
-    let dir = match File::open(parent(path)) {
+    let _lock = match DirLock::shared(parent(path)) {
         Err(error) if is_absent(&error) => return Ok(KnownSigners::default()),
-        opened => opened.map_err(failed("read", path))?,
+        taken => taken.map_err(failed("lock", path))?,
     };
-    let _lock =
-        DirLock::take(&dir, FlockOperation::NonBlockingLockShared).map_err(failed("lock", path))?;
     match ownership::open_regular(path) {
         Err(error) if is_absent(&error) => Ok(KnownSigners::default()),
         Err(error) => Err(failed("read", path)(error)),
@@ -129,36 +123,10 @@ fn content(file: &File, path: &Path) -> Result<Vec<u8>, KnownSignersError> {
     Ok(bytes)
 }
 
-/// The lock of the file's directory, until it is dropped.
-struct DirLock<'a>(&'a File);
-
-impl<'a> DirLock<'a> {
-    fn take(dir: &'a File, operation: FlockOperation) -> io::Result<Self> {
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        loop {
-            match flock(dir, operation) {
-                Ok(()) => return Ok(Self(dir)),
-                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-    }
-}
-
-impl Drop for DirLock<'_> {
-    fn drop(&mut self) {
-        // The kernel releases it when the directory is closed, too.
-        let _ = flock(self.0, FlockOperation::Unlock);
-    }
-}
-
 /// The file, open to add lines.
 #[derive(Debug)]
 pub struct SignerFile {
     path: PathBuf,
-    dir: File,
     file: File,
 }
 
@@ -188,7 +156,6 @@ impl SignerFile {
         refuse_exposed(&file, path)?;
         Ok(Self {
             path: path.to_owned(),
-            dir: File::open(parent(path)).map_err(&unwritable)?,
             file,
         })
     }
@@ -204,8 +171,7 @@ impl SignerFile {
         is_known: &dyn Fn(&KnownSigner) -> bool,
     ) -> Result<Vec<(usize, bool)>, KnownSignersError> {
         let unwritable = failed("write", &self.path);
-        let _lock = DirLock::take(&self.dir, FlockOperation::NonBlockingLockExclusive)
-            .map_err(failed("lock", &self.path))?;
+        let _lock = DirLock::exclusive(parent(&self.path)).map_err(failed("lock", &self.path))?;
         // `forget` replaces the file.
         let current = ownership::open_regular(&self.path).map_err(&unwritable)?;
         let id = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
@@ -265,12 +231,10 @@ pub fn forget(
     goes: impl Fn(&KnownSigner) -> bool,
 ) -> Result<Vec<(usize, KnownSigner)>, KnownSignersError> {
     let unwritable = failed("write", path);
-    let dir = match File::open(parent(path)) {
+    let _lock = match DirLock::exclusive(parent(path)) {
         Err(error) if is_absent(&error) => return Ok(Vec::new()),
-        opened => opened.map_err(failed("read", path))?,
+        taken => taken.map_err(failed("lock", path))?,
     };
-    let _lock = DirLock::take(&dir, FlockOperation::NonBlockingLockExclusive)
-        .map_err(failed("lock", path))?;
     let file = match ownership::open_regular(path) {
         Err(error) if is_absent(&error) => return Ok(Vec::new()),
         opened => opened.map_err(failed("read", path))?,
