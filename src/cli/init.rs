@@ -11,6 +11,7 @@ use crate::base::ids::HostName;
 use crate::base::ownership;
 use crate::config::{FILE_NAME, NewConfig, named_by_environment, render_new};
 use crate::jobs::init::{self, InitReport, InitRequest, TriedTarget};
+use crate::keys::recipients::short;
 use crate::storage::{self, TargetSpec, is_over_ssh};
 
 #[derive(Debug, Args)]
@@ -258,7 +259,7 @@ fn print(report: &InitReport) -> Result<(), Failure> {
         report.signer_fingerprint, report.signer
     ))?;
     for recipient in &report.recipients {
-        output::print_line(format_args!("sealed to {recipient}"))?;
+        output::print_line(format_args!("sealed to {}", short(recipient)))?;
     }
     for TriedTarget {
         name, may, problem, ..

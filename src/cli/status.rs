@@ -11,6 +11,7 @@ use super::hosts;
 use super::output;
 use super::target_args::Side;
 use crate::jobs::status::{self, Asking, LastRun, StatusReport, TargetHealth};
+use crate::keys::recipients::short;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -109,7 +110,7 @@ fn print_target(health: &TargetHealth) -> Result<(), Failure> {
         _ => output::print_line("  newest: none")?,
     }
     for access in &health.recipients {
-        let recipient = &access.recipient;
+        let recipient = short(&access.recipient);
         output::print_line(match access.opens_in_full {
             true => format!("  can be fully decrypted by {recipient}"),
             false => format!("  can be decrypted only in part by {recipient}"),

@@ -3,6 +3,8 @@
 //! A file is an age identity file, one sealed with a passphrase, or an OpenSSH private key; its
 //! first bytes show which. A key with a passphrase is opened once, when it is loaded.
 
+mod typing_error;
+
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -156,12 +158,12 @@ impl Identities {
                 self.uses_programs = true;
                 self.keys.push(Box::new(key));
             } else if !line.is_empty() {
+                if typing_error::is_broken_over_lines(text) {
+                    let reason = "its key is broken over several lines; join them to one";
+                    return Err(malformed(reason.to_owned()));
+                }
                 // The line may be most of a secret, so the message has only its number.
-                let start = line.get(..4).unwrap_or_default();
-                let fault = match start.eq_ignore_ascii_case("AGE-") {
-                    true => "has a typing error, or is cut short",
-                    false => "is not a secret key",
-                };
+                let fault = typing_error::of_identity(line);
                 return Err(malformed(format!("line {} {fault}", number + 1)));
             }
         }
