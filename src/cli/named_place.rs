@@ -27,10 +27,7 @@ pub(super) fn remote_or_folder(text: &str) -> Result<Option<Remote>, Failure> {
     let remotes = match Remotes::load() {
         Ok(remotes) => remotes,
         // The remote may be in the file, so the folder must be named as one.
-        Err(error) => {
-            let hint = format!("see to that file; for a folder write ./{text}");
-            return Err(unusable(error).hint(hint));
-        }
+        Err(error) => return Err(unusable_for(error, text)),
     };
     if let Some(remote) = remotes.all.get(text) {
         return Ok(Some(remote.clone()));
@@ -79,7 +76,7 @@ pub(super) fn look_up(context: &Context, text: &str) -> Result<NamedPlace, Failu
     if let Some(target) = config.as_ref().and_then(|config| config.target(text)) {
         return Ok(NamedPlace::Target(spec(target)));
     }
-    let remotes = Remotes::load().map_err(|error| unusable(error).hint(&hint))?;
+    let remotes = Remotes::load().map_err(|error| unusable_for(error, text))?;
     if let Some(remote) = remotes.all.get(text) {
         return Ok(NamedPlace::Remote(remote.clone()));
     }
@@ -99,6 +96,15 @@ fn unknown(config: Option<&Config>, remotes: &Remotes, text: &str) -> Failure {
     Failure::usage(format!(
         "no target is named {text}, and no remote{near}{there}"
     ))
+}
+
+/// Returns the failure for remotes that cannot be used, where `text` may name one, or a folder.
+fn unusable_for(error: RemotesError, text: &str) -> Failure {
+    let next = match &error {
+        RemotesError::Exposed { exposure, .. } => exposure.remedy.clone(),
+        _ => "see to that file".to_owned(),
+    };
+    unusable(error).hint(format!("{next}; for a folder write ./{text}"))
 }
 
 /// Returns the failure for remotes that cannot be used.

@@ -39,7 +39,9 @@ pub enum RemotesError {
     #[error("neither HOME nor XDG_CONFIG_HOME names a directory, so there is no place for remotes")]
     NoHome,
     /// Other users can change the file.
-    #[error("{exposure}: others can change where {} leads, and which commands it runs", file.display())]
+    #[error(
+        "{exposure}: others can change where the remotes in it lead, and which commands they run"
+    )]
     Exposed {
         /// The file.
         file: PathBuf,
@@ -493,7 +495,7 @@ mod tests {
                 2,
                 "a password in a URL",
             ),
-            ("[a]\nurl = \"/a\"\nendpoint = \"x\ny\"", 3, ""),
+            ("[a]\nurl = \"/a\"\nendpoint = \"x y\"", 2, "endpoint"),
             ("[\"a/b\"]\nurl = \"/a\"", 1, "cannot be the name"),
             ("[a]\nurl = \"/a\"\nssh = \"rsh -l\"", 2, "ssh"),
         ] {
@@ -512,7 +514,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let file = temp.path().join("sealift/remotes.toml");
         change(&file, |all| all.with("a", &remote("/a"))).unwrap();
-        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o620)).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o620)).unwrap();
         let refused = [
             Remotes::read(&file).err(),
             change(&file, |all| all.with("b", &remote("/b"))).err(),

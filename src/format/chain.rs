@@ -152,8 +152,7 @@ impl std::fmt::Display for StrangerManifests {
             )?,
             [only] => write!(
                 f,
-                "snapshot {} (sequence {}) is refused: it is signed by {signer}, which is not a trusted signer",
-                only.stamp, only.sequence
+                "manifest {only} is refused: it is signed by {signer}, which is not a trusted signer"
             )?,
             [] => {}
         }

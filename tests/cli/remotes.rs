@@ -11,15 +11,25 @@ fn key_holder() -> Shell {
     shell
 }
 
+/// Runs it without a configuration; exit code 0.
+fn ok(shell: &Shell, script: &str) -> String {
+    shell.ok(&format!("unset SEALIFT_CONFIG; {script}"))
+}
+
+fn run(shell: &Shell, script: &str) -> (i32, String) {
+    shell.run(&format!("unset SEALIFT_CONFIG; {script}"))
+}
+
 const NAMED: &str = "sealift remote add dalidou repo --host dalidou --signer allowed_signers\n";
 
 #[test]
 fn every_from_and_both_sides_of_a_copy_may_be_a_name() {
     let shell = key_holder();
-    shell.ok(NAMED);
-    shell.ok("sealift remote add copy $PWD/second");
+    ok(&shell, NAMED);
+    ok(&shell, "sealift remote add copy $PWD/second");
     // From anywhere: the path and the signer's file are absolute.
-    shell.ok(
+    ok(
+        &shell,
         "mkdir below && cd below && sealift list --from dalidou && sealift remote test dalidou",
     );
     for command in [
@@ -32,20 +42,26 @@ fn every_from_and_both_sides_of_a_copy_may_be_a_name() {
         "sealift sync dalidou copy",
         "sealift list --from copy --signer allowed_signers",
     ] {
-        let said = shell.ok(command);
+        let said = ok(&shell, command);
         assert!(!said.contains("warning: line"), "{command}: {said}");
     }
     assert!(shell.dir().join("second/dalidou/manifests").is_dir());
     // The remote's signer counts, and an option counts more.
-    shell.ok("sed -i 's/^signer = .*/signer = \"SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"/' .config/sealift/remotes.toml");
-    let (code, said) = shell.run("sealift list --from dalidou");
+    ok(
+        &shell,
+        "sed -i 's/^signer = .*/signer = \"SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"/' .config/sealift/remotes.toml",
+    );
+    let (code, said) = run(&shell, "sealift list --from dalidou");
     assert_eq!(
         (code, said.contains("is not a trusted signer")),
         (1, true),
         "{said}"
     );
-    shell.ok("sealift list --from dalidou --signer allowed_signers");
-    let (code, said) = shell.run("sealift sync dalidou copy");
+    ok(
+        &shell,
+        "sealift list --from dalidou --signer allowed_signers",
+    );
+    let (code, said) = run(&shell, "sealift sync dalidou copy");
     assert_eq!(
         (code, said.contains("is not a trusted signer")),
         (1, true),
@@ -56,34 +72,37 @@ fn every_from_and_both_sides_of_a_copy_may_be_a_name() {
 #[test]
 fn a_remote_without_a_signer_has_the_one_that_is_remembered() {
     let shell = key_holder();
-    let said = shell.ok("sealift remote add dalidou repo && sealift remote list");
+    let said = ok(
+        &shell,
+        "sealift remote add dalidou repo && sealift remote list",
+    );
     assert!(said.contains("not known yet"), "{said}");
-    let (code, said) = shell.run("sealift remote test dalidou");
+    let (code, said) = run(&shell, "sealift remote test dalidou");
     assert_eq!(
         (code, said.contains("is not confirmed")),
         (1, true),
         "{said}"
     );
-    shell.ok("sealift list --from dalidou --accept-signer");
-    let said = shell.ok("sealift remote test dalidou && sealift remote list");
+    ok(&shell, "sealift list --from dalidou --accept-signer");
+    let said = ok(&shell, "sealift remote test dalidou && sealift remote list");
     assert!(
         said.contains("(remembered)") && said.contains("(sequence 1)"),
         "{said}"
     );
     let list: serde_json::Value =
-        serde_json::from_str(&without_warnings(&shell.ok("sealift --json remote list"))).unwrap();
+        serde_json::from_str(&without_warnings(&ok(&shell, "sealift --json remote list"))).unwrap();
     assert_eq!(list[0]["name"], "dalidou");
     assert_eq!(list[0]["url"], shell.dir().join("repo").to_str().unwrap());
     assert_eq!(list[0]["known_signers"][0]["host"], "dalidou");
-    shell.ok("sealift remote forget dalidou");
-    let (code, said) = shell.run("sealift remote forget dalidou");
+    ok(&shell, "sealift remote forget dalidou");
+    let (code, said) = run(&shell, "sealift remote forget dalidou");
     assert_eq!(
         (code, said.contains("no signer is remembered")),
         (2, true),
         "{said}"
     );
-    shell.ok("sealift remote remove dalidou");
-    let said = shell.ok("sealift remote list");
+    ok(&shell, "sealift remote remove dalidou");
+    let said = ok(&shell, "sealift remote list");
     assert!(said.contains("no remote yet"), "{said}");
 }
 
@@ -142,15 +161,15 @@ fn one_rule_decides_what_a_name_means() {
 #[test]
 fn a_file_of_remotes_that_others_can_write_is_refused() {
     let shell = key_holder();
-    shell.ok(NAMED);
-    shell.ok("chmod 666 .config/sealift/remotes.toml");
+    ok(&shell, NAMED);
+    ok(&shell, "chmod 666 .config/sealift/remotes.toml");
     for command in [
         "sealift list --from dalidou",
         "sealift remote list",
         "sealift remote add x repo",
         "sealift sync dalidou ./copy",
     ] {
-        let (code, said) = shell.run(command);
+        let (code, said) = run(&shell, command);
         assert_eq!(code, 2, "{said}");
         assert!(
             said.contains("can be written by others") && said.contains("chmod go-w"),
@@ -158,7 +177,10 @@ fn a_file_of_remotes_that_others_can_write_is_refused() {
         );
     }
     // A URL needs no file.
-    shell.ok("sealift list --from ./repo --signer allowed_signers");
+    ok(
+        &shell,
+        "sealift list --from ./repo --signer allowed_signers",
+    );
 }
 
 #[test]
@@ -177,7 +199,7 @@ fn a_remote_keeps_no_secret_and_no_nonsense() {
         ("x repo --host a/b".to_owned(), "a/b"),
         ("x memory://".to_owned(), "in memory"),
     ] {
-        let (code, said) = shell.run(&format!("sealift remote add {arguments}"));
+        let (code, said) = run(&shell, &format!("sealift remote add {arguments}"));
         assert_eq!(code, 2, "{said}");
         assert!(
             said.contains(what) && !said.contains("hunter2") && !said.contains(key),
@@ -185,8 +207,8 @@ fn a_remote_keeps_no_secret_and_no_nonsense() {
         );
     }
     assert!(!shell.dir().join(".config/sealift/remotes.toml").exists());
-    shell.ok("sealift remote add x repo");
-    let (code, said) = shell.run("sealift remote add x repo");
+    ok(&shell, "sealift remote add x repo");
+    let (code, said) = run(&shell, "sealift remote add x repo");
     assert_eq!(
         (code, said.contains("is named x already")),
         (2, true),

@@ -107,7 +107,7 @@ mod tests {
         let key = key();
         let wrong = format!("{}O{}", &key[..20], &key[21..]);
         assert!(
-            of_identity(&wrong).contains("character 4 after KEY-1"),
+            of_identity(&wrong).contains("character 5 after KEY-1"),
             "{}",
             of_identity(&wrong)
         );

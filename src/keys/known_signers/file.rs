@@ -31,7 +31,7 @@ pub enum KnownSignersError {
     #[error("neither HOME nor XDG_CONFIG_HOME names a directory")]
     NoHome,
     /// Other users can change the file.
-    #[error("{exposure}: others can change whom {} trusts", file.display())]
+    #[error("{exposure}: others can change which signers it names")]
     Exposed {
         /// The file.
         file: PathBuf,

@@ -254,7 +254,8 @@ fn a_file_that_others_can_change_is_refused() {
     add(&path, &[signer("/a", "one", 1)]);
     let dir = path.parent().unwrap();
     for (open, wide, closed) in [(path.as_path(), 0o620, 0o600), (dir, 0o770, 0o700)] {
-        let chmod = |mode| std::fs::set_permissions(open, PermissionsExt::from_mode(mode)).unwrap();
+        let chmod =
+            |mode| std::fs::set_permissions(open, std::fs::Permissions::from_mode(mode)).unwrap();
         chmod(wide);
         let refused = [
             read(&path).err(),
