@@ -497,7 +497,6 @@ mod tests {
             ),
             ("[a]\nurl = \"/a\"\nendpoint = \"x y\"", 2, "endpoint"),
             ("[\"a/b\"]\nurl = \"/a\"", 1, "cannot be the name"),
-            ("[a]\nurl = \"/a\"\nssh = \"rsh -l\"", 2, "ssh"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             let place = format!("/x/remotes.toml:{line}: ");
