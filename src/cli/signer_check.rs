@@ -12,6 +12,9 @@ use crate::jobs::signer_memory::{Basis, Remembered};
 use crate::keys::known_signers::{KnownSigner, Origin};
 use crate::repository::{HostFolder, RepositoryError};
 
+/// Most signers at other places that a question shows.
+const MOST_ELSEWHERE: usize = 3;
+
 /// Whether no manifest is believed because strangers signed them.
 pub(super) fn is_signed_by_strangers(error: &RepositoryError) -> bool {
     let RepositoryError::Chain(ChainError::NothingVerified { signers, .. }) = error else {
@@ -141,6 +144,17 @@ impl SeenPlace<'_> {
         }
     }
 
+    /// Returns lines about other signers of a host of that name at other places.
+    fn signers_elsewhere(&self, context: &Context) -> Vec<String> {
+        let (host, memory) = (&self.folder.host, context.signers());
+        let known = memory.elsewhere(self.name, host);
+        let lines = known.iter().take(MOST_ELSEWHERE).map(|(line, known)| {
+            let (place, print, line) = (&known.place, known.fingerprint(), memory.line(*line));
+            format!("at {place} a host of that name has another signer, {print} ({line})")
+        });
+        lines.collect()
+    }
+
     /// Asks whether the signers are the host's. Returns how the answer was given.
     fn confirm(&self, context: &Context, accepts_unseen: bool) -> Result<Origin, Failure> {
         let (host, memory) = (&self.folder.host, context.signers());
@@ -152,7 +166,11 @@ impl SeenPlace<'_> {
         let damaged = memory
             .is_damaged()
             .then_some("a damaged line of the file of known signers may have named another one");
+        let elsewhere = self.signers_elsewhere(context);
         if accepts_unseen && damaged.is_none() {
+            for line in &elsewhere {
+                output::tell(format_args!("warning: {line}"));
+            }
             context.note(format_args!("accepted the signer of {host}: {signer}"));
             return Ok(Origin::Accepted);
         }
@@ -161,13 +179,8 @@ impl SeenPlace<'_> {
         for other in others.filter(|other| other != signer) {
             question += &format!("and also by, or with an introduction of\n  {other}\n");
         }
-        for (line, known) in memory.elsewhere(self.name, host) {
-            question += &format!(
-                "ATTENTION: at {} a host of that name has another signer ({}):\n  {}\n",
-                known.place,
-                memory.line(*line),
-                known.fingerprint()
-            );
+        for line in &elsewhere {
+            question += &format!("ATTENTION: {line}\n");
         }
         if let Some(damaged) = damaged {
             question += &format!("ATTENTION: {damaged}.\n");

@@ -322,14 +322,14 @@ impl Remotes {
             format!("['{name}']"),
         ];
         let lines: Vec<&str> = self.text.split_inclusive('\n').collect();
-        let is_head = |line: &&str| heads.iter().any(|head| line.trim() == head);
+        let is_head = |line: &str| heads.iter().any(|head| line.trim() == head);
         let entangled = || RemotesError::Entangled {
             name: name.to_owned(),
             file: self.file.clone(),
         };
         let start = lines
             .iter()
-            .position(|line| is_head(&line))
+            .position(|line| is_head(line))
             .ok_or_else(entangled)?;
         let next = lines[start + 1..]
             .iter()

@@ -474,3 +474,53 @@ fn init_says_whose_snapshots_a_target_holds() {
     );
     assert!(!said.contains("by this signer"), "{said}");
 }
+
+/// Runs a command on a terminal and answers its question.
+const ASK: &str = r#"cat >ask.py <<'END'
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+said = b""
+while True:
+    try:
+        more = os.read(terminal, 4096)
+    except OSError:
+        break
+    if not more:
+        break
+    is_asked = b"[yes/no]" in said
+    said += more
+    if b"[yes/no]" in said and not is_asked:
+        os.write(terminal, sys.argv[1].encode() + b"\n")
+sys.stdout.write(said.decode())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+END
+"#;
+
+/// On a terminal the key holder is asked once: a yes is remembered, a no is not.
+#[test]
+fn on_a_terminal_the_first_use_is_asked_about_and_the_next_is_not() {
+    let shell = Shell::new(Scene::Backup);
+    shell.ok(ASK);
+    let (code, said) = shell.run("python3 ask.py no sealift list --from repo");
+    assert_eq!(
+        (code, said.contains("Is it the signer of dalidou? [yes/no]")),
+        (1, true),
+        "{said}"
+    );
+    assert!(!shell.dir().join(FILE).exists());
+    let said = shell.ok("python3 ask.py yes sealift list --from repo");
+    assert!(said.contains("is remembered in"), "{said}");
+    let text = fs::read_to_string(shell.dir().join(FILE)).unwrap();
+    assert!(text.trim_end().ends_with(" confirmed"), "{text}");
+    let said = shell.ok("python3 ask.py no sealift list --from repo");
+    assert!(!said.contains("[yes/no]"), "{said}");
+    // Another signer at a new place: the question shows the one that is known.
+    shell.ok(&format!(
+        "{FUNCTIONS}\nswap new; afresh; sealift --quiet backup; mv repo moved"
+    ));
+    let (code, said) = shell.run("python3 ask.py no sealift list --from moved");
+    assert_eq!((code, said.contains("ATTENTION: at ")), (1, true), "{said}");
+    assert!(said.contains("known_signers line 3"), "{said}");
+}
