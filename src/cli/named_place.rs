@@ -3,13 +3,14 @@
 //!
 //! Text with a slash or a colon is a URL or a path. Other text is a name. Where a target of the
 //! configuration can be named, it comes first, so that an existing command never changes its
-//! meaning; then a remote; then, with `--from`, a folder of that name. `./NAME` is always the folder.
+//! meaning; then a remote; then, with `--from`, a folder of that name. `./NAME` is always the
+//! folder.
 
 use std::path::Path;
 
 use super::Context;
 use super::failure::Failure;
-use crate::config::remotes::{self, Remote, Remotes, RemotesError};
+use crate::config::remotes::{self, NamedRemote, Remotes, RemotesError};
 use crate::config::{Config, ConfigError};
 use crate::jobs::targets::spec;
 use crate::storage::TargetSpec;
@@ -20,7 +21,7 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// Returns the remote that `--from TEXT` names; `None` if it is a URL or a folder.
-pub(super) fn remote_or_folder(text: &str) -> Result<Option<Remote>, Failure> {
+pub(super) fn remote_or_folder(text: &str) -> Result<Option<NamedRemote>, Failure> {
     if !is_name(text) || !remotes::is_name(text) {
         return Ok(None);
     }
@@ -53,7 +54,7 @@ pub(super) enum NamedPlace {
     /// A target of the configuration.
     Target(TargetSpec),
     /// A remote.
-    Remote(Remote),
+    Remote(NamedRemote),
     /// A URL or a path.
     Url,
 }

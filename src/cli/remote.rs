@@ -11,10 +11,10 @@ use super::target_args::RemoteArgs;
 use crate::base::clock;
 use crate::base::ids::HostName;
 use crate::config::Config;
-use crate::config::remotes::{self, Remote, Remotes};
+use crate::config::remotes::{self, NamedRemote, Remotes};
 use crate::jobs::context::runtime;
 use crate::jobs::signer_memory;
-use crate::keys::known_signers::{KnownSigner, Origin};
+use crate::keys::known_signers::{KnownSigner, SignerOrigin};
 use crate::storage;
 
 #[derive(Debug, Subcommand)]
@@ -123,7 +123,7 @@ fn add(context: &Context, args: &AddArgs) -> Result<Outcome, Failure> {
         );
     }
     let signer = args.signer.as_deref().map(stored_signer).transpose()?;
-    let remote = Remote {
+    let remote = NamedRemote {
         url: stored_url(&args.url)?,
         host: args.host.clone(),
         signer,
@@ -133,7 +133,7 @@ fn add(context: &Context, args: &AddArgs) -> Result<Outcome, Failure> {
     };
     let file = remotes::add(&args.name, &remote).map_err(unusable)?;
     if context.json {
-        output::print_json(&Row::of(context, &args.name, &remote))?;
+        output::print_json(&RemoteRow::of(context, &args.name, &remote))?;
         return Ok(Outcome::Complete);
     }
     output::print_line(format_args!("added {} to {}", args.name, file.display()))?;
@@ -163,10 +163,10 @@ fn stored_signer(text: &str) -> Result<String, Failure> {
 
 /// A remote, and the signers that are trusted there.
 #[derive(Debug, Serialize)]
-struct Row {
+struct RemoteRow {
     name: String,
     #[serde(flatten)]
-    remote: Remote,
+    remote: NamedRemote,
     /// The signers that this machine remembers for it.
     known_signers: Vec<KnownRow>,
 }
@@ -180,8 +180,8 @@ struct KnownRow {
     line: usize,
 }
 
-impl Row {
-    fn of(context: &Context, name: &str, remote: &Remote) -> Self {
+impl RemoteRow {
+    fn of(context: &Context, name: &str, remote: &NamedRemote) -> Self {
         let known = match storage::place(&remote.spec()) {
             Ok(place) => context.signers().at(&place, remote.host.as_ref()),
             Err(_) => Vec::new(),
@@ -219,8 +219,8 @@ fn short_signer(text: &str) -> String {
 fn list(context: &Context) -> Result<Outcome, Failure> {
     let remotes = Remotes::load().map_err(unusable)?;
     let rows = remotes.all.iter();
-    let rows: Vec<Row> = rows
-        .map(|(name, remote)| Row::of(context, name, remote))
+    let rows: Vec<RemoteRow> = rows
+        .map(|(name, remote)| RemoteRow::of(context, name, remote))
         .collect();
     if context.json {
         output::print_json(&rows)?;
@@ -230,7 +230,7 @@ fn list(context: &Context) -> Result<Outcome, Failure> {
         context.note("no remote yet; `sealift remote add NAME URL` makes one");
         return Ok(Outcome::Complete);
     }
-    let cells = |row: &Row| {
+    let cells = |row: &RemoteRow| {
         let host = row.remote.host.as_ref();
         vec![
             row.name.clone(),
@@ -328,7 +328,7 @@ fn trust(context: &Context, args: &TrustArgs) -> Result<Outcome, Failure> {
     let signers = chain.trusted.iter();
     let signers = signers.map(|one| {
         let (key, now) = (&one.key, clock::now());
-        KnownSigner::new(&opened.place, host, key, now, Origin::Confirmed)
+        KnownSigner::new(&opened.place, host, key, now, SignerOrigin::Confirmed)
     });
     let signers: Vec<KnownSigner> = signers.collect();
     let lines = signer_memory::add(&signers)?;

@@ -1,15 +1,15 @@
 //! Decides with the key holder whether the signer of a place is the right one, and remembers it.
 //!
-//! Trust on first use, as ssh has it: an unknown signer is shown and asked about, then remembered; a
-//! remembered one is not asked about; another one than the remembered is an error. A signer that a
-//! remembered one introduced is remembered, too.
+//! Trust on first use, as ssh has it: an unknown signer is shown and asked about, then remembered;
+//! a remembered one is not asked about; another one than the remembered is an error. A signer that
+//! a remembered one introduced is remembered, too.
 
 use super::failure::Failure;
 use super::{Context, output, terminal};
 use crate::format::chain::{Chain, ChainError};
 use crate::format::signature::{Trust, fingerprint};
 use crate::jobs::signer_memory::{Basis, Remembered};
-use crate::keys::known_signers::{KnownSigner, Origin};
+use crate::keys::known_signers::{KnownSigner, SignerOrigin};
 use crate::repository::{HostFolder, RepositoryError};
 
 /// Most signers at other places that a question shows.
@@ -73,7 +73,7 @@ impl SeenPlace<'_> {
             Basis::Remembered(_) => None,
             Basis::Elsewhere(known) => {
                 self.note_move(context, known);
-                Some(Origin::Moved)
+                Some(SignerOrigin::Moved)
             }
             Basis::Unknown => Some(self.confirm(context, accepts_unseen)?),
         };
@@ -156,7 +156,7 @@ impl SeenPlace<'_> {
     }
 
     /// Asks whether the signers are the host's. Returns how the answer was given.
-    fn confirm(&self, context: &Context, accepts_unseen: bool) -> Result<Origin, Failure> {
+    fn confirm(&self, context: &Context, accepts_unseen: bool) -> Result<SignerOrigin, Failure> {
         let (host, memory) = (&self.folder.host, context.signers());
         // A fork has no latest snapshot, but snapshots can still be chosen by name.
         let signer = match self.chain.snapshots.last() {
@@ -172,7 +172,7 @@ impl SeenPlace<'_> {
                 output::tell(format_args!("warning: {line}"));
             }
             context.note(format_args!("accepted the signer of {host}: {signer}"));
-            return Ok(Origin::Accepted);
+            return Ok(SignerOrigin::Accepted);
         }
         let mut question = format!("The snapshots of {host} are signed by\n  {signer}\n");
         let others = self.chain.trusted.iter().map(|one| fingerprint(&one.key));
@@ -189,7 +189,7 @@ impl SeenPlace<'_> {
             "Compare it with what `init` printed, or with the paper page. Is it the signer of {host}?"
         );
         if terminal::is_interactive() && terminal::confirm(&question)? {
-            return Ok(Origin::Confirmed);
+            return Ok(SignerOrigin::Confirmed);
         }
         if let Some(damaged) = damaged.filter(|_| accepts_unseen) {
             return Err(Failure::from_error(format!(

@@ -22,8 +22,8 @@ use crate::storage::{self, OpenError, Storage, TargetSpec};
 /// The target to read: a URL, which needs no configuration, or a target of the configuration.
 #[derive(Debug, Args)]
 pub(super) struct RemoteArgs {
-    /// A target's URL, such as s3://bucket/prefix or /backups, or a remote's name (`sealift remote`);
-    /// needs no config
+    /// A target's URL, such as s3://bucket/prefix or /backups, or a remote's name
+    /// (`sealift remote`); needs no config
     #[arg(long, value_name = "URL", conflicts_with = "target")]
     pub(super) from: Option<String>,
     /// The name of a [[target]] of the config
@@ -51,9 +51,9 @@ pub(super) struct RemoteArgs {
 
 /// Whether the signers that are remembered count, and new ones are remembered.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Memory {
-    Used,
-    Unused,
+enum MemoryUse {
+    Yes,
+    No,
 }
 
 /// A host's folder that was opened, and whose signatures count there.
@@ -68,13 +68,13 @@ pub(super) struct Remote {
 impl RemoteArgs {
     /// Opens the target, finds the host, verifies its manifests; asks about an unknown signer.
     pub(super) async fn open(&self, context: &Context) -> Result<Remote, Failure> {
-        self.open_with(context, None, Memory::Used).await
+        self.open_with(context, None, MemoryUse::Yes).await
     }
 
     /// Opens it with the signer that the options name, and neither compares it with the remembered
     /// one nor remembers anything.
     pub(super) async fn open_quietly(&self, context: &Context) -> Result<Remote, Failure> {
-        self.open_with(context, None, Memory::Unused).await
+        self.open_with(context, None, MemoryUse::No).await
     }
 
     /// Does the same with at most the rate `download` from a URL.
@@ -83,14 +83,14 @@ impl RemoteArgs {
         context: &Context,
         download: Option<Timetable>,
     ) -> Result<Remote, Failure> {
-        self.open_with(context, download, Memory::Used).await
+        self.open_with(context, download, MemoryUse::Yes).await
     }
 
     async fn open_with(
         &self,
         context: &Context,
         download: Option<Timetable>,
-        memory: Memory,
+        memory: MemoryUse,
     ) -> Result<Remote, Failure> {
         let place = self.place(context, download)?;
         let host = match &place.host {
@@ -135,7 +135,7 @@ impl RemoteArgs {
             folder: &folder,
             chain: &chain,
         };
-        if memory == Memory::Used
+        if memory == MemoryUse::Yes
             && let Some(confirmed) = seen.check(context, &basis, self.accept_signer)?
         {
             trust = confirmed;
@@ -168,12 +168,12 @@ impl RemoteArgs {
     /// without `--from`. What the command line says counts more than what the remote says.
     pub(super) fn source(
         &self,
-    ) -> Result<Option<(TargetSpec, Option<config::remotes::Remote>)>, Failure> {
+    ) -> Result<Option<(TargetSpec, Option<config::remotes::NamedRemote>)>, Failure> {
         let Some(text) = &self.from else {
             return Ok(None);
         };
         let remote = named_place::remote_or_folder(text)?;
-        let named = remote.as_ref().map(config::remotes::Remote::spec);
+        let named = remote.as_ref().map(config::remotes::NamedRemote::spec);
         let named = named.unwrap_or_else(|| TargetSpec::from_url(text));
         let spec = TargetSpec {
             endpoint: self.endpoint.clone().or(named.endpoint.clone()),
@@ -299,7 +299,7 @@ impl Side<'_> {
     pub(super) fn remote(
         &self,
         context: &Context,
-    ) -> Result<Option<config::remotes::Remote>, Failure> {
+    ) -> Result<Option<config::remotes::NamedRemote>, Failure> {
         Ok(match named_place::look_up(context, self.text)? {
             NamedPlace::Remote(remote) => Some(remote),
             NamedPlace::Target(_) | NamedPlace::Url => None,

@@ -1,9 +1,10 @@
 //! Named places of backups on the key holder's machine: `remotes.toml` in the user's configuration
 //! directory.
 //!
-//! Each table is a remote, by its name: a URL, and what else belongs to it. A remote can name an ssh
-//! command to run, and the signer to trust, so a file that others can change is refused. Programs
-//! add and remove whole tables, and leave the rest of the file, comments included, as it is.
+//! Each table is a remote, by its name: a URL, and what else belongs to it. A remote can name an
+//! ssh command to run, and the signer to trust, so a file that others can change is refused.
+//! Commands add and remove whole tables, and leave the rest of the file, comments included, as it
+//! is.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -93,7 +94,7 @@ pub enum RemotesError {
 
 /// A named place of backups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Remote {
+pub struct NamedRemote {
     /// The target's URL, as `--from` takes it.
     pub url: String,
     /// Which host, if the target holds several.
@@ -120,7 +121,7 @@ struct RawRemote {
     ssh: Option<String>,
 }
 
-impl Remote {
+impl NamedRemote {
     /// Returns the settings of the target.
     pub fn spec(&self) -> TargetSpec {
         TargetSpec {
@@ -212,7 +213,7 @@ pub struct Remotes {
     /// The file, which need not exist.
     pub file: PathBuf,
     /// The remotes, by name.
-    pub all: BTreeMap<String, Remote>,
+    pub all: BTreeMap<String, NamedRemote>,
     text: String,
 }
 
@@ -266,7 +267,7 @@ impl Remotes {
                 host.map_err(|error| document.invalid(&text.span(), error.to_string()))
             };
             let url_span = raw.url.span();
-            let remote = Remote {
+            let remote = NamedRemote {
                 url: raw.url.into_inner(),
                 host: raw.host.as_ref().map(parse).transpose()?,
                 signer: raw.signer.map(|text| signer(&document, text)),
@@ -284,7 +285,7 @@ impl Remotes {
     }
 
     /// Returns the remote `name`; the error names the nearest one.
-    pub fn get(&self, name: &str) -> Result<&Remote, RemotesError> {
+    pub fn get(&self, name: &str) -> Result<&NamedRemote, RemotesError> {
         self.all.get(name).ok_or_else(|| RemotesError::Unknown {
             name: name.to_owned(),
             nearest: self.nearest(name).map(str::to_owned),
@@ -297,7 +298,7 @@ impl Remotes {
         nearest(name, &names)
     }
 
-    fn with(&self, name: &str, remote: &Remote) -> Result<String, RemotesError> {
+    fn with(&self, name: &str, remote: &NamedRemote) -> Result<String, RemotesError> {
         if !is_name(name) {
             return Err(RemotesError::Name(name.to_owned()));
         }
@@ -357,7 +358,7 @@ pub fn file() -> Result<PathBuf, RemotesError> {
 }
 
 /// Adds a remote to the user's file. Returns the file.
-pub fn add(name: &str, remote: &Remote) -> Result<PathBuf, RemotesError> {
+pub fn add(name: &str, remote: &NamedRemote) -> Result<PathBuf, RemotesError> {
     change(&file()?, |remotes| remotes.with(name, remote))
 }
 
@@ -398,8 +399,8 @@ mod tests {
 
     use super::*;
 
-    fn remote(url: &str) -> Remote {
-        Remote {
+    fn remote(url: &str) -> NamedRemote {
+        NamedRemote {
             url: url.to_owned(),
             host: None,
             signer: None,
@@ -409,8 +410,8 @@ mod tests {
         }
     }
 
-    fn full() -> Remote {
-        Remote {
+    fn full() -> NamedRemote {
+        NamedRemote {
             host: Some("dalidou".parse().unwrap()),
             signer: Some(format!("SHA256:{}", "A".repeat(43))),
             endpoint: Some("https://s3.example.org".to_owned()),
@@ -441,7 +442,7 @@ mod tests {
     fn what_is_added_is_read_back_and_what_is_removed_leaves_the_rest() {
         let temp = tempfile::tempdir().unwrap();
         let file = temp.path().join("sealift/remotes.toml");
-        let add = |name: &str, remote: &Remote| change(&file, |all| all.with(name, remote));
+        let add = |name: &str, remote: &NamedRemote| change(&file, |all| all.with(name, remote));
         add("dalidou", &full()).unwrap();
         add("nas.local", &remote("/mnt/nas")).unwrap();
         add("usb", &remote("me@laptop:backups")).unwrap();

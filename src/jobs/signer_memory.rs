@@ -11,7 +11,7 @@ use crate::base::ids::HostName;
 use crate::format::chain::{Chain, ChainError, TrustedSigner};
 use crate::format::signature::Trust;
 use crate::keys::known_signers::file::{self, KnownSignersError, SignerFile};
-use crate::keys::known_signers::{DamagedLine, KnownSigner, KnownSigners, Origin, trust_in};
+use crate::keys::known_signers::{DamagedLine, KnownSigner, KnownSigners, SignerOrigin, trust_in};
 use crate::repository::RepositoryError;
 
 /// The signers that this machine remembers.
@@ -204,7 +204,7 @@ impl SignerMemory {
         chain: &Chain,
         place: &str,
         host: &HostName,
-        origin: Option<Origin>,
+        origin: Option<SignerOrigin>,
     ) -> Remembered {
         let here = self.known.of(place, host);
         let is_known = |key: &ssh_key::PublicKey| {
@@ -320,8 +320,10 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// Returns [`Origin::Introduced`] if a signer of `follows` introduced this one.
-fn origin_of(signer: &TrustedSigner, follows: &[String]) -> Option<Origin> {
+/// Returns [`SignerOrigin::Introduced`] if a signer of `follows` introduced this one.
+fn origin_of(signer: &TrustedSigner, follows: &[String]) -> Option<SignerOrigin> {
     let by = signer.introduced.as_ref()?;
-    follows.contains(&by.signer).then_some(Origin::Introduced)
+    follows
+        .contains(&by.signer)
+        .then_some(SignerOrigin::Introduced)
 }

@@ -158,12 +158,12 @@ impl Identities {
                 self.uses_programs = true;
                 self.keys.push(Box::new(key));
             } else if !line.is_empty() {
-                if typing_error::is_broken_over_lines(text) {
+                if typing_error::is_broken_over_lines(text, &is_age_identity) {
                     let reason = "its key is broken over several lines; join them to one";
                     return Err(malformed(reason.to_owned()));
                 }
                 // The line may be most of a secret, so the message has only its number.
-                let fault = typing_error::of_identity(line);
+                let fault = typing_error::of_identity(line, &is_age_identity);
                 return Err(malformed(format!("line {} {fault}", number + 1)));
             }
         }
@@ -205,6 +205,11 @@ impl Identities {
         self.keys.push(Box::new(key));
         Ok(())
     }
+}
+
+/// Whether `text` is a native or a plugin's identity.
+fn is_age_identity(text: &str) -> bool {
+    text.parse::<x25519::Identity>().is_ok() || text.parse::<plugin::Identity>().is_ok()
 }
 
 /// Returns the recipient in the comment that plugins write above their identity:

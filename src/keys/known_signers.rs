@@ -20,7 +20,7 @@ use crate::format::signature::{Trust, fingerprint};
 
 /// How a signer became known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum SignerOrigin {
     /// The key holder compared the fingerprint and said yes.
     Confirmed,
     /// It was the first one seen there, and the key holder did not ask to compare.
@@ -31,11 +31,11 @@ pub enum Origin {
     Moved,
 }
 
-const ORIGINS: [(Origin, &str); 4] = [
-    (Origin::Confirmed, "confirmed"),
-    (Origin::Accepted, "accepted"),
-    (Origin::Introduced, "introduced"),
-    (Origin::Moved, "moved"),
+const ORIGINS: [(SignerOrigin, &str); 4] = [
+    (SignerOrigin::Confirmed, "confirmed"),
+    (SignerOrigin::Accepted, "accepted"),
+    (SignerOrigin::Introduced, "introduced"),
+    (SignerOrigin::Moved, "moved"),
 ];
 
 /// A signer of one host at one place.
@@ -50,7 +50,7 @@ pub struct KnownSigner {
     /// When it became known, to the second.
     pub since: DateTime<Utc>,
     /// How it became known.
-    pub origin: Origin,
+    pub origin: SignerOrigin,
 }
 
 impl KnownSigner {
@@ -60,7 +60,7 @@ impl KnownSigner {
         host: &HostName,
         key: &PublicKey,
         since: DateTime<Utc>,
-        origin: Origin,
+        origin: SignerOrigin,
     ) -> Self {
         let seconds = DateTime::from_timestamp(since.timestamp(), 0);
         Self {

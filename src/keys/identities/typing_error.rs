@@ -2,16 +2,15 @@
 
 use zeroize::Zeroizing;
 
-use age::{plugin, x25519};
-
 /// What no key contains, so that a reader does not confuse letters and digits.
 const NOT_IN_KEYS: &str = "1BIO";
 
-/// Returns what is wrong with a line that is not an identity, such as `has a space in it`.
-pub(super) fn of_identity(line: &str) -> String {
+/// Returns what is wrong with a line that is not an identity, such as `has a space in it`; `is_key`
+/// recognizes identities.
+pub(super) fn of_identity(line: &str, is_key: &dyn Fn(&str) -> bool) -> String {
     let has_space = line.chars().any(is_space);
     let joined = without_spaces(line);
-    if has_space && is_identity(&joined) {
+    if has_space && is_key(&joined) {
         return "has a space in it; without the space it is a valid key".to_owned();
     }
     if !starts_like_a_key(&joined) {
@@ -35,7 +34,7 @@ pub(super) fn of_identity(line: &str) -> String {
 }
 
 /// Whether the lines of `text` make one key if they are joined: it was broken over several lines.
-pub(super) fn is_broken_over_lines(text: &str) -> bool {
+pub(super) fn is_broken_over_lines(text: &str, is_key: &dyn Fn(&str) -> bool) -> bool {
     let lines = text.lines().map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut joined = Zeroizing::new(String::with_capacity(text.len()));
@@ -46,7 +45,7 @@ pub(super) fn is_broken_over_lines(text: &str) -> bool {
             .filter(|c| !is_space(*c))
             .for_each(|c| joined.push(c));
     }
-    count > 1 && is_identity(&joined)
+    count > 1 && is_key(&joined)
 }
 
 /// Blanks, and characters without a width, which come with text that was copied.
@@ -67,10 +66,6 @@ fn without_spaces(line: &str) -> Zeroizing<String> {
     joined
 }
 
-fn is_identity(text: &str) -> bool {
-    text.parse::<x25519::Identity>().is_ok() || text.parse::<plugin::Identity>().is_ok()
-}
-
 fn starts_like_a_key(text: &str) -> bool {
     let start = text.get(..4).unwrap_or_default();
     start.eq_ignore_ascii_case("AGE-")
@@ -78,13 +73,20 @@ fn starts_like_a_key(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use age::secrecy::ExposeSecret as _;
-
     use super::*;
+    use crate::keys::generate::generate;
 
     fn key() -> String {
-        let key = x25519::Identity::generate().to_string();
-        key.expose_secret().to_owned()
+        let (text, _) = generate();
+        text.lines().last().unwrap().to_owned()
+    }
+
+    fn of_identity(line: &str) -> String {
+        super::of_identity(line, &super::super::is_age_identity)
+    }
+
+    fn is_broken_over_lines(text: &str) -> bool {
+        super::is_broken_over_lines(text, &super::super::is_age_identity)
     }
 
     #[test]

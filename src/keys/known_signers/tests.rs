@@ -18,7 +18,13 @@ fn host(name: &str) -> HostName {
 
 fn signer(place: &str, name: &str, seed: u8) -> KnownSigner {
     let since = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-    KnownSigner::new(place, &host(name), &key(seed), since, Origin::Confirmed)
+    KnownSigner::new(
+        place,
+        &host(name),
+        &key(seed),
+        since,
+        SignerOrigin::Confirmed,
+    )
 }
 
 fn parse(lines: &[String]) -> KnownSigners {
@@ -286,6 +292,12 @@ fn a_fifo_in_its_place_is_not_waited_for() {
 fn the_comment_of_a_key_does_not_count() {
     let made = Signer::generate("with a comment").unwrap();
     let now = crate::base::clock::now();
-    let one = KnownSigner::new("/a", &host("one"), made.public_key(), now, Origin::Accepted);
+    let one = KnownSigner::new(
+        "/a",
+        &host("one"),
+        made.public_key(),
+        now,
+        SignerOrigin::Accepted,
+    );
     assert_eq!(parse(&[one.to_string()]).lines, [(1, one)]);
 }
