@@ -20,14 +20,17 @@ mod key;
 mod list;
 mod ls;
 mod memory;
+mod named_place;
 mod open;
 mod output;
 mod pin;
 mod policy;
 mod process_limits;
 mod prune;
+mod remote;
 mod restore;
 mod setup_args;
+mod signer_check;
 mod snapshot;
 mod source;
 mod status;
@@ -40,6 +43,7 @@ mod visible;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -49,6 +53,7 @@ use crate::base::ids::HostName;
 use crate::base::panics;
 use crate::config::Config;
 use crate::jobs::context::{Display, FrontEnd};
+use crate::jobs::signer_memory::SignerMemory;
 use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
 
@@ -116,6 +121,9 @@ enum Command {
     Pin(pin::PinArgs),
     /// Copy hosts or snapshots from one target to another, as ciphertext
     Sync(sync::SyncArgs),
+    /// Name places of backups, and manage the signers that are remembered
+    #[command(subcommand)]
+    Remote(remote::RemoteCommand),
     /// Manage the local index of stored data
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
@@ -141,6 +149,9 @@ impl Command {
     }
 }
 
+/// Most damaged lines of the file of known signers that are named.
+const MOST_DAMAGED: usize = 5;
+
 /// The global options.
 struct Context {
     config: Option<PathBuf>,
@@ -148,6 +159,8 @@ struct Context {
     quiet: bool,
     /// Whether the warnings about the configuration were printed already.
     has_warned: AtomicBool,
+    /// The signers that this machine remembers, once a command looked one up.
+    signers: OnceLock<SignerMemory>,
 }
 
 impl Context {
@@ -159,6 +172,17 @@ impl Context {
             }
         }
         Ok(found.config)
+    }
+
+    /// Returns the signers that this machine remembers. Warns once about lines without effect.
+    fn signers(&self) -> &SignerMemory {
+        self.signers.get_or_init(|| {
+            let signers = SignerMemory::load();
+            for line in signers.damaged().take(MOST_DAMAGED) {
+                output::tell(format_args!("warning: {line}"));
+            }
+            signers
+        })
     }
 
     /// Prints a note on stderr, unless `--quiet` is given.
@@ -210,6 +234,7 @@ pub fn run() -> ExitCode {
         json: cli.json,
         quiet: cli.quiet,
         has_warned: AtomicBool::new(false),
+        signers: OnceLock::new(),
     };
     if let Err(failure) = process_limits::raise_open_files().and_then(|()| check_clock()) {
         return failure.report();
@@ -249,6 +274,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Catalog(command) => catalog::run(context, &command),
         Command::Pin(args) => pin::run(context, &args),
         Command::Sync(args) => sync::run(context, &args),
+        Command::Remote(command) => remote::run(context, &command),
         Command::Adopt(args) => adopt::run(context, &args),
         Command::Completions { shell } => completions(shell),
         Command::Man => man(),

@@ -12,6 +12,7 @@ mod find;
 mod preset;
 mod raw;
 mod recipients;
+pub mod remotes;
 mod show;
 mod source;
 mod value;

@@ -27,6 +27,7 @@ pub(crate) mod recovery_files;
 pub mod repair;
 pub(crate) mod shrunk;
 pub(crate) mod signer_change;
+pub(crate) mod signer_memory;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod target_setup;

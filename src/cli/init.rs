@@ -17,6 +17,7 @@ use crate::base::ownership;
 use crate::config::{FILE_NAME, NewConfig, TakenPlace, named_by_environment, render_new};
 use crate::jobs::init::{self, InitReport, InitRequest, TriedTarget};
 use crate::keys::private_key_text::private_part;
+use crate::keys::recipients::short;
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct InitArgs {
@@ -257,7 +258,7 @@ fn print(report: &InitReport) -> Result<(), Failure> {
         report.signer_fingerprint, report.signer
     ))?;
     for recipient in &report.recipients {
-        output::print_line(format_args!("sealed to {recipient}"))?;
+        output::print_line(format_args!("sealed to {}", short(recipient)))?;
     }
     print_tried(&report.targets)
 }

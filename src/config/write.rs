@@ -231,7 +231,7 @@ fn path(path: &std::path::Path) -> String {
 }
 
 /// Returns `text` as a basic TOML string.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -9,7 +9,8 @@ use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::panics::caught;
 use crate::config::{Config, TargetConfig};
-use crate::format::signature::Trust;
+use crate::format::chain::Chain;
+use crate::format::signature::{Signer, Trust};
 use crate::repository::probe::{Probe, probe};
 use crate::repository::{HostFolder, RepositoryError};
 use crate::shipper;
@@ -144,9 +145,10 @@ async fn occupied(
 ) -> String {
     let trust = own_trust(config, front).unwrap_or(Trust::AllowedSigners(Vec::new()));
     match folder.chain(&trust).await {
-        Ok(_) => format!(
-            "it holds {count} snapshots of {} by this signer already; if this machine takes over, run `sealift adopt`",
-            config.host
+        Ok(chain) => format!(
+            "it holds {count} snapshots of {} already, the newest by {}; if this machine takes over, run `sealift adopt`",
+            config.host,
+            whose(config, &chain)
         ),
         Err(RepositoryError::Chain(_)) => format!(
             "it holds {count} snapshots of {} by another signer; give this machine another --host, or bring the old \
@@ -154,5 +156,18 @@ async fn occupied(
             config.host
         ),
         Err(error) => with_causes(&error),
+    }
+}
+
+/// Returns whose signature the newest snapshot of `chain` has.
+fn whose(config: &Config, chain: &Chain) -> String {
+    let own = Signer::load(&config.signer).map(|signer| signer.fingerprint());
+    let newest = chain.snapshots.last().map(|newest| newest.signer.clone());
+    match (newest, own) {
+        (Some(newest), Ok(own)) if newest == own => "this machine's signer".to_owned(),
+        (Some(newest), _) => format!(
+            "{newest}, which is not this machine's signer, but one that `allowed_signers` lists"
+        ),
+        (None, _) => "an unknown signer".to_owned(),
     }
 }
