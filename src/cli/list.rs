@@ -7,6 +7,7 @@ use super::Context;
 use super::failure::{Failure, Outcome};
 use super::output::{self, printable, size};
 use super::target_args::RemoteArgs;
+use super::verdict;
 use crate::config::Config;
 use crate::format::chain::{Chain, VerifiedSnapshot};
 use crate::jobs::context::runtime;
@@ -53,9 +54,7 @@ fn print_local(context: &Context, config: &Config, report: &ListReport) -> Resul
     header.push("TAGS");
     let rows = report.backups.iter().map(|one| cells(one, &targets));
     let rows: Vec<Vec<String>> = rows.collect();
-    Ok(output::write_stdout(
-        output::table(&header, &rows).as_bytes(),
-    )?)
+    Ok(verdict::print_table(&header, &rows)?)
 }
 
 fn cells(one: &ListedSnapshot, targets: &[&str]) -> Vec<String> {

@@ -1,7 +1,9 @@
 //! `pin`: keeps a snapshot regardless of the retention policy.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
 use super::{Context, output};
@@ -21,6 +23,12 @@ pub(super) struct PinArgs {
     list: bool,
 }
 
+/// The snapshots that are pinned after the run.
+#[derive(Debug, Serialize)]
+struct PinnedSnapshots<'a> {
+    pinned: &'a BTreeSet<Stamp>,
+}
+
 pub(super) fn run(context: &Context, args: &PinArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let mut all = pins::read(&config.state)?;
@@ -36,7 +44,7 @@ pub(super) fn run(context: &Context, args: &PinArgs) -> Result<Outcome, Failure>
         pins::write(&config.state, &all)?;
     }
     match context.json {
-        true => output::print_json(&json!({ "pinned": all }))?,
+        true => output::print_json(&PinnedSnapshots { pinned: &all })?,
         false => all.iter().try_for_each(output::print_line)?,
     }
     Ok(Outcome::Complete)

@@ -31,7 +31,6 @@ pub(crate) struct ListReport {
     /// Oldest first.
     pub(crate) backups: Vec<ListedSnapshot>,
     /// Why a target could not be looked at.
-    #[serde(skip)]
     pub(crate) warnings: Vec<String>,
 }
 
