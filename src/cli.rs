@@ -132,9 +132,14 @@ impl Command {
 
     /// Whether `--json` makes the command print JSON. All others print text or archives.
     fn prints_json(&self) -> bool {
-        !matches!(
+        !matches!(self, Self::Demo(_) | Self::Open(_)) && !self.describes_itself()
+    }
+
+    /// Whether the command only prints texts about the program, which depend on no clock.
+    fn describes_itself(&self) -> bool {
+        matches!(
             self,
-            Self::Demo(_) | Self::Open(_) | Self::Completions { .. } | Self::Man(_) | Self::Help(_)
+            Self::Completions { .. } | Self::Man(_) | Self::Help(_)
         )
     }
 }
@@ -213,9 +218,11 @@ pub fn run() -> ExitCode {
         has_warned: AtomicBool::new(false),
     };
     let prints_json = cli.json && cli.command.prints_json();
-    let result = process_limits::raise_open_files()
-        .and_then(|()| check_clock())
-        .and_then(|()| caught(&context, cli.command));
+    let ready = match cli.command.describes_itself() {
+        true => Ok(()),
+        false => process_limits::raise_open_files().and_then(|()| check_clock()),
+    };
+    let result = ready.and_then(|()| caught(&context, cli.command));
     failure::conclude(result, prints_json)
 }
 

@@ -80,7 +80,7 @@ fn page(command: &Command, path: &str) -> io::Result<Vec<u8>> {
         .manual("Sealift");
     man.render_title(&mut text)?;
     man.render_name_section(&mut text)?;
-    man.render_synopsis_section(&mut text)?;
+    text.extend_from_slice(synopsis(command).to_roff().as_bytes());
     man.render_description_section(&mut text)?;
     man.render_options_section(&mut text)?;
     if command.has_subcommands() {
@@ -97,7 +97,25 @@ fn page(command: &Command, path: &str) -> io::Result<Vec<u8>> {
     }
     sections(&mut roff, path);
     text.extend_from_slice(roff.to_roff().as_bytes());
-    Ok(text)
+    Ok(text_of(&text))
+}
+
+/// Returns the page with one preamble, which every section brings.
+fn text_of(sections: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(sections);
+    let preamble = Roff::new().render();
+    format!("{preamble}{}", text.replace(&preamble, "")).into_bytes()
+}
+
+/// Returns the synopsis as `--help` shows it.
+fn synopsis(command: &Command) -> Roff {
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ");
+    let name = command.get_bin_name().unwrap_or("sealift");
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]);
+    roff.text([bold(name), roman(usage.strip_prefix(name).unwrap_or(usage))]);
+    roff
 }
 
 /// Adds the sections that clap does not know.

@@ -36,7 +36,7 @@ pub(super) fn print_line(text: impl std::fmt::Display) -> io::Result<()> {
 }
 
 /// What `--json` prints in this run: one JSON value, so that any reader can parse it as a whole.
-enum Document {
+enum PendingJson {
     None,
     /// Not written yet: the command may still fail.
     Report(Value),
@@ -44,16 +44,16 @@ enum Document {
     Streamed,
 }
 
-static DOCUMENT: Mutex<Document> = Mutex::new(Document::None);
+static DOCUMENT: Mutex<PendingJson> = Mutex::new(PendingJson::None);
 
 /// Sets `value` as the report of this run, which [`write_document`] prints when the command ends.
 pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
     let value = serde_json::to_value(value).map_err(io::Error::other)?;
-    *document() = Document::Report(value);
+    *document() = PendingJson::Report(value);
     Ok(())
 }
 
-fn document() -> MutexGuard<'static, Document> {
+fn document() -> MutexGuard<'static, PendingJson> {
     DOCUMENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -61,16 +61,16 @@ fn document() -> MutexGuard<'static, Document> {
 /// becomes its member `error`.
 pub(super) fn write_document(failure: Option<ErrorObject>) -> io::Result<()> {
     let error = failure.map(serde_json::to_value).transpose()?;
-    let document = std::mem::replace(&mut *document(), Document::None);
+    let document = std::mem::replace(&mut *document(), PendingJson::None);
     let value = match (document, error) {
-        (Document::Report(Value::Object(mut report)), Some(error)) => {
+        (PendingJson::Report(Value::Object(mut report)), Some(error)) => {
             report.insert("error".to_owned(), error);
             Value::Object(report)
         }
-        (Document::Report(report), _) => report,
-        (Document::None, Some(error)) => json!({ "error": error }),
+        (PendingJson::Report(report), _) => report,
+        (PendingJson::None, Some(error)) => json!({ "error": error }),
         // Neither a second value nor one within the list could be parsed.
-        (Document::Streamed, _) | (Document::None, None) => return Ok(()),
+        (PendingJson::Streamed, _) | (PendingJson::None, None) => return Ok(()),
     };
     let mut text = Vec::new();
     let formatter = VisibleFormatter::default();
@@ -85,7 +85,7 @@ pub(super) fn write_document(failure: Option<ErrorObject>) -> io::Result<()> {
 pub(super) fn print_json_list<T: Serialize, E: From<io::Error>>(
     values: impl Iterator<Item = Result<T, E>>,
 ) -> Result<(), E> {
-    *document() = Document::Streamed;
+    *document() = PendingJson::Streamed;
     let unwritten = |error: io::Error| io::Error::new(error.kind(), Unwritten(error));
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut json = serde_json::Serializer::with_formatter(&mut out, VisibleFormatter::default());

@@ -16,6 +16,8 @@ mod catalog_rebuild;
 mod clocks;
 mod commands;
 mod documented;
+mod help;
+mod json;
 mod list_and_status;
 mod prune;
 mod restore;
