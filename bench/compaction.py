@@ -13,7 +13,7 @@ directory to a new target: restore time, and stored bytes against
 
 A day's *true changes* are the chunks that the catalog has never seen before, at the compressed size they
 take in that day's archives (an archive's bytes, shared out by the plain bytes of its chunks), and the
-day's index archives. Chunks that stand in the catalog already and are stored again are compaction.
+day's index archives. Chunks that are in the catalog already and are stored again are compaction.
 
 Standard library only. Results: DIR/compaction.json, and a table on stdout.
 """

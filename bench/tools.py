@@ -1,7 +1,7 @@
 """The tools that are compared: how each makes a repository, pushes a tree to it and restores the newest push.
 
 Compression is zstd at level 3 or what the tool makes of it by default (restic's `auto` and rustic's default
-are zstd's default level; vykar's default is lz4, so it is told). All encrypt. None is told how many threads to use.
+are zstd's default level; vykar's default is lz4, so zstd is set). All encrypt. The number of threads is not set.
 """
 
 import os

@@ -1,5 +1,5 @@
 //! What must hold of whatever bytes come in from outside: nothing panics, hangs or swells, what is accepted has
-//! one meaning, and nobody is believed who did not sign.
+//! one meaning, and only a signer is believed.
 //!
 //! Each function is one fuzz target; `tests/stages/format/fuzzed_bytes.rs` puts the same ones to random and to damaged real objects.
 
@@ -242,7 +242,7 @@ pub fn archive(bytes: &[u8]) {
     } = &*PEOPLE;
     let _ = AgeHeader::read(&mut &bytes[..]);
     let opened = read_tar(open_archive(bytes, identities));
-    assert!(opened.is_err(), "nobody sealed it to this key");
+    assert!(opened.is_err(), "it was not sealed to this key");
 
     let sealed = recipients.seal_bytes(bytes).unwrap();
     let head = AgeHeader::read(&mut &sealed[..]).expect("it was sealed just now");

@@ -21,6 +21,7 @@ pub(crate) mod rebuild_catalog;
 pub(crate) mod recovery_files;
 pub mod repair;
 pub(crate) mod shrunk;
+pub(crate) mod signer_change;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod targets;

@@ -164,7 +164,12 @@ impl HostFolder {
         sequences: &BTreeSet<u64>,
     ) -> Result<Vec<ManifestName>, TargetError> {
         let folder = self.below(&format!("{MANIFESTS}/"));
-        let listed = self.target.list_keys(&folder).await?;
+        // By the order of bytes, in which nine digits may be before eight.
+        let Some(first) = sequences.iter().map(|n| format!("{n:08}-")).min() else {
+            return Ok(Vec::new());
+        };
+        let from = format!("{folder}{first}");
+        let listed = self.target.list_keys_from(&folder, &from).await?;
         let host = self.below("");
         let below = listed.iter().filter_map(|key| key.strip_prefix(&host));
         // Of thousands of names only a few are parsed in full.

@@ -72,6 +72,10 @@ fn print(report: &StatusReport) -> Result<(), Failure> {
             next.format("%Y-%m-%d %H:%M UTC")
         ))?;
     }
+    if let Some(refusal) = &report.refusal {
+        output::print_line(format_args!("next backup: ATTENTION: {refusal}"))?;
+        output::print_line("  next: `sealift backup` prints the steps")?;
+    }
     for finding in &report.findings {
         verdict::print_line(format_args!("shrunk: ATTENTION: {}", finding.text))?;
         output::print_line(format_args!("  next: {}", finding.next))?;

@@ -239,6 +239,15 @@ impl<'a> Gathering<'a> {
     }
 }
 
+/// A signer that nothing introduces to the readers who trust the one before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignerChange {
+    /// Fingerprint of the signer of the oldest snapshot.
+    pub pinned: String,
+    /// Fingerprint of the signer of the newest.
+    pub signer: String,
+}
+
 /// A host's verified snapshots and the irregularities of its folder.
 #[derive(Debug, Clone)]
 pub struct Chain {
@@ -288,6 +297,28 @@ impl Chain {
         let signers = self.snapshots.iter().map(|s| s.signer.clone());
         let distinct: BTreeSet<String> = signers.collect();
         distinct.into_iter().collect()
+    }
+
+    /// Returns the signers of the oldest and of the newest snapshot here, if a reader who trusts
+    /// only that of the oldest refuses the newest: no manifest that such a reader believes
+    /// announces its signer.
+    pub fn signer_change(&self) -> Option<SignerChange> {
+        let pinned = &self.snapshots.first()?.signer;
+        let mut trusted = BTreeSet::from([pinned.clone()]);
+        let mut newest = None;
+        for snapshot in &self.snapshots {
+            let is_believed = trusted.contains(&snapshot.signer);
+            newest = (!is_believed).then_some(snapshot);
+            let next = snapshot.manifest.core.next_signer.as_deref();
+            trusted.extend(
+                next.filter(|_| is_believed)
+                    .and_then(signature::fingerprint_of_line),
+            );
+        }
+        newest.map(|newest| SignerChange {
+            pinned: pinned.clone(),
+            signer: newest.signer.clone(),
+        })
     }
 
     /// Drops the findings about missing snapshots that valid tombstones name: those were deleted on

@@ -194,6 +194,12 @@ pub fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }
 
+/// Returns the fingerprint of an OpenSSH public key line. `None`: it is not one.
+pub fn fingerprint_of_line(line: &str) -> Option<String> {
+    let key = PublicKey::from_openssh(line).ok()?;
+    Some(fingerprint(&key))
+}
+
 /// Largest `allowed_signers` file that is read, in bytes.
 const MAX_SIGNERS_BYTES: u64 = 16 << 20;
 /// Largest key file that is read, in bytes.

@@ -11,14 +11,15 @@ use super::local_retention::retain_local;
 use super::local_snapshots;
 use super::mode::{Consent, Mode};
 use super::prune::retain_on;
-use super::push::{self, OrderedSnapshot, PushReport, PushRequest, TargetState};
+use super::push::{self, OrderedSnapshot, PresentSigner, PushReport, PushRequest, TargetState};
 use super::recovery_files::recovery_files;
 use super::shrunk::{self, ShrinkFinding};
-use super::targets::{open_for_push, own_trust};
+use super::signer_change::{not_pushed, require_introduced};
+use super::targets::{listed_signers, open_for_push, own_trust};
 use crate::base::clock;
 use crate::base::units::count;
 use crate::config::Config;
-use crate::format::signature::Signer;
+use crate::format::signature::{Signer, Trust};
 use crate::packer::PackOptions;
 use crate::packer::seal::Recipients;
 use crate::producer::{self, ProduceError, ProduceRequest, Produced};
@@ -139,6 +140,7 @@ struct Pusher<'a> {
     state: State,
     recipients: Arc<Recipients>,
     signer: Signer,
+    signer_is_listed: bool,
     next_signer: Option<String>,
     targets: Vec<push::Target>,
     /// The run's number in the catalog.
@@ -159,6 +161,9 @@ impl<'a> Pusher<'a> {
         })?;
         let next_signer = next_signer(config)?;
         let state = open_state(config, front)?;
+        let listed = Trust::AllowedSigners(listed_signers(config, front)?);
+        let present = PresentSigner::of(&signer, &config.host, &listed);
+        require_introduced(config, &present, &signer, &state.catalog)?;
         let mut targets = Vec::new();
         for target in &config.targets {
             let has_published = state.catalog.has_published(&target.name)?;
@@ -170,6 +175,7 @@ impl<'a> Pusher<'a> {
             state,
             recipients,
             signer,
+            signer_is_listed: present.is_listed,
             next_signer,
             targets,
             run: None,
@@ -231,6 +237,7 @@ impl<'a> Pusher<'a> {
             snapshot,
             recipients: self.recipients.clone(),
             signer: &self.signer,
+            signer_is_listed: self.signer_is_listed,
             next_signer: self.next_signer.clone(),
             trust: own_trust(self.config, self.front)?,
             targets: &self.targets,
@@ -242,7 +249,7 @@ impl<'a> Pusher<'a> {
         let reporter = Arc::clone(&display.progress);
         let report = push::push(&mut self.state, &request, reporter);
         drop(display);
-        let mut report = report?;
+        let mut report = report.map_err(|error| not_pushed(self.config, &self.signer, error))?;
         // Before retention, which keeps the last snapshot before a source shrank.
         let compared = shrunk::compare(
             self.config,

@@ -3,7 +3,7 @@
 //! Everything is checked before anything is written. The configuration is written last, so that a
 //! failed run can be repeated.
 
-mod allowed_signers;
+pub(crate) mod allowed_signers;
 mod try_targets;
 
 use std::path::{Path, PathBuf};

@@ -16,6 +16,7 @@ mod copy_sources;
 mod error;
 mod finish_target;
 pub mod inspect_targets;
+mod introduction;
 mod inventory;
 pub mod lineage;
 pub mod looks;
@@ -30,6 +31,7 @@ pub mod upload_order;
 mod uploads;
 
 pub use error::PushError;
+pub(crate) use introduction::PresentSigner;
 pub use lineage::{adopt, begin_after};
 pub use request::{PushReport, PushRequest, Target, TargetReport, TargetState};
 pub use run::push;

@@ -149,18 +149,19 @@ impl Rebuild {
         }
         let runtime = runtime().map_err(PushError::Runtime)?;
         let looks = LookPlan::whole(targets);
-        let surveys = runtime.block_on(inspect_targets(&state, host, targets, trust, &looks))?;
-        for survey in &surveys {
-            if let Err(error) = &survey.seen {
+        let inspected_targets =
+            runtime.block_on(inspect_targets(&state, host, targets, trust, &looks))?;
+        for inspected in &inspected_targets {
+            if let Err(error) = &inspected.seen {
                 return Err(PushError::NotSeen {
-                    target: survey.folder.target.label().to_owned(),
+                    target: inspected.folder.target.label().to_owned(),
                     why: with_causes(error),
                 });
             }
         }
         let Reconciled {
             lineage, warnings, ..
-        } = reconcile(&mut state, host, &surveys)?;
+        } = reconcile(&mut state, host, &inspected_targets)?;
         Ok(Self {
             state,
             _file: file,

@@ -10,8 +10,9 @@ use serde::{Serialize, Serializer};
 
 use super::context::{FrontEnd, open_catalog, runtime};
 use super::error::JobError;
-use super::push::Target;
+use super::push::{PresentSigner, Target};
 use super::shrunk::{self, ShrinkFinding};
+use super::signer_change::present_signer;
 use super::targets::{open_target, own_trust};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
@@ -22,6 +23,7 @@ use crate::config::{Config, TargetConfig};
 use crate::format::chain::{ChainError, Finding};
 use crate::format::signature::Trust;
 use crate::repository::{HostFolder, RepositoryError};
+use crate::scrub::Problem;
 use crate::state::catalog::{Catalog, PublicationState};
 use checks::{STALE, incomplete, stale};
 
@@ -33,6 +35,8 @@ pub(crate) struct StatusReport {
     pub(crate) last_run: Option<LastRun>,
     /// When the schedule runs next. `None` without a schedule.
     pub(crate) next_run: Option<DateTime<Utc>>,
+    /// Why the next backup would be refused. `None` if it would not.
+    pub(crate) refusal: Option<String>,
     pub(crate) targets: Vec<TargetHealth>,
     pub(crate) findings: Vec<ShrinkFinding>,
 }
@@ -102,6 +106,16 @@ pub(crate) fn run(
     let now = clock::now();
     let catalog = open_catalog(config)?;
     let runtime = runtime()?;
+    let signer = present_signer(config, front);
+    let refusal = match (&signer, &catalog) {
+        (Err(error), _) => Some(error.with_causes()),
+        (Ok(signer), Some(catalog)) => {
+            let refused = signer.require_introduced(catalog).err();
+            refused.map(|error| error.to_string())
+        }
+        (Ok(_), None) => None,
+    };
+    let signer = signer.ok();
     let mut targets = Vec::new();
     for target in &config.targets {
         let mut health = remembered(config, catalog.as_ref(), target, now)?;
@@ -111,7 +125,8 @@ pub(crate) fn run(
         } else if asking == Asking::Targets {
             match open_target(target) {
                 Ok(target) => {
-                    runtime.block_on(look(config, &target, now, &mut health, front))?;
+                    let look = look(config, &target, signer.as_ref(), now, &mut health, front);
+                    runtime.block_on(look)?;
                 }
                 Err(error) => health.problems.push(error.to_string()),
             }
@@ -133,6 +148,7 @@ pub(crate) fn run(
         host: config.host.clone(),
         last_run,
         next_run: config.schedule.next(now),
+        refusal,
         targets,
         findings: shrunk::read(config, catalog.as_ref(), now),
     })
@@ -150,6 +166,7 @@ impl StatusReport {
         !self.targets.is_empty()
             && self.targets.iter().all(is_well)
             && self.findings.is_empty()
+            && self.refusal.is_none()
             && !has_failed
     }
 }
@@ -222,13 +239,14 @@ fn note_age(
 async fn look(
     config: &Config,
     target: &Target,
+    signer: Option<&PresentSigner>,
     now: DateTime<Utc>,
     health: &mut TargetHealth,
     front: &dyn FrontEnd,
 ) -> Result<(), JobError> {
     let folder = HostFolder::new(target.target.clone(), config.host.clone());
     let trust = own_trust(config, front)?;
-    match caught(examine(config, &folder, &trust, now, health)).await {
+    match caught(examine(config, &folder, (&trust, signer), now, health)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             if let RepositoryError::Chain(ChainError::Empty(_)) = error {
@@ -245,7 +263,7 @@ async fn look(
 async fn examine(
     config: &Config,
     folder: &HostFolder,
-    trust: &Trust,
+    (trust, signer): (&Trust, Option<&PresentSigner>),
     now: DateTime<Utc>,
     health: &mut TargetHealth,
 ) -> Result<(), RepositoryError> {
@@ -258,6 +276,13 @@ async fn examine(
         match finding {
             Finding::Missing(known) if health.given_up.contains(&known.core) => {}
             _ => health.problems.push(finding.to_string()),
+        }
+    }
+    if let Some(change) = chain.signer_change() {
+        let text = Problem::SignerChange(change.clone()).to_string();
+        match signer.is_some_and(|signer| signer.is_unknown(&change)) {
+            true => health.problems.push(text),
+            false => health.notes.push(text),
         }
     }
     let Some(newest) = chain.snapshots.last() else {

@@ -16,10 +16,20 @@ use crate::storage::{self, Storage, TargetSpec};
 /// beside it, which lists the host's earlier signers after a rotation.
 pub(crate) fn own_trust(config: &Config, front: &dyn FrontEnd) -> Result<Trust, JobError> {
     let own = Signer::load(&config.signer)?.public_key().clone();
+    let mut signers = listed_signers(config, front)?;
+    signers.push(AllowedSigner::for_host(&config.host, own));
+    Ok(Trust::AllowedSigners(signers))
+}
+
+/// Returns the signers of the `allowed_signers` file beside the signer; none if there is no file.
+pub(crate) fn listed_signers(
+    config: &Config,
+    front: &dyn FrontEnd,
+) -> Result<Vec<AllowedSigner>, JobError> {
     let listed = config.signer.with_file_name("allowed_signers");
     let path = listed.display().to_string();
     let warn = |text: String| front.warn(&text);
-    let mut signers = match ownership::open_regular(&listed) {
+    let signers = match ownership::open_regular(&listed) {
         Ok(file) => match Trust::read(&path, file, warn)? {
             Trust::AllowedSigners(signers) => signers,
             Trust::Key(key) => vec![AllowedSigner::for_host(&config.host, key)],
@@ -28,8 +38,7 @@ pub(crate) fn own_trust(config: &Config, front: &dyn FrontEnd) -> Result<Trust, 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(source) => return Err(SignatureError::Read { path, source }.into()),
     };
-    signers.push(AllowedSigner::for_host(&config.host, own));
-    Ok(Trust::AllowedSigners(signers))
+    Ok(signers)
 }
 
 /// Returns the settings of a configured target as storage takes them.

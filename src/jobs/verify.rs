@@ -14,6 +14,8 @@ use tokio::runtime::Runtime;
 
 use super::context::{FrontEnd, open_catalog, scratch_dir};
 use super::error::JobError;
+use super::push::PresentSigner;
+use super::signer_change::present_signer;
 use super::targets::{no_such_target, open_target};
 use super::test_restore::{TestRestore, test_restore};
 use crate::base::clock;
@@ -145,6 +147,8 @@ struct Run<'a> {
     /// History of readings and pushes. `None` if another host's snapshots are verified, or
     /// there is no catalog.
     catalog: Option<Catalog>,
+    /// This host's signer. `None` if another host's snapshots are verified.
+    signer: Option<PresentSigner>,
     /// Sources of a repair.
     donors: Vec<super::repair::Donor>,
     /// `None` if nothing is repaired or restored.
@@ -207,6 +211,7 @@ impl<'a> Run<'a> {
             request,
             subjects: Vec::new(),
             catalog: None,
+            signer: None,
             donors: Vec::new(),
             scratch: None,
             now: clock::now(),
@@ -244,6 +249,7 @@ impl<'a> Run<'a> {
         // The catalog knows this host's snapshots only.
         if host == config.host {
             run.catalog = open_catalog(config)?;
+            run.signer = Some(present_signer(config, front)?);
         }
         if repairs {
             run.donors = repair::donors(config, &host)?;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::compare_targets::Divergence;
 use crate::base::ids::{Hash, ObjectKey, Stamp};
-use crate::format::chain::Finding;
+use crate::format::chain::{Finding, SignerChange};
 use crate::format::manifest::ArchiveRow;
 
 /// The snapshots that need an object: their number, the first and the last.
@@ -174,6 +174,12 @@ pub enum Problem {
         /// The newest of them.
         newest: Stamp,
     },
+    /// Readers who trust the signer of the oldest snapshot refuse the newest.
+    #[error(
+        "readers who trust only the signer {} refuse the newest snapshot: nothing introduces its signer, {}",
+        .0.pinned, .0.signer
+    )]
+    SignerChange(SignerChange),
     /// Another target has another history.
     #[error("{0}")]
     Diverged(Divergence),
@@ -227,6 +233,7 @@ impl Problem {
             Self::TooShort { .. } => "too_short",
             Self::Gone { .. } => "snapshot_gone",
             Self::Behind { .. } => "behind",
+            Self::SignerChange(_) => "signer_change",
             Self::Diverged(Divergence::Shorter { .. }) => "set_back",
             Self::Diverged(Divergence::Parted { .. }) => "parted",
             Self::Content { .. } => "content",
@@ -267,6 +274,10 @@ impl Problem {
             Self::BrokeOff(_) => "verify again: it goes on from there",
             Self::NotHere(_) => "`sealift list` shows what there is",
             Self::Behind { .. } => "the next backup ships them",
+            Self::SignerChange(_) => {
+                "give every key holder the new signer's line, and add it to `allowed_signers` here (\"Rotate the signer\" in \
+                 keys/README.md)"
+            }
             Self::Content { .. } => {
                 "the host sealed it so, or an archive is damaged (`sealift verify --data`): try an older snapshot, and \
                  back up again"

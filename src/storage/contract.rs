@@ -97,6 +97,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(listed.into_iter().map(|object| object.key).collect())
     }
 
+    /// Lists those of the keys below `prefix` that are not before `from` in the order of bytes. A
+    /// store that lists in this order begins there instead of at the first of thousands.
+    async fn list_keys_from(&self, prefix: &str, from: &str) -> Result<Vec<String>, TargetError> {
+        let mut keys = self.list_keys(prefix).await?;
+        keys.retain(|key| key.as_str() >= from);
+        Ok(keys)
+    }
+
     /// Lists the objects that [`Self::list`] returns for each of `prefixes`.
     async fn list_each(&self, prefixes: &[String]) -> Result<Vec<Listed>, TargetError> {
         // The calls are made here because a closure could not borrow each prefix for as long as its

@@ -179,7 +179,14 @@ impl Storage for Folder {
 
     async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, TargetError> {
         let folder = require_prefix(prefix, &self.label)?.to_owned();
-        self.run("list", prefix, move |root| list_keys(root, &folder))
+        self.run("list", prefix, move |root| list_keys(root, &folder, ""))
+            .await
+    }
+
+    async fn list_keys_from(&self, prefix: &str, from: &str) -> Result<Vec<String>, TargetError> {
+        let folder = require_prefix(prefix, &self.label)?.to_owned();
+        let from = from.to_owned();
+        self.run("list", prefix, move |root| list_keys(root, &folder, &from))
             .await
     }
 

@@ -75,6 +75,11 @@ impl Storage for Isolated {
         self.request("list", prefix, work).await
     }
 
+    async fn list_keys_from(&self, prefix: &str, from: &str) -> Result<Vec<String>, TargetError> {
+        let work = self.target.list_keys_from(prefix, from);
+        self.request("list", prefix, work).await
+    }
+
     async fn list_each(&self, prefixes: &[String]) -> Result<Vec<Listed>, TargetError> {
         let work = self.target.list_each(prefixes);
         self.request("list", "/", work).await

@@ -115,12 +115,17 @@ impl ObjectTarget {
         is_key(key).then(|| key.to_owned())
     }
 
-    /// Lists everything below `folder`. Retries a broken answer, which `object_store` does not.
-    async fn list_all(&self, folder: Path) -> Result<Vec<ObjectMeta>, StoreError> {
+    /// Lists everything below `folder`, or at least what is after `offset`. Retries a broken
+    /// answer, which `object_store` does not.
+    async fn list_all(
+        &self,
+        folder: Path,
+        offset: Option<&Path>,
+    ) -> Result<Vec<ObjectMeta>, StoreError> {
         let began = Instant::now();
         for tries in 1.. {
             let listed = match self.lists_deep {
-                true => attempt(self.list_deep(&folder)).await,
+                true => attempt(self.list_deep(&folder, offset)).await,
                 false => attempt(self.list_shallow(folder.clone())).await,
             };
             match listed {
@@ -141,8 +146,15 @@ impl ObjectTarget {
     }
 
     /// Lists in one request and its continuations, if the server lists by prefix.
-    async fn list_deep(&self, folder: &Path) -> object_store::Result<Vec<ObjectMeta>> {
-        let mut listing = self.store.list(Some(folder));
+    async fn list_deep(
+        &self,
+        folder: &Path,
+        offset: Option<&Path>,
+    ) -> object_store::Result<Vec<ObjectMeta>> {
+        let mut listing = match offset {
+            Some(offset) => self.store.list_with_offset(Some(folder), offset),
+            None => self.store.list(Some(folder)),
+        };
         let (mut found, mut circle) = (Vec::new(), Circle::default());
         loop {
             let next = tokio::time::timeout(IDLE, listing.try_next()).await;
@@ -206,7 +218,7 @@ impl Storage for ObjectTarget {
         let failed = |error| self.error("list", prefix, error);
         let folder = require_prefix(prefix, &self.label)?;
         let folder = self.below_prefix("list", folder)?;
-        let found = self.list_all(folder).await.map_err(failed)?;
+        let found = self.list_all(folder, None).await.map_err(failed)?;
         let listed = found.into_iter().filter_map(|meta| {
             Some(Listed {
                 key: self.key_of(&meta.location)?,
@@ -215,6 +227,23 @@ impl Storage for ObjectTarget {
             })
         });
         Ok(listed.collect())
+    }
+
+    async fn list_keys_from(&self, prefix: &str, from: &str) -> Result<Vec<String>, TargetError> {
+        let failed = |error| self.error("list", prefix, error);
+        let folder = require_prefix(prefix, &self.label)?;
+        let folder = self.below_prefix("list", folder)?;
+        // A key equal to the offset is not listed, so the offset is one byte shorter.
+        let offset = match from.char_indices().next_back() {
+            Some((last, _)) if from.starts_with(prefix) && last > prefix.len() => {
+                Some(self.below_prefix("list", &from[..last])?)
+            }
+            _ => None,
+        };
+        let found = self.list_all(folder, offset.as_ref()).await;
+        let found = found.map_err(failed)?.into_iter();
+        let keys = found.filter_map(|meta| self.key_of(&meta.location));
+        Ok(keys.filter(|key| key.as_str() >= from).collect())
     }
 
     async fn list_folders(&self) -> Result<Vec<String>, TargetError> {

@@ -12,5 +12,6 @@ mod proxies_and_certificates;
 mod several_targets;
 mod shrink;
 mod shrink_of_trees;
+mod signer_change;
 mod slow_link;
 mod write_only_credentials;

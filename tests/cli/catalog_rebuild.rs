@@ -36,7 +36,7 @@ fn prepared() -> Host {
     std::os::unix::fs::FileExt::write_all_at(&sparse, &noise(1004, 50_000), 9 << 20).unwrap();
     drop(sparse);
     host.backup();
-    // So that a file's content lies in several archives.
+    // So that a file's content is in several archives.
     edit(&data.join("vectors.bin"), 500_000, &noise(1, 9_000));
     edit(&data.join("large"), 4_000_000, &noise(2, 100_000));
     change_a_row(&data, 7);
@@ -235,7 +235,7 @@ fn where_it_cannot_be_done_the_catalog_is_as_it_was() {
         .max_by_key(|path| fs::metadata(path).unwrap().len());
     edit(largest.unwrap(), 100_000, b"damaged");
     is_as_it_was(&["--identity", "key.txt"], "sealift verify --repair");
-    // Somebody else pushed last.
+    // Another machine pushed last.
     let clone = host.path("c.state-of-clone");
     fs::rename(host.path("c.state"), &clone).unwrap();
     let mut other = host;

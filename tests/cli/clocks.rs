@@ -1,4 +1,4 @@
-//! A clock that is wrong once: order goes by sequence, nothing stays wrong for ever, and nothing is stamped
+//! A clock that is wrong once: order goes by sequence, nothing stays wrong, and nothing is stamped
 //! that a reader refuses.
 
 use std::fs;

@@ -376,7 +376,7 @@ fn snapshot_then_validate_then_push() {
         said.contains("before-upgrade") && said.contains("just in case"),
         "{said}"
     );
-    // Sealed: neither stands on the target in the clear.
+    // Sealed: neither is on the target in the clear.
     for file in crate::support::files::files(&host.folder()) {
         let bytes = fs::read(file).unwrap();
         assert!(!bytes.windows(14).any(|window| window == b"before-upgrade"));
@@ -409,7 +409,7 @@ fn completions_and_the_manual_are_there() {
     assert!(err.contains("forget"), "{err}");
 }
 
-/// A service that was stopped for its backup is started again, even if the backup is told to end.
+/// A service that was stopped for its backup is started again, even if the backup must end.
 #[test]
 fn a_terminated_backup_runs_what_after_demands() {
     let host = Host::new();
@@ -454,7 +454,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// A file that will not hold still is stored as last read, marked, and told of: at the backup and at the
+/// A file that will not hold still is stored as last read, marked, and named: at the backup and at the
 /// restore. Files that come and go while the tree is read do no harm.
 #[test]
 fn files_that_change_while_they_are_read_are_told_of() {
@@ -496,7 +496,7 @@ fn files_that_change_while_they_are_read_are_told_of() {
     assert_eq!(restored, fs::read(&path).unwrap());
 }
 
-/// What a restore decrypted so far does not stay behind when it is told to end.
+/// What a restore decrypted so far does not stay behind when it must end.
 #[test]
 fn a_terminated_restore_leaves_nothing_decrypted() {
     let host = Host::new();

@@ -1,4 +1,4 @@
-//! What `list` and `status` say of targets is so, whoever brought a snapshot there or took it away.
+//! What `list` and `status` say of targets is true, whichever program brought a snapshot there or took it away.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ fn with_two(host: &Host, number: u32) {
     fs::write(host.data().join("number"), number.to_string()).unwrap();
 }
 
-/// `repo`, and `usb`, which does not exist until somebody syncs to it.
+/// `repo`, and `usb`, which does not exist before the first sync to it.
 fn host_and_usb() -> Host {
     let host = Host::new();
     let url = format!("file://{}", host.path("usb").display());
@@ -73,7 +73,7 @@ fn what_was_pruned_is_not_published() {
     assert_eq!(states(&host, "folder", &[0]), expected);
 }
 
-/// What was pruned where this host had not noted it, is pruned; a tombstone that nobody signed says nothing.
+/// What was pruned where this host had not noted it, is pruned; a tombstone without a signature counts for nothing.
 #[test]
 fn what_a_target_says_goes_before_what_is_remembered() {
     let host = host_and_usb();
@@ -117,9 +117,9 @@ fn what_a_target_says_goes_before_what_is_remembered() {
     }
     let forged = host.path("usb/dalidou/tombstones").join(&name);
     fs::write(&forged, "{}").unwrap();
-    fs::write(forged.with_extension("json.sig"), "nobody's").unwrap();
+    fs::write(forged.with_extension("json.sig"), "no signature").unwrap();
     assert_eq!(states(&host, "usb", &[0]), ["pruned", "gone", "published"]);
-    // What is sent anew is there again.
+    // What is sent again is there again.
     host.ok(&["sync", "folder", "usb"]);
     assert_eq!(states(&host, "usb", &[0])[1], "published");
     // A backup changes none of it.
@@ -199,7 +199,7 @@ fn of_a_folder_that_was_emptied_nothing_is_the_newest() {
         !target["problems"].as_array().unwrap().is_empty(),
         "{target}"
     );
-    // Emptied on purpose, it is filled anew.
+    // Emptied on purpose, it is filled again.
     fs::create_dir(host.path("repo/dalidou")).unwrap();
     assert_eq!(states(&host, "folder", &[0]), ["gone"]);
     with_two(&host, 2);

@@ -118,7 +118,7 @@ fn archives_go_after_a_push_took_notice_and_not_before() {
     let marked = done["marked_archives"].as_u64().unwrap();
     assert!(marked > 0 && done["freed_archives"] == 0, "{done}");
     host.json(&["prune"]);
-    assert_eq!(archives(&host), before, "nobody took notice yet");
+    assert_eq!(archives(&host), before, "no backup took notice yet");
     let report = backup(&mut host, 9);
     assert_eq!(report["complete"], true, "{report}");
     let done = host.json(&["prune"]);
@@ -172,7 +172,7 @@ fn a_push_that_knew_of_no_mark_keeps_what_it_names() {
     let report = host.json_exits(&["backup"], &[3]);
     let new_bytes = report["totals"]["new_bytes"].as_u64().unwrap();
     assert!(new_bytes < 1000, "{report}");
-    // Somebody prunes it meanwhile, elsewhere, and knows nothing of that push.
+    // An operator prunes it meanwhile, elsewhere, and knows nothing of that push.
     let away_url = away.display().to_string();
     let elsewhere = [
         "prune",
@@ -224,7 +224,7 @@ fn a_push_that_knew_of_no_mark_keeps_what_it_names() {
         let again = host.path(snapshot).join("data/again");
         assert_eq!(fs::read(again).unwrap(), noise(1, 30_000));
     }
-    // The first target was pruned by nobody.
+    // The first target was never pruned.
     host.ok(&["verify", "--data"]);
 }
 
@@ -267,7 +267,7 @@ fn an_outsized_deletion_and_a_wrong_clock_are_refused() {
     assert_eq!(stamps(&host), ["20260305"]);
 }
 
-/// A host that is gone heeds no mark.
+/// A host that is gone follows no mark.
 #[test]
 fn of_a_host_that_is_gone_archives_go_at_once() {
     let host = with_days(5);
@@ -339,7 +339,7 @@ fn a_prune_that_died_is_ended_by_the_next() {
     host.ok(&["verify", "--data"]);
 }
 
-/// One that died between archives and the pages that name them leaves no page behind for ever.
+/// One that died between archives and the pages that name them leaves no page behind.
 #[test]
 fn pages_go_though_their_archives_are_gone_already() {
     let mut host = with_days(9);
@@ -364,7 +364,7 @@ fn pages_go_though_their_archives_are_gone_already() {
     host.ok(&["verify", "--data"]);
 }
 
-/// The same where a push came in between: its manifest heeds the mark of what is still named.
+/// The same where a push came in between: its manifest follows the mark of what is still named.
 #[test]
 fn a_push_between_the_mark_and_the_deletion_is_no_harm() {
     let mut host = with_days(9);
@@ -383,7 +383,7 @@ fn a_push_between_the_mark_and_the_deletion_is_no_harm() {
     host.ok(&["verify", "--data"]);
 }
 
-/// What somebody takes away without a tombstone is a finding still.
+/// What is taken away without a tombstone is still a finding.
 #[test]
 fn a_forged_tombstone_silences_nothing() {
     let mut host = with_days(3);
@@ -422,7 +422,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Credentials that may not delete: told of, not fought.
+/// Credentials that may not delete: reported, not fought.
 #[test]
 fn what_may_not_be_deleted_is_left_and_told_of() {
     let hook: Hook = Arc::new(|request| match request.method().as_str() {

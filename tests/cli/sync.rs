@@ -56,7 +56,7 @@ fn a_copy_is_the_same_and_restores_alone() {
     assert_eq!(again["hosts"][0]["bytes"], 0);
 }
 
-/// One host's folder is full of rubbish: the others are copied, and what is wrong with it is told.
+/// One host's folder is full of rubbish: the others are copied, and what is wrong with it is reported.
 #[test]
 fn a_host_that_cannot_be_copied_keeps_no_other_back() {
     let host = with_history(2);
@@ -94,7 +94,7 @@ fn a_statement_that_cannot_be_read_keeps_nothing_back() {
     restores(&host, &["--from", "copy"], "out");
 }
 
-/// Where every put fails for want of the other side, a few are enough to know.
+/// Where every put fails because the other side is away, a few are enough to know.
 #[test]
 fn a_side_that_is_gone_is_not_asked_for_every_archive() {
     let host = with_history(1);
@@ -174,7 +174,7 @@ fn single_snapshots_can_be_chosen() {
     assert_eq!(done["hosts"][0]["copied"], 1);
     let manifests = names(host.path("copy/dalidou/manifests"));
     assert_eq!(manifests.len(), 2, "{manifests:?}");
-    // The others are known to it and are not there: its owner hears of that.
+    // The others are known to it and are not there: the report says so.
     let restore = ["restore", "latest", "--identity", "key.txt", "--to", "out"];
     let from = ["--from", "copy", "--signer", &host.signer];
     host.exits_any(&[&restore[..], &from].concat(), &[0, 3]);

@@ -164,7 +164,7 @@ fn shares_cover_everything_in_turn() {
     assert!(rounds.count() >= 1);
 }
 
-/// A target that was set back is told from one that is whole; one that parted from the others is named.
+/// A target that was set back is not taken for a whole one; one that parted from the others is named.
 #[test]
 fn targets_are_held_against_each_other() {
     let host = with_history();
@@ -397,7 +397,7 @@ fn a_reading_of_everything_goes_on_where_it_was_killed() {
     let target = &report["targets"][0];
     assert_eq!(target["read_before"], before, "{report}");
     assert_eq!(target["read_archives"], all - before, "{report}");
-    // That one came to its end: the next begins anew.
+    // That one came to its end: the next begins at the start.
     let report = host.json(&["verify", "--data"]);
     assert_eq!(report["targets"][0]["read_archives"], all, "{report}");
 }

@@ -67,7 +67,7 @@ impl Backups {
         }
         let mut codes = vec![ended.code];
         if point.event == Event::CatalogTorn {
-            // Damage is told of when it is met, which need not be in the first run.
+            // Damage is reported when it is met, which need not be in the first run.
             for _ in 0..3 {
                 codes.push(self.scene.may_fail(&["backup"]));
                 for target in self.targets {

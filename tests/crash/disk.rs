@@ -2,7 +2,7 @@
 //!
 //! The model is what POSIX promises, no more: the content of a file is durable as it was at its last `fsync`; a
 //! name, its removal or its change is durable once the directory that it is in was flushed, and not by flushing the
-//! file. A rename is one step. What is not durable may be on the disk all the same, each piece by itself: any of the
+//! file. A rename is one step. What is not durable may be on the disk nevertheless, each piece by itself: any of the
 //! changed names (with the earlier ones of the same name), any of a file's changed blocks, its old length or the new.
 //! Modes, owners and times are not lost.
 

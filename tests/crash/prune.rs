@@ -49,7 +49,7 @@ struct Prunes {
 
 impl Prunes {
     /// Of six snapshots two were forgotten and their archives marked, two are to be forgotten now; a later manifest
-    /// heeded the mark.
+    /// followed the mark.
     fn prepare() -> Self {
         let mut scene = Scene::new(Disks::One, false);
         let mut contents = Vec::new();

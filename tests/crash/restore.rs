@@ -132,7 +132,7 @@ impl Restores {
             let is_whole = |one: &Content| *one == self.new || one == old;
             assert!(is_kept && aside.iter().all(is_whole), "{at}: {ended:#?}");
         }
-        // Whoever finds it there will not ask for it again.
+        // A later run that finds it there will not ask for it again.
         if !(is_new && self.old.is_none()) {
             self.restore("latest");
         }

@@ -62,7 +62,7 @@ impl Copies {
         let restores = self.tried.is_multiple_of(RESTORED_EVERY);
         let source = scene.published("repo");
         let (copied, findings) = scene.look("second");
-        // One that could not be copied is told of, and keeps the others from nothing.
+        // One that could not be copied is named, and keeps the others from nothing.
         let is_partial = ended.code == Some(3);
         assert!(findings.is_empty() || is_partial, "{at}: {findings:#?}");
         let there = copied.manifests.len();

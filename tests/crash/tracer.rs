@@ -235,7 +235,7 @@ impl Tracer<'_> {
             Fault::Kill(at) if at == number => {
                 self.note(&change);
                 kill(self.main, Signal::SIGKILL).unwrap();
-                // Nobody else comes to it either.
+                // No other process comes to it either.
                 self.waiting.clear();
                 return;
             }

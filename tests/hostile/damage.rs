@@ -211,7 +211,7 @@ impl Cell<'_> {
                 restores()
             }
             Outcome::Told => {
-                self.require(ended.code == 3, "not told of", &ended)?;
+                self.require(ended.code == 3, "not reported", &ended)?;
                 restores()?;
                 let ended = scene.run(&["backup"]);
                 self.require(ended.code == 0, "the next is not complete", &ended)
@@ -232,7 +232,7 @@ impl Cell<'_> {
             }
             Outcome::Blocked => {
                 // It goes on with what it has, and says so each time: the damage is not its own to undo.
-                self.require(ended.code == 3, "not told of", &ended)?;
+                self.require(ended.code == 3, "not reported", &ended)?;
                 self.require(names(&ended.said, &self.touched), "not named", &ended)?;
                 restores()
             }
@@ -244,7 +244,7 @@ impl Cell<'_> {
             Outcome::Heals => {
                 self.require(ended.code == 0, "not complete", &ended)?;
                 let read = scene.restore("repo", &[]);
-                self.require(read.code == 1, "restored all the same", &read)?;
+                self.require(read.code == 1, "restored nevertheless", &read)?;
                 self.require(names(&read.said, &self.touched), "not named", &read)?;
                 let ended = scene.verify(&["--data", "--repair"]);
                 self.require(
@@ -448,7 +448,7 @@ fn the_table_has_every_cell_once() {
     assert_eq!(TABLE.len(), table::PLACES.len() * table::ACTIONS.len());
 }
 
-/// `SEALIFT_WRITE_DOCS=1` writes it anew.
+/// `SEALIFT_WRITE_DOCS=1` writes it again.
 #[test]
 fn the_documented_table_is_this_one() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/damage.md");

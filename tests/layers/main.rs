@@ -237,7 +237,7 @@ fn nothing_goes_in_a_circle() {
     assert_eq!(circles, Vec::<String>::new());
 }
 
-/// Whether `needle` stands in `code`, not as the end of a longer name.
+/// Whether `needle` is in `code`, not as the end of a longer name.
 fn names(code: &str, needle: &str) -> bool {
     code.match_indices(needle)
         .any(|(at, _)| !code[..at].chars().next_back().is_some_and(is_word))
@@ -359,7 +359,7 @@ const BY_DESCRIPTOR: &[&str] = &[
     "scrub",
     "storage/folder",
 ];
-/// What reaches a file by its path. (`is_dir()` and the like of a path cannot be told from those of metadata.)
+/// What reaches a file by its path. (`is_dir()` and the like of a path look the same as those of metadata.)
 const BY_PATH: &[&str] = &[
     "std::fs::",
     "unix::fs::chown",

@@ -66,7 +66,10 @@ fn documents() -> Vec<Line> {
         .collect();
     let others = [
         "README.md",
+        "bench/README.md",
+        "fuzz/README.md",
         "keys/README.md",
+        "tests/samples/README.md",
         "deploy/RECOVER.md",
         "deploy/dalidou.toml",
         "deploy/folder.toml",
@@ -98,6 +101,31 @@ fn code() -> Vec<Line> {
         // `Vouched::Nobody` is a name.
         let text = text[..end].replace("Nobody", "");
         lines.extend(lines_of(&path, &text));
+    }
+    lines
+}
+
+/// The comments of the tests and of what the fuzzer runs.
+fn comments_of_tests() -> Vec<Line> {
+    let mut lines = Vec::new();
+    let mut dirs = vec![root().join("tests"), root().join("fuzz")];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            // The patterns of this file are no comments, but they look like words.
+            let is_code = path.extension().is_some_and(|extension| extension == "rs");
+            if !is_code || path.ends_with("layers/words.rs") {
+                continue;
+            }
+            let place = path.strip_prefix(root()).unwrap().display().to_string();
+            let all = lines_of(&place, &fs::read_to_string(&path).unwrap());
+            let is_comment = |line: &Line| line.text.trim_start().starts_with("//");
+            lines.extend(all.into_iter().filter(is_comment));
+        }
     }
     lines
 }
@@ -164,6 +192,7 @@ fn the_program_prints_ascii() {
 #[test]
 fn every_text_is_found() {
     assert!(documents().len() > 1000);
+    assert!(comments_of_tests().len() > 1000);
     let help = help(&[]);
     assert!(
         help.iter()
@@ -180,7 +209,13 @@ fn what_people_read_is_plain_english() {
         .map(|(pattern, instead)| (Regex::new(&format!("(?i){pattern}")).unwrap(), *instead))
         .collect();
     let mut wrong = Vec::new();
-    let lines = [documents(), help(&[]), errors(), code()];
+    let lines = [
+        documents(),
+        help(&[]),
+        errors(),
+        code(),
+        comments_of_tests(),
+    ];
     for line in lines.iter().flatten() {
         for (pattern, instead) in &banned {
             if let Some(found) = pattern.find(&line.text) {

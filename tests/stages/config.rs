@@ -1,4 +1,4 @@
-//! The configuration: what is accepted, what is refused with a useful word, and that what stands in
+//! The configuration: what is accepted, what is refused with a useful word, and that what is in
 //! `deploy/` is accepted.
 
 use std::path::{Path, PathBuf};
@@ -178,7 +178,7 @@ fn unknown_keys_name_file_line_and_the_nearest() {
 /// Wherever it stands, an identity is refused, and not repeated.
 #[test]
 fn an_identity_is_refused_wherever_it_stands() {
-    // Put together here, so that nobody finds something that looks like a key in this repository.
+    // Put together here, so that no scanner finds a text that looks like a key in this repository.
     let identity = format!("AGE-SECRET-{}-1{}", "KEY", "Q".repeat(58));
     let pem = format!("-----BEGIN OPENSSH {} KEY-----", "PRIVATE");
     let dir = tempfile::tempdir().unwrap();

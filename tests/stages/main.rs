@@ -1,4 +1,4 @@
-//! The stages and what they stand on, by the folders of `src/`: base, format, config, retention, producer, packer,
+//! The stages and the layers below them, by the folders of `src/`: base, format, config, retention, producer, packer,
 //! restore.
 #![allow(
     clippy::disallowed_methods,

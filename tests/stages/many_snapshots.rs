@@ -123,6 +123,7 @@ impl Pusher {
             snapshot: &snapshot,
             recipients: self.recipients.clone(),
             signer: &self.signer,
+            signer_is_listed: true,
             next_signer: None,
             trust: self.trust(),
             targets: &targets,
@@ -233,7 +234,7 @@ fn processor() -> Duration {
     Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
 }
 
-/// Bytes of what a push puts besides archives.
+/// Bytes of what a push puts except archives.
 fn small_bytes(before: &Shelf, known: &BTreeSet<String>) -> u64 {
     let objects = before.objects().into_iter();
     let new = objects.filter(|(key, _)| !known.contains(key) && !key.contains("/archives/"));

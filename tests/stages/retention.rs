@@ -132,7 +132,7 @@ fn a_clock_that_ran_ahead_once_holds_no_place() {
     assert_eq!(stays.iter().filter(|day| day.contains('d')).count(), 7);
 }
 
-/// Kind: a stamp from a wrong clock decides. It was young for ever: `within` went by the newest's stamp.
+/// Kind: a stamp from a wrong clock decides. It stayed young: `within` went by the newest's stamp.
 #[test]
 fn a_clock_that_ran_ahead_once_is_as_old_as_the_next_snapshot() {
     let mut snapshots = days("2026-04-01", "2026-04-20", |_| false);

@@ -111,7 +111,7 @@ fn rsync_daemon() -> Backend {
     over(&daemon.spec("/deep/er"), daemon)
 }
 
-/// A fresh folder on a server that somebody started for us.
+/// A fresh folder on a server that was started for this test.
 fn webdav() -> Backend {
     let url = std::env::var("SEALIFT_TEST_WEBDAV_URL").expect("SEALIFT_TEST_WEBDAV_URL is not set");
     let mut random = [0; 8];
@@ -157,6 +157,7 @@ contract![
     create_never_overwrites,
     replace_overwrites,
     lists_what_is_below,
+    a_listing_from_a_key_is_the_tail_of_the_whole_listing,
     reads_ranges,
     streams_from_anywhere,
     get_has_a_limit,
@@ -239,6 +240,28 @@ async fn lists_what_is_below(target: Arc<dyn Storage>) {
     let listed = target.list("h/a/bb/").await.unwrap();
     assert_eq!(listed[0].bytes, "h/a/bb/22".len() as u64);
     assert!(target.list("h/a").await.is_err(), "a prefix is a folder");
+}
+
+async fn a_listing_from_a_key_is_the_tail_of_the_whole_listing(target: Arc<dyn Storage>) {
+    let stored = ["h/a/1/x", "h/a/2", "h/a/21", "h/a/3", "h/b"];
+    for key in stored {
+        put(&target, key, key).await;
+    }
+    for from in [
+        "", "h/a/", "h/a/1", "h/a/2", "h/a/20", "h/a/21", "h/a/4", "h/b", "z",
+    ] {
+        let mut tail = target.list_keys_from("h/", from).await.unwrap();
+        tail.sort();
+        let expected: Vec<&str> = stored.into_iter().filter(|key| *key >= from).collect();
+        assert_eq!(tail, expected, "{from}");
+    }
+    assert!(
+        target
+            .list_keys_from("nobody/", "nobody/x")
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 async fn reads_ranges(target: Arc<dyn Storage>) {

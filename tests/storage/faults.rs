@@ -1,5 +1,5 @@
-//! What a target that fails does to a backup: nothing to the other targets, nothing to what is published, a word to
-//! whoever reads the report, and nothing at all once it is mended.
+//! What a target that fails does to a backup: nothing to the other targets, nothing to what is published, a line in
+//! the report, and nothing at all once it is mended.
 //!
 //! `cargo nextest run --test storage faults:: --no-capture` prints what each fault cost and what was said of it.
 

@@ -40,7 +40,7 @@ use crate::support::turns::{Gate, Stage, Turned, Witness};
 use crate::support::watched_target::{Fault, Watched};
 
 const HOST: &str = "dalidou";
-/// As many files as archives of a push, of so many contents each: what was forgotten comes back.
+/// As many files as archives of a push, with this number of contents each: what was forgotten comes back.
 const FILES: usize = 3;
 const CONTENTS: usize = 3;
 
@@ -107,6 +107,7 @@ impl Base {
             snapshot: &snapshot,
             recipients: self.recipients.clone(),
             signer: &self.signer,
+            signer_is_listed: true,
             next_signer: None,
             trust: self.trust(),
             targets,
@@ -181,7 +182,7 @@ struct Play<'a> {
     now: DateTime<Utc>,
 }
 
-/// Nobody's turn: actors that are not announced.
+/// No turn: actors that are not announced.
 const ALONE: usize = 100;
 const PAUSED: usize = 101;
 const PAUSED_TOO: usize = 102;
@@ -262,7 +263,7 @@ impl<'a> Play<'a> {
         done
     }
 
-    /// Somebody with the right to delete, on another machine.
+    /// An operator with the right to delete, on another machine.
     fn prune(&self, actor: usize, shelf: usize) -> Result<PruneReport, String> {
         let request = PruneRequest {
             folder: self.folder(actor, shelf),
@@ -328,7 +329,7 @@ impl<'a> Play<'a> {
     }
 
     /// Backups, each followed by a prune that lets go of all but the newest. The state directory can be held by
-    /// somebody else: then prunes only.
+    /// another operator: then prunes only.
     fn weeks(&self, can_push: bool) {
         for n in 1..4 {
             drop(self.prune(ALONE, NEAR));
@@ -397,7 +398,7 @@ impl<'a> Play<'a> {
         };
         self.stage.note("now one after the other".to_owned());
         for n in 4..7 {
-            // What an earlier run could not do may be told once more, by the first.
+            // What an earlier run could not do may be reported once more, by the first.
             if let (Err(error), true) = (self.push(ALONE, n), n > 4) {
                 told("push", error);
             }

@@ -1,4 +1,4 @@
-//! Repositories by a host that lies (whoever owns it has its signer, and seals what he likes), and a cage to open
+//! Repositories by a hostile host (the attacker has its signer, and seals what he likes), and a cage to open
 //! them in: limits on memory, time and file sizes, and a look at everything that lies outside.
 use std::collections::BTreeMap;
 use std::fs;
@@ -272,7 +272,7 @@ impl Cage {
     }
 
     /// Neither the program nor the script makes anything of it. The one says `says`, the other `by_hand`.
-    /// In everyday runs only each eighth goes through them; the library alone hears of every one.
+    /// In everyday runs only each eighth goes through them; the library alone receives every one.
     pub fn refuses(&self, what: &str, says: &str, by_hand: &str) {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         if !COUNT.fetch_add(1, Ordering::Relaxed).is_multiple_of(8) && !is_long() {
@@ -422,7 +422,7 @@ pub fn wide(repo: &mut Repo, kind: ArchiveKind) -> sealift::base::ids::ArchiveId
     repo.add_archive(&sealed, kind)
 }
 
-/// An age header of so many stanzas that nobody can open, and the payload of a real file.
+/// An age header of this number of stanzas that no identity can open, and the payload of a real file.
 pub fn crowded(
     repo: &mut Repo,
     kind: ArchiveKind,

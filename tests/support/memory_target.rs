@@ -55,7 +55,7 @@ impl Shelf {
             let name = key.strip_prefix(&prefix).and_then(ManifestName::from_key);
             let Some(name) = name else { continue };
             names.push(name.clone());
-            // Nobody believes one without.
+            // No reader believes one without.
             let signature = format!("{prefix}{}", name.signature_key());
             if !objects.contains_key(&signature) {
                 continue;

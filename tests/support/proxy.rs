@@ -58,9 +58,9 @@ pub enum Way {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mishap {
     None,
-    /// It is reset once so many bytes went that way.
+    /// It is reset once this number of bytes went that way.
     Reset(Way, usize),
-    /// Once so many bytes went that way nothing moves that way any more, and it stays open.
+    /// Once this number of bytes went that way nothing moves that way any more, and it stays open.
     Stall(Way, usize),
     /// Answers come a byte at a time, with such a pause before each.
     Trickle(Duration),
@@ -94,7 +94,7 @@ impl Shared {
     }
 }
 
-/// Forwards to a server, and does to connections what it is told; gone when dropped.
+/// Forwards to a server, and does to connections what the test asks; gone when dropped.
 pub struct Proxy {
     pub address: SocketAddr,
     shared: Arc<Shared>,

@@ -35,7 +35,7 @@ impl Server {
             let until = Instant::now() + STARTS_WITHIN;
             while Instant::now() < until && child.try_wait().unwrap().is_none() {
                 if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    // Not somebody else's.
+                    // Not another program's.
                     std::thread::sleep(Duration::from_millis(50));
                     if child.try_wait().unwrap().is_none() {
                         return Self { child, port };

@@ -1,4 +1,4 @@
-//! A TCP proxy that is a slow, far link: so many bytes a second each way, for all connections together,
+//! A TCP proxy that is a slow, far link: a number of bytes a second each way, for all connections together,
 //! and a wait before each connection and each request.
 
 use std::io::{Read, Write};

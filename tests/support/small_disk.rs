@@ -14,7 +14,7 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one at `at`, a folder that is there. `None`, and a word to whoever reads: that is not allowed here.
+    /// Mounts one at `at`, a folder that is there. `None`, and a line on stderr: that is not allowed here.
     pub fn mount(at: &Path) -> Option<Self> {
         let output = Command::new("mount")
             .args(["-t", "tmpfs", "-o"])
@@ -36,7 +36,7 @@ impl SmallDisk {
         }
     }
 
-    /// Leaves so many bytes free.
+    /// Leaves this number of bytes free.
     pub fn fill(&self, free: u64) {
         let stat = rustix::fs::statvfs(&self.at).unwrap();
         let filler = (stat.f_bavail * stat.f_frsize).saturating_sub(free);

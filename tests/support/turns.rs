@@ -56,7 +56,7 @@ impl Stage {
         Arc::new(stage)
     }
 
-    /// Announces `actor`: nobody gets a turn before each actor that was announced waits for one.
+    /// Announces `actor`: no actor gets a turn before each actor that was announced waits for one.
     pub fn enter(&self, actor: usize, lifetime: Option<usize>) {
         let mut inner = self.inner.lock().unwrap();
         inner.live.insert(actor, 0);
@@ -89,7 +89,7 @@ impl Stage {
         self.inner.lock().unwrap().log.clone()
     }
 
-    /// Waits for a turn, which lasts until it is dropped. `None`: whoever was not announced is no part of the play.
+    /// Waits for a turn, which lasts until it is dropped. `None`: an actor that was not announced takes no part.
     async fn turn(&self, actor: usize, what: String) -> Option<Turn<'_>> {
         let (go, gone) = oneshot::channel();
         let number = {
@@ -114,7 +114,7 @@ impl Stage {
         };
         match tokio::time::timeout(PATIENCE, gone).await {
             Ok(Ok(alive)) => turn.alive = alive,
-            _ => panic!("nobody moves: {:#?}", self.log()),
+            _ => panic!("no actor moves: {:#?}", self.log()),
         }
         Some(turn)
     }

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::format::signature::Signer;
 
 /// Returns the line that lists `signer`.
-pub(super) fn line(config: &Config, signer: &Signer) -> String {
+pub(crate) fn line(config: &Config, signer: &Signer) -> String {
     format!(
         "{} namespaces=\"sealift-manifest,sealift-prune\" {}",
         config.host,

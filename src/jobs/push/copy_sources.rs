@@ -30,19 +30,19 @@ pub(super) enum CopySource {
 /// Probes each target with its smallest archive, preferably one that another target lacks. Returns
 /// one answer per target, in their order.
 pub(super) async fn probe(
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
     archives: &[CatalogArchive],
     spool: &Spool,
 ) -> Vec<CopySource> {
-    if surveys.len() < 2 {
-        return vec![CopySource::No; surveys.len()];
+    if inspected_targets.len() < 2 {
+        return vec![CopySource::No; inspected_targets.len()];
     }
-    let needed = needed_copies(surveys, archives, spool);
-    let probes = surveys.iter().map(async |survey| {
-        let Ok(seen) = &survey.seen else {
+    let needed = needed_copies(inspected_targets, archives, spool);
+    let probes = inspected_targets.iter().map(async |inspected| {
+        let Ok(seen) = &inspected.seen else {
             return CopySource::No;
         };
-        if survey.write_only {
+        if inspected.write_only {
             return CopySource::No;
         }
         let is_there = |archive: &&CatalogArchive| {
@@ -54,8 +54,8 @@ pub(super) async fn probe(
         let Some(smallest) = needed.or_else(any) else {
             return CopySource::Unknown;
         };
-        let key = survey.folder.key(&smallest.row.key());
-        match caught(survey.folder.target.get_range(&key, 0..1)).await {
+        let key = inspected.folder.key(&smallest.row.key());
+        match caught(inspected.folder.target.get_range(&key, 0..1)).await {
             Ok(Ok(_)) => CopySource::Yes,
             // A network that fails now is no reason to store everything again.
             Ok(Err(error)) if error.kind == ErrorKind::Unavailable => CopySource::Unknown,
@@ -64,20 +64,20 @@ pub(super) async fn probe(
     });
     let probes: Vec<_> = probes.collect();
     futures::stream::iter(probes)
-        .buffered(surveys.len())
+        .buffered(inspected_targets.len())
         .collect()
         .await
 }
 
 /// Returns the archives that the spool lacks, and a target that answered lacks as well.
 fn needed_copies<'a>(
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
     archives: &'a [CatalogArchive],
     spool: &Spool,
 ) -> Vec<&'a CatalogArchive> {
-    let seen: Vec<_> = surveys
+    let seen: Vec<_> = inspected_targets
         .iter()
-        .filter_map(|survey| survey.seen.as_ref().ok())
+        .filter_map(|inspected| inspected.seen.as_ref().ok())
         .collect();
     let is_needed = |archive: &&CatalogArchive| {
         let row = &archive.row;
@@ -92,23 +92,23 @@ fn needed_copies<'a>(
 
 /// Returns the folders that the target of this index can copy from.
 pub(super) fn folders_for(
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
     copy_sources: &[CopySource],
     target: usize,
 ) -> Vec<HostFolder> {
-    let others = surveys.iter().zip(copy_sources).enumerate();
+    let others = inspected_targets.iter().zip(copy_sources).enumerate();
     others
         .filter(|(other, (_, source))| *other != target && **source != CopySource::No)
-        .map(|(_, (survey, _))| survey.folder.clone())
+        .map(|(_, (inspected, _))| inspected.folder.clone())
         .collect()
 }
 
 /// Returns whether a target other than that of this index did not answer and may have what that one
 /// lacks.
-pub(super) fn is_any_away(surveys: &[InspectedTarget], target: usize) -> bool {
-    let others = surveys.iter().enumerate();
+pub(super) fn is_any_away(inspected_targets: &[InspectedTarget], target: usize) -> bool {
+    let others = inspected_targets.iter().enumerate();
     let mut others = others.filter(|(other, _)| *other != target);
-    others.any(|(_, survey)| survey.seen.is_err() && !survey.write_only)
+    others.any(|(_, inspected)| inspected.seen.is_err() && !inspected.write_only)
 }
 
 /// Remembers damaged archives: they are not copied again, and the next push stores their content
@@ -120,14 +120,14 @@ pub(super) fn note_damaged(catalog: &Catalog, keys: &[ObjectKey]) -> Result<(), 
 
 /// Returns the archives, with their sizes, on targets that others can copy from.
 pub(super) fn archives_on(
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
     copy_sources: &[CopySource],
 ) -> HashSet<(Hash, u64)> {
-    let sources = surveys
+    let sources = inspected_targets
         .iter()
         .zip(copy_sources)
         .filter(|(_, source)| **source != CopySource::No);
-    let seen = sources.filter_map(|(survey, _)| survey.seen.as_ref().ok());
+    let seen = sources.filter_map(|(inspected, _)| inspected.seen.as_ref().ok());
     seen.flat_map(|seen| seen.archives.iter().map(|(hash, bytes)| (*hash, *bytes)))
         .collect()
 }

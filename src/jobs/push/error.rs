@@ -49,6 +49,17 @@ pub enum PushError {
         /// Label of the target that holds it.
         target: String,
     },
+    /// The signer was exchanged, and nothing leads the readers to the new one.
+    #[error(
+        "nothing introduces the signer {signer} to the readers of this host's backups: the newest snapshot was signed by \
+         {before}, so those who trust that one would refuse every new snapshot"
+    )]
+    NotIntroduced {
+        /// Fingerprint of the configured signer.
+        signer: String,
+        /// Fingerprint of the signer of the newest snapshot.
+        before: String,
+    },
     /// A new state directory meets a target whose past cannot be read.
     #[error(
         "the state directory is new, and {target} can only be written to, so earlier snapshots there cannot be seen. \

@@ -39,7 +39,7 @@ pub(super) struct FinishTarget<'a> {
     /// The push.
     pub request: &'a PushRequest<'a>,
     /// What the target held before the push.
-    pub survey: &'a InspectedTarget,
+    pub inspected: &'a InspectedTarget,
     /// Folders on other targets to copy from.
     pub copy_sources: Vec<HostFolder>,
     /// Another target that could be copied from does not answer now.
@@ -104,7 +104,7 @@ impl Publishing<'_> {
     pub(super) async fn run(mut self) -> Self {
         let done = caught(self.put_all()).await;
         if let (Err(error), None) = (done, &self.published) {
-            let folder = &self.finishing.survey.folder;
+            let folder = &self.finishing.inspected.folder;
             let (host, label) = (folder.host.as_str(), folder.target.label());
             self.published = Some(Err(panicked("publish on", host, label, error).into()));
         }
@@ -115,7 +115,7 @@ impl Publishing<'_> {
         let Some(work) = self.work.take() else {
             return;
         };
-        let folder = &self.finishing.survey.folder;
+        let folder = &self.finishing.inspected.folder;
         if work.recovery_is_due {
             let recovery = &self.finishing.request.recovery;
             if let Err(error) = publish_recovery(folder, recovery).await {
@@ -142,8 +142,8 @@ impl Publishing<'_> {
         state: &mut State,
     ) -> Result<(TargetReport, Vec<String>), PushError> {
         let (finishing, mut result) = (self.finishing, self.result);
-        let name = &finishing.survey.name;
-        let label = finishing.survey.folder.target.label();
+        let name = &finishing.inspected.name;
+        let label = finishing.inspected.folder.target.label();
         if self.recovery_is_put {
             let key = recovery_key(name);
             state.catalog.set_meta(&key, RECOVERY_VERSION)?;
@@ -159,7 +159,7 @@ impl Publishing<'_> {
         let damaged = self.confirmed.damaged.into_inner().unwrap_or_default();
         note_damaged(&state.catalog, &damaged)?;
         let shipped = self.confirmed.shipped.into_inner().unwrap_or_default();
-        let seen = finishing.survey.seen.as_ref().ok();
+        let seen = finishing.inspected.seen.as_ref().ok();
         let next_shard = seen.and_then(|seen| seen.scope.next_shard());
         record_shipped(state, name, &shipped, next_shard)?;
         let report = TargetReport {
@@ -204,7 +204,7 @@ impl<'a> FinishTarget<'a> {
             (None, None) => (Vec::new(), Some("its uploads ended early".to_owned())),
         };
         let confirmed = ConfirmedObjects {
-            name: &self.survey.name,
+            name: &self.inspected.name,
             progress: self.progress,
             shipped: Mutex::new(shipped),
             damaged: Mutex::default(),
@@ -214,7 +214,7 @@ impl<'a> FinishTarget<'a> {
             ..PublishResult::default()
         };
         let mut work = None;
-        let name = &self.survey.name;
+        let name = &self.inspected.name;
         if result.failure.is_none() {
             let pending = self.pending(state, &mut result)?;
             if result.failure.is_none() {
@@ -247,11 +247,11 @@ impl<'a> FinishTarget<'a> {
         result: &mut PublishResult,
     ) -> Result<Vec<Publication>, PushError> {
         let mut pending = Vec::new();
-        let publications = state.catalog.publications(&self.survey.name)?;
+        let publications = state.catalog.publications(&self.inspected.name)?;
         let knows_target = publications
             .values()
             .any(|state| *state == PublicationState::Published);
-        let seen = self.survey.seen.as_ref();
+        let seen = self.inspected.seen.as_ref();
         let shown = LazyCell::new(|| -> NameSet<'_> {
             seen.map_or_else(
                 |_| NameSet::default(),
@@ -289,7 +289,7 @@ impl<'a> FinishTarget<'a> {
                 break;
             }
             self.settle(state, core, PublicationState::GivenUp)?;
-            let label = self.survey.folder.target.label();
+            let label = self.inspected.folder.target.label();
             let text = format!("{cause}: {label} will not have that snapshot");
             result.warnings.push(text);
         }
@@ -311,7 +311,7 @@ impl<'a> FinishTarget<'a> {
         let now = crate::base::clock::now();
         Ok(state
             .catalog
-            .set_publication(&self.survey.name, core, outcome, now)?)
+            .set_publication(&self.inspected.name, core, outcome, now)?)
     }
 
     /// Records what the publication came to, snapshot by snapshot.
@@ -356,7 +356,7 @@ impl<'a> FinishTarget<'a> {
                 result.failure = Some(with_next_step(&one.error));
             } else if let (true, Some(core)) = (one.is_passed_by, cores.get(name)) {
                 self.settle(state, core, PublicationState::GivenUp)?;
-                let label = self.survey.folder.target.label();
+                let label = self.inspected.folder.target.label();
                 result.warnings.push(format!(
                     "{label} will not have snapshot {stamp}: there was no room for what it needs, and a later one \
                      that took notice of a prune is there"
@@ -366,7 +366,7 @@ impl<'a> FinishTarget<'a> {
             }
         }
         if !published.siblings.is_empty() {
-            let warning = fork_warning(self.survey, &published.siblings);
+            let warning = fork_warning(self.inspected, &published.siblings);
             result.warnings.push(warning);
         }
         Ok(())
@@ -388,8 +388,8 @@ impl<'a> FinishTarget<'a> {
             },
         );
         // From before the archives that marks name were forgotten.
-        let seen = self.survey.seen.as_ref().ok();
-        let seen = seen.filter(|_| self.survey.write_only);
+        let seen = self.inspected.seen.as_ref().ok();
+        let seen = seen.filter(|_| self.inspected.write_only);
         Ok(Support {
             copy_sources: self.copy_sources.clone(),
             copy_sources_away: self.copy_sources_away,
@@ -406,7 +406,7 @@ impl<'a> FinishTarget<'a> {
     /// the target, and no prune deleted it.
     fn settle_unshippable(&self, state: &State, row: &SnapshotRow) -> Result<bool, PushError> {
         let core = &row.known.core;
-        let Ok(seen) = &self.survey.seen else {
+        let Ok(seen) = &self.inspected.seen else {
             self.settle(state, core, PublicationState::GivenUp)?;
             return Ok(false);
         };
@@ -424,7 +424,7 @@ impl<'a> FinishTarget<'a> {
     /// since.
     fn is_due(&self, state: &State, key: &str, version: &str) -> Result<bool, PushError> {
         let there = state.catalog.meta(key)?;
-        let seen = self.survey.seen.as_ref();
+        let seen = self.inspected.seen.as_ref();
         let emptied = seen.is_ok_and(|seen| seen.manifests.is_empty());
         Ok(there.as_deref() != Some(version) || emptied)
     }

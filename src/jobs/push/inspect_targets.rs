@@ -170,7 +170,7 @@ pub async fn inspect_targets(
         }
         answers[at] = Some(looked);
     }
-    let surveys = targets.iter().zip(answers).map(|(named, answer)| {
+    let inspected_targets = targets.iter().zip(answers).map(|(named, answer)| {
         let seen = match answer {
             None => Err(no_answer(named, host)),
             Some(Ok(seen)) => Ok(seen),
@@ -191,7 +191,7 @@ pub async fn inspect_targets(
             seen,
         })
     });
-    surveys.collect()
+    inspected_targets.collect()
 }
 
 /// Of a target that held snapshots, and shows nothing, not even the host's folder, the disk is most

@@ -44,14 +44,14 @@ pub(super) fn adopt_spooled_manifests(state: &mut State) -> Result<(), PushError
 /// forgets, too. What it held is stored again, or comes from a target that has it.
 pub(super) fn drop_damaged(
     state: &State,
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
     warnings: &mut Vec<String>,
 ) -> Result<(), PushError> {
     let lacks = |key: &str, bytes: u64| {
         let hash = ObjectKey::archive_hash(key);
-        let seen = surveys
+        let seen = inspected_targets
             .iter()
-            .filter_map(|survey| survey.seen.as_ref().ok());
+            .filter_map(|inspected| inspected.seen.as_ref().ok());
         hash.is_some_and(|hash| {
             let mut answers = seen.map(|seen| seen.archives.get(&hash));
             answers.any(|there| there != Some(&bytes))
@@ -74,16 +74,16 @@ pub(super) fn drop_damaged(
 /// catalog if every target that answered was looked at whole.
 pub(super) fn looked_at(
     state: &State,
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
     looks: &LookPlan,
 ) -> Result<Arc<Vec<CatalogArchive>>, PushError> {
-    if is_all_looked_at(surveys) {
+    if is_all_looked_at(inspected_targets) {
         return Ok(state.catalog.archives()?);
     }
     let mut archives = looks.named.clone();
     let mut numbers: HashSet<i64> = archives.iter().map(|archive| archive.n).collect();
-    for (survey, part) in surveys.iter().zip(&looks.parts) {
-        if let (Ok(seen), None) = (&survey.seen, part) {
+    for (inspected, part) in inspected_targets.iter().zip(&looks.parts) {
+        if let (Ok(seen), None) = (&inspected.seen, part) {
             let all = state.catalog.archives()?;
             let more = all
                 .iter()
@@ -96,8 +96,10 @@ pub(super) fn looked_at(
 }
 
 /// Returns whether every target that answered was looked at whole.
-fn is_all_looked_at(surveys: &[InspectedTarget]) -> bool {
-    let mut seen = surveys.iter().filter_map(|one| one.seen.as_ref().ok());
+fn is_all_looked_at(inspected_targets: &[InspectedTarget]) -> bool {
+    let mut seen = inspected_targets
+        .iter()
+        .filter_map(|one| one.seen.as_ref().ok());
     seen.all(|seen| seen.scope.is_whole())
 }
 
@@ -115,7 +117,7 @@ pub(super) struct PushInventory {
 /// The outcome of the look at every target.
 pub(super) struct LookedAt<'a> {
     /// The answers, in the targets' order.
-    pub surveys: &'a [InspectedTarget],
+    pub inspected_targets: &'a [InspectedTarget],
     /// How much was looked at.
     pub looks: &'a LookPlan,
     /// The archives that [`looked_at`] returned.
@@ -137,7 +139,7 @@ pub(super) fn reusable_archives(
     recipients: &[String],
     marked: &HashSet<Hash>,
 ) -> Result<PushInventory, PushError> {
-    let surveys = found.surveys;
+    let inspected_targets = found.inspected_targets;
     let to_forget = state.catalog.archive_numbers(marked.iter().copied())?;
     let to_forget = to_forget.into_values().collect();
     state.catalog.forget_archives(&to_forget)?;
@@ -145,12 +147,12 @@ pub(super) fn reusable_archives(
     let archives = found.archives.iter().filter(|archive| !is_marked(archive));
     let archives: Vec<CatalogArchive> = archives.cloned().collect();
     let placements = update_placements(state, found, &archives, marked)?;
-    let on_copy_sources = archives_on(surveys, found.copy_sources);
+    let on_copy_sources = archives_on(inspected_targets, found.copy_sources);
     let condition =
         ReuseCondition::read(&state.catalog, &state.spool, on_copy_sources, recipients)?;
     // A target that was not asked for an archive may have it.
     let is_covered = |archive: &CatalogArchive| {
-        let mut answered = surveys.iter().filter(|one| !one.write_only);
+        let mut answered = inspected_targets.iter().filter(|one| !one.write_only);
         let hash = &archive.row.blake3;
         answered.all(|one| {
             one.seen
@@ -166,7 +168,7 @@ pub(super) fn reusable_archives(
     let lost: HashSet<i64> = lost.map(|archive| archive.n).collect();
     // The share of the other archives is looked at only to find losses: it is a different one in
     // each push.
-    let chosen_from: Option<HashSet<i64>> = match is_all_looked_at(surveys) {
+    let chosen_from: Option<HashSet<i64>> = match is_all_looked_at(inspected_targets) {
         true => None,
         false => Some(found.looks.named.iter().map(|archive| archive.n).collect()),
     };
@@ -177,7 +179,10 @@ pub(super) fn reusable_archives(
         may_be_chosen && !lost.contains(&archive.n) && condition.is_met(archive, is_on_all)
     };
     let reusable = archives.iter().filter(is_chosen).cloned().collect();
-    if surveys.iter().all(|survey| survey.seen.is_ok()) {
+    if inspected_targets
+        .iter()
+        .all(|inspected| inspected.seen.is_ok())
+    {
         state.catalog.forget_archives(&lost)?;
     }
     Ok(PushInventory {
@@ -207,18 +212,18 @@ fn update_placements(
     let mut warnings = Vec::new();
     let mut on_all: Option<HashSet<i64>> = None;
     let mut anywhere: HashSet<i64> = HashSet::new();
-    for (at, survey) in found.surveys.iter().enumerate() {
-        let Ok(seen) = &survey.seen else {
-            anywhere.extend(state.catalog.placed_on(&survey.name)?);
+    for (at, inspected) in found.inspected_targets.iter().enumerate() {
+        let Ok(seen) = &inspected.seen else {
+            anywhere.extend(state.catalog.placed_on(&inspected.name)?);
             continue;
         };
         let (placed, gone) = match found.looks.known_part(at) {
-            None => note_all(state, survey, seen, archives)?,
+            None => note_all(state, inspected, seen, archives)?,
             Some((mut known, part)) => {
                 known.retain(|archive| !marked.contains(&archive.blake3));
-                let noted = note_part(state, survey, seen, &known, part)?;
+                let noted = note_part(state, inspected, seen, &known, part)?;
                 let numbers = archives.iter().map(|archive| archive.n);
-                anywhere.extend(state.catalog.placed_among(&survey.name, numbers)?);
+                anywhere.extend(state.catalog.placed_among(&inspected.name, numbers)?);
                 noted
             }
         };
@@ -226,7 +231,7 @@ fn update_placements(
             warnings.push(format!(
                 "{} lost {gone} of the archives it had (deleted, or cut short): what today's snapshot \
                  needs is stored again; older ones cannot be restored in full from there",
-                survey.folder.target.label()
+                inspected.folder.target.label()
             ));
         }
         anywhere.extend(&placed);
@@ -247,18 +252,18 @@ fn update_placements(
 /// many are gone.
 fn note_all(
     state: &mut State,
-    survey: &InspectedTarget,
+    inspected: &InspectedTarget,
     seen: &TargetInventory,
     archives: &[CatalogArchive],
 ) -> Result<(HashSet<i64>, usize), PushError> {
     let complete = |a: &&CatalogArchive| seen.archives.get(&a.row.blake3) == Some(&a.row.bytes);
     let placed: HashSet<i64> = archives.iter().filter(complete).map(|a| a.n).collect();
-    let before = state.catalog.placed_on(&survey.name)?;
+    let before = state.catalog.placed_on(&inspected.name)?;
     let gone = before.difference(&placed).count();
     if placed != before {
         state
             .catalog
-            .set_placements(&survey.name, placed.iter().copied())?;
+            .set_placements(&inspected.name, placed.iter().copied())?;
     }
     Ok((placed, gone))
 }
@@ -267,7 +272,7 @@ fn note_all(
 /// at.
 fn note_part(
     state: &mut State,
-    survey: &InspectedTarget,
+    inspected: &InspectedTarget,
     seen: &TargetInventory,
     known: &[ArchiveSize],
     part: &PartOfTarget,
@@ -279,11 +284,11 @@ fn note_part(
     let gone: Vec<i64> = absent.filter(|n| part.placed.contains(n)).collect();
     let count = gone.len();
     if count > 0 {
-        state.catalog.remove_placements(&survey.name, gone)?;
+        state.catalog.remove_placements(&inspected.name, gone)?;
     }
     let more: Vec<i64> = placed.difference(&part.placed).copied().collect();
     if !more.is_empty() {
-        state.catalog.add_placements(&survey.name, more)?;
+        state.catalog.add_placements(&inspected.name, more)?;
     }
     Ok((placed, count))
 }

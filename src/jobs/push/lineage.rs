@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use super::error::PushError;
 use super::inspect_targets::{InspectedTarget, NameSet, inspect_targets};
+use super::introduction;
 use super::looks::LookPlan;
 use super::request::Target;
 use crate::base::ids::{Hash, HostName};
@@ -35,7 +36,11 @@ const BEGINS_AFTER: &str = "begins after";
 /// Returns the catalog entries that no target shows and that a rebuilt catalog needs.
 pub(crate) fn carried_over(state: &State) -> Result<Vec<(&'static str, String)>, PushError> {
     let mut carried = Vec::new();
-    for key in [ADOPTED_HEADS, HIGHEST, BEGINS_AFTER] {
+    let signers = [introduction::LAST_SIGNER, introduction::ANNOUNCED];
+    for key in [ADOPTED_HEADS, HIGHEST, BEGINS_AFTER]
+        .into_iter()
+        .chain(signers)
+    {
         if let Some(value) = state.catalog.meta(key)? {
             carried.push((key, value));
         }
@@ -59,7 +64,7 @@ pub struct Reconciled {
 pub fn reconcile(
     state: &mut State,
     host: &HostName,
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
 ) -> Result<Reconciled, PushError> {
     let machine = machine_id(host, &state.dir).map_err(PushError::Machine)?;
     let mut result = Reconciled {
@@ -74,10 +79,10 @@ pub fn reconcile(
         warnings: Vec::new(),
     };
     let remembered = remember_highest(state)?;
-    require_past(state, remembered, surveys)?;
-    forget_what_targets_lost(state, surveys, &mut result)?;
-    take_in_foreign(state, host, &machine, surveys, &mut result)?;
-    report_findings(surveys, &mut result);
+    require_past(state, remembered, inspected_targets)?;
+    forget_what_targets_lost(state, inspected_targets, &mut result)?;
+    take_in_foreign(state, host, &machine, inspected_targets, &mut result)?;
+    report_findings(inspected_targets, &mut result);
     let rows = state.catalog.snapshots()?;
     let mut known: Vec<Known> = rows.iter().map(|row| row.known).collect();
     known.sort();
@@ -90,24 +95,24 @@ pub fn reconcile(
     let heads = known.iter().filter(|known| known.sequence == head);
     result.lineage.parents = heads.map(|known| known.core).collect();
     result.lineage.known = known;
-    result.lineage.before_is_everywhere = is_everywhere(state, surveys, highest)?;
+    result.lineage.before_is_everywhere = is_everywhere(state, inspected_targets, highest)?;
     Ok(result)
 }
 
 /// Returns whether each target shows all snapshots of this `sequence` that the catalog knows.
 fn is_everywhere(
     state: &State,
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
     sequence: u64,
 ) -> Result<bool, PushError> {
     let rows = state.catalog.snapshots()?;
     let last = rows.iter().filter(|row| row.known.sequence == sequence);
     let last: Vec<_> = last.collect();
-    let shows = |survey: &InspectedTarget| {
-        let seen = survey.seen.as_ref().ok();
+    let shows = |inspected: &InspectedTarget| {
+        let seen = inspected.seen.as_ref().ok();
         seen.is_some_and(|seen| last.iter().all(|row| seen.manifests.contains(&row.name)))
     };
-    Ok(!last.is_empty() && surveys.iter().all(shows))
+    Ok(!last.is_empty() && inspected_targets.iter().all(shows))
 }
 
 /// Fails if the state directory is new and no target shows its past, while one is write-only. Then
@@ -116,20 +121,24 @@ fn is_everywhere(
 fn require_past(
     state: &State,
     remembered: u64,
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
 ) -> Result<(), PushError> {
-    let blind = surveys.iter().find(|survey| survey.write_only);
+    let blind = inspected_targets
+        .iter()
+        .find(|inspected| inspected.write_only);
     let is_new = remembered == 0 && state.catalog.meta(BEGINS_AFTER)?.is_none();
-    let shows = |survey: &InspectedTarget| {
-        survey
+    let shows = |inspected: &InspectedTarget| {
+        inspected
             .seen
             .as_ref()
             .is_ok_and(|seen| !seen.foreign.is_empty())
     };
     match blind {
-        Some(survey) if is_new && !surveys.iter().any(shows) => Err(PushError::Unseen {
-            target: survey.folder.target.label().to_owned(),
-        }),
+        Some(inspected) if is_new && !inspected_targets.iter().any(shows) => {
+            Err(PushError::Unseen {
+                target: inspected.folder.target.label().to_owned(),
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -162,14 +171,16 @@ fn remember_highest(state: &State) -> Result<u64, PushError> {
 
 /// Returns the verified snapshots that the catalog does not know, by sequence and core hash, with a
 /// target's label.
-fn foreign(surveys: &[InspectedTarget]) -> BTreeMap<(u64, Hash), (&VerifiedSnapshot, String)> {
-    let seen = surveys
+fn foreign(
+    inspected_targets: &[InspectedTarget],
+) -> BTreeMap<(u64, Hash), (&VerifiedSnapshot, String)> {
+    let seen = inspected_targets
         .iter()
         .filter_map(|s| Some((s, s.seen.as_ref().ok()?)));
-    seen.flat_map(|(survey, seen)| {
+    seen.flat_map(|(inspected, seen)| {
         seen.foreign.iter().map(|snapshot| {
             let key = (snapshot.sequence(), snapshot.manifest.core_hash);
-            (key, (snapshot, survey.folder.target.label().to_owned()))
+            (key, (snapshot, inspected.folder.target.label().to_owned()))
         })
     })
     .collect()
@@ -181,10 +192,10 @@ fn take_in_foreign(
     state: &mut State,
     host: &HostName,
     machine: &str,
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
     result: &mut Reconciled,
 ) -> Result<(), PushError> {
-    let foreign = foreign(surveys);
+    let foreign = foreign(inspected_targets);
     let Some(((newest, _), _)) = foreign.last_key_value() else {
         return Ok(());
     };
@@ -212,7 +223,7 @@ fn take_in_foreign(
             .iter()
             .filter(|row| row.known.sequence + 1 > foreign_base(&foreign))
         {
-            if !is_published_anywhere(state, surveys, &row.known.core)? {
+            if !is_published_anywhere(state, inspected_targets, &row.known.core)? {
                 state.catalog.forget_snapshot(&row.known.core)?;
                 state.spool.remove(row.name.key().as_str())?;
                 state.spool.remove(row.name.signature_key().as_str())?;
@@ -234,6 +245,10 @@ fn take_in_foreign(
     for (snapshot, _) in foreign.values() {
         state.catalog.add_snapshot(&snapshot.manifest, true)?;
     }
+    if newest >= own_head {
+        let snapshots = foreign.values().map(|(snapshot, _)| *snapshot);
+        introduction::learn(&state.catalog, snapshots)?;
+    }
     Ok(())
 }
 
@@ -245,11 +260,11 @@ fn foreign_base(foreign: &BTreeMap<(u64, Hash), (&VerifiedSnapshot, String)>) ->
 
 fn is_published_anywhere(
     state: &State,
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
     core: &Hash,
 ) -> Result<bool, PushError> {
-    for survey in surveys {
-        let publication = state.catalog.publication(&survey.name, core)?;
+    for inspected in inspected_targets {
+        let publication = state.catalog.publication(&inspected.name, core)?;
         if publication == Some(PublicationState::Published) {
             return Ok(true);
         }
@@ -261,14 +276,14 @@ fn is_published_anywhere(
 /// others are lost.
 fn forget_what_targets_lost(
     state: &mut State,
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
     result: &mut Reconciled,
 ) -> Result<(), PushError> {
     let rows = state.catalog.snapshots()?;
     let mut is_any_whole = false;
     let mut shown_by_any: Vec<NameSet<'_>> = Vec::new();
-    for survey in surveys {
-        let Ok(seen) = &survey.seen else { continue };
+    for inspected in inspected_targets {
+        let Ok(seen) = &inspected.seen else { continue };
         if seen.manifests.iter().eq(rows.iter().map(|row| &row.name)) {
             // Nothing is lost, and nothing is nowhere.
             is_any_whole = true;
@@ -278,7 +293,7 @@ fn forget_what_targets_lost(
         let Some(shown) = shown_by_any.last() else {
             continue;
         };
-        let publications = state.catalog.publications(&survey.name)?;
+        let publications = state.catalog.publications(&inspected.name)?;
         let mut lost = Vec::new();
         for row in rows.iter().filter(|row| !shown.contains(&row.name)) {
             let publication = publications.get(&row.known.core);
@@ -288,7 +303,7 @@ fn forget_what_targets_lost(
             match seen.pruned.contains(&row.known.core) {
                 true => {
                     let (name, core, now) =
-                        (&survey.name, &row.known.core, crate::base::clock::now());
+                        (&inspected.name, &row.known.core, crate::base::clock::now());
                     state
                         .catalog
                         .set_publication(name, core, PublicationState::Pruned, now)?;
@@ -299,11 +314,11 @@ fn forget_what_targets_lost(
         if lost.is_empty() {
             continue;
         }
-        if survey.write_only {
+        if inspected.write_only {
             continue;
         }
         for row in &lost {
-            let (name, core) = (&survey.name, &row.known.core);
+            let (name, core) = (&inspected.name, &row.known.core);
             let now = crate::base::clock::now();
             state
                 .catalog
@@ -312,23 +327,26 @@ fn forget_what_targets_lost(
         result.warnings.push(format!(
             "{} no longer has {} of the snapshots that were published there (such as {}): was it emptied, \
              pruned by hand or set back?",
-            survey.folder.target.label(),
+            inspected.folder.target.label(),
             lost.len(),
             lost[0].known.stamp
         ));
     }
     match is_any_whole {
         true => Ok(()),
-        false => forget_snapshots_that_are_nowhere(state, surveys, &shown_by_any),
+        false => forget_snapshots_that_are_nowhere(state, inspected_targets, &shown_by_any),
     }
 }
 
 fn forget_snapshots_that_are_nowhere(
     state: &mut State,
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
     shown: &[NameSet<'_>],
 ) -> Result<(), PushError> {
-    if surveys.iter().any(|survey| survey.seen.is_err()) {
+    if inspected_targets
+        .iter()
+        .any(|inspected| inspected.seen.is_err())
+    {
         return Ok(());
     }
     for row in state.catalog.snapshots()?.iter() {
@@ -343,10 +361,10 @@ fn forget_snapshots_that_are_nowhere(
 /// Most findings of one kind that are reported one by one: thousands may have been planted.
 const MOST_REPORTED: usize = 20;
 
-fn report_findings(surveys: &[InspectedTarget], result: &mut Reconciled) {
-    for survey in surveys {
-        let Ok(seen) = &survey.seen else { continue };
-        let label = survey.folder.target.label();
+fn report_findings(inspected_targets: &[InspectedTarget], result: &mut Reconciled) {
+    for inspected in inspected_targets {
+        let Ok(seen) = &inspected.seen else { continue };
+        let label = inspected.folder.target.label();
         let (missing, other): (Vec<&Finding>, Vec<&Finding>) = seen
             .findings
             .iter()
@@ -382,8 +400,9 @@ pub fn adopt(
 ) -> Result<Vec<String>, PushError> {
     let runtime = runtime().map_err(PushError::Runtime)?;
     let looks = LookPlan::whole(targets);
-    let surveys = runtime.block_on(inspect_targets(state, host, targets, trust, &looks))?;
-    let foreign = foreign(&surveys);
+    let inspected_targets =
+        runtime.block_on(inspect_targets(state, host, targets, trust, &looks))?;
+    let foreign = foreign(&inspected_targets);
     let newest = foreign
         .last_key_value()
         .map_or(0, |((sequence, _), _)| *sequence);

@@ -46,10 +46,10 @@ pub(super) struct FollowedMarks {
 /// Decides about every mark on every target.
 pub(super) async fn judge(
     state: &State,
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
 ) -> Result<FollowedMarks, PushError> {
     let mut followed = FollowedMarks::default();
-    let seen = surveys
+    let seen = inspected_targets
         .iter()
         .filter_map(|s| Some((s, s.seen.as_ref().ok()?)));
     let marked: Vec<(&InspectedTarget, &TargetInventory)> = seen
@@ -59,15 +59,15 @@ pub(super) async fn judge(
         return Ok(followed);
     }
     let rows = state.catalog.snapshots()?;
-    let newest = needed_by_newest(state, surveys, &rows).await;
-    for (survey, seen) in marked {
-        let here = needed_on(survey, seen, &rows).await;
+    let newest = needed_by_newest(state, inspected_targets, &rows).await;
+    for (inspected, seen) in marked {
+        let here = needed_on(inspected, seen, &rows).await;
         let judge = Judge {
             here: here.as_ref(),
             anywhere: newest.as_ref(),
             unsigned: unsigned_share(state, seen)?,
         };
-        let label = survey.folder.target.label();
+        let label = inspected.folder.target.label();
         let mut ignored: Vec<String> = Vec::new();
         for one in &seen.marks.seen {
             match judge.verdict(one) {
@@ -206,13 +206,13 @@ fn unsigned_share(state: &State, seen: &TargetInventory) -> Result<Unsigned, Pus
 
 /// Returns the archives of the newest snapshot on the target.
 async fn needed_on(
-    survey: &InspectedTarget,
+    inspected: &InspectedTarget,
     seen: &TargetInventory,
     rows: &[SnapshotRow],
 ) -> Option<HashSet<Hash>> {
     let shown: HashSet<_> = seen.manifests.iter().collect();
     match rows.iter().rev().find(|row| shown.contains(&row.name)) {
-        Some(row) => needed_by(&survey.folder, row).await,
+        Some(row) => needed_by(&inspected.folder, row).await,
         None => Some(HashSet::new()),
     }
 }
@@ -220,7 +220,7 @@ async fn needed_on(
 /// Returns the archives of the newest snapshot of all, from the spool or from a target.
 async fn needed_by_newest(
     state: &State,
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
     rows: &[SnapshotRow],
 ) -> Option<HashSet<Hash>> {
     let Some(row) = rows.last() else {
@@ -229,12 +229,15 @@ async fn needed_by_newest(
     if let Some(needed) = needed_in_spool(state, row) {
         return Some(needed);
     }
-    for survey in surveys.iter().filter(|survey| !survey.write_only) {
-        let Ok(seen) = &survey.seen else { continue };
+    for inspected in inspected_targets
+        .iter()
+        .filter(|inspected| !inspected.write_only)
+    {
+        let Ok(seen) = &inspected.seen else { continue };
         if !seen.manifests.contains(&row.name) {
             continue;
         }
-        if let Some(needed) = needed_by(&survey.folder, row).await {
+        if let Some(needed) = needed_by(&inspected.folder, row).await {
             return Some(needed);
         }
     }

@@ -39,6 +39,8 @@ pub struct PushRequest<'a> {
     pub recipients: Arc<Recipients>,
     /// Signs the manifest.
     pub signer: &'a Signer,
+    /// The host's `allowed_signers` lists the signer.
+    pub signer_is_listed: bool,
     /// An OpenSSH public key to announce as the next signer; `None`: nothing is announced.
     pub next_signer: Option<String>,
     /// The signers whose snapshots on the targets count as this host's.

@@ -24,12 +24,14 @@ use crate::storage::TargetError;
 pub(super) fn look_at_all(
     runtime: &Runtime,
     (catalog, spool): (&Catalog, &Spool),
-    surveys: &[InspectedTarget],
+    inspected_targets: &[InspectedTarget],
     copy_sources: &[CopySource],
     recipients: &[String],
 ) -> Result<Vec<CatalogArchive>, PushError> {
     let looks = async {
-        let looks = surveys.iter().map(|one| timeout(PATIENCE, present(one)));
+        let looks = inspected_targets
+            .iter()
+            .map(|one| timeout(PATIENCE, present(one)));
         futures::future::join_all(looks).await
     };
     let looks = runtime.block_on(looks).into_iter();
@@ -43,8 +45,8 @@ pub(super) fn look_at_all(
     let mut anywhere = HashSet::new();
     let mut on_copy_sources = HashSet::new();
     let archives = catalog.archives()?;
-    for ((survey, look), source) in surveys.iter().zip(looks).zip(copy_sources) {
-        let remembered = catalog.placed_on(&survey.name)?;
+    for ((inspected, look), source) in inspected_targets.iter().zip(looks).zip(copy_sources) {
+        let remembered = catalog.placed_on(&inspected.name)?;
         let placed: HashSet<i64> = match look {
             Look::Failed => {
                 anywhere.extend(&remembered);
@@ -52,7 +54,7 @@ pub(super) fn look_at_all(
             }
             Look::FromMemory => {
                 anywhere.extend(&remembered);
-                if survey.seen.is_err() {
+                if inspected.seen.is_err() {
                     continue;
                 }
                 remembered
@@ -108,13 +110,13 @@ impl From<Result<Result<Option<HashMap<Hash, u64>>, TargetError>, Elapsed>> for 
 }
 
 /// Returns the sizes of the archives that are on the target now. `None`: only memory is available.
-async fn present(survey: &InspectedTarget) -> Result<Option<HashMap<Hash, u64>>, TargetError> {
-    match &survey.seen {
+async fn present(inspected: &InspectedTarget) -> Result<Option<HashMap<Hash, u64>>, TargetError> {
+    match &inspected.seen {
         Err(_) => Ok(None),
-        Ok(_) if survey.write_only => Ok(None),
+        Ok(_) if inspected.write_only => Ok(None),
         Ok(TargetInventory {
             scope, archives, ..
         }) if scope.is_whole() => Ok(Some(archives.clone())),
-        Ok(_) => survey.folder.archives_present().await.map(Some),
+        Ok(_) => inspected.folder.archives_present().await.map(Some),
     }
 }

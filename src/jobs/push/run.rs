@@ -11,6 +11,7 @@ use super::copy_sources::{self, CopySource};
 use super::error::PushError;
 use super::finish_target::{FinishTarget, Publishing};
 use super::inspect_targets::{InspectedTarget, inspect_targets};
+use super::introduction::{self, PresentSigner};
 use super::inventory::{
     LookedAt, PushInventory, adopt_spooled_manifests, drop_damaged, looked_at, reusable_archives,
 };
@@ -68,6 +69,11 @@ pub fn push(
             return Err(error);
         }
     };
+    introduction::remember(
+        &push.state.catalog,
+        &request.signer.fingerprint(),
+        request.next_signer.as_deref(),
+    )?;
     let reports = push.finish_targets(&targets, uploads, &packed)?;
     tidy_spool(push.state, request.targets)?;
     Ok(push.report(packed, reports))
@@ -88,7 +94,7 @@ struct Push<'a> {
 /// The targets before anything is shipped, in their order.
 struct InspectedTargets {
     /// What each holds.
-    surveys: Vec<InspectedTarget>,
+    inspected_targets: Vec<InspectedTarget>,
     /// Whether the others can copy from it.
     copy_sources: Vec<CopySource>,
 }
@@ -125,11 +131,16 @@ impl<'a> Push<'a> {
     fn inspect(&mut self) -> Result<(InspectedTargets, SnapshotBase), PushError> {
         self.begin_stage(Stage::InspectingTargets);
         let request = self.request;
-        let (surveys, looks) = self.look()?;
-        let reconciled = reconcile(self.state, request.host, &surveys)?;
+        let (inspected_targets, looks) = self.look()?;
+        let reconciled = reconcile(self.state, request.host, &inspected_targets)?;
         let mut lineage = reconciled.lineage;
         self.note(reconciled.notes);
         self.warn(reconciled.warnings);
+        let signer = PresentSigner {
+            fingerprint: request.signer.fingerprint(),
+            is_listed: request.signer_is_listed,
+        };
+        signer.require_introduced(&self.state.catalog)?;
         if let Some(aside) = &self.state.catalog.replaced {
             let text = format!(
                 "the catalog was damaged and is now {}; a new one was begun",
@@ -138,17 +149,19 @@ impl<'a> Push<'a> {
             self.note([text]);
         }
         self.warn(clock_warning(request, &lineage.known));
-        let followed = self.runtime.block_on(marks::judge(self.state, &surveys))?;
+        let followed = self
+            .runtime
+            .block_on(marks::judge(self.state, &inspected_targets))?;
         self.note(followed.notes);
         self.warn(followed.warnings);
         lineage.marks_seen = followed.names;
         let mut warnings = Vec::new();
-        drop_damaged(self.state, &surveys, &mut warnings)?;
-        let archives = looked_at(self.state, &surveys, &looks)?;
-        let probe = copy_sources::probe(&surveys, &archives, &self.state.spool);
+        drop_damaged(self.state, &inspected_targets, &mut warnings)?;
+        let archives = looked_at(self.state, &inspected_targets, &looks)?;
+        let probe = copy_sources::probe(&inspected_targets, &archives, &self.state.spool);
         let copy_sources = self.runtime.block_on(probe);
         let found = LookedAt {
-            surveys: &surveys,
+            inspected_targets: &inspected_targets,
             looks: &looks,
             archives: &archives,
             copy_sources: &copy_sources,
@@ -158,7 +171,7 @@ impl<'a> Push<'a> {
         warnings.append(&mut inventory.warnings);
         self.warn(warnings);
         let targets = InspectedTargets {
-            surveys,
+            inspected_targets,
             copy_sources,
         };
         Ok((targets, SnapshotBase { lineage, inventory }))
@@ -174,9 +187,9 @@ impl<'a> Push<'a> {
             self.runtime.block_on(inspection)
         };
         let looks = LookPlan::choose(self.state, request.targets)?;
-        let surveys = inspect(&looks)?;
-        if !surveys.iter().any(InspectedTarget::asks_for_more) {
-            return Ok((surveys, looks));
+        let inspected_targets = inspect(&looks)?;
+        if !inspected_targets.iter().any(InspectedTarget::asks_for_more) {
+            return Ok((inspected_targets, looks));
         }
         let looks = LookPlan::whole(request.targets);
         Ok((inspect(&looks)?, looks))
@@ -186,7 +199,7 @@ impl<'a> Push<'a> {
         Uploads::start(
             &self.runtime,
             self.state,
-            &targets.surveys,
+            &targets.inspected_targets,
             &targets.copy_sources,
             self.request.spool_limit,
             &self.progress,
@@ -219,9 +232,15 @@ impl<'a> Push<'a> {
         let spool = self.state.spool.clone();
         let mut on_sealed = |row: &ArchiveRow| Ok(uploads.announce(&row.into(), row.bytes)?);
         let (runtime, recipients) = (&self.runtime, request.recipients.texts());
-        let (surveys, sources) = (&targets.surveys, &targets.copy_sources);
+        let (inspected_targets, sources) = (&targets.inspected_targets, &targets.copy_sources);
         let mut look_at_rest = |catalog: &Catalog| {
-            let found = look_at_all(runtime, (catalog, &spool), surveys, sources, recipients)?;
+            let found = look_at_all(
+                runtime,
+                (catalog, &spool),
+                inspected_targets,
+                sources,
+                recipients,
+            )?;
             Ok(found)
         };
         let packed = pack(
@@ -244,12 +263,12 @@ impl<'a> Push<'a> {
         packed: &Packed,
     ) -> Result<Vec<TargetReport>, PushError> {
         let (request, progress) = (self.request, Arc::clone(&self.progress));
-        let (surveys, sources) = (&targets.surveys, &targets.copy_sources);
+        let (inspected_targets, sources) = (&targets.inspected_targets, &targets.copy_sources);
         let finishing = |target| FinishTarget {
             request,
-            survey: &surveys[target],
-            copy_sources: copy_sources::folders_for(surveys, sources, target),
-            copy_sources_away: copy_sources::is_any_away(surveys, target),
+            inspected: &inspected_targets[target],
+            copy_sources: copy_sources::folders_for(inspected_targets, sources, target),
+            copy_sources_away: copy_sources::is_any_away(inspected_targets, target),
             packed,
             progress: &*progress,
         };

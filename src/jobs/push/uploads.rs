@@ -51,7 +51,7 @@ impl Uploads {
     pub(super) fn start(
         runtime: &Runtime,
         state: &State,
-        surveys: &[InspectedTarget],
+        inspected_targets: &[InspectedTarget],
         copy_sources: &[CopySource],
         spool_limit: Option<u64>,
         progress: &Arc<dyn Progress>,
@@ -62,43 +62,43 @@ impl Uploads {
             Some(limit) => limit,
             None => default_limit(state, held)?,
         };
-        let served = surveys.iter().zip(copy_sources);
-        let served = served.map(|(survey, source)| ServedTarget {
-            is_live: survey.seen.is_ok(),
+        let served = inspected_targets.iter().zip(copy_sources);
+        let served = served.map(|(inspected, source)| ServedTarget {
+            is_live: inspected.seen.is_ok(),
             is_copy_source: *source == CopySource::Yes,
         });
         let quota = SpoolQuota::new(limit, state.spool.clone(), served.collect());
         let quota = Arc::new(quota);
         for (archive, bytes) in &spooled {
-            let has = surveys
+            let has = inspected_targets
                 .iter()
-                .map(|survey| has(survey, &archive.key, *bytes));
+                .map(|inspected| has(inspected, &archive.key, *bytes));
             quota.add(archive.key.clone(), *bytes, has.collect());
         }
-        let body: SpoolBody = match surveys.len() {
+        let body: SpoolBody = match inspected_targets.len() {
             1 => Body::Shared,
             _ => Body::File,
         };
         let mut targets = Vec::new();
-        for (index, survey) in surveys.iter().enumerate() {
-            if let Err(error) = &survey.seen {
+        for (index, inspected) in inspected_targets.iter().enumerate() {
+            if let Err(error) = &inspected.seen {
                 targets.push(TargetUploads::Unreachable(with_causes(error)));
                 continue;
             }
             let (queue, requests) = unbounded_channel();
             for (archive, bytes) in &spooled {
-                if !has(survey, &archive.key, *bytes) {
+                if !has(inspected, &archive.key, *bytes) {
                     let _ = queue.send(archive.clone());
                 }
             }
             let tracker = TargetTracker {
                 index,
-                name: survey.name.clone(),
+                name: inspected.name.clone(),
                 quota: Arc::clone(&quota),
                 progress: Arc::clone(progress),
                 shipped: Mutex::new(Vec::new()),
             };
-            let uploads = upload(survey, tracker, state.spool.clone(), requests, body);
+            let uploads = upload(inspected, tracker, state.spool.clone(), requests, body);
             let task = runtime.spawn(uploads);
             targets.push(TargetUploads::Running { queue, task });
         }
@@ -139,8 +139,10 @@ impl Uploads {
 }
 
 /// Returns whether the target showed the archive in full.
-fn has(survey: &InspectedTarget, key: &ObjectKey, bytes: u64) -> bool {
-    let Ok(seen) = &survey.seen else { return false };
+fn has(inspected: &InspectedTarget, key: &ObjectKey, bytes: u64) -> bool {
+    let Ok(seen) = &inspected.seen else {
+        return false;
+    };
     let hash = ObjectKey::archive_hash(key.as_str());
     hash.is_some_and(|hash| seen.archives.get(&hash) == Some(&bytes))
 }
@@ -211,13 +213,13 @@ impl UploadTracker for TargetTracker {
 }
 
 fn upload(
-    survey: &InspectedTarget,
+    inspected: &InspectedTarget,
     tracker: TargetTracker,
     spool: Spool,
     requests: UnboundedReceiver<Sealed>,
     body: SpoolBody,
 ) -> impl Future<Output = UploadsResult> + use<> {
-    let (folder, concurrency) = (survey.folder.clone(), survey.concurrency);
+    let (folder, concurrency) = (inspected.folder.clone(), inspected.concurrency);
     async move {
         let shipping = ship_archives(&folder, &spool, requests, concurrency, body, &tracker);
         let result = caught(shipping).await.unwrap_or_else(|error| {

@@ -29,6 +29,12 @@ impl Run<'_> {
         {
             verdict.problems.push(Problem::TooShort { head, least });
         }
+        let change = examined.chain.signer_change();
+        if let (Some(change), Some(present)) = (change, &self.signer)
+            && present.is_unknown(&change)
+        {
+            verdict.problems.push(Problem::SignerChange(change));
+        }
         if let Some(catalog) = &self.catalog {
             recall(catalog, subject, &examined.chain, &mut verdict).await?;
         }

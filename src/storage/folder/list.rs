@@ -38,8 +38,9 @@ pub(super) fn list(root: &Dir, folder: &str) -> io::Result<Vec<Listed>> {
     Ok(found)
 }
 
-/// Returns the keys that [`list`] returns, without looking up each file.
-pub(super) fn list_keys(root: &Dir, folder: &str) -> io::Result<Vec<String>> {
+/// Returns those of the keys that [`list`] returns that are not before `from`, without looking up
+/// each file.
+pub(super) fn list_keys(root: &Dir, folder: &str, from: &str) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -47,11 +48,16 @@ pub(super) fn list_keys(root: &Dir, folder: &str) -> io::Result<Vec<String>> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             other => other?,
         };
+        // The first name of this folder that counts, if `from` is in it.
+        let first = from
+            .strip_prefix(&folder)
+            .and_then(|rest| rest.strip_prefix('/'));
         dir.for_each_entry(|name, kind, _| {
             let Some(name) = name.to_str() else {
                 return Ok(());
             };
-            if !is_key_in(&folder, name) {
+            let is_before = kind == Kind::File && first.is_some_and(|first| name < first);
+            if is_before || !is_key_in(&folder, name) {
                 return Ok(());
             }
             let key = match folder.as_str() {
@@ -60,7 +66,7 @@ pub(super) fn list_keys(root: &Dir, folder: &str) -> io::Result<Vec<String>> {
             };
             match kind {
                 Kind::Dir => folders.push(key),
-                Kind::File => found.push(key),
+                Kind::File if key.as_str() >= from => found.push(key),
                 _ => {}
             }
             Ok(())

@@ -181,6 +181,15 @@ fn single_lookups_agree_with_the_listing() {
     keys.sort();
     let listed_keys: Vec<&String> = listed.iter().map(|(key, _)| key).collect();
     assert_eq!(keys.iter().collect::<Vec<_>>(), listed_keys);
+    for from in [
+        "", "h", "h/a/b/y", "h/a/b/z", "h/a/c", "h/a/x", "h/b", "h/z", "h/zz", "i",
+    ] {
+        let mut tail = block_on(folder.list_keys_from("h/", from)).unwrap();
+        tail.sort();
+        keys.retain(|key| key.as_str() >= from);
+        assert_eq!(tail, keys, "{from}");
+    }
+    keys.extend(listed.iter().map(|(key, _)| key.clone()));
     let others = ["h/a/none", "h/none/x", "g/x", "h/a/folder", "h/a/link"];
     keys.extend(others.map(str::to_owned));
     let sizes = block_on(folder.sizes(&keys)).unwrap().unwrap();

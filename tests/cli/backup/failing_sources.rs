@@ -201,7 +201,7 @@ const CASES: &[Case] = &[
         is_kept: false,
     },
     Case {
-        name: "a command that writes to stderr for ever",
+        name: "a command that writes to stderr without end",
         source: "kind = \"command\"\ncommand = \"yes complaint >&2\"\ntimeout = \"1s\"\n",
         prepare: |_| {},
         cause: "no end after 1 s (`timeout`): ",

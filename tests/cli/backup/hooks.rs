@@ -41,7 +41,7 @@ fn commands_run_without_the_credentials_of_the_targets() {
     }
 }
 
-/// A command that is told to end may clean up; one that does not is ended.
+/// A command that gets SIGTERM may clean up; one that does not is ended.
 #[test]
 fn a_run_that_is_told_to_end_ends_its_command() {
     for (trap, signal) in [
@@ -69,7 +69,7 @@ fn a_run_that_is_told_to_end_ends_its_command() {
             .status();
         assert!(sent.unwrap().success());
         assert_eq!(run.wait().unwrap().code(), Some(1));
-        assert!(host.path("after").exists(), "`after` runs all the same");
+        assert!(host.path("after").exists(), "`after` runs nevertheless");
         // Ended, or waiting for its parent to notice.
         let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let is_running = !state.is_empty() && !state.contains(") Z");

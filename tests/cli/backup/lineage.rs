@@ -1,5 +1,5 @@
 //! A restored VM, a second machine under one name, a lost state directory, a clock set back, an
-//! emptied target: each is told apart, and none ends in a wrong or missing byte.
+//! emptied target: each is recognised, and none ends in a wrong or missing byte.
 
 use std::fs;
 use std::path::Path;
@@ -378,7 +378,7 @@ fn a_new_machine_with_a_new_signer_takes_over() {
     fill(&host, 2);
     let report = host.backup();
     assert_eq!(report["sequence"], 2);
-    // Whoever pins both signers reads old and new.
+    // A reader who pins both signers reads old and new.
     host.signer = host.path("allowed_signers").display().to_string();
     assert_restores(&host, "latest", &describe(&host.data()));
     assert_restores(&host, "1", &first);

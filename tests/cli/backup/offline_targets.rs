@@ -254,7 +254,7 @@ fn s3_target(endpoint: &str) -> String {
     )
 }
 
-/// Where the other target cannot be read, the laptop gets the newest in full, and its owner hears which
+/// Where the other target cannot be read, the laptop gets the newest in full, and the report names which
 /// snapshots it will never have.
 #[test]
 fn without_anything_to_copy_from_a_target_begins_again_and_says_what_it_lacks() {
@@ -339,7 +339,7 @@ fn a_first_push_larger_than_the_spool_goes_through() {
     assert_eq!(bytes_below(&spool), 0);
 }
 
-/// With nobody to take anything, a full spool ends the run in words; what was sealed is of use later.
+/// With no target to take anything, a full spool ends the run with an error; what was sealed is of use later.
 #[test]
 fn a_full_spool_that_nobody_empties_ends_the_run() {
     let server = S3Server::start();
@@ -362,7 +362,7 @@ fn a_full_spool_that_nobody_empties_ends_the_run() {
     assert!(sealed < 31_000_000, "{sealed}: something was stored twice");
 }
 
-/// What is damaged where it should be copied from is not spread, and keeps nobody behind for ever.
+/// What is damaged where it should be copied from is not spread, and keeps no target behind.
 #[test]
 fn a_damaged_copy_elsewhere_costs_one_run() {
     let laptop = SshServer::start("");

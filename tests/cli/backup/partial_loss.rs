@@ -434,7 +434,7 @@ fn a_target_that_hangs_keeps_no_other_waiting() {
     );
 }
 
-/// Kind: a file of the configuration is opened by its name, and what has that name waits for a writer for ever.
+/// Kind: a file of the configuration is opened by its name, and what has that name waits for a writer without end.
 #[test]
 fn a_fifo_that_the_configuration_names_is_refused_at_once() {
     let host = Host::new();

@@ -123,7 +123,7 @@ fn a_wrong_secret_is_told_without_showing_it() {
 #[test]
 fn a_target_that_is_away_catches_up_later() {
     let server = S3Server::start();
-    // Nobody listens there.
+    // Nothing listens there.
     let free = std::net::TcpListener::bind(("127.0.0.1", 0))
         .unwrap()
         .local_addr()
@@ -354,7 +354,7 @@ fn init_sets_up_an_sftp_target_and_tries_it() {
     assert!(format!("{out}{err}").contains("known_hosts"), "{out}{err}");
 }
 
-/// A laptop that is away stays behind, keeps nobody waiting, and catches up from the spool.
+/// A laptop that is away stays behind, keeps no target waiting, and catches up from the spool.
 #[test]
 fn a_laptop_that_is_away_catches_up() {
     let laptop = SshServer::start("");
@@ -369,7 +369,7 @@ fn a_laptop_that_is_away_catches_up() {
         )
     };
     let config = host.config();
-    // Nobody listens there.
+    // Nothing listens there.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = gone.local_addr().unwrap().port();
     drop(gone);
@@ -587,7 +587,7 @@ fn a_disk_that_is_not_mounted_on_a_laptop_is_not_written_beside() {
         fs::remove_dir(&root).unwrap();
         fs::rename(&unplugged, &root).unwrap();
         host.ok(&["backup"]);
-        // Emptied on purpose: it begins anew where somebody says so.
+        // Emptied on purpose: it begins again where the operator says so.
         fs::remove_dir_all(&root).unwrap();
         fs::create_dir_all(root.join("dalidou")).unwrap();
         let (out, _) = host.exits(&["backup"], 3);

@@ -298,7 +298,7 @@ fn the_alarm_and_what_it_keeps_outlive_the_catalog() {
         }
     };
     let catalog = ["catalog.db", "catalog.db-wal", "catalog.db-shm"];
-    // The memory lost as well: the snapshot on this host stands in for it.
+    // The memory lost as well: the snapshot on this host replaces it.
     lose(&host, &catalog);
     lose(&host, &["figures.json"]);
     clear(&host.data());

@@ -188,7 +188,7 @@ fn a_key_that_only_writes_and_overwrites_nothing_will_do() {
     restores_from_files(&host, &blind.dir.path().join("r"), "out");
     let status = host.ok(&["status"]);
     assert!(status.contains("write-only"), "{status}");
-    // The state directory is lost: nobody can tell by looking how far it had come.
+    // The state directory is lost: no look at the target shows how far it had come.
     fs::remove_dir_all(host.path("c.state")).unwrap();
     let (_, err) = host.exits(&["backup"], 1);
     assert!(

@@ -38,7 +38,7 @@ fn named_by_stamp_sequence_or_hash_exactly_these_go() {
     assert_eq!(dry.matches(" forget").count(), 2, "{dry}");
     assert_eq!(remote(&host), [1, 2, 3, 4, 5]);
     host.ok(&arguments);
-    // What the policy would let go stays, and nobody reports what went as missing.
+    // What the policy would let go stays, and no command reports what went as missing.
     assert_eq!(remote(&host), [2, 4, 5]);
     host.ok(&[
         "prune",
@@ -127,7 +127,7 @@ fn a_snapshot_of_2099_goes_by_name_and_its_target_is_whole() {
     host.clock = Some("2099-01-01T00:00:00Z".to_owned());
     host.json_exits(&["backup"], &[0, 3]);
     host.clock = Some("2026-11-04T06:00:00Z".to_owned());
-    // While it is the newest no clock can be told right, and the way out is named; it is not --yes.
+    // While it is the newest, no clock counts as right, and the way out is named; it is not --yes.
     for arguments in [&["prune"][..], &["prune", "--local", "--yes"]] {
         let (_, err) = host.exits(arguments, 1);
         assert!(err.contains("run `sealift backup` first"), "{err}");

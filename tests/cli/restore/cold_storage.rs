@@ -1,4 +1,4 @@
-//! Backups whose data archives lie in cold storage: what goes there, and how it comes back.
+//! Backups whose data archives are in cold storage: what goes there, and how it comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -42,7 +42,7 @@ fn archives(server: &S3Server) -> (BTreeSet<String>, BTreeSet<String>) {
         .filter(|path| path.extension().is_some_and(|e| e == "json"))
     {
         let page = TablePage::parse(&fs::read(path).unwrap()).ok();
-        // The others tell of earlier snapshots.
+        // The others belong to earlier snapshots.
         for row in page.into_iter().flat_map(|page| page.rows) {
             let set = match row.kind {
                 ArchiveKind::Data => &mut data,
@@ -222,7 +222,10 @@ fn a_restore_from_cold_storage_asks_waits_and_succeeds() {
     assert!(err.contains("next:") && err.contains("--thaw"), "{err}");
     assert!(!host.path("out").exists());
     assert_eq!(leftovers(&host), [""; 0]);
-    assert!(freezer.lock().unwrap().asked.is_empty(), "nobody said so");
+    assert!(
+        freezer.lock().unwrap().asked.is_empty(),
+        "no option says so"
+    );
 
     let plan = [&["--json"], &RESTORE[..], &["--thaw", "--dry-run"]].concat();
     let (code, out, err) = from_target(&host, &server, &plan);

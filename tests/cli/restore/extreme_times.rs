@@ -84,7 +84,7 @@ fn times_beyond_64_bits_come_back_both_ways() {
         found.retain(|(name, _, _)| name != "more");
         assert_eq!(found, before, "{to}");
     }
-    // Who cannot read such times is told so, and not that the index is damaged.
+    // A program that cannot read such times says so, and not that the index is damaged.
     let manifests = fs::read_dir(host.folder().join("manifests")).unwrap();
     let texts = manifests.map(|entry| fs::read(entry.unwrap().path()).unwrap());
     let said = texts

@@ -52,7 +52,7 @@ fn nothing_on_the_host_opens_anything() {
         candidates.push(host.path(name));
     }
     candidates.retain(|path| path.exists());
-    // Every line of every file as an identity too, whatever file it stands in.
+    // Every line of every file as an identity too, whatever file it is in.
     for (number, path) in candidates.clone().into_iter().enumerate() {
         let bytes = fs::read(&path).unwrap();
         let lines = bytes

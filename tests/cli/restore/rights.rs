@@ -327,7 +327,7 @@ fn what_another_user_restores_is_his_and_open_to_nobody_else() {
     }
 }
 
-/// Kind: the two ways back disagree on what was to be expected. A host with security labels would end with 3 for ever.
+/// Kind: the two ways back disagree on what was to be expected. A host with security labels would always end with 3.
 #[test]
 fn labels_that_only_root_can_set_are_no_fault_of_another_users_restore() {
     if !is_root_for("a restore for other users") {
@@ -365,7 +365,7 @@ fn labels_that_only_root_can_set_are_no_fault_of_another_users_restore() {
     }
 }
 
-/// Kind: a destination keeps less than it is told, and nobody hears of it.
+/// Kind: a destination keeps less than it should, and no message says so.
 #[test]
 fn what_a_file_system_without_attributes_loses_is_counted_and_opens_nothing() {
     if !is_root_for("a restore for other users") {

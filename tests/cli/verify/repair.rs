@@ -254,7 +254,7 @@ fn with_an_identity_a_snapshot_is_restored_to_nowhere() {
     let restored = &report["targets"][0]["restored"];
     assert_eq!(restored[0]["files"], 2, "{report}");
     assert_eq!(restored[1]["files"], 3, "{report}");
-    // Somebody else's identity: that says nothing of the snapshot.
+    // Another key holder's identity: that says nothing of the snapshot.
     host.generate("stranger.txt");
     let out = found(
         &host,

@@ -1,4 +1,4 @@
-//! A host with a week behind it: snapshots, some of them forgotten, marks that wait to be heeded. And what can
+//! A host with a week behind it: snapshots, some of them forgotten, marks that no backup has followed yet. And what can
 //! happen to each thing.
 
 use std::fs;
@@ -479,7 +479,7 @@ impl Scene {
                 rewrite(other, &fs::read(older).unwrap());
                 vec![other.to_path_buf()]
             }
-            // A tombstone under the name of a snapshot that lives; a mark that was heeded and gone.
+            // A tombstone under the name of a snapshot that lives; a mark that was followed and is gone.
             Place::Tombstone => {
                 let live = self.newest().name().to_string();
                 let hash = sealift::base::ids::Hash::sha256(&fs::read(object).unwrap()).short();
@@ -506,7 +506,7 @@ impl Scene {
     }
 }
 
-/// Bits change and clocks do not hear of it.
+/// Bits change and times do not.
 fn rewrite(path: &Path, bytes: &[u8]) {
     let before = fs::metadata(path).unwrap();
     fs::write(path, bytes).unwrap();

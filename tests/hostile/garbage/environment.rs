@@ -8,14 +8,14 @@ use sealift::storage::{Body, Environment, PutMode, TargetSpec, open_with};
 use super::values::{Source, assert_no_panic};
 use crate::support::is_long;
 
-/// Nobody listens there.
+/// Nothing listens there.
 const NOWHERE: &str = "http://127.0.0.1:1";
 /// A file of a line without an end.
 const TOKEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hostile/garbage/token");
 /// In each secret; must not be shown.
 const SECRET: &str = "hunter2";
 
-/// A target, what its environment says, and what may be there besides.
+/// A target, what its environment says, and what else may be there.
 struct Scene {
     url: &'static str,
     says: &'static [(&'static str, &'static str)],
@@ -329,7 +329,7 @@ fn a_setting_that_is_garbage_is_the_failure_of_its_target() {
     });
 }
 
-/// Kind: a variable that names the place wins over the URL, and backups go where nobody looks for them.
+/// Kind: a variable that names the place wins over the URL, and backups go where the operator does not look for them.
 #[test]
 fn the_bucket_is_the_one_of_the_url_whatever_the_environment_says() {
     for (url, endpoint, more) in [

@@ -57,7 +57,7 @@ fn a_panic_behind_one_target_is_that_targets_failure_in_every_command() {
                 !said.contains("panicked") && !said.contains("hunter2"),
                 "{arguments:?}: {said}"
             );
-            // With the place in the library, so that somebody can see to it.
+            // With the place in the library, so that a developer can find it.
             let told = said.contains("an internal error") && said.contains(".rs:");
             (output.status.code(), told, said)
         };

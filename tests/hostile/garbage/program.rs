@@ -65,7 +65,7 @@ const VARIABLES: &[&str] = &[
 
 fn run(host: &Host, command: &mut Command, what: &str) -> (Option<i32>, String) {
     let output = match command.output() {
-        // Longer than the system lets anything be: nobody was asked.
+        // Longer than the system allows: no server was asked.
         Err(error) if error.kind() == std::io::ErrorKind::ArgumentListTooLong => {
             return (None, String::new());
         }

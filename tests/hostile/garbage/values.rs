@@ -181,7 +181,7 @@ impl Source {
     }
 }
 
-/// Asserts that `said` tells of no panic.
+/// Asserts that `said` reports no panic.
 pub fn assert_no_panic(said: &str, what: &str) {
     for word in ["panicked", "internal error", "RUST_BACKTRACE"] {
         assert!(!said.contains(word), "{what}: {said}");

@@ -1,4 +1,4 @@
-//! A host that lies in what it seals and signs: whoever owns it can write any index, and a restore of
+//! A hostile host: it can write any index, and a restore of
 //! it must neither leave its directory nor do harm.
 
 use std::fs;
@@ -198,7 +198,7 @@ fn a_bomb_does_not_swell() {
     let tree = repo.path("tree");
     fs::create_dir(&tree).unwrap();
     fs::write(tree.join("z"), noise(2, 500)).unwrap();
-    // The archive that the next file would lie in: 1 GB of zeros in a few dozen kB.
+    // The archive of the next file: 1 GB of zeros in a few dozen kB.
     let zeros = zstd::encode_all(std::io::Read::take(std::io::repeat(0), 1 << 30), 1).unwrap();
     let sealed = handmade_repo::encrypt(&zeros, &repo.recipients);
     let bomb = repo.add_archive(&sealed, ArchiveKind::Data);

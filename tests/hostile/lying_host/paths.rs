@@ -269,7 +269,7 @@ fn nothing_is_written_through_a_link_or_into_a_device() {
         });
         cage.refuses(what, says, "links to no earlier file");
     }
-    // A kind that nobody knows, and links to where they like: they are links.
+    // An unknown kind, and links to any place: they are links.
     Cage::with_lines(|_| vec![line(&named("zz"), "socket", "")]).refuses(
         "a socket",
         "malformed",

@@ -172,7 +172,7 @@ fn extents_may_overlap() {
     }
 }
 
-/// What an archive swells to does not matter: nobody reads on behind what he needs, and no tar is that long.
+/// What an archive swells to does not matter: no reader reads on behind what it needs, and no tar is that long.
 #[test]
 fn bombs_do_not_go_off() {
     let mut cage = Cage::new();
@@ -206,7 +206,7 @@ fn bombs_do_not_go_off() {
     for ran in [cage.restore(&[]), cage.recover(&[])] {
         ran.ended("the start of a bomb", &[0]);
     }
-    // An index that lies at the end of one.
+    // An index at the end of one.
     let manifest = cage.repo.push(&tree);
     let (id, bytes) = (bomb(&mut cage.repo, ArchiveKind::Index, 1 << 20), 1000);
     let reference = |offset, length| IndexRef {

@@ -241,7 +241,7 @@ struct Story {
 }
 
 impl Story {
-    /// One snapshot was published. `None`: it cannot be told here, and that was said.
+    /// One snapshot was published. `None`: it cannot be tried here, and that was printed.
     fn begin(place: Place, want: Want) -> Option<Self> {
         let host = Host::prepared(
             |dir| {
@@ -365,7 +365,7 @@ impl Story {
             run.said()
         );
         println!("{what}");
-        // So much may be enough.
+        // This may be enough.
         let is_done = free > 0 && run.code == Some(0);
         if !is_done {
             assert_eq!(run.code, Some(1), "{what}");
@@ -373,7 +373,7 @@ impl Story {
         if !is_done && free == 0 {
             run.assert_says(cell.says);
         }
-        // Whoever may not look at the target cannot restore from it either; root may.
+        // A user who may not look at the target cannot restore from it either; root may.
         let readable = fs::read_dir(self.at()).is_ok();
         if !is_done && (readable || cell.place != Target) {
             assert_eq!(self.restored("meanwhile"), before, "{what}");

@@ -115,7 +115,7 @@ fn with_fewer_open_files_it_says_what_to_raise() {
     for arguments in [&["backup"][..], &["list"], &["verify", "--data"]] {
         for files in [4, 16, 63] {
             let run = limited(&host, &format!("ulimit -n {files}"), arguments);
-            // With so few the program loader may not find its libraries.
+            // With this number the program loader may not find its libraries.
             if files > 4 {
                 assert_eq!(run.code, Some(1), "{}", run.said());
                 run.assert_says(&["may be open at once", "ulimit -n", "LimitNOFILE="]);
@@ -194,7 +194,7 @@ fn with_little_memory_it_works_or_says_so() {
     assert_eq!(left, Vec::<String>::new());
 }
 
-/// Whoever writes the target can plant manifests by the gigabyte: what is not believed is not kept.
+/// A writer of the target can plant manifests by the gigabyte: what is not believed is not kept.
 #[test]
 fn planted_manifests_do_not_fill_the_memory() {
     let host = with_many(1);
@@ -222,7 +222,7 @@ fn with_few_threads_it_works_or_says_so() {
     };
     if prefix.is_empty() {
         eprintln!(
-            "SKIPPED: other programs of this user count too, so nothing can be told of few threads"
+            "SKIPPED: other programs of this user count too, so a low limit of threads proves nothing"
         );
         return;
     }

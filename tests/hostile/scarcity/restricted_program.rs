@@ -95,7 +95,7 @@ pub fn limited(host: &Host, limit: &str, arguments: &[&str]) -> Run {
 }
 
 /// What makes a program an ordinary user's: nothing, if the tests are one already. `None`, and a word to
-/// whoever reads: it cannot be done here.
+/// the output: it cannot be done here.
 pub fn ordinary_user() -> Option<Vec<&'static str>> {
     if !rustix::process::geteuid().is_root() {
         return Some(Vec::new());

@@ -22,7 +22,7 @@ use crate::support::random::Random;
 pub const UID: u32 = 65_534;
 /// What the racer does, as JSON, in the child's environment.
 const VARIABLE: &str = "SEALIFT_STORM_RACER";
-/// Pairs that came up by themselves and are exchanged on and on: the newest so many.
+/// Pairs that came up by themselves and are exchanged on and on: the newest of them.
 const MOST_FLIPPED: usize = 4;
 
 /// What the other user does.

@@ -36,7 +36,7 @@ pub struct Storm<'a> {
     /// By the round's number.
     pub plan: &'a dyn Fn(&Path, u64) -> Plan,
     pub operate: &'a dyn Fn(&Scene, u64) -> Command,
-    /// What must hold besides.
+    /// What else must hold.
     pub check: &'a dyn Fn(&Scene, &Ran),
 }
 

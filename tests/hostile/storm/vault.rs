@@ -10,7 +10,7 @@ use sealift::base::ids::Hash;
 
 use crate::support::files::make_fifo;
 
-/// Stands in every file of the vault.
+/// Is in every file of the vault.
 pub const SECRET: &str = "STORM-SECRET";
 
 pub struct Vault {

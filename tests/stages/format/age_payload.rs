@@ -104,7 +104,7 @@ fn opened_by_age(sealed: &[u8]) -> io::Result<Vec<u8>> {
     Ok(plain)
 }
 
-/// Lengths around whole chunks, where the last one is told apart.
+/// Lengths around whole chunks, where the last one has a mark of its own.
 fn lengths() -> impl Strategy<Value = usize> {
     (0..4usize, 0..5usize, 0..CHUNK).prop_map(|(chunks, near, far)| match near {
         0..3 => (chunks * CHUNK + near).saturating_sub(1),
@@ -141,7 +141,7 @@ proptest! {
         prop_assert!(head.open(&sealed[head.bytes.len()..], buffer).unwrap() == plain);
     }
 
-    /// As the `age` crate: each damage is refused by both, and what is cut at a chunk's end is told as cut.
+    /// As the `age` crate: both refuse each damage, and report a cut at a chunk's end as a cut.
     #[test]
     fn no_damage_passes(length in lengths(), at in any::<prop::sample::Index>(), kind in 0..6) {
         let (head, plain) = (Head::new(), noise(0, length));

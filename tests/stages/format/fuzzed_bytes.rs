@@ -1,6 +1,6 @@
 //! The fuzz targets' properties on what is quick to try: every seed, real objects damaged at random, random bytes.
 //!
-//! `fuzz/README.md` tells how the same properties are put to a fuzzer, and how the seeds are made anew.
+//! `fuzz/README.md` describes how a fuzzer tries the same properties, and how the seeds are made again.
 
 #[path = "../../../fuzz/properties.rs"]
 mod properties;
@@ -459,7 +459,7 @@ fn real_objects_are_read_and_believed() {
         .unwrap();
 }
 
-/// `SEALIFT_WRITE_SEEDS=1 cargo test --test stages fuzzed_bytes:: -- --ignored`: makes the seeds anew.
+/// `SEALIFT_WRITE_SEEDS=1 cargo test --test stages fuzzed_bytes:: -- --ignored`: makes the seeds again.
 #[test]
 #[ignore = "writes into fuzz/seeds"]
 fn seeds_are_written() {

@@ -1,5 +1,5 @@
 //! Samples of every format version that was ever written, read by today's code. They were made once, and are never
-//! made anew: tests/samples/README.md.
+//! made again: tests/samples/README.md.
 
 mod make;
 mod read;
@@ -90,7 +90,7 @@ fn is_read_by_every_command(name: &str) {
         let names = sealift(&["ls", &number, "--identity", "key.txt"], 0);
         assert_eq!(names.lines().count(), tree.len(), "{names}");
         let to = format!("out-{number}");
-        // What is a device is made on demand only, and told of.
+        // A device is made on demand only, and named.
         let code = if tree.iter().any(|line| line.starts_with("device")) {
             3
         } else {

@@ -328,7 +328,7 @@ impl Tree {
 }
 
 fn transaction(path: &Path, rows: u8, wal: bool, seed: u64) {
-    // Whatever stood under that name may have been changed into something else.
+    // Another entry may have taken that name.
     let is_database = fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"SQLite format 3\0"));
     if path.symlink_metadata().is_ok() && !is_database {
         return;
@@ -369,7 +369,7 @@ fn check(steps: &[Vec<Change>]) {
         for change in changes {
             tree.apply(change);
         }
-        // 3 where an edit damaged a database: it is stored as it is, and told of.
+        // 3 where an edit damaged a database: it is stored as it is, and named.
         let report = host.json_exits(&["backup"], &[0, 3]);
         states.push((
             report["stamp"].as_str().unwrap().to_owned(),

@@ -140,7 +140,7 @@ fn an_invalid_snapshot_is_kept_aside_and_never_taken_for_one() {
     let refused = from_dir(&host.config, &dir, true).unwrap_err();
     assert!(matches!(refused, ProduceError::Invalid { .. }), "{refused}");
 
-    // Even one that was mended since is no snapshot: nobody knows what else is wrong with it.
+    // Even one that was mended since is no snapshot: other parts of it may be wrong.
     fs::write(dir.join("config/project-registry.json"), b"{}").unwrap();
     fs::remove_file(dir.join("chroma/chroma.sqlite3")).unwrap();
     let sound = host.database("sound.db", "DELETE");
@@ -148,7 +148,7 @@ fn an_invalid_snapshot_is_kept_aside_and_never_taken_for_one() {
     assert!(validate(&dir).valid);
     assert!(from_dir(&host.config, &dir, true).is_err());
 
-    // The stamp is taken: what comes next does not stand beside it under the same one.
+    // The stamp is taken: the next snapshot does not get the same one.
     host.write("live/config/project-registry.json", b"{}");
     fs::copy(&sound, host.path("live/data/db/atocore.db")).unwrap();
     assert!(host.produce().dir.ends_with("20260407T060001Z"));

@@ -38,7 +38,7 @@ fn open_bank(path: &Path, journal: &str) -> Connection {
     conn
 }
 
-/// Moves amounts about, in one transaction each, and tells of each by a byte in a file.
+/// Moves amounts about, in one transaction each, and writes a byte to a file for each.
 const TRANSFERS: &str = r#"
 db.execute("PRAGMA synchronous=OFF")
 done = open(sys.argv[1] + ".transfers", "ab", buffering=0)
@@ -187,7 +187,7 @@ const FOREIGN: &[Foreign] = &[
         note: "only its application can check indexes of the table \"t\": ",
     },
     Foreign {
-        name: "a stored column, which no check makes anew",
+        name: "a stored column, which no check computes again",
         script: "CREATE TABLE t(x, y GENERATED ALWAYS AS (fold(x)) STORED)",
         note: "",
     },
@@ -251,7 +251,7 @@ fn what_only_its_application_can_check_is_stored_and_named() {
             "{name}: {checked:?}"
         );
 
-        // Damage is found all the same: in the table itself, or only beside it if its keys are foreign.
+        // Damage is found nevertheless: in the table itself, or only beside it if its keys are foreign.
         let file = fs::OpenOptions::new().write(true).open(&copy).unwrap();
         let page = match foreign.name {
             "a collation" => file.metadata().unwrap().len() / 4096 - 1,

@@ -159,7 +159,7 @@ pub fn damage(path: &Path) {
 
 /// Another process that works on a database, until it is dropped.
 ///
-/// In this process a lock would be lost: whoever closes any descriptor of a file loses all locks of the
+/// In this process a lock would be lost: a process that closes any descriptor of a file loses all locks of the
 /// process on it, and here the test and what it tests are one process.
 pub struct Writer(std::process::Child);
 

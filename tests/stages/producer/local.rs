@@ -95,7 +95,7 @@ fn any_directory_can_be_pushed() {
     let [part] = snapshot.parts.as_slice() else {
         panic!("{:?}", snapshot.parts);
     };
-    // Somebody may be writing to it, so the packer must take it for a live tree.
+    // A program may be writing to it, so the packer must take it for a live tree.
     assert!(!part.staged && part.to.is_empty() && part.root.path() == host.path("some"));
     assert!(snapshot.validation.valid);
     assert_eq!(

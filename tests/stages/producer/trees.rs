@@ -281,7 +281,7 @@ fn a_database_in_a_tree_is_copied_with_what_its_log_holds() {
     let dir = made.dir.join("files/app");
     assert_eq!(rows(&dir.join("live.db")), 201);
     assert_eq!(rows(&dir.join("quiet.db")), 200);
-    // Its writer holds the file exclusively half-way through: told of, not torn.
+    // Its writer holds the file exclusively half-way through: named, not torn.
     assert_eq!(
         made.snapshot.skipped.len(),
         1,
@@ -336,7 +336,7 @@ fn damage_in_a_tree_is_reported_or_strict() {
     assert_eq!(errors, ["files_integrity_check_failed"]);
 }
 
-/// A copy that went bad on the backup disk must not be linked to for ever.
+/// A copy that went bad on the backup disk must not be linked to again and again.
 #[test]
 fn a_copy_gone_bad_is_replaced_after_it_was_found_out() {
     let host = Host::new(&format!("{TREE}check = \"strict\"\n"));

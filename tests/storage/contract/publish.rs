@@ -240,7 +240,7 @@ fn the_order_is_archives_pages_signature_manifest() {
     assert_eq!(sorted(heard.into_inner().unwrap()), sorted(puts));
 }
 
-/// Whoever sees a manifest that heeds a prune mark may delete what it names: earlier ones must be there by then.
+/// A prune that sees a manifest that follows a prune mark may delete what it names: earlier ones must be there by then.
 #[test]
 fn manifests_that_heed_a_mark_come_after_those_that_do_not() {
     let host = Host::new();

@@ -421,7 +421,7 @@ fn what_is_not_ours_is_in_nobodys_way() {
             let onto_a_folder = target.put("h", text("x"), mode).await;
             assert!(onto_a_folder.is_err(), "{mode:?}");
         }
-        // A link that leads nowhere is there all the same.
+        // A link that leads nowhere is there nevertheless.
         fs::remove_file(files.join("h/real")).unwrap();
         let onto_a_link = target.put("h/link", text("x"), PutMode::Create).await;
         assert_eq!(onto_a_link.unwrap_err().kind, ErrorKind::Permanent);

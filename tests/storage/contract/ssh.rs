@@ -171,7 +171,7 @@ fn write_program(path: &Path, script: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
-/// A large call may take longer than patience lasts, and break off then: it is tried again all the same.
+/// A large call may take longer than patience lasts, and break off then: it is tried again nevertheless.
 #[test]
 fn patience_begins_with_the_first_failure() {
     let server = SshServer::start("");

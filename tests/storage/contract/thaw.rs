@@ -42,7 +42,7 @@ fn what_is_frozen_is_told_from_what_is_denied() {
         assert!(!target.is_frozen("h/plain").await.unwrap());
         assert!(target.is_frozen("h/denied").await.is_err());
         assert!(target.is_frozen("h/missing").await.is_err());
-        // It is there all the same, and stays.
+        // It is there nevertheless, and stays.
         let again = target.put("h/frozen", text("other"), PutMode::Create).await;
         assert_eq!(again.unwrap(), sealift::storage::PutOutcome::Existed);
     });

@@ -9,7 +9,7 @@ use super::scene::Scene;
 use crate::support::s3::S3Server;
 use crate::support::tree::describe;
 
-/// Takes out of listings what fewer than so many of them would have shown before.
+/// Takes objects out of listings until a number of listings would have shown them.
 struct Lag {
     listings: AtomicU32,
     seen: Mutex<HashMap<String, u32>>,

@@ -14,7 +14,7 @@ const LESS_THAN_AN_ARCHIVE: usize = 100_000;
 /// Not even the answer to a listing gets through.
 const LESS_THAN_AN_ANSWER: usize = 50;
 
-/// An address where nobody listens, taken as long as the socket is held.
+/// An address where nothing listens, taken as long as the socket is held.
 fn nobody() -> (rustix::fd::OwnedFd, SocketAddr) {
     use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
@@ -98,7 +98,7 @@ fn an_upload_that_is_reset_is_told_and_made_up_for() {
     behind(mishap, seconds(10), &["cannot put", "broke off"]);
 }
 
-/// A server that has the object may refuse it before it has read it, and hang up. To whoever still sends, that
+/// A server that has the object may refuse it before it has read it, and hang up. To a sender that still writes, that
 /// is a broken connection.
 #[test]
 fn an_upload_that_is_reset_because_it_is_there_already_has_succeeded() {

@@ -1,4 +1,4 @@
-//! Whoever pushes, without a command line, to two folders of which one can be watched and made to fail.
+//! A pusher without a command line, to two folders of which one can be watched and made to fail.
 
 use std::fs;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::support::open_state;
 use crate::support::tree::noise;
 use crate::support::watched_target::{Fault, Watched};
 
-/// Whoever pushes, without a command line: keys, data, a state directory and two folders as targets.
+/// A pusher without a command line: keys, data, a state directory and two folders as targets.
 pub struct Pusher {
     dir: tempfile::TempDir,
     pub host: HostName,
@@ -75,7 +75,7 @@ impl Pusher {
         }
     }
 
-    /// One push with a state directory opened anew, where the first target has `fault`. Gives its report, and how
+    /// One push with a state directory that was opened again, where the first target has `fault`. Gives its report, and how
     /// often the first target was asked for something.
     pub fn push(&mut self, fault: Fault, kind: ErrorKind) -> (PushReport, usize) {
         let opened = |name: &str| {
@@ -101,6 +101,7 @@ impl Pusher {
             snapshot: &snapshot,
             recipients: self.recipients.clone(),
             signer: &self.signer,
+            signer_is_listed: true,
             next_signer: None,
             trust: Trust::Key(self.signer.public_key().clone()),
             targets: &targets,

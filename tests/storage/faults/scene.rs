@@ -205,7 +205,7 @@ impl Scene {
         let published = self.published();
         self.change();
         self.alone(|| self.fails(&["backup"], 1, expected));
-        assert_eq!(self.published(), published, "nobody has that one");
+        assert_eq!(self.published(), published, "no target has that one");
         fault(self, false);
         self.catches_up(4);
     }

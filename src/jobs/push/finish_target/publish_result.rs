@@ -83,12 +83,12 @@ fn snapshots(stamps: &[String]) -> String {
 }
 
 /// Returns the warning that another machine published under the sequence of the new snapshot.
-pub(super) fn fork_warning(survey: &InspectedTarget, siblings: &[ManifestName]) -> String {
+pub(super) fn fork_warning(inspected: &InspectedTarget, siblings: &[ManifestName]) -> String {
     let others: Vec<String> = siblings.iter().map(ManifestName::to_string).collect();
     format!(
         "{}: {} was published beside ours, under the same sequence: two machines push under one name. \
          Stop one of them, or give it another `host`; then run `sealift adopt` on the one that stays",
-        survey.folder.target.label(),
+        inspected.folder.target.label(),
         others.join(", ")
     )
 }

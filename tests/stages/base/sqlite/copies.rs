@@ -29,7 +29,7 @@ fn inspect(path: &Path, depth: Depth) -> Result<Inspection, SqliteError> {
     sealift::base::sqlite::inspect(path, depth, &Budget::of_run())
 }
 
-/// Whether there is a lock to be had for reading.
+/// Whether a lock for reading is available.
 fn is_lockable(path: &Path) -> bool {
     let place = Place::of(path).unwrap();
     let file = place.open().unwrap();

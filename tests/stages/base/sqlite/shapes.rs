@@ -1,4 +1,4 @@
-//! Databases that were made to harm whoever checks them.
+//! Databases that were made to harm the program that checks them.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;

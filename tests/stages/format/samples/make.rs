@@ -145,7 +145,7 @@ fn database(path: &Path, rows: std::ops::Range<i64>) {
 
 /// `SEALIFT_SAMPLES_TO=DIR cargo test --test stages make_format_1 -- --ignored`, as root on ext4.
 #[test]
-#[ignore = "the samples are never made anew; see tests/samples/README.md"]
+#[ignore = "the samples are never made again; see tests/samples/README.md"]
 fn make_format_1() {
     let to = PathBuf::from(std::env::var_os("SEALIFT_SAMPLES_TO").expect("SEALIFT_SAMPLES_TO"));
     assert!(!to.exists(), "{} is there", to.display());
@@ -239,7 +239,7 @@ fn make_format_1() {
 /// `SEALIFT_SAMPLES_TO=DIR cargo test --test stages make_format_1_pages -- --ignored`, as root on ext4. Earlier
 /// snapshots in pages and directories, signed marks.
 #[test]
-#[ignore = "the samples are never made anew; see tests/samples/README.md"]
+#[ignore = "the samples are never made again; see tests/samples/README.md"]
 fn make_format_1_pages() {
     let to = PathBuf::from(std::env::var_os("SEALIFT_SAMPLES_TO").expect("SEALIFT_SAMPLES_TO"));
     assert!(!to.exists(), "{} is there", to.display());
@@ -329,7 +329,7 @@ fn first_tree(maker: &Maker) {
 fn finish(maker: &Maker, to: &Path, trees: &[Vec<String>]) {
     fs::write(maker.dir.join("key.txt"), identity()).unwrap();
     let folder = to.join("repo/sample");
-    // No part of the format: copies for whoever has lost his own.
+    // No part of the format: copies for a key holder who lost his own.
     for name in ["RECOVER.md", "recover-v3.py"] {
         fs::remove_file(folder.join(name)).unwrap();
     }

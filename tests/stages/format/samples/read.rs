@@ -29,7 +29,7 @@ use crate::support::files::files;
 #[serde(deny_unknown_fields)]
 pub struct Expected {
     pub sequences: Vec<u64>,
-    /// Fingerprints of whoever signed, in order.
+    /// Fingerprints of the signers, in order.
     pub signers: Vec<String>,
     pub tombstones: usize,
     pub marks: usize,
@@ -220,7 +220,7 @@ async fn read(
     same("marks", marks.len(), expected.marks)?;
     let signed = marks.iter().filter(|one| one.vouched == Vouched::Signer);
     same("signed marks", signed.count(), expected.signed_marks)?;
-    // What is looked at by nobody else: pages and archives that wait for their end.
+    // What no other reader looks at: pages and archives that wait to be deleted.
     let mut needed: BTreeSet<Hash> = marks
         .iter()
         .flat_map(|one| one.mark.archives.clone())
