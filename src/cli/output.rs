@@ -6,7 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::ser::{Serialize, SerializeSeq as _, Serializer as _};
 use serde_json::{Value, json};
 
-use super::failure::ErrorObject;
 use super::visible::{VisibleFormatter, visible_in_line};
 pub(super) use super::visible::{printable, visible};
 pub(super) use crate::base::units::{count, duration, size};
@@ -59,8 +58,8 @@ fn document() -> MutexGuard<'static, PendingJson> {
 
 /// Prints the report of this run as JSON on stdout, with its keys in alphabetical order. A failure
 /// becomes its member `error`.
-pub(super) fn write_document(failure: Option<ErrorObject>) -> io::Result<()> {
-    let error = failure.map(serde_json::to_value).transpose()?;
+pub(super) fn write_document(error: Option<impl Serialize>) -> io::Result<()> {
+    let error = error.map(serde_json::to_value).transpose()?;
     let document = std::mem::replace(&mut *document(), PendingJson::None);
     let value = match (document, error) {
         (PendingJson::Report(Value::Object(mut report)), Some(error)) => {
