@@ -73,7 +73,6 @@ fn starts_like_a_key(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::keys::generate::generate;
 
     fn key() -> String {
