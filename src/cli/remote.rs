@@ -301,7 +301,7 @@ fn test(context: &Context, args: &TestArgs) -> Result<Outcome, Failure> {
         signer: newest.signer.clone(),
         findings: chain.findings.iter().map(ToString::to_string).collect(),
     };
-    super::list::tell_findings(chain);
+    super::list::remote::tell_findings(chain);
     if context.json {
         output::print_json(&tested)?;
     } else {

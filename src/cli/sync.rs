@@ -8,6 +8,7 @@ use super::failure::{Failure, Outcome, advice};
 use super::target_args::{self, Side};
 use super::{Context, output};
 use crate::base::ids::HostName;
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::jobs::signer_memory::RememberedPlace;
 use crate::jobs::sync::{self, SyncExtent, SyncJobReport, SyncJobRequest, SyncedHost};
 
@@ -19,14 +20,14 @@ pub(super) struct SyncArgs {
     /// Where to write: the name of a [[target]] or of a remote, or a URL; a missing folder is made
     #[arg(value_name = "TO")]
     to: String,
-    /// Only these snapshots, as `list` names them [default: all]
-    #[arg(value_name = "SNAPSHOT")]
-    snapshots: Vec<String>,
+    /// Only these snapshots: sequences, stamps, hashes, latest, or times [default: all]
+    #[arg(value_name = "SNAPSHOT", value_parser = SnapshotChoice::parse)]
+    snapshots: Vec<SnapshotChoice>,
     /// Only this host's snapshots; can be repeated [default: every host on FROM]
     #[arg(long, value_name = "NAME")]
     host: Vec<HostName>,
-    /// Copy only what this signer signed: SHA256:… fingerprint, or an allowed_signers or public key
-    /// file
+    /// Copy only what this signer signed: SHA256:... fingerprint, or an allowed_signers or public
+    /// key file
     #[arg(long, value_name = "SIGNER")]
     signer: Option<String>,
     /// Most archives that are copied at once
@@ -94,6 +95,7 @@ pub(super) fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure
         from,
         to,
         to_name: &args.to,
+        to_endpoint: args.to_endpoint.as_deref(),
         hosts: &hosts,
         snapshots: &args.snapshots,
         trust: trust.transpose()?,
