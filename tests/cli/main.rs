@@ -13,12 +13,14 @@ mod support;
 
 mod backup;
 mod catalog_rebuild;
+mod choosing;
 mod clocks;
 mod commands;
 mod documented;
 mod help;
 mod json;
 mod list_and_status;
+mod listing;
 mod prune;
 mod restore;
 mod shell;
