@@ -9,8 +9,10 @@ mod adopt;
 mod backup;
 mod catalog;
 mod choose;
+mod config;
 mod confinement;
 mod demo;
+mod dry_run;
 mod failure;
 mod help;
 mod hosts;
@@ -20,16 +22,22 @@ mod list;
 mod ls;
 mod man;
 mod memory;
+mod named_place;
 mod open;
 mod output;
 mod pin;
 mod policy;
 mod process_limits;
 mod prune;
+mod remote;
 mod restore;
+mod setup_args;
+mod signer_check;
 mod snapshot;
+mod source;
 mod status;
 mod sync;
+mod target;
 mod target_args;
 mod terminal;
 mod usage;
@@ -39,6 +47,7 @@ mod visible;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
@@ -48,6 +57,7 @@ use crate::base::ids::HostName;
 use crate::base::panics;
 use crate::config::Config;
 use crate::jobs::context::{Display, FrontEnd};
+use crate::jobs::signer_memory::SignerMemory;
 use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
 
@@ -75,6 +85,15 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Write a configuration, make a signer, and try the targets
     Init(init::InitArgs),
+    /// Add or remove what is backed up, in the configuration
+    #[command(subcommand)]
+    Source(source::SourceCommand),
+    /// Add, remove or try targets, in the configuration
+    #[command(subcommand)]
+    Target(target::TargetCommand),
+    /// Check the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Manage identities and recipients, on the key holder's machine
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -85,7 +104,7 @@ enum Command {
     /// Pack an existing snapshot and send it to all targets
     Push(backup::PushArgs),
     /// Take a snapshot, validate it, and send it to all targets
-    Backup(backup::BackupArgs),
+    Backup(backup::BackupRunArgs),
     /// List snapshots, on this host or on a target
     List(list::ListArgs),
     /// List the files of a snapshot
@@ -106,6 +125,9 @@ enum Command {
     Pin(pin::PinArgs),
     /// Copy hosts or snapshots from one target to another, as ciphertext
     Sync(sync::SyncArgs),
+    /// Name places of backups, and manage the signers that are remembered
+    #[command(subcommand)]
+    Remote(remote::RemoteCommand),
     /// Manage the local index of stored data
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
@@ -146,6 +168,9 @@ impl Command {
     }
 }
 
+/// Most damaged lines of the file of known signers that are named.
+const MOST_DAMAGED: usize = 5;
+
 /// The global options.
 struct Context {
     config: Option<PathBuf>,
@@ -153,6 +178,8 @@ struct Context {
     quiet: bool,
     /// Whether the warnings about the configuration were printed already.
     has_warned: AtomicBool,
+    /// The signers that this machine remembers, once a command looked one up.
+    signers: OnceLock<SignerMemory>,
 }
 
 impl Context {
@@ -164,6 +191,17 @@ impl Context {
             }
         }
         Ok(found.config)
+    }
+
+    /// Returns the signers that this machine remembers. Warns once about lines without effect.
+    fn signers(&self) -> &SignerMemory {
+        self.signers.get_or_init(|| {
+            let signers = SignerMemory::load();
+            for line in signers.damaged().take(MOST_DAMAGED) {
+                output::tell(format_args!("warning: {line}"));
+            }
+            signers
+        })
     }
 
     /// Prints a note on stderr, unless `--quiet` is given.
@@ -218,6 +256,7 @@ pub fn run() -> ExitCode {
         json: cli.json,
         quiet: cli.quiet,
         has_warned: AtomicBool::new(false),
+        signers: OnceLock::new(),
     };
     let prints_json = cli.json && cli.command.prints_json();
     let ready = match cli.command.describes_itself() {
@@ -241,6 +280,9 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
     match command {
         Command::Demo(args) => demo::run(context, &args),
         Command::Init(args) => init::run(context, &args),
+        Command::Source(command) => source::run(context, &command),
+        Command::Target(command) => target::run(context, &command),
+        Command::Config(command) => config::run(context, &command),
         Command::Key(command) => key::run(context, &command),
         Command::Snapshot(args) => snapshot::run(context, &args),
         Command::Validate(args) => snapshot::validate(context, &args),
@@ -257,6 +299,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Catalog(command) => catalog::run(context, &command),
         Command::Pin(args) => pin::run(context, &args),
         Command::Sync(args) => sync::run(context, &args),
+        Command::Remote(command) => remote::run(context, &command),
         Command::Adopt(args) => adopt::run(context, &args),
         Command::Completions { shell } => completions(shell),
         Command::Man(args) => man::run(&args),

@@ -14,6 +14,7 @@ use super::terminal::TerminalPrompt;
 use crate::base::ids::Hash;
 use crate::jobs::init::write_new_file;
 use crate::jobs::recovery_files::RECOVER_PY;
+use crate::keys::recipients::short;
 use crate::packer::seal::Recipients;
 use crate::restore::open::{self, ExposeSecret as _, FilePrompt, Identities, Prompt, SecretString};
 
@@ -217,7 +218,7 @@ fn check(context: &Context, args: &CheckArgs) -> Result<Outcome, Failure> {
     } else {
         for CheckedRecipient { recipient, opens } in &checked.recipients {
             let verdict = if *opens { "opens" } else { "does not open" };
-            output::print_line(format_args!("{verdict}  {recipient}"))?;
+            output::print_line(format_args!("{verdict}  {}", short(recipient)))?;
         }
     }
     match checked.recipients.iter().any(|one| one.opens) {
