@@ -24,6 +24,7 @@ mod policy;
 mod process_limits;
 mod prune;
 mod restore;
+mod retry_notes;
 mod snapshot;
 mod status;
 mod sync;
@@ -34,17 +35,21 @@ mod visible;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::clock;
 use crate::base::ids::HostName;
 use crate::base::panics;
-use crate::config::Config;
+use crate::config::{Config, parse_duration};
 use crate::jobs::context::{Display, FrontEnd};
+use crate::storage::Patience;
 use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
+use retry_notes::RetryNotes;
 
 /// Encrypted off-site backups that the server itself cannot decrypt.
 #[derive(Debug, Parser)]
@@ -60,6 +65,10 @@ struct Cli {
     /// Print only errors and warnings
     #[arg(long, short, global = true)]
     quiet: bool,
+    /// How long to retry a target that does not answer [default: some seconds; in a scheduled
+    /// backup as the target's `retry` says]
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
+    retry: Option<Duration>,
     #[command(subcommand)]
     command: Command,
 }
@@ -130,6 +139,8 @@ struct Context {
     config: Option<PathBuf>,
     json: bool,
     quiet: bool,
+    /// `--retry`.
+    retry: Option<Duration>,
     /// Whether the warnings about the configuration were printed already.
     has_warned: AtomicBool,
 }
@@ -142,7 +153,27 @@ impl Context {
                 output::tell(format_args!("warning: {warning}"));
             }
         }
-        Ok(found.config)
+        let mut config = found.config;
+        config.set_patience(&self.patience());
+        Ok(config)
+    }
+
+    /// Loads the configuration for a command that the schedule also runs.
+    fn load_config_of_schedule(&self) -> Result<Config, Failure> {
+        let mut config = self.load_config()?;
+        if self.retry.is_none() && !retry_notes::is_read() {
+            config.set_patience(&Patience::of_a_schedule());
+        }
+        Ok(config)
+    }
+
+    /// Returns how long a command that a person waits for tries to reach a target.
+    fn patience(&self) -> Patience {
+        let patience = self.retry.map_or_else(Patience::of_a_person, Patience::of);
+        match !self.quiet && retry_notes::is_read() {
+            true => patience.with_progress(Arc::new(RetryNotes)),
+            false => patience,
+        }
     }
 
     /// Prints a note on stderr, unless `--quiet` is given.
@@ -193,6 +224,7 @@ pub fn run() -> ExitCode {
         config: cli.config,
         json: cli.json,
         quiet: cli.quiet,
+        retry: cli.retry,
         has_warned: AtomicBool::new(false),
     };
     if let Err(failure) = process_limits::raise_open_files().and_then(|()| check_clock()) {

@@ -50,14 +50,14 @@ impl BackupArgs {
 
 pub(super) fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
-    let config = context.load_config()?;
+    let config = context.load_config_of_schedule()?;
     let report = backup::run(&config, &args.request(), context)?;
     conclude(context, report, started)
 }
 
 pub(super) fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
-    let config = context.load_config()?;
+    let config = context.load_config_of_schedule()?;
     let which = match &args.dir {
         Some(dir) => ExistingSnapshot::Dir(dir.clone()),
         None => ExistingSnapshot::Named(args.stamp.clone()),

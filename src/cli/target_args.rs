@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::failure::Failure;
 use super::{Context, output, terminal};
-use crate::base::ids::HostName;
+use crate::base::ids::{HostName, MANIFESTS};
 use crate::base::rate_schedule::Timetable;
 use crate::config::Config;
 use crate::format::chain::{Chain, ChainError};
@@ -73,6 +73,7 @@ impl RemoteArgs {
                     region: self.region.clone(),
                     ssh: self.ssh.clone(),
                     download,
+                    patience: context.patience(),
                     ..TargetSpec::from_url(url)
                 };
                 let target = storage::open(&spec).map_err(Failure::usage)?;
@@ -98,11 +99,12 @@ impl RemoteArgs {
             (None, None) => Trust::FirstSeen,
         };
         let chain = match folder.chain(&trust).await {
+            Err(RepositoryError::Chain(ChainError::Empty(_))) if self.host.is_some() => {
+                return Err(no_such_host(&folder).await);
+            }
             // The only folder there was assumed to be a host's, and is not.
-            Err(RepositoryError::Chain(ChainError::Empty(_)))
-                if self.from.is_some() && self.host.is_none() =>
-            {
-                return Err(no_host_there(&folder.target));
+            Err(RepositoryError::Chain(ChainError::Empty(_))) if self.from.is_some() => {
+                return Err(no_host_there(&folder.target).await);
             }
             other => other?,
         };
@@ -158,7 +160,7 @@ impl RemoteArgs {
         };
         match hosts.as_slice() {
             [only] => Ok(only.clone()),
-            [] => Err(no_host_there(target)),
+            [] => Err(no_host_there(target).await),
             several => {
                 let names: Vec<&str> = several.iter().map(HostName::as_str).collect();
                 Err(Failure::usage(format!(
@@ -203,9 +205,46 @@ impl RemoteArgs {
     }
 }
 
-fn no_host_there(target: &Arc<dyn Storage>) -> Failure {
-    Failure::from_error(format!("no backups found at {}", target.label()))
-        .hint("check the URL: it is the folder that holds the host's folder")
+/// The error for a host that has no backups on the target.
+async fn no_such_host(folder: &HostFolder) -> Failure {
+    let label = folder.target.label();
+    let error = Failure::from_error(format!("no backups of {} found at {label}", folder.host));
+    match repository::hosts(&folder.target).await {
+        Ok(hosts) if !hosts.is_empty() => {
+            let names = hosts.iter().map(HostName::as_str);
+            error.hint(format!("there are backups of {}", listed(names)))
+        }
+        _ => no_host_there(&folder.target).await,
+    }
+}
+
+/// The error for a target without backups. It names the folders that are there.
+async fn no_host_there(target: &Arc<dyn Storage>) -> Failure {
+    let found = target.list_folders().await.unwrap_or_default();
+    let hint = if found.iter().any(|name| name == MANIFESTS) {
+        "this is a host's own folder: remove the last part of the URL".to_owned()
+    } else if found.is_empty() {
+        "check the URL: it is the folder that holds the host's folder".to_owned()
+    } else {
+        format!(
+            "check the URL: it is the folder that holds the host's folder; the folders there are {}",
+            listed(found.iter().map(String::as_str))
+        )
+    };
+    Failure::from_error(format!("no backups found at {}", target.label())).hint(hint)
+}
+
+/// Most names that a hint lists.
+const MOST_NAMES: usize = 10;
+
+/// Returns the first names, and the number of the others.
+fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = names.len().saturating_sub(MOST_NAMES);
+    let names: Vec<&str> = names.take(MOST_NAMES).collect();
+    match more {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
 }
 
 /// A target that the operator names: by its name in the configuration, or by a URL.
@@ -236,6 +275,7 @@ impl Side<'_> {
             endpoint: self.endpoint.clone(),
             region: self.region.clone(),
             ssh: self.ssh.clone(),
+            patience: context.patience(),
             ..TargetSpec::from_url(self.text)
         })
     }

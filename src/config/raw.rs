@@ -12,7 +12,7 @@ use super::preset::RawSnapshots;
 use super::source::{RawSource, collect_sources};
 use super::value::{ValueText, optional};
 use super::{Config, PackConfig, Recipient, Retention, Schedule, TargetConfig, value};
-use crate::storage::{self, TargetSpec};
+use crate::storage::{self, Patience, TargetSpec};
 
 /// The whole document.
 #[derive(Deserialize)]
@@ -184,6 +184,7 @@ fn targets(
                 class: text(&raw.class),
                 retention: retention(document, raw.retention.as_ref())?,
                 prune: raw.prune,
+                patience: Patience::default(),
             })
         })
         .collect()

@@ -15,29 +15,26 @@ use crate::repository::{HostFolder, RepositoryError};
 use crate::shipper;
 use crate::storage;
 
-/// Opens each target, makes its folder, and finds out what it allows.
+/// Opens all targets at the same time, makes their folders, and finds out what they allow.
 pub(super) fn try_all(config: &Config, front: &dyn FrontEnd) -> Result<Vec<TriedTarget>, JobError> {
-    let runtime = runtime()?;
-    let mut tried = Vec::new();
-    for target in &config.targets {
+    let tries = config.targets.iter().map(async |target| {
         let (probe, problem) = match make_target(target) {
             Err(error) => (None, Some(error.to_string())),
             Ok(opened) => {
                 let folder = HostFolder::new(opened.target, config.host.clone());
-                let done = caught(try_one(config, &folder, target.write_only, front));
-                let done = runtime.block_on(done);
+                let done = caught(try_one(config, &folder, target.write_only, front)).await;
                 done.unwrap_or_else(|panicked| (None, Some(panicked.to_string())))
             }
         };
-        tried.push(TriedTarget {
+        TriedTarget {
             name: target.name.clone(),
             writes: probe.is_some(),
             may: probe.map(Into::into),
             problem,
             is_folder: storage::folder_path(&target.url).is_some(),
-        });
-    }
-    Ok(tried)
+        }
+    });
+    Ok(runtime()?.block_on(futures::future::join_all(tries)))
 }
 
 /// Returns what the target allows, and what is wrong with it. If nothing is, puts the recovery
