@@ -14,7 +14,7 @@ use super::patience::Patience;
 use super::spec::TargetSpec;
 use crate::base::progress::ProgressEvent;
 
-/// Time without success after which the operator hears of it.
+/// Time without success after which a note is due.
 const NOTE_AFTER: Duration = Duration::from_secs(2);
 /// Time between two such notes.
 const NOTE_EVERY: Duration = Duration::from_secs(30);
@@ -187,5 +187,69 @@ impl<F: Clone> Contact<F> {
             cause: &cause,
             left_seconds: left.map(|left| left.as_secs()),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::progress::Progress;
+
+    fn contact(patience: Patience) -> Contact<&'static str> {
+        Contact::new(&TargetSpec {
+            name: "s3".to_owned(),
+            patience,
+            ..TargetSpec::default()
+        })
+    }
+
+    fn ago(seconds: u64) -> Instant {
+        let time = Instant::now().checked_sub(Duration::from_secs(seconds));
+        time.unwrap()
+    }
+
+    #[test]
+    fn only_the_first_contact_is_hasty() {
+        let hasty = contact(Patience::of_a_person());
+        hasty.trouble().since = Some(ago(7));
+        assert!(hasty.is_hasty());
+        // All requests count together, also one that just began.
+        assert!(hasty.failed(Instant::now(), "refused") < Duration::from_secs(2));
+        assert_eq!(hasty.cause().as_deref(), Some("refused"));
+        hasty.give_up(&"refused");
+        assert_eq!(hasty.given_up(), Some("refused"));
+        hasty.reached();
+        assert!(!hasty.is_hasty());
+        assert_eq!((hasty.given_up(), hasty.cause()), (None, None));
+        let left = hasty.failed(Instant::now(), "reset");
+        assert!(left > Duration::from_secs(170), "{left:?}");
+        let patient = contact(Patience::of_a_schedule());
+        assert!(patient.failed(Instant::now(), "refused") > Duration::from_secs(170));
+    }
+
+    #[derive(Debug, Default)]
+    struct Notes(Mutex<Vec<String>>);
+
+    impl Progress for Notes {
+        fn report(&self, event: &ProgressEvent<'_>) {
+            let line = serde_json::to_string(event).unwrap();
+            self.0.lock().unwrap().push(line);
+        }
+    }
+
+    #[test]
+    fn a_note_comes_after_a_moment_and_then_rarely() {
+        let notes = Arc::new(Notes::default());
+        let contact = contact(Patience::of_a_schedule().with_progress(notes.clone()));
+        contact.failed(Instant::now(), "refused");
+        assert!(notes.0.lock().unwrap().is_empty());
+        contact.trouble().since = Some(ago(3));
+        contact.failed(ago(3), "refused");
+        contact.failed(ago(3), "refused");
+        let notes = notes.0.lock().unwrap();
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].contains(r#""target":"s3","cause":"refused","left_seconds":17"#));
     }
 }

@@ -1,4 +1,4 @@
-//! How long a command waits for a target that it cannot reach, and who hears of it meanwhile.
+//! How long a command waits for a target that it cannot reach, and what receives notes meanwhile.
 
 use std::fmt;
 use std::sync::Arc;

@@ -90,6 +90,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_machine_that_was_not_reached_is_distinguished_from_a_request_that_failed() {
+        let is_unreached = |what: &str| {
+            let failure = ProcessFailure::new(ErrorKind::Unavailable, what);
+            failure.is_unreached()
+        };
+        for what in [
+            "ssh ended with code 255: ssh: connect to host x port 22: Connection refused",
+            "rsync ended with code 10: rsync: getaddrinfo: x 873: Name or service not known",
+            "rsync ended with code 35: rsync error: timeout waiting for daemon connection",
+            "no sftp after 7 s",
+        ] {
+            assert!(is_unreached(what), "{what}");
+        }
+        for what in ["rsync ended with code 23: read errors", "no end after 20 s"] {
+            assert!(!is_unreached(what), "{what}");
+        }
+    }
+
+    #[test]
     fn long_output_is_cut_to_its_end() {
         let long = "é".repeat(2000);
         assert!(last_words(&long).len() <= MOST_SAID_BYTES);

@@ -22,4 +22,5 @@ mod restore;
 mod shell;
 mod specs;
 mod sync;
+mod unreachable;
 mod verify;
