@@ -28,6 +28,7 @@ mod object_store;
 mod offline;
 mod open;
 mod patience;
+mod place;
 mod process_failure;
 mod redact;
 mod retry;
@@ -51,4 +52,5 @@ pub use open::{
     open_with, runs_programs,
 };
 pub use patience::Patience;
+pub use place::place;
 pub use spec::TargetSpec;

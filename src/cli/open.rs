@@ -8,12 +8,12 @@ use clap::Args;
 use super::Context;
 use super::failure::{Failure, Outcome};
 use super::key::prompt;
-use crate::restore::concat_tars;
-use crate::restore::open::Identities;
+use crate::restore::open::{Identities, OpenArchiveError};
+use crate::restore::{ConcatError, concat_tars};
 
 #[derive(Debug, Args)]
 pub(super) struct OpenArgs {
-    /// Archives (….tar.zst.age); several make one tar
+    /// Archives (*.tar.zst.age); several make one tar
     #[arg(required = true, value_name = "ARCHIVE")]
     archives: Vec<PathBuf>,
     /// An identity file; can be repeated
@@ -24,11 +24,31 @@ pub(super) struct OpenArgs {
 pub(super) fn run(_context: &Context, args: &OpenArgs) -> Result<Outcome, Failure> {
     if io::stdout().is_terminal() {
         return Err(Failure::usage("refusing to write a tar to the terminal")
-            .hint("pipe it: sealift open … | tar tv"));
+            .hint("pipe it: sealift open ... | tar tv"));
     }
     let identities = Identities::load(&args.identity, &prompt())?;
     let mut out = io::BufWriter::with_capacity(1 << 20, io::stdout().lock());
-    concat_tars(&args.archives, &identities, &mut out)?;
+    concat_tars(&args.archives, &identities, &mut out)
+        .map_err(|error| not_opened(error, &identities))?;
     out.flush()?;
     Ok(Outcome::Complete)
+}
+
+/// Adds whose identity was given, if it is the wrong one. An archive does not name its recipients.
+fn not_opened(error: ConcatError, identities: &Identities) -> Failure {
+    let is_wrong_key = matches!(
+        &error,
+        ConcatError::Open {
+            source: OpenArchiveError::NoMatchingKey { .. },
+            ..
+        }
+    );
+    let failure = Failure::from(error);
+    match (is_wrong_key, identities.recipients()) {
+        (true, [_, ..]) => failure.hint(format!(
+            "the identity is of {}; `sealift list --json` shows to whom each snapshot is encrypted",
+            identities.recipients().join(", ")
+        )),
+        _ => failure,
+    }
 }

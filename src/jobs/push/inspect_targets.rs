@@ -227,7 +227,7 @@ fn no_answer(named: &Target, host: &HostName) -> TargetError {
     let cause = named.target.trouble();
     let cause = cause.map_or(String::new(), |cause| format!("{cause}; "));
     let what = format!(
-        "{cause}it did not respond within {} s of another target, which is not kept waiting",
+        "{cause}it did not respond within {} s after another target did",
         PATIENCE.as_secs()
     );
     let (key, label) = (format!("{host}/"), named.target.label());
