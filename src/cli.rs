@@ -31,6 +31,7 @@ mod process_limits;
 mod prune;
 mod remote;
 mod restore;
+mod retry_notes;
 mod setup_args;
 mod signer_check;
 mod snapshot;
@@ -47,19 +48,22 @@ mod visible;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::base::clock;
 use crate::base::ids::HostName;
 use crate::base::panics;
-use crate::config::Config;
+use crate::config::{Config, parse_duration};
 use crate::jobs::context::{Display, FrontEnd};
 use crate::jobs::signer_memory::SignerMemory;
+use crate::storage::Patience;
 use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
+use retry_notes::RetryNotes;
 
 /// Encrypted off-site backups that the server itself cannot decrypt.
 #[derive(Debug, Parser)]
@@ -75,6 +79,10 @@ struct Cli {
     /// Print only errors and warnings
     #[arg(long, short, global = true)]
     quiet: bool,
+    /// How long to retry a target that does not answer [default: some seconds; in a scheduled
+    /// backup as the target's `retry` says]
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
+    retry: Option<Duration>,
     #[command(subcommand)]
     command: Command,
 }
@@ -176,6 +184,8 @@ struct Context {
     config: Option<PathBuf>,
     json: bool,
     quiet: bool,
+    /// `--retry`.
+    retry: Option<Duration>,
     /// Whether the warnings about the configuration were printed already.
     has_warned: AtomicBool,
     /// The signers that this machine remembers, once a command looked one up.
@@ -190,7 +200,27 @@ impl Context {
                 output::tell(format_args!("warning: {warning}"));
             }
         }
-        Ok(found.config)
+        let mut config = found.config;
+        config.set_patience(&self.patience());
+        Ok(config)
+    }
+
+    /// Loads the configuration for a command that the schedule also runs.
+    fn load_config_of_schedule(&self) -> Result<Config, Failure> {
+        let mut config = self.load_config()?;
+        if self.retry.is_none() && !retry_notes::is_read() {
+            config.set_patience(&Patience::of_a_schedule());
+        }
+        Ok(config)
+    }
+
+    /// Returns how long a command that a person waits for tries to reach a target.
+    fn patience(&self) -> Patience {
+        let patience = self.retry.map_or_else(Patience::of_a_person, Patience::of);
+        match !self.quiet && retry_notes::is_read() {
+            true => patience.with_progress(Arc::new(RetryNotes)),
+            false => patience,
+        }
     }
 
     /// Returns the signers that this machine remembers. Warns once about lines without effect.
@@ -255,6 +285,7 @@ pub fn run() -> ExitCode {
         config: cli.config,
         json: cli.json,
         quiet: cli.quiet,
+        retry: cli.retry,
         has_warned: AtomicBool::new(false),
         signers: OnceLock::new(),
     };

@@ -28,6 +28,7 @@ use self::document::ConfigDocument;
 use crate::base::ids::HostName;
 use crate::base::rate_schedule::Timetable;
 use crate::base::walk::Filter;
+use crate::storage::Patience;
 
 pub use crate::retention::Policy as Retention;
 pub use edit::{EditError, add_table, remove_table};
@@ -84,6 +85,18 @@ pub struct Config {
     pub pack: PackConfig,
     /// Size in bytes up to which the spool may grow; `None`: half of the free space.
     pub spool_limit: Option<u64>,
+    /// How long the command that runs waits for a target's first answer; not part of the file.
+    pub patience: Patience,
+}
+
+impl Config {
+    /// Gives all targets the `patience` of the command that runs.
+    pub fn set_patience(&mut self, patience: &Patience) {
+        self.patience = patience.clone();
+        for target in &mut self.targets {
+            target.patience = patience.clone();
+        }
+    }
 }
 
 /// One thing that a snapshot contains.
@@ -293,6 +306,8 @@ pub struct TargetConfig {
     pub retention: Option<Retention>,
     /// Each backup also deletes the snapshots on this target that the policy does not keep.
     pub prune: bool,
+    /// How long the command that runs waits for the target's first answer; not part of the file.
+    pub patience: Patience,
 }
 
 /// `[schedule]`.

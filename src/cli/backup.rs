@@ -62,7 +62,7 @@ impl BackupArgs {
 
 pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
-    let config = context.load_config()?;
+    let config = context.load_config_of_schedule()?;
     if args.dry_run {
         return dry_run::run(context, &config, &args.snapshot.request());
     }
@@ -72,7 +72,7 @@ pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Fa
 
 pub(super) fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
-    let config = context.load_config()?;
+    let config = context.load_config_of_schedule()?;
     let which = match &args.dir {
         Some(dir) => ExistingSnapshot::Dir(dir.clone()),
         None => ExistingSnapshot::Chosen(args.stamp.clone()),

@@ -13,7 +13,7 @@ use super::source::{RawSource, collect_sources, written_sources};
 use super::value::{ValueText, optional};
 use super::written::{TableKind, WrittenTable};
 use super::{Config, PackConfig, Recipient, Retention, Schedule, TargetConfig, value};
-use crate::storage::{self, TargetSpec};
+use crate::storage::{self, Patience, TargetSpec};
 
 /// The whole document.
 #[derive(Deserialize)]
@@ -158,6 +158,7 @@ impl RawConfig {
             retention: retention(document, self.retention.as_ref())?,
             schedule: schedule(document, self.schedule)?,
             pack: pack(document, self.pack)?,
+            patience: Patience::default(),
             spool_limit: match self.spool {
                 Some(raw) => optional(document, &raw.limit, value::parse_size)?,
                 None => None,
@@ -201,6 +202,7 @@ fn targets(
                 class: text(&raw.class),
                 retention: retention(document, raw.retention.as_ref())?,
                 prune: raw.prune,
+                patience: Patience::default(),
             })
         })
         .collect()

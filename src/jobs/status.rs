@@ -116,24 +116,28 @@ pub(crate) fn run(
         (Ok(_), None) => None,
     };
     let signer = signer.ok();
-    let mut targets = Vec::new();
-    for target in &config.targets {
-        let mut health = remembered(config, catalog.as_ref(), target, now)?;
+    let remembered = |target| remembered(config, catalog.as_ref(), target, now);
+    let mut targets: Vec<_> = config
+        .targets
+        .iter()
+        .map(remembered)
+        .collect::<Result<_, _>>()?;
+    // At the same time: each that does not answer takes some seconds.
+    let looks = config.targets.iter().zip(&mut targets);
+    let looks = looks.map(async |(target, health)| {
         if target.write_only {
             let text = "write-only: this host cannot look there; this is what it remembers";
             health.notes.push(text.to_owned());
         } else if asking == Asking::Targets {
             match open_target(target) {
-                Ok(target) => {
-                    let look = look(config, &target, signer.as_ref(), now, &mut health, front);
-                    runtime.block_on(look)?;
-                }
+                Ok(target) => look(config, &target, signer.as_ref(), now, health, front).await?,
                 Err(error) => health.problems.push(error.to_string()),
             }
         }
-        report_behind(&mut health);
-        targets.push(health);
-    }
+        report_behind(health);
+        Ok::<_, JobError>(())
+    });
+    runtime.block_on(futures::future::try_join_all(looks))?;
     let last_run = match &catalog {
         Some(catalog) => catalog.last_run()?,
         None => None,

@@ -29,4 +29,5 @@ mod setup;
 mod shell;
 mod specs;
 mod sync;
+mod unreachable;
 mod verify;
