@@ -80,7 +80,7 @@ enum Command {
     /// Pack an existing snapshot and send it to all targets
     Push(backup::PushArgs),
     /// Take a snapshot, validate it, and push it to all targets; the schedule runs this
-    Backup(backup::BackupArgs),
+    Backup(backup::BackupRunArgs),
     /// List snapshots, on this host or on a target
     List(list::ListArgs),
     /// List the files of a snapshot

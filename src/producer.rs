@@ -52,6 +52,7 @@ use validate::{Checker, Findings};
 
 pub use backup_metadata::Validation;
 pub use error::{ProduceError, SourceError};
+pub(crate) use hooks::RunHook;
 pub use local_snapshots::{LocalSnapshot, delete, from_dir, left_out_of, list};
 pub use validate::validate;
 

@@ -9,7 +9,7 @@ use super::Context;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
 use crate::jobs::backup::report::{BackupReport, PushedState, PushedTarget};
-use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot};
+use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot, Hooks};
 use crate::state::staged_snapshot::LeftOut;
 
 /// Most skipped paths that are listed.
@@ -29,6 +29,30 @@ pub(super) struct BackupArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct BackupRunArgs {
+    #[command(flatten)]
+    produce: BackupArgs,
+    #[command(flatten)]
+    hooks: HookArgs,
+}
+
+#[derive(Debug, Args)]
+struct HookArgs {
+    /// Do not run the commands of [hooks]
+    #[arg(long)]
+    no_hooks: bool,
+}
+
+impl HookArgs {
+    fn hooks(&self) -> Hooks {
+        match self.no_hooks {
+            true => Hooks::Skip,
+            false => Hooks::Run,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 pub(super) struct PushArgs {
     /// A stamp, a sequence number, or latest
     #[arg(default_value = "latest")]
@@ -36,6 +60,8 @@ pub(super) struct PushArgs {
     /// Push this snapshot directory instead, created by any tool
     #[arg(long, value_name = "DIR", conflicts_with = "stamp")]
     dir: Option<PathBuf>,
+    #[command(flatten)]
+    hooks: HookArgs,
 }
 
 impl BackupArgs {
@@ -44,14 +70,19 @@ impl BackupArgs {
             include: self.include.clone(),
             tags: self.tag.clone(),
             note: self.note.clone(),
+            hooks: Hooks::default(),
         }
     }
 }
 
-pub(super) fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
+pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let config = context.load_config()?;
-    let report = backup::run(&config, &args.request(), context)?;
+    let request = BackupRequest {
+        hooks: args.hooks.hooks(),
+        ..args.produce.request()
+    };
+    let report = backup::run(&config, &request, context)?;
     conclude(context, report, started)
 }
 
@@ -62,7 +93,7 @@ pub(super) fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failur
         Some(dir) => ExistingSnapshot::Dir(dir.clone()),
         None => ExistingSnapshot::Named(args.stamp.clone()),
     };
-    let report = backup::push_existing(&config, &which, context)?;
+    let report = backup::push_existing(&config, &which, args.hooks.hooks(), context)?;
     conclude(context, report, started)
 }
 

@@ -32,7 +32,7 @@ pub(super) struct PruneArgs {
     /// the last 16 digits of a manifest's name; can be repeated. The newest snapshot stays
     #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["policy", "keep"])]
     forget: Vec<String>,
-    /// Prune the snapshots on this host instead, as `backup` does
+    /// Delete older snapshots on this host instead, as `backup` does ([snapshots] keep)
     #[arg(long, conflicts_with_all = ["from", "target", "policy", "gone", "keep"])]
     local: bool,
     /// Sign the tombstones with this OpenSSH key [default: the config's signer]
@@ -143,25 +143,16 @@ fn prune_local(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> 
         [] => retain_local(&config, &state, mode)?,
         named => LocalPruneReport {
             forgotten: forget_local(&config, &state, named, mode)?,
-            refusal: None,
         },
     };
     match context.json {
         true => output::print_json(&json!({
             "dry_run": args.dry_run, "forgotten": report.forgotten,
-            "refusal": report.refusal.as_ref().map(ToString::to_string),
         }))?,
         false => report.forgotten.iter().try_for_each(output::print_line)?,
     }
     if report.forgotten.is_empty() {
         context.note("nothing is to be deleted on this host");
-    }
-    if let Some(refusal) = &report.refusal {
-        let how = match refusal.may_be_confirmed() {
-            true => "without --yes it would be refused",
-            false => "it would be refused",
-        };
-        output::tell(format_args!("{how}: {refusal}"));
     }
     Ok(Outcome::Complete)
 }

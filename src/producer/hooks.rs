@@ -9,7 +9,7 @@
 //! - It gets the environment without the targets' credentials.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -42,6 +42,69 @@ pub(super) struct Ran {
     pub stderr: String,
     /// A weakness of the way it was run, for the operator.
     pub warning: Option<String>,
+}
+
+/// What a command reads, and where its output goes.
+#[derive(Default)]
+struct Streams {
+    /// What it reads on standard input. `None`: nothing.
+    input: Option<File>,
+    stdout: Output,
+}
+
+/// Where a command's standard output goes.
+#[derive(Default)]
+enum Output {
+    /// It is dropped.
+    #[default]
+    Dropped,
+    /// It is the copy of a source.
+    Copy(File),
+    /// Its end is kept with stderr.
+    Kept,
+}
+
+/// A command around a whole run, with the run's state as its standard input.
+pub(crate) struct RunHook<'a> {
+    pub(crate) line: &'a CommandLine,
+    pub(crate) input: &'a [u8],
+    pub(crate) environment: &'a [(&'a str, &'a str)],
+    pub(crate) timeout: Duration,
+}
+
+impl RunHook<'_> {
+    /// Runs it. Returns the end of what it wrote. If this process must end, it is ended too.
+    pub(crate) fn run(&self) -> Result<String, SourceError> {
+        let streams = self.streams()?;
+        let ran = run_guarded(self.line, streams, self.environment, self.timeout)?;
+        Ok(ran.stderr)
+    }
+
+    /// Does the same for a process that is already ending.
+    pub(crate) fn run_last(&self) -> Result<String, SourceError> {
+        let group = SharedGroup::default();
+        let streams = self.streams()?;
+        let ran = run_in(&group, self.line, streams, self.environment, self.timeout)?;
+        Ok(ran.stderr)
+    }
+
+    /// A file and no pipe, so that a command that does not read it cannot hold up the run.
+    fn streams(&self) -> Result<Streams, SourceError> {
+        let stored = (|| {
+            let mut file = tempfile::tempfile()?;
+            file.write_all(self.input)?;
+            file.seek(SeekFrom::Start(0))?;
+            Ok(file)
+        })();
+        let stored = stored.map_err(|source| SourceError::Start {
+            line: self.line.brief(),
+            source,
+        });
+        Ok(Streams {
+            input: Some(stored?),
+            stdout: Output::Kept,
+        })
+    }
 }
 
 /// The process group of a command that may be running.
@@ -81,6 +144,19 @@ pub(super) fn run(
     environment: &[(&str, &str)],
     timeout: Duration,
 ) -> Result<Ran, SourceError> {
+    let streams = Streams {
+        input: None,
+        stdout: stdout.map_or(Output::Dropped, Output::Copy),
+    };
+    run_guarded(line, streams, environment, timeout)
+}
+
+fn run_guarded(
+    line: &CommandLine,
+    streams: Streams,
+    environment: &[(&str, &str)],
+    timeout: Duration,
+) -> Result<Ran, SourceError> {
     let group = SharedGroup::default();
     let owed = Arc::clone(&group);
     let named = line.brief();
@@ -95,7 +171,7 @@ pub(super) fn run(
         }
         format!("ended `{named}`")
     });
-    let ran = run_in(&group, line, stdout, environment, timeout);
+    let ran = run_in(&group, line, streams, environment, timeout);
     duty.take();
     ran
 }
@@ -125,13 +201,14 @@ fn run_last(
     environment: &[(&str, &str)],
     timeout: Duration,
 ) -> Result<Ran, SourceError> {
-    run_in(&SharedGroup::default(), line, None, environment, timeout)
+    let streams = Streams::default();
+    run_in(&SharedGroup::default(), line, streams, environment, timeout)
 }
 
 fn run_in(
     group: &SharedGroup,
     line: &CommandLine,
-    stdout: Option<File>,
+    streams: Streams,
     environment: &[(&str, &str)],
     timeout: Duration,
 ) -> Result<Ran, SourceError> {
@@ -140,7 +217,12 @@ fn run_in(
         source,
     };
     let mut stderr = Stderr::new().map_err(failed)?;
-    let is_source = stdout.is_some();
+    let is_source = matches!(streams.stdout, Output::Copy(_));
+    let stdout = match streams.stdout {
+        Output::Dropped => Stdio::null(),
+        Output::Copy(file) => file.into(),
+        Output::Kept => stderr.for_command().map_err(failed)?,
+    };
     let mut child = {
         let mut group = locked(group);
         if group.closed {
@@ -148,7 +230,8 @@ fn run_in(
         }
         let mut command = command(line, environment);
         let command = command
-            .stdout(stdout.map_or_else(Stdio::null, Stdio::from))
+            .stdin(streams.input.map_or_else(Stdio::null, Stdio::from))
+            .stdout(stdout)
             .stderr(stderr.for_command().map_err(failed)?);
         let child = command.spawn().map_err(failed)?;
         group.running = pid(&child);
@@ -200,10 +283,7 @@ fn command(line: &CommandLine, environment: &[(&str, &str)]) -> Command {
             command.env_remove(name);
         }
     }
-    command
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null())
-        .process_group(0);
+    command.envs(environment.iter().copied()).process_group(0);
     command
 }
 
