@@ -123,7 +123,7 @@ fn failed_runs_after_a_partial_run_and_after_one_that_never_began() {
         (&failed["outcome"], &failed["exit_code"]),
         (&"partial".into(), &3.into())
     );
-    assert_eq!(failed["left_out"][0], "gone.json");
+    assert_eq!(failed["left_out"][0], "gone_json");
     // Without a target.
     fs::rename(host.path("repo"), host.path("away")).unwrap();
     host.exits(&["backup"], 1);
