@@ -8,8 +8,11 @@ mod ack;
 mod adopt;
 mod backup;
 mod catalog;
+mod choose;
+mod config;
 mod confinement;
 mod demo;
+mod dry_run;
 mod failure;
 mod hosts;
 mod init;
@@ -24,9 +27,12 @@ mod policy;
 mod process_limits;
 mod prune;
 mod restore;
+mod setup_args;
 mod snapshot;
+mod source;
 mod status;
 mod sync;
+mod target;
 mod target_args;
 mod terminal;
 mod verify;
@@ -70,6 +76,15 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Write a configuration, make a signer, and try the targets
     Init(init::InitArgs),
+    /// Add or remove what is backed up, in the configuration
+    #[command(subcommand)]
+    Source(source::SourceCommand),
+    /// Add, remove or try targets, in the configuration
+    #[command(subcommand)]
+    Target(target::TargetCommand),
+    /// Check the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Manage identities and recipients, on the key holder's machine
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -117,6 +132,7 @@ impl Command {
     fn holds_secrets(&self) -> bool {
         match self {
             Self::Demo(_) | Self::Key(_) | Self::Restore(_) | Self::Open(_) => true,
+            Self::List(args) => !args.identity.is_empty(),
             Self::Ls(args) => !args.identity.is_empty(),
             Self::Verify(args) => !args.identity.is_empty(),
             Self::Catalog(catalog::CatalogCommand::Rebuild(args)) => !args.identity.is_empty(),
@@ -214,6 +230,9 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
     match command {
         Command::Demo(args) => demo::run(context, &args),
         Command::Init(args) => init::run(context, &args),
+        Command::Source(command) => source::run(context, &command),
+        Command::Target(command) => target::run(context, &command),
+        Command::Config(command) => config::run(context, &command),
         Command::Key(command) => key::run(context, &command),
         Command::Snapshot(args) => snapshot::run(context, &args),
         Command::Validate(args) => snapshot::validate(context, &args),

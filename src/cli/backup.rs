@@ -6,8 +6,10 @@ use std::time::Instant;
 use clap::Args;
 
 use super::Context;
+use super::dry_run;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::jobs::backup::report::{BackupReport, PushedState, PushedTarget};
 use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot, Hooks};
 use crate::state::staged_snapshot::LeftOut;
@@ -31,7 +33,10 @@ pub(super) struct BackupArgs {
 #[derive(Debug, Args)]
 pub(super) struct BackupRunArgs {
     #[command(flatten)]
-    produce: BackupArgs,
+    snapshot: BackupArgs,
+    /// Show what would be taken and what the exclude patterns leave out; take and send nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     hooks: HookArgs,
 }
@@ -54,9 +59,9 @@ impl HookArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct PushArgs {
-    /// A stamp, a sequence number, or latest
-    #[arg(default_value = "latest")]
-    stamp: String,
+    /// latest, a stamp, a sequence, or a time such as yesterday
+    #[arg(value_name = "SNAPSHOT", default_value = "latest", value_parser = SnapshotChoice::parse)]
+    stamp: SnapshotChoice,
     /// Push this snapshot directory instead, created by any tool
     #[arg(long, value_name = "DIR", conflicts_with = "stamp")]
     dir: Option<PathBuf>,
@@ -78,9 +83,12 @@ impl BackupArgs {
 pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let config = context.load_config()?;
+    if args.dry_run {
+        return dry_run::run(context, &config, &args.snapshot.request());
+    }
     let request = BackupRequest {
         hooks: args.hooks.hooks(),
-        ..args.produce.request()
+        ..args.snapshot.request()
     };
     let report = backup::run(&config, &request, context)?;
     conclude(context, report, started)
@@ -91,7 +99,7 @@ pub(super) fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failur
     let config = context.load_config()?;
     let which = match &args.dir {
         Some(dir) => ExistingSnapshot::Dir(dir.clone()),
-        None => ExistingSnapshot::Named(args.stamp.clone()),
+        None => ExistingSnapshot::Chosen(args.stamp.clone()),
     };
     let report = backup::push_existing(&config, &which, args.hooks.hooks(), context)?;
     conclude(context, report, started)

@@ -13,12 +13,15 @@ mod support;
 
 mod backup;
 mod catalog_rebuild;
+mod choosing;
 mod clocks;
 mod commands;
 mod documented;
 mod list_and_status;
+mod listing;
 mod prune;
 mod restore;
+mod setup;
 mod shell;
 mod specs;
 mod sync;

@@ -34,7 +34,7 @@ const REDACTIONS: &[(&str, &str)] = &[
     (r"before-restore-\w+", "before-restore-[STAMP]"),
     // Of `ls`: this file is written by the run, and has the path of the directory.
     (
-        r"\d+ (?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d )?backup-metadata",
+        r"\d+ (?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ )?backup-metadata",
         "[SIZE] backup-metadata",
     ),
     (
@@ -156,8 +156,8 @@ macro_rules! specs {
 }
 
 specs! {
-    ack adopt backup catalog completions demo init key list ls man open pin prune push restore sealift snapshot status
-    sync validate verify
+    ack adopt backup catalog completions config demo init key list ls man open pin prune push restore sealift snapshot
+    source status sync target validate verify
 }
 
 #[test]
