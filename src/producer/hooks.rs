@@ -9,7 +9,7 @@
 //! - It gets the environment without the targets' credentials.
 
 use std::fs::File;
-use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -46,15 +46,16 @@ pub(super) struct Ran {
 
 /// What a command reads, and where its output goes.
 #[derive(Default)]
-struct Streams {
+pub(super) struct Streams {
     /// What it reads on standard input. `None`: nothing.
-    input: Option<File>,
-    stdout: Output,
+    pub(super) input: Option<File>,
+    /// Where its standard output goes.
+    pub(super) stdout: Output,
 }
 
 /// Where a command's standard output goes.
 #[derive(Default)]
-enum Output {
+pub(super) enum Output {
     /// It is dropped.
     #[default]
     Dropped,
@@ -64,58 +65,15 @@ enum Output {
     Kept,
 }
 
-/// A command around a whole run, with the run's state as its standard input.
-pub(crate) struct RunHook<'a> {
-    pub(crate) line: &'a CommandLine,
-    pub(crate) input: &'a [u8],
-    pub(crate) environment: &'a [(&'a str, &'a str)],
-    pub(crate) timeout: Duration,
-}
-
-impl RunHook<'_> {
-    /// Runs it. Returns the end of what it wrote. If this process must end, it is ended too.
-    pub(crate) fn run(&self) -> Result<String, SourceError> {
-        let streams = self.streams()?;
-        let ran = run_guarded(self.line, streams, self.environment, self.timeout)?;
-        Ok(ran.stderr)
-    }
-
-    /// Does the same for a process that is already ending.
-    pub(crate) fn run_last(&self) -> Result<String, SourceError> {
-        let group = SharedGroup::default();
-        let streams = self.streams()?;
-        let ran = run_in(&group, self.line, streams, self.environment, self.timeout)?;
-        Ok(ran.stderr)
-    }
-
-    /// A file and no pipe, so that a command that does not read it cannot hold up the run.
-    fn streams(&self) -> Result<Streams, SourceError> {
-        let stored = (|| {
-            let mut file = tempfile::tempfile()?;
-            file.write_all(self.input)?;
-            file.seek(SeekFrom::Start(0))?;
-            Ok(file)
-        })();
-        let stored = stored.map_err(|source| SourceError::Start {
-            line: self.line.brief(),
-            source,
-        });
-        Ok(Streams {
-            input: Some(stored?),
-            stdout: Output::Kept,
-        })
-    }
-}
-
 /// The process group of a command that may be running.
 #[derive(Default)]
-struct Group {
+pub(super) struct Group {
     /// Set when this process must end: nothing may be started after that.
     closed: bool,
     running: Option<Pid>,
 }
 
-type SharedGroup = Arc<Mutex<Group>>;
+pub(super) type SharedGroup = Arc<Mutex<Group>>;
 
 fn locked(group: &SharedGroup) -> MutexGuard<'_, Group> {
     group.lock().unwrap_or_else(PoisonError::into_inner)
@@ -151,7 +109,8 @@ pub(super) fn run(
     run_guarded(line, streams, environment, timeout)
 }
 
-fn run_guarded(
+/// Runs `line` for at most `timeout`. If this process must end, the command is ended too.
+pub(super) fn run_guarded(
     line: &CommandLine,
     streams: Streams,
     environment: &[(&str, &str)],
@@ -205,7 +164,8 @@ fn run_last(
     run_in(&SharedGroup::default(), line, streams, environment, timeout)
 }
 
-fn run_in(
+/// Does the same in `group`, so that another thread can end it.
+pub(super) fn run_in(
     group: &SharedGroup,
     line: &CommandLine,
     streams: Streams,

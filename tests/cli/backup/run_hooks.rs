@@ -19,8 +19,8 @@ fn hooked(extra: &str) -> Host {
         )
     };
     let all: String = ["before", "after", "failed"].map(note).concat();
-    let hooks = format!("[hooks]\n{all}{extra}\n[retention]");
-    host.edit_config("[retention]", &hooks);
+    let hooks = format!("\n[hooks]\n{all}{extra}\n[retention]\n");
+    host.edit_config("\n[retention]\n", &hooks);
     host
 }
 

@@ -18,8 +18,8 @@ fn keep(host: &Host, value: &str) {
     match line {
         Some(line) => host.edit_config(line, &format!("keep = {value}")),
         None => host.edit_config(
-            "[retention]",
-            &format!("[snapshots]\nkeep = {value}\n\n[retention]"),
+            "\n[retention]\n",
+            &format!("\n[snapshots]\nkeep = {value}\n\n[retention]\n"),
         ),
     }
 }
@@ -127,8 +127,8 @@ fn the_next_snapshot_needs_no_more_than_the_last_copy() {
     use std::os::unix::fs::MetadataExt as _;
     let mut host = Host::new();
     let source =
-        "[[source]]\nkind = \"json\"\npath = \"x.json\"\n\n[snapshots]\nkeep = 1\n\n[retention]";
-    host.edit_config("[retention]", source);
+        "\n[[source]]\nkind = \"json\"\npath = \"x.json\"\n\n[snapshots]\nkeep = 1\n\n[retention]\n";
+    host.edit_config("\n[retention]\n", source);
     let text = format!("\"{}\"", "0123456789abcdef".repeat(100_000));
     fs::write(host.path("x.json"), text).unwrap();
     let copy = |host: &Host, day: &str| {
