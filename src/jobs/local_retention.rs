@@ -1,5 +1,5 @@
-//! Which of this host's own snapshot directories stay: the newest ones, as many as `[snapshots] keep`
-//! says.
+//! Which of this host's own snapshot directories stay: the newest ones, as many as
+//! `[snapshots] keep` says.
 //!
 //! They are plain copies, kept for a fast restore and for the next snapshot's hard links. The
 //! policy of `[retention]` is for the targets. Whatever the number says, a snapshot stays if some

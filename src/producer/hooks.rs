@@ -50,12 +50,12 @@ pub(super) struct Streams {
     /// What it reads on standard input. `None`: nothing.
     pub(super) input: Option<File>,
     /// Where its standard output goes.
-    pub(super) stdout: Output,
+    pub(super) stdout: StdoutTo,
 }
 
 /// Where a command's standard output goes.
 #[derive(Default)]
-pub(super) enum Output {
+pub(super) enum StdoutTo {
     /// It is dropped.
     #[default]
     Dropped,
@@ -104,7 +104,7 @@ pub(super) fn run(
 ) -> Result<Ran, SourceError> {
     let streams = Streams {
         input: None,
-        stdout: stdout.map_or(Output::Dropped, Output::Copy),
+        stdout: stdout.map_or(StdoutTo::Dropped, StdoutTo::Copy),
     };
     run_guarded(line, streams, environment, timeout)
 }
@@ -177,11 +177,11 @@ pub(super) fn run_in(
         source,
     };
     let mut stderr = Stderr::new().map_err(failed)?;
-    let is_source = matches!(streams.stdout, Output::Copy(_));
+    let is_source = matches!(streams.stdout, StdoutTo::Copy(_));
     let stdout = match streams.stdout {
-        Output::Dropped => Stdio::null(),
-        Output::Copy(file) => file.into(),
-        Output::Kept => stderr.for_command().map_err(failed)?,
+        StdoutTo::Dropped => Stdio::null(),
+        StdoutTo::Copy(file) => file.into(),
+        StdoutTo::Kept => stderr.for_command().map_err(failed)?,
     };
     let mut child = {
         let mut group = locked(group);

@@ -4,7 +4,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::time::Duration;
 
 use super::error::SourceError;
-use super::hooks::{Output, SharedGroup, Streams, run_guarded, run_in};
+use super::hooks::{SharedGroup, StdoutTo, Streams, run_guarded, run_in};
 use crate::config::CommandLine;
 
 /// A command around a whole run, with the run's state as its standard input.
@@ -45,7 +45,7 @@ impl RunHook<'_> {
         });
         Ok(Streams {
             input: Some(stored?),
-            stdout: Output::Kept,
+            stdout: StdoutTo::Kept,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The commands of `[hooks]` around a run.
 //!
-//! - Once `before` was started, `after` runs in every case, also if the process is told to end.
+//! - Once `before` was started, `after` runs in every case, also if a signal ends the
+//!   process.
 //! - `failed` runs after every run that is not complete, the last of all. So it also runs if the
 //!   run failed before it began, such as for a missing signer.
 //! - Each learns of the run as JSON on its standard input, and does not see the targets'

@@ -102,7 +102,7 @@ impl RunOutcome {
         (self.outcome, self.exit_code) = (Some(outcome), Some(exit_code));
     }
 
-    /// Notes that the process was told to end.
+    /// Notes that a signal ended the process.
     pub(super) fn cancelled(mut self) -> Self {
         self.ended_at = Some(clock::now());
         self.outcome = Some("cancelled");

@@ -24,7 +24,7 @@ fn a_new_recipient_is_said_to_cost_a_full_push_before_it_does() {
     host.edit_config(&old, &both);
     let before = said(&host.json(&["status"])).unwrap();
     assert!(
-        before.contains(&second) && before.contains("2.0 MB in 1 archive"),
+        before.contains(&second) && before.contains("2.00 MB in 1 archive"),
         "{before}"
     );
     assert_eq!(

@@ -7,7 +7,10 @@ use crate::support::tree::describe;
 
 fn with_days(days: u32) -> Host {
     let mut host = Host::new();
-    host.edit_config("\n[retention]\n", "\n[snapshots]\nkeep = \"all\"\n\n[retention]\n");
+    host.edit_config(
+        "\n[retention]\n",
+        "\n[snapshots]\nkeep = \"all\"\n\n[retention]\n",
+    );
     for day in 1..=days {
         host.clock = Some(format!("2026-11-0{day}T06:00:00Z"));
         fs::write(host.data().join("day"), day.to_string()).unwrap();

@@ -126,8 +126,7 @@ fn keep_says_how_many_and_pins_stay() {
 fn the_next_snapshot_needs_no_more_than_the_last_copy() {
     use std::os::unix::fs::MetadataExt as _;
     let mut host = Host::new();
-    let source =
-        "\n[[source]]\nkind = \"json\"\npath = \"x.json\"\n\n[snapshots]\nkeep = 1\n\n[retention]\n";
+    let source = "\n[[source]]\nkind = \"json\"\npath = \"x.json\"\n\n[snapshots]\nkeep = 1\n\n[retention]\n";
     host.edit_config("\n[retention]\n", source);
     let text = format!("\"{}\"", "0123456789abcdef".repeat(100_000));
     fs::write(host.path("x.json"), text).unwrap();
