@@ -9,6 +9,7 @@ mod document;
 mod edit;
 mod error;
 mod find;
+mod hooks;
 mod preset;
 mod raw;
 mod recipients;
@@ -34,6 +35,7 @@ pub use crate::retention::Policy as Retention;
 pub use edit::{EditError, add_table, remove_table};
 pub use error::ConfigError;
 pub use find::{LoadedConfig, named_by_environment};
+pub use hooks::RunHooks;
 pub use recipients::Recipient;
 pub use show::Setting;
 pub use value::{parse_age, parse_cron, parse_duration, parse_size};
@@ -49,6 +51,8 @@ pub const FILE_NAME: &str = "sealift.toml";
 pub const ENVIRONMENT: &str = "SEALIFT_CONFIG";
 /// The configuration of the whole machine.
 const SYSTEM_FILE: &str = "/etc/sealift/sealift.toml";
+/// Number of newest snapshots that stay on this host if the configuration does not say.
+const KEEP_LOCAL: u32 = 2;
 /// How long a source waits for its lock if the configuration does not say.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a source's command may take if the configuration does not say.
@@ -72,15 +76,19 @@ pub struct Config {
     pub state: PathBuf,
     /// The directory of local snapshots.
     pub snapshots_dir: PathBuf,
+    /// Number of newest snapshots that stay on this host; `None`: all. Older ones stay until every
+    /// target has them.
+    pub keep_local: Option<u32>,
     /// The preset's sources, then the others in the order of the file.
     pub sources: Vec<Source>,
     /// In the order of the file.
     pub targets: Vec<TargetConfig>,
-    /// The policy for local snapshots, and for targets without one of their own. `None` keeps
-    /// everything.
+    /// The policy for targets without one of their own. `None` keeps everything.
     pub retention: Option<Retention>,
     /// When backups are due.
     pub schedule: Schedule,
+    /// Commands around a run.
+    pub hooks: RunHooks,
     /// How archives are made.
     pub pack: PackConfig,
     /// Size in bytes up to which the spool may grow; `None`: half of the free space.
