@@ -25,6 +25,7 @@ mod process_limits;
 mod prune;
 mod restore;
 mod snapshot;
+mod stats;
 mod status;
 mod sync;
 mod target_args;
@@ -91,6 +92,8 @@ enum Command {
     Open(open::OpenArgs),
     /// Show how up to date each target is
     Status(status::StatusArgs),
+    /// Show sizes: what is stored, what each snapshot added, growth and deduplication
+    Stats(stats::StatsArgs),
     /// Acknowledge a finding of `status`
     Ack(ack::AckArgs),
     /// Check what the targets store against the signed manifests
@@ -224,6 +227,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Restore(args) => restore::run(context, &args),
         Command::Open(args) => open::run(context, &args),
         Command::Status(args) => status::run(context, &args),
+        Command::Stats(args) => stats::run(context, &args),
         Command::Ack(args) => ack::run(context, &args),
         Command::Verify(args) => verify::run(context, &args),
         Command::Prune(args) => prune::run(context, &args),

@@ -17,6 +17,7 @@ mod command_stderr;
 mod copy_file;
 mod demands;
 mod error;
+mod freed_bytes;
 mod hardlink_unchanged;
 mod hooks;
 mod json;
@@ -52,6 +53,7 @@ use validate::{Checker, Findings};
 
 pub use backup_metadata::Validation;
 pub use error::{ProduceError, SourceError};
+pub use freed_bytes::freed_bytes;
 pub use local_snapshots::{LocalSnapshot, delete, from_dir, left_out_of, list};
 pub use validate::validate;
 

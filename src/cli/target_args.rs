@@ -18,7 +18,7 @@ use crate::repository::{self, HostFolder, RepositoryError};
 use crate::storage::{self, OpenError, Storage, TargetSpec};
 
 /// The target to read: a URL, which needs no configuration, or a target of the configuration.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct RemoteArgs {
     /// A target's URL, such as s3://bucket/prefix or /backups; needs no config
     #[arg(long, value_name = "URL", conflicts_with = "target")]
@@ -67,15 +67,7 @@ impl RemoteArgs {
     ) -> Result<Remote, Failure> {
         let (target, host, trust) = match &self.from {
             Some(url) => {
-                check_folder(url)?;
-                let spec = TargetSpec {
-                    endpoint: self.endpoint.clone(),
-                    region: self.region.clone(),
-                    ssh: self.ssh.clone(),
-                    download,
-                    ..TargetSpec::from_url(url)
-                };
-                let target = storage::open(&spec).map_err(Failure::usage)?;
+                let target = self.open_url(url, download)?;
                 let host = self.find_host(&target).await?;
                 (target, host, None)
             }
@@ -114,6 +106,40 @@ impl RemoteArgs {
             trust,
             chain,
         })
+    }
+
+    fn open_url(
+        &self,
+        url: &str,
+        download: Option<Timetable>,
+    ) -> Result<Arc<dyn Storage>, Failure> {
+        check_folder(url)?;
+        let spec = TargetSpec {
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            ssh: self.ssh.clone(),
+            download,
+            ..TargetSpec::from_url(url)
+        };
+        storage::open(&spec).map_err(Failure::usage)
+    }
+
+    /// Returns these arguments for each host that they may mean: with a URL and no host, for each
+    /// host on that target.
+    pub(super) async fn for_each_host(&self) -> Result<Vec<Self>, Failure> {
+        let (Some(url), None) = (&self.from, &self.host) else {
+            return Ok(vec![self.clone()]);
+        };
+        let hosts = repository::hosts(&self.open_url(url, None)?).await?;
+        if hosts.is_empty() {
+            // Opening it reports that.
+            return Ok(vec![self.clone()]);
+        }
+        let of_host = |host| Self {
+            host: Some(host),
+            ..self.clone()
+        };
+        Ok(hosts.into_iter().map(of_host).collect())
     }
 
     /// Returns the host whose snapshots are meant, and whose signatures count, with a

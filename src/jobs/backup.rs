@@ -13,6 +13,7 @@ use super::mode::{Consent, Mode};
 use super::prune::retain_on;
 use super::push::{self, OrderedSnapshot, PresentSigner, PushReport, PushRequest, TargetState};
 use super::recovery_files::recovery_files;
+use super::run_record::{self, OngoingRun};
 use super::shrunk::{self, ShrinkFinding};
 use super::signer_change::{not_pushed, require_introduced};
 use super::targets::{listed_signers, open_for_push, own_trust};
@@ -50,17 +51,19 @@ pub(crate) fn run(
     request: &BackupRequest,
     front: &dyn FrontEnd,
 ) -> Result<BackupReport, JobError> {
-    let mut pusher = Pusher::open(config, front)?;
-    pusher.begin_run()?;
-    let mut done = pusher.produce_and_push(request);
-    if let Ok(report) = &mut done
-        && report.is_published_somewhere()
-        && pusher.may_retain
-    {
-        pusher.retain_targets(report);
-        pusher.retain_local(report);
-    }
-    pusher.conclude(done)
+    recorded(config, || {
+        let mut pusher = Pusher::open(config, front)?;
+        pusher.begin_run()?;
+        let mut done = pusher.produce_and_push(request);
+        if let Ok(report) = &mut done
+            && report.is_published_somewhere()
+            && pusher.may_retain
+        {
+            pusher.retain_targets(report);
+            pusher.retain_local(report);
+        }
+        pusher.conclude(done)
+    })
 }
 
 /// Pushes a snapshot directory that exists.
@@ -69,18 +72,33 @@ pub(crate) fn push_existing(
     which: &ExistingSnapshot,
     front: &dyn FrontEnd,
 ) -> Result<BackupReport, JobError> {
-    let mut pusher = Pusher::open(config, front)?;
-    let snapshot = match which {
-        ExistingSnapshot::Dir(dir) => producer::from_dir(config, dir, false),
-        ExistingSnapshot::Named(text) => {
-            let dir = local_snapshots::find(config, text, front)?;
-            producer::from_dir(config, &dir, true)
-        }
-    };
-    let snapshot = snapshot.map_err(not_produced)?;
-    pusher.begin_run()?;
-    let done = pusher.push(&snapshot, false);
-    pusher.conclude(done)
+    recorded(config, || {
+        let mut pusher = Pusher::open(config, front)?;
+        let snapshot = match which {
+            ExistingSnapshot::Dir(dir) => producer::from_dir(config, dir, false),
+            ExistingSnapshot::Named(text) => {
+                let dir = local_snapshots::find(config, text, front)?;
+                producer::from_dir(config, &dir, true)
+            }
+        };
+        let snapshot = snapshot.map_err(not_produced)?;
+        pusher.begin_run()?;
+        let done = pusher.push(&snapshot, false);
+        pusher.conclude(done)
+    })
+}
+
+/// Does the work, and records a failure that came before the run had a record.
+fn recorded(
+    config: &Config,
+    work: impl FnOnce() -> Result<BackupReport, JobError>,
+) -> Result<BackupReport, JobError> {
+    let started = clock::now();
+    let done = work();
+    if let Err(error) = &done {
+        run_record::record_failure(config, started, error);
+    }
+    done
 }
 
 /// Produces a snapshot and pushes it nowhere.
@@ -143,8 +161,8 @@ struct Pusher<'a> {
     signer_is_listed: bool,
     next_signer: Option<String>,
     targets: Vec<push::Target>,
-    /// The run's number in the catalog.
-    run: Option<i64>,
+    /// `None` before the run begins.
+    run: Option<OngoingRun>,
     left_out: Vec<LeftOut>,
     findings: Vec<ShrinkFinding>,
     /// Whether it is known which snapshots the findings keep.
@@ -186,45 +204,30 @@ impl<'a> Pusher<'a> {
     }
 
     fn begin_run(&mut self) -> Result<(), JobError> {
-        self.run = Some(self.state.catalog.begin_run(clock::now())?);
+        self.run = Some(OngoingRun::begin(&self.state)?);
         Ok(())
     }
 
     /// Records how the run ended, and makes the report. An error of the push itself comes first.
-    fn conclude(self, done: Result<PushReport, JobError>) -> Result<BackupReport, JobError> {
-        let recorded = self.end_run(&done);
+    fn conclude(mut self, done: Result<PushReport, JobError>) -> Result<BackupReport, JobError> {
+        let recorded = match self.run.take() {
+            Some(run) => run.end(&self.state.catalog, &done, &self.left_out),
+            None => Ok(()),
+        };
         let mut report = BackupReport::of(done?, self.left_out, self.findings);
         report.not_recorded = recorded.err();
         Ok(report)
-    }
-
-    fn end_run(&self, done: &Result<PushReport, JobError>) -> Result<(), JobError> {
-        let Some(run) = self.run else { return Ok(()) };
-        let (stamp, outcome, message) = match done {
-            Ok(report) => {
-                let outcome = match report.is_complete() {
-                    true => "complete",
-                    false => "partial",
-                };
-                (Some(report.manifest.stamp), outcome, self.lacks())
-            }
-            Err(error) => (None, "failed", error.to_string()),
-        };
-        let catalog = &self.state.catalog;
-        Ok(catalog.end_run(run, clock::now(), stamp, outcome, &message)?)
-    }
-
-    /// Returns `without registry: …` for the run's record, nothing if no source failed.
-    fn lacks(&self) -> String {
-        let lack = |one: &LeftOut| format!("without {}: {}", one.source, one.cause);
-        let lacks: Vec<String> = self.left_out.iter().map(lack).collect();
-        lacks.join("; ")
     }
 
     fn produce_and_push(&mut self, request: &BackupRequest) -> Result<PushReport, JobError> {
         let catalog = &self.state.catalog;
         let snapshots = local_snapshots::ordered_by(self.config, catalog, self.front)?;
         let produced = request.produce(self.config, snapshots, self.front)?;
+        if let Some(run) = self.run.as_ref().and_then(OngoingRun::number) {
+            // If this run does not end, retention knows the directory that it left.
+            let stamp = produced.snapshot.stamp;
+            self.state.catalog.set_run_stamp(run, stamp)?;
+        }
         self.push(&produced.snapshot, true)
     }
 
@@ -306,10 +309,22 @@ impl<'a> Pusher<'a> {
         let mode = Mode::Delete(Consent::Missing);
         match retain_local(self.config, &self.state, mode) {
             Ok(done) if done.forgotten.is_empty() => {}
-            Ok(done) => report.notes.push(format!(
-                "{} deleted on this host, as [retention] says",
-                count(done.forgotten.len() as u64, "older snapshot")
-            )),
+            Ok(done) => {
+                let leftovers = done.leftovers.len() as u64;
+                let others = done.forgotten.len() as u64 - leftovers;
+                if others > 0 {
+                    report.notes.push(format!(
+                        "{} deleted on this host, as [retention] says",
+                        count(others, "older snapshot")
+                    ));
+                }
+                if leftovers > 0 {
+                    report.notes.push(format!(
+                        "{} of interrupted runs deleted on this host",
+                        count(leftovers, "snapshot")
+                    ));
+                }
+            }
             Err(error) => report.warnings.push(format!(
                 "retention could not be applied on this host: {}; see `sealift prune --local --dry-run`",
                 error.with_causes()

@@ -4,6 +4,10 @@
 //! stays if some target still waits for it, if it was never pushed, or if a target lost it.
 //! Snapshots younger than a day stay too, since a policy of days would keep one of today's, and so
 //! does the newest snapshot that is known to be valid.
+//!
+//! A run that ended before it packed its snapshot leaves a directory that no target ever gets. The
+//! caller holds the lock of the state directory, so that run is over; the directory goes, whatever
+//! the policy, once a later backup was complete.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -18,7 +22,7 @@ use super::push::upload_order::{OrderedSnapshot, in_order};
 use crate::base::clock;
 use crate::base::ids::Stamp;
 use crate::config::Config;
-use crate::producer::{self, ProduceError};
+use crate::producer::{self, LocalSnapshot, ProduceError};
 use crate::retention::{
     Candidate, Guard, NamedError, Pins, Policy, Reason, Reasons, Refusal, decide,
 };
@@ -63,7 +67,8 @@ pub(crate) enum LocalRetentionError {
 /// Which of the directories in `dir` stay.
 struct LocalRetention<'a> {
     dir: &'a Path,
-    policy: Policy,
+    /// `None`: only what interrupted runs left is deleted.
+    policy: Option<Policy>,
     pins: &'a Pins,
     /// Names of all targets.
     targets: &'a [&'a str],
@@ -76,14 +81,25 @@ struct LocalRetention<'a> {
 pub(crate) struct LocalPruneReport {
     /// Their stamps, oldest first.
     pub(crate) forgotten: Vec<Stamp>,
-    /// Why the same run without `--dry-run` would be refused. `None` if it would not, and of a run
-    /// that deletes.
-    #[serde(serialize_with = "as_text")]
-    pub(crate) refusal: Option<Refusal>,
+    /// Those of them that interrupted runs left.
+    pub(crate) leftovers: Vec<Stamp>,
+    /// Number of snapshots that were here before.
+    pub(crate) snapshots: u64,
+    /// Bytes of files that only the deleted snapshots have.
+    pub(crate) freed_bytes: u64,
+    /// Why the same run without `--dry-run` would be refused, and how it can be confirmed. `None`
+    /// if it would not, and of a run that deletes.
+    pub(crate) refusal: Option<String>,
+    /// Whether a policy decided. Without one, only what interrupted runs left is deleted.
+    pub(crate) has_policy: bool,
 }
 
-fn as_text<S: serde::Serializer>(refusal: &Option<Refusal>, s: S) -> Result<S::Ok, S::Error> {
-    refusal.as_ref().map(ToString::to_string).serialize(s)
+/// Returns why a run would be refused, and how to confirm it if that is possible.
+pub(crate) fn refusal_text(refusal: &Refusal) -> String {
+    match refusal.may_be_confirmed() {
+        true => format!("{refusal} (--yes confirms it)"),
+        false => refusal.to_string(),
+    }
 }
 
 /// Snapshots by whether the targets have them.
@@ -103,20 +119,17 @@ pub(crate) fn pins_of(config: &Config) -> Result<Pins, JobError> {
     })
 }
 
-/// Deletes the snapshots of this host that `[retention]` does not keep. Deletes none if the
-/// configuration has no such table.
+/// Deletes the snapshots of this host that `[retention]` does not keep, and those that interrupted
+/// runs left.
 pub(crate) fn retain_local(
     config: &Config,
     state: &State,
     mode: Mode,
 ) -> Result<LocalPruneReport, JobError> {
-    let Some(policy) = config.retention else {
-        return Ok(LocalPruneReport::default());
-    };
     let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
     let local = LocalRetention {
         dir: &config.snapshots_dir,
-        policy,
+        policy: config.retention,
         pins: &pins_of(config)?,
         targets: &targets,
         now: clock::now(),
@@ -136,34 +149,87 @@ pub(crate) fn retain_local(
 impl LocalRetention<'_> {
     /// Deletes the snapshots that the policy does not keep.
     fn apply(&self, state: &State) -> Result<LocalPruneReport, LocalRetentionError> {
-        let present = valid_in_order(self.dir, state, self.now)?;
-        let deliveries = Deliveries::of(state, self.targets, &present)?;
-        let candidates = self.candidates(&deliveries.done, &present);
-        let decided = decide(&candidates, &self.policy.and_young(), self.now);
+        let mut present = valid_in_order(self.dir, state, self.now)?;
+        let mut report = LocalPruneReport {
+            snapshots: present.len() as u64,
+            has_policy: self.policy.is_some(),
+            ..LocalPruneReport::default()
+        };
+        let leftovers = self.take_leftovers(state, &mut present)?;
+        let going = self.apply_policy(state, &present, &mut report)?;
+        let all = || leftovers.iter().chain(&going);
+        report.freed_bytes = producer::freed_bytes(all());
+        if !self.mode.is_dry_run() {
+            all().try_for_each(producer::delete)?;
+        }
+        report.forgotten = all().map(|one| one.stamp).collect();
+        report.forgotten.sort_unstable();
+        report.leftovers = leftovers.iter().map(|one| one.stamp).collect();
+        Ok(report)
+    }
+
+    /// Takes the snapshots out of `present` that interrupted runs left and a later complete backup
+    /// made superfluous.
+    fn take_leftovers(
+        &self,
+        state: &State,
+        present: &mut Vec<OrderedSnapshot>,
+    ) -> Result<Vec<LocalSnapshot>, LocalRetentionError> {
+        let unfinished = state.catalog.unfinished_runs()?;
+        let stamps = present.iter().map(|one| one.snapshot.stamp);
+        let completed = state.catalog.completed(stamps)?;
+        let is_completed = |one: &OrderedSnapshot| completed.contains(&one.snapshot.stamp);
+        let superseded = present.iter().rposition(is_completed).unwrap_or(0);
+        let newest_valid = newest_valid(present);
+        let mut leftovers = Vec::new();
+        let mut index = 0;
+        present.retain(|one| {
+            let (stamp, is_earlier) = (one.snapshot.stamp, index < superseded);
+            index += 1;
+            let is_leftover = is_earlier
+                && one.sequence.is_none()
+                && unfinished.contains(&stamp)
+                && Some(stamp) != newest_valid
+                && !self.pins.holds(&stamp);
+            if is_leftover {
+                leftovers.push(one.snapshot.clone());
+            }
+            !is_leftover
+        });
+        Ok(leftovers)
+    }
+
+    /// Returns the snapshots that the policy does not keep, and notes what is settled.
+    fn apply_policy(
+        &self,
+        state: &State,
+        present: &[OrderedSnapshot],
+        report: &mut LocalPruneReport,
+    ) -> Result<Vec<LocalSnapshot>, LocalRetentionError> {
+        let Some(policy) = self.policy else {
+            return Ok(Vec::new());
+        };
+        let deliveries = Deliveries::of(state, self.targets, present)?;
+        let candidates = self.candidates(&deliveries.done, present);
+        let decided = decide(&candidates, &policy.and_young(), self.now);
         let guard = Guard {
             now: self.now,
-            pruned_at: retained(state)?.map(|sequence| count_until(&present, sequence)),
+            pruned_at: retained(state)?.map(|sequence| count_until(present, sequence)),
             confirmed: self.mode.is_confirmed(),
         };
         let refusal = guard.check(&candidates, &decided).err();
         if let (Some(refusal), false) = (&refusal, self.mode.is_dry_run()) {
             return Err(refusal.clone().into());
         }
-        let mut forgotten = Vec::new();
-        for (one, reasons) in present.iter().zip(&decided) {
-            if reasons.is_empty() {
-                if !self.mode.is_dry_run() {
-                    producer::delete(&one.snapshot)?;
-                }
-                forgotten.push(one.snapshot.stamp);
-            }
-        }
+        report.refusal = refusal.as_ref().map(refusal_text);
         if !self.mode.is_dry_run() {
-            let settled = settled_until(&present, &decided, &deliveries);
+            let settled = settled_until(present, &decided, &deliveries);
             let settled = settled.or(retained(state)?).unwrap_or(0);
             state.catalog.set_meta(RETAINED, &settled.to_string())?;
         }
-        Ok(LocalPruneReport { forgotten, refusal })
+        let going = present.iter().zip(&decided);
+        let going = going.filter(|(_, reasons)| reasons.is_empty());
+        Ok(going.map(|(one, _)| one.snapshot.clone()).collect())
     }
 
     /// Returns the snapshots as retention takes them, numbered in the order in which they were

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::context::FrontEnd;
 use super::error::JobError;
-use super::local_retention::pins_of;
+use super::local_retention::{pins_of, refusal_text};
 use super::mode::Mode;
 use super::push::Target;
 use super::recovery_files::recovery_files;
@@ -190,10 +190,7 @@ async fn plan(request: &PruneRequest, is_dry_run: bool) -> Pruned {
         Err(panicked) => done.failure = Some(panicked.to_string()),
         Ok(Ok(plan)) => {
             let refusal = plan.refusal.as_ref().filter(|_| is_dry_run);
-            done.refusal = refusal.map(|refusal| match refusal.may_be_confirmed() {
-                true => format!("{refusal} (--yes confirms it)"),
-                false => refusal.to_string(),
-            });
+            done.refusal = refusal.map(refusal_text);
             done.plan = Some(plan);
         }
         Ok(Err(error)) => done.failure = Some(failure_text(&error)),

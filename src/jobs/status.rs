@@ -2,8 +2,10 @@
 
 mod checks;
 pub(crate) mod hosts;
+mod last_run;
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
@@ -22,10 +24,12 @@ use crate::base::units::count;
 use crate::config::{Config, TargetConfig};
 use crate::format::chain::{ChainError, Finding};
 use crate::format::signature::Trust;
+use crate::packer::seal::Recipients;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::scrub::Problem;
 use crate::state::catalog::{Catalog, PublicationState};
 use checks::{STALE, incomplete, stale};
+pub(crate) use last_run::{LastRun, RUNNING, UNFINISHED};
 
 /// The state of this host's backups.
 #[derive(Debug, Serialize)]
@@ -33,25 +37,14 @@ pub(crate) struct StatusReport {
     pub(crate) host: HostName,
     /// The newest run of `backup` or `push`. `None` before the first.
     pub(crate) last_run: Option<LastRun>,
+    /// When the newest run that was complete began, in RFC 3339. `None` if there was none.
+    pub(crate) last_complete_run: Option<String>,
     /// When the schedule runs next. `None` without a schedule.
     pub(crate) next_run: Option<DateTime<Utc>>,
     /// Why the next backup would be refused. `None` if it would not.
     pub(crate) refusal: Option<String>,
     pub(crate) targets: Vec<TargetHealth>,
     pub(crate) findings: Vec<ShrinkFinding>,
-}
-
-/// A run as the catalog records it.
-#[derive(Debug, Serialize)]
-pub(crate) struct LastRun {
-    /// In RFC 3339.
-    pub(crate) started_at: Option<String>,
-    /// In RFC 3339. `None` if the run has not ended.
-    pub(crate) ended_at: Option<String>,
-    /// `complete`, `partial` or `failed`. `None` if the run has not ended.
-    pub(crate) outcome: Option<String>,
-    /// Why the run failed, or which sources it left out.
-    pub(crate) message: Option<String>,
 }
 
 /// The state of one target.
@@ -108,14 +101,14 @@ pub(crate) fn run(
     let catalog = open_catalog(config)?;
     let runtime = runtime()?;
     let signer = present_signer(config, front);
-    let refusal = match (&signer, &catalog) {
+    let refusal = refused_recipients(config).or_else(|| match (&signer, &catalog) {
         (Err(error), _) => Some(error.with_causes()),
         (Ok(signer), Some(catalog)) => {
             let refused = signer.require_introduced(catalog).err();
             refused.map(|error| error.to_string())
         }
         (Ok(_), None) => None,
-    };
+    });
     let signer = signer.ok();
     let mut targets = Vec::new();
     for target in &config.targets {
@@ -135,19 +128,12 @@ pub(crate) fn run(
         report_behind(&mut health);
         targets.push(health);
     }
-    let last_run = match &catalog {
-        Some(catalog) => catalog.last_run()?,
-        None => None,
-    };
-    let last_run = last_run.map(|run| LastRun {
-        started_at: run.started_at,
-        ended_at: run.ended_at,
-        outcome: run.outcome,
-        message: run.message,
-    });
+    let last_complete = catalog.as_ref().map(Catalog::last_complete_run);
+    let last_complete = last_complete.transpose()?.flatten();
     Ok(StatusReport {
         host: config.host.clone(),
-        last_run,
+        last_run: last_run::read(config, catalog.as_ref())?,
+        last_complete_run: last_complete.and_then(|run| run.started_at),
         next_run: config.schedule.next(now),
         refusal,
         targets,
@@ -159,16 +145,24 @@ impl StatusReport {
     /// Whether nothing needs attention.
     pub(crate) fn is_well(&self) -> bool {
         let is_well = |health: &TargetHealth| health.problems.is_empty() && health.newest.is_some();
-        let outcome = self
-            .last_run
-            .as_ref()
-            .and_then(|run| run.outcome.as_deref());
-        let has_failed = outcome.is_some_and(|outcome| outcome != "complete");
+        let has_failed = self.last_run.as_ref().is_some_and(LastRun::has_failed);
         !self.targets.is_empty()
             && self.targets.iter().all(is_well)
             && self.findings.is_empty()
             && self.refusal.is_none()
             && !has_failed
+    }
+}
+
+/// Returns why the next backup would refuse the recipients; `None` if it would not.
+fn refused_recipients(config: &Config) -> Option<String> {
+    let base = config.file.parent().unwrap_or(Path::new("."));
+    match config.read_recipients() {
+        Ok(lines) => {
+            let refused = Recipients::load(&lines, base).err();
+            refused.map(|error| with_causes(&error))
+        }
+        Err(error) => Some(with_causes(&error)),
     }
 }
 

@@ -21,5 +21,6 @@ mod prune;
 mod restore;
 mod shell;
 mod specs;
+mod stats;
 mod sync;
 mod verify;
