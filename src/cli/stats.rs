@@ -103,7 +103,7 @@ fn print(one: &StoredBackups) -> Result<(), Failure> {
     }
     if let Some(older) = one.older_only_bytes {
         output::print_line(format_args!(
-            "  of these, {} that the newest snapshot does not need: freed as older ones are deleted",
+            "  needed by older snapshots only: {}; freed as these are deleted",
             size(older)
         ))?;
     }

@@ -38,7 +38,7 @@ impl OngoingRun {
         end_interrupted(state)?;
         let file = RunFile {
             run: Some(state.catalog.begin_run(now)?),
-            ..new_file(now)
+            ..new_file(&state.dir, now)
         };
         // Without room for it the catalog alone has the run.
         let _ = file.write(&state.dir);
@@ -108,12 +108,12 @@ pub(super) fn record_failure(config: &Config, started: DateTime<Utc>, error: &Jo
     if is_other || is_recorded {
         return;
     }
-    let mut file = new_file(started);
+    let mut file = new_file(&config.state, started);
     end(&mut file, RunOutcome::Failed, failure_text(error));
     let _ = file.write(&config.state);
 }
 
-fn new_file(now: DateTime<Utc>) -> RunFile {
+fn new_file(dir: &Path, now: DateTime<Utc>) -> RunFile {
     RunFile {
         run: None,
         pid: std::process::id(),
@@ -121,6 +121,7 @@ fn new_file(now: DateTime<Utc>) -> RunFile {
         ended_at: None,
         outcome: None,
         message: String::new(),
+        complete_before: RunFile::read(dir).and_then(RunFile::newest_complete),
     }
 }
 

@@ -98,10 +98,16 @@ pub(crate) fn run(
     front: &dyn FrontEnd,
 ) -> Result<StatusReport, JobError> {
     let now = clock::now();
-    let catalog = open_catalog(config)?;
+    // On a full disk the catalog cannot be opened; the rest is reported.
+    let (catalog, unreadable) = match open_catalog(config) {
+        Ok(catalog) => (catalog, None),
+        Err(error) => (None, Some(error.with_causes())),
+    };
     let runtime = runtime()?;
     let signer = present_signer(config, front);
-    let refusal = refused_recipients(config).or_else(|| match (&signer, &catalog) {
+    let refusal = unreadable.clone();
+    let refusal = refusal.or_else(|| refused_recipients(config));
+    let refusal = refusal.or_else(|| match (&signer, &catalog) {
         (Err(error), _) => Some(error.with_causes()),
         (Ok(signer), Some(catalog)) => {
             let refused = signer.require_introduced(catalog).err();
@@ -113,6 +119,12 @@ pub(crate) fn run(
     let mut targets = Vec::new();
     for target in &config.targets {
         let mut health = remembered(config, catalog.as_ref(), target, now)?;
+        if unreadable.is_some() {
+            health.problems.clear();
+            health
+                .notes
+                .push("the catalog of this host cannot be read".to_owned());
+        }
         if target.write_only {
             let text = "write-only: this host cannot look there; this is what it remembers";
             health.notes.push(text.to_owned());
@@ -133,7 +145,9 @@ pub(crate) fn run(
     Ok(StatusReport {
         host: config.host.clone(),
         last_run: last_run::read(config, catalog.as_ref())?,
-        last_complete_run: last_complete.and_then(|run| run.started_at),
+        last_complete_run: last_complete
+            .and_then(|run| run.started_at)
+            .or_else(|| last_run::last_complete(config)),
         next_run: config.schedule.next(now),
         refusal,
         targets,

@@ -61,6 +61,8 @@ pub struct RunFile {
     pub outcome: Option<RunOutcome>,
     /// One line: why it failed and the next step, or what is missing.
     pub message: String,
+    /// When the newest complete run before it began, in RFC 3339. `None`: there was none.
+    pub complete_before: Option<String>,
 }
 
 impl RunFile {
@@ -74,6 +76,14 @@ impl RunFile {
         let mut bytes = [0; BYTES];
         file.read_exact_at(&mut bytes, 0).ok()?;
         serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Returns when the newest complete run up to this one began.
+    pub fn newest_complete(self) -> Option<String> {
+        match self.outcome {
+            Some(RunOutcome::Complete) => Some(self.started_at),
+            _ => self.complete_before,
+        }
     }
 
     /// Replaces the file in `dir`, or makes it. A message that does not fit is cut.
@@ -143,6 +153,7 @@ mod tests {
             ended_at: None,
             outcome: None,
             message: message.to_owned(),
+            complete_before: None,
         }
     }
 

@@ -19,6 +19,7 @@ mod documented;
 mod list_and_status;
 mod prune;
 mod restore;
+mod run_record;
 mod shell;
 mod specs;
 mod stats;

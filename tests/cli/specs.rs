@@ -156,7 +156,7 @@ macro_rules! specs {
 }
 
 specs! {
-    ack adopt backup catalog completions demo init key list ls man open pin prune push restore sealift snapshot status
+    ack adopt backup catalog completions demo init key list ls man open pin prune push restore sealift snapshot stats status
     sync validate verify
 }
 

@@ -32,15 +32,14 @@ pub(super) fn of_target(
     let bytes = snapshots.iter().map(|one| one.bytes).sum();
     let (growth_unit, growth) = growth(&snapshots);
     let name = &target.name;
-    let measures = format!("`sealift stats --target {name}` reads them there");
+    let measures = format!("`sealift stats --target {name}` measures them");
     let mut unknown = vec![format!(
-        "as of the last backup; what each snapshot alone needs, the stored bytes over time, and the manifests and \
-         tables are not in the catalog: {measures}"
+        "unique and stored bytes of each snapshot, manifests and tables: {measures}"
     )];
     if target.write_only {
         unknown = vec![
-            "as of the last backup; this host can only write there, so the rest is known on a machine that can read \
-             it: `sealift stats --from URL`"
+            "unique and stored bytes of each snapshot, manifests and tables, since this host can only write there: \
+             `sealift stats --from URL` on a machine that may read it measures them"
                 .to_owned(),
         ];
     }

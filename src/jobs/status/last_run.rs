@@ -57,6 +57,11 @@ pub(super) fn read(
     })
 }
 
+/// Returns when the newest run that was complete began, by the file alone.
+pub(super) fn last_complete(config: &Config) -> Option<String> {
+    RunFile::read(&config.state)?.newest_complete()
+}
+
 /// Whether the file is about the run of `row`, or a later one.
 fn is_as_new(file: &RunFile, row: &RunRecord) -> bool {
     match file.run {
