@@ -21,6 +21,7 @@ mod freed_bytes;
 mod hardlink_unchanged;
 mod hooks;
 mod json;
+mod leftovers;
 mod local_snapshots;
 mod probe_file;
 mod shell;
@@ -30,6 +31,7 @@ mod source_roots;
 mod stage_tree;
 mod staged_files;
 mod stderr;
+mod survey;
 mod take_source;
 mod validate;
 
@@ -54,7 +56,9 @@ use validate::{Checker, Findings};
 pub use backup_metadata::Validation;
 pub use error::{ProduceError, SourceError};
 pub use freed_bytes::freed_bytes;
-pub use local_snapshots::{LocalSnapshot, delete, from_dir, left_out_of, list};
+pub use leftovers::{Leftover, LeftoverKind, leftovers};
+pub use local_snapshots::{LocalSnapshot, delete, from_dir, in_place_of, left_out_of, list};
+pub use survey::{DroppedTotal, SourceSurvey, Surveyor, find_source};
 pub use validate::validate;
 
 /// The parameters of one run, beyond the configuration.
@@ -301,7 +305,7 @@ fn write_aside(
 }
 
 /// Returns the sources of this run, in the configuration's order.
-fn wanted_sources<'a>(
+pub fn wanted_sources<'a>(
     config: &'a Config,
     include: &[String],
 ) -> Result<Vec<&'a Source>, ProduceError> {

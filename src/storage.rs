@@ -26,6 +26,7 @@ mod machine_name;
 mod object_store;
 mod offline;
 mod open;
+mod place;
 mod process_failure;
 mod redact;
 mod retry;
@@ -48,4 +49,5 @@ pub use open::{
     check_folder, check_url, folder_path, is_over_ssh, open, open_existing, open_or_offline,
     open_with, runs_programs,
 };
+pub use place::place;
 pub use spec::TargetSpec;

@@ -6,8 +6,10 @@ use std::time::Instant;
 use clap::Args;
 
 use super::Context;
+use super::dry_run;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::jobs::backup::report::{BackupReport, PushedState, PushedTarget};
 use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot};
 use crate::state::staged_snapshot::LeftOut;
@@ -29,10 +31,19 @@ pub(super) struct BackupArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct BackupRunArgs {
+    #[command(flatten)]
+    snapshot: BackupArgs,
+    /// Show what would be taken and what the exclude patterns leave out; take and send nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct PushArgs {
-    /// A stamp, a sequence number, or latest
-    #[arg(default_value = "latest")]
-    stamp: String,
+    /// latest, a stamp, a sequence, or a time such as yesterday
+    #[arg(value_name = "SNAPSHOT", default_value = "latest", value_parser = SnapshotChoice::parse)]
+    stamp: SnapshotChoice,
     /// Push this snapshot directory instead, created by any tool
     #[arg(long, value_name = "DIR", conflicts_with = "stamp")]
     dir: Option<PathBuf>,
@@ -48,10 +59,13 @@ impl BackupArgs {
     }
 }
 
-pub(super) fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
+pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let config = context.load_config()?;
-    let report = backup::run(&config, &args.request(), context)?;
+    if args.dry_run {
+        return dry_run::run(context, &config, &args.snapshot.request());
+    }
+    let report = backup::run(&config, &args.snapshot.request(), context)?;
     conclude(context, report, started)
 }
 
@@ -60,7 +74,7 @@ pub(super) fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failur
     let config = context.load_config()?;
     let which = match &args.dir {
         Some(dir) => ExistingSnapshot::Dir(dir.clone()),
-        None => ExistingSnapshot::Named(args.stamp.clone()),
+        None => ExistingSnapshot::Chosen(args.stamp.clone()),
     };
     let report = backup::push_existing(&config, &which, context)?;
     conclude(context, report, started)

@@ -70,7 +70,7 @@ fn measure(context: &Context, remote: &RemoteArgs) -> Result<StatsReport, Failur
     }
     let runtime = runtime()?;
     let mut backups = Vec::new();
-    for one in runtime.block_on(remote.for_each_host())? {
+    for one in runtime.block_on(remote.for_each_host(context))? {
         backups.push(runtime.block_on(async {
             let opened = one.open(context).await?;
             let measured = stats::measured(&opened.folder, &opened.chain, config.as_ref(), context);

@@ -14,6 +14,7 @@ use super::{Context, confinement, output};
 use crate::base::ids::HostName;
 use crate::base::openat::Dir;
 use crate::base::rate_schedule::Timetable;
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::parse_size;
 use crate::jobs::context::runtime;
 use crate::jobs::verify::{self, Repair, VerifyPlaces, VerifyRequest};
@@ -22,13 +23,14 @@ use crate::scrub::Share;
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// Only these snapshots, as `list` names them [default: all; to restore: latest]
-    #[arg(value_name = "SNAPSHOT")]
-    snapshots: Vec<String>,
+    /// Only these snapshots: sequences, stamps, hashes, latest, or times [default: all; to restore:
+    /// latest]
+    #[arg(value_name = "SNAPSHOT", value_parser = SnapshotChoice::parse)]
+    snapshots: Vec<SnapshotChoice>,
     /// The name of a [[target]] of the config; can be repeated [default: all]
     #[arg(long, value_name = "NAME", conflicts_with = "from")]
     target: Vec<String>,
-    /// A target's URL, such as s3://bucket/prefix or /backups; needs no config
+    /// A target's URL, such as s3://bucket/prefix or /backups, or a remote's name; needs no config
     #[arg(long, value_name = "URL")]
     from: Option<String>,
     /// Which host, if the target holds several
@@ -37,7 +39,8 @@ pub(super) struct VerifyArgs {
     /// Trust only this signer: SHA256:… fingerprint, or an allowed_signers or public key file
     #[arg(long, value_name = "SIGNER")]
     signer: Option<String>,
-    /// With --from: trust the signer of the oldest snapshot there without asking
+    /// With --from: trust the signer of the oldest snapshot there without asking, if none is
+    /// remembered
     #[arg(long)]
     accept_signer: bool,
     /// S3 endpoint for --from

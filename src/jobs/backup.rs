@@ -18,6 +18,7 @@ use super::shrunk::{self, ShrinkFinding};
 use super::signer_change::{not_pushed, require_introduced};
 use super::targets::{listed_signers, open_for_push, own_trust};
 use crate::base::clock;
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::base::units::count;
 use crate::config::Config;
 use crate::format::signature::{Signer, Trust};
@@ -39,8 +40,8 @@ pub(crate) struct BackupRequest {
 
 /// A snapshot directory to push.
 pub(crate) enum ExistingSnapshot {
-    /// By its stamp, sequence, or `latest`.
-    Named(String),
+    /// One of this host's.
+    Chosen(SnapshotChoice),
     /// Created by any tool.
     Dir(PathBuf),
 }
@@ -76,8 +77,8 @@ pub(crate) fn push_existing(
         let mut pusher = Pusher::open(config, front)?;
         let snapshot = match which {
             ExistingSnapshot::Dir(dir) => producer::from_dir(config, dir, false),
-            ExistingSnapshot::Named(text) => {
-                let dir = local_snapshots::find(config, text, front)?;
+            ExistingSnapshot::Chosen(choice) => {
+                let dir = local_snapshots::find(config, choice, front)?;
                 producer::from_dir(config, &dir, true)
             }
         };
@@ -307,7 +308,8 @@ impl<'a> Pusher<'a> {
     /// Applies retention to the snapshots on this host. If that fails, adds a warning.
     fn retain_local(&self, report: &mut PushReport) {
         let mode = Mode::Delete(Consent::Missing);
-        match retain_local(self.config, &self.state, mode) {
+        let completed = report.is_complete().then_some(report.manifest.stamp);
+        match retain_local(self.config, &self.state, mode, completed) {
             Ok(done) if done.forgotten.is_empty() => {}
             Ok(done) => {
                 let leftovers = done.leftovers.len() as u64;

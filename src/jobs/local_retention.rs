@@ -74,6 +74,8 @@ struct LocalRetention<'a> {
     targets: &'a [&'a str],
     now: DateTime<Utc>,
     mode: Mode,
+    /// The snapshot of this process's own run, if that run is complete.
+    completed_now: Option<Stamp>,
 }
 
 /// The local snapshots that were deleted, or would be.
@@ -120,11 +122,13 @@ pub(crate) fn pins_of(config: &Config) -> Result<Pins, JobError> {
 }
 
 /// Deletes the snapshots of this host that `[retention]` does not keep, and those that interrupted
-/// runs left.
+/// runs left. `completed_now`: the snapshot of the caller's own run, if that run is complete and is
+/// not recorded yet.
 pub(crate) fn retain_local(
     config: &Config,
     state: &State,
     mode: Mode,
+    completed_now: Option<Stamp>,
 ) -> Result<LocalPruneReport, JobError> {
     let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
     let local = LocalRetention {
@@ -134,6 +138,7 @@ pub(crate) fn retain_local(
         targets: &targets,
         now: clock::now(),
         mode,
+        completed_now,
     };
     local.apply(state).map_err(|error| {
         let may_be_confirmed =
@@ -177,7 +182,8 @@ impl LocalRetention<'_> {
     ) -> Result<Vec<LocalSnapshot>, LocalRetentionError> {
         let unfinished = state.catalog.unfinished_runs()?;
         let stamps = present.iter().map(|one| one.snapshot.stamp);
-        let completed = state.catalog.completed(stamps)?;
+        let mut completed = state.catalog.completed(stamps)?;
+        completed.extend(self.completed_now);
         let is_completed = |one: &OrderedSnapshot| completed.contains(&one.snapshot.stamp);
         let superseded = present.iter().rposition(is_completed).unwrap_or(0);
         let newest_valid = newest_valid(present);

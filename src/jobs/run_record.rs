@@ -12,7 +12,7 @@ use crate::base::cleanup::CleanupGuard;
 use crate::base::clock;
 use crate::base::units::count;
 use crate::config::Config;
-use crate::state::catalog::Catalog;
+use crate::state::catalog::{Catalog, CatalogError};
 use crate::state::run_file::{RunFile, RunOutcome};
 use crate::state::staged_snapshot::LeftOut;
 use crate::state::{State, StateError};
@@ -151,13 +151,23 @@ fn end_interrupted(state: &State) -> Result<(), JobError> {
 fn failure_text(error: &JobError) -> String {
     let next = match error.next() {
         Some(next) => Some(next),
-        None if is_full(error.error()) => {
+        None if is_full(error.error()) || is_catalog_failure(error) => {
             Some("make room there (disk or quota), then run it again")
         }
         None => None,
     };
     let next = next.map_or_else(String::new, |next| format!(". Next: {next}"));
     format!("{}{next}", error.with_causes())
+}
+
+/// Whether the catalog could not be used for a reason outside of it: its disk, most likely.
+fn is_catalog_failure(error: &JobError) -> bool {
+    let error = error.error();
+    let catalog = match error.downcast_ref::<StateError>() {
+        Some(StateError::Catalog(catalog)) => Some(catalog),
+        _ => error.downcast_ref::<CatalogError>(),
+    };
+    matches!(catalog, Some(CatalogError::Sqlite { .. }))
 }
 
 /// Returns what the snapshot or a target lacks, in one line. Everything that was skipped is listed

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use crate::base::ids::{ArchiveId, HostName, Stamp};
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
 use crate::format::index::{ArchiveStream, EntryList, EntryType, Extent, IndexHeader};
 use crate::format::manifest::ArchiveRow;
@@ -23,8 +24,8 @@ pub use error::PlanError;
 /// The parameters of a restore.
 #[derive(Debug, Clone)]
 pub struct RestoreRequest {
-    /// `latest`, a stamp, a sequence number or the last 16 digits of a manifest's name.
-    pub snapshot: String,
+    /// Which snapshot; its tags are the caller's business.
+    pub snapshot: SnapshotChoice,
     /// The destination, as the operator named it.
     pub to: PathBuf,
     /// Snapshot-relative paths; everything below them is included. Empty: everything.
@@ -111,12 +112,18 @@ pub(crate) fn choose<'a>(
     let (name, stamp) = (chosen.manifest.name(), chosen.stamp());
     for finding in &chain.findings {
         match finding {
-            // With a damaged or foreign manifest above the highest good one, the newest is unknown.
-            Finding::Refused(refused, _)
-                if request.snapshot == "latest" && refused.sequence >= chosen.sequence() =>
+            // If a damaged or foreign manifest could be the chosen one, it is unknown which one is.
+            Finding::Refused(..) | Finding::Stranger(_)
+                if finding.refused().iter().any(|refused| {
+                    let place = (refused.stamp, refused.sequence);
+                    request.snapshot.could_be(place, (stamp, chosen.sequence()))
+                }) =>
             {
-                let finding = finding.to_string();
-                return Err(PlanError::Doubtful { stamp, finding });
+                return Err(PlanError::Doubtful {
+                    stamp,
+                    finding: finding.to_string(),
+                    next: finding.next(),
+                });
             }
             Finding::Lineage { child, .. } if *child == name => {
                 let finding = finding.to_string();

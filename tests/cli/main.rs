@@ -13,13 +13,18 @@ mod support;
 
 mod backup;
 mod catalog_rebuild;
+mod choosing;
 mod clocks;
 mod commands;
 mod documented;
+mod known_signers;
 mod list_and_status;
+mod listing;
 mod prune;
+mod remotes;
 mod restore;
 mod run_record;
+mod setup;
 mod shell;
 mod specs;
 mod stats;

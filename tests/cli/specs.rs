@@ -34,7 +34,7 @@ const REDACTIONS: &[(&str, &str)] = &[
     (r"before-restore-\w+", "before-restore-[STAMP]"),
     // Of `ls`: this file is written by the run, and has the path of the directory.
     (
-        r"\d+ (?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d )?backup-metadata",
+        r"\d+ (?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ )?backup-metadata",
         "[SIZE] backup-metadata",
     ),
     (
@@ -48,6 +48,8 @@ const REDACTIONS: &[(&str, &str)] = &[
     (r#"("\w*bytes\w*": )\d+"#, "$1[BYTES]"),
     (r"\b\d+(?:\.\d+)? (?:[kMGT]?B|bytes)\b", "[SIZE]"),
     (r"\b\d+(?:\.\d+)? s\b", "[TIME]"),
+    (r"\b\d+\.\d\d : 1\b", "[RATIO]"),
+    (r#"("total": )\d+\.\d+"#, "$1[RATIO]"),
     (
         concat!("\\b", env!("CARGO_PKG_VERSION"), "\\b"),
         "[VERSION]",
@@ -156,8 +158,8 @@ macro_rules! specs {
 }
 
 specs! {
-    ack adopt backup catalog completions demo init key list ls man open pin prune push restore sealift snapshot stats status
-    sync validate verify
+    ack adopt backup catalog completions config demo init key list ls man open pin prune push remote restore sealift
+    snapshot source stats status sync target validate verify
 }
 
 #[test]

@@ -22,6 +22,12 @@ impl Run<'_> {
                 return Ok(verdict);
             }
         };
+        for choice in wanted {
+            let chosen = examined.chain.resolve(choice).ok();
+            if let Some(text) = chosen.and_then(|chosen| choice.explain(chosen.stamp())) {
+                self.front.note(&text);
+            }
+        }
         verdict.problems = std::mem::take(&mut examined.problems);
         let head = head(&examined.chain);
         if let Some(least) = self.request.at_least
@@ -111,7 +117,10 @@ async fn recall(
     for row in catalog.snapshots()?.iter() {
         let core = row.known.core;
         let mut present = chain.snapshots.iter();
-        if present.any(|snapshot| snapshot.manifest.core_hash == core) {
+        // One that is refused for its signer is there, and the chain's findings name it.
+        if present.any(|snapshot| snapshot.manifest.core_hash == core)
+            || chain.is_of_stranger(&core)
+        {
             continue;
         }
         let is_it = |problem: &Problem| matches!(problem, Problem::Chain(Finding::Missing(known)) if known.core == core);
