@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::failure::{Failure, Outcome};
+use super::status::SAME_TIME_SECONDS;
 use super::target_args::{self, Side};
 use super::{Context, output, verdict};
 use crate::jobs::signer_memory::RememberedPlace;
@@ -76,6 +77,7 @@ fn row(member: &Member) -> Vec<String> {
 fn age(seconds: i64) -> String {
     match u64::try_from(seconds) {
         Ok(seconds) => output::duration(Duration::from_secs(seconds)),
+        Err(_) if seconds >= -SAME_TIME_SECONDS => "just now".to_owned(),
         Err(_) => "in the future".to_owned(),
     }
 }
