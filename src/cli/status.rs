@@ -10,7 +10,9 @@ use super::failure::{Failure, Outcome};
 use super::hosts;
 use super::output;
 use super::target_args::Side;
-use crate::jobs::status::{self, Asking, LastRun, RUNNING, StatusReport, TargetHealth, UNFINISHED};
+use crate::jobs::status::{
+    self, Asking, LastRun, RUNNING, SAME_TIME_SECONDS, StatusReport, TargetHealth, UNFINISHED,
+};
 use crate::keys::recipients::short;
 
 #[derive(Debug, Args)]
@@ -144,10 +146,6 @@ fn age(seconds: i64) -> String {
         Err(_) => "its timestamp is in the future; check the clock".to_owned(),
     }
 }
-
-/// A stamp may be this far ahead of the clock: several snapshots within one second get such stamps,
-/// and clocks differ.
-pub(super) const SAME_TIME_SECONDS: i64 = 600;
 
 /// Returns an RFC 3339 time as people read it.
 fn readable_time(text: &str) -> String {

@@ -1,6 +1,7 @@
 //! A backup: produces a snapshot, pushes it, applies retention, and records the run.
 
 pub(crate) mod report;
+mod run_record;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use super::mode::{Consent, Mode};
 use super::prune::retain_on;
 use super::push::{self, OrderedSnapshot, PresentSigner, PushReport, PushRequest, TargetState};
 use super::recovery_files::recovery_files;
-use super::run_record::{self, OngoingRun};
 use super::shrunk::{self, ShrinkFinding};
 use super::signer_change::{not_pushed, require_introduced};
 use super::targets::{listed_signers, open_for_push, own_trust};
@@ -28,6 +28,7 @@ use crate::producer::{self, ProduceError, ProduceRequest, Produced};
 use crate::state::State;
 use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
 use report::BackupReport;
+use run_record::OngoingRun;
 
 /// Options of a new snapshot.
 #[derive(Debug, Default)]

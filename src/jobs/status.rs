@@ -31,6 +31,10 @@ use crate::state::catalog::{Catalog, PublicationState};
 use checks::{STALE, incomplete, stale};
 pub(crate) use last_run::{LastRun, RUNNING, UNFINISHED};
 
+/// A stamp may be this far ahead of the clock: several snapshots within one second get such stamps,
+/// and clocks differ.
+pub(crate) const SAME_TIME_SECONDS: i64 = 600;
+
 /// The state of this host's backups.
 #[derive(Debug, Serialize)]
 pub(crate) struct StatusReport {
