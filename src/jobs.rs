@@ -25,7 +25,6 @@ pub mod push;
 pub(crate) mod rebuild_catalog;
 pub(crate) mod recovery_files;
 pub mod repair;
-mod run_record;
 pub(crate) mod shrunk;
 pub(crate) mod signer_change;
 pub(crate) mod signer_memory;

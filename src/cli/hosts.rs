@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::failure::{Failure, Outcome};
-use super::status::SAME_TIME_SECONDS;
 use super::target_args::{self, Side};
 use super::{Context, output, verdict};
 use crate::jobs::signer_memory::RememberedPlace;
+use crate::jobs::status::SAME_TIME_SECONDS;
 use crate::jobs::status::hosts::{self, HostsReport, Member, NewestSnapshot};
 
 pub(super) fn run(

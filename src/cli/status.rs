@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use clap::Args;
 
 use super::Context;
@@ -11,7 +11,9 @@ use super::hosts;
 use super::output;
 use super::target_args::Side;
 use super::verdict;
-use crate::jobs::status::{self, Asking, LastRun, RUNNING, StatusReport, TargetHealth, UNFINISHED};
+use crate::jobs::status::{
+    self, Asking, LastRun, RUNNING, SAME_TIME_SECONDS, StatusReport, TargetHealth, UNFINISHED,
+};
 use crate::keys::recipients::short;
 
 #[derive(Debug, Args)]
@@ -70,7 +72,7 @@ fn print(report: &StatusReport) -> Result<(), Failure> {
         None => output::print_line("no run yet")?,
     }
     let has_failed = report.last_run.as_ref().is_some_and(LastRun::has_failed);
-    if let (true, Some(complete)) = (has_failed, &report.last_complete_run) {
+    if let (true, Some(complete)) = (has_failed, report.last_complete_run) {
         let complete = readable_time(complete);
         output::print_line(format_args!("last complete run {complete}"))?;
     }
@@ -98,7 +100,7 @@ fn print(report: &StatusReport) -> Result<(), Failure> {
 }
 
 fn run_line(run: &LastRun) -> String {
-    let started = run.started_at.as_deref();
+    let started = run.started_at;
     let started = started.map_or_else(|| "?".to_owned(), readable_time);
     let outcome = run.outcome.as_deref().unwrap_or(UNFINISHED);
     if let (RUNNING, Some(pid)) = (outcome, run.pid) {
@@ -150,14 +152,6 @@ fn age(seconds: i64) -> String {
     }
 }
 
-/// A stamp may be this far ahead of the clock: several snapshots within one second get such stamps,
-/// and clocks differ.
-pub(super) const SAME_TIME_SECONDS: i64 = 600;
-
-/// Returns an RFC 3339 time as people read it.
-fn readable_time(text: &str) -> String {
-    match DateTime::parse_from_rfc3339(text) {
-        Ok(time) => time.to_utc().format("%Y-%m-%d %H:%M:%S UTC").to_string(),
-        Err(_) => text.to_owned(),
-    }
+fn readable_time(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }

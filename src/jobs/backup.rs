@@ -2,6 +2,7 @@
 
 pub(crate) mod report;
 mod run_hooks;
+mod run_record;
 mod run_summary;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,6 @@ use super::mode::{Consent, Mode};
 use super::prune::retain_on;
 use super::push::{self, OrderedSnapshot, PresentSigner, PushReport, PushRequest, TargetState};
 use super::recovery_files::recovery_files;
-use super::run_record::{self, OngoingRun};
 use super::shrunk::{self, ShrinkFinding};
 use super::signer_change::{not_pushed, require_introduced};
 use super::targets::{listed_signers, open_for_push, own_trust};
@@ -32,6 +32,7 @@ use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
 use report::BackupReport;
 use run_hooks::HookedRun;
 pub(crate) use run_hooks::Hooks;
+use run_record::OngoingRun;
 
 /// Options of a new snapshot.
 #[derive(Debug, Default)]

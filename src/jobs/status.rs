@@ -31,6 +31,10 @@ use crate::state::catalog::{Catalog, PublicationState};
 use checks::{STALE, incomplete, stale};
 pub(crate) use last_run::{LastRun, RUNNING, UNFINISHED};
 
+/// A stamp may be this far ahead of the clock: several snapshots within one second get such stamps,
+/// and clocks differ.
+pub(crate) const SAME_TIME_SECONDS: i64 = 600;
+
 /// The state of this host's backups.
 #[derive(Debug, Serialize)]
 pub(crate) struct StatusReport {
@@ -38,7 +42,7 @@ pub(crate) struct StatusReport {
     /// The newest run of `backup` or `push`. `None` before the first.
     pub(crate) last_run: Option<LastRun>,
     /// When the newest run that was complete began, in RFC 3339. `None` if there was none.
-    pub(crate) last_complete_run: Option<String>,
+    pub(crate) last_complete_run: Option<DateTime<Utc>>,
     /// When the schedule runs next. `None` without a schedule.
     pub(crate) next_run: Option<DateTime<Utc>>,
     /// Why the next backup would be refused. `None` if it would not.
@@ -155,7 +159,7 @@ pub(crate) fn run(
         host: config.host.clone(),
         last_run: last_run::read(config, catalog.as_ref())?,
         last_complete_run: last_complete
-            .and_then(|run| run.started_at)
+            .and_then(|run| last_run::time(run.started_at))
             .or_else(|| last_run::last_complete(config)),
         next_run: config.schedule.next(now),
         refusal,

@@ -1,7 +1,9 @@
 //! The newest run, from the catalog and from the file that a run can write on a full disk.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::base::clock;
 use crate::config::Config;
 use crate::jobs::error::JobError;
 use crate::state::catalog::{Catalog, RunRecord};
@@ -15,10 +17,9 @@ pub(crate) const UNFINISHED: &str = "unfinished";
 /// A run of `backup` or `push`.
 #[derive(Debug, Serialize)]
 pub(crate) struct LastRun {
-    /// In RFC 3339.
-    pub(crate) started_at: Option<String>,
-    /// In RFC 3339. `None` if the run has not ended.
-    pub(crate) ended_at: Option<String>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    /// `None` if the run has not ended.
+    pub(crate) ended_at: Option<DateTime<Utc>>,
     /// `complete`, `partial`, `failed`, `interrupted`, `running`, or `unfinished`: it was killed.
     pub(crate) outcome: Option<String>,
     /// Why the run failed and the next step, or what it left out.
@@ -48,8 +49,8 @@ pub(super) fn read(
         (Some(file), row) => Some(of_file(file, row, config)),
         (None, Some(row)) => Some(LastRun {
             outcome: row.outcome.or_else(|| Some(UNFINISHED.to_owned())),
-            started_at: row.started_at,
-            ended_at: row.ended_at,
+            started_at: time(row.started_at),
+            ended_at: time(row.ended_at),
             message: row.message,
             pid: None,
         }),
@@ -58,8 +59,13 @@ pub(super) fn read(
 }
 
 /// Returns when the newest run that was complete began, by the file alone.
-pub(super) fn last_complete(config: &Config) -> Option<String> {
-    RunFile::read(&config.state)?.newest_complete()
+pub(super) fn last_complete(config: &Config) -> Option<DateTime<Utc>> {
+    time(RunFile::read(&config.state)?.newest_complete())
+}
+
+/// Returns the recorded time, in whole seconds.
+pub(super) fn time(text: Option<String>) -> Option<DateTime<Utc>> {
+    text.as_deref().and_then(clock::recorded)
 }
 
 /// Whether the file is about the run of `row`, or a later one.
@@ -90,8 +96,8 @@ fn of_file(file: RunFile, row: Option<RunRecord>, config: &Config) -> LastRun {
         None => (file.ended_at, Some(file.message)),
     };
     LastRun {
-        started_at: Some(file.started_at),
-        ended_at,
+        started_at: time(Some(file.started_at)),
+        ended_at: time(ended_at),
         outcome: Some(outcome),
         message,
         pid: is_running.then_some(file.pid),

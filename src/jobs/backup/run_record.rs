@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
-use super::backup::report::skipped_beside;
-use super::error::JobError;
-use super::push::{PushReport, TargetReport, TargetState};
+use super::report::skipped_beside;
 use crate::base::cleanup::CleanupGuard;
 use crate::base::clock;
 use crate::base::units::count;
 use crate::config::Config;
+use crate::jobs::error::JobError;
+use crate::jobs::push::{PushReport, TargetReport, TargetState};
 use crate::state::catalog::{Catalog, CatalogError};
 use crate::state::run_file::{RunFile, RunOutcome};
 use crate::state::staged_snapshot::LeftOut;
