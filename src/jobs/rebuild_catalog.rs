@@ -150,7 +150,7 @@ impl Rebuild {
         let runtime = runtime().map_err(PushError::Runtime)?;
         let looks = LookPlan::whole(targets);
         let inspected_targets =
-            runtime.block_on(inspect_targets(&state, host, targets, trust, &looks))?;
+            runtime.block_on(inspect_targets(&state, host, targets, trust, &looks, &|_, _| {}))?;
         for inspected in &inspected_targets {
             if let Err(error) = &inspected.seen {
                 return Err(PushError::NotSeen {

@@ -172,7 +172,7 @@ impl SyncJobRequest<'_> {
             return Ok(done);
         }
         let display = front.show_transfer(&done.host, "copied", bytes);
-        let run = request.run(plan, &*display.progress).await;
+        let run = request.run(plan, &display.progress).await;
         drop(display);
         done.take(run?);
         if done.copied > Some(0) {

@@ -67,6 +67,7 @@ pub(super) struct FilePacker<'p, 'a> {
     archives: &'p mut ArchiveWriter<'a>,
     cache_out: CacheWriter,
     scratch: &'p RunScratch,
+    progress: &'p dyn Progress,
     /// The entry lines.
     lines: BufWriter<File>,
     entry_lines: PathBuf,
@@ -100,6 +101,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         cache_out: CacheWriter,
         scratch: &'p RunScratch,
         snapshot: &StagedSnapshot,
+        progress: &'p dyn Progress,
     ) -> Result<Self, PackError> {
         let entry_lines = scratch.path("entries.jsonl");
         let lines = crate::base::fs::create_private(&entry_lines)
@@ -110,6 +112,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             archives,
             cache_out,
             scratch,
+            progress,
             lines: BufWriter::with_capacity(1 << 20, lines),
             entry_lines,
             has_wide_times: false,
@@ -134,7 +137,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     pub(super) fn pack(
         &mut self,
         prefetched: Prefetched,
-        progress: &dyn Progress,
     ) -> Result<(), PackError> {
         let Prefetched {
             item,
@@ -155,7 +157,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
                 self.emit(
                     &entry_metadata::synthetic_dir(path).to_line(),
                     0,
-                    progress,
                     0,
                 )
             }
@@ -174,10 +175,10 @@ impl<'p, 'a> FilePacker<'p, 'a> {
                         found: &found,
                         origin,
                     };
-                    self.pack_file(path, seen, earlier, small, progress)
+                    self.pack_file(path, seen, earlier, small)
                 }
-                Kind::Dir => self.pack_dir(path, &found, progress),
-                _ => self.pack_other(path, &found, progress),
+                Kind::Dir => self.pack_dir(path, &found),
+                _ => self.pack_other(path, &found),
             },
         }
     }
@@ -204,7 +205,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         &mut self,
         line: &[u8],
         bytes: u64,
-        progress: &dyn Progress,
         new_bytes: u64,
     ) -> Result<(), PackError> {
         let written = self.lines.write_all(line);
@@ -214,7 +214,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         self.totals.entries += 1;
         self.totals.bytes += bytes;
         self.totals.new_bytes += new_bytes;
-        progress.report(&ProgressEvent::EntryPacked { bytes, new_bytes });
+        self.progress.report(&ProgressEvent::EntryPacked { bytes, new_bytes });
         Ok(())
     }
 
@@ -253,14 +253,13 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         seen: SeenFile<'_>,
         earlier: EarlierFile,
         small: Option<SmallFile>,
-        progress: &dyn Progress,
     ) -> Result<(), PackError> {
         let SeenFile { found, origin } = seen;
         if origin == Origin::Live && self.is_journal_of_taken(&path) {
             return Ok(());
         }
         if let Some(first) = self.first_name(found)
-            && self.pack_link(&path, found, first, progress)?
+            && self.pack_link(&path, found, first)?
         {
             return Ok(());
         }
@@ -268,10 +267,10 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             && earlier.is_unchanged
             && (!cached.sqlite || origin == Origin::Staged || self.is_in_file_alone(found))
         {
-            return self.reuse(cached, &found.meta, origin, progress);
+            return self.reuse(cached, &found.meta, origin);
         }
         match self.read_stable(&path, seen, earlier.file.as_ref(), small)? {
-            Some(read) => self.write_file(read, earlier.grain, progress),
+            Some(read) => self.write_file(read, earlier.grain),
             None => Ok(()),
         }
     }
@@ -282,7 +281,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         cached: &CachedFile,
         meta: &Meta,
         origin: Origin,
-        progress: &dyn Progress,
     ) -> Result<(), PackError> {
         self.archives.count_reused(&cached.uses);
         self.note_name(meta, &cached.path);
@@ -303,7 +301,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             was: None,
         };
         self.tally.file(&cached.path, seen);
-        self.emit(&cached.line, cached.stat.size, progress, 0)
+        self.emit(&cached.line, cached.stat.size, 0)
     }
 
     /// Adds a file to the new cache.
@@ -317,7 +315,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         &mut self,
         read: ReadFile,
         was: Option<Grain>,
-        progress: &dyn Progress,
     ) -> Result<(), PackError> {
         let ReadFile {
             mut entry,
@@ -365,6 +362,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             was: was.filter(|_| reading.stored.new_bytes > 0),
         };
         self.tally.file(&entry.path, seen);
-        self.emit(&line, entry.size, progress, reading.stored.new_bytes)
+        self.emit(&line, entry.size, reading.stored.new_bytes)
     }
 }

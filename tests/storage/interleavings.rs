@@ -298,7 +298,7 @@ impl<'a> Play<'a> {
         };
         let done = runtime().block_on(async {
             let plan = request.plan(&[]).await?;
-            request.run(plan, &Silent).await
+            request.run(plan, &Silent::shared()).await
         });
         self.stage.note(format!("{actor}: synced: {done:?}"));
         done.map(drop).map_err(|error| format!("{error:?}"))

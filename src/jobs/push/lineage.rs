@@ -401,7 +401,7 @@ pub fn adopt(
     let runtime = runtime().map_err(PushError::Runtime)?;
     let looks = LookPlan::whole(targets);
     let inspected_targets =
-        runtime.block_on(inspect_targets(state, host, targets, trust, &looks))?;
+        runtime.block_on(inspect_targets(state, host, targets, trust, &looks, &|_, _| {}))?;
     let foreign = foreign(&inspected_targets);
     let newest = foreign
         .last_key_value()

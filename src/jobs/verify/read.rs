@@ -11,6 +11,7 @@ use crate::base::ids::Hash;
 use crate::base::progress::ProgressEvent;
 use crate::scrub::{self, Needed, Problem, Share};
 use crate::state::catalog::{ArchiveCheck, Catalog, CatalogError};
+use crate::storage::{Meter, metered};
 
 /// A full reading that broke off longer ago than this starts again from the beginning.
 const FULL_READING_DAYS: i64 = 30;
@@ -58,7 +59,9 @@ impl Run<'_> {
             verdict.take(needed, read);
         };
         let read = scrub::read_archives(&subject.folder, chosen, subject.concurrency, on_read);
-        let read = read.await;
+        let meter = Meter::of_reads(&display.progress, &subject.name);
+        let read = metered(Some(&meter), read).await;
+        meter.close();
         drop(display);
         noted?;
         match (read, &self.catalog) {

@@ -7,7 +7,6 @@ use super::super::entry_metadata;
 use super::super::error::PackError;
 use super::FilePacker;
 use super::read::read_reason;
-use crate::base::progress::Progress;
 use crate::base::walk::{Found, exchanged};
 
 impl FilePacker<'_, '_> {
@@ -16,7 +15,6 @@ impl FilePacker<'_, '_> {
         &mut self,
         path: Vec<u8>,
         found: &Found,
-        progress: &dyn Progress,
     ) -> Result<(), PackError> {
         let mut meta = found.meta;
         let attributes = match found.root.pin(found.rel()) {
@@ -40,7 +38,7 @@ impl FilePacker<'_, '_> {
         };
         self.report_unread(&entry.path, unread.as_ref());
         self.open_dirs.open(entry.path.clone());
-        self.emit(&entry.to_line(), 0, progress, 0)
+        self.emit(&entry.to_line(), 0, 0)
     }
 
     /// Packs a symlink, a FIFO or a device.
@@ -48,7 +46,6 @@ impl FilePacker<'_, '_> {
         &mut self,
         path: Vec<u8>,
         found: &Found,
-        progress: &dyn Progress,
     ) -> Result<(), PackError> {
         let pin = match found.root.pin(found.rel()) {
             Ok(pin) if pin.meta().is_file() || pin.meta().is_dir() => {
@@ -75,6 +72,6 @@ impl FilePacker<'_, '_> {
         };
         self.report_unread(&entry.path, unread.as_ref());
         self.tally.other(&entry.path);
-        self.emit(&entry.to_line(), 0, progress, 0)
+        self.emit(&entry.to_line(), 0, 0)
     }
 }
