@@ -40,6 +40,8 @@ pub enum ProgressEvent<'a> {
     },
     /// The packer finished one entry of the snapshot.
     EntryPacked {
+        /// Number of files that were packed so far.
+        files: u64,
         /// Size of the entry's content.
         bytes: u64,
         /// The part of `bytes` that no earlier snapshot holds.

@@ -4,12 +4,14 @@ use std::io::{self, Write as _};
 
 use serde::ser::{Serialize, SerializeSeq as _, Serializer as _};
 
+use super::terminal::screen;
 use super::visible::{VisibleFormatter, visible_in_line};
 pub(super) use super::visible::{printable, visible};
 pub(super) use crate::base::units::{count, duration, size};
 
 /// Writes `bytes` to stdout.
 pub(super) fn write_stdout(bytes: &[u8]) -> io::Result<()> {
+    let _paused = screen::pause();
     let mut out = io::stdout().lock();
     let written = out.write_all(bytes).and_then(|()| out.flush());
     written.map_err(|error| io::Error::new(error.kind(), Unwritten(error)))
@@ -24,6 +26,7 @@ struct Unwritten(#[source] io::Error);
 /// objects on targets, which anyone may have written. A closed pipe is no error.
 pub(super) fn tell(text: impl std::fmt::Display) {
     let line = format!("{}\n", visible(&text.to_string()));
+    let _paused = screen::pause();
     let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
@@ -49,6 +52,7 @@ pub(super) fn print_json_list<T: Serialize, E: From<io::Error>>(
     values: impl Iterator<Item = Result<T, E>>,
 ) -> Result<(), E> {
     let unwritten = |error: io::Error| io::Error::new(error.kind(), Unwritten(error));
+    let _paused = screen::pause();
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut json = serde_json::Serializer::with_formatter(&mut out, VisibleFormatter::default());
     let mut list = json.serialize_seq(None).map_err(|e| unwritten(e.into()))?;

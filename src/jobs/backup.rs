@@ -4,6 +4,7 @@ pub(crate) mod report;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::context::{FrontEnd, open_state, runtime};
 use super::error::JobError;
@@ -17,6 +18,7 @@ use super::shrunk::{self, ShrinkFinding};
 use super::signer_change::{not_pushed, require_introduced};
 use super::targets::{listed_signers, open_for_push, own_trust};
 use crate::base::clock;
+use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::base::units::count;
 use crate::config::Config;
 use crate::format::signature::{Signer, Trust};
@@ -25,7 +27,7 @@ use crate::packer::seal::Recipients;
 use crate::producer::{self, ProduceError, ProduceRequest, Produced};
 use crate::state::State;
 use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
-use report::BackupReport;
+use report::{BackupReport, DatabaseRun, RunDetails, SourceRun};
 
 /// Options of a new snapshot.
 #[derive(Debug, Default)]
@@ -111,7 +113,8 @@ impl BackupRequest {
             now: clock::now(),
             previous: usable.map(|one| one.snapshot.path),
         };
-        let produced = producer::produce(config, &request).map_err(not_produced)?;
+        let produced = producer::produce(config, &request, &FrontStages(front));
+        let produced = produced.map_err(not_produced)?;
         for warning in &produced.warnings {
             front.warn(warning);
         }
@@ -147,6 +150,9 @@ struct Pusher<'a> {
     run: Option<i64>,
     left_out: Vec<LeftOut>,
     findings: Vec<ShrinkFinding>,
+    /// How long each source was copied for, by name.
+    took: Vec<(String, Duration)>,
+    details: RunDetails,
     /// Whether it is known which snapshots the findings keep.
     may_retain: bool,
 }
@@ -181,6 +187,8 @@ impl<'a> Pusher<'a> {
             run: None,
             left_out: Vec::new(),
             findings: Vec::new(),
+            took: Vec::new(),
+            details: RunDetails::default(),
             may_retain: false,
         })
     }
@@ -194,6 +202,7 @@ impl<'a> Pusher<'a> {
     fn conclude(self, done: Result<PushReport, JobError>) -> Result<BackupReport, JobError> {
         let recorded = self.end_run(&done);
         let mut report = BackupReport::of(done?, self.left_out, self.findings);
+        report.details = self.details;
         report.not_recorded = recorded.err();
         Ok(report)
     }
@@ -225,6 +234,7 @@ impl<'a> Pusher<'a> {
         let catalog = &self.state.catalog;
         let snapshots = local_snapshots::ordered_by(self.config, catalog, self.front)?;
         let produced = request.produce(self.config, snapshots, self.front)?;
+        self.took = produced.took;
         self.push(&produced.snapshot, true)
     }
 
@@ -250,6 +260,7 @@ impl<'a> Pusher<'a> {
         let report = push::push(&mut self.state, &request, reporter);
         drop(display);
         let mut report = report.map_err(|error| not_pushed(self.config, &self.signer, error))?;
+        self.details = details(self.config, &report, &self.took);
         // Before retention, which keeps the last snapshot before a source shrank.
         let compared = shrunk::compare(
             self.config,
@@ -288,6 +299,7 @@ impl<'a> Pusher<'a> {
         };
         for pair in due {
             let label = pair.1.target.label();
+            self.front.stage(Stage::Pruning, Some(&pair.0.name));
             let (config, signer) = (self.config, &self.signer);
             match retain_on(config, &self.state, pair, signer, &runtime, self.front) {
                 Ok(note) => report
@@ -302,20 +314,57 @@ impl<'a> Pusher<'a> {
     }
 
     /// Applies retention to the snapshots on this host. If that fails, adds a warning.
-    fn retain_local(&self, report: &mut PushReport) {
+    fn retain_local(&mut self, report: &mut PushReport) {
+        self.front.stage(Stage::Pruning, None);
         let mode = Mode::Delete(Consent::Missing);
         match retain_local(self.config, &self.state, mode) {
             Ok(done) if done.forgotten.is_empty() => {}
-            Ok(done) => report.notes.push(format!(
-                "{} deleted on this host, as [retention] says",
-                count(done.forgotten.len() as u64, "older snapshot")
-            )),
+            Ok(done) => {
+                report.notes.push(format!(
+                    "{} deleted on this host, as [retention] says",
+                    count(done.forgotten.len() as u64, "older snapshot")
+                ));
+                self.details.forgot = done.forgotten;
+            }
             Err(error) => report.warnings.push(format!(
                 "retention could not be applied on this host: {}; see `sealift prune --local --dry-run`",
                 error.with_causes()
             )),
         }
     }
+}
+
+/// Passes the stages of a producer on.
+struct FrontStages<'a>(&'a dyn FrontEnd);
+
+impl Progress for FrontStages<'_> {
+    fn report(&self, event: &ProgressEvent<'_>) {
+        if let ProgressEvent::StageStarted { stage, subject } = event {
+            self.0.stage(*stage, *subject);
+        }
+    }
+}
+
+/// Returns the figures of the new snapshot for the report of the run.
+fn details(config: &Config, report: &PushReport, took: &[(String, Duration)]) -> RunDetails {
+    let mut details = RunDetails::default();
+    for (to, figures) in &report.figures {
+        let source = config.sources.iter().find(|source| source.to == *to);
+        let name = source.map_or(to, |source| &source.name);
+        let took = took.iter().find(|(source, _)| source == name);
+        details.sources.push(SourceRun {
+            name: name.clone(),
+            files: figures.files,
+            bytes: figures.bytes,
+            seconds: took.map(|(_, took)| took.as_secs_f64()),
+        });
+        let databases = figures.databases.iter();
+        details.databases.extend(databases.map(|(path, database)| DatabaseRun {
+            path: path.clone(),
+            tables: database.tables.clone(),
+        }));
+    }
+    details
 }
 
 fn next_signer(config: &Config) -> Result<Option<String>, JobError> {

@@ -16,6 +16,7 @@ use super::push::OrderedSnapshot;
 use super::targets::{open_target, own_trust};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, Stamp};
+use crate::base::progress::Stage;
 use crate::config::{Config, TargetConfig};
 use crate::format::manifest::ManifestName;
 use crate::producer::LocalSnapshot;
@@ -195,6 +196,7 @@ fn look(
     if target.write_only || storage::folder_path(&target.url).is_none() {
         return Ok(None);
     }
+    front.stage(Stage::InspectingTargets, Some(&target.name));
     let opened = open_target(target)?;
     let folder = HostFolder::new(opened.target, config.host.clone());
     // Without its own signer this host believes no deletions.

@@ -18,6 +18,7 @@ use crate::base::error_chain::with_causes;
 use crate::base::ids::{HostName, Stamp};
 use crate::base::panics::caught;
 use crate::base::units::{count, size};
+use crate::base::progress::Stage;
 use crate::config::{Config, Retention, TargetConfig};
 use crate::format::signature::{Signer, Trust};
 use crate::prune::{PruneError, PrunePlan, PruneReport, PruneRequest};
@@ -96,11 +97,14 @@ pub(crate) fn run(
     let asked = asked(config, request)?;
     let mut done = Vec::new();
     for one in &asked {
+        let label = one.request.folder.target.label();
+        front.stage(Stage::InspectingTargets, Some(label));
         done.push(runtime.block_on(plan(&one.request, is_dry_run)));
     }
     require_found(&forget, &done)?;
     if let Some(signer) = &signer {
         for (one, done) in asked.iter().zip(&mut done) {
+            front.stage(Stage::Pruning, Some(one.request.folder.target.label()));
             runtime.block_on(carry_out(&one.request, done, signer));
         }
         note_all(config, &asked, &done, front);

@@ -26,6 +26,7 @@ use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{HostName, Stamp};
 use crate::base::runtime::runtime;
+use crate::base::progress::Stage;
 use crate::config::Config;
 use crate::format::index::EntryList;
 use crate::format::signature::Trust;
@@ -93,6 +94,7 @@ pub(crate) fn run(
         front.warn("nothing was rebuilt; the catalog is unchanged");
         error
     };
+    front.stage(Stage::Rebuilding, None);
     let begun = Rebuild::begin(state, &config.host, &targets, &trust);
     let mut rebuild = begun.map_err(|error| unchanged(error.into()))?;
     let content = match request.identities {

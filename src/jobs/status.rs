@@ -19,6 +19,7 @@ use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, HostName, Stamp};
 use crate::base::panics::caught;
 use crate::base::units::count;
+use crate::base::progress::Stage;
 use crate::config::{Config, TargetConfig};
 use crate::format::chain::{ChainError, Finding};
 use crate::format::signature::Trust;
@@ -124,6 +125,7 @@ pub(crate) fn run(
             let text = "write-only: this host cannot look there; this is what it remembers";
             health.notes.push(text.to_owned());
         } else if asking == Asking::Targets {
+            front.stage(Stage::InspectingTargets, Some(&target.name));
             match open_target(target) {
                 Ok(target) => {
                     let look = look(config, &target, signer.as_ref(), now, &mut health, front);

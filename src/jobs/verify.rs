@@ -24,6 +24,7 @@ use crate::base::ids::HostName;
 use crate::base::panics::caught;
 use crate::base::rate_schedule::Timetable;
 use crate::base::scratch_dir::ScratchDir;
+use crate::base::progress::Stage;
 use crate::config::{Config, TargetConfig};
 use crate::format::chain::VerifiedSnapshot;
 use crate::format::signature::Trust;
@@ -166,6 +167,7 @@ pub(crate) fn run(
     let run = Run::prepare(places, request, front)?;
     let mut verdicts = Vec::new();
     for subject in &run.subjects {
+        front.stage(Stage::InspectingTargets, Some(&subject.name));
         let looked = runtime.block_on(caught(run.look(subject)));
         verdicts.push(match looked {
             Ok(verdict) => verdict?,

@@ -214,7 +214,11 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         self.totals.entries += 1;
         self.totals.bytes += bytes;
         self.totals.new_bytes += new_bytes;
-        self.progress.report(&ProgressEvent::EntryPacked { bytes, new_bytes });
+        self.progress.report(&ProgressEvent::EntryPacked {
+            files: self.totals.files,
+            bytes,
+            new_bytes,
+        });
         Ok(())
     }
 

@@ -134,7 +134,7 @@ fn copy_counted(
 ) -> io::Result<u64> {
     let mut copied = 0;
     loop {
-        let stretch = io::copy(&mut from.by_ref().take(STRETCH_BYTES), to)?;
+        let stretch = io::copy(&mut io::Read::take(&mut *from, STRETCH_BYTES), to)?;
         if stretch == 0 {
             return Ok(copied);
         }

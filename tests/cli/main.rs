@@ -17,6 +17,7 @@ mod clocks;
 mod commands;
 mod documented;
 mod list_and_status;
+mod progress;
 mod prune;
 mod restore;
 mod shell;

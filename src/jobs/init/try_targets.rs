@@ -8,6 +8,7 @@ use super::TriedTarget;
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::panics::caught;
+use crate::base::progress::Stage;
 use crate::config::Config;
 use crate::format::signature::Trust;
 use crate::repository::probe::{Probe, probe};
@@ -20,6 +21,7 @@ pub(super) fn try_all(config: &Config, front: &dyn FrontEnd) -> Result<Vec<Tried
     let runtime = runtime()?;
     let mut tried = Vec::new();
     for target in &config.targets {
+        front.stage(Stage::Trying, Some(&target.name));
         let (probe, problem) = match make_target(target) {
             Err(error) => (None, Some(error.to_string())),
             Ok(opened) => {

@@ -8,7 +8,7 @@ use super::super::error::JobError;
 use super::{Run, Subject, Verdict};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
-use crate::base::progress::ProgressEvent;
+use crate::base::progress::{ProgressEvent, Stage};
 use crate::scrub::{self, Needed, Problem, Share};
 use crate::state::catalog::{ArchiveCheck, Catalog, CatalogError};
 use crate::storage::{Meter, metered};
@@ -46,8 +46,8 @@ impl Run<'_> {
             }
         };
         let bytes = chosen.iter().map(|needed| needed.row.bytes).sum();
-        let host = &subject.folder.host;
-        let display = self.front.show_transfer(host, "read", bytes);
+        let named = format!("{} on {}", subject.folder.host, subject.name);
+        let display = self.front.show_transfer(Stage::Reading, &named, bytes);
         let mut noted = Ok(());
         let on_read = |needed: &Needed, read: scrub::Reading| {
             display.progress.report(&ProgressEvent::BytesFetched {
