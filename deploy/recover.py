@@ -608,7 +608,7 @@ def look(home, name, to):
     try:
         there = os.open(name, DIRECTORY, dir_fd=home)
     except FileNotFoundError:
-        return 0o777 & ~UMASK
+        return 0o700
     except OSError as why:
         raise Refused(f"{to} is not new or empty ({why.strerror})")
     need(not os.listdir(there), f"{to} is not new or empty")

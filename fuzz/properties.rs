@@ -12,6 +12,7 @@ use std::sync::{Arc, LazyLock};
 use chrono::{DateTime, Utc};
 use sealift::base::ids::{ArchiveId, Hash, HostName, ObjectKey, Stamp, WriterId};
 use sealift::base::rate_schedule::Timetable;
+use sealift::base::snapshot_choice::SnapshotChoice;
 use sealift::config::{Config, parse_duration, parse_size};
 use sealift::format::allowed_signers::parse_allowed_signers;
 use sealift::format::archive::age_header::AgeHeader;
@@ -123,7 +124,11 @@ pub fn manifest(bytes: &[u8]) {
     let latest = chain.latest().expect("there is one").manifest.name();
     assert_eq!(latest, name);
     for text in [name.stamp.to_string(), name.sequence.to_string()] {
-        assert_eq!(chain.resolve(&text).expect(&text).sequence(), name.sequence);
+        let choice = SnapshotChoice::parse(&text).expect(&text);
+        assert_eq!(
+            chain.resolve(&choice).expect(&text).sequence(),
+            name.sequence
+        );
     }
     let missing: HashSet<Hash> = chain.missing().iter().map(|known| known.core).collect();
     chain.accept_deletions(&missing);

@@ -8,6 +8,7 @@ mod ack;
 mod adopt;
 mod backup;
 mod catalog;
+mod choose;
 mod confinement;
 mod demo;
 mod events;
@@ -155,6 +156,7 @@ impl Command {
     fn holds_secrets(&self) -> bool {
         match self {
             Self::Demo(_) | Self::Key(_) | Self::Restore(_) | Self::Open(_) => true,
+            Self::List(args) => !args.identity.is_empty(),
             Self::Ls(args) => !args.identity.is_empty(),
             Self::Verify(args) => !args.identity.is_empty(),
             Self::Catalog(catalog::CatalogCommand::Rebuild(args)) => !args.identity.is_empty(),

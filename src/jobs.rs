@@ -7,6 +7,7 @@
 pub(crate) mod acknowledge;
 pub(crate) mod adopt;
 pub(crate) mod backup;
+pub(crate) mod choose;
 pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod forget_local;
@@ -15,6 +16,7 @@ pub(crate) mod list;
 pub(crate) mod local_retention;
 pub(crate) mod local_snapshots;
 pub(crate) mod mode;
+pub(crate) mod pin;
 pub(crate) mod prune;
 pub mod push;
 pub(crate) mod rebuild_catalog;

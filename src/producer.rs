@@ -20,6 +20,7 @@ mod error;
 mod hardlink_unchanged;
 mod hooks;
 mod json;
+mod leftovers;
 mod local_snapshots;
 mod probe_file;
 mod shell;
@@ -54,7 +55,8 @@ use validate::{Checker, Findings};
 
 pub use backup_metadata::Validation;
 pub use error::{ProduceError, SourceError};
-pub use local_snapshots::{LocalSnapshot, delete, from_dir, left_out_of, list};
+pub use leftovers::{Leftover, LeftoverKind, leftovers};
+pub use local_snapshots::{LocalSnapshot, delete, from_dir, in_place_of, left_out_of, list};
 pub use validate::validate;
 
 /// The parameters of one run, beyond the configuration.

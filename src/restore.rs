@@ -16,6 +16,7 @@ pub mod open;
 mod plan;
 mod read_index;
 mod report;
+mod wrong_identity;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -36,6 +37,7 @@ use extract::{Destination, Extracted, Extraction};
 use open::Identities;
 use plan::{ArchiveJob, Contents};
 use read_index::fetch_index;
+use wrong_identity::NeededRecipients;
 
 pub use cold_storage::{Frozen, Thawing, thaw};
 pub use concat_tars::{ConcatError, concat_tars};
@@ -43,8 +45,9 @@ pub use error::RestoreError;
 pub use extract::{Aspect, DestinationError, ExtractError, NotKept, Resumed, StagingError, resume};
 pub use fetch::{ArchiveError, Damaged};
 pub use plan::{PlanError, RestoreRequest};
-pub use read_index::read_index;
+pub use read_index::{read_header, read_index};
 pub use report::RestoreReport;
+pub use wrong_identity::WrongIdentity;
 
 /// A restore that is decided and has not begun.
 pub struct RestorePlan {
@@ -77,6 +80,8 @@ pub struct RestorePlan {
     /// Make device nodes.
     devices: bool,
     contents: Contents,
+    /// The recipients of the archives, by the names of their sets.
+    recipient_sets: BTreeMap<String, Vec<String>>,
     destination: Destination,
     folder: HostFolder,
     identities: Arc<Identities>,
@@ -192,6 +197,7 @@ async fn plan_to(
         index_bytes,
         devices: request.devices,
         contents,
+        recipient_sets: table.sets,
         destination,
         folder: folder.clone(),
         identities,
@@ -217,6 +223,7 @@ pub async fn execute(
         ..
     } = plan.contents;
     let entries = Arc::new(entries);
+    let is_new = plan.destination.is_absent();
     let (destination, shared) = (plan.destination, Arc::clone(&entries));
     let (extraction, header) = blocking(move || {
         let begun = Extraction::begin(destination, shared, &header);
@@ -224,6 +231,8 @@ pub async fn execute(
     })
     .await??;
     let archives = ArchiveSource {
+        stamp: plan.stamp,
+        recipient_sets: &plan.recipient_sets,
         folder: &plan.folder,
         identities: &plan.identities,
         progress: &progress,
@@ -241,6 +250,7 @@ pub async fn execute(
         sequence: plan.sequence,
         signer: plan.signer,
         to: plan.to,
+        is_new,
         entries: plan.entries,
         files: plan.files,
         bytes: plan.bytes,
@@ -258,6 +268,9 @@ pub async fn execute(
 
 /// Where the archives of a restore come from.
 struct ArchiveSource<'a> {
+    /// The snapshot's stamp.
+    stamp: Stamp,
+    recipient_sets: &'a BTreeMap<String, Vec<String>>,
     folder: &'a HostFolder,
     identities: &'a Arc<Identities>,
     progress: &'a Arc<dyn Progress>,
@@ -273,12 +286,15 @@ impl ArchiveSource<'_> {
         to: &Path,
     ) -> Result<(Extraction, Vec<Damaged>), RestoreError> {
         let needed = NeededArchives::by(&jobs);
+        let recipients = NeededRecipients::of(&jobs, self.recipient_sets);
         // The sooner a database is complete, the more of its check runs beside the other archives.
         jobs.sort_by_key(|job| !extraction.has_database(job));
         let sink = || extraction.sink();
         let damaged = fetch::fetch(self.folder, jobs, self.identities, self.progress, &sink).await;
         let error = if damaged.iter().any(Damaged::is_frozen) {
             RestoreError::Frozen(needed.frozen(self.folder).await)
+        } else if let Some(wrong) = recipients.explain(self.stamp, &damaged, self.identities) {
+            RestoreError::WrongIdentity(wrong)
         } else {
             match fetch::without_local_failures(damaged) {
                 Ok(damaged) => return Ok((extraction, damaged)),

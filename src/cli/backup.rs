@@ -8,6 +8,7 @@ use clap::Args;
 use super::Context;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::jobs::backup::report::{BackupReport, PushedState, PushedTarget};
 use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot};
 use crate::state::staged_snapshot::LeftOut;
@@ -30,9 +31,9 @@ pub(super) struct BackupArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct PushArgs {
-    /// A stamp, a sequence number, or latest
-    #[arg(default_value = "latest")]
-    stamp: String,
+    /// latest, a stamp, a sequence, or a time such as yesterday
+    #[arg(value_name = "SNAPSHOT", default_value = "latest", value_parser = SnapshotChoice::parse)]
+    stamp: SnapshotChoice,
     /// Push this snapshot directory instead, created by any tool
     #[arg(long, value_name = "DIR", conflicts_with = "stamp")]
     dir: Option<PathBuf>,
@@ -60,7 +61,7 @@ pub(super) fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failur
     let config = context.load_config()?;
     let which = match &args.dir {
         Some(dir) => ExistingSnapshot::Dir(dir.clone()),
-        None => ExistingSnapshot::Named(args.stamp.clone()),
+        None => ExistingSnapshot::Chosen(args.stamp.clone()),
     };
     let report = backup::push_existing(&config, &which, context)?;
     conclude(context, report, started)

@@ -1,41 +1,59 @@
 //! `list`: the snapshots of this host, or those on a target.
 
+mod remote;
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
 use clap::Args;
-use serde_json::json;
 
 use super::Context;
+use super::choose::NarrowArgs;
 use super::failure::{Failure, Outcome};
-use super::output::{self, printable, size};
+use super::output::{self, count, printable, size};
 use super::target_args::RemoteArgs;
+use crate::base::local_time;
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::Config;
-use crate::format::chain::{Chain, VerifiedSnapshot};
-use crate::jobs::context::runtime;
 use crate::jobs::list::{self, ListReport, ListedSnapshot};
-
-/// Most findings that are shown: an attacker may plant thousands.
-const MOST_FINDINGS: usize = 20;
 
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
     #[command(flatten)]
+    narrow: NarrowArgs,
+    #[command(flatten)]
     remote: RemoteArgs,
+    /// An identity file, to decrypt the tags and sources of snapshots on a target; can be repeated
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) identity: Vec<PathBuf>,
 }
 
 pub(super) fn run(context: &Context, args: &ListArgs) -> Result<Outcome, Failure> {
-    match args.remote.from.is_some() || args.remote.target.is_some() {
-        true => list_remote(context, &args.remote),
-        false => list_local(context, &context.load_config()?),
+    let choice = args.narrow.narrow(&SnapshotChoice::latest())?;
+    if args.remote.from.is_some() || args.remote.target.is_some() {
+        return remote::run(context, args, &choice);
     }
+    if !args.identity.is_empty() {
+        return Err(Failure::usage(
+            "an identity is for the snapshots on a target, and none is named",
+        )
+        .hint("add --target NAME or --from URL"));
+    }
+    list_local(context, &context.load_config()?, &choice)
 }
 
-fn list_local(context: &Context, config: &Config) -> Result<Outcome, Failure> {
-    let report = list::run(config, context)?;
+fn list_local(
+    context: &Context,
+    config: &Config,
+    choice: &SnapshotChoice,
+) -> Result<Outcome, Failure> {
+    let report = list::run(config, choice, context)?;
     for warning in &report.warnings {
         output::tell(format_args!("warning: {warning}"));
     }
     match context.json {
         true => output::print_json(&report)?,
-        false => print_local(context, config, &report)?,
+        false => print_local(context, config, choice, &report)?,
     }
     Ok(match report.warnings.is_empty() {
         true => Outcome::Complete,
@@ -43,100 +61,173 @@ fn list_local(context: &Context, config: &Config) -> Result<Outcome, Failure> {
     })
 }
 
-fn print_local(context: &Context, config: &Config, report: &ListReport) -> Result<(), Failure> {
+fn print_local(
+    context: &Context,
+    config: &Config,
+    choice: &SnapshotChoice,
+    report: &ListReport,
+) -> Result<(), Failure> {
     if report.backups.is_empty() {
-        context.note("no snapshot yet; `sealift backup` makes the first");
+        context.note(match *choice == SnapshotChoice::latest() {
+            true => "no snapshot yet; `sealift backup` makes the first".to_owned(),
+            false => format!("no snapshot is {choice}"),
+        });
     }
     let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
-    let mut header = vec!["STAMP", "SEQUENCE", "SIZE", "NEW", "HERE"];
-    header.extend(&targets);
-    header.push("TAGS");
-    let rows = report.backups.iter().map(|one| cells(one, &targets));
-    let rows: Vec<Vec<String>> = rows.collect();
-    Ok(output::write_stdout(
-        output::table(&header, &rows).as_bytes(),
-    )?)
+    let columns = Columns {
+        targets: &targets,
+        local_time: has_local_time(report.backups.iter().filter_map(|one| one.time)),
+        kept: report.backups.iter().any(|one| !one.kept.is_empty()),
+        on_request: config.sources.iter().any(|source| source.on_request),
+    };
+    let rows: Vec<Vec<String>> = report.backups.iter().map(|one| columns.row(one)).collect();
+    let table = output::table(&columns.header(), &rows);
+    output::write_stdout(table.as_bytes())?;
+    note_the_rest(context, report);
+    Ok(())
 }
 
-fn cells(one: &ListedSnapshot, targets: &[&str]) -> Vec<String> {
-    let dash = || "-".to_owned();
-    let here = match (&one.path, one.valid) {
-        (None, _) => dash(),
+/// Prints notes on what is no row of the table, and on what the table does not know.
+fn note_the_rest(context: &Context, report: &ListReport) {
+    let name = |path: &str| {
+        let path = std::path::Path::new(path).file_name().unwrap_or_default();
+        printable(path.as_encoded_bytes())
+    };
+    for one in &report.invalid {
+        let sources = match one.sources.is_empty() {
+            true => "copies".to_owned(),
+            false => printable(one.sources.join(", ").as_bytes()),
+        };
+        context.note(format_args!(
+            "{}: {sources} failed the check; kept for you to look at, in no backup",
+            name(&one.path)
+        ));
+    }
+    for one in &report.unfinished {
+        let state = match one.is_in_use {
+            true => "a run is working on it now",
+            false => "left by a run that did not finish; the next backup removes it",
+        };
+        context.note(format_args!("{}: {state}", name(&one.path)));
+    }
+    let is_unsent = |one: &&ListedSnapshot| one.sequence.is_none() && one.valid == Some(true);
+    let unsent = report.backups.iter().filter(is_unsent);
+    if let Some(newest) = unsent.clone().filter_map(|one| one.stamp).max() {
+        context.note(format_args!(
+            "{} never sent: `sealift push {newest}` sends the newest of them",
+            count(unsent.count() as u64, "snapshot")
+        ));
+    }
+    for (target, as_of) in &report.as_of {
+        match as_of {
+            Some(time) => context.note(format_args!(
+                "{target}: as this host noted on {}; `sealift status` looks there",
+                shown_time(*time)
+            )),
+            None => context.note(format_args!("{target}: nothing was sent there yet")),
+        }
+    }
+    note_unknown_tags(context, report.without_known_tags);
+}
+
+fn note_unknown_tags(context: &Context, number: u64) {
+    if number > 0 {
+        context.note(format_args!(
+            "the tags of {} are not known here: list a target with --identity to see them",
+            count(number, "other snapshot")
+        ));
+    }
+}
+
+/// Returns `2026-11-29 18:00`, with the zone.
+fn shown_time(time: DateTime<Utc>) -> String {
+    format!(
+        "{} {}",
+        local_time::minute(time),
+        match local_time::is_utc(time) {
+            true => "UTC".to_owned(),
+            false => format!("({})", local_time::offset(time)),
+        }
+    )
+}
+
+/// Whether a column of local times says more than the stamps, which are UTC.
+fn has_local_time(mut times: impl Iterator<Item = DateTime<Utc>>) -> bool {
+    times.any(|time| !local_time::is_utc(time))
+}
+
+/// The columns of the table that are not always there.
+struct Columns<'a> {
+    targets: &'a [&'a str],
+    local_time: bool,
+    /// Some snapshot stays whatever the policy says.
+    kept: bool,
+    /// Some source is taken on request only.
+    on_request: bool,
+}
+
+impl Columns<'_> {
+    fn header(&self) -> Vec<&str> {
+        let mut header = vec!["STAMP"];
+        header.extend(self.local_time.then_some("LOCAL TIME"));
+        header.extend(["SEQUENCE", "SIZE", "NEW", "HERE"]);
+        header.extend(self.targets);
+        header.extend(self.on_request.then_some("INCLUDES"));
+        header.extend(self.kept.then_some("KEPT"));
+        header.push("TAGS");
+        header
+    }
+
+    fn row(&self, one: &ListedSnapshot) -> Vec<String> {
+        let dash = || "-".to_owned();
+        let mut row = vec![one.stamp.map_or_else(dash, |stamp| stamp.to_string())];
+        if self.local_time {
+            row.push(one.time.map_or_else(dash, local_time::minute));
+        }
+        row.extend([
+            one.sequence
+                .map_or_else(dash, |sequence| sequence.to_string()),
+            one.bytes.map_or_else(dash, size),
+            one.new_bytes.map_or_else(dash, size),
+            here(one),
+        ]);
+        row.extend(self.targets.iter().map(|name| match one.sequence {
+            Some(_) => {
+                let state = one.targets.get(*name).cloned().flatten();
+                state.unwrap_or_else(|| "behind".to_owned())
+            }
+            None => "never sent".to_owned(),
+        }));
+        if self.on_request {
+            row.push(match &one.on_request {
+                None => "?".to_owned(),
+                Some(names) if names.is_empty() => dash(),
+                Some(names) => printable(names.join(",").as_bytes()),
+            });
+        }
+        if self.kept {
+            row.push(match one.kept.is_empty() {
+                true => dash(),
+                false => one.kept.join(", "),
+            });
+        }
+        row.push(match &one.tags {
+            Some(tags) => printable(tags.join(" ").as_bytes()),
+            None => "?".to_owned(),
+        });
+        row
+    }
+}
+
+/// Returns the state of the directory on this host.
+fn here(one: &ListedSnapshot) -> String {
+    match (&one.path, one.valid) {
+        (None, _) => "-".to_owned(),
         (Some(_), Some(true)) if !one.lacks.is_empty() => {
             format!("lacks {}", printable(one.lacks.join(",").as_bytes()))
         }
         (Some(_), Some(true)) => "valid".to_owned(),
         (Some(_), Some(false)) => "NOT VALID".to_owned(),
         (Some(_), None) => "not validated".to_owned(),
-    };
-    let mut cells = vec![
-        one.stamp.map_or_else(dash, |stamp| stamp.to_string()),
-        one.sequence
-            .map_or_else(dash, |sequence| sequence.to_string()),
-        one.bytes.map_or_else(dash, size),
-        one.new_bytes.map_or_else(dash, size),
-        here,
-    ];
-    cells.extend(targets.iter().map(|name| match one.sequence {
-        Some(_) => {
-            let state = one.targets.get(*name).cloned().flatten();
-            state.unwrap_or_else(|| "behind".to_owned())
-        }
-        None => dash(),
-    }));
-    cells.push(printable(one.tags().join(" ").as_bytes()));
-    cells
-}
-
-fn list_remote(context: &Context, args: &RemoteArgs) -> Result<Outcome, Failure> {
-    let chain = runtime()?.block_on(args.open(context))?.chain;
-    for finding in chain.findings.iter().take(MOST_FINDINGS) {
-        output::tell(format_args!("warning: {finding}"));
     }
-    if let more @ 1.. = chain.findings.len().saturating_sub(MOST_FINDINGS) {
-        output::tell(format_args!("warning: and {more} more; --json has all"));
-    }
-    match context.json {
-        true => print_json(&chain)?,
-        false => print(&chain.snapshots)?,
-    }
-    Ok(match chain.findings.is_empty() {
-        true => Outcome::Complete,
-        false => Outcome::Partial,
-    })
-}
-
-fn print(snapshots: &[VerifiedSnapshot]) -> Result<(), Failure> {
-    let row = |snapshot: &VerifiedSnapshot| {
-        let core = &snapshot.manifest.core;
-        vec![
-            core.stamp.to_string(),
-            core.sequence.to_string(),
-            core.totals.files.to_string(),
-            size(core.totals.bytes),
-            size(core.totals.new_bytes),
-            snapshot.manifest.name().hash16,
-        ]
-    };
-    let rows: Vec<Vec<String>> = snapshots.iter().map(row).collect();
-    let header = ["STAMP", "SEQUENCE", "FILES", "SIZE", "NEW", "MANIFEST"];
-    Ok(output::write_stdout(
-        output::table(&header, &rows).as_bytes(),
-    )?)
-}
-
-fn print_json(chain: &Chain) -> Result<(), Failure> {
-    let row = |snapshot: &VerifiedSnapshot| {
-        let core = &snapshot.manifest.core;
-        json!({
-            "stamp": core.stamp, "sequence": core.sequence, "host": core.host,
-            "manifest": snapshot.manifest.name().to_string(), "signer": snapshot.signer,
-            "totals": core.totals, "recipients": core.recipients, "next_by": core.next_by,
-        })
-    };
-    let rows: Vec<_> = chain.snapshots.iter().map(row).collect();
-    let findings: Vec<String> = chain.findings.iter().map(ToString::to_string).collect();
-    Ok(output::print_json(
-        &json!({ "snapshots": rows, "findings": findings }),
-    )?)
 }

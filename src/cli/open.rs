@@ -8,8 +8,8 @@ use clap::Args;
 use super::Context;
 use super::failure::{Failure, Outcome};
 use super::key::prompt;
-use crate::restore::concat_tars;
-use crate::restore::open::Identities;
+use crate::restore::open::{Identities, OpenArchiveError};
+use crate::restore::{ConcatError, concat_tars};
 
 #[derive(Debug, Args)]
 pub(super) struct OpenArgs {
@@ -28,7 +28,27 @@ pub(super) fn run(_context: &Context, args: &OpenArgs) -> Result<Outcome, Failur
     }
     let identities = Identities::load(&args.identity, &prompt())?;
     let mut out = io::BufWriter::with_capacity(1 << 20, io::stdout().lock());
-    concat_tars(&args.archives, &identities, &mut out)?;
+    concat_tars(&args.archives, &identities, &mut out)
+        .map_err(|error| not_opened(error, &identities))?;
     out.flush()?;
     Ok(Outcome::Complete)
+}
+
+/// Adds whose identity was given, if it is the wrong one. An archive does not name its recipients.
+fn not_opened(error: ConcatError, identities: &Identities) -> Failure {
+    let is_wrong_key = matches!(
+        &error,
+        ConcatError::Open {
+            source: OpenArchiveError::NoMatchingKey { .. },
+            ..
+        }
+    );
+    let failure = Failure::from(error);
+    match (is_wrong_key, identities.recipients()) {
+        (true, [_, ..]) => failure.hint(format!(
+            "the identity is of {}; `sealift list --json` shows to whom each snapshot is encrypted",
+            identities.recipients().join(", ")
+        )),
+        _ => failure,
+    }
 }

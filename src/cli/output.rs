@@ -30,6 +30,16 @@ pub(super) fn tell(text: impl std::fmt::Display) {
     let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
+/// Returns a path as a shell takes it: in quotes if it needs them.
+pub(super) fn shell_word(path: &std::path::Path) -> String {
+    let text = printable(path.as_os_str().as_encoded_bytes());
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
+    match text.bytes().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// Prints a line or several on stdout, without what steers a terminal.
 pub(super) fn print_line(text: impl std::fmt::Display) -> io::Result<()> {
     write_stdout(format!("{}\n", visible(&text.to_string())).as_bytes())

@@ -5,39 +5,42 @@ use serde_json::json;
 
 use super::failure::{Failure, Outcome};
 use super::{Context, output};
-use crate::base::ids::Stamp;
-use crate::state::pins;
+use crate::base::snapshot_choice::{BadChoice, SnapshotChoice, exact_name};
+use crate::jobs::pin::{self, PinChange};
 
 #[derive(Debug, Args)]
 pub(super) struct PinArgs {
-    /// The snapshot to keep, here and on the targets this machine prunes
-    #[arg(value_name = "STAMP", required_unless_present_any = ["remove", "list"])]
-    stamp: Option<Stamp>,
+    /// The snapshot to keep, here and on the targets this machine prunes: a sequence, a stamp, a
+    /// hash, latest, or a time such as yesterday
+    #[arg(
+        value_name = "SNAPSHOT",
+        value_parser = SnapshotChoice::parse,
+        required_unless_present_any = ["remove", "list"],
+    )]
+    snapshot: Option<SnapshotChoice>,
     /// Unpin this snapshot, so that the policy decides on it again
-    #[arg(long, value_name = "STAMP", conflicts_with = "stamp")]
-    remove: Option<Stamp>,
+    #[arg(long, value_name = "SNAPSHOT", value_parser = exact, conflicts_with = "snapshot")]
+    remove: Option<SnapshotChoice>,
     /// Only show what is pinned
-    #[arg(long, conflicts_with_all = ["stamp", "remove"])]
+    #[arg(long, conflicts_with_all = ["snapshot", "remove"])]
     list: bool,
 }
 
 pub(super) fn run(context: &Context, args: &PinArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
-    let mut all = pins::read(&config.state)?;
-    if let Some(stamp) = args.stamp {
-        all.insert(stamp);
-    }
-    if let Some(stamp) = args.remove
-        && !all.remove(&stamp)
-    {
-        return Err(Failure::from_error(format!("{stamp} is not pinned")));
-    }
-    if !args.list {
-        pins::write(&config.state, &all)?;
-    }
+    let change = match (&args.snapshot, &args.remove) {
+        (Some(choice), _) => PinChange::Add(choice.clone()),
+        (None, Some(choice)) => PinChange::Remove(choice.clone()),
+        (None, None) => PinChange::None,
+    };
+    let all = pin::run(&config, &change, context)?;
     match context.json {
         true => output::print_json(&json!({ "pinned": all }))?,
         false => all.iter().try_for_each(output::print_line)?,
     }
     Ok(Outcome::Complete)
+}
+
+fn exact(text: &str) -> Result<SnapshotChoice, BadChoice> {
+    SnapshotChoice::parse(&exact_name(text)?)
 }

@@ -10,6 +10,7 @@ use super::output::{self, count, size};
 use super::target_args::RemoteArgs;
 use super::{Context, policy};
 use crate::base::ids::Stamp;
+use crate::base::snapshot_choice::exact_name;
 use crate::config::{Config, Retention};
 use crate::jobs::context::{open_state, runtime};
 use crate::jobs::forget_local::forget_local;
@@ -30,7 +31,12 @@ pub(super) struct PruneArgs {
     keep: Vec<Stamp>,
     /// Delete this snapshot and no other, whatever the policy is: a stamp, a sequence number, or
     /// the last 16 digits of a manifest's name; can be repeated. The newest snapshot stays
-    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["policy", "keep"])]
+    #[arg(
+        long,
+        value_name = "SNAPSHOT",
+        conflicts_with_all = ["policy", "keep"],
+        value_parser = exact_name,
+    )]
     forget: Vec<String>,
     /// Prune the snapshots on this host instead, as `backup` does
     #[arg(long, conflicts_with_all = ["from", "target", "policy", "gone", "keep"])]
@@ -91,12 +97,17 @@ fn places(
     config: Option<&Config>,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<PrunePlaces, Failure> {
-    if args.remote.from.is_some() {
+    if let Some(url) = &args.remote.from {
         if args.policy.is_none() && args.forget.is_empty() {
             return Err(prune::no_policy().into());
         }
         let opened = runtime.block_on(args.remote.open(context))?;
-        return Ok(PrunePlaces::Opened(opened.folder, opened.trust));
+        return Ok(PrunePlaces::Opened {
+            folder: opened.folder,
+            trust: opened.trust,
+            url: url.clone(),
+            endpoint: args.remote.endpoint.clone(),
+        });
     }
     let config = config.ok_or_else(prune::no_policy)?;
     let (host, trust) = args.remote.whom(config, context)?;

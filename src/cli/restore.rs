@@ -12,12 +12,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::Context;
+use super::choose::{self, NarrowArgs};
 use super::confinement;
 use super::failure::{Failure, Outcome, system_hint};
 use super::key::prompt;
 use super::ls;
 use super::output::{self, count, size};
 use super::target_args::RemoteArgs;
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::jobs::context::{FrontEnd as _, runtime};
 use crate::jobs::wrong_key;
 use crate::restore::open::Identities;
@@ -28,12 +30,15 @@ use crate::restore::{
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
-    /// latest, a stamp, a sequence number, or the last 16 digits of a manifest's name
-    #[arg(default_value = "latest")]
-    snapshot: String,
-    /// Only these paths and everything under them
+    /// latest, a sequence, a stamp, a hash, or a time: 2026-11-29, "2026-11-29 18:00", yesterday,
+    /// "3 days ago"
+    #[arg(default_value = "latest", value_parser = SnapshotChoice::parse)]
+    snapshot: SnapshotChoice,
+    /// Only these paths and everything under them; a glob such as 'photos/**/*.jpg' is one
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    narrow: NarrowArgs,
     #[command(flatten)]
     remote: RemoteArgs,
     /// An identity file (age, age with a passphrase, OpenSSH); can be repeated
@@ -74,6 +79,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Fail
         return resume(&args.to, context.json);
     }
     let started = Instant::now();
+    let choice = args.narrow.narrow(&args.snapshot)?;
     let identities = Arc::new(Identities::load(&args.identity, &prompt())?);
     if !args.dry_run
         && let Ok(dirs) = confinement::around(&args.to)
@@ -81,8 +87,8 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Fail
         confinement::confine(context, &args.remote, &identities, dirs)?;
     }
     let runtime = runtime()?;
-    let request = RestoreRequest {
-        snapshot: args.snapshot.clone(),
+    let mut request = RestoreRequest {
+        snapshot: choice,
         to: args.to.clone(),
         paths: args.paths.iter().map(|path| snapshot_path(path)).collect(),
         overwrite: args.overwrite,
@@ -92,6 +98,14 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Fail
     runtime.block_on(async {
         let remote = args.remote.open(context).await?;
         let folder = remote.folder.clone();
+        request.snapshot = choose::exactly(
+            context,
+            &folder,
+            &remote.chain,
+            &request.snapshot,
+            &identities,
+        )
+        .await?;
         let attempt = async {
             let chain = remote.chain;
             let plan = restore::plan_from(&remote.folder, chain, &request, identities).await?;
@@ -181,7 +195,7 @@ const NEXT_STEP: &str = "nothing was changed; try another target or an older sna
      restore single paths";
 
 /// Returns the path as the index has it: relative, without `./` or slashes at the ends.
-fn snapshot_path(path: &std::path::Path) -> Vec<u8> {
+pub(super) fn snapshot_path(path: &std::path::Path) -> Vec<u8> {
     let normal = path.components().filter_map(|component| match component {
         std::path::Component::Normal(name) => Some(name.as_bytes()),
         _ => None,
@@ -226,9 +240,8 @@ async fn print_plan(context: &Context, plan: &RestorePlan) -> Result<Outcome, Fa
             "frozen_bytes": frozen.as_ref().map_or(0, restore::Frozen::bytes),
         }))?;
     } else {
-        for entry in plan.contents().iter() {
-            output::print_line(ls::entry_line(&entry))?;
-        }
+        let entries = || plan.contents().iter();
+        ls::print_entries(false, ls::Columns::default(), entries)?;
     }
     Ok(Outcome::Complete)
 }
@@ -241,7 +254,7 @@ fn print_report(
     tell_about(context, report);
     match context.json {
         true => print_json(report)?,
-        false => print_summary(report, started)?,
+        false => print_summary(context, report, started)?,
     }
     let is_flawless = report.skipped_in_snapshot.is_empty()
         && report.torn.is_empty()
@@ -300,7 +313,11 @@ fn print_json(report: &RestoreReport) -> Result<(), Failure> {
     }))?)
 }
 
-fn print_summary(report: &RestoreReport, started: Instant) -> Result<(), Failure> {
+fn print_summary(
+    context: &Context,
+    report: &RestoreReport,
+    started: Instant,
+) -> Result<(), Failure> {
     let checked = match report.databases.len() as u64 {
         0 => String::new(),
         n => format!(", {} checked", count(n, "database")),
@@ -312,6 +329,12 @@ fn print_summary(report: &RestoreReport, started: Instant) -> Result<(), Failure
         report.to.display(),
         output::duration(started.elapsed()),
     ))?;
+    if report.is_new {
+        context.note(format_args!(
+            "only you can enter {to}: `chmod 755 {to}` opens it to others",
+            to = output::shell_word(&report.to)
+        ));
+    }
     if let Some(aside) = &report.moved_aside {
         output::print_line(format_args!(
             "what was there before is in {}",

@@ -9,6 +9,7 @@ use super::Context;
 use super::backup::{BackupArgs, print_left_out};
 use super::failure::{Failure, Outcome};
 use super::output;
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::jobs::backup::report::skipped_beside;
 use crate::jobs::{backup, local_snapshots};
 use crate::producer::{self, Validation};
@@ -21,9 +22,9 @@ pub(super) struct SnapshotArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ValidateArgs {
-    /// A stamp, a sequence number, or latest
-    #[arg(default_value = "latest")]
-    stamp: String,
+    /// latest, a stamp, a sequence, or a time such as yesterday
+    #[arg(value_name = "SNAPSHOT", default_value = "latest", value_parser = SnapshotChoice::parse)]
+    stamp: SnapshotChoice,
     /// Validate this snapshot directory instead, created by any tool
     #[arg(long, value_name = "DIR", conflicts_with = "stamp")]
     dir: Option<PathBuf>,

@@ -8,6 +8,7 @@ use super::failure::{Failure, Outcome, advice};
 use super::target_args::{self, Side};
 use super::{Context, output};
 use crate::base::ids::HostName;
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::jobs::sync::{self, SyncExtent, SyncJobReport, SyncJobRequest, SyncedHost};
 
 #[derive(Debug, Args)]
@@ -18,9 +19,9 @@ pub(super) struct SyncArgs {
     /// Where to write: the name of a [[target]], or a URL; a missing folder is made
     #[arg(value_name = "TO")]
     to: String,
-    /// Only these snapshots, as `list` names them [default: all]
-    #[arg(value_name = "SNAPSHOT")]
-    snapshots: Vec<String>,
+    /// Only these snapshots: sequences, stamps, hashes, latest, or times [default: all]
+    #[arg(value_name = "SNAPSHOT", value_parser = SnapshotChoice::parse)]
+    snapshots: Vec<SnapshotChoice>,
     /// Only this host's snapshots; can be repeated [default: every host on FROM]
     #[arg(long, value_name = "NAME")]
     host: Vec<HostName>,
@@ -82,6 +83,7 @@ pub(super) fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure
         from,
         to,
         to_name: &args.to,
+        to_endpoint: args.to_endpoint.as_deref(),
         hosts: &args.host,
         snapshots: &args.snapshots,
         trust: trust.transpose()?,

@@ -14,6 +14,7 @@ use super::{Context, confinement, output};
 use crate::base::ids::HostName;
 use crate::base::openat::Dir;
 use crate::base::rate_schedule::Timetable;
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::parse_size;
 use crate::jobs::context::runtime;
 use crate::jobs::verify::{self, Repair, VerifyPlaces, VerifyRequest};
@@ -22,9 +23,10 @@ use crate::scrub::Share;
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
-    /// Only these snapshots, as `list` names them [default: all; to restore: latest]
-    #[arg(value_name = "SNAPSHOT")]
-    snapshots: Vec<String>,
+    /// Only these snapshots: sequences, stamps, hashes, latest, or times [default: all; to restore:
+    /// latest]
+    #[arg(value_name = "SNAPSHOT", value_parser = SnapshotChoice::parse)]
+    snapshots: Vec<SnapshotChoice>,
     /// The name of a [[target]] of the config; can be repeated [default: all]
     #[arg(long, value_name = "NAME", conflicts_with = "from")]
     target: Vec<String>,

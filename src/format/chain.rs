@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use ssh_key::PublicKey;
 
 use crate::base::ids::{Hash, HostName, Stamp};
+use crate::base::snapshot_choice::{Nearest, SnapshotChoice};
 use crate::format::known::{Known, KnownRef};
 use crate::format::manifest::{Manifest, ManifestName};
 use crate::format::signature::{self, MANIFEST_NAMESPACE, Trust};
@@ -43,6 +44,11 @@ impl VerifiedSnapshot {
     /// Returns the snapshot's stamp.
     pub fn stamp(&self) -> Stamp {
         self.manifest.core.stamp
+    }
+
+    /// Returns the choice of exactly this snapshot: by its hash, which no other shares.
+    pub fn choice(&self) -> SnapshotChoice {
+        SnapshotChoice::by_hash(&self.manifest.name().hash16)
     }
 }
 
@@ -106,9 +112,14 @@ pub enum ChainError {
         /// Fingerprints of the signers.
         signers: String,
     },
-    /// No snapshot has the requested stamp, sequence or hash: the request, and the newest stamp.
-    #[error("no snapshot {0} on this target; the newest is {1}")]
-    NoSuchSnapshot(String, String),
+    /// No snapshot is the requested one.
+    #[error("no snapshot {wanted} on this target{near}")]
+    NoSuchSnapshot {
+        /// The request.
+        wanted: String,
+        /// `; the newest is …`, or the ones nearest to a date.
+        near: String,
+    },
     /// Several different snapshots match the request.
     #[error(
         "{text} is ambiguous, sequence {sequence} is forked: \
@@ -331,30 +342,52 @@ impl Chain {
 
     /// Returns the snapshot of the highest verified sequence. A fork is an error.
     pub fn latest(&self) -> Result<&VerifiedSnapshot, ChainError> {
-        self.resolve("latest")
+        self.resolve(&SnapshotChoice::latest())
     }
 
-    /// Finds `latest`, a stamp, a sequence number or the last 16 digits of a manifest's name.
-    pub fn resolve(&self, text: &str) -> Result<&VerifiedSnapshot, ChainError> {
-        let newest = self.snapshots.last().map_or(0, VerifiedSnapshot::sequence);
-        let matches = |snapshot: &&VerifiedSnapshot| {
-            let name = snapshot.manifest.name();
-            match text {
-                "latest" => snapshot.sequence() == newest,
-                _ => {
-                    name.stamp.to_string() == text
-                        || name.hash16 == text
-                        || text.parse() == Ok(name.sequence)
-                }
+    /// Returns the snapshot that `choice` means; its tags are the caller's business.
+    pub fn resolve(&self, choice: &SnapshotChoice) -> Result<&VerifiedSnapshot, ChainError> {
+        self.best_of(choice, &self.admitted(choice))
+    }
+
+    /// Returns the snapshots that `choice` admits, except for its tags, the preferred first. Of
+    /// several revisions of one core it returns one.
+    pub fn by_preference(
+        &self,
+        choice: &SnapshotChoice,
+    ) -> Result<Vec<&VerifiedSnapshot>, ChainError> {
+        let mut left = self.admitted(choice);
+        let mut ordered = Vec::new();
+        loop {
+            let best = self.best_of(choice, &left)?;
+            ordered.push(best);
+            left.retain(|other| other.manifest.core_hash != best.manifest.core_hash);
+            if left.is_empty() {
+                return Ok(ordered);
             }
+        }
+    }
+
+    fn admitted(&self, choice: &SnapshotChoice) -> Vec<&VerifiedSnapshot> {
+        let admits = |snapshot: &&VerifiedSnapshot| {
+            let hash = std::iter::once_with(|| snapshot.manifest.name().hash16);
+            choice.admits(snapshot.stamp(), Some(snapshot.sequence()), hash)
         };
-        let found: Vec<&VerifiedSnapshot> = self.snapshots.iter().filter(matches).collect();
+        self.snapshots.iter().filter(admits).collect()
+    }
+
+    /// Returns the preferred one of the `admitted` snapshots.
+    fn best_of<'a>(
+        &self,
+        choice: &SnapshotChoice,
+        admitted: &[&'a VerifiedSnapshot],
+    ) -> Result<&'a VerifiedSnapshot, ChainError> {
+        let rank = |s: &VerifiedSnapshot| choice.rank(s.stamp(), Some(s.sequence()));
+        let best = admitted.iter().map(|s| rank(s)).max();
+        let found = admitted.iter().filter(|s| Some(rank(s)) == best);
+        let found: Vec<&VerifiedSnapshot> = found.copied().collect();
         let Some(last) = found.last() else {
-            let newest = self
-                .snapshots
-                .last()
-                .map_or("none".to_owned(), |s| s.stamp().to_string());
-            return Err(ChainError::NoSuchSnapshot(text.to_owned(), newest));
+            return Err(self.no_such(choice));
         };
         // Several revisions of one core are one snapshot; the last by name represents it.
         let same_core = |s: &&VerifiedSnapshot| s.manifest.core_hash == last.manifest.core_hash;
@@ -362,10 +395,20 @@ impl Chain {
             return Ok(last);
         }
         Err(ChainError::Ambiguous {
-            text: text.to_owned(),
+            text: choice.to_string(),
             sequence: last.sequence(),
             names: names(found.iter().map(|s| s.manifest.name())),
         })
+    }
+
+    fn no_such(&self, choice: &SnapshotChoice) -> ChainError {
+        let nearest = choice.nearest(self.snapshots.iter().map(VerifiedSnapshot::stamp));
+        let near = match (nearest == Nearest::default(), self.snapshots.last()) {
+            (true, Some(newest)) => format!("; the newest is {}", newest.stamp()),
+            _ => nearest.to_string(),
+        };
+        let wanted = choice.to_string();
+        ChainError::NoSuchSnapshot { wanted, near }
     }
 
     fn find_forks(&mut self) {

@@ -19,6 +19,7 @@ use super::signer_change::{not_pushed, require_introduced};
 use super::targets::{listed_signers, open_for_push, own_trust};
 use crate::base::clock;
 use crate::base::progress::{Progress, ProgressEvent, Stage};
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::base::units::count;
 use crate::config::Config;
 use crate::format::signature::{Signer, Trust};
@@ -40,8 +41,8 @@ pub(crate) struct BackupRequest {
 
 /// A snapshot directory to push.
 pub(crate) enum ExistingSnapshot {
-    /// By its stamp, sequence, or `latest`.
-    Named(String),
+    /// One of this host's.
+    Chosen(SnapshotChoice),
     /// Created by any tool.
     Dir(PathBuf),
 }
@@ -74,8 +75,8 @@ pub(crate) fn push_existing(
     let mut pusher = Pusher::open(config, front)?;
     let snapshot = match which {
         ExistingSnapshot::Dir(dir) => producer::from_dir(config, dir, false),
-        ExistingSnapshot::Named(text) => {
-            let dir = local_snapshots::find(config, text, front)?;
+        ExistingSnapshot::Chosen(choice) => {
+            let dir = local_snapshots::find(config, choice, front)?;
             producer::from_dir(config, &dir, true)
         }
     };

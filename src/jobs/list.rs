@@ -1,27 +1,36 @@
 //! The snapshots of this host in the order in which they were made, and which target has them.
 //!
+//! Tags and sources are in the snapshot's directory, as long as that is here, and afterwards in the
+//! catalog.
+//!
 //! The job looks at targets that are folders of this machine: snapshots may have been removed
-//! there, or brought by `sync`. For other targets it reports what the catalog remembers; `status`
-//! asks them.
+//! there, or brought by `sync`. For other targets it reports what the catalog remembers, and since
+//! when; `status` asks them.
+
+pub(crate) mod remote;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::context::{FrontEnd, open_catalog, runtime};
 use super::error::JobError;
+use super::local_retention::pins_of;
 use super::local_snapshots;
 use super::push::OrderedSnapshot;
 use super::targets::{open_target, own_trust};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, Stamp};
 use crate::base::progress::Stage;
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::{Config, TargetConfig};
 use crate::format::manifest::ManifestName;
-use crate::producer::LocalSnapshot;
+use crate::producer::{self, LeftoverKind, LocalSnapshot};
 use crate::repository::HostFolder;
-use crate::state::catalog::{Catalog, PublicationState, SnapshotRow};
+use crate::retention::{Pins, Reason, Reasons};
+use crate::state::catalog::{Catalog, PublicationState, SnapshotAbout, SnapshotRow};
 use crate::storage::{self, TargetError};
 
 /// The snapshots of this host.
@@ -31,6 +40,14 @@ pub(crate) struct ListReport {
     pub(crate) backup_dir: String,
     /// Oldest first.
     pub(crate) backups: Vec<ListedSnapshot>,
+    /// Directories of copies that failed their check.
+    pub(crate) invalid: Vec<InvalidCopies>,
+    /// Snapshots that are being made, or that a run left behind unfinished.
+    pub(crate) unfinished: Vec<UnfinishedSnapshot>,
+    /// When this host last noted what is on a target that it did not look at now, by target.
+    pub(crate) as_of: BTreeMap<String, Option<DateTime<Utc>>>,
+    /// Snapshots that are not listed because nobody here knows their tags; 0 without `--tag`.
+    pub(crate) without_known_tags: u64,
     /// Why a target could not be looked at.
     #[serde(skip)]
     pub(crate) warnings: Vec<String>,
@@ -40,6 +57,8 @@ pub(crate) struct ListReport {
 #[derive(Debug, Serialize)]
 pub(crate) struct ListedSnapshot {
     pub(crate) stamp: Option<Stamp>,
+    /// The time of the stamp.
+    pub(crate) time: Option<DateTime<Utc>>,
     /// `None`, as the next two: it was never packed.
     pub(crate) sequence: Option<u64>,
     /// Bytes of its files.
@@ -55,31 +74,68 @@ pub(crate) struct ListedSnapshot {
     /// Its state on each configured target, such as `published`. `None`: the target is behind, or
     /// the snapshot was never packed.
     pub(crate) targets: BTreeMap<String, Option<String>>,
+    /// `None`: this host does not know them.
+    pub(crate) tags: Option<Vec<String>>,
+    /// Names of the `on_request` sources that it holds, such as `chroma`. `None`: not known.
+    pub(crate) on_request: Option<Vec<String>>,
+    /// Why it stays whatever the retention policy says: `pinned`, or the alarm that keeps it.
+    pub(crate) kept: Vec<String>,
     /// The content of its `backup-metadata.json`.
     pub(crate) metadata: Option<serde_json::Value>,
+}
+
+/// Copies of sources that failed their check and were kept aside.
+#[derive(Debug, Serialize)]
+pub(crate) struct InvalidCopies {
+    /// Their directory.
+    pub(crate) path: String,
+    pub(crate) stamp: Option<Stamp>,
+    /// Where in a snapshot they belong.
+    pub(crate) sources: Vec<String>,
+}
+
+/// The directory of a snapshot that was not finished.
+#[derive(Debug, Serialize)]
+pub(crate) struct UnfinishedSnapshot {
+    pub(crate) path: String,
+    pub(crate) stamp: Option<Stamp>,
+    /// Whether a run is making or deleting it now. False: the next backup removes it.
+    pub(crate) is_in_use: bool,
 }
 
 /// A snapshot in the course of the job.
 struct Row {
     local: Option<LocalSnapshot>,
     known: Option<SnapshotRow>,
+    /// What the catalog remembers of its content.
+    about: Option<SnapshotAbout>,
     /// By target.
     states: BTreeMap<String, Option<String>>,
 }
 
-/// Lists the snapshots of this host.
-pub(crate) fn run(config: &Config, front: &dyn FrontEnd) -> Result<ListReport, JobError> {
+/// Lists the snapshots of this host that `choice`, which is `latest` within bounds, admits.
+pub(crate) fn run(
+    config: &Config,
+    choice: &SnapshotChoice,
+    front: &dyn FrontEnd,
+) -> Result<ListReport, JobError> {
     let catalog = open_catalog(config)?;
     let known = catalog.as_ref().map(Catalog::snapshots).transpose()?;
     let mut rows = rows(
         local_snapshots::ordered(config, front)?,
         known.map(|rows| rows.to_vec()).unwrap_or_default(),
     );
-    let mut warnings = Vec::new();
+    let (mut warnings, mut as_of) = (Vec::new(), BTreeMap::new());
     for target in &config.targets {
         let shown = look(config, target, &rows, front)?;
         if let Some(Err(error)) = &shown {
             warnings.push(with_causes(error));
+        }
+        let is_remembered = !matches!(&shown, Some(Ok(_)));
+        if let Some(catalog) = catalog.as_ref().filter(|_| is_remembered) {
+            let noted = catalog.noted_at(&target.name)?;
+            let noted = noted.and_then(|text| text.parse().ok());
+            as_of.insert(target.name.clone(), noted);
         }
         let shown = shown.as_ref().map(Result::as_ref);
         for row in &mut rows {
@@ -93,11 +149,65 @@ pub(crate) fn run(config: &Config, front: &dyn FrontEnd) -> Result<ListReport, J
             row.states.insert(target.name.clone(), state);
         }
     }
+    if let Some(catalog) = &catalog {
+        for row in &mut rows {
+            let core = row.known.as_ref().map(|known| known.known.core);
+            row.about = core.map(|core| catalog.about(&core)).transpose()?.flatten();
+        }
+    }
+    let pins = pins_of(config)?;
+    let all = rows.into_iter();
+    let mut backups: Vec<ListedSnapshot> = all
+        .map(|row| ListedSnapshot::of(row, config, &pins))
+        .collect();
+    backups.retain(|one| {
+        one.stamp
+            .is_none_or(|stamp| choice.admits(stamp, one.sequence, [].into_iter()))
+    });
+    let mut without_known_tags = 0;
+    if !choice.tags().is_empty() {
+        without_known_tags = backups.iter().filter(|one| one.tags.is_none()).count() as u64;
+        backups.retain(|one| {
+            one.tags
+                .as_ref()
+                .is_some_and(|tags| has_all(choice.tags(), tags))
+        });
+    }
+    let (invalid, unfinished) = leftovers(config)?;
     Ok(ListReport {
         backup_dir: config.snapshots_dir.display().to_string(),
-        backups: rows.into_iter().map(ListedSnapshot::of).collect(),
+        backups,
+        invalid,
+        unfinished,
+        as_of,
+        without_known_tags,
         warnings,
     })
+}
+
+/// Whether `tags` has each of `wanted`.
+fn has_all(wanted: &[String], tags: &[String]) -> bool {
+    wanted.iter().all(|tag| tags.contains(tag))
+}
+
+fn leftovers(config: &Config) -> Result<(Vec<InvalidCopies>, Vec<UnfinishedSnapshot>), JobError> {
+    let (mut invalid, mut unfinished) = (Vec::new(), Vec::new());
+    for one in producer::leftovers(&config.snapshots_dir)? {
+        let (path, stamp) = (one.path.display().to_string(), one.stamp);
+        match one.kind {
+            LeftoverKind::Invalid(sources) => invalid.push(InvalidCopies {
+                path,
+                stamp,
+                sources,
+            }),
+            LeftoverKind::Unfinished { is_in_use } => unfinished.push(UnfinishedSnapshot {
+                path,
+                stamp,
+                is_in_use,
+            }),
+        }
+    }
+    Ok((invalid, unfinished))
 }
 
 impl Row {
@@ -105,6 +215,7 @@ impl Row {
         Self {
             local,
             known,
+            about: None,
             states: BTreeMap::new(),
         }
     }
@@ -113,15 +224,39 @@ impl Row {
         let local = self.local.as_ref().map(|local| local.stamp);
         local.or(self.known.as_ref().map(|row| row.known.stamp))
     }
+
+    /// Returns tags and sources, by its directory or else by the catalog.
+    fn about(&self) -> Option<SnapshotAbout> {
+        let metadata = self
+            .local
+            .as_ref()
+            .and_then(|local| local.metadata.as_ref());
+        let of_directory = metadata.filter(|metadata| metadata["sealift"].is_object());
+        let of_directory = of_directory.map(|metadata| {
+            let sources = metadata["sealift"]["sources"].as_array();
+            let present = sources.into_iter().flatten();
+            let present = present.filter(|source| source["present"] == true);
+            let tags = local_snapshots::tags(Some(metadata));
+            SnapshotAbout {
+                tags: tags.into_iter().map(str::to_owned).collect(),
+                sources: present
+                    .filter_map(|source| Some(source["to"].as_str()?.to_owned()))
+                    .collect(),
+            }
+        });
+        of_directory.or_else(|| self.about.clone())
+    }
 }
 
 impl ListedSnapshot {
-    fn of(row: Row) -> Self {
+    fn of(row: Row, config: &Config, pins: &Pins) -> Self {
         let stamp = row.stamp();
+        let about = row.about();
         let known = row.known.as_ref();
         let path: Option<&PathBuf> = row.local.as_ref().map(|local| &local.path);
         let mut listed = Self {
             stamp,
+            time: stamp.map(|stamp| stamp.time()),
             sequence: known.map(|row| row.known.sequence),
             bytes: known.map(|row| row.bytes),
             new_bytes: known.map(|row| row.new_bytes),
@@ -129,6 +264,9 @@ impl ListedSnapshot {
             valid: row.local.as_ref().and_then(|local| local.valid),
             lacks: Vec::new(),
             targets: row.states,
+            on_request: about.as_ref().map(|about| on_request(config, about)),
+            tags: about.map(|about| about.tags),
+            kept: stamp.map_or_else(Vec::new, |stamp| kept(pins, &stamp)),
             metadata: row.local.and_then(|local| local.metadata),
         };
         listed.lacks = listed.left_out();
@@ -142,14 +280,23 @@ impl ListedSnapshot {
         let names = names.filter_map(|source| source["left_out"]["source"].as_str());
         names.map(str::to_owned).collect()
     }
+}
 
-    /// Returns its tags, as far as its directory is still on this host.
-    pub(crate) fn tags(&self) -> Vec<&str> {
-        let tags = self.metadata.as_ref();
-        let tags = tags.and_then(|all| all["sealift"]["tags"].as_array());
-        let tags = tags.into_iter().flatten();
-        tags.filter_map(serde_json::Value::as_str).collect()
+/// Returns the names of the `on_request` sources that a snapshot holds.
+fn on_request(config: &Config, about: &SnapshotAbout) -> Vec<String> {
+    let sources = config.sources.iter().filter(|source| source.on_request);
+    let held = sources.filter(|source| about.sources.contains(&source.to));
+    held.map(|source| source.name.clone()).collect()
+}
+
+/// Returns why a snapshot stays whatever the policy says.
+fn kept(pins: &Pins, stamp: &Stamp) -> Vec<String> {
+    let mut reasons = Reasons::new();
+    if pins.holds(stamp) {
+        reasons.insert(Reason::Pinned);
+        pins.explain(stamp, &mut reasons);
     }
+    reasons.iter().map(ToString::to_string).collect()
 }
 
 /// Merges local and packed snapshots. A directory belongs to the last snapshot of its stamp.

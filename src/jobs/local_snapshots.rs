@@ -6,14 +6,11 @@ use super::context::{FrontEnd, open_catalog};
 use super::error::JobError;
 use super::push::{OrderedSnapshot, in_order};
 use crate::base::clock;
-use crate::config::{Config, Source, SourceKind};
+use crate::base::ids::Stamp;
+use crate::base::snapshot_choice::SnapshotChoice;
+use crate::config::Config;
 use crate::producer::{self, LocalSnapshot};
 use crate::state::catalog::Catalog;
-
-/// Whether `source` is read in place, so that snapshot directories do not hold it.
-pub(crate) fn is_in_place(source: &Source) -> bool {
-    matches!(&source.kind, SourceKind::Tree(tree) if !tree.stage)
-}
 
 /// Returns the snapshots of this host in the order in which they were made, oldest first.
 pub(crate) fn ordered(
@@ -51,20 +48,54 @@ fn by_stamps(
     Ok(in_order(present, None, clock::now())?)
 }
 
-/// Returns the directory of the local snapshot with this stamp or sequence, or of the `latest`.
-pub(crate) fn find(config: &Config, text: &str, front: &dyn FrontEnd) -> Result<PathBuf, JobError> {
+/// Returns the directory of the local snapshot that `choice` means, and notes which one a time or
+/// a tag chose.
+pub(crate) fn find(
+    config: &Config,
+    choice: &SnapshotChoice,
+    front: &dyn FrontEnd,
+) -> Result<PathBuf, JobError> {
     let snapshots = ordered(config, front)?;
-    let is_named = |one: &&OrderedSnapshot| {
-        let sequence = one.sequence.map(|sequence| sequence.to_string());
-        one.snapshot.stamp.to_string() == text || sequence.as_deref() == Some(text)
+    let catalog = open_catalog(config).ok().flatten();
+    let rows = catalog.and_then(|catalog| catalog.snapshots().ok());
+    let hashes = |stamp: Stamp| {
+        let rows = rows.iter().flat_map(|rows| rows.iter());
+        let of_it = rows.filter(move |row| row.known.stamp == stamp);
+        of_it.map(|row| row.name.hash16.clone())
     };
-    let found = match text {
-        "latest" => snapshots.last(),
-        _ => snapshots.iter().find(is_named),
+    let has_tags = |one: &OrderedSnapshot| {
+        let tags = tags(one.snapshot.metadata.as_ref());
+        choice.tags().iter().all(|tag| tags.contains(&tag.as_str()))
     };
-    found.map(|one| one.snapshot.path.clone()).ok_or_else(|| {
-        let dir = config.snapshots_dir.display();
-        JobError::work(format!("no snapshot {text} in {dir}"))
-            .with_next("`sealift list` shows the snapshots of this host")
-    })
+    let is_meant = |one: &&OrderedSnapshot| {
+        let stamp = one.snapshot.stamp;
+        choice.admits(stamp, one.sequence, hashes(stamp)) && has_tags(one)
+    };
+    let mut meant = snapshots.iter().filter(is_meant);
+    // The last of equals: `latest` is the last that was made, packed or not.
+    let found = match choice.is_by_time() {
+        true => meant.max_by_key(|one| one.snapshot.stamp),
+        false => meant.next_back(),
+    };
+    let Some(found) = found else {
+        return Err(not_here(config, choice, &snapshots));
+    };
+    if let Some(text) = choice.explain(found.snapshot.stamp) {
+        front.note(&text);
+    }
+    Ok(found.snapshot.path.clone())
+}
+
+fn not_here(config: &Config, choice: &SnapshotChoice, there: &[OrderedSnapshot]) -> JobError {
+    let dir = config.snapshots_dir.display();
+    let nearest = choice.nearest(there.iter().map(|one| one.snapshot.stamp));
+    JobError::work(format!("no snapshot {choice} in {dir}{nearest}"))
+        .with_next("`sealift list` shows the snapshots of this host")
+}
+
+/// Returns the tags in a snapshot's `backup-metadata.json`.
+pub(crate) fn tags(metadata: Option<&serde_json::Value>) -> Vec<&str> {
+    let tags = metadata.and_then(|all| all["sealift"]["tags"].as_array());
+    let tags = tags.into_iter().flatten();
+    tags.filter_map(serde_json::Value::as_str).collect()
 }

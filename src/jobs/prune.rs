@@ -12,7 +12,7 @@ use super::local_retention::pins_of;
 use super::mode::Mode;
 use super::push::Target;
 use super::recovery_files::recovery_files;
-use super::targets::{open_target, own_trust};
+use super::targets::{configured_at, open_target, own_trust};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{HostName, Stamp};
@@ -48,8 +48,15 @@ pub(crate) struct TargetPruneRequest {
 
 /// Targets to prune.
 pub(crate) enum PrunePlaces {
-    /// One host's folder that the front end opened, and whose signatures count there.
-    Opened(HostFolder, Trust),
+    /// One host's folder that the front end opened.
+    Opened {
+        folder: HostFolder,
+        /// Whose signatures count there.
+        trust: Trust,
+        /// Its URL and S3 endpoint.
+        url: String,
+        endpoint: Option<String>,
+    },
     /// The snapshots of `host` on the configured targets, or on the one called `name`.
     Configured {
         host: HostName,
@@ -148,10 +155,18 @@ fn asked(config: Option<&Config>, request: TargetPruneRequest) -> Result<Vec<Ask
         false => Some(Retention::default()),
     };
     let (host, trust, name) = match request.places {
-        PrunePlaces::Opened(folder, trust) => {
+        PrunePlaces::Opened {
+            folder,
+            trust,
+            url,
+            endpoint,
+        } => {
             let policy = given.ok_or_else(no_policy)?;
+            // This host may know the place by the name of a target.
+            let own = config.filter(|config| config.host == folder.host);
+            let target = own.and_then(|config| configured_at(config, &url, endpoint.as_deref()));
             return Ok(vec![Asked {
-                name: None,
+                name: target.map(|target| target.name.clone()),
                 request: stage_request(folder, trust, policy),
             }]);
         }

@@ -9,13 +9,14 @@ use serde::{Serialize, Serializer};
 use super::context::{FrontEnd, open_catalog, runtime, scratch_dir};
 use super::error::JobError;
 use super::recovery_files::recovery_files;
-use super::targets::own_trust;
+use super::targets::{configured_at, own_trust};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::HostName;
 use crate::base::panics::caught;
 use crate::base::progress::Stage;
-use crate::config::{Config, TargetConfig};
+use crate::base::snapshot_choice::SnapshotChoice;
+use crate::config::Config;
 use crate::format::signature::Trust;
 use crate::repository::{self, HostFolder};
 use crate::shipper::publish_recovery;
@@ -30,10 +31,12 @@ pub(crate) struct SyncJobRequest<'a> {
     pub(crate) to: Arc<dyn Storage>,
     /// How the operator named `to`: a configured target's name, or a URL.
     pub(crate) to_name: &'a str,
+    /// The S3 endpoint of `to`, if a URL names it.
+    pub(crate) to_endpoint: Option<&'a str>,
     /// Whose snapshots. Empty: every host's on `from`.
     pub(crate) hosts: &'a [HostName],
-    /// Which snapshots, as `list` names them. Empty: all.
-    pub(crate) snapshots: &'a [String],
+    /// Which snapshots. Empty: all.
+    pub(crate) snapshots: &'a [SnapshotChoice],
     /// Whose manifests to copy. `None`: those of this host's own signers; of another host, those of
     /// the signer of its oldest snapshot, since a restore decides again whom to believe.
     pub(crate) trust: Option<Trust>,
@@ -167,6 +170,7 @@ impl SyncJobRequest<'_> {
         front: &dyn FrontEnd,
     ) -> Result<SyncedHost, JobError> {
         let plan = request.plan(self.snapshots).await?;
+        plan.choices.iter().for_each(|choice| front.note(choice));
         let host = request.from.host.clone();
         let bytes = plan.bytes;
         let mut done = SyncedHost::planned(host, &plan);
@@ -199,9 +203,7 @@ impl SyncJobRequest<'_> {
         let Some(config) = self.config.filter(|config| config.host == to.host) else {
             return;
         };
-        let is_to =
-            |target: &&TargetConfig| target.name == self.to_name || target.url == self.to_name;
-        let Some(target) = config.targets.iter().find(is_to) else {
+        let Some(target) = configured_at(config, self.to_name, self.to_endpoint) else {
             return;
         };
         let has_catalog = open_catalog(config).is_ok_and(|catalog| catalog.is_some());

@@ -102,6 +102,26 @@ pub(crate) fn make_target(config: &TargetConfig) -> Result<Target, JobError> {
     Ok(named(config, target))
 }
 
+/// Returns the configured target at the place that `text` names: by its name, or by a URL however
+/// written; `endpoint` is the URL's S3 endpoint, if it has one.
+pub(crate) fn configured_at<'c>(
+    config: &'c Config,
+    text: &str,
+    endpoint: Option<&str>,
+) -> Option<&'c TargetConfig> {
+    let place = |url: &str| match storage::folder_path(url) {
+        Some(path) => path.canonicalize().unwrap_or(path).display().to_string(),
+        None => url.trim_end_matches('/').to_owned(),
+    };
+    let is_there = |target: &&TargetConfig| {
+        let endpoint_of =
+            |text: Option<&str>| text.map(|text| text.trim_end_matches('/').to_owned());
+        let same_endpoint = endpoint_of(target.endpoint.as_deref()) == endpoint_of(endpoint);
+        target.name == text || (same_endpoint && place(&target.url) == place(text))
+    };
+    config.targets.iter().find(is_there)
+}
+
 /// The error for a target name that the configuration does not have.
 pub(crate) fn no_such_target(config: &Config, name: &str) -> JobError {
     let names: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();

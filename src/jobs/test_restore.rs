@@ -71,7 +71,7 @@ pub async fn test_restore(
     };
     let request = RestoreRequest {
         // By its hash, which no later snapshot shares.
-        snapshot: snapshot.manifest.name().hash16,
+        snapshot: snapshot.choice(),
         to: PathBuf::from(name),
         paths: Vec::new(),
         overwrite: false,

@@ -25,6 +25,7 @@ use crate::base::panics::caught;
 use crate::base::rate_schedule::Timetable;
 use crate::base::scratch_dir::ScratchDir;
 use crate::base::progress::Stage;
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::{Config, TargetConfig};
 use crate::format::chain::VerifiedSnapshot;
 use crate::format::signature::Trust;
@@ -36,8 +37,8 @@ use report::VerifyReport;
 
 /// Request of a verification.
 pub(crate) struct VerifyRequest {
-    /// Only these snapshots, as `list` names them. Empty: all; of a trial restore, the newest.
-    pub(crate) snapshots: Vec<String>,
+    /// Only these snapshots. Empty: all; of a trial restore, the newest.
+    pub(crate) snapshots: Vec<SnapshotChoice>,
     /// The share of archives to read and hash. `None`: none.
     pub(crate) data: Option<Share>,
     /// Most bytes per second to read from a configured target. `None`: no limit of this run.
@@ -125,7 +126,7 @@ impl Verdict {
 
     /// Returns the snapshots for a trial restore: the `wanted` ones, or the newest if none is
     /// named.
-    fn to_restore(&self, wanted: &[String]) -> Vec<VerifiedSnapshot> {
+    fn to_restore(&self, wanted: &[SnapshotChoice]) -> Vec<VerifiedSnapshot> {
         let Some(examined) = &self.examined else {
             return Vec::new();
         };
@@ -133,7 +134,7 @@ impl Verdict {
         match wanted {
             [] => chain.snapshots.last().cloned().into_iter().collect(),
             named => {
-                let found = named.iter().filter_map(|text| chain.resolve(text).ok());
+                let found = named.iter().filter_map(|choice| chain.resolve(choice).ok());
                 found.cloned().collect()
             }
         }

@@ -4,7 +4,7 @@ use crate::restore::RestoreError;
 
 /// Returns the next step if the identities are the wrong ones.
 pub(crate) fn next_step(error: &RestoreError) -> Option<&'static str> {
-    error.lacks_identity().then_some(
-        "see which recipients the snapshot is encrypted to (`sealift list --json`), and try your other identity",
-    )
+    error
+        .lacks_identity()
+        .then_some("give the identity of one of these recipients with --identity")
 }

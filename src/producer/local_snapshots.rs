@@ -58,6 +58,19 @@ pub fn left_out_of(dir: &Path) -> Vec<LeftOut> {
     section.map_or(Vec::new(), |section| left_out(&section.sources))
 }
 
+/// Returns where in the snapshot in `dir` the trees belong that were read in place, by its metadata:
+/// the directory does not hold them.
+pub fn in_place_of(dir: &Path) -> Vec<String> {
+    let chosen = Chosen::open(dir).ok();
+    let metadata = chosen.and_then(|chosen| Metadata::read(chosen.dir()).ok().flatten());
+    let sources = metadata.and_then(|metadata| metadata.sealift);
+    let sources = sources.into_iter().flat_map(|section| section.sources);
+    let in_place = sources.filter(|source| source.present && !source.stage);
+    in_place
+        .map(|source| source.to.trim_matches('/').to_owned())
+        .collect()
+}
+
 fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, Chosen)>> {
     let dir = match Dir::open(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -8,6 +8,7 @@ use super::cold_storage::Frozen;
 use super::extract::{DestinationError, ExtractError};
 use super::fetch::Damaged;
 use super::plan::PlanError;
+use super::wrong_identity::WrongIdentity;
 use crate::base::ids::{HostName, Stamp};
 use crate::format::index::IndexError;
 use crate::repository::RepositoryError;
@@ -50,6 +51,9 @@ pub enum RestoreError {
         /// The archives, at least one.
         damaged: Vec<Damaged>,
     },
+    /// None of the identities decrypts it.
+    #[error(transparent)]
+    WrongIdentity(WrongIdentity),
     /// This machine could not store the index.
     #[error("cannot store the index of snapshot {stamp} while it is read")]
     KeepIndex {
@@ -109,7 +113,7 @@ impl RestoreError {
     /// Whether an archive is encrypted to none of the identities: another identity may open it.
     pub fn lacks_identity(&self) -> bool {
         let mut damaged = self.damaged().iter();
-        damaged.any(|one| one.error.lacks_identity())
+        matches!(self, Self::WrongIdentity(_)) || damaged.any(|one| one.error.lacks_identity())
     }
 }
 

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use crate::base::ids::{ArchiveId, HostName, Stamp};
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
 use crate::format::index::{ArchiveStream, EntryList, EntryType, Extent, IndexHeader};
 use crate::format::manifest::ArchiveRow;
@@ -23,8 +24,8 @@ pub use error::PlanError;
 /// The parameters of a restore.
 #[derive(Debug, Clone)]
 pub struct RestoreRequest {
-    /// `latest`, a stamp, a sequence number or the last 16 digits of a manifest's name.
-    pub snapshot: String,
+    /// Which snapshot; its tags are the caller's business.
+    pub snapshot: SnapshotChoice,
     /// The destination, as the operator named it.
     pub to: PathBuf,
     /// Snapshot-relative paths; everything below them is included. Empty: everything.
@@ -111,9 +112,12 @@ pub(crate) fn choose<'a>(
     let (name, stamp) = (chosen.manifest.name(), chosen.stamp());
     for finding in &chain.findings {
         match finding {
-            // With a damaged or foreign manifest above the highest good one, the newest is unknown.
+            // If a damaged or foreign manifest could be the chosen one, it is unknown which one is.
             Finding::Refused(refused, _)
-                if request.snapshot == "latest" && refused.sequence >= chosen.sequence() =>
+                if request.snapshot.could_be(
+                    (refused.stamp, refused.sequence),
+                    (stamp, chosen.sequence()),
+                ) =>
             {
                 let finding = finding.to_string();
                 return Err(PlanError::Doubtful { stamp, finding });

@@ -1,5 +1,6 @@
 //! Fetches, verifies and parses the index of a snapshot.
 
+use std::io::BufRead;
 use std::sync::Arc;
 
 use super::cold_storage::NeededArchives;
@@ -8,6 +9,7 @@ use super::fetch::{self, Damaged};
 use super::index_buffer::IndexBuffer;
 use super::open::Identities;
 use super::plan::{self, Index};
+use super::wrong_identity::NeededRecipients;
 use super::{Progress, Silent, blocking};
 use crate::base::ids::{Hash, HostName, Stamp};
 use crate::base::openat::Dir;
@@ -30,6 +32,17 @@ pub async fn read_index(
     Ok((index.header, index.entries))
 }
 
+/// Fetches and verifies a snapshot's index as [`read_index`] does, and parses its header only.
+pub async fn read_header(
+    folder: &HostFolder,
+    manifest: &Manifest,
+    table: &ArchiveTable,
+    identities: &Arc<Identities>,
+) -> Result<IndexHeader, RestoreError> {
+    let (buffer, expected, _) = fetch_lines(folder, manifest, table, identities, None).await?;
+    blocking(move || Ok(parse_header(buffer, &expected)?.header)).await?
+}
+
 /// Returns the index and the ciphertext bytes that were fetched for it. A large index is in a file
 /// in `near` until it is parsed.
 pub(super) async fn fetch_index(
@@ -39,6 +52,21 @@ pub(super) async fn fetch_index(
     identities: &Arc<Identities>,
     near: Option<&Dir>,
 ) -> Result<(Index, u64), RestoreError> {
+    let (buffer, expected, fetched_bytes) =
+        fetch_lines(folder, manifest, table, identities, near).await?;
+    let index = blocking(move || parse(buffer, &expected));
+    Ok((index.await??, fetched_bytes))
+}
+
+/// Fetches the lines of the index. Returns them, what they must be, and the ciphertext bytes that
+/// were fetched.
+async fn fetch_lines(
+    folder: &HostFolder,
+    manifest: &Manifest,
+    table: &ArchiveTable,
+    identities: &Arc<Identities>,
+    near: Option<&Dir>,
+) -> Result<(IndexBuffer, ExpectedIndex, u64), RestoreError> {
     let (stamp, reference) = (manifest.core.stamp, &manifest.core.index);
     if is_impossible(reference) {
         let what = "the manifest states an impossible size".to_owned();
@@ -51,11 +79,15 @@ pub(super) async fn fetch_index(
     let sink = || buffer.sink();
     let silent: Arc<dyn Progress> = Arc::new(Silent);
     let needed = NeededArchives::by(&jobs);
+    let recipients = NeededRecipients::of(&jobs, &table.sets);
     let damaged = fetch::fetch(folder, jobs, identities, &silent, &sink).await;
     if damaged.iter().any(Damaged::is_frozen) {
         return Err(RestoreError::Frozen(needed.frozen(folder).await));
     }
     let damaged = fetch::without_local_failures(damaged).map_err(unkept)?;
+    if let Some(wrong) = recipients.explain(stamp, &damaged, identities) {
+        return Err(RestoreError::WrongIdentity(wrong));
+    }
     if !damaged.is_empty() {
         return Err(RestoreError::IndexArchives { stamp, damaged });
     }
@@ -65,8 +97,7 @@ pub(super) async fn fetch_index(
         stamp,
         may_have_wide_times: manifest.core.requires.iter().any(|one| one == WIDE_TIMES),
     };
-    let index = blocking(move || parse(buffer, &expected));
-    Ok((index.await??, fetched_bytes))
+    Ok((buffer, expected, fetched_bytes))
 }
 
 fn is_impossible(reference: &IndexRef) -> bool {
@@ -86,24 +117,35 @@ struct ExpectedIndex {
     may_have_wide_times: bool,
 }
 
-/// Parses the index in `buffer` if it is the one that the manifest names.
-fn parse(buffer: IndexBuffer, expected: &ExpectedIndex) -> Result<Index, RestoreError> {
+/// Parses the header of the index in `buffer`, if that is the one that the manifest names.
+fn parse_header(
+    buffer: IndexBuffer,
+    expected: &ExpectedIndex,
+) -> Result<IndexReader<impl BufRead + use<>>, RestoreError> {
     let stamp = expected.stamp;
-    let broken = |what: &str| RestoreError::Index {
-        stamp,
-        what: what.to_owned(),
-    };
     let lines = buffer.verified(expected.hash);
     let lines = lines.map_err(|source| RestoreError::KeepIndex { stamp, source })?;
-    let lines = lines.ok_or_else(|| broken("its BLAKE3 is not the manifest's"))?;
-    let unacceptable = |source| RestoreError::IndexContent { stamp, source };
-    let mut reader = IndexReader::new(lines).map_err(unacceptable)?;
+    let lines = lines.ok_or_else(|| RestoreError::Index {
+        stamp,
+        what: "its BLAKE3 is not the manifest's".to_owned(),
+    })?;
+    let reader = IndexReader::new(lines);
+    let reader = reader.map_err(|source| RestoreError::IndexContent { stamp, source })?;
     plan::check_header(&reader.header, &expected.host, stamp)?;
-    let entries = reader.read_rest().map_err(unacceptable)?;
+    Ok(reader)
+}
+
+/// Parses the whole of it.
+fn parse(buffer: IndexBuffer, expected: &ExpectedIndex) -> Result<Index, RestoreError> {
+    let stamp = expected.stamp;
+    let mut reader = parse_header(buffer, expected)?;
+    let entries = reader.read_rest();
+    let entries = entries.map_err(|source| RestoreError::IndexContent { stamp, source })?;
     if entries.has_wide_times() && !expected.may_have_wide_times {
-        return Err(broken(
-            "a time is beyond 64 bits, and its manifest does not say so",
-        ));
+        return Err(RestoreError::Index {
+            stamp,
+            what: "a time is beyond 64 bits, and its manifest does not say so".to_owned(),
+        });
     }
     Ok(Index {
         entries,

@@ -19,6 +19,8 @@ pub struct RestoreReport {
     pub signer: String,
     /// The real path of the destination.
     pub to: PathBuf,
+    /// Whether the destination is a new directory, which only its owner can enter.
+    pub is_new: bool,
     /// Restored entries of all kinds.
     pub entries: u64,
     /// Restored files.

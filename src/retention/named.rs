@@ -3,6 +3,7 @@
 
 use super::{Reason, Reasons};
 use crate::base::ids::Stamp;
+use crate::base::snapshot_choice::SnapshotName;
 
 /// Why a named snapshot is not deleted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,9 +55,9 @@ pub struct Nameable {
 impl Nameable {
     /// Returns whether `text` is one of the names.
     fn is(&self, text: &str) -> bool {
-        let is_sequence = self.sequence.is_some_and(|n| text.parse() == Ok(n));
-        let is_hash = self.hashes.iter().any(|hash| hash == text);
-        is_sequence || is_hash || self.stamp.to_string() == text
+        let name = SnapshotName::parse(text);
+        let hashes = self.hashes.iter().cloned();
+        name.is_some_and(|name| name.is(self.stamp, self.sequence, hashes))
     }
 }
 

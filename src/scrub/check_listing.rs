@@ -8,6 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::problem::{Needed, Problem, Stamps};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, ObjectKey, TABLES};
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
 use crate::format::manifest::TablePage;
 use crate::format::signature::Trust;
@@ -33,7 +34,7 @@ pub struct Examined {
     pub stray: Option<(u64, u64)>,
 }
 
-/// Looks at the chain, and at all objects of the `wanted` snapshots, which are named as in `list`.
+/// Looks at the chain, and at all objects of the `wanted` snapshots.
 /// Empty: all.
 ///
 /// If a push, a prune or a sync changes the target meanwhile, it looks again, so that the change is
@@ -41,7 +42,7 @@ pub struct Examined {
 pub async fn examine(
     folder: &HostFolder,
     trust: &Trust,
-    wanted: &[String],
+    wanted: &[SnapshotChoice],
     now: DateTime<Utc>,
 ) -> Result<Examined, RepositoryError> {
     let mut looks = 0;
@@ -59,7 +60,7 @@ pub async fn examine(
 async fn look(
     folder: &HostFolder,
     trust: &Trust,
-    wanted: &[String],
+    wanted: &[SnapshotChoice],
     now: DateTime<Utc>,
 ) -> Result<Examined, RepositoryError> {
     let chain = folder.chain(trust).await?;
@@ -103,16 +104,20 @@ async fn look(
     })
 }
 
-fn choose(chain: &Chain, wanted: &[String], problems: &mut Vec<Problem>) -> Vec<VerifiedSnapshot> {
+fn choose(
+    chain: &Chain,
+    wanted: &[SnapshotChoice],
+    problems: &mut Vec<Problem>,
+) -> Vec<VerifiedSnapshot> {
     if wanted.is_empty() {
         return chain.snapshots.clone();
     }
     let mut chosen: Vec<VerifiedSnapshot> = Vec::new();
-    for text in wanted {
-        match chain.resolve(text) {
+    for choice in wanted {
+        match chain.resolve(choice) {
             Ok(snapshot) => chosen.push(snapshot.clone()),
             Err(error) => problems.push(Problem::NotHere(format!(
-                "snapshot {text} to look at: {error}"
+                "snapshot {choice} to look at: {error}"
             ))),
         }
     }

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 
 use super::error::ShipError;
 use crate::base::ids::{Hash, MANIFESTS, ObjectKey, TABLES};
+use crate::base::snapshot_choice::SnapshotChoice;
 use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
 use crate::format::manifest::ArchiveRow;
 use crate::format::signature::Trust;
@@ -83,6 +84,8 @@ pub struct SyncPlan {
     pub bytes: u64,
     /// What is wrong with the chain on the side that is read.
     pub findings: Vec<Finding>,
+    /// Which snapshots were chosen by a time, each a sentence.
+    pub choices: Vec<String>,
     /// Fingerprints of the keys that signed its manifests.
     signers: Vec<String>,
 }
@@ -105,11 +108,11 @@ pub struct SyncReport {
 }
 
 impl SyncRequest {
-    /// Looks at both sides and plans the copy of the `wanted` snapshots, which are named as in
-    /// `list`; empty: all.
-    pub async fn plan(&self, wanted: &[String]) -> Result<SyncPlan, ShipError> {
+    /// Looks at both sides and plans the copy of the `wanted` snapshots; empty: all.
+    pub async fn plan(&self, wanted: &[SnapshotChoice]) -> Result<SyncPlan, ShipError> {
         let chain = self.from.chain(&self.trust).await?;
-        let mut chosen = choose(&chain, wanted)?;
+        let mut choices = Vec::new();
+        let mut chosen = choose(&chain, wanted, &mut choices)?;
         // Before the archives: a mark is removed after the objects that it names.
         let marked = self.marked().await?;
         let (mut archives, tables, manifests) = futures::future::try_join3(
@@ -128,6 +131,7 @@ impl SyncRequest {
             snapshots: Vec::new(),
             bytes: 0,
             findings: chain.findings.clone(),
+            choices,
             signers: chain.signers(),
         };
         for snapshot in chosen {
@@ -223,13 +227,19 @@ impl SyncRequest {
     }
 }
 
-fn choose(chain: &Chain, wanted: &[String]) -> Result<Vec<VerifiedSnapshot>, ShipError> {
+/// Returns the `wanted` snapshots, or all. Adds to `choices` which ones a time means.
+fn choose(
+    chain: &Chain,
+    wanted: &[SnapshotChoice],
+    choices: &mut Vec<String>,
+) -> Result<Vec<VerifiedSnapshot>, ShipError> {
     if wanted.is_empty() {
         return Ok(chain.snapshots.clone());
     }
     let mut chosen = Vec::new();
-    for text in wanted {
-        let snapshot = chain.resolve(text).map_err(RepositoryError::from)?;
+    for choice in wanted {
+        let snapshot = chain.resolve(choice).map_err(RepositoryError::from)?;
+        choices.extend(choice.explain(snapshot.stamp()));
         chosen.push(snapshot.clone());
     }
     chosen.sort_by_key(|snapshot| snapshot.manifest.name());

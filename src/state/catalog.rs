@@ -11,6 +11,7 @@
 //! then on. So the rows that indexes are made from carry a checksum ([`row_checksum`]), and a row
 //! with a wrong one counts as unknown.
 
+mod about;
 mod archives;
 mod cached;
 mod chosen;
@@ -35,6 +36,7 @@ use crate::format::manifest::recipient_set_name;
 
 use cached::Cached;
 
+pub use about::SnapshotAbout;
 pub use archives::{CatalogArchive, NewArchive, NewChunk, Recorder};
 pub use chosen::ArchiveSize;
 pub(crate) use hash_sets::ADOPTED_HEADS;

@@ -126,6 +126,7 @@ const ANNOUNCED: &[&str] = &[
 fn with_values(command: &str) -> String {
     let own = command.split(" | ").next().unwrap();
     let own = own
+        .replace("[SNAPSHOT…]", "latest")
         .replace("SEQUENCE", "1")
         .replace("STAMP", "20260407T060000Z");
     let mut words: Vec<&str> = Vec::new();

@@ -13,10 +13,12 @@ mod support;
 
 mod backup;
 mod catalog_rebuild;
+mod choosing;
 mod clocks;
 mod commands;
 mod documented;
 mod list_and_status;
+mod listing;
 mod progress;
 mod prune;
 mod restore;

@@ -34,7 +34,7 @@ const REDACTIONS: &[(&str, &str)] = &[
     (r"before-restore-\w+", "before-restore-[STAMP]"),
     // Of `ls`: this file is written by the run, and has the path of the directory.
     (
-        r"\d+ (?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d )?backup-metadata",
+        r"\d+ (?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ )?backup-metadata",
         "[SIZE] backup-metadata",
     ),
     (

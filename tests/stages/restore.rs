@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sealift::base::error_chain::with_causes as told;
 use sealift::base::progress::Silent;
+use sealift::base::snapshot_choice::SnapshotChoice;
 use sealift::format::signature::Trust;
 use sealift::restore::{self, RestoreRequest};
 
@@ -63,7 +64,7 @@ fn every_increment_restores() {
     }
     for (number, state) in states.iter().enumerate() {
         let out = repo.path(&format!("out-{number}"));
-        let snapshot = (number + 1).to_string();
+        let snapshot = SnapshotChoice::parse(&(number + 1).to_string()).unwrap();
         let report = restore(
             &repo,
             &RestoreRequest {

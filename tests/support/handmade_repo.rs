@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use sealift::base::ids::{ArchiveId, Hash, HostName, ObjectKey, Stamp, WriterId};
 use sealift::base::progress::Silent;
+use sealift::base::snapshot_choice::SnapshotChoice;
 use sealift::format::index::{
     ArchiveStream, DatabaseRecord, Entry, EntryType, Extent, IndexHeader, ValidationRecord,
     push_extent,
@@ -489,7 +490,7 @@ pub fn run<T>(future: impl Future<Output = T>) -> T {
 /// The latest snapshot, all of it.
 pub fn request(to: &Path) -> RestoreRequest {
     RestoreRequest {
-        snapshot: "latest".to_owned(),
+        snapshot: SnapshotChoice::latest(),
         to: to.to_path_buf(),
         paths: Vec::new(),
         overwrite: false,

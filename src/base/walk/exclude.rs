@@ -5,9 +5,7 @@
 //! were a component, since git compares the part without wildcards first and matches only the rest
 //! as a pattern.
 
-mod glob;
-
-use glob::Glob;
+use crate::base::glob::Glob;
 
 /// An exclude line that no line of a file can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -29,7 +29,7 @@ use crate::base::runtime::runtime;
 use crate::format::manifest::{ArchiveRow, Known};
 use crate::packer::{Lineage, PackRequest, Packed, pack};
 use crate::state::State;
-use crate::state::catalog::Catalog;
+use crate::state::catalog::{Catalog, SnapshotAbout};
 use crate::state::machine::machine_id;
 
 /// How far a snapshot's stamp may be before that of the snapshot before it: several snapshots
@@ -281,8 +281,15 @@ impl<'a> Push<'a> {
             &*self.progress,
             &mut on_sealed,
             &mut look_at_rest,
-        );
-        Ok(packed?)
+        )?;
+        let sources = request.snapshot.sources.iter();
+        let about = SnapshotAbout {
+            tags: request.snapshot.tags.clone(),
+            sources: sources.map(|source| source.to.clone()).collect(),
+        };
+        let core = &packed.manifest.core_hash;
+        self.state.catalog.remember_about(core, &about)?;
+        Ok(packed)
     }
 
     /// Publishes on every target once its uploads have ended. Returns the targets' reports in their

@@ -171,7 +171,7 @@ impl Learning<'_> {
             })?,
         };
         let request = RestoreRequest {
-            snapshot: newest.manifest.name().hash16,
+            snapshot: newest.choice(),
             to: PathBuf::from(RESTORED),
             paths,
             overwrite: false,

@@ -22,6 +22,12 @@ impl Run<'_> {
                 return Ok(verdict);
             }
         };
+        for choice in wanted {
+            let chosen = examined.chain.resolve(choice).ok();
+            if let Some(text) = chosen.and_then(|chosen| choice.explain(chosen.stamp())) {
+                self.front.note(&text);
+            }
+        }
         verdict.problems = std::mem::take(&mut examined.problems);
         let head = head(&examined.chain);
         if let Some(least) = self.request.at_least

@@ -187,6 +187,11 @@ impl Destination {
         self.there.as_ref().unwrap_or(&self.above)
     }
 
+    /// Whether it does not exist.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.there.is_none()
+    }
+
     /// Refuses a restore that cannot fit, before it fills the disk. Accepts all if the file system
     /// does not report its free space.
     pub(crate) fn require_room(&self, needed: u64) -> Result<(), DestinationError> {

@@ -33,6 +33,9 @@ use crate::base::openat::{
 /// under 255 bytes.
 const MAX_NAME_BYTES: usize = 200;
 const SET_GID: u32 = 0o2000;
+/// The permissions of a destination that did not exist, whatever the umask: what is in it may be
+/// secret, and files come back with their own modes.
+const NEW_DIRECTORY: u32 = 0o700;
 
 /// Why a staging directory could not be made or put in its place.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +69,6 @@ pub(super) struct Staging {
     /// The directory whose content becomes the destination's.
     tree: Dir,
     destination: Destination,
-    /// The permissions of a new directory there, by the umask.
-    usual_mode: u32,
     /// Removes it if this process must end: its content is decrypted.
     removal: Removal,
 }
@@ -99,7 +100,6 @@ impl Staging {
         let private = Arc::new(private);
         let _ = slot.set(Arc::clone(&private));
         let path = parent.path_of(private.name());
-        let usual_mode = usual_mode(&private).map_err(fail("look at", &path))?;
         let tree = match destination.place {
             StagingPlace::Sibling => private.dir().clone(),
             StagingPlace::Inside => {
@@ -111,7 +111,6 @@ impl Staging {
             private,
             tree,
             destination,
-            usual_mode,
             removal,
         })
     }
@@ -157,11 +156,12 @@ impl Staging {
         Ok(aside.map(|aside| parent.path_of(aside)))
     }
 
-    /// Sets the owner, mode and access lists of the tree to those of the destination.
+    /// Sets the owner, mode and access lists of the tree to those of the destination, if that
+    /// exists.
     fn take_attributes(&self) -> Result<(), StagingError> {
         let path = self.parent().path_of(self.private.name());
         let set = || {
-            let mut mode = self.usual_mode;
+            let mut mode = NEW_DIRECTORY;
             if let Some(previous) = &self.destination.there {
                 mode = take_from(previous, &self.tree)?;
             }
@@ -276,14 +276,6 @@ fn prefix_of(destination: &Destination) -> OsString {
             OsString::from_vec([b".", name, INSIDE_PREFIX.as_bytes()].concat())
         }
     }
-}
-
-/// Returns the permissions that the process's umask leaves to a new directory.
-fn usual_mode(private: &PrivateDir) -> io::Result<u32> {
-    let probe = private.dir().make_dir("mode", 0o777)?;
-    let mode = Meta::of_fd(&probe)?.permissions();
-    private.dir().remove_dir("mode")?;
-    Ok(mode & 0o777)
 }
 
 /// Has the directory in `slot` removed if this process must end.

@@ -1,6 +1,7 @@
 //! Why a restore cannot be planned.
 
 use crate::base::ids::{ArchiveId, Stamp};
+use crate::base::path_choice::is_at_or_below;
 use crate::format::chain::ChainError;
 use crate::format::index::Skipped;
 
@@ -69,6 +70,14 @@ pub enum PlanError {
         /// Up to three similar paths of the snapshot, quoted.
         near: Vec<String>,
     },
+    /// The glob matches no path of the snapshot.
+    #[error("nothing in this snapshot matches {glob:?}{}", near_matches(near))]
+    NoMatch {
+        /// The glob.
+        glob: String,
+        /// Up to three paths that it may mean, quoted.
+        near: Vec<String>,
+    },
     /// The snapshot has no such path, and its own list says why.
     #[error("no {path:?} in this snapshot: {reason}")]
     Lacked {
@@ -94,14 +103,22 @@ fn near_misses(near: &[String]) -> String {
     }
 }
 
+/// Returns `. There is A, B`, or nothing.
+pub(crate) fn near_matches(near: &[String]) -> String {
+    match near.is_empty() {
+        true => String::new(),
+        false => format!(". There is {}", near.join(", ")),
+    }
+}
+
 /// Adds to a missing path the reason from the snapshot's list of skipped entries, if it has one.
 pub(super) fn explain_lack(error: PlanError, skipped: &[Skipped]) -> PlanError {
     let PlanError::NoSuchPath { path, near } = error else {
         return error;
     };
     let is_it = |one: &&Skipped| {
-        is_at_or_below(path.as_bytes(), one.path.as_bytes())
-            || is_at_or_below(one.path.as_bytes(), path.as_bytes())
+        let (path, lacked) = (path.as_bytes(), one.path.as_bytes());
+        is_at_or_below(path, lacked) || is_at_or_below(lacked, path)
     };
     match skipped.iter().find(is_it) {
         Some(one) => PlanError::Lacked {
@@ -110,9 +127,4 @@ pub(super) fn explain_lack(error: PlanError, skipped: &[Skipped]) -> PlanError {
         },
         None => PlanError::NoSuchPath { path, near },
     }
-}
-
-fn is_at_or_below(path: &[u8], dir: &[u8]) -> bool {
-    let rest = path.strip_prefix(dir);
-    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }

@@ -2,39 +2,32 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::base::similar::edit_distance;
+use crate::base::path_choice::{PathChoice, near_globbed, near_names};
 use crate::format::index::{Entry, EntryList, EntryType, parent_path};
 use crate::restore::plan::error::PlanError;
 
-/// Similar paths that an error names.
-const MOST_NEAR_MISSES: usize = 3;
-
-/// Returns the entries at or below `paths`, and the directories above them. Without paths, returns
-/// all entries.
+/// Returns the entries at or below `paths`, which may be globs, and the directories above them.
+/// Without paths, returns all entries.
 pub(super) fn select(entries: EntryList, paths: &[Vec<u8>]) -> Result<EntryList, PlanError> {
-    // There can be as many as entries.
-    let wanted: BTreeSet<&[u8]> = paths.iter().map(|path| trim(path)).collect();
-    if wanted.is_empty() || wanted.contains(&b""[..]) {
+    let exists = |path: &[u8]| entries.find(path).is_some();
+    let choice = PathChoice::new(paths.iter().map(Vec::as_slice), exists);
+    if let Some(path) = choice.missing() {
+        return Err(PlanError::NoSuchPath {
+            path: String::from_utf8_lossy(path).into_owned(),
+            near: near_names(path, entries.iter().map(|entry| entry.path)),
+        });
+    }
+    if choice.is_everything() {
         return Ok(entries);
     }
-    let mut leading = BTreeSet::new();
-    for path in &wanted {
-        if entries.find(path).is_none() {
-            return Err(PlanError::NoSuchPath {
-                path: String::from_utf8_lossy(path).into_owned(),
-                near: near_misses(&entries, path),
-            });
-        }
-        let mut above = parent_path(path);
-        while let Some(dir) = above {
-            leading.insert(dir.to_vec());
-            above = parent_path(dir);
-        }
+    let leading = leading(&entries, &choice);
+    if let Some(glob) = choice.unmatched() {
+        return Err(PlanError::NoMatch {
+            glob: String::from_utf8_lossy(glob).into_owned(),
+            near: near_globbed(glob, entries.iter().map(|entry| entry.path)),
+        });
     }
-    let is_wanted = |path: &[u8]| {
-        let mut at_or_above = std::iter::successors(Some(path), |path| parent_path(path));
-        leading.contains(path) || at_or_above.any(|path| wanted.contains(path))
-    };
+    let is_wanted = |path: &[u8]| leading.contains(path) || choice.takes(path);
     let mut firsts = left_out_firsts(&entries, is_wanted);
     let mut selected = EntryList::default();
     for entry in entries.iter().filter(|entry| is_wanted(entry.path)) {
@@ -45,16 +38,27 @@ pub(super) fn select(entries: EntryList, paths: &[Vec<u8>]) -> Result<EntryList,
     Ok(selected)
 }
 
-/// Normalizes a path: `./a/b/` and `/a/b` mean `a/b`.
-fn trim(path: &[u8]) -> &[u8] {
-    let mut path = path;
-    loop {
-        path = match path {
-            [b'.', b'/', rest @ ..] | [b'/', rest @ ..] | [rest @ .., b'/'] => rest,
-            b"." => b"",
-            _ => return path,
-        };
+/// Returns the directories above the chosen paths.
+fn leading(entries: &EntryList, choice: &PathChoice) -> BTreeSet<Vec<u8>> {
+    let mut leading = BTreeSet::new();
+    let mut add = |path: &[u8]| {
+        let mut above = parent_path(path);
+        while let Some(dir) = above.filter(|dir| !leading.contains(*dir)) {
+            leading.insert(dir.to_vec());
+            above = parent_path(dir);
+        }
+    };
+    choice.literals().for_each(&mut add);
+    if choice.has_globs() {
+        // What is below a chosen directory adds nothing that is not chosen itself.
+        let is_first = |path: &[u8]| parent_path(path).is_none_or(|dir| !choice.takes(dir));
+        for entry in entries.iter().filter(|entry| choice.takes(entry.path)) {
+            if is_first(entry.path) {
+                add(entry.path);
+            }
+        }
     }
+    leading
 }
 
 /// Returns the first names that are not wanted of hard links that are.
@@ -91,30 +95,4 @@ fn adopt_content(entry: &mut Entry, firsts: &mut HashMap<Vec<u8>, Entry>) {
     } else {
         entry.target = Some(first.path.clone());
     }
-}
-
-/// Returns up to three similar paths: the same name elsewhere, or a similar name.
-fn near_misses(entries: &EntryList, path: &[u8]) -> Vec<String> {
-    let name = |path: &[u8]| {
-        let cut = path.iter().rposition(|byte| *byte == b'/');
-        String::from_utf8_lossy(&path[cut.map_or(0, |cut| cut + 1)..]).to_lowercase()
-    };
-    let wanted = name(path);
-    let farthest = wanted.chars().count() / 3 + 1;
-    let mut near: Vec<(usize, &[u8])> = entries
-        .iter()
-        .map(|entry| {
-            (
-                edit_distance(&name(entry.path), &wanted, farthest),
-                entry.path,
-            )
-        })
-        .filter(|(distance, _)| *distance <= farthest)
-        .collect();
-    // Among equally similar names, those in the same directory come first.
-    near.sort_by_key(|(distance, found)| (*distance, parent_path(found) != parent_path(path)));
-    let texts = near
-        .iter()
-        .map(|(_, found)| format!("{:?}", String::from_utf8_lossy(found)));
-    texts.take(MOST_NEAR_MISSES).collect()
 }

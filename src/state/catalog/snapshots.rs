@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::publication_state::PublicationState;
-use super::{Catalog, CatalogError};
+use super::{Catalog, CatalogError, about};
 use crate::base::ids::{Hash, Stamp, WriterId};
 use crate::format::known::Made;
 use crate::format::manifest::{Known, Manifest, ManifestName};
@@ -208,7 +208,10 @@ impl Catalog {
         ] {
             self.db.execute(sql, [&core.0[..]]).map_err(self.fail())?;
         }
-        Ok(())
+        self.db
+            .execute("DELETE FROM meta WHERE key=?1", [about::key(core)])
+            .map(drop)
+            .map_err(self.fail())
     }
 
     /// Records what became of the snapshot `core` on `target`.
@@ -248,6 +251,14 @@ impl Catalog {
             .optional()
             .map_err(self.fail())?;
         Ok(text.and_then(|text| PublicationState::parse(&text)))
+    }
+
+    /// Returns when this host last noted anything about `target`, in RFC 3339; `None`: never.
+    pub fn noted_at(&self, target: &str) -> Result<Option<String>, CatalogError> {
+        let sql = "SELECT max(published_at) FROM publications WHERE target=?1";
+        self.db
+            .query_row(sql, [target], |row| row.get(0))
+            .map_err(self.fail())
     }
 
     /// Returns the states of all snapshots on `target`, by core hash.

@@ -65,7 +65,7 @@ impl Account {
         let has_keys = keys.iter().all(|name| environment.get(name).is_some());
         for name in TOKEN_FILES {
             if let Some(file) = environment.get(name).filter(|_| !has_keys) {
-                check_token(&target, name, file)?;
+                setting::check_token_file(&target, name, file)?;
             }
         }
         let profile = Profile::load(&target, environment)?;
@@ -159,15 +159,6 @@ fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
         Key::ContainerCredentialsRelativeUri => Some(Takes::Path),
         _ => Some(Takes::Text),
     }
-}
-
-/// Checks the token in a file, which goes into a header or an address. A token that replaces it
-/// later is not checked.
-fn check_token(target: &str, name: &str, file: &str) -> Result<(), OpenError> {
-    let wrong = |what: String| OpenError::setting(target, name, format!("names {file}, {what}"));
-    let text = setting::read_file(Path::new(file));
-    let text = text.map_err(|error| wrong(format!("which cannot be read: {error}")))?;
-    setting::check(Takes::Text, &text).map_err(|what| wrong(format!("whose token {what}")))
 }
 
 /// Returns the address to which requests to a bucket go.

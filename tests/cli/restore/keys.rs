@@ -393,9 +393,10 @@ fn a_wrong_identity_is_told_so() {
     let (_, err) = texts(&output);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        err.contains("none of the identities can decrypt it"),
+        err.contains("the identity cannot decrypt snapshot"),
         "{err}"
     );
-    assert!(err.contains("try your other identity"), "{err}");
+    assert!(err.contains(host.recipient.trim()), "{err}");
+    assert!(err.contains("give the identity of one of these"), "{err}");
     assert!(!host.path("out").exists());
 }

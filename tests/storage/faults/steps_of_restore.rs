@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use sealift::base::progress::Silent;
+use sealift::base::snapshot_choice::SnapshotChoice;
 use sealift::restore::open::{Identities, Prompt, SecretString};
 use sealift::restore::{self, RestoreError, RestoreReport, RestoreRequest};
 use sealift::storage::ErrorKind;
@@ -29,7 +30,7 @@ fn restore(
 ) -> (Result<RestoreReport, RestoreError>, usize) {
     let (folder, watched) = pusher.watched(TARGETS[0], fault, kind);
     let request = RestoreRequest {
-        snapshot: "latest".to_owned(),
+        snapshot: SnapshotChoice::latest(),
         to: pusher.path("place/out"),
         paths: Vec::new(),
         overwrite,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use sealift::base::error_chain::with_causes;
 use sealift::base::ids::{Hash, ObjectKey};
 use sealift::base::progress::Silent;
+use sealift::base::snapshot_choice::SnapshotChoice;
 use sealift::format::known::{Directory, KnownPage};
 use sealift::format::manifest::TablePage;
 use sealift::format::signature::Trust;
@@ -281,7 +282,7 @@ async fn restore_all(
     let scratch = tempfile::tempdir().unwrap();
     for (sequence, tree) in trees {
         let request = RestoreRequest {
-            snapshot: sequence.to_string(),
+            snapshot: SnapshotChoice::parse(&sequence.to_string()).unwrap(),
             to: scratch.path().join(sequence.to_string()),
             paths: Vec::new(),
             overwrite: false,

@@ -1,0 +1,38 @@
+//! Tags and sources of the snapshots that this host packed. On targets they are in the sealed index,
+//! which this host cannot read, and its own copy of a snapshot does not stay for ever.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Catalog, CatalogError};
+use crate::base::ids::Hash;
+
+/// What the catalog remembers of a snapshot's content.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotAbout {
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Where in it the sources belong that it holds.
+    pub sources: Vec<String>,
+}
+
+/// The key in `meta` of the snapshot `core`.
+pub(super) fn key(core: &Hash) -> String {
+    format!("about {core}")
+}
+
+impl Catalog {
+    /// Remembers tags and sources of the snapshot `core`.
+    pub fn remember_about(&self, core: &Hash, about: &SnapshotAbout) -> Result<(), CatalogError> {
+        // Lists of texts always have a JSON form.
+        let text = serde_json::to_string(about).unwrap_or_default();
+        self.set_meta(&key(core), &text)
+    }
+
+    /// Returns tags and sources of the snapshot `core`. `None`: another machine, or an earlier
+    /// version, packed it, or the catalog was lost since.
+    pub fn about(&self, core: &Hash) -> Result<Option<SnapshotAbout>, CatalogError> {
+        let text = self.meta(&key(core))?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+}
