@@ -50,9 +50,9 @@ use crate::jobs::context::{Display, FrontEnd};
 use crate::jobs::run_report::{RunOutcome, RunReport};
 use events::EventSink;
 use failure::{Failure, Outcome};
+pub use memory::ReportingAllocator;
 use terminal::displays::{DisplayMode, Displays};
 use terminal::screen;
-pub use memory::ReportingAllocator;
 
 /// Encrypted off-site backups that the server itself cannot decrypt.
 #[derive(Debug, Parser)]

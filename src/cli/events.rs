@@ -232,7 +232,10 @@ fn line(mut event: Value, is_progress: bool) -> EventLine {
 }
 
 /// Returns the descriptor as a file that no child inherits.
-#[allow(unsafe_code, reason = "a descriptor that the caller hands over is a bare number")]
+#[allow(
+    unsafe_code,
+    reason = "a descriptor that the caller hands over is a bare number"
+)]
 fn take_over(fd: RawFd) -> Result<File, EventsFdError> {
     if (0..=2).contains(&fd) {
         return Err(EventsFdError::Standard(fd));
@@ -328,7 +331,10 @@ mod tests {
             .map(|line| serde_json::from_str(&line.text).unwrap())
             .collect();
         assert_eq!(lines.len(), 2);
-        assert_eq!((&lines[0]["event"], &lines[0]["bytes"]), (&json!("progress"), &json!(9)));
+        assert_eq!(
+            (&lines[0]["event"], &lines[0]["bytes"]),
+            (&json!("progress"), &json!(9))
+        );
         assert_eq!(lines[1]["source"], "db");
     }
 }

@@ -360,10 +360,12 @@ fn details(config: &Config, report: &PushReport, took: &[(String, Duration)]) ->
             seconds: took.map(|(_, took)| took.as_secs_f64()),
         });
         let databases = figures.databases.iter();
-        details.databases.extend(databases.map(|(path, database)| DatabaseRun {
-            path: path.clone(),
-            tables: database.tables.clone(),
-        }));
+        details
+            .databases
+            .extend(databases.map(|(path, database)| DatabaseRun {
+                path: path.clone(),
+                tables: database.tables.clone(),
+            }));
     }
     details
 }

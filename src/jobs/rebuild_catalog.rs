@@ -25,8 +25,8 @@ use super::targets::{open_all, own_trust};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{HostName, Stamp};
-use crate::base::runtime::runtime;
 use crate::base::progress::Stage;
+use crate::base::runtime::runtime;
 use crate::config::Config;
 use crate::format::index::EntryList;
 use crate::format::signature::Trust;
@@ -151,8 +151,14 @@ impl Rebuild {
         }
         let runtime = runtime().map_err(PushError::Runtime)?;
         let looks = LookPlan::whole(targets);
-        let inspected_targets =
-            runtime.block_on(inspect_targets(&state, host, targets, trust, &looks, &|_, _| {}))?;
+        let inspected_targets = runtime.block_on(inspect_targets(
+            &state,
+            host,
+            targets,
+            trust,
+            &looks,
+            &|_, _| {},
+        ))?;
         for inspected in &inspected_targets {
             if let Err(error) = &inspected.seen {
                 return Err(PushError::NotSeen {

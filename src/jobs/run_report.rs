@@ -3,7 +3,7 @@
 //! Every field is always there, so that a reader needs to know one shape; docs/events.md describes
 //! it. Paths and tables are for the history of this host only: they must not leave it in clear.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::Serialize;
 
 use super::backup::report::{BackupReport, DatabaseRun, PushedState, SourceRun};
@@ -101,8 +101,8 @@ impl RunReport {
             id: run_id(now),
             kind: kind.to_owned(),
             trigger: "manual",
-            started_at: now,
-            ended_at: now,
+            started_at: now.trunc_subsecs(3),
+            ended_at: now.trunc_subsecs(3),
             outcome: RunOutcome::Cancelled,
             exit_code: 1,
             stamp: None,
@@ -152,7 +152,7 @@ impl RunReport {
     pub(crate) fn conclude(&mut self, outcome: RunOutcome, exit_code: u8, now: DateTime<Utc>) {
         self.outcome = outcome;
         self.exit_code = exit_code;
-        self.ended_at = now;
+        self.ended_at = now.trunc_subsecs(3);
     }
 }
 
@@ -182,21 +182,45 @@ mod tests {
         assert!(ids.iter().all(|id| id.len() == 26));
         assert_ne!(run_id(at(1)), run_id(at(1)));
         // The specification's example of the time's ten digits.
-        assert!(run_id(DateTime::from_timestamp_millis(1_469_918_176_385).unwrap()).starts_with("01ARYZ6S41"));
+        assert!(
+            run_id(DateTime::from_timestamp_millis(1_469_918_176_385).unwrap())
+                .starts_with("01ARYZ6S41")
+        );
     }
 
     #[test]
     fn every_field_is_always_there() {
         let report = RunReport::begin("verify", DateTime::UNIX_EPOCH);
         let value = serde_json::to_value(&report).unwrap();
-        let mut names: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut names: Vec<&str> = value
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
         names.sort_unstable();
         assert_eq!(
             names,
             [
-                "bytes", "databases", "ended_at", "errors", "exit_code", "files", "id", "kind", "new_bytes",
-                "outcome", "retention", "sequence", "skipped", "sources", "stamp", "started_at", "stored_bytes",
-                "targets", "trigger"
+                "bytes",
+                "databases",
+                "ended_at",
+                "errors",
+                "exit_code",
+                "files",
+                "id",
+                "kind",
+                "new_bytes",
+                "outcome",
+                "retention",
+                "sequence",
+                "skipped",
+                "sources",
+                "stamp",
+                "started_at",
+                "stored_bytes",
+                "targets",
+                "trigger"
             ]
         );
     }

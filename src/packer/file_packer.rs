@@ -134,10 +134,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     }
 
     /// Packs one item.
-    pub(super) fn pack(
-        &mut self,
-        prefetched: Prefetched,
-    ) -> Result<(), PackError> {
+    pub(super) fn pack(&mut self, prefetched: Prefetched) -> Result<(), PackError> {
         let Prefetched {
             item,
             earlier,
@@ -154,11 +151,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             }
             SnapshotItem::Between(path) => {
                 self.open_dirs.open(path.clone());
-                self.emit(
-                    &entry_metadata::synthetic_dir(path).to_line(),
-                    0,
-                    0,
-                )
+                self.emit(&entry_metadata::synthetic_dir(path).to_line(), 0, 0)
             }
             // Readers refuse an index with an entry that has no parent.
             SnapshotItem::Found { path, .. } if !self.has_parent(&path) => {
@@ -201,12 +194,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     }
 
     /// Writes an entry line, and counts the entry: its bytes, and how many of them are new.
-    fn emit(
-        &mut self,
-        line: &[u8],
-        bytes: u64,
-        new_bytes: u64,
-    ) -> Result<(), PackError> {
+    fn emit(&mut self, line: &[u8], bytes: u64, new_bytes: u64) -> Result<(), PackError> {
         let written = self.lines.write_all(line);
         let written = written.and_then(|()| self.lines.write_all(b"\n"));
         written.map_err(|e| scratch_error(&self.entry_lines, e))?;
@@ -280,12 +268,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     }
 
     /// Takes the entry of an unchanged file from the last snapshot.
-    fn reuse(
-        &mut self,
-        cached: &CachedFile,
-        meta: &Meta,
-        origin: Origin,
-    ) -> Result<(), PackError> {
+    fn reuse(&mut self, cached: &CachedFile, meta: &Meta, origin: Origin) -> Result<(), PackError> {
         self.archives.count_reused(&cached.uses);
         self.note_name(meta, &cached.path);
         if cached.sqlite && origin == Origin::Live {
@@ -315,11 +298,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     }
 
     /// Writes the entry of a file that was read. `was` is how it looked in the last snapshot.
-    fn write_file(
-        &mut self,
-        read: ReadFile,
-        was: Option<Grain>,
-    ) -> Result<(), PackError> {
+    fn write_file(&mut self, read: ReadFile, was: Option<Grain>) -> Result<(), PackError> {
         let ReadFile {
             mut entry,
             unread,

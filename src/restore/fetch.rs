@@ -142,11 +142,10 @@ async fn send(
     sender: mpsc::Sender<Result<Bytes, TargetError>>,
     progress: &Arc<dyn Progress>,
 ) {
-    // Counts until the first byte is here: some kinds of targets fetch the whole object first.
+    // Counts what is fetched and not here yet: some kinds of targets fetch the whole object first.
     let meter = Meter::of_reads(progress, folder.target.label());
     let key = folder.key(key);
     let opened = metered(Some(&meter), folder.target.stream(&key, 0)).await;
-    meter.close();
     let mut stream = match opened {
         Ok(stream) => stream,
         Err(error) => {

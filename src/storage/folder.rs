@@ -30,8 +30,8 @@ use rustix::io::Errno;
 
 use super::contract::{Body, Listed, PutMode, PutOutcome, Storage};
 use super::error::{ErrorKind, OpenError, TargetError};
-use super::meter;
 use super::key::{is_key, require_key, require_prefix};
+use super::meter;
 use super::size_error::SizeError;
 use super::spec::TargetSpec;
 use super::throttle::{self, Limits, Throttle};

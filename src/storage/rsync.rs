@@ -152,7 +152,7 @@ impl Rsync {
         self.refuse("get", key)?;
         let get = QueuedGet {
             key: key.to_owned(),
-            attempt: meter::attempt(),
+            attempt: Arc::new(meter::attempt()),
         };
         let done = batcher.submit(get).await;
         done.unwrap_or_else(|| Err(Arc::new(ProcessFailure::interrupted())))
@@ -246,6 +246,8 @@ impl Storage for Rsync {
                 let piece = read
                     .unwrap_or_else(|e| Err(io::Error::other(Panicked::of_task(e))))
                     .map_err(|e| TargetError::new("get", &key, &label, ErrorKind::Permanent, e))?;
+                // The reader of the stream counts the piece now.
+                fetched.attempt.reached(bytes - end);
                 Ok(Some((piece, end)))
             }
         });

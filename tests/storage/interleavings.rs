@@ -145,7 +145,12 @@ impl Progress for Sums {
     fn report(&self, event: &ProgressEvent<'_>) {
         match event {
             ProgressEvent::BytesShipped { target, bytes } => {
-                *self.shipped.lock().unwrap().entry((*target).to_owned()).or_default() += bytes;
+                *self
+                    .shipped
+                    .lock()
+                    .unwrap()
+                    .entry((*target).to_owned())
+                    .or_default() += bytes;
             }
             ProgressEvent::BytesInFlight { change, .. } => {
                 self.in_flight.fetch_add(*change, Ordering::SeqCst);
@@ -162,7 +167,10 @@ impl Sums {
         for target in &report.targets {
             let sum = shipped.get(&target.name).copied().unwrap_or(0);
             if sum != target.shipped_bytes {
-                return Err(format!("{}: progress says {sum}, the report {}", target.name, target.shipped_bytes));
+                return Err(format!(
+                    "{}: progress says {sum}, the report {}",
+                    target.name, target.shipped_bytes
+                ));
             }
         }
         match self.in_flight.load(Ordering::SeqCst) {

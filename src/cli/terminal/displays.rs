@@ -225,7 +225,9 @@ impl Shown {
         match boards.is_empty() {
             true => {
                 let stage = lock(&self.stage);
-                stage.as_ref().map_or_else(Vec::new, |one| one.lines(now, columns))
+                stage
+                    .as_ref()
+                    .map_or_else(Vec::new, |one| one.lines(now, columns))
             }
             false => {
                 let lines = boards.iter().flat_map(|board| board.lines(now, columns));
@@ -280,7 +282,9 @@ mod tests {
         assert_eq!(lines(), ["looking at the targets: s3, 0:00"]);
         let display = displays.show_transfer(Stage::Reading, Some("h"), 100);
         let bytes = 25;
-        display.progress.report(&ProgressEvent::BytesFetched { bytes });
+        display
+            .progress
+            .report(&ProgressEvent::BytesFetched { bytes });
         assert_eq!(lines(), ["reading archives: h, 25 B of 100 B, 25 %"]);
         drop(display);
         assert_eq!(lines(), ["looking at the targets: s3, 0:00"]);

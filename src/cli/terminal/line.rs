@@ -102,7 +102,10 @@ mod tests {
             "23.0 MB, 41.0 MB queued, 4.00 MB/s"
         );
         assert_eq!(extent(23 * mb, 0, true, None), "23.0 MB");
-        assert_eq!(extent(64 * mb, 64 * mb, true, None), "64.0 MB of 64.0 MB, 100 %");
+        assert_eq!(
+            extent(64 * mb, 64 * mb, true, None),
+            "64.0 MB of 64.0 MB, 100 %"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::displays::Board;
 use super::line::{Extent, clock, first_line, fitted};
@@ -11,6 +11,8 @@ use super::stage_board::stage_text;
 use crate::base::progress::{ProgressEvent, Stage, TargetActivity};
 use crate::cli::output::{count, size};
 
+/// A longer wait than this does not count for the rate.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Widest name of a target.
 const MOST_NAME_COLUMNS: usize = 16;
 
@@ -79,6 +81,10 @@ impl TargetLine {
         let copies = |activity: &TargetActivity| matches!(activity, TargetActivity::Copying { .. });
         if copies(activity) && !copies(&self.activity) {
             (self.base, self.queued, self.rate) = (self.sent, 0, Rate::default());
+        }
+        let has_paused = self.activity == TargetActivity::Waiting && self.began.elapsed() > PAUSE;
+        if has_paused {
+            self.rate = Rate::default();
         }
         if self.activity != *activity {
             self.began = Instant::now();
@@ -224,7 +230,10 @@ impl Board for PushBoard {
         let is_packed = self.is_packed.load(Ordering::Relaxed);
         let mut rest = self.rest();
         let mut lines = vec![fitted(&self.head(&mut rest, now), columns)];
-        let widths = rest.targets.iter().map(|target| target.name.chars().count());
+        let widths = rest
+            .targets
+            .iter()
+            .map(|target| target.name.chars().count());
         let width = widths.max().unwrap_or(0).min(MOST_NAME_COLUMNS);
         for target in &mut rest.targets {
             let name = fitted(&target.name, width);
@@ -261,8 +270,6 @@ impl Board for PushBoard {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn board(events: &[ProgressEvent<'_>]) -> PushBoard {
@@ -307,7 +314,10 @@ mod tests {
     fn the_bytes_of_a_large_file_count_while_it_is_read_and_once() {
         let read = ProgressEvent::FileRead { bytes: 9_000_000 };
         let board = board(&[stage(Stage::Packing), read]);
-        assert_eq!(board.lines(Instant::now(), 79)[0], "reading 0 files, 9.00 MB, 0 B new");
+        assert_eq!(
+            board.lines(Instant::now(), 79)[0],
+            "reading 0 files, 9.00 MB, 0 B new"
+        );
         board.take(&ProgressEvent::EntryPacked {
             files: 1,
             bytes: 9_500_000,
@@ -324,8 +334,14 @@ mod tests {
         let board = board(&[
             stage(Stage::Shipping),
             SENDING,
-            ProgressEvent::BytesQueued { target, bytes: 1000 },
-            ProgressEvent::BytesShipped { target, bytes: 1000 },
+            ProgressEvent::BytesQueued {
+                target,
+                bytes: 1000,
+            },
+            ProgressEvent::BytesShipped {
+                target,
+                bytes: 1000,
+            },
             ProgressEvent::TargetChanged {
                 target,
                 activity: &copying,
@@ -334,7 +350,10 @@ mod tests {
             ProgressEvent::BytesShipped { target, bytes: 250 },
         ]);
         let line = &board.lines(Instant::now(), 79)[1];
-        assert_eq!(line, "  s3  copying 250 B of 500 B, 50 %, from usb (file:///mnt)");
+        assert_eq!(
+            line,
+            "  s3  copying 250 B of 500 B, 50 %, from usb (file:///mnt)"
+        );
         let figures = board.figures().unwrap();
         assert_eq!(figures["targets"]["s3"]["sent"], 1250);
         assert_eq!(figures["targets"]["s3"]["total"], 1500);

@@ -19,6 +19,8 @@ const USUAL_SIZE: (usize, usize) = (80, 24);
 static SCREEN: Mutex<Screen> = Mutex::new(Screen {
     kind: ScreenKind::Closed,
     shown: Vec::new(),
+    lines: Vec::new(),
+    size: USUAL_SIZE,
     pauses: 0,
 });
 
@@ -37,6 +39,9 @@ struct Screen {
     kind: ScreenKind,
     /// The widths of the lines that are shown.
     shown: Vec<usize>,
+    /// The lines of the last draw, and the size of the terminal then.
+    lines: Vec<String>,
+    size: (usize, usize),
     /// Number of those that print something else now.
     pauses: usize,
 }
@@ -89,7 +94,13 @@ pub(super) fn draw(lines: &[String]) {
     if screen.kind == ScreenKind::Closed || screen.pauses > 0 {
         return;
     }
-    let text = screen.replaced_by(lines, size());
+    let size = size();
+    if screen.lines == lines && screen.size == size {
+        return;
+    }
+    let text = screen.replaced_by(lines, size);
+    screen.lines = lines.to_vec();
+    screen.size = size;
     write(&text);
 }
 
@@ -100,7 +111,9 @@ impl Screen {
         let most = rows.saturating_sub(1).max(1);
         let lines = &lines[..lines.len().min(most)];
         if self.kind == ScreenKind::Dumb {
-            let line = lines.first().map_or("", String::as_str);
+            let parts: Vec<&str> = lines.iter().map(|line| line.trim()).collect();
+            let most = columns.saturating_sub(1).clamp(1, MOST_COLUMNS);
+            let line: String = parts.join("; ").chars().take(most).collect();
             let width = line.chars().count();
             let before = self.shown.first().copied().unwrap_or(0);
             self.shown = vec![width];
@@ -135,6 +148,7 @@ impl Screen {
             ScreenKind::Full => format!("{}\x1b[J", self.up(size().0)),
         };
         self.shown.clear();
+        self.lines.clear();
         write(&text);
     }
 }
@@ -166,6 +180,8 @@ mod tests {
         Screen {
             kind,
             shown: Vec::new(),
+            lines: Vec::new(),
+            size: USUAL_SIZE,
             pauses: 0,
         }
     }
@@ -201,8 +217,11 @@ mod tests {
     #[test]
     fn a_dumb_terminal_gets_one_line_without_escapes() {
         let mut screen = screen(ScreenKind::Dumb);
-        let first = screen.replaced_by(&lines(&["long line", "two"]), (80, 24));
+        let first = screen.replaced_by(&lines(&["long line", "  two"]), (80, 24));
         let second = screen.replaced_by(&lines(&["short"]), (80, 24));
-        assert_eq!((first.as_str(), second.as_str()), ("\rlong line", "\rshort    "));
+        assert_eq!(
+            (first.as_str(), second.as_str()),
+            ("\rlong line; two", "\rshort         ")
+        );
     }
 }

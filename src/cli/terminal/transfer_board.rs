@@ -33,11 +33,18 @@ impl TransferBoard {
     }
 
     fn extent(&self) -> (u64, u64) {
-        let in_flight = self.in_flight.load(Ordering::Relaxed).max(0).cast_unsigned();
+        let in_flight = self
+            .in_flight
+            .load(Ordering::Relaxed)
+            .max(0)
+            .cast_unsigned();
         let done = self.done.load(Ordering::Relaxed) + in_flight;
         let total = self.total.load(Ordering::Relaxed);
         // An archive may have moved in full before it counts.
-        (done.min(total.max(self.done.load(Ordering::Relaxed))), total)
+        (
+            done.min(total.max(self.done.load(Ordering::Relaxed))),
+            total,
+        )
     }
 }
 

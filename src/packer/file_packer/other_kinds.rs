@@ -11,11 +11,7 @@ use crate::base::walk::{Found, exchanged};
 
 impl FilePacker<'_, '_> {
     /// Packs a directory as the walk saw it, since that is the directory whose items follow.
-    pub(super) fn pack_dir(
-        &mut self,
-        path: Vec<u8>,
-        found: &Found,
-    ) -> Result<(), PackError> {
+    pub(super) fn pack_dir(&mut self, path: Vec<u8>, found: &Found) -> Result<(), PackError> {
         let mut meta = found.meta;
         let attributes = match found.root.pin(found.rel()) {
             Ok(pin) => {
@@ -42,11 +38,7 @@ impl FilePacker<'_, '_> {
     }
 
     /// Packs a symlink, a FIFO or a device.
-    pub(super) fn pack_other(
-        &mut self,
-        path: Vec<u8>,
-        found: &Found,
-    ) -> Result<(), PackError> {
+    pub(super) fn pack_other(&mut self, path: Vec<u8>, found: &Found) -> Result<(), PackError> {
         let pin = match found.root.pin(found.rel()) {
             Ok(pin) if pin.meta().is_file() || pin.meta().is_dir() => {
                 self.skip(&path, exchanged());

@@ -223,7 +223,12 @@ mod tests {
     fn progress_is_told_from_names() {
         let line = "      1,310,720  12%    1.25MB/s    0:00:07 (xfr#1, to-chk=0/2)";
         assert_eq!(moved_bytes(line.as_bytes()), Some(1_310_720));
-        for other in ["", "<f+++++++++ h/archives/12 50%", "12 50%", "sent 12 bytes"] {
+        for other in [
+            "",
+            "<f+++++++++ h/archives/12 50%",
+            "12 50%",
+            "sent 12 bytes",
+        ] {
             assert_eq!(moved_bytes(other.as_bytes()), None, "{other}");
         }
     }

@@ -34,13 +34,15 @@ pub(super) struct QueuedPut {
 #[derive(Debug)]
 pub(super) struct QueuedGet {
     pub key: String,
-    pub attempt: Attempt,
+    pub attempt: Arc<Attempt>,
 }
 
 /// A fetched object, in a temporary folder that is removed with the last object of its batch.
 #[derive(Debug, Clone)]
 pub(super) struct Fetched {
     pub path: PathBuf,
+    /// Counts the bytes that were fetched and not passed on yet.
+    pub attempt: Arc<Attempt>,
     _folder: Arc<TempDir>,
 }
 
@@ -215,12 +217,21 @@ pub(super) async fn fetch(
             get.attempt.reached(total);
         }
     };
-    let output = transport.run(arguments, bytes, &moved).await.map_err(Arc::new);
-    let found = |key: &String| {
+    let output = transport
+        .run(arguments, bytes, &moved)
+        .await
+        .map_err(Arc::new);
+    // From now on each object counts for itself.
+    moved(0);
+    let found = |get: &QueuedGet| {
+        let key = &get.key;
         let path = folder.path().join(&inner).join(key);
         if path.is_file() {
+            let bytes = fs::metadata(&path).map_or(0, |meta| meta.len());
+            get.attempt.reached(bytes);
             return Ok(Fetched {
                 path,
+                attempt: Arc::clone(&get.attempt),
                 _folder: Arc::clone(&folder),
             });
         }
@@ -230,5 +241,5 @@ pub(super) async fn fetch(
             Ok(output) => Arc::new(output.why_not(&format!("{inner}{key}"))),
         })
     };
-    keys.iter().map(found).collect()
+    gets.iter().map(found).collect()
 }

@@ -7,12 +7,17 @@ use crate::shell::{Scene, Shell};
 
 fn events(shell: &Shell) -> Vec<Value> {
     let text = std::fs::read_to_string(shell.dir().join("events")).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")));
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")));
     lines.collect()
 }
 
 fn of_kind<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
-    events.iter().filter(|event| event["event"] == kind).collect()
+    events
+        .iter()
+        .filter(|event| event["event"] == kind)
+        .collect()
 }
 
 #[test]
@@ -30,20 +35,43 @@ fn a_backup_writes_its_stages_its_progress_and_last_its_report() {
     let stages = of_kind(&events, "stage");
     let stages: Vec<String> = stages
         .iter()
-        .map(|event| format!("{} {}", event["stage"].as_str().unwrap(), event["source"].as_str().unwrap_or("")))
+        .map(|event| {
+            format!(
+                "{} {}",
+                event["stage"].as_str().unwrap(),
+                event["source"].as_str().unwrap_or("")
+            )
+        })
         .collect();
-    let expected = ["producing db", "validating db", "packing ", "shipping ", "publishing "];
+    let expected = [
+        "producing db",
+        "validating db",
+        "packing ",
+        "shipping ",
+        "publishing ",
+    ];
     let places: Vec<usize> = expected
         .iter()
-        .map(|stage| stages.iter().position(|one| one == stage).unwrap_or_else(|| panic!("{stage}: {stages:?}")))
+        .map(|stage| {
+            stages
+                .iter()
+                .position(|one| one == stage)
+                .unwrap_or_else(|| panic!("{stage}: {stages:?}"))
+        })
         .collect();
     assert!(places.is_sorted(), "{stages:?}");
 
     // Some progress on the way, at most 4 a second, each with a higher count than the last.
     let progress = of_kind(&events, "progress");
-    let sent: Vec<u64> = progress.iter().filter_map(|event| event["targets"]["repo"]["sent"].as_u64()).collect();
+    let sent: Vec<u64> = progress
+        .iter()
+        .filter_map(|event| event["targets"]["folder"]["sent"].as_u64())
+        .collect();
     assert!(sent.len() >= 4 && sent.is_sorted(), "{sent:?}");
-    assert!(sent.iter().any(|sent| (1..5_000_000).contains(sent)), "{sent:?}");
+    assert!(
+        sent.iter().any(|sent| (1..5_000_000).contains(sent)),
+        "{sent:?}"
+    );
 
     assert_eq!(of_kind(&events, "report").len(), 1);
     let report = &events.last().unwrap()["report"];
@@ -51,12 +79,18 @@ fn a_backup_writes_its_stages_its_progress_and_last_its_report() {
     assert_eq!(report["outcome"], "complete");
     assert_eq!(report["exit_code"], 0);
     assert_eq!(report["stamp"], "20260407T060000Z");
-    assert_eq!(report["targets"][0]["name"], "repo");
+    assert_eq!(report["targets"][0]["name"], "folder");
     assert_eq!(report["targets"][0]["state"], "published");
-    assert!(report["targets"][0]["sent_bytes"].as_u64() >= sent.last().copied(), "{report}");
+    assert!(
+        report["targets"][0]["sent_bytes"].as_u64() >= sent.last().copied(),
+        "{report}"
+    );
     let source = |name: &str| {
         let sources = report["sources"].as_array().unwrap();
-        sources.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("{name}: {report}"))
+        sources
+            .iter()
+            .find(|one| one["name"] == name)
+            .unwrap_or_else(|| panic!("{name}: {report}"))
     };
     assert!(source("db")["seconds"].as_f64().is_some(), "{report}");
     assert_eq!(report["databases"][0]["tables"]["t"], 2, "{report}");
@@ -69,7 +103,10 @@ fn a_failure_reports_its_causes_and_the_next_step() {
     assert_eq!(code, 2, "{said}");
     let events = events(&shell);
     let report = &events.last().unwrap()["report"];
-    assert_eq!((&report["outcome"], &report["exit_code"]), (&"failed".into(), &2.into()));
+    assert_eq!(
+        (&report["outcome"], &report["exit_code"]),
+        (&"failed".into(), &2.into())
+    );
     let text = report["errors"][0]["text"].as_str().unwrap();
     assert!(text.contains("nosuch"), "{report}");
     assert!(report["errors"][0]["causes"].is_array(), "{report}");
@@ -85,7 +122,10 @@ fn an_interrupted_run_reports_that_it_was_cancelled() {
     );
     assert_eq!(code, 1, "{said}");
     let report = &events(&shell).pop().unwrap()["report"];
-    assert_eq!((&report["outcome"], &report["exit_code"]), (&"cancelled".into(), &1.into()));
+    assert_eq!(
+        (&report["outcome"], &report["exit_code"]),
+        (&"cancelled".into(), &1.into())
+    );
 }
 
 #[test]
@@ -123,5 +163,8 @@ fn no_child_inherits_the_descriptor() {
     shell.ok("printf '\n[[source]]\nkind = \"command\"\nname = \"fds\"\ncommand = [\"sh\", \"-c\", \"ls -l /proc/self/fd\"]\nto = \"fds.txt\"\n' >>c.toml");
     shell.ok("sealift -q backup --events-fd 7 7>events && sealift -q restore --identity key.txt --to out --accept-signer");
     let open = shell.ok("cat $(find out -name fds.txt)");
-    assert!(open.contains(" 0 -> ") && !open.contains("events"), "{open}");
+    assert!(
+        open.contains(" 0 -> ") && !open.contains("events"),
+        "{open}"
+    );
 }

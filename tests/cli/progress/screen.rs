@@ -62,7 +62,8 @@ impl Frames {
     /// The numbers that stand before `unit`, of the lines that `is` chooses.
     pub fn numbers_before(&self, unit: &str, is: impl Fn(&str) -> bool) -> Vec<u32> {
         let lines = self.lines().filter(|line| is(line));
-        let words = lines.filter_map(|line| line.split_once(unit)?.0.rsplit(' ').next()?.parse().ok());
+        let words =
+            lines.filter_map(|line| line.split_once(unit)?.0.rsplit(' ').next()?.parse().ok());
         words.collect()
     }
 }
@@ -104,7 +105,12 @@ impl Screen {
 
     fn obey(&mut self, order: char, number: &str) {
         match order {
-            'A' => self.row = self.row.checked_sub(number.parse().unwrap()).expect("a row above"),
+            'A' => {
+                self.row = self
+                    .row
+                    .checked_sub(number.parse().unwrap())
+                    .expect("a row above")
+            }
             'K' => self.rows[self.row].truncate(self.column),
             'J' => {
                 self.rows[self.row].truncate(self.column);
@@ -116,6 +122,9 @@ impl Screen {
 
     fn lines(&self) -> Vec<String> {
         let lines = self.rows.iter().map(|row| row.iter().collect::<String>());
-        lines.map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect()
+        lines
+            .map(|line| line.trim_end().to_owned())
+            .filter(|line| !line.is_empty())
+            .collect()
     }
 }
