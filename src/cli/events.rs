@@ -34,7 +34,7 @@ pub(super) enum EventsFdError {
     /// It has another use.
     #[error("--events-fd {0}: descriptors 0, 1 and 2 are standard input, output and error")]
     Standard(RawFd),
-    /// Nobody opened it.
+    /// It is not open.
     #[error("--events-fd {0}: this descriptor is not open")]
     NotOpen(RawFd),
     /// It cannot be written to.

@@ -43,7 +43,7 @@ pub trait UploadTracker: Sync {
     }
 
     /// Returns a new meter for an object that is about to be sent; `copied`: from another target.
-    /// `None`: nobody watches.
+    /// `None`: nothing is counted.
     fn meter(&self, _copied: bool) -> Option<Arc<Meter>> {
         None
     }

@@ -220,7 +220,7 @@ fn moved_bytes(line: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn progress_is_told_from_names() {
+    fn lines_of_progress_are_told_from_others() {
         let line = "      1,310,720  12%    1.25MB/s    0:00:07 (xfr#1, to-chk=0/2)";
         assert_eq!(moved_bytes(line.as_bytes()), Some(1_310_720));
         for other in [
