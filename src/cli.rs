@@ -9,8 +9,10 @@ mod adopt;
 mod backup;
 mod catalog;
 mod choose;
+mod config;
 mod confinement;
 mod demo;
+mod dry_run;
 mod events;
 mod failure;
 mod hosts;
@@ -19,16 +21,22 @@ mod key;
 mod list;
 mod ls;
 mod memory;
+mod named_place;
 mod open;
 mod output;
 mod pin;
 mod policy;
 mod process_limits;
 mod prune;
+mod remote;
 mod restore;
+mod setup_args;
+mod signer_check;
 mod snapshot;
+mod source;
 mod status;
 mod sync;
+mod target;
 mod target_args;
 mod terminal;
 mod verify;
@@ -36,6 +44,7 @@ mod visible;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -48,7 +57,9 @@ use crate::config::Config;
 use crate::jobs::backup::report::BackupReport;
 use crate::jobs::context::{Display, FrontEnd};
 use crate::jobs::run_report::{RunOutcome, RunReport};
+use crate::jobs::signer_memory::SignerMemory;
 use events::EventSink;
+
 use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
 use terminal::displays::{DisplayMode, Displays};
@@ -84,6 +95,15 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Write a configuration, make a signer, and try the targets
     Init(init::InitArgs),
+    /// Add or remove what is backed up, in the configuration
+    #[command(subcommand)]
+    Source(source::SourceCommand),
+    /// Add, remove or try targets, in the configuration
+    #[command(subcommand)]
+    Target(target::TargetCommand),
+    /// Check the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Manage identities and recipients, on the key holder's machine
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -94,7 +114,7 @@ enum Command {
     /// Pack an existing snapshot and send it to all targets
     Push(backup::PushArgs),
     /// Take a snapshot, validate it, and push it to all targets; the schedule runs this
-    Backup(backup::BackupArgs),
+    Backup(backup::BackupRunArgs),
     /// List snapshots, on this host or on a target
     List(list::ListArgs),
     /// List the files of a snapshot
@@ -115,6 +135,9 @@ enum Command {
     Pin(pin::PinArgs),
     /// Copy hosts or snapshots from one target to another, as ciphertext
     Sync(sync::SyncArgs),
+    /// Name places of backups, and manage the signers that are remembered
+    #[command(subcommand)]
+    Remote(remote::RemoteCommand),
     /// Manage the local index of stored data
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
@@ -165,6 +188,9 @@ impl Command {
     }
 }
 
+/// Most damaged lines of the file of known signers that are named.
+const MOST_DAMAGED: usize = 5;
+
 /// The global options.
 struct Context {
     config: Option<PathBuf>,
@@ -175,6 +201,8 @@ struct Context {
     displays: Displays,
     /// The report of the run, for `--events-fd`.
     report: Arc<Mutex<RunReport>>,
+    /// The signers that this machine remembers, once a command looked one up.
+    signers: OnceLock<SignerMemory>,
 }
 
 impl Context {
@@ -186,6 +214,17 @@ impl Context {
             }
         }
         Ok(found.config)
+    }
+
+    /// Returns the signers that this machine remembers. Warns once about lines without effect.
+    fn signers(&self) -> &SignerMemory {
+        self.signers.get_or_init(|| {
+            let signers = SignerMemory::load();
+            for line in signers.damaged().take(MOST_DAMAGED) {
+                output::tell(format_args!("warning: {line}"));
+            }
+            signers
+        })
     }
 
     /// Prints a note on stderr, unless `--quiet` is given.
@@ -261,6 +300,7 @@ pub fn run() -> ExitCode {
         has_warned: AtomicBool::new(false),
         displays,
         report: Arc::clone(&report),
+        signers: OnceLock::new(),
     };
     let prepared = process_limits::raise_open_files().and_then(|()| check_clock());
     let result = prepared.and_then(|()| {
@@ -308,6 +348,9 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
     match command {
         Command::Demo(args) => demo::run(context, &args),
         Command::Init(args) => init::run(context, &args),
+        Command::Source(command) => source::run(context, &command),
+        Command::Target(command) => target::run(context, &command),
+        Command::Config(command) => config::run(context, &command),
         Command::Key(command) => key::run(context, &command),
         Command::Snapshot(args) => snapshot::run(context, &args),
         Command::Validate(args) => snapshot::validate(context, &args),
@@ -324,6 +367,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Catalog(command) => catalog::run(context, &command),
         Command::Pin(args) => pin::run(context, &args),
         Command::Sync(args) => sync::run(context, &args),
+        Command::Remote(command) => remote::run(context, &command),
         Command::Adopt(args) => adopt::run(context, &args),
         Command::Completions { shell } => completions(shell),
         Command::Man => man(),

@@ -6,14 +6,18 @@
 
 mod check;
 mod document;
+mod edit;
 mod error;
 mod find;
 mod preset;
 mod raw;
 mod recipients;
+pub mod remotes;
+mod show;
 mod source;
 mod value;
 mod write;
+mod written;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,11 +30,17 @@ use crate::base::rate_schedule::Timetable;
 use crate::base::walk::Filter;
 
 pub use crate::retention::Policy as Retention;
+pub use edit::{EditError, add_table, remove_table};
 pub use error::ConfigError;
 pub use find::{LoadedConfig, named_by_environment};
 pub use recipients::Recipient;
-pub use value::{parse_age, parse_duration, parse_size};
-pub use write::{NewConfig, render_new};
+pub use show::Setting;
+pub use value::{parse_age, parse_cron, parse_duration, parse_size};
+pub use write::{
+    NewConfig, NewSource, NewSourceKind, NewTarget, TakenPlace, free_place, render_new,
+    render_source, render_target,
+};
+pub use written::{TableKind, WrittenTable};
 
 /// The name of a configuration file.
 pub const FILE_NAME: &str = "sealift.toml";
@@ -338,6 +348,18 @@ impl Config {
         check::keys_and_secrets(&document, &raw::known_keys())?;
         let raw: raw::RawConfig = toml::from_str(text).map_err(|e| document.syntax(&e))?;
         raw.validate(&document)
+    }
+
+    /// Returns the tables of this kind that `text`, the content of `file`, has, in its order. The
+    /// sources of a preset are not among them.
+    pub fn written_tables(
+        text: &str,
+        file: &Path,
+        kind: TableKind,
+    ) -> Result<Vec<WrittenTable>, ConfigError> {
+        let document = ConfigDocument { text, file };
+        let raw: raw::RawConfig = toml::from_str(text).map_err(|e| document.syntax(&e))?;
+        raw.written_tables(&document, kind)
     }
 
     /// Returns every key, by table: first the top, whose name is empty.

@@ -27,6 +27,7 @@ mod meter;
 mod object_store;
 mod offline;
 mod open;
+mod place;
 mod process_failure;
 mod redact;
 mod retry;
@@ -51,4 +52,5 @@ pub use open::{
     check_folder, check_url, folder_path, is_over_ssh, open, open_existing, open_or_offline,
     open_with, runs_programs,
 };
+pub use place::place;
 pub use spec::TargetSpec;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::Context;
+use super::dry_run;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
 use crate::base::snapshot_choice::SnapshotChoice;
@@ -30,6 +31,15 @@ pub(super) struct BackupArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct BackupRunArgs {
+    #[command(flatten)]
+    snapshot: BackupArgs,
+    /// Show what would be taken and what the exclude patterns leave out; take and send nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct PushArgs {
     /// latest, a stamp, a sequence, or a time such as yesterday
     #[arg(value_name = "SNAPSHOT", default_value = "latest", value_parser = SnapshotChoice::parse)]
@@ -49,10 +59,13 @@ impl BackupArgs {
     }
 }
 
-pub(super) fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
+pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let config = context.load_config()?;
-    let report = backup::run(&config, &args.request(), context)?;
+    if args.dry_run {
+        return dry_run::run(context, &config, &args.snapshot.request());
+    }
+    let report = backup::run(&config, &args.snapshot.request(), context)?;
     conclude(context, report, started)
 }
 

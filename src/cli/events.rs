@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_never_reads_blocks_nobody_and_later_finds_whole_lines() {
+    fn a_reader_that_never_reads_blocks_nothing_and_later_finds_whole_lines() {
         let (sink, thread, reader) = piped();
         let began = Instant::now();
         let text = "x".repeat(500);

@@ -197,6 +197,9 @@ pub(super) const MORE_MEMORY: &str = "give it more memory or threads: `ulimit -v
 fn prompt_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     match error.downcast_ref::<IdentityError>()? {
         IdentityError::NoPassphrase(_) => Some(NO_TERMINAL),
+        IdentityError::WrongPassphrase(_) => Some(
+            "check spaces at its ends, Caps Lock and the keyboard layout; the paper page has the key without a passphrase",
+        ),
         _ => None,
     }
 }

@@ -14,6 +14,7 @@ use super::terminal::TerminalPrompt;
 use crate::base::ids::Hash;
 use crate::jobs::init::write_new_file;
 use crate::jobs::recovery_files::RECOVER_PY;
+use crate::keys::recipients::short;
 use crate::packer::seal::Recipients;
 use crate::restore::open::{self, ExposeSecret as _, FilePrompt, Identities, Prompt, SecretString};
 
@@ -186,7 +187,7 @@ fn check(context: &Context, args: &CheckArgs) -> Result<Outcome, Failure> {
     } else {
         for (recipient, opens) in &results {
             let verdict = if *opens { "opens" } else { "does not open" };
-            output::print_line(format_args!("{verdict}  {recipient}"))?;
+            output::print_line(format_args!("{verdict}  {}", short(recipient)))?;
         }
     }
     match results.iter().any(|(_, opens)| *opens) {

@@ -1,6 +1,6 @@
 //! `list`: the snapshots of this host, or those on a target.
 
-mod remote;
+pub(super) mod remote;
 
 use std::path::PathBuf;
 

@@ -11,13 +11,15 @@ use super::hosts;
 use super::output;
 use super::target_args::Side;
 use crate::jobs::status::{self, Asking, LastRun, StatusReport, TargetHealth};
+use crate::keys::recipients::short;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// Do not ask the targets; show what this host remembers
     #[arg(long)]
     offline: bool,
-    /// Show every host on this target instead: the name of a [[target]], or a URL; needs no config
+    /// Show every host on this target instead: the name of a [[target]] or of a remote, or a URL;
+    /// needs no config
     #[arg(long, value_name = "URL", conflicts_with = "offline")]
     from: Option<String>,
     /// With --from: count only what these signers signed: an allowed_signers file, a public key or
@@ -112,7 +114,7 @@ fn print_target(health: &TargetHealth) -> Result<(), Failure> {
         _ => output::print_line("  newest: none")?,
     }
     for access in &health.recipients {
-        let recipient = &access.recipient;
+        let recipient = short(&access.recipient);
         output::print_line(match access.opens_in_full {
             true => format!("  can be fully decrypted by {recipient}"),
             false => format!("  can be decrypted only in part by {recipient}"),

@@ -9,8 +9,9 @@ use super::check::{KnownKeys, keys_of};
 use super::document::ConfigDocument;
 use super::error::ConfigError;
 use super::preset::RawSnapshots;
-use super::source::{RawSource, collect_sources};
+use super::source::{RawSource, collect_sources, written_sources};
 use super::value::{ValueText, optional};
+use super::written::{TableKind, WrittenTable};
 use super::{Config, PackConfig, Recipient, Retention, Schedule, TargetConfig, value};
 use crate::storage::{self, TargetSpec};
 
@@ -109,6 +110,22 @@ pub(super) fn known_keys() -> KnownKeys {
 }
 
 impl RawConfig {
+    /// Returns the tables of `kind` that the file has, in its order.
+    pub(super) fn written_tables(
+        &self,
+        document: &ConfigDocument<'_>,
+        kind: TableKind,
+    ) -> Result<Vec<WrittenTable>, ConfigError> {
+        if kind == TableKind::Source {
+            return written_sources(document, &self.source);
+        }
+        let written = self.target.iter().map(|target| WrittenTable {
+            name: target.get_ref().name.get_ref().clone(),
+            line: document.line(&target.span()),
+        });
+        Ok(written.collect())
+    }
+
     pub(crate) fn validate(self, document: &ConfigDocument<'_>) -> Result<Config, ConfigError> {
         let host = self.host.get_ref().parse();
         let host = host.map_err(|e: crate::base::ids::InvalidId| {

@@ -13,6 +13,7 @@ use super::document::ConfigDocument;
 use super::error::{ConfigError, near};
 use super::preset::{self, RawSnapshots};
 use super::value::{ValueText, optional};
+use super::written::WrittenTable;
 use super::{
     COMMAND_TIMEOUT, Check, CommandLine, LOCK_TIMEOUT, Source, SourceKind, TreeSource, value,
 };
@@ -125,8 +126,21 @@ pub(super) fn collect_sources(
     Ok(sources)
 }
 
+/// Returns the name of each source of the file, and the line of its header.
+pub(super) fn written_sources(
+    document: &ConfigDocument<'_>,
+    raw: &[Spanned<RawSource>],
+) -> Result<Vec<WrittenTable>, ConfigError> {
+    let written = |spanned: &Spanned<RawSource>| {
+        let name = validate(document, spanned)?.name;
+        let line = document.line(&spanned.span());
+        Ok(WrittenTable { name, line })
+    };
+    raw.iter().map(written).collect()
+}
+
 /// Returns whether the paths are equal or one is within the other.
-fn overlaps(a: &str, b: &str) -> bool {
+pub(super) fn overlaps(a: &str, b: &str) -> bool {
     let within = |inner: &str, outer: &str| {
         let rest = inner.strip_prefix(outer);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -382,7 +396,8 @@ fn checked_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-fn default_name(to: &str) -> String {
+/// Returns the name of a source at `to` that has no other.
+pub(super) fn default_name(to: &str) -> String {
     if let Some(name) = preset::procedure_name(to) {
         return name.to_owned();
     }

@@ -153,7 +153,7 @@ pub(crate) fn parse_timetable(text: &str) -> Result<Timetable, String> {
 }
 
 /// Parses a cron line of five fields, in UTC. A line whose time never comes is an error.
-pub(super) fn parse_cron(text: &str) -> Result<croner::Cron, String> {
+pub fn parse_cron(text: &str) -> Result<croner::Cron, String> {
     let cron = croner::parser::CronParser::builder()
         .seconds(croner::parser::Seconds::Disallowed)
         .build()

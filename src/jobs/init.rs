@@ -4,7 +4,7 @@
 //! failed run can be repeated.
 
 pub(crate) mod allowed_signers;
-mod try_targets;
+pub(crate) mod try_targets;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::format::signature::Signer;
 use crate::packer::seal::Recipients;
 use crate::repository::probe::Probe;
+use try_targets::Occasion;
 
 /// A configuration to write.
 pub(crate) struct InitRequest<'a> {
@@ -59,6 +60,9 @@ pub(crate) struct TriedTarget {
     pub(crate) may: Option<TargetAccess>,
     /// Why it is not ready. `None` if it is.
     pub(crate) problem: Option<String>,
+    /// Number of this host's snapshots there. `None` if it was not looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshots: Option<u64>,
     /// Whether it is a directory of this machine.
     #[serde(skip)]
     pub(crate) is_folder: bool,
@@ -112,7 +116,7 @@ pub(crate) fn run(request: &InitRequest<'_>, front: &dyn FrontEnd) -> Result<Ini
     write_new_file(request.path, request.text.as_bytes(), 0o600)?;
     let unguarded = config.sources.iter().filter(|source| source.is_unguarded());
     Ok(InitReport {
-        targets: try_targets::try_all(&config, front)?,
+        targets: try_targets::try_all(&config, &config.targets, Occasion::First, front)?,
         config_path: config.file.display().to_string(),
         signer: config.signer.display().to_string(),
         signer_fingerprint: signer.fingerprint(),
@@ -134,7 +138,7 @@ impl InitReport {
 fn check_sources(dirs: &[&PathBuf], config: &Config) -> Result<(), JobError> {
     if config.sources.is_empty() {
         return Err(JobError::request("there is nothing to back up")
-            .with_next("give --tree DIR or --preset atocore --root DIR"));
+            .with_next("give --tree DIR, --sqlite FILE, --json-file FILE, --command NAME=LINE, or --preset atocore --root DIR"));
     }
     if config.targets.is_empty() {
         return Err(

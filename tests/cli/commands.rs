@@ -110,11 +110,11 @@ fn init_replaces_nothing_and_says_what_is_wrong() {
         ),
         (
             vec!["--recipient", &recipient, "--tree", "data"],
-            "no target to back up to",
+            "init needs --target",
         ),
         (
             vec!["--recipient", &recipient, "--target", "repo"],
-            "nothing to back up",
+            "(what to back up)",
         ),
         (
             vec![

@@ -156,8 +156,8 @@ macro_rules! specs {
 }
 
 specs! {
-    ack adopt backup catalog completions demo init key list ls man open pin prune push restore sealift snapshot status
-    sync validate verify
+    ack adopt backup catalog completions config demo init key list ls man open pin prune push remote restore sealift
+    snapshot source status sync target validate verify
 }
 
 #[test]

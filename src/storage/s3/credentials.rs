@@ -189,12 +189,15 @@ pub(crate) fn roots(spec: &TargetSpec, environment: &Environment) -> Result<Vec<
     }
 }
 
+/// The variables that name the server, the first that is set counts.
+pub(in crate::storage) const ENDPOINT_VARIABLES: &[&str] =
+    &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+
 fn endpoint(
     spec: &TargetSpec,
     environment: &Environment,
     profile: &Profile,
 ) -> Result<Option<String>, OpenError> {
-    let variables = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
     let of_variable = |name: &'static str| Some((name, environment.get(name)?));
     let of_profile = || {
         let set = profile.endpoint.as_ref()?;
@@ -202,7 +205,7 @@ fn endpoint(
     };
     let of_spec = spec.endpoint.as_deref().map(|text| ("endpoint", text));
     let named = of_spec
-        .or_else(|| variables.into_iter().find_map(of_variable))
+        .or_else(|| ENDPOINT_VARIABLES.iter().copied().find_map(of_variable))
         .or_else(of_profile);
     let Some((name, text)) = named else {
         return Ok(None);
