@@ -30,6 +30,7 @@ mod process_limits;
 mod prune;
 mod remote;
 mod restore;
+mod screen;
 mod setup_args;
 mod signer_check;
 mod snapshot;
@@ -63,7 +64,6 @@ use events::EventSink;
 use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
 use terminal::displays::{DisplayMode, Displays};
-use terminal::screen;
 
 /// Encrypted off-site backups that the server itself cannot decrypt.
 #[derive(Debug, Parser)]

@@ -3,8 +3,8 @@
 //!
 //! A thread of its own writes, and takes the lines from a short queue. So a reader that is slow or
 //! has gone never blocks the run: of the progress only the newest line waits, and when too many
-//! other lines wait, further ones are dropped. The report, which is the last line, is always queued,
-//! and the run waits a moment for it. A line is written to its end before the next one begins.
+//! other lines wait, further ones are dropped. The report, which is the last line, is always
+//! queued, and the run waits a moment for it. A line is written to its end before the next begins.
 
 use std::collections::VecDeque;
 use std::fs::File;

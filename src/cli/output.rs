@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use serde::ser::{Serialize, SerializeSeq as _, Serializer as _};
 
-use super::terminal::screen;
+use super::screen;
 use super::visible::{VisibleFormatter, visible_in_line};
 pub(super) use super::visible::{printable, visible};
 pub(super) use crate::base::units::{count, duration, size};

@@ -1,6 +1,5 @@
 //! Questions and progress on a terminal.
 //!
-//! - [`screen`] draws lines that change in place below the messages, and makes way for these;
 //! - [`displays`] keeps what is shown now, and draws it a few times a second;
 //! - [`push_board`], [`transfer_board`] and [`stage_board`] turn the events of a job into lines.
 
@@ -8,13 +7,12 @@ pub(super) mod displays;
 mod line;
 mod push_board;
 mod rate;
-pub(super) mod screen;
 mod stage_board;
 mod transfer_board;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use super::output;
+use super::{output, screen};
 use crate::restore::open::{Prompt, SecretString};
 
 /// Asks for passphrases on the terminal, if there is one.

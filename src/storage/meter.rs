@@ -2,9 +2,9 @@
 //!
 //! A [`Meter`] counts one transfer and reports each piece as [`ProgressEvent::BytesInFlight`]. The
 //! caller opens it around a request with [`metered`]; the target's code finds it there, in the same
-//! task, and takes an [`Attempt`] of it for each try. What a failed try counted is taken back, and
-//! [`Meter::close`] takes back the rest once the caller has counted the whole object. So no byte is
-//! counted twice, however often an object is sent.
+//! task, and takes a [`TransferAttempt`] of it for each try. What a failed try counted is taken
+//! back, and [`Meter::close`] takes back the rest once the caller has counted the whole object. So
+//! no byte is counted twice, however often an object is sent.
 //!
 //! A piece is tens of kilobytes or more, so counting costs nothing beside moving it.
 
@@ -20,7 +20,7 @@ tokio::task_local! {
 
 /// What a meter counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Counted {
+enum MeterKind {
     /// An object that goes to the target. Its parts stay counted until the meter is closed.
     Put,
     /// An archive that is read from one target and put onto another: each half counts half.
@@ -33,7 +33,7 @@ enum Counted {
 pub struct Meter {
     progress: Arc<dyn Progress>,
     target: String,
-    counted: Counted,
+    counted: MeterKind,
     /// Bytes that were reported and not taken back. `None`: the meter is closed.
     in_flight: Mutex<Option<u64>>,
 }
@@ -47,7 +47,7 @@ impl fmt::Debug for Meter {
 }
 
 impl Meter {
-    fn new(progress: &Arc<dyn Progress>, target: &str, counted: Counted) -> Arc<Self> {
+    fn new(progress: &Arc<dyn Progress>, target: &str, counted: MeterKind) -> Arc<Self> {
         Arc::new(Self {
             progress: Arc::clone(progress),
             target: target.to_owned(),
@@ -58,17 +58,17 @@ impl Meter {
 
     /// Returns a meter of an object that goes to `target`, the name that the events have.
     pub fn of_put(progress: &Arc<dyn Progress>, target: &str) -> Arc<Self> {
-        Self::new(progress, target, Counted::Put)
+        Self::new(progress, target, MeterKind::Put)
     }
 
     /// Returns a meter of an archive that is copied to `target`.
     pub fn of_copy(progress: &Arc<dyn Progress>, target: &str) -> Arc<Self> {
-        Self::new(progress, target, Counted::Copy)
+        Self::new(progress, target, MeterKind::Copy)
     }
 
     /// Returns a meter of objects that are read from `target`.
     pub fn of_reads(progress: &Arc<dyn Progress>, target: &str) -> Arc<Self> {
-        Self::new(progress, target, Counted::Reads)
+        Self::new(progress, target, MeterKind::Reads)
     }
 
     /// Takes back all that is still counted. Later pieces count no more.
@@ -81,8 +81,8 @@ impl Meter {
     /// Counts that an attempt has moved `now` bytes instead of `before`.
     fn change(&self, before: u64, now: u64) {
         let part = |bytes: u64| match self.counted {
-            Counted::Copy => bytes / 2,
-            Counted::Put | Counted::Reads => bytes,
+            MeterKind::Copy => bytes / 2,
+            MeterKind::Put | MeterKind::Reads => bytes,
         };
         let (before, now) = (part(before), part(now));
         let mut in_flight = lock(&self.in_flight);
@@ -117,9 +117,9 @@ pub async fn metered<T>(meter: Option<&Arc<Meter>>, request: impl Future<Output 
 }
 
 /// Begins to count a try of the request that this task awaits.
-pub(crate) fn attempt() -> Attempt {
+pub(crate) fn attempt() -> TransferAttempt {
     let meter = CURRENT.try_with(Arc::clone).ok();
-    Attempt(meter.map(|meter| AttemptCount {
+    TransferAttempt(meter.map(|meter| AttemptCount {
         meter,
         bytes: Mutex::new(Some(0)),
     }))
@@ -127,7 +127,7 @@ pub(crate) fn attempt() -> Attempt {
 
 /// The bytes of one try. Dropped before it is kept, it takes them back.
 #[derive(Debug)]
-pub(crate) struct Attempt(Option<AttemptCount>);
+pub(crate) struct TransferAttempt(Option<AttemptCount>);
 
 #[derive(Debug)]
 struct AttemptCount {
@@ -136,7 +136,7 @@ struct AttemptCount {
     bytes: Mutex<Option<u64>>,
 }
 
-impl Attempt {
+impl TransferAttempt {
     /// Whether anything counts.
     pub(crate) fn counts(&self) -> bool {
         self.0.is_some()
@@ -164,7 +164,7 @@ impl Attempt {
     /// The try has moved its bytes: they count until the meter is closed.
     pub(crate) fn keep(&self) {
         match &self.0 {
-            Some(count) if count.meter.counted == Counted::Reads => self.take_back(),
+            Some(count) if count.meter.counted == MeterKind::Reads => self.take_back(),
             Some(count) => drop(lock(&count.bytes).take()),
             None => {}
         }
@@ -179,7 +179,7 @@ impl Attempt {
     }
 }
 
-impl Drop for Attempt {
+impl Drop for TransferAttempt {
     fn drop(&mut self) {
         self.take_back();
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use super::meter::Attempt;
+use super::meter::TransferAttempt;
 use super::spec::TargetSpec;
 use crate::base::rate_schedule::Timetable;
 
@@ -97,7 +97,7 @@ pub(super) fn copy(
     from: &mut impl io::Read,
     to: &mut impl io::Write,
     throttle: Option<&Throttle>,
-    attempt: &Attempt,
+    attempt: &TransferAttempt,
 ) -> io::Result<u64> {
     match throttle {
         None if attempt.counts() => return copy_counted(from, to, attempt),
@@ -130,7 +130,7 @@ pub(super) fn copy(
 fn copy_counted(
     from: &mut impl io::Read,
     to: &mut impl io::Write,
-    attempt: &Attempt,
+    attempt: &TransferAttempt,
 ) -> io::Result<u64> {
     let mut copied = 0;
     loop {

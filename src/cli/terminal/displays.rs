@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::push_board::PushBoard;
-use super::screen;
 use super::stage_board::{StageBoard, stage_text};
 use super::transfer_board::TransferBoard;
 use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::cli::events::EventSink;
-use crate::cli::output;
+use crate::cli::{output, screen};
 use crate::jobs::context::Display;
 
 /// Time between two looks at the boards.

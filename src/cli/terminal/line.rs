@@ -39,7 +39,7 @@ pub(super) fn clock(time: Duration) -> String {
 
 /// How far a transfer is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Extent {
+pub(super) struct Transferred {
     /// Bytes that moved.
     pub done: u64,
     /// All bytes, or those that are known so far.
@@ -50,7 +50,7 @@ pub(super) struct Extent {
     pub rate: Option<u64>,
 }
 
-impl Extent {
+impl Transferred {
     /// Returns `23.0 MB of 64.0 MB, 36 %, 4.10 MB/s, ETA 0:10`. Without a final total there is
     /// neither a percentage nor an ETA.
     pub(super) fn text(&self) -> String {
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_percentage_needs_a_final_total() {
         let extent = |done, total, is_final, rate| {
-            let extent = Extent {
+            let extent = Transferred {
                 done,
                 total,
                 is_final,

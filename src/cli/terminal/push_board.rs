@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::displays::Board;
-use super::line::{Extent, clock, first_line, fitted};
+use super::line::{Transferred, clock, first_line, fitted};
 use super::rate::Rate;
 use super::stage_board::stage_text;
 use crate::base::progress::{ProgressEvent, Stage, TargetActivity};
@@ -96,7 +96,7 @@ impl TargetLine {
         let done = self.moved().saturating_sub(self.base);
         let rate = self.rate.note(now, done);
         let time = clock(now.saturating_duration_since(self.began));
-        let extent = |rate| Extent {
+        let extent = |rate| Transferred {
             done,
             total: self.queued,
             is_final: is_packed,

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::displays::Board;
-use super::line::{Extent, fitted};
+use super::line::{Transferred, fitted};
 use super::rate::Rate;
 use super::stage_board::stage_text;
 use crate::base::progress::{ProgressEvent, Stage};
@@ -69,7 +69,7 @@ impl Board for TransferBoard {
     fn lines(&self, now: Instant, columns: usize) -> Vec<String> {
         let (done, total) = self.extent();
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        let extent = Extent {
+        let extent = Transferred {
             done,
             total,
             is_final: true,

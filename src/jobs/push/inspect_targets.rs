@@ -123,7 +123,7 @@ impl<'a> RememberedInventory<'a> {
 }
 
 /// What a look at a target came to.
-pub(super) type LookResult = Result<TargetInventory, RepositoryError>;
+pub(super) type InspectionResult = Result<TargetInventory, RepositoryError>;
 
 /// Looks at every target at once, as `looks` says, and calls `on_answer` with the place and the
 /// answer of each as it comes. A target that does not answer, or not soon after
@@ -134,7 +134,7 @@ pub(in crate::jobs) async fn inspect_targets(
     targets: &[Target],
     trust: &Trust,
     looks: &LookPlan,
-    on_answer: &dyn Fn(usize, &LookResult),
+    on_answer: &dyn Fn(usize, &InspectionResult),
 ) -> Result<Vec<InspectedTarget>, PushError> {
     let rows = state.catalog.snapshots()?;
     let known = LazyCell::new(|| -> NameSet<'_> { rows.iter().map(|row| &row.name).collect() });

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::copy_sources::{self, CopySource};
 use super::error::PushError;
 use super::finish_target::{FinishTarget, Publishing};
-use super::inspect_targets::{InspectedTarget, LookResult, inspect_targets};
+use super::inspect_targets::{InspectedTarget, InspectionResult, inspect_targets};
 use super::introduction::{self, PresentSigner};
 use super::inventory::{
     LookedAt, PushInventory, adopt_spooled_manifests, drop_damaged, looked_at, reusable_archives,
@@ -196,7 +196,7 @@ impl<'a> Push<'a> {
         let request = self.request;
         let inspect = |looks: &LookPlan| {
             let (host, targets) = (request.host, request.targets);
-            let on_answer = |at: usize, looked: &LookResult| {
+            let on_answer = |at: usize, looked: &InspectionResult| {
                 let activity = match looked {
                     Ok(_) => TargetActivity::Waiting,
                     Err(error) => TargetActivity::Away {

@@ -7,7 +7,7 @@ use super::scratch_file::{ScratchFile, open_source};
 use super::steps;
 use crate::base::openat::{Dir, Meta, chmod_fd};
 use crate::storage::contract::{Body, PutMode, PutOutcome};
-use crate::storage::meter::Attempt;
+use crate::storage::meter::TransferAttempt;
 use crate::storage::throttle::Throttle;
 
 /// Writes an object durably under `key`, counted by `attempt`.
@@ -17,7 +17,7 @@ pub(super) fn put(
     body: &Body,
     mode: PutMode,
     limit: Option<&Throttle>,
-    attempt: &Attempt,
+    attempt: &TransferAttempt,
 ) -> io::Result<PutOutcome> {
     let (folder, name) = steps::split(key);
     let chain = steps::make_dirs(root, folder)?;

@@ -18,7 +18,7 @@ use super::root::open_root;
 use super::steps::{self, FolderEntry};
 use crate::base::openat::{Dir, Meta};
 use crate::storage::contract::Body;
-use crate::storage::meter::Attempt;
+use crate::storage::meter::TransferAttempt;
 use crate::storage::throttle::{self, Throttle};
 
 const SCRATCH: &str = ".tmp";
@@ -92,7 +92,7 @@ impl ScratchFile {
         &mut self,
         body: &Body,
         limit: Option<&Throttle>,
-        attempt: &Attempt,
+        attempt: &TransferAttempt,
     ) -> io::Result<()> {
         match body {
             Body::Bytes(bytes) => {

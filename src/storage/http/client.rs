@@ -26,7 +26,7 @@ use object_store::client::{
 use object_store::{Certificate, ClientOptions};
 use tokio::time::{Instant, Sleep};
 
-use crate::storage::meter::{self, Attempt};
+use crate::storage::meter::{self, TransferAttempt};
 use crate::storage::throttle::{Limits, Throttle, next_piece};
 
 /// A smaller upload is counted only once it is done.
@@ -152,7 +152,7 @@ fn response(
 /// Keeps what an upload counted if the server accepted it, or takes it back.
 fn settled(
     answer: Result<reqwest::Response, HttpError>,
-    attempt: &Attempt,
+    attempt: &TransferAttempt,
 ) -> Result<reqwest::Response, HttpError> {
     match &answer {
         Ok(answer) if answer.status().is_success() => attempt.keep(),
@@ -166,7 +166,7 @@ struct CountedBody {
     inner: HttpRequestBody,
     /// Bytes of the inner body that are not passed on yet.
     rest: Bytes,
-    attempt: Arc<Attempt>,
+    attempt: Arc<TransferAttempt>,
 }
 
 impl Body for CountedBody {
@@ -319,7 +319,7 @@ struct Paced<B: Body> {
     /// The end of that time, while the inner body is pending.
     idle: Option<Pin<Box<Sleep>>>,
     /// Counts the pieces. `None`: nothing does.
-    attempt: Option<Arc<Attempt>>,
+    attempt: Option<Arc<TransferAttempt>>,
     /// Bytes of the inner body that are not passed on yet.
     rest: Bytes,
     /// The size of the next piece of `rest`, and the wait for its turn.

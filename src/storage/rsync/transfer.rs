@@ -13,7 +13,7 @@ use super::listing;
 use super::process::Transport;
 use crate::storage::contract::{Body, PutMode, PutOutcome};
 use crate::storage::error::ErrorKind;
-use crate::storage::meter::Attempt;
+use crate::storage::meter::TransferAttempt;
 use crate::storage::process_failure::ProcessFailure;
 
 /// Size of an archive, generously, for the deadline of fetching it.
@@ -27,14 +27,14 @@ const PROGRESS: &str = "--info=progress2";
 pub(super) struct QueuedPut {
     pub key: String,
     pub body: Body,
-    pub attempt: Attempt,
+    pub attempt: TransferAttempt,
 }
 
 /// An object that waits for the call that fetches it.
 #[derive(Debug)]
 pub(super) struct QueuedGet {
     pub key: String,
-    pub attempt: Arc<Attempt>,
+    pub attempt: Arc<TransferAttempt>,
 }
 
 /// A fetched object, in a temporary folder that is removed with the last object of its batch.
@@ -42,7 +42,7 @@ pub(super) struct QueuedGet {
 pub(super) struct Fetched {
     pub path: PathBuf,
     /// Counts the bytes that were fetched and not passed on yet.
-    pub attempt: Arc<Attempt>,
+    pub attempt: Arc<TransferAttempt>,
     _folder: Arc<TempDir>,
 }
 
@@ -85,7 +85,7 @@ pub(super) async fn send(
             arguments.remote("");
             let sizes: Vec<u64> = puts.iter().map(QueuedPut::bytes).collect();
             let sizes = puts.iter().map(|put| &put.attempt).zip(sizes);
-            let sizes: Vec<(&Attempt, u64)> = sizes.collect();
+            let sizes: Vec<(&TransferAttempt, u64)> = sizes.collect();
             let bytes = sizes.iter().map(|(_, bytes)| bytes).sum();
             let moved = |total| spread(total, &sizes);
             transport.run(arguments, bytes, &moved).await
@@ -128,7 +128,7 @@ pub(super) async fn send(
 }
 
 /// Counts `total` bytes of a call: rsync moves one object after the other, of the sizes given.
-fn spread(total: u64, objects: &[(&Attempt, u64)]) {
+fn spread(total: u64, objects: &[(&TransferAttempt, u64)]) {
     let mut left = total;
     for (attempt, bytes) in objects {
         attempt.reached(left.min(*bytes));

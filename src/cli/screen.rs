@@ -47,7 +47,7 @@ struct Screen {
 }
 
 /// Begins to draw, if stderr is a terminal. Returns whether it is.
-pub(in crate::cli) fn open() -> bool {
+pub(super) fn open() -> bool {
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     let kind = match (io::stderr().is_terminal(), is_dumb) {
         (false, _) => ScreenKind::Closed,
@@ -59,14 +59,14 @@ pub(in crate::cli) fn open() -> bool {
 }
 
 /// Removes the lines and draws nothing any more.
-pub(in crate::cli) fn close() {
+pub(super) fn close() {
     let mut screen = lock();
     screen.erase();
     screen.kind = ScreenKind::Closed;
 }
 
 /// Removes the lines until the returned value is dropped: something else is printed or asked.
-pub(in crate::cli) fn pause() -> Paused {
+pub(super) fn pause() -> Paused {
     let mut screen = lock();
     screen.erase();
     screen.pauses += 1;
@@ -75,7 +75,7 @@ pub(in crate::cli) fn pause() -> Paused {
 
 /// While it lives, nothing is drawn.
 #[must_use]
-pub(in crate::cli) struct Paused(());
+pub(super) struct Paused(());
 
 impl Drop for Paused {
     fn drop(&mut self) {
