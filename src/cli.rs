@@ -15,11 +15,13 @@ mod demo;
 mod dry_run;
 mod events;
 mod failure;
+mod help;
 mod hosts;
 mod init;
 mod key;
 mod list;
 mod ls;
+mod man;
 mod memory;
 mod named_place;
 mod open;
@@ -40,6 +42,8 @@ mod sync;
 mod target;
 mod target_args;
 mod terminal;
+mod usage;
+mod verdict;
 mod verify;
 mod visible;
 
@@ -49,7 +53,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::base::clock;
 use crate::base::panics;
@@ -60,14 +64,13 @@ use crate::jobs::context::{Display, FrontEnd};
 use crate::jobs::run_report::{RunOutcome, RunReport};
 use crate::jobs::signer_memory::SignerMemory;
 use events::EventSink;
-
 use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
 use terminal::displays::{DisplayMode, Displays};
 
 /// Encrypted off-site backups that the server itself cannot decrypt.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(version, propagate_version = true, max_term_width = 80)]
 struct Cli {
     /// The configuration file [default: $SEALIFT_CONFIG, ./sealift.toml, the user's config
     /// directory, /etc/sealift/sealift.toml]
@@ -91,7 +94,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show backup, loss of the host, restore and comparison in a temporary folder
+    /// Show backup, loss, restore and comparison in a temporary folder
     Demo(demo::DemoArgs),
     /// Write a configuration, make a signer, and try the targets
     Init(init::InitArgs),
@@ -113,7 +116,7 @@ enum Command {
     Validate(snapshot::ValidateArgs),
     /// Pack an existing snapshot and send it to all targets
     Push(backup::PushArgs),
-    /// Take a snapshot, validate it, and push it to all targets; the schedule runs this
+    /// Take a snapshot, validate it, and send it to all targets
     Backup(backup::BackupRunArgs),
     /// List snapshots, on this host or on a target
     List(list::ListArgs),
@@ -145,8 +148,10 @@ enum Command {
     Adopt(adopt::AdoptArgs),
     /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
-    /// Print the manual page
-    Man,
+    /// Print or write the manual pages
+    Man(man::ManArgs),
+    /// Print help on a command or a topic
+    Help(help::HelpArgs),
 }
 
 impl Command {
@@ -185,6 +190,19 @@ impl Command {
             Self::Catalog(catalog::CatalogCommand::Rebuild(args)) => !args.identity.is_empty(),
             _ => false,
         }
+    }
+
+    /// Whether `--json` makes the command print JSON. All others print text or archives.
+    fn prints_json(&self) -> bool {
+        !matches!(self, Self::Demo(_) | Self::Open(_)) && !self.describes_itself()
+    }
+
+    /// Whether the command only prints texts about the program, which depend on no clock.
+    fn describes_itself(&self) -> bool {
+        matches!(
+            self,
+            Self::Completions { .. } | Self::Man(_) | Self::Help(_)
+        )
     }
 }
 
@@ -272,11 +290,15 @@ impl FrontEnd for Context {
 pub fn run() -> ExitCode {
     memory::return_large_buffers();
     process_limits::report_panics();
-    let cli = Cli::parse();
+    let cli = match usage::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let prints_json = cli.json && cli.command.prints_json();
     // First of all, because until now this process has opened no descriptor.
     let events = match cli.events_fd.map(EventSink::open).transpose() {
         Ok(events) => events,
-        Err(error) => return Failure::usage(error).report(),
+        Err(error) => return failure::conclude(Err(Failure::usage(error)), prints_json),
     };
     if cli.command.holds_secrets() {
         process_limits::hide_memory();
@@ -302,25 +324,27 @@ pub fn run() -> ExitCode {
         report: Arc::clone(&report),
         signers: OnceLock::new(),
     };
-    let prepared = process_limits::raise_open_files().and_then(|()| check_clock());
-    let result = prepared.and_then(|()| {
-        let done = panics::caught_now(|| dispatch(&context, cli.command));
-        done.unwrap_or_else(|panicked| {
-            Err(Failure::from_error(panicked)
-                .hint("finished work is kept; run it again, and report this line if it comes back"))
-        })
-    });
+    let ready = match cli.command.describes_itself() {
+        true => Ok(()),
+        false => process_limits::raise_open_files().and_then(|()| check_clock()),
+    };
+    let result = ready.and_then(|()| caught(&context, cli.command));
     context.displays.end();
     if let Some(events) = events {
         let mut report = lock(&report);
         conclude(&mut report, &result);
         events.end(json_of(&report));
     }
-    match result {
-        Ok(Outcome::Complete) => ExitCode::SUCCESS,
-        Ok(Outcome::Partial) => ExitCode::from(3),
-        Err(failure) => failure.report(),
-    }
+    failure::conclude(result, prints_json)
+}
+
+/// Runs the command. A panic is a failure.
+fn caught(context: &Context, command: Command) -> Result<Outcome, Failure> {
+    let done = panics::caught_now(|| dispatch(context, command));
+    done.unwrap_or_else(|panicked| {
+        Err(Failure::from_error(panicked)
+            .hint("finished work is kept; run it again, and report this line if it comes back"))
+    })
 }
 
 /// Ends the report of the run as the command ended.
@@ -370,7 +394,8 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Remote(command) => remote::run(context, &command),
         Command::Adopt(args) => adopt::run(context, &args),
         Command::Completions { shell } => completions(shell),
-        Command::Man => man(),
+        Command::Man(args) => man::run(&args),
+        Command::Help(args) => help::run(&args),
     }
 }
 
@@ -412,23 +437,7 @@ fn on_interrupt(events: Option<Arc<EventSink>>, report: Arc<Mutex<RunReport>>) {
 
 fn completions(shell: clap_complete::Shell) -> Result<Outcome, Failure> {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut text);
-    output::write_stdout(&text)?;
-    Ok(Outcome::Complete)
-}
-
-fn man() -> Result<Outcome, Failure> {
-    let mut text = Vec::new();
-    clap_mangen::Man::new(Cli::command())
-        .render(&mut text)
-        .map_err(Failure::from_error)?;
-    for command in Cli::command().get_subcommands() {
-        let name = format!("sealift-{}", command.get_name());
-        let command = command.clone().name(name);
-        clap_mangen::Man::new(command)
-            .render(&mut text)
-            .map_err(Failure::from_error)?;
-    }
+    clap_complete::generate(shell, &mut help::command(), "sealift", &mut text);
     output::write_stdout(&text)?;
     Ok(Outcome::Complete)
 }
@@ -439,6 +448,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        help::command().debug_assert();
     }
 }

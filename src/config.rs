@@ -240,10 +240,10 @@ impl CommandLine {
         // A shell line may begin with settings: `PGPASSWORD=… pg_dump`.
         let is_set = |word: &&&str| matches!(self, Self::Shell(_)) && word.contains('=');
         let set = words.iter().take_while(is_set).count();
-        let program = words.get(set).copied().unwrap_or("…");
+        let program = words.get(set).copied().unwrap_or("...");
         match words.len() {
             1 => program.to_owned(),
-            _ => format!("{program} …"),
+            _ => format!("{program} ..."),
         }
     }
 }

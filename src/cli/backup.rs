@@ -9,6 +9,7 @@ use super::Context;
 use super::dry_run;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
+use super::verdict;
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::jobs::backup::report::{BackupReport, PushedState, PushedTarget};
 use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot};
@@ -167,7 +168,7 @@ fn print_summary(report: &BackupReport, started: Instant) -> Result<(), Failure>
         output::duration(started.elapsed()),
     ))?;
     for target in &report.targets {
-        output::print_line(format_args!("  {}: {}", target.label, target_line(target)))?;
+        verdict::print_line(format_args!("  {}: {}", target.label, target_line(target)))?;
     }
     let mut targets = report.targets.iter();
     if targets.any(|target| target.state == PushedState::Behind) {

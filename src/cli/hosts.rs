@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::failure::{Failure, Outcome};
 use super::target_args::{self, Side};
-use super::{Context, output};
+use super::{Context, output, verdict};
 use crate::jobs::signer_memory::RememberedPlace;
 use crate::jobs::status::hosts::{self, HostsReport, Member, NewestSnapshot};
 
@@ -45,7 +45,7 @@ fn print(report: &HostsReport) -> Result<(), Failure> {
         "STATE",
     ];
     let rows: Vec<Vec<String>> = report.hosts.iter().map(row).collect();
-    output::write_stdout(output::table(&header, &rows).as_bytes())?;
+    verdict::print_table(&header, &rows)?;
     for member in &report.hosts {
         for problem in &member.problems {
             output::print_line(format_args!("{}: {problem}", member.host))?;

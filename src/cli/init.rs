@@ -24,12 +24,12 @@ pub(super) struct InitArgs {
     /// Name for this machine's backups [default: its host name]
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// Who can decrypt the backups: age1…, an ssh-ed25519 or ssh-rsa public key, or a file of them;
-    /// can be repeated
+    /// Who can decrypt the backups: age1..., an ssh-ed25519 or ssh-rsa public key, or a file of
+    /// them; can be repeated
     #[arg(long, value_name = "RECIPIENT")]
     recipient: Vec<String>,
-    /// Where to back up to: s3://…, gs://…, az://…, https://… (WebDAV), rsync://…, sftp://…,
-    /// file:///… or a path; or NAME=URL; can be repeated
+    /// Where to back up to: s3://..., gs://..., az://..., https://... (WebDAV),
+    /// rsync://..., sftp://..., file:///... or a path; or NAME=URL; can be repeated
     #[arg(long, value_name = "[NAME=]URL")]
     target: Vec<String>,
     #[command(flatten)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
@@ -146,6 +146,14 @@ fn tell_problems(target: &TargetPruneReport) {
     }
 }
 
+/// What `prune --local` did, or would do.
+#[derive(Debug, Serialize)]
+struct LocalPruneRun<'a> {
+    dry_run: bool,
+    #[serde(flatten)]
+    report: &'a LocalPruneReport,
+}
+
 fn prune_local(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let state = open_state(&config, context)?;
@@ -158,10 +166,10 @@ fn prune_local(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> 
         },
     };
     match context.json {
-        true => output::print_json(&json!({
-            "dry_run": args.dry_run, "forgotten": report.forgotten,
-            "refusal": report.refusal.as_ref().map(ToString::to_string),
-        }))?,
+        true => output::print_json(&LocalPruneRun {
+            dry_run: args.dry_run,
+            report: &report,
+        })?,
         false => report.forgotten.iter().try_for_each(output::print_line)?,
     }
     if report.forgotten.is_empty() {

@@ -26,8 +26,8 @@ pub(super) struct SyncArgs {
     /// Only this host's snapshots; can be repeated [default: every host on FROM]
     #[arg(long, value_name = "NAME")]
     host: Vec<HostName>,
-    /// Copy only what this signer signed: SHA256:… fingerprint, or an allowed_signers or public key
-    /// file
+    /// Copy only what this signer signed: SHA256:... fingerprint, or an allowed_signers or public
+    /// key file
     #[arg(long, value_name = "SIGNER")]
     signer: Option<String>,
     /// Most archives that are copied at once

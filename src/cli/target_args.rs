@@ -32,7 +32,7 @@ pub(super) struct RemoteArgs {
     /// Which host, if the target holds several
     #[arg(long, value_name = "NAME")]
     pub(super) host: Option<HostName>,
-    /// Trust only this signer: SHA256:… fingerprint, or an allowed_signers or public key file
+    /// Trust only this signer: SHA256:... fingerprint, or an allowed_signers or public key file
     #[arg(long, value_name = "SIGNER")]
     pub(super) signer: Option<String>,
     /// Trust the signer of the oldest snapshot there without asking, if none is remembered

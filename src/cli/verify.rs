@@ -36,7 +36,7 @@ pub(super) struct VerifyArgs {
     /// Which host, if the target holds several
     #[arg(long, value_name = "NAME")]
     host: Option<HostName>,
-    /// Trust only this signer: SHA256:… fingerprint, or an allowed_signers or public key file
+    /// Trust only this signer: SHA256:... fingerprint, or an allowed_signers or public key file
     #[arg(long, value_name = "SIGNER")]
     signer: Option<String>,
     /// With --from: trust the signer of the oldest snapshot there without asking, if none is

@@ -108,14 +108,14 @@ pub(super) fn collect_sources(
         for earlier in &sources {
             if overlaps(&earlier.to, &source.to) {
                 let what = format!(
-                    "sources {:?} and {:?} both go to {:?}; give one of them another place with `to = \"…\"`",
+                    "sources {:?} and {:?} both go to {:?}; give one of them another place with `to = \"...\"`",
                     earlier.name, source.name, source.to
                 );
                 return Err(document.invalid(&span, what));
             }
             if earlier.name == source.name {
                 let what = format!(
-                    "two sources are named {:?}; give one of them another with `name = \"…\"`",
+                    "two sources are named {:?}; give one of them another with `name = \"...\"`",
                     source.name
                 );
                 return Err(document.invalid(&span, what));

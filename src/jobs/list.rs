@@ -49,7 +49,6 @@ pub(crate) struct ListReport {
     /// Snapshots that are not listed because nobody here knows their tags; 0 without `--tag`.
     pub(crate) without_known_tags: u64,
     /// Why a target could not be looked at.
-    #[serde(skip)]
     pub(crate) warnings: Vec<String>,
 }
 

@@ -118,7 +118,7 @@ pub(crate) fn run(
     }
     Ok(PruneJobReport {
         dry_run: is_dry_run,
-        at: clock::now(),
+        at: clock::in_seconds(clock::now()),
         targets: done.into_iter().map(TargetPruneReport::of).collect(),
     })
 }

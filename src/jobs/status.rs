@@ -45,10 +45,9 @@ pub(crate) struct StatusReport {
 /// A run as the catalog records it.
 #[derive(Debug, Serialize)]
 pub(crate) struct LastRun {
-    /// In RFC 3339.
-    pub(crate) started_at: Option<String>,
-    /// In RFC 3339. `None` if the run has not ended.
-    pub(crate) ended_at: Option<String>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    /// `None` if the run has not ended.
+    pub(crate) ended_at: Option<DateTime<Utc>>,
     /// `complete`, `partial` or `failed`. `None` if the run has not ended.
     pub(crate) outcome: Option<String>,
     /// Why the run failed, or which sources it left out.
@@ -142,8 +141,8 @@ pub(crate) fn run(
         None => None,
     };
     let last_run = last_run.map(|run| LastRun {
-        started_at: run.started_at,
-        ended_at: run.ended_at,
+        started_at: run.started_at.as_deref().and_then(clock::recorded),
+        ended_at: run.ended_at.as_deref().and_then(clock::recorded),
         outcome: run.outcome,
         message: run.message,
     });

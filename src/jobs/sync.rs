@@ -154,7 +154,7 @@ pub(crate) fn run(
     }
     Ok(SyncJobReport {
         dry_run: request.extent == SyncExtent::PlanOnly,
-        at: clock::now(),
+        at: clock::in_seconds(clock::now()),
         hosts: done,
     })
 }

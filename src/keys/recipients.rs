@@ -31,7 +31,7 @@ pub enum RecipientError {
     },
     /// The text, shortened, is neither a recipient nor the name of a file.
     #[error(
-        "{0:?} is not an age recipient (age1…, ssh-ed25519 …, ssh-rsa …, age1PLUGIN…) \
+        "{0:?} is not an age recipient (age1..., ssh-ed25519 ..., ssh-rsa ..., age1PLUGIN...) \
          nor a readable file of them"
     )]
     NotARecipient(String),
@@ -46,7 +46,7 @@ pub enum RecipientError {
     PrivateKey(String),
     /// The recipient, shortened, is of a kind that the age library lacks.
     #[error(
-        "{0}… is a post-quantum recipient (`age-keygen -pq`), which sealift does not support: \
+        "{0}... is a post-quantum recipient (`age-keygen -pq`), which sealift does not support: \
          its age library has no such keys yet, and there is no program age-plugin-pq on the PATH; \
          use a recipient that `sealift key generate` or `age-keygen` without -pq makes"
     )]

@@ -17,6 +17,8 @@ mod choosing;
 mod clocks;
 mod commands;
 mod documented;
+mod help;
+mod json;
 mod known_signers;
 mod list_and_status;
 mod listing;

@@ -231,7 +231,7 @@ async fn held_still(
 
 fn no_answer(named: &Target, host: &HostName) -> TargetError {
     let what = format!(
-        "no answer within {} s of another target's, which is not kept waiting",
+        "it did not respond within {} s after another target did",
         PATIENCE.as_secs()
     );
     let (key, label) = (format!("{host}/"), named.target.label());

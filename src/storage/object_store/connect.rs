@@ -90,7 +90,7 @@ impl StoreSettings<'_> {
             return Err(self.failed(error));
         };
         let value = self.environment.get(name).unwrap_or_default();
-        let said = StoreError::from(error).to_string().replace(value, "…");
+        let said = StoreError::from(error).to_string().replace(value, "...");
         let said = said.trim_start_matches("Generic Config error: ");
         Err(OpenError::setting(
             &self.spec.label(),
