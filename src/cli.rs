@@ -32,6 +32,7 @@ mod process_limits;
 mod prune;
 mod remote;
 mod restore;
+mod retry_notes;
 mod screen;
 mod setup_args;
 mod signer_check;
@@ -49,23 +50,25 @@ mod visible;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::base::clock;
 use crate::base::panics;
 use crate::base::progress::Stage;
-use crate::config::Config;
+use crate::config::{Config, parse_duration};
 use crate::jobs::backup::report::BackupReport;
 use crate::jobs::context::{Display, FrontEnd};
 use crate::jobs::run_report::{RunOutcome, RunReport};
 use crate::jobs::signer_memory::SignerMemory;
+use crate::storage::Patience;
 use events::EventSink;
 use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
+use retry_notes::RetryNotes;
 use terminal::displays::{DisplayMode, Displays};
 
 /// Encrypted off-site backups that the server itself cannot decrypt.
@@ -88,6 +91,10 @@ struct Cli {
     /// Write events as JSON Lines to this file descriptor, which the caller has opened
     #[arg(long, global = true, value_name = "N")]
     events_fd: Option<i32>,
+    /// How long to retry a target that does not answer [default: some seconds; in a scheduled
+    /// backup as the target's `retry` says]
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
+    retry: Option<Duration>,
     #[command(subcommand)]
     command: Command,
 }
@@ -214,6 +221,8 @@ struct Context {
     config: Option<PathBuf>,
     json: bool,
     quiet: bool,
+    /// `--retry`.
+    retry: Option<Duration>,
     /// Whether the warnings about the configuration were printed already.
     has_warned: AtomicBool,
     displays: Displays,
@@ -231,7 +240,27 @@ impl Context {
                 output::tell(format_args!("warning: {warning}"));
             }
         }
-        Ok(found.config)
+        let mut config = found.config;
+        config.set_patience(&self.patience());
+        Ok(config)
+    }
+
+    /// Loads the configuration for a command that the schedule also runs.
+    fn load_config_of_schedule(&self) -> Result<Config, Failure> {
+        let mut config = self.load_config()?;
+        if self.retry.is_none() && !retry_notes::is_read() {
+            config.set_patience(&Patience::of_a_schedule());
+        }
+        Ok(config)
+    }
+
+    /// Returns how long a command that a person waits for tries to reach a target.
+    fn patience(&self) -> Patience {
+        let patience = self.retry.map_or_else(Patience::of_a_person, Patience::of);
+        match !self.quiet && retry_notes::is_read() {
+            true => patience.with_progress(Arc::new(RetryNotes)),
+            false => patience,
+        }
     }
 
     /// Returns the signers that this machine remembers. Warns once about lines without effect.
@@ -319,6 +348,7 @@ pub fn run() -> ExitCode {
         config: cli.config,
         json: cli.json,
         quiet: cli.quiet,
+        retry: cli.retry,
         has_warned: AtomicBool::new(false),
         displays,
         report: Arc::clone(&report),

@@ -9,6 +9,7 @@ mod document;
 mod edit;
 mod error;
 mod find;
+mod hooks;
 mod preset;
 mod raw;
 mod recipients;
@@ -28,11 +29,13 @@ use self::document::ConfigDocument;
 use crate::base::ids::HostName;
 use crate::base::rate_schedule::Timetable;
 use crate::base::walk::Filter;
+use crate::storage::Patience;
 
 pub use crate::retention::Policy as Retention;
 pub use edit::{EditError, add_table, remove_table};
 pub use error::ConfigError;
 pub use find::{LoadedConfig, named_by_environment};
+pub use hooks::RunHooks;
 pub use recipients::Recipient;
 pub use show::Setting;
 pub use value::{parse_age, parse_cron, parse_duration, parse_size};
@@ -48,6 +51,8 @@ pub const FILE_NAME: &str = "sealift.toml";
 pub const ENVIRONMENT: &str = "SEALIFT_CONFIG";
 /// The configuration of the whole machine.
 const SYSTEM_FILE: &str = "/etc/sealift/sealift.toml";
+/// Number of newest snapshots that stay on this host if the configuration does not say.
+const KEEP_LOCAL: u32 = 2;
 /// How long a source waits for its lock if the configuration does not say.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a source's command may take if the configuration does not say.
@@ -71,19 +76,35 @@ pub struct Config {
     pub state: PathBuf,
     /// The directory of local snapshots.
     pub snapshots_dir: PathBuf,
+    /// Number of newest snapshots that stay on this host; `None`: all. Older ones stay until every
+    /// target has them.
+    pub keep_local: Option<u32>,
     /// The preset's sources, then the others in the order of the file.
     pub sources: Vec<Source>,
     /// In the order of the file.
     pub targets: Vec<TargetConfig>,
-    /// The policy for local snapshots, and for targets without one of their own. `None` keeps
-    /// everything.
+    /// The policy for targets without one of their own. `None` keeps everything.
     pub retention: Option<Retention>,
     /// When backups are due.
     pub schedule: Schedule,
+    /// Commands around a run.
+    pub hooks: RunHooks,
     /// How archives are made.
     pub pack: PackConfig,
     /// Size in bytes up to which the spool may grow; `None`: half of the free space.
     pub spool_limit: Option<u64>,
+    /// How long the command that runs waits for a target's first answer; not part of the file.
+    pub patience: Patience,
+}
+
+impl Config {
+    /// Gives all targets the `patience` of the command that runs.
+    pub fn set_patience(&mut self, patience: &Patience) {
+        self.patience = patience.clone();
+        for target in &mut self.targets {
+            target.patience = patience.clone();
+        }
+    }
 }
 
 /// One thing that a snapshot contains.
@@ -293,6 +314,8 @@ pub struct TargetConfig {
     pub retention: Option<Retention>,
     /// Each backup also deletes the snapshots on this target that the policy does not keep.
     pub prune: bool,
+    /// How long the command that runs waits for the target's first answer; not part of the file.
+    pub patience: Patience,
 }
 
 /// `[schedule]`.

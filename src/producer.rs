@@ -23,6 +23,7 @@ mod json;
 mod leftovers;
 mod local_snapshots;
 mod probe_file;
+mod run_hook;
 mod shell;
 mod snapshot_dir;
 mod snapshot_path;
@@ -58,6 +59,7 @@ pub use backup_metadata::Validation;
 pub use error::{ProduceError, SourceError};
 pub use leftovers::{Leftover, LeftoverKind, leftovers};
 pub use local_snapshots::{LocalSnapshot, delete, from_dir, in_place_of, left_out_of, list};
+pub(crate) use run_hook::RunHook;
 pub use survey::{DroppedTotal, SourceSurvey, Surveyor, find_source};
 pub use validate::validate;
 

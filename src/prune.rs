@@ -441,6 +441,7 @@ impl PruneRequest {
         let guard = Guard {
             now: self.now,
             pruned_at,
+            policy: self.policy,
             confirmed: self.confirmed,
         };
         let reasons: Vec<Reasons> = planned.iter().map(|one| one.reasons.clone()).collect();

@@ -12,7 +12,7 @@ use super::output::{self, count, size};
 use super::verdict;
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::jobs::backup::report::{BackupReport, PushedState, PushedTarget};
-use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot};
+use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot, Hooks};
 use crate::state::staged_snapshot::LeftOut;
 
 /// Most skipped paths that are listed.
@@ -38,6 +38,24 @@ pub(super) struct BackupRunArgs {
     /// Show what would be taken and what the exclude patterns leave out; take and send nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    hooks: HookArgs,
+}
+
+#[derive(Debug, Args)]
+struct HookArgs {
+    /// Do not run the commands of [hooks]
+    #[arg(long)]
+    no_hooks: bool,
+}
+
+impl HookArgs {
+    fn hooks(&self) -> Hooks {
+        match self.no_hooks {
+            true => Hooks::Skip,
+            false => Hooks::Run,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +66,8 @@ pub(super) struct PushArgs {
     /// Push this snapshot directory instead, created by any tool
     #[arg(long, value_name = "DIR", conflicts_with = "stamp")]
     dir: Option<PathBuf>,
+    #[command(flatten)]
+    hooks: HookArgs,
 }
 
 impl BackupArgs {
@@ -56,28 +76,33 @@ impl BackupArgs {
             include: self.include.clone(),
             tags: self.tag.clone(),
             note: self.note.clone(),
+            hooks: Hooks::default(),
         }
     }
 }
 
 pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
-    let config = context.load_config()?;
+    let config = context.load_config_of_schedule()?;
     if args.dry_run {
         return dry_run::run(context, &config, &args.snapshot.request());
     }
-    let report = backup::run(&config, &args.snapshot.request(), context)?;
+    let request = BackupRequest {
+        hooks: args.hooks.hooks(),
+        ..args.snapshot.request()
+    };
+    let report = backup::run(&config, &request, context)?;
     conclude(context, report, started)
 }
 
 pub(super) fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
-    let config = context.load_config()?;
+    let config = context.load_config_of_schedule()?;
     let which = match &args.dir {
         Some(dir) => ExistingSnapshot::Dir(dir.clone()),
         None => ExistingSnapshot::Chosen(args.stamp.clone()),
     };
-    let report = backup::push_existing(&config, &which, context)?;
+    let report = backup::push_existing(&config, &which, args.hooks.hooks(), context)?;
     conclude(context, report, started)
 }
 

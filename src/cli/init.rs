@@ -122,12 +122,18 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Outcome, Failure
         text: &text,
         path: &paths.config,
         dirs: &dirs,
+        patience: context.patience(),
     };
-    let report = init::run(&request, context)?;
+    let report = init::run(&request, context, |written| {
+        Ok(match context.json {
+            true => (),
+            false => print_written(written)?,
+        })
+    })?;
     match context.json {
         true => output::print_json(&report)?,
         false => {
-            print(&report)?;
+            print_tried(&report.targets)?;
             note_next(context, &report);
         }
     }
@@ -247,7 +253,8 @@ fn host_name() -> Result<String, Failure> {
     }
 }
 
-fn print(report: &InitReport) -> Result<(), Failure> {
+/// Prints what was written, before the targets are tried.
+fn print_written(report: &InitReport) -> std::io::Result<()> {
     output::print_line(format_args!("config   {}", report.config_path))?;
     let how = match report.signer_made {
         true => "new",
@@ -260,7 +267,7 @@ fn print(report: &InitReport) -> Result<(), Failure> {
     for recipient in &report.recipients {
         output::print_line(format_args!("sealed to {}", short(recipient)))?;
     }
-    print_tried(&report.targets)
+    Ok(())
 }
 
 /// Prints notes on the setup, and the next command.

@@ -38,7 +38,7 @@ pub(super) struct PruneArgs {
         value_parser = exact_name,
     )]
     forget: Vec<String>,
-    /// Prune the snapshots on this host instead, as `backup` does
+    /// Delete older snapshots on this host instead, as `backup` does ([snapshots] keep)
     #[arg(long, conflicts_with_all = ["from", "target", "policy", "gone", "keep"])]
     local: bool,
     /// Sign the tombstones with this OpenSSH key [default: the config's signer]
@@ -162,7 +162,6 @@ fn prune_local(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> 
         [] => retain_local(&config, &state, mode)?,
         named => LocalPruneReport {
             forgotten: forget_local(&config, &state, named, mode)?,
-            refusal: None,
         },
     };
     match context.json {
@@ -174,13 +173,6 @@ fn prune_local(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> 
     }
     if report.forgotten.is_empty() {
         context.note("nothing is to be deleted on this host");
-    }
-    if let Some(refusal) = &report.refusal {
-        let how = match refusal.may_be_confirmed() {
-            true => "without --yes it would be refused",
-            false => "it would be refused",
-        };
-        output::tell(format_args!("{how}: {refusal}"));
     }
     Ok(Outcome::Complete)
 }

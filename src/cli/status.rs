@@ -78,6 +78,9 @@ fn print(report: &StatusReport) -> Result<(), Failure> {
         output::print_line(format_args!("next backup: ATTENTION: {refusal}"))?;
         output::print_line("  next: `sealift backup` prints the steps")?;
     }
+    for note in &report.notes {
+        output::print_line(format_args!("next backup: {note}"))?;
+    }
     for finding in &report.findings {
         verdict::print_line(format_args!("shrunk: ATTENTION: {}", finding.text))?;
         output::print_line(format_args!("  next: {}", finding.next))?;

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::named_place::{self, NamedPlace};
 use super::signer_check::{self, SeenPlace};
 use super::{Context, output};
-use crate::base::ids::HostName;
+use crate::base::ids::{HostName, MANIFESTS};
 use crate::base::rate_schedule::Timetable;
 use crate::config::{self, Config};
 use crate::format::chain::{Chain, ChainError};
@@ -113,11 +113,14 @@ impl RemoteArgs {
             chain = folder.chain(&trust).await;
         }
         let chain = match chain {
+            Err(RepositoryError::Chain(ChainError::Empty(_))) if self.host.is_some() => {
+                return Err(no_such_host(&folder).await);
+            }
             // The only folder there was assumed to be a host's, and is not.
             Err(RepositoryError::Chain(ChainError::Empty(_)))
                 if self.from.is_some() && place.host.is_none() =>
             {
-                return Err(no_host_there(&folder.target));
+                return Err(no_host_there(&folder.target).await);
             }
             Err(error) => {
                 return Err(signer_check::refused(
@@ -189,7 +192,11 @@ impl RemoteArgs {
         if let Some((spec, remote)) = self.source()? {
             check_folder(&spec.url)?;
             let remote = remote.as_ref();
-            let spec = TargetSpec { download, ..spec };
+            let spec = TargetSpec {
+                download,
+                patience: context.patience(),
+                ..spec
+            };
             return Ok(ReadPlace {
                 name: storage::place(&spec).map_err(Failure::usage)?,
                 target: storage::open(&spec).map_err(Failure::usage)?,
@@ -249,7 +256,7 @@ async fn find_host(target: &Arc<dyn Storage>) -> Result<HostName, Failure> {
     };
     match hosts.as_slice() {
         [only] => Ok(only.clone()),
-        [] => Err(no_host_there(target)),
+        [] => Err(no_host_there(target).await),
         several => {
             let names: Vec<&str> = several.iter().map(HostName::as_str).collect();
             Err(Failure::usage(format!(
@@ -262,9 +269,46 @@ async fn find_host(target: &Arc<dyn Storage>) -> Result<HostName, Failure> {
     }
 }
 
-fn no_host_there(target: &Arc<dyn Storage>) -> Failure {
-    Failure::from_error(format!("no backups found at {}", target.label()))
-        .hint("check the URL: it is the folder that holds the host's folder")
+/// The error for a host that has no backups on the target.
+async fn no_such_host(folder: &HostFolder) -> Failure {
+    let label = folder.target.label();
+    let error = Failure::from_error(format!("no backups of {} found at {label}", folder.host));
+    match repository::hosts(&folder.target).await {
+        Ok(hosts) if !hosts.is_empty() => {
+            let names = hosts.iter().map(HostName::as_str);
+            error.hint(format!("there are backups of {}", listed(names)))
+        }
+        _ => no_host_there(&folder.target).await,
+    }
+}
+
+/// The error for a target without backups. It names the folders that are there.
+async fn no_host_there(target: &Arc<dyn Storage>) -> Failure {
+    let found = target.list_folders().await.unwrap_or_default();
+    let hint = if found.iter().any(|name| name == MANIFESTS) {
+        "this is a host's own folder: remove the last part of the URL".to_owned()
+    } else if found.is_empty() {
+        "check the URL: it is the folder that holds the host's folder".to_owned()
+    } else {
+        format!(
+            "check the URL: it is the folder that holds the host's folder; the folders there are {}",
+            listed(found.iter().map(String::as_str))
+        )
+    };
+    Failure::from_error(format!("no backups found at {}", target.label())).hint(hint)
+}
+
+/// Most names that a hint lists.
+const MOST_NAMES: usize = 10;
+
+/// Returns the first names, and the number of the others.
+fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = names.len().saturating_sub(MOST_NAMES);
+    let names: Vec<&str> = names.take(MOST_NAMES).collect();
+    match more {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
 }
 
 /// A target that the operator names: by its name in the configuration, or by a URL.
@@ -281,16 +325,17 @@ impl Side<'_> {
     pub(super) fn spec(&self, context: &Context) -> Result<TargetSpec, Failure> {
         Ok(match named_place::look_up(context, self.text)? {
             NamedPlace::Target(spec) => spec,
-            NamedPlace::Remote(remote) => self.with_options(remote.spec()),
-            NamedPlace::Url => self.with_options(TargetSpec::from_url(self.text)),
+            NamedPlace::Remote(remote) => self.with_options(context, remote.spec()),
+            NamedPlace::Url => self.with_options(context, TargetSpec::from_url(self.text)),
         })
     }
 
-    fn with_options(&self, named: TargetSpec) -> TargetSpec {
+    fn with_options(&self, context: &Context, named: TargetSpec) -> TargetSpec {
         TargetSpec {
             endpoint: self.endpoint.clone().or(named.endpoint.clone()),
             region: self.region.clone().or(named.region.clone()),
             ssh: self.ssh.clone().or(named.ssh.clone()),
+            patience: context.patience(),
             ..named
         }
     }

@@ -57,15 +57,16 @@ pub(super) struct RawSource {
     mountpoint: Option<Spanned<bool>>,
 }
 
+/// A command: a line for the shell, or a program and its arguments.
 #[derive(Deserialize, Clone)]
 #[serde(untagged)]
-enum RawCommand {
+pub(super) enum RawCommand {
     Shell(String),
     Words(Vec<String>),
 }
 
 impl RawCommand {
-    fn line(&self) -> CommandLine {
+    pub(super) fn line(&self) -> CommandLine {
         match self {
             Self::Shell(line) => CommandLine::Shell(line.clone()),
             Self::Words(words) => CommandLine::Words(words.clone()),
@@ -73,7 +74,7 @@ impl RawCommand {
     }
 
     /// Returns whether it names no program.
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Shell(line) => line.trim().is_empty(),
             Self::Words(words) => words

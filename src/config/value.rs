@@ -41,6 +41,16 @@ pub(super) fn optional<T>(
         .map_err(|what| document.invalid(&value.span(), what))
 }
 
+/// Parses the number of snapshots that stay on this host, at least 1; `None`: `all`.
+pub(super) fn parse_keep(text: &str) -> Result<Option<u32>, String> {
+    if text == "all" {
+        return Ok(None);
+    }
+    let number = text.parse().ok().filter(|number| *number > 0);
+    let wrong = || format!("keep = {text:?} is neither a number from 1 nor \"all\"");
+    number.map(Some).ok_or_else(wrong)
+}
+
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("kib", 1 << 10),
     ("mib", 1 << 20),

@@ -117,10 +117,16 @@ pub fn render_new(new: &NewConfig) -> String {
     let recipients: Vec<String> = new.recipients.iter().map(|r| quoted(r)).collect();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "host = {}", quoted(&new.host));
-    text.push_str("# Public keys, or files of them. Identities never belong on this machine.\n");
+    text.push_str(
+        "# Public keys, or files of them. Identities never belong on this machine. The backup after one is added encrypts and\n\
+         # sends everything again; the backup after one is removed does not.\n",
+    );
     let _ = writeln!(text, "recipients = [{}]", recipients.join(", "));
     text.push_str("# Signs the manifests; readers pin its public half.\n");
     let _ = writeln!(text, "signer = {}", path(&new.signer));
+    text.push_str(
+        "# Also keeps plain copies (not encrypted) of the 2 newest snapshots; `keep` in [snapshots] says how many.\n",
+    );
     let _ = writeln!(text, "state = {}", path(&new.state));
     write_snapshots(&mut text, new);
     if !new.sources.is_empty() || new.preset.is_some() {
@@ -136,7 +142,7 @@ pub fn render_new(new: &NewConfig) -> String {
         let _ = write!(text, "\n{}", render_target(target));
     }
     text.push_str(
-        "\n# What stays: here with every backup, on targets with `prune = true` too, elsewhere with `sealift prune`.\n[retention]\n\
+        "\n# What stays on targets: with `prune = true` after every backup, on the others with `sealift prune`.\n[retention]\n\
          daily = 7\nweekly = 4\nmonthly = 6\n# within = \"2d\"             # everything of the last two days, too\n",
     );
     match &new.schedule {

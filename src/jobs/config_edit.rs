@@ -1,8 +1,8 @@
 //! Extends the configuration that the host has: adds and removes sources and targets.
 //!
 //! Only the table in question changes. The new text is parsed, and compared with the old one,
-//! before it replaces the file in one step. The file keeps its owner and mode; a link to it stays a link.
-//! If the file cannot be replaced, the error has the lines to add by hand.
+//! before it replaces the file in one step. The file keeps its owner and mode; a link to it stays a
+//! link. If the file cannot be replaced, the error has the lines to add by hand.
 
 mod replace;
 

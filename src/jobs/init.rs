@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::format::signature::Signer;
 use crate::packer::seal::Recipients;
 use crate::repository::probe::Probe;
+use crate::storage::Patience;
 use try_targets::Occasion;
 
 /// A configuration to write.
@@ -28,6 +29,8 @@ pub(crate) struct InitRequest<'a> {
     pub(crate) path: &'a Path,
     /// Directories that must exist.
     pub(crate) dirs: &'a [&'a PathBuf],
+    /// How long to wait for a target.
+    pub(crate) patience: Patience,
 }
 
 /// Report of a setup.
@@ -102,9 +105,14 @@ impl From<Probe> for TargetAccess {
     }
 }
 
-/// Writes the configuration of `request` and what belongs to it, and tries its targets.
-pub(crate) fn run(request: &InitRequest<'_>, front: &dyn FrontEnd) -> Result<InitReport, JobError> {
-    let config = Config::parse(request.text, request.path).map_err(JobError::request)?;
+/// Writes the configuration of `request` and what belongs to it, calls `written` with the report so
+/// far, and tries the targets, which may take some seconds.
+pub(crate) fn run(
+    request: &InitRequest<'_>,
+    front: &dyn FrontEnd,
+    written: impl FnOnce(&InitReport) -> Result<(), JobError>,
+) -> Result<InitReport, JobError> {
+    let mut config = Config::parse(request.text, request.path).map_err(JobError::request)?;
     check_sources(request.dirs, &config)?;
     let base = config.file.parent().unwrap_or(Path::new("/"));
     let recipients = config.read_recipients().map_err(JobError::request)?;
@@ -114,9 +122,10 @@ pub(crate) fn run(request: &InitRequest<'_>, front: &dyn FrontEnd) -> Result<Ini
     let line = allowed_signers::line(&config, &signer);
     allowed_signers::add(&config, &line)?;
     write_new_file(request.path, request.text.as_bytes(), 0o600)?;
+    config.set_patience(&request.patience);
     let unguarded = config.sources.iter().filter(|source| source.is_unguarded());
-    Ok(InitReport {
-        targets: try_targets::try_all(&config, &config.targets, Occasion::First, front)?,
+    let mut report = InitReport {
+        targets: Vec::new(),
         config_path: config.file.display().to_string(),
         signer: config.signer.display().to_string(),
         signer_fingerprint: signer.fingerprint(),
@@ -124,8 +133,11 @@ pub(crate) fn run(request: &InitRequest<'_>, front: &dyn FrontEnd) -> Result<Ini
         allowed_signers: line,
         recipients: recipients.texts().to_vec(),
         unguarded_sources: unguarded.map(|source| source.name.clone()).collect(),
-        host: config.host,
-    })
+        host: config.host.clone(),
+    };
+    written(&report)?;
+    report.targets = try_targets::try_all(&config, &config.targets, Occasion::First, front)?;
+    Ok(report)
 }
 
 impl InitReport {

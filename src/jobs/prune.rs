@@ -102,12 +102,10 @@ pub(crate) fn run(
     };
     let forget = request.forget.clone();
     let asked = asked(config, request)?;
-    let mut done = Vec::new();
-    for one in &asked {
-        let label = one.request.folder.target.label();
-        front.stage(Stage::InspectingTargets, Some(label));
-        done.push(runtime.block_on(plan(&one.request, is_dry_run)));
-    }
+    front.stage(Stage::InspectingTargets, None);
+    // At the same time: each target that does not answer takes some seconds.
+    let plans = asked.iter().map(|one| plan(&one.request, is_dry_run));
+    let mut done = runtime.block_on(futures::future::join_all(plans));
     require_found(&forget, &done)?;
     if let Some(signer) = &signer {
         for (one, done) in asked.iter().zip(&mut done) {

@@ -46,12 +46,13 @@ pub(crate) fn add(
     let blocks: Vec<String> = new.iter().map(render_target).collect();
     edited.save(Some(&blocks.join("\n")))?;
     let names: Vec<String> = new.iter().map(|target| target.name.clone()).collect();
-    let config = edited.config();
-    let added = config
+    let mut after = edited.config().clone();
+    after.set_patience(&config.patience);
+    let added = after
         .targets
         .iter()
         .filter(|target| names.contains(&target.name));
-    let targets = try_all(config, added, Occasion::Added, front)?;
+    let targets = try_all(&after, added, Occasion::Added, front)?;
     let edit = edited.report(names, Vec::new());
     Ok(AddedTargets { edit, targets })
 }

@@ -31,7 +31,7 @@ use super::folder::reserve;
 use super::key::{require_key, require_prefix};
 use super::meter;
 use super::process_failure::ProcessFailure;
-use super::retry::Patience;
+use super::retry::ProcessDeadlines;
 use super::size_error::SizeError;
 use super::spec::TargetSpec;
 use super::url::RsyncAddress;
@@ -70,7 +70,7 @@ impl Rsync {
             ssh: spec.ssh.clone(),
             upload: spec.upload.clone(),
             download: spec.download.clone(),
-            patience: Patience::of(spec),
+            deadlines: ProcessDeadlines::of(spec),
             master: Master::default(),
         });
         let send = |mode| {
@@ -174,6 +174,10 @@ impl Storage for Rsync {
 
     fn may_be_unmounted(&self) -> bool {
         true
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.transport.deadlines.contact.cause()
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {

@@ -20,7 +20,7 @@ const TOPICS: &[&str] = &[
 /// The words of every command and subcommand, as the help pages list them, such as `key generate`.
 pub fn commands(shell: &Shell) -> Vec<String> {
     fn below(shell: &Shell, parent: &str, found: &mut Vec<String>) {
-        let said = shell.ok(&format!("sealift {parent} -h"));
+        let said = shell.ok(&format!("sealift {parent} --help"));
         for line in said.lines().take_while(|line| *line != "Options:") {
             let row = line.strip_prefix("  ").unwrap_or_default();
             // Others are arguments, and second lines of what a command does.
@@ -56,10 +56,18 @@ fn every_help_page_is_plain_text_of_80_columns() {
     assert!(commands.len() >= 25, "{commands:?}");
     for command in commands.iter().map(String::as_str).chain([""]) {
         let long = shell.ok(&format!("LANG=C COLUMNS=80 sealift {command} --help"));
-        let short = shell.ok(&format!("LANG=C COLUMNS=80 sealift {command} -h"));
+        // There, -h is for sizes as people read them.
+        let has_short = command != "ls";
+        let short = match has_short {
+            true => shell.ok(&format!("LANG=C COLUMNS=80 sealift {command} -h")),
+            false => long.clone(),
+        };
         fits(command, &long);
         fits(command, &short);
-        assert!(short.lines().count() < long.lines().count(), "{command}");
+        assert!(
+            !has_short || short.lines().count() < long.lines().count(),
+            "{command}"
+        );
         assert_eq!(shell.ok(&format!("sealift help {command}")), long);
         // A wide terminal, or none, makes no other text.
         assert_eq!(

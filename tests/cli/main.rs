@@ -30,4 +30,5 @@ mod setup;
 mod shell;
 mod specs;
 mod sync;
+mod unreachable;
 mod verify;

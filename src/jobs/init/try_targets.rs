@@ -28,16 +28,14 @@ pub(crate) enum Occasion {
     Again,
 }
 
-/// Opens each of `targets`, and finds out what it allows.
+/// Opens all of `targets` at the same time, and finds out what they allow.
 pub(crate) fn try_all<'a>(
     config: &Config,
     targets: impl IntoIterator<Item = &'a TargetConfig>,
     occasion: Occasion,
     front: &dyn FrontEnd,
 ) -> Result<Vec<TriedTarget>, JobError> {
-    let runtime = runtime()?;
-    let mut tried = Vec::new();
-    for target in targets {
+    let tries = targets.into_iter().map(async |target| {
         front.stage(Stage::Trying, Some(&target.name));
         let opened = match occasion {
             Occasion::First | Occasion::Added => make_target(target),
@@ -48,20 +46,20 @@ pub(crate) fn try_all<'a>(
             Ok(opened) => {
                 let folder = HostFolder::new(opened.target, config.host.clone());
                 let done = try_one(config, &folder, target.write_only, occasion, front);
-                let done = runtime.block_on(caught(done));
+                let done = caught(done).await;
                 done.unwrap_or_else(|panicked| Trial::failed(panicked.to_string()))
             }
         };
-        tried.push(TriedTarget {
+        TriedTarget {
             name: target.name.clone(),
             writes: found.probe.is_some(),
             may: found.probe.map(Into::into),
             problem: found.problem,
             snapshots: found.snapshots,
             is_folder: storage::folder_path(&target.url).is_some(),
-        });
-    }
-    Ok(tried)
+        }
+    });
+    Ok(runtime()?.block_on(futures::future::join_all(tries)))
 }
 
 /// What was found out about one target.

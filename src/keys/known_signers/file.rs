@@ -1,10 +1,10 @@
 //! The file of known signers: read whole, extended by appending, shortened by replacing it.
 //!
 //! Every access holds the lock of the file's directory, so writers do not meet, and a reader sees
-//! no half line. A new line is one write at the end, followed by a flush; if that fails, the file gets
-//! its old length back. A power cut can leave a part of the last line, which is then a damaged line
-//! and trusts nothing. Appending needs no right on the directory, so a process that gives up the
-//! right to write elsewhere can open the file before and add to it later.
+//! no half line. A new line is one write at the end, followed by a flush; if that fails, the file
+//! gets its old length back. A power cut can leave a part of the last line, which is then a damaged
+//! line and trusts nothing. Appending needs no right on the directory, so a process that gives up
+//! the right to write elsewhere can open the file before and add to it later.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};

@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 
 use crate::support::host::{SEALIFT, texts};
 
-/// Runs the program on a terminal, and types one answer each time it waits for one after a colon.
+/// Runs the program on a terminal, and types one answer each time it waits for one after a colon, then
+/// the end of the input.
 const TERMINAL: &str = r#"
 import os, pty, sys
 answers = sys.argv[1].split("|")
@@ -21,8 +22,9 @@ while True:
     if not more:
         break
     said += more
-    if said.endswith(b": ") and answers:
-        os.write(fd, answers.pop(0).encode() + b"\n")
+    if said.endswith(b": "):
+        # Without an answer that is left, the end of the input.
+        os.write(fd, answers.pop(0).encode() + b"\n" if answers else b"\x04")
 sys.stdout.buffer.write(said)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 "#;
