@@ -13,6 +13,7 @@ mod config;
 mod confinement;
 mod demo;
 mod dry_run;
+mod events;
 mod failure;
 mod help;
 mod hosts;
@@ -32,6 +33,7 @@ mod prune;
 mod remote;
 mod restore;
 mod retry_notes;
+mod screen;
 mod setup_args;
 mod signer_check;
 mod snapshot;
@@ -50,21 +52,25 @@ mod visible;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::base::clock;
-use crate::base::ids::HostName;
 use crate::base::panics;
+use crate::base::progress::Stage;
 use crate::config::{Config, parse_duration};
+use crate::jobs::backup::report::BackupReport;
 use crate::jobs::context::{Display, FrontEnd};
+use crate::jobs::run_report::{RunOutcome, RunReport};
 use crate::jobs::signer_memory::SignerMemory;
 use crate::storage::Patience;
+use events::EventSink;
 use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
 use retry_notes::RetryNotes;
+use terminal::displays::{DisplayMode, Displays};
 
 /// Encrypted off-site backups that the server itself cannot decrypt.
 #[derive(Debug, Parser)]
@@ -80,6 +86,12 @@ struct Cli {
     /// Print only errors and warnings
     #[arg(long, short, global = true)]
     quiet: bool,
+    /// Print what is done now, and every 30 s how far it is, where there is no terminal
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Write events as JSON Lines to this file descriptor, which the caller has opened
+    #[arg(long, global = true, value_name = "N")]
+    events_fd: Option<i32>,
     /// How long to retry a target that does not answer [default: some seconds; in a scheduled
     /// backup as the target's `retry` says]
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
@@ -153,6 +165,31 @@ enum Command {
 }
 
 impl Command {
+    /// Returns the command's name, which is that of its variant.
+    fn kind(&self) -> String {
+        let name = format!("{self:?}");
+        let end = name.find(|c: char| !c.is_alphanumeric());
+        name[..end.unwrap_or(name.len())].to_lowercase()
+    }
+
+    /// Returns the command's first stage; `None`: it is done at once, or it asks questions.
+    fn first_stage(&self) -> Option<Stage> {
+        match self {
+            Self::Backup(_) | Self::Push(_) | Self::Snapshot(_) => Some(Stage::Starting),
+            Self::Validate(_) => Some(Stage::Validating),
+            Self::Catalog(_)
+            | Self::List(_)
+            | Self::Ls(_)
+            | Self::Open(_)
+            | Self::Prune(_)
+            | Self::Restore(_)
+            | Self::Status(_)
+            | Self::Sync(_)
+            | Self::Verify(_) => Some(Stage::InspectingTargets),
+            _ => None,
+        }
+    }
+
     /// Whether the command reads or makes an identity, or decrypts with one.
     fn holds_secrets(&self) -> bool {
         match self {
@@ -191,6 +228,9 @@ struct Context {
     retry: Option<Duration>,
     /// Whether the warnings about the configuration were printed already.
     has_warned: AtomicBool,
+    displays: Displays,
+    /// The report of the run, for `--events-fd`.
+    report: Arc<Mutex<RunReport>>,
     /// The signers that this machine remembers, once a command looked one up.
     signers: OnceLock<SignerMemory>,
 }
@@ -244,31 +284,37 @@ impl Context {
         }
     }
 
-    /// Whether progress would disturb the output.
-    fn hides_progress(&self) -> bool {
-        self.quiet || self.json
+    /// Keeps what a backup did for the report of the run.
+    fn report_backup(&self, backup: &BackupReport) {
+        lock(&self.report).add_backup(backup);
     }
 }
 
 impl FrontEnd for Context {
     fn warn(&self, text: &str) {
+        self.displays.warning(text);
         output::tell(format_args!("warning: {text}"));
     }
 
     fn note(&self, text: &str) {
+        self.displays.note(text);
         Self::note(self, text);
     }
 
-    fn show_push(&self) -> Display {
-        terminal::show_push(self.hides_progress())
+    fn stage(&self, stage: Stage, subject: Option<&str>) {
+        self.displays.stage(stage, subject);
     }
 
-    fn show_transfer(&self, host: &HostName, verb: &'static str, bytes: u64) -> Display {
-        terminal::show_transfer(self.hides_progress(), host, verb, bytes)
+    fn show_push(&self) -> Display {
+        self.displays.show_push()
+    }
+
+    fn show_transfer(&self, stage: Stage, subject: &str, bytes: u64) -> Display {
+        self.displays.show_transfer(stage, Some(subject), bytes)
     }
 
     fn show_restore(&self) -> Display {
-        terminal::show_restore(self.hides_progress())
+        self.displays.show_transfer(Stage::Restoring, None, 0)
     }
 }
 
@@ -280,24 +326,48 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    let prints_json = cli.json && cli.command.prints_json();
+    // First of all, because until now this process has opened no descriptor.
+    let events = match cli.events_fd.map(EventSink::open).transpose() {
+        Ok(events) => events,
+        Err(error) => return failure::conclude(Err(Failure::usage(error)), prints_json),
+    };
     if cli.command.holds_secrets() {
         process_limits::hide_memory();
     }
-    on_interrupt();
-    let context = Context {
+    let report = RunReport::begin(&cli.command.kind(), clock::now());
+    let report = Arc::new(Mutex::new(report));
+    on_interrupt(events.clone(), Arc::clone(&report));
+    let is_terminal = !cli.quiet && screen::open();
+    let mode = DisplayMode {
+        is_drawn: is_terminal && !cli.json,
+        is_printed: cli.verbose && !is_terminal,
+    };
+    let displays = Displays::begin(mode, events.clone());
+    if let Some(stage) = cli.command.first_stage() {
+        displays.stage(stage, None);
+    }
+    let mut context = Context {
         config: cli.config,
         json: cli.json,
         quiet: cli.quiet,
         retry: cli.retry,
         has_warned: AtomicBool::new(false),
+        displays,
+        report: Arc::clone(&report),
         signers: OnceLock::new(),
     };
-    let prints_json = cli.json && cli.command.prints_json();
     let ready = match cli.command.describes_itself() {
         true => Ok(()),
         false => process_limits::raise_open_files().and_then(|()| check_clock()),
     };
     let result = ready.and_then(|()| caught(&context, cli.command));
+    context.displays.end();
+    if let Some(events) = events {
+        let mut report = lock(&report);
+        conclude(&mut report, &result);
+        events.end(json_of(&report));
+    }
     failure::conclude(result, prints_json)
 }
 
@@ -308,6 +378,27 @@ fn caught(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Err(Failure::from_error(panicked)
             .hint("finished work is kept; run it again, and report this line if it comes back"))
     })
+}
+
+/// Ends the report of the run as the command ended.
+fn conclude(report: &mut RunReport, result: &Result<Outcome, Failure>) {
+    let now = clock::now();
+    match result {
+        Ok(Outcome::Complete) => report.conclude(RunOutcome::Complete, 0, now),
+        Ok(Outcome::Partial) => report.conclude(RunOutcome::Partial, 3, now),
+        Err(failure) => {
+            report.errors.push(failure.text());
+            report.conclude(RunOutcome::Failed, failure.code(), now);
+        }
+    }
+}
+
+fn json_of(report: &RunReport) -> serde_json::Value {
+    serde_json::to_value(report).unwrap_or_default()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
@@ -356,14 +447,21 @@ fn check_clock() -> Result<(), Failure> {
 
 /// Runs the registered clean-up when the process is asked to end (Ctrl-C, SIGTERM, SIGHUP).
 /// Everything else may be left behind: finished work stays, and the next run clears up.
-fn on_interrupt() {
+fn on_interrupt(events: Option<Arc<EventSink>>, report: Arc<Mutex<RunReport>>) {
     let terminal = terminal::remember();
     let handler = move || {
         terminal::restore(&terminal);
+        screen::close();
         for line in crate::base::cleanup::run_all() {
             output::tell(format_args!("sealift: {line}"));
         }
         output::tell(format_args!("sealift: interrupted; finished work is kept"));
+        if let Some(events) = &events {
+            // It says `cancelled` until it is concluded.
+            let mut report = lock(&report);
+            report.ended_at = clock::now();
+            events.end(json_of(&report));
+        }
         process_limits::exit_failed();
     };
     if let Err(error) = ctrlc::set_handler(handler) {

@@ -25,6 +25,7 @@ pub mod push;
 pub(crate) mod rebuild_catalog;
 pub(crate) mod recovery_files;
 pub mod repair;
+pub(crate) mod run_report;
 pub(crate) mod shrunk;
 pub(crate) mod signer_change;
 pub(crate) mod signer_memory;

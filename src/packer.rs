@@ -145,7 +145,14 @@ fn pack_files(
     let snapshot = request.snapshot;
     let reusable = archives.usable_ids();
     let old_databases = std::mem::take(&mut cache.databases);
-    let mut files = FilePacker::new(archives, old_databases, cache_out, scratch, snapshot)?;
+    let mut files = FilePacker::new(
+        archives,
+        old_databases,
+        cache_out,
+        scratch,
+        snapshot,
+        progress,
+    )?;
     let mut last_path: Option<Vec<u8>> = None;
     let parts = Parts::open(&snapshot.parts)?;
     prefetch(parts, cache, &reusable, |prefetched| {
@@ -158,7 +165,7 @@ fn pack_files(
             }
             last_path = Some(path.clone());
         }
-        files.pack(prefetched, progress)
+        files.pack(prefetched)
     })?;
     files.finish()
 }

@@ -38,10 +38,12 @@ mod validate;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
 use crate::base::openat::Chosen;
+use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::config::{Config, Source};
 use crate::format::index::{Skipped, ValidationRecord};
 use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
@@ -92,10 +94,16 @@ pub struct Produced {
     pub notes: Vec<String>,
     /// Possible defects of the snapshot that no check can show.
     pub warnings: Vec<String>,
+    /// How long each source was copied for, by name.
+    pub took: Vec<(String, Duration)>,
 }
 
 /// Makes a snapshot of the configured sources.
-pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, ProduceError> {
+pub fn produce(
+    config: &Config,
+    request: &ProduceRequest,
+    progress: &dyn Progress,
+) -> Result<Produced, ProduceError> {
     let wanted = wanted_sources(config, &request.include)?;
     let snapshots_dir = config.snapshots_dir.as_path();
     let at_dir = |what| failed(what, snapshots_dir);
@@ -114,9 +122,10 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
             .as_deref()
             .and_then(local_snapshots::previous),
     };
-    let mut taken = take_all(&taker, &pending, wanted)?;
+    let mut took = Vec::new();
+    let mut taken = take_all(&taker, &pending, wanted, progress, &mut took)?;
     notes.extend(taken.iter().flat_map(|one| one.notes.iter().cloned()));
-    let mut found = check_all(&pending, &taken);
+    let mut found = check_all(&pending, &taken, progress);
     if is_lost(&taken, &found) {
         return Err(give_up(config, request, pending, taken, found)?);
     }
@@ -147,19 +156,26 @@ pub fn produce(config: &Config, request: &ProduceRequest) -> Result<Produced, Pr
         dir,
         metadata: value,
         notes: notes.into_iter().collect(),
+        took,
     })
 }
 
-/// Takes the sources one after the other. Leaves out those that fail and are not required.
+/// Takes the sources one after the other, and notes how long each `took`. Leaves out those that fail and are not required.
 fn take_all(
     taker: &SourceTaker<'_>,
     pending: &PendingSnapshot,
     wanted: Vec<&Source>,
+    progress: &dyn Progress,
+    took: &mut Vec<(String, Duration)>,
 ) -> Result<Vec<TakenSource>, ProduceError> {
     let mut all: Vec<TakenSource> = Vec::new();
     let mut errors = Vec::new();
     for source in wanted {
-        let error = match taker.take(source) {
+        begin(progress, Stage::Producing, &source.name);
+        let began = Instant::now();
+        let taken = taker.take(source);
+        took.push((source.name.clone(), began.elapsed()));
+        let error = match taken {
             Ok(taken) => {
                 all.push(taken);
                 continue;
@@ -199,10 +215,20 @@ fn take_all(
     })
 }
 
+fn begin(progress: &dyn Progress, stage: Stage, source: &str) {
+    let subject = Some(source);
+    progress.report(&ProgressEvent::StageStarted { stage, subject });
+}
+
 /// Checks each source's copy.
-fn check_all(pending: &PendingSnapshot, taken: &[TakenSource]) -> Vec<Findings> {
+fn check_all(
+    pending: &PendingSnapshot,
+    taken: &[TakenSource],
+    progress: &dyn Progress,
+) -> Vec<Findings> {
     let mut checker = Checker::new(&pending.partial);
     let check = |one: &TakenSource| {
+        begin(progress, Stage::Validating, &one.entry.name);
         checker.check(&one.entry, one.databases.as_deref());
         checker.take()
     };

@@ -240,6 +240,7 @@ pub async fn execute(
     let (extraction, damaged) = archives.fetch_into(extraction, jobs, &plan.to).await?;
     progress.report(&ProgressEvent::StageStarted {
         stage: Stage::Finishing,
+        subject: None,
     });
     let (devices, all, to) = (plan.devices, Arc::clone(&entries), plan.to.clone());
     let extracted = blocking(move || complete(extraction, damaged, &all, devices, to)).await??;

@@ -24,6 +24,7 @@ mod http;
 mod isolated;
 mod key;
 mod machine_name;
+mod meter;
 mod object_store;
 mod offline;
 mod open;
@@ -47,6 +48,8 @@ pub use environment::Environment;
 pub use error::{ErrorKind, Fault, OpenError, TargetError};
 pub use folder::reserve::is_full;
 pub use isolated::{isolated, panicked};
+pub(crate) use meter::attempt;
+pub use meter::{Meter, metered};
 pub use open::{
     check_folder, check_url, folder_path, is_over_ssh, open, open_existing, open_or_offline,
     open_with, runs_programs,

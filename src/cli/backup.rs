@@ -108,6 +108,7 @@ pub(super) fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failur
 
 /// Prints the report and picks the outcome.
 fn conclude(context: &Context, report: BackupReport, started: Instant) -> Result<Outcome, Failure> {
+    context.report_backup(&report);
     print_messages(context, &report);
     match (context.json, context.quiet) {
         (true, _) => output::print_json(&report)?,

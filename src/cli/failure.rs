@@ -11,6 +11,7 @@ use super::output;
 use crate::jobs::error::{FaultOrigin, JobError};
 use crate::jobs::local_retention::LocalRetentionError;
 use crate::jobs::push::PushError;
+use crate::jobs::run_report::ErrorText;
 use crate::repository::RepositoryError;
 use crate::restore::open::{IdentityError, OpenArchiveError};
 use crate::state::StateError;
@@ -132,6 +133,29 @@ impl Failure {
             causes: self.causes(),
             next: self.next().map(str::to_owned),
             exit_code: self.code,
+        }
+    }
+
+    /// Returns the exit code.
+    pub(super) fn code(&self) -> u8 {
+        match is_broken_pipe(&*self.error) {
+            true => 0,
+            false => self.code,
+        }
+    }
+
+    /// Returns the error, its causes and the next step as text.
+    pub(super) fn text(&self) -> ErrorText {
+        let mut causes = Vec::new();
+        let mut source = self.error.source();
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        ErrorText {
+            text: self.error.to_string(),
+            causes,
+            next: self.next().map(str::to_owned),
         }
     }
 

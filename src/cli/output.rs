@@ -6,12 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::ser::{Serialize, SerializeSeq as _, Serializer as _};
 use serde_json::{Value, json};
 
+use super::screen;
 use super::visible::{VisibleFormatter, visible_in_line};
 pub(super) use super::visible::{printable, visible};
 pub(super) use crate::base::units::{count, duration, size};
 
 /// Writes `bytes` to stdout.
 pub(super) fn write_stdout(bytes: &[u8]) -> io::Result<()> {
+    let _paused = screen::pause();
     let mut out = io::stdout().lock();
     let written = out.write_all(bytes).and_then(|()| out.flush());
     written.map_err(|error| io::Error::new(error.kind(), Unwritten(error)))
@@ -26,6 +28,7 @@ struct Unwritten(#[source] io::Error);
 /// objects on targets, which anyone may have written. A closed pipe is no error.
 pub(super) fn tell(text: impl std::fmt::Display) {
     let line = format!("{}\n", visible(&text.to_string()));
+    let _paused = screen::pause();
     let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
@@ -96,6 +99,7 @@ pub(super) fn print_json_list<T: Serialize, E: From<io::Error>>(
 ) -> Result<(), E> {
     *document() = PendingJson::Streamed;
     let unwritten = |error: io::Error| io::Error::new(error.kind(), Unwritten(error));
+    let _paused = screen::pause();
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut json = serde_json::Serializer::with_formatter(&mut out, VisibleFormatter::default());
     let mut list = json.serialize_seq(None).map_err(|e| unwritten(e.into()))?;

@@ -1,8 +1,8 @@
 //! Notes on stderr while a target is retried, for the person who waits.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
-use super::output::visible;
+use super::output;
 use crate::base::progress::{Progress, ProgressEvent};
 
 /// Prints the notes. Other events have displays of their own.
@@ -22,10 +22,7 @@ impl Progress for RetryNotes {
             left_seconds,
         } = event
         {
-            let note = note(target, cause, *left_seconds);
-            // A line of progress may be there, which is drawn again below the note.
-            let line = format!("\r\x1b[K{}\n", visible(&note));
-            let _ = io::stderr().lock().write_all(line.as_bytes());
+            output::tell(note(target, cause, *left_seconds));
         }
     }
 }

@@ -7,6 +7,7 @@ mod run_summary;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::context::{FrontEnd, open_state, runtime};
 use super::error::JobError;
@@ -20,6 +21,7 @@ use super::shrunk::{self, ShrinkFinding};
 use super::signer_change::{not_pushed, require_introduced};
 use super::targets::{listed_signers, open_for_push, own_trust};
 use crate::base::clock;
+use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::base::units::count;
 use crate::config::Config;
@@ -29,7 +31,7 @@ use crate::packer::seal::Recipients;
 use crate::producer::{self, ProduceError, ProduceRequest, Produced};
 use crate::state::State;
 use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
-use report::BackupReport;
+use report::{BackupReport, DatabaseRun, RunDetails, SourceRun};
 use run_hooks::HookedRun;
 pub(crate) use run_hooks::Hooks;
 use run_record::OngoingRun;
@@ -157,7 +159,8 @@ impl BackupRequest {
             now: clock::now(),
             previous: usable.map(|one| one.snapshot.path),
         };
-        let produced = producer::produce(config, &request).map_err(not_produced)?;
+        let produced = producer::produce(config, &request, &FrontStages(front));
+        let produced = produced.map_err(not_produced)?;
         for warning in &produced.warnings {
             front.warn(warning);
         }
@@ -193,6 +196,9 @@ struct Pusher<'a> {
     run: Option<OngoingRun>,
     left_out: Vec<LeftOut>,
     findings: Vec<ShrinkFinding>,
+    /// How long each source was copied for, by name.
+    took: Vec<(String, Duration)>,
+    details: RunDetails,
     /// Whether it is known which snapshots the findings keep.
     may_retain: bool,
 }
@@ -227,6 +233,8 @@ impl<'a> Pusher<'a> {
             run: None,
             left_out: Vec::new(),
             findings: Vec::new(),
+            took: Vec::new(),
+            details: RunDetails::default(),
             may_retain: false,
         })
     }
@@ -254,6 +262,7 @@ impl<'a> Pusher<'a> {
         };
         hooked.conclude();
         let mut report = BackupReport::of(done?, self.left_out, self.findings);
+        report.details = self.details;
         report.not_recorded = recorded.err();
         Ok(report)
     }
@@ -267,6 +276,7 @@ impl<'a> Pusher<'a> {
             let stamp = produced.snapshot.stamp;
             self.state.catalog.set_run_stamp(run, stamp)?;
         }
+        self.took = produced.took;
         self.push(&produced.snapshot, true)
     }
 
@@ -292,6 +302,7 @@ impl<'a> Pusher<'a> {
         let report = push::push(&mut self.state, &request, reporter);
         drop(display);
         let mut report = report.map_err(|error| not_pushed(self.config, &self.signer, error))?;
+        self.details = details(self.config, &report, &self.took);
         // Before retention, which keeps the last snapshot before a source shrank.
         let compared = shrunk::compare(
             self.config,
@@ -330,6 +341,7 @@ impl<'a> Pusher<'a> {
         };
         for pair in due {
             let label = pair.1.target.label();
+            self.front.stage(Stage::Pruning, Some(&pair.0.name));
             let (config, signer) = (self.config, &self.signer);
             match retain_on(config, &self.state, pair, signer, &runtime, self.front) {
                 Ok(note) => report
@@ -344,7 +356,8 @@ impl<'a> Pusher<'a> {
     }
 
     /// Deletes older snapshots on this host. If that fails, adds a warning.
-    fn retain_local(&self, report: &mut PushReport) {
+    fn retain_local(&mut self, report: &mut PushReport) {
+        self.front.stage(Stage::Pruning, None);
         let mode = Mode::Delete(Consent::Missing);
         let completed = report.is_complete().then_some(report.manifest.stamp);
         match retain_local(self.config, &self.state, mode, completed) {
@@ -364,6 +377,7 @@ impl<'a> Pusher<'a> {
                         count(leftovers, "snapshot")
                     ));
                 }
+                self.details.forgot = done.forgotten;
             }
             Err(error) => report.warnings.push(format!(
                 "older snapshots could not be deleted on this host: {}; see `sealift prune --local --dry-run`",
@@ -371,6 +385,41 @@ impl<'a> Pusher<'a> {
             )),
         }
     }
+}
+
+/// Passes the stages of a producer on.
+struct FrontStages<'a>(&'a dyn FrontEnd);
+
+impl Progress for FrontStages<'_> {
+    fn report(&self, event: &ProgressEvent<'_>) {
+        if let ProgressEvent::StageStarted { stage, subject } = event {
+            self.0.stage(*stage, *subject);
+        }
+    }
+}
+
+/// Returns the figures of the new snapshot for the report of the run.
+fn details(config: &Config, report: &PushReport, took: &[(String, Duration)]) -> RunDetails {
+    let mut details = RunDetails::default();
+    for (to, figures) in &report.figures {
+        let source = config.sources.iter().find(|source| source.to == *to);
+        let name = source.map_or(to, |source| &source.name);
+        let took = took.iter().find(|(source, _)| source == name);
+        details.sources.push(SourceRun {
+            name: name.clone(),
+            files: figures.files,
+            bytes: figures.bytes,
+            seconds: took.map(|(_, took)| took.as_secs_f64()),
+        });
+        let databases = figures.databases.iter();
+        details
+            .databases
+            .extend(databases.map(|(path, database)| DatabaseRun {
+                path: path.clone(),
+                tables: database.tables.clone(),
+            }));
+    }
+    details
 }
 
 fn next_signer(config: &Config) -> Result<Option<String>, JobError> {

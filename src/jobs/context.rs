@@ -7,8 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::JobError;
-use crate::base::ids::HostName;
-use crate::base::progress::Progress;
+use crate::base::progress::{Progress, Stage};
 use crate::base::scratch_dir::ScratchDir;
 use crate::config::Config;
 use crate::state::State;
@@ -20,10 +19,13 @@ pub(crate) trait FrontEnd: Sync {
     fn warn(&self, text: &str);
     /// Shows a note at once: nothing needs attention.
     fn note(&self, text: &str);
+    /// Shows what the job does until it shows something else; `subject`: the source or target.
+    fn stage(&self, stage: Stage, subject: Option<&str>);
     /// Begins to show a push.
     fn show_push(&self) -> Display;
-    /// Begins to show `bytes` of `host` being copied or read, as `verb` says.
-    fn show_transfer(&self, host: &HostName, verb: &'static str, bytes: u64) -> Display;
+    /// Begins to show `bytes` being copied or read, as `stage` says; `subject`: of which host or
+    /// target.
+    fn show_transfer(&self, stage: Stage, subject: &str, bytes: u64) -> Display;
     /// Begins to show a restore.
     fn show_restore(&self) -> Display;
 }

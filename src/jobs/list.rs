@@ -23,6 +23,7 @@ use super::push::OrderedSnapshot;
 use super::targets::{open_target, own_trust};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, Stamp};
+use crate::base::progress::Stage;
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::{Config, TargetConfig};
 use crate::format::manifest::ManifestName;
@@ -341,6 +342,7 @@ fn look(
     if target.write_only || storage::folder_path(&target.url).is_none() {
         return Ok(None);
     }
+    front.stage(Stage::InspectingTargets, Some(&target.name));
     let opened = open_target(target)?;
     let folder = HostFolder::new(opened.target, config.host.clone());
     // Without its own signer this host believes no deletions.

@@ -17,6 +17,7 @@ use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{HostName, Stamp};
 use crate::base::panics::caught;
+use crate::base::progress::Stage;
 use crate::base::units::{count, size};
 use crate::config::{Config, Retention, TargetConfig};
 use crate::format::signature::{Signer, Trust};
@@ -101,12 +102,14 @@ pub(crate) fn run(
     };
     let forget = request.forget.clone();
     let asked = asked(config, request)?;
+    front.stage(Stage::InspectingTargets, None);
     // At the same time: each target that does not answer takes some seconds.
     let plans = asked.iter().map(|one| plan(&one.request, is_dry_run));
     let mut done = runtime.block_on(futures::future::join_all(plans));
     require_found(&forget, &done)?;
     if let Some(signer) = &signer {
         for (one, done) in asked.iter().zip(&mut done) {
+            front.stage(Stage::Pruning, Some(one.request.folder.target.label()));
             runtime.block_on(carry_out(&one.request, done, signer));
         }
         note_all(config, &asked, &done, front);

@@ -25,6 +25,7 @@ use super::targets::{open_all, own_trust};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{HostName, Stamp};
+use crate::base::progress::Stage;
 use crate::base::runtime::runtime;
 use crate::config::Config;
 use crate::format::index::EntryList;
@@ -93,6 +94,7 @@ pub(crate) fn run(
         front.warn("nothing was rebuilt; the catalog is unchanged");
         error
     };
+    front.stage(Stage::Rebuilding, None);
     let begun = Rebuild::begin(state, &config.host, &targets, &trust);
     let mut rebuild = begun.map_err(|error| unchanged(error.into()))?;
     let content = match request.identities {
@@ -149,8 +151,14 @@ impl Rebuild {
         }
         let runtime = runtime().map_err(PushError::Runtime)?;
         let looks = LookPlan::whole(targets);
-        let inspected_targets =
-            runtime.block_on(inspect_targets(&state, host, targets, trust, &looks))?;
+        let inspected_targets = runtime.block_on(inspect_targets(
+            &state,
+            host,
+            targets,
+            trust,
+            &looks,
+            &|_, _| {},
+        ))?;
         for inspected in &inspected_targets {
             if let Err(error) = &inspected.seen {
                 return Err(PushError::NotSeen {

@@ -20,6 +20,7 @@ use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, HostName, Stamp};
 use crate::base::panics::caught;
+use crate::base::progress::Stage;
 use crate::base::units::count;
 use crate::config::{Config, TargetConfig};
 use crate::format::chain::{ChainError, Finding};
@@ -144,6 +145,7 @@ pub(crate) fn run(
             let text = "write-only: this host cannot look there; this is what it remembers";
             health.notes.push(text.to_owned());
         } else if asking == Asking::Targets {
+            front.stage(Stage::InspectingTargets, Some(&target.name));
             match open_target(target) {
                 Ok(target) => look(config, &target, signer.as_ref(), now, health, front).await?,
                 Err(error) => health.problems.push(error.to_string()),

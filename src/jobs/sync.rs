@@ -15,6 +15,7 @@ use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::HostName;
 use crate::base::panics::caught;
+use crate::base::progress::Stage;
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::Config;
 use crate::format::signature::Trust;
@@ -129,6 +130,7 @@ pub(crate) fn run(
     let is_alone = hosts.len() == 1;
     let mut done = Vec::new();
     for host in hosts {
+        front.stage(Stage::InspectingTargets, Some(host.as_str()));
         let synced = request.trust(&host, front).and_then(|trust| {
             let stage_request = SyncRequest {
                 from: HostFolder::new(request.from.clone(), host.clone()),
@@ -179,8 +181,8 @@ impl SyncJobRequest<'_> {
         if self.extent == SyncExtent::PlanOnly {
             return Ok(done);
         }
-        let display = front.show_transfer(&done.host, "copied", bytes);
-        let run = request.run(plan, &*display.progress).await;
+        let display = front.show_transfer(Stage::Copying, done.host.as_str(), bytes);
+        let run = request.run(plan, &display.progress).await;
         drop(display);
         done.take(run?);
         if done.copied > Some(0) {

@@ -22,6 +22,7 @@ use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::HostName;
 use crate::base::panics::caught;
+use crate::base::progress::Stage;
 use crate::base::rate_schedule::Timetable;
 use crate::base::scratch_dir::ScratchDir;
 use crate::base::snapshot_choice::SnapshotChoice;
@@ -165,6 +166,7 @@ pub(crate) fn run(
     front: &dyn FrontEnd,
 ) -> Result<VerifyReport, JobError> {
     let run = Run::prepare(places, request, front)?;
+    front.stage(Stage::InspectingTargets, None);
     // At the same time: each target that does not answer takes some seconds.
     let looks = run.subjects.iter().map(async |subject| {
         let looked = caught(run.look(subject)).await;

@@ -19,6 +19,7 @@ use super::chunker::Chunker;
 use super::error::PackError;
 use crate::base::ids::Hash;
 use crate::base::openat::Meta;
+use crate::base::progress::{Progress, ProgressEvent};
 use crate::format::archive_table::ArchiveKind;
 use crate::format::extent::{Extent, push_extent};
 use crate::state::catalog::ChunkHash;
@@ -71,6 +72,8 @@ pub(super) struct ContentSource<'f> {
     pub(super) meta: &'f Meta,
     /// Whether to remove the read bytes from the page cache.
     pub(super) cold: bool,
+    /// Receives how much of a large file is read.
+    pub(super) progress: &'f dyn Progress,
 }
 
 /// Reads a file to its end and stores it. `member` has the snapshot path and the metadata for the
@@ -82,7 +85,12 @@ pub(super) fn store_file(
     chunker: Chunker,
     buffer: &mut Vec<u8>,
 ) -> Result<StoredContent, ContentError> {
-    let ContentSource { file, meta, cold } = source;
+    let ContentSource {
+        file,
+        meta,
+        cold,
+        progress,
+    } = source;
     let size = meta.len();
     let sparse = is_sparse(meta);
     if !sparse && size <= RUN_BYTES as u64 {
@@ -115,6 +123,8 @@ pub(super) fn store_file(
                 runs.stretch(bytes, chunks)?;
             }
         }
+        let bytes = whole.count();
+        progress.report(&ProgressEvent::FileRead { bytes });
         Ok(())
     })?;
     let (extents, new_bytes) = runs.finish();

@@ -67,6 +67,7 @@ pub(super) struct FilePacker<'p, 'a> {
     archives: &'p mut ArchiveWriter<'a>,
     cache_out: CacheWriter,
     scratch: &'p RunScratch,
+    progress: &'p dyn Progress,
     /// The entry lines.
     lines: BufWriter<File>,
     entry_lines: PathBuf,
@@ -100,6 +101,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         cache_out: CacheWriter,
         scratch: &'p RunScratch,
         snapshot: &StagedSnapshot,
+        progress: &'p dyn Progress,
     ) -> Result<Self, PackError> {
         let entry_lines = scratch.path("entries.jsonl");
         let lines = crate::base::fs::create_private(&entry_lines)
@@ -110,6 +112,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             archives,
             cache_out,
             scratch,
+            progress,
             lines: BufWriter::with_capacity(1 << 20, lines),
             entry_lines,
             has_wide_times: false,
@@ -131,11 +134,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     }
 
     /// Packs one item.
-    pub(super) fn pack(
-        &mut self,
-        prefetched: Prefetched,
-        progress: &dyn Progress,
-    ) -> Result<(), PackError> {
+    pub(super) fn pack(&mut self, prefetched: Prefetched) -> Result<(), PackError> {
         let Prefetched {
             item,
             earlier,
@@ -152,12 +151,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             }
             SnapshotItem::Between(path) => {
                 self.open_dirs.open(path.clone());
-                self.emit(
-                    &entry_metadata::synthetic_dir(path).to_line(),
-                    0,
-                    progress,
-                    0,
-                )
+                self.emit(&entry_metadata::synthetic_dir(path).to_line(), 0, 0)
             }
             // Readers refuse an index with an entry that has no parent.
             SnapshotItem::Found { path, .. } if !self.has_parent(&path) => {
@@ -174,10 +168,10 @@ impl<'p, 'a> FilePacker<'p, 'a> {
                         found: &found,
                         origin,
                     };
-                    self.pack_file(path, seen, earlier, small, progress)
+                    self.pack_file(path, seen, earlier, small)
                 }
-                Kind::Dir => self.pack_dir(path, &found, progress),
-                _ => self.pack_other(path, &found, progress),
+                Kind::Dir => self.pack_dir(path, &found),
+                _ => self.pack_other(path, &found),
             },
         }
     }
@@ -200,13 +194,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     }
 
     /// Writes an entry line, and counts the entry: its bytes, and how many of them are new.
-    fn emit(
-        &mut self,
-        line: &[u8],
-        bytes: u64,
-        progress: &dyn Progress,
-        new_bytes: u64,
-    ) -> Result<(), PackError> {
+    fn emit(&mut self, line: &[u8], bytes: u64, new_bytes: u64) -> Result<(), PackError> {
         let written = self.lines.write_all(line);
         let written = written.and_then(|()| self.lines.write_all(b"\n"));
         written.map_err(|e| scratch_error(&self.entry_lines, e))?;
@@ -214,7 +202,11 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         self.totals.entries += 1;
         self.totals.bytes += bytes;
         self.totals.new_bytes += new_bytes;
-        progress.report(&ProgressEvent::EntryPacked { bytes, new_bytes });
+        self.progress.report(&ProgressEvent::EntryPacked {
+            files: self.totals.files,
+            bytes,
+            new_bytes,
+        });
         Ok(())
     }
 
@@ -253,14 +245,13 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         seen: SeenFile<'_>,
         earlier: EarlierFile,
         small: Option<SmallFile>,
-        progress: &dyn Progress,
     ) -> Result<(), PackError> {
         let SeenFile { found, origin } = seen;
         if origin == Origin::Live && self.is_journal_of_taken(&path) {
             return Ok(());
         }
         if let Some(first) = self.first_name(found)
-            && self.pack_link(&path, found, first, progress)?
+            && self.pack_link(&path, found, first)?
         {
             return Ok(());
         }
@@ -268,22 +259,16 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             && earlier.is_unchanged
             && (!cached.sqlite || origin == Origin::Staged || self.is_in_file_alone(found))
         {
-            return self.reuse(cached, &found.meta, origin, progress);
+            return self.reuse(cached, &found.meta, origin);
         }
         match self.read_stable(&path, seen, earlier.file.as_ref(), small)? {
-            Some(read) => self.write_file(read, earlier.grain, progress),
+            Some(read) => self.write_file(read, earlier.grain),
             None => Ok(()),
         }
     }
 
     /// Takes the entry of an unchanged file from the last snapshot.
-    fn reuse(
-        &mut self,
-        cached: &CachedFile,
-        meta: &Meta,
-        origin: Origin,
-        progress: &dyn Progress,
-    ) -> Result<(), PackError> {
+    fn reuse(&mut self, cached: &CachedFile, meta: &Meta, origin: Origin) -> Result<(), PackError> {
         self.archives.count_reused(&cached.uses);
         self.note_name(meta, &cached.path);
         if cached.sqlite && origin == Origin::Live {
@@ -303,7 +288,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             was: None,
         };
         self.tally.file(&cached.path, seen);
-        self.emit(&cached.line, cached.stat.size, progress, 0)
+        self.emit(&cached.line, cached.stat.size, 0)
     }
 
     /// Adds a file to the new cache.
@@ -313,12 +298,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
     }
 
     /// Writes the entry of a file that was read. `was` is how it looked in the last snapshot.
-    fn write_file(
-        &mut self,
-        read: ReadFile,
-        was: Option<Grain>,
-        progress: &dyn Progress,
-    ) -> Result<(), PackError> {
+    fn write_file(&mut self, read: ReadFile, was: Option<Grain>) -> Result<(), PackError> {
         let ReadFile {
             mut entry,
             unread,
@@ -365,6 +345,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             was: was.filter(|_| reading.stored.new_bytes > 0),
         };
         self.tally.file(&entry.path, seen);
-        self.emit(&line, entry.size, progress, reading.stored.new_bytes)
+        self.emit(&line, entry.size, reading.stored.new_bytes)
     }
 }

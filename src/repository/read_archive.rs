@@ -9,7 +9,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use super::HostFolder;
 use crate::base::ids::Hash;
 use crate::format::manifest::ArchiveRow;
-use crate::storage::TargetError;
+use crate::storage::{TargetError, attempt};
 
 /// Why an archive was not read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,7 @@ pub async fn read_archive(
     sink: &mut (impl AsyncWrite + Unpin),
 ) -> Result<(), ReadArchiveError> {
     let damaged = |how: String| Err(ReadArchiveError::Damaged(how));
+    let attempt = attempt();
     let mut body = folder.target.stream(&folder.key(&row.key()), 0).await?;
     let (mut blake3, mut sha256, mut bytes) = (blake3::Hasher::new(), Sha256::new(), 0);
     while let Some(piece) = body.next().await {
@@ -46,6 +47,7 @@ pub async fn read_archive(
         sink.write_all(&piece)
             .await
             .map_err(ReadArchiveError::Write)?;
+        attempt.moved(piece.len());
     }
     if bytes != row.bytes {
         return damaged(format!("{bytes} of its {} bytes", row.bytes));
@@ -55,5 +57,7 @@ pub async fn read_archive(
     if !is_same {
         return damaged("its content is not what its name says".to_owned());
     }
-    sink.flush().await.map_err(ReadArchiveError::Write)
+    sink.flush().await.map_err(ReadArchiveError::Write)?;
+    attempt.keep();
+    Ok(())
 }

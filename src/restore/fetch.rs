@@ -24,7 +24,7 @@ use super::plan::ArchiveJob;
 use crate::base::ids::ObjectKey;
 use crate::base::progress::{Progress, ProgressEvent};
 use crate::repository::HostFolder;
-use crate::storage::TargetError;
+use crate::storage::{Meter, TargetError, metered};
 use demux::{DemuxError, demux};
 use verify::VerifiedReader;
 
@@ -102,7 +102,7 @@ async fn fetch_one(
             });
         }
     };
-    let sending = send(folder, &key, sender, &*progress);
+    let sending = send(folder, &key, sender, &progress);
     let ((), opened) = tokio::join!(sending, opening);
     let (error, entries) = match opened {
         Ok(Ok(())) => return None,
@@ -140,9 +140,13 @@ async fn send(
     folder: &HostFolder,
     key: &ObjectKey,
     sender: mpsc::Sender<Result<Bytes, TargetError>>,
-    progress: &dyn Progress,
+    progress: &Arc<dyn Progress>,
 ) {
-    let mut stream = match folder.target.stream(&folder.key(key), 0).await {
+    // Counts what is fetched and not here yet: some kinds of targets fetch the whole object first.
+    let meter = Meter::of_reads(progress, folder.target.label());
+    let key = folder.key(key);
+    let opened = metered(Some(&meter), folder.target.stream(&key, 0)).await;
+    let mut stream = match opened {
         Ok(stream) => stream,
         Err(error) => {
             let _ = sender.send(Err(error)).await;

@@ -149,6 +149,9 @@ pub async fn publish_all(
     let (plan, mut published) = loop {
         let mut published = Published::default();
         let plan = Plan::make(&job, &crowded_out, &shipped, &mut published).await?;
+        if crowded_out.is_empty() {
+            job.announce(&plan, tracker);
+        }
         let mut no_room = job
             .ship_newest_first(&plan, &published.done, tracker, &mut shipped)
             .await?;
@@ -166,6 +169,7 @@ pub async fn publish_all(
             is_passed_by,
         });
     }
+    tracker.publishing();
     job.put_small(&plan.pages, tracker).await?;
     job.put_small(&plan.signatures, tracker).await?;
     job.put_manifests(&plan.manifests, tracker).await?;

@@ -1,6 +1,7 @@
 //! Uploads archives from the spool.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
@@ -12,7 +13,7 @@ use crate::base::ids::ObjectKey;
 use crate::format::manifest::{ArchiveKind, ArchiveRow};
 use crate::repository::HostFolder;
 use crate::state::spool::Spool;
-use crate::storage::{Body, PutMode, TargetError};
+use crate::storage::{Body, Meter, PutMode, TargetError, metered};
 
 /// A sealed archive in the spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,19 @@ pub trait UploadTracker: Sync {
     fn begins(&self, _key: &ObjectKey) -> bool {
         true
     }
+
+    /// Returns a new meter for an object that is about to be sent; `copied`: from another target.
+    /// `None`: nothing is counted.
+    fn meter(&self, _copied: bool) -> Option<Arc<Meter>> {
+        None
+    }
+
+    /// Objects of `bytes` bytes are to be sent that nothing announced before, from the spool or
+    /// from the target of this label.
+    fn due(&self, _bytes: u64, _from: Option<&str>) {}
+
+    /// Everything that the snapshots need is there; they are about to become visible.
+    fn publishing(&self) {}
 
     /// The target confirmed an object of `bytes` bytes, which came from the spool or from another
     /// target.
@@ -83,11 +97,14 @@ pub async fn ship_archives(
             if !tracker.begins(&archive.key) {
                 return Ok(());
             }
-            let shipped = ship_archive(folder, spool, &archive, PutMode::Create, body).await;
+            let meter = tracker.meter(false);
+            let shipping = ship_archive(folder, spool, &archive, PutMode::Create, body);
+            let shipped = metered(meter.as_ref(), shipping).await;
             match &shipped {
                 Ok(bytes) => tracker.shipped(&archive.key, *bytes),
                 Err(_) => tracker.failed(&archive.key),
             }
+            close(meter);
             shipped.map(drop)
         })
         .buffer_unordered(concurrency.max(1));
@@ -99,6 +116,13 @@ pub async fn ship_archives(
         }
     }
     outcome
+}
+
+/// Ends a meter: its object is counted otherwise from now on, or failed.
+pub(super) fn close(meter: Option<Arc<Meter>>) {
+    if let Some(meter) = meter {
+        meter.close();
+    }
 }
 
 /// Puts an archive of the spool onto the target and returns its size.

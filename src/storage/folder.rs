@@ -31,6 +31,7 @@ use rustix::io::Errno;
 use super::contract::{Body, Listed, PutMode, PutOutcome, Storage};
 use super::error::{ErrorKind, OpenError, TargetError};
 use super::key::{is_key, require_key, require_prefix};
+use super::meter;
 use super::size_error::SizeError;
 use super::spec::TargetSpec;
 use super::throttle::{self, Limits, Throttle};
@@ -217,8 +218,11 @@ impl Storage for Folder {
     async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
         self.check("put", key)?;
         let (name, limit) = (key.to_owned(), self.limits.upload.clone());
+        let attempt = meter::attempt();
         self.run("put", key, move |root| {
-            put(root, &name, &body, mode, limit.as_deref())
+            let done = put(root, &name, &body, mode, limit.as_deref(), &attempt)?;
+            attempt.keep();
+            Ok(done)
         })
         .await
     }
@@ -302,8 +306,9 @@ impl Storage for Folder {
     async fn keep_reserve(&self, host: &str) -> Result<(), TargetError> {
         self.check("keep room in", host)?;
         let (key, body) = (reserve::key(host), Body::Bytes(reserve::content(host)));
+        let attempt = meter::attempt();
         self.run("keep room in", host, move |root| {
-            put(root, &key, &body, PutMode::Create, None).map(drop)
+            put(root, &key, &body, PutMode::Create, None, &attempt).map(drop)
         })
         .await
     }

@@ -29,6 +29,7 @@ use super::contract::{Body, Listed, PutMode, PutOutcome, Storage};
 use super::error::{ErrorKind, TargetError};
 use super::folder::reserve;
 use super::key::{require_key, require_prefix};
+use super::meter;
 use super::process_failure::ProcessFailure;
 use super::retry::ProcessDeadlines;
 use super::size_error::SizeError;
@@ -39,7 +40,7 @@ use arguments::Arguments;
 use batch::Batcher;
 use process::Transport;
 use ssh_master::Master;
-use transfer::{Fetched, QueuedPut, fetch, place, send, temporary_folder};
+use transfer::{Fetched, QueuedGet, QueuedPut, fetch, place, send, temporary_folder};
 
 const STREAM_CHUNK_BYTES: usize = 256 << 10;
 /// Maximum size of a small object. A larger one is not fetched; one within this but above the
@@ -58,8 +59,8 @@ pub(super) struct Rsync {
     transport: Arc<Transport>,
     puts: Batcher<QueuedPut, Result<PutOutcome, Arc<ProcessFailure>>>,
     replaces: Batcher<QueuedPut, Result<PutOutcome, Arc<ProcessFailure>>>,
-    smalls: Batcher<String, Result<Fetched, Arc<ProcessFailure>>>,
-    larges: Batcher<String, Result<Fetched, Arc<ProcessFailure>>>,
+    smalls: Batcher<QueuedGet, Result<Fetched, Arc<ProcessFailure>>>,
+    larges: Batcher<QueuedGet, Result<Fetched, Arc<ProcessFailure>>>,
 }
 
 impl Rsync {
@@ -81,9 +82,9 @@ impl Rsync {
         };
         let fetch = |most_bytes| {
             let transport = Arc::clone(&transport);
-            Batcher::new(move |keys| {
+            Batcher::new(move |gets| {
                 let transport = Arc::clone(&transport);
-                Box::pin(async move { fetch(&transport, keys, most_bytes).await })
+                Box::pin(async move { fetch(&transport, gets, most_bytes).await })
             })
         };
         Self {
@@ -128,7 +129,7 @@ impl Rsync {
             let mut arguments = Arguments::new();
             arguments.add(how);
             arguments.remote(below);
-            let output = match self.transport.run(arguments, 0).await {
+            let output = match self.transport.run(arguments, 0, &|_| {}).await {
                 Err(failure) if failure.kind == ErrorKind::NotFound => return Ok(String::new()),
                 other => other.map_err(Arc::new)?,
             };
@@ -146,10 +147,14 @@ impl Rsync {
     async fn fetched(
         &self,
         key: &str,
-        batcher: &Batcher<String, Result<Fetched, Arc<ProcessFailure>>>,
+        batcher: &Batcher<QueuedGet, Result<Fetched, Arc<ProcessFailure>>>,
     ) -> Result<Fetched, TargetError> {
         self.refuse("get", key)?;
-        let done = batcher.submit(key.to_owned()).await;
+        let get = QueuedGet {
+            key: key.to_owned(),
+            attempt: Arc::new(meter::attempt()),
+        };
+        let done = batcher.submit(get).await;
         done.unwrap_or_else(|| Err(Arc::new(ProcessFailure::interrupted())))
             .map_err(self.failed("get", key))
     }
@@ -245,6 +250,8 @@ impl Storage for Rsync {
                 let piece = read
                     .unwrap_or_else(|e| Err(io::Error::other(Panicked::of_task(e))))
                     .map_err(|e| TargetError::new("get", &key, &label, ErrorKind::Permanent, e))?;
+                // The reader of the stream counts the piece now.
+                fetched.attempt.reached(bytes - end);
                 Ok(Some((piece, end)))
             }
         });
@@ -289,6 +296,7 @@ impl Rsync {
         let put = QueuedPut {
             key: key.to_owned(),
             body,
+            attempt: meter::attempt(),
         };
         let done = batcher.submit(put).await;
         done.unwrap_or_else(|| Err(Arc::new(ProcessFailure::interrupted())))
@@ -310,7 +318,7 @@ impl Rsync {
         arguments.add(["--exclude=*"]);
         arguments.local(folder.path());
         arguments.remote("");
-        let output = self.transport.run(arguments, 0).await;
+        let output = self.transport.run(arguments, 0, &|_| {}).await;
         let output = output.map_err(|failure| failed(Arc::new(failure)))?;
         match output.is_absent() {
             true => Ok(()),

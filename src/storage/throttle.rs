@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use super::meter::TransferAttempt;
 use super::spec::TargetSpec;
 use crate::base::rate_schedule::Timetable;
 
 const MOST_PIECE_BYTES: usize = 64 << 10;
+/// Bytes that are copied at once without a limit.
+const STRETCH_BYTES: u64 = 4 << 20;
 const LEAST_PIECE_BYTES: usize = 512;
 const PIECES_PER_SECOND: u64 = 20;
 /// Time that an idle throttle saves up: enough to compensate for sleeps that were too long.
@@ -89,14 +92,17 @@ pub(super) async fn wait(throttle: Option<&Throttle>, bytes: usize) {
     }
 }
 
-/// Copies to the end of `from` within the limit; blocks.
+/// Copies to the end of `from` within the limit, counted by `attempt`; blocks.
 pub(super) fn copy(
     from: &mut impl io::Read,
     to: &mut impl io::Write,
     throttle: Option<&Throttle>,
+    attempt: &TransferAttempt,
 ) -> io::Result<u64> {
-    if throttle.is_none() {
-        return io::copy(from, to);
+    match throttle {
+        None if attempt.counts() => return copy_counted(from, to, attempt),
+        None => return io::copy(from, to),
+        Some(_) => {}
     }
     let mut buffer = vec![0; MOST_PIECE_BYTES];
     let mut copied = 0;
@@ -113,9 +119,27 @@ pub(super) fn copy(
             std::thread::sleep(wait);
             let (now, later) = rest.split_at(piece);
             to.write_all(now)?;
+            attempt.moved(piece);
             rest = later;
         }
         copied += length as u64;
+    }
+}
+
+/// Copies to the end of `from` in stretches that are large enough for the system's own copy.
+fn copy_counted(
+    from: &mut impl io::Read,
+    to: &mut impl io::Write,
+    attempt: &TransferAttempt,
+) -> io::Result<u64> {
+    let mut copied = 0;
+    loop {
+        let stretch = io::copy(&mut io::Read::take(&mut *from, STRETCH_BYTES), to)?;
+        if stretch == 0 {
+            return Ok(copied);
+        }
+        copied += stretch;
+        attempt.moved(usize::try_from(stretch).unwrap_or(usize::MAX));
     }
 }
 

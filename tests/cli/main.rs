@@ -22,6 +22,7 @@ mod json;
 mod known_signers;
 mod list_and_status;
 mod listing;
+mod progress;
 mod prune;
 mod remotes;
 mod restore;

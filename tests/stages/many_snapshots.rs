@@ -181,7 +181,7 @@ impl Pusher {
         };
         block_on(async {
             let plan = request.plan(&[]).await?;
-            request.run(plan, &Silent).await
+            request.run(plan, &Silent::shared()).await
         })
         .unwrap()
     }

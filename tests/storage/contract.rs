@@ -9,6 +9,7 @@
 mod classes;
 mod endless;
 mod error_texts;
+mod metered;
 mod publish;
 mod sftp;
 mod ssh;

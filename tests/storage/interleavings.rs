@@ -5,9 +5,10 @@
 //! A failure prints its seed and what happened in which order; `SEALIFT_TEST_SEED=N cargo nextest run --test storage
 //! interleavings --no-capture` plays that one again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
@@ -15,9 +16,10 @@ use std::thread::ScopedJoinHandle;
 use bytes::Bytes;
 use chrono::{DateTime, Duration, Utc};
 use sealift::base::ids::{HostName, Stamp};
-use sealift::base::progress::Silent;
+use sealift::base::progress::{Progress, ProgressEvent, Silent};
 use sealift::format::chain::Finding;
 use sealift::format::signature::{Signer, Trust};
+use sealift::jobs::push::PushReport;
 use sealift::jobs::push::PushRequest;
 use sealift::jobs::push::Target;
 use sealift::jobs::push::push;
@@ -121,11 +123,59 @@ impl Base {
             recovery: Vec::new(),
         };
         let mut state = open_state(&dir.join("state"))?;
-        let report = push(&mut state, &request, Arc::new(Silent));
+        let sums = Arc::new(Sums::default());
+        let report = push(&mut state, &request, sums.clone());
         let report = report.map_err(|error| format!("{error:?}"))?;
+        sums.require_those_of(&report)?;
         match report.is_complete() {
             true => Ok(()),
             false => Err(format!("{:?}, {:?}", report.targets, report.warnings)),
+        }
+    }
+}
+
+/// Adds up what the progress of a push says.
+#[derive(Default)]
+struct Sums {
+    shipped: Mutex<HashMap<String, u64>>,
+    in_flight: AtomicI64,
+}
+
+impl Progress for Sums {
+    fn report(&self, event: &ProgressEvent<'_>) {
+        match event {
+            ProgressEvent::BytesShipped { target, bytes } => {
+                *self
+                    .shipped
+                    .lock()
+                    .unwrap()
+                    .entry((*target).to_owned())
+                    .or_default() += bytes;
+            }
+            ProgressEvent::BytesInFlight { change, .. } => {
+                self.in_flight.fetch_add(*change, Ordering::SeqCst);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Sums {
+    /// The sums are the report's, and nothing is left in flight.
+    fn require_those_of(&self, report: &PushReport) -> Result<(), String> {
+        let shipped = self.shipped.lock().unwrap();
+        for target in &report.targets {
+            let sum = shipped.get(&target.name).copied().unwrap_or(0);
+            if sum != target.shipped_bytes {
+                return Err(format!(
+                    "{}: progress says {sum}, the report {}",
+                    target.name, target.shipped_bytes
+                ));
+            }
+        }
+        match self.in_flight.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            left => Err(format!("{left} bytes are left in flight")),
         }
     }
 }
@@ -298,7 +348,7 @@ impl<'a> Play<'a> {
         };
         let done = runtime().block_on(async {
             let plan = request.plan(&[]).await?;
-            request.run(plan, &Silent).await
+            request.run(plan, &Silent::shared()).await
         });
         self.stage.note(format!("{actor}: synced: {done:?}"));
         done.map(drop).map_err(|error| format!("{error:?}"))

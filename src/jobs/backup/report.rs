@@ -1,5 +1,8 @@
 //! The report of a backup or a push.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::super::error::JobError;
@@ -32,6 +35,9 @@ pub(crate) struct BackupReport {
     pub(crate) complete: bool,
     /// Sources that shrank.
     pub(crate) findings: Vec<ShrinkFinding>,
+    /// What only the report of the run has.
+    #[serde(skip)]
+    pub(crate) details: RunDetails,
     /// Why the run could not be recorded in the catalog.
     #[serde(skip)]
     pub(crate) not_recorded: Option<JobError>,
@@ -49,6 +55,36 @@ pub(crate) struct PushedTarget {
     pub(crate) shipped_bytes: u64,
     /// Archives that were copied from another target.
     pub(crate) copied_archives: u64,
+    /// Time from the beginning of the push to the end of the target's part.
+    #[serde(skip)]
+    pub(crate) took: Duration,
+}
+
+/// One source of the new snapshot.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct SourceRun {
+    pub(crate) name: String,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    /// Time that the source was copied for. `None`: this run did not copy it.
+    pub(crate) seconds: Option<f64>,
+}
+
+/// One database of the new snapshot.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct DatabaseRun {
+    /// Its path within the snapshot.
+    pub(crate) path: String,
+    /// Rows by table; `None`: they were not counted.
+    pub(crate) tables: Option<BTreeMap<String, u64>>,
+}
+
+/// Details of a backup that only the report of the run has.
+#[derive(Debug, Default)]
+pub(crate) struct RunDetails {
+    pub(crate) sources: Vec<SourceRun>,
+    pub(crate) databases: Vec<DatabaseRun>,
+    pub(crate) forgot: Vec<Stamp>,
 }
 
 /// Whether a target has the snapshot.
@@ -80,6 +116,7 @@ impl BackupReport {
             warnings: report.warnings,
             targets: report.targets.into_iter().map(PushedTarget::of).collect(),
             findings,
+            details: RunDetails::default(),
             not_recorded: None,
         }
     }
@@ -116,6 +153,7 @@ impl PushedTarget {
             shipped_objects: report.shipped_objects,
             shipped_bytes: report.shipped_bytes,
             copied_archives: report.copied_archives,
+            took: report.took,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::TriedTarget;
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::panics::caught;
+use crate::base::progress::Stage;
 use crate::config::{Config, TargetConfig};
 use crate::format::chain::Chain;
 use crate::format::signature::{Signer, Trust};
@@ -35,6 +36,7 @@ pub(crate) fn try_all<'a>(
     front: &dyn FrontEnd,
 ) -> Result<Vec<TriedTarget>, JobError> {
     let tries = targets.into_iter().map(async |target| {
+        front.stage(Stage::Trying, Some(&target.name));
         let opened = match occasion {
             Occasion::First | Occasion::Added => make_target(target),
             Occasion::Again => open_target(target),

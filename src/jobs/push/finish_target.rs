@@ -6,18 +6,19 @@ mod spooled_publication;
 
 use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use super::copy_sources::note_damaged;
 use super::error::PushError;
 use super::inspect_targets::{InspectedTarget, NameSet};
 use super::inventory::record_shipped;
 use super::request::{PushRequest, TargetReport, TargetState};
-use super::uploads::EndedUploads;
+use super::uploads::{EndedUploads, report_activity};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, ObjectKey};
 use crate::base::panics::caught;
-use crate::base::progress::{Progress, ProgressEvent};
+use crate::base::progress::{Progress, ProgressEvent, Stage, TargetActivity};
 use crate::format::manifest::ManifestName;
 use crate::packer::Packed;
 use crate::repository::HostFolder;
@@ -27,7 +28,7 @@ use crate::shipper::{
 use crate::state::State;
 use crate::state::catalog::{PublicationState, SnapshotRow};
 use crate::state::spool::Spool;
-use crate::storage::{is_full, panicked};
+use crate::storage::{Meter, is_full, panicked};
 use publish_result::{PublishResult, fork_warning, with_next_step};
 use spooled_publication::spooled_publication;
 
@@ -47,18 +48,48 @@ pub(super) struct FinishTarget<'a> {
     /// The new snapshot.
     pub packed: &'a Packed,
     /// Receives the shipped bytes.
-    pub progress: &'a dyn Progress,
+    pub progress: &'a Arc<dyn Progress>,
+    /// When the push began.
+    pub began: Instant,
 }
 
 /// The objects that the target confirmed, and the archives that were damaged on copy sources.
 struct ConfirmedObjects<'a> {
     name: &'a str,
-    progress: &'a dyn Progress,
+    progress: &'a Arc<dyn Progress>,
     shipped: Mutex<Vec<(ObjectKey, u64)>>,
     damaged: Mutex<Vec<ObjectKey>>,
 }
 
 impl UploadTracker for ConfirmedObjects<'_> {
+    fn meter(&self, copied: bool) -> Option<Arc<Meter>> {
+        Some(match copied {
+            true => Meter::of_copy(self.progress, self.name),
+            false => Meter::of_put(self.progress, self.name),
+        })
+    }
+
+    fn due(&self, bytes: u64, from: Option<&str>) {
+        let target = self.name;
+        let activity = match from {
+            Some(from) => TargetActivity::Copying {
+                from: from.to_owned(),
+            },
+            None => TargetActivity::Sending,
+        };
+        report_activity(&**self.progress, target, &activity);
+        self.progress
+            .report(&ProgressEvent::BytesQueued { target, bytes });
+    }
+
+    fn publishing(&self) {
+        report_activity(&**self.progress, self.name, &TargetActivity::Publishing);
+        self.progress.report(&ProgressEvent::StageStarted {
+            stage: Stage::Publishing,
+            subject: Some(self.name),
+        });
+    }
+
     fn shipped(&self, key: &ObjectKey, bytes: u64) {
         let target = self.name;
         self.progress
@@ -156,6 +187,13 @@ impl Publishing<'_> {
             Some(Err(error)) => result.failure = Some(with_next_step(&error)),
             None => {}
         }
+        let activity = match &result.failure {
+            Some(reason) => TargetActivity::Away {
+                reason: reason.clone(),
+            },
+            None => TargetActivity::Done,
+        };
+        report_activity(&**finishing.progress, name, &activity);
         let damaged = self.confirmed.damaged.into_inner().unwrap_or_default();
         note_damaged(&state.catalog, &damaged)?;
         let shipped = self.confirmed.shipped.into_inner().unwrap_or_default();
@@ -172,6 +210,7 @@ impl Publishing<'_> {
             shipped_objects: shipped.len() as u64,
             shipped_bytes: shipped.iter().map(|(_, bytes)| bytes).sum(),
             copied_archives: result.copied,
+            took: finishing.began.elapsed(),
         };
         Ok((report, result.into_warnings(name, label)))
     }

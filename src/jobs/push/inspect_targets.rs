@@ -122,14 +122,19 @@ impl<'a> RememberedInventory<'a> {
     }
 }
 
-/// Looks at every target at once, as `looks` says. A target that does not answer, or not soon after
+/// What a look at a target came to.
+pub(super) type InspectionResult = Result<TargetInventory, RepositoryError>;
+
+/// Looks at every target at once, as `looks` says, and calls `on_answer` with the place and the
+/// answer of each as it comes. A target that does not answer, or not soon after
 /// another, is no error here; one that answers with manifests that cannot be read is.
-pub async fn inspect_targets(
+pub(in crate::jobs) async fn inspect_targets(
     state: &State,
     host: &HostName,
     targets: &[Target],
     trust: &Trust,
     looks: &LookPlan,
+    on_answer: &dyn Fn(usize, &InspectionResult),
 ) -> Result<Vec<InspectedTarget>, PushError> {
     let rows = state.catalog.snapshots()?;
     let known = LazyCell::new(|| -> NameSet<'_> { rows.iter().map(|row| &row.name).collect() });
@@ -168,6 +173,7 @@ pub async fn inspect_targets(
         if looked.is_ok() && !targets[at].write_only {
             ends.get_or_insert_with(|| Instant::now() + PATIENCE);
         }
+        on_answer(at, &looked);
         answers[at] = Some(looked);
     }
     let inspected_targets = targets.iter().zip(answers).map(|(named, answer)| {

@@ -400,8 +400,14 @@ pub fn adopt(
 ) -> Result<Vec<String>, PushError> {
     let runtime = runtime().map_err(PushError::Runtime)?;
     let looks = LookPlan::whole(targets);
-    let inspected_targets =
-        runtime.block_on(inspect_targets(state, host, targets, trust, &looks))?;
+    let inspected_targets = runtime.block_on(inspect_targets(
+        state,
+        host,
+        targets,
+        trust,
+        &looks,
+        &|_, _| {},
+    ))?;
     let foreign = foreign(&inspected_targets);
     let newest = foreign
         .last_key_value()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -83,6 +84,8 @@ pub struct TargetReport {
     pub shipped_bytes: u64,
     /// Archives that were copied from another target, of these objects.
     pub copied_archives: u64,
+    /// Time from the beginning of the push to the end of the target's part.
+    pub took: Duration,
 }
 
 /// What came of a push.

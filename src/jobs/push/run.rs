@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
@@ -10,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::copy_sources::{self, CopySource};
 use super::error::PushError;
 use super::finish_target::{FinishTarget, Publishing};
-use super::inspect_targets::{InspectedTarget, inspect_targets};
+use super::inspect_targets::{InspectedTarget, InspectionResult, inspect_targets};
 use super::introduction::{self, PresentSigner};
 use super::inventory::{
     LookedAt, PushInventory, adopt_spooled_manifests, drop_damaged, looked_at, reusable_archives,
@@ -22,8 +23,9 @@ use super::request::{PushReport, PushRequest, TargetReport};
 use super::resealing::resealing;
 use super::rest::look_at_all;
 use super::tidy_spool::tidy_spool;
-use super::uploads::{EndedUploads, Uploads};
-use crate::base::progress::{Progress, ProgressEvent, Stage};
+use super::uploads::{EndedUploads, Uploads, report_activity};
+use crate::base::error_chain::with_causes;
+use crate::base::progress::{Progress, ProgressEvent, Stage, TargetActivity};
 use crate::base::runtime::runtime;
 use crate::format::manifest::{ArchiveRow, Known};
 use crate::packer::{Lineage, PackRequest, Packed, pack};
@@ -52,6 +54,7 @@ pub fn push(
         request,
         progress,
         runtime: runtime().map_err(PushError::Runtime)?,
+        began: Instant::now(),
         notes: Vec::new(),
         warnings: Vec::new(),
     };
@@ -86,6 +89,7 @@ struct Push<'a> {
     request: &'a PushRequest<'a>,
     progress: Arc<dyn Progress>,
     runtime: Runtime,
+    began: Instant,
     /// For the report.
     notes: Vec<String>,
     /// For the report.
@@ -110,7 +114,9 @@ struct SnapshotBase {
 
 impl<'a> Push<'a> {
     fn begin_stage(&self, stage: Stage) {
-        self.progress.report(&ProgressEvent::StageStarted { stage });
+        let subject = None;
+        self.progress
+            .report(&ProgressEvent::StageStarted { stage, subject });
     }
 
     fn note(&mut self, texts: impl IntoIterator<Item = String>) {
@@ -173,6 +179,13 @@ impl<'a> Push<'a> {
         let mut inventory = reusable_archives(self.state, &found, recipients, &followed.archives)?;
         warnings.append(&mut inventory.warnings);
         self.warn(warnings);
+        for one in &inspected_targets {
+            if let Err(error) = &one.seen {
+                let reason = with_causes(error);
+                let activity = TargetActivity::Away { reason };
+                report_activity(&*self.progress, &one.name, &activity);
+            }
+        }
         let targets = InspectedTargets {
             inspected_targets,
             copy_sources,
@@ -186,10 +199,23 @@ impl<'a> Push<'a> {
         let request = self.request;
         let inspect = |looks: &LookPlan| {
             let (host, targets) = (request.host, request.targets);
-            let inspection = inspect_targets(self.state, host, targets, &request.trust, looks);
+            let on_answer = |at: usize, looked: &InspectionResult| {
+                let activity = match looked {
+                    Ok(_) => TargetActivity::Waiting,
+                    Err(error) => TargetActivity::Away {
+                        reason: with_causes(error),
+                    },
+                };
+                report_activity(&*self.progress, &targets[at].name, &activity);
+            };
+            let trust = &request.trust;
+            let inspection = inspect_targets(self.state, host, targets, trust, looks, &on_answer);
             self.runtime.block_on(inspection)
         };
         let looks = LookPlan::choose(self.state, request.targets)?;
+        for target in request.targets {
+            report_activity(&*self.progress, &target.name, &TargetActivity::Looking);
+        }
         let inspected_targets = inspect(&looks)?;
         if !inspected_targets.iter().any(InspectedTarget::asks_for_more) {
             return Ok((inspected_targets, looks));
@@ -233,7 +259,12 @@ impl<'a> Push<'a> {
             state: self.state.dir.clone(),
         };
         let spool = self.state.spool.clone();
-        let mut on_sealed = |row: &ArchiveRow| Ok(uploads.announce(&row.into(), row.bytes)?);
+        let progress = Arc::clone(&self.progress);
+        let mut on_sealed = |row: &ArchiveRow| {
+            let bytes = row.bytes;
+            progress.report(&ProgressEvent::ArchiveSealed { bytes });
+            Ok(uploads.announce(&row.into(), bytes)?)
+        };
         let (runtime, recipients) = (&self.runtime, request.recipients.texts());
         let (inspected_targets, sources) = (&targets.inspected_targets, &targets.copy_sources);
         let mut look_at_rest = |catalog: &Catalog| {
@@ -280,7 +311,8 @@ impl<'a> Push<'a> {
             copy_sources: copy_sources::folders_for(inspected_targets, sources, target),
             copy_sources_away: copy_sources::is_any_away(inspected_targets, target),
             packed,
-            progress: &*progress,
+            progress: &progress,
+            began: self.began,
         };
         let finished = finish(self.state, uploads, finishing);
         let finished = self.runtime.block_on(finished)?;

@@ -1,6 +1,7 @@
 //! Uploads to every target while packing goes on.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Runtime;
@@ -14,11 +15,11 @@ use super::spool_quota::{ServedTarget, SpoolFull, SpoolQuota};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{ARCHIVES, Hash, ObjectKey};
 use crate::base::panics::caught;
-use crate::base::progress::{Progress, ProgressEvent};
+use crate::base::progress::{Progress, ProgressEvent, TargetActivity};
 use crate::shipper::{Sealed, ShipError, SpoolBody, UploadTracker, ship_archives};
 use crate::state::State;
 use crate::state::spool::Spool;
-use crate::storage::{Body, panicked};
+use crate::storage::{Body, Meter, panicked};
 
 /// The uploads to one target.
 enum TargetUploads {
@@ -26,6 +27,8 @@ enum TargetUploads {
     Unreachable(String),
     /// A task uploads what comes through the queue.
     Running {
+        /// The target's configured name.
+        name: String,
         queue: UnboundedSender<Sealed>,
         task: JoinHandle<UploadsResult>,
     },
@@ -44,6 +47,7 @@ pub(super) struct Uploads {
     /// In the targets' order.
     targets: Vec<TargetUploads>,
     quota: Arc<SpoolQuota>,
+    progress: Arc<dyn Progress>,
 }
 
 impl Uploads {
@@ -86,23 +90,35 @@ impl Uploads {
                 continue;
             }
             let (queue, requests) = unbounded_channel();
+            let mut queued = 0;
             for (archive, bytes) in &spooled {
                 if !has(inspected, &archive.key, *bytes) {
+                    queued += bytes;
                     let _ = queue.send(archive.clone());
                 }
             }
+            report_queued(&**progress, &inspected.name, queued);
             let tracker = TargetTracker {
                 index,
                 name: inspected.name.clone(),
                 quota: Arc::clone(&quota),
                 progress: Arc::clone(progress),
+                under_way: AtomicUsize::new(0),
                 shipped: Mutex::new(Vec::new()),
             };
             let uploads = upload(inspected, tracker, state.spool.clone(), requests, body);
             let task = runtime.spawn(uploads);
-            targets.push(TargetUploads::Running { queue, task });
+            targets.push(TargetUploads::Running {
+                name: inspected.name.clone(),
+                queue,
+                task,
+            });
         }
-        Ok(Self { targets, quota })
+        Ok(Self {
+            targets,
+            quota,
+            progress: Arc::clone(progress),
+        })
     }
 
     /// Queues a sealed archive for every target. Waits while the spool is over its limit.
@@ -110,9 +126,11 @@ impl Uploads {
         let has = vec![false; self.targets.len()];
         self.quota.add(archive.key.clone(), bytes, has);
         for target in &self.targets {
-            if let TargetUploads::Running { queue, .. } = target {
+            if let TargetUploads::Running { name, queue, .. } = target {
                 // Uploads that failed take no more; their error is reported once they have ended.
-                let _ = queue.send(archive.clone());
+                if queue.send(archive.clone()).is_ok() {
+                    report_queued(&*self.progress, name, bytes);
+                }
             }
         }
         self.quota.wait_for_room()
@@ -123,7 +141,7 @@ impl Uploads {
         let ended = |(target, uploads): (usize, TargetUploads)| async move {
             let (unreachable, result) = match uploads {
                 TargetUploads::Unreachable(why) => (Some(why), None),
-                TargetUploads::Running { queue, task } => {
+                TargetUploads::Running { queue, task, .. } => {
                     drop(queue);
                     (None, task.await.ok())
                 }
@@ -189,16 +207,47 @@ struct TargetTracker {
     name: String,
     quota: Arc<SpoolQuota>,
     progress: Arc<dyn Progress>,
+    /// Number of uploads that have begun and not ended.
+    under_way: AtomicUsize,
     shipped: Mutex<Vec<(ObjectKey, u64)>>,
+}
+
+impl TargetTracker {
+    /// An upload has ended.
+    fn end_one(&self, key: &ObjectKey, is_shipped: bool) {
+        self.quota.end_upload(self.index, key, is_shipped);
+        if self.under_way.fetch_sub(1, Ordering::Relaxed) == 1 {
+            report_activity(&*self.progress, &self.name, &TargetActivity::Waiting);
+        }
+    }
+}
+
+/// Reports what a target does now.
+pub(super) fn report_activity(progress: &dyn Progress, target: &str, activity: &TargetActivity) {
+    progress.report(&ProgressEvent::TargetChanged { target, activity });
+}
+
+fn report_queued(progress: &dyn Progress, target: &str, bytes: u64) {
+    if bytes > 0 {
+        progress.report(&ProgressEvent::BytesQueued { target, bytes });
+    }
 }
 
 impl UploadTracker for TargetTracker {
     fn begins(&self, key: &ObjectKey) -> bool {
-        self.quota.begin_upload(key)
+        let begins = self.quota.begin_upload(key);
+        if begins && self.under_way.fetch_add(1, Ordering::Relaxed) == 0 {
+            report_activity(&*self.progress, &self.name, &TargetActivity::Sending);
+        }
+        begins
+    }
+
+    fn meter(&self, _copied: bool) -> Option<Arc<Meter>> {
+        Some(Meter::of_put(&self.progress, &self.name))
     }
 
     fn shipped(&self, key: &ObjectKey, bytes: u64) {
-        self.quota.end_upload(self.index, key, true);
+        self.end_one(key, true);
         let target = &self.name;
         self.progress
             .report(&ProgressEvent::BytesShipped { target, bytes });
@@ -208,7 +257,7 @@ impl UploadTracker for TargetTracker {
     }
 
     fn failed(&self, key: &ObjectKey) {
-        self.quota.end_upload(self.index, key, false);
+        self.end_one(key, false);
     }
 }
 

@@ -8,9 +8,10 @@ use super::super::error::JobError;
 use super::{Run, Subject, Verdict};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
-use crate::base::progress::ProgressEvent;
+use crate::base::progress::{ProgressEvent, Stage};
 use crate::scrub::{self, Needed, Problem, Share};
 use crate::state::catalog::{ArchiveCheck, Catalog, CatalogError};
+use crate::storage::{Meter, metered};
 
 /// A full reading that broke off longer ago than this starts again from the beginning.
 const FULL_READING_DAYS: i64 = 30;
@@ -45,8 +46,8 @@ impl Run<'_> {
             }
         };
         let bytes = chosen.iter().map(|needed| needed.row.bytes).sum();
-        let host = &subject.folder.host;
-        let display = self.front.show_transfer(host, "read", bytes);
+        let named = format!("{} on {}", subject.folder.host, subject.name);
+        let display = self.front.show_transfer(Stage::Reading, &named, bytes);
         let mut noted = Ok(());
         let on_read = |needed: &Needed, read: scrub::Reading| {
             display.progress.report(&ProgressEvent::BytesFetched {
@@ -58,7 +59,9 @@ impl Run<'_> {
             verdict.take(needed, read);
         };
         let read = scrub::read_archives(&subject.folder, chosen, subject.concurrency, on_read);
-        let read = read.await;
+        let meter = Meter::of_reads(&display.progress, &subject.name);
+        let read = metered(Some(&meter), read).await;
+        meter.close();
         drop(display);
         noted?;
         match (read, &self.catalog) {

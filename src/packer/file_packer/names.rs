@@ -8,7 +8,6 @@ use super::super::origin::Origin;
 use super::{FilePacker, entry_metadata};
 use crate::base::database_names::Roots;
 use crate::base::openat::Meta;
-use crate::base::progress::Progress;
 use crate::base::walk::Found;
 use crate::format::index::EntryType;
 use crate::state::staged_snapshot::StagedSnapshot;
@@ -49,7 +48,6 @@ impl FilePacker<'_, '_> {
         path: &[u8],
         found: &Found,
         first: Vec<u8>,
-        progress: &dyn Progress,
     ) -> Result<bool, PackError> {
         let pin = match found.root.pin(found.rel()) {
             Ok(pin) if pin.meta().is_same(&found.meta) => pin,
@@ -68,7 +66,7 @@ impl FilePacker<'_, '_> {
         entry.kind = EntryType::Hardlink;
         entry.target = Some(first);
         self.tally.other(path);
-        self.emit(&entry.to_line(), 0, progress, 0)?;
+        self.emit(&entry.to_line(), 0, 0)?;
         Ok(true)
     }
 }

@@ -7,17 +7,11 @@ use super::super::entry_metadata;
 use super::super::error::PackError;
 use super::FilePacker;
 use super::read::read_reason;
-use crate::base::progress::Progress;
 use crate::base::walk::{Found, exchanged};
 
 impl FilePacker<'_, '_> {
     /// Packs a directory as the walk saw it, since that is the directory whose items follow.
-    pub(super) fn pack_dir(
-        &mut self,
-        path: Vec<u8>,
-        found: &Found,
-        progress: &dyn Progress,
-    ) -> Result<(), PackError> {
+    pub(super) fn pack_dir(&mut self, path: Vec<u8>, found: &Found) -> Result<(), PackError> {
         let mut meta = found.meta;
         let attributes = match found.root.pin(found.rel()) {
             Ok(pin) => {
@@ -40,16 +34,11 @@ impl FilePacker<'_, '_> {
         };
         self.report_unread(&entry.path, unread.as_ref());
         self.open_dirs.open(entry.path.clone());
-        self.emit(&entry.to_line(), 0, progress, 0)
+        self.emit(&entry.to_line(), 0, 0)
     }
 
     /// Packs a symlink, a FIFO or a device.
-    pub(super) fn pack_other(
-        &mut self,
-        path: Vec<u8>,
-        found: &Found,
-        progress: &dyn Progress,
-    ) -> Result<(), PackError> {
+    pub(super) fn pack_other(&mut self, path: Vec<u8>, found: &Found) -> Result<(), PackError> {
         let pin = match found.root.pin(found.rel()) {
             Ok(pin) if pin.meta().is_file() || pin.meta().is_dir() => {
                 self.skip(&path, exchanged());
@@ -75,6 +64,6 @@ impl FilePacker<'_, '_> {
         };
         self.report_unread(&entry.path, unread.as_ref());
         self.tally.other(&entry.path);
-        self.emit(&entry.to_line(), 0, progress, 0)
+        self.emit(&entry.to_line(), 0, 0)
     }
 }

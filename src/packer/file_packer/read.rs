@@ -210,6 +210,7 @@ impl FilePacker<'_, '_> {
             file,
             meta: before,
             cold: self.cold,
+            progress: self.progress,
         };
         let stored = store_file(self.archives, source, &member, chunker, &mut self.buffer)?;
         let after = Stat::of(&Meta::of_fd(&*file)?, origin);

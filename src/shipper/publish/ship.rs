@@ -8,13 +8,13 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::super::copy::{Streak, copy_archive};
 use super::super::error::{CopyError, ShipError};
-use super::super::upload::{Sealed, UploadTracker, ship_archive, spooled};
+use super::super::upload::{Sealed, UploadTracker, close, ship_archive, spooled};
 use super::plan::Plan;
 use super::{PUBLISH_CONCURRENCY, PublishJob};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, ObjectKey};
 use crate::format::manifest::{ArchiveRow, ManifestName};
-use crate::storage::{Body, PutMode, is_full};
+use crate::storage::{Body, PutMode, is_full, metered};
 
 impl PublishJob<'_> {
     /// Ships the plan's archives, those that the newest planned snapshot needs before all others,
@@ -87,16 +87,35 @@ impl PublishJob<'_> {
         if bytes >= limit.bytes.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        match ship_archive(self.folder, self.spool, archive, *mode, Body::File).await {
-            Ok(bytes) => {
-                tracker.shipped(&archive.key, bytes);
-                Ok(Some(bytes))
-            }
+        let meter = tracker.meter(false);
+        let shipping = ship_archive(self.folder, self.spool, archive, *mode, Body::File);
+        let shipped = metered(meter.as_ref(), shipping).await;
+        if let Ok(bytes) = &shipped {
+            tracker.shipped(&archive.key, *bytes);
+        }
+        close(meter);
+        match shipped {
+            Ok(bytes) => Ok(Some(bytes)),
             Err(error) if is_full(&error) => {
                 limit.note(bytes, &error);
                 Ok(None)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Announces the plan's archives to the tracker.
+    pub(super) fn announce(&self, plan: &Plan<'_>, tracker: &impl UploadTracker) {
+        let sizes = plan.archives.iter();
+        let sizes = sizes.filter_map(|(archive, _)| self.spool.size(&archive.key));
+        if let bytes @ 1.. = sizes.sum() {
+            tracker.due(bytes, None);
+        }
+        let first = plan.copies.first();
+        let source = first.and_then(|(_, _, source)| self.support.copy_sources.get(*source));
+        if let Some(source) = source {
+            let bytes = plan.copies.iter().map(|(row, ..)| row.bytes).sum();
+            tracker.due(bytes, Some(source.target.label()));
         }
     }
 
@@ -115,13 +134,16 @@ impl PublishJob<'_> {
             if streak.is_over() {
                 return Ok(0);
             }
-            let copied = copy_archive(&sources[*source], self.folder, row, *mode, scratch).await;
+            let meter = tracker.meter(true);
+            let copying = copy_archive(&sources[*source], self.folder, row, *mode, scratch);
+            let copied = metered(meter.as_ref(), copying).await;
             streak.note(&copied);
             match &copied {
                 Ok(bytes) => tracker.shipped(&row.key(), *bytes),
                 Err(CopyError::Damaged { key, .. }) => tracker.damaged(key),
                 Err(_) => {}
             }
+            close(meter);
             copied.map_err(|error| (row.blake3, error))
         });
         let copied = copies.buffer_unordered(PUBLISH_CONCURRENCY);

@@ -1,6 +1,7 @@
 //! Carries out a sync plan, oldest snapshot first.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -13,7 +14,7 @@ use crate::base::ids::{Hash, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
 use crate::base::progress::{Progress, ProgressEvent};
 use crate::format::manifest::{ArchiveRow, MAX_SMALL_OBJECT_BYTES};
 use crate::repository::{parse_page, require_hash};
-use crate::storage::{Body, ErrorKind, PutMode, TargetError};
+use crate::storage::{Body, ErrorKind, Meter, PutMode, TargetError, metered};
 
 /// Snapshots that become visible together.
 const MANIFESTS_AT_ONCE: usize = 16;
@@ -48,7 +49,7 @@ impl SyncRequest {
     pub async fn run(
         &self,
         plan: SyncPlan,
-        progress: &dyn Progress,
+        progress: &Arc<dyn Progress>,
     ) -> Result<SyncReport, ShipError> {
         let mut report = SyncReport::default();
         // Archives that could not be copied, and why: every snapshot that needs one fails.
@@ -160,7 +161,7 @@ impl SyncRequest {
         lost: &mut HashMap<Hash, String>,
         streak: &Streak,
         report: &mut SyncReport,
-        progress: &dyn Progress,
+        progress: &Arc<dyn Progress>,
     ) -> Result<Vec<Hash>, String> {
         let copied: Vec<(&ArchiveRow, Result<u64, String>)> =
             futures::stream::iter(&planned.archives)
@@ -171,13 +172,15 @@ impl SyncRequest {
                             Err("not tried: too many copies before it failed".to_owned()),
                         );
                     }
-                    let copied = copy_archive(&self.from, &self.to, row, *mode, &self.scratch);
-                    let copied = copied.await;
+                    let target = self.to.target.label();
+                    let meter = Meter::of_copy(progress, target);
+                    let copying = copy_archive(&self.from, &self.to, row, *mode, &self.scratch);
+                    let copied = metered(Some(&meter), copying).await;
                     streak.note(&copied);
                     if let Ok(bytes) = copied {
-                        let target = self.to.target.label();
                         progress.report(&ProgressEvent::BytesShipped { target, bytes });
                     }
+                    meter.close();
                     (row, copied.map_err(|error| with_causes(&error)))
                 })
                 .buffer_unordered(self.concurrency.max(1))

@@ -7,15 +7,17 @@ use super::scratch_file::{ScratchFile, open_source};
 use super::steps;
 use crate::base::openat::{Dir, Meta, chmod_fd};
 use crate::storage::contract::{Body, PutMode, PutOutcome};
+use crate::storage::meter::TransferAttempt;
 use crate::storage::throttle::Throttle;
 
-/// Writes an object durably under `key`.
+/// Writes an object durably under `key`, counted by `attempt`.
 pub(super) fn put(
     root: &Dir,
     key: &str,
     body: &Body,
     mode: PutMode,
     limit: Option<&Throttle>,
+    attempt: &TransferAttempt,
 ) -> io::Result<PutOutcome> {
     let (folder, name) = steps::split(key);
     let chain = steps::make_dirs(root, folder)?;
@@ -33,7 +35,7 @@ pub(super) fn put(
             chain.iter().rev().try_for_each(Dir::sync)?;
             return Ok(PutOutcome::Written);
         }
-        scratch.fill(body, limit)?;
+        scratch.fill(body, limit, attempt)?;
         let from = (&scratch.dir, scratch.name.as_str());
         let renamed = match mode {
             PutMode::Create => steps::rename_new(from, (dir, name))?,

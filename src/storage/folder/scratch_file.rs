@@ -18,6 +18,7 @@ use super::root::open_root;
 use super::steps::{self, FolderEntry};
 use crate::base::openat::{Dir, Meta};
 use crate::storage::contract::Body;
+use crate::storage::meter::TransferAttempt;
 use crate::storage::throttle::{self, Throttle};
 
 const SCRATCH: &str = ".tmp";
@@ -86,15 +87,20 @@ impl ScratchFile {
         })
     }
 
-    /// Writes `body` durably.
-    pub(super) fn fill(&mut self, body: &Body, limit: Option<&Throttle>) -> io::Result<()> {
+    /// Writes `body` durably, counted by `attempt`.
+    pub(super) fn fill(
+        &mut self,
+        body: &Body,
+        limit: Option<&Throttle>,
+        attempt: &TransferAttempt,
+    ) -> io::Result<()> {
         match body {
             Body::Bytes(bytes) => {
-                throttle::copy(&mut bytes.as_ref(), &mut self.file, limit)?;
+                throttle::copy(&mut bytes.as_ref(), &mut self.file, limit, attempt)?;
             }
             Body::File(path) | Body::Shared(path) => {
                 let (mut source, meta) = open_source(path)?;
-                let copied = throttle::copy(&mut source, &mut self.file, limit)?;
+                let copied = throttle::copy(&mut source, &mut self.file, limit, attempt)?;
                 if copied != meta.len() {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,

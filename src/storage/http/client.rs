@@ -8,6 +8,9 @@
 //!
 //! A deadline for the whole request would end every transfer that is slow on purpose. Here the
 //! deadline applies to each period in which no byte moves, not counting the wait for the throttle.
+//!
+//! Without a limit, `object_store`'s own client makes every request, except a large upload that
+//! something counts ([`Counting`]): a body that is passed on whole cannot be counted either.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,12 +21,18 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use object_store::client::{
     ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
-    HttpResponse, HttpResponseBody, HttpService, ReqwestConnector,
+    HttpRequestBody, HttpResponse, HttpResponseBody, HttpService, ReqwestConnector,
 };
 use object_store::{Certificate, ClientOptions};
 use tokio::time::{Instant, Sleep};
 
+use crate::storage::meter::{self, TransferAttempt};
 use crate::storage::throttle::{Limits, Throttle, next_piece};
+
+/// A smaller upload is counted only once it is done.
+const LEAST_COUNTED_BYTES: usize = 1 << 20;
+/// Bytes of a counted upload that are passed on at once.
+const COUNTED_PIECE_BYTES: usize = 256 << 10;
 
 /// Makes the HTTP client of a target: `object_store`'s own, or with limits the limited one.
 #[derive(Debug, Clone)]
@@ -39,14 +48,30 @@ pub(crate) struct Connector {
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let client = self.client(options)?;
         if self.limits.are_none() {
             let roots = Certificate::from_pem_bundle(&self.roots)?;
             let options = options.clone();
             let options = roots
                 .into_iter()
                 .fold(options, ClientOptions::with_root_certificate);
-            return ReqwestConnector::default().connect(&options);
+            return Ok(HttpClient::new(Counting {
+                plain: ReqwestConnector::default().connect(&options)?,
+                client,
+                deadline: self.idle_timeout,
+            }));
         }
+        Ok(HttpClient::new(Limited {
+            client,
+            limits: self.limits.clone(),
+            idle_timeout: self.idle_timeout,
+        }))
+    }
+}
+
+impl Connector {
+    /// Returns a client for requests with bodies of our own.
+    fn client(&self, options: &ClientOptions) -> object_store::Result<reqwest::Client> {
         let allows_http = options.get_config_value(&ClientConfigKey::AllowHttp);
         let headers = options.get_default_headers().cloned().unwrap_or_default();
         let failed = |error: reqwest::Error| object_store::Error::Generic {
@@ -67,13 +92,125 @@ impl HttpConnector for Connector {
             .no_zstd()
             .no_deflate()
             .build();
-        let client = client.map_err(failed)?;
-        Ok(HttpClient::new(Limited {
-            client,
-            limits: self.limits.clone(),
-            idle_timeout: self.idle_timeout,
-        }))
+        client.map_err(failed)
     }
+}
+
+/// The client without a limit, which counts large uploads.
+#[derive(Debug)]
+struct Counting {
+    /// Makes all other requests.
+    plain: HttpClient,
+    client: reqwest::Client,
+    /// Longest time for a whole request.
+    deadline: Duration,
+}
+
+#[async_trait::async_trait]
+impl HttpService for Counting {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let attempt = meter::attempt();
+        if !attempt.counts() || request.body().content_length() < LEAST_COUNTED_BYTES {
+            return self.plain.execute(request).await;
+        }
+        let attempt = Arc::new(attempt);
+        let (mut request, body) = without_body(request)?;
+        *request.timeout_mut() = Some(self.deadline);
+        *request.body_mut() = Some(reqwest::Body::wrap(CountedBody {
+            inner: body,
+            rest: Bytes::new(),
+            attempt: Arc::clone(&attempt),
+        }));
+        let answer = self.client.execute(request).await;
+        let answer = settled(answer.map_err(failure), &attempt)?;
+        Ok(response(answer, |body| Paced::new(body, failure)))
+    }
+}
+
+/// Returns a `reqwest` request without its body, and the body.
+fn without_body(request: HttpRequest) -> Result<(reqwest::Request, HttpRequestBody), HttpError> {
+    let (parts, body) = request.into_parts();
+    let url = parts.uri.to_string().parse();
+    let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+    let mut request = reqwest::Request::new(parts.method, url);
+    *request.headers_mut() = parts.headers;
+    Ok((request, body))
+}
+
+/// Returns an answer whose body is read as `paced` says.
+fn response(
+    mut answer: reqwest::Response,
+    paced: impl FnOnce(reqwest::Body) -> Paced<reqwest::Body>,
+) -> HttpResponse {
+    let mut response = HttpResponse::new(HttpResponseBody::from(Bytes::new()));
+    *response.status_mut() = answer.status();
+    std::mem::swap(response.headers_mut(), answer.headers_mut());
+    *response.body_mut() = HttpResponseBody::new(paced(reqwest::Body::from(answer)));
+    response
+}
+
+/// Keeps what an upload counted if the server accepted it, or takes it back.
+fn settled(
+    answer: Result<reqwest::Response, HttpError>,
+    attempt: &TransferAttempt,
+) -> Result<reqwest::Response, HttpError> {
+    match &answer {
+        Ok(answer) if answer.status().is_success() => attempt.keep(),
+        _ => attempt.take_back(),
+    }
+    answer
+}
+
+/// A body that is counted as the connection takes it, in pieces.
+struct CountedBody {
+    inner: HttpRequestBody,
+    /// Bytes of the inner body that are not passed on yet.
+    rest: Bytes,
+    attempt: Arc<TransferAttempt>,
+}
+
+impl Body for CountedBody {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let this = self.get_mut();
+        while this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.inner).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let piece = this.rest.split_to(this.rest.len().min(COUNTED_PIECE_BYTES));
+        this.attempt.moved(piece.len());
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        size_hint(&self.inner, self.rest.len())
+    }
+}
+
+/// Returns the size of what is left of a body: the `rest` at hand and what `inner` still brings.
+fn size_hint(inner: &impl Body, rest: usize) -> SizeHint {
+    let rest = rest as u64;
+    let inner = inner.size_hint();
+    let mut hint = SizeHint::new();
+    hint.set_lower(inner.lower().saturating_add(rest));
+    if let Some(upper) = inner.upper().and_then(|upper| upper.checked_add(rest)) {
+        hint.set_upper(upper);
+    }
+    hint
 }
 
 /// The client with a limited rate.
@@ -98,30 +235,24 @@ impl Idle {
 #[async_trait::async_trait]
 impl HttpService for Limited {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let (parts, body) = request.into_parts();
-        let url = parts.uri.to_string().parse();
-        let url = url.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
-        let mut request = reqwest::Request::new(parts.method, url);
-        *request.headers_mut() = parts.headers;
+        let attempt = Arc::new(meter::attempt());
+        let (mut request, body) = without_body(request)?;
         let moved = Moved::now();
         *request.body_mut() = Some(match body.content_length() {
             0 => reqwest::Body::from(Bytes::new()),
             _ => reqwest::Body::wrap(Paced {
                 throttle: self.limits.upload.clone(),
                 moved: Some(moved.clone()),
+                attempt: Some(Arc::clone(&attempt)),
                 ..Paced::new(body, std::convert::identity)
             }),
         });
-        let mut answer = self.answer(request, &moved).await?;
-        let mut response = HttpResponse::new(HttpResponseBody::from(Bytes::new()));
-        *response.status_mut() = answer.status();
-        std::mem::swap(response.headers_mut(), answer.headers_mut());
-        *response.body_mut() = HttpResponseBody::new(Paced {
+        let answer = settled(self.answer(request, &moved).await, &attempt)?;
+        Ok(response(answer, |body| Paced {
             throttle: self.limits.download.clone(),
             idle_timeout: Some(self.idle_timeout),
-            ..Paced::new(reqwest::Body::from(answer), failure)
-        });
-        Ok(response)
+            ..Paced::new(body, failure)
+        }))
     }
 }
 
@@ -187,6 +318,8 @@ struct Paced<B: Body> {
     idle_timeout: Option<Duration>,
     /// The end of that time, while the inner body is pending.
     idle: Option<Pin<Box<Sleep>>>,
+    /// Counts the pieces. `None`: nothing does.
+    attempt: Option<Arc<TransferAttempt>>,
     /// Bytes of the inner body that are not passed on yet.
     rest: Bytes,
     /// The size of the next piece of `rest`, and the wait for its turn.
@@ -202,6 +335,7 @@ impl<B: Body> Paced<B> {
             moved: None,
             idle_timeout: None,
             idle: None,
+            attempt: None,
             rest: Bytes::new(),
             booked: None,
         }
@@ -219,6 +353,9 @@ impl<B: Body> Paced<B> {
         });
         ready!(wait.as_mut().poll(context));
         let piece = self.rest.split_to(*piece);
+        if let Some(attempt) = &self.attempt {
+            attempt.moved(piece.len());
+        }
         self.booked = None;
         Poll::Ready(piece)
     }
@@ -263,13 +400,6 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Paced<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.rest.len() as u64;
-        let inner = self.inner.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(inner.lower().saturating_add(rest));
-        if let Some(upper) = inner.upper().and_then(|upper| upper.checked_add(rest)) {
-            hint.set_upper(upper);
-        }
-        hint
+        size_hint(&self.inner, self.rest.len())
     }
 }

@@ -59,9 +59,10 @@ pub(super) fn folders(output: &str) -> Vec<String> {
 }
 
 /// Returns the files that were sent, from lines of `--out-format="%i %n"` such as
-/// `<f+++++++++ h/archives/x`.
+/// `<f+++++++++ h/archives/x`. Lines of progress may be among them.
 pub(super) fn sent(output: &str) -> HashSet<String> {
-    let files = output.lines().filter(|line| line.starts_with("<f"));
+    let lines = output.split(['\r', '\n']);
+    let files = lines.filter(|line| line.starts_with("<f"));
     let names = files.filter_map(|line| line.split_once(' '));
     names.map(|(_, name)| name.to_owned()).collect()
 }
@@ -101,8 +102,9 @@ not a line of a listing
 
     #[test]
     fn sent_files_are_distinguished_from_existing_ones() {
-        let output = "cd+++++++++ h/\n<f+++++++++ h/x\n<f..t...... h/y\n.f          h/z\n";
-        let names = ["h/x", "h/y"].map(str::to_owned);
+        let output = "cd+++++++++ h/\n<f+++++++++ h/x\n<f..t...... h/y\n.f          h/z\n\
+                      \r  12 100%  1.1kB/s  0:00:00\r<f+++++++++ h/w\n";
+        let names = ["h/x", "h/y", "h/w"].map(str::to_owned);
         assert_eq!(sent(output), HashSet::from(names));
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{ChildStdout, Command};
 
 use super::arguments::Arguments;
 use super::outcome::Output;
@@ -37,11 +37,13 @@ pub(super) struct Transport {
 
 impl Transport {
     /// Runs rsync until it has done all or a part of its work, fails for good, or its retries end.
-    /// The deadline of a call grows with the `bytes` to move.
+    /// The deadline of a call grows with the `bytes` to move. `moved` takes the bytes that the
+    /// present call has moved so far, if its arguments ask for them.
     pub(super) async fn run(
         &self,
         arguments: Arguments,
         bytes: u64,
+        moved: &(dyn Fn(u64) + Sync),
     ) -> Result<Output, ProcessFailure> {
         let contact = &self.deadlines.contact;
         if let Some(failure) = contact.given_up() {
@@ -50,7 +52,7 @@ impl Transport {
         let mut retries = None;
         loop {
             let (began, deadline) = (Instant::now(), self.deadline(&arguments, bytes));
-            let once = contact.watch(self.run_once(&arguments, deadline));
+            let once = contact.watch(self.run_once(&arguments, deadline, moved));
             let failure = match once.await {
                 Ok(output) => {
                     contact.reached();
@@ -80,8 +82,9 @@ impl Transport {
         &self,
         arguments: &Arguments,
         deadline: Duration,
+        moved: &(dyn Fn(u64) + Sync),
     ) -> Result<Output, ProcessFailure> {
-        let call = self.call(arguments);
+        let call = self.call(arguments, moved);
         match tokio::time::timeout(deadline, call).await {
             Ok(done) => done,
             Err(_) => {
@@ -149,7 +152,11 @@ impl Transport {
         command
     }
 
-    async fn call(&self, arguments: &Arguments) -> Result<Output, ProcessFailure> {
+    async fn call(
+        &self,
+        arguments: &Arguments,
+        moved: &(dyn Fn(u64) + Sync),
+    ) -> Result<Output, ProcessFailure> {
         let piped = self
             .command(arguments)
             .await
@@ -169,18 +176,75 @@ impl Transport {
             // If rsync ended early, its exit code says why.
             let _ = stdin.write_all(&arguments.input).await;
         }
-        let output = child.wait_with_output().await.map_err(|error| {
+        // What moved before counts no more if this call repeats it.
+        moved(0);
+        let printed = child.stdout.take();
+        let (stdout, output) = tokio::join!(printed_text(printed, moved), child.wait_with_output());
+        let lost = |error| {
             let what = format!("lost rsync: {error}");
             ProcessFailure::new(ErrorKind::Unavailable, what)
-        })?;
+        };
+        let (stdout, output) = (stdout.map_err(lost)?, output.map_err(lost)?);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        let (stdout, stderr) = (text(&stdout), text(&output.stderr));
         Output::of(output.status.code(), stdout, stderr)
     }
 }
 
+/// Reads what rsync prints to its end, and passes on the progress in it.
+async fn printed_text(
+    printed: Option<ChildStdout>,
+    moved: &(dyn Fn(u64) + Sync),
+) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let Some(mut printed) = printed else {
+        return Ok(text);
+    };
+    let mut fresh = 0;
+    while printed.read_buf(&mut text).await? > 0 {
+        let mut words = text[fresh..].rsplitn(2, |byte| matches!(byte, b'\r' | b'\n'));
+        let unfinished = words.next().map_or(0, <[u8]>::len);
+        let last = words.next().and_then(|finished| {
+            let mut lines = finished.rsplit(|byte| matches!(byte, b'\r' | b'\n'));
+            lines.find_map(moved_bytes)
+        });
+        // rsync ends a line of progress when it prints the next.
+        if let Some(bytes) = moved_bytes(&text[text.len() - unfinished..]).or(last) {
+            moved(bytes);
+        }
+        fresh = text.len() - unfinished;
+    }
+    Ok(text)
+}
+
+/// Returns the bytes that a line of `--info=progress2` names, such as
+/// `  1,310,720  12%    1.25MB/s    0:00:07`. `None`: it is another line.
+fn moved_bytes(line: &[u8]) -> Option<u64> {
+    let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
+    let (bytes, percent) = (words.next()?, words.next()?);
+    let rate = words.next()?;
+    if !percent.ends_with('%') || !rate.ends_with("/s") {
+        return None;
+    }
+    bytes.replace([',', '.'], "").parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn lines_of_progress_are_told_from_others() {
+        let line = "      1,310,720  12%    1.25MB/s    0:00:07 (xfr#1, to-chk=0/2)";
+        assert_eq!(moved_bytes(line.as_bytes()), Some(1_310_720));
+        for other in [
+            "",
+            "<f+++++++++ h/archives/12 50%",
+            "12 50%",
+            "sent 12 bytes",
+        ] {
+            assert_eq!(moved_bytes(other.as_bytes()), None, "{other}");
+        }
+    }
+
     use super::*;
     use crate::storage::spec::TargetSpec;
 

@@ -13,22 +13,36 @@ use super::listing;
 use super::process::Transport;
 use crate::storage::contract::{Body, PutMode, PutOutcome};
 use crate::storage::error::ErrorKind;
+use crate::storage::meter::TransferAttempt;
 use crate::storage::process_failure::ProcessFailure;
 
 /// Size of an archive, generously, for the deadline of fetching it.
 const USUAL_LARGE_BYTES: u64 = 1 << 30;
+
+/// Makes rsync print how many bytes of the call it has moved, once a second.
+const PROGRESS: &str = "--info=progress2";
 
 /// A put that waits for its call.
 #[derive(Debug)]
 pub(super) struct QueuedPut {
     pub key: String,
     pub body: Body,
+    pub attempt: TransferAttempt,
+}
+
+/// An object that waits for the call that fetches it.
+#[derive(Debug)]
+pub(super) struct QueuedGet {
+    pub key: String,
+    pub attempt: Arc<TransferAttempt>,
 }
 
 /// A fetched object, in a temporary folder that is removed with the last object of its batch.
 #[derive(Debug, Clone)]
 pub(super) struct Fetched {
     pub path: PathBuf,
+    /// Counts the bytes that were fetched and not passed on yet.
+    pub attempt: Arc<TransferAttempt>,
     _folder: Arc<TempDir>,
 }
 
@@ -59,6 +73,7 @@ pub(super) async fn send(
             let mut arguments = Arguments::new();
             arguments.upload();
             arguments.add(["-rLW", "--fsync", "--mkpath", "--out-format=%i %n"]);
+            arguments.add([PROGRESS]);
             // An existing object is whole. Sound content may have the size and time of a damaged
             // object.
             arguments.add(match mode {
@@ -68,9 +83,12 @@ pub(super) async fn send(
             arguments.files_from(keys);
             arguments.local(folder.path());
             arguments.remote("");
-            transport
-                .run(arguments, puts.iter().map(QueuedPut::bytes).sum())
-                .await
+            let sizes: Vec<u64> = puts.iter().map(QueuedPut::bytes).collect();
+            let sizes = puts.iter().map(|put| &put.attempt).zip(sizes);
+            let sizes: Vec<(&TransferAttempt, u64)> = sizes.collect();
+            let bytes = sizes.iter().map(|(_, bytes)| bytes).sum();
+            let moved = |total| spread(total, &sizes);
+            transport.run(arguments, bytes, &moved).await
         }
         Err(error) => Err(ProcessFailure::local(error)),
     };
@@ -99,7 +117,23 @@ pub(super) async fn send(
             (None, false) => Ok(PutOutcome::Existed),
         }
     };
-    puts.iter().map(outcome).collect()
+    let settle = |put: &QueuedPut| {
+        let outcome = outcome(put);
+        if outcome.is_ok() {
+            put.attempt.keep();
+        }
+        outcome
+    };
+    puts.iter().map(settle).collect()
+}
+
+/// Counts `total` bytes of a call: rsync moves one object after the other, of the sizes given.
+fn spread(total: u64, objects: &[(&TransferAttempt, u64)]) {
+    let mut left = total;
+    for (attempt, bytes) in objects {
+        attempt.reached(left.min(*bytes));
+        left = left.saturating_sub(*bytes);
+    }
 }
 
 impl QueuedPut {
@@ -156,9 +190,10 @@ fn stage(puts: &[QueuedPut]) -> io::Result<(TempDir, Vec<String>)> {
 /// `most_bytes` are not fetched.
 pub(super) async fn fetch(
     transport: &Transport,
-    keys: Vec<String>,
+    gets: Vec<QueuedGet>,
     most_bytes: u64,
 ) -> Vec<Result<Fetched, Arc<ProcessFailure>>> {
+    let keys: Vec<String> = gets.iter().map(|get| get.key.clone()).collect();
     let folder = match temporary_folder() {
         Ok(folder) => Arc::new(folder),
         Err(error) => {
@@ -168,18 +203,35 @@ pub(super) async fn fetch(
     };
     let mut arguments = Arguments::new();
     arguments.add(["-r".to_owned(), format!("--max-size={most_bytes}")]);
+    arguments.add([PROGRESS]);
     let inner = transport.address.inner();
     let names: Vec<String> = keys.iter().map(|key| format!("{inner}{key}")).collect();
     arguments.files_from(&names);
     arguments.outer();
     arguments.local(folder.path());
     let bytes = most_bytes.min(USUAL_LARGE_BYTES) * keys.len() as u64;
-    let output = transport.run(arguments, bytes).await.map_err(Arc::new);
-    let found = |key: &String| {
+    let first = gets.iter().find(|get| get.attempt.counts());
+    let moved = |total| {
+        // The sizes are unknown, so all bytes count for one of the objects.
+        if let Some(get) = first {
+            get.attempt.reached(total);
+        }
+    };
+    let output = transport
+        .run(arguments, bytes, &moved)
+        .await
+        .map_err(Arc::new);
+    // From now on each object counts for itself.
+    moved(0);
+    let found = |get: &QueuedGet| {
+        let key = &get.key;
         let path = folder.path().join(&inner).join(key);
         if path.is_file() {
+            let bytes = fs::metadata(&path).map_or(0, |meta| meta.len());
+            get.attempt.reached(bytes);
             return Ok(Fetched {
                 path,
+                attempt: Arc::clone(&get.attempt),
                 _folder: Arc::clone(&folder),
             });
         }
@@ -189,5 +241,5 @@ pub(super) async fn fetch(
             Ok(output) => Arc::new(output.why_not(&format!("{inner}{key}"))),
         })
     };
-    keys.iter().map(found).collect()
+    gets.iter().map(found).collect()
 }

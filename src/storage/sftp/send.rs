@@ -17,6 +17,7 @@ use super::session::Machine;
 use crate::base::panics::Panicked;
 use crate::storage::contract::Body;
 use crate::storage::error::ErrorKind;
+use crate::storage::meter;
 use crate::storage::process_failure::ProcessFailure;
 use crate::storage::throttle;
 
@@ -49,10 +50,17 @@ pub(super) async fn send(
         throttle::wait(machine.limits.upload.as_deref(), piece.1.len()).await;
         Ok(piece)
     });
-    let write = |(at, piece)| write(connection, file.clone(), at, piece);
-    turns
-        .try_for_each_concurrent(connection.write_bytes.at_once(), write)
-        .await
+    let attempt = &meter::attempt();
+    let write = |(at, piece)| async move {
+        let length = Bytes::len(&piece);
+        write(connection, file.clone(), at, piece).await?;
+        attempt.moved(length);
+        Ok(())
+    };
+    let sent = turns.try_for_each_concurrent(connection.write_bytes.at_once(), write);
+    sent.await?;
+    attempt.keep();
+    Ok(())
 }
 
 /// Writes `piece` at `at`, in as many requests as the server needs.

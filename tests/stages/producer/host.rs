@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rusqlite::Connection;
+use sealift::base::progress::Silent;
 use sealift::config::Config;
 use sealift::producer::{ProduceError, ProduceRequest, Produced, produce};
 
@@ -83,7 +84,7 @@ impl Host {
             now: now(),
             previous: previous.map(|one| one.path),
         };
-        produce(&self.config, &request)
+        produce(&self.config, &request, &Silent)
     }
 
     pub fn produce(&self) -> Produced {

@@ -39,7 +39,7 @@ fn sync(
     };
     let done = run(async {
         let plan = request.plan(&[]).await?;
-        request.run(plan, &Silent).await
+        request.run(plan, &Silent::shared()).await
     });
     let calls = match failing {
         Side::From => read.calls(),
