@@ -24,7 +24,10 @@ pub(super) const COLUMNS: usize = 80;
 
 /// The groups of `sealift --help`. Every command is in exactly one.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Everyday", &["backup", "status", "list", "ls", "verify"]),
+    (
+        "Everyday",
+        &["backup", "status", "list", "ls", "stats", "verify"],
+    ),
     ("Restore", &["restore", "open"]),
     ("Keys", &["key", "remote"]),
     (

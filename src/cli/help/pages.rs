@@ -98,6 +98,17 @@ pub(in crate::cli) const PAGES: &[Page] = &[
         "",
     ),
     page(
+        "stats",
+        &[
+            (
+                "sealift stats",
+                "Show sizes, growth and deduplication, as this host knows them",
+            ),
+            ("sealift stats --target s3", "Measure what is on a target"),
+        ],
+        "a snapshot on a target is missing or not trusted",
+    ),
+    page(
         "target add",
         &[
             (
