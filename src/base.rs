@@ -10,6 +10,7 @@ pub mod database_names;
 pub mod error_chain;
 pub mod fs;
 pub(crate) mod glob;
+pub(crate) mod held_locks;
 pub mod ids;
 pub mod journal;
 pub(crate) mod local_time;
