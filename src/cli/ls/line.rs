@@ -69,8 +69,8 @@ impl<'a> FileLine<'a> {
         }
     }
 
-    /// Returns `-rw-r--r-- root:root  4096 2026-04-07 06:00:00Z PATH -> TARGET`; the column of owners
-    /// has `width` characters.
+    /// Returns `-rw-r--r-- root:root  4096 2026-04-07 06:00:00Z PATH -> TARGET`. The column of
+    /// owners has `width` characters.
     pub(super) fn text(&self, width: usize, human_readable: bool) -> String {
         let letter = match self.kind {
             EntryType::File => '-',
