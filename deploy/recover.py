@@ -646,7 +646,7 @@ def main():
     say(f"Snapshot {chosen.stamp} (sequence {chosen.sequence}) of {host}, signed by {chosen.signer}")
     need(chosen.sequence >= int(args.at_least or 0), f"it is older than {args.at_least}: newer ones are hidden or lost")
     agreed = args.signer or args.accept_signer or sys.stdin.isatty() and input("Is that on your paper page? (yes/no) ")
-    need(args.signer or agreed in (True, "yes"), f"nobody vouches for the signer; if you do: --signer {chosen.signer}")
+    need(args.signer or agreed in (True, "yes"), f"the signer is not confirmed. If it is right, add: --signer {chosen.signer}")
     key, to = read_identity(args.identity), os.path.abspath(args.to)
     home, name = open_parent(os.path.dirname(to)), os.path.basename(to)
     mode = look(home, name, to)

@@ -9,47 +9,65 @@ mod adopt;
 mod backup;
 mod catalog;
 mod choose;
+mod config;
 mod confinement;
 mod demo;
+mod dry_run;
 mod failure;
+mod help;
 mod hosts;
 mod init;
 mod key;
 mod list;
 mod ls;
+mod man;
 mod memory;
+mod named_place;
 mod open;
 mod output;
 mod pin;
 mod policy;
 mod process_limits;
 mod prune;
+mod remote;
 mod restore;
+mod retry_notes;
+mod setup_args;
+mod signer_check;
 mod snapshot;
+mod source;
 mod status;
 mod sync;
+mod target;
 mod target_args;
 mod terminal;
+mod usage;
+mod verdict;
 mod verify;
 mod visible;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::base::clock;
 use crate::base::ids::HostName;
 use crate::base::panics;
-use crate::config::Config;
+use crate::config::{Config, parse_duration};
 use crate::jobs::context::{Display, FrontEnd};
+use crate::jobs::signer_memory::SignerMemory;
+use crate::storage::Patience;
 use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
+use retry_notes::RetryNotes;
 
 /// Encrypted off-site backups that the server itself cannot decrypt.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(version, propagate_version = true, max_term_width = 80)]
 struct Cli {
     /// The configuration file [default: $SEALIFT_CONFIG, ./sealift.toml, the user's config
     /// directory, /etc/sealift/sealift.toml]
@@ -61,16 +79,29 @@ struct Cli {
     /// Print only errors and warnings
     #[arg(long, short, global = true)]
     quiet: bool,
+    /// How long to retry a target that does not answer [default: some seconds; in a scheduled
+    /// backup as the target's `retry` says]
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
+    retry: Option<Duration>,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show backup, loss of the host, restore and comparison in a temporary folder
+    /// Show backup, loss, restore and comparison in a temporary folder
     Demo(demo::DemoArgs),
     /// Write a configuration, make a signer, and try the targets
     Init(init::InitArgs),
+    /// Add or remove what is backed up, in the configuration
+    #[command(subcommand)]
+    Source(source::SourceCommand),
+    /// Add, remove or try targets, in the configuration
+    #[command(subcommand)]
+    Target(target::TargetCommand),
+    /// Check the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Manage identities and recipients, on the key holder's machine
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -80,8 +111,8 @@ enum Command {
     Validate(snapshot::ValidateArgs),
     /// Pack an existing snapshot and send it to all targets
     Push(backup::PushArgs),
-    /// Take a snapshot, validate it, and push it to all targets; the schedule runs this
-    Backup(backup::BackupArgs),
+    /// Take a snapshot, validate it, and send it to all targets
+    Backup(backup::BackupRunArgs),
     /// List snapshots, on this host or on a target
     List(list::ListArgs),
     /// List the files of a snapshot
@@ -102,6 +133,9 @@ enum Command {
     Pin(pin::PinArgs),
     /// Copy hosts or snapshots from one target to another, as ciphertext
     Sync(sync::SyncArgs),
+    /// Name places of backups, and manage the signers that are remembered
+    #[command(subcommand)]
+    Remote(remote::RemoteCommand),
     /// Manage the local index of stored data
     #[command(subcommand)]
     Catalog(catalog::CatalogCommand),
@@ -109,8 +143,10 @@ enum Command {
     Adopt(adopt::AdoptArgs),
     /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
-    /// Print the manual page
-    Man,
+    /// Print or write the manual pages
+    Man(man::ManArgs),
+    /// Print help on a command or a topic
+    Help(help::HelpArgs),
 }
 
 impl Command {
@@ -125,15 +161,35 @@ impl Command {
             _ => false,
         }
     }
+
+    /// Whether `--json` makes the command print JSON. All others print text or archives.
+    fn prints_json(&self) -> bool {
+        !matches!(self, Self::Demo(_) | Self::Open(_)) && !self.describes_itself()
+    }
+
+    /// Whether the command only prints texts about the program, which depend on no clock.
+    fn describes_itself(&self) -> bool {
+        matches!(
+            self,
+            Self::Completions { .. } | Self::Man(_) | Self::Help(_)
+        )
+    }
 }
+
+/// Most damaged lines of the file of known signers that are named.
+const MOST_DAMAGED: usize = 5;
 
 /// The global options.
 struct Context {
     config: Option<PathBuf>,
     json: bool,
     quiet: bool,
+    /// `--retry`.
+    retry: Option<Duration>,
     /// Whether the warnings about the configuration were printed already.
     has_warned: AtomicBool,
+    /// The signers that this machine remembers, once a command looked one up.
+    signers: OnceLock<SignerMemory>,
 }
 
 impl Context {
@@ -144,7 +200,38 @@ impl Context {
                 output::tell(format_args!("warning: {warning}"));
             }
         }
-        Ok(found.config)
+        let mut config = found.config;
+        config.set_patience(&self.patience());
+        Ok(config)
+    }
+
+    /// Loads the configuration for a command that the schedule also runs.
+    fn load_config_of_schedule(&self) -> Result<Config, Failure> {
+        let mut config = self.load_config()?;
+        if self.retry.is_none() && !retry_notes::is_read() {
+            config.set_patience(&Patience::of_a_schedule());
+        }
+        Ok(config)
+    }
+
+    /// Returns how long a command that a person waits for tries to reach a target.
+    fn patience(&self) -> Patience {
+        let patience = self.retry.map_or_else(Patience::of_a_person, Patience::of);
+        match !self.quiet && retry_notes::is_read() {
+            true => patience.with_progress(Arc::new(RetryNotes)),
+            false => patience,
+        }
+    }
+
+    /// Returns the signers that this machine remembers. Warns once about lines without effect.
+    fn signers(&self) -> &SignerMemory {
+        self.signers.get_or_init(|| {
+            let signers = SignerMemory::load();
+            for line in signers.damaged().take(MOST_DAMAGED) {
+                output::tell(format_args!("warning: {line}"));
+            }
+            signers
+        })
     }
 
     /// Prints a note on stderr, unless `--quiet` is given.
@@ -186,7 +273,10 @@ impl FrontEnd for Context {
 pub fn run() -> ExitCode {
     memory::return_large_buffers();
     process_limits::report_panics();
-    let cli = Cli::parse();
+    let cli = match usage::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     if cli.command.holds_secrets() {
         process_limits::hide_memory();
     }
@@ -195,27 +285,35 @@ pub fn run() -> ExitCode {
         config: cli.config,
         json: cli.json,
         quiet: cli.quiet,
+        retry: cli.retry,
         has_warned: AtomicBool::new(false),
+        signers: OnceLock::new(),
     };
-    if let Err(failure) = process_limits::raise_open_files().and_then(|()| check_clock()) {
-        return failure.report();
-    }
-    let done = panics::caught_now(|| dispatch(&context, cli.command));
-    let result = done.unwrap_or_else(|panicked| {
+    let prints_json = cli.json && cli.command.prints_json();
+    let ready = match cli.command.describes_itself() {
+        true => Ok(()),
+        false => process_limits::raise_open_files().and_then(|()| check_clock()),
+    };
+    let result = ready.and_then(|()| caught(&context, cli.command));
+    failure::conclude(result, prints_json)
+}
+
+/// Runs the command. A panic is a failure.
+fn caught(context: &Context, command: Command) -> Result<Outcome, Failure> {
+    let done = panics::caught_now(|| dispatch(context, command));
+    done.unwrap_or_else(|panicked| {
         Err(Failure::from_error(panicked)
             .hint("finished work is kept; run it again, and report this line if it comes back"))
-    });
-    match result {
-        Ok(Outcome::Complete) => ExitCode::SUCCESS,
-        Ok(Outcome::Partial) => ExitCode::from(3),
-        Err(failure) => failure.report(),
-    }
+    })
 }
 
 fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
     match command {
         Command::Demo(args) => demo::run(context, &args),
         Command::Init(args) => init::run(context, &args),
+        Command::Source(command) => source::run(context, &command),
+        Command::Target(command) => target::run(context, &command),
+        Command::Config(command) => config::run(context, &command),
         Command::Key(command) => key::run(context, &command),
         Command::Snapshot(args) => snapshot::run(context, &args),
         Command::Validate(args) => snapshot::validate(context, &args),
@@ -232,9 +330,11 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Catalog(command) => catalog::run(context, &command),
         Command::Pin(args) => pin::run(context, &args),
         Command::Sync(args) => sync::run(context, &args),
+        Command::Remote(command) => remote::run(context, &command),
         Command::Adopt(args) => adopt::run(context, &args),
         Command::Completions { shell } => completions(shell),
-        Command::Man => man(),
+        Command::Man(args) => man::run(&args),
+        Command::Help(args) => help::run(&args),
     }
 }
 
@@ -269,23 +369,7 @@ fn on_interrupt() {
 
 fn completions(shell: clap_complete::Shell) -> Result<Outcome, Failure> {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "sealift", &mut text);
-    output::write_stdout(&text)?;
-    Ok(Outcome::Complete)
-}
-
-fn man() -> Result<Outcome, Failure> {
-    let mut text = Vec::new();
-    clap_mangen::Man::new(Cli::command())
-        .render(&mut text)
-        .map_err(Failure::from_error)?;
-    for command in Cli::command().get_subcommands() {
-        let name = format!("sealift-{}", command.get_name());
-        let command = command.clone().name(name);
-        clap_mangen::Man::new(command)
-            .render(&mut text)
-            .map_err(Failure::from_error)?;
-    }
+    clap_complete::generate(shell, &mut help::command(), "sealift", &mut text);
     output::write_stdout(&text)?;
     Ok(Outcome::Complete)
 }
@@ -296,6 +380,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        help::command().debug_assert();
     }
 }

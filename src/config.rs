@@ -6,14 +6,19 @@
 
 mod check;
 mod document;
+mod edit;
 mod error;
 mod find;
+mod hooks;
 mod preset;
 mod raw;
 mod recipients;
+pub mod remotes;
+mod show;
 mod source;
 mod value;
 mod write;
+mod written;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,13 +29,21 @@ use self::document::ConfigDocument;
 use crate::base::ids::HostName;
 use crate::base::rate_schedule::Timetable;
 use crate::base::walk::Filter;
+use crate::storage::Patience;
 
 pub use crate::retention::Policy as Retention;
+pub use edit::{EditError, add_table, remove_table};
 pub use error::ConfigError;
 pub use find::{LoadedConfig, named_by_environment};
+pub use hooks::RunHooks;
 pub use recipients::Recipient;
-pub use value::{parse_age, parse_duration, parse_size};
-pub use write::{NewConfig, render_new};
+pub use show::Setting;
+pub use value::{parse_age, parse_cron, parse_duration, parse_size};
+pub use write::{
+    NewConfig, NewSource, NewSourceKind, NewTarget, TakenPlace, free_place, render_new,
+    render_source, render_target,
+};
+pub use written::{TableKind, WrittenTable};
 
 /// The name of a configuration file.
 pub const FILE_NAME: &str = "sealift.toml";
@@ -38,6 +51,8 @@ pub const FILE_NAME: &str = "sealift.toml";
 pub const ENVIRONMENT: &str = "SEALIFT_CONFIG";
 /// The configuration of the whole machine.
 const SYSTEM_FILE: &str = "/etc/sealift/sealift.toml";
+/// Number of newest snapshots that stay on this host if the configuration does not say.
+const KEEP_LOCAL: u32 = 2;
 /// How long a source waits for its lock if the configuration does not say.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a source's command may take if the configuration does not say.
@@ -61,19 +76,35 @@ pub struct Config {
     pub state: PathBuf,
     /// The directory of local snapshots.
     pub snapshots_dir: PathBuf,
+    /// Number of newest snapshots that stay on this host; `None`: all. Older ones stay until every
+    /// target has them.
+    pub keep_local: Option<u32>,
     /// The preset's sources, then the others in the order of the file.
     pub sources: Vec<Source>,
     /// In the order of the file.
     pub targets: Vec<TargetConfig>,
-    /// The policy for local snapshots, and for targets without one of their own. `None` keeps
-    /// everything.
+    /// The policy for targets without one of their own. `None` keeps everything.
     pub retention: Option<Retention>,
     /// When backups are due.
     pub schedule: Schedule,
+    /// Commands around a run.
+    pub hooks: RunHooks,
     /// How archives are made.
     pub pack: PackConfig,
     /// Size in bytes up to which the spool may grow; `None`: half of the free space.
     pub spool_limit: Option<u64>,
+    /// How long the command that runs waits for a target's first answer; not part of the file.
+    pub patience: Patience,
+}
+
+impl Config {
+    /// Gives all targets the `patience` of the command that runs.
+    pub fn set_patience(&mut self, patience: &Patience) {
+        self.patience = patience.clone();
+        for target in &mut self.targets {
+            target.patience = patience.clone();
+        }
+    }
 }
 
 /// One thing that a snapshot contains.
@@ -230,10 +261,10 @@ impl CommandLine {
         // A shell line may begin with settings: `PGPASSWORD=… pg_dump`.
         let is_set = |word: &&&str| matches!(self, Self::Shell(_)) && word.contains('=');
         let set = words.iter().take_while(is_set).count();
-        let program = words.get(set).copied().unwrap_or("…");
+        let program = words.get(set).copied().unwrap_or("...");
         match words.len() {
             1 => program.to_owned(),
-            _ => format!("{program} …"),
+            _ => format!("{program} ..."),
         }
     }
 }
@@ -283,6 +314,8 @@ pub struct TargetConfig {
     pub retention: Option<Retention>,
     /// Each backup also deletes the snapshots on this target that the policy does not keep.
     pub prune: bool,
+    /// How long the command that runs waits for the target's first answer; not part of the file.
+    pub patience: Patience,
 }
 
 /// `[schedule]`.
@@ -338,6 +371,18 @@ impl Config {
         check::keys_and_secrets(&document, &raw::known_keys())?;
         let raw: raw::RawConfig = toml::from_str(text).map_err(|e| document.syntax(&e))?;
         raw.validate(&document)
+    }
+
+    /// Returns the tables of this kind that `text`, the content of `file`, has, in its order. The
+    /// sources of a preset are not among them.
+    pub fn written_tables(
+        text: &str,
+        file: &Path,
+        kind: TableKind,
+    ) -> Result<Vec<WrittenTable>, ConfigError> {
+        let document = ConfigDocument { text, file };
+        let raw: raw::RawConfig = toml::from_str(text).map_err(|e| document.syntax(&e))?;
+        raw.written_tables(&document, kind)
     }
 
     /// Returns every key, by table: first the top, whose name is empty.

@@ -4,6 +4,7 @@
 
 pub mod generate;
 pub mod identities;
+pub mod known_signers;
 pub mod plugin;
 pub mod private_key_text;
 pub mod prompt;

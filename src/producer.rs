@@ -23,6 +23,7 @@ mod json;
 mod leftovers;
 mod local_snapshots;
 mod probe_file;
+mod run_hook;
 mod shell;
 mod snapshot_dir;
 mod snapshot_path;
@@ -30,6 +31,7 @@ mod source_roots;
 mod stage_tree;
 mod staged_files;
 mod stderr;
+mod survey;
 mod take_source;
 mod validate;
 
@@ -55,6 +57,8 @@ pub use backup_metadata::Validation;
 pub use error::{ProduceError, SourceError};
 pub use leftovers::{Leftover, LeftoverKind, leftovers};
 pub use local_snapshots::{LocalSnapshot, delete, from_dir, in_place_of, left_out_of, list};
+pub(crate) use run_hook::RunHook;
+pub use survey::{DroppedTotal, SourceSurvey, Surveyor, find_source};
 pub use validate::validate;
 
 /// The parameters of one run, beyond the configuration.
@@ -301,7 +305,7 @@ fn write_aside(
 }
 
 /// Returns the sources of this run, in the configuration's order.
-fn wanted_sources<'a>(
+pub fn wanted_sources<'a>(
     config: &'a Config,
     include: &[String],
 ) -> Result<Vec<&'a Source>, ProduceError> {

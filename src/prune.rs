@@ -272,10 +272,17 @@ impl PruneRequest {
         let seen = Inventory::take(&self.folder, &self.trust).await?;
         let chain = &seen.chain;
         for finding in &chain.findings {
-            if let Finding::Refused(name, why) = finding
-                && !seen.remains.contains(name)
-            {
-                return Err(PruneError::Unreadable(name.clone(), why.clone()));
+            let unread = match finding {
+                Finding::Refused(name, _) if seen.remains.contains(name) => None,
+                Finding::Refused(name, why) => Some((name, why.clone())),
+                Finding::Stranger(manifests) => {
+                    let last = manifests.names.last();
+                    last.map(|name| (name, manifests.to_string()))
+                }
+                _ => None,
+            };
+            if let Some((name, why)) = unread {
+                return Err(PruneError::Unreadable(name.clone(), why));
             }
         }
         let mut snapshots = self.decide(&seen);
@@ -434,6 +441,7 @@ impl PruneRequest {
         let guard = Guard {
             now: self.now,
             pruned_at,
+            policy: self.policy,
             confirmed: self.confirmed,
         };
         let reasons: Vec<Reasons> = planned.iter().map(|one| one.reasons.clone()).collect();

@@ -14,6 +14,7 @@
 //! every error as final for its run. Secrets come from the environment and the usual files, and no
 //! label or error carries one.
 
+mod contact;
 mod contract;
 mod environment;
 mod error;
@@ -26,6 +27,8 @@ mod machine_name;
 mod object_store;
 mod offline;
 mod open;
+mod patience;
+mod place;
 mod process_failure;
 mod redact;
 mod retry;
@@ -48,4 +51,6 @@ pub use open::{
     check_folder, check_url, folder_path, is_over_ssh, open, open_existing, open_or_offline,
     open_with, runs_programs,
 };
+pub use patience::Patience;
+pub use place::place;
 pub use spec::TargetSpec;

@@ -71,6 +71,16 @@ pub(crate) fn of_files_ns() -> i128 {
     since.map_or(0, |time| time.as_nanos() as i128)
 }
 
+/// Returns `time` without its fraction of a second, as reports show it.
+pub(crate) fn in_seconds(time: DateTime<Utc>) -> DateTime<Utc> {
+    time.with_nanosecond(0).unwrap_or(time)
+}
+
+/// Parses a time that Sealift recorded, in whole seconds.
+pub(crate) fn recorded(text: &str) -> Option<DateTime<Utc>> {
+    parse(text).map(in_seconds)
+}
+
 /// Parses an RFC 3339 time. A leap second becomes the second before it: not every reader accepts a
 /// `:60`.
 fn parse(text: &str) -> Option<DateTime<Utc>> {

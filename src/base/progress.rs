@@ -50,6 +50,15 @@ pub enum ProgressEvent<'a> {
         /// Size of the object.
         bytes: u64,
     },
+    /// A target does not answer, or its requests fail; they are retried.
+    Retrying {
+        /// The target's configured name, or its label if it is in no config.
+        target: &'a str,
+        /// What the last attempt failed with, without its object's name.
+        cause: &'a str,
+        /// Seconds for which the request is still retried; `None`: the first attempt goes on.
+        left_seconds: Option<u64>,
+    },
     /// Something that the operator may want to know, and that changes no exit code.
     Note {
         /// A sentence without its final period.
@@ -105,12 +114,19 @@ mod tests {
         let shipped = ProgressEvent::BytesShipped { target, bytes };
         let stage = Stage::InspectingTargets;
         let started = ProgressEvent::StageStarted { stage };
-        let lines = [shipped, started].map(|event| serde_json::to_string(&event).unwrap());
+        let retrying = ProgressEvent::Retrying {
+            target,
+            cause: "connection refused",
+            left_seconds: Some(120),
+        };
+        let lines =
+            [shipped, started, retrying].map(|event| serde_json::to_string(&event).unwrap());
         assert_eq!(
             lines,
             [
                 r#"{"event":"bytes_shipped","target":"s3","bytes":7}"#,
                 r#"{"event":"stage_started","stage":"inspecting_targets"}"#,
+                r#"{"event":"retrying","target":"s3","cause":"connection refused","left_seconds":120}"#,
             ]
         );
     }

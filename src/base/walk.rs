@@ -19,6 +19,7 @@
 //! - A marker counts only if it is a regular file, and never in the root: a user who can write
 //!   there could empty the whole source.
 
+mod dropped;
 mod error;
 mod exclude;
 mod filter;
@@ -33,11 +34,13 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::io::Errno;
 
+use self::dropped::DroppedLog;
 use self::exclude::Excludes;
 use self::left_out::NotEntered;
 use crate::base::openat::{Dir, Kind, Meta};
 use crate::base::skipped::Skipped;
 
+pub use dropped::{DropCause, Dropped};
 pub use error::WalkError;
 pub use exclude::BadLine;
 pub use filter::Filter;
@@ -76,6 +79,15 @@ pub enum Walked {
 /// Fails only if `root` cannot be listed, is on a pseudo file system of the kernel, or a pattern is
 /// malformed.
 pub fn walk(root: &Dir, filter: &Filter) -> Result<Walk, WalkError> {
+    start(root, filter, DroppedLog::default())
+}
+
+/// Does the same as [`walk`], and notes what the filter leaves out, for [`Walk::take_dropped`].
+pub fn walk_noting_dropped(root: &Dir, filter: &Filter) -> Result<Walk, WalkError> {
+    start(root, filter, DroppedLog::open())
+}
+
+fn start(root: &Dir, filter: &Filter, dropped: DroppedLog) -> Result<Walk, WalkError> {
     let unreadable = |source| WalkError::Root {
         path: root.path().to_owned(),
         source,
@@ -96,6 +108,7 @@ pub fn walk(root: &Dir, filter: &Filter) -> Result<Walk, WalkError> {
         pending: None,
         notes,
         left_out: NotEntered::default(),
+        dropped,
         buffer: Vec::new(),
     };
     let (level, broken) = walk.list(Vec::new(), root.clone(), id);
@@ -120,6 +133,7 @@ pub struct Walk {
     /// Notes to be yielded, the next one last.
     notes: Vec<String>,
     left_out: NotEntered,
+    dropped: DroppedLog,
     /// Reused by every listing.
     buffer: Vec<MaybeUninit<u8>>,
 }
@@ -177,6 +191,12 @@ impl Level {
 }
 
 impl Walk {
+    /// Returns what the filter left out since the last call, for a walk that notes it. Of a
+    /// directory that is left out, only the directory itself is noted.
+    pub fn take_dropped(&mut self) -> Vec<Dropped> {
+        self.dropped.take()
+    }
+
     /// Lists `dir`. Returns the level and, if the listing failed half-way, the error.
     fn list(&mut self, rel: Vec<u8>, dir: Dir, id: Meta) -> (Level, Option<io::Error>) {
         let mut found: Vec<(Vec<u8>, Kind)> = Vec::new();
@@ -205,14 +225,25 @@ impl Walk {
             (name, is_dir, what)
         };
         let entries: Vec<(Vec<u8>, bool, What)> = match marker {
-            Some((name, meta)) => vec![(name.to_vec(), false, What::Marker(meta))],
+            Some((name, meta)) => {
+                let others = found.iter().filter(|(other, _)| other != name);
+                for (other, kind) in others {
+                    let cause = DropCause::Marker(name);
+                    self.dropped.add(&rel, other, *kind == Kind::Dir, cause);
+                }
+                vec![(name.to_vec(), false, What::Marker(meta))]
+            }
             None => found.into_iter().map(entries).collect(),
         };
-        let mut items: Vec<Item> = entries
-            .into_iter()
-            .filter(|(name, is_dir, _)| !self.is_excluded(&joined(&rel, name), *is_dir))
-            .map(|(name, _, what)| Item { name, what })
-            .collect();
+        let mut items: Vec<Item> = Vec::with_capacity(entries.len());
+        for (name, is_dir, what) in entries {
+            match self.excludes.excluded_by(&joined(&rel, &name), is_dir) {
+                Some(line) => self
+                    .dropped
+                    .add(&rel, &name, is_dir, DropCause::Pattern(line)),
+                None => items.push(Item { name, what }),
+            }
+        }
         items.sort_unstable_by(|a, b| b.name.cmp(&a.name));
         let dir = Some(dir);
         let level = Level {
@@ -222,10 +253,6 @@ impl Walk {
             items,
         };
         (level, broken)
-    }
-
-    fn is_excluded(&self, rel: &[u8], is_dir: bool) -> bool {
-        self.excludes.is_excluded(rel, is_dir)
     }
 
     /// Calls `stat` for the entry `name` of the innermost directory, and yields it unless the
@@ -238,7 +265,11 @@ impl Walk {
         };
         let is_dir = meta.is_dir();
         // Its kind may have changed since it was listed.
-        if is_dir != was_dir && self.is_excluded(&rel, is_dir) {
+        if is_dir != was_dir
+            && let Some(line) = self.excludes.excluded_by(&rel, is_dir)
+        {
+            let cause = DropCause::Pattern(line);
+            self.dropped.add(b"", &rel, is_dir, cause);
             return None;
         }
         if meta.is_file() && self.is_mounted_pseudo(dir, &name, &rel, &meta) {
@@ -268,7 +299,11 @@ impl Walk {
     fn take(&mut self, name: Vec<u8>, rel: Vec<u8>, meta: Meta) -> Option<Walked> {
         let is_dir = meta.is_dir();
         let too_large = |max| meta.is_file() && meta.len() > max;
-        if self.filter.max_file_bytes.is_some_and(too_large) || meta.kind() == Kind::Socket {
+        if self.filter.max_file_bytes.is_some_and(too_large) {
+            self.dropped.add(b"", &rel, false, DropCause::TooLarge);
+            return None;
+        }
+        if meta.kind() == Kind::Socket {
             return None;
         }
         if is_dir && let Some(level) = self.levels.last_mut() {

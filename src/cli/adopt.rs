@@ -7,7 +7,7 @@ use super::failure::{Failure, Outcome};
 use super::output;
 use super::terminal;
 use crate::format::manifest::MAX_SEQUENCE;
-use crate::jobs::adopt;
+use crate::jobs::adopt::{self, AdoptReport};
 
 #[derive(Debug, Args)]
 pub(super) struct AdoptArgs {
@@ -29,6 +29,12 @@ pub(super) fn run(context: &Context, args: &AdoptArgs) -> Result<Outcome, Failur
             config.host,
             sequence + 1
         ));
+        if context.json {
+            output::print_json(&AdoptReport {
+                host: config.host.clone(),
+                adopted: Vec::new(),
+            })?;
+        }
         return Ok(Outcome::Complete);
     }
     let question = format!(

@@ -6,11 +6,13 @@ use std::time::Instant;
 use clap::Args;
 
 use super::Context;
+use super::dry_run;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
+use super::verdict;
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::jobs::backup::report::{BackupReport, PushedState, PushedTarget};
-use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot};
+use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot, Hooks};
 use crate::state::staged_snapshot::LeftOut;
 
 /// Most skipped paths that are listed.
@@ -30,6 +32,33 @@ pub(super) struct BackupArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct BackupRunArgs {
+    #[command(flatten)]
+    snapshot: BackupArgs,
+    /// Show what would be taken and what the exclude patterns leave out; take and send nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    hooks: HookArgs,
+}
+
+#[derive(Debug, Args)]
+struct HookArgs {
+    /// Do not run the commands of [hooks]
+    #[arg(long)]
+    no_hooks: bool,
+}
+
+impl HookArgs {
+    fn hooks(&self) -> Hooks {
+        match self.no_hooks {
+            true => Hooks::Skip,
+            false => Hooks::Run,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 pub(super) struct PushArgs {
     /// latest, a stamp, a sequence, or a time such as yesterday
     #[arg(value_name = "SNAPSHOT", default_value = "latest", value_parser = SnapshotChoice::parse)]
@@ -37,6 +66,8 @@ pub(super) struct PushArgs {
     /// Push this snapshot directory instead, created by any tool
     #[arg(long, value_name = "DIR", conflicts_with = "stamp")]
     dir: Option<PathBuf>,
+    #[command(flatten)]
+    hooks: HookArgs,
 }
 
 impl BackupArgs {
@@ -45,25 +76,33 @@ impl BackupArgs {
             include: self.include.clone(),
             tags: self.tag.clone(),
             note: self.note.clone(),
+            hooks: Hooks::default(),
         }
     }
 }
 
-pub(super) fn run(context: &Context, args: &BackupArgs) -> Result<Outcome, Failure> {
+pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
-    let config = context.load_config()?;
-    let report = backup::run(&config, &args.request(), context)?;
+    let config = context.load_config_of_schedule()?;
+    if args.dry_run {
+        return dry_run::run(context, &config, &args.snapshot.request());
+    }
+    let request = BackupRequest {
+        hooks: args.hooks.hooks(),
+        ..args.snapshot.request()
+    };
+    let report = backup::run(&config, &request, context)?;
     conclude(context, report, started)
 }
 
 pub(super) fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
-    let config = context.load_config()?;
+    let config = context.load_config_of_schedule()?;
     let which = match &args.dir {
         Some(dir) => ExistingSnapshot::Dir(dir.clone()),
         None => ExistingSnapshot::Chosen(args.stamp.clone()),
     };
-    let report = backup::push_existing(&config, &which, context)?;
+    let report = backup::push_existing(&config, &which, args.hooks.hooks(), context)?;
     conclude(context, report, started)
 }
 
@@ -153,7 +192,7 @@ fn print_summary(report: &BackupReport, started: Instant) -> Result<(), Failure>
         output::duration(started.elapsed()),
     ))?;
     for target in &report.targets {
-        output::print_line(format_args!("  {}: {}", target.label, target_line(target)))?;
+        verdict::print_line(format_args!("  {}: {}", target.label, target_line(target)))?;
     }
     let mut targets = report.targets.iter();
     if targets.any(|target| target.state == PushedState::Behind) {

@@ -36,14 +36,20 @@ pub(super) fn confine(
     identities: &Identities,
     mut dirs: Vec<Dir>,
 ) -> Result<(), Failure> {
-    let mut urls: Vec<String> = remote.from.iter().cloned().collect();
-    if remote.from.is_none() {
+    let source = remote.source()?;
+    let mut urls: Vec<String> = source.iter().map(|(spec, _)| spec.url.clone()).collect();
+    if source.is_none() {
         let config = context.load_config()?;
         urls.extend(config.targets.iter().map(|target| target.url.clone()));
         dirs.extend(Dir::open(&config.state));
     }
     if identities.uses_programs() || urls.iter().any(|url| storage::runs_programs(url)) {
         return Ok(());
+    }
+    let pinned = source.and_then(|(_, named)| named?.signer);
+    if remote.from.is_some() && remote.signer.is_none() && pinned.is_none() {
+        // A signer may have to be remembered, and the file's directory is none of those.
+        context.signers().prepare();
     }
     dirs.extend(Dir::open(&std::env::temp_dir()));
     // Opening a folder removes what interrupted uploads left in it.

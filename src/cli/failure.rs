@@ -5,6 +5,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use rustix::io::Errno;
+use serde::Serialize;
 
 use super::output;
 use crate::jobs::error::{FaultOrigin, JobError};
@@ -15,6 +16,47 @@ use crate::restore::open::{IdentityError, OpenArchiveError};
 use crate::state::StateError;
 use crate::state::catalog::CatalogError;
 use crate::storage::{ErrorKind, TargetError};
+
+/// The exit code if the command line or the configuration is wrong.
+pub(super) const USAGE: u8 = 2;
+
+/// A failure as JSON: the member `error` of what `--json` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct ErrorObject {
+    /// What failed.
+    pub(super) text: String,
+    /// Why, from the outermost cause on.
+    pub(super) causes: Vec<String>,
+    /// The next step.
+    pub(super) next: Option<String>,
+    pub(super) exit_code: u8,
+}
+
+/// Ends the run: prints the failure, and the report if the command `prints_json`. Returns the exit
+/// code.
+pub(super) fn conclude(result: Result<Outcome, Failure>, prints_json: bool) -> ExitCode {
+    let (code, failure) = match result {
+        Ok(Outcome::Complete) => (0, None),
+        Ok(Outcome::Partial) => (3, None),
+        // The reader of our output closed the pipe, which is no failure of ours.
+        Err(failure) if is_broken_pipe(&*failure.error) => return ExitCode::SUCCESS,
+        Err(failure) => (failure.code, Some(failure)),
+    };
+    if let Some(failure) = &failure {
+        failure.report();
+    }
+    if !prints_json {
+        return ExitCode::from(code);
+    }
+    match output::write_document(failure.as_ref().map(Failure::object)) {
+        Err(error) if failure.is_none() && !is_broken_pipe(&error) => {
+            let unwritten = Failure::from_error(error);
+            unwritten.report();
+            ExitCode::from(unwritten.code)
+        }
+        _ => ExitCode::from(code),
+    }
+}
 
 /// Result of a command that did its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +88,7 @@ impl Failure {
     /// The command line or the configuration is wrong.
     pub(super) fn usage(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self {
-            code: 2,
+            code: USAGE,
             ..Self::from_error(error)
         }
     }
@@ -57,27 +99,40 @@ impl Failure {
         self
     }
 
-    /// Prints the error, its causes and the next step. Returns the exit code.
-    pub(super) fn report(&self) -> ExitCode {
-        if is_broken_pipe(&*self.error) {
-            // The reader of our output closed the pipe, which is no failure of ours.
-            return ExitCode::SUCCESS;
-        }
+    /// Prints the error, its causes and the next step on stderr.
+    fn report(&self) {
         output::tell(format_args!("sealift: {}", self.error));
+        for cause in self.causes() {
+            output::tell(format_args!("  because: {cause}"));
+        }
+        if let Some(hint) = self.next() {
+            output::tell(format_args!("  next: {hint}"));
+        }
+    }
+
+    /// Returns the causes that the texts before them do not contain, from the outermost on.
+    fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
         let mut said = self.error.to_string();
         let mut source = self.error.source();
         while let Some(cause) = source {
             let text = cause.to_string();
             if !said.contains(&text) {
-                output::tell(format_args!("  because: {text}"));
                 said.push_str(&text);
+                causes.push(text);
             }
             source = cause.source();
         }
-        if let Some(hint) = self.next() {
-            output::tell(format_args!("  next: {hint}"));
+        causes
+    }
+
+    fn object(&self) -> ErrorObject {
+        ErrorObject {
+            text: self.error.to_string(),
+            causes: self.causes(),
+            next: self.next().map(str::to_owned),
+            exit_code: self.code,
         }
-        ExitCode::from(self.code)
     }
 
     fn next(&self) -> Option<&str> {
@@ -173,6 +228,9 @@ pub(super) const MORE_MEMORY: &str = "give it more memory or threads: `ulimit -v
 fn prompt_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
     match error.downcast_ref::<IdentityError>()? {
         IdentityError::NoPassphrase(_) => Some(NO_TERMINAL),
+        IdentityError::WrongPassphrase(_) => Some(
+            "check spaces at its ends, Caps Lock and the keyboard layout; the paper page has the key without a passphrase",
+        ),
         _ => None,
     }
 }

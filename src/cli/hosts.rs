@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::failure::{Failure, Outcome};
 use super::target_args::{self, Side};
-use super::{Context, output};
-use crate::format::signature::Trust;
+use super::{Context, output, verdict};
+use crate::jobs::signer_memory::RememberedPlace;
 use crate::jobs::status::hosts::{self, HostsReport, Member, NewestSnapshot};
 
 pub(super) fn run(
@@ -14,11 +14,14 @@ pub(super) fn run(
     signer: Option<&str>,
 ) -> Result<Outcome, Failure> {
     let target = side.open_for_reading(context)?;
-    let trust = match signer {
-        Some(text) => target_args::trust_of(text)?,
-        None => Trust::FirstSeen,
+    let named = side.remote(context)?.and_then(|remote| remote.signer);
+    let given = signer.or(named.as_deref());
+    let given = given.map(target_args::trust_of).transpose()?;
+    let remembered = RememberedPlace {
+        memory: context.signers(),
+        place: side.place(context)?,
     };
-    let report = hosts::run(&target, &trust)?;
+    let report = hosts::run(&target, given.as_ref(), &remembered)?;
     match context.json {
         true => output::print_json(&report)?,
         false => print(&report)?,
@@ -42,7 +45,7 @@ fn print(report: &HostsReport) -> Result<(), Failure> {
         "STATE",
     ];
     let rows: Vec<Vec<String>> = report.hosts.iter().map(row).collect();
-    output::write_stdout(output::table(&header, &rows).as_bytes())?;
+    verdict::print_table(&header, &rows)?;
     for member in &report.hosts {
         for problem in &member.problems {
             output::print_line(format_args!("{}: {problem}", member.host))?;

@@ -1,5 +1,7 @@
 //! `init`: writes a configuration, makes a signer, and tries the targets.
 
+mod questions;
+
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -7,40 +9,33 @@ use clap::Args;
 use super::Context;
 use super::failure::{Failure, Outcome};
 use super::output;
+use super::setup_args::{ServerArgs, SourceArgs};
+use super::target::print_tried;
+use super::terminal;
 use crate::base::ids::HostName;
 use crate::base::ownership;
-use crate::config::{FILE_NAME, NewConfig, named_by_environment, render_new};
+use crate::config::{FILE_NAME, NewConfig, TakenPlace, named_by_environment, render_new};
 use crate::jobs::init::{self, InitReport, InitRequest, TriedTarget};
-use crate::storage::{self, TargetSpec, is_over_ssh};
+use crate::keys::private_key_text::private_part;
+use crate::keys::recipients::short;
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct InitArgs {
     /// Name for this machine's backups [default: its host name]
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// Who can decrypt the backups: age1…, an ssh-ed25519 or ssh-rsa public key, or a file of them;
-    /// can be repeated
-    #[arg(long, value_name = "RECIPIENT", required = true)]
+    /// Who can decrypt the backups: age1..., an ssh-ed25519 or ssh-rsa public key, or a file of
+    /// them; can be repeated
+    #[arg(long, value_name = "RECIPIENT")]
     recipient: Vec<String>,
-    /// Where to back up to: s3://…, gs://…, az://…, https://… (WebDAV), rsync://…, sftp://…,
-    /// file:///… or a path; or NAME=URL; can be repeated
+    /// Where to back up to: s3://..., gs://..., az://..., https://... (WebDAV),
+    /// rsync://..., sftp://..., file:///... or a path; or NAME=URL; can be repeated
     #[arg(long, value_name = "[NAME=]URL")]
     target: Vec<String>,
-    /// Endpoint of the S3 targets, if it is not Amazon's
-    #[arg(long, value_name = "URL")]
-    endpoint: Option<String>,
-    /// Region of the S3 targets
-    #[arg(long, value_name = "REGION")]
-    region: Option<String>,
-    /// For the rsync and sftp targets: the command, such as "ssh -i KEY"
-    #[arg(long, value_name = "COMMAND")]
-    ssh: Option<String>,
-    /// A directory to back up, read in place; can be repeated
-    #[arg(long, value_name = "DIR")]
-    tree: Vec<PathBuf>,
-    /// Pattern of paths to exclude from the trees, in gitignore syntax; can be repeated
-    #[arg(long, value_name = "PATTERN")]
-    exclude: Vec<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    sources: SourceArgs,
     /// Built-in source list for an application
     #[arg(long, value_name = "NAME", value_parser = ["atocore"], requires = "root")]
     preset: Option<String>,
@@ -114,20 +109,31 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Outcome, Failure
             "{} exists already; nothing was changed",
             paths.config.display()
         ))
-        .hint("edit it, or give another path with --config"));
+        .hint(
+            "extend it with `sealift target add URL` and `sealift source add --tree DIR`, check it with `sealift \
+             config check`, or give another path with --config",
+        ));
     }
+    refuse_private_keys(&args.recipient)?;
+    let args = &complete(context, args, &paths)?;
     let text = render(args, &paths)?;
-    let dirs: Vec<&PathBuf> = args.tree.iter().chain(&args.root).collect();
+    let dirs: Vec<&PathBuf> = args.sources.tree.iter().chain(&args.root).collect();
     let request = InitRequest {
         text: &text,
         path: &paths.config,
         dirs: &dirs,
+        patience: context.patience(),
     };
-    let report = init::run(&request, context)?;
+    let report = init::run(&request, context, |written| {
+        Ok(match context.json {
+            true => (),
+            false => print_written(written)?,
+        })
+    })?;
     match context.json {
         true => output::print_json(&report)?,
         false => {
-            print(&report)?;
+            print_tried(&report.targets)?;
             note_next(context, &report);
         }
     }
@@ -135,6 +141,61 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Outcome, Failure
         true => Outcome::Complete,
         false => Outcome::Partial,
     })
+}
+
+/// Refuses private keys before anything is written or printed.
+fn refuse_private_keys(recipients: &[String]) -> Result<(), Failure> {
+    match recipients.iter().find_map(|text| private_part(text)) {
+        Some(kind) => Err(Failure::usage(format!(
+            "that is {kind}, not a recipient: this machine must never hold it; nothing was written"
+        ))
+        .hint(
+            "this machine has seen it, so make another on the key holder's machine: sealift key generate --output key.txt",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Returns the settings with what is missing: asks for it on a terminal, else fails.
+fn complete(context: &Context, args: &InitArgs, paths: &InitPaths) -> Result<InitArgs, Failure> {
+    let missing: Vec<&str> = [
+        (
+            args.recipient.is_empty(),
+            "--recipient (who can decrypt the backups)",
+        ),
+        (
+            args.sources.is_empty() && args.preset.is_none(),
+            "--tree, --sqlite, --json-file, --command or --preset (what to back up)",
+        ),
+        (args.target.is_empty(), "--target (where to back up to)"),
+    ]
+    .into_iter()
+    .filter_map(|(is_missing, what)| is_missing.then_some(what))
+    .collect();
+    if missing.is_empty() {
+        return Ok(args.clone());
+    }
+    if terminal::is_interactive() && !context.json && !context.quiet {
+        let default_host = host_name().ok();
+        return questions::ask_for_missing(args, default_host, &paths.config, &mut Terminal);
+    }
+    Err(
+        Failure::usage(format!("init needs {}", missing.join(" and ")))
+            .hint("give these options, or run it on a terminal, where it asks"),
+    )
+}
+
+/// Asks on the terminal.
+struct Terminal;
+
+impl questions::Ask for Terminal {
+    fn ask(&mut self, prompt: &str) -> Result<Option<String>, Failure> {
+        Ok(terminal::ask(prompt)?)
+    }
+
+    fn say(&mut self, text: &str) {
+        output::tell(text);
+    }
 }
 
 fn render(args: &InitArgs, paths: &InitPaths) -> Result<String, Failure> {
@@ -160,23 +221,12 @@ fn render(args: &InitArgs, paths: &InitPaths) -> Result<String, Failure> {
         (Some(preset), Some(root)) => Some((preset.clone(), absolute(root)?)),
         _ => None,
     };
-    let targets = targets(&args.target)?;
-    let over_ssh = targets.iter().filter(|(_, url)| is_over_ssh(url));
-    let over_ssh: Vec<String> = over_ssh.map(|(name, _)| name.clone()).collect();
-    if args.ssh.is_some() && over_ssh.is_empty() {
-        return Err(Failure::usage("no target is reached by ssh").hint("omit --ssh"));
-    }
-    for (name, url) in &targets {
-        let of_s3 = |value: &Option<String>| value.clone().filter(|_| url.starts_with("s3://"));
-        let spec = TargetSpec {
-            endpoint: of_s3(&args.endpoint),
-            region: of_s3(&args.region),
-            ssh: args.ssh.clone().filter(|_| over_ssh.contains(name)),
-            ..TargetSpec::from_url(url)
-        };
-        spec.check()
-            .map_err(|fault| Failure::usage(format!("--{fault}")))?;
-    }
+    // The places of the preset's sources, and their names.
+    let taken = match &preset {
+        Some(_) => vec!["db", "config", "registry", "chroma"],
+        None => Vec::new(),
+    };
+    let taken = taken.into_iter().map(TakenPlace::of).collect();
     Ok(render_new(&NewConfig {
         host,
         recipients,
@@ -187,13 +237,8 @@ fn render(args: &InitArgs, paths: &InitPaths) -> Result<String, Failure> {
             (None, Some((_, root))) => Some(root.join("backups/snapshots")),
             (None, None) => None,
         },
-        targets,
-        over_ssh,
-        endpoint: args.endpoint.clone(),
-        region: args.region.clone(),
-        ssh: args.ssh.clone(),
-        trees: args.tree.iter().map(absolute).collect::<Result<_, _>>()?,
-        excludes: args.exclude.clone(),
+        targets: args.server.targets(&args.target, &[])?,
+        sources: args.sources.sources(taken)?,
         preset,
         schedule: args.schedule.clone(),
     }))
@@ -208,46 +253,8 @@ fn host_name() -> Result<String, Failure> {
     }
 }
 
-/// Returns names and URLs. A path becomes a `file` URL; a target without a name is named after its
-/// scheme.
-fn targets(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
-    let mut targets: Vec<(String, String)> = Vec::new();
-    for text in texts {
-        let named = text
-            .split_once('=')
-            .filter(|(name, _)| !name.is_empty() && !name.contains(['/', ':', '.']));
-        let (name, url) = named.map_or((None, text.as_str()), |(name, url)| (Some(name), url));
-        storage::check_url(url).map_err(Failure::usage)?;
-        let url = match storage::folder_path(url) {
-            Some(path) if !url.contains("://") => {
-                let path = std::path::absolute(path)?;
-                let url = url::Url::from_file_path(&path);
-                url.map_err(|()| {
-                    Failure::usage(format!("{} cannot be the path of a target", path.display()))
-                })?
-                .to_string()
-            }
-            _ => url.to_owned(),
-        };
-        let scheme = url.split_once("://").map_or("rsync", |(scheme, _)| scheme);
-        let base = name.unwrap_or(match scheme {
-            "file" => "folder",
-            "http" | "https" => "webdav",
-            other => other,
-        });
-        let taken = |name: &str| targets.iter().any(|(taken, _)| taken == name);
-        let mut name = base.to_owned();
-        let mut number = 2;
-        while taken(&name) {
-            name = format!("{base}-{number}");
-            number += 1;
-        }
-        targets.push((name, url));
-    }
-    Ok(targets)
-}
-
-fn print(report: &InitReport) -> Result<(), Failure> {
+/// Prints what was written, before the targets are tried.
+fn print_written(report: &InitReport) -> std::io::Result<()> {
     output::print_line(format_args!("config   {}", report.config_path))?;
     let how = match report.signer_made {
         true => "new",
@@ -258,18 +265,7 @@ fn print(report: &InitReport) -> Result<(), Failure> {
         report.signer_fingerprint, report.signer
     ))?;
     for recipient in &report.recipients {
-        output::print_line(format_args!("sealed to {recipient}"))?;
-    }
-    for TriedTarget {
-        name, may, problem, ..
-    } in &report.targets
-    {
-        if let Some(allowed) = may {
-            output::print_line(format_args!("target   {name}: {}", allowed.words))?;
-        }
-        if let Some(problem) = problem {
-            output::print_line(format_args!("target   {name}: ATTENTION: {problem}"))?;
-        }
+        output::print_line(format_args!("sealed to {}", short(recipient)))?;
     }
     Ok(())
 }
@@ -302,30 +298,4 @@ fn note_next(context: &Context, report: &InitReport) {
             format!("next: fix the targets marked ATTENTION, then run sealift {explicit}backup")
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_get_names_and_urls() {
-        let texts = [
-            "/backups",
-            "s3://bucket/a",
-            "s3://bucket/b=c",
-            "off=https://dav.example.org/x",
-            "me@laptop:backups",
-        ];
-        let found = targets(&texts.map(String::from)).unwrap();
-        let expected = [
-            ("folder", "file:///backups"),
-            ("s3", "s3://bucket/a"),
-            ("s3-2", "s3://bucket/b=c"),
-            ("off", "https://dav.example.org/x"),
-            ("rsync", "me@laptop:backups"),
-        ];
-        let expected = expected.map(|(name, url)| (name.to_owned(), url.to_owned()));
-        assert_eq!(found, expected);
-    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::Context;
@@ -14,6 +14,7 @@ use super::terminal::TerminalPrompt;
 use crate::base::ids::Hash;
 use crate::jobs::init::write_new_file;
 use crate::jobs::recovery_files::RECOVER_PY;
+use crate::keys::recipients::short;
 use crate::packer::seal::Recipients;
 use crate::restore::open::{self, ExposeSecret as _, FilePrompt, Identities, Prompt, SecretString};
 
@@ -54,6 +55,36 @@ pub(super) struct CheckArgs {
     recipients: Vec<String>,
 }
 
+/// What `key generate` made.
+#[derive(Debug, Serialize)]
+struct GeneratedKey {
+    /// The path of the identity.
+    identity: String,
+    recipient: String,
+    /// The path of the recovery script.
+    recover_py: String,
+    recover_py_sha256: Hash,
+}
+
+/// The recipients of an identity file.
+#[derive(Debug, Serialize)]
+struct ShownRecipients<'a> {
+    recipients: &'a [String],
+}
+
+/// What `key check` found.
+#[derive(Debug, Serialize)]
+struct CheckedRecipients {
+    recipients: Vec<CheckedRecipient>,
+}
+
+/// A recipient, and whether the identities open what is sealed to it.
+#[derive(Debug, Serialize)]
+struct CheckedRecipient {
+    recipient: String,
+    opens: bool,
+}
+
 pub(super) fn run(context: &Context, command: &KeyCommand) -> Result<Outcome, Failure> {
     match command {
         KeyCommand::Generate(args) => generate(context, args),
@@ -77,19 +108,19 @@ fn generate(context: &Context, args: &GenerateArgs) -> Result<Outcome, Failure> 
     let script = place_recovery_script(&args.output)?;
     let script_sha256 = Hash::sha256(RECOVER_PY);
     context.note(format_args!(
-        "identity: {} — keep it off the server, and a copy on paper; without it nothing can be restored\n\
+        "identity: {} (keep it off the server, and a copy on paper; without it nothing can be restored)\n\
          recovery without Sealift: {} (sha256 {script_sha256}; write that down too)\n\
          recipient, for the server's config:",
         args.output.display(),
         script.display(),
     ));
     if context.json {
-        output::print_json(&json!({
-            "identity": args.output.display().to_string(),
-            "recipient": recipient,
-            "recover_py": script.display().to_string(),
-            "recover_py_sha256": script_sha256,
-        }))?;
+        output::print_json(&GeneratedKey {
+            identity: args.output.display().to_string(),
+            recipient,
+            recover_py: script.display().to_string(),
+            recover_py_sha256: script_sha256,
+        })?;
     } else {
         output::print_line(&recipient)?;
     }
@@ -151,7 +182,7 @@ fn show(context: &Context, args: &ShowArgs) -> Result<Outcome, Failure> {
         .hint("the plugin prints it; for an SSH key it is the .pub file"));
     }
     if context.json {
-        output::print_json(&json!({ "recipients": recipients }))?;
+        output::print_json(&ShownRecipients { recipients })?;
     } else {
         for recipient in recipients {
             output::print_line(recipient)?;
@@ -171,25 +202,26 @@ fn check(context: &Context, args: &CheckArgs) -> Result<Outcome, Failure> {
     };
     let all = Recipients::load(&texts, &base).map_err(Failure::usage)?;
     let identities = Identities::load(&args.identity, &prompt())?;
-    let mut results = Vec::new();
+    let mut checked = CheckedRecipients {
+        recipients: Vec::new(),
+    };
     for text in all.texts() {
         let one = Recipients::load(std::slice::from_ref(text), &base)?;
         let sealed = one.seal_bytes(b"sealift key check")?;
-        results.push((text.clone(), open::opens(&identities, &sealed)));
+        checked.recipients.push(CheckedRecipient {
+            recipient: text.clone(),
+            opens: open::opens(&identities, &sealed),
+        });
     }
     if context.json {
-        let rows: Vec<_> = results
-            .iter()
-            .map(|(recipient, opens)| json!({ "recipient": recipient, "opens": opens }))
-            .collect();
-        output::print_json(&rows)?;
+        output::print_json(&checked)?;
     } else {
-        for (recipient, opens) in &results {
+        for CheckedRecipient { recipient, opens } in &checked.recipients {
             let verdict = if *opens { "opens" } else { "does not open" };
-            output::print_line(format_args!("{verdict}  {recipient}"))?;
+            output::print_line(format_args!("{verdict}  {}", short(recipient)))?;
         }
     }
-    match results.iter().any(|(_, opens)| *opens) {
+    match checked.recipients.iter().any(|one| one.opens) {
         true => Ok(Outcome::Complete),
         false => Err(Failure::from_error(
             "the identity opens nothing that is sealed to these recipients",

@@ -1,6 +1,6 @@
 //! `list`: the snapshots of this host, or those on a target.
 
-mod remote;
+pub(super) mod remote;
 
 use std::path::PathBuf;
 
@@ -12,6 +12,7 @@ use super::choose::NarrowArgs;
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, printable, size};
 use super::target_args::RemoteArgs;
+use super::verdict;
 use crate::base::local_time;
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::Config;
@@ -81,8 +82,7 @@ fn print_local(
         on_request: config.sources.iter().any(|source| source.on_request),
     };
     let rows: Vec<Vec<String>> = report.backups.iter().map(|one| columns.row(one)).collect();
-    let table = output::table(&columns.header(), &rows);
-    output::write_stdout(table.as_bytes())?;
+    verdict::print_table(&columns.header(), &rows)?;
     note_the_rest(context, report);
     Ok(())
 }

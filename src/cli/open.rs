@@ -13,7 +13,7 @@ use crate::restore::{ConcatError, concat_tars};
 
 #[derive(Debug, Args)]
 pub(super) struct OpenArgs {
-    /// Archives (….tar.zst.age); several make one tar
+    /// Archives (*.tar.zst.age); several make one tar
     #[arg(required = true, value_name = "ARCHIVE")]
     archives: Vec<PathBuf>,
     /// An identity file; can be repeated
@@ -24,7 +24,7 @@ pub(super) struct OpenArgs {
 pub(super) fn run(_context: &Context, args: &OpenArgs) -> Result<Outcome, Failure> {
     if io::stdout().is_terminal() {
         return Err(Failure::usage("refusing to write a tar to the terminal")
-            .hint("pipe it: sealift open … | tar tv"));
+            .hint("pipe it: sealift open ... | tar tv"));
     }
     let identities = Identities::load(&args.identity, &prompt())?;
     let mut out = io::BufWriter::with_capacity(1 << 20, io::stdout().lock());

@@ -1,8 +1,10 @@
 //! Data on stdout, as text or JSON, and messages on stderr.
 
 use std::io::{self, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::ser::{Serialize, SerializeSeq as _, Serializer as _};
+use serde_json::{Value, json};
 
 use super::visible::{VisibleFormatter, visible_in_line};
 pub(super) use super::visible::{printable, visible};
@@ -42,9 +44,43 @@ pub(super) fn print_line(text: impl std::fmt::Display) -> io::Result<()> {
     write_stdout(format!("{}\n", visible(&text.to_string())).as_bytes())
 }
 
-/// Prints `value` as JSON on stdout, with its keys in alphabetical order.
+/// What `--json` prints in this run: one JSON value, so that any reader can parse it as a whole.
+enum PendingJson {
+    None,
+    /// Not written yet: the command may still fail.
+    Report(Value),
+    /// A list that was written element by element.
+    Streamed,
+}
+
+static DOCUMENT: Mutex<PendingJson> = Mutex::new(PendingJson::None);
+
+/// Sets `value` as the report of this run, which [`write_document`] prints when the command ends.
 pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
     let value = serde_json::to_value(value).map_err(io::Error::other)?;
+    *document() = PendingJson::Report(value);
+    Ok(())
+}
+
+fn document() -> MutexGuard<'static, PendingJson> {
+    DOCUMENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Prints the report of this run as JSON on stdout, with its keys in alphabetical order. A failure
+/// becomes its member `error`.
+pub(super) fn write_document(error: Option<impl Serialize>) -> io::Result<()> {
+    let error = error.map(serde_json::to_value).transpose()?;
+    let document = std::mem::replace(&mut *document(), PendingJson::None);
+    let value = match (document, error) {
+        (PendingJson::Report(Value::Object(mut report)), Some(error)) => {
+            report.insert("error".to_owned(), error);
+            Value::Object(report)
+        }
+        (PendingJson::Report(report), _) => report,
+        (PendingJson::None, Some(error)) => json!({ "error": error }),
+        // Neither a second value nor one within the list could be parsed.
+        (PendingJson::Streamed, _) | (PendingJson::None, None) => return Ok(()),
+    };
     let mut text = Vec::new();
     let formatter = VisibleFormatter::default();
     let mut json = serde_json::Serializer::with_formatter(&mut text, formatter);
@@ -58,6 +94,7 @@ pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
 pub(super) fn print_json_list<T: Serialize, E: From<io::Error>>(
     values: impl Iterator<Item = Result<T, E>>,
 ) -> Result<(), E> {
+    *document() = PendingJson::Streamed;
     let unwritten = |error: io::Error| io::Error::new(error.kind(), Unwritten(error));
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut json = serde_json::Serializer::with_formatter(&mut out, VisibleFormatter::default());

@@ -1,10 +1,13 @@
 //! `pin`: keeps a snapshot regardless of the retention policy.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
 use super::{Context, output};
+use crate::base::ids::Stamp;
 use crate::base::snapshot_choice::{BadChoice, SnapshotChoice, exact_name};
 use crate::jobs::pin::{self, PinChange};
 
@@ -26,6 +29,12 @@ pub(super) struct PinArgs {
     list: bool,
 }
 
+/// The snapshots that are pinned after the run.
+#[derive(Debug, Serialize)]
+struct PinnedSnapshots<'a> {
+    pinned: &'a BTreeSet<Stamp>,
+}
+
 pub(super) fn run(context: &Context, args: &PinArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let change = match (&args.snapshot, &args.remove) {
@@ -35,7 +44,7 @@ pub(super) fn run(context: &Context, args: &PinArgs) -> Result<Outcome, Failure>
     };
     let all = pin::run(&config, &change, context)?;
     match context.json {
-        true => output::print_json(&json!({ "pinned": all }))?,
+        true => output::print_json(&PinnedSnapshots { pinned: &all })?,
         false => all.iter().try_for_each(output::print_line)?,
     }
     Ok(Outcome::Complete)

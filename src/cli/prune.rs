@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
@@ -38,7 +38,7 @@ pub(super) struct PruneArgs {
         value_parser = exact_name,
     )]
     forget: Vec<String>,
-    /// Prune the snapshots on this host instead, as `backup` does
+    /// Delete older snapshots on this host instead, as `backup` does ([snapshots] keep)
     #[arg(long, conflicts_with_all = ["from", "target", "policy", "gone", "keep"])]
     local: bool,
     /// Sign the tombstones with this OpenSSH key [default: the config's signer]
@@ -146,6 +146,14 @@ fn tell_problems(target: &TargetPruneReport) {
     }
 }
 
+/// What `prune --local` did, or would do.
+#[derive(Debug, Serialize)]
+struct LocalPruneRun<'a> {
+    dry_run: bool,
+    #[serde(flatten)]
+    report: &'a LocalPruneReport,
+}
+
 fn prune_local(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let state = open_state(&config, context)?;
@@ -154,25 +162,17 @@ fn prune_local(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> 
         [] => retain_local(&config, &state, mode)?,
         named => LocalPruneReport {
             forgotten: forget_local(&config, &state, named, mode)?,
-            refusal: None,
         },
     };
     match context.json {
-        true => output::print_json(&json!({
-            "dry_run": args.dry_run, "forgotten": report.forgotten,
-            "refusal": report.refusal.as_ref().map(ToString::to_string),
-        }))?,
+        true => output::print_json(&LocalPruneRun {
+            dry_run: args.dry_run,
+            report: &report,
+        })?,
         false => report.forgotten.iter().try_for_each(output::print_line)?,
     }
     if report.forgotten.is_empty() {
         context.note("nothing is to be deleted on this host");
-    }
-    if let Some(refusal) = &report.refusal {
-        let how = match refusal.may_be_confirmed() {
-            true => "without --yes it would be refused",
-            false => "it would be refused",
-        };
-        output::tell(format_args!("{how}: {refusal}"));
     }
     Ok(Outcome::Complete)
 }

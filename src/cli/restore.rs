@@ -23,8 +23,8 @@ use crate::jobs::context::{FrontEnd as _, runtime};
 use crate::jobs::wrong_key;
 use crate::restore::open::Identities;
 use crate::restore::{
-    self, DestinationError, ExtractError, RestoreError, RestorePlan, RestoreReport, RestoreRequest,
-    Resumed,
+    self, DestinationError, ExtractError, PlanError, RestoreError, RestorePlan, RestoreReport,
+    RestoreRequest, Resumed,
 };
 
 #[derive(Debug, Args)]
@@ -139,6 +139,7 @@ fn failed(error: RestoreError) -> Failure {
         // The general advice applies: another target would not help.
         _ if system_hint(&error).is_some() => None,
         RestoreError::Frozen(frozen) => return thaw::needed(frozen),
+        RestoreError::Plan(PlanError::Doubtful { next, .. }) => *next,
         RestoreError::Incomplete { .. }
         | RestoreError::Index { .. }
         | RestoreError::IndexArchives { .. }

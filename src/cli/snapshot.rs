@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
+use serde::Serialize;
 
 use super::Context;
 use super::backup::{BackupArgs, print_left_out};
 use super::failure::{Failure, Outcome};
 use super::output;
 use crate::base::snapshot_choice::SnapshotChoice;
+use crate::format::index::DatabaseRecord;
 use crate::jobs::backup::report::skipped_beside;
 use crate::jobs::{backup, local_snapshots};
 use crate::producer::{self, Validation};
+use crate::state::staged_snapshot::LeftOut;
 
 #[derive(Debug, Args)]
 pub(super) struct SnapshotArgs {
@@ -52,6 +54,33 @@ pub(super) fn run(context: &Context, args: &SnapshotArgs) -> Result<Outcome, Fai
     })
 }
 
+/// What `validate` found.
+#[derive(Debug, Serialize)]
+struct ValidationReport<'a> {
+    /// The snapshot's directory.
+    snapshot: &'a str,
+    valid: bool,
+    errors: &'a [String],
+    details: &'a [String],
+    databases: &'a [DatabaseRecord],
+    unchecked: &'a [String],
+    left_out: &'a [LeftOut],
+}
+
+impl<'a> ValidationReport<'a> {
+    fn of(snapshot: &'a str, validation: &'a Validation) -> Self {
+        Self {
+            snapshot,
+            valid: validation.valid,
+            errors: &validation.errors,
+            details: &validation.details,
+            databases: &validation.databases,
+            unchecked: &validation.unchecked,
+            left_out: &validation.left_out,
+        }
+    }
+}
+
 pub(super) fn validate(context: &Context, args: &ValidateArgs) -> Result<Outcome, Failure> {
     let dir = match &args.dir {
         Some(dir) => dir.clone(),
@@ -60,15 +89,7 @@ pub(super) fn validate(context: &Context, args: &ValidateArgs) -> Result<Outcome
     let validation = producer::validate(&dir);
     let shown = dir.display().to_string();
     match context.json {
-        true => output::print_json(&json!({
-            "snapshot": shown,
-            "valid": validation.valid,
-            "errors": validation.errors,
-            "details": validation.details,
-            "databases": validation.databases,
-            "unchecked": validation.unchecked,
-            "left_out": validation.left_out,
-        }))?,
+        true => output::print_json(&ValidationReport::of(&shown, &validation))?,
         false => print_validation(&shown, &validation)?,
     }
     match validation.valid {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chrono::DateTime;
 use clap::Args;
 
 use super::Context;
@@ -10,14 +9,17 @@ use super::failure::{Failure, Outcome};
 use super::hosts;
 use super::output;
 use super::target_args::Side;
+use super::verdict;
 use crate::jobs::status::{self, Asking, LastRun, StatusReport, TargetHealth};
+use crate::keys::recipients::short;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// Do not ask the targets; show what this host remembers
     #[arg(long)]
     offline: bool,
-    /// Show every host on this target instead: the name of a [[target]], or a URL; needs no config
+    /// Show every host on this target instead: the name of a [[target]] or of a remote, or a URL;
+    /// needs no config
     #[arg(long, value_name = "URL", conflicts_with = "offline")]
     from: Option<String>,
     /// With --from: count only what these signers signed: an allowed_signers file, a public key or
@@ -76,8 +78,11 @@ fn print(report: &StatusReport) -> Result<(), Failure> {
         output::print_line(format_args!("next backup: ATTENTION: {refusal}"))?;
         output::print_line("  next: `sealift backup` prints the steps")?;
     }
+    for note in &report.notes {
+        output::print_line(format_args!("next backup: {note}"))?;
+    }
     for finding in &report.findings {
-        output::print_line(format_args!("shrunk: ATTENTION: {}", finding.text))?;
+        verdict::print_line(format_args!("shrunk: ATTENTION: {}", finding.text))?;
         output::print_line(format_args!("  next: {}", finding.next))?;
     }
     if report.targets.is_empty() {
@@ -87,8 +92,10 @@ fn print(report: &StatusReport) -> Result<(), Failure> {
 }
 
 fn run_line(run: &LastRun) -> String {
-    let started = run.started_at.as_deref();
-    let started = started.map_or_else(|| "?".to_owned(), readable_time);
+    let started = run
+        .started_at
+        .map(|time| time.format("%Y-%m-%d %H:%M:%S UTC"));
+    let started = started.map_or_else(|| "?".to_owned(), |time| time.to_string());
     let outcome = run.outcome.as_deref();
     let outcome = outcome.unwrap_or("under way, or it did not finish");
     let message = run.message.as_deref().unwrap_or_default();
@@ -101,7 +108,8 @@ fn print_target(health: &TargetHealth) -> Result<(), Failure> {
         true => "ok",
         false => "ATTENTION",
     };
-    output::print_line(format_args!("{} ({}): {verdict}", health.name, health.url))?;
+    let heading = format_args!("{} ({}): {verdict}", health.name, health.url);
+    verdict::print_line(heading)?;
     match (&health.newest, health.sequence) {
         (Some(stamp), Some(sequence)) => {
             let age = age(health.age_seconds.unwrap_or_default());
@@ -112,7 +120,7 @@ fn print_target(health: &TargetHealth) -> Result<(), Failure> {
         _ => output::print_line("  newest: none")?,
     }
     for access in &health.recipients {
-        let recipient = &access.recipient;
+        let recipient = short(&access.recipient);
         output::print_line(match access.opens_in_full {
             true => format!("  can be fully decrypted by {recipient}"),
             false => format!("  can be decrypted only in part by {recipient}"),
@@ -128,13 +136,5 @@ fn age(seconds: i64) -> String {
     match u64::try_from(seconds) {
         Ok(seconds) => format!("{} ago", output::duration(Duration::from_secs(seconds))),
         Err(_) => "its timestamp is in the future; check the clock".to_owned(),
-    }
-}
-
-/// Returns an RFC 3339 time as people read it.
-fn readable_time(text: &str) -> String {
-    match DateTime::parse_from_rfc3339(text) {
-        Ok(time) => time.to_utc().format("%Y-%m-%d %H:%M:%S UTC").to_string(),
-        Err(_) => text.to_owned(),
     }
 }

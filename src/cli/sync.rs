@@ -9,14 +9,15 @@ use super::target_args::{self, Side};
 use super::{Context, output};
 use crate::base::ids::HostName;
 use crate::base::snapshot_choice::SnapshotChoice;
+use crate::jobs::signer_memory::RememberedPlace;
 use crate::jobs::sync::{self, SyncExtent, SyncJobReport, SyncJobRequest, SyncedHost};
 
 #[derive(Debug, Args)]
 pub(super) struct SyncArgs {
-    /// Where to read: the name of a [[target]] of the config, or a URL
+    /// Where to read: the name of a [[target]] of the config or of a remote, or a URL
     #[arg(value_name = "FROM")]
     from: String,
-    /// Where to write: the name of a [[target]], or a URL; a missing folder is made
+    /// Where to write: the name of a [[target]] or of a remote, or a URL; a missing folder is made
     #[arg(value_name = "TO")]
     to: String,
     /// Only these snapshots: sequences, stamps, hashes, latest, or times [default: all]
@@ -25,8 +26,8 @@ pub(super) struct SyncArgs {
     /// Only this host's snapshots; can be repeated [default: every host on FROM]
     #[arg(long, value_name = "NAME")]
     host: Vec<HostName>,
-    /// Copy only what this signer signed: SHA256:… fingerprint, or an allowed_signers or public key
-    /// file
+    /// Copy only what this signer signed: SHA256:... fingerprint, or an allowed_signers or public
+    /// key file
     #[arg(long, value_name = "SIGNER")]
     signer: Option<String>,
     /// Most archives that are copied at once
@@ -71,22 +72,34 @@ pub(super) fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure
     if from.place(context)? == to.place(context)? {
         return Err(Failure::usage("FROM and TO are the same target"));
     }
+    let remembered = RememberedPlace {
+        memory: context.signers(),
+        place: from.place(context)?,
+    };
+    let remote = from.remote(context)?;
+    let (host, signer) = remote.map_or((None, None), |remote| (remote.host, remote.signer));
+    let hosts = match args.host.as_slice() {
+        [] => host.into_iter().collect(),
+        named => named.to_vec(),
+    };
     // Before the other side, for which a folder may be made.
     let from = from.open_for_reading(context)?;
     let (extent, to) = match args.dry_run {
         true => (SyncExtent::PlanOnly, to.open_if_there(context)?),
         false => (SyncExtent::Copy, to.open_for_writing(context)?),
     };
-    let trust = args.signer.as_deref().map(target_args::trust_of);
+    let signer = args.signer.as_ref().or(signer.as_ref());
+    let trust = signer.map(|text| target_args::trust_of(text));
     let config = context.load_config().ok();
     let request = SyncJobRequest {
         from,
         to,
         to_name: &args.to,
         to_endpoint: args.to_endpoint.as_deref(),
-        hosts: &args.host,
+        hosts: &hosts,
         snapshots: &args.snapshots,
         trust: trust.transpose()?,
+        remembered,
         concurrency: args.concurrency,
         extent,
         scratch: args.scratch.clone(),

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::failure::Failure;
-use super::{Context, output, terminal};
-use crate::base::ids::HostName;
+use super::named_place::{self, NamedPlace};
+use super::signer_check::{self, SeenPlace};
+use super::{Context, output};
+use crate::base::ids::{HostName, MANIFESTS};
 use crate::base::rate_schedule::Timetable;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::format::chain::{Chain, ChainError};
 use crate::format::signature::Trust;
 use crate::jobs::context::FrontEnd;
-use crate::jobs::push::Target;
+use crate::jobs::signer_memory::Basis;
 use crate::jobs::targets::{no_such_target, open_target, own_trust, spec};
 use crate::repository::{self, HostFolder, RepositoryError};
 use crate::storage::{self, OpenError, Storage, TargetSpec};
@@ -20,7 +22,8 @@ use crate::storage::{self, OpenError, Storage, TargetSpec};
 /// The target to read: a URL, which needs no configuration, or a target of the configuration.
 #[derive(Debug, Args)]
 pub(super) struct RemoteArgs {
-    /// A target's URL, such as s3://bucket/prefix or /backups; needs no config
+    /// A target's URL, such as s3://bucket/prefix or /backups, or a remote's name
+    /// (`sealift remote`); needs no config
     #[arg(long, value_name = "URL", conflicts_with = "target")]
     pub(super) from: Option<String>,
     /// The name of a [[target]] of the config
@@ -29,10 +32,10 @@ pub(super) struct RemoteArgs {
     /// Which host, if the target holds several
     #[arg(long, value_name = "NAME")]
     pub(super) host: Option<HostName>,
-    /// Trust only this signer: SHA256:… fingerprint, or an allowed_signers or public key file
+    /// Trust only this signer: SHA256:... fingerprint, or an allowed_signers or public key file
     #[arg(long, value_name = "SIGNER")]
     pub(super) signer: Option<String>,
-    /// Trust the signer of the oldest snapshot there without asking
+    /// Trust the signer of the oldest snapshot there without asking, if none is remembered
     #[arg(long)]
     pub(super) accept_signer: bool,
     /// S3 endpoint for --from
@@ -46,17 +49,32 @@ pub(super) struct RemoteArgs {
     pub(super) ssh: Option<String>,
 }
 
+/// Whether the signers that are remembered count, and new ones are remembered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MemoryUse {
+    Yes,
+    No,
+}
+
 /// A host's folder that was opened, and whose signatures count there.
 pub(super) struct Remote {
     pub(super) folder: HostFolder,
     pub(super) trust: Trust,
     pub(super) chain: Chain,
+    /// The place's name, under which its signers are remembered.
+    pub(super) place: String,
 }
 
 impl RemoteArgs {
     /// Opens the target, finds the host, verifies its manifests; asks about an unknown signer.
     pub(super) async fn open(&self, context: &Context) -> Result<Remote, Failure> {
-        self.open_limited(context, None).await
+        self.open_with(context, None, MemoryUse::Yes).await
+    }
+
+    /// Opens it with the signer that the options name, and neither compares it with the remembered
+    /// one nor remembers anything.
+    pub(super) async fn open_quietly(&self, context: &Context) -> Result<Remote, Failure> {
+        self.open_with(context, None, MemoryUse::No).await
     }
 
     /// Does the same with at most the rate `download` from a URL.
@@ -65,54 +83,71 @@ impl RemoteArgs {
         context: &Context,
         download: Option<Timetable>,
     ) -> Result<Remote, Failure> {
-        let (target, host, trust) = match &self.from {
-            Some(url) => {
-                check_folder(url)?;
-                let spec = TargetSpec {
-                    endpoint: self.endpoint.clone(),
-                    region: self.region.clone(),
-                    ssh: self.ssh.clone(),
-                    download,
-                    ..TargetSpec::from_url(url)
-                };
-                let target = storage::open(&spec).map_err(Failure::usage)?;
-                let host = self.find_host(&target).await?;
-                (target, host, None)
-            }
-            None => {
-                let config = context.load_config().map_err(|failure| {
-                    failure.hint("on a machine without a config, give --from URL")
-                })?;
-                let named = self.choose(&config)?;
-                let host = self.host.clone().unwrap_or_else(|| config.host.clone());
-                let own = (host == config.host)
-                    .then(|| own_trust(&config, context))
-                    .transpose()?;
-                (named.target, host, own)
-            }
+        self.open_with(context, download, MemoryUse::Yes).await
+    }
+
+    async fn open_with(
+        &self,
+        context: &Context,
+        download: Option<Timetable>,
+        memory: MemoryUse,
+    ) -> Result<Remote, Failure> {
+        let place = self.place(context, download)?;
+        let host = match &place.host {
+            Some(host) => host.clone(),
+            None => find_host(&place.target).await?,
         };
+        let own = place.config.as_ref().filter(|config| config.host == host);
+        let (mut trust, mut basis) = match (&place.signer, own) {
+            (Some(text), _) => (trust_of(text)?, Basis::Given),
+            (None, Some(config)) => (own_trust(config, context)?, Basis::Own),
+            (None, None) => context.signers().trust(&place.name, &host)?,
+        };
+        let target = place.target;
         let folder = HostFolder { target, host };
-        let trust = match (&self.signer, trust) {
-            (Some(text), _) => trust_of(text)?,
-            (None, Some(own)) => own,
-            (None, None) => Trust::FirstSeen,
-        };
-        let chain = match folder.chain(&trust).await {
+        let mut chain = folder.chain(&trust).await;
+        if let (Basis::Elsewhere(_), Err(error)) = (&basis, &chain)
+            && signer_check::is_signed_by_strangers(error)
+        {
+            (trust, basis) = (Trust::FirstSeen, Basis::Unknown);
+            chain = folder.chain(&trust).await;
+        }
+        let chain = match chain {
+            Err(RepositoryError::Chain(ChainError::Empty(_))) if self.host.is_some() => {
+                return Err(no_such_host(&folder).await);
+            }
             // The only folder there was assumed to be a host's, and is not.
             Err(RepositoryError::Chain(ChainError::Empty(_)))
-                if self.from.is_some() && self.host.is_none() =>
+                if self.from.is_some() && place.host.is_none() =>
             {
-                return Err(no_host_there(&folder.target));
+                return Err(no_host_there(&folder.target).await);
             }
-            other => other?,
+            Err(error) => {
+                return Err(signer_check::refused(
+                    context,
+                    &place.name,
+                    &folder,
+                    basis,
+                    error,
+                ));
+            }
+            Ok(chain) => chain,
         };
-        if let Trust::FirstSeen = trust {
-            self.confirm_signer(context, &folder, &chain)?;
+        let seen = SeenPlace {
+            name: &place.name,
+            folder: &folder,
+            chain: &chain,
+        };
+        if memory == MemoryUse::Yes
+            && let Some(confirmed) = seen.check(context, &basis, self.accept_signer)?
+        {
+            trust = confirmed;
         }
         Ok(Remote {
             folder,
             trust,
             chain,
+            place: place.name,
         })
     }
 
@@ -132,80 +167,148 @@ impl RemoteArgs {
         Ok((host, trust))
     }
 
-    fn choose(&self, config: &Config) -> Result<Target, Failure> {
+    /// Returns the settings of the target that `--from` names, and the remote if it is one; `None`
+    /// without `--from`. What the command line says counts more than what the remote says.
+    pub(super) fn source(
+        &self,
+    ) -> Result<Option<(TargetSpec, Option<config::remotes::NamedRemote>)>, Failure> {
+        let Some(text) = &self.from else {
+            return Ok(None);
+        };
+        let remote = named_place::remote_or_folder(text)?;
+        let named = remote.as_ref().map(config::remotes::NamedRemote::spec);
+        let named = named.unwrap_or_else(|| TargetSpec::from_url(text));
+        let spec = TargetSpec {
+            endpoint: self.endpoint.clone().or(named.endpoint.clone()),
+            region: self.region.clone().or(named.region.clone()),
+            ssh: self.ssh.clone().or(named.ssh.clone()),
+            ..named
+        };
+        Ok(Some((spec, remote)))
+    }
+
+    /// Opens the target that the options name.
+    fn place(&self, context: &Context, download: Option<Timetable>) -> Result<ReadPlace, Failure> {
+        if let Some((spec, remote)) = self.source()? {
+            check_folder(&spec.url)?;
+            let remote = remote.as_ref();
+            let spec = TargetSpec {
+                download,
+                patience: context.patience(),
+                ..spec
+            };
+            return Ok(ReadPlace {
+                name: storage::place(&spec).map_err(Failure::usage)?,
+                target: storage::open(&spec).map_err(Failure::usage)?,
+                host: self
+                    .host
+                    .clone()
+                    .or(remote.and_then(|remote| remote.host.clone())),
+                signer: self
+                    .signer
+                    .clone()
+                    .or(remote.and_then(|remote| remote.signer.clone())),
+                config: None,
+            });
+        }
+        let config = context
+            .load_config()
+            .map_err(|failure| failure.hint("on a machine without a config, give --from URL"))?;
         let chosen = match &self.target {
             Some(name) => config
                 .target(name)
-                .ok_or_else(|| no_such_target(config, name))?,
+                .ok_or_else(|| no_such_target(&config, name))?,
             None => config
                 .targets
                 .first()
                 .ok_or_else(|| Failure::usage("no target is configured"))?,
         };
-        Ok(open_target(chosen)?)
-    }
-
-    async fn find_host(&self, target: &Arc<dyn storage::Storage>) -> Result<HostName, Failure> {
-        if let Some(host) = &self.host {
-            return Ok(host.clone());
-        }
-        let possible = repository::possible_hosts(target).await?;
-        // The manifests of a single folder are listed next anyway, and a listing may be a run of
-        // rsync.
-        let hosts = match possible.len() {
-            1 => possible,
-            _ => repository::hosts_among(target, possible).await?,
-        };
-        match hosts.as_slice() {
-            [only] => Ok(only.clone()),
-            [] => Err(no_host_there(target)),
-            several => {
-                let names: Vec<&str> = several.iter().map(HostName::as_str).collect();
-                Err(Failure::usage(format!(
-                    "{} holds several hosts: {}",
-                    target.label(),
-                    names.join(", ")
-                ))
-                .hint("choose one with --host"))
-            }
-        }
-    }
-
-    fn confirm_signer(
-        &self,
-        context: &Context,
-        folder: &HostFolder,
-        chain: &Chain,
-    ) -> Result<(), Failure> {
-        // A fork has no latest snapshot, but snapshots can still be chosen by name.
-        let signer = match chain.snapshots.last() {
-            Some(newest) => &newest.signer,
-            None => &chain.latest()?.signer,
-        };
-        let host = &folder.host;
-        if self.accept_signer {
-            context.note(format_args!("accepted the signer of {host}: {signer}"));
-            return Ok(());
-        }
-        let question = format!(
-            "The snapshots of {host} are signed by\n  {signer}\nCompare it with what `init` printed, or with \
-             the paper page. Is it the signer of {host}?"
-        );
-        if terminal::is_interactive() && terminal::confirm(&question)? {
-            return Ok(());
-        }
-        Err(Failure::from_error(format!(
-            "the signer of {host} ({signer}) is not confirmed; nothing was read"
-        ))
-        .hint(format!(
-            "compare it with what `init` printed, then give --signer {signer}; or trust it without asking with --accept-signer"
-        )))
+        Ok(ReadPlace {
+            name: storage::place(&spec(chosen)).map_err(Failure::usage)?,
+            target: open_target(chosen)?.target,
+            host: Some(self.host.clone().unwrap_or_else(|| config.host.clone())),
+            signer: self.signer.clone(),
+            config: Some(config),
+        })
     }
 }
 
-fn no_host_there(target: &Arc<dyn Storage>) -> Failure {
-    Failure::from_error(format!("no backups found at {}", target.label()))
-        .hint("check the URL: it is the folder that holds the host's folder")
+/// An opened target, and what the options, a remote or the configuration say about it.
+struct ReadPlace {
+    target: Arc<dyn Storage>,
+    /// The place's name, under which its signers are remembered.
+    name: String,
+    /// `None`: the only host there.
+    host: Option<HostName>,
+    /// The signer to trust, as the operator named it.
+    signer: Option<String>,
+    /// The configuration that names the target; `None` for a URL or a remote.
+    config: Option<Config>,
+}
+
+/// Returns the only host with snapshots on `target`.
+async fn find_host(target: &Arc<dyn Storage>) -> Result<HostName, Failure> {
+    let possible = repository::possible_hosts(target).await?;
+    // The manifests of a single folder are listed next anyway, and a listing may be a run of rsync.
+    let hosts = match possible.len() {
+        1 => possible,
+        _ => repository::hosts_among(target, possible).await?,
+    };
+    match hosts.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(no_host_there(target).await),
+        several => {
+            let names: Vec<&str> = several.iter().map(HostName::as_str).collect();
+            Err(Failure::usage(format!(
+                "{} holds several hosts: {}",
+                target.label(),
+                names.join(", ")
+            ))
+            .hint("choose one with --host"))
+        }
+    }
+}
+
+/// The error for a host that has no backups on the target.
+async fn no_such_host(folder: &HostFolder) -> Failure {
+    let label = folder.target.label();
+    let error = Failure::from_error(format!("no backups of {} found at {label}", folder.host));
+    match repository::hosts(&folder.target).await {
+        Ok(hosts) if !hosts.is_empty() => {
+            let names = hosts.iter().map(HostName::as_str);
+            error.hint(format!("there are backups of {}", listed(names)))
+        }
+        _ => no_host_there(&folder.target).await,
+    }
+}
+
+/// The error for a target without backups. It names the folders that are there.
+async fn no_host_there(target: &Arc<dyn Storage>) -> Failure {
+    let found = target.list_folders().await.unwrap_or_default();
+    let hint = if found.iter().any(|name| name == MANIFESTS) {
+        "this is a host's own folder: remove the last part of the URL".to_owned()
+    } else if found.is_empty() {
+        "check the URL: it is the folder that holds the host's folder".to_owned()
+    } else {
+        format!(
+            "check the URL: it is the folder that holds the host's folder; the folders there are {}",
+            listed(found.iter().map(String::as_str))
+        )
+    };
+    Failure::from_error(format!("no backups found at {}", target.label())).hint(hint)
+}
+
+/// Most names that a hint lists.
+const MOST_NAMES: usize = 10;
+
+/// Returns the first names, and the number of the others.
+fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = names.len().saturating_sub(MOST_NAMES);
+    let names: Vec<&str> = names.take(MOST_NAMES).collect();
+    match more {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
 }
 
 /// A target that the operator names: by its name in the configuration, or by a URL.
@@ -219,34 +322,38 @@ pub(super) struct Side<'a> {
 
 impl Side<'_> {
     /// Returns the settings of the target. Text without a slash or a colon is a name.
-    fn spec(&self, context: &Context) -> Result<TargetSpec, Failure> {
-        if !self.text.contains(['/', ':']) {
-            let config = context.load_config().map_err(|failure| {
-                let hint = format!("for a folder write ./{}", self.text);
-                failure.hint(hint)
-            })?;
-            return match config.target(self.text) {
-                Some(target) => Ok(spec(target)),
-                None => Err(no_such_target(&config, self.text)
-                    .with_next(format!("for a folder write ./{}", self.text))
-                    .into()),
-            };
+    pub(super) fn spec(&self, context: &Context) -> Result<TargetSpec, Failure> {
+        Ok(match named_place::look_up(context, self.text)? {
+            NamedPlace::Target(spec) => spec,
+            NamedPlace::Remote(remote) => self.with_options(context, remote.spec()),
+            NamedPlace::Url => self.with_options(context, TargetSpec::from_url(self.text)),
+        })
+    }
+
+    fn with_options(&self, context: &Context, named: TargetSpec) -> TargetSpec {
+        TargetSpec {
+            endpoint: self.endpoint.clone().or(named.endpoint.clone()),
+            region: self.region.clone().or(named.region.clone()),
+            ssh: self.ssh.clone().or(named.ssh.clone()),
+            patience: context.patience(),
+            ..named
         }
-        Ok(TargetSpec {
-            endpoint: self.endpoint.clone(),
-            region: self.region.clone(),
-            ssh: self.ssh.clone(),
-            ..TargetSpec::from_url(self.text)
+    }
+
+    /// Returns the remote that the text names; `None` if it names something else.
+    pub(super) fn remote(
+        &self,
+        context: &Context,
+    ) -> Result<Option<config::remotes::NamedRemote>, Failure> {
+        Ok(match named_place::look_up(context, self.text)? {
+            NamedPlace::Remote(remote) => Some(remote),
+            NamedPlace::Target(_) | NamedPlace::Url => None,
         })
     }
 
     /// Returns a text that is equal for two ways to write one place, as far as this machine knows.
     pub(super) fn place(&self, context: &Context) -> Result<String, Failure> {
-        let url = self.spec(context)?.url;
-        Ok(match storage::folder_path(&url) {
-            Some(path) => path.canonicalize().unwrap_or(path).display().to_string(),
-            None => url.trim_end_matches('/').to_owned(),
-        })
+        storage::place(&self.spec(context)?).map_err(Failure::usage)
     }
 
     /// Opens it to read.

@@ -46,6 +46,17 @@ pub(super) fn confirm(question: &str) -> io::Result<bool> {
     Ok(matches!(answer.trim(), "y" | "yes"))
 }
 
+/// Asks for a line. Returns it without surrounding blanks; `None` at the end of the input.
+pub(super) fn ask(prompt: &str) -> io::Result<Option<String>> {
+    write!(io::stderr(), "{} ", output::visible(prompt))?;
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    match io::stdin().read_line(&mut answer)? {
+        0 => Ok(None),
+        _ => Ok(Some(answer.trim().to_owned())),
+    }
+}
+
 /// Returns the settings of the terminal, for [`restore`]: a passphrase prompt switches its echo
 /// off.
 pub(super) fn remember() -> Option<rustix::termios::Termios> {

@@ -30,16 +30,17 @@ pub(super) struct VerifyArgs {
     /// The name of a [[target]] of the config; can be repeated [default: all]
     #[arg(long, value_name = "NAME", conflicts_with = "from")]
     target: Vec<String>,
-    /// A target's URL, such as s3://bucket/prefix or /backups; needs no config
+    /// A target's URL, such as s3://bucket/prefix or /backups, or a remote's name; needs no config
     #[arg(long, value_name = "URL")]
     from: Option<String>,
     /// Which host, if the target holds several
     #[arg(long, value_name = "NAME")]
     host: Option<HostName>,
-    /// Trust only this signer: SHA256:… fingerprint, or an allowed_signers or public key file
+    /// Trust only this signer: SHA256:... fingerprint, or an allowed_signers or public key file
     #[arg(long, value_name = "SIGNER")]
     signer: Option<String>,
-    /// With --from: trust the signer of the oldest snapshot there without asking
+    /// With --from: trust the signer of the oldest snapshot there without asking, if none is
+    /// remembered
     #[arg(long)]
     accept_signer: bool,
     /// S3 endpoint for --from

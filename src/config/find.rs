@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::error::ConfigError;
 use super::{Config, ENVIRONMENT, FILE_NAME, Recipient, SYSTEM_FILE};
 use crate::base::ownership::{self, Exposure};
+use crate::base::user_dirs;
 
 /// A configuration, and warnings about it for the operator.
 #[derive(Debug)]
@@ -33,11 +34,8 @@ pub fn named_by_environment() -> Option<PathBuf> {
 
 /// Returns the paths at which a configuration is looked for, in this order.
 fn places() -> Vec<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
-    let user = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-    let user = user.filter(|dir| dir.is_absolute()).or_else(home);
     let mut places = vec![PathBuf::from(FILE_NAME)];
-    places.extend(user.map(|dir| dir.join("sealift").join(FILE_NAME)));
+    places.extend(user_dirs::sealift_dir().map(|dir| dir.join(FILE_NAME)));
     places.push(PathBuf::from(SYSTEM_FILE));
     places
 }

@@ -5,7 +5,8 @@ use toml::Spanned;
 
 use super::document::ConfigDocument;
 use super::error::ConfigError;
-use super::{Check, Source, SourceKind, TreeSource};
+use super::value::{self, ValueText, optional};
+use super::{Check, KEEP_LOCAL, Source, SourceKind, TreeSource};
 use crate::base::walk::Filter;
 
 /// AtoCore's parts: the path of each in a snapshot, and its name in the error codes of AtoCore's
@@ -21,10 +22,19 @@ const ATOCORE: &[(&str, &str)] = &[
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSnapshots {
     pub dir: Option<String>,
+    pub keep: Option<Spanned<ValueText>>,
     pub preset: Option<Spanned<String>>,
     pub root: Option<String>,
     #[serde(default)]
     pub include_chroma: bool,
+}
+
+impl RawSnapshots {
+    /// Returns the number of snapshots that stay on this host; `None`: all.
+    pub(super) fn keep(&self, document: &ConfigDocument<'_>) -> Result<Option<u32>, ConfigError> {
+        let keep = optional(document, &self.keep, value::parse_keep)?;
+        Ok(keep.unwrap_or(Some(KEEP_LOCAL)))
+    }
 }
 
 /// Returns the name that AtoCore's procedure has for the part at `to`; `None` if that is not one of

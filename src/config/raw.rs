@@ -8,11 +8,13 @@ use toml::Spanned;
 use super::check::{KnownKeys, keys_of};
 use super::document::ConfigDocument;
 use super::error::ConfigError;
+use super::hooks::RawHooks;
 use super::preset::RawSnapshots;
-use super::source::{RawSource, collect_sources};
+use super::source::{RawSource, collect_sources, written_sources};
 use super::value::{ValueText, optional};
+use super::written::{TableKind, WrittenTable};
 use super::{Config, PackConfig, Recipient, Retention, Schedule, TargetConfig, value};
-use crate::storage::{self, TargetSpec};
+use crate::storage::{self, Patience, TargetSpec};
 
 /// The whole document.
 #[derive(Deserialize)]
@@ -33,6 +35,7 @@ pub(super) struct RawConfig {
     schedule: Option<RawSchedule>,
     pack: Option<RawPack>,
     spool: Option<RawSpool>,
+    hooks: Option<RawHooks>,
 }
 
 #[derive(Deserialize)]
@@ -104,11 +107,28 @@ pub(super) fn known_keys() -> KnownKeys {
             ("schedule", keys_of::<RawSchedule>()),
             ("pack", keys_of::<RawPack>()),
             ("spool", keys_of::<RawSpool>()),
+            ("hooks", keys_of::<RawHooks>()),
         ],
     }
 }
 
 impl RawConfig {
+    /// Returns the tables of `kind` that the file has, in its order.
+    pub(super) fn written_tables(
+        &self,
+        document: &ConfigDocument<'_>,
+        kind: TableKind,
+    ) -> Result<Vec<WrittenTable>, ConfigError> {
+        if kind == TableKind::Source {
+            return written_sources(document, &self.source);
+        }
+        let written = self.target.iter().map(|target| WrittenTable {
+            name: target.get_ref().name.get_ref().clone(),
+            line: document.line(&target.span()),
+        });
+        Ok(written.collect())
+    }
+
     pub(crate) fn validate(self, document: &ConfigDocument<'_>) -> Result<Config, ConfigError> {
         let host = self.host.get_ref().parse();
         let host = host.map_err(|e: crate::base::ids::InvalidId| {
@@ -135,12 +155,18 @@ impl RawConfig {
                 .map(|path| document.resolve(path)),
             snapshots_dir: snapshots_dir
                 .map_or_else(|| state.join("snapshots"), |dir| document.resolve(dir)),
+            keep_local: self.snapshots.keep(document)?,
             state,
             sources: collect_sources(document, &self.snapshots, &self.source)?,
             targets: targets(document, &self.target)?,
             retention: retention(document, self.retention.as_ref())?,
             schedule: schedule(document, self.schedule)?,
+            hooks: match &self.hooks {
+                Some(raw) => raw.validate(document)?,
+                None => Default::default(),
+            },
             pack: pack(document, self.pack)?,
+            patience: Patience::default(),
             spool_limit: match self.spool {
                 Some(raw) => optional(document, &raw.limit, value::parse_size)?,
                 None => None,
@@ -184,6 +210,7 @@ fn targets(
                 class: text(&raw.class),
                 retention: retention(document, raw.retention.as_ref())?,
                 prune: raw.prune,
+                patience: Patience::default(),
             })
         })
         .collect()

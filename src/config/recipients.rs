@@ -46,7 +46,7 @@ impl Recipient {
             }
         } else if !text.contains('/') && !text.contains('.') {
             let what = format!(
-                "{text:?} is neither a recipient (age1…, ssh-ed25519 …, ssh-rsa …) nor a file"
+                "{text:?} is neither a recipient (age1..., ssh-ed25519 ..., ssh-rsa ...) nor a file"
             );
             return Err(document.invalid(span, what));
         }
@@ -82,7 +82,7 @@ fn refuse_strange(line: &RecipientLine, path: &Path) -> Result<(), ConfigError> 
         file: path.to_owned(),
         line: line.number,
         // The text is not repeated: whatever it is, it may be a secret.
-        what: "not a recipient (age1…, ssh-ed25519 …, ssh-rsa …)".to_owned(),
+        what: "not a recipient (age1..., ssh-ed25519 ..., ssh-rsa ...)".to_owned(),
     })
 }
 

@@ -13,6 +13,7 @@ use super::document::ConfigDocument;
 use super::error::{ConfigError, near};
 use super::preset::{self, RawSnapshots};
 use super::value::{ValueText, optional};
+use super::written::WrittenTable;
 use super::{
     COMMAND_TIMEOUT, Check, CommandLine, LOCK_TIMEOUT, Source, SourceKind, TreeSource, value,
 };
@@ -56,15 +57,16 @@ pub(super) struct RawSource {
     mountpoint: Option<Spanned<bool>>,
 }
 
+/// A command: a line for the shell, or a program and its arguments.
 #[derive(Deserialize, Clone)]
 #[serde(untagged)]
-enum RawCommand {
+pub(super) enum RawCommand {
     Shell(String),
     Words(Vec<String>),
 }
 
 impl RawCommand {
-    fn line(&self) -> CommandLine {
+    pub(super) fn line(&self) -> CommandLine {
         match self {
             Self::Shell(line) => CommandLine::Shell(line.clone()),
             Self::Words(words) => CommandLine::Words(words.clone()),
@@ -72,7 +74,7 @@ impl RawCommand {
     }
 
     /// Returns whether it names no program.
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Shell(line) => line.trim().is_empty(),
             Self::Words(words) => words
@@ -107,14 +109,14 @@ pub(super) fn collect_sources(
         for earlier in &sources {
             if overlaps(&earlier.to, &source.to) {
                 let what = format!(
-                    "sources {:?} and {:?} both go to {:?}; give one of them another place with `to = \"…\"`",
+                    "sources {:?} and {:?} both go to {:?}; give one of them another place with `to = \"...\"`",
                     earlier.name, source.name, source.to
                 );
                 return Err(document.invalid(&span, what));
             }
             if earlier.name == source.name {
                 let what = format!(
-                    "two sources are named {:?}; give one of them another with `name = \"…\"`",
+                    "two sources are named {:?}; give one of them another with `name = \"...\"`",
                     source.name
                 );
                 return Err(document.invalid(&span, what));
@@ -125,8 +127,21 @@ pub(super) fn collect_sources(
     Ok(sources)
 }
 
+/// Returns the name of each source of the file, and the line of its header.
+pub(super) fn written_sources(
+    document: &ConfigDocument<'_>,
+    raw: &[Spanned<RawSource>],
+) -> Result<Vec<WrittenTable>, ConfigError> {
+    let written = |spanned: &Spanned<RawSource>| {
+        let name = validate(document, spanned)?.name;
+        let line = document.line(&spanned.span());
+        Ok(WrittenTable { name, line })
+    };
+    raw.iter().map(written).collect()
+}
+
 /// Returns whether the paths are equal or one is within the other.
-fn overlaps(a: &str, b: &str) -> bool {
+pub(super) fn overlaps(a: &str, b: &str) -> bool {
     let within = |inner: &str, outer: &str| {
         let rest = inner.strip_prefix(outer);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -382,7 +397,8 @@ fn checked_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-fn default_name(to: &str) -> String {
+/// Returns the name of a source at `to` that has no other.
+pub(super) fn default_name(to: &str) -> String {
     if let Some(name) = preset::procedure_name(to) {
         return name.to_owned();
     }

@@ -41,6 +41,16 @@ pub(super) fn optional<T>(
         .map_err(|what| document.invalid(&value.span(), what))
 }
 
+/// Parses the number of snapshots that stay on this host, at least 1; `None`: `all`.
+pub(super) fn parse_keep(text: &str) -> Result<Option<u32>, String> {
+    if text == "all" {
+        return Ok(None);
+    }
+    let number = text.parse().ok().filter(|number| *number > 0);
+    let wrong = || format!("keep = {text:?} is neither a number from 1 nor \"all\"");
+    number.map(Some).ok_or_else(wrong)
+}
+
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("kib", 1 << 10),
     ("mib", 1 << 20),
@@ -153,7 +163,7 @@ pub(crate) fn parse_timetable(text: &str) -> Result<Timetable, String> {
 }
 
 /// Parses a cron line of five fields, in UTC. A line whose time never comes is an error.
-pub(super) fn parse_cron(text: &str) -> Result<croner::Cron, String> {
+pub fn parse_cron(text: &str) -> Result<croner::Cron, String> {
     let cron = croner::parser::CronParser::builder()
         .seconds(croner::parser::Seconds::Disallowed)
         .build()

@@ -10,6 +10,7 @@ use ssh_key::PublicKey;
 
 use crate::base::ids::{Hash, HostName, Stamp};
 use crate::base::snapshot_choice::{Nearest, SnapshotChoice};
+use crate::format::allowed_signers::AllowedSigner;
 use crate::format::known::{Known, KnownRef};
 use crate::format::manifest::{Manifest, ManifestName};
 use crate::format::signature::{self, MANIFEST_NAMESPACE, Trust};
@@ -58,6 +59,9 @@ pub enum Finding {
     /// The manifest cannot be believed, and why.
     #[error("manifest {0} is not acceptable: {1}")]
     Refused(ManifestName, String),
+    /// Manifests that are sound, but signed by a key that is not trusted.
+    #[error("{0}")]
+    Stranger(StrangerManifests),
     /// Manifests with different cores have the same sequence.
     #[error("sequence {sequence} is forked: {names} both claim it (two machines under one name?)")]
     Fork {
@@ -85,6 +89,86 @@ pub enum Finding {
     History(ManifestName, String),
 }
 
+impl Finding {
+    /// Returns the manifests that are here and are not believed.
+    pub fn refused(&self) -> &[ManifestName] {
+        match self {
+            Self::Refused(name, _) => std::slice::from_ref(name),
+            Self::Stranger(manifests) => &manifests.names,
+            _ => &[],
+        }
+    }
+
+    /// Returns the next step for the reader; `None` if it depends on the command.
+    pub fn next(&self) -> Option<&'static str> {
+        match self {
+            Self::Stranger(manifests) => Some(manifests.next()),
+            _ => None,
+        }
+    }
+}
+
+/// The manifests of one signer who is not trusted. Each is sound otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StrangerManifests {
+    /// The signer's fingerprint, `SHA256:…`.
+    pub signer: String,
+    /// The manifests, by name; at least one.
+    pub names: Vec<ManifestName>,
+    /// The sequence of the newest believed manifest; `None` if there is none.
+    pub newest_believed: Option<u64>,
+}
+
+impl StrangerManifests {
+    /// Whether one of the manifests is not older than every believed one.
+    pub fn are_newest(&self) -> bool {
+        let newest = self.names.last().map(|name| name.sequence);
+        newest >= self.newest_believed
+    }
+
+    /// Returns the next step for the reader.
+    pub fn next(&self) -> &'static str {
+        match self.are_newest() {
+            true => NEXT_OF_NEWER,
+            false => NEXT_OF_OLDER,
+        }
+    }
+}
+
+/// The next step if the newest snapshots are signed by a stranger.
+const NEXT_OF_NEWER: &str = "on the host, compare the fingerprint (`ssh-keygen -lf /etc/sealift/signer.pub`). If it is the host's new \
+     signer, trust both: --signer FILE with an allowed_signers file that lists the old and the new one, or \
+     `sealift remote trust`. If not, someone else writes to this target";
+const NEXT_OF_OLDER: &str = "if that was the host's signer then (see the paper page, or `allowed_signers` on the host), trust both: --signer FILE \
+     with an allowed_signers file that lists the old and the new one, or `sealift remote trust`";
+
+impl std::fmt::Display for StrangerManifests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let signer = &self.signer;
+        match self.names.as_slice() {
+            [first, .., last] => write!(
+                f,
+                "{} snapshots (sequence {} to {}, {} to {}) are refused: they are signed by {signer}, which is not a \
+                 trusted signer",
+                self.names.len(),
+                first.sequence,
+                last.sequence,
+                first.stamp,
+                last.stamp,
+            )?,
+            [only] => write!(
+                f,
+                "manifest {only} is refused: it is signed by {signer}, which is not a trusted signer"
+            )?,
+            [] => {}
+        }
+        match self.are_newest() {
+            true => write!(f, " and was introduced by none"),
+            false => write!(f, " (an earlier signer of the host?)"),
+        }
+    }
+}
+
 /// Why a folder has no chain, or a chain does not have the requested snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
@@ -100,6 +184,8 @@ pub enum ChainError {
         count: usize,
         /// The finding about the newest.
         newest: String,
+        /// Fingerprints of the signers of sound manifests; the last is that of the newest.
+        signers: Vec<String>,
     },
     /// Without a pinned signer, nothing says which of several to trust.
     #[error(
@@ -142,10 +228,14 @@ pub struct Gathering<'a> {
     trust: &'a Trust,
     /// Keys that are trusted in addition to `trust`: the first seen, and announced next signers.
     trusted: Vec<PublicKey>,
+    /// The signers whose manifests are believed, and those that such a manifest introduces.
+    signers: Vec<TrustedSigner>,
     snapshots: Vec<VerifiedSnapshot>,
     findings: Vec<Finding>,
-    /// Fingerprints of signers that are not trusted.
-    strangers: BTreeSet<String>,
+    /// The manifests of signers that are not trusted; the signer of the newest one is last.
+    strangers: Vec<StrangerManifests>,
+    /// Core hashes of those manifests.
+    refused_cores: HashSet<Hash>,
     /// Number of manifests taken.
     count: usize,
 }
@@ -157,9 +247,11 @@ impl<'a> Gathering<'a> {
             host,
             trust,
             trusted: Vec::new(),
+            signers: Vec::new(),
             snapshots: Vec::new(),
             findings: Vec::new(),
-            strangers: BTreeSet::new(),
+            strangers: Vec::new(),
+            refused_cores: HashSet::new(),
             count: 0,
         }
     }
@@ -168,15 +260,32 @@ impl<'a> Gathering<'a> {
     /// `next_signer` of a believed one is trusted from there on.
     pub fn take(&mut self, candidate: UnverifiedManifest) {
         self.count += 1;
-        let believed = check_signed(self.host, &candidate)
-            .and_then(|(manifest, key)| self.believe(manifest, &key));
-        match believed {
-            Ok(snapshot) => self.add(snapshot),
+        match check_signed(self.host, &candidate) {
+            Ok((manifest, key)) => match self.is_trusted(&key) {
+                true => self.believe(manifest, key),
+                false => self.refuse_stranger(candidate.name, &manifest, &key),
+            },
             Err(reason) => {
                 let refused = Finding::Refused(candidate.name, reason);
                 self.findings.push(refused);
             }
         }
+    }
+
+    fn refuse_stranger(&mut self, name: ManifestName, manifest: &Manifest, key: &PublicKey) {
+        self.refused_cores.insert(manifest.core_hash);
+        let signer = signature::fingerprint(key);
+        let known = self.strangers.iter().position(|one| one.signer == signer);
+        let mut manifests = match known {
+            Some(at) => self.strangers.remove(at),
+            None => StrangerManifests {
+                signer,
+                names: Vec::new(),
+                newest_believed: None,
+            },
+        };
+        manifests.names.push(name);
+        self.strangers.push(manifests);
     }
 
     /// Adds a snapshot, without the parts that are needed of the newest one only: there may be
@@ -195,24 +304,41 @@ impl<'a> Gathering<'a> {
         self.snapshots.push(snapshot);
     }
 
-    /// Decides whether `key` may sign manifests here.
-    fn believe(&mut self, manifest: Manifest, key: &PublicKey) -> Result<VerifiedSnapshot, String> {
+    /// Whether `key` may sign manifests here.
+    fn is_trusted(&mut self, key: &PublicKey) -> bool {
         if matches!(self.trust, Trust::FirstSeen) && self.trusted.is_empty() {
             self.trusted.push(key.clone());
         }
-        let signer = signature::fingerprint(key);
         let is_trusted = self.trusted.iter().any(|t| t.key_data() == key.key_data());
-        if !is_trusted && !self.trust.accepts(self.host, MANIFEST_NAMESPACE, key) {
-            let reason = format!("it is signed by {signer}, which is not a trusted signer");
-            self.strangers.insert(signer);
-            return Err(reason);
-        }
+        is_trusted || self.trust.accepts(self.host, MANIFEST_NAMESPACE, key)
+    }
+
+    /// Adds a manifest that the trusted `key` signed, and trusts the signer that it introduces.
+    fn believe(&mut self, manifest: Manifest, key: PublicKey) {
+        let signer = signature::fingerprint(&key);
+        self.note_signer(key, None);
         if let Some(next) = &manifest.core.next_signer
             && let Ok(next) = PublicKey::from_openssh(next)
         {
+            let by = Introduction {
+                signer: signer.clone(),
+                sequence: manifest.core.sequence,
+            };
+            self.note_signer(next.clone(), Some(by));
             self.trusted.push(next);
         }
-        Ok(VerifiedSnapshot { manifest, signer })
+        self.add(VerifiedSnapshot { manifest, signer });
+    }
+
+    /// Notes a trusted signer once. If the caller trusts it anyway, no introduction counts.
+    fn note_signer(&mut self, key: PublicKey, introduced: Option<Introduction>) {
+        let is_known = |one: &TrustedSigner| one.key.key_data() == key.key_data();
+        if self.signers.iter().any(is_known) {
+            return;
+        }
+        let is_given = self.trust.accepts(self.host, MANIFEST_NAMESPACE, &key);
+        let introduced = introduced.filter(|_| !is_given);
+        self.signers.push(TrustedSigner { key, introduced });
     }
 
     /// Returns the chain of the believed manifests. It is not yet compared with the earlier
@@ -223,27 +349,38 @@ impl<'a> Gathering<'a> {
             return Err(ChainError::Empty(host));
         }
         if matches!(self.trust, Trust::FirstSeen) && !self.strangers.is_empty() {
-            let mut signers = self.strangers;
+            let strangers = self.strangers.into_iter().map(|one| one.signer);
+            let mut signers: BTreeSet<String> = strangers.collect();
             signers.extend(self.snapshots.into_iter().map(|snapshot| snapshot.signer));
             let signers = signers.into_iter().collect::<Vec<_>>().join(", ");
             return Err(ChainError::SeveralSigners { host, signers });
         }
+        let newest_believed = self.snapshots.last().map(VerifiedSnapshot::sequence);
+        let mut findings = self.findings;
+        let signers: Vec<String> = self.strangers.iter().map(|s| s.signer.clone()).collect();
+        findings.extend(self.strangers.into_iter().map(|stranger| {
+            Finding::Stranger(StrangerManifests {
+                newest_believed,
+                ..stranger
+            })
+        }));
         if self.snapshots.is_empty() {
+            let newest = |finding: &&Finding| finding.refused().last().cloned();
+            let newest = findings.iter().max_by_key(newest).map(Finding::to_string);
             return Err(ChainError::NothingVerified {
                 host,
                 count: self.count,
-                newest: self
-                    .findings
-                    .last()
-                    .map(Finding::to_string)
-                    .unwrap_or_default(),
+                newest: newest.unwrap_or_default(),
+                signers,
             });
         }
         let mut chain = Chain {
             host,
             snapshots: self.snapshots,
-            findings: self.findings,
+            findings,
             known: BTreeSet::new(),
+            trusted: self.signers,
+            refused_cores: self.refused_cores,
         };
         chain.find_forks();
         Ok(chain)
@@ -270,6 +407,36 @@ pub struct Chain {
     pub findings: Vec<Finding>,
     /// The earlier snapshots that the newest manifest names; at a fork, those of each head.
     pub known: BTreeSet<Known>,
+    /// The signers whose manifests are believed, and those that such a manifest introduces, in
+    /// the order in which they appear.
+    pub trusted: Vec<TrustedSigner>,
+    /// Core hashes of the sound manifests whose signer is not trusted.
+    refused_cores: HashSet<Hash>,
+}
+
+/// A signer whose manifests are believed.
+#[derive(Debug, Clone)]
+pub struct TrustedSigner {
+    /// Its public key.
+    pub key: PublicKey,
+    /// The manifest that introduces it; `None` if the reader trusts it by itself.
+    pub introduced: Option<Introduction>,
+}
+
+impl TrustedSigner {
+    /// Returns the fingerprint, `SHA256:…`.
+    pub fn fingerprint(&self) -> String {
+        signature::fingerprint(&self.key)
+    }
+}
+
+/// A manifest that introduces a signer (`next_signer`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Introduction {
+    /// Fingerprint of its signer.
+    pub signer: String,
+    /// Its sequence.
+    pub sequence: u64,
 }
 
 impl Chain {
@@ -301,6 +468,18 @@ impl Chain {
             _ => None,
         });
         missing.collect()
+    }
+
+    /// Returns the trust in exactly the signers of this chain.
+    pub fn trust(&self) -> Trust {
+        let signers = self.trusted.iter();
+        let signers = signers.map(|one| AllowedSigner::for_host(&self.host, one.key.clone()));
+        Trust::AllowedSigners(signers.collect())
+    }
+
+    /// Whether the snapshot of this core is here, but signed by a key that is not trusted.
+    pub fn is_of_stranger(&self, core: &Hash) -> bool {
+        self.refused_cores.contains(core)
     }
 
     /// Returns the fingerprints of all signers whose manifests are believed here.
@@ -477,6 +656,8 @@ impl Chain {
             // such.
             let sequence = absent.sequence;
             let is_replaced = sequences.contains(&sequence) && !found.contains(&sequence);
+            // It is there, and a finding says that its signer is not trusted.
+            let is_replaced = is_replaced || self.refused_cores.contains(&absent.core);
             if !is_replaced && !self.known.contains(absent) {
                 self.findings.push(Finding::Missing(*absent));
             }

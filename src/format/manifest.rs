@@ -182,7 +182,7 @@ impl Manifest {
             found,
         };
         if content != name.hash16 {
-            return Err(mismatch(format!("…-{content}")));
+            return Err(mismatch(format!("...-{content}")));
         }
         let manifest = Self::parse(bytes)?;
         if manifest.name() != *name {

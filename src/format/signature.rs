@@ -69,7 +69,7 @@ pub enum SignatureError {
         reason: String,
     },
     /// The text is in none of the forms that `--signer` accepts.
-    #[error("{0:?} is neither a SHA256:… fingerprint, an ssh-ed25519 key nor a readable file")]
+    #[error("{0:?} is neither a SHA256:... fingerprint, an ssh-ed25519 key nor a readable file")]
     NotATrust(String),
     /// A new key cannot be made, or its text cannot be written.
     #[error("cannot make a key: {0}")]

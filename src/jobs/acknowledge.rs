@@ -67,7 +67,11 @@ pub(crate) fn run(
     if let Some(source) = request.source {
         check_source(config, &memory, source)?;
     }
-    let acknowledged = memory.acknowledge(request.source, request.note, clock::now());
+    let acknowledged = memory.acknowledge(
+        request.source,
+        request.note,
+        clock::in_seconds(clock::now()),
+    );
     if !acknowledged.is_empty() {
         figures::save(&state.dir, &memory)?;
     }

@@ -1,6 +1,8 @@
 //! A backup: produces a snapshot, pushes it, applies retention, and records the run.
 
 pub(crate) mod report;
+mod run_hooks;
+mod run_outcome;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +29,8 @@ use crate::producer::{self, ProduceError, ProduceRequest, Produced};
 use crate::state::State;
 use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
 use report::BackupReport;
+use run_hooks::HookedRun;
+pub(crate) use run_hooks::Hooks;
 
 /// Options of a new snapshot.
 #[derive(Debug, Default)]
@@ -35,6 +39,7 @@ pub(crate) struct BackupRequest {
     pub(crate) include: Vec<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) note: Option<String>,
+    pub(crate) hooks: Hooks,
 }
 
 /// A snapshot directory to push.
@@ -51,9 +56,14 @@ pub(crate) fn run(
     request: &BackupRequest,
     front: &dyn FrontEnd,
 ) -> Result<BackupReport, JobError> {
-    let mut pusher = Pusher::open(config, front)?;
-    pusher.begin_run()?;
-    let mut done = pusher.produce_and_push(request);
+    let mut hooked = HookedRun::new(config, "backup", request.hooks, front);
+    let begun = Pusher::open(config, front).and_then(Pusher::begun);
+    let mut pusher = match begun {
+        Ok(pusher) => pusher,
+        Err(error) => return Err(hooked.never_began(error)),
+    };
+    let before = hooked.begin(pusher.run);
+    let mut done = before.and_then(|()| pusher.produce_and_push(request));
     if let Ok(report) = &mut done
         && report.is_published_somewhere()
         && pusher.may_retain
@@ -61,16 +71,35 @@ pub(crate) fn run(
         pusher.retain_targets(report);
         pusher.retain_local(report);
     }
-    pusher.conclude(done)
+    pusher.conclude(done, hooked)
 }
 
 /// Pushes a snapshot directory that exists.
 pub(crate) fn push_existing(
     config: &Config,
     which: &ExistingSnapshot,
+    hooks: Hooks,
     front: &dyn FrontEnd,
 ) -> Result<BackupReport, JobError> {
-    let mut pusher = Pusher::open(config, front)?;
+    let mut hooked = HookedRun::new(config, "push", hooks, front);
+    let begun = Pusher::open(config, front).and_then(|pusher| {
+        let snapshot = existing(config, which, front)?;
+        Ok((pusher.begun()?, snapshot))
+    });
+    let (mut pusher, snapshot) = match begun {
+        Ok(begun) => begun,
+        Err(error) => return Err(hooked.never_began(error)),
+    };
+    let before = hooked.begin(pusher.run);
+    let done = before.and_then(|()| pusher.push(&snapshot, false));
+    pusher.conclude(done, hooked)
+}
+
+fn existing(
+    config: &Config,
+    which: &ExistingSnapshot,
+    front: &dyn FrontEnd,
+) -> Result<StagedSnapshot, JobError> {
     let snapshot = match which {
         ExistingSnapshot::Dir(dir) => producer::from_dir(config, dir, false),
         ExistingSnapshot::Chosen(choice) => {
@@ -78,10 +107,7 @@ pub(crate) fn push_existing(
             producer::from_dir(config, &dir, true)
         }
     };
-    let snapshot = snapshot.map_err(not_produced)?;
-    pusher.begin_run()?;
-    let done = pusher.push(&snapshot, false);
-    pusher.conclude(done)
+    snapshot.map_err(not_produced)
 }
 
 /// Produces a snapshot and pushes it nowhere.
@@ -186,14 +212,21 @@ impl<'a> Pusher<'a> {
         })
     }
 
-    fn begin_run(&mut self) -> Result<(), JobError> {
+    /// Records the begin of the run.
+    fn begun(mut self) -> Result<Self, JobError> {
         self.run = Some(self.state.catalog.begin_run(clock::now())?);
-        Ok(())
+        Ok(self)
     }
 
     /// Records how the run ended, and makes the report. An error of the push itself comes first.
-    fn conclude(self, done: Result<PushReport, JobError>) -> Result<BackupReport, JobError> {
+    fn conclude(
+        self,
+        mut done: Result<PushReport, JobError>,
+        mut hooked: HookedRun<'_>,
+    ) -> Result<BackupReport, JobError> {
+        hooked.end(&mut done, &self.left_out, !self.findings.is_empty());
         let recorded = self.end_run(&done);
+        hooked.conclude();
         let mut report = BackupReport::of(done?, self.left_out, self.findings);
         report.not_recorded = recorded.err();
         Ok(report)
@@ -302,17 +335,18 @@ impl<'a> Pusher<'a> {
         }
     }
 
-    /// Applies retention to the snapshots on this host. If that fails, adds a warning.
+    /// Deletes older snapshots on this host. If that fails, adds a warning.
     fn retain_local(&self, report: &mut PushReport) {
         let mode = Mode::Delete(Consent::Missing);
         match retain_local(self.config, &self.state, mode) {
-            Ok(done) if done.forgotten.is_empty() => {}
+            // One copy a day comes and one goes: that is no news.
+            Ok(done) if done.forgotten.len() < 2 => {}
             Ok(done) => report.notes.push(format!(
-                "{} deleted on this host, as [retention] says",
+                "{} deleted on this host, as [snapshots] keep says; every target has them",
                 count(done.forgotten.len() as u64, "older snapshot")
             )),
             Err(error) => report.warnings.push(format!(
-                "retention could not be applied on this host: {}; see `sealift prune --local --dry-run`",
+                "older snapshots could not be deleted on this host: {}; see `sealift prune --local --dry-run`",
                 error.with_causes()
             )),
         }

@@ -52,6 +52,11 @@ impl JobError {
         (self.fault, self.error, self.next)
     }
 
+    /// Returns whether the request or the configuration is wrong.
+    pub(crate) fn is_request(&self) -> bool {
+        self.fault == FaultOrigin::Request
+    }
+
     /// Returns the error itself.
     pub(crate) fn error(&self) -> &(dyn Error + 'static) {
         &*self.error

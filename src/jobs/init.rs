@@ -4,7 +4,7 @@
 //! failed run can be repeated.
 
 pub(crate) mod allowed_signers;
-mod try_targets;
+pub(crate) mod try_targets;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,8 @@ use crate::config::Config;
 use crate::format::signature::Signer;
 use crate::packer::seal::Recipients;
 use crate::repository::probe::Probe;
+use crate::storage::Patience;
+use try_targets::Occasion;
 
 /// A configuration to write.
 pub(crate) struct InitRequest<'a> {
@@ -27,6 +29,8 @@ pub(crate) struct InitRequest<'a> {
     pub(crate) path: &'a Path,
     /// Directories that must exist.
     pub(crate) dirs: &'a [&'a PathBuf],
+    /// How long to wait for a target.
+    pub(crate) patience: Patience,
 }
 
 /// Report of a setup.
@@ -59,6 +63,9 @@ pub(crate) struct TriedTarget {
     pub(crate) may: Option<TargetAccess>,
     /// Why it is not ready. `None` if it is.
     pub(crate) problem: Option<String>,
+    /// Number of this host's snapshots there. `None` if it was not looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshots: Option<u64>,
     /// Whether it is a directory of this machine.
     #[serde(skip)]
     pub(crate) is_folder: bool,
@@ -98,9 +105,14 @@ impl From<Probe> for TargetAccess {
     }
 }
 
-/// Writes the configuration of `request` and what belongs to it, and tries its targets.
-pub(crate) fn run(request: &InitRequest<'_>, front: &dyn FrontEnd) -> Result<InitReport, JobError> {
-    let config = Config::parse(request.text, request.path).map_err(JobError::request)?;
+/// Writes the configuration of `request` and what belongs to it, calls `written` with the report so
+/// far, and tries the targets, which may take some seconds.
+pub(crate) fn run(
+    request: &InitRequest<'_>,
+    front: &dyn FrontEnd,
+    written: impl FnOnce(&InitReport) -> Result<(), JobError>,
+) -> Result<InitReport, JobError> {
+    let mut config = Config::parse(request.text, request.path).map_err(JobError::request)?;
     check_sources(request.dirs, &config)?;
     let base = config.file.parent().unwrap_or(Path::new("/"));
     let recipients = config.read_recipients().map_err(JobError::request)?;
@@ -110,9 +122,10 @@ pub(crate) fn run(request: &InitRequest<'_>, front: &dyn FrontEnd) -> Result<Ini
     let line = allowed_signers::line(&config, &signer);
     allowed_signers::add(&config, &line)?;
     write_new_file(request.path, request.text.as_bytes(), 0o600)?;
+    config.set_patience(&request.patience);
     let unguarded = config.sources.iter().filter(|source| source.is_unguarded());
-    Ok(InitReport {
-        targets: try_targets::try_all(&config, front)?,
+    let mut report = InitReport {
+        targets: Vec::new(),
         config_path: config.file.display().to_string(),
         signer: config.signer.display().to_string(),
         signer_fingerprint: signer.fingerprint(),
@@ -120,8 +133,11 @@ pub(crate) fn run(request: &InitRequest<'_>, front: &dyn FrontEnd) -> Result<Ini
         allowed_signers: line,
         recipients: recipients.texts().to_vec(),
         unguarded_sources: unguarded.map(|source| source.name.clone()).collect(),
-        host: config.host,
-    })
+        host: config.host.clone(),
+    };
+    written(&report)?;
+    report.targets = try_targets::try_all(&config, &config.targets, Occasion::First, front)?;
+    Ok(report)
 }
 
 impl InitReport {
@@ -134,7 +150,7 @@ impl InitReport {
 fn check_sources(dirs: &[&PathBuf], config: &Config) -> Result<(), JobError> {
     if config.sources.is_empty() {
         return Err(JobError::request("there is nothing to back up")
-            .with_next("give --tree DIR or --preset atocore --root DIR"));
+            .with_next("give --tree DIR, --sqlite FILE, --json-file FILE, --command NAME=LINE, or --preset atocore --root DIR"));
     }
     if config.targets.is_empty() {
         return Err(

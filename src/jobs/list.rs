@@ -48,7 +48,6 @@ pub(crate) struct ListReport {
     /// Snapshots that are not listed because their tags are not known here; 0 without `--tag`.
     pub(crate) without_known_tags: u64,
     /// Why a target could not be looked at.
-    #[serde(skip)]
     pub(crate) warnings: Vec<String>,
 }
 

@@ -1,14 +1,16 @@
-//! Retention of this host's own snapshot directories.
+//! Which of this host's own snapshot directories stay: the newest ones, as many as
+//! `[snapshots] keep` says.
 //!
-//! Only snapshots that are on the targets may be deleted. Whatever the policy says, a snapshot
-//! stays if some target still waits for it, if it was never pushed, or if a target lost it.
-//! Snapshots younger than a day stay too, since a policy of days would keep one of today's, and so
-//! does the newest snapshot that is known to be valid.
+//! They are plain copies, kept for a fast restore and for the next snapshot's hard links. The
+//! policy of `[retention]` is for the targets. Whatever the number says, a snapshot stays if some
+//! target still waits for it, if it was never pushed, if a target lost it, or if it is pinned, and
+//! so does the newest one that is known to be valid. So only copies that every target has are
+//! deleted. That loses nothing, and needs no guard against a wrong clock: order comes from the
+//! sequences in the catalog.
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use chrono::{DateTime, Utc};
 use foldhash::fast::RandomState;
 use serde::Serialize;
 
@@ -19,16 +21,9 @@ use crate::base::clock;
 use crate::base::ids::Stamp;
 use crate::config::Config;
 use crate::producer::{self, ProduceError};
-use crate::retention::{
-    Candidate, Guard, NamedError, Pins, Policy, Reason, Reasons, Refusal, decide,
-};
+use crate::retention::{NamedError, Pins};
 use crate::state::catalog::{CatalogError, PublicationState};
 use crate::state::{State, figures, pins};
-
-/// The sequence of the newest local snapshot that the last run settled (see [`settled_until`]).
-const RETAINED: &str = "local retention sequence";
-/// The same as a stamp, as earlier versions stored it.
-const RETAINED_STAMP: &str = "local retention";
 
 /// Why retention, or a deletion by name, was not applied to this host's snapshots.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +34,6 @@ pub(crate) enum LocalRetentionError {
     /// The catalog failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// The decision looks wrong, or was not confirmed.
-    #[error(transparent)]
-    Retention(#[from] Refusal),
     /// A name is ambiguous, or its snapshot must stay.
     #[error(transparent)]
     Named(#[from] NamedError),
@@ -60,37 +52,17 @@ pub(crate) enum LocalRetentionError {
     OnlyHere(Stamp),
 }
 
-/// Which of the directories in `dir` stay.
-struct LocalRetention<'a> {
-    dir: &'a Path,
-    policy: Policy,
-    pins: &'a Pins,
-    /// Names of all targets.
-    targets: &'a [&'a str],
-    now: DateTime<Utc>,
-    mode: Mode,
-}
-
 /// The local snapshots that were deleted, or would be.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct LocalPruneReport {
     /// Their stamps, oldest first.
     pub(crate) forgotten: Vec<Stamp>,
-    /// Why the same run without `--dry-run` would be refused. `None` if it would not, and of a run
-    /// that deletes.
-    #[serde(serialize_with = "as_text")]
-    pub(crate) refusal: Option<Refusal>,
-}
-
-fn as_text<S: serde::Serializer>(refusal: &Option<Refusal>, s: S) -> Result<S::Ok, S::Error> {
-    refusal.as_ref().map(ToString::to_string).serialize(s)
 }
 
 /// Snapshots by whether the targets have them.
 pub(crate) struct Deliveries {
     /// Stamps of snapshots that every target has or had, except those it never gets.
     pub(crate) done: BTreeSet<Stamp>,
-    waiting: BTreeSet<Stamp>,
 }
 
 /// Returns the snapshots that stay on this host and its targets, as its state directory lists them.
@@ -103,99 +75,53 @@ pub(crate) fn pins_of(config: &Config) -> Result<Pins, JobError> {
     })
 }
 
-/// Deletes the snapshots of this host that `[retention]` does not keep. Deletes none if the
-/// configuration has no such table.
+/// Deletes the older snapshots of this host: those beyond the newest `[snapshots] keep` that every
+/// target has and that no pin keeps.
 pub(crate) fn retain_local(
     config: &Config,
     state: &State,
     mode: Mode,
 ) -> Result<LocalPruneReport, JobError> {
-    let Some(policy) = config.retention else {
+    let Some(keep) = config.keep_local else {
         return Ok(LocalPruneReport::default());
     };
-    let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
-    let local = LocalRetention {
-        dir: &config.snapshots_dir,
-        policy,
-        pins: &pins_of(config)?,
-        targets: &targets,
-        now: clock::now(),
-        mode,
-    };
-    local.apply(state).map_err(|error| {
-        let may_be_confirmed =
-            matches!(&error, LocalRetentionError::Retention(refusal) if refusal.may_be_confirmed());
-        match may_be_confirmed {
-            true => JobError::from(error)
-                .with_next("if these snapshots are to be deleted, confirm it with --yes"),
-            false => error.into(),
-        }
-    })
+    Ok(delete_older(config, state, keep as usize, mode)?)
 }
 
-impl LocalRetention<'_> {
-    /// Deletes the snapshots that the policy does not keep.
-    fn apply(&self, state: &State) -> Result<LocalPruneReport, LocalRetentionError> {
-        let present = valid_in_order(self.dir, state, self.now)?;
-        let deliveries = Deliveries::of(state, self.targets, &present)?;
-        let candidates = self.candidates(&deliveries.done, &present);
-        let decided = decide(&candidates, &self.policy.and_young(), self.now);
-        let guard = Guard {
-            now: self.now,
-            pruned_at: retained(state)?.map(|sequence| count_until(&present, sequence)),
-            confirmed: self.mode.is_confirmed(),
-        };
-        let refusal = guard.check(&candidates, &decided).err();
-        if let (Some(refusal), false) = (&refusal, self.mode.is_dry_run()) {
-            return Err(refusal.clone().into());
-        }
-        let mut forgotten = Vec::new();
-        for (one, reasons) in present.iter().zip(&decided) {
-            if reasons.is_empty() {
-                if !self.mode.is_dry_run() {
-                    producer::delete(&one.snapshot)?;
-                }
-                forgotten.push(one.snapshot.stamp);
-            }
-        }
-        if !self.mode.is_dry_run() {
-            let settled = settled_until(&present, &decided, &deliveries);
-            let settled = settled.or(retained(state)?).unwrap_or(0);
-            state.catalog.set_meta(RETAINED, &settled.to_string())?;
-        }
-        Ok(LocalPruneReport { forgotten, refusal })
-    }
-
-    /// Returns the snapshots as retention takes them, numbered in the order in which they were
-    /// made.
-    fn candidates(&self, delivered: &BTreeSet<Stamp>, there: &[OrderedSnapshot]) -> Vec<Candidate> {
-        let newest_valid = newest_valid(there);
-        let candidate = |(one, sequence): (&OrderedSnapshot, u64)| {
-            let stamp = one.snapshot.stamp;
-            Candidate {
-                sequence,
-                stamp,
-                pinned: self.pins.holds(&stamp)
-                    || Some(stamp) == newest_valid
-                    || !delivered.contains(&stamp),
-                proven: false,
-                late: false,
-                whole: true,
-            }
-        };
-        there.iter().zip(1..).map(candidate).collect()
-    }
-}
-
-/// Returns the snapshots in `dir` that are not known to be invalid, oldest first.
-fn valid_in_order(
-    dir: &Path,
+fn delete_older(
+    config: &Config,
     state: &State,
-    now: DateTime<Utc>,
+    keep: usize,
+    mode: Mode,
+) -> Result<LocalPruneReport, JobError> {
+    let present = valid_in_order(config, state)?;
+    let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
+    let done = Deliveries::of(state, &targets, &present)?.done;
+    let pins = pins_of(config)?;
+    let newest_valid = newest_valid(&present);
+    let older = &present[..present.len().saturating_sub(keep)];
+    let may_go = |one: &&OrderedSnapshot| {
+        let stamp = one.snapshot.stamp;
+        done.contains(&stamp) && !pins.holds(&stamp) && Some(stamp) != newest_valid
+    };
+    let mut forgotten = Vec::new();
+    for one in older.iter().filter(may_go) {
+        if !mode.is_dry_run() {
+            producer::delete(&one.snapshot)?;
+        }
+        forgotten.push(one.snapshot.stamp);
+    }
+    Ok(LocalPruneReport { forgotten })
+}
+
+/// Returns the snapshots of this host that are not known to be invalid, oldest first.
+fn valid_in_order(
+    config: &Config,
+    state: &State,
 ) -> Result<Vec<OrderedSnapshot>, LocalRetentionError> {
-    let mut there = producer::list(dir)?;
+    let mut there = producer::list(&config.snapshots_dir)?;
     there.retain(|snapshot| snapshot.valid != Some(false));
-    Ok(in_order(there, Some(&state.catalog), now)?)
+    Ok(in_order(there, Some(&state.catalog), clock::now())?)
 }
 
 /// Returns the stamp of the newest snapshot that is known to be valid.
@@ -203,45 +129,6 @@ pub(crate) fn newest_valid(there: &[OrderedSnapshot]) -> Option<Stamp> {
     let mut newest_first = there.iter().rev();
     let valid = newest_first.find(|one| one.snapshot.valid == Some(true));
     valid.map(|one| one.snapshot.stamp)
-}
-
-/// Returns the sequence up to which the last run settled, `None` if there was no run.
-fn retained(state: &State) -> Result<Option<u64>, LocalRetentionError> {
-    if let Some(text) = state.catalog.meta(RETAINED)? {
-        return Ok(text.parse().ok());
-    }
-    let Some(stamp) = state.catalog.meta(RETAINED_STAMP)? else {
-        return Ok(None);
-    };
-    let rows = state.catalog.snapshots()?;
-    let known = rows
-        .iter()
-        .filter(|row| row.known.stamp.to_string() == stamp);
-    Ok(known.map(|row| row.known.sequence).max())
-}
-
-/// Returns how many of `there` were made up to the snapshot with this sequence.
-fn count_until(there: &[OrderedSnapshot], sequence: u64) -> u64 {
-    let last = there
-        .iter()
-        .rposition(|one| one.sequence.is_some_and(|n| n <= sequence));
-    last.map_or(0, |at| at as u64 + 1)
-}
-
-/// Returns the highest sequence before the first snapshot that a later run may delete without a
-/// change of the policy: because a target still waits for it (snapshots that arrive together may be
-/// deleted together), or because it stayed only for being younger than a day.
-fn settled_until(
-    there: &[OrderedSnapshot],
-    decided: &[Reasons],
-    deliveries: &Deliveries,
-) -> Option<u64> {
-    let only_young = Reasons::from([Reason::Within]);
-    let settled = there.iter().zip(decided).take_while(|(one, reasons)| {
-        !deliveries.waiting.contains(&one.snapshot.stamp) && **reasons != only_young
-    });
-    let sequences = settled.filter_map(|(one, _)| one.sequence);
-    sequences.max()
 }
 
 impl Deliveries {
@@ -281,6 +168,6 @@ impl Deliveries {
         }
         // Two snapshots may have one stamp: the directory stays while a target waits for either.
         done.retain(|stamp| !waiting.contains(stamp));
-        Ok(Self { done, waiting })
+        Ok(Self { done })
     }
 }

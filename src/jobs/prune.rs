@@ -101,10 +101,9 @@ pub(crate) fn run(
     };
     let forget = request.forget.clone();
     let asked = asked(config, request)?;
-    let mut done = Vec::new();
-    for one in &asked {
-        done.push(runtime.block_on(plan(&one.request, is_dry_run)));
-    }
+    // At the same time: each target that does not answer takes some seconds.
+    let plans = asked.iter().map(|one| plan(&one.request, is_dry_run));
+    let mut done = runtime.block_on(futures::future::join_all(plans));
     require_found(&forget, &done)?;
     if let Some(signer) = &signer {
         for (one, done) in asked.iter().zip(&mut done) {
@@ -114,7 +113,7 @@ pub(crate) fn run(
     }
     Ok(PruneJobReport {
         dry_run: is_dry_run,
-        at: clock::now(),
+        at: clock::in_seconds(clock::now()),
         targets: done.into_iter().map(TargetPruneReport::of).collect(),
     })
 }

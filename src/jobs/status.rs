@@ -4,13 +4,14 @@ mod checks;
 pub(crate) mod hosts;
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 
 use super::context::{FrontEnd, open_catalog, runtime};
 use super::error::JobError;
-use super::push::{PresentSigner, Target};
+use super::push::{PresentSigner, Target, resealing};
 use super::shrunk::{self, ShrinkFinding};
 use super::signer_change::present_signer;
 use super::targets::{open_target, own_trust};
@@ -22,6 +23,7 @@ use crate::base::units::count;
 use crate::config::{Config, TargetConfig};
 use crate::format::chain::{ChainError, Finding};
 use crate::format::signature::Trust;
+use crate::keys::recipients::Recipients;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::scrub::Problem;
 use crate::state::catalog::{Catalog, PublicationState};
@@ -37,6 +39,8 @@ pub(crate) struct StatusReport {
     pub(crate) next_run: Option<DateTime<Utc>>,
     /// Why the next backup would be refused. `None` if it would not.
     pub(crate) refusal: Option<String>,
+    /// What the next backup does out of the ordinary. Needs no attention.
+    pub(crate) notes: Vec<String>,
     pub(crate) targets: Vec<TargetHealth>,
     pub(crate) findings: Vec<ShrinkFinding>,
 }
@@ -44,10 +48,9 @@ pub(crate) struct StatusReport {
 /// A run as the catalog records it.
 #[derive(Debug, Serialize)]
 pub(crate) struct LastRun {
-    /// In RFC 3339.
-    pub(crate) started_at: Option<String>,
-    /// In RFC 3339. `None` if the run has not ended.
-    pub(crate) ended_at: Option<String>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    /// `None` if the run has not ended.
+    pub(crate) ended_at: Option<DateTime<Utc>>,
     /// `complete`, `partial` or `failed`. `None` if the run has not ended.
     pub(crate) outcome: Option<String>,
     /// Why the run failed, or which sources it left out.
@@ -117,31 +120,39 @@ pub(crate) fn run(
         (Ok(_), None) => None,
     };
     let signer = signer.ok();
-    let mut targets = Vec::new();
-    for target in &config.targets {
-        let mut health = remembered(config, catalog.as_ref(), target, now)?;
+    let resealing = match &catalog {
+        Some(catalog) => resealing_note(config, catalog)?,
+        None => None,
+    };
+    let remembered = |target| remembered(config, catalog.as_ref(), target, now);
+    let mut targets: Vec<_> = config
+        .targets
+        .iter()
+        .map(remembered)
+        .collect::<Result<_, _>>()?;
+    // At the same time: each that does not answer takes some seconds.
+    let looks = config.targets.iter().zip(&mut targets);
+    let looks = looks.map(async |(target, health)| {
         if target.write_only {
             let text = "write-only: this host cannot look there; this is what it remembers";
             health.notes.push(text.to_owned());
         } else if asking == Asking::Targets {
             match open_target(target) {
-                Ok(target) => {
-                    let look = look(config, &target, signer.as_ref(), now, &mut health, front);
-                    runtime.block_on(look)?;
-                }
+                Ok(target) => look(config, &target, signer.as_ref(), now, health, front).await?,
                 Err(error) => health.problems.push(error.to_string()),
             }
         }
-        report_behind(&mut health);
-        targets.push(health);
-    }
+        report_behind(health);
+        Ok::<_, JobError>(())
+    });
+    runtime.block_on(futures::future::try_join_all(looks))?;
     let last_run = match &catalog {
         Some(catalog) => catalog.last_run()?,
         None => None,
     };
     let last_run = last_run.map(|run| LastRun {
-        started_at: run.started_at,
-        ended_at: run.ended_at,
+        started_at: run.started_at.as_deref().and_then(clock::recorded),
+        ended_at: run.ended_at.as_deref().and_then(clock::recorded),
         outcome: run.outcome,
         message: run.message,
     });
@@ -150,9 +161,22 @@ pub(crate) fn run(
         last_run,
         next_run: config.schedule.next(now),
         refusal,
+        notes: resealing.into_iter().collect(),
         targets,
         findings: shrunk::read(config, catalog.as_ref(), now),
     })
+}
+
+/// Returns a note if the next backup must encrypt content again for a new recipient.
+fn resealing_note(config: &Config, catalog: &Catalog) -> Result<Option<String>, JobError> {
+    let base = config.file.parent().unwrap_or(Path::new("."));
+    let loaded = config.read_recipients().ok();
+    let loaded = loaded.and_then(|lines| Recipients::load(&lines, base).ok());
+    // A wrong recipient is the next backup's error.
+    let Some(recipients) = loaded else {
+        return Ok(None);
+    };
+    Ok(resealing(catalog, recipients.texts())?)
 }
 
 impl StatusReport {

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use super::context::{FrontEnd, open_catalog, runtime, scratch_dir};
 use super::error::JobError;
 use super::recovery_files::recovery_files;
+use super::signer_memory::RememberedPlace;
 use super::targets::{configured_at, own_trust};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
@@ -37,8 +38,11 @@ pub(crate) struct SyncJobRequest<'a> {
     /// Which snapshots. Empty: all.
     pub(crate) snapshots: &'a [SnapshotChoice],
     /// Whose manifests to copy. `None`: those of this host's own signers; of another host, those of
-    /// the signer of its oldest snapshot, since a restore decides again whom to believe.
+    /// its remembered signers, else of the signer of its oldest snapshot, since a restore decides
+    /// again whom to believe.
     pub(crate) trust: Option<Trust>,
+    /// The signers that are remembered for `from`.
+    pub(crate) remembered: RememberedPlace<'a>,
     /// Most archives that are copied at once.
     pub(crate) concurrency: usize,
     pub(crate) extent: SyncExtent,
@@ -148,7 +152,7 @@ pub(crate) fn run(
     }
     Ok(SyncJobReport {
         dry_run: request.extent == SyncExtent::PlanOnly,
-        at: clock::now(),
+        at: clock::in_seconds(clock::now()),
         hosts: done,
     })
 }
@@ -158,7 +162,7 @@ impl SyncJobRequest<'_> {
         match (&self.trust, self.config) {
             (Some(trust), _) => Ok(trust.clone()),
             (None, Some(config)) if config.host == *host => own_trust(config, front),
-            (None, _) => Ok(Trust::FirstSeen),
+            (None, _) => self.remembered.trust(host),
         }
     }
 

@@ -59,6 +59,7 @@ pub(crate) fn spec(config: &TargetConfig) -> TargetSpec {
         data_class: config.data_class.clone(),
         class: config.class.clone(),
         allow_http: false,
+        patience: config.patience.clone(),
     }
 }
 

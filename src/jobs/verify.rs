@@ -165,14 +165,12 @@ pub(crate) fn run(
     front: &dyn FrontEnd,
 ) -> Result<VerifyReport, JobError> {
     let run = Run::prepare(places, request, front)?;
-    let mut verdicts = Vec::new();
-    for subject in &run.subjects {
-        let looked = runtime.block_on(caught(run.look(subject)));
-        verdicts.push(match looked {
-            Ok(verdict) => verdict?,
-            Err(panicked) => Verdict::failed(subject, &panicked),
-        });
-    }
+    // At the same time: each target that does not answer takes some seconds.
+    let looks = run.subjects.iter().map(async |subject| {
+        let looked = caught(run.look(subject)).await;
+        looked.unwrap_or_else(|panicked| Ok(Verdict::failed(subject, &panicked)))
+    });
+    let mut verdicts = runtime.block_on(futures::future::try_join_all(looks))?;
     let repairs = request.repair == Repair::FromOthers;
     if repairs {
         runtime.block_on(run.repair_small(&mut verdicts))?;

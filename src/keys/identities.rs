@@ -3,6 +3,8 @@
 //! A file is an age identity file, one sealed with a passphrase, or an OpenSSH private key; its
 //! first bytes show which. A key with a passphrase is opened once, when it is loaded.
 
+mod typing_error;
+
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -156,12 +158,12 @@ impl Identities {
                 self.uses_programs = true;
                 self.keys.push(Box::new(key));
             } else if !line.is_empty() {
+                if typing_error::is_broken_over_lines(text, &is_age_identity) {
+                    let reason = "its key is broken over several lines; join them to one";
+                    return Err(malformed(reason.to_owned()));
+                }
                 // The line may be most of a secret, so the message has only its number.
-                let start = line.get(..4).unwrap_or_default();
-                let fault = match start.eq_ignore_ascii_case("AGE-") {
-                    true => "has a typing error, or is cut short",
-                    false => "is not a secret key",
-                };
+                let fault = typing_error::of_identity(line, &is_age_identity);
                 return Err(malformed(format!("line {} {fault}", number + 1)));
             }
         }
@@ -203,6 +205,11 @@ impl Identities {
         self.keys.push(Box::new(key));
         Ok(())
     }
+}
+
+/// Whether `text` is a native or a plugin's identity.
+fn is_age_identity(text: &str) -> bool {
+    text.parse::<x25519::Identity>().is_ok() || text.parse::<plugin::Identity>().is_ok()
 }
 
 /// Returns the recipient in the comment that plugins write above their identity:

@@ -31,10 +31,13 @@ pub enum RecipientError {
     },
     /// The text, shortened, is neither a recipient nor the name of a file.
     #[error(
-        "{0:?} is not an age recipient (age1…, ssh-ed25519 …, ssh-rsa …, age1PLUGIN…) \
+        "{0:?} is not an age recipient (age1..., ssh-ed25519 ..., ssh-rsa ..., age1PLUGIN...) \
          nor a readable file of them"
     )]
     NotARecipient(String),
+    /// The text would be a recipient without its spaces.
+    #[error("{0:?} has a space in it; without the space it is a valid recipient")]
+    Space(String),
     /// A private key is in the named place.
     #[error(
         "{0} holds a private key: a host that packs must never hold an identity; \
@@ -43,7 +46,7 @@ pub enum RecipientError {
     PrivateKey(String),
     /// The recipient, shortened, is of a kind that the age library lacks.
     #[error(
-        "{0}… is a post-quantum recipient (`age-keygen -pq`), which sealift does not support: \
+        "{0}... is a post-quantum recipient (`age-keygen -pq`), which sealift does not support: \
          its age library has no such keys yet, and there is no program age-plugin-pq on the PATH; \
          use a recipient that `sealift key generate` or `age-keygen` without -pq makes"
     )]
@@ -178,6 +181,26 @@ impl Recipients {
     }
 }
 
+/// Longest recipient that a person is shown whole; a native one has 62 characters.
+const MOST_SHOWN: usize = 70;
+
+/// Returns a recipient as a person reads it: an SSH key by its fingerprint, as `ssh-keygen -l`
+/// shows it, and a long one of a plugin by its ends.
+pub fn short(recipient: &str) -> String {
+    if let Ok(key) = ssh_key::PublicKey::from_openssh(recipient) {
+        let kind = recipient.split_whitespace().next().unwrap_or_default();
+        return format!("{kind} {}", key.fingerprint(ssh_key::HashAlg::Sha256));
+    }
+    match recipient.char_indices().nth(MOST_SHOWN) {
+        None => recipient.to_owned(),
+        Some(_) => {
+            let all: Vec<char> = recipient.chars().collect();
+            let part = |part: &[char]| part.iter().collect::<String>();
+            format!("{}…{}", part(&all[..24]), part(&all[all.len() - 8..]))
+        }
+    }
+}
+
 /// Appends the recipients that `text` stands for: itself, or those of the file that it names.
 fn collect_lines(text: &str, base: &Path, lines: &mut Vec<String>) -> Result<(), RecipientError> {
     if private_part(text).is_some() {
@@ -209,7 +232,13 @@ type ParsedRecipient = (String, Box<dyn Recipient + Send + Sync>);
 
 /// Parses a recipient. Returns its canonical text and its key.
 fn parse(line: &str) -> Result<ParsedRecipient, RecipientError> {
-    let wrong = || RecipientError::NotARecipient(line.chars().take(100).collect());
+    let wrong = || {
+        let start = line.chars().take(100).collect();
+        match is_valid_without_spaces(line) {
+            true => RecipientError::Space(start),
+            false => RecipientError::NotARecipient(start),
+        }
+    };
     if line.starts_with("ssh-") {
         let key: age::ssh::Recipient = line.parse().map_err(|_| wrong())?;
         // Keys that differ in their comment alone are the same recipient.
@@ -230,13 +259,19 @@ fn parse(line: &str) -> Result<ParsedRecipient, RecipientError> {
             match is_post_quantum {
                 true => post_quantum(line),
                 false => RecipientError::Plugin {
-                    recipient: line.to_owned(),
+                    recipient: short(line),
                     reason: format!("{error} (is age-plugin-{name} on the PATH?)"),
                 },
             }
         })?;
     let plugin = SyncPlugin(std::sync::Mutex::new(plugin));
     Ok((line.to_owned(), Box::new(plugin)))
+}
+
+/// Whether a recipient that was typed with spaces is valid without them.
+fn is_valid_without_spaces(line: &str) -> bool {
+    let joined: String = line.split_whitespace().collect();
+    joined != line && joined.parse::<age::x25519::Recipient>().is_ok()
 }
 
 /// Such a recipient has two thousand characters, so the message has only its beginning.
@@ -247,6 +282,39 @@ fn post_quantum(line: &str) -> RecipientError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_person_reads_fingerprints_and_ends_of_long_keys() {
+        let native = "age1wwtd50lehm54edva2yxgj558d044pfqq6hm87qvx9qssys4qha5swez2ur";
+        assert_eq!(short(native), native);
+        // `ssh-keygen -lf` prints this fingerprint for the key of docs and samples.
+        let key =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFAOtPgyXzbjT6R9JZk+0I4r8afRRhBP5Sw60pHMQaB1";
+        assert!(
+            short(key).starts_with("ssh-ed25519 SHA256:"),
+            "{}",
+            short(key)
+        );
+        assert_eq!(short(&format!("{key} a comment")), short(key));
+        let plugin = format!("age1yubikey1{}wxyz", "q".repeat(400));
+        let shown = short(&plugin);
+        assert!(
+            shown.starts_with("age1yubikey1qqqq") && shown.ends_with("qqqqwxyz"),
+            "{shown}"
+        );
+        assert!(shown.chars().count() < 40, "{shown}");
+    }
+
+    #[test]
+    fn a_recipient_that_was_typed_with_a_space_is_recognized() {
+        let typed = "age1wwtd50lehm54edva2yxgj558d 044pfqq6hm87qvx9qssys4qha5swez2ur";
+        let error = Recipients::load(&[typed.to_owned()], Path::new("/")).err();
+        let error = error.unwrap().to_string();
+        assert!(error.contains("has a space in it; without"), "{error}");
+        let commented = format!("{} laptop", typed.replace(' ', ""));
+        let error = Recipients::load(&[commented], Path::new("/")).err();
+        assert!(!error.unwrap().to_string().contains("space"));
+    }
 
     #[test]
     fn a_post_quantum_recipient_is_refused_with_the_reason() {

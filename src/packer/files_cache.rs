@@ -110,10 +110,12 @@ struct Header {
     databases: Vec<DatabaseRecord>,
 }
 
+type CacheInput = BufReader<zstd::Decoder<'static, BufReader<File>>>;
+
 /// Reads the cached files in path order.
 #[derive(Default)]
 pub struct CacheReader {
-    input: Option<BufReader<zstd::Decoder<'static, BufReader<File>>>>,
+    input: Option<CacheInput>,
     block: io::Cursor<Vec<u8>>,
     next: Option<CachedFile>,
     /// Path and grain of the last file that was passed over: no file has its path any more.
@@ -132,10 +134,29 @@ impl CacheReader {
         Self::try_open(path, next).unwrap_or_default()
     }
 
-    fn try_open(path: &Path, next: ArchiveId) -> Option<Self> {
+    /// Opens the cache of whatever writer, to estimate how much of a snapshot is new. `None` if
+    /// there is no cache, or it cannot be used.
+    pub fn open_to_estimate(path: &Path) -> Option<Self> {
+        let (header, input) = Self::read_header(path)?;
+        Some(Self::of(header, input))
+    }
+
+    /// Returns whether the file in place at `path` within the snapshot is as it was in the last
+    /// one. Calls must pass paths in ascending order.
+    pub fn has_unchanged(&mut self, path: &[u8], meta: &Meta) -> bool {
+        let stat = Stat::of(meta, Origin::Live);
+        self.find(path).is_some_and(|file| file.stat == stat)
+    }
+
+    fn read_header(path: &Path) -> Option<(Header, CacheInput)> {
         let decoder = zstd::Decoder::new(File::open(path).ok()?).ok()?;
         let mut input = BufReader::new(decoder);
-        let header: Header = serde_json::from_slice(&read_field(&mut input).ok()?).ok()?;
+        let header = serde_json::from_slice(&read_field(&mut input).ok()?).ok()?;
+        Some((header, input))
+    }
+
+    fn try_open(path: &Path, next: ArchiveId) -> Option<Self> {
+        let (header, input) = Self::read_header(path)?;
         if header.writer != next.writer {
             return None;
         }
@@ -145,6 +166,10 @@ impl CacheReader {
                 ..Self::default()
             });
         }
+        Some(Self::of(header, input))
+    }
+
+    fn of(header: Header, input: CacheInput) -> Self {
         let mut reader = Self {
             input: Some(input),
             block: io::Cursor::default(),
@@ -154,7 +179,7 @@ impl CacheReader {
             is_ahead: false,
         };
         reader.advance();
-        Some(reader)
+        reader
     }
 
     fn advance(&mut self) {

@@ -11,6 +11,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::base::clock;
 use crate::base::ids::Stamp;
 use crate::base::openat::Dir;
 use crate::config::{Check, Source, SourceKind};
@@ -208,7 +209,7 @@ impl Document {
                 sources,
                 validation: ValidationSection {
                     valid: validation.valid,
-                    checked_at: about.created_at,
+                    checked_at: clock::in_seconds(about.created_at),
                     errors: validation.errors.clone(),
                     details: validation.details.clone(),
                 },

@@ -44,15 +44,36 @@ pub(super) struct Ran {
     pub warning: Option<String>,
 }
 
+/// What a command reads, and where its output goes.
+#[derive(Default)]
+pub(super) struct Streams {
+    /// What it reads on standard input. `None`: nothing.
+    pub(super) input: Option<File>,
+    /// Where its standard output goes.
+    pub(super) stdout: StdoutTo,
+}
+
+/// Where a command's standard output goes.
+#[derive(Default)]
+pub(super) enum StdoutTo {
+    /// It is dropped.
+    #[default]
+    Dropped,
+    /// It is the copy of a source.
+    Copy(File),
+    /// Its end is kept with stderr.
+    Kept,
+}
+
 /// The process group of a command that may be running.
 #[derive(Default)]
-struct Group {
+pub(super) struct Group {
     /// Set when this process must end: nothing may be started after that.
     closed: bool,
     running: Option<Pid>,
 }
 
-type SharedGroup = Arc<Mutex<Group>>;
+pub(super) type SharedGroup = Arc<Mutex<Group>>;
 
 fn locked(group: &SharedGroup) -> MutexGuard<'_, Group> {
     group.lock().unwrap_or_else(PoisonError::into_inner)
@@ -81,6 +102,20 @@ pub(super) fn run(
     environment: &[(&str, &str)],
     timeout: Duration,
 ) -> Result<Ran, SourceError> {
+    let streams = Streams {
+        input: None,
+        stdout: stdout.map_or(StdoutTo::Dropped, StdoutTo::Copy),
+    };
+    run_guarded(line, streams, environment, timeout)
+}
+
+/// Runs `line` for at most `timeout`. If this process must end, the command is ended too.
+pub(super) fn run_guarded(
+    line: &CommandLine,
+    streams: Streams,
+    environment: &[(&str, &str)],
+    timeout: Duration,
+) -> Result<Ran, SourceError> {
     let group = SharedGroup::default();
     let owed = Arc::clone(&group);
     let named = line.brief();
@@ -95,7 +130,7 @@ pub(super) fn run(
         }
         format!("ended `{named}`")
     });
-    let ran = run_in(&group, line, stdout, environment, timeout);
+    let ran = run_in(&group, line, streams, environment, timeout);
     duty.take();
     ran
 }
@@ -125,13 +160,15 @@ fn run_last(
     environment: &[(&str, &str)],
     timeout: Duration,
 ) -> Result<Ran, SourceError> {
-    run_in(&SharedGroup::default(), line, None, environment, timeout)
+    let streams = Streams::default();
+    run_in(&SharedGroup::default(), line, streams, environment, timeout)
 }
 
-fn run_in(
+/// Does the same in `group`, so that another thread can end it.
+pub(super) fn run_in(
     group: &SharedGroup,
     line: &CommandLine,
-    stdout: Option<File>,
+    streams: Streams,
     environment: &[(&str, &str)],
     timeout: Duration,
 ) -> Result<Ran, SourceError> {
@@ -140,7 +177,12 @@ fn run_in(
         source,
     };
     let mut stderr = Stderr::new().map_err(failed)?;
-    let is_source = stdout.is_some();
+    let is_source = matches!(streams.stdout, StdoutTo::Copy(_));
+    let stdout = match streams.stdout {
+        StdoutTo::Dropped => Stdio::null(),
+        StdoutTo::Copy(file) => file.into(),
+        StdoutTo::Kept => stderr.for_command().map_err(failed)?,
+    };
     let mut child = {
         let mut group = locked(group);
         if group.closed {
@@ -148,7 +190,8 @@ fn run_in(
         }
         let mut command = command(line, environment);
         let command = command
-            .stdout(stdout.map_or_else(Stdio::null, Stdio::from))
+            .stdin(streams.input.map_or_else(Stdio::null, Stdio::from))
+            .stdout(stdout)
             .stderr(stderr.for_command().map_err(failed)?);
         let child = command.spawn().map_err(failed)?;
         group.running = pid(&child);
@@ -200,10 +243,7 @@ fn command(line: &CommandLine, environment: &[(&str, &str)]) -> Command {
             command.env_remove(name);
         }
     }
-    command
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null())
-        .process_group(0);
+    command.envs(environment.iter().copied()).process_group(0);
     command
 }
 

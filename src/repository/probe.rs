@@ -107,27 +107,40 @@ fn allowed<T>(done: Result<T, TargetError>) -> Result<Option<T>, TargetError> {
     }
 }
 
+/// Returns `words` as people list them: `a, b and c`.
+fn joined(words: &[&str], last: &str) -> String {
+    match words {
+        [before @ .., end] if !before.is_empty() => {
+            format!("{} {last} {end}", before.join(", "))
+        }
+        words => words.concat(),
+    }
+}
+
 impl Probe {
     /// Describes what the credentials may and may not do.
     pub fn words(&self) -> String {
-        let mut can = vec!["writes"];
+        let mut can = vec!["write"];
         let mut cannot = Vec::new();
         let mut sort = |may: bool, what: &'static str| match may {
             true => can.push(what),
             false => cannot.push(what),
         };
-        sort(self.lists, "lists");
-        sort(self.reads, "reads");
-        if self.reads {
-            sort(self.reads_archives, "reads archives");
+        sort(self.lists, "list");
+        match self.reads && !self.reads_archives {
+            true => {
+                sort(true, "read manifests");
+                sort(false, "read archives");
+            }
+            false => sort(self.reads, "read"),
         }
-        sort(self.deletes, "deletes");
-        let mut text = can.join(", ");
+        sort(self.deletes, "delete");
+        let mut text = format!("can {}", joined(&can, "and"));
         if !cannot.is_empty() {
-            text = format!("{text}; may not: {}", cannot.join(", "));
+            text += &format!("; cannot {}", joined(&cannot, "or"));
         }
         if self.overwrites {
-            text += "; it ignores conditional puts (harmless: names are content, nothing is written twice)";
+            text += "; no support for conditional writes (harmless)";
         }
         if let Some(key) = &self.left_behind {
             text = format!("{text}; {key} stays there, it cannot be deleted");

@@ -113,14 +113,17 @@ pub(crate) fn choose<'a>(
     for finding in &chain.findings {
         match finding {
             // If a damaged or foreign manifest could be the chosen one, it is unknown which one is.
-            Finding::Refused(refused, _)
-                if request.snapshot.could_be(
-                    (refused.stamp, refused.sequence),
-                    (stamp, chosen.sequence()),
-                ) =>
+            Finding::Refused(..) | Finding::Stranger(_)
+                if finding.refused().iter().any(|refused| {
+                    let place = (refused.stamp, refused.sequence);
+                    request.snapshot.could_be(place, (stamp, chosen.sequence()))
+                }) =>
             {
-                let finding = finding.to_string();
-                return Err(PlanError::Doubtful { stamp, finding });
+                return Err(PlanError::Doubtful {
+                    stamp,
+                    finding: finding.to_string(),
+                    next: finding.next(),
+                });
             }
             Finding::Lineage { child, .. } if *child == name => {
                 let finding = finding.to_string();

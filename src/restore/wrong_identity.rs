@@ -106,7 +106,7 @@ fn shown(recipient: &str) -> String {
         true => recipient.to_owned(),
         false => {
             let (begin, end) = (&all[..24], &all[all.len() - 24..]);
-            begin.iter().chain(&['…']).chain(end).collect()
+            begin.iter().chain(&['.', '.', '.']).chain(end).collect()
         }
     }
 }

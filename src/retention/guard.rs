@@ -1,8 +1,16 @@
 //! Refuses a decision that is not plausible: the clock looks wrong, or too much would be deleted.
+//!
+//! Too much is measured by what the policy explains. A snapshot that went because another one
+//! stays for its day (or for the smallest period that the policy counts) is explained, and so is
+//! one that has just grown too old for `within`: several trial backups on the first day are no
+//! reason for an alarm. Neither explains a snapshot that an earlier prune kept although it had the
+//! chance to delete it: then the policy is another one.
+
+use std::collections::{BTreeSet, HashSet};
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::{Candidate, Reasons, newest};
+use super::{Candidate, Period, Policy, Reason, Reasons, calendar, made, newest};
 
 /// How far the newest stamp may be ahead of the clock: several snapshots within one second get
 /// stamps ahead of it, and clocks differ a little.
@@ -12,6 +20,9 @@ const TOLERANCE: Duration = Duration::minutes(10);
 const SILENCE: Duration = Duration::days(365);
 /// The same as a multiple of the usual time between two snapshots.
 const SILENT_INTERVALS: i32 = 10;
+/// The longest time between the two newest snapshots that is never taken for a wrong clock when
+/// snapshots grow too old.
+const USUAL_GAP: Duration = Duration::days(2);
 
 /// Why a decision is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,17 +62,26 @@ pub enum Refusal {
     },
     /// Too many snapshots would be deleted.
     #[error(
-        "{forgotten} of {total} snapshots would be deleted, more than half, and more than came since the last \
-         prune ({arrived})"
+        "{forgotten} of {total} snapshots would be deleted{}, more than half, and more than came since the last \
+         prune ({arrived})", beside(*explained)
     )]
     Outsized {
-        /// Number of snapshots that would be deleted.
+        /// Number of snapshots that would be deleted, without the explained ones.
         forgotten: usize,
-        /// Number of all snapshots.
+        /// Number of all snapshots, without the explained ones.
         total: usize,
+        /// Number of snapshots that would be deleted and that the policy explains.
+        explained: usize,
         /// Number of snapshots that came since the last prune; zero before the first.
         arrived: usize,
     },
+}
+
+fn beside(explained: usize) -> String {
+    match explained {
+        0 => String::new(),
+        n => format!(" (and {n} more, of periods that keep another one)"),
+    }
 }
 
 impl Refusal {
@@ -78,6 +98,8 @@ pub struct Guard {
     pub now: DateTime<Utc>,
     /// The highest sequence at the last prune; `None` before the first.
     pub pruned_at: Option<u64>,
+    /// The policy by which the decision was made.
+    pub policy: Policy,
     /// The operator confirmed the decision.
     pub confirmed: bool,
 }
@@ -86,9 +108,10 @@ impl Guard {
     /// Refuses a decision if the clock looks wrong or too many snapshots would go. `decided`: the
     /// reasons for which each of `snapshots` stays.
     pub fn check(&self, snapshots: &[Candidate], decided: &[Reasons]) -> Result<(), Refusal> {
+        let explained = self.explained(snapshots, decided);
         let all = [
             self.check_clock(snapshots),
-            self.check_extent(snapshots, decided),
+            self.check_extent(snapshots, decided, explained),
         ];
         for checked in all {
             match checked {
@@ -104,7 +127,7 @@ impl Guard {
     /// Does the same for snapshots that the operator named, whatever the clock says: it did not
     /// choose them.
     pub fn check_named(&self, snapshots: &[Candidate], decided: &[Reasons]) -> Result<(), Refusal> {
-        match self.check_extent(snapshots, decided) {
+        match self.check_extent(snapshots, decided, 0) {
             Err(refusal) if !self.confirmed => Err(refusal),
             _ => Ok(()),
         }
@@ -141,10 +164,15 @@ impl Guard {
 
     /// A prune forgets about as many snapshots as came since the one before. If it would forget
     /// more than those, and more than half of all, something is wrong: the policy, the target, or a
-    /// flood of snapshots.
-    fn check_extent(&self, snapshots: &[Candidate], decided: &[Reasons]) -> Result<(), Refusal> {
+    /// flood of snapshots. `explained` ones do not count on either side.
+    fn check_extent(
+        &self,
+        snapshots: &[Candidate],
+        decided: &[Reasons],
+        explained: usize,
+    ) -> Result<(), Refusal> {
         let forgotten = decided.iter().filter(|reasons| reasons.is_empty()).count();
-        let total = snapshots.len();
+        let (forgotten, total) = (forgotten - explained, snapshots.len() - explained);
         let arrived = self.pruned_at.map_or(0, |at| {
             let since = snapshots.iter().filter(|one| one.sequence > at);
             since.count()
@@ -153,11 +181,112 @@ impl Guard {
             return Err(Refusal::Outsized {
                 forgotten,
                 total,
+                explained,
                 arrived,
             });
         }
         Ok(())
     }
+
+    /// Returns how many of the snapshots that would be deleted the policy explains.
+    fn explained(&self, snapshots: &[Candidate], decided: &[Reasons]) -> usize {
+        let Some(newest) = newest(snapshots) else {
+            return 0;
+        };
+        let made: Vec<DateTime<Utc>> = made(snapshots, newest.stamp)
+            .into_iter()
+            .map(|stamp| stamp.time())
+            .collect();
+        let past = Past::of(snapshots, &made, newest, self.pruned_at);
+        let thinned = thinned(snapshots, decided, &self.policy);
+        let within = self.policy.within;
+        let within = within.map(|age| Duration::from_std(age).unwrap_or(Duration::MAX));
+        // A jump of the clock makes everything too old at once.
+        let is_gap_usual = within.is_some_and(|age| past.gap <= (age / 2).max(USUAL_GAP));
+        let mut explained = 0;
+        for (at, one) in snapshots.iter().enumerate() {
+            if !decided[at].is_empty() {
+                continue;
+            }
+            // At the last prune it was too young to be deleted.
+            let was_young = within.is_some_and(|age| past.time - made[at] <= age);
+            let is_new = self.pruned_at.is_none_or(|pruned| one.sequence > pruned);
+            let is_thinned = thinned.contains(&at) && (is_new || was_young);
+            let is_aged = one.sequence <= past.sequence && was_young && is_gap_usual;
+            explained += usize::from(is_thinned || is_aged);
+        }
+        explained
+    }
+}
+
+/// When the policy had its last chance: the last prune or, before the first, the snapshot before
+/// the newest.
+struct Past {
+    sequence: u64,
+    time: DateTime<Utc>,
+    /// The time between the two newest snapshots.
+    gap: Duration,
+}
+
+impl Past {
+    fn of(
+        snapshots: &[Candidate],
+        made: &[DateTime<Utc>],
+        newest: &Candidate,
+        pruned_at: Option<u64>,
+    ) -> Self {
+        let last_until = |sequence: u64| {
+            let until = snapshots.iter().zip(made);
+            let until = until.filter(|(one, _)| one.sequence <= sequence);
+            until.max_by_key(|(one, _)| one.sequence)
+        };
+        let before = last_until(newest.sequence.saturating_sub(1));
+        let newest_time = newest.stamp.time();
+        let gap = before.map_or(Duration::zero(), |(_, time)| newest_time - *time);
+        let last = match pruned_at {
+            Some(sequence) => last_until(sequence),
+            None => before,
+        };
+        let (sequence, time) = last.map_or((0, newest_time), |(one, time)| (one.sequence, *time));
+        Self {
+            sequence,
+            time,
+            gap,
+        }
+    }
+}
+
+/// Returns the places of the snapshots whose period keeps another one: of the smallest period that
+/// the policy counts, and of the day.
+fn thinned(snapshots: &[Candidate], decided: &[Reasons], policy: &Policy) -> HashSet<usize> {
+    let counted = calendar(policy)
+        .into_iter()
+        .filter(|(_, count, _)| *count > 0);
+    let mut counted = counted
+        .map(|(reason, _, period)| (reason, period))
+        .peekable();
+    let is_hourly = counted
+        .peek()
+        .is_some_and(|(reason, _)| *reason == Reason::Hourly);
+    let daily = |(reason, _): &(Reason, Period)| is_hourly && *reason == Reason::Daily;
+    let first = counted.next();
+    let periods = first.into_iter().chain(counted.next().filter(daily));
+    let mut thinned = HashSet::new();
+    for (reason, period) in periods {
+        let number = |one: &Candidate| period(&one.stamp.time()).0;
+        let both = snapshots.iter().zip(decided);
+        let kept: BTreeSet<i64> = both
+            .filter(|(_, reasons)| reasons.contains(&reason))
+            .map(|(one, _)| number(one))
+            .collect();
+        let places = snapshots.iter().enumerate();
+        thinned.extend(
+            places
+                .filter(|(_, one)| kept.contains(&number(one)))
+                .map(|(at, _)| at),
+        );
+    }
+    thinned
 }
 
 /// Returns the times between each snapshot and the next, oldest first; negative if a stamp is

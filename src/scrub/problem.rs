@@ -216,7 +216,7 @@ impl Problem {
     /// Returns the name of the problem in JSON. It never changes.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Chain(Finding::Refused(..)) => "manifest_refused",
+            Self::Chain(Finding::Refused(..) | Finding::Stranger(_)) => "manifest_refused",
             Self::Chain(Finding::Fork { .. }) => "fork",
             Self::Chain(Finding::Missing(_)) => "manifest_missing",
             Self::Chain(Finding::Lineage { .. }) => "lineage",
@@ -253,6 +253,7 @@ impl Problem {
             | Self::KnownDamaged { .. } => {
                 "`sealift verify --repair` brings it from another target that has it whole, or from the spool"
             }
+            Self::Chain(Finding::Stranger(manifests)) => manifests.next(),
             Self::Chain(Finding::Refused(..)) => {
                 "if it was damaged, `sealift verify --repair` brings it from another target; if not, see who wrote it. \
                  Other snapshots are not affected"

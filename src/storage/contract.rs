@@ -86,6 +86,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Returns what the last attempt of a request failed with, while it is retried. `None`: nothing
+    /// is wrong, as far as is known. A caller that stops waiting reports it.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Lists all objects whose key starts with `prefix`, in no order. `prefix` is a folder and ends
     /// in `/`; an absent folder has no objects.
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError>;

@@ -61,6 +61,10 @@ impl Storage for Isolated {
         self.target.may_be_unmounted()
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.target.trouble()
+    }
+
     fn looks_in_part(&self, folders: usize, objects: usize) -> bool {
         self.target.looks_in_part(folders, objects)
     }

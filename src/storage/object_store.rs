@@ -25,6 +25,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use super::contract::{Body, FOLDERS_OF_ARCHIVES, Listed, PutMode, PutOutcome, Storage, Thaw};
 use super::error::{ErrorKind, TargetError};
 use super::http::classify::is_worth_another_listing;
+use super::http::exchange::HttpContact;
 use super::http::faults::{Endless, IDLE};
 use super::http::listing_guard::Circle;
 use super::http::resume;
@@ -66,6 +67,7 @@ pub(super) struct ObjectTarget {
     pub may_freeze: bool,
     /// Requests frozen objects. `None`: the store has no such request.
     pub thawer: Option<Thawer>,
+    pub contact: Arc<HttpContact>,
 }
 
 fn endless(source: Endless) -> object_store::Error {
@@ -202,6 +204,10 @@ impl ObjectTarget {
 impl Storage for ObjectTarget {
     fn label(&self) -> &str {
         &self.label
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.contact.cause()
     }
 
     /// Each folder takes a request. A listing of everything takes one for each thousand objects, or

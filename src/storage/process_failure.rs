@@ -39,6 +39,11 @@ impl ProcessFailure {
         Self::new(kind, format!("{hint}{program} ended with {code}{said}"))
     }
 
+    /// Whether the machine was not reached: no connection came about, or no request passed it.
+    pub(super) fn is_unreached(&self) -> bool {
+        UNREACHED.iter().any(|words| self.what.contains(words))
+    }
+
     /// Whether a disk is certainly full, so that waiting does not help.
     pub(super) fn is_full(&self) -> bool {
         self.what.starts_with(DISK_IS_FULL)
@@ -47,6 +52,23 @@ impl ProcessFailure {
 
 /// The beginning of a failure's text if a disk is certainly full.
 const DISK_IS_FULL: &str = "a disk is full";
+
+/// What ssh and rsync say of a machine that they cannot reach. They end with these codes too if a
+/// connection breaks, which is no matter: it only counts before the first answer.
+const UNREACHED: [&str; 12] = [
+    "Connection refused",
+    "No route to host",
+    "Network is unreachable",
+    "Could not resolve hostname",
+    "Name or service not known",
+    "name resolution",
+    "timed out",
+    "failed to connect",
+    "code 255",
+    "code 10",
+    "code 35",
+    "no sftp after",
+];
 
 /// Returns the end of a program's stderr on one line.
 pub(super) fn last_words(text: &str) -> String {
@@ -66,6 +88,25 @@ pub(super) fn last_words(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_that_was_not_reached_is_distinguished_from_a_request_that_failed() {
+        let is_unreached = |what: &str| {
+            let failure = ProcessFailure::new(ErrorKind::Unavailable, what);
+            failure.is_unreached()
+        };
+        for what in [
+            "ssh ended with code 255: ssh: connect to host x port 22: Connection refused",
+            "rsync ended with code 10: rsync: getaddrinfo: x 873: Name or service not known",
+            "rsync ended with code 35: rsync error: timeout waiting for daemon connection",
+            "no sftp after 7 s",
+        ] {
+            assert!(is_unreached(what), "{what}");
+        }
+        for what in ["rsync ended with code 23: read errors", "no end after 20 s"] {
+            assert!(!is_unreached(what), "{what}");
+        }
+    }
 
     #[test]
     fn long_output_is_cut_to_its_end() {

@@ -7,7 +7,7 @@ pub(super) fn without_secrets(url: &str) -> String {
             // `user:password@host:path` and the like.
             Some((before, after)) if before.contains(':') && !before.starts_with(['/', '.']) => {
                 let first = before.split(':').next().unwrap_or_default();
-                format!("{first}:…@{after}")
+                format!("{first}:...@{after}")
             }
             _ => url.to_owned(),
         };

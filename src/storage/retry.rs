@@ -4,8 +4,10 @@
 //! seconds, because each try starts a process. `object_store` retries its requests itself; what it
 //! leaves alone is retried here after a [`jittered_pause`].
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::contact::Contact;
 use super::error::ErrorKind;
 use super::process_failure::ProcessFailure;
 use super::spec::TargetSpec;
@@ -17,31 +19,38 @@ const JITTERED_UNIT: Duration = Duration::from_millis(if cfg!(test) { 1 } else {
 /// Doublings of [`jittered_pause`] at most.
 const MOST_DOUBLINGS: u32 = 6;
 
-/// The deadlines of one target.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+/// The deadlines of one target that programs reach, and the contact to it.
+#[derive(Debug)]
+pub(super) struct ProcessDeadlines {
     /// Seconds without a byte moving.
     pub request_seconds: u64,
-    /// Seconds for which a failing request is retried.
-    pub retry_seconds: u64,
+    pub contact: Arc<Contact<ProcessFailure>>,
 }
 
-impl Patience {
+impl ProcessDeadlines {
     pub(super) fn of(spec: &TargetSpec) -> Self {
         Self {
             request_seconds: spec.timeout_seconds(),
-            retry_seconds: spec.retry_seconds(),
+            contact: Arc::new(Contact::new(spec)),
         }
     }
 
     /// Begins the retries of a request that failed now for the first time.
     pub(super) fn retries(&self) -> Retries {
-        let began = Instant::now();
         Retries {
-            began,
-            ends: began + Duration::from_secs(self.retry_seconds),
+            contact: Arc::clone(&self.contact),
+            began: Instant::now(),
             pause: FIRST_PAUSE,
             tries: 1,
+        }
+    }
+
+    /// Seconds within which a connection must be established, where `usual` is enough otherwise.
+    pub(super) fn connect_seconds(&self, usual: u64) -> u64 {
+        let usual = Duration::from_secs(usual);
+        match self.contact.was_reached() {
+            true => usual.as_secs(),
+            false => self.contact.patience.connect_timeout(usual).as_secs(),
         }
     }
 }
@@ -49,8 +58,8 @@ impl Patience {
 /// The retries of one failing request.
 #[derive(Debug)]
 pub(super) struct Retries {
+    contact: Arc<Contact<ProcessFailure>>,
     began: Instant,
-    ends: Instant,
     /// The next pause.
     pause: Duration,
     tries: u32,
@@ -59,8 +68,18 @@ pub(super) struct Retries {
 impl Retries {
     /// Decides whether to retry after `failure`, and if so, waits until it is time.
     pub(super) async fn another(&mut self, failure: &ProcessFailure) -> bool {
-        let is_final = failure.kind != ErrorKind::Unavailable || failure.is_full();
-        if is_final || Instant::now() + self.pause > self.ends {
+        if failure.kind != ErrorKind::Unavailable || failure.is_full() {
+            return false;
+        }
+        let was_reached = self.contact.was_reached();
+        if !was_reached && !failure.is_unreached() {
+            self.contact.reached();
+        }
+        let left = self.contact.failed(self.began, &failure.what);
+        if self.pause > left {
+            if self.contact.is_hasty() {
+                self.contact.give_up(failure);
+            }
             return false;
         }
         tokio::time::sleep(self.pause).await;

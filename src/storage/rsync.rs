@@ -30,7 +30,7 @@ use super::error::{ErrorKind, TargetError};
 use super::folder::reserve;
 use super::key::{require_key, require_prefix};
 use super::process_failure::ProcessFailure;
-use super::retry::Patience;
+use super::retry::ProcessDeadlines;
 use super::size_error::SizeError;
 use super::spec::TargetSpec;
 use super::url::RsyncAddress;
@@ -69,7 +69,7 @@ impl Rsync {
             ssh: spec.ssh.clone(),
             upload: spec.upload.clone(),
             download: spec.download.clone(),
-            patience: Patience::of(spec),
+            deadlines: ProcessDeadlines::of(spec),
             master: Master::default(),
         });
         let send = |mode| {
@@ -169,6 +169,10 @@ impl Storage for Rsync {
 
     fn may_be_unmounted(&self) -> bool {
         true
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.transport.deadlines.contact.cause()
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {

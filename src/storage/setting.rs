@@ -4,11 +4,15 @@
 //! environment and the credential files is checked here first. A message never contains the value,
 //! which may be a secret.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use url::Url;
+
+use super::error::OpenError;
+use crate::base::ownership;
 
 /// Maximum length of a value: no credential is longer.
 const MOST_BYTES: usize = 16 << 10;
@@ -169,10 +173,29 @@ fn address(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Reads a file of credentials, which must be small: a device has no end.
+/// Checks the token in a file that a library reads without a bound, and puts into a header or an
+/// address. A token that replaces it later is not checked.
+pub(super) fn check_token_file(target: &str, name: &str, file: &str) -> Result<(), OpenError> {
+    let wrong = |what: String| OpenError::setting(target, name, format!("names {file}, {what}"));
+    let text = read_regular_file(Path::new(file));
+    let text = text.map_err(|error| wrong(format!("which cannot be read: {error}")))?;
+    check(Takes::Text, &text).map_err(|what| wrong(format!("whose token {what}")))
+}
+
+/// Reads a file of credentials that a library opens again, which would wait for the writer of a
+/// FIFO.
+pub(super) fn read_regular_file(path: &Path) -> io::Result<String> {
+    ownership::open_regular(path)?;
+    read_file(path)
+}
+
+/// Reads a file of credentials, which must be small: a device has no end. A FIFO is not waited for.
 pub(super) fn read_file(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let file = File::open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
     file.take(MOST_FILE_BYTES + 1).read_to_string(&mut text)?;
     match text.len() as u64 > MOST_FILE_BYTES {
         true => Err(io::Error::other("the file is too large for credentials")),

@@ -100,6 +100,10 @@ impl Storage for Sftp {
         true
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.machine.deadlines.contact.cause()
+    }
+
     /// A listing requests each folder separately.
     fn looks_in_part(&self, folders: usize, _objects: usize) -> bool {
         folders * 2 <= FOLDERS_OF_ARCHIVES

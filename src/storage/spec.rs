@@ -1,6 +1,7 @@
 //! The settings of one target, and the check of them before they are used.
 
 use super::error::{Fault, OpenError};
+use super::patience::Patience;
 use super::redact::without_secrets;
 use super::setting::{self, Takes};
 use super::ssh;
@@ -36,6 +37,8 @@ pub struct TargetSpec {
     pub timeout_seconds: Option<u64>,
     /// Seconds for which a failing request is retried. `None`: 180.
     pub retry_seconds: Option<u64>,
+    /// How long the command waits until the target answers for the first time.
+    pub patience: Patience,
     /// Number of concurrent uploads. `None`: 4, or 32 for rsync.
     pub concurrency: Option<usize>,
     /// The ssh command with its options, for rsync over ssh and for sftp. `None`: plain `ssh`.
@@ -71,7 +74,9 @@ impl TargetSpec {
 
     /// Seconds for which a failing request is retried; 0 means a single try.
     pub fn retry_seconds(&self) -> u64 {
-        self.retry_seconds.unwrap_or(DEFAULT_RETRY_SECONDS)
+        let chosen = self.patience.retry().map(|retry| retry.as_secs());
+        let own = self.retry_seconds.unwrap_or(DEFAULT_RETRY_SECONDS);
+        chosen.unwrap_or(own)
     }
 
     /// Number of concurrent uploads; at least 1.

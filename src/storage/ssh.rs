@@ -12,12 +12,12 @@ use super::process_failure::ProcessFailure;
 pub(super) const CONNECT_SECONDS: u64 = 20;
 
 /// Returns the ssh command line: `ssh` (a command with its options; `None`: plain `ssh`) and the
-/// options that are always added.
-pub(super) fn command_line(ssh: Option<&str>, port: Option<u16>) -> String {
+/// options that are always added. A connection must be established within `connect_seconds`.
+pub(super) fn command_line(ssh: Option<&str>, port: Option<u16>, connect_seconds: u64) -> String {
     let ssh = ssh.unwrap_or("ssh");
     let port = port.map_or(String::new(), |port| format!(" -p {port}"));
     format!(
-        "{ssh} -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout={CONNECT_SECONDS} \
+        "{ssh} -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout={connect_seconds} \
          -o ServerAliveInterval=15 -o ServerAliveCountMax=4{port}"
     )
 }
@@ -27,8 +27,9 @@ pub(super) fn command(
     ssh: Option<&str>,
     port: Option<u16>,
     login: &str,
+    connect_seconds: u64,
 ) -> Result<Command, ProcessFailure> {
-    let words = words(&command_line(ssh, port)).ok_or_else(|| {
+    let words = words(&command_line(ssh, port, connect_seconds)).ok_or_else(|| {
         let what = "a quote in the ssh command is not closed";
         ProcessFailure::new(ErrorKind::Permanent, what)
     })?;
@@ -113,13 +114,13 @@ mod tests {
 
     #[test]
     fn a_command_ends_with_its_machine() {
-        let command = command(Some("my-ssh -i 'a b'"), Some(2222), "me@[::1]").unwrap();
+        let command = command(Some("my-ssh -i 'a b'"), Some(2222), "me@[::1]", 20).unwrap();
         let command = command.as_std();
         assert_eq!(command.get_program(), "my-ssh");
         let arguments: Vec<_> = command.get_args().collect();
         assert_eq!(arguments[..2], ["-i", "a b"]);
         assert!(arguments.contains(&"StrictHostKeyChecking=yes".as_ref()));
         assert_eq!(arguments[arguments.len() - 3..], ["-p", "2222", "me@::1"]);
-        assert!(super::command(Some("ssh '"), None, "x").is_err());
+        assert!(super::command(Some("ssh '"), None, "x", 20).is_err());
     }
 }

@@ -9,6 +9,8 @@ mod offline_targets;
 mod partial_loss;
 mod planted_marks;
 mod proxies_and_certificates;
+mod recipients;
+mod run_hooks;
 mod several_targets;
 mod shrink;
 mod shrink_of_trees;

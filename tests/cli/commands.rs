@@ -110,11 +110,11 @@ fn init_replaces_nothing_and_says_what_is_wrong() {
         ),
         (
             vec!["--recipient", &recipient, "--tree", "data"],
-            "no target to back up to",
+            "init needs --target",
         ),
         (
             vec!["--recipient", &recipient, "--target", "repo"],
-            "nothing to back up",
+            "(what to back up)",
         ),
         (
             vec![
@@ -394,6 +394,19 @@ fn completions_and_the_manual_are_there() {
         manual.starts_with(".ie") && manual.contains("restore"),
         "{manual}"
     );
+    host.ok(&["man", "--dir", "."]);
+    let of_verb = host.ok(&["man", "key", "generate"]);
+    let file = fs::read_to_string(host.path("sealift-key-generate.1")).unwrap();
+    assert_eq!(of_verb, file);
+    assert_eq!(manual, fs::read_to_string(host.path("sealift.1")).unwrap());
+    for section in ["SYNOPSIS", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"] {
+        let heading = format!("\n.SH \"{section}\"\n");
+        let short = format!("\n.SH {section}\n");
+        let found = of_verb.matches(&heading).count() + of_verb.matches(&short).count();
+        assert_eq!(found, 1, "{section}\n{of_verb}");
+    }
+    let (_, err) = host.exits(&["man", "forget"], 2);
+    assert!(err.contains("forget"), "{err}");
 }
 
 /// A service that was stopped for its backup is started again, even if the backup must end.

@@ -110,6 +110,9 @@ fn documents() -> Vec<PathBuf> {
         .filter(|path| path.extension().is_some_and(|e| e == "md"))
         .collect();
     found.push(root.join("README.md"));
+    let topics = fs::read_dir(root.join("src/cli/help")).unwrap();
+    let topics = topics.map(|entry| entry.unwrap().path());
+    found.extend(topics.filter(|path| path.extension().is_some_and(|e| e == "txt")));
     found.sort();
     found
 }

@@ -1,6 +1,7 @@
 //! `prune`: the right snapshots stay and restore, archives go when nothing can name them any more.
 
 mod forget;
+mod local;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -470,73 +471,6 @@ fn what_may_not_be_deleted_is_left_and_told_of() {
         "{}",
         String::from_utf8_lossy(&verified.stdout)
     );
-}
-
-fn local(host: &Host) -> Vec<String> {
-    let dir = host.path("c.state/snapshots");
-    let entries = fs::read_dir(dir).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> = names.collect();
-    names.sort();
-    names
-}
-
-/// On the host, with every backup; what is not on the targets stays.
-#[test]
-fn the_hosts_own_snapshots_go_as_the_policy_says() {
-    let mut host = Host::new();
-    (0..20).for_each(|number| drop(backup(&mut host, number)));
-    let days: Vec<String> = local(&host)
-        .iter()
-        .map(|name| name[4..8].to_owned())
-        .collect();
-    let week = ["0314", "0315", "0316", "0317", "0318", "0319", "0320"];
-    assert_eq!(days, [&["0301", "0308"][..], &week].concat());
-    assert_eq!(stamps(&host).len(), 20, "the target is left alone");
-    let (repo, away) = (host.path("repo"), host.path("away"));
-    fs::rename(&repo, &away).unwrap();
-    for number in 20..30 {
-        set_clock(&mut host, number);
-        change(&host, number);
-        host.exits(&["backup"], 1);
-    }
-    assert_eq!(local(&host).len(), 19);
-    fs::rename(&away, &repo).unwrap();
-    let report = backup(&mut host, 30);
-    assert_eq!(report["complete"], true, "{report}");
-    // The 29th is a Sunday, the 31st the newest.
-    let days: Vec<String> = local(&host)
-        .iter()
-        .map(|name| name[4..8].to_owned())
-        .collect();
-    let week = ["0325", "0326", "0327", "0328", "0329", "0330", "0331"];
-    assert_eq!(
-        days,
-        [&["0301", "0308", "0315", "0322"][..], &week].concat()
-    );
-}
-
-#[test]
-fn a_first_time_on_the_host_must_be_confirmed() {
-    let mut host = Host::new();
-    host.edit_config("daily = 7\nweekly = 4\nmonthly = 6", "daily = 90");
-    (0..20).for_each(|number| drop(backup(&mut host, number)));
-    host.edit_config("daily = 90", "daily = 2");
-    set_clock(&mut host, 20);
-    let (_, err) = host.exits(&["backup"], 3);
-    assert!(
-        err.contains("more than half") && err.contains("--local"),
-        "{err}"
-    );
-    let would = host.json(&["prune", "--local", "--dry-run", "--yes"]);
-    assert_eq!(would["forgotten"].as_array().unwrap().len(), 19);
-    assert_eq!(local(&host).len(), 21);
-    host.exits(&["prune", "--local"], 1);
-    host.ok(&["prune", "--local", "--yes"]);
-    assert_eq!(local(&host).len(), 2);
-    set_clock(&mut host, 21);
-    host.backup();
-    assert_eq!(local(&host).len(), 2);
 }
 
 /// What was pruned does not come back by itself, and nothing is built on what is about to go.

@@ -75,6 +75,10 @@ fn documents() -> Vec<Line> {
         "deploy/folder.toml",
     ];
     paths.extend(others.map(|name| root().join(name)));
+    let topics = fs::read_dir(root().join("src/cli/help")).unwrap();
+    let topics = topics.map(|entry| entry.unwrap().path());
+    paths
+        .extend(topics.filter(|path| path.extension().is_some_and(|extension| extension == "txt")));
     paths.sort();
     let mut lines = Vec::new();
     for path in paths {
@@ -138,13 +142,14 @@ fn help(words: &[String]) -> Vec<Line> {
         .concat()
         .join(" ");
     let mut lines = lines_of(&place, &text);
-    let commands = text.lines().skip_while(|line| *line != "Commands:");
-    for line in commands.skip(1).take_while(|line| !line.is_empty()) {
-        match line.split_whitespace().next() {
-            // A second line of what the command before it does.
-            _ if line.starts_with("    ") => {}
-            Some("help") | None => {}
-            Some(name) => lines.extend(help(&[words, &[name.to_owned()]].concat())),
+    for line in text.lines().take_while(|line| *line != "Options:") {
+        let Some(row) = line.strip_prefix("  ") else {
+            continue;
+        };
+        // Others are arguments, and second lines of what a command does.
+        if row.starts_with(char::is_lowercase) {
+            let name = row.split(' ').next().unwrap();
+            lines.extend(help(&[words, &[name.to_owned()]].concat()));
         }
     }
     lines
@@ -166,6 +171,22 @@ fn errors() -> Vec<Line> {
         }
     }
     lines
+}
+
+/// A terminal in `LANG=C` shows a program's own text, whatever names in other alphabets look like there.
+#[test]
+fn the_program_prints_ascii() {
+    let comment = Regex::new(r"(?:^|[^:])//.*$").unwrap();
+    let is_text = |line: &&Line| !comment.replace(&line.text, "").is_ascii();
+    let code = code();
+    let mut wrong: Vec<&Line> = code.iter().filter(is_text).collect();
+    let help = help(&[]);
+    wrong.extend(help.iter().filter(|line| !line.text.is_ascii()));
+    let wrong = wrong
+        .iter()
+        .map(|line| format!("{}: {}", line.place, line.text));
+    let wrong: Vec<String> = wrong.collect();
+    assert!(wrong.is_empty(), "write ... and -:\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use sealift::config::{
-    Check, Config, ConfigError, NewConfig, Recipient, Source, SourceKind, render_new,
+    Check, Config, ConfigError, NewConfig, NewSource, NewSourceKind, NewTarget, Recipient, Source,
+    SourceKind, render_new,
 };
 
 const RECIPIENT: &str = "age1848ccmukddy6uns3v72sk8hka02zjcytc29flsg9zcjslj5apdsqt4lze9";
@@ -311,6 +312,17 @@ fn paths_are_relative_to_the_file() {
 /// What `init` writes, `backup` reads.
 #[test]
 fn a_rendered_configuration_is_read_back() {
+    let target = |name: &str, url: &str| NewTarget {
+        name: name.to_owned(),
+        url: url.to_owned(),
+        ..NewTarget::default()
+    };
+    let source = |kind, to: &str| NewSource {
+        kind,
+        to: to.to_owned(),
+        name: None,
+    };
+    let tree = |path: &str| NewSourceKind::Tree(path.into(), vec!["*.tmp".to_owned()]);
     let new = NewConfig {
         host: "h".to_owned(),
         recipients: vec![RECIPIENT.to_owned()],
@@ -318,16 +330,27 @@ fn a_rendered_configuration_is_read_back() {
         state: "/k/state".into(),
         snapshots_dir: None,
         targets: vec![
-            ("repo".to_owned(), "file:///repo".to_owned()),
-            ("s3".to_owned(), "s3://bucket/x".to_owned()),
-            ("laptop".to_owned(), "rsync://me@laptop/b".to_owned()),
+            target("repo", "file:///repo"),
+            NewTarget {
+                endpoint: Some("https://s3.example.org".to_owned()),
+                region: Some("eu-central-1".to_owned()),
+                ..target("s3", "s3://bucket/x")
+            },
+            NewTarget {
+                ssh: Some("ssh -i 'a key'".to_owned()),
+                ..target("laptop", "rsync://me@laptop/b")
+            },
         ],
-        ssh: Some("ssh -i 'a key'".to_owned()),
-        over_ssh: vec!["laptop".to_owned()],
-        endpoint: Some("https://s3.example.org".to_owned()),
-        region: Some("eu-central-1".to_owned()),
-        trees: vec!["/data".into(), "/other/data".into(), "/".into()],
-        excludes: vec!["*.tmp".to_owned()],
+        sources: vec![
+            source(tree("/data"), "data"),
+            source(tree("/other/data"), "data-2"),
+            source(NewSourceKind::Sqlite("/srv/app.db".into()), "app.db"),
+            source(NewSourceKind::Json("/srv/app.json".into()), "app.json"),
+            source(
+                NewSourceKind::Command("pg_dump \"x\"".to_owned()),
+                "app.sql",
+            ),
+        ],
         preset: Some(("atocore".to_owned(), "/srv/atocore".into())),
         schedule: Some("0 6 * * *".to_owned()),
     };
@@ -343,9 +366,9 @@ fn a_rendered_configuration_is_read_back() {
     let ssh: Vec<Option<&str>> = config.targets.iter().map(|t| t.ssh.as_deref()).collect();
     assert_eq!(ssh, [None, None, Some("ssh -i 'a key'")]);
     let places: Vec<&str> = config.sources.iter().map(|s| s.to.as_str()).collect();
-    assert_eq!(places.len(), 6, "{places:?}");
+    assert_eq!(places.len(), 8, "{places:?}");
     let in_place = |s: &&Source| matches!(&s.kind, SourceKind::Tree(tree) if !tree.stage);
-    assert_eq!(config.sources.iter().filter(in_place).count(), 3);
+    assert_eq!(config.sources.iter().filter(in_place).count(), 2);
 }
 
 fn deploy() -> PathBuf {

@@ -1,5 +1,6 @@
 //! Which snapshots stay: the year of a host, and what holds for every history and policy.
 
+mod alarms;
 mod model;
 
 use std::collections::BTreeSet;
@@ -162,6 +163,7 @@ fn a_jump_of_the_newest_is_refused_and_may_be_confirmed() {
     let mut guard = Guard {
         now: newest,
         pruned_at: Some(0),
+        policy: atocore(),
         confirmed: false,
     };
     let refused = checked(&snapshots, guard);
@@ -208,6 +210,7 @@ fn an_implausible_clock_or_extent_is_refused() {
     let mut guard = Guard {
         now: time("2026-05-30T07:00:00Z"),
         pruned_at: None,
+        policy: atocore(),
         confirmed: false,
     };
     assert_eq!(
@@ -215,6 +218,7 @@ fn an_implausible_clock_or_extent_is_refused() {
         Err(Refusal::Outsized {
             forgotten: 48,
             total: 60,
+            explained: 0,
             arrived: 0
         })
     );

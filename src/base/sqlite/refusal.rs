@@ -39,7 +39,7 @@ pub(super) fn shown(text: &str) -> String {
     for (count, c) in text.chars().enumerate() {
         match c {
             _ if count == TEXT_CHARS => {
-                shown.push('…');
+                shown.push_str("...");
                 break;
             }
             '\n' | '\t' => shown.push(' '),

@@ -25,6 +25,8 @@ pub(crate) struct Excludes(Vec<Pattern>);
 /// One compiled line.
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern {
+    /// The number of its line, from 0.
+    line: usize,
     /// It begins with `!`: paths that match are taken after all.
     pub is_negated: bool,
     /// It ends with `/`: it matches directories only.
@@ -52,8 +54,12 @@ impl Excludes {
         lines: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, (&'a str, BadLine)> {
         let mut patterns = Vec::new();
-        for line in lines {
-            patterns.extend(Pattern::parse(line).map_err(|bad| (line, bad))?);
+        for (number, line) in lines.into_iter().enumerate() {
+            let pattern = Pattern::parse(line).map_err(|bad| (line, bad))?;
+            patterns.extend(pattern.map(|pattern| Pattern {
+                line: number,
+                ..pattern
+            }));
         }
         Ok(Self(patterns))
     }
@@ -61,11 +67,18 @@ impl Excludes {
     /// Returns whether the path `rel`, relative to the root, is left out. The caller has not
     /// entered a directory that is left out, so those above it need no check.
     pub(crate) fn is_excluded(&self, rel: &[u8], is_dir: bool) -> bool {
+        self.excluded_by(rel, is_dir).is_some()
+    }
+
+    /// Does the same as [`Self::is_excluded`]. Returns the number of the line that decides, from 0;
+    /// `None` if the path is taken.
+    pub(crate) fn excluded_by(&self, rel: &[u8], is_dir: bool) -> Option<usize> {
         let name_at = rel.iter().rposition(|byte| *byte == b'/');
         let name = &rel[name_at.map_or(0, |at| at + 1)..];
         let mut patterns = self.0.iter().rev();
         let last = patterns.find(|pattern| pattern.matches(rel, name, is_dir));
-        last.is_some_and(|pattern| !pattern.is_negated)
+        last.filter(|pattern| !pattern.is_negated)
+            .map(|pattern| pattern.line)
     }
 }
 
@@ -111,6 +124,7 @@ impl Pattern {
             false => Glob::compile(glob).map_or(Rest::Never, Rest::Glob),
         };
         Ok(Some(Self {
+            line: 0,
             is_negated,
             dirs_only,
             is_anchored,

@@ -49,6 +49,14 @@ impl Filter {
         self.compile().map(drop)
     }
 
+    /// Returns whether a regular file of this path and size is left out by a pattern or its size.
+    /// Markers are not looked for.
+    pub fn leaves_out_file(&self, rel: &[u8], bytes: u64) -> bool {
+        let is_too_large = self.max_file_bytes.is_some_and(|max| bytes > max);
+        let excludes = self.compile().unwrap_or_default();
+        is_too_large || excludes.is_excluded(rel, false)
+    }
+
     pub(super) fn compile(&self) -> Result<Excludes, WalkError> {
         let lines = self.excludes.iter().map(String::as_str);
         Excludes::compile(lines).map_err(|(pattern, source)| WalkError::Pattern {

@@ -9,6 +9,7 @@ use super::super::output::{self, printable, size};
 use super::{ListArgs, has_local_time, note_unknown_tags};
 use crate::base::local_time;
 use crate::base::snapshot_choice::SnapshotChoice;
+use crate::format::chain::Chain;
 use crate::jobs::context::runtime;
 use crate::jobs::list::remote::{RemoteListReport, RemoteListing, RemoteSnapshot};
 use crate::restore::open::Identities;
@@ -36,6 +37,7 @@ pub(super) fn run(
     }
     let report = runtime()?.block_on(async {
         let remote = args.remote.open(context).await?;
+        tell_findings(&remote.chain);
         let host = &remote.folder.host;
         let listing = RemoteListing {
             folder: &remote.folder,
@@ -45,12 +47,6 @@ pub(super) fn run(
         };
         Ok::<_, Failure>(listing.run(choice, context).await?)
     })?;
-    for finding in report.findings.iter().take(MOST_FINDINGS) {
-        output::tell(format_args!("warning: {finding}"));
-    }
-    if let more @ 1.. = report.findings.len().saturating_sub(MOST_FINDINGS) {
-        output::tell(format_args!("warning: and {more} more; --json has all"));
-    }
     match context.json {
         true => output::print_json(&report)?,
         false => print(context, choice, &report)?,
@@ -59,6 +55,22 @@ pub(super) fn run(
         true => Outcome::Complete,
         false => Outcome::Partial,
     })
+}
+
+/// Prints the irregularities of a folder, and the next step for each kind that has one.
+pub(in super::super) fn tell_findings(chain: &Chain) {
+    let mut steps: Vec<&str> = Vec::new();
+    for finding in chain.findings.iter().take(MOST_FINDINGS) {
+        output::tell(format_args!("warning: {finding}"));
+        steps.extend(finding.next());
+    }
+    if let more @ 1.. = chain.findings.len().saturating_sub(MOST_FINDINGS) {
+        output::tell(format_args!("warning: and {more} more; --json has all"));
+    }
+    steps.dedup();
+    for step in steps {
+        output::tell(format_args!("  next: {step}"));
+    }
 }
 
 fn print(

@@ -1,7 +1,7 @@
 //! The text that `verify` prints: a line for each target, its problems, repairs, and the next step.
 
 use super::super::failure::Failure;
-use super::super::output;
+use super::super::{output, verdict};
 use super::VerifyArgs;
 use crate::format::index::Skipped;
 use crate::jobs::verify::report::{
@@ -20,7 +20,7 @@ pub(super) fn print(args: &VerifyArgs, report: &VerifyReport) -> Result<(), Fail
             (None, Some(found)) => summary(args, target, found),
             (None, None) => continue,
         };
-        output::print_line(line)?;
+        verdict::print_line(line)?;
         print_problems(args, &target.problems)?;
         for line in &target.repaired {
             output::print_line(format_args!("  repair: {line}"))?;

@@ -224,8 +224,10 @@ async fn held_still(
 }
 
 fn no_answer(named: &Target, host: &HostName) -> TargetError {
+    let cause = named.target.trouble();
+    let cause = cause.map_or(String::new(), |cause| format!("{cause}; "));
     let what = format!(
-        "no answer within {} s of another target's, which is not kept waiting",
+        "{cause}it did not respond within {} s after another target did",
         PATIENCE.as_secs()
     );
     let (key, label) = (format!("{host}/"), named.target.label());

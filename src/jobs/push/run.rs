@@ -19,6 +19,7 @@ use super::lineage::reconcile;
 use super::looks::LookPlan;
 use super::marks;
 use super::request::{PushReport, PushRequest, TargetReport};
+use super::resealing::resealing;
 use super::rest::look_at_all;
 use super::tidy_spool::tidy_spool;
 use super::uploads::{EndedUploads, Uploads};
@@ -167,6 +168,8 @@ impl<'a> Push<'a> {
             copy_sources: &copy_sources,
         };
         let recipients = request.recipients.texts();
+        // Said before it happens: this push is nearly a full one.
+        self.note(resealing(&self.state.catalog, recipients)?);
         let mut inventory = reusable_archives(self.state, &found, recipients, &followed.archives)?;
         warnings.append(&mut inventory.warnings);
         self.warn(warnings);

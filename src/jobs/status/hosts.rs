@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::super::context::runtime;
 use super::super::error::JobError;
+use super::super::signer_memory::RememberedPlace;
 use super::checks::{incomplete, stale};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
@@ -55,8 +56,13 @@ pub(crate) struct NewestSnapshot {
     pub(crate) next_by: Option<DateTime<Utc>>,
 }
 
-/// Examines every host on `target` whose manifests `trust` accepts.
-pub(crate) fn run(target: &Arc<dyn Storage>, trust: &Trust) -> Result<HostsReport, JobError> {
+/// Examines every host on `target`. It believes the manifests that `given` accepts; without that,
+/// those of the signers that are `remembered` for the place, or else of the signer of the oldest.
+pub(crate) fn run(
+    target: &Arc<dyn Storage>,
+    given: Option<&Trust>,
+    remembered: &RememberedPlace<'_>,
+) -> Result<HostsReport, JobError> {
     let runtime = runtime()?;
     let hosts = runtime.block_on(repository::hosts(target))?;
     if hosts.is_empty() {
@@ -67,7 +73,7 @@ pub(crate) fn run(target: &Arc<dyn Storage>, trust: &Trust) -> Result<HostsRepor
     let now = clock::now();
     let looks = hosts.into_iter().map(|host| {
         let folder = HostFolder::new(target.clone(), host);
-        look(folder, trust, now)
+        look(folder, given, remembered, now)
     });
     let looks = futures::stream::iter(looks).buffered(MOST_AT_ONCE);
     Ok(HostsReport {
@@ -83,7 +89,12 @@ impl HostsReport {
     }
 }
 
-async fn look(folder: HostFolder, trust: &Trust, now: DateTime<Utc>) -> Member {
+async fn look(
+    folder: HostFolder,
+    given: Option<&Trust>,
+    remembered: &RememberedPlace<'_>,
+    now: DateTime<Utc>,
+) -> Member {
     let mut member = Member {
         host: folder.host.clone(),
         snapshots: 0,
@@ -91,9 +102,28 @@ async fn look(folder: HostFolder, trust: &Trust, now: DateTime<Utc>) -> Member {
         stored_bytes: 0,
         problems: Vec::new(),
     };
-    match caught(examine(&folder, trust, now, &mut member)).await {
+    let trust = match given {
+        Some(given) => Ok(given.clone()),
+        None => remembered.trust(&folder.host),
+    };
+    let trust = match trust {
+        Ok(trust) => trust,
+        Err(error) => {
+            member.problems.push(error.with_causes());
+            return member;
+        }
+    };
+    match caught(examine(&folder, &trust, now, &mut member)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => member.problems.push(with_causes(&error)),
+        Ok(Err(error)) => {
+            let changed = match given {
+                Some(_) => None,
+                None => remembered.change_behind(&folder.host, &error),
+            };
+            member
+                .problems
+                .push(changed.unwrap_or_else(|| with_causes(&error)));
+        }
         Err(panicked) => member.problems.push(panicked.to_string()),
     }
     member

@@ -8,7 +8,6 @@ use super::super::targets::open_target;
 use super::{Run, Verdict};
 use crate::base::ids::{Hash, HostName};
 use crate::config::Config;
-use crate::format::chain::Finding;
 use crate::format::manifest::ManifestName;
 use crate::format::signature::{self, MANIFEST_NAMESPACE};
 use crate::jobs::repair::{
@@ -170,11 +169,14 @@ impl std::fmt::Display for RepairableObject {
 }
 
 fn small(problems: &[Problem]) -> Vec<RepairableObject> {
-    let found = problems.iter().filter_map(|problem| match problem {
-        Problem::Page { page, .. } => Some(RepairableObject::Page(*page)),
-        Problem::History { page, .. } => Some(RepairableObject::History(*page)),
-        Problem::Chain(Finding::Refused(name, _)) => Some(RepairableObject::Manifest(name.clone())),
-        _ => None,
+    let found = problems.iter().flat_map(|problem| match problem {
+        Problem::Page { page, .. } => vec![RepairableObject::Page(*page)],
+        Problem::History { page, .. } => vec![RepairableObject::History(*page)],
+        Problem::Chain(finding) => {
+            let refused = finding.refused().iter().cloned();
+            refused.map(RepairableObject::Manifest).collect()
+        }
+        _ => Vec::new(),
     });
     found.collect()
 }

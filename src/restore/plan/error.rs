@@ -22,6 +22,8 @@ pub enum PlanError {
         stamp: Stamp,
         /// What is wrong with the newer manifest.
         finding: String,
+        /// The next step, if the finding has one of its own.
+        next: Option<&'static str>,
     },
     /// The snapshot does not descend from those before it.
     #[error("snapshot {stamp} cannot be trusted: {finding}")]

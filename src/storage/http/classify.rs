@@ -4,7 +4,7 @@ use std::error::Error;
 
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::faults::{AsksForTime, Endless, NotAListing};
+use super::faults::{AsksForTime, Endless, GivenUp, NotAListing};
 use crate::storage::error::ErrorKind;
 
 /// The text that `object_store` puts before the status of an answer.
@@ -56,6 +56,9 @@ pub(crate) fn is_unsupported(error: &object_store::Error) -> bool {
 /// try. A server that cannot be reached gets no further try. A server that let a deadline pass gets
 /// one only within the budget (`in_time`). WebDAV answers 405 if two puts create a folder at once.
 pub(crate) fn is_worth_another_put(error: &object_store::Error, in_time: bool) -> bool {
+    if is_given_up(error) {
+        return false;
+    }
     let failure = http_error(error);
     match (failure.map(HttpError::kind), http_status(error)) {
         (Some(HttpErrorKind::Connect), _) => false,
@@ -108,8 +111,22 @@ fn http_failure(error: &object_store::Error) -> Option<HttpErrorKind> {
     http_error(error).map(HttpError::kind)
 }
 
+/// Whether the target was given up, so that no request makes another try.
+pub(crate) fn is_given_up(error: &object_store::Error) -> bool {
+    first_http_error(error).is_some_and(|http| given_up(http).is_some())
+}
+
+fn given_up(error: &HttpError) -> Option<&GivenUp> {
+    error.source()?.downcast_ref::<GivenUp>()
+}
+
 /// Returns the failure of a request that got no complete answer.
 pub(crate) fn http_error(error: &object_store::Error) -> Option<&HttpError> {
+    let http = first_http_error(error)?;
+    Some(given_up(http).map_or(http, |given_up| &given_up.0))
+}
+
+fn first_http_error(error: &object_store::Error) -> Option<&HttpError> {
     let mut next = error.source();
     while let Some(source) = next {
         if let Some(http) = source.downcast_ref::<HttpError>() {

@@ -193,6 +193,21 @@ fn unreached(http: &HttpError, at: &str) -> String {
     }
 }
 
+/// Returns what kept a request from its answer, in a few words: a note while it is retried.
+pub(crate) fn in_short(http: &HttpError) -> String {
+    let cause = innermost(http);
+    let io = cause.downcast_ref::<io::Error>();
+    let said = match (http.kind(), io.map(io::Error::kind)) {
+        (_, Some(io::ErrorKind::ConnectionRefused)) => "connection refused".to_owned(),
+        (HttpErrorKind::Timeout, _) if !is_of_the_system(http) => "no answer".to_owned(),
+        _ => cause.to_string(),
+    };
+    match proxy_of(http) {
+        Some(proxy) => format!("{proxy}: {said}"),
+        None => said,
+    }
+}
+
 /// Returns the proxy at which the request failed, if it failed there.
 fn proxy_of(http: &HttpError) -> Option<&Proxy> {
     let mut next: Option<&(dyn Error + 'static)> = Some(http);

@@ -1,6 +1,9 @@
 //! Failures that this side of an HTTP connection finds, as sources of `object_store` errors.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use object_store::client::HttpError;
 
 /// A server asks for a longer pause than the target's retry budget allows.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +16,11 @@ pub(crate) struct AsksForTime {
     /// The pause that is left.
     pub wait: Duration,
 }
+
+/// A target was given up before its first answer, with this failure of its last attempt.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("given up")]
+pub(crate) struct GivenUp(#[source] pub Arc<HttpError>);
 
 /// A server answered a listing with something else.
 #[derive(Debug, thiserror::Error)]

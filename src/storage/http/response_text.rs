@@ -41,7 +41,7 @@ pub(crate) fn shortened(text: &str) -> String {
     let mut short: String = plain.take(MOST_QUOTED_CHARS + 1).collect();
     if short.chars().count() > MOST_QUOTED_CHARS {
         short.pop();
-        short.push('…');
+        short.push_str("...");
     }
     short
 }

@@ -4,15 +4,23 @@ use object_store::azure::AzureConfigKey;
 
 use crate::storage::environment::Environment;
 use crate::storage::error::OpenError;
-use crate::storage::setting::Takes;
+use crate::storage::setting::{self, Takes};
 use crate::storage::spec::TargetSpec;
 
 /// Prefixes of the variables that an Azure target reads.
 pub(super) const PREFIXES: [&str; 3] = ["AZURE_", "MSI_", "IDENTITY_"];
 
+/// Variable that names a file with a token.
+const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
+
 /// Checks every value before the library reads it.
 pub(super) fn check(spec: &TargetSpec, environment: &Environment) -> Result<(), OpenError> {
-    environment.check(&spec.label(), |name| takes(name, spec))
+    let target = spec.label();
+    environment.check(&target, |name| takes(name, spec))?;
+    match environment.get(TOKEN_FILE) {
+        Some(file) => setting::check_token_file(&target, TOKEN_FILE, file),
+        None => Ok(()),
+    }
 }
 
 /// Returns the form that a variable must have. `None`: an Azure target does not read it.

@@ -10,6 +10,7 @@ use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ClientOptions, HeaderValue, ObjectStore, RetryConfig};
 
 use super::{azure, google, webdav};
+use crate::storage::contact::LONGEST_PAUSE;
 use crate::storage::environment::Environment;
 use crate::storage::error::OpenError;
 use crate::storage::http::client::Connector;
@@ -20,10 +21,9 @@ use crate::storage::spec::TargetSpec;
 use crate::storage::url::Bucket;
 
 /// Longest time to connect.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of retries. It never applies: the budget of time ends the retries.
 const MAX_RETRIES: usize = 100_000;
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Each pause is at most this many times the previous one; with less than 3 they hardly grow.
 const PAUSE_GROWTH: f64 = 3.0;
 pub(super) const USER_AGENT: &str = concat!("sealift/", env!("CARGO_PKG_VERSION"));
@@ -53,9 +53,14 @@ impl StoreSettings<'_> {
             || self.is_clear_text;
         ClientOptions::new()
             .with_allow_http(clear_text)
-            .with_connect_timeout(CONNECT_TIMEOUT.min(timeout))
+            .with_connect_timeout(self.connect_timeout().min(timeout))
             .with_timeout(timeout)
             .with_user_agent(HeaderValue::from_static(USER_AGENT))
+    }
+
+    /// Returns the longest time to connect.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.spec.patience.connect_timeout(CONNECT_TIMEOUT)
     }
 
     fn retry_config(&self) -> RetryConfig {
@@ -63,7 +68,9 @@ impl StoreSettings<'_> {
         RetryConfig {
             backoff: BackoffConfig {
                 // A pause must not outlast the budget by much.
-                max_backoff: LONGEST_PAUSE.min((budget / 10).max(Duration::from_millis(100))),
+                max_backoff: (self.spec.patience)
+                    .longest_pause(LONGEST_PAUSE)
+                    .min((budget / 10).max(Duration::from_millis(100))),
                 base: PAUSE_GROWTH,
                 ..BackoffConfig::default()
             },
@@ -90,7 +97,7 @@ impl StoreSettings<'_> {
             return Err(self.failed(error));
         };
         let value = self.environment.get(name).unwrap_or_default();
-        let said = StoreError::from(error).to_string().replace(value, "…");
+        let said = StoreError::from(error).to_string().replace(value, "...");
         let said = said.trim_start_matches("Generic Config error: ");
         Err(OpenError::setting(
             &self.spec.label(),

@@ -30,7 +30,7 @@ pub(super) fn check(spec: &TargetSpec, environment: &Environment) -> Result<(), 
     }
     for name in ACCOUNT_FILES {
         if let Some(file) = environment.get(name) {
-            let text = setting::read_file(Path::new(file)).map_err(|error| {
+            let text = setting::read_regular_file(Path::new(file)).map_err(|error| {
                 let what = format!("names {file}, which cannot be read: {error}");
                 OpenError::setting(&target, name, what)
             })?;

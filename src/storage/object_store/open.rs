@@ -1,6 +1,6 @@
 //! Opens the targets behind `object_store`: clients, deadlines, retries, credentials.
 //!
-//! Every wait ends. Connecting takes [`CONNECT_TIMEOUT`] at most, and a request the target's
+//! Every wait ends. Connecting takes half a minute at most, or less if a person waits, and a request the target's
 //! timeout. Whole archives get four times that: an upload of an hour must not be cut at minute
 //! five, and TCP notices a dead peer within half a minute anyway. Retries end when their budget is
 //! used up. With a limited rate, the timeout applies to each period in which no byte moves.
@@ -14,13 +14,14 @@ use object_store::client::HttpConnector as _;
 use object_store::memory::InMemory;
 use tokio::sync::Semaphore;
 
-use super::connect::{CONNECT_TIMEOUT, StoreSettings, USER_AGENT};
+use super::connect::{StoreSettings, USER_AGENT};
 use super::put::BODY_MEBIBYTES;
 use super::{ObjectTarget, webdav};
+use crate::storage::contact::Contact;
 use crate::storage::environment::Environment;
 use crate::storage::error::OpenError;
 use crate::storage::http::client::Connector;
-use crate::storage::http::exchange::ExchangeConnector;
+use crate::storage::http::exchange::{ExchangeConnector, HttpContact};
 use crate::storage::http::proxy::Proxies;
 use crate::storage::http::retry_after::RetryAfter;
 use crate::storage::http::roots;
@@ -55,6 +56,7 @@ pub(crate) fn open(
         quick,
         bulk,
         thawer,
+        contact,
     } = stores(address, &settings)?;
     let prefix = match address {
         Address::S3(bucket) | Address::Gcs(bucket) | Address::Azure(bucket) => &bucket.prefix,
@@ -74,6 +76,7 @@ pub(crate) fn open(
         class: spec.class.clone(),
         may_freeze: matches!(address, Address::S3(_) | Address::Azure(_)),
         thawer,
+        contact,
     })
 }
 
@@ -82,6 +85,7 @@ struct Stores {
     quick: Arc<dyn ObjectStore>,
     bulk: Arc<dyn ObjectStore>,
     thawer: Option<Thawer>,
+    contact: Arc<HttpContact>,
 }
 
 /// Builds both stores. Their clients share the limits and the pauses for which the server asks.
@@ -98,16 +102,18 @@ fn stores(address: &Address, settings: &StoreSettings<'_>) -> Result<Stores, Ope
     let retry = Duration::from_secs(spec.retry_seconds());
     let limits = Limits::of(spec);
     let retry_after = RetryAfter::new(retry);
+    let contact = Arc::new(Contact::new(spec));
     let connector = |idle_timeout| ExchangeConnector {
         inner: Connector {
             limits: limits.clone(),
             user_agent: USER_AGENT,
-            connect_timeout: CONNECT_TIMEOUT.min(timeout),
+            connect_timeout: settings.connect_timeout().min(timeout),
             idle_timeout,
             roots: Arc::clone(&roots),
         },
         retry_after: retry_after.clone(),
         proxies: Arc::clone(&proxies),
+        contact: Arc::clone(&contact),
     };
     let (quick, bulk) = (connector(timeout), connector(timeout * BULK_TIMEOUT_FACTOR));
     let mut thawer = None;
@@ -143,6 +149,7 @@ fn stores(address: &Address, settings: &StoreSettings<'_>) -> Result<Stores, Ope
         quick,
         bulk,
         thawer,
+        contact,
     })
 }
 

@@ -14,8 +14,8 @@ use super::ssh_master::Master;
 use crate::base::rate_schedule::Timetable;
 use crate::storage::error::ErrorKind;
 use crate::storage::process_failure::ProcessFailure;
-use crate::storage::retry::Patience;
-use crate::storage::ssh;
+use crate::storage::retry::ProcessDeadlines;
+use crate::storage::ssh::{self, CONNECT_SECONDS};
 use crate::storage::url::RsyncAddress;
 
 /// Lowest rate at which a call is not given up, even if bytes keep moving.
@@ -31,7 +31,7 @@ pub(super) struct Transport {
     pub upload: Option<Timetable>,
     /// Limit for fetching. `None`: no limit.
     pub download: Option<Timetable>,
-    pub patience: Patience,
+    pub deadlines: ProcessDeadlines,
     pub master: Master,
 }
 
@@ -43,16 +43,24 @@ impl Transport {
         arguments: Arguments,
         bytes: u64,
     ) -> Result<Output, ProcessFailure> {
+        let contact = &self.deadlines.contact;
+        if let Some(failure) = contact.given_up() {
+            return Err(failure);
+        }
         let mut retries = None;
         loop {
             let (began, deadline) = (Instant::now(), self.deadline(&arguments, bytes));
-            let failure = match self.run_once(&arguments, deadline).await {
-                Ok(output) => return Ok(output),
+            let once = contact.watch(self.run_once(&arguments, deadline));
+            let failure = match once.await {
+                Ok(output) => {
+                    contact.reached();
+                    return Ok(output);
+                }
                 Err(failure) => failure,
             };
             // Retries begin with the first failure: a large call may have taken long before it. A
             // call that missed its deadline would miss it again.
-            let retries = retries.get_or_insert_with(|| self.patience.retries());
+            let retries = retries.get_or_insert_with(|| self.deadlines.retries());
             if began.elapsed() >= deadline || !retries.another(&failure).await {
                 return Err(retries.described(failure));
             }
@@ -64,7 +72,7 @@ impl Transport {
         // Half of the limit, because it may become lower during the call.
         let limit = self.limit(arguments).map_or(u64::MAX, |limit| limit / 2);
         let slow = bytes / SLOWEST_BYTES_PER_SECOND.min(limit).max(1);
-        let deadline = 4 * self.patience.request_seconds;
+        let deadline = 4 * self.deadlines.request_seconds;
         Duration::from_secs(deadline.saturating_add(slow))
     }
 
@@ -97,7 +105,11 @@ impl Transport {
         let RsyncAddress::Ssh { login, .. } = &self.address else {
             return None;
         };
-        let command = || ssh::command(self.ssh.as_deref(), port, login).ok();
+        // A master that waits in vain would double the time until the failure is known.
+        if self.deadlines.contact.is_hasty() {
+            return None;
+        }
+        let command = || ssh::command(self.ssh.as_deref(), port, login, CONNECT_SECONDS).ok();
         let socket = self.master.socket(command).await?;
         // rsync's `-e` contains it without quotes.
         let plain = socket.to_str()?;
@@ -111,18 +123,18 @@ impl Transport {
             .env("LC_ALL", "C")
             .env("TZ", "UTC")
             .arg("--no-motd")
-            .arg(format!("--timeout={}", self.patience.request_seconds));
+            .arg(format!("--timeout={}", self.deadlines.request_seconds));
+        let connect_seconds = self.deadlines.connect_seconds(CONNECT_SECONDS);
         match &self.address {
             RsyncAddress::Ssh { port, .. } => {
-                let mut ssh = ssh::command_line(self.ssh.as_deref(), *port);
+                let mut ssh = ssh::command_line(self.ssh.as_deref(), *port, connect_seconds);
                 if let Some(socket) = self.master_socket(*port).await {
                     ssh = format!("{ssh} -o ControlMaster=no -S {}", socket.display());
                 }
                 command.arg("-e").arg(ssh);
             }
             RsyncAddress::Daemon { .. } => {
-                let seconds = ssh::CONNECT_SECONDS;
-                command.arg(format!("--contimeout={seconds}"));
+                command.arg(format!("--contimeout={connect_seconds}"));
             }
         }
         if arguments.is_upload {
@@ -170,6 +182,7 @@ impl Transport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::spec::TargetSpec;
 
     #[test]
     fn the_deadline_grows_with_a_low_limit() {
@@ -181,10 +194,10 @@ mod tests {
             ssh: None,
             upload: upload.map(Timetable::constant),
             download: None,
-            patience: Patience {
-                request_seconds: 10,
-                retry_seconds: 0,
-            },
+            deadlines: ProcessDeadlines::of(&TargetSpec {
+                timeout_seconds: Some(10),
+                ..TargetSpec::default()
+            }),
             master: Master::default(),
         };
         let mut sends = Arguments::new();

@@ -65,7 +65,7 @@ impl Account {
         let has_keys = keys.iter().all(|name| environment.get(name).is_some());
         for name in TOKEN_FILES {
             if let Some(file) = environment.get(name).filter(|_| !has_keys) {
-                check_token(&target, name, file)?;
+                setting::check_token_file(&target, name, file)?;
             }
         }
         let profile = Profile::load(&target, environment)?;
@@ -161,15 +161,6 @@ fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
     }
 }
 
-/// Checks the token in a file, which goes into a header or an address. A token that replaces it
-/// later is not checked.
-fn check_token(target: &str, name: &str, file: &str) -> Result<(), OpenError> {
-    let wrong = |what: String| OpenError::setting(target, name, format!("names {file}, {what}"));
-    let text = setting::read_file(Path::new(file));
-    let text = text.map_err(|error| wrong(format!("which cannot be read: {error}")))?;
-    setting::check(Takes::Text, &text).map_err(|what| wrong(format!("whose token {what}")))
-}
-
 /// Returns the address to which requests to a bucket go.
 pub(in crate::storage) fn server(
     bucket: &Bucket,
@@ -198,12 +189,15 @@ pub(crate) fn roots(spec: &TargetSpec, environment: &Environment) -> Result<Vec<
     }
 }
 
+/// The variables that name the server, the first that is set counts.
+pub(in crate::storage) const ENDPOINT_VARIABLES: &[&str] =
+    &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+
 fn endpoint(
     spec: &TargetSpec,
     environment: &Environment,
     profile: &Profile,
 ) -> Result<Option<String>, OpenError> {
-    let variables = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
     let of_variable = |name: &'static str| Some((name, environment.get(name)?));
     let of_profile = || {
         let set = profile.endpoint.as_ref()?;
@@ -211,7 +205,7 @@ fn endpoint(
     };
     let of_spec = spec.endpoint.as_deref().map(|text| ("endpoint", text));
     let named = of_spec
-        .or_else(|| variables.into_iter().find_map(of_variable))
+        .or_else(|| ENDPOINT_VARIABLES.iter().copied().find_map(of_variable))
         .or_else(of_profile);
     let Some((name, text)) = named else {
         return Ok(None);

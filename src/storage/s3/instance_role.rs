@@ -7,10 +7,12 @@ use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential, AwsCredentialP
 use object_store::client::ReqwestConnector;
 use object_store::{ClientOptions, CredentialProvider, RetryConfig};
 
+use crate::storage::contact::Contact;
 use crate::storage::http::exchange::ExchangeConnector;
 use crate::storage::http::proxy::Proxies;
 use crate::storage::http::retry_after::RetryAfter;
 use crate::storage::http::store_error::{StoreError, attempt};
+use crate::storage::spec::TargetSpec;
 
 /// On a machine that is no instance nothing answers, so the deadline is short.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -36,6 +38,7 @@ impl InstanceRole {
             inner: ReqwestConnector::default(),
             retry_after: RetryAfter::new(DEADLINE),
             proxies: Arc::new(Proxies::default()),
+            contact: Arc::new(Contact::new(&TargetSpec::default())),
         };
         let store: AmazonS3 = AmazonS3Builder::new()
             .with_bucket_name("unused")

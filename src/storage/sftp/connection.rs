@@ -24,7 +24,7 @@ use crate::storage::process_failure::{MOST_SAID_BYTES, ProcessFailure, last_word
 use crate::storage::ssh::{self, CONNECT_SECONDS};
 
 /// Longest time to connect. ssh itself gives up earlier, with a better reason.
-const CONNECTED_WITHIN: Duration = Duration::from_secs(CONNECT_SECONDS + 10);
+pub(super) const CONNECTED_WITHIN: Duration = Duration::from_secs(CONNECT_SECONDS + 10);
 /// Longest time until ssh ends after its connection, and until its stderr ends after that: a master
 /// connection that it left behind keeps the pipe open.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
@@ -98,10 +98,12 @@ struct End {
 }
 
 impl Connection {
-    /// Starts `command`, which is ssh up to the machine's name, and sftp through it.
+    /// Starts `command`, which is ssh up to the machine's name, and sftp through it. The server must
+    /// greet within `connected_within`, and is never silent for longer than `patience`.
     pub(super) async fn open(
         mut command: Command,
         patience: Duration,
+        connected_within: Duration,
     ) -> Result<Self, ProcessFailure> {
         let child = command
             .args(["-s", "sftp"])
@@ -142,7 +144,7 @@ impl Connection {
         // panic then.
         let options = SftpOptions::new().flush_interval(Duration::ZERO);
         let greeting = tokio::spawn(Client::new(outgoing, incoming, options));
-        match timeout(CONNECTED_WITHIN, greeting).await {
+        match timeout(connected_within, greeting).await {
             Ok(Ok(Ok(client))) => Ok(Self {
                 client,
                 link,
@@ -153,7 +155,7 @@ impl Connection {
             Ok(Ok(Err(error))) => Err(link.lost(&error).await),
             Ok(Err(error)) => Err(link.lost(&error.into()).await),
             Err(_) => {
-                let what = format!("no sftp after {} s", CONNECTED_WITHIN.as_secs());
+                let what = format!("no sftp after {} s", connected_within.as_secs());
                 Err(ProcessFailure::new(ErrorKind::Unavailable, what))
             }
         }

@@ -210,8 +210,8 @@ impl ObjectReader {
                 Err(failure) => failure,
             };
             self.pieces = None;
-            let patience = self.machine.patience;
-            let retries = self.retries.get_or_insert_with(|| patience.retries());
+            let deadlines = &self.machine.deadlines;
+            let retries = self.retries.get_or_insert_with(|| deadlines.retries());
             if !retries.another(&failure).await {
                 return Err(retries.described(failure));
             }

@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::connection::Connection;
+use super::connection::{CONNECTED_WITHIN, Connection};
 use crate::storage::process_failure::ProcessFailure;
-use crate::storage::retry::Patience;
+use crate::storage::retry::ProcessDeadlines;
 use crate::storage::spec::TargetSpec;
-use crate::storage::ssh;
+use crate::storage::ssh::{self, CONNECT_SECONDS};
 use crate::storage::throttle::Limits;
 use crate::storage::url::SftpAddress;
+
+/// Time for the greeting after ssh has given up a connection, if a person waits.
+const HASTY_GREETING: Duration = Duration::from_millis(500);
 
 /// A machine that holds a target.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ pub(super) struct Machine {
     address: SftpAddress,
     /// The ssh command with its options. `None`: plain `ssh`.
     ssh: Option<String>,
-    pub patience: Patience,
+    pub deadlines: ProcessDeadlines,
     pub limits: Limits,
     shared: AsyncMutex<SharedConnection>,
     scratch: Mutex<ScratchFolders>,
@@ -48,7 +51,7 @@ impl Machine {
         Self {
             address,
             ssh: spec.ssh.clone(),
-            patience: Patience::of(spec),
+            deadlines: ProcessDeadlines::of(spec),
             limits: Limits::of(spec),
             shared: AsyncMutex::default(),
             scratch: Mutex::default(),
@@ -79,6 +82,10 @@ impl Machine {
     where
         F: Future<Output = Result<T, ProcessFailure>>,
     {
+        let contact = &self.deadlines.contact;
+        if let Some(failure) = contact.given_up() {
+            return Err(failure);
+        }
         let mut retries = None;
         let mut was_renewed = false;
         loop {
@@ -95,7 +102,7 @@ impl Machine {
                 Err(failure) => failure,
             };
             // Retries begin with the first failure: the work may have taken long before it.
-            let retries = retries.get_or_insert_with(|| self.patience.retries());
+            let retries = retries.get_or_insert_with(|| self.deadlines.retries());
             if !retries.another(&failure).await {
                 return Err(retries.described(failure));
             }
@@ -133,9 +140,22 @@ impl Machine {
 
     async fn connect(&self) -> Result<Connection, ProcessFailure> {
         let SftpAddress { login, port, .. } = &self.address;
-        let command = ssh::command(self.ssh.as_deref(), *port, login)?;
-        let silence = Duration::from_secs(self.patience.request_seconds);
-        Connection::open(command, silence).await
+        let seconds = self.deadlines.connect_seconds(CONNECT_SECONDS);
+        let command = ssh::command(self.ssh.as_deref(), *port, login, seconds)?;
+        let within = match self.deadlines.contact.is_hasty() {
+            // A jump host's connection has no deadline of its own.
+            true => Duration::from_secs(seconds) + HASTY_GREETING,
+            false => CONNECTED_WITHIN,
+        };
+        let silence = Duration::from_secs(self.deadlines.request_seconds);
+        let contact = &self.deadlines.contact;
+        let opened = contact
+            .watch(Connection::open(command, silence, within))
+            .await;
+        if opened.is_ok() {
+            contact.reached();
+        }
+        opened
     }
 }
 

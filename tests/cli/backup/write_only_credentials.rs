@@ -123,7 +123,7 @@ fn init_says_what_such_credentials_may_do() {
     assert!(output.status.success(), "{out}{err}");
     assert!(
         out.contains(
-            "s3: writes, lists, reads; may not: reads archives, deletes; dalidou/receipts/probe-"
+            "s3: can write, list and read manifests; cannot read archives or delete; dalidou/receipts/probe-"
         ),
         "{out}"
     );

@@ -272,6 +272,50 @@ fn a_variable_that_is_garbage_is_the_failure_of_its_target() {
     });
 }
 
+/// Kind: a library reads the file that a variable names to its end, or waits for a writer. (`/dev/zero` took all memory.)
+#[test]
+fn a_variable_that_names_a_file_without_an_end_is_the_failure_of_its_target() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = dir.path().join("long");
+    let file = std::fs::File::create(&long).unwrap();
+    file.set_len(1 << 30).unwrap();
+    let fifo = dir.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let names_a_file = |name: &str| {
+        let files = [
+            "_FILE",
+            "_PATH",
+            "_CREDENTIALS",
+            "_BUNDLE",
+            "SERVICE_ACCOUNT",
+        ];
+        files.iter().any(|ending| name.ends_with(ending))
+    };
+    let mut tried = 0;
+    for scene in SCENES {
+        let said_names = scene.says.iter().map(|(name, _)| name);
+        for name in said_names
+            .chain(scene.others)
+            .filter(|name| names_a_file(name))
+        {
+            for file in [&long, &fifo] {
+                let rest = scene.says.iter().copied();
+                let rest = rest.filter(|(says, _)| says != name);
+                let value = file.to_str().unwrap();
+                let environment = Environment::from_pairs(rest.chain([(*name, value)]));
+                let began = Instant::now();
+                let said = said(&patient(TargetSpec::from_url(scene.url)), &environment);
+                assert!(began.elapsed() < Duration::from_secs(20), "{name}: {said}");
+                let is_named = said.contains(name) || said.contains(value) || file == &fifo;
+                assert!(is_named, "{name}={value}: {said}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 10, "{tried}");
+}
+
 #[test]
 fn a_setting_that_is_garbage_is_the_failure_of_its_target() {
     const URLS: &[&str] = &[

@@ -126,7 +126,7 @@ fn init_tries_the_other_targets_when_one_panics() {
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(3), "{out}{err}");
     assert!(
-        out.contains("folder: writes") && !format!("{out}{err}").contains("panicked"),
+        out.contains("folder: can write") && !format!("{out}{err}").contains("panicked"),
         "{out}{err}"
     );
 }

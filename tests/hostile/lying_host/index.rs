@@ -279,6 +279,7 @@ fn content_that_is_not_what_the_index_says_is_found_by_opening_it() {
     let verify = |arguments: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sealift"));
         command
+            .env("HOME", repo.temp.path())
             .args(["verify", "--data", "--signer", &signer, "--from"])
             .arg(&from);
         let output = command.args(arguments).output().unwrap();

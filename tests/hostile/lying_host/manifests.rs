@@ -43,7 +43,7 @@ fn an_absurd_manifest_is_named_and_an_older_one_restorable() {
         (
             "another host",
             |core, _| core["host"] = json!("other"),
-            "of host other",
+            "to host other",
         ),
         (
             "no host",

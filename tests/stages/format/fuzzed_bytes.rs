@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sealift::base::ids::Hash;
-use sealift::config::{NewConfig, render_new};
+use sealift::config::{NewConfig, NewSource, NewSourceKind, NewTarget, render_new};
 use sealift::format::index::{Entry, EntryType};
 use sealift::format::manifest::{ArchiveKind, Manifest};
 use sealift::format::signature::{MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer};
@@ -149,8 +149,16 @@ fn configurations(repo: &Repo) -> Vec<(&'static str, Vec<u8>)> {
         recipients: repo.recipients.clone(),
         signer: PathBuf::from("signer"),
         state: PathBuf::from("state"),
-        trees: vec![PathBuf::from("/srv/photos")],
-        targets: vec![("laptop".to_owned(), "me@laptop:backups".to_owned())],
+        sources: vec![NewSource {
+            kind: NewSourceKind::Tree(PathBuf::from("/srv/photos"), Vec::new()),
+            to: "photos".to_owned(),
+            name: None,
+        }],
+        targets: vec![NewTarget {
+            name: "laptop".to_owned(),
+            url: "me@laptop:backups".to_owned(),
+            ..NewTarget::default()
+        }],
         schedule: Some("0 6 * * *".to_owned()),
         ..NewConfig::default()
     });

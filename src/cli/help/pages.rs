@@ -1,0 +1,350 @@
+//! Examples and exit codes of each command.
+
+use super::reference::EXIT_CODES;
+
+/// What clap does not know of a command.
+#[derive(Debug)]
+pub(in crate::cli) struct Page {
+    /// The command's words, such as `key generate`.
+    pub(in crate::cli) command: &'static str,
+    /// Commands and their purposes.
+    pub(in crate::cli) examples: &'static [(&'static str, &'static str)],
+    /// When the exit code is 3. Empty: never.
+    pub(in crate::cli) partial: &'static str,
+}
+
+impl Page {
+    /// Returns the exit codes that the command has, each with its meaning.
+    pub(in crate::cli) fn exit_codes(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let meaning = |(code, general): &(&'static str, &'static str)| match *code {
+            "3" if self.partial.is_empty() => None,
+            "3" => Some((*code, self.partial)),
+            _ => Some((*code, *general)),
+        };
+        EXIT_CODES.iter().filter_map(meaning)
+    }
+}
+
+/// Returns the page of the command with these words, such as `key generate`.
+pub(in crate::cli) fn of(command: &str) -> Option<&'static Page> {
+    PAGES.iter().find(|page| page.command == command)
+}
+
+const fn page(
+    command: &'static str,
+    examples: &'static [(&'static str, &'static str)],
+    partial: &'static str,
+) -> Page {
+    Page {
+        command,
+        examples,
+        partial,
+    }
+}
+
+/// Two examples or more for each command.
+pub(in crate::cli) const PAGES: &[Page] = &[
+    page(
+        "backup",
+        &[
+            (
+                "sealift backup",
+                "Take a snapshot and send it to all targets",
+            ),
+            (
+                "sealift backup --tag before-upgrade --note 'kernel 6.12'",
+                "Mark a snapshot, to find it again",
+            ),
+        ],
+        "a source was left out, a file was skipped, a source shrank, or a target is behind",
+    ),
+    page(
+        "status",
+        &[
+            ("sealift status", "Ask every target of the configuration"),
+            (
+                "sealift status --from s3://backups/atocore --signer allowed_signers",
+                "Show all hosts on one target, from any machine",
+            ),
+        ],
+        "a target needs attention, the last run was not complete, or a source shrank",
+    ),
+    page(
+        "list",
+        &[
+            (
+                "sealift list",
+                "Show the snapshots of this host, here and on each target",
+            ),
+            (
+                "sealift list --from /mnt/usb/backups --signer allowed_signers",
+                "Show those on a target, without a configuration",
+            ),
+        ],
+        "a target cannot be read, or a snapshot on it is missing or not trusted",
+    ),
+    page(
+        "ls",
+        &[
+            (
+                "sealift ls latest",
+                "Show the newest snapshot that is on this host",
+            ),
+            (
+                "sealift ls latest config --target s3 --identity key.txt",
+                "Show one directory of a snapshot on a target",
+            ),
+        ],
+        "",
+    ),
+    page(
+        "verify",
+        &[
+            (
+                "sealift verify --data=5%",
+                "Compare all targets with the manifests, and read a share of the archives",
+            ),
+            (
+                "sealift verify --identity key.txt --from /mnt/usb/backups --signer allowed_signers",
+                "Try a restore of the newest snapshot",
+            ),
+        ],
+        "an object is missing, damaged or not trusted, or a target could not be read",
+    ),
+    page(
+        "restore",
+        &[
+            (
+                "sealift restore latest --target s3 --identity key.txt --to /tmp/restore",
+                "Restore the newest snapshot from a target of the configuration",
+            ),
+            (
+                "sealift restore 42 config --from /backups --identity key.txt --to out",
+                "Restore one directory of snapshot 42, without a configuration",
+            ),
+        ],
+        "everything that the snapshot has is restored, but it lacks something itself, or an attribute could not be kept",
+    ),
+    page(
+        "open",
+        &[
+            (
+                "sealift open repo/h/archives/*/*.age --identity key.txt | tar tv",
+                "List what archives contain",
+            ),
+            (
+                "sealift open one.tar.zst.age --identity key.txt | tar x -C out",
+                "Unpack a single archive",
+            ),
+        ],
+        "",
+    ),
+    page(
+        "key generate",
+        &[
+            ("sealift key generate --output key.txt", "Make an identity"),
+            (
+                "sealift key generate --output key.txt --passphrase",
+                "Make one that is encrypted with a passphrase",
+            ),
+        ],
+        "",
+    ),
+    page(
+        "key show",
+        &[
+            (
+                "sealift key show key.txt",
+                "Print the recipient, for the host's configuration",
+            ),
+            ("sealift --json key show key.txt", "Print it as JSON"),
+        ],
+        "",
+    ),
+    page(
+        "key check",
+        &[
+            (
+                "sealift key check --identity key.txt recipients.txt",
+                "Check the copy from the paper page before you need it",
+            ),
+            (
+                "sealift --config sealift.toml key check --identity key.txt",
+                "Check it against the recipients of a configuration",
+            ),
+        ],
+        "",
+    ),
+    page(
+        "prune",
+        &[
+            (
+                "sealift prune --dry-run",
+                "Show each snapshot, whether it stays, and why",
+            ),
+            (
+                "sealift prune --forget 20260407T060000Z",
+                "Delete one snapshot and no other",
+            ),
+        ],
+        "a target could not be pruned, or an object could not be deleted",
+    ),
+    page(
+        "pin",
+        &[
+            ("sealift pin 20260407T060000Z", "Keep a snapshot"),
+            ("sealift pin --list", "Show what is pinned"),
+        ],
+        "",
+    ),
+    page(
+        "ack",
+        &[
+            (
+                "sealift ack shrunk --note 'old logs deleted'",
+                "Accept that sources shrank",
+            ),
+            (
+                "sealift ack shrunk --source photos",
+                "Accept it for one source",
+            ),
+        ],
+        "",
+    ),
+    page(
+        "sync",
+        &[
+            (
+                "sealift sync s3 laptop",
+                "Copy everything from one target to another",
+            ),
+            (
+                "sealift sync s3://backups/atocore /mnt/usb/backups --dry-run",
+                "Show what would be copied, between targets that no configuration names",
+            ),
+        ],
+        "a snapshot or a host could not be copied; the others were",
+    ),
+    page(
+        "snapshot",
+        &[
+            ("sealift snapshot", "Take the sources, and send nothing"),
+            (
+                "sealift snapshot --include chroma",
+                "Also take a source that is taken on request",
+            ),
+        ],
+        "a source was left out, or a file was skipped",
+    ),
+    page(
+        "validate",
+        &[
+            ("sealift validate", "Check the newest snapshot on this host"),
+            (
+                "sealift validate --dir /tmp/restore",
+                "Check a directory that was restored",
+            ),
+        ],
+        "a part could not be checked, or a source is missing",
+    ),
+    page(
+        "push",
+        &[
+            ("sealift push", "Send the newest snapshot on this host"),
+            (
+                "sealift push --dir /srv/backups/20260407T060000Z",
+                "Send a directory that another tool made",
+            ),
+        ],
+        "a file was skipped, or a target is behind",
+    ),
+    page(
+        "catalog rebuild",
+        &[
+            (
+                "sealift catalog rebuild",
+                "Rebuild a lost or damaged catalog",
+            ),
+            (
+                "sealift catalog rebuild --identity key.txt",
+                "Also learn what is stored, so that the next push need not send it again",
+            ),
+        ],
+        "a target could not be read, or only in part",
+    ),
+    page(
+        "adopt",
+        &[
+            (
+                "sealift adopt",
+                "Continue the history of a machine that is gone",
+            ),
+            (
+                "sealift adopt --after 0",
+                "Say that this host never pushed, where no target can be read",
+            ),
+        ],
+        "",
+    ),
+    page(
+        "demo",
+        &[
+            ("sealift demo", "See everything work, in a temporary folder"),
+            (
+                "sealift demo --keep",
+                "Keep the folder, to look around in it",
+            ),
+        ],
+        "",
+    ),
+    page(
+        "init",
+        &[
+            (
+                "sealift init --recipient age1... --target /mnt/usb/backups --tree /srv/photos",
+                "Back up a directory to a disk",
+            ),
+            (
+                "sealift init --recipient keys.txt --target s3://backups/h --preset atocore --root /srv",
+                "Back up AtoCore to S3",
+            ),
+        ],
+        "the configuration is written, but a target does not work",
+    ),
+    page(
+        "completions",
+        &[
+            (
+                "sealift completions bash > /etc/bash_completion.d/sealift",
+                "Install completions for bash",
+            ),
+            (
+                "sealift completions fish > ~/.config/fish/completions/sealift.fish",
+                "Install completions for fish",
+            ),
+        ],
+        "",
+    ),
+    page(
+        "man",
+        &[
+            (
+                "sealift man restore | man -l -",
+                "Read the page of a command",
+            ),
+            (
+                "sealift man --dir /usr/local/share/man/man1",
+                "Install all pages",
+            ),
+        ],
+        "",
+    ),
+    page(
+        "help",
+        &[
+            ("sealift help restore", "Show what a command does"),
+            ("sealift help retention", "Read about a topic"),
+        ],
+        "",
+    ),
+];

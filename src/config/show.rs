@@ -1,0 +1,188 @@
+//! Shows the effective configuration: each key with its value, and whether the file or the default
+//! has it.
+
+use std::path::Path;
+
+use serde::Serialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::document::ConfigDocument;
+use super::error::ConfigError;
+use super::{CommandLine, Config, raw};
+use crate::storage::TargetSpec;
+
+/// One key of the effective configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// The table, as its header has it, such as `target`; empty for the keys of the file itself.
+    pub table: String,
+    /// Which one of several tables, from 0.
+    pub index: usize,
+    /// The key.
+    pub key: String,
+    /// The value as the file would have it, or the default in words. Secrets are left out.
+    pub value: String,
+    /// The line that has it, from 1. `None`: it is the default.
+    pub line: Option<usize>,
+}
+
+/// A default: table, key, value, and the kind of the source that it is for (empty: all).
+type Default = (&'static str, &'static str, &'static str, &'static str);
+
+const DEFAULTS: &[Default] = &[
+    (
+        "snapshots",
+        "dir",
+        "\"snapshots\", in the state directory",
+        "",
+    ),
+    ("source", "required", "false", ""),
+    ("source", "optional", "false", ""),
+    ("source", "on_request", "false", ""),
+    ("source", "shrink_alarm", "true", ""),
+    ("source", "stage", "true", "tree"),
+    ("source", "one_file_system", "false", "tree"),
+    ("source", "cachedir_tag", "true", "tree"),
+    ("source", "nobackup", "true", "tree"),
+    ("source", "mountpoint", "false", "tree"),
+    ("source", "lock_timeout", "\"60s\"", "sqlite"),
+    ("source", "timeout", "\"1h\"", "command"),
+    ("source", "allow_empty", "false", "command"),
+    ("target", "timeout", "\"300s\"", ""),
+    ("target", "retry", "\"180s\"", ""),
+    ("target", "write_only", "false", ""),
+    ("target", "prune", "false", ""),
+    (
+        "schedule",
+        "backup",
+        "none, so `status` cannot report a late backup",
+        "",
+    ),
+    ("pack", "archive_size", "\"64MiB\"", ""),
+    ("pack", "level", "3", ""),
+    ("pack", "threads", "one for each processor", ""),
+    ("spool", "limit", "half of the free space", ""),
+];
+
+impl Config {
+    /// Returns the effective settings of `text`, the content of `file`, which is valid: those of
+    /// the file itself first, then those of each table with the defaults that apply to it.
+    pub fn settings(text: &str, file: &Path) -> Result<Vec<Setting>, ConfigError> {
+        let document = ConfigDocument { text, file };
+        let parsed = DeTable::parse(text).map_err(|e| document.syntax(&e))?;
+        let mut viewer = Viewer {
+            document: &document,
+            settings: Vec::new(),
+        };
+        viewer.file(parsed.get_ref());
+        Ok(viewer.settings)
+    }
+}
+
+struct Viewer<'a> {
+    document: &'a ConfigDocument<'a>,
+    settings: Vec<Setting>,
+}
+
+impl Viewer<'_> {
+    fn file(&mut self, top: &DeTable<'_>) {
+        let known = raw::known_keys();
+        for key in known.top {
+            let is_table = known.tables.iter().any(|(table, _)| table == key);
+            if let Some((_, value)) = top.iter().find(|(name, _)| name.get_ref() == *key)
+                && !is_table
+            {
+                self.written("", 0, key, value);
+            }
+        }
+        for (table, _) in &known.tables {
+            let value = top.iter().find(|(name, _)| name.get_ref() == *table);
+            match value.map(|(_, value)| value.get_ref()) {
+                Some(DeValue::Table(one)) => self.table(table, 0, Some(one)),
+                Some(DeValue::Array(several)) => {
+                    for (index, item) in several.iter().enumerate() {
+                        if let DeValue::Table(one) = item.get_ref() {
+                            self.table(table, index, Some(one));
+                        }
+                    }
+                }
+                _ if matches!(*table, "source" | "target") => {}
+                _ => self.table(table, 0, None),
+            }
+        }
+        if !top.iter().any(|(name, _)| name.get_ref() == "retention") {
+            self.default("retention", 0, "", "none: everything is kept");
+        }
+    }
+
+    /// Adds the keys of one table that the file has, then the defaults of the others.
+    fn table(&mut self, name: &str, index: usize, table: Option<&DeTable<'_>>) {
+        let entries = || table.into_iter().flat_map(|table| table.iter());
+        let first = self.settings.len();
+        let kind = entries().find(|(key, _)| key.get_ref() == "kind");
+        let kind = kind.and_then(|(_, value)| value.get_ref().as_str().map(str::to_owned));
+        for (key, value) in entries() {
+            self.written(name, index, key.get_ref(), value);
+        }
+        self.settings[first..].sort_by_key(|setting| setting.line);
+        let is_written = |wanted: &str| entries().any(|(key, _)| key.get_ref() == wanted);
+        for (of, key, value, of_kind) in DEFAULTS {
+            let applies = of_kind.is_empty() || kind.as_deref() == Some(*of_kind);
+            if *of == name && applies && !is_written(key) {
+                self.default(name, index, key, value);
+            }
+        }
+    }
+
+    fn written(&mut self, table: &str, index: usize, key: &str, value: &Spanned<DeValue<'_>>) {
+        self.settings.push(Setting {
+            table: table.to_owned(),
+            index,
+            key: key.to_owned(),
+            value: self.shown(key, value),
+            line: Some(self.document.line(&value.span())),
+        });
+    }
+
+    fn default(&mut self, table: &str, index: usize, key: &str, value: &str) {
+        self.settings.push(Setting {
+            table: table.to_owned(),
+            index,
+            key: key.to_owned(),
+            value: value.to_owned(),
+            line: None,
+        });
+    }
+
+    /// Returns the value without secrets: a command may have a password among its arguments, a URL
+    /// before its host.
+    fn shown(&self, key: &str, value: &Spanned<DeValue<'_>>) -> String {
+        match (key, value.get_ref()) {
+            ("command" | "before" | "after" | "failed", DeValue::String(line)) => {
+                format!("{:?}", CommandLine::Shell(line.to_string()).brief())
+            }
+            ("command" | "before" | "after" | "failed", DeValue::Array(words)) => {
+                let words = words.iter();
+                let words = words.filter_map(|word| word.get_ref().as_str().map(str::to_owned));
+                format!("{:?}", CommandLine::Words(words.collect()).brief())
+            }
+            ("url" | "endpoint", DeValue::String(url)) => {
+                format!("{:?}", TargetSpec::from_url(url).label())
+            }
+            (_, DeValue::String(text)) => format!("{text:?}"),
+            (_, DeValue::Array(items)) => {
+                let items: Vec<String> = items.iter().map(|item| self.shown("", item)).collect();
+                format!("[{}]", items.join(", "))
+            }
+            (_, DeValue::Table(table)) => {
+                let inner = table.iter();
+                let inner = inner.map(|(key, value)| {
+                    format!("{} = {}", key.get_ref(), self.shown(key.get_ref(), value))
+                });
+                format!("{{ {} }}", inner.collect::<Vec<_>>().join(", "))
+            }
+            _ => self.document.text[value.span()].to_owned(),
+        }
+    }
+}

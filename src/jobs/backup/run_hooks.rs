@@ -1,0 +1,170 @@
+//! The commands of `[hooks]` around a run.
+//!
+//! - Once `before` was started, `after` runs in every case, also if a signal ends the
+//!   process.
+//! - `failed` runs after every run that is not complete, the last of all. So it also runs if the
+//!   run failed before it began, such as for a missing signer.
+//! - Each learns of the run as JSON on its standard input, and does not see the targets'
+//!   credentials.
+
+use super::super::context::FrontEnd;
+use super::super::error::JobError;
+use super::super::push::PushReport;
+use super::run_outcome::RunOutcome;
+use crate::base::cleanup::CleanupGuard;
+use crate::base::error_chain::with_causes;
+use crate::config::{CommandLine, Config, RunHooks};
+use crate::producer::{RunHook, SourceError};
+use crate::state::staged_snapshot::LeftOut;
+
+/// Whether the commands of `[hooks]` run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Hooks {
+    /// They run.
+    #[default]
+    Run,
+    /// The request says to go without them.
+    Skip,
+}
+
+/// The hooks of one run, and what they learn of it.
+pub(super) struct HookedRun<'a> {
+    hooks: RunHooks,
+    front: &'a dyn FrontEnd,
+    run: RunOutcome,
+    /// Runs `after` and `failed` if the process must end. `None`: the run has not begun.
+    owed: Option<CleanupGuard>,
+}
+
+impl<'a> HookedRun<'a> {
+    pub(super) fn new(
+        config: &Config,
+        kind: &'static str,
+        hooks: Hooks,
+        front: &'a dyn FrontEnd,
+    ) -> Self {
+        Self {
+            hooks: match hooks {
+                Hooks::Run => config.hooks.clone(),
+                Hooks::Skip => RunHooks::default(),
+            },
+            front,
+            run: RunOutcome::begun(config.host.as_str(), kind),
+            owed: None,
+        }
+    }
+
+    /// Runs `before`. If it fails, the run must not go on.
+    pub(super) fn begin(&mut self, number: Option<i64>) -> Result<(), JobError> {
+        self.run.id = number.map(|number| number.to_string());
+        let (hooks, run) = (self.hooks.clone(), self.run.clone());
+        if hooks.after.is_some() || hooks.failed.is_some() {
+            self.owed = Some(CleanupGuard::register(move || {
+                let run = run.cancelled();
+                let both = [("after", &hooks.after), ("failed", &hooks.failed)];
+                let lines = both.into_iter().filter_map(|(name, line)| {
+                    let line = line.as_ref()?;
+                    let ran = call(&hooks, line, &run, |hook| hook.run_last());
+                    Some(match ran {
+                        Ok(_) => format!("ran the hook `{name}` of the run"),
+                        Err(error) => format!("the hook `{name}` failed: {}", with_causes(&error)),
+                    })
+                });
+                lines.collect::<Vec<_>>().join("\n")
+            }));
+        }
+        let before = self.run_one("before", self.hooks.before.as_ref());
+        before.map_err(|error| {
+            JobError::work(format!(
+                "the hook `before` failed, so nothing was backed up: {error}"
+            ))
+            .with_next("run that command by hand; `--no-hooks` backs up without it")
+        })
+    }
+
+    /// Runs `after`. If it fails, the run counts as partial.
+    pub(super) fn end(
+        &mut self,
+        done: &mut Result<PushReport, JobError>,
+        left_out: &[LeftOut],
+        is_alarmed: bool,
+    ) {
+        let names = left_out.iter().map(|one| one.source.clone());
+        self.run.left_out = names.collect();
+        self.run.ended(done.as_ref(), is_alarmed);
+        if let Some(owed) = self.owed.take() {
+            owed.take();
+        }
+        let Err(error) = self.run_one("after", self.hooks.after.as_ref()) else {
+            return;
+        };
+        let text = format!("the hook `after` failed: {error}");
+        match done {
+            Ok(report) => report.warnings.push(text),
+            Err(_) => self.front.warn(&text),
+        }
+        self.run.ended(done.as_ref(), is_alarmed);
+    }
+
+    /// Runs `failed` unless the run is complete. Its own failure changes nothing.
+    pub(super) fn conclude(&self) {
+        if !self.run.is_failure() {
+            return;
+        }
+        if let Err(error) = self.run_one("failed", self.hooks.failed.as_ref()) {
+            self.front
+                .warn(&format!("the hook `failed` failed: {error}"));
+        }
+    }
+
+    /// Notes that the run failed before it began, and runs `failed`. Returns the error.
+    pub(super) fn never_began(mut self, error: JobError) -> JobError {
+        self.run.ended(Err(&error), false);
+        self.conclude();
+        error
+    }
+
+    fn run_one(&self, name: &str, line: Option<&CommandLine>) -> Result<(), String> {
+        let Some(line) = line else { return Ok(()) };
+        match call(&self.hooks, line, &self.run, |hook| hook.run()) {
+            Err(error) => Err(with_causes(&error)),
+            Ok(output) if output.is_empty() => Ok(()),
+            Ok(output) => {
+                self.front.note(&format!(
+                    "the hook `{name}` wrote:\n  {}",
+                    last_lines(&output)
+                ));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Lines of a hook's output in a note.
+const SHOWN_LINES: usize = 3;
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n  ")
+}
+
+fn call(
+    hooks: &RunHooks,
+    line: &CommandLine,
+    run: &RunOutcome,
+    how: impl Fn(&RunHook<'_>) -> Result<String, SourceError>,
+) -> Result<String, SourceError> {
+    // A struct of numbers and texts can always be written.
+    let input = serde_json::to_vec(run).unwrap_or_default();
+    let environment = [
+        ("SEALIFT_HOST", run.host.as_str()),
+        ("SEALIFT_RUN", run.kind),
+        ("SEALIFT_OUTCOME", run.outcome.unwrap_or_default()),
+    ];
+    how(&RunHook {
+        line,
+        input: &input,
+        environment: &environment,
+        timeout: hooks.timeout,
+    })
+}
