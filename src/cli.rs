@@ -36,6 +36,7 @@ mod setup_args;
 mod signer_check;
 mod snapshot;
 mod source;
+mod stats;
 mod status;
 mod sync;
 mod target;
@@ -123,6 +124,8 @@ enum Command {
     Open(open::OpenArgs),
     /// Show how up to date each target is
     Status(status::StatusArgs),
+    /// Show sizes: what is stored, what each snapshot added, growth and deduplication
+    Stats(stats::StatsArgs),
     /// Acknowledge a finding of `status`
     Ack(ack::AckArgs),
     /// Check what the targets store against the signed manifests
@@ -324,6 +327,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Restore(args) => restore::run(context, &args),
         Command::Open(args) => open::run(context, &args),
         Command::Status(args) => status::run(context, &args),
+        Command::Stats(args) => stats::run(context, &args),
         Command::Ack(args) => ack::run(context, &args),
         Command::Verify(args) => verify::run(context, &args),
         Command::Prune(args) => prune::run(context, &args),

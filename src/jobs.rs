@@ -28,6 +28,7 @@ pub mod repair;
 pub(crate) mod shrunk;
 pub(crate) mod signer_change;
 pub(crate) mod signer_memory;
+pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod target_setup;

@@ -17,6 +17,7 @@ mod command_stderr;
 mod copy_file;
 mod demands;
 mod error;
+mod freed_bytes;
 mod hardlink_unchanged;
 mod hooks;
 mod json;
@@ -55,6 +56,7 @@ use validate::{Checker, Findings};
 
 pub use backup_metadata::Validation;
 pub use error::{ProduceError, SourceError};
+pub use freed_bytes::freed_bytes;
 pub use leftovers::{Leftover, LeftoverKind, leftovers};
 pub use local_snapshots::{LocalSnapshot, delete, from_dir, in_place_of, left_out_of, list};
 pub(crate) use run_hook::RunHook;

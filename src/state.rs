@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod figures;
 pub mod machine;
 pub mod pins;
+pub mod run_file;
 pub mod spool;
 pub mod staged_snapshot;
 
@@ -11,6 +12,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -80,7 +82,7 @@ impl State {
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&lock_path)
             .map_err(failed("open", &lock_path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        match lock_soon(&lock) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 return Err(StateError::Locked(dir.display().to_string()));
@@ -105,6 +107,19 @@ impl State {
     }
 }
 
+/// Takes the lock. `status` probes it, so one that is held is tried again for an instant.
+fn lock_soon(lock: &File) -> rustix::io::Result<()> {
+    const TRIES: usize = 5;
+    const PAUSE: Duration = Duration::from_millis(10);
+    for _ in 1..TRIES {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    flock(lock, FlockOperation::NonBlockingLockExclusive)
+}
+
 /// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
 /// How the names begin that Sealift uses in the directory.
@@ -115,6 +130,7 @@ const OWN_NAMES: &[&str] = &[
     "lock",
     "machine-id",
     "pins",
+    "run.",
     "scratch",
     "snapshots",
     "spool",

@@ -26,14 +26,26 @@ pub(super) const COLUMNS: usize = 80;
 const GROUPS: &[(&str, &[&str])] = &[
     ("Everyday", &["backup", "status", "list", "ls", "verify"]),
     ("Restore", &["restore", "open"]),
-    ("Keys", &["key"]),
+    ("Keys", &["key", "remote"]),
     (
         "Maintenance",
         &[
             "prune", "pin", "ack", "sync", "snapshot", "validate", "push", "catalog", "adopt",
         ],
     ),
-    ("Set-up", &["demo", "init", "completions", "man", "help"]),
+    (
+        "Set-up",
+        &[
+            "demo",
+            "init",
+            "target",
+            "source",
+            "config",
+            "completions",
+            "man",
+            "help",
+        ],
+    ),
 ];
 
 #[derive(Debug, Args)]

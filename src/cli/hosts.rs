@@ -6,6 +6,7 @@ use super::failure::{Failure, Outcome};
 use super::target_args::{self, Side};
 use super::{Context, output, verdict};
 use crate::jobs::signer_memory::RememberedPlace;
+use crate::jobs::status::SAME_TIME_SECONDS;
 use crate::jobs::status::hosts::{self, HostsReport, Member, NewestSnapshot};
 
 pub(super) fn run(
@@ -76,6 +77,7 @@ fn row(member: &Member) -> Vec<String> {
 fn age(seconds: i64) -> String {
     match u64::try_from(seconds) {
         Ok(seconds) => output::duration(Duration::from_secs(seconds)),
+        Err(_) if seconds >= -SAME_TIME_SECONDS => "just now".to_owned(),
         Err(_) => "in the future".to_owned(),
     }
 }

@@ -146,35 +146,56 @@ fn tell_problems(target: &TargetPruneReport) {
     }
 }
 
-/// What `prune --local` did, or would do.
-#[derive(Debug, Serialize)]
-struct LocalPruneRun<'a> {
-    dry_run: bool,
-    #[serde(flatten)]
-    report: &'a LocalPruneReport,
-}
-
 fn prune_local(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let state = open_state(&config, context)?;
     let mode = Mode::of(args.dry_run, args.yes);
     let report = match args.forget.as_slice() {
-        [] => retain_local(&config, &state, mode)?,
-        named => LocalPruneReport {
-            forgotten: forget_local(&config, &state, named, mode)?,
-        },
+        [] => retain_local(&config, &state, mode, None)?,
+        named => forget_local(&config, &state, named, mode)?,
     };
-    match context.json {
-        true => output::print_json(&LocalPruneRun {
+    if context.json {
+        output::print_json(&LocalPruneOutput {
             dry_run: args.dry_run,
             report: &report,
-        })?,
-        false => report.forgotten.iter().try_for_each(output::print_line)?,
+        })?;
+        return Ok(Outcome::Complete);
     }
-    if report.forgotten.is_empty() {
-        context.note("nothing is to be deleted on this host");
+    report.forgotten.iter().try_for_each(output::print_line)?;
+    let summary = local_summary(&report, args.dry_run);
+    match args.dry_run {
+        true => output::print_line(summary)?,
+        false => context.note(summary),
+    }
+    if let Some(refusal) = &report.refusal {
+        output::tell(format_args!("it would be refused: {refusal}"));
     }
     Ok(Outcome::Complete)
+}
+
+/// The report of a prune on this host, as JSON.
+#[derive(Serialize)]
+struct LocalPruneOutput<'a> {
+    dry_run: bool,
+    #[serde(flatten)]
+    report: &'a LocalPruneReport,
+}
+
+/// Returns a line on what was deleted on this host, or would be.
+fn local_summary(report: &LocalPruneReport, is_dry_run: bool) -> String {
+    let all = count(report.snapshots, "snapshot");
+    let leftovers = match report.leftovers.len() as u64 {
+        0 => String::new(),
+        n => format!(", {n} of them left by interrupted runs"),
+    };
+    let (verb, freed) = match is_dry_run {
+        true => ("would delete", size(report.freed_bytes)),
+        false => ("deleted", size(report.freed_bytes)),
+    };
+    match report.forgotten.len() {
+        0 => format!("nothing to delete on this host: all of {all} stay"),
+        n => format!("{verb} {n} of {all} on this host{leftovers}; {freed} freed"),
+    }
 }
 
 fn print(report: &PruneJobReport) -> Result<(), Failure> {
@@ -214,24 +235,43 @@ fn print_decisions(label: &str, snapshots: &[SnapshotDecision]) -> Result<(), Fa
 /// and was not.
 fn summary(target: &TargetPruneReport, snapshots: &[SnapshotDecision]) -> Option<String> {
     let all = count(snapshots.len() as u64, "snapshot");
-    let archives =
-        |number: u64, bytes: u64| format!("{} ({})", count(number, "archive"), size(bytes));
     if let Some(done) = &target.done {
         return Some(format!(
-            "{}: deleted {} of {all}; {} freed, {} to be freed by the next prune after a backup",
+            "{}: deleted {} of {all}{}",
             target.label,
             done.forgotten.len(),
-            archives(done.freed_archives, done.freed_bytes),
-            archives(done.marked_archives, done.marked_bytes),
+            freed(
+                (done.freed_archives, done.freed_bytes),
+                (done.marked_archives, done.marked_bytes)
+            ),
         ));
     }
     if target.failure.is_some() {
         return None;
     }
-    let deleted = snapshots.iter().filter(|snapshot| !snapshot.stays).count();
-    Some(format!(
-        "would delete {deleted} of {all}; {} freed at once, {} by the next prune after a backup",
-        archives(target.to_free_archives?, target.to_free_bytes?),
-        archives(target.to_mark_archives?, target.to_mark_bytes?),
-    ))
+    let deleted = match snapshots.iter().filter(|snapshot| !snapshot.stays).count() {
+        0 => format!("nothing to delete: all of {all} stay"),
+        n => format!("would delete {n} of {all}"),
+    };
+    let freed = freed(
+        (target.to_free_archives?, target.to_free_bytes?),
+        (target.to_mark_archives?, target.to_mark_bytes?),
+    );
+    Some(format!("{deleted}{freed}"))
+}
+
+/// Returns `; 1.2 MB freed, 23 kB freed by the next prune after a backup`, without the parts of
+/// which there are none. Each part: number and bytes of archives.
+fn freed(at_once: (u64, u64), later: (u64, u64)) -> String {
+    let parts = [
+        (at_once, "freed"),
+        (later, "freed by the next prune after a backup"),
+    ];
+    let parts = parts.iter().filter(|((number, _), _)| *number > 0);
+    let parts = parts.map(|((_, bytes), how)| format!("{} {how}", size(*bytes)));
+    let parts: Vec<String> = parts.collect();
+    match parts.is_empty() {
+        true => String::new(),
+        false => format!("; {}", parts.join(", ")),
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use clap::Args;
 
 use super::Context;
@@ -10,7 +11,9 @@ use super::hosts;
 use super::output;
 use super::target_args::Side;
 use super::verdict;
-use crate::jobs::status::{self, Asking, LastRun, StatusReport, TargetHealth};
+use crate::jobs::status::{
+    self, Asking, LastRun, RUNNING, SAME_TIME_SECONDS, StatusReport, TargetHealth, UNFINISHED,
+};
 use crate::keys::recipients::short;
 
 #[derive(Debug, Args)]
@@ -68,6 +71,11 @@ fn print(report: &StatusReport) -> Result<(), Failure> {
         Some(run) => output::print_line(run_line(run))?,
         None => output::print_line("no run yet")?,
     }
+    let has_failed = report.last_run.as_ref().is_some_and(LastRun::has_failed);
+    if let (true, Some(complete)) = (has_failed, report.last_complete_run) {
+        let complete = readable_time(complete);
+        output::print_line(format_args!("last complete run {complete}"))?;
+    }
     if let Some(next) = &report.next_run {
         output::print_line(format_args!(
             "next run due {}",
@@ -92,12 +100,16 @@ fn print(report: &StatusReport) -> Result<(), Failure> {
 }
 
 fn run_line(run: &LastRun) -> String {
-    let started = run
-        .started_at
-        .map(|time| time.format("%Y-%m-%d %H:%M:%S UTC"));
-    let started = started.map_or_else(|| "?".to_owned(), |time| time.to_string());
-    let outcome = run.outcome.as_deref();
-    let outcome = outcome.unwrap_or("under way, or it did not finish");
+    let started = run.started_at;
+    let started = started.map_or_else(|| "?".to_owned(), readable_time);
+    let outcome = run.outcome.as_deref().unwrap_or(UNFINISHED);
+    if let (RUNNING, Some(pid)) = (outcome, run.pid) {
+        return format!("running since {started} (pid {pid})");
+    }
+    let outcome = match outcome {
+        UNFINISHED => "did not finish: it was killed, or the machine went down",
+        outcome => outcome,
+    };
     let message = run.message.as_deref().unwrap_or_default();
     let colon = if message.is_empty() { "" } else { ": " };
     format!("last run {started}: {outcome}{colon}{message}")
@@ -135,6 +147,11 @@ fn print_target(health: &TargetHealth) -> Result<(), Failure> {
 fn age(seconds: i64) -> String {
     match u64::try_from(seconds) {
         Ok(seconds) => format!("{} ago", output::duration(Duration::from_secs(seconds))),
+        Err(_) if seconds >= -SAME_TIME_SECONDS => "just now".to_owned(),
         Err(_) => "its timestamp is in the future; check the clock".to_owned(),
     }
+}
+
+fn readable_time(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }

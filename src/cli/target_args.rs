@@ -20,7 +20,7 @@ use crate::repository::{self, HostFolder, RepositoryError};
 use crate::storage::{self, OpenError, Storage, TargetSpec};
 
 /// The target to read: a URL, which needs no configuration, or a target of the configuration.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct RemoteArgs {
     /// A target's URL, such as s3://bucket/prefix or /backups, or a remote's name
     /// (`sealift remote`); needs no config
@@ -149,6 +149,25 @@ impl RemoteArgs {
             chain,
             place: place.name,
         })
+    }
+
+    /// Returns these arguments for each host that they may mean: with a URL and no host, for each
+    /// host on that target.
+    pub(super) async fn for_each_host(&self, context: &Context) -> Result<Vec<Self>, Failure> {
+        let place = self.place(context, None)?;
+        if place.host.is_some() {
+            return Ok(vec![self.clone()]);
+        }
+        let hosts = repository::hosts(&place.target).await?;
+        if hosts.is_empty() {
+            // Opening it reports that.
+            return Ok(vec![self.clone()]);
+        }
+        let of_host = |host| Self {
+            host: Some(host),
+            ..self.clone()
+        };
+        Ok(hosts.into_iter().map(of_host).collect())
     }
 
     /// Returns the host whose snapshots are meant, and whose signatures count, with a

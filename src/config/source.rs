@@ -241,7 +241,8 @@ fn kind(
     };
     if !KINDS.contains(&name) {
         let near = near(nearest(name, KINDS));
-        let what = format!("unknown source kind {name:?}{near}");
+        let what =
+            format!("unknown source kind {name:?}{near} (use sqlite, json, tree or command)");
         return Err(document.invalid(&raw.kind.span(), what));
     }
     refuse_misplaced(document, raw, name)?;

@@ -2,7 +2,8 @@
 
 pub(crate) mod report;
 mod run_hooks;
-mod run_outcome;
+mod run_record;
+mod run_summary;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
 use report::BackupReport;
 use run_hooks::HookedRun;
 pub(crate) use run_hooks::Hooks;
+use run_record::OngoingRun;
 
 /// Options of a new snapshot.
 #[derive(Debug, Default)]
@@ -56,22 +58,24 @@ pub(crate) fn run(
     request: &BackupRequest,
     front: &dyn FrontEnd,
 ) -> Result<BackupReport, JobError> {
-    let mut hooked = HookedRun::new(config, "backup", request.hooks, front);
-    let begun = Pusher::open(config, front).and_then(Pusher::begun);
-    let mut pusher = match begun {
-        Ok(pusher) => pusher,
-        Err(error) => return Err(hooked.never_began(error)),
-    };
-    let before = hooked.begin(pusher.run);
-    let mut done = before.and_then(|()| pusher.produce_and_push(request));
-    if let Ok(report) = &mut done
-        && report.is_published_somewhere()
-        && pusher.may_retain
-    {
-        pusher.retain_targets(report);
-        pusher.retain_local(report);
-    }
-    pusher.conclude(done, hooked)
+    recorded(config, || {
+        let mut hooked = HookedRun::new(config, "backup", request.hooks, front);
+        let begun = Pusher::open(config, front).and_then(Pusher::begun);
+        let mut pusher = match begun {
+            Ok(pusher) => pusher,
+            Err(error) => return Err(hooked.never_began(error)),
+        };
+        let before = hooked.begin(pusher.run_number());
+        let mut done = before.and_then(|()| pusher.produce_and_push(request));
+        if let Ok(report) = &mut done
+            && report.is_published_somewhere()
+            && pusher.may_retain
+        {
+            pusher.retain_targets(report);
+            pusher.retain_local(report);
+        }
+        pusher.conclude(done, hooked)
+    })
 }
 
 /// Pushes a snapshot directory that exists.
@@ -81,18 +85,20 @@ pub(crate) fn push_existing(
     hooks: Hooks,
     front: &dyn FrontEnd,
 ) -> Result<BackupReport, JobError> {
-    let mut hooked = HookedRun::new(config, "push", hooks, front);
-    let begun = Pusher::open(config, front).and_then(|pusher| {
-        let snapshot = existing(config, which, front)?;
-        Ok((pusher.begun()?, snapshot))
-    });
-    let (mut pusher, snapshot) = match begun {
-        Ok(begun) => begun,
-        Err(error) => return Err(hooked.never_began(error)),
-    };
-    let before = hooked.begin(pusher.run);
-    let done = before.and_then(|()| pusher.push(&snapshot, false));
-    pusher.conclude(done, hooked)
+    recorded(config, || {
+        let mut hooked = HookedRun::new(config, "push", hooks, front);
+        let begun = Pusher::open(config, front).and_then(|pusher| {
+            let snapshot = existing(config, which, front)?;
+            Ok((pusher.begun()?, snapshot))
+        });
+        let (mut pusher, snapshot) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Err(hooked.never_began(error)),
+        };
+        let before = hooked.begin(pusher.run_number());
+        let done = before.and_then(|()| pusher.push(&snapshot, false));
+        pusher.conclude(done, hooked)
+    })
 }
 
 fn existing(
@@ -108,6 +114,19 @@ fn existing(
         }
     };
     snapshot.map_err(not_produced)
+}
+
+/// Does the work, and records a failure that came before the run had a record.
+fn recorded(
+    config: &Config,
+    work: impl FnOnce() -> Result<BackupReport, JobError>,
+) -> Result<BackupReport, JobError> {
+    let started = clock::now();
+    let done = work();
+    if let Err(error) = &done {
+        run_record::record_failure(config, started, error);
+    }
+    done
 }
 
 /// Produces a snapshot and pushes it nowhere.
@@ -170,8 +189,8 @@ struct Pusher<'a> {
     signer_is_listed: bool,
     next_signer: Option<String>,
     targets: Vec<push::Target>,
-    /// The run's number in the catalog.
-    run: Option<i64>,
+    /// `None` before the run begins.
+    run: Option<OngoingRun>,
     left_out: Vec<LeftOut>,
     findings: Vec<ShrinkFinding>,
     /// Whether it is known which snapshots the findings keep.
@@ -214,51 +233,40 @@ impl<'a> Pusher<'a> {
 
     /// Records the begin of the run.
     fn begun(mut self) -> Result<Self, JobError> {
-        self.run = Some(self.state.catalog.begin_run(clock::now())?);
+        self.run = Some(OngoingRun::begin(&self.state)?);
         Ok(self)
+    }
+
+    fn run_number(&self) -> Option<i64> {
+        self.run.as_ref().and_then(OngoingRun::number)
     }
 
     /// Records how the run ended, and makes the report. An error of the push itself comes first.
     fn conclude(
-        self,
+        mut self,
         mut done: Result<PushReport, JobError>,
         mut hooked: HookedRun<'_>,
     ) -> Result<BackupReport, JobError> {
         hooked.end(&mut done, &self.left_out, !self.findings.is_empty());
-        let recorded = self.end_run(&done);
+        let recorded = match self.run.take() {
+            Some(run) => run.end(&self.state.catalog, &done, &self.left_out),
+            None => Ok(()),
+        };
         hooked.conclude();
         let mut report = BackupReport::of(done?, self.left_out, self.findings);
         report.not_recorded = recorded.err();
         Ok(report)
     }
 
-    fn end_run(&self, done: &Result<PushReport, JobError>) -> Result<(), JobError> {
-        let Some(run) = self.run else { return Ok(()) };
-        let (stamp, outcome, message) = match done {
-            Ok(report) => {
-                let outcome = match report.is_complete() {
-                    true => "complete",
-                    false => "partial",
-                };
-                (Some(report.manifest.stamp), outcome, self.lacks())
-            }
-            Err(error) => (None, "failed", error.to_string()),
-        };
-        let catalog = &self.state.catalog;
-        Ok(catalog.end_run(run, clock::now(), stamp, outcome, &message)?)
-    }
-
-    /// Returns `without registry: …` for the run's record, nothing if no source failed.
-    fn lacks(&self) -> String {
-        let lack = |one: &LeftOut| format!("without {}: {}", one.source, one.cause);
-        let lacks: Vec<String> = self.left_out.iter().map(lack).collect();
-        lacks.join("; ")
-    }
-
     fn produce_and_push(&mut self, request: &BackupRequest) -> Result<PushReport, JobError> {
         let catalog = &self.state.catalog;
         let snapshots = local_snapshots::ordered_by(self.config, catalog, self.front)?;
         let produced = request.produce(self.config, snapshots, self.front)?;
+        if let Some(run) = self.run.as_ref().and_then(OngoingRun::number) {
+            // If this run does not end, retention knows the directory that it left.
+            let stamp = produced.snapshot.stamp;
+            self.state.catalog.set_run_stamp(run, stamp)?;
+        }
         self.push(&produced.snapshot, true)
     }
 
@@ -338,13 +346,25 @@ impl<'a> Pusher<'a> {
     /// Deletes older snapshots on this host. If that fails, adds a warning.
     fn retain_local(&self, report: &mut PushReport) {
         let mode = Mode::Delete(Consent::Missing);
-        match retain_local(self.config, &self.state, mode) {
-            // One copy a day comes and one goes: that is no news.
-            Ok(done) if done.forgotten.len() < 2 => {}
-            Ok(done) => report.notes.push(format!(
-                "{} deleted on this host, as [snapshots] keep says; every target has them",
-                count(done.forgotten.len() as u64, "older snapshot")
-            )),
+        let completed = report.is_complete().then_some(report.manifest.stamp);
+        match retain_local(self.config, &self.state, mode, completed) {
+            Ok(done) => {
+                let leftovers = done.leftovers.len() as u64;
+                let others = done.forgotten.len() as u64 - leftovers;
+                // One copy a day comes and one goes: that is no news.
+                if others > 1 {
+                    report.notes.push(format!(
+                        "{} deleted on this host, as [snapshots] keep says; every target has them",
+                        count(others, "older snapshot")
+                    ));
+                }
+                if leftovers > 0 {
+                    report.notes.push(format!(
+                        "{} of interrupted runs deleted on this host",
+                        count(leftovers, "snapshot")
+                    ));
+                }
+            }
             Err(error) => report.warnings.push(format!(
                 "older snapshots could not be deleted on this host: {}; see `sealift prune --local --dry-run`",
                 error.with_causes()

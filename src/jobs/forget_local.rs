@@ -9,11 +9,12 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 
 use super::error::JobError;
-use super::local_retention::{Deliveries, LocalRetentionError, newest_valid, pins_of};
-use super::mode::{Consent, Mode};
+use super::local_retention::{
+    Deliveries, LocalPruneReport, LocalRetentionError, newest_valid, pins_of,
+};
+use super::mode::Mode;
 use super::push::upload_order::{OrderedSnapshot, in_order};
 use crate::base::clock;
-use crate::base::ids::Stamp;
 use crate::config::Config;
 use crate::producer;
 use crate::retention::{Nameable, Pins, Reason, Reasons, find, may_go};
@@ -31,13 +32,13 @@ struct LocalForget<'a> {
     mode: Mode,
 }
 
-/// Deletes the `named` snapshots of this host and no other. Returns their stamps.
+/// Deletes the `named` snapshots of this host and no other.
 pub(crate) fn forget_local(
     config: &Config,
     state: &State,
     named: &[String],
     mode: Mode,
-) -> Result<Vec<Stamp>, JobError> {
+) -> Result<LocalPruneReport, JobError> {
     let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
     let forget = LocalForget {
         dir: &config.snapshots_dir,
@@ -51,13 +52,14 @@ pub(crate) fn forget_local(
 }
 
 impl LocalForget<'_> {
-    /// Deletes them and returns their stamps. If one must stay or does not exist, deletes none.
-    fn apply(&self, state: &State) -> Result<Vec<Stamp>, LocalRetentionError> {
+    /// Deletes them. If one must stay or does not exist, deletes none.
+    fn apply(&self, state: &State) -> Result<LocalPruneReport, LocalRetentionError> {
         let there = in_order(producer::list(self.dir)?, Some(&state.catalog), self.now)?;
         let nameable = nameable(&there, state)?;
         let done = Deliveries::of(state, self.targets, &there)?.done;
         let newest = newest_valid(&there);
         let mut going = BTreeSet::new();
+        let mut only_here = None;
         for text in self.named {
             let Some(index) = find(text, &nameable)? else {
                 return Err(LocalRetentionError::NotHere {
@@ -75,20 +77,30 @@ impl LocalForget<'_> {
                 self.pins.explain(&stamp, &mut reasons);
             }
             may_go(stamp, &reasons)?;
-            if !done.contains(&stamp) && self.mode == Mode::Delete(Consent::Missing) {
-                return Err(LocalRetentionError::OnlyHere(stamp));
+            if !done.contains(&stamp) && !self.mode.is_confirmed() {
+                only_here = only_here.or(Some(LocalRetentionError::OnlyHere(stamp)));
             }
             going.insert(stamp);
         }
         let is_going = |one: &&OrderedSnapshot| going.contains(&one.snapshot.stamp);
-        let mut forgotten = Vec::new();
-        for one in there.iter().filter(is_going) {
-            if !self.mode.is_dry_run() {
-                producer::delete(&one.snapshot)?;
-            }
-            forgotten.push(one.snapshot.stamp);
+        let going = there.iter().filter(is_going).map(|one| &one.snapshot);
+        let report = LocalPruneReport {
+            forgotten: going.clone().map(|one| one.stamp).collect(),
+            snapshots: there.len() as u64,
+            freed_bytes: producer::freed_bytes(going.clone()),
+            refusal: only_here.as_ref().map(ToString::to_string),
+            leftovers: Vec::new(),
+        };
+        if self.mode.is_dry_run() {
+            return Ok(report);
         }
-        Ok(forgotten)
+        if let Some(refusal) = only_here {
+            return Err(refusal);
+        }
+        for one in going {
+            producer::delete(one)?;
+        }
+        Ok(report)
     }
 }
 

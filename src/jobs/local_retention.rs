@@ -7,6 +7,10 @@
 //! so does the newest one that is known to be valid. So only copies that every target has are
 //! deleted. That loses nothing, and needs no guard against a wrong clock: order comes from the
 //! sequences in the catalog.
+//!
+//! A run that ended before it packed its snapshot leaves a directory that no target ever gets. The
+//! caller holds the lock of the state directory, so that run is over; the directory goes once a
+//! later backup was complete.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -20,7 +24,7 @@ use super::push::upload_order::{OrderedSnapshot, in_order};
 use crate::base::clock;
 use crate::base::ids::Stamp;
 use crate::config::Config;
-use crate::producer::{self, ProduceError};
+use crate::producer::{self, LocalSnapshot, ProduceError};
 use crate::retention::{NamedError, Pins};
 use crate::state::catalog::{CatalogError, PublicationState};
 use crate::state::{State, figures, pins};
@@ -57,6 +61,14 @@ pub(crate) enum LocalRetentionError {
 pub(crate) struct LocalPruneReport {
     /// Their stamps, oldest first.
     pub(crate) forgotten: Vec<Stamp>,
+    /// Those of them that interrupted runs left.
+    pub(crate) leftovers: Vec<Stamp>,
+    /// Number of snapshots that were here before.
+    pub(crate) snapshots: u64,
+    /// Bytes of files that only the deleted snapshots have.
+    pub(crate) freed_bytes: u64,
+    /// Why the same deletion by name would be refused without `--dry-run`. `None` if it would not.
+    pub(crate) refusal: Option<String>,
 }
 
 /// Snapshots by whether the targets have them.
@@ -76,42 +88,90 @@ pub(crate) fn pins_of(config: &Config) -> Result<Pins, JobError> {
 }
 
 /// Deletes the older snapshots of this host: those beyond the newest `[snapshots] keep` that every
-/// target has and that no pin keeps.
+/// target has and that no pin keeps, and those that interrupted runs left. `completed_now`: the
+/// snapshot of the caller's own run, if that run is complete and is not recorded yet.
 pub(crate) fn retain_local(
     config: &Config,
     state: &State,
     mode: Mode,
+    completed_now: Option<Stamp>,
 ) -> Result<LocalPruneReport, JobError> {
-    let Some(keep) = config.keep_local else {
-        return Ok(LocalPruneReport::default());
+    let pins = pins_of(config)?;
+    let mut present = valid_in_order(config, state)?;
+    let mut report = LocalPruneReport {
+        snapshots: present.len() as u64,
+        ..LocalPruneReport::default()
     };
-    Ok(delete_older(config, state, keep as usize, mode)?)
+    let leftovers = take_leftovers(state, &pins, completed_now, &mut present)?;
+    let older = match config.keep_local {
+        Some(keep) => older(config, state, &pins, &present, keep as usize)?,
+        None => Vec::new(),
+    };
+    let all = || leftovers.iter().chain(&older);
+    report.freed_bytes = producer::freed_bytes(all());
+    if !mode.is_dry_run() {
+        all().try_for_each(producer::delete)?;
+    }
+    report.forgotten = all().map(|one| one.stamp).collect();
+    report.forgotten.sort_unstable();
+    report.leftovers = leftovers.iter().map(|one| one.stamp).collect();
+    Ok(report)
 }
 
-fn delete_older(
+/// Returns the snapshots beyond the newest `keep` that every target has and that no pin keeps.
+fn older(
     config: &Config,
     state: &State,
+    pins: &Pins,
+    present: &[OrderedSnapshot],
     keep: usize,
-    mode: Mode,
-) -> Result<LocalPruneReport, JobError> {
-    let present = valid_in_order(config, state)?;
+) -> Result<Vec<LocalSnapshot>, LocalRetentionError> {
     let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
-    let done = Deliveries::of(state, &targets, &present)?.done;
-    let pins = pins_of(config)?;
-    let newest_valid = newest_valid(&present);
-    let older = &present[..present.len().saturating_sub(keep)];
+    let done = Deliveries::of(state, &targets, present)?.done;
+    let newest_valid = newest_valid(present);
     let may_go = |one: &&OrderedSnapshot| {
         let stamp = one.snapshot.stamp;
         done.contains(&stamp) && !pins.holds(&stamp) && Some(stamp) != newest_valid
     };
-    let mut forgotten = Vec::new();
-    for one in older.iter().filter(may_go) {
-        if !mode.is_dry_run() {
-            producer::delete(&one.snapshot)?;
+    let older = &present[..present.len().saturating_sub(keep)];
+    Ok(older
+        .iter()
+        .filter(may_go)
+        .map(|one| one.snapshot.clone())
+        .collect())
+}
+
+/// Takes the snapshots out of `present` that interrupted runs left and a later complete backup made
+/// superfluous.
+fn take_leftovers(
+    state: &State,
+    pins: &Pins,
+    completed_now: Option<Stamp>,
+    present: &mut Vec<OrderedSnapshot>,
+) -> Result<Vec<LocalSnapshot>, LocalRetentionError> {
+    let unfinished = state.catalog.unfinished_runs()?;
+    let stamps = present.iter().map(|one| one.snapshot.stamp);
+    let mut completed = state.catalog.completed(stamps)?;
+    completed.extend(completed_now);
+    let is_completed = |one: &OrderedSnapshot| completed.contains(&one.snapshot.stamp);
+    let superseded = present.iter().rposition(is_completed).unwrap_or(0);
+    let newest_valid = newest_valid(present);
+    let mut leftovers = Vec::new();
+    let mut index = 0;
+    present.retain(|one| {
+        let (stamp, is_earlier) = (one.snapshot.stamp, index < superseded);
+        index += 1;
+        let is_leftover = is_earlier
+            && one.sequence.is_none()
+            && unfinished.contains(&stamp)
+            && Some(stamp) != newest_valid
+            && !pins.holds(&stamp);
+        if is_leftover {
+            leftovers.push(one.snapshot.clone());
         }
-        forgotten.push(one.snapshot.stamp);
-    }
-    Ok(LocalPruneReport { forgotten })
+        !is_leftover
+    });
+    Ok(leftovers)
 }
 
 /// Returns the snapshots of this host that are not known to be invalid, oldest first.

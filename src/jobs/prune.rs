@@ -204,10 +204,7 @@ async fn plan(request: &PruneRequest, is_dry_run: bool) -> Pruned {
         Err(panicked) => done.failure = Some(panicked.to_string()),
         Ok(Ok(plan)) => {
             let refusal = plan.refusal.as_ref().filter(|_| is_dry_run);
-            done.refusal = refusal.map(|refusal| match refusal.may_be_confirmed() {
-                true => format!("{refusal} (--yes confirms it)"),
-                false => refusal.to_string(),
-            });
+            done.refusal = refusal.map(refusal_text);
             done.plan = Some(plan);
         }
         Ok(Err(error)) => done.failure = Some(failure_text(&error)),
@@ -334,4 +331,12 @@ fn retention_note(report: &PruneReport) -> String {
         text += &format!("; {stuck} could not be deleted (such as: {first})");
     }
     text
+}
+
+/// Returns why a run would be refused, and how to confirm it if that is possible.
+fn refusal_text(refusal: &Refusal) -> String {
+    match refusal.may_be_confirmed() {
+        true => format!("{refusal} (--yes confirms it)"),
+        false => refusal.to_string(),
+    }
 }

@@ -2,6 +2,7 @@
 
 mod checks;
 pub(crate) mod hosts;
+mod last_run;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -28,6 +29,11 @@ use crate::repository::{HostFolder, RepositoryError};
 use crate::scrub::Problem;
 use crate::state::catalog::{Catalog, PublicationState};
 use checks::{STALE, incomplete, stale};
+pub(crate) use last_run::{LastRun, RUNNING, UNFINISHED};
+
+/// A stamp may be this far ahead of the clock: several snapshots within one second get such stamps,
+/// and clocks differ.
+pub(crate) const SAME_TIME_SECONDS: i64 = 600;
 
 /// The state of this host's backups.
 #[derive(Debug, Serialize)]
@@ -35,6 +41,8 @@ pub(crate) struct StatusReport {
     pub(crate) host: HostName,
     /// The newest run of `backup` or `push`. `None` before the first.
     pub(crate) last_run: Option<LastRun>,
+    /// When the newest run that was complete began, in RFC 3339. `None` if there was none.
+    pub(crate) last_complete_run: Option<DateTime<Utc>>,
     /// When the schedule runs next. `None` without a schedule.
     pub(crate) next_run: Option<DateTime<Utc>>,
     /// Why the next backup would be refused. `None` if it would not.
@@ -43,18 +51,6 @@ pub(crate) struct StatusReport {
     pub(crate) notes: Vec<String>,
     pub(crate) targets: Vec<TargetHealth>,
     pub(crate) findings: Vec<ShrinkFinding>,
-}
-
-/// A run as the catalog records it.
-#[derive(Debug, Serialize)]
-pub(crate) struct LastRun {
-    pub(crate) started_at: Option<DateTime<Utc>>,
-    /// `None` if the run has not ended.
-    pub(crate) ended_at: Option<DateTime<Utc>>,
-    /// `complete`, `partial` or `failed`. `None` if the run has not ended.
-    pub(crate) outcome: Option<String>,
-    /// Why the run failed, or which sources it left out.
-    pub(crate) message: Option<String>,
 }
 
 /// The state of one target.
@@ -108,17 +104,23 @@ pub(crate) fn run(
     front: &dyn FrontEnd,
 ) -> Result<StatusReport, JobError> {
     let now = clock::now();
-    let catalog = open_catalog(config)?;
+    // On a full disk the catalog cannot be opened; the rest is reported.
+    let (catalog, unreadable) = match open_catalog(config) {
+        Ok(catalog) => (catalog, None),
+        Err(error) => (None, Some(error.with_causes())),
+    };
     let runtime = runtime()?;
     let signer = present_signer(config, front);
-    let refusal = match (&signer, &catalog) {
+    let refusal = unreadable.clone();
+    let refusal = refusal.or_else(|| refused_recipients(config));
+    let refusal = refusal.or_else(|| match (&signer, &catalog) {
         (Err(error), _) => Some(error.with_causes()),
         (Ok(signer), Some(catalog)) => {
             let refused = signer.require_introduced(catalog).err();
             refused.map(|error| error.to_string())
         }
         (Ok(_), None) => None,
-    };
+    });
     let signer = signer.ok();
     let resealing = match &catalog {
         Some(catalog) => resealing_note(config, catalog)?,
@@ -133,6 +135,11 @@ pub(crate) fn run(
     // At the same time: each that does not answer takes some seconds.
     let looks = config.targets.iter().zip(&mut targets);
     let looks = looks.map(async |(target, health)| {
+        if unreadable.is_some() {
+            health.problems.clear();
+            let text = "the catalog of this host cannot be read";
+            health.notes.push(text.to_owned());
+        }
         if target.write_only {
             let text = "write-only: this host cannot look there; this is what it remembers";
             health.notes.push(text.to_owned());
@@ -146,19 +153,14 @@ pub(crate) fn run(
         Ok::<_, JobError>(())
     });
     runtime.block_on(futures::future::try_join_all(looks))?;
-    let last_run = match &catalog {
-        Some(catalog) => catalog.last_run()?,
-        None => None,
-    };
-    let last_run = last_run.map(|run| LastRun {
-        started_at: run.started_at.as_deref().and_then(clock::recorded),
-        ended_at: run.ended_at.as_deref().and_then(clock::recorded),
-        outcome: run.outcome,
-        message: run.message,
-    });
+    let last_complete = catalog.as_ref().map(Catalog::last_complete_run);
+    let last_complete = last_complete.transpose()?.flatten();
     Ok(StatusReport {
         host: config.host.clone(),
-        last_run,
+        last_run: last_run::read(config, catalog.as_ref())?,
+        last_complete_run: last_complete
+            .and_then(|run| last_run::time(run.started_at))
+            .or_else(|| last_run::last_complete(config)),
         next_run: config.schedule.next(now),
         refusal,
         notes: resealing.into_iter().collect(),
@@ -183,16 +185,24 @@ impl StatusReport {
     /// Whether nothing needs attention.
     pub(crate) fn is_well(&self) -> bool {
         let is_well = |health: &TargetHealth| health.problems.is_empty() && health.newest.is_some();
-        let outcome = self
-            .last_run
-            .as_ref()
-            .and_then(|run| run.outcome.as_deref());
-        let has_failed = outcome.is_some_and(|outcome| outcome != "complete");
+        let has_failed = self.last_run.as_ref().is_some_and(LastRun::has_failed);
         !self.targets.is_empty()
             && self.targets.iter().all(is_well)
             && self.findings.is_empty()
             && self.refusal.is_none()
             && !has_failed
+    }
+}
+
+/// Returns why the next backup would refuse the recipients; `None` if it would not.
+fn refused_recipients(config: &Config) -> Option<String> {
+    let base = config.file.parent().unwrap_or(Path::new("."));
+    match config.read_recipients() {
+        Ok(lines) => {
+            let refused = Recipients::load(&lines, base).err();
+            refused.map(|error| with_causes(&error))
+        }
+        Err(error) => Some(with_causes(&error)),
     }
 }
 

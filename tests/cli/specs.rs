@@ -49,6 +49,8 @@ const REDACTIONS: &[(&str, &str)] = &[
     (r#"("\w*bytes\w*": )\d+"#, "$1[BYTES]"),
     (r"\b\d+(?:\.\d+)? (?:[kMGT]?B|bytes)\b", "[SIZE]"),
     (r"\b\d+(?:\.\d+)? s\b", "[TIME]"),
+    (r"\b\d+\.\d\d : 1\b", "[RATIO]"),
+    (r#"("total": )\d+\.\d+"#, "$1[RATIO]"),
     (
         concat!("\\b", env!("CARGO_PKG_VERSION"), "\\b"),
         "[VERSION]",
@@ -157,8 +159,8 @@ macro_rules! specs {
 }
 
 specs! {
-    ack adopt backup catalog completions config demo help init key list ls man open pin prune push remote restore sealift
-    snapshot source status sync target validate verify
+    ack adopt backup catalog completions config demo init key list ls man open pin prune push remote restore sealift
+    snapshot source stats status sync target validate verify
 }
 
 #[test]

@@ -10,7 +10,7 @@
 use super::super::context::FrontEnd;
 use super::super::error::JobError;
 use super::super::push::PushReport;
-use super::run_outcome::RunOutcome;
+use super::run_summary::RunSummary;
 use crate::base::cleanup::CleanupGuard;
 use crate::base::error_chain::with_causes;
 use crate::config::{CommandLine, Config, RunHooks};
@@ -31,7 +31,7 @@ pub(crate) enum Hooks {
 pub(super) struct HookedRun<'a> {
     hooks: RunHooks,
     front: &'a dyn FrontEnd,
-    run: RunOutcome,
+    run: RunSummary,
     /// Runs `after` and `failed` if the process must end. `None`: the run has not begun.
     owed: Option<CleanupGuard>,
 }
@@ -49,7 +49,7 @@ impl<'a> HookedRun<'a> {
                 Hooks::Skip => RunHooks::default(),
             },
             front,
-            run: RunOutcome::begun(config.host.as_str(), kind),
+            run: RunSummary::begun(config.host.as_str(), kind),
             owed: None,
         }
     }
@@ -151,7 +151,7 @@ fn last_lines(text: &str) -> String {
 fn call(
     hooks: &RunHooks,
     line: &CommandLine,
-    run: &RunOutcome,
+    run: &RunSummary,
     how: impl Fn(&RunHook<'_>) -> Result<String, SourceError>,
 ) -> Result<String, SourceError> {
     // A struct of numbers and texts can always be written.

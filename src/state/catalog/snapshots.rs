@@ -46,6 +46,8 @@ pub struct KnownGroup {
 /// A run of `backup`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRecord {
+    /// The number of the run.
+    pub id: i64,
     /// RFC 3339. `None` in a damaged row only.
     pub started_at: Option<String>,
     /// RFC 3339. `None`: the run is under way, or it was killed.
@@ -367,7 +369,7 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         self.db
             .execute(
-                "UPDATE runs SET ended_at=?2, stamp=?3, outcome=?4, message=?5 WHERE id=?1",
+                "UPDATE runs SET ended_at=?2, stamp=COALESCE(?3, stamp), outcome=?4, message=?5 WHERE id=?1",
                 params![
                     id,
                     at.to_rfc3339(),
@@ -378,6 +380,32 @@ impl Catalog {
             )
             .map(drop)
             .map_err(self.fail())
+    }
+
+    /// Records the stamp of the snapshot that a run has produced. [`Self::end_run`] may never be
+    /// called.
+    pub fn set_run_stamp(&self, id: i64, stamp: Stamp) -> Result<(), CatalogError> {
+        self.db
+            .execute(
+                "UPDATE runs SET stamp=?2 WHERE id=?1",
+                params![id, stamp.to_string()],
+            )
+            .map(drop)
+            .map_err(self.fail())
+    }
+
+    /// Returns the stamps of the snapshots whose runs failed or did not end.
+    pub fn unfinished_runs(&self) -> Result<BTreeSet<Stamp>, CatalogError> {
+        let sql = "SELECT stamp FROM runs WHERE stamp IS NOT NULL
+             AND (outcome IS NULL OR outcome NOT IN ('complete', 'partial'))";
+        let mut query = self.db.prepare_cached(sql).map_err(self.fail())?;
+        let rows = query.query_map([], |row| row.get::<_, String>(0));
+        let mut stamps = BTreeSet::new();
+        for row in rows.map_err(self.fail())? {
+            // A damaged row is ignored: its snapshot stays.
+            stamps.extend(row.map_err(self.fail())?.parse::<Stamp>().ok());
+        }
+        Ok(stamps)
     }
 
     /// Returns those of `stamps` whose backup was complete: every target had the snapshot.
@@ -396,22 +424,48 @@ impl Catalog {
         Ok(completed)
     }
 
+    /// Records the end of the run `id` that began at `started_at`, unless it has one.
+    pub fn end_unended_run(
+        &self,
+        (id, started_at): (i64, &str),
+        at: chrono::DateTime<chrono::Utc>,
+        outcome: &str,
+        message: &str,
+    ) -> Result<(), CatalogError> {
+        self.db
+            .execute(
+                "UPDATE runs SET ended_at=?3, outcome=?4, message=?5
+                 WHERE id=?1 AND started_at=?2 AND ended_at IS NULL",
+                params![id, started_at, at.to_rfc3339(), outcome, message],
+            )
+            .map(drop)
+            .map_err(self.fail())
+    }
+
     /// Returns the newest run; `None` before the first.
     pub fn last_run(&self) -> Result<Option<RunRecord>, CatalogError> {
-        self.db
-            .query_row(
-                "SELECT started_at, ended_at, outcome, message FROM runs ORDER BY id DESC LIMIT 1",
-                [],
-                |row| {
-                    Ok(RunRecord {
-                        started_at: row.get(0)?,
-                        ended_at: row.get(1)?,
-                        outcome: row.get(2)?,
-                        message: row.get(3)?,
-                    })
-                },
-            )
-            .optional()
-            .map_err(self.fail())
+        self.newest_run("1")
+    }
+
+    /// Returns the newest run that was complete; `None` if there was none.
+    pub fn last_complete_run(&self) -> Result<Option<RunRecord>, CatalogError> {
+        self.newest_run("outcome='complete'")
+    }
+
+    fn newest_run(&self, condition: &str) -> Result<Option<RunRecord>, CatalogError> {
+        let sql = format!(
+            "SELECT id, started_at, ended_at, outcome, message FROM runs WHERE {condition}
+             ORDER BY id DESC LIMIT 1"
+        );
+        let row = self.db.query_row(&sql, [], |row| {
+            Ok(RunRecord {
+                id: row.get(0)?,
+                started_at: row.get(1)?,
+                ended_at: row.get(2)?,
+                outcome: row.get(3)?,
+                message: row.get(4)?,
+            })
+        });
+        row.optional().map_err(self.fail())
     }
 }

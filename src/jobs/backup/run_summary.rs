@@ -10,7 +10,7 @@ use crate::base::ids::Stamp;
 
 /// A run, as far as it has come.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct RunOutcome {
+pub(super) struct RunSummary {
     /// The run's number on this host. `None`: it failed before it had one.
     pub(super) id: Option<String>,
     pub(super) host: String,
@@ -58,7 +58,7 @@ pub(super) struct ErrorText {
     next: Option<String>,
 }
 
-impl RunOutcome {
+impl RunSummary {
     pub(super) fn begun(host: &str, kind: &'static str) -> Self {
         Self {
             id: None,
