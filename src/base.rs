@@ -11,6 +11,7 @@ pub mod dir_lock;
 pub mod error_chain;
 pub mod fs;
 pub(crate) mod glob;
+pub(crate) mod held_locks;
 pub mod ids;
 pub mod journal;
 pub(crate) mod local_time;

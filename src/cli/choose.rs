@@ -1,5 +1,7 @@
 //! The options that narrow which snapshot is meant.
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use clap::Args;
@@ -55,4 +57,13 @@ pub(super) async fn exactly(
         [] => choice.clone(),
         _ => exact.choice(),
     })
+}
+
+/// Returns the path as the index has it: relative, without `./` or slashes at the ends.
+pub(super) fn snapshot_path(path: &Path) -> Vec<u8> {
+    let normal = path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.as_bytes()),
+        _ => None,
+    });
+    normal.collect::<Vec<_>>().join(&b'/')
 }

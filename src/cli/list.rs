@@ -75,7 +75,7 @@ fn print_local(
         });
     }
     let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
-    let columns = Columns {
+    let columns = ListColumns {
         targets: &targets,
         local_time: has_local_time(report.backups.iter().filter_map(|one| one.time)),
         kept: report.backups.iter().any(|one| !one.kept.is_empty()),
@@ -157,7 +157,7 @@ fn has_local_time(mut times: impl Iterator<Item = DateTime<Utc>>) -> bool {
 }
 
 /// The columns of the table that are not always there.
-struct Columns<'a> {
+struct ListColumns<'a> {
     targets: &'a [&'a str],
     local_time: bool,
     /// Some snapshot stays whatever the policy says.
@@ -166,7 +166,7 @@ struct Columns<'a> {
     on_request: bool,
 }
 
-impl Columns<'_> {
+impl ListColumns<'_> {
     fn header(&self) -> Vec<&str> {
         let mut header = vec!["STAMP"];
         header.extend(self.local_time.then_some("LOCAL TIME"));

@@ -13,7 +13,6 @@ use super::choose::{self, NarrowArgs};
 use super::failure::{Failure, Outcome};
 use super::key::prompt;
 use super::output::{self, printable};
-use super::restore::snapshot_path;
 use super::target_args::RemoteArgs;
 
 use crate::base::path_choice::{PathChoice, near_globbed, near_names};
@@ -23,7 +22,7 @@ use crate::jobs::context::runtime;
 use crate::jobs::wrong_key;
 use crate::restore::{self, PlanError, open::Identities};
 
-pub(super) use line::{Columns, print_entries};
+pub(super) use line::{LsColumns, print_entries};
 
 /// Most skipped paths of a snapshot that are shown.
 const MOST_SKIPPED: usize = 20;
@@ -84,7 +83,7 @@ pub(super) fn run(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> 
     let wanted = args.wanted(|path| entries.find(path).is_some());
     tell_about(context, &header, &wanted);
     require_found(&entries, &wanted)?;
-    let columns = Columns {
+    let columns = LsColumns {
         human_readable: args.human_readable,
         extents: args.extents,
     };
@@ -96,7 +95,11 @@ pub(super) fn run(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> 
 impl LsArgs {
     /// Returns the wanted paths; `exists` returns whether the snapshot has a path.
     fn wanted(&self, exists: impl Fn(&[u8]) -> bool) -> PathChoice {
-        let paths: Vec<Vec<u8>> = self.paths.iter().map(|path| snapshot_path(path)).collect();
+        let paths: Vec<Vec<u8>> = self
+            .paths
+            .iter()
+            .map(|path| choose::snapshot_path(path))
+            .collect();
         PathChoice::new(paths.iter().map(Vec::as_slice), exists)
     }
 }

@@ -3,7 +3,6 @@
 
 mod thaw;
 
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -90,7 +89,11 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Fail
     let mut request = RestoreRequest {
         snapshot: choice,
         to: args.to.clone(),
-        paths: args.paths.iter().map(|path| snapshot_path(path)).collect(),
+        paths: args
+            .paths
+            .iter()
+            .map(|path| choose::snapshot_path(path))
+            .collect(),
         overwrite: args.overwrite,
         at_least: args.at_least,
         devices: args.devices,
@@ -195,15 +198,6 @@ fn resume(to: &Path, as_json: bool) -> Result<Outcome, Failure> {
 const NEXT_STEP: &str = "nothing was changed; try another target or an older snapshot (`sealift list` shows them), or \
      restore single paths";
 
-/// Returns the path as the index has it: relative, without `./` or slashes at the ends.
-pub(super) fn snapshot_path(path: &std::path::Path) -> Vec<u8> {
-    let normal = path.components().filter_map(|component| match component {
-        std::path::Component::Normal(name) => Some(name.as_bytes()),
-        _ => None,
-    });
-    normal.collect::<Vec<_>>().join(&b'/')
-}
-
 fn announce(context: &Context, plan: &RestorePlan) {
     for finding in &plan.findings {
         output::tell(format_args!("warning: {finding}"));
@@ -242,7 +236,7 @@ async fn print_plan(context: &Context, plan: &RestorePlan) -> Result<Outcome, Fa
         }))?;
     } else {
         let entries = || plan.contents().iter();
-        ls::print_entries(false, ls::Columns::default(), entries)?;
+        ls::print_entries(false, ls::LsColumns::default(), entries)?;
     }
     Ok(Outcome::Complete)
 }

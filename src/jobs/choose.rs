@@ -1,4 +1,5 @@
-//! Finds the snapshot that has certain tags. They are in its sealed index, so an identity is needed.
+//! Finds the snapshot that has certain tags. They are in its sealed index, so an identity is
+//! needed.
 
 use std::sync::Arc;
 

@@ -46,7 +46,7 @@ pub(crate) struct ListReport {
     pub(crate) unfinished: Vec<UnfinishedSnapshot>,
     /// When this host last noted what is on a target that it did not look at now, by target.
     pub(crate) as_of: BTreeMap<String, Option<DateTime<Utc>>>,
-    /// Snapshots that are not listed because nobody here knows their tags; 0 without `--tag`.
+    /// Snapshots that are not listed because their tags are not known here; 0 without `--tag`.
     pub(crate) without_known_tags: u64,
     /// Why a target could not be looked at.
     pub(crate) warnings: Vec<String>,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::backup_metadata::Metadata;
 use super::error::{ProduceError, failed};
 use super::snapshot_dir::{INVALID, PARTIAL};
+use crate::base::held_locks;
 use crate::base::ids::Stamp;
 use crate::base::openat::{Dir, Kind, Meta};
 
@@ -48,7 +49,7 @@ pub fn leftovers(dir: &Path) -> Result<Vec<Leftover>, ProduceError> {
         let (kind, rest) = if let Some(rest) = name.strip_prefix(PARTIAL.as_bytes()) {
             let rest = rest.strip_prefix(INVALID.as_bytes()).unwrap_or(rest);
             let meta = opened.sub(&entry.name).and_then(|dir| Meta::of_fd(&dir));
-            let is_in_use = meta.is_ok_and(|meta| is_locked(&meta));
+            let is_in_use = meta.is_ok_and(|meta| held_locks::is_held(meta.ino()));
             (LeftoverKind::Unfinished { is_in_use }, rest)
         } else if let Some(rest) = name.strip_prefix(INVALID.as_bytes()) {
             let metadata = opened.sub(&entry.name).map(|dir| Metadata::read(&dir));
@@ -69,22 +70,6 @@ pub fn leftovers(dir: &Path) -> Result<Vec<Leftover>, ProduceError> {
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
-}
-
-/// Returns whether a process holds a lock on the directory, as the kernel lists locks. To try the
-/// lock could disturb the process that is about to take it.
-fn is_locked(meta: &Meta) -> bool {
-    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-    locks.lines().any(|line| is_flock_on(line, meta.ino()))
-}
-
-/// Reads a line such as `1: FLOCK  ADVISORY  WRITE 4711 08:01:131078 0 EOF`. Some file systems have
-/// other device numbers there than elsewhere, so only the inode is compared.
-fn is_flock_on(line: &str, inode: u64) -> bool {
-    let mut words = line.split_whitespace();
-    let kind = words.nth(1);
-    let file = words.nth(3).and_then(|file| file.rsplit(':').next());
-    kind == Some("FLOCK") && file.is_some_and(|number| number.parse() == Ok(inode))
 }
 
 #[cfg(test)]
@@ -119,13 +104,5 @@ mod tests {
         let days: Vec<String> = days.map(|stamp| stamp[6..8].to_owned()).collect();
         assert_eq!(days, ["09", "10", "08"]);
         assert_eq!(leftovers(&path("missing")).unwrap().len(), 0);
-    }
-
-    #[test]
-    fn only_this_kind_of_lock_on_this_file_counts() {
-        let line = "1: FLOCK  ADVISORY  WRITE 4711 08:01:131078 0 EOF";
-        assert!(is_flock_on(line, 131_078) && !is_flock_on(line, 1_078));
-        assert!(!is_flock_on(&line.replace("FLOCK", "POSIX"), 131_078));
-        assert!(!is_flock_on("", 0) && !is_flock_on("1: -> FLOCK  ADVISORY", 7));
     }
 }

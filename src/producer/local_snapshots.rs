@@ -58,8 +58,8 @@ pub fn left_out_of(dir: &Path) -> Vec<LeftOut> {
     section.map_or(Vec::new(), |section| left_out(&section.sources))
 }
 
-/// Returns where in the snapshot in `dir` the trees belong that were read in place, by its metadata:
-/// the directory does not hold them.
+/// Returns where in the snapshot in `dir` the trees belong that were read in place, by its
+/// metadata: the directory does not hold them.
 pub fn in_place_of(dir: &Path) -> Vec<String> {
     let chosen = Chosen::open(dir).ok();
     let metadata = chosen.and_then(|chosen| Metadata::read(chosen.dir()).ok().flatten());

@@ -8,7 +8,8 @@ use super::open::Identities;
 use super::plan::ArchiveJob;
 use crate::base::ids::{ArchiveId, Stamp};
 
-/// Longest text of a recipient that is shown whole, in characters: an age or Ed25519 key is shorter.
+/// Longest text of a recipient that is shown whole, in characters: an age or Ed25519 key is
+/// shorter.
 const MOST_CHARACTERS: usize = 120;
 
 /// None of the given identities is one of a snapshot's recipients.

@@ -11,6 +11,8 @@ const ZONE: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
 /// all UTC, each with the name of its number. The second is tagged.
 fn host() -> Host {
     let mut host = Host::new();
+    let text = format!("{}\n[snapshots]\nkeep = \"all\"\n", host.config());
+    fs::write(host.path("c.toml"), text).unwrap();
     for (number, time) in ["27T06:00", "28T06:00", "28T22:30", "29T06:00"]
         .iter()
         .enumerate()

@@ -6,12 +6,13 @@ mod local;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
 
 use crate::support::files::files;
-use crate::support::host::Host;
+use crate::support::host::{Host, SEALIFT};
 use crate::support::s3::{BUCKET, Hook, S3Server, error_answer};
 use crate::support::tree::{describe, noise};
 
@@ -398,7 +399,14 @@ fn a_forged_tombstone_silences_nothing() {
         "--sign-with",
         "c.signer",
     ];
-    host.ok(&[&["prune", "--policy", "last=2"][..], &elsewhere].concat());
+    let prune = [&["prune", "--policy", "last=2"][..], &elsewhere].concat();
+    let mut without_config = Command::new(SEALIFT);
+    without_config.args(prune).current_dir(host.temp.path());
+    without_config
+        .env("HOME", host.temp.path())
+        .env_remove("SEALIFT_CONFIG");
+    without_config.env("SEALIFT_CLOCK", host.clock.as_deref().unwrap());
+    assert!(without_config.status().unwrap().success());
     host.ok(&["verify"]);
     let tombstones = host.folder().join("tombstones");
     for path in files(&tombstones) {

@@ -12,7 +12,7 @@ pub(super) const OWNER_COLUMN: usize = 15;
 
 /// Which columns are printed, and how.
 #[derive(Debug, Clone, Copy, Default)]
-pub(in crate::cli) struct Columns {
+pub(in crate::cli) struct LsColumns {
     /// Sizes as people read them.
     pub(in crate::cli) human_readable: bool,
     /// With JSON: where each file's content is stored.
@@ -34,7 +34,7 @@ pub(super) struct FileLine<'a> {
 /// Prints entries of an index. `entries` is called twice: first for the width of a column.
 pub(in crate::cli) fn print_entries<'a, I: Iterator<Item = EntryRef<'a>>>(
     as_json: bool,
-    columns: Columns,
+    columns: LsColumns,
     entries: impl Fn() -> I,
 ) -> Result<(), Failure> {
     if as_json {
@@ -69,7 +69,7 @@ impl<'a> FileLine<'a> {
         }
     }
 
-    /// Returns `-rw-r--r-- root:root        4096 2026-04-07 06:00:00Z PATH -> TARGET`; the column of
+    /// Returns `-rw-r--r-- root:root  4096 2026-04-07 06:00:00Z PATH -> TARGET`. The column of
     /// owners has `width` characters.
     pub(super) fn text(&self, width: usize, human_readable: bool) -> String {
         let letter = match self.kind {

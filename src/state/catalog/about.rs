@@ -1,5 +1,5 @@
-//! Tags and sources of the snapshots that this host packed. On targets they are in the sealed index,
-//! which this host cannot read, and its own copy of a snapshot does not stay for ever.
+//! Tags and sources of the snapshots that this host packed. On targets they are in the sealed
+//! index, which this host cannot read, and its own copy of a snapshot is deleted some day.
 
 use serde::{Deserialize, Serialize};
 
