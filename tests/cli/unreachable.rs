@@ -106,7 +106,7 @@ fn all_name_it(transport: &str, cause: &Cause, commands: &[&[&str]]) {
 const READERS: [&[&str]; 6] = [
     &["status"],
     &["list", "--target", "away"],
-    &["ls", "latest", "--target", "away"],
+    &["ls", "latest", "--target", "away", "--identity", "key.txt"],
     &[
         "restore",
         "latest",
