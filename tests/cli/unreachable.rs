@@ -122,7 +122,7 @@ const READERS: [&[&str]; 6] = [
 ];
 /// Commands that lock it, so one after another.
 const WRITERS: [&[&str]; 3] = [
-    &["prune", "--dry-run"],
+    &["prune", "--dry-run", "--policy", "last=1"],
     &["catalog", "rebuild"],
     &["--retry", "4s", "backup"],
 ];
