@@ -125,10 +125,10 @@ pub(super) fn run(context: &Context, args: &InitArgs) -> Result<Outcome, Failure
         patience: context.patience(),
     };
     let report = init::run(&request, context, |written| {
-        Ok(match context.json {
-            true => (),
-            false => print_written(written)?,
-        })
+        if !context.json {
+            print_written(written)?;
+        }
+        Ok(())
     })?;
     match context.json {
         true => output::print_json(&report)?,

@@ -63,7 +63,7 @@ fn measure(context: &Context, remote: &RemoteArgs) -> Result<StatsReport, Failur
     if let (Some(config), Some(name)) = (&config, &remote.target)
         && config.target(name).is_some_and(|target| target.write_only)
     {
-        context.note(&format!(
+        context.note(format_args!(
             "{name} is write-only: this is what this host remembers"
         ));
         return Ok(stats::remembered(config, Some(name))?);

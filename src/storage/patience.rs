@@ -89,6 +89,11 @@ impl Patience {
         usual.min(most)
     }
 
+    /// Whether the time to connect may be shorter than usual.
+    pub(super) fn limits_connecting(&self) -> bool {
+        self.hurries || self.retry.is_some()
+    }
+
     /// Returns the longest pause between two attempts, where `usual` is right otherwise.
     pub(super) fn longest_pause(&self, usual: Duration) -> Duration {
         match self.hurries {

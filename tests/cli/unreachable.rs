@@ -96,7 +96,7 @@ fn all_name_it(transport: &str, cause: &Cause, commands: &[&[&str]]) {
                 assert_ne!(output.status.code(), Some(0), "{said}");
                 assert!(out.contains("away") || err.contains("away"), "{said}");
                 let is_named = |words: &&str| out.contains(words) || err.contains(words);
-                assert!(cause.says.iter().any(|words| is_named(words)), "{said}");
+                assert!(cause.says.iter().any(is_named), "{said}");
             });
         }
     });
@@ -106,7 +106,7 @@ fn all_name_it(transport: &str, cause: &Cause, commands: &[&[&str]]) {
 const READERS: [&[&str]; 6] = [
     &["status"],
     &["list", "--target", "away"],
-    &["ls", "latest", "--target", "away"],
+    &["ls", "latest", "--target", "away", "--identity", "key.txt"],
     &[
         "restore",
         "latest",
@@ -122,7 +122,7 @@ const READERS: [&[&str]; 6] = [
 ];
 /// Commands that lock it, so one after another.
 const WRITERS: [&[&str]; 3] = [
-    &["prune", "--dry-run"],
+    &["prune", "--dry-run", "--policy", "last=1"],
     &["catalog", "rebuild"],
     &["--retry", "4s", "backup"],
 ];

@@ -54,10 +54,12 @@ pub(super) fn growth(snapshots: &[SnapshotSizes]) -> (GrowthUnit, Vec<GrowthPeri
         (Some(first), Some(last)) => (last - first).num_days(),
         _ => 0,
     };
-    let unit = match span {
-        ..MOST_DAYS => GrowthUnit::Day,
-        ..MOST_DAYS_OF_WEEKS => GrowthUnit::Week,
-        _ => GrowthUnit::Month,
+    let unit = if span < MOST_DAYS {
+        GrowthUnit::Day
+    } else if span < MOST_DAYS_OF_WEEKS {
+        GrowthUnit::Week
+    } else {
+        GrowthUnit::Month
     };
     let mut periods: BTreeMap<NaiveDate, GrowthPeriod> = BTreeMap::new();
     for (snapshot, day) in snapshots.iter().zip(days()) {

@@ -109,7 +109,8 @@ impl Transport {
             return None;
         };
         // A master that waits in vain would double the time until the failure is known.
-        if self.deadlines.contact.is_hasty() {
+        let contact = &self.deadlines.contact;
+        if !contact.was_reached() && contact.patience.limits_connecting() {
             return None;
         }
         let command = || ssh::command(self.ssh.as_deref(), port, login, CONNECT_SECONDS).ok();
