@@ -63,7 +63,7 @@ use crate::base::progress::Stage;
 use crate::config::{Config, parse_duration};
 use crate::jobs::backup::report::BackupReport;
 use crate::jobs::context::{Display, FrontEnd};
-use crate::jobs::run_report::{RunOutcome, RunReport};
+use crate::jobs::run_report::{ReportedOutcome, RunReport};
 use crate::jobs::signer_memory::SignerMemory;
 use crate::storage::Patience;
 use events::EventSink;
@@ -384,11 +384,11 @@ fn caught(context: &Context, command: Command) -> Result<Outcome, Failure> {
 fn conclude(report: &mut RunReport, result: &Result<Outcome, Failure>) {
     let now = clock::now();
     match result {
-        Ok(Outcome::Complete) => report.conclude(RunOutcome::Complete, 0, now),
-        Ok(Outcome::Partial) => report.conclude(RunOutcome::Partial, 3, now),
+        Ok(Outcome::Complete) => report.conclude(ReportedOutcome::Complete, 0, now),
+        Ok(Outcome::Partial) => report.conclude(ReportedOutcome::Partial, 3, now),
         Err(failure) => {
             report.errors.push(failure.text());
-            report.conclude(RunOutcome::Failed, failure.code(), now);
+            report.conclude(ReportedOutcome::Failed, failure.code(), now);
         }
     }
 }

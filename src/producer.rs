@@ -160,7 +160,8 @@ pub fn produce(
     })
 }
 
-/// Takes the sources one after the other, and notes how long each `took`. Leaves out those that fail and are not required.
+/// Takes the sources one after the other, and notes how long each `took`. Leaves out those that
+/// fail and are not required.
 fn take_all(
     taker: &SourceTaker<'_>,
     pending: &PendingSnapshot,

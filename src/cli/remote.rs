@@ -44,7 +44,7 @@ pub(super) struct AddArgs {
     /// Which host, if the target holds several
     #[arg(long, value_name = "NAME")]
     host: Option<HostName>,
-    /// Trust only this signer: SHA256:… fingerprint, or an allowed_signers or public key file
+    /// Trust only this signer: SHA256:... fingerprint, or an allowed_signers or public key file
     /// [default: the one that is remembered]
     #[arg(long, value_name = "SIGNER")]
     signer: Option<String>,
@@ -84,7 +84,7 @@ pub(super) struct TrustArgs {
     /// Which host, if the target holds several
     #[arg(long, value_name = "NAME")]
     host: Option<HostName>,
-    /// The signer, which must have signed snapshots there: SHA256:… fingerprint, or an
+    /// The signer, which must have signed snapshots there: SHA256:... fingerprint, or an
     /// allowed_signers or public key file
     #[arg(long, value_name = "SIGNER")]
     signer: String,

@@ -3,6 +3,7 @@
 //! - [`displays`] keeps what is shown now, and draws it a few times a second;
 //! - [`push_board`], [`transfer_board`] and [`stage_board`] turn the events of a job into lines.
 
+mod board;
 pub(super) mod displays;
 mod line;
 mod push_board;

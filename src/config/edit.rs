@@ -21,7 +21,7 @@ pub enum EditError {
     #[error("the text is not valid TOML")]
     Syntax,
     /// The tables are written as one array, not under headers.
-    #[error("the file has `{0} = […]` in one array; only [[{0}]] tables can be added or removed")]
+    #[error("the file has `{0} = [...]` in one array; only [[{0}]] tables can be added or removed")]
     Inline(&'static str),
     /// There is no such table.
     #[error("the file has no [[{0}]] at this place")]

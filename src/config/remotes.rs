@@ -31,7 +31,7 @@ pub const FILE_NAME: &str = "remotes.toml";
 /// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
 const MOST_NAME_BYTES: usize = 64;
-const HEADER: &str = "# Named places of backups, for `sealift … --from NAME`; `sealift remote` adds and removes them.\n";
+const HEADER: &str = "# Named places of backups, for `sealift ... --from NAME`; `sealift remote` adds and removes them.\n";
 
 /// Why the remotes cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,7 @@ const ID_DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum RunOutcome {
+pub(crate) enum ReportedOutcome {
     /// Everything was done, and nothing needs attention.
     Complete,
     /// The run finished, but something was skipped or needs attention.
@@ -37,7 +37,7 @@ pub(crate) struct RunReport {
     pub(crate) trigger: &'static str,
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) ended_at: DateTime<Utc>,
-    pub(crate) outcome: RunOutcome,
+    pub(crate) outcome: ReportedOutcome,
     pub(crate) exit_code: u8,
     /// The new snapshot. `None`: there is none.
     pub(crate) stamp: Option<Stamp>,
@@ -103,7 +103,7 @@ impl RunReport {
             trigger: "manual",
             started_at: now.trunc_subsecs(3),
             ended_at: now.trunc_subsecs(3),
-            outcome: RunOutcome::Cancelled,
+            outcome: ReportedOutcome::Cancelled,
             exit_code: 1,
             stamp: None,
             sequence: None,
@@ -149,7 +149,7 @@ impl RunReport {
     }
 
     /// Ends the report.
-    pub(crate) fn conclude(&mut self, outcome: RunOutcome, exit_code: u8, now: DateTime<Utc>) {
+    pub(crate) fn conclude(&mut self, outcome: ReportedOutcome, exit_code: u8, now: DateTime<Utc>) {
         self.outcome = outcome;
         self.exit_code = exit_code;
         self.ended_at = now.trunc_subsecs(3);

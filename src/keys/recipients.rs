@@ -196,7 +196,7 @@ pub fn short(recipient: &str) -> String {
         Some(_) => {
             let all: Vec<char> = recipient.chars().collect();
             let part = |part: &[char]| part.iter().collect::<String>();
-            format!("{}…{}", part(&all[..24]), part(&all[all.len() - 8..]))
+            format!("{}...{}", part(&all[..24]), part(&all[all.len() - 8..]))
         }
     }
 }

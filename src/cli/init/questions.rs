@@ -22,7 +22,7 @@ const RECIPIENT: &str = "\nRecipient: the public key that the backups are encryp
      them. To make one, run this on the key holder's machine, not here: sealift key generate --output key.txt";
 const SOURCES: &str =
     "\nWhat to back up: a directory, a SQLite database or a JSON file; one path per line.";
-const TARGETS: &str = "\nWhere to back up to: s3://BUCKET/PREFIX, sftp://USER@HOST/PATH, rsync://USER@HOST/PATH, https://… (WebDAV), or the\n\
+const TARGETS: &str = "\nWhere to back up to: s3://BUCKET/PREFIX, sftp://USER@HOST/PATH, rsync://USER@HOST/PATH, https://... (WebDAV), or the\n\
      path of a folder on another disk.";
 const SCHEDULE: &str = "\nWhen backups are due: a cron line in UTC, such as 0 6 * * * for each day at 06:00; `status` reports a late one.\n\
      A timer or cron runs them (deploy/ has both).";
@@ -111,14 +111,19 @@ fn recipients(config: &Path, ask: &mut dyn Ask) -> Result<Vec<String>, Failure> 
         // The answer is not repeated: it may be a part of a secret.
         let wrong = || {
             Failure::usage(
-                "that is no recipient (age1…, ssh-ed25519 …, ssh-rsa …) and no file of them",
+                "that is no recipient (age1..., ssh-ed25519 ..., ssh-rsa ...) and no file of them",
             )
         };
         let texts = [answer.to_owned()];
         let loaded = Recipients::load(&texts, Path::new("."));
         loaded.map(|_| answer.to_owned()).map_err(|_| wrong())
     };
-    let first = until(ask, "Recipient (age1… or a file)", default.as_deref(), read)?;
+    let first = until(
+        ask,
+        "Recipient (age1... or a file)",
+        default.as_deref(),
+        read,
+    )?;
     let mut all = vec![first];
     while let Some(more) = until(
         ask,

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::board::Board;
 use super::push_board::PushBoard;
 use super::stage_board::{StageBoard, stage_text};
 use super::transfer_board::TransferBoard;
@@ -30,16 +31,6 @@ const PLAIN_EVERY: Duration = Duration::from_secs(30);
 const FIGURES_EVERY: Duration = Duration::from_millis(250);
 /// Columns of a printed line.
 const PLAIN_COLUMNS: usize = 200;
-
-/// Turns the events of a job into lines.
-pub(super) trait Board: Send + Sync {
-    /// Takes an event into account. Called from several threads; must not wait.
-    fn take(&self, _event: &ProgressEvent<'_>) {}
-    /// Returns the lines to show, none wider than `columns`.
-    fn lines(&self, now: Instant, columns: usize) -> Vec<String>;
-    /// Returns the fields of a progress event. `None`: there are no figures.
-    fn figures(&self) -> Option<Value>;
-}
 
 /// How a command shows its progress.
 #[derive(Debug, Clone, Copy)]

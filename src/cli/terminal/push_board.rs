@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::displays::Board;
+use super::board::Board;
 use super::line::{Transferred, clock, first_line, fitted};
 use super::rate::Rate;
 use super::stage_board::stage_text;

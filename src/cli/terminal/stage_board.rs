@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use super::displays::Board;
+use super::board::Board;
 use super::line::{clock, fitted};
 use crate::base::progress::Stage;
 

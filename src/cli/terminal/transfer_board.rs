@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use super::displays::Board;
+use super::board::Board;
 use super::line::{Transferred, fitted};
 use super::rate::Rate;
 use super::stage_board::stage_text;

@@ -34,7 +34,7 @@ pub(super) struct RunSummary {
     pub(super) skipped: usize,
     /// Names of the sources that failed.
     pub(super) left_out: Vec<String>,
-    pub(super) errors: Vec<ErrorText>,
+    pub(super) errors: Vec<FailureSummary>,
 }
 
 /// What became of the run on one target.
@@ -52,7 +52,7 @@ pub(super) struct TargetOutcome {
 
 /// An error or a warning of the run.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct ErrorText {
+pub(super) struct FailureSummary {
     text: String,
     causes: Vec<String>,
     next: Option<String>,
@@ -87,7 +87,7 @@ impl RunSummary {
         self.errors.clear();
         let (outcome, exit_code) = match done {
             Err(error) => {
-                self.errors.push(ErrorText::of(error));
+                self.errors.push(FailureSummary::of(error));
                 ("failed", if error.is_request() { 2 } else { 1 })
             }
             Ok(report) => {
@@ -126,7 +126,7 @@ impl RunSummary {
         self.errors = report
             .warnings
             .iter()
-            .map(|warning| ErrorText {
+            .map(|warning| FailureSummary {
                 text: warning.clone(),
                 causes: Vec::new(),
                 next: None,
@@ -135,7 +135,7 @@ impl RunSummary {
     }
 }
 
-impl ErrorText {
+impl FailureSummary {
     fn of(error: &JobError) -> Self {
         let mut causes = Vec::new();
         let mut source = error.error().source();

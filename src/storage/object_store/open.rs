@@ -1,9 +1,10 @@
 //! Opens the targets behind `object_store`: clients, deadlines, retries, credentials.
 //!
-//! Every wait ends. Connecting takes half a minute at most, or less if a person waits, and a request the target's
-//! timeout. Whole archives get four times that: an upload of an hour must not be cut at minute
-//! five, and TCP notices a dead peer within half a minute anyway. Retries end when their budget is
-//! used up. With a limited rate, the timeout applies to each period in which no byte moves.
+//! Every wait ends. Connecting takes half a minute at most, or less if a person waits, and a
+//! request the target's timeout. Whole archives get four times that: an upload of an hour must not
+//! be cut at minute five, and TCP notices a dead peer within half a minute anyway. Retries end when
+//! their budget is used up. With a limited rate, the timeout applies to each period in which no
+//! byte moves.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -98,8 +98,8 @@ struct End {
 }
 
 impl Connection {
-    /// Starts `command`, which is ssh up to the machine's name, and sftp through it. The server must
-    /// greet within `connected_within`, and is never silent for longer than `patience`.
+    /// Starts `command`, which is ssh up to the machine's name, and sftp through it. The server
+    /// must greet within `connected_within`, and is never silent for longer than `patience`.
     pub(super) async fn open(
         mut command: Command,
         patience: Duration,
