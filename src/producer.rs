@@ -42,6 +42,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use crate::base::ids::Stamp;
 use crate::base::openat::Chosen;
 use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::config::{Config, Source};
@@ -79,6 +80,9 @@ pub struct ProduceRequest {
     /// The directory of the previous snapshot: unchanged files become hard links to its files.
     /// `None`: every file is copied.
     pub previous: Option<PathBuf>,
+    /// Stamps of snapshots that were packed. Their directories may be gone, and the stamps name them
+    /// on the targets.
+    pub taken: BTreeSet<Stamp>,
 }
 
 /// A snapshot that is valid and has its name.
@@ -111,7 +115,7 @@ pub fn produce(
         .map_err(at_dir("read the snapshots directory"))?
         .into_iter()
         .collect();
-    let mut pending = PendingSnapshot::create(snapshots_dir, request.now)
+    let mut pending = PendingSnapshot::create(snapshots_dir, request.now, &request.taken)
         .map_err(at_dir("make a snapshot directory in"))?;
     let taker = SourceTaker {
         config,

@@ -224,7 +224,7 @@ pub fn render_target(target: &NewTarget) -> String {
             let _ = writeln!(text, "{key} = {}", quoted(value));
         }
     }
-    text.push_str("# prune = true              # each backup applies [retention] here, too\n");
+    text.push_str("# prune = true              # each backup applies the retention here, too\n");
     if !target.url.starts_with("file://") {
         text.push_str("# upload = \"2MB\"            # bytes per second\n");
     }

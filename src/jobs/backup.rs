@@ -30,6 +30,7 @@ use crate::packer::PackOptions;
 use crate::packer::seal::Recipients;
 use crate::producer::{self, ProduceError, ProduceRequest, Produced};
 use crate::state::State;
+use crate::state::catalog::Catalog;
 use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
 use report::{BackupReport, DatabaseRun, RunDetails, SourceRun};
 use run_hooks::HookedRun;
@@ -137,9 +138,9 @@ pub(crate) fn produce(
     request: &BackupRequest,
     front: &dyn FrontEnd,
 ) -> Result<Produced, JobError> {
-    let _state = open_state(config, front)?;
+    let state = open_state(config, front)?;
     let snapshots = local_snapshots::ordered(config, front)?;
-    request.produce(config, snapshots, front)
+    request.produce(config, snapshots, &state.catalog, front)
 }
 
 impl BackupRequest {
@@ -148,15 +149,21 @@ impl BackupRequest {
         &self,
         config: &Config,
         snapshots: Vec<OrderedSnapshot>,
+        catalog: &Catalog,
         front: &dyn FrontEnd,
     ) -> Result<Produced, JobError> {
+        let now = clock::now();
+        let known = catalog.snapshots()?;
+        let ahead = known.iter().map(|row| row.known.stamp);
+        let second = chrono::Duration::seconds(1);
         let mut newest_first = snapshots.into_iter().rev();
         let usable = newest_first.find(|one| one.snapshot.valid != Some(false));
         let request = ProduceRequest {
             include: self.include.clone(),
             tags: self.tags.clone(),
             note: self.note.clone(),
-            now: clock::now(),
+            now,
+            taken: ahead.filter(|stamp| stamp.time() > now - second).collect(),
             previous: usable.map(|one| one.snapshot.path),
         };
         let produced = producer::produce(config, &request, &FrontStages(front));
@@ -270,7 +277,7 @@ impl<'a> Pusher<'a> {
     fn produce_and_push(&mut self, request: &BackupRequest) -> Result<PushReport, JobError> {
         let catalog = &self.state.catalog;
         let snapshots = local_snapshots::ordered_by(self.config, catalog, self.front)?;
-        let produced = request.produce(self.config, snapshots, self.front)?;
+        let produced = request.produce(self.config, snapshots, catalog, self.front)?;
         if let Some(run) = self.run.as_ref().and_then(OngoingRun::number) {
             // If this run does not end, retention knows the directory that it left.
             let stamp = produced.snapshot.stamp;

@@ -61,11 +61,17 @@ pub(super) struct PendingSnapshot {
 
 impl PendingSnapshot {
     /// Creates the directory for the first free second from `now` on.
-    pub(crate) fn create(dir: &Path, now: DateTime<Utc>) -> io::Result<Self> {
+    pub(crate) fn create(
+        dir: &Path,
+        now: DateTime<Utc>,
+        taken: &BTreeSet<Stamp>,
+    ) -> io::Result<Self> {
         let dir = Dir::open_or_make(dir, 0o700)?;
         let mut stamp = Stamp::at(now).map_err(io::Error::other)?;
         for _ in 0..MAX_BUMPS {
-            if let Some(pending) = Self::try_stamp(&dir, stamp)? {
+            if !taken.contains(&stamp)
+                && let Some(pending) = Self::try_stamp(&dir, stamp)?
+            {
                 return Ok(pending);
             }
             stamp = match stamp.next() {
@@ -369,7 +375,7 @@ mod tests {
     use std::io::Write as _;
 
     fn pending(snapshots: &Path) -> PendingSnapshot {
-        PendingSnapshot::create(snapshots, crate::base::clock::now()).unwrap()
+        PendingSnapshot::create(snapshots, crate::base::clock::now(), &BTreeSet::new()).unwrap()
     }
 
     #[test]

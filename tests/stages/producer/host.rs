@@ -83,6 +83,7 @@ impl Host {
             note: Some("a note".to_owned()),
             now: now(),
             previous: previous.map(|one| one.path),
+            taken: Default::default(),
         };
         produce(&self.config, &request, &Silent)
     }
