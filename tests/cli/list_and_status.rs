@@ -104,7 +104,7 @@ fn what_a_target_says_goes_before_what_is_remembered() {
     );
     assert_eq!(states(&host, "folder", &[0]), ["published"; 3]);
     let (out, _) = host.exits(&["status"], 3);
-    assert!(!out.contains("behind"), "{out}");
+    assert!(!out.contains("snapshots behind"), "{out}");
     let manifests = host.path("usb/dalidou/manifests");
     let mut names: Vec<_> = fs::read_dir(&manifests)
         .unwrap()
