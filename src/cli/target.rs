@@ -33,8 +33,8 @@ pub(super) enum TargetCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct AddTargetArgs {
-    /// Where to back up to: s3://…, gs://…, az://…, https://… (WebDAV), rsync://…, sftp://…,
-    /// file:///… or a path; or NAME=URL
+    /// Where to back up to: s3://..., gs://..., az://..., https://... (WebDAV), rsync://..., sftp://...,
+    /// file:///... or a path; or NAME=URL
     #[arg(value_name = "[NAME=]URL", required = true)]
     target: Vec<String>,
     #[command(flatten)]
