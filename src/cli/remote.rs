@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde_json::json;
 
 use super::Context;
 use super::failure::{Failure, Outcome};
@@ -180,22 +181,27 @@ struct KnownRow {
     line: usize,
 }
 
+impl KnownRow {
+    fn of((line, signer): &(usize, KnownSigner)) -> Self {
+        Self {
+            host: signer.host.clone(),
+            fingerprint: signer.fingerprint(),
+            since: signer.since,
+            line: *line,
+        }
+    }
+}
+
 impl RemoteRow {
     fn of(context: &Context, name: &str, remote: &NamedRemote) -> Self {
         let known = match storage::place(&remote.spec()) {
             Ok(place) => context.signers().at(&place, remote.host.as_ref()),
             Err(_) => Vec::new(),
         };
-        let row = |(line, signer): &(usize, KnownSigner)| KnownRow {
-            host: signer.host.clone(),
-            fingerprint: signer.fingerprint(),
-            since: signer.since,
-            line: *line,
-        };
         Self {
             name: name.to_owned(),
             remote: remote.clone(),
-            known_signers: known.into_iter().map(row).collect(),
+            known_signers: known.into_iter().map(KnownRow::of).collect(),
         }
     }
 
@@ -247,7 +253,9 @@ fn list(context: &Context) -> Result<Outcome, Failure> {
 
 fn remove(context: &Context, args: &RemoveArgs) -> Result<Outcome, Failure> {
     let file = remotes::remove(&args.name).map_err(unusable)?;
-    if !context.json {
+    if context.json {
+        output::print_json(&json!({ "removed": args.name, "file": file.display().to_string() }))?;
+    } else {
         output::print_line(format_args!(
             "removed {} from {}",
             args.name,
@@ -332,6 +340,14 @@ fn trust(context: &Context, args: &TrustArgs) -> Result<Outcome, Failure> {
     });
     let signers: Vec<KnownSigner> = signers.collect();
     let lines = signer_memory::add(&signers)?;
+    if context.json {
+        let rows = lines.iter().zip(&signers).map(|((line, is_new), signer)| {
+            json!({ "fingerprint": signer.fingerprint(), "line": line, "is_new": is_new })
+        });
+        let trusted: Vec<_> = rows.collect();
+        output::print_json(&json!({ "host": host, "trusted": trusted }))?;
+        return Ok(Outcome::Complete);
+    }
     for ((line, is_new), signer) in lines.iter().zip(&signers) {
         let how = match is_new {
             true => "remembered",
@@ -363,6 +379,11 @@ fn forget(context: &Context, args: &ForgetArgs) -> Result<Outcome, Failure> {
             Failure::usage(format!("no signer is remembered for {}", args.from))
                 .hint("`sealift --json remote list` shows the signers of each remote"),
         );
+    }
+    if context.json {
+        let forgotten: Vec<KnownRow> = gone.iter().map(KnownRow::of).collect();
+        output::print_json(&json!({ "forgotten": forgotten }))?;
+        return Ok(Outcome::Complete);
     }
     for (line, signer) in &gone {
         output::print_line(format_args!(

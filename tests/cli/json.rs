@@ -44,6 +44,7 @@ impl Type {
             "string" => pattern(""),
             "time" => pattern(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"),
             "metadata time" => pattern(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$"),
+            "date" => pattern(r"^\d{4}-\d\d-\d\d$"),
             "mode" => pattern("^[0-7]{4}$"),
             "file time" => pattern(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z|@-?\d+)$"),
             "number" => Self::Number,
@@ -229,6 +230,14 @@ const SCENARIOS: &[Scenario] = &[
         "backup",
         1,
     ),
+    scenario("backup --dry-run", Backup, MARKED, "backup --dry-run", 0),
+    scenario(
+        "backup --dry-run and error",
+        Backup,
+        REQUIRED,
+        "backup --dry-run",
+        1,
+    ),
     scenario("snapshot", Keys, ATOCORE, "snapshot --tag t --note n", 3),
     scenario("snapshot", Host, "", "snapshot", 0),
     scenario("validate", Keys, "ATOCORE", "validate", 3),
@@ -246,6 +255,8 @@ const SCENARIOS: &[Scenario] = &[
     scenario("status", Backup, SHRUNK, "status", 3),
     scenario("status", Host, "", "status", 3),
     scenario("status --from", Backup, "", "status --from ./repo", 0),
+    scenario("stats", Backup, "", "stats", 0),
+    scenario("stats", Backup, "sealift backup", STATS_FROM, 0),
     scenario(
         "ack",
         Backup,
@@ -293,6 +304,45 @@ const SCENARIOS: &[Scenario] = &[
         "init --recipient recipient.txt --target repo --tree data",
         0,
     ),
+    scenario(
+        "target add",
+        Backup,
+        "unset SEALIFT_CLOCK",
+        "target add second=other",
+        0,
+    ),
+    scenario("target remove", Backup, "", "target remove folder", 0),
+    scenario(
+        "target test",
+        Backup,
+        "unset SEALIFT_CLOCK",
+        "target test",
+        0,
+    ),
+    scenario("target list", Backup, "", "target list", 0),
+    scenario(
+        "source add",
+        Backup,
+        "mkdir photos",
+        "source add --tree photos",
+        0,
+    ),
+    scenario("source add", Backup, "", "source remove data", 0),
+    scenario("source list", Backup, "", "source list", 0),
+    scenario("config check", Backup, "", "config check --show", 0),
+    scenario(
+        "config check and error",
+        Backup,
+        "rm c.signer",
+        "config check",
+        2,
+    ),
+    scenario("remote list", Backup, "", "remote add r repo", 0),
+    scenario("remote list", Backup, REMEMBERED, "remote list", 0),
+    scenario("remote test", Backup, REMEMBERED, "remote test r", 0),
+    scenario("remote remove", Backup, REMEMBERED, "remote remove r", 0),
+    scenario("remote trust", Backup, REMEMBERED, REMOTE_TRUST, 0),
+    scenario("remote forget", Backup, REMEMBERED, "remote forget r", 0),
     scenario("key generate", Nothing, "", "key generate --output k", 0),
     scenario("key show", Keys, "", "key show key.txt", 0),
     scenario(
@@ -331,6 +381,19 @@ const SCENARIOS: &[Scenario] = &[
         2,
     ),
 ];
+
+/// A directory that is left out.
+const MARKED: &str = "mkdir data/scratch; touch data/scratch/.nobackup; echo x >data/scratch/x";
+
+/// A source that is required, and fails.
+const REQUIRED: &str = "echo 'required = true' >>c.toml; rm registry.json";
+
+const STATS_FROM: &str = "stats --from ./repo --accept-signer";
+
+/// A named place whose signer is known.
+const REMEMBERED: &str = "sealift remote add r repo; sealift list --from r --accept-signer";
+
+const REMOTE_TRUST: &str = "remote trust r --signer allowed_signers";
 
 const LS_REMOTE: &str = "ls latest --from repo --accept-signer --identity key.txt --extents";
 
