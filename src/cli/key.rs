@@ -157,7 +157,7 @@ fn place_recovery_script(identity: &Path) -> Result<PathBuf, Failure> {
     match std::fs::read(&script) {
         Ok(there) if there == RECOVER_PY => Ok(script),
         Ok(_) => {
-            let other = identity.with_file_name("recover-v3.py");
+            let other = identity.with_file_name("recover-v4.py");
             if std::fs::read(&other).is_ok_and(|there| there == RECOVER_PY) {
                 return Ok(other);
             }

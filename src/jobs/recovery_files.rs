@@ -16,7 +16,7 @@ pub(crate) fn recovery_files() -> Vec<(ObjectKey, Bytes)> {
             Bytes::from_static(RECOVER_MD),
         ),
         (
-            ObjectKey::fixed("recover-v3.py"),
+            ObjectKey::fixed("recover-v4.py"),
             Bytes::from_static(RECOVER_PY),
         ),
     ]

@@ -10,7 +10,7 @@ use crate::support::files::files;
 const PRUNE: [&str; 4] = ["prune", "--policy", "last=2", "--yes"];
 const EARLIER: u64 = 6;
 /// What goes where a disk is full, and is back after the next prune.
-const MAKES_ROOM: [&str; 3] = [".reserve", "RECOVER.md", "recover-v3.py"];
+const MAKES_ROOM: [&str; 3] = [".reserve", "RECOVER.md", "recover-v4.py"];
 const RESTORED_EVERY: usize = 4;
 
 /// What a target holds of each kind: archives, pages and manifests by name; marks and tombstones, whose names are

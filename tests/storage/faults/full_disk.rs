@@ -100,7 +100,7 @@ fn a_folder_full_to_the_last_byte_is_pruned_and_freed() {
         host.ok(&LAST);
         let stat = rustix::fs::statvfs(mount.path()).unwrap();
         assert!(stat.f_bavail * stat.f_frsize > 4_000_000);
-        for name in [".reserve", "RECOVER.md", "recover-v3.py"] {
+        for name in [".reserve", "RECOVER.md", "recover-v4.py"] {
             assert!(folder.join(name).is_file(), "{name}");
         }
         host.ok(&["verify", "--data"]);

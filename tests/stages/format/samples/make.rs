@@ -330,7 +330,7 @@ fn finish(maker: &Maker, to: &Path, trees: &[Vec<String>]) {
     fs::write(maker.dir.join("key.txt"), identity()).unwrap();
     let folder = to.join("repo/sample");
     // No part of the format: copies for a key holder who lost his own.
-    for name in ["RECOVER.md", "recover-v3.py"] {
+    for name in ["RECOVER.md", "recover-v4.py"] {
         fs::remove_file(folder.join(name)).unwrap();
     }
     for entry in fs::read_dir(&folder).unwrap() {
