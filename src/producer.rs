@@ -80,8 +80,8 @@ pub struct ProduceRequest {
     /// The directory of the previous snapshot: unchanged files become hard links to its files.
     /// `None`: every file is copied.
     pub previous: Option<PathBuf>,
-    /// Stamps of snapshots that were packed. Their directories may be gone, and the stamps name them
-    /// on the targets.
+    /// Stamps of snapshots that were packed. Their directories may be gone, and the stamps name
+    /// them on the targets.
     pub taken: BTreeSet<Stamp>,
 }
 
