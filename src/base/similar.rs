@@ -3,10 +3,12 @@
 /// Returns the one of `known` that looks most like `key`. `None`: none of them is similar.
 pub fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let key = key.to_lowercase().replace('-', "_");
+    // Of two names that are as near, the one with the same letters: they were exchanged.
+    let others = |name: &str| name.chars().filter(|c| !key.contains(*c)).count();
     let scored = known
         .iter()
-        .map(|name| (edit_distance(&key, name, usize::MAX), *name));
-    let (steps, name) = scored.min()?;
+        .map(|name| (edit_distance(&key, name, usize::MAX), others(name), *name));
+    let (steps, _, name) = scored.min()?;
     let is_part = name.contains(key.as_str()) || key.contains(name);
     (steps <= 1 + key.len().min(name.len()) / 3 || is_part).then_some(name)
 }

@@ -222,7 +222,10 @@ fn where_it_cannot_be_done_the_catalog_is_as_it_was() {
     };
     // Another's key.
     host.generate("other.txt");
-    is_as_it_was(&["--identity", "other.txt"], "try your other identity");
+    is_as_it_was(
+        &["--identity", "other.txt"],
+        "give the identity of one of these recipients",
+    );
     // No target.
     fs::rename(host.path("repo"), host.path("away")).unwrap();
     is_as_it_was(&[], "repo");

@@ -79,6 +79,8 @@ fn a_run_is_under_way_interrupted_or_killed() {
 #[test]
 fn what_a_failed_run_left_goes_once_a_later_backup_was_complete() {
     let mut host = Host::new();
+    let keep = "\n[snapshots]\nkeep = \"all\"\n\n[retention]\n";
+    host.edit_config("\n[retention]\n", keep);
     fs::write(host.data().join("a"), "a").unwrap();
     host.clock = Some("2026-04-01T06:00:00Z".to_owned());
     host.backup();

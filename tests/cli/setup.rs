@@ -198,8 +198,7 @@ fn a_target_is_tried_again_and_nothing_stays_there() {
     host.backup();
     let before = crate::support::files::files(&host.path("repo"));
     let (out, _) = host.exits(&["target", "test"], 0);
-    let expected =
-        "target   folder: writes, lists, reads, reads archives, deletes; 1 snapshot there\n";
+    let expected = "target   folder: can write, list, read and delete; 1 snapshot there\n";
     assert_eq!(out, expected);
     assert_eq!(crate::support::files::files(&host.path("repo")), before);
     fs::rename(host.path("repo"), host.path("away")).unwrap();

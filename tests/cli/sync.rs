@@ -182,7 +182,8 @@ fn single_snapshots_can_be_chosen() {
         describe(&host.path("out").join("data")),
         describe(&host.data())
     );
-    host.exits(&["sync", "./repo", "./copy", "nonesuch"], 1);
+    host.exits(&["sync", "./repo", "./copy", "99"], 1);
+    host.exits(&["sync", "./repo", "./copy", "nonesuch"], 2);
 }
 
 /// What is damaged is not spread; what is whole is.

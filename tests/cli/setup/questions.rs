@@ -74,7 +74,7 @@ fn init_asks_for_what_is_missing_and_the_backup_works() {
         "Name for this machine's backups [",
         "sealift key generate --output key.txt",
         "Schedule, or none [0 6 * * *]:",
-        "target   folder: writes",
+        "target   folder: can write",
         "next: sealift --config c.toml backup",
     ] {
         assert!(said.contains(part), "{part}\n{said}");
