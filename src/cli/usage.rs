@@ -48,7 +48,7 @@ fn report(mut error: Error, arguments: &[OsString], command: &Command) -> ExitCo
     };
     let object = object.unwrap_or_else(|| {
         add_option_tip(&mut error);
-        let _ = error.print();
+        print(&error);
         object_of(&error)
     });
     if words.contains(&"--json") {
@@ -56,6 +56,15 @@ fn report(mut error: Error, arguments: &[OsString], command: &Command) -> ExitCo
         let _ = output::write_document(Some(object));
     }
     ExitCode::from(USAGE)
+}
+
+/// Prints the error. An argument that it quotes must not steer the terminal.
+fn print(error: &Error) {
+    let text = error.render().to_string();
+    match output::visible(&text) == text {
+        true => drop(error.print()),
+        false => output::tell(text.trim_end()),
+    }
 }
 
 /// Returns the arguments before `--` without the program's name.

@@ -232,14 +232,17 @@ impl Remotes {
     }
 
     fn read(file: &Path) -> Result<Self, RemotesError> {
-        use io::ErrorKind::{NotADirectory, NotFound};
+        use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
         let failed = |source| RemotesError::Io {
             what: "read",
             file: file.to_owned(),
             source,
         };
         let text = match ownership::open_regular(file) {
-            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => String::new(),
+            // A home directory of another user, such as under `setpriv`, has no names for this one.
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory | PermissionDenied) => {
+                String::new()
+            }
             Err(error) => return Err(failed(error)),
             Ok(opened) => {
                 if let Some(exposure) = ownership::exposure_of(&opened, file).map_err(failed)? {

@@ -79,6 +79,11 @@ impl<'a> NeededRecipients<'a> {
         let sets: BTreeSet<&String> = sets.collect();
         let wanted = sets.into_iter().filter_map(|set| self.sets.get(set));
         let wanted: BTreeSet<&String> = wanted.flatten().collect();
+        // What should be possible by the host's own table is not the identity's fault.
+        let given = identities.recipients();
+        if given.iter().any(|one| wanted.contains(one)) {
+            return None;
+        }
         Some(WrongIdentity {
             stamp,
             given: identities.recipients().to_vec(),
