@@ -10,6 +10,8 @@ use std::collections::{BTreeSet, HashSet};
 
 use chrono::{DateTime, Duration, Utc};
 
+use crate::base::ids::Stamp;
+
 use super::{Candidate, Period, Policy, Reason, Reasons, calendar, made, newest};
 
 /// How far the newest stamp may be ahead of the clock: several snapshots within one second get
@@ -49,13 +51,13 @@ pub enum Refusal {
         /// The newest snapshot's age.
         days: i64,
     },
-    /// The newest snapshot came far later than usual after the one before.
+    /// A snapshot that no prune has seen came far later than usual after the one before.
     #[error(
-        "the newest snapshot is stamped {days} days after the one before it ({newest}), far more than the usual time \
-         between two: was the clock right?"
+        "the snapshot of {newest} is stamped {days} days after the one before it, far more than the usual time between \
+         two: was the clock right?"
     )]
     ClockJumped {
-        /// The newest snapshot's stamp.
+        /// That snapshot's stamp.
         newest: DateTime<Utc>,
         /// The time since the one before.
         days: i64,
@@ -111,7 +113,7 @@ impl Guard {
         let explained = self.explained(snapshots, decided);
         let all = [
             self.check_clock(snapshots),
-            self.check_extent(snapshots, decided, explained),
+            self.check_extent(snapshots, decided, &explained),
         ];
         for checked in all {
             match checked {
@@ -127,7 +129,7 @@ impl Guard {
     /// Does the same for snapshots that the operator named, whatever the clock says: it did not
     /// choose them.
     pub fn check_named(&self, snapshots: &[Candidate], decided: &[Reasons]) -> Result<(), Refusal> {
-        match self.check_extent(snapshots, decided, 0) {
+        match self.check_extent(snapshots, decided, &BTreeSet::new()) {
             Err(refusal) if !self.confirmed => Err(refusal),
             _ => Ok(()),
         }
@@ -141,21 +143,26 @@ impl Guard {
         if newest > now + TOLERANCE {
             return Err(Refusal::ClockBehind { now, newest });
         }
-        let mut gaps = gaps(snapshots);
-        let last = gaps.pop();
-        let is_silence = |silent: Duration, gaps: &[Duration]| {
-            silent > SILENCE && median(gaps).is_some_and(|usual| silent > usual * SILENT_INTERVALS)
+        let all = gaps(snapshots);
+        let lengths = |but: Option<u64>| -> Vec<Duration> {
+            let others = all.iter().filter(|gap| Some(gap.sequence) != but);
+            others.map(|gap| gap.length).collect()
         };
-        // A snapshot made a moment ago by a clock that is ahead is no evidence for that clock.
-        if let Some(jump) = last
-            && is_silence(jump, &gaps)
-        {
-            let days = jump.num_days();
+        let is_silence = |silent: Duration, but: Option<u64>| {
+            let usual = median(&lengths(but));
+            silent > SILENCE && usual.is_some_and(|usual| silent > usual * SILENT_INTERVALS)
+        };
+        // Snapshots that a clock made that is ahead are no evidence for that clock, however many
+        // they are. What an earlier prune has seen was confirmed, or was right.
+        let since = self.pruned_at.unwrap_or(0);
+        let unseen = all.iter().filter(|gap| gap.lasts(since, newest));
+        let longest = unseen.max_by_key(|gap| gap.length);
+        if let Some(jump) = longest.filter(|gap| is_silence(gap.length, Some(gap.sequence))) {
+            let (newest, days) = (jump.end, jump.length.num_days());
             return Err(Refusal::ClockJumped { newest, days });
         }
-        gaps.extend(last);
         let age = now - newest;
-        if is_silence(age, &gaps) {
+        if is_silence(age, None) {
             let days = age.num_days();
             return Err(Refusal::ClockAhead { now, days });
         }
@@ -164,19 +171,21 @@ impl Guard {
 
     /// A prune forgets about as many snapshots as came since the one before. If it would forget
     /// more than those, and more than half of all, something is wrong: the policy, the target, or a
-    /// flood of snapshots. `explained` ones do not count on either side.
+    /// flood of snapshots. The `explained` ones, by sequence, count nowhere.
     fn check_extent(
         &self,
         snapshots: &[Candidate],
         decided: &[Reasons],
-        explained: usize,
+        explained: &BTreeSet<usize>,
     ) -> Result<(), Refusal> {
         let forgotten = decided.iter().filter(|reasons| reasons.is_empty()).count();
-        let (forgotten, total) = (forgotten - explained, snapshots.len() - explained);
-        let arrived = self.pruned_at.map_or(0, |at| {
-            let since = snapshots.iter().filter(|one| one.sequence > at);
+        let arrived = self.pruned_at.map_or(0, |pruned| {
+            let since = snapshots.iter().enumerate();
+            let since = since.filter(|(at, one)| one.sequence > pruned && !explained.contains(at));
             since.count()
         });
+        let explained = explained.len();
+        let (forgotten, total) = (forgotten - explained, snapshots.len() - explained);
         if 2 * forgotten > total && forgotten > arrived {
             return Err(Refusal::Outsized {
                 forgotten,
@@ -188,10 +197,10 @@ impl Guard {
         Ok(())
     }
 
-    /// Returns how many of the snapshots that would be deleted the policy explains.
-    fn explained(&self, snapshots: &[Candidate], decided: &[Reasons]) -> usize {
+    /// Returns the places of the snapshots that would be deleted and that the policy explains.
+    fn explained(&self, snapshots: &[Candidate], decided: &[Reasons]) -> BTreeSet<usize> {
         let Some(newest) = newest(snapshots) else {
-            return 0;
+            return BTreeSet::new();
         };
         let made: Vec<DateTime<Utc>> = made(snapshots, newest.stamp)
             .into_iter()
@@ -203,7 +212,7 @@ impl Guard {
         let within = within.map(|age| Duration::from_std(age).unwrap_or(Duration::MAX));
         // A jump of the clock makes everything too old at once.
         let is_gap_usual = within.is_some_and(|age| past.gap <= (age / 2).max(USUAL_GAP));
-        let mut explained = 0;
+        let mut explained = BTreeSet::new();
         for (at, one) in snapshots.iter().enumerate() {
             if !decided[at].is_empty() {
                 continue;
@@ -213,7 +222,9 @@ impl Guard {
             let is_new = self.pruned_at.is_none_or(|pruned| one.sequence > pruned);
             let is_thinned = thinned.contains(&at) && (is_new || was_young);
             let is_aged = one.sequence <= past.sequence && was_young && is_gap_usual;
-            explained += usize::from(is_thinned || is_aged);
+            if is_thinned || is_aged {
+                explained.insert(at);
+            }
         }
         explained
     }
@@ -224,7 +235,8 @@ impl Guard {
 struct Past {
     sequence: u64,
     time: DateTime<Utc>,
-    /// The time between the two newest snapshots.
+    /// The longest time between two snapshots since then. A wrong clock may have made more than
+    /// one.
     gap: Duration,
 }
 
@@ -242,12 +254,17 @@ impl Past {
         };
         let before = last_until(newest.sequence.saturating_sub(1));
         let newest_time = newest.stamp.time();
-        let gap = before.map_or(Duration::zero(), |(_, time)| newest_time - *time);
         let last = match pruned_at {
             Some(sequence) => last_until(sequence),
             None => before,
         };
         let (sequence, time) = last.map_or((0, newest_time), |(one, time)| (one.sequence, *time));
+        // Before the first prune no gap has been seen by any.
+        let since = pruned_at.map_or(0, |_| sequence);
+        let gaps = gaps(snapshots).into_iter();
+        let unseen = gaps.filter(|gap| gap.lasts(since, newest_time));
+        let gap = unseen.map(|gap| gap.length).max();
+        let gap = gap.unwrap_or(Duration::zero());
         Self {
             sequence,
             time,
@@ -289,18 +306,38 @@ fn thinned(snapshots: &[Candidate], decided: &[Reasons], policy: &Policy) -> Has
     thinned
 }
 
-/// Returns the times between each snapshot and the next, oldest first; negative if a stamp is
-/// before its predecessor's.
-fn gaps(snapshots: &[Candidate]) -> Vec<Duration> {
+/// The time between two snapshots that follow each other.
+struct Gap {
+    /// The sequence of the later one.
+    sequence: u64,
+    /// The stamp of the later one.
+    end: DateTime<Utc>,
+    /// Negative if its stamp is before its predecessor's.
+    length: Duration,
+}
+
+impl Gap {
+    /// Whether it came after the sequence `since`, and the clock has not gone back behind it until
+    /// the stamp `newest`.
+    fn lasts(&self, since: u64, newest: DateTime<Utc>) -> bool {
+        self.sequence > since && self.end <= newest
+    }
+}
+
+/// Returns the times between each snapshot and the next, oldest first.
+fn gaps(snapshots: &[Candidate]) -> Vec<Gap> {
     let mut ordered: Vec<_> = snapshots
         .iter()
         .map(|one| (one.sequence, one.stamp))
         .collect();
     ordered.sort_unstable();
     let pairs = ordered.windows(2);
-    pairs
-        .map(|pair| pair[1].1.time() - pair[0].1.time())
-        .collect()
+    let gap = |pair: &[(u64, Stamp)]| Gap {
+        sequence: pair[1].0,
+        end: pair[1].1.time(),
+        length: pair[1].1.time() - pair[0].1.time(),
+    };
+    pairs.map(gap).collect()
 }
 
 /// Returns the median of the lengths of `gaps`; `None` if there are none.

@@ -32,7 +32,11 @@ impl PruningHost {
 
     /// Prunes as a backup does. A prune that deletes leaves tombstones, which say when it was.
     fn prune(&mut self, policy: &Policy, now: DateTime<Utc>) -> Result<(), Refusal> {
-        let policy = policy.and_young();
+        self.prune_by(policy.and_young(), now)
+    }
+
+    /// Prunes as the operator does, who lets young snapshots go, too.
+    fn prune_by(&mut self, policy: Policy, now: DateTime<Utc>) -> Result<(), Refusal> {
         let decided = decide(&self.present, &policy, now);
         let guard = Guard {
             now,
@@ -152,19 +156,43 @@ fn a_policy_that_loses_its_hours_raises_it() {
     assert_eq!(host.prune(&policy, now), Ok(()));
 }
 
-/// A clock that is weeks ahead makes everything too old for `within` at once.
+/// A clock that is ahead makes everything too old for `within` at once, and it goes on being ahead: each further backup
+/// is as little evidence for it as the first.
 #[test]
-fn a_jump_of_the_clock_raises_it() {
-    let mut host = PruningHost::new();
-    let policy = Policy {
-        within: Some(Duration::from_secs(30 * 86_400)),
+fn a_jump_of_the_clock_raises_it_at_each_backup_after_it() {
+    let within = |days: u64| Policy {
+        within: Some(Duration::from_secs(days * 86_400)),
         ..Policy::default()
     };
-    let now = host.run_daily(&policy, begin(), 60) + chrono::Duration::days(40);
-    host.back_up(now);
-    let refused = host.prune(&policy, now);
-    assert!(
-        matches!(refused, Err(Refusal::Outsized { .. })),
-        "{refused:?}"
-    );
+    for (policy, days) in [(within(30), 40), (within(30), 730), (super::atocore(), 730)] {
+        let mut host = PruningHost::new();
+        let mut now = host.run_daily(&policy, begin(), 60) + chrono::Duration::days(days);
+        for backup in 1..=5 {
+            host.back_up(now);
+            let refused = host.prune(&policy, now);
+            assert!(refused.is_err(), "{days} days, backup {backup}");
+            now += chrono::Duration::hours(1);
+        }
+    }
+}
+
+/// Twelve trial backups of one day are explained, so they do not stand for nine days that go.
+#[test]
+fn a_flood_of_explained_snapshots_hides_no_cut_of_the_policy() {
+    for flood in [1, 12, 40] {
+        let mut host = PruningHost::new();
+        let only = |daily| Policy {
+            daily,
+            ..Policy::default()
+        };
+        let now = host.run_daily(&only(10), begin(), 20);
+        for minute in 0..flood {
+            host.back_up(now + chrono::Duration::minutes(minute));
+        }
+        let refused = host.prune_by(only(2), now + chrono::Duration::hours(1));
+        assert!(
+            matches!(refused, Err(Refusal::Outsized { .. })),
+            "{flood}: {refused:?}"
+        );
+    }
 }
