@@ -352,7 +352,15 @@ fn forget_snapshots_that_are_nowhere(
     for row in state.catalog.snapshots()?.iter() {
         let on_target = shown.iter().any(|names| names.contains(&row.name));
         if !on_target && !state.spool.contains(&row.name.key()) {
-            state.catalog.forget_snapshot(&row.known.core)?;
+            let core = &row.known.core;
+            for inspected in inspected_targets {
+                // Then the directory on this host may be the last copy.
+                if state.catalog.publication(&inspected.name, core)? == Some(PublicationState::Lost)
+                {
+                    state.catalog.note_lost(row.known.stamp)?;
+                }
+            }
+            state.catalog.forget_snapshot(core)?;
         }
     }
     Ok(())

@@ -87,6 +87,11 @@ fn read_snapshot(row: &Row<'_>) -> rusqlite::Result<Option<SnapshotRow>> {
     }))
 }
 
+/// Catalog entry: a target lost the snapshot `stamp`.
+fn lost_key(stamp: Stamp) -> String {
+    format!("lost {stamp}")
+}
+
 impl Catalog {
     /// Returns the groups of the manifest before `sequence`, or of an earlier attempt at this one;
     /// none if the catalog has those of another manifest.
@@ -408,7 +413,14 @@ impl Catalog {
         Ok(stamps)
     }
 
-    /// Returns those of `stamps` whose backup was complete: every target had the snapshot.
+    /// Remembers that a target lost the snapshot `stamp`, whose row goes: its directory on this
+    /// host may be the last copy.
+    pub fn note_lost(&self, stamp: Stamp) -> Result<(), CatalogError> {
+        self.set_meta(&lost_key(stamp), "")
+    }
+
+    /// Returns those of `stamps` whose backup was complete, and whose snapshot no target has lost
+    /// since: every target had it.
     pub fn completed(
         &self,
         stamps: impl IntoIterator<Item = Stamp>,
@@ -417,7 +429,8 @@ impl Catalog {
         let mut query = self.db.prepare_cached(sql).map_err(self.fail())?;
         let mut completed = BTreeSet::new();
         for stamp in stamps {
-            if query.exists([stamp.to_string()]).map_err(self.fail())? {
+            let is_lost = self.meta(&lost_key(stamp))?.is_some();
+            if !is_lost && query.exists([stamp.to_string()]).map_err(self.fail())? {
                 completed.insert(stamp);
             }
         }

@@ -146,3 +146,31 @@ fn the_next_snapshot_needs_no_more_than_the_last_copy() {
         "{report}"
     );
 }
+
+/// Kind: a copy that no target has any more is deleted, since the run that sent it was complete.
+#[test]
+fn what_the_target_lost_stays_on_the_host() {
+    let mut host = Host::new();
+    (0..2).for_each(|number| drop(backup(&mut host, number)));
+    let folder = host.path("repo/dalidou");
+    fs::remove_dir_all(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    for number in 2..6 {
+        set_clock(&mut host, number);
+        change(&host, number);
+        host.exits_any(&["backup"], &[0, 3]);
+    }
+    let here = local(&host);
+    assert!(
+        here.starts_with(&["0301".to_owned(), "0302".to_owned()]),
+        "{here:?}"
+    );
+    host.exits(&["prune", "--local", "--forget", "20260301T060000Z"], 1);
+    host.exits_any(&["push", "20260301T060000Z"], &[0, 3]);
+    for number in 6..9 {
+        set_clock(&mut host, number);
+        change(&host, number);
+        host.exits_any(&["backup"], &[0, 3]);
+    }
+    assert!(!local(&host).contains(&"0301".to_owned()));
+}
