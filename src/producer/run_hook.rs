@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::SourceError;
 use super::hooks::{SharedGroup, StdoutTo, Streams, run_guarded, run_in};
+use super::stderr::in_memory;
 use crate::config::CommandLine;
 
 /// A command around a whole run, with the run's state as its standard input.
@@ -34,7 +35,7 @@ impl RunHook<'_> {
     /// A file and no pipe, so that a command that does not read it cannot hold up the run.
     fn streams(&self) -> Result<Streams, SourceError> {
         let stored = (|| {
-            let mut file = tempfile::tempfile()?;
+            let mut file = in_memory("sealift-hook")?;
             file.write_all(self.input)?;
             file.seek(SeekFrom::Start(0))?;
             Ok(file)

@@ -15,6 +15,12 @@ const TAIL_BYTES: usize = 2048;
 /// Bytes beyond which [`Stderr::bound`] truncates the file.
 const MOST_BYTES: u64 = 1 << 20;
 
+/// Creates a file without a name in memory, which needs no disk.
+pub(super) fn in_memory(name: &str) -> io::Result<File> {
+    let file = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?;
+    Ok(file.into())
+}
+
 /// The stderr of one command.
 pub(super) struct Stderr {
     file: File,
@@ -25,7 +31,8 @@ pub(super) struct Stderr {
 impl Stderr {
     /// Creates a file without a name.
     pub(crate) fn new() -> io::Result<Self> {
-        let file = tempfile::tempfile()?;
+        // On a full disk, too: then a command that raises an alarm is wanted most.
+        let file = tempfile::tempfile().or_else(|_| in_memory("sealift-output"))?;
         // After a truncation the command goes on at the new end.
         fcntl_setfl(&file, fcntl_getfl(&file)? | OFlags::APPEND)?;
         Ok(Self {

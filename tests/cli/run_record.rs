@@ -221,3 +221,33 @@ fn runs_within_one_second_are_not_in_the_future() {
         "{said}"
     );
 }
+
+/// In a container each run has the same process number.
+#[test]
+fn a_failure_before_the_run_begins_is_recorded_in_a_container_too() {
+    if !crate::support::is_root_for("processes of a namespace of their own") {
+        return;
+    }
+    let host = Host::new();
+    fs::write(host.data().join("a"), "a").unwrap();
+    let contained = |code: i32| {
+        let plain = host.command(&["backup"]);
+        let mut inside = std::process::Command::new("unshare");
+        inside
+            .args(["--pid", "--fork"])
+            .arg(plain.get_program())
+            .args(plain.get_args());
+        inside
+            .current_dir(host.path("."))
+            .env("SEALIFT_MACHINE_ID", &host.machine);
+        let output = inside.output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+    };
+    contained(0);
+    std::thread::sleep(Duration::from_millis(1100));
+    fs::rename(host.path("c.signer"), host.path("away")).unwrap();
+    contained(2);
+    fs::rename(host.path("away"), host.path("c.signer")).unwrap();
+    let (said, _) = host.exits(&["status"], 3);
+    assert!(said.contains(": failed"), "{said}");
+}

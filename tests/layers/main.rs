@@ -389,8 +389,6 @@ const ALLOWED_PATHS: &[(&str, &str, usize)] = &[
     ("producer/staged_files.rs", "File::open", 1),
     // A file without a name, for what a command says.
     ("producer/stderr.rs", "tempfile", 2),
-    // The same, for what a command reads.
-    ("producer/run_hook.rs", "tempfile", 2),
 ];
 
 /// `code` up to its tests.

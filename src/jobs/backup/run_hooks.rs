@@ -7,6 +7,10 @@
 //! - Each learns of the run as JSON on its standard input, and does not see the targets'
 //!   credentials.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::super::context::FrontEnd;
 use super::super::error::JobError;
 use super::super::push::PushReport;
@@ -32,8 +36,17 @@ pub(super) struct HookedRun<'a> {
     hooks: RunHooks,
     front: &'a dyn FrontEnd,
     run: RunSummary,
-    /// Runs `after` and `failed` if the process must end. `None`: the run has not begun.
+    /// Runs `after` and `failed` if the process must end, unless they were started. `None`: the run
+    /// has not begun, or has no such hook.
     owed: Option<CleanupGuard>,
+    started: Arc<StartedHooks>,
+}
+
+/// Which of the last hooks were started.
+#[derive(Debug, Default)]
+struct StartedHooks {
+    after: AtomicBool,
+    failed: AtomicBool,
 }
 
 impl<'a> HookedRun<'a> {
@@ -51,6 +64,7 @@ impl<'a> HookedRun<'a> {
             front,
             run: RunSummary::begun(config.host.as_str(), kind),
             owed: None,
+            started: Arc::default(),
         }
     }
 
@@ -58,12 +72,16 @@ impl<'a> HookedRun<'a> {
     pub(super) fn begin(&mut self, number: Option<i64>) -> Result<(), JobError> {
         self.run.id = number.map(|number| number.to_string());
         let (hooks, run) = (self.hooks.clone(), self.run.clone());
+        let started = Arc::clone(&self.started);
         if hooks.after.is_some() || hooks.failed.is_some() {
             self.owed = Some(CleanupGuard::register(move || {
                 let run = run.cancelled();
-                let both = [("after", &hooks.after), ("failed", &hooks.failed)];
-                let lines = both.into_iter().filter_map(|(name, line)| {
-                    let line = line.as_ref()?;
+                let both = [
+                    ("after", &hooks.after, &started.after),
+                    ("failed", &hooks.failed, &started.failed),
+                ];
+                let lines = both.into_iter().filter_map(|(name, line, started)| {
+                    let line = line.as_ref().filter(|_| !started.load(Relaxed))?;
                     let ran = call(&hooks, line, &run, |hook| hook.run_last());
                     Some(match ran {
                         Ok(_) => format!("ran the hook `{name}` of the run"),
@@ -92,9 +110,7 @@ impl<'a> HookedRun<'a> {
         let names = left_out.iter().map(|one| one.source.clone());
         self.run.left_out = names.collect();
         self.run.ended(done.as_ref(), is_alarmed);
-        if let Some(owed) = self.owed.take() {
-            owed.take();
-        }
+        self.started.after.store(true, Relaxed);
         let Err(error) = self.run_one("after", self.hooks.after.as_ref()) else {
             return;
         };
@@ -108,9 +124,17 @@ impl<'a> HookedRun<'a> {
 
     /// Runs `failed` unless the run is complete. Its own failure changes nothing.
     pub(super) fn conclude(&self) {
+        self.run_failed();
+        if let Some(owed) = &self.owed {
+            owed.take();
+        }
+    }
+
+    fn run_failed(&self) {
         if !self.run.is_failure() {
             return;
         }
+        self.started.failed.store(true, Relaxed);
         if let Err(error) = self.run_one("failed", self.hooks.failed.as_ref()) {
             self.front
                 .warn(&format!("the hook `failed` failed: {error}"));

@@ -76,6 +76,10 @@ impl OngoingRun {
                 RunOutcome::Complete,
                 String::new(),
             ),
+            Ok(report) if !report.is_published_somewhere() => {
+                let message = missing_parts(&self.dir, report, left_out);
+                (Some(report.manifest.stamp), RunOutcome::Failed, message)
+            }
             Ok(report) => {
                 let message = missing_parts(&self.dir, report, left_out);
                 (Some(report.manifest.stamp), RunOutcome::Partial, message)
@@ -103,8 +107,11 @@ pub(super) fn record_failure(config: &Config, started: DateTime<Utc>, error: &Jo
         .as_ref()
         .is_some_and(|run| run.is_running(&config.state));
     let own = std::process::id();
-    // A run that had begun has recorded its end.
-    let is_recorded = newest.is_some_and(|run| run.pid == own && run.ended_at.is_some());
+    // A run that had begun has recorded its end. In a container each run has the same number.
+    let is_recorded = newest.is_some_and(|run| {
+        let begun = DateTime::parse_from_rfc3339(&run.started_at);
+        run.pid == own && run.ended_at.is_some() && begun.is_ok_and(|begun| begun >= started)
+    });
     if is_other || is_recorded {
         return;
     }

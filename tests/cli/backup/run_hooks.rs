@@ -195,3 +195,32 @@ fn after_and_failed_run_although_the_run_is_told_to_end() {
     assert_eq!(told(&host, "after")["outcome"], "cancelled");
     assert_eq!(told(&host, "failed")["outcome"], "cancelled");
 }
+
+/// Kind: a signal comes while the last hooks run.
+#[test]
+fn a_run_that_is_ended_during_after_still_raises_its_alarm() {
+    let host = hooked("");
+    let waits = host.path("in-after").display().to_string();
+    replace(&host, "after", &format!("touch {waits}; sleep 60"));
+    let mut child = host.command(&["backup"]).spawn().unwrap();
+    let by = Instant::now() + Duration::from_secs(30);
+    while !host.path("in-after").exists() {
+        assert!(Instant::now() < by, "`after` never ran");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(order(&host), ["before", "failed"]);
+}
+
+/// Kind: the disk that is full is the one of the temporary files.
+#[test]
+fn hooks_run_without_a_temporary_directory() {
+    let host = hooked("");
+    let mut backup = host.command(&["backup"]);
+    let output = backup.env("TMPDIR", "/nonexistent").output().unwrap();
+    assert!(output.status.code().is_some(), "{output:?}");
+    let ran = order(&host);
+    assert_eq!(ran[..2], ["before", "after"], "{output:?}");
+}
