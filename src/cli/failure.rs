@@ -274,7 +274,7 @@ fn target_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
             return match failed.kind {
                 ErrorKind::Unavailable => Some(
                     "check that the network and the server are up, and that the URL (and endpoint) are right; \
-                     then run it again. A target's `retry` sets for how long it is tried (3 minutes)",
+                     then run it again; `--retry 5m` tries for longer",
                 ),
                 ErrorKind::Denied => {
                     Some("check that the credentials are this target's, and that they allow this")

@@ -55,7 +55,7 @@ const DISK_IS_FULL: &str = "a disk is full";
 
 /// What ssh and rsync say of a machine that they cannot reach. They end with these codes too if a
 /// connection breaks, which is no matter: it only counts before the first answer.
-const UNREACHED: [&str; 12] = [
+const UNREACHED: [&str; 15] = [
     "Connection refused",
     "No route to host",
     "Network is unreachable",
@@ -68,6 +68,10 @@ const UNREACHED: [&str; 12] = [
     "code 10",
     "code 35",
     "no sftp after",
+    // Something takes the connection and closes it: no rsync, and no ssh, is behind it.
+    "did not see server greeting",
+    "kex_exchange_identification",
+    "(0 bytes received so far)",
 ];
 
 /// Returns the end of a program's stderr on one line.

@@ -282,11 +282,42 @@ fn failure(error: reqwest::Error) -> HttpError {
         () if error.is_timeout() => HttpErrorKind::Timeout,
         () if error.is_connect() => HttpErrorKind::Connect,
         () if error.is_decode() => HttpErrorKind::Decode,
-        () if error.is_request() => HttpErrorKind::Request,
-        () => HttpErrorKind::Interrupted,
+        // What is sent may have arrived: `Request` would be sent again without end.
+        () => match kind_of_causes(&error) {
+            HttpErrorKind::Unknown if !error.is_request() => HttpErrorKind::Interrupted,
+            kind => kind,
+        },
     };
     // A signed URL is a secret.
     HttpError::new(kind, error.without_url())
+}
+
+/// Returns the kind that the causes of `error` show; `Unknown` if they show none.
+fn kind_of_causes(error: &reqwest::Error) -> HttpErrorKind {
+    use std::io::ErrorKind;
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref::<hyper::Error>() {
+            if cause.is_closed() || cause.is_incomplete_message() || cause.is_body_write_aborted() {
+                return HttpErrorKind::Request;
+            }
+            if cause.is_timeout() {
+                return HttpErrorKind::Timeout;
+            }
+        }
+        if let Some(cause) = cause.downcast_ref::<std::io::Error>() {
+            match cause.kind() {
+                ErrorKind::TimedOut => return HttpErrorKind::Timeout,
+                ErrorKind::ConnectionAborted
+                | ErrorKind::ConnectionReset
+                | ErrorKind::BrokenPipe
+                | ErrorKind::UnexpectedEof => return HttpErrorKind::Interrupted,
+                _ => {}
+            }
+        }
+        source = cause.source();
+    }
+    HttpErrorKind::Unknown
 }
 
 /// The time at which a request's body last moved, or will move next if it waits for the throttle.

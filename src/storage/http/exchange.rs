@@ -71,6 +71,8 @@ impl ExchangeService {
         let error = match sent {
             Ok(response) if response.status().is_server_error() => {
                 let cause = format!("the server answers {}", response.status().as_u16());
+                // It is there, so it has the usual time to recover.
+                self.contact.reached();
                 self.contact.failed(began, &cause);
                 return Ok(response);
             }

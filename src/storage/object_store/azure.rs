@@ -13,13 +13,24 @@ pub(super) const PREFIXES: [&str; 3] = ["AZURE_", "MSI_", "IDENTITY_"];
 /// Variable that names a file with a token.
 const TOKEN_FILE: &str = "AZURE_FEDERATED_TOKEN_FILE";
 
+/// Variables with credentials that the library prefers to that file.
+const OTHER_CREDENTIALS: [&str; 4] = [
+    "AZURE_STORAGE_TOKEN",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_ACCESS_KEY",
+    "AZURE_STORAGE_MASTER_KEY",
+];
+
 /// Checks every value before the library reads it.
 pub(super) fn check(spec: &TargetSpec, environment: &Environment) -> Result<(), OpenError> {
     let target = spec.label();
     environment.check(&target, |name| takes(name, spec))?;
+    // Other credentials take precedence over the file, which is not read then.
+    let is_set = |name: &&str| environment.get(name).is_some();
+    let has_key = OTHER_CREDENTIALS.iter().any(is_set);
     match environment.get(TOKEN_FILE) {
-        Some(file) => setting::check_token_file(&target, TOKEN_FILE, file),
-        None => Ok(()),
+        Some(file) if !has_key => setting::check_token_file(&target, TOKEN_FILE, file),
+        _ => Ok(()),
     }
 }
 

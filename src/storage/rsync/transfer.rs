@@ -203,14 +203,17 @@ pub(super) async fn fetch(
     };
     let mut arguments = Arguments::new();
     arguments.add(["-r".to_owned(), format!("--max-size={most_bytes}")]);
-    arguments.add([PROGRESS]);
+    let first = gets.iter().find(|get| get.attempt.counts());
+    // Older programs that have no such option can fetch what nothing counts.
+    if first.is_some() {
+        arguments.add([PROGRESS]);
+    }
     let inner = transport.address.inner();
     let names: Vec<String> = keys.iter().map(|key| format!("{inner}{key}")).collect();
     arguments.files_from(&names);
     arguments.outer();
     arguments.local(folder.path());
     let bytes = most_bytes.min(USUAL_LARGE_BYTES) * keys.len() as u64;
-    let first = gets.iter().find(|get| get.attempt.counts());
     let moved = |total| {
         // The sizes are unknown, so all bytes count for one of the objects.
         if let Some(get) = first {

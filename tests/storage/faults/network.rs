@@ -243,3 +243,43 @@ fn a_target_that_never_answers_keeps_nobody_waiting() {
     scene.fails(&["backup"], 3, &expected);
     scene.assert_healthy_has_all();
 }
+
+/// Kind: an upload that breaks off is repeated by two layers at once, each for its whole time.
+#[test]
+fn a_large_upload_that_breaks_off_is_sent_as_often_as_a_small_one() {
+    let sent = |bytes: usize| {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = std::sync::Arc::clone(&count);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                // What is not read when it closes makes it a reset.
+                let _ = std::io::Read::read(&mut stream, &mut [0; 1000]);
+            }
+        });
+        let spec = TargetSpec {
+            endpoint: Some(endpoint),
+            retry_seconds: Some(5),
+            ..TargetSpec::from_url("s3://bucket/x")
+        };
+        let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
+        let environment = sealift::storage::Environment::from_pairs(keys);
+        let target = open_with(&spec, &environment).unwrap();
+        let body = Body::Bytes(vec![7; bytes].into());
+        let began = std::time::Instant::now();
+        let put = target.put("h/x", body, PutMode::Create);
+        let error = crate::support::block_on(put).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        (
+            count.load(std::sync::atomic::Ordering::Relaxed),
+            began.elapsed(),
+        )
+    };
+    let (small, _) = sent(500_000);
+    let (large, took) = sent(3_000_000);
+    assert!(large <= 3 * small + 3, "{large} times and {small} times");
+    assert!(took < Duration::from_secs(15), "{took:?}");
+}
