@@ -261,6 +261,11 @@ impl CommandLine {
         // A shell line may begin with settings: `PGPASSWORD=… pg_dump`.
         let is_set = |word: &&&str| matches!(self, Self::Shell(_)) && word.contains('=');
         let set = words.iter().take_while(is_set).count();
+        // A value with a blank goes on in the next word.
+        let is_quoted = |word: &&str| word.contains(['\'', '"', '\\', '$', '`']);
+        if words[..set].iter().any(is_quoted) {
+            return "...".to_owned();
+        }
         let program = words.get(set).copied().unwrap_or("...");
         match words.len() {
             1 => program.to_owned(),

@@ -365,7 +365,10 @@ fn trust(context: &Context, args: &TrustArgs) -> Result<Outcome, Failure> {
 fn forget(context: &Context, args: &ForgetArgs) -> Result<Outcome, Failure> {
     let asked = options(&args.from, &args.host, None);
     // A place is no URL, and a name that no remote has any more leads nowhere.
-    let source = asked.source().ok().flatten();
+    let (source, unread) = match asked.source() {
+        Ok(source) => (source, None),
+        Err(failure) => (None, Some(failure)),
+    };
     let (spec, remote) = source.map_or((None, None), |(spec, remote)| (Some(spec), remote));
     let place = spec.and_then(|spec| storage::place(&spec).ok());
     let host = args.host.clone().or(remote.and_then(|remote| remote.host));
@@ -375,6 +378,10 @@ fn forget(context: &Context, args: &ForgetArgs) -> Result<Outcome, Failure> {
     };
     let gone = signer_memory::forget(is_meant)?;
     if gone.is_empty() {
+        // Without the file of remotes it is unknown where a name leads.
+        if let Some(failure) = unread {
+            return Err(failure);
+        }
         return Err(
             Failure::usage(format!("no signer is remembered for {}", args.from))
                 .hint("`sealift --json remote list` shows the signers of each remote"),

@@ -71,6 +71,10 @@ impl SeenPlace<'_> {
                 None
             }
             Basis::Remembered(_) => None,
+            // A damaged line may have named another one for this place.
+            Basis::Elsewhere(_) if context.signers().is_damaged() => {
+                Some(self.confirm(context, accepts_unseen)?)
+            }
             Basis::Elsewhere(known) => {
                 self.note_move(context, known);
                 Some(SignerOrigin::Moved)

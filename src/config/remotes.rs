@@ -218,31 +218,39 @@ pub struct Remotes {
 }
 
 impl Remotes {
-    /// Reads the user's file; one that does not exist is empty. Without a home directory there is
-    /// no remote.
+    /// Reads the user's file; one that does not exist is empty. Without a home directory, or with
+    /// that of another user, there is no remote.
     pub fn load() -> Result<Self, RemotesError> {
         match file() {
-            Ok(file) => Self::read(&file),
-            Err(_) => Ok(Self {
-                file: PathBuf::new(),
-                all: BTreeMap::new(),
-                text: String::new(),
-            }),
+            Ok(file) => match Self::read(&file) {
+                Err(RemotesError::Io { source, .. })
+                    if user_dirs::is_home_of_another_user(&source) =>
+                {
+                    Ok(Self::none(file))
+                }
+                read => read,
+            },
+            Err(_) => Ok(Self::none(PathBuf::new())),
+        }
+    }
+
+    fn none(file: PathBuf) -> Self {
+        Self {
+            file,
+            all: BTreeMap::new(),
+            text: String::new(),
         }
     }
 
     fn read(file: &Path) -> Result<Self, RemotesError> {
-        use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+        use io::ErrorKind::{NotADirectory, NotFound};
         let failed = |source| RemotesError::Io {
             what: "read",
             file: file.to_owned(),
             source,
         };
         let text = match ownership::open_regular(file) {
-            // A home directory of another user, such as under `setpriv`, has no names for this one.
-            Err(error) if matches!(error.kind(), NotFound | NotADirectory | PermissionDenied) => {
-                String::new()
-            }
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => String::new(),
             Err(error) => return Err(failed(error)),
             Ok(opened) => {
                 if let Some(exposure) = ownership::exposure_of(&opened, file).map_err(failed)? {

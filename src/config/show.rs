@@ -159,10 +159,10 @@ impl Viewer<'_> {
     /// before its host.
     fn shown(&self, key: &str, value: &Spanned<DeValue<'_>>) -> String {
         match (key, value.get_ref()) {
-            ("command" | "before" | "after" | "failed", DeValue::String(line)) => {
+            ("command" | "before" | "after" | "failed" | "ssh", DeValue::String(line)) => {
                 format!("{:?}", CommandLine::Shell(line.to_string()).brief())
             }
-            ("command" | "before" | "after" | "failed", DeValue::Array(words)) => {
+            ("command" | "before" | "after" | "failed" | "ssh", DeValue::Array(words)) => {
                 let words = words.iter();
                 let words = words.filter_map(|word| word.get_ref().as_str().map(str::to_owned));
                 format!("{:?}", CommandLine::Words(words.collect()).brief())

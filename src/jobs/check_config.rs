@@ -78,8 +78,12 @@ pub(crate) fn run(loaded: &LoadedConfig, show: bool) -> Result<ConfigReport, Job
 }
 
 fn settings(config: &Config) -> Result<Vec<Setting>, JobError> {
-    let file = ownership::open_regular(&config.file)?;
-    let text = ownership::read_text(&file, MAX_BYTES)?;
+    let read = ownership::open_regular(&config.file);
+    let read = read.and_then(|file| ownership::read_text(&file, MAX_BYTES));
+    let text = read.map_err(|error| {
+        let what = format!("cannot read {} again: {error}", config.file.display());
+        JobError::request(what).with_next("--show reads the file twice: name a regular file")
+    })?;
     Config::settings(&text, &config.file).map_err(JobError::request)
 }
 
@@ -111,6 +115,15 @@ impl ConfigChecker<'_> {
             let is_command = matches!(source.kind, SourceKind::Command { .. });
             is_command || source.before.is_some() || source.after.is_some()
         });
+        let hooks = &self.config.hooks;
+        let has_hook = [&hooks.before, &hooks.after, &hooks.failed];
+        let has_command = has_command
+            || has_hook.iter().any(|hook| hook.is_some())
+            || self
+                .config
+                .targets
+                .iter()
+                .any(|target| target.ssh.is_some());
         if has_command && is_open_to_others(file) {
             self.warn(
                 "config",

@@ -6,11 +6,13 @@
 
 mod replace;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::error::JobError;
+use crate::base::dir_lock::lock_file;
 use crate::base::ownership;
 use crate::config::{
     Config, EditError, NewSource, NewTarget, Source, TableKind, TakenPlace, TargetConfig,
@@ -172,8 +174,13 @@ impl EditedConfig {
             JobError::request(text).with_next(next.clone())
         };
         let now = ownership::open_regular(&self.file).map_err(failed)?;
+        // Until the file is replaced. A process that waits for it finds another file then.
+        lock_file(&now).map_err(failed)?;
+        let there = self.file.metadata().map_err(failed)?;
+        let held = now.metadata().map_err(failed)?;
+        let is_there = (there.dev(), there.ino()) == (held.dev(), held.ino());
         let now_text = ownership::read_text(&now, MAX_BYTES).map_err(failed)?;
-        if now_text != self.original {
+        if !is_there || now_text != self.original {
             let text = format!(
                 "{} was changed meanwhile; nothing was written",
                 self.file.display()

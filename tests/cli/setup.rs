@@ -277,3 +277,67 @@ fn a_check_of_the_configuration_names_what_is_wrong() {
         0o644
     );
 }
+
+/// Kind: two programs read the file, and the second to write takes back what the first one added.
+#[test]
+fn no_edit_of_two_at_the_same_time_is_lost() {
+    let host = Host::new();
+    for round in 0..8 {
+        let dirs = ["a", "b"].map(|name| {
+            let dir = host.path(&format!("tree-{round}-{name}"));
+            fs::create_dir(&dir).unwrap();
+            dir.display().to_string()
+        });
+        let begun = dirs.clone().map(|dir| {
+            let mut command = host.command(&["source", "add", "--tree", &dir]);
+            command
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null());
+            (dir, command.spawn().unwrap())
+        });
+        for (dir, mut child) in begun {
+            let is_added = child.wait().unwrap().success();
+            let config = host.config();
+            let is_there = config.contains(&format!("path = {dir:?}"));
+            assert_eq!(is_there, is_added, "round {round}: {dir}\n{config}");
+        }
+    }
+}
+
+#[test]
+fn an_edit_keeps_extended_attributes() {
+    let host = Host::new();
+    let file = host.path("c.toml");
+    if let Err(error) = xattr::set(&file, "user.note", b"mine") {
+        eprintln!("SKIPPED: attributes: {error}");
+        return;
+    }
+    fs::create_dir(host.path("more")).unwrap();
+    host.ok(&["source", "add", "--tree", "more"]);
+    assert_eq!(
+        xattr::get(&file, "user.note").unwrap().as_deref(),
+        Some(&b"mine"[..])
+    );
+}
+
+/// Kind: a secret among the words of a command.
+#[test]
+fn show_has_no_secret_of_any_command() {
+    let host = Host::new();
+    let text = host
+        .config()
+        .replace("[[target]]", "[[target]]\nssh = \"sshpass -p hunter2 ssh\"");
+    let text = text.replace(
+        "stage = false",
+        "stage = false\nbefore = \"PGPASSWORD='my hunter2' pg_dump\"",
+    );
+    let hooks = "\n[hooks]\nfailed = \"curl -H 'Authorization: hunter2' x\"\n";
+    fs::write(host.path("c.toml"), text + hooks).unwrap();
+    for arguments in [
+        &["config", "check", "--show"][..],
+        &["--json", "config", "check", "--show"],
+    ] {
+        let (out, err) = host.exits_any(arguments, &[0, 2, 3]);
+        assert!(!(out.clone() + &err).contains("hunter2"), "{out}{err}");
+    }
+}

@@ -532,3 +532,41 @@ fn open_for(child: &mut std::process::Child, pipe: &Path) -> fs::File {
         }
     }
 }
+
+/// Kind: what cannot be read counts as what is not there. The next edit then replaced it.
+#[test]
+fn remotes_that_cannot_be_read_are_not_replaced_and_no_folder_takes_their_place() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can become another user");
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join(".config/sealift");
+    fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("remotes.toml");
+    let text = "[off]\nurl = \"s3://backups/x\"\nsigner = \"SHA256:x\"\n";
+    fs::write(&file, text).unwrap();
+    fs::create_dir(home.path().join("off")).unwrap();
+    give_to(home.path(), STRANGER);
+    std::os::unix::fs::chown(&file, Some(0), Some(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    for arguments in [
+        &["remote", "list"][..],
+        &["remote", "add", "new", "/tmp"],
+        &["list", "--from", "off", "--accept-signer"],
+    ] {
+        let output = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+            .arg(SEALIFT)
+            .args(arguments)
+            .env_remove("XDG_CONFIG_HOME")
+            .env("HOME", home.path())
+            .current_dir(home.path())
+            .output()
+            .unwrap();
+        let (out, err) = texts(&output);
+        assert!(!output.status.success(), "{arguments:?} {out}{err}");
+        assert!(err.contains("remotes.toml"), "{arguments:?} {out}{err}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+}

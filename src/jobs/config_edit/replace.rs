@@ -1,4 +1,5 @@
-//! Replaces a file in one step; the new one has the owner, the group and the mode of the old one.
+//! Replaces a file in one step; the new one has the owner, the group, the mode and the extended
+//! attributes of the old one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -6,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::base::fs;
+use crate::base::openat::{list_xattrs, set_xattr_fd};
 
 /// Replaces `path`, which is free of links and open as `old`. Fails if this user may not write the
 /// file, or may not give the new one the same owner.
@@ -25,6 +27,10 @@ pub(super) fn replace(path: &Path, old: &File, content: &[u8]) -> io::Result<()>
     }
     // After the change of owner, which may clear bits of the mode.
     new.as_file().set_permissions(meta.permissions())?;
+    // Access lists too: with one, the group's bits of the mode are its mask.
+    for (name, value) in list_xattrs(old)? {
+        set_xattr_fd(new.as_file(), &name, &value)?;
+    }
     new.as_file().sync_all()?;
     new.persist(path).map_err(|error| error.error)?;
     fs::sync_dir(dir)

@@ -76,7 +76,7 @@ fn failed(what: &'static str, file: &Path) -> impl Fn(io::Error) -> KnownSigners
 /// Reads the file; one that does not exist is empty. Fails if others can change it.
 pub fn read(path: &Path) -> Result<KnownSigners, KnownSignersError> {
     let _lock = match DirLock::shared(parent(path)) {
-        Err(error) if is_absent(&error) || is_of_another_user(&error, path) => {
+        Err(error) if is_absent(&error) || user_dirs::is_home_of_another_user(&error) => {
             return Ok(KnownSigners::default());
         }
         taken => taken.map_err(failed("lock", path))?,
@@ -95,14 +95,6 @@ pub fn read(path: &Path) -> Result<KnownSigners, KnownSignersError> {
 fn is_absent(error: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory)
-}
-
-/// Whether the file is out of reach because `$HOME` is the directory of another user, such as under
-/// `setpriv`: this user has remembered nothing there.
-fn is_of_another_user(error: &io::Error, path: &Path) -> bool {
-    let nearest = path.ancestors().find_map(|dir| dir.metadata().ok());
-    let own = rustix::process::geteuid().as_raw();
-    error.kind() == io::ErrorKind::PermissionDenied && nearest.is_some_and(|meta| meta.uid() != own)
 }
 
 fn parent(path: &Path) -> &Path {
@@ -215,6 +207,10 @@ impl SignerFile {
                     (line, true)
                 }
             });
+        }
+        if before.len() as u64 + text.len() as u64 > MAX_BYTES {
+            let text = format!("it would be larger than {} MiB", MAX_BYTES >> 20);
+            return Err(unwritable(io::Error::other(text)));
         }
         if lines.iter().any(|(_, is_new)| *is_new) {
             self.append(text.as_bytes(), before.len() as u64)
