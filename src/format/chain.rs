@@ -182,6 +182,15 @@ impl Chain {
         })
     }
 
+    /// Returns the finding about a manifest that is damaged or not trusted, and that `choice` could
+    /// mean rather than `chosen`. Then it is unknown which snapshot is meant.
+    pub fn doubt(&self, choice: &SnapshotChoice, chosen: &VerifiedSnapshot) -> Option<&Finding> {
+        let place = (chosen.stamp(), chosen.sequence());
+        let could_be = |name: &ManifestName| choice.could_be((name.stamp, name.sequence), place);
+        let mut findings = self.findings.iter();
+        findings.find(|finding| finding.refused().iter().any(could_be))
+    }
+
     /// Drops the findings about missing snapshots that valid tombstones name: those were deleted on
     /// purpose. `cores` are the core hashes of the tombstones.
     pub fn accept_deletions(&mut self, cores: &HashSet<Hash>) {

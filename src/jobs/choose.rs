@@ -8,7 +8,7 @@ use super::error::JobError;
 use super::wrong_key;
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::base::units::count;
-use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
+use crate::format::chain::{Chain, VerifiedSnapshot};
 use crate::format::index::IndexHeader;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
@@ -65,15 +65,15 @@ fn require_undoubted(
     choice: &SnapshotChoice,
     chosen: &VerifiedSnapshot,
 ) -> Result<(), JobError> {
-    let (stamp, sequence) = (chosen.stamp(), chosen.sequence());
-    let doubt = chain.findings.iter().find(|finding| {
-        matches!(finding, Finding::Refused(name, _)
-            if choice.could_be((name.stamp, name.sequence), (stamp, sequence)))
-    });
-    match doubt {
-        Some(finding) => Err(JobError::work(format!(
-            "refusing {stamp} as {choice}: {finding} (name a snapshot to choose it exactly)"
-        ))),
-        None => Ok(()),
-    }
+    let Some(finding) = chain.doubt(choice, chosen) else {
+        return Ok(());
+    };
+    let stamp = chosen.stamp();
+    let error = JobError::work(format!(
+        "refusing {stamp} as {choice}: {finding} (name a snapshot to choose it exactly)"
+    ));
+    Err(match finding.next() {
+        Some(next) => error.with_next(next),
+        None => error,
+    })
 }

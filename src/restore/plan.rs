@@ -110,26 +110,20 @@ pub(crate) fn choose<'a>(
 ) -> Result<&'a VerifiedSnapshot, PlanError> {
     let chosen = chain.resolve(&request.snapshot)?;
     let (name, stamp) = (chosen.manifest.name(), chosen.stamp());
+    // If a damaged or foreign manifest could be the chosen one, it is unknown which one is.
+    if let Some(finding) = chain.doubt(&request.snapshot, chosen) {
+        return Err(PlanError::Doubtful {
+            stamp,
+            finding: finding.to_string(),
+            next: finding.next(),
+        });
+    }
     for finding in &chain.findings {
-        match finding {
-            // If a damaged or foreign manifest could be the chosen one, it is unknown which one is.
-            Finding::Refused(..) | Finding::Stranger(_)
-                if finding.refused().iter().any(|refused| {
-                    let place = (refused.stamp, refused.sequence);
-                    request.snapshot.could_be(place, (stamp, chosen.sequence()))
-                }) =>
-            {
-                return Err(PlanError::Doubtful {
-                    stamp,
-                    finding: finding.to_string(),
-                    next: finding.next(),
-                });
-            }
-            Finding::Lineage { child, .. } if *child == name => {
-                let finding = finding.to_string();
-                return Err(PlanError::Lineage { stamp, finding });
-            }
-            _ => {}
+        if let Finding::Lineage { child, .. } = finding
+            && *child == name
+        {
+            let finding = finding.to_string();
+            return Err(PlanError::Lineage { stamp, finding });
         }
     }
     match request.at_least {

@@ -281,3 +281,42 @@ fn globs_choose_paths_and_a_literal_path_goes_first() {
     }
     assert!(!host.path("none").exists());
 }
+
+/// Kind: clocks show one time twice, or at the end of the repeated hour. The zone of the system reports such times in
+/// an order of its own.
+#[test]
+fn a_time_that_occurs_twice_means_the_last_and_the_day_begins_with_the_first() {
+    let mut host = Host::new();
+    let keep = format!("{}\n[snapshots]\nkeep = \"all\"\n", host.config());
+    fs::write(host.path("c.toml"), keep).unwrap();
+    for (number, time) in ["00:20", "01:20", "01:50"].iter().enumerate() {
+        host.clock = Some(format!("2026-10-25T{time}:00Z"));
+        fs::write(host.data().join("number"), (number + 1).to_string()).unwrap();
+        host.backup();
+    }
+    host.clock = Some("2026-10-26T10:00:00Z".to_owned());
+    for (time, number) in [
+        ("02:30", "2"),
+        ("02:55", "3"),
+        ("03:00", "3"),
+        ("01:59", ""),
+    ] {
+        let text = format!("2026-10-25 {time}");
+        if number.is_empty() {
+            let all = [&["ls", text.as_str(), "--identity", "key.txt"], &FROM[..]].concat();
+            assert_eq!(in_zone(&host, ZONE, &all).0, 1, "{text}");
+            continue;
+        }
+        assert_eq!(restored(&host, ZONE, &[&text]).0, number, "{text}");
+    }
+    // Midnight occurs twice: at 04:00 and 05:00 UTC.
+    let mut host = Host::new();
+    host.clock = Some("2026-11-01T04:20:00Z".to_owned());
+    fs::write(host.data().join("number"), "1").unwrap();
+    host.backup();
+    host.clock = Some("2026-11-02T12:00:00Z".to_owned());
+    let havana = "CST5CDT,M3.2.0/0,M11.1.0/1";
+    assert_eq!(restored(&host, havana, &["2026-11-01"]).0, "1");
+    let all = [&["ls", "2026-10-31", "--identity", "key.txt"], &FROM[..]].concat();
+    assert_eq!(in_zone(&host, havana, &all).0, 1);
+}

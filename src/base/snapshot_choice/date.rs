@@ -199,13 +199,11 @@ fn whole_second(time: DateTime<Utc>) -> Option<DateTime<Utc>> {
 
 /// Returns the day `date` in `zone`, which may have 23 or 25 hours.
 fn day<Z: TimeZone>(date: NaiveDate, zone: &Z) -> Option<TimeSpan> {
+    // A midnight that occurs twice begins the day the first time.
     let begin = |date: NaiveDate| {
         let midnight = date.and_time(NaiveTime::MIN);
-        // A midnight that occurs twice begins the day the first time.
-        match zone.from_local_datetime(&midnight) {
-            MappedLocalTime::Ambiguous(first, _) => Some(first.to_utc()),
-            _ => at(midnight, zone),
-        }
+        let first = moments(midnight, zone).first().copied();
+        first.or_else(|| at(midnight, zone))
     };
     Some(TimeSpan {
         begin: begin(date)?,
@@ -214,18 +212,31 @@ fn day<Z: TimeZone>(date: NaiveDate, zone: &Z) -> Option<TimeSpan> {
     })
 }
 
-/// Returns the moment at which clocks in `zone` show `local`.
+/// Returns the moment at which clocks in `zone` show `local`: the last one of two. A local time
+/// that the clocks skip is read as if they had not been changed.
 fn at<Z: TimeZone>(local: NaiveDateTime, zone: &Z) -> Option<DateTime<Utc>> {
-    match zone.from_local_datetime(&local) {
-        MappedLocalTime::Single(time) => Some(time.to_utc()),
-        MappedLocalTime::Ambiguous(_, last) => Some(last.to_utc()),
-        MappedLocalTime::None => {
-            let before = local.checked_sub_days(Days::new(1))?;
-            let offset = zone.offset_from_local_datetime(&before).latest()?;
-            let utc = local.checked_sub_offset(offset.fix())?;
-            Some(utc.and_utc())
-        }
+    if let Some(last) = moments(local, zone).last() {
+        return Some(*last);
     }
+    let before = local.checked_sub_days(Days::new(1))?;
+    let offset = zone.offset_from_local_datetime(&before).latest()?;
+    let utc = local.checked_sub_offset(offset.fix())?;
+    Some(utc.and_utc())
+}
+
+/// Returns the moments at which clocks in `zone` show `local`, in order. A zone of the system may
+/// report two candidates in any order, and one at which the clocks show another time.
+fn moments<Z: TimeZone>(local: NaiveDateTime, zone: &Z) -> Vec<DateTime<Utc>> {
+    let candidates = match zone.from_local_datetime(&local) {
+        MappedLocalTime::None => vec![],
+        MappedLocalTime::Single(only) => vec![only],
+        MappedLocalTime::Ambiguous(one, other) => vec![one, other],
+    };
+    let candidates = candidates.into_iter().map(|time| time.to_utc());
+    let shows_it = |time: &DateTime<Utc>| time.with_timezone(zone).naive_local() == local;
+    let mut moments: Vec<_> = candidates.filter(shows_it).collect();
+    moments.sort_unstable();
+    moments
 }
 
 #[cfg(test)]
