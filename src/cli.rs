@@ -60,7 +60,7 @@ use clap::{Parser, Subcommand};
 use crate::base::clock;
 use crate::base::panics;
 use crate::base::progress::Stage;
-use crate::config::{Config, parse_duration};
+use crate::config::{Config, ConfigError, parse_duration};
 use crate::jobs::backup::report::BackupReport;
 use crate::jobs::context::{Display, FrontEnd};
 use crate::jobs::run_report::{ReportedOutcome, RunReport};
@@ -219,6 +219,10 @@ impl Command {
 /// Most damaged lines of the file of known signers that are named.
 const MOST_DAMAGED: usize = 5;
 
+/// Time to print what an interrupted run left, which a terminal that takes nothing would keep from
+/// ending.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// The global options.
 struct Context {
     config: Option<PathBuf>,
@@ -255,6 +259,15 @@ impl Context {
             config.set_patience(&Patience::of_a_schedule());
         }
         Ok(config)
+    }
+
+    /// Loads the configuration, if this machine has one. One that is named, or that cannot be used,
+    /// is a failure: it may have pins and signers that count here.
+    fn load_config_if_any(&self) -> Result<Option<Config>, Failure> {
+        match Config::find(self.config.as_deref()) {
+            Err(ConfigError::NotFound { .. }) => Ok(None),
+            _ => self.load_config().map(Some),
+        }
     }
 
     /// Returns how long a command that a person waits for tries to reach a target.
@@ -450,18 +463,21 @@ fn check_clock() -> Result<(), Failure> {
 fn on_interrupt(events: Option<Arc<EventSink>>, report: Arc<Mutex<RunReport>>) {
     let terminal = terminal::remember();
     let handler = move || {
-        terminal::restore(&terminal);
-        screen::close();
-        for line in crate::base::cleanup::run_all() {
-            output::tell(format_args!("sealift: {line}"));
-        }
-        output::tell(format_args!("sealift: interrupted; finished work is kept"));
+        // First of all, since a terminal may take nothing, and then no print ever ends.
+        let lines = crate::base::cleanup::run_all();
         if let Some(events) = &events {
             // It says `cancelled` until it is concluded.
             let mut report = lock(&report);
             report.ended_at = clock::now();
             events.end(json_of(&report));
         }
+        process_limits::exit_failed_after(FAREWELL);
+        terminal::restore(&terminal);
+        screen::close();
+        for line in lines {
+            output::tell(format_args!("sealift: {line}"));
+        }
+        output::tell(format_args!("sealift: interrupted; finished work is kept"));
         process_limits::exit_failed();
     };
     if let Err(error) = ctrlc::set_handler(handler) {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::failure::{Failure, Outcome};
 use super::target_args::{self, Side};
 use super::{Context, output, verdict};
+use crate::base::progress::Stage;
+use crate::jobs::context::FrontEnd as _;
 use crate::jobs::signer_memory::RememberedPlace;
 use crate::jobs::status::SAME_TIME_SECONDS;
 use crate::jobs::status::hosts::{self, HostsReport, Member, NewestSnapshot};
@@ -22,6 +24,7 @@ pub(super) fn run(
         memory: context.signers(),
         place: side.place(context)?,
     };
+    context.stage(Stage::InspectingTargets, Some(target.label()));
     let report = hosts::run(&target, given.as_ref(), &remembered)?;
     match context.json {
         true => output::print_json(&report)?,

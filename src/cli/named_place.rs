@@ -10,8 +10,8 @@ use std::path::Path;
 
 use super::Context;
 use super::failure::Failure;
+use crate::config::Config;
 use crate::config::remotes::{self, NamedRemote, Remotes, RemotesError};
-use crate::config::{Config, ConfigError};
 use crate::jobs::targets::spec;
 use crate::storage::TargetSpec;
 
@@ -65,15 +65,9 @@ pub(super) fn look_up(context: &Context, text: &str) -> Result<NamedPlace, Failu
         return Ok(NamedPlace::Url);
     }
     let hint = format!("for a folder write ./{text}");
-    let config = match Config::find(context.config.as_deref()) {
-        Err(ConfigError::NotFound { .. }) => None,
-        // A target in it may have this name.
-        _ => Some(
-            context
-                .load_config()
-                .map_err(|failure| failure.hint(&hint))?,
-        ),
-    };
+    // A target in it may have this name.
+    let config = context.load_config_if_any();
+    let config = config.map_err(|failure| failure.hint(&hint))?;
     if let Some(target) = config.as_ref().and_then(|config| config.target(text)) {
         return Ok(NamedPlace::Target(spec(target)));
     }

@@ -43,8 +43,23 @@ pub(super) fn shell_word(path: &std::path::Path) -> String {
 }
 
 /// Prints a line or several on stdout, without what steers a terminal.
+///
+/// A reader that closed its pipe has read enough. That changes nothing of how the command ends.
 pub(super) fn print_line(text: impl std::fmt::Display) -> io::Result<()> {
+    if_read(print_entry(text))
+}
+
+/// Prints one line of a long list. Fails if the reader closed its pipe, which ends the list.
+pub(super) fn print_entry(text: impl std::fmt::Display) -> io::Result<()> {
     write_stdout(format!("{}\n", visible(&text.to_string())).as_bytes())
+}
+
+/// Ignores that the reader closed its pipe.
+pub(super) fn if_read(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// What `--json` prints in this run: one JSON value, so that any reader can parse it as a whole.

@@ -97,3 +97,13 @@ pub(super) fn report_panics() {
 pub(super) fn exit_failed() -> ! {
     std::process::exit(1)
 }
+
+/// Ends the process like [`exit_failed`] after `time`, whatever it does then.
+pub(super) fn exit_failed_after(time: std::time::Duration) {
+    let named = std::thread::Builder::new().name("farewell".to_owned());
+    // Without a thread, the process ends once its last lines are printed.
+    let _ = named.spawn(move || {
+        std::thread::sleep(time);
+        exit_failed()
+    });
+}

@@ -60,9 +60,10 @@ pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failur
         return prune_local(context, args);
     }
     let runtime = runtime()?;
-    let config = match (&args.remote.from, context.load_config()) {
-        (Some(_), config) => config.ok(),
-        (None, config) => Some(config.map_err(|failure| {
+    let config = match &args.remote.from {
+        // Its pins count there, too.
+        Some(_) => context.load_config_if_any()?,
+        None => Some(context.load_config().map_err(|failure| {
             failure.hint("on a machine without a config, give --from URL, --policy and --sign-with")
         })?),
     };

@@ -11,6 +11,8 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::visible::{cut, width};
+
 /// Widest line, also on wider terminals.
 const MOST_COLUMNS: usize = 79;
 /// Columns and rows of a terminal that does not report its size.
@@ -91,7 +93,7 @@ pub(super) fn columns() -> usize {
 /// Replaces the lines. None may be wider than [`columns`].
 pub(super) fn draw(lines: &[String]) {
     let mut screen = lock();
-    if screen.kind == ScreenKind::Closed || screen.pauses > 0 {
+    if screen.kind == ScreenKind::Closed || screen.pauses > 0 || is_in_background() {
         return;
     }
     let size = size();
@@ -104,6 +106,11 @@ pub(super) fn draw(lines: &[String]) {
     write(&text);
 }
 
+/// Whether the shell has given the terminal to another job.
+fn is_in_background() -> bool {
+    rustix::termios::tcgetpgrp(io::stderr()).is_ok_and(|group| group != rustix::process::getpgrp())
+}
+
 impl Screen {
     /// Returns what to write to show `lines` on a terminal of this size, instead of what is shown.
     fn replaced_by(&mut self, lines: &[String], (columns, rows): (usize, usize)) -> String {
@@ -113,8 +120,9 @@ impl Screen {
         if self.kind == ScreenKind::Dumb {
             let parts: Vec<&str> = lines.iter().map(|line| line.trim()).collect();
             let most = columns.saturating_sub(1).clamp(1, MOST_COLUMNS);
-            let line: String = parts.join("; ").chars().take(most).collect();
-            let width = line.chars().count();
+            let line = parts.join("; ");
+            let line = cut(&line, most);
+            let width = width(line);
             let before = self.shown.first().copied().unwrap_or(0);
             self.shown = vec![width];
             return format!("\r{line}{}", " ".repeat(before.saturating_sub(width)));
@@ -125,7 +133,7 @@ impl Screen {
             text.push_str("\x1b[K\n");
         }
         text.push_str("\x1b[J");
-        self.shown = lines.iter().map(|line| line.chars().count()).collect();
+        self.shown = lines.iter().map(|line| width(line)).collect();
         text
     }
 

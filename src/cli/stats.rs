@@ -103,7 +103,7 @@ fn print(one: &StoredBackups) -> Result<(), Failure> {
     }
     if let Some(older) = one.older_only_bytes {
         output::print_line(format_args!(
-            "  needed by older snapshots only: {}; freed as these are deleted",
+            "  not needed by the newest snapshot: {}; freed as older ones are deleted",
             size(older)
         ))?;
     }

@@ -90,7 +90,13 @@ pub(super) fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure
     };
     let signer = args.signer.as_ref().or(signer.as_ref());
     let trust = signer.map(|text| target_args::trust_of(text));
-    let config = context.load_config().ok();
+    // It only adds whose manifests are believed, and what is noted of a target.
+    let config = context.load_config_if_any().unwrap_or_else(|failure| {
+        output::tell(format_args!(
+            "warning: going on without the configuration: {failure}"
+        ));
+        None
+    });
     let request = SyncJobRequest {
         from,
         to,

@@ -9,6 +9,7 @@ use super::named_place::{self, NamedPlace};
 use super::signer_check::{self, SeenPlace};
 use super::{Context, output};
 use crate::base::ids::{HostName, MANIFESTS};
+use crate::base::progress::Stage;
 use crate::base::rate_schedule::Timetable;
 use crate::config::{self, Config};
 use crate::format::chain::{Chain, ChainError};
@@ -93,6 +94,7 @@ impl RemoteArgs {
         memory: MemoryUse,
     ) -> Result<Remote, Failure> {
         let place = self.place(context, download)?;
+        context.stage(Stage::InspectingTargets, Some(place.target.label()));
         let host = match &place.host {
             Some(host) => host.clone(),
             None => find_host(&place.target).await?,

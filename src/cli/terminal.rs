@@ -70,7 +70,12 @@ pub(super) fn remember() -> Option<rustix::termios::Termios> {
 
 /// Sets the terminal back to `settings`.
 pub(super) fn restore(settings: &Option<rustix::termios::Termios>) {
-    if let Some(settings) = settings {
+    // In the background this would stop the process (SIGTTOU), and the terminal is another's.
+    let is_ours = rustix::termios::tcgetpgrp(io::stdin())
+        .is_ok_and(|group| group == rustix::process::getpgrp());
+    if let Some(settings) = settings
+        && is_ours
+    {
         let now = rustix::termios::OptionalActions::Now;
         let _ = rustix::termios::tcsetattr(io::stdin(), now, settings);
     }

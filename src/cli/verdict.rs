@@ -30,7 +30,7 @@ pub(super) fn print_line(text: impl std::fmt::Display) -> io::Result<()> {
         true => coloured(&text),
         false => text,
     };
-    output::write_stdout(format!("{text}\n").as_bytes())
+    output::if_read(output::write_stdout(format!("{text}\n").as_bytes()))
 }
 
 /// Prints a table, as [`output::table`] returns it, with verdicts in colour.

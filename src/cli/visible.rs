@@ -52,6 +52,31 @@ pub(super) fn visible_in_line(text: &str) -> Cow<'_, str> {
     escaped(text, is_obeyed)
 }
 
+/// Returns the columns that `text` takes on a terminal: letters of East Asian scripts take two.
+pub(super) fn width(text: &str) -> usize {
+    text.chars().map(width_of).sum()
+}
+
+fn width_of(c: char) -> usize {
+    match c {
+        '\u{300}'..='\u{36f}' => 0,
+        '\u{1100}'.. => 2,
+        _ => 1,
+    }
+}
+
+/// Returns the beginning of `text` that takes at most `columns` columns.
+pub(super) fn cut(text: &str, columns: usize) -> &str {
+    let mut left = columns;
+    for (at, c) in text.char_indices() {
+        match left.checked_sub(width_of(c)) {
+            Some(less) => left = less,
+            None => return &text[..at],
+        }
+    }
+    text
+}
+
 fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&is_escaped) {
         return Cow::Borrowed(text);

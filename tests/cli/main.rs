@@ -17,6 +17,7 @@ mod choosing;
 mod clocks;
 mod commands;
 mod documented;
+mod exits;
 mod help;
 mod json;
 mod known_signers;

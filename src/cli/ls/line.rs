@@ -44,7 +44,7 @@ pub(in crate::cli) fn print_entries<'a, I: Iterator<Item = EntryRef<'a>>>(
     let widths = entries().map(|entry| owner_of(&entry).chars().count());
     let width = widths.max().unwrap_or(0).max(OWNER_COLUMN);
     for entry in entries() {
-        output::print_line(FileLine::of(&entry).text(width, columns.human_readable))?;
+        output::print_entry(FileLine::of(&entry).text(width, columns.human_readable))?;
     }
     Ok(())
 }

@@ -53,6 +53,14 @@ pub(super) fn run(
         let elsewhere = is_elsewhere(args, missing, &in_place);
         return Err(elsewhere.unwrap_or_else(|| listing.no_such(missing, no_such_path)));
     }
+    // JSON that has begun cannot become an error any more.
+    if context.json && wanted.has_globs() {
+        listing.match_globs()?;
+        if let Some(glob) = wanted.unmatched() {
+            let elsewhere = is_elsewhere(args, glob, &in_place);
+            return Err(elsewhere.unwrap_or_else(|| listing.no_such(glob, no_match)));
+        }
+    }
     listing.print(context.json, args.human_readable)?;
     if let Some(glob) = wanted.unmatched() {
         let elsewhere = is_elsewhere(args, glob, &in_place);
@@ -111,7 +119,7 @@ impl LocalListing<'_> {
             };
             self.width
                 .set(self.width.get().max(line.owner.chars().count()));
-            output::print_line(line.text(self.width.get(), human_readable))?;
+            output::print_entry(line.text(self.width.get(), human_readable))?;
         }
         Ok(())
     }
@@ -128,6 +136,16 @@ impl LocalListing<'_> {
                 None
             }
         }))
+    }
+
+    /// Notes which globs find anything.
+    fn match_globs(&self) -> Result<(), Failure> {
+        for walked in walk::walk(&self.dir, &Filter::everything())? {
+            if let Walked::Found(found) = walked {
+                self.wanted.takes(&found.rel);
+            }
+        }
+        Ok(())
     }
 
     fn owner_of(&self, one: &Found) -> String {

@@ -3,20 +3,16 @@
 use std::time::Duration;
 
 use crate::cli::output::{size, visible};
-use crate::cli::visible::visible_in_line;
+use crate::cli::visible::{cut, visible_in_line, width};
 
 /// Returns `text` without what steers a terminal, cut to `columns` columns.
 pub(super) fn fitted(text: &str, columns: usize) -> String {
     let text = visible_in_line(text);
-    match text.chars().count() <= columns {
+    match width(&text) <= columns {
         true => text.into_owned(),
         false => {
-            let kept = text.chars().take(columns.saturating_sub(3));
-            let kept: String = kept.collect();
-            format!("{}...", kept.trim_end())
-                .chars()
-                .take(columns)
-                .collect()
+            let kept = cut(&text, columns.saturating_sub(3));
+            cut(&format!("{}...", kept.trim_end()), columns).to_owned()
         }
     }
 }
@@ -54,7 +50,7 @@ impl Transferred {
     /// Returns `23.0 MB of 64.0 MB, 36 %, 4.10 MB/s, ETA 0:10`. Without a final total there is
     /// neither a percentage nor an ETA.
     pub(super) fn text(&self) -> String {
-        let done = self.done.min(self.total.max(self.done));
+        let done = self.done;
         let mut text = match (self.is_final, self.total > 0) {
             (true, true) => {
                 let percent = u128::from(done.min(self.total)) * 100 / u128::from(self.total);
@@ -113,6 +109,9 @@ mod tests {
         assert_eq!(fitted("abcdefghij", 8), "abcde...");
         assert_eq!(fitted("a\x1b[2Jb", 80), "a\\u{1b}[2Jb");
         assert_eq!(fitted("abc", 2), "..");
+        // Each of these takes two columns.
+        assert_eq!(fitted("備份備份備份", 12), "備份備份備份");
+        assert_eq!(fitted("備份備份備份", 11), "備份備份...");
     }
 
     #[test]
