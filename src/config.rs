@@ -10,10 +10,12 @@ mod edit;
 mod error;
 mod find;
 mod hooks;
+mod post_check;
 mod preset;
 mod raw;
 mod recipients;
 pub mod remotes;
+mod restore_settings;
 mod show;
 mod source;
 mod value;
@@ -36,7 +38,11 @@ pub use edit::{EditError, add_table, remove_table};
 pub use error::ConfigError;
 pub use find::{LoadedConfig, named_by_environment};
 pub use hooks::RunHooks;
+pub use post_check::{
+    Expectation, Explanation, FileCheck, HttpCheck, Operator, PostCheck, PostCheckKind, SqlCheck,
+};
 pub use recipients::Recipient;
+pub use restore_settings::{Preserve, RestoreSettings};
 pub use show::Setting;
 pub use value::{parse_age, parse_cron, parse_duration, parse_size};
 pub use write::{
@@ -89,6 +95,10 @@ pub struct Config {
     pub schedule: Schedule,
     /// Commands around a run.
     pub hooks: RunHooks,
+    /// How a restore in place is done.
+    pub restore: RestoreSettings,
+    /// What must be true after a restore in place, and in a drill.
+    pub checks: Vec<PostCheck>,
     /// How archives are made.
     pub pack: PackConfig,
     /// Size in bytes up to which the spool may grow; `None`: half of the free space.

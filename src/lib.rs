@@ -5,8 +5,8 @@
 //!
 //! - [`cli`]: arguments and printing.
 //! - [`jobs`]: the use cases, which print nothing.
-//! - [`producer`], [`packer`], [`shipper`], [`restore`], [`prune`], [`scrub`]: the stages, which do
-//!   not know each other.
+//! - [`producer`], [`packer`], [`shipper`], [`restore`], [`prune`], [`scrub`], [`checks`]: the
+//!   stages, which do not know each other.
 //! - [`repository`]: one host's folder on a target; [`config`]: the configuration file.
 //! - [`storage`]: the targets; [`state`]: the state directory; [`keys`]: recipients and identities.
 //! - [`format`](mod@format): all that is stored on a target; [`retention`]: which snapshots stay.
@@ -15,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::print_stdout))]
 
 pub mod base;
+pub mod checks;
 pub mod cli;
 pub mod config;
 pub mod format;

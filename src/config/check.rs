@@ -19,6 +19,28 @@ pub(super) struct KnownKeys {
     pub top: &'static [&'static str],
     /// Of each table, by the key that holds the table or the array of tables.
     pub tables: Vec<(&'static str, &'static [&'static str])>,
+    /// Of tables in these, by their keys, such as `target.retention`.
+    pub nested: Vec<(&'static str, Nested)>,
+}
+
+/// The keys of a table in a table.
+#[derive(Clone, Copy)]
+pub(super) enum Nested {
+    /// These.
+    Known(&'static [&'static str]),
+    /// Any: they are the operator's own.
+    Free,
+}
+
+impl KnownKeys {
+    /// Returns the keys of the table whose keys from the top are `path`. `None`: no such table is
+    /// known.
+    fn of(&self, path: &str) -> Option<Nested> {
+        let table = self.tables.iter().find(|(table, _)| *table == path);
+        let table = table.map(|(_, keys)| Nested::Known(keys));
+        let nested = || self.nested.iter().find(|(table, _)| *table == path);
+        table.or_else(|| nested().map(|(_, keys)| *keys))
+    }
 }
 
 /// Returns the names of the fields of `T`, as serde reads them.
@@ -62,14 +84,7 @@ pub(super) fn keys_and_secrets(
 ) -> Result<(), ConfigError> {
     let table = DeTable::parse(document.text).map_err(|e| document.syntax(&e))?;
     let checker = KeyChecker { document, known };
-    checker.check_table(table.get_ref(), known.top, Position::Top)
-}
-
-/// Where a table is in the document.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Position {
-    Top,
-    Nested,
+    checker.check_table(table.get_ref(), Nested::Known(known.top), "")
 }
 
 struct KeyChecker<'a> {
@@ -78,15 +93,19 @@ struct KeyChecker<'a> {
 }
 
 impl KeyChecker<'_> {
-    /// Checks a table whose keys are `known`.
+    /// Checks the table at `path`, whose keys are `known`.
     fn check_table(
         &self,
         table: &DeTable<'_>,
-        known: &[&str],
-        position: Position,
+        known: Nested,
+        path: &str,
     ) -> Result<(), ConfigError> {
         for (key, value) in table {
             let name: &str = key.get_ref();
+            let Nested::Known(known) = known else {
+                self.check_value(value, known, path)?;
+                continue;
+            };
             if matches!(name, "identity" | "identities") {
                 let what = format!("the key {name:?}");
                 return Err(self.document.identity(&key.span(), what));
@@ -99,22 +118,22 @@ impl KeyChecker<'_> {
                     nearest: nearest(name, known).map(str::to_owned),
                 });
             }
-            // A target may have a retention of its own.
-            let is_table = position == Position::Top || name == "retention";
-            let keys = self.known.tables.iter();
-            let keys = keys
-                .into_iter()
-                .find(|(table, _)| is_table && *table == name);
-            self.check_value(value, keys.map_or(&[], |(_, keys)| keys))?;
+            let path = match path {
+                "" => name.to_owned(),
+                path => format!("{path}.{name}"),
+            };
+            let keys = self.known.of(&path).unwrap_or(Nested::Known(&[]));
+            self.check_value(value, keys, &path)?;
         }
         Ok(())
     }
 
-    /// Checks a value; if it is a table, or an array of tables, their keys are `known`.
+    /// Checks the value at `path`; if it is a table, or an array of tables, their keys are `known`.
     fn check_value(
         &self,
         value: &toml::Spanned<DeValue<'_>>,
-        known: &[&str],
+        known: Nested,
+        path: &str,
     ) -> Result<(), ConfigError> {
         match value.get_ref() {
             DeValue::String(text) => match private_part(text) {
@@ -126,8 +145,8 @@ impl KeyChecker<'_> {
             },
             DeValue::Array(items) => items
                 .iter()
-                .try_for_each(|item| self.check_value(item, known)),
-            DeValue::Table(table) => self.check_table(table, known, Position::Nested),
+                .try_for_each(|item| self.check_value(item, known, path)),
+            DeValue::Table(table) => self.check_table(table, known, path),
             _ => Ok(()),
         }
     }

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::check::{KnownKeys, keys_of};
+use super::check::{KnownKeys, Nested, keys_of};
 use super::document::ConfigDocument;
 use super::error::ConfigError;
 use super::hooks::RawHooks;
+use super::post_check::{RawExpect, RawFileCheck, RawPostCheck, RawSqlCheck, collect_checks};
 use super::preset::RawSnapshots;
+use super::restore_settings::{RawRestore, RestoreSettings};
 use super::source::{RawSource, collect_sources, written_sources};
 use super::value::{ValueText, optional};
 use super::written::{TableKind, WrittenTable};
@@ -36,6 +38,9 @@ pub(super) struct RawConfig {
     pack: Option<RawPack>,
     spool: Option<RawSpool>,
     hooks: Option<RawHooks>,
+    restore: Option<RawRestore>,
+    #[serde(default)]
+    check: Vec<Spanned<RawPostCheck>>,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +113,18 @@ pub(super) fn known_keys() -> KnownKeys {
             ("pack", keys_of::<RawPack>()),
             ("spool", keys_of::<RawSpool>()),
             ("hooks", keys_of::<RawHooks>()),
+            ("restore", keys_of::<RawRestore>()),
+            ("check", keys_of::<RawPostCheck>()),
+        ],
+        nested: vec![
+            ("target.retention", Nested::Known(keys_of::<RawRetention>())),
+            ("restore.map", Nested::Free),
+            ("check.body", Nested::Free),
+            ("check.explain", Nested::Free),
+            ("check.expect", Nested::Known(keys_of::<RawExpect>())),
+            ("check.expect.json", Nested::Free),
+            ("check.sql", Nested::Known(keys_of::<RawSqlCheck>())),
+            ("check.file", Nested::Known(keys_of::<RawFileCheck>())),
         ],
     }
 }
@@ -144,6 +161,8 @@ impl RawConfig {
             .collect::<Result<_, _>>()?;
         let state = document.resolve(&self.state);
         let snapshots_dir = self.snapshots.dir.as_deref();
+        let sources = collect_sources(document, &self.snapshots, &self.source)?;
+        let restore = self.restore.unwrap_or_default();
         Ok(Config {
             file: document.file.to_owned(),
             host,
@@ -157,7 +176,9 @@ impl RawConfig {
                 .map_or_else(|| state.join("snapshots"), |dir| document.resolve(dir)),
             keep_local: self.snapshots.keep(document)?,
             state,
-            sources: collect_sources(document, &self.snapshots, &self.source)?,
+            restore: restore.validate(document, &sources, RestoreSettings::default())?,
+            checks: collect_checks(document, &self.check, Vec::new())?,
+            sources,
             targets: targets(document, &self.target)?,
             retention: retention(document, self.retention.as_ref())?,
             schedule: schedule(document, self.schedule)?,

@@ -80,6 +80,14 @@ impl Config {
     }
 }
 
+/// Whether the value of `key` is a command, which may have a password among its arguments.
+fn is_command(key: &str) -> bool {
+    matches!(
+        key,
+        "command" | "before" | "after" | "failed" | "ssh" | "stop" | "start" | "stopped"
+    )
+}
+
 struct Viewer<'a> {
     document: &'a ConfigDocument<'a>,
     settings: Vec<Setting>,
@@ -107,7 +115,7 @@ impl Viewer<'_> {
                         }
                     }
                 }
-                _ if matches!(*table, "source" | "target") => {}
+                _ if matches!(*table, "source" | "target" | "check") => {}
                 _ => self.table(table, 0, None),
             }
         }
@@ -159,10 +167,10 @@ impl Viewer<'_> {
     /// before its host.
     fn shown(&self, key: &str, value: &Spanned<DeValue<'_>>) -> String {
         match (key, value.get_ref()) {
-            ("command" | "before" | "after" | "failed" | "ssh", DeValue::String(line)) => {
+            (key, DeValue::String(line)) if is_command(key) => {
                 format!("{:?}", CommandLine::Shell(line.to_string()).brief())
             }
-            ("command" | "before" | "after" | "failed" | "ssh", DeValue::Array(words)) => {
+            (key, DeValue::Array(words)) if is_command(key) => {
                 let words = words.iter();
                 let words = words.filter_map(|word| word.get_ref().as_str().map(str::to_owned));
                 format!("{:?}", CommandLine::Words(words.collect()).brief())

@@ -1,6 +1,6 @@
 //! DESIGN's layers, held by reading what the sources import.
 //!
-//! `cli → jobs → stages (producer, packer, shipper, restore, prune, scrub) → repository, config → storage, keys, state
+//! `cli → jobs → stages (producer, packer, shipper, restore, prune, scrub, checks) → repository, config → storage, keys, state
 //! → format, retention → base`.
 #![allow(
     clippy::disallowed_methods,
@@ -24,7 +24,9 @@ const LAYERS: &[&[&str]] = &[
     &["format", "retention"],
     &["storage", "keys", "state"],
     &["repository", "config"],
-    &["producer", "packer", "shipper", "restore", "prune", "scrub"],
+    &[
+        "producer", "packer", "shipper", "restore", "prune", "scrub", "checks",
+    ],
     &["jobs"],
     &["cli"],
 ];

@@ -42,6 +42,7 @@ fn base(table: &str) -> &'static [(&'static str, &'static str)] {
         ],
         "source" => &[("kind", "\"tree\""), ("path", "\"/x\""), ("to", "\"x\"")],
         "target" => &[("name", "\"t\""), ("url", "\"s3://bucket/x\"")],
+        "check" => &[("name", "\"c\""), ("command", "\"true\"")],
         "snapshots" => &[("preset", "\"atocore\""), ("root", "\"/x\"")],
         _ => &[],
     }
@@ -64,7 +65,7 @@ fn with(table: &str, key: &str, value: &str) -> String {
     let mut text = render("", table.is_empty());
     if !table.is_empty() {
         let header = match table {
-            "source" | "target" => format!("[[{table}]]\n"),
+            "source" | "target" | "check" => format!("[[{table}]]\n"),
             other => format!("[{other}]\n"),
         };
         text += &header;
