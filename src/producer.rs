@@ -61,7 +61,9 @@ pub use backup_metadata::Validation;
 pub use error::{ProduceError, SourceError};
 pub use freed_bytes::freed_bytes;
 pub use leftovers::{Leftover, LeftoverKind, leftovers};
-pub use local_snapshots::{LocalSnapshot, delete, from_dir, in_place_of, left_out_of, list};
+pub use local_snapshots::{
+    InPlaceTrees, LocalSnapshot, delete, from_dir, in_place_of, left_out_of, list,
+};
 pub(crate) use run_hook::RunHook;
 pub use survey::{DroppedTotal, SourceSurvey, Surveyor, find_source};
 pub use validate::validate;

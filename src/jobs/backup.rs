@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::format::signature::{Signer, Trust};
 use crate::packer::PackOptions;
 use crate::packer::seal::Recipients;
-use crate::producer::{self, ProduceError, ProduceRequest, Produced};
+use crate::producer::{self, InPlaceTrees, ProduceError, ProduceRequest, Produced};
 use crate::state::State;
 use crate::state::catalog::Catalog;
 use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
@@ -110,10 +110,10 @@ fn existing(
     front: &dyn FrontEnd,
 ) -> Result<StagedSnapshot, JobError> {
     let snapshot = match which {
-        ExistingSnapshot::Dir(dir) => producer::from_dir(config, dir, false),
+        ExistingSnapshot::Dir(dir) => producer::from_dir(config, dir, InPlaceTrees::Skip),
         ExistingSnapshot::Chosen(choice) => {
             let dir = local_snapshots::find(config, choice, front)?;
-            producer::from_dir(config, &dir, true)
+            producer::from_dir(config, &dir, InPlaceTrees::Attach)
         }
     };
     snapshot.map_err(not_produced)

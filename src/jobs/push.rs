@@ -12,6 +12,7 @@
 //! Targets advance independently. If one fails, the push reports it and keeps its missing objects
 //! in the spool.
 
+pub(crate) mod carried_over;
 mod copy_sources;
 mod error;
 mod finish_target;

@@ -17,8 +17,9 @@ use serde::Serialize;
 
 use super::context::{FrontEnd, open_state};
 use super::error::JobError;
+use super::push::carried_over::CarriedOver;
 use super::push::inspect_targets::inspect_targets;
-use super::push::lineage::{Reconciled, carried_over, reconcile};
+use super::push::lineage::{Reconciled, reconcile};
 use super::push::looks::LookPlan;
 use super::push::{PushError, Target};
 use super::targets::{open_all, own_trust};
@@ -140,15 +141,13 @@ impl Rebuild {
         targets: &[Target],
         trust: &Trust,
     ) -> Result<Self, PushError> {
-        let carried = carried_over(&state)?;
+        let carried = CarriedOver::of(&state.catalog)?;
         let path = state.dir.join(NEW);
         remove(&path).map_err(failed("remove", &path))?;
         let file = NewFile(path.clone());
         // Closes every connection to the old catalog, which checkpoints its log.
         state.catalog = Catalog::open(&path)?;
-        for (key, value) in carried {
-            state.catalog.set_meta(key, &value)?;
-        }
+        carried.write(&state.catalog)?;
         let runtime = runtime().map_err(PushError::Runtime)?;
         let looks = LookPlan::whole(targets);
         let inspected_targets = runtime.block_on(inspect_targets(

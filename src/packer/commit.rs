@@ -9,7 +9,7 @@ use crate::format::known::KnownRef;
 use crate::format::manifest::{IndexRef, Manifest, ManifestCore, Totals, with_wide_times};
 use crate::format::signature::MANIFEST_NAMESPACE;
 use crate::format::version::FORMAT;
-use crate::state::catalog::Catalog;
+use crate::state::catalog::{Catalog, SnapshotOrigin};
 use crate::state::spool::Spool;
 
 /// What a manifest says about the archives of its snapshot.
@@ -89,5 +89,5 @@ fn sign_and_publish(
     let signature = signature.map_err(PackError::Sign)?;
     spool.put(&name.signature_key(), signature.as_bytes())?;
     spool.put(&name.key(), &manifest.bytes)?;
-    Ok(catalog.add_snapshot(manifest, false)?)
+    Ok(catalog.add_snapshot(manifest, SnapshotOrigin::MadeHere)?)
 }

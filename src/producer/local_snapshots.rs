@@ -117,14 +117,20 @@ pub(super) fn previous(dir: &Path) -> Option<Dir> {
     is_usable.then(|| chosen.dir().clone())
 }
 
+/// What becomes of the trees that belong to a snapshot and were read in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InPlaceTrees {
+    /// They are read from their configured paths.
+    Attach,
+    /// They are reported as skipped.
+    Skip,
+}
+
 /// Opens an existing directory as a snapshot. It is checked, and refused if it is invalid.
-///
-/// With `attach_in_place`, the trees that belong to the snapshot but were read in place are read
-/// from their configured paths; otherwise they are reported as skipped.
 pub fn from_dir(
     config: &Config,
     dir: &Path,
-    attach_in_place: bool,
+    in_place: InPlaceTrees,
 ) -> Result<StagedSnapshot, ProduceError> {
     let chosen = Chosen::open(dir).and_then(|chosen| match chosen.is_dir() {
         true => Ok(chosen),
@@ -163,7 +169,7 @@ pub fn from_dir(
     };
     let mut snapshot = described(config, chosen, stamp, &metadata, validation.databases);
     let sources = metadata.sealift.unwrap_or_default().sources;
-    attach_trees(config, &mut snapshot, &sources, attach_in_place)?;
+    attach_trees(config, &mut snapshot, &sources, in_place)?;
     Ok(snapshot)
 }
 
@@ -204,10 +210,14 @@ fn attach_trees(
     config: &Config,
     snapshot: &mut StagedSnapshot,
     sources: &[SourceEntry],
-    attach_in_place: bool,
+    in_place: InPlaceTrees,
 ) -> Result<(), ProduceError> {
     for entry in sources.iter().filter(|entry| entry.present && !entry.stage) {
-        match attach(config, entry, attach_in_place)? {
+        let part = match in_place {
+            InPlaceTrees::Attach => attach(config, entry)?,
+            InPlaceTrees::Skip => None,
+        };
+        match part {
             Some(part) => snapshot.parts.push(part),
             None => snapshot.skipped.push(Skipped {
                 path: entry.to.clone(),
@@ -279,16 +289,9 @@ fn atocores_records(config: &Config, dir: &Dir, metadata: &Metadata) -> Vec<Sour
     records(&entries)
 }
 
-/// Returns the part for a tree that was read in place, if it is `wanted` and still configured so.
-fn attach(
-    config: &Config,
-    entry: &SourceEntry,
-    wanted: bool,
-) -> Result<Option<Part>, ProduceError> {
-    let source = config
-        .sources
-        .iter()
-        .find(|source| wanted && source.to == entry.to);
+/// Returns the part for a tree that was read in place, if it is still configured so.
+fn attach(config: &Config, entry: &SourceEntry) -> Result<Option<Part>, ProduceError> {
+    let source = config.sources.iter().find(|source| source.to == entry.to);
     let Some((source, tree)) = source.and_then(|source| match &source.kind {
         SourceKind::Tree(tree) if !tree.stage => Some((source, tree)),
         _ => None,

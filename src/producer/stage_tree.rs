@@ -159,7 +159,7 @@ impl Job<'_> {
 /// that changed.
 pub(super) fn stage(job: &Job<'_>) -> Result<Staged, SourceError> {
     let aside = OnceCell::new();
-    let first = pass(job, None, false, &aside)?;
+    let first = pass(job, WalkKind::First, &aside)?;
     let mut staged = again::settle(job, first, &aside);
     if let Some(aside) = aside.into_inner() {
         let removed = aside.remove();
@@ -169,15 +169,24 @@ pub(super) fn stage(job: &Job<'_>) -> Result<Staged, SourceError> {
     Ok(staged)
 }
 
-/// Walks the tree once. Copies the entries that are not as in `earlier` or, without `may_copy`,
-/// only finds them.
+/// What one walk of the tree does.
+#[derive(Clone, Copy)]
+enum WalkKind<'a> {
+    /// It copies every entry.
+    First,
+    /// It copies the entries that are not as in this earlier walk.
+    CopyChanged(&'a Staged),
+    /// It only finds the entries that are not as in this earlier walk.
+    FindChanged(&'a Staged),
+}
+
+/// Walks the tree once.
 fn pass(
     job: &Job<'_>,
-    earlier: Option<&Staged>,
-    may_copy: bool,
+    kind: WalkKind<'_>,
     aside: &OnceCell<PrivateDir>,
 ) -> Result<Staged, SourceError> {
-    let mut stager = Stager::new(job, earlier, may_copy, aside);
+    let mut stager = Stager::new(job, kind, aside);
     let root_meta = Meta::of_fd(job.root).map_err(|source| SourceError::Io {
         what: "read",
         path: job.root.path().to_owned(),
@@ -207,19 +216,15 @@ struct Stager<'a> {
 }
 
 impl<'a> Stager<'a> {
-    fn new(
-        job: &'a Job<'a>,
-        earlier: Option<&'a Staged>,
-        may_copy: bool,
-        aside: &'a OnceCell<PrivateDir>,
-    ) -> Self {
+    fn new(job: &'a Job<'a>, kind: WalkKind<'a>, aside: &'a OnceCell<PrivateDir>) -> Self {
         let mut staged = Staged::default();
-        if let Some(earlier) = earlier {
-            staged.notes.clone_from(&earlier.notes);
+        let earlier = Earlier::of(kind, aside);
+        if let Some(earlier) = &earlier {
+            staged.notes.clone_from(&earlier.staged.notes);
         }
         Self {
             job,
-            earlier: earlier.map(|earlier| Earlier::new(earlier, may_copy, aside)),
+            earlier,
             started: clock::of_files(),
             staged,
             links: HashMap::new(),

@@ -17,6 +17,7 @@ mod cached;
 mod chosen;
 mod hash_sets;
 mod in_use;
+mod lookups;
 mod numbers;
 mod publication_state;
 mod row_checksum;
@@ -39,10 +40,9 @@ use cached::Cached;
 pub use about::SnapshotAbout;
 pub use archives::{CatalogArchive, NewArchive, NewChunk, Recorder};
 pub use chosen::ArchiveSize;
-pub(crate) use hash_sets::ADOPTED_HEADS;
 pub use publication_state::PublicationState;
 pub use scrub_history::ArchiveCheck;
-pub use snapshots::{KnownGroup, Publications, RunRecord, SnapshotRow};
+pub use snapshots::{KnownGroup, Publications, RunRecord, SnapshotOrigin, SnapshotRow};
 pub use table::ChunkTable;
 
 /// Why the catalog cannot be used.
@@ -93,11 +93,13 @@ pub enum CatalogError {
 }
 
 /// Version 2: the checksum of an archive's row is that of its columns. One of version 1, that of
-/// the row as JSON, is still valid.
-const CATALOG_VERSION: i64 = 2;
+/// the row as JSON, is still valid. Version 3: sets of hashes have a table of their own.
+const CATALOG_VERSION: i64 = 3;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hash_sets(
+  name TEXT NOT NULL, hash BLOB NOT NULL, PRIMARY KEY(name, hash)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS recipient_sets(name TEXT PRIMARY KEY, members TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS archives(
   n INTEGER PRIMARY KEY, writer BLOB NOT NULL, counter INTEGER NOT NULL, kind TEXT NOT NULL,
@@ -212,6 +214,7 @@ impl Catalog {
         }
         if found < CATALOG_VERSION {
             db.execute_batch(SCHEMA).map_err(fail)?;
+            hash_sets::take_over(&db).map_err(fail)?;
             db.pragma_update(None, "user_version", CATALOG_VERSION)
                 .map_err(fail)?;
         }
@@ -323,63 +326,6 @@ impl Catalog {
             sets.insert(name, serde_json::from_str(&members).unwrap_or_default());
         }
         Ok(sets)
-    }
-
-    /// Estimates the number of chunks from the size of the file.
-    pub fn about_chunks(&self) -> Result<usize, CatalogError> {
-        const CHUNKS_IN_A_PAGE: usize = 60;
-        let pages: i64 = self
-            .db
-            .query_row("PRAGMA page_count", [], |row| row.get(0))
-            .map_err(self.fail())?;
-        Ok(pages as usize * CHUNKS_IN_A_PAGE)
-    }
-
-    /// Ends the read transaction of the look-ups, so that later ones see new rows and the log can
-    /// be checkpointed. Call it after a batch of look-ups and before any write.
-    pub fn end_lookups(&self) -> Result<(), CatalogError> {
-        match self.lookups.is_autocommit() {
-            true => Ok(()),
-            false => self.lookups.execute_batch("COMMIT").map_err(self.fail()),
-        }
-    }
-
-    /// Begins a batch of look-ups, which see the catalog as it is now until [`Self::end_lookups`].
-    pub fn begin_lookups(&self) -> Result<(), CatalogError> {
-        match self.lookups.is_autocommit() {
-            true => self.lookups.execute_batch("BEGIN").map_err(self.fail()),
-            false => Ok(()),
-        }
-    }
-
-    /// Returns the place of a chunk; `None` if it is unknown, or its row fails its checksum.
-    pub fn find_chunk(&self, hash: &ChunkHash) -> Result<Option<ChunkPlace>, CatalogError> {
-        let mut query = self
-            .lookups
-            .prepare_cached("SELECT archive, offset, length FROM chunks WHERE hash=?1")
-            .map_err(self.fail())?;
-        let found = query
-            .query_row([&hash[..]], |row| {
-                known(|| {
-                    let (length, checked) = row_checksum::unpack(row.get(2)?);
-                    let place = ChunkPlace {
-                        archive: row.get(0)?,
-                        offset: row.get::<_, i64>(1)? as u64,
-                        length,
-                    };
-                    Ok((checked == row_checksum::of_chunk(hash, &place)).then_some(place))
-                })
-            })
-            .optional()
-            .map_err(self.fail())?;
-        Ok(found.flatten())
-    }
-
-    /// Returns whether any chunk is known.
-    pub fn has_chunks(&self) -> Result<bool, CatalogError> {
-        self.db
-            .query_row("SELECT EXISTS(SELECT 1 FROM chunks)", [], |row| row.get(0))
-            .map_err(self.fail())
     }
 }
 

@@ -10,7 +10,7 @@ use super::looks::{LookPlan, PartOfTarget};
 use crate::base::ids::{ARCHIVES, Hash, MANIFESTS, ObjectKey};
 use crate::format::manifest::{Manifest, ManifestName};
 use crate::state::State;
-use crate::state::catalog::{ArchiveSize, Catalog, CatalogArchive};
+use crate::state::catalog::{ArchiveSize, Catalog, CatalogArchive, SnapshotOrigin};
 use crate::state::spool::Spool;
 
 /// A manifest that a killed run put into the spool but not into the catalog is a snapshot all the
@@ -32,7 +32,9 @@ pub(super) fn adopt_spooled_manifests(state: &mut State) -> Result<(), PushError
         let parsed = Manifest::parse_named(&name, &state.spool.read(&name.key())?);
         match parsed {
             Ok(manifest) if state.spool.contains(&name.signature_key()) => {
-                state.catalog.add_snapshot(&manifest, false)?;
+                state
+                    .catalog
+                    .add_snapshot(&manifest, SnapshotOrigin::MadeHere)?;
             }
             _ => state.spool.remove(&key)?,
         }

@@ -24,29 +24,14 @@ use crate::format::manifest::{Known, MAX_SEQUENCE};
 use crate::format::signature::Trust;
 use crate::packer::Lineage;
 use crate::state::State;
-use crate::state::catalog::{ADOPTED_HEADS, PublicationState};
+use crate::state::catalog::{PublicationState, SnapshotOrigin};
 use crate::state::machine::machine_id;
 
 /// Catalog entry: the highest sequence that this catalog ever knew.
-const HIGHEST: &str = "highest sequence";
+pub(super) const HIGHEST: &str = "highest sequence";
 /// Catalog entry: the sequence that `adopt --after` gave, for a host whose snapshots no target
 /// shows.
-const BEGINS_AFTER: &str = "begins after";
-
-/// Returns the catalog entries that no target shows and that a rebuilt catalog needs.
-pub(crate) fn carried_over(state: &State) -> Result<Vec<(&'static str, String)>, PushError> {
-    let mut carried = Vec::new();
-    let signers = [introduction::LAST_SIGNER, introduction::ANNOUNCED];
-    for key in [ADOPTED_HEADS, HIGHEST, BEGINS_AFTER]
-        .into_iter()
-        .chain(signers)
-    {
-        if let Some(value) = state.catalog.meta(key)? {
-            carried.push((key, value));
-        }
-    }
-    Ok(carried)
-}
+pub(super) const BEGINS_AFTER: &str = "begins after";
 
 /// The lineage of the next snapshot, and what the operator should know.
 #[derive(Debug)]
@@ -243,7 +228,9 @@ fn take_in_foreign(
         }
     }
     for (snapshot, _) in foreign.values() {
-        state.catalog.add_snapshot(&snapshot.manifest, true)?;
+        state
+            .catalog
+            .add_snapshot(&snapshot.manifest, SnapshotOrigin::FoundOnTarget)?;
     }
     if newest >= own_head {
         let snapshots = foreign.values().map(|(snapshot, _)| *snapshot);

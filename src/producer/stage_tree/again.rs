@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 use super::seen::{EntryStamp, flag};
 use super::take::{EntryFailure, MadeCopy, destination};
-use super::{ATTEMPTS, CopiedDatabase, Job, PAUSE_OF_TREE, Staged, Stager, pass};
+use super::{ATTEMPTS, CopiedDatabase, Job, PAUSE_OF_TREE, Staged, Stager, WalkKind, pass};
 use crate::base::error_chain::with_causes;
 use crate::base::openat::PrivateDir;
 use crate::base::walk::Found;
@@ -42,7 +42,11 @@ pub(super) fn settle(job: &Job<'_>, first: Staged, aside: &OnceCell<PrivateDir>)
         }
         // The walk collects them again. Without them the next snapshot copies more than it must.
         staged.file_stamps = Vec::new();
-        let looked = pass(job, Some(&staged), attempt < ATTEMPTS, aside);
+        let kind = match attempt < ATTEMPTS {
+            true => WalkKind::CopyChanged(&staged),
+            false => WalkKind::FindChanged(&staged),
+        };
+        let looked = pass(job, kind, aside);
         match looked {
             Ok(again) => staged = again,
             Err(error) => staged.cause = Some(error),

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
 use super::seen::{EntryStamp, SeenCursor};
-use super::{SIDECARS, Staged};
+use super::{SIDECARS, Staged, WalkKind};
 use crate::base::openat::{Meta, PrivateDir};
 
 /// The previous walk, and the position in it.
@@ -26,12 +26,18 @@ pub(super) struct Earlier<'a> {
 }
 
 impl<'a> Earlier<'a> {
-    pub(crate) fn new(staged: &'a Staged, may_copy: bool, aside: &'a OnceCell<PrivateDir>) -> Self {
+    /// Returns the walk before the one of this kind. `None`: it is the first.
+    pub(super) fn of(kind: WalkKind<'a>, aside: &'a OnceCell<PrivateDir>) -> Option<Self> {
+        let (staged, may_copy) = match kind {
+            WalkKind::First => return None,
+            WalkKind::CopyChanged(staged) => (staged, true),
+            WalkKind::FindChanged(staged) => (staged, false),
+        };
         let mut reasons: HashMap<&str, Vec<&str>> = HashMap::new();
         for one in &staged.skipped {
             reasons.entry(&one.path).or_default().push(&one.reason);
         }
-        Self {
+        Some(Self {
             staged,
             cursor: staged.seen.cursor(),
             reasons,
@@ -39,7 +45,7 @@ impl<'a> Earlier<'a> {
             may_copy,
             aside,
             gone: Vec::new(),
-        }
+        })
     }
 
     /// Notes that the walk could not read `path`, which is relative to the tree.

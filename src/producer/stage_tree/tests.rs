@@ -64,7 +64,7 @@ impl Scene {
 /// Stages the tree; `change` runs before the item `at`.
 fn stage_with(scene: &Scene, at: &str, change: impl Fn()) -> Result<Staged, SourceError> {
     let job = scene.job();
-    let mut staged = pass_with(&job, None, false, &OnceCell::new(), at, change)?;
+    let mut staged = pass_with(&job, WalkKind::First, &OnceCell::new(), at, change)?;
     finish(&job, &mut staged)?;
     Ok(staged)
 }
@@ -72,13 +72,12 @@ fn stage_with(scene: &Scene, at: &str, change: impl Fn()) -> Result<Staged, Sour
 /// [`pass`], with `change` before the item `at`.
 pub(super) fn pass_with(
     job: &Job<'_>,
-    earlier: Option<&Staged>,
-    may_copy: bool,
+    kind: WalkKind<'_>,
     aside: &OnceCell<PrivateDir>,
     at: &str,
     change: impl Fn(),
 ) -> Result<Staged, SourceError> {
-    let mut stager = Stager::new(job, earlier, may_copy, aside);
+    let mut stager = Stager::new(job, kind, aside);
     stager.root(Meta::of_fd(job.root).unwrap())?;
     for walked in walk(job.root, job.filter).unwrap() {
         if matches!(&walked, Walked::Found(found) if found.rel == at.as_bytes()) {
@@ -142,7 +141,7 @@ fn no_copy_is_made_through_a_copied_symlink() {
     symlink(&outside, scene.temp.path().join("tree/z")).unwrap();
     let job = scene.job();
     let aside = OnceCell::new();
-    let mut stager = Stager::new(&job, None, false, &aside);
+    let mut stager = Stager::new(&job, WalkKind::First, &aside);
     stager.root(Meta::of_fd(job.root).unwrap()).unwrap();
     let found = |rel: &str| Found {
         root: scene.root.clone(),

@@ -1,16 +1,14 @@
 //! Small sets of hashes that a run leaves for the next one.
 //!
-//! Each is one value in the catalog's `meta` table: the hashes in hex, in ascending order,
-//! separated by spaces. What is not a hash in such a value is ignored, as it was in the catalogs of
-//! earlier versions.
+//! Each hash is a row of the catalog's `hash_sets` table. Until version 2 of the catalog, each set was
+//! one value in the `meta` table.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
+
+use rusqlite::{Connection, params};
 
 use super::{Catalog, CatalogError};
 use crate::base::ids::Hash;
-
-/// The key of [`Catalog::adopted_heads`] in `meta`, for a new catalog that takes the value over.
-pub(crate) const ADOPTED_HEADS: &str = "adopted";
 
 /// A set of hashes in the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,23 +19,61 @@ enum HashSetKey {
 }
 
 impl HashSetKey {
-    /// The key in `meta`.
-    fn text(self) -> &'static str {
+    const ALL: [Self; 3] = [
+        Self::DamagedCopies,
+        Self::AdoptedHeads,
+        Self::UnusableArchives,
+    ];
+
+    /// The set's name in the table.
+    fn name(self) -> &'static str {
+        match self {
+            Self::DamagedCopies => "damaged_copies",
+            Self::AdoptedHeads => "adopted_heads",
+            Self::UnusableArchives => "unusable_archives",
+        }
+    }
+
+    /// The key that the set had in `meta` until version 2: the value is the hashes in hex, separated
+    /// by spaces.
+    fn key_in_meta(self) -> &'static str {
         match self {
             Self::DamagedCopies => "damaged on a donor",
-            Self::AdoptedHeads => ADOPTED_HEADS,
+            Self::AdoptedHeads => "adopted",
             Self::UnusableArchives => "unusable archives",
         }
     }
 }
 
+/// Moves the sets of an earlier version into the table.
+pub(super) fn take_over(db: &Connection) -> rusqlite::Result<()> {
+    for key in HashSetKey::ALL {
+        let mut query = db.prepare("SELECT value FROM meta WHERE key=?1")?;
+        let texts = query.query_map([key.key_in_meta()], |row| row.get::<_, String>(0))?;
+        for text in texts {
+            // What is not a hash is ignored, as those versions did.
+            let hashes = text?;
+            for hash in hashes
+                .split(' ')
+                .filter_map(|hash| hash.parse::<Hash>().ok())
+            {
+                insert(db, key, &hash)?;
+            }
+        }
+        db.execute("DELETE FROM meta WHERE key=?1", [key.key_in_meta()])?;
+    }
+    Ok(())
+}
+
+fn insert(db: &Connection, key: HashSetKey, hash: &Hash) -> rusqlite::Result<()> {
+    let sql = "INSERT OR IGNORE INTO hash_sets VALUES(?1,?2)";
+    db.execute(sql, params![key.name(), &hash.0[..]]).map(drop)
+}
+
 impl Catalog {
     /// Returns the archives that were damaged on a target from which they should have been copied.
     pub fn damaged_copies(&self) -> Result<HashSet<Hash>, CatalogError> {
-        Ok(self
-            .hash_set(HashSetKey::DamagedCopies)?
-            .into_iter()
-            .collect())
+        self.hash_set(HashSetKey::DamagedCopies)
     }
 
     /// Adds to [`Self::damaged_copies`].
@@ -51,10 +87,7 @@ impl Catalog {
     /// Returns the core hashes of heads of other machines that the operator accepted as this host's
     /// own past.
     pub fn adopted_heads(&self) -> Result<HashSet<Hash>, CatalogError> {
-        Ok(self
-            .hash_set(HashSetKey::AdoptedHeads)?
-            .into_iter()
-            .collect())
+        self.hash_set(HashSetKey::AdoptedHeads)
     }
 
     /// Adds to [`Self::adopted_heads`].
@@ -68,10 +101,7 @@ impl Catalog {
     /// Returns the archives that no new snapshot may use, on whatever target they are: a target
     /// holds a damaged copy, and no sound copy to repair it with was found.
     pub fn unusable(&self) -> Result<HashSet<Hash>, CatalogError> {
-        Ok(self
-            .hash_set(HashSetKey::UnusableArchives)?
-            .into_iter()
-            .collect())
+        self.hash_set(HashSetKey::UnusableArchives)
     }
 
     /// Makes the next push store the content of `archive` again.
@@ -81,37 +111,41 @@ impl Catalog {
 
     /// Lets new snapshots use `archive` again.
     pub fn mark_usable(&self, archive: &Hash) -> Result<(), CatalogError> {
-        let mut all = self.hash_set(HashSetKey::UnusableArchives)?;
-        match all.remove(archive) {
-            true => self.set_hash_set(HashSetKey::UnusableArchives, &all),
-            false => Ok(()),
-        }
+        let sql = "DELETE FROM hash_sets WHERE name=?1 AND hash=?2";
+        let values = params![HashSetKey::UnusableArchives.name(), &archive.0[..]];
+        self.db.execute(sql, values).map(drop).map_err(self.fail())
     }
 
-    fn hash_set(&self, key: HashSetKey) -> Result<BTreeSet<Hash>, CatalogError> {
-        let text = self.meta(key.text())?.unwrap_or_default();
-        let hashes = text.split(' ').filter_map(|hash| hash.parse().ok());
-        Ok(hashes.collect())
+    fn hash_set(&self, key: HashSetKey) -> Result<HashSet<Hash>, CatalogError> {
+        let read = || {
+            let mut query = self
+                .db
+                .prepare("SELECT hash FROM hash_sets WHERE name=?1")?;
+            let hashes = query.query_map([key.name()], |row| Ok(Hash(row.get(0)?)))?;
+            hashes.collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(self.fail())
     }
 
-    /// Writes only if something is new: each write is a flush of the disk.
+    /// Adds all hashes in one transaction. Writes only if something is new: each write is a flush
+    /// of the disk.
     fn add_to_hash_set(
         &self,
         key: HashSetKey,
         hashes: impl IntoIterator<Item = Hash>,
     ) -> Result<(), CatalogError> {
-        let mut all = self.hash_set(key)?;
-        let before = all.len();
-        all.extend(hashes);
-        match all.len() > before {
-            true => self.set_hash_set(key, &all),
-            false => Ok(()),
+        let known = self.hash_set(key)?;
+        let new = hashes.into_iter().filter(|hash| !known.contains(hash));
+        let mut new = new.peekable();
+        if new.peek().is_none() {
+            return Ok(());
         }
-    }
-
-    fn set_hash_set(&self, key: HashSetKey, hashes: &BTreeSet<Hash>) -> Result<(), CatalogError> {
-        let texts: Vec<String> = hashes.iter().map(Hash::to_string).collect();
-        self.set_meta(key.text(), &texts.join(" "))
+        let mut write = || {
+            let transaction = self.db.unchecked_transaction()?;
+            new.try_for_each(|hash| insert(&transaction, key, &hash))?;
+            transaction.commit()
+        };
+        write().map_err(self.fail())
     }
 }
 
@@ -119,29 +153,49 @@ impl Catalog {
 mod tests {
     use super::*;
 
-    /// Kind: a set is written in another form than earlier versions read, or one set is taken for
-    /// another.
+    fn catalog(dir: &tempfile::TempDir) -> Catalog {
+        Catalog::open(&dir.path().join("catalog.db")).unwrap()
+    }
+
     #[test]
-    fn hash_sets_keep_their_form_and_do_not_mix() {
+    fn hash_sets_do_not_mix() {
         let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(&dir.path().join("catalog.db")).unwrap();
+        let catalog = catalog(&dir);
         let (first, second) = (Hash([1; 32]), Hash([2; 32]));
         assert!(catalog.damaged_copies().unwrap().is_empty());
-        catalog.add_damaged_copies([second, first]).unwrap();
+        catalog.add_damaged_copies([second, first, second]).unwrap();
         catalog.add_adopted_heads([second]).unwrap();
         catalog.mark_unusable(&first).unwrap();
-        assert_eq!(
-            catalog.meta("damaged on a donor").unwrap(),
-            Some(format!("{first} {second}"))
-        );
         assert_eq!(catalog.damaged_copies().unwrap(), [first, second].into());
         assert_eq!(catalog.adopted_heads().unwrap(), [second].into());
         assert_eq!(catalog.unusable().unwrap(), [first].into());
         catalog.mark_usable(&second).unwrap();
         catalog.mark_usable(&first).unwrap();
         assert!(catalog.unusable().unwrap().is_empty());
-        // As an earlier version left it when it emptied a set, and a value that no version wrote.
-        catalog.set_meta("adopted", &format!(" {first} x")).unwrap();
-        assert_eq!(catalog.adopted_heads().unwrap(), [first].into());
+        assert_eq!(catalog.damaged_copies().unwrap(), [first, second].into());
+    }
+
+    /// Kind: a newer program forgets what an earlier one noted.
+    #[test]
+    fn the_sets_of_an_earlier_version_are_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (Hash([1; 32]), Hash([2; 32]));
+        let old = catalog(&dir);
+        for (key, value) in [
+            ("damaged on a donor", format!("{first} {second}")),
+            // As an early version left it when it emptied a set, and a value that no version wrote.
+            ("adopted", format!(" {first} x")),
+            ("unusable archives", String::new()),
+        ] {
+            old.set_meta(key, &value).unwrap();
+        }
+        let to_version_2 = "DROP TABLE hash_sets; PRAGMA user_version=2";
+        old.db.execute_batch(to_version_2).unwrap();
+        old.close().unwrap();
+        let new = catalog(&dir);
+        assert_eq!(new.damaged_copies().unwrap(), [first, second].into());
+        assert_eq!(new.adopted_heads().unwrap(), [first].into());
+        assert!(new.unusable().unwrap().is_empty());
+        assert_eq!(new.meta("adopted").unwrap(), None);
     }
 }

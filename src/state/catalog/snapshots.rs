@@ -92,6 +92,15 @@ fn lost_key(stamp: Stamp) -> String {
     format!("lost {stamp}")
 }
 
+/// How this catalog learned of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotOrigin {
+    /// This host made it.
+    MadeHere,
+    /// It was found on a target, and this catalog did not know it.
+    FoundOnTarget,
+}
+
 impl Catalog {
     /// Returns the groups of the manifest before `sequence`, or of an earlier attempt at this one;
     /// none if the catalog has those of another manifest.
@@ -143,8 +152,12 @@ impl Catalog {
         tx.commit().map_err(&fail)
     }
 
-    /// Records a snapshot of this writer, or (`foreign`) one that was found on a target.
-    pub fn add_snapshot(&self, manifest: &Manifest, foreign: bool) -> Result<(), CatalogError> {
+    /// Records a snapshot.
+    pub fn add_snapshot(
+        &self,
+        manifest: &Manifest,
+        origin: SnapshotOrigin,
+    ) -> Result<(), CatalogError> {
         let core = &manifest.core;
         let row = SnapshotRow {
             known: Known {
@@ -166,7 +179,7 @@ impl Catalog {
                     row.name.to_string(),
                     core.totals.bytes as i64,
                     core.totals.new_bytes as i64,
-                    foreign
+                    origin == SnapshotOrigin::FoundOnTarget
                 ],
             )
             .map_err(self.fail())?;

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use super::host::{Host, damage, now, rows};
 use crate::support::files::names_in;
-use sealift::producer::{ProduceError, from_dir, list, validate};
+use sealift::producer::{InPlaceTrees, ProduceError, from_dir, list, validate};
 
 #[test]
 fn a_snapshot_has_atocores_layout_and_metadata() {
@@ -137,7 +137,7 @@ fn an_invalid_snapshot_is_kept_aside_and_never_taken_for_one() {
     assert_eq!(host.snapshots(), ["invalid-20260407T060000Z"]);
     assert!(list(&host.config.snapshots_dir).unwrap().is_empty());
     assert_eq!(validate(&dir).errors, errors);
-    let refused = from_dir(&host.config, &dir, true).unwrap_err();
+    let refused = from_dir(&host.config, &dir, InPlaceTrees::Attach).unwrap_err();
     assert!(matches!(refused, ProduceError::Invalid { .. }), "{refused}");
 
     // Even one that was mended since is no snapshot: other parts of it may be wrong.
@@ -146,7 +146,7 @@ fn an_invalid_snapshot_is_kept_aside_and_never_taken_for_one() {
     let sound = host.database("sound.db", "DELETE");
     fs::copy(&sound, dir.join("db/atocore.db")).unwrap();
     assert!(validate(&dir).valid);
-    assert!(from_dir(&host.config, &dir, true).is_err());
+    assert!(from_dir(&host.config, &dir, InPlaceTrees::Attach).is_err());
 
     // The stamp is taken: the next snapshot does not get the same one.
     host.write("live/config/project-registry.json", b"{}");

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::host::Host;
 use crate::support::files::names_in;
-use sealift::producer::{from_dir, list};
+use sealift::producer::{InPlaceTrees, from_dir, list};
 
 #[test]
 fn only_stamps_are_listed_oldest_first() {
@@ -38,7 +38,7 @@ fn only_stamps_are_listed_oldest_first() {
 fn a_snapshot_is_taken_up_as_it_was_made() {
     let host = Host::atocore();
     let made = host.try_produce(&["chroma"]).unwrap();
-    let again = from_dir(&host.config, &made.dir, true).unwrap();
+    let again = from_dir(&host.config, &made.dir, InPlaceTrees::Attach).unwrap();
     assert_eq!(again.stamp, made.snapshot.stamp);
     assert_eq!(again.tags, made.snapshot.tags);
     assert_eq!(again.note, made.snapshot.note);
@@ -52,7 +52,9 @@ fn a_snapshot_is_taken_up_as_it_was_made() {
     let moved = host.path("moved");
     fs::rename(&made.dir, &moved).unwrap();
     assert_eq!(
-        from_dir(&host.config, &moved, false).unwrap().stamp,
+        from_dir(&host.config, &moved, InPlaceTrees::Skip)
+            .unwrap()
+            .stamp,
         made.snapshot.stamp
     );
 }
@@ -66,7 +68,7 @@ fn trees_read_in_place_are_attached_or_missed() {
     host.write("later/x", b"x");
     let dir = host.produce().dir;
     host.reconfigure(&format!("{tree}{later}"));
-    let attached = from_dir(&host.config, &dir, true).unwrap();
+    let attached = from_dir(&host.config, &dir, InPlaceTrees::Attach).unwrap();
     assert_eq!(
         attached.parts.len(),
         2,
@@ -76,12 +78,15 @@ fn trees_read_in_place_are_attached_or_missed() {
     assert_eq!(attached.parts[1].root.path(), host.path("live"));
     assert!(!attached.parts[1].staged && attached.skipped.is_empty());
 
-    let alone = from_dir(&host.config, &dir, false).unwrap();
+    let alone = from_dir(&host.config, &dir, InPlaceTrees::Skip).unwrap();
     assert_eq!(alone.parts.len(), 1);
     assert_eq!(alone.skipped[0].path, "live");
     host.reconfigure(later);
     assert_eq!(
-        from_dir(&host.config, &dir, true).unwrap().skipped[0].path,
+        from_dir(&host.config, &dir, InPlaceTrees::Attach)
+            .unwrap()
+            .skipped[0]
+            .path,
         "live"
     );
 }
@@ -91,7 +96,7 @@ fn any_directory_can_be_pushed() {
     let host = Host::atocore();
     let open = host.open_database("some/app.db", "WAL");
     host.write("some/file", b"x");
-    let snapshot = from_dir(&host.config, &host.path("some"), false).unwrap();
+    let snapshot = from_dir(&host.config, &host.path("some"), InPlaceTrees::Skip).unwrap();
     let [part] = snapshot.parts.as_slice() else {
         panic!("{:?}", snapshot.parts);
     };
@@ -103,7 +108,7 @@ fn any_directory_can_be_pushed() {
         host.path("some").to_str().unwrap()
     );
     drop(open);
-    let missing = from_dir(&host.config, &host.path("none"), false).unwrap_err();
+    let missing = from_dir(&host.config, &host.path("none"), InPlaceTrees::Skip).unwrap_err();
     assert!(
         missing.to_string().contains("snapshot_missing"),
         "{missing}"

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::host::{Host, damage};
 use crate::support::files::names_in;
-use sealift::producer::{from_dir, validate};
+use sealift::producer::{InPlaceTrees, from_dir, validate};
 
 /// A snapshot as AtoCore itself makes it.
 fn atocores_own(host: &Host, chroma: bool) -> PathBuf {
@@ -52,7 +52,7 @@ fn a_sound_snapshot_of_either_making_is_valid() {
             .map(|d| d.path.as_str())
             .collect();
         assert_eq!(paths, ["chroma/chroma.sqlite3", "db/atocore.db"]);
-        let snapshot = from_dir(&host.config, &dir, true).unwrap();
+        let snapshot = from_dir(&host.config, &dir, InPlaceTrees::Attach).unwrap();
         assert_eq!(
             snapshot.stamp.to_string(),
             dir.file_name().unwrap().to_str().unwrap()
@@ -122,7 +122,9 @@ fn each_code_has_its_cause() {
             assert!(!validation.valid);
             assert_eq!(validation.errors, [code], "{}", dir.display());
             assert!(!validation.details.is_empty());
-            let refused = from_dir(&host.config, &dir, true).unwrap_err().to_string();
+            let refused = from_dir(&host.config, &dir, InPlaceTrees::Attach)
+                .unwrap_err()
+                .to_string();
             assert!(refused.contains(code), "{refused}");
         }
     }

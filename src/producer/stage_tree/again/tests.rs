@@ -16,18 +16,18 @@ fn settle_clock() {
 }
 
 fn first(job: &Job<'_>) -> Staged {
-    pass(job, None, false, &OnceCell::new()).unwrap()
+    pass(job, WalkKind::First, &OnceCell::new()).unwrap()
 }
 
 /// Runs a walk that only compares.
 fn look(job: &Job<'_>, earlier: &Staged) -> Staged {
-    pass(job, Some(earlier), false, &OnceCell::new()).unwrap()
+    pass(job, WalkKind::FindChanged(earlier), &OnceCell::new()).unwrap()
 }
 
 /// Runs a walk that copies changed entries.
 fn again(job: &Job<'_>, earlier: &Staged) -> Staged {
     let aside = OnceCell::new();
-    let staged = pass(job, Some(earlier), true, &aside).unwrap();
+    let staged = pass(job, WalkKind::CopyChanged(earlier), &aside).unwrap();
     if let Some(aside) = aside.into_inner() {
         aside.remove().unwrap();
     }
@@ -296,10 +296,10 @@ fn becomes_the_tree(what: &str, change: fn(&Path), moment: (bool, &str)) {
             changed();
             made
         }
-        (true, at) => pass_with(&job, None, false, &aside, at, changed).unwrap(),
+        (true, at) => pass_with(&job, WalkKind::First, &aside, at, changed).unwrap(),
         (false, at) => {
             let made = first(&job);
-            pass_with(&job, Some(&made), true, &aside, at, changed).unwrap()
+            pass_with(&job, WalkKind::CopyChanged(&made), &aside, at, changed).unwrap()
         }
     };
     settle_clock();
@@ -340,7 +340,7 @@ fn a_name_that_was_linked_to_an_older_copy_is_in_doubt() {
         fs::write(path("a"), "other").unwrap();
         settle_clock();
     };
-    let one = pass_with(&job, None, false, &OnceCell::new(), "m", change).unwrap();
+    let one = pass_with(&job, WalkKind::First, &OnceCell::new(), "m", change).unwrap();
     assert_eq!(fs::read(scene.copy("z")).unwrap(), b"first");
     assert_eq!(moved(&look(&job, &one)), ["a", "z"]);
     assert_eq!(again(&job, &one).bytes, 6);
