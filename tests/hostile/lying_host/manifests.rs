@@ -11,6 +11,96 @@ use crate::support::cage::{Cage, publish_bytes, replace_page, republish, republi
 use crate::support::is_long;
 use crate::support::tree::noise;
 
+type Change = fn(&mut serde_json::Value, &mut serde_json::Value);
+
+/// Changes of a manifest's two lines, and what the refusal says.
+const ABSURD: [(&str, Change, &str); 17] = [
+    (
+        "a later format",
+        |core, _| core["format"] = json!(2),
+        "format 2",
+    ),
+    (
+        "no format",
+        |core, _| core["format"] = json!(-1),
+        "malformed",
+    ),
+    (
+        "features",
+        |core, _| core["requires"] = json!(["\u{1b}[2J\u{7}"]),
+        "features",
+    ),
+    (
+        "a strange key",
+        |core, _| core["\u{1b}]0;pwned\u{7}"] = json!(1),
+        "unknown field",
+    ),
+    (
+        "another host",
+        |core, _| core["host"] = json!("other"),
+        "to host other",
+    ),
+    (
+        "no host",
+        |core, _| core["host"] = json!("../dalidou"),
+        "malformed",
+    ),
+    (
+        "the last sequence",
+        |core, _| core["sequence"] = json!(u64::MAX),
+        "out of range",
+    ),
+    (
+        "beyond it",
+        |core, _| core["sequence"] = json!(1u64 << 53),
+        "out of range",
+    ),
+    (
+        "no stamp",
+        |core, _| core["stamp"] = json!("20261399T996199Z"),
+        "",
+    ),
+    (
+        "no parents",
+        |core, _| core["parents"] = json!(["\u{1b}c"]),
+        "malformed",
+    ),
+    (
+        "known as text",
+        |core, _| core["known"] = json!("all"),
+        "malformed",
+    ),
+    (
+        "no time",
+        |core, _| core["next_by"] = json!("tomorrow"),
+        "malformed",
+    ),
+    (
+        "no extents",
+        |core, _| core["index"]["extents"] = json!([["-", 0]]),
+        "malformed",
+    ),
+    (
+        "negative bytes",
+        |core, _| core["index"]["bytes"] = json!(-1),
+        "malformed",
+    ),
+    (
+        "a page that is a path",
+        |_, tables| tables["tables"] = json!(["../../canary/file"]),
+        "malformed",
+    ),
+    ("a list", |core, _| *core = json!([1, 2, 3]), "malformed"),
+    (
+        "a page twice",
+        |_, tables| {
+            let page = tables["tables"][0].clone();
+            tables["tables"] = json!([page, page]);
+        },
+        "twice",
+    ),
+];
+
 /// A signed manifest that no reader takes: it is named, and an older one can still be had.
 #[test]
 fn an_absurd_manifest_is_named_and_an_older_one_restorable() {
@@ -18,94 +108,7 @@ fn an_absurd_manifest_is_named_and_an_older_one_restorable() {
     let tree = cage.tree.clone();
     let first = cage.repo.push(&tree);
     let second = cage.repo.push(&tree);
-    type Change = fn(&mut serde_json::Value, &mut serde_json::Value);
-    let cases: [(&str, Change, &str); 17] = [
-        (
-            "a later format",
-            |core, _| core["format"] = json!(2),
-            "format 2",
-        ),
-        (
-            "no format",
-            |core, _| core["format"] = json!(-1),
-            "malformed",
-        ),
-        (
-            "features",
-            |core, _| core["requires"] = json!(["\u{1b}[2J\u{7}"]),
-            "features",
-        ),
-        (
-            "a strange key",
-            |core, _| core["\u{1b}]0;pwned\u{7}"] = json!(1),
-            "unknown field",
-        ),
-        (
-            "another host",
-            |core, _| core["host"] = json!("other"),
-            "to host other",
-        ),
-        (
-            "no host",
-            |core, _| core["host"] = json!("../dalidou"),
-            "malformed",
-        ),
-        (
-            "the last sequence",
-            |core, _| core["sequence"] = json!(u64::MAX),
-            "out of range",
-        ),
-        (
-            "beyond it",
-            |core, _| core["sequence"] = json!(1u64 << 53),
-            "out of range",
-        ),
-        (
-            "no stamp",
-            |core, _| core["stamp"] = json!("20261399T996199Z"),
-            "",
-        ),
-        (
-            "no parents",
-            |core, _| core["parents"] = json!(["\u{1b}c"]),
-            "malformed",
-        ),
-        (
-            "known as text",
-            |core, _| core["known"] = json!("all"),
-            "malformed",
-        ),
-        (
-            "no time",
-            |core, _| core["next_by"] = json!("tomorrow"),
-            "malformed",
-        ),
-        (
-            "no extents",
-            |core, _| core["index"]["extents"] = json!([["-", 0]]),
-            "malformed",
-        ),
-        (
-            "negative bytes",
-            |core, _| core["index"]["bytes"] = json!(-1),
-            "malformed",
-        ),
-        (
-            "a page that is a path",
-            |_, tables| tables["tables"] = json!(["../../canary/file"]),
-            "malformed",
-        ),
-        ("a list", |core, _| *core = json!([1, 2, 3]), "malformed"),
-        (
-            "a page twice",
-            |_, tables| {
-                let page = tables["tables"][0].clone();
-                tables["tables"] = json!([page, page]);
-            },
-            "twice",
-        ),
-    ];
-    for (count, (what, change, says)) in cases.into_iter().enumerate() {
+    for (count, (what, change, says)) in ABSURD.into_iter().enumerate() {
         if count % 8 != 0 && !is_long() {
             // In everyday runs each eighth.
             continue;

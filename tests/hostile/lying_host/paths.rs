@@ -113,135 +113,137 @@ fn odd_names_are_names() {
     cage.verify().ended("odd names", &[0]);
 }
 
+type Lines = fn(&Words, String) -> Vec<Vec<u8>>;
+
+/// Entries through which a restore would write elsewhere; `f` is the content of a file.
+const THROUGH_LINKS: [(&str, Lines, &str); 12] = [
+    (
+        "a file below a link",
+        |w, f| {
+            let to = format!(r#","target":"{}""#, w.canary);
+            vec![
+                line(&named("zz"), "symlink", &to),
+                line(&named("zz/new"), "file", &f),
+            ]
+        },
+        "no parent",
+    ),
+    (
+        "a directory below a link",
+        |w, _| {
+            let to = format!(r#","target":"{}""#, w.canary);
+            vec![
+                line(&named("zz"), "symlink", &to),
+                line(&named("zz/dir"), "dir", ""),
+            ]
+        },
+        "no parent",
+    ),
+    (
+        "a link with content",
+        |w, f| {
+            let to = format!(r#","target":"{}/file"{f}"#, w.canary);
+            vec![line(&named("zz"), "symlink", &to)]
+        },
+        "the keys of a Symlink are wrong",
+    ),
+    (
+        "a link with extents",
+        |w, _| {
+            let rest = format!(
+                r#","target":"{}/file","size":500,"extents":[{}]"#,
+                w.canary, w.extent
+            );
+            vec![line(&named("zz"), "symlink", &rest)]
+        },
+        "the keys of a Symlink are wrong",
+    ),
+    (
+        "a device with content",
+        |w, _| {
+            let rest = format!(r#","rdev":[1,3],"size":500,"extents":[{}]"#, w.extent);
+            vec![line(&named("zz"), "chardev", &rest)]
+        },
+        "the keys of a Chardev are wrong",
+    ),
+    (
+        "a pipe with content",
+        |w, _| {
+            let rest = format!(r#","size":500,"extents":[{}]"#, w.extent);
+            vec![line(&named("zz"), "fifo", &rest)]
+        },
+        "the keys of a Fifo are wrong",
+    ),
+    (
+        "a directory with content",
+        |w, _| {
+            let rest = format!(r#","size":500,"extents":[{}]"#, w.extent);
+            vec![line(&named("zz"), "dir", &rest)]
+        },
+        "the keys of a Dir are wrong",
+    ),
+    (
+        "a hard link out",
+        |w, _| {
+            let rest = format!(r#","target":"{}/file""#, w.canary);
+            vec![line(&named("zz"), "hardlink", &rest)]
+        },
+        "unsafe path",
+    ),
+    (
+        "a hard link up",
+        |_, _| {
+            vec![line(
+                &named("zz"),
+                "hardlink",
+                r#","target":"../canary/file""#,
+            )]
+        },
+        "unsafe path",
+    ),
+    (
+        "a hard link through a link",
+        |w, _| {
+            let to = format!(r#","target":"{}""#, w.canary);
+            vec![
+                line(&named("zx"), "symlink", &to),
+                line(&named("zz"), "hardlink", r#","target":"zx/file""#),
+            ]
+        },
+        "hard link",
+    ),
+    (
+        "a hard link to a link",
+        |w, _| {
+            let to = format!(r#","target":"{}/file""#, w.canary);
+            vec![
+                line(&named("zx"), "symlink", &to),
+                line(&named("zz"), "hardlink", r#","target":"zx""#),
+            ]
+        },
+        "hard link",
+    ),
+    (
+        "a hard link with content",
+        |w, _| {
+            let rest = format!(r#","target":"z","size":500,"extents":[{}]"#, w.extent);
+            vec![line(&named("zz"), "hardlink", &rest)]
+        },
+        "the keys of a Hardlink are wrong",
+    ),
+];
+
 #[test]
 fn nothing_is_written_through_a_link_or_into_a_device() {
     let file = |words: &Words| {
         let (extent, blake3) = (&words.extent, &words.blake3);
         format!(r#","size":500,"blake3":"{blake3}","extents":[{extent}]"#)
     };
-    type Lines = fn(&Words, String) -> Vec<Vec<u8>>;
     let link = |path: &str, to: &str, rest: &str| {
         let to = serde_json::to_string(to).unwrap();
         line(&named(path), "symlink", &format!(r#","target":{to}{rest}"#))
     };
-    // Closures that catch nothing become functions.
-    let cases: [(&str, Lines, &str); 12] = [
-        (
-            "a file below a link",
-            |w, f| {
-                let to = format!(r#","target":"{}""#, w.canary);
-                vec![
-                    line(&named("zz"), "symlink", &to),
-                    line(&named("zz/new"), "file", &f),
-                ]
-            },
-            "no parent",
-        ),
-        (
-            "a directory below a link",
-            |w, _| {
-                let to = format!(r#","target":"{}""#, w.canary);
-                vec![
-                    line(&named("zz"), "symlink", &to),
-                    line(&named("zz/dir"), "dir", ""),
-                ]
-            },
-            "no parent",
-        ),
-        (
-            "a link with content",
-            |w, f| {
-                let to = format!(r#","target":"{}/file"{f}"#, w.canary);
-                vec![line(&named("zz"), "symlink", &to)]
-            },
-            "the keys of a Symlink are wrong",
-        ),
-        (
-            "a link with extents",
-            |w, _| {
-                let rest = format!(
-                    r#","target":"{}/file","size":500,"extents":[{}]"#,
-                    w.canary, w.extent
-                );
-                vec![line(&named("zz"), "symlink", &rest)]
-            },
-            "the keys of a Symlink are wrong",
-        ),
-        (
-            "a device with content",
-            |w, _| {
-                let rest = format!(r#","rdev":[1,3],"size":500,"extents":[{}]"#, w.extent);
-                vec![line(&named("zz"), "chardev", &rest)]
-            },
-            "the keys of a Chardev are wrong",
-        ),
-        (
-            "a pipe with content",
-            |w, _| {
-                let rest = format!(r#","size":500,"extents":[{}]"#, w.extent);
-                vec![line(&named("zz"), "fifo", &rest)]
-            },
-            "the keys of a Fifo are wrong",
-        ),
-        (
-            "a directory with content",
-            |w, _| {
-                let rest = format!(r#","size":500,"extents":[{}]"#, w.extent);
-                vec![line(&named("zz"), "dir", &rest)]
-            },
-            "the keys of a Dir are wrong",
-        ),
-        (
-            "a hard link out",
-            |w, _| {
-                let rest = format!(r#","target":"{}/file""#, w.canary);
-                vec![line(&named("zz"), "hardlink", &rest)]
-            },
-            "unsafe path",
-        ),
-        (
-            "a hard link up",
-            |_, _| {
-                vec![line(
-                    &named("zz"),
-                    "hardlink",
-                    r#","target":"../canary/file""#,
-                )]
-            },
-            "unsafe path",
-        ),
-        (
-            "a hard link through a link",
-            |w, _| {
-                let to = format!(r#","target":"{}""#, w.canary);
-                vec![
-                    line(&named("zx"), "symlink", &to),
-                    line(&named("zz"), "hardlink", r#","target":"zx/file""#),
-                ]
-            },
-            "hard link",
-        ),
-        (
-            "a hard link to a link",
-            |w, _| {
-                let to = format!(r#","target":"{}/file""#, w.canary);
-                vec![
-                    line(&named("zx"), "symlink", &to),
-                    line(&named("zz"), "hardlink", r#","target":"zx""#),
-                ]
-            },
-            "hard link",
-        ),
-        (
-            "a hard link with content",
-            |w, _| {
-                let rest = format!(r#","target":"z","size":500,"extents":[{}]"#, w.extent);
-                vec![line(&named("zz"), "hardlink", &rest)]
-            },
-            "the keys of a Hardlink are wrong",
-        ),
-    ];
-    for (what, lines, says) in cases {
+    for (what, lines, says) in THROUGH_LINKS {
         let cage = Cage::with_lines(|words| lines(words, file(words)));
         cage.refuses(what, says, "");
         if what.starts_with("a link with") {

@@ -158,131 +158,133 @@ const fn want(
     }
 }
 
+/// One variable, its value, and what a command does with no other one.
+const WANTS: [(&str, &str, Want); 14] = [
+    // Nothing of this needs a variable.
+    (
+        "",
+        "",
+        want(&["--config", "c.toml", "--quiet", "backup"], 0, &[]),
+    ),
+    ("", "", want(&["--config", "c.toml", "list"], 0, &[])),
+    (
+        "",
+        "",
+        want(
+            &["list"],
+            2,
+            &[
+                "no configuration found",
+                "/etc/sealift/sealift.toml",
+                "sealift init",
+            ],
+        ),
+    ),
+    (
+        "HOME",
+        "",
+        want(&["list"], 2, &["no configuration found", "sealift init"]),
+    ),
+    (
+        "SEALIFT_CONFIG",
+        "none.toml",
+        want(&["list"], 2, &["none.toml", "No such file"]),
+    ),
+    (
+        "TMPDIR",
+        "/none",
+        want(&["--config", "c.toml", "--quiet", "backup"], 0, &[]),
+    ),
+    (
+        "TMPDIR",
+        "/none",
+        want(
+            &[
+                "restore",
+                "--from",
+                "repo",
+                "--identity",
+                "key.txt",
+                "--signer",
+                "SIGNER",
+                "--to",
+                "out",
+            ],
+            0,
+            &[],
+        ),
+    ),
+    (
+        "TMPDIR",
+        "/none",
+        want(
+            &[
+                "ls",
+                "latest",
+                "--from",
+                "repo",
+                "--identity",
+                "key.txt",
+                "--signer",
+                "SIGNER",
+            ],
+            0,
+            &[],
+        ),
+    ),
+    (
+        "TMPDIR",
+        "/none",
+        want(
+            &["sync", "./repo", "./copy", "--signer", "SIGNER"],
+            1,
+            &["/none", "--scratch"],
+        ),
+    ),
+    (
+        "TMPDIR",
+        "/none",
+        want(
+            &["--config", "c.toml", "verify", "--identity", "key.txt"],
+            1,
+            &["/none", "--scratch"],
+        ),
+    ),
+    ("TMPDIR", "/none", want(&["demo"], 1, &["/none", "TMPDIR"])),
+    (
+        "PATH",
+        "/none",
+        want(
+            &["list", "--from", "rsync://me@127.0.0.1/x"],
+            1,
+            &["rsync", "not on the PATH"],
+        ),
+    ),
+    (
+        "PATH",
+        "/none",
+        want(
+            &["list", "--from", "sftp://me@127.0.0.1/x"],
+            1,
+            &["ssh", "not on the PATH"],
+        ),
+    ),
+    (
+        "PATH",
+        "",
+        want(
+            &["list", "--from", "me@127.0.0.1:x"],
+            1,
+            &["rsync", "not on the PATH"],
+        ),
+    ),
+];
+
 #[test]
 fn without_surroundings_it_works_or_says_what_it_misses() {
     let host = host();
     let signer = host.signer.clone();
-    let wants = [
-        // Nothing of this needs a variable.
-        (
-            "",
-            "",
-            want(&["--config", "c.toml", "--quiet", "backup"], 0, &[]),
-        ),
-        ("", "", want(&["--config", "c.toml", "list"], 0, &[])),
-        (
-            "",
-            "",
-            want(
-                &["list"],
-                2,
-                &[
-                    "no configuration found",
-                    "/etc/sealift/sealift.toml",
-                    "sealift init",
-                ],
-            ),
-        ),
-        (
-            "HOME",
-            "",
-            want(&["list"], 2, &["no configuration found", "sealift init"]),
-        ),
-        (
-            "SEALIFT_CONFIG",
-            "none.toml",
-            want(&["list"], 2, &["none.toml", "No such file"]),
-        ),
-        (
-            "TMPDIR",
-            "/none",
-            want(&["--config", "c.toml", "--quiet", "backup"], 0, &[]),
-        ),
-        (
-            "TMPDIR",
-            "/none",
-            want(
-                &[
-                    "restore",
-                    "--from",
-                    "repo",
-                    "--identity",
-                    "key.txt",
-                    "--signer",
-                    "SIGNER",
-                    "--to",
-                    "out",
-                ],
-                0,
-                &[],
-            ),
-        ),
-        (
-            "TMPDIR",
-            "/none",
-            want(
-                &[
-                    "ls",
-                    "latest",
-                    "--from",
-                    "repo",
-                    "--identity",
-                    "key.txt",
-                    "--signer",
-                    "SIGNER",
-                ],
-                0,
-                &[],
-            ),
-        ),
-        (
-            "TMPDIR",
-            "/none",
-            want(
-                &["sync", "./repo", "./copy", "--signer", "SIGNER"],
-                1,
-                &["/none", "--scratch"],
-            ),
-        ),
-        (
-            "TMPDIR",
-            "/none",
-            want(
-                &["--config", "c.toml", "verify", "--identity", "key.txt"],
-                1,
-                &["/none", "--scratch"],
-            ),
-        ),
-        ("TMPDIR", "/none", want(&["demo"], 1, &["/none", "TMPDIR"])),
-        (
-            "PATH",
-            "/none",
-            want(
-                &["list", "--from", "rsync://me@127.0.0.1/x"],
-                1,
-                &["rsync", "not on the PATH"],
-            ),
-        ),
-        (
-            "PATH",
-            "/none",
-            want(
-                &["list", "--from", "sftp://me@127.0.0.1/x"],
-                1,
-                &["ssh", "not on the PATH"],
-            ),
-        ),
-        (
-            "PATH",
-            "",
-            want(
-                &["list", "--from", "me@127.0.0.1:x"],
-                1,
-                &["rsync", "not on the PATH"],
-            ),
-        ),
-    ];
-    for (name, value, want) in wants {
+    for (name, value, want) in WANTS {
         let arguments = want.arguments.iter().map(|word| match *word {
             "SIGNER" => signer.as_str(),
             word => word,
