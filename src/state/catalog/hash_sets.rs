@@ -1,7 +1,7 @@
 //! Small sets of hashes that a run leaves for the next one.
 //!
-//! Each hash is a row of the catalog's `hash_sets` table. Until version 2 of the catalog, each set was
-//! one value in the `meta` table.
+//! Each hash is a row of the catalog's `hash_sets` table. Until version 2 of the catalog, each set
+//! was one value in the `meta` table.
 
 use std::collections::HashSet;
 
@@ -34,8 +34,8 @@ impl HashSetKey {
         }
     }
 
-    /// The key that the set had in `meta` until version 2: the value is the hashes in hex, separated
-    /// by spaces.
+    /// The key that the set had in `meta` until version 2: the value is the hashes in hex,
+    /// separated by spaces.
     fn key_in_meta(self) -> &'static str {
         match self {
             Self::DamagedCopies => "damaged on a donor",
