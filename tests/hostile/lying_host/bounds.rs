@@ -79,8 +79,10 @@ fn depth_and_breadth_take_no_more_than_their_bytes() {
     let last = line(r#""path":"zz/file""#, "dir", "");
     let cage = Cage::with_lines(|_| (0..depth).map(longer).chain([last]).collect());
     cage.ls().ended("breadth", &[0]);
+    // The long form takes a minute on a quiet machine.
+    let most = if is_long() { 600 } else { 120 };
     let took = start.elapsed().as_secs();
-    assert!(took < 120, "{took} s");
+    assert!(took < most, "{took} s");
 }
 
 /// A line of zeros, and one of nothing but extents.
