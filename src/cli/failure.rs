@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::output;
+use crate::base::no_memory::is_lack_of_memory;
 use crate::jobs::error::{FaultOrigin, JobError};
 use crate::jobs::local_retention::LocalRetentionError;
 use crate::jobs::push::PushError;
@@ -218,7 +219,7 @@ pub(super) fn system_hint(error: &(dyn Error + 'static)) -> Option<&'static str>
 
 fn io_hint(error: &std::io::Error) -> Option<&'static str> {
     use std::io::ErrorKind::{
-        FileTooLarge, OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+        FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
     };
     match error.kind() {
         StorageFull | QuotaExceeded | FileTooLarge => {
@@ -228,9 +229,7 @@ fn io_hint(error: &std::io::Error) -> Option<&'static str> {
         PermissionDenied => {
             return Some("check owner and mode: this user has no permission");
         }
-        OutOfMemory => return Some(MORE_MEMORY),
-        // zstd's text for it.
-        _ if error.to_string().contains("not enough memory") => return Some(MORE_MEMORY),
+        _ if is_lack_of_memory(error) => return Some(MORE_MEMORY),
         _ => {}
     }
     match Errno::from_io_error(error)? {

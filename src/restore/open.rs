@@ -15,6 +15,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use age::{DecryptError, Decryptor, Identity};
 use age_core::format::{FileKey, Stanza};
 
+use crate::base::no_memory::is_lack_of_memory;
 use crate::format::archive::age_header::{AgeHeader, AgeHeaderError};
 use crate::format::archive::age_payload::{PayloadKey, PayloadReader};
 
@@ -46,9 +47,7 @@ impl OpenArchiveError {
     pub(crate) fn reading(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Self::Truncated,
-            io::ErrorKind::OutOfMemory => Self::NoMemory,
-            // zstd reports it as a text only.
-            _ if error.to_string().contains("not enough memory") => Self::NoMemory,
+            _ if is_lack_of_memory(&error) => Self::NoMemory,
             _ => Self::Corrupt(error.to_string()),
         }
     }
@@ -167,7 +166,13 @@ mod tests {
         // ZSTD_error_memory_allocation.
         let code = zstd::zstd_safe::ErrorCode::MAX - 63;
         let text = zstd::zstd_safe::get_error_name(code);
-        for error in [io::Error::other(text), io::ErrorKind::OutOfMemory.into()] {
+        // As the decoder reports it before it has a context.
+        let early = "zstd could not allocate a decompression context";
+        for error in [
+            io::Error::other(text),
+            io::Error::other(early),
+            io::ErrorKind::OutOfMemory.into(),
+        ] {
             assert!(matches!(
                 OpenArchiveError::reading(error),
                 OpenArchiveError::NoMemory
