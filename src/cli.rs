@@ -44,6 +44,7 @@ mod sync;
 mod target;
 mod target_args;
 mod terminal;
+mod trigger;
 mod usage;
 mod verdict;
 mod verify;
@@ -70,6 +71,7 @@ use events::EventSink;
 use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
 use retry_notes::RetryNotes;
+use trigger::TriggerName;
 use terminal::displays::{DisplayMode, Displays};
 
 /// Encrypted off-site backups that the server itself cannot decrypt.
@@ -96,6 +98,9 @@ struct Cli {
     /// backup as the target's `retry` says]
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
     retry: Option<Duration>,
+    /// Who began this run: the agent passes it [default: manual, or timer in a unit of systemd]
+    #[arg(long, global = true, hide = true, value_name = "NAME", value_enum)]
+    trigger: Option<TriggerName>,
     #[command(subcommand)]
     command: Command,
 }
@@ -248,6 +253,7 @@ impl Context {
             }
         }
         let mut config = found.config;
+        lock(&self.report).host = Some(config.host.clone());
         config.set_patience(&self.patience());
         Ok(config)
     }
@@ -329,6 +335,10 @@ impl FrontEnd for Context {
     fn show_restore(&self) -> Display {
         self.displays.show_transfer(Stage::Restoring, None, 0)
     }
+
+    fn run_report(&self) -> RunReport {
+        lock(&self.report).clone()
+    }
 }
 
 /// Parses the command line and runs the command. Returns its exit code.
@@ -348,7 +358,8 @@ pub fn run() -> ExitCode {
     if cli.command.holds_secrets() {
         process_limits::hide_memory();
     }
-    let report = RunReport::begin(&cli.command.kind(), clock::now());
+    let trigger = trigger::of(cli.trigger);
+    let report = RunReport::begin(&cli.command.kind(), trigger, clock::now());
     let report = Arc::new(Mutex::new(report));
     on_interrupt(events.clone(), Arc::clone(&report));
     let is_terminal = !cli.quiet && screen::open();
@@ -466,9 +477,8 @@ fn on_interrupt(events: Option<Arc<EventSink>>, report: Arc<Mutex<RunReport>>) {
         // First of all, since a terminal may take nothing, and then no print ever ends.
         let lines = crate::base::cleanup::run_all();
         if let Some(events) = &events {
-            // It says `cancelled` until it is concluded.
             let mut report = lock(&report);
-            report.ended_at = clock::now();
+            report.cancel(clock::now());
             events.end(json_of(&report));
         }
         process_limits::exit_failed_after(FAREWELL);

@@ -3,7 +3,6 @@
 pub(crate) mod report;
 mod run_hooks;
 mod run_record;
-mod run_summary;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,13 +61,13 @@ pub(crate) fn run(
     front: &dyn FrontEnd,
 ) -> Result<BackupReport, JobError> {
     recorded(config, || {
-        let mut hooked = HookedRun::new(config, "backup", request.hooks, front);
+        let mut hooked = HookedRun::new(config, request.hooks, front);
         let begun = Pusher::open(config, front).and_then(Pusher::begun);
         let mut pusher = match begun {
             Ok(pusher) => pusher,
             Err(error) => return Err(hooked.never_began(error)),
         };
-        let before = hooked.begin(pusher.run_number());
+        let before = hooked.begin();
         let mut done = before.and_then(|()| pusher.produce_and_push(request));
         if let Ok(report) = &mut done
             && report.is_published_somewhere()
@@ -89,7 +88,7 @@ pub(crate) fn push_existing(
     front: &dyn FrontEnd,
 ) -> Result<BackupReport, JobError> {
     recorded(config, || {
-        let mut hooked = HookedRun::new(config, "push", hooks, front);
+        let mut hooked = HookedRun::new(config, hooks, front);
         let begun = Pusher::open(config, front).and_then(|pusher| {
             let snapshot = existing(config, which, front)?;
             Ok((pusher.begun()?, snapshot))
@@ -98,7 +97,7 @@ pub(crate) fn push_existing(
             Ok(begun) => begun,
             Err(error) => return Err(hooked.never_began(error)),
         };
-        let before = hooked.begin(pusher.run_number());
+        let before = hooked.begin();
         let done = before.and_then(|()| pusher.push(&snapshot, false));
         pusher.conclude(done, hooked)
     })
@@ -252,24 +251,24 @@ impl<'a> Pusher<'a> {
         Ok(self)
     }
 
-    fn run_number(&self) -> Option<i64> {
-        self.run.as_ref().and_then(OngoingRun::number)
-    }
-
     /// Records how the run ended, and makes the report. An error of the push itself comes first.
     fn conclude(
         mut self,
-        mut done: Result<PushReport, JobError>,
+        done: Result<PushReport, JobError>,
         mut hooked: HookedRun<'_>,
     ) -> Result<BackupReport, JobError> {
-        hooked.end(&mut done, &self.left_out, !self.findings.is_empty());
+        hooked.leave_out(&self.left_out);
+        let mut done = done.map(|report| BackupReport {
+            details: self.details,
+            ..BackupReport::of(report, self.left_out, self.findings)
+        });
+        hooked.end(&mut done);
         let recorded = match self.run.take() {
-            Some(run) => run.end(&self.state.catalog, &done, &self.left_out),
+            Some(run) => run.end(&self.state.catalog, &done),
             None => Ok(()),
         };
         hooked.conclude();
-        let mut report = BackupReport::of(done?, self.left_out, self.findings);
-        report.details = self.details;
+        let mut report = done?;
         report.not_recorded = recorded.err();
         Ok(report)
     }

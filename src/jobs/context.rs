@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::JobError;
+use super::run_report::RunReport;
 use crate::base::progress::{Progress, Stage};
 use crate::base::scratch_dir::ScratchDir;
 use crate::config::Config;
@@ -28,6 +29,8 @@ pub(crate) trait FrontEnd: Sync {
     fn show_transfer(&self, stage: Stage, subject: &str, bytes: u64) -> Display;
     /// Begins to show a restore.
     fn show_restore(&self) -> Display;
+    /// Returns the report of the run, as it began.
+    fn run_report(&self) -> RunReport;
 }
 
 /// A display of progress, which ends when this is dropped.

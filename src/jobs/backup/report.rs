@@ -121,6 +121,19 @@ impl BackupReport {
         }
     }
 
+    /// Whether every target has the whole snapshot, and there is nothing to warn of. An alarm about a
+    /// source that shrank does not count.
+    pub(crate) fn is_everywhere(&self) -> bool {
+        let published = |target: &PushedTarget| target.state == PushedState::Published;
+        self.targets.iter().all(published) && self.skipped.is_empty() && self.warnings.is_empty()
+    }
+
+    /// Adds something that keeps the run from being complete.
+    pub(super) fn warn(&mut self, text: String) {
+        self.warnings.push(text);
+        self.complete = false;
+    }
+
     /// Whether at least one target has the snapshot.
     pub(crate) fn is_published_somewhere(&self) -> bool {
         let mut targets = self.targets.iter();
