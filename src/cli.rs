@@ -71,8 +71,8 @@ use events::EventSink;
 use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
 use retry_notes::RetryNotes;
-use trigger::TriggerName;
 use terminal::displays::{DisplayMode, Displays};
+use trigger::TriggerName;
 
 /// Encrypted off-site backups that the server itself cannot decrypt.
 #[derive(Debug, Parser)]
@@ -238,6 +238,8 @@ struct Context {
     /// Whether the warnings about the configuration were printed already.
     has_warned: AtomicBool,
     displays: Displays,
+    /// Receives the events of the run.
+    events: Option<Arc<EventSink>>,
     /// The report of the run, for `--events-fd`.
     report: Arc<Mutex<RunReport>>,
     /// The signers that this machine remembers, once a command looked one up.
@@ -262,7 +264,7 @@ impl Context {
     fn load_config_of_schedule(&self) -> Result<Config, Failure> {
         let mut config = self.load_config()?;
         if self.retry.is_none() && !retry_notes::is_read() {
-            config.set_patience(&Patience::of_a_schedule());
+            config.set_patience(&self.reporting(Patience::of_a_schedule()));
         }
         Ok(config)
     }
@@ -278,9 +280,17 @@ impl Context {
 
     /// Returns how long a command that a person waits for tries to reach a target.
     fn patience(&self) -> Patience {
-        let patience = self.retry.map_or_else(Patience::of_a_person, Patience::of);
-        match !self.quiet && retry_notes::is_read() {
-            true => patience.with_progress(Arc::new(RetryNotes)),
+        self.reporting(self.retry.map_or_else(Patience::of_a_person, Patience::of))
+    }
+
+    /// Returns `patience` with notes for those who read them.
+    fn reporting(&self, patience: Patience) -> Patience {
+        let notes = RetryNotes {
+            is_printed: !self.quiet && retry_notes::is_read(),
+            events: self.events.clone(),
+        };
+        match notes.is_printed || notes.events.is_some() {
+            true => patience.with_progress(Arc::new(notes)),
             false => patience,
         }
     }
@@ -322,6 +332,10 @@ impl FrontEnd for Context {
 
     fn stage(&self, stage: Stage, subject: Option<&str>) {
         self.displays.stage(stage, subject);
+    }
+
+    fn stage_bytes(&self, bytes: u64, bytes_total: Option<u64>) {
+        self.displays.stage_bytes(bytes, bytes_total);
     }
 
     fn show_push(&self) -> Display {
@@ -378,6 +392,7 @@ pub fn run() -> ExitCode {
         retry: cli.retry,
         has_warned: AtomicBool::new(false),
         displays,
+        events: events.clone(),
         report: Arc::clone(&report),
         signers: OnceLock::new(),
     };

@@ -264,7 +264,9 @@ mod tests {
 
     #[test]
     fn names_with_the_characters_of_a_glob_are_literal_if_they_exist() {
-        let all = ["a1", "a1/b", "a[1]", "a[1]/b", "a[1]/[c]", "foo\\bar", "x*", "xy"];
+        let all = [
+            "a1", "a1/b", "a[1]", "a[1]/b", "a[1]/[c]", "foo\\bar", "x*", "xy",
+        ];
         for (path, taken) in [
             ("foo\\bar", &["foo\\bar"][..]),
             ("foo\\\\bar", &["foo\\bar"]),

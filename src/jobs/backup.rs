@@ -398,8 +398,12 @@ struct FrontStages<'a>(&'a dyn FrontEnd);
 
 impl Progress for FrontStages<'_> {
     fn report(&self, event: &ProgressEvent<'_>) {
-        if let ProgressEvent::StageStarted { stage, subject } = event {
-            self.0.stage(*stage, *subject);
+        match event {
+            ProgressEvent::StageStarted { stage, subject } => self.0.stage(*stage, *subject),
+            ProgressEvent::SourceCopied { bytes, bytes_total } => {
+                self.0.stage_bytes(*bytes, *bytes_total);
+            }
+            _ => {}
         }
     }
 }

@@ -22,6 +22,9 @@ pub(crate) trait FrontEnd: Sync {
     fn note(&self, text: &str);
     /// Shows what the job does until it shows something else; `subject`: the source or target.
     fn stage(&self, stage: Stage, subject: Option<&str>);
+    /// Shows how many bytes the job has moved in the stage that is shown, of those to come if their
+    /// number is known.
+    fn stage_bytes(&self, bytes: u64, bytes_total: Option<u64>);
     /// Begins to show a push.
     fn show_push(&self) -> Display;
     /// Begins to show `bytes` being copied or read, as `stage` says; `subject`: of which host or

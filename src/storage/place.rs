@@ -169,7 +169,12 @@ mod tests {
             "[default]\nendpoint_url = https://default.example.org\n\
              [profile nas]\nendpoint_url = https://nas.example.org\n",
         );
-        let profile = |name| [("AWS_CONFIG_FILE", profiles.as_str()), ("AWS_PROFILE", name)];
+        let profile = |name| {
+            [
+                ("AWS_CONFIG_FILE", profiles.as_str()),
+                ("AWS_PROFILE", name),
+            ]
+        };
         let google = |name: &str| {
             let text = format!(r#"{{"gcs_base_url": "https://{name}.example.org"}}"#);
             file(name, &text)
@@ -199,11 +204,19 @@ mod tests {
             azure("one", "https://blob.example.org"),
             azure("two", "https://blob.example.org"),
             azure("one", "https://other.example.org"),
-            of("az://bucket/a", None, &[("AZURE_STORAGE_USE_EMULATOR", "true")]),
+            of(
+                "az://bucket/a",
+                None,
+                &[("AZURE_STORAGE_USE_EMULATOR", "true")],
+            ),
             of("s3://bucket/a", None, &profile("default")),
             of("s3://bucket/a", None, &profile("nas")),
             of("gs://bucket/a", None, &[("GOOGLE_SERVICE_ACCOUNT", &one)]),
-            of("gs://bucket/a", None, &[("GOOGLE_SERVICE_ACCOUNT_PATH", &two)]),
+            of(
+                "gs://bucket/a",
+                None,
+                &[("GOOGLE_SERVICE_ACCOUNT_PATH", &two)],
+            ),
             of("me@nas:/b", None, &[]),
             of("you@nas:/b", None, &[]),
             of("me@nas:b", None, &[]),

@@ -199,8 +199,7 @@ pub(crate) fn roots(spec: &TargetSpec, environment: &Environment) -> Result<Vec<
 }
 
 /// The variables that name the server, the first that is set counts.
-const ENDPOINT_VARIABLES: &[&str] =
-    &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+const ENDPOINT_VARIABLES: &[&str] = &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
 
 fn endpoint(
     spec: &TargetSpec,
