@@ -202,6 +202,7 @@ impl Command {
             Self::List(args) => !args.identity.is_empty(),
             Self::Ls(args) => !args.identity.is_empty(),
             Self::Verify(args) => !args.identity.is_empty(),
+            Self::Prune(args) => !args.identity.is_empty(),
             Self::Catalog(catalog::CatalogCommand::Rebuild(args)) => !args.identity.is_empty(),
             _ => false,
         }

@@ -366,7 +366,7 @@ impl<'a> Pusher<'a> {
         self.front.stage(Stage::Pruning, None);
         let mode = Mode::Delete(Consent::Missing);
         let completed = report.is_complete().then_some(report.manifest.stamp);
-        match retain_local(self.config, &self.state, mode, completed) {
+        match retain_local(self.config, &self.state, mode, &[], completed) {
             Ok(done) => {
                 let leftovers = done.leftovers.len() as u64;
                 let others = done.forgotten.len() as u64 - leftovers;
