@@ -68,8 +68,9 @@ pub(crate) struct ListedSnapshot {
     pub(crate) path: Option<String>,
     /// Whether its directory is valid. `None`: it is not there, or was not validated.
     pub(crate) valid: Option<bool>,
-    /// Names of the sources that it lacks because they failed.
-    pub(crate) lacks: Vec<String>,
+    /// Names of the sources that it lacks because they failed. `None`: not known, as its directory
+    /// is not here.
+    pub(crate) lacks: Option<Vec<String>>,
     /// Its state on each configured target, such as `published`. `None`: the target is behind, or
     /// the snapshot was never packed.
     pub(crate) targets: BTreeMap<String, Option<String>>,
@@ -256,7 +257,7 @@ impl ListedSnapshot {
             new_bytes: known.map(|row| row.new_bytes),
             path: path.map(|path| path.display().to_string()),
             valid: row.local.as_ref().and_then(|local| local.valid),
-            lacks: Vec::new(),
+            lacks: None,
             targets: row.states,
             on_request: about.as_ref().map(|about| on_request(config, about)),
             kept: stamp.map_or_else(Vec::new, |stamp| kept(pins, &stamp, tags)),
@@ -267,12 +268,11 @@ impl ListedSnapshot {
         listed
     }
 
-    fn left_out(&self) -> Vec<String> {
-        let sources = self.metadata.as_ref();
-        let sources = sources.and_then(|all| all["sealift"]["sources"].as_array());
+    fn left_out(&self) -> Option<Vec<String>> {
+        let sources = self.metadata.as_ref()?["sealift"]["sources"].as_array();
         let names = sources.into_iter().flatten();
         let names = names.filter_map(|source| source["left_out"]["source"].as_str());
-        names.map(str::to_owned).collect()
+        Some(names.map(str::to_owned).collect())
     }
 }
 

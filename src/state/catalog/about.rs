@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Catalog, CatalogError};
 use crate::base::ids::Hash;
+use crate::format::index::IndexHeader;
 
 /// What the catalog remembers of a snapshot's content.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,16 @@ pub struct SnapshotAbout {
     pub tags: Vec<String>,
     /// Where in it the sources belong that it holds.
     pub sources: Vec<String>,
+}
+
+impl From<IndexHeader> for SnapshotAbout {
+    fn from(header: IndexHeader) -> Self {
+        let sources = header.sources.into_iter();
+        Self {
+            tags: header.tags,
+            sources: sources.map(|source| source.to).collect(),
+        }
+    }
 }
 
 /// How the keys in `meta` begin.
