@@ -381,8 +381,8 @@ pub(crate) fn retain_on(
 /// Returns a sentence on `number` snapshots that stay because their tags are not known.
 pub(crate) fn unknown_tags(number: u64) -> String {
     format!(
-        "{} kept, since their tags are not known here and some tag keeps its snapshots; `sealift prune --identity FILE` \
-         decrypts them, `sealift catalog rebuild --identity FILE` learns them for good",
+        "{} kept, since their tags are not known here and some tag keeps its snapshots; the key holder's `prune --from \
+         URL --identity FILE` decrypts them, or `sealift catalog rebuild --identity FILE` on their host",
         count(number, "snapshot")
     )
 }
