@@ -316,7 +316,7 @@ impl Context {
 
     /// Keeps what a backup did for the report of the run.
     fn report_backup(&self, backup: &BackupReport) {
-        lock(&self.report).add_backup(backup);
+        backup.add_to(&mut lock(&self.report));
     }
 }
 

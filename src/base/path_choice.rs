@@ -1,10 +1,10 @@
 //! Which paths of a snapshot an operator means: literal paths, and globs such as
 //! `photos/**/*.jpg`.
 //!
-//! A path that exists is meant literally, even if it has a `*`, a `[` or a `\` in its name, and so is
-//! a directory that exists at the beginning of a glob. A glob is
-//! compared with whole paths from the top of the snapshot, as a shell would: `*` stops at `/`, `**`
-//! does not. Whatever is below a chosen path is chosen too. Needs no memory per file.
+//! A path that exists is meant literally, even if it has a `*`, a `[` or a `\` in its name, and so
+//! is a directory that exists at the beginning of a glob. A glob is compared with whole paths from
+//! the top of the snapshot, as a shell would: `*` stops at `/`, `**` does not. Whatever is below a
+//! chosen path is chosen too. Needs no memory per file.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;

@@ -1,8 +1,8 @@
 //! What is known of the tags of snapshots, for the retention that keeps some of them.
 //!
-//! The catalog has the tags of the snapshots that this host packed, and `backup-metadata.json` those
-//! of the copies on this host. On targets they are encrypted, so those of a lost catalog, or of
-//! another host, are not known without an identity. A snapshot whose tags are not known stays.
+//! The catalog has the tags of the snapshots that this host packed, and `backup-metadata.json`
+//! those of the copies on this host. On targets they are encrypted, so those of a lost catalog, or
+//! of another host, are not known without an identity. A snapshot whose tags are not known stays.
 
 use std::collections::HashMap;
 use std::sync::Arc;

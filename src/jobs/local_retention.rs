@@ -3,10 +3,10 @@
 //!
 //! They are plain copies, kept for a fast restore and for the next snapshot's hard links. The
 //! policy of `[retention]` is for the targets. Whatever the number says, a snapshot stays if some
-//! target still waits for it, if it was never pushed, if a target lost it, if it is pinned, or if it
-//! has a tag that keeps it, and so does the newest one that is known to be valid. So only copies that every target has are
-//! deleted. That loses nothing, and needs no guard against a wrong clock: order comes from the
-//! sequences in the catalog.
+//! target still waits for it, if it was never pushed, if a target lost it, if it is pinned, or if
+//! it has a tag that keeps it, and so does the newest one that is known to be valid. So only copies
+//! that every target has are deleted. That loses nothing, and needs no guard against a wrong clock:
+//! order comes from the sequences in the catalog.
 //!
 //! A run that ended before it packed its snapshot leaves a directory that no target ever gets. The
 //! caller holds the lock of the state directory, so that run is over; the directory goes once a
@@ -90,7 +90,7 @@ pub(crate) fn pins_of(config: &Config) -> Result<Pins, JobError> {
 
 /// Deletes the older snapshots of this host: those beyond the newest `[snapshots] keep` that every
 /// target has and that neither a pin nor a tag keeps, and those that interrupted runs left.
-/// `keep_tags`: tags that keep their snapshots besides those of the configuration. `completed_now`:
+/// `keep_tags`: tags that keep their snapshots, as those of the configuration do. `completed_now`:
 /// the snapshot of the caller's own run, if that run is complete and is not recorded yet.
 pub(crate) fn retain_local(
     config: &Config,

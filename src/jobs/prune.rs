@@ -39,7 +39,7 @@ pub(crate) struct TargetPruneRequest {
     pub(crate) policy: Option<Retention>,
     /// Snapshots that stay whatever the policy decides.
     pub(crate) keep: Vec<Stamp>,
-    /// Tags that keep their snapshots, besides those of the configuration.
+    /// Tags that keep their snapshots, as those of the configuration do.
     pub(crate) keep_tags: Vec<String>,
     /// Identities that decrypt the tags that this host does not know.
     pub(crate) identities: Option<Arc<Identities>>,

@@ -1,15 +1,15 @@
-//! The report of a run for other programs: the last event of `--events-fd`, and what the commands of
-//! `[hooks]` read.
+//! The report of a run for other programs: the last event of `--events-fd`, and what the commands
+//! of `[hooks]` read.
 //!
 //! Every field is always there, so that a reader needs to know one shape; docs/events.md describes
 //! it. Paths and tables are for the history of this host only: they must not leave it in clear, so
 //! hooks, which may send the report anywhere, get it without them.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::Serialize;
 
-use super::backup::report::{BackupReport, DatabaseRun, PushedState, SourceRun};
-use super::error::JobError;
 use crate::base::ids::{HostName, Stamp};
 
 /// Letters and digits of a run's id: those of a ULID.
@@ -88,9 +88,37 @@ pub(crate) struct RunReport {
     /// Names of the sources that failed.
     pub(crate) left_out: Vec<String>,
     pub(crate) retention: RetentionRun,
-    /// What keeps the run from being complete, besides skipped paths and targets that are behind.
+    /// What else keeps the run from being complete than skipped paths and targets that are behind.
     pub(crate) warnings: Vec<String>,
     pub(crate) errors: Vec<ErrorText>,
+}
+
+/// One source of the new snapshot.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct SourceRun {
+    pub(crate) name: String,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    /// Time that the source was copied for. `None`: this run did not copy it.
+    pub(crate) seconds: Option<f64>,
+}
+
+/// One database of the new snapshot.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct DatabaseRun {
+    /// Its path within the snapshot.
+    pub(crate) path: String,
+    /// Rows by table; `None`: they were not counted.
+    pub(crate) tables: Option<BTreeMap<String, u64>>,
+}
+
+/// Whether a target has the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PushedState {
+    Published,
+    /// The spool keeps what the target lacks for the next run.
+    Behind,
 }
 
 /// One target's part.
@@ -173,63 +201,6 @@ impl RunReport {
             warnings: Vec::new(),
             errors: Vec::new(),
         }
-    }
-
-    /// Adds what a backup or a push did.
-    pub(crate) fn add_backup(&mut self, report: &BackupReport) {
-        self.stamp = Some(report.stamp);
-        self.sequence = Some(report.sequence);
-        self.files = report.totals.files;
-        self.bytes = report.totals.bytes;
-        self.new_bytes = report.totals.new_bytes;
-        self.stored_bytes = report.new_archive_bytes;
-        self.sources.clone_from(&report.details.sources);
-        self.databases.clone_from(&report.details.databases);
-        self.retention.forgot.clone_from(&report.details.forgot);
-        let targets = report.targets.iter().map(|target| TargetRun {
-            name: target.name.clone(),
-            state: target.state,
-            sent_bytes: target.shipped_bytes,
-            objects: target.shipped_objects,
-            copied: target.copied_archives,
-            seconds: target.took.as_secs_f64(),
-            error: target.cause.clone(),
-        });
-        self.targets = targets.collect();
-        let skipped = report.skipped.iter().map(|one| SkippedPath {
-            path: one.path.clone(),
-            reason: one.reason.clone(),
-        });
-        self.skipped = skipped.collect();
-        self.skipped_paths = report.skipped.len() as u64;
-        let left_out = report.left_out.iter().map(|one| one.source.clone());
-        self.left_out = left_out.collect();
-        self.warnings.clone_from(&report.warnings);
-    }
-
-    /// Ends the report of a backup or a push as that ended.
-    pub(crate) fn conclude_backup(
-        &mut self,
-        done: Result<&BackupReport, &JobError>,
-        now: DateTime<Utc>,
-    ) {
-        self.errors.clear();
-        let (outcome, exit_code) = match done {
-            Err(error) => {
-                self.errors.push(ErrorText::of(error.error(), error.next()));
-                let exit_code = if error.is_request() { 2 } else { 1 };
-                (ReportedOutcome::Failed, exit_code)
-            }
-            Ok(report) => {
-                self.add_backup(report);
-                match (report.is_published_somewhere(), report.complete) {
-                    (false, _) => (ReportedOutcome::Failed, 1),
-                    (true, true) => (ReportedOutcome::Complete, 0),
-                    (true, false) => (ReportedOutcome::Partial, 3),
-                }
-            }
-        };
-        self.conclude(outcome, exit_code, now);
     }
 
     /// Ends the report of a run that a signal ended.

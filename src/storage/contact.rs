@@ -143,8 +143,8 @@ impl<F: Clone> Contact<F> {
         }
     }
 
-    /// Notes a failed attempt of a request that was tried first at `began`, tells the operator after
-    /// a short time, and returns how long the request is still retried.
+    /// Notes a failed attempt of a request that was tried first at `began`, tells the operator
+    /// after a short time, and returns how long the request is still retried.
     pub(super) fn failed(&self, began: Instant, cause: &str) -> Duration {
         let left = self.ends(began).saturating_duration_since(Instant::now());
         self.trouble().cause = Some(cause.to_owned());

@@ -201,7 +201,7 @@ fn a_catalog_in_doubt_is_replaced_and_kept() {
     assert!(new_bytes(&host.backup()) < 20_000);
 }
 
-/// Kind: what nobody knows any more is shown as if it were known.
+/// Kind: what is not known any more is shown as if there were none.
 #[test]
 fn tags_and_sources_are_known_again_where_they_can_be() {
     let mut host = Host::new();

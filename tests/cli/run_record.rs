@@ -91,7 +91,7 @@ fn a_run_that_cannot_begin_leaves_the_record_to_the_one_that_is_under_way() {
     fs::write(&record, written).unwrap();
     fs::write(host.path("c.toml"), config).unwrap();
     end(child, rustix::process::Signal::INT);
-    // Once nobody is at work, it is recorded.
+    // Once no other process is at work, it is recorded.
     let line = host.config();
     let line = line
         .lines()

@@ -374,7 +374,7 @@ pub(in crate::cli) const PAGES: &[Page] = &[
             ),
             (
                 "sealift prune --policy daily=7,weekly=4 --keep-tag release --dry-run",
-                "Show what another policy would keep, besides a tag's snapshots",
+                "Show what another policy would keep, and what a tag keeps",
             ),
             (
                 "sealift prune --forget 20260407T060000Z",

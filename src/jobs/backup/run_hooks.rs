@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::context::FrontEnd;
 use super::super::error::JobError;
-use super::super::run_report::{ReportedOutcome, RunReport};
+use super::super::run_report::{ErrorText, ReportedOutcome, RunReport};
 use super::report::BackupReport;
 use crate::base::cleanup::CleanupGuard;
 use crate::base::clock;
@@ -107,7 +107,7 @@ impl<'a> HookedRun<'a> {
 
     /// Runs `after`. If it fails, the run counts as partial.
     pub(super) fn end(&mut self, done: &mut Result<BackupReport, JobError>) {
-        self.run.conclude_backup(done.as_ref(), clock::now());
+        self.conclude_report(done.as_ref());
         self.started.after.store(true, Relaxed);
         let Err(error) = self.run_one("after", self.hooks.after.as_ref()) else {
             return;
@@ -117,7 +117,25 @@ impl<'a> HookedRun<'a> {
             Ok(report) => report.warn(text),
             Err(_) => self.front.warn(&text),
         }
-        self.run.conclude_backup(done.as_ref(), clock::now());
+        self.conclude_report(done.as_ref());
+    }
+
+    /// Ends the report as the run ended.
+    fn conclude_report(&mut self, done: Result<&BackupReport, &JobError>) {
+        self.run.errors.clear();
+        let (outcome, exit_code) = match done {
+            Err(error) => {
+                let text = ErrorText::of(error.error(), error.next());
+                self.run.errors.push(text);
+                let exit_code = if error.is_request() { 2 } else { 1 };
+                (ReportedOutcome::Failed, exit_code)
+            }
+            Ok(report) => {
+                report.add_to(&mut self.run);
+                report.outcome()
+            }
+        };
+        self.run.conclude(outcome, exit_code, clock::now());
     }
 
     /// Runs `failed` unless the run is complete. Its own failure changes nothing.
@@ -141,7 +159,7 @@ impl<'a> HookedRun<'a> {
 
     /// Notes that the run failed before it began, and runs `failed`. Returns the error.
     pub(super) fn never_began(mut self, error: JobError) -> JobError {
-        self.run.conclude_backup(Err(&error), clock::now());
+        self.conclude_report(Err(&error));
         self.conclude();
         error
     }

@@ -180,8 +180,8 @@ fn a_hook_that_does_not_end_is_ended_after_its_time() {
 #[test]
 fn hooks_and_events_have_one_report_and_hooks_get_no_paths() {
     let host = hooked("");
-    fs::write(host.data().join("secret name"), "x").unwrap();
-    std::os::unix::net::UnixListener::bind(host.data().join("a socket")).unwrap();
+    let source = "[[source]]\nkind = \"command\"\nname = \"bad\"\nto = \"hidden/place\"\ncommand = \"false\"\n\n[hooks]";
+    host.edit_config("[hooks]", source);
     let line = "exec \"$SEALIFT\" \"$@\" --events-fd 3 3>events";
     let command = host.command(&["backup"]);
     let mut shell = std::process::Command::new("sh");
@@ -227,12 +227,13 @@ fn hooks_and_events_have_one_report_and_hooks_get_no_paths() {
         assert!(!event[same].is_null(), "{same}");
     }
     assert_eq!(event["skipped_paths"], 1);
-    assert_eq!(event["skipped"][0]["path"], "data/a socket");
+    assert_eq!(event["skipped"][0]["path"], "hidden/place");
     assert_eq!(
         (&hook["skipped"], &hook["databases"]),
         (&Value::Array(vec![]), &Value::Array(vec![]))
     );
-    assert!(!hook.to_string().contains("a socket"), "{hook}");
+    assert_eq!(hook["left_out"][0], "bad");
+    assert!(!hook.to_string().contains("hidden"), "{hook}");
 }
 
 #[test]
