@@ -97,15 +97,15 @@ pub fn may_go(stamp: Stamp, reasons: &Reasons, confirmed: bool) -> Result<(), Na
     if confirmed {
         reasons.remove(&Reason::TagsUnknown);
     }
-    let refusals: [(Reason, fn(Stamp) -> NamedError); 7] = [
-        (Reason::Newest, NamedError::Newest),
-        (Reason::Whole, NamedError::Whole),
-        (Reason::Pinned, NamedError::Pinned),
-        (Reason::Tagged, NamedError::Tagged),
-        (Reason::BeforeShrink, NamedError::BeforeShrink),
-        (Reason::BeforeFailure, NamedError::BeforeFailure),
-        (Reason::TagsUnknown, NamedError::TagsUnknown),
-    ];
-    let refused = refusals.iter().find(|(reason, _)| reasons.contains(reason));
-    refused.map_or(Ok(()), |(_, error)| Err(error(stamp)))
+    let refused = reasons.iter().find_map(|reason| match reason {
+        Reason::Newest => Some(NamedError::Newest(stamp)),
+        Reason::Whole => Some(NamedError::Whole(stamp)),
+        Reason::Pinned => Some(NamedError::Pinned(stamp)),
+        Reason::Tagged => Some(NamedError::Tagged(stamp)),
+        Reason::TagsUnknown => Some(NamedError::TagsUnknown(stamp)),
+        Reason::BeforeShrink => Some(NamedError::BeforeShrink(stamp)),
+        Reason::BeforeFailure => Some(NamedError::BeforeFailure(stamp)),
+        _ => None,
+    });
+    refused.map_or(Ok(()), Err)
 }
