@@ -304,6 +304,11 @@ pub fn config(bytes: &[u8]) {
             sequence,
             stamp: Stamp::at(noon() - chrono::Duration::hours(300 - 7 * sequence as i64)).unwrap(),
             pinned: sequence == 3,
+            tags: match sequence {
+                4 => retention::TagMatch::Kept,
+                6 => retention::TagMatch::Unknown,
+                _ => retention::TagMatch::None,
+            },
             proven: sequence == 2,
         })
         .collect();

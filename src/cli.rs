@@ -44,6 +44,7 @@ mod sync;
 mod target;
 mod target_args;
 mod terminal;
+mod trigger;
 mod usage;
 mod verdict;
 mod verify;
@@ -71,6 +72,7 @@ use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
 use retry_notes::RetryNotes;
 use terminal::displays::{DisplayMode, Displays};
+use trigger::TriggerName;
 
 /// Encrypted off-site backups that the server itself cannot decrypt.
 #[derive(Debug, Parser)]
@@ -96,6 +98,9 @@ struct Cli {
     /// backup as the target's `retry` says]
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
     retry: Option<Duration>,
+    /// Who began this run: the agent passes it [default: manual, or timer in a unit of systemd]
+    #[arg(long, global = true, hide = true, value_name = "NAME", value_enum)]
+    trigger: Option<TriggerName>,
     #[command(subcommand)]
     command: Command,
 }
@@ -197,6 +202,7 @@ impl Command {
             Self::List(args) => !args.identity.is_empty(),
             Self::Ls(args) => !args.identity.is_empty(),
             Self::Verify(args) => !args.identity.is_empty(),
+            Self::Prune(args) => !args.identity.is_empty(),
             Self::Catalog(catalog::CatalogCommand::Rebuild(args)) => !args.identity.is_empty(),
             _ => false,
         }
@@ -233,6 +239,8 @@ struct Context {
     /// Whether the warnings about the configuration were printed already.
     has_warned: AtomicBool,
     displays: Displays,
+    /// Receives the events of the run.
+    events: Option<Arc<EventSink>>,
     /// The report of the run, for `--events-fd`.
     report: Arc<Mutex<RunReport>>,
     /// The signers that this machine remembers, once a command looked one up.
@@ -248,6 +256,7 @@ impl Context {
             }
         }
         let mut config = found.config;
+        lock(&self.report).host = Some(config.host.clone());
         config.set_patience(&self.patience());
         Ok(config)
     }
@@ -256,7 +265,7 @@ impl Context {
     fn load_config_of_schedule(&self) -> Result<Config, Failure> {
         let mut config = self.load_config()?;
         if self.retry.is_none() && !retry_notes::is_read() {
-            config.set_patience(&Patience::of_a_schedule());
+            config.set_patience(&self.reporting(Patience::of_a_schedule()));
         }
         Ok(config)
     }
@@ -272,9 +281,17 @@ impl Context {
 
     /// Returns how long a command that a person waits for tries to reach a target.
     fn patience(&self) -> Patience {
-        let patience = self.retry.map_or_else(Patience::of_a_person, Patience::of);
-        match !self.quiet && retry_notes::is_read() {
-            true => patience.with_progress(Arc::new(RetryNotes)),
+        self.reporting(self.retry.map_or_else(Patience::of_a_person, Patience::of))
+    }
+
+    /// Returns `patience` with notes for those who read them.
+    fn reporting(&self, patience: Patience) -> Patience {
+        let notes = RetryNotes {
+            is_printed: !self.quiet && retry_notes::is_read(),
+            events: self.events.clone(),
+        };
+        match notes.is_printed || notes.events.is_some() {
+            true => patience.with_progress(Arc::new(notes)),
             false => patience,
         }
     }
@@ -299,7 +316,7 @@ impl Context {
 
     /// Keeps what a backup did for the report of the run.
     fn report_backup(&self, backup: &BackupReport) {
-        lock(&self.report).add_backup(backup);
+        backup.add_to(&mut lock(&self.report));
     }
 }
 
@@ -318,6 +335,10 @@ impl FrontEnd for Context {
         self.displays.stage(stage, subject);
     }
 
+    fn stage_bytes(&self, bytes: u64, bytes_total: Option<u64>) {
+        self.displays.stage_bytes(bytes, bytes_total);
+    }
+
     fn show_push(&self) -> Display {
         self.displays.show_push()
     }
@@ -328,6 +349,10 @@ impl FrontEnd for Context {
 
     fn show_restore(&self) -> Display {
         self.displays.show_transfer(Stage::Restoring, None, 0)
+    }
+
+    fn run_report(&self) -> RunReport {
+        lock(&self.report).clone()
     }
 }
 
@@ -348,7 +373,8 @@ pub fn run() -> ExitCode {
     if cli.command.holds_secrets() {
         process_limits::hide_memory();
     }
-    let report = RunReport::begin(&cli.command.kind(), clock::now());
+    let trigger = trigger::of(cli.trigger);
+    let report = RunReport::begin(&cli.command.kind(), trigger, clock::now());
     let report = Arc::new(Mutex::new(report));
     on_interrupt(events.clone(), Arc::clone(&report));
     let is_terminal = !cli.quiet && screen::open();
@@ -367,6 +393,7 @@ pub fn run() -> ExitCode {
         retry: cli.retry,
         has_warned: AtomicBool::new(false),
         displays,
+        events: events.clone(),
         report: Arc::clone(&report),
         signers: OnceLock::new(),
     };
@@ -466,9 +493,8 @@ fn on_interrupt(events: Option<Arc<EventSink>>, report: Arc<Mutex<RunReport>>) {
         // First of all, since a terminal may take nothing, and then no print ever ends.
         let lines = crate::base::cleanup::run_all();
         if let Some(events) = &events {
-            // It says `cancelled` until it is concluded.
             let mut report = lock(&report);
-            report.ended_at = clock::now();
+            report.cancel(clock::now());
             events.end(json_of(&report));
         }
         process_limits::exit_failed_after(FAREWELL);

@@ -31,6 +31,7 @@ use self::document::ConfigDocument;
 use crate::base::ids::HostName;
 use crate::base::rate_schedule::Timetable;
 use crate::base::walk::Filter;
+use crate::retention::KeptTags;
 use crate::storage::Patience;
 
 pub use crate::retention::Policy as Retention;
@@ -91,6 +92,9 @@ pub struct Config {
     pub targets: Vec<TargetConfig>,
     /// The policy for targets without one of their own. `None` keeps everything.
     pub retention: Option<Retention>,
+    /// The tags of `[retention]` that keep their snapshots: on this host, and on targets without
+    /// `keep_tags` of their own.
+    pub keep_tags: Vec<String>,
     /// When backups are due.
     pub schedule: Schedule,
     /// Commands around a run.
@@ -327,6 +331,8 @@ pub struct TargetConfig {
     pub class: Option<String>,
     /// The policy for this target; `None`: that of `[retention]`.
     pub retention: Option<Retention>,
+    /// The tags that keep their snapshots on this target; `None`: those of `[retention]`.
+    pub keep_tags: Option<Vec<String>>,
     /// Each backup also deletes the snapshots on this target that the policy does not keep.
     pub prune: bool,
     /// How long the command that runs waits for the target's first answer; not part of the file.
@@ -411,6 +417,16 @@ impl Config {
     /// Returns the policy for `target`; `None` keeps everything.
     pub fn retention_of(&self, target: &TargetConfig) -> Option<Retention> {
         target.retention.or(self.retention)
+    }
+
+    /// Returns the tags that keep their snapshots on `target`.
+    pub fn keep_tags_of<'a>(&'a self, target: &'a TargetConfig) -> &'a [String] {
+        target.keep_tags.as_ref().unwrap_or(&self.keep_tags)
+    }
+
+    /// Returns the tags that keep their snapshots on this host.
+    pub fn kept_tags(&self) -> KeptTags {
+        KeptTags::new(self.keep_tags.iter().cloned())
     }
 
     /// Returns the target `name`; `None` if there is none.

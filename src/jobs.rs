@@ -15,6 +15,7 @@ pub(crate) mod dry_run;
 pub(crate) mod error;
 pub(crate) mod forget_local;
 pub(crate) mod init;
+pub(crate) mod kept_tags;
 pub(crate) mod list;
 pub(crate) mod local_retention;
 pub(crate) mod local_snapshots;

@@ -15,6 +15,7 @@
 mod backup_metadata;
 mod command_stderr;
 mod copy_file;
+mod copy_meter;
 mod demands;
 mod error;
 mod freed_bytes;
@@ -50,6 +51,7 @@ use crate::format::index::{Skipped, ValidationRecord};
 use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
 
 use backup_metadata::{Document, SourceEntry, left_out, records};
+use copy_meter::CopyMeter;
 use error::{failed, next_for_invalid};
 use snapshot_dir::{PendingSnapshot, Validity};
 use snapshot_path::snapshot_path;
@@ -127,9 +129,13 @@ pub fn produce(
             .previous
             .as_deref()
             .and_then(local_snapshots::previous),
+        meter: &CopyMeter::default(),
     };
     let mut took = Vec::new();
-    let mut taken = take_all(&taker, &pending, wanted, progress, &mut took)?;
+    let taken = taker.meter.report_during(progress, || {
+        take_all(&taker, &pending, wanted, progress, &mut took)
+    });
+    let mut taken = taken?;
     notes.extend(taken.iter().flat_map(|one| one.notes.iter().cloned()));
     let mut found = check_all(&pending, &taken, progress);
     if is_lost(&taken, &found) {
@@ -178,6 +184,7 @@ fn take_all(
     let mut all: Vec<TakenSource> = Vec::new();
     let mut errors = Vec::new();
     for source in wanted {
+        taker.meter.begin();
         begin(progress, Stage::Producing, &source.name);
         let began = Instant::now();
         let taken = taker.take(source);

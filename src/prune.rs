@@ -63,7 +63,9 @@ use crate::format::manifest::{Manifest, ManifestName};
 use crate::format::signature::Trust;
 use crate::format::statement::{MarkName, Vouched};
 use crate::repository::{HostFolder, SeenMark};
-use crate::retention::{Candidate, Guard, Pins, Policy, Reasons, Refusal, decide};
+use crate::retention::{
+    Candidate, Guard, KeptTags, Pins, Policy, Reason, Reasons, Refusal, decide,
+};
 
 pub use error::PruneError;
 use inventory::Inventory;
@@ -88,6 +90,8 @@ pub struct PruneRequest {
     pub now: DateTime<Utc>,
     /// Snapshots that stay whatever the policy says.
     pub pins: Pins,
+    /// The tags that keep their snapshots.
+    pub tags: KeptTags,
     /// The host will never push again, so no manifest will ever list a mark.
     pub gone: bool,
     /// The operator saw the plan and confirmed its extent.
@@ -177,6 +181,13 @@ impl PrunePlan {
     /// Returns the snapshots that go.
     pub fn forgotten(&self) -> impl Iterator<Item = &PlannedSnapshot> {
         self.snapshots.iter().filter(|one| !one.stays())
+    }
+
+    /// Returns the number of snapshots that stay only because their tags are not known.
+    pub fn kept_for_unknown_tags(&self) -> u64 {
+        let only = Reasons::from([Reason::TagsUnknown]);
+        let kept = self.snapshots.iter().filter(|one| one.reasons == only);
+        kept.count() as u64
     }
 
     fn ripe(&self) -> impl Iterator<Item = &PlannedMark> {
@@ -430,6 +441,7 @@ impl PruneRequest {
             sequence: one.sequence,
             stamp: one.stamp,
             pinned: pins.holds(&one.stamp),
+            tags: self.tags.of(&one.core),
             proven: false,
             late: one.late,
             whole: one.whole,

@@ -27,6 +27,7 @@
 mod guard;
 mod named;
 mod pins;
+mod tags;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -39,6 +40,7 @@ use crate::base::ids::Stamp;
 pub use guard::{Guard, Refusal};
 pub use named::{Nameable, NamedError, find, may_go};
 pub use pins::Pins;
+pub use tags::{KeptTags, TagMatch};
 
 /// How many periods of each kind keep a snapshot, beginning with the newest. Zero keeps none for
 /// this reason.
@@ -85,6 +87,8 @@ pub struct Candidate {
     pub stamp: Stamp,
     /// The operator or an alarm keeps it, see [`Pins`].
     pub pinned: bool,
+    /// Whether it has a tag that keeps it.
+    pub tags: TagMatch,
     /// A drill restored it.
     pub proven: bool,
     /// It came to the target long after its stamp: the host could not reach the target, or its
@@ -103,6 +107,10 @@ pub enum Reason {
     Whole,
     /// The operator pinned it.
     Pinned,
+    /// It has a tag that keeps it.
+    Tagged,
+    /// Its tags are not known, and some tag keeps its snapshots.
+    TagsUnknown,
     /// A source shrank after it, and the operator has not acknowledged that.
     BeforeShrink,
     /// A source failed after it, and still fails.
@@ -133,6 +141,8 @@ impl fmt::Display for Reason {
             Self::Newest => "newest",
             Self::Whole => "newest complete one",
             Self::Pinned => "pinned",
+            Self::Tagged => "has a kept tag",
+            Self::TagsUnknown => "tags not known",
             Self::BeforeShrink => "last before a source shrank",
             Self::BeforeFailure => "last before a source failed",
             Self::Proven => "proven by a drill",
@@ -179,6 +189,8 @@ pub fn decide(snapshots: &[Candidate], policy: &Policy, now: DateTime<Utc>) -> V
                 whole != Some(newest.sequence) && whole == Some(one.sequence) && one.whole,
             ),
             (Reason::Pinned, one.pinned),
+            (Reason::Tagged, one.tags == TagMatch::Kept),
+            (Reason::TagsUnknown, one.tags == TagMatch::Unknown),
             (Reason::Proven, one.proven && proven == Some(one.sequence)),
             (Reason::Last, last.contains(&one.sequence)),
             (

@@ -62,33 +62,10 @@ impl State {
     /// Opens or creates `dir`, closes it to other users and locks it. The kernel releases the lock
     /// when the process ends, however that happens.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
-        let failed = |operation, path: &Path| {
-            let path = path.display().to_string();
-            move |source| StateError::Io {
-                operation,
-                path,
-                source,
-            }
-        };
         crate::base::fs::create_private_dir(dir)
             .map_err(failed("make the state directory", dir))?;
         let warnings = close_to_others(dir).map_err(failed("protect the state directory", dir))?;
-        let lock_path = dir.join("lock");
-        // A link that another user put there is not followed, and a FIFO is not waited for.
-        let lock = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(&lock_path)
-            .map_err(failed("open", &lock_path))?;
-        match lock_soon(&lock) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(StateError::Locked(dir.display().to_string()));
-            }
-            Err(errno) => return Err(failed("lock", &lock_path)(io::Error::from(errno))),
-        }
+        let lock = lock(dir)?;
         crate::base::fs::clear_abandoned(dir);
         Ok(Self {
             dir: dir.to_path_buf(),
@@ -104,6 +81,33 @@ impl State {
     pub(crate) fn close(self) -> Result<(PathBuf, File), CatalogError> {
         self.catalog.close()?;
         Ok((self.dir, self._lock))
+    }
+}
+
+/// Locks the state directory `dir`, which exists, until the returned file is closed.
+pub fn lock(dir: &Path) -> Result<File, StateError> {
+    let path = dir.join("lock");
+    // A link that another user put there is not followed, and a FIFO is not waited for.
+    let lock = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(&path)
+        .map_err(failed("open", &path))?;
+    match lock_soon(&lock) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Locked(dir.display().to_string())),
+        Err(errno) => Err(failed("lock", &path)(io::Error::from(errno))),
+    }
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError + use<> {
+    let path = path.display().to_string();
+    move |source| StateError::Io {
+        operation,
+        path,
+        source,
     }
 }
 

@@ -1,9 +1,10 @@
 //! Which paths of a snapshot an operator means: literal paths, and globs such as
 //! `photos/**/*.jpg`.
 //!
-//! A path that exists is meant literally, even if it has a `*` or a `[` in its name. A glob is
-//! compared with whole paths from the top of the snapshot, as a shell would: `*` stops at `/`, `**`
-//! does not. Whatever is below a chosen path is chosen too. Needs no memory per file.
+//! A path that exists is meant literally, even if it has a `*`, a `[` or a `\` in its name, and so
+//! is a directory that exists at the beginning of a glob. A glob is compared with whole paths from
+//! the top of the snapshot, as a shell would: `*` stops at `/`, `**` does not. Whatever is below a
+//! chosen path is chosen too. Needs no memory per file.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -53,7 +54,7 @@ impl PathChoice {
                 choice.is_everything = true;
             } else if exists(path) {
                 choice.literals.insert(path.to_vec());
-            } else if let Some(glob) = glob_of(path) {
+            } else if let Some(glob) = glob_of(path, &exists) {
                 choice.globs.push(ChosenGlob {
                     text: path.to_vec(),
                     glob,
@@ -214,11 +215,19 @@ fn is_wildcard(byte: &u8) -> bool {
     matches!(byte, b'*' | b'?' | b'[' | b'\\')
 }
 
-fn glob_of(path: &[u8]) -> Option<Glob> {
-    match path.iter().any(is_wildcard) {
-        true => Glob::compile(path),
-        false => None,
+/// Returns the glob that `path` is. The directories above it that exist are meant literally.
+fn glob_of(path: &[u8], exists: impl Fn(&[u8]) -> bool) -> Option<Glob> {
+    if !path.iter().any(is_wildcard) {
+        return None;
     }
+    let is_literal = |dir: &&[u8]| dir.iter().any(is_wildcard) && exists(dir);
+    let literal = at_and_above(path).skip(1).find(is_literal);
+    let (literal, rest) = path.split_at(literal.map_or(0, <[u8]>::len));
+    let escaped = literal.iter().flat_map(|byte| {
+        let escape = is_wildcard(byte).then_some(b'\\');
+        escape.into_iter().chain([*byte])
+    });
+    Glob::compile(&escaped.chain(rest.iter().copied()).collect::<Vec<u8>>())
 }
 
 /// Returns the directory before the first component of a glob that has a wildcard.
@@ -243,10 +252,33 @@ mod tests {
     ];
 
     fn chosen(paths: &[&str]) -> Vec<&'static str> {
-        let exists = |path: &[u8]| PATHS.iter().any(|one| one.as_bytes() == path);
+        chosen_of(&PATHS, paths)
+    }
+
+    fn chosen_of(all: &[&'static str], paths: &[&str]) -> Vec<&'static str> {
+        let exists = |path: &[u8]| all.iter().any(|one| one.as_bytes() == path);
         let choice = PathChoice::new(paths.iter().map(|path| path.as_bytes()), exists);
-        let taken = PATHS.into_iter();
+        let taken = all.iter().copied();
         taken.filter(|path| choice.takes(path.as_bytes())).collect()
+    }
+
+    #[test]
+    fn names_with_the_characters_of_a_glob_are_literal_if_they_exist() {
+        let all = [
+            "a1", "a1/b", "a[1]", "a[1]/b", "a[1]/[c]", "foo\\bar", "x*", "xy",
+        ];
+        for (path, taken) in [
+            ("foo\\bar", &["foo\\bar"][..]),
+            ("foo\\\\bar", &["foo\\bar"]),
+            ("x*", &["x*"]),
+            ("x?", &["x*", "xy"]),
+            ("a[1]", &["a[1]", "a[1]/b", "a[1]/[c]"]),
+            ("a[1]/*", &["a[1]/b", "a[1]/[c]"]),
+            ("a[1]/[bc]", &["a[1]/b"]),
+            ("a[12]/*", &["a1/b"]),
+        ] {
+            assert_eq!(chosen_of(&all, &[path]), taken, "{path}");
+        }
     }
 
     #[test]

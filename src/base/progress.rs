@@ -28,6 +28,13 @@ pub enum ProgressEvent<'a> {
         /// The source, host or target that the stage is about; `None`: all of them.
         subject: Option<&'a str>,
     },
+    /// A source is being copied into the snapshot.
+    SourceCopied {
+        /// The bytes that were written so far.
+        bytes: u64,
+        /// The size of the original. `None`: it is a tree or the output of a command.
+        bytes_total: Option<u64>,
+    },
     /// The size of the work became known.
     BytesExpected {
         /// Bytes to read from the target in total.

@@ -100,6 +100,8 @@ enum Wanted {
 struct Bound {
     text: String,
     time: DateTime<Utc>,
+    /// Whether the text was read in the local zone.
+    is_local: bool,
 }
 
 /// The order of preference among snapshots; the highest is chosen.
@@ -151,9 +153,7 @@ impl SnapshotChoice {
             return Err(BadChoice::Narrowed(self.text));
         }
         if let Some(text) = before {
-            let time = bound(text, &local_time::now())?;
-            let text = text.to_owned();
-            self.before = Some(Bound { text, time });
+            self.before = Some(bound(text, &local_time::now())?);
         }
         self.tags = tags.to_vec();
         Ok(self)
@@ -253,7 +253,7 @@ impl SnapshotChoice {
     }
 }
 
-/// The choice as the operator wrote it, with the zone if it has a date.
+/// The choice as the operator wrote it, with the local zone if a date in it was read in that.
 impl fmt::Display for SnapshotChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
@@ -263,12 +263,12 @@ impl fmt::Display for SnapshotChoice {
         for tag in &self.tags {
             write!(f, " with tag {tag}")?;
         }
-        let moment = match (&self.wanted, &self.before) {
-            (Wanted::Time(span), _) => Some(span.begin),
-            (_, Some(bound)) => Some(bound.time),
+        let span = match &self.wanted {
+            Wanted::Time(span) if span.is_local => Some(span.begin),
             _ => None,
         };
-        match moment {
+        let bound = self.before.as_ref().filter(|bound| bound.is_local);
+        match span.or(bound.map(|bound| bound.time)) {
             Some(time) => write!(f, " (local time, {})", local_time::offset(time)),
             None => Ok(()),
         }
@@ -307,12 +307,21 @@ fn shown_local(stamp: Stamp) -> String {
 }
 
 /// Reads the time of `--before`: a day means its begin.
-fn bound<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<DateTime<Utc>, BadChoice> {
-    if let Ok(stamp) = text.parse::<Stamp>() {
-        return Ok(stamp.time());
-    }
-    let span = date::parse(text, now)?.ok_or_else(|| BadChoice::NoTime(text.to_owned()))?;
-    Ok(span.begin)
+fn bound<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<Bound, BadChoice> {
+    let (time, is_local) = match text.parse::<Stamp>() {
+        Ok(stamp) => (stamp.time(), false),
+        Err(_) => {
+            let span = date::parse(text, now)?;
+            let span = span.ok_or_else(|| BadChoice::NoTime(text.to_owned()))?;
+            (span.begin, span.is_local)
+        }
+    };
+    let text = text.to_owned();
+    Ok(Bound {
+        text,
+        time,
+        is_local,
+    })
 }
 
 /// Reads the name of a snapshot for a command that deletes: neither a date nor `latest`, whose

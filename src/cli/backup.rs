@@ -11,8 +11,9 @@ use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
 use super::verdict;
 use crate::base::snapshot_choice::SnapshotChoice;
-use crate::jobs::backup::report::{BackupReport, PushedState, PushedTarget};
+use crate::jobs::backup::report::{BackupReport, PushedTarget};
 use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot, Hooks};
+use crate::jobs::run_report::PushedState;
 use crate::state::staged_snapshot::LeftOut;
 
 /// Most skipped paths that are listed.

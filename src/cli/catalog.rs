@@ -70,6 +70,12 @@ fn rebuild(context: &Context, args: &RebuildArgs) -> Result<Outcome, Failure> {
 fn print(host: &str, report: &RebuildReport) -> Result<(), Failure> {
     let snapshots = count(report.snapshots as u64, "snapshot");
     output::print_line(format_args!("found {snapshots} of {host} on the targets"))?;
+    if let unknown @ 1.. = report.without_known_tags {
+        output::print_line(format_args!(
+            "the tags of {} are not known: --identity decrypts them",
+            count(unknown as u64, "snapshot")
+        ))?;
+    }
     match &report.content {
         Some(learned) => print_content(learned)?,
         None if report.snapshots > 0 => output::print_line(

@@ -120,6 +120,18 @@ impl EventSink {
         self.push(json!({ "event": "warning", "text": text }), false);
     }
 
+    /// A target does not answer, or its requests fail; they are retried for `left_seconds`, or the
+    /// first attempt goes on.
+    pub(super) fn retrying(&self, target: &str, cause: &str, left_seconds: Option<u64>) {
+        let event = json!({
+            "event": "retrying",
+            "target": target,
+            "cause": cause,
+            "left_seconds": left_seconds,
+        });
+        self.push(event, false);
+    }
+
     /// Queues the last event, the report, and waits for it to be written as long as the reader
     /// takes anything.
     pub(super) fn end(&self, report: Value) {
@@ -213,7 +225,7 @@ impl EventSink {
 }
 
 /// Returns the name of the field that says what a stage is about.
-fn subject_of(stage: Stage) -> &'static str {
+pub(super) fn subject_of(stage: Stage) -> &'static str {
     match stage {
         Stage::Producing | Stage::Validating => "source",
         Stage::InspectingTargets | Stage::Publishing | Stage::Pruning | Stage::Trying => "target",

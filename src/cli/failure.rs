@@ -147,17 +147,7 @@ impl Failure {
 
     /// Returns the error, its causes and the next step as text.
     pub(super) fn text(&self) -> ErrorText {
-        let mut causes = Vec::new();
-        let mut source = self.error.source();
-        while let Some(cause) = source {
-            causes.push(cause.to_string());
-            source = cause.source();
-        }
-        ErrorText {
-            text: self.error.to_string(),
-            causes,
-            next: self.next().map(str::to_owned),
-        }
+        ErrorText::of(&*self.error, self.next())
     }
 
     fn next(&self) -> Option<&str> {

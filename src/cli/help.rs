@@ -104,7 +104,8 @@ pub(super) fn command() -> Command {
     let root = Cli::command();
     let is_global = |arg: &&Arg| arg.is_global_set();
     let globals: Vec<Arg> = root.get_arguments().filter(is_global).cloned().collect();
-    let names: Vec<String> = globals.iter().filter_map(long_name).collect();
+    let shown = globals.iter().filter(|arg| !arg.is_hide_set());
+    let names: Vec<String> = shown.filter_map(long_name).collect();
     let globals = Globals {
         args: globals.iter().map(|arg| arg.clone().hide(true)).collect(),
         names: names.join(", "),

@@ -221,12 +221,13 @@ impl ListColumns<'_> {
 
 /// Returns the state of the directory on this host.
 fn here(one: &ListedSnapshot) -> String {
+    let lacks = one.lacks.as_ref().filter(|lacks| !lacks.is_empty());
     match (&one.path, one.valid) {
         (None, _) => "-".to_owned(),
-        (Some(_), Some(true)) if !one.lacks.is_empty() => {
-            format!("lacks {}", printable(one.lacks.join(",").as_bytes()))
-        }
-        (Some(_), Some(true)) => "valid".to_owned(),
+        (Some(_), Some(true)) => match lacks {
+            Some(lacks) => format!("lacks {}", printable(lacks.join(",").as_bytes())),
+            None => "valid".to_owned(),
+        },
         (Some(_), Some(false)) => "NOT VALID".to_owned(),
         (Some(_), None) => "not validated".to_owned(),
     }

@@ -34,3 +34,11 @@ pub(super) fn parse(text: &str) -> Result<Retention, String> {
         false => Ok(policy),
     }
 }
+
+/// Reads a tag that keeps its snapshots.
+pub(super) fn tag(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("a tag is not empty".to_owned()),
+        tag => Ok(tag.to_owned()),
+    }
+}

@@ -1,11 +1,13 @@
 //! `prune`: retention on targets, or on this host.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
+use super::key::prompt;
 use super::output::{self, count, size};
 use super::target_args::RemoteArgs;
 use super::{Context, policy};
@@ -18,6 +20,7 @@ use crate::jobs::local_retention::{LocalPruneReport, retain_local};
 use crate::jobs::mode::Mode;
 use crate::jobs::prune::report::{PruneJobReport, SnapshotDecision, TargetPruneReport};
 use crate::jobs::prune::{self, PrunePlaces, TargetPruneRequest};
+use crate::restore::open::Identities;
 
 #[derive(Debug, Args)]
 pub(super) struct PruneArgs {
@@ -29,17 +32,23 @@ pub(super) struct PruneArgs {
     /// Keep this snapshot too; can be repeated
     #[arg(long, value_name = "STAMP")]
     keep: Vec<Stamp>,
+    /// Keep snapshots with this tag too, as [retention] keep_tags does; can be repeated
+    #[arg(long, value_name = "TAG", value_parser = policy::tag)]
+    keep_tag: Vec<String>,
+    /// An identity file, to decrypt tags that this host does not know; can be repeated
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) identity: Vec<PathBuf>,
     /// Delete this snapshot and no other, whatever the policy is: a stamp, a sequence number, or
     /// the last 16 digits of a manifest's name; can be repeated. The newest snapshot stays
     #[arg(
         long,
         value_name = "SNAPSHOT",
-        conflicts_with_all = ["policy", "keep"],
+        conflicts_with_all = ["policy", "keep", "keep_tag"],
         value_parser = exact_name,
     )]
     forget: Vec<String>,
     /// Delete older snapshots on this host instead, as `backup` does ([snapshots] keep)
-    #[arg(long, conflicts_with_all = ["from", "target", "policy", "gone", "keep"])]
+    #[arg(long, conflicts_with_all = ["from", "target", "policy", "gone", "keep", "identity"])]
     local: bool,
     /// Sign the tombstones with this OpenSSH key [default: the config's signer]
     #[arg(long, value_name = "FILE")]
@@ -71,6 +80,11 @@ pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failur
         places: places(context, args, config.as_ref(), &runtime)?,
         policy: args.policy,
         keep: args.keep.clone(),
+        keep_tags: args.keep_tag.clone(),
+        identities: match args.identity.as_slice() {
+            [] => None,
+            files => Some(Arc::new(Identities::load(files, &prompt())?)),
+        },
         forget: args.forget.clone(),
         gone: args.gone,
         mode: Mode::of(args.dry_run, args.yes),
@@ -142,6 +156,9 @@ fn tell_problems(target: &TargetPruneReport) {
             ));
         }
     }
+    if let Some(unknown @ 1..) = target.unknown_tags {
+        output::tell(format_args!("{label}: {}", prune::unknown_tags(unknown)));
+    }
     if let Some(refusal) = &target.refusal {
         output::tell(format_args!("{label}: it would be refused: {refusal}"));
     }
@@ -152,7 +169,7 @@ fn prune_local(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> 
     let state = open_state(&config, context)?;
     let mode = Mode::of(args.dry_run, args.yes);
     let report = match args.forget.as_slice() {
-        [] => retain_local(&config, &state, mode, None)?,
+        [] => retain_local(&config, &state, mode, &args.keep_tag, None)?,
         named => forget_local(&config, &state, named, mode)?,
     };
     if context.json {

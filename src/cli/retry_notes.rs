@@ -1,13 +1,20 @@
-//! Notes on stderr while a target is retried, for the person who waits.
+//! Notes while a target is retried: on stderr for the person who waits, and as events.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
 
+use super::events::EventSink;
 use super::output;
 use crate::base::progress::{Progress, ProgressEvent};
 
-/// Prints the notes. Other events have displays of their own.
+/// Passes the notes on. Other events have displays of their own.
 #[derive(Debug)]
-pub(super) struct RetryNotes;
+pub(super) struct RetryNotes {
+    /// Whether they are printed.
+    pub(super) is_printed: bool,
+    /// Receives them as events.
+    pub(super) events: Option<Arc<EventSink>>,
+}
 
 /// Whether a person reads what this process says.
 pub(super) fn is_read() -> bool {
@@ -22,7 +29,12 @@ impl Progress for RetryNotes {
             left_seconds,
         } = event
         {
-            output::tell(note(target, cause, *left_seconds));
+            if let Some(events) = &self.events {
+                events.retrying(target, cause, *left_seconds);
+            }
+            if self.is_printed {
+                output::tell(note(target, cause, *left_seconds));
+            }
         }
     }
 }

@@ -78,6 +78,7 @@ struct RawRetention {
     monthly: u32,
     yearly: u32,
     within: Option<Spanned<ValueText>>,
+    keep_tags: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -181,6 +182,7 @@ impl RawConfig {
             sources,
             targets: targets(document, &self.target)?,
             retention: retention(document, self.retention.as_ref())?,
+            keep_tags: keep_tags(document, self.retention.as_ref())?.unwrap_or_default(),
             schedule: schedule(document, self.schedule)?,
             hooks: match &self.hooks {
                 Some(raw) => raw.validate(document)?,
@@ -230,6 +232,7 @@ fn targets(
                 data_class: text(&raw.data_class),
                 class: text(&raw.class),
                 retention: retention(document, raw.retention.as_ref())?,
+                keep_tags: keep_tags(document, raw.retention.as_ref())?,
                 prune: raw.prune,
                 patience: Patience::default(),
             })
@@ -330,10 +333,30 @@ fn retention(
         within: optional(document, &raw.within, value::parse_age)?,
     };
     if kept == Retention::default() {
-        let what = "this retention keeps nothing; remove the section to keep everything";
+        let what = match raw.keep_tags {
+            None => "this retention keeps nothing; remove the section to keep everything",
+            Some(_) => {
+                "this retention keeps only what has a tag of keep_tags; add a rule such as last = 1, or remove the \
+                 section to keep everything"
+            }
+        };
         return Err(document.invalid(&spanned.span(), what));
     }
     Ok(Some(kept))
+}
+
+/// Returns the tags that keep their snapshots. `None`: the table does not say.
+fn keep_tags(
+    document: &ConfigDocument<'_>,
+    raw: Option<&Spanned<RawRetention>>,
+) -> Result<Option<Vec<String>>, ConfigError> {
+    let Some(tags) = raw.and_then(|raw| raw.get_ref().keep_tags.as_ref()) else {
+        return Ok(None);
+    };
+    if let Some(empty) = tags.iter().find(|tag| tag.get_ref().is_empty()) {
+        return Err(document.invalid(&empty.span(), "a tag in keep_tags is empty"));
+    }
+    Ok(Some(tags.iter().map(|tag| tag.get_ref().clone()).collect()))
 }
 
 fn schedule(

@@ -3,7 +3,6 @@
 pub(crate) mod report;
 mod run_hooks;
 mod run_record;
-mod run_summary;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use super::mode::{Consent, Mode};
 use super::prune::retain_on;
 use super::push::{self, OrderedSnapshot, PresentSigner, PushReport, PushRequest, TargetState};
 use super::recovery_files::recovery_files;
+use super::run_report::{DatabaseRun, SourceRun};
 use super::shrunk::{self, ShrinkFinding};
 use super::signer_change::{not_pushed, require_introduced};
 use super::targets::{listed_signers, open_for_push, own_trust};
@@ -32,7 +32,7 @@ use crate::producer::{self, InPlaceTrees, ProduceError, ProduceRequest, Produced
 use crate::state::State;
 use crate::state::catalog::Catalog;
 use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
-use report::{BackupReport, DatabaseRun, RunDetails, SourceRun};
+use report::{BackupReport, RunDetails};
 use run_hooks::HookedRun;
 pub(crate) use run_hooks::Hooks;
 use run_record::OngoingRun;
@@ -62,13 +62,13 @@ pub(crate) fn run(
     front: &dyn FrontEnd,
 ) -> Result<BackupReport, JobError> {
     recorded(config, || {
-        let mut hooked = HookedRun::new(config, "backup", request.hooks, front);
+        let mut hooked = HookedRun::new(config, request.hooks, front);
         let begun = Pusher::open(config, front).and_then(Pusher::begun);
         let mut pusher = match begun {
             Ok(pusher) => pusher,
             Err(error) => return Err(hooked.never_began(error)),
         };
-        let before = hooked.begin(pusher.run_number());
+        let before = hooked.begin();
         let mut done = before.and_then(|()| pusher.produce_and_push(request));
         if let Ok(report) = &mut done
             && report.is_published_somewhere()
@@ -89,7 +89,7 @@ pub(crate) fn push_existing(
     front: &dyn FrontEnd,
 ) -> Result<BackupReport, JobError> {
     recorded(config, || {
-        let mut hooked = HookedRun::new(config, "push", hooks, front);
+        let mut hooked = HookedRun::new(config, hooks, front);
         let begun = Pusher::open(config, front).and_then(|pusher| {
             let snapshot = existing(config, which, front)?;
             Ok((pusher.begun()?, snapshot))
@@ -98,7 +98,7 @@ pub(crate) fn push_existing(
             Ok(begun) => begun,
             Err(error) => return Err(hooked.never_began(error)),
         };
-        let before = hooked.begin(pusher.run_number());
+        let before = hooked.begin();
         let done = before.and_then(|()| pusher.push(&snapshot, false));
         pusher.conclude(done, hooked)
     })
@@ -252,24 +252,24 @@ impl<'a> Pusher<'a> {
         Ok(self)
     }
 
-    fn run_number(&self) -> Option<i64> {
-        self.run.as_ref().and_then(OngoingRun::number)
-    }
-
     /// Records how the run ended, and makes the report. An error of the push itself comes first.
     fn conclude(
         mut self,
-        mut done: Result<PushReport, JobError>,
+        done: Result<PushReport, JobError>,
         mut hooked: HookedRun<'_>,
     ) -> Result<BackupReport, JobError> {
-        hooked.end(&mut done, &self.left_out, !self.findings.is_empty());
+        hooked.leave_out(&self.left_out);
+        let mut done = done.map(|report| BackupReport {
+            details: self.details,
+            ..BackupReport::of(report, self.left_out, self.findings)
+        });
+        hooked.end(&mut done);
         let recorded = match self.run.take() {
-            Some(run) => run.end(&self.state.catalog, &done, &self.left_out),
+            Some(run) => run.end(&self.state.catalog, &done),
             None => Ok(()),
         };
         hooked.conclude();
-        let mut report = BackupReport::of(done?, self.left_out, self.findings);
-        report.details = self.details;
+        let mut report = done?;
         report.not_recorded = recorded.err();
         Ok(report)
     }
@@ -367,7 +367,7 @@ impl<'a> Pusher<'a> {
         self.front.stage(Stage::Pruning, None);
         let mode = Mode::Delete(Consent::Missing);
         let completed = report.is_complete().then_some(report.manifest.stamp);
-        match retain_local(self.config, &self.state, mode, completed) {
+        match retain_local(self.config, &self.state, mode, &[], completed) {
             Ok(done) => {
                 let leftovers = done.leftovers.len() as u64;
                 let others = done.forgotten.len() as u64 - leftovers;
@@ -399,8 +399,12 @@ struct FrontStages<'a>(&'a dyn FrontEnd);
 
 impl Progress for FrontStages<'_> {
     fn report(&self, event: &ProgressEvent<'_>) {
-        if let ProgressEvent::StageStarted { stage, subject } = event {
-            self.0.stage(*stage, *subject);
+        match event {
+            ProgressEvent::StageStarted { stage, subject } => self.0.stage(*stage, *subject),
+            ProgressEvent::SourceCopied { bytes, bytes_total } => {
+                self.0.stage_bytes(*bytes, *bytes_total);
+            }
+            _ => {}
         }
     }
 }

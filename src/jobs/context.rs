@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::JobError;
+use super::run_report::RunReport;
 use crate::base::progress::{Progress, Stage};
 use crate::base::scratch_dir::ScratchDir;
 use crate::config::Config;
@@ -21,6 +22,9 @@ pub(crate) trait FrontEnd: Sync {
     fn note(&self, text: &str);
     /// Shows what the job does until it shows something else; `subject`: the source or target.
     fn stage(&self, stage: Stage, subject: Option<&str>);
+    /// Shows how many bytes the job has moved in the stage that is shown, of those to come if their
+    /// number is known.
+    fn stage_bytes(&self, bytes: u64, bytes_total: Option<u64>);
     /// Begins to show a push.
     fn show_push(&self) -> Display;
     /// Begins to show `bytes` being copied or read, as `stage` says; `subject`: of which host or
@@ -28,6 +32,8 @@ pub(crate) trait FrontEnd: Sync {
     fn show_transfer(&self, stage: Stage, subject: &str, bytes: u64) -> Display;
     /// Begins to show a restore.
     fn show_restore(&self) -> Display;
+    /// Returns the report of the run, as it began.
+    fn run_report(&self) -> RunReport;
 }
 
 /// A display of progress, which ends when this is dropped.

@@ -9,6 +9,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 
 use super::error::JobError;
+use super::kept_tags;
 use super::local_retention::{
     Deliveries, LocalPruneReport, LocalRetentionError, newest_valid, pins_of,
 };
@@ -17,7 +18,7 @@ use super::push::upload_order::{OrderedSnapshot, in_order};
 use crate::base::clock;
 use crate::config::Config;
 use crate::producer;
-use crate::retention::{Nameable, Pins, Reason, Reasons, find, may_go};
+use crate::retention::{KeptTags, Nameable, Pins, Reason, Reasons, TagMatch, find, may_go};
 use crate::state::State;
 
 /// Which of the directories in `dir` are deleted.
@@ -26,6 +27,7 @@ struct LocalForget<'a> {
     /// Stamps, sequences, or the last 16 digits of manifests' names.
     named: &'a [String],
     pins: &'a Pins,
+    tags: KeptTags,
     /// Names of all targets.
     targets: &'a [&'a str],
     now: DateTime<Utc>,
@@ -44,6 +46,7 @@ pub(crate) fn forget_local(
         dir: &config.snapshots_dir,
         named,
         pins: &pins_of(config)?,
+        tags: config.kept_tags(),
         targets: &targets,
         now: clock::now(),
         mode,
@@ -76,7 +79,12 @@ impl LocalForget<'_> {
                 reasons.insert(Reason::Pinned);
                 self.pins.explain(&stamp, &mut reasons);
             }
-            may_go(stamp, &reasons)?;
+            match kept_tags::of_local(&self.tags, &there[index].snapshot, &state.catalog)? {
+                TagMatch::None => {}
+                TagMatch::Kept => drop(reasons.insert(Reason::Tagged)),
+                TagMatch::Unknown => drop(reasons.insert(Reason::TagsUnknown)),
+            }
+            may_go(stamp, &reasons, self.mode.is_confirmed())?;
             if !done.contains(&stamp) && !self.mode.is_confirmed() {
                 only_here = only_here.or(Some(LocalRetentionError::OnlyHere(stamp)));
             }

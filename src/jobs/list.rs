@@ -29,7 +29,7 @@ use crate::config::{Config, TargetConfig};
 use crate::format::manifest::ManifestName;
 use crate::producer::{self, LeftoverKind, LocalSnapshot};
 use crate::repository::HostFolder;
-use crate::retention::{Pins, Reason, Reasons};
+use crate::retention::{Pins, Reason, Reasons, TagMatch};
 use crate::state::catalog::{Catalog, PublicationState, SnapshotAbout, SnapshotRow};
 use crate::storage::{self, TargetError};
 
@@ -68,8 +68,9 @@ pub(crate) struct ListedSnapshot {
     pub(crate) path: Option<String>,
     /// Whether its directory is valid. `None`: it is not there, or was not validated.
     pub(crate) valid: Option<bool>,
-    /// Names of the sources that it lacks because they failed.
-    pub(crate) lacks: Vec<String>,
+    /// Names of the sources that it lacks because they failed. `None`: not known, as its directory
+    /// is not here.
+    pub(crate) lacks: Option<Vec<String>>,
     /// Its state on each configured target, such as `published`. `None`: the target is behind, or
     /// the snapshot was never packed.
     pub(crate) targets: BTreeMap<String, Option<String>>,
@@ -230,19 +231,7 @@ impl Row {
             .local
             .as_ref()
             .and_then(|local| local.metadata.as_ref());
-        let of_directory = metadata.filter(|metadata| metadata["sealift"].is_object());
-        let of_directory = of_directory.map(|metadata| {
-            let sources = metadata["sealift"]["sources"].as_array();
-            let present = sources.into_iter().flatten();
-            let present = present.filter(|source| source["present"] == true);
-            let tags = local_snapshots::tags(Some(metadata));
-            SnapshotAbout {
-                tags: tags.into_iter().map(str::to_owned).collect(),
-                sources: present
-                    .filter_map(|source| Some(source["to"].as_str()?.to_owned()))
-                    .collect(),
-            }
-        });
+        let of_directory = metadata.and_then(local_snapshots::about);
         of_directory.or_else(|| self.about.clone())
     }
 }
@@ -251,6 +240,13 @@ impl ListedSnapshot {
     fn of(row: Row, config: &Config, pins: &Pins) -> Self {
         let stamp = row.stamp();
         let about = row.about();
+        let kept_tags = config.kept_tags();
+        let metadata = row.local.as_ref().and_then(|local| local.metadata.as_ref());
+        let tags = match (metadata, &about) {
+            // That of another tool has no tags.
+            (Some(metadata), _) => kept_tags.of_tags(Some(&local_snapshots::tags(Some(metadata)))),
+            (None, about) => kept_tags.of_tags(about.as_ref().map(|about| about.tags.as_slice())),
+        };
         let known = row.known.as_ref();
         let path: Option<&PathBuf> = row.local.as_ref().map(|local| &local.path);
         let mut listed = Self {
@@ -261,23 +257,22 @@ impl ListedSnapshot {
             new_bytes: known.map(|row| row.new_bytes),
             path: path.map(|path| path.display().to_string()),
             valid: row.local.as_ref().and_then(|local| local.valid),
-            lacks: Vec::new(),
+            lacks: None,
             targets: row.states,
             on_request: about.as_ref().map(|about| on_request(config, about)),
+            kept: stamp.map_or_else(Vec::new, |stamp| kept(pins, &stamp, tags)),
             tags: about.map(|about| about.tags),
-            kept: stamp.map_or_else(Vec::new, |stamp| kept(pins, &stamp)),
             metadata: row.local.and_then(|local| local.metadata),
         };
         listed.lacks = listed.left_out();
         listed
     }
 
-    fn left_out(&self) -> Vec<String> {
-        let sources = self.metadata.as_ref();
-        let sources = sources.and_then(|all| all["sealift"]["sources"].as_array());
+    fn left_out(&self) -> Option<Vec<String>> {
+        let sources = self.metadata.as_ref()?["sealift"]["sources"].as_array();
         let names = sources.into_iter().flatten();
         let names = names.filter_map(|source| source["left_out"]["source"].as_str());
-        names.map(str::to_owned).collect()
+        Some(names.map(str::to_owned).collect())
     }
 }
 
@@ -289,8 +284,13 @@ fn on_request(config: &Config, about: &SnapshotAbout) -> Vec<String> {
 }
 
 /// Returns why a snapshot stays whatever the policy says.
-fn kept(pins: &Pins, stamp: &Stamp) -> Vec<String> {
+fn kept(pins: &Pins, stamp: &Stamp, tags: TagMatch) -> Vec<String> {
     let mut reasons = Reasons::new();
+    match tags {
+        TagMatch::None => {}
+        TagMatch::Kept => drop(reasons.insert(Reason::Tagged)),
+        TagMatch::Unknown => drop(reasons.insert(Reason::TagsUnknown)),
+    }
     if pins.holds(stamp) {
         reasons.insert(Reason::Pinned);
         pins.explain(stamp, &mut reasons);

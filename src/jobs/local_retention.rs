@@ -3,10 +3,10 @@
 //!
 //! They are plain copies, kept for a fast restore and for the next snapshot's hard links. The
 //! policy of `[retention]` is for the targets. Whatever the number says, a snapshot stays if some
-//! target still waits for it, if it was never pushed, if a target lost it, or if it is pinned, and
-//! so does the newest one that is known to be valid. So only copies that every target has are
-//! deleted. That loses nothing, and needs no guard against a wrong clock: order comes from the
-//! sequences in the catalog.
+//! target still waits for it, if it was never pushed, if a target lost it, if it is pinned, or if
+//! it has a tag that keeps it, and so does the newest one that is known to be valid. So only copies
+//! that every target has are deleted. That loses nothing, and needs no guard against a wrong clock:
+//! order comes from the sequences in the catalog.
 //!
 //! A run that ended before it packed its snapshot leaves a directory that no target ever gets. The
 //! caller holds the lock of the state directory, so that run is over; the directory goes once a
@@ -19,13 +19,14 @@ use foldhash::fast::RandomState;
 use serde::Serialize;
 
 use super::error::JobError;
+use super::kept_tags;
 use super::mode::Mode;
 use super::push::upload_order::{OrderedSnapshot, in_order};
 use crate::base::clock;
 use crate::base::ids::Stamp;
 use crate::config::Config;
 use crate::producer::{self, LocalSnapshot, ProduceError};
-use crate::retention::{NamedError, Pins};
+use crate::retention::{KeptTags, NamedError, Pins, TagMatch};
 use crate::state::catalog::{CatalogError, PublicationState};
 use crate::state::{State, figures, pins};
 
@@ -88,16 +89,25 @@ pub(crate) fn pins_of(config: &Config) -> Result<Pins, JobError> {
 }
 
 /// Deletes the older snapshots of this host: those beyond the newest `[snapshots] keep` that every
-/// target has and that no pin keeps, and those that interrupted runs left. `completed_now`: the
-/// snapshot of the caller's own run, if that run is complete and is not recorded yet.
+/// target has and that neither a pin nor a tag keeps, and those that interrupted runs left.
+/// `keep_tags`: tags that keep their snapshots, as those of the configuration do. `completed_now`:
+/// the snapshot of the caller's own run, if that run is complete and is not recorded yet.
 pub(crate) fn retain_local(
     config: &Config,
     state: &State,
     mode: Mode,
+    keep_tags: &[String],
     completed_now: Option<Stamp>,
 ) -> Result<LocalPruneReport, JobError> {
-    let pins = pins_of(config)?;
+    let mut pins = pins_of(config)?;
+    let tags = KeptTags::new(config.keep_tags.iter().chain(keep_tags).cloned());
     let mut present = valid_in_order(config, state)?;
+    for one in &present {
+        // What has such a tag, or may have one, stays like what is pinned.
+        if kept_tags::of_local(&tags, &one.snapshot, &state.catalog)? != TagMatch::None {
+            pins.by_hand.insert(one.snapshot.stamp);
+        }
+    }
     let mut report = LocalPruneReport {
         snapshots: present.len() as u64,
         ..LocalPruneReport::default()

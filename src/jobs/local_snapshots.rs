@@ -10,7 +10,7 @@ use crate::base::ids::Stamp;
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::Config;
 use crate::producer::{self, LocalSnapshot};
-use crate::state::catalog::Catalog;
+use crate::state::catalog::{Catalog, SnapshotAbout};
 
 /// Returns the snapshots of this host in the order in which they were made, oldest first.
 pub(crate) fn ordered(
@@ -91,6 +91,22 @@ fn not_here(config: &Config, choice: &SnapshotChoice, there: &[OrderedSnapshot])
     let nearest = choice.nearest(there.iter().map(|one| one.snapshot.stamp));
     JobError::work(format!("no snapshot {choice} in {dir}{nearest}"))
         .with_next("`sealift list` shows the snapshots of this host")
+}
+
+/// Returns tags and sources in a snapshot's `backup-metadata.json`. `None`: another tool wrote it.
+pub(crate) fn about(metadata: &serde_json::Value) -> Option<SnapshotAbout> {
+    let section = &metadata["sealift"];
+    section.is_object().then(|| {
+        let sources = section["sources"].as_array().into_iter().flatten();
+        let present = sources.filter(|source| source["present"] == true);
+        let tags = tags(Some(metadata)).into_iter();
+        SnapshotAbout {
+            tags: tags.map(str::to_owned).collect(),
+            sources: present
+                .filter_map(|source| Some(source["to"].as_str()?.to_owned()))
+                .collect(),
+        }
+    })
 }
 
 /// Returns the tags in a snapshot's `backup-metadata.json`.

@@ -3,11 +3,13 @@
 pub(crate) mod report;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
 use super::context::FrontEnd;
 use super::error::JobError;
+use super::kept_tags;
 use super::local_retention::pins_of;
 use super::mode::Mode;
 use super::push::Target;
@@ -23,7 +25,8 @@ use crate::config::{Config, Retention, TargetConfig};
 use crate::format::signature::{Signer, Trust};
 use crate::prune::{PruneError, PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
-use crate::retention::{Pins, Refusal};
+use crate::restore::open::Identities;
+use crate::retention::{KeptTags, Pins, Refusal};
 use crate::state::State;
 use crate::state::catalog::PublicationState;
 use crate::storage::is_full;
@@ -36,6 +39,10 @@ pub(crate) struct TargetPruneRequest {
     pub(crate) policy: Option<Retention>,
     /// Snapshots that stay whatever the policy decides.
     pub(crate) keep: Vec<Stamp>,
+    /// Tags that keep their snapshots, as those of the configuration do.
+    pub(crate) keep_tags: Vec<String>,
+    /// Identities that decrypt the tags that this host does not know.
+    pub(crate) identities: Option<Arc<Identities>>,
     /// Snapshots to delete, and no others: stamps, sequences, or the last 16 digits of manifests'
     /// names. Empty: the policy decides.
     pub(crate) forget: Vec<String>,
@@ -100,9 +107,12 @@ pub(crate) fn run(
         true => None,
         false => Some(signer(&request, config)?),
     };
-    let forget = request.forget.clone();
-    let asked = asked(config, request)?;
+    let (forget, identities) = (request.forget.clone(), request.identities.clone());
+    let mut asked = asked(config, request)?;
     front.stage(Stage::InspectingTargets, None);
+    if let Some(identities) = identities {
+        runtime.block_on(decrypt_tags(&mut asked, &identities, front))?;
+    }
     // At the same time: each target that does not answer takes some seconds.
     let plans = asked.iter().map(|one| plan(&one.request, is_dry_run));
     let mut done = runtime.block_on(futures::future::join_all(plans));
@@ -136,13 +146,14 @@ fn asked(config: Option<&Config>, request: TargetPruneRequest) -> Result<Vec<Ask
         None => Pins::default(),
     };
     pins.by_hand.extend(&request.keep);
-    let stage_request = |folder: HostFolder, trust, policy| PruneRequest {
+    let stage_request = |folder: HostFolder, trust, policy, tags| PruneRequest {
         folder,
         trust,
         policy,
         forget: request.forget.clone(),
         now: clock::now(),
         pins: pins.clone(),
+        tags,
         gone: request.gone,
         confirmed: request.mode.is_confirmed(),
         recovery: recovery_files(),
@@ -163,9 +174,14 @@ fn asked(config: Option<&Config>, request: TargetPruneRequest) -> Result<Vec<Ask
             // This host may know the place by the name of a target.
             let own = config.filter(|config| config.host == folder.host);
             let target = own.and_then(|config| configured_at(config, &url, endpoint.as_deref()));
+            let configured = own.map_or(&[][..], |config| match target {
+                Some(target) => config.keep_tags_of(target),
+                None => &config.keep_tags,
+            });
+            let tags = kept_tags(&request.keep_tags, configured, own)?;
             return Ok(vec![Asked {
                 name: target.map(|target| target.name.clone()),
-                request: stage_request(folder, trust, policy),
+                request: stage_request(folder, trust, policy, tags),
             }]);
         }
         PrunePlaces::Configured { host, trust, name } => (host, trust, name),
@@ -182,9 +198,11 @@ fn asked(config: Option<&Config>, request: TargetPruneRequest) -> Result<Vec<Ask
             .or(config.retention_of(target))
             .ok_or_else(no_policy)?;
         let folder = HostFolder::new(open_target(target)?.target, host.clone());
+        let own = Some(config).filter(|config| config.host == host);
+        let tags = kept_tags(&request.keep_tags, config.keep_tags_of(target), own)?;
         asked.push(Asked {
-            name: (host == config.host).then(|| target.name.clone()),
-            request: stage_request(folder, trust.clone(), policy),
+            name: own.map(|_| target.name.clone()),
+            request: stage_request(folder, trust.clone(), policy, tags),
         });
     }
     if asked.is_empty() {
@@ -192,6 +210,38 @@ fn asked(config: Option<&Config>, request: TargetPruneRequest) -> Result<Vec<Ask
         return Err(JobError::request(text));
     }
     Ok(asked)
+}
+
+/// Returns the tags that keep their snapshots: those that are `given` and `configured`. `own`: the
+/// configuration, if the snapshots are its host's, whose tags are known here.
+fn kept_tags(
+    given: &[String],
+    configured: &[String],
+    own: Option<&Config>,
+) -> Result<KeptTags, JobError> {
+    let mut tags = KeptTags::new(given.iter().chain(configured).cloned());
+    if let Some(config) = own {
+        kept_tags::learn_own(&mut tags, config)?;
+    }
+    Ok(tags)
+}
+
+/// Decrypts the tags that are not known, where a tag keeps its snapshots.
+async fn decrypt_tags(
+    asked: &mut [Asked],
+    identities: &Arc<Identities>,
+    front: &dyn FrontEnd,
+) -> Result<(), JobError> {
+    if asked.iter().all(|one| one.request.tags.is_empty()) {
+        let text = "an identity decrypts tags, and no tag keeps its snapshots here";
+        return Err(JobError::request(text).with_next("omit --identity, or give --keep-tag"));
+    }
+    for one in asked {
+        let request = &mut one.request;
+        let (folder, trust) = (&request.folder, &request.trust);
+        kept_tags::learn_encrypted(&mut request.tags, folder, trust, identities, front).await?;
+    }
+    Ok(())
 }
 
 /// Decides what is deleted; deletes nothing.
@@ -310,17 +360,31 @@ pub(crate) fn retain_on(
         forget: Vec::new(),
         now: clock::now(),
         pins: pins_of(config)?,
+        tags: kept_tags(&[], config.keep_tags_of(settings), Some(config))?,
         gone: false,
         confirmed: false,
         recovery: recovery_files(),
     };
     let plan = runtime.block_on(caught(request.plan()))??;
+    if let unknown @ 1.. = plan.kept_for_unknown_tags() {
+        let label = request.folder.target.label();
+        front.note(&format!("{label}: {}", unknown_tags(unknown)));
+    }
     if plan.is_empty() {
         return Ok(None);
     }
     let report = runtime.block_on(caught(request.run(&plan, signer)))??;
     note_pruned(state, &settings.name, &plan, &report)?;
     Ok(Some(retention_note(&report)))
+}
+
+/// Returns a sentence on `number` snapshots that stay because their tags are not known.
+pub(crate) fn unknown_tags(number: u64) -> String {
+    format!(
+        "{} kept, since their tags are not known here and some tag keeps its snapshots; the key holder's `prune --from \
+         URL --identity FILE` decrypts them, or `sealift catalog rebuild --identity FILE` on their host",
+        count(number, "snapshot")
+    )
 }
 
 fn retention_note(report: &PruneReport) -> String {

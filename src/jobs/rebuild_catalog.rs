@@ -3,12 +3,17 @@
 //! Without an identity it learns the host's snapshots; the content of their archives stays sealed,
 //! and the next push stores everything again. With an identity an index can be read. If the content
 //! that the index describes is still on this host, or can be fetched ([`learn`]), the next push is
-//! as small as if nothing had happened. The new catalog replaces the old one in one step once it is
+//! as small as if nothing had happened.
+//!
+//! Tags and sources of the snapshots come from the old catalog, from the directories on this host,
+//! and with an identity from the indexes. Of the others they stay unknown.
+//!
+//! The new catalog replaces the old one in one step once it is
 //! complete, and the old one is kept beside it.
 
 mod learn;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +22,7 @@ use serde::Serialize;
 
 use super::context::{FrontEnd, open_state};
 use super::error::JobError;
+use super::kept_tags;
 use super::push::carried_over::CarriedOver;
 use super::push::inspect_targets::inspect_targets;
 use super::push::lineage::{Reconciled, reconcile};
@@ -25,7 +31,7 @@ use super::push::{PushError, Target};
 use super::targets::{open_all, own_trust};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
-use crate::base::ids::{HostName, Stamp};
+use crate::base::ids::{Hash, HostName, Stamp};
 use crate::base::progress::Stage;
 use crate::base::runtime::runtime;
 use crate::config::Config;
@@ -34,7 +40,7 @@ use crate::format::signature::Trust;
 use crate::packer::reindex::{Reindexed, Root, reindex};
 use crate::restore::open::Identities;
 use crate::state::State;
-use crate::state::catalog::{Catalog, NewArchive};
+use crate::state::catalog::{Catalog, CatalogError, NewArchive, SnapshotAbout};
 use learn::Learning;
 
 const NEW: &str = "catalog.new.db";
@@ -61,6 +67,8 @@ pub(crate) enum Fetching {
 #[derive(Debug, Serialize)]
 pub(crate) struct RebuildReport {
     pub(crate) snapshots: usize,
+    /// Number of snapshots whose tags and sources are not known: only an identity can decrypt them.
+    pub(crate) without_known_tags: usize,
     /// `None` without an identity, or if there is no snapshot.
     pub(crate) content: Option<LearnedContent>,
     /// Path of the old catalog. `None` if there was none.
@@ -98,6 +106,9 @@ pub(crate) fn run(
     front.stage(Stage::Rebuilding, None);
     let begun = Rebuild::begin(state, &config.host, &targets, &trust);
     let mut rebuild = begun.map_err(|error| unchanged(error.into()))?;
+    let here = kept_tags::of_directories(config, &rebuild.state.catalog);
+    let learned = here.and_then(|here| Ok(rebuild.learn_about(here)?));
+    learned.map_err(unchanged)?;
     let content = match request.identities {
         Some(identities) if rebuild.snapshots > 0 => {
             let learning = Learning {
@@ -108,12 +119,15 @@ pub(crate) fn run(
                 fetching: request.fetching,
                 scratch: request.scratch.as_deref(),
             };
+            let tags = learning.learn_tags(&targets, &mut rebuild);
+            tags.map_err(unchanged)?;
             let learned = learning.learn(&targets, &mut rebuild);
             Some(learned.map_err(unchanged)?)
         }
         _ => None,
     };
     Ok(RebuildReport {
+        without_known_tags: rebuild.unknown()?.len(),
         snapshots: rebuild.snapshots,
         content,
         warnings: std::mem::take(&mut rebuild.notes),
@@ -132,6 +146,9 @@ struct Rebuild {
     notes: Vec<String>,
 }
 
+/// Tags and sources of snapshots, by the hashes of their cores.
+type AboutSnapshots = HashMap<Hash, SnapshotAbout>;
+
 impl Rebuild {
     /// Learns every snapshot that `targets` show. Each target must answer: what it has and does not
     /// show would be stored again.
@@ -142,6 +159,8 @@ impl Rebuild {
         trust: &Trust,
     ) -> Result<Self, PushError> {
         let carried = CarriedOver::of(&state.catalog)?;
+        // Nothing else may remember them. What the old catalog cannot show any more is not known.
+        let about = state.catalog.all_about().unwrap_or_default();
         let path = state.dir.join(NEW);
         remove(&path).map_err(failed("remove", &path))?;
         let file = NewFile(path.clone());
@@ -169,12 +188,34 @@ impl Rebuild {
         let Reconciled {
             lineage, warnings, ..
         } = reconcile(&mut state, host, &inspected_targets)?;
-        Ok(Self {
+        let mut rebuild = Self {
             state,
             _file: file,
             snapshots: lineage.known.len(),
             notes: warnings,
-        })
+        };
+        rebuild.learn_about(about)?;
+        Ok(rebuild)
+    }
+
+    /// Takes over tags and sources of those snapshots that the catalog knows.
+    fn learn_about(&mut self, about: AboutSnapshots) -> Result<(), CatalogError> {
+        let catalog = &self.state.catalog;
+        for row in catalog.snapshots()?.iter() {
+            if let Some(about) = about.get(&row.known.core) {
+                catalog.remember_about(&row.known.core, about)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the hashes of the cores of the snapshots whose tags and sources are not known.
+    fn unknown(&self) -> Result<HashSet<Hash>, CatalogError> {
+        let catalog = &self.state.catalog;
+        let known = catalog.all_about()?;
+        let rows = catalog.snapshots()?;
+        let cores = rows.iter().map(|row| row.known.core);
+        Ok(cores.filter(|core| !known.contains_key(core)).collect())
     }
 
     /// Learns where the content of a snapshot is stored, as far as `roots` hold that content. If

@@ -1,16 +1,35 @@
-//! The report of a run for other programs: the last event of `--events-fd`.
+//! The report of a run for other programs: the last event of `--events-fd`, and what the commands
+//! of `[hooks]` read.
 //!
 //! Every field is always there, so that a reader needs to know one shape; docs/events.md describes
-//! it. Paths and tables are for the history of this host only: they must not leave it in clear.
+//! it. Paths and tables are for the history of this host only: they must not leave it in clear, so
+//! hooks, which may send the report anywhere, get it without them.
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::Serialize;
 
-use super::backup::report::{BackupReport, DatabaseRun, PushedState, SourceRun};
-use crate::base::ids::Stamp;
+use crate::base::ids::{HostName, Stamp};
 
 /// Letters and digits of a run's id: those of a ULID.
 const ID_DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// Who began a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Trigger {
+    /// A person, or a script of theirs.
+    Manual,
+    /// The agent's schedule.
+    Schedule,
+    /// A request to the agent.
+    Api,
+    /// The agent, after the machine started.
+    Boot,
+    /// A unit of systemd, such as a timer's.
+    Timer,
+}
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -26,19 +45,33 @@ pub(crate) enum ReportedOutcome {
     Cancelled,
 }
 
+impl ReportedOutcome {
+    /// Returns the text that reports use.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// The report of one run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct RunReport {
     /// A ULID.
     pub(crate) id: String,
     /// The command, such as `backup`.
     pub(crate) kind: String,
-    /// Who began it.
-    pub(crate) trigger: &'static str,
+    pub(crate) trigger: Trigger,
+    /// The host of the configuration. `None`: no configuration was read.
+    pub(crate) host: Option<HostName>,
     pub(crate) started_at: DateTime<Utc>,
-    pub(crate) ended_at: DateTime<Utc>,
-    pub(crate) outcome: ReportedOutcome,
-    pub(crate) exit_code: u8,
+    /// `None`, as the next two: it is under way.
+    pub(crate) ended_at: Option<DateTime<Utc>>,
+    pub(crate) outcome: Option<ReportedOutcome>,
+    pub(crate) exit_code: Option<u8>,
     /// The new snapshot. `None`: there is none.
     pub(crate) stamp: Option<Stamp>,
     pub(crate) sequence: Option<u64>,
@@ -50,12 +83,46 @@ pub(crate) struct RunReport {
     pub(crate) databases: Vec<DatabaseRun>,
     pub(crate) targets: Vec<TargetRun>,
     pub(crate) skipped: Vec<SkippedPath>,
+    /// Number of the skipped paths, also where these are not named.
+    pub(crate) skipped_paths: u64,
+    /// Names of the sources that failed.
+    pub(crate) left_out: Vec<String>,
     pub(crate) retention: RetentionRun,
+    /// What else keeps the run from being complete than skipped paths and targets that are behind.
+    pub(crate) warnings: Vec<String>,
     pub(crate) errors: Vec<ErrorText>,
 }
 
+/// One source of the new snapshot.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct SourceRun {
+    pub(crate) name: String,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    /// Time that the source was copied for. `None`: this run did not copy it.
+    pub(crate) seconds: Option<f64>,
+}
+
+/// One database of the new snapshot.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct DatabaseRun {
+    /// Its path within the snapshot.
+    pub(crate) path: String,
+    /// Rows by table; `None`: they were not counted.
+    pub(crate) tables: Option<BTreeMap<String, u64>>,
+}
+
+/// Whether a target has the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PushedState {
+    Published,
+    /// The spool keeps what the target lacks for the next run.
+    Behind,
+}
+
 /// One target's part.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct TargetRun {
     pub(crate) name: String,
     /// `published` or `behind`.
@@ -71,21 +138,21 @@ pub(crate) struct TargetRun {
 }
 
 /// A path that the snapshot lacks.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct SkippedPath {
     pub(crate) path: String,
     pub(crate) reason: String,
 }
 
 /// What retention did.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct RetentionRun {
     /// Stamps of the snapshots that were deleted on this host.
     pub(crate) forgot: Vec<Stamp>,
 }
 
 /// An error as text.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct ErrorText {
     pub(crate) text: String,
     /// Its causes, the nearest first.
@@ -94,17 +161,30 @@ pub(crate) struct ErrorText {
     pub(crate) next: Option<String>,
 }
 
+impl ErrorText {
+    /// Returns the error and its causes; `next`: the next step.
+    pub(crate) fn of(error: &(dyn std::error::Error + 'static), next: Option<&str>) -> Self {
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        Self {
+            text: error.to_string(),
+            causes: causes.map(ToString::to_string).collect(),
+            next: next.map(str::to_owned),
+        }
+    }
+}
+
 impl RunReport {
-    /// Begins the report of a run that starts now. Until it is concluded, it says `cancelled`.
-    pub(crate) fn begin(kind: &str, now: DateTime<Utc>) -> Self {
+    /// Begins the report of a run that starts now.
+    pub(crate) fn begin(kind: &str, trigger: Trigger, now: DateTime<Utc>) -> Self {
         Self {
             id: run_id(now),
             kind: kind.to_owned(),
-            trigger: "manual",
+            trigger,
+            host: None,
             started_at: now.trunc_subsecs(3),
-            ended_at: now.trunc_subsecs(3),
-            outcome: ReportedOutcome::Cancelled,
-            exit_code: 1,
+            ended_at: None,
+            outcome: None,
+            exit_code: None,
             stamp: None,
             sequence: None,
             files: 0,
@@ -115,44 +195,39 @@ impl RunReport {
             databases: Vec::new(),
             targets: Vec::new(),
             skipped: Vec::new(),
+            skipped_paths: 0,
+            left_out: Vec::new(),
             retention: RetentionRun::default(),
+            warnings: Vec::new(),
             errors: Vec::new(),
         }
     }
 
-    /// Adds what a backup or a push did.
-    pub(crate) fn add_backup(&mut self, report: &BackupReport) {
-        self.stamp = Some(report.stamp);
-        self.sequence = Some(report.sequence);
-        self.files = report.totals.files;
-        self.bytes = report.totals.bytes;
-        self.new_bytes = report.totals.new_bytes;
-        self.stored_bytes = report.new_archive_bytes;
-        self.sources.clone_from(&report.details.sources);
-        self.databases.clone_from(&report.details.databases);
-        self.retention.forgot.clone_from(&report.details.forgot);
-        let targets = report.targets.iter().map(|target| TargetRun {
-            name: target.name.clone(),
-            state: target.state,
-            sent_bytes: target.shipped_bytes,
-            objects: target.shipped_objects,
-            copied: target.copied_archives,
-            seconds: target.took.as_secs_f64(),
-            error: target.cause.clone(),
-        });
-        self.targets = targets.collect();
-        let skipped = report.skipped.iter().map(|one| SkippedPath {
-            path: one.path.clone(),
-            reason: one.reason.clone(),
-        });
-        self.skipped = skipped.collect();
+    /// Ends the report of a run that a signal ended.
+    pub(crate) fn cancel(&mut self, now: DateTime<Utc>) {
+        self.conclude(ReportedOutcome::Cancelled, 1, now);
     }
 
     /// Ends the report.
     pub(crate) fn conclude(&mut self, outcome: ReportedOutcome, exit_code: u8, now: DateTime<Utc>) {
-        self.outcome = outcome;
-        self.exit_code = exit_code;
-        self.ended_at = now.trunc_subsecs(3);
+        self.outcome = Some(outcome);
+        self.exit_code = Some(exit_code);
+        self.ended_at = Some(now.trunc_subsecs(3));
+    }
+
+    /// Whether the run ended otherwise than complete.
+    pub(crate) fn is_failure(&self) -> bool {
+        let complete = ReportedOutcome::Complete;
+        self.outcome.is_some_and(|outcome| outcome != complete)
+    }
+
+    /// Returns the report without paths and tables.
+    pub(crate) fn without_paths(&self) -> Self {
+        Self {
+            databases: Vec::new(),
+            skipped: Vec::new(),
+            ..self.clone()
+        }
     }
 }
 
@@ -190,7 +265,7 @@ mod tests {
 
     #[test]
     fn every_field_is_always_there() {
-        let report = RunReport::begin("verify", DateTime::UNIX_EPOCH);
+        let report = RunReport::begin("verify", Trigger::Manual, DateTime::UNIX_EPOCH);
         let value = serde_json::to_value(&report).unwrap();
         let mut names: Vec<&str> = value
             .as_object()
@@ -208,19 +283,23 @@ mod tests {
                 "errors",
                 "exit_code",
                 "files",
+                "host",
                 "id",
                 "kind",
+                "left_out",
                 "new_bytes",
                 "outcome",
                 "retention",
                 "sequence",
                 "skipped",
+                "skipped_paths",
                 "sources",
                 "stamp",
                 "started_at",
                 "stored_bytes",
                 "targets",
-                "trigger"
+                "trigger",
+                "warnings"
             ]
         );
     }

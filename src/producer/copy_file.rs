@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::SeekFrom;
 
+use super::copy_meter::CopyMeter;
 use crate::base::openat::{
     Dir, FileOwner, Meta, Pin, chmod_fd, chown_fd, list_xattrs, mtime, set_mtime_fd, set_xattr_fd,
 };
@@ -71,8 +73,13 @@ impl Original {
     }
 }
 
-/// Replaces `rel` below `to` by a new file (0600) with the content of `from`.
-pub(super) fn copy_content(from: &File, to: &Dir, rel: &OsStr) -> Result<(), FileCopyError> {
+/// Replaces `rel` below `to` by a new file (0600) with the content of `from`, and counts its bytes.
+pub(super) fn copy_content(
+    from: &File,
+    to: &Dir,
+    rel: &OsStr,
+    meter: &CopyMeter,
+) -> Result<(), FileCopyError> {
     let created = match to.create_file(rel, 0o600) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => to
             .remove_file(rel)
@@ -80,16 +87,17 @@ pub(super) fn copy_content(from: &File, to: &Dir, rel: &OsStr) -> Result<(), Fil
         other => other,
     };
     let copy = created.map_err(FileCopyError::Destination)?;
+    let meta = from.metadata().map_err(FileCopyError::Source)?;
     if rustix::fs::ioctl_ficlone(&copy, from).is_ok() {
+        meter.add(meta.len());
         return Ok(());
     }
-    let meta = from.metadata().map_err(FileCopyError::Source)?;
     copy.set_len(meta.len())
         .map_err(FileCopyError::Destination)?;
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut end = 0;
     while let Some((start, stop)) = next_run(from, end, meta.len())? {
-        copy_run(from, &copy, start, stop, &mut buffer)?;
+        copy_run(from, &copy, start..stop, &mut buffer, meter)?;
         end = stop;
     }
     Ok(())
@@ -117,12 +125,13 @@ fn next_run(file: &File, offset: u64, size: u64) -> Result<Option<(u64, u64)>, F
 fn copy_run(
     from: &File,
     to: &File,
-    mut at: u64,
-    stop: u64,
+    run: Range<u64>,
     buffer: &mut [u8],
+    meter: &CopyMeter,
 ) -> Result<(), FileCopyError> {
-    while at < stop {
-        let wanted = usize::try_from(stop - at).map_or(buffer.len(), |n| n.min(buffer.len()));
+    let mut at = run.start;
+    while at < run.end {
+        let wanted = usize::try_from(run.end - at).map_or(buffer.len(), |n| n.min(buffer.len()));
         let read = match from.read_at(&mut buffer[..wanted], at) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             other => other.map_err(FileCopyError::Source)?,
@@ -133,6 +142,7 @@ fn copy_run(
         to.write_all_at(&buffer[..read], at)
             .map_err(FileCopyError::Destination)?;
         at += read as u64;
+        meter.add(read as u64);
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime};
 use self::earlier::Earlier;
 use self::seen::{EntryStamp, SeenEntries};
 use super::copy_file::{CopyMtime, Original, dress};
+use super::copy_meter::CopyMeter;
 use super::error::SourceError;
 use super::snapshot_path::below;
 use super::staged_files::{FileStamp, StagedFiles};
@@ -66,6 +67,8 @@ pub(super) struct Job<'a> {
     pub roots: &'a Roots,
     /// The time to wait for the locks of all its databases together.
     pub lock_timeout: Duration,
+    /// Counts the bytes that are written.
+    pub meter: &'a CopyMeter,
 }
 
 /// The outcome of copying a tree.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::backup_metadata::SourceEntry;
 use super::command_stderr::CommandStderr;
 use super::copy_file::{CopyMtime, Original, dress, set_owner};
+use super::copy_meter::CopyMeter;
 use super::demands;
 use super::error::{SourceError, cannot, is_missing};
 use super::hardlink_unchanged;
@@ -140,6 +141,8 @@ pub(super) struct SourceTaker<'a> {
     pub dir: &'a Dir,
     /// The directory of the previous valid snapshot, if there is one that only we can write to.
     pub previous: Option<Dir>,
+    /// Counts the bytes that are written.
+    pub meter: &'a CopyMeter,
 }
 
 impl SourceTaker<'_> {
@@ -204,7 +207,9 @@ impl SourceTaker<'_> {
                 let copy = self.copy_place(source)?;
                 let created = self.dir.create_file(&copy, 0o600);
                 let file = created.map_err(cannot("create", &self.dir.path_of(&copy)))?;
+                let watched = self.meter.watch(self.dir, copy.clone());
                 let ran = hooks::run(command, Some(file), environment, source.timeout)?;
+                drop(watched);
                 self.finish(source, None, &copy, &mut taken)?;
                 if taken.entry.bytes == 0 && !source.allow_empty {
                     return Err(SourceError::Empty {
@@ -280,10 +285,15 @@ impl SourceTaker<'_> {
         let from = home.place;
         let to =
             Place::below(self.dir, &copy).map_err(cannot("create", &self.dir.path_of(&copy)))?;
-        match sqlite::backup_at(&from, &file, &to, source.lock_timeout) {
+        self.meter.expect(original.meta.len());
+        let watched = self.meter.watch(self.dir, copy.clone());
+        let copied = sqlite::backup_at(&from, &file, &to, source.lock_timeout);
+        drop(watched);
+        match copied {
             // Its bytes are kept for a repair; the check reports the damage.
             Err(e) if e.is_damage() => {
-                plain(|| open(chosen), self.dir, &copy, || true).map_err(unread(path))?;
+                let copied = plain(|| open(chosen), self.dir, &copy, self.meter, || true);
+                copied.map_err(unread(path))?;
             }
             other => other?,
         }
@@ -299,7 +309,7 @@ impl SourceTaker<'_> {
     ) -> Result<(), SourceError> {
         let copy = self.copy_place(source)?;
         let attempt = || {
-            let copied = plain(|| open(chosen), self.dir, &copy, || true);
+            let copied = plain(|| open(chosen), self.dir, &copy, self.meter, || true);
             copied.map_err(unread(chosen.path()))
         };
         let mut outcome = attempt()?;
@@ -383,6 +393,7 @@ impl SourceTaker<'_> {
             previous: &previous,
             roots: &roots(self.config),
             lock_timeout: source.lock_timeout,
+            meter: self.meter,
         })?;
         taken.entry.files = staged.files;
         taken.entry.bytes = staged.bytes;

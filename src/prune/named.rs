@@ -31,7 +31,7 @@ impl PruneRequest {
         for (one, is_named) in planned.iter_mut().zip(is_named) {
             match is_named {
                 true => {
-                    may_go(one.stamp, &one.reasons)?;
+                    may_go(one.stamp, &one.reasons, self.confirmed)?;
                     one.reasons = Reasons::new();
                 }
                 false => drop(one.reasons.insert(Reason::NotNamed)),

@@ -1,5 +1,5 @@
 //! Deletes snapshots by name instead of by a policy: exactly the named ones, but never the newest,
-//! the newest complete one, or a pinned one.
+//! the newest complete one, a pinned one, or one with a tag that keeps it.
 
 use super::{Reason, Reasons};
 use crate::base::ids::Stamp;
@@ -19,6 +19,17 @@ pub enum NamedError {
     /// The operator pinned it.
     #[error("snapshot {0} is pinned and stays; `sealift pin --remove {0}` unpins it")]
     Pinned(Stamp),
+    /// It has a tag that keeps it.
+    #[error(
+        "snapshot {0} has a tag that [retention] keep_tags names, and stays; remove that tag from keep_tags first"
+    )]
+    Tagged(Stamp),
+    /// Its tags are not known.
+    #[error(
+        "the tags of snapshot {0} are not known here, and it may have one that [retention] keep_tags names: `sealift \
+         catalog rebuild --identity FILE` learns them; to delete it in any case, say --yes"
+    )]
+    TagsUnknown(Stamp),
     /// An alarm about a source that shrank keeps it.
     #[error(
         "snapshot {0} is the last before a source shrank, and stays; if the source is as it should be, acknowledge that \
@@ -80,22 +91,21 @@ pub fn find(text: &str, all: &[Nameable]) -> Result<Option<usize>, NamedError> {
 }
 
 /// Refuses to delete a snapshot that stays in spite of being named. `reasons`: those that an empty
-/// policy leaves.
-pub fn may_go(stamp: Stamp, reasons: &Reasons) -> Result<(), NamedError> {
-    if reasons.contains(&Reason::Newest) {
-        return Err(NamedError::Newest(stamp));
+/// policy leaves. `confirmed`: the operator accepts that tags are not known.
+pub fn may_go(stamp: Stamp, reasons: &Reasons, confirmed: bool) -> Result<(), NamedError> {
+    let mut reasons = reasons.clone();
+    if confirmed {
+        reasons.remove(&Reason::TagsUnknown);
     }
-    if reasons.contains(&Reason::Whole) {
-        return Err(NamedError::Whole(stamp));
-    }
-    if reasons.contains(&Reason::Pinned) {
-        return Err(NamedError::Pinned(stamp));
-    }
-    if reasons.contains(&Reason::BeforeShrink) {
-        return Err(NamedError::BeforeShrink(stamp));
-    }
-    if reasons.contains(&Reason::BeforeFailure) {
-        return Err(NamedError::BeforeFailure(stamp));
-    }
-    Ok(())
+    let refused = reasons.iter().find_map(|reason| match reason {
+        Reason::Newest => Some(NamedError::Newest(stamp)),
+        Reason::Whole => Some(NamedError::Whole(stamp)),
+        Reason::Pinned => Some(NamedError::Pinned(stamp)),
+        Reason::Tagged => Some(NamedError::Tagged(stamp)),
+        Reason::TagsUnknown => Some(NamedError::TagsUnknown(stamp)),
+        Reason::BeforeShrink => Some(NamedError::BeforeShrink(stamp)),
+        Reason::BeforeFailure => Some(NamedError::BeforeFailure(stamp)),
+        _ => None,
+    });
+    refused.map_or(Ok(()), Err)
 }

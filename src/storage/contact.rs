@@ -97,11 +97,6 @@ impl<F: Clone> Contact<F> {
         self.haste().is_some()
     }
 
-    /// Returns the begin of the first attempt since the last success.
-    pub(super) fn since(&self) -> Option<Instant> {
-        self.trouble().since
-    }
-
     /// Returns what the last attempt failed with, if nothing has succeeded since.
     pub(super) fn cause(&self) -> Option<String> {
         self.trouble().cause.clone()
@@ -111,6 +106,20 @@ impl<F: Clone> Contact<F> {
     pub(super) fn reached(&self) {
         self.was_reached.store(true, Ordering::Relaxed);
         *self.trouble() = Trouble::default();
+    }
+
+    /// Notes that a server answered on which the target's requests depend, such as one of
+    /// credentials. The target itself has yet to answer.
+    pub(super) fn helped(&self) {
+        *self.trouble() = Trouble::default();
+    }
+
+    /// Notes that a server answered that it cannot serve now. It is there, so the request is
+    /// retried for the usual time, also before the target's first answer.
+    pub(super) fn recovers(&self, began: Instant, cause: &str) {
+        let left = (began + self.retry).saturating_duration_since(Instant::now());
+        self.trouble().cause = Some(cause.to_owned());
+        self.tell(began, Some(left));
     }
 
     /// Returns why the target is not tried now, if it was given up a short time ago.
@@ -129,13 +138,13 @@ impl<F: Clone> Contact<F> {
     /// for the first answer, the attempts of all requests count together.
     fn ends(&self, began: Instant) -> Instant {
         match self.haste() {
-            Some(first) => self.since().unwrap_or(began) + first,
+            Some(first) => self.trouble().since.unwrap_or(began) + first,
             None => began + self.retry,
         }
     }
 
-    /// Notes a failed attempt, tells the operator after a short time, and returns how long the
-    /// request is still retried.
+    /// Notes a failed attempt of a request that was tried first at `began`, tells the operator
+    /// after a short time, and returns how long the request is still retried.
     pub(super) fn failed(&self, began: Instant, cause: &str) -> Duration {
         let left = self.ends(began).saturating_duration_since(Instant::now());
         self.trouble().cause = Some(cause.to_owned());

@@ -9,6 +9,7 @@ mod connect;
 mod google;
 pub(super) mod open;
 mod put;
+pub(super) mod server;
 mod webdav;
 
 use std::ops::Range;

@@ -7,39 +7,33 @@ use std::path::{Path, PathBuf};
 
 use super::environment::Environment;
 use super::error::OpenError;
-use super::s3::credentials::ENDPOINT_VARIABLES;
+use super::object_store::server::{self, ChosenServer};
 use super::spec::TargetSpec;
 use super::url::{Address, Bucket, RsyncAddress};
 
 /// Returns the name of the target's place: a path, or an address such as `ssh://me@nas/backups`.
 /// rsync and sftp to one folder of one machine are one place.
 pub fn place(spec: &TargetSpec) -> Result<String, OpenError> {
-    Ok(place_with(
+    place_with(
         spec,
         &Environment::of_process(),
         &Address::parse(&spec.url)?,
-    ))
+    )
 }
 
-fn place_with(spec: &TargetSpec, environment: &Environment, address: &Address) -> String {
-    let set = |names: &[&str]| {
-        let values = names.iter().filter_map(|name| environment.get(name));
-        values.map(str::to_owned).find(|value| !value.is_empty())
-    };
-    let server = |names: &[&str]| spec.endpoint.clone().or_else(|| set(names));
-    match address {
+fn place_with(
+    spec: &TargetSpec,
+    environment: &Environment,
+    address: &Address,
+) -> Result<String, OpenError> {
+    // The same server to which the target's requests go.
+    let chosen = server::chosen(address, spec, environment)?;
+    Ok(match address {
         Address::Folder(path) => of_folder(path),
         Address::Memory => "memory://".to_owned(),
-        Address::S3(bucket) => of_bucket("s3", server(ENDPOINT_VARIABLES), bucket),
-        Address::Gcs(bucket) => of_bucket("gs", server(&["GOOGLE_BASE_URL"]), bucket),
-        Address::Azure(bucket) => {
-            let account = [
-                "AZURE_STORAGE_ENDPOINT",
-                "AZURE_ENDPOINT",
-                "AZURE_STORAGE_ACCOUNT_NAME",
-            ];
-            of_bucket("az", server(&account), bucket)
-        }
+        Address::S3(bucket) => of_bucket("s3", chosen, bucket),
+        Address::Gcs(bucket) => of_bucket("gs", chosen, bucket),
+        Address::Azure(bucket) => of_bucket("az", chosen, bucket),
         Address::Rsync(RsyncAddress::Ssh { login, port, path }) => over_ssh(login, *port, path),
         Address::Rsync(RsyncAddress::Daemon { authority, path }) => {
             format!(
@@ -50,7 +44,7 @@ fn place_with(spec: &TargetSpec, environment: &Environment, address: &Address) -
         }
         Address::Sftp(address) => over_ssh(&address.login, address.port, &address.path),
         Address::WebDav { origin, prefix, .. } => format!("{origin}/{prefix}"),
-    }
+    })
 }
 
 /// A link and what it leads to are one place.
@@ -60,18 +54,27 @@ fn of_folder(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// One bucket's name may belong to several servers.
-fn of_bucket(scheme: &str, server: Option<String>, bucket: &Bucket) -> String {
+/// One bucket's name may belong to several servers, and to several accounts of a server.
+fn of_bucket(scheme: &str, chosen: ChosenServer, bucket: &Bucket) -> String {
     let name = match bucket.prefix.as_str() {
         "" => bucket.name.clone(),
         prefix => format!("{}/{prefix}", bucket.name),
     };
-    match server {
-        None => format!("{scheme}://{name}"),
-        Some(server) => {
-            let server = super::redact::without_secrets(&server);
-            format!("{scheme}+{}/{name}", server.trim_end_matches('/'))
-        }
+    let server = chosen.endpoint.map(|server| {
+        let server = super::redact::without_secrets(&server);
+        server.trim_end_matches('/').to_owned()
+    });
+    // A server of one account has its name.
+    let is_of_one = |account: &String| {
+        let host = server.as_ref().and_then(|server| server.split_once("://"));
+        host.is_some_and(|(_, host)| host.starts_with(&format!("{account}.")))
+    };
+    let account = chosen.account.filter(|account| !is_of_one(account));
+    match (&server, account) {
+        (None, None) => format!("{scheme}://{name}"),
+        (Some(server), None) => format!("{scheme}+{server}/{name}"),
+        (None, Some(account)) => format!("{scheme}+{account}/{name}"),
+        (Some(server), Some(account)) => format!("{scheme}+{server}/{account}/{name}"),
     }
 }
 
@@ -113,7 +116,7 @@ mod tests {
         };
         let environment = Environment::from_pairs(environment.iter().copied());
         let address = Address::parse(url).map_err(|error| error.to_string());
-        place_with(&spec, &environment, &address.unwrap())
+        place_with(&spec, &environment, &address.unwrap()).unwrap()
     }
 
     #[test]
@@ -155,6 +158,33 @@ mod tests {
     #[test]
     fn other_places_are_not_one() {
         let variable = [("AWS_ENDPOINT_URL_S3", "https://other.example.org")];
+        let temp = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = temp.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let profiles = file(
+            "config",
+            "[default]\nendpoint_url = https://default.example.org\n\
+             [profile nas]\nendpoint_url = https://nas.example.org\n",
+        );
+        let profile = |name| {
+            [
+                ("AWS_CONFIG_FILE", profiles.as_str()),
+                ("AWS_PROFILE", name),
+            ]
+        };
+        let google = |name: &str| {
+            let text = format!(r#"{{"gcs_base_url": "https://{name}.example.org"}}"#);
+            file(name, &text)
+        };
+        let (one, two) = (google("one"), google("two"));
+        let azure = |account, endpoint| {
+            let endpoint = ("AZURE_STORAGE_ENDPOINT", endpoint);
+            let account = ("AZURE_STORAGE_ACCOUNT_NAME", account);
+            of("az://bucket/a", None, &[account, endpoint])
+        };
         let all = [
             of("s3://bucket/a", None, &[]),
             of("s3://bucket/b", None, &[]),
@@ -170,6 +200,22 @@ mod tests {
                 "az://bucket/a",
                 None,
                 &[("AZURE_STORAGE_ACCOUNT_NAME", "two")],
+            ),
+            azure("one", "https://blob.example.org"),
+            azure("two", "https://blob.example.org"),
+            azure("one", "https://other.example.org"),
+            of(
+                "az://bucket/a",
+                None,
+                &[("AZURE_STORAGE_USE_EMULATOR", "true")],
+            ),
+            of("s3://bucket/a", None, &profile("default")),
+            of("s3://bucket/a", None, &profile("nas")),
+            of("gs://bucket/a", None, &[("GOOGLE_SERVICE_ACCOUNT", &one)]),
+            of(
+                "gs://bucket/a",
+                None,
+                &[("GOOGLE_SERVICE_ACCOUNT_PATH", &two)],
             ),
             of("me@nas:/b", None, &[]),
             of("you@nas:/b", None, &[]),

@@ -201,6 +201,65 @@ fn a_catalog_in_doubt_is_replaced_and_kept() {
     assert!(new_bytes(&host.backup()) < 20_000);
 }
 
+/// Kind: what is not known any more is shown as if there were none.
+#[test]
+fn tags_and_sources_are_known_again_where_they_can_be() {
+    let mut host = Host::new();
+    let large = "\n[[source]]\nkind = \"command\"\nname = \"large\"\non_request = true\ncommand = \"echo x\"\n\n\
+                 [snapshots]\nkeep = 1\n\n[retention]\n";
+    host.edit_config("\n[retention]\n", large);
+    for (day, arguments) in [
+        &["--tag", "first", "--include", "large"][..],
+        &["--tag", "second"],
+        &["--tag", "third"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        host.clock = Some(format!("2026-04-0{}T06:00:00Z", day + 1));
+        fs::write(host.data().join("today"), day.to_string()).unwrap();
+        host.json(&[&["backup"], arguments].concat());
+    }
+    let known = |host: &Host| {
+        let list = host.json(&["list"]);
+        let all = list["backups"].as_array().unwrap().iter();
+        let known =
+            all.map(|one| format!("{} {} {}", one["tags"], one["on_request"], one["lacks"]));
+        known.collect::<Vec<_>>()
+    };
+    let all = [
+        r#"["first"] ["large"] null"#,
+        r#"["second"] [] null"#,
+        r#"["third"] [] []"#,
+    ];
+    assert_eq!(known(&host), all);
+    // The old catalog knows them.
+    assert_eq!(host.json(&["catalog", "rebuild"])["without_known_tags"], 0);
+    assert_eq!(known(&host), all);
+    // Without it, what is still on this host is known.
+    lose_the_catalog(&host);
+    assert_eq!(host.json(&["catalog", "rebuild"])["without_known_tags"], 2);
+    let some = ["null null null", "null null null", all[2]];
+    assert_eq!(known(&host), some);
+    let table = host.ok(&["list"]);
+    assert_eq!(
+        table
+            .lines()
+            .filter(|line| line.trim_end().ends_with('?'))
+            .count(),
+        2,
+        "{table}"
+    );
+    let said = host.ok(&["catalog", "rebuild"]);
+    assert!(
+        said.contains("the tags of 2 snapshots are not known"),
+        "{said}"
+    );
+    // An identity shows all.
+    assert_eq!(rebuild(&host, &[])["without_known_tags"], 0);
+    assert_eq!(known(&host), all);
+}
+
 #[test]
 fn where_it_cannot_be_done_the_catalog_is_as_it_was() {
     let host = prepared();

@@ -282,6 +282,56 @@ fn globs_choose_paths_and_a_literal_path_goes_first() {
     assert!(!host.path("none").exists());
 }
 
+/// Kind: a name with the characters of a glob cannot be named.
+#[test]
+fn names_with_backslashes_and_the_characters_of_globs_are_found() {
+    let host = Host::new();
+    let photos = host.data().join("photos");
+    for path in [
+        "a[1]/x.txt",
+        "a1/x.txt",
+        "foo\\bar",
+        "star*",
+        "star2",
+        "what?",
+    ] {
+        let path = photos.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+    }
+    host.backup();
+    let identity = [&["--identity", "key.txt"], &FROM[..]].concat();
+    for (number, (wanted, found)) in [
+        ("a[1]", &["a[1]/x.txt"][..]),
+        ("a[1]/x.txt", &["a[1]/x.txt"]),
+        ("a[1]/*.txt", &["a[1]/x.txt"]),
+        ("a?/*.txt", &["a1/x.txt"]),
+        ("foo\\bar", &["foo\\bar"]),
+        ("star*", &["star*"]),
+        ("star?", &["star*", "star2"]),
+        ("what?", &["what?"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = format!("data/photos/{wanted}");
+        let rows = host.json(&[&["ls", "latest", &path], &identity[..]].concat());
+        let rows = rows.as_array().unwrap().clone();
+        let rows = rows.iter().filter(|row| row["type"] == "file");
+        let names = rows.map(|row| row["path"].as_str().unwrap().replace("data/photos/", ""));
+        assert_eq!(names.collect::<Vec<_>>(), found, "{wanted}");
+        let to = format!("out{number}");
+        host.ok(&[&["restore", "latest", &path, "--to", &to], &identity[..]].concat());
+        let out = host.path(&to).join("data/photos");
+        let there = crate::support::files::files(&out);
+        let there: Vec<&str> = there
+            .iter()
+            .map(|path| path.strip_prefix(&out).unwrap().to_str().unwrap())
+            .collect();
+        assert_eq!(there, found, "{wanted}");
+    }
+}
+
 /// Kind: clocks show one time twice, or at the end of the repeated hour. The zone of the system reports such times in
 /// an order of its own.
 #[test]

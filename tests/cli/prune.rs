@@ -2,6 +2,7 @@
 
 mod forget;
 mod local;
+mod tags;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -74,6 +74,39 @@ fn a_run_is_under_way_interrupted_or_killed() {
     );
 }
 
+/// Kind: a run that fails at once writes into the record of one that is under way.
+#[test]
+fn a_run_that_cannot_begin_leaves_the_record_to_the_one_that_is_under_way() {
+    let host = waiting_host();
+    let child = begin(&host);
+    // As if it were being written right now.
+    let record = host.path("c.state/run.json");
+    let written = fs::read(&record).unwrap();
+    fs::write(&record, vec![b'{'; written.len()]).unwrap();
+    let config = host.config();
+    let line = config.lines().find(|line| line.starts_with("signer = "));
+    host.edit_config(line.unwrap(), "signer = \"nowhere\"");
+    host.exits_any(&["backup"], &[1, 2]);
+    assert!(fs::read(&record).unwrap().iter().all(|byte| *byte == b'{'));
+    fs::write(&record, written).unwrap();
+    fs::write(host.path("c.toml"), config).unwrap();
+    end(child, rustix::process::Signal::INT);
+    // Once no other process is at work, it is recorded.
+    let line = host.config();
+    let line = line
+        .lines()
+        .find(|line| line.starts_with("signer = "))
+        .unwrap()
+        .to_owned();
+    host.edit_config(&line, "signer = \"nowhere\"");
+    host.exits_any(&["backup"], &[1, 2]);
+    let record = fs::read_to_string(record).unwrap();
+    assert!(
+        record.contains("\"failed\"") && record.contains("nowhere"),
+        "{record}"
+    );
+}
+
 /// The directory of a run that failed before it packed anything goes after a complete backup, and one that the
 /// operator made by hand stays.
 #[test]

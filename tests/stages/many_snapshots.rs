@@ -158,6 +158,7 @@ impl Pusher {
                 ..Policy::default()
             },
             now: self.stamp.time() + chrono::Duration::days(30),
+            tags: Default::default(),
             pins: Default::default(),
             gone: false,
             confirmed: true,

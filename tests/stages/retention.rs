@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use proptest::prelude::*;
 use sealift::base::ids::Stamp;
-use sealift::retention::{Candidate, Guard, Policy, Reason, Refusal, decide};
+use sealift::retention::{Candidate, Guard, Policy, Reason, Refusal, TagMatch, decide};
 
 const DAY: i64 = 86_400;
 
@@ -22,6 +22,7 @@ fn at(sequence: u64, time: DateTime<Utc>) -> Candidate {
         sequence,
         stamp: Stamp::at(time).unwrap(),
         pinned: false,
+        tags: TagMatch::None,
         proven: false,
         late: false,
         whole: true,
@@ -278,6 +279,7 @@ fn histories() -> impl Strategy<Value = Vec<Candidate>> {
             stamp: Stamp::at(time("2025-01-01T00:00:00Z") + chrono::Duration::seconds(seconds))
                 .unwrap(),
             pinned,
+            tags: TagMatch::None,
             proven,
             late,
             whole,

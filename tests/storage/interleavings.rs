@@ -324,6 +324,7 @@ impl<'a> Play<'a> {
             },
             forget: Vec::new(),
             now: self.now,
+            tags: Default::default(),
             pins: Default::default(),
             gone: false,
             confirmed: true,

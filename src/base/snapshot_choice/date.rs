@@ -35,6 +35,8 @@ pub struct TimeSpan {
     /// Whether the text names a day, whose snapshots are not before it. A time means "at or
     /// before".
     pub is_day: bool,
+    /// Whether the text was read in the local zone. Otherwise it names its own.
+    pub is_local: bool,
 }
 
 impl TimeSpan {
@@ -48,6 +50,7 @@ impl TimeSpan {
             begin,
             until: begin.checked_add_signed(length)?,
             is_day: false,
+            is_local: true,
         })
     }
 }
@@ -94,7 +97,9 @@ pub fn parse<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<Option<TimeSp
         None => at(local, &zone),
     };
     let span = begin.and_then(|begin| TimeSpan::of_time(begin, length));
-    span.map(Some).ok_or_else(too_far)
+    let mut span = span.ok_or_else(too_far)?;
+    span.is_local = offset.is_none();
+    Ok(Some(span))
 }
 
 const SECOND: Duration = Duration::seconds(1);
@@ -209,6 +214,7 @@ fn day<Z: TimeZone>(date: NaiveDate, zone: &Z) -> Option<TimeSpan> {
         begin: begin(date)?,
         until: begin(date.succ_opt()?)?,
         is_day: true,
+        is_local: true,
     })
 }
 

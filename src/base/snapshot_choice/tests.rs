@@ -69,6 +69,25 @@ fn a_bound_narrows_latest_and_dates() {
 }
 
 #[test]
+fn only_a_text_without_a_zone_is_said_to_be_local() {
+    for (text, before, is_local) in [
+        ("2026-11-29 18:00", None, true),
+        ("2026-11-29", None, true),
+        ("yesterday", None, true),
+        ("2026-11-29T18:00Z", None, false),
+        ("2026-11-29 18:00+01:00", None, false),
+        ("latest", None, false),
+        ("latest", Some("2026-11-29 18:00"), true),
+        ("latest", Some("2026-11-29 18:00-05:00"), false),
+        ("latest", Some("20261129T040000Z"), false),
+        ("2026-11-29T18:00Z", Some("2026-11-29 18:00"), true),
+    ] {
+        let shown = choice(text).narrowed(before, &[]).unwrap().to_string();
+        assert_eq!(shown.contains("local time"), is_local, "{shown}");
+    }
+}
+
+#[test]
 fn a_time_without_a_snapshot_names_its_neighbours() {
     let stamps = || snapshots().into_iter().map(|(stamp, _, _)| stamp);
     let near = choice("2026-11-30").nearest(stamps());

@@ -322,6 +322,10 @@ pub(in crate::cli) const PAGES: &[Page] = &[
                 "sealift open one.tar.zst.age --identity key.txt | tar x -C out",
                 "Unpack a single archive",
             ),
+            (
+                "sealift open *.age -i key.txt | tar x --wildcards 'files/photos/*.jpg'",
+                "Unpack what matches, with tar's own patterns",
+            ),
         ],
         "",
     ),
@@ -367,6 +371,10 @@ pub(in crate::cli) const PAGES: &[Page] = &[
             (
                 "sealift prune --dry-run",
                 "Show each snapshot, whether it stays, and why",
+            ),
+            (
+                "sealift prune --policy daily=7,weekly=4 --keep-tag release --dry-run",
+                "Show what another policy would keep, and what a tag keeps",
             ),
             (
                 "sealift prune --forget 20260407T060000Z",

@@ -88,6 +88,13 @@ impl Displays {
         self.shown.announce(stage, subject);
     }
 
+    /// Shows how many bytes were moved in the stage that is shown.
+    pub(in crate::cli) fn stage_bytes(&self, bytes: u64, bytes_total: Option<u64>) {
+        if let Some(board) = &*lock(&self.shown.stage) {
+            board.set_bytes(bytes, bytes_total);
+        }
+    }
+
     /// Writes a note as an event.
     pub(in crate::cli) fn note(&self, text: &str) {
         if let Some(events) = &self.shown.events {
@@ -226,10 +233,13 @@ impl Shown {
         }
     }
 
-    /// Returns the figures of the board that was shown last.
+    /// Returns the figures of the board that was shown last, or of the stage.
     fn figures(&self) -> Option<Value> {
         let last = lock(&self.boards).last().cloned();
-        last?.figures()
+        match last {
+            Some(board) => board.figures(),
+            None => lock(&self.stage).as_ref().and_then(Board::figures),
+        }
     }
 }
 
@@ -268,8 +278,18 @@ mod tests {
         let displays = Displays::begin(mode, None);
         let lines = || displays.shown.lines(Instant::now(), 79);
         assert!(lines().is_empty());
+        displays.stage(Stage::Producing, Some("db"));
+        displays.stage_bytes(5_000_000, Some(20_000_000));
+        let copied = "copying the sources: db, 5.00 MB of 20.0 MB, 25 %, 0:00";
+        assert_eq!(lines(), [copied]);
+        let figures = displays.shown.figures().unwrap();
+        assert_eq!(
+            figures,
+            serde_json::json!({ "source": "db", "bytes": 5_000_000, "bytes_total": 20_000_000 })
+        );
         displays.stage(Stage::InspectingTargets, Some("s3"));
         assert_eq!(lines(), ["looking at the targets: s3, 0:00"]);
+        assert_eq!(displays.shown.figures(), None);
         let display = displays.show_transfer(Stage::Reading, Some("h"), 100);
         let bytes = 25;
         display

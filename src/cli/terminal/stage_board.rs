@@ -1,11 +1,13 @@
-//! Shows a command that has no figures: what it does, and for how long.
+//! Shows what a command does and for how long, and the bytes that it has moved, if it counts any.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::board::Board;
-use super::line::{clock, fitted};
+use super::line::{Transferred, clock, fitted};
+use super::rate::Rate;
 use crate::base::progress::Stage;
+use crate::cli::events::subject_of;
 
 /// What a command does now.
 #[derive(Debug)]
@@ -18,6 +20,9 @@ struct StageNow {
     stage: Stage,
     subject: Option<String>,
     began: Instant,
+    /// Bytes that were moved, and all bytes, if their number is known.
+    moved: Option<(u64, Option<u64>)>,
+    rate: Rate,
 }
 
 impl StageBoard {
@@ -28,8 +33,15 @@ impl StageBoard {
     }
 
     pub(super) fn set(&self, stage: Stage, subject: Option<&str>) {
-        let mut now = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
-        *now = StageNow::new(stage, subject);
+        *self.now() = StageNow::new(stage, subject);
+    }
+
+    pub(super) fn set_bytes(&self, bytes: u64, bytes_total: Option<u64>) {
+        self.now().moved = Some((bytes, bytes_total));
+    }
+
+    fn now(&self) -> MutexGuard<'_, StageNow> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -39,7 +51,23 @@ impl StageNow {
             stage,
             subject: subject.map(str::to_owned),
             began: Instant::now(),
+            moved: None,
+            rate: Rate::default(),
         }
+    }
+
+    /// Returns how far it is. `None`: nothing has moved yet.
+    fn extent(&mut self, now: Instant) -> Option<String> {
+        let (done, total) = self.moved.filter(|(done, _)| *done > 0)?;
+        let rate = self.rate.note(now, done);
+        let extent = Transferred {
+            done,
+            // What is copied may grow meanwhile.
+            total: total.map_or(0, |total| total.max(done)),
+            is_final: true,
+            rate,
+        };
+        Some(extent.text())
     }
 }
 
@@ -53,14 +81,27 @@ pub(super) fn stage_text(stage: Stage, subject: Option<&str>) -> String {
 
 impl Board for StageBoard {
     fn lines(&self, now: Instant, columns: usize) -> Vec<String> {
-        let stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stage = self.now();
         let text = stage_text(stage.stage, stage.subject.as_deref());
         let time = clock(now.saturating_duration_since(stage.began));
-        let columns = columns.saturating_sub(time.len() + 2);
-        vec![format!("{}, {time}", fitted(&text, columns))]
+        let rest = match stage.extent(now) {
+            Some(extent) => format!("{extent}, {time}"),
+            None => time,
+        };
+        let room = columns.saturating_sub(rest.len() + 2);
+        vec![fitted(&format!("{}, {rest}", fitted(&text, room)), columns)]
     }
 
     fn figures(&self) -> Option<serde_json::Value> {
-        None
+        let stage = self.now();
+        let (bytes, bytes_total) = stage.moved?;
+        let mut figures = serde_json::json!({ "bytes": bytes });
+        if let Some(total) = bytes_total {
+            figures["bytes_total"] = total.into();
+        }
+        if let Some(subject) = &stage.subject {
+            figures[subject_of(stage.stage)] = subject.as_str().into();
+        }
+        Some(figures)
     }
 }

@@ -1,12 +1,14 @@
 //! The report of a backup or a push.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::super::error::JobError;
 use super::super::push::{PushReport, TargetReport, TargetState};
+use super::super::run_report::{
+    DatabaseRun, PushedState, ReportedOutcome, RunReport, SkippedPath, SourceRun, TargetRun,
+};
 use super::super::shrunk::ShrinkFinding;
 use crate::base::ids::Stamp;
 use crate::format::index::Skipped;
@@ -60,40 +62,12 @@ pub(crate) struct PushedTarget {
     pub(crate) took: Duration,
 }
 
-/// One source of the new snapshot.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct SourceRun {
-    pub(crate) name: String,
-    pub(crate) files: u64,
-    pub(crate) bytes: u64,
-    /// Time that the source was copied for. `None`: this run did not copy it.
-    pub(crate) seconds: Option<f64>,
-}
-
-/// One database of the new snapshot.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct DatabaseRun {
-    /// Its path within the snapshot.
-    pub(crate) path: String,
-    /// Rows by table; `None`: they were not counted.
-    pub(crate) tables: Option<BTreeMap<String, u64>>,
-}
-
 /// Details of a backup that only the report of the run has.
 #[derive(Debug, Default)]
 pub(crate) struct RunDetails {
     pub(crate) sources: Vec<SourceRun>,
     pub(crate) databases: Vec<DatabaseRun>,
     pub(crate) forgot: Vec<Stamp>,
-}
-
-/// Whether a target has the snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum PushedState {
-    Published,
-    /// The spool keeps what the target lacks for the next run.
-    Behind,
 }
 
 impl BackupReport {
@@ -121,6 +95,51 @@ impl BackupReport {
         }
     }
 
+    /// Adds what the backup or push did to the report of the run.
+    pub(crate) fn add_to(&self, run: &mut RunReport) {
+        run.stamp = Some(self.stamp);
+        run.sequence = Some(self.sequence);
+        run.files = self.totals.files;
+        run.bytes = self.totals.bytes;
+        run.new_bytes = self.totals.new_bytes;
+        run.stored_bytes = self.new_archive_bytes;
+        run.sources.clone_from(&self.details.sources);
+        run.databases.clone_from(&self.details.databases);
+        run.retention.forgot.clone_from(&self.details.forgot);
+        run.targets = self.targets.iter().map(PushedTarget::run).collect();
+        let skipped = self.skipped.iter().map(|one| SkippedPath {
+            path: one.path.clone(),
+            reason: one.reason.clone(),
+        });
+        run.skipped = skipped.collect();
+        run.skipped_paths = self.skipped.len() as u64;
+        let left_out = self.left_out.iter().map(|one| one.source.clone());
+        run.left_out = left_out.collect();
+        run.warnings.clone_from(&self.warnings);
+    }
+
+    /// Returns how the run ended, and its exit code.
+    pub(super) fn outcome(&self) -> (ReportedOutcome, u8) {
+        match (self.is_published_somewhere(), self.complete) {
+            (false, _) => (ReportedOutcome::Failed, 1),
+            (true, true) => (ReportedOutcome::Complete, 0),
+            (true, false) => (ReportedOutcome::Partial, 3),
+        }
+    }
+
+    /// Whether every target has the whole snapshot, and there is nothing to warn of. An alarm about
+    /// a source that shrank does not count.
+    pub(crate) fn is_everywhere(&self) -> bool {
+        let published = |target: &PushedTarget| target.state == PushedState::Published;
+        self.targets.iter().all(published) && self.skipped.is_empty() && self.warnings.is_empty()
+    }
+
+    /// Adds something that keeps the run from being complete.
+    pub(super) fn warn(&mut self, text: String) {
+        self.warnings.push(text);
+        self.complete = false;
+    }
+
     /// Whether at least one target has the snapshot.
     pub(crate) fn is_published_somewhere(&self) -> bool {
         let mut targets = self.targets.iter();
@@ -140,6 +159,19 @@ pub(crate) fn skipped_beside<'a>(left_out: &[LeftOut], skipped: &'a [Skipped]) -
 }
 
 impl PushedTarget {
+    /// Returns the target's part in the report of the run.
+    fn run(&self) -> TargetRun {
+        TargetRun {
+            name: self.name.clone(),
+            state: self.state,
+            sent_bytes: self.shipped_bytes,
+            objects: self.shipped_objects,
+            copied: self.copied_archives,
+            seconds: self.took.as_secs_f64(),
+            error: self.cause.clone(),
+        }
+    }
+
     fn of(report: TargetReport) -> Self {
         let (state, cause) = match report.state {
             TargetState::Published => (PushedState::Published, None),

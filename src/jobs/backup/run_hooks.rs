@@ -13,10 +13,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::context::FrontEnd;
 use super::super::error::JobError;
-use super::super::push::PushReport;
-use super::run_summary::RunSummary;
+use super::super::run_report::{ErrorText, ReportedOutcome, RunReport};
+use super::report::BackupReport;
 use crate::base::cleanup::CleanupGuard;
+use crate::base::clock;
 use crate::base::error_chain::with_causes;
+use crate::base::ids::HostName;
 use crate::config::{CommandLine, Config, RunHooks};
 use crate::producer::{RunHook, SourceError};
 use crate::state::staged_snapshot::LeftOut;
@@ -35,7 +37,7 @@ pub(crate) enum Hooks {
 pub(super) struct HookedRun<'a> {
     hooks: RunHooks,
     front: &'a dyn FrontEnd,
-    run: RunSummary,
+    run: RunReport,
     /// Runs `after` and `failed` if the process must end, unless they were started. `None`: the run
     /// has not begun, or has no such hook.
     owed: Option<CleanupGuard>,
@@ -50,32 +52,29 @@ struct StartedHooks {
 }
 
 impl<'a> HookedRun<'a> {
-    pub(super) fn new(
-        config: &Config,
-        kind: &'static str,
-        hooks: Hooks,
-        front: &'a dyn FrontEnd,
-    ) -> Self {
+    pub(super) fn new(config: &Config, hooks: Hooks, front: &'a dyn FrontEnd) -> Self {
         Self {
             hooks: match hooks {
                 Hooks::Run => config.hooks.clone(),
                 Hooks::Skip => RunHooks::default(),
             },
             front,
-            run: RunSummary::begun(config.host.as_str(), kind),
+            run: RunReport {
+                host: Some(config.host.clone()),
+                ..front.run_report()
+            },
             owed: None,
             started: Arc::default(),
         }
     }
 
     /// Runs `before`. If it fails, the run must not go on.
-    pub(super) fn begin(&mut self, number: Option<i64>) -> Result<(), JobError> {
-        self.run.id = number.map(|number| number.to_string());
-        let (hooks, run) = (self.hooks.clone(), self.run.clone());
+    pub(super) fn begin(&mut self) -> Result<(), JobError> {
+        let (hooks, mut run) = (self.hooks.clone(), self.run.clone());
         let started = Arc::clone(&self.started);
         if hooks.after.is_some() || hooks.failed.is_some() {
             self.owed = Some(CleanupGuard::register(move || {
-                let run = run.cancelled();
+                run.cancel(clock::now());
                 let both = [
                     ("after", &hooks.after, &started.after),
                     ("failed", &hooks.failed, &started.failed),
@@ -100,26 +99,43 @@ impl<'a> HookedRun<'a> {
         })
     }
 
-    /// Runs `after`. If it fails, the run counts as partial.
-    pub(super) fn end(
-        &mut self,
-        done: &mut Result<PushReport, JobError>,
-        left_out: &[LeftOut],
-        is_alarmed: bool,
-    ) {
+    /// Notes the sources that failed, also for a run that failed as a whole.
+    pub(super) fn leave_out(&mut self, left_out: &[LeftOut]) {
         let names = left_out.iter().map(|one| one.source.clone());
         self.run.left_out = names.collect();
-        self.run.ended(done.as_ref(), is_alarmed);
+    }
+
+    /// Runs `after`. If it fails, the run counts as partial.
+    pub(super) fn end(&mut self, done: &mut Result<BackupReport, JobError>) {
+        self.conclude_report(done.as_ref());
         self.started.after.store(true, Relaxed);
         let Err(error) = self.run_one("after", self.hooks.after.as_ref()) else {
             return;
         };
         let text = format!("the hook `after` failed: {error}");
         match done {
-            Ok(report) => report.warnings.push(text),
+            Ok(report) => report.warn(text),
             Err(_) => self.front.warn(&text),
         }
-        self.run.ended(done.as_ref(), is_alarmed);
+        self.conclude_report(done.as_ref());
+    }
+
+    /// Ends the report as the run ended.
+    fn conclude_report(&mut self, done: Result<&BackupReport, &JobError>) {
+        self.run.errors.clear();
+        let (outcome, exit_code) = match done {
+            Err(error) => {
+                let text = ErrorText::of(error.error(), error.next());
+                self.run.errors.push(text);
+                let exit_code = if error.is_request() { 2 } else { 1 };
+                (ReportedOutcome::Failed, exit_code)
+            }
+            Ok(report) => {
+                report.add_to(&mut self.run);
+                report.outcome()
+            }
+        };
+        self.run.conclude(outcome, exit_code, clock::now());
     }
 
     /// Runs `failed` unless the run is complete. Its own failure changes nothing.
@@ -143,7 +159,7 @@ impl<'a> HookedRun<'a> {
 
     /// Notes that the run failed before it began, and runs `failed`. Returns the error.
     pub(super) fn never_began(mut self, error: JobError) -> JobError {
-        self.run.ended(Err(&error), false);
+        self.conclude_report(Err(&error));
         self.conclude();
         error
     }
@@ -175,15 +191,17 @@ fn last_lines(text: &str) -> String {
 fn call(
     hooks: &RunHooks,
     line: &CommandLine,
-    run: &RunSummary,
+    run: &RunReport,
     how: impl Fn(&RunHook<'_>) -> Result<String, SourceError>,
 ) -> Result<String, SourceError> {
     // A struct of numbers and texts can always be written.
-    let input = serde_json::to_vec(run).unwrap_or_default();
+    let input = serde_json::to_vec(&run.without_paths()).unwrap_or_default();
+    let outcome = run.outcome.map_or("", ReportedOutcome::as_str);
+    let host = run.host.as_ref().map_or("", HostName::as_str);
     let environment = [
-        ("SEALIFT_HOST", run.host.as_str()),
-        ("SEALIFT_RUN", run.kind),
-        ("SEALIFT_OUTCOME", run.outcome.unwrap_or_default()),
+        ("SEALIFT_HOST", host),
+        ("SEALIFT_RUN", run.kind.as_str()),
+        ("SEALIFT_OUTCOME", outcome),
     ];
     how(&RunHook {
         line,

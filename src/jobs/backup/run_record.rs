@@ -5,17 +5,16 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
-use super::report::skipped_beside;
+use super::report::BackupReport;
 use crate::base::cleanup::CleanupGuard;
 use crate::base::clock;
 use crate::base::units::count;
 use crate::config::Config;
 use crate::jobs::error::JobError;
-use crate::jobs::push::{PushReport, TargetReport, TargetState};
 use crate::state::catalog::{Catalog, CatalogError};
 use crate::state::run_file::{RunFile, RunOutcome};
 use crate::state::staged_snapshot::LeftOut;
-use crate::state::{State, StateError};
+use crate::state::{self, State, StateError};
 use crate::storage::is_full;
 
 /// Skipped paths that the record names.
@@ -66,23 +65,20 @@ impl OngoingRun {
     pub(super) fn end(
         mut self,
         catalog: &Catalog,
-        done: &Result<PushReport, JobError>,
-        left_out: &[LeftOut],
+        done: &Result<BackupReport, JobError>,
     ) -> Result<(), JobError> {
         self.interrupted.take();
         let (stamp, outcome, message) = match done {
-            Ok(report) if report.is_complete() => (
-                Some(report.manifest.stamp),
-                RunOutcome::Complete,
-                String::new(),
-            ),
-            Ok(report) if !report.is_published_somewhere() => {
-                let message = missing_parts(&self.dir, report, left_out);
-                (Some(report.manifest.stamp), RunOutcome::Failed, message)
+            Ok(report) if report.is_everywhere() => {
+                (Some(report.stamp), RunOutcome::Complete, String::new())
             }
             Ok(report) => {
-                let message = missing_parts(&self.dir, report, left_out);
-                (Some(report.manifest.stamp), RunOutcome::Partial, message)
+                let outcome = match report.is_published_somewhere() {
+                    true => RunOutcome::Partial,
+                    false => RunOutcome::Failed,
+                };
+                let message = missing_parts(&self.dir, report);
+                (Some(report.stamp), outcome, message)
             }
             Err(error) => (None, RunOutcome::Failed, failure_text(error)),
         };
@@ -95,24 +91,24 @@ impl OngoingRun {
     }
 }
 
-/// Records a run that failed before it began, such as for a configuration that is wrong. Another
-/// process that is at work keeps its own record.
+/// Records a run that failed before it began, such as for a configuration that is wrong. If another
+/// process is at work, it holds the lock, and its own record stays.
 pub(super) fn record_failure(config: &Config, started: DateTime<Utc>, error: &JobError) {
     let state_error = error.error().downcast_ref::<StateError>();
     if matches!(state_error, Some(StateError::Locked(_))) || !config.state.is_dir() {
         return;
     }
+    let Ok(_locked) = state::lock(&config.state) else {
+        return;
+    };
     let newest = RunFile::read(&config.state);
-    let is_other = newest
-        .as_ref()
-        .is_some_and(|run| run.is_running(&config.state));
     let own = std::process::id();
     // A run that had begun has recorded its end. In a container each run has the same number.
     let is_recorded = newest.is_some_and(|run| {
         let begun = DateTime::parse_from_rfc3339(&run.started_at);
         run.pid == own && run.ended_at.is_some() && begun.is_ok_and(|begun| begun >= started)
     });
-    if is_other || is_recorded {
+    if is_recorded {
         return;
     }
     let mut file = new_file(&config.state, started);
@@ -179,10 +175,10 @@ fn is_catalog_failure(error: &JobError) -> bool {
 
 /// Returns what the snapshot or a target lacks, in one line. Everything that was skipped is listed
 /// in a file.
-fn missing_parts(dir: &Path, report: &PushReport, left_out: &[LeftOut]) -> String {
+fn missing_parts(dir: &Path, report: &BackupReport) -> String {
     let lack = |one: &LeftOut| format!("without {}: {}", one.source, one.cause);
-    let mut parts: Vec<String> = left_out.iter().map(lack).collect();
-    let skipped = skipped_beside(left_out, &report.skipped);
+    let mut parts: Vec<String> = report.left_out.iter().map(lack).collect();
+    let skipped = report.other_skipped();
     if !skipped.is_empty() {
         let names = skipped.iter().take(NAMED_PATHS);
         let names: Vec<String> = names.map(|one| format!("{:?}", one.path)).collect();
@@ -206,12 +202,10 @@ fn missing_parts(dir: &Path, report: &PushReport, left_out: &[LeftOut]) -> Strin
         ));
     }
     let behind = report.targets.iter();
-    parts.extend(
-        behind.filter_map(|target: &TargetReport| match &target.state {
-            TargetState::Published => None,
-            TargetState::Behind(cause) => Some(format!("{} is behind: {cause}", target.name)),
-        }),
-    );
+    parts.extend(behind.filter_map(|target| {
+        let cause = target.cause.as_ref()?;
+        Some(format!("{} is behind: {cause}", target.name))
+    }));
     parts.extend(report.warnings.first().cloned());
     parts.join("; ")
 }

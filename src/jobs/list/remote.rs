@@ -124,11 +124,7 @@ impl RemoteListing<'_> {
         identities: &Arc<Identities>,
     ) -> Result<SnapshotAbout, JobError> {
         let header = read_header(self.folder, snapshot, identities).await?;
-        let sources = header.sources.into_iter();
-        Ok(SnapshotAbout {
-            tags: header.tags,
-            sources: sources.map(|source| source.to).collect(),
-        })
+        Ok(SnapshotAbout::from(header))
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct TargetPruneReport {
     pub(crate) label: String,
     /// Every snapshot there. `None` if the target could not be read; so are the fields below.
     pub(crate) snapshots: Option<Vec<SnapshotDecision>>,
+    /// Number of snapshots that stay only because their tags are not known.
+    pub(crate) unknown_tags: Option<u64>,
     /// Why the target was not pruned. `None` if it was, or of a dry run without an error.
     pub(crate) failure: Option<String>,
     /// Why the plan would be refused. `None` if it would not, and of a run that deletes.
@@ -70,6 +72,7 @@ impl TargetPruneReport {
         Self {
             label: pruned.label,
             snapshots: plan.map(decisions),
+            unknown_tags: plan.map(PrunePlan::kept_for_unknown_tags),
             failure: pruned.failure,
             refusal: pruned.refusal,
             done: pruned.report.map(PruneDone::from),

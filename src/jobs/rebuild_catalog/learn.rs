@@ -1,12 +1,13 @@
 //! Learns from the newest snapshot's index where its content is stored: as far as the content is on
 //! this host, and after fetching the rest from a target.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
+use super::super::choose::read_header;
 use super::super::context::{FrontEnd, runtime, scratch_dir};
 use super::super::error::JobError;
 use super::super::push::Target;
@@ -22,7 +23,7 @@ use crate::packer::reindex::{Reindexed, Root};
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
 use crate::restore::{self, RestoreError, RestorePlan, RestoreRequest};
-use crate::state::catalog::NewArchive;
+use crate::state::catalog::{NewArchive, SnapshotAbout};
 
 /// The directory in the scratch directory for fetched files.
 const RESTORED: &str = "restored";
@@ -78,6 +79,42 @@ impl Learning<'_> {
         learned.fetched_files = fetched.files;
         learned.unknown_files = fetched.missing.len() as u64;
         Ok(learned)
+    }
+
+    /// Learns tags and sources of the snapshots of which they are not known, from their indexes.
+    pub(super) fn learn_tags(
+        &self,
+        targets: &[Target],
+        rebuild: &mut Rebuild,
+    ) -> Result<(), JobError> {
+        let mut unknown = rebuild.unknown()?;
+        let runtime = runtime()?;
+        for target in targets.iter().filter(|target| !target.write_only) {
+            if unknown.is_empty() {
+                return Ok(());
+            }
+            let folder = HostFolder::new(target.target.clone(), self.config.host.clone());
+            let chain = runtime.block_on(folder.chain(self.trust))?;
+            for snapshot in &chain.snapshots {
+                let core = snapshot.manifest.core_hash;
+                if !unknown.contains(&core) {
+                    continue;
+                }
+                match runtime.block_on(read_header(&folder, snapshot, &self.identities)) {
+                    Ok(header) => {
+                        unknown.remove(&core);
+                        let about = SnapshotAbout::from(header);
+                        rebuild.learn_about(HashMap::from([(core, about)]))?;
+                    }
+                    Err(error) => rebuild.notes.push(format!(
+                        "the tags of snapshot {} cannot be read: {}",
+                        snapshot.stamp(),
+                        error.with_causes()
+                    )),
+                }
+            }
+        }
+        Ok(())
     }
 
     fn open_newest(&self, targets: &[Target], runtime: &Runtime) -> Result<Newest, JobError> {

@@ -57,7 +57,7 @@ impl Stager<'_> {
         }
         let snapshot = self.job.snapshot;
         if !is_database {
-            return plain(open, snapshot, copy, || true);
+            return plain(open, snapshot, copy, self.job.meter, || true);
         }
         let home = self.home(found).map_err(source)?;
         if let Some(doubt) = home.doubt() {
@@ -71,7 +71,7 @@ impl Stager<'_> {
         };
         let Some(outcome) = self.database(found, home, copy).transpose() else {
             // It has the magic, but is no database: it is copied like any file.
-            return plain(open, snapshot, copy, || true);
+            return plain(open, snapshot, copy, self.job.meter, || true);
         };
         // This holds even if it is skipped: its journal would damage another state of it.
         self.know(&found.rel, known);
@@ -106,11 +106,12 @@ impl Stager<'_> {
                 Ok(Some(lock)) => {
                     self.patience = self.patience.saturating_sub(lock.waited());
                     let original = Original::of_fd(&file).map_err(source)?;
-                    copy_content(&file, snapshot, copy)?;
+                    copy_content(&file, snapshot, copy, self.job.meter)?;
                     return Ok(Some(FileCopy::Whole(original)));
                 }
                 Ok(None) => {
-                    let copied = plain(open, snapshot, copy, || !place.has_live_journal())?;
+                    let still = || !place.has_live_journal();
+                    let copied = plain(open, snapshot, copy, self.job.meter, still)?;
                     if let FileCopy::Whole(_) = copied {
                         return Ok(Some(copied));
                     }
@@ -124,7 +125,10 @@ impl Stager<'_> {
         let _ = snapshot.remove_file(copy);
         let original = Original::of_fd(&file).map_err(source)?;
         let to = Place::below(snapshot, copy).map_err(destination)?;
-        match sqlite::backup_at(&place, &file, &to, self.patience) {
+        let watched = self.job.meter.watch(snapshot, copy);
+        let copied = sqlite::backup_at(&place, &file, &to, self.patience);
+        drop(watched);
+        match copied {
             Ok(()) => Ok(Some(FileCopy::BackedUp(original))),
             Err(e) if e.is_disk_full() => Err(EntryFailure::End(io::Error::from(
                 io::ErrorKind::StorageFull,

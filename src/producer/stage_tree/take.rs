@@ -7,6 +7,7 @@ use std::io;
 use super::super::copy_file::{
     CopyMtime, FileCopyError, Original, copy_content, dress, dress_entry,
 };
+use super::super::copy_meter::CopyMeter;
 use super::super::probe_file::{is_called_database, read_head};
 use super::super::staged_files::FileStamp;
 use super::seen::{EntryStamp, flag};
@@ -311,17 +312,19 @@ impl Stager<'_> {
     }
 }
 
-/// Copies a file until its stamp is the same before and after, and `still` agrees.
+/// Copies a file until its stamp is the same before and after, and `still` agrees. Counts the bytes
+/// of every attempt.
 pub(in super::super) fn plain(
     open: impl Fn() -> io::Result<(File, Meta)>,
     snapshot: &Dir,
     copy: &OsStr,
+    meter: &CopyMeter,
     still: impl Fn() -> bool,
 ) -> Result<FileCopy, EntryFailure> {
     let mut attempt = 1;
     loop {
         let (file, before) = open().map_err(source)?;
-        copy_content(&file, snapshot, copy)?;
+        copy_content(&file, snapshot, copy, meter)?;
         let original = Original::of_fd(&file).map_err(source)?;
         if FileStamp::of(&before) == FileStamp::of(&original.meta) && still() {
             return Ok(FileCopy::Whole(original));

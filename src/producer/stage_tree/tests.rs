@@ -13,6 +13,7 @@ pub(super) struct Scene {
     pub record: StagedFiles,
     pub filter: Filter,
     pub roots: Roots,
+    pub meter: CopyMeter,
 }
 
 impl Scene {
@@ -28,6 +29,7 @@ impl Scene {
             record: StagedFiles::default(),
             filter: Filter::everything(),
             roots: Roots::default(),
+            meter: CopyMeter::default(),
             temp,
         }
     }
@@ -42,6 +44,7 @@ impl Scene {
             previous: &self.record,
             roots: &self.roots,
             lock_timeout: Duration::ZERO,
+            meter: &self.meter,
         }
     }
 

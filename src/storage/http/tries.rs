@@ -74,6 +74,13 @@ pub(crate) fn note(request: &HttpRequest) {
     });
 }
 
+/// Returns when the current call tried its last request for the first time. `None`: outside of a
+/// counted call.
+pub(crate) fn began() -> Option<Instant> {
+    let began = LAST_REQUEST.try_with(|last| last.borrow().as_ref().map(|last| last.began));
+    began.ok().flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,6 +34,52 @@ pub(super) fn check(spec: &TargetSpec, environment: &Environment) -> Result<(), 
     }
 }
 
+/// Returns the server that the environment names.
+pub(super) fn endpoint(environment: &Environment) -> Option<String> {
+    // The library takes the last that is set.
+    let names = ["AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"];
+    let named = names.iter().find_map(|name| environment.get(name));
+    named.map(str::to_owned)
+}
+
+/// Returns the name of the account that the environment names.
+pub(super) fn account(environment: &Environment) -> Option<String> {
+    let named = environment.get("AZURE_STORAGE_ACCOUNT_NAME");
+    named.map(str::to_owned)
+}
+
+/// Returns the address of the emulator, if the environment says to use it: then it wins over every
+/// endpoint.
+pub(super) fn emulator(environment: &Environment) -> Option<String> {
+    if !is_on(environment, "AZURE_STORAGE_USE_EMULATOR") {
+        return None;
+    }
+    let named = environment.get("AZURITE_BLOB_STORAGE_URL");
+    Some(named.unwrap_or("http://127.0.0.1:10000").to_owned())
+}
+
+/// Returns the address of the provider's own server for an account.
+pub(super) fn own_server(account: &str, environment: &Environment) -> String {
+    let domain = match is_on(environment, "AZURE_USE_FABRIC_ENDPOINT") {
+        true => "blob.fabric.microsoft.com",
+        false => "blob.core.windows.net",
+    };
+    match account {
+        // The library refuses a target without an account.
+        "" => format!("https://{domain}"),
+        account => format!("https://{account}.{domain}"),
+    }
+}
+
+/// Whether a variable has one of the values that the library takes for yes.
+fn is_on(environment: &Environment, name: &str) -> bool {
+    let value = environment.get(name).unwrap_or_default();
+    matches!(
+        value.to_ascii_lowercase().as_str(),
+        "1" | "true" | "on" | "yes" | "y"
+    )
+}
+
 /// Returns the form that a variable must have. `None`: an Azure target does not read it.
 fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
     use AzureConfigKey as Key;

@@ -12,6 +12,8 @@ use crate::storage::spec::TargetSpec;
 
 /// Prefixes of the variables that configure the library.
 pub(super) const PREFIXES: [&str; 1] = ["GOOGLE_"];
+/// Google's own server.
+pub(super) const SERVER: &str = "https://storage.googleapis.com";
 /// Variables that name the metadata server.
 const METADATA: [&str; 3] = ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"];
 /// Variables that name the file of an account.
@@ -40,6 +42,26 @@ pub(super) fn check(spec: &TargetSpec, environment: &Environment) -> Result<(), 
     Ok(())
 }
 
+/// Returns the server that the environment names, or the account's file that it names.
+pub(super) fn endpoint(environment: &Environment) -> Option<String> {
+    if let Some(named) = environment.get("GOOGLE_BASE_URL") {
+        return Some(named.to_owned());
+    }
+    if let Some(key) = environment.get("GOOGLE_SERVICE_ACCOUNT_KEY") {
+        return server_of_account(key);
+    }
+    // The library takes the last that is set.
+    let files = ["GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_SERVICE_ACCOUNT"];
+    let file = files.iter().find_map(|name| environment.get(name))?;
+    // A file that cannot be read is an error when the target is opened.
+    server_of_account(&setting::read_regular_file(Path::new(file)).ok()?)
+}
+
+fn server_of_account(text: &str) -> Option<String> {
+    let account: Value = serde_json::from_str(text).ok()?;
+    account["gcs_base_url"].as_str().map(str::to_owned)
+}
+
 /// Returns the form that a variable must have. `None`: a Google target does not read it.
 fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
     use GoogleConfigKey as Key;
@@ -61,10 +83,9 @@ fn takes(name: &str, spec: &TargetSpec) -> Option<Takes> {
 
 /// Checks the server that an account may name. The library itself refuses invalid JSON.
 fn check_account(target: &str, name: &str, text: &str) -> Result<(), OpenError> {
-    let account: Value = serde_json::from_str(text).unwrap_or_default();
-    let Some(server) = account.get("gcs_base_url").and_then(Value::as_str) else {
+    let Some(server) = server_of_account(text) else {
         return Ok(());
     };
     let wrong = |what| OpenError::setting(target, name, format!("has a gcs_base_url that {what}"));
-    setting::server(server).map(drop).map_err(wrong)
+    setting::server(&server).map(drop).map_err(wrong)
 }

@@ -17,18 +17,17 @@ use tokio::sync::Semaphore;
 
 use super::connect::{StoreSettings, USER_AGENT};
 use super::put::BODY_MEBIBYTES;
-use super::{ObjectTarget, webdav};
+use super::{ObjectTarget, server, webdav};
 use crate::storage::contact::Contact;
 use crate::storage::environment::Environment;
 use crate::storage::error::OpenError;
 use crate::storage::http::client::Connector;
-use crate::storage::http::exchange::{ExchangeConnector, HttpContact};
+use crate::storage::http::exchange::{ExchangeConnector, HttpContact, TargetServer};
 use crate::storage::http::proxy::Proxies;
 use crate::storage::http::retry_after::RetryAfter;
 use crate::storage::http::roots;
 use crate::storage::s3::credentials;
 use crate::storage::s3::thaw::Thawer;
-use crate::storage::setting;
 use crate::storage::spec::TargetSpec;
 use crate::storage::throttle::Limits;
 use crate::storage::url::Address;
@@ -42,7 +41,7 @@ pub(crate) fn open(
     environment: &Environment,
 ) -> Result<ObjectTarget, OpenError> {
     install_crypto();
-    check_environment(address, spec, environment)?;
+    let server = check_environment(address, spec, environment)?;
     let settings = StoreSettings {
         spec,
         environment,
@@ -58,7 +57,7 @@ pub(crate) fn open(
         bulk,
         thawer,
         contact,
-    } = stores(address, &settings)?;
+    } = stores(address, &settings, TargetServer::at(&server))?;
     let prefix = match address {
         Address::S3(bucket) | Address::Gcs(bucket) | Address::Azure(bucket) => &bucket.prefix,
         Address::WebDav { prefix, .. } => prefix,
@@ -90,7 +89,11 @@ struct Stores {
 }
 
 /// Builds both stores. Their clients share the limits and the pauses for which the server asks.
-fn stores(address: &Address, settings: &StoreSettings<'_>) -> Result<Stores, OpenError> {
+fn stores(
+    address: &Address,
+    settings: &StoreSettings<'_>,
+    server: TargetServer,
+) -> Result<Stores, OpenError> {
     let StoreSettings {
         spec, environment, ..
     } = *settings;
@@ -115,6 +118,7 @@ fn stores(address: &Address, settings: &StoreSettings<'_>) -> Result<Stores, Ope
         retry_after: retry_after.clone(),
         proxies: Arc::clone(&proxies),
         contact: Arc::clone(&contact),
+        server: server.clone(),
     };
     let (quick, bulk) = (connector(timeout), connector(timeout * BULK_TIMEOUT_FACTOR));
     let mut thawer = None;
@@ -155,50 +159,27 @@ fn stores(address: &Address, settings: &StoreSettings<'_>) -> Result<Stores, Ope
 }
 
 /// Checks the variables that the HTTP client reads by itself (proxies and certificates), and those
-/// of a WebDAV login.
+/// of a WebDAV login. Returns the address to which requests go; empty for a target without HTTP.
 fn check_environment(
     address: &Address,
     spec: &TargetSpec,
     environment: &Environment,
-) -> Result<(), OpenError> {
+) -> Result<String, OpenError> {
     let target = spec.label();
-    let server = match address {
-        Address::S3(bucket) => credentials::server(bucket, spec, environment)?,
-        Address::Gcs(_) => {
-            let named = environment.get("GOOGLE_BASE_URL");
-            named_server(spec, named.unwrap_or("https://storage.googleapis.com"))?
-        }
-        Address::Azure(_) => {
-            let named = environment.get("AZURE_STORAGE_ENDPOINT");
-            let named = named.or_else(|| environment.get("AZURE_ENDPOINT"));
-            named_server(spec, named.unwrap_or("https://blob.core.windows.net"))?
-        }
-        Address::WebDav { origin, .. } => {
-            webdav::check(spec, environment)?;
-            origin.clone()
-        }
-        Address::Memory | Address::Folder(_) | Address::Rsync(_) | Address::Sftp(_) => {
-            return Ok(());
-        }
+    if matches!(address, Address::WebDav { .. }) {
+        webdav::check(spec, environment)?;
+    }
+    let Some(server) = server::address(address, spec, environment)? else {
+        return Ok(String::new());
     };
     let proxies = Proxies::of(environment);
     proxies
         .check(&format!("{server}/"))
         .map_err(|(name, what)| OpenError::setting(&target, name, what))?;
-    match server.starts_with("https:") {
-        true => roots::check(&target, environment),
-        false => Ok(()),
+    if server.starts_with("https:") {
+        roots::check(&target, environment)?;
     }
-}
-
-/// Returns the target's `endpoint`, else `other`, which is checked with the rest of the
-/// environment.
-fn named_server(spec: &TargetSpec, other: &str) -> Result<String, OpenError> {
-    let wrong = |what: String| OpenError::setting(&spec.label(), "endpoint", what);
-    match &spec.endpoint {
-        Some(endpoint) => setting::server(endpoint).map_err(wrong),
-        None => Ok(other.to_owned()),
-    }
+    Ok(server)
 }
 
 /// Chooses the ciphers of TLS, which the process must do once; an earlier choice stays.

@@ -170,10 +170,19 @@ pub(in crate::storage) fn server(
     Ok(Account::find(bucket, spec, environment)?.server(bucket, spec))
 }
 
+/// Returns the server that the operator chose: in the settings, the environment or the profile.
+/// `None`: Amazon's own.
+pub(in crate::storage) fn chosen_endpoint(
+    spec: &TargetSpec,
+    environment: &Environment,
+) -> Result<Option<String>, OpenError> {
+    let profile = Profile::load(&spec.label(), environment)?;
+    endpoint(spec, environment, &profile)
+}
+
 /// Whether the endpoint's URL asks for clear text.
 pub(crate) fn is_clear_text(spec: &TargetSpec, environment: &Environment) -> bool {
-    let profile = Profile::load("", environment).unwrap_or_default();
-    let endpoint = endpoint(spec, environment, &profile).unwrap_or_default();
+    let endpoint = chosen_endpoint(spec, environment).unwrap_or_default();
     endpoint.is_some_and(|url| url.starts_with("http://"))
 }
 
@@ -190,8 +199,7 @@ pub(crate) fn roots(spec: &TargetSpec, environment: &Environment) -> Result<Vec<
 }
 
 /// The variables that name the server, the first that is set counts.
-pub(in crate::storage) const ENDPOINT_VARIABLES: &[&str] =
-    &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+const ENDPOINT_VARIABLES: &[&str] = &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
 
 fn endpoint(
     spec: &TargetSpec,

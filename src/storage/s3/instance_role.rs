@@ -8,7 +8,7 @@ use object_store::client::ReqwestConnector;
 use object_store::{ClientOptions, CredentialProvider, RetryConfig};
 
 use crate::storage::contact::Contact;
-use crate::storage::http::exchange::ExchangeConnector;
+use crate::storage::http::exchange::{ExchangeConnector, TargetServer};
 use crate::storage::http::proxy::Proxies;
 use crate::storage::http::retry_after::RetryAfter;
 use crate::storage::http::store_error::{StoreError, attempt};
@@ -39,6 +39,7 @@ impl InstanceRole {
             retry_after: RetryAfter::new(DEADLINE),
             proxies: Arc::new(Proxies::default()),
             contact: Arc::new(Contact::new(&TargetSpec::default())),
+            server: TargetServer::default(),
         };
         let store: AmazonS3 = AmazonS3Builder::new()
             .with_bucket_name("unused")

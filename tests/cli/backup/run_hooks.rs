@@ -176,6 +176,99 @@ fn a_hook_that_does_not_end_is_ended_after_its_time() {
     host.exits(&["backup"], 2);
 }
 
+/// Kind: two shapes of the same report, or a report that names paths where it may leave the host.
+#[test]
+fn hooks_and_events_have_one_report_and_hooks_get_no_paths() {
+    let host = hooked("");
+    let source = "[[source]]\nkind = \"command\"\nname = \"bad\"\nto = \"hidden/place\"\ncommand = \"false\"\n\n[hooks]";
+    host.edit_config("[hooks]", source);
+    let line = "exec \"$SEALIFT\" \"$@\" --events-fd 3 3>events";
+    let command = host.command(&["backup"]);
+    let mut shell = std::process::Command::new("sh");
+    let envs = command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name, value?)));
+    let ran = shell
+        .args(["-c", line, "sh"])
+        .args(command.get_args())
+        .current_dir(host.temp.path())
+        .envs(envs)
+        .env("SEALIFT", command.get_program())
+        .env("INVOCATION_ID", "5c7a")
+        .env("JOURNAL_STREAM", "8:1")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(ran.status.code(), Some(3), "{ran:?}");
+    let events = fs::read_to_string(host.path("events")).unwrap();
+    let last: Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
+    let (event, hook) = (&last["report"], told(&host, "failed"));
+    let names = |report: &Value| {
+        report
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(event), names(&hook));
+    for same in [
+        "id",
+        "kind",
+        "trigger",
+        "host",
+        "started_at",
+        "outcome",
+        "stamp",
+        "bytes",
+        "skipped_paths",
+    ] {
+        assert_eq!(event[same], hook[same], "{same}");
+        assert!(!event[same].is_null(), "{same}");
+    }
+    assert_eq!(event["skipped_paths"], 1);
+    assert_eq!(event["skipped"][0]["path"], "hidden/place");
+    assert_eq!(
+        (&hook["skipped"], &hook["databases"]),
+        (&Value::Array(vec![]), &Value::Array(vec![]))
+    );
+    assert_eq!(hook["left_out"][0], "bad");
+    assert!(!hook.to_string().contains("hidden"), "{hook}");
+}
+
+#[test]
+fn a_run_says_who_began_it() {
+    let host = hooked("");
+    let began = |more: &[&str], environment: &[(&str, &str)]| {
+        let mut command = host.command(&[&["backup"], more].concat());
+        command.envs(environment.iter().copied());
+        // A session of its own, so that no terminal of the tests is there.
+        let mut detached = std::process::Command::new("setsid");
+        let envs = command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        detached
+            .arg("-w")
+            .arg(command.get_program())
+            .args(command.get_args());
+        let ran = detached
+            .envs(envs)
+            .current_dir(host.temp.path())
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        told(&host, "after")["trigger"].as_str().unwrap().to_owned()
+    };
+    let unit = [("INVOCATION_ID", "5c7a"), ("JOURNAL_STREAM", "8:1")];
+    assert_eq!(began(&[], &[]), "manual");
+    assert_eq!(began(&[], &unit[..1]), "manual");
+    assert_eq!(began(&[], &unit), "timer");
+    for name in ["manual", "schedule", "api", "boot", "timer"] {
+        assert_eq!(began(&["--trigger", name], &unit), name);
+    }
+    host.exits(&["backup", "--trigger", "nobody"], 2);
+}
+
 /// Told to end in the middle of a run.
 #[test]
 fn after_and_failed_run_although_the_run_is_told_to_end() {
@@ -193,6 +286,7 @@ fn after_and_failed_run_although_the_run_is_told_to_end() {
     assert!(!running.wait().unwrap().success());
     assert_eq!(order(&host), ["before", "after", "failed"]);
     assert_eq!(told(&host, "after")["outcome"], "cancelled");
+    assert_eq!(told(&host, "after")["exit_code"], 1);
     assert_eq!(told(&host, "failed")["outcome"], "cancelled");
 }
 

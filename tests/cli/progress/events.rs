@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::slow_host;
+use super::screen::Frames;
+use super::{ON_A_TERMINAL, on_a_terminal, slow_host};
 use crate::shell::{Scene, Shell};
 
 fn events(shell: &Shell) -> Vec<Value> {
@@ -94,6 +95,58 @@ fn a_backup_writes_its_stages_its_progress_and_last_its_report() {
     };
     assert!(source("db")["seconds"].as_f64().is_some(), "{report}");
     assert_eq!(report["databases"][0]["tables"]["t"], 2, "{report}");
+}
+
+/// Kind: while something large is copied, nothing shows that it goes on.
+#[test]
+fn a_source_that_is_copied_counts_its_bytes() {
+    let shell = Shell::new(Scene::Host);
+    let line = "for i in 1 2 3 4; do head -c 1000000 /dev/zero; sleep 0.4; done";
+    shell.ok(&format!(
+        "printf '\n[[source]]\nkind = \"command\"\nname = \"dump\"\ncommand = \"{line}\"\n' >>c.toml"
+    ));
+    shell.ok("sealift -q backup --events-fd 3 3>events");
+    let events = events(&shell);
+    let copied: Vec<u64> = of_kind(&events, "progress")
+        .iter()
+        .filter(|event| event["source"] == "dump")
+        .map(|event| event["bytes"].as_u64().unwrap())
+        .collect();
+    let within = copied
+        .iter()
+        .filter(|bytes| (1..4_000_000).contains(*bytes));
+    assert!(within.count() >= 2 && copied.is_sorted(), "{copied:?}");
+    std::fs::write(shell.dir().join("on_a_terminal.py"), ON_A_TERMINAL).unwrap();
+    let (_, said) = on_a_terminal(&shell, "xterm", 80, "", "backup");
+    let frames = Frames::of(&said, 80);
+    let shown =
+        |line: &str| line.starts_with("copying the sources: dump, ") && line.contains(" MB, ");
+    assert!(frames.any(shown), "{frames}");
+}
+
+/// Kind: the agent does not learn why its child makes no progress.
+#[test]
+fn a_target_that_is_retried_is_an_event() {
+    let shell = Shell::new(Scene::Host);
+    let port = crate::support::free_port();
+    shell.ok(&format!(
+        "printf '\n[[target]]\nname = \"away\"\nurl = \"s3://bucket/x\"\nendpoint = \"http://127.0.0.1:{port}\"\n' >>c.toml"
+    ));
+    let environment = "AWS_ACCESS_KEY_ID=a AWS_SECRET_ACCESS_KEY=b";
+    for command in ["status", "backup --retry 4s"] {
+        shell.run(&format!(
+            "{environment} sealift -q {command} --events-fd 3 3>events 2>said"
+        ));
+        let events = events(&shell);
+        let retried = of_kind(&events, "retrying");
+        assert!(!retried.is_empty(), "{command}: {events:?}");
+        assert_eq!(retried[0]["target"], "away");
+        assert!(
+            retried[0]["cause"].as_str().unwrap().contains("refused"),
+            "{retried:?}"
+        );
+        assert!(retried[0]["left_seconds"].as_u64().is_some(), "{retried:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Retention held against a model that was written from its documentation (docs/operations.md,
 //! "Retention"), not from its code: random policies on random histories, with clocks that jump, stand
-//! still and run ahead, snapshots of one second, late arrivals, forks and pins.
+//! still and run ahead, snapshots of one second, late arrivals, forks, pins and tags.
 //!
 //! The model is slow and plain: dates are texts, a week is found by walking back to its Sunday.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc, Weekday};
 use proptest::prelude::*;
 use sealift::base::ids::Stamp;
-use sealift::retention::{Candidate, Policy, Reason, decide};
+use sealift::retention::{Candidate, Policy, Reason, TagMatch, decide};
 
 fn date(one: &Candidate) -> String {
     one.stamp.time().format("%Y-%m-%d").to_string()
@@ -112,6 +112,9 @@ impl Model<'_> {
                 whole != Some(newest) && one.whole && Some(one.sequence) == whole,
             ),
             (Reason::Pinned, one.pinned),
+            // "Snapshots with such a tag stay, and so do those whose tags are not known."
+            (Reason::Tagged, one.tags == TagMatch::Kept),
+            (Reason::TagsUnknown, one.tags == TagMatch::Unknown),
             (
                 Reason::Proven,
                 one.proven && Some(one.sequence) == highest(|other| other.proven),
@@ -169,12 +172,13 @@ fn histories() -> impl Strategy<Value = Vec<Candidate>> {
         prop::bool::weighted(0.9),
         // Of a fork two have one sequence.
         prop::bool::weighted(0.05),
+        tag_matches(),
     );
     prop::collection::vec((steps(), flags), 1..45).prop_map(|steps| {
         let mut clock: DateTime<Utc> = "2026-01-30T22:30:00Z".parse().unwrap();
         let mut sequence = 0;
-        type Flags = (bool, bool, bool, bool, bool);
-        let one = |(step, (pinned, proven, late, whole, fork)): (Step, Flags)| {
+        type Flags = (bool, bool, bool, bool, bool, TagMatch);
+        let one = |(step, (pinned, proven, late, whole, fork, tags)): (Step, Flags)| {
             let mut says = None;
             match step {
                 Step::Hours(hours) => clock += chrono::Duration::hours(hours),
@@ -188,6 +192,7 @@ fn histories() -> impl Strategy<Value = Vec<Candidate>> {
                 sequence,
                 stamp: Stamp::at(says.unwrap_or(clock)).unwrap(),
                 pinned,
+                tags,
                 proven,
                 late,
                 whole,
@@ -195,6 +200,14 @@ fn histories() -> impl Strategy<Value = Vec<Candidate>> {
         };
         steps.into_iter().map(one).collect()
     })
+}
+
+fn tag_matches() -> impl Strategy<Value = TagMatch> {
+    prop_oneof![
+        8 => Just(TagMatch::None),
+        1 => Just(TagMatch::Kept),
+        1 => Just(TagMatch::Unknown),
+    ]
 }
 
 fn policies() -> impl Strategy<Value = Policy> {

@@ -37,6 +37,7 @@ fn prune(
         },
         forget: Vec::new(),
         now: pusher.stamp.time() + chrono::Duration::hours(1),
+        tags: Default::default(),
         pins: Default::default(),
         gone: false,
         confirmed: true,
