@@ -29,14 +29,13 @@ fn is_as_recorded(week: Week, name: &str) {
     let path = folder.join(format!("{name}.md"));
     Assert::new()
         .action_env("SNAPSHOTS")
-        .eq(week.recording(), Data::read_from(&path, None).raw());
+        .eq(week.finish(), Data::read_from(&path, None).raw());
 }
 
 /// A directory of photos, and a database.
 const DATA: &str = "mkdir photos
     for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo \"photo $i\" >photos/$i.txt; done
-    sqlite3 app.db 'create table t(x); with recursive n(i) as (select 1 union all select i+1 from n where i<500)
-        insert into t select i from n' || python3 -c \"
+    python3 -c \"
 import sqlite3
 c = sqlite3.connect('app.db')
 c.execute('create table t(x)')
@@ -55,7 +54,8 @@ fn set_up(week: &mut Week) {
     let init = format!(
         "sealift init --host dalidou --recipient {recipient} --sqlite app.db --tree photos \\\n\
          --target s3=s3://backups/home --endpoint $S3 \\\n\
-         --target laptop=$LAPTOP --ssh \"$SSH\" --schedule '0 6 * * *'"
+         {} --schedule '0 6 * * *'",
+        week.laptop_options()
     );
     week.calm(Host, &init);
 }
@@ -68,16 +68,28 @@ fn first_week(view: View) -> Week {
     week.calm(Host, "sealift backup --dry-run");
     for trial in 1..=8 {
         week.at(&format!("07 10:{trial:02}"));
-        week.calm(Host, &format!("echo {trial} >photos/trial-{trial}.txt; sealift backup"));
+        week.calm(
+            Host,
+            &format!("echo {trial} >photos/trial-{trial}.txt; sealift backup"),
+        );
         week.calm(Host, "sealift status");
     }
     week.calm(Host, "sealift list");
     week.calm(Host, "sealift stats");
     week.note("The key holder looks, and restores.");
-    week.calm(KeyHolder, "sealift remote add home s3://backups/home --endpoint $S3");
+    week.calm(
+        KeyHolder,
+        "sealift remote add home s3://backups/home --endpoint $S3",
+    );
     week.calm_first_use(KeyHolder, "sealift list --from home");
-    week.calm(KeyHolder, "sealift restore latest --from home --identity key.txt --to day-1");
-    week.calm(KeyHolder, "diff -r ../host/photos day-1/photos && rm -r day-1");
+    week.calm(
+        KeyHolder,
+        "sealift restore latest --from home --identity key.txt --to day-1",
+    );
+    week.calm(
+        KeyHolder,
+        "diff -r ../host/photos day-1/photos && rm -r day-1",
+    );
 
     week.day("Day 2: the first scheduled backup", "08 05:30");
     week.calm(Host, "sealift status");
@@ -97,7 +109,10 @@ fn first_week(view: View) -> Week {
     week.day("Day 6: the wrong identity", "12 06:00");
     week.calm(Host, "sealift backup");
     week.at("12 12:00");
-    week.unseen(KeyHolder, "sealift key generate --output other.txt >other-recipient.txt");
+    week.unseen(
+        KeyHolder,
+        "sealift key generate --output other.txt >other-recipient.txt",
+    );
     let other = week.read(KeyHolder, "other-recipient.txt");
     week.name(other.trim(), "[OTHER-RECIPIENT]");
     week.alarm(
@@ -106,12 +121,25 @@ fn first_week(view: View) -> Week {
         1,
         &["cannot decrypt", other.trim(), "--identity"],
     );
-    week.calm(KeyHolder, "sealift restore yesterday --from home --identity key.txt --to day-6");
+    week.calm(
+        KeyHolder,
+        "sealift restore yesterday --from home --identity key.txt --to day-6",
+    );
     week.calm(KeyHolder, "test -f day-6/photos/day-3.txt && rm -r day-6");
 
     week.day("Day 7: no backup ran", "13 15:00");
-    week.alarm(Host, "sealift status", 3, &["ATTENTION", "s3", "laptop", "due"]);
-    week.alarm(KeyHolder, "sealift status --from home", 3, &["dalidou", "due"]);
+    week.alarm(
+        Host,
+        "sealift status",
+        3,
+        &["ATTENTION", "s3", "laptop", "due"],
+    );
+    week.alarm(
+        KeyHolder,
+        "sealift status --from home",
+        3,
+        &["dalidou", "due"],
+    );
 
     week.day("Day 8: a week of backups", "14 06:00");
     week.calm(Host, "echo 8 >photos/day-8.txt; sealift backup");
@@ -126,7 +154,10 @@ fn first_week(view: View) -> Week {
     week.calm(Host, "sealift verify");
     week.calm(Host, "sealift list");
     week.calm(KeyHolder, "sealift status --from home");
-    week.calm(KeyHolder, "sealift restore 2026-04-08 --from home --identity key.txt --to day-2");
+    week.calm(
+        KeyHolder,
+        "sealift restore 2026-04-08 --from home --identity key.txt --to day-2",
+    );
     week.calm(KeyHolder, "cat day-2/photos/day-2.txt");
     week
 }
@@ -134,19 +165,18 @@ fn first_week(view: View) -> Week {
 /// The laptop is closed for two days, and the S3 server does not answer for one.
 fn away_and_back(week: &mut Week) {
     week.day("Day 4: the laptop is away", "10 06:00");
-    week.laptop_gate.close();
-    let refused = "refused";
-    week.alarm(Host, "sealift status", 3, &["laptop", "ATTENTION", refused]);
+    let away = week.close_laptop();
+    week.alarm(Host, "sealift status", 3, &["laptop", "ATTENTION", away]);
     week.alarm(
         Host,
         "echo 4 >photos/day-4.txt; sealift backup",
         3,
-        &["laptop", "BEHIND", refused, "next backup"],
+        &["laptop", "BEHIND", away, "next backup"],
     );
-    week.alarm(Host, "sealift list", 3, &["laptop", "behind"]);
-    week.alarm(Host, "sealift verify", 3, &["laptop", refused]);
+    week.alarm(Host, "sealift list --target laptop", 1, &["laptop", away]);
+    week.alarm(Host, "sealift verify", 3, &["laptop", away]);
     week.note("It is opened again before the next backup.");
-    week.laptop_gate.open();
+    week.open_laptop();
     week.at("10 20:00");
     week.alarm(Host, "sealift status", 3, &["laptop", "next backup"]);
     week.at("11 06:00");
@@ -179,7 +209,7 @@ fn on_a_terminal_the_week_has_no_false_alarm_and_no_missing_one() {
 
 #[test]
 fn in_a_pipe_the_week_is_plain_text() {
-    first_week(View::Pipe);
+    first_week(View::Pipe).finish();
 }
 
 fn full_disks(view: View) -> Option<Week> {
@@ -203,8 +233,18 @@ fn full_disks(view: View) -> Option<Week> {
     week.day("The spool's disk is full", "08 06:00");
     week.unseen(Host, "head -c 6000000 /dev/urandom >photos/new.jpg");
     spool.fill(1 << 20);
-    week.alarm(Host, "sealift backup", 1, &["spool-disk", "full"]);
-    week.alarm(Host, "sealift status", 3, &["failed", "full"]);
+    week.alarm(
+        Host,
+        "sealift backup",
+        1,
+        &["spool-disk", "No space left", "make room"],
+    );
+    week.alarm(
+        Host,
+        "sealift status",
+        3,
+        &["failed", "No space left", "make room"],
+    );
     spool.empty();
     week.at("08 07:00");
     week.calm(Host, "sealift backup");
@@ -214,22 +254,45 @@ fn full_disks(view: View) -> Option<Week> {
     week.day("It is full to the last byte", "09 06:00");
     week.unseen(Host, "head -c 3000000 /dev/urandom >photos/newer.jpg");
     spool.fill(0);
-    week.alarm(Host, "sealift backup", 1, &["spool-disk", "full"]);
-    week.alarm(Host, "sealift status", 3, &["failed", "full"]);
+    week.alarm(
+        Host,
+        "sealift backup",
+        1,
+        &["spool-disk", "is the disk full", "room"],
+    );
+    week.alarm(
+        Host,
+        "sealift status",
+        3,
+        &["failed", "is the disk full", "room"],
+    );
     spool.empty();
     week.at("09 07:00");
     week.calm(Host, "sealift backup");
     week.calm(Host, "sealift status");
 
     week.day("The snapshots' disk is full", "10 06:00");
-    week.unseen(Host, "sqlite3 app.db 'insert into t values (1)' || python3 -c \"
+    week.unseen(
+        Host,
+        "python3 -c \"
 import sqlite3
 c = sqlite3.connect('app.db')
 c.execute('insert into t values (1)')
-c.commit()\"");
+c.commit()\"",
+    );
     snapshots.fill(0);
-    week.alarm(Host, "sealift backup", 1, &["snapshots-disk", "full"]);
-    week.alarm(Host, "sealift status", 3, &["failed", "full"]);
+    week.alarm(
+        Host,
+        "sealift backup",
+        1,
+        &["snapshots-disk", "No space left", "make room"],
+    );
+    week.alarm(
+        Host,
+        "sealift status",
+        3,
+        &["failed", "No space left", "make room"],
+    );
     snapshots.empty();
     week.at("10 07:00");
     week.calm(Host, "sealift backup");
@@ -249,5 +312,7 @@ fn a_full_disk_is_named_and_forgotten_once_there_is_room() {
 
 #[test]
 fn a_full_disk_is_named_in_a_pipe_too() {
-    full_disks(View::Pipe);
+    if let Some(week) = full_disks(View::Pipe) {
+        week.finish();
+    }
 }

@@ -90,7 +90,9 @@ pub fn run(mut command: Command, answers: &[(&str, &str)]) -> Seen {
         }
         let text = String::from_utf8_lossy(&seen);
         if let Some((_, answer)) = answers.next_if(|(question, _)| text.contains(question)) {
-            keyboard.write_all(format!("{answer}\n").as_bytes()).unwrap();
+            keyboard
+                .write_all(format!("{answer}\n").as_bytes())
+                .unwrap();
         }
         code = code.or_else(|| child.try_wait().unwrap());
         if began.elapsed() > DEADLINE {
@@ -98,7 +100,11 @@ pub fn run(mut command: Command, answers: &[(&str, &str)]) -> Seen {
         }
     }
     let code = child.wait().unwrap().code().unwrap_or(-1);
-    assert!(answers.peek().is_none(), "no question: {:?}", answers.peek());
+    assert!(
+        answers.peek().is_none(),
+        "no question: {:?}",
+        answers.peek()
+    );
     Seen {
         code,
         bytes: String::from_utf8(seen).unwrap(),

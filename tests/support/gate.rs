@@ -74,11 +74,7 @@ impl Drop for Gate {
     }
 }
 
-fn pass(
-    client: TcpStream,
-    upstream: SocketAddr,
-    passed: &Mutex<Vec<TcpStream>>,
-) -> io::Result<()> {
+fn pass(client: TcpStream, upstream: SocketAddr, passed: &Mutex<Vec<TcpStream>>) -> io::Result<()> {
     let server = TcpStream::connect(upstream)?;
     let (client_2, server_2) = (client.try_clone()?, server.try_clone()?);
     passed

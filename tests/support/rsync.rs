@@ -171,7 +171,7 @@ impl SshServer {
     }
 }
 
-fn user() -> String {
+pub fn user() -> String {
     let output = Command::new("id").arg("-un").output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

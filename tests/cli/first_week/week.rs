@@ -1,5 +1,5 @@
-//! The host of a first week, its S3 server, its laptop (rsync over ssh), and the key holder's machine with a home of its
-//! own; and what is checked of each command that is typed there.
+//! The host of a first week, its S3 server, its laptop, and the key holder's machine with a home of its own; and what is
+//! checked of each command that is typed there.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ use crate::specs::{CLOCK_WARNING, Redactor};
 use crate::support::files::files;
 use crate::support::gate::Gate;
 use crate::support::host::SEALIFT;
-use crate::support::rsync::SshServer;
+use crate::support::rsync::{SshServer, user};
 use crate::support::s3::S3Server;
 use crate::terminal;
 
@@ -28,9 +28,9 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(9);
 /// Where the commands' output goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum View {
-    /// A terminal of 80 columns and 24 rows.
+    /// A terminal of 80 columns and 24 rows. The laptop is reached by rsync over ssh.
     Terminal,
-    /// A pipe, with `LANG=C` and `NO_COLOR`.
+    /// A pipe, with `LANG=C` and `NO_COLOR`. The laptop is a mounted folder.
     Pipe,
 }
 
@@ -55,14 +55,61 @@ impl Place {
 /// The answer to the question whether a signer is the host's.
 const YES: &[(&str, &str)] = &[("[yes/no]", "yes")];
 
+/// The second target.
+enum Laptop {
+    /// With a gate in front of it.
+    Ssh(SshServer, Gate),
+    Folder(PathBuf),
+}
+
+impl Laptop {
+    fn new(view: View, dir: &Path) -> Self {
+        match view {
+            View::Terminal => {
+                let server = SshServer::start("");
+                let gate = Gate::new(([127, 0, 0, 1], server.port()).into());
+                Self::Ssh(server, gate)
+            }
+            View::Pipe => {
+                let folder = dir.join("laptop");
+                fs::create_dir(&folder).unwrap();
+                Self::Folder(folder)
+            }
+        }
+    }
+
+    fn files(&self) -> PathBuf {
+        match self {
+            Self::Ssh(server, _) => server.files(),
+            Self::Folder(folder) => folder.clone(),
+        }
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::Ssh(server, gate) => server.url_by("rsync", gate.address.port(), "/backups"),
+            Self::Folder(folder) => format!("file://{}/backups", folder.display()),
+        }
+    }
+
+    /// The command that reaches it, as if the gate were the server.
+    fn ssh(&self) -> String {
+        match self {
+            Self::Ssh(server, _) => {
+                let alias = format!("[127.0.0.1]:{}", server.port());
+                format!("{} -o HostKeyAlias={alias}", server.ssh())
+            }
+            Self::Folder(_) => "ssh".to_owned(),
+        }
+    }
+}
+
 pub struct Week {
     dir: tempfile::TempDir,
     s3: S3Server,
-    laptop: SshServer,
     /// In front of the S3 server.
     pub s3_gate: Gate,
-    /// In front of the laptop.
-    pub laptop_gate: Gate,
+    laptop: Laptop,
     view: View,
     clock: Option<String>,
     /// Objects on the targets whose times are those of the clock.
@@ -71,6 +118,8 @@ pub struct Week {
     /// Values that a run makes, and their names in the recording.
     names: Vec<(String, String)>,
     recording: String,
+    /// What was wrong in the course of the week.
+    faults: Vec<String>,
 }
 
 impl Week {
@@ -79,33 +128,57 @@ impl Week {
         for place in [Host, KeyHolder] {
             fs::create_dir(dir.path().join(place.dir())).unwrap();
         }
-        let (s3, laptop) = (S3Server::start(), SshServer::start(""));
+        let s3 = S3Server::start();
         let s3_gate = Gate::new(s3.address);
-        let laptop_gate = Gate::new(([127, 0, 0, 1], laptop.port()).into());
+        let laptop = Laptop::new(view, dir.path());
         let mut week = Self {
             dir,
             s3,
-            laptop,
             s3_gate,
-            laptop_gate,
+            laptop,
             view,
             clock: None,
             arrived: HashSet::new(),
             redactor: Redactor::new(),
             names: Vec::new(),
             recording: format!("# {title}\n"),
+            faults: Vec::new(),
         };
         week.name(&week.s3_gate.address.to_string(), "S3-SERVER");
-        week.name(&week.laptop_url(), "rsync://me@laptop/backups");
-        week.name(&week.laptop_gate.address.to_string(), "LAPTOP");
-        let port = week.laptop_gate.address.port();
-        week.name(&format!("port {port}"), "port [PORT]");
+        let url = week.laptop.url();
+        week.name(&url, "rsync://me@laptop/backups");
+        // As a person reads it.
+        week.name(
+            &url.replace(&format!("{}@", user()), ""),
+            "rsync://laptop/backups",
+        );
+        if let Laptop::Ssh(_, gate) = &week.laptop {
+            let address = gate.address;
+            week.name(&address.to_string(), "LAPTOP");
+            week.name(&format!("port {}", address.port()), "port [PORT]");
+        }
         week
     }
 
-    fn laptop_url(&self) -> String {
-        let port = self.laptop_gate.address.port();
-        self.laptop.url_by("rsync", port, "/backups")
+    /// Takes the laptop away. Returns the words that name it then.
+    pub fn close_laptop(&mut self) -> &'static str {
+        match &mut self.laptop {
+            Laptop::Ssh(_, gate) => {
+                gate.close();
+                "refused"
+            }
+            Laptop::Folder(folder) => {
+                fs::rename(&folder, folder.with_extension("away")).unwrap();
+                "is the disk mounted?"
+            }
+        }
+    }
+
+    pub fn open_laptop(&mut self) {
+        match &mut self.laptop {
+            Laptop::Ssh(_, gate) => gate.open(),
+            Laptop::Folder(folder) => fs::rename(folder.with_extension("away"), &folder).unwrap(),
+        }
     }
 
     pub fn path(&self, place: Place, name: &str) -> PathBuf {
@@ -157,6 +230,19 @@ impl Week {
         self.step(place, &script, 0, &[], YES)
     }
 
+    /// The options of `init` for the laptop.
+    pub fn laptop_options(&self) -> &'static str {
+        match self.laptop {
+            Laptop::Ssh(..) => "--target laptop=$LAPTOP --ssh \"$SSH\"",
+            Laptop::Folder(_) => "--target laptop=$LAPTOP",
+        }
+    }
+
+    /// A command that ends well and reminds of something, in each of these words.
+    pub fn reminder(&mut self, place: Place, script: &str, words: &[&str]) -> String {
+        self.step(place, script, 0, words, &[])
+    }
+
     /// A command that must report what is wrong, within seconds, in each of these words.
     pub fn alarm(&mut self, place: Place, script: &str, code: i32, words: &[&str]) -> String {
         assert!(!words.is_empty() && code != 0);
@@ -172,49 +258,60 @@ impl Week {
         answers: &[(&str, &str)],
     ) -> String {
         let began = Instant::now();
-        let (ended, raw) = match self.view {
+        let (ended, raw, silence) = match self.view {
             View::Terminal => self.on_a_terminal(place, script, answers),
             View::Pipe => self.piped(place, script, !alarms.is_empty()),
         };
         let took = began.elapsed();
         self.arrive();
-        let lines = final_lines(&raw);
+        let lines = match self.view {
+            View::Terminal => final_lines(&raw),
+            View::Pipe => raw.lines().map(str::to_owned).collect(),
+        };
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let lines: Vec<&str> = lines
             .into_iter()
             .filter(|line| !line.starts_with(CLOCK_WARNING))
             .collect();
         let said = lines.join("\n");
-        let shown = format!("{script}\nexit code {ended}, {took:?}\n{said}");
-        assert_eq!(ended, code, "{shown}");
-        match alarms {
-            [] => judge::is_calm(&raw, &lines, &shown),
-            alarms => {
-                judge::is_alarm(&lines, alarms, &shown);
-                assert!(took < NAMED_WITHIN, "{shown}");
-            }
+        let mut verdicts = vec![judge::fits_a_screen(&lines), judge::is_plain_english(&said)];
+        if ended != code {
+            verdicts.push(Err(format!("exit code {ended} instead of {code}")));
         }
-        judge::fits_a_screen(&lines, &shown);
-        judge::is_plain_english(&said, &shown);
+        match alarms {
+            [] => verdicts.push(judge::is_calm(&raw, &lines)),
+            alarms => verdicts.push(judge::is_alarm(&said, alarms)),
+        }
+        if !alarms.is_empty() && took > NAMED_WITHIN {
+            verdicts.push(Err(format!("it took {took:?}")));
+        }
+        if silence > LONGEST_SILENCE {
+            verdicts.push(Err(format!("silent for {silence:?}")));
+        }
         if self.view == View::Pipe {
-            judge::is_plain_text(&raw, &shown);
-            judge::tables_fit(&lines, &shown);
+            verdicts.extend([judge::is_plain_text(&raw), judge::tables_fit(&lines)]);
+        }
+        for fault in verdicts.into_iter().filter_map(Result::err) {
+            self.faults.push(format!("{fault}\n$ {script}\n{said}\n"));
         }
         self.record(place, script, ended, &said);
         said
     }
 
     fn record(&mut self, place: Place, script: &str, code: i32, said: &str) {
-        let mut text = said.to_owned();
-        for (value, name) in &self.names {
-            text = text.replace(value, name);
-        }
-        let text = self.redactor.redact(&text, self.dir.path());
+        let redact = |text: &str| {
+            let mut text = text.to_owned();
+            for (value, name) in &self.names {
+                text = text.replace(value, name);
+            }
+            self.redactor.redact(&text, self.dir.path())
+        };
+        let (script, text) = (redact(script), redact(said));
         let prompt = match place {
             Host => "host$",
             KeyHolder => "holder$",
         };
-        let mut block = format!("{prompt} {}\n", script.replace('\n', "\n> "));
+        let mut block = format!("{prompt} {}\n", script.trim_end().replace('\n', "\n> "));
         if code != 0 {
             block += &format!("? {code}\n");
         }
@@ -230,7 +327,6 @@ impl Week {
     fn command(&self, place: Place, script: &str) -> Command {
         let programs = Path::new(SEALIFT).parent().unwrap().display();
         let path = std::env::var("PATH").unwrap();
-        let port = self.laptop.port();
         let home = self.dir.path().join(place.dir());
         let mut command = Command::new("sh");
         command
@@ -244,11 +340,8 @@ impl Week {
             .envs(self.clock.iter().map(|time| ("SEALIFT_CLOCK", time)))
             .envs(self.s3.variables())
             .env("S3", format!("http://{}", self.s3_gate.address))
-            .env("LAPTOP", self.laptop_url())
-            .env(
-                "SSH",
-                format!("{} -o HostKeyAlias=[127.0.0.1]:{port}", self.laptop.ssh()),
-            )
+            .env("LAPTOP", self.laptop.url())
+            .env("SSH", self.laptop.ssh())
             .stdin(Stdio::null());
         if place == Host {
             command.env("SEALIFT_CONFIG", "c.toml");
@@ -261,17 +354,15 @@ impl Week {
         place: Place,
         script: &str,
         answers: &[(&str, &str)],
-    ) -> (i32, String) {
+    ) -> (i32, String, Duration) {
         let mut command = self.command(place, script);
         command.env("TERM", "xterm");
         let seen = terminal::run(command, answers);
-        let silence = seen.silence;
-        assert!(silence < LONGEST_SILENCE, "{script}: silent for {silence:?}");
-        (seen.code, seen.bytes)
+        (seen.code, seen.bytes, seen.silence)
     }
 
     /// Both streams in one pipe. Without a terminal a backup is patient with a target that is away, which the test is not.
-    fn piped(&self, place: Place, script: &str, is_alarm: bool) -> (i32, String) {
+    fn piped(&self, place: Place, script: &str, is_alarm: bool) -> (i32, String, Duration) {
         let script = match is_alarm {
             true => script.replace("sealift backup", "sealift --retry 4s backup"),
             false => script.to_owned(),
@@ -280,7 +371,7 @@ impl Week {
         command.env("LANG", "C").env("NO_COLOR", "1");
         let output = command.output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
-        (output.status.code().unwrap_or(-1), said)
+        (output.status.code().unwrap_or(-1), said, Duration::ZERO)
     }
 
     /// Gives each object that came to a target the time of the clock: retention asks when a snapshot arrived.
@@ -306,8 +397,15 @@ impl Week {
         text
     }
 
-    /// What a person reads of the week.
-    pub fn recording(self) -> String {
+    /// What a person reads of the week. Fails if any step was not as it should be.
+    pub fn finish(self) -> String {
+        let faults = self.faults;
+        assert!(
+            faults.is_empty(),
+            "{} faults:\n{}",
+            faults.len(),
+            faults.join("\n")
+        );
         self.recording
     }
 }
