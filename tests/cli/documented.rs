@@ -29,7 +29,7 @@ fn commands(text: &str, programs: &[&str]) -> Vec<String> {
         let mut command = comment.replace(code, "").into_owned();
         while command.ends_with('\\') {
             command.pop();
-            command += lines.next().unwrap().trim_start();
+            command += &comment.replace(lines.next().unwrap().trim_start(), "");
         }
         found.push(command);
     }

@@ -20,6 +20,7 @@ use std::path::Path;
 
 use snapbox::{Assert, Data};
 
+use crate::support::is_long;
 use crate::support::small_disk::SmallDisk;
 use week::{Host, KeyHolder, View, Week};
 
@@ -205,6 +206,14 @@ fn away_and_back(week: &mut Week) {
 #[test]
 fn on_a_terminal_the_week_has_no_false_alarm_and_no_missing_one() {
     is_as_recorded(first_week(View::Terminal), "first-week");
+}
+
+/// The long form.
+#[test]
+fn with_a_laptop_by_ssh_the_week_is_the_same() {
+    if is_long() {
+        first_week(View::TerminalAndSsh).finish();
+    }
 }
 
 #[test]

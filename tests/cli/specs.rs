@@ -49,6 +49,7 @@ const REDACTIONS: &[(&str, &str)] = &[
     (r#"("\w*bytes\w*": )\d+"#, "$1[BYTES]"),
     (r"\b\d+(?:\.\d+)? (?:[kMGT]?B|bytes)\b", "[SIZE]"),
     (r"\b\d+(?:\.\d+)? s\b", "[TIME]"),
+    (r"\btried \d+ times\b", "tried [N] times"),
     (r"\b\d+\.\d\d : 1\b", "[RATIO]"),
     (r#"("total": )\d+\.\d+"#, "$1[RATIO]"),
     (

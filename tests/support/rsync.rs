@@ -171,7 +171,7 @@ impl SshServer {
     }
 }
 
-pub fn user() -> String {
+fn user() -> String {
     let output = Command::new("id").arg("-un").output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
@@ -229,6 +229,15 @@ impl RsyncDaemon {
             dir,
             secrets: None,
         }
+    }
+
+    /// The files of the module.
+    pub fn files(&self) -> PathBuf {
+        self.dir.path().join("files")
+    }
+
+    pub fn port(&self) -> u16 {
+        self.server.port
     }
 
     pub fn spec(&self, below: &str) -> TargetSpec {

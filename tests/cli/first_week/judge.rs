@@ -15,7 +15,7 @@ const NOT_PLAIN: &str = r"\b(?:[Ww]hoever|[Nn]obody|[Ss]omebody|anew|vouch\w*|he
 const NO_ALARMS: &[&str] = &[
     "new or changed",
     "cannot decrypt what is there",
-    "of interrupted runs deleted on this host",
+    "of runs that did not finish deleted on this host",
 ];
 
 pub type Verdict = Result<(), String>;

@@ -16,7 +16,7 @@ use crate::specs::{CLOCK_WARNING, Redactor};
 use crate::support::files::files;
 use crate::support::gate::Gate;
 use crate::support::host::SEALIFT;
-use crate::support::rsync::{SshServer, user};
+use crate::support::rsync::{RsyncDaemon, SshServer};
 use crate::support::s3::S3Server;
 use crate::terminal;
 
@@ -28,8 +28,10 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(9);
 /// Where the commands' output goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum View {
-    /// A terminal of 80 columns and 24 rows. The laptop is reached by rsync over ssh.
+    /// A terminal of 80 columns and 24 rows. The laptop has an rsync daemon.
     Terminal,
+    /// A terminal too. The laptop is reached by rsync over ssh, which takes more time.
+    TerminalAndSsh,
     /// A pipe, with `LANG=C` and `NO_COLOR`. The laptop is a mounted folder.
     Pipe,
 }
@@ -57,17 +59,24 @@ const YES: &[(&str, &str)] = &[("[yes/no]", "yes")];
 
 /// The second target.
 enum Laptop {
-    /// With a gate in front of it.
+    /// Both with a gate in front of them.
+    Daemon(RsyncDaemon, Gate),
     Ssh(SshServer, Gate),
     Folder(PathBuf),
 }
 
 impl Laptop {
     fn new(view: View, dir: &Path) -> Self {
+        let gate = |port: u16| Gate::new(([127, 0, 0, 1], port).into());
         match view {
             View::Terminal => {
+                let daemon = RsyncDaemon::start();
+                let gate = gate(daemon.port());
+                Self::Daemon(daemon, gate)
+            }
+            View::TerminalAndSsh => {
                 let server = SshServer::start("");
-                let gate = Gate::new(([127, 0, 0, 1], server.port()).into());
+                let gate = gate(server.port());
                 Self::Ssh(server, gate)
             }
             View::Pipe => {
@@ -80,6 +89,7 @@ impl Laptop {
 
     fn files(&self) -> PathBuf {
         match self {
+            Self::Daemon(daemon, _) => daemon.files(),
             Self::Ssh(server, _) => server.files(),
             Self::Folder(folder) => folder.clone(),
         }
@@ -87,6 +97,7 @@ impl Laptop {
 
     fn url(&self) -> String {
         match self {
+            Self::Daemon(_, gate) => format!("rsync://{}/m/backups", gate.address),
             Self::Ssh(server, gate) => server.url_by("rsync", gate.address.port(), "/backups"),
             Self::Folder(folder) => format!("file://{}/backups", folder.display()),
         }
@@ -99,7 +110,7 @@ impl Laptop {
                 let alias = format!("[127.0.0.1]:{}", server.port());
                 format!("{} -o HostKeyAlias={alias}", server.ssh())
             }
-            Self::Folder(_) => "ssh".to_owned(),
+            Self::Daemon(..) | Self::Folder(_) => "ssh".to_owned(),
         }
     }
 }
@@ -145,25 +156,14 @@ impl Week {
             faults: Vec::new(),
         };
         week.name(&week.s3_gate.address.to_string(), "S3-SERVER");
-        let url = week.laptop.url();
-        week.name(&url, "rsync://me@laptop/backups");
-        // As a person reads it.
-        week.name(
-            &url.replace(&format!("{}@", user()), ""),
-            "rsync://laptop/backups",
-        );
-        if let Laptop::Ssh(_, gate) = &week.laptop {
-            let address = gate.address;
-            week.name(&address.to_string(), "LAPTOP");
-            week.name(&format!("port {}", address.port()), "port [PORT]");
-        }
+        week.name(&week.laptop.url(), "rsync://laptop/backups");
         week
     }
 
     /// Takes the laptop away. Returns the words that name it then.
     pub fn close_laptop(&mut self) -> &'static str {
         match &mut self.laptop {
-            Laptop::Ssh(_, gate) => {
+            Laptop::Daemon(_, gate) | Laptop::Ssh(_, gate) => {
                 gate.close();
                 "refused"
             }
@@ -176,7 +176,7 @@ impl Week {
 
     pub fn open_laptop(&mut self) {
         match &mut self.laptop {
-            Laptop::Ssh(_, gate) => gate.open(),
+            Laptop::Daemon(_, gate) | Laptop::Ssh(_, gate) => gate.open(),
             Laptop::Folder(folder) => fs::rename(folder.with_extension("away"), &folder).unwrap(),
         }
     }
@@ -224,7 +224,7 @@ impl Week {
     /// The same, and the person confirms the host's signer.
     pub fn calm_first_use(&mut self, place: Place, script: &str) -> String {
         let script = match self.view {
-            View::Terminal => script.to_owned(),
+            View::Terminal | View::TerminalAndSsh => script.to_owned(),
             View::Pipe => format!("{script} --accept-signer"),
         };
         self.step(place, &script, 0, &[], YES)
@@ -234,7 +234,7 @@ impl Week {
     pub fn laptop_options(&self) -> &'static str {
         match self.laptop {
             Laptop::Ssh(..) => "--target laptop=$LAPTOP --ssh \"$SSH\"",
-            Laptop::Folder(_) => "--target laptop=$LAPTOP",
+            Laptop::Daemon(..) | Laptop::Folder(_) => "--target laptop=$LAPTOP",
         }
     }
 
@@ -259,13 +259,13 @@ impl Week {
     ) -> String {
         let began = Instant::now();
         let (ended, raw, silence) = match self.view {
-            View::Terminal => self.on_a_terminal(place, script, answers),
+            View::Terminal | View::TerminalAndSsh => self.on_a_terminal(place, script, answers),
             View::Pipe => self.piped(place, script, !alarms.is_empty()),
         };
         let took = began.elapsed();
         self.arrive();
         let lines = match self.view {
-            View::Terminal => final_lines(&raw),
+            View::Terminal | View::TerminalAndSsh => final_lines(&raw),
             View::Pipe => raw.lines().map(str::to_owned).collect(),
         };
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
