@@ -176,7 +176,7 @@ fn compare(name: &str, spec: &TargetSpec, environment: &Environment, at_once: us
         }
     }
     let connections = CONNECTIONS.load(Ordering::Relaxed) - before;
-    let mebibytes = (OBJECT_BYTES * OBJECTS >> 20) as f64;
+    let mebibytes = ((OBJECT_BYTES * OBJECTS) >> 20) as f64;
     let [[plain, plain_cpu], [counted, counted_cpu]] = best;
     println!(
         "{name:<22} {:>6.0} MiB/s whole, {:>6.0} MiB/s counted: time {:.3}, processor {plain_cpu:.2} s and \

@@ -91,3 +91,32 @@ pub fn tables_fit(lines: &[&str]) -> Verdict {
     }
     Ok(())
 }
+
+#[test]
+fn each_fault_is_found() {
+    let calm = "s3 (s3://b/x): ok\n  newest: 20260407T060000Z, sequence 1, 3 h ago";
+    let lines: Vec<&str> = calm.lines().collect();
+    assert_eq!(is_calm(calm, &lines), Ok(()));
+    for alarm in [
+        "warning: the clock",
+        "laptop: BEHIND: x",
+        "STALE: the next",
+        "photos shrank",
+        "the signer HAS CHANGED",
+        "2 archives missing",
+    ] {
+        assert!(is_calm(alarm, &[alarm]).is_err(), "{alarm}");
+        assert_eq!(is_alarm(alarm, &[alarm]), Ok(()));
+    }
+    assert!(is_calm("\u{1b}[31mok\u{1b}[0m", &["ok"]).is_err());
+    assert!(is_alarm(calm, &["s3"]).is_err());
+    assert!(is_alarm("warning: x", &["laptop"]).is_err());
+    assert_eq!(fits_a_screen(&["a"; ROWS - 1]), Ok(()));
+    assert!(fits_a_screen(&["a"; ROWS]).is_err());
+    let long = "a".repeat(COLUMNS * 2 + 1);
+    assert!(fits_a_screen(&[long.as_str(); 8]).is_err());
+    assert!(is_plain_text("caf\u{e9}").is_err() && is_plain_text("a\u{1b}[0m").is_err());
+    let wide = format!("x  {}", "a".repeat(COLUMNS));
+    assert!(tables_fit(&["HOST  STATE", &wide]).is_err());
+    assert_eq!(tables_fit(&["HOST  STATE", "x  ok", &long]), Ok(()));
+}

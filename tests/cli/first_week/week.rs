@@ -203,10 +203,8 @@ impl Week {
 
     /// The time of the commands from here on, in April 2026, such as `07 06:00`. With `now` it is the machine's.
     pub fn at(&mut self, clock: &str) {
-        self.clock = match clock.split_once(' ') {
-            Some((day, time)) => Some(format!("2026-04-{day}T{time}:00Z")),
-            None => None,
-        };
+        let parts = clock.split_once(' ');
+        self.clock = parts.map(|(day, time)| format!("2026-04-{day}T{time}:00Z"));
     }
 
     /// Runs a command that is not part of the recording.

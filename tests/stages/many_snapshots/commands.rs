@@ -26,6 +26,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 const MOST_MEMORY: u64 = 150 << 20;
 
 /// Runs the program in `dir`; it must end with exit code 0.
+#[allow(clippy::zombie_processes)] // `wait4` waits for it.
 fn cost(dir: &Path, arguments: &[&str]) -> Cost {
     let began = Instant::now();
     let mut child = Command::new(SEALIFT)
