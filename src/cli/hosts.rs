@@ -39,14 +39,7 @@ pub(super) fn run(
 fn print(report: &HostsReport) -> Result<(), Failure> {
     output::print_line(&report.target)?;
     let header = [
-        "HOST",
-        "NEWEST",
-        "AGE",
-        "SEQUENCE",
-        "SNAPSHOTS",
-        "SIZE",
-        "STORED",
-        "STATE",
+        "HOST", "NEWEST", "AGE", "SEQ", "COUNT", "SIZE", "STORED", "STATE",
     ];
     let rows: Vec<Vec<String>> = report.hosts.iter().map(row).collect();
     verdict::print_table(&header, &rows)?;

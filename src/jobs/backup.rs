@@ -380,7 +380,7 @@ impl<'a> Pusher<'a> {
                 }
                 if leftovers > 0 {
                     report.notes.push(format!(
-                        "{} of interrupted runs deleted on this host",
+                        "{} of runs that did not finish deleted on this host",
                         count(leftovers, "snapshot")
                     ));
                 }

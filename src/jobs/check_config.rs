@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde::Serialize;
+use url::{Host, Url};
 
 use super::error::JobError;
 use crate::base::error_chain::with_causes;
@@ -261,8 +262,8 @@ impl ConfigChecker<'_> {
             );
             self.warn(&about, text);
         }
-        let clear_text = |url: &str| url.starts_with("http://");
-        if clear_text(&target.url) || target.endpoint.as_deref().is_some_and(clear_text) {
+        let endpoint = target.endpoint.as_deref();
+        if crosses_in_clear_text(&target.url) || endpoint.is_some_and(crosses_in_clear_text) {
             self.warn(
                 &about,
                 "it is reached by http without TLS: credentials and requests can be read on the way",
@@ -283,8 +284,49 @@ impl ConfigChecker<'_> {
     }
 }
 
+/// Whether requests to `url` cross a network without TLS.
+fn crosses_in_clear_text(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else {
+        return false;
+    };
+    let is_this_machine = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "http" && !is_this_machine
+}
+
 /// Whether users other than the owner and the group can read the file.
 fn is_open_to_others(path: &Path) -> bool {
     let meta = std::fs::metadata(path);
     meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o004 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crosses_in_clear_text;
+
+    #[test]
+    fn http_to_another_machine_is_in_clear_text() {
+        for url in [
+            "http://nas/dav",
+            "http://192.0.2.7:9000",
+            "http://localhost.example.org/",
+            "HTTP://[2001:db8::1]/",
+        ] {
+            assert!(crosses_in_clear_text(url), "{url}");
+        }
+        for url in [
+            "https://nas/dav",
+            "http://localhost:9000",
+            "http://127.0.0.1:9000/x",
+            "http://[::1]:9000",
+            "s3://bucket/x",
+            "/mnt/disk",
+        ] {
+            assert!(!crosses_in_clear_text(url), "{url}");
+        }
+    }
 }

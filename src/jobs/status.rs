@@ -29,6 +29,7 @@ use crate::keys::recipients::Recipients;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::scrub::Problem;
 use crate::state::catalog::{Catalog, PublicationState};
+use crate::storage::TargetSpec;
 use checks::{STALE, incomplete, stale};
 pub(crate) use last_run::{LastRun, RUNNING, UNFINISHED};
 
@@ -217,7 +218,7 @@ fn remembered(
 ) -> Result<TargetHealth, JobError> {
     let mut health = TargetHealth {
         name: target.name.clone(),
-        url: target.url.clone(),
+        url: TargetSpec::from_url(&target.url).label(),
         newest: None,
         sequence: None,
         age_seconds: None,

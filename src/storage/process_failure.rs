@@ -55,7 +55,9 @@ const DISK_IS_FULL: &str = "a disk is full";
 
 /// What ssh and rsync say of a machine that they cannot reach. They end with these codes too if a
 /// connection breaks, which is no matter: it only counts before the first answer.
-const UNREACHED: [&str; 15] = [
+const UNREACHED: [&str; 17] = [
+    "ssh: connect to host ",
+    "ssh: Could not resolve hostname ",
     "Connection refused",
     "No route to host",
     "Network is unreachable",

@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use regex::Regex;
 
 use super::shell::{Scene, Shell};
+use crate::support::s3::{BUCKET, S3Server};
 
 fn document(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
@@ -27,34 +29,34 @@ fn commands(text: &str, programs: &[&str]) -> Vec<String> {
         let mut command = comment.replace(code, "").into_owned();
         while command.ends_with('\\') {
             command.pop();
-            command += lines.next().unwrap().trim_start();
+            command += &comment.replace(lines.next().unwrap().trim_start(), "");
         }
         found.push(command);
     }
     found
 }
 
-#[test]
-fn five_minutes_of_the_readme_run_as_they_are_written() {
+fn section_of_the_readme(title: &str) -> String {
     let readme = document("README.md");
-    let (_, section) = readme.split_once("\n## Five minutes\n").unwrap();
-    let (section, _) = section.split_once("\n## ").unwrap();
-    let shell = Shell::new(Scene::Nothing);
-    shell.ok("mkdir data && echo hello >data/notes.txt");
-    let dir = shell.dir().to_str().unwrap();
+    let (_, section) = readme.split_once(&format!("\n## {title}\n")).unwrap();
+    section.split_once("\n## ").unwrap().0.to_owned()
+}
+
+/// Runs the commands one after another, in the same environment. Each of `replacements` takes the place of what a reader
+/// replaces; those that a command prints are added to them.
+fn run_literally(shell: &Shell, commands: &[String], replacements: &mut Vec<(String, String)>) {
     let names = Regex::new(r"age1[0-9a-z]{58}|SHA256:[A-Za-z0-9+/]{43}").unwrap();
-    let mut replacements = vec![
-        ("file:///repo".to_owned(), format!("file://{dir}/repo")),
-        ("--tree /data".to_owned(), format!("--tree {dir}/data")),
-    ];
-    let commands = commands(section, &["sealift ", "python3 "]);
-    for command in &commands {
+    // `init` compares the clock of the target with this machine's.
+    let mut before = "unset SEALIFT_CLOCK SEALIFT_CONFIG".to_owned();
+    for command in commands {
         let mut script = command.clone();
-        for (from, to) in &replacements {
+        for (from, to) in &*replacements {
             script = script.replace(from, to);
         }
-        // `init` compares the clock of the target with this machine's.
-        let said = shell.ok(&format!("unset SEALIFT_CLOCK SEALIFT_CONFIG; {script}"));
+        let said = shell.ok(&format!("{before}; {script}"));
+        if script.starts_with("export ") {
+            before += &format!("; {script}");
+        }
         for name in names.find_iter(&said) {
             let placeholder = match name.as_str().starts_with("age1") {
                 true => "age1…",
@@ -63,6 +65,73 @@ fn five_minutes_of_the_readme_run_as_they_are_written() {
             replacements.push((placeholder.to_owned(), name.as_str().to_owned()));
         }
     }
+}
+
+/// From the first command to a verified restore. A reader needs most of the five minutes.
+#[test]
+fn own_data_is_in_s3_and_back_by_the_readme_alone() {
+    let section = section_of_the_readme("Your own data, in S3");
+    let shell = Shell::new(Scene::Nothing);
+    let server = S3Server::start();
+    shell.ok(
+        "mkdir -p srv/photos; for i in 1 2 3 4 5 6 7 8; do head -c 2000000 /dev/urandom >srv/photos/$i.jpg; done
+        python3 -c \"
+import sqlite3
+c = sqlite3.connect('srv/app.db')
+c.execute('create table t(a, b)')
+c.executemany('insert into t values (?, ?)', [(i, 'x' * 50) for i in range(50000)])
+c.commit()\"",
+    );
+    let dir = shell.dir().to_str().unwrap();
+    let replacements = [
+        (
+            "AWS_ACCESS_KEY_ID=…",
+            format!("AWS_ACCESS_KEY_ID={}", server.access_key),
+        ),
+        (
+            "AWS_SECRET_ACCESS_KEY=…",
+            format!("AWS_SECRET_ACCESS_KEY={}", server.secret_key),
+        ),
+        ("https://s3.example.org", server.endpoint()),
+        ("s3://bucket/", format!("s3://{BUCKET}/")),
+        ("/srv/", format!("{dir}/srv/")),
+    ];
+    let mut replacements = replacements
+        .map(|(from, to)| (from.to_owned(), to))
+        .to_vec();
+    let commands = commands(&section, &["export ", "sealift ", "diff "]);
+    let lines = section.lines().filter(|line| line.starts_with("    "));
+    let continued = lines.filter(|line| !line.starts_with("     ")).count();
+    assert_eq!(
+        commands.len(),
+        continued,
+        "a command that is not run: {commands:?}"
+    );
+    assert!((6..=12).contains(&commands.len()), "{commands:?}");
+    let began = Instant::now();
+    run_literally(&shell, &commands, &mut replacements);
+    let took = began.elapsed();
+    println!("{} commands of README took {took:?}", commands.len());
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    let said = shell.ok("python3 -c \"
+import sqlite3
+print(sqlite3.connect('out/app.db').execute('select count(*), max(a) from t').fetchone())\"");
+    assert_eq!(said, "(50000, 49999)\n");
+    assert!(server.bucket_dir().join("backups/h/manifests").is_dir());
+}
+
+#[test]
+fn five_minutes_of_the_readme_run_as_they_are_written() {
+    let section = section_of_the_readme("Five minutes");
+    let shell = Shell::new(Scene::Nothing);
+    shell.ok("mkdir data && echo hello >data/notes.txt");
+    let dir = shell.dir().to_str().unwrap();
+    let mut replacements = vec![
+        ("file:///repo".to_owned(), format!("file://{dir}/repo")),
+        ("--tree /data".to_owned(), format!("--tree {dir}/data")),
+    ];
+    let commands = commands(&section, &["sealift ", "python3 "]);
+    run_literally(&shell, &commands, &mut replacements);
     assert!(commands.len() >= 9, "{commands:?}");
     for restored in ["out/data/notes.txt", "out-by-hand/data/notes.txt"] {
         let content = fs::read_to_string(shell.dir().join(restored)).unwrap();

@@ -2,7 +2,7 @@
 //! `--events-fd`.
 
 mod events;
-mod screen;
+pub(super) mod screen;
 
 use std::time::{Duration, Instant};
 

@@ -154,7 +154,7 @@ fn what_a_failed_run_left_goes_once_a_later_backup_was_complete() {
     let report = host.backup();
     let notes = report["notes"].to_string();
     assert!(
-        notes.contains("1 snapshot of interrupted runs deleted"),
+        notes.contains("1 snapshot of runs that did not finish deleted"),
         "{notes}"
     );
     assert_eq!(here(&host), ["06", "07", "09"]);

@@ -20,7 +20,7 @@ use snapbox::{Assert, Data};
 use super::help::commands;
 use super::shell::{Scene, Shell};
 
-const CLOCK_WARNING: &str = "warning: SEALIFT_CLOCK is set";
+pub(super) const CLOCK_WARNING: &str = "warning: SEALIFT_CLOCK is set";
 const COMMANDS: &str = "```console";
 const BLOCK_END: &str = "```";
 
@@ -49,6 +49,7 @@ const REDACTIONS: &[(&str, &str)] = &[
     (r#"("\w*bytes\w*": )\d+"#, "$1[BYTES]"),
     (r"\b\d+(?:\.\d+)? (?:[kMGT]?B|bytes)\b", "[SIZE]"),
     (r"\b\d+(?:\.\d+)? s\b", "[TIME]"),
+    (r"\btried \d+ times\b", "tried [N] times"),
     (r"\b\d+\.\d\d : 1\b", "[RATIO]"),
     (r#"("total": )\d+\.\d+"#, "$1[RATIO]"),
     (
@@ -58,10 +59,10 @@ const REDACTIONS: &[(&str, &str)] = &[
 ];
 
 /// Replaces in the output of a command what differs from run to run.
-struct Redactor(Vec<(Regex, &'static str)>);
+pub(super) struct Redactor(Vec<(Regex, &'static str)>);
 
 impl Redactor {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let all = REDACTIONS.iter();
         Self(
             all.map(|(pattern, word)| (Regex::new(pattern).unwrap(), *word))
@@ -69,7 +70,7 @@ impl Redactor {
         )
     }
 
-    fn redact(&self, said: &str, dir: &Path) -> String {
+    pub(super) fn redact(&self, said: &str, dir: &Path) -> String {
         let mut text = said.replace(dir.to_str().unwrap(), "[CWD]");
         for (pattern, word) in &self.0 {
             text = pattern.replace_all(&text, *word).into_owned();

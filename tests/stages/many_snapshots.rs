@@ -3,6 +3,7 @@
 //!
 //! The everyday form has some hundred snapshots, `SEALIFT_TEST_LONG=1` two thousand.
 
+mod commands;
 mod looks;
 mod mixed_targets;
 
@@ -112,7 +113,8 @@ impl Pusher {
         let targets: Vec<Target> = targets
             .iter()
             .map(|target| Target {
-                name: target.label().to_owned(),
+                // A label is the name, if the target has one, and the URL.
+                name: target.label().split(" (").next().unwrap().to_owned(),
                 target: Arc::clone(target),
                 concurrency: 2,
                 write_only: self.write_only.iter().any(|label| label == target.label()),

@@ -12,6 +12,7 @@ use sealift::state::State;
 pub mod cage;
 pub mod checker;
 pub mod files;
+pub mod gate;
 pub mod handmade_repo;
 pub mod host;
 pub mod live_snapshot;

@@ -231,6 +231,15 @@ impl RsyncDaemon {
         }
     }
 
+    /// The files of the module.
+    pub fn files(&self) -> PathBuf {
+        self.dir.path().join("files")
+    }
+
+    pub fn port(&self) -> u16 {
+        self.server.port
+    }
+
     pub fn spec(&self, below: &str) -> TargetSpec {
         TargetSpec::from_url(&format!("rsync://127.0.0.1:{}/m{below}", self.server.port))
     }

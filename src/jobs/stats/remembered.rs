@@ -6,6 +6,7 @@ use crate::config::{Config, TargetConfig};
 use crate::format::manifest::ArchiveKind;
 use crate::jobs::error::JobError;
 use crate::state::catalog::{Catalog, CatalogArchive, PublicationState};
+use crate::storage::TargetSpec;
 
 /// Returns what `catalog` knows of `target`.
 pub(super) fn of_target(
@@ -44,7 +45,7 @@ pub(super) fn of_target(
         ];
     }
     Ok(StoredBackups {
-        target: format!("{name} ({})", target.url),
+        target: format!("{name} ({})", TargetSpec::from_url(&target.url).label()),
         host: config.host.clone(),
         source: StatsSource::Catalog,
         bytes,

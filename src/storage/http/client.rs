@@ -9,8 +9,8 @@
 //! A deadline for the whole request would end every transfer that is slow on purpose. Here the
 //! deadline applies to each period in which no byte moves, not counting the wait for the throttle.
 //!
-//! Without a limit, `object_store`'s own client makes every request, except a large upload that
-//! something counts ([`Counting`]): a body that is passed on whole cannot be counted either.
+//! Without a limit, `object_store` passes every request to the client itself, except a large upload
+//! that something counts ([`Counting`]): a body that is passed on whole cannot be counted either.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use object_store::ClientOptions;
 use object_store::client::{
     ClientConfigKey, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
-    HttpRequestBody, HttpResponse, HttpResponseBody, HttpService, ReqwestConnector,
+    HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
 };
-use object_store::{Certificate, ClientOptions};
 use tokio::time::{Instant, Sleep};
 
 use crate::storage::meter::{self, TransferAttempt};
@@ -34,7 +34,7 @@ const LEAST_COUNTED_BYTES: usize = 1 << 20;
 /// Bytes of a counted upload that are passed on at once.
 const COUNTED_PIECE_BYTES: usize = 256 << 10;
 
-/// Makes the HTTP client of a target: `object_store`'s own, or with limits the limited one.
+/// Makes the HTTP client of a target: one that counts large uploads, or with limits the limited one.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     pub(in crate::storage) limits: Limits,
@@ -48,21 +48,15 @@ pub(crate) struct Connector {
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = self.client(options)?;
         if self.limits.are_none() {
-            let roots = Certificate::from_pem_bundle(&self.roots)?;
-            let options = options.clone();
-            let options = roots
-                .into_iter()
-                .fold(options, ClientOptions::with_root_certificate);
+            let client = self.client(options, Some(self.idle_timeout))?;
             return Ok(HttpClient::new(Counting {
-                plain: ReqwestConnector::default().connect(&options)?,
+                plain: HttpClient::new(client.clone()),
                 client,
-                deadline: self.idle_timeout,
             }));
         }
         Ok(HttpClient::new(Limited {
-            client,
+            client: self.client(options, None)?,
             limits: self.limits.clone(),
             idle_timeout: self.idle_timeout,
         }))
@@ -70,8 +64,12 @@ impl HttpConnector for Connector {
 }
 
 impl Connector {
-    /// Returns a client for requests with bodies of our own.
-    fn client(&self, options: &ClientOptions) -> object_store::Result<reqwest::Client> {
+    /// Returns a client whose requests end after `deadline`. `None`: they have no deadline.
+    fn client(
+        &self,
+        options: &ClientOptions,
+        deadline: Option<Duration>,
+    ) -> object_store::Result<reqwest::Client> {
         let allows_http = options.get_config_value(&ClientConfigKey::AllowHttp);
         let headers = options.get_default_headers().cloned().unwrap_or_default();
         let failed = |error: reqwest::Error| object_store::Error::Generic {
@@ -79,11 +77,19 @@ impl Connector {
             source: Box::new(error),
         };
         let roots = reqwest::Certificate::from_pem_bundle(&self.roots).map_err(failed)?;
-        let client = reqwest::Client::builder()
+        let builder = reqwest::Client::builder();
+        let (builder, connect_timeout) = match deadline {
+            Some(deadline) => (
+                builder.timeout(deadline),
+                self.connect_timeout.min(deadline),
+            ),
+            None => (builder, self.connect_timeout),
+        };
+        let client = builder
             .tls_certs_merge(roots)
             .user_agent(self.user_agent)
             .default_headers(headers)
-            .connect_timeout(self.connect_timeout)
+            .connect_timeout(connect_timeout)
             .https_only(allows_http.as_deref() != Some("true"))
             .http1_only()
             // A body that is decompressed on the way has another length than the object.
@@ -99,11 +105,9 @@ impl Connector {
 /// The client without a limit, which counts large uploads.
 #[derive(Debug)]
 struct Counting {
-    /// Makes all other requests.
+    /// Makes all other requests, with the same connections.
     plain: HttpClient,
     client: reqwest::Client,
-    /// Longest time for a whole request.
-    deadline: Duration,
 }
 
 #[async_trait::async_trait]
@@ -115,7 +119,6 @@ impl HttpService for Counting {
         }
         let attempt = Arc::new(attempt);
         let (mut request, body) = without_body(request)?;
-        *request.timeout_mut() = Some(self.deadline);
         *request.body_mut() = Some(reqwest::Body::wrap(CountedBody {
             inner: body,
             rest: Bytes::new(),

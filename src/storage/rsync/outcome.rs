@@ -124,10 +124,38 @@ impl ProcessFailure {
     }
 }
 
+/// What ssh and rsync say if no connection came about.
+const NO_CONNECTION: [&str; 3] = [
+    "ssh: connect to host ",
+    "ssh: Could not resolve hostname ",
+    "failed to connect to ",
+];
+
+/// Returns why no connection came about, without what follows from it. `None`: there was one, or
+/// `said`, lines of stderr with "; " between them, does not say why.
+fn why_no_connection(said: &str) -> Option<&str> {
+    said.split("; ").find_map(|line| {
+        let at = NO_CONNECTION.iter().find_map(|words| line.find(words))?;
+        Some(&line[at..])
+    })
+}
+
 /// Returns the failure that the end of a call means, by its exit code and stderr.
 fn failure(code: Option<i32>, said: &str) -> ProcessFailure {
     let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
-    let ended = |kind, hint: &str| ProcessFailure::ended(kind, hint, "rsync", code, said);
+    if let Some(why) = why_no_connection(said) {
+        return ProcessFailure::new(ErrorKind::Unavailable, why);
+    }
+    // The last line repeats the exit code in words, with a place in rsync's source.
+    let lines = said.split("; ");
+    let causes: Vec<&str> = lines
+        .filter(|line| !line.starts_with("rsync error: "))
+        .collect();
+    let shown = match causes.is_empty() {
+        true => said.to_owned(),
+        false => causes.join("; "),
+    };
+    let ended = |kind, hint: &str| ProcessFailure::ended(kind, hint, "rsync", code, &shown);
     if let Some((kind, hint)) = ssh::refusal(said) {
         return ended(kind, hint);
     }
@@ -201,6 +229,27 @@ mod tests {
             assert_eq!(failure(Some(code), said).kind, kind, "{code} {said}");
         }
         assert_eq!(failure(None, "").to_string(), "rsync ended with a signal");
+    }
+
+    #[test]
+    fn a_failure_says_its_cause_without_what_follows_from_it() {
+        let refused = "ssh: connect to host x port 22: Connection refused";
+        let closed = "rsync: connection unexpectedly closed (0 bytes received so far) [Receiver]";
+        let end = "rsync error: unexplained error (code 255) at io.c(285) [Receiver=3.5.0]";
+        let of = |code, lines: &[&str]| failure(Some(code), &lines.join("; ")).to_string();
+        assert_eq!(of(255, &[refused, closed, end]), refused);
+        assert_eq!(of(12, &[refused, closed, end]), refused);
+        assert_eq!(
+            of(12, &[closed, end]),
+            format!("rsync ended with code 12: {closed}")
+        );
+        assert_eq!(of(30, &[end]), format!("rsync ended with code 30: {end}"));
+        let daemon =
+            "rsync: [Receiver] failed to connect to x (192.0.2.7): Connection refused (111)";
+        assert_eq!(of(10, &[daemon, end]), &daemon[18..]);
+        for line in [refused, daemon] {
+            assert!(failure(Some(10), line).is_unreached(), "{line}");
+        }
     }
 
     #[test]

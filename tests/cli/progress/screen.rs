@@ -7,41 +7,24 @@ pub struct Frames {
     frames: Vec<Vec<String>>,
 }
 
+/// The lines that a terminal shows in the end, those that scrolled away too, as if it were so wide that no line broke.
+pub fn final_lines(said: &str) -> Vec<String> {
+    let mut screen = Screen::new(usize::MAX);
+    screen.play(said, |_| {});
+    let rows = screen.rows.iter().map(|row| row.iter().collect::<String>());
+    let mut lines: Vec<String> = rows.map(|row| row.trim_end().to_owned()).collect();
+    while lines.last().is_some_and(String::is_empty) {
+        lines.pop();
+    }
+    lines
+}
+
 impl Frames {
     /// Plays `said` on a terminal. A frame ends where the rest of the screen is erased or the line is begun again.
     pub fn of(said: &str, columns: usize) -> Self {
-        let mut screen = Screen {
-            rows: vec![Vec::new()],
-            row: 0,
-            column: 0,
-            columns,
-        };
         let mut frames = Vec::new();
-        let mut chars = said.chars().peekable();
-        while let Some(c) = chars.next() {
-            match c {
-                '\r' => {
-                    frames.push(screen.lines());
-                    screen.column = 0;
-                }
-                '\n' => screen.down(),
-                '\x1b' => {
-                    assert_eq!(chars.next(), Some('['));
-                    let mut number = String::new();
-                    let order = loop {
-                        match chars.next().expect("the end of an escape sequence") {
-                            digit if digit.is_ascii_digit() || digit == '?' => number.push(digit),
-                            order => break order,
-                        }
-                    };
-                    screen.obey(order, &number);
-                    if order == 'J' {
-                        frames.push(screen.lines());
-                    }
-                }
-                c => screen.put(c),
-            }
-        }
+        let mut screen = Screen::new(columns);
+        screen.play(said, |screen| frames.push(screen.lines()));
         frames.push(screen.lines());
         Self { frames }
     }
@@ -85,6 +68,44 @@ struct Screen {
 }
 
 impl Screen {
+    fn new(columns: usize) -> Self {
+        Self {
+            rows: vec![Vec::new()],
+            row: 0,
+            column: 0,
+            columns,
+        }
+    }
+
+    /// Shows `said`, and calls `at_frame` where a frame ends.
+    fn play(&mut self, said: &str, mut at_frame: impl FnMut(&Self)) {
+        let mut chars = said.chars();
+        while let Some(c) = chars.next() {
+            match c {
+                '\r' => {
+                    at_frame(self);
+                    self.column = 0;
+                }
+                '\n' => self.down(),
+                '\x1b' => {
+                    assert_eq!(chars.next(), Some('['));
+                    let mut number = String::new();
+                    let order = loop {
+                        match chars.next().expect("the end of an escape sequence") {
+                            digit if digit.is_ascii_digit() || digit == '?' => number.push(digit),
+                            order => break order,
+                        }
+                    };
+                    self.obey(order, &number);
+                    if order == 'J' {
+                        at_frame(self);
+                    }
+                }
+                c => self.put(c),
+            }
+        }
+    }
+
     fn down(&mut self) {
         self.row += 1;
         if self.row == self.rows.len() {
@@ -116,6 +137,8 @@ impl Screen {
                 self.rows[self.row].truncate(self.column);
                 self.rows.truncate(self.row + 1);
             }
+            // A colour.
+            'm' => {}
             other => panic!("no order {other:?}"),
         }
     }
