@@ -34,7 +34,8 @@ const LEAST_COUNTED_BYTES: usize = 1 << 20;
 /// Bytes of a counted upload that are passed on at once.
 const COUNTED_PIECE_BYTES: usize = 256 << 10;
 
-/// Makes the HTTP client of a target: one that counts large uploads, or with limits the limited one.
+/// Makes the HTTP client of a target: one that counts large uploads, or with limits the limited
+/// one.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
     pub(in crate::storage) limits: Limits,
