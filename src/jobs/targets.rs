@@ -110,15 +110,13 @@ pub(crate) fn configured_at<'c>(
     text: &str,
     endpoint: Option<&str>,
 ) -> Option<&'c TargetConfig> {
-    let place = |url: &str| match storage::folder_path(url) {
-        Some(path) => path.canonicalize().unwrap_or(path).display().to_string(),
-        None => url.trim_end_matches('/').to_owned(),
-    };
+    let place = |spec: &TargetSpec| storage::place(spec).ok();
+    let named = place(&TargetSpec {
+        endpoint: endpoint.map(str::to_owned),
+        ..TargetSpec::from_url(text)
+    });
     let is_there = |target: &&TargetConfig| {
-        let endpoint_of =
-            |text: Option<&str>| text.map(|text| text.trim_end_matches('/').to_owned());
-        let same_endpoint = endpoint_of(target.endpoint.as_deref()) == endpoint_of(endpoint);
-        target.name == text || (same_endpoint && place(&target.url) == place(text))
+        target.name == text || (named.is_some() && place(&spec(target)) == named)
     };
     config.targets.iter().find(is_there)
 }
