@@ -12,7 +12,7 @@ use super::hooks::RawHooks;
 use super::post_check::{RawExpect, RawFileCheck, RawPostCheck, RawSqlCheck, collect_checks};
 use super::preset::RawSnapshots;
 use super::restore_settings::{RawRestore, RestoreSettings};
-use super::source::{RawSource, collect_sources, written_sources};
+use super::source::{RawSource, atocore_source, collect_sources, written_sources};
 use super::value::{ValueText, optional};
 use super::written::{TableKind, WrittenTable};
 use super::{Config, PackConfig, Recipient, Retention, Schedule, TargetConfig, value};
@@ -178,6 +178,7 @@ impl RawConfig {
             state,
             restore: restore.validate(document, &sources, RestoreSettings::default())?,
             checks: collect_checks(document, &self.check, Vec::new())?,
+            atocore: atocore_source(document, &self.snapshots, &self.source, &sources)?,
             sources,
             targets: targets(document, &self.target)?,
             retention: retention(document, self.retention.as_ref())?,

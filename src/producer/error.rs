@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::base::command::CommandError;
 use crate::base::sqlite::SqliteError;
 use crate::base::walk::WalkError;
 use crate::state::staged_snapshot::LeftOut;
@@ -167,6 +168,24 @@ pub enum SourceError {
     /// A database cannot be copied.
     #[error(transparent)]
     Sqlite(#[from] SqliteError),
+}
+
+impl From<CommandError> for SourceError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Start { line, source } => Self::Start { line, source },
+            CommandError::Failed {
+                line,
+                status,
+                stderr,
+                ..
+            } => Self::Command {
+                line,
+                status,
+                stderr,
+            },
+        }
+    }
 }
 
 impl SourceError {

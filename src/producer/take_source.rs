@@ -20,6 +20,7 @@ use super::snapshot_path::snapshot_path;
 use super::source_roots::{in_place, roots, with_hollows};
 use super::stage_tree::{self, ATTEMPTS, EntryFailure, FileCopy, Job, PAUSE, plain};
 use super::staged_files::{self, FileStamp, StagedFiles};
+use crate::base::command::{StdoutTo, stderr_text};
 use crate::base::database_names::DatabaseNames;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Stamp;
@@ -154,7 +155,7 @@ impl SourceTaker<'_> {
         ];
         let mut stderr = CommandStderr::default();
         let mut run = |key: &str, line: &CommandLine| {
-            let ran = hooks::run(line, None, &environment, source.timeout)?;
+            let ran = hooks::run(line, StdoutTo::Dropped, &environment, source.timeout)?;
             stderr.add(key, line, ran);
             Ok(())
         };
@@ -204,12 +205,13 @@ impl SourceTaker<'_> {
                 let copy = self.copy_place(source)?;
                 let created = self.dir.create_file(&copy, 0o600);
                 let file = created.map_err(cannot("create", &self.dir.path_of(&copy)))?;
-                let ran = hooks::run(command, Some(file), environment, source.timeout)?;
+                let stdout = StdoutTo::Copy(file);
+                let ran = hooks::run(command, stdout, environment, source.timeout)?;
                 self.finish(source, None, &copy, &mut taken)?;
                 if taken.entry.bytes == 0 && !source.allow_empty {
                     return Err(SourceError::Empty {
                         line: command.brief(),
-                        stderr: hooks::stderr_text(ran.stderr),
+                        stderr: stderr_text(ran.stderr),
                     });
                 }
                 let mut stderr = CommandStderr::default();

@@ -79,6 +79,12 @@ pub(crate) enum ChildWork {
         way: Way,
         copy: NamedFile,
     },
+    /// Runs a query of the operator that returns one value.
+    Query {
+        busy_ms: u64,
+        way: Way,
+        query: String,
+    },
 }
 
 /// How a database is opened for copying, beginning with the way that changes least.
@@ -103,6 +109,7 @@ pub(crate) enum Step {
     OpenCopy,
     Copy,
     FinishCopy,
+    Query,
     Start,
 }
 
@@ -116,6 +123,7 @@ impl Step {
             Self::OpenCopy => "open the copy of",
             Self::Copy => "copy the database",
             Self::FinishCopy => "finish the copy of",
+            Self::Query => "query the database",
             Self::Start => "confine the process that opens",
         }
     }
@@ -133,6 +141,10 @@ pub(crate) enum ChildAnswer {
     Checked { inspection: Inspection, cpu_ms: u64 },
     /// The copy is complete, after this wait for locks.
     Copied { waited_ms: u64 },
+    /// The value that the query returned: null, a number or a text.
+    Value { value: serde_json::Value },
+    /// The query did not return one value, but this.
+    NotOneValue { what: String },
     /// The database stayed locked.
     Busy,
     /// SQLite needed more memory than it may use.
