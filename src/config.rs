@@ -63,7 +63,7 @@ const SYSTEM_FILE: &str = "/etc/sealift/sealift.toml";
 /// Number of newest snapshots that stay on this host if the configuration does not say.
 const KEEP_LOCAL: u32 = 2;
 /// How long a source waits for its lock if the configuration does not say.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a source's command may take if the configuration does not say.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(3600);
 
