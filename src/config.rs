@@ -49,8 +49,8 @@ pub use show::Setting;
 pub use source::{AtoCoreSource, Fallback};
 pub use value::{parse_age, parse_cron, parse_duration, parse_size};
 pub use write::{
-    NewConfig, NewSource, NewSourceKind, NewTarget, TakenPlace, free_place, render_new,
-    render_source, render_target,
+    NewConfig, NewSource, NewSourceKind, NewTarget, ServiceControl, TakenPlace, free_place,
+    render_new, render_source, render_target,
 };
 pub use written::{TableKind, WrittenTable};
 
@@ -93,6 +93,8 @@ pub struct Config {
     /// The running AtoCore that makes the snapshots; the sources are then those of the preset, which
     /// name its data. `None`: this host copies the sources itself.
     pub atocore: Option<AtoCoreSource>,
+    /// The root of the preset's application; `None`: no preset is in use.
+    pub preset_root: Option<PathBuf>,
     /// In the order of the file.
     pub targets: Vec<TargetConfig>,
     /// The policy for targets without one of their own. `None` keeps everything.

@@ -33,7 +33,8 @@ pub(super) fn attempt(check: &HttpCheck, base_url: Option<&str>, timeout: Durati
     };
     match request.send() {
         Ok(answer) => compare(check, &answer),
-        Err(error) => Attempt::failed(format!("{url}: {error}")),
+        // There is no value: an explanation `exists:false` applies.
+        Err(error) => Attempt::wrong(format!("{url}: {error}"), vec![None]),
     }
 }
 
