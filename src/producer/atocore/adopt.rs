@@ -34,9 +34,10 @@ pub(super) fn adopt(
     with_chroma: bool,
     progress: &dyn Progress,
 ) -> Result<Produced, AtoCoreError> {
-    let asked = clock::now();
+    // The machine's clock, which AtoCore has, too, and not one that a drill sets.
+    let asked = clock::of_files().into();
     let root = ask(source, with_chroma)?;
-    let found = find(config, source, &root, asked, clock::now())?;
+    let found = find(config, source, &root, asked, clock::of_files().into())?;
     if request.taken.contains(&found.stamp) {
         return Err(AtoCoreError::NotASnapshot {
             root,
