@@ -287,6 +287,12 @@ fn tell_about(context: &Context, report: &RestoreReport) {
             false => output::tell(format_args!("warning: {text}")),
         }
     }
+    if !report.has_record {
+        context.note(
+            "note: the snapshot has an entry restored.jsonl of its own, so no record of the restored files was written; \
+             `restore --in-place --dir` refuses this directory",
+        );
+    }
     for unchecked in &report.unchecked {
         let unchecked = output::printable(unchecked.as_bytes());
         context.note(format_args!(
@@ -304,6 +310,7 @@ fn print_json(report: &RestoreReport) -> Result<(), Failure> {
         "unchecked": report.unchecked,
         "findings": report.findings, "skipped_in_snapshot": report.skipped_in_snapshot,
         "torn": report.torn, "problems": report.problems, "not_kept": report.not_kept,
+        "record": report.has_record,
         "moved_aside": report.moved_aside.as_ref().map(|path| path.display().to_string()),
     }))?)
 }
