@@ -79,6 +79,8 @@ pub(crate) enum ChildWork {
         way: Way,
         copy: NamedFile,
     },
+    /// Plays the database's journal back or its log in, so that its one file is the database.
+    CloseUp { busy_ms: u64 },
     /// Runs a query of the operator that returns one value.
     Query {
         busy_ms: u64,
@@ -109,6 +111,7 @@ pub(crate) enum Step {
     OpenCopy,
     Copy,
     FinishCopy,
+    CloseUp,
     Query,
     Start,
 }
@@ -123,6 +126,7 @@ impl Step {
             Self::OpenCopy => "open the copy of",
             Self::Copy => "copy the database",
             Self::FinishCopy => "finish the copy of",
+            Self::CloseUp => "close up the database",
             Self::Query => "query the database",
             Self::Start => "confine the process that opens",
         }
@@ -141,6 +145,8 @@ pub(crate) enum ChildAnswer {
     Checked { inspection: Inspection, cpu_ms: u64 },
     /// The copy is complete, after this wait for locks.
     Copied { waited_ms: u64 },
+    /// The database is in its one file.
+    ClosedUp,
     /// The value that the query returned: null, a number or a text.
     Value { value: serde_json::Value },
     /// The query did not return one value, but this.

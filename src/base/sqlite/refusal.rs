@@ -136,6 +136,7 @@ pub(super) fn refused(
         | ChildAnswer::Unlocked
         | ChildAnswer::Checked { .. }
         | ChildAnswer::Copied { .. }
+        | ChildAnswer::ClosedUp
         | ChildAnswer::Value { .. } => silent(Silence::Unreadable, step, place),
     }
 }
