@@ -23,6 +23,7 @@ mod json;
 mod known_signers;
 mod list_and_status;
 mod listing;
+mod procedure;
 mod progress;
 mod prune;
 mod remotes;

@@ -1,6 +1,8 @@
 //! The configuration: what is accepted, what is refused with a useful word, and that what is in
 //! `deploy/` is accepted.
 
+mod procedure;
+
 use std::path::{Path, PathBuf};
 
 use sealift::config::{

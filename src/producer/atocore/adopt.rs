@@ -258,10 +258,13 @@ fn produced(
         .skipped
         .extend(left_out.as_ref().map(LeftOut::skipped));
     snapshot.left_out.extend(left_out);
+    let mut metadata = metadata.value;
+    metadata["stamp"] = stamp.to_string().into();
+    metadata["backup_root"] = dir.display().to_string().into();
     Produced {
         snapshot,
         dir,
-        metadata: metadata.value,
+        metadata,
         notes: notes.into_iter().collect(),
         warnings: Vec::new(),
         took: Vec::new(),
