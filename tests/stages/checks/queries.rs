@@ -49,7 +49,7 @@ fn a_query_returns_one_value_or_says_what_is_wrong() {
         ("several", "SELECT x FROM t", "ge = 0"),
         ("columns", "SELECT 1, 2", "ge = 0"),
         ("wrong", "SELEKT 1", "ge = 0"),
-        ("missing", "SELECT count(*) FROM nothing", "ge = 0"),
+        ("missing", "SELECT count(*) FROM absent", "ge = 0"),
         ("writes", "INSERT INTO t VALUES (4) RETURNING x", "ge = 0"),
         ("drops", "DROP TABLE t", "ge = 0"),
         ("attaches", "ATTACH '/tmp/other.db' AS o", "ge = 0"),
@@ -80,7 +80,7 @@ fn a_query_returns_one_value_or_says_what_is_wrong() {
         ("several", "several rows"),
         ("columns", "2 columns"),
         ("wrong", "syntax error"),
-        ("missing", "no such table: nothing"),
+        ("missing", "no such table: absent"),
         ("endless", "more than 2.0 s"),
     ] {
         let found = &named(&results, name).found;

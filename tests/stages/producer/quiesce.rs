@@ -230,8 +230,9 @@ impl Btrfs {
             .unwrap();
         fs::create_dir(&mount).unwrap();
         let done = |command: &mut Command| command.output().is_ok_and(|out| out.status.success());
-        if !done(Command::new("mkfs.btrfs").arg("-q").arg(&image)) {
-            println!("SKIPPED: there is no mkfs.btrfs");
+        let is_made = done(Command::new("mkfs.btrfs").arg("-q").arg(&image));
+        if !is_made || !done(Command::new("btrfs").arg("--version")) {
+            println!("SKIPPED: there is no mkfs.btrfs, or no btrfs");
             return None;
         }
         if !done(
