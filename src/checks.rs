@@ -55,7 +55,7 @@ pub struct CheckResult {
 
 /// The outcome of one attempt.
 #[derive(Debug, Clone, PartialEq)]
-struct Attempt {
+struct CheckAttempt {
     passed: bool,
     /// What was found.
     found: String,
@@ -64,7 +64,7 @@ struct Attempt {
     wrong: Vec<Option<Value>>,
 }
 
-impl Attempt {
+impl CheckAttempt {
     fn passed(found: impl Into<String>) -> Self {
         Self {
             passed: true,
@@ -102,7 +102,12 @@ pub fn run_checks(
         let joined = running.into_iter().zip(checks);
         let result = joined.map(|(thread, check)| match thread.join() {
             Ok(result) => result,
-            Err(_) => result_of(check, Attempt::failed("the check itself failed"), 1, 0.0),
+            Err(_) => result_of(
+                check,
+                CheckAttempt::failed("the check itself failed"),
+                1,
+                0.0,
+            ),
         });
         result.collect()
     })
@@ -120,7 +125,7 @@ fn run_one(check: &PostCheck, subject: &CheckSubject<'_>, patience: Duration) ->
         };
         attempts += 1;
         let attempt = caught_now(|| try_once(check, subject, timeout));
-        let attempt = attempt.unwrap_or_else(|panicked| Attempt::failed(panicked.to_string()));
+        let attempt = attempt.unwrap_or_else(|panicked| CheckAttempt::failed(panicked.to_string()));
         if attempt.passed || started.elapsed() + PAUSE >= patience {
             let seconds = started.elapsed().as_secs_f64();
             return result_of(check, attempt, attempts, seconds);
@@ -129,7 +134,7 @@ fn run_one(check: &PostCheck, subject: &CheckSubject<'_>, patience: Duration) ->
     }
 }
 
-fn try_once(check: &PostCheck, subject: &CheckSubject<'_>, timeout: Duration) -> Attempt {
+fn try_once(check: &PostCheck, subject: &CheckSubject<'_>, timeout: Duration) -> CheckAttempt {
     match &check.kind {
         PostCheckKind::Http(http) => http::attempt(http, subject.base_url, timeout),
         PostCheckKind::Sql(sql) => sql::attempt(sql, subject.database, timeout),
@@ -140,7 +145,7 @@ fn try_once(check: &PostCheck, subject: &CheckSubject<'_>, timeout: Duration) ->
     }
 }
 
-fn result_of(check: &PostCheck, attempt: Attempt, attempts: u32, seconds: f64) -> CheckResult {
+fn result_of(check: &PostCheck, attempt: CheckAttempt, attempts: u32, seconds: f64) -> CheckResult {
     let applies = |value: &Option<Value>, of| expect::holds(of, value.as_ref());
     let mut explanations = check.explain.iter();
     let explanation = explanations.find(|explanation| {

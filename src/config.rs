@@ -4,6 +4,7 @@
 //! paths are relative to the file's directory. A configuration that contains an identity is
 //! refused: the backing-up host must never be able to open its own backups.
 
+mod atocore_source;
 mod check;
 mod document;
 mod edit;
@@ -13,6 +14,7 @@ mod hooks;
 mod post_check;
 mod preset;
 mod raw;
+mod raw_command;
 mod recipients;
 pub mod remotes;
 mod restore_settings;
@@ -36,6 +38,7 @@ use crate::storage::Patience;
 
 pub use crate::base::command::CommandLine;
 pub use crate::retention::Policy as Retention;
+pub use atocore_source::{AtoCoreSource, Fallback};
 pub use edit::{EditError, add_table, remove_table};
 pub use error::ConfigError;
 pub use find::{LoadedConfig, named_by_environment};
@@ -46,7 +49,6 @@ pub use post_check::{
 pub use recipients::Recipient;
 pub use restore_settings::{Preserve, RestoreSettings};
 pub use show::Setting;
-pub use source::{AtoCoreSource, Fallback};
 pub use value::{parse_age, parse_cron, parse_duration, parse_size};
 pub use write::{
     NewConfig, NewSource, NewSourceKind, NewTarget, ServiceControl, TakenPlace, free_place,
@@ -90,8 +92,8 @@ pub struct Config {
     pub keep_local: Option<u32>,
     /// The preset's sources, then the others in the order of the file.
     pub sources: Vec<Source>,
-    /// The running AtoCore that makes the snapshots; the sources are then those of the preset, which
-    /// name its data. `None`: this host copies the sources itself.
+    /// The running AtoCore that makes the snapshots; the sources are then the preset's, which name
+    /// its data. `None`: this host copies the sources itself.
     pub atocore: Option<AtoCoreSource>,
     /// The root of the preset's application; `None`: no preset is in use.
     pub preset_root: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Attempt;
+use super::CheckAttempt;
 use super::expect::printable;
 use crate::base::command::{CommandError, CommandLine, StdoutTo, Streams, run_guarded};
 use crate::base::error_chain::with_causes;
@@ -16,7 +16,7 @@ pub(super) fn attempt(
     name: &str,
     base_url: Option<&str>,
     timeout: Duration,
-) -> Attempt {
+) -> CheckAttempt {
     let environment = [
         ("SEALIFT_CHECK", name),
         ("SEALIFT_BASE_URL", base_url.unwrap_or_default()),
@@ -28,7 +28,7 @@ pub(super) fn attempt(
     match run_guarded(line, streams, &environment, timeout) {
         Ok(ran) => {
             let last = ran.stderr.lines().last().unwrap_or("exit status 0");
-            Attempt::passed(printable(last, SHOWN_CHARS))
+            CheckAttempt::passed(printable(last, SHOWN_CHARS))
         }
         Err(error) => {
             let code = match &error {
@@ -36,7 +36,7 @@ pub(super) fn attempt(
                 CommandError::Start { .. } => None,
             };
             let found = printable(&with_causes(&error), SHOWN_CHARS);
-            Attempt::wrong(found, vec![code.map(Into::into)])
+            CheckAttempt::wrong(found, vec![code.map(Into::into)])
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde_json::{Number, Value};
 
-use super::Attempt;
+use super::CheckAttempt;
 use crate::config::{Expectation, Operator};
 
 /// Longest text of a value in a message, in characters.
@@ -141,7 +141,7 @@ pub(super) fn printable(text: &str, most: usize) -> String {
 
 /// The outcome of the conditions on the values of one attempt.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct Comparison {
     /// The values that were as expected.
     good: Vec<String>,
     /// Those that were not.
@@ -149,7 +149,7 @@ pub(super) struct Outcome {
     wrong: Vec<Option<Value>>,
 }
 
-impl Outcome {
+impl Comparison {
     /// Adds the conditions on `value`, which messages name `what`.
     pub(super) fn add(&mut self, what: &str, conditions: &[Expectation], value: Option<&Value>) {
         let found = match value {
@@ -177,10 +177,10 @@ impl Outcome {
     }
 
     /// Returns the attempt: it failed if one of the conditions was not met.
-    pub(super) fn finish(self) -> Attempt {
+    pub(super) fn finish(self) -> CheckAttempt {
         match self.bad.is_empty() {
-            true => Attempt::passed(self.good.join(", ")),
-            false => Attempt::wrong(self.bad.join("; "), self.wrong),
+            true => CheckAttempt::passed(self.good.join(", ")),
+            false => CheckAttempt::wrong(self.bad.join("; "), self.wrong),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::Attempt;
-use super::expect::Outcome;
+use super::CheckAttempt;
+use super::expect::Comparison;
 use crate::base::ownership::open_regular;
 use crate::config::FileCheck;
 
@@ -19,17 +19,22 @@ pub(super) fn attempt(
     check: &FileCheck,
     find: &(dyn Fn(&Path) -> Option<PathBuf> + Sync),
     timeout: Duration,
-) -> Attempt {
+) -> CheckAttempt {
     let Some(path) = find(&check.path) else {
-        return Attempt::failed(format!("{} is not part of it", check.path.display()));
+        return CheckAttempt::failed(format!("{} is not part of it", check.path.display()));
     };
     let looked = open_regular(&path).and_then(|file| look(check, &path, &file, timeout));
-    looked.unwrap_or_else(|error| Attempt::failed(format!("{}: {error}", path.display())))
+    looked.unwrap_or_else(|error| CheckAttempt::failed(format!("{}: {error}", path.display())))
 }
 
-fn look(check: &FileCheck, path: &Path, file: &File, timeout: Duration) -> io::Result<Attempt> {
+fn look(
+    check: &FileCheck,
+    path: &Path,
+    file: &File,
+    timeout: Duration,
+) -> io::Result<CheckAttempt> {
     let meta = file.metadata()?;
-    let mut outcome = Outcome::default();
+    let mut outcome = Comparison::default();
     let size = meta.len();
     let is_large = check.min_bytes.is_none_or(|least| size >= least);
     outcome.note(
@@ -95,7 +100,7 @@ fn contains(mut file: &File, wanted: &[u8], timeout: Duration) -> io::Result<boo
 mod tests {
     use super::*;
 
-    fn found(check: FileCheck, content: &[u8], mode: u32) -> Attempt {
+    fn found(check: FileCheck, content: &[u8], mode: u32) -> CheckAttempt {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Attempt;
-use super::expect::{Outcome, printable};
+use super::CheckAttempt;
+use super::expect::{Comparison, printable};
 use crate::config::HttpCheck;
 use crate::storage::{ServiceAnswer, ServiceRequest, read_token};
 
@@ -13,14 +13,18 @@ use crate::storage::{ServiceAnswer, ServiceRequest, read_token};
 const SHOWN_CHARS: usize = 120;
 
 /// Sends the request once, and compares the answer.
-pub(super) fn attempt(check: &HttpCheck, base_url: Option<&str>, timeout: Duration) -> Attempt {
+pub(super) fn attempt(
+    check: &HttpCheck,
+    base_url: Option<&str>,
+    timeout: Duration,
+) -> CheckAttempt {
     let Some(base_url) = base_url else {
-        return Attempt::failed("there is no `base_url`: set it in [restore], or in [drill]");
+        return CheckAttempt::failed("there is no `base_url`: set it in [restore], or in [drill]");
     };
     let token = check.token_file.as_deref().map(read_token).transpose();
     let token = match token {
         Ok(token) => token,
-        Err(error) => return Attempt::failed(error.to_string()),
+        Err(error) => return CheckAttempt::failed(error.to_string()),
     };
     let url = format!("{base_url}{}", check.path);
     let request = ServiceRequest {
@@ -34,11 +38,11 @@ pub(super) fn attempt(check: &HttpCheck, base_url: Option<&str>, timeout: Durati
     match request.send() {
         Ok(answer) => compare(check, &answer),
         // There is no value: an explanation `exists:false` applies.
-        Err(error) => Attempt::wrong(format!("{url}: {error}"), vec![None]),
+        Err(error) => CheckAttempt::wrong(format!("{url}: {error}"), vec![None]),
     }
 }
 
-fn compare(check: &HttpCheck, answer: &ServiceAnswer) -> Attempt {
+fn compare(check: &HttpCheck, answer: &ServiceAnswer) -> CheckAttempt {
     if answer.status != check.status {
         let (status, wanted) = (answer.status, check.status);
         let found = match &answer.location {
@@ -48,15 +52,15 @@ fn compare(check: &HttpCheck, answer: &ServiceAnswer) -> Attempt {
             ),
             None => format!("answered {status}, expected {wanted}{}", said(&answer.body)),
         };
-        return Attempt::wrong(found, vec![Some(status.into())]);
+        return CheckAttempt::wrong(found, vec![Some(status.into())]);
     }
-    let mut outcome = Outcome::default();
+    let mut outcome = Comparison::default();
     outcome.note(true, format!("answered {}", answer.status));
     if check.json.is_empty() {
         return outcome.finish();
     }
     let Ok(value) = serde_json::from_slice::<Value>(&answer.body) else {
-        return Attempt::failed(format!("the answer is not JSON{}", said(&answer.body)));
+        return CheckAttempt::failed(format!("the answer is not JSON{}", said(&answer.body)));
     };
     for (pointer, conditions) in &check.json {
         let what = match pointer.as_str() {

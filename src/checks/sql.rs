@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Attempt;
-use super::expect::Outcome;
+use super::CheckAttempt;
+use super::expect::Comparison;
 use crate::base::error_chain::with_causes;
 use crate::base::sqlite;
 use crate::config::SqlCheck;
@@ -14,19 +14,19 @@ pub(super) fn attempt(
     check: &SqlCheck,
     find: &(dyn Fn(&str) -> Option<PathBuf> + Sync),
     timeout: Duration,
-) -> Attempt {
+) -> CheckAttempt {
     let Some(path) = find(&check.database) else {
-        return Attempt::failed(format!(
+        return CheckAttempt::failed(format!(
             "there is no database {:?}: name a source, or a path in the snapshot",
             check.database
         ));
     };
     match sqlite::query(&path, &check.query, timeout) {
         Ok(value) => {
-            let mut outcome = Outcome::default();
+            let mut outcome = Comparison::default();
             outcome.add("the value", &check.expect, Some(&value));
             outcome.finish()
         }
-        Err(error) => Attempt::failed(with_causes(&error)),
+        Err(error) => CheckAttempt::failed(with_causes(&error)),
     }
 }

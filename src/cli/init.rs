@@ -44,10 +44,10 @@ pub(super) struct InitArgs {
     /// Root directory of that application
     #[arg(long, value_name = "DIR", requires = "preset")]
     root: Option<PathBuf>,
-    /// For --preset: the compose file that starts and stops the application, for `restore --in-place`
+    /// For --preset: the compose file that starts and stops the application, for restore --in-place
     #[arg(long, value_name = "FILE", requires = "preset")]
     compose: Option<PathBuf>,
-    /// For --preset: the systemd unit that is the application, for `restore --in-place`
+    /// For --preset: the systemd unit that is the application, for restore --in-place
     #[arg(
         long,
         value_name = "NAME",

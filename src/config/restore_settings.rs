@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::CommandLine;
 use super::document::ConfigDocument;
 use super::error::ConfigError;
-use super::source::RawCommand;
+use super::raw_command::RawCommand;
 use super::value::{self, ValueText, optional};
 
 /// How long `stop` and `start` may take, each.
@@ -55,7 +55,8 @@ pub struct RestoreSettings {
     pub check_timeout: Duration,
     /// Where a source's data is, by the source's name, if that is not the source's own path.
     pub map: BTreeMap<String, PathBuf>,
-    /// The URL before the paths of HTTP checks, without a slash at its end. `None`: they cannot run.
+    /// The URL before the paths of HTTP checks, without a slash at its end. `None`: they cannot
+    /// run.
     pub base_url: Option<String>,
     /// A check that failed before the restore counts after it, too.
     pub strict: bool,

@@ -140,7 +140,8 @@ impl Viewer<'_> {
         }
     }
 
-    /// Adds what the preset brings to `[restore]` and to the checks, where the file has nothing else.
+    /// Adds what the preset brings to `[restore]` and to the checks, unless the file has something
+    /// else.
     fn preset(&mut self, config: &Config) {
         let Some(root) = &config.preset_root else {
             return;

@@ -16,16 +16,16 @@ use toml::Spanned;
 use super::document::ConfigDocument;
 use super::error::{ConfigError, near};
 use super::preset::{self, RawSnapshots};
+use super::raw_command::RawCommand;
 use super::value::{ValueText, optional};
 use super::written::WrittenTable;
-use super::{COMMAND_TIMEOUT, CommandLine, LOCK_TIMEOUT, Source, SourceKind, value};
+use super::{COMMAND_TIMEOUT, LOCK_TIMEOUT, Source, SourceKind, value};
 use crate::base::similar::nearest;
 
 use misplaced::refuse_misplaced;
 use tree::tree;
 
 pub(super) use atocore::atocore_source;
-pub use atocore::{AtoCoreSource, Fallback};
 
 /// The name of the snapshot's own record, which no source may take.
 pub(super) const METADATA: &str = "backup-metadata.json";
@@ -75,33 +75,6 @@ pub(super) struct RawSource {
 pub(super) const SNAPSHOT: &str = "{snapshot}";
 /// The kind of a source that asks a running AtoCore.
 const ATOCORE: &str = "atocore";
-
-/// A command: a line for the shell, or a program and its arguments.
-#[derive(Deserialize, Clone)]
-#[serde(untagged)]
-pub(super) enum RawCommand {
-    Shell(String),
-    Words(Vec<String>),
-}
-
-impl RawCommand {
-    pub(super) fn line(&self) -> CommandLine {
-        match self {
-            Self::Shell(line) => CommandLine::Shell(line.clone()),
-            Self::Words(words) => CommandLine::Words(words.clone()),
-        }
-    }
-
-    /// Returns whether it names no program.
-    pub(super) fn is_empty(&self) -> bool {
-        match self {
-            Self::Shell(line) => line.trim().is_empty(),
-            Self::Words(words) => words
-                .first()
-                .is_none_or(|program| program.trim().is_empty()),
-        }
-    }
-}
 
 /// Returns the preset's sources, then the file's, checked against each other.
 pub(super) fn collect_sources(

@@ -146,7 +146,7 @@ proptest! {
 
 #[test]
 fn messages_name_the_value_and_what_was_expected() {
-    let mut outcome = Outcome::default();
+    let mut outcome = Comparison::default();
     outcome.add(
         "/status",
         &[condition(Operator::Eq, json!("ok"))],

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::config::atocore_source::AtoCoreSource;
 use crate::config::post_check::{
     Expectation, Explanation, HttpCheck, Operator, PostCheck, PostCheckKind,
 };
 use crate::config::restore_settings::RestoreSettings;
-use crate::config::source::AtoCoreSource;
 
 /// Where AtoCore answers on its own host.
 const BASE_URL: &str = "http://127.0.0.1:8100";
