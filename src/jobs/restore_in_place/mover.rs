@@ -327,21 +327,32 @@ impl<'a> ItemMover<'a> {
         Ok(())
     }
 
-    /// Puts the old content back. The new content goes to `evidence`; `None`: it never was in use,
-    /// and is removed.
-    pub(super) fn back(
+    /// Closes up the new database, if it is in place. If that is not possible, its log goes with it.
+    pub(super) fn close_new(
         &self,
-        evidence: Option<&PlannedPlace>,
         users: impl Fn() -> Result<Vec<FileUser>, Because>,
     ) -> Result<(), Because> {
-        let what = format!("cannot put the old content of {} back", self.item.name);
-        let failed = |error: io::Error| Because::io(&what, &error);
-        let whose = self.whose().map_err(failed)?;
-        if whose == Whose::New && self.item.is_database() {
-            // If it cannot be closed up, its log goes with it.
+        let whose = self.whose();
+        let whose = whose
+            .map_err(|error| Because::io(format!("cannot look at {}", self.item.name), &error));
+        if self.item.is_database() && whose? == Whose::New {
             self.close(&self.slots.live, users)?;
         }
-        self.move_back(whose, evidence).map_err(failed)
+        Ok(())
+    }
+
+    /// Puts the old content back. The new content goes to `evidence`; `None`: it never was in use,
+    /// and is removed.
+    pub(super) fn back(&self, evidence: Option<&PlannedPlace>) -> Result<(), Because> {
+        let moved = self
+            .whose()
+            .and_then(|whose| self.move_back(whose, evidence));
+        moved.map_err(|error| {
+            Because::io(
+                format!("cannot put the old content of {} back", self.item.name),
+                &error,
+            )
+        })
     }
 
     fn move_back(&self, whose: Whose, evidence: Option<&PlannedPlace>) -> io::Result<()> {

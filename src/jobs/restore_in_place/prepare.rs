@@ -73,6 +73,10 @@ pub(super) fn prepare(
     if let Some(wrong) = wrong_deployment(config, request, content, &facts) {
         refusals.push(wrong);
     }
+    refusals.extend(candidates.iter().filter_map(requirements::rights));
+    if !refusals.is_empty() {
+        return Err(JobError::work(InPlaceRefusal { because: refusals }));
+    }
     let stamp = safety_stamp(config, &candidates)?;
     let id = run_id(clock::now());
     let preserve = request.preserve.unwrap_or(config.restore.preserve);

@@ -111,6 +111,8 @@ impl Machine<'_> {
         for item in plan.items.iter().rev() {
             self.front.stage(Stage::RollingBack, Some(&item.name));
             let name = Some(item.name.as_str());
+            self.mover(item)?
+                .close_new(|| self.services.users(&plan.items))?;
             let again = self.mover(item)?.stage_safety_copy().map_err(|error| {
                 Because::io(
                     format!("cannot copy the safety copy of {}", item.name),
@@ -122,8 +124,7 @@ impl Machine<'_> {
         self.shut_databases()?;
         for item in plan.items.iter().rev() {
             let evidence = item.evidence(discards);
-            let users = || self.services.users(&plan.items);
-            self.mover(item)?.back(Some(evidence), users)?;
+            self.mover(item)?.back(Some(evidence))?;
             self.done(RestoreStep::Unswapping, Some(&item.name))?;
         }
         self.shut.clear();
