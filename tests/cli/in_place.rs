@@ -1,5 +1,6 @@
 //! `restore --in-place` and `rollback`: a running service's data is replaced as a whole, or is what it was.
 
+mod damaged;
 mod disks;
 mod hot;
 mod interrupted;

@@ -186,6 +186,19 @@ impl Machine<'_> {
         self.append(RestoreStep::RolledBack, None, RecordPhase::Done, detail)
     }
 
+    /// Fails if a safety copy cannot bring its item back.
+    pub(super) fn require_whole_copies(&self) -> Result<(), Because> {
+        for item in &self.plan.items {
+            let whole = self.mover(item)?.require_whole_copy();
+            whole.map_err(|error| {
+                let next = "restore a snapshot instead: sealift restore --in-place";
+                let text = format!("the safety copy of {} is no use: {error}", item.name);
+                Because::new(code::CONTENT_CHANGED, text, next)
+            })?;
+        }
+        Ok(())
+    }
+
     /// Returns why the live data is not what the restore left, if it is not.
     pub(super) fn later_changes(&self) -> Result<Option<Because>, Because> {
         let committed = self

@@ -6,7 +6,7 @@ use super::assert_unchanged;
 use crate::support::service::Deployment;
 
 /// A restore that is killed while it waits for the service to stop.
-fn killed_while_it_stops() -> Deployment {
+pub fn killed_while_it_stops() -> Deployment {
     let deployment = Deployment::new();
     deployment
         .host

@@ -93,7 +93,7 @@ fn a_dry_run_changes_nothing_and_shows_everything() {
     }
     super::assert_unchanged(&deployment, &before, &out);
     let (report, _) = deployment.json(vec!["--json", "restore", "--in-place", "--dry-run"], 0);
-    assert_eq!(report["plan"]["items"].as_array().unwrap().len(), 4);
+    assert_eq!(report["items"].as_array().unwrap().len(), 4);
     assert_eq!(deployment.strangers(), Vec::<String>::new());
     assert!(!deployment.host.path("c.state/restores").exists());
 }
