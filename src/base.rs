@@ -5,7 +5,9 @@
 
 pub mod cleanup;
 pub mod clock;
+pub mod command;
 pub mod confine;
+pub mod credentials;
 pub mod database_names;
 pub mod dir_lock;
 pub mod error_chain;
@@ -17,6 +19,7 @@ pub mod journal;
 pub(crate) mod local_time;
 pub mod lock;
 pub(crate) mod no_memory;
+pub mod open_files;
 pub mod openat;
 pub mod ownership;
 pub mod panics;

@@ -12,8 +12,11 @@
 //! Crash argument: see `snapshot_dir`. A run that died leaves a partial directory, which the next
 //! run removes.
 
+mod atocore;
+mod atocore_error;
 mod backup_metadata;
 mod command_stderr;
+mod conclude;
 mod copy_file;
 mod copy_meter;
 mod demands;
@@ -26,19 +29,19 @@ mod leftovers;
 mod local_snapshots;
 mod probe_file;
 mod run_hook;
-mod shell;
 mod snapshot_dir;
 mod snapshot_path;
 mod source_roots;
 mod stage_tree;
 mod staged_files;
-mod stderr;
+mod substitute;
 mod survey;
 mod take_source;
+mod taken_source;
 mod validate;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -47,24 +50,27 @@ use crate::base::ids::Stamp;
 use crate::base::openat::Chosen;
 use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::config::{Config, Source};
-use crate::format::index::{Skipped, ValidationRecord};
-use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
+use crate::state::staged_snapshot::StagedSnapshot;
 
-use backup_metadata::{Document, SourceEntry, left_out, records};
+use conclude::{assemble, describe, give_up, is_lost, set_aside, write_aside};
 use copy_meter::CopyMeter;
-use error::{failed, next_for_invalid};
+use error::failed;
 use snapshot_dir::{PendingSnapshot, Validity};
 use snapshot_path::snapshot_path;
-use source_roots::{roots, staged_part};
-use take_source::{SourceTaker, TakenSource};
+use substitute::Substitute;
+use take_source::SourceTaker;
+use taken_source::TakenSource;
 use validate::{Checker, Findings};
 
+pub use atocore_error::AtoCoreError;
 pub use backup_metadata::Validation;
+pub(crate) use copy_file::{CopyMtime, Original, dress, dress_entry};
 pub use error::{ProduceError, SourceError};
 pub use freed_bytes::freed_bytes;
 pub use leftovers::{Leftover, LeftoverKind, leftovers};
 pub use local_snapshots::{
-    InPlaceTrees, LocalSnapshot, delete, from_dir, in_place_of, left_out_of, list,
+    InPlaceTrees, LocalSnapshot, SnapshotFacts, SourceFacts, delete, facts_of, from_dir,
+    in_place_of, left_out_of, list,
 };
 pub(crate) use run_hook::RunHook;
 pub use survey::{DroppedTotal, SourceSurvey, Surveyor, find_source};
@@ -106,13 +112,27 @@ pub struct Produced {
     pub took: Vec<(String, Duration)>,
 }
 
-/// Makes a snapshot of the configured sources.
+/// Makes a snapshot of the configured sources, or has AtoCore make it.
 pub fn produce(
     config: &Config,
     request: &ProduceRequest,
     progress: &dyn Progress,
 ) -> Result<Produced, ProduceError> {
+    if let Some(source) = &config.atocore {
+        return atocore::produce(config, source, request, progress);
+    }
     let wanted = wanted_sources(config, &request.include)?;
+    produce_copies(config, request, wanted, None, progress)
+}
+
+/// Makes a snapshot of the `wanted` sources.
+fn produce_copies(
+    config: &Config,
+    request: &ProduceRequest,
+    wanted: Vec<&Source>,
+    substitute: Option<&Substitute<'_>>,
+    progress: &dyn Progress,
+) -> Result<Produced, ProduceError> {
     let snapshots_dir = config.snapshots_dir.as_path();
     let at_dir = |what| failed(what, snapshots_dir);
     let mut notes: BTreeSet<String> = snapshot_dir::clear_stale(snapshots_dir)
@@ -136,6 +156,9 @@ pub fn produce(
         take_all(&taker, &pending, wanted, progress, &mut took)
     });
     let mut taken = taken?;
+    if let Some(substitute) = substitute {
+        substitute.note(&mut taken);
+    }
     notes.extend(taken.iter().flat_map(|one| one.notes.iter().cloned()));
     let mut found = check_all(&pending, &taken, progress);
     if is_lost(&taken, &found) {
@@ -249,103 +272,6 @@ fn check_all(
     taken.iter().map(check).collect()
 }
 
-/// Whether there is no snapshot: a required source is not valid, or no source is.
-fn is_lost(taken: &[TakenSource], found: &[Findings]) -> bool {
-    let is_valid = |found: &Findings| found.errors.is_empty();
-    let mut both = taken.iter().zip(found);
-    let is_required_lost = both.any(|(one, found)| one.entry.required && !is_valid(found));
-    let mut both = taken.iter().zip(found);
-    let is_any_sound = both.any(|(one, found)| one.entry.present && is_valid(found));
-    let is_any_invalid = !found.iter().all(is_valid);
-    is_required_lost || (is_any_invalid && !is_any_sound)
-}
-
-/// Keeps the whole snapshot aside as an invalid one. Returns the error to report.
-fn give_up(
-    config: &Config,
-    request: &ProduceRequest,
-    pending: PendingSnapshot,
-    taken: Vec<TakenSource>,
-    found: Vec<Findings>,
-) -> Result<ProduceError, ProduceError> {
-    let snapshots_dir = config.snapshots_dir.as_path();
-    let metadata = describe(config, request, &pending, &taken, found, Validity::Invalid);
-    let written = metadata.write(&pending.partial);
-    written.map_err(failed("write the metadata of", pending.partial.path()))?;
-    let stamp = pending.stamp;
-    let published = pending.publish(Validity::Invalid);
-    let dir = published.map_err(failed("keep the invalid snapshot in", snapshots_dir))?;
-    let deleted = snapshot_dir::bound_invalid(snapshots_dir, stamp);
-    // A damaged copy would be linked into every later snapshot.
-    for one in &taken {
-        one.require_full_copy();
-    }
-    let left_out = taken.iter().filter_map(|one| one.entry.left_out.as_ref());
-    let reasons = left_out.map(LeftOut::reason);
-    let validation = metadata.sealift.validation;
-    Ok(ProduceError::Invalid {
-        dir: dir.path().to_owned(),
-        errors: validation.errors,
-        details: [validation.details, reasons.collect(), deleted].concat(),
-    })
-}
-
-/// Leaves out a source whose copy is not valid, and keeps the copy aside. Returns a note if that
-/// fails.
-fn set_aside(
-    pending: &mut PendingSnapshot,
-    one: &mut TakenSource,
-    found: Findings,
-) -> Option<String> {
-    one.require_full_copy();
-    let at = snapshot_path(&one.entry.to);
-    let (kept, note) = match pending.set_aside(&at) {
-        Ok(kept) => (Some(kept.display().to_string()), None),
-        Err(error) => {
-            let discarded = pending.discard(&at).err();
-            let why = discarded.map_or(String::new(), |error| format!("; nor removed: {error}"));
-            let name = &one.entry.name;
-            let note = format!("the invalid copy of {name:?} could not be kept: {error}{why}");
-            (None, Some(note))
-        }
-    };
-    let next = next_for_invalid(&one.entry.kind).to_owned();
-    one.leave_out(found.errors, found.details.join("; "), next, kept);
-    note
-}
-
-/// Writes the metadata of the copies that are kept aside: they are an invalid snapshot of their
-/// own.
-fn write_aside(
-    config: &Config,
-    request: &ProduceRequest,
-    pending: &PendingSnapshot,
-    taken: &[TakenSource],
-) -> Result<(), ProduceError> {
-    let Some(aside) = pending.aside() else {
-        return Ok(());
-    };
-    let mut kept = Vec::new();
-    let mut validation = Validation::default();
-    for one in taken {
-        let Some(left_out) = one.entry.left_out.as_ref().filter(|one| one.kept.is_some()) else {
-            continue;
-        };
-        validation.errors.extend(left_out.errors.iter().cloned());
-        validation.details.push(left_out.cause.clone());
-        kept.push(SourceEntry {
-            present: true,
-            left_out: None,
-            ..one.entry.clone()
-        });
-    }
-    let dir = pending.destination(Validity::Invalid);
-    let about = about(config, request, pending, &dir);
-    let document = Document::new(&about, kept, &validation, Vec::new());
-    let written = document.write(aside).map(drop);
-    written.map_err(failed("write the metadata of", aside.path()))
-}
-
 /// Returns the sources of this run, in the configuration's order.
 pub fn wanted_sources<'a>(
     config: &'a Config,
@@ -365,72 +291,4 @@ pub fn wanted_sources<'a>(
     }
     let wanted = |source: &&Source| !source.on_request || include.contains(&source.name);
     Ok(config.sources.iter().filter(wanted).collect())
-}
-
-/// Returns the metadata of the sources that were taken and of the findings in their copies.
-fn describe(
-    config: &Config,
-    request: &ProduceRequest,
-    pending: &PendingSnapshot,
-    taken: &[TakenSource],
-    found: Vec<Findings>,
-    validity: Validity,
-) -> Document {
-    let entries: Vec<SourceEntry> = taken.iter().map(|one| one.entry.clone()).collect();
-    let left_out = entries.iter().filter_map(|entry| entry.left_out.as_ref());
-    let mut skipped: Vec<Skipped> = left_out.map(LeftOut::skipped).collect();
-    skipped.extend(taken.iter().flat_map(|one| one.skipped.iter().cloned()));
-    let mut all = Findings::default();
-    for one in found {
-        all.append(one);
-    }
-    skipped.append(&mut all.reports);
-    let dir = pending.destination(validity);
-    let about = about(config, request, pending, &dir);
-    Document::new(&about, entries, &all.finish(), skipped)
-}
-
-fn about<'a>(
-    config: &'a Config,
-    request: &'a ProduceRequest,
-    pending: &PendingSnapshot,
-    dir: &'a Path,
-) -> backup_metadata::About<'a> {
-    backup_metadata::About {
-        host: config.host.as_str(),
-        stamp: pending.stamp,
-        created_at: request.now,
-        dir,
-        tags: &request.tags,
-        note: request.note.as_deref(),
-    }
-}
-
-/// Assembles the value that the packer takes.
-fn assemble(
-    config: &Config,
-    metadata: Document,
-    dir: Chosen,
-    stamp: crate::base::ids::Stamp,
-    taken: Vec<TakenSource>,
-) -> StagedSnapshot {
-    let about = metadata.sealift;
-    let mut parts = vec![staged_part(dir)];
-    parts.extend(taken.into_iter().filter_map(|one| one.part));
-    StagedSnapshot {
-        stamp,
-        parts,
-        roots: roots(config),
-        tags: about.tags,
-        note: about.note,
-        sources: records(&about.sources),
-        validation: ValidationRecord {
-            valid: about.validation.valid,
-            checked_at: about.validation.checked_at,
-            errors: about.validation.errors,
-        },
-        databases: about.databases,
-        left_out: left_out(&about.sources),
-        skipped: about.skipped,
-    }
 }

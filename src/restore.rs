@@ -6,6 +6,7 @@
 //! database by its own integrity check. The destination changes in one step after all of that, or
 //! not at all.
 
+mod check_record;
 mod cold_storage;
 mod concat_tars;
 mod error;
@@ -13,6 +14,7 @@ mod extract;
 mod fetch;
 mod index_buffer;
 pub mod open;
+mod pack_restored;
 mod plan;
 mod read_index;
 mod report;
@@ -30,6 +32,7 @@ use crate::base::progress::{Progress, ProgressEvent, Silent, Stage};
 use crate::format::chain::Chain;
 use crate::format::index::{ArchiveStream, EntryList, IndexHeader};
 use crate::format::manifest::ArchiveRow;
+use crate::format::restored::RestoredFrom;
 use crate::format::signature::Trust;
 use crate::repository::HostFolder;
 use cold_storage::NeededArchives;
@@ -39,11 +42,14 @@ use plan::{ArchiveJob, Contents};
 use read_index::fetch_index;
 use wrong_identity::NeededRecipients;
 
+pub use check_record::{RecordDifferences, check_record};
 pub use cold_storage::{Frozen, Thawing, thaw};
 pub use concat_tars::{ConcatError, concat_tars};
 pub use error::RestoreError;
 pub use extract::{Aspect, DestinationError, ExtractError, NotKept, Resumed, StagingError, resume};
+pub(crate) use extract::{UnpackError, Unpacked, read_record, unpack};
 pub use fetch::{ArchiveError, Damaged};
+pub(crate) use pack_restored::{PackRestoredError, pack_restored};
 pub use plan::{PlanError, RestoreRequest};
 pub use read_index::{read_header, read_index};
 pub use report::RestoreReport;
@@ -79,6 +85,8 @@ pub struct RestorePlan {
     index_bytes: u64,
     /// Make device nodes.
     devices: bool,
+    /// The snapshot, as the record of the restore names it.
+    from: RestoredFrom,
     contents: Contents,
     /// The recipients of the archives, by the names of their sets.
     recipient_sets: BTreeMap<String, Vec<String>>,
@@ -196,6 +204,14 @@ async fn plan_to(
         findings: chain.findings.iter().map(ToString::to_string).collect(),
         index_bytes,
         devices: request.devices,
+        from: RestoredFrom {
+            host: folder.host.clone(),
+            stamp: snapshot.stamp(),
+            sequence: snapshot.sequence(),
+            signer: snapshot.signer.clone(),
+            core: snapshot.manifest.core_hash,
+            paths: request.paths.clone(),
+        },
         contents,
         recipient_sets: table.sets,
         destination,
@@ -242,8 +258,13 @@ pub async fn execute(
         stage: Stage::Finishing,
         subject: None,
     });
-    let (devices, all, to) = (plan.devices, Arc::clone(&entries), plan.to.clone());
-    let extracted = blocking(move || complete(extraction, damaged, &all, devices, to)).await??;
+    let wanted = Wanted {
+        entries: Arc::clone(&entries),
+        devices: plan.devices,
+        from: plan.from,
+        to: plan.to.clone(),
+    };
+    let extracted = blocking(move || complete(extraction, damaged, wanted)).await??;
     Ok(RestoreReport {
         snapshot: plan.snapshot,
         stamp: plan.stamp,
@@ -262,6 +283,7 @@ pub async fn execute(
         torn: extract::torn(&entries),
         problems: extracted.problems,
         not_kept: extracted.not_kept,
+        has_record: extracted.has_record,
         moved_aside: extracted.moved_aside,
     })
 }
@@ -310,26 +332,37 @@ impl ArchiveSource<'_> {
     }
 }
 
+/// What is to become of an extraction.
+struct Wanted {
+    entries: Arc<EntryList>,
+    /// Make device nodes.
+    devices: bool,
+    from: RestoredFrom,
+    /// The destination.
+    to: PathBuf,
+}
+
 /// Proves the content of `extraction`, makes everything that is not content, and puts the tree in
 /// its place.
 fn complete(
     extraction: Extraction,
     damaged: Vec<Damaged>,
-    entries: &EntryList,
-    devices: bool,
-    to: PathBuf,
+    wanted: Wanted,
 ) -> Result<Extracted, RestoreError> {
     if !damaged.is_empty() {
         drop(extraction);
-        return Err(incomplete(entries, damaged, BTreeMap::new()));
+        return Err(incomplete(&wanted.entries, damaged, BTreeMap::new()));
     }
     let (proof, filled) = extraction.prove();
     if !proof.wrong.is_empty() {
-        return Err(incomplete(entries, damaged, proof.wrong));
+        return Err(incomplete(&wanted.entries, damaged, proof.wrong));
     }
     let now = Stamp::at(clock::now()).map_err(io::Error::other);
-    let now = now.map_err(|source| RestoreError::NotMade { to, source })?;
-    Ok(filled.finish(proof, devices, now)?)
+    let now = now.map_err(|source| RestoreError::NotMade {
+        to: wanted.to,
+        source,
+    })?;
+    Ok(filled.finish(proof, wanted.devices, &wanted.from, now)?)
 }
 
 /// Runs disk work on a thread that may block.

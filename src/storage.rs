@@ -35,6 +35,7 @@ mod redact;
 mod retry;
 mod rsync;
 mod s3;
+mod service_client;
 mod setting;
 mod sftp;
 mod size_error;
@@ -56,4 +57,5 @@ pub use open::{
 };
 pub use patience::Patience;
 pub use place::place;
+pub use service_client::{ServiceAnswer, ServiceError, ServiceRequest, is_private_way, read_token};
 pub use spec::TargetSpec;

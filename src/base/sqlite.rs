@@ -20,8 +20,10 @@ mod backup;
 mod budget;
 mod check;
 mod child;
+mod close_up;
 mod code;
 mod confine;
+mod connection;
 mod error;
 mod header;
 mod inspect;
@@ -29,6 +31,7 @@ mod inspection;
 mod message;
 mod place;
 mod process;
+mod query;
 mod refusal;
 mod vfs;
 
@@ -38,12 +41,14 @@ pub use backup::{backup, backup_at};
 pub use budget::Budget;
 pub use check::{Lock, inspect, inspect_at, lock_for_read};
 pub use child::serve;
+pub use close_up::{Shut, close_up};
 pub use code::kind as error_kind;
 pub use error::SqliteError;
 pub use header::{HEAD_BYTES, MAGIC, SIDECARS, is_sqlite, page_size, sidecars};
 pub use inspection::{Depth, Inspection};
 pub use place::Place;
 pub use process::register_program;
+pub use query::query;
 
 /// Calls [`Place::has_live_journal`] for a path; false if its directory cannot be opened.
 pub fn has_live_journal(path: &Path) -> bool {

@@ -227,7 +227,12 @@ impl EventSink {
 /// Returns the name of the field that says what a stage is about.
 pub(super) fn subject_of(stage: Stage) -> &'static str {
     match stage {
-        Stage::Producing | Stage::Validating => "source",
+        Stage::Producing
+        | Stage::Validating
+        | Stage::Staging
+        | Stage::KeepingOld
+        | Stage::PuttingInPlace
+        | Stage::RollingBack => "source",
         Stage::InspectingTargets | Stage::Publishing | Stage::Pruning | Stage::Trying => "target",
         _ => "host",
     }

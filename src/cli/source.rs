@@ -6,7 +6,7 @@ use serde_json::json;
 use super::failure::{Failure, Outcome};
 use super::setup_args::SourceArgs;
 use super::{Context, output};
-use crate::config::{Source, SourceKind, TableKind, render_source};
+use crate::config::{Fallback, Source, SourceKind, TableKind, render_source};
 use crate::jobs::config_edit::EditedConfig;
 
 #[derive(Debug, Subcommand)]
@@ -111,6 +111,16 @@ fn origin(source: &Source) -> String {
 fn list(context: &Context) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     if context.json {
+        let atocore = config.atocore.iter().map(|source| {
+            json!({
+                "name": source.name,
+                "kind": "atocore",
+                "from": source.url,
+                "to": "",
+                "on_request": false,
+                "required": source.fallback == Fallback::Fail,
+            })
+        });
         let rows = config.sources.iter().map(|source| {
             json!({
                 "name": source.name,
@@ -121,7 +131,7 @@ fn list(context: &Context) -> Result<Outcome, Failure> {
                 "required": source.required,
             })
         });
-        output::print_json(&rows.collect::<Vec<_>>())?;
+        output::print_json(&atocore.chain(rows).collect::<Vec<_>>())?;
         return Ok(Outcome::Complete);
     }
     let row = |source: &Source| {
@@ -138,7 +148,15 @@ fn list(context: &Context) -> Result<Outcome, Failure> {
             when.to_owned(),
         ]
     };
-    let rows: Vec<Vec<String>> = config.sources.iter().map(row).collect();
+    let atocore = config.atocore.iter().map(|source| {
+        let when = match source.fallback {
+            Fallback::Fail => "required",
+            Fallback::Local => "or the sources below",
+        };
+        let row = [&source.name, "atocore", &source.url, "", when];
+        row.map(str::to_owned).to_vec()
+    });
+    let rows: Vec<Vec<String>> = atocore.chain(config.sources.iter().map(row)).collect();
     let table = output::table(&["SOURCE", "KIND", "FROM", "TO", ""], &rows);
     output::write_stdout(table.as_bytes())?;
     Ok(Outcome::Complete)

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::document::ConfigDocument;
 use super::error::ConfigError;
-use super::source::RawCommand;
+use super::raw_command::RawCommand;
 use super::value::{self, ValueText, optional};
 use super::{COMMAND_TIMEOUT, CommandLine};
 

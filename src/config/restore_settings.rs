@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::CommandLine;
 use super::document::ConfigDocument;
 use super::error::ConfigError;
-use super::source::RawCommand;
+use super::raw_command::RawCommand;
 use super::value::{self, ValueText, optional};
 
 /// How long `stop` and `start` may take, each.

@@ -151,7 +151,21 @@ impl EditedConfig {
         kind: TableKind,
         name: &str,
     ) -> Result<(), JobError> {
-        if without(&self.config, kind, name) != without(&config, kind, name) {
+        let is_atocore = [&self.config, &config].into_iter().any(|config| {
+            let named = config.atocore.as_ref().map(|source| source.name.as_str());
+            kind == TableKind::Source && named == Some(name)
+        });
+        let rest = |config: &Config| {
+            let mut rest = config.clone();
+            if is_atocore {
+                // Its URL and token are the defaults of the preset's checks.
+                rest.atocore = None;
+                rest.restore.base_url = None;
+                rest.checks.clear();
+            }
+            without(&rest, kind, name)
+        };
+        if rest(&self.config) != rest(&config) {
             let file = self.file.display();
             let what = format!(
                 "an edit of {file} would change more than the {} {name}",

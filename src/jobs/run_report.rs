@@ -10,10 +10,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::Serialize;
 
-use crate::base::ids::{HostName, Stamp};
-
-/// Letters and digits of a run's id: those of a ULID.
-const ID_DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+use super::restore_in_place::InPlaceReport;
+use crate::base::ids::{HostName, Stamp, ulid};
 
 /// Who began a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -90,6 +88,8 @@ pub(crate) struct RunReport {
     pub(crate) retention: RetentionRun,
     /// What else keeps the run from being complete than skipped paths and targets that are behind.
     pub(crate) warnings: Vec<String>,
+    /// What a restore in place did. `None`: this is another command.
+    pub(crate) restore: Option<InPlaceReport>,
     pub(crate) errors: Vec<ErrorText>,
 }
 
@@ -177,7 +177,7 @@ impl RunReport {
     /// Begins the report of a run that starts now.
     pub(crate) fn begin(kind: &str, trigger: Trigger, now: DateTime<Utc>) -> Self {
         Self {
-            id: run_id(now),
+            id: ulid(now),
             kind: kind.to_owned(),
             trigger,
             host: None,
@@ -199,6 +199,7 @@ impl RunReport {
             left_out: Vec::new(),
             retention: RetentionRun::default(),
             warnings: Vec::new(),
+            restore: None,
             errors: Vec::new(),
         }
     }
@@ -231,37 +232,9 @@ impl RunReport {
     }
 }
 
-/// Returns a new ULID: 48 bits of time in milliseconds, 80 random bits.
-fn run_id(now: DateTime<Utc>) -> String {
-    let mut random = [0; 10];
-    // Without random bits, the time must do.
-    let _ = getrandom::fill(&mut random);
-    let millis = now.timestamp_millis().max(0).cast_unsigned() & ((1 << 48) - 1);
-    let mut value = u128::from(millis);
-    for byte in random {
-        value = value << 8 | u128::from(byte);
-    }
-    let digit = |place: u32| ID_DIGITS[(value >> (5 * place) & 31) as usize] as char;
-    (0..26).rev().map(digit).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_are_sorted_by_time_and_differ() {
-        let at = |seconds| DateTime::UNIX_EPOCH + chrono::Duration::seconds(seconds);
-        let ids = [1_000_000_000, 1_775_620_000, 1_775_620_001].map(|time| run_id(at(time)));
-        assert!(ids.is_sorted(), "{ids:?}");
-        assert!(ids.iter().all(|id| id.len() == 26));
-        assert_ne!(run_id(at(1)), run_id(at(1)));
-        // The specification's example of the time's ten digits.
-        assert!(
-            run_id(DateTime::from_timestamp_millis(1_469_918_176_385).unwrap())
-                .starts_with("01ARYZ6S41")
-        );
-    }
 
     #[test]
     fn every_field_is_always_there() {
@@ -289,6 +262,7 @@ mod tests {
                 "left_out",
                 "new_bytes",
                 "outcome",
+                "restore",
                 "retention",
                 "sequence",
                 "skipped",

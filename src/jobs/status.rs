@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 use super::context::{FrontEnd, open_catalog, runtime};
 use super::error::JobError;
 use super::push::{PresentSigner, Target, resealing};
+use super::restore_in_place;
 use super::shrunk::{self, ShrinkFinding};
 use super::signer_change::present_signer;
 use super::targets::{open_target, own_trust};
@@ -29,6 +30,7 @@ use crate::keys::recipients::Recipients;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::scrub::Problem;
 use crate::state::catalog::{Catalog, PublicationState};
+use crate::state::restores::{self, RestoreStep};
 use crate::storage::TargetSpec;
 use checks::{STALE, incomplete, stale};
 pub(crate) use last_run::{LastRun, RUNNING, UNFINISHED};
@@ -53,6 +55,71 @@ pub(crate) struct StatusReport {
     pub(crate) notes: Vec<String>,
     pub(crate) targets: Vec<TargetHealth>,
     pub(crate) findings: Vec<ShrinkFinding>,
+    /// The restore in place that has begun and not ended. `None`: there is none.
+    pub(crate) restore_open: Option<RestoreOpenFinding>,
+    /// Safety copies of restores in place that may be deleted. They need no attention.
+    pub(crate) safety_copies: Vec<SafetyCopyReminder>,
+}
+
+/// A restore in place that has begun and not ended: the data may be between two states.
+#[derive(Debug, Serialize)]
+pub(crate) struct RestoreOpenFinding {
+    /// The restore's id. Empty: it cannot be read.
+    pub(crate) id: String,
+    /// The step that it is at. `None`: it cannot be read.
+    pub(crate) step: Option<RestoreStep>,
+    /// A sentence without its final period.
+    pub(crate) text: String,
+    pub(crate) next: String,
+}
+
+/// A safety copy that is older than `keep_preserved`.
+#[derive(Debug, Serialize)]
+pub(crate) struct SafetyCopyReminder {
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
+    /// Since when it may be deleted.
+    pub(crate) deletable_from: DateTime<Utc>,
+}
+
+/// Returns what `status` says about restores in place.
+fn restores_in_place(config: &Config) -> (Option<RestoreOpenFinding>, Vec<SafetyCopyReminder>) {
+    let is_running = restores::is_running(&config.state);
+    let open = match restores::open_restore(&config.state) {
+        Ok(None) => None,
+        Ok(Some(open)) => Some(RestoreOpenFinding {
+            text: match is_running {
+                true => "a restore in place is running".to_owned(),
+                false => open.to_string(),
+            },
+            id: open.id,
+            step: Some(open.step),
+            next: match is_running {
+                true => "wait for it to end".to_owned(),
+                false => "sealift restore --resume".to_owned(),
+            },
+        }),
+        Err(error) => Some(RestoreOpenFinding {
+            id: String::new(),
+            step: None,
+            text: format!("it cannot be seen whether a restore in place is open: {error}"),
+            next: format!(
+                "look at {}",
+                config.state.join(restores::RESTORES).display()
+            ),
+        }),
+    };
+    let old = restore_in_place::list(config)
+        .unwrap_or_default()
+        .into_iter();
+    let old = old.filter(|one| one.is_deletable).filter_map(|one| {
+        Some(SafetyCopyReminder {
+            path: one.safety_copy.or(one.failed_copy)?,
+            bytes: one.kept_bytes,
+            deletable_from: one.deletable_from?,
+        })
+    });
+    (open, old.collect())
 }
 
 /// The state of one target.
@@ -156,6 +223,7 @@ pub(crate) fn run(
         Ok::<_, JobError>(())
     });
     runtime.block_on(futures::future::try_join_all(looks))?;
+    let (restore_open, safety_copies) = restores_in_place(config);
     let last_complete = catalog.as_ref().map(Catalog::last_complete_run);
     let last_complete = last_complete.transpose()?.flatten();
     Ok(StatusReport {
@@ -169,6 +237,8 @@ pub(crate) fn run(
         notes: resealing.into_iter().collect(),
         targets,
         findings: shrunk::read(config, catalog.as_ref(), now),
+        restore_open,
+        safety_copies,
     })
 }
 
@@ -192,6 +262,7 @@ impl StatusReport {
         !self.targets.is_empty()
             && self.targets.iter().all(is_well)
             && self.findings.is_empty()
+            && self.restore_open.is_none()
             && self.refusal.is_none()
             && !has_failed
     }

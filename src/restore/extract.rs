@@ -15,8 +15,10 @@ mod early_flush;
 mod inside;
 mod kept;
 mod metadata;
+mod record;
 mod staging;
 mod tree;
+mod unpack;
 mod verify_pool;
 
 pub(super) use destination::Destination;
@@ -24,6 +26,7 @@ pub use destination::DestinationError;
 pub use inside::Resumed;
 pub use kept::{Aspect, NotKept};
 pub use staging::StagingError;
+pub(crate) use unpack::{UnpackError, Unpacked, read_record, unpack};
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,6 +38,7 @@ use super::plan::ArchiveJob;
 use crate::base::ids::Stamp;
 use crate::base::openat::Dir;
 use crate::format::index::{EntryList, EntryType, IndexHeader};
+use crate::format::restored::{RESTORED, RestoredFrom};
 use content::Content;
 use databases::DatabaseChecks;
 use metadata::{Problems, Restorer};
@@ -108,6 +112,7 @@ pub(super) struct Extracted {
     pub(super) unchecked: Vec<String>,
     pub(super) problems: Vec<String>,
     pub(super) not_kept: Vec<NotKept>,
+    pub(super) has_record: bool,
     pub(super) moved_aside: Option<PathBuf>,
 }
 
@@ -174,11 +179,13 @@ impl Extraction {
 }
 
 impl Filled {
-    /// Makes everything that is not content, and puts the tree in its place.
+    /// Makes everything that is not content, writes the record of what it restored `from`, and puts
+    /// the tree in its place.
     pub(super) fn finish(
         self,
         proof: Proof,
         devices: bool,
+        from: &RestoredFrom,
         stamp: Stamp,
     ) -> Result<Extracted, ExtractError> {
         let (tree, entries) = (&self.content.tree, &*self.content.entries);
@@ -201,6 +208,8 @@ impl Filled {
             .known_bad
             .into_iter()
             .for_each(|what| problems.add(what));
+        let has_record = record::write(tree, entries, &left_out, from, stamp)
+            .map_err(|source| cannot_make(RESTORED.as_bytes(), source))?;
         metadata::apply_to_rest(tree, entries, &left_out, &restorer, &mut problems);
         proof.synced.map_err(ExtractError::Sync)?;
         tree.sync().map_err(ExtractError::Sync)?;
@@ -210,6 +219,7 @@ impl Filled {
             unchecked: checked.unchecked,
             problems: problems.take_list(),
             not_kept: problems.not_kept.into_list(),
+            has_record,
             moved_aside,
         })
     }

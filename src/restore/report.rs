@@ -45,6 +45,9 @@ pub struct RestoreReport {
     pub problems: Vec<String>,
     /// What the destination did not keep: owners, attributes, times. One item per kind.
     pub not_kept: Vec<NotKept>,
+    /// Whether `restored.jsonl`, the record of what was restored, was written there. It is not if
+    /// the snapshot itself has an entry of that name.
+    pub has_record: bool,
     /// The path of the destination's previous content. `None`: there was none.
     pub moved_aside: Option<PathBuf>,
 }

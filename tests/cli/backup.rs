@@ -1,5 +1,6 @@
 //! `backup`: sources of every kind, targets of every kind, and runs in which some of them fail.
 
+mod asks_atocore;
 mod atocore_day;
 mod busy_databases;
 mod failing_sources;

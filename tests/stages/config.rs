@@ -1,6 +1,8 @@
 //! The configuration: what is accepted, what is refused with a useful word, and that what is in
 //! `deploy/` is accepted.
 
+mod procedure;
+
 use std::path::{Path, PathBuf};
 
 use sealift::config::{
@@ -352,6 +354,7 @@ fn a_rendered_configuration_is_read_back() {
             ),
         ],
         preset: Some(("atocore".to_owned(), "/srv/atocore".into())),
+        service: None,
         schedule: Some("0 6 * * *".to_owned()),
     };
     let text = render_new(&new);

@@ -12,6 +12,7 @@
 mod support;
 
 mod base;
+mod checks;
 mod config;
 mod format;
 mod many_snapshots;

@@ -7,5 +7,6 @@ mod hooks;
 mod host;
 mod local;
 mod moving;
+mod quiesce;
 mod trees;
 mod validation;

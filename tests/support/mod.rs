@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use sealift::state::State;
 
+pub mod atocore;
 pub mod cage;
 pub mod checker;
 pub mod files;
@@ -21,6 +22,7 @@ pub mod proxy;
 pub mod random;
 pub mod rsync;
 pub mod s3;
+pub mod service;
 pub mod slow_link;
 pub mod small_disk;
 pub mod tree;

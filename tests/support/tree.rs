@@ -8,13 +8,15 @@ use std::path::Path;
 
 use sealift::base::ids::Hash;
 use sealift::format::index::{Entry, EntryType};
+use sealift::format::restored::RESTORED;
 
-/// The entries of a real directory, without content.
+/// The entries of a real directory, without content, and without the record that a restore writes at its root.
 pub fn scan(tree: &Path) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut first_names: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
     let mut paths = Vec::new();
     list(tree, b"", &mut paths);
+    paths.retain(|path| path != RESTORED.as_bytes());
     paths.sort();
     for path in paths {
         let full = tree.join(std::ffi::OsStr::from_bytes(&path));

@@ -79,6 +79,14 @@ pub(crate) enum ChildWork {
         way: Way,
         copy: NamedFile,
     },
+    /// Plays the database's journal back or its log in, so that its one file is the database.
+    CloseUp { busy_ms: u64 },
+    /// Runs a query of the operator that returns one value.
+    Query {
+        busy_ms: u64,
+        way: Way,
+        query: String,
+    },
 }
 
 /// How a database is opened for copying, beginning with the way that changes least.
@@ -103,6 +111,8 @@ pub(crate) enum Step {
     OpenCopy,
     Copy,
     FinishCopy,
+    CloseUp,
+    Query,
     Start,
 }
 
@@ -116,6 +126,8 @@ impl Step {
             Self::OpenCopy => "open the copy of",
             Self::Copy => "copy the database",
             Self::FinishCopy => "finish the copy of",
+            Self::CloseUp => "close up the database",
+            Self::Query => "query the database",
             Self::Start => "confine the process that opens",
         }
     }
@@ -133,6 +145,12 @@ pub(crate) enum ChildAnswer {
     Checked { inspection: Inspection, cpu_ms: u64 },
     /// The copy is complete, after this wait for locks.
     Copied { waited_ms: u64 },
+    /// The database is in its one file.
+    ClosedUp,
+    /// The value that the query returned: null, a number or a text.
+    Value { value: serde_json::Value },
+    /// The query did not return one value, but this.
+    NotOneValue { what: String },
     /// The database stayed locked.
     Busy,
     /// SQLite needed more memory than it may use.

@@ -106,6 +106,10 @@ pub(super) fn refused(
             );
             io_error(step.text(), &path)(io::Error::other(why))
         }
+        ChildAnswer::NotOneValue { what } => {
+            let why = format!("the query returned {}, and not one value", shown(&what));
+            unchecked(step, place, why)
+        }
         ChildAnswer::System { step, errno } => {
             io_error(step.text(), &path)(io::Error::from_raw_os_error(errno))
         }
@@ -131,6 +135,8 @@ pub(super) fn refused(
         ChildAnswer::Held { .. }
         | ChildAnswer::Unlocked
         | ChildAnswer::Checked { .. }
-        | ChildAnswer::Copied { .. } => silent(Silence::Unreadable, step, place),
+        | ChildAnswer::Copied { .. }
+        | ChildAnswer::ClosedUp
+        | ChildAnswer::Value { .. } => silent(Silence::Unreadable, step, place),
     }
 }

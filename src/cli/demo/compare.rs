@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::base::openat::Dir;
 use crate::base::walk::{Filter, Walked, walk};
 use crate::cli::failure::Failure;
+use crate::format::restored::RESTORED;
 
 /// Returns every file at or below `path`.
 pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
@@ -32,10 +33,15 @@ pub(super) fn tree_bytes(dir: &Path) -> Result<u64, Failure> {
     sizes.sum()
 }
 
-/// Requires that two trees have the same names, modes, mtimes and contents. Returns the number of
-/// files.
+/// Requires that two trees have the same names, modes, mtimes and contents, but for the record that
+/// a restore writes beside its files. Returns the number of files.
 pub(super) fn same_trees(one: &Path, other: &Path) -> Result<usize, Failure> {
-    let (a, b) = (files(one)?, files(other)?);
+    let restored = |dir: &Path| -> Result<Vec<PathBuf>, Failure> {
+        let mut files = files(dir)?;
+        files.retain(|file| *file != dir.join(RESTORED));
+        Ok(files)
+    };
+    let (a, b) = (restored(one)?, restored(other)?);
     let relative = |paths: &[PathBuf], base: &Path| -> Vec<PathBuf> {
         let relative = paths.iter().filter_map(|path| path.strip_prefix(base).ok());
         relative.map(Path::to_owned).collect()

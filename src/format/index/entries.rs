@@ -126,6 +126,14 @@ impl<'a> EntryRef<'a> {
 
     /// Copies the entry out of the list.
     pub fn to_entry(&self) -> Entry {
+        Entry {
+            extents: self.extents.collect(),
+            ..self.to_bare_entry()
+        }
+    }
+
+    /// Copies the entry out of the list, without its extents.
+    pub fn to_bare_entry(&self) -> Entry {
         let owned = |(name, value): (&[u8], &[u8])| (name.to_vec(), value.to_vec());
         Entry {
             path: self.path.to_vec(),
@@ -139,7 +147,7 @@ impl<'a> EntryRef<'a> {
             xattrs: self.xattrs.map(owned).collect::<BTreeMap<_, _>>(),
             size: self.size,
             blake3: self.blake3,
-            extents: self.extents.collect(),
+            extents: Vec::new(),
             target: self.target.map(<[u8]>::to_vec),
             rdev: self.rdev,
             torn: self.torn,

@@ -65,6 +65,27 @@ pub struct Entry {
 impl Entry {
     /// Checks the rules that concern this entry alone.
     pub(super) fn check(&self) -> Result<(), String> {
+        self.check_keys()?;
+        let covered = self
+            .extents
+            .iter()
+            .try_fold(0u64, |sum, extent| sum.checked_add(extent.length));
+        if covered != Some(self.size) {
+            return Err(format!("its extents do not add up to {} bytes", self.size));
+        }
+        Ok(())
+    }
+
+    /// Checks the same rules for an entry of a list that has no extents.
+    pub(super) fn check_bare(&self) -> Result<(), String> {
+        self.check_keys()?;
+        match self.extents.is_empty() {
+            true => Ok(()),
+            false => Err("it has extents".to_owned()),
+        }
+    }
+
+    fn check_keys(&self) -> Result<(), String> {
         check_path(&self.path)?;
         if self.mode > 0o7777 {
             return Err(format!("mode {:o}", self.mode));
@@ -78,19 +99,12 @@ impl Entry {
         if is_file != self.blake3.is_some()
             || has_target != self.target.is_some()
             || is_device != self.rdev.is_some()
-            || (!is_file && !self.extents.is_empty())
+            || (!is_file && !(self.extents.is_empty() && self.size == 0))
         {
             return Err(format!("the keys of a {:?} are wrong", self.kind));
         }
         if let (EntryType::Hardlink, Some(target)) = (self.kind, &self.target) {
             check_path(target)?;
-        }
-        let covered = self
-            .extents
-            .iter()
-            .try_fold(0u64, |sum, extent| sum.checked_add(extent.length));
-        if covered != Some(self.size) {
-            return Err(format!("its extents do not add up to {} bytes", self.size));
         }
         Ok(())
     }

@@ -71,8 +71,24 @@ fn has_none(extents: &[Extent]) -> bool {
 }
 
 const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;
-/// Prefix of an attribute's name that is in base64, since it is not UTF-8.
+/// Prefix of a name that is in base64, since it is not UTF-8.
 const RAW_NAME: &str = "b64:";
+
+/// Returns `name` as text; if it is not UTF-8, as base64 after `b64:`.
+pub(in crate::format) fn name_text(name: &[u8]) -> String {
+    match std::str::from_utf8(name) {
+        Ok(text) if !text.starts_with(RAW_NAME) => text.to_owned(),
+        _ => format!("{RAW_NAME}{}", BASE64.encode(name)),
+    }
+}
+
+/// Returns the name that [`name_text`] wrote as `text`.
+pub(in crate::format) fn name_bytes(text: String) -> Result<Vec<u8>, String> {
+    match text.strip_prefix(RAW_NAME) {
+        Some(b64) => BASE64.decode(b64).map_err(|e| e.to_string()),
+        None => Ok(text.into_bytes()),
+    }
+}
 
 /// Returns `bytes` as text or, if they are not UTF-8, as base64.
 fn split_text(bytes: &[u8]) -> (Option<LineText<'_>>, Option<LineText<'_>>) {
@@ -104,10 +120,6 @@ impl Entry {
         let (path, path_b64) = split_text(&self.path);
         let (target, target_b64) = self.target.as_deref().map_or((None, None), split_text);
         let is_file = self.kind == EntryType::File;
-        let xattr_name = |name: &[u8]| match std::str::from_utf8(name) {
-            Ok(text) if !text.starts_with(RAW_NAME) => text.to_owned(),
-            _ => format!("{RAW_NAME}{}", BASE64.encode(name)),
-        };
         json_line(&EntryLine {
             path,
             path_b64,
@@ -121,7 +133,7 @@ impl Entry {
             xattrs: self
                 .xattrs
                 .iter()
-                .map(|(name, value)| (xattr_name(name), BASE64.encode(value)))
+                .map(|(name, value)| (name_text(name), BASE64.encode(value)))
                 .collect(),
             size: is_file.then_some(self.size),
             blake3: self.blake3,
@@ -135,17 +147,29 @@ impl Entry {
 
     /// Parses and checks one line. The error names the broken rule, without the line's number.
     pub fn from_line(line: &[u8]) -> Result<Self, String> {
+        let entry = Self::parse(line)?;
+        entry.check()?;
+        Ok(entry)
+    }
+
+    /// Does the same for a line without extents.
+    pub fn from_bare_line(line: &[u8]) -> Result<Self, String> {
+        let entry = Self::parse(line)?;
+        entry.check_bare()?;
+        Ok(entry)
+    }
+
+    fn parse(line: &[u8]) -> Result<Self, String> {
         let raw: EntryLine<'_> = serde_json::from_slice(line).map_err(|e| e.to_string())?;
         let path = join_text(raw.path, raw.path_b64)?.ok_or("an entry without a path")?;
         let mut xattrs = BTreeMap::new();
         for (name, value) in raw.xattrs {
-            let name = match name.strip_prefix(RAW_NAME) {
-                Some(b64) => BASE64.decode(b64).map_err(|e| e.to_string())?,
-                None => name.into_bytes(),
-            };
-            xattrs.insert(name, BASE64.decode(value).map_err(|e| e.to_string())?);
+            xattrs.insert(
+                name_bytes(name)?,
+                BASE64.decode(value).map_err(|e| e.to_string())?,
+            );
         }
-        let entry = Self {
+        Ok(Self {
             path,
             kind: raw.kind,
             mode: raw.mode,
@@ -161,9 +185,7 @@ impl Entry {
             target: join_text(raw.target, raw.target_b64)?,
             rdev: raw.rdev,
             torn: raw.torn,
-        };
-        entry.check()?;
-        Ok(entry)
+        })
     }
 }
 

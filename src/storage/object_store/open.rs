@@ -22,6 +22,7 @@ use crate::storage::contact::Contact;
 use crate::storage::environment::Environment;
 use crate::storage::error::OpenError;
 use crate::storage::http::client::Connector;
+use crate::storage::http::crypto;
 use crate::storage::http::exchange::{ExchangeConnector, HttpContact, TargetServer};
 use crate::storage::http::proxy::Proxies;
 use crate::storage::http::retry_after::RetryAfter;
@@ -40,7 +41,7 @@ pub(crate) fn open(
     spec: &TargetSpec,
     environment: &Environment,
 ) -> Result<ObjectTarget, OpenError> {
-    install_crypto();
+    crypto::install();
     let server = check_environment(address, spec, environment)?;
     let settings = StoreSettings {
         spec,
@@ -180,9 +181,4 @@ fn check_environment(
         roots::check(&target, environment)?;
     }
     Ok(server)
-}
-
-/// Chooses the ciphers of TLS, which the process must do once; an earlier choice stays.
-fn install_crypto() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }

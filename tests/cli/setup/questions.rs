@@ -156,3 +156,91 @@ fn a_private_key_ends_it_at_once_and_is_in_no_message() {
     );
     assert!(!dir.join("c.toml").exists() && !dir.join("c.signer").exists());
 }
+
+/// Of a preset, `init` asks how its application is stopped and started, and writes that. Until it is known, `config
+/// check` warns.
+#[test]
+fn init_asks_how_atocore_is_stopped_and_started() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let recipient = recipient(dir);
+    fs::create_dir_all(dir.join("ato/data/db")).unwrap();
+    rusqlite::Connection::open(dir.join("ato/data/db/atocore.db"))
+        .unwrap()
+        .execute_batch("CREATE TABLE t(x)")
+        .unwrap();
+    fs::write(dir.join("ato/other.yaml"), "services: {}").unwrap();
+    let init = |more: &[&'static str]| {
+        let own = [
+            "init",
+            "--host",
+            "h",
+            "--recipient",
+            &recipient,
+            "--target",
+            "repo",
+        ];
+        let preset = ["--preset", "atocore", "--root", "ato"];
+        let all = [&own[..], &preset, more].concat();
+        all.into_iter().map(str::to_owned).collect::<Vec<String>>()
+    };
+    let plain = |arguments: &[String]| {
+        let mut command = Command::new(SEALIFT);
+        command
+            .args(["--config", "c.toml"])
+            .args(arguments)
+            .current_dir(dir);
+        let output = command.output().unwrap();
+        let (out, err) = texts(&output);
+        (output.status.code(), format!("{out}{err}"))
+    };
+    let check = || plain(&["config".to_owned(), "check".to_owned()]);
+    let restart = || {
+        ["c.toml", "c.signer", "c.signer.pub"].map(|name| fs::remove_file(dir.join(name)).unwrap())
+    };
+    // On a terminal.
+    let arguments = init(&[]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let answers = ["nowhere/compose.yaml", "--bad", "ato/other.yaml"];
+    let output = on_terminal(dir, &answers, &arguments);
+    let (said, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}{err}");
+    assert!(
+        said.contains("or none [none]:") && !said.contains("Schedule"),
+        "{said}"
+    );
+    assert!(said.contains("is not a file") && said.contains("not the name of a systemd unit"));
+    let config = fs::read_to_string(dir.join("c.toml")).unwrap();
+    let file = dir.canonicalize().unwrap().join("ato/other.yaml");
+    let stop = format!(
+        "stop = [\"docker\", \"compose\", \"-f\", \"{}\", \"stop\", \"atocore\"]",
+        file.display()
+    );
+    assert!(config.contains(&stop), "{config}");
+    let (code, said) = check();
+    assert!(code == Some(0) || !said.contains("[restore]"), "{said}");
+    restart();
+    // Without one.
+    let (code, said) = plain(&init(&[]));
+    assert!(
+        code == Some(0) && said.contains("fill in `stop` and `start`"),
+        "{said}"
+    );
+    let (code, said) = check();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("warning: restore: `stop` and `start` are missing"),
+        "{said}"
+    );
+    restart();
+    let (code, said) = plain(&init(&["--unit", "atocore.service"]));
+    assert!(code == Some(0) && !said.contains("fill in"), "{said}");
+    let config = fs::read_to_string(dir.join("c.toml")).unwrap();
+    assert!(
+        config.contains("stop = [\"systemctl\", \"stop\", \"atocore.service\"]"),
+        "{config}"
+    );
+    restart();
+    let (code, said) = plain(&init(&["--compose", "nowhere"]));
+    assert!(code == Some(2) && said.contains("--compose: "), "{said}");
+}

@@ -13,6 +13,7 @@ use sealift::base::progress::Silent;
 use sealift::base::snapshot_choice::SnapshotChoice;
 use sealift::format::known::{Directory, KnownPage};
 use sealift::format::manifest::TablePage;
+use sealift::format::restored::RESTORED;
 use sealift::format::signature::Trust;
 use sealift::format::statement::Vouched;
 use sealift::repository::HostFolder;
@@ -96,6 +97,8 @@ pub fn full_listing(tree: &Path) -> Vec<String> {
             .as_bytes()
             .to_vec()
     };
+    // A restore writes its record beside the tree.
+    paths.retain(|path| raw(path) != RESTORED.as_bytes());
     paths.sort_by_key(raw);
     let mut inodes: HashMap<u64, String> = HashMap::new();
     let lines = paths.iter().map(|path| {

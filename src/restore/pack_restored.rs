@@ -1,0 +1,134 @@
+//! Writes a restored directory as a tar, for a restore in place on another machine.
+//!
+//! The first member is the directory's record, `restored.jsonl`. Then comes each file that it
+//! lists, in its order; all that is not content is in the record. The mirror of
+//! [`unpack`](super::extract::unpack), which requires exactly this stream.
+
+use std::ffi::OsStr;
+use std::io::{self, Read as _, Write};
+use std::os::unix::ffi::OsStrExt as _;
+
+use crate::base::openat::Dir;
+use crate::format::archive::tar_member::{BLOCK_BYTES, TarMember, padding};
+use crate::format::index::{EntryRef, EntryType};
+use crate::format::restored::{RESTORED, RestoredRecord};
+
+const BUFFER_BYTES: usize = 256 << 10;
+/// Blocks of zeros at the end of a tar.
+pub(super) const TRAILER_BYTES: usize = 2 * BLOCK_BYTES;
+
+/// Why a restored directory could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PackRestoredError {
+    /// A file cannot be read, or is not as the record says.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file's path in the directory; lossy.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The output did not take the stream.
+    #[error("cannot send the restored files")]
+    Write(#[source] io::Error),
+}
+
+/// Returns the tar header of the record with `size` bytes.
+pub(super) fn record_member(size: u64) -> TarMember {
+    TarMember {
+        path: RESTORED.as_bytes().to_vec(),
+        size,
+        mode: 0o600,
+        ..TarMember::default()
+    }
+}
+
+/// Returns the tar header of a file.
+pub(super) fn file_member(entry: &EntryRef<'_>) -> TarMember {
+    TarMember {
+        path: entry.path.to_vec(),
+        size: entry.size,
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        user: entry.user.map(str::to_owned),
+        group: entry.group.map(str::to_owned),
+        // The index's reader has checked that the seconds fit.
+        mtime_s: i64::try_from(entry.mtime_ns.div_euclid(1_000_000_000)).unwrap_or_default(),
+    }
+}
+
+/// Writes `dir`, whose record is `record`, to `out`. `sent` takes the bytes of content as they are
+/// written.
+pub(crate) fn pack_restored(
+    dir: &Dir,
+    record: &RestoredRecord,
+    out: &mut dyn Write,
+    sent: &dyn Fn(u64),
+) -> Result<(), PackRestoredError> {
+    let mut packer = Packer {
+        dir,
+        out,
+        sent,
+        buffer: vec![0; BUFFER_BYTES],
+    };
+    let (_, meta) = dir
+        .open_file(RESTORED)
+        .map_err(reading(RESTORED.as_bytes()))?;
+    packer.member(&record_member(meta.size()))?;
+    for entry in record.entries.iter() {
+        if entry.kind == EntryType::File {
+            packer.member(&file_member(&entry))?;
+        }
+    }
+    packer.write(&[0; TRAILER_BYTES])?;
+    packer.out.flush().map_err(PackRestoredError::Write)
+}
+
+fn reading(path: &[u8]) -> impl FnOnce(io::Error) -> PackRestoredError + use<> {
+    let path = String::from_utf8_lossy(path).into_owned();
+    move |source| PackRestoredError::Read { path, source }
+}
+
+struct Packer<'a> {
+    dir: &'a Dir,
+    out: &'a mut dyn Write,
+    sent: &'a dyn Fn(u64),
+    buffer: Vec<u8>,
+}
+
+impl Packer<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PackRestoredError> {
+        self.out.write_all(bytes).map_err(PackRestoredError::Write)
+    }
+
+    /// Writes the header and the content of one file, which must have the member's size.
+    fn member(&mut self, member: &TarMember) -> Result<(), PackRestoredError> {
+        let path = &member.path;
+        let opened = self.dir.open_file(OsStr::from_bytes(path));
+        let (mut file, _) = opened.map_err(reading(path))?;
+        self.write(&member.header())?;
+        let mut left = member.size;
+        while left > 0 {
+            let most = self
+                .buffer
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = match file.read(&mut self.buffer[..most]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(reading(path)(error)),
+                Ok(0) => {
+                    let what = io::Error::other("it has become shorter");
+                    return Err(reading(path)(what));
+                }
+                Ok(count) => count,
+            };
+            let written = self.out.write_all(&self.buffer[..count]);
+            written.map_err(PackRestoredError::Write)?;
+            left -= count as u64;
+            (self.sent)(count as u64);
+        }
+        self.write(&[0; BLOCK_BYTES][..padding(member.size)])
+    }
+}

@@ -1,0 +1,139 @@
+//! The procedure of docs/operations.md, run from its code blocks as they are written, against the stand-in for AtoCore.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::atocore::AtoCore;
+use crate::support::host::{Host, SEALIFT, texts};
+
+fn document(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// The commands in the code blocks of the section `heading`, in order.
+fn commands(heading: &str) -> Vec<String> {
+    let text = document("docs/operations.md");
+    let (_, section) = text.split_once(&format!("\n## {heading}\n")).unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let lines = section.lines().filter_map(|line| line.strip_prefix("    "));
+    lines.map(str::to_owned).collect()
+}
+
+/// A host whose AtoCore makes the snapshots, with `[restore]` as `init` writes it, filled in for the stand-in.
+fn host() -> (Host, AtoCore) {
+    let mut atocore = None;
+    let prepare = |dir: &Path| atocore = Some(AtoCore::started(&dir.join("ato")));
+    let host = Host::prepared(prepare, &["--preset", "atocore", "--root", "ato"]);
+    let atocore = atocore.unwrap();
+    let tables = atocore.restore_tables();
+    let (_, keys) = tables.split_once("[restore]\n").unwrap();
+    host.edit_config("\n[restore]\n", &format!("\n[restore]\n{keys}"));
+    let source = format!(
+        "\n[[source]]\nkind = \"atocore\"\nurl = \"{}\"\n",
+        atocore.url()
+    );
+    fs::write(host.path("c.toml"), host.config() + &source).unwrap();
+    (host, atocore)
+}
+
+/// Runs a line as an operator types it. Returns the exit code and what it printed.
+fn typed(host: &Host, line: &str) -> (i32, String) {
+    let programs = Path::new(SEALIFT).parent().unwrap().display();
+    let path = std::env::var("PATH").unwrap();
+    let output = Command::new("sh")
+        .args(["-c", line])
+        .current_dir(host.temp.path())
+        .env_clear()
+        .env("PATH", format!("{programs}:{path}"))
+        .env("HOME", host.temp.path())
+        .env("SEALIFT_CONFIG", host.path("c.toml"))
+        .env("SEALIFT_MACHINE_ID", &host.machine)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (out, err) = texts(&output);
+    (output.status.code().unwrap(), format!("{out}{err}"))
+}
+
+fn documents(atocore: &AtoCore) -> i64 {
+    let db = rusqlite::Connection::open(atocore.database()).unwrap();
+    db.query_row("SELECT count(*) FROM source_documents", [], |row| {
+        row.get(0)
+    })
+    .unwrap()
+}
+
+#[test]
+fn the_procedure_runs_as_it_is_written() {
+    let (host, atocore) = host();
+    let commands = commands("The procedure");
+    let verbs: Vec<&str> = commands
+        .iter()
+        .filter_map(|line| line.split(' ').nth(1))
+        .collect();
+    assert_eq!(
+        verbs,
+        [
+            "backup", "list", "validate", "restore", "restore", "rollback", "rollback"
+        ]
+    );
+    for command in &commands {
+        if command.contains("--in-place") && command.contains("--dry-run") {
+            // What the restore is to undo.
+            let db = rusqlite::Connection::open(atocore.database()).unwrap();
+            db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+            db.execute("DELETE FROM source_documents WHERE id > 9", [])
+                .unwrap();
+        }
+        let before = atocore.requests().len();
+        let (code, said) = typed(&host, command);
+        println!("$ {command}\n{said}");
+        let is_restore = command.contains("--in-place") && !command.contains("--dry-run");
+        // The snapshot has no Chroma, which is a warning.
+        let expected: &[i32] = if is_restore { &[3] } else { &[0] };
+        assert!(
+            expected.contains(&code),
+            "{command} ended with {code}\n{said}"
+        );
+        let asked = atocore.requests()[before..].join("\n");
+        match command.as_str() {
+            "sealift backup" => assert_eq!(asked, "POST /admin/backup"),
+            _ if is_restore => {
+                assert_eq!(documents(&atocore), 12);
+                for request in [
+                    "GET /health",
+                    "GET /stats",
+                    "GET /projects",
+                    "POST /context/build",
+                ] {
+                    assert!(asked.contains(request), "{request}\n{asked}");
+                }
+            }
+            _ if command.contains("--list") => assert!(said.contains("pre-restore-"), "{said}"),
+            _ if command.contains("rollback") => assert_eq!(documents(&atocore), 9),
+            _ => {}
+        }
+    }
+    // AtoCore runs, and the next backup takes what is there now.
+    atocore.run("stop");
+    let (code, said) = typed(&host, "sealift --quiet backup");
+    assert_eq!(code, 3, "{said}");
+    let restored = host.restore_exits("latest", "restored", &[0, 3]);
+    let db = rusqlite::Connection::open(restored.join("db/atocore.db")).unwrap();
+    let found: i64 = db
+        .query_row("SELECT count(*) FROM source_documents", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(found, 9);
+}
+
+#[test]
+fn recovery_at_3_am_fits_on_a_printed_page() {
+    let page = document("docs/recovery.md");
+    assert!(page.lines().count() <= 60);
+    for line in page.lines() {
+        assert!(line.chars().count() <= 140, "{line}");
+    }
+}
