@@ -322,8 +322,12 @@ fn remembered(
 /// Adds the problem that the target lacks snapshots, after the target had the chance to show them.
 fn report_behind(health: &mut TargetHealth) {
     if !health.behind.is_empty() {
-        let snapshots = count(health.behind.len() as u64, "snapshot");
-        let text = format!("{snapshots} behind; the next backup sends them");
+        let number = health.behind.len() as u64;
+        let (snapshots, them) = (
+            count(number, "snapshot"),
+            if number == 1 { "it" } else { "them" },
+        );
+        let text = format!("{snapshots} behind; the next backup sends {them}");
         health.problems.insert(0, text);
     }
 }

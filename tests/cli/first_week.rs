@@ -14,6 +14,7 @@
 
 mod judge;
 mod keys;
+mod laptop;
 mod week;
 
 use std::path::Path;

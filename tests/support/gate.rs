@@ -54,6 +54,12 @@ impl Gate {
         });
     }
 
+    /// Number of connections that it let through since it was opened.
+    pub fn connections(&self) -> usize {
+        let both_ends = |guard: &Guard| guard.passed.lock().unwrap().len();
+        self.guard.as_ref().map_or(0, both_ends) / 2
+    }
+
     pub fn close(&mut self) {
         let Some(guard) = self.guard.take() else {
             return;

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant, SystemTime};
 use chrono::{DateTime, Utc};
 
 use super::judge;
+use super::laptop::Laptop;
 use crate::progress::screen::final_lines;
 use crate::specs::{CLOCK_WARNING, Redactor};
 use crate::support::files::files;
 use crate::support::gate::Gate;
 use crate::support::host::SEALIFT;
-use crate::support::rsync::{RsyncDaemon, SshServer};
 use crate::support::s3::S3Server;
 use crate::terminal;
 
@@ -56,64 +56,6 @@ impl Place {
 
 /// The answer to the question whether a signer is the host's.
 const YES: &[(&str, &str)] = &[("[yes/no]", "yes")];
-
-/// The second target.
-enum Laptop {
-    /// Both with a gate in front of them.
-    Daemon(RsyncDaemon, Gate),
-    Ssh(SshServer, Gate),
-    Folder(PathBuf),
-}
-
-impl Laptop {
-    fn new(view: View, dir: &Path) -> Self {
-        let gate = |port: u16| Gate::new(([127, 0, 0, 1], port).into());
-        match view {
-            View::Terminal => {
-                let daemon = RsyncDaemon::start();
-                let gate = gate(daemon.port());
-                Self::Daemon(daemon, gate)
-            }
-            View::TerminalAndSsh => {
-                let server = SshServer::start("");
-                let gate = gate(server.port());
-                Self::Ssh(server, gate)
-            }
-            View::Pipe => {
-                let folder = dir.join("laptop");
-                fs::create_dir(&folder).unwrap();
-                Self::Folder(folder)
-            }
-        }
-    }
-
-    fn files(&self) -> PathBuf {
-        match self {
-            Self::Daemon(daemon, _) => daemon.files(),
-            Self::Ssh(server, _) => server.files(),
-            Self::Folder(folder) => folder.clone(),
-        }
-    }
-
-    fn url(&self) -> String {
-        match self {
-            Self::Daemon(_, gate) => format!("rsync://{}/m/backups", gate.address),
-            Self::Ssh(server, gate) => server.url_by("rsync", gate.address.port(), "/backups"),
-            Self::Folder(folder) => format!("file://{}/backups", folder.display()),
-        }
-    }
-
-    /// The command that reaches it, as if the gate were the server.
-    fn ssh(&self) -> String {
-        match self {
-            Self::Ssh(server, _) => {
-                let alias = format!("[127.0.0.1]:{}", server.port());
-                format!("{} -o HostKeyAlias={alias}", server.ssh())
-            }
-            Self::Daemon(..) | Self::Folder(_) => "ssh".to_owned(),
-        }
-    }
-}
 
 pub struct Week {
     dir: tempfile::TempDir,
@@ -160,25 +102,13 @@ impl Week {
         week
     }
 
-    /// Takes the laptop away. Returns the words that name it then.
+    /// Takes the laptop away. Returns the words that name the cause then.
     pub fn close_laptop(&mut self) -> &'static str {
-        match &mut self.laptop {
-            Laptop::Daemon(_, gate) | Laptop::Ssh(_, gate) => {
-                gate.close();
-                "refused"
-            }
-            Laptop::Folder(folder) => {
-                fs::rename(&folder, folder.with_extension("away")).unwrap();
-                "is the disk mounted?"
-            }
-        }
+        self.laptop.close()
     }
 
     pub fn open_laptop(&mut self) {
-        match &mut self.laptop {
-            Laptop::Daemon(_, gate) | Laptop::Ssh(_, gate) => gate.open(),
-            Laptop::Folder(folder) => fs::rename(folder.with_extension("away"), &folder).unwrap(),
-        }
+        self.laptop.open();
     }
 
     pub fn path(&self, place: Place, name: &str) -> PathBuf {
@@ -230,10 +160,7 @@ impl Week {
 
     /// The options of `init` for the laptop.
     pub fn laptop_options(&self) -> &'static str {
-        match self.laptop {
-            Laptop::Ssh(..) => "--target laptop=$LAPTOP --ssh \"$SSH\"",
-            Laptop::Daemon(..) | Laptop::Folder(_) => "--target laptop=$LAPTOP",
-        }
+        self.laptop.options()
     }
 
     /// A command that ends well and reminds of something, in each of these words.

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
 use sealift::base::progress::{Progress, ProgressEvent};
-use sealift::storage::{Body, Meter, PutMode, Storage, metered};
+use sealift::storage::{Body, Meter, PutMode, Storage, TargetSpec, metered, open_with};
 
 use super::{Backend, folder, noise, rsync_daemon, rsync_over_ssh, s3_server, sftp_over_ssh};
 use crate::support::block_on;
+use crate::support::gate::Gate;
+use crate::support::s3::S3Server;
 
 const BYTES: usize = 12 << 20;
 
@@ -66,6 +68,31 @@ fn a_folder_counts_a_put() {
 #[test]
 fn s3_counts_a_put() {
     counts_a_put(s3_server(), 40);
+}
+
+/// A handshake takes two round trips, with TLS three.
+#[test]
+fn a_counted_put_and_other_requests_share_a_connection() {
+    let server = S3Server::start();
+    let gate = Gate::new(server.address);
+    let spec = TargetSpec {
+        endpoint: Some(format!("http://{}", gate.address)),
+        ..server.spec("x")
+    };
+    let target = open_with(&spec, &server.environment()).unwrap();
+    // Counted piece by piece, and not yet a put that has a longer deadline.
+    let body = || Body::Bytes(noise(7, 2 << 20).into());
+    let requests = async {
+        target.list("h/").await.unwrap();
+        for name in ["a", "b"] {
+            let put = target.put(name, body(), PutMode::Replace);
+            put.await.unwrap();
+        }
+        target.list("h/").await.unwrap();
+    };
+    let (_, sums) = sums(Meter::of_put, requests);
+    assert!(sums.len() > 8, "{sums:?}");
+    assert_eq!(gate.connections(), 1);
 }
 
 #[test]
