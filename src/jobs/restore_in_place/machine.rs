@@ -171,7 +171,7 @@ impl<'a> Machine<'a> {
     fn stop(&mut self) -> Result<(), Because> {
         self.intend(RestoreStep::Stopping, None)?;
         self.front.stage(Stage::StoppingService, None);
-        self.stopped_at = Some(Instant::now());
+        self.stopped_at = self.config.restore.stop.as_ref().map(|_| Instant::now());
         let plan = Arc::clone(&self.plan);
         self.services.stop(&plan.items)?;
         self.done(RestoreStep::Stopped, None)
