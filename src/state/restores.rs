@@ -258,8 +258,8 @@ pub struct Restores {
 }
 
 impl Restores {
-    /// Opens the directory in the state directory `state`, and makes it if it is missing. Fails with
-    /// `WouldBlock` if the process of another restore is running.
+    /// Opens the directory in the state directory `state`, and makes it if it is missing. Fails
+    /// with `WouldBlock` if the process of another restore is running.
     pub fn lock(state: &Path) -> io::Result<Self> {
         let state = Dir::open(state)?;
         let dir = state.make_dirs(RESTORES, 0o700)?;

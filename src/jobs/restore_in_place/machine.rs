@@ -2,7 +2,7 @@
 //!
 //! - Until the service is stopped, a failure removes what was copied.
 //! - From then until all new content is in place, a failure brings back what was exchanged and
-//!   starts the service again: [`Machine::undo`].
+//!   starts the service again: [`RestoreMachine::undo`].
 //! - After that, a failure is a [rollback](super::rollback).
 
 mod checks;
@@ -45,7 +45,7 @@ pub(super) struct MachineOptions {
 }
 
 /// One restore in place on its way.
-pub(super) struct Machine<'a> {
+pub(super) struct RestoreMachine<'a> {
     pub(super) config: &'a Config,
     pub(super) restores: &'a Restores,
     pub(super) plan: Arc<InPlacePlan>,
@@ -62,7 +62,7 @@ pub(super) struct Machine<'a> {
     guard: guard::InterruptGuard,
 }
 
-impl<'a> Machine<'a> {
+impl<'a> RestoreMachine<'a> {
     pub(super) fn new(
         config: &'a Config,
         restores: &'a Restores,

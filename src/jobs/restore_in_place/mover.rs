@@ -12,8 +12,8 @@
 //!
 //! A database is its file, its log and its journal. No step renames several names at once, so the
 //! old database is [closed up](crate::base::sqlite::close_up) first: then its file is all of it. If
-//! SQLite cannot open it, its files are copied together, and the log leaves the live name before the
-//! new file gets it: a new database must never meet an old log.
+//! SQLite cannot open it, its files are copied together, and the log leaves the live name before
+//! the new file gets it: a new database must never meet an old log.
 
 mod keep;
 mod moves;
@@ -188,7 +188,7 @@ impl<'a> ItemMover<'a> {
             Ok(Whose::Old) => "the old content",
             Ok(Whose::New) => "the new content",
             Ok(Whose::Free) => "nothing",
-            Err(_) => "content that cannot be told apart",
+            Err(_) => "content that cannot be recognized",
         };
         let mut text = format!("{} has {whose}", self.slots.live.path().display());
         let mut others: Vec<(Slot, &str)> = vec![

@@ -7,28 +7,18 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::because::{Because, InPlaceRefusal, code};
+use super::candidate::{ContentFacts, InPlaceCandidate};
 use super::plan::{InPlacePlan, ItemKind, LeftSource, PlannedItem, VERSION};
-use super::requirements::{self, ContentFacts};
+use super::requirements;
 use super::slot::Slot;
 use super::{InPlaceRequest, validation};
 use crate::base::clock;
 use crate::base::ids::ulid;
-use crate::base::openat::{Dir, Meta};
+use crate::base::openat::Dir;
 use crate::config::{Config, Source, SourceKind};
 use crate::jobs::error::JobError;
 use crate::jobs::in_place_content::{ContentOrigin, InPlaceContent};
 use crate::producer::{self, SourceFacts};
-
-/// One source with its live path and its content.
-pub(super) struct Candidate<'a> {
-    pub(super) source: &'a Source,
-    /// The open directory of the live path, and the name in it.
-    pub(super) live: Slot,
-    /// What is there now. `None`: nothing.
-    pub(super) there: Option<Meta>,
-    pub(super) content: ContentFacts,
-    kind: ItemKind,
-}
 
 /// Plans the restore of `content`. Everything that would make it fail, and can be known now, is a
 /// refusal.
@@ -131,7 +121,7 @@ fn chosen_sources<'a>(
 
 /// What became of one source.
 enum SourceFound<'a> {
-    Here(Box<Candidate<'a>>),
+    Here(Box<InPlaceCandidate<'a>>),
     /// It stays as it is, because of this.
     Left(String),
     Refused(Because),
@@ -215,7 +205,7 @@ fn open<'a>(
     path: &Path,
     content: &InPlaceContent,
     root: &Dir,
-) -> Result<Candidate<'a>, Because> {
+) -> Result<InPlaceCandidate<'a>, Because> {
     let unread =
         |error: std::io::Error| Because::io(format!("cannot read {}", path.display()), &error);
     let resolved = Dir::resolve(path).map_err(unread)?;
@@ -258,7 +248,7 @@ fn open<'a>(
     let facts = ContentFacts::read(root, source, content.record.as_ref());
     let content =
         facts.map_err(|error| Because::io(format!("cannot read {}", source.to), &error))?;
-    Ok(Candidate {
+    Ok(InPlaceCandidate {
         source,
         live,
         there,

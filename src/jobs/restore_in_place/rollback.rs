@@ -8,13 +8,13 @@ use serde_json::json;
 use super::because::{Because, code};
 use super::caches;
 use super::digest::signature;
-use super::machine::{Machine, check_failed};
+use super::machine::{RestoreMachine, check_failed};
 use super::report::InPlaceReport;
 use super::resume::Continuation;
 use crate::base::progress::Stage;
 use crate::state::restores::{RecordPhase, RestoreStep};
 
-impl Machine<'_> {
+impl RestoreMachine<'_> {
     /// Rolls back because of a failure.
     pub(super) fn roll_back(mut self, because: Because) -> InPlaceReport {
         self.report.because.push(because);
@@ -222,7 +222,7 @@ impl Machine<'_> {
             return Ok(None);
         }
         let text = format!("{} changed since the restore", changed.join(", "));
-        let next = "to give these changes up: the same command with --discard-changes, which moves them to post-restore-…";
+        let next = "to give these changes up: the same command with --discard-changes, which moves them to post-restore-STAMP";
         Ok(Some(Because::new(code::LIVE_CHANGED, text, next)))
     }
 }

@@ -317,8 +317,8 @@ pub(super) fn copy_content(from: &File, to: &File, size: u64) -> io::Result<Opti
     Ok(Some(Hash(*hasher.finalize().as_bytes())))
 }
 
-/// Copies what is at `from`, a file or a tree, to the free name `to` as it is, flushed, and compares
-/// the two. Returns its digest.
+/// Copies what is at `from`, a file or a tree, to the free name `to` as it is, flushed, and
+/// compares the two. Returns its digest.
 pub(super) fn copy_as_it_is(item: &PlannedItem, from: &Slot, to: &Slot) -> io::Result<Digest> {
     let plain = PlannedItem {
         owner: None,

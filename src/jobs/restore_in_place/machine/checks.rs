@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::because::{Because, code};
 use super::super::plan::{InPlacePlan, ItemKind, PlannedItem};
-use super::Machine;
+use super::RestoreMachine;
 use crate::checks::{CheckResult, CheckSubject, run_checks};
 use crate::config::{PostCheck, SourceKind};
 use crate::state::restores::{RecordPhase, RestoreStep};
@@ -17,7 +17,7 @@ pub(super) enum CheckedContent {
     Live,
 }
 
-impl<'a> Machine<'a> {
+impl<'a> RestoreMachine<'a> {
     pub(in crate::jobs::restore_in_place) fn checks(
         &self,
         wanted: impl Fn(&PostCheck) -> bool,

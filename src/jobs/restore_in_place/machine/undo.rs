@@ -7,11 +7,11 @@ use serde_json::json;
 use super::super::because::Because;
 use super::super::mover::ItemMover;
 use super::super::report::InPlaceReport;
-use super::{Machine, Undoing};
+use super::{RestoreMachine, Undoing};
 use crate::base::progress::Stage;
 use crate::state::restores::{RecordPhase, RestoreStep};
 
-impl Machine<'_> {
+impl RestoreMachine<'_> {
     /// Brings back what was exchanged before all of it was, removes the copies, and starts the
     /// service again.
     pub(in crate::jobs::restore_in_place) fn undo(

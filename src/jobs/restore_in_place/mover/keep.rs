@@ -78,7 +78,8 @@ impl ItemMover<'_> {
         }
     }
 
-    /// Closes up the new database, if it is in place. If that is not possible, its log goes with it.
+    /// Closes up the new database, if it is in place. If that is not possible, its log goes with
+    /// it.
     pub(in crate::jobs::restore_in_place) fn close_new(
         &self,
         users: impl Fn() -> Result<Vec<FileUser>, Because>,

@@ -87,8 +87,8 @@ impl ItemMover<'_> {
         Ok(())
     }
 
-    /// Prepares the way back: a safety copy that is a copy is copied to the staging name, so that it
-    /// can be exchanged. Returns the detail for the journal; null: the old content is back.
+    /// Prepares the way back: a safety copy that is a copy is copied to the staging name, so that
+    /// it can be exchanged. Returns the detail for the journal; null: the old content is back.
     pub(in crate::jobs::restore_in_place) fn begin_back(&self) -> io::Result<Value> {
         if self.whose()? != Whose::New {
             return Ok(Value::Null);

@@ -3,10 +3,10 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
+use super::super::candidate::InPlaceCandidate;
 use super::super::digest;
 use super::super::plan::{ItemKind, OldContent, PlannedItem, PlannedPlace, ThingId};
 use super::super::slot::Slot;
-use super::Candidate;
 use crate::base::clock;
 use crate::base::ids::Stamp;
 use crate::base::openat::{Dir, Meta};
@@ -19,7 +19,7 @@ const NAME_BYTES: usize = 255;
 /// Returns the first stamp from now on that no safety copy has.
 pub(super) fn safety_stamp(
     config: &Config,
-    candidates: &[Candidate<'_>],
+    candidates: &[InPlaceCandidate<'_>],
 ) -> Result<Stamp, JobError> {
     let mut stamp = Stamp::at(clock::now())?;
     for _ in 0..10_000 {
@@ -52,7 +52,7 @@ const DISCARDED: &str = "post-restore";
 pub(super) fn item(
     config: &Config,
     preserve: Preserve,
-    one: &Candidate<'_>,
+    one: &InPlaceCandidate<'_>,
     id: &str,
     stamp: Stamp,
 ) -> Result<PlannedItem, JobError> {
