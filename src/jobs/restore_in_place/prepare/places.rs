@@ -66,8 +66,9 @@ pub(super) fn item(
     let is_across = match &config.restore.preserve_dir {
         None => false,
         Some(dir) => {
-            let nearest = Dir::resolve(dir)?.dir;
-            Meta::of_fd(&nearest)?.dev() != Meta::of_fd(&one.live.dir)?.dev()
+            let (nearest, own) = (Dir::resolve(dir)?.dir, &one.live.dir);
+            let is_other = Meta::of_fd(&nearest)?.dev() != Meta::of_fd(own)?.dev();
+            is_other || nearest.mount_id() != own.mount_id()
         }
     };
     let place = |kind: &str, dir: Option<&PathBuf>| match dir {
