@@ -123,7 +123,7 @@ impl Deployment {
             .edit_config("[[target]]", &format!("{lines}\n\n[[target]]"));
     }
 
-    /// Writes everything anew.
+    /// Writes everything again, with the content of this generation.
     fn become_generation(&self, generation: u64) {
         let root = self.root();
         for (index, path) in ["one/one.db", "two.db"].iter().enumerate() {

@@ -8,13 +8,13 @@ use serde_json::json;
 use super::because::{Because, code};
 use super::caches;
 use super::digest::signature;
-use super::machine::{Machine, check_failed};
+use super::machine::{RestoreMachine, check_failed};
 use super::report::InPlaceReport;
 use super::resume::Continuation;
 use crate::base::progress::Stage;
 use crate::state::restores::{RecordPhase, RestoreStep};
 
-impl Machine<'_> {
+impl RestoreMachine<'_> {
     /// Rolls back because of a failure.
     pub(super) fn roll_back(mut self, because: Because) -> InPlaceReport {
         self.report.because.push(because);
@@ -45,9 +45,14 @@ impl Machine<'_> {
     }
 
     /// Rolls back an open restore whose new content is in place.
-    pub(super) fn roll_back_open(self) -> InPlaceReport {
+    pub(super) fn roll_back_open(mut self) -> InPlaceReport {
         match Continuation::of(&self.log) {
             Continuation::Back => self.continue_back(),
+            // Originals whose copies are kept may be gone in part: the copies count from here on.
+            Continuation::Commit => match self.try_commit() {
+                Ok(()) => self.roll_back_by_hand(false),
+                Err(because) => self.stuck(because),
+            },
             _ => self.roll_back_by_hand(false),
         }
     }
@@ -113,7 +118,7 @@ impl Machine<'_> {
             let name = Some(item.name.as_str());
             self.mover(item)?
                 .close_new(|| self.services.users(&plan.items))?;
-            let again = self.mover(item)?.stage_safety_copy().map_err(|error| {
+            let again = self.mover(item)?.begin_back().map_err(|error| {
                 Because::io(
                     format!("cannot copy the safety copy of {}", item.name),
                     &error,
@@ -217,7 +222,7 @@ impl Machine<'_> {
             return Ok(None);
         }
         let text = format!("{} changed since the restore", changed.join(", "));
-        let next = "to give these changes up: the same command with --discard-changes, which moves them to post-restore-…";
+        let next = "to give these changes up: the same command with --discard-changes, which moves them to post-restore-STAMP";
         Ok(Some(Because::new(code::LIVE_CHANGED, text, next)))
     }
 }
