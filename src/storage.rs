@@ -42,6 +42,7 @@ mod spec;
 mod ssh;
 mod throttle;
 mod url;
+mod via;
 
 pub use contract::{Body, Listed, PutMode, PutOutcome, Storage, Thaw};
 pub use environment::Environment;
@@ -57,3 +58,4 @@ pub use open::{
 pub use patience::Patience;
 pub use place::place;
 pub use spec::TargetSpec;
+pub(crate) use via::{ViaCommand, ViaEnd, ViaError, ViaOutput, ViaProcess};
