@@ -16,6 +16,7 @@ pub mod ids;
 pub mod journal;
 pub(crate) mod local_time;
 pub mod lock;
+pub mod open_files;
 pub mod openat;
 pub mod ownership;
 pub mod panics;

@@ -1,5 +1,6 @@
 //! Recognizes mount points.
 
+use std::ffi::OsStr;
 use std::io;
 
 use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
@@ -18,6 +19,27 @@ impl Dir {
             }
             // Linux before 5.8, or a system call filter blocks statx.
             Ok(_) | Err(Errno::NOSYS) => self.is_on_another_device(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns whether something is mounted at `rel`, a directory or a file: then it cannot be
+    /// renamed. A missing `rel` is no mount point.
+    pub fn is_mounted(&self, rel: impl AsRef<OsStr>) -> io::Result<bool> {
+        let place = match self.open_place(rel.as_ref()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other?,
+        };
+        let root = StatxAttributes::MOUNT_ROOT;
+        match rustix::fs::statx(&place, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) {
+            Ok(stat) if stat.stx_attributes_mask.contains(root) => {
+                Ok(stat.stx_attributes.contains(root))
+            }
+            // Linux before 5.8, or a system call filter blocks statx.
+            Ok(_) | Err(Errno::NOSYS) => {
+                let (above, _) = self.parent_of(rel.as_ref())?;
+                Ok(Meta::of_fd(&place)?.dev() != Meta::of_fd(&above)?.dev())
+            }
             Err(error) => Err(error.into()),
         }
     }

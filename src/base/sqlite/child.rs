@@ -124,6 +124,10 @@ impl Child {
                 self.enter(database, access)?;
                 self.copy(database, target, Duration::from_millis(*busy_ms), *way)
             }
+            ChildWork::CloseUp { busy_ms } => {
+                self.enter(database, Access::Write)?;
+                self.close_up(database, Duration::from_millis(*busy_ms))
+            }
         }
     }
 
@@ -210,6 +214,30 @@ impl Child {
         self.answer(&ChildAnswer::Copied {
             waited_ms: milliseconds(self.waited),
         });
+        Ok(())
+    }
+
+    /// Takes the database for this process alone, moves the content of its log into its file, and
+    /// closes it as its last user does, which removes log and journal.
+    fn close_up(&mut self, database: &NamedFile, busy: Duration) -> Result<(), ChildAnswer> {
+        let fail = failed(Step::CloseUp);
+        may_write(database)?;
+        let conn = open(database, Way::Writable).map_err(&fail)?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+            .and_then(|_| conn.busy_timeout(BUSY_SLICE.min(busy)))
+            .and_then(|()| conn.execute_batch("PRAGMA locking_mode=EXCLUSIVE"))
+            .map_err(&fail)?;
+        self.until(busy, Step::CloseUp, || {
+            conn.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
+            let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+            let is_busy: i64 = conn.query_row(checkpoint, [], |row| row.get(0))?;
+            Ok(match is_busy {
+                0 => StepResult::Done,
+                _ => StepResult::Busy,
+            })
+        })?;
+        conn.close().map_err(|(_, error)| fail(error))?;
+        self.answer(&ChildAnswer::ClosedUp);
         Ok(())
     }
 

@@ -79,6 +79,8 @@ pub(crate) enum ChildWork {
         way: Way,
         copy: NamedFile,
     },
+    /// Plays the database's journal back or its log in, so that its one file is the database.
+    CloseUp { busy_ms: u64 },
 }
 
 /// How a database is opened for copying, beginning with the way that changes least.
@@ -103,6 +105,7 @@ pub(crate) enum Step {
     OpenCopy,
     Copy,
     FinishCopy,
+    CloseUp,
     Start,
 }
 
@@ -116,6 +119,7 @@ impl Step {
             Self::OpenCopy => "open the copy of",
             Self::Copy => "copy the database",
             Self::FinishCopy => "finish the copy of",
+            Self::CloseUp => "close up the database",
             Self::Start => "confine the process that opens",
         }
     }
@@ -133,6 +137,8 @@ pub(crate) enum ChildAnswer {
     Checked { inspection: Inspection, cpu_ms: u64 },
     /// The copy is complete, after this wait for locks.
     Copied { waited_ms: u64 },
+    /// The database is in its one file.
+    ClosedUp,
     /// The database stayed locked.
     Busy,
     /// SQLite needed more memory than it may use.

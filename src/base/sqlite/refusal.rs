@@ -131,6 +131,7 @@ pub(super) fn refused(
         ChildAnswer::Held { .. }
         | ChildAnswer::Unlocked
         | ChildAnswer::Checked { .. }
-        | ChildAnswer::Copied { .. } => silent(Silence::Unreadable, step, place),
+        | ChildAnswer::Copied { .. }
+        | ChildAnswer::ClosedUp => silent(Silence::Unreadable, step, place),
     }
 }
