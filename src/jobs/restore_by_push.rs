@@ -21,10 +21,9 @@ use serde_json::Value;
 
 use super::context::FrontEnd;
 use super::error::JobError;
-use super::in_place_content::{FetchError, FetchRequest};
+use super::in_place_content::{ContentScratch, FetchError, FetchRequest};
 use crate::base::openat::Dir;
 use crate::base::progress::{Progress, ProgressEvent, Stage};
-use crate::base::scratch_dir::ScratchDir;
 use crate::format::restored::RestoredRecord;
 use crate::restore::{PackRestoredError, RestorePlan, RestoreReport, pack_restored};
 use crate::storage::{ViaCommand, ViaProcess};
@@ -146,7 +145,7 @@ impl PushRestore {
     pub(crate) async fn run(
         self,
         fetch: FetchRequest,
-        scratch: &ScratchDir,
+        scratch: &ContentScratch,
         announce: &dyn Fn(&RestorePlan),
         front: &dyn FrontEnd,
     ) -> Result<PushRestoreReport, FetchError> {
@@ -157,7 +156,7 @@ impl PushRestore {
                 "this is the backup of {host}, and {via} leads to {there}"
             ));
         }
-        let dir = scratch.private().dir();
+        let dir = scratch.dir();
         let (restored, record) = fetch.restore_into(dir, TREE, announce, front).await?;
         let tree = dir.sub(TREE).map_err(JobError::from)?;
         Ok(self.send(&tree, &record, restored, front)?)

@@ -11,6 +11,7 @@ use crate::base::openat::Dir;
 use crate::base::scratch_dir::ScratchDir;
 use crate::base::units::size;
 use crate::config::{Config, Source, SourceKind};
+use crate::jobs::context::scratch_dir;
 use crate::jobs::error::JobError;
 
 /// The job's name in that of the directory.
@@ -60,6 +61,11 @@ impl ContentScratch {
         ))
     }
 
+    /// Makes a directory on the key holder's machine, in `parent` if the operator chose one.
+    pub(crate) fn for_push(parent: Option<&Path>) -> Result<Self, JobError> {
+        scratch_dir("push", parent).map(Self::owed)
+    }
+
     /// Registers the removal of `dir`.
     fn owed(dir: ScratchDir) -> Self {
         let private = std::sync::Arc::clone(dir.private());
@@ -79,7 +85,7 @@ impl ContentScratch {
     }
 
     /// Returns the open directory.
-    pub(super) fn dir(&self) -> &Dir {
+    pub(crate) fn dir(&self) -> &Dir {
         self.dir.private().dir()
     }
 }
