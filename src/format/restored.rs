@@ -1,5 +1,5 @@
 //! `restored.jsonl`: the record that a restore writes beside the restored files, so that a copy of
-//! them can be verified without the target (docs/format.md, 6).
+//! them can be verified without the target (docs/format.md, 8).
 //!
 //! JSON Lines: a header, one line per entry in the form of an index entry without extents, sorted
 //! by raw path bytes, and a last line with the number of entries and the BLAKE3 of everything
