@@ -43,6 +43,7 @@ impl InPlaceContent {
                     .with_next(RESTORE_AGAIN),
             );
         }
+        refuse_additional(&found, wanted, dir)?;
         warn_of_additional(&found, dir, front);
         let header = &record.header;
         Ok(Self {
@@ -98,6 +99,38 @@ impl RestoredRecord {
             "name the sources that are there in full with --only, or restore the whole snapshot: `sealift restore --to DIR`",
         ))
     }
+}
+
+/// Refuses entries that were not restored there, within the paths that are to be put in place.
+fn refuse_additional(
+    found: &RecordDifferences,
+    wanted: &[&str],
+    dir: &Path,
+) -> Result<(), JobError> {
+    let is_within = |path: &&String| {
+        let mut places = wanted.iter();
+        places.any(|to| Path::new(path.as_str()).starts_with(to))
+    };
+    let within: Vec<&str> = found
+        .additional
+        .iter()
+        .filter(is_within)
+        .map(String::as_str)
+        .collect();
+    if within.is_empty() {
+        return Ok(());
+    }
+    let named = within.iter().take(MOST_ADDITIONAL).copied();
+    let mut named = named.collect::<Vec<_>>().join(", ");
+    if let Some(more @ 1..) = within.len().checked_sub(MOST_ADDITIONAL) {
+        named += &format!(" and {more} more");
+    }
+    let text = format!(
+        "in {} there is more than was restored: {named}",
+        dir.display()
+    );
+    Err(JobError::work(text)
+        .with_next("remove what does not belong there, or restore the snapshot again"))
 }
 
 fn warn_of_additional(found: &RecordDifferences, dir: &Path, front: &dyn FrontEnd) {
