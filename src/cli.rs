@@ -25,6 +25,7 @@ mod man;
 mod memory;
 mod named_place;
 mod open;
+mod open_restore;
 mod output;
 mod pin;
 mod policy;
@@ -33,6 +34,7 @@ mod prune;
 mod remote;
 mod restore;
 mod retry_notes;
+mod rollback;
 mod screen;
 mod setup_args;
 mod signer_check;
@@ -132,6 +134,8 @@ enum Command {
     Ls(ls::LsArgs),
     /// Restore a snapshot from a target, and verify every file
     Restore(restore::RestoreArgs),
+    /// Undo a restore in place, or list or clean up such restores
+    Rollback(rollback::RollbackArgs),
     /// Decrypt archives to a tar on stdout
     Open(open::OpenArgs),
     /// Show how up to date each target is
@@ -176,6 +180,7 @@ impl Command {
     fn first_stage(&self) -> Option<Stage> {
         match self {
             Self::Backup(_) | Self::Push(_) | Self::Snapshot(_) => Some(Stage::Starting),
+            Self::Restore(args) if args.is_in_place() => Some(Stage::Starting),
             Self::Validate(_) => Some(Stage::Validating),
             Self::Catalog(_)
             | Self::List(_)
@@ -431,6 +436,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
+    open_restore::require_none(context, &command)?;
     match command {
         Command::Demo(args) => demo::run(context, &args),
         Command::Init(args) => init::run(context, &args),
@@ -445,6 +451,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::List(args) => list::run(context, &args),
         Command::Ls(args) => ls::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),
+        Command::Rollback(args) => rollback::run(context, &args),
         Command::Open(args) => open::run(context, &args),
         Command::Status(args) => status::run(context, &args),
         Command::Stats(args) => stats::run(context, &args),

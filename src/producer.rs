@@ -58,10 +58,14 @@ use take_source::{SourceTaker, TakenSource};
 use validate::{Checker, Findings};
 
 pub use backup_metadata::Validation;
+pub(crate) use copy_file::{CopyMtime, Original, dress, dress_entry};
 pub use error::{ProduceError, SourceError};
 pub use freed_bytes::freed_bytes;
 pub use leftovers::{Leftover, LeftoverKind, leftovers};
-pub use local_snapshots::{LocalSnapshot, delete, from_dir, in_place_of, left_out_of, list};
+pub use local_snapshots::{
+    LocalSnapshot, SnapshotFacts, SourceFacts, delete, facts_of, from_dir, in_place_of,
+    left_out_of, list,
+};
 pub(crate) use run_hook::RunHook;
 pub use survey::{DroppedTotal, SourceSurvey, Surveyor, find_source};
 pub use validate::validate;

@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod figures;
 pub mod machine;
 pub mod pins;
+pub mod restores;
 pub mod run_file;
 pub mod spool;
 pub mod staged_snapshot;
@@ -36,6 +37,9 @@ pub enum StateError {
     /// Another process holds the lock of this directory.
     #[error("another sealift is at work with the state directory {0}; wait for it to end")]
     Locked(String),
+    /// A restore in place has begun and not ended.
+    #[error("{0}")]
+    RestoreOpen(restores::OpenRestore),
     /// The catalog cannot be opened.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -60,16 +64,47 @@ pub struct State {
 
 impl State {
     /// Opens or creates `dir`, closes it to other users and locks it. The kernel releases the lock
-    /// when the process ends, however that happens.
+    /// when the process ends, however that happens. Fails while a restore in place is open.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
-        let failed = |operation, path: &Path| {
-            let path = path.display().to_string();
-            move |source| StateError::Io {
-                operation,
-                path,
-                source,
-            }
-        };
+        let locked = StateLock::take(dir)?;
+        let open = restores::open_restore(dir);
+        let open = open.map_err(failed("read the restores in", dir))?;
+        match open {
+            Some(open) => Err(StateError::RestoreOpen(open)),
+            None => locked.into_state(),
+        }
+    }
+
+    /// Closes the catalog, so that its one file is complete, and returns the directory and its
+    /// lock.
+    pub(crate) fn close(self) -> Result<(PathBuf, File), CatalogError> {
+        self.catalog.close()?;
+        Ok((self.dir, self._lock))
+    }
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    let path = path.display().to_string();
+    move |source| StateError::Io {
+        operation,
+        path,
+        source,
+    }
+}
+
+/// The locked state directory, whose catalog is not opened: a restore in place must work without
+/// it.
+#[derive(Debug)]
+pub struct StateLock {
+    dir: PathBuf,
+    /// Lines for the operator: other users can read or change the directory.
+    pub warnings: Vec<String>,
+    lock: File,
+}
+
+impl StateLock {
+    /// Creates `dir` if it is missing, closes it to other users and locks it.
+    pub fn take(dir: &Path) -> Result<Self, StateError> {
         crate::base::fs::create_private_dir(dir)
             .map_err(failed("make the state directory", dir))?;
         let warnings = close_to_others(dir).map_err(failed("protect the state directory", dir))?;
@@ -89,21 +124,23 @@ impl State {
             }
             Err(errno) => return Err(failed("lock", &lock_path)(io::Error::from(errno))),
         }
-        crate::base::fs::clear_abandoned(dir);
         Ok(Self {
             dir: dir.to_path_buf(),
-            catalog: Catalog::open(&dir.join("catalog.db"))?,
-            spool: Spool::open(&dir.join("spool"))?,
             warnings,
-            _lock: lock,
+            lock,
         })
     }
 
-    /// Closes the catalog, so that its one file is complete, and returns the directory and its
-    /// lock.
-    pub(crate) fn close(self) -> Result<(PathBuf, File), CatalogError> {
-        self.catalog.close()?;
-        Ok((self.dir, self._lock))
+    /// Opens the catalog and the spool.
+    fn into_state(self) -> Result<State, StateError> {
+        crate::base::fs::clear_abandoned(&self.dir);
+        Ok(State {
+            catalog: Catalog::open(&self.dir.join("catalog.db"))?,
+            spool: Spool::open(&self.dir.join("spool"))?,
+            dir: self.dir,
+            warnings: self.warnings,
+            _lock: self.lock,
+        })
     }
 }
 
@@ -130,6 +167,7 @@ const OWN_NAMES: &[&str] = &[
     "lock",
     "machine-id",
     "pins",
+    "restores",
     "run.",
     "scratch",
     "snapshots",

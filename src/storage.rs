@@ -58,4 +58,4 @@ pub use open::{
 pub use patience::Patience;
 pub use place::place;
 pub use spec::TargetSpec;
-pub(crate) use via::{ViaCommand, ViaEnd, ViaError, ViaOutput, ViaProcess};
+pub(crate) use via::{ViaCommand, ViaEnd, ViaOutput, ViaProcess};

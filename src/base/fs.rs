@@ -116,6 +116,27 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// The types of btrfs, bcachefs, f2fs and ZFS: these compress, so more may fit than is free.
+const COMPRESSING: [u64; 4] = [0x9123_683e, 0xca45_1a4e, 0xf2f5_2010, 0x2fc1_2fc1];
+/// The most compression that is assumed, as a factor.
+const MOST_COMPRESSION: u64 = 16;
+
+/// Returns the free bytes on the file system of `dir` if `needed` bytes do not fit there. `None`:
+/// they do, or the file system does not report its free space.
+pub fn lacks_room(dir: impl std::os::fd::AsFd, needed: u64) -> Option<u64> {
+    let found = rustix::fs::fstatfs(dir).ok()?;
+    let blocks = match rustix::process::geteuid().is_root() {
+        true => found.f_bfree,
+        false => found.f_bavail,
+    };
+    let free = blocks.saturating_mul(found.f_bsize as u64);
+    let fits = match COMPRESSING.contains(&(found.f_type as u64 & 0xffff_ffff)) {
+        true => free.saturating_mul(MOST_COMPRESSION),
+        false => free,
+    };
+    (found.f_blocks > 0 && needed > fits).then_some(free)
+}
+
 /// Returns an explanation if `path` begins with a `~` that no shell expanded: it would name a
 /// folder called `~`.
 pub fn unexpanded_home(path: &str) -> Option<String> {

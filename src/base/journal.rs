@@ -9,8 +9,9 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _};
 use std::marker::PhantomData;
+use std::os::unix::fs::FileExt as _;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,10 @@ struct LineIn<'a> {
 #[derive(Debug)]
 pub struct Journal<R> {
     file: File,
+    /// The number of the next record.
     next: u64,
+    /// Bytes of the complete records.
+    end: u64,
     records: PhantomData<fn(R)>,
 }
 
@@ -54,6 +58,7 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         Ok(Self {
             file,
             next: 1,
+            end: 0,
             records: PhantomData,
         })
     }
@@ -65,16 +70,16 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
         let Some((records, good_bytes)) = Self::read(dir, name)? else {
             return Ok(None);
         };
-        let mut file = dir.open_to_write(name)?;
+        let file = dir.open_to_write(name)?;
         if Meta::of_fd(&file)?.len() > good_bytes {
             file.set_len(good_bytes)?;
             file.sync_data()?;
         }
-        file.seek(SeekFrom::Start(good_bytes))?;
         let next = records.len() as u64 + 1;
         let journal = Self {
             file,
             next,
+            end: good_bytes,
             records: PhantomData,
         };
         Ok(Some((journal, records)))
@@ -120,10 +125,22 @@ impl<R: Serialize + DeserializeOwned> Journal<R> {
             record: &record,
         })?;
         line.push(b'\n');
-        self.file.write_all(&line)?;
-        self.file.sync_data()?;
+        let written = self.file.write_all_at(&line, self.end);
+        if let Err(error) = written.and_then(|()| self.file.sync_data()) {
+            // It does not count, and the next record takes its place.
+            let _ = self.file.set_len(self.end);
+            return Err(error);
+        }
         self.next += 1;
+        self.end += line.len() as u64;
         Ok(())
+    }
+
+    /// Reserves room for records of this many bytes, so that they can be written on a full disk, if
+    /// the file system can do that.
+    pub fn reserve(&self, bytes: u64) {
+        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+        let _ = rustix::fs::fallocate(&self.file, flags, self.end, bytes);
     }
 }
 

@@ -190,6 +190,20 @@ pub enum Stage {
     Trying,
     /// A restore checks what it wrote and puts it in place.
     Finishing,
+    /// A restore in place copies a source's new content beside its live path.
+    Staging,
+    /// A restore in place stops what uses the data.
+    StoppingService,
+    /// A restore in place closes up a source's old content, or copies it.
+    KeepingOld,
+    /// A restore in place exchanges a source's old and new content.
+    PuttingInPlace,
+    /// A restore in place starts what uses the data.
+    StartingService,
+    /// The checks of a restore in place run.
+    CheckingService,
+    /// A restore in place brings old content back.
+    RollingBack,
 }
 
 impl Display for Stage {
@@ -209,6 +223,13 @@ impl Display for Stage {
             Self::Rebuilding => "rebuilding the index",
             Self::Trying => "trying the targets",
             Self::Finishing => "checking and finishing",
+            Self::Staging => "copying the new content",
+            Self::StoppingService => "stopping the service",
+            Self::KeepingOld => "keeping the old content",
+            Self::PuttingInPlace => "putting it in place",
+            Self::StartingService => "starting the service",
+            Self::CheckingService => "checking the service",
+            Self::RollingBack => "rolling back",
         })
     }
 }

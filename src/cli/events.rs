@@ -263,7 +263,12 @@ impl EventSink {
 /// Returns the name of the field that says what a stage is about.
 fn subject_of(stage: Stage) -> &'static str {
     match stage {
-        Stage::Producing | Stage::Validating => "source",
+        Stage::Producing
+        | Stage::Validating
+        | Stage::Staging
+        | Stage::KeepingOld
+        | Stage::PuttingInPlace
+        | Stage::RollingBack => "source",
         Stage::InspectingTargets | Stage::Publishing | Stage::Pruning | Stage::Trying => "target",
         _ => "host",
     }

@@ -1,6 +1,9 @@
 //! `restore`: restores a snapshot to a new directory and verifies every file. Needs no
 //! configuration.
 
+mod content;
+pub(super) mod in_place;
+mod push;
 mod thaw;
 
 use std::path::{Path, PathBuf};
@@ -41,11 +44,21 @@ pub(super) struct RestoreArgs {
     #[command(flatten)]
     remote: RemoteArgs,
     /// An identity file (age, age with a passphrase, OpenSSH); can be repeated
-    #[arg(long, short, value_name = "FILE", required_unless_present = "resume")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        required_unless_present_any = ["resume", "in_place"],
+    )]
     identity: Vec<PathBuf>,
     /// The directory to restore to; it must be new or empty
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present_any = ["resume", "in_place"],
+        conflicts_with = "in_place",
+    )]
+    to: Option<PathBuf>,
     /// Move what is at DIR aside first
     #[arg(long)]
     overwrite: bool,
@@ -68,27 +81,55 @@ pub(super) struct RestoreArgs {
     /// Show what would be restored, without restoring
     #[arg(long)]
     dry_run: bool,
-    /// Finish a restore with --overwrite that was interrupted while it moved files into DIR
-    #[arg(long, conflicts_with_all = ["overwrite", "thaw", "dry_run", "at_least", "devices"])]
+    /// Finish or undo a restore that was interrupted: the one in place, or with --to one with
+    /// --overwrite that moved files into DIR
+    #[arg(
+        long,
+        conflicts_with_all = ["overwrite", "thaw", "dry_run", "at_least", "devices", "in_place"],
+    )]
     resume: bool,
+    #[command(flatten)]
+    place: in_place::InPlaceArgs,
+    #[command(flatten)]
+    content: content::ContentArgs,
+}
+
+impl RestoreArgs {
+    /// Whether it restores in place, or continues to.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.place.in_place || (self.resume && self.to.is_none())
+    }
+
+    /// Whether the content is received on standard input.
+    pub(super) fn is_received(&self) -> bool {
+        self.content.stdin
+    }
+
+    /// Whether it continues a restore.
+    pub(super) fn is_resume(&self) -> bool {
+        self.resume
+    }
 }
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
-    if args.resume {
-        return resume(&args.to, context.json);
-    }
+    let to = match (&args.to, args.resume) {
+        (Some(to), true) => return resume(to, context.json),
+        (None, true) => return in_place::resume(context, &args.place),
+        (None, false) => return in_place::run(context, args),
+        (Some(to), false) => to,
+    };
     let started = Instant::now();
     let choice = args.narrow.narrow(&args.snapshot)?;
     let identities = Arc::new(Identities::load(&args.identity, &prompt())?);
     if !args.dry_run
-        && let Ok(dirs) = confinement::around(&args.to)
+        && let Ok(dirs) = confinement::around(to)
     {
         confinement::confine(context, &args.remote, &identities, dirs)?;
     }
     let runtime = runtime()?;
     let mut request = RestoreRequest {
         snapshot: choice,
-        to: args.to.clone(),
+        to: to.clone(),
         paths: args
             .paths
             .iter()

@@ -89,6 +89,18 @@ fn print(report: &StatusReport) -> Result<(), Failure> {
     for note in &report.notes {
         output::print_line(format_args!("next backup: {note}"))?;
     }
+    if let Some(open) = &report.restore_open {
+        verdict::print_line(format_args!("restore in place: ATTENTION: {}", open.text))?;
+        output::print_line(format_args!("  next: {}", open.next))?;
+    }
+    for copy in &report.safety_copies {
+        output::print_line(format_args!(
+            "safety copy {}, {}: may be deleted since {} (`sealift rollback --clean`)",
+            copy.path,
+            output::size(copy.bytes),
+            copy.deletable_from.format("%Y-%m-%d")
+        ))?;
+    }
     for finding in &report.findings {
         verdict::print_line(format_args!("shrunk: ATTENTION: {}", finding.text))?;
         output::print_line(format_args!("  next: {}", finding.next))?;

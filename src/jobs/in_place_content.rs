@@ -7,8 +7,14 @@ mod scratch;
 
 use std::path::PathBuf;
 
+use super::context::FrontEnd;
+use super::error::JobError;
+use super::local_snapshots;
 use crate::base::ids::Stamp;
+use crate::base::snapshot_choice::SnapshotChoice;
+use crate::config::Config;
 use crate::format::restored::RestoredRecord;
+use crate::producer;
 
 pub(crate) use fetched::{FetchError, FetchRequest};
 pub(crate) use pushed::Receiving;
@@ -52,5 +58,28 @@ pub(crate) struct InPlaceContent {
     /// `validate` does.
     pub(crate) record: Option<RestoredRecord>,
     /// Deletes the directory at the end. `None`: it stays.
-    pub(crate) scratch: Option<ContentScratch>,
+    pub(crate) _scratch: Option<ContentScratch>,
+}
+
+impl InPlaceContent {
+    /// Returns the snapshot of this host that `choice` means.
+    pub(crate) fn local(
+        config: &Config,
+        choice: &SnapshotChoice,
+        front: &dyn FrontEnd,
+    ) -> Result<Self, JobError> {
+        let dir = local_snapshots::find(config, choice, front)?;
+        let facts = producer::facts_of(&dir);
+        let Some(stamp) = facts.stamp else {
+            return Err(JobError::work(format!("{} has no stamp", dir.display())));
+        };
+        Ok(Self {
+            dir,
+            stamp,
+            host: facts.host.unwrap_or_default(),
+            origin: ContentOrigin::LocalSnapshot,
+            record: None,
+            _scratch: None,
+        })
+    }
 }

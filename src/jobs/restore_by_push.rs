@@ -55,7 +55,7 @@ pub(crate) struct PushRestoreRequest {
     pub(crate) flags: Vec<&'static str>,
     /// What becomes of the old content, as the option `--preserve` has it. `None`: the host's
     /// setting.
-    pub(crate) preserve: Option<&'static str>,
+    pub(crate) preserve: Option<String>,
 }
 
 /// How a restore by push ended.
@@ -106,8 +106,8 @@ impl PushRestoreRequest {
             }
             words.extend(["--only".to_owned(), name.clone()]);
         }
-        if let Some(preserve) = self.preserve {
-            words.extend(["--preserve".to_owned(), preserve.to_owned()]);
+        if let Some(preserve) = &self.preserve {
+            words.extend(["--preserve".to_owned(), preserve.clone()]);
         }
         words.extend(self.flags.iter().map(|flag| (*flag).to_owned()));
         Ok(words)

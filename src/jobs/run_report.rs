@@ -157,7 +157,7 @@ impl RunReport {
 }
 
 /// Returns a new ULID: 48 bits of time in milliseconds, 80 random bits.
-fn run_id(now: DateTime<Utc>) -> String {
+pub(crate) fn run_id(now: DateTime<Utc>) -> String {
     let mut random = [0; 10];
     // Without random bits, the time must do.
     let _ = getrandom::fill(&mut random);

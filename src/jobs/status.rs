@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 use super::context::{FrontEnd, open_catalog, runtime};
 use super::error::JobError;
 use super::push::{PresentSigner, Target, resealing};
+use super::restore_in_place;
 use super::shrunk::{self, ShrinkFinding};
 use super::signer_change::present_signer;
 use super::targets::{open_target, own_trust};
@@ -29,6 +30,7 @@ use crate::keys::recipients::Recipients;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::scrub::Problem;
 use crate::state::catalog::{Catalog, PublicationState};
+use crate::state::restores::{self, RestoreStep};
 use checks::{STALE, incomplete, stale};
 pub(crate) use last_run::{LastRun, RUNNING, UNFINISHED};
 
@@ -52,6 +54,61 @@ pub(crate) struct StatusReport {
     pub(crate) notes: Vec<String>,
     pub(crate) targets: Vec<TargetHealth>,
     pub(crate) findings: Vec<ShrinkFinding>,
+    /// The restore in place that has begun and not ended. `None`: there is none.
+    pub(crate) restore_open: Option<RestoreOpenFinding>,
+    /// Safety copies of restores in place that may be deleted. They need no attention.
+    pub(crate) safety_copies: Vec<SafetyCopyReminder>,
+}
+
+/// A restore in place that has begun and not ended: the data may be between two states.
+#[derive(Debug, Serialize)]
+pub(crate) struct RestoreOpenFinding {
+    /// The restore's id.
+    pub(crate) id: String,
+    /// The step that it is at.
+    pub(crate) step: RestoreStep,
+    /// A sentence without its final period.
+    pub(crate) text: String,
+    pub(crate) next: &'static str,
+}
+
+/// A safety copy that is older than `keep_preserved`.
+#[derive(Debug, Serialize)]
+pub(crate) struct SafetyCopyReminder {
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
+    /// Since when it may be deleted.
+    pub(crate) deletable_from: DateTime<Utc>,
+}
+
+/// Returns what `status` says about restores in place.
+fn restores_in_place(
+    config: &Config,
+) -> Result<(Option<RestoreOpenFinding>, Vec<SafetyCopyReminder>), JobError> {
+    let open = restores::open_restore(&config.state)?;
+    let open = open.map(|open| match restores::is_running(&config.state) {
+        true => RestoreOpenFinding {
+            text: "a restore in place is running".to_owned(),
+            id: open.id,
+            step: open.step,
+            next: "wait for it to end",
+        },
+        false => RestoreOpenFinding {
+            text: open.to_string(),
+            id: open.id,
+            step: open.step,
+            next: "sealift restore --resume",
+        },
+    });
+    let old = restore_in_place::list(config)?.into_iter();
+    let old = old.filter(|one| one.is_deletable).filter_map(|one| {
+        Some(SafetyCopyReminder {
+            path: one.safety_copy.or(one.failed_copy)?,
+            bytes: one.kept_bytes,
+            deletable_from: one.deletable_from?,
+        })
+    });
+    Ok((open, old.collect()))
 }
 
 /// The state of one target.
@@ -155,6 +212,7 @@ pub(crate) fn run(
         Ok::<_, JobError>(())
     });
     runtime.block_on(futures::future::try_join_all(looks))?;
+    let (restore_open, safety_copies) = restores_in_place(config)?;
     let last_complete = catalog.as_ref().map(Catalog::last_complete_run);
     let last_complete = last_complete.transpose()?.flatten();
     Ok(StatusReport {
@@ -168,6 +226,8 @@ pub(crate) fn run(
         notes: resealing.into_iter().collect(),
         targets,
         findings: shrunk::read(config, catalog.as_ref(), now),
+        restore_open,
+        safety_copies,
     })
 }
 
@@ -191,6 +251,7 @@ impl StatusReport {
         !self.targets.is_empty()
             && self.targets.iter().all(is_well)
             && self.findings.is_empty()
+            && self.restore_open.is_none()
             && self.refusal.is_none()
             && !has_failed
     }

@@ -30,7 +30,7 @@ pub(super) enum FileCopyError {
 
 /// Which modification time a copy has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CopyMtime {
+pub(crate) enum CopyMtime {
     /// The one of the original.
     Original,
     /// The time at which the copy was written.
@@ -39,7 +39,7 @@ pub(super) enum CopyMtime {
 
 /// The metadata that a copy takes over, read from one descriptor of the original.
 #[derive(Debug)]
-pub(super) struct Original {
+pub(crate) struct Original {
     pub meta: Meta,
     pub xattrs: BTreeMap<OsString, Vec<u8>>,
 }
@@ -142,7 +142,7 @@ fn copy_run(
 ///
 /// Adds a note, once per kind, on what this user or file system may not set. The order matters: a
 /// change of owner clears set-id bits and file capabilities.
-pub(super) fn dress(
+pub(crate) fn dress(
     to: impl AsFd,
     original: &Original,
     copy_mtime: CopyMtime,
@@ -161,7 +161,7 @@ pub(super) fn dress(
 }
 
 /// [`dress`] for a symlink, a FIFO or a device, which cannot be opened.
-pub(super) fn dress_entry(
+pub(crate) fn dress_entry(
     to: &Dir,
     rel: &OsStr,
     original: &Original,

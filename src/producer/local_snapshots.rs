@@ -71,6 +71,63 @@ pub fn in_place_of(dir: &Path) -> Vec<String> {
         .collect()
 }
 
+/// What the metadata of a snapshot says about where it was made.
+#[derive(Debug, Clone, Default)]
+pub struct SnapshotFacts {
+    /// The host that made it. `None`: it does not say.
+    pub host: Option<String>,
+    /// Its stamp. `None`: it does not say.
+    pub stamp: Option<Stamp>,
+    /// Its sources.
+    pub sources: Vec<SourceFacts>,
+}
+
+/// What the metadata of a snapshot says about one source.
+#[derive(Debug, Clone)]
+pub struct SourceFacts {
+    /// The source's name.
+    pub name: String,
+    /// Its path on the host that made the snapshot. `None`: it does not say.
+    pub path: Option<PathBuf>,
+    /// Its place in the snapshot.
+    pub to: String,
+    /// The snapshot holds it.
+    pub present: bool,
+    /// It was copied into the snapshot's directory. False: it was read in place.
+    pub staged: bool,
+}
+
+/// Returns what the metadata of the snapshot in `dir` says about where it was made.
+pub fn facts_of(dir: &Path) -> SnapshotFacts {
+    let chosen = Chosen::open(dir).ok().filter(Chosen::is_dir);
+    let Some(chosen) = chosen else {
+        return SnapshotFacts::default();
+    };
+    let metadata = Metadata::read(chosen.dir()).ok().flatten();
+    let section = metadata
+        .as_ref()
+        .and_then(|metadata| metadata.sealift.clone());
+    let host = section.as_ref().map(|section| section.host.clone());
+    let entries = match section {
+        Some(section) => section.sources,
+        None => validate::atocore_layout(chosen.dir(), metadata.as_ref()),
+    };
+    let sources = entries.into_iter().map(|entry| SourceFacts {
+        name: entry.name,
+        path: Some(PathBuf::from(entry.path)).filter(|path| path.is_absolute()),
+        to: entry.to,
+        present: entry.present && entry.left_out.is_none(),
+        staged: entry.stage,
+    });
+    let name = chosen.path().file_name().and_then(|name| name.to_str());
+    let of_name = name.and_then(|name| name.parse().ok());
+    SnapshotFacts {
+        host: host.filter(|host| !host.is_empty()),
+        stamp: of_name.or_else(|| metadata.as_ref().and_then(Metadata::stamp)),
+        sources: sources.collect(),
+    }
+}
+
 fn stamps(dir: &Path) -> io::Result<Vec<(Stamp, Chosen)>> {
     let dir = match Dir::open(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

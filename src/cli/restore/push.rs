@@ -48,7 +48,7 @@ pub(super) struct RemoteOptions {
     /// Options without a value, such as `--no-checks`.
     pub(super) flags: Vec<&'static str>,
     /// The value of `--preserve`. `None`: it is not given.
-    pub(super) preserve: Option<&'static str>,
+    pub(super) preserve: Option<String>,
 }
 
 /// Prints what came of it; ends as the restore there ended.

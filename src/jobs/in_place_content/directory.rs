@@ -52,7 +52,7 @@ impl InPlaceContent {
             host: header.host.to_string(),
             origin: ContentOrigin::Directory,
             record: Some(record),
-            scratch: None,
+            _scratch: None,
         })
     }
 }

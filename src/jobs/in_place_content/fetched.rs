@@ -113,7 +113,7 @@ impl InPlaceContent {
             host: record.header.host.to_string(),
             origin: ContentOrigin::Target(label),
             record: Some(record),
-            scratch: Some(scratch),
+            _scratch: Some(scratch),
         };
         Ok((content, report))
     }

@@ -81,7 +81,7 @@ impl Receiving {
             host: subject,
             origin: ContentOrigin::Pushed,
             record: Some(record),
-            scratch: Some(scratch),
+            _scratch: Some(scratch),
         })
     }
 }

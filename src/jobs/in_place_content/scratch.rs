@@ -70,7 +70,7 @@ impl ContentScratch {
     fn owed(dir: ScratchDir) -> Self {
         let private = std::sync::Arc::clone(dir.private());
         let owed = CleanupGuard::register(move || match private.remove() {
-            Ok(()) => "removed the content of the restore; nothing was changed by it".to_owned(),
+            Ok(()) => "removed the decrypted files".to_owned(),
             Err(error) => format!(
                 "{} holds decrypted files and could not be removed ({error}): remove it",
                 private.dir().path().display()

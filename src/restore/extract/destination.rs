@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, StatxAttributes, StatxFlags, accessat, statx};
 
 use super::inside::{self, INSIDE_PREFIX};
+use crate::base::fs::lacks_room;
 use crate::base::openat::{Dir, Meta, PrivateDir};
 
 /// Why nothing can be restored to a destination.
@@ -56,11 +57,6 @@ pub enum DestinationError {
         free: u64,
     },
 }
-
-/// The types of btrfs, bcachefs, f2fs and ZFS: these compress, so more may fit than is free.
-const COMPRESSING: [u64; 4] = [0x9123_683e, 0xca45_1a4e, 0xf2f5_2010, 0x2fc1_2fc1];
-/// The most compression that is assumed, as a factor.
-const MOST_COMPRESSION: u64 = 16;
 
 /// The place of the staging directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,23 +191,13 @@ impl Destination {
     /// Refuses a restore that cannot fit, before it fills the disk. Accepts all if the file system
     /// does not report its free space.
     pub(crate) fn require_room(&self, needed: u64) -> Result<(), DestinationError> {
-        let Ok(found) = rustix::fs::fstatfs(self.near()) else {
-            return Ok(());
-        };
-        let blocks = match rustix::process::geteuid().is_root() {
-            true => found.f_bfree,
-            false => found.f_bavail,
-        };
-        let free = blocks.saturating_mul(found.f_bsize as u64);
-        let fits = match COMPRESSING.contains(&(found.f_type as u64 & 0xffff_ffff)) {
-            true => free.saturating_mul(MOST_COMPRESSION),
-            false => free,
-        };
-        if found.f_blocks == 0 || needed <= fits {
-            return Ok(());
+        match lacks_room(self.near(), needed) {
+            None => Ok(()),
+            Some(free) => {
+                let path = self.path.clone();
+                Err(DestinationError::NoRoom { path, needed, free })
+            }
         }
-        let path = self.path.clone();
-        Err(DestinationError::NoRoom { path, needed, free })
     }
 }
 

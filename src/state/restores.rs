@@ -1,0 +1,408 @@
+//! The restores in place of this host: `restores/<ULID>/` in the state directory, each with its
+//! plan and its journal.
+//!
+//! A restore is open from its journal's first record to its last: one of a [final
+//! step](RestoreStep::is_final). While one is open, the data may be between two states, so no other
+//! job may use the state directory: [`State::open`](super::State::open) refuses. One restore at a
+//! time is open: its process holds the lock of the state directory and that of `restores/lock`,
+//! which shows other processes that it is running.
+
+use std::io;
+use std::path::Path;
+
+use chrono::{DateTime, SubsecRound as _, Utc};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::clock;
+use crate::base::ids::Stamp;
+use crate::base::journal::Journal;
+use crate::base::openat::{Dir, Kind};
+
+/// The directory in the state directory.
+pub const RESTORES: &str = "restores";
+/// The journal of one restore.
+const JOURNAL: &str = "journal.jsonl";
+/// The plan of one restore.
+pub const PLAN: &str = "plan.json";
+const LOCK: &str = "lock";
+/// Room for the journal of a restore of some dozens of items.
+const RESERVED_BYTES: u64 = 64 << 10;
+/// Digits of an id, a ULID.
+const ID_DIGITS: usize = 26;
+
+/// A step of a restore in place, in the order in which they are taken; from `RollbackStopping` on,
+/// on the way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreStep {
+    /// The plan is on disk.
+    Planned,
+    /// New content is copied beside the live paths.
+    Staged,
+    /// What uses the data is stopped.
+    Stopping,
+    /// Nothing uses the data.
+    Stopped,
+    /// The old content is closed up, and copied if its safety copy is a copy.
+    Preserving,
+    /// New content takes the place of the old.
+    Swapping,
+    /// All new content is in its place.
+    Swapped,
+    /// What uses the data is started.
+    Starting,
+    /// It is started.
+    Started,
+    /// The checks run.
+    Checking,
+    /// The end: the new content stays.
+    Committed,
+    /// The end: it was given up before anything was replaced.
+    Undone,
+    /// On the way back: what uses the data is stopped.
+    RollbackStopping,
+    /// Old content takes its place again.
+    Unswapping,
+    /// On the way back: what uses the data is started.
+    RollbackStarting,
+    /// On the way back: the checks have run.
+    RollbackChecked,
+    /// The end: the old content is back.
+    RolledBack,
+    /// After the end: the safety copy was deleted.
+    Cleaned,
+}
+
+impl RestoreStep {
+    /// Returns whether the restore has ended.
+    pub fn is_final(self) -> bool {
+        matches!(
+            self,
+            Self::Committed | Self::Undone | Self::RolledBack | Self::Cleaned
+        )
+    }
+
+    /// Returns the step as the journal names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Staged => "staged",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Preserving => "preserving",
+            Self::Swapping => "swapping",
+            Self::Swapped => "swapped",
+            Self::Starting => "starting",
+            Self::Started => "started",
+            Self::Checking => "checking",
+            Self::Committed => "committed",
+            Self::Undone => "undone",
+            Self::RollbackStopping => "rollback_stopping",
+            Self::Unswapping => "unswapping",
+            Self::RollbackStarting => "rollback_starting",
+            Self::RollbackChecked => "rollback_checked",
+            Self::RolledBack => "rolled_back",
+            Self::Cleaned => "cleaned",
+        }
+    }
+
+    /// Returns a clause on the step, such as `it put db in place`.
+    fn clause(self, item: &str) -> String {
+        let clause = match self {
+            Self::Planned => "it began",
+            Self::Staged => "it copied the new content",
+            Self::Stopping | Self::Stopped => "it stopped the service",
+            Self::Preserving => return format!("it kept the old content of {item}"),
+            Self::Swapping => return format!("it put {item} in place"),
+            Self::Swapped | Self::Starting | Self::Started => "it started the service",
+            Self::Checking => "its checks ran",
+            Self::RollbackStopping => "it began to go back",
+            Self::Unswapping => return format!("it put the old {item} back"),
+            Self::RollbackStarting | Self::RollbackChecked => {
+                "it started the service with the old content"
+            }
+            Self::Committed | Self::Undone | Self::RolledBack | Self::Cleaned => "it ended",
+        };
+        clause.to_owned()
+    }
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordPhase {
+    /// It is about to be taken.
+    Intend,
+    /// It is done.
+    Done,
+    /// It failed.
+    Failed,
+}
+
+/// One record of a restore's journal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreRecord {
+    /// The step.
+    pub step: RestoreStep,
+    /// The item that it is about. `None`: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<String>,
+    /// How far it is.
+    pub phase: RecordPhase,
+    /// When it was written.
+    pub at: DateTime<Utc>,
+    /// What a later process must know; null: nothing.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub detail: Value,
+}
+
+/// The journal of one restore, with its records.
+#[derive(Debug)]
+pub struct RestoreLog {
+    /// Its directory.
+    pub dir: Dir,
+    /// Its id, a ULID.
+    pub id: String,
+    /// The records that are on disk.
+    pub records: Vec<RestoreRecord>,
+    /// `None`: it was opened for reading only.
+    journal: Option<Journal<RestoreRecord>>,
+}
+
+impl RestoreLog {
+    /// Returns the step of the last record.
+    pub fn step(&self) -> Option<RestoreStep> {
+        self.records.last().map(|record| record.step)
+    }
+
+    /// Returns whether the restore has begun and not ended.
+    pub fn is_open(&self) -> bool {
+        self.step().is_some_and(|step| !step.is_final())
+    }
+
+    /// Returns whether a record of this step, item and phase is on disk.
+    pub fn has(&self, step: RestoreStep, item: Option<&str>, phase: RecordPhase) -> bool {
+        self.find(step, item, phase).is_some()
+    }
+
+    /// Returns the last record of this step, item and phase.
+    pub fn find(
+        &self,
+        step: RestoreStep,
+        item: Option<&str>,
+        phase: RecordPhase,
+    ) -> Option<&RestoreRecord> {
+        self.records.iter().rev().find(|record| {
+            record.step == step && record.item.as_deref() == item && record.phase == phase
+        })
+    }
+
+    /// Appends a record, which is on disk when this returns.
+    pub fn append(
+        &mut self,
+        step: RestoreStep,
+        item: Option<&str>,
+        phase: RecordPhase,
+        detail: Value,
+    ) -> io::Result<()> {
+        let record = RestoreRecord {
+            step,
+            item: item.map(str::to_owned),
+            phase,
+            at: clock::now().trunc_subsecs(3),
+            detail,
+        };
+        let Some(journal) = &mut self.journal else {
+            return Err(io::Error::other("the journal is open for reading only"));
+        };
+        journal.append(&record)?;
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// Returns what this restore was doing, for messages.
+    pub fn summary(&self) -> OpenRestore {
+        let last = self.records.last();
+        let stamp = self.records.first().and_then(|record| {
+            let text = record.detail.get("stamp")?.as_str()?;
+            text.parse::<Stamp>().ok()
+        });
+        let item = last.and_then(|last| last.item.as_deref());
+        let step = last.map_or(RestoreStep::Planned, |last| last.step);
+        OpenRestore {
+            id: self.id.clone(),
+            stamp,
+            step,
+            clause: step.clause(item.unwrap_or("its content")),
+        }
+    }
+}
+
+/// A restore that was begun and has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRestore {
+    /// Its id.
+    pub id: String,
+    /// The snapshot's stamp. `None`: the first record does not show it.
+    pub stamp: Option<Stamp>,
+    /// The step that it was at.
+    pub step: RestoreStep,
+    /// What it was doing, such as `it put db in place`.
+    clause: String,
+}
+
+impl std::fmt::Display for OpenRestore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a restore")?;
+        if let Some(stamp) = self.stamp {
+            write!(f, " of {}", stamp.time().format("%Y-%m-%d"))?;
+        }
+        write!(
+            f,
+            " was interrupted while {}; finish or undo it first: sealift restore --resume",
+            self.clause
+        )
+    }
+}
+
+/// Returns the directory of the restores in the state directory `state`; `None`: there is none yet.
+fn open_dir(state: &Path) -> io::Result<Option<Dir>> {
+    match Dir::open(&state.join(RESTORES)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// Returns the logs of all restores, oldest first, for reading. A directory without a journal
+/// belongs to a restore that had not begun, and is left out.
+pub fn logs(state: &Path) -> io::Result<Vec<RestoreLog>> {
+    let Some(dir) = open_dir(state)? else {
+        return Ok(Vec::new());
+    };
+    let mut ids: Vec<String> = Vec::new();
+    for entry in dir.entries()? {
+        let id = entry.name.to_str().filter(|name| name.len() == ID_DIGITS);
+        if let Some(id) = id.filter(|_| entry.kind == Kind::Dir) {
+            ids.push(id.to_owned());
+        }
+    }
+    ids.sort_unstable();
+    let mut found = Vec::new();
+    for id in ids {
+        let own = dir.sub(&id)?;
+        if let Some((records, _)) = Journal::read(&own, JOURNAL)? {
+            found.push(RestoreLog {
+                dir: own,
+                id,
+                records,
+                journal: None,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the open restore in the state directory `state`, if there is one.
+pub fn open_restore(state: &Path) -> io::Result<Option<OpenRestore>> {
+    let open = logs(state)?.into_iter().find(RestoreLog::is_open);
+    Ok(open.map(|log| log.summary()))
+}
+
+/// Returns whether the process of a restore is running.
+pub fn is_running(state: &Path) -> bool {
+    let lock = open_dir(state).ok().flatten();
+    let lock = lock.and_then(|dir| Some(dir.open_file(LOCK).ok()?.0));
+    lock.is_some_and(|lock| {
+        let probed = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared);
+        matches!(probed, Err(rustix::io::Errno::WOULDBLOCK))
+    })
+}
+
+/// The directory of the restores, locked for one process.
+#[derive(Debug)]
+pub struct Restores {
+    dir: Dir,
+    _lock: std::fs::File,
+}
+
+impl Restores {
+    /// Opens the directory in the state directory `state`, and makes it if it is missing. Fails with
+    /// `WouldBlock` if the process of another restore is running.
+    pub fn lock(state: &Path) -> io::Result<Self> {
+        let state = Dir::open(state)?;
+        let dir = state.make_dirs(RESTORES, 0o700)?;
+        let lock = match dir.open_to_write(LOCK) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let made = dir.create_file(LOCK, 0o600)?;
+                state.sync()?;
+                made
+            }
+            other => other?,
+        };
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { dir, _lock: lock })
+    }
+
+    /// Makes the directory of a new restore with its plan, and begins its journal; `first` is the
+    /// detail of its first record. All of it is on disk when this returns.
+    pub fn begin(&self, id: &str, plan: &[u8], first: Value) -> io::Result<RestoreLog> {
+        let dir = self.dir.make_dir(id, 0o700)?;
+        let mut file = dir.create_file(PLAN, 0o600)?;
+        io::Write::write_all(&mut file, plan)?;
+        file.sync_all()?;
+        dir.sync()?;
+        self.dir.sync()?;
+        let journal = Journal::create(&dir, JOURNAL)?;
+        journal.reserve(RESERVED_BYTES);
+        let mut log = RestoreLog {
+            journal: Some(journal),
+            dir,
+            id: id.to_owned(),
+            records: Vec::new(),
+        };
+        log.append(RestoreStep::Planned, None, RecordPhase::Done, first)?;
+        Ok(log)
+    }
+
+    /// Opens the log of the restore `id` for appending. `None`: there is no such restore.
+    pub fn open(&self, id: &str) -> io::Result<Option<RestoreLog>> {
+        let dir = match self.dir.sub(id) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let Some((journal, records)) = Journal::open(&dir, JOURNAL)? else {
+            return Ok(None);
+        };
+        Ok(Some(RestoreLog {
+            dir,
+            id: id.to_owned(),
+            records,
+            journal: Some(journal),
+        }))
+    }
+
+    /// Removes the directories of restores that had not begun: they have no journal, or an empty
+    /// one. Nothing but their own directory was made.
+    pub fn remove_unbegun(&self) -> io::Result<()> {
+        for entry in self.dir.entries()? {
+            if entry.kind != Kind::Dir || entry.name.len() != ID_DIGITS {
+                continue;
+            }
+            let dir = self.dir.sub(&entry.name)?;
+            let records = Journal::<RestoreRecord>::read(&dir, JOURNAL)?;
+            if records.is_none_or(|(records, _)| records.is_empty()) {
+                self.dir.remove_tree(&entry.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the directory of the restore `id`.
+    pub fn remove(&self, id: &str) -> io::Result<()> {
+        self.dir.remove_tree(id)?;
+        self.dir.sync()
+    }
+}
