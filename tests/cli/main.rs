@@ -19,6 +19,7 @@ mod commands;
 mod documented;
 mod exits;
 mod help;
+mod in_place;
 mod json;
 mod known_signers;
 mod list_and_status;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::super::terminal;
+use super::in_place::IN_PLACE;
 use super::{Context, Failure, RestoreArgs, announce, choose, failed, prompt, tell_about};
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::Config;
@@ -24,6 +25,7 @@ pub(super) struct ContentArgs {
         long,
         value_name = "DIR",
         requires = "in_place",
+        help_heading = IN_PLACE,
         conflicts_with_all = ["from", "target", "identity", "stdin", "via"],
     )]
     pub(super) dir: Option<PathBuf>,
@@ -32,6 +34,7 @@ pub(super) struct ContentArgs {
     #[arg(
         long,
         requires = "in_place",
+        help_heading = IN_PLACE,
         conflicts_with_all = ["from", "target", "identity", "via"],
     )]
     pub(super) stdin: bool,
@@ -54,7 +57,7 @@ pub(super) struct ContentArgs {
     )]
     pub(super) via: Option<String>,
     /// Temporary directory for --via, for the decrypted files [default: the system's]
-    #[arg(long, value_name = "DIR", requires = "via")]
+    #[arg(long, value_name = "DIR", requires = "via", help_heading = IN_PLACE)]
     pub(super) scratch: Option<PathBuf>,
 }
 

@@ -49,7 +49,7 @@ pub(in crate::cli) struct InPlaceArgs {
     boot: bool,
 }
 
-const IN_PLACE: &str = "In place";
+pub(super) const IN_PLACE: &str = "In place";
 /// Sources that a summary names.
 const DRY_RUN_NOTE: &str = "note: this was a dry run: nothing was copied, stopped or changed";
 

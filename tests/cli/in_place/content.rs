@@ -31,12 +31,14 @@ fn live(host: &Host) -> PathBuf {
 
 fn rows(host: &Host) -> u32 {
     let db = Connection::open(live(host).join("app.db")).unwrap();
-    db.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+    db.query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+        .unwrap()
 }
 
 fn add_row(host: &Host) {
     let db = Connection::open(live(host).join("app.db")).unwrap();
-    db.execute("INSERT INTO t VALUES (zeroblob(2000))", []).unwrap();
+    db.execute("INSERT INTO t VALUES (zeroblob(2000))", [])
+        .unwrap();
 }
 
 /// Everything below `live` but the database, of which a restore makes another file of the same rows; and the rows.
@@ -53,14 +55,20 @@ impl Scene {
             let live = dir.join("live");
             fs::create_dir_all(live.join("photos/deep")).unwrap();
             let db = Connection::open(live.join("app.db")).unwrap();
-            db.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+            db.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)")
+                .unwrap();
             fs::write(live.join("registry.json"), "{\"projects\": []}").unwrap();
             fs::write(live.join("photos/a"), noise(1, 3000)).unwrap();
             fs::write(live.join("photos/deep/b"), noise(2, 9000)).unwrap();
             fs::hard_link(live.join("photos/a"), live.join("photos/c")).unwrap();
         };
         let sources = [
-            "--sqlite", "live/app.db", "--json-file", "live/registry.json", "--tree", "live/photos",
+            "--sqlite",
+            "live/app.db",
+            "--json-file",
+            "live/registry.json",
+            "--tree",
+            "live/photos",
         ];
         let host = Host::prepared(prepare, &sources);
         let text = format!("{}\n[restore]\npreserve_dir = \"safe\"\n", host.config());
@@ -112,7 +120,9 @@ impl Scene {
 
 /// The next step that `text` names.
 fn next(text: &str) -> &str {
-    text.lines().find(|line| line.trim_start().starts_with("next:")).unwrap_or_else(|| panic!("{text}"))
+    text.lines()
+        .find(|line| line.trim_start().starts_with("next:"))
+        .unwrap_or_else(|| panic!("{text}"))
 }
 
 #[test]
@@ -126,7 +136,11 @@ fn a_restored_directory_is_put_in_place() {
     scene.assert_clean();
     // The directory stays, and its record is not put in place.
     assert!(scene.host.path("out/restored.jsonl").exists());
-    assert!(files(&live(&scene.host)).iter().all(|path| !path.ends_with("restored.jsonl")));
+    assert!(
+        files(&live(&scene.host))
+            .iter()
+            .all(|path| !path.ends_with("restored.jsonl"))
+    );
 }
 
 #[test]
@@ -134,34 +148,73 @@ fn a_directory_that_is_not_what_was_restored_is_refused() {
     let scene = Scene::new();
     scene.host.restore("latest", "good");
     let copy = |name: &str| {
-        let copied = std::process::Command::new("cp").arg("-a").args(["good", name])
-            .current_dir(scene.host.temp.path()).status();
+        let copied = std::process::Command::new("cp")
+            .arg("-a")
+            .args(["good", name])
+            .current_dir(scene.host.temp.path())
+            .status();
         assert!(copied.unwrap().success());
         scene.host.path(name)
     };
     let photos = "photos/deep/b";
     let damages: [(&str, &dyn Fn(&Path), &str); 8] = [
-        ("no-record", &|dir| fs::remove_file(dir.join("restored.jsonl")).unwrap(), "has no restored.jsonl"),
-        ("cut", &|dir| {
-            let record = fs::read(dir.join("restored.jsonl")).unwrap();
-            fs::write(dir.join("restored.jsonl"), &record[..record.len() / 2]).unwrap();
-        }, "truncated"),
-        ("later", &|dir| {
-            let record = fs::read_to_string(dir.join("restored.jsonl")).unwrap();
-            fs::write(dir.join("restored.jsonl"), record.replacen("\"restored\":1", "\"restored\":2", 1)).unwrap();
-        }, "use a newer one"),
-        ("missing", &|dir| fs::remove_file(dir.join(photos)).unwrap(), "photos/deep/b is missing"),
-        ("changed", &|dir| {
-            let mut content = fs::read(dir.join(photos)).unwrap();
-            content[77] ^= 1;
-            fs::write(dir.join(photos), content).unwrap();
-        }, "photos/deep/b has other content"),
-        ("shorter", &|dir| fs::write(dir.join(photos), "short").unwrap(), "has 5 bytes, 9000 were restored"),
-        ("link", &|dir| {
-            fs::remove_file(dir.join("registry.json")).unwrap();
-            std::os::unix::fs::symlink("/etc/passwd", dir.join("registry.json")).unwrap();
-        }, "registry.json is not a file"),
-        ("more", &|dir| fs::write(dir.join("photos/.DS_Store"), "x").unwrap(), "photos/.DS_Store"),
+        (
+            "no-record",
+            &|dir| fs::remove_file(dir.join("restored.jsonl")).unwrap(),
+            "has no restored.jsonl",
+        ),
+        (
+            "cut",
+            &|dir| {
+                let record = fs::read(dir.join("restored.jsonl")).unwrap();
+                fs::write(dir.join("restored.jsonl"), &record[..record.len() / 2]).unwrap();
+            },
+            "truncated",
+        ),
+        (
+            "later",
+            &|dir| {
+                let record = fs::read_to_string(dir.join("restored.jsonl")).unwrap();
+                fs::write(
+                    dir.join("restored.jsonl"),
+                    record.replacen("\"restored\":1", "\"restored\":2", 1),
+                )
+                .unwrap();
+            },
+            "use a newer one",
+        ),
+        (
+            "missing",
+            &|dir| fs::remove_file(dir.join(photos)).unwrap(),
+            "photos/deep/b is missing",
+        ),
+        (
+            "changed",
+            &|dir| {
+                let mut content = fs::read(dir.join(photos)).unwrap();
+                content[77] ^= 1;
+                fs::write(dir.join(photos), content).unwrap();
+            },
+            "photos/deep/b has other content",
+        ),
+        (
+            "shorter",
+            &|dir| fs::write(dir.join(photos), "short").unwrap(),
+            "has 5 bytes, 9000 were restored",
+        ),
+        (
+            "link",
+            &|dir| {
+                fs::remove_file(dir.join("registry.json")).unwrap();
+                std::os::unix::fs::symlink("/etc/passwd", dir.join("registry.json")).unwrap();
+            },
+            "registry.json is not a file",
+        ),
+        (
+            "more",
+            &|dir| fs::write(dir.join("photos/.DS_Store"), "x").unwrap(),
+            "photos/.DS_Store",
+        ),
     ];
     for (name, damage, said) in damages {
         damage(&copy(name));
@@ -173,7 +226,10 @@ fn a_directory_that_is_not_what_was_restored_is_refused() {
     let beside = copy("beside");
     fs::write(beside.join("notes"), "mine").unwrap();
     let (out, err) = scene.host.exits(&scene.in_place(&["--dir", "beside"]), 0);
-    assert!(err.contains("beside/notes was not restored there"), "{out}{err}");
+    assert!(
+        err.contains("beside/notes was not restored there"),
+        "{out}{err}"
+    );
     scene.assert_restored();
 }
 
@@ -184,18 +240,33 @@ fn a_part_is_put_in_place_with_only_the_sources_that_it_has() {
     let part = |to: &str, paths: &[&str]| {
         let mut arguments = vec!["restore", "latest"];
         arguments.extend(paths);
-        let rest = ["--from", "repo", "--identity", "key.txt", "--signer", &host.signer, "--to", to];
+        let rest = [
+            "--from",
+            "repo",
+            "--identity",
+            "key.txt",
+            "--signer",
+            &host.signer,
+            "--to",
+            to,
+        ];
         arguments.extend(rest);
         host.ok(&arguments);
     };
     part("photos-only", &["photos"]);
     part("deep-only", &["photos/deep"]);
     let text = scene.refused(&["--dir", "photos-only"], 1);
-    assert!(text.contains("without all of app.db, registry.json"), "{text}");
+    assert!(
+        text.contains("without all of app.db, registry.json"),
+        "{text}"
+    );
     assert!(next(&text).contains("--only"), "{text}");
     let text = scene.refused(&["--dir", "deep-only", "--only", "photos"], 1);
     assert!(text.contains("without all of photos"), "{text}");
-    host.exits_any(&scene.in_place(&["--dir", "photos-only", "--only", "photos"]), &[0, 3]);
+    host.exits_any(
+        &scene.in_place(&["--dir", "photos-only", "--only", "photos"]),
+        &[0, 3],
+    );
     let photos = |lines: &[String]| {
         let is_photo = |line: &&String| line.contains("path: [112, 104");
         lines.iter().filter(is_photo).cloned().collect::<Vec<_>>()
@@ -208,13 +279,25 @@ fn a_part_is_put_in_place_with_only_the_sources_that_it_has() {
 #[test]
 fn an_identity_is_used_on_a_host_that_makes_backups_only_on_demand() {
     let scene = Scene::new();
-    let from = ["--from", "repo", "--identity", "key.txt", "--signer", &scene.host.signer];
+    let from = [
+        "--from",
+        "repo",
+        "--identity",
+        "key.txt",
+        "--signer",
+        &scene.host.signer,
+    ];
     let text = scene.refused(&from, 2);
     assert!(text.contains("can copy an identity"), "{text}");
-    assert!(next(&text).contains("--via") && next(&text).contains("--identity-on-this-host"), "{text}");
+    assert!(
+        next(&text).contains("--via") && next(&text).contains("--identity-on-this-host"),
+        "{text}"
+    );
     let text = scene.refused(&["--from", "repo"], 2);
     assert!(text.contains("needs an identity"), "{text}");
-    scene.host.ok(&scene.in_place(&[&from[..], &["--identity-on-this-host"]].concat()));
+    scene
+        .host
+        .ok(&scene.in_place(&[&from[..], &["--identity-on-this-host"]].concat()));
     scene.assert_restored();
     scene.assert_clean();
 }
@@ -229,7 +312,13 @@ fn a_target_that_is_damaged_changes_nothing() {
         fs::write(&archive, bytes).unwrap();
     }
     let from = [
-        "--from", "repo", "--identity", "key.txt", "--signer", &scene.host.signer, "--identity-on-this-host",
+        "--from",
+        "repo",
+        "--identity",
+        "key.txt",
+        "--signer",
+        &scene.host.signer,
+        "--identity-on-this-host",
     ];
     scene.refused(&from, 1);
 }
@@ -313,7 +402,13 @@ fn options_pass_through() {
     push_exits(
         host,
         &there,
-        &["--no-checks", "--only", "registry_json", "--preserve", "copy"],
+        &[
+            "--no-checks",
+            "--only",
+            "registry_json",
+            "--preserve",
+            "copy",
+        ],
         0,
     );
     let registry = fs::read_to_string(host.path("live/registry.json")).unwrap();
@@ -331,7 +426,10 @@ fn a_failing_check_rolls_back_and_says_so_on_the_other_side() {
     let report: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(report["host"], "dalidou");
     assert_eq!(report["restore"]["state"], "rolled_back", "{report}");
-    assert!(!report["error"]["text"].as_str().unwrap().is_empty(), "{report}");
+    assert!(
+        !report["error"]["text"].as_str().unwrap().is_empty(),
+        "{report}"
+    );
     assert_eq!(look(&scene.host), scene.new);
 }
 
@@ -360,7 +458,9 @@ fn receive(host: &Host, bytes: &[u8]) -> Output {
 
 fn events(output: &Output) -> Vec<Value> {
     let lines = std::str::from_utf8(&output.stdout).unwrap().lines();
-    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[test]
@@ -393,7 +493,10 @@ fn a_stream_that_breaks_at_any_byte_changes_nothing() {
     scene.assert_restored();
     scene.assert_clean();
     let events = events(&output);
-    let kinds: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> = events
+        .iter()
+        .map(|event| event["event"].as_str().unwrap())
+        .collect();
     assert_eq!(kinds.last(), Some(&"report"));
     assert_eq!(kinds[kinds.len() - 2], "verdict");
     assert_eq!(events[events.len() - 2]["verdict"]["state"], "committed");
@@ -445,11 +548,19 @@ fn another_side_that_is_no_such_sealift_is_named() {
     let other = "echo '{\"event\":\"ready\",\"exchange\":9,\"host\":\"x\",\"version\":\"7.1\"}'; cat >/dev/null";
     let broken = "echo 'sealift: killed' >&2; exit 137";
     let cases = [
-        ("env PATH=/usr/bin:/bin".to_owned(), "there is no sealift at", "install sealift there"),
+        (
+            "env PATH=/usr/bin:/bin".to_owned(),
+            "there is no sealift at",
+            "install sealift there",
+        ),
         (script("old", old), "too old", "install sealift"),
         (script("other", other), "version 7.1", "on both machines"),
         (script("broken", broken), "sealift: killed", "by hand"),
-        ("ssh-that-is-not-there root@x".to_owned(), "cannot start ssh-that-is-not-there", "--via takes a command"),
+        (
+            "ssh-that-is-not-there root@x".to_owned(),
+            "cannot start ssh-that-is-not-there",
+            "--via takes a command",
+        ),
         ("false".to_owned(), "cannot reach a sealift", "by hand"),
     ];
     for (via, said, step) in cases {
@@ -464,7 +575,10 @@ fn another_side_that_is_no_such_sealift_is_named() {
     let good = via(host, "");
     fs::write(host.path("c.toml"), "no = configuration").unwrap();
     let text = push_exits(host, &good, &[], 2);
-    assert!(text.contains("refuses") && text.contains("c.toml"), "{text}");
+    assert!(
+        text.contains("refuses") && text.contains("c.toml"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -495,7 +609,10 @@ fn over_ssh_the_host_sees_nothing_of_the_identity() {
         spy.display()
     );
     let secret = fs::read_to_string(host.path("key.txt")).unwrap();
-    let secret = secret.lines().find(|line| line.starts_with("AGE-SECRET-KEY-")).unwrap();
+    let secret = secret
+        .lines()
+        .find(|line| line.starts_with("AGE-SECRET-KEY-"))
+        .unwrap();
     push_exits(host, &ssh, &[], 0);
     scene.assert_restored();
     scene.assert_clean();
@@ -527,7 +644,11 @@ fn over_ssh_the_host_sees_nothing_of_the_identity() {
         assert!(!next(&text).is_empty(), "{text}");
         // The receiving program may need a moment to see that.
         let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        let is_clean = || names_in(&host.path("c.state")).iter().all(|name| !name.starts_with("sealift-in-place"));
+        let is_clean = || {
+            names_in(&host.path("c.state"))
+                .iter()
+                .all(|name| !name.starts_with("sealift-in-place"))
+        };
         while !is_clean() && std::time::Instant::now() < until {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }

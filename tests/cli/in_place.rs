@@ -1,0 +1,3 @@
+//! `restore --in-place`: where its content comes from.
+
+mod content;
