@@ -5,7 +5,9 @@
 
 pub mod cleanup;
 pub mod clock;
+pub mod command;
 pub mod confine;
+pub mod credentials;
 pub mod database_names;
 pub mod dir_lock;
 pub mod error_chain;

@@ -28,11 +28,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use self::document::ConfigDocument;
+use self::source::SNAPSHOT;
 use crate::base::ids::HostName;
 use crate::base::rate_schedule::Timetable;
 use crate::base::walk::Filter;
 use crate::storage::Patience;
 
+pub use crate::base::command::CommandLine;
 pub use crate::retention::Policy as Retention;
 pub use edit::{EditError, add_table, remove_table};
 pub use error::ConfigError;
@@ -44,10 +46,11 @@ pub use post_check::{
 pub use recipients::Recipient;
 pub use restore_settings::{Preserve, RestoreSettings};
 pub use show::Setting;
+pub use source::{AtoCoreSource, Fallback};
 pub use value::{parse_age, parse_cron, parse_duration, parse_size};
 pub use write::{
-    NewConfig, NewSource, NewSourceKind, NewTarget, TakenPlace, free_place, render_new,
-    render_source, render_target,
+    NewConfig, NewSource, NewSourceKind, NewTarget, ServiceControl, TakenPlace, free_place,
+    render_new, render_source, render_target,
 };
 pub use written::{TableKind, WrittenTable};
 
@@ -60,7 +63,7 @@ const SYSTEM_FILE: &str = "/etc/sealift/sealift.toml";
 /// Number of newest snapshots that stay on this host if the configuration does not say.
 const KEEP_LOCAL: u32 = 2;
 /// How long a source waits for its lock if the configuration does not say.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a source's command may take if the configuration does not say.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -87,6 +90,11 @@ pub struct Config {
     pub keep_local: Option<u32>,
     /// The preset's sources, then the others in the order of the file.
     pub sources: Vec<Source>,
+    /// The running AtoCore that makes the snapshots; the sources are then those of the preset, which
+    /// name its data. `None`: this host copies the sources itself.
+    pub atocore: Option<AtoCoreSource>,
+    /// The root of the preset's application; `None`: no preset is in use.
+    pub preset_root: Option<PathBuf>,
     /// In the order of the file.
     pub targets: Vec<TargetConfig>,
     /// The policy for targets without one of their own. `None` keeps everything.
@@ -181,6 +189,36 @@ impl Source {
         self.name == "chroma" && self.to == "chroma"
     }
 
+    /// Returns the path that is read. `None`: the source is a command.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.kind {
+            SourceKind::Sqlite { path } | SourceKind::Json { path } => Some(path),
+            SourceKind::Tree(tree) => Some(&tree.path),
+            SourceKind::Command { .. } => None,
+        }
+    }
+
+    /// Returns whether its path has a part that only its `before` knows.
+    pub fn is_of_snapshot(&self) -> bool {
+        let path = self.path().and_then(Path::to_str);
+        path.is_some_and(|path| path.contains(SNAPSHOT))
+    }
+
+    /// Returns the source with the text `made`, the last line that its `before` printed, in its
+    /// path.
+    pub fn of_snapshot(&self, made: &str) -> Self {
+        let mut source = self.clone();
+        let path = match &mut source.kind {
+            SourceKind::Sqlite { path } | SourceKind::Json { path } => path,
+            SourceKind::Tree(tree) => &mut tree.path,
+            SourceKind::Command { .. } => return source,
+        };
+        if let Some(text) = path.to_str() {
+            *path = PathBuf::from(text.replace(SNAPSHOT, made));
+        }
+        source
+    }
+
     /// Returns whether it is a tree that must not be written while it is copied, and neither a lock
     /// nor a hook prevents that.
     pub fn is_unguarded(&self) -> bool {
@@ -250,47 +288,6 @@ pub enum Check {
     Strict,
     /// It is reported, and the snapshot is packed with it.
     Report,
-}
-
-/// A command of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CommandLine {
-    /// A line for the shell.
-    Shell(String),
-    /// A program and its arguments.
-    Words(Vec<String>),
-}
-
-impl CommandLine {
-    /// Returns the program only, for a log: the arguments may contain a password.
-    pub fn brief(&self) -> String {
-        let words: Vec<&str> = match self {
-            Self::Shell(line) => line.split_whitespace().collect(),
-            Self::Words(words) => words.iter().map(String::as_str).collect(),
-        };
-        // A shell line may begin with settings: `PGPASSWORD=… pg_dump`.
-        let is_set = |word: &&&str| matches!(self, Self::Shell(_)) && word.contains('=');
-        let set = words.iter().take_while(is_set).count();
-        // A value with a blank goes on in the next word.
-        let is_quoted = |word: &&str| word.contains(['\'', '"', '\\', '$', '`']);
-        if words[..set].iter().any(is_quoted) {
-            return "...".to_owned();
-        }
-        let program = words.get(set).copied().unwrap_or("...");
-        match words.len() {
-            1 => program.to_owned(),
-            _ => format!("{program} ..."),
-        }
-    }
-}
-
-impl std::fmt::Display for CommandLine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Shell(line) => f.write_str(line),
-            Self::Words(words) => f.write_str(&words.join(" ")),
-        }
-    }
 }
 
 /// A `[[target]]` of the configuration.

@@ -12,6 +12,8 @@
 //! Crash argument: see `snapshot_dir`. A run that died leaves a partial directory, which the next
 //! run removes.
 
+mod atocore;
+mod atocore_error;
 mod backup_metadata;
 mod command_stderr;
 mod copy_file;
@@ -25,15 +27,15 @@ mod leftovers;
 mod local_snapshots;
 mod probe_file;
 mod run_hook;
-mod shell;
 mod snapshot_dir;
 mod snapshot_path;
 mod source_roots;
 mod stage_tree;
 mod staged_files;
-mod stderr;
+mod substitute;
 mod survey;
 mod take_source;
+mod taken_source;
 mod validate;
 
 use std::collections::BTreeSet;
@@ -54,9 +56,12 @@ use error::{failed, next_for_invalid};
 use snapshot_dir::{PendingSnapshot, Validity};
 use snapshot_path::snapshot_path;
 use source_roots::{roots, staged_part};
-use take_source::{SourceTaker, TakenSource};
+use substitute::Substitute;
+use take_source::SourceTaker;
+use taken_source::TakenSource;
 use validate::{Checker, Findings};
 
+pub use atocore_error::AtoCoreError;
 pub use backup_metadata::Validation;
 pub(crate) use copy_file::{CopyMtime, Original, dress, dress_entry};
 pub use error::{ProduceError, SourceError};
@@ -106,13 +111,27 @@ pub struct Produced {
     pub took: Vec<(String, Duration)>,
 }
 
-/// Makes a snapshot of the configured sources.
+/// Makes a snapshot of the configured sources, or has AtoCore make it.
 pub fn produce(
     config: &Config,
     request: &ProduceRequest,
     progress: &dyn Progress,
 ) -> Result<Produced, ProduceError> {
+    if let Some(source) = &config.atocore {
+        return atocore::produce(config, source, request, progress);
+    }
     let wanted = wanted_sources(config, &request.include)?;
+    produce_copies(config, request, wanted, None, progress)
+}
+
+/// Makes a snapshot of the `wanted` sources.
+fn produce_copies(
+    config: &Config,
+    request: &ProduceRequest,
+    wanted: Vec<&Source>,
+    substitute: Option<&Substitute<'_>>,
+    progress: &dyn Progress,
+) -> Result<Produced, ProduceError> {
     let snapshots_dir = config.snapshots_dir.as_path();
     let at_dir = |what| failed(what, snapshots_dir);
     let mut notes: BTreeSet<String> = snapshot_dir::clear_stale(snapshots_dir)
@@ -132,6 +151,9 @@ pub fn produce(
     };
     let mut took = Vec::new();
     let mut taken = take_all(&taker, &pending, wanted, progress, &mut took)?;
+    if let Some(substitute) = substitute {
+        substitute.note(&mut taken);
+    }
     notes.extend(taken.iter().flat_map(|one| one.notes.iter().cloned()));
     let mut found = check_all(&pending, &taken, progress);
     if is_lost(&taken, &found) {

@@ -35,6 +35,7 @@ mod redact;
 mod retry;
 mod rsync;
 mod s3;
+mod service_client;
 mod setting;
 mod sftp;
 mod size_error;
@@ -57,5 +58,6 @@ pub use open::{
 };
 pub use patience::Patience;
 pub use place::place;
+pub use service_client::{ServiceAnswer, ServiceError, ServiceRequest, is_private_way, read_token};
 pub use spec::TargetSpec;
 pub(crate) use via::{ViaCommand, ViaEnd, ViaOutput, ViaProcess};

@@ -23,6 +23,7 @@ mod child;
 mod close_up;
 mod code;
 mod confine;
+mod connection;
 mod error;
 mod header;
 mod inspect;
@@ -30,6 +31,7 @@ mod inspection;
 mod message;
 mod place;
 mod process;
+mod query;
 mod refusal;
 mod vfs;
 
@@ -46,6 +48,7 @@ pub use header::{HEAD_BYTES, MAGIC, SIDECARS, is_sqlite, page_size, sidecars};
 pub use inspection::{Depth, Inspection};
 pub use place::Place;
 pub use process::register_program;
+pub use query::query;
 
 /// Calls [`Place::has_live_journal`] for a path; false if its directory cannot be opened.
 pub fn has_live_journal(path: &Path) -> bool {

@@ -14,7 +14,9 @@ use super::target::print_tried;
 use super::terminal;
 use crate::base::ids::HostName;
 use crate::base::ownership;
-use crate::config::{FILE_NAME, NewConfig, TakenPlace, named_by_environment, render_new};
+use crate::config::{
+    FILE_NAME, NewConfig, ServiceControl, TakenPlace, named_by_environment, render_new,
+};
 use crate::jobs::init::{self, InitReport, InitRequest, TriedTarget};
 use crate::keys::private_key_text::private_part;
 use crate::keys::recipients::short;
@@ -42,6 +44,17 @@ pub(super) struct InitArgs {
     /// Root directory of that application
     #[arg(long, value_name = "DIR", requires = "preset")]
     root: Option<PathBuf>,
+    /// For --preset: the compose file that starts and stops the application, for `restore --in-place`
+    #[arg(long, value_name = "FILE", requires = "preset")]
+    compose: Option<PathBuf>,
+    /// For --preset: the systemd unit that is the application, for `restore --in-place`
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "preset",
+        conflicts_with = "compose"
+    )]
+    unit: Option<String>,
     /// Directory for snapshots [default: the preset's, or one in the state directory]
     #[arg(long, value_name = "DIR")]
     snapshots_dir: Option<PathBuf>,
@@ -172,10 +185,14 @@ fn complete(context: &Context, args: &InitArgs, paths: &InitPaths) -> Result<Ini
     .into_iter()
     .filter_map(|(is_missing, what)| is_missing.then_some(what))
     .collect();
+    let may_ask = terminal::is_interactive() && !context.json && !context.quiet;
     if missing.is_empty() {
-        return Ok(args.clone());
+        return match may_ask {
+            true => questions::ask_for_service(args.clone(), &mut Terminal),
+            false => Ok(args.clone()),
+        };
     }
-    if terminal::is_interactive() && !context.json && !context.quiet {
+    if may_ask {
         let default_host = host_name().ok();
         return questions::ask_for_missing(args, default_host, &paths.config, &mut Terminal);
     }
@@ -239,9 +256,36 @@ fn render(args: &InitArgs, paths: &InitPaths) -> Result<String, Failure> {
         },
         targets: args.server.targets(&args.target, &[])?,
         sources: args.sources.sources(taken)?,
+        service: service(args)?,
         preset,
         schedule: args.schedule.clone(),
     }))
+}
+
+/// Returns what starts and stops the preset's application. `None`: the arguments do not say.
+fn service(args: &InitArgs) -> Result<Option<ServiceControl>, Failure> {
+    if let Some(file) = &args.compose {
+        let file = std::path::absolute(file)?;
+        return match file.is_file() {
+            true => Ok(Some(ServiceControl::Compose(file))),
+            false => {
+                let what = format!("--compose: {} is not a file", file.display());
+                Err(Failure::usage(what)
+                    .hint("name the compose file of AtoCore, or its systemd unit with --unit"))
+            }
+        };
+    }
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-@:\\".contains(c);
+    match &args.unit {
+        Some(unit) if !unit.is_empty() && !unit.starts_with('-') && unit.chars().all(is_plain) => {
+            Ok(Some(ServiceControl::Unit(unit.clone())))
+        }
+        Some(unit) => {
+            let what = format!("--unit: {unit:?} is not the name of a systemd unit");
+            Err(Failure::usage(what).hint("such as --unit atocore.service"))
+        }
+        None => Ok(None),
+    }
 }
 
 fn host_name() -> Result<String, Failure> {
@@ -292,6 +336,13 @@ fn note_next(context: &Context, report: &InitReport) {
     let explicit = context.config.as_ref().map_or(String::new(), |path| {
         format!("--config {} ", path.display())
     });
+    if report.lacks_service {
+        context.note(format_args!(
+            "note: fill in `stop` and `start` in [restore] of {}, so that `sealift restore --in-place` can stop and start \
+             AtoCore",
+            report.config_path
+        ));
+    }
     context.note(match report.is_ready() {
         true => format!("next: sealift {explicit}backup"),
         false => {

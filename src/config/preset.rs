@@ -1,5 +1,9 @@
 //! The `[snapshots]` table, and the preset that stands for several sources.
 
+mod procedure;
+
+use std::path::PathBuf;
+
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -8,6 +12,8 @@ use super::error::ConfigError;
 use super::value::{self, ValueText, optional};
 use super::{Check, KEEP_LOCAL, Source, SourceKind, TreeSource};
 use crate::base::walk::Filter;
+
+pub(super) use procedure::{checks, restore_defaults};
 
 /// AtoCore's parts: the path of each in a snapshot, and its name in the error codes of AtoCore's
 /// procedure.
@@ -30,6 +36,12 @@ pub(super) struct RawSnapshots {
 }
 
 impl RawSnapshots {
+    /// Returns the root of the preset's application. `None`: no preset is in use.
+    pub(super) fn preset_root(&self, document: &ConfigDocument<'_>) -> Option<PathBuf> {
+        let root = self.root.as_ref().filter(|_| self.preset.is_some())?;
+        Some(document.resolve(root))
+    }
+
     /// Returns the number of snapshots that stay on this host; `None`: all.
     pub(super) fn keep(&self, document: &ConfigDocument<'_>) -> Result<Option<u32>, ConfigError> {
         let keep = optional(document, &self.keep, value::parse_keep)?;

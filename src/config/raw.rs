@@ -10,9 +10,9 @@ use super::document::ConfigDocument;
 use super::error::ConfigError;
 use super::hooks::RawHooks;
 use super::post_check::{RawExpect, RawFileCheck, RawPostCheck, RawSqlCheck, collect_checks};
-use super::preset::RawSnapshots;
+use super::preset::{self, RawSnapshots};
 use super::restore_settings::{RawRestore, RestoreSettings};
-use super::source::{RawSource, collect_sources, written_sources};
+use super::source::{RawSource, atocore_source, collect_sources, written_sources};
 use super::value::{ValueText, optional};
 use super::written::{TableKind, WrittenTable};
 use super::{Config, PackConfig, Recipient, Retention, Schedule, TargetConfig, value};
@@ -162,6 +162,15 @@ impl RawConfig {
         let state = document.resolve(&self.state);
         let snapshots_dir = self.snapshots.dir.as_deref();
         let sources = collect_sources(document, &self.snapshots, &self.source)?;
+        let atocore = atocore_source(document, &self.snapshots, &self.source, &sources)?;
+        let preset_root = self.snapshots.preset_root(document);
+        let (defaults, checks) = match &preset_root {
+            Some(root) => (
+                preset::restore_defaults(root, atocore.as_ref()),
+                preset::checks(atocore.as_ref()),
+            ),
+            None => (RestoreSettings::default(), Vec::new()),
+        };
         let restore = self.restore.unwrap_or_default();
         Ok(Config {
             file: document.file.to_owned(),
@@ -176,8 +185,10 @@ impl RawConfig {
                 .map_or_else(|| state.join("snapshots"), |dir| document.resolve(dir)),
             keep_local: self.snapshots.keep(document)?,
             state,
-            restore: restore.validate(document, &sources, RestoreSettings::default())?,
-            checks: collect_checks(document, &self.check, Vec::new())?,
+            restore: restore.validate(document, &sources, defaults)?,
+            checks: collect_checks(document, &self.check, checks)?,
+            atocore,
+            preset_root,
             sources,
             targets: targets(document, &self.target)?,
             retention: retention(document, self.retention.as_ref())?,

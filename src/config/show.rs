@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::document::ConfigDocument;
 use super::error::ConfigError;
-use super::{CommandLine, Config, raw};
+use super::{CommandLine, Config, PostCheckKind, preset, raw};
 use crate::storage::TargetSpec;
 
 /// One key of the effective configuration.
@@ -49,6 +49,10 @@ const DEFAULTS: &[Default] = &[
     ("source", "lock_timeout", "\"60s\"", "sqlite"),
     ("source", "timeout", "\"1h\"", "command"),
     ("source", "allow_empty", "false", "command"),
+    ("source", "include_chroma", "false", "atocore"),
+    ("source", "timeout", "\"10m\"", "atocore"),
+    ("source", "fallback", "\"local\"", "atocore"),
+    ("source", "insecure", "false", "atocore"),
     ("target", "timeout", "\"300s\"", ""),
     ("target", "retry", "\"180s\"", ""),
     ("target", "write_only", "false", ""),
@@ -63,6 +67,16 @@ const DEFAULTS: &[Default] = &[
     ("pack", "level", "3", ""),
     ("pack", "threads", "one for each processor", ""),
     ("spool", "limit", "half of the free space", ""),
+    ("restore", "stop_timeout", "\"2m\"", ""),
+    ("restore", "start_timeout", "\"2m\"", ""),
+    ("restore", "preserve", "\"move\"", ""),
+    ("restore", "keep_preserved", "\"7d\"", ""),
+    ("restore", "settle", "\"0s\"", ""),
+    ("restore", "check_timeout", "\"3m\"", ""),
+    ("restore", "strict", "false", ""),
+    ("restore", "rollback_after_boot", "false", ""),
+    ("check", "when", "[\"restore\", \"drill\"]", ""),
+    ("check", "timeout", "\"30s\"", ""),
 ];
 
 impl Config {
@@ -76,6 +90,8 @@ impl Config {
             settings: Vec::new(),
         };
         viewer.file(parsed.get_ref());
+        let raw: raw::RawConfig = toml::from_str(text).map_err(|e| document.syntax(&e))?;
+        viewer.preset(&raw.validate(&document)?);
         Ok(viewer.settings)
     }
 }
@@ -122,6 +138,61 @@ impl Viewer<'_> {
         if !top.iter().any(|(name, _)| name.get_ref() == "retention") {
             self.default("retention", 0, "", "none: everything is kept");
         }
+    }
+
+    /// Adds what the preset brings to `[restore]` and to the checks, where the file has nothing else.
+    fn preset(&mut self, config: &Config) {
+        let Some(root) = &config.preset_root else {
+            return;
+        };
+        let defaults = preset::restore_defaults(root, config.atocore.as_ref());
+        let is_written = |settings: &[Setting], key: &str| {
+            let mut all = settings.iter();
+            all.any(|one| one.table == "restore" && one.key == key)
+        };
+        let dir = defaults.preserve_dir.map(|dir| dir.display().to_string());
+        for (key, value) in [("base_url", defaults.base_url), ("preserve_dir", dir)] {
+            if let Some(value) = value.filter(|_| !is_written(&self.settings, key)) {
+                self.default("restore", 0, key, &format!("{value:?}"));
+            }
+        }
+        let own = |one: &&Setting| one.table == "check" && one.key == "name";
+        let own: Vec<String> = self
+            .settings
+            .iter()
+            .filter(own)
+            .map(|one| one.value.clone())
+            .collect();
+        let brought = preset::checks(config.atocore.as_ref());
+        let brought = brought
+            .iter()
+            .filter(|check| !own.contains(&format!("{:?}", check.name)));
+        for (index, check) in brought.enumerate() {
+            let index = own.len() + index;
+            self.default("check", index, "name", &format!("{:?}", check.name));
+            if let PostCheckKind::Http(http) = &check.kind {
+                let request = format!("{:?}", format!("{} {}", http.method, http.path));
+                self.default("check", index, "http", &request);
+                let json = http.json.iter().map(|(pointer, conditions)| {
+                    let conditions = conditions.iter().map(|condition| {
+                        format!("{} = {}", condition.operator.name(), condition.with)
+                    });
+                    let conditions: Vec<String> = conditions.collect();
+                    format!("{pointer:?} = {{ {} }}", conditions.join(", "))
+                });
+                let json: Vec<String> = json.collect();
+                let expect = format!("{{ json = {{ {} }} }}", json.join(", "));
+                self.default("check", index, "expect", &expect);
+            }
+        }
+        // The tables in the order of the file, each with its defaults.
+        let order: Vec<&str> = raw::known_keys()
+            .tables
+            .iter()
+            .map(|(table, _)| *table)
+            .collect();
+        let place = |one: &Setting| order.iter().position(|table| *table == one.table);
+        self.settings.sort_by_key(|one| (place(one), one.index));
     }
 
     /// Adds the keys of one table that the file has, then the defaults of the others.

@@ -4,7 +4,11 @@
 //! other's. A source's name begins its error codes; the paths of AtoCore's layout get the names
 //! that AtoCore's procedure uses.
 
-use std::path::Path;
+mod atocore;
+mod misplaced;
+mod tree;
+
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -14,11 +18,14 @@ use super::error::{ConfigError, near};
 use super::preset::{self, RawSnapshots};
 use super::value::{ValueText, optional};
 use super::written::WrittenTable;
-use super::{
-    COMMAND_TIMEOUT, Check, CommandLine, LOCK_TIMEOUT, Source, SourceKind, TreeSource, value,
-};
+use super::{COMMAND_TIMEOUT, CommandLine, LOCK_TIMEOUT, Source, SourceKind, value};
 use crate::base::similar::nearest;
-use crate::base::walk::Filter;
+
+use misplaced::refuse_misplaced;
+use tree::tree;
+
+pub(super) use atocore::atocore_source;
+pub use atocore::{AtoCoreSource, Fallback};
 
 /// The name of the snapshot's own record, which no source may take.
 pub(super) const METADATA: &str = "backup-metadata.json";
@@ -55,7 +62,19 @@ pub(super) struct RawSource {
     on_request: bool,
     must_exist: Option<Spanned<Vec<Spanned<String>>>>,
     mountpoint: Option<Spanned<bool>>,
+    url: Option<Spanned<String>>,
+    token_file: Option<Spanned<String>>,
+    include_chroma: Option<Spanned<bool>>,
+    root_map: Option<Spanned<Vec<Spanned<String>>>>,
+    fallback: Option<Spanned<String>>,
+    insecure: Option<Spanned<bool>>,
+    allow_root: Option<Spanned<String>>,
 }
+
+/// The part of a `path` that is replaced by the last line that the source's `before` printed.
+pub(super) const SNAPSHOT: &str = "{snapshot}";
+/// The kind of a source that asks a running AtoCore.
+const ATOCORE: &str = "atocore";
 
 /// A command: a line for the shell, or a program and its arguments.
 #[derive(Deserialize, Clone)]
@@ -96,6 +115,9 @@ pub(super) fn collect_sources(
     }
     let preset_sources = sources.len();
     for spanned in raw {
+        if spanned.get_ref().kind.get_ref() == ATOCORE {
+            continue;
+        }
         let source = validate(document, spanned)?;
         let span = spanned.span();
         // A source of the file at the path of one of the preset's replaces that one.
@@ -133,7 +155,10 @@ pub(super) fn written_sources(
     raw: &[Spanned<RawSource>],
 ) -> Result<Vec<WrittenTable>, ConfigError> {
     let written = |spanned: &Spanned<RawSource>| {
-        let name = validate(document, spanned)?.name;
+        let name = match spanned.get_ref().kind.get_ref() == ATOCORE {
+            true => atocore::validate(document, spanned)?.name,
+            false => validate(document, spanned)?.name,
+        };
         let line = document.line(&spanned.span());
         Ok(WrittenTable { name, line })
     };
@@ -232,17 +257,20 @@ fn kind(
     document: &ConfigDocument<'_>,
     spanned: &Spanned<RawSource>,
 ) -> Result<SourceKind, ConfigError> {
-    const KINDS: &[&str] = &["sqlite", "json", "tree", "command", "atocore"];
+    const KINDS: &[&str] = &["sqlite", "json", "tree", "command", ATOCORE];
     let (raw, span) = (spanned.get_ref(), spanned.span());
     let name = raw.kind.get_ref().as_str();
     let path = || match &raw.path {
+        Some(path) if path.contains(SNAPSHOT) => of_snapshot(document, spanned, path),
         Some(path) => Ok(document.resolve(path)),
         None => Err(document.invalid(&span, format!("a source of kind {name:?} needs a `path`"))),
     };
     if !KINDS.contains(&name) {
         let near = near(nearest(name, KINDS));
-        let what =
-            format!("unknown source kind {name:?}{near} (use sqlite, json, tree or command)");
+        let what = format!(
+            "unknown source kind {name:?}{near} (use {})",
+            KINDS.join(", ")
+        );
         return Err(document.invalid(&raw.kind.span(), what));
     }
     refuse_misplaced(document, raw, name)?;
@@ -250,137 +278,33 @@ fn kind(
         ("command", Some(command)) if !command.is_empty() => Ok(SourceKind::Command {
             command: command.line(),
         }),
-        ("command", _) => Err(document.invalid(&span, "a source of kind \"command\" needs a `command`")),
+        ("command", _) => {
+            let what = "a source of kind \"command\" needs a `command`";
+            Err(document.invalid(&span, what))
+        }
         ("sqlite", _) => Ok(SourceKind::Sqlite { path: path()? }),
         ("json", _) => Ok(SourceKind::Json { path: path()? }),
-        ("tree", _) => tree(document, raw, path()?),
-        _ => Err(document.invalid(
-            &raw.kind.span(),
-            "kind \"atocore\" (asking a running AtoCore) needs a later version; use preset = \"atocore\"",
-        )),
+        _ => tree(document, raw, path()?),
     }
 }
 
-/// Refuses keys that have no effect for a source of this `kind`: their author expects one.
-fn refuse_misplaced(
+/// Returns a path that has a part of which only the source's `before` knows the text.
+fn of_snapshot(
     document: &ConfigDocument<'_>,
-    raw: &RawSource,
-    kind: &str,
-) -> Result<(), ConfigError> {
-    let of_trees = [
-        ("stage", raw.stage.as_ref().map(Spanned::span)),
-        ("exclude", raw.exclude.as_ref().map(Spanned::span)),
-        (
-            "one_file_system",
-            raw.one_file_system.as_ref().map(Spanned::span),
-        ),
-        (
-            "max_file_size",
-            raw.max_file_size.as_ref().map(Spanned::span),
-        ),
-        ("cachedir_tag", raw.cachedir_tag.as_ref().map(Spanned::span)),
-        ("nobackup", raw.nobackup.as_ref().map(Spanned::span)),
-        ("check", raw.check.as_ref().map(Spanned::span)),
-        ("must_exist", raw.must_exist.as_ref().map(Spanned::span)),
-        ("mountpoint", raw.mountpoint.as_ref().map(Spanned::span)),
-    ];
-    let of_files = [
-        ("owner", raw.owner.as_ref().map(Spanned::span)),
-        ("mode", raw.mode.as_ref().map(Spanned::span)),
-    ];
-    let of_commands = [("allow_empty", raw.allow_empty.as_ref().map(Spanned::span))];
-    let misplaced = match kind {
-        "tree" => [&of_files[..], &of_commands].concat(),
-        "command" => of_trees.to_vec(),
-        _ => [&of_trees[..], &of_commands].concat(),
-    };
-    for (key, span) in &misplaced {
-        if let Some(span) = span {
-            let what = format!("{key:?} has no effect for a source of kind {kind:?}");
-            return Err(document.invalid(span, what));
+    spanned: &Spanned<RawSource>,
+    path: &str,
+) -> Result<PathBuf, ConfigError> {
+    if spanned.get_ref().before.is_none() {
+        let what = "`{snapshot}` in `path` is the last line that `before` prints, and there is no `before`";
+        return Err(document.invalid(&spanned.span(), what));
+    }
+    match path.starts_with(SNAPSHOT) || path.starts_with('/') {
+        true => Ok(PathBuf::from(path)),
+        false => {
+            let what = format!("{path:?} must begin with `{SNAPSHOT}`, or be absolute");
+            Err(document.invalid(&spanned.span(), what))
         }
     }
-    Ok(())
-}
-
-fn tree(
-    document: &ConfigDocument<'_>,
-    raw: &RawSource,
-    path: std::path::PathBuf,
-) -> Result<SourceKind, ConfigError> {
-    let said = |value: &Option<Spanned<bool>>, default| {
-        value.as_ref().map_or(default, |value| *value.get_ref())
-    };
-    let filter = Filter {
-        excludes: raw
-            .exclude
-            .as_ref()
-            .map_or(Vec::new(), |lines| lines.get_ref().clone()),
-        one_file_system: said(&raw.one_file_system, false),
-        max_file_bytes: optional(document, &raw.max_file_size, value::parse_size)?,
-        cachedir_tag: said(&raw.cachedir_tag, true),
-        nobackup: said(&raw.nobackup, true),
-        hollow: Vec::new(),
-    };
-    if let Err(e) = filter.check() {
-        let span = raw.exclude.as_ref().map_or(0..0, Spanned::span);
-        return Err(document.invalid(&span, e.to_string()));
-    }
-    let check = match raw
-        .check
-        .as_ref()
-        .map(|check| (check.get_ref().as_str(), check.span()))
-    {
-        None | Some(("report", _)) => Check::Report,
-        Some(("strict", _)) => Check::Strict,
-        Some((other, span)) => {
-            let what = format!("check is \"strict\" or \"report\", not {other:?}");
-            return Err(document.invalid(&span, what));
-        }
-    };
-    let stage = said(&raw.stage, true);
-    if check == Check::Strict && !stage {
-        let span = raw.check.as_ref().map_or(0..0, Spanned::span);
-        let what = "check = \"strict\" needs a staged copy to check; remove `stage = false`";
-        return Err(document.invalid(&span, what));
-    }
-    Ok(SourceKind::Tree(TreeSource {
-        path,
-        stage,
-        filter,
-        check,
-        must_exist: must_exist(document, raw.must_exist.as_ref())?,
-        mountpoint: said(&raw.mountpoint, false),
-    }))
-}
-
-/// Validates the paths below the tree that must exist.
-fn must_exist(
-    document: &ConfigDocument<'_>,
-    raw: Option<&Spanned<Vec<Spanned<String>>>>,
-) -> Result<Vec<String>, ConfigError> {
-    let Some(raw) = raw else {
-        return Ok(Vec::new());
-    };
-    if raw.get_ref().is_empty() {
-        let what = "`must_exist` is empty: name a path that must be in the tree, such as [\"photos/.marker\"]";
-        return Err(document.invalid(&raw.span(), what));
-    }
-    let checked = raw.get_ref().iter().map(|marker| {
-        let path = marker.get_ref().trim_end_matches('/');
-        let is_bad = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
-        match path.split('/').any(is_bad) {
-            false => Ok(path.to_owned()),
-            true => {
-                let what = format!(
-                    "must_exist: {:?} is not a path below the source's `path`, such as \"photos/.marker\"",
-                    marker.get_ref()
-                );
-                Err(document.invalid(&marker.span(), what))
-            }
-        }
-    });
-    checked.collect()
 }
 
 fn last_name(path: &Path) -> String {

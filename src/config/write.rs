@@ -1,10 +1,14 @@
 //! Writes the configuration that `init` makes, and the tables that are added to one later: short,
 //! commented, and read back by [`super::Config::parse`].
 
+mod restore;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::source::{METADATA, default_name, overlaps};
+
+pub use restore::ServiceControl;
 
 /// The settings of a new configuration.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +25,8 @@ pub struct NewConfig {
     pub snapshots_dir: Option<PathBuf>,
     /// The preset and its root; `None`: no preset.
     pub preset: Option<(String, PathBuf)>,
+    /// What starts and stops the preset's application; `None`: the configuration has an example.
+    pub service: Option<ServiceControl>,
     /// In the order of the file.
     pub sources: Vec<NewSource>,
     /// In the order of the file.
@@ -140,6 +146,9 @@ pub fn render_new(new: &NewConfig) -> String {
     }
     for target in &new.targets {
         let _ = write!(text, "\n{}", render_target(target));
+    }
+    if let Some((_, root)) = &new.preset {
+        restore::write_restore(&mut text, root, new.service.as_ref());
     }
     text.push_str(
         "\n# What stays on targets: with `prune = true` after every backup, on the others with `sealift prune`.\n[retention]\n\

@@ -10,7 +10,9 @@ use super::error::JobError;
 use crate::base::error_chain::with_causes;
 use crate::base::ownership;
 use crate::base::walk::{Walked, walk};
-use crate::config::{Config, LoadedConfig, Setting, Source, SourceKind, TargetConfig};
+use crate::config::{
+    Config, LoadedConfig, PostCheck, PostCheckKind, Setting, Source, SourceKind, TargetConfig,
+};
 use crate::format::signature::{MANIFEST_NAMESPACE, Signer, Trust};
 use crate::packer::seal::Recipients;
 use crate::producer::find_source;
@@ -61,6 +63,8 @@ pub(crate) fn run(loaded: &LoadedConfig, show: bool) -> Result<ConfigReport, Job
     checker.recipients();
     checker.signer();
     checker.sources();
+    checker.atocore();
+    checker.restore();
     checker.targets();
     let settings = match show {
         true => settings(config)?,
@@ -115,6 +119,12 @@ impl ConfigChecker<'_> {
             let is_command = matches!(source.kind, SourceKind::Command { .. });
             is_command || source.before.is_some() || source.after.is_some()
         });
+        let restore = &self.config.restore;
+        let of_restore = [&restore.stop, &restore.start, &restore.stopped];
+        let is_command = |check: &PostCheck| matches!(check.kind, PostCheckKind::Command(_));
+        let has_command = has_command
+            || of_restore.iter().any(|line| line.is_some())
+            || self.config.checks.iter().any(is_command);
         let hooks = &self.config.hooks;
         let has_hook = [&hooks.before, &hooks.after, &hooks.failed];
         let has_command = has_command
@@ -237,6 +247,69 @@ impl ConfigChecker<'_> {
                     _ => None,
                 });
                 notes.for_each(|note| self.warn(about, note));
+            }
+        }
+    }
+
+    /// A source of kind `atocore`: its token, and the directories that it names.
+    fn atocore(&mut self) {
+        let Some(source) = &self.config.atocore else {
+            return;
+        };
+        let about = format!("source {}", source.name);
+        self.token(&about, source.token_file.as_deref());
+        let mapped = source.root_map.iter().map(|(_, here)| ("root_map", here));
+        let allowed = source.allow_root.iter().map(|dir| ("allow_root", dir));
+        for (key, dir) in mapped.chain(allowed) {
+            if !dir.is_dir() {
+                let text = format!("{key}: {} is not a directory of this host", dir.display());
+                self.warn(&about, text);
+            }
+        }
+    }
+
+    fn token(&mut self, about: &str, file: Option<&Path>) {
+        let Some(file) = file else { return };
+        if let Err(error) = storage::read_token(file) {
+            self.warn(about, with_causes(&error));
+        } else if is_open_to_others(file) {
+            let text = format!(
+                "other users can read the token: chmod 600 {}",
+                file.display()
+            );
+            self.warn(about, text);
+        }
+    }
+
+    /// `[restore]` and the checks: what a restore in place would lack.
+    fn restore(&mut self) {
+        let restore = &self.config.restore;
+        let (stop, start) = (restore.stop.is_some(), restore.start.is_some());
+        if self.config.preset_root.is_some() && !(stop && start) {
+            let lacks = match (stop, start) {
+                (false, false) => "`stop` and `start` are",
+                (false, true) => "`stop` is",
+                (true, _) => "`start` is",
+            };
+            self.warn(
+                "restore",
+                format_args!(
+                    "{lacks} missing in [restore]: `restore --in-place` must be able to stop AtoCore and to start it \
+                     again, such as with \"docker compose -f FILE stop atocore\" (docs/configuration.md, \"Restore in place\")"
+                ),
+            );
+        }
+        for check in &self.config.checks {
+            let PostCheckKind::Http(http) = &check.kind else {
+                continue;
+            };
+            let about = format!("check {}", check.name);
+            self.token(&about, http.token_file.as_deref());
+            if check.in_restore && restore.base_url.is_none() {
+                self.warn(
+                    &about,
+                    "there is no `base_url` in [restore], so it would fail",
+                );
             }
         }
     }

@@ -101,7 +101,16 @@ pub(crate) fn run(config: &Config, request: &BackupRequest) -> Result<DryRunRepo
         let source = &config.sources[at];
         let is_wanted = wanted.iter().any(|one| one.name == source.name);
         planned[at] = Some(match is_wanted {
-            true => plan(source, &mut surveyor, cache.as_mut()),
+            true => {
+                let mut planned = plan(source, &mut surveyor, cache.as_mut());
+                planned.notes.extend(config.atocore.as_ref().map(|atocore| {
+                    format!(
+                        "AtoCore at {} is asked to copy {}",
+                        atocore.url, source.name
+                    )
+                }));
+                planned
+            }
             false => {
                 let why = format!("taken on request only: --include {}", source.name);
                 PlannedSource::of(source, SourceSurvey::default(), None).left_out(why, false)
@@ -171,7 +180,7 @@ fn is_absent(source: &Source) -> bool {
         SourceKind::Sqlite { path } | SourceKind::Json { path } => path,
         SourceKind::Tree(tree) => &tree.path,
     };
-    source.optional && !path.exists()
+    source.optional && !source.is_of_snapshot() && !path.exists()
 }
 
 impl PlannedSource {
@@ -198,7 +207,7 @@ impl PlannedSource {
             from,
             to: source.to.clone(),
             files: survey.files,
-            bytes: command.is_none().then_some(survey.bytes),
+            bytes: (command.is_none() && !source.is_of_snapshot()).then_some(survey.bytes),
             is_exact: survey.is_exact,
             changed_bytes,
             dropped: survey.dropped.into_iter().map(Into::into).collect(),

@@ -52,6 +52,9 @@ pub(crate) struct InitReport {
     /// Names of sources that programs may write to while they are copied.
     #[serde(skip)]
     pub(crate) unguarded_sources: Vec<String>,
+    /// A restore in place could not stop and start the preset's application.
+    #[serde(skip)]
+    pub(crate) lacks_service: bool,
 }
 
 /// Result of the first access to a target.
@@ -133,6 +136,7 @@ pub(crate) fn run(
         allowed_signers: line,
         recipients: recipients.texts().to_vec(),
         unguarded_sources: unguarded.map(|source| source.name.clone()).collect(),
+        lacks_service: config.preset_root.is_some() && config.restore.stop.is_none(),
         host: config.host.clone(),
     };
     written(&report)?;

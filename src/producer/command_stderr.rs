@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::hooks;
-use crate::config::CommandLine;
+use crate::base::command::{CommandLine, Ran};
 
 /// Lines of stderr in a note; the metadata has more.
 const SHOWN_LINES: usize = 3;
@@ -19,7 +18,7 @@ pub(super) struct CommandStderr {
 
 impl CommandStderr {
     /// Adds the run of `line`, under `key`.
-    pub(super) fn add(&mut self, key: &str, line: &CommandLine, ran: hooks::Ran) {
+    pub(super) fn add(&mut self, key: &str, line: &CommandLine, ran: Ran) {
         self.notes.extend(ran.warning);
         if ran.stderr.is_empty() {
             return;

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::atocore_error::AtoCoreError;
+use crate::base::command::CommandError;
 use crate::base::sqlite::SqliteError;
 use crate::base::walk::WalkError;
 use crate::state::staged_snapshot::LeftOut;
@@ -167,6 +169,38 @@ pub enum SourceError {
     /// A database cannot be copied.
     #[error(transparent)]
     Sqlite(#[from] SqliteError),
+    /// AtoCore made no snapshot that can be adopted.
+    #[error(transparent)]
+    AtoCore(#[from] AtoCoreError),
+    /// The vector store would be copied while AtoCore may write to it.
+    #[error(
+        "AtoCore made no snapshot, and nothing holds it still while this host copies its vector store"
+    )]
+    Unguarded,
+    /// `before` did not print the path that `{snapshot}` stands for.
+    #[error("`{line}` printed no line for `{{snapshot}}` in `path`")]
+    NoSnapshotPath {
+        /// The command line, shortened.
+        line: String,
+    },
+}
+
+impl From<CommandError> for SourceError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Start { line, source } => Self::Start { line, source },
+            CommandError::Failed {
+                line,
+                status,
+                stderr,
+                ..
+            } => Self::Command {
+                line,
+                status,
+                stderr,
+            },
+        }
+    }
 }
 
 impl SourceError {
@@ -209,6 +243,15 @@ impl SourceError {
             }
             Self::Walk(_) => "check the owner and mode of the directory, then back up again",
             Self::Sqlite(error) => return next_for_database(error).to_owned(),
+            Self::AtoCore(error) => return error.next(),
+            Self::Unguarded => {
+                "give the source \"chroma\" a `lock`, or a `before` and an `after`: docs/operations.md, \"With the \
+                 vector store\""
+            }
+            Self::NoSnapshotPath { .. } => {
+                "let `before` print the directory of the snapshot as its last line, as the scripts in \
+                 deploy/quiesce do"
+            }
         };
         next.to_owned()
     }

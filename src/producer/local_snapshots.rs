@@ -226,7 +226,7 @@ pub fn from_dir(
 
 /// Returns the snapshot in `chosen` as its metadata describes it, without trees that were read in
 /// place.
-fn described(
+pub(super) fn described(
     config: &Config,
     chosen: Chosen,
     stamp: Stamp,

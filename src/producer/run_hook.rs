@@ -4,9 +4,9 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::time::Duration;
 
 use super::error::SourceError;
-use super::hooks::{SharedGroup, StdoutTo, Streams, run_guarded, run_in};
-use super::stderr::in_memory;
-use crate::config::CommandLine;
+use crate::base::command::{
+    CommandLine, SharedGroup, StdoutTo, Streams, in_memory, run_guarded, run_in,
+};
 
 /// A command around a whole run, with the run's state as its standard input.
 pub(crate) struct RunHook<'a> {

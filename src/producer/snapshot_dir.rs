@@ -82,6 +82,16 @@ impl PendingSnapshot {
         Err(io::Error::other("no free stamp within a day"))
     }
 
+    /// Creates the directory for a snapshot that has this stamp already.
+    pub(crate) fn create_as(dir: &Path, stamp: Stamp) -> io::Result<Self> {
+        let dir = Dir::open_or_make(dir, 0o700)?;
+        let pending = Self::try_stamp(&dir, stamp)?;
+        pending.ok_or_else(|| {
+            let what = format!("there is a snapshot {stamp} already");
+            io::Error::new(io::ErrorKind::AlreadyExists, what)
+        })
+    }
+
     fn try_stamp(dir: &Dir, stamp: Stamp) -> io::Result<Option<Self>> {
         let name = format!("{PARTIAL}{stamp}");
         let Some((partial, meta)) = make_locked(dir, &name)? else {

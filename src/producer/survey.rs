@@ -50,8 +50,12 @@ pub struct DroppedTotal {
     pub bytes: u64,
 }
 
-/// Opens the source as a backup does. `None`: an optional source is missing, or it is a command.
+/// Opens the source as a backup does. `None`: an optional source is missing, or only its commands
+/// know what it has.
 pub fn find_source(source: &Source) -> Result<Option<Chosen>, SourceError> {
+    if source.is_of_snapshot() {
+        return Ok(None);
+    }
     let path = match &source.kind {
         SourceKind::Command { .. } => return Ok(None),
         SourceKind::Sqlite { path } | SourceKind::Json { path } => path,
@@ -97,11 +101,16 @@ impl<'a> Surveyor<'a> {
     ) -> Result<SourceSurvey, SourceError> {
         let Some(chosen) = find_source(source)? else {
             let is_command = matches!(source.kind, SourceKind::Command { .. });
-            return Ok(SourceSurvey {
+            let mut survey = SourceSurvey {
                 files: u64::from(is_command),
-                is_exact: !is_command,
+                is_exact: !is_command && !source.is_of_snapshot(),
                 ..SourceSurvey::default()
-            });
+            };
+            if source.is_of_snapshot() {
+                let note = "only its `before` makes what it has, so it was not looked at";
+                survey.notes.push(format!("{}: {note}", source.name));
+            }
+            return Ok(survey);
         };
         match &source.kind {
             SourceKind::Tree(tree) => self.tree(source, tree, &chosen, on_file),

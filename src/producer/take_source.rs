@@ -2,7 +2,6 @@
 //!
 //! Once `before` was started, `after` runs in every case: it may be what starts a service again.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -19,7 +18,9 @@ use super::json::{self, JsonVerdict};
 use super::snapshot_path::snapshot_path;
 use super::source_roots::{in_place, roots, with_hollows};
 use super::stage_tree::{self, ATTEMPTS, EntryFailure, FileCopy, Job, PAUSE, plain};
-use super::staged_files::{self, FileStamp, StagedFiles};
+use super::staged_files::StagedFiles;
+use super::taken_source::{Draft, TakenSource};
+use crate::base::command::{StdoutTo, stderr_text};
 use crate::base::database_names::DatabaseNames;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Stamp;
@@ -28,109 +29,6 @@ use crate::base::sqlite::{self, Place};
 use crate::base::walk::walk;
 use crate::config::{CommandLine, Config, Source, SourceKind, TreeSource};
 use crate::format::index::Skipped;
-use crate::state::staged_snapshot::{LeftOut, Part};
-
-/// One source in the snapshot.
-pub(super) struct TakenSource {
-    /// What the metadata says of it.
-    pub entry: SourceEntry,
-    /// The part for the packer, of a tree that is read in place.
-    pub part: Option<Part>,
-    /// Paths of the files that look like databases, of a copied tree. `None`: not looked for.
-    pub databases: Option<Vec<Vec<u8>>>,
-    /// Paths that could not be copied, or not well, and why.
-    pub skipped: Vec<Skipped>,
-    /// Remarks for the operator.
-    pub notes: BTreeSet<String>,
-    /// A possible defect that no check can show.
-    pub warning: Option<String>,
-    /// Of a copied tree: what the next snapshot may link to.
-    draft: Option<Draft>,
-}
-
-/// The record of a staged tree, which is written once the snapshot is published.
-struct Draft {
-    /// The record's path.
-    file: PathBuf,
-    /// The source's place in the snapshot.
-    to: String,
-    /// The tree's real path.
-    root: PathBuf,
-    file_stamps: Vec<(Vec<u8>, FileStamp)>,
-}
-
-impl TakenSource {
-    fn new(entry: SourceEntry) -> Self {
-        Self {
-            entry,
-            part: None,
-            databases: None,
-            skipped: Vec::new(),
-            notes: BTreeSet::new(),
-            warning: None,
-            draft: None,
-        }
-    }
-
-    /// Returns a source that could not be taken.
-    pub(crate) fn failed(source: &Source, error: &SourceError) -> Self {
-        let mut taken = Self::new(SourceEntry::of(source));
-        taken.leave_out(Vec::new(), with_causes(error), error.next(), None);
-        taken
-    }
-
-    /// Removes it from the snapshot, for the reason given.
-    pub(crate) fn leave_out(
-        &mut self,
-        errors: Vec<String>,
-        cause: String,
-        next: String,
-        kept: Option<String>,
-    ) {
-        self.part = None;
-        self.draft = None;
-        self.entry.present = false;
-        self.entry.left_out = Some(LeftOut {
-            source: self.entry.name.clone(),
-            to: self.entry.to.clone(),
-            errors,
-            cause,
-            next,
-            kept,
-        });
-    }
-
-    /// Adds the stderr of its commands.
-    fn add_stderr(&mut self, stderr: CommandStderr) {
-        self.entry.stderr.extend(stderr.stderr);
-        self.notes.extend(stderr.notes);
-    }
-
-    /// Makes the next snapshot copy this source in full.
-    pub(crate) fn require_full_copy(&self) {
-        if let Some(draft) = &self.draft {
-            staged_files::remove(&draft.file);
-        }
-    }
-
-    /// Writes the record that lets the next snapshot link to this one's copies. Returns a note if
-    /// that fails.
-    pub(crate) fn save_draft(&self, stamp: Stamp) -> Option<String> {
-        let draft = self.draft.as_ref()?;
-        let saved = staged_files::save(
-            &draft.file,
-            stamp,
-            &draft.to,
-            &draft.root,
-            &draft.file_stamps,
-        );
-        let error = saved.err()?;
-        let file = draft.file.display();
-        Some(format!(
-            "cannot write {file}, so the next snapshot copies everything: {error}"
-        ))
-    }
-}
 
 /// Takes the sources of one snapshot.
 pub(super) struct SourceTaker<'a> {
@@ -147,27 +45,43 @@ impl SourceTaker<'_> {
         let hold = |path: &PathBuf| hooks::hold_lock(path, source.lock_timeout);
         let _held = source.lock.as_ref().map(hold).transpose()?;
         let (stamp, dir) = (self.stamp.to_string(), self.dir.path().to_string_lossy());
+        // Unique on this host, also among runs whose snapshots came to nothing.
+        let run_name = format!("{stamp}-{}", std::process::id());
         let environment = [
             ("SEALIFT_SOURCE", source.name.as_str()),
             ("SEALIFT_STAMP", stamp.as_str()),
+            ("SEALIFT_RUN", run_name.as_str()),
             ("SEALIFT_SNAPSHOT", &*dir),
         ];
         let mut stderr = CommandStderr::default();
-        let mut run = |key: &str, line: &CommandLine| {
-            let ran = hooks::run(line, None, &environment, source.timeout)?;
-            stderr.add(key, line, ran);
-            Ok(())
-        };
+        let mut run =
+            |key: &str, line: &CommandLine, stdout: StdoutTo| -> Result<String, SourceError> {
+                let mut ran = hooks::run(line, stdout, &environment, source.timeout)?;
+                let printed = std::mem::take(&mut ran.stdout);
+                stderr.add(key, line, ran);
+                Ok(printed)
+            };
         let owe = |line: &CommandLine| {
             let duty = hooks::owe_after(line, &environment, source.timeout);
             (line.clone(), duty)
         };
         let owed = source.after.as_ref().map(owe);
-        let before = source.before.as_ref();
-        let before = before.map_or(Ok(()), |line| run("before", line));
-        let taken = before.and_then(|()| self.copy(source, &environment));
+        let before = source.before.as_ref().map_or(Ok(None), |line| {
+            let stdout = match source.is_of_snapshot() {
+                true => StdoutTo::Captured,
+                false => StdoutTo::Dropped,
+            };
+            let printed = run("before", line, stdout)?;
+            snapshot_made(source, line, &printed)
+        });
+        let taken = before.and_then(|made| {
+            let mut taken = self.copy(made.as_ref().unwrap_or(source), &environment)?;
+            // The path as the configuration has it, which is the same in each run.
+            taken.entry.path = SourceEntry::of(source).path;
+            Ok(taken)
+        });
         let after = match owed {
-            Some((line, duty)) if duty.take() => run("after", &line),
+            Some((line, duty)) if duty.take() => run("after", &line, StdoutTo::Dropped).map(drop),
             _ => Ok(()),
         };
         match (taken, after) {
@@ -204,12 +118,13 @@ impl SourceTaker<'_> {
                 let copy = self.copy_place(source)?;
                 let created = self.dir.create_file(&copy, 0o600);
                 let file = created.map_err(cannot("create", &self.dir.path_of(&copy)))?;
-                let ran = hooks::run(command, Some(file), environment, source.timeout)?;
+                let stdout = StdoutTo::Copy(file);
+                let ran = hooks::run(command, stdout, environment, source.timeout)?;
                 self.finish(source, None, &copy, &mut taken)?;
                 if taken.entry.bytes == 0 && !source.allow_empty {
                     return Err(SourceError::Empty {
                         line: command.brief(),
-                        stderr: hooks::stderr_text(ran.stderr),
+                        stderr: stderr_text(ran.stderr),
                     });
                 }
                 let mut stderr = CommandStderr::default();
@@ -397,6 +312,25 @@ impl SourceTaker<'_> {
             file_stamps: staged.file_stamps,
         });
         Ok(())
+    }
+}
+
+/// Returns the source with the last line that its `before` printed in its path. `None`: its path
+/// has no place for one.
+fn snapshot_made(
+    source: &Source,
+    line: &CommandLine,
+    printed: &str,
+) -> Result<Option<Source>, SourceError> {
+    if !source.is_of_snapshot() {
+        return Ok(None);
+    }
+    let last = printed.lines().last().map(str::trim).unwrap_or_default();
+    let made = source.of_snapshot(last);
+    let is_good = !last.is_empty() && made.path().is_some_and(Path::is_absolute);
+    match is_good {
+        true => Ok(Some(made)),
+        false => Err(SourceError::NoSnapshotPath { line: line.brief() }),
     }
 }
 

@@ -14,32 +14,7 @@ pub struct Environment {
     garbled: BTreeSet<String>,
 }
 
-/// Prefixes of the names of variables that hold credentials of targets, or lead to some.
-const CREDENTIAL_PREFIXES: [&str; 6] = [
-    "AWS_",
-    "AZURE_",
-    "GCE_METADATA_",
-    "GOOGLE_",
-    "IDENTITY_",
-    "MSI_",
-];
-/// Full names of further variables of that sort.
-const CREDENTIALS: [&str; 4] = [
-    "RSYNC_PASSWORD",
-    "SEALIFT_PASSPHRASE_FILE",
-    "SEALIFT_WEBDAV_PASSWORD",
-    "SEALIFT_WEBDAV_USER",
-];
-
 impl Environment {
-    /// Whether a variable of this name is for the targets only. (`SSH_AUTH_SOCK` is not: a command
-    /// may reach a database through ssh, and the ssh agent itself can ask its owner for consent.)
-    pub fn is_credential(name: &std::ffi::OsStr) -> bool {
-        let is_prefixed = |name: &str| CREDENTIAL_PREFIXES.iter().any(|p| name.starts_with(p));
-        let is_one = |name: &str| is_prefixed(name) || CREDENTIALS.contains(&name);
-        is_one(&name.to_string_lossy())
-    }
-
     /// Returns the variables of this process.
     pub fn of_process() -> Self {
         let mut of_process = Self::default();
@@ -150,6 +125,7 @@ impl std::fmt::Debug for Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::credentials::is_credential;
 
     /// Covers every variable that the code in this folder names, except those that tell any program
     /// where things are.
@@ -188,12 +164,12 @@ mod tests {
                     if is_variable && !other(literal) {
                         named += 1;
                         let name = std::ffi::OsStr::new(literal);
-                        assert!(Environment::is_credential(name), "{literal} in {path:?}");
+                        assert!(is_credential(name), "{literal} in {path:?}");
                     }
                 }
             }
         }
         assert!(named > 10, "{named}");
-        assert!(!Environment::is_credential("PATH".as_ref()));
+        assert!(!is_credential("PATH".as_ref()));
     }
 }

@@ -7,6 +7,7 @@
 
 pub(super) mod classify;
 pub(super) mod client;
+pub(super) mod crypto;
 pub(super) mod error_text;
 pub(super) mod exchange;
 pub(super) mod faults;

@@ -389,8 +389,6 @@ const ALLOWED_PATHS: &[(&str, &str, usize)] = &[
     // What the last staging saw, in our own state directory.
     ("producer/staged_files.rs", "std::fs::", 2),
     ("producer/staged_files.rs", "File::open", 1),
-    // A file without a name, for what a command says.
-    ("producer/stderr.rs", "tempfile", 2),
 ];
 
 /// `code` up to its tests.

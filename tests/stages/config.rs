@@ -352,6 +352,7 @@ fn a_rendered_configuration_is_read_back() {
             ),
         ],
         preset: Some(("atocore".to_owned(), "/srv/atocore".into())),
+        service: None,
         schedule: Some("0 6 * * *".to_owned()),
     };
     let text = render_new(&new);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use sealift::state::State;
 
+pub mod atocore;
 pub mod cage;
 pub mod checker;
 pub mod files;

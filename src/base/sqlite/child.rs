@@ -8,22 +8,22 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
 
-use super::code::{self, is_busy, is_limit};
+use super::code::{self, is_busy};
 use super::confine::{self, Access};
+use super::connection::{failed, open};
 use super::header::super_journal;
 use super::inspect::{inspect, limit};
 use super::inspection::Depth;
 use super::message::{
     ARGUMENT, ChildAnswer, ChildWork, NamedFile, Request, Step, VARIABLE, Way, milliseconds,
 };
-use super::{place, vfs};
+use super::{place, query, vfs};
 
 /// How long SQLite waits for a lock before we check the deadline.
 const BUSY_SLICE: Duration = Duration::from_millis(100);
@@ -76,23 +76,6 @@ fn system(step: Step) -> impl Fn(std::io::Error) -> ChildAnswer {
     }
 }
 
-/// Returns the answer for an error of SQLite in `step`.
-fn failed(step: Step) -> impl Fn(rusqlite::Error) -> ChildAnswer {
-    move |error| {
-        if vfs::was_exchanged() {
-            return ChildAnswer::Exchanged;
-        }
-        if is_limit(&error) {
-            return ChildAnswer::Memory;
-        }
-        ChildAnswer::Failed {
-            step,
-            code: code::extended(&error).unwrap_or(rusqlite::ffi::SQLITE_ERROR),
-            message: error.to_string(),
-        }
-    }
-}
-
 impl Child {
     fn answer(&mut self, answer: &ChildAnswer) {
         if let Ok(mut line) = serde_json::to_vec(answer) {
@@ -127,6 +110,21 @@ impl Child {
             ChildWork::CloseUp { busy_ms } => {
                 self.enter(database, Access::Write)?;
                 self.close_up(database, Duration::from_millis(*busy_ms))
+            }
+            ChildWork::Query {
+                busy_ms,
+                way,
+                query,
+            } => {
+                // The log of a database that is in use has an index that readers write to.
+                let access = match way {
+                    Way::Immutable => Access::Read,
+                    Way::ReadOnly | Way::Writable => Access::Write,
+                };
+                self.enter(database, access)?;
+                let value = query::run(database, query, *way, Duration::from_millis(*busy_ms))?;
+                self.answer(&value);
+                Ok(())
             }
         }
     }
@@ -284,25 +282,6 @@ fn open_copy(copy: &NamedFile) -> Result<Connection, ChildAnswer> {
     Ok(target)
 }
 
-/// Opens `database`, in the working directory.
-fn open(database: &NamedFile, way: Way) -> rusqlite::Result<Connection> {
-    let path = vfs::path(&database.name);
-    let layer = vfs::name()?;
-    let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY;
-    let (path, flags) = match way {
-        Way::Immutable => (immutable_uri(&path), read_only | OpenFlags::SQLITE_OPEN_URI),
-        Way::ReadOnly => (path, read_only),
-        Way::Writable => (path, OpenFlags::SQLITE_OPEN_READ_WRITE),
-    };
-    let path = PathBuf::from(std::ffi::OsString::from_vec(path));
-    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let conn = Connection::open_with_flags_and_vfs(path, flags, layer)?;
-    if way == Way::Writable {
-        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    }
-    Ok(conn)
-}
-
 /// Refuses to write if SQLite might delete files: the journal names another one, or SQLite is too
 /// old.
 fn may_write(database: &NamedFile) -> Result<(), ChildAnswer> {
@@ -317,18 +296,4 @@ fn may_write(database: &NamedFile) -> Result<(), ChildAnswer> {
         Ok(file) if super_journal(&file) => Err(ChildAnswer::SuperJournal),
         _ => Ok(()),
     }
-}
-
-/// Returns the URI that makes SQLite open `path` as a file that no process writes: without locks or
-/// sidecars.
-fn immutable_uri(path: &[u8]) -> Vec<u8> {
-    let mut uri = b"file:".to_vec();
-    for byte in path {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(*byte),
-            _ => uri.extend_from_slice(format!("%{byte:02X}").as_bytes()),
-        }
-    }
-    uri.extend_from_slice(b"?immutable=1");
-    uri
 }

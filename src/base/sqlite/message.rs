@@ -81,6 +81,12 @@ pub(crate) enum ChildWork {
     },
     /// Plays the database's journal back or its log in, so that its one file is the database.
     CloseUp { busy_ms: u64 },
+    /// Runs a query of the operator that returns one value.
+    Query {
+        busy_ms: u64,
+        way: Way,
+        query: String,
+    },
 }
 
 /// How a database is opened for copying, beginning with the way that changes least.
@@ -106,6 +112,7 @@ pub(crate) enum Step {
     Copy,
     FinishCopy,
     CloseUp,
+    Query,
     Start,
 }
 
@@ -120,6 +127,7 @@ impl Step {
             Self::Copy => "copy the database",
             Self::FinishCopy => "finish the copy of",
             Self::CloseUp => "close up the database",
+            Self::Query => "query the database",
             Self::Start => "confine the process that opens",
         }
     }
@@ -139,6 +147,10 @@ pub(crate) enum ChildAnswer {
     Copied { waited_ms: u64 },
     /// The database is in its one file.
     ClosedUp,
+    /// The value that the query returned: null, a number or a text.
+    Value { value: serde_json::Value },
+    /// The query did not return one value, but this.
+    NotOneValue { what: String },
     /// The database stayed locked.
     Busy,
     /// SQLite needed more memory than it may use.

@@ -106,6 +106,10 @@ pub(super) fn refused(
             );
             io_error(step.text(), &path)(io::Error::other(why))
         }
+        ChildAnswer::NotOneValue { what } => {
+            let why = format!("the query returned {}, and not one value", shown(&what));
+            unchecked(step, place, why)
+        }
         ChildAnswer::System { step, errno } => {
             io_error(step.text(), &path)(io::Error::from_raw_os_error(errno))
         }
@@ -132,6 +136,7 @@ pub(super) fn refused(
         | ChildAnswer::Unlocked
         | ChildAnswer::Checked { .. }
         | ChildAnswer::Copied { .. }
-        | ChildAnswer::ClosedUp => silent(Silence::Unreadable, step, place),
+        | ChildAnswer::ClosedUp
+        | ChildAnswer::Value { .. } => silent(Silence::Unreadable, step, place),
     }
 }

@@ -26,6 +26,7 @@ const TARGETS: &str = "\nWhere to back up to: s3://BUCKET/PREFIX, sftp://USER@HO
      path of a folder on another disk.";
 const SCHEDULE: &str = "\nWhen backups are due: a cron line in UTC, such as 0 6 * * * for each day at 06:00; `status` reports a late one.\n\
      A timer or cron runs them (deploy/ has both).";
+const SERVICE: &str = "\nHow AtoCore is stopped and started: `sealift restore --in-place` does so around the exchange of the data.";
 /// The schedule by default.
 const DAILY: &str = "0 6 * * *";
 
@@ -56,10 +57,40 @@ pub(super) fn ask_for_missing(
         ask.say(TARGETS);
         (args.target, args.server) = targets(&args.server, ask)?;
     }
+    args = ask_for_service(args, ask)?;
     if args.schedule.is_none() {
         ask.say(SCHEDULE);
         args.schedule = schedule(ask)?;
     }
+    Ok(args)
+}
+
+/// Returns `args` with what starts and stops the preset's application, if it has one.
+pub(super) fn ask_for_service(mut args: InitArgs, ask: &mut dyn Ask) -> Result<InitArgs, Failure> {
+    if args.preset.is_none() || args.compose.is_some() || args.unit.is_some() {
+        return Ok(args);
+    }
+    ask.say(SERVICE);
+    let names = [
+        "compose.yaml",
+        "compose.yml",
+        "docker-compose.yaml",
+        "docker-compose.yml",
+    ];
+    let root = args.root.clone().unwrap_or_default();
+    let found = names
+        .iter()
+        .map(|name| root.join(name))
+        .find(|file| file.is_file());
+    let default = found.map(|file| file.display().to_string());
+    let default = default.as_deref().unwrap_or("none");
+    let label = "Compose file or systemd unit of AtoCore, or none";
+    until(ask, label, Some(default), |answer| {
+        let is_path = answer.contains('/') || Path::new(answer).is_file();
+        args.compose = is_path.then(|| PathBuf::from(answer));
+        args.unit = (!is_path && answer != "none").then(|| answer.to_owned());
+        super::service(&args).map(drop)
+    })?;
     Ok(args)
 }
 
@@ -276,6 +307,8 @@ mod tests {
             sources: SourceArgs::default(),
             preset: None,
             root: None,
+            compose: None,
+            unit: None,
             snapshots_dir: None,
             schedule: None,
         }

@@ -22,6 +22,7 @@ use crate::storage::contact::Contact;
 use crate::storage::environment::Environment;
 use crate::storage::error::OpenError;
 use crate::storage::http::client::Connector;
+use crate::storage::http::crypto;
 use crate::storage::http::exchange::{ExchangeConnector, HttpContact};
 use crate::storage::http::proxy::Proxies;
 use crate::storage::http::retry_after::RetryAfter;
@@ -41,7 +42,7 @@ pub(crate) fn open(
     spec: &TargetSpec,
     environment: &Environment,
 ) -> Result<ObjectTarget, OpenError> {
-    install_crypto();
+    crypto::install();
     check_environment(address, spec, environment)?;
     let settings = StoreSettings {
         spec,
@@ -199,9 +200,4 @@ fn named_server(spec: &TargetSpec, other: &str) -> Result<String, OpenError> {
         Some(endpoint) => setting::server(endpoint).map_err(wrong),
         None => Ok(other.to_owned()),
     }
-}
-
-/// Chooses the ciphers of TLS, which the process must do once; an earlier choice stays.
-fn install_crypto() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }

@@ -16,7 +16,7 @@ const TAIL_BYTES: usize = 2048;
 const MOST_BYTES: u64 = 1 << 20;
 
 /// Creates a file without a name in memory, which needs no disk.
-pub(super) fn in_memory(name: &str) -> io::Result<File> {
+pub(crate) fn in_memory(name: &str) -> io::Result<File> {
     let file = rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC)?;
     Ok(file.into())
 }
