@@ -304,8 +304,11 @@ impl Context {
 
     /// Prints a note on stderr, unless `--quiet` is given.
     fn note(&self, text: impl std::fmt::Display) {
-        if !self.quiet {
-            output::tell(format_args!("{text}"));
+        match &self.stream {
+            // The other side shows it.
+            Some(stream) => stream.note(&text.to_string()),
+            None if !self.quiet => output::tell(format_args!("{text}")),
+            None => {}
         }
     }
 
@@ -318,11 +321,15 @@ impl Context {
 impl FrontEnd for Context {
     fn warn(&self, text: &str) {
         self.displays.warning(text);
-        output::tell(format_args!("warning: {text}"));
+        if self.stream.is_none() {
+            output::tell(format_args!("warning: {text}"));
+        }
     }
 
     fn note(&self, text: &str) {
-        self.displays.note(text);
+        if self.stream.is_none() {
+            self.displays.note(text);
+        }
         Self::note(self, text);
     }
 

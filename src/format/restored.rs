@@ -138,6 +138,16 @@ impl RestoredRecord {
         files.filter(|entry| entry.kind == EntryType::File).count() as u64
     }
 
+    /// Returns the hash of the file at `path`, which may be a further name of it. `None`: the
+    /// record lists no file there.
+    pub fn hash_of(&self, path: &[u8]) -> Option<Hash> {
+        let entry = self.entries.find(path)?;
+        match (entry.kind, entry.target) {
+            (EntryType::Hardlink, Some(first)) => self.entries.find(first)?.blake3,
+            _ => entry.blake3,
+        }
+    }
+
     /// Returns whether the directory holds everything that the snapshot has at `path` and below.
     pub fn covers(&self, path: &[u8]) -> bool {
         let chosen = &self.header.paths;
