@@ -65,6 +65,8 @@ impl TimedReader {
         if self.taken < self.piece.len() || self.is_over {
             return Ok(());
         }
+        // Should the next one not arrive, this one is not read again.
+        self.piece.clear();
         self.taken = 0;
         self.piece = match self.pieces.recv_timeout(self.patience) {
             Ok(piece) => piece?,

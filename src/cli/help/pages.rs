@@ -308,6 +308,10 @@ pub(in crate::cli) const PAGES: &[Page] = &[
                 "sealift restore 42 config --from /backups --identity key.txt --to out",
                 "Restore one directory of snapshot 42, without a configuration",
             ),
+            (
+                "sealift restore --from usb --identity key.txt --in-place --via \"ssh root@h\"",
+                "Put the newest snapshot in place on another host; the identity stays here",
+            ),
         ],
         "everything that the snapshot has is restored, but it lacks something itself, or an attribute could not be kept",
     ),

@@ -44,7 +44,8 @@ pub(super) struct ContentArgs {
         long,
         requires = "in_place",
         requires = "identity",
-        conflicts_with = "via"
+        conflicts_with = "via",
+        help_heading = IN_PLACE
     )]
     pub(super) identity_on_this_host: bool,
     /// With --in-place: decrypt here, and put the content in place on another host, which this
@@ -53,7 +54,8 @@ pub(super) struct ContentArgs {
         long,
         value_name = "COMMAND",
         requires = "in_place",
-        requires = "identity"
+        requires = "identity",
+        help_heading = IN_PLACE
     )]
     pub(super) via: Option<String>,
     /// Temporary directory for --via, for the decrypted files [default: the system's]
