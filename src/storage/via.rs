@@ -14,6 +14,8 @@ use super::process_failure::{MOST_SAID_BYTES, last_words};
 use super::ssh::{self, CONNECT_SECONDS};
 use crate::base::lock::lock;
 
+/// The variable that names the file of an identity's passphrase.
+const PASSPHRASE_FILE: &str = "SEALIFT_PASSPHRASE_FILE";
 /// Longest line of the other side, in bytes.
 const MAX_LINE_BYTES: u64 = 16 << 20;
 /// Lines that wait.
@@ -103,6 +105,8 @@ impl ViaCommand {
         let mut child = Command::new(program)
             .args(&self.words[1..])
             .args(arguments)
+            // It names a file of this machine, and ssh may be set to send the environment.
+            .env_remove(PASSPHRASE_FILE)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -9,12 +9,14 @@ use clap::Args;
 
 use super::super::terminal;
 use super::in_place::IN_PLACE;
-use super::{Context, Failure, RestoreArgs, announce, choose, failed, prompt, tell_about};
+use super::{Context, Failure, RestoreArgs, announce, choose, failed, prompt, tell_about, thaw};
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::Config;
 use crate::jobs::context::runtime;
 use crate::jobs::in_place_content::{FetchError, FetchRequest, InPlaceContent, Receiving};
 use crate::jobs::restore_by_push::EXCHANGE;
+use crate::repository::HostFolder;
+use crate::restore::RestoreError;
 use crate::restore::open::Identities;
 
 /// The options that say where the content of a restore in place comes from.
@@ -122,11 +124,15 @@ fn fetched(
     let identities = Arc::new(Identities::load(&args.identity, &prompt())?);
     runtime()?.block_on(async {
         let request = request(context, args, choice, identities).await?;
+        let folder = request.folder.clone();
         let tell = |plan: &_| announce(context, plan);
-        let fetched = InPlaceContent::fetch(config, request, &tell, context).await;
-        let (content, report) = fetched.map_err(not_fetched)?;
-        tell_about(context, &report);
-        Ok(content)
+        match InPlaceContent::fetch(config, request, &tell, context).await {
+            Ok((content, report)) => {
+                tell_about(context, &report);
+                Ok(content)
+            }
+            Err(error) => Err(not_fetched(error, args, &folder).await),
+        }
     })
 }
 
@@ -149,11 +155,19 @@ pub(super) async fn request(
     })
 }
 
-/// Returns the failure of a fetch, with the next step of a restore.
-pub(super) fn not_fetched(error: FetchError) -> Failure {
-    match error {
-        FetchError::Restore(error) => failed(error),
-        FetchError::Job(error) => error.into(),
+/// Returns the failure of a fetch, with the next step of a restore. Requests archives from cold
+/// storage, if that is meant.
+pub(super) async fn not_fetched(
+    error: FetchError,
+    args: &RestoreArgs,
+    folder: &HostFolder,
+) -> Failure {
+    match (error, args.thaw) {
+        (FetchError::Restore(RestoreError::Frozen(frozen)), Some(days)) if !args.dry_run => {
+            thaw::ask(folder, &frozen, days).await
+        }
+        (FetchError::Restore(error), _) => failed(error),
+        (FetchError::Job(error), _) => error.into(),
     }
 }
 

@@ -33,9 +33,12 @@ pub(super) fn run(
             preserve: options.preserve,
         };
         let there = there.connect(context)?;
+        let folder = fetch.folder.clone();
         let tell = |plan: &_| announce(context, plan);
-        let pushed = there.run(fetch, &scratch, &tell, context).await;
-        pushed.map_err(not_fetched)
+        match there.run(fetch, &scratch, &tell, context).await {
+            Ok(report) => Ok(report),
+            Err(error) => Err(not_fetched(error, args, &folder).await),
+        }
     });
     drop(scratch);
     conclude(context, &report?)

@@ -90,11 +90,15 @@ impl ContentScratch {
     }
 }
 
-/// Returns the directories in which the content may pass through, the state directory first.
+/// Returns the directories in which the content may pass through, the state directory first. None
+/// is within a live tree, which is about to be exchanged.
 fn places(config: &Config) -> Vec<PathBuf> {
     // A host that restores everything may not have one yet.
     let _ = Dir::open_or_make(&config.state, 0o700);
     let mut places = vec![config.state.clone()];
+    let live = |source| live_path(config, source);
+    let trees: Vec<&Path> = config.sources.iter().filter_map(live).collect();
+    let is_within_one = |place: &Path| trees.iter().any(|tree| place.starts_with(tree));
     for source in &config.sources {
         let live = live_path(config, source);
         let above = live.and_then(Path::parent);
@@ -102,6 +106,7 @@ fn places(config: &Config) -> Vec<PathBuf> {
         // Where nothing is left of the live data, that is the nearest directory above.
         if let Some(place) = above.map(Path::to_path_buf).find(|path| path.is_dir())
             && !places.contains(&place)
+            && !is_within_one(&place)
         {
             places.push(place);
         }
