@@ -65,6 +65,7 @@ use crate::base::progress::Stage;
 use crate::config::{Config, ConfigError, parse_duration};
 use crate::jobs::backup::report::BackupReport;
 use crate::jobs::context::{Display, FrontEnd};
+use crate::jobs::restore_in_place::InPlaceReport;
 use crate::jobs::run_report::{ReportedOutcome, RunReport};
 use crate::jobs::signer_memory::SignerMemory;
 use crate::storage::Patience;
@@ -310,6 +311,11 @@ impl Context {
             None if !self.quiet => output::tell(format_args!("{text}")),
             None => {}
         }
+    }
+
+    /// Keeps what a restore in place did for the report of the run.
+    fn report_restore(&self, restore: &InPlaceReport) {
+        lock(&self.report).restore = Some(restore.clone());
     }
 
     /// Keeps what a backup did for the report of the run.

@@ -28,7 +28,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Everyday",
         &["backup", "status", "list", "ls", "stats", "verify"],
     ),
-    ("Restore", &["restore", "open"]),
+    ("Restore", &["restore", "rollback", "open"]),
     ("Keys", &["key", "remote"]),
     (
         "Maintenance",

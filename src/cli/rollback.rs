@@ -93,6 +93,7 @@ pub(super) fn run(context: &Context, args: &RollbackArgs) -> Result<Outcome, Fai
     match is_back && report.because.is_empty() {
         false if !is_back || !found.is_open => in_place::conclude(context, &report),
         _ => {
+            context.report_restore(&report);
             match context.json {
                 true => output::print_json(&report)?,
                 false => output::print_line(format_args!(

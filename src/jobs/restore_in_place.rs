@@ -126,8 +126,38 @@ fn lock(config: &Config, front: &dyn FrontEnd) -> Result<(StateLock, Restores), 
         };
         JobError::work(text)
     })?;
-    restores.remove_unbegun()?;
+    remove_unbegun(&restores)?;
     Ok((state, restores))
+}
+
+/// Removes the directories of restores that had not begun. Fails if one had, and its journal is
+/// gone.
+fn remove_unbegun(restores: &Restores) -> Result<(), JobError> {
+    for (id, plan) in restores.unbegun()? {
+        let plan = plan.and_then(|text| serde_json::from_slice::<InPlacePlan>(&text).ok());
+        let begun = plan.iter().flat_map(|plan| &plan.items).find_map(|item| {
+            let slots = item.slots().ok()?;
+            let traces = [slots.staged, slots.aside];
+            traces
+                .into_iter()
+                .find(|slot| slot.is_taken().unwrap_or(true))
+        });
+        if let Some(trace) = begun {
+            let trace = trace.path();
+            let text = format!(
+                "the journal of the restore {id} is gone, and {} is there: the data may be between two states",
+                trace.display()
+            );
+            let next = format!(
+                "compare the paths that its plan.json names in the state directory, put each item right, then move \
+                 {} away",
+                trace.display()
+            );
+            return Err(JobError::work(text).with_next(next));
+        }
+        restores.remove(&id)?;
+    }
+    Ok(())
 }
 
 /// Restores in place as planned.
@@ -291,6 +321,9 @@ pub(crate) fn rollback(
             true => machine.roll_back_open(),
             false => machine.undo_open(),
         });
+    }
+    if let Err(because) = machine.require_whole_copies() {
+        return Ok(machine.refuse(because));
     }
     match machine.later_changes() {
         Ok(Some(because)) if !request.discards_changes => Ok(machine.refuse(because)),

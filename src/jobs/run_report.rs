@@ -7,10 +7,8 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::Serialize;
 
 use super::backup::report::{BackupReport, DatabaseRun, PushedState, SourceRun};
-use crate::base::ids::Stamp;
-
-/// Letters and digits of a run's id: those of a ULID.
-const ID_DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+use super::restore_in_place::InPlaceReport;
+use crate::base::ids::{Stamp, ulid};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -51,6 +49,8 @@ pub(crate) struct RunReport {
     pub(crate) targets: Vec<TargetRun>,
     pub(crate) skipped: Vec<SkippedPath>,
     pub(crate) retention: RetentionRun,
+    /// What a restore in place did. `None`: this is another command.
+    pub(crate) restore: Option<InPlaceReport>,
     pub(crate) errors: Vec<ErrorText>,
 }
 
@@ -98,7 +98,7 @@ impl RunReport {
     /// Begins the report of a run that starts now. Until it is concluded, it says `cancelled`.
     pub(crate) fn begin(kind: &str, now: DateTime<Utc>) -> Self {
         Self {
-            id: run_id(now),
+            id: ulid(now),
             kind: kind.to_owned(),
             trigger: "manual",
             started_at: now.trunc_subsecs(3),
@@ -116,6 +116,7 @@ impl RunReport {
             targets: Vec::new(),
             skipped: Vec::new(),
             retention: RetentionRun::default(),
+            restore: None,
             errors: Vec::new(),
         }
     }
@@ -156,37 +157,9 @@ impl RunReport {
     }
 }
 
-/// Returns a new ULID: 48 bits of time in milliseconds, 80 random bits.
-pub(crate) fn run_id(now: DateTime<Utc>) -> String {
-    let mut random = [0; 10];
-    // Without random bits, the time must do.
-    let _ = getrandom::fill(&mut random);
-    let millis = now.timestamp_millis().max(0).cast_unsigned() & ((1 << 48) - 1);
-    let mut value = u128::from(millis);
-    for byte in random {
-        value = value << 8 | u128::from(byte);
-    }
-    let digit = |place: u32| ID_DIGITS[(value >> (5 * place) & 31) as usize] as char;
-    (0..26).rev().map(digit).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_are_sorted_by_time_and_differ() {
-        let at = |seconds| DateTime::UNIX_EPOCH + chrono::Duration::seconds(seconds);
-        let ids = [1_000_000_000, 1_775_620_000, 1_775_620_001].map(|time| run_id(at(time)));
-        assert!(ids.is_sorted(), "{ids:?}");
-        assert!(ids.iter().all(|id| id.len() == 26));
-        assert_ne!(run_id(at(1)), run_id(at(1)));
-        // The specification's example of the time's ten digits.
-        assert!(
-            run_id(DateTime::from_timestamp_millis(1_469_918_176_385).unwrap())
-                .starts_with("01ARYZ6S41")
-        );
-    }
 
     #[test]
     fn every_field_is_always_there() {
@@ -212,6 +185,7 @@ mod tests {
                 "kind",
                 "new_bytes",
                 "outcome",
+                "restore",
                 "retention",
                 "sequence",
                 "skipped",

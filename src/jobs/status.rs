@@ -63,13 +63,13 @@ pub(crate) struct StatusReport {
 /// A restore in place that has begun and not ended: the data may be between two states.
 #[derive(Debug, Serialize)]
 pub(crate) struct RestoreOpenFinding {
-    /// The restore's id.
+    /// The restore's id. Empty: it cannot be read.
     pub(crate) id: String,
-    /// The step that it is at.
-    pub(crate) step: RestoreStep,
+    /// The step that it is at. `None`: it cannot be read.
+    pub(crate) step: Option<RestoreStep>,
     /// A sentence without its final period.
     pub(crate) text: String,
-    pub(crate) next: &'static str,
+    pub(crate) next: String,
 }
 
 /// A safety copy that is older than `keep_preserved`.
@@ -82,25 +82,35 @@ pub(crate) struct SafetyCopyReminder {
 }
 
 /// Returns what `status` says about restores in place.
-fn restores_in_place(
-    config: &Config,
-) -> Result<(Option<RestoreOpenFinding>, Vec<SafetyCopyReminder>), JobError> {
-    let open = restores::open_restore(&config.state)?;
-    let open = open.map(|open| match restores::is_running(&config.state) {
-        true => RestoreOpenFinding {
-            text: "a restore in place is running".to_owned(),
+fn restores_in_place(config: &Config) -> (Option<RestoreOpenFinding>, Vec<SafetyCopyReminder>) {
+    let is_running = restores::is_running(&config.state);
+    let open = match restores::open_restore(&config.state) {
+        Ok(None) => None,
+        Ok(Some(open)) => Some(RestoreOpenFinding {
+            text: match is_running {
+                true => "a restore in place is running".to_owned(),
+                false => open.to_string(),
+            },
             id: open.id,
-            step: open.step,
-            next: "wait for it to end",
-        },
-        false => RestoreOpenFinding {
-            text: open.to_string(),
-            id: open.id,
-            step: open.step,
-            next: "sealift restore --resume",
-        },
-    });
-    let old = restore_in_place::list(config)?.into_iter();
+            step: Some(open.step),
+            next: match is_running {
+                true => "wait for it to end".to_owned(),
+                false => "sealift restore --resume".to_owned(),
+            },
+        }),
+        Err(error) => Some(RestoreOpenFinding {
+            id: String::new(),
+            step: None,
+            text: format!("it cannot be seen whether a restore in place is open: {error}"),
+            next: format!(
+                "look at {}",
+                config.state.join(restores::RESTORES).display()
+            ),
+        }),
+    };
+    let old = restore_in_place::list(config)
+        .unwrap_or_default()
+        .into_iter();
     let old = old.filter(|one| one.is_deletable).filter_map(|one| {
         Some(SafetyCopyReminder {
             path: one.safety_copy.or(one.failed_copy)?,
@@ -108,7 +118,7 @@ fn restores_in_place(
             deletable_from: one.deletable_from?,
         })
     });
-    Ok((open, old.collect()))
+    (open, old.collect())
 }
 
 /// The state of one target.
@@ -212,7 +222,7 @@ pub(crate) fn run(
         Ok::<_, JobError>(())
     });
     runtime.block_on(futures::future::try_join_all(looks))?;
-    let (restore_open, safety_copies) = restores_in_place(config)?;
+    let (restore_open, safety_copies) = restores_in_place(config);
     let last_complete = catalog.as_ref().map(Catalog::last_complete_run);
     let last_complete = last_complete.transpose()?.flatten();
     Ok(StatusReport {

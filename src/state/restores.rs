@@ -7,7 +7,7 @@
 //! time is open: its process holds the lock of the state directory and that of `restores/lock`,
 //! which shows other processes that it is running.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
@@ -384,20 +384,26 @@ impl Restores {
         }))
     }
 
-    /// Removes the directories of restores that had not begun: they have no journal, or an empty
-    /// one. Nothing but their own directory was made.
-    pub fn remove_unbegun(&self) -> io::Result<()> {
+    /// Returns the restores that had not begun, with their plans: they have no journal, or an empty
+    /// one. Nothing but their own directory was made, if the journal was not removed since.
+    pub fn unbegun(&self) -> io::Result<Vec<(String, Option<Vec<u8>>)>> {
+        let mut found = Vec::new();
         for entry in self.dir.entries()? {
-            if entry.kind != Kind::Dir || entry.name.len() != ID_DIGITS {
+            let id = entry.name.to_str().filter(|name| name.len() == ID_DIGITS);
+            let Some(id) = id.filter(|_| entry.kind == Kind::Dir) else {
                 continue;
-            }
-            let dir = self.dir.sub(&entry.name)?;
+            };
+            let dir = self.dir.sub(id)?;
             let records = Journal::<RestoreRecord>::read(&dir, JOURNAL)?;
             if records.is_none_or(|(records, _)| records.is_empty()) {
-                self.dir.remove_tree(&entry.name)?;
+                let mut plan = Vec::new();
+                let read = dir
+                    .open_file(PLAN)
+                    .and_then(|(mut file, _)| file.read_to_end(&mut plan));
+                found.push((id.to_owned(), read.is_ok().then_some(plan)));
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Removes the directory of the restore `id`.

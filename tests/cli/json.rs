@@ -290,6 +290,40 @@ const SCENARIOS: &[Scenario] = &[
         0,
     ),
     scenario(
+        "restore --in-place",
+        Backup,
+        CHECKED,
+        "restore --in-place --yes",
+        3,
+    ),
+    scenario(
+        "restore --in-place and error",
+        Backup,
+        FAILING,
+        "restore --in-place --yes",
+        1,
+    ),
+    scenario(
+        "refused restore in place and error",
+        Backup,
+        "sed -i 's/^host = .*/host = \"other\"/' c.toml",
+        "restore --in-place --yes",
+        1,
+    ),
+    scenario(
+        "restore --in-place --dry-run",
+        Backup,
+        CHECKED,
+        "restore --in-place --dry-run",
+        0,
+    ),
+    scenario("nothing to resume", Backup, "", "restore --resume", 0),
+    scenario("restore --in-place", Backup, RESTORED, "rollback --yes", 0),
+    scenario("rollback --list", Backup, RESTORED, "rollback --list", 0),
+    scenario("rollback --clean", Backup, CLEANABLE, "rollback --clean", 0),
+    scenario("status", Backup, OPEN, "status --offline", 3),
+    scenario("status", Backup, CLEANABLE, "status --offline", 3),
+    scenario(
         "catalog rebuild",
         Backup,
         "",
@@ -404,6 +438,25 @@ const INVALID: &str =
 
 /// A symbolic link.
 const LINKED: &str = "ln -s notes.txt data/link; sealift backup";
+
+/// A check that fails before a restore and after it.
+const CHECKED: &str = "printf '\n[[check]]\nname = \"c\"\ncommand = [\"false\"]\n' >>c.toml
+    echo '{\"projects\": [1]}' >registry.json";
+
+/// A check that fails with what is restored.
+const FAILING: &str = "echo '{\"projects\": [1]}' >registry.json
+    printf '\n[[check]]\nname = \"c\"\nfile = { path = \"registry.json\", contains = \"1\" }\n[restore]\ncheck_timeout = \"1s\"\n' >>c.toml";
+
+const RESTORED: &str =
+    "echo '{\"projects\": [1]}' >registry.json; sealift restore --in-place --yes";
+
+/// One safety copy that may be deleted, and one that stays.
+const CLEANABLE: &str = "SEALIFT_CLOCK=2026-04-01T06:00:00.25Z sealift restore --in-place --yes
+    sealift restore --in-place --yes";
+
+/// A restore that was killed while it waited for the service to stop.
+const OPEN: &str = "printf '\n[restore]\nstop = \"kill -9 $PPID\"\nstart = [\"true\"]\n' >>c.toml
+    sealift restore --in-place --yes";
 
 const RESTORE: &str = "restore latest --from repo --accept-signer --identity key.txt --to out";
 /// Another host that is this one.

@@ -61,20 +61,20 @@ impl Change {
     }
 }
 
+/// What the call that `pid` is about to make changes, if it can change anything.
+pub fn read(pid: Pid, regs: &user_regs_struct) -> Option<Change> {
+    // Of each process its own: a child may have become another program.
+    let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
+    Eyes { memory }.read(pid, regs)
+}
+
 /// A traced process's memory and names.
-pub struct Eyes {
+struct Eyes {
     memory: File,
 }
 
 impl Eyes {
-    /// After its `exec`.
-    pub fn of(pid: Pid) -> Self {
-        let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
-        Self { memory }
-    }
-
-    /// What the call that `pid` is about to make changes, if it can change anything.
-    pub fn read(&self, pid: Pid, regs: &user_regs_struct) -> Option<Change> {
+    fn read(&self, pid: Pid, regs: &user_regs_struct) -> Option<Change> {
         let change = self.asked(pid, regs)?;
         let is_there = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
         let changes = match &change {

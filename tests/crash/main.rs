@@ -20,6 +20,8 @@ mod calls;
 #[cfg(target_arch = "x86_64")]
 mod disk;
 #[cfg(target_arch = "x86_64")]
+mod in_place;
+#[cfg(target_arch = "x86_64")]
 mod points;
 #[cfg(target_arch = "x86_64")]
 mod prune;

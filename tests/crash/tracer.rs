@@ -19,7 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::calls::{Change, Eyes};
+use crate::calls::{self, Change};
 use crate::disk::Disk;
 
 /// What happens at the call of a number, from 0.
@@ -54,7 +54,6 @@ const HANGS: Duration = Duration::from_secs(60);
 
 struct Tracer<'a> {
     main: Pid,
-    eyes: Eyes,
     disks: &'a mut [Disk],
     fault: Fault,
     calls: usize,
@@ -135,7 +134,6 @@ pub fn run(command: Command, disks: &mut [Disk], fault: Fault) -> Ended {
     });
     let mut tracer = Tracer {
         main,
-        eyes: Eyes::of(main),
         disks,
         fault,
         calls: 0,
@@ -206,7 +204,7 @@ impl Tracer<'_> {
         let Ok(regs) = ptrace::getregs(pid) else {
             return; // Killed meanwhile.
         };
-        let change = self.eyes.read(pid, &regs);
+        let change = calls::read(pid, &regs);
         let on_disk = change.and_then(|change| {
             let is_on = |disk: &Disk| change.path().starts_with(disk.root());
             let disk = self.disks.iter().position(is_on)?;

@@ -21,6 +21,7 @@ pub mod proxy;
 pub mod random;
 pub mod rsync;
 pub mod s3;
+pub mod service;
 pub mod slow_link;
 pub mod small_disk;
 pub mod tree;

@@ -221,8 +221,7 @@ impl Child {
         let fail = failed(Step::CloseUp);
         may_write(database)?;
         let conn = open(database, Way::Writable).map_err(&fail)?;
-        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
-            .and_then(|_| conn.busy_timeout(BUSY_SLICE.min(busy)))
+        conn.busy_timeout(BUSY_SLICE.min(busy))
             .and_then(|()| conn.execute_batch("PRAGMA locking_mode=EXCLUSIVE"))
             .map_err(&fail)?;
         self.until(busy, Step::CloseUp, || {
@@ -234,6 +233,9 @@ impl Child {
                 _ => StepResult::Busy,
             })
         })?;
+        // Not before: a database that SQLite cannot read stays as it is.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+            .map_err(&fail)?;
         conn.close().map_err(|(_, error)| fail(error))?;
         self.answer(&ChildAnswer::ClosedUp);
         Ok(())

@@ -67,7 +67,7 @@ pub(in crate::cli) const PAGES: &[Page] = &[
                 "Show all hosts on one target, from any machine",
             ),
         ],
-        "a target needs attention, the last run was not complete, or a source shrank",
+        "a target needs attention, the last run was not complete, a source shrank, or a restore in place is open",
     ),
     page(
         "list",
@@ -312,8 +312,34 @@ pub(in crate::cli) const PAGES: &[Page] = &[
                 "sealift restore --from usb --identity key.txt --in-place --via \"ssh root@h\"",
                 "Put the newest snapshot in place on another host; the identity stays here",
             ),
+            (
+                "sealift restore --in-place",
+                "Put the newest snapshot of this host where its sources are, as one change",
+            ),
+            (
+                "sealift restore --resume",
+                "Finish or undo a restore in place that was interrupted",
+            ),
         ],
-        "everything that the snapshot has is restored, but it lacks something itself, or an attribute could not be kept",
+        "everything that the snapshot has is restored, but it lacks something itself, or an attribute could not be kept; or a check fails that failed before",
+    ),
+    page(
+        "rollback",
+        &[
+            (
+                "sealift rollback",
+                "Bring back the content that the last restore in place replaced",
+            ),
+            (
+                "sealift rollback --list",
+                "Show each restore in place and its safety copy",
+            ),
+            (
+                "sealift rollback --clean",
+                "Delete the safety copies that are old enough",
+            ),
+        ],
+        "",
     ),
     page(
         "open",

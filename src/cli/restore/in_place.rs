@@ -192,7 +192,15 @@ fn agree(
 
 fn print_plan(context: &Context, plan: &InPlacePlan) -> Result<Outcome, Failure> {
     match context.json {
-        true => output::print_json(&json!({ "state": "planned", "plan": plan }))?,
+        true => {
+            let report = plan.report();
+            output::print_json(&json!({
+                "state": "planned", "stamp": report.stamp, "host": report.host,
+                "origin": report.origin, "items": report.items, "left": report.left,
+                "warnings": report.warnings, "safety_copy": report.safety_copy,
+                "stop": plan.stop, "start": plan.start, "checks": plan.checks,
+            }))?;
+        }
         false => plan_lines(plan).iter().try_for_each(output::print_line)?,
     }
     context.note(DRY_RUN_NOTE);
@@ -257,6 +265,7 @@ pub(super) fn resume(context: &Context, place: &InPlaceArgs) -> Result<Outcome, 
     };
     match restore_in_place::resume(&config, request, context)? {
         Some(report) if place.boot && report.because.is_empty() => {
+            context.report_restore(&report);
             print(context, &report)?;
             Ok(Outcome::Complete)
         }
@@ -278,6 +287,7 @@ pub(in crate::cli) fn conclude(
     context: &Context,
     report: &InPlaceReport,
 ) -> Result<Outcome, Failure> {
+    context.report_restore(report);
     print(context, report)?;
     if report.is_committed() && report.because.is_empty() {
         return Ok(match report.warnings.is_empty() {

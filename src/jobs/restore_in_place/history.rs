@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::digest;
 use super::plan::{InPlacePlan, PlannedPlace};
 use super::slot::Slot;
-use crate::base::clock;
+use crate::base::clock::{self, in_seconds};
 use crate::base::ids::Stamp;
 use crate::base::sqlite::SIDECARS;
 use crate::config::Config;
@@ -66,7 +66,11 @@ fn past(config: &Config, log: &RestoreLog) -> Result<PastRestore, JobError> {
     let safety = kept_at(&safety)?;
     let failed = kept_at(&failed)?;
     let is_open = log.is_open();
-    let ended_at = log.records.last().filter(|_| !is_open).map(|last| last.at);
+    let ended_at = log
+        .records
+        .last()
+        .filter(|_| !is_open)
+        .map(|last| in_seconds(last.at));
     // The end of the restore itself, and not of its clean-up.
     let end = |step| {
         log.find(step, None, RecordPhase::Done)

@@ -356,8 +356,11 @@ impl<'a> Machine<'a> {
         }
         for item in plan.items.iter().rev() {
             let mover = self.mover(item)?;
-            let evidence = (undoing == Undoing::MaybeUsed).then_some(&item.failed);
-            mover.back(evidence, || self.services.users(&plan.items))?;
+            let is_used = undoing == Undoing::MaybeUsed;
+            if is_used {
+                mover.close_new(|| self.services.users(&plan.items))?;
+            }
+            mover.back(is_used.then_some(&item.failed))?;
             let removed = mover.remove_copy();
             removed.map_err(|error| {
                 Because::io(format!("cannot remove the copy of {}", item.name), &error)

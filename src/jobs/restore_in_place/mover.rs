@@ -52,6 +52,8 @@ pub(super) struct ItemMover<'a> {
     new: Option<ThingId>,
     /// The digest of the staged content.
     digest: Option<Hash>,
+    /// The digest of the safety copy, if that is a copy.
+    copied: Option<Hash>,
     /// The safety copy is a copy.
     copies: bool,
     /// The old database could not be closed up.
@@ -67,6 +69,7 @@ impl<'a> ItemMover<'a> {
         };
         let staged = |key| detail(RestoreStep::Staged, RecordPhase::Done, key);
         let id = |value: Option<Value>| value.and_then(|value| serde_json::from_value(value).ok());
+        let copied = detail(RestoreStep::Preserving, RecordPhase::Done, "digest");
         let is_set = detail(RestoreStep::Preserving, RecordPhase::Done, "set");
         let is_set = is_set.and_then(|set| set.as_bool()).unwrap_or(false);
         // A safety copy that was copied back is the old content from then on.
@@ -77,6 +80,7 @@ impl<'a> ItemMover<'a> {
             old: again.or(item.old.as_ref().map(|old| old.id)),
             new: id(staged("new")),
             digest: staged("digest").and_then(|value| serde_json::from_value(value).ok()),
+            copied: copied.and_then(|value| serde_json::from_value(value).ok()),
             copies: item.copies || is_set,
             is_set,
         })
@@ -327,21 +331,32 @@ impl<'a> ItemMover<'a> {
         Ok(())
     }
 
-    /// Puts the old content back. The new content goes to `evidence`; `None`: it never was in use,
-    /// and is removed.
-    pub(super) fn back(
+    /// Closes up the new database, if it is in place. If that is not possible, its log goes with it.
+    pub(super) fn close_new(
         &self,
-        evidence: Option<&PlannedPlace>,
         users: impl Fn() -> Result<Vec<FileUser>, Because>,
     ) -> Result<(), Because> {
-        let what = format!("cannot put the old content of {} back", self.item.name);
-        let failed = |error: io::Error| Because::io(&what, &error);
-        let whose = self.whose().map_err(failed)?;
-        if whose == Whose::New && self.item.is_database() {
-            // If it cannot be closed up, its log goes with it.
+        let whose = self.whose();
+        let whose = whose
+            .map_err(|error| Because::io(format!("cannot look at {}", self.item.name), &error));
+        if self.item.is_database() && whose? == Whose::New {
             self.close(&self.slots.live, users)?;
         }
-        self.move_back(whose, evidence).map_err(failed)
+        Ok(())
+    }
+
+    /// Puts the old content back. The new content goes to `evidence`; `None`: it never was in use,
+    /// and is removed.
+    pub(super) fn back(&self, evidence: Option<&PlannedPlace>) -> Result<(), Because> {
+        let moved = self
+            .whose()
+            .and_then(|whose| self.move_back(whose, evidence));
+        moved.map_err(|error| {
+            Because::io(
+                format!("cannot put the old content of {} back", self.item.name),
+                &error,
+            )
+        })
     }
 
     fn move_back(&self, whose: Whose, evidence: Option<&PlannedPlace>) -> io::Result<()> {
@@ -447,6 +462,25 @@ impl<'a> ItemMover<'a> {
             self.slots.aside.with(ending).remove()?;
         }
         self.slots.aside.remove()
+    }
+
+    /// Fails if the safety copy is a copy and not what was copied.
+    pub(super) fn require_whole_copy(&self) -> io::Result<()> {
+        let Some(copied) = self.copied.filter(|_| self.copies && self.old.is_some()) else {
+            return Ok(());
+        };
+        let copy = self.item.safety.path();
+        match self.kept()? {
+            Some(kept) if digest(&kept, |_, _| Ok(()))?.hash == copied => Ok(()),
+            Some(_) => {
+                let what = format!("{} is not what was copied there", copy.display());
+                Err(io::Error::new(io::ErrorKind::InvalidData, what))
+            }
+            None => {
+                let what = format!("{} is gone", copy.display());
+                Err(io::Error::new(io::ErrorKind::NotFound, what))
+            }
+        }
     }
 
     /// Copies the safety copy, a copy, to the staging name, so that it can be exchanged. Returns the

@@ -13,12 +13,11 @@ use super::requirements::{self, ContentFacts};
 use super::slot::Slot;
 use super::{InPlaceRequest, validation};
 use crate::base::clock;
-use crate::base::ids::Stamp;
+use crate::base::ids::{Stamp, ulid};
 use crate::base::openat::{Dir, Meta};
 use crate::config::{Check, Config, Preserve, Source, SourceKind};
 use crate::jobs::error::JobError;
 use crate::jobs::in_place_content::{ContentOrigin, InPlaceContent};
-use crate::jobs::run_report::run_id;
 use crate::producer::{self, SourceFacts};
 
 /// Longest name of a file.
@@ -73,8 +72,12 @@ pub(super) fn prepare(
     if let Some(wrong) = wrong_deployment(config, request, content, &facts) {
         refusals.push(wrong);
     }
+    refusals.extend(candidates.iter().filter_map(requirements::rights));
+    if !refusals.is_empty() {
+        return Err(JobError::work(InPlaceRefusal { because: refusals }));
+    }
     let stamp = safety_stamp(config, &candidates)?;
-    let id = run_id(clock::now());
+    let id = ulid(clock::now());
     let preserve = request.preserve.unwrap_or(config.restore.preserve);
     let items: Vec<PlannedItem> = candidates
         .iter()
@@ -94,7 +97,7 @@ pub(super) fn prepare(
     Ok(InPlacePlan {
         version: VERSION,
         id,
-        made_at: clock::now(),
+        made_at: clock::in_seconds(clock::now()),
         stamp: content.stamp,
         host: content.host.clone(),
         origin: content.origin.to_string(),

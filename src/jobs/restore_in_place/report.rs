@@ -66,6 +66,13 @@ pub(crate) struct InPlaceItem {
     pub(crate) is_copied: bool,
 }
 
+impl InPlacePlan {
+    /// Returns the report of a restore that only was planned.
+    pub(crate) fn report(&self) -> InPlaceReport {
+        InPlaceReport::new(self)
+    }
+}
+
 impl InPlaceReport {
     pub(super) fn new(plan: &InPlacePlan) -> Self {
         let items = plan.items.iter().map(|item| InPlaceItem {

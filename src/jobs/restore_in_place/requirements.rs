@@ -95,9 +95,6 @@ pub(super) fn refusals(
     content: &InPlaceContent,
 ) -> io::Result<Vec<Because>> {
     let mut refusals = overlaps(config, items, content);
-    for one in candidates {
-        refusals.extend(rights(one));
-    }
     if let Some(dir) = &config.restore.preserve_dir {
         refusals.extend(preserve_dir(dir)?);
     }
@@ -170,7 +167,7 @@ fn overlaps(config: &Config, items: &[PlannedItem], content: &InPlaceContent) ->
 }
 
 /// Refuses an item that this user may not exchange, or whose owners he may not set.
-fn rights(one: &Candidate<'_>) -> Option<Because> {
+pub(super) fn rights(one: &Candidate<'_>) -> Option<Because> {
     let user = rustix::process::geteuid();
     if user.is_root() {
         return None;

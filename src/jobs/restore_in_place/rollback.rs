@@ -111,6 +111,8 @@ impl Machine<'_> {
         for item in plan.items.iter().rev() {
             self.front.stage(Stage::RollingBack, Some(&item.name));
             let name = Some(item.name.as_str());
+            self.mover(item)?
+                .close_new(|| self.services.users(&plan.items))?;
             let again = self.mover(item)?.stage_safety_copy().map_err(|error| {
                 Because::io(
                     format!("cannot copy the safety copy of {}", item.name),
@@ -122,8 +124,7 @@ impl Machine<'_> {
         self.shut_databases()?;
         for item in plan.items.iter().rev() {
             let evidence = item.evidence(discards);
-            let users = || self.services.users(&plan.items);
-            self.mover(item)?.back(Some(evidence), users)?;
+            self.mover(item)?.back(Some(evidence))?;
             self.done(RestoreStep::Unswapping, Some(&item.name))?;
         }
         self.shut.clear();
@@ -183,6 +184,19 @@ impl Machine<'_> {
         self.report.state = RestoreStep::RolledBack;
         let detail = json!({ "report": self.report });
         self.append(RestoreStep::RolledBack, None, RecordPhase::Done, detail)
+    }
+
+    /// Fails if a safety copy cannot bring its item back.
+    pub(super) fn require_whole_copies(&self) -> Result<(), Because> {
+        for item in &self.plan.items {
+            let whole = self.mover(item)?.require_whole_copy();
+            whole.map_err(|error| {
+                let next = "restore a snapshot instead: sealift restore --in-place";
+                let text = format!("the safety copy of {} is no use: {error}", item.name);
+                Because::new(code::CONTENT_CHANGED, text, next)
+            })?;
+        }
+        Ok(())
     }
 
     /// Returns why the live data is not what the restore left, if it is not.
