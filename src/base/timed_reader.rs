@@ -40,7 +40,7 @@ impl TimedReader {
                     Err(error) => Err(error),
                 };
                 let is_last = read.as_ref().map_or(true, Vec::is_empty);
-                // The receiver is gone once nobody reads on.
+                // The receiver is gone once its owner reads no further.
                 if send.send(read).is_err() || is_last {
                     return;
                 }

@@ -30,6 +30,9 @@ use crate::restore::{
     RestoreRequest, Resumed,
 };
 
+/// The heading of the options of a restore in place.
+const IN_PLACE: &str = "In place";
+
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
     /// latest, a sequence, a stamp, a hash, or a time: 2026-11-29, "2026-11-29 18:00", yesterday,

@@ -21,18 +21,13 @@ use serde_json::Value;
 
 use super::context::FrontEnd;
 use super::error::JobError;
-use super::in_place_content::{ContentScratch, FetchError, FetchRequest};
+use super::in_place_content::{ContentScratch, FetchError, FetchRequest, GO};
 use crate::base::openat::Dir;
 use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::format::restored::RestoredRecord;
 use crate::restore::{PackRestoredError, RestorePlan, RestoreReport, pack_restored};
 use crate::storage::{ViaCommand, ViaProcess};
 use answers::{Answered, Ended, Until};
-
-/// The last word of the sender.
-pub(crate) const GO: &[u8] = b"go\n";
-/// The version of this exchange; each side refuses another one.
-pub(crate) const EXCHANGE: u64 = 1;
 
 /// How long the other side may take until it is ready: a person may type a password meanwhile.
 const READY_WITHIN: Duration = Duration::from_secs(180);

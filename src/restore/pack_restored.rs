@@ -132,6 +132,3 @@ impl Packer<'_> {
         self.write(&[0; BLOCK_BYTES][..padding(member.size)])
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::super::terminal;
-use super::in_place::IN_PLACE;
-use super::{Context, Failure, RestoreArgs, announce, choose, failed, prompt, tell_about, thaw};
+use super::{
+    Context, Failure, IN_PLACE, RestoreArgs, announce, choose, failed, prompt, tell_about, thaw,
+};
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::Config;
 use crate::jobs::context::runtime;
-use crate::jobs::in_place_content::{FetchError, FetchRequest, InPlaceContent, Receiving};
-use crate::jobs::restore_by_push::EXCHANGE;
+use crate::jobs::in_place_content::{
+    EXCHANGE, FetchError, FetchRequest, InPlaceContent, Receiving,
+};
 use crate::repository::HostFolder;
 use crate::restore::RestoreError;
 use crate::restore::open::Identities;
@@ -187,7 +189,7 @@ fn accept_identity(args: &RestoreArgs, config: &Config) -> Result<(), Failure> {
              accept the risk with --identity-on-this-host",
         ));
     }
-    match terminal::confirm(&format!("{risk}. Use the identity here all the same?"))? {
+    match terminal::confirm(&format!("{risk}. Use the identity here nevertheless?"))? {
         true => Ok(()),
         false => Err(
             Failure::from_error("the identity was not used; nothing was changed")

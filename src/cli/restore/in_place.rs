@@ -7,7 +7,7 @@ use super::super::Context;
 use super::super::failure::{Failure, Outcome};
 use super::super::output::{self, count, size};
 use super::super::terminal;
-use super::{RestoreArgs, content, push};
+use super::{IN_PLACE, RestoreArgs, content, push};
 use crate::config::{Config, Preserve};
 use crate::jobs::error::JobError;
 use crate::jobs::in_place_content::InPlaceContent;
@@ -49,7 +49,6 @@ pub(in crate::cli) struct InPlaceArgs {
     boot: bool,
 }
 
-pub(super) const IN_PLACE: &str = "In place";
 /// Sources that a summary names.
 const DRY_RUN_NOTE: &str = "note: this was a dry run: nothing was copied, stopped or changed";
 

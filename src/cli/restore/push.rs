@@ -76,8 +76,8 @@ fn conclude(context: &Context, report: &PushRestoreReport) -> Result<Outcome, Fa
     match (report.exit_code, report.errors.is_empty()) {
         (0, true) => Ok(Outcome::Complete),
         (3, true) => Ok(Outcome::Partial),
-        (2, _) => failure(|text| Failure::usage(text)),
-        _ => failure(|text| Failure::from_error(text)),
+        (2, _) => failure(Failure::usage),
+        _ => failure(Failure::from_error),
     }
 }
 

@@ -32,7 +32,6 @@ impl InPlaceContent {
         })?;
         let record = read_record(&opened, dir)?;
         record.require(wanted)?;
-        front.stage(Stage::Finishing, Some(&record.header.stamp.to_string()));
         let display = front.show_transfer(Stage::Finishing, RESTORED, record.bytes());
         let found = check_record(&record, &opened, &*display.progress);
         drop(display);

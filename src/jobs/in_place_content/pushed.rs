@@ -14,8 +14,12 @@ use crate::base::timed_reader::TimedReader;
 use crate::config::Config;
 use crate::jobs::context::FrontEnd;
 use crate::jobs::error::JobError;
-use crate::jobs::restore_by_push::GO;
 use crate::restore::{self, UnpackError, Unpacked};
+
+/// The last word of the sender.
+pub(crate) const GO: &[u8] = b"go\n";
+/// The version of this exchange; each side refuses another one.
+pub(crate) const EXCHANGE: u64 = 1;
 
 /// How long the first byte may take: the sender fetches and decrypts the snapshot meanwhile.
 const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(24 * 3600);
@@ -68,7 +72,6 @@ impl Receiving {
             .make_dir(name, 0o700)
             .map_err(JobError::from)?;
         let subject = record.header.host.to_string();
-        front.stage(Stage::Restoring, Some(&subject));
         let display = front.show_transfer(Stage::Restoring, &subject, record.bytes());
         let unpacked = restore::unpack(&mut input, &record, &tree, &*display.progress);
         drop(display);

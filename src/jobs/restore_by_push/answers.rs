@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{EXCHANGE, RemoteError};
+use super::RemoteError;
 use crate::base::progress::Stage;
 use crate::jobs::context::FrontEnd;
 use crate::jobs::error::JobError;
+use crate::jobs::in_place_content::EXCHANGE;
 use crate::storage::{ViaEnd, ViaOutput, ViaProcess};
 
 /// The answer that is awaited, and for how long the other side may be silent.

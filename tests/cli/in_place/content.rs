@@ -157,7 +157,8 @@ fn a_directory_that_is_not_what_was_restored_is_refused() {
         scene.host.path(name)
     };
     let photos = "photos/deep/b";
-    let damages: [(&str, &dyn Fn(&Path), &str); 8] = [
+    type Damage<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
+    let damages: [Damage<'_>; 8] = [
         (
             "no-record",
             &|dir| fs::remove_file(dir.join("restored.jsonl")).unwrap(),

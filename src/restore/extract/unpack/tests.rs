@@ -1,6 +1,7 @@
 //! A restored directory arrives as it was sent, or not at all.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -9,10 +10,12 @@ use std::path::Path;
 use super::*;
 use crate::base::ids::Hash;
 use crate::base::progress::Silent;
+use crate::format::archive::tar_member::TarMember;
 use crate::format::index::Entry;
+use crate::format::restored::RESTORED;
 use crate::format::restored::{RecordWriter, RestoredFrom, RestoredHeader};
-use crate::restore::extract::{UnpackError, read_record, unpack};
-use crate::restore::{RecordDifferences, check_record};
+use crate::restore::check_record::{RecordDifferences, check_record};
+use crate::restore::pack_restored::{PackRestoredError, pack_restored};
 
 /// Bytes that do not repeat.
 fn noise(bytes: usize) -> Vec<u8> {
@@ -156,7 +159,7 @@ fn a_stream_that_ends_or_changes_anywhere_is_refused() {
     let stream = sample(&temp.path().join("tree"));
     let to = temp.path().join("to");
     // The bytes around each end of a block, and some within.
-    let is_tried = |at: usize| matches!(at % BLOCK_BYTES, 0 | 1 | 511) || at % 61 == 0;
+    let is_tried = |at: usize| matches!(at % BLOCK_BYTES, 0 | 1 | 511) || at.is_multiple_of(61);
     let places = (0..stream.len()).filter(|at| is_tried(*at));
     for at in places {
         let cut = receive(&stream[..at], &to).unwrap_err();
