@@ -45,9 +45,14 @@ impl Machine<'_> {
     }
 
     /// Rolls back an open restore whose new content is in place.
-    pub(super) fn roll_back_open(self) -> InPlaceReport {
+    pub(super) fn roll_back_open(mut self) -> InPlaceReport {
         match Continuation::of(&self.log) {
             Continuation::Back => self.continue_back(),
+            // Originals whose copies are kept may be gone in part: the copies count from here on.
+            Continuation::Commit => match self.try_commit() {
+                Ok(()) => self.roll_back_by_hand(false),
+                Err(because) => self.stuck(because),
+            },
             _ => self.roll_back_by_hand(false),
         }
     }
@@ -113,7 +118,7 @@ impl Machine<'_> {
             let name = Some(item.name.as_str());
             self.mover(item)?
                 .close_new(|| self.services.users(&plan.items))?;
-            let again = self.mover(item)?.stage_safety_copy().map_err(|error| {
+            let again = self.mover(item)?.begin_back().map_err(|error| {
                 Because::io(
                     format!("cannot copy the safety copy of {}", item.name),
                     &error,
