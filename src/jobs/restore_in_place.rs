@@ -27,7 +27,7 @@ mod machine;
 mod mover;
 mod plan;
 mod prepare;
-mod report;
+pub(crate) mod report;
 mod requirements;
 mod resume;
 mod rollback;

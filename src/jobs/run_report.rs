@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::Serialize;
 
-use super::restore_in_place::InPlaceReport;
+use super::restore_in_place::report::InPlaceReport;
 use crate::base::ids::{HostName, Stamp, ulid};
 
 /// Who began a run.

@@ -65,12 +65,12 @@ impl CopyMeter {
     }
 
     /// Counts the file `rel` in `dir`, which another process writes, until the result is dropped.
-    pub(super) fn watch(&self, dir: &Dir, rel: impl Into<OsString>) -> WatchedFile<'_> {
+    pub(super) fn watch(&self, dir: &Dir, rel: impl Into<OsString>) -> MeteredFile<'_> {
         *self.growing() = Some(GrowingFile {
             dir: dir.clone(),
             rel: rel.into(),
         });
-        WatchedFile(self)
+        MeteredFile(self)
     }
 
     /// Reports to `progress` while `work` is done.
@@ -135,9 +135,9 @@ impl Drop for Ending<'_> {
 }
 
 /// A file that counts while another process writes it. Afterwards its bytes are copied ones.
-pub(super) struct WatchedFile<'a>(&'a CopyMeter);
+pub(super) struct MeteredFile<'a>(&'a CopyMeter);
 
-impl Drop for WatchedFile<'_> {
+impl Drop for MeteredFile<'_> {
     fn drop(&mut self) {
         if let Some(file) = self.0.growing().take() {
             self.0.add(file.bytes());

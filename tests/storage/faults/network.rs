@@ -180,7 +180,7 @@ fn a_restore_of_much_that_stalls_is_given_up_as_soon() {
     let proxy = Proxy::start(server.address);
     let scene = Scene::with_s3(&server, &proxy.endpoint());
     let config = scene.host.config() + "\n[pack]\narchive_size = \"1MiB\"\n";
-    // A busy machine may take longer than that to store so much.
+    // A busy machine may take longer than that to store its data.
     let patient = config.replace(super::scene::IMPATIENT, "");
     std::fs::write(scene.host.path("c.toml"), patient).unwrap();
     let large = crate::support::tree::noise(9, 30_000_000);
