@@ -131,9 +131,15 @@ fn a_safety_copy_behind_another_mount_is_a_copy() {
     let before = deployment.state();
     let (report, said) = deployment.restore(&[], 0);
     assert_eq!(report["items"][0]["is_copied"], true, "{said}");
-    assert!(real.join("pre-restore-20260409T080000Z/files/only-in-2").exists());
+    assert!(
+        real.join("pre-restore-20260409T080000Z/files/only-in-2")
+            .exists()
+    );
     deployment.json(vec!["--json", "rollback", "--yes"], 0);
     assert_unchanged(&deployment, &before, "after the rollback");
-    let unmounted = std::process::Command::new("umount").arg("-l").arg(&kept).status();
+    let unmounted = std::process::Command::new("umount")
+        .arg("-l")
+        .arg(&kept)
+        .status();
     assert!(unmounted.unwrap().success());
 }
