@@ -102,8 +102,8 @@ fn writes(process: &Path, fd: u32) -> bool {
 }
 
 /// Reads a line such as `1: POSIX  ADVISORY  READ 4711 08:01:131078 1073741826 1073742335`. Returns
-/// process and file if it is a lock of SQLite on one of `files`. Some file systems have other device
-/// numbers there than elsewhere, so only the inode is compared.
+/// process and file if it is a lock of SQLite on one of `files`. Some file systems have other
+/// device numbers there than elsewhere, so only the inode is compared.
 fn locked_by(line: &str, files: &WatchedFiles) -> Option<(u32, PathBuf)> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [_, kind, _, _, pid, file, start, _] = words[..] else {

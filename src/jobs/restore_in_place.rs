@@ -19,6 +19,7 @@
 
 mod because;
 mod caches;
+mod candidate;
 mod digest;
 mod guard;
 mod history;
@@ -44,7 +45,7 @@ use crate::base::progress::Stage;
 use crate::config::{Config, Preserve};
 use crate::state::restores::{self, RecordPhase, RestoreStep, Restores};
 use crate::state::{StateError, StateLock};
-use machine::{Machine, MachineOptions};
+use machine::{MachineOptions, RestoreMachine};
 use mover::ItemMover;
 
 pub(crate) use because::{Because, InPlaceRefusal, code};
@@ -177,7 +178,7 @@ pub(crate) fn run(
     let first = json!({ "plan": hash, "stamp": plan.stamp });
     let log = restores.begin(&plan.id, &text, first)?;
     let changed = changed_since(&plan, &log);
-    let machine = Machine::new(config, &restores, plan, log, options, front);
+    let machine = RestoreMachine::new(config, &restores, plan, log, options, front);
     match changed {
         Ok(None) => Ok(machine.run(&content)),
         Ok(Some(because)) | Err(because) => Ok(machine.undo(because, machine::Undoing::Unused)),
@@ -244,7 +245,7 @@ pub(crate) fn resume(
         is_boot: request.is_boot,
     };
     Ok(Some(
-        Machine::new(config, &restores, plan, log, options, front).resume(),
+        RestoreMachine::new(config, &restores, plan, log, options, front).resume(),
     ))
 }
 
@@ -314,7 +315,7 @@ pub(crate) fn rollback(
         is_boot: false,
     };
     let is_swapped = log.has(RestoreStep::Swapped, None, RecordPhase::Done);
-    let machine = Machine::new(config, &restores, found.plan, log, options, front);
+    let machine = RestoreMachine::new(config, &restores, found.plan, log, options, front);
     if found.is_open {
         // Before that, to resume is to undo; and a rollback that began goes on.
         return Ok(match is_swapped {

@@ -7,6 +7,8 @@
 //! time is open: its process holds the lock of the state directory and that of `restores/lock`,
 //! which shows other processes that it is running.
 
+mod step;
+
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -20,6 +22,8 @@ use crate::base::ids::Stamp;
 use crate::base::journal::Journal;
 use crate::base::openat::{Dir, Kind};
 
+pub use step::RestoreStep;
+
 /// The directory in the state directory.
 pub const RESTORES: &str = "restores";
 /// The journal of one restore.
@@ -31,103 +35,6 @@ const LOCK: &str = "lock";
 const RESERVED_BYTES: u64 = 64 << 10;
 /// Digits of an id, a ULID.
 const ID_DIGITS: usize = 26;
-
-/// A step of a restore in place, in the order in which they are taken; from `RollbackStopping` on,
-/// on the way back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RestoreStep {
-    /// The plan is on disk.
-    Planned,
-    /// New content is copied beside the live paths.
-    Staged,
-    /// What uses the data is stopped.
-    Stopping,
-    /// Nothing uses the data.
-    Stopped,
-    /// The old content is closed up, and copied if its safety copy is a copy.
-    Preserving,
-    /// New content takes the place of the old.
-    Swapping,
-    /// All new content is in its place.
-    Swapped,
-    /// What uses the data is started.
-    Starting,
-    /// It is started.
-    Started,
-    /// The checks run.
-    Checking,
-    /// The end: the new content stays.
-    Committed,
-    /// The end: it was given up before anything was replaced.
-    Undone,
-    /// On the way back: what uses the data is stopped.
-    RollbackStopping,
-    /// Old content takes its place again.
-    Unswapping,
-    /// On the way back: what uses the data is started.
-    RollbackStarting,
-    /// On the way back: the checks have run.
-    RollbackChecked,
-    /// The end: the old content is back.
-    RolledBack,
-    /// After the end: the safety copy was deleted.
-    Cleaned,
-}
-
-impl RestoreStep {
-    /// Returns whether the restore has ended.
-    pub fn is_final(self) -> bool {
-        matches!(
-            self,
-            Self::Committed | Self::Undone | Self::RolledBack | Self::Cleaned
-        )
-    }
-
-    /// Returns the step as the journal names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Planned => "planned",
-            Self::Staged => "staged",
-            Self::Stopping => "stopping",
-            Self::Stopped => "stopped",
-            Self::Preserving => "preserving",
-            Self::Swapping => "swapping",
-            Self::Swapped => "swapped",
-            Self::Starting => "starting",
-            Self::Started => "started",
-            Self::Checking => "checking",
-            Self::Committed => "committed",
-            Self::Undone => "undone",
-            Self::RollbackStopping => "rollback_stopping",
-            Self::Unswapping => "unswapping",
-            Self::RollbackStarting => "rollback_starting",
-            Self::RollbackChecked => "rollback_checked",
-            Self::RolledBack => "rolled_back",
-            Self::Cleaned => "cleaned",
-        }
-    }
-
-    /// Returns a clause on the step, such as `it put db in place`.
-    fn clause(self, item: &str) -> String {
-        let clause = match self {
-            Self::Planned => "it began",
-            Self::Staged => "it copied the new content",
-            Self::Stopping | Self::Stopped => "it stopped the service",
-            Self::Preserving => return format!("it kept the old content of {item}"),
-            Self::Swapping => return format!("it put {item} in place"),
-            Self::Swapped | Self::Starting | Self::Started => "it started the service",
-            Self::Checking => "its checks ran",
-            Self::RollbackStopping => "it began to go back",
-            Self::Unswapping => return format!("it put the old {item} back"),
-            Self::RollbackStarting | Self::RollbackChecked => {
-                "it started the service with the old content"
-            }
-            Self::Committed | Self::Undone | Self::RolledBack | Self::Cleaned => "it ended",
-        };
-        clause.to_owned()
-    }
-}
 
 /// How far a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,9 +80,17 @@ pub struct RestoreLog {
 }
 
 impl RestoreLog {
-    /// Returns the step of the last record.
+    /// Returns the step that the restore is at. A final step counts once it is done; until then it
+    /// is the one before.
     pub fn step(&self) -> Option<RestoreStep> {
-        self.records.last().map(|record| record.step)
+        let last = self.records.last()?;
+        Some(match (last.step, last.phase) {
+            (step, RecordPhase::Done) => step,
+            (RestoreStep::Committed, _) => RestoreStep::Checking,
+            (RestoreStep::Undone, _) => RestoreStep::Swapping,
+            (RestoreStep::RolledBack, _) => RestoreStep::RollbackChecked,
+            (step, _) => step,
+        })
     }
 
     /// Returns whether the restore has begun and not ended.
@@ -223,6 +138,20 @@ impl RestoreLog {
         Ok(())
     }
 
+    /// Returns the newest value of a detail of this step, item and phase.
+    pub fn detail(
+        &self,
+        step: RestoreStep,
+        item: Option<&str>,
+        phase: RecordPhase,
+        key: &str,
+    ) -> Option<&Value> {
+        let mut records = self.records.iter().rev().filter(|record| {
+            record.step == step && record.item.as_deref() == item && record.phase == phase
+        });
+        records.find_map(|record| record.detail.get(key))
+    }
+
     /// Returns what this restore was doing, for messages.
     pub fn summary(&self) -> OpenRestore {
         let last = self.records.last();
@@ -231,7 +160,7 @@ impl RestoreLog {
             text.parse::<Stamp>().ok()
         });
         let item = last.and_then(|last| last.item.as_deref());
-        let step = last.map_or(RestoreStep::Planned, |last| last.step);
+        let step = self.step().unwrap_or(RestoreStep::Planned);
         OpenRestore {
             id: self.id.clone(),
             stamp,
@@ -329,8 +258,8 @@ pub struct Restores {
 }
 
 impl Restores {
-    /// Opens the directory in the state directory `state`, and makes it if it is missing. Fails with
-    /// `WouldBlock` if the process of another restore is running.
+    /// Opens the directory in the state directory `state`, and makes it if it is missing. Fails
+    /// with `WouldBlock` if the process of another restore is running.
     pub fn lock(state: &Path) -> io::Result<Self> {
         let state = Dir::open(state)?;
         let dir = state.make_dirs(RESTORES, 0o700)?;

@@ -321,7 +321,7 @@ const SCENARIOS: &[Scenario] = &[
     scenario("rollback --list", Backup, RESTORED, "rollback --list", 0),
     scenario("rollback --clean", Backup, CLEANABLE, "rollback --clean", 0),
     scenario("status", Backup, OPEN, "status --offline", 3),
-    scenario("status", Backup, CLEANABLE, "status --offline", 3),
+    scenario("status", Backup, CLEANABLE, "status --offline", 0),
     scenario(
         "catalog rebuild",
         Backup,

@@ -33,6 +33,7 @@ const REDACTIONS: &[(&str, &str)] = &[
     (r"\b[0-9a-f]{16}\b", "[HASH16]"),
     (r"archives/[0-9a-f]{2}/", "archives/[XX]/"),
     (r"before-restore-\w+", "before-restore-[STAMP]"),
+    (r"\b[0-9A-HJKMNP-TV-Z]{26}\b", "[ID]"),
     // Of `ls`: this file is written by the run, and has the path of the directory.
     (
         r"\d+ (?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ )?backup-metadata",
@@ -159,7 +160,7 @@ macro_rules! specs {
 }
 
 specs! {
-    ack adopt backup catalog completions config demo help init key list ls man open pin prune push remote restore sealift
+    ack adopt backup catalog completions config demo help init key list ls man open pin prune push remote restore rollback sealift
     snapshot source stats status sync target validate verify
 }
 

@@ -147,8 +147,16 @@ impl InPlace {
         let report: serde_json::Value = serde_json::from_str(&out).expect(&said);
         let state = report["state"].as_str().unwrap_or_default();
         let is_settled = matches!(state, "none" | "committed" | "rolled_back" | "undone");
-        let is_one =
-            is_settled || (!more.is_empty() && matches!(state, "swapped" | "rollback_starting"));
+        // The system starts the service, and the rest comes later.
+        let waits = [
+            "swapped",
+            "starting",
+            "started",
+            "checking",
+            "rollback_starting",
+            "rollback_checked",
+        ];
+        let is_one = is_settled || (!more.is_empty() && waits.contains(&state));
         assert!(is_one, "{said}");
     }
 

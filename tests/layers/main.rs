@@ -349,6 +349,7 @@ fn disk_work_is_sync() {
 /// `openat` alone, from an open directory.
 const BY_DESCRIPTOR: &[&str] = &[
     "base/walk.rs",
+    "jobs/restore_in_place",
     "jobs/test_restore.rs",
     "packer/file_content",
     "packer/file_packer",

@@ -123,7 +123,7 @@ impl Deployment {
             .edit_config("[[target]]", &format!("{lines}\n\n[[target]]"));
     }
 
-    /// Writes everything anew.
+    /// Writes everything again, with the content of this generation.
     fn become_generation(&self, generation: u64) {
         let root = self.root();
         for (index, path) in ["one/one.db", "two.db"].iter().enumerate() {
@@ -328,6 +328,7 @@ pub fn strangers(root: &Path) -> Vec<String> {
         "files",
         "behaviour",
         "pid",
+        "late",
     ];
     let names = |dir: &Path| -> Vec<String> {
         let entries = fs::read_dir(dir).into_iter().flatten();

@@ -44,6 +44,15 @@ impl Dir {
         }
     }
 
+    /// Returns the number of the mount that this directory is on, to compare two: a rename does not
+    /// cross from one to another, even if both show the same file system. `None`: the kernel does
+    /// not say.
+    pub fn mount_id(&self) -> Option<u64> {
+        let wanted = StatxFlags::MNT_ID;
+        let stat = rustix::fs::statx(self, c"", AtFlags::EMPTY_PATH, wanted).ok()?;
+        (stat.stx_mask & wanted.bits() != 0).then_some(stat.stx_mnt_id)
+    }
+
     /// Guesses the same without the kernel's answer: the directory above is on another device, or
     /// this is the root directory. Takes a bind mount from the same device for a plain directory.
     fn is_on_another_device(&self) -> io::Result<bool> {

@@ -249,7 +249,7 @@ pub(super) fn resume(context: &Context, place: &InPlaceArgs) -> Result<Outcome, 
         keeps_down: place.keep_down,
     };
     match restore_in_place::resume(&config, request, context)? {
-        Some(report) if place.boot && report.because.is_empty() => {
+        Some(report) if place.boot && report.is_one_state() => {
             context.report_restore(&report);
             print(context, &report)?;
             Ok(Outcome::Complete)

@@ -111,3 +111,27 @@ impl From<Because> for InPlaceRefusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn the_code_of_a_failed_call_says_what_the_operator_can_do() {
+        for (errno, expected) in [
+            (Errno::NOSPC, code::NO_SPACE),
+            (Errno::DQUOT, code::NO_SPACE),
+            (Errno::XDEV, code::EXDEV),
+            (Errno::ROFS, code::READ_ONLY),
+            (Errno::ACCESS, code::NO_RIGHTS),
+            (Errno::PERM, code::NO_RIGHTS),
+            (Errno::IO, code::IO),
+        ] {
+            let because = Because::io("cannot do it", &errno.into());
+            assert_eq!(because.code, expected);
+            assert!(!because.next.is_empty() && because.text.starts_with("cannot do it: "));
+        }
+    }
+}

@@ -31,7 +31,7 @@ pub(super) fn digest(
     slot: &Slot,
     mut file: impl FnMut(&[u8], Hash) -> io::Result<()>,
 ) -> io::Result<Digest> {
-    let mut all = Reading {
+    let mut all = DigestReader {
         hasher: blake3::Hasher::new(),
         files: 0,
         bytes: 0,
@@ -72,7 +72,7 @@ pub(super) fn entries(root: &Dir) -> io::Result<impl Iterator<Item = io::Result<
     }))
 }
 
-struct Reading {
+struct DigestReader {
     hasher: blake3::Hasher,
     files: u64,
     bytes: u64,
@@ -80,7 +80,7 @@ struct Reading {
     buffer: Vec<u8>,
 }
 
-impl Reading {
+impl DigestReader {
     fn note(&mut self, rel: &[u8], meta: &Meta) {
         let mut add = |part: &[u8]| {
             self.hasher.update(&(part.len() as u64).to_le_bytes());

@@ -1,5 +1,5 @@
-//! What happens if a signal ends the process of a restore in place: what was only copied is removed;
-//! later, a line says how to finish or undo it.
+//! What happens if a signal ends the process of a restore in place: what was only copied is
+//! removed; later, a line says how to finish or undo it.
 
 use std::path::Path;
 use std::sync::Arc;

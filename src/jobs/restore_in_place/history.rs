@@ -74,7 +74,7 @@ fn past(config: &Config, log: &RestoreLog) -> Result<PastRestore, JobError> {
     // The end of the restore itself, and not of its clean-up.
     let end = |step| {
         log.find(step, None, RecordPhase::Done)
-            .map(|record| record.at)
+            .map(|record| in_seconds(record.at))
     };
     let ended = end(RestoreStep::RolledBack).or_else(|| end(RestoreStep::Committed));
     let kept_bytes =

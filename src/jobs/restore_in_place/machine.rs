@@ -2,11 +2,13 @@
 //!
 //! - Until the service is stopped, a failure removes what was copied.
 //! - From then until all new content is in place, a failure brings back what was exchanged and
-//!   starts the service again: [`Machine::undo`].
+//!   starts the service again: [`RestoreMachine::undo`].
 //! - After that, a failure is a [rollback](super::rollback).
 
+mod checks;
+mod undo;
+
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::because::{Because, code};
 use super::mover::ItemMover;
-use super::plan::{InPlacePlan, ItemKind, PlannedItem};
+use super::plan::{InPlacePlan, PlannedItem};
 use super::report::InPlaceReport;
 use super::services::{Services, explain_owners, still_in_use};
 use super::slot::Slot;
@@ -22,11 +24,12 @@ use super::{caches, guard, stage};
 use crate::base::openat::Dir;
 use crate::base::progress::Stage;
 use crate::base::sqlite::Shut;
-use crate::checks::{CheckResult, CheckSubject, run_checks};
-use crate::config::{Config, PostCheck};
+use crate::config::Config;
 use crate::jobs::context::FrontEnd;
 use crate::jobs::in_place_content::InPlaceContent;
 use crate::state::restores::{RecordPhase, RestoreLog, RestoreStep, Restores};
+use checks::CheckedContent;
+pub(super) use checks::check_failed;
 
 /// What the caller wants of the machine.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +45,7 @@ pub(super) struct MachineOptions {
 }
 
 /// One restore in place on its way.
-pub(super) struct Machine<'a> {
+pub(super) struct RestoreMachine<'a> {
     pub(super) config: &'a Config,
     pub(super) restores: &'a Restores,
     pub(super) plan: Arc<InPlacePlan>,
@@ -59,14 +62,7 @@ pub(super) struct Machine<'a> {
     guard: guard::InterruptGuard,
 }
 
-/// Whether paths in checks are those of staged content.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
-    Staged,
-    Live,
-}
-
-impl<'a> Machine<'a> {
+impl<'a> RestoreMachine<'a> {
     pub(super) fn new(
         config: &'a Config,
         restores: &'a Restores,
@@ -159,13 +155,14 @@ impl<'a> Machine<'a> {
         }
         if self.options.checks {
             let staged = self.checks(|check| check.when_staged);
-            let results = self.run_checks(&staged, Look::Staged, Duration::ZERO);
+            let results = self.run_checks(&staged, CheckedContent::Staged, Duration::ZERO);
             if let Some(failed) = results.iter().find(|result| !result.passed) {
                 return Err(check_failed(failed));
             }
             let before = self.checks(|_| true);
             self.front.stage(Stage::CheckingService, None);
-            self.report.checks_before = self.run_checks(&before, Look::Live, Duration::ZERO);
+            self.report.checks_before =
+                self.run_checks(&before, CheckedContent::Live, Duration::ZERO);
         }
         let before = json!({ "checks": self.report.checks_before });
         self.append(RestoreStep::Staged, None, RecordPhase::Done, before)
@@ -174,7 +171,7 @@ impl<'a> Machine<'a> {
     fn stop(&mut self) -> Result<(), Because> {
         self.intend(RestoreStep::Stopping, None)?;
         self.front.stage(Stage::StoppingService, None);
-        self.stopped_at = Some(Instant::now());
+        self.stopped_at = self.config.restore.stop.as_ref().map(|_| Instant::now());
         let plan = Arc::clone(&self.plan);
         self.services.stop(&plan.items)?;
         self.done(RestoreStep::Stopped, None)
@@ -275,7 +272,7 @@ impl<'a> Machine<'a> {
         self.front.stage(Stage::CheckingService, None);
         let checks = self.checks(|_| true);
         let patience = self.config.restore.check_timeout;
-        self.report.checks = self.run_checks(&checks, Look::Live, patience);
+        self.report.checks = self.run_checks(&checks, CheckedContent::Live, patience);
         let failed = self.report.checks.iter().filter(|result| !result.passed);
         let mut fatal = None;
         for result in failed {
@@ -297,17 +294,6 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Whether the check failed before the service was stopped, too.
-    pub(super) fn failed_before(&self, result: &CheckResult) -> bool {
-        let before = self.log.find(RestoreStep::Staged, None, RecordPhase::Done);
-        let before = before.and_then(|record| record.detail["checks"].as_array());
-        let same = before.and_then(|checks| {
-            let mut checks = checks.iter();
-            checks.find(|check| check["name"] == result.name.as_str())
-        });
-        same.is_some_and(|check| check["passed"] == false)
-    }
-
     pub(super) fn commit(mut self) -> InPlaceReport {
         match self.try_commit() {
             Ok(()) => self.end(),
@@ -315,7 +301,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn try_commit(&mut self) -> Result<(), Because> {
+    pub(super) fn try_commit(&mut self) -> Result<(), Because> {
         let plan = Arc::clone(&self.plan);
         self.intend(RestoreStep::Committed, None)?;
         let mut signatures = serde_json::Map::new();
@@ -333,160 +319,6 @@ impl<'a> Machine<'a> {
         let detail = json!({ "report": self.report, "signatures": signatures });
         self.append(RestoreStep::Committed, None, RecordPhase::Done, detail)
     }
-
-    /// Brings back what was exchanged before all of it was, removes the copies, and starts the
-    /// service again.
-    pub(super) fn undo(mut self, because: Because, undoing: Undoing) -> InPlaceReport {
-        self.report.because.push(because);
-        match self.try_undo(undoing) {
-            Ok(()) => self.end(),
-            Err(because) => self.stuck(because),
-        }
-    }
-
-    fn try_undo(&mut self, undoing: Undoing) -> Result<(), Because> {
-        let plan = Arc::clone(&self.plan);
-        let was_stopped = self
-            .log
-            .has(RestoreStep::Stopping, None, RecordPhase::Intend);
-        if was_stopped {
-            self.front.stage(Stage::RollingBack, None);
-            // On a full disk it must do without.
-            let _ = self.intend(RestoreStep::Undone, None);
-        }
-        for item in plan.items.iter().rev() {
-            let mover = self.mover(item)?;
-            let is_used = undoing == Undoing::MaybeUsed;
-            if is_used {
-                mover.close_new(|| self.services.users(&plan.items))?;
-            }
-            mover.back(is_used.then_some(&item.failed))?;
-            let removed = mover.remove_copy();
-            removed.map_err(|error| {
-                Because::io(format!("cannot remove the copy of {}", item.name), &error)
-            })?;
-            item.safety.remove_empty();
-        }
-        self.shut.clear();
-        if was_stopped && !self.options.keeps_down && !self.options.is_boot {
-            self.front.stage(Stage::StartingService, None);
-            match self.services.start() {
-                Ok(started) => self.report.started = started,
-                Err(because) => self.report.because.push(because),
-            }
-        }
-        self.report.safety_copy = None;
-        self.report.state = RestoreStep::Undone;
-        if !was_stopped {
-            let removed = self.restores.remove(&self.plan.id);
-            return removed
-                .map_err(|error| Because::io("cannot remove the restore\'s plan", &error));
-        }
-        let detail = json!({ "report": self.report });
-        self.append(RestoreStep::Undone, None, RecordPhase::Done, detail)
-    }
-
-    /// Ends with an open journal: says what holds what.
-    pub(super) fn stuck(mut self, mut because: Because) -> InPlaceReport {
-        let plan = Arc::clone(&self.plan);
-        for item in &plan.items {
-            if let Ok(mover) = ItemMover::new(item, &self.log) {
-                because
-                    .text
-                    .push_str(&format!("; {}: {}", item.name, mover.whereabouts()));
-            }
-        }
-        let first = because.next.trim_end_matches(", then run it again");
-        let first = first.trim_end_matches("; then run it again");
-        because.next = match first.is_empty() {
-            true => "finish or undo it: sealift restore --resume".to_owned(),
-            false => format!("{first}; then finish or undo it: sealift restore --resume"),
-        };
-        self.report.because.push(because);
-        self.report.state = self.log.step().unwrap_or(RestoreStep::Planned);
-        self.end()
-    }
-
-    pub(super) fn end(self) -> InPlaceReport {
-        self.guard.release();
-        self.report
-    }
-
-    /// Ends with the new content in place, which a person must judge: after a power cut nothing is
-    /// rolled back without `rollback_after_boot`.
-    fn leave_open(mut self, mut because: Because) -> InPlaceReport {
-        because.next = format!(
-            "{}; `sealift rollback` brings the old content back, `sealift restore --resume --no-checks` keeps the new",
-            because.next
-        );
-        self.report.because.push(because);
-        self.pause()
-    }
-
-    /// Ends at this point with an open journal that is in order.
-    pub(super) fn pause(mut self) -> InPlaceReport {
-        self.report.state = self.log.step().unwrap_or(RestoreStep::Planned);
-        self.end()
-    }
-
-    pub(super) fn checks(&self, wanted: impl Fn(&PostCheck) -> bool) -> Vec<&'a PostCheck> {
-        let checks = self.config.checks.iter();
-        checks
-            .filter(|check| check.in_restore && wanted(check))
-            .collect()
-    }
-
-    fn run_checks(
-        &self,
-        checks: &[&PostCheck],
-        look: Look,
-        patience: Duration,
-    ) -> Vec<CheckResult> {
-        if checks.is_empty() {
-            return Vec::new();
-        }
-        let place = |item: &PlannedItem| match look {
-            Look::Live => item.live.clone(),
-            Look::Staged => item.live.with_file_name(&item.staged),
-        };
-        let plan = &self.plan;
-        let database = |name: &str| {
-            let named = plan.items.iter().find(|item| item.name == name);
-            match named.filter(|item| item.kind != ItemKind::Tree) {
-                Some(item) => Some(place(item)),
-                None => in_snapshot(plan, Path::new(name), place).or_else(|| self.untouched(name)),
-            }
-        };
-        let file = |path: &Path| match path.is_absolute() {
-            true => Some(path.to_owned()),
-            false => in_snapshot(plan, path, place),
-        };
-        let subject = CheckSubject {
-            base_url: self.config.restore.base_url.as_deref(),
-            database: &database,
-            file: &file,
-        };
-        run_checks(checks, &subject, patience)
-    }
-
-    /// Does the same with the live content, for the rollback.
-    pub(super) fn check_live(&self) -> Vec<CheckResult> {
-        let patience = self.config.restore.check_timeout;
-        self.run_checks(&self.checks(|_| true), Look::Live, patience)
-    }
-
-    /// Returns the path of a database source that this restore does not replace.
-    fn untouched(&self, name: &str) -> Option<PathBuf> {
-        let source = self
-            .config
-            .sources
-            .iter()
-            .find(|source| source.name == name)?;
-        match &source.kind {
-            crate::config::SourceKind::Sqlite { path } => Some(path.clone()),
-            _ => None,
-        }
-    }
 }
 
 /// Whether new content that was in place may have been used.
@@ -496,35 +328,4 @@ pub(super) enum Undoing {
     Unused,
     /// It may have been, since the process before this one ended.
     MaybeUsed,
-}
-
-/// Returns where a path of the snapshot is.
-fn in_snapshot(
-    plan: &InPlacePlan,
-    path: &Path,
-    place: impl Fn(&PlannedItem) -> PathBuf,
-) -> Option<PathBuf> {
-    plan.items.iter().find_map(|item| {
-        let rest = path.strip_prefix(&item.to).ok()?;
-        Some(match rest.as_os_str().is_empty() {
-            true => place(item),
-            false => place(item).join(rest),
-        })
-    })
-}
-
-/// Makes the reason that a check failed.
-pub(super) fn check_failed(result: &CheckResult) -> Because {
-    let text = format!("the check {:?} failed: {}", result.name, result.found);
-    match &result.explanation {
-        Some(why) if why.contains("different deployment") => {
-            Because::new(code::WRONG_DEPLOYMENT, text, why.clone())
-        }
-        Some(why) => Because::new(code::CHECK_FAILED, text, why.clone()),
-        None => Because::new(
-            code::CHECK_FAILED,
-            text,
-            "look at the service's log, or restore another snapshot",
-        ),
-    }
 }

@@ -1,38 +1,24 @@
 //! Plans a restore in place: which content goes where. Changes nothing.
 
+mod places;
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::because::{Because, InPlaceRefusal, code};
-use super::digest;
-use super::plan::{
-    InPlacePlan, ItemKind, LeftSource, OldContent, PlannedItem, PlannedPlace, ThingId, VERSION,
-};
-use super::requirements::{self, ContentFacts};
+use super::candidate::{ContentFacts, InPlaceCandidate};
+use super::plan::{InPlacePlan, ItemKind, LeftSource, PlannedItem, VERSION};
+use super::requirements;
 use super::slot::Slot;
 use super::{InPlaceRequest, validation};
 use crate::base::clock;
-use crate::base::ids::{Stamp, ulid};
-use crate::base::openat::{Dir, Meta};
-use crate::config::{Check, Config, Preserve, Source, SourceKind};
+use crate::base::ids::ulid;
+use crate::base::openat::Dir;
+use crate::config::{Config, Source, SourceKind};
 use crate::jobs::error::JobError;
 use crate::jobs::in_place_content::{ContentOrigin, InPlaceContent};
 use crate::producer::{self, SourceFacts};
-
-/// Longest name of a file.
-const NAME_BYTES: usize = 255;
-
-/// One source with its live path and its content.
-pub(super) struct Candidate<'a> {
-    pub(super) source: &'a Source,
-    /// The open directory of the live path, and the name in it.
-    pub(super) live: Slot,
-    /// What is there now. `None`: nothing.
-    pub(super) there: Option<Meta>,
-    pub(super) content: ContentFacts,
-    kind: ItemKind,
-}
 
 /// Plans the restore of `content`. Everything that would make it fail, and can be known now, is a
 /// refusal.
@@ -51,9 +37,9 @@ pub(super) fn prepare(
     for source in chosen {
         let fact = facts.sources.iter().find(|fact| fact.to == source.to);
         match candidate(config, request, content, &root, source, fact) {
-            Found::Here(candidate) => candidates.push(*candidate),
-            Found::Refused(because) => refusals.push(because),
-            Found::Left(why) => {
+            SourceFound::Here(candidate) => candidates.push(*candidate),
+            SourceFound::Refused(because) => refusals.push(because),
+            SourceFound::Left(why) => {
                 if source.is_vector_store() {
                     warnings.push(no_vectors());
                 }
@@ -76,12 +62,12 @@ pub(super) fn prepare(
     if !refusals.is_empty() {
         return Err(JobError::work(InPlaceRefusal { because: refusals }));
     }
-    let stamp = safety_stamp(config, &candidates)?;
+    let stamp = places::safety_stamp(config, &candidates)?;
     let id = ulid(clock::now());
     let preserve = request.preserve.unwrap_or(config.restore.preserve);
     let items: Vec<PlannedItem> = candidates
         .iter()
-        .map(|one| item(config, preserve, one, &id, stamp))
+        .map(|one| places::item(config, preserve, one, &id, stamp))
         .collect::<Result<_, JobError>>()?;
     refusals.extend(requirements::refusals(
         config,
@@ -134,8 +120,8 @@ fn chosen_sources<'a>(
 }
 
 /// What became of one source.
-enum Found<'a> {
-    Here(Box<Candidate<'a>>),
+enum SourceFound<'a> {
+    Here(Box<InPlaceCandidate<'a>>),
     /// It stays as it is, because of this.
     Left(String),
     Refused(Because),
@@ -148,12 +134,18 @@ fn candidate<'a>(
     root: &Dir,
     source: &'a Source,
     fact: Option<&SourceFacts>,
-) -> Found<'a> {
+) -> SourceFound<'a> {
     let is_local = content.origin == ContentOrigin::LocalSnapshot;
     let mapped = config.restore.map.get(&source.name);
+    if mapped.is_none() && source.is_of_snapshot() {
+        return SourceFound::Left(format!(
+            "it is copied from a snapshot of its file system; `map` in [restore] can name where {:?} belongs",
+            source.name
+        ));
+    }
     let (kind, path) = match (&source.kind, mapped) {
         (SourceKind::Command { .. }, None) => {
-            return Found::Left(format!(
+            return SourceFound::Left(format!(
                 "it is the output of a command; `map` in [restore] can name a path for {:?}",
                 source.name
             ));
@@ -164,7 +156,7 @@ fn candidate<'a>(
         (SourceKind::Tree(tree), mapped) => (ItemKind::Tree, mapped.unwrap_or(&tree.path)),
     };
     if is_local && fact.is_some_and(|fact| fact.present && !fact.staged) {
-        return Found::Left(
+        return SourceFound::Left(
             "it was read in place, so it is on the targets only: restore it with --from".to_owned(),
         );
     }
@@ -173,11 +165,17 @@ fn candidate<'a>(
         Ok(Some(meta)) if fact.is_none_or(|fact| fact.present) => meta,
         Ok(_) if request.only.contains(&source.name) => {
             let text = format!("the content does not hold {}", source.name);
-            return Found::Refused(Because::new(code::NOTHING, text, "name another snapshot"));
+            return SourceFound::Refused(Because::new(
+                code::NOTHING,
+                text,
+                "name another snapshot",
+            ));
         }
-        Ok(_) => return Found::Left("the content does not hold it; it stays as it is".to_owned()),
+        Ok(_) => {
+            return SourceFound::Left("the content does not hold it; it stays as it is".to_owned());
+        }
         Err(error) => {
-            return Found::Refused(Because::io(format!("cannot read {}", source.to), &error));
+            return SourceFound::Refused(Because::io(format!("cannot read {}", source.to), &error));
         }
     };
     let is_right = match kind {
@@ -185,11 +183,11 @@ fn candidate<'a>(
         ItemKind::Database | ItemKind::File => meta.is_file(),
     };
     if !is_right {
-        return Found::Refused(wrong_kind(&content.dir.join(&source.to), kind));
+        return SourceFound::Refused(wrong_kind(&content.dir.join(&source.to), kind));
     }
     match open(source, kind, path, content, root) {
-        Ok(candidate) => Found::Here(Box::new(candidate)),
-        Err(because) => Found::Refused(because),
+        Ok(candidate) => SourceFound::Here(Box::new(candidate)),
+        Err(because) => SourceFound::Refused(because),
     }
 }
 
@@ -213,7 +211,7 @@ fn open<'a>(
     path: &Path,
     content: &InPlaceContent,
     root: &Dir,
-) -> Result<Candidate<'a>, Because> {
+) -> Result<InPlaceCandidate<'a>, Because> {
     let unread =
         |error: std::io::Error| Because::io(format!("cannot read {}", path.display()), &error);
     let resolved = Dir::resolve(path).map_err(unread)?;
@@ -256,7 +254,7 @@ fn open<'a>(
     let facts = ContentFacts::read(root, source, content.record.as_ref());
     let content =
         facts.map_err(|error| Because::io(format!("cannot read {}", source.to), &error))?;
-    Ok(Candidate {
+    Ok(InPlaceCandidate {
         source,
         live,
         there,
@@ -313,113 +311,4 @@ fn wrong_deployment(
     };
     let next = "do not trust it with this host's data; if it is meant: the same command with --from-other-host";
     Some(Because::new(code::WRONG_DEPLOYMENT, text, next))
-}
-
-/// Returns the first stamp from now on that no safety copy has.
-fn safety_stamp(config: &Config, candidates: &[Candidate<'_>]) -> Result<Stamp, JobError> {
-    let mut stamp = Stamp::at(clock::now())?;
-    for _ in 0..10_000 {
-        let mut is_free = true;
-        for one in candidates {
-            for kind in [SAFETY, FAILED, DISCARDED] {
-                let beside = one.live.with(format!(".{kind}-{stamp}").as_bytes());
-                is_free &= !beside.is_taken()?;
-                if let Some(dir) = &config.restore.preserve_dir {
-                    is_free &= match Dir::open(dir) {
-                        Ok(dir) => dir.try_meta(format!("{kind}-{stamp}"))?.is_none(),
-                        Err(_) => true,
-                    };
-                }
-            }
-        }
-        if is_free {
-            break;
-        }
-        stamp = stamp.next();
-    }
-    Ok(stamp)
-}
-
-const SAFETY: &str = "pre-restore";
-const FAILED: &str = "failed-restore";
-const DISCARDED: &str = "post-restore";
-
-fn item(
-    config: &Config,
-    preserve: Preserve,
-    one: &Candidate<'_>,
-    id: &str,
-    stamp: Stamp,
-) -> Result<PlannedItem, JobError> {
-    let name = one.live.name().as_bytes();
-    let beside = |kind: &str| {
-        let ending = format!(".sealift-{kind}-{id}");
-        // Room for the endings of a database's sidecars, and for the dot.
-        let kept = &name[..name.len().min(NAME_BYTES - ending.len() - 16)];
-        format!(".{}{ending}", String::from_utf8_lossy(kept))
-    };
-    let is_across = match &config.restore.preserve_dir {
-        None => false,
-        Some(dir) => {
-            let nearest = Dir::resolve(dir)?.dir;
-            Meta::of_fd(&nearest)?.dev() != Meta::of_fd(&one.live.dir)?.dev()
-        }
-    };
-    let place = |kind: &str, dir: Option<&PathBuf>| match dir {
-        Some(dir) => PlannedPlace {
-            base: dir.clone(),
-            rel: format!("{kind}-{stamp}/{}", one.source.to),
-        },
-        None => PlannedPlace {
-            base: one.live.dir.path().to_owned(),
-            rel: format!("{}.{kind}-{stamp}", String::from_utf8_lossy(name)),
-        },
-    };
-    let dir = config.restore.preserve_dir.as_ref();
-    // What comes back out of the way is renamed, so it stays on its file system.
-    let near = dir.filter(|_| !is_across);
-    let old = match &one.there {
-        None => None,
-        Some(meta) => Some(OldContent {
-            id: ThingId::of(meta),
-            bytes: occupied(&one.live, meta)?,
-            uid: meta.uid(),
-            gid: meta.gid(),
-            mode: meta.permissions(),
-        }),
-    };
-    let is_tree = one.kind == ItemKind::Tree;
-    Ok(PlannedItem {
-        name: one.source.name.clone(),
-        kind: one.kind,
-        to: one.source.to.clone(),
-        live: one.live.path(),
-        staged: beside("new"),
-        aside: beside("old"),
-        safety: place(SAFETY, dir),
-        failed: place(FAILED, near),
-        discarded: place(DISCARDED, near),
-        copies: preserve == Preserve::Copy || is_across,
-        owner: one.source.owner.filter(|_| !is_tree),
-        mode: one.source.mode.filter(|_| !is_tree),
-        is_lenient: matches!(&one.source.kind, SourceKind::Tree(tree) if tree.check == Check::Report),
-        files: one.content.files,
-        bytes: one.content.bytes,
-        old,
-    })
-}
-
-/// Returns the bytes of what is at `slot`.
-fn occupied(slot: &Slot, meta: &Meta) -> std::io::Result<u64> {
-    if !meta.is_dir() {
-        return Ok(meta.size());
-    }
-    let mut bytes = 0u64;
-    for found in digest::entries(&slot.open_dir()?)? {
-        let (_, meta) = found?;
-        if meta.is_file() {
-            bytes = bytes.saturating_add(meta.size());
-        }
-    }
-    Ok(bytes)
 }

@@ -114,6 +114,17 @@ impl InPlaceReport {
         !self.state.is_final()
     }
 
+    /// Returns whether the data is one state, old or new, though the restore may be open.
+    pub(crate) fn is_one_state(&self) -> bool {
+        use RestoreStep::{
+            Checking, RollbackChecked, RollbackStarting, Started, Starting, Swapped,
+        };
+        let step = self.state;
+        step.is_final()
+            || matches!(step, Swapped | Starting | Started | Checking)
+            || matches!(step, RollbackStarting | RollbackChecked)
+    }
+
     /// Returns whether the new content is in place for good.
     pub(crate) fn is_committed(&self) -> bool {
         self.state == RestoreStep::Committed

@@ -1,7 +1,7 @@
 //! What must be true before a restore in place begins: rights, room, separate places, commands, and
 //! that nothing uses the data that could not be stopped.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,87 +10,24 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, accessat};
 
 use super::because::{Because, code};
+use super::candidate::InPlaceCandidate;
 use super::digest::entries;
 use super::plan::{ItemKind, PlannedItem};
-use super::prepare::Candidate;
 use super::slot::Slot;
 use crate::base::fs::lacks_room;
 use crate::base::open_files::{WatchedFile, WatchedFiles, users_of};
 use crate::base::openat::{Dir, Meta};
 use crate::base::sqlite::SIDECARS;
 use crate::base::units::size;
-use crate::config::{CommandLine, Config, Source};
-use crate::format::restored::RestoredRecord;
+use crate::config::{CommandLine, Config};
 use crate::jobs::in_place_content::InPlaceContent;
 
 const STICKY: u32 = 0o1000;
 
-/// What the content of one source needs.
-#[derive(Debug, Default)]
-pub(super) struct ContentFacts {
-    pub(super) files: u64,
-    pub(super) bytes: u64,
-    /// Each owner and group of an entry, with one such entry.
-    owners: BTreeMap<(u32, u32), String>,
-    /// A file of it, to try whether it can be cloned.
-    sample: Option<Slot>,
-}
-
-impl ContentFacts {
-    /// Looks at the content of `source` below `root`. Owners are those of `record`, if there is
-    /// one: a copy may have others.
-    pub(super) fn read(
-        root: &Dir,
-        source: &Source,
-        record: Option<&RestoredRecord>,
-    ) -> io::Result<Self> {
-        let mut facts = Self::default();
-        let at = OsStr::from_bytes(source.to.as_bytes());
-        let meta = root.meta(at)?;
-        facts.add(root, source, source.to.as_bytes(), &meta, record);
-        if meta.is_dir() {
-            for found in entries(&root.sub(at)?)? {
-                let (rel, meta) = found?;
-                let path = [source.to.as_bytes(), b"/", &rel].concat();
-                facts.add(root, source, &path, &meta, record);
-            }
-        }
-        Ok(facts)
-    }
-
-    fn add(
-        &mut self,
-        root: &Dir,
-        source: &Source,
-        path: &[u8],
-        meta: &Meta,
-        record: Option<&RestoredRecord>,
-    ) {
-        let recorded = record.and_then(|record| record.entries.find(path));
-        let recorded = recorded.map(|entry| (entry.uid, entry.gid));
-        let owner = source
-            .owner
-            .or(recorded)
-            .unwrap_or((meta.uid(), meta.gid()));
-        let shown = || String::from_utf8_lossy(path).into_owned();
-        self.owners.entry(owner).or_insert_with(shown);
-        if meta.is_file() {
-            self.files += 1;
-            self.bytes = self.bytes.saturating_add(meta.size());
-            if meta.size() > 0 && self.sample.is_none() {
-                self.sample = Some(Slot {
-                    dir: root.clone(),
-                    name: OsStr::from_bytes(path).to_owned(),
-                });
-            }
-        }
-    }
-}
-
 /// Returns every reason against beginning.
 pub(super) fn refusals(
     config: &Config,
-    candidates: &[Candidate<'_>],
+    candidates: &[InPlaceCandidate<'_>],
     items: &[PlannedItem],
     content: &InPlaceContent,
 ) -> io::Result<Vec<Because>> {
@@ -167,7 +104,7 @@ fn overlaps(config: &Config, items: &[PlannedItem], content: &InPlaceContent) ->
 }
 
 /// Refuses an item that this user may not exchange, or whose owners he may not set.
-pub(super) fn rights(one: &Candidate<'_>) -> Option<Because> {
+pub(super) fn rights(one: &InPlaceCandidate<'_>) -> Option<Because> {
     let user = rustix::process::geteuid();
     if user.is_root() {
         return None;
@@ -228,7 +165,7 @@ fn preserve_dir(path: &Path) -> io::Result<Option<Because>> {
 }
 
 /// Refuses what does not fit: new content beside the live paths, and safety copies.
-fn room(candidates: &[Candidate<'_>], items: &[PlannedItem]) -> io::Result<Vec<Because>> {
+fn room(candidates: &[InPlaceCandidate<'_>], items: &[PlannedItem]) -> io::Result<Vec<Because>> {
     // By device: a directory on it, and the bytes.
     let mut needs: HashMap<u64, (Dir, u64)> = HashMap::new();
     let mut need = |dir: Dir, bytes: u64| -> io::Result<()> {

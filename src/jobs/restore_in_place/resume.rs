@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::because::Because;
-use super::machine::{Machine, Undoing};
+use super::machine::{RestoreMachine, Undoing};
 use super::report::InPlaceReport;
 use crate::base::progress::Stage;
 use crate::state::restores::{RecordPhase, RestoreLog, RestoreStep};
@@ -54,7 +54,7 @@ fn interrupted() -> Because {
     )
 }
 
-impl Machine<'_> {
+impl RestoreMachine<'_> {
     /// Continues an open restore.
     pub(super) fn resume(mut self) -> InPlaceReport {
         match Continuation::of(&self.log) {

@@ -8,46 +8,57 @@ use serde_json::json;
 use super::because::{Because, code};
 use super::caches;
 use super::digest::signature;
-use super::machine::{Machine, check_failed};
+use super::machine::{RestoreMachine, check_failed};
+use super::plan::ThingId;
 use super::report::InPlaceReport;
 use super::resume::Continuation;
 use crate::base::progress::Stage;
 use crate::state::restores::{RecordPhase, RestoreStep};
 
-impl Machine<'_> {
+impl RestoreMachine<'_> {
     /// Rolls back because of a failure.
     pub(super) fn roll_back(mut self, because: Because) -> InPlaceReport {
         self.report.because.push(because);
-        let begun = json!({ "because": self.report.because, "discards": false });
-        match self.append(
-            RestoreStep::RollbackStopping,
-            None,
-            RecordPhase::Intend,
-            begun,
-        ) {
-            Ok(()) => self.continue_back(),
-            Err(because) => self.stuck(because),
-        }
+        self.begin_back(false)
     }
 
     /// Rolls back because the operator wants it.
-    pub(super) fn roll_back_by_hand(mut self, discards: bool) -> InPlaceReport {
-        let begun = json!({ "because": [], "discards": discards });
-        match self.append(
-            RestoreStep::RollbackStopping,
-            None,
-            RecordPhase::Intend,
-            begun,
-        ) {
+    pub(super) fn roll_back_by_hand(self, discards: bool) -> InPlaceReport {
+        self.begin_back(discards)
+    }
+
+    /// Records that everything goes back, and which files are the new content now: their numbers
+    /// are others if the disk was copied since.
+    fn begin_back(mut self, discards: bool) -> InPlaceReport {
+        let mut live = serde_json::Map::new();
+        for item in &self.plan.items {
+            let meta = self
+                .mover(item)
+                .ok()
+                .and_then(|mover| mover.live().meta().ok());
+            if let Some(meta) = meta.flatten() {
+                live.insert(item.name.clone(), json!(ThingId::of(&meta)));
+            }
+        }
+        let begun = json!({
+            "because": self.report.because, "discards": discards, "live": live,
+        });
+        let step = RestoreStep::RollbackStopping;
+        match self.append(step, None, RecordPhase::Intend, begun) {
             Ok(()) => self.continue_back(),
             Err(because) => self.stuck(because),
         }
     }
 
     /// Rolls back an open restore whose new content is in place.
-    pub(super) fn roll_back_open(self) -> InPlaceReport {
+    pub(super) fn roll_back_open(mut self) -> InPlaceReport {
         match Continuation::of(&self.log) {
             Continuation::Back => self.continue_back(),
+            // Originals whose copies are kept may be gone in part: the copies count from here on.
+            Continuation::Commit => match self.try_commit() {
+                Ok(()) => self.roll_back_by_hand(false),
+                Err(because) => self.stuck(because),
+            },
             _ => self.roll_back_by_hand(false),
         }
     }
@@ -113,7 +124,7 @@ impl Machine<'_> {
             let name = Some(item.name.as_str());
             self.mover(item)?
                 .close_new(|| self.services.users(&plan.items))?;
-            let again = self.mover(item)?.stage_safety_copy().map_err(|error| {
+            let again = self.mover(item)?.begin_back().map_err(|error| {
                 Because::io(
                     format!("cannot copy the safety copy of {}", item.name),
                     &error,
@@ -217,7 +228,7 @@ impl Machine<'_> {
             return Ok(None);
         }
         let text = format!("{} changed since the restore", changed.join(", "));
-        let next = "to give these changes up: the same command with --discard-changes, which moves them to post-restore-…";
+        let next = "to give these changes up: the same command with --discard-changes, which moves them to post-restore-STAMP";
         Ok(Some(Because::new(code::LIVE_CHANGED, text, next)))
     }
 }

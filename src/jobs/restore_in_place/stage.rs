@@ -41,7 +41,7 @@ pub(super) fn stage(
 ) -> Result<StagedItem, Because> {
     let failed =
         |error: io::Error| Because::io(format!("cannot copy the new {}", item.name), &error);
-    let mut copy = Copy {
+    let mut copy = StagingCopy {
         item,
         record,
         hashes: HashMap::new(),
@@ -55,7 +55,7 @@ pub(super) fn stage(
     }
     .map_err(failed)?;
     to.dir.sync().map_err(failed)?;
-    let Copy {
+    let StagingCopy {
         hashes, mut notes, ..
     } = copy;
     let mut wrong = None;
@@ -144,7 +144,7 @@ fn check_databases(
     }
 }
 
-struct Copy<'a> {
+struct StagingCopy<'a> {
     item: &'a PlannedItem,
     record: Option<&'a RestoredRecord>,
     /// The hashes of what was read and written, by path below the item.
@@ -152,7 +152,7 @@ struct Copy<'a> {
     notes: BTreeSet<String>,
 }
 
-impl Copy<'_> {
+impl StagingCopy<'_> {
     fn tree(&mut self, from: &Slot, to: &Slot) -> io::Result<()> {
         let source = from.open_dir()?;
         let root = to.dir.make_dir(to.name(), 0o700)?;
@@ -317,15 +317,15 @@ pub(super) fn copy_content(from: &File, to: &File, size: u64) -> io::Result<Opti
     Ok(Some(Hash(*hasher.finalize().as_bytes())))
 }
 
-/// Copies what is at `from`, a file or a tree, to the free name `to` as it is, flushed, and compares
-/// the two. Returns its digest.
+/// Copies what is at `from`, a file or a tree, to the free name `to` as it is, flushed, and
+/// compares the two. Returns its digest.
 pub(super) fn copy_as_it_is(item: &PlannedItem, from: &Slot, to: &Slot) -> io::Result<Digest> {
     let plain = PlannedItem {
         owner: None,
         mode: None,
         ..item.clone()
     };
-    let mut copy = Copy {
+    let mut copy = StagingCopy {
         item: &plain,
         record: None,
         hashes: HashMap::new(),

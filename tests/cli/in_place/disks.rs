@@ -111,3 +111,35 @@ fn a_full_disk_is_refused_or_undone_and_loses_nothing() {
     deployment.restore(&[], 0);
     assert_eq!(deployment.generations(), [1, 1, 1, 1]);
 }
+
+/// A rename does not cross mounts, though both show the same file system, as volumes of containers do.
+#[test]
+fn a_safety_copy_behind_another_mount_is_a_copy() {
+    let deployment = Deployment::new();
+    let (kept, real) = (deployment.host.path("kept"), deployment.host.path("real"));
+    fs::create_dir(&kept).unwrap();
+    fs::create_dir(&real).unwrap();
+    let mount = |arguments: &[&std::ffi::OsStr]| {
+        let output = std::process::Command::new("mount").args(arguments).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if !mount(&["--bind".as_ref(), real.as_os_str(), kept.as_os_str()]) {
+        eprintln!("SKIPPED: a directory cannot be mounted a second time here (it takes root)");
+        return;
+    }
+    preserve_in(&deployment, &kept);
+    let before = deployment.state();
+    let (report, said) = deployment.restore(&[], 0);
+    assert_eq!(report["items"][0]["is_copied"], true, "{said}");
+    assert!(
+        real.join("pre-restore-20260409T080000Z/files/only-in-2")
+            .exists()
+    );
+    deployment.json(vec!["--json", "rollback", "--yes"], 0);
+    assert_unchanged(&deployment, &before, "after the rollback");
+    let unmounted = std::process::Command::new("umount")
+        .arg("-l")
+        .arg(&kept)
+        .status();
+    assert!(unmounted.unwrap().success());
+}
