@@ -120,7 +120,7 @@ fn list(context: &Context, config: &Config) -> Result<Outcome, Failure> {
         return Ok(Outcome::Complete);
     }
     let header = [
-        "ID",
+        "RESTORE",
         "BEGAN",
         "SNAPSHOT",
         "STATE",

@@ -110,6 +110,10 @@ def stop():
 def stopped():
     if behaves("write-late"):
         background("late", str(root))
+        for _ in range(1000):
+            if (root / "late").exists():
+                return
+            time.sleep(0.01)
     if behaves("refuse-stop") or behaves("restart"):
         return
     if pid() is not None:
@@ -118,7 +122,8 @@ def stopped():
 
 def late():
     database = connect(DATABASES[0])
-    for _ in range(100):
+    (root / "late").touch()
+    for _ in range(150):
         database.execute("INSERT INTO work VALUES (randomblob(100))")
         time.sleep(0.02)
 

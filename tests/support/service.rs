@@ -328,6 +328,7 @@ pub fn strangers(root: &Path) -> Vec<String> {
         "files",
         "behaviour",
         "pid",
+        "late",
     ];
     let names = |dir: &Path| -> Vec<String> {
         let entries = fs::read_dir(dir).into_iter().flatten();

@@ -85,12 +85,19 @@ impl<'a> ItemMover<'a> {
         // The way back looks again at what is there: numbers of a copied disk are other ones, and a
         // safety copy that was copied back is the old content from then on.
         let again = |key| log.detail(RestoreStep::Unswapping, name, RecordPhase::Intend, key);
+        let begun = RestoreStep::RollbackStopping;
+        let in_place = log.detail(begun, None, RecordPhase::Intend, "live");
+        let in_place = in_place.and_then(|all| all.get(&item.name));
         let planned = item.old.as_ref().map(|old| old.id);
         Ok(Self {
             item,
             slots: item.slots()?,
             old: parsed(again("old")).or(planned),
-            new: parsed(again("new").or(done(RestoreStep::Staged, "new"))),
+            new: parsed(
+                again("new")
+                    .or(in_place)
+                    .or(done(RestoreStep::Staged, "new")),
+            ),
             digest: parsed(done(RestoreStep::Staged, "digest")),
             copied: parsed(copied),
             copies: item.copies || is_set,

@@ -137,6 +137,12 @@ fn candidate<'a>(
 ) -> SourceFound<'a> {
     let is_local = content.origin == ContentOrigin::LocalSnapshot;
     let mapped = config.restore.map.get(&source.name);
+    if mapped.is_none() && source.is_of_snapshot() {
+        return SourceFound::Left(format!(
+            "it is copied from a snapshot of its file system; `map` in [restore] can name where {:?} belongs",
+            source.name
+        ));
+    }
     let (kind, path) = match (&source.kind, mapped) {
         (SourceKind::Command { .. }, None) => {
             return SourceFound::Left(format!(

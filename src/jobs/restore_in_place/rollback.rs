@@ -9,6 +9,7 @@ use super::because::{Because, code};
 use super::caches;
 use super::digest::signature;
 use super::machine::{RestoreMachine, check_failed};
+use super::plan::ThingId;
 use super::report::InPlaceReport;
 use super::resume::Continuation;
 use crate::base::progress::Stage;
@@ -18,27 +19,32 @@ impl RestoreMachine<'_> {
     /// Rolls back because of a failure.
     pub(super) fn roll_back(mut self, because: Because) -> InPlaceReport {
         self.report.because.push(because);
-        let begun = json!({ "because": self.report.because, "discards": false });
-        match self.append(
-            RestoreStep::RollbackStopping,
-            None,
-            RecordPhase::Intend,
-            begun,
-        ) {
-            Ok(()) => self.continue_back(),
-            Err(because) => self.stuck(because),
-        }
+        self.begin_back(false)
     }
 
     /// Rolls back because the operator wants it.
-    pub(super) fn roll_back_by_hand(mut self, discards: bool) -> InPlaceReport {
-        let begun = json!({ "because": [], "discards": discards });
-        match self.append(
-            RestoreStep::RollbackStopping,
-            None,
-            RecordPhase::Intend,
-            begun,
-        ) {
+    pub(super) fn roll_back_by_hand(self, discards: bool) -> InPlaceReport {
+        self.begin_back(discards)
+    }
+
+    /// Records that everything goes back, and which files are the new content now: their numbers
+    /// are others if the disk was copied since.
+    fn begin_back(mut self, discards: bool) -> InPlaceReport {
+        let mut live = serde_json::Map::new();
+        for item in &self.plan.items {
+            let meta = self
+                .mover(item)
+                .ok()
+                .and_then(|mover| mover.live().meta().ok());
+            if let Some(meta) = meta.flatten() {
+                live.insert(item.name.clone(), json!(ThingId::of(&meta)));
+            }
+        }
+        let begun = json!({
+            "because": self.report.because, "discards": discards, "live": live,
+        });
+        let step = RestoreStep::RollbackStopping;
+        match self.append(step, None, RecordPhase::Intend, begun) {
             Ok(()) => self.continue_back(),
             Err(because) => self.stuck(because),
         }

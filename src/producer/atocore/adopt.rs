@@ -64,11 +64,13 @@ struct Adopted {
 }
 
 /// Returns the metadata of a valid snapshot, or why it is not valid.
-fn checked(config: &Config, chosen: &Chosen) -> Result<(Metadata, Validation), Validation> {
-    let invalid = |code: &str, detail: String| Validation {
-        errors: vec![code.to_owned()],
-        details: vec![detail],
-        ..Validation::default()
+fn checked(config: &Config, chosen: &Chosen) -> Result<(Metadata, Validation), Box<Validation>> {
+    let invalid = |code: &str, detail: String| {
+        Box::new(Validation {
+            errors: vec![code.to_owned()],
+            details: vec![detail],
+            ..Validation::default()
+        })
     };
     let metadata = match Metadata::read(chosen.dir()) {
         Ok(Some(metadata)) => metadata,
@@ -81,7 +83,7 @@ fn checked(config: &Config, chosen: &Chosen) -> Result<(Metadata, Validation), V
     }
     let validation = validate_open(chosen);
     if !validation.valid {
-        return Err(validation);
+        return Err(Box::new(validation));
     }
     let mut required = config.sources.iter().filter(|source| source.required);
     let is_missing = |to: &str| !chosen.dir().meta(to).is_ok_and(|meta| meta.is_file());
@@ -130,7 +132,7 @@ fn in_its_place(config: &Config, found: FoundSnapshot) -> Result<Adopted, AtoCor
 /// Copies a snapshot that is elsewhere into this host's snapshots directory, under its stamp.
 fn import(config: &Config, found: FoundSnapshot) -> Result<Adopted, AtoCoreError> {
     let stamp = found.stamp;
-    let invalid = |validation: Validation| AtoCoreError::Invalid {
+    let invalid = |validation: Box<Validation>| AtoCoreError::Invalid {
         stamp,
         errors: validation.errors,
         details: validation.details,

@@ -274,7 +274,17 @@ fn a_token_is_sent() {
         &atocore,
         "fallback = \"fail\"\ntoken_file = \"token\"\n",
     );
-    host.exits(&["backup"], 0);
+    // A proxy has no part in a request to this machine.
+    let mut command = host.command(&["backup"]);
+    let output = command
+        .env("http_proxy", "http://127.0.0.1:1")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{:?}",
+        crate::support::host::texts(&output)
+    );
     fs::remove_file(host.path("token")).unwrap();
     let (_, err) = host.exits(&["backup"], 1);
     assert!(
@@ -337,6 +347,26 @@ fn a_snapshot_without_the_requested_vector_store_is_partial() {
     );
     let restored = host.restore_exits("latest", "restored", &[0, 3]);
     assert!(restored.join("db/atocore.db").exists());
+}
+
+#[test]
+fn a_check_of_the_configuration_names_a_token_and_directories_that_are_missing() {
+    let (host, atocore) = host();
+    let keys = "token_file = \"token\"\nroot_map = [\"/app:/nowhere/at/all\"]\nallow_root = \"/nowhere/else\"\n";
+    ask(&host, &atocore, keys);
+    let (out, _) = host.exits(&["config", "check"], 3);
+    for text in [
+        "source atocore: the token file",
+        "root_map: /nowhere/at/all is not a directory",
+        "allow_root: /nowhere/else is not a directory",
+        "check healthy: the token file",
+    ] {
+        assert!(out.contains(text), "{text}\n{out}");
+    }
+    fs::write(host.path("token"), "sesame").unwrap();
+    crate::support::files::set_mode(&host.path("token"), 0o644);
+    let (out, _) = host.exits(&["config", "check"], 3);
+    assert!(out.contains("other users can read the token"), "{out}");
 }
 
 #[test]

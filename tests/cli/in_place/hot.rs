@@ -30,7 +30,7 @@ fn a_service_that_starts_itself_again_is_named() {
     assert_unchanged(&deployment, &before, &said);
 }
 
-/// It writes after the service was found stopped: before the exchange it is found, after that it finds new content.
+/// It opens the database after the service has stopped, and writes from then on.
 #[test]
 fn a_program_that_writes_between_stop_and_exchange_is_named() {
     let deployment = Deployment::new();
