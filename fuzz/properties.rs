@@ -20,6 +20,7 @@ use sealift::format::chain::{Chain, ChainError, Gathering, UnverifiedManifest};
 use sealift::format::index::{Entry, IndexError, IndexReader};
 use sealift::format::known::{Directory, KnownPage, paginate_known};
 use sealift::format::manifest::{ArchiveRow, Known, Manifest, ManifestName, TablePage, paginate};
+use sealift::format::restored::{RESTORED, RecordWriter, RestoredRecord};
 use sealift::format::signature::{self, MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer, Trust};
 use sealift::format::statement::{Mark, MarkName, Tombstone};
 use sealift::packer::files_cache::CacheReader;
@@ -208,6 +209,42 @@ pub fn index(bytes: &[u8]) {
         }
         (Err(one), Err(many)) => assert_eq!(one.to_string(), many.to_string()),
         (one, many) => panic!("{:?} and {:?}", one.err(), many.err()),
+    }
+}
+
+/// The record of a restore, as it is and with the last line that fits it.
+pub fn restored(bytes: &[u8]) {
+    let mut lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+    lines.pop_if(|last| last.starts_with(b"{\"entries\":"));
+    let mut sealed = lines.concat();
+    let end = format!(
+        "{{\"entries\":{},\"blake3\":\"{}\"}}\n",
+        lines.len().saturating_sub(1),
+        Hash::blake3(&sealed)
+    );
+    sealed.extend(end.as_bytes());
+    for bytes in [bytes, &sealed] {
+        let Ok(read) = RestoredRecord::read(bytes) else {
+            continue;
+        };
+        let mut writer = RecordWriter::begin(Vec::new(), &read.header).expect("memory takes it");
+        for entry in read.entries.iter() {
+            assert_ne!(entry.path, RESTORED.as_bytes());
+            let _ = read.covers(entry.path);
+            writer
+                .entry(entry.to_bare_entry())
+                .expect("memory takes it");
+        }
+        let written = writer.finish().expect("memory takes it");
+        let again = RestoredRecord::read(&written[..]).expect("what is written is read");
+        assert_eq!(again.header, read.header);
+        assert_eq!(again.entries.len(), read.entries.len());
+        for (one, other) in again.entries.iter().zip(read.entries.iter()) {
+            assert_eq!(one.to_entry(), other.to_entry());
+        }
+        assert_eq!((again.bytes(), again.files()), (read.bytes(), read.files()));
+        // A last line of more would be another record.
+        assert!(RestoredRecord::read(&[&written[..], b"\n"].concat()[..]).is_err());
     }
 }
 

@@ -31,6 +31,7 @@ pub mod similar;
 pub mod skipped;
 pub mod snapshot_choice;
 pub mod sqlite;
+pub(crate) mod timed_reader;
 pub(crate) mod units;
 pub mod user_dirs;
 pub mod walk;

@@ -213,6 +213,11 @@ impl Command {
         !matches!(self, Self::Demo(_) | Self::Open(_)) && !self.describes_itself()
     }
 
+    /// Whether the command answers a caller on another machine, with events on standard output.
+    fn answers_with_events(&self) -> bool {
+        matches!(self, Self::Restore(args) if args.is_received())
+    }
+
     /// Whether the command only prints texts about the program, which depend on no clock.
     fn describes_itself(&self) -> bool {
         matches!(
@@ -241,6 +246,8 @@ struct Context {
     displays: Displays,
     /// The report of the run, for `--events-fd`.
     report: Arc<Mutex<RunReport>>,
+    /// Takes events on standard output, in a command that answers with them.
+    stream: Option<Arc<EventSink>>,
     /// The signers that this machine remembers, once a command looked one up.
     signers: OnceLock<SignerMemory>,
 }
@@ -298,8 +305,11 @@ impl Context {
 
     /// Prints a note on stderr, unless `--quiet` is given.
     fn note(&self, text: impl std::fmt::Display) {
-        if !self.quiet {
-            output::tell(format_args!("{text}"));
+        match &self.stream {
+            // The other side shows it.
+            Some(stream) => stream.note(&text.to_string()),
+            None if !self.quiet => output::tell(format_args!("{text}")),
+            None => {}
         }
     }
 
@@ -317,11 +327,15 @@ impl Context {
 impl FrontEnd for Context {
     fn warn(&self, text: &str) {
         self.displays.warning(text);
-        output::tell(format_args!("warning: {text}"));
+        if self.stream.is_none() {
+            output::tell(format_args!("warning: {text}"));
+        }
     }
 
     fn note(&self, text: &str) {
-        self.displays.note(text);
+        if self.stream.is_none() {
+            self.displays.note(text);
+        }
         Self::note(self, text);
     }
 
@@ -350,9 +364,14 @@ pub fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    let prints_json = cli.json && cli.command.prints_json();
+    let is_streamed = cli.command.answers_with_events();
+    let prints_json = cli.json && cli.command.prints_json() && !is_streamed;
     // First of all, because until now this process has opened no descriptor.
-    let events = match cli.events_fd.map(EventSink::open).transpose() {
+    let events = match (cli.events_fd, is_streamed) {
+        (_, true) => EventSink::on_stdout().map(Some),
+        (fd, false) => fd.map(EventSink::open).transpose(),
+    };
+    let events = match events {
         Ok(events) => events,
         Err(error) => return failure::conclude(Err(Failure::usage(error)), prints_json),
     };
@@ -373,12 +392,13 @@ pub fn run() -> ExitCode {
     }
     let mut context = Context {
         config: cli.config,
-        json: cli.json,
+        json: cli.json || is_streamed,
         quiet: cli.quiet,
         retry: cli.retry,
         has_warned: AtomicBool::new(false),
         displays,
         report: Arc::clone(&report),
+        stream: events.clone().filter(|_| is_streamed),
         signers: OnceLock::new(),
     };
     let ready = match cli.command.describes_itself() {
@@ -390,6 +410,9 @@ pub fn run() -> ExitCode {
     if let Some(events) = events {
         let mut report = lock(&report);
         conclude(&mut report, &result);
+        if is_streamed && let Some(verdict) = output::take_document() {
+            events.verdict(verdict);
+        }
         events.end(json_of(&report));
     }
     failure::conclude(result, prints_json)

@@ -26,6 +26,7 @@ pub mod push;
 pub(crate) mod rebuild_catalog;
 pub(crate) mod recovery_files;
 pub mod repair;
+pub(crate) mod restore_by_push;
 pub(crate) mod restore_in_place;
 pub(crate) mod run_report;
 pub(crate) mod shrunk;

@@ -258,13 +258,13 @@ pub async fn execute(
         stage: Stage::Finishing,
         subject: None,
     });
-    let wanted = Wanted {
+    let goal = RestoreGoal {
         entries: Arc::clone(&entries),
         devices: plan.devices,
         from: plan.from,
         to: plan.to.clone(),
     };
-    let extracted = blocking(move || complete(extraction, damaged, wanted)).await??;
+    let extracted = blocking(move || complete(extraction, damaged, goal)).await??;
     Ok(RestoreReport {
         snapshot: plan.snapshot,
         stamp: plan.stamp,
@@ -333,7 +333,7 @@ impl ArchiveSource<'_> {
 }
 
 /// What is to become of an extraction.
-struct Wanted {
+struct RestoreGoal {
     entries: Arc<EntryList>,
     /// Make device nodes.
     devices: bool,
@@ -347,22 +347,22 @@ struct Wanted {
 fn complete(
     extraction: Extraction,
     damaged: Vec<Damaged>,
-    wanted: Wanted,
+    goal: RestoreGoal,
 ) -> Result<Extracted, RestoreError> {
     if !damaged.is_empty() {
         drop(extraction);
-        return Err(incomplete(&wanted.entries, damaged, BTreeMap::new()));
+        return Err(incomplete(&goal.entries, damaged, BTreeMap::new()));
     }
     let (proof, filled) = extraction.prove();
     if !proof.wrong.is_empty() {
-        return Err(incomplete(&wanted.entries, damaged, proof.wrong));
+        return Err(incomplete(&goal.entries, damaged, proof.wrong));
     }
     let now = Stamp::at(clock::now()).map_err(io::Error::other);
     let now = now.map_err(|source| RestoreError::NotMade {
-        to: wanted.to,
+        to: goal.to,
         source,
     })?;
-    Ok(filled.finish(proof, wanted.devices, &wanted.from, now)?)
+    Ok(filled.finish(proof, goal.devices, &goal.from, now)?)
 }
 
 /// Runs disk work on a thread that may block.

@@ -43,6 +43,7 @@ mod spec;
 mod ssh;
 mod throttle;
 mod url;
+mod via;
 
 pub use contract::{Body, Listed, PutMode, PutOutcome, Storage, Thaw};
 pub use environment::Environment;
@@ -59,3 +60,4 @@ pub use patience::Patience;
 pub use place::place;
 pub use service_client::{ServiceAnswer, ServiceError, ServiceRequest, is_private_way, read_token};
 pub use spec::TargetSpec;
+pub(crate) use via::{ViaCommand, ViaEnd, ViaOutput, ViaProcess};

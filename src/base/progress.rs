@@ -6,7 +6,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Receives the events of a job.
 ///
@@ -159,7 +159,7 @@ impl Display for TargetActivity {
 }
 
 /// A part of a job that takes long enough to be named. `Display` writes what a terminal shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// The command prepares its work.

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ use crate::base::progress::Stage;
 const MOST_LINES: usize = 1024;
 /// Time to wait at the end for a reader that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two signs of life on standard output.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// Pause before another try on a pipe that is full and does not block.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
 
@@ -88,6 +90,34 @@ impl EventSink {
         Ok(sink)
     }
 
+    /// Writes to standard output, for a caller on another machine.
+    pub(super) fn on_stdout() -> Result<Arc<Self>, EventsFdError> {
+        let failed = |source| EventsFdError::System {
+            fd: libc::STDOUT_FILENO,
+            source,
+        };
+        let file = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(failed)?);
+        let sink = Arc::new(Self::new());
+        let (writer, living) = (Arc::clone(&sink), Arc::clone(&sink));
+        let spawn = |work: Box<dyn FnOnce() + Send>| {
+            let named = std::thread::Builder::new().name("events".to_owned());
+            named.spawn(work).map(drop).map_err(failed)
+        };
+        spawn(Box::new(move || writer.write_all(&file)))?;
+        spawn(Box::new(move || {
+            while living.is_open() {
+                std::thread::sleep(ALIVE_EVERY);
+                living.push(json!({ "event": "alive" }), false);
+            }
+        }))?;
+        Ok(sink)
+    }
+
+    fn is_open(&self) -> bool {
+        let queue = self.lock();
+        !(queue.is_closed || queue.is_dead)
+    }
+
     fn new() -> Self {
         Self {
             queue: Mutex::default(),
@@ -118,6 +148,24 @@ impl EventSink {
     /// Something that may be wrong.
     pub(super) fn warning(&self, text: &str) {
         self.push(json!({ "event": "warning", "text": text }), false);
+    }
+
+    /// This run waits for the files of a restore by push.
+    pub(super) fn ready(&self, exchange: u64, host: &str) {
+        let version = env!("CARGO_PKG_VERSION");
+        let event =
+            json!({ "event": "ready", "exchange": exchange, "host": host, "version": version });
+        self.push(event, false);
+    }
+
+    /// The files of a restore by push have arrived and are verified.
+    pub(super) fn received(&self) {
+        self.push(json!({ "event": "received" }), false);
+    }
+
+    /// The data that the command would print with `--json`.
+    pub(super) fn verdict(&self, verdict: Value) {
+        self.push(json!({ "event": "verdict", "verdict": verdict }), false);
     }
 
     /// Queues the last event, the report, and waits for it to be written as long as the reader

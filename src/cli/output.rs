@@ -80,6 +80,14 @@ pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes the report of this run, which is then not printed. `None`: there is none.
+pub(super) fn take_document() -> Option<Value> {
+    match std::mem::replace(&mut *document(), PendingJson::None) {
+        PendingJson::Report(report) => Some(report),
+        PendingJson::None | PendingJson::Streamed => None,
+    }
+}
+
 fn document() -> MutexGuard<'static, PendingJson> {
     DOCUMENT.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,9 @@
 //! `restore`: restores a snapshot to a new directory and verifies every file. Needs no
 //! configuration.
 
+mod content;
 pub(super) mod in_place;
+mod push;
 mod thaw;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +29,9 @@ use crate::restore::{
     self, DestinationError, ExtractError, PlanError, RestoreError, RestorePlan, RestoreReport,
     RestoreRequest, Resumed,
 };
+
+/// The heading of the options of a restore in place.
+const IN_PLACE: &str = "In place";
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
@@ -88,12 +93,19 @@ pub(super) struct RestoreArgs {
     resume: bool,
     #[command(flatten)]
     place: in_place::InPlaceArgs,
+    #[command(flatten)]
+    content: content::ContentArgs,
 }
 
 impl RestoreArgs {
     /// Whether it restores in place, or continues to.
     pub(super) fn is_in_place(&self) -> bool {
         self.place.in_place || (self.resume && self.to.is_none())
+    }
+
+    /// Whether the content is received on standard input.
+    pub(super) fn is_received(&self) -> bool {
+        self.content.stdin
     }
 
     /// Whether it continues a restore.

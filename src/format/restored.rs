@@ -1,5 +1,5 @@
 //! `restored.jsonl`: the record that a restore writes beside the restored files, so that a copy of
-//! them can be verified without the target (docs/format.md, 6).
+//! them can be verified without the target (docs/format.md, 8).
 //!
 //! JSON Lines: a header, one line per entry in the form of an index entry without extents, sorted
 //! by raw path bytes, and a last line with the number of entries and the BLAKE3 of everything
@@ -136,6 +136,16 @@ impl RestoredRecord {
     pub fn files(&self) -> u64 {
         let files = self.entries.iter();
         files.filter(|entry| entry.kind == EntryType::File).count() as u64
+    }
+
+    /// Returns the hash of the file at `path`, which may be a further name of it. `None`: the
+    /// record lists no file there.
+    pub fn hash_of(&self, path: &[u8]) -> Option<Hash> {
+        let entry = self.entries.find(path)?;
+        match (entry.kind, entry.target) {
+            (EntryType::Hardlink, Some(first)) => self.entries.find(first)?.blake3,
+            _ => entry.blake3,
+        }
     }
 
     /// Returns whether the directory holds everything that the snapshot has at `path` and below.

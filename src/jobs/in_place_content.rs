@@ -1,16 +1,24 @@
 //! The content of a restore in place: a directory in the layout of a snapshot.
 
+mod directory;
+mod fetched;
+mod pushed;
+mod scratch;
+
 use std::path::PathBuf;
 
 use super::context::FrontEnd;
 use super::error::JobError;
 use super::local_snapshots;
 use crate::base::ids::Stamp;
-use crate::base::scratch_dir::ScratchDir;
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::Config;
 use crate::format::restored::RestoredRecord;
 use crate::producer;
+
+pub(crate) use fetched::{FetchError, FetchRequest};
+pub(crate) use pushed::{EXCHANGE, GO, Receiving};
+pub(crate) use scratch::ContentScratch;
 
 /// Where the content came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +58,7 @@ pub(crate) struct InPlaceContent {
     /// `validate` does.
     pub(crate) record: Option<RestoredRecord>,
     /// Deletes the directory at the end. `None`: it stays.
-    pub(crate) scratch: Option<ScratchDir>,
+    pub(crate) _scratch: Option<ContentScratch>,
 }
 
 impl InPlaceContent {
@@ -71,7 +79,7 @@ impl InPlaceContent {
             host: facts.host.unwrap_or_default(),
             origin: ContentOrigin::LocalSnapshot,
             record: None,
-            scratch: None,
+            _scratch: None,
         })
     }
 }

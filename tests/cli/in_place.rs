@@ -1,5 +1,6 @@
 //! `restore --in-place` and `rollback`: a running service's data is replaced as a whole, or is what it was.
 
+mod content;
 mod damaged;
 mod disks;
 mod hot;

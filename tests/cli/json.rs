@@ -281,6 +281,7 @@ const SCENARIOS: &[Scenario] = &[
     scenario("sync and error", Backup, DAMAGED, "sync ./repo ./other", 1),
     scenario("restore", Backup, "", RESTORE, 0),
     scenario("restore --dry-run", Backup, "", RESTORE_DRY, 0),
+    scenario("restore --via", Backup, "", RESTORE_VIA, 0),
     scenario(
         "restore --resume",
         Backup,
@@ -458,6 +459,9 @@ const OPEN: &str = "printf '\n[restore]\nstop = \"kill -9 $PPID\"\nstart = [\"tr
     sealift restore --in-place --yes";
 
 const RESTORE: &str = "restore latest --from repo --accept-signer --identity key.txt --to out";
+/// Another host that is this one.
+const RESTORE_VIA: &str =
+    "restore latest --from repo --accept-signer --identity key.txt --in-place --via env";
 const RESTORE_DRY: &str =
     "restore latest --from repo --accept-signer --identity key.txt --to out --dry-run";
 

@@ -5,6 +5,7 @@ mod destinations;
 mod extreme_times;
 mod identities;
 mod keys;
+mod record;
 mod recover_py_rights;
 mod rights;
 mod stock_tools;

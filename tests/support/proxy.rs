@@ -28,6 +28,24 @@ pub fn start(upstream: SocketAddr, cut: Cut) -> SocketAddr {
     address
 }
 
+/// The same for the other direction: each connection ends after `bytes` of the client's.
+pub fn start_upward(upstream: SocketAddr, bytes: usize) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(client) = client else { continue };
+            let Ok(server) = TcpStream::connect(upstream) else {
+                continue;
+            };
+            let (client_2, server_2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || forward(client, server, bytes));
+            std::thread::spawn(move || forward(server_2, client_2, usize::MAX));
+        }
+    });
+    address
+}
+
 fn forward(mut from: TcpStream, mut to: TcpStream, mut left: usize) {
     let mut buffer = vec![0; 16 << 10];
     while left > 0 {

@@ -124,6 +124,16 @@ impl SshServer {
         self.server.port
     }
 
+    /// The user and the machine, as ssh takes them.
+    pub fn login(&self) -> String {
+        format!("{}@127.0.0.1", user())
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
     /// The command that reaches it: with its key, and knowing its host key.
     pub fn ssh(&self) -> String {
         self.ssh_with("user_key", "known_hosts")

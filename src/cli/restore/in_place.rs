@@ -7,7 +7,7 @@ use super::super::Context;
 use super::super::failure::{Failure, Outcome};
 use super::super::output::{self, count, size};
 use super::super::terminal;
-use super::RestoreArgs;
+use super::{IN_PLACE, RestoreArgs, content, push};
 use crate::config::{Config, Preserve};
 use crate::jobs::error::JobError;
 use crate::jobs::in_place_content::InPlaceContent;
@@ -49,14 +49,37 @@ pub(in crate::cli) struct InPlaceArgs {
     boot: bool,
 }
 
-const IN_PLACE: &str = "In place";
 /// Sources that a summary names.
 const DRY_RUN_NOTE: &str = "note: this was a dry run: nothing was copied, stopped or changed";
 
+impl InPlaceArgs {
+    /// Returns the options that a restore by push passes on to the other host.
+    fn passed_on(&self, dry_run: bool) -> push::RemoteOptions {
+        let flags = [
+            (dry_run, "--dry-run"),
+            (self.no_start, "--no-start"),
+            (self.no_checks, "--no-checks"),
+            (self.keep_down, "--keep-down"),
+            (self.from_other_host, "--from-other-host"),
+        ];
+        let flags = flags
+            .into_iter()
+            .filter_map(|(given, flag)| given.then_some(flag));
+        push::RemoteOptions {
+            only: self.only.clone(),
+            flags: flags.collect(),
+            preserve: self.preserve.clone(),
+        }
+    }
+}
+
 /// Restores in place.
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Failure> {
-    let config = context.load_config()?;
     let place = &args.place;
+    if let Some(via) = &args.content.via {
+        return push::run(context, args, via, place.passed_on(args.dry_run));
+    }
+    let config = context.load_config()?;
     let request = InPlaceRequest {
         only: place.only.clone(),
         preserve: place.preserve.as_deref().map(|how| match how {
@@ -68,7 +91,8 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Fail
         keeps_down: place.keep_down,
         from_other_host: place.from_other_host,
     };
-    let content = content(context, args, &config)?;
+    let choice = args.narrow.narrow(&args.snapshot)?;
+    let content = content::content(context, args, &config, &choice, &place.only)?;
     let prepared = prepare(context, &config, &request, content, place.yes)?;
     if args.dry_run {
         return print_plan(context, &prepared.plan);
@@ -76,16 +100,6 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Fail
     agree(context, place, &prepared)?;
     let report = restore_in_place::run(prepared, context)?;
     conclude(context, &report)
-}
-
-/// Returns the content that the command line names.
-fn content(
-    context: &Context,
-    args: &RestoreArgs,
-    config: &Config,
-) -> Result<InPlaceContent, Failure> {
-    let choice = args.narrow.narrow(&args.snapshot)?;
-    Ok(InPlaceContent::local(config, &choice, context)?)
 }
 
 /// Plans the restore. A person may want content of another deployment.

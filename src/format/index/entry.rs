@@ -99,7 +99,7 @@ impl Entry {
         if is_file != self.blake3.is_some()
             || has_target != self.target.is_some()
             || is_device != self.rdev.is_some()
-            || (!is_file && !(self.extents.is_empty() && self.size == 0))
+            || !(is_file || self.extents.is_empty() && self.size == 0)
         {
             return Err(format!("the keys of a {:?} are wrong", self.kind));
         }

@@ -61,7 +61,7 @@ pub(super) fn stage(
     let mut wrong = None;
     let read = digest(to, |rel, hash| {
         let path = path_in_content(item, rel);
-        let recorded = record.map(|record| record.entries.find(&path).and_then(|one| one.blake3));
+        let recorded = record.map(|record| record.hash_of(&path));
         let is_right = recorded.is_none_or(|recorded| recorded == Some(hash))
             && hashes.get(rel).is_none_or(|read| *read == hash);
         if !is_right {

@@ -225,3 +225,6 @@ impl Unpacking<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

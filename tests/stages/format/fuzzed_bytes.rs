@@ -15,6 +15,7 @@ use sealift::base::ids::Hash;
 use sealift::config::{NewConfig, NewSource, NewSourceKind, NewTarget, render_new};
 use sealift::format::index::{Entry, EntryType};
 use sealift::format::manifest::{ArchiveKind, Manifest};
+use sealift::format::restored::{RecordWriter, RestoredFrom, RestoredHeader};
 use sealift::format::signature::{MANIFEST_NAMESPACE, PRUNE_NAMESPACE, Signer};
 use sealift::format::statement::{Mark, Tombstone};
 use sealift::state::catalog::{ArchiveCheck, Catalog, NewArchive, NewChunk};
@@ -25,10 +26,11 @@ use crate::support::tree::noise;
 
 type Property = fn(&[u8]);
 
-const TARGETS: [(&str, Property); 8] = [
+const TARGETS: [(&str, Property); 9] = [
     ("manifest", properties::manifest),
     ("table", properties::table),
     ("index", properties::index),
+    ("restored", properties::restored),
     ("archive", properties::archive),
     ("config", properties::config),
     ("signature", properties::signature),
@@ -55,7 +57,7 @@ fn objects(target: &str) -> BTreeMap<&'static str, Vec<u8>> {
     fs::hard_link(tree.join("a/file"), tree.join("a/link")).unwrap();
     std::os::unix::fs::symlink("../z", tree.join("a/soft")).unwrap();
     fs::write(tree.join("z"), b"").unwrap();
-    let mut index = Vec::new();
+    let (mut index, mut entries) = (Vec::new(), Vec::new());
     repo.push_changed(&tree, |draft| {
         draft.entries.extend(rare_entries(&draft.entries));
         draft.header.archives = draft.archives.len() as u64;
@@ -68,6 +70,7 @@ fn objects(target: &str) -> BTreeMap<&'static str, Vec<u8>> {
             index.extend(line);
         }
         index.push(b'\n');
+        entries.clone_from(&draft.entries);
     });
     let second = repo.push(&tree);
     let mut full = second.core.clone();
@@ -84,6 +87,7 @@ fn objects(target: &str) -> BTreeMap<&'static str, Vec<u8>> {
         ],
         "table" => vec![("page", key("tables"))],
         "index" => vec![("tree", index)],
+        "restored" => records(&second, &entries),
         "archive" => vec![
             (
                 "sealed",
@@ -106,6 +110,34 @@ fn objects(target: &str) -> BTreeMap<&'static str, Vec<u8>> {
         other => panic!("{other} is no target"),
     };
     objects.into_iter().collect()
+}
+
+/// Records of these entries: of all, and of a part without a device.
+fn records(snapshot: &Manifest, entries: &[Entry]) -> Vec<(&'static str, Vec<u8>)> {
+    let record = |paths: &[&[u8]], left_out: &[&[u8]], entries: &[Entry]| {
+        let owned = |paths: &[&[u8]]| paths.iter().map(|path| path.to_vec()).collect::<Vec<_>>();
+        let from = RestoredFrom {
+            host: snapshot.core.host.clone(),
+            stamp: snapshot.core.stamp,
+            sequence: snapshot.core.sequence,
+            signer: "SHA256:abc".to_owned(),
+            core: snapshot.core_hash,
+            paths: owned(paths),
+        };
+        let at = "2026-04-08T12:00:00.5Z".parse().unwrap();
+        let header = RestoredHeader::new(&from, owned(left_out), at);
+        let mut writer = RecordWriter::begin(Vec::new(), &header).unwrap();
+        let written = entries
+            .iter()
+            .try_for_each(|entry| writer.entry(entry.clone()));
+        written.and_then(|()| writer.finish()).unwrap()
+    };
+    let is_rare = |entry: &&Entry| entry.path.starts_with(b"zz");
+    let rare: Vec<Entry> = entries.iter().filter(is_rare).cloned().collect();
+    vec![
+        ("whole", record(&[], &[], entries)),
+        ("part", record(&[b"zz\xff", b"zza"], &[b"zz/d"], &rare)),
+    ]
 }
 
 /// Entries with all that a plain tree does not have; they sort behind those of `entries`, which hold a file.
@@ -425,6 +457,11 @@ fn any_page_of_the_table_is_read_or_refused() {
 #[test]
 fn any_index_is_read_or_refused() {
     holds("index", 200);
+}
+
+#[test]
+fn any_record_of_a_restore_is_read_or_refused() {
+    holds("restored", 300);
 }
 
 #[test]

@@ -1,0 +1,127 @@
+//! Content that the key holder's machine sends: a tar whose first member is the record, and a last
+//! word.
+//!
+//! Nothing is put in place before the last word, which the sender says once this side has reported
+//! that all of it is here and verified. So a connection that breaks, at whatever byte, changes
+//! nothing.
+
+use std::io::{self, Read};
+use std::time::Duration;
+
+use super::{ContentOrigin, ContentScratch, InPlaceContent};
+use crate::base::progress::Stage;
+use crate::base::timed_reader::TimedReader;
+use crate::config::Config;
+use crate::jobs::context::FrontEnd;
+use crate::jobs::error::JobError;
+use crate::restore::{self, UnpackError, Unpacked};
+
+/// The last word of the sender.
+pub(crate) const GO: &[u8] = b"go\n";
+/// The version of this exchange; each side refuses another one.
+pub(crate) const EXCHANGE: u64 = 1;
+
+/// How long the first byte may take: the sender fetches and decrypts the snapshot meanwhile.
+const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(24 * 3600);
+/// Longest silence after it.
+const SILENCE: Duration = Duration::from_secs(600);
+/// Bytes that an entry takes in addition to its content.
+const ENTRY_BYTES: u64 = 4 << 10;
+const SEND_AGAIN: &str = "nothing was changed; run the restore again on the key holder's machine";
+
+/// Content that is being received.
+pub(crate) struct Receiving {
+    input: TimedReader,
+}
+
+impl Receiving {
+    /// Begins to read `input`.
+    pub(crate) fn start(input: impl Read + Send + 'static) -> Result<Self, JobError> {
+        Ok(Self {
+            input: TimedReader::start(input, FIRST_BYTE_WITHIN)?,
+        })
+    }
+
+    /// Receives everything into a private directory, and verifies it. Then calls `received`, and
+    /// waits for the sender's last word. `wanted` is as for a directory.
+    pub(crate) fn receive(
+        mut self,
+        config: &Config,
+        wanted: &[&str],
+        received: &dyn Fn(),
+        front: &dyn FrontEnd,
+    ) -> Result<InPlaceContent, JobError> {
+        let mut first = [0; 1];
+        match self.input.read(&mut first) {
+            Ok(0) => return Err(failed(UnpackError::BrokeOff)),
+            Ok(_) => {}
+            Err(error) => return Err(failed(UnpackError::Read(error))),
+        }
+        self.input.set_patience(SILENCE);
+        let mut input = io::Cursor::new(first).chain(self.input);
+        let record = restore::read_record(&mut input).map_err(failed)?;
+        record.require(wanted)?;
+        let entries = record.entries.len() as u64;
+        let room = record
+            .bytes()
+            .saturating_add(entries.saturating_mul(ENTRY_BYTES));
+        let scratch = ContentScratch::make(config, room)?;
+        let (name, path) = scratch.tree();
+        let tree = scratch
+            .dir()
+            .make_dir(name, 0o700)
+            .map_err(JobError::from)?;
+        let subject = record.header.host.to_string();
+        let display = front.show_transfer(Stage::Restoring, &subject, record.bytes());
+        let unpacked = restore::unpack(&mut input, &record, &tree, &*display.progress);
+        drop(display);
+        warn(&unpacked.map_err(failed)?, front);
+        received();
+        last_word(&mut input)?;
+        Ok(InPlaceContent {
+            dir: path,
+            stamp: record.header.stamp,
+            host: subject,
+            origin: ContentOrigin::Pushed,
+            record: Some(record),
+            _scratch: Some(scratch),
+        })
+    }
+}
+
+fn failed(error: UnpackError) -> JobError {
+    let is_local = matches!(error, UnpackError::Make { .. });
+    let error = JobError::from(error);
+    match is_local {
+        // The general advice applies: this machine has no room, or no permission.
+        true => error,
+        false => error.with_next(SEND_AGAIN),
+    }
+}
+
+/// Waits for the word of the sender that the restore may go on, and the end of the stream.
+fn last_word(input: &mut dyn Read) -> Result<(), JobError> {
+    let mut word = Vec::new();
+    let read = input.take(GO.len() as u64 + 1).read_to_end(&mut word);
+    match read {
+        Ok(_) if word == GO => Ok(()),
+        Ok(_) if GO.starts_with(&word) => Err(failed(UnpackError::BrokeOff)),
+        Ok(_) => {
+            let what = "something else follows its end";
+            Err(failed(UnpackError::Stream(what.to_owned())))
+        }
+        Err(error) => Err(failed(UnpackError::Read(error))),
+    }
+}
+
+fn warn(unpacked: &Unpacked, front: &dyn FrontEnd) {
+    for problem in &unpacked.problems {
+        front.warn(problem);
+    }
+    for lost in &unpacked.not_kept {
+        match lost.expected {
+            true => front.note(&lost.to_string()),
+            false => front.warn(&lost.to_string()),
+        }
+    }
+}
