@@ -309,7 +309,7 @@ pub(in crate::cli) const PAGES: &[Page] = &[
                 "Restore one directory of snapshot 42, without a configuration",
             ),
             (
-                "sealift restore --from usb --identity key.txt --in-place --via \"ssh root@h\"",
+                "sealift restore --from usb --identity key.txt --in-place --via 'ssh root@h'",
                 "Put the newest snapshot in place on another host; the identity stays here",
             ),
             (
