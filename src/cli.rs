@@ -332,7 +332,7 @@ impl Context {
 
     /// Keeps what a restore in place did for the report of the run.
     fn report_restore(&self, restore: &InPlaceReport) {
-        lock(&self.report).restore = Some(restore.clone());
+        lock(&self.report).restore = serde_json::to_value(restore).ok();
     }
 
     /// Keeps what a backup did for the report of the run.

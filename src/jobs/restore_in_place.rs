@@ -27,7 +27,7 @@ mod machine;
 mod mover;
 mod plan;
 mod prepare;
-pub(crate) mod report;
+mod report;
 mod requirements;
 mod resume;
 mod rollback;

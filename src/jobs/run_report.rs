@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::Serialize;
 
-use super::restore_in_place::report::InPlaceReport;
 use crate::base::ids::{HostName, Stamp, ulid};
 
 /// Who began a run.
@@ -88,8 +87,9 @@ pub(crate) struct RunReport {
     pub(crate) retention: RetentionRun,
     /// What else keeps the run from being complete than skipped paths and targets that are behind.
     pub(crate) warnings: Vec<String>,
-    /// What a restore in place did. `None`: this is another command.
-    pub(crate) restore: Option<InPlaceReport>,
+    /// What a restore in place did, as the command prints it with `--json`. `None`: this is another
+    /// command.
+    pub(crate) restore: Option<serde_json::Value>,
     pub(crate) errors: Vec<ErrorText>,
 }
 
