@@ -1,4 +1,5 @@
-//! The end of a snapshot: its metadata, the copies that failed their check, and what the packer gets.
+//! The end of a snapshot: its metadata, the copies that failed their check, and the value for the
+//! packer.
 
 use std::path::Path;
 
