@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 //! The end of a snapshot: its metadata, the copies that failed their check, and the result for the
-=======
-//! The end of a snapshot: its metadata, the copies that failed their check, and the value for the
->>>>>>> checks
 //! packer.
 
 use std::path::Path;
