@@ -79,6 +79,14 @@ pub(crate) struct PreparedRestore<'a> {
     options: MachineOptions,
 }
 
+/// A restore that cannot begin.
+pub(crate) struct UnpreparedRestore {
+    /// Why.
+    pub(crate) error: JobError,
+    /// The content, for another attempt.
+    pub(crate) content: InPlaceContent,
+}
+
 /// Returns the error of a restore that is open.
 fn require_none_open(config: &Config) -> Result<(), JobError> {
     match restores::open_restore(&config.state)? {
@@ -94,7 +102,7 @@ pub(crate) fn prepare<'a>(
     request: &InPlaceRequest,
     content: InPlaceContent,
     front: &dyn FrontEnd,
-) -> Result<PreparedRestore<'a>, (JobError, InPlaceContent)> {
+) -> Result<PreparedRestore<'a>, Box<UnpreparedRestore>> {
     front.stage(Stage::Validating, None);
     let planned =
         require_none_open(config).and_then(|()| prepare::prepare(config, request, &content));
@@ -110,7 +118,7 @@ pub(crate) fn prepare<'a>(
                 is_boot: false,
             },
         }),
-        Err(error) => Err((error, content)),
+        Err(error) => Err(Box::new(UnpreparedRestore { error, content })),
     }
 }
 

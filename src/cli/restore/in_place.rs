@@ -13,7 +13,7 @@ use crate::jobs::error::JobError;
 use crate::jobs::in_place_content::InPlaceContent;
 use crate::jobs::restore_in_place::{
     self, Because, InPlacePlan, InPlaceRefusal, InPlaceReport, InPlaceRequest, PreparedRestore,
-    ResumeRequest, code,
+    ResumeRequest, UnpreparedRestore, code,
 };
 
 /// The options of a restore in place.
@@ -110,10 +110,11 @@ fn prepare<'a>(
     content: InPlaceContent,
     is_agreed: bool,
 ) -> Result<PreparedRestore<'a>, Failure> {
-    let (error, content) = match restore_in_place::prepare(config, request, content, context) {
+    let unprepared = match restore_in_place::prepare(config, request, content, context) {
         Ok(prepared) => return Ok(prepared),
-        Err(refused) => refused,
+        Err(unprepared) => unprepared,
     };
+    let UnpreparedRestore { error, content } = *unprepared;
     let because = refusal(&error).unwrap_or_default();
     let [only] = &because[..] else {
         return Err(refused(context, error));
@@ -127,7 +128,7 @@ fn prepare<'a>(
         ..request.clone()
     };
     restore_in_place::prepare(config, &request, content, context)
-        .map_err(|(error, _)| refused(context, error))
+        .map_err(|unprepared| refused(context, unprepared.error))
 }
 
 fn refusal(error: &JobError) -> Option<Vec<Because>> {
