@@ -118,8 +118,13 @@ mod tests {
         std::fs::copy(copy.join("a.db"), &alone).unwrap();
         let found = open_for_test(&alone).query_row("SELECT x FROM t", [], |row| row.get(0));
         assert_eq!(found, Ok(7));
-        // The original is in use.
+        // The original is in use. The copying above closed descriptors of it, which dropped the
+        // locks that this process had on it.
+        drop(conn);
         let (place, file) = open(&kept);
+        let user = open_for_test(&kept.join("a.db"));
+        let begun = user.execute_batch("BEGIN; SELECT x FROM t");
+        begun.unwrap();
         let refused = close_up(&place, &file, Duration::from_millis(50)).unwrap_err();
         assert!(refused.is_busy(), "{refused}");
     }
