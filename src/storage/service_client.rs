@@ -78,7 +78,7 @@ pub enum ServiceError {
     #[error("no connection: {0}")]
     NoConnection(String),
     /// The time was up.
-    #[error("no answer after {} s", .0.as_secs_f32())]
+    #[error("no answer after {} s", (.0.as_secs_f64() * 10.0).round() / 10.0)]
     Late(Duration),
     /// The answer is too long.
     #[error("the answer is longer than {} MiB", MOST_BYTES >> 20)]
