@@ -1,6 +1,7 @@
 //! A name in an open directory, and the renames between such names, each durable when it returns.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
@@ -84,7 +85,7 @@ impl Slot {
     }
 
     /// Opens the file for reading.
-    pub(super) fn open_file(&self) -> io::Result<std::fs::File> {
+    pub(super) fn open_file(&self) -> io::Result<File> {
         Ok(self.dir.open_file(&self.name)?.0)
     }
 
