@@ -11,6 +11,7 @@ mod catalog;
 mod choose;
 mod config;
 mod confinement;
+mod context;
 mod demo;
 mod dry_run;
 mod events;
@@ -54,8 +55,8 @@ mod visible;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -63,17 +64,12 @@ use clap::{Parser, Subcommand};
 use crate::base::clock;
 use crate::base::panics;
 use crate::base::progress::Stage;
-use crate::config::{Config, ConfigError, parse_duration};
-use crate::jobs::backup::report::BackupReport;
-use crate::jobs::context::{Display, FrontEnd};
-use crate::jobs::restore_in_place::InPlaceReport;
+use crate::config::parse_duration;
 use crate::jobs::run_report::{ReportedOutcome, RunReport};
-use crate::jobs::signer_memory::SignerMemory;
-use crate::storage::Patience;
+use context::{Context, lock};
 use events::EventSink;
 use failure::{Failure, Outcome};
 pub use memory::ReportingAllocator;
-use retry_notes::RetryNotes;
 use terminal::displays::{DisplayMode, Displays};
 use trigger::TriggerName;
 
@@ -233,153 +229,9 @@ impl Command {
     }
 }
 
-/// Most damaged lines of the file of known signers that are named.
-const MOST_DAMAGED: usize = 5;
-
 /// Time to print what an interrupted run left, which a terminal that takes nothing would keep from
 /// ending.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// The global options.
-struct Context {
-    config: Option<PathBuf>,
-    json: bool,
-    quiet: bool,
-    /// `--retry`.
-    retry: Option<Duration>,
-    /// Whether the warnings about the configuration were printed already.
-    has_warned: AtomicBool,
-    displays: Displays,
-    /// Receives the events of the run.
-    events: Option<Arc<EventSink>>,
-    /// The report of the run, for `--events-fd`.
-    report: Arc<Mutex<RunReport>>,
-    /// Takes events on standard output, in a command that answers with them.
-    stream: Option<Arc<EventSink>>,
-    /// The signers that this machine remembers, once a command looked one up.
-    signers: OnceLock<SignerMemory>,
-}
-
-impl Context {
-    fn load_config(&self) -> Result<Config, Failure> {
-        let found = Config::find(self.config.as_deref()).map_err(Failure::usage)?;
-        if !self.has_warned.swap(true, Ordering::Relaxed) {
-            for warning in &found.warnings {
-                output::tell(format_args!("warning: {warning}"));
-            }
-        }
-        let mut config = found.config;
-        lock(&self.report).host = Some(config.host.clone());
-        config.set_patience(&self.patience());
-        Ok(config)
-    }
-
-    /// Loads the configuration for a command that the schedule also runs.
-    fn load_config_of_schedule(&self) -> Result<Config, Failure> {
-        let mut config = self.load_config()?;
-        if self.retry.is_none() && !retry_notes::is_read() {
-            config.set_patience(&self.reporting(Patience::of_a_schedule()));
-        }
-        Ok(config)
-    }
-
-    /// Loads the configuration, if this machine has one. One that is named, or that cannot be used,
-    /// is a failure: it may have pins and signers that count here.
-    fn load_config_if_any(&self) -> Result<Option<Config>, Failure> {
-        match Config::find(self.config.as_deref()) {
-            Err(ConfigError::NotFound { .. }) => Ok(None),
-            _ => self.load_config().map(Some),
-        }
-    }
-
-    /// Returns how long a command that a person waits for tries to reach a target.
-    fn patience(&self) -> Patience {
-        self.reporting(self.retry.map_or_else(Patience::of_a_person, Patience::of))
-    }
-
-    /// Returns `patience` with notes for those who read them.
-    fn reporting(&self, patience: Patience) -> Patience {
-        let notes = RetryNotes {
-            is_printed: !self.quiet && retry_notes::is_read(),
-            events: self.events.clone(),
-        };
-        match notes.is_printed || notes.events.is_some() {
-            true => patience.with_progress(Arc::new(notes)),
-            false => patience,
-        }
-    }
-
-    /// Returns the signers that this machine remembers. Warns once about lines without effect.
-    fn signers(&self) -> &SignerMemory {
-        self.signers.get_or_init(|| {
-            let signers = SignerMemory::load();
-            for line in signers.damaged().take(MOST_DAMAGED) {
-                output::tell(format_args!("warning: {line}"));
-            }
-            signers
-        })
-    }
-
-    /// Prints a note on stderr, unless `--quiet` is given.
-    fn note(&self, text: impl std::fmt::Display) {
-        match &self.stream {
-            // The other side shows it.
-            Some(stream) => stream.note(&text.to_string()),
-            None if !self.quiet => output::tell(format_args!("{text}")),
-            None => {}
-        }
-    }
-
-    /// Keeps what a restore in place did for the report of the run.
-    fn report_restore(&self, restore: &InPlaceReport) {
-        lock(&self.report).restore = serde_json::to_value(restore).ok();
-    }
-
-    /// Keeps what a backup did for the report of the run.
-    fn report_backup(&self, backup: &BackupReport) {
-        backup.add_to(&mut lock(&self.report));
-    }
-}
-
-impl FrontEnd for Context {
-    fn warn(&self, text: &str) {
-        self.displays.warning(text);
-        if self.stream.is_none() {
-            output::tell(format_args!("warning: {text}"));
-        }
-    }
-
-    fn note(&self, text: &str) {
-        if self.stream.is_none() {
-            self.displays.note(text);
-        }
-        Self::note(self, text);
-    }
-
-    fn stage(&self, stage: Stage, subject: Option<&str>) {
-        self.displays.stage(stage, subject);
-    }
-
-    fn stage_bytes(&self, bytes: u64, bytes_total: Option<u64>) {
-        self.displays.stage_bytes(bytes, bytes_total);
-    }
-
-    fn show_push(&self) -> Display {
-        self.displays.show_push()
-    }
-
-    fn show_transfer(&self, stage: Stage, subject: &str, bytes: u64) -> Display {
-        self.displays.show_transfer(stage, Some(subject), bytes)
-    }
-
-    fn show_restore(&self) -> Display {
-        self.displays.show_transfer(Stage::Restoring, None, 0)
-    }
-
-    fn run_report(&self) -> RunReport {
-        lock(&self.report).clone()
-    }
-}
 
 /// Parses the command line and runs the command. Returns its exit code.
 pub fn run() -> ExitCode {
@@ -469,10 +321,6 @@ fn conclude(report: &mut RunReport, result: &Result<Outcome, Failure>) {
 
 fn json_of(report: &RunReport) -> serde_json::Value {
     serde_json::to_value(report).unwrap_or_default()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {

@@ -35,6 +35,11 @@ impl Default for Filter {
 }
 
 impl Filter {
+    /// Whether the operator wants something of the tree left out, besides what marks itself.
+    pub fn leaves_out(&self) -> bool {
+        !self.excludes.is_empty() || self.one_file_system || self.max_file_bytes.is_some()
+    }
+
     /// Returns the filter that lets everything through, markers or not: for directories of our own.
     pub fn everything() -> Self {
         Self {

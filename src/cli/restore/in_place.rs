@@ -235,6 +235,10 @@ fn plan_lines(plan: &InPlacePlan) -> Vec<String> {
                 item.safety.path().display()
             ));
         }
+        if item.old.is_some() && item.leaves_out {
+            let line = "    what its `exclude` keeps out of snapshots leaves the live path with the old content";
+            lines.push(line.to_owned());
+        }
     }
     for left in &plan.left {
         lines.push(format!("  {} stays as it is: {}", left.name, left.why));

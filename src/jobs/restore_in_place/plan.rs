@@ -91,6 +91,10 @@ pub(crate) struct PlannedItem {
     pub(super) mode: Option<u32>,
     /// Damage of a database in a tree is only reported.
     pub(super) is_lenient: bool,
+    /// The source leaves parts of its tree out of snapshots, so they leave the live path with the
+    /// old content.
+    #[serde(default)]
+    pub(crate) leaves_out: bool,
     /// Files of the new content.
     pub(crate) files: u64,
     /// Their sizes together.

@@ -109,6 +109,7 @@ pub(super) fn item(
         owner: one.source.owner.filter(|_| !is_tree),
         mode: one.source.mode.filter(|_| !is_tree),
         is_lenient: matches!(&one.source.kind, SourceKind::Tree(tree) if tree.check == Check::Report),
+        leaves_out: matches!(&one.source.kind, SourceKind::Tree(tree) if tree.filter.leaves_out()),
         files: one.content.files,
         bytes: one.content.bytes,
         old,
