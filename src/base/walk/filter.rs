@@ -35,7 +35,7 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// Whether the operator wants something of the tree left out, besides what marks itself.
+    /// Whether the operator leaves something of the tree out by a pattern, a size or a mount.
     pub fn leaves_out(&self) -> bool {
         !self.excludes.is_empty() || self.one_file_system || self.max_file_bytes.is_some()
     }
