@@ -51,7 +51,9 @@ pub(super) fn prepare(
         }
     }
     if candidates.is_empty() && refusals.is_empty() {
-        let text = "the content holds none of the chosen sources";
+        let why = left.iter().map(|one| format!("{}: {}", one.name, one.why));
+        let why = why.collect::<Vec<_>>().join("; ");
+        let text = format!("the content holds none of the chosen sources ({why})");
         let next = "`sealift list` shows the snapshots, and `sealift ls` what is in one";
         refusals.push(Because::new(code::NOTHING, text, next));
     }

@@ -17,6 +17,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -33,6 +34,10 @@ use crate::base::openat::{
 /// under 255 bytes.
 const MAX_NAME_BYTES: usize = 200;
 const SET_GID: u32 = 0o2000;
+/// How often an ending process looks whether other threads have done their step, and how long it
+/// waits between two looks.
+const MOST_LOOKS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(20);
 /// The permissions of a destination that did not exist, whatever the umask: what is in it may be
 /// secret, and files come back with their own modes.
 const NEW_DIRECTORY: u32 = 0o700;
@@ -93,12 +98,13 @@ impl Staging {
         }
         PrivateDir::remove_abandoned(&parent, &prefix, Duration::ZERO);
         // The duty is registered before there is anything to remove.
-        let slot: Arc<OnceLock<Arc<PrivateDir>>> = Arc::default();
+        let slot: Arc<OwedSlot> = Arc::default();
         let removal = Removal(owe_removal(Arc::clone(&slot)));
-        let private = PrivateDir::make(&parent, &prefix, |_| ())
+        let begun = |_: &OsStr| slot.is_begun.store(true, Ordering::SeqCst);
+        let private = PrivateDir::make(&parent, &prefix, begun)
             .map_err(fail("make", &parent.path_of(&prefix)))?;
         let private = Arc::new(private);
-        let _ = slot.set(Arc::clone(&private));
+        let _ = slot.made.set(Arc::clone(&private));
         let path = parent.path_of(private.name());
         let tree = match destination.place {
             StagingPlace::Sibling => private.dir().clone(),
@@ -278,20 +284,42 @@ fn prefix_of(destination: &Destination) -> OsString {
     }
 }
 
+/// A staging directory that is to be removed.
+#[derive(Default)]
+struct OwedSlot {
+    /// Another thread is about to make it, or has made it.
+    is_begun: AtomicBool,
+    made: OnceLock<Arc<PrivateDir>>,
+}
+
+impl OwedSlot {
+    /// Returns the directory, for which it waits while another thread makes it. `None`: there is
+    /// none.
+    fn wait(&self) -> Option<&Arc<PrivateDir>> {
+        for _ in 0..MOST_LOOKS {
+            if self.made.get().is_some() || !self.is_begun.load(Ordering::SeqCst) {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        self.made.get()
+    }
+}
+
 /// Has the directory in `slot` removed if this process must end.
-fn owe_removal(slot: Arc<OnceLock<Arc<PrivateDir>>>) -> CleanupGuard {
+fn owe_removal(slot: Arc<OwedSlot>) -> CleanupGuard {
     CleanupGuard::register(move || {
-        let Some(private) = slot.get() else {
+        let Some(private) = slot.wait() else {
             return "nothing was restored yet".to_owned();
         };
         // Other threads write into it until the process ends.
         let mut removed = Ok(());
-        for _ in 0..20 {
+        for _ in 0..MOST_LOOKS {
             removed = private.remove();
             if removed.is_ok() {
                 return "removed what was restored so far".to_owned();
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(PAUSE);
         }
         let path = private.parent().path_of(private.name());
         let why = removed.err().map(|error| error.to_string());

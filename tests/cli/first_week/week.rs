@@ -231,7 +231,7 @@ impl Week {
             }
             self.redactor.redact(&text, self.dir.path())
         };
-        let (script, text) = (redact(script), redact(said));
+        let (script, text) = (redact(script), in_one_order(&redact(said)));
         let prompt = match place {
             Host => "host$",
             KeyHolder => "holder$",
@@ -333,4 +333,16 @@ impl Week {
         );
         self.recording
     }
+}
+
+/// `status` names the recipients in the order of their keys, which are new in each run.
+fn in_one_order(text: &str) -> String {
+    let of_recipient = |line: &str| line.starts_with("  can be fully decrypted by ");
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    for block in lines.chunk_by_mut(|one, other| of_recipient(one) == of_recipient(other)) {
+        if of_recipient(block[0]) {
+            block.sort_unstable();
+        }
+    }
+    lines.concat()
 }
