@@ -97,17 +97,19 @@ pub fn run_checks(
     std::thread::scope(|scope| {
         let all = checks.iter().copied();
         let running: Vec<_> = all
-            .map(|check| scope.spawn(move || run_one(check, subject, patience)))
+            .map(|check| {
+                let named = std::thread::Builder::new();
+                named.spawn_scoped(scope, move || run_one(check, subject, patience))
+            })
             .collect();
         let joined = running.into_iter().zip(checks);
-        let result = joined.map(|(thread, check)| match thread.join() {
-            Ok(result) => result,
-            Err(_) => result_of(
-                check,
-                CheckAttempt::failed("the check itself failed"),
-                1,
-                0.0,
-            ),
+        let result = joined.map(|(thread, check)| match thread {
+            // Without a further thread they run one after another.
+            Err(_) => run_one(check, subject, patience),
+            Ok(thread) => thread.join().unwrap_or_else(|_| {
+                let attempt = CheckAttempt::failed("the check itself failed");
+                result_of(check, attempt, 1, 0.0)
+            }),
         });
         result.collect()
     })

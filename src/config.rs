@@ -423,6 +423,15 @@ impl Config {
         target.keep_tags.as_ref().unwrap_or(&self.keep_tags)
     }
 
+    /// Returns the tags that keep snapshots on any target or on this host.
+    pub fn all_keep_tags(&self) -> Vec<String> {
+        let of_targets = self
+            .targets
+            .iter()
+            .flat_map(|target| self.keep_tags_of(target));
+        self.keep_tags.iter().chain(of_targets).cloned().collect()
+    }
+
     /// Returns the tags that keep their snapshots on this host.
     pub fn kept_tags(&self) -> KeptTags {
         KeptTags::new(self.keep_tags.iter().cloned())

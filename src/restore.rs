@@ -47,7 +47,7 @@ pub use cold_storage::{Frozen, Thawing, thaw};
 pub use concat_tars::{ConcatError, concat_tars};
 pub use error::RestoreError;
 pub use extract::{Aspect, DestinationError, ExtractError, NotKept, Resumed, StagingError, resume};
-pub(crate) use extract::{UnpackError, Unpacked, read_record, unpack};
+pub(crate) use extract::{UnpackError, Unpacked, mode_without, read_record, unpack};
 pub use fetch::{ArchiveError, Damaged};
 pub(crate) use pack_restored::{PackRestoredError, pack_restored};
 pub use plan::{PlanError, RestoreRequest};

@@ -90,8 +90,10 @@ pub(super) fn run(context: &Context, args: &RollbackArgs) -> Result<Outcome, Fai
     }
     let report = restore_in_place::rollback(&config, &request, context)?;
     let is_back = matches!(report.state.name(), "rolled_back" | "undone");
-    match is_back && report.because.is_empty() {
-        false if !is_back || !found.is_open => in_place::conclude(context, &report),
+    // That it was interrupted is why it is undone; any other reason is a failure.
+    let has_failed = report.because.iter().any(|one| !one.is_interruption());
+    match is_back && !has_failed {
+        false => in_place::conclude(context, &report),
         _ => {
             context.report_restore(&report);
             match context.json {

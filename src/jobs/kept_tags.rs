@@ -28,10 +28,11 @@ pub(crate) fn learn_own(kept: &mut KeptTags, config: &Config) -> Result<(), JobE
     let Some(catalog) = open_catalog(config)? else {
         return Ok(());
     };
-    for (core, about) in catalog.all_about()? {
+    // Programs may write into a directory; the catalog has what was packed.
+    for (core, about) in of_directories(config, &catalog)? {
         kept.learn(core, about.tags);
     }
-    for (core, about) in of_directories(config, &catalog)? {
+    for (core, about) in catalog.all_about()? {
         kept.learn(core, about.tags);
     }
     Ok(())
@@ -65,17 +66,23 @@ pub(crate) fn of_local(
     if kept.is_empty() {
         return Ok(TagMatch::None);
     }
-    if let Some(metadata) = &local.metadata {
-        // That of another tool has no tags.
-        let tags = local_snapshots::tags(Some(metadata));
-        return Ok(kept.of_tags(Some(&tags)));
-    }
+    let of_directory = local.metadata.as_ref().map(|metadata| {
+        let about = local_snapshots::about(metadata);
+        about.map(|about| kept.of_tags(Some(&about.tags)))
+    });
     let rows = catalog.snapshots()?;
     let mut rows = rows.iter().rev();
     let row = rows.find(|row| row.known.stamp == local.stamp);
     let about = row.map(|row| catalog.about(&row.known.core)).transpose()?;
     let about = about.flatten();
-    Ok(kept.of_tags(about.as_ref().map(|about| about.tags.as_slice())))
+    let of_catalog = kept.of_tags(about.as_ref().map(|about| about.tags.as_slice()));
+    Ok(match (of_directory, of_catalog) {
+        (Some(Some(TagMatch::Kept)), _) | (_, TagMatch::Kept) => TagMatch::Kept,
+        (Some(Some(found)), _) => found,
+        // That of another tool, which was never packed, has no tags.
+        (Some(None), _) if row.is_none() => TagMatch::None,
+        (_, found) => found,
+    })
 }
 
 /// Adds to `kept` the tags in the indexes of those snapshots in `folder` whose tags are not known.

@@ -244,8 +244,8 @@ impl ListedSnapshot {
         let metadata = row.local.as_ref().and_then(|local| local.metadata.as_ref());
         let tags = match (metadata, &about) {
             // That of another tool has no tags.
-            (Some(metadata), _) => kept_tags.of_tags(Some(&local_snapshots::tags(Some(metadata)))),
-            (None, about) => kept_tags.of_tags(about.as_ref().map(|about| about.tags.as_slice())),
+            (Some(_), None) if row.known.is_none() => TagMatch::None,
+            (_, about) => kept_tags.of_tags(about.as_ref().map(|about| about.tags.as_slice())),
         };
         let known = row.known.as_ref();
         let path: Option<&PathBuf> = row.local.as_ref().map(|local| &local.path);

@@ -174,11 +174,12 @@ fn asked(config: Option<&Config>, request: TargetPruneRequest) -> Result<Vec<Ask
             // This host may know the place by the name of a target.
             let own = config.filter(|config| config.host == folder.host);
             let target = own.and_then(|config| configured_at(config, &url, endpoint.as_deref()));
-            let configured = own.map_or(&[][..], |config| match target {
-                Some(target) => config.keep_tags_of(target),
-                None => &config.keep_tags,
+            // A place that is no target by its name may be one: then the tags of all of them keep.
+            let configured = own.map_or_else(Vec::new, |config| match target {
+                Some(target) => config.keep_tags_of(target).to_vec(),
+                None => config.all_keep_tags(),
             });
-            let tags = kept_tags(&request.keep_tags, configured, own)?;
+            let tags = kept_tags(&request.keep_tags, &configured, own)?;
             return Ok(vec![Asked {
                 name: target.map(|target| target.name.clone()),
                 request: stage_request(folder, trust, policy, tags),

@@ -107,7 +107,12 @@ pub(crate) fn run(
     let begun = Rebuild::begin(state, &config.host, &targets, &trust);
     let mut rebuild = begun.map_err(|error| unchanged(error.into()))?;
     let here = kept_tags::of_directories(config, &rebuild.state.catalog);
-    let learned = here.and_then(|here| Ok(rebuild.learn_about(here)?));
+    let learned = here.and_then(|mut here| {
+        // The old catalog has what was packed; programs may write into a directory.
+        let unknown = rebuild.unknown()?;
+        here.retain(|core, _| unknown.contains(core));
+        Ok(rebuild.learn_about(here)?)
+    });
     learned.map_err(unchanged)?;
     let content = match request.identities {
         Some(identities) if rebuild.snapshots > 0 => {

@@ -21,6 +21,7 @@ mod tree;
 mod unpack;
 mod verify_pool;
 
+pub(crate) use access_list::mode_without;
 pub(super) use destination::Destination;
 pub use destination::DestinationError;
 pub use inside::Resumed;

@@ -17,9 +17,9 @@ use crate::base::lock::lock;
 /// The variable that names the file of an identity's passphrase.
 const PASSPHRASE_FILE: &str = "SEALIFT_PASSPHRASE_FILE";
 /// Longest line of the other side, in bytes.
-const MAX_LINE_BYTES: u64 = 16 << 20;
+const MAX_LINE_BYTES: u64 = 4 << 20;
 /// Lines that wait.
-const MOST_LINES: usize = 256;
+const MOST_LINES: usize = 16;
 /// Pause between two looks at a process that is to end.
 const POLL: Duration = Duration::from_millis(20);
 /// How long the rest of stderr is awaited after the end of the process.

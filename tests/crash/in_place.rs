@@ -107,13 +107,25 @@ impl InPlace {
     }
 
     fn count(&self) -> usize {
+        let ended = self.undisturbed();
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        ended.calls
+    }
+
+    /// Of a command that may end with warnings.
+    fn count_any(&self) -> usize {
+        let ended = self.undisturbed();
+        assert!(matches!(ended.code, Some(0 | 3)), "{ended:#?}");
+        ended.calls
+    }
+
+    fn undisturbed(&self) -> Ended {
         self.reset();
         let mut disks = self.disks();
         let command = self.deployment.host.command(self.arguments);
         let ended = run(command, &mut disks, Fault::None);
-        assert_eq!(ended.code, Some(0), "{ended:#?}");
         disks.iter().for_each(Disk::forget);
-        ended.calls
+        ended
     }
 
     fn meet(&self, point: &Point) -> Ended {
@@ -308,4 +320,90 @@ fn the_safety_copy_is_renamed_and_never_written() {
         .root()
         .join(format!("settings.json.pre-restore-{STAMP}"));
     assert_eq!(fs::metadata(kept).unwrap().ino(), number);
+}
+
+/// A deployment whose first database SQLite cannot open: a restore keeps its file and its log as they are.
+struct Unopenable {
+    in_place: InPlace,
+}
+
+const GARBAGE: &[u8] = b"SQLite format 3\0 and then nothing that is a database";
+const ITS_LOG: &[u8] = b"rows that are in the log only";
+
+impl Unopenable {
+    fn prepare(arguments: &'static [&'static str]) -> Self {
+        let deployment = Deployment::still(tempfile::tempdir().unwrap());
+        fs::write(deployment.root().join("one/one.db"), GARBAGE).unwrap();
+        fs::write(deployment.root().join("one/one.db-wal"), ITS_LOG).unwrap();
+        let _ = fs::remove_file(deployment.root().join("one/one.db-shm"));
+        fs::create_dir(deployment.host.path("template")).unwrap();
+        let in_place = InPlace {
+            deployment,
+            arguments,
+            is_rollback: false,
+            before: Vec::new(),
+        };
+        in_place.copy(".", "template");
+        Self { in_place }
+    }
+
+    /// Whether file and log at `path` are those from before the restore.
+    fn is_as_before(path: &Path) -> bool {
+        let log = PathBuf::from(format!("{}-wal", path.display()));
+        fs::read(path).is_ok_and(|content| content == GARBAGE)
+            && fs::read(log).is_ok_and(|content| content == ITS_LOG)
+    }
+
+    fn attempt(&self, point: &Point) -> String {
+        if point.event == Event::CatalogTorn {
+            return "not tried: it opens no catalog".to_owned();
+        }
+        let ended = self.in_place.meet(point);
+        let at = format!(
+            "after {}: {:?}: {}",
+            ended.at.as_deref().unwrap_or("its end"),
+            ended.code,
+            ended.said
+        );
+        if point.seed % 2 == 1 {
+            self.in_place.resume(&["--boot"], &at);
+        }
+        self.in_place.resume(&[], &at);
+        let root = self.in_place.deployment.root();
+        let live = root.join("one/one.db");
+        let is_old = Self::is_as_before(&live);
+        let kept = root.join(format!("one/one.db.pre-restore-{STAMP}"));
+        match is_old {
+            // All others are old, too.
+            true => assert!(root.join("files/only-in-2").exists(), "{at}"),
+            false => {
+                // The new database never meets the old log, and the old one is kept with its own.
+                assert_eq!(generations(&root), NEW, "{at}");
+                assert!(Self::is_as_before(&kept), "{at}");
+            }
+        }
+        format!("{:?}, {}", ended.code, if is_old { "old" } else { "new" })
+    }
+
+    fn try_all(&self, what: &str) {
+        let calls = self.in_place.count_any();
+        try_points(what, calls, 18, |point| self.attempt(point));
+    }
+}
+
+#[test]
+fn a_database_that_cannot_be_opened_is_kept_with_its_log_wherever_the_restore_is_stopped() {
+    if crate::tracer::is_allowed() {
+        Unopenable::prepare(&["restore", "--in-place", "--yes"])
+            .try_all("a restore over a database that cannot be opened");
+    }
+}
+
+#[test]
+fn a_copied_database_that_cannot_be_opened_is_kept_with_its_log_wherever_the_restore_is_stopped() {
+    if crate::tracer::is_allowed() {
+        let arguments = &["restore", "--in-place", "--yes", "--preserve", "copy"];
+        Unopenable::prepare(arguments)
+            .try_all("a restore with a copy over a database that cannot be opened");
+    }
 }

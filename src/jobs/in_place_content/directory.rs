@@ -14,7 +14,7 @@ use crate::restore::{RecordDifferences, check_record};
 /// Entries beside the record that are named.
 const MOST_ADDITIONAL: usize = 10;
 const RESTORE_AGAIN: &str = "restore the snapshot again with `sealift restore --to DIR`, and copy all of DIR \
-     (`rsync -aHX`, or `restore --via` without a copy)";
+     (`rsync -aHAX`, or `restore --via` without a copy)";
 
 impl InPlaceContent {
     /// Returns the content of `dir`, after every file was compared with the directory's record.

@@ -15,6 +15,7 @@ pub(crate) mod code {
     pub(crate) const CONTENT_CHANGED: &str = "content_changed";
     pub(crate) const EXDEV: &str = "exdev";
     pub(crate) const IN_USE: &str = "in_use";
+    pub(crate) const INTERRUPTED: &str = "interrupted";
     pub(crate) const IO: &str = "io_error";
     pub(crate) const LIVE_CHANGED: &str = "live_data_changed";
     pub(crate) const MOUNT_POINT: &str = "mount_point";
@@ -25,6 +26,7 @@ pub(crate) mod code {
     pub(crate) const OVERLAP: &str = "overlap";
     pub(crate) const PORT_IN_USE: &str = "port_in_use";
     pub(crate) const READ_ONLY: &str = "read_only";
+    pub(crate) const SERVICE_STOPPED: &str = "service_stopped";
     pub(crate) const START_FAILED: &str = "service_did_not_start";
     pub(crate) const STOP_FAILED: &str = "stop_failed";
     pub(crate) const WRONG_DEPLOYMENT: &str = "wrong_deployment";
@@ -43,6 +45,11 @@ pub(crate) struct Because {
 }
 
 impl Because {
+    /// Whether it is that the process of the restore ended.
+    pub(crate) fn is_interruption(&self) -> bool {
+        self.code == code::INTERRUPTED
+    }
+
     pub(crate) fn new(code: &str, text: impl Into<String>, next: impl Into<String>) -> Self {
         Self {
             code: code.to_owned(),

@@ -187,7 +187,11 @@ impl<'a> RestoreMachine<'a> {
             let name = Some(item.name.as_str());
             self.intend(RestoreStep::Preserving, name)?;
             let mut mover = self.mover(item)?;
-            let detail = mover.preserve(|| self.services.users(&plan.items))?;
+            let closed = mover.close_old(|| self.services.users(&plan.items))?;
+            if !closed.is_null() {
+                self.append(RestoreStep::Preserving, name, RecordPhase::Intend, closed)?;
+            }
+            let detail = self.mover(item)?.keep()?;
             self.append(RestoreStep::Preserving, name, RecordPhase::Done, detail)?;
         }
         Ok(())

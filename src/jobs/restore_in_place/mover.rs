@@ -80,8 +80,13 @@ impl<'a> ItemMover<'a> {
         let name = Some(item.name.as_str());
         let done = |step, key| log.detail(step, name, RecordPhase::Done, key);
         let copied = done(RestoreStep::Preserving, "digest");
-        let is_set = done(RestoreStep::Preserving, "set").and_then(Value::as_bool);
-        let is_set = is_set.unwrap_or(false);
+        // Once it could not be closed up, its log was copied and may have left the live name: a
+        // later look must not decide otherwise.
+        let is_set = log.records.iter().any(|record| {
+            record.step == RestoreStep::Preserving
+                && record.item.as_deref() == name
+                && record.detail["set"] == true
+        });
         // The way back looks again at what is there: numbers of a copied disk are other ones, and a
         // safety copy that was copied back is the old content from then on.
         let again = |key| log.detail(RestoreStep::Unswapping, name, RecordPhase::Intend, key);
@@ -114,11 +119,7 @@ impl<'a> ItemMover<'a> {
         };
         let staged = self.slots.staged.meta()?;
         let Some(old) = self.old else {
-            // If new content still waits, another program made what is there meanwhile.
-            return Ok(match staged {
-                None => Whose::New,
-                Some(_) => Whose::Old,
-            });
+            return self.whose_without_old(&live, staged.is_some());
         };
         if self.slots.aside.is_taken()? || (!self.copies && self.kept()?.is_some()) {
             return Ok(Whose::New);
@@ -148,6 +149,20 @@ impl<'a> ItemMover<'a> {
             (false, None) => Ok(Whose::Old),
             (false, Some(_)) => Err(self.stranger()),
         }
+    }
+
+    /// Returns whose content `live` has, if there was nothing when the plan was made. What another
+    /// program made there meanwhile is not ours to move or to remove: it counts as old.
+    fn whose_without_old(&self, live: &Meta, is_staged: bool) -> io::Result<Whose> {
+        if is_staged {
+            return Ok(Whose::Old);
+        }
+        let has_number = self.new.is_some_and(|new| live.ino() == new.ino);
+        let is_new = has_number || self.was_swapped || self.is_whole(&self.slots.live)?;
+        Ok(match is_new {
+            true => Whose::New,
+            false => Whose::Old,
+        })
     }
 
     /// Returns whether new content was moved out of the way on the way back.

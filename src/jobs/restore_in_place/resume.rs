@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::because::Because;
+use super::because::{Because, code};
 use super::machine::{RestoreMachine, Undoing};
 use super::report::InPlaceReport;
 use crate::base::progress::Stage;
@@ -48,7 +48,7 @@ impl Continuation {
 /// Makes the reason of a restore that is undone because its process ended.
 fn interrupted() -> Because {
     Because::new(
-        "interrupted",
+        code::INTERRUPTED,
         "its process ended before the new content was in place",
         "run the restore again",
     )
@@ -60,11 +60,10 @@ impl RestoreMachine<'_> {
         match Continuation::of(&self.log) {
             Continuation::Undo => {
                 let mut records = self.log.records.iter();
-                let undoing = match records.any(|record| record.step == RestoreStep::Swapping) {
-                    true => Undoing::MaybeUsed,
-                    false => Undoing::Unused,
-                };
-                self.undo(interrupted(), undoing)
+                match records.any(|record| record.step == RestoreStep::Swapping) {
+                    true => self.undo_swap(),
+                    false => self.undo(interrupted(), Undoing::Unused),
+                }
             }
             Continuation::Back => self.continue_back(),
             Continuation::Commit => self.commit(),
@@ -103,10 +102,16 @@ impl RestoreMachine<'_> {
         }
     }
 
-    /// Undoes an exchange that was interrupted, because the operator wants the old content.
+    /// Undoes an exchange that was interrupted. Nothing may use the data meanwhile.
     pub(super) fn undo_swap(self) -> InPlaceReport {
-        self.front.stage(Stage::StoppingService, None);
-        match self.services.stop(&self.plan.items) {
+        let unused = match self.options.is_boot {
+            true => self.services.require_unused(&self.plan.items),
+            false => {
+                self.front.stage(Stage::StoppingService, None);
+                self.services.stop(&self.plan.items)
+            }
+        };
+        match unused {
             Ok(()) => self.undo(interrupted(), Undoing::MaybeUsed),
             Err(because) => self.stuck(because),
         }

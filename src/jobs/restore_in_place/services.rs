@@ -151,7 +151,10 @@ pub(super) fn still_in_use(users: &[FileUser]) -> Because {
         .take(MOST_NAMED)
         .map(|user| user.to_string().replace(") has ", ") still has "))
         .collect();
-    stop_failed(&named.join(", "))
+    match named.is_empty() {
+        true => stop_failed("a process that cannot be seen from here has a database locked"),
+        false => stop_failed(&named.join(", ")),
+    }
 }
 
 fn not_started(why: &str) -> Because {

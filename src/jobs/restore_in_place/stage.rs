@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 
@@ -16,10 +16,14 @@ use super::requirements::is_database_name;
 use super::slot::Slot;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
-use crate::base::openat::{Dir, FileOwner, Kind, Meta, chmod_fd, chown_fd, set_mtime_fd};
+use crate::base::openat::{
+    ACCESS_LISTS, Dir, FileOwner, Kind, Meta, chmod_fd, chown_fd, set_mtime_fd, set_xattr_fd,
+};
 use crate::base::sqlite::{self, Budget, Depth, Place};
+use crate::format::index::EntryRef;
 use crate::format::restored::RestoredRecord;
 use crate::producer::{CopyMtime, Original, dress, dress_entry};
+use crate::restore::mode_without;
 
 const BUFFER_BYTES: usize = 1 << 18;
 
@@ -273,7 +277,11 @@ impl StagingCopy<'_> {
         if (now.uid(), now.gid()) != (uid, gid) {
             chown_fd(to, FileOwner::new(uid, gid)?)?;
         }
-        let mode = self.item.mode.or(entry.as_ref().map(|entry| entry.mode));
+        let recorded = match &entry {
+            Some(entry) => Some(self.set_recorded_attributes(to, entry)),
+            None => None,
+        };
+        let mode = self.item.mode.or(recorded);
         let mode = mode.unwrap_or(meta.permissions()) & 0o7777;
         if Meta::of_fd(to)?.permissions() != mode {
             chmod_fd(to, mode)?;
@@ -286,6 +294,26 @@ impl StagingCopy<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl StagingCopy<'_> {
+    /// Sets the attributes that the record has: a copy may have lost them. Returns the mode to set,
+    /// which is no wider for any user than the original was.
+    fn set_recorded_attributes(&mut self, to: BorrowedFd<'_>, entry: &EntryRef<'_>) -> u32 {
+        let mut mode = entry.mode;
+        for (name, value) in entry.xattrs() {
+            let Err(error) = set_xattr_fd(to, OsStr::from_bytes(name), value) else {
+                continue;
+            };
+            if name == ACCESS_LISTS[0].as_bytes() {
+                mode = mode_without(value, mode);
+            }
+            let shown = String::from_utf8_lossy(name);
+            self.notes
+                .insert(format!("the attribute {shown} was not kept: {error}"));
+        }
+        mode
     }
 }
 

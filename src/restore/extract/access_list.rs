@@ -12,7 +12,7 @@ const MASK: u16 = 0x10;
 
 /// Returns the mode without the access list `list` (the value of `system.posix_acl_access`), no
 /// wider for any user. A malformed list leaves only the owner's rights.
-pub(super) fn mode_without(list: &[u8], mode: u32) -> u32 {
+pub(crate) fn mode_without(list: &[u8], mode: u32) -> u32 {
     let closed = mode & !0o077;
     let (group, other) = (mode >> 3 & 7, mode & 7);
     let entries = list

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::super::because::Because;
+use super::super::because::{Because, code};
 use super::super::mover::ItemMover;
 use super::super::report::InPlaceReport;
 use super::{RestoreMachine, Undoing};
@@ -50,6 +50,9 @@ impl RestoreMachine<'_> {
             item.safety.remove_empty();
         }
         self.shut.clear();
+        if was_stopped && self.options.is_boot && self.config.restore.start.is_some() {
+            return self.leave_start_to_later();
+        }
         if was_stopped && !self.options.keeps_down && !self.options.is_boot {
             self.front.stage(Stage::StartingService, None);
             match self.services.start() {
@@ -66,6 +69,19 @@ impl RestoreMachine<'_> {
         }
         let detail = json!({ "report": self.report });
         self.append(RestoreStep::Undone, None, RecordPhase::Done, detail)
+    }
+
+    /// Ends with the old content in place and an open journal: the restore had stopped the service,
+    /// and a system that boots may not start what was stopped on purpose.
+    fn leave_start_to_later(&mut self) -> Result<(), Because> {
+        let text = "the restore had stopped the service, which the system may not start by itself";
+        let next = "start it, and end the restore: sealift restore --resume";
+        let stopped = Because::new(code::SERVICE_STOPPED, text, next);
+        self.report.warnings.push(stopped);
+        self.report.safety_copy = None;
+        self.report.state = RestoreStep::Undone;
+        let detail = json!({ "boot": true });
+        self.append(RestoreStep::Undone, None, RecordPhase::Intend, detail)
     }
 
     /// Ends with an open journal: says what holds what.

@@ -17,31 +17,40 @@ use crate::base::open_files::FileUser;
 use crate::base::sqlite::{Place, SIDECARS, close_up};
 
 impl ItemMover<'_> {
-    /// Closes up the old content, and copies it if its safety copy is to be a copy. Returns the
-    /// detail for the journal. `users`: the processes that use it.
-    pub(in crate::jobs::restore_in_place) fn preserve(
+    /// Closes up the old database, if it is one. Returns the detail for the journal, which must
+    /// have it before [`Self::keep`]; null: nothing is to be known. `users`: the processes that
+    /// use it.
+    pub(in crate::jobs::restore_in_place) fn close_old(
         &mut self,
         users: impl Fn() -> Result<Vec<FileUser>, Because>,
     ) -> Result<Value, Because> {
-        let what = format!("cannot keep the old content of {}", self.item.name);
-        let failed = |error: io::Error| Because::io(&what, &error);
-        if self.whose().map_err(failed)? != Whose::Old {
-            return Ok(json!({ "set": self.is_set }));
+        let whose = self.whose().map_err(|error| self.not_kept(&error))?;
+        if whose != Whose::Old || !self.item.is_database() || self.is_set {
+            return Ok(Value::Null);
         }
-        let mut why = None;
-        if self.item.is_database() {
-            why = self.close(&self.slots.live, users)?;
-            self.is_set = why.is_some();
-            self.copies |= self.is_set;
-        }
+        let Some(why) = self.close(&self.slots.live, users)? else {
+            return Ok(Value::Null);
+        };
+        self.is_set = true;
+        self.copies = true;
+        Ok(json!({ "set": true, "why": why }))
+    }
+
+    /// Copies the old content, if its safety copy is to be a copy. Returns the detail for the
+    /// journal.
+    pub(in crate::jobs::restore_in_place) fn keep(&self) -> Result<Value, Because> {
         let mut detail = json!({ "set": self.is_set });
-        if let Some(why) = why {
-            detail["why"] = why.into();
-        }
-        if self.copies {
-            detail["digest"] = self.copy().map_err(failed)?.to_string().into();
+        let whose = self.whose().map_err(|error| self.not_kept(&error))?;
+        if whose == Whose::Old && self.copies {
+            let copied = self.copy().map_err(|error| self.not_kept(&error))?;
+            detail["digest"] = copied.to_string().into();
         }
         Ok(detail)
+    }
+
+    fn not_kept(&self, error: &io::Error) -> Because {
+        let what = format!("cannot keep the old content of {}", self.item.name);
+        Because::io(what, error)
     }
 
     /// Closes up the database at `slot`. Returns why that is not possible, if it is not.
@@ -141,12 +150,22 @@ impl ItemMover<'_> {
         self.slots.aside.remove()
     }
 
-    /// Fails if the safety copy is a copy and not what was copied.
+    /// Fails if the old content is gone, or if its safety copy is a copy and not what was copied.
     pub(in crate::jobs::restore_in_place) fn require_whole_copy(&self) -> io::Result<()> {
-        let Some(copied) = self.copied.filter(|_| self.copies && self.old.is_some()) else {
+        if self.old.is_none() || self.whose()? != Whose::New {
             return Ok(());
-        };
+        }
         let copy = self.item.safety.path();
+        let Some(copied) = self.copied.filter(|_| self.copies) else {
+            let waits = self.slots.aside.is_taken()? || self.slots.staged.is_taken()?;
+            return match waits || self.kept()?.is_some() {
+                true => Ok(()),
+                false => {
+                    let what = format!("{} is gone", copy.display());
+                    Err(io::Error::new(io::ErrorKind::NotFound, what))
+                }
+            };
+        };
         match self.kept()? {
             Some(kept) if digest(&kept, |_, _| Ok(()))?.hash == copied => Ok(()),
             Some(_) => {

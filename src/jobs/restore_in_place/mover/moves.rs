@@ -8,7 +8,7 @@ use super::super::because::Because;
 use super::super::plan::{PlannedPlace, ThingId};
 use super::super::slot::Slot;
 use super::super::stage::copy_as_it_is;
-use super::{ItemMover, Whose};
+use super::{ItemMover, Whose, has_digest};
 use crate::base::sqlite::{Place, SIDECARS};
 
 impl ItemMover<'_> {
@@ -118,10 +118,20 @@ impl ItemMover<'_> {
             Some(copy) => copy,
             None => self.holder()?,
         };
-        if staged.is_taken()? {
+        if let Some(waiting) = staged.meta()? {
+            // An interrupted way back may have moved the original there.
+            let is_original = self.old.is_some_and(|old| waiting.ino() == old.ino);
+            if is_original || has_digest(staged, self.copied)? {
+                return Ok(staged.clone());
+            }
             staged.remove()?;
         }
-        copy_as_it_is(self.item, &copy, staged)?;
+        let made = copy_as_it_is(self.item, &copy, staged)?.hash;
+        if self.copied.is_some_and(|copied| copied != made) {
+            staged.remove()?;
+            let what = format!("{} is not what was copied there", copy.path().display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
         for ending in SIDECARS.iter().filter(|_| self.is_set) {
             let (from, to) = (copy.with(ending), self.slots.aside.with(ending));
             if from.is_taken()? && !to.is_taken()? {
@@ -154,7 +164,8 @@ impl ItemMover<'_> {
             (Whose::Old, _) | (Whose::Free, None) => {}
             (Whose::New, None) => {
                 self.move_new_sidecars(evidence)?;
-                self.put_by(live, evidence)?;
+                // What a live name had is never removed.
+                self.put_by(live, Some(evidence.unwrap_or(&self.item.failed)))?;
             }
             (Whose::Free, Some(_)) => match self.holder() {
                 Ok(holder) => {
