@@ -277,10 +277,8 @@ impl StagingCopy<'_> {
         if (now.uid(), now.gid()) != (uid, gid) {
             chown_fd(to, FileOwner::new(uid, gid)?)?;
         }
-        let recorded = match &entry {
-            Some(entry) => Some(self.set_recorded_attributes(to, entry)),
-            None => None,
-        };
+        let recorded = entry.as_ref();
+        let recorded = recorded.map(|entry| self.set_recorded_attributes(to, entry));
         let mode = self.item.mode.or(recorded);
         let mode = mode.unwrap_or(meta.permissions()) & 0o7777;
         if Meta::of_fd(to)?.permissions() != mode {
