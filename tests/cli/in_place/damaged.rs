@@ -98,3 +98,18 @@ fn a_safety_copy_that_was_damaged_is_not_put_back() {
         assert!(deployment.is_running());
     }
 }
+
+/// What cannot come back is known before the service is stopped.
+#[test]
+fn a_safety_copy_that_is_gone_stops_no_service() {
+    let deployment = Deployment::with("preserve_dir = \"kept\"");
+    deployment.restore(&[], 0);
+    let kept = deployment.host.path("kept/pre-restore-20260409T080000Z");
+    fs::remove_file(kept.join("two")).unwrap();
+    let (report, said) = deployment.json(vec!["--json", "rollback", "--yes"], 1);
+    assert_eq!(super::code(&report), "content_changed", "{report} {said}");
+    assert_eq!(deployment.generations(), [1, 1, 1, 1]);
+    assert!(deployment.is_running());
+    // Nothing is open: other commands do their work.
+    deployment.host.ok(&["snapshot"]);
+}

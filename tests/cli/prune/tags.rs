@@ -205,3 +205,23 @@ fn a_key_holder_without_a_configuration_keeps_what_an_identity_shows() {
     let identity = ["--keep-tag", "tax", "--identity", "../key.txt"];
     assert_eq!(sequences(&prune(&identity)), [3, 4]);
 }
+
+/// Programs may write into the directory of a snapshot; what was packed has the tag.
+#[test]
+fn a_tag_that_is_taken_out_of_a_directory_keeps_the_snapshot() {
+    let host = tagged(&["release", "", ""]);
+    let snapshots = host.path("c.state/snapshots");
+    for entry in fs::read_dir(&snapshots).unwrap() {
+        let path = entry.unwrap().path().join("backup-metadata.json");
+        let mut metadata: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        metadata["sealift"]["tags"] = serde_json::json!([]);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, metadata.to_string()).unwrap();
+    }
+    assert_eq!(sequences(&dry_run(&host, &[])), [1, 3]);
+    let here = || fs::read_dir(&snapshots).unwrap().count();
+    assert_eq!(here(), 2);
+    // A catalog that is made again from the old one believes the old one.
+    host.ok(&["catalog", "rebuild"]);
+    assert_eq!(sequences(&dry_run(&host, &[])), [1, 3]);
+}
