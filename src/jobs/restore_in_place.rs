@@ -218,6 +218,17 @@ fn changed_since(
     Ok(None)
 }
 
+/// Returns the plan of a restore. If it is damaged, the error says where the content is.
+fn plan_of(log: &restores::RestoreLog) -> Result<InPlacePlan, JobError> {
+    InPlacePlan::of(log).map_err(|error| {
+        let dir = log.dir.path().display();
+        JobError::work(format!("the plan of the restore in {dir} cannot be used: {error}")).with_next(format!(
+            "nothing was deleted: the old content is at the live paths, or in `pre-restore-...` beside them or in \
+             `preserve_dir`. Compare them, put the right ones in place, then move {dir} away"
+        ))
+    })
+}
+
 /// How an open restore is continued.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ResumeRequest {
@@ -245,7 +256,7 @@ pub(crate) fn resume(
     let Some(log) = restores.open(&open.id)? else {
         return Ok(None);
     };
-    let plan = InPlacePlan::of(&log)?;
+    let plan = plan_of(&log)?;
     let options = MachineOptions {
         starts: true,
         checks: request.checks,
@@ -300,7 +311,7 @@ pub(crate) fn rollback_plan(
         return Err(JobError::work(text).with_next("`sealift rollback --list` shows all restores"));
     };
     Ok(RollbackPlan {
-        plan: InPlacePlan::of(log)?,
+        plan: plan_of(log)?,
         is_open: log.is_open(),
     })
 }
